@@ -1,0 +1,3 @@
+module github.com/purserhq/purser/services/auth
+
+go 1.26.0
