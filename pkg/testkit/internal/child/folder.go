@@ -1,0 +1,132 @@
+package child
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const lockName = "owner.lock"
+
+// LockedError says that another live process owns a folder.
+type LockedError struct {
+	Dir string
+	Pid int // 0 when it couldn't be read
+}
+
+func (e *LockedError) Error() string {
+	return fmt.Sprintf("another instance uses %s (pid %d)", e.Dir, e.Pid)
+}
+
+// Lock is the ownership of a folder by this process. The kernel drops it when
+// the process ends, however it ends.
+type Lock struct{ file *os.File }
+
+// LockFolder takes dir for this process, or fails with a [LockedError].
+func LockFolder(dir string) (*Lock, error) {
+	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		defer f.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, &LockedError{Dir: dir, Pid: firstLineInt(f.Name())}
+		}
+		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+	}
+	if err := f.Truncate(0); err == nil {
+		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+		if err != nil {
+			f.Close()
+			return nil, err
+		}
+	}
+	return &Lock{file: f}, nil
+}
+
+// Unlock gives the folder up. It may be called twice.
+func (l *Lock) Unlock() { _ = l.file.Close() }
+
+// Holder returns the live process that a pid file in dir names, or 0 when
+// there is none or the number has meanwhile gone to another program. program
+// is the start of the executable's name.
+func Holder(pidFile, dir, program string) int {
+	pid := firstLineInt(pidFile)
+	if pid <= 1 || syscall.Kill(pid, 0) == syscall.ESRCH || !worksIn(pid, dir, program) {
+		return 0
+	}
+	return pid
+}
+
+// Alive reports whether any process has this id.
+func Alive(pid int) bool { return pid > 0 && syscall.Kill(pid, 0) != syscall.ESRCH }
+
+// PidIn reads the process id on the first line of a pid file, 0 when there is
+// none.
+func PidIn(pidFile string) int { return firstLineInt(pidFile) }
+
+// EndOrphan stops a server that this process didn't start: signal, grace,
+// then SIGKILL. It returns once the process is gone or after twice the grace.
+func EndOrphan(pid int, s syscall.Signal, grace time.Duration) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	_ = syscall.Kill(pid, syscall.SIGCONT)
+	for _, sig := range []syscall.Signal{s, syscall.SIGKILL} {
+		if err := syscall.Kill(pid, sig); err != nil && err != syscall.ESRCH {
+			return fmt.Errorf("stop process %d: %w", pid, err)
+		}
+		for end := time.Now().Add(grace); time.Now().Before(end); <-tick.C {
+			if gone(pid) {
+				return nil
+			}
+		}
+	}
+	return fmt.Errorf("process %d does not end", pid)
+}
+
+// gone also counts a process that has ended and that its parent hasn't waited
+// for.
+func gone(pid int) bool {
+	if !Alive(pid) {
+		return true
+	}
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err == nil && strings.Contains(string(stat), ") Z ")
+}
+
+// Sweep hands every folder beside this one that matches pattern, whose owner
+// is dead, to end, and then removes it. Folders younger than a minute are left
+// alone: their owner may not have locked them yet.
+func Sweep(pattern string, owned func(os.FileInfo) bool, end func(dir string) error) {
+	dirs, _ := filepath.Glob(pattern)
+	for _, dir := range dirs {
+		info, err := os.Lstat(dir)
+		if err != nil || !info.IsDir() || !owned(info) || time.Since(info.ModTime()) < time.Minute {
+			continue
+		}
+		lock, err := LockFolder(dir)
+		if err != nil {
+			continue
+		}
+		if end(dir) == nil {
+			_ = os.RemoveAll(dir)
+		}
+		lock.Unlock()
+	}
+}
+
+func firstLineInt(path string) int {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return 0
+	}
+	line, _, _ := strings.Cut(string(b), "\n")
+	n, _ := strconv.Atoi(strings.TrimSpace(line))
+	return n
+}

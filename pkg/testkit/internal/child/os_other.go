@@ -1,0 +1,34 @@
+//go:build unix && !linux
+
+package child
+
+import (
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+func setDeathSignal(*syscall.SysProcAttr, syscall.Signal) {}
+
+func childrenOf(parent int) []int {
+	out, err := exec.Command("pgrep", "-P", strconv.Itoa(parent)).Output()
+	if err != nil {
+		return nil
+	}
+	var pids []int
+	for _, f := range strings.Fields(string(out)) {
+		if pid, err := strconv.Atoi(f); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// worksIn falls back on the program's name where a process's working folder
+// can't be read.
+func worksIn(pid int, _, program string) bool {
+	out, err := exec.Command("ps", "-p", strconv.Itoa(pid), "-o", "comm=").Output()
+	return err == nil && strings.HasPrefix(filepath.Base(strings.TrimSpace(string(out))), program)
+}

@@ -1,0 +1,188 @@
+package pgserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/purserhq/purser/pkg/testkit/internal/child"
+)
+
+const (
+	pollEvery    = 5 * time.Millisecond
+	portTries    = 5
+	lingerLimit  = 10 * time.Second
+	statusLine   = 7 // of postmaster.pid, from 0: "starting", "ready", …
+	sharedMemory = 6
+)
+
+// boot starts the server on its port, or on a free one for a first start
+// without a port, and waits until it is ready. The caller holds mu.
+func (s *Server) boot(ctx context.Context) error {
+	choose := s.port == 0
+	linger := time.Now().Add(lingerLimit)
+	for try := 1; ; {
+		if choose {
+			port, err := child.FreePort()
+			if err != nil {
+				return fmt.Errorf("pgserver: %w", err)
+			}
+			s.port = port
+		} else if !child.PortFree(s.port) {
+			return explain("postgres", "could not bind", s.opts.Dir, s.port)
+		}
+		err := s.bootOnce(ctx)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, ErrPortBusy) && choose && try < portTries:
+			try++
+		case errors.Is(err, errLingering) && time.Now().Before(linger):
+			if err := pause(ctx, 50*time.Millisecond); err != nil {
+				return err
+			}
+		default:
+			return err
+		}
+	}
+}
+
+func (s *Server) bootOnce(ctx context.Context) error {
+	s.log.Mark()
+	onDeath := syscall.SIGINT
+	if s.temp {
+		onDeath = syscall.SIGQUIT
+	}
+	p, err := child.Start(s.command("postgres", append([]string{"-D", s.dataDir()}, s.settings()...), onDeath))
+	if err != nil {
+		return fmt.Errorf("pgserver: %w", err)
+	}
+	if err := s.awaitReady(ctx, p); err != nil {
+		p.Kill()
+		return err
+	}
+	s.process = p
+	return nil
+}
+
+// awaitReady watches the status that the postmaster writes to its pid file,
+// as pg_ctl does.
+func (s *Server) awaitReady(ctx context.Context, p *child.Process) error {
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-p.Done():
+			return explain("postgres", s.log.Since(), s.opts.Dir, s.port)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+		}
+		lines := pidLines(s.pidFile())
+		if lines[0] == strconv.Itoa(p.Pid()) && lines[statusLine] == "ready" {
+			return nil
+		}
+	}
+}
+
+// settings are the server's options, the caller's last.
+func (s *Server) settings() []string {
+	set := map[string]string{
+		"listen_addresses":        "127.0.0.1",
+		"port":                    strconv.Itoa(s.port),
+		"unix_socket_directories": "",
+		"max_connections":         "200",
+		"shared_buffers":          "128MB",
+		"timezone":                "UTC",
+		"log_timezone":            "UTC",
+		"lc_messages":             "C",
+		"password_encryption":     "scram-sha-256",
+		"logging_collector":       "off",
+		"log_destination":         "stderr",
+		"cluster_name":            "purser",
+	}
+	if !s.opts.Durable {
+		maps.Copy(set, map[string]string{
+			"fsync":              "off",
+			"synchronous_commit": "off",
+			"full_page_writes":   "off",
+			"shared_buffers":     "32MB",
+			"max_wal_size":       "256MB",
+			"min_wal_size":       "32MB",
+			"jit":                "off",
+		})
+	}
+	maps.Copy(set, s.opts.Settings)
+	var args []string
+	for _, name := range slices.Sorted(maps.Keys(set)) {
+		args = append(args, "-c", name+"="+set[name])
+	}
+	return args
+}
+
+// endOrphan deals with the pid file of a server whose owner was killed. The
+// folder's lock is ours, so no owner is alive: a server that still runs is an
+// orphan and is stopped. When the number has gone to another program the file
+// is removed, because Postgres would take that program for a server.
+func (s *Server) endOrphan() error {
+	if pid := child.Holder(s.pidFile(), s.dataDir(), "postgres"); pid != 0 {
+		s.opts.Log.Warn("stopping a PostgreSQL server whose owner is gone", "pid", pid, "dir", s.opts.Dir)
+		if err := child.EndOrphan(pid, syscall.SIGINT, stopGrace); err != nil {
+			return fmt.Errorf("pgserver: %w: a server of an earlier run still uses %s: %w", ErrInUse, s.opts.Dir, err)
+		}
+		return nil
+	}
+	if child.Alive(child.PidIn(s.pidFile())) {
+		return os.Remove(s.pidFile())
+	}
+	return nil
+}
+
+// sweep removes the folders of test processes that were killed.
+func sweep() {
+	mine := uint32(os.Geteuid())
+	account, _ := child.FindAccount("postgres", "nobody")
+	owned := func(info os.FileInfo) bool {
+		uid := child.AccountOf(info).UID
+		return uid == mine || mine == 0 && account != nil && uid == account.UID
+	}
+	child.Sweep(os.TempDir()+"/"+tempPattern+"*", owned, func(dir string) error {
+		s := &Server{opts: Options{Dir: dir}}
+		pid := child.Holder(s.pidFile(), s.dataDir(), "postgres")
+		if pid != 0 {
+			if err := child.EndOrphan(pid, syscall.SIGQUIT, stopGrace); err != nil {
+				return err
+			}
+		}
+		removeSharedMemory(s.dataDir())
+		return nil
+	})
+}
+
+// pidLines returns the lines of a pid file, trimmed and padded with "".
+func pidLines(path string) []string {
+	b, _ := os.ReadFile(path)
+	lines := strings.Split(string(b), "\n")
+	for i := range lines {
+		lines[i] = strings.TrimSpace(lines[i])
+	}
+	return append(lines, make([]string, statusLine+1)...)
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

@@ -1,0 +1,237 @@
+package redisserver
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/purserhq/purser/pkg/testkit/internal/child"
+)
+
+// BinEnv names the variable with the path of redis-server, when it isn't on
+// PATH.
+const BinEnv = "PURSER_REDIS_BIN"
+
+const (
+	pollEvery = 2 * time.Millisecond
+	portTries = 5
+)
+
+func find() (string, error) {
+	if path := os.Getenv(BinEnv); path != "" {
+		if _, err := exec.LookPath(path); err != nil {
+			return "", fmt.Errorf("redisserver: %w: %s=%s can't be run", ErrNotInstalled, BinEnv, path)
+		}
+		return path, nil
+	}
+	for _, path := range []string{"redis-server", "/usr/local/bin/redis-server", "/opt/homebrew/bin/redis-server"} {
+		if found, err := exec.LookPath(path); err == nil {
+			return found, nil
+		}
+	}
+	return "", fmt.Errorf("redisserver: %w: run `apt-get install redis-server` (Debian, Ubuntu) or `brew install redis` (macOS), or set %s to its path",
+		ErrNotInstalled, BinEnv)
+}
+
+func (s *Server) file(name string) string { return filepath.Join(s.opts.Dir, name) }
+
+func (s *Server) takeFolder() error {
+	if s.temp {
+		sweep()
+		dir, err := os.MkdirTemp("", tempPattern)
+		if err != nil {
+			return fmt.Errorf("redisserver: %w", err)
+		}
+		s.opts.Dir = dir
+	}
+	dir, err := filepath.Abs(s.opts.Dir)
+	if err != nil {
+		return fmt.Errorf("redisserver: %w", err)
+	}
+	s.opts.Dir = dir
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("redisserver: %w: %w", ErrNoAccess, err)
+	}
+	s.lock, err = child.LockFolder(dir)
+	var held *child.LockedError
+	switch {
+	case errors.As(err, &held):
+		s.temp = false // not ours to remove
+		return fmt.Errorf("redisserver: %w: %w; stop it or choose another folder", ErrInUse, held)
+	case err != nil:
+		return fmt.Errorf("redisserver: %w: %w", ErrNoAccess, err)
+	}
+	return nil
+}
+
+func (s *Server) endOrphan() error {
+	pid := child.Holder(s.file("redis.pid"), s.opts.Dir, "redis-server")
+	if pid == 0 {
+		return nil
+	}
+	s.opts.Log.Warn("stopping a Redis server whose owner is gone", "pid", pid, "dir", s.opts.Dir)
+	if err := child.EndOrphan(pid, syscall.SIGTERM, stopGrace); err != nil {
+		return fmt.Errorf("redisserver: %w: a server of an earlier run still uses %s: %w", ErrInUse, s.opts.Dir, err)
+	}
+	return nil
+}
+
+// readPassword keeps one password for the life of the folder, so that a
+// client which outlives a run need not be told another.
+func (s *Server) readPassword() (string, error) {
+	name := s.file("password")
+	if b, err := os.ReadFile(name); err == nil && len(strings.TrimSpace(string(b))) > 0 {
+		return strings.TrimSpace(string(b)), nil
+	}
+	password := rand.Text()
+	return password, s.write(name, password+"\n")
+}
+
+func (s *Server) write(name, text string) error {
+	err := os.WriteFile(name, []byte(text), 0o600)
+	switch {
+	case errors.Is(err, syscall.ENOSPC):
+		return explain("No space left on device", s.opts.Dir, 0)
+	case err != nil:
+		return fmt.Errorf("redisserver: %w: %w", ErrNoAccess, err)
+	}
+	return nil
+}
+
+// boot starts the server on its port, or on a free one for a first start
+// without a port, and waits until it answers. The caller holds mu.
+func (s *Server) boot(ctx context.Context) error {
+	choose := s.port == 0
+	for try := 1; ; try++ {
+		if choose {
+			port, err := child.FreePort()
+			if err != nil {
+				return fmt.Errorf("redisserver: %w", err)
+			}
+			s.port = port
+		} else if !child.PortFree(s.port) {
+			return explain("Address already in use", s.opts.Dir, s.port)
+		}
+		err := s.bootOnce(ctx)
+		if err == nil || !choose || !errors.Is(err, ErrPortBusy) || try == portTries {
+			return err
+		}
+	}
+}
+
+func (s *Server) bootOnce(ctx context.Context) error {
+	if err := s.write(s.file("redis.conf"), s.config()); err != nil {
+		return err
+	}
+	s.log.Mark()
+	onDeath := syscall.SIGTERM
+	if s.temp {
+		onDeath = syscall.SIGKILL
+	}
+	p, err := child.Start(child.Command{
+		Path: s.path, Args: []string{"redis.conf"}, Dir: s.opts.Dir,
+		Env:    []string{"PATH=/usr/bin:/bin", "HOME=" + s.opts.Dir, "TZ=UTC"},
+		Output: s.log.File(), OnParentDeath: onDeath,
+	})
+	if err != nil {
+		return fmt.Errorf("redisserver: %w", err)
+	}
+	if err := s.awaitReady(ctx, p); err != nil {
+		p.Kill()
+		return err
+	}
+	// The server writes a pid file only when it runs as a daemon or is told a
+	// path, and then not before it listens; written here it is always there.
+	if err := s.write(s.file("redis.pid"), strconv.Itoa(p.Pid())+"\n"); err != nil {
+		p.Kill()
+		return err
+	}
+	s.process = p
+	return nil
+}
+
+func (s *Server) config() string {
+	appendOnly := "no"
+	if s.opts.Durable {
+		appendOnly = "yes"
+	}
+	set := map[string]string{
+		"bind":             "127.0.0.1",
+		"port":             strconv.Itoa(s.port),
+		"protected-mode":   "yes",
+		"requirepass":      s.password,
+		"daemonize":        "no",
+		"save":             `""`,
+		"appendonly":       appendOnly,
+		"appendfsync":      "everysec",
+		"maxmemory-policy": "noeviction",
+	}
+	maps.Copy(set, s.opts.Settings)
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(set)) {
+		fmt.Fprintf(&b, "%s %s\n", name, set[name])
+	}
+	return b.String()
+}
+
+func (s *Server) awaitReady(ctx context.Context, p *child.Process) error {
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-p.Done():
+			return explain(s.log.Since(), s.opts.Dir, s.port)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+		}
+		// Who answers to the random password is our server and no other that
+		// took the port meanwhile.
+		if s.answers(ctx) && p.Running() {
+			return nil
+		}
+	}
+}
+
+func (s *Server) answers(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", s.port))
+	if err != nil {
+		return false
+	}
+	defer conn.Close()
+	if end, ok := ctx.Deadline(); ok {
+		_ = conn.SetDeadline(end)
+	}
+	if _, err := fmt.Fprintf(conn, "AUTH %s\r\nPING\r\n", s.password); err != nil {
+		return false
+	}
+	r := bufio.NewReader(conn)
+	auth, _ := r.ReadString('\n')
+	pong, _ := r.ReadString('\n')
+	return strings.HasPrefix(auth, "+OK") && strings.HasPrefix(pong, "+PONG")
+}
+
+// sweep removes the folders of test processes that were killed.
+func sweep() {
+	owned := func(info os.FileInfo) bool { return child.AccountOf(info).UID == uint32(os.Geteuid()) }
+	child.Sweep(os.TempDir()+"/"+tempPattern+"*", owned, func(dir string) error {
+		if pid := child.Holder(dir+"/redis.pid", dir, "redis-server"); pid != 0 {
+			return child.EndOrphan(pid, syscall.SIGKILL, stopGrace)
+		}
+		return nil
+	})
+}
