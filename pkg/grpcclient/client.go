@@ -1,0 +1,169 @@
+// Package grpcclient dials Purser's services the way they expect to be
+// called: dns with round robin and health checking, retries of UNAVAILABLE
+// on the methods that may be repeated, a time limit on every call, traces
+// carried on, and statuses turned back into the typed errors of package errs.
+package grpcclient
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	_ "google.golang.org/grpc/health" // client-side health checking
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/purserhq/purser/pkg/authn"
+	"github.com/purserhq/purser/pkg/errs/grpcerr"
+)
+
+// DefaultTimeout of a unary call whose context has no deadline.
+const DefaultTimeout = 10 * time.Second
+
+// maxMessage in either direction, in bytes; the servers' own bound.
+const maxMessage = 4 << 20
+
+// Config of a connection, read from the variables under its prefix.
+type Config struct {
+	// Addr of the service, host:port or a gRPC target.
+	Addr string `env:"ADDR"`
+	// Plaintext calls without TLS; it has to be asked for.
+	Plaintext bool `env:"PLAINTEXT"`
+	// CAFile is a PEM file of roots to trust instead of the system's.
+	CAFile string `env:"TLS_CA"`
+}
+
+// Dial prepares a connection; nothing is called yet. idempotent lists the
+// full names of the methods that may be retried. The connection is safe for
+// concurrent use; the caller closes it.
+func Dial(c Config, idempotent []string) (*grpc.ClientConn, error) {
+	if c.Addr == "" {
+		return nil, errors.New("grpcclient: no address")
+	}
+	creds, err := transport(c)
+	if err != nil {
+		return nil, err
+	}
+	config, err := serviceConfig(idempotent)
+	if err != nil {
+		return nil, err
+	}
+	target := c.Addr
+	if !strings.Contains(target, "://") {
+		target = "dns:///" + target
+	}
+	conn, err := grpc.NewClient(target,
+		grpc.WithTransportCredentials(creds),
+		grpc.WithDefaultServiceConfig(config),
+		grpc.WithDisableServiceConfig(),
+		grpc.WithStatsHandler(otelgrpc.NewClientHandler()),
+		grpc.WithChainUnaryInterceptor(typedErrors, timeout, forwardCaller),
+		grpc.WithChainStreamInterceptor(forwardCallerStream),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 20 * time.Second, Timeout: 5 * time.Second}),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("dial %s: %w", c.Addr, err)
+	}
+	return conn, nil
+}
+
+func transport(c Config) (credentials.TransportCredentials, error) {
+	if c.Plaintext {
+		return insecure.NewCredentials(), nil
+	}
+	cfg := &tls.Config{MinVersion: tls.VersionTLS13}
+	if c.CAFile != "" {
+		pem, err := os.ReadFile(c.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("TLS roots: %w", err)
+		}
+		cfg.RootCAs = x509.NewCertPool()
+		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("TLS roots: no certificate in %s", c.CAFile)
+		}
+	}
+	return credentials.NewTLS(cfg), nil
+}
+
+// serviceConfig is gRPC's own JSON form (grpc/service_config.proto).
+func serviceConfig(idempotent []string) (string, error) {
+	type name struct {
+		Service string `json:"service"`
+		Method  string `json:"method"`
+	}
+	config := map[string]any{
+		"loadBalancingConfig": []any{map[string]any{"round_robin": map[string]any{}}},
+		"healthCheckConfig":   map[string]any{"serviceName": ""},
+	}
+	var names []name
+	for _, full := range idempotent {
+		service, method, ok := strings.Cut(strings.TrimPrefix(full, "/"), "/")
+		if !ok {
+			return "", fmt.Errorf("grpcclient: %q is not a full method name", full)
+		}
+		names = append(names, name{service, method})
+	}
+	if len(names) > 0 {
+		config["methodConfig"] = []any{map[string]any{
+			"name": names,
+			"retryPolicy": map[string]any{
+				"maxAttempts": 4, "initialBackoff": "0.05s", "maxBackoff": "1s",
+				"backoffMultiplier": 2, "retryableStatusCodes": []string{"UNAVAILABLE"},
+			},
+		}}
+		config["retryThrottling"] = map[string]any{"maxTokens": 100, "tokenRatio": 0.1}
+	}
+	b, err := json.Marshal(config)
+	if err != nil {
+		return "", fmt.Errorf("service config: %w", err)
+	}
+	return string(b), nil
+}
+
+func typedErrors(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	return grpcerr.FromError(invoke(ctx, method, req, reply, cc, opts...))
+}
+
+func timeout(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, DefaultTimeout)
+		defer cancel()
+	}
+	return invoke(ctx, method, req, reply, cc, opts...)
+}
+
+// forwardCaller sends the token of the caller that this call is made for. A
+// token that was set by hand stays.
+func forwardCaller(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	return invoke(withToken(ctx), method, req, reply, cc, opts...)
+}
+
+func forwardCallerStream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	s, err := open(withToken(ctx), desc, cc, method, opts...)
+	return s, grpcerr.FromError(err)
+}
+
+func withToken(ctx context.Context) context.Context {
+	token := authn.CallerFrom(ctx).Token
+	if md, ok := metadata.FromOutgoingContext(ctx); token == "" || ok && len(md.Get("authorization")) > 0 {
+		return ctx
+	}
+	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
+}
+
+// WithToken returns a context whose calls carry this access token.
+func WithToken(ctx context.Context, token string) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
+}

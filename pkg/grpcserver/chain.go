@@ -1,0 +1,115 @@
+package grpcserver
+
+import (
+	"context"
+
+	"buf.build/go/protovalidate"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+)
+
+// call is what the layers know of a call. The same layers serve unary and
+// streaming methods.
+type call struct {
+	method string
+	rule   Rule
+	hasRule,
+	streaming bool
+	// check validates a received message; set by the validate layer, run at
+	// once for a unary call and at each receive for a stream.
+	check func(msg any) error
+	// caller is filled by the authn layer, for the layers outside it.
+	caller string
+}
+
+// next goes on to the layers inside.
+type next func(ctx context.Context) error
+
+// layer is one named step of every call.
+type layer struct {
+	name string
+	run  func(ctx context.Context, c *call, inner next) error
+}
+
+// Layers names the layers of every call, outermost first.
+func Layers() []string {
+	return []string{"log", "recover", "errs", "deadline", "authn", "access", "ratelimit", "validate"}
+}
+
+func chain(cfg Config, d Deps, v protovalidate.Validator) []layer {
+	return []layer{
+		{"log", logLayer(d.Log)},
+		{"recover", recoverLayer(d.Log)},
+		{"errs", errsLayer(d.Log, d.Translate)},
+		{"deadline", deadlineLayer(cfg.MinTimeout, cfg.MaxTimeout)},
+		{"authn", authnLayer(d.Verifier)},
+		{"access", accessLayer()},
+		{"ratelimit", rateLayer(cfg.RatePerSecond, cfg.Burst)},
+		{"validate", validateLayer(v)},
+	}
+}
+
+// run passes through the layers in order, then calls the handler.
+func run(ctx context.Context, layers []layer, c *call, handler next) error {
+	if len(layers) == 0 {
+		return handler(ctx)
+	}
+	return layers[0].run(ctx, c, func(ctx context.Context) error {
+		return run(ctx, layers[1:], c, handler)
+	})
+}
+
+func (c *call) public() bool { return c.rule.Public || exempt(c.method) }
+
+func unary(layers []layer, rules func(string) (Rule, bool)) grpc.UnaryServerInterceptor {
+	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+		c := newCall(info.FullMethod, rules, false)
+		var resp any
+		err := run(ctx, layers, c, func(ctx context.Context) error {
+			if err := c.check(req); err != nil {
+				return err
+			}
+			var err error
+			resp, err = handler(ctx, req)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		return resp, nil
+	}
+}
+
+func stream(layers []layer, rules func(string) (Rule, bool)) grpc.StreamServerInterceptor {
+	return func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+		c := newCall(info.FullMethod, rules, true)
+		return run(ss.Context(), layers, c, func(ctx context.Context) error {
+			return handler(srv, &checkedStream{ServerStream: ss, ctx: ctx, check: c.check})
+		})
+	}
+}
+
+func newCall(method string, rules func(string) (Rule, bool), streaming bool) *call {
+	c := &call{method: method, streaming: streaming, check: func(any) error { return nil }}
+	c.rule, c.hasRule = rules(method)
+	return c
+}
+
+// checkedStream validates every message that it receives.
+type checkedStream struct {
+	grpc.ServerStream
+	ctx   context.Context //nolint:containedctx // a ServerStream carries its context
+	check func(any) error
+}
+
+func (s *checkedStream) Context() context.Context { return s.ctx }
+
+func (s *checkedStream) RecvMsg(m any) error {
+	if err := s.ServerStream.RecvMsg(m); err != nil {
+		return err
+	}
+	if _, ok := m.(proto.Message); !ok {
+		return nil
+	}
+	return s.check(m)
+}

@@ -1,0 +1,264 @@
+package grpcserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"buf.build/go/protovalidate"
+	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/time/rate"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/purserhq/purser/pkg/authn"
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/errs/grpcerr"
+)
+
+// shave is kept back from a call's deadline, so that an answer that tells of
+// a late dependency still arrives in time.
+const shave = 20 * time.Millisecond
+
+// maxIdentities bounds the memory of the rate limiter.
+const maxIdentities = 100_000
+
+// logLayer writes one line a call, with its final code. Health checks are
+// logged only when they fail.
+func logLayer(log *slog.Logger) func(context.Context, *call, next) error {
+	return func(ctx context.Context, c *call, inner next) error {
+		begun := time.Now()
+		err := inner(ctx)
+		code := status.Code(err)
+		if code == codes.OK && exempt(c.method) {
+			return nil
+		}
+		attrs := []slog.Attr{
+			slog.String("method", c.method),
+			slog.String("code", code.String()),
+			slog.Duration("took", time.Since(begun)),
+		}
+		if c.caller != "" {
+			attrs = append(attrs, slog.String("caller", c.caller))
+		}
+		level := slog.LevelInfo
+		if err != nil {
+			attrs = append(attrs, slog.String("message", status.Convert(err).Message()))
+		}
+		if code == codes.Internal || code == codes.Unknown || code == codes.DataLoss {
+			level = slog.LevelError
+		}
+		log.LogAttrs(ctx, level, "call", attrs...)
+		return err
+	}
+}
+
+// recoverLayer turns a panic into INTERNAL, with its stack in the log.
+func recoverLayer(log *slog.Logger) func(context.Context, *call, next) error {
+	return func(ctx context.Context, c *call, inner next) (err error) {
+		defer func() {
+			if p := recover(); p != nil {
+				log.ErrorContext(ctx, "panic", "method", c.method, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+				err = grpcerr.ToStatus(errs.Internal(fmt.Errorf("panic: %v", p))).Err()
+			}
+		}()
+		return inner(ctx)
+	}
+}
+
+// errsLayer turns the typed error of any layer below into a status, and logs
+// the cause of those that are our own fault or a dependency's.
+func errsLayer(log *slog.Logger, translate func(error) error) func(context.Context, *call, next) error {
+	return func(ctx context.Context, c *call, inner next) error {
+		err := inner(ctx)
+		if err == nil {
+			return nil
+		}
+		if translate != nil && errs.As(err) == nil {
+			err = translate(err)
+		}
+		s := grpcerr.ToStatus(err)
+		switch s.Code() {
+		case codes.Internal, codes.Unknown:
+			log.ErrorContext(ctx, "call failed", "method", c.method, "error", err.Error())
+			s = grpcerr.ToStatus(errs.Internal(err))
+		case codes.Unavailable:
+			log.WarnContext(ctx, "dependency away", "method", c.method, "error", err.Error())
+		}
+		return s.Err()
+	}
+}
+
+// deadlineLayer refuses a call that can't finish in time and keeps a little
+// of the time for the way back. Streams live until they are ended.
+func deadlineLayer(least, most time.Duration) func(context.Context, *call, next) error {
+	return func(ctx context.Context, c *call, inner next) error {
+		if c.streaming {
+			return inner(ctx)
+		}
+		now := time.Now()
+		end := now.Add(most)
+		if d, ok := ctx.Deadline(); ok {
+			left := d.Sub(now)
+			if left < least {
+				return errs.Deadline("DEADLINE_TOO_SHORT", fmt.Sprintf("the call has %s left and needs at least %s", left.Round(time.Microsecond), least))
+			}
+			if d.Before(end) {
+				end = d.Add(-min(shave, left/10))
+			}
+		}
+		ctx, cancel := context.WithDeadline(ctx, end)
+		defer cancel()
+		return inner(ctx)
+	}
+}
+
+// authnLayer verifies the bearer token of every method that isn't public.
+func authnLayer(v Verifier) func(context.Context, *call, next) error {
+	return func(ctx context.Context, c *call, inner next) error {
+		if c.public() {
+			return inner(ctx)
+		}
+		token, err := bearer(ctx)
+		if err != nil {
+			return err
+		}
+		caller, err := v.Verify(ctx, token)
+		if err != nil {
+			return err
+		}
+		c.caller = caller.UserID.String()
+		return inner(authn.WithCaller(ctx, caller))
+	}
+}
+
+func bearer(ctx context.Context) (string, error) {
+	md, _ := metadata.FromIncomingContext(ctx)
+	values := md.Get("authorization")
+	switch len(values) {
+	case 0:
+		return "", nil
+	case 1:
+	default:
+		return "", errs.Unauthenticated("TOKEN_INVALID", "more than one authorization header")
+	}
+	scheme, token, ok := strings.Cut(values[0], " ")
+	if !ok || !strings.EqualFold(scheme, "bearer") {
+		return "", errs.Unauthenticated("TOKEN_INVALID", "the authorization header must be: Bearer <token>")
+	}
+	return strings.TrimSpace(token), nil
+}
+
+// accessLayer applies the method's rule; a method without one is refused.
+func accessLayer() func(context.Context, *call, next) error {
+	return func(ctx context.Context, c *call, inner next) error {
+		switch {
+		case c.public():
+			return inner(ctx)
+		case !c.hasRule:
+			return errs.PermissionDenied("NO_ACCESS_RULE", "nobody may call this method")
+		case c.rule.Authenticated && !authn.CallerFrom(ctx).Anonymous():
+			return inner(ctx)
+		case c.rule.Permission != "" && authn.CallerFrom(ctx).May(c.rule.Permission):
+			return inner(ctx)
+		default:
+			return errs.PermissionDenied("PERMISSION_MISSING", "needs the permission "+c.rule.Permission)
+		}
+	}
+}
+
+// rateLayer bounds the calls of one identity on this replica.
+func rateLayer(perSecond float64, burst int) func(context.Context, *call, next) error {
+	buckets, err := lru.New[string, *rate.Limiter](maxIdentities)
+	if err != nil { // only for a size below 1
+		panic(err)
+	}
+	return func(ctx context.Context, c *call, inner next) error {
+		if exempt(c.method) {
+			return inner(ctx)
+		}
+		id := c.caller
+		if id == "" {
+			id = PeerAddress(ctx)
+		}
+		fresh := rate.NewLimiter(rate.Limit(perSecond), burst)
+		bucket, known, _ := buckets.PeekOrAdd(id, fresh)
+		if known {
+			buckets.Get(id)
+		} else {
+			bucket = fresh
+		}
+		if !bucket.Allow() {
+			wait := time.Duration(float64(time.Second) / perSecond)
+			return errs.Exhausted("RATE_LIMITED", "too many calls").After(max(wait, 100*time.Millisecond))
+		}
+		return inner(ctx)
+	}
+}
+
+// PeerAddress returns the address that a call came from, without its port;
+// an IPv6 one by its /64, for a single host commands a whole one.
+func PeerAddress(ctx context.Context) string {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return "unknown"
+	}
+	host, _, err := net.SplitHostPort(p.Addr.String())
+	if err != nil {
+		return p.Addr.String()
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		return host
+	}
+	ip = ip.Unmap()
+	if ip.Is6() {
+		if block, err := ip.WithZone("").Prefix(64); err == nil {
+			return block.String()
+		}
+	}
+	return ip.String()
+}
+
+// validateLayer checks messages against the rules in the contract.
+func validateLayer(v protovalidate.Validator) func(context.Context, *call, next) error {
+	return func(ctx context.Context, c *call, inner next) error {
+		c.check = func(msg any) error {
+			m, ok := msg.(proto.Message)
+			if !ok {
+				return errs.Internal(fmt.Errorf("%T is no protobuf message", msg))
+			}
+			return violations(v.Validate(m))
+		}
+		return inner(ctx)
+	}
+}
+
+func violations(err error) error {
+	var ve *protovalidate.ValidationError
+	if err == nil || !errors.As(err, &ve) {
+		return err
+	}
+	out := errs.Invalid("request", "breaks the contract")
+	out.Violations = nil
+	var text []string
+	for _, v := range ve.Violations {
+		field, rule := protovalidate.FieldPathString(v.Proto.GetField()), v.Proto.GetMessage()
+		if rule == "" {
+			rule = v.Proto.GetRuleId()
+		}
+		out.Violations = append(out.Violations, errs.Violation{Field: field, Rule: rule})
+		text = append(text, field+": "+rule)
+	}
+	out.Message = strings.Join(text, "; ")
+	return out
+}

@@ -1,0 +1,105 @@
+// Package telemetry sets up traces, metrics and logs for a process: OpenTelemetry
+// with the standard OTEL_* variables, metrics on a Prometheus registry, and
+// slog lines that carry the trace id.
+//
+// Without OTEL_TRACES_EXPORTER or OTEL_EXPORTER_OTLP_ENDPOINT no trace leaves
+// the process. The one place where global providers are set.
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/contrib/exporters/autoexport"
+	"go.opentelemetry.io/otel"
+	otelprom "go.opentelemetry.io/otel/exporters/prometheus"
+	"go.opentelemetry.io/otel/propagation"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	semconv "go.opentelemetry.io/otel/semconv/v1.37.0"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// Telemetry is what a process sends out.
+type Telemetry struct {
+	// Registry to serve on the admin port.
+	Registry *prometheus.Registry
+	traces   *sdktrace.TracerProvider
+	metrics  *sdkmetric.MeterProvider
+}
+
+// Start sets the global tracer and meter providers and the propagator (W3C
+// trace context and baggage) for a process of this name. Call Shutdown last
+// of all when the process ends.
+func Start(ctx context.Context, service string) (*Telemetry, error) {
+	res, err := resource.New(ctx,
+		resource.WithAttributes(semconv.ServiceName(service)),
+		resource.WithFromEnv(), resource.WithTelemetrySDK())
+	if err != nil {
+		return nil, fmt.Errorf("telemetry resource: %w", err)
+	}
+	opts := []sdktrace.TracerProviderOption{sdktrace.WithResource(res)}
+	if tracesAsked() {
+		exp, err := autoexport.NewSpanExporter(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("trace exporter: %w", err)
+		}
+		opts = append(opts, sdktrace.WithBatcher(exp))
+	}
+	registry := prometheus.NewRegistry()
+	reader, err := otelprom.New(otelprom.WithRegisterer(registry))
+	if err != nil {
+		return nil, fmt.Errorf("metrics reader: %w", err)
+	}
+	t := &Telemetry{
+		Registry: registry,
+		traces:   sdktrace.NewTracerProvider(opts...),
+		metrics:  sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader), sdkmetric.WithResource(res)),
+	}
+	otel.SetTracerProvider(t.traces)
+	otel.SetMeterProvider(t.metrics)
+	otel.SetTextMapPropagator(propagation.NewCompositeTextMapPropagator(
+		propagation.TraceContext{}, propagation.Baggage{}))
+	return t, nil
+}
+
+func tracesAsked() bool {
+	return os.Getenv("OTEL_TRACES_EXPORTER") != "" ||
+		os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" ||
+		os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != ""
+}
+
+// Shutdown sends what is still held and stops.
+func (t *Telemetry) Shutdown(ctx context.Context) error {
+	return errors.Join(t.traces.Shutdown(ctx), t.metrics.Shutdown(ctx))
+}
+
+// NewLogger returns a logger that writes JSON lines to w, each with the trace
+// id of the context it was logged with.
+func NewLogger(w io.Writer, level slog.Leveler, service string) *slog.Logger {
+	h := slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})
+	return slog.New(traceHandler{h}).With("service", service)
+}
+
+type traceHandler struct{ slog.Handler }
+
+func (h traceHandler) Handle(ctx context.Context, r slog.Record) error {
+	if sc := trace.SpanContextFromContext(ctx); sc.HasTraceID() {
+		r.AddAttrs(slog.String("trace_id", sc.TraceID().String()))
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+func (h traceHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return traceHandler{h.Handler.WithAttrs(attrs)}
+}
+
+func (h traceHandler) WithGroup(name string) slog.Handler {
+	return traceHandler{h.Handler.WithGroup(name)}
+}
