@@ -1,0 +1,137 @@
+package chain
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/ethereum/go-ethereum/core"
+	"github.com/ethereum/go-ethereum/core/types"
+)
+
+const (
+	// batchSize is how many blocks are made before they are stored.
+	batchSize = 128
+
+	// safeDepth and finalDepth are how many blocks "safe" and "finalized" trail the
+	// head by.
+	safeDepth, finalDepth = 1, 2
+)
+
+// Mine makes the blocks that are due up to now, and one block with the pending
+// transactions. Its time is the clock's, or one second after its parent's if the
+// clock hasn't moved on.
+func (c *Chain) Mine(ctx context.Context) error {
+	c.mining.Lock()
+	defer c.mining.Unlock()
+
+	if err := c.fill(ctx, c.due()); err != nil {
+		return err
+	}
+	at := max(uint64(c.options.Now().Unix()), c.eth.BlockChain().CurrentBlock().Time+1)
+	return c.extend([]uint64{at}, c.pending())
+}
+
+// catchUp makes the blocks that are due at a start, the last of them at this very
+// moment, so that the head is never old.
+func (c *Chain) catchUp(ctx context.Context) error {
+	c.mining.Lock()
+	defer c.mining.Unlock()
+
+	times := c.due()
+	if now := uint64(c.options.Now().Unix()); now > c.eth.BlockChain().CurrentBlock().Time {
+		times = append(times, now)
+	}
+	if err := c.fill(ctx, times); err != nil {
+		return err
+	}
+	c.settle()
+	return nil
+}
+
+// due lists the times of the plan's steps that lie between the head and now.
+func (c *Chain) due() []uint64 {
+	plan, now := c.Plan(), c.options.Now()
+	var times []uint64
+	for step := plan.Steps(c.Head().Time) + 1; ; step++ {
+		at := plan.At(step)
+		if at.Unix() >= now.Unix() {
+			return times
+		}
+		times = append(times, uint64(at.Unix()))
+	}
+}
+
+// fill adds a block for each of the times.
+func (c *Chain) fill(ctx context.Context, times []uint64) error {
+	for done := 0; done < len(times); {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("chain: %d of %d blocks made: %w", done, len(times), err)
+		}
+		batch := times[done:min(done+batchSize, len(times))]
+		if err := c.extend(batch, nil); err != nil {
+			return err
+		}
+		done += len(batch)
+		c.options.Progress(done, len(times))
+	}
+	return nil
+}
+
+// extend makes a block for each of the times, which must be after the head and
+// rise, stores them, and makes the last of them the head. Every block carries the
+// plan's steps since the one before it; the last one begins with pending.
+func (c *Chain) extend(times []uint64, pending []*types.Transaction) error {
+	if err := c.options.checkSpace(); err != nil {
+		return err
+	}
+	blocks, err := c.generate(times, pending)
+	if err != nil {
+		return err
+	}
+	if _, err := c.eth.BlockChain().InsertChain(blocks); err != nil {
+		return fmt.Errorf("chain: %w", err)
+	}
+	if err := c.eth.ChainDb().SyncKeyValue(); err != nil {
+		return fmt.Errorf("chain: %w", err)
+	}
+	c.settle()
+	return nil
+}
+
+// generate makes the blocks without storing them.
+func (c *Chain) generate(times []uint64, pending []*types.Transaction) (blocks types.Blocks, err error) {
+	defer func() {
+		// core.GenerateChain reports everything by a panic.
+		if p := recover(); p != nil {
+			err = fmt.Errorf("chain: make a block: %v", p)
+		}
+	}()
+	bc := c.eth.BlockChain()
+	head := bc.CurrentBlock()
+	parent := bc.GetBlock(head.Hash(), head.Number.Uint64())
+	before := head.Time
+	blocks, _ = core.GenerateChain(bc.Config(), parent, bc.Engine(), c.eth.ChainDb(), len(times), func(i int, gen *core.BlockGen) {
+		gen.OffsetTime(int64(times[i]) - int64(gen.Timestamp()))
+		gen.SetCoinbase(feeRecipient())
+		b := blockBuilder{gen: gen, chain: bc, signer: gen.Signer()}
+		if i == len(times)-1 {
+			b.addPending(pending)
+		}
+		b.addMoves(c.cursor.moves(c.stepsAt(before), c.stepsAt(times[i])))
+		before = times[i]
+	})
+	return blocks, nil
+}
+
+func (c *Chain) stepsAt(unix uint64) int {
+	return c.Plan().Steps(time.Unix(int64(unix), 0))
+}
+
+// settle moves "safe" and "finalized" up.
+func (c *Chain) settle() {
+	bc := c.eth.BlockChain()
+	head := bc.CurrentBlock().Number.Uint64()
+	bc.SetSafe(bc.GetHeaderByNumber(head - min(head, safeDepth)))
+	bc.SetFinalized(bc.GetHeaderByNumber(head - min(head, finalDepth)))
+}
