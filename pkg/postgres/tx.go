@@ -1,0 +1,123 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+	"gorm.io/gorm"
+)
+
+const (
+	txAttempts = 5
+	txBackoff  = 5 * time.Millisecond // doubled each time, half of it random
+)
+
+// ErrCommitUnknown says that the connection was lost while the commit was
+// under way: the transaction has happened or it hasn't. It is not retried.
+var ErrCommitUnknown = errors.New("postgres: it is unknown whether the transaction was committed")
+
+// TxOption changes how InTx begins a transaction.
+type TxOption func(*sql.TxOptions)
+
+// Serializable asks for serializable isolation.
+func Serializable(o *sql.TxOptions) { o.Isolation = sql.LevelSerializable }
+
+// RepeatableRead asks for one snapshot through the whole transaction.
+func RepeatableRead(o *sql.TxOptions) { o.Isolation = sql.LevelRepeatableRead }
+
+// ReadOnly forbids writes.
+func ReadOnly(o *sql.TxOptions) { o.ReadOnly = true }
+
+// InTx runs fn in a transaction on one connection, at read committed unless
+// told otherwise, and commits when fn returns nil. When Postgres asks for a
+// retry (serialization failure 40001, deadlock 40P01), fn runs again, at most
+// five times in all, so fn must have no effect outside tx that can't be
+// repeated. Any other error, fn's included, is returned as it is. tx is not
+// to be used after fn returns nor by two goroutines at once.
+func InTx(ctx context.Context, db *DB, fn func(tx *gorm.DB) error, options ...TxOption) error {
+	var o sql.TxOptions
+	for _, option := range options {
+		option(&o)
+	}
+	wait := txBackoff
+	for attempt := 1; ; attempt++ {
+		err := inTxOnce(ctx, db, &o, fn)
+		if err == nil || attempt == txAttempts || !retryable(err) {
+			return err
+		}
+		timer := time.NewTimer(wait/2 + rand.N(wait))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return err
+		}
+		wait *= 2
+	}
+}
+
+func inTxOnce(ctx context.Context, db *DB, o *sql.TxOptions, fn func(*gorm.DB) error) (err error) {
+	conn, err := db.conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	tx, err := conn.BeginTx(ctx, o)
+	if err != nil {
+		return fmt.Errorf("postgres: begin: %w", err)
+	}
+	// After a commit the rollback does nothing; after a panic it is the end.
+	defer func() { _ = tx.Rollback() }()
+	g := db.gorm.Session(&gorm.Session{NewDB: true, Context: ctx})
+	g.Statement.ConnPool = &txPool{Tx: tx, conn: conn}
+	if err := fn(g); err != nil {
+		return err
+	}
+	if err := tx.Commit(); err != nil {
+		var answer *pgconn.PgError
+		if errors.As(err, &answer) || errors.Is(err, sql.ErrTxDone) {
+			return fmt.Errorf("postgres: commit: %w", err)
+		}
+		return fmt.Errorf("%w: %w", ErrCommitUnknown, err)
+	}
+	return nil
+}
+
+// conn takes a connection from the pool, waiting no longer than PoolTimeout.
+func (d *DB) conn(ctx context.Context) (*sql.Conn, error) {
+	limited, cancel := context.WithTimeoutCause(ctx, d.poolTimeout, errPool)
+	defer cancel()
+	conn, err := d.sql.Conn(limited)
+	if err == nil {
+		return conn, nil
+	}
+	if ctx.Err() == nil && context.Cause(limited) == errPool {
+		return nil, errPool
+	}
+	return nil, fmt.Errorf("postgres: %w", err)
+}
+
+// txPool is what gorm sees as the transaction. It keeps the connection, which
+// sql.Tx hides.
+type txPool struct {
+	*sql.Tx
+	conn *sql.Conn
+}
+
+// Raw hands out the pgx connection that tx runs on, for COPY and batches: what
+// is done with it is part of the transaction. tx must come from InTx; the
+// connection must not be kept.
+func Raw(tx *gorm.DB, fn func(*pgx.Conn) error) error {
+	pool, ok := tx.Statement.ConnPool.(*txPool)
+	if !ok {
+		return errors.New("postgres: Raw needs a transaction of InTx")
+	}
+	return pool.conn.Raw(func(driver any) error { return fn(driver.(*stdlib.Conn).Conn()) })
+}
