@@ -33,6 +33,7 @@ import (
 	"google.golang.org/grpc/reflection"
 
 	"github.com/purserhq/purser/pkg/authn"
+	"github.com/purserhq/purser/pkg/lifecycle"
 )
 
 // MaxMessage is the largest message in either direction, in bytes.
@@ -211,6 +212,14 @@ func (s *Server) Serve(lis net.Listener) error {
 		return fmt.Errorf("serve: %w", err)
 	}
 	return nil
+}
+
+// Join makes the server a part of a process: served on lis by the group's Run,
+// drained when it stops.
+func (s *Server) Join(g *lifecycle.Group, lis net.Listener) {
+	g.OnNotReady(s.NotReady)
+	g.Serve("grpc", func() error { return s.Serve(lis) })
+	g.Drain("grpc", s.Shutdown)
 }
 
 // NotReady makes the health service answer NOT_SERVING, so that no new calls

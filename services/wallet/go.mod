@@ -3,6 +3,11 @@ module github.com/purserhq/purser/services/wallet
 go 1.26.0
 
 require (
+	github.com/purserhq/purser/pkg v0.0.0
+	github.com/purserhq/purser/proto v0.0.0
+)
+
+require (
 	github.com/ProjectZKM/Ziren/crates/go-runtime/zkvm_runtime v0.0.0-20251001021608-1fe7b43fc4d6 // indirect
 	github.com/bits-and-blooms/bitset v1.20.0 // indirect
 	github.com/cockroachdb/apd/v3 v3.2.3 // indirect
@@ -13,6 +18,11 @@ require (
 	github.com/ethereum/go-ethereum v1.17.10 // indirect
 	github.com/holiman/uint256 v1.3.2 // indirect
 	github.com/supranational/blst v0.3.16 // indirect
-	golang.org/x/sync v0.22.0 // indirect
-	golang.org/x/sys v0.47.0 // indirect
+	golang.org/x/sync v0.24.0 // indirect
+	golang.org/x/sys v0.49.0 // indirect
+	google.golang.org/genproto v0.0.0-20261026165753-2ffab32bce7e // indirect
 )
+
+replace github.com/purserhq/purser/pkg => ../../pkg
+
+replace github.com/purserhq/purser/proto => ../../proto

@@ -1,0 +1,152 @@
+// Package app wires the auth service: read New to see what depends on what.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/purserhq/purser/pkg/authn"
+	"github.com/purserhq/purser/pkg/grpcserver"
+	"github.com/purserhq/purser/pkg/lifecycle"
+	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/proto/access"
+	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
+	"github.com/purserhq/purser/services/auth/internal/account"
+	"github.com/purserhq/purser/services/auth/internal/password"
+	"github.com/purserhq/purser/services/auth/internal/rpc"
+	"github.com/purserhq/purser/services/auth/internal/session"
+	"github.com/purserhq/purser/services/auth/internal/signing"
+	"github.com/purserhq/purser/services/auth/internal/store"
+	"github.com/purserhq/purser/services/auth/internal/web"
+	"github.com/purserhq/purser/services/auth/migrations"
+)
+
+// App is the auth service, listening but not yet answering.
+type App struct {
+	group      *lifecycle.Group
+	server     *grpcserver.Server
+	grpc, http net.Listener
+}
+
+// New builds the service from cfg. Whatever it opened is closed again, in
+// reverse, when New itself fails half-way; otherwise Run closes it.
+func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) {
+	g := lifecycle.New(cfg.Shutdown, log)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, g.CloseAll())
+		}
+	}()
+	db, err := postgres.Open(ctx, cfg.Database.Options("purser-auth", log))
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	g.Close("database", db.Close)
+
+	kek, err := cfg.kek()
+	if err != nil {
+		return nil, err
+	}
+	sealer, err := signing.NewSealer(kek)
+	if err != nil {
+		return nil, err
+	}
+	ring := signing.NewRing(cfg.Issuer, cfg.Keys, store.NewKeys(db), sealer, log)
+	g.Loop("key ring", ring.Keep)
+	hasher, err := password.New(cfg.HashesAtOnce)
+	if err != nil {
+		return nil, err
+	}
+	accounts := account.NewService(store.NewAccounts(db), hasher, cfg.MinPassword, time.Now)
+	sessions := session.NewService(store.NewSessions(db), ring, hasher, cfg.Session, time.Now)
+
+	server, err := grpcserver.New(cfg.GRPC, grpcserver.Deps{
+		Rules:     access.Lookup,
+		Verifier:  authn.NewVerifier(ring, authn.Options{Issuer: cfg.Issuer}),
+		Log:       log,
+		Translate: postgres.Translate,
+	})
+	if err != nil {
+		return nil, err
+	}
+	authv1.RegisterAccountServiceServer(server, rpc.NewAccountServer(accounts))
+	authv1.RegisterSessionServiceServer(server, rpc.NewSessionServer(sessions))
+	authv1.RegisterTokenServiceServer(server, rpc.NewTokenServer(ring))
+
+	a := &App{group: g, server: server}
+	if a.grpc, err = net.Listen("tcp", cfg.GRPC.Addr); err != nil {
+		return nil, fmt.Errorf("PURSER_GRPC_ADDR: %w", err)
+	}
+	g.Close("grpc listener", a.grpc.Close)
+	if a.http, err = net.Listen("tcp", cfg.HTTPAddr); err != nil {
+		return nil, fmt.Errorf("PURSER_HTTP_ADDR: %w", err)
+	}
+	g.Close("http listener", a.http.Close)
+	server.Join(g, a.grpc)
+	a.serveHTTP(web.Handler(ring))
+	return a, server.Check()
+}
+
+func (a *App) serveHTTP(h http.Handler) {
+	s := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10}
+	a.group.Serve("http", func() error {
+		if err := s.Serve(a.http); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	a.group.Drain("http", func(ctx context.Context) {
+		if s.Shutdown(ctx) != nil {
+			_ = s.Close() // the limit is up: what is still open is cut
+		}
+	})
+}
+
+// Run serves until ctx ends, then stops in order and closes everything.
+func (a *App) Run(ctx context.Context) error { return a.group.Run(ctx) }
+
+// Addr is where gRPC listens, host:port.
+func (a *App) Addr() string { return a.grpc.Addr().String() }
+
+// HTTPAddr is where the key set is served, host:port.
+func (a *App) HTTPAddr() string { return a.http.Addr().String() }
+
+// Migrate brings the database's schema up to date; replicas that start
+// together do it once.
+func Migrate(ctx context.Context, cfg Config, log *slog.Logger) error {
+	return withDatabase(ctx, cfg, log, func(db *postgres.DB) error {
+		return postgres.Migrate(ctx, db, migrations.FS)
+	})
+}
+
+// MigrateDown undoes the last migration.
+func MigrateDown(ctx context.Context, cfg Config, log *slog.Logger) error {
+	return withDatabase(ctx, cfg, log, func(db *postgres.DB) error {
+		return postgres.Down(ctx, db, migrations.FS)
+	})
+}
+
+// SchemaOf says which schema the database has.
+func SchemaOf(ctx context.Context, cfg Config, log *slog.Logger) (s postgres.Schema, err error) {
+	err = withDatabase(ctx, cfg, log, func(db *postgres.DB) error {
+		s, err = postgres.Status(ctx, db, migrations.FS)
+		return err
+	})
+	return s, err
+}
+
+func withDatabase(ctx context.Context, cfg Config, log *slog.Logger, f func(*postgres.DB) error) (err error) {
+	o := cfg.Database.Options("purser-auth-migrate", log)
+	o.Lazy = false
+	db, err := postgres.Open(ctx, o)
+	if err != nil {
+		return fmt.Errorf("open database: %w", err)
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	return f(db)
+}

@@ -1,0 +1,74 @@
+package app
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+
+	"github.com/purserhq/purser/pkg/config"
+	"github.com/purserhq/purser/pkg/grpcserver"
+	"github.com/purserhq/purser/pkg/lifecycle"
+	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/services/auth/internal/account"
+	"github.com/purserhq/purser/services/auth/internal/session"
+	"github.com/purserhq/purser/services/auth/internal/signing"
+)
+
+// Config of the auth service, read from PURSER_*.
+type Config struct {
+	LogLevel slog.Level        `env:"LOG_LEVEL" envDefault:"INFO"`
+	GRPC     grpcserver.Config `envPrefix:"GRPC_"`
+	// HTTPAddr serves the key set.
+	HTTPAddr string          `env:"HTTP_ADDR" envDefault:"127.0.0.1:0"`
+	Database postgres.Config `envPrefix:"DATABASE_"`
+	// Issuer that tokens name: the base URL of this service's HTTP port as
+	// verifiers see it.
+	Issuer string `env:"ISSUER,required,notEmpty"`
+	// KEK seals the private keys at rest: 32 bytes in base64, best from
+	// PURSER_KEK_FILE.
+	KEK     config.Secret  `env:"KEK,required,notEmpty"`
+	Keys    signing.Policy `envPrefix:"KEYS_"`
+	Session session.Policy
+	// MinPassword in characters.
+	MinPassword int `env:"MIN_PASSWORD" envDefault:"15"`
+	// HashesAtOnce bounds the memory that password checks take: 19 MiB each.
+	HashesAtOnce int              `env:"PASSWORD_HASHES_AT_ONCE" envDefault:"8"`
+	Shutdown     lifecycle.Config `envPrefix:"SHUTDOWN_"`
+}
+
+// Load reads the configuration from environ and reports every mistake.
+func Load(environ []string) (Config, error) {
+	var c Config
+	err := config.Load(environ, &c)
+	return c, err
+}
+
+// Validate reports every mistake in c.
+func (c Config) Validate() error {
+	mistakes := []error{c.GRPC.Validate(), c.Keys.Validate()}
+	if u, err := url.Parse(c.Issuer); c.Issuer != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+		mistakes = append(mistakes, errors.New("PURSER_ISSUER must be an http or https URL"))
+	}
+	if c.KEK != "" {
+		if _, err := c.kek(); err != nil {
+			mistakes = append(mistakes, err)
+		}
+	}
+	if c.MinPassword < 8 || c.MinPassword > account.MaxPassword {
+		mistakes = append(mistakes, fmt.Errorf("PURSER_MIN_PASSWORD must be 8 to %d", account.MaxPassword))
+	}
+	if c.HashesAtOnce < 1 {
+		mistakes = append(mistakes, errors.New("PURSER_PASSWORD_HASHES_AT_ONCE must be at least 1"))
+	}
+	return errors.Join(append(mistakes, c.Session.Validate())...)
+}
+
+func (c Config) kek() ([]byte, error) {
+	b, err := base64.StdEncoding.DecodeString(c.KEK.Reveal())
+	if err != nil || len(b) != signing.KeySize {
+		return nil, fmt.Errorf("PURSER_KEK must be %d bytes in base64 (head -c %d /dev/urandom | base64)", signing.KeySize, signing.KeySize)
+	}
+	return b, nil
+}

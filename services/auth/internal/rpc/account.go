@@ -1,0 +1,42 @@
+// Package rpc translates between the contracts of purser.auth.v1 and the
+// domain. No rule lives here.
+package rpc
+
+import (
+	"context"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/purserhq/purser/pkg/authn"
+	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
+	"github.com/purserhq/purser/services/auth/internal/account"
+)
+
+// AccountServer serves purser.auth.v1.AccountService.
+type AccountServer struct {
+	authv1.UnimplementedAccountServiceServer
+	accounts *account.Service
+}
+
+// NewAccountServer serves the accounts.
+func NewAccountServer(a *account.Service) *AccountServer { return &AccountServer{accounts: a} }
+
+// Register implements the RPC.
+func (s *AccountServer) Register(ctx context.Context, req *authv1.RegisterRequest) (*authv1.RegisterResponse, error) {
+	if err := s.accounts.Register(ctx, req.GetEmail(), req.GetPassword(), req.GetDisplayName()); err != nil {
+		return nil, err
+	}
+	return &authv1.RegisterResponse{}, nil
+}
+
+// GetMe implements the RPC.
+func (s *AccountServer) GetMe(ctx context.Context, _ *authv1.GetMeRequest) (*authv1.GetMeResponse, error) {
+	u, err := s.accounts.ByID(ctx, authn.CallerFrom(ctx).UserID)
+	if err != nil {
+		return nil, err
+	}
+	return &authv1.GetMeResponse{User: &authv1.User{
+		Id: u.ID.String(), Email: u.Email, DisplayName: u.DisplayName,
+		Roles: u.Roles, CreateTime: timestamppb.New(u.CreatedAt),
+	}}, nil
+}

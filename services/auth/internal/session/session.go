@@ -1,0 +1,167 @@
+// Package session signs users in and keeps them signed in.
+//
+// A session is a family of refresh tokens, one row, locked for every change.
+// It promises: two callers that present one token at once get the identical
+// successor, so two tabs never fork or log out; an answer that was lost can be
+// asked for again for a minute while its successor is unused; any other
+// second use of a token revokes the family (RFC 9700, section 4.14).
+//
+// Limits: revoking ends the refreshing; an access token that is out stays
+// valid until it expires.
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/google/uuid"
+
+	"github.com/purserhq/purser/pkg/authn"
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/services/auth/internal/account"
+	"github.com/purserhq/purser/services/auth/internal/role"
+)
+
+// Policy is how long things last.
+type Policy struct {
+	Access   time.Duration `env:"ACCESS_TTL" envDefault:"15m"`
+	Refresh  time.Duration `env:"REFRESH_TTL" envDefault:"168h"`    // sliding
+	Absolute time.Duration `env:"SESSION_TTL" envDefault:"720h"`    // of the family
+	Recovery time.Duration `env:"REFRESH_RECOVERY" envDefault:"1m"` // of a lost answer
+}
+
+// Tokens is what a session is held with.
+type Tokens struct {
+	Access           string
+	AccessExpiresAt  time.Time
+	Refresh          string
+	RefreshExpiresAt time.Time
+}
+
+// Family is a session as stored.
+type Family struct {
+	ID               uuid.UUID
+	UserID           uuid.UUID
+	CreatedAt        time.Time
+	ExpiresAt        time.Time
+	Current          Hash
+	CurrentExpiresAt time.Time
+	Previous         *Hash
+	RotatedAt        time.Time
+	// SealedSuccessor is the current token, readable with the previous one.
+	SealedSuccessor []byte
+	RevokedAt       *time.Time
+	RevokeReason    string
+}
+
+// Store is where sessions are kept.
+type Store interface {
+	// Credentials returns the id, roles and password hash of the account with
+	// this address; a zero id and no error when there is none.
+	Credentials(ctx context.Context, email string) (id uuid.UUID, roles []string, hash string, err error)
+	// Roles of a user.
+	Roles(ctx context.Context, user uuid.UUID) ([]string, error)
+	// Start stores a new family.
+	Start(ctx context.Context, f Family) error
+	// Change locks the family that ever had this refresh token and stores
+	// what change makes of it, in one transaction. errs.NotFound when none
+	// had it. change may run more than once.
+	Change(ctx context.Context, token Hash, change func(Family) (Family, error)) error
+	// Revoke ends a family of this user; it is no error when it ended before.
+	Revoke(ctx context.Context, user, family uuid.UUID, at time.Time, reason string) error
+}
+
+// Signer signs access tokens; *signing.Ring is one.
+type Signer interface {
+	Sign(c authn.Claims, ttl time.Duration) (string, time.Time, error)
+}
+
+// Checker checks passwords; see package password.
+type Checker interface {
+	Matches(ctx context.Context, password, hash string) (bool, error)
+}
+
+// Service is the rules of sessions.
+type Service struct {
+	store    Store
+	signer   Signer
+	password Checker
+	policy   Policy
+	now      func() time.Time
+}
+
+// NewService returns the rules over a store.
+func NewService(s Store, signer Signer, c Checker, p Policy, now func() time.Time) *Service {
+	return &Service{store: s, signer: signer, password: c, policy: p, now: now}
+}
+
+// Login checks a password and starts a session. errs.Unauthenticated
+// (INVALID_CREDENTIALS) for an unknown address and a wrong password alike.
+func (s *Service) Login(ctx context.Context, email, password string) (Tokens, error) {
+	user, roles, hash, err := s.store.Credentials(ctx, account.NormalEmail(email))
+	if err != nil {
+		return Tokens{}, err
+	}
+	ok, err := s.password.Matches(ctx, password, hash)
+	if err != nil {
+		return Tokens{}, err
+	}
+	if !ok {
+		return Tokens{}, errs.Unauthenticated("INVALID_CREDENTIALS", "the e-mail address or the password is wrong")
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return Tokens{}, fmt.Errorf("new session id: %w", err)
+	}
+	now := s.now().UTC()
+	token := NewToken()
+	f := Family{
+		ID: id, UserID: user, CreatedAt: now, ExpiresAt: now.Add(s.policy.Absolute),
+		Current: token.Hash(), CurrentExpiresAt: now.Add(min(s.policy.Refresh, s.policy.Absolute)),
+	}
+	// Sign before storing: a session that can't be used is not begun.
+	t, err := s.tokens(f, token, roles)
+	if err != nil {
+		return Tokens{}, err
+	}
+	return t, s.store.Start(ctx, f)
+}
+
+// Logout ends the caller's session.
+func (s *Service) Logout(ctx context.Context, user, session uuid.UUID) error {
+	return s.store.Revoke(ctx, user, session, s.now().UTC(), "LOGOUT")
+}
+
+func (s *Service) tokens(f Family, refresh Token, roles []string) (Tokens, error) {
+	c := authn.Claims{
+		RegisteredClaims: jwt.RegisteredClaims{Subject: f.UserID.String(), ID: uuid.NewString()},
+		SessionID:        f.ID.String(),
+		Roles:            roles,
+		Permissions:      role.Permissions(roles),
+		AMR:              []string{"pwd"},
+		AuthTime:         jwt.NewNumericDate(f.CreatedAt),
+	}
+	access, expires, err := s.signer.Sign(c, s.policy.Access)
+	if err != nil {
+		return Tokens{}, err
+	}
+	return Tokens{Access: access, AccessExpiresAt: expires, Refresh: string(refresh), RefreshExpiresAt: f.CurrentExpiresAt}, nil
+}
+
+// Validate reports every mistake in p.
+func (p Policy) Validate() error {
+	var mistakes []error
+	if p.Access < time.Second || p.Access > 24*time.Hour {
+		mistakes = append(mistakes, errors.New("PURSER_ACCESS_TTL must be 1s to 24h"))
+	}
+	if p.Refresh <= p.Access || p.Absolute < p.Refresh {
+		mistakes = append(mistakes, errors.New("PURSER_REFRESH_TTL must be above PURSER_ACCESS_TTL and at most PURSER_SESSION_TTL"))
+	}
+	if p.Recovery < 0 || p.Recovery > 10*time.Minute {
+		mistakes = append(mistakes, errors.New("PURSER_REFRESH_RECOVERY must be 0 to 10m"))
+	}
+	return errors.Join(mistakes...)
+}

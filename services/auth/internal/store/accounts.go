@@ -1,0 +1,85 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+
+	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/services/auth/internal/account"
+)
+
+type userRow struct {
+	ID           uuid.UUID `gorm:"primaryKey"`
+	Email        string
+	PasswordHash string
+	DisplayName  string
+	CreatedAt    time.Time
+	Roles        []roleRow `gorm:"foreignKey:UserID"`
+}
+
+func (userRow) TableName() string { return "users" }
+
+type roleRow struct {
+	UserID uuid.UUID `gorm:"primaryKey"`
+	Role   string    `gorm:"primaryKey"`
+}
+
+func (roleRow) TableName() string { return "user_roles" }
+
+// Accounts implements account.Store.
+type Accounts struct{ db *postgres.DB }
+
+// NewAccounts returns the accounts in db.
+func NewAccounts(db *postgres.DB) *Accounts { return &Accounts{db: db} }
+
+// Create implements account.Store.
+func (s *Accounts) Create(ctx context.Context, u account.User, hash string) (created bool, err error) {
+	err = postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
+		row := userRow{ID: u.ID, Email: u.Email, PasswordHash: hash, DisplayName: u.DisplayName, CreatedAt: u.CreatedAt}
+		res := tx.Clauses(clause.OnConflict{Columns: []clause.Column{{Name: "email"}}, DoNothing: true}).
+			Omit("Roles").Create(&row)
+		if res.Error != nil {
+			return fmt.Errorf("create user: %w", res.Error)
+		}
+		created = res.RowsAffected == 1
+		if !created || len(u.Roles) == 0 {
+			return nil
+		}
+		roles := make([]roleRow, len(u.Roles))
+		for i, r := range u.Roles {
+			roles[i] = roleRow{UserID: u.ID, Role: r}
+		}
+		if err := tx.Create(&roles).Error; err != nil {
+			return fmt.Errorf("create roles: %w", err)
+		}
+		return nil
+	})
+	return created, err
+}
+
+// ByID implements account.Store.
+func (s *Accounts) ByID(ctx context.Context, id uuid.UUID) (account.User, error) {
+	var row userRow
+	err := s.db.Gorm(ctx).Select("id", "email", "display_name", "created_at").Preload("Roles").
+		Where("id = ?", id).Take(&row).Error
+	if err != nil {
+		return account.User{}, missing(err, "user")
+	}
+	return account.User{
+		ID: row.ID, Email: row.Email, DisplayName: row.DisplayName,
+		Roles: roleNames(row.Roles), CreatedAt: row.CreatedAt,
+	}, nil
+}
+
+func roleNames(rows []roleRow) []string {
+	names := make([]string, len(rows))
+	for i, r := range rows {
+		names[i] = r.Role
+	}
+	return names
+}
