@@ -13,7 +13,7 @@ const (
 	// erc20TransferGas is a transfer between two balances that are not zero before
 	// or after, without its call data: 21,000 for the transaction and the rest for
 	// the compiled ERC20's own steps. A test compares it with receipts.
-	erc20TransferGas = 33_714
+	erc20TransferGas = 33_663
 
 	// freshSlotGas is added when the receiver had nothing (EIP-2929: 20,000 in
 	// place of 2,900).

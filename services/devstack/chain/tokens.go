@@ -30,7 +30,7 @@ func MulticallAddress() common.Address {
 // SeededTokens returns the tokens that every chain has from block 1 on, in the
 // order of their deployment. Their addresses are the same on every chain.
 func SeededTokens() []Token {
-	deployer := DevCast().Deployer.Address
+	deployer := devAccount("deployer").Address
 	tokens := []Token{
 		{Symbol: "WETH", Name: "Wrapped Ether (local)", Decimals: 18, Verified: true, Supply: units(3_000_000, 18)},
 		{Symbol: "USDC", Name: "USD Coin (local)", Decimals: 6, Verified: true, Supply: units(50_000_000_000, 6)},

@@ -1,0 +1,225 @@
+package chain_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/purserhq/purser/services/devstack/chain"
+)
+
+func TestTheSameOptionsGiveTheSameChain(t *testing.T) {
+	first, second := start(t, nil), start(t, nil)
+	if first.Head() != second.Head() {
+		t.Errorf("heads differ: %+v and %+v", first.Head(), second.Head())
+	}
+	if first.Head().Number != 96 || !first.Head().Time.Equal(anchor()) {
+		t.Errorf("head is %+v, want block 96 at %s", first.Head(), anchor())
+	}
+	for what, change := range map[string]func(*chain.Options){
+		"seed":     func(o *chain.Options) { o.Seed = 2 },
+		"chain id": func(o *chain.Options) { o.ChainID = 1338 },
+		"anchor":   func(o *chain.Options) { o.Anchor = anchor().Add(-time.Hour) },
+		"history":  func(o *chain.Options) { o.History = 95 * time.Hour },
+	} {
+		if other := start(t, change); other.Head().Hash == first.Head().Hash {
+			t.Errorf("another %s gives the same chain", what)
+		}
+	}
+}
+
+// TestTheChainIsTheOneOfItsFormat holds the head's hash against a recorded one. If
+// it fails because contracts, plan or genesis were meant to change, raise
+// seedFormat: a stored chain of the old kind can't be carried on.
+func TestTheChainIsTheOneOfItsFormat(t *testing.T) {
+	const want = "0x375912a03e09e7f529cb38a6cc18d3dcfffb3417ff009f454eacbe5a0b2c5dec"
+	if have := start(t, nil).Head().Hash.Hex(); have != want {
+		t.Errorf("head is %s, want %s", have, want)
+	}
+}
+
+func TestARestartKeepsHistoryAndFillsThePauseWithHourlyBlocks(t *testing.T) {
+	dir, now := t.TempDir(), newClock(anchor())
+	options := func(o *chain.Options) { o.Dir, o.Now, o.Anchor = dir, now.Now, now.Now() }
+	c := start(t, options)
+	before := c.Head()
+	to := common.HexToAddress("0x00000000000000000000000000000000000000a3")
+	if _, err := c.Fund(t.Context(), to, chain.Native(), c.Expected(c.Cast().Alice.Address, chain.Native(), anchor())); err != nil {
+		t.Fatal(err)
+	}
+	mine(t, c)
+	funded := c.Head()
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	now.Advance(30 * 24 * time.Hour) // the anchor moves too, and must not matter
+	c = start(t, options)
+	r := dial(t, c)
+	if head := c.Head(); head.Number != funded.Number+30*24 || !head.Time.Equal(now.Now()) {
+		t.Errorf("head is %+v, want %d hourly blocks up to %s", head, 30*24, now.Now())
+	}
+	for _, old := range []chain.Block{before, funded} {
+		header, err := r.HeaderByNumber(t.Context(), new(big.Int).SetUint64(old.Number))
+		if err != nil || header.Hash() != old.Hash {
+			t.Errorf("block %d is %v (%v), was %s", old.Number, header.Hash(), err, old.Hash)
+		}
+	}
+	if r.balance(to, chain.Native(), nil).IsZero() {
+		t.Error("a transfer from before the restart is gone")
+	}
+	old := new(big.Int).SetUint64(before.Number)
+	for symbol, asset := range assets(c) {
+		for _, holder := range c.Holders() {
+			if have, want := r.balance(holder, asset, old), c.Expected(holder, asset, before.Time); !have.Eq(want) {
+				t.Errorf("before the restart %s had %s %s, the plan says %s", holder, have, symbol, want)
+			}
+			if have, want := r.balance(holder, asset, nil), c.Expected(holder, asset, now.Now()); !have.Eq(want) {
+				t.Errorf("%s has %s %s, the plan says %s", holder, have, symbol, want)
+			}
+		}
+	}
+}
+
+func TestAnInterruptedFirstStartIsCarriedOn(t *testing.T) {
+	dir := t.TempDir()
+	history := func(o *chain.Options) { o.Dir, o.History = dir, 400*time.Hour }
+	ctx, cancel := context.WithCancel(t.Context())
+	o := chain.Options{Anchor: anchor(), Now: newClock(anchor()).Now, Progress: func(int, int) { cancel() }}
+	history(&o)
+	if _, err := chain.Start(ctx, o); !errors.Is(err, context.Canceled) {
+		t.Fatalf("have %v, want a cancelled start", err)
+	}
+	whole := start(t, func(o *chain.Options) { o.History = 400 * time.Hour })
+	if c := start(t, history); c.Head() != whole.Head() {
+		t.Errorf("carried on to %+v, in one go %+v", c.Head(), whole.Head())
+	}
+}
+
+func TestAFolderOfAnotherChainIsRefusedUnlessReset(t *testing.T) {
+	dir := t.TempDir()
+	c := start(t, func(o *chain.Options) { o.Dir = dir })
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	other := chain.Options{Dir: dir, Anchor: anchor(), Now: newClock(anchor()).Now, History: 96 * time.Hour, ChainID: 1338}
+	_, err := chain.Start(t.Context(), other)
+	if err == nil || !strings.Contains(err.Error(), "chain id 31337") || strings.Contains(err.Error(), "\n") {
+		t.Fatalf("have %v, want one line that names the stored chain id", err)
+	}
+	if again := start(t, func(o *chain.Options) { o.Dir = dir }); again.Head() != c.Head() {
+		t.Error("the refusal changed the stored chain")
+	} else if err := again.Close(); err != nil {
+		t.Fatal(err)
+	}
+	reset := start(t, func(o *chain.Options) { o.Dir, o.ChainID, o.Reset = dir, 1338, true })
+	if reset.ChainID() != 1338 {
+		t.Errorf("chain id is %d after a reset", reset.ChainID())
+	}
+}
+
+func TestAFolderInUseIsSaid(t *testing.T) {
+	dir := t.TempDir()
+	start(t, func(o *chain.Options) { o.Dir = dir })
+	_, err := chain.Start(t.Context(), chain.Options{Dir: dir, Anchor: anchor(), Now: newClock(anchor()).Now})
+	if err == nil || !strings.Contains(err.Error(), "in use by another process") {
+		t.Errorf("have %v", err)
+	}
+}
+
+// childDir makes this test binary a child that runs a chain in the folder named by
+// the variable, until it is killed.
+const childDir = "PURSER_CHAIN_TEST_CHILD_DIR"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(childDir); dir != "" {
+		if err := mineUntilKilled(dir, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+// mineUntilKilled prints each head after it is stored.
+func mineUntilKilled(dir string, out io.Writer) error {
+	now := newClock(anchor())
+	c, err := chain.Start(context.Background(), chain.Options{Dir: dir, Anchor: anchor(), Now: now.Now, History: 96 * time.Hour})
+	if err != nil {
+		return err
+	}
+	for {
+		fmt.Fprintln(out, c.Head().Number, c.Head().Hash)
+		now.Advance(20 * time.Minute)
+		if err := c.Mine(context.Background()); err != nil {
+			return err
+		}
+	}
+}
+
+func TestAKilledChainOpensAgainWithEveryBlockItReported(t *testing.T) {
+	dir := t.TempDir()
+	for round, lines := range []int{1, 40} {
+		number, hash := killAfter(t, dir, lines)
+		c := start(t, func(o *chain.Options) { o.Dir = dir })
+		r := dial(t, c)
+		header, err := r.HeaderByNumber(t.Context(), new(big.Int).SetUint64(number))
+		if err != nil || header.Hash() != hash {
+			t.Fatalf("round %d: block %d: %v, want %s", round, number, err, hash)
+		}
+		head := c.Head()
+		for symbol, asset := range assets(c) {
+			for _, holder := range c.Holders() {
+				if have, want := r.balance(holder, asset, nil), c.Expected(holder, asset, head.Time); !have.Eq(want) {
+					t.Errorf("round %d: %s has %s %s, the plan says %s", round, holder, have, symbol, want)
+				}
+			}
+		}
+		mine(t, c)
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// killAfter runs a child in dir, kills it when it has printed so many heads, and
+// returns the last one read.
+func killAfter(t *testing.T, dir string, lines int) (number uint64, hash common.Hash) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	cmd.Env = append(os.Environ(), childDir+"="+dir)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	scanner := bufio.NewScanner(out)
+	for range lines {
+		if !scanner.Scan() {
+			t.Fatalf("the child ended by itself: %v", cmd.Wait())
+		}
+		var hex string
+		if _, err := fmt.Sscan(scanner.Text(), &number, &hex); err != nil {
+			t.Fatal(err)
+		}
+		hash = common.HexToHash(hex)
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait() // killed
+	return number, hash
+}

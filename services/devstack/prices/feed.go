@@ -1,0 +1,136 @@
+package prices
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// Coin is something that the feed can be asked for.
+type Coin struct {
+	// Keys are the names it goes by: "local:0xaddress" or "coingecko:ethereum".
+	// They are compared without regard to case.
+	Keys []string
+	// Symbol is what PriceAt knows it by. A symbol that it doesn't know is a coin
+	// without a price, which is absent from every answer.
+	Symbol string
+	// Decimals is the number of decimals of the token.
+	Decimals uint8
+}
+
+// Options say what a feed serves. Only Coins is required.
+type Options struct {
+	// Coins are the coins that the feed knows.
+	Coins []Coin
+	// Addr is host:port to listen on. The host must be a loopback address; port 0
+	// takes any free one. The default is 127.0.0.1:0.
+	Addr string
+	// Now is the clock; the default is time.Now. There are no prices after it.
+	Now func() time.Time
+	// After is the timer behind Faults.Delay; the default is time.After.
+	After func(time.Duration) <-chan time.Time
+	// Faults is how the feed misbehaves from the start. SetFaults changes it.
+	Faults Faults
+}
+
+// Feed is a running price feed. Its methods are safe for concurrent use.
+type Feed struct {
+	coins map[string]Coin
+	now   func() time.Time
+	after func(time.Duration) <-chan time.Time
+
+	mu       sync.Mutex
+	faults   Faults
+	requests int
+
+	listener net.Listener
+	server   *http.Server
+	served   chan error
+	closing  sync.Once
+	closeErr error
+}
+
+// Start serves a feed until Close.
+func Start(ctx context.Context, o Options) (*Feed, error) {
+	if o.Addr == "" {
+		o.Addr = "127.0.0.1:0"
+	}
+	listener, err := listen(ctx, o.Addr)
+	if err != nil {
+		return nil, err
+	}
+	f := newFeed(o)
+	f.listener = listener
+	f.server = &http.Server{Handler: f.Handler(), ReadHeaderTimeout: 5 * time.Second}
+	go func() { f.served <- f.server.Serve(listener) }()
+	return f, nil
+}
+
+func newFeed(o Options) *Feed {
+	f := &Feed{
+		coins:  map[string]Coin{},
+		now:    o.Now,
+		after:  o.After,
+		faults: o.Faults,
+		served: make(chan error, 1),
+	}
+	if f.now == nil {
+		f.now = time.Now
+	}
+	if f.after == nil {
+		f.after = time.After
+	}
+	for _, coin := range o.Coins {
+		for _, key := range coin.Keys {
+			f.coins[fold(key)] = coin
+		}
+	}
+	return f
+}
+
+func listen(ctx context.Context, addr string) (net.Listener, error) {
+	tcp, err := net.ResolveTCPAddr("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("prices: %w", err)
+	}
+	if !tcp.IP.IsLoopback() {
+		return nil, fmt.Errorf("prices: %q is not a loopback address", addr)
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", tcp.String())
+	if err != nil {
+		return nil, fmt.Errorf("prices: %w", err)
+	}
+	return l, nil
+}
+
+// URL is where the feed is served, such as http://127.0.0.1:9000.
+func (f *Feed) URL() string { return "http://" + f.listener.Addr().String() }
+
+// Requests is the number of requests received so far.
+func (f *Feed) Requests() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.requests
+}
+
+// SetFaults changes how the feed misbehaves, from the next request on.
+func (f *Feed) SetFaults(faults Faults) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.faults = faults
+}
+
+// Close stops the feed at once. It can be called twice.
+func (f *Feed) Close() error {
+	f.closing.Do(func() {
+		f.closeErr = f.server.Close()
+		if err := <-f.served; !errors.Is(err, http.ErrServerClosed) {
+			f.closeErr = errors.Join(f.closeErr, err)
+		}
+	})
+	return f.closeErr
+}

@@ -1,0 +1,105 @@
+package prices
+
+import (
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// confidence is what every quote states, as the public feed does for well-known
+// coins.
+const confidence = "0.99"
+
+// quote is a coin in an answer.
+type quote struct {
+	Decimals *uint8 `json:"decimals,omitempty"`
+	Symbol   string `json:"symbol"`
+	// Price and Confidence are printed exactly as they are.
+	Price      number `json:"price"`
+	Timestamp  int64  `json:"timestamp"`
+	Confidence number `json:"confidence"`
+}
+
+// number is a JSON number as text. Unlike json.Number it may be any other JSON
+// value too, so that a fault can say it.
+type number string
+
+func (n number) MarshalJSON() ([]byte, error) { return []byte(n), nil }
+
+// Handler serves the feed's paths.
+func (f *Feed) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /prices/current/{coins}", func(w http.ResponseWriter, r *http.Request) {
+		now := f.now()
+		f.serve(w, r, now, now)
+	})
+	mux.HandleFunc("GET /prices/historical/{timestamp}/{coins}", func(w http.ResponseWriter, r *http.Request) {
+		seconds, err := strconv.ParseInt(r.PathValue("timestamp"), 10, 64)
+		if err != nil {
+			http.Error(w, `{"message":"timestamp is not a number of seconds"}`, http.StatusBadRequest)
+			return
+		}
+		at := time.Unix(seconds, 0)
+		f.serve(w, r, at, at.Truncate(time.Hour))
+	})
+	return mux
+}
+
+// serve answers with the prices at one time, stated to be of another.
+func (f *Feed) serve(w http.ResponseWriter, r *http.Request, at, stated time.Time) {
+	f.mu.Lock()
+	f.requests++
+	faults := f.faults
+	f.mu.Unlock()
+
+	if faults.Delay > 0 {
+		select {
+		case <-f.after(faults.Delay):
+		case <-r.Context().Done():
+			return
+		}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if faults.answer(w) {
+		return
+	}
+	quotes := map[string]quote{}
+	for key := range strings.SplitSeq(r.PathValue("coins"), ",") {
+		if q, ok := f.quote(key, at, faults); ok {
+			q.Timestamp = stated.Add(-faults.Age).Unix()
+			quotes[key] = q
+		}
+	}
+	body, err := json.Marshal(map[string]any{"coins": quotes})
+	if err != nil {
+		http.Error(w, `{"message":"internal error"}`, http.StatusInternalServerError)
+		return
+	}
+	_, _ = w.Write(body)
+}
+
+// quote is the price of the coin with the given key, without its time.
+func (f *Feed) quote(key string, at time.Time, faults Faults) (quote, bool) {
+	coin, ok := f.coins[fold(key)]
+	if !ok || at.After(f.now()) || slices.Contains(faults.Absent, coin.Symbol) {
+		return quote{}, false
+	}
+	price, ok := PriceAt(coin.Symbol, at)
+	if made, replaced := faults.Price[coin.Symbol]; replaced {
+		price, ok = made, true
+	}
+	if !ok {
+		return quote{}, false
+	}
+	q := quote{Symbol: coin.Symbol, Price: number(price), Confidence: confidence}
+	if !strings.HasPrefix(fold(key), "coingecko:") {
+		q.Decimals = &coin.Decimals
+	}
+	return q, true
+}
+
+// fold makes keys comparable without regard to case.
+func fold(key string) string { return strings.ToLower(strings.TrimSpace(key)) }
