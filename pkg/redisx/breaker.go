@@ -1,0 +1,134 @@
+package redisx
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/failsafe-go/failsafe-go/circuitbreaker"
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	failuresToOpen = 5
+	probeEvery     = 500 * time.Millisecond
+)
+
+// ErrUnavailable says that Redis can't be reached or doesn't answer in time.
+var ErrUnavailable = errors.New("redis is unavailable")
+
+var errOpen = fmt.Errorf("%w: the circuit breaker is open", ErrUnavailable)
+
+// Unavailable marks err as [ErrUnavailable] when it means that Redis gave no
+// usable answer: no connection, a timeout, an open breaker, a server that is
+// loading or has no cluster. nil, redis.Nil and what the server answered are
+// returned as they are.
+func Unavailable(err error) error {
+	if err == nil || errors.Is(err, ErrUnavailable) || !failure(err) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrUnavailable, err)
+}
+
+// failure tells a server that can't serve from one that answered no.
+func failure(err error) bool {
+	switch {
+	case err == nil, errors.Is(err, redis.Nil), errors.Is(err, context.Canceled):
+		return false
+	case redis.IsLoadingError(err), redis.IsMasterDownError(err), redis.IsClusterDownError(err),
+		redis.IsTryAgainError(err), redis.IsReadOnlyError(err), redis.HasErrorPrefix(err, "BUSY "):
+		return true
+	}
+	var answer redis.Error
+	return !errors.As(err, &answer)
+}
+
+// breaker is a circuit breaker around every command of one node. It is a hook
+// and not a Limiter: go-redis asks a Limiter once more for the handshake of a
+// fresh connection, and a breaker that lets one probe through then refuses the
+// probe's own handshake and never closes. A hook has the context, so it tells
+// the two apart, and a caller's cancellation from Redis's silence.
+type breaker struct {
+	circuit circuitbreaker.CircuitBreaker[any]
+}
+
+var _ redis.Hook = (*breaker)(nil)
+
+func newBreaker(addr string, log *slog.Logger) *breaker {
+	return &breaker{circuit: circuitbreaker.NewBuilder[any]().
+		WithFailureThreshold(failuresToOpen).
+		WithSuccessThreshold(1).
+		WithDelay(probeEvery).
+		OnOpen(func(e circuitbreaker.StateChangedEvent) {
+			if e.OldState == circuitbreaker.ClosedState { // not for each probe
+				log.Warn("redis is unavailable", "addr", addr)
+			}
+		}).
+		OnClose(func(circuitbreaker.StateChangedEvent) { log.Info("redis is back", "addr", addr) }).
+		Build()}
+}
+
+// admitted marks the context of a command that has its permit, for the
+// handshake within.
+type admitted struct{}
+
+func (b *breaker) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (b *breaker) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		return b.run(ctx, func(ctx context.Context) (error, error) {
+			err := next(ctx, cmd)
+			return err, err
+		}, func() { cmd.SetErr(errOpen) })
+	}
+}
+
+func (b *breaker) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		return b.run(ctx, func(ctx context.Context) (error, error) {
+			err := next(ctx, cmds)
+			if failure(err) {
+				return err, err
+			}
+			for _, cmd := range cmds { // the first error may be a miss, the next a lost connection
+				if failure(cmd.Err()) {
+					return err, cmd.Err()
+				}
+			}
+			return err, err
+		}, func() {
+			for _, cmd := range cmds {
+				cmd.SetErr(errOpen)
+			}
+		})
+	}
+}
+
+// run does the work when the breaker lets it; do returns what the caller gets
+// and what the breaker learns.
+func (b *breaker) run(ctx context.Context, do func(context.Context) (err, outcome error), refuse func()) error {
+	if ctx.Value(admitted{}) != nil {
+		err, _ := do(ctx)
+		return err
+	}
+	if !b.circuit.TryAcquirePermit() {
+		refuse()
+		return errOpen
+	}
+	begin := time.Now()
+	err, outcome := do(context.WithValue(ctx, admitted{}, true))
+	callers := ctx.Err() != nil && time.Since(begin) < Budget*9/10
+	switch {
+	case failure(outcome) && !callers:
+		b.circuit.RecordFailure()
+	case !callers:
+		b.circuit.RecordSuccess()
+	case !b.circuit.IsClosed():
+		// A probe that its caller gave up says nothing, but the permit has to
+		// be given back: ask again after the next delay.
+		b.circuit.RecordFailure()
+	}
+	return err
+}

@@ -1,0 +1,156 @@
+// Package redisx opens the client that locks, caches and challenges share:
+// one Redis server or a Redis Cluster, behind a circuit breaker.
+//
+// Promise: a Redis that is away or hangs costs a caller little and is noticed
+// soon. There are no hidden retries; every step has a short timeout; after
+// five failures in a row a node's breaker opens, commands then fail without
+// touching the network, and one command every 500 ms probes. A redis.Nil, an
+// error that the server answered and a cancelled caller are no failures. No
+// password gets into an error or a span, and no statement into a span.
+//
+// Limits: a probe is a caller's command, so a client that nobody uses doesn't
+// notice that Redis is back until it is used. Pub/sub and blocking commands
+// bypass or would trip the breaker and belong on a client of their own
+// ([Options.Subscriber]).
+//
+// Source: Nygard, "Release It!" (circuit breaker); go-redis and failsafe-go
+// documentation.
+package redisx
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/extra/redisotel/v9"
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// Budget is what one whole operation of the lock and cache packages may spend
+// on Redis, however many steps it takes.
+const Budget = 50 * time.Millisecond
+
+// Options says which Redis to use. Zero values take the defaults named.
+type Options struct {
+	// URL is redis://user:password@host:port/db, or rediss:// for TLS. With
+	// one or more ?addr=host:port, or with ?cluster=true, it is a Cluster.
+	URL string
+	// Name is shown by CLIENT LIST.
+	Name     string
+	PoolSize int // 20 for each node
+
+	// Subscriber makes a client for pub/sub: no breaker, no read timeout but
+	// the caller's.
+	Subscriber bool
+
+	// Log receives one line for each time a breaker opens or closes.
+	Log *slog.Logger
+	// TracerProvider is otel's global one when nil.
+	TracerProvider trace.TracerProvider
+}
+
+// errURL carries nothing of the URL: a malformed one can't be masked.
+var errURL = errors.New("redisx: the Redis URL is malformed; it should read redis://user:password@host:port/0, with ?addr=host:port for each further node of a Cluster")
+
+// New makes a client. It doesn't reach the server: a service starts while
+// Redis is away. Close the client when done.
+func New(o Options) (redis.UniversalClient, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.PoolSize == 0 {
+		o.PoolSize = 20
+	}
+	u, err := url.Parse(o.URL)
+	if err != nil || !strings.HasPrefix(u.Scheme, "redis") && u.Scheme != "unix" {
+		return nil, errURL
+	}
+	q := u.Query()
+	cluster := q.Has("addr") || q.Get("cluster") == "true"
+	q.Del("cluster")
+	u.RawQuery = q.Encode()
+	client, err := open(u.String(), cluster, o)
+	if err != nil {
+		return nil, err
+	}
+	tracing := []redisotel.TracingOption{redisotel.WithDBStatement(false), redisotel.WithCallerEnabled(false)}
+	if o.TracerProvider != nil {
+		tracing = append(tracing, redisotel.WithTracerProvider(o.TracerProvider))
+	}
+	err = errors.Join(redisotel.InstrumentTracing(client, tracing...), redisotel.InstrumentMetrics(client))
+	if err != nil {
+		_ = client.Close()
+		return nil, fmt.Errorf("redisx: %w", err)
+	}
+	return client, nil
+}
+
+func open(address string, cluster bool, o Options) (redis.UniversalClient, error) {
+	if !cluster {
+		node, err := redis.ParseURL(address)
+		if err != nil {
+			return nil, errURL
+		}
+		return newNode(node, o), nil
+	}
+	c, err := redis.ParseClusterURL(address)
+	if err != nil {
+		return nil, errURL
+	}
+	c.MaxRedirects = 3 // MOVED and ASK while slots move are no failures
+	c.ContextTimeoutEnabled = true
+	c.NewClient = func(node *redis.Options) *redis.Client { return newNode(node, o) }
+	return redis.NewClusterClient(c), nil
+}
+
+func newNode(node *redis.Options, o Options) *redis.Client {
+	node.ClientName = o.Name
+	node.PoolSize = o.PoolSize
+	node.MaxRetries = -1
+	node.DialerRetries = 1
+	node.ContextTimeoutEnabled = true
+	node.DialTimeout = Budget
+	node.ReadTimeout = Budget
+	node.WriteTimeout = Budget
+	node.PoolTimeout = Budget
+	node.ConnMaxIdleTime = 5 * time.Minute
+	node.DisableIdentity = true
+	node.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	if o.Subscriber {
+		node.DialTimeout = time.Second
+		return redis.NewClient(node)
+	}
+	client := redis.NewClient(node)
+	client.AddHook(newBreaker(node.Addr, o.Log))
+	return client
+}
+
+// Bounded is the context for one operation on Redis: it ends after [Budget]
+// and keeps ctx's values but neither its cancellation nor its deadline, so
+// that running out of it is always Redis's doing and a write is not abandoned
+// half-way. Check ctx before and after.
+func Bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), Budget)
+}
+
+// EvictionPolicy returns the server's maxmemory-policy and whether it may
+// remove keys that have no expiry due, locks among them. Services call it at
+// start and warn.
+func EvictionPolicy(ctx context.Context, client redis.UniversalClient) (policy string, evicts bool, err error) {
+	info, err := client.Info(ctx, "memory").Result()
+	if err != nil {
+		return "", false, Unavailable(err)
+	}
+	for line := range strings.Lines(info) {
+		if value, ok := strings.CutPrefix(line, "maxmemory_policy:"); ok {
+			policy = strings.TrimSpace(value)
+		}
+	}
+	return policy, policy != "noeviction" && policy != "", nil
+}

@@ -1,0 +1,207 @@
+package redisx_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+
+	"github.com/purserhq/purser/pkg/redisx"
+	"github.com/purserhq/purser/pkg/testkit"
+)
+
+func TestMain(m *testing.M) { testkit.LeakFree(m) }
+
+func open(t testing.TB, o redisx.Options) redis.UniversalClient {
+	t.Helper()
+	c, err := redisx.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func get(t *testing.T, c redis.UniversalClient) (time.Duration, error) {
+	t.Helper()
+	begin := time.Now()
+	ctx, cancel := redisx.Bounded(t.Context())
+	defer cancel()
+	err := c.Get(ctx, "k").Err()
+	if errors.Is(err, redis.Nil) {
+		err = nil
+	}
+	return time.Since(begin), redisx.Unavailable(err)
+}
+
+func TestAnOutageCostsLittleAndEndsByItself(t *testing.T) {
+	for name, fault := range map[string]struct{ begin, end func(s server) error }{
+		"killed": {func(s server) error { s.Kill(); return nil }, func(s server) error { return s.Restart(t.Context()) }},
+		"paused": {func(s server) error { s.Pause(); return nil }, func(s server) error { s.Resume(); return nil }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := testkit.Redis(t)
+			var log safeBuffer
+			c := open(t, redisx.Options{URL: s.URL(), Log: slog.New(slog.NewTextHandler(&log, nil))})
+			if _, err := get(t, c); err != nil {
+				t.Fatal(err)
+			}
+			if err := fault.begin(s); err != nil {
+				t.Fatal(err)
+			}
+			for i := range 10 {
+				took, err := get(t, c)
+				if !errors.Is(err, redisx.ErrUnavailable) {
+					t.Fatalf("call %d: %v", i, err)
+				}
+				if took > 150*time.Millisecond { // the budget, and what -race and two busy cores add
+					t.Errorf("call %d took %s", i, took)
+				}
+				if i >= 5 && took > 20*time.Millisecond {
+					t.Errorf("call %d took %s with the breaker open", i, took)
+				}
+			}
+			if err := fault.end(s); err != nil {
+				t.Fatal(err)
+			}
+			testkit.Eventually(t, 2*time.Second, func() bool { _, err := get(t, c); return err == nil })
+			if n := strings.Count(log.String(), "\n"); n != 2 {
+				t.Errorf("%d lines for one outage:\n%s", n, log.String())
+			}
+		})
+	}
+}
+
+type server interface {
+	Kill()
+	Restart(context.Context) error
+	Pause()
+	Resume()
+}
+
+func TestAMissAnAnswerAndACancelledCallerDoNotOpenTheBreaker(t *testing.T) {
+	s := testkit.Redis(t)
+	c := open(t, redisx.Options{URL: s.URL()})
+	if err := c.Set(t.Context(), "text", "x", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 20 {
+		if err := c.Get(t.Context(), "missing").Err(); !errors.Is(err, redis.Nil) {
+			t.Fatal(err)
+		}
+		if err := c.Incr(t.Context(), "text").Err(); err == nil || errors.Is(redisx.Unavailable(err), redisx.ErrUnavailable) {
+			t.Fatal(err)
+		}
+		if err := c.Get(cancelled, "text").Err(); !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+	}
+	if _, err := get(t, c); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestNoPasswordAndNoStatementGetsOut(t *testing.T) {
+	const secret = "hunter2secret"
+	s := testkit.Redis(t)
+	spans := tracetest.NewInMemoryExporter()
+	c := open(t, redisx.Options{URL: s.URL(), TracerProvider: trace.NewTracerProvider(trace.WithSyncer(spans))})
+	if err := c.Set(t.Context(), "k", secret, 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if len(spans.GetSpans()) == 0 {
+		t.Fatal("no span")
+	}
+	out := fmt.Sprintf("%+v", spans.GetSpans())
+	for _, url := range []string{
+		"redis://:" + secret + "@127.0.0.1:notaport/0",
+		"redis://:" + secret + "%zz@127.0.0.1/0",
+		"redis://:x@127.0.0.1/" + secret,
+		"redis://:x@127.0.0.1/0?unknown=" + secret,
+		"redis://:x@127.0.0.1/0?cluster=true&unknown=" + secret,
+		secret,
+	} {
+		_, err := redisx.New(redisx.Options{URL: url})
+		if err == nil {
+			t.Fatalf("%s was taken", url)
+		}
+		out += err.Error()
+	}
+	wrong := open(t, redisx.Options{URL: fmt.Sprintf("redis://:%s@127.0.0.1:%d/0", secret, s.Port())})
+	_, err := get(t, wrong)
+	if err == nil {
+		t.Fatal("a wrong password was taken")
+	}
+	out += err.Error()
+	if strings.Contains(out, secret) || strings.Contains(out, s.Password()) {
+		t.Fatal("leaked")
+	}
+}
+
+func TestAClusterIsToldByItsURL(t *testing.T) {
+	for url, cluster := range map[string]bool{
+		"redis://127.0.0.1:7000/0":                     false,
+		"redis://127.0.0.1:7000?addr=127.0.0.1:7001":   true,
+		"redis://cache.example:6379?cluster=true":      true,
+		"rediss://u:p@127.0.0.1:7000?addr=127.0.0.1:1": true,
+	} {
+		c := open(t, redisx.Options{URL: url})
+		if _, got := c.(*redis.ClusterClient); got != cluster {
+			t.Errorf("%s: %T", url, c)
+		}
+	}
+}
+
+func TestAServerThatMayEvictIsTold(t *testing.T) {
+	s := testkit.Redis(t)
+	c := open(t, redisx.Options{URL: s.URL()})
+	if policy, evicts, err := redisx.EvictionPolicy(t.Context(), c); policy != "noeviction" || evicts || err != nil {
+		t.Fatal(policy, evicts, err)
+	}
+	if err := c.ConfigSet(t.Context(), "maxmemory-policy", "allkeys-lru").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if policy, evicts, err := redisx.EvictionPolicy(t.Context(), c); policy != "allkeys-lru" || !evicts || err != nil {
+		t.Fatal(policy, evicts, err)
+	}
+}
+
+// BenchmarkOpenBreaker is what a call costs while Redis is away.
+func BenchmarkOpenBreaker(b *testing.B) {
+	s := testkit.Redis(b)
+	c := open(b, redisx.Options{URL: s.URL()})
+	s.Kill()
+	for c.Get(b.Context(), "k").Err() != nil && !strings.Contains(c.Get(b.Context(), "k").Err().Error(), "breaker") {
+	}
+	for b.Loop() {
+		_ = c.Get(b.Context(), "k").Err()
+	}
+}
+
+type safeBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *safeBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *safeBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
