@@ -20,7 +20,7 @@ func TestEveryBalanceAtEveryBlockIsWhatThePlanSays(t *testing.T) {
 		"treasury": cast.Treasury.Address, "other 1": cast.Others[0].Address,
 	}
 	changed := 0
-	for number := uint64(0); number <= c.Head().Number; number += 5 {
+	for number := uint64(0); number <= c.Head().Number; number += 3 {
 		block := new(big.Int).SetUint64(number)
 		header, err := r.HeaderByNumber(t.Context(), block)
 		if err != nil {

@@ -18,6 +18,9 @@ import (
 // anchor is the end of history in these tests, on the hour.
 func anchor() time.Time { return time.Date(2026, time.March, 14, 15, 0, 0, 0, time.UTC) }
 
+// history is long enough for Bob to have sent away his LINK.
+const history = 48 * time.Hour
+
 // clock is a clock that stands still until told.
 type clock struct {
 	mu  sync.Mutex
@@ -38,14 +41,14 @@ func (c *clock) Advance(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// start runs a chain with four days of history in a new folder, unless change
+// start runs a chain with two days of history in a new folder, unless change
 // says otherwise.
 func start(t *testing.T, change func(*chain.Options)) *chain.Chain {
 	t.Helper()
 	o := chain.Options{
 		Dir:     t.TempDir(),
 		Anchor:  anchor(),
-		History: 96 * time.Hour,
+		History: history,
 		Now:     newClock(anchor()).Now,
 	}
 	if change != nil {

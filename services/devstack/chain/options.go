@@ -21,8 +21,8 @@ type Options struct {
 	// Used at the first start only.
 	History time.Duration
 
-	// BlockEvery is the spacing of generated blocks, in whole seconds; the default
-	// is one hour. A stored chain can't be opened with another value.
+	// BlockEvery is the spacing of generated blocks, in whole seconds up to a day;
+	// the default is one hour. A stored chain can't be opened with another value.
 	BlockEvery time.Duration
 
 	// LiveEvery is the time between two blocks while the chain runs. Zero means
@@ -110,8 +110,8 @@ func (o Options) complete() (Options, error) {
 
 func (o Options) validate() error {
 	switch {
-	case o.BlockEvery < time.Second || o.BlockEvery%time.Second != 0:
-		return fmt.Errorf("chain: BlockEvery is %s, want whole seconds", o.BlockEvery)
+	case o.BlockEvery < time.Second || o.BlockEvery > 24*time.Hour || o.BlockEvery%time.Second != 0:
+		return fmt.Errorf("chain: BlockEvery is %s, want whole seconds up to a day", o.BlockEvery)
 	case o.History < o.BlockEvery:
 		return fmt.Errorf("chain: History is %s, want at least one block of %s", o.History, o.BlockEvery)
 	case o.LiveEvery < 0:

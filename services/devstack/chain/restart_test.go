@@ -9,6 +9,7 @@ import (
 	"math/big"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -23,14 +24,14 @@ func TestTheSameOptionsGiveTheSameChain(t *testing.T) {
 	if first.Head() != second.Head() {
 		t.Errorf("heads differ: %+v and %+v", first.Head(), second.Head())
 	}
-	if first.Head().Number != 96 || !first.Head().Time.Equal(anchor()) {
-		t.Errorf("head is %+v, want block 96 at %s", first.Head(), anchor())
+	if first.Head().Number != 48 || !first.Head().Time.Equal(anchor()) {
+		t.Errorf("head is %+v, want block 48 at %s", first.Head(), anchor())
 	}
 	for what, change := range map[string]func(*chain.Options){
 		"seed":     func(o *chain.Options) { o.Seed = 2 },
 		"chain id": func(o *chain.Options) { o.ChainID = 1338 },
 		"anchor":   func(o *chain.Options) { o.Anchor = anchor().Add(-time.Hour) },
-		"history":  func(o *chain.Options) { o.History = 95 * time.Hour },
+		"history":  func(o *chain.Options) { o.History = 47 * time.Hour },
 	} {
 		if other := start(t, change); other.Head().Hash == first.Head().Hash {
 			t.Errorf("another %s gives the same chain", what)
@@ -42,7 +43,7 @@ func TestTheSameOptionsGiveTheSameChain(t *testing.T) {
 // it fails because contracts, plan or genesis were meant to change, raise
 // seedFormat: a stored chain of the old kind can't be carried on.
 func TestTheChainIsTheOneOfItsFormat(t *testing.T) {
-	const want = "0x375912a03e09e7f529cb38a6cc18d3dcfffb3417ff009f454eacbe5a0b2c5dec"
+	const want = "0x949417f3785e3702a1d9bd6a8848c67ddd143e7c214583f093a984134976519b"
 	if have := start(t, nil).Head().Hash.Hex(); have != want {
 		t.Errorf("head is %s, want %s", have, want)
 	}
@@ -63,11 +64,11 @@ func TestARestartKeepsHistoryAndFillsThePauseWithHourlyBlocks(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	now.Advance(30 * 24 * time.Hour) // the anchor moves too, and must not matter
+	now.Advance(10 * 24 * time.Hour) // the anchor moves too, and must not matter
 	c = start(t, options)
 	r := dial(t, c)
-	if head := c.Head(); head.Number != funded.Number+30*24 || !head.Time.Equal(now.Now()) {
-		t.Errorf("head is %+v, want %d hourly blocks up to %s", head, 30*24, now.Now())
+	if head := c.Head(); head.Number != funded.Number+10*24 || !head.Time.Equal(now.Now()) {
+		t.Errorf("head is %+v, want %d hourly blocks up to %s", head, 10*24, now.Now())
 	}
 	for _, old := range []chain.Block{before, funded} {
 		header, err := r.HeaderByNumber(t.Context(), new(big.Int).SetUint64(old.Number))
@@ -93,15 +94,15 @@ func TestARestartKeepsHistoryAndFillsThePauseWithHourlyBlocks(t *testing.T) {
 
 func TestAnInterruptedFirstStartIsCarriedOn(t *testing.T) {
 	dir := t.TempDir()
-	history := func(o *chain.Options) { o.Dir, o.History = dir, 400*time.Hour }
+	longer := func(o *chain.Options) { o.Dir, o.History = dir, 400*time.Hour }
 	ctx, cancel := context.WithCancel(t.Context())
 	o := chain.Options{Anchor: anchor(), Now: newClock(anchor()).Now, Progress: func(int, int) { cancel() }}
-	history(&o)
+	longer(&o)
 	if _, err := chain.Start(ctx, o); !errors.Is(err, context.Canceled) {
 		t.Fatalf("have %v, want a cancelled start", err)
 	}
 	whole := start(t, func(o *chain.Options) { o.History = 400 * time.Hour })
-	if c := start(t, history); c.Head() != whole.Head() {
+	if c := start(t, longer); c.Head() != whole.Head() {
 		t.Errorf("carried on to %+v, in one go %+v", c.Head(), whole.Head())
 	}
 }
@@ -112,7 +113,7 @@ func TestAFolderOfAnotherChainIsRefusedUnlessReset(t *testing.T) {
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}
-	other := chain.Options{Dir: dir, Anchor: anchor(), Now: newClock(anchor()).Now, History: 96 * time.Hour, ChainID: 1338}
+	other := chain.Options{Dir: dir, Anchor: anchor(), Now: newClock(anchor()).Now, History: history, ChainID: 1338}
 	_, err := chain.Start(t.Context(), other)
 	if err == nil || !strings.Contains(err.Error(), "chain id 31337") || strings.Contains(err.Error(), "\n") {
 		t.Fatalf("have %v, want one line that names the stored chain id", err)
@@ -125,6 +126,40 @@ func TestAFolderOfAnotherChainIsRefusedUnlessReset(t *testing.T) {
 	reset := start(t, func(o *chain.Options) { o.Dir, o.ChainID, o.Reset = dir, 1338, true })
 	if reset.ChainID() != 1338 {
 		t.Errorf("chain id is %d after a reset", reset.ChainID())
+	}
+}
+
+func TestAChainWithoutItsDescriptionIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	if err := start(t, func(o *chain.Options) { o.Dir = dir }).Close(); err != nil {
+		t.Fatal(err)
+	}
+	description := filepath.Join(dir, "node", "purser-chain.json")
+	for what, spoil := range map[string]func() error{
+		"broken": func() error { return os.WriteFile(description, []byte("{"), 0o600) },
+		"gone":   func() error { return os.RemoveAll(description) },
+	} {
+		if err := spoil(); err != nil {
+			t.Fatal(err)
+		}
+		_, err := chain.Start(t.Context(), chain.Options{Dir: dir, Anchor: anchor(), Now: newClock(anchor()).Now})
+		if err == nil || !strings.Contains(err.Error(), "purser-chain.json") {
+			t.Errorf("%s: %v, want an error that names the file", what, err)
+		}
+	}
+}
+
+func TestOptionsThatCantWorkAreRefused(t *testing.T) {
+	for want, o := range map[string]chain.Options{
+		"Dir is empty": {},
+		"BlockEvery":   {Dir: t.TempDir(), BlockEvery: 1500 * time.Millisecond},
+		"History":      {Dir: t.TempDir(), History: time.Minute},
+		"LiveEvery":    {Dir: t.TempDir(), LiveEvery: -1},
+		"before 1970":  {Dir: t.TempDir(), Anchor: time.Unix(3600, 0)},
+	} {
+		if _, err := chain.Start(t.Context(), o); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", want, err)
+		}
 	}
 }
 
@@ -154,7 +189,7 @@ func TestMain(m *testing.M) {
 // mineUntilKilled prints each head after it is stored.
 func mineUntilKilled(dir string, out io.Writer) error {
 	now := newClock(anchor())
-	c, err := chain.Start(context.Background(), chain.Options{Dir: dir, Anchor: anchor(), Now: now.Now, History: 96 * time.Hour})
+	c, err := chain.Start(context.Background(), chain.Options{Dir: dir, Anchor: anchor(), Now: now.Now, History: history})
 	if err != nil {
 		return err
 	}
