@@ -1,0 +1,218 @@
+// Package lock is a lease in Redis with fencing in Postgres.
+//
+// Promise: on one healthy Redis at most one lease of a name is live. A
+// guard's context ends, with cause [ErrLost], before its lease can expire on
+// the server, and at once when the lease is found gone. Only the holder can
+// renew or release a lease, and renewal never brings a lost one back. Each
+// lease has a fence number greater than those before it for that name. One
+// operation costs one round trip and at most 50 ms; with Redis away it fails
+// with [ErrUnavailable].
+//
+// Limits: a lease is not exclusive across a failover of Redis, a jump of its
+// clock, or a holder that is paused past its lease and doesn't know it. What
+// keeps writes right then is [Fenced], which serialises the holders in
+// Postgres; a write that can't call it must bear to be done twice.
+//
+// Source: Gray and Cheriton, "Leases" (1989); Kleppmann, "How to do
+// distributed locking" (2016), for the fence.
+package lock
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	mathrand "math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/purserhq/purser/pkg/redisx"
+)
+
+var (
+	// ErrHeld says that somebody else holds the lock.
+	ErrHeld = errors.New("lock: held by another")
+	// ErrLost says that the lease ended before it was released. It is the
+	// cause of the end of a guard's context.
+	ErrLost = errors.New("lock: the lease was lost")
+	// ErrUnavailable says that Redis gave no answer; it is redisx's.
+	ErrUnavailable = redisx.ErrUnavailable
+)
+
+const (
+	minTTL      = 30 * time.Millisecond
+	releaseTime = 100 * time.Millisecond
+	pollLeast   = 10 * time.Millisecond  // between two asks of a waiter
+	pollMost    = 250 * time.Millisecond // without a subscriber, or if a wake-up got lost
+)
+
+// Options name the locks' key space and give a Locker what it may need.
+type Options struct {
+	// Prefix begins every key: purser:<service>.
+	Prefix string
+	// Subscriber hears of releases, so that a waiter in Acquire is woken by
+	// them; see [redisx.Options.Subscriber]. Without one, waiters ask again.
+	Subscriber redis.UniversalClient
+	// Floor returns the greatest fence that the database has seen for a name;
+	// see [Floor]. It is asked only when Redis knows no earlier fence.
+	Floor func(ctx context.Context, name string) (int64, error)
+}
+
+// Locker takes locks. It is safe for concurrent use.
+type Locker struct {
+	client  redis.UniversalClient
+	o       Options
+	release *redis.Script
+	pending sync.WaitGroup
+
+	wait metric.Float64Histogram
+	lost metric.Int64Counter
+}
+
+// New makes a Locker on a client of redisx. Close it before the client.
+func New(client redis.UniversalClient, o Options) *Locker {
+	meter := otel.Meter("github.com/purserhq/purser/pkg/lock")
+	l := &Locker{client: client, o: o, release: releaseScript}
+	// An instrument that can't be made is a no-op one.
+	l.wait, _ = meter.Float64Histogram("lock_wait_seconds", metric.WithUnit("s"), metric.WithDescription("Time that Acquire waited for a lock."))
+	l.lost, _ = meter.Int64Counter("lock_lost_total", metric.WithDescription("Leases that ended before they were released."))
+	return l
+}
+
+// Close waits for what the Locker still does in the background, 100 ms at
+// most. Guards stay valid and are released on their own.
+func (l *Locker) Close() { l.pending.Wait() }
+
+func (l *Locker) keys(name string) []string {
+	tag := l.o.Prefix + ":lock:{" + name + "}"
+	return []string{tag, tag + ":fence"}
+}
+
+func (l *Locker) channel(name string) string { return l.o.Prefix + ":lock:{" + name + "}:released" }
+
+// Try takes the lock named name for ttl (at least 30 ms), to be renewed until
+// it is released or ctx ends. It fails with [ErrHeld] or [ErrUnavailable], or
+// with ctx's error, in which case the lock is not held.
+func (l *Locker) Try(ctx context.Context, name string, ttl time.Duration) (*Guard, error) {
+	g, _, err := l.try(ctx, name, ttl)
+	return g, err
+}
+
+// try also returns how long the present holder's lease has to run.
+func (l *Locker) try(ctx context.Context, name string, ttl time.Duration) (*Guard, time.Duration, error) {
+	if ttl < minTTL {
+		return nil, 0, fmt.Errorf("lock: a ttl of %s is under %s", ttl, minTTL)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, 0, err
+	}
+	budget, cancel := redisx.Bounded(ctx)
+	defer cancel()
+	token := rand.Text()
+	start := time.Now()
+	a, err := l.acquire(budget, name, token, ttl)
+	if err != nil && budget.Err() == nil {
+		// The answer may have been lost after the lock was taken: the same
+		// token finds out, and gets the same fence.
+		start = time.Now()
+		a, err = l.acquire(budget, name, token, ttl)
+	}
+	if err != nil {
+		l.abandon(ctx, name, token)
+		return nil, 0, redisx.Unavailable(err)
+	}
+	if !a.taken {
+		return nil, a.remaining, fmt.Errorf("%w: %s", ErrHeld, name)
+	}
+	if ctx.Err() != nil {
+		l.abandon(ctx, name, token)
+		return nil, 0, ctx.Err()
+	}
+	return l.guard(ctx, name, token, a.fence, ttl, start), 0, nil
+}
+
+// abandon gives back a lock that may have been taken, without making the
+// caller wait.
+func (l *Locker) abandon(ctx context.Context, name, token string) {
+	l.pending.Go(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTime)
+		defer cancel()
+		_ = l.release.Run(ctx, l.client, l.keys(name)[:1], token, l.channel(name)).Err()
+	})
+}
+
+// Acquire takes the lock like [Locker.Try] and waits while it is held, until
+// ctx ends. It is woken by the release. Waiters are not served in order.
+func (l *Locker) Acquire(ctx context.Context, name string, ttl time.Duration) (*Guard, error) {
+	begin := time.Now()
+	defer func() { l.wait.Record(ctx, time.Since(begin).Seconds()) }()
+	g, remaining, err := l.try(ctx, name, ttl)
+	if !errors.Is(err, ErrHeld) {
+		return g, err
+	}
+	released, stop := l.listen(ctx, name)
+	defer stop()
+	for poll := pollLeast; ; poll = min(2*poll, pollMost) {
+		// Asked once more after the subscription, so that a release just
+		// before it is not missed.
+		g, remaining, err = l.try(ctx, name, ttl)
+		if !errors.Is(err, ErrHeld) {
+			return g, err
+		}
+		timer := time.NewTimer(l.patience(remaining, poll))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, ctx.Err()
+		case <-released:
+			timer.Stop()
+		case <-timer.C:
+		}
+	}
+}
+
+// patience is how long to wait for a wake-up before asking again.
+func (l *Locker) patience(remaining, poll time.Duration) time.Duration {
+	if l.o.Subscriber != nil {
+		poll = pollMost
+	}
+	if remaining > 0 {
+		poll = min(poll, remaining+time.Millisecond)
+	}
+	return poll + mathrand.N(poll/4+1)
+}
+
+// listen returns a channel that is told of releases, nil without a subscriber.
+func (l *Locker) listen(ctx context.Context, name string) (<-chan *redis.Message, func()) {
+	if l.o.Subscriber == nil {
+		return nil, func() {}
+	}
+	sub := l.o.Subscriber.Subscribe(ctx, l.channel(name))
+	confirmed, cancel := redisx.Bounded(ctx)
+	defer cancel()
+	_, _ = sub.Receive(confirmed) // without it, waiters ask again
+	return sub.Channel(redis.WithChannelSize(1)), func() { _ = sub.Close() }
+}
+
+// Do runs fn while holding the lock and releases it. fn's context is the
+// guard's. Its error is fn's, or why the lock was not had, or [ErrLost] when fn
+// succeeded but the lease ended under it.
+func (l *Locker) Do(ctx context.Context, name string, ttl time.Duration, fn func(context.Context, *Guard) error) error {
+	g, err := l.Acquire(ctx, name, ttl)
+	if err != nil {
+		return err
+	}
+	// A release that got no answer leaves the lease to its expiry.
+	defer func() { _ = g.Release() }()
+	if err := fn(g.Context(), g); err != nil {
+		return err
+	}
+	if errors.Is(context.Cause(g.Context()), ErrLost) {
+		return ErrLost
+	}
+	return nil
+}

@@ -1,0 +1,312 @@
+package lock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"gorm.io/gorm"
+
+	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/pkg/redisx"
+	"github.com/purserhq/purser/pkg/testkit"
+	"github.com/purserhq/purser/pkg/testkit/redisserver"
+)
+
+func TestMain(m *testing.M) { testkit.LeakFree(m) }
+
+const ttl = 300 * time.Millisecond
+
+func client(t testing.TB, o redisx.Options) redis.UniversalClient {
+	t.Helper()
+	c, err := redisx.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func locker(t testing.TB, s *redisserver.Server, o Options) *Locker {
+	t.Helper()
+	o.Prefix = "purser:test"
+	l := New(client(t, redisx.Options{URL: s.URL()}), o)
+	t.Cleanup(l.Close)
+	return l
+}
+
+func try(t testing.TB, l *Locker, name string) *Guard {
+	t.Helper()
+	g, err := l.Try(t.Context(), name, ttl)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = g.Release() })
+	return g
+}
+
+func lostWithin(t testing.TB, g *Guard, limit time.Duration) {
+	t.Helper()
+	select {
+	case <-g.Context().Done():
+	case <-time.After(limit):
+		t.Fatalf("the guard's context still runs after %s", limit)
+	}
+	if !errors.Is(context.Cause(g.Context()), ErrLost) {
+		t.Fatal(context.Cause(g.Context()))
+	}
+}
+
+func TestALockIsHeldByOneAndRenewedUntilReleased(t *testing.T) {
+	s := testkit.Redis(t)
+	a, b := locker(t, s, Options{}), locker(t, s, Options{})
+	g := try(t, a, "x")
+	for end := time.Now().Add(3 * ttl); time.Now().Before(end); { // three times its ttl
+		if _, err := b.Try(t.Context(), "x", ttl); !errors.Is(err, ErrHeld) {
+			t.Fatal(err)
+		}
+	}
+	if g.Context().Err() != nil {
+		t.Fatal(context.Cause(g.Context()))
+	}
+	if err := g.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if after := try(t, b, "x"); after.Fence() <= g.Fence() {
+		t.Fatal("the fence does not rise", g.Fence(), after.Fence())
+	}
+}
+
+// releaseAfterLoss loses a lease to another holder, releases it, and reports
+// whether the other still has the lock.
+func releaseAfterLoss(t *testing.T, release *redis.Script) (err error, kept bool) {
+	s := testkit.Redis(t)
+	a, b := locker(t, s, Options{}), locker(t, s, Options{})
+	a.release = release
+	first := try(t, a, "x")
+	if err := a.client.Del(t.Context(), a.keys("x")[0]).Err(); err != nil { // as an expiry or an eviction would
+		t.Fatal(err)
+	}
+	second := try(t, b, "x")
+	err = first.Release()
+	n, existsErr := b.client.Exists(t.Context(), b.keys("x")[0]).Result()
+	if existsErr != nil {
+		t.Fatal(existsErr)
+	}
+	_ = second
+	return err, n == 1
+}
+
+func TestAGuardWhoseLeaseWasLostCannotReleaseTheNextHoldersLock(t *testing.T) {
+	if err, kept := releaseAfterLoss(t, releaseScript); !kept || !errors.Is(err, ErrLost) {
+		t.Fatalf("kept %v, %v", kept, err)
+	}
+	t.Run("control: without the token it does", func(t *testing.T) {
+		unchecked := redis.NewScript(`return redis.call('DEL', KEYS[1])`)
+		if _, kept := releaseAfterLoss(t, unchecked); kept {
+			t.Fatal("the check of the token is not what protects the lock")
+		}
+	})
+}
+
+func TestALossIsToldAtOnceAndFencesStillRise(t *testing.T) {
+	s := testkit.Redis(t)
+	l := locker(t, s, Options{})
+	g := try(t, l, "x")
+	if err := l.client.FlushAll(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	lostWithin(t, g, ttl/3+50*time.Millisecond)
+	if n, _ := l.client.Exists(t.Context(), l.keys("x")[0]).Result(); n != 0 {
+		t.Fatal("a renewal brought the lock back")
+	}
+	if next := try(t, l, "x"); next.Fence() <= g.Fence() {
+		t.Fatal(g.Fence(), next.Fence())
+	}
+}
+
+func TestTheGuardsContextEndsBeforeTheLeaseWhenRedisHangs(t *testing.T) {
+	s := testkit.Redis(t)
+	l := locker(t, s, Options{})
+	g := try(t, l, "x")
+	s.Pause()
+	defer s.Resume()
+	lostWithin(t, g, ttl)
+	if err := g.Release(); !errors.Is(err, ErrUnavailable) {
+		t.Fatal(err)
+	}
+	if _, err := l.Try(t.Context(), "y", ttl); !errors.Is(err, ErrUnavailable) {
+		t.Fatal(err)
+	}
+}
+
+func TestACancelledCallerDoesNotLeaveTheLockHeld(t *testing.T) {
+	s := testkit.Redis(t)
+	l := locker(t, s, Options{})
+	ctx, cancel := context.WithCancel(t.Context())
+	g, err := l.Try(ctx, "x", ttl)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := g.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Try(ctx, "x", ttl); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	try(t, l, "x")
+}
+
+func TestTheSameTokenAskedTwiceGetsTheSameFence(t *testing.T) {
+	s := testkit.Redis(t)
+	l := locker(t, s, Options{})
+	first, err := l.acquire(t.Context(), "x", "token", ttl)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := l.acquire(t.Context(), "x", "token", ttl)
+	if err != nil || second != first || !first.taken {
+		t.Fatal(first, second, err)
+	}
+	if other, err := l.acquire(t.Context(), "x", "tok", ttl); err != nil || other.taken {
+		t.Fatal("a token's beginning was taken for the token", err)
+	}
+}
+
+func TestAWaiterIsWokenByTheRelease(t *testing.T) {
+	s := testkit.Redis(t)
+	sub := client(t, redisx.Options{URL: s.URL(), Subscriber: true})
+	l := locker(t, s, Options{Subscriber: sub})
+	g := try(t, l, "x")
+	got := make(chan time.Time, 1)
+	go func() {
+		w, err := l.Acquire(t.Context(), "x", time.Minute)
+		got <- time.Now()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_ = w.Release()
+	}()
+	testkit.Eventually(t, time.Second, func() bool {
+		n, _ := l.client.PubSubNumSub(t.Context(), l.channel("x")).Result()
+		return n[l.channel("x")] == 1
+	})
+	begin := time.Now()
+	if err := g.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if took := (<-got).Sub(begin); took > 100*time.Millisecond {
+		t.Fatalf("woken after %s", took)
+	}
+}
+
+func TestDoIsExclusive(t *testing.T) {
+	s := testkit.Redis(t)
+	var wg sync.WaitGroup
+	inside, total := 0, 0
+	for range 4 {
+		l := locker(t, s, Options{})
+		wg.Go(func() {
+			for range 10 {
+				err := l.Do(t.Context(), "x", time.Second, func(context.Context, *Guard) error {
+					inside++ // -race tells when two are here
+					if inside != 1 {
+						return fmt.Errorf("%d inside", inside)
+					}
+					inside--
+					total++
+					return nil
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if total != 40 {
+		t.Fatal(total)
+	}
+}
+
+func fences(t *testing.T) *testkit.DB {
+	return testkit.Postgres(t, fstest.MapFS{"00001_lock.sql": {Data: []byte("-- +goose Up\n" + Schema + "CREATE TABLE notes (fence bigint);\n")}})
+}
+
+// staleCommits has a paused holder write after its successor, n times, and
+// counts how often its write got in.
+func staleCommits(t *testing.T, n int, fenced bool) (stale int) {
+	s, db := testkit.Redis(t), fences(t)
+	l := locker(t, s, Options{})
+	write := func(g *Guard) error {
+		return postgres.InTx(t.Context(), db.DB, func(tx *gorm.DB) error {
+			if fenced {
+				if err := Fenced(tx, g); err != nil {
+					return err
+				}
+			}
+			return tx.Exec(`INSERT INTO notes VALUES (?)`, g.Fence()).Error
+		})
+	}
+	for i := range n {
+		name := fmt.Sprint("x", i)
+		paused := try(t, l, name)
+		if err := l.client.Del(t.Context(), l.keys(name)[0]).Err(); err != nil {
+			t.Fatal(err)
+		}
+		next := try(t, l, name)
+		if err := write(next); err != nil {
+			t.Fatal(err)
+		}
+		switch err := write(paused); {
+		case err == nil:
+			stale++
+		case !errors.Is(err, ErrFenced):
+			t.Fatal(err)
+		}
+		if err := write(next); err != nil {
+			t.Fatal("the holder may write again:", err)
+		}
+	}
+	return stale
+}
+
+func TestAPausedHolderCannotWriteAfterItsSuccessor(t *testing.T) {
+	if n := staleCommits(t, 20, true); n != 0 {
+		t.Fatalf("%d stale commits", n)
+	}
+	t.Run("control: without Fenced it does", func(t *testing.T) {
+		if staleCommits(t, 5, false) == 0 {
+			t.Fatal("there is nothing that Fenced protects from")
+		}
+	})
+}
+
+func TestAFenceIsRaisedOverWhatTheDatabaseHasSeen(t *testing.T) {
+	s, db := testkit.Redis(t), fences(t)
+	const seen = int64(8_000_000_000_000_123) // as after a Redis whose clock was ahead
+	if err := db.Gorm(t.Context()).Exec(`INSERT INTO lock_fences (name, fence) VALUES ('x', ?)`, seen).Error; err != nil {
+		t.Fatal(err)
+	}
+	l := locker(t, s, Options{Floor: Floor(db.Gorm)})
+	g := try(t, l, "x")
+	if g.Fence() != seen+1 {
+		t.Fatal(g.Fence())
+	}
+	if err := postgres.InTx(t.Context(), db.DB, func(tx *gorm.DB) error { return Fenced(tx, g) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if next := try(t, l, "x"); next.Fence() != seen+2 {
+		t.Fatal(next.Fence())
+	}
+}
