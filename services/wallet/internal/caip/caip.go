@@ -1,0 +1,129 @@
+// Package caip reads and writes the chain-agnostic ids of accounts (CAIP-10)
+// and assets (CAIP-19) of EVM chains (namespace eip155).
+//
+// An id is accepted with its address in one case throughout or in EIP-55
+// form; mixed case with a wrong checksum is refused, since it is most likely
+// a typing error. Ids are kept in lower case and shown in EIP-55.
+package caip
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+
+	"github.com/ethereum/go-ethereum/common"
+)
+
+// Namespace of EVM chains.
+const Namespace = "eip155"
+
+// ErrForm and the other errors say which rule an id broke, in words fit for a
+// caller.
+var (
+	ErrForm      = errors.New(`must be a CAIP-10 account of an EVM chain, for example "eip155:1:0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"`)
+	ErrChain     = errors.New("chain reference must be a positive decimal number")
+	ErrAddress   = errors.New("address must be 0x and 40 hexadecimal digits")
+	ErrChecksum  = errors.New("address has a wrong EIP-55 checksum; check it, or write it in lower case")
+	ErrAssetForm = errors.New(`must be a CAIP-19 id of an EVM token, for example "eip155:1/slip44:60" or "eip155:1/erc20:0x…"`)
+)
+
+// Account is an account of an EVM chain.
+type Account struct {
+	Chain   uint64
+	Address common.Address
+}
+
+// ParseAccount reads a CAIP-10 id. The error is one of this package's.
+func ParseAccount(s string) (Account, error) {
+	parts := strings.Split(s, ":")
+	if len(parts) != 3 || parts[0] != Namespace {
+		return Account{}, ErrForm
+	}
+	chain, err := parseChain(parts[1])
+	if err != nil {
+		return Account{}, err
+	}
+	address, err := ParseAddress(parts[2])
+	if err != nil {
+		return Account{}, err
+	}
+	return Account{Chain: chain, Address: address}, nil
+}
+
+// String is the CAIP-10 id in lower case.
+func (a Account) String() string { return strings.ToLower(a.Display()) }
+
+// Display is the CAIP-10 id with the address in EIP-55 form.
+func (a Account) Display() string { return ChainID(a.Chain) + ":" + a.Address.Hex() }
+
+// ChainID is the CAIP-2 id of an EVM chain.
+func ChainID(chain uint64) string { return Namespace + ":" + strconv.FormatUint(chain, 10) }
+
+// ParseAddress reads an address and checks its EIP-55 checksum if it has one.
+func ParseAddress(s string) (common.Address, error) {
+	digits, ok := strings.CutPrefix(s, "0x")
+	if !ok || len(digits) != 2*common.AddressLength || strings.Trim(digits, "0123456789abcdefABCDEF") != "" {
+		return common.Address{}, ErrAddress
+	}
+	address := common.HexToAddress(s)
+	oneCase := digits == strings.ToLower(digits) || digits == strings.ToUpper(digits)
+	if !oneCase && address.Hex() != s {
+		return common.Address{}, ErrChecksum
+	}
+	return address, nil
+}
+
+// parseChain reads a chain reference: no sign, no leading zero, at most 32
+// digits by CAIP-2, and here what fits EIP-155's practical range.
+func parseChain(s string) (uint64, error) {
+	n, err := strconv.ParseUint(s, 10, 63)
+	if err != nil || n == 0 || strconv.FormatUint(n, 10) != s {
+		return 0, ErrChain
+	}
+	return n, nil
+}
+
+// Asset is a token contract of an EVM chain, or the chain's native coin.
+type Asset struct {
+	Chain uint64
+	// Native coin by its SLIP-44 number; Contract is zero then.
+	Native bool
+	Coin   uint32
+	// Contract of an ERC-20 token.
+	Contract common.Address
+}
+
+// ParseAsset reads a CAIP-19 id. The error is one of this package's.
+func ParseAsset(s string) (Asset, error) {
+	chainPart, assetPart, ok := strings.Cut(s, "/")
+	reference, isEVM := strings.CutPrefix(chainPart, Namespace+":")
+	if !ok || !isEVM {
+		return Asset{}, ErrAssetForm
+	}
+	chain, err := parseChain(reference)
+	if err != nil {
+		return Asset{}, err
+	}
+	kind, id, _ := strings.Cut(assetPart, ":")
+	switch kind {
+	case "erc20":
+		address, err := ParseAddress(id)
+		return Asset{Chain: chain, Contract: address}, err
+	case "slip44":
+		coin, err := strconv.ParseUint(id, 10, 31)
+		if err != nil || strconv.FormatUint(coin, 10) != id {
+			return Asset{}, ErrAssetForm
+		}
+		return Asset{Chain: chain, Native: true, Coin: uint32(coin)}, nil
+	default:
+		return Asset{}, ErrAssetForm
+	}
+}
+
+// String is the CAIP-19 id in lower case.
+func (a Asset) String() string {
+	if a.Native {
+		return ChainID(a.Chain) + "/slip44:" + strconv.FormatUint(uint64(a.Coin), 10)
+	}
+	return ChainID(a.Chain) + "/erc20:" + strings.ToLower(a.Contract.Hex())
+}

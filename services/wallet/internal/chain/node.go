@@ -1,0 +1,94 @@
+package chain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	gosync "sync"
+	"time"
+
+	"github.com/ethereum/go-ethereum/ethclient"
+	"github.com/ethereum/go-ethereum/rpc"
+)
+
+// node is one JSON-RPC endpoint of a chain.
+type node struct {
+	chain uint64
+	// name for logs: the host alone, for paths and queries carry API keys.
+	name   string
+	client *ethclient.Client
+
+	mu      gosync.Mutex
+	checked bool
+	resting time.Time
+}
+
+func newNode(chain uint64, rawURL string) (*node, error) {
+	u, err := url.Parse(rawURL)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, errors.New("not an http or https URL")
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.MaxIdleConnsPerHost = 8
+	c, err := rpc.DialOptions(context.Background(), rawURL, rpc.WithHTTPClient(&http.Client{
+		Timeout:   callTimeout,
+		Transport: bounded{transport},
+	}))
+	if err != nil {
+		return nil, fmt.Errorf("prepare %s: %w", u.Host, err)
+	}
+	return &node{chain: chain, name: u.Host, client: ethclient.NewClient(c)}, nil
+}
+
+// check makes sure, once, that the node is of the chain it is said to be of.
+func (n *node) check(ctx context.Context) error {
+	n.mu.Lock()
+	done := n.checked
+	n.mu.Unlock()
+	if done {
+		return nil
+	}
+	id, err := n.client.ChainID(ctx)
+	if err != nil {
+		return fmt.Errorf("chain id: %w", err)
+	}
+	if !id.IsUint64() || id.Uint64() != n.chain {
+		return fmt.Errorf("the node is of chain %s, not %d", id, n.chain)
+	}
+	n.mu.Lock()
+	n.checked = true
+	n.mu.Unlock()
+	return nil
+}
+
+func (n *node) restUntil(t time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.resting = t
+}
+
+func (n *node) rests(now time.Time) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return now.Before(n.resting)
+}
+
+// bounded cuts replies at maxReply, so that a hostile node can't fill memory.
+type bounded struct{ http.RoundTripper }
+
+func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := b.RoundTripper.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	resp.Body = &limitedBody{Reader: io.LimitReader(resp.Body, maxReply), Closer: resp.Body}
+	return resp, nil
+}
+
+type limitedBody struct {
+	io.Reader
+	io.Closer
+}

@@ -1,0 +1,151 @@
+// Package llama reads prices from an HTTP feed in the shape of DefiLlama's
+// coins API: GET /prices/current/{chain}:{address},…
+//
+// It promises: prices are read from the digits sent, never through a float;
+// one that is not a positive finite number, or of the future, is left out; a
+// feed that failed rests for a while; a reply is bounded in size and time.
+package llama
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+
+	"github.com/purserhq/purser/services/wallet/internal/price"
+	"github.com/purserhq/purser/services/wallet/internal/token"
+)
+
+// Name of the source in quotes.
+const Name = "llama"
+
+// Bounds of talking to the feed.
+const (
+	batch    = 80
+	timeout  = 3 * time.Second
+	rest     = 5 * time.Second
+	maxReply = 4 << 20
+	ahead    = 5 * time.Minute
+)
+
+// Source implements price.Source. It is safe for concurrent use.
+type Source struct {
+	base   string
+	chains map[uint64]string
+	client *http.Client
+	now    func() time.Time
+
+	mu      sync.Mutex
+	resting time.Time
+}
+
+// New reads from the feed at base; chains has the feed's name of each chain.
+func New(base string, chains map[uint64]string, now func() time.Time) (*Source, error) {
+	u, err := url.Parse(base)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, errors.New("PURSER_PRICE_URL must be an http or https URL")
+	}
+	return &Source{
+		base: strings.TrimRight(base, "/"), chains: chains, now: now,
+		client: &http.Client{Timeout: timeout, Transport: otelhttp.NewTransport(http.DefaultTransport)},
+	}, nil
+}
+
+// Current implements price.Source.
+func (s *Source) Current(ctx context.Context, tokens []token.Token) (map[string]price.Quote, error) {
+	if s.rests() {
+		return nil, errors.New("the price feed rests after a failure")
+	}
+	byCoin := map[string]token.Token{}
+	for _, t := range tokens {
+		if name, ok := s.chains[t.Chain]; ok {
+			byCoin[name+":"+strings.ToLower(address(t).Hex())] = t
+		}
+	}
+	coins := make([]string, 0, len(byCoin))
+	for c := range byCoin {
+		coins = append(coins, c)
+	}
+	slices.Sort(coins)
+	quotes := map[string]price.Quote{}
+	for some := range slices.Chunk(coins, batch) {
+		if err := s.fetch(ctx, some, byCoin, quotes); err != nil {
+			if ctx.Err() == nil {
+				s.rest()
+			}
+			return nil, err
+		}
+	}
+	return quotes, nil
+}
+
+// address of a token in the feed: the native coin is at zero.
+func address(t token.Token) common.Address {
+	if t.Native {
+		return common.Address{}
+	}
+	return t.Contract
+}
+
+type reply struct {
+	Coins map[string]struct {
+		Price     json.Number `json:"price"`
+		Timestamp json.Number `json:"timestamp"`
+	} `json:"coins"`
+}
+
+func (s *Source) fetch(ctx context.Context, coins []string, byCoin map[string]token.Token, into map[string]price.Quote) error {
+	target := s.base + "/prices/current/" + url.PathEscape(strings.Join(coins, ","))
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+	if err != nil {
+		return fmt.Errorf("price request: %w", err)
+	}
+	resp, err := s.client.Do(req)
+	if err != nil {
+		return fmt.Errorf("price feed: %w", err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("price feed: status %d", resp.StatusCode)
+	}
+	var r reply
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxReply)).Decode(&r); err != nil {
+		return fmt.Errorf("price feed: %w", err)
+	}
+	for coin, c := range r.Coins {
+		t, asked := byCoin[strings.ToLower(coin)]
+		seconds, err := c.Timestamp.Int64()
+		if !asked || err != nil || seconds <= 0 {
+			continue
+		}
+		at := time.Unix(seconds, 0).UTC()
+		text, err := price.Parse(c.Price.String())
+		if err != nil || at.After(s.now().Add(ahead)) {
+			continue
+		}
+		into[t.ID] = price.Quote{TokenID: t.ID, Price: text, Source: Name, At: at}
+	}
+	return nil
+}
+
+func (s *Source) rest() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.resting = s.now().Add(rest)
+}
+
+func (s *Source) rests() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.now().Before(s.resting)
+}

@@ -1,0 +1,55 @@
+package rpc
+
+import (
+	"context"
+
+	"github.com/purserhq/purser/pkg/authn"
+	"github.com/purserhq/purser/pkg/page"
+	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+	"github.com/purserhq/purser/services/wallet/internal/wallet"
+)
+
+// Page sizes of ListBalances and ListTokens, by the contract.
+const (
+	defaultRows = 100
+	maxRows     = 500
+)
+
+// BalanceServer serves purser.wallet.v1.BalanceService.
+type BalanceServer struct {
+	walletv1.UnimplementedBalanceServiceServer
+	wallets *wallet.Service
+}
+
+// NewBalanceServer serves the balances.
+func NewBalanceServer(w *wallet.Service) *BalanceServer { return &BalanceServer{wallets: w} }
+
+// ListBalances implements the RPC.
+func (s *BalanceServer) ListBalances(ctx context.Context, req *walletv1.ListBalancesRequest) (*walletv1.ListBalancesResponse, error) {
+	owner := authn.CallerFrom(ctx).UserID
+	id, err := parseID("wallet_id", req.GetWalletId())
+	if err != nil {
+		return nil, err
+	}
+	query := page.NewQuery("ListBalances", owner.String(), id.String())
+	after, _, err := page.Parse[string](query, req.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	limit := page.Size(req.GetPageSize(), defaultRows, maxRows)
+	balances, err := s.wallets.Balances(ctx, owner, id, after, limit+1)
+	if err != nil {
+		return nil, err
+	}
+	resp := &walletv1.ListBalancesResponse{}
+	if len(balances) > limit {
+		balances = balances[:limit]
+		if resp.NextPageToken, err = page.Token(query, balances[limit-1].Token.ID); err != nil {
+			return nil, err
+		}
+	}
+	for _, b := range balances {
+		resp.Balances = append(resp.Balances, balanceToProto(b))
+	}
+	return resp, nil
+}

@@ -1,0 +1,77 @@
+// Package rpc translates between the contracts of purser.wallet.v1 and the
+// domain. No rule lives here.
+package rpc
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/purserhq/purser/pkg/errs"
+	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+	"github.com/purserhq/purser/services/wallet/internal/price"
+	"github.com/purserhq/purser/services/wallet/internal/token"
+	"github.com/purserhq/purser/services/wallet/internal/wallet"
+)
+
+func parseID(field, text string) (uuid.UUID, error) {
+	id, err := uuid.Parse(text)
+	if err != nil {
+		return uuid.Nil, errs.Invalid(field, "must be a UUID")
+	}
+	return id, nil
+}
+
+func walletToProto(w wallet.Wallet) *walletv1.Wallet {
+	out := &walletv1.Wallet{
+		Id: w.ID.String(), Account: w.Account.Display(), Label: w.Label,
+		Sync:       syncToProto(w.Sync),
+		CreateTime: timestamppb.New(w.CreatedAt), UpdateTime: timestamppb.New(w.UpdatedAt),
+		Etag: w.ETag(),
+	}
+	for _, b := range w.Balances {
+		out.Balances = append(out.Balances, balanceToProto(b))
+	}
+	return out
+}
+
+func syncToProto(s wallet.Sync) *walletv1.Sync {
+	state, ok := walletv1.SyncState_value["SYNC_STATE_"+string(s.State)]
+	if !ok {
+		state = int32(walletv1.SyncState_SYNC_STATE_UNSPECIFIED)
+	}
+	return &walletv1.Sync{
+		State: walletv1.SyncState(state), BlockNumber: s.Block, SyncTime: timeToProto(s.At),
+		Error: s.Error, RetryTime: timeToProto(s.Retry),
+	}
+}
+
+func timeToProto(t *time.Time) *timestamppb.Timestamp {
+	if t == nil {
+		return nil
+	}
+	return timestamppb.New(*t)
+}
+
+func balanceToProto(b wallet.Balance) *walletv1.Balance {
+	return &walletv1.Balance{
+		Token: tokenToProto(b.Token), Amount: b.Amount.Dec(),
+		BlockNumber: b.Block, BlockTime: timestamppb.New(b.BlockTime),
+	}
+}
+
+func tokenToProto(t token.Token) *walletv1.Token {
+	return &walletv1.Token{
+		Id: t.ID, Symbol: t.Symbol, Name: t.Name, Decimals: uint32(t.Decimals), Verified: t.Verified,
+	}
+}
+
+func quoteToProto(q price.Quote, stale bool) *walletv1.Price {
+	out := &walletv1.Price{TokenId: q.TokenID, UnavailableReason: string(q.Reason)}
+	if q.Reason == "" {
+		out.Price, out.Currency, out.Source, out.Stale = q.Price, price.Currency, q.Source, stale
+		out.PriceTime = timestamppb.New(q.At)
+	}
+	return out
+}

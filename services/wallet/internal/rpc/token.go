@@ -1,0 +1,69 @@
+package rpc
+
+import (
+	"context"
+	"strconv"
+	"strings"
+
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/page"
+	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+	"github.com/purserhq/purser/services/wallet/internal/caip"
+	"github.com/purserhq/purser/services/wallet/internal/token"
+)
+
+// TokenServer serves purser.wallet.v1.TokenService.
+type TokenServer struct {
+	walletv1.UnimplementedTokenServiceServer
+	tokens token.Store
+}
+
+// NewTokenServer serves the tokens.
+func NewTokenServer(t token.Store) *TokenServer { return &TokenServer{tokens: t} }
+
+// GetToken implements the RPC.
+func (s *TokenServer) GetToken(ctx context.Context, req *walletv1.GetTokenRequest) (*walletv1.GetTokenResponse, error) {
+	asset, err := caip.ParseAsset(req.GetTokenId())
+	if err != nil {
+		return nil, errs.Invalid("token_id", err.Error())
+	}
+	t, err := s.tokens.ByID(ctx, asset.String())
+	if err != nil {
+		return nil, err
+	}
+	return &walletv1.GetTokenResponse{Token: tokenToProto(t)}, nil
+}
+
+// ListTokens implements the RPC.
+func (s *TokenServer) ListTokens(ctx context.Context, req *walletv1.ListTokensRequest) (*walletv1.ListTokensResponse, error) {
+	var chain uint64
+	if text := req.GetChainId(); text != "" {
+		reference, ok := strings.CutPrefix(text, caip.Namespace+":")
+		n, err := strconv.ParseUint(reference, 10, 63)
+		if !ok || err != nil || n == 0 {
+			return nil, errs.Invalid("chain_id", `must be a CAIP-2 id of an EVM chain, for example "eip155:1"`)
+		}
+		chain = n
+	}
+	query := page.NewQuery("ListTokens", req.GetChainId())
+	after, _, err := page.Parse[string](query, req.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	limit := page.Size(req.GetPageSize(), defaultRows, maxRows)
+	tokens, err := s.tokens.List(ctx, chain, after, limit+1)
+	if err != nil {
+		return nil, err
+	}
+	resp := &walletv1.ListTokensResponse{}
+	if len(tokens) > limit {
+		tokens = tokens[:limit]
+		if resp.NextPageToken, err = page.Token(query, tokens[limit-1].ID); err != nil {
+			return nil, err
+		}
+	}
+	for _, t := range tokens {
+		resp.Tokens = append(resp.Tokens, tokenToProto(t))
+	}
+	return resp, nil
+}

@@ -1,0 +1,129 @@
+package rpc
+
+import (
+	"context"
+	"slices"
+
+	"github.com/google/uuid"
+
+	"github.com/purserhq/purser/pkg/authn"
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/page"
+	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+	"github.com/purserhq/purser/services/wallet/internal/sync"
+	"github.com/purserhq/purser/services/wallet/internal/wallet"
+)
+
+// Page sizes of ListWallets, by the contract.
+const (
+	defaultWallets = 50
+	maxWallets     = 200
+)
+
+// WalletServer serves purser.wallet.v1.WalletService.
+type WalletServer struct {
+	walletv1.UnimplementedWalletServiceServer
+	wallets *wallet.Service
+	sync    *sync.Service
+}
+
+// NewWalletServer serves the wallets.
+func NewWalletServer(w *wallet.Service, s *sync.Service) *WalletServer {
+	return &WalletServer{wallets: w, sync: s}
+}
+
+// CreateWallet implements the RPC.
+func (s *WalletServer) CreateWallet(ctx context.Context, req *walletv1.CreateWalletRequest) (*walletv1.CreateWalletResponse, error) {
+	var request uuid.UUID
+	if req.GetRequestId() != "" {
+		var err error
+		if request, err = parseID("request_id", req.GetRequestId()); err != nil {
+			return nil, err
+		}
+	}
+	w, err := s.wallets.Create(ctx, authn.CallerFrom(ctx).UserID, req.GetAccount(), req.GetLabel(), request)
+	if err != nil {
+		return nil, err
+	}
+	return &walletv1.CreateWalletResponse{Wallet: walletToProto(w)}, nil
+}
+
+// GetWallet implements the RPC.
+func (s *WalletServer) GetWallet(ctx context.Context, req *walletv1.GetWalletRequest) (*walletv1.GetWalletResponse, error) {
+	id, err := parseID("wallet_id", req.GetWalletId())
+	if err != nil {
+		return nil, err
+	}
+	w, err := s.wallets.ByID(ctx, authn.CallerFrom(ctx).UserID, id)
+	if err != nil {
+		return nil, err
+	}
+	return &walletv1.GetWalletResponse{Wallet: walletToProto(w)}, nil
+}
+
+// ListWallets implements the RPC.
+func (s *WalletServer) ListWallets(ctx context.Context, req *walletv1.ListWalletsRequest) (*walletv1.ListWalletsResponse, error) {
+	owner := authn.CallerFrom(ctx).UserID
+	query := page.NewQuery("ListWallets", owner.String(), req.GetView().String())
+	after, _, err := page.Parse[uuid.UUID](query, req.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	limit := page.Size(req.GetPageSize(), defaultWallets, maxWallets)
+	wallets, err := s.wallets.List(ctx, owner, after, limit+1, req.GetView() == walletv1.WalletView_WALLET_VIEW_WITH_BALANCES)
+	if err != nil {
+		return nil, err
+	}
+	resp := &walletv1.ListWalletsResponse{}
+	if len(wallets) > limit {
+		wallets = wallets[:limit]
+		if resp.NextPageToken, err = page.Token(query, wallets[limit-1].ID); err != nil {
+			return nil, err
+		}
+	}
+	for _, w := range wallets {
+		resp.Wallets = append(resp.Wallets, walletToProto(w))
+	}
+	return resp, nil
+}
+
+// UpdateWallet implements the RPC.
+func (s *WalletServer) UpdateWallet(ctx context.Context, req *walletv1.UpdateWalletRequest) (*walletv1.UpdateWalletResponse, error) {
+	id, err := parseID("wallet_id", req.GetWalletId())
+	if err != nil {
+		return nil, err
+	}
+	if paths := req.GetUpdateMask().GetPaths(); len(paths) > 0 && !slices.Equal(paths, []string{"label"}) {
+		return nil, errs.Invalid("update_mask", `may name "label" only`)
+	}
+	w, err := s.wallets.Rename(ctx, authn.CallerFrom(ctx).UserID, id, req.GetLabel(), req.GetEtag())
+	if err != nil {
+		return nil, err
+	}
+	return &walletv1.UpdateWalletResponse{Wallet: walletToProto(w)}, nil
+}
+
+// DeleteWallet implements the RPC.
+func (s *WalletServer) DeleteWallet(ctx context.Context, req *walletv1.DeleteWalletRequest) (*walletv1.DeleteWalletResponse, error) {
+	id, err := parseID("wallet_id", req.GetWalletId())
+	if err != nil {
+		return nil, err
+	}
+	if err := s.wallets.Delete(ctx, authn.CallerFrom(ctx).UserID, id, req.GetEtag()); err != nil {
+		return nil, err
+	}
+	return &walletv1.DeleteWalletResponse{}, nil
+}
+
+// SyncWallet implements the RPC.
+func (s *WalletServer) SyncWallet(ctx context.Context, req *walletv1.SyncWalletRequest) (*walletv1.SyncWalletResponse, error) {
+	id, err := parseID("wallet_id", req.GetWalletId())
+	if err != nil {
+		return nil, err
+	}
+	w, n, err := s.sync.Sync(ctx, authn.CallerFrom(ctx).UserID, id)
+	if err != nil {
+		return nil, err
+	}
+	return &walletv1.SyncWalletResponse{Wallet: walletToProto(w), TokenCount: int32(n)}, nil
+}

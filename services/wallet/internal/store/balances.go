@@ -1,0 +1,124 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"gorm.io/gorm"
+
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/services/wallet/internal/wallet"
+)
+
+type balanceRow struct {
+	WalletID    uuid.UUID `gorm:"primaryKey"`
+	TokenID     string    `gorm:"primaryKey"`
+	Amount      string
+	BlockNumber int64
+	BlockHash   []byte
+	BlockTime   time.Time
+	Token       tokenRow `gorm:"foreignKey:TokenID"`
+}
+
+func (balanceRow) TableName() string { return "balances" }
+
+// Balances implements wallet.Store.
+func (s *Wallets) Balances(ctx context.Context, owner, id uuid.UUID, after string, limit int) ([]wallet.Balance, error) {
+	if _, err := s.ByID(ctx, owner, id); err != nil {
+		return nil, err
+	}
+	var rows []balanceRow
+	err := s.db.Gorm(ctx).Joins("Token").
+		Where("balances.wallet_id = ? AND balances.token_id > ?", id, after).
+		Order("balances.token_id").Limit(limit).Find(&rows).Error
+	if err != nil {
+		return nil, fmt.Errorf("list balances: %w", err)
+	}
+	balances := make([]wallet.Balance, len(rows))
+	for i, r := range rows {
+		if balances[i], err = balanceFromRow(r); err != nil {
+			return nil, err
+		}
+	}
+	return balances, nil
+}
+
+// SaveSync implements sync.Store.
+func (s *Wallets) SaveSync(ctx context.Context, owner, id uuid.UUID, state wallet.Sync) error {
+	return saveSync(s.db.Gorm(ctx), owner, id, state)
+}
+
+// saveSync never moves synced_block back: of two syncs at once the one that
+// read the older block may finish last.
+func saveSync(tx *gorm.DB, owner, id uuid.UUID, state wallet.Sync) error {
+	set := map[string]any{
+		"sync_state": string(state.State), "sync_error": state.Error, "retry_at": state.Retry,
+	}
+	if state.At != nil {
+		set["synced_block"] = gorm.Expr("greatest(synced_block, ?)", int64(state.Block))
+		set["synced_at"] = gorm.Expr("greatest(synced_at, ?)", *state.At)
+	}
+	res := tx.Model(&walletRow{}).Where("id = ? AND owner_id = ?", id, owner).Updates(set)
+	if res.Error != nil {
+		return fmt.Errorf("save sync state: %w", res.Error)
+	}
+	if res.RowsAffected == 0 {
+		return errs.NotFound("wallet")
+	}
+	return nil
+}
+
+// SaveBalances implements sync.Store: one upsert for all, whatever their
+// number.
+func (s *Wallets) SaveBalances(ctx context.Context, owner, id uuid.UUID, balances []wallet.Balance, state wallet.Sync) error {
+	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
+		if err := saveSync(tx, owner, id, state); err != nil {
+			return err
+		}
+		return postgres.Raw(tx, func(conn *pgx.Conn) error { return upsert(ctx, conn, id, balances) })
+	})
+}
+
+func upsert(ctx context.Context, conn *pgx.Conn, id uuid.UUID, balances []wallet.Balance) error {
+	n := len(balances)
+	tokens, amounts := make([]string, n), make([]string, n)
+	blocks, hashes, times := make([]int64, n), make([][]byte, n), make([]time.Time, n)
+	for i, b := range balances {
+		tokens[i], amounts[i] = b.Token.ID, b.Amount.Dec()
+		blocks[i], hashes[i], times[i] = int64(b.Block), b.BlockHash[:], b.BlockTime
+	}
+	_, err := conn.Exec(ctx, `
+		INSERT INTO balances (wallet_id, token_id, amount, block_number, block_hash, block_time)
+		SELECT $1, token, amount::numeric, block, hash, at
+		FROM unnest($2::text[], $3::text[], $4::bigint[], $5::bytea[], $6::timestamptz[])
+		  AS b (token, amount, block, hash, at)
+		ORDER BY token
+		ON CONFLICT (wallet_id, token_id) DO UPDATE
+		SET amount = excluded.amount, block_number = excluded.block_number,
+		    block_hash = excluded.block_hash, block_time = excluded.block_time
+		WHERE excluded.block_number >= balances.block_number`,
+		id, tokens, amounts, blocks, hashes, times)
+	if err != nil {
+		return fmt.Errorf("store balances: %w", err)
+	}
+	return nil
+}
+
+func balanceFromRow(r balanceRow) (wallet.Balance, error) {
+	t, err := tokenFromRow(r.Token)
+	if err != nil {
+		return wallet.Balance{}, err
+	}
+	a, err := amount(r.Amount)
+	if err != nil {
+		return wallet.Balance{}, err
+	}
+	return wallet.Balance{
+		Token: t, Amount: a, Block: uint64(max(0, r.BlockNumber)),
+		BlockHash: hash(r.BlockHash), BlockTime: r.BlockTime,
+	}, nil
+}

@@ -1,0 +1,64 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/purserhq/purser/services/wallet/internal/holding"
+)
+
+type holdingRow struct {
+	walletRow
+	TokenID     *string
+	Amount      *string
+	BlockNumber *int64
+	BlockHash   []byte
+	BlockTime   *time.Time
+	Symbol      *string
+	Name        *string
+	Decimals    *int16
+	Verified    *bool
+}
+
+// Holdings implements holding.Store: one statement, whatever the number of
+// wallets.
+func (s *Wallets) Holdings(ctx context.Context, owner uuid.UUID, after holding.Cursor, limit int) ([]holding.Row, error) {
+	var rows []holdingRow
+	err := s.db.Gorm(ctx).Raw(`
+		SELECT w.id, w.owner_id, w.account, w.label, w.version, w.created_at, w.updated_at,
+		       w.sync_state, w.synced_block, w.synced_at, w.sync_error, w.retry_at,
+		       b.token_id, b.amount::text AS amount, b.block_number, b.block_hash, b.block_time,
+		       t.symbol, t.name, t.decimals, t.verified
+		FROM wallets w
+		LEFT JOIN balances b ON b.wallet_id = w.id AND b.amount > 0
+		LEFT JOIN tokens t ON t.id = b.token_id
+		WHERE w.owner_id = ? AND (w.id, coalesce(b.token_id, '')) > (?, ?)
+		ORDER BY w.id, coalesce(b.token_id, '')
+		LIMIT ?`, owner, after.Wallet, after.Token, limit).Scan(&rows).Error
+	if err != nil {
+		return nil, fmt.Errorf("read holdings: %w", err)
+	}
+	out := make([]holding.Row, len(rows))
+	for i, r := range rows {
+		if out[i], err = holdingFromRow(r); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func holdingFromRow(r holdingRow) (holding.Row, error) {
+	w, err := fromRow(r.walletRow)
+	if err != nil || r.TokenID == nil {
+		return holding.Row{Wallet: w}, err
+	}
+	b, err := balanceFromRow(balanceRow{
+		TokenID: *r.TokenID, Amount: *r.Amount, BlockNumber: *r.BlockNumber,
+		BlockHash: r.BlockHash, BlockTime: *r.BlockTime,
+		Token: tokenRow{ID: *r.TokenID, Symbol: *r.Symbol, Name: *r.Name, Decimals: *r.Decimals, Verified: *r.Verified},
+	})
+	return holding.Row{Wallet: w, Balance: &b}, err
+}

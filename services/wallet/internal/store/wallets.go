@@ -1,0 +1,214 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/services/wallet/internal/caip"
+	"github.com/purserhq/purser/services/wallet/internal/wallet"
+)
+
+type walletRow struct {
+	ID          uuid.UUID `gorm:"primaryKey"`
+	OwnerID     uuid.UUID
+	Account     string
+	Label       string
+	Version     int64
+	CreatedAt   time.Time
+	UpdatedAt   time.Time
+	SyncState   string
+	SyncedBlock int64
+	SyncedAt    *time.Time
+	SyncError   string
+	RetryAt     *time.Time
+	Balances    []balanceRow `gorm:"foreignKey:WalletID" json:",omitempty"`
+}
+
+func (walletRow) TableName() string { return "wallets" }
+
+type requestRow struct {
+	OwnerID     uuid.UUID `gorm:"primaryKey"`
+	RequestID   uuid.UUID `gorm:"primaryKey"`
+	Method      string
+	RequestHash []byte
+	Response    []byte
+	CreatedAt   time.Time
+}
+
+func (requestRow) TableName() string { return "requests" }
+
+// Wallets implements wallet.Store.
+type Wallets struct{ db *postgres.DB }
+
+// NewWallets returns the wallets in db.
+func NewWallets(db *postgres.DB) *Wallets { return &Wallets{db: db} }
+
+// Create implements wallet.Store. The request is claimed first, so of two
+// equal calls at once the second waits for the first and finds its answer.
+func (s *Wallets) Create(ctx context.Context, w wallet.Wallet, r *wallet.Request) (wallet.Wallet, error) {
+	out := w
+	err := postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
+		row := toRow(w)
+		if r != nil {
+			seen, err := claim(tx, row, *r)
+			if err != nil {
+				return err
+			}
+			if seen != nil {
+				out, err = fromRow(*seen)
+				return err
+			}
+		}
+		err := tx.Create(&row).Error
+		if errors.Is(err, gorm.ErrDuplicatedKey) || postgres.IsUniqueViolation(err, "wallets_owner_account_key") {
+			return errs.AlreadyExists("WALLET_EXISTS", "you have a wallet with this account already")
+		}
+		if err != nil {
+			return fmt.Errorf("create wallet: %w", err)
+		}
+		return nil
+	})
+	return out, err
+}
+
+// claim stores the answer to a request, or returns the one stored before.
+func claim(tx *gorm.DB, row walletRow, r wallet.Request) (*walletRow, error) {
+	body, err := json.Marshal(row)
+	if err != nil {
+		return nil, fmt.Errorf("encode answer: %w", err)
+	}
+	mine := requestRow{
+		OwnerID: row.OwnerID, RequestID: r.ID, Method: r.Method,
+		RequestHash: r.Hash[:], Response: body, CreatedAt: row.CreatedAt,
+	}
+	res := tx.Clauses(clause.OnConflict{DoNothing: true}).Create(&mine)
+	if res.Error != nil {
+		return nil, fmt.Errorf("claim request: %w", res.Error)
+	}
+	if res.RowsAffected == 1 {
+		return nil, nil //nolint:nilnil // no earlier answer, no error
+	}
+	var earlier requestRow
+	if err := tx.Where("owner_id = ? AND request_id = ?", row.OwnerID, r.ID).Take(&earlier).Error; err != nil {
+		return nil, fmt.Errorf("read request: %w", err)
+	}
+	if earlier.Method != r.Method || string(earlier.RequestHash) != string(r.Hash[:]) {
+		return nil, errs.Invalid("request_id", "was used for another request")
+	}
+	var seen walletRow
+	if err := json.Unmarshal(earlier.Response, &seen); err != nil {
+		return nil, fmt.Errorf("decode answer: %w", err)
+	}
+	return &seen, nil
+}
+
+// ByID implements wallet.Store.
+func (s *Wallets) ByID(ctx context.Context, owner, id uuid.UUID) (wallet.Wallet, error) {
+	var row walletRow
+	err := s.db.Gorm(ctx).Where("id = ? AND owner_id = ?", id, owner).Take(&row).Error
+	if errors.Is(err, gorm.ErrRecordNotFound) {
+		return wallet.Wallet{}, errs.NotFound("wallet")
+	}
+	if err != nil {
+		return wallet.Wallet{}, fmt.Errorf("read wallet: %w", err)
+	}
+	return fromRow(row)
+}
+
+// List implements wallet.Store: one statement, and one more for the balances
+// of all its wallets.
+func (s *Wallets) List(ctx context.Context, owner, after uuid.UUID, limit int, balances bool) ([]wallet.Wallet, error) {
+	q := s.db.Gorm(ctx).Where("owner_id = ? AND id > ?", owner, after).Order("id").Limit(limit)
+	if balances {
+		q = q.Preload("Balances", func(tx *gorm.DB) *gorm.DB {
+			return tx.Joins("Token").Where("amount > 0").Order("token_id")
+		})
+	}
+	var rows []walletRow
+	if err := q.Find(&rows).Error; err != nil {
+		return nil, fmt.Errorf("list wallets: %w", err)
+	}
+	wallets := make([]wallet.Wallet, len(rows))
+	for i, r := range rows {
+		var err error
+		if wallets[i], err = fromRow(r); err != nil {
+			return nil, err
+		}
+	}
+	return wallets, nil
+}
+
+// SaveLabel implements wallet.Store.
+func (s *Wallets) SaveLabel(ctx context.Context, owner uuid.UUID, w wallet.Wallet) error {
+	res := s.db.Gorm(ctx).Model(&walletRow{}).
+		Where("id = ? AND owner_id = ? AND version = ?", w.ID, owner, w.Version).
+		Updates(map[string]any{"label": w.Label, "updated_at": w.UpdatedAt, "version": gorm.Expr("version + 1")})
+	if res.Error != nil {
+		return fmt.Errorf("save label of wallet %s: %w", w.ID, res.Error)
+	}
+	if res.RowsAffected == 0 {
+		return wallet.Mismatch()
+	}
+	return nil
+}
+
+// Delete implements wallet.Store.
+func (s *Wallets) Delete(ctx context.Context, owner, id uuid.UUID, version int64) error {
+	q := s.db.Gorm(ctx).Where("id = ? AND owner_id = ?", id, owner)
+	if version != 0 {
+		q = q.Where("version = ?", version)
+	}
+	res := q.Delete(&walletRow{})
+	if res.Error != nil {
+		return fmt.Errorf("delete wallet: %w", res.Error)
+	}
+	if res.RowsAffected == 1 {
+		return nil
+	}
+	// Gone, or changed? Either way nothing was deleted.
+	if _, err := s.ByID(ctx, owner, id); err != nil {
+		return err
+	}
+	return wallet.Mismatch()
+}
+
+func toRow(w wallet.Wallet) walletRow {
+	return walletRow{
+		ID: w.ID, OwnerID: w.Owner, Account: w.Account.String(), Label: w.Label, Version: w.Version,
+		CreatedAt: w.CreatedAt, UpdatedAt: w.UpdatedAt,
+		SyncState: string(w.Sync.State), SyncedBlock: int64(w.Sync.Block),
+		SyncedAt: w.Sync.At, SyncError: w.Sync.Error, RetryAt: w.Sync.Retry,
+	}
+}
+
+func fromRow(r walletRow) (wallet.Wallet, error) {
+	a, err := caip.ParseAccount(r.Account)
+	if err != nil {
+		return wallet.Wallet{}, fmt.Errorf("wallet %s in the database: %w", r.ID, err)
+	}
+	w := wallet.Wallet{
+		ID: r.ID, Owner: r.OwnerID, Account: a, Label: r.Label, Version: r.Version,
+		CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt,
+		Sync: wallet.Sync{
+			State: wallet.SyncState(r.SyncState), Block: uint64(max(0, r.SyncedBlock)),
+			At: r.SyncedAt, Error: r.SyncError, Retry: r.RetryAt,
+		},
+	}
+	for _, br := range r.Balances {
+		b, err := balanceFromRow(br)
+		if err != nil {
+			return wallet.Wallet{}, err
+		}
+		w.Balances = append(w.Balances, b)
+	}
+	return w, nil
+}

@@ -1,0 +1,201 @@
+// Package wallet is the rules of the wallets that users watch.
+package wallet
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+	"github.com/holiman/uint256"
+
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/services/wallet/internal/caip"
+	"github.com/purserhq/purser/services/wallet/internal/token"
+)
+
+// MaxLabel in characters.
+const MaxLabel = 80
+
+// SyncState of a wallet's balances.
+type SyncState string
+
+// The states.
+const (
+	Pending SyncState = "PENDING" // never synced
+	Syncing SyncState = "SYNCING"
+	Synced  SyncState = "SYNCED"
+	Failed  SyncState = "FAILED"
+)
+
+// Sync says how fresh a wallet's balances are.
+type Sync struct {
+	State SyncState
+	Block uint64     // of the last success, 0 before the first
+	At    *time.Time // of the last success
+	Error string
+	Retry *time.Time
+}
+
+// Wallet is a chain account that a user watches.
+type Wallet struct {
+	ID        uuid.UUID
+	Owner     uuid.UUID
+	Account   caip.Account
+	Label     string
+	Version   int64
+	CreatedAt time.Time
+	UpdatedAt time.Time
+	Sync      Sync
+	// Balances above zero by token id, where the caller asked for them.
+	Balances []Balance
+}
+
+// ETag changes whenever the wallet's own fields do.
+func (w Wallet) ETag() string { return strconv.FormatInt(w.Version, 36) }
+
+// Balance is how much of a token a wallet held at a block.
+type Balance struct {
+	Token     token.Token
+	Amount    uint256.Int // base units
+	Block     uint64
+	BlockHash [32]byte
+	BlockTime time.Time
+}
+
+// Request is a caller's request_id and what it was sent with.
+type Request struct {
+	ID     uuid.UUID
+	Method string
+	Hash   [32]byte
+}
+
+// Store is what the rules need of storage. Every method takes the owner: a
+// wallet of somebody else does not exist.
+type Store interface {
+	// Create stores w. With a request whose id was seen before it returns the
+	// wallet made then, or errs.Invalid on request_id when the hash differs.
+	// errs.AlreadyExists when the owner has the account.
+	Create(ctx context.Context, w Wallet, r *Request) (Wallet, error)
+	ByID(ctx context.Context, owner, id uuid.UUID) (Wallet, error)
+	// List returns up to limit wallets with ids above after, in order.
+	List(ctx context.Context, owner, after uuid.UUID, limit int, balances bool) ([]Wallet, error)
+	// SaveLabel stores the label if the version is still w.Version, and
+	// returns errs.Conflict otherwise.
+	SaveLabel(ctx context.Context, owner uuid.UUID, w Wallet) error
+	// Delete removes the wallet if its version is still this one; 0 for any.
+	Delete(ctx context.Context, owner, id uuid.UUID, version int64) error
+	// Balances returns up to limit balances with token ids above after.
+	Balances(ctx context.Context, owner, id uuid.UUID, after string, limit int) ([]Balance, error)
+}
+
+// Service is the rules over a store.
+type Service struct {
+	store Store
+	now   func() time.Time
+}
+
+// NewService returns the rules.
+func NewService(s Store, now func() time.Time) *Service { return &Service{store: s, now: now} }
+
+// Create adds an account to the owner's wallets. requestID may be uuid.Nil.
+func (s *Service) Create(ctx context.Context, owner uuid.UUID, account, label string, requestID uuid.UUID) (Wallet, error) {
+	a, err := caip.ParseAccount(account)
+	if err != nil {
+		return Wallet{}, errs.Invalid("account", err.Error())
+	}
+	if label, err = cleanLabel(label); err != nil {
+		return Wallet{}, err
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return Wallet{}, fmt.Errorf("new wallet id: %w", err)
+	}
+	// Microseconds, as the database keeps them: what is returned now is what
+	// will be read later.
+	now := s.now().UTC().Truncate(time.Microsecond)
+	w := Wallet{
+		ID: id, Owner: owner, Account: a, Label: label, Version: 1,
+		CreatedAt: now, UpdatedAt: now, Sync: Sync{State: Pending},
+	}
+	var r *Request
+	if requestID != uuid.Nil {
+		r = &Request{ID: requestID, Method: "CreateWallet", Hash: sha256.Sum256([]byte(a.String() + "\x00" + label))}
+	}
+	return s.store.Create(ctx, w, r)
+}
+
+// ByID returns one of the owner's wallets.
+func (s *Service) ByID(ctx context.Context, owner, id uuid.UUID) (Wallet, error) {
+	return s.store.ByID(ctx, owner, id)
+}
+
+// List returns up to limit of the owner's wallets, oldest first, after the
+// one with id after.
+func (s *Service) List(ctx context.Context, owner, after uuid.UUID, limit int, balances bool) ([]Wallet, error) {
+	return s.store.List(ctx, owner, after, limit, balances)
+}
+
+// Rename gives the wallet a new label. It returns errs.NotFound when owner
+// has no such wallet, and errs.Conflict (ETAG_MISMATCH) when etag is given
+// and the wallet is no longer what the caller saw.
+func (s *Service) Rename(ctx context.Context, owner, id uuid.UUID, label, etag string) (Wallet, error) {
+	label, err := cleanLabel(label)
+	if err != nil {
+		return Wallet{}, err
+	}
+	if label == "" {
+		return Wallet{}, errs.Invalid("label", "must not be blank")
+	}
+	w, err := s.store.ByID(ctx, owner, id)
+	if err != nil {
+		return Wallet{}, err
+	}
+	if etag != "" && etag != w.ETag() {
+		return Wallet{}, Mismatch()
+	}
+	w.Label, w.UpdatedAt = label, s.now().UTC().Truncate(time.Microsecond)
+	if err := s.store.SaveLabel(ctx, owner, w); err != nil {
+		return Wallet{}, err
+	}
+	w.Version++
+	return w, nil
+}
+
+// Delete removes a wallet; errors as Rename.
+func (s *Service) Delete(ctx context.Context, owner, id uuid.UUID, etag string) error {
+	var version int64
+	if etag != "" {
+		v, err := strconv.ParseInt(etag, 36, 64)
+		if err != nil || v <= 0 {
+			return Mismatch()
+		}
+		version = v
+	}
+	return s.store.Delete(ctx, owner, id, version)
+}
+
+// Balances returns up to limit balances of the owner's wallet, by token id.
+func (s *Service) Balances(ctx context.Context, owner, id uuid.UUID, after string, limit int) ([]Balance, error) {
+	return s.store.Balances(ctx, owner, id, after, limit)
+}
+
+// Mismatch is a write that lost to another.
+func Mismatch() error {
+	return errs.Conflict("ETAG_MISMATCH", "the wallet changed since it was read")
+}
+
+func cleanLabel(label string) (string, error) {
+	label = strings.TrimSpace(label)
+	if utf8.RuneCountInString(label) > MaxLabel {
+		return "", errs.Invalid("label", fmt.Sprintf("must have at most %d characters", MaxLabel))
+	}
+	if strings.ContainsFunc(label, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return "", errs.Invalid("label", "must not contain control characters")
+	}
+	return label, nil
+}
