@@ -4,7 +4,6 @@ import (
 	"math/big"
 	"testing"
 
-	"github.com/ethereum/go-ethereum/accounts/abi/bind/v2"
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/core/types"
 	"github.com/holiman/uint256"
@@ -35,7 +34,7 @@ func (s *sender) do(to *common.Address, data []byte) *types.Receipt {
 		s.t.Fatal(err)
 	}
 	mine(s.t, s.chain)
-	receipt, err := bind.WaitMined(s.t.Context(), s.Client, tx.Hash())
+	receipt, err := s.TransactionReceipt(s.t.Context(), tx.Hash())
 	if err != nil {
 		s.t.Fatal(err)
 	}
