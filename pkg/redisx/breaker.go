@@ -119,7 +119,7 @@ func (b *breaker) run(ctx context.Context, do func(context.Context) (err, outcom
 	}
 	begin := time.Now()
 	err, outcome := do(context.WithValue(ctx, admitted{}, true))
-	callers := ctx.Err() != nil && time.Since(begin) < Budget*9/10
+	callers := ctx.Err() != nil && ctx.Value(ours{}) == nil && time.Since(begin) < Budget*9/10
 	switch {
 	case failure(outcome) && !callers:
 		b.circuit.RecordFailure()

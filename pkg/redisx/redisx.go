@@ -131,13 +131,20 @@ func newNode(node *redis.Options, o Options) *redis.Client {
 	return client
 }
 
-// Bounded is the context for one operation on Redis: it ends after [Budget]
-// and keeps ctx's values but neither its cancellation nor its deadline, so
-// that running out of it is always Redis's doing and a write is not abandoned
-// half-way. Check ctx before and after.
-func Bounded(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), Budget)
+// Bounded is the context for one operation on Redis that takes one step: it is
+// [Within] the whole [Budget].
+func Bounded(ctx context.Context) (context.Context, context.CancelFunc) { return Within(ctx, Budget) }
+
+// Within is the context for a step on Redis that may take d. It keeps ctx's
+// values but neither its cancellation nor its deadline, so that running out of
+// it is always Redis's doing and counts as a failure, and a write is not
+// abandoned half-way. Check ctx before and after.
+func Within(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithValue(context.WithoutCancel(ctx), ours{}, true), d)
 }
+
+// ours marks a context whose end is not the caller's doing.
+type ours struct{}
 
 // EvictionPolicy returns the server's maxmemory-policy and whether it may
 // remove keys that have no expiry due, locks among them. Services call it at

@@ -1,0 +1,436 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/purserhq/purser/pkg/redisx"
+	"github.com/purserhq/purser/pkg/testkit"
+	"github.com/purserhq/purser/pkg/testkit/redisserver"
+)
+
+func TestMain(m *testing.M) { testkit.LeakFree(m) }
+
+var ns = Namespace{Service: "test", Entity: "thing", Schema: 1}
+
+func client(t testing.TB, s *redisserver.Server) redis.UniversalClient {
+	t.Helper()
+	c, err := redisx.New(redisx.Options{URL: s.URL()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func open[V any](t testing.TB, s *redisserver.Server, o Options) *Cache[V] {
+	t.Helper()
+	c := New[V](client(t, s), ns, o)
+	t.Cleanup(c.Close)
+	return c
+}
+
+func value[V any](v V) func(context.Context) (V, error) {
+	return func(context.Context) (V, error) { return v, nil }
+}
+
+func never[V any](t testing.TB) func(context.Context) (V, error) {
+	return func(context.Context) (v V, _ error) {
+		t.Error("loaded though it is cached")
+		return v, nil
+	}
+}
+
+func get[V comparable](t testing.TB, c *Cache[V], key string, load func(context.Context) (V, error), want V) {
+	t.Helper()
+	if got, err := c.Get(t.Context(), key, load); got != want || err != nil {
+		t.Fatalf("got %v, want %v: %v", got, want, err)
+	}
+}
+
+func TestAValueIsLoadedOnceAndReadBackByAnyProcess(t *testing.T) {
+	s := testkit.Redis(t)
+	a, b := open[string](t, s, Options{}), open[string](t, s, Options{})
+	for _, key := range []string{"k", "a}b", "}", "100%", ""} {
+		get(t, a, key, value("v "+key), "v "+key)
+		get(t, b, key, never[string](t), "v "+key)
+	}
+	ttl, err := client(t, s).PTTL(t.Context(), ns.key("k")).Result()
+	if err != nil || ttl > 5*time.Minute || ttl < 4*time.Minute {
+		t.Fatal(ttl, err)
+	}
+}
+
+// fillAfterInvalidation begins a load, changes the source and invalidates, and
+// lets the load end. It returns what a later reader gets.
+func fillAfterInvalidation(t *testing.T, fill *redis.Script) string {
+	s := testkit.Redis(t)
+	slow, writer := open[string](t, s, Options{}), open[string](t, s, Options{})
+	slow.fill = fill
+	var source atomic.Value
+	source.Store("old")
+	loading, goOn := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, err := slow.Get(t.Context(), "k", func(context.Context) (string, error) {
+			v := source.Load().(string)
+			once.Do(func() { close(loading); <-goOn })
+			return v, nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}()
+	<-loading
+	source.Store("new")
+	if err := writer.Invalidate(t.Context(), "k"); err != nil {
+		t.Fatal(err)
+	}
+	close(goOn)
+	<-done
+	got, err := writer.Get(t.Context(), "k", func(context.Context) (string, error) { return source.Load().(string), nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+var unconditionalFill = redis.NewScript(`redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) redis.call('DEL', KEYS[2]) return 1`)
+
+func TestAFillThatBeganBeforeAnInvalidationIsNotStored(t *testing.T) {
+	if got := fillAfterInvalidation(t, fillScript); got != "new" {
+		t.Fatalf("a later reader gets %q", got)
+	}
+	t.Run("control: without the lease it is", func(t *testing.T) {
+		if got := fillAfterInvalidation(t, unconditionalFill); got != "old" {
+			t.Fatalf("the lease is not what keeps the old value out: %q", got)
+		}
+	})
+}
+
+// staleReads runs writers and readers on few keys and counts, at rests, the
+// keys whose cached value is not the source's.
+func staleReads(t *testing.T, rounds int, fill *redis.Script) (stale int) {
+	s := testkit.Redis(t)
+	caches := []*Cache[int64]{open[int64](t, s, Options{}), open[int64](t, s, Options{}), open[int64](t, s, Options{})}
+	for _, c := range caches {
+		c.fill = fill
+	}
+	for round := range rounds {
+		key := fmt.Sprint(round)
+		var source atomic.Int64
+		load := func(context.Context) (int64, error) {
+			v := source.Load()
+			for range rand.N(200) {
+				_ = source.Load() // a slower or faster source
+			}
+			return v, nil
+		}
+		var wg sync.WaitGroup
+		for i, c := range caches {
+			wg.Go(func() {
+				for range 3 {
+					if i > 0 {
+						_, _ = c.Get(t.Context(), key, load)
+						continue
+					}
+					var err error
+					if rand.N(2) == 0 {
+						source.Add(1)
+						err = c.Invalidate(t.Context(), key)
+					} else {
+						err = c.Write(t.Context(), []string{key}, func() error { source.Add(1); return nil })
+					}
+					if err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		if got, err := caches[0].Get(t.Context(), key, load); err != nil || got != source.Load() {
+			stale++
+		}
+	}
+	return stale
+}
+
+func TestNoInterleavingOfFillsAndInvalidationsStoresAStaleValue(t *testing.T) {
+	if n := staleReads(t, 600, fillScript); n != 0 {
+		t.Fatalf("%d stale", n)
+	}
+	t.Run("control: without the lease some do", func(t *testing.T) {
+		if n := staleReads(t, 3000, unconditionalFill); n == 0 {
+			t.Fatal("the interleavings don't reach what the lease protects from")
+		} else {
+			t.Logf("%d stale without the lease", n)
+		}
+	})
+}
+
+func TestWriteKeepsFillsOutUntilItIsOverAlsoAfterACrash(t *testing.T) {
+	s := testkit.Redis(t)
+	a, b := open[string](t, s, Options{WriteTimeout: 200 * time.Millisecond}), open[string](t, s, Options{})
+	get(t, b, "k", value("old"), "old")
+	crash := errors.New("crash")
+	func() {
+		defer func() { _ = recover() }() // committed, and then nothing of Write runs any more
+		_ = a.Write(t.Context(), []string{"k"}, func() error {
+			get(t, b, "k", value("old"), "old") // reads go to the source and store nothing
+			panic(crash)
+		})
+	}()
+	get(t, b, "k", value("new"), "new")
+	testkit.Eventually(t, 2*time.Second, func() bool {
+		n, err := client(t, s).Exists(t.Context(), a.keys("k")[1]).Result()
+		return err == nil && n == 0
+	})
+	get(t, b, "k", value("new"), "new")
+	get(t, b, "k", never[string](t), "new")
+	if err := a.Write(t.Context(), []string{"k"}, func() error { return crash }); err != crash {
+		t.Fatal(err)
+	}
+}
+
+func TestAColdKeyIsLoadedOnceByAllProcesses(t *testing.T) {
+	s := testkit.Redis(t)
+	var loads atomic.Int64
+	var wg sync.WaitGroup
+	for range 3 {
+		c := open[string](t, s, Options{})
+		for range 40 { // more of them take over 50 ms for their turn on two cores with -race
+			wg.Go(func() {
+				got, err := c.Get(t.Context(), "k", func(ctx context.Context) (string, error) {
+					loads.Add(1)
+					timer := time.NewTimer(30 * time.Millisecond)
+					defer timer.Stop()
+					<-timer.C
+					return "v", nil
+				})
+				if got != "v" || err != nil {
+					t.Error(got, err)
+				}
+			})
+		}
+	}
+	wg.Wait()
+	if loads.Load() != 1 {
+		t.Fatalf("%d loads", loads.Load())
+	}
+}
+
+func TestALoadThatFailsDropsItsLeaseAndIsNotCached(t *testing.T) {
+	s := testkit.Redis(t)
+	c := open[string](t, s, Options{})
+	boom := errors.New("boom")
+	if _, err := c.Get(t.Context(), "k", func(context.Context) (string, error) { return "", boom }); !errors.Is(err, boom) {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	get(t, c, "k", value("v"), "v")
+	if took := time.Since(begin); took > time.Second {
+		t.Fatalf("the next caller waited %s for the lease", took)
+	}
+	if _, err := c.Get(t.Context(), "p", func(context.Context) (string, error) { panic("boom") }); err == nil {
+		t.Fatal("a panic was lost")
+	}
+}
+
+func TestNotFoundIsCachedForAShorterTime(t *testing.T) {
+	s := testkit.Redis(t)
+	c := open[string](t, s, Options{NegativeTTL: 100 * time.Millisecond})
+	for _, load := range []func(context.Context) (string, error){
+		func(context.Context) (string, error) { return "", fmt.Errorf("no thing: %w", ErrNotFound) },
+		never[string](t),
+	} {
+		if _, err := c.Get(t.Context(), "k", load); !errors.Is(err, ErrNotFound) {
+			t.Fatal(err)
+		}
+	}
+	testkit.Eventually(t, time.Second, func() bool {
+		got, err := c.Get(t.Context(), "k", value("v"))
+		return got == "v" && err == nil
+	})
+}
+
+func TestPastTheSoftTTLTheValueIsServedWhileOneRefreshes(t *testing.T) {
+	s := testkit.Redis(t)
+	var now atomic.Int64
+	clock := func() time.Time { return time.Unix(now.Load(), 0) }
+	c := open[string](t, s, Options{SoftTTL: time.Minute, TTL: time.Hour, Now: clock})
+	get(t, c, "k", value("old"), "old")
+	now.Add(59)
+	get(t, c, "k", never[string](t), "old")
+	now.Add(2)
+	var loads atomic.Int64
+	goOn := make(chan struct{})
+	refresh := func(context.Context) (string, error) { loads.Add(1); <-goOn; return "new", nil }
+	for range 5 {
+		get(t, c, "k", refresh, "old")
+	}
+	close(goOn)
+	c.Close()
+	get(t, c, "k", never[string](t), "new")
+	if loads.Load() != 1 {
+		t.Fatalf("%d refreshes", loads.Load())
+	}
+}
+
+func TestEachWaiterHasItsOwnDeadline(t *testing.T) {
+	s := testkit.Redis(t)
+	c := open[string](t, s, Options{})
+	loading, goOn := make(chan struct{}), make(chan struct{})
+	first := make(chan error, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		_, err := c.Get(ctx, "k", func(context.Context) (string, error) { close(loading); <-goOn; return "v", nil })
+		first <- err
+	}()
+	<-loading
+	second := make(chan string, 1)
+	go func() { v, _ := c.Get(t.Context(), "k", never[string](t)); second <- v }()
+	testkit.Eventually(t, time.Second, func() bool {
+		c.flights.mu.Lock()
+		defer c.flights.mu.Unlock()
+		return c.flights.m["k"] != nil && c.flights.m["k"].waiters == 2
+	})
+	cancel() // the one whose load it is leaves
+	if err := <-first; !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	close(goOn)
+	if v := <-second; v != "v" {
+		t.Fatalf("the other got %q", v)
+	}
+}
+
+func TestGetManyLoadsWhatIsMissingAtOnce(t *testing.T) {
+	s := testkit.Redis(t)
+	c := open[string](t, s, Options{})
+	get(t, c, "a", value("A"), "A")
+	var asked [][]string
+	load := func(_ context.Context, keys []string) (map[string]string, error) {
+		asked = append(asked, keys)
+		return map[string]string{"b": "B"}, nil
+	}
+	for range 2 {
+		got, err := c.GetMany(t.Context(), []string{"a", "b", "gone", "b"}, load)
+		if err != nil || len(got) != 2 || got["a"] != "A" || got["b"] != "B" {
+			t.Fatal(got, err)
+		}
+	}
+	if len(asked) != 1 || fmt.Sprint(asked[0]) != "[b gone]" {
+		t.Fatal(asked)
+	}
+	if _, err := c.Get(t.Context(), "gone", never[string](t)); !errors.Is(err, ErrNotFound) {
+		t.Fatal(err)
+	}
+	boom := errors.New("boom")
+	if _, err := c.GetMany(t.Context(), []string{"z"}, func(context.Context, []string) (map[string]string, error) { return nil, boom }); err != boom {
+		t.Fatal(err)
+	}
+	get(t, c, "z", value("Z"), "Z")
+}
+
+func TestWithRedisAwayReadsComeFromTheSource(t *testing.T) {
+	for name, fault := range map[string]func(*redisserver.Server){
+		"killed": (*redisserver.Server).Kill,
+		"paused": (*redisserver.Server).Pause,
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := testkit.Redis(t)
+			c := open[string](t, s, Options{})
+			get(t, c, "k", value("old"), "old")
+			fault(s)
+			defer s.Resume()
+			for i := range 10 {
+				begin := time.Now()
+				get(t, c, "k", value("source"), "source")
+				if took := time.Since(begin); took > 150*time.Millisecond { // 50 ms, and what -race adds
+					t.Errorf("read %d took %s", i, took)
+				}
+			}
+			many, err := c.GetMany(t.Context(), []string{"k"}, func(context.Context, []string) (map[string]string, error) {
+				return map[string]string{"k": "source"}, nil
+			})
+			if many["k"] != "source" || err != nil {
+				t.Error(many, err)
+			}
+			if err := c.Invalidate(t.Context(), "k"); !errors.Is(err, redisx.ErrUnavailable) {
+				t.Error(err)
+			}
+			if err := c.Write(t.Context(), []string{"k"}, func() error { return nil }); !errors.Is(err, ErrNotInvalidated) {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestAnEntryThatCannotBeReadIsAMiss(t *testing.T) {
+	s := testkit.Redis(t)
+	c, raw := open[map[string]int](t, s, Options{}), client(t, s)
+	for _, garbage := range []string{"", "x", "v12345678", "v12345678{", "n", "\x00\x01"} {
+		if err := raw.Set(t.Context(), ns.key("k"), garbage, 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+		got, err := c.Get(t.Context(), "k", value(map[string]int{"a": 1}))
+		if err != nil || got["a"] != 1 {
+			t.Fatalf("%q: %v, %v", garbage, got, err)
+		}
+	}
+}
+
+func TestProtobufMessagesAreCachedToo(t *testing.T) {
+	s := testkit.Redis(t)
+	c := open[*wrapperspb.StringValue](t, s, Options{Codec: Proto{}})
+	for _, load := range []func(context.Context) (*wrapperspb.StringValue, error){
+		value(wrapperspb.String("v")), never[*wrapperspb.StringValue](t),
+	} {
+		if got, err := c.Get(t.Context(), "k", load); err != nil || got.GetValue() != "v" {
+			t.Fatal(got, err)
+		}
+	}
+}
+
+func TestAChallengeIsTakenOnceAndFailsClosed(t *testing.T) {
+	s := testkit.Redis(t)
+	once := NewOnce[string](client(t, s), ns, Options{})
+	if err := once.Put(t.Context(), "k", "v", time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	var taken atomic.Int64
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			v, ok, err := once.Take(t.Context(), "k")
+			if err != nil || ok && v != "v" {
+				t.Error(v, err)
+			}
+			if ok {
+				taken.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	if taken.Load() != 1 {
+		t.Fatalf("taken %d times", taken.Load())
+	}
+	s.Kill()
+	if err := once.Put(t.Context(), "k", "v", time.Minute); !errors.Is(err, redisx.ErrUnavailable) {
+		t.Fatal(err)
+	}
+	if _, ok, err := once.Take(t.Context(), "k"); ok || !errors.Is(err, redisx.ErrUnavailable) {
+		t.Fatal(ok, err)
+	}
+}
