@@ -7,7 +7,11 @@ require (
 	github.com/purserhq/purser/proto v0.0.0
 )
 
-require google.golang.org/genproto v0.0.0-20261026165753-2ffab32bce7e // indirect
+require (
+	github.com/cockroachdb/apd/v3 v3.2.3 // indirect
+	google.golang.org/genproto v0.0.0-20261026165753-2ffab32bce7e // indirect
+	pgregory.net/rapid v1.3.0 // indirect
+)
 
 replace github.com/purserhq/purser/pkg => ../../pkg
 

@@ -116,37 +116,8 @@ func (a *App) Addr() string { return a.grpc.Addr().String() }
 // HTTPAddr is where the key set is served, host:port.
 func (a *App) HTTPAddr() string { return a.http.Addr().String() }
 
-// Migrate brings the database's schema up to date; replicas that start
-// together do it once.
-func Migrate(ctx context.Context, cfg Config, log *slog.Logger) error {
-	return withDatabase(ctx, cfg, log, func(db *postgres.DB) error {
-		return postgres.Migrate(ctx, db, migrations.FS)
-	})
-}
-
-// MigrateDown undoes the last migration.
-func MigrateDown(ctx context.Context, cfg Config, log *slog.Logger) error {
-	return withDatabase(ctx, cfg, log, func(db *postgres.DB) error {
-		return postgres.Down(ctx, db, migrations.FS)
-	})
-}
-
-// SchemaOf says which schema the database has.
-func SchemaOf(ctx context.Context, cfg Config, log *slog.Logger) (s postgres.Schema, err error) {
-	err = withDatabase(ctx, cfg, log, func(db *postgres.DB) error {
-		s, err = postgres.Status(ctx, db, migrations.FS)
-		return err
-	})
-	return s, err
-}
-
-func withDatabase(ctx context.Context, cfg Config, log *slog.Logger, f func(*postgres.DB) error) (err error) {
-	o := cfg.Database.Options("purser-auth-migrate", log)
-	o.Lazy = false
-	db, err := postgres.Open(ctx, o)
-	if err != nil {
-		return fmt.Errorf("open database: %w", err)
-	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	return f(db)
+// Migrations of the service's schema, as `migrate` and a test's template
+// apply them.
+func Migrations() postgres.Migrations {
+	return postgres.Migrations{Service: "purser-auth", Files: migrations.FS}
 }

@@ -1,0 +1,103 @@
+// Package app wires the portfolio service: read New to see what depends on
+// what.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+	_ "time/tzdata" // time zones, also where the system has none
+
+	"github.com/purserhq/purser/pkg/authn"
+	"github.com/purserhq/purser/pkg/cache"
+	"github.com/purserhq/purser/pkg/grpcclient"
+	"github.com/purserhq/purser/pkg/grpcserver"
+	"github.com/purserhq/purser/pkg/lifecycle"
+	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/pkg/redisx"
+	"github.com/purserhq/purser/proto/access"
+	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
+	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+	"github.com/purserhq/purser/services/portfolio/internal/holdings"
+	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
+	"github.com/purserhq/purser/services/portfolio/internal/rpc"
+	"github.com/purserhq/purser/services/portfolio/internal/snapshot"
+	"github.com/purserhq/purser/services/portfolio/internal/store"
+	"github.com/purserhq/purser/services/portfolio/internal/timeline"
+	"github.com/purserhq/purser/services/portfolio/migrations"
+)
+
+// App is the portfolio service, listening but not yet answering.
+type App struct {
+	group *lifecycle.Group
+	grpc  net.Listener
+}
+
+// New builds the service from cfg. Whatever it opened is closed again, in
+// reverse, when New itself fails half-way; otherwise Run closes it.
+func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) {
+	g := lifecycle.New(cfg.Shutdown, log)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, g.CloseAll())
+		}
+	}()
+	db, err := postgres.Open(ctx, cfg.Database.Options("purser-portfolio", log))
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	g.Close("database", db.Close)
+	redis, err := redisx.New(redisx.Options{URL: cfg.RedisURL.Reveal(), Name: "purser-portfolio", Log: log})
+	if err != nil {
+		return nil, fmt.Errorf("open Redis: %w", err)
+	}
+	g.Close("redis", redis.Close)
+	wallet, err := grpcclient.Dial(cfg.Wallet, access.Idempotent(walletv1.HoldingsService_ServiceDesc.ServiceName))
+	if err != nil {
+		return nil, err
+	}
+	g.Close("wallet client", wallet.Close)
+	keys := authn.NewRemoteKeys(cfg.jwksURL(), log)
+	g.Close("keys", keys.Close)
+
+	defaults := cache.New[portfolio.Portfolio](redis, cache.Namespace{Service: "portfolio", Entity: "default", Schema: 1}, cache.Options{TTL: 5 * time.Minute})
+	g.Close("portfolio cache", func() error { defaults.Close(); return nil })
+	snaps := store.NewSnapshots(db)
+	portfolios := portfolio.NewService(store.NewPortfolios(db, defaults), snaps,
+		holdings.NewReader(walletv1.NewHoldingsServiceClient(wallet)), time.Now)
+
+	server, err := grpcserver.New(cfg.GRPC, grpcserver.Deps{
+		Rules:     access.Lookup,
+		Verifier:  authn.NewVerifier(keys, authn.Options{Issuer: cfg.Issuer}),
+		Log:       log,
+		Translate: postgres.Translate,
+	})
+	if err != nil {
+		return nil, err
+	}
+	portfoliov1.RegisterPortfolioServiceServer(server, rpc.NewPortfolioServer(portfolios,
+		snapshot.NewService(snaps, portfolios), timeline.NewService(snaps, time.Now)))
+
+	a := &App{group: g}
+	if a.grpc, err = net.Listen("tcp", cfg.GRPC.Addr); err != nil {
+		return nil, fmt.Errorf("PURSER_GRPC_ADDR: %w", err)
+	}
+	g.Close("grpc listener", a.grpc.Close)
+	server.Join(g, a.grpc)
+	return a, server.Check()
+}
+
+// Run serves until ctx ends, then stops in order and closes everything.
+func (a *App) Run(ctx context.Context) error { return a.group.Run(ctx) }
+
+// Addr is where gRPC listens, host:port.
+func (a *App) Addr() string { return a.grpc.Addr().String() }
+
+// Migrations of the service's schema, as `migrate` and a test's template
+// apply them.
+func Migrations() postgres.Migrations {
+	return postgres.Migrations{Service: "purser-portfolio", Files: migrations.FS}
+}

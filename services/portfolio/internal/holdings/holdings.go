@@ -1,0 +1,108 @@
+// Package holdings reads what the caller's wallets hold from the wallet
+// service, in the caller's own name.
+package holdings
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/big"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/purserhq/purser/pkg/errs"
+	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+	"github.com/purserhq/purser/services/portfolio/internal/valuation"
+)
+
+// Bounds of one reading, in rows.
+const (
+	pageSize = 2000
+	maxPages = 50
+	// pageTimeout leaves the caller time for the last snapshot instead.
+	pageTimeout = 5 * time.Second
+)
+
+// Reader implements portfolio.Holdings.
+type Reader struct {
+	client walletv1.HoldingsServiceClient
+}
+
+// NewReader reads through client, whose connection forwards the caller's
+// token: the owner is whom that token names.
+func NewReader(c walletv1.HoldingsServiceClient) *Reader { return &Reader{client: c} }
+
+// Of implements portfolio.Holdings.
+func (r *Reader) Of(ctx context.Context, _ uuid.UUID) ([]valuation.Wallet, []valuation.Holding, error) {
+	var wallets []valuation.Wallet
+	var holdings []valuation.Holding
+	last, token := "", ""
+	for range maxPages {
+		resp, err := r.page(ctx, token)
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, w := range resp.GetWallets() {
+			if w.GetWalletId() != last {
+				last = w.GetWalletId()
+				wallets = append(wallets, walletFrom(w))
+			}
+			for _, h := range w.GetHoldings() {
+				v, err := holdingFrom(h)
+				if err != nil {
+					return nil, nil, err
+				}
+				holdings = append(holdings, v)
+			}
+		}
+		if token = resp.GetNextPageToken(); token == "" {
+			return wallets, holdings, nil
+		}
+	}
+	return nil, nil, errs.Exhausted("TOO_MANY_HOLDINGS", fmt.Sprintf("more than %d holdings can't be valued at once", maxPages*pageSize))
+}
+
+func (r *Reader) page(ctx context.Context, token string) (*walletv1.GetHoldingsResponse, error) {
+	limited, cancel := context.WithTimeout(ctx, pageTimeout)
+	defer cancel()
+	resp, err := r.client.GetHoldings(limited, &walletv1.GetHoldingsRequest{PageSize: pageSize, PageToken: token})
+	if err != nil {
+		return nil, away(err)
+	}
+	return resp, nil
+}
+
+// away gives an unreachable wallet service its name. Running out of time is
+// the same to the caller as long as their own call has time left.
+func away(err error) error {
+	if errs.Is(err, errs.KindUnavailable) || errs.Is(err, errs.KindDeadline) {
+		return errs.Unavailable("WALLET_UNAVAILABLE", "the wallet service is away").Because(err)
+	}
+	return err
+}
+
+func walletFrom(w *walletv1.WalletHoldings) valuation.Wallet {
+	return valuation.Wallet{
+		Account: w.GetAccount(),
+		Synced:  w.GetSync().GetSyncTime() != nil,
+		Failed:  w.GetSync().GetState() == walletv1.SyncState_SYNC_STATE_FAILED,
+	}
+}
+
+func holdingFrom(h *walletv1.Holding) (valuation.Holding, error) {
+	t, p := h.GetBalance().GetToken(), h.GetPrice()
+	amount, ok := new(big.Int).SetString(h.GetBalance().GetAmount(), 10)
+	if !ok || t.GetDecimals() > 255 {
+		return valuation.Holding{}, errs.Internal(errors.New("malformed holding of " + t.GetId()))
+	}
+	v := valuation.Holding{
+		TokenID: t.GetId(), Symbol: t.GetSymbol(), Decimals: uint8(t.GetDecimals()), Verified: t.GetVerified(),
+		Amount: amount, Price: p.GetPrice(), PriceSource: p.GetSource(),
+		PriceStale: p.GetStale(), Reason: p.GetUnavailableReason(),
+	}
+	if p.GetPriceTime() != nil {
+		v.PriceTime = p.GetPriceTime().AsTime()
+	}
+	return v, nil
+}

@@ -1,0 +1,90 @@
+// Package snapshot keeps the hourly history of a portfolio's value.
+//
+// It promises: one row an hour (UTC) however often it is taken; a complete
+// valuation replaces an incomplete one and never the other way round; nothing
+// is written while a source is away, least of all a zero.
+package snapshot
+
+import (
+	"context"
+	"time"
+
+	"github.com/cockroachdb/apd/v3"
+	"github.com/google/uuid"
+
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
+	"github.com/purserhq/purser/services/portfolio/internal/valuation"
+)
+
+// Snapshot is the value of a portfolio in one hour.
+type Snapshot struct {
+	Portfolio uuid.UUID
+	Bucket    time.Time
+	TakenAt   time.Time
+	Total     *apd.Decimal
+	Complete  bool
+	Positions int
+	Unpriced  int
+}
+
+// Store is where snapshots are kept.
+type Store interface {
+	// Save stores a valuation in its bucket unless a better one is there, and
+	// returns what is there now and whether it is this one.
+	Save(ctx context.Context, portfolio uuid.UUID, bucket time.Time, v valuation.Valuation) (Snapshot, bool, error)
+	// List returns up to limit snapshots before a bucket, newest first.
+	List(ctx context.Context, portfolio uuid.UUID, before time.Time, limit int) ([]Snapshot, error)
+}
+
+// Valuer values a portfolio; *portfolio.Service is one.
+type Valuer interface {
+	Value(ctx context.Context, p portfolio.Portfolio) (valuation.Valuation, error)
+}
+
+// Service is the rules.
+type Service struct {
+	store  Store
+	valuer Valuer
+}
+
+// NewService returns the rules.
+func NewService(s Store, v Valuer) *Service { return &Service{store: s, valuer: v} }
+
+// Take values the portfolio and stores it in the bucket of that moment. The
+// bool is false when a snapshot that was there was kept.
+//
+// errs.Unavailable with WALLET_UNAVAILABLE, PRICES_UNAVAILABLE or
+// WALLETS_NOT_SYNCED: nothing is stored then.
+func (s *Service) Take(ctx context.Context, p portfolio.Portfolio) (Snapshot, bool, error) {
+	v, err := s.valuer.Value(ctx, p)
+	if err != nil {
+		return Snapshot{}, false, err
+	}
+	if err := blind(v); err != nil {
+		return Snapshot{}, false, err
+	}
+	return s.store.Save(ctx, p.ID, v.At.UTC().Truncate(time.Hour), v)
+}
+
+// blind refuses a valuation that would be low only because nothing could be
+// seen.
+func blind(v valuation.Valuation) error {
+	if v.Wallets > 0 && v.Unsynced == v.Wallets {
+		return errs.Unavailable("WALLETS_NOT_SYNCED", "none of the portfolio's wallets was ever synced; sync them first")
+	}
+	priced, away := false, false
+	for _, p := range v.Positions {
+		priced = priced || p.Counted()
+		away = away || p.Verified && p.Reason == "SOURCE_UNAVAILABLE"
+	}
+	if away && !priced {
+		return errs.Unavailable("PRICES_UNAVAILABLE", "no price is known now")
+	}
+	return nil
+}
+
+// List returns up to limit snapshots before a bucket, newest first.
+func (s *Service) List(ctx context.Context, portfolio uuid.UUID, before time.Time, limit int) ([]Snapshot, error) {
+	return s.store.List(ctx, portfolio, before, limit)
+}

@@ -1,0 +1,145 @@
+// Package app wires the wallet service: read New to see what depends on what.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/purserhq/purser/pkg/authn"
+	"github.com/purserhq/purser/pkg/cache"
+	"github.com/purserhq/purser/pkg/grpcserver"
+	"github.com/purserhq/purser/pkg/lifecycle"
+	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/pkg/redisx"
+	"github.com/purserhq/purser/proto/access"
+	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+	"github.com/purserhq/purser/services/wallet/internal/chain"
+	"github.com/purserhq/purser/services/wallet/internal/holding"
+	"github.com/purserhq/purser/services/wallet/internal/llama"
+	"github.com/purserhq/purser/services/wallet/internal/price"
+	"github.com/purserhq/purser/services/wallet/internal/rpc"
+	"github.com/purserhq/purser/services/wallet/internal/store"
+	"github.com/purserhq/purser/services/wallet/internal/sync"
+	"github.com/purserhq/purser/services/wallet/internal/token"
+	"github.com/purserhq/purser/services/wallet/internal/tokenlist"
+	"github.com/purserhq/purser/services/wallet/internal/wallet"
+	"github.com/purserhq/purser/services/wallet/migrations"
+)
+
+// App is the wallet service, listening but not yet answering.
+type App struct {
+	group *lifecycle.Group
+	grpc  net.Listener
+}
+
+// New builds the service from cfg. Whatever it opened is closed again, in
+// reverse, when New itself fails half-way; otherwise Run closes it.
+func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) {
+	g := lifecycle.New(cfg.Shutdown, log)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, g.CloseAll())
+		}
+	}()
+	db, err := postgres.Open(ctx, cfg.Database.Options("purser-wallet", log))
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	g.Close("database", db.Close)
+	redis, err := redisx.New(redisx.Options{URL: cfg.RedisURL.Reveal(), Name: "purser-wallet", Log: log})
+	if err != nil {
+		return nil, fmt.Errorf("open Redis: %w", err)
+	}
+	g.Close("redis", redis.Close)
+	nodes, err := chain.NewReader(chain.Options{Nodes: cfg.ChainRPCURLs, Chunk: cfg.BalancesPerCall, Log: log, Now: time.Now})
+	if err != nil {
+		return nil, fmt.Errorf("PURSER_CHAIN_RPC_URLS: %w", err)
+	}
+	g.Close("chain", nodes.Close)
+	feed, err := llama.New(cfg.PriceURL, cfg.PriceChains, time.Now)
+	if err != nil {
+		return nil, err
+	}
+	keys := authn.NewRemoteKeys(cfg.jwksURL(), log)
+	g.Close("keys", keys.Close)
+
+	quotes := cache.New[price.Quote](redis, cache.Namespace{Service: "wallet", Entity: "price", Schema: 1}, cache.Options{TTL: cfg.Price.Refresh})
+	g.Close("price cache", func() error { quotes.Close(); return nil })
+	tokens, wallets := store.NewTokens(db), store.NewWallets(db)
+	prices := price.NewService(store.NewPrices(db), feed, quotes, cfg.Price, log, time.Now)
+
+	server, err := grpcserver.New(cfg.GRPC, grpcserver.Deps{
+		Rules:     access.Lookup,
+		Verifier:  authn.NewVerifier(keys, authn.Options{Issuer: cfg.Issuer}),
+		Log:       log,
+		Translate: postgres.Translate,
+	})
+	if err != nil {
+		return nil, err
+	}
+	rules := wallet.NewService(wallets, time.Now)
+	walletv1.RegisterWalletServiceServer(server, rpc.NewWalletServer(rules, sync.NewService(wallets, tokens, nodes, time.Now)))
+	walletv1.RegisterBalanceServiceServer(server, rpc.NewBalanceServer(rules))
+	walletv1.RegisterTokenServiceServer(server, rpc.NewTokenServer(tokens))
+	walletv1.RegisterPriceServiceServer(server, rpc.NewPriceServer(prices))
+	walletv1.RegisterHoldingsServiceServer(server, rpc.NewHoldingsServer(holding.NewService(wallets, prices)))
+
+	a := &App{group: g}
+	if a.grpc, err = net.Listen("tcp", cfg.GRPC.Addr); err != nil {
+		return nil, fmt.Errorf("PURSER_GRPC_ADDR: %w", err)
+	}
+	g.Close("grpc listener", a.grpc.Close)
+	server.Join(g, a.grpc)
+	if err := listTokens(g, cfg.TokenList, tokens, log); err != nil {
+		return nil, err
+	}
+	return a, server.Check()
+}
+
+// listTokens reads the token list at once, since a mistake in it should stop
+// the start, and stores it when the database answers.
+func listTokens(g *lifecycle.Group, path string, tokens token.Store, log *slog.Logger) error {
+	if path == "" {
+		log.Warn("no token list is set (PURSER_TOKEN_LIST): only tokens known before are synced")
+		return nil
+	}
+	list, err := tokenlist.Read(path)
+	if err != nil {
+		return fmt.Errorf("PURSER_TOKEN_LIST: %w", err)
+	}
+	g.Loop("token list", func(ctx context.Context) error {
+		for {
+			err := tokens.Put(ctx, list)
+			if err == nil {
+				log.Info("token list stored", "tokens", len(list))
+				<-ctx.Done()
+				return nil
+			}
+			log.Warn("token list could not be stored", "error", err)
+			timer := time.NewTimer(time.Second)
+			select {
+			case <-ctx.Done():
+				timer.Stop()
+				return nil
+			case <-timer.C:
+			}
+		}
+	})
+	return nil
+}
+
+// Run serves until ctx ends, then stops in order and closes everything.
+func (a *App) Run(ctx context.Context) error { return a.group.Run(ctx) }
+
+// Addr is where gRPC listens, host:port.
+func (a *App) Addr() string { return a.grpc.Addr().String() }
+
+// Migrations of the service's schema, as `migrate` and a test's template
+// apply them.
+func Migrations() postgres.Migrations {
+	return postgres.Migrations{Service: "purser-wallet", Files: migrations.FS}
+}

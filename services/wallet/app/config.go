@@ -1,0 +1,108 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+
+	"github.com/purserhq/purser/pkg/config"
+	"github.com/purserhq/purser/pkg/grpcserver"
+	"github.com/purserhq/purser/pkg/lifecycle"
+	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/services/wallet/internal/price"
+)
+
+// Config of the wallet service, read from PURSER_*.
+type Config struct {
+	LogLevel slog.Level        `env:"LOG_LEVEL" envDefault:"INFO"`
+	GRPC     grpcserver.Config `envPrefix:"GRPC_"`
+	Database postgres.Config   `envPrefix:"DATABASE_"`
+	// RedisURL of the cache.
+	RedisURL config.Secret `env:"REDIS_URL,required,notEmpty"`
+	// Issuer that tokens must name, and where its key set is; the set's URL
+	// is the issuer's /.well-known/jwks.json unless set.
+	Issuer  string `env:"ISSUER,required,notEmpty"`
+	JWKSURL string `env:"JWKS_URL"`
+	// ChainRPCURLs has the JSON-RPC nodes, chain=url, separated by commas. A
+	// chain may stand several times, in the order to try.
+	ChainRPCURLs Nodes `env:"CHAIN_RPC_URLS"`
+	// BalancesPerCall is how many balances one call to a node asks for.
+	BalancesPerCall int `env:"BALANCES_PER_CALL" envDefault:"200"`
+	// TokenList is a file in the shape of a Token List; its tokens are the
+	// ones whose balances are read.
+	TokenList string `env:"TOKEN_LIST"`
+	// PriceURL of a feed in the shape of DefiLlama's coins API.
+	PriceURL string `env:"PRICE_URL,required,notEmpty"`
+	// PriceChains has the feed's name of each chain, chain=name.
+	PriceChains Names            `env:"PRICE_CHAINS" envDefault:"1=ethereum,10=optimism,56=bsc,100=xdai,137=polygon,8453=base,42161=arbitrum,43114=avax,31337=local"`
+	Price       price.Policy     `envPrefix:"PRICE_"`
+	Shutdown    lifecycle.Config `envPrefix:"SHUTDOWN_"`
+}
+
+// Load reads the configuration from environ and reports every mistake.
+func Load(environ []string) (Config, error) {
+	var c Config
+	err := config.Load(environ, &c)
+	return c, err
+}
+
+// Validate reports every mistake in c.
+func (c Config) Validate() error {
+	mistakes := []error{c.GRPC.Validate(), c.Price.Validate()}
+	if c.BalancesPerCall < 1 || c.BalancesPerCall > 5000 {
+		mistakes = append(mistakes, errors.New("PURSER_BALANCES_PER_CALL must be 1 to 5000"))
+	}
+	return errors.Join(mistakes...)
+}
+
+func (c Config) jwksURL() string {
+	if c.JWKSURL != "" {
+		return c.JWKSURL
+	}
+	return strings.TrimRight(c.Issuer, "/") + "/.well-known/jwks.json"
+}
+
+// Nodes are the JSON-RPC URLs of each chain. It prints without the URLs'
+// paths, which carry API keys.
+type Nodes map[uint64][]string
+
+// UnmarshalText reads "1=https://a,1=https://b,137=https://c".
+func (n *Nodes) UnmarshalText(text []byte) error {
+	*n = Nodes{}
+	return pairs(string(text), func(chain uint64, url string) { (*n)[chain] = append((*n)[chain], url) })
+}
+
+// String names the chains only.
+func (n Nodes) String() string {
+	var parts []string
+	for chain, urls := range n {
+		parts = append(parts, fmt.Sprintf("%d=(%d nodes)", chain, len(urls)))
+	}
+	return strings.Join(parts, ",")
+}
+
+// Names are the names of chains.
+type Names map[uint64]string
+
+// UnmarshalText reads "1=ethereum,137=polygon".
+func (n *Names) UnmarshalText(text []byte) error {
+	*n = Names{}
+	return pairs(string(text), func(chain uint64, name string) { (*n)[chain] = name })
+}
+
+func pairs(text string, add func(uint64, string)) error {
+	for part := range strings.SplitSeq(text, ",") {
+		if part = strings.TrimSpace(part); part == "" {
+			continue
+		}
+		key, value, ok := strings.Cut(part, "=")
+		chain, err := strconv.ParseUint(strings.TrimSpace(key), 10, 63)
+		if !ok || err != nil || chain == 0 || strings.TrimSpace(value) == "" {
+			return errors.New("must read <chain id>=<value>, separated by commas, for example 1=https://node.example")
+		}
+		add(chain, strings.TrimSpace(value))
+	}
+	return nil
+}
