@@ -29,6 +29,8 @@ import (
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+
+	"github.com/purserhq/purser/pkg/redisx"
 )
 
 // ErrNotFound is what a load returns for a key that has no value. It is
@@ -70,8 +72,10 @@ type Options struct {
 	// WriteTimeout is how long [Cache.Write] keeps fills out, should its
 	// process die meanwhile; 10 s.
 	WriteTimeout time.Duration
-	Codec        Codec            // JSON
-	Now          func() time.Time // time.Now
+	// Budget is what one operation may wait for Redis in all; redisx.Budget.
+	Budget time.Duration
+	Codec  Codec            // JSON
+	Now    func() time.Time // time.Now
 }
 
 // Cache keeps values of one kind. It is safe for concurrent use. Close it
@@ -119,7 +123,7 @@ func (c *Cache[V]) Get(ctx context.Context, key string, load func(context.Contex
 	if err := ctx.Err(); err != nil {
 		return zero, err
 	}
-	var b budget
+	b := budget{c.o.Budget}
 	e, found, err := c.read(ctx, &b, key)
 	switch {
 	case err != nil:
@@ -179,6 +183,7 @@ func withDefaults(o Options) Options {
 	set(&o.NegativeTTL, o.TTL/10)
 	set(&o.LoadTimeout, 5*time.Second)
 	set(&o.WriteTimeout, 10*time.Second)
+	set(&o.Budget, redisx.Budget)
 	if o.Codec == nil {
 		o.Codec = JSON{}
 	}

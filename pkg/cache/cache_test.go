@@ -24,7 +24,12 @@ var ns = Namespace{Service: "test", Entity: "thing", Schema: 1}
 
 func client(t testing.TB, s *redisserver.Server) redis.UniversalClient {
 	t.Helper()
-	c, err := redisx.New(redisx.Options{URL: s.URL()})
+	return patient(t, s, 0)
+}
+
+func patient(t testing.TB, s *redisserver.Server, timeout time.Duration) redis.UniversalClient {
+	t.Helper()
+	c, err := redisx.New(redisx.Options{URL: s.URL(), Timeout: timeout})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,7 +165,9 @@ func staleReads(t *testing.T, rounds int, fill *redis.Script) (stale int) {
 		}
 		wg.Wait()
 		if got, err := caches[0].Get(t.Context(), key, load); err != nil || got != source.Load() {
-			stale++
+			if stale++; fill == unconditionalFill {
+				break // one is enough for the control
+			}
 		}
 	}
 	return stale
@@ -171,10 +178,8 @@ func TestNoInterleavingOfFillsAndInvalidationsStoresAStaleValue(t *testing.T) {
 		t.Fatalf("%d stale", n)
 	}
 	t.Run("control: without the lease some do", func(t *testing.T) {
-		if n := staleReads(t, 3000, unconditionalFill); n == 0 {
+		if n := staleReads(t, 5000, unconditionalFill); n == 0 {
 			t.Fatal("the interleavings don't reach what the lease protects from")
-		} else {
-			t.Logf("%d stale without the lease", n)
 		}
 	})
 }
@@ -203,15 +208,14 @@ func TestWriteKeepsFillsOutUntilItIsOverAlsoAfterACrash(t *testing.T) {
 	}
 }
 
-func TestAColdKeyIsLoadedOnceByAllProcesses(t *testing.T) {
-	s := testkit.Redis(t)
+// callers has n callers of each cache read one key, and counts the loads.
+func callers(t *testing.T, n int, key string, caches ...*Cache[string]) int64 {
 	var loads atomic.Int64
 	var wg sync.WaitGroup
-	for range 3 {
-		c := open[string](t, s, Options{})
-		for range 40 { // more of them take over 50 ms for their turn on two cores with -race
+	for _, c := range caches {
+		for range n {
 			wg.Go(func() {
-				got, err := c.Get(t.Context(), "k", func(ctx context.Context) (string, error) {
+				got, err := c.Get(t.Context(), key, func(context.Context) (string, error) {
 					loads.Add(1)
 					timer := time.NewTimer(30 * time.Millisecond)
 					defer timer.Stop()
@@ -225,8 +229,18 @@ func TestAColdKeyIsLoadedOnceByAllProcesses(t *testing.T) {
 		}
 	}
 	wg.Wait()
-	if loads.Load() != 1 {
-		t.Fatalf("%d loads", loads.Load())
+	return loads.Load()
+}
+
+func TestAColdKeyIsLoadedOnceByAllProcesses(t *testing.T) {
+	s := testkit.Redis(t)
+	const patience = 10 * time.Second // two busy cores with -race must not look like an outage
+	var caches []*Cache[string]
+	for range 3 {
+		caches = append(caches, New[string](patient(t, s, patience), ns, Options{Budget: patience}))
+	}
+	if n := callers(t, 200, "k", caches...); n != 1 {
+		t.Fatalf("%d loads", n)
 	}
 }
 

@@ -59,7 +59,7 @@ func (c *Cache[V]) Write(ctx context.Context, keys []string, tx func() error) er
 var ErrNotInvalidated = errors.New("cache: written, but not invalidated")
 
 func (c *Cache[V]) script(ctx context.Context, s *redis.Script, keys []string, args ...any) error {
-	var b budget
+	b := budget{c.o.Budget}
 	_, err := c.pipeline(ctx, &b, s, keys, func(string) []any { return args })
 	return redisx.Unavailable(err)
 }

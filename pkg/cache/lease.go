@@ -114,7 +114,7 @@ func (c *Cache[V]) loadUnderLease(ctx context.Context, b *budget, key string, lo
 				return zero, context.Cause(ctx)
 			case <-timer.C:
 			}
-			*b = budget{} // Redis answered; the wait is for another's load
+			*b = budget{c.o.Budget} // Redis answered; the wait is for another's load
 		}
 	}
 }
@@ -164,7 +164,7 @@ func (c *Cache[V]) refresh(ctx context.Context, key string, load func(context.Co
 	if _, running := c.refreshing.LoadOrStore(key, true); running {
 		return
 	}
-	var b budget
+	b := budget{c.o.Budget}
 	token := rand.Text()
 	if state, _, err := c.lease(ctx, &b, key, token, true); err != nil || state != leaseMine {
 		c.refreshing.Delete(key)

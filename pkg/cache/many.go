@@ -16,7 +16,7 @@ func (c *Cache[V]) GetMany(ctx context.Context, keys []string, load func(context
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	var b budget
+	b := budget{c.o.Budget}
 	keys = unique(keys)
 	token := rand.Text()
 	found := make(map[string]V, len(keys))

@@ -44,6 +44,9 @@ type Options struct {
 	// Name is shown by CLIENT LIST.
 	Name     string
 	PoolSize int // 20 for each node
+	// Timeout bounds each step: dialling, waiting for the pool, a write, a
+	// read. Budget.
+	Timeout time.Duration
 
 	// Subscriber makes a client for pub/sub: no breaker, no read timeout but
 	// the caller's.
@@ -66,6 +69,9 @@ func New(o Options) (redis.UniversalClient, error) {
 	}
 	if o.PoolSize == 0 {
 		o.PoolSize = 20
+	}
+	if o.Timeout == 0 {
+		o.Timeout = Budget
 	}
 	u, err := url.Parse(o.URL)
 	if err != nil || !strings.HasPrefix(u.Scheme, "redis") && u.Scheme != "unix" {
@@ -115,10 +121,10 @@ func newNode(node *redis.Options, o Options) *redis.Client {
 	node.MaxRetries = -1
 	node.DialerRetries = 1
 	node.ContextTimeoutEnabled = true
-	node.DialTimeout = Budget
-	node.ReadTimeout = Budget
-	node.WriteTimeout = Budget
-	node.PoolTimeout = Budget
+	node.DialTimeout = o.Timeout
+	node.ReadTimeout = o.Timeout
+	node.WriteTimeout = o.Timeout
+	node.PoolTimeout = o.Timeout
 	node.ConnMaxIdleTime = 5 * time.Minute
 	node.DisableIdentity = true
 	node.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}

@@ -1,0 +1,434 @@
+package jobs
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/purserhq/purser/pkg/lock"
+	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/pkg/redisx"
+	"github.com/purserhq/purser/pkg/testkit"
+)
+
+func TestMain(m *testing.M) { testkit.LeakFree(m) }
+
+// The tests move the database's clock: the ledger asks test_now().
+const testClock = `
+CREATE TABLE test_clock (now timestamptz NOT NULL);
+INSERT INTO test_clock VALUES ('2026-01-01 00:00:30Z');
+CREATE FUNCTION test_now() RETURNS timestamptz LANGUAGE sql VOLATILE AS 'SELECT now FROM test_clock';
+CREATE TABLE effects (job text, scheduled_at timestamptz, shard int, attempt int);
+`
+
+type fixture struct {
+	*testkit.DB
+	t *testing.T
+}
+
+func setup(t *testing.T) fixture {
+	return fixture{testkit.Postgres(t, fstest.MapFS{"00001_jobs.sql": {Data: []byte(
+		"-- +goose Up\n" + Schema + testClock)}}), t}
+}
+
+func (f fixture) exec(sql string, args ...any) {
+	f.t.Helper()
+	if err := f.Gorm(f.t.Context()).Exec(sql, args...).Error; err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+func (f fixture) forward(d time.Duration) {
+	f.t.Helper()
+	f.exec(`UPDATE test_clock SET now = now + ? * interval '1 microsecond'`, d.Microseconds())
+}
+
+func (f fixture) count(sql string, args ...any) (n int64) {
+	f.t.Helper()
+	if err := f.Gorm(f.t.Context()).Raw(sql, args...).Scan(&n).Error; err != nil {
+		f.t.Fatal(err)
+	}
+	return n
+}
+
+// runner polls only when the test says so.
+func (f fixture) runner(o Options, jobs ...Job) *Runner {
+	f.t.Helper()
+	r, err := New(f.DB.DB, o)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	r.ledger.now = "test_now()"
+	for _, j := range jobs {
+		if err := r.Add(j); err != nil {
+			f.t.Fatal(err)
+		}
+	}
+	f.t.Cleanup(func() {
+		if err := r.Shutdown(context.Background()); err != nil {
+			f.t.Error(err)
+		}
+	})
+	f.poll(r) // from here on ticks are due
+	return r
+}
+
+// poll claims, and waits for the runs.
+func (f fixture) poll(r *Runner) {
+	f.t.Helper()
+	if err := r.poll(f.t.Context()); err != nil {
+		f.t.Fatal(err)
+	}
+	r.runs.Wait()
+}
+
+// claimsPerTick has three replicas poll at once on each of n ticks and returns
+// how many ticks were run more than once, or not at all.
+func claimsPerTick(t *testing.T, n int, claim string) (wrong int) {
+	f := setup(t)
+	var mu sync.Mutex
+	ran := map[string]int{}
+	job := Job{Name: "tick", Cron: "* * * * *", Run: func(_ context.Context, run *Run) error {
+		mu.Lock()
+		defer mu.Unlock()
+		ran[run.ScheduledAt.UTC().Format(time.RFC3339)]++
+		return nil
+	}}
+	var replicas []*Runner
+	for range 3 {
+		r := f.runner(Options{}, job)
+		r.ledger.claimQuery = claim
+		replicas = append(replicas, r)
+	}
+	for range n {
+		f.forward(time.Minute)
+		var wg sync.WaitGroup
+		for _, r := range replicas {
+			wg.Go(func() {
+				if err := r.poll(t.Context()); err != nil {
+					t.Error(err)
+				}
+				r.runs.Wait()
+			})
+		}
+		wg.Wait()
+	}
+	wrong = n - len(ran)
+	for _, times := range ran {
+		if times != 1 {
+			wrong++
+		}
+	}
+	return wrong
+}
+
+// heedlessClaim looks and takes without keeping others from doing the same.
+const heedlessClaim = `
+	WITH next AS MATERIALIZED (
+	  SELECT job, scheduled_at, shard, pg_sleep(0.005) FROM job_runs
+	  WHERE job = @job AND state = 'due' AND next_attempt_at <= {now} ORDER BY scheduled_at, shard LIMIT 1)
+	UPDATE job_runs r SET state = 'running', sequence = nextval('job_runs_sequence'), attempt = attempt + 1,
+	  claimed_by = @by, started_at = {now}, lease_until = {now} + @lease * interval '1 microsecond', error = ''
+	FROM next WHERE r.job = next.job AND r.scheduled_at = next.scheduled_at AND r.shard = next.shard
+	RETURNING r.job, r.scheduled_at, r.shard, r.shards, r.attempt, r.sequence`
+
+func TestOfThreeReplicasOneClaimsEachTick(t *testing.T) {
+	if wrong := claimsPerTick(t, 100, claimQuery); wrong != 0 {
+		t.Fatalf("%d ticks not run exactly once", wrong)
+	}
+	t.Run("control: without the lock on the row several do", func(t *testing.T) {
+		if wrong := claimsPerTick(t, 20, heedlessClaim); wrong == 0 {
+			t.Fatal("the replicas never meet, so the test shows nothing")
+		}
+	})
+}
+
+func TestMissedTicksFollowThePolicy(t *testing.T) {
+	for name, c := range map[string]struct {
+		policy Policy
+		want   string
+	}{
+		"latest": {CatchUpLatest, "00:05"},
+		"all":    {CatchUpAll, "00:01 00:02 00:03 00:04 00:05"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := setup(t)
+			var ran []string
+			r := f.runner(Options{}, Job{Name: "j", Cron: "* * * * *", CatchUp: c.policy, Run: func(_ context.Context, run *Run) error {
+				ran = append(ran, run.ScheduledAt.UTC().Format("15:04"))
+				return nil
+			}})
+			f.forward(5 * time.Minute)
+			f.poll(r)
+			f.poll(r)
+			if got := strings.Join(ran, " "); got != c.want {
+				t.Fatalf("ran %s, want %s", got, c.want)
+			}
+		})
+	}
+}
+
+func TestAFailureIsTriedAgainAfterItsBackoffAlsoByAnotherProcess(t *testing.T) {
+	f := setup(t)
+	boom := true
+	job := Job{Name: "j", CatchUp: CatchUpAll, Cron: "0 0 1 1 *", Run: func(_ context.Context, run *Run) error {
+		if boom {
+			return fmt.Errorf("boom\x00 %d", run.Attempt)
+		}
+		return nil
+	}}
+	r := f.runner(Options{}, job)
+	if err := r.Trigger(t.Context(), "j"); err != nil {
+		t.Fatal(err)
+	}
+	f.poll(r)
+	f.forward(119 * time.Second)
+	f.poll(r)
+	if n := f.count(`SELECT attempt FROM job_runs WHERE state = 'due' AND error = 'boom 1'`); n != 1 {
+		t.Fatalf("%d attempts before the backoff is over", n)
+	}
+	f.forward(time.Second)
+	f.poll(r)
+	boom = false
+	f.forward(3 * time.Minute)
+	f.poll(f.runner(Options{}, job))
+	records, err := r.Runs(t.Context(), "j", 10)
+	if err != nil || len(records) != 1 || records[0].State != "done" || records[0].Attempt != 3 || !records[0].Manual {
+		t.Fatalf("%+v, %v", records, err)
+	}
+	if err := r.Trigger(t.Context(), "unknown"); !errors.Is(err, ErrUnknown) {
+		t.Fatal(err)
+	}
+}
+
+func TestAPanicIsAFailedRunWithItsStackInTheLog(t *testing.T) {
+	f := setup(t)
+	var log bytes.Buffer
+	r := f.runner(Options{Log: slog.New(slog.NewTextHandler(&log, nil))}, Job{Name: "j", Cron: "* * * * *", Run: func(context.Context, *Run) error { panic("boom") }})
+	f.forward(time.Minute)
+	f.poll(r)
+	if !strings.Contains(log.String(), "jobs_test.go") || !strings.Contains(log.String(), "boom") {
+		t.Fatal(log.String())
+	}
+	if f.count(`SELECT count(*) FROM job_runs WHERE state = 'due' AND error LIKE 'panic: boom%'`) != 1 {
+		t.Fatal("the ledger doesn't say so")
+	}
+}
+
+func TestARetryNeverRunsBesideTheNextTick(t *testing.T) {
+	f := setup(t)
+	var now, most atomic.Int64
+	goOn := make(chan struct{})
+	job := Job{Name: "j", Cron: "* * * * *", CatchUp: CatchUpAll, Run: func(context.Context, *Run) error {
+		if n := now.Add(1); n > most.Load() {
+			most.Store(n)
+		}
+		<-goOn
+		now.Add(-1)
+		return nil
+	}}
+	a, b := f.runner(Options{}, job), f.runner(Options{}, job)
+	f.forward(time.Minute)
+	if err := a.poll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	f.exec(`UPDATE job_runs SET lease_until = lease_until + interval '1 hour'`)
+	f.forward(time.Minute)
+	if err := b.poll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	close(goOn)
+	a.runs.Wait()
+	b.runs.Wait()
+	f.poll(b)
+	if most.Load() != 1 || f.count(`SELECT count(*) FROM job_runs WHERE state = 'done'`) != 2 {
+		t.Fatalf("%d at once", most.Load())
+	}
+}
+
+func TestEveryShardOfATickRunsOnceWithTheNumberStoredWithIt(t *testing.T) {
+	f := setup(t)
+	var mu sync.Mutex
+	ran := map[string]int{}
+	job := func(shards int) Job {
+		return Job{Name: "j", Cron: "* * * * *", Shards: shards, Run: func(_ context.Context, run *Run) error {
+			mu.Lock()
+			defer mu.Unlock()
+			ran[fmt.Sprintf("%d/%d", run.Shard, run.Shards)]++
+			return nil
+		}}
+	}
+	a, b := f.runner(Options{}, job(3)), f.runner(Options{}, job(5))
+	f.forward(time.Minute)
+	f.poll(a)
+	f.poll(b)
+	if fmt.Sprint(ran) != "map[0/3:1 1/3:1 2/3:1]" {
+		t.Fatal(ran)
+	}
+}
+
+func commitEffect(f fixture, run *Run) error {
+	return postgres.InTx(context.Background(), f.DB.DB, func(tx *gorm.DB) error {
+		if err := run.Commit(tx); err != nil {
+			return err
+		}
+		return tx.Exec(`INSERT INTO effects VALUES (?, ?, ?, ?)`, run.Job, run.ScheduledAt, run.Shard, run.Attempt).Error
+	})
+}
+
+func TestTheEffectHappensOnceWhenTheCommitsAcknowledgementIsLost(t *testing.T) {
+	f := setup(t)
+	r := f.runner(Options{}, Job{Name: "j", Cron: "1 * * * *", Run: func(_ context.Context, run *Run) error {
+		if err := commitEffect(f, run); err != nil {
+			return err
+		}
+		return errors.New("the connection was lost")
+	}})
+	f.forward(time.Minute)
+	f.poll(r)
+	f.forward(30 * time.Minute) // long past the backoff, before the next tick
+	f.poll(r)
+	if f.count(`SELECT count(*) FROM effects`) != 1 || f.count(`SELECT count(*) FROM job_runs WHERE state = 'done'`) != 1 {
+		t.Fatal("not once")
+	}
+}
+
+func TestARunWhoseReplicaDiedIsTakenOverAndTheOldOneIsFenced(t *testing.T) {
+	f := setup(t)
+	started, goOn := make(chan struct{}), make(chan struct{})
+	var fenced error
+	dead := f.runner(Options{Lease: time.Hour}, Job{Name: "j", Cron: "* * * * *", Run: func(_ context.Context, run *Run) error {
+		close(started)
+		<-goOn // paused past its lease
+		fenced = commitEffect(f, run)
+		return fenced
+	}})
+	next := f.runner(Options{}, Job{Name: "j", Cron: "* * * * *", Run: func(_ context.Context, run *Run) error {
+		return commitEffect(f, run)
+	}})
+	f.forward(time.Minute)
+	if err := dead.poll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	<-started
+	f.exec(`UPDATE job_runs SET lease_until = test_now() - interval '1 second'`)
+	f.poll(next)
+	close(goOn)
+	dead.runs.Wait()
+	if !errors.Is(fenced, ErrFenced) {
+		t.Fatal(fenced)
+	}
+	if f.count(`SELECT count(*) FROM effects WHERE attempt = 2`) != 1 || f.count(`SELECT count(*) FROM effects`) != 1 {
+		t.Fatal("not the effect of the one who took over")
+	}
+}
+
+func TestARunThatWasTakenOverIsTold(t *testing.T) {
+	f := setup(t)
+	started, cause := make(chan struct{}), make(chan error, 1)
+	r := f.runner(Options{Lease: 300 * time.Millisecond}, Job{Name: "j", Cron: "* * * * *", Run: func(ctx context.Context, _ *Run) error {
+		close(started)
+		<-ctx.Done()
+		cause <- context.Cause(ctx)
+		return ctx.Err()
+	}})
+	f.forward(time.Minute)
+	if err := r.poll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	<-started
+	f.exec(`UPDATE job_runs SET sequence = nextval('job_runs_sequence')`)
+	if err := <-cause; !errors.Is(err, ErrLost) {
+		t.Fatal(err)
+	}
+	r.runs.Wait()
+}
+
+func TestRedisSparesTheDatabaseAndIsNotNeeded(t *testing.T) {
+	f, s := setup(t), testkit.Redis(t)
+	client, err := redisx.New(redisx.Options{URL: s.URL()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	locker := lock.New(client, lock.Options{Prefix: "purser:test"})
+	t.Cleanup(locker.Close)
+	var ran atomic.Int64
+	r := f.runner(Options{Locker: locker}, Job{Name: "j", Cron: "* * * * *", Run: func(context.Context, *Run) error { ran.Add(1); return nil }})
+	g, err := locker.Try(t.Context(), "job:j", time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.forward(time.Minute)
+	f.poll(r)
+	if ran.Load() != 0 {
+		t.Fatal("ran though another replica has the lock")
+	}
+	if err := g.Release(); err != nil {
+		t.Fatal(err)
+	}
+	f.poll(r)
+	s.Kill()
+	f.forward(time.Minute)
+	f.poll(r)
+	if ran.Load() != 2 {
+		t.Fatalf("%d runs, one of them without Redis", ran.Load())
+	}
+}
+
+func TestShutdownDrainsThenCancelsAndLeavesTheRunDue(t *testing.T) {
+	f := setup(t)
+	started := make(chan struct{})
+	r, err := New(f.DB.DB, Options{Poll: 10 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = r.Add(Job{Name: "j", Run: func(ctx context.Context, _ *Run) error {
+		close(started)
+		<-ctx.Done()
+		return ctx.Err()
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Trigger(t.Context(), "j"); err != nil {
+		t.Fatal(err)
+	}
+	<-started
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := r.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatal(err)
+	}
+	if f.count(`SELECT count(*) FROM job_runs WHERE state = 'due' AND next_attempt_at <= clock_timestamp()`) != 1 {
+		t.Fatal("not due for another replica")
+	}
+}
+
+func TestPruningKeepsTheNewestTick(t *testing.T) {
+	f := setup(t)
+	r := f.runner(Options{}, Job{Name: "j", Cron: "* * * * *", CatchUp: CatchUpAll, Run: func(context.Context, *Run) error { return nil }})
+	f.forward(3 * time.Minute)
+	f.poll(r)
+	f.forward(time.Hour)
+	prune := r.Pruning("@daily", time.Minute)
+	if err := prune.Run(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if n := f.count(`SELECT count(*) FROM job_runs`); n != 1 {
+		t.Fatalf("%d rows", n)
+	}
+}
