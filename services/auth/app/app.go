@@ -57,6 +57,11 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 		return nil, err
 	}
 	ring := signing.NewRing(cfg.Issuer, cfg.Keys, store.NewKeys(db), sealer, log)
+	first, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if err := ring.Refresh(first); err != nil {
+		log.Warn("the key ring can't be read yet", "error", err)
+	}
 	g.Loop("key ring", ring.Keep)
 	hasher, err := password.New(cfg.HashesAtOnce)
 	if err != nil {

@@ -2,8 +2,7 @@
 // token list (https://tokenlists.org, schema version 1), which is how wallets and
 // exchanges publish the tokens that they vouch for.
 //
-// Tokens that the chain calls verified carry the tag "verified"; the others are
-// listed without it.
+// Every token of the chain is listed, and ether at the zero address.
 package tokenlist
 
 import (
@@ -14,16 +13,12 @@ import (
 	"github.com/purserhq/purser/services/devstack/chain"
 )
 
-// VerifiedTag marks the tokens that are vouched for.
-const VerifiedTag = "verified"
-
 // List is a token list.
 type List struct {
-	Name      string         `json:"name"`
-	Timestamp time.Time      `json:"timestamp"`
-	Version   Version        `json:"version"`
-	Tags      map[string]Tag `json:"tags"`
-	Tokens    []Token        `json:"tokens"`
+	Name      string    `json:"name"`
+	Timestamp time.Time `json:"timestamp"`
+	Version   Version   `json:"version"`
+	Tokens    []Token   `json:"tokens"`
 }
 
 // Version is the list's own version: major rises when tokens go, minor when tokens
@@ -34,12 +29,6 @@ type Version struct {
 	Patch int `json:"patch"`
 }
 
-// Tag explains a tag.
-type Tag struct {
-	Name        string `json:"name"`
-	Description string `json:"description"`
-}
-
 // Token is an entry of a list.
 type Token struct {
 	ChainID  uint64 `json:"chainId"`
@@ -47,8 +36,6 @@ type Token struct {
 	Symbol   string `json:"symbol"`
 	Name     string `json:"name"`
 	Decimals uint8  `json:"decimals"`
-	// Tags are names of the list's tags.
-	Tags []string `json:"tags,omitempty"`
 }
 
 // New makes the list of the given tokens, as of the given time.
@@ -57,15 +44,12 @@ func New(chainID uint64, at time.Time, tokens []chain.Token) List {
 		Name:      "Purser local chain",
 		Timestamp: at.UTC().Truncate(time.Second),
 		Version:   Version{Major: 1},
-		Tags: map[string]Tag{
-			VerifiedTag: {Name: "Verified", Description: "A seeded token that has prices"},
-		},
+		Tokens: []Token{{
+			ChainID: chainID, Address: chain.Native().Hex(), Symbol: "ETH", Name: "Ether (local)", Decimals: 18,
+		}},
 	}
 	for _, t := range tokens {
 		entry := Token{ChainID: chainID, Address: t.Address.Hex(), Symbol: t.Symbol, Name: t.Name, Decimals: t.Decimals}
-		if t.Verified {
-			entry.Tags = []string{VerifiedTag}
-		}
 		l.Tokens = append(l.Tokens, entry)
 	}
 	return l

@@ -94,15 +94,15 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	}
 	g.Close("grpc listener", a.grpc.Close)
 	server.Join(g, a.grpc)
-	if err := listTokens(g, cfg.TokenList, tokens, log); err != nil {
+	if err := listTokens(ctx, g, cfg.TokenList, tokens, log); err != nil {
 		return nil, err
 	}
 	return a, server.Check()
 }
 
 // listTokens reads the token list at once, since a mistake in it should stop
-// the start, and stores it when the database answers.
-func listTokens(g *lifecycle.Group, path string, tokens token.Store, log *slog.Logger) error {
+// the start, and stores it: now, or when the database answers again.
+func listTokens(ctx context.Context, g *lifecycle.Group, path string, tokens token.Store, log *slog.Logger) error {
 	if path == "" {
 		log.Warn("no token list is set (PURSER_TOKEN_LIST): only tokens known before are synced")
 		return nil
@@ -111,21 +111,28 @@ func listTokens(g *lifecycle.Group, path string, tokens token.Store, log *slog.L
 	if err != nil {
 		return fmt.Errorf("PURSER_TOKEN_LIST: %w", err)
 	}
+	store := func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		return tokens.Put(ctx, list)
+	}
+	if err := store(ctx); err == nil {
+		return nil
+	}
 	g.Loop("token list", func(ctx context.Context) error {
-		for {
-			err := tokens.Put(ctx, list)
+		for tick := time.NewTicker(time.Second); ; {
+			err := store(ctx)
 			if err == nil {
-				log.Info("token list stored", "tokens", len(list))
+				tick.Stop()
 				<-ctx.Done()
 				return nil
 			}
-			log.Warn("token list could not be stored", "error", err)
-			timer := time.NewTimer(time.Second)
+			log.Warn("the token list could not be stored yet", "error", err)
 			select {
 			case <-ctx.Done():
-				timer.Stop()
+				tick.Stop()
 				return nil
-			case <-timer.C:
+			case <-tick.C:
 			}
 		}
 	})

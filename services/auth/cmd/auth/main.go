@@ -56,6 +56,6 @@ func run(ctx context.Context, args, environ []string, out, logs io.Writer) error
 	if err != nil {
 		return err
 	}
-	log.Info("serving", "grpc", a.Addr())
+	log.Info("serving", "grpc", a.Addr(), "http", a.HTTPAddr())
 	return a.Run(ctx)
 }

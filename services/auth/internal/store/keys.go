@@ -74,7 +74,7 @@ func (s *Keys) Bootstrap(ctx context.Context, issuer string, first []signing.Key
 func (s *Keys) Load(ctx context.Context, issuer string) (int64, []signing.Key, error) {
 	var rows []struct {
 		Epoch int64
-		keyRow
+		Key   keyRow `gorm:"embedded"`
 	}
 	err := s.db.Gorm(ctx).Raw(`
 		SELECT r.epoch, k.*
@@ -86,8 +86,9 @@ func (s *Keys) Load(ctx context.Context, issuer string) (int64, []signing.Key, e
 	}
 	var epoch int64
 	keys := make([]signing.Key, 0, len(rows))
-	for _, r := range rows {
-		epoch = r.Epoch
+	for _, row := range rows {
+		epoch = row.Epoch
+		r := row.Key
 		k := signing.Key{
 			KID: r.KID, Algorithm: r.Algorithm, State: signing.State(r.State), Public: r.PublicKey,
 			Sealed: r.SealedPrivate, Wrapped: r.WrappedKey,

@@ -11,7 +11,7 @@ import (
 )
 
 type holdingRow struct {
-	walletRow
+	Wallet      walletRow `gorm:"embedded"`
 	TokenID     *string
 	Amount      *string
 	BlockNumber *int64
@@ -51,7 +51,7 @@ func (s *Wallets) Holdings(ctx context.Context, owner uuid.UUID, after holding.C
 }
 
 func holdingFromRow(r holdingRow) (holding.Row, error) {
-	w, err := fromRow(r.walletRow)
+	w, err := fromRow(r.Wallet)
 	if err != nil || r.TokenID == nil {
 		return holding.Row{Wallet: w}, err
 	}

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/purserhq/purser/pkg/config"
+	"github.com/purserhq/purser/pkg/telemetry"
+	"github.com/purserhq/purser/services/devstack/demo"
+	"github.com/purserhq/purser/services/devstack/progress"
+	"github.com/purserhq/purser/services/devstack/suite"
+)
+
+// settings of the command, read from PURSER_*. The URLs replace embedded
+// parts.
+type settings struct {
+	Dir      string        `env:"DEV_DIR" envDefault:".data"`
+	Port     int           `env:"DEV_PORT" envDefault:"7600"`
+	Demo     bool          `env:"DEMO" envDefault:"true"`
+	Accounts []string      `env:"DEMO_ACCOUNTS"`
+	LogLevel slog.Level    `env:"LOG_LEVEL" envDefault:"INFO"`
+	Database config.Secret `env:"DATABASE_URL"`
+	Redis    config.Secret `env:"REDIS_URL"`
+	Chain    string        `env:"CHAIN_RPC_URLS"`
+	Prices   string        `env:"PRICE_URL"`
+	Tokens   string        `env:"TOKEN_LIST"`
+}
+
+// Validate reports every mistake in s.
+func (s settings) Validate() error {
+	if s.Port < 1 || s.Port > 65535-8 {
+		return errors.New("PURSER_DEV_PORT must be 1 to 65527: the suite takes the eight ports after it")
+	}
+	return nil
+}
+
+// liveBlocks is the time between blocks of the embedded chain.
+const liveBlocks = 12 * time.Second
+
+func run(ctx context.Context, args, environ []string, out io.Writer) (err error) {
+	if len(args) > 0 {
+		return fmt.Errorf("unknown argument %q: devstack is configured by PURSER_* variables", args[0])
+	}
+	var s settings
+	if err := config.Load(environ, &s); err != nil {
+		return err
+	}
+	if s.Dir, err = filepath.Abs(s.Dir); err != nil {
+		return fmt.Errorf("PURSER_DEV_DIR: %w", err)
+	}
+	if err := os.MkdirAll(s.Dir, 0o755); err != nil {
+		return fmt.Errorf("PURSER_DEV_DIR: %w", err)
+	}
+	logs, err := os.OpenFile(filepath.Join(s.Dir, "suite.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	if err != nil {
+		return fmt.Errorf("log file: %w", err)
+	}
+	defer func() { err = errors.Join(err, logs.Close()) }()
+	tel, err := telemetry.Start(ctx, "purser-devstack")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		flush, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		_ = tel.Shutdown(flush) // the process ends; nobody is left to tell
+	}()
+	show := progress.New(out)
+	show.Printf("Purser suite, data in %s\n", s.Dir)
+	up, err := suite.Start(ctx, suite.Options{
+		Dir: s.Dir, Ports: suite.PortsFrom(s.Port), Durable: true, LiveEvery: liveBlocks,
+		External: suite.External{
+			Database: s.Database.Reveal(), Redis: s.Redis.Reveal(), Chain: s.Chain, Prices: s.Prices, TokenList: s.Tokens,
+		},
+		Log: telemetry.NewLogger(logs, s.LogLevel, "suite"), Out: show,
+	})
+	if err != nil {
+		return err
+	}
+	show.Printf("ready in %s\n\n", show.Elapsed())
+	defer func() {
+		show.Printf("\nstopping\n")
+		err = errors.Join(err, up.Stop())
+	}()
+	if err := s.drive(ctx, up, show, out); err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-up.Failed():
+		return err
+	}
+}
+
+// drive runs the demo and says how to go on from there.
+func (s settings) drive(ctx context.Context, up *suite.Suite, show *progress.Printer, out io.Writer) error {
+	accounts := s.Accounts
+	if len(accounts) == 0 && up.Chain != nil {
+		for _, h := range up.Chain.Holders() {
+			accounts = append(accounts, fmt.Sprintf("eip155:%d:%s", up.Chain.ChainID(), h.Hex()))
+		}
+	}
+	g := guide{suite: up, dir: s.Dir, email: "demo@example.com"}
+	switch {
+	case !s.Demo:
+	case len(accounts) == 0:
+		show.Printf("no demo: with your own chain, set PURSER_DEMO_ACCOUNTS to CAIP-10 accounts, separated by commas\n")
+	default:
+		var err error
+		if g.password, err = suite.Secret(filepath.Join(s.Dir, "demo-password")); err != nil {
+			return err
+		}
+		begun := time.Now()
+		r, err := demo.Run(ctx, demo.Options{
+			Endpoints: up.Endpoints, Email: g.email, Password: g.password, Accounts: accounts, Out: show,
+		})
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("demo: %w (the services' log is %s)", err, filepath.Join(s.Dir, "suite.log"))
+		}
+		if err := r.Show(out); err != nil {
+			return err
+		}
+		show.Printf("demo done in %.2fs\n", time.Since(begun).Seconds())
+		g.token = r.Token
+	}
+	_, err := io.WriteString(out, g.String())
+	return err
+}
+
+// guide tells what runs where and how to try it.
+type guide struct {
+	suite                       *suite.Suite
+	dir, email, password, token string
+}
+
+func (g guide) String() string {
+	var b strings.Builder
+	e := g.suite.Endpoints
+	fmt.Fprintf(&b, "\nThe suite is up; Ctrl-C stops it.\n")
+	for _, row := range [][2]string{
+		{"auth", e.Auth + "  (key set: http://" + e.AuthHTTP + "/.well-known/jwks.json)"},
+		{"wallet", e.Wallet}, {"portfolio", e.Portfolio},
+	} {
+		fmt.Fprintf(&b, "  %-10s %s\n", row[0], row[1])
+	}
+	for _, p := range g.suite.Parts() {
+		kind := "embedded: "
+		if !p.Embedded {
+			kind = ""
+		}
+		fmt.Fprintf(&b, "  %-10s %s%s\n", p.Name, kind, p.Where)
+	}
+	fmt.Fprintf(&b, "  %-10s %s (log: suite.log; make clean removes it)\n\n", "data", g.dir)
+	if g.token == "" {
+		fmt.Fprintf(&b, "Try it (no grpcurl? `make grpcurl` builds it as bin/grpcurl):\n\n")
+		fmt.Fprintf(&b, "grpcurl -plaintext %s list\n", e.Auth)
+		return b.String()
+	}
+	fmt.Fprintf(&b, "Try it (no grpcurl? `make grpcurl` builds it; then export PATH=$PWD/bin:$PATH):\n\n")
+	fmt.Fprintf(&b, "export TOKEN=%s\n\n", g.token)
+	auth := `-H "authorization: Bearer $TOKEN"`
+	for _, c := range []string{
+		"grpcurl -plaintext " + e.Wallet + " list",
+		"grpcurl -plaintext " + auth + " " + e.Auth + " purser.auth.v1.AccountService/GetMe",
+		"grpcurl -plaintext " + auth + ` -d '{"view":"WALLET_VIEW_WITH_BALANCES"}' ` + e.Wallet + " purser.wallet.v1.WalletService/ListWallets",
+		"grpcurl -plaintext " + auth + " " + e.Portfolio + " purser.portfolio.v1.PortfolioService/GetValuation",
+		"grpcurl -plaintext " + auth + ` -d '{"interval":"INTERVAL_HOURLY"}' ` + e.Portfolio + " purser.portfolio.v1.PortfolioService/GetTimeline",
+	} {
+		fmt.Fprintf(&b, "%s\n", c)
+	}
+	fmt.Fprintf(&b, "\nThe token lasts 15 minutes; for a new one sign in as %s with the password in %s:\n\n",
+		g.email, filepath.Join(g.dir, "demo-password"))
+	fmt.Fprintf(&b, "grpcurl -plaintext -d \"{\\\"email\\\":\\\"%s\\\",\\\"password\\\":\\\"$(cat %s)\\\"}\" %s purser.auth.v1.SessionService/Login\n",
+		g.email, filepath.Join(g.dir, "demo-password"), e.Auth)
+	return b.String()
+}

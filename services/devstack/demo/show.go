@@ -1,0 +1,105 @@
+package demo
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
+
+	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
+)
+
+// newest is how many points of a timeline are shown.
+const newest = 8
+
+// Show prints the holdings and the timeline as tables.
+func (r *Result) Show(w io.Writer) error {
+	if _, err := fmt.Fprintf(w, "\n%s\n\n%s\n", r.holdings(), r.timeline()); err != nil {
+		return fmt.Errorf("show result: %w", err)
+	}
+	return nil
+}
+
+func (r *Result) holdings() string {
+	t := table.NewWriter()
+	t.SetStyle(table.StyleLight)
+	t.SetTitle("Holdings")
+	t.AppendHeader(table.Row{"Token", "Amount", "Price", "Value", "Share"})
+	for _, p := range r.Valuation.GetPositions() {
+		value, share := Money(p.GetValue()), fmt.Sprintf("%.2f %%", 100*p.GetShare())
+		switch {
+		case p.GetUnpricedReason() != "":
+			value, share = "unpriced", ""
+		case !p.GetVerified():
+			share = "not counted"
+		}
+		t.AppendRow(table.Row{p.GetSymbol(), Amount(p.GetAmount(), int(p.GetDecimals())), Money(p.GetPrice()), value, share})
+	}
+	t.AppendFooter(table.Row{"Total", "", "", Money(r.Valuation.GetTotal()) + " " + r.Valuation.GetCurrency(), ""})
+	right := []table.ColumnConfig{}
+	for _, c := range []string{"Amount", "Price", "Value", "Share"} {
+		right = append(right, table.ColumnConfig{Name: c, Align: text.AlignRight, AlignHeader: text.AlignRight, AlignFooter: text.AlignRight})
+	}
+	t.SetColumnConfigs(right)
+	return t.Render()
+}
+
+func (r *Result) timeline() string {
+	t := table.NewWriter()
+	t.SetStyle(table.StyleLight)
+	t.SetTitle("Timeline (UTC)")
+	t.AppendHeader(table.Row{"", "From", "Open", "Close", "Min", "Max", "Snapshots"})
+	rows := func(label, layout string, points []*portfoliov1.TimelinePoint) {
+		for _, p := range points[max(0, len(points)-newest):] {
+			count := fmt.Sprint(p.GetSnapshotCount())
+			if p.GetCarriedForward() {
+				count = "carried"
+			}
+			t.AppendRow(table.Row{label, p.GetStartTime().AsTime().Format(layout), Money(p.GetOpen()), Money(p.GetClose()), Money(p.GetMin()), Money(p.GetMax()), count})
+		}
+	}
+	rows("hour", "2006-01-02 15:04", r.Hourly)
+	t.AppendSeparator()
+	rows("day", "2006-01-02", r.Daily)
+	return t.Render()
+}
+
+// Amount writes base units as people do, to six decimals, cut and not
+// rounded up: nobody is shown more than they have.
+func Amount(base string, decimals int) string {
+	if len(base) <= decimals {
+		base = strings.Repeat("0", decimals-len(base)+1) + base
+	}
+	whole, fraction := base[:len(base)-decimals], base[len(base)-decimals:]
+	if len(whole) > 40 {
+		return whole[:4] + "…e" + fmt.Sprint(len(whole)-4)
+	}
+	return Money(whole + "." + fraction[:min(6, len(fraction))])
+}
+
+// Money writes a decimal number with a comma between thousands, and two
+// decimals unless it has fewer places before them than that shows.
+func Money(d string) string {
+	if d == "" {
+		return ""
+	}
+	whole, fraction, _ := strings.Cut(d, ".")
+	var b strings.Builder
+	for i, digit := range whole {
+		if i > 0 && (len(whole)-i)%3 == 0 {
+			b.WriteByte(',')
+		}
+		b.WriteRune(digit)
+	}
+	places := 2
+	if len(whole) < 3 {
+		places = 6
+	}
+	fraction = strings.TrimRight(fraction[:min(places, len(fraction))], "0")
+	if len(fraction) < 2 {
+		fraction += strings.Repeat("0", 2-len(fraction))
+	}
+	return b.String() + "." + fraction
+}

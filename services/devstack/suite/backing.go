@@ -1,0 +1,255 @@
+package suite
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/purserhq/purser/pkg/testkit/pgserver"
+	"github.com/purserhq/purser/pkg/testkit/redisserver"
+	"github.com/purserhq/purser/services/devstack/chain"
+	"github.com/purserhq/purser/services/devstack/prices"
+	"github.com/purserhq/purser/services/devstack/progress"
+	"github.com/purserhq/purser/services/devstack/tokenlist"
+)
+
+// External replaces embedded parts by one's own, each by one URL; "" keeps
+// the embedded one.
+type External struct {
+	Database, Redis, Chain, Prices, TokenList string
+}
+
+// Options of a suite. Only Dir is required.
+type Options struct {
+	// Dir holds all data; it is made if missing.
+	Dir      string
+	Ports    Ports
+	External External
+	// Durable keeps the embedded Postgres and Redis safe from a crash of the
+	// machine; tests leave it off.
+	Durable bool
+	// History of the embedded chain, and the time between its blocks while it
+	// runs; 90 days, and none, when zero.
+	History, LiveEvery time.Duration
+	// Now is the clock of the chain and the price feed.
+	Now func() time.Time
+	Log *slog.Logger
+	// Out shows the steps; discarded when nil.
+	Out *progress.Printer
+}
+
+// Part is something the suite runs on.
+type Part struct {
+	Name, Where string
+	Embedded    bool
+}
+
+// Backing is what the services run on: a database server, Redis, a chain and
+// prices. Parts that are not embedded are nil.
+type Backing struct {
+	Postgres *pgserver.Server
+	Redis    *redisserver.Server
+	Chain    *chain.Chain
+	Prices   *prices.Feed
+
+	mu        sync.Mutex
+	parts     []Part
+	opts      Options
+	lock      *folderLock
+	databases map[string]string // URL by service
+	tokenList string
+	kekFile   string
+}
+
+// services by name, in the order they are started in.
+func services() []string { return []string{"auth", "wallet", "portfolio"} }
+
+// StartBacking starts the embedded parts side by side and makes a database
+// for each service. Close it, also when it returns an error half-way.
+func StartBacking(ctx context.Context, o Options) (*Backing, error) {
+	if o.Out == nil {
+		o.Out = progress.New(io.Discard)
+	}
+	b := &Backing{opts: o, databases: map[string]string{}}
+	var err error
+	if b.lock, err = lockFolder(o.Dir); err != nil {
+		return b, err
+	}
+	if err := o.Ports.check(); err != nil {
+		return b, err
+	}
+	if b.kekFile, err = secretFile(filepath.Join(o.Dir, "key-encryption-key")); err != nil {
+		return b, err
+	}
+	var g errgroup.Group
+	g.Go(func() error { return b.startDatabase(ctx) })
+	g.Go(func() error { return b.startRedis(ctx) })
+	g.Go(func() error { return b.startChain(ctx) })
+	if err := g.Wait(); err != nil {
+		return b, err
+	}
+	return b, b.startPrices()
+}
+
+func (b *Backing) step(name string, work func(progress.Note) (string, error)) error {
+	return b.opts.Out.Step(name, work)
+}
+
+func (b *Backing) startDatabase(ctx context.Context) error {
+	return b.step("Postgres", func(progress.Note) (string, error) {
+		if b.opts.External.Database != "" {
+			return b.own("Postgres", "PURSER_DATABASE_URL"), b.useDatabase(ctx)
+		}
+		var err error
+		b.Postgres, err = pgserver.Start(ctx, pgserver.Options{
+			Dir: filepath.Join(b.opts.Dir, "postgres"), Port: b.opts.Ports.Postgres, Durable: b.opts.Durable, Log: b.opts.Log,
+		})
+		if err != nil {
+			return "", err
+		}
+		for _, s := range services() {
+			role := "purser_" + s
+			if err := b.Postgres.CreateRole(ctx, role); err != nil {
+				return "", err
+			}
+			if err := b.Postgres.CreateDatabase(ctx, role, role); err != nil {
+				return "", err
+			}
+			b.databases[s] = b.Postgres.RoleURL(role, role)
+		}
+		return b.embedded("Postgres", loopback(b.Postgres.Port())), nil
+	})
+}
+
+func (b *Backing) startRedis(ctx context.Context) error {
+	return b.step("Redis", func(progress.Note) (string, error) {
+		if b.opts.External.Redis != "" {
+			return b.own("Redis", "PURSER_REDIS_URL"), nil
+		}
+		var err error
+		b.Redis, err = redisserver.Start(ctx, redisserver.Options{
+			Dir: filepath.Join(b.opts.Dir, "redis"), Port: b.opts.Ports.Redis, Durable: b.opts.Durable, Log: b.opts.Log,
+		})
+		if err != nil {
+			return "", err
+		}
+		return b.embedded("Redis", loopback(b.Redis.Port())), nil
+	})
+}
+
+func (b *Backing) startChain(ctx context.Context) error {
+	return b.step("chain", func(note progress.Note) (string, error) {
+		if b.opts.External.Chain != "" {
+			b.tokenList = b.opts.External.TokenList
+			if b.tokenList == "" {
+				return "", errors.New("with PURSER_CHAIN_RPC_URLS set, PURSER_TOKEN_LIST must name a token list for that chain")
+			}
+			return b.own("chain", "PURSER_CHAIN_RPC_URLS"), nil
+		}
+		c, err := chain.Start(ctx, chain.Options{
+			Dir: filepath.Join(b.opts.Dir, "chain"), HTTPAddr: loopback(b.opts.Ports.Chain),
+			History: b.opts.History, LiveEvery: b.opts.LiveEvery, Now: b.opts.Now, Log: b.opts.Log,
+			Progress: func(done, total int) { note("block %d of %d", done, total) },
+		})
+		if err != nil {
+			return "", err
+		}
+		b.Chain = c
+		b.tokenList = filepath.Join(b.opts.Dir, "tokens.json")
+		list, err := tokenlist.New(c.ChainID(), c.Head().Time, c.Tokens()).JSON()
+		if err != nil {
+			return "", err
+		}
+		if err := os.WriteFile(b.tokenList, list, 0o644); err != nil {
+			return "", fmt.Errorf("token list: %w", err)
+		}
+		return b.embedded("chain", fmt.Sprintf("%s, chain id %d", c.URL(), c.ChainID())) + fmt.Sprintf(", block %d", c.Head().Number), nil
+	})
+}
+
+func (b *Backing) startPrices() error {
+	return b.step("prices", func(progress.Note) (string, error) {
+		if b.opts.External.Prices != "" {
+			return b.own("prices", "PURSER_PRICE_URL"), nil
+		}
+		if b.Chain == nil {
+			return "", errors.New("the embedded prices are those of the embedded chain's tokens: with PURSER_CHAIN_RPC_URLS set, set PURSER_PRICE_URL too")
+		}
+		var err error
+		b.Prices, err = prices.Start(context.Background(), prices.Options{
+			Coins: coins(b.Chain), Addr: loopback(b.opts.Ports.Prices), Now: b.opts.Now,
+		})
+		if err != nil {
+			return "", err
+		}
+		return b.embedded("prices", b.Prices.URL()), nil
+	})
+}
+
+// coins are the chain's tokens under their keys in the feed.
+func coins(c *chain.Chain) []prices.Coin {
+	list := []prices.Coin{{
+		Keys: []string{"local:" + strings.ToLower(chain.Native().Hex()), "coingecko:ethereum"}, Symbol: "ETH", Decimals: 18,
+	}}
+	for _, t := range c.Tokens() {
+		list = append(list, prices.Coin{
+			Keys: []string{"local:" + strings.ToLower(t.Address.Hex())}, Symbol: t.Symbol, Decimals: t.Decimals,
+		})
+	}
+	return list
+}
+
+// Parts says what the services run on, by name.
+func (b *Backing) Parts() []Part {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.SortedFunc(slices.Values(b.parts), func(x, y Part) int { return cmp.Compare(x.Name, y.Name) })
+}
+
+// own notes a part that the user brought.
+func (b *Backing) own(name, variable string) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.parts = append(b.parts, Part{Name: name, Where: "yours (" + variable + ")"})
+	return "yours (" + variable + ")"
+}
+
+// embedded notes a part that was started here.
+func (b *Backing) embedded(name, where string) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.parts = append(b.parts, Part{Name: name, Where: where, Embedded: true})
+	return "embedded, " + where
+}
+
+// Close stops what was started, the database last.
+func (b *Backing) Close(ctx context.Context) error {
+	var failures []error
+	if b.Prices != nil {
+		failures = append(failures, b.Prices.Close())
+	}
+	if b.Chain != nil {
+		failures = append(failures, b.Chain.Close())
+	}
+	if b.Redis != nil {
+		failures = append(failures, b.Redis.Stop(ctx))
+	}
+	if b.Postgres != nil {
+		failures = append(failures, b.Postgres.Stop(ctx))
+	}
+	if b.lock != nil {
+		failures = append(failures, b.lock.release())
+	}
+	return errors.Join(failures...)
+}

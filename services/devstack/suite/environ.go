@@ -1,0 +1,72 @@
+package suite
+
+import (
+	"fmt"
+)
+
+// Endpoints are where the services listen, host:port.
+type Endpoints struct {
+	Auth, AuthHTTP, Wallet, Portfolio string
+}
+
+// issuer that tokens name. The address where its keys are read is set apart
+// from it, so that a suite on other ports finds its old keys again.
+const issuer = "http://auth.purser.localhost"
+
+// AuthEnviron is the configuration of the auth service on this backing.
+func (b *Backing) AuthEnviron() []string {
+	return append(b.environ("auth", b.opts.Ports.Auth),
+		"PURSER_HTTP_ADDR="+loopback(b.opts.Ports.AuthHTTP),
+		"PURSER_KEK_FILE="+b.kekFile,
+	)
+}
+
+// WalletEnviron is the configuration of the wallet service; e has where auth
+// listens.
+func (b *Backing) WalletEnviron(e Endpoints) []string {
+	x := b.opts.External
+	nodes, feed := x.Chain, x.Prices
+	if b.Chain != nil {
+		nodes = fmt.Sprintf("%d=%s", b.Chain.ChainID(), b.Chain.URL())
+	}
+	if b.Prices != nil {
+		feed = b.Prices.URL()
+	}
+	return append(b.environ("wallet", b.opts.Ports.Wallet),
+		"PURSER_REDIS_URL="+b.redisURL(),
+		"PURSER_JWKS_URL="+keySetURL(e),
+		"PURSER_CHAIN_RPC_URLS="+nodes,
+		"PURSER_TOKEN_LIST="+b.tokenList,
+		"PURSER_PRICE_URL="+feed,
+	)
+}
+
+// PortfolioEnviron is the configuration of the portfolio service; e has where
+// auth and wallet listen.
+func (b *Backing) PortfolioEnviron(e Endpoints) []string {
+	return append(b.environ("portfolio", b.opts.Ports.Portfolio),
+		"PURSER_REDIS_URL="+b.redisURL(),
+		"PURSER_JWKS_URL="+keySetURL(e),
+		"PURSER_WALLET_ADDR="+e.Wallet,
+		"PURSER_WALLET_PLAINTEXT=true",
+	)
+}
+
+func (b *Backing) environ(service string, port int) []string {
+	return []string{
+		"PURSER_GRPC_ADDR=" + loopback(port),
+		"PURSER_GRPC_PLAINTEXT=true",
+		"PURSER_GRPC_REFLECTION=true",
+		"PURSER_DATABASE_URL=" + b.databases[service],
+		"PURSER_ISSUER=" + issuer,
+	}
+}
+
+func (b *Backing) redisURL() string {
+	if b.Redis != nil {
+		return b.Redis.URL()
+	}
+	return b.opts.External.Redis
+}
+
+func keySetURL(e Endpoints) string { return "http://" + e.AuthHTTP + "/.well-known/jwks.json" }

@@ -1,0 +1,43 @@
+package suite
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// folderLock keeps a data folder to one suite at a time. The system drops it
+// with the process, however that ends.
+type folderLock struct{ file *os.File }
+
+func lockFolder(dir string) (*folderLock, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("data folder: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "suite.pid"), os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("data folder: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		defer func() { _ = f.Close() }()
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+		}
+		pid, _ := os.ReadFile(f.Name()) // only to be helpful
+		return nil, fmt.Errorf("another suite (pid %s) is running on %s; stop it with Ctrl-C, or set PURSER_DEV_DIR and PURSER_DEV_PORT for a second one",
+			strings.TrimSpace(string(pid)), dir)
+	}
+	if err := f.Truncate(0); err == nil {
+		_, err = fmt.Fprintf(f, "%d\n", os.Getpid())
+		if err != nil {
+			_ = f.Close()
+			return nil, fmt.Errorf("write %s: %w", f.Name(), err)
+		}
+	}
+	return &folderLock{file: f}, nil
+}
+
+func (l *folderLock) release() error { return l.file.Close() }

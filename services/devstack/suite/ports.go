@@ -1,0 +1,52 @@
+package suite
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+)
+
+// Ports of the suite on 127.0.0.1, in a row from one base; all zero for free
+// ones.
+type Ports struct {
+	Auth, Wallet, Portfolio        int // gRPC
+	AuthHTTP                       int // key set
+	Chain, Prices, Postgres, Redis int // embedded parts
+}
+
+// DefaultPort is the first of the row.
+const DefaultPort = 7600
+
+// PortsFrom lays the ports out from base.
+func PortsFrom(base int) Ports {
+	return Ports{
+		Auth: base + 1, Wallet: base + 2, Portfolio: base + 3, AuthHTTP: base + 4,
+		Chain: base + 5, Prices: base + 6, Postgres: base + 7, Redis: base + 8,
+	}
+}
+
+// check reports every port that is in use.
+func (p Ports) check() error {
+	var busy []error
+	for _, port := range []struct {
+		name string
+		n    int
+	}{
+		{"auth", p.Auth}, {"wallet", p.Wallet}, {"portfolio", p.Portfolio}, {"auth HTTP", p.AuthHTTP},
+		{"chain", p.Chain}, {"prices", p.Prices}, {"Postgres", p.Postgres}, {"Redis", p.Redis},
+	} {
+		if port.n == 0 {
+			continue
+		}
+		l, err := net.Listen("tcp", loopback(port.n))
+		if err != nil {
+			busy = append(busy, fmt.Errorf("port %d (%s) is in use: stop what listens there, or set PURSER_DEV_PORT to the number before eight free ones", port.n, port.name))
+			continue
+		}
+		_ = l.Close()
+	}
+	return errors.Join(busy...)
+}
+
+func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }

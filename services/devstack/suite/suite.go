@@ -1,0 +1,191 @@
+// Package suite runs auth, wallet and portfolio in one process, on embedded
+// parts or on one's own: what `make run` starts and what the tests of the
+// whole suite drive.
+//
+// It promises: a data folder is used by one suite at a time; what was started
+// is stopped in order, the database last; a start that can't succeed says why
+// in one line.
+//
+// Limits: for development; everything listens on 127.0.0.1, without TLS.
+package suite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/purserhq/purser/pkg/postgres"
+	authapp "github.com/purserhq/purser/services/auth/app"
+	"github.com/purserhq/purser/services/devstack/progress"
+	portfolioapp "github.com/purserhq/purser/services/portfolio/app"
+	walletapp "github.com/purserhq/purser/services/wallet/app"
+)
+
+// stopLimit bounds the stopping of everything.
+const stopLimit = 30 * time.Second
+
+// Suite is the three services and what they run on.
+type Suite struct {
+	*Backing
+	Endpoints Endpoints
+
+	log     *slog.Logger
+	running []*service
+	failed  chan error
+}
+
+// service is one that runs.
+type service struct {
+	name string
+	stop context.CancelFunc
+	done chan struct{}
+	err  error
+}
+
+// Start brings the suite up and waits until every service answers. On error
+// everything that was started is stopped again.
+func Start(ctx context.Context, o Options) (*Suite, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Out == nil {
+		o.Out = progress.New(io.Discard)
+	}
+	b, err := StartBacking(ctx, o)
+	s := &Suite{Backing: b, log: o.Log, failed: make(chan error, len(services()))}
+	if err == nil {
+		err = s.startServices(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.Stop())
+	}
+	return s, nil
+}
+
+func (s *Suite) startServices(ctx context.Context) error {
+	if err := s.start(ctx, "auth", func(log *slog.Logger) (runner, error) {
+		cfg, err := authapp.Load(s.AuthEnviron())
+		if err != nil {
+			return nil, err
+		}
+		a, err := build(ctx, cfg, cfg.Database, authapp.Migrations(), authapp.New, log)
+		if err != nil {
+			return nil, err
+		}
+		s.Endpoints.Auth, s.Endpoints.AuthHTTP = a.Addr(), a.HTTPAddr()
+		return a, nil
+	}); err != nil {
+		return err
+	}
+	if err := s.start(ctx, "wallet", func(log *slog.Logger) (runner, error) {
+		cfg, err := walletapp.Load(s.WalletEnviron(s.Endpoints))
+		if err != nil {
+			return nil, err
+		}
+		a, err := build(ctx, cfg, cfg.Database, walletapp.Migrations(), walletapp.New, log)
+		if err != nil {
+			return nil, err
+		}
+		s.Endpoints.Wallet = a.Addr()
+		return a, nil
+	}); err != nil {
+		return err
+	}
+	return s.start(ctx, "portfolio", func(log *slog.Logger) (runner, error) {
+		cfg, err := portfolioapp.Load(s.PortfolioEnviron(s.Endpoints))
+		if err != nil {
+			return nil, err
+		}
+		a, err := build(ctx, cfg, cfg.Database, portfolioapp.Migrations(), portfolioapp.New, log)
+		if err != nil {
+			return nil, err
+		}
+		s.Endpoints.Portfolio = a.Addr()
+		return a, nil
+	})
+}
+
+type runner interface {
+	Addr() string
+	Run(ctx context.Context) error
+}
+
+// build migrates a service's database and builds the service.
+func build[C, A any](ctx context.Context, cfg C, db postgres.Config, m postgres.Migrations, make func(context.Context, C, *slog.Logger) (A, error), log *slog.Logger) (A, error) {
+	if err := m.Command(ctx, db, "up", io.Discard, log); err != nil {
+		var none A
+		return none, err
+	}
+	return make(ctx, cfg, log)
+}
+
+func (s *Suite) start(ctx context.Context, name string, build func(*slog.Logger) (runner, error)) error {
+	return s.step(name, func(progress.Note) (string, error) {
+		a, err := build(s.log.With("service", name))
+		if err != nil {
+			return "", err
+		}
+		running, stop := context.WithCancel(context.WithoutCancel(ctx))
+		r := &service{name: name, stop: stop, done: make(chan struct{})}
+		s.running = append(s.running, r)
+		go func() {
+			defer close(r.done)
+			r.err = a.Run(running)
+			if running.Err() == nil {
+				s.failed <- errors.Join(fmt.Errorf("%s ended by itself", name), r.err)
+			}
+		}()
+		return a.Addr(), Healthy(ctx, a.Addr())
+	})
+}
+
+// Healthy waits until the gRPC service at addr says that it is serving.
+func Healthy(ctx context.Context, addr string) error {
+	conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return fmt.Errorf("health of %s: %w", addr, err)
+	}
+	defer func() { _ = conn.Close() }()
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	watch, err := healthpb.NewHealthClient(conn).Watch(ctx, &healthpb.HealthCheckRequest{}, grpc.WaitForReady(true))
+	if err != nil {
+		return fmt.Errorf("health of %s: %w", addr, err)
+	}
+	for {
+		state, err := watch.Recv()
+		if err != nil {
+			return fmt.Errorf("health of %s: %w", addr, err)
+		}
+		if state.GetStatus() == healthpb.HealthCheckResponse_SERVING {
+			return nil
+		}
+	}
+}
+
+// Failed tells when a service ended by itself.
+func (s *Suite) Failed() <-chan error { return s.failed }
+
+// Stop ends the services, callers before called, then the embedded parts.
+func (s *Suite) Stop() error {
+	var failures []error
+	for i := len(s.running) - 1; i >= 0; i-- {
+		r := s.running[i]
+		failures = append(failures, s.step("stop "+r.name, func(progress.Note) (string, error) {
+			r.stop()
+			<-r.done
+			return "", r.err
+		}))
+	}
+	s.running = nil
+	ctx, cancel := context.WithTimeout(context.Background(), stopLimit)
+	defer cancel()
+	return errors.Join(append(failures, s.Close(ctx))...)
+}
