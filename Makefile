@@ -1,0 +1,77 @@
+# Every target that a person needs; `make help` lists them.
+SHELL := /bin/bash -euo pipefail
+MODULES := proto pkg services/auth services/wallet services/portfolio services/devstack
+TOOLS := $(CURDIR)/bin/tools
+DEMO ?= 1
+GOTEST := go test -race -timeout 11m
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+.PHONY: run
+run: setup ## Run the suite on this machine and drive its main job (DEMO=0: only start it)
+	@go build -o bin/devstack ./services/devstack/cmd/devstack
+	@PURSER_DEMO=$(if $(filter 0 false no,$(DEMO)),false,true) exec bin/devstack
+
+.PHONY: setup
+setup: ## Install the Postgres and Redis servers if they are missing
+	@tools/setup.sh
+
+.PHONY: build
+build: ## Build the services' binaries into bin/
+	go build -trimpath -o bin/ ./services/auth/cmd/auth ./services/wallet/cmd/wallet ./services/portfolio/cmd/portfolio ./services/devstack/cmd/devstack
+
+.PHONY: test
+test: setup ## Run every test, with the race detector
+	$(GOTEST) work
+
+.PHONY: prove
+prove: setup ## Run the proofs at full size and print their figures
+	PURSER_PROVE=1 go test -race -count=1 -timeout 90m -v -run 'Prove|Proof' work | grep -vE '^(=== |\?|ok .*no tests to run)'
+
+.PHONY: bench
+bench: setup ## Run the benchmarks
+	go test -run '^$$' -bench . -benchmem -timeout 30m work | grep -vE 'no test files|^PASS'
+
+.PHONY: lint
+lint: tools protodeps ## Check the contracts and the code
+	$(TOOLS)/buf lint
+	@for m in $(MODULES); do echo "golangci-lint $$m"; (cd $$m && $(TOOLS)/golangci-lint run --config $(CURDIR)/.golangci.yaml ./...); done
+
+.PHONY: generate
+generate: tools protodeps ## Generate code from the contracts
+	PATH=$(TOOLS):$$PATH $(TOOLS)/buf generate
+
+.PHONY: contracts
+contracts: ## Compile the embedded chain's contracts (needs Node.js)
+	cd services/devstack/contracts && npm ci --no-audit --no-fund --silent && node compile.mjs
+
+.PHONY: tidy
+tidy: ## Tidy every module
+	@for m in $(MODULES) tools; do echo "tidy $$m"; (cd $$m && GOWORK=off go mod tidy); done
+
+.PHONY: standalone
+standalone: ## Build every module by itself, outside the workspace
+	@for m in $(MODULES); do echo "build $$m"; (cd $$m && GOWORK=off go build ./... && GOWORK=off go vet ./...); done
+
+.PHONY: tools
+tools: $(TOOLS)/.built
+$(TOOLS)/.built: tools/go.mod tools/go.sum
+	GOWORK=off GOBIN=$(TOOLS) go -C tools install tool
+	@touch $@
+
+.PHONY: grpcurl
+grpcurl: ## Build grpcurl into bin/
+	GOWORK=off go -C tools build -o ../bin/ github.com/fullstorydev/grpcurl/cmd/grpcurl
+
+.PHONY: protodeps
+protodeps: .build/protodeps/.made
+.build/protodeps/.made: tools/go.mod tools/protodeps/main.go
+	GOWORK=off go -C tools run ./protodeps ../.build/protodeps
+	@touch $@
+
+.PHONY: clean
+clean: ## Remove what was built and the embedded suite's data
+	@if [ -f .data/suite.pid ] && ! flock -n .data/suite.pid true; then echo "a suite is running on .data: stop it first" >&2; exit 1; fi
+	rm -rf bin .build .data

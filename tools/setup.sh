@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Installs the Postgres and Redis servers that the tests and the embedded suite
+# run, where it may; otherwise says exactly what to install.
+set -euo pipefail
+
+have_postgres() {
+  [ -n "${PURSER_PG_BIN:-}" ] && [ -x "$PURSER_PG_BIN/initdb" ] && return 0
+  command -v initdb >/dev/null && return 0
+  ls /usr/lib/postgresql/*/bin/initdb /opt/homebrew/opt/postgresql*/bin/initdb /usr/local/opt/postgresql*/bin/initdb >/dev/null 2>&1
+}
+have_redis() { command -v redis-server >/dev/null; }
+
+missing=()
+have_postgres || missing+=(postgresql)
+have_redis || missing+=(redis)
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then
+  as_root=(sudo -n)
+  "${as_root[@]}" true 2>/dev/null || as_root=(false)
+fi
+
+if command -v apt-get >/dev/null; then
+  packages=("${missing[@]/#redis/redis-server}")
+  by_hand="sudo apt-get update && sudo apt-get install -y ${packages[*]}"
+  if [ "${as_root[0]:-}" != false ]; then
+    echo "installing ${packages[*]}"
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -qq
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${packages[@]}" >/dev/null
+  fi
+elif command -v dnf >/dev/null; then
+  packages=("${missing[@]/#postgresql/postgresql-server}")
+  by_hand="sudo dnf install -y ${packages[*]}"
+  [ "${as_root[0]:-}" = false ] || "${as_root[@]}" dnf install -y -q "${packages[@]}"
+elif command -v brew >/dev/null; then
+  by_hand="brew install ${missing[*]}"
+  brew install --quiet "${missing[@]}"
+else
+  by_hand="install PostgreSQL 14 or later and Redis 6.2 or later, with initdb and redis-server on PATH"
+fi
+
+if ! have_postgres || ! have_redis; then
+  echo "Postgres or Redis server is missing (${missing[*]}). Install it with:" >&2
+  echo "  $by_hand" >&2
+  exit 1
+fi
