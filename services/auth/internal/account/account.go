@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/google/uuid"
@@ -59,6 +60,10 @@ func (s *Service) Register(ctx context.Context, email, password, displayName str
 	if n := utf8.RuneCountInString(password); n < s.minPassword || n > MaxPassword {
 		return errs.Invalid("password", fmt.Sprintf("must have %d to %d characters", s.minPassword, MaxPassword))
 	}
+	displayName = strings.TrimSpace(displayName)
+	if strings.ContainsFunc(displayName, unicode.IsControl) {
+		return errs.Invalid("display_name", "must not contain control characters")
+	}
 	hash, err := s.hasher.Hash(ctx, password)
 	if err != nil {
 		return err
@@ -68,7 +73,7 @@ func (s *Service) Register(ctx context.Context, email, password, displayName str
 		return fmt.Errorf("new user id: %w", err)
 	}
 	_, err = s.store.Create(ctx, User{
-		ID: id, Email: NormalEmail(email), DisplayName: strings.TrimSpace(displayName),
+		ID: id, Email: NormalEmail(email), DisplayName: displayName,
 		Roles: []string{role.IndividualInvestor}, CreatedAt: s.now().UTC(),
 	}, hash)
 	return err

@@ -12,15 +12,22 @@ import (
 // SESSION_REVOKED.
 func (s *Service) Refresh(ctx context.Context, token Token) (Tokens, error) {
 	var (
-		family  Family
-		next    Token
+		tokens  Tokens
 		refusal error
 	)
-	err := s.store.Change(ctx, token.Hash(), func(f Family) (Family, error) {
+	err := s.store.Change(ctx, token.Hash(), func(f Family, roles []string) (Family, error) {
 		// Assigned afresh at every run: the transaction may be repeated.
+		var next Token
 		var err error
-		family, next, refusal, err = s.rotate(f, token)
-		return family, err
+		f, next, refusal, err = s.rotate(f, token)
+		if err != nil || refusal != nil {
+			return f, err
+		}
+		// Sign before storing: a token is not used up by a call that can't be
+		// answered, or a signer that is away for longer than the recovery would
+		// end sessions.
+		tokens, err = s.tokens(f, next, roles)
+		return f, err
 	})
 	switch {
 	case errs.Is(err, errs.KindNotFound):
@@ -30,11 +37,7 @@ func (s *Service) Refresh(ctx context.Context, token Token) (Tokens, error) {
 	case refusal != nil:
 		return Tokens{}, refusal
 	}
-	roles, err := s.store.Roles(ctx, family.UserID)
-	if err != nil {
-		return Tokens{}, err
-	}
-	return s.tokens(family, next, roles)
+	return tokens, nil
 }
 
 // rotate decides what presenting a token does to its family. A refusal is an

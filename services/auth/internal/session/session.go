@@ -59,17 +59,19 @@ type Family struct {
 
 // Store is where sessions are kept.
 type Store interface {
-	// Credentials returns the id, roles and password hash of the account with
-	// this address; a zero id and no error when there is none.
-	Credentials(ctx context.Context, email string) (id uuid.UUID, roles []string, hash string, err error)
+	// Credentials returns the id and password hash of the account with this
+	// address, in as many statements whether there is one or not; a zero id
+	// and no error when there is none.
+	Credentials(ctx context.Context, email string) (id uuid.UUID, hash string, err error)
 	// Roles of a user.
 	Roles(ctx context.Context, user uuid.UUID) ([]string, error)
 	// Start stores a new family.
 	Start(ctx context.Context, f Family) error
 	// Change locks the family that ever had this refresh token and stores
-	// what change makes of it, in one transaction. errs.NotFound when none
-	// had it. change may run more than once.
-	Change(ctx context.Context, token Hash, change func(Family) (Family, error)) error
+	// what change makes of it and its user's roles, in one transaction; when
+	// change fails, nothing. errs.NotFound when none had it. change may run
+	// more than once.
+	Change(ctx context.Context, token Hash, change func(f Family, roles []string) (Family, error)) error
 	// Revoke ends a family of this user; it is no error when it ended before.
 	Revoke(ctx context.Context, user, family uuid.UUID, at time.Time, reason string) error
 }
@@ -101,7 +103,7 @@ func NewService(s Store, signer Signer, c Checker, p Policy, now func() time.Tim
 // Login checks a password and starts a session. errs.Unauthenticated
 // (INVALID_CREDENTIALS) for an unknown address and a wrong password alike.
 func (s *Service) Login(ctx context.Context, email, password string) (Tokens, error) {
-	user, roles, hash, err := s.store.Credentials(ctx, account.NormalEmail(email))
+	user, hash, err := s.store.Credentials(ctx, account.NormalEmail(email))
 	if err != nil {
 		return Tokens{}, err
 	}
@@ -111,6 +113,10 @@ func (s *Service) Login(ctx context.Context, email, password string) (Tokens, er
 	}
 	if !ok {
 		return Tokens{}, errs.Unauthenticated("INVALID_CREDENTIALS", "the e-mail address or the password is wrong")
+	}
+	roles, err := s.store.Roles(ctx, user)
+	if err != nil {
+		return Tokens{}, err
 	}
 	id, err := uuid.NewV7()
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -45,22 +46,29 @@ type Sessions struct{ db *postgres.DB }
 func NewSessions(db *postgres.DB) *Sessions { return &Sessions{db: db} }
 
 // Credentials implements session.Store.
-func (s *Sessions) Credentials(ctx context.Context, email string) (uuid.UUID, []string, string, error) {
+func (s *Sessions) Credentials(ctx context.Context, email string) (uuid.UUID, string, error) {
+	if strings.ContainsRune(email, 0) { // which no text in Postgres can hold
+		email = ""
+	}
 	var row userRow
-	err := s.db.Gorm(ctx).Select("id", "password_hash").Preload("Roles").Where("email = ?", email).Take(&row).Error
+	err := s.db.Gorm(ctx).Select("id", "password_hash").Where("email = ?", email).Take(&row).Error
 	if errors.Is(err, gorm.ErrRecordNotFound) {
-		return uuid.Nil, nil, "", nil
+		return uuid.Nil, "", nil
 	}
 	if err != nil {
-		return uuid.Nil, nil, "", missing(err, "user")
+		return uuid.Nil, "", missing(err, "user")
 	}
-	return row.ID, roleNames(row.Roles), row.PasswordHash, nil
+	return row.ID, row.PasswordHash, nil
 }
 
 // Roles implements session.Store.
 func (s *Sessions) Roles(ctx context.Context, user uuid.UUID) ([]string, error) {
+	return rolesOf(s.db.Gorm(ctx), user)
+}
+
+func rolesOf(tx *gorm.DB, user uuid.UUID) ([]string, error) {
 	var rows []roleRow
-	if err := s.db.Gorm(ctx).Where("user_id = ?", user).Order("role").Find(&rows).Error; err != nil {
+	if err := tx.Where("user_id = ?", user).Order("role").Find(&rows).Error; err != nil {
 		return nil, fmt.Errorf("read roles: %w", err)
 	}
 	return roleNames(rows), nil
@@ -78,7 +86,7 @@ func (s *Sessions) Start(ctx context.Context, f session.Family) error {
 }
 
 // Change implements session.Store.
-func (s *Sessions) Change(ctx context.Context, token session.Hash, change func(session.Family) (session.Family, error)) error {
+func (s *Sessions) Change(ctx context.Context, token session.Hash, change func(session.Family, []string) (session.Family, error)) error {
 	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
 		var row sessionRow
 		err := tx.Clauses(clause.Locking{Strength: clause.LockingStrengthUpdate}).
@@ -91,7 +99,11 @@ func (s *Sessions) Change(ctx context.Context, token session.Hash, change func(s
 			return fmt.Errorf("lock session: %w", err)
 		}
 		was := fromRow(row)
-		f, err := change(was)
+		roles, err := rolesOf(tx, was.UserID)
+		if err != nil {
+			return err
+		}
+		f, err := change(was, roles)
 		if err != nil {
 			return err
 		}
