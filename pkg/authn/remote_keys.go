@@ -129,7 +129,7 @@ func (r *RemoteKeys) fetchForWant(ctx context.Context, kid string) error {
 	}
 	r.triedAt = now
 	r.mu.Unlock()
-	if err := r.fetch(r.ctx); err != nil {
+	if err := r.fetch(r.ctx); err != nil { //nolint:contextcheck // the fetch serves every waiter, not this one alone
 		r.log.WarnContext(ctx, "fetch of the key set failed", "url", r.url, "error", err)
 	}
 	return nil

@@ -217,7 +217,7 @@ func TestGetManyLoadsWhatIsMissingAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	boom := errors.New("boom")
-	if _, err := c.GetMany(t.Context(), []string{"z"}, func(context.Context, []string) (map[string]string, error) { return nil, boom }); err != boom {
+	if _, err := c.GetMany(t.Context(), []string{"z"}, func(context.Context, []string) (map[string]string, error) { return nil, boom }); !errors.Is(err, boom) {
 		t.Fatal(err)
 	}
 	get(t, c, "z", value("Z"), "Z")

@@ -143,7 +143,7 @@ func TestWriteKeepsFillsOutUntilItIsOverAlsoAfterACrash(t *testing.T) {
 	})
 	get(t, b, "k", value("new"), "new")
 	get(t, b, "k", never[string](t), "new")
-	if err := a.Write(t.Context(), []string{"k"}, func() error { return crash }); err != crash {
+	if err := a.Write(t.Context(), []string{"k"}, func() error { return crash }); !errors.Is(err, crash) {
 		t.Fatal(err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -76,7 +77,7 @@ func (c *Cache[V]) encode(e entry[V]) ([]byte, error) {
 		binary.BigEndian.PutUint64(header[1:], uint64(c.o.Now().Add(c.o.SoftTTL).UnixMilli()))
 	}
 	body, err := c.o.Codec.Marshal(e.value)
-	return append(header, body...), err
+	return slices.Concat(header, body), err
 }
 
 // decode removes and counts an entry that it can't read.

@@ -87,7 +87,7 @@ type Runner struct {
 	polling chan struct{} // one poll at a time
 	slots   chan struct{}
 	runs    sync.WaitGroup
-	ctx     context.Context // of every run
+	ctx     context.Context //nolint:containedctx // of every run; ended by Shutdown
 	cancel  context.CancelCauseFunc
 }
 

@@ -128,11 +128,11 @@ func (l ledger) claim(ctx context.Context, j *job, by string, lease time.Duratio
 	}).Scan(&claimed).Error
 	switch {
 	case postgres.IsUniqueViolation(err, "job_runs_one_running"):
-		return nil, nil // another tick of this shard was claimed at the same moment
+		return nil, nil //nolint:nilnil // another tick of this shard was claimed at the same moment
 	case err != nil:
 		return nil, fmt.Errorf("jobs: ledger: %w", err)
 	case len(claimed) == 0:
-		return nil, nil
+		return nil, nil //nolint:nilnil // no run is no failure
 	}
 	return &claimed[0], nil
 }

@@ -138,11 +138,11 @@ func (r *Runner) claimAll(ctx context.Context, j *job) error {
 		}
 		run, err := r.ledger.claim(ctx, j, r.o.Name, r.o.Lease)
 		if run == nil || err != nil {
-			release(guard)
+			release(guard) //nolint:contextcheck // a release outlives the tick's context
 			<-r.slots
 			return err
 		}
-		r.runs.Go(func() {
+		r.runs.Go(func() { //nolint:contextcheck // runs outlive the tick; their context is the runner's
 			defer func() { <-r.slots }()
 			defer release(guard)
 			for run != nil {

@@ -95,7 +95,7 @@ func (g *Group) Run(ctx context.Context) error {
 		waiting--
 		g.log.Error("a part ended, stopping the rest", "error", failure)
 	}
-	g.drain()
+	g.drain() //nolint:contextcheck // ctx has ended; draining has its own limit
 	for range waiting {
 		failure = errors.Join(failure, <-ended)
 	}

@@ -19,7 +19,7 @@ type Guard struct {
 	fence  int64
 	ttl    time.Duration
 
-	ctx     context.Context
+	ctx     context.Context //nolint:containedctx // its end is what a guard tells
 	cancel  context.CancelCauseFunc
 	expiry  *time.Timer   // ends ctx unless a renewal moves it
 	done    chan struct{} // closed when the watchdog has ended
@@ -34,7 +34,7 @@ func (l *Locker) guard(ctx context.Context, name, token string, fence int64, ttl
 	g := &Guard{locker: l, name: name, token: token, fence: fence, ttl: ttl, done: make(chan struct{})}
 	g.ctx, g.cancel = context.WithCancelCause(ctx)
 	g.expiry = time.AfterFunc(time.Until(g.end(start)), g.lose)
-	go g.watch(start)
+	go g.watch(start) //nolint:contextcheck // works under the guard's own context, which is ctx's child
 	return g
 }
 

@@ -150,7 +150,7 @@ func (l *Locker) abandon(ctx context.Context, name, token string) {
 func (l *Locker) Acquire(ctx context.Context, name string, ttl time.Duration) (*Guard, error) {
 	begin := time.Now()
 	defer func() { l.wait.Record(ctx, time.Since(begin).Seconds()) }()
-	g, remaining, err := l.try(ctx, name, ttl)
+	g, _, err := l.try(ctx, name, ttl)
 	if !errors.Is(err, ErrHeld) {
 		return g, err
 	}
@@ -159,6 +159,7 @@ func (l *Locker) Acquire(ctx context.Context, name string, ttl time.Duration) (*
 	for poll := pollLeast; ; poll = min(2*poll, pollMost) {
 		// Asked once more after the subscription, so that a release just
 		// before it is not missed.
+		var remaining time.Duration
 		g, remaining, err = l.try(ctx, name, ttl)
 		if !errors.Is(err, ErrHeld) {
 			return g, err
@@ -207,11 +208,11 @@ func (l *Locker) Do(ctx context.Context, name string, ttl time.Duration, fn func
 		return err
 	}
 	// A release that got no answer leaves the lease to its expiry.
-	defer func() { _ = g.Release() }()
-	if err := fn(g.Context(), g); err != nil {
+	defer func() { _ = g.Release() }()         //nolint:contextcheck // a release outlives the caller's context
+	if err := fn(g.Context(), g); err != nil { //nolint:contextcheck // the guard's context is ctx's child
 		return err
 	}
-	if errors.Is(context.Cause(g.Context()), ErrLost) {
+	if errors.Is(context.Cause(g.Context()), ErrLost) { //nolint:contextcheck // the guard's context is ctx's child
 		return ErrLost
 	}
 	return nil

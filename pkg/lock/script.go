@@ -78,7 +78,7 @@ func (l *Locker) acquire(ctx context.Context, name, token string, ttl time.Durat
 	}
 	floor, err := l.o.Floor(ctx, name)
 	if err != nil || floor < a.fence {
-		return a, nil // without Postgres nothing fenced can be written anyway
+		return a, nil //nolint:nilerr // without Postgres nothing fenced can be written anyway
 	}
 	raised, err := raiseScript.Run(ctx, l.client, keys, token, a.fence, floor+1).Int()
 	if err == nil && raised == 1 {

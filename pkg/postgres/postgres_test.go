@@ -290,7 +290,7 @@ func TestCopyIsPartOfTheTransaction(t *testing.T) {
 		}
 		return boom
 	})
-	if err != boom {
+	if !errors.Is(err, boom) {
 		t.Fatal(err)
 	}
 	if n := count(t, db.DB); n != 0 {

@@ -98,7 +98,7 @@ func (d *DB) conn(ctx context.Context) (*sql.Conn, error) {
 	if err == nil {
 		return conn, nil
 	}
-	if ctx.Err() == nil && context.Cause(limited) == errPool {
+	if ctx.Err() == nil && errors.Is(context.Cause(limited), errPool) {
 		return nil, errPool
 	}
 	return nil, fmt.Errorf("postgres: %w", err)

@@ -122,7 +122,7 @@ func contentHash(migrations fs.FS) (string, error) {
 			return err
 		}
 		b, err := fs.ReadFile(migrations, path)
-		fmt.Fprintf(sum, "%d %s %d ", len(path), path, len(b))
+		_, _ = fmt.Fprintf(sum, "%d %s %d ", len(path), path, len(b))
 		sum.Write(b)
 		return err
 	})

@@ -75,7 +75,7 @@ func candidates() []string {
 		slices.SortFunc(matches, func(a, b string) int { return cmp.Compare(numberIn(b), numberIn(a)) })
 		dirs = append(dirs, matches...)
 	}
-	if out, err := exec.Command("pg_config", "--bindir").Output(); err == nil {
+	if out, err := exec.Command("pg_config", "--bindir").Output(); err == nil { //nolint:noctx // prints one line and ends
 		dirs = append(dirs, string(out[:max(0, len(out)-1)]))
 	}
 	return dirs
@@ -92,7 +92,7 @@ func majorOf(dir string) (int, error) {
 	if _, err := os.Stat(filepath.Join(dir, "initdb")); err != nil {
 		return 0, err
 	}
-	out, err := exec.Command(filepath.Join(dir, "postgres"), "--version").Output()
+	out, err := exec.Command(filepath.Join(dir, "postgres"), "--version").Output() //nolint:noctx // prints one line and ends
 	if err != nil {
 		return 0, err
 	}

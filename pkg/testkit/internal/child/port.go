@@ -8,17 +8,17 @@ import (
 // FreePort returns a TCP port on 127.0.0.1 that nobody listens on now. Another
 // process may take it before the caller does; the caller tries again then.
 func FreePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a local bind does not wait
 	if err != nil {
 		return 0, err
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
 // PortFree reports whether port on 127.0.0.1 can be listened on now.
 func PortFree(port int) bool {
-	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)) //nolint:noctx // a local bind does not wait
 	if err != nil {
 		return false
 	}

@@ -46,7 +46,7 @@ type Process struct {
 // Start runs c in a process group of its own, so that a terminal's Ctrl-C
 // reaches only this process, which then stops the child in its own order.
 func Start(c Command) (*Process, error) {
-	cmd := exec.Command(c.Path, c.Args...)
+	cmd := exec.Command(c.Path, c.Args...) //nolint:noctx // a child outlives the call that starts it; Stop ends it
 	cmd.Env, cmd.Dir = c.Env, c.Dir
 	cmd.Stdout, cmd.Stderr = c.Output, c.Output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
