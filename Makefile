@@ -71,7 +71,12 @@ protodeps: .build/protodeps/.made
 	GOWORK=off go -C tools run ./protodeps ../.build/protodeps
 	@touch $@
 
+# Where root keeps the data of a checkout that other users may not enter.
+DATA_ELSEWHERE := /var/tmp/purser-$(shell printf %s '$(CURDIR)' | sha256sum | cut -c1-12)
+
 .PHONY: clean
 clean: ## Remove what was built and the embedded suite's data
-	@if [ -f .data/suite.pid ] && ! flock -n .data/suite.pid true; then echo "a suite is running on .data: stop it first" >&2; exit 1; fi
-	rm -rf bin .build .data
+	@for d in .data $(DATA_ELSEWHERE); do \
+	  if [ -f $$d/suite.pid ] && ! flock -n $$d/suite.pid true; then echo "a suite is running on $$d: stop it first" >&2; exit 1; fi; \
+	done
+	rm -rf bin .build .data $(DATA_ELSEWHERE)

@@ -44,7 +44,9 @@ type Options struct {
 	History, LiveEvery time.Duration
 	// Now is the clock of the chain and the price feed.
 	Now func() time.Time
-	Log *slog.Logger
+	// Extra variables of a service, NAME=value, by its name; they win.
+	Extra map[string][]string
+	Log   *slog.Logger
 	// Out shows the steps; discarded when nil.
 	Out *progress.Printer
 }

@@ -2,6 +2,7 @@ package suite
 
 import (
 	"fmt"
+	"slices"
 )
 
 // Endpoints are where the services listen, host:port.
@@ -9,13 +10,13 @@ type Endpoints struct {
 	Auth, AuthHTTP, Wallet, Portfolio string
 }
 
-// issuer that tokens name. The address where its keys are read is set apart
+// Issuer that tokens name. The address where its keys are read is set apart
 // from it, so that a suite on other ports finds its old keys again.
-const issuer = "http://auth.purser.localhost"
+const Issuer = "http://auth.purser.localhost"
 
 // AuthEnviron is the configuration of the auth service on this backing.
 func (b *Backing) AuthEnviron() []string {
-	return append(b.environ("auth", b.opts.Ports.Auth),
+	return b.environ("auth", b.opts.Ports.Auth,
 		"PURSER_HTTP_ADDR="+loopback(b.opts.Ports.AuthHTTP),
 		"PURSER_KEK_FILE="+b.kekFile,
 	)
@@ -32,7 +33,7 @@ func (b *Backing) WalletEnviron(e Endpoints) []string {
 	if b.Prices != nil {
 		feed = b.Prices.URL()
 	}
-	return append(b.environ("wallet", b.opts.Ports.Wallet),
+	return b.environ("wallet", b.opts.Ports.Wallet,
 		"PURSER_REDIS_URL="+b.redisURL(),
 		"PURSER_JWKS_URL="+keySetURL(e),
 		"PURSER_CHAIN_RPC_URLS="+nodes,
@@ -44,7 +45,7 @@ func (b *Backing) WalletEnviron(e Endpoints) []string {
 // PortfolioEnviron is the configuration of the portfolio service; e has where
 // auth and wallet listen.
 func (b *Backing) PortfolioEnviron(e Endpoints) []string {
-	return append(b.environ("portfolio", b.opts.Ports.Portfolio),
+	return b.environ("portfolio", b.opts.Ports.Portfolio,
 		"PURSER_REDIS_URL="+b.redisURL(),
 		"PURSER_JWKS_URL="+keySetURL(e),
 		"PURSER_WALLET_ADDR="+e.Wallet,
@@ -52,14 +53,16 @@ func (b *Backing) PortfolioEnviron(e Endpoints) []string {
 	)
 }
 
-func (b *Backing) environ(service string, port int) []string {
-	return []string{
+// environ is what every service is told, then its own, then what the options
+// add: of a variable that stands twice the last one counts.
+func (b *Backing) environ(service string, port int, own ...string) []string {
+	return slices.Concat([]string{
 		"PURSER_GRPC_ADDR=" + loopback(port),
 		"PURSER_GRPC_PLAINTEXT=true",
 		"PURSER_GRPC_REFLECTION=true",
 		"PURSER_DATABASE_URL=" + b.databases[service],
-		"PURSER_ISSUER=" + issuer,
-	}
+		"PURSER_ISSUER=" + Issuer,
+	}, own, b.opts.Extra[service])
 }
 
 func (b *Backing) redisURL() string {

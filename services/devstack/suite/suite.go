@@ -173,6 +173,19 @@ func Healthy(ctx context.Context, addr string) error {
 // Failed tells when a service ended by itself.
 func (s *Suite) Failed() <-chan error { return s.failed }
 
+// StopService ends one service and leaves the rest running. Ending one that
+// doesn't run does nothing.
+func (s *Suite) StopService(name string) error {
+	for _, r := range s.running {
+		if r.name == name {
+			r.stop()
+			<-r.done
+			return r.err
+		}
+	}
+	return nil
+}
+
 // Stop ends the services, callers before called, then the embedded parts.
 func (s *Suite) Stop() error {
 	var failures []error

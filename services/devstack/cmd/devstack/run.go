@@ -21,7 +21,7 @@ import (
 // settings of the command, read from PURSER_*. The URLs replace embedded
 // parts.
 type settings struct {
-	Dir      string        `env:"DEV_DIR" envDefault:".data"`
+	Dir      string        `env:"DEV_DIR"`
 	Port     int           `env:"DEV_PORT" envDefault:"7600"`
 	Demo     bool          `env:"DEMO" envDefault:"true"`
 	Accounts []string      `env:"DEMO_ACCOUNTS"`
@@ -52,8 +52,8 @@ func run(ctx context.Context, args, environ []string, out io.Writer) (err error)
 	if err := config.Load(environ, &s); err != nil {
 		return err
 	}
-	if s.Dir, err = filepath.Abs(s.Dir); err != nil {
-		return fmt.Errorf("PURSER_DEV_DIR: %w", err)
+	if s.Dir, err = dataDir(s.Dir); err != nil {
+		return err
 	}
 	if err := os.MkdirAll(s.Dir, 0o755); err != nil {
 		return fmt.Errorf("PURSER_DEV_DIR: %w", err)

@@ -1,0 +1,159 @@
+package suitetest
+
+import (
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/testkit"
+	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
+	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
+	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+)
+
+// recovery is how long a part that is back may take to be used again.
+const recovery = 10 * time.Second
+
+func TestRedisAwayCostsNobodyAnAnswer(t *testing.T) {
+	s := start(t)
+	c := dial(t, s.Endpoints)
+	ctx, tokens := signIn(t, c)
+	w := addWallet(t, ctx, c, account(s, s.Chain.Holders()[0]))
+	before, err := c.Portfolios.GetValuation(ctx, &portfoliov1.GetValuationRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	everything := func(when string) {
+		t.Helper()
+		got, err := c.Portfolios.GetValuation(ctx, &portfoliov1.GetValuationRequest{})
+		if err != nil || got.GetValuation().GetTotal() != before.GetValuation().GetTotal() {
+			t.Errorf("%s: valuation %v, %v; want %s", when, got.GetValuation().GetTotal(), err, before.GetValuation().GetTotal())
+		}
+		_, syncErr := c.Wallets.SyncWallet(ctx, &walletv1.SyncWalletRequest{WalletId: w.GetId()})
+		_, snapErr := c.Portfolios.TakeSnapshot(ctx, &portfoliov1.TakeSnapshotRequest{})
+		_, freshErr := c.Sessions.Refresh(ctx, &authv1.RefreshRequest{RefreshToken: tokens.GetRefreshToken()})
+		for what, err := range map[string]error{"sync": syncErr, "snapshot": snapErr, "refresh": freshErr} {
+			if err != nil {
+				t.Errorf("%s: %s: %v", when, what, err)
+			}
+		}
+	}
+	s.Redis.Kill()
+	everything("killed")
+	if err := s.Redis.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	everything("back")
+	s.Redis.Pause()
+	everything("hung")
+	s.Redis.Resume()
+	everything("back again")
+}
+
+func TestPostgresAwayIsUnavailableAndItsReturnIsNoticed(t *testing.T) {
+	s := start(t)
+	c := dial(t, s.Endpoints)
+	ctx, _ := signIn(t, c)
+	w := addWallet(t, ctx, c, account(s, s.Chain.Holders()[0]))
+	s.Postgres.Kill()
+
+	login := func() error {
+		return get(c.Sessions.Login(t.Context(), &authv1.LoginRequest{Email: "nobody@example.com", Password: "a password"}))
+	}
+	for what, call := range map[string]func() error{
+		"sign in": login,
+		"write": func() error {
+			return get(c.Wallets.CreateWallet(ctx, &walletv1.CreateWalletRequest{Account: account(s, s.Chain.Holders()[1])}))
+		},
+		"read": func() error { return get(c.Wallets.GetWallet(ctx, &walletv1.GetWalletRequest{WalletId: w.GetId()})) },
+		"sync": func() error { return get(c.Wallets.SyncWallet(ctx, &walletv1.SyncWalletRequest{WalletId: w.GetId()})) },
+	} {
+		if e := wantError(t, call(), codes.Unavailable, "DATABASE_UNAVAILABLE"); e.RetryAfter <= 0 {
+			t.Errorf("%s: no RetryInfo in %v", what, e)
+		}
+	}
+	// Verification needs no database: a bad token is still told from a good one.
+	_, err := c.Wallets.GetWallet(t.Context(), &walletv1.GetWalletRequest{WalletId: w.GetId()})
+	wantError(t, err, codes.Unauthenticated, "TOKEN_MISSING")
+	if keys, err := c.Keys.GetJwks(t.Context(), &authv1.GetJwksRequest{}); err != nil || len(keys.GetKeys()) != 2 {
+		t.Errorf("key set from memory: %v, %v", keys, err)
+	}
+
+	if err := s.Postgres.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, recovery, func() bool {
+		return get(c.Portfolios.GetValuation(ctx, &portfoliov1.GetValuationRequest{})) == nil &&
+			errs.Is(login(), errs.KindUnauthenticated)
+	})
+}
+
+func TestWhileTheChainIsAwayOnlySyncFails(t *testing.T) {
+	s := start(t)
+	c := dial(t, s.Endpoints)
+	ctx, _ := signIn(t, c)
+	w := addWallet(t, ctx, c, account(s, s.Chain.Holders()[0]))
+	if err := s.Chain.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s.Chain = nil
+	_, err := c.Wallets.SyncWallet(ctx, &walletv1.SyncWalletRequest{WalletId: w.GetId()})
+	if e := wantError(t, err, codes.Unavailable, "CHAIN_UNAVAILABLE"); e.RetryAfter <= 0 {
+		t.Errorf("no RetryInfo in %v", e)
+	}
+	got, err := c.Wallets.GetWallet(ctx, &walletv1.GetWalletRequest{WalletId: w.GetId()})
+	if err != nil || got.GetWallet().GetSync().GetState() != walletv1.SyncState_SYNC_STATE_FAILED ||
+		got.GetWallet().GetSync().GetBlockNumber() != w.GetSync().GetBlockNumber() {
+		t.Errorf("the wallet says %v, %v", got.GetWallet().GetSync(), err)
+	}
+	v, err := c.Portfolios.GetValuation(ctx, &portfoliov1.GetValuationRequest{})
+	if err != nil || v.GetValuation().GetComplete() || len(v.GetValuation().GetPositions()) == 0 {
+		t.Errorf("valuation %v, %v; want the old balances, marked incomplete", v, err)
+	}
+}
+
+func TestWhileWalletIsAwayTheLastSnapshotIsServedAndNoneIsWritten(t *testing.T) {
+	s := start(t)
+	c := dial(t, s.Endpoints)
+	ctx, _ := signIn(t, c)
+	other, _ := signIn(t, c)
+	addWallet(t, ctx, c, account(s, s.Chain.Holders()[0]))
+	snap, err := c.Portfolios.TakeSnapshot(ctx, &portfoliov1.TakeSnapshotRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.StopService("wallet"); err != nil {
+		t.Fatal(err)
+	}
+	v, err := c.Portfolios.GetValuation(ctx, &portfoliov1.GetValuationRequest{})
+	if err != nil || !v.GetValuation().GetStale() || v.GetValuation().GetComplete() || v.GetValuation().GetTotal() != snap.GetSnapshot().GetTotal() {
+		t.Errorf("valuation %v, %v; want the snapshot's %s, stale", v, err, snap.GetSnapshot().GetTotal())
+	}
+	_, err = c.Portfolios.GetValuation(other, &portfoliov1.GetValuationRequest{})
+	wantError(t, err, codes.Unavailable, "WALLET_UNAVAILABLE")
+	_, err = c.Portfolios.TakeSnapshot(other, &portfoliov1.TakeSnapshotRequest{})
+	wantError(t, err, codes.Unavailable, "WALLET_UNAVAILABLE")
+	list, err := c.Portfolios.ListSnapshots(other, &portfoliov1.ListSnapshotsRequest{})
+	if err != nil || len(list.GetSnapshots()) != 0 {
+		t.Errorf("snapshots %v, %v; want none", list, err)
+	}
+}
+
+func TestWhileAuthIsAwayItsTokensAreStillVerified(t *testing.T) {
+	s := start(t)
+	c := dial(t, s.Endpoints)
+	ctx, _ := signIn(t, c)
+	if _, err := c.Portfolios.GetValuation(ctx, &portfoliov1.GetValuationRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.StopService("auth"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Portfolios.GetValuation(ctx, &portfoliov1.GetValuationRequest{}); err != nil {
+		t.Errorf("with auth away: %v", err)
+	}
+	_, err := c.Portfolios.GetValuation(t.Context(), &portfoliov1.GetValuationRequest{})
+	wantError(t, err, codes.Unauthenticated, "TOKEN_MISSING")
+}

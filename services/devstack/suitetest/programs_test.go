@@ -1,0 +1,122 @@
+package suitetest
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/purserhq/purser/services/devstack/suite"
+)
+
+// buildPrograms builds the services' and the suite's own commands, once.
+var buildPrograms = sync.OnceValues(func() (string, error) {
+	out, err := exec.Command("go", "list", "-f", "{{.Root}}", ".").Output()
+	if err != nil {
+		return "", err
+	}
+	module := strings.TrimSpace(string(out))
+	dir, err := filepath.Abs(filepath.Join(module, "..", "..", "bin", "test"))
+	if err != nil {
+		return "", err
+	}
+	var commands []string
+	for _, s := range []string{"auth", "wallet", "portfolio", "devstack"} {
+		commands = append(commands, fmt.Sprintf("github.com/purserhq/purser/services/%s/cmd/%s", s, s))
+	}
+	build := exec.Command("go", append([]string{"build", "-o", dir + "/"}, commands...)...)
+	build.Dir = module
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build: %w\n%s", err, out)
+	}
+	return dir, nil
+})
+
+func programs(t *testing.T) string {
+	t.Helper()
+	dir, err := buildPrograms()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// startPrograms runs each service as a program of its own.
+func startPrograms(t *testing.T, b *suite.Backing) suite.Endpoints {
+	t.Helper()
+	dir := programs(t)
+	var e suite.Endpoints
+	auth := serve(t, filepath.Join(dir, "auth"), b.AuthEnviron())
+	e.Auth, e.AuthHTTP = auth["grpc"], auth["http"]
+	e.Wallet = serve(t, filepath.Join(dir, "wallet"), b.WalletEnviron(e))["grpc"]
+	e.Portfolio = serve(t, filepath.Join(dir, "portfolio"), b.PortfolioEnviron(e))["grpc"]
+	for _, addr := range []string{e.Auth, e.Wallet, e.Portfolio} {
+		if err := suite.Healthy(t.Context(), addr); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return e
+}
+
+// serve migrates the database and runs a service until the test ends; it
+// returns where the service says it listens.
+func serve(t *testing.T, program string, environ []string) map[string]string {
+	t.Helper()
+	migrate := exec.CommandContext(t.Context(), program, "migrate", "up")
+	migrate.Env = environ
+	if out, err := migrate.CombinedOutput(); err != nil || !strings.Contains(string(out), "0 pending") {
+		t.Fatalf("%s migrate up: %v\n%s", program, err, out)
+	}
+	cmd := exec.Command(program, "serve")
+	cmd.Env = environ
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewReader(stderr)
+	said := serving(t, lines)
+	done := make(chan string)
+	go func() { // the pipe is read to its end before Wait
+		rest, _ := io.ReadAll(lines)
+		done <- string(rest)
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		rest := <-done
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("%s on SIGTERM: %v\n%s", program, err, rest)
+		}
+		if t.Failed() {
+			t.Logf("log of %s:\n%s", program, rest)
+		}
+	})
+	return said
+}
+
+func serving(t *testing.T, lines *bufio.Reader) map[string]string {
+	t.Helper()
+	for {
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			t.Fatalf("the program ended: %v %s", err, line)
+		}
+		said := map[string]any{}
+		if json.Unmarshal([]byte(line), &said) != nil || said["msg"] != "serving" {
+			continue
+		}
+		where := map[string]string{}
+		for k, v := range said {
+			where[k] = fmt.Sprint(v)
+		}
+		return where
+	}
+}

@@ -1,0 +1,121 @@
+package suitetest
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/purserhq/purser/pkg/testkit"
+	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
+)
+
+// One call of portfolio is one trace: portfolio's own Redis and Postgres,
+// wallet, and wallet's Redis and Postgres, each below what caused it.
+func TestOnePortfolioCallIsOneTraceAcrossServicesPostgresAndRedis(t *testing.T) {
+	s := start(t)
+	c := dial(t, s.Endpoints)
+	ctx, _ := signIn(t, c)
+	addWallet(t, ctx, c, account(s, s.Chain.Holders()[0]))
+
+	traced, root := otel.Tracer("suitetest").Start(ctx, "test")
+	if _, err := c.Portfolios.TakeSnapshot(traced, &portfoliov1.TakeSnapshotRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	root.End()
+	id := root.SpanContext().TraceID()
+	// A server's span ends a moment after its client has the answer.
+	var tree map[string][]string
+	testkit.Eventually(t, 5*time.Second, func() bool {
+		tree = treeOf(spansOf(id))
+		return len(tree["portfolio server"]) > 0 && len(tree["wallet server"]) > 0
+	})
+	for parent, children := range map[string][]string{
+		"test":             {"portfolio client"},
+		"portfolio client": {"portfolio server"},
+		"portfolio server": {"wallet client", "redis", "postgres"},
+		"wallet client":    {"wallet server"},
+		"wallet server":    {"redis", "postgres"},
+	} {
+		for _, child := range children {
+			if !slices.Contains(tree[parent], child) {
+				t.Errorf("no %q below %q; the trace is %v", child, parent, tree)
+			}
+		}
+	}
+	for _, span := range spansOf(id) {
+		for _, a := range span.Attributes() {
+			if text := a.Value.Emit(); strings.Contains(text, s.Chain.Holders()[0].Hex()) || strings.Contains(text, s.Redis.Password()) {
+				t.Errorf("span %s carries a value: %s=%s", span.Name(), a.Key, text)
+			}
+		}
+	}
+}
+
+func spansOf(id trace.TraceID) []sdktrace.ReadOnlySpan {
+	var out []sdktrace.ReadOnlySpan
+	for _, span := range spans.Ended() {
+		if span.SpanContext().TraceID() == id {
+			out = append(out, span)
+		}
+	}
+	return out
+}
+
+// treeOf maps what a span stands for to what stands below it. Spans that
+// stand for nothing by themselves (a transaction, a pool) are passed through.
+func treeOf(all []sdktrace.ReadOnlySpan) map[string][]string {
+	byID := map[trace.SpanID]sdktrace.ReadOnlySpan{}
+	for _, span := range all {
+		byID[span.SpanContext().SpanID()] = span
+	}
+	tree := map[string][]string{}
+	for _, span := range all {
+		what := stands(span)
+		if what == "" {
+			continue
+		}
+		parent, ok := byID[span.Parent().SpanID()]
+		for ok && stands(parent) == "" {
+			parent, ok = byID[parent.Parent().SpanID()]
+		}
+		if ok {
+			above := stands(parent)
+			if !slices.Contains(tree[above], what) {
+				tree[above] = append(tree[above], what)
+			}
+		}
+	}
+	return tree
+}
+
+func stands(span sdktrace.ReadOnlySpan) string {
+	attrs := attribute.NewSet(span.Attributes()...)
+	if system, ok := firstOf(attrs, "db.system.name", "db.system"); ok {
+		return strings.TrimSuffix(system, "ql")
+	}
+	if span.Name() == "test" {
+		return "test"
+	}
+	for _, service := range []string{"portfolio", "wallet"} {
+		if strings.Contains(span.Name(), "purser."+service+".v1.") {
+			return fmt.Sprintf("%s %s", service, span.SpanKind())
+		}
+	}
+	return ""
+}
+
+func firstOf(attrs attribute.Set, keys ...attribute.Key) (string, bool) {
+	for _, k := range keys {
+		if v, ok := attrs.Value(k); ok {
+			return v.Emit(), true
+		}
+	}
+	return "", false
+}
