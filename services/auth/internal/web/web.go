@@ -4,6 +4,7 @@ package web
 import (
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/purserhq/purser/services/auth/internal/signing"
 )
@@ -23,7 +24,7 @@ func Handler(ring *signing.Ring) http.Handler {
 		}
 		w.Header().Set("ETag", set.ETag)
 		w.Header().Set("Cache-Control", fmt.Sprintf("public, max-age=%d", int(set.MaxAge.Seconds())))
-		if r.Header.Get("If-None-Match") == set.ETag {
+		if matches(r.Header.Values("If-None-Match"), set.ETag) {
 			w.WriteHeader(http.StatusNotModified)
 			return
 		}
@@ -31,4 +32,17 @@ func Handler(ring *signing.Ring) http.Handler {
 		_, _ = w.Write(set.Document) // the reader went away: nothing to do
 	})
 	return mux
+}
+
+// matches compares as RFC 9110, section 13.1.2, asks: weakly, against a list,
+// or against any with "*".
+func matches(ifNoneMatch []string, etag string) bool {
+	for _, line := range ifNoneMatch {
+		for candidate := range strings.SplitSeq(line, ",") {
+			if candidate = strings.TrimSpace(candidate); candidate == "*" || strings.TrimPrefix(candidate, "W/") == etag {
+				return true
+			}
+		}
+	}
+	return false
 }
