@@ -1,0 +1,15 @@
+package signing
+
+import "time"
+
+// SetNow injects a clock, before the ring is used.
+func (r *Ring) SetNow(now func() time.Time) { r.now = now }
+
+// Generate is generate.
+func Generate(s *Sealer, issuer string, state State) (Key, error) { return generate(s, issuer, state) }
+
+// Private is private, without its result.
+func (k Key) Private(s *Sealer, issuer string) error {
+	_, err := k.private(s, issuer)
+	return err
+}

@@ -1,0 +1,104 @@
+package signing_test
+
+import (
+	"encoding/json"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	josejwt "github.com/go-jose/go-jose/v4/jwt"
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/purserhq/purser/pkg/authn"
+)
+
+func TestATokenVerifiesWithPursersVerifier(t *testing.T) {
+	r, _, c := ready(t)
+	want := claims()
+	token, expires, err := r.Sign(want, 15*time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	caller, err := authn.NewVerifier(r, authn.Options{Issuer: issuer, Now: c.now}).Verify(t.Context(), token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if caller.UserID.String() != want.Subject || caller.SessionID.String() != want.SessionID || !caller.May("wallet:read") {
+		t.Errorf("the caller is %+v", caller)
+	}
+	if !caller.ExpiresAt.Equal(expires) || !expires.Equal(c.at.Add(15*time.Minute)) {
+		t.Errorf("expires %s, the caller %s", expires, caller.ExpiresAt)
+	}
+	if _, err := r.Key(t.Context(), "made up"); !errors.Is(err, authn.ErrUnknownKey) {
+		t.Errorf("a kid that was made up gives %v", err)
+	}
+}
+
+func TestATokenVerifiesWithStockVerifiersFromTheDocument(t *testing.T) {
+	r, _, c := ready(t)
+	want := claims()
+	token, _, err := r.Sign(want, 15*time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	published, ok := r.Published()
+	if !ok {
+		t.Fatal("no set")
+	}
+	var set jose.JSONWebKeySet
+	if err := json.Unmarshal(published.Document, &set); err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range set.Keys {
+		if !k.IsPublic() || !k.Valid() || k.Use != "sig" {
+			t.Errorf("the document holds %+v", k)
+		}
+	}
+	t.Run("golang-jwt", func(t *testing.T) {
+		parsed, err := jwt.Parse(token, func(t *jwt.Token) (any, error) {
+			keys := set.Key(t.Header["kid"].(string))
+			if len(keys) != 1 {
+				return nil, errors.New("not one key of this kid")
+			}
+			return keys[0].Key, nil
+		}, jwt.WithValidMethods([]string{"EdDSA"}), jwt.WithIssuer(issuer), jwt.WithAudience("purser"), jwt.WithTimeFunc(c.now))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if parsed.Header["typ"] != "at+jwt" {
+			t.Errorf("typ %v", parsed.Header["typ"])
+		}
+	})
+	t.Run("go-jose", func(t *testing.T) {
+		parsed, err := josejwt.ParseSigned(token, []jose.SignatureAlgorithm{jose.EdDSA})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got josejwt.Claims
+		if err := parsed.Claims(set, &got); err != nil {
+			t.Fatal(err)
+		}
+		if err := got.ValidateWithLeeway(josejwt.Expected{Issuer: issuer, AnyAudience: []string{"purser"}, Subject: want.Subject, Time: c.at}, 0); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestTheTokenNamesItsIssuerAndTimesWhateverTheCallerSays(t *testing.T) {
+	r, _, c := ready(t)
+	lie := claims()
+	lie.Issuer, lie.Audience = "https://other.example", jwt.ClaimStrings{"other"}
+	lie.ExpiresAt = jwt.NewNumericDate(c.at.Add(1000 * time.Hour))
+	token, _, err := r.Sign(lie, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := authn.NewVerifier(r, authn.Options{Issuer: issuer, Now: c.now}).Verify(t.Context(), token); err != nil {
+		t.Errorf("the token isn't ours: %v", err)
+	}
+	late := func() time.Time { return c.at.Add(time.Minute + 31*time.Second) }
+	if _, err := authn.NewVerifier(r, authn.Options{Issuer: issuer, Now: late}).Verify(t.Context(), token); reason(err) != "TOKEN_EXPIRED" {
+		t.Errorf("past its minute and the leeway: %v", err)
+	}
+}
