@@ -9,6 +9,8 @@ package grpcerr
 import (
 	"context"
 	"errors"
+	"strings"
+	"unicode"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
@@ -22,10 +24,15 @@ import (
 // Domain of every ErrorInfo.
 const Domain = "purser"
 
+// maxViolations bounds the field violations that a status carries: a status
+// travels in HTTP/2 trailers, and a request can break a rule many times.
+const maxViolations = 32
+
 // ToStatus returns the status that a caller sees for err; nil gives OK. A
-// status that err already carries is kept as it is only when it came from
-// this server's own gRPC layers; a downstream service's status reaches here
-// as an *errs.Error through the client interceptors.
+// status that err already carries is one of this server's own gRPC layers (a
+// downstream service's status reaches here as an *errs.Error through the
+// client interceptors): it is kept, without what wraps it, unless its code
+// says that nobody has classified it.
 func ToStatus(err error) *status.Status {
 	if err == nil {
 		return status.New(codes.OK, "")
@@ -34,25 +41,44 @@ func ToStatus(err error) *status.Status {
 	switch {
 	case e != nil:
 	case errors.Is(err, context.Canceled):
-		return status.New(codes.Canceled, "the call was cancelled")
+		e = &errs.Error{Kind: errs.KindCanceled, Reason: "CANCELED", Message: "the call was cancelled"}
 	case errors.Is(err, context.DeadlineExceeded):
 		e = errs.Deadline("DEADLINE_EXCEEDED", "the call did not finish in time")
 	default:
-		if s, ok := status.FromError(err); ok {
+		if s := carried(err); s != nil && !unclassified(s.Code()) {
 			return s
 		}
-		e = errs.Internal(err)
 	}
-	return withDetails(status.New(codeOf(e.Kind), e.Message), e)
+	if e == nil || codeOf(e.Kind) == codes.Internal {
+		e = errs.Internal(err) // whatever its text says is not for the caller
+	}
+	return withDetails(status.New(codeOf(e.Kind), valid(e.Message)), e)
 }
 
+// carried returns the status in err's chain, nil when there is none.
+func carried(err error) *status.Status {
+	var c interface{ GRPCStatus() *status.Status }
+	if !errors.As(err, &c) {
+		return nil
+	}
+	return c.GRPCStatus()
+}
+
+func unclassified(c codes.Code) bool {
+	return c == codes.OK || c == codes.Unknown || c == codes.Internal || c == codes.DataLoss
+}
+
+// valid makes s fit for a protobuf string; one that isn't would cost the
+// status all its details.
+func valid(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
+
 func withDetails(s *status.Status, e *errs.Error) *status.Status {
-	details := []protoadapt.MessageV1{&errdetails.ErrorInfo{Reason: e.Reason, Domain: Domain}}
+	details := []protoadapt.MessageV1{&errdetails.ErrorInfo{Reason: valid(e.Reason), Domain: Domain}}
 	if len(e.Violations) > 0 {
 		b := &errdetails.BadRequest{}
-		for _, v := range e.Violations {
+		for _, v := range e.Violations[:min(len(e.Violations), maxViolations)] {
 			b.FieldViolations = append(b.FieldViolations, &errdetails.BadRequest_FieldViolation{
-				Field: v.Field, Description: v.Rule,
+				Field: valid(v.Field), Description: valid(v.Rule),
 			})
 		}
 		details = append(details, b)
@@ -94,9 +120,22 @@ func FromError(err error) error {
 		}
 	}
 	if e.Reason == "" {
-		e.Reason = s.Code().String()
+		e.Reason = upperSnake(s.Code().String())
 	}
 	return e
+}
+
+// upperSnake turns a code's Go name into the form of a reason: NotFound into
+// NOT_FOUND.
+func upperSnake(name string) string {
+	var b strings.Builder
+	for i, r := range name {
+		if i > 0 && unicode.IsUpper(r) && unicode.IsLower(rune(name[i-1])) {
+			b.WriteByte('_')
+		}
+		b.WriteRune(unicode.ToUpper(r))
+	}
+	return b.String()
 }
 
 func codeOf(k errs.Kind) codes.Code {
