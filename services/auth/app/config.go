@@ -30,7 +30,7 @@ type Config struct {
 	// PURSER_KEK_FILE.
 	KEK     config.Secret  `env:"KEK,required,notEmpty"`
 	Keys    signing.Policy `envPrefix:"KEYS_"`
-	Session session.Policy
+	Session session.Policy `envPrefix:""`
 	// MinPassword in characters.
 	MinPassword int `env:"MIN_PASSWORD" envDefault:"15"`
 	// HashesAtOnce bounds the memory that password checks take: 19 MiB each.
