@@ -3,7 +3,7 @@
 // with the secrets masked.
 //
 // Any variable can come from a file instead: PURSER_X_FILE names a file whose
-// content, less the final newline, is the value of PURSER_X. Setting both is
+// content, less the newlines at its end, is the value of PURSER_X. Setting both is
 // a mistake.
 package config
 
@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"reflect"
 	"slices"
@@ -22,8 +23,10 @@ import (
 // Prefix of every variable.
 const Prefix = "PURSER_"
 
-// Secret is a value that must not be shown: it prints as "***", also in JSON
-// and in logs. Use Reveal where the value itself is needed.
+// Secret is a value that must not be shown: it prints as "***" with every verb
+// of package fmt, in JSON and in logs. Use Reveal where the value itself is
+// needed. The limit is reflection: printed as an unexported field of a struct,
+// or used as a map's key in JSON, it shows.
 type Secret string
 
 // String hides the value.
@@ -34,8 +37,9 @@ func (s Secret) String() string {
 	return "***"
 }
 
-// GoString hides the value from %#v.
-func (s Secret) GoString() string { return s.String() }
+// Format hides the value from every verb, the wrong ones too: fmt answers
+// those with the bare value.
+func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
 
 // MarshalText hides the value from encoders and slog.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
@@ -53,7 +57,7 @@ func Load(environ []string, dst any) error {
 		mistakes = append(mistakes, fileErr)
 	}
 	if err := env.ParseWithOptions(dst, env.Options{Environment: vars, Prefix: Prefix}); err != nil {
-		mistakes = append(mistakes, plain(err)...)
+		mistakes = append(mistakes, plain(err, dst, vars)...)
 	}
 	if v, ok := dst.(interface{ Validate() error }); ok {
 		if err := v.Validate(); err != nil {
@@ -66,18 +70,41 @@ func Load(environ []string, dst any) error {
 	return nil
 }
 
-// plain takes the library's joined errors apart, one mistake each.
-func plain(err error) []error {
+// plain takes the library's joined errors apart, one mistake each, and puts
+// the variable's name where the library has the Go field's.
+func plain(err error, dst any, vars map[string]string) []error {
+	mistakes := []error{err}
 	var agg env.AggregateError
 	if errors.As(err, &agg) {
-		return agg.Errors
+		mistakes = agg.Errors
 	}
-	return []error{err}
+	for i, m := range mistakes {
+		var parse env.ParseError
+		if errors.As(m, &parse) {
+			mistakes[i] = fmt.Errorf("%s: %w", variable(parse, dst, vars), parse.Err)
+		}
+	}
+	return mistakes
+}
+
+// variable names what a parse error is about: more than one when several
+// fields of that name and type are set.
+func variable(parse env.ParseError, dst any, vars map[string]string) string {
+	var names []string
+	walk(reflect.ValueOf(dst), Prefix, func(name string, f reflect.StructField, _ reflect.Value) {
+		if _, set := vars[name]; set && f.Name == parse.Name && f.Type == parse.Type {
+			names = append(names, name)
+		}
+	})
+	if len(names) == 0 {
+		return parse.Name // a default that doesn't parse
+	}
+	return strings.Join(names, " or ")
 }
 
 func fromFiles(vars map[string]string) (map[string]string, error) {
 	var mistakes []error
-	for name, path := range vars {
+	for _, name := range slices.Sorted(maps.Keys(vars)) {
 		target, isFile := strings.CutSuffix(name, "_FILE")
 		if !isFile || !strings.HasPrefix(name, Prefix) {
 			continue
@@ -86,7 +113,7 @@ func fromFiles(vars map[string]string) (map[string]string, error) {
 			mistakes = append(mistakes, fmt.Errorf("%s and %s are both set; set one", target, name))
 			continue
 		}
-		data, err := os.ReadFile(path)
+		data, err := os.ReadFile(vars[name])
 		if err != nil {
 			mistakes = append(mistakes, fmt.Errorf("%s: %w", name, err))
 			continue
@@ -100,11 +127,9 @@ func fromFiles(vars map[string]string) (map[string]string, error) {
 // secrets masked.
 func Print(w io.Writer, cfg any) error {
 	var lines []string
-	v := reflect.ValueOf(cfg)
-	if v.Kind() == reflect.Pointer {
-		v = v.Elem()
-	}
-	walk(v, Prefix, &lines)
+	walk(reflect.ValueOf(cfg), Prefix, func(name string, _ reflect.StructField, v reflect.Value) {
+		lines = append(lines, fmt.Sprintf("%s=%v", name, v.Interface()))
+	})
 	slices.Sort(lines)
 	for _, l := range lines {
 		if _, err := fmt.Fprintln(w, l); err != nil {
@@ -114,21 +139,23 @@ func Print(w io.Writer, cfg any) error {
 	return nil
 }
 
-func walk(v reflect.Value, prefix string, lines *[]string) {
-	t := v.Type()
-	for i := range t.NumField() {
-		f := t.Field(i)
-		if p, ok := f.Tag.Lookup("envPrefix"); ok {
-			walk(v.Field(i), prefix+p, lines)
+// walk visits the fields of v, a struct or a pointer to one, that have a
+// variable, as the parser finds them.
+func walk(v reflect.Value, prefix string, visit func(name string, f reflect.StructField, v reflect.Value)) {
+	v = reflect.Indirect(v)
+	if v.Kind() != reflect.Struct {
+		return
+	}
+	for i := range v.NumField() {
+		f := v.Type().Field(i)
+		if !f.IsExported() {
 			continue
 		}
 		name, _, _ := strings.Cut(f.Tag.Get("env"), ",")
-		if name == "" || name == "-" {
-			if f.Anonymous && f.Type.Kind() == reflect.Struct {
-				walk(v.Field(i), prefix, lines)
-			}
+		if name != "" && name != "-" {
+			visit(prefix+name, f, v.Field(i))
 			continue
 		}
-		*lines = append(*lines, fmt.Sprintf("%s%s=%v", prefix, name, v.Field(i).Interface()))
+		walk(v.Field(i), prefix+f.Tag.Get("envPrefix"), visit)
 	}
 }

@@ -3,7 +3,9 @@
 // A token carries the key of the last row shown and a digest of the query it
 // belongs to, the caller included. It promises that a token given to another
 // query, or by another caller, is refused by name; it does not hide the key
-// from the caller, and is not a capability: the query still filters by owner.
+// from the caller, and is not a capability: a caller can make a token with any
+// key for their own query, so the query still filters by owner and takes the
+// key as input from outside.
 package page
 
 import (
@@ -53,7 +55,7 @@ func Parse[K any](q Query, token string) (last K, ok bool, err error) {
 	if decodeErr != nil || len(raw) < len(q.digest) || [8]byte(raw[:8]) != q.digest {
 		return last, false, bad
 	}
-	if json.Unmarshal(raw[8:], &last) != nil {
+	if body := raw[8:]; string(body) == "null" || json.Unmarshal(body, &last) != nil {
 		var zero K
 		return zero, false, bad
 	}
