@@ -60,7 +60,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 		return nil, fmt.Errorf("PURSER_CHAIN_RPC_URLS: %w", err)
 	}
 	g.Close("chain", nodes.Close)
-	feed, err := llama.New(cfg.PriceURL, cfg.PriceChains, time.Now)
+	feed, err := llama.New(cfg.PriceURL.Reveal(), cfg.PriceChains, time.Now)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -33,8 +36,9 @@ type Config struct {
 	// TokenList is a file in the shape of a Token List; its tokens are the
 	// ones whose balances are read.
 	TokenList string `env:"TOKEN_LIST"`
-	// PriceURL of a feed in the shape of DefiLlama's coins API.
-	PriceURL string `env:"PRICE_URL,required,notEmpty"`
+	// PriceURL of a feed in the shape of DefiLlama's coins API. Its path may
+	// carry an API key.
+	PriceURL config.Secret `env:"PRICE_URL,required,notEmpty"`
 	// PriceChains has the feed's name of each chain, chain=name.
 	PriceChains Names            `env:"PRICE_CHAINS" envDefault:"1=ethereum,10=optimism,56=bsc,100=xdai,137=polygon,8453=base,42161=arbitrum,43114=avax,31337=local"`
 	Price       price.Policy     `envPrefix:"PRICE_"`
@@ -54,7 +58,26 @@ func (c Config) Validate() error {
 	if c.BalancesPerCall < 1 || c.BalancesPerCall > 5000 {
 		mistakes = append(mistakes, errors.New("PURSER_BALANCES_PER_CALL must be 1 to 5000"))
 	}
+	for _, u := range []struct{ name, value string }{
+		{"PURSER_ISSUER", c.Issuer}, {"PURSER_JWKS_URL", c.JWKSURL}, {"PURSER_PRICE_URL", c.PriceURL.Reveal()},
+	} {
+		if u.value != "" && !isURL(u.value) {
+			mistakes = append(mistakes, errors.New(u.name+" must be an http or https URL"))
+		}
+	}
+	for _, chain := range slices.Sorted(maps.Keys(c.ChainRPCURLs)) {
+		for i, node := range c.ChainRPCURLs[chain] {
+			if !isURL(node) {
+				mistakes = append(mistakes, fmt.Errorf("PURSER_CHAIN_RPC_URLS: node %d of chain %d must be an http or https URL", i+1, chain))
+			}
+		}
+	}
 	return errors.Join(mistakes...)
+}
+
+func isURL(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && u.Host != "" && (u.Scheme == "http" || u.Scheme == "https")
 }
 
 func (c Config) jwksURL() string {
@@ -77,8 +100,8 @@ func (n *Nodes) UnmarshalText(text []byte) error {
 // String names the chains only.
 func (n Nodes) String() string {
 	var parts []string
-	for chain, urls := range n {
-		parts = append(parts, fmt.Sprintf("%d=(%d nodes)", chain, len(urls)))
+	for _, chain := range slices.Sorted(maps.Keys(n)) {
+		parts = append(parts, fmt.Sprintf("%d=(%d nodes)", chain, len(n[chain])))
 	}
 	return strings.Join(parts, ",")
 }

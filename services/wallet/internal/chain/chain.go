@@ -110,6 +110,7 @@ func (r *Reader) Read(ctx context.Context, chain uint64, holder common.Address, 
 		if ctx.Err() != nil {
 			return sync.Reading{}, ctx.Err()
 		}
+		err = told(err)
 		n.restUntil(r.now().Add(rest))
 		r.log.WarnContext(ctx, "node failed", "chain", chain, "node", n.name, "error", err)
 		failures = append(failures, err)
@@ -138,14 +139,10 @@ func (r *Reader) readFrom(ctx context.Context, n *node, holder common.Address, t
 	}
 	ctx, cancel := context.WithTimeout(ctx, 3*callTimeout)
 	defer cancel()
-	head, err := n.client.HeaderByNumber(ctx, nil)
+	block, err := n.newest(ctx)
 	if err != nil {
 		return sync.Reading{}, fmt.Errorf("newest block: %w", err)
 	}
-	if !head.Number.IsInt64() || head.Time > math.MaxInt64 {
-		return sync.Reading{}, errors.New("newest block is out of any range")
-	}
-	block := sync.Block{Number: head.Number.Uint64(), Hash: head.Hash(), Time: time.Unix(int64(head.Time), 0).UTC()}
 	if block.Time.After(r.now().Add(ahead)) {
 		return sync.Reading{}, fmt.Errorf("newest block %d is of %s, in the future", block.Number, block.Time)
 	}

@@ -5,13 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/url"
+	"strings"
 	gosync "sync"
 	"time"
 
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/ethclient"
 	"github.com/ethereum/go-ethereum/rpc"
+
+	"github.com/purserhq/purser/services/wallet/internal/sync"
 )
 
 // node is one JSON-RPC endpoint of a chain.
@@ -62,6 +68,44 @@ func (n *node) check(ctx context.Context) error {
 	n.checked = true
 	n.mu.Unlock()
 	return nil
+}
+
+// newest reads the newest block. Its hash is the one that the node says, not
+// one computed from the header: some chains (Avalanche's, for one) have
+// header fields of their own.
+func (n *node) newest(ctx context.Context) (sync.Block, error) {
+	var head *struct {
+		Number *hexutil.Uint64 `json:"number"`
+		Hash   *common.Hash    `json:"hash"`
+		Time   *hexutil.Uint64 `json:"timestamp"`
+	}
+	if err := n.client.Client().CallContext(ctx, &head, "eth_getBlockByNumber", "latest", false); err != nil {
+		return sync.Block{}, err
+	}
+	if head == nil || head.Number == nil || head.Hash == nil || head.Time == nil {
+		return sync.Block{}, errors.New("without number, hash or timestamp")
+	}
+	if *head.Number > math.MaxInt64 || *head.Time > math.MaxInt64 {
+		return sync.Block{}, errors.New("out of any range")
+	}
+	return sync.Block{Number: uint64(*head.Number), Hash: *head.Hash, Time: time.Unix(int64(*head.Time), 0).UTC()}, nil
+}
+
+// maxText bounds what is logged of a node's answer, in bytes.
+const maxText = 300
+
+// told is err as it may be logged: without URLs, whose paths and queries
+// carry API keys, and no longer than a line, whatever the node sent.
+func told(err error) error {
+	text := err.Error()
+	var failed *url.Error
+	if errors.As(err, &failed) {
+		text = "no answer: " + failed.Err.Error()
+	}
+	if len(text) > maxText {
+		text = strings.ToValidUTF8(text[:maxText], "") + "…"
+	}
+	return errors.New(text)
 }
 
 func (n *node) restUntil(t time.Time) {
