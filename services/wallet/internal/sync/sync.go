@@ -10,6 +10,7 @@ package sync
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -102,18 +103,23 @@ func (s *Service) Sync(ctx context.Context, owner, id uuid.UUID) (wallet.Wallet,
 	if err != nil {
 		return wallet.Wallet{}, 0, s.failed(ctx, w, err)
 	}
-	balances, unread := pair(tokens, reading)
-	w.Sync = wallet.Sync{State: wallet.Synced, Block: reading.Block.Number, At: &reading.Block.Time}
-	if len(unread) > 0 {
-		w.Sync.Error = "not readable: " + strings.Join(unread, ", ")
+	if len(reading.Amounts) != len(tokens) {
+		return wallet.Wallet{}, 0, s.failed(ctx, w, fmt.Errorf("read %d balances of %d", len(reading.Amounts), len(tokens)))
 	}
-	if err := s.store.SaveBalances(ctx, owner, id, balances, w.Sync); err != nil {
+	balances, unread := pair(tokens, reading)
+	done := wallet.Sync{State: wallet.Synced, Block: reading.Block.Number, At: &reading.Block.Time}
+	if len(unread) > 0 {
+		done.Error = "not readable: " + strings.Join(unread, ", ")
+	}
+	if err := s.store.SaveBalances(ctx, owner, id, balances, done); err != nil {
 		return wallet.Wallet{}, 0, s.failed(ctx, w, err)
 	}
+	w.Sync = done
 	return w, len(balances), nil
 }
 
-// failed records why and returns the reason for the caller.
+// failed records why and returns the reason for the caller. w.Sync still has
+// the block and time of the last success: they stay.
 func (s *Service) failed(ctx context.Context, w wallet.Wallet, cause error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishing)
 	defer cancel()
@@ -121,6 +127,8 @@ func (s *Service) failed(ctx context.Context, w wallet.Wallet, cause error) erro
 	text := "internal error"
 	if e := errs.As(cause); e != nil {
 		text = e.Message
+	} else if errors.Is(cause, context.DeadlineExceeded) || errors.Is(cause, context.Canceled) {
+		text = "the call ended before the sync did"
 	}
 	w.Sync.State, w.Sync.Error, w.Sync.Retry = wallet.Failed, text, &retry
 	if err := s.store.SaveSync(ctx, w.Owner, w.ID, w.Sync); err != nil {
