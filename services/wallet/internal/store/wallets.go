@@ -155,10 +155,18 @@ func (s *Wallets) SaveLabel(ctx context.Context, owner uuid.UUID, w wallet.Walle
 	if res.Error != nil {
 		return fmt.Errorf("save label of wallet %s: %w", w.ID, res.Error)
 	}
-	if res.RowsAffected == 0 {
-		return wallet.Mismatch()
+	if res.RowsAffected == 1 {
+		return nil
 	}
-	return nil
+	return s.goneOrChanged(ctx, owner, w.ID)
+}
+
+// goneOrChanged says why a write to a wallet touched no row.
+func (s *Wallets) goneOrChanged(ctx context.Context, owner, id uuid.UUID) error {
+	if _, err := s.ByID(ctx, owner, id); err != nil {
+		return err
+	}
+	return wallet.Mismatch()
 }
 
 // Delete implements wallet.Store.
@@ -174,11 +182,7 @@ func (s *Wallets) Delete(ctx context.Context, owner, id uuid.UUID, version int64
 	if res.RowsAffected == 1 {
 		return nil
 	}
-	// Gone, or changed? Either way nothing was deleted.
-	if _, err := s.ByID(ctx, owner, id); err != nil {
-		return err
-	}
-	return wallet.Mismatch()
+	return s.goneOrChanged(ctx, owner, id)
 }
 
 func toRow(w wallet.Wallet) walletRow {

@@ -85,13 +85,16 @@ type Store interface {
 	// List returns up to limit wallets with ids above after, in order.
 	List(ctx context.Context, owner, after uuid.UUID, limit int, balances bool) ([]Wallet, error)
 	// SaveLabel stores the label if the version is still w.Version, and
-	// returns errs.Conflict otherwise.
+	// returns errs.Conflict otherwise; errs.NotFound when it is gone.
 	SaveLabel(ctx context.Context, owner uuid.UUID, w Wallet) error
 	// Delete removes the wallet if its version is still this one; 0 for any.
 	Delete(ctx context.Context, owner, id uuid.UUID, version int64) error
 	// Balances returns up to limit balances with token ids above after.
 	Balances(ctx context.Context, owner, id uuid.UUID, after string, limit int) ([]Balance, error)
 }
+
+// noVersion is a version that no wallet has.
+const noVersion = -1
 
 // Service is the rules over a store.
 type Service struct {
@@ -171,8 +174,8 @@ func (s *Service) Delete(ctx context.Context, owner, id uuid.UUID, etag string) 
 	var version int64
 	if etag != "" {
 		v, err := strconv.ParseInt(etag, 36, 64)
-		if err != nil || v <= 0 {
-			return Mismatch()
+		if err != nil || (Wallet{Version: v}).ETag() != etag {
+			v = noVersion
 		}
 		version = v
 	}
