@@ -98,10 +98,12 @@ func address(t token.Token) common.Address {
 }
 
 type reply struct {
-	Coins map[string]struct {
-		Price     json.Number `json:"price"`
-		Timestamp json.Number `json:"timestamp"`
-	} `json:"coins"`
+	Coins map[string]json.RawMessage `json:"coins"`
+}
+
+type coin struct {
+	Price     json.Number `json:"price"`
+	Timestamp json.Number `json:"timestamp"`
 }
 
 func (s *Source) fetch(ctx context.Context, coins []string, byCoin map[string]token.Token, into map[string]price.Quote) error {
@@ -111,6 +113,9 @@ func (s *Source) fetch(ctx context.Context, coins []string, byCoin map[string]to
 		return fmt.Errorf("price request: %w", err)
 	}
 	resp, err := s.client.Do(req)
+	if failed := (*url.Error)(nil); errors.As(err, &failed) {
+		err = failed.Err // without the URL, whose path may carry an API key
+	}
 	if err != nil {
 		return fmt.Errorf("price feed: %w", err)
 	}
@@ -122,20 +127,35 @@ func (s *Source) fetch(ctx context.Context, coins []string, byCoin map[string]to
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxReply)).Decode(&r); err != nil {
 		return fmt.Errorf("price feed: %w", err)
 	}
-	for coin, c := range r.Coins {
-		t, asked := byCoin[strings.ToLower(coin)]
-		seconds, err := c.Timestamp.Int64()
-		if !asked || err != nil || seconds <= 0 {
+	for name, raw := range r.Coins {
+		t, asked := byCoin[strings.ToLower(name)]
+		if !asked {
 			continue
 		}
-		at := time.Unix(seconds, 0).UTC()
-		text, err := price.Parse(c.Price.String())
-		if err != nil || at.After(s.now().Add(ahead)) {
-			continue
+		if q, ok := s.quote(t, raw); ok {
+			into[t.ID] = q
 		}
-		into[t.ID] = price.Quote{TokenID: t.ID, Price: text, Source: Name, At: at}
 	}
 	return nil
+}
+
+// quote reads one coin of a reply; one that is malformed leaves the others
+// be.
+func (s *Source) quote(t token.Token, raw json.RawMessage) (price.Quote, bool) {
+	var c coin
+	if json.Unmarshal(raw, &c) != nil {
+		return price.Quote{}, false
+	}
+	seconds, err := c.Timestamp.Int64()
+	if err != nil || seconds <= 0 {
+		return price.Quote{}, false
+	}
+	at := time.Unix(seconds, 0).UTC()
+	text, err := price.Parse(c.Price.String())
+	if err != nil || at.After(s.now().Add(ahead)) {
+		return price.Quote{}, false
+	}
+	return price.Quote{TokenID: t.ID, Price: text, Source: Name, At: at}, true
 }
 
 func (s *Source) rest() {

@@ -81,12 +81,20 @@ func (s *Prices) SavePrices(ctx context.Context, quotes []price.Quote, fetchedAt
 	}
 	slices.SortFunc(rows, func(a, b priceRow) int { return cmp.Compare(a.TokenID, b.TokenID) })
 	err := s.db.Gorm(ctx).Clauses(clause.OnConflict{
-		Columns:   []clause.Column{{Name: "token_id"}},
-		DoUpdates: clause.AssignmentColumns([]string{"price", "source", "price_time", "fetched_at"}),
-		Where:     clause.Where{Exprs: []clause.Expression{gorm.Expr("excluded.price_time >= prices.price_time")}},
+		Columns: []clause.Column{{Name: "token_id"}},
+		DoUpdates: clause.Assignments(map[string]any{
+			"price": newer("price"), "source": newer("source"), "price_time": newer("price_time"),
+			// Also when the source said something older: it was asked.
+			"fetched_at": gorm.Expr("greatest(excluded.fetched_at, prices.fetched_at)"),
+		}),
 	}).Create(&rows).Error
 	if err != nil {
 		return fmt.Errorf("store prices: %w", err)
 	}
 	return nil
+}
+
+// newer takes a column of the price with the later time.
+func newer(column string) clause.Expr {
+	return gorm.Expr("CASE WHEN excluded.price_time >= prices.price_time THEN excluded." + column + " ELSE prices." + column + " END")
 }
