@@ -21,6 +21,7 @@ const Namespace = "eip155"
 // caller.
 var (
 	ErrForm      = errors.New(`must be a CAIP-10 account of an EVM chain, for example "eip155:1:0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"`)
+	ErrChainForm = errors.New(`must be a CAIP-2 id of an EVM chain, for example "eip155:1"`)
 	ErrChain     = errors.New("chain reference must be a positive decimal number")
 	ErrAddress   = errors.New("address must be 0x and 40 hexadecimal digits")
 	ErrChecksum  = errors.New("address has a wrong EIP-55 checksum; check it, or write it in lower case")
@@ -58,6 +59,16 @@ func (a Account) Display() string { return ChainID(a.Chain) + ":" + a.Address.He
 
 // ChainID is the CAIP-2 id of an EVM chain.
 func ChainID(chain uint64) string { return Namespace + ":" + strconv.FormatUint(chain, 10) }
+
+// ParseChainID reads the CAIP-2 id of an EVM chain. The error is one of this
+// package's.
+func ParseChainID(s string) (uint64, error) {
+	reference, ok := strings.CutPrefix(s, Namespace+":")
+	if !ok {
+		return 0, ErrChainForm
+	}
+	return parseChain(reference)
+}
 
 // ParseAddress reads an address and checks its EIP-55 checksum if it has one.
 func ParseAddress(s string) (common.Address, error) {

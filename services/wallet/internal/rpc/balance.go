@@ -36,6 +36,9 @@ func (s *BalanceServer) ListBalances(ctx context.Context, req *walletv1.ListBala
 	if err != nil {
 		return nil, err
 	}
+	if err := checkCursor(after); err != nil {
+		return nil, err
+	}
 	limit := page.Size(req.GetPageSize(), defaultRows, maxRows)
 	balances, err := s.wallets.Balances(ctx, owner, id, after, limit+1)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/errs"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+	"github.com/purserhq/purser/services/wallet/internal/caip"
 	"github.com/purserhq/purser/services/wallet/internal/price"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
@@ -21,6 +22,17 @@ func parseID(field, text string) (uuid.UUID, error) {
 		return uuid.Nil, errs.Invalid(field, "must be a UUID")
 	}
 	return id, nil
+}
+
+// checkCursor refuses a token id of a page token that a caller made up.
+func checkCursor(id string) error {
+	if id == "" {
+		return nil
+	}
+	if _, err := caip.ParseAsset(id); err != nil {
+		return errs.Invalid("page_token", "must be a next_page_token of this same query")
+	}
+	return nil
 }
 
 func walletToProto(w wallet.Wallet) *walletv1.Wallet {

@@ -34,6 +34,9 @@ func (s *HoldingsServer) GetHoldings(ctx context.Context, req *walletv1.GetHoldi
 	if err != nil {
 		return nil, err
 	}
+	if err := checkCursor(after.Token); err != nil {
+		return nil, err
+	}
 	rows, next, err := s.holdings.Of(ctx, owner, after, page.Size(req.GetPageSize(), defaultHoldings, maxHoldings))
 	if err != nil {
 		return nil, err

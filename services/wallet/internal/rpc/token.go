@@ -2,8 +2,6 @@ package rpc
 
 import (
 	"context"
-	"strconv"
-	"strings"
 
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/page"
@@ -38,16 +36,17 @@ func (s *TokenServer) GetToken(ctx context.Context, req *walletv1.GetTokenReques
 func (s *TokenServer) ListTokens(ctx context.Context, req *walletv1.ListTokensRequest) (*walletv1.ListTokensResponse, error) {
 	var chain uint64
 	if text := req.GetChainId(); text != "" {
-		reference, ok := strings.CutPrefix(text, caip.Namespace+":")
-		n, err := strconv.ParseUint(reference, 10, 63)
-		if !ok || err != nil || n == 0 {
-			return nil, errs.Invalid("chain_id", `must be a CAIP-2 id of an EVM chain, for example "eip155:1"`)
+		var err error
+		if chain, err = caip.ParseChainID(text); err != nil {
+			return nil, errs.Invalid("chain_id", err.Error())
 		}
-		chain = n
 	}
 	query := page.NewQuery("ListTokens", req.GetChainId())
 	after, _, err := page.Parse[string](query, req.GetPageToken())
 	if err != nil {
+		return nil, err
+	}
+	if err := checkCursor(after); err != nil {
 		return nil, err
 	}
 	limit := page.Size(req.GetPageSize(), defaultRows, maxRows)

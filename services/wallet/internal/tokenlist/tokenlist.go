@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/ethereum/go-ethereum/common"
 
@@ -60,6 +61,7 @@ func Read(path string) ([]token.Token, error) {
 }
 
 func (e entry) token() (token.Token, error) {
+	e.Symbol, e.Name = strings.TrimSpace(e.Symbol), strings.TrimSpace(e.Name)
 	address, err := caip.ParseAddress(e.Address)
 	switch {
 	case e.ChainID == 0 || e.ChainID >= 1<<63:
@@ -68,8 +70,8 @@ func (e entry) token() (token.Token, error) {
 		return token.Token{}, err
 	case e.Decimals == nil || *e.Decimals < 0 || *e.Decimals > 255:
 		return token.Token{}, errors.New("decimals must be 0 to 255")
-	case e.Symbol == "" || len(e.Symbol) > maxText || len(e.Name) > maxText:
-		return token.Token{}, fmt.Errorf("symbol and name must have 1 to %d bytes", maxText)
+	case e.Symbol == "" || !printable(e.Symbol) || !printable(e.Name):
+		return token.Token{}, fmt.Errorf("symbol (1 to %d bytes) and name (0 to %d) must have no control characters", maxText, maxText)
 	}
 	asset := caip.Asset{Chain: e.ChainID, Contract: address}
 	if address == (common.Address{}) {
@@ -77,9 +79,13 @@ func (e entry) token() (token.Token, error) {
 	}
 	return token.Token{
 		ID: asset.String(), Chain: e.ChainID, Native: asset.Native, Contract: asset.Contract,
-		Symbol: strings.TrimSpace(e.Symbol), Name: strings.TrimSpace(e.Name), Decimals: uint8(*e.Decimals),
+		Symbol: e.Symbol, Name: e.Name, Decimals: uint8(*e.Decimals),
 		Verified: !slices.Contains(e.Tags, "unverified"),
 	}, nil
+}
+
+func printable(s string) bool {
+	return len(s) <= maxText && !strings.ContainsFunc(s, unicode.IsControl)
 }
 
 // coinType is the SLIP-44 number of a chain's native coin: ether's unless the
