@@ -1,0 +1,310 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/google/uuid"
+	"github.com/holiman/uint256"
+	"gorm.io/gorm"
+
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/testkit"
+	"github.com/purserhq/purser/services/wallet/internal/caip"
+	"github.com/purserhq/purser/services/wallet/internal/holding"
+	"github.com/purserhq/purser/services/wallet/internal/store"
+	"github.com/purserhq/purser/services/wallet/internal/token"
+	"github.com/purserhq/purser/services/wallet/internal/wallet"
+	"github.com/purserhq/purser/services/wallet/migrations"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+type fixture struct {
+	*store.Wallets
+	db     *testkit.DB
+	owner  uuid.UUID
+	tokens []token.Token // in order
+}
+
+func newFixture(t *testing.T) fixture {
+	t.Helper()
+	db := testkit.Postgres(t, migrations.FS)
+	f := fixture{Wallets: store.NewWallets(db.DB), db: db, owner: uuid.New(), tokens: tokens(3)}
+	if err := store.NewTokens(db.DB).Put(t.Context(), f.tokens); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func tokens(n int) []token.Token {
+	out := make([]token.Token, n)
+	for i := range out {
+		a := caip.Asset{Chain: 1, Contract: common.BigToAddress(common.Big1)}
+		a.Contract[0] = byte(i + 1)
+		out[i] = token.Token{ID: a.String(), Chain: 1, Contract: a.Contract, Symbol: fmt.Sprintf("T%d", i), Name: "Token", Decimals: 18, Verified: true}
+	}
+	return out
+}
+
+func at(second int) time.Time { return time.Date(2026, 3, 1, 12, 0, second, 0, time.UTC) }
+
+// fresh is a wallet that isn't stored yet.
+func fresh(owner uuid.UUID, account byte) wallet.Wallet {
+	var address common.Address
+	address[19] = account
+	return wallet.Wallet{
+		ID: uuid.Must(uuid.NewV7()), Owner: owner, Account: caip.Account{Chain: 1, Address: address},
+		Label: "mine", Version: 1, CreatedAt: at(0), UpdatedAt: at(0), Sync: wallet.Sync{State: wallet.Pending},
+	}
+}
+
+func (f fixture) create(t *testing.T, owner uuid.UUID, account byte) wallet.Wallet {
+	t.Helper()
+	w, err := f.Create(t.Context(), fresh(owner, account), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func balance(t token.Token, amount uint64, block uint64) wallet.Balance {
+	return wallet.Balance{Token: t, Amount: *uint256.NewInt(amount), Block: block, BlockHash: [32]byte{byte(block)}, BlockTime: at(int(block))}
+}
+
+func synced(block uint64) wallet.Sync {
+	when := at(int(block))
+	return wallet.Sync{State: wallet.Synced, Block: block, At: &when}
+}
+
+func (f fixture) save(t *testing.T, w wallet.Wallet, block uint64, b ...wallet.Balance) {
+	t.Helper()
+	if err := f.SaveBalances(t.Context(), w.Owner, w.ID, b, synced(block)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAWalletOfSomebodyElseDoesNotExist(t *testing.T) {
+	f := newFixture(t)
+	w, mallory := f.create(t, f.owner, 1), uuid.New()
+	f.save(t, w, 5, balance(f.tokens[0], 7, 5))
+	before := f.dump(t)
+	ctx := t.Context()
+	for name, call := range map[string]func(owner, id uuid.UUID) error{
+		"ByID":         func(o, id uuid.UUID) error { _, err := f.ByID(ctx, o, id); return err },
+		"SaveLabel":    func(o, id uuid.UUID) error { w := w; w.ID, w.Label = id, "theirs"; return f.SaveLabel(ctx, o, w) },
+		"Delete":       func(o, id uuid.UUID) error { return f.Delete(ctx, o, id, 0) },
+		"Delete, etag": func(o, id uuid.UUID) error { return f.Delete(ctx, o, id, 1) },
+		"Balances":     func(o, id uuid.UUID) error { _, err := f.Balances(ctx, o, id, "", 10); return err },
+		"SaveSync":     func(o, id uuid.UUID) error { return f.SaveSync(ctx, o, id, synced(9)) },
+		"SaveBalances": func(o, id uuid.UUID) error {
+			return f.SaveBalances(ctx, o, id, []wallet.Balance{balance(f.tokens[0], 1, 9)}, synced(9))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			theirs, nobodys := call(mallory, w.ID), call(mallory, uuid.New())
+			if !errs.Is(theirs, errs.KindNotFound) || theirs.Error() != nobodys.Error() {
+				t.Errorf("somebody else's wallet: %v; nobody's: %v", theirs, nobodys)
+			}
+		})
+	}
+	if list, err := f.List(ctx, mallory, uuid.Nil, 10, true); err != nil || len(list) != 0 {
+		t.Errorf("List shows %v, %v", list, err)
+	}
+	if rows, err := f.Holdings(ctx, mallory, holding.Cursor{}, 10); err != nil || len(rows) != 0 {
+		t.Errorf("Holdings shows %v, %v", rows, err)
+	}
+	if after := f.dump(t); after != before {
+		t.Errorf("the rows changed from\n%s\nto\n%s", before, after)
+	}
+	// The control: the owner's own calls work.
+	if got, err := f.ByID(ctx, f.owner, w.ID); err != nil || got.Label != "mine" {
+		t.Error(got, err)
+	}
+}
+
+// dump is all that is stored of wallets and balances.
+func (f fixture) dump(t *testing.T) (text string) {
+	t.Helper()
+	err := f.db.SQL().QueryRowContext(t.Context(), `
+		SELECT coalesce((SELECT string_agg(w::text, E'\n' ORDER BY id) FROM wallets w), '') || E'\n' ||
+		       coalesce((SELECT string_agg(b::text, E'\n' ORDER BY wallet_id, token_id) FROM balances b), '')`).Scan(&text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func TestAnAccountIsThereOnceForEachOwner(t *testing.T) {
+	f := newFixture(t)
+	f.create(t, f.owner, 1)
+	_, err := f.Create(t.Context(), fresh(f.owner, 1), nil)
+	if e := errs.As(err); e == nil || e.Kind != errs.KindAlreadyExists || e.Reason != "WALLET_EXISTS" {
+		t.Errorf("a second wallet of the account: %v", err)
+	}
+	f.create(t, uuid.New(), 1) // another user may watch it too
+}
+
+func request(id uuid.UUID, body string) *wallet.Request {
+	r := &wallet.Request{ID: id, Method: "CreateWallet"}
+	copy(r.Hash[:], body)
+	return r
+}
+
+func TestARepeatedRequestIsAnsweredWithTheSameWallet(t *testing.T) {
+	f := newFixture(t)
+	id := uuid.New()
+	first, err := f.Create(t.Context(), fresh(f.owner, 1), request(id, "a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := f.Create(t.Context(), fresh(f.owner, 1), request(id, "a"))
+	if err != nil || again.ID != first.ID || again.Account != first.Account || !again.CreatedAt.Equal(first.CreatedAt) || again.Label != first.Label {
+		t.Errorf("answered %+v, %v, not %+v", again, err, first)
+	}
+	_, err = f.Create(t.Context(), fresh(f.owner, 2), request(id, "b"))
+	if e := errs.As(err); e == nil || e.Kind != errs.KindInvalid || e.Violations[0].Field != "request_id" {
+		t.Errorf("another body: %v", err)
+	}
+	// The id is the owner's: somebody else's is another.
+	other, err := f.Create(t.Context(), fresh(uuid.New(), 1), request(id, "b"))
+	if err != nil || other.ID == first.ID {
+		t.Errorf("somebody else's request: %+v, %v", other, err)
+	}
+	// A request that failed can be made again.
+	failed := uuid.New()
+	if _, err := f.Create(t.Context(), fresh(f.owner, 1), request(failed, "a")); !errs.Is(err, errs.KindAlreadyExists) {
+		t.Fatal(err)
+	}
+	if _, err := f.Create(t.Context(), fresh(f.owner, 3), request(failed, "c")); err != nil {
+		t.Errorf("after a failure: %v", err)
+	}
+}
+
+// race runs n calls at once and returns their errors.
+func race(n int, call func(i int) error) []error {
+	errors := make([]error, n)
+	begin := make(chan struct{})
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() {
+			<-begin
+			errors[i] = call(i)
+		})
+	}
+	close(begin)
+	all.Wait()
+	return errors
+}
+
+func TestEqualRequestsAtOnceMakeOneWallet(t *testing.T) {
+	f := newFixture(t)
+	id, ids := uuid.New(), make([]uuid.UUID, 8)
+	for i, err := range race(len(ids), func(i int) error {
+		w, err := f.Create(t.Context(), fresh(f.owner, 1), request(id, "a"))
+		ids[i] = w.ID
+		return err
+	}) {
+		if err != nil || ids[i] != ids[0] {
+			t.Errorf("call %d made %s, the first %s: %v", i, ids[i], ids[0], err)
+		}
+	}
+	if list, err := f.List(t.Context(), f.owner, uuid.Nil, 10, false); err != nil || len(list) != 1 || list[0].ID != ids[0] {
+		t.Errorf("the owner has %v, %v", list, err)
+	}
+}
+
+func TestOfTwoRenamesOfOneVersionOneWins(t *testing.T) {
+	f := newFixture(t)
+	for i := range 10 {
+		w := f.create(t, f.owner, byte(i))
+		failures := race(2, func(i int) error {
+			mine := w
+			mine.Label = fmt.Sprint("label ", i)
+			return f.SaveLabel(t.Context(), f.owner, mine)
+		})
+		winner := 0
+		if failures[0] != nil {
+			winner = 1
+		}
+		if e := errs.As(failures[1-winner]); failures[winner] != nil || e == nil || e.Kind != errs.KindConflict || e.Reason != "ETAG_MISMATCH" {
+			t.Fatalf("answers: %v", failures)
+		}
+		got, err := f.ByID(t.Context(), f.owner, w.ID)
+		if err != nil || got.Label != fmt.Sprint("label ", winner) || got.Version != 2 {
+			t.Fatalf("stored: %+v, %v", got, err)
+		}
+	}
+}
+
+func TestDeleteTakesTheVersionThatWasSeen(t *testing.T) {
+	f := newFixture(t)
+	w := f.create(t, f.owner, 1)
+	f.save(t, w, 1, balance(f.tokens[0], 1, 1))
+	if err := f.SaveLabel(t.Context(), f.owner, w); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Delete(t.Context(), f.owner, w.ID, 1); !errs.Is(err, errs.KindConflict) {
+		t.Errorf("an old version: %v", err)
+	}
+	if err := f.Delete(t.Context(), f.owner, w.ID, 2); err != nil {
+		t.Errorf("the version it has: %v", err)
+	}
+	if err := f.Delete(t.Context(), f.owner, w.ID, 2); !errs.Is(err, errs.KindNotFound) {
+		t.Errorf("a second time: %v", err)
+	}
+	if got := f.dump(t); got != "\n" {
+		t.Errorf("left behind: %s", got)
+	}
+}
+
+// statements counts what call sends, BEGIN and COMMIT not counted.
+func (f fixture) statements(t *testing.T, call func(context.Context) error) (n int) {
+	t.Helper()
+	name := uuid.NewString()
+	count := func(*gorm.DB) { n++ }
+	c := f.db.Gorm(t.Context()).Callback()
+	if err := errors.Join(
+		c.Query().Register(name, count), c.Raw().Register(name, count), c.Row().Register(name, count),
+	); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = errors.Join(c.Query().Remove(name), c.Raw().Remove(name), c.Row().Remove(name)) }()
+	if err := call(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestTheNumberOfStatementsDoesNotGrowWithTheWallets(t *testing.T) {
+	for _, wallets := range []int{1, 3, 25} {
+		t.Run(fmt.Sprintf("%d wallets", wallets), func(t *testing.T) {
+			f := newFixture(t)
+			for i := range wallets {
+				f.save(t, f.create(t, f.owner, byte(i)), 1, balance(f.tokens[0], 1, 1), balance(f.tokens[1], 2, 1))
+			}
+			list := f.statements(t, func(ctx context.Context) error {
+				got, err := f.List(ctx, f.owner, uuid.Nil, 100, true)
+				if len(got) != wallets || len(got[0].Balances) != 2 || got[0].Balances[0].Token.Symbol == "" {
+					t.Errorf("listed %+v", got)
+				}
+				return err
+			})
+			holdings := f.statements(t, func(ctx context.Context) error {
+				got, err := f.Holdings(ctx, f.owner, holding.Cursor{}, 100)
+				if len(got) != 2*wallets {
+					t.Errorf("%d rows", len(got))
+				}
+				return err
+			})
+			if list != 2 || holdings != 1 {
+				t.Errorf("List takes %d statements, Holdings %d; want 2 and 1", list, holdings)
+			}
+		})
+	}
+}
