@@ -32,7 +32,7 @@ func IsUnavailable(err error) bool {
 		return strings.HasPrefix(answer.Code, "08")
 	}
 	var connect *pgconn.ConnectError
-	if errors.As(err, &connect) || errors.Is(err, errPool) {
+	if errors.As(err, &connect) || errors.Is(err, errPool) || unsent(err) {
 		return true
 	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
@@ -42,6 +42,12 @@ func IsUnavailable(err error) bool {
 	return errors.As(err, &network) ||
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
 		errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone)
+}
+
+// unsent reports whether nothing of a statement reached the server, because
+// the connection was found dead when it was to be used.
+func unsent(err error) bool {
+	return errors.Is(err, driver.ErrBadConn) || pgconn.SafeToRetry(err)
 }
 
 // IsUniqueViolation reports whether err is a duplicate in the named unique

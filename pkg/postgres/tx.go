@@ -15,8 +15,9 @@ import (
 )
 
 const (
-	txAttempts = 5
-	txBackoff  = 5 * time.Millisecond // doubled each time, half of it random
+	beginAttempts = 3
+	txAttempts    = 5
+	txBackoff     = 5 * time.Millisecond // doubled each time, half of it random
 )
 
 // ErrCommitUnknown says that the connection was lost while the commit was
@@ -64,15 +65,11 @@ func InTx(ctx context.Context, db *DB, fn func(tx *gorm.DB) error, options ...Tx
 }
 
 func inTxOnce(ctx context.Context, db *DB, o *sql.TxOptions, fn func(*gorm.DB) error) (err error) {
-	conn, err := db.conn(ctx)
+	conn, tx, err := db.begin(ctx, o)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	tx, err := conn.BeginTx(ctx, o)
-	if err != nil {
-		return fmt.Errorf("postgres: begin: %w", err)
-	}
 	// After a commit the rollback does nothing; after a panic it is the end.
 	defer func() { _ = tx.Rollback() }()
 	g := db.gorm.Session(&gorm.Session{NewDB: true, Context: ctx})
@@ -88,6 +85,26 @@ func inTxOnce(ctx context.Context, db *DB, o *sql.TxOptions, fn func(*gorm.DB) e
 		return fmt.Errorf("%w: %w", ErrCommitUnknown, err)
 	}
 	return nil
+}
+
+// begin opens a transaction on a connection of its own. One that turns out to
+// be dead before anything was sent, as those of a server that was restarted
+// are, is given up for the next.
+func (d *DB) begin(ctx context.Context, o *sql.TxOptions) (*sql.Conn, *sql.Tx, error) {
+	for attempt := 1; ; attempt++ {
+		conn, err := d.conn(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		tx, err := conn.BeginTx(ctx, o)
+		if err == nil {
+			return conn, tx, nil
+		}
+		_ = conn.Close()
+		if attempt == beginAttempts || !unsent(err) || ctx.Err() != nil {
+			return nil, nil, fmt.Errorf("postgres: begin: %w", err)
+		}
+	}
 }
 
 // conn takes a connection from the pool, waiting no longer than PoolTimeout.

@@ -167,3 +167,14 @@ func EvictionPolicy(ctx context.Context, client redis.UniversalClient) (policy s
 	}
 	return policy, policy != "noeviction" && policy != "", nil
 }
+
+// LogTo sends what go-redis itself has to say, which by default it prints on
+// stderr, to log at debug level: the breaker's lines tell what matters. It is
+// process-wide; call it once, from main.
+func LogTo(log *slog.Logger) { redis.SetLogger(clientLog{log}) }
+
+type clientLog struct{ log *slog.Logger }
+
+func (l clientLog) Printf(ctx context.Context, format string, v ...any) {
+	l.log.DebugContext(ctx, "redis client", "says", fmt.Sprintf(format, v...))
+}

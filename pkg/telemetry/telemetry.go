@@ -13,6 +13,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/contrib/exporters/autoexport"
@@ -78,6 +79,14 @@ func tracesAsked() bool {
 // Shutdown sends what is still held and stops.
 func (t *Telemetry) Shutdown(ctx context.Context) error {
 	return errors.Join(t.traces.Shutdown(ctx), t.metrics.Shutdown(ctx))
+}
+
+// Flush is Shutdown for a process that ends: at most five seconds, and what
+// fails is let go, since nobody is left to tell.
+func (t *Telemetry) Flush() {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	_ = t.Shutdown(ctx)
 }
 
 // NewLogger returns a logger that writes JSON lines to w, each with the trace

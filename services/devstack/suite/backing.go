@@ -117,6 +117,9 @@ func (b *Backing) startDatabase(ctx context.Context) error {
 		b.Postgres, err = pgserver.Start(ctx, pgserver.Options{
 			Dir: filepath.Join(b.opts.Dir, "postgres"), Port: b.opts.Ports.Postgres, Durable: b.opts.Durable, Log: b.opts.Log,
 		})
+		if errors.Is(err, pgserver.ErrPortBusy) {
+			return "", fmt.Errorf("%w: %s", err, freePorts)
+		}
 		if err != nil {
 			return "", err
 		}
@@ -143,6 +146,9 @@ func (b *Backing) startRedis(ctx context.Context) error {
 		b.Redis, err = redisserver.Start(ctx, redisserver.Options{
 			Dir: filepath.Join(b.opts.Dir, "redis"), Port: b.opts.Ports.Redis, Durable: b.opts.Durable, Log: b.opts.Log,
 		})
+		if errors.Is(err, redisserver.ErrPortBusy) {
+			return "", fmt.Errorf("%w: %s", err, freePorts)
+		}
 		if err != nil {
 			return "", err
 		}

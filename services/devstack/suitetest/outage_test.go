@@ -11,6 +11,7 @@ import (
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+	"github.com/purserhq/purser/services/devstack/suite"
 )
 
 // recovery is how long a part that is back may take to be used again.
@@ -53,7 +54,7 @@ func TestRedisAwayCostsNobodyAnAnswer(t *testing.T) {
 }
 
 func TestPostgresAwayIsUnavailableAndItsReturnIsNoticed(t *testing.T) {
-	s := start(t)
+	s := start(t, func(o *suite.Options) { o.Durable = true }) // what was committed must be there after the kill
 	c := dial(t, s.Endpoints)
 	ctx, _ := signIn(t, c)
 	w := addWallet(t, ctx, c, account(s, s.Chain.Holders()[0]))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 	"testing"
@@ -41,7 +42,10 @@ const history = 60 * time.Hour
 // start runs a suite of its own for a test.
 func start(t *testing.T, change ...func(*suite.Options)) *suite.Suite {
 	t.Helper()
-	o := suite.Options{Dir: folder(t), History: history}
+	o := suite.Options{
+		Dir: folder(t), History: history,
+		Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
+	}
 	for _, c := range change {
 		c(&o)
 	}

@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
 
 	"github.com/purserhq/purser/pkg/config"
 	"github.com/purserhq/purser/pkg/telemetry"
@@ -47,11 +46,7 @@ func run(ctx context.Context, args, environ []string, out, logs io.Writer) error
 	if err != nil {
 		return err
 	}
-	defer func() {
-		flush, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		_ = tel.Shutdown(flush) // the process ends; nobody is left to tell
-	}()
+	defer tel.Flush()
 	a, err := app.New(ctx, cfg, log)
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/purserhq/purser/pkg/config"
+	"github.com/purserhq/purser/pkg/redisx"
 	"github.com/purserhq/purser/pkg/telemetry"
 	"github.com/purserhq/purser/services/devstack/demo"
 	"github.com/purserhq/purser/services/devstack/progress"
@@ -67,11 +68,9 @@ func run(ctx context.Context, args, environ []string, out io.Writer) (err error)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		flush, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		_ = tel.Shutdown(flush) // the process ends; nobody is left to tell
-	}()
+	defer tel.Flush()
+	log := telemetry.NewLogger(logs, s.LogLevel, "suite")
+	redisx.LogTo(log)
 	show := progress.New(out)
 	show.Printf("Purser suite, data in %s\n", s.Dir)
 	up, err := suite.Start(ctx, suite.Options{
@@ -79,7 +78,7 @@ func run(ctx context.Context, args, environ []string, out io.Writer) (err error)
 		External: suite.External{
 			Database: s.Database.Reveal(), Redis: s.Redis.Reveal(), Chain: s.Chain, Prices: s.Prices, TokenList: s.Tokens,
 		},
-		Log: telemetry.NewLogger(logs, s.LogLevel, "suite"), Out: show,
+		Log: log, Out: show,
 	})
 	if err != nil {
 		return err

@@ -11,9 +11,9 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
 
 	"github.com/purserhq/purser/pkg/config"
+	"github.com/purserhq/purser/pkg/redisx"
 	"github.com/purserhq/purser/pkg/telemetry"
 	"github.com/purserhq/purser/services/portfolio/app"
 )
@@ -43,15 +43,12 @@ func run(ctx context.Context, args, environ []string, out, logs io.Writer) error
 	default:
 		return fmt.Errorf("unknown command %q: want serve, migrate or config", args[0])
 	}
+	redisx.LogTo(log)
 	tel, err := telemetry.Start(ctx, "purser-portfolio")
 	if err != nil {
 		return err
 	}
-	defer func() {
-		flush, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		_ = tel.Shutdown(flush) // the process ends; nobody is left to tell
-	}()
+	defer tel.Flush()
 	a, err := app.New(ctx, cfg, log)
 	if err != nil {
 		return err

@@ -1,0 +1,180 @@
+package suitetest
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/fstest"
+
+	"github.com/purserhq/purser/pkg/postgres"
+	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+	"github.com/purserhq/purser/services/devstack/suite"
+	walletapp "github.com/purserhq/purser/services/wallet/app"
+)
+
+// command is the suite's own program.
+type command struct {
+	cmd            *exec.Cmd
+	lines          *bufio.Scanner
+	output, stderr bytes.Buffer
+}
+
+func devstack(t *testing.T, dir string, port int) *command {
+	t.Helper()
+	c := &command{cmd: exec.Command(filepath.Join(programs(t), "devstack"))}
+	c.cmd.Dir = folder(t)
+	c.cmd.Env = append(os.Environ(), "PURSER_DEV_DIR="+dir, fmt.Sprintf("PURSER_DEV_PORT=%d", port))
+	out, err := c.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.cmd.Stderr = &c.stderr
+	c.lines = bufio.NewScanner(out)
+	c.lines.Buffer(nil, 1<<20)
+	if err := c.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.cmd.Process.Kill() })
+	return c
+}
+
+// until reads what the program prints up to a line with this text, or to its
+// end.
+func (c *command) until(text string) bool {
+	for c.lines.Scan() {
+		c.output.WriteString(c.lines.Text() + "\n")
+		if text != "" && strings.Contains(c.lines.Text(), text) {
+			return true
+		}
+	}
+	return false
+}
+
+// fails waits for a program that can't start and returns its complaint.
+func (c *command) fails(t *testing.T) string {
+	t.Helper()
+	c.until("")
+	if err := c.cmd.Wait(); err == nil {
+		t.Fatalf("it started:\n%s", c.output.String())
+	}
+	for line := range strings.SplitSeq(c.stderr.String(), "\n") {
+		if complaint, ok := strings.CutPrefix(line, "devstack: "); ok {
+			return complaint
+		}
+	}
+	t.Fatalf("no complaint in:\n%s%s", c.output.String(), c.stderr.String())
+	return ""
+}
+
+const up = "purser.auth.v1.SessionService/Login"
+
+func TestTheSuiteSurvivesWhatHappensToPrograms(t *testing.T) {
+	dir, port := folder(t), freePorts(t)
+	first := devstack(t, dir, port)
+	if !first.until(up) {
+		t.Fatalf("it did not come up:\n%s", first.output.String())
+	}
+
+	if got := devstack(t, dir, port).fails(t); !strings.Contains(got, fmt.Sprintf("another suite (pid %d) is running", first.cmd.Process.Pid)) {
+		t.Errorf("a second one on the same data says %q", got)
+	}
+	if got := devstack(t, folder(t), port).fails(t); !strings.Contains(got, fmt.Sprintf("port %d (auth) is in use", port+1)) {
+		t.Errorf("one on the same ports says %q", got)
+	}
+
+	if err := first.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = first.cmd.Wait()
+	second := devstack(t, dir, port)
+	if !second.until(up) {
+		t.Fatalf("it did not come up after a SIGKILL:\n%s", second.output.String())
+	}
+	if !strings.Contains(second.output.String(), "0 added, 2 in all") {
+		t.Errorf("the second run did not find the first one's wallets:\n%s", second.output.String())
+	}
+	if err := second.cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	second.until("")
+	if err := second.cmd.Wait(); err != nil {
+		t.Errorf("Ctrl-C: %v\n%s", err, second.output.String())
+	}
+	if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port+7)); err != nil {
+		t.Errorf("after Ctrl-C the database still runs: %v", err)
+	} else {
+		_ = l.Close()
+	}
+}
+
+// freePorts finds nine ports in a row.
+func freePorts(t *testing.T) int {
+	t.Helper()
+	for base := 21600; base < 32000; base += 9 {
+		var open []net.Listener
+		for p := base; p < base+9; p++ {
+			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", p))
+			if err != nil {
+				break
+			}
+			open = append(open, l)
+		}
+		for _, l := range open {
+			_ = l.Close()
+		}
+		if len(open) == 9 {
+			return base
+		}
+	}
+	t.Fatal("no nine free ports in a row")
+	return 0
+}
+
+func TestDataOfAnOlderSchemaIsBroughtForward(t *testing.T) {
+	dir := folder(t)
+	b, err := suite.StartBacking(t.Context(), suite.Options{Dir: dir, History: history, Durable: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	oldest := fstest.MapFS{}
+	const first = "00001_wallets.sql"
+	if oldest[first], err = file(walletapp.Migrations().Files, first); err != nil {
+		t.Fatal(err)
+	}
+	db, err := postgres.Open(t.Context(), postgres.Options{URL: b.Postgres.RoleURL("purser_wallet", "purser_wallet")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := postgres.Migrate(t.Context(), db, oldest); err != nil {
+		t.Fatal(err)
+	}
+	_ = db.Close()
+	if err := b.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+
+	s := start(t, func(o *suite.Options) { o.Dir, o.Durable = dir, true })
+	c := dial(t, s.Endpoints)
+	ctx, _ := signIn(t, c)
+	addWallet(t, ctx, c, account(s, s.Chain.Holders()[0]))
+	tokens, err := c.Tokens.ListTokens(ctx, &walletv1.ListTokensRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Prices.GetPrices(ctx, &walletv1.GetPricesRequest{TokenIds: []string{tokens.GetTokens()[0].GetId()}}); err != nil {
+		t.Errorf("prices, which the older schema has no table for: %v", err)
+	}
+}
+
+func file(from fs.FS, name string) (*fstest.MapFile, error) {
+	data, err := fs.ReadFile(from, name)
+	return &fstest.MapFile{Data: data}, err
+}
