@@ -31,12 +31,17 @@ const (
 	serveWithout = time.Hour
 	maxKeySet    = 256 << 10
 	fetchTimeout = 3 * time.Second
+	// refreshMost is the longest time between two refreshes, so that a long
+	// max-age doesn't let the keys run into serveWithout; retryAfter is the
+	// longest after one that failed.
+	refreshMost = serveWithout / 4
+	retryAfter  = 30 * time.Second
 )
 
 // RemoteKeys is a KeySource that follows a JWKS document (RFC 7517) over
-// HTTP. It fetches when first asked, then at half the document's max-age,
-// give or take a tenth, with its ETag. It is safe for concurrent use. Close
-// ends the refreshing.
+// HTTP. It fetches when first asked, then at half the document's max-age, at
+// least every 15 minutes, give or take a tenth, with its ETag. It is safe for
+// concurrent use. Close ends the refreshing.
 type RemoteKeys struct {
 	url    string
 	client *http.Client
@@ -45,8 +50,10 @@ type RemoteKeys struct {
 	ctx    context.Context //nolint:containedctx // the lifetime of the refresher, ended by Close
 	cancel context.CancelFunc
 	done   chan struct{}
+	end    sync.Once
 
-	fetching sync.Mutex // one fetch at a time; waiters find its result
+	turn  chan struct{} // holds one: who may fetch; waiters find the result
+	early chan struct{} // tells the refresher of a fetch out of its turn
 
 	mu        sync.RWMutex
 	keys      map[string]Key
@@ -54,17 +61,22 @@ type RemoteKeys struct {
 	maxAge    time.Duration
 	fetchedAt time.Time // last time that the issuer confirmed the set
 	triedAt   time.Time // last fetch begun for want of a key
+	away      bool      // the last fetch failed
 }
 
 // NewRemoteKeys follows the JWKS document at url. No call is made before a
 // key is asked for or the refresher's first turn comes.
 func NewRemoteKeys(url string, log *slog.Logger) *RemoteKeys {
+	return newRemoteKeys(url, log, ownTransport())
+}
+
+func newRemoteKeys(url string, log *slog.Logger, transport http.RoundTripper) *RemoteKeys {
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &RemoteKeys{
 		url: url, log: log, now: time.Now, ctx: ctx, cancel: cancel,
-		done: make(chan struct{}), maxAge: time.Minute,
+		done: make(chan struct{}), turn: make(chan struct{}, 1), early: make(chan struct{}, 1), maxAge: time.Minute,
 		client: &http.Client{
-			Timeout: fetchTimeout,
+			Transport: transport, Timeout: fetchTimeout,
 			CheckRedirect: func(*http.Request, []*http.Request) error {
 				return errors.New("a key set may not redirect")
 			},
@@ -74,10 +86,24 @@ func NewRemoteKeys(url string, log *slog.Logger) *RemoteKeys {
 	return r
 }
 
-// Close ends the refreshing; keys already known go on being served.
+// ownTransport is the default one with connections of its own, for Close to
+// close.
+func ownTransport() http.RoundTripper {
+	if t, ok := http.DefaultTransport.(*http.Transport); ok {
+		return t.Clone()
+	}
+	return http.DefaultTransport
+}
+
+// Close ends the refreshing and waits for a fetch under way to be cut short;
+// keys already known go on being served until they are an hour old.
 func (r *RemoteKeys) Close() error {
-	r.cancel()
-	<-r.done
+	r.end.Do(func() {
+		r.cancel()
+		<-r.done
+		r.turn <- struct{}{} // and never given back: nobody fetches any more
+		r.client.CloseIdleConnections()
+	})
 	return nil
 }
 
@@ -94,7 +120,9 @@ func (r *RemoteKeys) Key(ctx context.Context, kid string) (Key, error) {
 	}
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	if r.fetchedAt.IsZero() || r.now().Sub(r.fetchedAt) > serveWithout {
+	// While the issuer is away its newest key may be one that is not known
+	// here, so the token can't be called invalid.
+	if r.away || r.fetchedAt.IsZero() || r.now().Sub(r.fetchedAt) > serveWithout {
 		return Key{}, errs.Unavailable("KEYS_UNAVAILABLE", "the issuer's keys can't be read now")
 	}
 	return Key{}, ErrUnknownKey
@@ -111,28 +139,56 @@ func (r *RemoteKeys) known(kid string) (Key, bool) {
 }
 
 // fetchForWant fetches because kid is not known, unless that was done within
-// unknownKeyPause. It waits for a fetch under way rather than start another.
+// unknownKeyPause. It waits for a fetch under way rather than start another,
+// and no longer than ctx; the fetch itself goes on for whoever else waits.
 func (r *RemoteKeys) fetchForWant(ctx context.Context, kid string) error {
-	if ctx.Err() != nil {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	select {
+	case r.turn <- struct{}{}:
+	case <-r.ctx.Done():
+		return nil
+	case <-ctx.Done():
 		return ctx.Err()
 	}
-	r.fetching.Lock()
-	defer r.fetching.Unlock()
-	if _, ok := r.known(kid); ok {
+	if !r.wanted(kid) {
+		<-r.turn
 		return nil
+	}
+	fetched := make(chan struct{})
+	go func() {
+		defer close(fetched)
+		defer func() { <-r.turn }()
+		if err := r.fetch(r.ctx); err != nil { //nolint:contextcheck // it serves every waiter, not this one alone
+			r.log.WarnContext(ctx, "fetch of the key set failed", "url", r.url, "error", err)
+		}
+		select {
+		case r.early <- struct{}{}:
+		default:
+		}
+	}()
+	select {
+	case <-fetched:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// wanted reports whether to fetch for kid now, and notes that it is done.
+func (r *RemoteKeys) wanted(kid string) bool {
+	if _, ok := r.known(kid); ok {
+		return false
 	}
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	now := r.now()
 	if !r.triedAt.IsZero() && now.Sub(r.triedAt) < unknownKeyPause && !r.neverFetched(now) {
-		r.mu.Unlock()
-		return nil
+		return false
 	}
 	r.triedAt = now
-	r.mu.Unlock()
-	if err := r.fetch(r.ctx); err != nil { //nolint:contextcheck // the fetch serves every waiter, not this one alone
-		r.log.WarnContext(ctx, "fetch of the key set failed", "url", r.url, "error", err)
-	}
-	return nil
+	return true
 }
 
 // neverFetched allows a try a second, not one in ten, until there is a set:
@@ -144,27 +200,46 @@ func (r *RemoteKeys) neverFetched(now time.Time) bool {
 func (r *RemoteKeys) refresh() {
 	defer close(r.done)
 	for {
-		r.mu.RLock()
-		half := r.maxAge / 2
-		r.mu.RUnlock()
-		wait := half - half/10 + rand.N(half/5+1)
-		timer := time.NewTimer(wait)
+		timer := time.NewTimer(r.pause())
 		select {
 		case <-r.ctx.Done():
 			timer.Stop()
 			return
+		case <-r.early:
+			timer.Stop()
+			continue
 		case <-timer.C:
 		}
-		r.fetching.Lock()
+		r.turn <- struct{}{} // a fetch under way ends within fetchTimeout
 		err := r.fetch(r.ctx)
-		r.fetching.Unlock()
+		<-r.turn
 		if err != nil && r.ctx.Err() == nil {
 			r.log.Warn("refresh of the key set failed", "url", r.url, "error", err)
 		}
 	}
 }
 
+// pause is the time until the next refresh.
+func (r *RemoteKeys) pause() time.Duration {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	d := min(r.maxAge/2, refreshMost)
+	if r.away {
+		d = min(d, retryAfter)
+	}
+	return d - d/10 + rand.N(d/5+1)
+}
+
+// fetch reads the key set and notes whether the issuer was there.
 func (r *RemoteKeys) fetch(ctx context.Context) error {
+	err := r.read(ctx)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.away = err != nil
+	return err
+}
+
+func (r *RemoteKeys) read(ctx context.Context) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.url, nil)
 	if err != nil {
 		return fmt.Errorf("request: %w", err)
@@ -182,10 +257,7 @@ func (r *RemoteKeys) fetch(ctx context.Context) error {
 	defer func() { _ = resp.Body.Close() }()
 	switch resp.StatusCode {
 	case http.StatusNotModified:
-		r.mu.Lock()
-		r.fetchedAt, r.maxAge = begun, maxAge(resp.Header)
-		r.mu.Unlock()
-		return nil
+		return r.confirm(resp.Header, begun)
 	case http.StatusOK:
 		return r.store(resp, begun)
 	default:
@@ -208,6 +280,17 @@ func (r *RemoteKeys) store(resp *http.Response, begun time.Time) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.keys, r.etag, r.fetchedAt, r.maxAge = keys, resp.Header.Get("ETag"), begun, maxAge(resp.Header)
+	return nil
+}
+
+// confirm notes that the issuer still serves the set that is known.
+func (r *RemoteKeys) confirm(h http.Header, begun time.Time) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.keys == nil {
+		return errors.New("status 304, and nothing is known")
+	}
+	r.fetchedAt, r.maxAge = begun, maxAge(h)
 	return nil
 }
 
@@ -269,7 +352,7 @@ func maxAge(h http.Header) time.Duration {
 			continue
 		}
 		if s, err := strconv.Atoi(v); err == nil {
-			return min(max(time.Duration(s)*time.Second, 2*time.Second), 24*time.Hour)
+			return time.Duration(min(max(s, 2), 24*60*60)) * time.Second
 		}
 	}
 	return time.Minute

@@ -3,8 +3,8 @@
 // token are checked on every call (RFC 9068, RFC 8725); the algorithm is the
 // key's, never the token's choice; a token signed by an unknown key causes at
 // most one fetch of the key set in ten seconds; while the issuer is away the
-// known keys serve for an hour, and after that a token is neither accepted
-// nor refused but answered UNAVAILABLE.
+// known keys serve for an hour, and a token of any other key, or after that of
+// any key, is neither accepted nor refused but answered UNAVAILABLE.
 //
 // Limits: a token that was revoked stays valid until it expires (15 minutes
 // unless set otherwise), for nothing is asked of the issuer per call.
@@ -50,7 +50,8 @@ type Key struct {
 }
 
 // KeySource finds keys by their kid. It returns ErrUnknownKey for a kid that
-// is not in the set, and an errs.Unavailable when it has no set to look in.
+// is not in the set, and an errs.Unavailable when it can't tell, for it has no
+// set to look in or only an old one.
 type KeySource interface {
 	Key(ctx context.Context, kid string) (Key, error)
 }
@@ -60,7 +61,8 @@ var ErrUnknownKey = errors.New("authn: unknown key")
 
 // Options of a Verifier.
 type Options struct {
-	// Issuer that tokens must name; required.
+	// Issuer that tokens must name; required: without one no token is
+	// accepted.
 	Issuer string
 	// Leeway on the times of a token; 30 s when zero.
 	Leeway time.Duration
@@ -71,6 +73,7 @@ type Options struct {
 // Verifier checks access tokens. It is safe for concurrent use.
 type Verifier struct {
 	keys   KeySource
+	issuer string
 	parser *jwt.Parser
 }
 
@@ -82,7 +85,7 @@ func NewVerifier(keys KeySource, o Options) *Verifier {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Verifier{keys: keys, parser: jwt.NewParser(
+	return &Verifier{keys: keys, issuer: o.Issuer, parser: jwt.NewParser(
 		jwt.WithValidMethods([]string{"EdDSA", "ES256", "RS256"}),
 		jwt.WithIssuer(o.Issuer),
 		jwt.WithAudience(Audience),
@@ -103,8 +106,14 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Caller, error) {
 	if token == "" {
 		return Caller{}, errs.Unauthenticated("TOKEN_MISSING", "an access token is needed: authorization: Bearer <token>")
 	}
+	if v.issuer == "" { // which the parser would take for "any"
+		return Caller{}, errs.Internal(errors.New("authn: no issuer is configured"))
+	}
 	if len(token) > maxToken {
 		return Caller{}, invalid(errors.New("too long"))
+	}
+	if strings.ContainsAny(token, "\r\n") { // which the base64 decoder passes over
+		return Caller{}, invalid(errors.New("a line break"))
 	}
 	var c Claims
 	_, err := v.parser.ParseWithClaims(token, &c, func(t *jwt.Token) (any, error) { return v.key(ctx, t) })
@@ -116,7 +125,7 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Caller, error) {
 		return Caller{}, invalid(errors.New("sub is not a user id"))
 	}
 	session, err := uuid.Parse(c.SessionID)
-	if err != nil {
+	if err != nil || session == uuid.Nil {
 		return Caller{}, invalid(errors.New("sid is not a session id"))
 	}
 	return Caller{

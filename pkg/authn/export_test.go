@@ -1,0 +1,14 @@
+package authn
+
+import (
+	"log/slog"
+	"net/http"
+)
+
+// NewRemoteKeysOver is NewRemoteKeys over a transport of the test's.
+func NewRemoteKeysOver(transport http.RoundTripper) *RemoteKeys {
+	return newRemoteKeys("http://issuer.test/jwks.json", slog.New(slog.DiscardHandler), transport)
+}
+
+// ParseKeySet is parseKeySet.
+func ParseKeySet(body []byte) (map[string]Key, error) { return parseKeySet(body) }
