@@ -1,0 +1,50 @@
+package chain
+
+import (
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/holiman/uint256"
+
+	"github.com/purserhq/purser/services/wallet/internal/token"
+)
+
+// Codec is codec.
+type Codec struct{ *codec }
+
+// NewCodec is newCodec.
+func NewCodec() (Codec, error) {
+	c, err := newCodec()
+	return Codec{c}, err
+}
+
+// Pack is pack.
+func (c Codec) Pack(holder common.Address, tokens []token.Token) ([]byte, error) {
+	return c.pack(holder, tokens)
+}
+
+// Unpack is unpack.
+func (c Codec) Unpack(reply []byte, n int) ([]*uint256.Int, error) { return c.unpack(reply, n) }
+
+// Result is one answer of Multicall3.
+type Result = result3
+
+// Answer encodes what Multicall3 returns.
+func (c Codec) Answer(results []Result) ([]byte, error) {
+	return c.abi.Methods["aggregate3"].Outputs.Pack(results)
+}
+
+// Targets decodes what Multicall3 was asked: the contract of each call.
+func (c Codec) Targets(data []byte) ([]common.Address, error) {
+	args, err := c.abi.Methods["aggregate3"].Inputs.Unpack(data[4:])
+	if err != nil {
+		return nil, err
+	}
+	var calls []call3
+	if err := c.abi.Methods["aggregate3"].Inputs.Copy(&calls, args); err != nil {
+		return nil, err
+	}
+	targets := make([]common.Address, len(calls))
+	for i, c := range calls {
+		targets[i] = c.Target
+	}
+	return targets, nil
+}

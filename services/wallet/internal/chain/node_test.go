@@ -1,0 +1,159 @@
+package chain_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/hexutil"
+
+	"github.com/purserhq/purser/services/wallet/internal/chain"
+	"github.com/purserhq/purser/services/wallet/internal/token"
+)
+
+// noon is the time of the readers and of the nodes' newest block.
+func noon() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) }
+
+// fault is a JSON-RPC error.
+type fault struct {
+	Code    int    `json:"code"`
+	Message string `json:"message"`
+}
+
+// node is a JSON-RPC node whose answers a test bends.
+type node struct {
+	*httptest.Server
+	codec chain.Codec
+
+	// id, head and answer say what is returned; a fault is an error.
+	id     any
+	head   any
+	answer func(targets []common.Address) any
+	// raw, when set, answers everything instead.
+	raw http.HandlerFunc
+	// limit of a request's size in bytes, when above 0.
+	limit int64
+
+	mu     sync.Mutex
+	calls  int   // HTTP requests in all
+	chunks []int // sizes of the aggregate3 calls
+	blocks map[string]bool
+}
+
+const blockHash = "0x00000000000000000000000000000000000000000000000000000000000000aa"
+
+func block(number uint64, at time.Time) map[string]any {
+	return map[string]any{
+		"number": hexutil.Uint64(number), "hash": blockHash, "timestamp": hexutil.Uint64(at.Unix()),
+		// Fields of the chain's own, from which nobody can compute the hash.
+		"extDataHash": "0x01",
+	}
+}
+
+// newNode is a node of chain 1 that is sound; a token's balance is the first
+// byte of its contract.
+func newNode(t testing.TB) *node {
+	t.Helper()
+	codec, err := chain.NewCodec()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &node{codec: codec, id: "0x1", head: block(100, noon()), blocks: map[string]bool{}}
+	n.answer = func(targets []common.Address) any {
+		results := make([]chain.Result, len(targets))
+		for i, target := range targets {
+			results[i] = chain.Result{Success: true, ReturnData: common.LeftPadBytes(target[:1], 32)}
+		}
+		return n.results(t, results)
+	}
+	n.Server = httptest.NewServer(n)
+	t.Cleanup(n.Close)
+	return n
+}
+
+func (n *node) results(t testing.TB, results []chain.Result) any {
+	t.Helper()
+	data, err := n.codec.Answer(results)
+	if err != nil {
+		t.Error(err)
+	}
+	return hexutil.Bytes(data)
+}
+
+func (n *node) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	n.mu.Lock()
+	n.calls++
+	n.mu.Unlock()
+	if n.raw != nil {
+		n.raw(w, r)
+		return
+	}
+	if n.limit > 0 && r.ContentLength > n.limit {
+		http.Error(w, "too large", http.StatusRequestEntityTooLarge)
+		return
+	}
+	var call struct {
+		ID     json.RawMessage
+		Method string
+		Params []json.RawMessage
+	}
+	if err := json.NewDecoder(r.Body).Decode(&call); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	reply := map[string]any{"jsonrpc": "2.0", "id": call.ID}
+	result := n.call(call.Method, call.Params)
+	if f, failed := result.(fault); failed {
+		reply["error"] = f
+	} else {
+		reply["result"] = result
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(reply) // the reader went away
+}
+
+func (n *node) call(method string, params []json.RawMessage) any {
+	switch method {
+	case "eth_chainId":
+		return n.id
+	case "eth_getBlockByNumber":
+		return n.head
+	case "eth_call":
+		var call struct{ Input, Data hexutil.Bytes }
+		if err := json.Unmarshal(params[0], &call); err != nil {
+			return fault{-32602, err.Error()}
+		}
+		targets, err := n.codec.Targets(append(call.Input, call.Data...))
+		if err != nil {
+			return fault{-32602, err.Error()}
+		}
+		n.mu.Lock()
+		n.chunks = append(n.chunks, len(targets))
+		n.blocks[string(params[1])] = true
+		n.mu.Unlock()
+		return n.answer(targets)
+	default:
+		return fault{-32601, fmt.Sprintf("the method %s does not exist", method)}
+	}
+}
+
+// asked is how many requests the node had.
+func (n *node) asked() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.calls
+}
+
+// tokens are n tokens of chain 1; the balance of the i-th is i+1.
+func tokens(n int) []token.Token {
+	out := make([]token.Token, n)
+	for i := range out {
+		out[i] = token.Token{ID: fmt.Sprint("token ", i), Chain: 1, Contract: common.Address{byte(i + 1), 19: 1}}
+	}
+	return out
+}
