@@ -174,7 +174,7 @@ func (s *Service) Delete(ctx context.Context, owner, id uuid.UUID, etag string) 
 	var version int64
 	if etag != "" {
 		v, err := strconv.ParseInt(etag, 36, 64)
-		if err != nil || (Wallet{Version: v}).ETag() != etag {
+		if err != nil || v <= 0 || (Wallet{Version: v}).ETag() != etag {
 			v = noVersion
 		}
 		version = v
