@@ -35,7 +35,7 @@ type AccountServiceClient interface {
 	// address already has an account; an existing account is left as it is.
 	//
 	// INVALID_ARGUMENT names the field and the rule it broke, for example a
-	// password that is too short or that is on the list of common ones.
+	// password that is too short.
 	// RESOURCE_EXHAUSTED (PASSWORD_HASHING_BUSY) when too many passwords are
 	// being hashed at once.
 	Register(ctx context.Context, in *RegisterRequest, opts ...grpc.CallOption) (*RegisterResponse, error)
@@ -83,7 +83,7 @@ type AccountServiceServer interface {
 	// address already has an account; an existing account is left as it is.
 	//
 	// INVALID_ARGUMENT names the field and the rule it broke, for example a
-	// password that is too short or that is on the list of common ones.
+	// password that is too short.
 	// RESOURCE_EXHAUSTED (PASSWORD_HASHING_BUSY) when too many passwords are
 	// being hashed at once.
 	Register(context.Context, *RegisterRequest) (*RegisterResponse, error)

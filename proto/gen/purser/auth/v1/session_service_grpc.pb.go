@@ -33,8 +33,8 @@ type SessionServiceClient interface {
 	// Login checks an e-mail address and password and starts a session.
 	//
 	// UNAUTHENTICATED (INVALID_CREDENTIALS) for an unknown address and for a
-	// wrong password alike. RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) with a
-	// retry delay after too many failures.
+	// wrong password alike. RESOURCE_EXHAUSTED (PASSWORD_HASHING_BUSY) with a
+	// retry delay when too many passwords are being checked at once.
 	Login(ctx context.Context, in *LoginRequest, opts ...grpc.CallOption) (*LoginResponse, error)
 	// Refresh exchanges a refresh token for a new pair of tokens; the old one
 	// is used up.
@@ -100,8 +100,8 @@ type SessionServiceServer interface {
 	// Login checks an e-mail address and password and starts a session.
 	//
 	// UNAUTHENTICATED (INVALID_CREDENTIALS) for an unknown address and for a
-	// wrong password alike. RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) with a
-	// retry delay after too many failures.
+	// wrong password alike. RESOURCE_EXHAUSTED (PASSWORD_HASHING_BUSY) with a
+	// retry delay when too many passwords are being checked at once.
 	Login(context.Context, *LoginRequest) (*LoginResponse, error)
 	// Refresh exchanges a refresh token for a new pair of tokens; the old one
 	// is used up.

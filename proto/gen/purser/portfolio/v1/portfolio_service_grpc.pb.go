@@ -44,11 +44,12 @@ type PortfolioServiceClient interface {
 	// stale set; UNAVAILABLE (WALLET_UNAVAILABLE) when there is none.
 	GetValuation(ctx context.Context, in *GetValuationRequest, opts ...grpc.CallOption) (*GetValuationResponse, error)
 	// TakeSnapshot stores the portfolio's value in the bucket of the current
-	// hour, UTC. A second call in the same hour leaves one snapshot: it
-	// replaces an incomplete one, and returns a complete one as it is.
+	// hour, UTC. However often it is called in an hour there is one snapshot: a
+	// complete one replaces an incomplete one, and otherwise the first is kept.
 	//
-	// UNAVAILABLE (WALLET_UNAVAILABLE) while the wallet service is away:
-	// nothing is stored then.
+	// UNAVAILABLE with nothing stored while the wallet service is away
+	// (WALLET_UNAVAILABLE), no price is known (PRICES_UNAVAILABLE) or none of
+	// the wallets was ever synced (WALLETS_NOT_SYNCED).
 	TakeSnapshot(ctx context.Context, in *TakeSnapshotRequest, opts ...grpc.CallOption) (*TakeSnapshotResponse, error)
 	// ListSnapshots returns the snapshots of a portfolio, newest first.
 	ListSnapshots(ctx context.Context, in *ListSnapshotsRequest, opts ...grpc.CallOption) (*ListSnapshotsResponse, error)
@@ -136,11 +137,12 @@ type PortfolioServiceServer interface {
 	// stale set; UNAVAILABLE (WALLET_UNAVAILABLE) when there is none.
 	GetValuation(context.Context, *GetValuationRequest) (*GetValuationResponse, error)
 	// TakeSnapshot stores the portfolio's value in the bucket of the current
-	// hour, UTC. A second call in the same hour leaves one snapshot: it
-	// replaces an incomplete one, and returns a complete one as it is.
+	// hour, UTC. However often it is called in an hour there is one snapshot: a
+	// complete one replaces an incomplete one, and otherwise the first is kept.
 	//
-	// UNAVAILABLE (WALLET_UNAVAILABLE) while the wallet service is away:
-	// nothing is stored then.
+	// UNAVAILABLE with nothing stored while the wallet service is away
+	// (WALLET_UNAVAILABLE), no price is known (PRICES_UNAVAILABLE) or none of
+	// the wallets was ever synced (WALLETS_NOT_SYNCED).
 	TakeSnapshot(context.Context, *TakeSnapshotRequest) (*TakeSnapshotResponse, error)
 	// ListSnapshots returns the snapshots of a portfolio, newest first.
 	ListSnapshots(context.Context, *ListSnapshotsRequest) (*ListSnapshotsResponse, error)
