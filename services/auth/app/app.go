@@ -84,11 +84,11 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	authv1.RegisterTokenServiceServer(server, rpc.NewTokenServer(ring))
 
 	a := &App{group: g, server: server}
-	if a.grpc, err = net.Listen("tcp", cfg.GRPC.Addr); err != nil {
+	if a.grpc, err = new(net.ListenConfig).Listen(ctx, "tcp", cfg.GRPC.Addr); err != nil {
 		return nil, fmt.Errorf("PURSER_GRPC_ADDR: %w", err)
 	}
 	g.Close("grpc listener", a.grpc.Close)
-	if a.http, err = net.Listen("tcp", cfg.HTTPAddr); err != nil {
+	if a.http, err = new(net.ListenConfig).Listen(ctx, "tcp", cfg.HTTPAddr); err != nil {
 		return nil, fmt.Errorf("PURSER_HTTP_ADDR: %w", err)
 	}
 	g.Close("http listener", a.http.Close)

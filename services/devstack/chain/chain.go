@@ -90,11 +90,12 @@ func (c *Chain) open(ctx context.Context) error {
 
 // abandon closes what a failed start had opened.
 func (c *Chain) abandon() error {
+	var err error
 	if c.eth != nil {
-		c.eth.TxPool().Close()
+		err = c.eth.TxPool().Close()
 		c.eth.BlockChain().Stop()
 	}
-	return c.stack.Close()
+	return errors.Join(err, c.stack.Close())
 }
 
 // run starts the mining loop.

@@ -73,11 +73,11 @@ func (p Plan) Balance(holder, asset common.Address, t time.Time) *uint256.Int {
 // every step before it.
 func (p Plan) step(step int, book *ledger) []Move {
 	s := &stepPlan{cast: book.cast, tokens: book.tokens, book: book, at: p.At(step)}
-	switch {
-	case step == 1:
+	switch step {
+	case 1:
 		s.mint()
 		s.open()
-	case step == drainStep:
+	case drainStep:
 		s.drain()
 	default:
 		s.trade(s.cast.Alice, s.cast.Bob, newDice(p.Seed, step, 0))

@@ -88,7 +88,7 @@ func StartBacking(ctx context.Context, o Options) (*Backing, error) {
 	if b.lock, err = lockFolder(o.Dir); err != nil {
 		return b, err
 	}
-	if err := o.Ports.check(); err != nil {
+	if err := o.Ports.check(ctx); err != nil {
 		return b, err
 	}
 	if b.kekFile, err = secretFile(filepath.Join(o.Dir, "key-encryption-key")); err != nil {

@@ -1,6 +1,7 @@
 package suite
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -31,7 +32,7 @@ const freePorts = "stop what listens there, or set PURSER_DEV_PORT to the number
 // check reports every port that is in use. Those of Postgres and Redis are
 // left to their servers' own start: a server that a killed suite left behind
 // is stopped there first.
-func (p Ports) check() error {
+func (p Ports) check(ctx context.Context) error {
 	var busy []error
 	for _, port := range []struct {
 		name string
@@ -43,7 +44,7 @@ func (p Ports) check() error {
 		if port.n == 0 {
 			continue
 		}
-		l, err := net.Listen("tcp", loopback(port.n))
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", loopback(port.n))
 		if err != nil {
 			busy = append(busy, fmt.Errorf("port %d (%s) is in use: %s", port.n, port.name, freePorts))
 			continue

@@ -51,7 +51,7 @@ func TestOnePortfolioCallIsOneTraceAcrossServicesPostgresAndRedis(t *testing.T) 
 	}
 	for _, span := range spansOf(id) {
 		for _, a := range span.Attributes() {
-			if text := a.Value.Emit(); strings.Contains(text, s.Chain.Holders()[0].Hex()) || strings.Contains(text, s.Redis.Password()) {
+			if text := a.Value.String(); strings.Contains(text, s.Chain.Holders()[0].Hex()) || strings.Contains(text, s.Redis.Password()) {
 				t.Errorf("span %s carries a value: %s=%s", span.Name(), a.Key, text)
 			}
 		}
@@ -114,7 +114,7 @@ func stands(span sdktrace.ReadOnlySpan) string {
 func firstOf(attrs attribute.Set, keys ...attribute.Key) (string, bool) {
 	for _, k := range keys {
 		if v, ok := attrs.Value(k); ok {
-			return v.Emit(), true
+			return v.String(), true
 		}
 	}
 	return "", false

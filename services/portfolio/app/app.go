@@ -82,7 +82,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 		snapshot.NewService(snaps, portfolios), timeline.NewService(snaps, time.Now)))
 
 	a := &App{group: g}
-	if a.grpc, err = net.Listen("tcp", cfg.GRPC.Addr); err != nil {
+	if a.grpc, err = new(net.ListenConfig).Listen(ctx, "tcp", cfg.GRPC.Addr); err != nil {
 		return nil, fmt.Errorf("PURSER_GRPC_ADDR: %w", err)
 	}
 	g.Close("grpc listener", a.grpc.Close)

@@ -72,7 +72,7 @@ func TestTheKeySetIsServedToBeKept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if resp.StatusCode != 200 || resp.Header.Get("Cache-Control") != "public, max-age=300" || resp.Header.Get("Content-Type") != "application/jwk-set+json" {
+	if resp.StatusCode != http.StatusOK || resp.Header.Get("Cache-Control") != "public, max-age=300" || resp.Header.Get("Content-Type") != "application/jwk-set+json" {
 		t.Errorf("status %d, %v", resp.StatusCode, resp.Header)
 	}
 	var set struct{ Keys []map[string]string }
@@ -125,7 +125,7 @@ func TestAReaderThatHasTheSetIsNotSentItAgain(t *testing.T) {
 
 func TestWithoutASetTheAnswerIsNotToBeStored(t *testing.T) {
 	resp := ask(t, serve(t, false), "GET", path, "*")
-	if resp.StatusCode != 503 || resp.Header.Get("Cache-Control") != "no-store" || resp.Header.Get("Retry-After") == "" || resp.Header.Get("ETag") != "" {
+	if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Cache-Control") != "no-store" || resp.Header.Get("Retry-After") == "" || resp.Header.Get("ETag") != "" {
 		t.Errorf("status %d, %v", resp.StatusCode, resp.Header)
 	}
 }

@@ -121,11 +121,11 @@ func (s settings) drive(ctx context.Context, up *suite.Suite, show *progress.Pri
 		r, err := demo.Run(ctx, demo.Options{
 			Endpoints: up.Endpoints, Email: g.email, Password: g.password, Accounts: accounts, Out: show,
 		})
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
+		if err != nil && ctx.Err() == nil {
 			return fmt.Errorf("demo: %w (the services' log is %s)", err, filepath.Join(s.Dir, "suite.log"))
+		}
+		if err != nil { // Ctrl-C
+			return nil //nolint:nilerr // being told to stop is no failure
 		}
 		if err := r.Show(out); err != nil {
 			return err

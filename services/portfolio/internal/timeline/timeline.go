@@ -110,16 +110,17 @@ func (s *Service) Of(ctx context.Context, portfolio uuid.UUID, r Request) ([]Poi
 	points := make([]Point, 0, len(bounds)-1)
 	for i := range len(bounds) - 1 {
 		p := Point{Start: bounds[i], End: bounds[i+1]}
-		if len(buckets) > 0 && buckets[0].Index == i {
+		switch {
+		case len(buckets) > 0 && buckets[0].Index == i:
 			b := buckets[0]
 			buckets = buckets[1:]
 			p.Open, p.Close, p.Min, p.Max = b.Open, b.Close, b.Min, b.Max
 			p.Snapshots, p.Complete = b.Snapshots, b.Complete
 			last, known = Value{Total: b.Close, Complete: b.Complete}, true
-		} else if known {
+		case known:
 			p.Open, p.Close, p.Min, p.Max = last.Total, last.Total, last.Total, last.Total
 			p.Carried, p.Complete = true, last.Complete
-		} else {
+		default:
 			continue
 		}
 		points = append(points, p)
