@@ -5,7 +5,8 @@ import (
 
 	"buf.build/go/protovalidate"
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/proto"
+
+	"github.com/purserhq/purser/pkg/errs"
 )
 
 // call is what the layers know of a call. The same layers serve unary and
@@ -80,11 +81,20 @@ func unary(layers []layer, rules func(string) (Rule, bool)) grpc.UnaryServerInte
 	}
 }
 
-func stream(layers []layer, rules func(string) (Rule, bool)) grpc.StreamServerInterceptor {
+// stream runs a streaming call whose context also ends when serving does; it
+// then answers UNAVAILABLE, for the caller to go on elsewhere.
+func stream(serving context.Context, layers []layer, rules func(string) (Rule, bool)) grpc.StreamServerInterceptor {
 	return func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 		c := newCall(info.FullMethod, rules, true)
 		return run(ss.Context(), layers, c, func(ctx context.Context) error {
-			return handler(srv, &checkedStream{ServerStream: ss, ctx: ctx, check: c.check})
+			ctx, cancel := context.WithCancel(ctx)
+			defer cancel()
+			defer context.AfterFunc(serving, cancel)()
+			err := handler(srv, &checkedStream{ServerStream: ss, ctx: ctx, check: c.check})
+			if err != nil && serving.Err() != nil && ss.Context().Err() == nil {
+				return errs.Unavailable("SHUTTING_DOWN", "the server is going away").Because(err)
+			}
+			return err
 		})
 	}
 }
@@ -107,9 +117,6 @@ func (s *checkedStream) Context() context.Context { return s.ctx }
 func (s *checkedStream) RecvMsg(m any) error {
 	if err := s.ServerStream.RecvMsg(m); err != nil {
 		return err
-	}
-	if _, ok := m.(proto.Message); !ok {
-		return nil
 	}
 	return s.check(m)
 }

@@ -29,6 +29,10 @@ import (
 // a late dependency still arrives in time.
 const shave = 20 * time.Millisecond
 
+// maxViolations are told of one message: a request can break a rule a million
+// times.
+const maxViolations = 32
+
 // maxIdentities bounds the memory of the rate limiter.
 const maxIdentities = 100_000
 
@@ -88,9 +92,8 @@ func errsLayer(log *slog.Logger, translate func(error) error) func(context.Conte
 		}
 		s := grpcerr.ToStatus(err)
 		switch s.Code() {
-		case codes.Internal, codes.Unknown:
+		case codes.Internal:
 			log.ErrorContext(ctx, "call failed", "method", c.method, "error", err.Error())
-			s = grpcerr.ToStatus(errs.Internal(err))
 		case codes.Unavailable:
 			log.WarnContext(ctx, "dependency away", "method", c.method, "error", err.Error())
 		}
@@ -251,13 +254,16 @@ func violations(err error) error {
 	out := errs.Invalid("request", "breaks the contract")
 	out.Violations = nil
 	var text []string
-	for _, v := range ve.Violations {
+	for _, v := range ve.Violations[:min(len(ve.Violations), maxViolations)] {
 		field, rule := protovalidate.FieldPathString(v.Proto.GetField()), v.Proto.GetMessage()
 		if rule == "" {
 			rule = v.Proto.GetRuleId()
 		}
 		out.Violations = append(out.Violations, errs.Violation{Field: field, Rule: rule})
 		text = append(text, field+": "+rule)
+	}
+	if more := len(ve.Violations) - maxViolations; more > 0 {
+		text = append(text, fmt.Sprintf("and %d more", more))
 	}
 	out.Message = strings.Join(text, "; ")
 	return out

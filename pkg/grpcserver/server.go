@@ -6,8 +6,12 @@
 // the log and never to the caller.
 //
 // Telemetry is a stats handler outside the layers; health checks are left
-// out of it. Limits: who owns a row is not decided here: every store query
-// takes the owner.
+// out of it.
+//
+// Limits: who owns a row is not decided here: every store query takes the
+// owner. A call that gRPC itself refuses, for its method is unknown or its
+// message too large or no protobuf, doesn't reach the layers and has no log
+// line; it shows in the metrics.
 package grpcserver
 
 import (
@@ -16,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"slices"
 	"strings"
@@ -35,6 +40,9 @@ import (
 	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/lifecycle"
 )
+
+// maxHeaders of a call, in bytes; a token has 8 KiB at most.
+const maxHeaders = 64 << 10
 
 // MaxMessage is the largest message in either direction, in bytes.
 const MaxMessage = 4 << 20
@@ -69,7 +77,7 @@ func (c Config) Validate() error {
 	case !c.Plaintext && (c.TLSCert == "" || c.TLSKey == ""):
 		mistakes = append(mistakes, errors.New("PURSER_GRPC_TLS_CERT and PURSER_GRPC_TLS_KEY are needed (or PURSER_GRPC_PLAINTEXT=true, by name)"))
 	}
-	if c.RatePerSecond <= 0 || c.Burst <= 0 {
+	if math.IsNaN(c.RatePerSecond) || math.IsInf(c.RatePerSecond, 0) || c.RatePerSecond <= 0 || c.Burst <= 0 {
 		mistakes = append(mistakes, errors.New("PURSER_GRPC_RATE_PER_SECOND and PURSER_GRPC_BURST must be above 0"))
 	}
 	if c.MinTimeout < 0 || c.MaxTimeout <= c.MinTimeout {
@@ -110,6 +118,9 @@ type Server struct {
 	*grpc.Server
 	health *health.Server
 	rules  func(string) (Rule, bool)
+	// endStreams ends the context of every stream, so that it can be taken up
+	// on another replica.
+	endStreams context.CancelFunc
 }
 
 // New builds a server; it does not listen yet.
@@ -129,16 +140,18 @@ func New(cfg Config, d Deps) (*Server, error) {
 		return nil, fmt.Errorf("validator: %w", err)
 	}
 	layers := chain(cfg, d, validator)
+	serving, endStreams := context.WithCancel(context.Background())
 	s := &Server{
-		rules:  d.Rules,
-		health: health.NewServer(),
+		rules:      d.Rules,
+		health:     health.NewServer(),
+		endStreams: endStreams,
 		Server: grpc.NewServer(
 			grpc.Creds(creds),
 			grpc.StatsHandler(otelgrpc.NewServerHandler(otelgrpc.WithFilter(filters.Not(filters.HealthCheck())))),
 			grpc.UnaryInterceptor(unary(layers, d.Rules)),
-			grpc.StreamInterceptor(stream(layers, d.Rules)),
+			grpc.StreamInterceptor(stream(serving, layers, d.Rules)),
 			grpc.MaxRecvMsgSize(MaxMessage), grpc.MaxSendMsgSize(MaxMessage),
-			grpc.MaxConcurrentStreams(1000),
+			grpc.MaxConcurrentStreams(1000), grpc.MaxHeaderListSize(maxHeaders),
 			grpc.ConnectionTimeout(10*time.Second),
 			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 			grpc.KeepaliveParams(keepalive.ServerParameters{
@@ -166,13 +179,14 @@ func transport(cfg Config) (credentials.TransportCredentials, error) {
 }
 
 // Check returns an error that names every registered method without an
-// access rule. gRPC's own health and reflection services are exempt by name.
+// access rule, or with one that isn't exactly one of a Rule's fields. gRPC's
+// own health and reflection services are exempt by name.
 func (s *Server) Check() error {
 	var open []string
 	for name, info := range s.GetServiceInfo() {
 		for _, m := range info.Methods {
 			full := "/" + name + "/" + m.Name
-			if _, ok := s.rules(full); !ok && !exempt(full) {
+			if rule, ok := s.rules(full); (!ok || !plain(rule)) && !exempt(full) {
 				open = append(open, full)
 			}
 		}
@@ -182,6 +196,11 @@ func (s *Server) Check() error {
 		return fmt.Errorf("methods without an access rule (option purser.access.v1.rule): %s", strings.Join(open, ", "))
 	}
 	return nil
+}
+
+// plain reports whether exactly one field of a rule is set.
+func plain(r Rule) bool {
+	return r == Rule{Public: true} || r == Rule{Authenticated: true} || r == Rule{Permission: r.Permission} && r.Permission != ""
 }
 
 // exempt lists gRPC's own services, which carry no option of ours and answer
@@ -226,9 +245,12 @@ func (s *Server) Join(g *lifecycle.Group, lis net.Listener) {
 // are sent here; calls that come are still answered.
 func (s *Server) NotReady() { s.health.Shutdown() }
 
-// Shutdown waits for the calls under way, then ends those that outlast ctx.
+// Shutdown ends the streams' contexts, waits for the calls under way, and cuts
+// off those that outlast ctx. It doesn't wait for a handler that goes on after
+// that.
 func (s *Server) Shutdown(ctx context.Context) {
 	s.NotReady()
+	s.endStreams()
 	done := make(chan struct{})
 	go func() {
 		s.GracefulStop()
@@ -238,6 +260,5 @@ func (s *Server) Shutdown(ctx context.Context) {
 	case <-done:
 	case <-ctx.Done():
 		s.Stop()
-		<-done
 	}
 }

@@ -1,0 +1,46 @@
+package grpcserver
+
+import (
+	"context"
+	"time"
+
+	"buf.build/go/protovalidate"
+	"google.golang.org/grpc"
+)
+
+// Trace runs a call through the layers that New builds and returns their names
+// in the order in which they are entered.
+func Trace(ctx context.Context, cfg Config, d Deps, method string) ([]string, error) {
+	v, err := protovalidate.New()
+	if err != nil {
+		return nil, err
+	}
+	var entered []string
+	layers := chain(cfg, d, v)
+	for i := range layers {
+		inside := layers[i].run
+		layers[i].run = func(ctx context.Context, c *call, inner next) error {
+			entered = append(entered, layers[i].name)
+			return inside(ctx, c, inner)
+		}
+	}
+	info := &grpc.UnaryServerInfo{FullMethod: method}
+	_, err = unary(layers, d.Rules)(ctx, nil, info, func(context.Context, any) (any, error) {
+		entered = append(entered, "handler")
+		return nil, nil //nolint:nilnil // nothing is asked of it
+	})
+	return entered, err
+}
+
+// Deadline runs inner under the deadline layer alone.
+func Deadline(ctx context.Context, least, most time.Duration, streaming bool, inner func(context.Context) error) error {
+	return deadlineLayer(least, most)(ctx, &call{streaming: streaming}, inner)
+}
+
+// Rate returns the rate limit layer alone, for calls of one identity each.
+func Rate(perSecond float64, burst int) func(ctx context.Context, caller string) error {
+	l := rateLayer(perSecond, burst)
+	return func(ctx context.Context, caller string) error {
+		return l(ctx, &call{method: "/x/Y", caller: caller}, func(context.Context) error { return nil })
+	}
+}
