@@ -3,6 +3,7 @@ package app
 import (
 	"errors"
 	"log/slog"
+	"net/url"
 	"strings"
 
 	"github.com/purserhq/purser/pkg/config"
@@ -41,7 +42,17 @@ func (c Config) Validate() error {
 	if c.Wallet.Addr == "" {
 		mistakes = append(mistakes, errors.New("PURSER_WALLET_ADDR is needed: host:port of the wallet service"))
 	}
+	for _, u := range []struct{ name, value string }{{"PURSER_ISSUER", c.Issuer}, {"PURSER_JWKS_URL", c.JWKSURL}} {
+		if u.value != "" && !isURL(u.value) {
+			mistakes = append(mistakes, errors.New(u.name+" must be an http or https URL"))
+		}
+	}
 	return errors.Join(mistakes...)
+}
+
+func isURL(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && u.Host != "" && (u.Scheme == "http" || u.Scheme == "https")
 }
 
 func (c Config) jwksURL() string {

@@ -20,8 +20,10 @@ import (
 const (
 	pageSize = 2000
 	maxPages = 50
-	// pageTimeout leaves the caller time for the last snapshot instead.
+	// pageTimeout leaves the caller time for the last snapshot instead, as
+	// does reserve: the share of the caller's own time that is kept back.
 	pageTimeout = 5 * time.Second
+	reserve     = 4 // a quarter
 )
 
 // Reader implements portfolio.Holdings.
@@ -64,13 +66,23 @@ func (r *Reader) Of(ctx context.Context, _ uuid.UUID) ([]valuation.Wallet, []val
 }
 
 func (r *Reader) page(ctx context.Context, token string) (*walletv1.GetHoldingsResponse, error) {
-	limited, cancel := context.WithTimeout(ctx, pageTimeout)
+	limited, cancel := context.WithTimeout(ctx, within(ctx))
 	defer cancel()
 	resp, err := r.client.GetHoldings(limited, &walletv1.GetHoldingsRequest{PageSize: pageSize, PageToken: token})
 	if err != nil {
 		return nil, away(err)
 	}
 	return resp, nil
+}
+
+// within is how long a page may take.
+func within(ctx context.Context) time.Duration {
+	end, ok := ctx.Deadline()
+	if !ok {
+		return pageTimeout
+	}
+	left := time.Until(end)
+	return min(pageTimeout, left-left/reserve)
 }
 
 // away gives an unreachable wallet service its name. Running out of time is

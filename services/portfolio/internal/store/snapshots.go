@@ -162,7 +162,7 @@ func (s *Snapshots) Last(ctx context.Context, portfolio uuid.UUID) (valuation.Va
 	}
 	var rows []positionRow
 	err = s.db.Gorm(ctx).Where("portfolio_id = ? AND bucket = ?", portfolio, row.Bucket).
-		Order("verified DESC, value DESC NULLS LAST, token_id").Find(&rows).Error
+		Find(&rows).Error
 	if err != nil {
 		return valuation.Valuation{}, fmt.Errorf("read positions: %w", err)
 	}

@@ -121,7 +121,8 @@ func Of(wallets []Wallet, holdings []Holding, at time.Time) (Valuation, error) {
 	return v, v.share()
 }
 
-// merge adds up the holdings of each token.
+// merge adds up the holdings of each token. They can be of two readings, one
+// of which knew no price: the one that did counts.
 func merge(holdings []Holding) ([]Position, error) {
 	index := map[string]int{}
 	var positions []Position
@@ -139,7 +140,11 @@ func merge(holdings []Holding) ([]Position, error) {
 			})
 			continue
 		}
-		positions[i].Amount.Add(positions[i].Amount, h.Amount)
+		p := &positions[i]
+		p.Amount.Add(p.Amount, h.Amount)
+		if p.Price == "" && h.Price != "" {
+			p.Price, p.PriceSource, p.PriceTime, p.PriceStale, p.Reason = h.Price, h.PriceSource, h.PriceTime, h.PriceStale, ""
+		}
 	}
 	return positions, nil
 }
@@ -235,11 +240,12 @@ func byValue(a, b Position) int {
 	return cmp.Compare(a.TokenID, b.TokenID)
 }
 
-// Restore puts a valuation together again from its positions, in their order.
+// Restore puts a valuation together again from its positions.
 func Restore(at time.Time, positions []Position) (Valuation, error) {
 	v := Valuation{At: at, Total: new(apd.Decimal), Positions: positions}
 	for _, p := range positions {
 		v.count(p)
 	}
+	slices.SortFunc(v.Positions, byValue)
 	return v, v.share()
 }
