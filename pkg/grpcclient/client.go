@@ -109,7 +109,7 @@ func serviceConfig(idempotent []string) (string, error) {
 	var names []name
 	for _, full := range idempotent {
 		service, method, ok := strings.Cut(strings.TrimPrefix(full, "/"), "/")
-		if !ok {
+		if !ok || service == "" || method == "" { // gRPC would take an empty one for "every"
 			return "", fmt.Errorf("grpcclient: %q is not a full method name", full)
 		}
 		names = append(names, name{service, method})
@@ -152,7 +152,25 @@ func forwardCaller(ctx context.Context, method string, req, reply any, cc *grpc.
 
 func forwardCallerStream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	s, err := open(withToken(ctx), desc, cc, method, opts...)
-	return s, grpcerr.FromError(err)
+	if err != nil {
+		return nil, grpcerr.FromError(err)
+	}
+	return typedStream{s}, nil
+}
+
+// typedStream gives the errors of a stream their kinds. io.EOF, which is how
+// a stream ends well, stays as it is.
+type typedStream struct{ grpc.ClientStream }
+
+func (s typedStream) RecvMsg(m any) error { return grpcerr.FromError(s.ClientStream.RecvMsg(m)) }
+
+func (s typedStream) SendMsg(m any) error { return grpcerr.FromError(s.ClientStream.SendMsg(m)) }
+
+func (s typedStream) CloseSend() error { return grpcerr.FromError(s.ClientStream.CloseSend()) }
+
+func (s typedStream) Header() (metadata.MD, error) {
+	md, err := s.ClientStream.Header()
+	return md, grpcerr.FromError(err)
 }
 
 func withToken(ctx context.Context) context.Context {
@@ -163,7 +181,13 @@ func withToken(ctx context.Context) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
 }
 
-// WithToken returns a context whose calls carry this access token.
+// WithToken returns a context whose calls carry this access token and no
+// other, that of an earlier WithToken included.
 func WithToken(ctx context.Context, token string) context.Context {
-	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
+	md, _ := metadata.FromOutgoingContext(ctx) // a copy
+	if md == nil {
+		md = metadata.MD{}
+	}
+	md.Set("authorization", "Bearer "+token)
+	return metadata.NewOutgoingContext(ctx, md)
 }
