@@ -76,7 +76,7 @@ func method(fullMethod string) (protoreflect.MethodDescriptor, bool) {
 		return nil, false
 	}
 	m, ok := d.(protoreflect.MethodDescriptor)
-	return m, ok
+	return m, ok && string(m.Name()) == name // not cut at another dot
 }
 
 func ruleOf(m protoreflect.MethodDescriptor) (Rule, bool) {

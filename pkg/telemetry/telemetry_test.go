@@ -1,0 +1,172 @@
+package telemetry_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/purserhq/purser/pkg/telemetry"
+	"github.com/purserhq/purser/pkg/testkit"
+)
+
+func TestMain(m *testing.M) { testkit.LeakFree(m) }
+
+func inSpan(t *testing.T) (context.Context, string) {
+	t.Helper()
+	id := trace.TraceID{1, 2, 3}
+	sc := trace.NewSpanContext(trace.SpanContextConfig{TraceID: id, SpanID: trace.SpanID{4}})
+	return trace.ContextWithSpanContext(t.Context(), sc), id.String()
+}
+
+func TestALogLineCarriesTheTraceItWasWrittenIn(t *testing.T) {
+	ctx, id := inSpan(t)
+	for name, tt := range map[string]struct {
+		write func(*slog.Logger)
+		want  string
+	}{
+		"in a span":              {func(l *slog.Logger) { l.InfoContext(ctx, "m") }, id},
+		"outside any":            {func(l *slog.Logger) { l.InfoContext(t.Context(), "m") }, ""},
+		"with attributes":        {func(l *slog.Logger) { l.With("a", 1).InfoContext(ctx, "m", "b", 2) }, id},
+		"with many of its own":   {func(l *slog.Logger) { l.InfoContext(ctx, "m", "a", 1, "b", 2, "c", 3, "d", 4, "e", 5, "f", 6, "g", 7) }, id},
+		"in a group, also there": {func(l *slog.Logger) { l.WithGroup("g").InfoContext(ctx, "m", "b", 2) }, id},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out bytes.Buffer
+			tt.write(telemetry.NewLogger(&out, slog.LevelInfo, "wallet"))
+			var line map[string]any
+			if err := json.Unmarshal(out.Bytes(), &line); err != nil {
+				t.Fatal(err)
+			}
+			if line["service"] != "wallet" || line["msg"] != "m" {
+				t.Errorf("line %s", &out)
+			}
+			if strings.Contains(out.String(), "trace_id") != (tt.want != "") || !strings.Contains(out.String(), tt.want) {
+				t.Errorf("line %s, want trace id %q", &out, tt.want)
+			}
+		})
+	}
+}
+
+func TestTheLevelIsHeeded(t *testing.T) {
+	var out bytes.Buffer
+	var level slog.LevelVar
+	l := telemetry.NewLogger(&out, &level, "wallet")
+	l.Debug("quiet")
+	level.Set(slog.LevelDebug)
+	l.With("a", 1).Debug("loud")
+	if s := out.String(); strings.Contains(s, "quiet") || !strings.Contains(s, "loud") {
+		t.Errorf("logged %s", s)
+	}
+}
+
+// quiet takes the OTEL_* variables of whoever runs the tests away.
+func quiet(t *testing.T) {
+	t.Helper()
+	for _, v := range os.Environ() {
+		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "OTEL_") {
+			t.Setenv(name, "")
+		}
+	}
+}
+
+func TestStartGivesTracesMetricsAndPropagation(t *testing.T) {
+	quiet(t)
+	tel, err := telemetry.Start(t.Context(), "wallet")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, span := otel.Tracer("test").Start(t.Context(), "work")
+	if !span.SpanContext().IsValid() {
+		t.Error("a span has no trace id, so log lines can't be joined")
+	}
+	carrier := propagation.MapCarrier{}
+	otel.GetTextMapPropagator().Inject(ctx, carrier)
+	if !strings.Contains(carrier["traceparent"], span.SpanContext().TraceID().String()) {
+		t.Errorf("the next service gets %v", carrier)
+	}
+	span.End()
+	counter, err := otel.Meter("test").Int64Counter("calls_total")
+	if err != nil {
+		t.Fatal(err)
+	}
+	counter.Add(ctx, 3)
+	families, err := tel.Registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := false
+	for _, f := range families {
+		found = found || f.GetName() == "calls_total" && f.GetMetric()[0].GetCounter().GetValue() == 3
+	}
+	if !found {
+		t.Errorf("the registry has %v", families)
+	}
+	if err := tel.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSpansLeaveOnlyWhenAskedForAndAtShutdownTheLatest(t *testing.T) {
+	for name, tt := range map[string]struct {
+		exporter string
+		leaves   bool
+	}{"nothing is asked for": {"", false}, "the console is": {"console", true}, "none is, by name": {"none", false}} {
+		t.Run(name, func(t *testing.T) {
+			quiet(t)
+			t.Setenv("OTEL_TRACES_EXPORTER", tt.exporter)
+			written := stdout(t, func() {
+				tel, err := telemetry.Start(t.Context(), "wallet")
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, span := otel.Tracer("test").Start(t.Context(), "the-work")
+				span.End()
+				if err := tel.Shutdown(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+			if strings.Contains(written, "the-work") != tt.leaves || tt.leaves && !strings.Contains(written, "wallet") {
+				t.Errorf("written: %s", written)
+			}
+		})
+	}
+}
+
+func TestAnExporterThatDoesNotExistIsAMistake(t *testing.T) {
+	quiet(t)
+	t.Setenv("OTEL_TRACES_EXPORTER", "carrier-pigeon")
+	if _, err := telemetry.Start(t.Context(), "wallet"); err == nil || !strings.Contains(err.Error(), "carrier-pigeon") {
+		t.Errorf("Start = %v", err)
+	}
+}
+
+// stdout returns what f writes to standard output.
+func stdout(t *testing.T, f func()) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "stdout")
+	file, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := os.Stdout
+	os.Stdout = file
+	defer func() { os.Stdout = old }()
+	f()
+	if err := file.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
