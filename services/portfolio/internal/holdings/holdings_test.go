@@ -1,0 +1,174 @@
+package holdings_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/errs/grpcerr"
+	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+	"github.com/purserhq/purser/services/portfolio/internal/holdings"
+)
+
+// wallet stands in for the wallet service: it answers the n-th page, counted
+// from 0.
+type wallet func(ctx context.Context, n int) (*walletv1.GetHoldingsResponse, error)
+
+type client struct {
+	t     *testing.T
+	serve wallet
+	calls int
+}
+
+func (c *client) GetHoldings(ctx context.Context, r *walletv1.GetHoldingsRequest, _ ...grpc.CallOption) (*walletv1.GetHoldingsResponse, error) {
+	n := c.calls
+	c.calls++
+	if want := fmt.Sprintf("page %d", n); r.GetPageToken() != want && !(n == 0 && r.GetPageToken() == "") || r.GetPageSize() != 2000 {
+		c.t.Errorf("call %d asks for %v", n, r)
+	}
+	resp, err := c.serve(ctx, n)
+	if err != nil && ctx.Err() != nil {
+		err = status.FromContextError(ctx.Err()).Err() // as gRPC answers
+	}
+	return resp, grpcerr.FromError(err)
+}
+
+func reader(t *testing.T, serve wallet) (*holdings.Reader, *client) {
+	c := &client{t: t, serve: serve}
+	return holdings.NewReader(c), c
+}
+
+func held(id, amount string, decimals uint32) *walletv1.Holding {
+	return &walletv1.Holding{
+		Balance: &walletv1.Balance{Token: &walletv1.Token{Id: id, Symbol: "S", Decimals: decimals, Verified: true}, Amount: amount},
+		Price:   &walletv1.Price{TokenId: id, Price: "5", Source: "test", Stale: true, PriceTime: timestamppb.New(time.Unix(7, 0))},
+	}
+}
+
+func of(id string, h ...*walletv1.Holding) *walletv1.WalletHoldings {
+	return &walletv1.WalletHoldings{WalletId: id, Account: "account " + id, Sync: &walletv1.Sync{SyncTime: timestamppb.Now()}, Holdings: h}
+}
+
+func page(n int, w ...*walletv1.WalletHoldings) *walletv1.GetHoldingsResponse {
+	resp := &walletv1.GetHoldingsResponse{Wallets: w}
+	if n >= 0 {
+		resp.NextPageToken = fmt.Sprintf("page %d", n)
+	}
+	return resp
+}
+
+const maxUint256 = "115792089237316195423570985008687907853269984665640564039457584007913129639935"
+
+func TestAllPagesAreReadAndAWalletOnTwoIsOne(t *testing.T) {
+	failed := of("c")
+	failed.Sync = &walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_FAILED}
+	pages := []*walletv1.GetHoldingsResponse{
+		page(1, of("a", held("x", "1", 0)), of("b", held("x", maxUint256, 255))),
+		page(2, of("b", held("y", "0", 6))),
+		page(3), // an empty page isn't the last
+		page(-1, failed),
+	}
+	r, c := reader(t, func(_ context.Context, n int) (*walletv1.GetHoldingsResponse, error) { return pages[n], nil })
+	wallets, held, err := r.Of(t.Context(), uuid.New())
+	if err != nil || c.calls != 4 || len(wallets) != 3 || len(held) != 3 {
+		t.Fatalf("%d calls, wallets %v, holdings %v, %v", c.calls, wallets, held, err)
+	}
+	if w := wallets[1]; w.Account != "account b" || !w.Synced || w.Failed {
+		t.Errorf("wallet %+v", w)
+	}
+	if w := wallets[2]; w.Synced || !w.Failed {
+		t.Errorf("wallet %+v", w)
+	}
+	if h := held[1]; h.Amount.String() != maxUint256 || h.Decimals != 255 || h.Price != "5" || !h.PriceStale || h.PriceSource != "test" || h.PriceTime.Unix() != 7 || !h.Verified || h.TokenID != "x" || h.Symbol != "S" {
+		t.Errorf("holding %+v", h)
+	}
+}
+
+func TestAServiceThatNeverEndsIsGivenUp(t *testing.T) {
+	r, c := reader(t, func(_ context.Context, n int) (*walletv1.GetHoldingsResponse, error) { return page(n+1, of("a")), nil })
+	_, _, err := r.Of(t.Context(), uuid.New())
+	if e := errs.As(err); e == nil || e.Reason != "TOO_MANY_HOLDINGS" || c.calls != 50 {
+		t.Errorf("%d calls, %v", c.calls, err)
+	}
+}
+
+func TestMalformedHoldingsAreOurOwnFault(t *testing.T) {
+	for name, h := range map[string]*walletv1.Holding{
+		"no amount": held("x", "", 0), "words": held("x", "one", 0), "a point": held("x", "1.5", 0), "an exponent": held("x", "1e5", 0),
+		"hexadecimal": held("x", "0x1", 0), "an underscore": held("x", "1_0", 0), "256 decimals": held("x", "1", 256), "nothing": {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, _ := reader(t, func(context.Context, int) (*walletv1.GetHoldingsResponse, error) { return page(-1, of("a", h)), nil })
+			if _, _, err := r.Of(t.Context(), uuid.New()); !errs.Is(err, errs.KindInternal) {
+				t.Errorf("answered %v", err)
+			}
+		})
+	}
+}
+
+func TestFailuresOfTheWalletService(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		err    error
+		kind   errs.Kind
+		reason string
+	}{
+		{"it is away", errs.Unavailable("X", "x"), errs.KindUnavailable, "WALLET_UNAVAILABLE"},
+		{"it takes too long", errs.Deadline("X", "x"), errs.KindUnavailable, "WALLET_UNAVAILABLE"},
+		{"the caller may not read wallets", errs.PermissionDenied("PERMISSION_MISSING", "x"), errs.KindPermissionDenied, "PERMISSION_MISSING"},
+		{"it limits the caller", errs.Exhausted("RATE_LIMITED", "x"), errs.KindExhausted, "RATE_LIMITED"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r, _ := reader(t, func(_ context.Context, n int) (*walletv1.GetHoldingsResponse, error) {
+				if n == 0 {
+					return page(1, of("a", held("x", "1", 0))), nil
+				}
+				return nil, tc.err
+			})
+			wallets, held, err := r.Of(t.Context(), uuid.New())
+			if e := errs.As(err); e == nil || e.Kind != tc.kind || e.Reason != tc.reason || wallets != nil || held != nil {
+				t.Errorf("answered %v with %v and %v", err, wallets, held)
+			}
+		})
+	}
+}
+
+func TestAServiceThatHangsLeavesTheCallerTime(t *testing.T) {
+	for _, tc := range []struct {
+		name         string
+		caller, want time.Duration
+	}{
+		{"without a deadline", 0, 5 * time.Second},
+		{"with one far away", time.Minute, 5 * time.Second},
+		{"with one of four seconds", 4 * time.Second, 3 * time.Second},
+		{"with one of 400 milliseconds", 400 * time.Millisecond, 300 * time.Millisecond},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r, _ := reader(t, func(ctx context.Context, _ int) (*walletv1.GetHoldingsResponse, error) {
+					<-ctx.Done()
+					return nil, ctx.Err()
+				})
+				ctx := t.Context()
+				if tc.caller > 0 {
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithTimeout(ctx, tc.caller)
+					defer cancel()
+				}
+				begun := time.Now()
+				_, _, err := r.Of(ctx, uuid.New())
+				if e := errs.As(err); e == nil || e.Reason != "WALLET_UNAVAILABLE" || time.Since(begun) != tc.want || ctx.Err() != nil {
+					t.Errorf("after %s: %v; the caller: %v", time.Since(begun), err, ctx.Err())
+				}
+			})
+		})
+	}
+}

@@ -1,0 +1,92 @@
+package snapshot_test
+
+import (
+	"context"
+	"math/big"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
+	"github.com/purserhq/purser/services/portfolio/internal/snapshot"
+	"github.com/purserhq/purser/services/portfolio/internal/valuation"
+)
+
+// memory counts what is stored.
+type memory struct {
+	snapshot.Store
+	buckets []time.Time
+}
+
+func (m *memory) Save(_ context.Context, id uuid.UUID, bucket time.Time, v valuation.Valuation) (snapshot.Snapshot, bool, error) {
+	m.buckets = append(m.buckets, bucket)
+	return snapshot.Snapshot{Portfolio: id, Bucket: bucket, Total: v.Total}, true, nil
+}
+
+type valuer struct {
+	v   valuation.Valuation
+	err error
+}
+
+func (v valuer) Value(context.Context, portfolio.Portfolio) (valuation.Valuation, error) {
+	return v.v, v.err
+}
+
+func holding(verified bool, price, reason string) valuation.Holding {
+	return valuation.Holding{TokenID: price + reason, Amount: big.NewInt(1), Verified: verified, Price: price, Reason: reason}
+}
+
+func TestTake(t *testing.T) {
+	synced, never := valuation.Wallet{Account: "s", Synced: true}, valuation.Wallet{Account: "n"}
+	priced, away, none := holding(true, "5", ""), holding(true, "", "SOURCE_UNAVAILABLE"), holding(true, "", "NO_PRICE")
+	spam, spamAway := holding(false, "5", ""), holding(false, "", "SOURCE_UNAVAILABLE")
+	for _, tc := range []struct {
+		name     string
+		wallets  []valuation.Wallet
+		holdings []valuation.Holding
+		reason   string // "" for stored
+	}{
+		{"what is known is stored", []valuation.Wallet{synced}, []valuation.Holding{priced}, ""},
+		{"one price away is stored as incomplete", []valuation.Wallet{synced}, []valuation.Holding{priced, away}, ""},
+		{"all prices away", []valuation.Wallet{synced}, []valuation.Holding{away}, "PRICES_UNAVAILABLE"},
+		{"all prices away or none", []valuation.Wallet{synced}, []valuation.Holding{away, none}, "PRICES_UNAVAILABLE"},
+		{"all prices away but that of spam", []valuation.Wallet{synced}, []valuation.Holding{away, spam}, "PRICES_UNAVAILABLE"},
+		{"only spam's price away", []valuation.Wallet{synced}, []valuation.Holding{spamAway}, ""},
+		{"tokens that nobody prices", []valuation.Wallet{synced}, []valuation.Holding{none}, ""},
+		{"no holdings are worth zero", []valuation.Wallet{synced}, nil, ""},
+		{"no wallets are worth zero", nil, nil, ""},
+		{"one wallet of two never synced", []valuation.Wallet{synced, never}, []valuation.Holding{priced}, ""},
+		{"no wallet ever synced", []valuation.Wallet{never, never}, nil, "WALLETS_NOT_SYNCED"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			at := time.Date(2026, 3, 1, 12, 59, 59, 999, time.FixedZone("", 5400))
+			v, err := valuation.Of(tc.wallets, tc.holdings, at)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m := &memory{}
+			id := uuid.New()
+			snap, stored, err := snapshot.NewService(m, valuer{v: v}).Take(t.Context(), portfolio.Portfolio{ID: id})
+			if tc.reason == "" {
+				// Half past eleven, UTC.
+				if err != nil || !stored || snap.Portfolio != id || len(m.buckets) != 1 || m.buckets[0] != time.Date(2026, 3, 1, 11, 0, 0, 0, time.UTC) {
+					t.Errorf("%+v in %v, %v", snap, m.buckets, err)
+				}
+				return
+			}
+			if e := errs.As(err); e == nil || e.Kind != errs.KindUnavailable || e.Reason != tc.reason || stored || len(m.buckets) != 0 {
+				t.Errorf("answered %v, stored %v", err, m.buckets)
+			}
+		})
+	}
+}
+
+func TestWhileTheWalletServiceIsAwayNothingIsStored(t *testing.T) {
+	m := &memory{}
+	_, _, err := snapshot.NewService(m, valuer{err: errs.Unavailable("WALLET_UNAVAILABLE", "away")}).Take(t.Context(), portfolio.Portfolio{})
+	if e := errs.As(err); e == nil || e.Reason != "WALLET_UNAVAILABLE" || len(m.buckets) != 0 {
+		t.Errorf("answered %v, stored %v", err, m.buckets)
+	}
+}

@@ -1,0 +1,152 @@
+package timeline_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/services/portfolio/internal/timeline"
+)
+
+// memory answers with what a test put in and keeps what it was asked.
+type memory struct {
+	buckets []timeline.Bucket
+	before  *timeline.Value
+	bounds  []time.Time
+	asked   time.Time
+}
+
+func (m *memory) Buckets(_ context.Context, _ uuid.UUID, bounds []time.Time) ([]timeline.Bucket, error) {
+	m.bounds = bounds
+	return m.buckets, nil
+}
+
+func (m *memory) Before(_ context.Context, _ uuid.UUID, t time.Time) (timeline.Value, bool, error) {
+	m.asked = t
+	if m.before == nil {
+		return timeline.Value{}, false, nil
+	}
+	return *m.before, true, nil
+}
+
+func now() time.Time { return time.Date(2026, 3, 11, 15, 30, 0, 0, time.UTC) }
+
+func points(t *testing.T, m *memory, r timeline.Request) ([]string, bool) {
+	t.Helper()
+	got, truncated, err := timeline.NewService(m, now).Of(t.Context(), uuid.New(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, p := range got {
+		s := fmt.Sprintf("%s %s/%s/%s/%s of %d", p.Start.Format("2"), p.Open, p.Close, p.Min, p.Max, p.Snapshots)
+		if p.Carried {
+			s += " carried"
+		}
+		if !p.Complete {
+			s += " incomplete"
+		}
+		if p.End.Sub(p.Start) != 24*time.Hour {
+			s += " until " + p.End.String()
+		}
+		out = append(out, s)
+	}
+	return out, truncated
+}
+
+func bucket(index int, complete bool) timeline.Bucket {
+	return timeline.Bucket{Index: index, Open: "2", Close: "3", Min: "1", Max: "4", Snapshots: 24, Complete: complete}
+}
+
+func TestTheLastValueIsCarriedForwardAndNothingIsMadeUp(t *testing.T) {
+	days := timeline.Request{Interval: timeline.Daily, Start: now().AddDate(0, 0, -4), End: now()} // the 7th to the 11th
+	for _, tc := range []struct {
+		name    string
+		buckets []timeline.Bucket
+		before  *timeline.Value
+		want    []string
+	}{
+		{"no snapshot at all", nil, nil, nil},
+		{"none before the first", []timeline.Bucket{bucket(3, true)}, nil, []string{"10 2/3/1/4 of 24", "11 3/3/3/3 of 0 carried"}},
+		{"gaps carry the last close", []timeline.Bucket{bucket(0, true), bucket(2, false), bucket(4, true)}, nil, []string{
+			"7 2/3/1/4 of 24", "8 3/3/3/3 of 0 carried", "9 2/3/1/4 of 24 incomplete", "10 3/3/3/3 of 0 carried incomplete", "11 2/3/1/4 of 24",
+		}},
+		{"a snapshot from before carries into the first", []timeline.Bucket{bucket(1, true)}, &timeline.Value{Total: "9", Complete: true}, []string{
+			"7 9/9/9/9 of 0 carried", "8 2/3/1/4 of 24", "9 3/3/3/3 of 0 carried", "10 3/3/3/3 of 0 carried", "11 3/3/3/3 of 0 carried",
+		}},
+		{"only one from before, and incomplete", nil, &timeline.Value{Total: "9"}, []string{
+			"7 9/9/9/9 of 0 carried incomplete", "8 9/9/9/9 of 0 carried incomplete", "9 9/9/9/9 of 0 carried incomplete", "10 9/9/9/9 of 0 carried incomplete", "11 9/9/9/9 of 0 carried incomplete",
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			m := &memory{buckets: tc.buckets, before: tc.before}
+			if got, truncated := points(t, m, days); truncated || !slices.Equal(got, tc.want) {
+				t.Errorf("points\n%q, want\n%q", got, tc.want)
+			}
+			if !m.asked.Equal(m.bounds[0]) {
+				t.Errorf("asked for a value before %s, bounds from %s", m.asked, m.bounds[0])
+			}
+		})
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	m := &memory{}
+	if _, truncated := points(t, m, timeline.Request{}); truncated || len(m.bounds) != 32 {
+		t.Errorf("%d boundaries, truncated %v", len(m.bounds), truncated)
+	}
+	if first, last := m.bounds[0], m.bounds[31]; !first.Equal(time.Date(2026, 2, 9, 0, 0, 0, 0, time.UTC)) || !last.Equal(time.Date(2026, 3, 12, 0, 0, 0, 0, time.UTC)) {
+		t.Errorf("from %s to %s", first, last)
+	}
+	if _, truncated := points(t, m, timeline.Request{Interval: timeline.Hourly, Start: now().AddDate(-5, 0, 0)}); !truncated || len(m.bounds) != 1001 {
+		t.Errorf("%d boundaries of five years by the hour, truncated %v", len(m.bounds), truncated)
+	}
+	if last := m.bounds[1000]; !last.Equal(now().Truncate(time.Hour).Add(time.Hour)) {
+		t.Errorf("the newest ends %s", last)
+	}
+}
+
+func TestRequestsThatNameTheFieldThatIsWrong(t *testing.T) {
+	hour := func(n int) time.Time { return now().Add(time.Duration(n) * time.Hour) }
+	for _, tc := range []struct {
+		name  string
+		r     timeline.Request
+		field string // "" for none
+	}{
+		{"a start after the end", timeline.Request{Start: hour(-1), End: hour(-2)}, "start_time"},
+		{"a start at the end", timeline.Request{Start: hour(-1), End: hour(-1)}, "start_time"},
+		{"a start after now", timeline.Request{Start: hour(1)}, "start_time"},
+		{"a nanosecond is a range", timeline.Request{Start: hour(-1).Add(-1), End: hour(-1)}, ""},
+		{"an end in the future", timeline.Request{End: hour(1)}, "end_time"},
+		{"an end of a clock that is a minute ahead", timeline.Request{End: now().Add(time.Minute)}, ""},
+		{"an end past that", timeline.Request{End: now().Add(time.Minute + 1)}, "end_time"},
+		{"exactly five years", timeline.Request{Start: now().AddDate(-5, 0, 0), End: now()}, ""},
+		{"a nanosecond more", timeline.Request{Start: now().AddDate(-5, 0, 0).Add(-1), End: now()}, "start_time"},
+		{"five years that end on a leap day", timeline.Request{Start: time.Date(2019, 3, 1, 0, 0, 0, 0, time.UTC), End: time.Date(2024, 2, 29, 0, 0, 0, 0, time.UTC)}, ""},
+		{"the time of the first Christians", timeline.Request{Start: time.Date(1, 1, 1, 0, 0, 1, 0, time.UTC), End: now()}, "start_time"},
+		{"a zone", timeline.Request{Zone: "Pacific/Chatham"}, ""},
+		{"a zone that nobody has", timeline.Request{Zone: "Mars/Olympus"}, "time_zone"},
+		{"the server's own zone", timeline.Request{Zone: "Local"}, "time_zone"},
+		{"the same in other letters", timeline.Request{Zone: "LOCAL"}, "time_zone"},
+		{"a path", timeline.Request{Zone: "../../../etc/passwd"}, "time_zone"},
+		{"an absolute path", timeline.Request{Zone: "/etc/localtime"}, "time_zone"},
+		{"a file that is no zone", timeline.Request{Zone: "zone.tab"}, "time_zone"},
+		{"a NUL byte", timeline.Request{Zone: "UTC\x00"}, "time_zone"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			_, _, err := timeline.NewService(&memory{}, now).Of(t.Context(), uuid.New(), tc.r)
+			e := errs.As(err)
+			switch {
+			case tc.field == "" && err == nil:
+			case tc.field != "" && e != nil && e.Kind == errs.KindInvalid && e.Violations[0].Field == tc.field:
+			default:
+				t.Errorf("answered %v, want a violation of %q", err, tc.field)
+			}
+		})
+	}
+}
