@@ -49,7 +49,7 @@ func Start(ctx context.Context, service string) (*Telemetry, error) {
 	if tracesAsked() {
 		exp, err := autoexport.NewSpanExporter(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("trace exporter: %w", err)
+			return nil, fmt.Errorf("trace exporter (OTEL_TRACES_EXPORTER=%q): %w", os.Getenv("OTEL_TRACES_EXPORTER"), err)
 		}
 		opts = append(opts, sdktrace.WithBatcher(exp))
 	}

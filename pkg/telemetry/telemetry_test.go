@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"go.opentelemetry.io/otel"
@@ -117,25 +120,42 @@ func TestStartGivesTracesMetricsAndPropagation(t *testing.T) {
 
 func TestSpansLeaveOnlyWhenAskedForAndAtShutdownTheLatest(t *testing.T) {
 	for name, tt := range map[string]struct {
+		variable func(url string) (name, value string)
 		exporter string
-		leaves   bool
-	}{"nothing is asked for": {"", false}, "the console is": {"console", true}, "none is, by name": {"none", false}} {
+		leave    bool
+	}{
+		"nothing is asked for": {func(string) (string, string) { return "OTEL_SERVICE_NAME", "x" }, "", false},
+		"an endpoint is":       {func(url string) (string, string) { return "OTEL_EXPORTER_OTLP_ENDPOINT", url }, "", true},
+		"one for traces is":    {func(url string) (string, string) { return "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", url + "/v1/traces" }, "", true},
+		"none is, by name":     {func(url string) (string, string) { return "OTEL_EXPORTER_OTLP_ENDPOINT", url }, "none", false},
+	} {
 		t.Run(name, func(t *testing.T) {
+			var mu sync.Mutex
+			var sent []byte
+			collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				b, _ := io.ReadAll(r.Body)
+				mu.Lock()
+				defer mu.Unlock()
+				sent = append(sent, b...)
+			}))
+			defer collector.Close()
 			quiet(t)
+			t.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
 			t.Setenv("OTEL_TRACES_EXPORTER", tt.exporter)
-			written := stdout(t, func() {
-				tel, err := telemetry.Start(t.Context(), "wallet")
-				if err != nil {
-					t.Fatal(err)
-				}
-				_, span := otel.Tracer("test").Start(t.Context(), "the-work")
-				span.End()
-				if err := tel.Shutdown(t.Context()); err != nil {
-					t.Error(err)
-				}
-			})
-			if strings.Contains(written, "the-work") != tt.leaves || tt.leaves && !strings.Contains(written, "wallet") {
-				t.Errorf("written: %s", written)
+			t.Setenv(tt.variable(collector.URL))
+			tel, err := telemetry.Start(t.Context(), "wallet")
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, span := otel.Tracer("test").Start(t.Context(), "the-work")
+			span.End()
+			if err := tel.Shutdown(t.Context()); err != nil {
+				t.Error(err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if bytes.Contains(sent, []byte("the-work")) != tt.leave || tt.leave && !bytes.Contains(sent, []byte("wallet")) {
+				t.Errorf("the collector got %q", sent)
 			}
 		})
 	}
@@ -147,26 +167,4 @@ func TestAnExporterThatDoesNotExistIsAMistake(t *testing.T) {
 	if _, err := telemetry.Start(t.Context(), "wallet"); err == nil || !strings.Contains(err.Error(), "carrier-pigeon") {
 		t.Errorf("Start = %v", err)
 	}
-}
-
-// stdout returns what f writes to standard output.
-func stdout(t *testing.T, f func()) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "stdout")
-	file, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	old := os.Stdout
-	os.Stdout = file
-	defer func() { os.Stdout = old }()
-	f()
-	if err := file.Close(); err != nil {
-		t.Fatal(err)
-	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
 }
