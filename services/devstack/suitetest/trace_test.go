@@ -30,23 +30,18 @@ func TestOnePortfolioCallIsOneTraceAcrossServicesPostgresAndRedis(t *testing.T) 
 	}
 	root.End()
 	id := root.SpanContext().TraceID()
-	// A server's span ends a moment after its client has the answer.
-	var tree map[string][]string
-	testkit.Eventually(t, 5*time.Second, func() bool {
-		tree = treeOf(spansOf(id))
-		return len(tree["portfolio server"]) > 0 && len(tree["wallet server"]) > 0
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("gaps: %v", gaps(spansOf(id)))
+		}
 	})
-	for parent, children := range map[string][]string{
-		"test":             {"portfolio client"},
-		"portfolio client": {"portfolio server"},
-		"portfolio server": {"wallet client", "redis", "postgres"},
-		"wallet client":    {"wallet server"},
-		"wallet server":    {"redis", "postgres"},
-	} {
-		for _, child := range children {
-			if !slices.Contains(tree[parent], child) {
-				t.Errorf("no %q below %q; the trace is %v", child, parent, tree)
-			}
+	// A server's span ends a moment after its client has the answer.
+	testkit.Eventually(t, 5*time.Second, func() bool { return len(gaps(spansOf(id))) == 0 })
+	// The control: without any one of its parts the trace has a gap.
+	for _, part := range []string{"portfolio client", "portfolio server", "wallet client", "wallet server", "redis", "postgres"} {
+		without := slices.DeleteFunc(spansOf(id), func(span sdktrace.ReadOnlySpan) bool { return stands(span) == part })
+		if len(gaps(without)) == 0 {
+			t.Errorf("the trace is called whole without %q", part)
 		}
 	}
 	for _, span := range spansOf(id) {
@@ -56,6 +51,26 @@ func TestOnePortfolioCallIsOneTraceAcrossServicesPostgresAndRedis(t *testing.T) 
 			}
 		}
 	}
+}
+
+// gaps lists what should stand below what and doesn't.
+func gaps(all []sdktrace.ReadOnlySpan) []string {
+	tree := treeOf(all)
+	var missing []string
+	for parent, children := range map[string][]string{
+		"test":             {"portfolio client"},
+		"portfolio client": {"portfolio server"},
+		"portfolio server": {"wallet client", "redis", "postgres"},
+		"wallet client":    {"wallet server"},
+		"wallet server":    {"redis", "postgres"},
+	} {
+		for _, child := range children {
+			if !slices.Contains(tree[parent], child) {
+				missing = append(missing, fmt.Sprintf("%s below %s", child, parent))
+			}
+		}
+	}
+	return missing
 }
 
 func spansOf(id trace.TraceID) []sdktrace.ReadOnlySpan {
