@@ -1,0 +1,147 @@
+package policy_test
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+const maxLines = 400
+
+// panics are the files that may call panic, with the reason.
+func panics() map[string]string {
+	return map[string]string{
+		"pkg/grpcserver/layers.go":            "the size of the rate limiter is a constant of the file",
+		"services/devstack/chain/block.go":    "the chain's own plan is wrong, which a test of it shows",
+		"services/devstack/chain/accounts.go": "the accounts are made from constants",
+	}
+}
+
+// call is a call in a file, by what is called.
+type call struct {
+	name string
+	line int
+}
+
+// callsIn lists the calls of a Go file: f(…) as "f", p.f(…) as "p.f".
+func callsIn(s source) ([]call, error) {
+	files := token.NewFileSet()
+	file, err := parser.ParseFile(files, s.path, s.text, parser.SkipObjectResolution)
+	if err != nil {
+		return nil, err
+	}
+	var calls []call
+	ast.Inspect(file, func(n ast.Node) bool {
+		c, ok := n.(*ast.CallExpr)
+		if !ok {
+			return true
+		}
+		line := files.Position(c.Pos()).Line
+		switch f := c.Fun.(type) {
+		case *ast.Ident:
+			calls = append(calls, call{f.Name, line})
+		case *ast.SelectorExpr:
+			if x, ok := f.X.(*ast.Ident); ok {
+				calls = append(calls, call{x.Name + "." + f.Sel.Name, line})
+			}
+		}
+		return true
+	})
+	return calls, nil
+}
+
+// money is a float beside a name of money, either way round.
+var (
+	float = regexp.MustCompile(`\bfloat(32|64)\b`)
+	money = regexp.MustCompile(`(?i)(amount|balance|price|value|cost|fee)`)
+)
+
+// untidy tells what a Go file has that it may not have.
+func untidy(s source) []string {
+	var found []string
+	tell := func(line int, text string) { found = append(found, fmt.Sprintf("%s:%d: %s", s.path, line, text)) }
+	calls, err := callsIn(s)
+	if err != nil {
+		return []string{err.Error()}
+	}
+	for _, c := range calls {
+		switch {
+		case c.name == "time.Sleep" && s.isTest():
+			tell(c.line, "a test that sleeps is slow on a fast machine and fails on a slow one: use synctest, an injected clock or testkit.Eventually")
+		case c.name == "panic" && !s.isTest() && panics()[s.path] == "":
+			tell(c.line, "a panic ends a call with nothing told: return an error, or list the file here with its reason")
+		}
+	}
+	number := 0
+	for line := range strings.Lines(s.text) {
+		number++
+		code, _, _ := strings.Cut(line, "//")
+		if s.under("services/wallet", "services/portfolio") && float.MatchString(code) && money.MatchString(code) {
+			tell(number, "a float can't carry money: 0.1 + 0.2 is not 0.3; use integer base units or a decimal")
+		}
+	}
+	if number > maxLines {
+		tell(number, fmt.Sprintf("more than %d lines are not read from top to bottom: split it by what its parts are about", maxLines))
+	}
+	return found
+}
+
+func TestTheCodeIsTidy(t *testing.T) {
+	listed := panics()
+	for _, s := range sources(t, ".go") {
+		report(t, untidy(s))
+		if listed[s.path] == "" {
+			continue
+		}
+		calls, err := callsIn(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range calls {
+			if c.name == "panic" {
+				delete(listed, s.path)
+			}
+		}
+	}
+	for path, reason := range listed {
+		t.Errorf("%s has no panic any more (%s): take it off the list", path, reason)
+	}
+}
+
+// TestWhatIsUntidyIsReported is the control of the test above.
+func TestWhatIsUntidyIsReported(t *testing.T) {
+	for name, tt := range map[string]struct {
+		path, body string
+		want       string // empty where the file is fine
+	}{
+		"a test that sleeps":                 {"pkg/x/x_test.go", "func f() { time.Sleep(1) }", "x_test.go:2: a test that sleeps"},
+		"code that sleeps":                   {"pkg/x/x.go", "func f() { time.Sleep(1) }", ""},
+		"a test that speaks of sleeping":     {"pkg/x/x_test.go", `const s = "time.Sleep(1)"`, ""},
+		"code that panics":                   {"pkg/x/x.go", "func f() { panic(1) }", "a panic ends a call"},
+		"code that is listed":                {"pkg/grpcserver/layers.go", "func f() { panic(1) }", ""},
+		"a test that panics":                 {"pkg/x/x_test.go", "func f() { panic(1) }", ""},
+		"a method called panic":              {"pkg/x/x.go", "func f() { x.panic(1) }", ""},
+		"a price as a float":                 {"services/wallet/internal/price/x.go", "type t struct { Price float64 }", "a float can't carry money"},
+		"a conversion of an amount":          {"services/portfolio/internal/x/x.go", "var x = float64(amount)", "a float can't carry money"},
+		"a small float of a fee":             {"services/portfolio/x.go", "func networkFee() float32 { return 0 }", "a float can't carry money"},
+		"a share as a float":                 {"services/portfolio/x.go", "type t struct { Share float64 } // of the value", ""},
+		"a price as a float, not of a token": {"pkg/x/x.go", "type t struct { Price float64 }", ""},
+		"a file of 401 lines":                {"pkg/x/x.go", strings.Repeat("\n", 400), "more than 400 lines"},
+		"a file of 400 lines":                {"pkg/x/x.go", strings.Repeat("\n", 399), ""},
+		"a file that is no Go":               {"pkg/x/x.go", "func {", "expected"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := strings.Join(untidy(source{tt.path, "package x\n" + tt.body}), "\n")
+			if (got == "") != (tt.want == "") || !strings.Contains(got, tt.want) {
+				t.Errorf("reported %q, want %q", got, tt.want)
+			}
+		})
+	}
+	if !generated("// Code generated by x. DO NOT EDIT.\npackage x") || generated("package x\n// Code generated by x. DO NOT EDIT.") {
+		t.Error("what is generated is not told from what is written")
+	}
+}
