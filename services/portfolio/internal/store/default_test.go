@@ -1,0 +1,58 @@
+package store_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/purserhq/purser/pkg/testkit"
+	"github.com/purserhq/purser/services/portfolio/internal/store"
+)
+
+// Four replicas that have all found no default portfolio make one, thanks to
+// the index; without it, the control, each makes its own.
+func TestReplicasThatHaveAllFoundNoDefaultPortfolio(t *testing.T) {
+	for _, tc := range []struct {
+		name, prepare string
+		rows          int
+	}{
+		{"make one", "SELECT 1", 1},
+		{"make four without the index", "DROP INDEX portfolios_one_default", 4},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			f := newFixture(t, noRedis)
+			if _, err := f.db.SQL().ExecContext(t.Context(), tc.prepare); err != nil {
+				t.Fatal(err)
+			}
+			// Readers pass this lock, writers wait: all have read before one
+			// writes.
+			lock, err := f.db.SQL().BeginTx(t.Context(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := lock.ExecContext(t.Context(), "LOCK TABLE portfolios IN EXCLUSIVE MODE"); err != nil {
+				t.Fatal(err)
+			}
+			owner := uuid.New()
+			replicas := []*store.Portfolios{f.portfolios(t), f.portfolios(t), f.portfolios(t), f.portfolios(t)}
+			done := make(chan error, 1)
+			go func() {
+				done <- race(len(replicas), func(i int) error {
+					_, err := replicas[i].Default(t.Context(), fresh(owner))
+					return err
+				})
+			}()
+			testkit.Eventually(t, 2*time.Second, func() bool {
+				return f.count(t, "SELECT count(*) FROM pg_locks WHERE relation = 'portfolios'::regclass AND NOT granted") == len(replicas)
+			})
+			if err := errors.Join(lock.Commit(), <-done); err != nil {
+				t.Fatal(err)
+			}
+			if n := f.count(t, "SELECT count(*) FROM portfolios WHERE owner_id = $1", owner); n != tc.rows {
+				t.Errorf("%d default portfolios", n)
+			}
+		})
+	}
+}
