@@ -27,8 +27,9 @@ test: setup ## Run every test, with the race detector
 	$(GOTEST) work
 
 .PHONY: prove
-prove: setup ## Run the proofs at full size and print their figures
-	PURSER_PROVE=1 go test -race -count=1 -timeout 90m -v -run 'Prove|Proof' work | grep -vE '^(=== |\?|ok .*no tests to run)'
+prove: setup .build ## Run the proofs at full size and print their figures
+	@PURSER_PROVE=1 go test -race -count=1 -timeout 80m -v ./pkg/lock ./pkg/cache ./pkg/jobs > .build/prove.log 2>&1 || { tail -50 .build/prove.log; exit 1; }
+	@awk '/^(=== RUN|=== NAME|=== CONT)/ {test=$$3} /figure: / {sub(/.*figure: /, ""); printf "%-70s %s\n", test, $$0}' .build/prove.log
 
 .PHONY: bench
 bench: setup ## Run the benchmarks
@@ -54,6 +55,9 @@ tidy: ## Tidy every module
 .PHONY: standalone
 standalone: ## Build every module by itself, outside the workspace
 	@for m in $(MODULES); do echo "build $$m"; (cd $$m && GOWORK=off go build ./... && GOWORK=off go vet ./...); done
+
+.build:
+	mkdir -p $@
 
 .PHONY: tools
 tools: $(TOOLS)/.built

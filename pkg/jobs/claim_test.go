@@ -5,6 +5,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/purserhq/purser/pkg/testkit"
 )
 
 // claimsPerTick has three replicas poll at once on each of n ticks and returns
@@ -58,9 +60,11 @@ const heedlessClaim = `
 	RETURNING r.job, r.scheduled_at, r.shard, r.shards, r.attempt, r.sequence`
 
 func TestOfThreeReplicasOneClaimsEachTick(t *testing.T) {
-	if wrong := claimsPerTick(t, 100, claimQuery); wrong != 0 {
+	ticks := testkit.Size(100, 1000)
+	if wrong := claimsPerTick(t, ticks, claimQuery); wrong != 0 {
 		t.Fatalf("%d ticks not run exactly once", wrong)
 	}
+	testkit.Figure(t, "%d ticks, 3 replicas: one claim each", ticks)
 	t.Run("control: without the lock on the row several do", func(t *testing.T) {
 		if wrong := claimsPerTick(t, 20, heedlessClaim); wrong == 0 {
 			t.Fatal("the replicas never meet, so the test shows nothing")

@@ -279,9 +279,11 @@ func staleCommits(t *testing.T, n int, fenced bool) (stale int) {
 }
 
 func TestAPausedHolderCannotWriteAfterItsSuccessor(t *testing.T) {
-	if n := staleCommits(t, 20, true); n != 0 {
+	pauses := testkit.Size(20, 200)
+	if n := staleCommits(t, pauses, true); n != 0 {
 		t.Fatalf("%d stale commits", n)
 	}
+	testkit.Figure(t, "0 stale commits of %d holders that lost their lease", pauses)
 	t.Run("control: without Fenced it does", func(t *testing.T) {
 		if staleCommits(t, 5, false) == 0 {
 			t.Fatal("there is nothing that Fenced protects from")
