@@ -9,8 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -74,38 +76,52 @@ func (g *Group) Close(name string, closing func() error) {
 
 // Run starts every loop and blocks until ctx ends or a loop does, then stops
 // everything in order. It returns the first loop's error, or what closing
-// failed with.
+// failed with. What doesn't end within the limit of draining and a second more
+// is named in the error and left behind.
 func (g *Group) Run(ctx context.Context) error {
-	ended := make(chan error, len(g.serves))
-	for _, s := range g.serves {
-		go func() {
-			err := s.run()
-			if err != nil {
-				err = fmt.Errorf("%s: %w", s.name, err)
-			}
-			ended <- err
-		}()
+	ended := make(chan end, len(g.serves))
+	running := make(map[int]string, len(g.serves))
+	for i, s := range g.serves {
+		running[i] = s.name
+		go func() { ended <- end{i, s.run()} }()
 	}
 	var failure error
-	waiting := len(g.serves)
 	select {
 	case <-ctx.Done():
-		g.notice()
-	case failure = <-ended:
-		waiting--
+		g.notReady()
+		g.wait()
+	case e := <-ended:
+		failure = e.of(running)
 		g.log.Error("a part ended, stopping the rest", "error", failure)
+		g.notReady() // no notice: calls already fail
 	}
-	g.drain() //nolint:contextcheck // ctx has ended; draining has its own limit
-	for range waiting {
-		failure = errors.Join(failure, <-ended)
-	}
+	failure = errors.Join(failure, g.drain(ended, running)) //nolint:contextcheck // ctx has ended; draining has its own limit
 	return errors.Join(failure, g.CloseAll())
 }
 
-func (g *Group) notice() {
+// end is how a loop ended, by its place in the order of adding.
+type end struct {
+	loop int
+	err  error
+}
+
+// of takes the loop off those that run and returns its error with its name.
+func (e end) of(running map[int]string) error {
+	name := running[e.loop]
+	delete(running, e.loop)
+	if e.err != nil {
+		return fmt.Errorf("%s: %w", name, e.err)
+	}
+	return nil
+}
+
+func (g *Group) notReady() {
 	for _, f := range g.unready {
 		f()
 	}
+}
+
+func (g *Group) wait() {
 	if g.cfg.Notice > 0 {
 		timer := time.NewTimer(g.cfg.Notice)
 		defer timer.Stop()
@@ -113,14 +129,35 @@ func (g *Group) notice() {
 	}
 }
 
-func (g *Group) drain() {
+// drain ends the loops that run and waits for them, a second longer than the
+// limit.
+func (g *Group) drain(ended <-chan end, running map[int]string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), g.cfg.Drain)
 	defer cancel()
-	var all sync.WaitGroup
-	for _, d := range g.drains {
-		all.Go(func() { d.run(ctx) })
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		var all sync.WaitGroup
+		for _, d := range g.drains {
+			all.Go(func() { d.run(ctx) })
+		}
+		all.Wait()
+	}()
+	late := time.NewTimer(g.cfg.Drain + time.Second)
+	defer late.Stop()
+	var failure error
+	for drained != nil || len(running) > 0 {
+		select {
+		case <-drained:
+			drained = nil
+		case e := <-ended:
+			failure = errors.Join(failure, e.of(running))
+		case <-late.C:
+			names := slices.Sorted(maps.Values(running))
+			return errors.Join(failure, fmt.Errorf("lifecycle: draining did not end within %s; still running: %s", g.cfg.Drain, strings.Join(names, ", ")))
+		}
 	}
-	all.Wait()
+	return failure
 }
 
 // CloseAll closes what was added so far, last first. Each is closed once; a
