@@ -2,6 +2,7 @@ package authn_test
 
 import (
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -55,8 +56,8 @@ func TestAnAnswerThatIsNoKeySetGivesNoKey(t *testing.T) {
 			http.Redirect(w, r, elsewhere.URL, http.StatusFound)
 		},
 		"a set of more than 256 KiB": func(w http.ResponseWriter, _ *http.Request) {
-			_, _ = w.Write(good[:len(good)-1])
-			_, _ = w.Write([]byte(strings.Repeat(" ", 256<<10) + "}"))
+			_, _ = w.Write(good)
+			_, _ = w.Write([]byte(strings.Repeat(" ", 256<<10)))
 		},
 		"an empty set":                      func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"keys":[]}`)) },
 		"an error page":                     func(w http.ResponseWriter, _ *http.Request) { http.Error(w, string(good), http.StatusBadGateway) },
@@ -70,4 +71,24 @@ func TestAnAnswerThatIsNoKeySetGivesNoKey(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestCloseLeavesNoConnection(t *testing.T) {
+	var opened, closed atomic.Int64
+	body := jwks(t, map[string]any{"a": publicKey(t)})
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(body) }))
+	s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			opened.Add(1)
+		case http.StateClosed:
+			closed.Add(1)
+		}
+	}
+	s.Start()
+	t.Cleanup(s.Close)
+	r := authn.NewRemoteKeys(s.URL, slog.New(slog.DiscardHandler))
+	serves(t, r, "a")
+	fail(t, r.Close())
+	testkit.Eventually(t, 5*time.Second, func() bool { return opened.Load() == 1 && closed.Load() == 1 })
 }

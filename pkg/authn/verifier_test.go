@@ -157,6 +157,24 @@ func TestATokenThatIsNotRightIsRefused(t *testing.T) {
 	}
 }
 
+func TestAKeyServesItsOwnAlgorithmOnly(t *testing.T) {
+	signers, ring := newSigners(t)
+	for kid, other := range map[string]string{"rs": "ES256", "ec": "EdDSA", "ed": "RS256"} {
+		s := signers[kid]
+		token := sign(t, s.method, s.private, kid, claims(noon, nil), nil)
+		mislabelled := keyring{kid: {Algorithm: other, Public: ring[kid].Public}}
+		if _, err := verifier(mislabelled).Verify(t.Context(), token); reasonOf(err) != "TOKEN_INVALID" {
+			t.Errorf("a key for %s took a token of %s: %v", other, s.method.Alg(), err)
+		}
+	}
+	pss := signers["rs"]
+	token := sign(t, jwt.SigningMethodPS256, pss.private, "rs", claims(noon, nil), nil)
+	foreign := keyring{"rs": {Algorithm: "PS256", Public: ring["rs"].Public}}
+	if _, err := verifier(foreign).Verify(t.Context(), token); reasonOf(err) != "TOKEN_INVALID" {
+		t.Errorf("an algorithm that Purser doesn't sign with was taken: %v", err)
+	}
+}
+
 func TestWithoutAnIssuerNoTokenIsAccepted(t *testing.T) {
 	signers, ring := newSigners(t)
 	token := sign(t, signers["ed"].method, signers["ed"].private, "ed", claims(noon, map[string]any{"iss": "https://evil.test"}), nil)
