@@ -26,7 +26,6 @@ import (
 	"strings"
 	"time"
 
-	"buf.build/go/protovalidate"
 	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
 	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc/filters"
 	"google.golang.org/grpc"
@@ -135,9 +134,9 @@ func New(cfg Config, d Deps) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	validator, err := protovalidate.New()
+	validator, err := newValidator()
 	if err != nil {
-		return nil, fmt.Errorf("validator: %w", err)
+		return nil, err
 	}
 	layers := chain(cfg, d, validator)
 	serving, endStreams := context.WithCancel(context.Background())

@@ -17,6 +17,7 @@ import (
 	"github.com/purserhq/purser/proto/access"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	"github.com/purserhq/purser/services/auth/internal/account"
+	"github.com/purserhq/purser/services/auth/internal/attempts"
 	"github.com/purserhq/purser/services/auth/internal/password"
 	"github.com/purserhq/purser/services/auth/internal/rpc"
 	"github.com/purserhq/purser/services/auth/internal/session"
@@ -70,6 +71,11 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	accounts := account.NewService(store.NewAccounts(db), hasher, cfg.MinPassword, time.Now)
 	sessions := session.NewService(store.NewSessions(db), ring, hasher, cfg.Session, time.Now)
 
+	limiter, err := attempts.New(cfg.Attempts, time.Now)
+	if err != nil {
+		return nil, err
+	}
+
 	server, err := grpcserver.New(cfg.GRPC, grpcserver.Deps{
 		Rules:     access.Lookup,
 		Verifier:  authn.NewVerifier(ring, authn.Options{Issuer: cfg.Issuer}),
@@ -79,8 +85,8 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	if err != nil {
 		return nil, err
 	}
-	authv1.RegisterAccountServiceServer(server, rpc.NewAccountServer(accounts))
-	authv1.RegisterSessionServiceServer(server, rpc.NewSessionServer(sessions))
+	authv1.RegisterAccountServiceServer(server, rpc.NewAccountServer(accounts, limiter))
+	authv1.RegisterSessionServiceServer(server, rpc.NewSessionServer(sessions, limiter))
 	authv1.RegisterTokenServiceServer(server, rpc.NewTokenServer(ring))
 
 	a := &App{group: g, server: server}

@@ -12,6 +12,7 @@ import (
 	"github.com/purserhq/purser/pkg/lifecycle"
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/services/auth/internal/account"
+	"github.com/purserhq/purser/services/auth/internal/attempts"
 	"github.com/purserhq/purser/services/auth/internal/session"
 	"github.com/purserhq/purser/services/auth/internal/signing"
 )
@@ -34,7 +35,8 @@ type Config struct {
 	// MinPassword in characters.
 	MinPassword int `env:"MIN_PASSWORD" envDefault:"15"`
 	// HashesAtOnce bounds the memory that password checks take: 19 MiB each.
-	HashesAtOnce int              `env:"PASSWORD_HASHES_AT_ONCE" envDefault:"8"`
+	HashesAtOnce int `env:"PASSWORD_HASHES_AT_ONCE" envDefault:"8"`
+	Attempts     attempts.Policy
 	Shutdown     lifecycle.Config `envPrefix:"SHUTDOWN_"`
 }
 
@@ -62,7 +64,7 @@ func (c Config) Validate() error {
 	if c.HashesAtOnce < 1 {
 		mistakes = append(mistakes, errors.New("PURSER_PASSWORD_HASHES_AT_ONCE must be at least 1"))
 	}
-	return errors.Join(append(mistakes, c.Session.Validate())...)
+	return errors.Join(append(mistakes, c.Session.Validate(), c.Attempts.Validate())...)
 }
 
 func (c Config) kek() ([]byte, error) {

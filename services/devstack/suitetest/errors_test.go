@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 
 	"google.golang.org/grpc/codes"
@@ -165,4 +166,19 @@ func TestASessionFromSignInToLogout(t *testing.T) {
 	}
 	_, err = c.Sessions.Refresh(t.Context(), &authv1.RefreshRequest{RefreshToken: first.GetTokens().GetRefreshToken()})
 	wantError(t, err, codes.Unauthenticated, "SESSION_REVOKED")
+}
+
+// A request that is wrong a hundred thousand times over costs as little as
+// one that is wrong once.
+func TestAHugeWrongRequestIsRefusedCheaply(t *testing.T) {
+	s := start(t)
+	c := dial(t, s.Endpoints)
+	ctx, _ := signIn(t, c)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	_, err := c.Prices.GetPrices(ctx, &walletv1.GetPricesRequest{TokenIds: make([]string, 1_000_000)})
+	e := wantError(t, err, codes.InvalidArgument, "INVALID_ARGUMENT")
+	if len(e.Violations) != 1 || e.Violations[0].Field != "token_ids" {
+		t.Errorf("violations %v", e.Violations)
+	}
 }

@@ -6,7 +6,11 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/purserhq/purser/pkg/authn"
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/grpcserver"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
+	"github.com/purserhq/purser/services/auth/internal/account"
+	"github.com/purserhq/purser/services/auth/internal/attempts"
 	"github.com/purserhq/purser/services/auth/internal/session"
 )
 
@@ -14,14 +18,24 @@ import (
 type SessionServer struct {
 	authv1.UnimplementedSessionServiceServer
 	sessions *session.Service
+	attempts *attempts.Limiter
 }
 
 // NewSessionServer serves the sessions.
-func NewSessionServer(s *session.Service) *SessionServer { return &SessionServer{sessions: s} }
+func NewSessionServer(s *session.Service, a *attempts.Limiter) *SessionServer {
+	return &SessionServer{sessions: s, attempts: a}
+}
 
 // Login implements the RPC.
 func (s *SessionServer) Login(ctx context.Context, req *authv1.LoginRequest) (*authv1.LoginResponse, error) {
+	giveBack, err := s.attempts.Take(grpcserver.PeerAddress(ctx), account.NormalEmail(req.GetEmail()))
+	if err != nil {
+		return nil, err
+	}
 	t, err := s.sessions.Login(ctx, req.GetEmail(), req.GetPassword())
+	if !errs.Is(err, errs.KindUnauthenticated) {
+		giveBack()
+	}
 	if err != nil {
 		return nil, err
 	}

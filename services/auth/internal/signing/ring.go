@@ -45,8 +45,8 @@ func (p Policy) Validate() error {
 	if p.Poll <= 0 || p.Lease < 2*p.Poll {
 		mistakes = append(mistakes, errors.New("PURSER_KEYS_SIGNER_LEASE must be at least twice PURSER_KEYS_POLL, which must be above 0"))
 	}
-	if p.MaxAge < 2*p.Poll {
-		mistakes = append(mistakes, errors.New("PURSER_KEYS_JWKS_MAX_AGE must be at least twice PURSER_KEYS_POLL"))
+	if p.MaxAge < 2*p.Poll || p.MaxAge < 2*time.Second {
+		mistakes = append(mistakes, errors.New("PURSER_KEYS_JWKS_MAX_AGE must be at least twice PURSER_KEYS_POLL, and 2s"))
 	}
 	return errors.Join(mistakes...)
 }

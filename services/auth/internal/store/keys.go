@@ -79,7 +79,7 @@ func (s *Keys) Load(ctx context.Context, issuer string) (int64, []signing.Key, e
 	err := s.db.Gorm(ctx).Raw(`
 		SELECT r.epoch, k.*
 		FROM key_ring r JOIN signing_keys k ON k.issuer = r.issuer
-		WHERE r.issuer = ? AND k.state IN ('PUBLISHED', 'ACTIVE')
+		WHERE r.issuer = ? AND k.state IN ('PUBLISHED', 'ACTIVE', 'RETIRING')
 		ORDER BY k.kid`, issuer).Scan(&rows).Error
 	if err != nil && !errors.Is(err, gorm.ErrRecordNotFound) {
 		return 0, nil, fmt.Errorf("read key ring: %w", err)

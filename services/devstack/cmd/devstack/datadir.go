@@ -3,9 +3,12 @@ package main
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // dataDir is where the suite keeps its data: the folder asked for, or .data
@@ -28,7 +31,29 @@ func dataDir(asked string) (string, error) {
 		return filepath.Join(here, ".data"), nil
 	}
 	sum := sha256.Sum256([]byte(here))
-	return filepath.Join("/var/tmp", "purser-"+hex.EncodeToString(sum[:6])), nil
+	return ownFolder(filepath.Join("/var/tmp", "purser-"+hex.EncodeToString(sum[:6])))
+}
+
+// ownFolder makes a folder where others may write, or makes sure that the one
+// there is ours: anybody can guess its name and could have put it, or a link,
+// there for root to write through.
+func ownFolder(dir string) (string, error) {
+	err := os.Mkdir(dir, 0o755)
+	if err == nil {
+		return dir, nil
+	}
+	if !errors.Is(err, fs.ErrExist) {
+		return "", fmt.Errorf("data folder: %w", err)
+	}
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return "", fmt.Errorf("data folder: %w", err)
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !info.IsDir() || !ok || owner.Uid != 0 || info.Mode().Perm()&0o022 != 0 {
+		return "", fmt.Errorf("data folder %s is not root's own: remove it, or set PURSER_DEV_DIR", dir)
+	}
+	return dir, nil
 }
 
 // enterable reports whether any user may enter dir and every folder above it.

@@ -95,11 +95,16 @@ func away(err error) error {
 }
 
 func walletFrom(w *walletv1.WalletHoldings) valuation.Wallet {
-	return valuation.Wallet{
+	out := valuation.Wallet{
 		Account: w.GetAccount(),
 		Synced:  w.GetSync().GetSyncTime() != nil,
 		Failed:  w.GetSync().GetState() == walletv1.SyncState_SYNC_STATE_FAILED,
+		Problem: w.GetSync().GetError(),
 	}
+	if out.Synced {
+		out.SyncedAt = w.GetSync().GetSyncTime().AsTime()
+	}
+	return out
 }
 
 func holdingFrom(h *walletv1.Holding) (valuation.Holding, error) {

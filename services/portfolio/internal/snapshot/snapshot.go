@@ -67,21 +67,17 @@ func (s *Service) Take(ctx context.Context, p portfolio.Portfolio) (Snapshot, bo
 	return s.store.Save(ctx, p.ID, v.At.UTC().Truncate(time.Hour), v)
 }
 
-// blind refuses a valuation that would be low only because nothing could be
-// seen.
+// blind refuses a zero that may be one only because something could not be
+// seen: zero is stored when everything was.
 func blind(v valuation.Valuation) error {
-	if v.Wallets > 0 && v.Unsynced == v.Wallets {
-		return errs.Unavailable("WALLETS_NOT_SYNCED", "none of the portfolio's wallets was ever synced; sync them first")
+	switch {
+	case !v.Total.IsZero() || v.Complete():
+		return nil
+	case v.Unsynced > 0:
+		return errs.Unavailable("WALLETS_NOT_SYNCED", "not every wallet of the portfolio was ever synced, and the others hold nothing of value; sync them first")
+	default:
+		return errs.Unavailable("PRICES_UNAVAILABLE", "nothing that the portfolio holds could be priced")
 	}
-	priced, away := false, false
-	for _, p := range v.Positions {
-		priced = priced || p.Counted()
-		away = away || p.Verified && p.Reason == "SOURCE_UNAVAILABLE"
-	}
-	if away && !priced {
-		return errs.Unavailable("PRICES_UNAVAILABLE", "no price is known now")
-	}
-	return nil
 }
 
 // List returns up to limit snapshots before a bucket, newest first.

@@ -54,10 +54,11 @@ func TestTake(t *testing.T) {
 		{"all prices away or none", []valuation.Wallet{synced}, []valuation.Holding{away, none}, "PRICES_UNAVAILABLE"},
 		{"all prices away but that of spam", []valuation.Wallet{synced}, []valuation.Holding{away, spam}, "PRICES_UNAVAILABLE"},
 		{"only spam's price away", []valuation.Wallet{synced}, []valuation.Holding{spamAway}, ""},
-		{"tokens that nobody prices", []valuation.Wallet{synced}, []valuation.Holding{none}, ""},
+		{"tokens that nobody prices, which an empty answer of the feed looks like", []valuation.Wallet{synced}, []valuation.Holding{none}, "PRICES_UNAVAILABLE"},
 		{"no holdings are worth zero", []valuation.Wallet{synced}, nil, ""},
 		{"no wallets are worth zero", nil, nil, ""},
 		{"one wallet of two never synced", []valuation.Wallet{synced, never}, []valuation.Holding{priced}, ""},
+		{"one wallet of two never synced and the other empty", []valuation.Wallet{synced, never}, nil, "WALLETS_NOT_SYNCED"},
 		{"no wallet ever synced", []valuation.Wallet{never, never}, nil, "WALLETS_NOT_SYNCED"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

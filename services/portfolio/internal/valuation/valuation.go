@@ -23,6 +23,9 @@ const Currency = "USD"
 // Scale is the number of decimals that values are rounded to.
 const Scale = 8
 
+// MaxAge of a wallet's balances for a valuation to be called complete.
+const MaxAge = 24 * time.Hour
+
 // MaxValue that a position may have; a larger one is most likely a broken
 // price and is left out as VALUE_OUT_OF_RANGE.
 const MaxValue = "1e30"
@@ -51,6 +54,11 @@ type Wallet struct {
 	Account string
 	// Synced at least once; Failed when the last sync failed.
 	Synced, Failed bool
+	// SyncedAt is when it last was, if Synced and known.
+	SyncedAt time.Time
+	// Problem of the last sync in words: why it failed, or what it could not
+	// read.
+	Problem string
 }
 
 // Position is how much of one token all wallets hold together.
@@ -104,6 +112,10 @@ func Of(wallets []Wallet, holdings []Holding, at time.Time) (Valuation, error) {
 			v.Reasons = append(v.Reasons, "wallet "+w.Account+" was never synced")
 		case w.Failed:
 			v.Reasons = append(v.Reasons, "the last sync of wallet "+w.Account+" failed")
+		case w.Problem != "":
+			v.Reasons = append(v.Reasons, "the last sync of wallet "+w.Account+" was not whole: "+w.Problem)
+		case !w.SyncedAt.IsZero() && at.Sub(w.SyncedAt) > MaxAge:
+			v.Reasons = append(v.Reasons, "wallet "+w.Account+" was last synced at "+w.SyncedAt.UTC().Format(time.RFC3339))
 		}
 	}
 	positions, err := merge(holdings)

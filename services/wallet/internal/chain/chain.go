@@ -186,14 +186,14 @@ func (r *Reader) ask(ctx context.Context, n *node, b sync.Block, holder common.A
 	return append(first, second...), err
 }
 
-// limitExceeded is the JSON-RPC code of a node that is asked too often
-// (EIP-1474).
-const limitExceeded = -32005
+// tooOften are the JSON-RPC codes of nodes that are asked too often: EIP-1474's
+// own and those that large providers use instead.
+func tooOften() []int { return []int{-32005, 429, -32007, -32016, -32029, -32097} }
 
 // refused reports whether the node answered and would not do it (too much
 // gas, too large), rather than failed to answer or was asked too often.
 func refused(err error) bool {
 	var answer rpc.Error
 	var status rpc.HTTPError
-	return errors.As(err, &answer) && answer.ErrorCode() != limitExceeded || errors.As(err, &status) && status.StatusCode == http.StatusRequestEntityTooLarge
+	return errors.As(err, &answer) && !slices.Contains(tooOften(), answer.ErrorCode()) || errors.As(err, &status) && status.StatusCode == http.StatusRequestEntityTooLarge
 }

@@ -42,6 +42,9 @@ func newNode(chain uint64, rawURL string) (*node, error) {
 	c, err := rpc.DialOptions(context.Background(), rawURL, rpc.WithHTTPClient(&http.Client{
 		Timeout:   callTimeout,
 		Transport: bounded{transport},
+		CheckRedirect: func(*http.Request, []*http.Request) error {
+			return errors.New("a node may not redirect")
+		},
 	}))
 	if err != nil {
 		return nil, fmt.Errorf("prepare %s: %w", u.Host, err)
@@ -49,7 +52,8 @@ func newNode(chain uint64, rawURL string) (*node, error) {
 	return &node{chain: chain, name: u.Host, client: ethclient.NewClient(c)}, nil
 }
 
-// check makes sure, once, that the node is of the chain it is said to be of.
+// check makes sure that the node is of the chain it is said to be of: at
+// first, and again after each failure, since another may answer then.
 func (n *node) check(ctx context.Context) error {
 	n.mu.Lock()
 	done := n.checked
@@ -111,7 +115,7 @@ func told(err error) error {
 func (n *node) restUntil(t time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.resting = t
+	n.resting, n.checked = t, false
 }
 
 func (n *node) rests(now time.Time) bool {

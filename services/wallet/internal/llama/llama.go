@@ -20,7 +20,9 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
-	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/purserhq/purser/services/wallet/internal/price"
 	"github.com/purserhq/purser/services/wallet/internal/token"
@@ -57,7 +59,9 @@ func New(base string, chains map[uint64]string, now func() time.Time) (*Source, 
 	}
 	return &Source{
 		base: strings.TrimRight(base, "/"), chains: chains, now: now,
-		client: &http.Client{Timeout: timeout, Transport: otelhttp.NewTransport(http.DefaultTransport)},
+		client: &http.Client{Timeout: timeout, CheckRedirect: func(*http.Request, []*http.Request) error {
+			return errors.New("a price feed may not redirect")
+		}},
 	}, nil
 }
 
@@ -77,6 +81,11 @@ func (s *Source) Current(ctx context.Context, tokens []token.Token) (map[string]
 		coins = append(coins, c)
 	}
 	slices.Sort(coins)
+	// Made by hand: a span of the HTTP client would carry the URL, and with it
+	// whatever key the feed wants.
+	ctx, span := otel.Tracer("purser/wallet/llama").Start(ctx, "llama.Current",
+		trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attribute.Int("tokens", len(coins))))
+	defer span.End()
 	quotes := map[string]price.Quote{}
 	for some := range slices.Chunk(coins, batch) {
 		if err := s.fetch(ctx, some, byCoin, quotes); err != nil {

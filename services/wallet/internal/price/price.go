@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"time"
 
 	"github.com/cockroachdb/apd/v3"
@@ -98,12 +99,52 @@ func NewService(s Store, src Source, c *cache.Cache[Quote], p Policy, log *slog.
 	return &Service{store: s, source: src, cache: c, policy: p, log: log, now: now}
 }
 
-// Quotes returns a quote for every id, with a price or a reason.
+// fetching bounds a fetch. It doesn't end with the caller who happens to be
+// the one to cause it: others wait for the same prices.
+const fetching = 4 * time.Second
+
+// errSource is a load whose source failed: nothing of it is cached, or one
+// failure, or one impatient caller, would hide the prices from everybody.
+var errSource = errors.New("price: the source failed")
+
+// Quotes returns a quote for every id, with a price or a reason. The ids
+// should be of known tokens; see Ask.
 func (s *Service) Quotes(ctx context.Context, ids []string) (map[string]Quote, error) {
 	if len(ids) == 0 {
 		return map[string]Quote{}, nil
 	}
-	return s.cache.GetMany(ctx, ids, s.load)
+	quotes, err := s.cache.GetMany(ctx, ids, s.load)
+	if !errors.Is(err, errSource) {
+		return quotes, err
+	}
+	tokens, known, err := s.stored(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	return pickAll(ids, tokens, known, nil, true), nil
+}
+
+// Ask is Quotes for ids that a caller made up: those that are no token's cost
+// nothing in the cache.
+func (s *Service) Ask(ctx context.Context, ids []string) (map[string]Quote, error) {
+	tokens, err := s.store.Tokens(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	known := make([]string, 0, len(tokens))
+	for id := range tokens {
+		known = append(known, id)
+	}
+	quotes, err := s.Quotes(ctx, known)
+	if err != nil {
+		return nil, err
+	}
+	all := make(map[string]Quote, len(ids))
+	for _, id := range ids {
+		all[id] = Quote{TokenID: id, Reason: UnknownToken}
+	}
+	maps.Copy(all, quotes)
+	return all, nil
 }
 
 // Stale reports whether a quote's price is too old to be called current.
@@ -111,11 +152,7 @@ func (s *Service) Stale(q Quote) bool { return q.Price != "" && s.now().Sub(q.At
 
 // load reads the stored prices and fetches those that are due.
 func (s *Service) load(ctx context.Context, ids []string) (map[string]Quote, error) {
-	tokens, err := s.store.Tokens(ctx, ids)
-	if err != nil {
-		return nil, err
-	}
-	known, err := s.store.Prices(ctx, ids)
+	tokens, known, err := s.stored(ctx, ids)
 	if err != nil {
 		return nil, err
 	}
@@ -127,11 +164,27 @@ func (s *Service) load(ctx context.Context, ids []string) (map[string]Quote, err
 		}
 	}
 	fresh, failed := s.fetch(ctx, due)
+	if failed {
+		return nil, errSource
+	}
+	return pickAll(ids, tokens, known, fresh, false), nil
+}
+
+func (s *Service) stored(ctx context.Context, ids []string) (map[string]token.Token, map[string]Known, error) {
+	tokens, err := s.store.Tokens(ctx, ids)
+	if err != nil {
+		return nil, nil, err
+	}
+	known, err := s.store.Prices(ctx, ids)
+	return tokens, known, err
+}
+
+func pickAll(ids []string, tokens map[string]token.Token, known map[string]Known, fresh map[string]Quote, failed bool) map[string]Quote {
 	out := make(map[string]Quote, len(ids))
 	for _, id := range ids {
 		out[id] = pick(id, tokens, known, fresh, failed)
 	}
-	return out, nil
+	return out
 }
 
 // fetch asks the source and stores what it said. A source that fails leaves
@@ -140,6 +193,8 @@ func (s *Service) fetch(ctx context.Context, due []token.Token) (fresh map[strin
 	if len(due) == 0 {
 		return nil, false
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fetching)
+	defer cancel()
 	now := s.now()
 	fresh, err := s.source.Current(ctx, due)
 	if err != nil {

@@ -29,7 +29,7 @@ func (s *PriceServer) GetPrices(ctx context.Context, req *walletv1.GetPricesRequ
 		}
 		ids[i] = asset.String()
 	}
-	quotes, err := s.prices.Quotes(ctx, ids)
+	quotes, err := s.prices.Ask(ctx, ids)
 	if err != nil {
 		return nil, err
 	}

@@ -40,6 +40,9 @@ func (s *WalletServer) CreateWallet(ctx context.Context, req *walletv1.CreateWal
 		if request, err = parseID("request_id", req.GetRequestId()); err != nil {
 			return nil, err
 		}
+		if request == uuid.Nil {
+			return nil, errs.Invalid("request_id", "must not be the nil UUID")
+		}
 	}
 	w, err := s.wallets.Create(ctx, authn.CallerFrom(ctx).UserID, req.GetAccount(), req.GetLabel(), request)
 	if err != nil {

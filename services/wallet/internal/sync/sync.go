@@ -103,6 +103,9 @@ func (s *Service) Sync(ctx context.Context, owner, id uuid.UUID) (wallet.Wallet,
 	if err != nil {
 		return wallet.Wallet{}, 0, s.failed(ctx, w, err)
 	}
+	if err := follows(w.Sync, reading.Block); err != nil {
+		return wallet.Wallet{}, 0, s.failed(ctx, w, err)
+	}
 	if len(reading.Amounts) != len(tokens) {
 		return wallet.Wallet{}, 0, s.failed(ctx, w, fmt.Errorf("read %d balances of %d", len(reading.Amounts), len(tokens)))
 	}
@@ -116,6 +119,30 @@ func (s *Service) Sync(ctx context.Context, owner, id uuid.UUID) (wallet.Wallet,
 	}
 	w.Sync = done
 	return w, len(balances), nil
+}
+
+// Bounds of how fast a chain grows: far above any that is known.
+const (
+	blocksASecond = 200
+	blocksAhead   = 10_000
+)
+
+// follows refuses a block that can't come after the last one read: one
+// before it, or one that no chain could have reached since. A made-up block
+// that was believed would keep every true one out. (A wallet whose first sync
+// met one can be deleted and added again.)
+func follows(last wallet.Sync, b Block) error {
+	if last.At == nil {
+		return nil
+	}
+	if b.Number < last.Block {
+		return errs.Unavailable("CHAIN_BEHIND", fmt.Sprintf("the node is at block %d, behind the last sync's %d", b.Number, last.Block)).After(retryAfter)
+	}
+	since := max(0, b.Time.Sub(*last.At))
+	if b.Number-last.Block > blocksAhead+blocksASecond*uint64(since/time.Second) {
+		return errs.Unavailable("CHAIN_IMPLAUSIBLE", fmt.Sprintf("the node says block %d, which the chain can't have reached since block %d", b.Number, last.Block)).After(retryAfter)
+	}
+	return nil
 }
 
 // failed records why and returns the reason for the caller. w.Sync still has

@@ -31,13 +31,15 @@ const (
 type AccountServiceClient interface {
 	// Register creates an account for an e-mail address.
 	//
-	// The answer is the same, and takes the same time, whether or not the
-	// address already has an account; an existing account is left as it is.
+	// The answer is the same whether or not the address already has an account;
+	// an existing account is left as it is. Addresses are not verified, so an
+	// account proves nothing about who owns its address.
 	//
 	// INVALID_ARGUMENT names the field and the rule it broke, for example a
 	// password that is too short.
-	// RESOURCE_EXHAUSTED (PASSWORD_HASHING_BUSY) when too many passwords are
-	// being hashed at once.
+	// RESOURCE_EXHAUSTED with a retry delay when the caller's address registers
+	// too often (TOO_MANY_ATTEMPTS) or too many passwords are being hashed at
+	// once (PASSWORD_HASHING_BUSY).
 	Register(ctx context.Context, in *RegisterRequest, opts ...grpc.CallOption) (*RegisterResponse, error)
 	// GetMe returns the caller's own account.
 	GetMe(ctx context.Context, in *GetMeRequest, opts ...grpc.CallOption) (*GetMeResponse, error)
@@ -79,13 +81,15 @@ func (c *accountServiceClient) GetMe(ctx context.Context, in *GetMeRequest, opts
 type AccountServiceServer interface {
 	// Register creates an account for an e-mail address.
 	//
-	// The answer is the same, and takes the same time, whether or not the
-	// address already has an account; an existing account is left as it is.
+	// The answer is the same whether or not the address already has an account;
+	// an existing account is left as it is. Addresses are not verified, so an
+	// account proves nothing about who owns its address.
 	//
 	// INVALID_ARGUMENT names the field and the rule it broke, for example a
 	// password that is too short.
-	// RESOURCE_EXHAUSTED (PASSWORD_HASHING_BUSY) when too many passwords are
-	// being hashed at once.
+	// RESOURCE_EXHAUSTED with a retry delay when the caller's address registers
+	// too often (TOO_MANY_ATTEMPTS) or too many passwords are being hashed at
+	// once (PASSWORD_HASHING_BUSY).
 	Register(context.Context, *RegisterRequest) (*RegisterResponse, error)
 	// GetMe returns the caller's own account.
 	GetMe(context.Context, *GetMeRequest) (*GetMeResponse, error)

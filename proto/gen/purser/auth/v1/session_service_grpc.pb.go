@@ -33,16 +33,17 @@ type SessionServiceClient interface {
 	// Login checks an e-mail address and password and starts a session.
 	//
 	// UNAUTHENTICATED (INVALID_CREDENTIALS) for an unknown address and for a
-	// wrong password alike. RESOURCE_EXHAUSTED (PASSWORD_HASHING_BUSY) with a
-	// retry delay when too many passwords are being checked at once.
+	// wrong password alike. RESOURCE_EXHAUSTED with a retry delay after too many
+	// failures of an account or a caller's address (TOO_MANY_ATTEMPTS), or when
+	// too many passwords are being checked at once (PASSWORD_HASHING_BUSY).
 	Login(ctx context.Context, in *LoginRequest, opts ...grpc.CallOption) (*LoginResponse, error)
 	// Refresh exchanges a refresh token for a new pair of tokens; the old one
 	// is used up.
 	//
 	// Repeating a call whose answer was lost is safe: the same token presented
-	// again within ten seconds, or within a minute while its successor has not
-	// been used, gets the identical successor. Any other second use ends the
-	// session, for it means that the token was stolen.
+	// again within a minute, while its successor has not been used, gets the
+	// identical successor. Any other second use ends the session, for it means
+	// that the token was stolen.
 	//
 	// UNAUTHENTICATED: REFRESH_TOKEN_INVALID, REFRESH_TOKEN_EXPIRED,
 	// REFRESH_TOKEN_REUSED or SESSION_REVOKED.
@@ -100,16 +101,17 @@ type SessionServiceServer interface {
 	// Login checks an e-mail address and password and starts a session.
 	//
 	// UNAUTHENTICATED (INVALID_CREDENTIALS) for an unknown address and for a
-	// wrong password alike. RESOURCE_EXHAUSTED (PASSWORD_HASHING_BUSY) with a
-	// retry delay when too many passwords are being checked at once.
+	// wrong password alike. RESOURCE_EXHAUSTED with a retry delay after too many
+	// failures of an account or a caller's address (TOO_MANY_ATTEMPTS), or when
+	// too many passwords are being checked at once (PASSWORD_HASHING_BUSY).
 	Login(context.Context, *LoginRequest) (*LoginResponse, error)
 	// Refresh exchanges a refresh token for a new pair of tokens; the old one
 	// is used up.
 	//
 	// Repeating a call whose answer was lost is safe: the same token presented
-	// again within ten seconds, or within a minute while its successor has not
-	// been used, gets the identical successor. Any other second use ends the
-	// session, for it means that the token was stolen.
+	// again within a minute, while its successor has not been used, gets the
+	// identical successor. Any other second use ends the session, for it means
+	// that the token was stolen.
 	//
 	// UNAUTHENTICATED: REFRESH_TOKEN_INVALID, REFRESH_TOKEN_EXPIRED,
 	// REFRESH_TOKEN_REUSED or SESSION_REVOKED.

@@ -58,8 +58,9 @@ type WalletServiceClient interface {
 	// SyncWallet reads the wallet's balances from the chain, all at one block,
 	// and stores them.
 	//
-	// UNAVAILABLE (CHAIN_UNAVAILABLE) when no node answers; what was stored
-	// before stays. FAILED_PRECONDITION (CHAIN_NOT_CONFIGURED) when the
+	// UNAVAILABLE when no node answers (CHAIN_UNAVAILABLE), or one answers with a
+	// block before the last sync's (CHAIN_BEHIND) or one that the chain can't
+	// have reached since (CHAIN_IMPLAUSIBLE); what was stored before stays. FAILED_PRECONDITION (CHAIN_NOT_CONFIGURED) when the
 	// deployment has no node for the wallet's chain.
 	SyncWallet(ctx context.Context, in *SyncWalletRequest, opts ...grpc.CallOption) (*SyncWalletResponse, error)
 }
@@ -163,8 +164,9 @@ type WalletServiceServer interface {
 	// SyncWallet reads the wallet's balances from the chain, all at one block,
 	// and stores them.
 	//
-	// UNAVAILABLE (CHAIN_UNAVAILABLE) when no node answers; what was stored
-	// before stays. FAILED_PRECONDITION (CHAIN_NOT_CONFIGURED) when the
+	// UNAVAILABLE when no node answers (CHAIN_UNAVAILABLE), or one answers with a
+	// block before the last sync's (CHAIN_BEHIND) or one that the chain can't
+	// have reached since (CHAIN_IMPLAUSIBLE); what was stored before stays. FAILED_PRECONDITION (CHAIN_NOT_CONFIGURED) when the
 	// deployment has no node for the wallet's chain.
 	SyncWallet(context.Context, *SyncWalletRequest) (*SyncWalletResponse, error)
 	mustEmbedUnimplementedWalletServiceServer()

@@ -1,0 +1,83 @@
+package attempts_test
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/services/auth/internal/attempts"
+)
+
+func limiter(t *testing.T, perAccount, perAddress int) (*attempts.Limiter, *time.Time) {
+	t.Helper()
+	now := time.Date(2026, time.January, 1, 0, 0, 0, 0, time.UTC)
+	l, err := attempts.New(attempts.Policy{PerAccount: perAccount, PerAddress: perAddress}, func() time.Time { return now })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l, &now
+}
+
+func TestAnAccountIsTriedAFewTimesAMinuteFromWherever(t *testing.T) {
+	l, now := limiter(t, 5, 1000)
+	for i := range 5 {
+		if _, err := l.Take(fmt.Sprint("address", i), "a@example.com"); err != nil {
+			t.Fatal(i, err)
+		}
+	}
+	_, err := l.Take("another address", "a@example.com")
+	e := errs.As(err)
+	if e == nil || e.Reason != "TOO_MANY_ATTEMPTS" || e.RetryAfter <= 0 || e.RetryAfter > 12*time.Second {
+		t.Fatalf("the sixth: %v", err)
+	}
+	if _, err := l.Take("another address", "b@example.com"); err != nil {
+		t.Errorf("another account: %v", err)
+	}
+	*now = now.Add(e.RetryAfter)
+	if _, err := l.Take("another address", "a@example.com"); err != nil {
+		t.Errorf("after the time it said: %v", err)
+	}
+}
+
+func TestAnAddressCannotGoFromAccountToAccount(t *testing.T) {
+	l, _ := limiter(t, 5, 10)
+	for i := range 10 {
+		if _, err := l.Take("one address", fmt.Sprint(i)); err != nil {
+			t.Fatal(i, err)
+		}
+	}
+	if _, err := l.Take("one address", "yet another"); err == nil {
+		t.Error("an eleventh account was tried from one address")
+	}
+}
+
+func TestARightPasswordCostsNothing(t *testing.T) {
+	l, _ := limiter(t, 5, 10)
+	for i := range 100 {
+		giveBack, err := l.Take("address", "account")
+		if err != nil {
+			t.Fatal(i, err)
+		}
+		giveBack()
+	}
+}
+
+func TestGuessesInParallelDoNotSlipBy(t *testing.T) {
+	l, _ := limiter(t, 5, 1000)
+	var taken atomic.Int32
+	var all sync.WaitGroup
+	for range 200 {
+		all.Go(func() {
+			if _, err := l.Take("address", "account"); err == nil {
+				taken.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	if taken.Load() != 5 {
+		t.Errorf("%d of 200 guesses at once went through, want 5", taken.Load())
+	}
+}
