@@ -117,7 +117,8 @@ func (c *Cache[V]) Close() { c.work.Wait() }
 // Get returns the value of key, from the cache or by load. Callers that miss
 // together share one load, which runs with the values of the first one's
 // context until the last one has gone or LoadTimeout is over; each waits no
-// longer than its own ctx. The error is load's, [ErrNotFound], or ctx's.
+// longer than its own ctx. Should who loads die, the others wait until its
+// lease ends, which is LoadTimeout too, and one of them loads. The error is load's, [ErrNotFound], or ctx's.
 func (c *Cache[V]) Get(ctx context.Context, key string, load func(context.Context) (V, error)) (V, error) {
 	var zero V
 	if err := ctx.Err(); err != nil {
@@ -137,7 +138,7 @@ func (c *Cache[V]) Get(ctx context.Context, key string, load func(context.Contex
 		return e.result()
 	}
 	c.misses.Add(ctx, 1, c.labels)
-	return c.flights.do(ctx, key, c.o.LoadTimeout, func(ctx context.Context) (V, error) {
+	return c.flights.do(ctx, key, 2*c.o.LoadTimeout, func(ctx context.Context) (V, error) {
 		return c.loadUnderLease(ctx, &b, key, load)
 	})
 }

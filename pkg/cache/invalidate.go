@@ -30,7 +30,9 @@ return 1`)
 // the old values may then live on until their TTL.
 func (c *Cache[V]) Invalidate(ctx context.Context, keys ...string) error {
 	c.forget(keys)
-	return c.script(ctx, invalidateScript, keys, "")
+	err := c.script(ctx, invalidateScript, keys, "")
+	c.forget(keys) // what began in between may have got the old value
+	return err
 }
 
 // Write runs tx, which changes what keys are loaded from and commits, with the
@@ -46,6 +48,7 @@ func (c *Cache[V]) Write(ctx context.Context, keys []string, tx func() error) er
 	c.forget(keys)
 	// A transaction that failed may yet have been committed.
 	after := c.script(ctx, invalidateScript, keys, token)
+	c.forget(keys) // what began in between may have got the old value
 	switch {
 	case err != nil:
 		return err

@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	mathrand "math/rand/v2"
+	"runtime/debug"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -86,7 +88,11 @@ func (c *Cache[V]) loadUnderLease(ctx context.Context, b *budget, key string, lo
 		}
 		switch {
 		case err != nil, state == leaseWriting:
-			return load(ctx)
+			e, err := c.loadEntry(ctx, load)
+			if err != nil {
+				return e.value, err
+			}
+			return e.result()
 		case state == leaseFilled:
 			if e, ok := c.decode(ctx, b, key, raw); ok {
 				return e.result()
@@ -119,7 +125,11 @@ func (c *Cache[V]) loadUnderLease(ctx context.Context, b *budget, key string, lo
 	}
 }
 
+// loadEntry gives the load its own time, whatever waiting for another's lease
+// took before.
 func (c *Cache[V]) loadEntry(ctx context.Context, load func(context.Context) (V, error)) (entry[V], error) {
+	ctx, cancel := context.WithTimeout(ctx, c.o.LoadTimeout)
+	defer cancel()
 	v, err := load(ctx)
 	if errors.Is(err, ErrNotFound) {
 		return entry[V]{absent: true}, nil
@@ -158,6 +168,16 @@ func (c *Cache[V]) drop(ctx context.Context, b *budget, key, token string) {
 	})
 }
 
+// loadSafely is loadEntry where nobody's recover would see a panic.
+func (c *Cache[V]) loadSafely(ctx context.Context, load func(context.Context) (V, error)) (e entry[V], err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("cache: load panicked: %v\n%s", r, debug.Stack())
+		}
+	}()
+	return c.loadEntry(ctx, load)
+}
+
 // refresh reloads a value past its soft TTL in the background, in the one
 // caller that gets the lease.
 func (c *Cache[V]) refresh(ctx context.Context, key string, load func(context.Context) (V, error)) {
@@ -172,9 +192,8 @@ func (c *Cache[V]) refresh(ctx context.Context, key string, load func(context.Co
 	}
 	c.work.Go(func() {
 		defer c.refreshing.Delete(key)
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.o.LoadTimeout)
-		defer cancel()
-		e, err := c.loadEntry(ctx, load)
+		ctx := context.WithoutCancel(ctx)
+		e, err := c.loadSafely(ctx, load)
 		if err != nil {
 			c.drop(ctx, &b, key, token)
 			return

@@ -122,6 +122,7 @@ const claimQuery = `
 
 // claim returns nil when there is nothing to claim.
 func (l ledger) claim(ctx context.Context, j *job, by string, lease time.Duration) (*Run, error) {
+	begin := time.Now()
 	var claimed []Run
 	err := l.db.Gorm(ctx).Raw(l.query(l.claimQuery), map[string]any{
 		"job": j.Name, "by": by, "lease": lease.Microseconds(),
@@ -134,6 +135,7 @@ func (l ledger) claim(ctx context.Context, j *job, by string, lease time.Duratio
 	case len(claimed) == 0:
 		return nil, nil //nolint:nilnil // no run is no failure
 	}
+	claimed[0].since = begin
 	return &claimed[0], nil
 }
 
@@ -148,11 +150,11 @@ func (l ledger) renew(ctx context.Context, r *Run, lease time.Duration) (bool, e
 }
 
 // takenOver tells a run that another has claimed from one that is done.
-func (l ledger) takenOver(ctx context.Context, r *Run) bool {
+func (l ledger) takenOver(ctx context.Context, r *Run) (bool, error) {
 	var sequence int64
 	err := l.db.Gorm(ctx).Raw(`SELECT sequence FROM job_runs WHERE job = ? AND scheduled_at = ? AND shard = ?`,
 		r.Job, r.ScheduledAt, r.Shard).Scan(&sequence).Error
-	return err == nil && sequence != r.Sequence
+	return err == nil && sequence != r.Sequence, err
 }
 
 func (l ledger) finish(tx *gorm.DB, r *Run) (bool, error) {

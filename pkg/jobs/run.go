@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel"
@@ -36,6 +37,13 @@ type Run struct {
 	Sequence int64
 
 	ledger ledger
+	// since is when the claim was asked for: the lease can't end before a
+	// lease's length from then.
+	since time.Time
+	// committing is set while a transaction that called Commit may hold the
+	// ledger's row, which keeps others from taking the run over, and the
+	// heartbeat from renewing it.
+	committing atomic.Bool
 }
 
 // Commit is the first statement of the transaction with the run's effects. It
@@ -45,6 +53,9 @@ func (r *Run) Commit(tx *gorm.DB) error {
 	done, err := r.ledger.finish(tx, r)
 	if err == nil && !done {
 		return ErrFenced
+	}
+	if err == nil {
+		r.committing.Store(true)
 	}
 	return err
 }
@@ -83,11 +94,17 @@ func protect(ctx context.Context, j *job, run *Run) (err error) {
 
 // heartbeat renews the run's lease until stop is called. The returned context
 // ends with [ErrLost] when the lease was taken over, or a tenth of it before it
-// could be for want of an answer.
+// could be for want of an answer. From Commit on the row is locked: nobody can
+// take the run over then, however long its transaction takes, and only an
+// answer of the ledger ends it.
 func (r *Runner) heartbeat(ctx context.Context, run *Run) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	lease := r.o.Lease
-	expiry := time.AfterFunc(lease-lease/10, func() { cancel(ErrLost) })
+	expiry := time.AfterFunc(time.Until(run.since.Add(lease-lease/10)), func() {
+		if !run.committing.Load() {
+			cancel(ErrLost)
+		}
+	})
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -106,17 +123,33 @@ func (r *Runner) heartbeat(ctx context.Context, run *Run) (context.Context, func
 			switch {
 			case err != nil:
 			case !ours: // done by Commit, or taken over
-				if r.ledger.takenOver(ctx, run) {
+				taken, err := r.ledger.takenOver(ctx, run)
+				if err != nil {
+					continue
+				}
+				if taken {
 					cancel(ErrLost)
 				}
 				expiry.Stop()
 				return
 			default:
+				run.committing.Store(false) // that transaction was rolled back
 				expiry.Reset(time.Until(begin.Add(lease - lease/10)))
 			}
 		}
 	}()
 	return ctx, func() { expiry.Stop(); cancel(nil); <-done }
+}
+
+// backoff asks the job how long to wait, and takes an hour for an answer when
+// that panics.
+func backoff(j *job, attempt int) (wait time.Duration) {
+	defer func() {
+		if recover() != nil {
+			wait = time.Hour
+		}
+	}()
+	return j.Backoff(attempt)
 }
 
 // record writes the outcome. A run that Commit has marked done stays done
@@ -135,7 +168,7 @@ func (r *Runner) record(j *job, run *Run, err error, lost bool, took time.Durati
 		_, stored = r.ledger.finish(r.ledger.db.Gorm(ctx), run)
 		r.o.Log.Info("job run done", attributes...)
 	default:
-		wait := j.Backoff(run.Attempt)
+		wait := backoff(j, run.Attempt)
 		if errors.Is(context.Cause(r.ctx), errShutdown) {
 			wait = 0
 		}

@@ -1,0 +1,49 @@
+package cache
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/purserhq/purser/pkg/testkit"
+)
+
+func TestAHolderThatDiesCostsItsWaitersTimeAndNoneAnAnswer(t *testing.T) {
+	s := testkit.Redis(t)
+	const limit = 500 * time.Millisecond
+	c := open[string](t, s, Options{LoadTimeout: limit})
+	// What a process leaves behind that is killed between lease and fill.
+	if err := c.redis.Set(t.Context(), c.keys("k")[1], "the lease of the dead", limit).Err(); err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() {
+			got, err := c.Get(t.Context(), "k", func(ctx context.Context) (string, error) {
+				left, ok := ctx.Deadline()
+				if !ok || time.Until(left) < limit/2 {
+					t.Errorf("the load has %s left of its %s", time.Until(left), limit)
+				}
+				return "value", nil
+			})
+			if err != nil || got != "value" {
+				t.Errorf("got %q, %v", got, err)
+			}
+		})
+	}
+	all.Wait()
+}
+
+func TestARefreshThatPanicsKillsNothing(t *testing.T) {
+	s := testkit.Redis(t)
+	now := time.Now()
+	c := open[string](t, s, Options{SoftTTL: time.Second, Now: func() time.Time { return now }})
+	get(t, c, "k", value("old"), "old")
+	now = now.Add(2 * time.Second)
+	get(t, c, "k", func(context.Context) (string, error) { panic("in the background") }, "old")
+	c.Close() // waits for the refresh
+	get(t, c, "k", value("new"), "old")
+	c.Close()
+	get(t, c, "k", never[string](t), "new")
+}
