@@ -8,8 +8,9 @@ import (
 	"path"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
-	"github.com/pressly/goose/v3/lock"
 )
 
 // migrationLock is the advisory lock under which schemas change. Advisory
@@ -35,7 +36,9 @@ func (s Schema) Newer() bool { return s.Version > s.Known }
 // queue behind a long transaction, and everything else behind it, fails
 // instead.
 func Migrate(ctx context.Context, db *DB, migrations fs.FS) error {
-	p, err := provider(db, migrations)
+	pool, unlock := locked(db)
+	defer unlock()
+	p, err := provider(pool, migrations)
 	if err != nil || p == nil {
 		return err
 	}
@@ -58,7 +61,9 @@ func Migrate(ctx context.Context, db *DB, migrations fs.FS) error {
 
 // Down takes the newest migration back.
 func Down(ctx context.Context, db *DB, migrations fs.FS) error {
-	p, err := provider(db, migrations)
+	pool, unlock := locked(db)
+	defer unlock()
+	p, err := provider(pool, migrations)
 	if err != nil || p == nil {
 		return err
 	}
@@ -71,7 +76,7 @@ func Down(ctx context.Context, db *DB, migrations fs.FS) error {
 // Status compares the database with the migrations and changes nothing but
 // goose's own table, which it makes when missing.
 func Status(ctx context.Context, db *DB, migrations fs.FS) (Schema, error) {
-	p, err := provider(db, migrations)
+	p, err := provider(db.sql, migrations)
 	if err != nil || p == nil {
 		return Schema{}, err
 	}
@@ -97,12 +102,11 @@ func status(ctx context.Context, p *goose.Provider) (Schema, error) {
 }
 
 // provider returns nil when there are no migrations at all.
-func provider(db *DB, migrations fs.FS) (*goose.Provider, error) {
+func provider(pool *sql.DB, migrations fs.FS) (*goose.Provider, error) {
 	if names, err := fs.Glob(migrations, "*.sql"); err != nil || len(names) == 0 {
 		return nil, err
 	}
-	p, err := goose.NewProvider(goose.DialectPostgres, db.sql, migrations,
-		goose.WithSessionLocker(sessionLock{}),
+	p, err := goose.NewProvider(goose.DialectPostgres, pool, migrations,
 		goose.WithDisableGlobalRegistry(true),
 		goose.WithVerbose(false))
 	if err != nil {
@@ -111,36 +115,34 @@ func provider(db *DB, migrations fs.FS) (*goose.Provider, error) {
 	return p, nil
 }
 
-// sessionLock waits in the server until the lock is free, where goose's own
-// asks once a second.
-type sessionLock struct{}
-
-var _ lock.SessionLocker = sessionLock{}
-
-func (sessionLock) SessionLock(ctx context.Context, conn *sql.Conn) error {
-	for _, statement := range []string{
-		`SET statement_timeout = 0`,
-		`SET lock_timeout = 0`,
-		fmt.Sprintf(`SELECT pg_advisory_lock(%d)`, migrationLock),
-		`RESET lock_timeout`,
-	} {
-		if _, err := conn.ExecContext(ctx, statement); err != nil {
-			return err
+// locked is a pool of one connection that has the migration lock before its
+// first statement, and no statement timeout. goose's own locking begins too
+// late: before it goose looks for its table and makes it, which replicas that
+// start together would do at once, and under the service's timeouts.
+func locked(db *DB) (pool *sql.DB, unlock func()) {
+	pool = stdlib.OpenDB(*db.config, stdlib.OptionAfterConnect(func(ctx context.Context, c *pgx.Conn) error {
+		for _, statement := range []string{
+			`SET statement_timeout = 0`,
+			`SET lock_timeout = 0`,
+			fmt.Sprintf(`SELECT pg_advisory_lock(%d)`, migrationLock), // waits in the server
+			`RESET lock_timeout`,
+		} {
+			if _, err := c.Exec(ctx, statement); err != nil {
+				return err
+			}
 		}
-	}
-	return nil
-}
-
-func (sessionLock) SessionUnlock(ctx context.Context, conn *sql.Conn) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-	defer cancel()
-	for _, statement := range []string{
-		fmt.Sprintf(`SELECT pg_advisory_unlock(%d)`, migrationLock),
-		`RESET statement_timeout`,
-	} {
-		if _, err := conn.ExecContext(ctx, statement); err != nil {
-			return err
+		return nil
+	}))
+	pool.SetMaxOpenConns(1)
+	return pool, func() {
+		defer func() { _ = pool.Close() }()
+		if pool.Stats().OpenConnections == 0 {
+			return
 		}
+		// Closing gives the lock up too, but not behind a PgBouncer.
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		_, _ = pool.ExecContext(ctx, fmt.Sprintf(`SELECT pg_advisory_unlock(%d)`, migrationLock))
+		_, _ = pool.ExecContext(ctx, `RESET statement_timeout`)
 	}
-	return nil
 }

@@ -72,6 +72,7 @@ type Options struct {
 type DB struct {
 	gorm        *gorm.DB
 	sql         *sql.DB
+	config      *pgx.ConnConfig
 	log         *slog.Logger
 	poolTimeout time.Duration
 }
@@ -100,7 +101,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		_ = pool.Close()
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
-	db := &DB{gorm: g, sql: pool, log: o.Log, poolTimeout: o.PoolTimeout}
+	db := &DB{gorm: g, sql: pool, config: config, log: o.Log, poolTimeout: o.PoolTimeout}
 	if o.Lazy {
 		return db, nil
 	}
