@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/purserhq/purser/pkg/redisx"
@@ -21,8 +22,10 @@ type Guard struct {
 
 	ctx     context.Context //nolint:containedctx // its end is what a guard tells
 	cancel  context.CancelCauseFunc
-	expiry  *time.Timer   // ends ctx unless a renewal moves it
-	done    chan struct{} // closed when the watchdog has ended
+	expiry  *time.Timer               // ends ctx unless a renewal moves it
+	until   atomic.Pointer[time.Time] // when it does
+	done    chan struct{}             // closed when the watchdog has ended
+	loss    sync.Once
 	release sync.Once
 	err     error // of the release
 }
@@ -33,7 +36,9 @@ var errReleased = errors.New("lock: released")
 func (l *Locker) guard(ctx context.Context, name, token string, fence int64, ttl time.Duration, start time.Time) *Guard {
 	g := &Guard{locker: l, name: name, token: token, fence: fence, ttl: ttl, done: make(chan struct{})}
 	g.ctx, g.cancel = context.WithCancelCause(ctx)
-	g.expiry = time.AfterFunc(time.Until(g.end(start)), g.lose)
+	end := g.end(start)
+	g.until.Store(&end)
+	g.expiry = time.AfterFunc(time.Until(end), g.lose)
 	go g.watch(start) //nolint:contextcheck // works under the guard's own context, which is ctx's child
 	return g
 }
@@ -45,8 +50,23 @@ func (g *Guard) end(start time.Time) time.Time { return start.Add(g.ttl - g.ttl/
 
 // Context ends with cause [ErrLost] before the lease can expire on the server,
 // and with the context that the lock was taken under. When that one ends the
-// lease is no longer renewed.
-func (g *Guard) Context() context.Context { return g.ctx }
+// lease is no longer renewed. Its Err asks the clock and so tells the loss also
+// where a busy or paused process runs its timers late; Done can't.
+func (g *Guard) Context() context.Context { return leaseContext{g.ctx, g} }
+
+// leaseContext is a guard's context whose Err doesn't depend on a timer.
+type leaseContext struct {
+	context.Context //nolint:containedctx // it is one
+
+	guard *Guard
+}
+
+func (c leaseContext) Err() error {
+	if c.Context.Err() == nil && !time.Now().Before(*c.guard.until.Load()) {
+		c.guard.lose()
+	}
+	return c.Context.Err()
+}
 
 // Fence is greater than the fence of every earlier lease of this name.
 func (g *Guard) Fence() int64 { return g.fence }
@@ -55,10 +75,12 @@ func (g *Guard) Fence() int64 { return g.fence }
 func (g *Guard) Name() string { return g.name }
 
 func (g *Guard) lose() {
-	if g.ctx.Err() == nil {
-		g.locker.lost.Add(context.WithoutCancel(g.ctx), 1)
-	}
-	g.cancel(ErrLost)
+	g.loss.Do(func() {
+		if g.ctx.Err() == nil {
+			g.locker.lost.Add(context.WithoutCancel(g.ctx), 1)
+		}
+		g.cancel(ErrLost)
+	})
 }
 
 // watch renews the lease at a third of its time or a little earlier. After a
@@ -82,7 +104,9 @@ func (g *Guard) watch(start time.Time) {
 			g.lose()
 			return
 		default:
-			g.expiry.Reset(time.Until(g.end(begin)))
+			end := g.end(begin)
+			g.until.Store(&end)
+			g.expiry.Reset(time.Until(end))
 			timer.Reset(time.Until(g.renewal(begin)))
 		}
 	}
@@ -93,21 +117,24 @@ func (g *Guard) renewal(start time.Time) time.Time {
 }
 
 func (g *Guard) renew() (bool, error) {
-	ctx, cancel := redisx.Bounded(g.ctx)
+	ctx, cancel := redisx.Within(g.ctx, g.locker.o.Budget)
 	defer cancel()
 	return renewScript.Run(ctx, g.locker.client, g.locker.keys(g.name)[:1], g.token, g.ttl.Milliseconds()).Bool()
 }
 
-// Release gives the lock up within 100 ms, also when the guard's context has
-// ended. It returns [ErrLost] when the lease was no longer this guard's, which
-// leaves a later holder's alone, and [ErrUnavailable] when Redis gave no
-// answer; the lease then ends by its expiry. Later calls return the same.
+// Release gives the lock up within twice the budget, 100 ms, also when the
+// guard's context has ended. It returns [ErrLost] when the lease was no longer
+// this guard's, which leaves a later holder's alone, and [ErrUnavailable] when
+// Redis gave no answer; the lease then ends by its expiry. Later calls return
+// the same.
 func (g *Guard) Release() error {
 	g.release.Do(func() {
 		g.expiry.Stop()
 		g.cancel(errReleased)
-		<-g.done
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(g.ctx), releaseTime)
+		// A renewal under way finds the lease there or gone, and in neither
+		// case keeps it from being released: not worth waiting for first.
+		defer func() { <-g.done; g.expiry.Stop() }()
+		ctx, cancel := g.locker.releasing(g.ctx)
 		defer cancel()
 		l := g.locker
 		released, err := l.release.Run(ctx, l.client, l.keys(g.name)[:1], g.token, l.channel(g.name)).Bool()

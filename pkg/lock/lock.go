@@ -5,8 +5,8 @@
 // the server, and at once when the lease is found gone. Only the holder can
 // renew or release a lease, and renewal never brings a lost one back. Each
 // lease has a fence number greater than those before it for that name. One
-// operation costs one round trip and at most 50 ms; with Redis away it fails
-// with [ErrUnavailable].
+// operation costs one round trip and at most its budget, 50 ms; with Redis away
+// it fails with [ErrUnavailable].
 //
 // Limits: a lease is not exclusive across a failover of Redis, a jump of its
 // clock, or a holder that is paused past its lease and doesn't know it. What
@@ -44,10 +44,9 @@ var (
 )
 
 const (
-	minTTL      = 30 * time.Millisecond
-	releaseTime = 100 * time.Millisecond
-	pollLeast   = 10 * time.Millisecond  // between two asks of a waiter
-	pollMost    = 250 * time.Millisecond // without a subscriber, or if a wake-up got lost
+	minTTL    = 30 * time.Millisecond
+	pollLeast = 10 * time.Millisecond  // between two asks of a waiter
+	pollMost  = 250 * time.Millisecond // without a subscriber, or if a wake-up got lost
 )
 
 // Options name the locks' key space and give a Locker what it may need.
@@ -60,14 +59,21 @@ type Options struct {
 	// Floor returns the greatest fence that the database has seen for a name;
 	// see [Floor]. It is asked only when Redis knows no earlier fence.
 	Floor func(ctx context.Context, name string) (int64, error)
+	// Budget is what one operation may wait for Redis in all; redisx.Budget. A
+	// release may take twice as long. It doesn't put off the end of a guard's
+	// context. See redisx.Options.Timeout too, which bounds each step.
+	Budget time.Duration
 }
 
 // Locker takes locks. It is safe for concurrent use.
 type Locker struct {
 	client  redis.UniversalClient
 	o       Options
-	release *redis.Script
 	pending sync.WaitGroup
+
+	// Fields so that a test can show what they protect from.
+	release  *redis.Script
+	pollMost time.Duration
 
 	wait metric.Float64Histogram
 	lost metric.Int64Counter
@@ -75,16 +81,19 @@ type Locker struct {
 
 // New makes a Locker on a client of redisx. Close it before the client.
 func New(client redis.UniversalClient, o Options) *Locker {
+	if o.Budget == 0 {
+		o.Budget = redisx.Budget
+	}
 	meter := otel.Meter("github.com/purserhq/purser/pkg/lock")
-	l := &Locker{client: client, o: o, release: releaseScript}
+	l := &Locker{client: client, o: o, release: releaseScript, pollMost: pollMost}
 	// An instrument that can't be made is a no-op one.
 	l.wait, _ = meter.Float64Histogram("lock_wait_seconds", metric.WithUnit("s"), metric.WithDescription("Time that Acquire waited for a lock."))
 	l.lost, _ = meter.Int64Counter("lock_lost_total", metric.WithDescription("Leases that ended before they were released."))
 	return l
 }
 
-// Close waits for what the Locker still does in the background, 100 ms at
-// most. Guards stay valid and are released on their own.
+// Close waits for what the Locker still does in the background, twice the
+// budget at most. Guards stay valid and are released on their own.
 func (l *Locker) Close() { l.pending.Wait() }
 
 func (l *Locker) keys(name string) []string {
@@ -110,7 +119,7 @@ func (l *Locker) try(ctx context.Context, name string, ttl time.Duration) (*Guar
 	if err := ctx.Err(); err != nil {
 		return nil, 0, err
 	}
-	budget, cancel := redisx.Bounded(ctx)
+	budget, cancel := redisx.Within(ctx, l.o.Budget)
 	defer cancel()
 	token := rand.Text()
 	start := time.Now()
@@ -139,10 +148,16 @@ func (l *Locker) try(ctx context.Context, name string, ttl time.Duration) (*Guar
 // caller wait.
 func (l *Locker) abandon(ctx context.Context, name, token string) {
 	l.pending.Go(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTime)
+		ctx, cancel := l.releasing(ctx)
 		defer cancel()
 		_ = l.release.Run(ctx, l.client, l.keys(name)[:1], token, l.channel(name)).Err()
 	})
+}
+
+// releasing is the context of a release, which the caller's end doesn't stop
+// and which is worth more patience than other operations.
+func (l *Locker) releasing(ctx context.Context) (context.Context, context.CancelFunc) {
+	return redisx.Within(ctx, 2*l.o.Budget)
 }
 
 // Acquire takes the lock like [Locker.Try] and waits while it is held, until
@@ -156,7 +171,7 @@ func (l *Locker) Acquire(ctx context.Context, name string, ttl time.Duration) (*
 	}
 	released, stop := l.listen(ctx, name)
 	defer stop()
-	for poll := pollLeast; ; poll = min(2*poll, pollMost) {
+	for poll := pollLeast; ; poll = min(2*poll, l.pollMost) {
 		// Asked once more after the subscription, so that a release just
 		// before it is not missed.
 		var remaining time.Duration
@@ -179,7 +194,7 @@ func (l *Locker) Acquire(ctx context.Context, name string, ttl time.Duration) (*
 // patience is how long to wait for a wake-up before asking again.
 func (l *Locker) patience(remaining, poll time.Duration) time.Duration {
 	if l.o.Subscriber != nil {
-		poll = pollMost
+		poll = l.pollMost
 	}
 	if remaining > 0 {
 		poll = min(poll, remaining+time.Millisecond)
@@ -193,7 +208,7 @@ func (l *Locker) listen(ctx context.Context, name string) (<-chan *redis.Message
 		return nil, func() {}
 	}
 	sub := l.o.Subscriber.Subscribe(ctx, l.channel(name))
-	confirmed, cancel := redisx.Bounded(ctx)
+	confirmed, cancel := redisx.Within(ctx, l.o.Budget)
 	defer cancel()
 	_, _ = sub.Receive(confirmed) // without it, waiters ask again
 	return sub.Channel(redis.WithChannelSize(1)), func() { _ = sub.Close() }
@@ -212,7 +227,7 @@ func (l *Locker) Do(ctx context.Context, name string, ttl time.Duration, fn func
 	if err := fn(g.Context(), g); err != nil { //nolint:contextcheck // the guard's context is ctx's child
 		return err
 	}
-	if errors.Is(context.Cause(g.Context()), ErrLost) { //nolint:contextcheck // the guard's context is ctx's child
+	if g.Context().Err() != nil && errors.Is(context.Cause(g.Context()), ErrLost) { //nolint:contextcheck // the guard's context is ctx's child
 		return ErrLost
 	}
 	return nil
