@@ -21,12 +21,16 @@ func TestMain(m *testing.M) { testkit.LeakFree(m) }
 
 var ns = Namespace{Service: "test", Entity: "thing", Schema: 1}
 
+// patience keeps a busy machine from looking like an outage, in tests that
+// aren't about one.
+const patience = 10 * time.Second
+
 func client(t testing.TB, s *redisserver.Server) redis.UniversalClient {
 	t.Helper()
-	return patient(t, s, 0)
+	return within(t, s, patience)
 }
 
-func patient(t testing.TB, s *redisserver.Server, timeout time.Duration) redis.UniversalClient {
+func within(t testing.TB, s *redisserver.Server, timeout time.Duration) redis.UniversalClient {
 	t.Helper()
 	c, err := redisx.New(redisx.Options{URL: s.URL(), Timeout: timeout})
 	if err != nil {
@@ -36,9 +40,13 @@ func patient(t testing.TB, s *redisserver.Server, timeout time.Duration) redis.U
 	return c
 }
 
+// open makes a cache that is patient unless o says otherwise.
 func open[V any](t testing.TB, s *redisserver.Server, o Options) *Cache[V] {
 	t.Helper()
-	c := New[V](client(t, s), ns, o)
+	if o.Budget == 0 {
+		o.Budget = patience
+	}
+	c := New[V](within(t, s, o.Budget), ns, o)
 	t.Cleanup(c.Close)
 	return c
 }
@@ -100,10 +108,9 @@ func callers(t *testing.T, n int, key string, caches ...*Cache[string]) int64 {
 
 func TestAColdKeyIsLoadedOnceByAllProcesses(t *testing.T) {
 	s := testkit.Redis(t)
-	const patience = 10 * time.Second // two busy cores with -race must not look like an outage
 	var caches []*Cache[string]
 	for range 3 {
-		caches = append(caches, New[string](patient(t, s, patience), ns, Options{Budget: patience}))
+		caches = append(caches, open[string](t, s, Options{}))
 	}
 	if n := callers(t, 200, "k", caches...); n != 1 {
 		t.Fatalf("%d loads", n)
@@ -117,11 +124,10 @@ func TestALoadThatFailsDropsItsLeaseAndIsNotCached(t *testing.T) {
 	if _, err := c.Get(t.Context(), "k", func(context.Context) (string, error) { return "", boom }); !errors.Is(err, boom) {
 		t.Fatal(err)
 	}
-	begin := time.Now()
-	get(t, c, "k", value("v"), "v")
-	if took := time.Since(begin); took > time.Second {
-		t.Fatalf("the next caller waited %s for the lease", took)
+	if n, err := client(t, s).Exists(t.Context(), c.keys("k")...).Result(); n != 0 || err != nil {
+		t.Fatalf("%d keys left for the next caller to wait for: %v", n, err)
 	}
+	get(t, c, "k", value("v"), "v")
 	if _, err := c.Get(t.Context(), "p", func(context.Context) (string, error) { panic("boom") }); err == nil {
 		t.Fatal("a panic was lost")
 	}
@@ -138,7 +144,7 @@ func TestNotFoundIsCachedForAShorterTime(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	testkit.Eventually(t, time.Second, func() bool {
+	testkit.Eventually(t, time.Minute, func() bool {
 		got, err := c.Get(t.Context(), "k", value("v"))
 		return got == "v" && err == nil
 	})
@@ -180,7 +186,7 @@ func TestEachWaiterHasItsOwnDeadline(t *testing.T) {
 	<-loading
 	second := make(chan string, 1)
 	go func() { v, _ := c.Get(t.Context(), "k", never[string](t)); second <- v }()
-	testkit.Eventually(t, time.Second, func() bool {
+	testkit.Eventually(t, time.Minute, func() bool {
 		c.flights.mu.Lock()
 		defer c.flights.mu.Unlock()
 		return c.flights.m["k"] != nil && c.flights.m["k"].waiters == 2
@@ -230,16 +236,21 @@ func TestWithRedisAwayReadsComeFromTheSource(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := testkit.Redis(t)
-			c := open[string](t, s, Options{})
-			get(t, c, "k", value("old"), "old")
+			get(t, open[string](t, s, Options{}), "k", value("old"), "old")
+			c := open[string](t, s, Options{Budget: redisx.Budget})
 			fault(s)
 			defer s.Resume()
-			for i := range 10 {
+			least := time.Hour // other load on the machine only adds to it
+			for range 5 {      // before the breaker opens
 				begin := time.Now()
 				get(t, c, "k", value("source"), "source")
-				if took := time.Since(begin); took > 150*time.Millisecond { // 50 ms, and what -race adds
-					t.Errorf("read %d took %s", i, took)
-				}
+				least = min(least, time.Since(begin))
+			}
+			if least > 150*time.Millisecond {
+				t.Errorf("a read took %s at least", least)
+			}
+			for range 5 {
+				get(t, c, "k", value("source"), "source")
 			}
 			many, err := c.GetMany(t.Context(), []string{"k"}, func(context.Context, []string) (map[string]string, error) {
 				return map[string]string{"k": "source"}, nil
@@ -285,7 +296,7 @@ func TestProtobufMessagesAreCachedToo(t *testing.T) {
 
 func TestAChallengeIsTakenOnceAndFailsClosed(t *testing.T) {
 	s := testkit.Redis(t)
-	once := NewOnce[string](client(t, s), ns, Options{})
+	once := NewOnce[string](client(t, s), ns, Options{Budget: patience})
 	if err := once.Put(t.Context(), "k", "v", time.Minute); err != nil {
 		t.Fatal(err)
 	}

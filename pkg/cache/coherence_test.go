@@ -139,7 +139,7 @@ func TestWriteKeepsFillsOutUntilItIsOverAlsoAfterACrash(t *testing.T) {
 		})
 	}()
 	get(t, b, "k", value("new"), "new")
-	testkit.Eventually(t, 2*time.Second, func() bool {
+	testkit.Eventually(t, time.Minute, func() bool {
 		n, err := client(t, s).Exists(t.Context(), a.keys("k")[1]).Result()
 		return err == nil && n == 0
 	})

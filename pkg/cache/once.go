@@ -14,14 +14,16 @@ import (
 // Once keeps single-use challenges: what was put can be taken once. It fails
 // closed, and Redis is its only copy. It is safe for concurrent use.
 type Once[V any] struct {
-	redis Redis
-	ns    Namespace
-	codec Codec
+	redis  Redis
+	ns     Namespace
+	codec  Codec
+	budget time.Duration
 }
 
-// NewOnce makes a store of V under ns. Of o it uses the codec.
+// NewOnce makes a store of V under ns. Of o it uses the codec and the budget.
 func NewOnce[V any](r Redis, ns Namespace, o Options) *Once[V] {
-	return &Once[V]{redis: r, ns: ns, codec: withDefaults(o).Codec}
+	o = withDefaults(o)
+	return &Once[V]{redis: r, ns: ns, codec: o.Codec, budget: o.Budget}
 }
 
 // Put keeps v under key for ttl. The error is redisx.ErrUnavailable when Redis
@@ -31,7 +33,7 @@ func (s *Once[V]) Put(ctx context.Context, key string, v V, ttl time.Duration) e
 	if err != nil {
 		return fmt.Errorf("cache: %w", err)
 	}
-	ctx, cancel := redisx.Bounded(ctx)
+	ctx, cancel := redisx.Within(ctx, s.budget)
 	defer cancel()
 	return redisx.Unavailable(s.redis.Set(ctx, s.ns.key(key), raw, ttl).Err())
 }
@@ -41,7 +43,7 @@ func (s *Once[V]) Put(ctx context.Context, key string, v V, ttl time.Duration) e
 // once one gets it. After an error the value may or may not be gone.
 func (s *Once[V]) Take(ctx context.Context, key string) (V, bool, error) {
 	var v V
-	bounded, cancel := redisx.Bounded(ctx)
+	bounded, cancel := redisx.Within(ctx, s.budget)
 	defer cancel()
 	raw, err := s.redis.GetDel(bounded, s.ns.key(key)).Bytes()
 	if errors.Is(err, redis.Nil) {

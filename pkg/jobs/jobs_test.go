@@ -295,12 +295,13 @@ func TestARunThatWasTakenOverIsTold(t *testing.T) {
 
 func TestRedisSparesTheDatabaseAndIsNotNeeded(t *testing.T) {
 	f, s := setup(t), testkit.Redis(t)
-	client, err := redisx.New(redisx.Options{URL: s.URL()})
+	const patience = 10 * time.Second // a busy machine must not look like an outage
+	client, err := redisx.New(redisx.Options{URL: s.URL(), Timeout: patience})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = client.Close() })
-	locker := lock.New(client, lock.Options{Prefix: "purser:test"})
+	locker := lock.New(client, lock.Options{Prefix: "purser:test", Budget: patience})
 	t.Cleanup(locker.Close)
 	var ran atomic.Int64
 	r := f.runner(Options{Locker: locker}, Job{Name: "j", Cron: "* * * * *", Run: func(context.Context, *Run) error { ran.Add(1); return nil }})
