@@ -30,19 +30,24 @@ type source struct {
 	quotes map[string]price.Quote
 	away   bool
 	asked  [][]string // the ids of each call, sorted
+	// during, when set, runs while the source is asked.
+	during func(ctx context.Context)
 }
 
-func (s *source) Current(_ context.Context, tokens []token.Token) (map[string]price.Quote, error) {
+func (s *source) Current(ctx context.Context, tokens []token.Token) (map[string]price.Quote, error) {
 	var ids []string
 	for _, t := range tokens {
 		ids = append(ids, t.ID)
 	}
 	slices.Sort(ids)
 	s.asked = append(s.asked, ids)
+	if s.during != nil {
+		s.during(ctx)
+	}
 	if s.away {
 		return nil, errors.New("away")
 	}
-	return maps.Clone(s.quotes), nil
+	return maps.Clone(s.quotes), ctx.Err()
 }
 
 func (s *source) say(id, text string, at time.Time) {
