@@ -144,6 +144,7 @@ func TestBadInputNamesItsFieldAndRule(t *testing.T) {
 		{"a label of 81 characters", "label", "80", create(&walletv1.CreateWalletRequest{Account: account, Label: strings.Repeat("x", 81)})},
 		{"a label with a NUL byte", "label", "control", create(&walletv1.CreateWalletRequest{Account: account, Label: "\x00"})},
 		{"a request_id that is none", "request_id", "", create(&walletv1.CreateWalletRequest{Account: account, RequestId: "one"})},
+		{"a request_id of nobody", "request_id", "nil UUID", create(&walletv1.CreateWalletRequest{Account: accountOf(1), RequestId: uuid.Nil.String()})},
 		{"a page of 201", "page_size", "200", list(&walletv1.ListWalletsRequest{PageSize: 201})},
 		{"a page below zero", "page_size", "", list(&walletv1.ListWalletsRequest{PageSize: -1})},
 		{"a view that nobody knows", "view", "", list(&walletv1.ListWalletsRequest{View: 77})},
