@@ -16,6 +16,7 @@ import (
 	"github.com/purserhq/purser/pkg/errs/grpcerr"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/portfolio/internal/holdings"
+	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
 
 // wallet stands in for the wallet service: it answers the n-th page, counted
@@ -31,7 +32,7 @@ type client struct {
 func (c *client) GetHoldings(ctx context.Context, r *walletv1.GetHoldingsRequest, _ ...grpc.CallOption) (*walletv1.GetHoldingsResponse, error) {
 	n := c.calls
 	c.calls++
-	if want := fmt.Sprintf("page %d", n); r.GetPageToken() != want && !(n == 0 && r.GetPageToken() == "") || r.GetPageSize() != 2000 {
+	if want := fmt.Sprintf("page %d", n); r.GetPageToken() != want && (n != 0 || r.GetPageToken() != "") || r.GetPageSize() != 2000 {
 		c.t.Errorf("call %d asks for %v", n, r)
 	}
 	resp, err := c.serve(ctx, n)
@@ -89,6 +90,42 @@ func TestAllPagesAreReadAndAWalletOnTwoIsOne(t *testing.T) {
 	}
 	if h := held[1]; h.Amount.String() != maxUint256 || h.Decimals != 255 || h.Price != "5" || !h.PriceStale || h.PriceSource != "test" || h.PriceTime.Unix() != 7 || !h.Verified || h.TokenID != "x" || h.Symbol != "S" {
 		t.Errorf("holding %+v", h)
+	}
+}
+
+func TestHowSoundAWalletIsComesWithIt(t *testing.T) {
+	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	for _, tc := range []struct {
+		name string
+		sync *walletv1.Sync
+		want valuation.Wallet
+	}{
+		{"no sync", nil, valuation.Wallet{}},
+		{"never synced", &walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_PENDING}, valuation.Wallet{}},
+		{"synced", &walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_SYNCED, SyncTime: timestamppb.New(at)}, valuation.Wallet{Synced: true, SyncedAt: at}},
+		{
+			"synced but for one token", &walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_SYNCED, SyncTime: timestamppb.New(at), Error: "not readable: T1"},
+			valuation.Wallet{Synced: true, SyncedAt: at, Problem: "not readable: T1"},
+		},
+		{
+			"synced once, and failed since", &walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_FAILED, SyncTime: timestamppb.New(at), Error: "no node answers"},
+			valuation.Wallet{Synced: true, SyncedAt: at, Failed: true, Problem: "no node answers"},
+		},
+		{
+			"failed from the first", &walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_FAILED, Error: "no node answers"},
+			valuation.Wallet{Failed: true, Problem: "no node answers"},
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := of("a")
+			w.Sync = tc.sync
+			tc.want.Account = "account a"
+			r, _ := reader(t, func(context.Context, int) (*walletv1.GetHoldingsResponse, error) { return page(-1, w), nil })
+			wallets, _, err := r.Of(t.Context(), uuid.New())
+			if err != nil || len(wallets) != 1 || wallets[0] != tc.want {
+				t.Errorf("read %+v, %v; want %+v", wallets, err, tc.want)
+			}
+		})
 	}
 }
 

@@ -153,6 +153,10 @@ func TestWhatKeepsAValuationFromBeingComplete(t *testing.T) {
 		{"a wallet that was never synced", []valuation.Wallet{{Account: "w", Synced: true}, {Account: "x"}}, hold("a", "1", 0, "1"), "wallet x was never synced"},
 		{"a wallet whose last sync failed", []valuation.Wallet{{Account: "x", Synced: true, Failed: true}}, hold("a", "1", 0, "1"), "the last sync of wallet x failed"},
 		{"a stale price", []valuation.Wallet{{Account: "w", Synced: true}}, stale, "the price of A is stale"},
+		{"a wallet that was not wholly readable", []valuation.Wallet{{Account: "x", Synced: true, SyncedAt: noon(), Problem: "not readable: T1"}}, hold("a", "1", 0, "1"), "the last sync of wallet x was not whole: not readable: T1"},
+		{"a wallet whose last sync failed and says why", []valuation.Wallet{{Account: "x", Synced: true, SyncedAt: noon(), Failed: true, Problem: "no node answers"}}, hold("a", "1", 0, "1"), "the last sync of wallet x failed"},
+		{"a wallet synced a day ago is nothing", []valuation.Wallet{{Account: "x", Synced: true, SyncedAt: noon().Add(-valuation.MaxAge)}}, hold("a", "1", 0, "1"), ""},
+		{"a wallet synced longer ago", []valuation.Wallet{{Account: "w", Synced: true, SyncedAt: noon()}, {Account: "x", Synced: true, SyncedAt: noon().Add(-valuation.MaxAge - time.Second)}}, hold("a", "1", 0, "1"), "wallet x was last synced at 2026-02-28T11:59:59Z"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			v, err := valuation.Of(tc.wallets, []valuation.Holding{tc.holding}, noon())
