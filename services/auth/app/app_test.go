@@ -44,11 +44,11 @@ type service struct {
 	tokens   authv1.TokenServiceClient
 }
 
-// start runs the service until the test ends.
-func start(t *testing.T) service {
+// start runs the service, with more settings, until the test ends.
+func start(t *testing.T, more ...string) service {
 	t.Helper()
 	db := testkit.Postgres(t, migrations.FS)
-	cfg, err := app.Load(environ(db.URL))
+	cfg, err := app.Load(append(environ(db.URL), more...))
 	if err != nil {
 		t.Fatal(err)
 	}
