@@ -12,10 +12,10 @@ package attempts
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
-	"golang.org/x/time/rate"
 
 	"github.com/purserhq/purser/pkg/errs"
 )
@@ -45,11 +45,11 @@ type Limiter struct {
 
 // New returns a limiter.
 func New(p Policy, now func() time.Time) (*Limiter, error) {
-	accounts, err := lru.New[string, *rate.Limiter](remembered)
+	accounts, err := lru.New[string, *bucket](remembered)
 	if err != nil {
 		return nil, fmt.Errorf("attempts: %w", err)
 	}
-	addresses, err := lru.New[string, *rate.Limiter](remembered)
+	addresses, err := lru.New[string, *bucket](remembered)
 	if err != nil {
 		return nil, fmt.Errorf("attempts: %w", err)
 	}
@@ -57,9 +57,9 @@ func New(p Policy, now func() time.Time) (*Limiter, error) {
 }
 
 // Take charges an attempt from an address, on an account unless it is "".
-// giveBack takes the charge back; call it when the attempt was right, or
-// could not be judged. errs.Exhausted (TOO_MANY_ATTEMPTS) with when to try
-// again, and nothing charged, past either bound.
+// giveBack takes the charge back; call it at most once, when the attempt was
+// right, or could not be judged. errs.Exhausted (TOO_MANY_ATTEMPTS) with when
+// to try again, and nothing charged, past either bound.
 func (l *Limiter) Take(address, account string) (giveBack func(), err error) {
 	now := l.now()
 	place, wait := l.addresses.take(address, now)
@@ -67,16 +67,16 @@ func (l *Limiter) Take(address, account string) (giveBack func(), err error) {
 		return nil, tooMany(wait)
 	}
 	if account == "" {
-		return func() { place.CancelAt(now) }, nil
+		return place, nil
 	}
 	name, wait := l.accounts.take(account, now)
 	if wait > 0 {
-		place.CancelAt(now)
+		place()
 		return nil, tooMany(wait)
 	}
 	return func() {
-		place.CancelAt(now)
-		name.CancelAt(now)
+		place()
+		name()
 	}, nil
 }
 
@@ -86,23 +86,50 @@ func tooMany(wait time.Duration) error {
 
 // buckets of one kind, each refilled evenly over a minute.
 type buckets struct {
-	byKey     *lru.Cache[string, *rate.Limiter]
+	byKey     *lru.Cache[string, *bucket]
 	perMinute int
 }
 
 // take charges one, or says how long until one would be there.
-func (b buckets) take(key string, now time.Time) (*rate.Reservation, time.Duration) {
-	fresh := rate.NewLimiter(rate.Every(time.Minute/time.Duration(b.perMinute)), b.perMinute)
-	bucket, known, _ := b.byKey.PeekOrAdd(key, fresh)
+func (b buckets) take(key string, now time.Time) (giveBack func(), wait time.Duration) {
+	fresh := &bucket{}
+	found, known, _ := b.byKey.PeekOrAdd(key, fresh)
 	if known {
 		b.byKey.Get(key) // it was used: keep it
 	} else {
-		bucket = fresh
+		found = fresh
 	}
-	r := bucket.ReserveN(now, 1)
-	wait := r.DelayFrom(now)
-	if wait > 0 {
-		r.CancelAt(now)
+	every := time.Minute / time.Duration(b.perMinute)
+	if wait := found.take(now, every, b.perMinute); wait > 0 {
+		return nil, wait
 	}
-	return r, wait
+	return func() { found.giveBack(every) }, 0
+}
+
+// bucket is a virtual scheduling one (GCRA, ITU-T I.371). A reservation of
+// x/time/rate would not do: what it restores is less the more were made since.
+type bucket struct {
+	mu   sync.Mutex
+	full time.Time // when everything will have been refilled
+}
+
+func (b *bucket) take(now time.Time, every time.Duration, size int) (wait time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	full := b.full
+	if full.Before(now) {
+		full = now
+	}
+	full = full.Add(every)
+	if wait := full.Sub(now) - every*time.Duration(size); wait > 0 {
+		return wait
+	}
+	b.full = full
+	return 0
+}
+
+func (b *bucket) giveBack(every time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.full = b.full.Add(-every)
 }

@@ -81,3 +81,20 @@ func TestGuessesInParallelDoNotSlipBy(t *testing.T) {
 		t.Errorf("%d of 200 guesses at once went through, want 5", taken.Load())
 	}
 }
+
+// Ten sign-ins a second, each of which takes one second to judge.
+func TestRightPasswordsThatOverlapCostNothing(t *testing.T) {
+	l, now := limiter(t, 5, 60)
+	var judging []func()
+	for i := range 1000 {
+		*now = now.Add(100 * time.Millisecond)
+		giveBack, err := l.Take("one address", fmt.Sprint(i))
+		if err != nil {
+			t.Fatal(i, err)
+		}
+		if judging = append(judging, giveBack); len(judging) > 10 {
+			judging[0]()
+			judging = judging[1:]
+		}
+	}
+}
