@@ -38,7 +38,7 @@ bench: setup ## Run the benchmarks
 .PHONY: lint
 lint: tools protodeps ## Check the contracts and the code
 	$(TOOLS)/buf lint
-	@for m in $(MODULES); do echo "golangci-lint $$m"; (cd $$m && $(TOOLS)/golangci-lint run --config $(CURDIR)/.golangci.yaml ./...); done
+	@for m in $(MODULES); do echo "golangci-lint $$m"; (cd $$m && $(TOOLS)/golangci-lint run --allow-parallel-runners --config $(CURDIR)/.golangci.yaml ./...); done
 
 .PHONY: generate
 generate: tools protodeps ## Generate code from the contracts
