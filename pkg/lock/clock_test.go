@@ -70,7 +70,7 @@ func TestAHungRedisEndsTheContextATenthBeforeTheLeaseWhateverTheBudget(t *testin
 						return hang(ctx)
 					}
 					renewals = append(renewals, time.Now())
-					time.Sleep(40 * time.Millisecond) // the lease counts from before it
+					<-time.After(40 * time.Millisecond) // the lease counts from before it
 					return 1, nil
 				}}, Options{Budget: budget})
 				g := tryFor(t, l, "x", ttl)
@@ -98,7 +98,7 @@ func TestAHungRedisEndsTheContextATenthBeforeTheLeaseWhateverTheBudget(t *testin
 func TestALostLeaseIsToldByTheNextRenewal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := scriptedLocker(t, scripted{release: yes, renew: func(context.Context) (int64, error) {
-			time.Sleep(redisx.Budget - time.Millisecond) // a slow answer
+			<-time.After(redisx.Budget - time.Millisecond) // a slow answer
 			return 0, nil
 		}}, Options{})
 		begin := time.Now()
@@ -113,13 +113,13 @@ func TestErrTellsTheLossAlsoWhenTheTimerIsLate(t *testing.T) {
 		l := scriptedLocker(t, scripted{release: yes, renew: hang}, Options{Budget: time.Hour})
 		g := tryFor(t, l, "x", ttl)
 		g.expiry.Stop() // a timer that never gets to run
-		time.Sleep(ttl - ttl/10 - 1)
+		<-time.After(ttl - ttl/10 - 1)
 		if err := g.Context().Err(); err != nil {
 			t.Fatal(err)
 		}
 		child, cancel := context.WithCancel(g.Context())
 		defer cancel()
-		time.Sleep(time.Nanosecond)
+		<-time.After(time.Nanosecond)
 		if err := g.Context().Err(); !errors.Is(err, context.Canceled) || !errors.Is(context.Cause(g.Context()), ErrLost) {
 			t.Fatal(err, context.Cause(g.Context()))
 		}

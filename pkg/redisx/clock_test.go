@@ -86,7 +86,7 @@ func TestAHungServerCostsTheBudgetAndThenNothing(t *testing.T) {
 			if f.dials.Load() != dials {
 				t.Fatal("an open breaker dialled")
 			}
-			time.Sleep(probeEvery)
+			<-time.After(probeEvery)
 			if took, err := call(); !errors.Is(err, ErrUnavailable) || errors.Is(err, errOpen) || took > Budget {
 				t.Fatalf("the probe took %s: %v", took, err)
 			}
@@ -98,7 +98,7 @@ func TestAHungServerCostsTheBudgetAndThenNothing(t *testing.T) {
 			if _, err := call(); err == nil {
 				break
 			}
-			time.Sleep(time.Millisecond)
+			<-time.After(time.Millisecond)
 		}
 		if took := time.Since(back); took > probeEvery+time.Millisecond {
 			t.Fatalf("back after %s", took)
