@@ -34,7 +34,7 @@ prove: setup .build ## Run the proofs at full size and print their figures
 
 .PHONY: bench
 bench: setup ## Run the benchmarks
-	go test -run '^$$' -bench . -benchmem -timeout 30m work | grep -vE 'no test files|^PASS'
+	go test -run '^$$' -bench . -benchmem -timeout 30m work | grep -vE 'no test files|^(PASS|ok)'
 
 .PHONY: lint
 lint: tools protodeps ## Check the contracts and the code
