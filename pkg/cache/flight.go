@@ -50,14 +50,21 @@ func (f *flights[V]) do(ctx context.Context, key string, limit time.Duration, fn
 
 func (f *flights[V]) run(ctx context.Context, key string, fl *flight[V], fn func(context.Context) (V, error)) {
 	defer func() {
-		if r := recover(); r != nil { // here nobody's recover would see it
-			fl.err = fmt.Errorf("cache: load panicked: %v\n%s", r, debug.Stack())
-		}
 		f.forget(key, fl)
 		close(fl.done)
 		fl.cancel()
 	}()
-	fl.value, fl.err = fn(ctx)
+	fl.value, fl.err = guarded(func() (V, error) { return fn(ctx) })
+}
+
+// guarded makes an error of a panic, where nobody's recover would see it.
+func guarded[T any](fn func() (T, error)) (value T, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("cache: load panicked: %v\n%s", r, debug.Stack())
+		}
+	}()
+	return fn()
 }
 
 func (f *flights[V]) leave(key string, fl *flight[V]) {

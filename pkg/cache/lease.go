@@ -4,9 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	mathrand "math/rand/v2"
-	"runtime/debug"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -168,16 +166,6 @@ func (c *Cache[V]) drop(ctx context.Context, b *budget, key, token string) {
 	})
 }
 
-// loadSafely is loadEntry where nobody's recover would see a panic.
-func (c *Cache[V]) loadSafely(ctx context.Context, load func(context.Context) (V, error)) (e entry[V], err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("cache: load panicked: %v\n%s", r, debug.Stack())
-		}
-	}()
-	return c.loadEntry(ctx, load)
-}
-
 // refresh reloads a value past its soft TTL in the background, in the one
 // caller that gets the lease.
 func (c *Cache[V]) refresh(ctx context.Context, key string, load func(context.Context) (V, error)) {
@@ -193,7 +181,7 @@ func (c *Cache[V]) refresh(ctx context.Context, key string, load func(context.Co
 	c.work.Go(func() {
 		defer c.refreshing.Delete(key)
 		ctx := context.WithoutCancel(ctx)
-		e, err := c.loadSafely(ctx, load)
+		e, err := guarded(func() (entry[V], error) { return c.loadEntry(ctx, load) })
 		if err != nil {
 			c.drop(ctx, &b, key, token)
 			return

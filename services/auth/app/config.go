@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 
 	"github.com/purserhq/purser/pkg/config"
 	"github.com/purserhq/purser/pkg/grpcserver"
@@ -50,7 +49,7 @@ func Load(environ []string) (Config, error) {
 // Validate reports every mistake in c.
 func (c Config) Validate() error {
 	mistakes := []error{c.GRPC.Validate(), c.Keys.Validate()}
-	if u, err := url.Parse(c.Issuer); c.Issuer != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+	if c.Issuer != "" && !config.IsHTTPURL(c.Issuer) {
 		mistakes = append(mistakes, errors.New("PURSER_ISSUER must be an http or https URL"))
 	}
 	if c.KEK != "" {

@@ -60,7 +60,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 		return nil, err
 	}
 	g.Close("wallet client", wallet.Close)
-	keys := authn.NewRemoteKeys(cfg.jwksURL(), log)
+	keys := authn.NewRemoteKeys(cfg.Tokens.KeySetURL(), log)
 	g.Close("keys", keys.Close)
 
 	defaults := cache.New[portfolio.Portfolio](redis, cache.Namespace{Service: "portfolio", Entity: "default", Schema: 1}, cache.Options{TTL: 5 * time.Minute})
@@ -71,7 +71,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 
 	server, err := grpcserver.New(cfg.GRPC, grpcserver.Deps{
 		Rules:     access.Lookup,
-		Verifier:  authn.NewVerifier(keys, authn.Options{Issuer: cfg.Issuer}),
+		Verifier:  authn.NewVerifier(keys, authn.Options{Issuer: cfg.Tokens.Issuer}),
 		Log:       log,
 		Translate: postgres.Translate,
 	})

@@ -64,7 +64,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	if err != nil {
 		return nil, err
 	}
-	keys := authn.NewRemoteKeys(cfg.jwksURL(), log)
+	keys := authn.NewRemoteKeys(cfg.Tokens.KeySetURL(), log)
 	g.Close("keys", keys.Close)
 
 	quotes := cache.New[price.Quote](redis, cache.Namespace{Service: "wallet", Entity: "price", Schema: 1}, cache.Options{TTL: cfg.Price.Refresh})
@@ -74,7 +74,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 
 	server, err := grpcserver.New(cfg.GRPC, grpcserver.Deps{
 		Rules:     access.Lookup,
-		Verifier:  authn.NewVerifier(keys, authn.Options{Issuer: cfg.Issuer}),
+		Verifier:  authn.NewVerifier(keys, authn.Options{Issuer: cfg.Tokens.Issuer}),
 		Log:       log,
 		Translate: postgres.Translate,
 	})

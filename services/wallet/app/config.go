@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/config"
 	"github.com/purserhq/purser/pkg/grpcserver"
 	"github.com/purserhq/purser/pkg/lifecycle"
@@ -24,10 +24,7 @@ type Config struct {
 	Database postgres.Config   `envPrefix:"DATABASE_"`
 	// RedisURL of the cache.
 	RedisURL config.Secret `env:"REDIS_URL,required,notEmpty"`
-	// Issuer that tokens must name, and where its key set is; the set's URL
-	// is the issuer's /.well-known/jwks.json unless set.
-	Issuer  string `env:"ISSUER,required,notEmpty"`
-	JWKSURL string `env:"JWKS_URL"`
+	Tokens   authn.Config
 	// ChainRPCURLs has the JSON-RPC nodes, chain=url, separated by commas. A
 	// chain may stand several times, in the order to try.
 	ChainRPCURLs Nodes `env:"CHAIN_RPC_URLS"`
@@ -58,33 +55,18 @@ func (c Config) Validate() error {
 	if c.BalancesPerCall < 1 || c.BalancesPerCall > 5000 {
 		mistakes = append(mistakes, errors.New("PURSER_BALANCES_PER_CALL must be 1 to 5000"))
 	}
-	for _, u := range []struct{ name, value string }{
-		{"PURSER_ISSUER", c.Issuer}, {"PURSER_JWKS_URL", c.JWKSURL}, {"PURSER_PRICE_URL", c.PriceURL.Reveal()},
-	} {
-		if u.value != "" && !isURL(u.value) {
-			mistakes = append(mistakes, errors.New(u.name+" must be an http or https URL"))
-		}
+	mistakes = append(mistakes, c.Tokens.Validate())
+	if u := c.PriceURL.Reveal(); u != "" && !config.IsHTTPURL(u) {
+		mistakes = append(mistakes, errors.New("PURSER_PRICE_URL must be an http or https URL"))
 	}
 	for _, chain := range slices.Sorted(maps.Keys(c.ChainRPCURLs)) {
 		for i, node := range c.ChainRPCURLs[chain] {
-			if !isURL(node) {
+			if !config.IsHTTPURL(node) {
 				mistakes = append(mistakes, fmt.Errorf("PURSER_CHAIN_RPC_URLS: node %d of chain %d must be an http or https URL", i+1, chain))
 			}
 		}
 	}
 	return errors.Join(mistakes...)
-}
-
-func isURL(text string) bool {
-	u, err := url.Parse(text)
-	return err == nil && u.Host != "" && (u.Scheme == "http" || u.Scheme == "https")
-}
-
-func (c Config) jwksURL() string {
-	if c.JWKSURL != "" {
-		return c.JWKSURL
-	}
-	return strings.TrimRight(c.Issuer, "/") + "/.well-known/jwks.json"
 }
 
 // Nodes are the JSON-RPC URLs of each chain. It prints without the URLs'
