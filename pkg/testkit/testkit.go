@@ -16,6 +16,7 @@ package testkit
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"os"
 	"sync"
 	"testing"
@@ -23,7 +24,9 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/purserhq/purser/pkg/testkit/faultproxy"
 	"github.com/purserhq/purser/pkg/testkit/pgserver"
+	"github.com/purserhq/purser/pkg/testkit/rediscluster"
 	"github.com/purserhq/purser/pkg/testkit/redisserver"
 )
 
@@ -119,6 +122,37 @@ func Redis(t testing.TB) *redisserver.Server {
 		}
 	})
 	return s
+}
+
+// RedisCluster starts three nodes for this test alone, which takes a second or
+// two. They are stopped when the test ends.
+func RedisCluster(t testing.TB) *rediscluster.Cluster {
+	t.Helper()
+	c, err := rediscluster.Start(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+// Proxy starts a proxy before target, host:port or a URL, that can break
+// connections. It is closed when the test ends.
+func Proxy(t testing.TB, target string) *faultproxy.Proxy {
+	t.Helper()
+	if u, err := url.Parse(target); err == nil && u.Host != "" {
+		target = u.Host
+	}
+	p, err := faultproxy.Start(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	return p
 }
 
 // Eventually fails the test unless cond becomes true within timeout. It asks

@@ -45,6 +45,9 @@ type Options struct {
 	Port int
 	// Durable keeps an append-only file, synced every second.
 	Durable bool
+	// Password is what clients have to give; empty takes the folder's, which
+	// is made up for a new one.
+	Password string
 	// Settings are further lines of redis.conf, which win over the package's
 	// own.
 	Settings map[string]string
@@ -101,7 +104,10 @@ func (s *Server) open(ctx context.Context) error {
 	if err := s.endOrphan(); err != nil {
 		return err
 	}
-	if s.password, err = s.readPassword(); err != nil {
+	if s.password = s.opts.Password; s.password == "" {
+		s.password, err = s.readPassword()
+	}
+	if err != nil {
 		return err
 	}
 	s.mu.Lock()
