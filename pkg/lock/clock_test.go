@@ -112,7 +112,7 @@ func TestErrTellsTheLossAlsoWhenTheTimerIsLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := scriptedLocker(t, scripted{release: yes, renew: hang}, Options{Budget: time.Hour})
 		g := tryFor(t, l, "x", ttl)
-		g.expiry.Stop() // a timer that never gets to run
+		g.renewal.Stop() // a timer that never gets to run
 		<-time.After(ttl - ttl/10 - 1)
 		if err := g.Context().Err(); err != nil {
 			t.Fatal(err)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"math/rand/v2"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/purserhq/purser/pkg/redisx"
@@ -20,12 +19,15 @@ type Guard struct {
 	fence  int64
 	ttl    time.Duration
 
-	ctx     context.Context //nolint:containedctx // its end is what a guard tells
-	cancel  context.CancelCauseFunc
-	expiry  *time.Timer               // ends ctx unless a renewal moves it
-	until   atomic.Pointer[time.Time] // when it does
-	done    chan struct{}             // closed when the watchdog has ended
-	loss    sync.Once
+	ctx    context.Context //nolint:containedctx // its end is what a guard tells
+	cancel context.CancelCauseFunc
+
+	mu       sync.Mutex
+	until    time.Time   // when the lease must be taken for lost
+	renewal  *time.Timer // of the next attempt; one of short use needs no other
+	expiry   *time.Timer // ends ctx at until, from the first renewal on
+	renewing sync.WaitGroup
+
 	release sync.Once
 	err     error // of the release
 }
@@ -33,25 +35,26 @@ type Guard struct {
 // errReleased is the cause of a guard's context after Release.
 var errReleased = errors.New("lock: released")
 
+// guard keeps a lease that was asked for at start.
 func (l *Locker) guard(ctx context.Context, name, token string, fence int64, ttl time.Duration, start time.Time) *Guard {
-	g := &Guard{locker: l, name: name, token: token, fence: fence, ttl: ttl, done: make(chan struct{})}
+	g := &Guard{locker: l, name: name, token: token, fence: fence, ttl: ttl, until: start.Add(ttl - ttl/l.margin)}
 	g.ctx, g.cancel = context.WithCancelCause(ctx)
-	end := g.end(start)
-	g.until.Store(&end)
-	g.expiry = time.AfterFunc(time.Until(end), g.lose)
-	go g.watch(start) //nolint:contextcheck // works under the guard's own context, which is ctx's child
+	g.mu.Lock() // the timer may be due
+	defer g.mu.Unlock()
+	g.renewal = time.AfterFunc(g.untilRenewal(start), g.renew)
 	return g
 }
 
-// end is when a lease that was asked for at start must be taken for lost: a
-// tenth of the ttl before the server can let it expire, counted on this
-// process's monotonic clock.
-func (g *Guard) end(start time.Time) time.Time { return start.Add(g.ttl - g.ttl/10) }
+// untilRenewal is a third of the lease or a little less after start.
+func (g *Guard) untilRenewal(start time.Time) time.Duration {
+	return time.Until(start.Add(g.ttl/3 - rand.N(g.ttl/30)))
+}
 
-// Context ends with cause [ErrLost] before the lease can expire on the server,
-// and with the context that the lock was taken under. When that one ends the
-// lease is no longer renewed. Its Err asks the clock and so tells the loss also
-// where a busy or paused process runs its timers late; Done can't.
+// Context ends with cause [ErrLost] a tenth of the lease before it can expire
+// on the server, by this process's monotonic clock, and with the context that
+// the lock was taken under. When that one ends the lease is no longer renewed.
+// Its Err asks the clock and so tells the loss also where a busy or paused
+// process runs its timers late; Done can't.
 func (g *Guard) Context() context.Context { return leaseContext{g.ctx, g} }
 
 // leaseContext is a guard's context whose Err doesn't depend on a timer.
@@ -62,64 +65,76 @@ type leaseContext struct {
 }
 
 func (c leaseContext) Err() error {
-	if c.Context.Err() == nil && !time.Now().Before(*c.guard.until.Load()) {
+	if c.Context.Err() == nil && c.guard.late() {
 		c.guard.lose()
 	}
 	return c.Context.Err()
 }
 
-// Fence is greater than the fence of every earlier lease of this name.
+// Fence is greater than the fence of every earlier lease of this name, and 0
+// when the Locker is unfenced.
 func (g *Guard) Fence() int64 { return g.fence }
 
 // Name is what the lock was taken by.
 func (g *Guard) Name() string { return g.name }
 
-func (g *Guard) lose() {
-	g.loss.Do(func() {
-		if g.ctx.Err() == nil {
-			g.locker.lost.Add(context.WithoutCancel(g.ctx), 1)
-		}
-		g.cancel(ErrLost)
-	})
+func (g *Guard) late() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return !time.Now().Before(g.until)
 }
 
-// watch renews the lease at a third of its time or a little earlier. After a
-// renewal without an answer it tries again soon, until the expiry ends it.
-func (g *Guard) watch(start time.Time) {
-	defer close(g.done)
-	timer := time.NewTimer(time.Until(g.renewal(start)))
-	defer timer.Stop()
-	for {
-		select {
-		case <-g.ctx.Done():
-			return
-		case <-timer.C:
-		}
-		begin := time.Now()
-		kept, err := g.renew()
-		switch {
-		case err != nil:
-			timer.Reset(g.ttl / 20)
-		case !kept:
-			g.lose()
-			return
-		default:
-			end := g.end(begin)
-			g.until.Store(&end)
-			g.expiry.Reset(time.Until(end))
-			timer.Reset(time.Until(g.renewal(begin)))
-		}
+func (g *Guard) lose() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.ctx.Err() != nil {
+		return
+	}
+	g.cancel(ErrLost)
+	ctx := context.WithoutCancel(g.ctx)
+	g.locker.lost.Add(ctx, 1)
+	g.locker.o.Log.WarnContext(ctx, "lock lost", "lock", g.name, "fence", g.fence)
+}
+
+// renew keeps the lease and arranges the next renewal. Without an answer it
+// tries again soon, until the expiry ends it.
+func (g *Guard) renew() {
+	if !g.begin() {
+		return
+	}
+	defer g.renewing.Done()
+	start := time.Now()
+	ctx, cancel := redisx.Within(g.ctx, g.locker.o.Budget)
+	defer cancel()
+	kept, err := renewScript.Run(ctx, g.locker.client, g.locker.keys(g.name)[:1], g.token, g.ttl.Milliseconds()).Bool()
+	if err == nil && !kept {
+		g.lose()
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case g.ctx.Err() != nil:
+	case err != nil:
+		g.renewal.Reset(g.ttl / 20)
+	default:
+		g.until = start.Add(g.ttl - g.ttl/g.locker.margin)
+		g.expiry.Reset(time.Until(g.until))
+		g.renewal.Reset(g.untilRenewal(start))
 	}
 }
 
-func (g *Guard) renewal(start time.Time) time.Time {
-	return start.Add(g.ttl/3 - rand.N(g.ttl/30))
-}
-
-func (g *Guard) renew() (bool, error) {
-	ctx, cancel := redisx.Within(g.ctx, g.locker.o.Budget)
-	defer cancel()
-	return renewScript.Run(ctx, g.locker.client, g.locker.keys(g.name)[:1], g.token, g.ttl.Milliseconds()).Bool()
+// begin counts a renewal in, unless the guard has ended.
+func (g *Guard) begin() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.ctx.Err() != nil {
+		return false
+	}
+	if g.expiry == nil {
+		g.expiry = time.AfterFunc(time.Until(g.until), g.lose)
+	}
+	g.renewing.Add(1)
+	return true
 }
 
 // Release gives the lock up within twice the budget, 100 ms, also when the
@@ -129,15 +144,17 @@ func (g *Guard) renew() (bool, error) {
 // the same.
 func (g *Guard) Release() error {
 	g.release.Do(func() {
-		g.expiry.Stop()
+		g.mu.Lock()
 		g.cancel(errReleased)
+		g.renewal.Stop()
+		if g.expiry != nil {
+			g.expiry.Stop()
+		}
+		g.mu.Unlock()
 		// A renewal under way finds the lease there or gone, and in neither
 		// case keeps it from being released: not worth waiting for first.
-		defer func() { <-g.done; g.expiry.Stop() }()
-		ctx, cancel := g.locker.releasing(g.ctx)
-		defer cancel()
-		l := g.locker
-		released, err := l.release.Run(ctx, l.client, l.keys(g.name)[:1], g.token, l.channel(g.name)).Bool()
+		defer g.renewing.Wait()
+		released, err := g.locker.giveBack(g.ctx, g.name, g.token)
 		switch {
 		case err != nil:
 			g.err = redisx.Unavailable(err)

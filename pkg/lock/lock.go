@@ -4,9 +4,11 @@
 // guard's context ends, with cause [ErrLost], before its lease can expire on
 // the server, and at once when the lease is found gone. Only the holder can
 // renew or release a lease, and renewal never brings a lost one back. Each
-// lease has a fence number greater than those before it for that name. One
-// operation costs one round trip and at most its budget, 50 ms; with Redis away
-// it fails with [ErrUnavailable].
+// lease has a fence number greater than those before it for that name, also
+// after Redis has lost its data. One operation costs one round trip and at most
+// its budget, 50 ms; with Redis away it fails with [ErrUnavailable]. The
+// waiters of one process share one connection, and only the first of each name
+// asks.
 //
 // Limits: a lease is not exclusive across a failover of Redis, a jump of its
 // clock, or a holder that is paused past its lease and doesn't know it. What
@@ -22,7 +24,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	mathrand "math/rand/v2"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -44,35 +46,44 @@ var (
 )
 
 const (
-	minTTL    = 30 * time.Millisecond
-	pollLeast = 10 * time.Millisecond  // between two asks of a waiter
-	pollMost  = 250 * time.Millisecond // without a subscriber, or if a wake-up got lost
+	scope  = "github.com/purserhq/purser/pkg/lock"
+	minTTL = 30 * time.Millisecond
+	// margin is the part of a lease that a guard's context ends before it.
+	margin = 10
 )
 
 // Options name the locks' key space and give a Locker what it may need.
 type Options struct {
-	// Prefix begins every key: purser:<service>.
+	// Prefix begins every key: purser:<service>. It has no braces.
 	Prefix string
-	// Subscriber hears of releases, so that a waiter in Acquire is woken by
-	// them; see [redisx.Options.Subscriber]. Without one, waiters ask again.
+	// Subscriber hears of releases and has them told, so that a waiter in
+	// Acquire is woken; see [redisx.Options.Subscriber]. Lockers of one key
+	// space all have one, or none and then their waiters ask again.
 	Subscriber redis.UniversalClient
 	// Floor returns the greatest fence that the database has seen for a name;
 	// see [Floor]. It is asked only when Redis knows no earlier fence.
 	Floor func(ctx context.Context, name string) (int64, error)
+	// Unfenced leases have no fence, which spares Redis a key and a third of
+	// the time: for work that is only wasteful when done twice.
+	Unfenced bool
 	// Budget is what one operation may wait for Redis in all; redisx.Budget. A
 	// release may take twice as long. It doesn't put off the end of a guard's
 	// context. See redisx.Options.Timeout too, which bounds each step.
 	Budget time.Duration
+	// Log receives one line for each lease that is lost; nil for none.
+	Log *slog.Logger
 }
 
 // Locker takes locks. It is safe for concurrent use.
 type Locker struct {
 	client  redis.UniversalClient
 	o       Options
+	waiters waiters
 	pending sync.WaitGroup
 
 	// Fields so that a test can show what they protect from.
 	release  *redis.Script
+	margin   time.Duration
 	pollMost time.Duration
 
 	wait metric.Float64Histogram
@@ -84,8 +95,12 @@ func New(client redis.UniversalClient, o Options) *Locker {
 	if o.Budget == 0 {
 		o.Budget = redisx.Budget
 	}
-	meter := otel.Meter("github.com/purserhq/purser/pkg/lock")
-	l := &Locker{client: client, o: o, release: releaseScript, pollMost: pollMost}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	l := &Locker{client: client, o: o, release: releaseScript, margin: margin, pollMost: pollMost}
+	l.waiters.client = o.Subscriber
+	meter := otel.Meter(scope)
 	// An instrument that can't be made is a no-op one.
 	l.wait, _ = meter.Float64Histogram("lock_wait_seconds", metric.WithUnit("s"), metric.WithDescription("Time that Acquire waited for a lock."))
 	l.lost, _ = meter.Int64Counter("lock_lost_total", metric.WithDescription("Leases that ended before they were released."))
@@ -93,15 +108,20 @@ func New(client redis.UniversalClient, o Options) *Locker {
 }
 
 // Close waits for what the Locker still does in the background, twice the
-// budget at most. Guards stay valid and are released on their own.
-func (l *Locker) Close() { l.pending.Wait() }
-
-func (l *Locker) keys(name string) []string {
-	tag := l.o.Prefix + ":lock:{" + name + "}"
-	return []string{tag, tag + ":fence"}
+// budget at most, and gives up its subscription: waiters ask again then. Guards
+// stay valid and are released on their own.
+func (l *Locker) Close() {
+	l.waiters.close()
+	l.pending.Wait()
 }
 
-func (l *Locker) channel(name string) string { return l.o.Prefix + ":lock:{" + name + "}:released" }
+// keys are the lock's and its fence's, which share a hash tag.
+func (l *Locker) keys(name string) []string {
+	key := l.o.Prefix + ":lock:" + redisx.HashTag(name)
+	return []string{key, key + ":fence"}
+}
+
+func (l *Locker) channel(name string) string { return l.keys(name)[0] + ":released" }
 
 // Try takes the lock named name for ttl (at least 30 ms), to be renewed until
 // it is released or ctx ends. It fails with [ErrHeld] or [ErrUnavailable], or
@@ -126,8 +146,8 @@ func (l *Locker) try(ctx context.Context, name string, ttl time.Duration) (*Guar
 	a, err := l.acquire(budget, name, token, ttl)
 	if err != nil && budget.Err() == nil {
 		// The answer may have been lost after the lock was taken: the same
-		// token finds out, and gets the same fence.
-		start = time.Now()
+		// token finds out, and gets the same fence. The lease counts from the
+		// first time.
 		a, err = l.acquire(budget, name, token, ttl)
 	}
 	if err != nil {
@@ -147,21 +167,25 @@ func (l *Locker) try(ctx context.Context, name string, ttl time.Duration) (*Guar
 // abandon gives back a lock that may have been taken, without making the
 // caller wait.
 func (l *Locker) abandon(ctx context.Context, name, token string) {
-	l.pending.Go(func() {
-		ctx, cancel := l.releasing(ctx)
-		defer cancel()
-		_ = l.release.Run(ctx, l.client, l.keys(name)[:1], token, l.channel(name)).Err()
-	})
+	l.pending.Go(func() { _, _ = l.giveBack(ctx, name, token) })
 }
 
-// releasing is the context of a release, which the caller's end doesn't stop
-// and which is worth more patience than other operations.
-func (l *Locker) releasing(ctx context.Context) (context.Context, context.CancelFunc) {
-	return redisx.Within(ctx, 2*l.o.Budget)
+// giveBack releases a lease if it is the token's and reports whether it was.
+// The caller's end doesn't stop it, and it has more patience than other
+// operations: what it leaves undone, others wait for.
+func (l *Locker) giveBack(ctx context.Context, name, token string) (bool, error) {
+	ctx, cancel := redisx.Within(ctx, 2*l.o.Budget)
+	defer cancel()
+	args := []any{token}
+	if l.o.Subscriber != nil {
+		args = append(args, l.channel(name))
+	}
+	return l.release.Run(ctx, l.client, l.keys(name)[:1], args...).Bool()
 }
 
 // Acquire takes the lock like [Locker.Try] and waits while it is held, until
-// ctx ends. It is woken by the release. Waiters are not served in order.
+// ctx ends. It is woken by the release. The waiters of one process that wait
+// for one name are served in order.
 func (l *Locker) Acquire(ctx context.Context, name string, ttl time.Duration) (*Guard, error) {
 	begin := time.Now()
 	defer func() { l.wait.Record(ctx, time.Since(begin).Seconds()) }()
@@ -169,49 +193,9 @@ func (l *Locker) Acquire(ctx context.Context, name string, ttl time.Duration) (*
 	if !errors.Is(err, ErrHeld) {
 		return g, err
 	}
-	released, stop := l.listen(ctx, name)
-	defer stop()
-	for poll := pollLeast; ; poll = min(2*poll, l.pollMost) {
-		// Asked once more after the subscription, so that a release just
-		// before it is not missed.
-		var remaining time.Duration
-		g, remaining, err = l.try(ctx, name, ttl)
-		if !errors.Is(err, ErrHeld) {
-			return g, err
-		}
-		timer := time.NewTimer(l.patience(remaining, poll))
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return nil, ctx.Err()
-		case <-released:
-			timer.Stop()
-		case <-timer.C:
-		}
-	}
-}
-
-// patience is how long to wait for a wake-up before asking again.
-func (l *Locker) patience(remaining, poll time.Duration) time.Duration {
-	if l.o.Subscriber != nil {
-		poll = l.pollMost
-	}
-	if remaining > 0 {
-		poll = min(poll, remaining+time.Millisecond)
-	}
-	return poll + mathrand.N(poll/4+1)
-}
-
-// listen returns a channel that is told of releases, nil without a subscriber.
-func (l *Locker) listen(ctx context.Context, name string) (<-chan *redis.Message, func()) {
-	if l.o.Subscriber == nil {
-		return nil, func() {}
-	}
-	sub := l.o.Subscriber.Subscribe(ctx, l.channel(name))
-	confirmed, cancel := redisx.Within(ctx, l.o.Budget)
-	defer cancel()
-	_, _ = sub.Receive(confirmed) // without it, waiters ask again
-	return sub.Channel(redis.WithChannelSize(1)), func() { _ = sub.Close() }
+	_, span := otel.Tracer(scope).Start(ctx, "lock wait")
+	defer span.End()
+	return l.waitFor(ctx, name, ttl)
 }
 
 // Do runs fn while holding the lock and releases it. fn's context is the

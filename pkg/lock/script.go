@@ -2,6 +2,7 @@ package lock
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -9,47 +10,45 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// The lock's value is "<token>:<fence>". The fence has its own key, which
+// The lock's value is its holder's token. The fence has its own key, which
 // outlives the lease by a week. Numbers pass through Lua as doubles, exact up
 // to 2^53 microseconds, the year 2255, and are printed with %.0f because
 // tostring rounds.
 var (
+	// acquireScript returns whether the lock was taken, its fence or the
+	// remaining milliseconds of the present lease, and whether no earlier
+	// fence was known.
 	acquireScript = redis.NewScript(`
 local held = redis.call('GET', KEYS[1])
-if held then
-  if string.sub(held, 1, #ARGV[1] + 1) == ARGV[1] .. ':' then
-    redis.call('PEXPIRE', KEYS[1], ARGV[2])
-    return {1, string.sub(held, #ARGV[1] + 2), 0}
-  end
-  return {0, tostring(redis.call('PTTL', KEYS[1])), 0}
+if held and held ~= ARGV[1] then return {0, tostring(redis.call('PTTL', KEYS[1])), 0} end
+local last = redis.call('GET', KEYS[2])
+if held and last then
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+  return {1, last, 0}
 end
 local now = redis.call('TIME')
 local fence = tonumber(now[1]) * 1000000 + tonumber(now[2])
-local last = redis.call('GET', KEYS[2])
 if last and tonumber(last) + 1 > fence then fence = tonumber(last) + 1 end
 local text = string.format('%.0f', fence)
-redis.call('SET', KEYS[1], ARGV[1] .. ':' .. text, 'PX', ARGV[2])
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 redis.call('SET', KEYS[2], text, 'EX', 604800)
 return {1, text, last and 0 or 1}`)
 
 	// raiseScript lifts the fence of a lease just taken over what Postgres
 	// has seen.
 	raiseScript = redis.NewScript(`
-if redis.call('GET', KEYS[1]) ~= ARGV[1] .. ':' .. ARGV[2] then return 0 end
-redis.call('SET', KEYS[1], ARGV[1] .. ':' .. ARGV[3], 'KEEPTTL')
-redis.call('SET', KEYS[2], ARGV[3], 'EX', 604800)
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[2], ARGV[2], 'EX', 604800)
 return 1`)
 
 	renewScript = redis.NewScript(`
-local held = redis.call('GET', KEYS[1])
-if not held or string.sub(held, 1, #ARGV[1] + 1) ~= ARGV[1] .. ':' then return 0 end
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])`)
 
 	releaseScript = redis.NewScript(`
-local held = redis.call('GET', KEYS[1])
-if not held or string.sub(held, 1, #ARGV[1] + 1) ~= ARGV[1] .. ':' then return 0 end
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[1])
-redis.call('PUBLISH', ARGV[2], '')
+if ARGV[2] then redis.call('PUBLISH', ARGV[2], '') end
 return 1`)
 )
 
@@ -61,28 +60,55 @@ type answer struct {
 
 func (l *Locker) acquire(ctx context.Context, name, token string, ttl time.Duration) (answer, error) {
 	keys := l.keys(name)
+	if l.o.Unfenced {
+		return l.acquireUnfenced(ctx, keys[0], token, ttl)
+	}
 	reply, err := acquireScript.Run(ctx, l.client, keys, token, ttl.Milliseconds()).Slice()
 	if err != nil {
 		return answer{}, err
 	}
-	number, err := strconv.ParseInt(reply[1].(string), 10, 64)
-	if err != nil {
-		return answer{}, fmt.Errorf("lock: %w", err)
-	}
-	if reply[0].(int64) == 0 {
-		return answer{remaining: time.Duration(number) * time.Millisecond}, nil
-	}
-	a := answer{taken: true, fence: number}
-	if reply[2].(int64) == 0 || l.o.Floor == nil {
-		return a, nil
+	a, first, err := parse(reply)
+	if err != nil || !first || l.o.Floor == nil {
+		return a, err
 	}
 	floor, err := l.o.Floor(ctx, name)
 	if err != nil || floor < a.fence {
 		return a, nil //nolint:nilerr // without Postgres nothing fenced can be written anyway
 	}
-	raised, err := raiseScript.Run(ctx, l.client, keys, token, a.fence, floor+1).Int()
-	if err == nil && raised == 1 {
-		a.fence = floor + 1
+	raised, err := raiseScript.Run(ctx, l.client, keys, token, floor+1).Bool()
+	switch {
+	case err != nil:
+		return answer{}, err
+	case !raised: // and so lost already
+		return answer{}, ErrLost
 	}
-	return a, err
+	a.fence = floor + 1
+	return a, nil
+}
+
+func (l *Locker) acquireUnfenced(ctx context.Context, key, token string, ttl time.Duration) (answer, error) {
+	holder, err := l.client.Do(ctx, "set", key, token, "nx", "get", "px", ttl.Milliseconds()).Text()
+	if errors.Is(err, redis.Nil) || err == nil && holder == token {
+		return answer{taken: true}, nil
+	}
+	return answer{}, err
+}
+
+// parse reads acquireScript's reply; first is set when Redis knew no earlier
+// fence of the name.
+func parse(reply []any) (a answer, first bool, err error) {
+	if len(reply) != 3 {
+		return a, false, fmt.Errorf("lock: Redis answered with %d parts", len(reply))
+	}
+	taken, ok := reply[0].(int64)
+	text, isText := reply[1].(string)
+	unknown, isFlag := reply[2].(int64)
+	number, err := strconv.ParseInt(text, 10, 64)
+	if !ok || !isText || !isFlag || err != nil {
+		return a, false, fmt.Errorf("lock: Redis answered %.100q", fmt.Sprint(reply...))
+	}
+	if taken == 0 {
+		return answer{remaining: time.Duration(number) * time.Millisecond}, false, nil
+	}
+	return answer{taken: true, fence: number}, unknown == 1, nil
 }

@@ -52,6 +52,7 @@ func failure(err error) bool {
 // the two apart, and a caller's cancellation from Redis's silence.
 type breaker struct {
 	circuit circuitbreaker.CircuitBreaker[any]
+	bell    bell
 }
 
 var _ redis.Hook = (*breaker)(nil)
@@ -69,10 +70,6 @@ func newBreaker(addr string, log *slog.Logger) *breaker {
 		OnClose(func(circuitbreaker.StateChangedEvent) { log.Info("redis is back", "addr", addr) }).
 		Build()}
 }
-
-// admitted marks the context of a command that has its permit, for the
-// handshake within.
-type admitted struct{}
 
 func (b *breaker) DialHook(next redis.DialHook) redis.DialHook { return next }
 
@@ -118,7 +115,7 @@ func (b *breaker) run(ctx context.Context, do func(context.Context) (err, outcom
 		return errOpen
 	}
 	begin := time.Now()
-	err, outcome := do(context.WithValue(ctx, admitted{}, true))
+	err, outcome := do(b.bell.permit(ctx))
 	callers := ctx.Err() != nil && ctx.Value(ours{}) == nil && time.Since(begin) < Budget*9/10
 	switch {
 	case failure(outcome) && !callers:

@@ -26,7 +26,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/redis/go-redis/extra/redisotel/v9"
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 	"go.opentelemetry.io/otel/trace"
@@ -54,7 +53,8 @@ type Options struct {
 
 	// Log receives one line for each time a breaker opens or closes.
 	Log *slog.Logger
-	// TracerProvider is otel's global one when nil.
+	// TracerProvider is otel's global one when nil. A command has a span when
+	// its context belongs to a trace that is recorded.
 	TracerProvider trace.TracerProvider
 }
 
@@ -81,20 +81,7 @@ func New(o Options) (redis.UniversalClient, error) {
 	cluster := q.Has("addr") || q.Get("cluster") == "true"
 	q.Del("cluster")
 	u.RawQuery = q.Encode()
-	client, err := open(u.String(), cluster, o)
-	if err != nil {
-		return nil, err
-	}
-	tracing := []redisotel.TracingOption{redisotel.WithDBStatement(false), redisotel.WithCallerEnabled(false)}
-	if o.TracerProvider != nil {
-		tracing = append(tracing, redisotel.WithTracerProvider(o.TracerProvider))
-	}
-	err = errors.Join(redisotel.InstrumentTracing(client, tracing...), redisotel.InstrumentMetrics(client))
-	if err != nil {
-		_ = client.Close()
-		return nil, fmt.Errorf("redisx: %w", err)
-	}
-	return client, nil
+	return open(u.String(), cluster, o)
 }
 
 func open(address string, cluster bool, o Options) (redis.UniversalClient, error) {
@@ -133,24 +120,24 @@ func newNode(node *redis.Options, o Options) *redis.Client {
 		return redis.NewClient(node)
 	}
 	client := redis.NewClient(node)
+	client.AddHook(newObserver(client, o.TracerProvider))
 	client.AddHook(newBreaker(node.Addr, o.Log))
 	return client
 }
 
-// Bounded is the context for one operation on Redis that takes one step: it is
-// [Within] the whole [Budget].
-func Bounded(ctx context.Context) (context.Context, context.CancelFunc) { return Within(ctx, Budget) }
-
-// Within is the context for a step on Redis that may take d. It keeps ctx's
-// values but neither its cancellation nor its deadline, so that running out of
-// it is always Redis's doing and counts as a failure, and a write is not
-// abandoned half-way. Check ctx before and after.
-func Within(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithValue(context.WithoutCancel(ctx), ours{}, true), d)
+// HashTag returns id in braces, which keeps the keys that hold it in one slot
+// of a Cluster. Different ids have different tags, whatever is in them: a brace
+// that would end the tag early is written as %7D, and an empty tag, which would
+// be none, as {%}.
+func HashTag(id string) string {
+	if id == "" {
+		return "{%}"
+	}
+	if strings.ContainsAny(id, "}%") {
+		id = strings.NewReplacer("%", "%25", "}", "%7D").Replace(id)
+	}
+	return "{" + id + "}"
 }
-
-// ours marks a context whose end is not the caller's doing.
-type ours struct{}
 
 // EvictionPolicy returns the server's maxmemory-policy and whether it may
 // remove keys that have no expiry due, locks among them. Services call it at

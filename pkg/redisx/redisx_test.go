@@ -122,12 +122,19 @@ func TestNoPasswordAndNoStatementGetsOut(t *testing.T) {
 	const secret = "hunter2secret"
 	s := testkit.Redis(t)
 	spans := tracetest.NewInMemoryExporter()
-	c := open(t, redisx.Options{URL: s.URL(), TracerProvider: trace.NewTracerProvider(trace.WithSyncer(spans))})
-	if err := c.Set(t.Context(), "k", secret, 0).Err(); err != nil {
+	provider := trace.NewTracerProvider(trace.WithSyncer(spans))
+	c := open(t, redisx.Options{URL: s.URL(), TracerProvider: provider})
+	if err := c.Set(t.Context(), "outside any trace", secret, 0).Err(); err != nil || len(spans.GetSpans()) != 0 {
+		t.Fatal(err, spans.GetSpans())
+	}
+	ctx, root := provider.Tracer("test").Start(t.Context(), "root")
+	if err := c.Set(ctx, "k", secret, 0).Err(); err != nil {
 		t.Fatal(err)
 	}
-	if len(spans.GetSpans()) == 0 {
-		t.Fatal("no span")
+	_, _ = c.Pipelined(ctx, func(p redis.Pipeliner) error { return p.Incr(ctx, "k").Err() })
+	root.End()
+	if n := len(spans.GetSpans()); n < 3 {
+		t.Fatalf("%d spans", n)
 	}
 	out := fmt.Sprintf("%+v", spans.GetSpans())
 	for _, url := range []string{

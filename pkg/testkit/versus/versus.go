@@ -2,17 +2,19 @@
 // made of, in one run, so that the ratio means something on a machine whose
 // speed changes from minute to minute.
 //
-// Promise: both are run in short turns, one after the other, so that what slows
-// the machine down slows both; the figures are the medians over the turns and
-// the median of the turns' ratios, which a few disturbed turns don't move.
+// Promise: the two take turns, an operation each unless there are several
+// workers, so that what slows the machine down slows both. Figures are means
+// without the fastest and the slowest tenth, which a disturbance doesn't move.
 //
-// Limits: an operation of less than a microsecond needs a Turn in the thousands.
+// Limits: below a microsecond the clock's own cost counts; give it a Turn of
+// some hundred operations.
 //
 // Source: Georges et al., "Statistically Rigorous Java Performance Evaluation"
-// (2007), for interleaving and medians.
+// (2007), for interleaving; Tukey, for the trimmed mean.
 package versus
 
 import (
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -27,76 +29,107 @@ type Comparison struct {
 	// many goroutines.
 	Raw, Ours func()
 	Workers   int // 1
-	Turn      int // operations of one turn, over all workers; 64
+	// Turn is how many operations one turn has, over all workers: 1, or 64
+	// for each worker.
+	Turn int
 }
 
-// Run reports the median time of one operation as ns/op, the raw primitive's as
-// raw-ns/op, and the ratio of the two beside its goal. p99-ratio is that of the
-// slowest hundredth. Allocations are those of Ours.
+const allocationRuns = 200
+
+// Run reports the time of one operation as ns/op, the raw primitive's as
+// raw-ns/op, and the ratio of the two beside its goal; p99-ratio is that of the
+// slowest hundredth, and allocs/op are those of Ours.
 func Run(b *testing.B, c Comparison) {
 	b.Helper()
 	if c.Workers == 0 {
 		c.Workers = 1
 	}
 	if c.Turn == 0 {
-		c.Turn = 64
+		c.Turn = 1
+		if c.Workers > 1 {
+			c.Turn = 64 * c.Workers
+		}
 	}
-	var raw, ours, ratios []float64
-	var rawAll, oursAll []time.Duration
-	b.ReportAllocs()
-	b.StopTimer()
+	for range min(b.N, 100) { // connections, scripts and caches
+		c.Raw()
+		c.Ours()
+	}
+	var raw, ours side
 	b.ResetTimer()
 	for left := b.N; left > 0; left -= c.Turn {
 		n := min(left, c.Turn)
-		r := turn(c.Raw, n, c.Workers, &rawAll)
-		b.StartTimer()
-		o := turn(c.Ours, n, c.Workers, &oursAll)
-		b.StopTimer()
-		raw, ours, ratios = append(raw, r), append(ours, o), append(ratios, o/r)
+		if left/c.Turn%2 == 0 {
+			raw.turn(c.Raw, n, c.Workers)
+			ours.turn(c.Ours, n, c.Workers)
+		} else {
+			ours.turn(c.Ours, n, c.Workers)
+			raw.turn(c.Raw, n, c.Workers)
+		}
 	}
-	b.ReportMetric(median(ours), "ns/op")
-	b.ReportMetric(median(raw), "raw-ns/op")
-	b.ReportMetric(median(ratios), "ratio")
-	b.ReportMetric(float64(p99(oursAll))/float64(p99(rawAll)), "p99-ratio")
+	b.StopTimer()
+	b.ReportMetric(trimmed(ours.turns), "ns/op")
+	b.ReportMetric(trimmed(raw.turns), "raw-ns/op")
+	b.ReportMetric(trimmed(ours.turns)/trimmed(raw.turns), "ratio")
+	b.ReportMetric(p99(ours.each)/p99(raw.each), "p99-ratio")
+	b.ReportMetric(allocations(c.Ours), "allocs/op")
 	if c.Goal > 0 {
 		b.ReportMetric(c.Goal, "goal")
 	}
 }
 
-// turn does the operation n times and returns the nanoseconds that one took of
-// the turn's, which with several workers is less than one's own time.
-func turn(op func(), n, workers int, each *[]time.Duration) float64 {
-	at := len(*each)
-	*each = slices.Grow(*each, n)[:at+n]
-	took := (*each)[at:]
+// side is what was measured of one of the two, in nanoseconds.
+type side struct {
+	turns []float64 // for one operation, of each turn
+	each  []float64 // of each operation
+}
+
+func (s *side) turn(op func(), n, workers int) {
+	at := len(s.each)
+	s.each = slices.Grow(s.each, n)[:at+n]
+	took := s.each[at:]
 	begin := time.Now()
 	if workers == 1 {
 		share(op, took)
-		return float64(time.Since(begin)) / float64(n)
+	} else {
+		var all sync.WaitGroup
+		for part := range slices.Chunk(took, (n+workers-1)/workers) {
+			all.Go(func() { share(op, part) })
+		}
+		all.Wait()
 	}
-	var all sync.WaitGroup
-	for part := range slices.Chunk(took, (n+workers-1)/workers) {
-		all.Go(func() { share(op, part) })
-	}
-	all.Wait()
-	return float64(time.Since(begin)) / float64(n)
+	s.turns = append(s.turns, float64(time.Since(begin))/float64(n))
 }
 
-func share(op func(), took []time.Duration) {
+func share(op func(), took []float64) {
 	last := time.Now()
 	for i := range took {
 		op()
 		now := time.Now()
-		took[i], last = now.Sub(last), now
+		took[i], last = float64(now.Sub(last)), now
 	}
 }
 
-func median(x []float64) float64 {
+func trimmed(x []float64) float64 {
 	slices.Sort(x)
-	return x[len(x)/2]
+	x = x[len(x)/10 : len(x)-len(x)/10]
+	sum := 0.0
+	for _, v := range x {
+		sum += v
+	}
+	return sum / float64(len(x))
 }
 
-func p99(x []time.Duration) time.Duration {
+func p99(x []float64) float64 {
 	slices.Sort(x)
 	return max(x[len(x)*99/100], 1)
+}
+
+func allocations(op func()) float64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range allocationRuns {
+		op()
+	}
+	runtime.ReadMemStats(&after)
+	return float64((after.Mallocs - before.Mallocs) / allocationRuns)
 }

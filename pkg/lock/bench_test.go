@@ -1,0 +1,45 @@
+package lock
+
+import (
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/purserhq/purser/pkg/testkit"
+	"github.com/purserhq/purser/pkg/testkit/versus"
+)
+
+func BenchmarkTryAndReleaseUnfenced(b *testing.B) {
+	tryAndRelease(b, 1.2, Options{Unfenced: true})
+}
+
+func BenchmarkTryAndReleaseFenced(b *testing.B) {
+	tryAndRelease(b, 1.8, Options{})
+}
+
+// tryAndRelease is measured against SET NX and DEL on a plain client.
+func tryAndRelease(b *testing.B, goal float64, o Options) {
+	s := testkit.Redis(b)
+	l := locker(b, s, o)
+	plain, err := redis.ParseURL(s.URL())
+	if err != nil {
+		b.Fatal(err)
+	}
+	raw := redis.NewClient(plain)
+	b.Cleanup(func() { _ = raw.Close() })
+	ctx := b.Context()
+	must := func(err error) {
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	versus.Run(b, versus.Comparison{Goal: goal, Raw: func() {
+		must(raw.SetNX(ctx, "raw", "token", time.Minute).Err())
+		must(raw.Del(ctx, "raw").Err())
+	}, Ours: func() {
+		g, err := l.Try(ctx, "ours", time.Minute)
+		must(err)
+		must(g.Release())
+	}})
+}
