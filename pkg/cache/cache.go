@@ -3,32 +3,45 @@
 //
 // Promise, on one healthy Redis: a value that was loaded before an
 // invalidation of its key is never stored after it, because a fill is stored
-// only while the lease it was given is still there and Invalidate removes
-// value and lease in one step. A cold key is loaded once, by whoever holds
-// the lease, in all processes together. A Redis that is away costs a read
-// 50 ms at most and is never an error: the source is read.
+// only while the lease it was given is still there, and Invalidate removes
+// value and lease in one step. A cold key is loaded once, by whoever holds the
+// lease, in all processes together; should the holder die, another has the
+// lease within a second. A Redis that is away, slow or talks nonsense is never
+// an error: the source is read, and all steps of one operation together have
+// waited for Redis 50 ms at most. Polling for what another process loads isn't
+// counted, as long as Redis answers; it ends after LoadTimeout.
 //
-// Limits: what remains stale is bounded by the TTL, and comes from a crash
-// between commit and invalidation without [Cache.Write], from an invalidation
-// that failed because Redis was away, from a failover of Redis, and from a
-// load that reads a replica: loads read the primary. A reader that was already
-// waiting when an invalidation came may get the value of before.
+// An invalidation survives a crash and an outage of Redis when it is noted in
+// the transaction that changes the data ([Cache.Note]) and an [Outbox] sweeps:
+// no value from before the commit is left 1.5 s after commit or, if later,
+// after the return of Redis, and the time to work off the backlog, some ten
+// thousand keys a second.
 //
-// Source: Nishtala et al., "Scaling Memcache at Facebook" (2013), leases.
+// Limits: without a note, what remains stale is bounded by the TTL, and comes
+// from a crash between commit and invalidation without [Cache.Write], from an
+// invalidation that failed, or from a failover of Redis that lost one; a note
+// is swept a second after the commit and so heals a failover until then. A load
+// that reads a replica stores what the replica says: loads read the primary. A
+// reader that shares a load with others, as those in one process do, may get
+// what was true when that load began, LoadTimeout ago at most; that is not
+// stored. A soft TTL is compared by the processes' own clocks; where they are
+// wrong, refreshes come early or not at all, and the TTL, which Redis counts,
+// is what bounds a value's age. Loads must end when their context does.
+//
+// Source: Nishtala et al., "Scaling Memcache at Facebook" (2013), leases;
+// Richardson, "Transactional outbox".
 package cache
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/redis/go-redis/v9"
-	"go.opentelemetry.io/otel"
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/metric"
 
 	"github.com/purserhq/purser/pkg/redisx"
 )
@@ -36,16 +49,6 @@ import (
 // ErrNotFound is what a load returns for a key that has no value. It is
 // cached, for a shorter time, and returned to the caller.
 var ErrNotFound = errors.New("cache: not found")
-
-// Redis is what this package uses of a client of redisx.
-type Redis interface {
-	redis.Scripter
-	Get(ctx context.Context, key string) *redis.StringCmd
-	Set(ctx context.Context, key string, value any, ttl time.Duration) *redis.StatusCmd
-	GetDel(ctx context.Context, key string) *redis.StringCmd
-	Del(ctx context.Context, keys ...string) *redis.IntCmd
-	Pipelined(ctx context.Context, fn func(redis.Pipeliner) error) ([]redis.Cmder, error)
-}
 
 // Namespace is what a kind of entry is kept under:
 // purser:<Service>:<Entity>:v<Schema>:{<id>}.
@@ -55,27 +58,42 @@ type Namespace struct {
 	Schema int
 }
 
-func (n Namespace) key(id string) string {
-	if strings.ContainsAny(id, "}%") { // an early } would end the hash tag that keeps a key's parts together
-		id = strings.NewReplacer("%", "%25", "}", "%7D").Replace(id)
-	}
-	return fmt.Sprintf("purser:%s:%s:v%d:{%s}", n.Service, n.Entity, n.Schema, id)
+// prefix is what all keys begin with. Only its own { opens a hash tag.
+func (n Namespace) prefix() string {
+	return fmt.Sprintf("purser:%s:%s:v%d:{", url.QueryEscape(n.Service), url.QueryEscape(n.Entity), n.Schema)
 }
 
-// Options say how long entries live. Zero values take the defaults named.
+// key makes the key of id. An early } would end the hash tag that keeps a key's
+// parts together, and an empty tag is none.
+func key(prefix, id string) string {
+	switch {
+	case id == "":
+		id = "%"
+	case strings.ContainsAny(id, "}%"):
+		id = strings.NewReplacer("%", "%25", "}", "%7D").Replace(id)
+	}
+	return prefix + id + "}"
+}
+
+// Options say how long entries live. Zero and negative values take the defaults
+// named; what is less than a millisecond counts as one.
 type Options struct {
 	TTL         time.Duration // 5 min; an entry lives between 0.9 and 1 of it
 	SoftTTL     time.Duration // when a refresh begins; 0 for never
 	NegativeTTL time.Duration // 1/10 of TTL
-	// LoadTimeout bounds a load and is how long a lease is held; 5 s.
+	// LoadTimeout bounds a load, by its context, and the wait for another's;
+	// 5 s.
 	LoadTimeout time.Duration
 	// WriteTimeout is how long [Cache.Write] keeps fills out, should its
-	// process die meanwhile; 10 s.
+	// process die meanwhile; longer than any transaction; 10 s.
 	WriteTimeout time.Duration
 	// Budget is what one operation may wait for Redis in all; redisx.Budget.
 	Budget time.Duration
 	Codec  Codec            // JSON
-	Now    func() time.Time // time.Now
+	Now    func() time.Time // time.Now, for the soft TTL
+	// Log receives a line when the cache begins and ceases to go round Redis;
+	// nil means none.
+	Log *slog.Logger
 }
 
 // Cache keeps values of one kind. It is safe for concurrent use. Close it
@@ -83,105 +101,167 @@ type Options struct {
 type Cache[V any] struct {
 	redis   Redis
 	ns      Namespace
+	prefix  string
 	o       Options
-	fill    *redis.Script
-	flights flights[V]
+	format  format[V]
+	metrics metrics
+	outage  outage
+	flights flights[entry[V]]
 
-	refreshing sync.Map // keys past their soft TTL that this process reloads
+	mu         sync.Mutex
+	refreshing map[string]bool // keys past their soft TTL that this process reloads
+	closed     bool
 	work       sync.WaitGroup
-
-	labels                              metric.MeasurementOption
-	hits, misses, degraded, undecodable metric.Int64Counter
 }
+
+func (c *Cache[V]) key(id string) string { return key(c.prefix, id) }
 
 // New makes a cache of V under ns.
 func New[V any](r Redis, ns Namespace, o Options) *Cache[V] {
 	o = withDefaults(o)
-	c := &Cache[V]{redis: r, ns: ns, o: o, fill: fillScript}
-	c.labels = metric.WithAttributeSet(attribute.NewSet(attribute.String("entity", ns.Entity)))
-	meter := otel.Meter("github.com/purserhq/purser/pkg/cache")
-	counter := func(name, what string) metric.Int64Counter {
-		i, _ := meter.Int64Counter(name, metric.WithDescription(what)) // on error a no-op one
-		return i
+	return &Cache[V]{
+		redis: r, ns: ns, prefix: ns.prefix(), o: o, format: newFormat[V](o.Codec),
+		metrics:    newMetrics(ns.Entity),
+		outage:     outage{log: o.Log, entity: ns.Entity, since: time.Now()},
+		refreshing: map[string]bool{},
 	}
-	c.hits = counter("cache_hits_total", "Reads answered from the cache.")
-	c.misses = counter("cache_misses_total", "Reads that found no entry.")
-	c.degraded = counter("cache_degraded_total", "Reads that went to the source because Redis gave no answer.")
-	c.undecodable = counter("cache_undecodable_total", "Entries removed because they couldn't be decoded.")
-	return c
 }
 
-// Close waits for the refreshes that run in the background.
-func (c *Cache[V]) Close() { c.work.Wait() }
+// Close waits for the refreshes that run in the background, LoadTimeout at
+// most, and lets no more begin. Reads go on working.
+func (c *Cache[V]) Close() {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	c.work.Wait()
+}
 
 // Get returns the value of key, from the cache or by load. Callers that miss
 // together share one load, which runs with the values of the first one's
 // context until the last one has gone or LoadTimeout is over; each waits no
-// longer than its own ctx. Should who loads die, the others wait until its
-// lease ends, which is LoadTimeout too, and one of them loads. The error is load's, [ErrNotFound], or ctx's.
+// longer than its own ctx. The error is load's, [ErrNotFound], or ctx's; a
+// load that panics is an error.
 func (c *Cache[V]) Get(ctx context.Context, key string, load func(context.Context) (V, error)) (V, error) {
-	var zero V
 	if err := ctx.Err(); err != nil {
+		var zero V
 		return zero, err
 	}
 	b := budget{c.o.Budget}
-	e, found, err := c.read(ctx, &b, key)
-	switch {
-	case err != nil:
-		c.degraded.Add(ctx, 1, c.labels)
-		return c.flights.do(ctx, key, c.o.LoadTimeout, load)
-	case found:
-		c.hits.Add(ctx, 1, c.labels)
-		if e.stale {
-			c.refresh(ctx, key, load)
-		}
-		return e.result()
+	r := one(ctx, c.redis, &b, 0, "get", c.key(key))
+	c.outage.note(ctx, silent(r.err))
+	found := c.claim(ctx, &b, key, r)
+	stale := c.count(ctx, []claim[V]{found})
+	if found.state != filled {
+		return c.miss(ctx, b.left, key, load)
 	}
-	c.misses.Add(ctx, 1, c.labels)
-	return c.flights.do(ctx, key, 2*c.o.LoadTimeout, func(ctx context.Context) (V, error) {
-		return c.loadUnderLease(ctx, &b, key, load)
+	if len(stale) > 0 {
+		c.refresh(ctx, stale, single(load))
+	}
+	return found.entry.result()
+}
+
+func (c *Cache[V]) miss(ctx context.Context, left time.Duration, key string, load func(context.Context) (V, error)) (V, error) {
+	e, err := c.flights.do(ctx, key, 2*c.o.LoadTimeout, func(ctx context.Context, fl *flight[entry[V]]) (entry[V], error) {
+		out := map[string]entry[V]{}
+		err := c.fetch(ctx, &budget{left}, []string{key}, single(func(ctx context.Context) (V, error) {
+			fl.begin()
+			v, err := load(ctx)
+			if err == nil {
+				fl.publish(entry[V]{value: v})
+			}
+			return v, err
+		}), out)
+		return out[key], err
 	})
-}
-
-// entry is a decoded cached value, or the absence of one.
-type entry[V any] struct {
-	value  V
-	absent bool
-	stale  bool // past the soft TTL
-}
-
-func (e entry[V]) result() (V, error) {
-	if e.absent {
-		return e.value, ErrNotFound
-	}
-	return e.value, nil
-}
-
-// read is the hit path: one GET. An entry that can't be decoded is a miss.
-func (c *Cache[V]) read(ctx context.Context, b *budget, key string) (entry[V], bool, error) {
-	var raw []byte
-	err := b.spend(ctx, func(ctx context.Context) (err error) {
-		raw, err = c.redis.Get(ctx, c.ns.key(key)).Bytes()
-		return err
-	})
-	if errors.Is(err, redis.Nil) {
-		return entry[V]{}, false, nil
-	}
 	if err != nil {
-		return entry[V]{}, false, err
+		return e.value, err
 	}
-	e, ok := c.decode(ctx, b, key, raw)
-	return e, ok, nil
+	return e.result()
+}
+
+// single makes a load of one key one of many.
+func single[V any](load func(context.Context) (V, error)) loader[V] {
+	return func(ctx context.Context, keys []string) (map[string]V, error) {
+		v, err := load(ctx)
+		return map[string]V{keys[0]: v}, err
+	}
+}
+
+// GetMany returns the values of keys, those that are missing by one load in
+// the caller's goroutine; for those that others are loading it waits, as Get
+// does. A key that load leaves out of its map is absent, is cached as such and
+// is not in the result. An error of load, or of ctx, is returned with nothing.
+func (c *Cache[V]) GetMany(ctx context.Context, keys []string, load func(context.Context, []string) (map[string]V, error)) (map[string]V, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	b := budget{c.o.Budget}
+	claims := c.look(ctx, &b, unique(keys))
+	stale := c.count(ctx, claims)
+	entries := make(map[string]entry[V], len(claims))
+	var missing []string
+	for _, cl := range claims {
+		if cl.state == filled {
+			entries[cl.key] = cl.entry
+		} else {
+			missing = append(missing, cl.key)
+		}
+	}
+	if len(missing) > 0 {
+		if err := c.fetch(ctx, &b, missing, load, entries); err != nil {
+			return nil, err
+		}
+	}
+	if len(stale) > 0 {
+		c.refresh(ctx, stale, load)
+	}
+	found := make(map[string]V, len(entries))
+	for key, e := range entries {
+		if !e.absent {
+			found[key] = e.value
+		}
+	}
+	return found, nil
+}
+
+// count counts what was found at first, and returns what is past its soft TTL.
+func (c *Cache[V]) count(ctx context.Context, claims []claim[V]) (stale []claim[V]) {
+	var hits, degraded int64
+	for _, cl := range claims {
+		switch cl.state {
+		case unknown:
+			degraded++
+		case filled:
+			hits++
+			if cl.entry.stale != "" {
+				stale = append(stale, cl)
+			}
+		}
+	}
+	c.metrics.hits.Add(ctx, hits, c.metrics.entity...)
+	c.metrics.degraded.Add(ctx, degraded, c.metrics.entity...)
+	c.metrics.misses.Add(ctx, int64(len(claims))-hits-degraded, c.metrics.entity...)
+	return stale
+}
+
+func unique(keys []string) []string {
+	keys = slices.Clone(keys)
+	seen := make(map[string]bool, len(keys))
+	return slices.DeleteFunc(keys, func(key string) bool {
+		again := seen[key]
+		seen[key] = true
+		return again
+	})
 }
 
 func withDefaults(o Options) Options {
 	set := func(d *time.Duration, value time.Duration) {
-		if *d == 0 {
+		if *d <= 0 {
 			*d = value
 		}
 	}
 	set(&o.TTL, 5*time.Minute)
-	set(&o.NegativeTTL, o.TTL/10)
+	set(&o.NegativeTTL, max(1, o.TTL/10))
 	set(&o.LoadTimeout, 5*time.Second)
 	set(&o.WriteTimeout, 10*time.Second)
 	set(&o.Budget, redisx.Budget)
@@ -190,6 +270,9 @@ func withDefaults(o Options) Options {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
 	}
 	return o
 }

@@ -1,19 +1,16 @@
 package cache
 
 import (
-	"context"
 	"encoding/binary"
 	"encoding/json"
-	"fmt"
+	"hash/crc32"
 	"reflect"
 	"slices"
 	"time"
-
-	"google.golang.org/protobuf/proto"
 )
 
 // Codec turns values into bytes and back. Unmarshal is given a pointer to a
-// value of the cache's type.
+// value of the cache's type; what it leaves out of the bytes is zero.
 type Codec interface {
 	Marshal(v any) ([]byte, error)
 	Unmarshal(b []byte, v any) error
@@ -28,71 +25,80 @@ func (JSON) Marshal(v any) ([]byte, error) { return json.Marshal(v) }
 // Unmarshal is json.Unmarshal.
 func (JSON) Unmarshal(b []byte, v any) error { return json.Unmarshal(b, v) }
 
-// Proto encodes caches of pointers to generated messages.
-type Proto struct{}
-
-// Marshal is proto.Marshal.
-func (Proto) Marshal(v any) ([]byte, error) {
-	m, ok := v.(proto.Message)
-	if !ok {
-		return nil, fmt.Errorf("cache: %T is not a protobuf message", v)
-	}
-	return proto.Marshal(m)
-}
-
-// Unmarshal makes a message and points v at it.
-func (Proto) Unmarshal(b []byte, v any) error {
-	target := reflect.ValueOf(v).Elem()
-	if target.Kind() != reflect.Pointer {
-		return fmt.Errorf("cache: %s is not a pointer to a protobuf message", target.Type())
-	}
-	fresh := reflect.New(target.Type().Elem())
-	m, ok := fresh.Interface().(proto.Message)
-	if !ok {
-		return fmt.Errorf("cache: %s is not a protobuf message", target.Type())
-	}
-	if err := proto.Unmarshal(b, m); err != nil {
-		return err
-	}
-	target.Set(fresh)
-	return nil
-}
-
-// An entry in Redis is a kind, the time in Unix milliseconds after which to
-// refresh it (0 for never) as 8 bytes, and the encoded value.
+// An entry in Redis is a checksum of the rest, a kind, the time in Unix
+// milliseconds after which to refresh it (0 for never), and the encoded value.
+// The checksum is of the value's type too, so that a namespace used for two
+// types gives misses and no mixture.
 const (
 	kindValue  = 'v'
 	kindAbsent = 'n'
-	headerSize = 9
+	kindAt     = 4
+	softAt     = kindAt + 1
+	headerSize = softAt + 8
 )
 
-func (c *Cache[V]) encode(e entry[V]) ([]byte, error) {
-	header := make([]byte, headerSize)
-	if e.absent {
-		header[0] = kindAbsent
-		return header, nil
-	}
-	header[0] = kindValue
-	if c.o.SoftTTL > 0 {
-		binary.BigEndian.PutUint64(header[1:], uint64(c.o.Now().Add(c.o.SoftTTL).UnixMilli()))
-	}
-	body, err := c.o.Codec.Marshal(e.value)
-	return slices.Concat(header, body), err
+// entry is a decoded cached value, or the absence of one.
+type entry[V any] struct {
+	value  V
+	absent bool
+	stale  string // the header, once past the soft TTL
 }
 
-// decode removes and counts an entry that it can't read.
-func (c *Cache[V]) decode(ctx context.Context, b *budget, key string, raw []byte) (entry[V], bool) {
-	var e entry[V]
-	switch {
-	case len(raw) == headerSize && raw[0] == kindAbsent:
+func (e entry[V]) result() (V, error) {
+	if e.absent {
+		return e.value, ErrNotFound
+	}
+	return e.value, nil
+}
+
+// format turns entries into bytes and back.
+type format[V any] struct {
+	codec Codec
+	seed  uint32
+}
+
+func newFormat[V any](codec Codec) format[V] {
+	return format[V]{codec, crc32.ChecksumIEEE([]byte(reflect.TypeFor[V]().String()))}
+}
+
+func (f format[V]) checksum(raw []byte) uint32 {
+	return crc32.Update(f.seed, crc32.IEEETable, raw[kindAt:])
+}
+
+// encode writes e, to be refreshed after soft, or with the zero time never.
+func (f format[V]) encode(e entry[V], soft time.Time) (raw []byte, err error) {
+	raw = make([]byte, headerSize)
+	raw[kindAt] = kindAbsent
+	if !e.absent {
+		body, err := f.codec.Marshal(e.value)
+		if err != nil {
+			return nil, err
+		}
+		raw = slices.Concat(raw, body)
+		raw[kindAt] = kindValue
+		if !soft.IsZero() {
+			binary.BigEndian.PutUint64(raw[softAt:], uint64(soft.UnixMilli()))
+		}
+	}
+	binary.BigEndian.PutUint32(raw, f.checksum(raw))
+	return raw, nil
+}
+
+// decode reads what encode wrote, and nothing else.
+func (f format[V]) decode(text string, now time.Time) (e entry[V], ok bool) {
+	raw := []byte(text)
+	if len(raw) < headerSize || binary.BigEndian.Uint32(raw) != f.checksum(raw) {
+		return e, false
+	}
+	switch raw[kindAt] {
+	case kindAbsent:
 		e.absent = true
 		return e, true
-	case len(raw) >= headerSize && raw[0] == kindValue && c.o.Codec.Unmarshal(raw[headerSize:], &e.value) == nil:
-		soft := int64(binary.BigEndian.Uint64(raw[1:]))
-		e.stale = soft > 0 && time.UnixMilli(soft).Before(c.o.Now())
-		return e, true
+	case kindValue:
+		if soft := int64(binary.BigEndian.Uint64(raw[softAt:])); soft > 0 && soft < now.UnixMilli() {
+			e.stale = text[:headerSize]
+		}
+		return e, f.codec.Unmarshal(raw[headerSize:], &e.value) == nil
 	}
-	c.undecodable.Add(ctx, 1, c.labels)
-	_ = b.spend(ctx, func(ctx context.Context) error { return c.redis.Del(ctx, c.ns.key(key)).Err() })
-	return entry[V]{}, false
+	return e, false
 }

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"sync"
@@ -9,52 +10,88 @@ import (
 )
 
 // flights lets callers in this process that miss one key share one load.
-type flights[V any] struct {
+type flights[T any] struct {
 	mu sync.Mutex
-	m  map[string]*flight[V]
+	m  map[string]*flight[T]
 }
 
-type flight[V any] struct {
-	done    chan struct{}
-	value   V
-	err     error
-	waiters int
+// flight is a load and what is done with its result. Who joined before the load
+// began has the result as soon as it is there; who joined later has to wait
+// until it is known that no invalidation came between.
+type flight[T any] struct {
+	all     *flights[T]
+	key     string
 	cancel  context.CancelFunc
+	waiters int
+	begun   bool
+
+	early chan struct{} // closed when first is set
+	first T
+	done  chan struct{} // closed when value and err are set
+	value T
+	err   error
 }
 
 // do runs fn, or joins the run under way for key. fn's context keeps the
 // values of the first caller's and ends when nobody waits any more.
-func (f *flights[V]) do(ctx context.Context, key string, limit time.Duration, fn func(context.Context) (V, error)) (V, error) {
+func (f *flights[T]) do(ctx context.Context, key string, limit time.Duration, fn func(context.Context, *flight[T]) (T, error)) (T, error) {
 	f.mu.Lock()
 	fl := f.m[key]
 	if fl == nil {
 		run, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
-		fl = &flight[V]{done: make(chan struct{}), cancel: cancel}
+		fl = &flight[T]{all: f, key: key, cancel: cancel, early: make(chan struct{}), done: make(chan struct{})}
 		if f.m == nil {
-			f.m = map[string]*flight[V]{}
+			f.m = map[string]*flight[T]{}
 		}
 		f.m[key] = fl
-		go f.run(run, key, fl, fn)
+		go fl.run(run, fn)
 	}
 	fl.waiters++
+	early := fl.early
+	if fl.begun {
+		early = nil
+	}
 	f.mu.Unlock()
-	defer f.leave(key, fl)
+	defer fl.leave()
 	select {
+	case <-early:
+		return fl.first, nil
 	case <-fl.done:
 		return fl.value, fl.err
 	case <-ctx.Done():
-		var zero V
+		var zero T
 		return zero, ctx.Err()
 	}
 }
 
-func (f *flights[V]) run(ctx context.Context, key string, fl *flight[V], fn func(context.Context) (V, error)) {
+// errAborted is of a load that ended its goroutine, as a test's FailNow does.
+var errAborted = errors.New("cache: the load ended its goroutine")
+
+func (fl *flight[T]) run(ctx context.Context, fn func(context.Context, *flight[T]) (T, error)) {
+	fl.err = errAborted // unless fn returns
 	defer func() {
-		f.forget(key, fl)
+		fl.all.forget(fl.key, fl)
 		close(fl.done)
 		fl.cancel()
 	}()
-	fl.value, fl.err = guarded(func() (V, error) { return fn(ctx) })
+	fl.value, fl.err = fn(ctx, fl)
+}
+
+// begin says that the load begins.
+func (fl *flight[T]) begin() {
+	fl.all.mu.Lock()
+	defer fl.all.mu.Unlock()
+	fl.begun = true
+}
+
+// publish gives the result of the first load to those who came before it began.
+func (fl *flight[T]) publish(v T) {
+	select {
+	case <-fl.early: // those of a second load wait for the end
+	default:
+		fl.first = v
+		close(fl.early)
+	}
 }
 
 // guarded makes an error of a panic, where nobody's recover would see it.
@@ -67,21 +104,24 @@ func guarded[T any](fn func() (T, error)) (value T, err error) {
 	return fn()
 }
 
-func (f *flights[V]) leave(key string, fl *flight[V]) {
-	f.mu.Lock()
-	fl.waiters--
-	last := fl.waiters == 0
-	if last && f.m[key] == fl {
-		delete(f.m, key)
+func (fl *flight[T]) leave() {
+	fl.all.mu.Lock()
+	defer fl.all.mu.Unlock()
+	if fl.waiters--; fl.waiters > 0 {
+		return
 	}
-	f.mu.Unlock()
-	if last {
+	select {
+	case <-fl.early: // the result is being stored; others may yet join
+	default:
+		if fl.all.m[fl.key] == fl {
+			delete(fl.all.m, fl.key)
+		}
 		fl.cancel()
 	}
 }
 
 // forget keeps later callers from joining fl, or, with nil, whatever runs.
-func (f *flights[V]) forget(key string, fl *flight[V]) {
+func (f *flights[T]) forget(key string, fl *flight[T]) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if fl == nil || f.m[key] == fl {

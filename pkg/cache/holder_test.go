@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,7 +15,7 @@ func TestAHolderThatDiesCostsItsWaitersTimeAndNoneAnAnswer(t *testing.T) {
 	const limit = 500 * time.Millisecond
 	c := open[string](t, s, Options{LoadTimeout: limit})
 	// What a process leaves behind that is killed between lease and fill.
-	if err := c.redis.Set(t.Context(), c.keys("k")[1], "the lease of the dead", limit).Err(); err != nil {
+	if err := client(t, s).Set(t.Context(), lease("k"), "the lease of the dead", limit).Err(); err != nil {
 		t.Fatal(err)
 	}
 	var all sync.WaitGroup
@@ -37,13 +38,14 @@ func TestAHolderThatDiesCostsItsWaitersTimeAndNoneAnAnswer(t *testing.T) {
 
 func TestARefreshThatPanicsKillsNothing(t *testing.T) {
 	s := testkit.Redis(t)
-	now := time.Now()
-	c := open[string](t, s, Options{SoftTTL: time.Second, Now: func() time.Time { return now }})
+	var now atomic.Int64
+	c := open[string](t, s, Options{SoftTTL: time.Second, Now: func() time.Time { return time.Unix(now.Load(), 0) }})
 	get(t, c, "k", value("old"), "old")
-	now = now.Add(2 * time.Second)
+	settle(t, c)
+	now.Add(2)
 	get(t, c, "k", func(context.Context) (string, error) { panic("in the background") }, "old")
-	c.Close() // waits for the refresh
+	c.work.Wait() // for the refresh
 	get(t, c, "k", value("new"), "old")
-	c.Close()
+	c.work.Wait()
 	get(t, c, "k", never[string](t), "new")
 }

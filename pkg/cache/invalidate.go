@@ -4,35 +4,41 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-
-	"github.com/redis/go-redis/v9"
+	"time"
 
 	"github.com/purserhq/purser/pkg/redisx"
 )
 
 var (
-	beginWriteScript = redis.NewScript(`
-redis.call('DEL', KEYS[1])
-redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
-return 1`)
+	// beginScript keeps fills out for ARGV[2] ms: each write under way has its
+	// mark, with the time of its end by Redis's clock.
+	beginScript = newScript(`
+local now = redis.call('TIME')
+now = now[1] * 1000 + math.floor(now[2] / 1000)
+redis.call('ZREMRANGEBYSCORE', KEYS[3], 0, now)
+redis.call('ZADD', KEYS[3], now + ARGV[2], ARGV[1])
+if redis.call('PTTL', KEYS[3]) < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[3], ARGV[2]) end
+return redis.call('DEL', KEYS[1], KEYS[2])`)
 
-	// invalidateScript leaves only the mark of another write that is under way.
-	invalidateScript = redis.NewScript(`
-redis.call('DEL', KEYS[1])
-local lease = redis.call('GET', KEYS[2])
-if lease and (lease == ARGV[1] or string.sub(lease, 1, 1) ~= 'w') then redis.call('DEL', KEYS[2]) end
-return 1`)
+	// invalidateScript also ends the write whose mark ARGV[1] is.
+	invalidateScript = newScript(`
+redis.call('ZREM', KEYS[3], ARGV[1])
+return redis.call('DEL', KEYS[1], KEYS[2])`)
 )
+
+// ErrNotInvalidated says that a write is committed but Redis could not be told.
+var ErrNotInvalidated = errors.New("cache: written, but not invalidated")
 
 // Invalidate removes the values of keys together with the leases of fills
 // under way, whose results are then not stored. Call it after the change is
-// committed. It fails with redisx.ErrUnavailable when Redis gave no answer;
-// the old values may then live on until their TTL.
+// committed. It fails with redisx.ErrUnavailable when Redis gave no answer for
+// some of the keys; their old values may then live on until their TTL, or until
+// the [Outbox] has swept if the change was noted.
 func (c *Cache[V]) Invalidate(ctx context.Context, keys ...string) error {
 	c.forget(keys)
-	err := c.script(ctx, invalidateScript, keys, "")
+	replies := c.run(ctx, &budget{c.o.Budget}, 0, invalidateScript, keys, constant(""))
 	c.forget(keys) // what began in between may have got the old value
-	return err
+	return c.uninvalidated(ctx, replies, nil)
 }
 
 // Write runs tx, which changes what keys are loaded from and commits, with the
@@ -40,31 +46,40 @@ func (c *Cache[V]) Invalidate(ctx context.Context, keys ...string) error {
 // crash after the commit leaves nothing stale. Its error is tx's. When tx
 // succeeded and Redis gave no answer before nor after, it is
 // [ErrNotInvalidated]: the change is committed and the old values may live on
-// until their TTL.
-func (c *Cache[V]) Write(ctx context.Context, keys []string, tx func() error) error {
-	token := "w" + rand.Text()
-	before := c.script(ctx, beginWriteScript, keys, token, c.o.WriteTimeout.Milliseconds())
-	err := tx()
-	c.forget(keys)
-	// A transaction that failed may yet have been committed.
-	after := c.script(ctx, invalidateScript, keys, token)
-	c.forget(keys) // what began in between may have got the old value
-	switch {
-	case err != nil:
-		return err
-	case before != nil && after != nil:
-		return errors.Join(ErrNotInvalidated, after)
-	}
-	return nil
+// until their TTL, or until the [Outbox] has swept if the change was noted.
+// Writes of one key may overlap or nest.
+func (c *Cache[V]) Write(ctx context.Context, keys []string, tx func() error) (err error) {
+	token := rand.Text()
+	begin := time.Now()
+	before := c.run(ctx, &budget{c.o.Budget}, 0, beginScript, keys, constant(token, milliseconds(c.o.WriteTimeout)))
+	defer func() { // also after a panic; a transaction that failed may yet have been committed
+		c.forget(keys)
+		after := c.run(ctx, &budget{c.o.Budget}, 0, invalidateScript, keys, constant(token))
+		c.forget(keys) // what began in between may have got the old value
+		if time.Since(begin) >= c.o.WriteTimeout {
+			before = nil // fills were no longer kept out
+		}
+		if failed := c.uninvalidated(ctx, after, before); failed != nil && err == nil {
+			err = errors.Join(ErrNotInvalidated, failed)
+		}
+	}()
+	return tx()
 }
 
-// ErrNotInvalidated says that a write is committed but Redis could not be told.
-var ErrNotInvalidated = errors.New("cache: written, but not invalidated")
-
-func (c *Cache[V]) script(ctx context.Context, s *redis.Script, keys []string, args ...any) error {
-	b := budget{c.o.Budget}
-	_, err := c.pipeline(ctx, &b, s, keys, func(string) []any { return args })
-	return redisx.Unavailable(err)
+// uninvalidated counts the keys that were invalidated neither after nor before,
+// and returns the first one's error.
+func (c *Cache[V]) uninvalidated(ctx context.Context, after, before []reply) (err error) {
+	var failed int64
+	for i, r := range after {
+		if r.err == nil || before != nil && before[i].err == nil {
+			continue
+		}
+		if failed++; failed == 1 {
+			err = redisx.Unavailable(r.err)
+		}
+	}
+	c.metrics.notInvalidated.Add(ctx, failed, c.metrics.entity...)
+	return err
 }
 
 func (c *Cache[V]) forget(keys []string) {

@@ -10,145 +10,161 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// An entry has two keys, which share a hash tag: the value, and beside it the
-// lease of whoever fills it or, beginning with "w", of a write under way.
+// KEYS are the value, the lease and the marks of writes; see run.
 var (
 	// leaseScript returns the value, or 1 and the lease, or 0 when another
-	// fills, or 2 while a write keeps fills out.
-	leaseScript = redis.NewScript(`
+	// fills, or 2 while a write keeps fills out. A value that begins with
+	// ARGV[3] is as good as none. Who holds the lease gets it again.
+	leaseScript = newScript(`
 local value = redis.call('GET', KEYS[1])
-if value and ARGV[3] == '0' then return value end
+if value and (ARGV[3] == '' or string.sub(value, 1, #ARGV[3]) ~= ARGV[3]) then return value end
+if redis.call('EXISTS', KEYS[3]) == 1 then
+  local now = redis.call('TIME')
+  if redis.call('ZCOUNT', KEYS[3], now[1] * 1000 + math.floor(now[2] / 1000), '+inf') > 0 then return 2 end
+end
 if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
-if string.sub(redis.call('GET', KEYS[2]), 1, 1) == 'w' then return 2 end
-return 0`)
+if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
+return 1`)
 
-	fillScript = redis.NewScript(`
+	// renewScript never makes a lease anew: between there may have been an
+	// invalidation.
+	renewScript = newScript(`
+if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
+return redis.call('PEXPIRE', KEYS[2], ARGV[2])`)
+
+	fillScript = newScript(`
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 redis.call('DEL', KEYS[2])
 return 1`)
 
-	dropScript = redis.NewScript(`
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-return redis.call('DEL', KEYS[1])`)
+	// removeScript removes the value or the lease that is ARGV[1], and nothing
+	// that has taken its place.
+	removeScript = newScript(`
+for i = 1, 2 do
+  if redis.call('GET', KEYS[i]) == ARGV[1] then redis.call('DEL', KEYS[i]) end
+end
+return 1`)
 )
 
 const (
-	leaseFilled  int64 = -1 // somebody has stored a value meanwhile
-	leaseOthers  int64 = 0
-	leaseMine    int64 = 1
-	leaseWriting int64 = 2
-
-	pollLeast    = 2 * time.Millisecond
-	pollMost     = 10 * time.Millisecond
-	loadAttempts = 3
+	// leaseFor is how long a dead holder's lease keeps others waiting; a live
+	// one renews.
+	leaseFor   = 900 * time.Millisecond
+	renewEvery = 250 * time.Millisecond
 )
 
-func (c *Cache[V]) keys(key string) []string {
-	value := c.ns.key(key)
-	return []string{value, value + ":lease"}
+// state is what there is for a key.
+type state int64
+
+const (
+	others  state = iota // another fills it
+	mine                 // the lease is ours
+	writing              // a write keeps fills out
+	filled               // a value
+	unknown              // Redis gave no answer
+)
+
+// claim is what was found for a key.
+type claim[V any] struct {
+	key   string
+	state state
+	entry entry[V] // when filled
 }
 
-// lease asks for the right to fill key. renew asks even when there is a value.
-func (c *Cache[V]) lease(ctx context.Context, b *budget, key, token string, renew bool) (state int64, raw []byte, err error) {
-	err = b.spend(ctx, func(ctx context.Context) error {
-		reply, err := leaseScript.Run(ctx, c.redis, c.keys(key), token, c.o.LoadTimeout.Milliseconds(), flag(renew)).Result()
-		state, raw = leaseReply(reply)
-		return err
+// lease asks for the value or the lease of each key. For the token see fill.
+// old are the headers of values that are to be replaced; nil for none.
+func (c *Cache[V]) lease(ctx context.Context, b *budget, keys, old []string) (token string, claims []claim[V]) {
+	token = rand.Text()
+	// Half of the budget is for giving back what this takes: others wait for it.
+	replies := c.run(ctx, b, c.o.Budget/2, leaseScript, keys, func(i int) []any {
+		header := ""
+		if old != nil {
+			header = old[i]
+		}
+		return []any{token, c.leaseTime(), header}
 	})
-	return state, raw, err
-}
-
-func leaseReply(reply any) (int64, []byte) {
-	if value, ok := reply.(string); ok {
-		return leaseFilled, []byte(value)
+	claims = make([]claim[V], len(keys))
+	for i, r := range replies {
+		claims[i] = c.claim(ctx, b, keys[i], r)
 	}
-	state, _ := reply.(int64)
-	return state, nil
+	return token, claims
 }
 
-func flag(b bool) string {
-	if b {
-		return "1"
+// claim reads a reply of leaseScript, or of GET, whatever it is.
+func (c *Cache[V]) claim(ctx context.Context, b *budget, key string, r reply) claim[V] {
+	value, isValue := r.value.(string)
+	found, isState := r.value.(int64)
+	switch {
+	case errors.Is(r.err, redis.Nil):
+		return claim[V]{key: key, state: others}
+	case r.err == nil && isValue:
+		if e, ok := c.format.decode(value, c.o.Now()); ok {
+			return claim[V]{key, filled, e}
+		}
+		c.metrics.undecodable.Add(ctx, 1, c.metrics.entity...)
+		c.run(ctx, b, 0, removeScript, []string{key}, constant(value))
+		return claim[V]{key: key, state: others} // or nobody: ask again
+	case r.err == nil && isState && found >= int64(others) && found <= int64(writing):
+		return claim[V]{key: key, state: state(found)}
 	}
-	return "0"
+	return claim[V]{key: key, state: unknown}
 }
 
-// loadUnderLease is the miss path: take the lease and load, or wait for who
-// has it. Without Redis, and while a write is under way, it loads and stores
-// nothing.
-func (c *Cache[V]) loadUnderLease(ctx context.Context, b *budget, key string, load func(context.Context) (V, error)) (V, error) {
-	token := rand.Text()
-	for attempt, wait := 1, pollLeast; ; wait = min(2*wait, pollMost) {
-		state, raw, err := c.lease(ctx, b, key, token, false)
+// look reads what is there.
+func (c *Cache[V]) look(ctx context.Context, b *budget, keys []string) []claim[V] {
+	replies := send(ctx, c.redis, b, 0, len(keys), func(i int) []any { return []any{"get", c.key(keys[i])} })
+	c.note(ctx, replies)
+	claims := make([]claim[V], len(keys))
+	for i, r := range replies {
+		claims[i] = c.claim(ctx, b, keys[i], r)
+	}
+	return claims
+}
+
+func (c *Cache[V]) leaseTime() int64 { return milliseconds(min(leaseFor, c.o.LoadTimeout)) }
+
+// milliseconds is d for PX, which takes no less than one.
+func milliseconds(d time.Duration) int64 { return max(1, d.Milliseconds()) }
+
+// hold renews leases until ctx ends.
+func (c *Cache[V]) hold(ctx context.Context, keys []string, token string) {
+	timer := time.AfterFunc(renewEvery, func() {
+		if ctx.Err() == nil {
+			c.run(ctx, &budget{c.o.Budget}, 0, renewScript, keys, constant(token, c.leaseTime()))
+			c.hold(ctx, keys, token)
+		}
+	})
+	context.AfterFunc(ctx, func() { timer.Stop() })
+}
+
+// store fills the cache with what is leased and returns the keys whose lease
+// an invalidation has taken away.
+func (c *Cache[V]) store(ctx context.Context, b *budget, token string, keys []string, entries map[string]entry[V]) (overtaken []string) {
+	var soft time.Time
+	if c.o.SoftTTL > 0 {
+		soft = c.o.Now().Add(c.o.SoftTTL)
+	}
+	var stored []string
+	var args [][]any
+	for _, key := range keys {
+		raw, err := c.format.encode(entries[key], soft)
 		if err != nil {
-			c.degraded.Add(ctx, 1, c.labels)
+			c.o.Log.ErrorContext(ctx, "cache: a value can't be encoded", "entity", c.ns.Entity, "error", err)
+			c.drop(ctx, b, token, []string{key})
+			continue
 		}
-		switch {
-		case err != nil, state == leaseWriting:
-			e, err := c.loadEntry(ctx, load)
-			if err != nil {
-				return e.value, err
-			}
-			return e.result()
-		case state == leaseFilled:
-			if e, ok := c.decode(ctx, b, key, raw); ok {
-				return e.result()
-			}
-		case state == leaseMine:
-			begin := time.Now()
-			e, err := c.loadEntry(ctx, load)
-			if err != nil {
-				c.drop(ctx, b, key, token)
-				return e.value, err
-			}
-			overtaken := c.store(ctx, b, key, token, e)
-			// Others may have joined after the invalidation that overtook the
-			// load, so it is worth another, unless the lease just ran out.
-			if !overtaken || attempt == loadAttempts || time.Since(begin) >= c.o.LoadTimeout {
-				return e.result()
-			}
-			attempt++
-		default:
-			timer := time.NewTimer(wait/2 + mathrand.N(wait))
-			select {
-			case <-ctx.Done():
-				timer.Stop()
-				var zero V
-				return zero, context.Cause(ctx)
-			case <-timer.C:
-			}
-			*b = budget{c.o.Budget} // Redis answered; the wait is for another's load
+		stored = append(stored, key)
+		args = append(args, []any{token, raw, milliseconds(c.ttl(entries[key]))})
+	}
+	for i, r := range c.run(ctx, b, 0, fillScript, stored, func(i int) []any { return args[i] }) {
+		if r.err == nil && r.value == int64(0) {
+			overtaken = append(overtaken, stored[i])
 		}
 	}
-}
-
-// loadEntry gives the load its own time, whatever waiting for another's lease
-// took before.
-func (c *Cache[V]) loadEntry(ctx context.Context, load func(context.Context) (V, error)) (entry[V], error) {
-	ctx, cancel := context.WithTimeout(ctx, c.o.LoadTimeout)
-	defer cancel()
-	v, err := load(ctx)
-	if errors.Is(err, ErrNotFound) {
-		return entry[V]{absent: true}, nil
-	}
-	return entry[V]{value: v}, err
-}
-
-// store fills the cache if the lease is still there and reports whether an
-// invalidation has taken it away.
-func (c *Cache[V]) store(ctx context.Context, b *budget, key, token string, e entry[V]) (overtaken bool) {
-	raw, err := c.encode(e)
-	if err != nil {
-		c.drop(ctx, b, key, token)
-		return false
-	}
-	err = b.spend(ctx, func(ctx context.Context) error {
-		stored, err := c.fill.Run(ctx, c.redis, c.keys(key), token, raw, c.ttl(e).Milliseconds()).Bool()
-		overtaken = err == nil && !stored
-		return err
-	})
-	return overtaken && err == nil
+	c.metrics.overtaken.Add(ctx, int64(len(overtaken)), c.metrics.entity...)
+	return overtaken
 }
 
 func (c *Cache[V]) ttl(e entry[V]) time.Duration {
@@ -159,33 +175,30 @@ func (c *Cache[V]) ttl(e entry[V]) time.Duration {
 	return ttl - mathrand.N(ttl/10+1)
 }
 
-// drop gives a lease back, so that a waiter may try at once.
-func (c *Cache[V]) drop(ctx context.Context, b *budget, key, token string) {
-	_ = b.spend(ctx, func(ctx context.Context) error {
-		return dropScript.Run(ctx, c.redis, c.keys(key)[1:], token).Err()
-	})
+// drop gives leases back, so that a waiter may try at once.
+func (c *Cache[V]) drop(ctx context.Context, b *budget, token string, keys []string) {
+	c.run(ctx, b, 0, removeScript, keys, constant(token))
 }
 
-// refresh reloads a value past its soft TTL in the background, in the one
-// caller that gets the lease.
-func (c *Cache[V]) refresh(ctx context.Context, key string, load func(context.Context) (V, error)) {
-	if _, running := c.refreshing.LoadOrStore(key, true); running {
-		return
+// run is [run] for keys of c; it notes whether Redis answers.
+func (c *Cache[V]) run(ctx context.Context, b *budget, keep time.Duration, s script, keys []string, args func(i int) []any) []reply {
+	full := make([]string, len(keys))
+	for i, key := range keys {
+		full[i] = c.key(key)
 	}
-	b := budget{c.o.Budget}
-	token := rand.Text()
-	if state, _, err := c.lease(ctx, &b, key, token, true); err != nil || state != leaseMine {
-		c.refreshing.Delete(key)
-		return
-	}
-	c.work.Go(func() {
-		defer c.refreshing.Delete(key)
-		ctx := context.WithoutCancel(ctx)
-		e, err := guarded(func() (entry[V], error) { return c.loadEntry(ctx, load) })
-		if err != nil {
-			c.drop(ctx, &b, key, token)
+	replies := run(ctx, c.redis, b, keep, s, full, args)
+	c.note(ctx, replies)
+	return replies
+}
+
+func (c *Cache[V]) note(ctx context.Context, replies []reply) {
+	for _, r := range replies {
+		if silent(r.err) {
+			c.outage.note(ctx, true)
 			return
 		}
-		c.store(ctx, &b, key, token, e)
-	})
+	}
+	if len(replies) > 0 {
+		c.outage.note(ctx, false)
+	}
 }

@@ -11,11 +11,13 @@ import (
 	"github.com/purserhq/purser/pkg/redisx"
 )
 
-// Once keeps single-use challenges: what was put can be taken once. It fails
-// closed, and Redis is its only copy. It is safe for concurrent use.
+// Once keeps single-use challenges: what was put can be taken once. Redis is
+// its only copy, and it fails closed: without an answer of Redis nothing is put
+// and nothing is taken, so that a challenge is never accepted twice, at the
+// price that nobody passes meanwhile. It is safe for concurrent use.
 type Once[V any] struct {
 	redis  Redis
-	ns     Namespace
+	prefix string
 	codec  Codec
 	budget time.Duration
 }
@@ -23,19 +25,17 @@ type Once[V any] struct {
 // NewOnce makes a store of V under ns. Of o it uses the codec and the budget.
 func NewOnce[V any](r Redis, ns Namespace, o Options) *Once[V] {
 	o = withDefaults(o)
-	return &Once[V]{redis: r, ns: ns, codec: o.Codec, budget: o.Budget}
+	return &Once[V]{redis: r, prefix: ns.prefix(), codec: o.Codec, budget: o.Budget}
 }
 
-// Put keeps v under key for ttl. The error is redisx.ErrUnavailable when Redis
+// Put keeps v under key for ttl, a millisecond at least. The error is redisx.ErrUnavailable when Redis
 // gave no answer.
 func (s *Once[V]) Put(ctx context.Context, key string, v V, ttl time.Duration) error {
 	raw, err := s.codec.Marshal(v)
 	if err != nil {
 		return fmt.Errorf("cache: %w", err)
 	}
-	ctx, cancel := redisx.Within(ctx, s.budget)
-	defer cancel()
-	return redisx.Unavailable(s.redis.Set(ctx, s.ns.key(key), raw, ttl).Err())
+	return redisx.Unavailable(s.do(ctx, "set", key, raw, "px", milliseconds(ttl)).err)
 }
 
 // Take removes what is under key and returns it; false when there is nothing,
@@ -43,17 +43,25 @@ func (s *Once[V]) Put(ctx context.Context, key string, v V, ttl time.Duration) e
 // once one gets it. After an error the value may or may not be gone.
 func (s *Once[V]) Take(ctx context.Context, key string) (V, bool, error) {
 	var v V
-	bounded, cancel := redisx.Within(ctx, s.budget)
-	defer cancel()
-	raw, err := s.redis.GetDel(bounded, s.ns.key(key)).Bytes()
-	if errors.Is(err, redis.Nil) {
+	r := s.do(ctx, "getdel", key)
+	if errors.Is(r.err, redis.Nil) {
 		return v, false, nil
 	}
-	if err != nil {
-		return v, false, redisx.Unavailable(err)
+	if r.err != nil {
+		return v, false, redisx.Unavailable(r.err)
 	}
-	if err := s.codec.Unmarshal(raw, &v); err != nil {
+	raw, ok := r.value.(string)
+	if !ok {
+		return v, false, errNonsense
+	}
+	if err := s.codec.Unmarshal([]byte(raw), &v); err != nil {
 		return v, false, fmt.Errorf("cache: %w", err)
 	}
 	return v, true, nil
 }
+
+func (s *Once[V]) do(ctx context.Context, name, id string, args ...any) reply {
+	return one(ctx, s.redis, &budget{s.budget}, 0, append([]any{name, key(s.prefix, id)}, args...)...)
+}
+
+var errNonsense = fmt.Errorf("cache: %w: it gave an answer of the wrong kind", redisx.ErrUnavailable)

@@ -1,0 +1,159 @@
+package cache
+
+import (
+	"context"
+	_ "embed" // for Schema
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"go.opentelemetry.io/otel/metric"
+	"gorm.io/gorm"
+
+	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/pkg/redisx"
+)
+
+// Schema is the table of notes. A service puts it into a migration of its own.
+//
+//go:embed schema.sql
+var Schema string
+
+const (
+	sweepEvery = 300 * time.Millisecond // so that the breaker's probe is never far
+	sweepBatch = 500
+)
+
+// noteSQL keeps one row for each key, however long Redis is away: it takes over
+// those that others have noted and aren't at work on. The earliest time stays,
+// or a key noted again and again would never be old enough.
+const noteSQL = `
+WITH merged AS (
+  DELETE FROM cache_invalidations WHERE id IN (
+    SELECT c.id FROM unnest($1::bytea[]) AS k JOIN cache_invalidations AS c ON c.key = k FOR UPDATE OF c SKIP LOCKED)
+  RETURNING key, noted_at)
+INSERT INTO cache_invalidations (key, noted_at)
+SELECT k, coalesce(min(noted_at), now()) FROM unnest($1::bytea[]) AS k LEFT JOIN merged ON key = k GROUP BY k`
+
+// Note writes that keys are to be invalidated into tx, the transaction of
+// postgres.InTx that changes what they are loaded from; an [Outbox] sees to it
+// after the commit. Invalidate, or Write, all the same: it is sooner. The notes
+// stay when that has succeeded: to sweep them in batches costs less than to
+// delete them one by one, and heals a failover of Redis that lost it.
+//
+// Under repeatable read and above, a sweep of the same keys meanwhile makes tx
+// fail to serialise, and InTx runs it again.
+func (c *Cache[V]) Note(tx *gorm.DB, keys ...string) error {
+	full := make([][]byte, len(keys))
+	for i, key := range keys {
+		full[i] = []byte(c.key(key))
+	}
+	err := postgres.Raw(tx, func(conn *pgx.Conn) error {
+		_, err := conn.Exec(tx.Statement.Context, noteSQL, full)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("cache: note: %w", err)
+	}
+	return nil
+}
+
+// Outbox invalidates what was noted, for all caches of a database. Each replica
+// may have one: no two work on the same notes.
+type Outbox struct {
+	db    *postgres.DB
+	redis Redis
+	log   *slog.Logger
+	swept metric.Int64Counter
+}
+
+// NewOutbox makes an Outbox on a database that has [Schema]. log receives a
+// line when sweeping begins and ceases to fail.
+func NewOutbox(db *postgres.DB, r Redis, log *slog.Logger) *Outbox {
+	return &Outbox{db, r, log, counter("cache_outbox_swept_total", "Notes of the outbox that were invalidated.")}
+}
+
+// Serve sweeps until ctx ends: every 300 ms what was noted more than a second
+// ago. While Redis or the database is away it waits.
+func (o *Outbox) Serve(ctx context.Context) error {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	var away bool
+	for {
+		err := o.sweep(ctx)
+		switch failed := err != nil; {
+		case ctx.Err() != nil:
+			return nil
+		case failed && !away:
+			o.log.WarnContext(ctx, "cache: the outbox can't be swept", "error", err)
+		case away && !failed:
+			o.log.InfoContext(ctx, "cache: the outbox is swept again")
+		}
+		away = err != nil
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// sweep goes once through the notes. What can't be invalidated stays behind and
+// doesn't keep the rest waiting, unless nothing can.
+func (o *Outbox) sweep(ctx context.Context) error {
+	var failure error
+	for after := int64(0); ; {
+		var b batch
+		err := postgres.InTx(ctx, o.db, func(tx *gorm.DB) (err error) {
+			b, err = o.take(ctx, tx, after)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("cache: sweep: %w", err)
+		}
+		o.swept.Add(ctx, int64(b.done))
+		if b.failure != nil {
+			failure = b.failure
+		}
+		if b.taken < sweepBatch || b.done == 0 {
+			return failure
+		}
+		after = b.last
+	}
+}
+
+type batch struct {
+	taken, done int
+	last        int64
+	failure     error // of a key
+}
+
+func (o *Outbox) take(ctx context.Context, tx *gorm.DB, after int64) (b batch, err error) {
+	var notes []struct {
+		ID  int64
+		Key []byte
+	}
+	err = tx.Raw(`SELECT id, key FROM cache_invalidations WHERE id > ? AND noted_at < now() - interval '1 second'
+		ORDER BY id LIMIT ? FOR UPDATE SKIP LOCKED`, after, sweepBatch).Scan(&notes).Error
+	if err != nil || len(notes) == 0 {
+		return b, err
+	}
+	keys := make([]string, len(notes))
+	for i, n := range notes {
+		keys[i] = string(n.Key)
+	}
+	var done []int64
+	for i, r := range run(ctx, o.redis, &budget{redisx.Budget}, 0, invalidateScript, keys, constant("")) {
+		if r.err != nil {
+			b.failure = redisx.Unavailable(r.err)
+			continue
+		}
+		done = append(done, notes[i].ID)
+	}
+	b.taken, b.done, b.last = len(notes), len(done), notes[len(notes)-1].ID
+	if len(done) == 0 {
+		return b, nil
+	}
+	return b, tx.Exec(`DELETE FROM cache_invalidations WHERE id IN ?`, done).Error
+}

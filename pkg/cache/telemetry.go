@@ -1,0 +1,83 @@
+package cache
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
+)
+
+const scope = "github.com/purserhq/purser/pkg/cache"
+
+type metrics struct {
+	hits, misses, degraded, undecodable, overtaken, notInvalidated metric.Int64Counter
+
+	loads      metric.Float64Histogram
+	tracer     trace.Tracer
+	entity     []metric.AddOption
+	ok, failed []metric.RecordOption
+}
+
+// counter is a no-op one where none can be made.
+func counter(name, what string) metric.Int64Counter {
+	i, _ := otel.Meter(scope).Int64Counter(name, metric.WithDescription(what))
+	return i
+}
+
+func newMetrics(entity string) metrics {
+	label := attribute.String("entity", entity)
+	outcome := func(outcome string) []metric.RecordOption {
+		return []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(label, attribute.String("outcome", outcome)))}
+	}
+	m := metrics{
+		hits:           counter("cache_hits_total", "Reads answered from the cache."),
+		misses:         counter("cache_misses_total", "Reads that found no entry."),
+		degraded:       counter("cache_degraded_total", "Reads that Redis gave no answer to."),
+		undecodable:    counter("cache_undecodable_total", "Entries removed because they couldn't be decoded."),
+		overtaken:      counter("cache_overtaken_total", "Loaded values that were not stored because of an invalidation meanwhile."),
+		notInvalidated: counter("cache_invalidation_failures_total", "Keys that could not be invalidated because Redis gave no answer."),
+		tracer:         otel.Tracer(scope),
+		entity:         []metric.AddOption{metric.WithAttributeSet(attribute.NewSet(label))},
+		ok:             outcome("ok"),
+		failed:         outcome("error"),
+	}
+	m.loads, _ = otel.Meter(scope).Float64Histogram("cache_load_duration_seconds", metric.WithUnit("s"), metric.WithDescription("Duration of loads from the source."))
+	return m
+}
+
+func (m *metrics) loaded(ctx context.Context, took time.Duration, err error) {
+	outcome := m.ok
+	if err != nil {
+		outcome = m.failed
+	}
+	m.loads.Record(ctx, took.Seconds(), outcome...)
+}
+
+// calm is how long Redis has to answer every time for an outage to be over.
+const calm = time.Second
+
+// outage logs when Redis goes and when it is back, once each.
+type outage struct {
+	log    *slog.Logger
+	entity string
+	since  time.Time
+	last   atomic.Int64 // failure, after since; 0 while Redis answers
+}
+
+func (o *outage) note(ctx context.Context, failed bool) {
+	last := o.last.Load()
+	now := int64(time.Since(o.since)) + 1
+	switch {
+	case failed:
+		if o.last.Swap(now) == 0 {
+			o.log.WarnContext(ctx, "cache: redis gives no answer, going round it", "entity", o.entity)
+		}
+	case last != 0 && now-last >= int64(calm) && o.last.CompareAndSwap(last, 0):
+		o.log.InfoContext(ctx, "cache: redis answers again", "entity", o.entity)
+	}
+}
