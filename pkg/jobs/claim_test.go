@@ -2,6 +2,9 @@ package jobs
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -9,39 +12,99 @@ import (
 	"github.com/purserhq/purser/pkg/testkit"
 )
 
-// claimsPerTick has three replicas poll at once on each of n ticks and returns
-// how many ticks were run more than once, or not at all.
-func claimsPerTick(t *testing.T, n int, claim string) (wrong int) {
-	f := setup(t)
-	var mu sync.Mutex
-	ran := map[string]int{}
-	job := Job{Name: "tick", Cron: "* * * * *", Run: func(_ context.Context, run *Run) error {
-		mu.Lock()
-		defer mu.Unlock()
-		ran[run.ScheduledAt.UTC().Format(time.RFC3339)]++
-		return nil
-	}}
-	var replicas []*Runner
-	for range 3 {
-		r := f.runner(Options{}, job)
-		r.ledger.claimQuery = claim
-		replicas = append(replicas, r)
-	}
-	for range n {
-		f.forward(time.Minute)
-		var wg sync.WaitGroup
-		for _, r := range replicas {
-			wg.Go(func() {
-				if err := r.poll(t.Context()); err != nil {
-					t.Error(err)
-				}
-				r.runs.Wait()
-			})
+// trial has several replicas poll at once, round after round, and notes what
+// they ran.
+type trial struct {
+	fixture
+	replicas []*Runner
+	inOrder  bool            // one polls after the other, so that a control always fails
+	steps    []time.Duration // of the database's clock, in each round
+
+	mu      sync.Mutex
+	clock   time.Time
+	goOn    chan struct{} // closed when every replica has polled twice
+	running map[int]int
+	claims  map[string]int // by tick and shard
+	early   int            // runs before their tick
+	beside  int            // runs beside another of their shard
+}
+
+func (f fixture) trial(replicas int, job Job) *trial {
+	tr := &trial{fixture: f, running: map[int]int{}, claims: map[string]int{}, goOn: make(chan struct{}),
+		steps: []time.Duration{time.Minute}, clock: time.Date(2026, 1, 1, 0, 0, 30, 0, time.UTC)}
+	run := job.Run
+	job.Run = func(ctx context.Context, r *Run) error {
+		goOn := tr.begin(r)
+		defer tr.end(r)
+		<-goOn
+		if run == nil {
+			return nil
 		}
-		wg.Wait()
+		return run(ctx, r)
 	}
-	wrong = n - len(ran)
-	for _, times := range ran {
+	for range replicas {
+		tr.replicas = append(tr.replicas, f.runner(Options{}, job))
+	}
+	return tr
+}
+
+func (tr *trial) begin(r *Run) <-chan struct{} {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	tr.claims[fmt.Sprintf("%s %d", r.ScheduledAt.UTC().Format(time.RFC3339), r.Shard)]++
+	if r.ScheduledAt.After(tr.clock) {
+		tr.early++
+	}
+	if tr.running[r.Shard]++; tr.running[r.Shard] > 1 {
+		tr.beside++
+	}
+	return tr.goOn
+}
+
+func (tr *trial) end(r *Run) {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	tr.running[r.Shard]--
+}
+
+func (tr *trial) rounds(n int) {
+	tr.t.Helper()
+	for range n {
+		for _, step := range tr.steps {
+			tr.mu.Lock()
+			tr.clock = tr.clock.Add(step)
+			tr.goOn = make(chan struct{})
+			tr.mu.Unlock()
+			tr.forward(step)
+			tr.pollAll()
+			tr.pollAll()
+			close(tr.goOn)
+			for _, r := range tr.replicas {
+				r.runs.Wait()
+			}
+		}
+	}
+}
+
+func (tr *trial) pollAll() {
+	var wg sync.WaitGroup
+	for _, r := range tr.replicas {
+		wg.Go(func() {
+			if err := r.poll(tr.t.Context()); err != nil {
+				tr.t.Error(err)
+			}
+		})
+		if tr.inOrder {
+			wg.Wait()
+		}
+	}
+	wg.Wait()
+}
+
+// wrong is how many of n ticks were not claimed exactly once.
+func (tr *trial) wrong(n int) int {
+	wrong := max(0, n-len(tr.claims))
+	for _, times := range tr.claims {
 		if times != 1 {
 			wrong++
 		}
@@ -50,24 +113,111 @@ func claimsPerTick(t *testing.T, n int, claim string) (wrong int) {
 }
 
 // heedlessClaim looks and takes without keeping others from doing the same.
-const heedlessClaim = `
-	WITH next AS MATERIALIZED (
-	  SELECT job, scheduled_at, shard, pg_sleep(0.005) FROM job_runs
-	  WHERE job = @job AND state = 'due' AND next_attempt_at <= {now} ORDER BY scheduled_at, shard LIMIT 1)
-	UPDATE job_runs r SET state = 'running', sequence = nextval('job_runs_sequence'), attempt = attempt + 1,
-	  claimed_by = @by, started_at = {now}, lease_until = {now} + @lease * interval '1 microsecond', error = ''
-	FROM next WHERE r.job = next.job AND r.scheduled_at = next.scheduled_at AND r.shard = next.shard
-	RETURNING r.job, r.scheduled_at, r.shard, r.shards, r.attempt, r.sequence`
+var heedlessClaim = strings.NewReplacer(
+	"FOR UPDATE SKIP LOCKED", "",
+	"WITH next AS (\n\t  SELECT", "WITH next AS MATERIALIZED (\n\t  SELECT pg_sleep(0.005),").Replace(claimQuery)
 
-func TestOfThreeReplicasOneClaimsEachTick(t *testing.T) {
+var skews = []time.Duration{5 * time.Second, 0, -5 * time.Second}
+
+func TestOfThreeReplicasWithClocksFiveSecondsOffOneClaimsEachTick(t *testing.T) {
 	ticks := testkit.Size(100, 1000)
-	if wrong := claimsPerTick(t, ticks, claimQuery); wrong != 0 {
-		t.Fatalf("%d ticks not run exactly once", wrong)
+	tr := setup(t).trial(3, Job{Name: "tick", Cron: "* * * * *"})
+	tr.steps = []time.Duration{27 * time.Second, 33 * time.Second} // at first the fast clock alone says that it's time
+	for i, r := range tr.replicas {
+		r.now = func() time.Time { return time.Now().Add(skews[i]) }
 	}
-	testkit.Figure(t, "%d ticks, 3 replicas: one claim each", ticks)
-	t.Run("control: without the lock on the row several do", func(t *testing.T) {
-		if wrong := claimsPerTick(t, 20, heedlessClaim); wrong == 0 {
-			t.Fatal("the replicas never meet, so the test shows nothing")
+	tr.rounds(ticks)
+	if wrong := tr.wrong(ticks); wrong != 0 || tr.early != 0 {
+		t.Fatalf("%d ticks not claimed once, %d before their time", wrong, tr.early)
+	}
+	testkit.Figure(t, "%d ticks, 3 replicas, clocks ±5 s: one claim each, none early", ticks)
+}
+
+func TestWhatKeepsAClaimAloneIsNeeded(t *testing.T) {
+	const ticks = 20
+	byOwnClock := func(i int, r *Runner) {
+		r.ledger.now = fmt.Sprintf("(test_now() + interval '%d seconds')", int(skews[i].Seconds()))
+		r.o.Lease = 3 * time.Second
+	}
+	t.Run("control: without the lock on the row several claim", func(t *testing.T) {
+		tr := setup(t).trial(3, Job{Name: "tick", Cron: "* * * * *"})
+		for _, r := range tr.replicas {
+			r.ledger.claimQuery = heedlessClaim
+		}
+		tr.rounds(ticks)
+		if tr.wrong(ticks) == 0 {
+			t.Fatal("the replicas never meet, so the proof shows nothing")
+		}
+	})
+	t.Run("control: by their own clocks they run ticks early", func(t *testing.T) {
+		tr := setup(t).trial(3, Job{Name: "tick", Cron: "* * * * *"})
+		tr.steps = []time.Duration{27 * time.Second, 33 * time.Second}
+		for i, r := range tr.replicas {
+			byOwnClock(i, r)
+		}
+		tr.rounds(ticks)
+		if tr.early != ticks {
+			t.Fatalf("%d of %d ticks early", tr.early, ticks)
+		}
+	})
+	t.Run("control: by their own clocks they take living runs over", func(t *testing.T) {
+		tr := setup(t).trial(3, Job{Name: "tick", Cron: "* * * * *"})
+		tr.inOrder = true
+		for i, r := range tr.replicas {
+			byOwnClock(len(skews)-1-i, r) // the slow clock's is first
+		}
+		tr.rounds(ticks)
+		if tr.wrong(ticks) != ticks || tr.beside == 0 {
+			t.Fatalf("%d of %d ticks claimed twice, %d at once", tr.wrong(ticks), ticks, tr.beside)
+		}
+	})
+}
+
+// failing fails each tick's first attempt, whose retry then comes due together
+// with the tick after the next.
+func failing() Job {
+	return Job{Name: "j", Cron: "* * * * *", Shards: 2, CatchUp: CatchUpAll,
+		Backoff: func(int) time.Duration { return 2 * time.Minute },
+		Run: func(_ context.Context, run *Run) error {
+			if run.Attempt == 1 {
+				return errors.New("once more")
+			}
+			return nil
+		}}
+}
+
+func TestARetryNeverRunsBesideTheNextTick(t *testing.T) {
+	ticks := testkit.Size(40, 400)
+	tr := setup(t).trial(3, failing())
+	tr.rounds(ticks)
+	done := tr.count(`SELECT count(*) FROM job_runs WHERE state = 'done' AND attempt = 2`)
+	if tr.beside != 0 || done < int64(ticks) {
+		t.Fatalf("%d runs beside another of their shard, %d done", tr.beside, done)
+	}
+	testkit.Figure(t, "%d ticks of 2 shards, each retried while a later one is due, 3 replicas: never two running", ticks)
+	t.Run("control: without the check and the index they do", func(t *testing.T) {
+		tr := setup(t).trial(3, failing())
+		tr.exec(`DROP INDEX job_runs_one_running`)
+		for _, r := range tr.replicas {
+			before, after, _ := strings.Cut(claimQuery, "AND NOT EXISTS")
+			_, after, _ = strings.Cut(after, "'running')")
+			r.ledger.claimQuery = before + after
+		}
+		tr.rounds(20)
+		if tr.beside == 0 {
+			t.Fatal("never two at once, so the proof shows nothing")
+		}
+	})
+	t.Run("the index alone is enough", func(t *testing.T) {
+		tr := setup(t).trial(3, failing())
+		for _, r := range tr.replicas {
+			before, after, _ := strings.Cut(claimQuery, "AND NOT EXISTS")
+			_, after, _ = strings.Cut(after, "'running')")
+			r.ledger.claimQuery = before + after
+		}
+		tr.rounds(20)
+		if tr.beside != 0 {
+			t.Fatalf("%d runs beside another", tr.beside)
 		}
 	})
 }

@@ -2,45 +2,64 @@ package jobs
 
 import (
 	"context"
-	"fmt"
 	"time"
 )
 
-// Record is one row of the ledger.
+// Key names a row of the ledger, and the place in its history.
+type Key struct {
+	ScheduledAt time.Time
+	Job         string
+	Shard       int
+}
+
+// Record is one row of the ledger. Its instants are the database's.
 type Record struct {
-	Job           string
-	ScheduledAt   time.Time
-	Shard, Shards int
-	Manual        bool
-	State         string // due, running, done or skipped; due with an Error waits for its next attempt
-	Attempt       int
+	Key
+	Shards        int
+	Manual        bool   // by Trigger
+	State         string // due, running, done or skipped; due after Attempt > 0 waits to be tried again
+	Missed        int    // of a skipped row: how many ticks up to this one it stands for; 0 is itself alone
+	Attempt       int    // begun so far
+	Crashes       int    // of those, ended with their process
 	ClaimedBy     string
 	NextAttemptAt time.Time
-	StartedAt     *time.Time
+	StartedAt     *time.Time // of the last attempt, as are the next two
 	FinishedAt    *time.Time
-	Error         string
+	Duration      time.Duration `gorm:"column:took"` // 0 while it runs
+	Error         string        // of the last attempt that failed
 }
 
-// Runs returns the newest rows of a job, or of all for "", at most limit.
-func (r *Runner) Runs(ctx context.Context, name string, limit int) ([]Record, error) {
-	var records []Record
-	err := r.ledger.db.Gorm(ctx).Raw(`SELECT job, scheduled_at, shard, shards, manual, state, attempt, claimed_by,
-		next_attempt_at, started_at, finished_at, error
-		FROM job_runs WHERE ? IN ('', job) ORDER BY scheduled_at DESC, job, shard LIMIT ?`, name, limit).Scan(&records).Error
-	if err != nil {
-		return nil, fmt.Errorf("jobs: ledger: %w", err)
+// Runs returns rows of a job, or of all for "", newest first: at most limit,
+// after the given last row of the page before or from the newest for nil.
+func (r *Runner) Runs(ctx context.Context, job string, after *Key, limit int) ([]Record, error) {
+	q := r.ledger.db.Gorm(ctx).Table("job_runs").Select(`*, coalesce((extract(epoch FROM duration) * 1e9)::bigint, 0) AS took`).
+		Order("scheduled_at DESC, job DESC, shard DESC").Limit(limit)
+	if job != "" {
+		q = q.Where("job = ?", job)
 	}
-	return records, nil
+	if after != nil {
+		q = q.Where("(scheduled_at, job, shard) < (?, ?, ?)", after.ScheduledAt, after.Job, after.Shard)
+	}
+	var records []Record
+	return records, wrap(q.Scan(&records).Error)
 }
 
-// Pruning is a job, to be added like any other, that deletes rows which ended
-// more than keep ago, but never a job's newest tick: the next is counted from it.
+// pruneMost is how many rows one statement deletes, to stay within its timeout.
+const pruneMost = 5000
+
+// Pruning is a job, to be added like any other, that deletes rows in which
+// nothing has happened for longer than keep. Those of a job that no replica
+// has any more go too, run or not.
 func (r *Runner) Pruning(cron string, keep time.Duration) Job {
 	return Job{Name: "prune_job_runs", Cron: cron, Run: func(ctx context.Context, _ *Run) error {
-		_, err := r.ledger.exec(r.ledger.db.Gorm(ctx), `DELETE FROM job_runs r
-			WHERE state IN ('done', 'skipped') AND finished_at < {now} - ? * interval '1 microsecond'
-			AND (manual OR scheduled_at < (SELECT max(scheduled_at) FROM job_runs m WHERE m.job = r.job AND NOT m.manual))`,
-			keep.Microseconds())
-		return err
+		for {
+			n, err := r.ledger.exec(r.ledger.db.Gorm(ctx), `DELETE FROM job_runs WHERE (job, scheduled_at, shard) IN (
+				SELECT job, scheduled_at, shard FROM job_runs
+				WHERE greatest(next_attempt_at, lease_until, finished_at) < {now} - @keep * interval '1 microsecond' LIMIT @most)`,
+				args{"keep": keep.Microseconds(), "most": pruneMost})
+			if err != nil || n < pruneMost {
+				return err
+			}
+		}
 	}}
 }

@@ -4,28 +4,42 @@
 // Promise: what is due follows from the ledger and the database's clock, so
 // replicas with wrong clocks agree. A tick is claimed by one replica, and of
 // one job and shard one run is under way. A run that fails is tried again,
-// also after a restart; a run whose replica died is taken over once its lease
-// has ended. Redis is asked first only to spare the database; without it the
-// ledger is enough.
+// also after a restart. A run whose process died is taken over once its lease
+// has ended: at once the first time, after the job's backoff from then on.
+// Redis is asked first only to spare the database; without it the ledger is
+// enough. No tick is dropped silently: one that never runs is a skipped row
+// of the ledger, or counted by one.
 //
-// Limits: a run happens at least once: a replica that is paused past its lease
-// may still work while another does. Effects happen once when they are written
-// in the transaction that calls [Run.Commit]; effects elsewhere must bear to
-// be repeated, or be told apart by [Run.Sequence].
+// A tick is a minute whose civil time in the schedule's zone matches. Where the
+// clocks go forward the hour that doesn't exist has no tick; where they go back
+// the hour that comes twice has its ticks twice. A daily job is best set outside
+// those hours, or in UTC.
 //
-// Source: PostgreSQL documentation, "SELECT: SKIP LOCKED" and "INSERT: ON
-// CONFLICT"; crontab(5) as robfig/cron reads it.
+// Limits: a run happens at least once: a replica that is paused past its
+// lease, or a Run that doesn't return when its context ends, may still work
+// while another does. Effects happen once when they are written in the
+// transaction that calls [Run.Commit]; effects elsewhere must bear to be
+// repeated, or be told apart by [Run.Sequence]. When the database's clock jumps
+// back, ticks wait until it has caught up; a change of a job's schedule counts
+// from the job's last tick.
+//
+// Source: PostgreSQL documentation, "SELECT: SKIP LOCKED" and "WITH: Data-
+// Modifying Statements"; Gray and Cheriton, "Leases" (1989); crontab(5) as
+// robfig/cron reads it.
 package jobs
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/go-co-op/gocron/v2"
 	"github.com/robfig/cron/v3"
@@ -34,25 +48,34 @@ import (
 	"github.com/purserhq/purser/pkg/postgres"
 )
 
-// Policy says what becomes of ticks that nobody was there to run.
+// Policy says what becomes of ticks that nobody was there to run. With each,
+// what it doesn't run is recorded as skipped, and a run that waits for another
+// attempt or for a slot is given up once its tick isn't among the newest that
+// the policy keeps.
 type Policy int
 
 const (
-	// CatchUpLatest runs the newest missed tick and skips the older ones, and
-	// gives up retrying a tick once the next is due.
-	CatchUpLatest Policy = iota
-	// CatchUpAll runs every missed tick, oldest first.
+	// CatchUpLast keeps the newest tick.
+	CatchUpLast Policy = iota
+	// CatchUpSkip keeps the newest tick if it was seen in time: no replica
+	// that first sees a tick more than one Lease and one Poll late, by the
+	// database's clock, runs it.
+	CatchUpSkip
+	// CatchUpAll keeps the newest Job.CatchUpMost ticks and runs them oldest
+	// first.
 	CatchUpAll
 )
 
 // Job is work with a schedule.
 type Job struct {
 	Name    string        // names it in the ledger, metrics and logs
-	Cron    string        // five fields or a descriptor such as @hourly, in UTC unless CRON_TZ= says otherwise; "" only by Trigger
+	Cron    string        // five fields, or a descriptor such as @hourly or @every 90s, in UTC unless it begins with CRON_TZ=zone; "" only by Trigger
 	Shards  int           // runs per tick, each given its number; 0 is 1
 	Timeout time.Duration // of one run; 0 is 10 min
 	Jitter  time.Duration // a run begins at its tick plus a random part of this
 	CatchUp Policy
+	// CatchUpMost is how many ticks CatchUpAll keeps; 0 is 100.
+	CatchUpMost int
 	// Backoff is how long to wait after the attempt-th failure, from 1; nil
 	// is min(1 h, (attempt+1) · 60 s).
 	Backoff func(attempt int) time.Duration
@@ -62,7 +85,7 @@ type Job struct {
 // Options says how a Runner works. Zero values take the defaults named.
 type Options struct {
 	Name        string        // in claimed_by; host, process id and a random part
-	Poll        time.Duration // 1 s: how often the ledger is asked
+	Poll        time.Duration // 500 ms: how often the ledger is asked
 	Lease       time.Duration // 15 s: how long a dead replica's run stays its own
 	Concurrency int           // 8: runs at once in this process
 	// Locker spares the database: replicas that find a job's lock taken leave
@@ -75,41 +98,32 @@ type Options struct {
 type Runner struct {
 	o       Options
 	ledger  ledger
-	waker   gocron.Scheduler
+	now     func() time.Time // for durations alone, never to decide what is due
 	metrics metrics
 
-	mu      sync.Mutex
-	jobs    map[string]*job
-	started bool
-	closed  bool
-	away    bool // the last poll failed
+	mu     sync.Mutex
+	jobs   map[string]*job
+	waker  gocron.Scheduler // once started
+	closed bool
+	away   bool // the last poll failed
 
-	polling chan struct{} // one poll at a time
+	polling sync.Mutex
 	slots   chan struct{}
 	runs    sync.WaitGroup
 	ctx     context.Context //nolint:containedctx // of every run; ended by Shutdown
-	cancel  context.CancelCauseFunc
+	cancel  context.CancelFunc
 }
 
 type job struct {
 	Job
 	schedule cron.Schedule // nil: by Trigger only
-	since    time.Time     // by the database's clock; without rows, ticks after this are due
 }
 
-var errShutdown = errors.New("jobs: shutting down")
-
 // New makes a Runner on a database that has [Schema].
-func New(db *postgres.DB, o Options) (*Runner, error) {
-	if o.Poll == 0 {
-		o.Poll = time.Second
-	}
-	if o.Lease == 0 {
-		o.Lease = 15 * time.Second
-	}
-	if o.Concurrency == 0 {
-		o.Concurrency = 8
-	}
+func New(db *postgres.DB, o Options) *Runner {
+	o.Poll = cmp.Or(o.Poll, 500*time.Millisecond)
+	o.Lease = cmp.Or(o.Lease, 15*time.Second)
+	o.Concurrency = cmp.Or(o.Concurrency, 8)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -117,37 +131,39 @@ func New(db *postgres.DB, o Options) (*Runner, error) {
 		host, _ := os.Hostname()
 		o.Name = fmt.Sprintf("%s/%d/%s", host, os.Getpid(), rand.Text()[:6])
 	}
-	waker, err := gocron.NewScheduler(gocron.WithLocation(time.UTC), gocron.WithStopTimeout(time.Second))
-	if err != nil {
-		return nil, fmt.Errorf("jobs: %w", err)
-	}
-	r := &Runner{o: o, ledger: newLedger(db), waker: waker, metrics: newMetrics(), jobs: map[string]*job{},
-		slots: make(chan struct{}, o.Concurrency), polling: make(chan struct{}, 1)}
-	r.ctx, r.cancel = context.WithCancelCause(context.Background())
-	return r, nil
+	r := &Runner{o: o, ledger: ledger{db, "clock_timestamp()", claimQuery}, now: time.Now, metrics: newMetrics(),
+		jobs: map[string]*job{}, slots: make(chan struct{}, o.Concurrency)}
+	r.ctx, r.cancel = context.WithCancel(context.Background())
+	return r
 }
 
-// Add registers a job. It fails when the job is incomplete, its schedule can't
-// be read, or its name is taken.
+// Add registers a job, also after Start. It fails when the job is incomplete,
+// its schedule can't be read or never comes due, or its name is taken.
 func (r *Runner) Add(j Job) error {
 	if j.Name == "" || j.Run == nil {
 		return errors.New("jobs: a job needs a name and something to run")
 	}
-	if j.Shards == 0 {
-		j.Shards = 1
+	if !utf8.ValidString(j.Name) || strings.ContainsRune(j.Name, 0) {
+		return fmt.Errorf("jobs: %q is no name that the ledger can keep", j.Name)
 	}
-	if j.Timeout == 0 {
-		j.Timeout = 10 * time.Minute
-	}
-	if j.Backoff == nil {
-		j.Backoff = func(attempt int) time.Duration { return min(time.Hour, time.Duration(attempt+1)*time.Minute) }
+	if min(j.Shards, j.CatchUpMost) < 0 || min(j.Timeout, j.Jitter) < 0 {
+		return fmt.Errorf("jobs: %s has a number below zero", j.Name)
 	}
 	added := &job{Job: j}
 	if j.Cron != "" {
 		var err error
-		if added.schedule, err = cron.ParseStandard(j.Cron); err != nil {
+		if added.schedule, err = parse(j.Cron); err != nil {
 			return fmt.Errorf("jobs: schedule of %s: %w", j.Name, err)
 		}
+	}
+	added.Shards = cmp.Or(j.Shards, 1)
+	added.Timeout = cmp.Or(j.Timeout, 10*time.Minute)
+	added.CatchUpMost = cmp.Or(j.CatchUpMost, 100)
+	if j.CatchUp != CatchUpAll {
+		added.CatchUpMost = 1
+	}
+	if j.Backoff == nil {
+		added.Backoff = func(attempt int) time.Duration { return min(time.Hour, time.Duration(attempt+1)*time.Minute) }
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -163,61 +179,71 @@ func (r *Runner) Add(j Job) error {
 func (r *Runner) Start() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.started || r.closed {
+	if r.waker != nil || r.closed {
 		return errors.New("jobs: started twice, or after Shutdown")
 	}
-	_, err := r.waker.NewJob(gocron.DurationJob(r.o.Poll), gocron.NewTask(r.wake),
-		gocron.WithSingletonMode(gocron.LimitModeReschedule),
-		gocron.WithStartAt(gocron.WithStartImmediately()))
+	waker, err := gocron.NewScheduler(gocron.WithLocation(time.UTC))
 	if err != nil {
 		return fmt.Errorf("jobs: %w", err)
 	}
-	r.started = true
-	r.waker.Start()
+	_, err = waker.NewJob(gocron.DurationJob(r.o.Poll), gocron.NewTask(r.wake),
+		gocron.WithSingletonMode(gocron.LimitModeReschedule),
+		gocron.WithStartAt(gocron.WithStartImmediately()))
+	if err != nil {
+		return fmt.Errorf("jobs: %w", errors.Join(err, waker.Shutdown()))
+	}
+	r.waker = waker
+	waker.Start()
 	return nil
 }
 
 // Trigger puts one more run of a job into the ledger, at the database's now,
-// for any replica to claim.
+// for any replica to claim. It fails with [ErrUnknown] for a job that was not
+// added to this Runner.
 func (r *Runner) Trigger(ctx context.Context, name string) error {
 	r.mu.Lock()
 	j := r.jobs[name]
 	r.mu.Unlock()
 	if j == nil {
-		return fmt.Errorf("jobs: %w: %s", ErrUnknown, name)
+		return fmt.Errorf("%w: %s", ErrUnknown, name)
 	}
 	return r.ledger.trigger(ctx, j)
 }
 
 // ErrUnknown says that no job has this name.
-var ErrUnknown = errors.New("no such job")
+var ErrUnknown = errors.New("jobs: no such job")
 
 // Shutdown stops claiming and waits for the runs under way. When ctx ends they
 // are cancelled and given two seconds more; what they leave is due again at
-// once, for another replica.
+// once, for another replica. It may be called again, to wait longer.
 func (r *Runner) Shutdown(ctx context.Context) error {
 	r.mu.Lock()
+	waker := r.waker
+	if r.closed {
+		waker = nil
+	}
 	r.closed = true
 	r.mu.Unlock()
-	stopped := r.waker.Shutdown()
+	if waker != nil {
+		_ = waker.ShutdownWithContext(ctx) // a poll under way is waited for below
+	}
 	done := make(chan struct{})
 	go func() {
-		r.polling <- struct{}{} // the poll under way has claimed its last
+		defer close(done)
+		r.polling.Lock() // the poll under way has claimed its last
+		defer r.polling.Unlock()
 		r.runs.Wait()
-		close(done)
 	}()
+	defer r.cancel()
 	select {
 	case <-done:
-		r.cancel(errShutdown)
-		return stopped
+		return nil
 	case <-ctx.Done():
 	}
-	r.cancel(errShutdown)
-	grace := time.NewTimer(2 * time.Second)
-	defer grace.Stop()
+	r.cancel()
 	select {
 	case <-done:
-	case <-grace.C:
+	case <-time.After(2 * time.Second):
 	}
 	return ctx.Err()
 }

@@ -8,20 +8,20 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/fstest"
 	"time"
 
 	"gorm.io/gorm"
 
-	"github.com/purserhq/purser/pkg/lock"
 	"github.com/purserhq/purser/pkg/postgres"
-	"github.com/purserhq/purser/pkg/redisx"
 	"github.com/purserhq/purser/pkg/testkit"
 )
 
-func TestMain(m *testing.M) { testkit.LeakFree(m) }
+func TestMain(m *testing.M) {
+	testkit.Children(map[string]func(context.Context, []string) error{"crash": crash, "hang": hang, "stale": stale})
+	testkit.LeakFree(m)
+}
 
 // The tests move the database's clock: the ledger asks test_now().
 const testClock = `
@@ -33,10 +33,10 @@ CREATE TABLE effects (job text, scheduled_at timestamptz, shard int, attempt int
 
 type fixture struct {
 	*testkit.DB
-	t *testing.T
+	t testing.TB
 }
 
-func setup(t *testing.T) fixture {
+func setup(t testing.TB) fixture {
 	return fixture{testkit.Postgres(t, fstest.MapFS{"00001_jobs.sql": {Data: []byte(
 		"-- +goose Up\n" + Schema + testClock)}}), t}
 }
@@ -64,10 +64,7 @@ func (f fixture) count(sql string, args ...any) (n int64) {
 // runner polls only when the test says so.
 func (f fixture) runner(o Options, jobs ...Job) *Runner {
 	f.t.Helper()
-	r, err := New(f.DB.DB, o)
-	if err != nil {
-		f.t.Fatal(err)
-	}
+	r := New(f.DB.DB, o)
 	r.ledger.now = "test_now()"
 	for _, j := range jobs {
 		if err := r.Add(j); err != nil {
@@ -90,31 +87,6 @@ func (f fixture) poll(r *Runner) {
 		f.t.Fatal(err)
 	}
 	r.runs.Wait()
-}
-
-func TestMissedTicksFollowThePolicy(t *testing.T) {
-	for name, c := range map[string]struct {
-		policy Policy
-		want   string
-	}{
-		"latest": {CatchUpLatest, "00:05"},
-		"all":    {CatchUpAll, "00:01 00:02 00:03 00:04 00:05"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			f := setup(t)
-			var ran []string
-			r := f.runner(Options{}, Job{Name: "j", Cron: "* * * * *", CatchUp: c.policy, Run: func(_ context.Context, run *Run) error {
-				ran = append(ran, run.ScheduledAt.UTC().Format("15:04"))
-				return nil
-			}})
-			f.forward(5 * time.Minute)
-			f.poll(r)
-			f.poll(r)
-			if got := strings.Join(ran, " "); got != c.want {
-				t.Fatalf("ran %s, want %s", got, c.want)
-			}
-		})
-	}
 }
 
 func TestAFailureIsTriedAgainAfterItsBackoffAlsoByAnotherProcess(t *testing.T) {
@@ -141,7 +113,7 @@ func TestAFailureIsTriedAgainAfterItsBackoffAlsoByAnotherProcess(t *testing.T) {
 	boom = false
 	f.forward(3 * time.Minute)
 	f.poll(f.runner(Options{}, job))
-	records, err := r.Runs(t.Context(), "j", 10)
+	records, err := r.Runs(t.Context(), "j", nil, 10)
 	if err != nil || len(records) != 1 || records[0].State != "done" || records[0].Attempt != 3 || !records[0].Manual {
 		t.Fatalf("%+v, %v", records, err)
 	}
@@ -161,37 +133,6 @@ func TestAPanicIsAFailedRunWithItsStackInTheLog(t *testing.T) {
 	}
 	if f.count(`SELECT count(*) FROM job_runs WHERE state = 'due' AND error LIKE 'panic: boom%'`) != 1 {
 		t.Fatal("the ledger doesn't say so")
-	}
-}
-
-func TestARetryNeverRunsBesideTheNextTick(t *testing.T) {
-	f := setup(t)
-	var now, most atomic.Int64
-	goOn := make(chan struct{})
-	job := Job{Name: "j", Cron: "* * * * *", CatchUp: CatchUpAll, Run: func(context.Context, *Run) error {
-		if n := now.Add(1); n > most.Load() {
-			most.Store(n)
-		}
-		<-goOn
-		now.Add(-1)
-		return nil
-	}}
-	a, b := f.runner(Options{}, job), f.runner(Options{}, job)
-	f.forward(time.Minute)
-	if err := a.poll(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	f.exec(`UPDATE job_runs SET lease_until = lease_until + interval '1 hour'`)
-	f.forward(time.Minute)
-	if err := b.poll(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	close(goOn)
-	a.runs.Wait()
-	b.runs.Wait()
-	f.poll(b)
-	if most.Load() != 1 || f.count(`SELECT count(*) FROM job_runs WHERE state = 'done'`) != 2 {
-		t.Fatalf("%d at once", most.Load())
 	}
 }
 
@@ -223,23 +164,6 @@ func commitEffect(f fixture, run *Run) error {
 		}
 		return tx.Exec(`INSERT INTO effects VALUES (?, ?, ?, ?)`, run.Job, run.ScheduledAt, run.Shard, run.Attempt).Error
 	})
-}
-
-func TestTheEffectHappensOnceWhenTheCommitsAcknowledgementIsLost(t *testing.T) {
-	f := setup(t)
-	r := f.runner(Options{}, Job{Name: "j", Cron: "1 * * * *", Run: func(_ context.Context, run *Run) error {
-		if err := commitEffect(f, run); err != nil {
-			return err
-		}
-		return errors.New("the connection was lost")
-	}})
-	f.forward(time.Minute)
-	f.poll(r)
-	f.forward(30 * time.Minute) // long past the backoff, before the next tick
-	f.poll(r)
-	if f.count(`SELECT count(*) FROM effects`) != 1 || f.count(`SELECT count(*) FROM job_runs WHERE state = 'done'`) != 1 {
-		t.Fatal("not once")
-	}
 }
 
 func TestARunWhoseReplicaDiedIsTakenOverAndTheOldOneIsFenced(t *testing.T) {
@@ -293,47 +217,11 @@ func TestARunThatWasTakenOverIsTold(t *testing.T) {
 	r.runs.Wait()
 }
 
-func TestRedisSparesTheDatabaseAndIsNotNeeded(t *testing.T) {
-	f, s := setup(t), testkit.Redis(t)
-	const patience = 10 * time.Second // a busy machine must not look like an outage
-	client, err := redisx.New(redisx.Options{URL: s.URL(), Timeout: patience})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = client.Close() })
-	locker := lock.New(client, lock.Options{Prefix: "purser:test", Budget: patience})
-	t.Cleanup(locker.Close)
-	var ran atomic.Int64
-	r := f.runner(Options{Locker: locker}, Job{Name: "j", Cron: "* * * * *", Run: func(context.Context, *Run) error { ran.Add(1); return nil }})
-	g, err := locker.Try(t.Context(), "job:j", time.Minute)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.forward(time.Minute)
-	f.poll(r)
-	if ran.Load() != 0 {
-		t.Fatal("ran though another replica has the lock")
-	}
-	if err := g.Release(); err != nil {
-		t.Fatal(err)
-	}
-	f.poll(r)
-	s.Kill()
-	f.forward(time.Minute)
-	f.poll(r)
-	if ran.Load() != 2 {
-		t.Fatalf("%d runs, one of them without Redis", ran.Load())
-	}
-}
-
 func TestShutdownDrainsThenCancelsAndLeavesTheRunDue(t *testing.T) {
 	f := setup(t)
 	started := make(chan struct{})
-	r, err := New(f.DB.DB, Options{Poll: 10 * time.Millisecond})
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = r.Add(Job{Name: "j", Run: func(ctx context.Context, _ *Run) error {
+	r := New(f.DB.DB, Options{Poll: 10 * time.Millisecond})
+	err := r.Add(Job{Name: "j", Run: func(ctx context.Context, _ *Run) error {
 		close(started)
 		<-ctx.Done()
 		return ctx.Err()
@@ -355,20 +243,5 @@ func TestShutdownDrainsThenCancelsAndLeavesTheRunDue(t *testing.T) {
 	}
 	if f.count(`SELECT count(*) FROM job_runs WHERE state = 'due' AND next_attempt_at <= clock_timestamp()`) != 1 {
 		t.Fatal("not due for another replica")
-	}
-}
-
-func TestPruningKeepsTheNewestTick(t *testing.T) {
-	f := setup(t)
-	r := f.runner(Options{}, Job{Name: "j", Cron: "* * * * *", CatchUp: CatchUpAll, Run: func(context.Context, *Run) error { return nil }})
-	f.forward(3 * time.Minute)
-	f.poll(r)
-	f.forward(time.Hour)
-	prune := r.Pruning("@daily", time.Minute)
-	if err := prune.Run(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
-	if n := f.count(`SELECT count(*) FROM job_runs`); n != 1 {
-		t.Fatalf("%d rows", n)
 	}
 }

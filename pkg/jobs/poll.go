@@ -3,25 +3,22 @@ package jobs
 import (
 	"context"
 	"errors"
-	"fmt"
-	"runtime/debug"
+	"maps"
+	"slices"
 	"time"
+
+	"go.opentelemetry.io/otel/metric"
 
 	"github.com/purserhq/purser/pkg/lock"
 )
 
 const (
 	pollTimeout = 10 * time.Second
-	planMost    = 1000 // ticks planned by one poll; the next goes on
+	walkMost    = 10_000 // missed ticks counted by one poll; the next goes on
 )
 
-// wake is what gocron calls. A panic here would end gocron's goroutine.
+// wake is what gocron calls.
 func (r *Runner) wake() {
-	defer func() {
-		if p := recover(); p != nil {
-			r.o.Log.Error("jobs: poll panicked", "panic", p, "stack", string(debug.Stack()))
-		}
-	}()
 	ctx, cancel := context.WithTimeout(r.ctx, pollTimeout)
 	defer cancel()
 	err := r.poll(ctx)
@@ -37,84 +34,118 @@ func (r *Runner) wake() {
 	}
 }
 
-// poll plans what has become due and claims what it may.
+// poll plans what has become due and claims what it may. What goes wrong with
+// one job leaves the others alone.
 func (r *Runner) poll(ctx context.Context) error {
-	select {
-	case r.polling <- struct{}{}:
-		defer func() { <-r.polling }()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	known := r.snapshot()
+	r.polling.Lock()
+	defer r.polling.Unlock()
+	known := r.known()
 	if len(known) == 0 {
 		return nil
 	}
-	situations, err := r.ledger.look(ctx, known)
+	situations, err := r.ledger.look(ctx, slices.Collect(maps.Keys(known)))
 	if err != nil {
 		return err
 	}
+	var failures []error
 	for _, s := range situations {
-		j := known[s.Name]
-		planned, err := r.plan(ctx, j, s)
-		if err != nil {
-			return err
-		}
-		if planned || s.Claimable {
-			if err := r.claimAll(ctx, j); err != nil {
-				return err
-			}
-		}
+		failures = append(failures, r.serve(ctx, known[s.Job], s))
+		delete(known, s.Job)
 	}
-	return nil
+	for name := range known {
+		failures = append(failures, r.ledger.enter(ctx, name))
+	}
+	return errors.Join(failures...)
 }
 
-func (r *Runner) snapshot() map[string]*job {
+// known are the jobs to poll for: none after Shutdown.
+func (r *Runner) known() map[string]*job {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
 		return nil
 	}
-	known := make(map[string]*job, len(r.jobs))
-	for name, j := range r.jobs {
-		known[name] = j
-	}
-	return known
+	return maps.Clone(r.jobs)
 }
 
-// plan writes the ticks after the last row up to the database's now.
+func (r *Runner) serve(ctx context.Context, j *job, s situation) error {
+	if s.Expired {
+		if err := r.reap(ctx, j); err != nil {
+			return err
+		}
+	}
+	planned, err := r.plan(ctx, j, s)
+	if err == nil && (planned || s.Claimable || s.Expired) {
+		err = r.claimAll(ctx, j)
+	}
+	return err
+}
+
+// reap makes runs due again whose process is gone: the first time at once,
+// then after the job's backoff, so that a run which kills its process doesn't
+// kill one replica after the other.
+func (r *Runner) reap(ctx context.Context, j *job) error {
+	wait := func(run *Run) time.Duration {
+		if run.Crashes == 0 {
+			return 0
+		}
+		return backoff(j, run.Attempt)
+	}
+	gone, err := r.ledger.reap(ctx, j.Name, wait)
+	if err != nil {
+		return err
+	}
+	for _, run := range gone {
+		r.metrics.failure.Add(ctx, 1, metric.WithAttributes(task(j.Name)))
+		r.o.Log.Warn("job run's process is gone", append(run.attributes(), "crashes", run.Crashes+1)...)
+	}
+	return nil
+}
+
+// plan is what a walk over a schedule came to.
+type plan struct {
+	until       time.Time // the newest tick walked over
+	ticks       []time.Time
+	missed      int // older ones, or late ones, none of which is to run
+	missedUntil time.Time
+	kept        int // of the ticks planned before, which may still run
+}
+
+// walk goes over the ticks after one instant up to now. Only those that the
+// policy keeps are held in memory. A tick later than late is none for
+// CatchUpSkip.
+func (j *job) walk(after, now time.Time, late time.Duration) plan {
+	p := plan{until: after, kept: j.CatchUpMost}
+	for t := j.schedule.Next(after); !t.IsZero() && !t.After(now); t = j.schedule.Next(t) {
+		if p.missed == walkMost { // which of ticks to keep the next poll will know
+			p.until, p.ticks = p.missedUntil, nil
+			return p
+		}
+		p.until, p.ticks, p.kept = t, append(p.ticks, t), max(0, p.kept-1)
+		if len(p.ticks) > j.CatchUpMost || j.CatchUp == CatchUpSkip && now.Sub(t) > late {
+			p.missed, p.missedUntil, p.ticks = p.missed+1, p.ticks[0], p.ticks[1:]
+		}
+	}
+	return p
+}
+
+// plan writes the ticks that have come due up to the database's now.
 func (r *Runner) plan(ctx context.Context, j *job, s situation) (bool, error) {
 	if j.schedule == nil {
 		return false, nil
 	}
-	if j.since.IsZero() { // only poll touches it, and there is one at a time
-		j.since = s.Now
-	}
-	last := j.since
-	if s.Last != nil {
-		last = *s.Last
-	}
-	var due []time.Time
-	for t := j.schedule.Next(last.UTC()); !t.IsZero() && !t.After(s.Now) && len(due) < planMost; t = j.schedule.Next(t) {
-		due = append(due, t)
-	}
-	if len(due) == 0 {
+	p := j.walk(s.PlannedUntil, s.Now, r.o.Lease+r.o.Poll)
+	if p.until.Equal(s.PlannedUntil) {
 		return false, nil
 	}
-	if j.CatchUp == CatchUpLatest {
-		if len(due) < planMost {
-			r.metrics.skip(ctx, j.Name, "missed", int64(len(due)-1))
-		}
-		due = due[len(due)-1:]
-		superseded, err := r.ledger.supersede(ctx, j, due[0])
-		if err != nil {
-			return false, err
-		}
-		r.metrics.skip(ctx, j.Name, "superseded", superseded)
+	result, err := r.ledger.plan(ctx, j, s.PlannedUntil, p)
+	if err != nil || !result.Won {
+		return true, err
 	}
-	for _, t := range due {
-		if err := r.ledger.plan(ctx, j, t); err != nil {
-			return false, err
-		}
+	r.metrics.skip(ctx, j.Name, "missed", int64(p.missed))
+	r.metrics.skip(ctx, j.Name, "superseded", result.Superseded)
+	if p.missed > 0 || result.Superseded > 0 {
+		r.o.Log.Warn("job ticks skipped", "job", j.Name, "missed", p.missed, "superseded", result.Superseded, "until", p.until)
 	}
 	return true, nil
 }
@@ -136,7 +167,7 @@ func (r *Runner) claimAll(ctx context.Context, j *job) error {
 			r.metrics.skip(ctx, j.Name, "locked", 1)
 			return nil
 		}
-		run, err := r.ledger.claim(ctx, j, r.o.Name, r.o.Lease)
+		run, err := r.claim(ctx, j)
 		if run == nil || err != nil {
 			release(guard) //nolint:contextcheck // a release outlives the tick's context
 			<-r.slots
@@ -145,9 +176,8 @@ func (r *Runner) claimAll(ctx context.Context, j *job) error {
 		r.runs.Go(func() { //nolint:contextcheck // runs outlive the tick; their context is the runner's
 			defer func() { <-r.slots }()
 			defer release(guard)
-			for run != nil {
+			for ; run != nil; run = r.next(j) {
 				r.execute(j, run)
-				run = r.next(j)
 			}
 		})
 		if j.Shards == 1 {
@@ -156,15 +186,26 @@ func (r *Runner) claimAll(ctx context.Context, j *job) error {
 	}
 }
 
+// claim returns nil when there is nothing to claim.
+func (r *Runner) claim(ctx context.Context, j *job) (*Run, error) {
+	begin := r.now()
+	claimed, err := r.ledger.claim(ctx, j.Name, r.o.Name, r.o.Lease)
+	if err != nil || len(claimed) == 0 {
+		return nil, err
+	}
+	claimed[0].ledger, claimed[0].claimed = r.ledger, begin
+	return claimed[0], nil
+}
+
 // next claims what is due of j after a run, so that a backlog isn't worked off
 // at one run a poll. What goes wrong is the next poll's to tell.
 func (r *Runner) next(j *job) *Run {
-	if r.snapshot() == nil {
+	if r.known() == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(r.ctx, pollTimeout)
 	defer cancel()
-	run, _ := r.ledger.claim(ctx, j, r.o.Name, r.o.Lease)
+	run, _ := r.claim(ctx, j)
 	return run
 }
 
@@ -175,7 +216,7 @@ func (r *Runner) tryLock(ctx context.Context, j *job) (*lock.Guard, bool) {
 		return nil, false
 	}
 	// Its own context: the lock outlives this poll.
-	g, err := r.o.Locker.Try(context.WithoutCancel(ctx), fmt.Sprintf("job:%s", j.Name), r.o.Lease)
+	g, err := r.o.Locker.Try(context.WithoutCancel(ctx), "job:"+j.Name, r.o.Lease)
 	return g, errors.Is(err, lock.ErrHeld)
 }
 

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,7 +25,12 @@ var (
 	ErrFenced = errors.New("jobs: another replica has taken the run over, or it is done")
 )
 
-const recordTimeout = 5 * time.Second
+var errExited = errors.New("the job ended its goroutine")
+
+const (
+	recordTimeout = 5 * time.Second
+	errorMost     = 2000 // bytes of an error that are kept
+)
 
 // Run is one attempt at one shard of one tick.
 type Run struct {
@@ -32,17 +39,17 @@ type Run struct {
 	Shard       int       // from 0
 	Shards      int       // as stored with the tick
 	Attempt     int       // from 1
+	Crashes     int       // attempts before this one whose process was lost
 	// Sequence is greater than that of every earlier claim: the fence for
 	// effects outside the database.
 	Sequence int64
 
 	ledger ledger
-	// since is when the claim was asked for: the lease can't end before a
+	// claimed is when the claim was asked for: the lease can't end before a
 	// lease's length from then.
-	since time.Time
-	// committing is set while a transaction that called Commit may hold the
-	// ledger's row, which keeps others from taking the run over, and the
-	// heartbeat from renewing it.
+	claimed time.Time
+	// committing is set by Commit. The ledger's row is locked then, which keeps
+	// others from taking the run over, and the heartbeat from renewing it.
 	committing atomic.Bool
 }
 
@@ -50,8 +57,8 @@ type Run struct {
 // marks the run done with them, and fails with [ErrFenced] when it isn't this
 // attempt's to do, in which case the transaction must be rolled back.
 func (r *Run) Commit(tx *gorm.DB) error {
-	done, err := r.ledger.finish(tx, r)
-	if err == nil && !done {
+	ours, err := r.ledger.settle(tx, r, outcome{done: true})
+	if err == nil && !ours {
 		return ErrFenced
 	}
 	if err == nil {
@@ -60,85 +67,82 @@ func (r *Run) Commit(tx *gorm.DB) error {
 	return err
 }
 
-// execute runs one claimed run and records how it went.
-func (r *Runner) execute(j *job, run *Run) {
-	run.ledger = r.ledger
-	begin := time.Now()
-	ctx, span := otel.Tracer("github.com/purserhq/purser/pkg/jobs").Start(r.ctx, "job "+j.Name,
-		trace.WithAttributes(attribute.Int("job.shard", run.Shard), attribute.Int("job.attempt", run.Attempt)))
-	defer span.End()
-	ctx, cancel := context.WithTimeout(ctx, j.Timeout)
-	defer cancel()
-	ctx, stop := r.heartbeat(ctx, run)
-	err := protect(ctx, j, run)
-	lost := errors.Is(context.Cause(ctx), ErrLost)
-	stop()
-	if lost {
-		err = errors.Join(ErrLost, err)
-	}
-	if err != nil {
-		span.SetStatus(codes.Error, "failed")
-	}
-	r.record(j, run, err, lost, time.Since(begin))
+func (r *Run) attributes() []any {
+	return []any{"job", r.Job, "scheduled_at", r.ScheduledAt, "shard", r.Shard, "attempt", r.Attempt}
 }
 
-// protect turns a panic into a failure with its stack.
+// execute runs one claimed run and records how it went, also when the job
+// ends its goroutine.
+func (r *Runner) execute(j *job, run *Run) {
+	begin := r.now()
+	ctx, span := otel.Tracer(scope).Start(r.ctx, "job "+j.Name, trace.WithAttributes(
+		attribute.String("job.name", j.Name), attribute.String("job.scheduled_at", run.ScheduledAt.UTC().Format(time.RFC3339Nano)),
+		attribute.Int("job.shard", run.Shard), attribute.Int("job.attempt", run.Attempt)))
+	defer span.End()
+	ctx, cancel := context.WithTimeout(ctx, j.Timeout)
+	ctx, lose := context.WithCancelCause(ctx)
+	var heart sync.WaitGroup
+	heart.Go(func() { r.heartbeat(ctx, lose, run) })
+	err := errExited
+	defer func() {
+		cancel()
+		heart.Wait()
+		if err != nil {
+			span.SetStatus(codes.Error, "failed")
+		}
+		r.record(ctx, j, run, err, r.now().Sub(begin))
+	}()
+	err = protect(ctx, j, run)
+}
+
+// panicked is a panic as a failure.
+type panicked struct {
+	value any
+	stack []byte
+}
+
+func (p *panicked) Error() string { return fmt.Sprintf("panic: %v", p.value) }
+
 func protect(ctx context.Context, j *job, run *Run) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+			err = &panicked{p, debug.Stack()}
 		}
 	}()
 	return j.Run(ctx, run)
 }
 
-// heartbeat renews the run's lease until stop is called. The returned context
-// ends with [ErrLost] when the lease was taken over, or a tenth of it before it
-// could be for want of an answer. From Commit on the row is locked: nobody can
-// take the run over then, however long its transaction takes, and only an
-// answer of the ledger ends it.
-func (r *Runner) heartbeat(ctx context.Context, run *Run) (context.Context, func()) {
-	ctx, cancel := context.WithCancelCause(ctx)
+// heartbeat renews the run's lease until ctx ends. It ends the run with
+// [ErrLost] when the lease was taken over, or a tenth of it before it could be
+// for want of an answer. From Commit on the row is locked: nobody can take the
+// run over then, however long its transaction takes, and only an answer of the
+// ledger ends it.
+func (r *Runner) heartbeat(ctx context.Context, lose context.CancelCauseFunc, run *Run) {
 	lease := r.o.Lease
-	expiry := time.AfterFunc(time.Until(run.since.Add(lease-lease/10)), func() {
+	end := run.claimed.Add(lease - lease/10)
+	for wait := lease / 3; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		begin, patience := r.now(), lease/3
 		if !run.committing.Load() {
-			cancel(ErrLost)
+			patience = min(patience, end.Sub(begin))
 		}
-	})
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		tick := time.NewTicker(lease / 3)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
-			begin := time.Now()
-			limited, stop := context.WithTimeout(ctx, lease/3)
-			ours, err := r.ledger.renew(limited, run, lease)
-			stop()
-			switch {
-			case err != nil:
-			case !ours: // done by Commit, or taken over
-				taken, err := r.ledger.takenOver(ctx, run)
-				if err != nil {
-					continue
-				}
-				if taken {
-					cancel(ErrLost)
-				}
-				expiry.Stop()
-				return
-			default:
-				run.committing.Store(false) // that transaction was rolled back
-				expiry.Reset(time.Until(begin.Add(lease - lease/10)))
-			}
+		limited, cancel := context.WithTimeout(ctx, patience)
+		ours, err := r.ledger.renew(limited, run, lease)
+		cancel()
+		switch {
+		case err == nil && ours:
+			end, wait = begin.Add(lease-lease/10), lease/3
+		case err == nil, !run.committing.Load() && !r.now().Before(end):
+			lose(ErrLost)
+			return
+		default:
+			wait = lease / 20
 		}
-	}()
-	return ctx, func() { expiry.Stop(); cancel(nil); <-done }
+	}
 }
 
 // backoff asks the job how long to wait, and takes an hour for an answer when
@@ -152,30 +156,49 @@ func backoff(j *job, attempt int) (wait time.Duration) {
 	return j.Backoff(attempt)
 }
 
+// message is what is kept of an error: a text that Postgres takes.
+func message(err error) string {
+	text := fmt.Sprint(err) // unlike Error it survives a panic
+	return strings.ReplaceAll(strings.ToValidUTF8(text[:min(len(text), errorMost)], ""), "\x00", "")
+}
+
 // record writes the outcome. A run that Commit has marked done stays done
-// whatever its error: the commit's acknowledgement may have been lost.
-func (r *Runner) record(j *job, run *Run, err error, lost bool, took time.Duration) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), recordTimeout)
-	defer cancel()
-	attributes := []any{"job", j.Name, "scheduled_at", run.ScheduledAt, "shard", run.Shard, "attempt", run.Attempt, "took", took}
-	r.metrics.ran(ctx, j.Name, took, err)
-	var stored error
-	switch {
-	case lost:
-		r.o.Log.Warn("job run lost", append(attributes, "error", err)...)
-		return
-	case err == nil:
-		_, stored = r.ledger.finish(r.ledger.db.Gorm(ctx), run)
-		r.o.Log.Info("job run done", attributes...)
-	default:
-		wait := backoff(j, run.Attempt)
-		if errors.Is(context.Cause(r.ctx), errShutdown) {
-			wait = 0
-		}
-		stored = r.ledger.fail(ctx, run, err, wait)
-		r.o.Log.Error("job run failed", append(attributes, "error", err, "again_in", wait)...)
+// whatever its error: the commit's acknowledgement may have been lost. One that
+// was taken over is accounted for by whoever took it.
+func (r *Runner) record(ctx context.Context, j *job, run *Run, failure error, took time.Duration) {
+	if failure != nil && errors.Is(context.Cause(ctx), ErrLost) {
+		failure = errors.Join(ErrLost, failure)
 	}
-	if stored != nil { // it will be taken over when the lease ends
-		r.o.Log.Error("the outcome of a job run could not be stored", append(attributes, "error", stored)...)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+	defer cancel()
+	o := outcome{done: failure == nil}
+	attributes := append(run.attributes(), "took", took)
+	if failure != nil {
+		o.error = message(failure)
+		attributes = append(attributes, "error", o.error)
+		if context.Cause(r.ctx) == nil { // else another replica goes on at once
+			o.wait = backoff(j, run.Attempt)
+		}
+	}
+	ours, err := r.ledger.settle(r.ledger.db.Gorm(ctx), run, o)
+	if err == nil && !ours {
+		ours, err = r.ledger.renew(ctx, run, 0) // done by Commit?
+		o.done = ours
+	}
+	switch {
+	case err != nil: // it is taken over when the lease ends
+		r.o.Log.ErrorContext(ctx, "the outcome of a job run could not be stored", append(attributes, "cause", err)...)
+	case !ours:
+		r.o.Log.WarnContext(ctx, "job run lost", attributes...)
+	case o.done:
+		r.metrics.ran(ctx, j.Name, took, true)
+		r.o.Log.InfoContext(ctx, "job run done", attributes...)
+	default:
+		r.metrics.ran(ctx, j.Name, took, false)
+		var p *panicked
+		if errors.As(failure, &p) {
+			attributes = append(attributes, "stack", string(p.stack))
+		}
+		r.o.Log.ErrorContext(ctx, "job run failed", append(attributes, "again_in", o.wait)...)
 	}
 }

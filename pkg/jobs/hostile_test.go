@@ -1,0 +1,257 @@
+package jobs
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"gorm.io/gorm"
+
+	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/pkg/testkit"
+)
+
+type panickyError struct{}
+
+func (panickyError) Error() string { panic("no text") }
+
+type nilError struct{ text string }
+
+func (e *nilError) Error() string { return e.text }
+
+func TestAFailureOfAnySortIsStoredAndTriedAgain(t *testing.T) {
+	for name, run := range map[string]func() error{
+		"64 MB of text":          func() error { return errors.New(strings.Repeat("é", 32<<20)) },
+		"bytes that are no text": func() error { return errors.New("\xff\xfe\x00\x80 boom \x00") },
+		"a text cut in a rune":   func() error { return errors.New("a" + strings.Repeat("€", 1000)) },
+		"no text":                func() error { return errors.New("") },
+		"a text that panics":     func() error { return panickyError{} },
+		"a nil of a type":        func() error { return (*nilError)(nil) },
+		"a panic":                func() error { panic("boom") },
+		"a panic with a panic":   func() error { panic(panickyError{}) },
+		"a panic with nil":       func() error { panic(nil) },
+		"an index out of range":  func() error { return fmt.Errorf("%d", []int{}[time.Now().Second()+1]) },
+		"the goroutine's end":    func() error { runtime.Goexit(); return nil },
+		"log lines":              func() error { return errors.New("x\n{\"level\":\"INFO\"}\r\n") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := setup(t)
+			var log bytes.Buffer
+			r := f.runner(Options{Log: slog.New(slog.NewJSONHandler(&log, nil))}, Job{Name: "j", Run: func(context.Context, *Run) error { return run() }})
+			if err := r.Trigger(t.Context(), "j"); err != nil {
+				t.Fatal(err)
+			}
+			f.poll(r)
+			records, err := r.Runs(t.Context(), "", nil, 2)
+			if err != nil || len(records) != 1 || records[0].State != "due" || records[0].Attempt != 1 ||
+				len(records[0].Error) > errorMost || !utf8.ValidString(records[0].Error) {
+				t.Fatalf("%.300v, %v", records, err)
+			}
+			if n := strings.Count(log.String(), "\n"); n != 1 || log.Len() > 20_000 {
+				t.Errorf("%d lines, %d bytes of log", n, log.Len())
+			}
+			if len(r.slots) != 0 {
+				t.Error("the slot is still taken")
+			}
+		})
+	}
+}
+
+func TestABackoffOfAnySortIsSurvived(t *testing.T) {
+	for name, c := range map[string]struct {
+		backoff func(int) time.Duration
+		again   bool // at once
+	}{
+		"that panics": {func(int) time.Duration { panic("no idea") }, false},
+		"below zero":  {func(int) time.Duration { return -time.Hour }, true},
+		"for ever":    {func(int) time.Duration { return 1<<63 - 1 }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := setup(t)
+			attempts := 0
+			r := f.runner(Options{}, Job{Name: "j", Backoff: c.backoff, Run: func(context.Context, *Run) error {
+				if attempts++; attempts < 3 {
+					return errors.New("boom")
+				}
+				return nil
+			}})
+			if err := r.Trigger(t.Context(), "j"); err != nil {
+				t.Fatal(err)
+			}
+			f.poll(r)
+			if again := attempts == 3; again != c.again {
+				t.Errorf("%d attempts", attempts)
+			}
+		})
+	}
+}
+
+func TestAJobThatIsGoneLeavesTheOthersAlone(t *testing.T) {
+	f := setup(t)
+	old := f.runner(Options{}, Job{Name: "removed", Cron: "* * * * *", Run: func(context.Context, *Run) error { return errors.New("boom") }})
+	f.forward(time.Minute)
+	f.poll(old)
+	var ran atomic.Int64
+	r := f.runner(Options{}, Job{Name: "j", Cron: "* * * * *", Run: func(context.Context, *Run) error { ran.Add(1); return nil }})
+	f.forward(time.Hour)
+	f.poll(r)
+	if ran.Load() != 1 || f.count(`SELECT count(*) FROM job_runs WHERE job = 'removed' AND state = 'due'`) != 1 {
+		t.Errorf("%d runs, or the other's row was touched", ran.Load())
+	}
+	if err := r.Trigger(t.Context(), "removed"); !errors.Is(err, ErrUnknown) {
+		t.Errorf("triggered a job that only another replica knows: %v", err)
+	}
+}
+
+func TestTheDatabasesClockMayJump(t *testing.T) {
+	f := setup(t)
+	started, cause := make(chan struct{}, 10), make(chan error, 10)
+	r := f.runner(Options{Lease: 3 * time.Second}, Job{Name: "j", Cron: "* * * * *", CatchUp: CatchUpAll, Run: func(ctx context.Context, run *Run) error {
+		started <- struct{}{}
+		if run.Attempt == 1 && run.ScheduledAt.Minute() == 1 {
+			<-ctx.Done()
+			cause <- context.Cause(ctx)
+			return ctx.Err()
+		}
+		return nil
+	}})
+	f.forward(time.Minute)
+	if err := r.poll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	<-started
+	f.forward(20 * time.Second) // the lease seems to be over, though its holder lives
+	if err := r.poll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	<-started
+	if err := <-cause; !errors.Is(err, ErrLost) {
+		t.Errorf("the one that was taken over ended with %v", err)
+	}
+	r.runs.Wait()
+	f.forward(-10 * time.Minute)
+	for range 9 {
+		f.poll(r)
+		f.forward(time.Minute)
+	}
+	if n := f.count(`SELECT count(*) FROM job_runs`); n != 1 {
+		t.Errorf("%d rows after the clock went back, want 1: no tick twice", n)
+	}
+	f.forward(2 * time.Minute)
+	f.poll(r)
+	if n := f.count(`SELECT count(*) FROM job_runs WHERE state = 'done' AND attempt <= 2`); n != 2 {
+		t.Errorf("%d ticks done once the clock has caught up, want 2", n)
+	}
+}
+
+func TestAJobMayBeAddedAfterStart(t *testing.T) {
+	f := setup(t)
+	r := New(f.DB.DB, Options{Poll: 5 * time.Millisecond})
+	if err := r.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if r.Start() == nil {
+		t.Error("started twice")
+	}
+	ran := make(chan struct{})
+	if err := r.Add(Job{Name: "j", Run: func(context.Context, *Run) error { close(ran); return nil }}); err != nil {
+		t.Fatal(err)
+	}
+	if r.Add(Job{Name: "j", Run: func(context.Context, *Run) error { return nil }}) == nil {
+		t.Error("added twice")
+	}
+	if err := r.Trigger(t.Context(), "j"); err != nil {
+		t.Fatal(err)
+	}
+	<-ran
+	for range 2 {
+		if err := r.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	if r.Start() == nil {
+		t.Error("started after Shutdown")
+	}
+}
+
+func TestJobsThatAreRefused(t *testing.T) {
+	run := func(context.Context, *Run) error { return nil }
+	for name, j := range map[string]Job{
+		"no name": {Run: run}, "nothing to run": {Name: "j"}, "a name with a NUL": {Name: "a\x00", Run: run}, "a name that is no text": {Name: "\xff", Run: run},
+		"shards below zero": {Name: "j", Shards: -1, Run: run}, "a timeout below zero": {Name: "j", Timeout: -1, Run: run},
+		"a jitter below zero": {Name: "j", Jitter: -1, Run: run}, "a cap below zero": {Name: "j", CatchUpMost: -1, Run: run},
+	} {
+		if New(nil, Options{}).Add(j) == nil {
+			t.Errorf("a job with %s is taken", name)
+		}
+	}
+}
+
+// TestShutdownDuringPollsLeavesNothingRunning stops runners at any moment of
+// their polls.
+func TestShutdownDuringPollsLeavesNothingRunning(t *testing.T) {
+	f := setup(t)
+	rounds := testkit.Size(20, 200)
+	for i := range rounds {
+		var running atomic.Int64
+		r := New(f.DB.DB, Options{Poll: time.Millisecond})
+		if err := r.Add(Job{Name: "j", Cron: "@every 1s", Shards: 3, Run: func(context.Context, *Run) error {
+			running.Add(1)
+			defer running.Add(-1)
+			runtime.Gosched()
+			return nil
+		}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Trigger(t.Context(), "j"); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error)
+		time.AfterFunc(time.Duration(i%10)*3*time.Millisecond, func() { done <- r.Shutdown(context.Background()) })
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if n := running.Load(); n != 0 {
+			t.Errorf("%d runs after Shutdown", n)
+		}
+	}
+	if n := f.count(`SELECT count(*) FROM job_runs WHERE state = 'running'`); n != 0 {
+		t.Errorf("%d runs still claimed after %d shutdowns", n, rounds)
+	}
+	testkit.Figure(t, "%d shutdowns amid polls: nothing left claimed or running", rounds)
+}
+
+// TestATransactionThatIsRolledBackAfterCommitIsTriedAgain: what Commit marked
+// goes with the effects.
+func TestATransactionThatIsRolledBackAfterCommitIsTriedAgain(t *testing.T) {
+	f := setup(t)
+	r := f.runner(Options{}, Job{Name: "j", Backoff: func(int) time.Duration { return 0 }, Run: func(ctx context.Context, run *Run) error {
+		return postgres.InTx(ctx, f.DB.DB, func(tx *gorm.DB) error {
+			if err := run.Commit(tx); err != nil {
+				return err
+			}
+			if run.Attempt == 1 {
+				return errors.New("changed its mind")
+			}
+			return tx.Exec(`INSERT INTO effects VALUES ('j', now(), 0, ?)`, run.Attempt).Error
+		})
+	}})
+	if err := r.Trigger(t.Context(), "j"); err != nil {
+		t.Fatal(err)
+	}
+	f.poll(r)
+	if n := f.count(`SELECT count(*) FROM effects WHERE attempt = 2`); n != 1 || f.count(`SELECT count(*) FROM effects`) != 1 {
+		t.Errorf("%d effects of the second attempt", n)
+	}
+}
