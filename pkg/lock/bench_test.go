@@ -1,11 +1,14 @@
 package lock
 
 import (
+	"fmt"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/purserhq/purser/pkg/redisx"
 	"github.com/purserhq/purser/pkg/testkit"
 	"github.com/purserhq/purser/pkg/testkit/versus"
 )
@@ -42,4 +45,20 @@ func tryAndRelease(b *testing.B, goal float64, o Options) {
 		must(err)
 		must(g.Release())
 	}})
+}
+
+// BenchmarkWokenWaiter is the time from a release to the waiter's having the
+// lock.
+func BenchmarkWokenWaiter(b *testing.B) {
+	s := testkit.Redis(b)
+	l := locker(b, s, Options{Subscriber: client(b, redisx.Options{URL: s.URL(), Timeout: patience, Subscriber: true})})
+	l.pollMost = time.Hour // nothing but the release wakes it
+	took := make([]float64, 0, b.N)
+	for i := range b.N {
+		took = append(took, wake(b, l, fmt.Sprint(i)).Seconds()*1000)
+	}
+	slices.Sort(took)
+	b.ReportMetric(took[len(took)/2], "p50-ms")
+	b.ReportMetric(took[len(took)*99/100], "p99-ms")
+	b.ReportMetric(10, "goal-ms")
 }

@@ -7,8 +7,8 @@
 // lease has a fence number greater than those before it for that name, also
 // after Redis has lost its data. One operation costs one round trip and at most
 // its budget, 50 ms; with Redis away it fails with [ErrUnavailable]. The
-// waiters of one process share one connection, and only the first of each name
-// asks.
+// waiters of one process share one connection, on which it hears of every
+// release, and only the first of each name asks.
 //
 // Limits: a lease is not exclusive across a failover of Redis, a jump of its
 // clock, or a holder that is paused past its lease and doesn't know it. What
@@ -99,7 +99,7 @@ func New(client redis.UniversalClient, o Options) *Locker {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	l := &Locker{client: client, o: o, release: releaseScript, margin: margin, pollMost: pollMost}
-	l.waiters.client = o.Subscriber
+	l.waiters.client, l.waiters.channel = o.Subscriber, o.Prefix+":lock:released"
 	meter := otel.Meter(scope)
 	// An instrument that can't be made is a no-op one.
 	l.wait, _ = meter.Float64Histogram("lock_wait_seconds", metric.WithUnit("s"), metric.WithDescription("Time that Acquire waited for a lock."))
@@ -120,8 +120,6 @@ func (l *Locker) keys(name string) []string {
 	key := l.o.Prefix + ":lock:" + redisx.HashTag(name)
 	return []string{key, key + ":fence"}
 }
-
-func (l *Locker) channel(name string) string { return l.keys(name)[0] + ":released" }
 
 // Try takes the lock named name for ttl (at least 30 ms), to be renewed until
 // it is released or ctx ends. It fails with [ErrHeld] or [ErrUnavailable], or
@@ -178,7 +176,7 @@ func (l *Locker) giveBack(ctx context.Context, name, token string) (bool, error)
 	defer cancel()
 	args := []any{token}
 	if l.o.Subscriber != nil {
-		args = append(args, l.channel(name))
+		args = append(args, l.waiters.channel)
 	}
 	return l.release.Run(ctx, l.client, l.keys(name)[:1], args...).Bool()
 }

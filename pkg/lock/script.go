@@ -48,7 +48,7 @@ return redis.call('PEXPIRE', KEYS[1], ARGV[2])`)
 	releaseScript = redis.NewScript(`
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[1])
-if ARGV[2] then redis.call('PUBLISH', ARGV[2], '') end
+if ARGV[2] then redis.call('PUBLISH', ARGV[2], KEYS[1]) end
 return 1`)
 )
 

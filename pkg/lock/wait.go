@@ -3,7 +3,6 @@ package lock
 import (
 	"context"
 	"errors"
-	"maps"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -19,8 +18,9 @@ const (
 // waitFor stands in line in this process; the first of the line asks Redis
 // whenever the lock may have become free.
 func (l *Locker) waitFor(ctx context.Context, name string, ttl time.Duration) (*Guard, error) {
-	queue := l.waiters.join(l.channel(name))
-	defer l.waiters.leave(l.channel(name), queue)
+	key := l.keys(name)[0]
+	queue, heard := l.waiters.join(key)
+	defer l.waiters.leave(key, queue)
 	select {
 	case queue.first <- struct{}{}:
 		defer func() { <-queue.first }()
@@ -29,8 +29,10 @@ func (l *Locker) waitFor(ctx context.Context, name string, ttl time.Duration) (*
 	}
 	// Asked once more after the subscription, so that a release just before it
 	// is not missed. Without an answer to it, it goes on by asking.
-	if err := pause(ctx, queue.heard, l.o.Budget); err != nil {
-		return nil, err
+	if heard != nil {
+		if err := pause(ctx, heard, l.o.Budget); err != nil {
+			return nil, err
+		}
 	}
 	for poll := pollLeast; ; poll = min(2*poll, l.pollMost) {
 		g, remaining, err := l.try(ctx, name, ttl)
@@ -71,127 +73,74 @@ func pause(ctx context.Context, signal <-chan struct{}, limit time.Duration) err
 type queue struct {
 	first   chan struct{} // taken by who may ask; Go serves those blocked on it in order
 	woken   chan struct{} // by a release
-	heard   chan struct{} // closed when the subscription is there
 	waiting int
-	hears   bool
 }
 
-// waiters are the queues of a Locker and their one subscription, which is
-// opened for the first waiter and stays until close.
+// waiters are the queues of a Locker and their one subscription, which begins
+// with the first waiter and stays until close.
 type waiters struct {
-	client redis.UniversalClient // nil for none
+	client  redis.UniversalClient // nil for none
+	channel string
 
-	mu      sync.Mutex
-	queues  map[string]*queue // by channel
-	changed chan struct{}     // non-nil while the subscription is open
-	work    sync.WaitGroup
+	mu     sync.Mutex
+	queues map[string]*queue // by key
+	sub    *redis.PubSub
+	heard  chan struct{} // closed when the subscription is there; nil without one
+	work   sync.WaitGroup
 }
 
-func (w *waiters) join(channel string) *queue {
+func (w *waiters) join(key string) (*queue, <-chan struct{}) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	q := w.queues[channel]
+	if w.client != nil && w.sub == nil {
+		w.sub, w.heard = w.client.Subscribe(context.Background()), make(chan struct{})
+		sub, heard := w.sub, w.heard
+		w.work.Go(func() { w.listen(sub, heard) }) //nolint:contextcheck // lives as long as the Locker
+	}
+	q := w.queues[key]
 	if q == nil {
-		q = &queue{first: make(chan struct{}, 1), woken: make(chan struct{}, 1), heard: make(chan struct{})}
+		q = &queue{first: make(chan struct{}, 1), woken: make(chan struct{}, 1)}
 		if w.queues == nil {
 			w.queues = map[string]*queue{}
 		}
-		w.queues[channel] = q
-		if w.client == nil {
-			q.hear()
-		}
-		w.update()
+		w.queues[key] = q
 	}
 	q.waiting++
-	return q
+	return q, w.heard
 }
 
-func (w *waiters) leave(channel string, q *queue) {
+func (w *waiters) leave(key string, q *queue) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if q.waiting--; q.waiting == 0 {
-		delete(w.queues, channel)
-		w.update()
+		delete(w.queues, key)
 	}
 }
 
-func (q *queue) hear() {
-	if !q.hears {
-		q.hears = true
-		close(q.heard)
-	}
-}
-
-// update has the subscription follow the queues. The caller holds mu.
-func (w *waiters) update() {
-	if w.client == nil {
-		return
-	}
-	if w.changed == nil {
-		changed := make(chan struct{}, 1)
-		w.changed = changed
-		sub := w.client.Subscribe(context.Background())
-		w.work.Go(func() { w.follow(sub, changed) })
-		w.work.Go(func() { w.listen(sub) })
-	}
-	select {
-	case w.changed <- struct{}{}:
-	default:
-	}
-}
-
-// follow subscribes to what is waited for and to nothing else. What can't be
-// sent now, go-redis sends when it has connected again.
-func (w *waiters) follow(sub *redis.PubSub, changed <-chan struct{}) {
-	defer func() { _ = sub.Close() }()
-	have := map[string]bool{}
-	for range changed {
+// listen passes on what the subscription tells. go-redis connects again by
+// itself; a subscription that is there again may have missed any release.
+func (w *waiters) listen(sub *redis.PubSub, heard chan struct{}) {
+	var once sync.Once
+	told := sub.ChannelWithSubscriptions()
+	_ = sub.Subscribe(context.Background(), w.channel) // sent again with each connection
+	for event := range told {
 		w.mu.Lock()
-		var more, less []string
-		for channel := range w.queues {
-			if !have[channel] {
-				more = append(more, channel)
-				have[channel] = true
-			}
-		}
-		maps.DeleteFunc(have, func(channel string, _ bool) bool {
-			if w.queues[channel] == nil {
-				less = append(less, channel)
-			}
-			return w.queues[channel] == nil
-		})
-		w.mu.Unlock()
-		if len(more) > 0 {
-			_ = sub.Subscribe(context.Background(), more...)
-		}
-		if len(less) > 0 {
-			_ = sub.Unsubscribe(context.Background(), less...)
-		}
-	}
-}
-
-// listen passes on what the subscription tells. A subscription that is there
-// again may have missed a release.
-func (w *waiters) listen(sub *redis.PubSub) {
-	for told := range sub.ChannelWithSubscriptions() {
-		switch told := told.(type) {
+		switch event := event.(type) {
 		case *redis.Message:
-			w.wake(told.Channel, false)
+			ring(w.queues[event.Payload])
 		case *redis.Subscription:
-			w.wake(told.Channel, told.Kind == "subscribe")
+			once.Do(func() { close(heard) })
+			for _, q := range w.queues {
+				ring(q)
+			}
 		}
+		w.mu.Unlock()
 	}
 }
 
-func (w *waiters) wake(channel string, subscribed bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	q := w.queues[channel]
+func ring(q *queue) {
 	if q == nil {
 		return
-	}
-	if subscribed {
-		q.hear()
 	}
 	select {
 	case q.woken <- struct{}{}:
@@ -201,10 +150,10 @@ func (w *waiters) wake(channel string, subscribed bool) {
 
 func (w *waiters) close() {
 	w.mu.Lock()
-	if w.changed != nil {
-		close(w.changed)
+	if w.sub != nil {
+		_ = w.sub.Close()
 	}
-	w.client, w.changed = nil, nil
+	w.client, w.sub, w.heard = nil, nil, nil
 	w.mu.Unlock()
 	w.work.Wait()
 }
