@@ -38,6 +38,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -72,7 +73,7 @@ type Job struct {
 	Cron    string        // five fields, or a descriptor such as @hourly or @every 90s, in UTC unless it begins with CRON_TZ=zone; "" only by Trigger
 	Shards  int           // runs per tick, each given its number; 0 is 1
 	Timeout time.Duration // of one run; 0 is 10 min
-	Jitter  time.Duration // a run begins at its tick plus a random part of this
+	Jitter  time.Duration // a run begins at its tick plus a random part of this, which should be well under the time between ticks
 	CatchUp Policy
 	// CatchUpMost is how many ticks CatchUpAll keeps; 0 is 100.
 	CatchUpMost int
@@ -87,7 +88,7 @@ type Options struct {
 	Name        string        // in claimed_by; host, process id and a random part
 	Poll        time.Duration // 500 ms: how often the ledger is asked
 	Lease       time.Duration // 15 s: how long a dead replica's run stays its own
-	Concurrency int           // 8: runs at once in this process
+	Concurrency int           // 8: runs at once in this process; a job keeps its slot while more of it is due
 	// Locker spares the database: replicas that find a job's lock taken leave
 	// the tick alone. Optional.
 	Locker *lock.Locker
@@ -105,9 +106,9 @@ type Runner struct {
 	jobs   map[string]*job
 	waker  gocron.Scheduler // once started
 	closed bool
-	away   bool // the last poll failed
 
 	polling sync.Mutex
+	away    atomic.Bool // the last poll failed
 	slots   chan struct{}
 	runs    sync.WaitGroup
 	ctx     context.Context //nolint:containedctx // of every run; ended by Shutdown

@@ -68,22 +68,15 @@ func (l ledger) enter(ctx context.Context, job string) error {
 	return err
 }
 
-// planned says whether this replica wrote the plan, and how many runs it gave
-// up for newer ticks.
-type planned struct {
-	Won        bool
-	Superseded int64
-}
-
 // plan writes ticks with all their shards, one row for those that were missed,
-// and gives up runs older than the newest that the policy keeps. It does
-// nothing when another replica was first.
-func (l ledger) plan(ctx context.Context, j *job, after time.Time, p plan) (result planned, err error) {
+// and gives up runs older than the newest that the policy keeps: as many as it
+// returns. It does nothing, and returns nothing, when another replica was first.
+func (l ledger) plan(ctx context.Context, j *job, after time.Time, p plan) (superseded []int, err error) {
 	ticks, err := json.Marshal(append([]time.Time{}, p.ticks...))
 	if err != nil {
-		return planned{}, wrap(err)
+		return nil, wrap(err)
 	}
-	return result, l.scan(l.db.Gorm(ctx), &result, `
+	return superseded, l.scan(l.db.Gorm(ctx), &superseded, `
 		WITH moved AS (
 		  UPDATE job_schedules SET planned_until = @until WHERE job = @job AND planned_until = @after RETURNING job),
 		superseded AS (
@@ -101,7 +94,7 @@ func (l ledger) plan(ctx context.Context, j *job, after time.Time, p plan) (resu
 		  SELECT job, t::timestamptz, shard, @shards, t::timestamptz + random() * @jitter * interval '1 microsecond'
 		  FROM moved, json_array_elements_text(CAST(@ticks AS json)) AS t, generate_series(0, @shards - 1) AS shard
 		  ON CONFLICT DO NOTHING)
-		SELECT EXISTS (SELECT FROM moved) AS won, (SELECT count(*) FROM superseded) AS superseded`,
+		SELECT (SELECT count(*) FROM superseded) FROM moved`,
 		args{"job": j.Name, "shards": j.Shards, "jitter": j.Jitter.Microseconds(), "after": after, "until": p.until,
 			"ticks": string(ticks), "missed": p.missed, "missed_until": p.missedUntil, "kept": p.kept})
 }

@@ -2,7 +2,6 @@ package jobs
 
 import (
 	"context"
-	"time"
 
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
@@ -27,20 +26,12 @@ func newMetrics() metrics {
 	return m
 }
 
-func task(name string) attribute.KeyValue { return attribute.String("task_name", name) }
-
-func (m metrics) skip(ctx context.Context, job, reason string, n int64) {
-	if n > 0 {
-		m.skipped.Add(ctx, n, metric.WithAttributes(task(job), attribute.String("reason", reason)))
-	}
+func task(name string) metric.MeasurementOption {
+	return metric.WithAttributes(attribute.String("task_name", name))
 }
 
-func (m metrics) ran(ctx context.Context, job string, took time.Duration, succeeded bool) {
-	name := metric.WithAttributes(task(job))
-	m.duration.Record(ctx, took.Seconds(), name)
-	if succeeded {
-		m.success.Add(ctx, 1, name)
-	} else {
-		m.failure.Add(ctx, 1, name)
+func (m metrics) skip(ctx context.Context, job, reason string, n int) {
+	if n > 0 {
+		m.skipped.Add(ctx, int64(n), task(job), metric.WithAttributes(attribute.String("reason", reason)))
 	}
 }

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"go.opentelemetry.io/otel/metric"
-
 	"github.com/purserhq/purser/pkg/lock"
 )
 
@@ -17,19 +15,15 @@ const (
 	walkMost    = 10_000 // missed ticks counted by one poll; the next goes on
 )
 
-// wake is what gocron calls.
+// wake is what gocron calls. It tells of an outage once.
 func (r *Runner) wake() {
 	ctx, cancel := context.WithTimeout(r.ctx, pollTimeout)
 	defer cancel()
 	err := r.poll(ctx)
-	r.mu.Lock()
-	changed := r.away != (err != nil)
-	r.away = err != nil
-	r.mu.Unlock()
-	switch {
-	case changed && err != nil:
+	switch away := r.away.Swap(err != nil); {
+	case err != nil && !away:
 		r.o.Log.Warn("jobs: the ledger can't be read", "error", err)
-	case changed:
+	case err == nil && away:
 		r.o.Log.Info("jobs: the ledger is back")
 	}
 }
@@ -96,8 +90,8 @@ func (r *Runner) reap(ctx context.Context, j *job) error {
 		return err
 	}
 	for _, run := range gone {
-		r.metrics.failure.Add(ctx, 1, metric.WithAttributes(task(j.Name)))
-		r.o.Log.Warn("job run's process is gone", append(run.attributes(), "crashes", run.Crashes+1)...)
+		r.metrics.failure.Add(ctx, 1, task(j.Name))
+		r.o.Log.WarnContext(ctx, "job run's process is gone", append(run.attributes(), "crashes", run.Crashes+1)...)
 	}
 	return nil
 }
@@ -138,14 +132,14 @@ func (r *Runner) plan(ctx context.Context, j *job, s situation) (bool, error) {
 	if p.until.Equal(s.PlannedUntil) {
 		return false, nil
 	}
-	result, err := r.ledger.plan(ctx, j, s.PlannedUntil, p)
-	if err != nil || !result.Won {
+	superseded, err := r.ledger.plan(ctx, j, s.PlannedUntil, p)
+	if err != nil || len(superseded) == 0 {
 		return true, err
 	}
-	r.metrics.skip(ctx, j.Name, "missed", int64(p.missed))
-	r.metrics.skip(ctx, j.Name, "superseded", result.Superseded)
-	if p.missed > 0 || result.Superseded > 0 {
-		r.o.Log.Warn("job ticks skipped", "job", j.Name, "missed", p.missed, "superseded", result.Superseded, "until", p.until)
+	r.metrics.skip(ctx, j.Name, "missed", p.missed)
+	r.metrics.skip(ctx, j.Name, "superseded", superseded[0])
+	if p.missed+superseded[0] > 0 {
+		r.o.Log.WarnContext(ctx, "job ticks skipped", "job", j.Name, "missed", p.missed, "superseded", superseded[0], "until", p.until)
 	}
 	return true, nil
 }

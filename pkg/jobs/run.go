@@ -83,33 +83,19 @@ func (r *Runner) execute(j *job, run *Run) {
 	ctx, lose := context.WithCancelCause(ctx)
 	var heart sync.WaitGroup
 	heart.Go(func() { r.heartbeat(ctx, lose, run) })
-	err := errExited
-	defer func() {
-		cancel()
-		heart.Wait()
-		if err != nil {
-			span.SetStatus(codes.Error, "failed")
-		}
-		r.record(ctx, j, run, err, r.now().Sub(begin))
-	}()
-	err = protect(ctx, j, run)
-}
-
-// panicked is a panic as a failure.
-type panicked struct {
-	value any
-	stack []byte
-}
-
-func (p *panicked) Error() string { return fmt.Sprintf("panic: %v", p.value) }
-
-func protect(ctx context.Context, j *job, run *Run) (err error) {
+	failure, stack := errExited, ""
 	defer func() {
 		if p := recover(); p != nil {
-			err = &panicked{p, debug.Stack()}
+			failure, stack = fmt.Errorf("panic: %v", p), string(debug.Stack())
 		}
+		cancel()
+		heart.Wait()
+		if failure != nil {
+			span.SetStatus(codes.Error, "failed")
+		}
+		r.record(ctx, j, run, failure, stack, r.now().Sub(begin))
 	}()
-	return j.Run(ctx, run)
+	failure = j.Run(ctx, run)
 }
 
 // heartbeat renews the run's lease until ctx ends. It ends the run with
@@ -163,9 +149,9 @@ func message(err error) string {
 }
 
 // record writes the outcome. A run that Commit has marked done stays done
-// whatever its error: the commit's acknowledgement may have been lost. One that
-// was taken over is accounted for by whoever took it.
-func (r *Runner) record(ctx context.Context, j *job, run *Run, failure error, took time.Duration) {
+// whatever its failure: the commit's acknowledgement may have been lost. One
+// that was taken over is accounted for by whoever took it.
+func (r *Runner) record(ctx context.Context, j *job, run *Run, failure error, stack string, took time.Duration) {
 	if failure != nil && errors.Is(context.Cause(ctx), ErrLost) {
 		failure = errors.Join(ErrLost, failure)
 	}
@@ -173,32 +159,34 @@ func (r *Runner) record(ctx context.Context, j *job, run *Run, failure error, to
 	defer cancel()
 	o := outcome{done: failure == nil}
 	attributes := append(run.attributes(), "took", took)
-	if failure != nil {
+	if !o.done {
 		o.error = message(failure)
 		attributes = append(attributes, "error", o.error)
-		if context.Cause(r.ctx) == nil { // else another replica goes on at once
+		if r.ctx.Err() == nil { // else another replica goes on at once
 			o.wait = backoff(j, run.Attempt)
 		}
 	}
 	ours, err := r.ledger.settle(r.ledger.db.Gorm(ctx), run, o)
 	if err == nil && !ours {
-		ours, err = r.ledger.renew(ctx, run, 0) // done by Commit?
-		o.done = ours
+		ours, err = r.ledger.renew(ctx, run, 0)
+		o.done = ours // by Commit
 	}
 	switch {
 	case err != nil: // it is taken over when the lease ends
 		r.o.Log.ErrorContext(ctx, "the outcome of a job run could not be stored", append(attributes, "cause", err)...)
+		return
 	case !ours:
 		r.o.Log.WarnContext(ctx, "job run lost", attributes...)
+		return
 	case o.done:
-		r.metrics.ran(ctx, j.Name, took, true)
+		r.metrics.success.Add(ctx, 1, task(j.Name))
 		r.o.Log.InfoContext(ctx, "job run done", attributes...)
 	default:
-		r.metrics.ran(ctx, j.Name, took, false)
-		var p *panicked
-		if errors.As(failure, &p) {
-			attributes = append(attributes, "stack", string(p.stack))
+		if stack != "" {
+			attributes = append(attributes, "stack", stack)
 		}
+		r.metrics.failure.Add(ctx, 1, task(j.Name))
 		r.o.Log.ErrorContext(ctx, "job run failed", append(attributes, "again_in", o.wait)...)
 	}
+	r.metrics.duration.Record(ctx, took.Seconds(), task(j.Name))
 }
