@@ -229,45 +229,6 @@ func TestEachWaiterHasItsOwnDeadline(t *testing.T) {
 	}
 }
 
-func TestWithRedisAwayReadsComeFromTheSource(t *testing.T) {
-	for name, fault := range map[string]func(*redisserver.Server){
-		"killed": (*redisserver.Server).Kill,
-		"paused": (*redisserver.Server).Pause,
-	} {
-		t.Run(name, func(t *testing.T) {
-			s := testkit.Redis(t)
-			get(t, open[string](t, s, Options{}), "k", value("old"), "old")
-			c := open[string](t, s, Options{Budget: redisx.Budget})
-			fault(s)
-			defer s.Resume()
-			least := time.Hour // other load on the machine only adds to it
-			for range 5 {      // before the breaker opens
-				begin := time.Now()
-				get(t, c, "k", value("source"), "source")
-				least = min(least, time.Since(begin))
-			}
-			if least > 150*time.Millisecond {
-				t.Errorf("a read took %s at least", least)
-			}
-			for range 5 {
-				get(t, c, "k", value("source"), "source")
-			}
-			many, err := c.GetMany(t.Context(), []string{"k"}, func(context.Context, []string) (map[string]string, error) {
-				return map[string]string{"k": "source"}, nil
-			})
-			if many["k"] != "source" || err != nil {
-				t.Error(many, err)
-			}
-			if err := c.Invalidate(t.Context(), "k"); !errors.Is(err, redisx.ErrUnavailable) {
-				t.Error(err)
-			}
-			if err := c.Write(t.Context(), []string{"k"}, func() error { return nil }); !errors.Is(err, ErrNotInvalidated) {
-				t.Error(err)
-			}
-		})
-	}
-}
-
 func TestAnEntryThatCannotBeReadIsAMiss(t *testing.T) {
 	s := testkit.Redis(t)
 	c, raw := open[map[string]int](t, s, Options{}), client(t, s)

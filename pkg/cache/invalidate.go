@@ -51,10 +51,11 @@ func (c *Cache[V]) Invalidate(ctx context.Context, keys ...string) error {
 func (c *Cache[V]) Write(ctx context.Context, keys []string, tx func() error) (err error) {
 	token := rand.Text()
 	begin := time.Now()
-	before := c.run(ctx, &budget{c.o.Budget}, 0, beginScript, keys, constant(token, milliseconds(c.o.WriteTimeout)))
+	b := budget{c.o.Budget}
+	before := c.run(ctx, &b, c.o.Budget/2, beginScript, keys, constant(token, milliseconds(c.o.WriteTimeout)))
 	defer func() { // also after a panic; a transaction that failed may yet have been committed
 		c.forget(keys)
-		after := c.run(ctx, &budget{c.o.Budget}, 0, invalidateScript, keys, constant(token))
+		after := c.run(ctx, &b, 0, invalidateScript, keys, constant(token))
 		c.forget(keys) // what began in between may have got the old value
 		if time.Since(begin) >= c.o.WriteTimeout {
 			before = nil // fills were no longer kept out
