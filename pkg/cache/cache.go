@@ -13,8 +13,8 @@
 //
 // An invalidation survives a crash and an outage of Redis when it is noted in
 // the transaction that changes the data ([Cache.Note]) and an [Outbox] sweeps:
-// no value from before the commit is left 1.5 s after commit or, if later,
-// after the return of Redis, and the time to work off the backlog, some ten
+// no value from before the commit is left 1.5 s after the commit or, if later,
+// 1 s after the return of Redis, and the time to work off the backlog, some ten
 // thousand keys a second.
 //
 // Limits: without a note, what remains stale is bounded by the TTL, and comes
@@ -139,8 +139,8 @@ func (c *Cache[V]) Close() {
 // Get returns the value of key, from the cache or by load. Callers that miss
 // together share one load, which runs with the values of the first one's
 // context until the last one has gone or LoadTimeout is over; each waits no
-// longer than its own ctx. The error is load's, [ErrNotFound], or ctx's; a
-// load that panics is an error.
+// longer than its own ctx. They get the same value: don't change what it points
+// to. The error is load's, [ErrNotFound], or ctx's; a load that panics is one.
 func (c *Cache[V]) Get(ctx context.Context, key string, load func(context.Context) (V, error)) (V, error) {
 	if err := ctx.Err(); err != nil {
 		var zero V
@@ -149,15 +149,15 @@ func (c *Cache[V]) Get(ctx context.Context, key string, load func(context.Contex
 	b := budget{c.o.Budget}
 	r := one(ctx, c.redis, &b, 0, "get", c.key(key))
 	c.outage.note(ctx, silent(r.err))
-	found := c.claim(ctx, &b, key, r)
-	stale := c.count(ctx, []claim[V]{found})
-	if found.state != filled {
+	claims := c.claims(ctx, &b, []string{key}, []reply{r})
+	stale := c.count(ctx, claims)
+	if claims[0].state != filled {
 		return c.miss(ctx, b.left, key, load)
 	}
 	if len(stale) > 0 {
 		c.refresh(ctx, stale, single(load))
 	}
-	return found.entry.result()
+	return claims[0].entry.result()
 }
 
 func (c *Cache[V]) miss(ctx context.Context, left time.Duration, key string, load func(context.Context) (V, error)) (V, error) {
@@ -226,7 +226,7 @@ func (c *Cache[V]) GetMany(ctx context.Context, keys []string, load func(context
 
 // count counts what was found at first, and returns what is past its soft TTL.
 func (c *Cache[V]) count(ctx context.Context, claims []claim[V]) (stale []claim[V]) {
-	var hits, degraded int64
+	var hits, degraded int
 	for _, cl := range claims {
 		switch cl.state {
 		case unknown:
@@ -238,9 +238,9 @@ func (c *Cache[V]) count(ctx context.Context, claims []claim[V]) (stale []claim[
 			}
 		}
 	}
-	c.metrics.hits.Add(ctx, hits, c.metrics.entity...)
-	c.metrics.degraded.Add(ctx, degraded, c.metrics.entity...)
-	c.metrics.misses.Add(ctx, int64(len(claims))-hits-degraded, c.metrics.entity...)
+	c.metrics.add(ctx, c.metrics.hits, hits)
+	c.metrics.add(ctx, c.metrics.degraded, degraded)
+	c.metrics.add(ctx, c.metrics.misses, len(claims)-hits-degraded)
 	return stale
 }
 

@@ -112,17 +112,19 @@ func (c *Cache[V]) load(ctx context.Context, token string, wanted, leased []stri
 		attribute.String("cache.entity", c.ns.Entity), attribute.Int("cache.keys", len(wanted))))
 	defer span.End()
 	if len(leased) > 0 {
-		c.hold(ctx, leased, token)
+		defer c.hold(ctx, leased, token).Stop()
 	}
 	begin := time.Now()
 	loaded, err := guarded(func() (map[string]V, error) { return load(ctx, wanted) })
 	if errors.Is(err, ErrNotFound) {
 		loaded, err = nil, nil
 	}
-	c.metrics.loaded(ctx, time.Since(begin), err)
+	outcome := c.metrics.ok
 	if err != nil {
+		outcome = c.metrics.failed
 		span.SetStatus(codes.Error, "the load failed")
 	}
+	c.metrics.loads.Record(ctx, time.Since(begin).Seconds(), outcome...)
 	return loaded, err
 }
 

@@ -11,6 +11,7 @@ import (
 )
 
 func TestAHolderThatDiesCostsItsWaitersTimeAndNoneAnAnswer(t *testing.T) {
+	t.Parallel()
 	s := testkit.Redis(t)
 	const limit = 500 * time.Millisecond
 	c := open[string](t, s, Options{LoadTimeout: limit})

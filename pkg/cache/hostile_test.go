@@ -105,12 +105,12 @@ func TestADeleteOfWhatCannotBeReadSparesWhatCameMeanwhile(t *testing.T) {
 	get(t, c, "k", value("good"), "good")
 	settle(t, c)
 	// What "k" had when it was read, and has no more.
-	c.claim(t.Context(), &budget{patience}, "k", reply{value: "garbage"})
+	c.claims(t.Context(), &budget{patience}, []string{"k"}, []reply{{value: "garbage"}})
 	get(t, c, "k", never[string](t), "good")
 	if err := raw.Set(t.Context(), at("k"), "garbage", 0).Err(); err != nil {
 		t.Fatal(err)
 	}
-	c.claim(t.Context(), &budget{patience}, "k", reply{value: "garbage"})
+	c.claims(t.Context(), &budget{patience}, []string{"k"}, []reply{{value: "garbage"}})
 	if n, err := raw.Exists(t.Context(), at("k")).Result(); n != 0 || err != nil {
 		t.Fatal(n, err)
 	}

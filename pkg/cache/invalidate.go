@@ -70,7 +70,7 @@ func (c *Cache[V]) Write(ctx context.Context, keys []string, tx func() error) (e
 // uninvalidated counts the keys that were invalidated neither after nor before,
 // and returns the first one's error.
 func (c *Cache[V]) uninvalidated(ctx context.Context, after, before []reply) (err error) {
-	var failed int64
+	failed := 0
 	for i, r := range after {
 		if r.err == nil || before != nil && before[i].err == nil {
 			continue
@@ -79,7 +79,7 @@ func (c *Cache[V]) uninvalidated(ctx context.Context, after, before []reply) (er
 			err = redisx.Unavailable(r.err)
 		}
 	}
-	c.metrics.notInvalidated.Add(ctx, failed, c.metrics.entity...)
+	c.metrics.add(ctx, c.metrics.notInvalidated, failed)
 	return err
 }
 

@@ -59,7 +59,7 @@ const (
 type state int64
 
 const (
-	others  state = iota // another fills it
+	others  state = iota // nothing: another fills it, or nobody yet
 	mine                 // the lease is ours
 	writing              // a write keeps fills out
 	filled               // a value
@@ -71,6 +71,13 @@ type claim[V any] struct {
 	key   string
 	state state
 	entry entry[V] // when filled
+}
+
+// look reads what is there.
+func (c *Cache[V]) look(ctx context.Context, b *budget, keys []string) []claim[V] {
+	replies := send(ctx, c.redis, b, 0, len(keys), func(i int) []any { return []any{"get", c.key(keys[i])} })
+	c.note(ctx, replies)
+	return c.claims(ctx, b, keys, replies)
 }
 
 // lease asks for the value or the lease of each key. For the token see fill.
@@ -85,42 +92,44 @@ func (c *Cache[V]) lease(ctx context.Context, b *budget, keys, old []string) (to
 		}
 		return []any{token, c.leaseTime(), header}
 	})
-	claims = make([]claim[V], len(keys))
-	for i, r := range replies {
-		claims[i] = c.claim(ctx, b, keys[i], r)
-	}
-	return token, claims
+	return token, c.claims(ctx, b, keys, replies)
 }
 
-// claim reads a reply of leaseScript, or of GET, whatever it is.
-func (c *Cache[V]) claim(ctx context.Context, b *budget, key string, r reply) claim[V] {
+// claims reads replies. Values that can't be decoded are removed and counted.
+func (c *Cache[V]) claims(ctx context.Context, b *budget, keys []string, replies []reply) []claim[V] {
+	claims := make([]claim[V], len(keys))
+	var broken []string
+	var values []any
+	for i, r := range replies {
+		var ok bool
+		if claims[i], ok = c.claim(keys[i], r); !ok {
+			broken, values = append(broken, keys[i]), append(values, r.value)
+		}
+	}
+	if len(broken) > 0 {
+		c.metrics.add(ctx, c.metrics.undecodable, len(broken))
+		c.run(ctx, b, 0, removeScript, broken, func(i int) []any { return values[i : i+1] })
+	}
+	return claims
+}
+
+// claim reads a reply of leaseScript, or of GET, whatever it is; false for a
+// value that can't be decoded.
+func (c *Cache[V]) claim(key string, r reply) (claim[V], bool) {
 	value, isValue := r.value.(string)
 	found, isState := r.value.(int64)
 	switch {
 	case errors.Is(r.err, redis.Nil):
-		return claim[V]{key: key, state: others}
+		return claim[V]{key: key, state: others}, true
 	case r.err == nil && isValue:
 		if e, ok := c.format.decode(value, c.o.Now()); ok {
-			return claim[V]{key, filled, e}
+			return claim[V]{key, filled, e}, true
 		}
-		c.metrics.undecodable.Add(ctx, 1, c.metrics.entity...)
-		c.run(ctx, b, 0, removeScript, []string{key}, constant(value))
-		return claim[V]{key: key, state: others} // or nobody: ask again
+		return claim[V]{key: key, state: others}, false
 	case r.err == nil && isState && found >= int64(others) && found <= int64(writing):
-		return claim[V]{key: key, state: state(found)}
+		return claim[V]{key: key, state: state(found)}, true
 	}
-	return claim[V]{key: key, state: unknown}
-}
-
-// look reads what is there.
-func (c *Cache[V]) look(ctx context.Context, b *budget, keys []string) []claim[V] {
-	replies := send(ctx, c.redis, b, 0, len(keys), func(i int) []any { return []any{"get", c.key(keys[i])} })
-	c.note(ctx, replies)
-	claims := make([]claim[V], len(keys))
-	for i, r := range replies {
-		claims[i] = c.claim(ctx, b, keys[i], r)
-	}
-	return claims
+	return claim[V]{key: key, state: unknown}, true
 }
 
 func (c *Cache[V]) leaseTime() int64 { return milliseconds(min(leaseFor, c.o.LoadTimeout)) }
@@ -129,14 +138,13 @@ func (c *Cache[V]) leaseTime() int64 { return milliseconds(min(leaseFor, c.o.Loa
 func milliseconds(d time.Duration) int64 { return max(1, d.Milliseconds()) }
 
 // hold renews leases until ctx ends.
-func (c *Cache[V]) hold(ctx context.Context, keys []string, token string) {
-	timer := time.AfterFunc(renewEvery, func() {
+func (c *Cache[V]) hold(ctx context.Context, keys []string, token string) *time.Timer {
+	return time.AfterFunc(renewEvery, func() {
 		if ctx.Err() == nil {
 			c.run(ctx, &budget{c.o.Budget}, 0, renewScript, keys, constant(token, c.leaseTime()))
 			c.hold(ctx, keys, token)
 		}
 	})
-	context.AfterFunc(ctx, func() { timer.Stop() })
 }
 
 // store fills the cache with what is leased and returns the keys whose lease
@@ -163,7 +171,7 @@ func (c *Cache[V]) store(ctx context.Context, b *budget, token string, keys []st
 			overtaken = append(overtaken, stored[i])
 		}
 	}
-	c.metrics.overtaken.Add(ctx, int64(len(overtaken)), c.metrics.entity...)
+	c.metrics.add(ctx, c.metrics.overtaken, len(overtaken))
 	return overtaken
 }
 

@@ -100,6 +100,7 @@ func TestGetManyOfCrossedKeysLoadsEachOnceAndEnds(t *testing.T) {
 }
 
 func TestGetManyWaitsForOthersAndTakesOverFromTheDead(t *testing.T) {
+	t.Parallel()
 	s := testkit.Redis(t)
 	a, b := open[string](t, s, Options{}), open[string](t, s, Options{})
 	loading, goOn := make(chan struct{}), make(chan struct{})

@@ -25,13 +25,14 @@ const (
 	sweepBatch = 500
 )
 
-// noteSQL keeps one row for each key, however long Redis is away: it takes over
-// those that others have noted and aren't at work on. The earliest time stays,
-// or a key noted again and again would never be old enough.
+// noteSQL keeps few rows for a key, however long Redis is away: it takes over
+// those that should have been swept long ago and that nobody is at work on. The
+// earliest time stays.
 const noteSQL = `
 WITH merged AS (
   DELETE FROM cache_invalidations WHERE id IN (
-    SELECT c.id FROM unnest($1::bytea[]) AS k JOIN cache_invalidations AS c ON c.key = k FOR UPDATE OF c SKIP LOCKED)
+    SELECT c.id FROM unnest($1::bytea[]) AS k JOIN cache_invalidations AS c ON c.key = k
+    WHERE c.noted_at < now() - interval '10 seconds' FOR UPDATE OF c SKIP LOCKED)
   RETURNING key, noted_at)
 INSERT INTO cache_invalidations (key, noted_at)
 SELECT k, coalesce(min(noted_at), now()) FROM unnest($1::bytea[]) AS k LEFT JOIN merged ON key = k GROUP BY k`
@@ -42,8 +43,11 @@ SELECT k, coalesce(min(noted_at), now()) FROM unnest($1::bytea[]) AS k LEFT JOIN
 // stay when that has succeeded: to sweep them in batches costs less than to
 // delete them one by one, and heals a failover of Redis that lost it.
 //
-// Under repeatable read and above, a sweep of the same keys meanwhile makes tx
-// fail to serialise, and InTx runs it again.
+// A note that waits for Redis for more than ten seconds is merged into the next
+// one of its key, so an outage leaves a row for each key that has changed and
+// those of its last seconds. A transaction that has merged holds the note back
+// until it ends, and under repeatable read or above may have to be run again,
+// as InTx does.
 func (c *Cache[V]) Note(tx *gorm.DB, keys ...string) error {
 	full := make([][]byte, len(keys))
 	for i, key := range keys {
@@ -68,9 +72,13 @@ type Outbox struct {
 	swept metric.Int64Counter
 }
 
-// NewOutbox makes an Outbox on a database that has [Schema]. log receives a
-// line when sweeping begins and ceases to fail.
+// NewOutbox makes an Outbox on a database that has [Schema]. r is a
+// client of the Redis of its caches. log receives a line when sweeping begins
+// and ceases to fail; nil means none.
 func NewOutbox(db *postgres.DB, r Redis, log *slog.Logger) *Outbox {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
 	return &Outbox{db, r, log, counter("cache_outbox_swept_total", "Notes of the outbox that were invalidated.")}
 }
 

@@ -88,6 +88,7 @@ func until(t testing.TB, c *Cache[string], db *testkit.DB) time.Duration {
 }
 
 func TestWhatWasNotedIsInvalidatedThoughTheWriterCrashed(t *testing.T) {
+	t.Parallel()
 	db, s := database(t), testkit.Redis(t)
 	serve(t, db, s.URL(), slog.New(slog.DiscardHandler))
 	c := open[string](t, s, Options{})
@@ -99,6 +100,7 @@ func TestWhatWasNotedIsInvalidatedThoughTheWriterCrashed(t *testing.T) {
 }
 
 func TestWithoutANoteACrashLeavesTheOldValue(t *testing.T) { // the control
+	t.Parallel()
 	db, s := database(t), testkit.Redis(t)
 	serve(t, db, s.URL(), slog.New(slog.DiscardHandler))
 	c := open[string](t, s, Options{TTL: 4 * time.Second})
@@ -153,6 +155,7 @@ func cutOff(t *testing.T, note bool) time.Duration {
 }
 
 func TestWhatWasNotedIsInvalidatedOnceRedisIsBack(t *testing.T) {
+	t.Parallel()
 	testkit.Figure(t, "the old value was gone %s after Redis was back, which was away through the whole Write", cutOff(t, true).Round(time.Millisecond))
 	t.Run("control: without the note it lives on", func(t *testing.T) {
 		took := cutOff(t, false)
@@ -167,12 +170,16 @@ func TestTheNotesOfOneKeyMergeAndTheEarliestCounts(t *testing.T) {
 	db, s := database(t), testkit.Redis(t)
 	c := open[string](t, s, Options{})
 	change(t, db, func(tx *gorm.DB) error { return c.Note(tx, "k") })
-	first := db.Gorm(t.Context()).Raw("SELECT noted_at FROM cache_invalidations")
 	var was, is time.Time
-	first.Scan(&was)
+	age := func() {
+		db.Gorm(t.Context()).Exec("UPDATE cache_invalidations SET noted_at = noted_at - interval '1 minute' WHERE noted_at > now() - interval '10 seconds'")
+	}
+	age()
+	db.Gorm(t.Context()).Raw("SELECT noted_at FROM cache_invalidations").Scan(&was)
 	long := strings.Repeat("long", 10_000)
 	for range 20 {
 		change(t, db, func(tx *gorm.DB) error { return c.Note(tx, "k", "k", "l", "\x00\xff", long, "") })
+		age()
 	}
 	if n := notes(t, db); n != 5 {
 		t.Fatalf("%d notes", n)

@@ -113,6 +113,7 @@ func holder(ctx context.Context, args []string) error {
 }
 
 func TestTheLeaseOfAProcessThatWasKilledEndsWithinASecondAndThatOfALiveOneDoesNot(t *testing.T) {
+	t.Parallel()
 	s := testkit.Redis(t)
 	h := testkit.Spawn(t, "holder", s.URL())
 	h.Line(time.Minute)

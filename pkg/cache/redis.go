@@ -96,7 +96,8 @@ func newScript(source string) script {
 	return script{source, hex.EncodeToString(sum[:])}
 }
 
-// run runs s for each value key and the keys beside it. Where a node doesn't know s, what it refused is sent with the source.
+// run runs s for each value key and the keys beside it. What a node refuses
+// because it doesn't know s is sent again with the source.
 func run(ctx context.Context, r Redis, b *budget, keep time.Duration, s script, keys []string, args func(i int) []any) []reply {
 	call := func(name, what string, i int) []any {
 		// The lease of who fills the value and the marks of writes under way

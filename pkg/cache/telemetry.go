@@ -50,12 +50,10 @@ func newMetrics(entity string) metrics {
 	return m
 }
 
-func (m *metrics) loaded(ctx context.Context, took time.Duration, err error) {
-	outcome := m.ok
-	if err != nil {
-		outcome = m.failed
+func (m *metrics) add(ctx context.Context, c metric.Int64Counter, n int) {
+	if n > 0 {
+		c.Add(ctx, int64(n), m.entity...)
 	}
-	m.loads.Record(ctx, took.Seconds(), outcome...)
 }
 
 // calm is how long Redis has to answer every time for an outage to be over.

@@ -47,6 +47,7 @@ func TestAWriteThatCrashesAfterItsCommitLeavesNothingStale(t *testing.T) {
 }
 
 func TestAWriteKeepsFillsOutNoLongerThanItsTimeout(t *testing.T) {
+	t.Parallel()
 	s := testkit.Redis(t)
 	c := open[string](t, s, Options{WriteTimeout: 200 * time.Millisecond})
 	c.run(t.Context(), &budget{patience}, 0, beginScript, []string{"k"}, constant("of the dead", int64(200)))
