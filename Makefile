@@ -33,8 +33,8 @@ prove: setup .build ## Run the proofs at full size and print their figures
 	@awk '/^(=== RUN|=== NAME|=== CONT)/ {test=$$3} /figure: / {sub(/.*figure: /, ""); printf "%-70s %s\n", test, $$0}' .build/prove.log
 
 .PHONY: bench
-bench: setup ## Run the benchmarks
-	go test -run '^$$' -bench . -benchmem -timeout 30m work | grep -vE 'no test files|^(PASS|ok)'
+bench: setup ## Measure each figure beside the raw primitive of the same run
+	@go test -run '^$$' -bench . -benchmem -p 1 -timeout 30m work | GOWORK=off go -C tools run ./benchtable
 
 .PHONY: lint
 lint: tools protodeps ## Check the contracts and the code

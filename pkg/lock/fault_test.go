@@ -53,7 +53,7 @@ func outlived(t *testing.T, n int, fault faultproxy.Fault, budget, margin time.D
 			for {
 				// The server is asked first: what it says was true before the
 				// context is looked at.
-				remaining, err := direct.PTTL(t.Context(), over.keys(g.Name())[0]).Result()
+				remaining, err := direct.PTTL(t.Context(), over.key(g.Name())).Result()
 				ended := g.Context().Err() != nil
 				switch {
 				case err != nil:
@@ -247,7 +247,7 @@ func TestWaitersOfOneProcessAreServedInOrderOverOneConnection(t *testing.T) {
 func waiting(l *Locker, name string) int {
 	l.waiters.mu.Lock()
 	defer l.waiters.mu.Unlock()
-	if q := l.waiters.queues[l.keys(name)[0]]; q != nil {
+	if q := l.waiters.queues[l.key(name)]; q != nil {
 		return q.waiting
 	}
 	return 0

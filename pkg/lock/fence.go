@@ -23,6 +23,9 @@ var ErrFenced = errors.New("lock: a newer holder has written")
 // and keeps newer holders waiting until the transaction ends; otherwise it
 // returns [ErrFenced] and the transaction must be rolled back.
 func Fenced(tx *gorm.DB, g *Guard) error {
+	if g.fence == 0 {
+		return errors.New("lock: an unfenced lock protects no write")
+	}
 	result := tx.Exec(`INSERT INTO lock_fences AS f (name, fence) VALUES (?, ?)
 		ON CONFLICT (name) DO UPDATE SET fence = EXCLUDED.fence, updated_at = now() WHERE f.fence <= EXCLUDED.fence`,
 		g.name, g.fence)

@@ -15,6 +15,7 @@ import (
 type Guard struct {
 	locker *Locker
 	name   string
+	key    string
 	token  string
 	fence  int64
 	ttl    time.Duration
@@ -36,8 +37,8 @@ type Guard struct {
 var errReleased = errors.New("lock: released")
 
 // guard keeps a lease that was asked for at start.
-func (l *Locker) guard(ctx context.Context, name, token string, fence int64, ttl time.Duration, start time.Time) *Guard {
-	g := &Guard{locker: l, name: name, token: token, fence: fence, ttl: ttl, until: start.Add(ttl - ttl/l.margin)}
+func (l *Locker) guard(ctx context.Context, name, key, token string, fence int64, ttl time.Duration, start time.Time) *Guard {
+	g := &Guard{locker: l, name: name, key: key, token: token, fence: fence, ttl: ttl, until: start.Add(ttl - ttl/l.margin)}
 	g.ctx, g.cancel = context.WithCancelCause(ctx)
 	g.mu.Lock() // the timer may be due
 	defer g.mu.Unlock()
@@ -106,7 +107,7 @@ func (g *Guard) renew() {
 	start := time.Now()
 	ctx, cancel := redisx.Within(g.ctx, g.locker.o.Budget)
 	defer cancel()
-	kept, err := renewScript.Run(ctx, g.locker.client, g.locker.keys(g.name)[:1], g.token, g.ttl.Milliseconds()).Bool()
+	kept, err := renewScript.Run(ctx, g.locker.client, []string{g.key}, g.token, g.ttl.Milliseconds()).Bool()
 	if err == nil && !kept {
 		g.lose()
 	}
@@ -154,7 +155,7 @@ func (g *Guard) Release() error {
 		// A renewal under way finds the lease there or gone, and in neither
 		// case keeps it from being released: not worth waiting for first.
 		defer g.renewing.Wait()
-		released, err := g.locker.giveBack(g.ctx, g.name, g.token)
+		released, err := g.locker.giveBack(g.ctx, g.key, g.token)
 		switch {
 		case err != nil:
 			g.err = redisx.Unavailable(err)

@@ -78,6 +78,7 @@ type Options struct {
 type Locker struct {
 	client  redis.UniversalClient
 	o       Options
+	prefix  string
 	waiters waiters
 	pending sync.WaitGroup
 
@@ -98,8 +99,8 @@ func New(client redis.UniversalClient, o Options) *Locker {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	l := &Locker{client: client, o: o, release: releaseScript, margin: margin, pollMost: pollMost}
-	l.waiters.client, l.waiters.channel = o.Subscriber, o.Prefix+":lock:released"
+	l := &Locker{client: client, o: o, prefix: o.Prefix + ":lock:", release: releaseScript, margin: margin, pollMost: pollMost}
+	l.waiters.client, l.waiters.channel = o.Subscriber, l.prefix+"released"
 	meter := otel.Meter(scope)
 	// An instrument that can't be made is a no-op one.
 	l.wait, _ = meter.Float64Histogram("lock_wait_seconds", metric.WithUnit("s"), metric.WithDescription("Time that Acquire waited for a lock."))
@@ -115,11 +116,8 @@ func (l *Locker) Close() {
 	l.pending.Wait()
 }
 
-// keys are the lock's and its fence's, which share a hash tag.
-func (l *Locker) keys(name string) []string {
-	key := l.o.Prefix + ":lock:" + redisx.HashTag(name)
-	return []string{key, key + ":fence"}
-}
+// key is the lock's; its fence's has the same hash tag.
+func (l *Locker) key(name string) string { return l.prefix + redisx.HashTag(name) }
 
 // Try takes the lock named name for ttl (at least 30 ms), to be renewed until
 // it is released or ctx ends. It fails with [ErrHeld] or [ErrUnavailable], or
@@ -139,46 +137,46 @@ func (l *Locker) try(ctx context.Context, name string, ttl time.Duration) (*Guar
 	}
 	budget, cancel := redisx.Within(ctx, l.o.Budget)
 	defer cancel()
-	token := rand.Text()
+	key, token := l.key(name), rand.Text()
 	start := time.Now()
-	a, err := l.acquire(budget, name, token, ttl)
+	a, err := l.acquire(budget, name, key, token, ttl, false)
 	if err != nil && budget.Err() == nil {
 		// The answer may have been lost after the lock was taken: the same
 		// token finds out, and gets the same fence. The lease counts from the
 		// first time.
-		a, err = l.acquire(budget, name, token, ttl)
+		a, err = l.acquire(budget, name, key, token, ttl, true)
 	}
 	if err != nil {
-		l.abandon(ctx, name, token)
+		l.abandon(ctx, key, token)
 		return nil, 0, redisx.Unavailable(err)
 	}
 	if !a.taken {
 		return nil, a.remaining, fmt.Errorf("%w: %s", ErrHeld, name)
 	}
 	if ctx.Err() != nil {
-		l.abandon(ctx, name, token)
+		l.abandon(ctx, key, token)
 		return nil, 0, ctx.Err()
 	}
-	return l.guard(ctx, name, token, a.fence, ttl, start), 0, nil
+	return l.guard(ctx, name, key, token, a.fence, ttl, start), 0, nil
 }
 
 // abandon gives back a lock that may have been taken, without making the
 // caller wait.
-func (l *Locker) abandon(ctx context.Context, name, token string) {
-	l.pending.Go(func() { _, _ = l.giveBack(ctx, name, token) })
+func (l *Locker) abandon(ctx context.Context, key, token string) {
+	l.pending.Go(func() { _, _ = l.giveBack(ctx, key, token) })
 }
 
 // giveBack releases a lease if it is the token's and reports whether it was.
 // The caller's end doesn't stop it, and it has more patience than other
 // operations: what it leaves undone, others wait for.
-func (l *Locker) giveBack(ctx context.Context, name, token string) (bool, error) {
+func (l *Locker) giveBack(ctx context.Context, key, token string) (bool, error) {
 	ctx, cancel := redisx.Within(ctx, 2*l.o.Budget)
 	defer cancel()
 	args := []any{token}
 	if l.o.Subscriber != nil {
 		args = append(args, l.waiters.channel)
 	}
-	return l.release.Run(ctx, l.client, l.keys(name)[:1], args...).Bool()
+	return l.release.Run(ctx, l.client, []string{key}, args...).Bool()
 }
 
 // Acquire takes the lock like [Locker.Try] and waits while it is held, until

@@ -115,12 +115,12 @@ func releaseAfterLoss(t *testing.T, release *redis.Script) (err error, kept bool
 	a, b := locker(t, s, Options{}), locker(t, s, Options{})
 	a.release = release
 	first := try(t, a, "x")
-	if err := a.client.Del(t.Context(), a.keys("x")[0]).Err(); err != nil { // as an expiry or an eviction would
+	if err := a.client.Del(t.Context(), a.key("x")).Err(); err != nil { // as an expiry or an eviction would
 		t.Fatal(err)
 	}
 	second := try(t, b, "x")
 	err = first.Release()
-	n, existsErr := b.client.Exists(t.Context(), b.keys("x")[0]).Result()
+	n, existsErr := b.client.Exists(t.Context(), b.key("x")).Result()
 	if existsErr != nil {
 		t.Fatal(existsErr)
 	}
@@ -154,7 +154,7 @@ func TestALossIsToldAtOnceAndFencesStillRise(t *testing.T) {
 	if took := lost().Sub(flush); took > ttl*6/10 {
 		t.Fatalf("told after %s", took)
 	}
-	if n, _ := l.client.Exists(t.Context(), l.keys("x")[0]).Result(); n != 0 {
+	if n, _ := l.client.Exists(t.Context(), l.key("x")).Result(); n != 0 {
 		t.Fatal("a renewal brought the lock back")
 	}
 	if next := try(t, l, "x"); next.Fence() <= g.Fence() {
@@ -168,7 +168,7 @@ func TestTheGuardsContextEndsBeforeTheLeaseWhenRedisHangs(t *testing.T) {
 	g := tryFor(t, l, "x", ttl)
 	lost := loss(t, g)
 	asked := time.Now()
-	remaining, err := l.client.PTTL(t.Context(), l.keys("x")[0]).Result()
+	remaining, err := l.client.PTTL(t.Context(), l.key("x")).Result()
 	if err != nil || remaining <= 0 {
 		t.Fatal(remaining, err)
 	}
@@ -208,18 +208,34 @@ func TestACancelledCallerDoesNotLeaveTheLockHeld(t *testing.T) {
 
 func TestTheSameTokenAskedTwiceGetsTheSameFence(t *testing.T) {
 	s := testkit.Redis(t)
-	l := locker(t, s, Options{})
-	first, err := l.acquire(t.Context(), "x", "token", ttl)
-	if err != nil {
+	for _, unfenced := range []bool{false, true} {
+		l := locker(t, s, Options{Unfenced: unfenced})
+		name := fmt.Sprint("unfenced ", unfenced)
+		first, err := l.acquire(t.Context(), name, l.key(name), "token", ttl, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		second, err := l.acquire(t.Context(), name, l.key(name), "token", ttl, true)
+		if err != nil || second != first || !first.taken || unfenced != (first.fence == 0) {
+			t.Fatal(first, second, err)
+		}
+		if other, err := l.acquire(t.Context(), name, l.key(name), "tok", ttl, true); err != nil || other.taken {
+			t.Fatal("a token's beginning was taken for the token", err)
+		}
+	}
+}
+
+func TestALockWithoutAFenceCannotBeFenced(t *testing.T) {
+	s, db := testkit.Redis(t), fences(t)
+	g := try(t, locker(t, s, Options{Unfenced: true}), "x")
+	err := postgres.InTx(t.Context(), db.DB, func(tx *gorm.DB) error { return Fenced(tx, g) })
+	if err == nil {
+		t.Fatal("a write went on that nothing protects")
+	}
+	if err := g.Release(); err != nil {
 		t.Fatal(err)
 	}
-	second, err := l.acquire(t.Context(), "x", "token", ttl)
-	if err != nil || second != first || !first.taken {
-		t.Fatal(first, second, err)
-	}
-	if other, err := l.acquire(t.Context(), "x", "tok", ttl); err != nil || other.taken {
-		t.Fatal("a token's beginning was taken for the token", err)
-	}
+	try(t, locker(t, s, Options{Unfenced: true}), "x")
 }
 
 func TestAWaiterIsWokenByTheRelease(t *testing.T) {
@@ -267,7 +283,7 @@ func wake(t testing.TB, l *Locker, name string) time.Duration {
 func waits(l *Locker, name string) bool {
 	l.waiters.mu.Lock()
 	defer l.waiters.mu.Unlock()
-	q := l.waiters.queues[l.keys(name)[0]]
+	q := l.waiters.queues[l.key(name)]
 	return q != nil && len(q.first) == 1
 }
 

@@ -58,11 +58,13 @@ type answer struct {
 	remaining time.Duration // of the present holder's lease
 }
 
-func (l *Locker) acquire(ctx context.Context, name, token string, ttl time.Duration) (answer, error) {
-	keys := l.keys(name)
+// acquire asks for the lock, again when an answer for this token may have been
+// lost.
+func (l *Locker) acquire(ctx context.Context, name, key, token string, ttl time.Duration, again bool) (answer, error) {
 	if l.o.Unfenced {
-		return l.acquireUnfenced(ctx, keys[0], token, ttl)
+		return l.acquireUnfenced(ctx, key, token, ttl, again)
 	}
+	keys := []string{key, key + ":fence"}
 	reply, err := acquireScript.Run(ctx, l.client, keys, token, ttl.Milliseconds()).Slice()
 	if err != nil {
 		return answer{}, err
@@ -86,12 +88,16 @@ func (l *Locker) acquire(ctx context.Context, name, token string, ttl time.Durat
 	return a, nil
 }
 
-func (l *Locker) acquireUnfenced(ctx context.Context, key, token string, ttl time.Duration) (answer, error) {
-	holder, err := l.client.Do(ctx, "set", key, token, "nx", "get", "px", ttl.Milliseconds()).Text()
-	if errors.Is(err, redis.Nil) || err == nil && holder == token {
-		return answer{taken: true}, nil
+func (l *Locker) acquireUnfenced(ctx context.Context, key, token string, ttl time.Duration, again bool) (answer, error) {
+	taken, err := l.client.SetNX(ctx, key, token, ttl).Result()
+	if err != nil || taken || !again {
+		return answer{taken: taken}, err
 	}
-	return answer{}, err
+	holder, err := l.client.Get(ctx, key).Result()
+	if errors.Is(err, redis.Nil) { // released or expired in between: held by another a moment ago
+		err = nil
+	}
+	return answer{taken: err == nil && holder == token}, err
 }
 
 // parse reads acquireScript's reply; first is set when Redis knew no earlier

@@ -18,7 +18,7 @@ const (
 // waitFor stands in line in this process; the first of the line asks Redis
 // whenever the lock may have become free.
 func (l *Locker) waitFor(ctx context.Context, name string, ttl time.Duration) (*Guard, error) {
-	key := l.keys(name)[0]
+	key := l.key(name)
 	queue, heard := l.waiters.join(key)
 	defer l.waiters.leave(key, queue)
 	select {

@@ -200,6 +200,7 @@ func BenchmarkOpenBreaker(b *testing.B) {
 	for b.Loop() {
 		_ = c.Get(b.Context(), "k").Err()
 	}
+	b.ReportMetric(1000, "goal-ns")
 }
 
 type safeBuffer struct {

@@ -25,6 +25,9 @@ import (
 type Comparison struct {
 	// Goal is the greatest ratio of Ours' time to Raw's; 0 for none.
 	Goal float64
+	// P99Goal is the greatest ratio of the slowest hundredths, AllocsGoal the
+	// most allocations of Ours; 0 for none.
+	P99Goal, AllocsGoal float64
 	// Raw and Ours do the operation once. With Workers they are called by as
 	// many goroutines.
 	Raw, Ours func()
@@ -55,6 +58,7 @@ func Run(b *testing.B, c Comparison) {
 		c.Ours()
 	}
 	var raw, ours side
+	b.ReportAllocs()
 	b.ResetTimer()
 	for left := b.N; left > 0; left -= c.Turn {
 		n := min(left, c.Turn)
@@ -72,8 +76,10 @@ func Run(b *testing.B, c Comparison) {
 	b.ReportMetric(trimmed(ours.turns)/trimmed(raw.turns), "ratio")
 	b.ReportMetric(p99(ours.each)/p99(raw.each), "p99-ratio")
 	b.ReportMetric(allocations(c.Ours), "allocs/op")
-	if c.Goal > 0 {
-		b.ReportMetric(c.Goal, "goal")
+	for unit, goal := range map[string]float64{"goal": c.Goal, "p99-goal": c.P99Goal, "allocs-goal": c.AllocsGoal} {
+		if goal > 0 {
+			b.ReportMetric(goal, unit)
+		}
 	}
 }
 
