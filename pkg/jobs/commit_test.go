@@ -36,16 +36,36 @@ func TestATransactionOfEffectsMayOutlastTheLease(t *testing.T) {
 	}
 }
 
-func TestABackoffThatPanicsIsAFailedRunLikeAnother(t *testing.T) {
+// Nor does it hold the polls of others up, which pass the row over.
+func TestATransactionOfEffectsHoldsNoPollUp(t *testing.T) {
 	f := setup(t)
-	r := f.runner(Options{}, Job{
-		Name: "j", Cron: "* * * * *",
-		Backoff: func(int) time.Duration { panic("no idea") },
-		Run:     func(context.Context, *Run) error { return context.DeadlineExceeded },
-	})
-	f.forward(time.Minute)
-	f.poll(r)
-	if n := f.count(`SELECT count(*) FROM job_runs WHERE next_attempt_at IS NOT NULL`); n != 1 {
-		t.Fatalf("%d runs wait for another attempt, want 1", n)
+	marked, goOn := make(chan struct{}), make(chan struct{})
+	job := Job{Name: "j", Run: func(ctx context.Context, run *Run) error {
+		return postgres.InTx(ctx, f.DB.DB, func(tx *gorm.DB) error {
+			err := run.Commit(tx)
+			close(marked)
+			<-goOn
+			return err
+		})
+	}}
+	r, other := f.runner(Options{}, job), f.runner(Options{}, job)
+	if err := r.Trigger(t.Context(), "j"); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.poll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	<-marked
+	f.forward(time.Hour)
+	begin := time.Now()
+	err := other.poll(t.Context())
+	took := time.Since(begin)
+	close(goOn)
+	r.runs.Wait()
+	if err != nil || took > 2*time.Second { // the lock timeout
+		t.Errorf("a poll took %s: %v", took, err)
+	}
+	if done := f.count(`SELECT count(*) FROM job_runs WHERE state = 'done' AND attempt = 1 AND crashes = 0`); done != 1 {
+		t.Errorf("%d done at the first attempt, want 1", done)
 	}
 }

@@ -1,9 +1,11 @@
 package jobs
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"os"
 	"slices"
@@ -150,7 +152,8 @@ func TestTheEffectHappensOnceWhenTheAcknowledgementIsLost(t *testing.T) {
 			return err
 		}}
 	}
-	r := f.runner(Options{}, job(true), job(false))
+	var log bytes.Buffer
+	r := f.runner(Options{Log: slog.New(slog.NewTextHandler(&log, nil))}, job(true), job(false))
 	for range rounds {
 		for _, name := range []string{"commit=true", "commit=false"} {
 			if err := r.Trigger(t.Context(), name); err != nil {
@@ -167,6 +170,9 @@ func TestTheEffectHappensOnceWhenTheAcknowledgementIsLost(t *testing.T) {
 	}
 	if n := f.count(`SELECT count(*) FROM job_runs WHERE state = 'done'`); n != int64(2*rounds) {
 		t.Errorf("%d runs done, want %d", n, 2*rounds)
+	}
+	if n := strings.Count(log.String(), "job run done"); n != 2*rounds {
+		t.Errorf("%d runs told as done, want %d:\n%s", n, 2*rounds, log.String())
 	}
 	testkit.Figure(t, "%d commits whose acknowledgement was lost: the effect once each", rounds)
 	if n := f.count(`SELECT count(*) FROM effects WHERE job = 'commit=false'`); n != int64(2*rounds) {

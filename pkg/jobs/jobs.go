@@ -19,9 +19,10 @@
 // lease, or a Run that doesn't return when its context ends, may still work
 // while another does. Effects happen once when they are written in the
 // transaction that calls [Run.Commit]; effects elsewhere must bear to be
-// repeated, or be told apart by [Run.Sequence]. When the database's clock jumps
-// back, ticks wait until it has caught up; a change of a job's schedule counts
-// from the job's last tick.
+// repeated, or be told apart by [Run.Sequence]. A run is tried again without
+// end, but for a newer tick's sake. When the database's clock jumps back, ticks
+// wait until it has caught up; a change of a job's schedule counts from the
+// job's last tick.
 //
 // Source: PostgreSQL documentation, "SELECT: SKIP LOCKED" and "WITH: Data-
 // Modifying Statements"; Gray and Cheriton, "Leases" (1989); crontab(5) as
@@ -50,17 +51,16 @@ import (
 )
 
 // Policy says what becomes of ticks that nobody was there to run. With each,
-// what it doesn't run is recorded as skipped, and a run that waits for another
-// attempt or for a slot is given up once its tick isn't among the newest that
-// the policy keeps.
+// what it doesn't run is recorded as skipped; and whenever a tick comes due,
+// runs that still wait for a slot or for another attempt are given up, as
+// skipped, unless theirs is among the newest ticks that the policy keeps.
 type Policy int
 
 const (
 	// CatchUpLast keeps the newest tick.
 	CatchUpLast Policy = iota
-	// CatchUpSkip keeps the newest tick if it was seen in time: no replica
-	// that first sees a tick more than one Lease and one Poll late, by the
-	// database's clock, runs it.
+	// CatchUpSkip keeps the newest tick, and not even that when it is first
+	// seen more than one Lease and one Poll late by the database's clock.
 	CatchUpSkip
 	// CatchUpAll keeps the newest Job.CatchUpMost ticks and runs them oldest
 	// first.
@@ -220,9 +220,6 @@ var ErrUnknown = errors.New("jobs: no such job")
 func (r *Runner) Shutdown(ctx context.Context) error {
 	r.mu.Lock()
 	waker := r.waker
-	if r.closed {
-		waker = nil
-	}
 	r.closed = true
 	r.mu.Unlock()
 	if waker != nil {

@@ -54,8 +54,9 @@ type Run struct {
 }
 
 // Commit is the first statement of the transaction with the run's effects. It
-// marks the run done with them, and fails with [ErrFenced] when it isn't this
-// attempt's to do, in which case the transaction must be rolled back.
+// marks the run done with them, whatever Run returns afterwards, and fails with
+// [ErrFenced] when it isn't this attempt's to do, in which case the transaction
+// must be rolled back.
 func (r *Run) Commit(tx *gorm.DB) error {
 	ours, err := r.ledger.settle(tx, r, outcome{done: true})
 	if err == nil && !ours {

@@ -123,3 +123,23 @@ func TestWhatIsToldOfRuns(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+func TestAnOutageOfTheLedgerIsToldOnce(t *testing.T) {
+	f := setup(t)
+	var log bytes.Buffer
+	ran := 0
+	r := f.runner(Options{Log: slog.New(slog.NewTextHandler(&log, nil))}, Job{Name: "j", Cron: "* * * * *", Run: func(context.Context, *Run) error { ran++; return nil }})
+	f.exec(`ALTER TABLE job_schedules RENAME TO away`)
+	f.forward(time.Minute)
+	for range 3 {
+		r.wake()
+	}
+	f.exec(`ALTER TABLE away RENAME TO job_schedules`)
+	for range 3 {
+		r.wake()
+	}
+	r.runs.Wait()
+	if a, b := strings.Count(log.String(), "jobs: the ledger can't be read"), strings.Count(log.String(), "jobs: the ledger is back"); a != 1 || b != 1 || ran != 1 {
+		t.Errorf("%d and %d lines, %d runs:\n%s", a, b, ran, log.String())
+	}
+}
