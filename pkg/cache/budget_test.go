@@ -114,25 +114,11 @@ func TestAnOperationNeverAddsMoreThanItsBudget(t *testing.T) {
 						if took := time.Since(begin); took > redisx.Budget {
 							t.Errorf("%s took %s", what, took)
 						}
-						synctest.Wait()
-						settleVirtually(c)
+						settle(t, c)
 					}
 				}
 			})
 		})
-	}
-}
-
-// settleVirtually lets what runs behind an operation end.
-func settleVirtually(c *Cache[string]) {
-	for {
-		c.flights.mu.Lock()
-		n := len(c.flights.m)
-		c.flights.mu.Unlock()
-		if n == 0 {
-			return
-		}
-		_ = pause(context.Background(), time.Millisecond)
 	}
 }
 

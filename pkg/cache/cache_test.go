@@ -71,11 +71,17 @@ func open[V any](t testing.TB, s *redisserver.Server, o Options) *Cache[V] {
 func settle[V any](t testing.TB, c *Cache[V]) {
 	t.Helper()
 	c.work.Wait()
-	testkit.Eventually(t, time.Minute, func() bool {
+	running := func() chan struct{} {
 		c.flights.mu.Lock()
 		defer c.flights.mu.Unlock()
-		return len(c.flights.m) == 0
-	})
+		for _, fl := range c.flights.m {
+			return fl.done
+		}
+		return nil
+	}
+	for done := running(); done != nil; done = running() {
+		<-done
+	}
 }
 
 func value[V any](v V) func(context.Context) (V, error) {

@@ -123,12 +123,12 @@ func interleave(t *testing.T, caches []*Cache[int64], src *source, keys []string
 }
 
 // staleReads counts the keys whose cached value is not the source's once the
-// interleaved reads and writes of a round have ended. Four rounds run at once.
+// interleaved reads and writes of a round have ended. Six rounds run at once.
 func staleReads(t *testing.T, rounds int, instead swap) int64 {
 	s := testkit.Redis(t)
 	var next, stale atomic.Int64
 	var wg sync.WaitGroup
-	for range 4 {
+	for range 6 {
 		var src source
 		var caches []*Cache[int64]
 		for range 3 {

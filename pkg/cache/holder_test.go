@@ -50,3 +50,30 @@ func TestARefreshThatPanicsKillsNothing(t *testing.T) {
 	c.work.Wait()
 	get(t, c, "k", never[string](t), "new")
 }
+
+// TestALeaseIsGivenAgainToItsHolder is what a caller finds whose first reply
+// was lost.
+func TestALeaseIsGivenAgainToItsHolder(t *testing.T) {
+	s := testkit.Redis(t)
+	c := open[string](t, s, Options{})
+	ask := func(token string) any {
+		return c.run(t.Context(), &budget{patience}, 0, leaseScript, []string{"k"}, constant(token, 60_000, ""))[0].value
+	}
+	for _, step := range []struct {
+		token string
+		want  state
+	}{{"a", mine}, {"a", mine}, {"b", others}, {"a", mine}} {
+		if got := ask(step.token); got != int64(step.want) {
+			t.Fatalf("%s got %v, want %v", step.token, got, step.want)
+		}
+	}
+	renewed := func(token string) any {
+		return c.run(t.Context(), &budget{patience}, 0, renewScript, []string{"k"}, constant(token, 60_000))[0].value
+	}
+	if renewed("a") != int64(1) || renewed("b") != int64(0) {
+		t.Fatal("a lease is its holder's to renew")
+	}
+	if err := c.Invalidate(t.Context(), "k"); err != nil || renewed("a") != int64(0) || ask("b") != int64(mine) {
+		t.Fatal("a renewal made a lost lease anew", err)
+	}
+}

@@ -185,3 +185,17 @@ func TestAFaultyConnectionNeverGivesAnErrorNorAWrongValue(t *testing.T) {
 		})
 	}
 }
+
+// TestWithoutABudgetAReadWaitsForTheConnection is the control of the test above.
+func TestWithoutABudgetAReadWaitsForTheConnection(t *testing.T) {
+	s := testkit.Redis(t)
+	p := testkit.Proxy(t, fmt.Sprintf("127.0.0.1:%d", s.Port()))
+	c := New[string](dial(t, p.Rewrite(s.URL()), patience), ns, Options{Budget: patience})
+	get(t, c, "k", value("v"), "v")
+	p.ToClient(faultproxy.Fault{Latency: 200 * time.Millisecond})
+	begin := time.Now()
+	get(t, c, "k", value("v"), "v")
+	if took := time.Since(begin); took < 200*time.Millisecond {
+		t.Errorf("a read took %s", took)
+	}
+}

@@ -21,9 +21,11 @@ func crashInWrite(t *testing.T, instead swap) string {
 	a := New[string](swapped{dying, instead}, ns, Options{Budget: patience})
 	b := open[string](t, s, Options{})
 	get(t, b, "k", value("old"), "old")
+	settle(t, b)
 	err := a.Write(t.Context(), []string{"k"}, func() error {
 		get(t, b, "k", value("old"), "old") // what is true before the commit
-		return dying.Close()                // committed, and nothing of Write reaches Redis any more
+		settle(t, b)
+		return dying.Close() // committed, and nothing of Write reaches Redis any more
 	})
 	if instead == nil && err != nil {
 		t.Error(err) // the values were removed before
@@ -67,6 +69,7 @@ func TestWritesOfOneKeyMayNestAndOverlap(t *testing.T) {
 			return err
 		}
 		get(t, b, "k", value("old"), "old") // the outer write hasn't committed
+		settle(t, b)
 		if n, err := client(t, s).Exists(t.Context(), at("k")).Result(); n != 0 || err != nil {
 			t.Error("that is stored", n, err)
 		}
