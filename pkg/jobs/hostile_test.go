@@ -28,6 +28,7 @@ type nilError struct{ text string }
 func (e *nilError) Error() string { return e.text }
 
 func TestAFailureOfAnySortIsStoredAndTriedAgain(t *testing.T) {
+	f := setup(t)
 	for name, run := range map[string]func() error{
 		"64 MB of text":          func() error { return errors.New(strings.Repeat("é", 32<<20)) },
 		"bytes that are no text": func() error { return errors.New("\xff\xfe\x00\x80 boom \x00") },
@@ -43,14 +44,13 @@ func TestAFailureOfAnySortIsStoredAndTriedAgain(t *testing.T) {
 		"log lines":              func() error { return errors.New("x\n{\"level\":\"INFO\"}\r\n") },
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := setup(t)
 			var log bytes.Buffer
-			r := f.runner(Options{Log: slog.New(slog.NewJSONHandler(&log, nil))}, Job{Name: "j", Run: func(context.Context, *Run) error { return run() }})
-			if err := r.Trigger(t.Context(), "j"); err != nil {
+			r := f.runner(Options{Log: slog.New(slog.NewJSONHandler(&log, nil))}, Job{Name: name, Run: func(context.Context, *Run) error { return run() }})
+			if err := r.Trigger(t.Context(), name); err != nil {
 				t.Fatal(err)
 			}
 			f.poll(r)
-			records, err := r.Runs(t.Context(), "", nil, 2)
+			records, err := r.Runs(t.Context(), name, nil, 2)
 			if err != nil || len(records) != 1 || records[0].State != "due" || records[0].Attempt != 1 ||
 				len(records[0].Error) > errorMost || !utf8.ValidString(records[0].Error) {
 				t.Fatalf("%.300v, %v", records, err)
@@ -66,6 +66,7 @@ func TestAFailureOfAnySortIsStoredAndTriedAgain(t *testing.T) {
 }
 
 func TestABackoffOfAnySortIsSurvived(t *testing.T) {
+	f := setup(t)
 	for name, c := range map[string]struct {
 		backoff func(int) time.Duration
 		again   bool // at once
@@ -75,15 +76,14 @@ func TestABackoffOfAnySortIsSurvived(t *testing.T) {
 		"for ever":    {func(int) time.Duration { return 1<<63 - 1 }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := setup(t)
 			attempts := 0
-			r := f.runner(Options{}, Job{Name: "j", Backoff: c.backoff, Run: func(context.Context, *Run) error {
+			r := f.runner(Options{}, Job{Name: name, Backoff: c.backoff, Run: func(context.Context, *Run) error {
 				if attempts++; attempts < 3 {
 					return errors.New("boom")
 				}
 				return nil
 			}})
-			if err := r.Trigger(t.Context(), "j"); err != nil {
+			if err := r.Trigger(t.Context(), name); err != nil {
 				t.Fatal(err)
 			}
 			f.poll(r)
