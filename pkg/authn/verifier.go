@@ -6,6 +6,9 @@
 // known keys serve for an hour, and a token of any other key, or after that of
 // any key, is neither accepted nor refused but answered UNAVAILABLE.
 //
+// A token that was found good is remembered, and then costs no signature check,
+// until it expires, its key leaves the set, or ten thousand others have come.
+//
 // Limits: a token that was revoked stays valid until it expires (15 minutes
 // unless set otherwise), for nothing is asked of the issuer per call.
 package authn
@@ -19,6 +22,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/google/uuid"
+	lru "github.com/hashicorp/golang-lru/v2"
 
 	"github.com/purserhq/purser/pkg/errs"
 )
@@ -75,7 +79,19 @@ type Verifier struct {
 	keys   KeySource
 	issuer string
 	parser *jwt.Parser
+	now    func() time.Time
+	leeway time.Duration
+	good   *lru.Cache[string, verified] // by the whole token
 }
+
+// verified is a token whose signature and claims were found good.
+type verified struct {
+	caller Caller
+	kid    string
+	public crypto.PublicKey
+}
+
+const remembered = 10_000
 
 // NewVerifier returns a verifier that takes its keys from keys.
 func NewVerifier(keys KeySource, o Options) *Verifier {
@@ -85,7 +101,8 @@ func NewVerifier(keys KeySource, o Options) *Verifier {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Verifier{keys: keys, issuer: o.Issuer, parser: jwt.NewParser(
+	good, _ := lru.New[string, verified](remembered) // fails only for a size below 1
+	return &Verifier{keys: keys, issuer: o.Issuer, now: o.Now, leeway: o.Leeway, good: good, parser: jwt.NewParser(
 		jwt.WithValidMethods([]string{"EdDSA", "ES256", "RS256"}),
 		jwt.WithIssuer(o.Issuer),
 		jwt.WithAudience(Audience),
@@ -101,10 +118,14 @@ func NewVerifier(keys KeySource, o Options) *Verifier {
 //
 // The error is errs.Unauthenticated with reason TOKEN_MISSING, TOKEN_EXPIRED
 // or TOKEN_INVALID, or errs.Unavailable with reason KEYS_UNAVAILABLE when it
-// can't be told.
+// can't be told. The caller's roles and permissions are shared: don't change
+// them.
 func (v *Verifier) Verify(ctx context.Context, token string) (Caller, error) {
 	if token == "" {
 		return Caller{}, errs.Unauthenticated("TOKEN_MISSING", "an access token is needed: authorization: Bearer <token>")
+	}
+	if caller, ok := v.remembers(ctx, token); ok {
+		return caller, nil
 	}
 	if v.issuer == "" { // which the parser would take for "any"
 		return Caller{}, errs.Internal(errors.New("authn: no issuer is configured"))
@@ -116,7 +137,7 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Caller, error) {
 		return Caller{}, invalid(errors.New("a line break"))
 	}
 	var c Claims
-	_, err := v.parser.ParseWithClaims(token, &c, func(t *jwt.Token) (any, error) { return v.key(ctx, t) })
+	parsed, err := v.parser.ParseWithClaims(token, &c, func(t *jwt.Token) (any, error) { return v.key(ctx, t) })
 	if err != nil {
 		return Caller{}, refusal(err)
 	}
@@ -128,11 +149,34 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Caller, error) {
 	if err != nil || session == uuid.Nil {
 		return Caller{}, invalid(errors.New("sid is not a session id"))
 	}
-	return Caller{
+	caller := Caller{
 		UserID: user, SessionID: session,
 		Roles: c.Roles, Permissions: c.Permissions,
 		ExpiresAt: c.ExpiresAt.Time, Token: token,
-	}, nil
+	}
+	kid, _ := parsed.Header["kid"].(string)
+	if key, err := v.keys.Key(ctx, kid); err == nil {
+		v.good.Add(token, verified{caller, kid, key.Public})
+	}
+	return caller, nil
+}
+
+// remembers reports whether token was found good before, has not expired, and
+// is signed by a key that is still in the set.
+func (v *Verifier) remembers(ctx context.Context, token string) (Caller, bool) {
+	seen, ok := v.good.Get(token)
+	if !ok {
+		return Caller{}, false
+	}
+	if v.now().Before(seen.caller.ExpiresAt.Add(v.leeway)) {
+		key, err := v.keys.Key(ctx, seen.kid)
+		same, comparable := seen.public.(interface{ Equal(crypto.PublicKey) bool })
+		if err == nil && comparable && same.Equal(key.Public) {
+			return seen.caller, true
+		}
+	}
+	v.good.Remove(token)
+	return Caller{}, false
 }
 
 func (v *Verifier) key(ctx context.Context, t *jwt.Token) (any, error) {

@@ -1,0 +1,91 @@
+package authn_test
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/purserhq/purser/pkg/authn"
+	"github.com/purserhq/purser/pkg/testkit/versus"
+)
+
+func TestATokenIsNotRememberedPastItsExpiryNorItsKey(t *testing.T) {
+	signers, ring := newSigners(t)
+	now := time.Now()
+	v := authn.NewVerifier(ring, authn.Options{Issuer: issuer, Now: func() time.Time { return now }})
+	token := sign(t, jwt.SigningMethodEdDSA, signers["ed"].private, "ed", claims(now, nil), nil)
+	verify := func(want string) {
+		t.Helper()
+		for range 3 {
+			c, err := v.Verify(t.Context(), token)
+			if reasonOf(err) != want || want == "" && (c.UserID != user || c.SessionID != session || c.Token != token) {
+				t.Fatalf("%v, %v; want %q", c, err, want)
+			}
+		}
+	}
+	verify("")
+	if tampered := token[:len(token)-2] + "xx"; reasonOf(second(v.Verify(t.Context(), tampered))) != "TOKEN_INVALID" {
+		t.Fatal("one like it was taken for it")
+	}
+	known := ring["ed"]
+	ring["ed"] = authn.Key{Algorithm: "EdDSA", Public: publicKey(t)} // the same kid, another key
+	verify("TOKEN_INVALID")
+	ring["ed"] = known
+	verify("")
+	delete(ring, "ed")
+	verify("TOKEN_INVALID")
+	ring["ed"] = known
+	verify("")
+	now = now.Add(15*time.Minute + 29*time.Second) // within the leeway
+	verify("")
+	now = now.Add(2 * time.Second)
+	verify("TOKEN_EXPIRED")
+}
+
+func second(_ authn.Caller, err error) error { return err }
+
+// BenchmarkVerify is beside the signature check that it can't do without.
+func BenchmarkVerify(b *testing.B) {
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	fail(b, err)
+	ring := keyring{"ed": {Algorithm: "EdDSA", Public: public}}
+	token := sign(b, jwt.SigningMethodEdDSA, private, "ed", claims(time.Now(), nil), nil)
+	signed := []byte(token[:strings.LastIndexByte(token, '.')])
+	signature := ed25519.Sign(private, signed)
+	raw := func() {
+		if !ed25519.Verify(public, signed, signature) {
+			b.Fatal("raw")
+		}
+	}
+	must := func(_ authn.Caller, err error) { fail(b, err) }
+	ctx := context.Background()
+	b.Run("First", func(b *testing.B) {
+		v, next := fresh(b, ring), 0
+		tokens := make([]string, 12_000) // more than are remembered
+		for i := range tokens {
+			tokens[i] = sign(b, jwt.SigningMethodEdDSA, private, "ed", claims(time.Now(), map[string]any{"jti": fmt.Sprint(i)}), nil)
+		}
+		versus.Run(b, versus.Comparison{Goal: 1.3, Raw: raw, Ours: func() {
+			next++
+			must(v.Verify(ctx, tokens[next%len(tokens)]))
+		}})
+	})
+	b.Run("Remembered", func(b *testing.B) {
+		v := fresh(b, ring)
+		must(v.Verify(ctx, token))
+		for b.Loop() {
+			must(v.Verify(ctx, token))
+		}
+		b.ReportMetric(1000, "goal-ns")
+	})
+}
+
+func fresh(_ testing.TB, ring keyring) *authn.Verifier {
+	return authn.NewVerifier(ring, authn.Options{Issuer: issuer})
+}
