@@ -167,3 +167,31 @@ func TestWaitingForAnotherEndsAndTheSilenceOfRedisMeanwhileIsBounded(t *testing.
 		}
 	})
 }
+
+func TestALongListIsCachedPartByPartThoughRedisIsSlow(t *testing.T) {
+	stored := map[string]bool{}
+	client := pretend{
+		func() time.Duration { return 2 * time.Millisecond },
+		func(args []any) (any, error) {
+			switch {
+			case args[0] == "get":
+				return nil, redis.Nil
+			case args[1] == fillScript.sha:
+				stored[args[3].(string)] = true
+			}
+			return int64(mine), nil
+		},
+	}.client(t)
+	synctest.Test(t, func(t *testing.T) {
+		var many []string
+		for i := range 30 * chunk { // 60 ms to look at
+			many = append(many, strconv.Itoa(i))
+		}
+		begin := time.Now()
+		got, err := New[string](client, ns, Options{}).GetMany(t.Context(), many, echo)
+		all(t, got, err, many...)
+		if took := time.Since(begin); took > redisx.Budget || len(stored) < chunk {
+			t.Errorf("%d stored in %s", len(stored), took)
+		}
+	})
+}

@@ -26,7 +26,9 @@
 // what was true when that load began, LoadTimeout ago at most; that is not
 // stored. A soft TTL is compared by the processes' own clocks; where they are
 // wrong, refreshes come early or not at all, and the TTL, which Redis counts,
-// is what bounds a value's age. Loads must end when their context does.
+// is what bounds a value's age. What doesn't pass within the budget comes from
+// the source: values of megabytes, and of a list the keys beyond some thousand,
+// of which each call caches a part. Loads must end when their context does.
 //
 // Source: Nishtala et al., "Scaling Memcache at Facebook" (2013), leases;
 // Richardson, "Transactional outbox".
@@ -123,6 +125,7 @@ func New[V any](r Redis, ns Namespace, o Options) *Cache[V] {
 		redis: r, ns: ns, prefix: ns.prefix(), o: o, format: newFormat[V](o.Codec),
 		metrics:    newMetrics(ns.Entity),
 		outage:     outage{log: o.Log, entity: ns.Entity, since: time.Now()},
+		flights:    flights[entry[V]]{m: map[string]*flight[entry[V]]{}},
 		refreshing: map[string]bool{},
 	}
 }

@@ -40,9 +40,6 @@ func (f *flights[T]) do(ctx context.Context, key string, limit time.Duration, fn
 	if fl == nil {
 		run, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 		fl = &flight[T]{all: f, key: key, cancel: cancel, early: make(chan struct{}), done: make(chan struct{})}
-		if f.m == nil {
-			f.m = map[string]*flight[T]{}
-		}
 		f.m[key] = fl
 		go fl.run(run, fn)
 	}

@@ -73,9 +73,14 @@ type claim[V any] struct {
 	entry entry[V] // when filled
 }
 
-// look reads what is there.
+// look reads what is there. Of a long list it leaves time to lease and to store
+// a part of what is missing, or such a list would never be cached.
 func (c *Cache[V]) look(ctx context.Context, b *budget, keys []string) []claim[V] {
-	replies := send(ctx, c.redis, b, 0, len(keys), func(i int) []any { return []any{"get", c.key(keys[i])} })
+	keep := time.Duration(0)
+	if len(keys) > chunk {
+		keep = c.o.Budget * 5 / 8
+	}
+	replies := send(ctx, c.redis, b, keep, len(keys), func(i int) []any { return []any{"get", c.key(keys[i])} })
 	c.note(ctx, replies)
 	return c.claims(ctx, b, keys, replies)
 }

@@ -69,13 +69,16 @@ type outage struct {
 
 func (o *outage) note(ctx context.Context, failed bool) {
 	last := o.last.Load()
+	if !failed && last == 0 {
+		return
+	}
 	now := int64(time.Since(o.since)) + 1
 	switch {
 	case failed:
 		if o.last.Swap(now) == 0 {
 			o.log.WarnContext(ctx, "cache: redis gives no answer, going round it", "entity", o.entity)
 		}
-	case last != 0 && now-last >= int64(calm) && o.last.CompareAndSwap(last, 0):
+	case now-last >= int64(calm) && o.last.CompareAndSwap(last, 0):
 		o.log.InfoContext(ctx, "cache: redis answers again", "entity", o.entity)
 	}
 }
