@@ -71,6 +71,13 @@ func newBreaker(addr string, log *slog.Logger) *breaker {
 		Build()}
 }
 
+func (b *breaker) refusing() int64 {
+	if b.circuit.IsClosed() {
+		return 0
+	}
+	return 1
+}
+
 func (b *breaker) DialHook(next redis.DialHook) redis.DialHook { return next }
 
 func (b *breaker) ProcessHook(next redis.ProcessHook) redis.ProcessHook {

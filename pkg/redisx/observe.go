@@ -26,7 +26,7 @@ type observer struct {
 
 var _ redis.Hook = (*observer)(nil)
 
-func newObserver(client *redis.Client, provider trace.TracerProvider) *observer {
+func newObserver(client *redis.Client, b *breaker, provider trace.TracerProvider) *observer {
 	if provider == nil {
 		provider = otel.GetTracerProvider()
 	}
@@ -43,6 +43,7 @@ func newObserver(client *redis.Client, provider trace.TracerProvider) *observer 
 		metric.WithDescription("Time of a command or a pipeline, the wait for a connection included."))
 	connections, _ := meter.Int64ObservableGauge("redis_connections", metric.WithDescription("Connections of the pool, by state."))
 	timeouts, _ := meter.Int64ObservableCounter("redis_pool_timeouts_total", metric.WithDescription("Commands that got no connection in time."))
+	open, _ := meter.Int64ObservableGauge("redis_breaker_open", metric.WithDescription("1 while the circuit breaker keeps commands from the node."))
 	idle := metric.WithAttributes(address, attribute.String("state", "idle"))
 	used := metric.WithAttributes(address, attribute.String("state", "used"))
 	_, _ = meter.RegisterCallback(func(_ context.Context, seen metric.Observer) error {
@@ -50,8 +51,9 @@ func newObserver(client *redis.Client, provider trace.TracerProvider) *observer 
 		seen.ObserveInt64(connections, int64(pool.IdleConns), idle)
 		seen.ObserveInt64(connections, int64(pool.TotalConns)-int64(pool.IdleConns), used)
 		seen.ObserveInt64(timeouts, int64(pool.Timeouts), labels)
+		seen.ObserveInt64(open, b.refusing(), labels)
 		return nil
-	}, connections, timeouts)
+	}, connections, timeouts, open)
 	return o
 }
 

@@ -120,8 +120,9 @@ func newNode(node *redis.Options, o Options) *redis.Client {
 		return redis.NewClient(node)
 	}
 	client := redis.NewClient(node)
-	client.AddHook(newObserver(client, o.TracerProvider))
-	client.AddHook(newBreaker(node.Addr, o.Log))
+	circuit := newBreaker(node.Addr, o.Log)
+	client.AddHook(newObserver(client, circuit, o.TracerProvider))
+	client.AddHook(circuit)
 	return client
 }
 
