@@ -1,0 +1,158 @@
+package policy_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// told lists the metrics, spans and log messages of a Go file, in that order.
+// A span's name may end with something worked out.
+func told(s source) (metrics, spans, events []string, err error) {
+	file, err := parser.ParseFile(token.NewFileSet(), s.path, s.text, parser.SkipObjectResolution)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	ast.Inspect(file, func(n ast.Node) bool {
+		c, ok := n.(*ast.CallExpr)
+		if !ok {
+			return true
+		}
+		name := ""
+		switch f := c.Fun.(type) {
+		case *ast.Ident:
+			name = f.Name
+		case *ast.SelectorExpr:
+			name = f.Sel.Name
+		}
+		first, second := literal(c, 0), literal(c, 1)
+		switch {
+		case instrument.MatchString(name) && first != "":
+			metrics = append(metrics, first)
+		case name == "Start" && second != "":
+			spans = append(spans, second)
+		case (name == "Debug" || name == "Info" || name == "Warn" || name == "Error") && first != "":
+			events = append(events, first)
+		case level.MatchString(name) && second != "":
+			events = append(events, second)
+		}
+		return true
+	})
+	return metrics, spans, events, nil
+}
+
+var (
+	instrument = regexp.MustCompile(`^(counter|(Int64|Float64)(Observable)?(Counter|UpDownCounter|Histogram|Gauge))$`)
+	level      = regexp.MustCompile(`^(Debug|Info|Warn|Error)Context$`)
+)
+
+// literal is the i-th argument when it is, or begins with, a string.
+func literal(c *ast.CallExpr, i int) string {
+	if len(c.Args) <= i {
+		return ""
+	}
+	arg := c.Args[i]
+	if sum, ok := arg.(*ast.BinaryExpr); ok {
+		arg = sum.X
+	}
+	lit, ok := arg.(*ast.BasicLit)
+	if !ok || lit.Kind != token.STRING {
+		return ""
+	}
+	text, err := strconv.Unquote(lit.Value)
+	if err != nil {
+		return ""
+	}
+	return text
+}
+
+// listed are the names in backticks of a section's tables: those of the first
+// cell that has any.
+func listed(page, section string) []string {
+	_, rest, _ := strings.Cut(page, "\n## "+section+"\n")
+	rest, _, _ = strings.Cut(rest, "\n## ")
+	var names []string
+	for line := range strings.Lines(rest) {
+		if !strings.HasPrefix(line, "|") {
+			continue
+		}
+		for cell := range strings.SplitSeq(line, "|") {
+			if found := backticks.FindAllStringSubmatch(cell, -1); len(found) > 0 {
+				for _, f := range found {
+					names = append(names, f[1])
+				}
+				break
+			}
+		}
+	}
+	return names
+}
+
+var backticks = regexp.MustCompile("`([^`]+)`")
+
+func difference(t *testing.T, what string, code, page []string) {
+	t.Helper()
+	for _, name := range code {
+		if !slices.Contains(page, name) {
+			t.Errorf("the %s %q is not in docs/metrics.md", what, name)
+		}
+	}
+	for _, name := range page {
+		if !slices.Contains(code, name) {
+			t.Errorf("docs/metrics.md lists the %s %q, which nothing tells", what, name)
+		}
+	}
+}
+
+func TestWhatTheLibraryTellsIsListed(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root(t), "docs/metrics.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := string(text)
+	var metrics, spans, events []string
+	for _, s := range sources(t, ".go") {
+		if s.isTest() || !s.under("pkg/redisx", "pkg/lock", "pkg/cache", "pkg/jobs") {
+			continue
+		}
+		m, sp, e, err := told(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		metrics, spans, events = append(metrics, m...), append(spans, sp...), append(events, e...)
+	}
+	if len(metrics) == 0 || len(spans) == 0 || len(events) == 0 {
+		t.Fatal("nothing was found")
+	}
+	difference(t, "metric", metrics, listed(page, "Metrics"))
+	difference(t, "span", spans, listed(page, "Spans"))
+	difference(t, "log event", events, listed(page, "Log events"))
+}
+
+func TestWhatIsToldIsFound(t *testing.T) {
+	m, s, e, err := told(source{"x.go", `package x
+func f() {
+	a, _ := meter.Int64Counter("a_total")
+	counter("b_total", "what")
+	ctx, span := otel.Tracer("t").Start(ctx, "do "+name)
+	log.WarnContext(ctx, "it fell", "why", err)
+	r.o.Log.Info("it stood up")
+	fmt.Println("nothing")
+}`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(m, []string{"a_total", "b_total"}) || !slices.Equal(s, []string{"do "}) || !slices.Equal(e, []string{"it fell", "it stood up"}) {
+		t.Fatal(m, s, e)
+	}
+	if got := listed("# P\n\n## A\n\n| x | y |\n|---|---|\n| WARN | `it fell` | `err` |\n\n## B\n| `other` |\n", "A"); !slices.Equal(got, []string{"it fell"}) {
+		t.Fatal(got)
+	}
+}
