@@ -152,6 +152,10 @@ func (c *Cache[V]) Get(ctx context.Context, key string, load func(context.Contex
 	b := budget{c.o.Budget}
 	r := one(ctx, c.redis, &b, 0, "get", c.key(key))
 	c.outage.note(ctx, silent(r.err))
+	if hit, _ := c.claim(key, r); hit.state == filled && hit.entry.stale == "" { // with no slice of one made
+		c.metrics.add(ctx, c.metrics.hits, 1)
+		return hit.entry.result()
+	}
 	claims := c.claims(ctx, &b, []string{key}, []reply{r})
 	stale := c.count(ctx, claims)
 	if claims[0].state != filled {
