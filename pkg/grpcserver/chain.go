@@ -21,15 +21,26 @@ type call struct {
 	check func(msg any) error
 	// caller is filled by the authn layer, for the layers outside it.
 	caller string
+
+	inside  []layer // those still to come
+	handler func(ctx context.Context) error
 }
 
-// next goes on to the layers inside.
-type next func(ctx context.Context) error
+// next goes on to the layers inside, and at last to the handler. Each layer
+// calls it once at most.
+func (c *call) next(ctx context.Context) error {
+	if len(c.inside) == 0 {
+		return c.handler(ctx)
+	}
+	l := c.inside[0]
+	c.inside = c.inside[1:]
+	return l.run(ctx, c)
+}
 
 // layer is one named step of every call.
 type layer struct {
 	name string
-	run  func(ctx context.Context, c *call, inner next) error
+	run  func(ctx context.Context, c *call) error
 }
 
 // Layers names the layers of every call, outermost first.
@@ -50,31 +61,21 @@ func chain(cfg Config, d Deps, v protovalidate.Validator) []layer {
 	}
 }
 
-// run passes through the layers in order, then calls the handler.
-func run(ctx context.Context, layers []layer, c *call, handler next) error {
-	if len(layers) == 0 {
-		return handler(ctx)
-	}
-	return layers[0].run(ctx, c, func(ctx context.Context) error {
-		return run(ctx, layers[1:], c, handler)
-	})
-}
-
 func (c *call) public() bool { return c.rule.Public || exempt(c.method) }
 
 func unary(layers []layer, rules func(string) (Rule, bool)) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-		c := newCall(info.FullMethod, rules, false)
+		c := newCall(info.FullMethod, layers, rules, false)
 		var resp any
-		err := run(ctx, layers, c, func(ctx context.Context) error {
+		c.handler = func(ctx context.Context) error {
 			if err := c.check(req); err != nil {
 				return err
 			}
 			var err error
 			resp, err = handler(ctx, req)
 			return err
-		})
-		if err != nil {
+		}
+		if err := c.next(ctx); err != nil {
 			return nil, err
 		}
 		return resp, nil
@@ -85,8 +86,8 @@ func unary(layers []layer, rules func(string) (Rule, bool)) grpc.UnaryServerInte
 // then answers UNAVAILABLE, for the caller to go on elsewhere.
 func stream(serving context.Context, layers []layer, rules func(string) (Rule, bool)) grpc.StreamServerInterceptor {
 	return func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-		c := newCall(info.FullMethod, rules, true)
-		return run(ss.Context(), layers, c, func(ctx context.Context) error {
+		c := newCall(info.FullMethod, layers, rules, true)
+		c.handler = func(ctx context.Context) error {
 			ctx, cancel := context.WithCancel(ctx)
 			defer cancel()
 			defer context.AfterFunc(serving, cancel)()
@@ -95,12 +96,13 @@ func stream(serving context.Context, layers []layer, rules func(string) (Rule, b
 				return errs.Unavailable("SHUTTING_DOWN", "the server is going away").Because(err)
 			}
 			return err
-		})
+		}
+		return c.next(ss.Context())
 	}
 }
 
-func newCall(method string, rules func(string) (Rule, bool), streaming bool) *call {
-	c := &call{method: method, streaming: streaming, check: func(any) error { return nil }}
+func newCall(method string, layers []layer, rules func(string) (Rule, bool), streaming bool) *call {
+	c := &call{method: method, inside: layers, streaming: streaming, check: func(any) error { return nil }}
 	c.rule, c.hasRule = rules(method)
 	return c
 }

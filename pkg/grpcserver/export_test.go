@@ -19,9 +19,9 @@ func Trace(ctx context.Context, cfg Config, d Deps, method string) ([]string, er
 	layers := chain(cfg, d, v)
 	for i := range layers {
 		inside := layers[i].run
-		layers[i].run = func(ctx context.Context, c *call, inner next) error {
+		layers[i].run = func(ctx context.Context, c *call) error {
 			entered = append(entered, layers[i].name)
-			return inside(ctx, c, inner)
+			return inside(ctx, c)
 		}
 	}
 	info := &grpc.UnaryServerInfo{FullMethod: method}
@@ -34,13 +34,13 @@ func Trace(ctx context.Context, cfg Config, d Deps, method string) ([]string, er
 
 // Deadline runs inner under the deadline layer alone.
 func Deadline(ctx context.Context, least, most time.Duration, streaming bool, inner func(context.Context) error) error {
-	return deadlineLayer(least, most)(ctx, &call{streaming: streaming}, inner)
+	return deadlineLayer(least, most)(ctx, &call{streaming: streaming, handler: inner})
 }
 
 // Rate returns the rate limit layer alone, for calls of one identity each.
 func Rate(perSecond float64, burst int) func(ctx context.Context, caller string) error {
 	l := rateLayer(perSecond, burst)
 	return func(ctx context.Context, caller string) error {
-		return l(ctx, &call{method: "/x/Y", caller: caller}, func(context.Context) error { return nil })
+		return l(ctx, &call{method: "/x/Y", caller: caller, handler: func(context.Context) error { return nil }})
 	}
 }

@@ -38,10 +38,10 @@ const maxIdentities = 100_000
 
 // logLayer writes one line a call, with its final code. Health checks are
 // logged only when they fail.
-func logLayer(log *slog.Logger) func(context.Context, *call, next) error {
-	return func(ctx context.Context, c *call, inner next) error {
+func logLayer(log *slog.Logger) func(context.Context, *call) error {
+	return func(ctx context.Context, c *call) error {
 		begun := time.Now()
-		err := inner(ctx)
+		err := c.next(ctx)
 		code := status.Code(err)
 		if code == codes.OK && exempt(c.method) {
 			return nil
@@ -67,23 +67,23 @@ func logLayer(log *slog.Logger) func(context.Context, *call, next) error {
 }
 
 // recoverLayer turns a panic into INTERNAL, with its stack in the log.
-func recoverLayer(log *slog.Logger) func(context.Context, *call, next) error {
-	return func(ctx context.Context, c *call, inner next) (err error) {
+func recoverLayer(log *slog.Logger) func(context.Context, *call) error {
+	return func(ctx context.Context, c *call) (err error) {
 		defer func() {
 			if p := recover(); p != nil {
 				log.ErrorContext(ctx, "panic", "method", c.method, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 				err = grpcerr.ToStatus(errs.Internal(fmt.Errorf("panic: %v", p))).Err()
 			}
 		}()
-		return inner(ctx)
+		return c.next(ctx)
 	}
 }
 
 // errsLayer turns the typed error of any layer below into a status, and logs
 // the cause of those that are our own fault or a dependency's.
-func errsLayer(log *slog.Logger, translate func(error) error) func(context.Context, *call, next) error {
-	return func(ctx context.Context, c *call, inner next) error {
-		err := inner(ctx)
+func errsLayer(log *slog.Logger, translate func(error) error) func(context.Context, *call) error {
+	return func(ctx context.Context, c *call) error {
+		err := c.next(ctx)
 		if err == nil {
 			return nil
 		}
@@ -103,10 +103,10 @@ func errsLayer(log *slog.Logger, translate func(error) error) func(context.Conte
 
 // deadlineLayer refuses a call that can't finish in time and keeps a little
 // of the time for the way back. Streams live until they are ended.
-func deadlineLayer(least, most time.Duration) func(context.Context, *call, next) error {
-	return func(ctx context.Context, c *call, inner next) error {
+func deadlineLayer(least, most time.Duration) func(context.Context, *call) error {
+	return func(ctx context.Context, c *call) error {
 		if c.streaming {
-			return inner(ctx)
+			return c.next(ctx)
 		}
 		now := time.Now()
 		end := now.Add(most)
@@ -121,15 +121,15 @@ func deadlineLayer(least, most time.Duration) func(context.Context, *call, next)
 		}
 		ctx, cancel := context.WithDeadline(ctx, end)
 		defer cancel()
-		return inner(ctx)
+		return c.next(ctx)
 	}
 }
 
 // authnLayer verifies the bearer token of every method that isn't public.
-func authnLayer(v Verifier) func(context.Context, *call, next) error {
-	return func(ctx context.Context, c *call, inner next) error {
+func authnLayer(v Verifier) func(context.Context, *call) error {
+	return func(ctx context.Context, c *call) error {
 		if c.public() {
-			return inner(ctx)
+			return c.next(ctx)
 		}
 		token, err := bearer(ctx)
 		if err != nil {
@@ -140,13 +140,12 @@ func authnLayer(v Verifier) func(context.Context, *call, next) error {
 			return err
 		}
 		c.caller = caller.UserID.String()
-		return inner(authn.WithCaller(ctx, caller))
+		return c.next(authn.WithCaller(ctx, caller))
 	}
 }
 
 func bearer(ctx context.Context) (string, error) {
-	md, _ := metadata.FromIncomingContext(ctx)
-	values := md.Get("authorization")
+	values := metadata.ValueFromIncomingContext(ctx, "authorization")
 	switch len(values) {
 	case 0:
 		return "", nil
@@ -162,17 +161,17 @@ func bearer(ctx context.Context) (string, error) {
 }
 
 // accessLayer applies the method's rule; a method without one is refused.
-func accessLayer() func(context.Context, *call, next) error {
-	return func(ctx context.Context, c *call, inner next) error {
+func accessLayer() func(context.Context, *call) error {
+	return func(ctx context.Context, c *call) error {
 		switch {
 		case c.public():
-			return inner(ctx)
+			return c.next(ctx)
 		case !c.hasRule:
 			return errs.PermissionDenied("NO_ACCESS_RULE", "nobody may call this method")
 		case c.rule.Authenticated && !authn.CallerFrom(ctx).Anonymous():
-			return inner(ctx)
+			return c.next(ctx)
 		case c.rule.Permission != "" && authn.CallerFrom(ctx).May(c.rule.Permission):
-			return inner(ctx)
+			return c.next(ctx)
 		default:
 			return errs.PermissionDenied("PERMISSION_MISSING", "needs the permission "+c.rule.Permission)
 		}
@@ -180,14 +179,14 @@ func accessLayer() func(context.Context, *call, next) error {
 }
 
 // rateLayer bounds the calls of one identity on this replica.
-func rateLayer(perSecond float64, burst int) func(context.Context, *call, next) error {
+func rateLayer(perSecond float64, burst int) func(context.Context, *call) error {
 	buckets, err := lru.New[string, *rate.Limiter](maxIdentities)
 	if err != nil { // only for a size below 1
 		panic(err)
 	}
-	return func(ctx context.Context, c *call, inner next) error {
+	return func(ctx context.Context, c *call) error {
 		if exempt(c.method) {
-			return inner(ctx)
+			return c.next(ctx)
 		}
 		id := c.caller
 		if id == "" {
@@ -204,7 +203,7 @@ func rateLayer(perSecond float64, burst int) func(context.Context, *call, next) 
 			wait := time.Duration(float64(time.Second) / perSecond)
 			return errs.Exhausted("RATE_LIMITED", "too many calls").After(max(wait, 100*time.Millisecond))
 		}
-		return inner(ctx)
+		return c.next(ctx)
 	}
 }
 
@@ -233,8 +232,8 @@ func PeerAddress(ctx context.Context) string {
 }
 
 // validateLayer checks messages against the rules in the contract.
-func validateLayer(v protovalidate.Validator) func(context.Context, *call, next) error {
-	return func(ctx context.Context, c *call, inner next) error {
+func validateLayer(v protovalidate.Validator) func(context.Context, *call) error {
+	return func(ctx context.Context, c *call) error {
 		c.check = func(msg any) error {
 			m, ok := msg.(proto.Message)
 			if !ok {
@@ -242,7 +241,7 @@ func validateLayer(v protovalidate.Validator) func(context.Context, *call, next)
 			}
 			return violations(v.Validate(m))
 		}
-		return inner(ctx)
+		return c.next(ctx)
 	}
 }
 

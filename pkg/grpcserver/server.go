@@ -22,6 +22,7 @@ import (
 	"log/slog"
 	"math"
 	"net"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -149,6 +150,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 			grpc.StatsHandler(otelgrpc.NewServerHandler(otelgrpc.WithFilter(filters.Not(filters.HealthCheck())))),
 			grpc.UnaryInterceptor(unary(layers, d.Rules)),
 			grpc.StreamInterceptor(stream(serving, layers, d.Rules)),
+			grpc.NumStreamWorkers(uint32(8*runtime.GOMAXPROCS(0))), // which keep their stacks, that a call through the layers makes grow
 			grpc.MaxRecvMsgSize(MaxMessage), grpc.MaxSendMsgSize(MaxMessage),
 			grpc.MaxConcurrentStreams(1000), grpc.MaxHeaderListSize(maxHeaders),
 			grpc.ConnectionTimeout(10*time.Second),
