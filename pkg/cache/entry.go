@@ -2,28 +2,11 @@ package cache
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"hash/crc32"
 	"reflect"
 	"slices"
 	"time"
 )
-
-// Codec turns values into bytes and back. Unmarshal is given a pointer to a
-// value of the cache's type; what it leaves out of the bytes is zero.
-type Codec interface {
-	Marshal(v any) ([]byte, error)
-	Unmarshal(b []byte, v any) error
-}
-
-// JSON encodes by encoding/json.
-type JSON struct{}
-
-// Marshal is json.Marshal.
-func (JSON) Marshal(v any) ([]byte, error) { return json.Marshal(v) }
-
-// Unmarshal is json.Unmarshal.
-func (JSON) Unmarshal(b []byte, v any) error { return json.Unmarshal(b, v) }
 
 // An entry in Redis is a checksum of the rest, a kind, the time in Unix
 // milliseconds after which to refresh it (0 for never), and the encoded value.
