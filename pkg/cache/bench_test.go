@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/purserhq/purser/pkg/testkit"
+	"github.com/purserhq/purser/pkg/testkit/redisserver"
 	"github.com/purserhq/purser/pkg/testkit/versus"
 )
 
@@ -26,9 +27,18 @@ func must(b *testing.B, err error) {
 	}
 }
 
+// plain is a client without anything of redisx.
+func plain(b *testing.B, s *redisserver.Server) *redis.Client {
+	o, err := redis.ParseURL(s.URL())
+	must(b, err)
+	c := redis.NewClient(o)
+	b.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
 func BenchmarkHit(b *testing.B) {
 	s := testkit.Redis(b)
-	c, raw := open[string](b, s, Options{Codec: text{}}), client(b, s)
+	c, raw := open[string](b, s, Options{Codec: text{}}), plain(b, s)
 	load := value("a value as long as many are")
 	get(b, c, "k", load, "a value as long as many are")
 	ctx := context.Background()
@@ -42,7 +52,7 @@ func BenchmarkHit(b *testing.B) {
 
 func BenchmarkLeasedMiss(b *testing.B) {
 	s := testkit.Redis(b)
-	c, raw := open[string](b, s, Options{Codec: text{}}), client(b, s)
+	c, raw := open[string](b, s, Options{Codec: text{}}), plain(b, s)
 	load := value("a value as long as many are")
 	ctx := context.Background()
 	var ours, theirs int
@@ -60,7 +70,7 @@ func BenchmarkLeasedMiss(b *testing.B) {
 
 func BenchmarkGetManyOf100(b *testing.B) {
 	s := testkit.Redis(b)
-	c, raw := open[string](b, s, Options{Codec: text{}}), client(b, s)
+	c, raw := open[string](b, s, Options{Codec: text{}}), plain(b, s)
 	ctx := context.Background()
 	var keys, full []string
 	for i := range 100 {
