@@ -79,11 +79,11 @@ func newForger(t *testing.T, s service) forger {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, keys, err := store.NewKeys(s.db.DB).Load(t.Context(), issuer)
+	reading, err := store.NewKeys(s.db.DB).Load(t.Context(), issuer)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, k := range keys {
+	for _, k := range reading.Keys {
 		if k.KID != f.kid {
 			continue
 		}

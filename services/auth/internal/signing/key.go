@@ -18,10 +18,13 @@ const Algorithm = "EdDSA"
 // State of a key in its life.
 type State string
 
-// The states that this service knows how to serve.
+// The states, in the order of a key's life; any can become COMPROMISED.
 const (
-	Published State = "PUBLISHED" // in the key set, standing by
-	Active    State = "ACTIVE"    // in the key set, signs
+	Published   State = "PUBLISHED" // in the key set, standing by
+	Active      State = "ACTIVE"    // in the key set, signs
+	Retiring    State = "RETIRING"  // in the key set, for the tokens that it signed
+	Retired     State = "RETIRED"
+	Compromised State = "COMPROMISED"
 )
 
 // Key is a signing key as it is stored: the private half sealed.
@@ -36,6 +39,7 @@ type Key struct {
 	Sealed, Wrapped []byte
 	PublishedAt     time.Time
 	ActivatedAt     time.Time
+	RetiringAt      time.Time
 }
 
 // generate makes a key and seals its private half.

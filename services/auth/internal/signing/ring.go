@@ -7,9 +7,6 @@
 // lease; header, algorithm and key of a token come from one immutable
 // snapshot; a publisher never goes back an epoch, never serves an empty set,
 // and lowers the max-age it states by the age of what it knows.
-//
-// Limits: keys are not rotated yet; what a later rotation needs (epoch,
-// states, standby) is in the schema.
 package signing
 
 import (
@@ -37,7 +34,26 @@ type Policy struct {
 	Poll time.Duration `env:"POLL" envDefault:"10s"`
 	// Lease is how long after a read the active key may sign.
 	Lease time.Duration `env:"SIGNER_LEASE" envDefault:"1m"`
+	// Skew is how far a replica's clock may be from the database's, and the
+	// leeway that verifiers give.
+	Skew time.Duration `env:"CLOCK_SKEW" envDefault:"30s"`
+	// Period that a key signs for.
+	Period time.Duration `env:"ROTATION_PERIOD" envDefault:"24h"`
+	// Cron is when it is looked at whether something is due.
+	Cron string `env:"ROTATION_CRON" envDefault:"*/5 * * * *"`
+	// TokenTTL is the longest life of a token; of the sessions' policy.
+	TokenTTL time.Duration `env:"-"`
 }
+
+// KnownAfter is how long after its publication every verifier that keeps to
+// the max-age knows a key.
+func (p Policy) KnownAfter() time.Duration { return p.Poll + p.MaxAge + p.Skew }
+
+// shredAfter is how long after a key began to retire no signer's lease on it
+// can be alive, and retireAfter how long the last token that it signed can be
+// good.
+func (p Policy) shredAfter() time.Duration  { return p.Lease + p.Skew }
+func (p Policy) retireAfter() time.Duration { return p.Lease + p.TokenTTL + 2*p.Skew }
 
 // Validate reports every mistake in p.
 func (p Policy) Validate() error {
@@ -48,6 +64,15 @@ func (p Policy) Validate() error {
 	if p.MaxAge < 2*p.Poll || p.MaxAge < 2*time.Second {
 		mistakes = append(mistakes, errors.New("PURSER_KEYS_JWKS_MAX_AGE must be at least twice PURSER_KEYS_POLL, and 2s"))
 	}
+	if p.Skew < 0 {
+		mistakes = append(mistakes, errors.New("PURSER_KEYS_CLOCK_SKEW must not be below 0"))
+	}
+	if p.Period < p.KnownAfter() {
+		mistakes = append(mistakes, fmt.Errorf("PURSER_KEYS_ROTATION_PERIOD must be at least PURSER_KEYS_POLL + PURSER_KEYS_JWKS_MAX_AGE + PURSER_KEYS_CLOCK_SKEW, %s: the next key has to be known to every verifier before it signs", p.KnownAfter()))
+	}
+	if p.TokenTTL <= 0 {
+		mistakes = append(mistakes, errors.New("PURSER_ACCESS_TTL must be above 0"))
+	}
 	return errors.Join(mistakes...)
 }
 
@@ -57,8 +82,17 @@ type Store interface {
 	// does nothing when the issuer has an epoch above 0 already; of two that
 	// race, one does.
 	Bootstrap(ctx context.Context, issuer string, first []Key) error
-	// Load returns the epoch and the keys that are in the set.
-	Load(ctx context.Context, issuer string) (epoch int64, keys []Key, err error)
+	// Load returns the ring as of one moment; epoch 0 and no keys when there
+	// is none yet.
+	Load(ctx context.Context, issuer string) (Reading, error)
+}
+
+// Reading is a ring as of one moment.
+type Reading struct {
+	Epoch int64
+	Keys  []Key // those in the set
+	// Now is the database's clock.
+	Now time.Time
 }
 
 // Ring signs tokens and publishes keys. It is safe for concurrent use.
@@ -76,6 +110,7 @@ type Ring struct {
 type snapshot struct {
 	epoch   int64
 	readAt  time.Time
+	skew    time.Duration // of this process's clock against the database's, at least
 	kid     string
 	private ed25519.PrivateKey
 	public  map[string]authn.Key
@@ -111,25 +146,38 @@ func (r *Ring) Keep(ctx context.Context) error {
 // Refresh reads the ring once, and bootstraps it when it has no keys.
 func (r *Ring) Refresh(ctx context.Context) error {
 	begun := r.now()
-	epoch, keys, err := r.store.Load(ctx, r.issuer)
+	reading, err := r.store.Load(ctx, r.issuer)
 	if err != nil {
 		return err
 	}
-	if epoch == 0 {
+	if reading.Epoch == 0 {
 		if err := r.bootstrap(ctx); err != nil {
 			return err
 		}
 		begun = r.now()
-		if epoch, keys, err = r.store.Load(ctx, r.issuer); err != nil {
+		if reading, err = r.store.Load(ctx, r.issuer); err != nil {
 			return err
 		}
 	}
-	s, err := r.read(epoch, keys, begun)
+	s, err := r.read(reading, begun)
 	if err != nil {
 		return err
 	}
+	s.skew = skew(reading.Now, begun, r.now())
 	r.adopt(s)
 	return nil
+}
+
+// skew is how far a clock that read before and after is at least from one that
+// read at in between.
+func skew(at, before, after time.Time) time.Duration {
+	switch {
+	case at.Before(before):
+		return before.Sub(at)
+	case at.After(after):
+		return at.Sub(after)
+	}
+	return 0
 }
 
 func (r *Ring) bootstrap(ctx context.Context) error {
@@ -144,9 +192,9 @@ func (r *Ring) bootstrap(ctx context.Context) error {
 	return r.store.Bootstrap(ctx, r.issuer, []Key{active, standby})
 }
 
-func (r *Ring) read(epoch int64, keys []Key, at time.Time) (*snapshot, error) {
-	s := &snapshot{epoch: epoch, readAt: at, public: map[string]authn.Key{}}
-	for _, k := range keys {
+func (r *Ring) read(reading Reading, at time.Time) (*snapshot, error) {
+	s := &snapshot{epoch: reading.Epoch, readAt: at, public: map[string]authn.Key{}}
+	for _, k := range reading.Keys {
 		s.public[k.KID] = authn.Key{Algorithm: k.Algorithm, Public: k.Public}
 		s.set.Keys = append(s.set.Keys, jose.JSONWebKey{Key: k.Public, KeyID: k.KID, Algorithm: k.Algorithm, Use: "sig"})
 		if k.State != Active {
@@ -159,7 +207,7 @@ func (r *Ring) read(epoch int64, keys []Key, at time.Time) (*snapshot, error) {
 		s.kid, s.private = k.KID, private
 	}
 	if len(s.set.Keys) == 0 {
-		return nil, fmt.Errorf("key ring of %s at epoch %d has no key to publish", r.issuer, epoch)
+		return nil, fmt.Errorf("key ring of %s at epoch %d has no key to publish", r.issuer, reading.Epoch)
 	}
 	doc, err := json.Marshal(s.set)
 	if err != nil {
@@ -186,12 +234,17 @@ func (r *Ring) adopt(s *snapshot) {
 // times: issued now, good for ttl. The clock is read once, for the lease and
 // for the token.
 //
-// errs.Unavailable (SIGNING_UNAVAILABLE) when the ring has not been read
-// within the lease.
+// errs.Unavailable: SIGNING_UNAVAILABLE when the ring has not been read within
+// the lease, CLOCK_SKEWED when this process's clock is too far from the
+// database's.
 func (r *Ring) Sign(c authn.Claims, ttl time.Duration) (token string, expires time.Time, err error) {
 	s, now := r.state.Load(), r.now()
 	if s == nil || s.private == nil || now.Sub(s.readAt) >= r.policy.Lease {
 		return "", time.Time{}, errs.Unavailable("SIGNING_UNAVAILABLE", "tokens can't be signed now")
+	}
+	if s.skew > r.policy.Skew {
+		return "", time.Time{}, errs.Unavailable("CLOCK_SKEWED", "tokens can't be signed by a clock that is wrong").
+			Because(fmt.Errorf("the clock is %s from the database's", s.skew))
 	}
 	expires = now.Add(ttl).Truncate(time.Second)
 	c.Issuer, c.Audience = r.issuer, jwt.ClaimStrings{authn.Audience}

@@ -26,7 +26,10 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 const issuer = "https://auth.example"
 
 func policy() signing.Policy {
-	return signing.Policy{MaxAge: 5 * time.Minute, Poll: 10 * time.Second, Lease: time.Minute}
+	return signing.Policy{
+		MaxAge: 5 * time.Minute, Poll: 10 * time.Second, Lease: time.Minute,
+		Skew: 30 * time.Second, Period: 24 * time.Hour, Cron: "*/5 * * * *", TokenTTL: 15 * time.Minute,
+	}
 }
 
 func sealer(t testing.TB, secret string) *signing.Sealer {
@@ -49,6 +52,7 @@ type memory struct {
 	epoch int64
 	keys  []signing.Key
 	away  error
+	clock func() time.Time // time.Now
 }
 
 func (m *memory) Bootstrap(_ context.Context, _ string, first []signing.Key) error {
@@ -58,8 +62,12 @@ func (m *memory) Bootstrap(_ context.Context, _ string, first []signing.Key) err
 	return m.away
 }
 
-func (m *memory) Load(context.Context, string) (int64, []signing.Key, error) {
-	return m.epoch, m.keys, m.away
+func (m *memory) Load(context.Context, string) (signing.Reading, error) {
+	now := time.Now
+	if m.clock != nil {
+		now = m.clock
+	}
+	return signing.Reading{Epoch: m.epoch, Keys: m.keys, Now: now()}, m.away
 }
 
 type clock struct{ at time.Time }
@@ -76,6 +84,7 @@ func claims() authn.Claims {
 func ready(t *testing.T) (*signing.Ring, *memory, *clock) {
 	t.Helper()
 	m, c := &memory{}, &clock{at: time.Now().Truncate(time.Second)}
+	m.clock = c.now
 	r := newRing(t, m)
 	r.SetNow(c.now)
 	if err := r.Refresh(t.Context()); err != nil {

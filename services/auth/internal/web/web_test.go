@@ -27,14 +27,14 @@ func (m *memory) Bootstrap(_ context.Context, _ string, first []signing.Key) err
 	return nil
 }
 
-func (m *memory) Load(context.Context, string) (int64, []signing.Key, error) {
+func (m *memory) Load(context.Context, string) (signing.Reading, error) {
 	if m.away {
-		return 0, nil, errors.New("away")
+		return signing.Reading{}, errors.New("away")
 	}
 	if m.keys == nil {
-		return 0, nil, nil
+		return signing.Reading{}, nil
 	}
-	return 1, m.keys, nil
+	return signing.Reading{Epoch: 1, Keys: m.keys, Now: time.Now()}, nil
 }
 
 // serve is the handler over a ring; read says whether it could be read.

@@ -1,0 +1,133 @@
+package signing_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/purserhq/purser/services/auth/internal/signing"
+)
+
+func anyPolicy(t *rapid.T) signing.Policy {
+	seconds := func(name string, least, most int) time.Duration {
+		return time.Duration(rapid.IntRange(least, most).Draw(t, name)) * time.Second
+	}
+	p := signing.Policy{Poll: seconds("poll", 1, 30), Skew: seconds("skew", 0, 60), TokenTTL: seconds("ttl", 1, 3600)}
+	p.MaxAge = 2*p.Poll + seconds("max age", 1, 600)
+	p.Lease = 2*p.Poll + seconds("lease", 0, 120)
+	p.Period = p.KnownAfter() + seconds("period", 0, 86400)
+	if err := p.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// history is a ring under Plan's steps, with what has to hold of it.
+type history struct {
+	t      *rapid.T
+	policy signing.Policy
+	now    time.Time
+	keys   []signing.Key
+	made   int
+}
+
+func (h *history) key(kid string) *signing.Key {
+	i := slices.IndexFunc(h.keys, func(k signing.Key) bool { return k.KID == kid })
+	if i < 0 {
+		h.t.Fatalf("the plan names %q, which is not in the ring", kid)
+	}
+	return &h.keys[i]
+}
+
+func (h *history) create(state signing.State) {
+	h.made++
+	k := signing.Key{KID: fmt.Sprint("key ", h.made), State: state, PublishedAt: h.now, Sealed: []byte("x")}
+	if state == signing.Active {
+		k.ActivatedAt = h.now
+	}
+	h.keys = append(h.keys, k)
+}
+
+// take applies a step as the store does, and checks what it must not do.
+func (h *history) take(s signing.Step) {
+	if s.Demote != "" {
+		k := h.key(s.Demote)
+		if k.State != signing.Active || s.Promote == "" {
+			h.t.Fatalf("%s is demoted from %s for %q", k.KID, k.State, s.Promote)
+		}
+		k.State, k.RetiringAt = signing.Retiring, h.now
+	}
+	if s.Promote != "" {
+		k := h.key(s.Promote)
+		young := h.now.Before(k.PublishedAt.Add(h.policy.KnownAfter()))
+		if k.State != signing.Published || young != s.Waived || young && s.Demote != "" {
+			h.t.Fatalf("%s is promoted from %s, young %v, waived %v, for %q", k.KID, k.State, young, s.Waived, s.Demote)
+		}
+		k.State, k.ActivatedAt = signing.Active, h.now
+	}
+	for _, kid := range s.Shred {
+		k := h.key(kid)
+		if k.State != signing.Retiring || h.now.Sub(k.RetiringAt) < h.policy.Lease+h.policy.Skew {
+			h.t.Fatalf("%s is shredded %s after it began to retire", kid, h.now.Sub(k.RetiringAt))
+		}
+		k.Sealed = nil
+	}
+	for _, kid := range s.Retire {
+		k := h.key(kid)
+		if least := h.policy.Lease + h.policy.TokenTTL + 2*h.policy.Skew; k.State != signing.Retiring || h.now.Sub(k.RetiringAt) < least {
+			h.t.Fatalf("%s leaves the set %s after it began to retire", kid, h.now.Sub(k.RetiringAt))
+		}
+		k.State = signing.Retired
+	}
+	if s.Create {
+		h.create(signing.Published)
+	}
+}
+
+func (h *history) count(state signing.State) (n int) {
+	for _, k := range h.keys {
+		if k.State == state {
+			n++
+		}
+	}
+	return n
+}
+
+func TestNoHistoryOfARingBreaksItsInvariants(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		h := &history{t: t, policy: anyPolicy(t), now: time.Unix(1_800_000_000, 0)}
+		h.create(signing.Active)
+		h.create(signing.Published)
+		for range rapid.IntRange(1, 60).Draw(t, "events") {
+			h.now = h.now.Add(time.Duration(rapid.Int64Range(0, int64(h.policy.Period)).Draw(t, "later")))
+			if compromised := rapid.SampledFrom(append([]signing.Key{{}, {}, {}, {}, {}}, h.keys...)).Draw(t, "compromised"); compromised.KID != "" {
+				k := h.key(compromised.KID)
+				k.State, k.Sealed = signing.Compromised, nil
+			}
+			forced := rapid.Bool().Draw(t, "forced")
+			steps := 0
+			for s := signing.Plan(h.keys, h.now, h.policy, forced); s.Due(); s = signing.Plan(h.keys, h.now, h.policy, false) {
+				h.take(s)
+				if steps++; steps > 4 {
+					t.Fatalf("the plan has no end: %+v", s)
+				}
+			}
+			if h.count(signing.Active) != 1 || h.count(signing.Published) != 1 {
+				t.Fatalf("%d active and %d standing by", h.count(signing.Active), h.count(signing.Published))
+			}
+			s := signing.Plan(h.keys, h.now, h.policy, false)
+			if s.Next.IsZero() || !s.Next.After(h.now) {
+				t.Fatalf("nothing is due, and next is %s", s.Next)
+			}
+			if early := signing.Plan(h.keys, s.Next.Add(-time.Nanosecond), h.policy, false); early.Due() {
+				t.Fatalf("something is due before %s", s.Next)
+			}
+			if due := signing.Plan(h.keys, s.Next, h.policy, false); !due.Due() {
+				t.Fatalf("nothing is due at %s", s.Next)
+			}
+		}
+	})
+}

@@ -1,0 +1,115 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/services/auth/internal/signing"
+)
+
+// Apply implements signing.RotationStore. That a promoted key is old enough is
+// the statement's own condition.
+func (s *Keys) Apply(ctx context.Context, issuer string, epoch int64, step signing.Step, fresh *signing.Key, p signing.Policy) error {
+	return s.inRing(ctx, issuer, func(tx *gorm.DB, at int64, now time.Time) error {
+		if at != epoch {
+			return signing.ErrEpoch
+		}
+		change := transition{tx: tx, args: map[string]any{"issuer": issuer, "waived": step.Waived, "known": p.KnownAfter().Microseconds()}}
+		if step.Demote != "" {
+			change.exec(step.Demote, `state = 'RETIRING', retiring_at = clock_timestamp()`, `state = 'ACTIVE'`)
+		}
+		if step.Promote != "" {
+			change.exec(step.Promote, `state = 'ACTIVE', activated_at = clock_timestamp(), waived = @waived`,
+				`state = 'PUBLISHED' AND (@waived OR published_at + @known * interval '1 microsecond' <= clock_timestamp())`)
+		}
+		for _, kid := range step.Shred {
+			change.exec(kid, `sealed_private = NULL, wrapped_key = NULL`, `state = 'RETIRING'`)
+		}
+		for _, kid := range step.Retire {
+			change.exec(kid, `state = 'RETIRED', retired_at = clock_timestamp(), sealed_private = NULL, wrapped_key = NULL`, `state = 'RETIRING'`)
+		}
+		if change.err != nil {
+			return change.err
+		}
+		if fresh == nil {
+			return nil
+		}
+		return create(tx, issuer, *fresh, now)
+	})
+}
+
+// Compromise implements signing.RotationStore.
+func (s *Keys) Compromise(ctx context.Context, issuer, kid string) error {
+	return s.inRing(ctx, issuer, func(tx *gorm.DB, _ int64, _ time.Time) error {
+		done := tx.Exec(`UPDATE signing_keys SET state = 'COMPROMISED', compromised_at = coalesce(compromised_at, clock_timestamp()),
+			sealed_private = NULL, wrapped_key = NULL WHERE issuer = ? AND kid = ?`, issuer, kid)
+		switch {
+		case done.Error != nil:
+			return fmt.Errorf("revoke key: %w", done.Error)
+		case done.RowsAffected == 0:
+			return errs.NotFound("signing key")
+		}
+		return nil
+	})
+}
+
+// inRing changes a ring under its lock and raises its epoch.
+func (s *Keys) inRing(ctx context.Context, issuer string, change func(tx *gorm.DB, epoch int64, now time.Time) error) error {
+	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
+		var ring struct {
+			Epoch int64
+			Now   time.Time
+		}
+		if err := tx.Raw("SELECT epoch, clock_timestamp() AS now FROM key_ring WHERE issuer = ? FOR UPDATE", issuer).Scan(&ring).Error; err != nil {
+			return fmt.Errorf("lock key ring: %w", err)
+		}
+		if err := change(tx, ring.Epoch, ring.Now); err != nil {
+			return err
+		}
+		if err := tx.Exec("UPDATE key_ring SET epoch = epoch + 1 WHERE issuer = ?", issuer).Error; err != nil {
+			return fmt.Errorf("raise epoch: %w", err)
+		}
+		return nil
+	})
+}
+
+// transition makes changes to keys of one ring until one fails.
+type transition struct {
+	tx   *gorm.DB
+	args map[string]any
+	err  error
+}
+
+// exec changes the key kid, which has to meet the condition.
+func (t *transition) exec(kid, set, condition string) {
+	if t.err != nil {
+		return
+	}
+	t.args["kid"] = kid
+	done := t.tx.Exec("UPDATE signing_keys SET "+set+" WHERE issuer = @issuer AND kid = @kid AND "+condition, t.args)
+	switch {
+	case done.Error != nil:
+		t.err = fmt.Errorf("change key %s: %w", kid, done.Error)
+	case done.RowsAffected != 1:
+		t.err = fmt.Errorf("key %s is not what the step takes it for, or too young", kid)
+	}
+}
+
+func create(tx *gorm.DB, issuer string, k signing.Key, now time.Time) error {
+	row := keyRow{
+		KID: k.KID, Issuer: issuer, Algorithm: k.Algorithm, State: string(k.State), PublicKey: k.Public,
+		SealedPrivate: k.Sealed, WrappedKey: k.Wrapped, CreatedAt: now, PublishedAt: &now,
+	}
+	if k.State == signing.Active {
+		row.ActivatedAt = &now
+	}
+	if err := tx.Create(&row).Error; err != nil {
+		return fmt.Errorf("create key: %w", err)
+	}
+	return nil
+}
