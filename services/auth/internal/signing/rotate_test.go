@@ -1,0 +1,172 @@
+package signing_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/purserhq/purser/pkg/testkit"
+	"github.com/purserhq/purser/services/auth/internal/signing"
+	"github.com/purserhq/purser/services/auth/internal/store"
+	"github.com/purserhq/purser/services/auth/migrations"
+)
+
+// hurried is a policy of milliseconds, which no service accepts.
+func hurried() signing.Policy {
+	ms := time.Millisecond
+	return signing.Policy{MaxAge: 20 * ms, Poll: 10 * ms, Lease: 20 * ms, Skew: 5 * ms, Period: 50 * ms, TokenTTL: 30 * ms}
+}
+
+func rotator(t testing.TB, s signing.RotationStore, p signing.Policy) *signing.Rotator {
+	t.Helper()
+	return signing.NewRotator(issuer, p, s, sealer(t, "kek"), slog.New(slog.DiscardHandler))
+}
+
+// rotated has replicas rotate at once, n times each, and returns how many
+// steps were taken.
+func rotated(t *testing.T, db *testkit.DB, n int, open func() signing.RotationStore) (epochs int64, failures []error) {
+	t.Helper()
+	r := signing.NewRing(issuer, policy(), store.NewKeys(db.DB), sealer(t, "kek"), slog.New(slog.DiscardHandler))
+	if err := r.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	for range replicas {
+		rotator := rotator(t, open(), hurried())
+		all.Go(func() {
+			for range n {
+				if err := rotator.Rotate(t.Context(), false); err != nil {
+					mu.Lock()
+					failures = append(failures, err)
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	all.Wait()
+	if err := db.SQL().QueryRowContext(t.Context(), "SELECT epoch FROM key_ring").Scan(&epochs); err != nil {
+		t.Fatal(err)
+	}
+	return epochs, failures
+}
+
+func TestOfManyRotatorsOneMakesEachStep(t *testing.T) {
+	db := testkit.Postgres(t, migrations.FS)
+	ticks := testkit.Size(60, 1000)
+	epochs, failures := rotated(t, db, ticks, func() signing.RotationStore { return store.NewKeys(db.DB) })
+	if len(failures) > 0 {
+		t.Fatal(failures[0])
+	}
+	var active, standby, young, keys, promoted int
+	err := db.SQL().QueryRowContext(t.Context(), fmt.Sprintf(`
+		SELECT count(*) FILTER (WHERE state = 'ACTIVE'), count(*) FILTER (WHERE state = 'PUBLISHED'),
+			count(*) FILTER (WHERE published_at <> created_at OR activated_at <> published_at AND activated_at < published_at + interval '%d ms'),
+			count(*), count(activated_at) FROM signing_keys`, hurried().KnownAfter().Milliseconds())).Scan(&active, &standby, &young, &keys, &promoted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if active != 1 || standby != 1 || young != 0 || keys != promoted+1 {
+		t.Errorf("%d active, %d standing by, %d promoted too young, %d keys of which %d were active", active, standby, young, keys, promoted)
+	}
+	if epochs < 3 {
+		t.Errorf("%d epochs: nothing rotated", epochs)
+	}
+	testkit.Figure(t, "%d replicas × %d ticks: %d epochs, %d keys active in turn, never two, none before its time", replicas, ticks, epochs, promoted)
+}
+
+// heedless applies a step to whatever epoch there is.
+type heedless struct{ *store.Keys }
+
+func (h heedless) Apply(ctx context.Context, issuer string, _ int64, s signing.Step, fresh *signing.Key, p signing.Policy) error {
+	reading, err := h.Load(ctx, issuer)
+	if err != nil {
+		return err
+	}
+	return h.Keys.Apply(ctx, issuer, reading.Epoch, s, fresh, p)
+}
+
+func TestWithoutTheEpochOneStepIsMadeTwice(t *testing.T) {
+	db := testkit.Postgres(t, migrations.FS)
+	_, failures := rotated(t, db, 60, func() signing.RotationStore { return heedless{store.NewKeys(db.DB)} })
+	if len(failures) == 0 {
+		t.Fatal("no two replicas made the same step: the epoch protects from nothing")
+	}
+	for _, err := range failures {
+		if errors.Is(err, signing.ErrEpoch) {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestARevokedKeyLeavesTheSetAtOnceAndTheNextSigns(t *testing.T) {
+	db := testkit.Postgres(t, migrations.FS)
+	keys := store.NewKeys(db.DB)
+	ring := newRing(t, keys)
+	if err := ring.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	rotator := rotator(t, keys, policy())
+	old := kidOf(t, ring.Sign)
+	if err := rotator.Rotate(t.Context(), true); reason(err) != "KEY_TOO_YOUNG" {
+		t.Fatalf("a key was promoted that not every verifier can know: %v", err)
+	}
+	if err := rotator.Revoke(t.Context(), old); err != nil {
+		t.Fatal(err)
+	}
+	if err := ring.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if now := kidOf(t, ring.Sign); now == old {
+		t.Error("the revoked key signs")
+	}
+	if _, err := ring.Key(t.Context(), old); err == nil {
+		t.Error("the revoked key's tokens are good")
+	}
+	var state string
+	var waived int
+	var erased bool
+	err := db.SQL().QueryRowContext(t.Context(), `SELECT state, sealed_private IS NULL AND wrapped_key IS NULL,
+		(SELECT count(*) FROM signing_keys WHERE waived) FROM signing_keys WHERE kid = $1`, old).Scan(&state, &erased, &waived)
+	if err != nil || state != "COMPROMISED" || !erased || waived != 1 {
+		t.Error(state, erased, waived, err)
+	}
+	if err := rotator.Revoke(t.Context(), "no such key"); reason(err) != "NOT_FOUND" {
+		t.Error(err)
+	}
+	set, _ := ring.Published()
+	if len(set.Keys) != 2 {
+		t.Errorf("%d keys published, not an active one and a standby", len(set.Keys))
+	}
+}
+
+func TestAPromotionBeforeItsTimeIsRefusedByTheDatabase(t *testing.T) {
+	db := testkit.Postgres(t, migrations.FS)
+	keys := store.NewKeys(db.DB)
+	if err := newRing(t, keys).Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	reading, err := keys.Load(t.Context(), issuer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	step := signing.Step{}
+	for _, k := range reading.Keys {
+		if k.State == signing.Active {
+			step.Demote = k.KID
+		} else {
+			step.Promote = k.KID
+		}
+	}
+	if err := keys.Apply(t.Context(), issuer, reading.Epoch, step, nil, policy()); err == nil {
+		t.Fatal("it was promoted")
+	}
+	after, err := keys.Load(t.Context(), issuer)
+	if err != nil || after.Epoch != reading.Epoch {
+		t.Fatal("half a step was made", after.Epoch, err)
+	}
+}
