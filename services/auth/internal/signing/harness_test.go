@@ -89,6 +89,8 @@ func (r *rotating) Apply(_ context.Context, _ string, epoch int64, s signing.Ste
 	return nil
 }
 
+func (r *rotating) List(context.Context, string) ([]signing.Key, error) { return r.keys, nil }
+
 func (r *rotating) Compromise(context.Context, string, string) error { return nil }
 
 // verifier knows the set that it fetched last.

@@ -40,6 +40,8 @@ type Key struct {
 	PublishedAt     time.Time
 	ActivatedAt     time.Time
 	RetiringAt      time.Time
+	// Waived: promoted before every verifier could know it.
+	Waived bool
 }
 
 // generate makes a key and seals its private half.

@@ -29,6 +29,8 @@ type RotationStore interface {
 	// is another, and when a key is not in the state that the step needs or is
 	// promoted before p allows. fresh is the key that the step creates.
 	Apply(ctx context.Context, issuer string, epoch int64, s Step, fresh *Key, p Policy) error
+	// List returns the issuer's keys in every state, newest first.
+	List(ctx context.Context, issuer string) ([]Key, error)
 	// Compromise marks a key, erases its private half and raises the epoch.
 	// errs.NotFound when the ring has no such key; no error when it was marked
 	// before.
@@ -152,4 +154,24 @@ func (r *Rotator) Revoke(ctx context.Context, kid string) error {
 	}
 	r.log.WarnContext(ctx, "signing key revoked", "kid", kid)
 	return r.Rotate(ctx, false)
+}
+
+// Overview is the ring for those who run it.
+type Overview struct {
+	Epoch int64
+	Keys  []Key // in every state, newest first
+	Next  time.Time
+}
+
+// Overview reads the ring.
+func (r *Rotator) Overview(ctx context.Context) (Overview, error) {
+	reading, err := r.store.Load(ctx, r.issuer)
+	if err != nil {
+		return Overview{}, err
+	}
+	keys, err := r.store.List(ctx, r.issuer)
+	if err != nil {
+		return Overview{}, err
+	}
+	return Overview{reading.Epoch, keys, Plan(reading.Keys, reading.Now, r.policy, false).Next}, nil
 }

@@ -24,6 +24,7 @@ type keyRow struct {
 	PublishedAt   *time.Time
 	ActivatedAt   *time.Time
 	RetiringAt    *time.Time
+	Waived        bool
 }
 
 func (keyRow) TableName() string { return "signing_keys" }
@@ -81,6 +82,20 @@ func (s *Keys) Load(ctx context.Context, issuer string) (signing.Reading, error)
 	return reading, nil
 }
 
+// List returns an issuer's keys in every state, newest first, at most 1,000.
+func (s *Keys) List(ctx context.Context, issuer string) ([]signing.Key, error) {
+	var rows []keyRow
+	err := s.db.Gorm(ctx).Where("issuer = ?", issuer).Order("created_at DESC, kid").Limit(1000).Find(&rows).Error
+	if err != nil {
+		return nil, fmt.Errorf("list signing keys: %w", err)
+	}
+	keys := make([]signing.Key, len(rows))
+	for i, row := range rows {
+		keys[i] = row.key()
+	}
+	return keys, nil
+}
+
 func (r keyRow) key() signing.Key {
 	at := func(t *time.Time) time.Time {
 		if t == nil {
@@ -91,6 +106,6 @@ func (r keyRow) key() signing.Key {
 	return signing.Key{
 		KID: r.KID, Algorithm: r.Algorithm, State: signing.State(r.State), Public: r.PublicKey,
 		Sealed: r.SealedPrivate, Wrapped: r.WrappedKey,
-		PublishedAt: at(r.PublishedAt), ActivatedAt: at(r.ActivatedAt), RetiringAt: at(r.RetiringAt),
+		PublishedAt: at(r.PublishedAt), ActivatedAt: at(r.ActivatedAt), RetiringAt: at(r.RetiringAt), Waived: r.Waived,
 	}
 }
