@@ -57,13 +57,17 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	if err != nil {
 		return nil, err
 	}
-	ring := signing.NewRing(cfg.Issuer, cfg.Keys, store.NewKeys(db), sealer, log)
+	ring := signing.NewRing(cfg.Issuer, cfg.policy(), store.NewKeys(db), sealer, log)
 	first, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	if err := ring.Refresh(first); err != nil {
 		log.Warn("the key ring can't be read yet", "error", err)
 	}
 	g.Loop("key ring", ring.Keep)
+	rotator := signing.NewRotator(cfg.Issuer, cfg.policy(), store.NewKeys(db), sealer, log)
+	if err := runJobs(g, db, rotator, cfg, log); err != nil {
+		return nil, err
+	}
 	hasher, err := password.New(cfg.HashesAtOnce)
 	if err != nil {
 		return nil, err
@@ -88,6 +92,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	authv1.RegisterAccountServiceServer(server, rpc.NewAccountServer(accounts, limiter))
 	authv1.RegisterSessionServiceServer(server, rpc.NewSessionServer(sessions, limiter))
 	authv1.RegisterTokenServiceServer(server, rpc.NewTokenServer(ring))
+	authv1.RegisterAdminServiceServer(server, rpc.NewAdminServer(rotator))
 
 	a := &App{group: g, server: server}
 	if a.grpc, err = new(net.ListenConfig).Listen(ctx, "tcp", cfg.GRPC.Addr); err != nil {

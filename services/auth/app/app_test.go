@@ -42,6 +42,7 @@ type service struct {
 	accounts authv1.AccountServiceClient
 	sessions authv1.SessionServiceClient
 	tokens   authv1.TokenServiceClient
+	admin    authv1.AdminServiceClient
 }
 
 // start runs the service, with more settings, until the test ends.
@@ -70,6 +71,7 @@ func start(t *testing.T, more ...string) service {
 	return service{
 		db: db, http: "http://" + a.HTTPAddr(), accounts: authv1.NewAccountServiceClient(conn),
 		sessions: authv1.NewSessionServiceClient(conn), tokens: authv1.NewTokenServiceClient(conn),
+		admin: authv1.NewAdminServiceClient(conn),
 	}
 }
 

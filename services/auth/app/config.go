@@ -48,7 +48,7 @@ func Load(environ []string) (Config, error) {
 
 // Validate reports every mistake in c.
 func (c Config) Validate() error {
-	mistakes := []error{c.GRPC.Validate(), c.Keys.Validate()}
+	mistakes := []error{c.GRPC.Validate(), c.policy().Validate()}
 	if c.Issuer != "" && !config.IsHTTPURL(c.Issuer) {
 		mistakes = append(mistakes, errors.New("PURSER_ISSUER must be an http or https URL"))
 	}
@@ -64,6 +64,13 @@ func (c Config) Validate() error {
 		mistakes = append(mistakes, errors.New("PURSER_PASSWORD_HASHES_AT_ONCE must be at least 1"))
 	}
 	return errors.Join(append(mistakes, c.Session.Validate(), c.Attempts.Validate())...)
+}
+
+// policy of the keys, with what it takes from the sessions'.
+func (c Config) policy() signing.Policy {
+	p := c.Keys
+	p.TokenTTL = c.Session.Access
+	return p
 }
 
 func (c Config) kek() ([]byte, error) {

@@ -1,7 +1,8 @@
 // Command auth is the auth service: "serve" (the default) answers calls,
-// "migrate up|down|status" works on the schema of its database, "config"
-// prints the effective configuration with its secrets masked. It is
-// configured by PURSER_* variables.
+// "migrate up|down|status" works on the schema of its database, "keys" on the
+// signing keys, "admin grant EMAIL" makes the first admin, and "config" prints
+// the effective configuration with its secrets masked. It is configured by
+// PURSER_* variables.
 package main
 
 import (
@@ -10,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/purserhq/purser/pkg/config"
@@ -40,8 +42,10 @@ func run(ctx context.Context, args, environ []string, out, logs io.Writer) error
 		return app.Migrations().Command(ctx, cfg.Database, args[1], out, log)
 	case "config":
 		return config.Print(out, cfg)
+	case "keys", "admin":
+		return app.Command(ctx, cfg, log, slices.DeleteFunc(args, func(a string) bool { return a == "" }), out)
 	default:
-		return fmt.Errorf("unknown command %q: want serve, migrate or config", args[0])
+		return fmt.Errorf("unknown command %q: want serve, migrate, config, or one of\n%s", args[0], app.Usage)
 	}
 	tel, err := telemetry.Start(ctx, "purser-auth")
 	if err != nil {

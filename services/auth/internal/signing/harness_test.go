@@ -257,7 +257,7 @@ func (w *world) verify(v *verifier) {
 }
 
 func TestKeysRotateWithoutAnyVerifierNoticing(t *testing.T) {
-	rotations, verifications := testkit.Size(12, 220), testkit.Size(256, 1024)
+	rotations, verifications := testkit.Size(6, 220), testkit.Size(128, 1024)
 	w := newWorld(t, compressed())
 	for w.store.promotions < rotations {
 		w.second(verifications)

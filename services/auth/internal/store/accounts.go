@@ -62,6 +62,22 @@ func (s *Accounts) Create(ctx context.Context, u account.User, hash string) (cre
 	return created, err
 }
 
+// AddRole gives the account with this address a role; no error when it has it.
+// errs.NotFound when there is none.
+func (s *Accounts) AddRole(ctx context.Context, email, role string) error {
+	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
+		var row userRow
+		if err := tx.Select("id").Where("email = ?", email).Take(&row).Error; err != nil {
+			return missing(err, "user")
+		}
+		err := tx.Clauses(clause.OnConflict{DoNothing: true}).Create(&roleRow{UserID: row.ID, Role: role}).Error
+		if err != nil {
+			return fmt.Errorf("add role: %w", err)
+		}
+		return nil
+	})
+}
+
 // ByID implements account.Store.
 func (s *Accounts) ByID(ctx context.Context, id uuid.UUID) (account.User, error) {
 	var row userRow

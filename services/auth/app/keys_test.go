@@ -1,0 +1,160 @@
+package app_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/purserhq/purser/pkg/authn"
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/grpcclient"
+	"github.com/purserhq/purser/pkg/testkit"
+	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
+	"github.com/purserhq/purser/services/auth/app"
+)
+
+// short is a policy under which a key can sign four seconds after it is made.
+func short() []string {
+	return []string{
+		"PURSER_KEYS_JWKS_MAX_AGE=2s", "PURSER_KEYS_POLL=200ms", "PURSER_KEYS_SIGNER_LEASE=2s", "PURSER_KEYS_CLOCK_SKEW=1s",
+		"PURSER_KEYS_ROTATION_PERIOD=4s", "PURSER_KEYS_ROTATION_CRON=@every 1s", "PURSER_ACCESS_TTL=1m",
+	}
+}
+
+// command runs one of the program's commands on the service's database.
+func (s service) command(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	cfg, err := app.Load(append(environ(s.db.URL), short()...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	err = app.Command(t.Context(), cfg, slog.New(slog.DiscardHandler), args, &out)
+	return out.String(), err
+}
+
+// asAdmin registers an account, makes it an admin and signs it in.
+func (s service) asAdmin(t *testing.T) context.Context {
+	t.Helper()
+	s.register(t, "root@example.com")
+	if _, err := s.command(t, "admin", "grant", "Root@example.com"); err != nil {
+		t.Fatal(err)
+	}
+	return grpcclient.WithToken(t.Context(), s.login(t, "root@example.com").GetAccessToken())
+}
+
+func TestKeysRotateByThemselvesWhileTokensStayGood(t *testing.T) {
+	s := start(t, short()...)
+	admin := s.asAdmin(t)
+	keys := authn.NewRemoteKeys(s.http+"/.well-known/jwks.json", slog.New(slog.DiscardHandler))
+	defer keys.Close()
+	verifier := authn.NewVerifier(keys, authn.Options{Issuer: issuer})
+	s.register(t, "ada@example.com")
+	first := s.login(t, "ada@example.com").GetAccessToken()
+	refresh := s.login(t, "ada@example.com").GetRefreshToken()
+	active := map[string]bool{}
+	testkit.Eventually(t, time.Minute, func() bool {
+		refreshed, err := s.sessions.Refresh(t.Context(), &authv1.RefreshRequest{RefreshToken: refresh})
+		if err != nil {
+			t.Fatal(err)
+		}
+		refresh = refreshed.GetTokens().GetRefreshToken()
+		for _, token := range []string{first, refreshed.GetTokens().GetAccessToken()} {
+			if _, err := verifier.Verify(t.Context(), token); err != nil {
+				t.Fatalf("after %d keys: %v", len(active), err)
+			}
+		}
+		list, err := s.admin.ListSigningKeys(admin, &authv1.ListSigningKeysRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, k := range list.GetKeys() {
+			if k.GetState() == authv1.SigningKeyState_SIGNING_KEY_STATE_ACTIVE {
+				active[k.GetKid()] = true
+			}
+		}
+		return len(active) >= 3
+	})
+}
+
+func TestAnAdminRotatesAndRevokesKeysAndNobodyElseDoes(t *testing.T) {
+	s := start(t, "PURSER_KEYS_POLL=200ms")
+	admin := s.asAdmin(t)
+	s.register(t, "ada@example.com")
+	user := grpcclient.WithToken(t.Context(), s.login(t, "ada@example.com").GetAccessToken())
+	_, err := s.admin.ListSigningKeys(user, &authv1.ListSigningKeysRequest{})
+	want(t, err, errs.KindPermissionDenied, "PERMISSION_MISSING")
+	_, err = s.admin.RevokeSigningKey(user, &authv1.RevokeSigningKeyRequest{Kid: "x"})
+	want(t, err, errs.KindPermissionDenied, "PERMISSION_MISSING")
+
+	_, err = s.admin.RotateSigningKey(admin, &authv1.RotateSigningKeyRequest{})
+	want(t, err, errs.KindFailedPrecondition, "KEY_TOO_YOUNG")
+	_, err = s.admin.RevokeSigningKey(admin, &authv1.RevokeSigningKeyRequest{Kid: "no such key"})
+	want(t, err, errs.KindNotFound, "NOT_FOUND")
+	_, err = s.admin.RevokeSigningKey(admin, &authv1.RevokeSigningKeyRequest{})
+	want(t, err, errs.KindInvalid, "INVALID_ARGUMENT")
+
+	before, err := s.admin.ListSigningKeys(admin, &authv1.ListSigningKeysRequest{})
+	if err != nil || len(before.GetKeys()) != 2 {
+		t.Fatal(before, err)
+	}
+	var active string
+	for _, k := range before.GetKeys() {
+		if k.GetState() == authv1.SigningKeyState_SIGNING_KEY_STATE_ACTIVE {
+			active = k.GetKid()
+		}
+	}
+	revoked, err := s.admin.RevokeSigningKey(admin, &authv1.RevokeSigningKeyRequest{Kid: active})
+	if err != nil || revoked.GetKey().GetKid() == active || !revoked.GetKey().GetWaived() {
+		t.Fatal(revoked, err)
+	}
+	again, err := s.admin.RevokeSigningKey(admin, &authv1.RevokeSigningKeyRequest{Kid: active})
+	if err != nil || again.GetKey().GetKid() != revoked.GetKey().GetKid() {
+		t.Fatal("revoking twice changes more", again, err)
+	}
+	testkit.Eventually(t, time.Minute, func() bool { return !strings.Contains(s.jwks(t), active) })
+	_, err = s.admin.ListSigningKeys(admin, &authv1.ListSigningKeysRequest{})
+	want(t, err, errs.KindUnauthenticated, "TOKEN_INVALID") // the admin's own token was the revoked key's
+}
+
+func (s service) jwks(t *testing.T) string {
+	t.Helper()
+	resp, err := http.Get(s.http + "/.well-known/jwks.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func TestTheCommandsSayWhatTheyDid(t *testing.T) {
+	s := start(t)
+	list, err := s.command(t, "keys", "list")
+	if err != nil || !strings.Contains(list, "ACTIVE") || !strings.Contains(list, "PUBLISHED") || !strings.Contains(list, "epoch 1, next step") {
+		t.Fatal(list, err)
+	}
+	if _, err := s.command(t, "keys", "rotate"); errs.As(err) == nil || errs.As(err).Reason != "KEY_TOO_YOUNG" {
+		t.Error(err)
+	}
+	kid := strings.Fields(list[strings.Index(list, "\n")+1:])[0]
+	if out, err := s.command(t, "keys", "revoke", kid); err != nil || !strings.Contains(out, "COMPROMISED") {
+		t.Error(out, err)
+	}
+	if _, err := s.command(t, "admin", "grant", "nobody@example.com"); errs.As(err) == nil || errs.As(err).Kind != errs.KindNotFound {
+		t.Error(err)
+	}
+	for _, args := range [][]string{{"keys"}, {"keys", "melt"}, {"keys", "revoke"}, {"admin", "grant"}, {}} {
+		if _, err := s.command(t, args...); err == nil || !strings.Contains(err.Error(), "auth keys list") {
+			t.Errorf("%v: %v", args, err)
+		}
+	}
+}
