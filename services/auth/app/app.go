@@ -104,7 +104,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	}
 	g.Close("http listener", a.http.Close)
 	server.Join(g, a.grpc)
-	a.serveHTTP(web.Handler(ring))
+	a.serveHTTP(web.Handler(cfg.Issuer, ring))
 	return a, server.Check()
 }
 

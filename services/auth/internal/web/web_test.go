@@ -50,7 +50,7 @@ func serve(t *testing.T, read bool) http.Handler {
 	if err := ring.Refresh(t.Context()); (err == nil) != read {
 		t.Fatal(err)
 	}
-	return web.Handler(ring)
+	return web.Handler("https://auth.example", ring)
 }
 
 func ask(t *testing.T, h http.Handler, method, path, ifNoneMatch string) *http.Response {
@@ -138,6 +138,21 @@ func TestNothingElseIsServed(t *testing.T) {
 	}{{"POST", path, 405}, {"GET", "/", 404}, {"GET", path + "/", 404}, {"GET", "/.well-known/", 404}, {"HEAD", path, 200}} {
 		if resp := ask(t, h, tc.method, tc.path, ""); resp.StatusCode != tc.want {
 			t.Errorf("%s %s: %d, want %d", tc.method, tc.path, resp.StatusCode, tc.want)
+		}
+	}
+}
+
+func TestTheDiscoveryDocumentsSayWhereTheKeySetIs(t *testing.T) {
+	for _, path := range []string{"/.well-known/openid-configuration", "/.well-known/oauth-authorization-server"} {
+		resp := ask(t, serve(t, false), "GET", path, "")
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const want = `{"issuer":"https://auth.example","jwks_uri":"https://auth.example/.well-known/jwks.json",` +
+			`"response_types_supported":[],"subject_types_supported":["public"],"id_token_signing_alg_values_supported":["EdDSA"]}`
+		if string(body) != want || resp.Header.Get("Content-Type") != "application/json" {
+			t.Errorf("%s: %s, %v", path, body, resp.Header)
 		}
 	}
 }
