@@ -80,9 +80,10 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 		return nil, err
 	}
 
+	verifier := authn.NewVerifier(ring, authn.Options{Issuer: cfg.Issuer})
 	server, err := grpcserver.New(cfg.GRPC, grpcserver.Deps{
 		Rules:     access.Lookup,
-		Verifier:  authn.NewVerifier(ring, authn.Options{Issuer: cfg.Issuer}),
+		Verifier:  verifier,
 		Log:       log,
 		Translate: postgres.Translate,
 	})
@@ -91,7 +92,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	}
 	authv1.RegisterAccountServiceServer(server, rpc.NewAccountServer(accounts, limiter))
 	authv1.RegisterSessionServiceServer(server, rpc.NewSessionServer(sessions, limiter))
-	authv1.RegisterTokenServiceServer(server, rpc.NewTokenServer(ring))
+	authv1.RegisterTokenServiceServer(server, rpc.NewTokenServer(ring, verifier, sessions))
 	authv1.RegisterAdminServiceServer(server, rpc.NewAdminServer(rotator))
 
 	a := &App{group: g, server: server}

@@ -2,12 +2,16 @@ package rpc
 
 import (
 	"context"
+	"strings"
 
+	"github.com/google/uuid"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/grpcserver"
+	"github.com/purserhq/purser/pkg/page"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	"github.com/purserhq/purser/services/auth/internal/account"
 	"github.com/purserhq/purser/services/auth/internal/attempts"
@@ -32,7 +36,7 @@ func (s *SessionServer) Login(ctx context.Context, req *authv1.LoginRequest) (*a
 	if err != nil {
 		return nil, err
 	}
-	t, err := s.sessions.Login(ctx, req.GetEmail(), req.GetPassword())
+	t, err := s.sessions.Login(ctx, req.GetEmail(), req.GetPassword(), client(ctx))
 	if !errs.Is(err, errs.KindUnauthenticated) {
 		giveBack()
 	}
@@ -44,7 +48,7 @@ func (s *SessionServer) Login(ctx context.Context, req *authv1.LoginRequest) (*a
 
 // Refresh implements the RPC.
 func (s *SessionServer) Refresh(ctx context.Context, req *authv1.RefreshRequest) (*authv1.RefreshResponse, error) {
-	t, err := s.sessions.Refresh(ctx, session.Token(req.GetRefreshToken()))
+	t, err := s.sessions.Refresh(ctx, session.Token(req.GetRefreshToken()), client(ctx))
 	if err != nil {
 		return nil, err
 	}
@@ -58,6 +62,69 @@ func (s *SessionServer) Logout(ctx context.Context, _ *authv1.LogoutRequest) (*a
 		return nil, err
 	}
 	return &authv1.LogoutResponse{}, nil
+}
+
+// LogoutAll implements the RPC.
+func (s *SessionServer) LogoutAll(ctx context.Context, _ *authv1.LogoutAllRequest) (*authv1.LogoutAllResponse, error) {
+	if err := s.sessions.LogoutAll(ctx, authn.CallerFrom(ctx).UserID); err != nil {
+		return nil, err
+	}
+	return &authv1.LogoutAllResponse{}, nil
+}
+
+// ListSessions implements the RPC.
+func (s *SessionServer) ListSessions(ctx context.Context, req *authv1.ListSessionsRequest) (*authv1.ListSessionsResponse, error) {
+	caller := authn.CallerFrom(ctx)
+	query := page.NewQuery("ListSessions", caller.UserID.String())
+	after, _, err := page.Parse[uuid.UUID](query, req.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	limit := page.Size(req.GetPageSize(), 20, 100)
+	list, err := s.sessions.List(ctx, caller.UserID, after, limit+1)
+	if err != nil {
+		return nil, err
+	}
+	resp := &authv1.ListSessionsResponse{}
+	if len(list) > limit {
+		list = list[:limit]
+		if resp.NextPageToken, err = page.Token(query, list[limit-1].ID); err != nil {
+			return nil, err
+		}
+	}
+	for _, f := range list {
+		resp.Sessions = append(resp.Sessions, &authv1.Session{
+			SessionId: f.ID.String(), CreateTime: timestamppb.New(f.CreatedAt), ExpireTime: timestamppb.New(f.ExpiresAt),
+			LastUseTime: timestamppb.New(f.LastUsedAt), Device: f.Client.Device, Address: f.Client.Address,
+			Current: f.ID == caller.SessionID,
+		})
+	}
+	return resp, nil
+}
+
+// RevokeSession implements the RPC.
+func (s *SessionServer) RevokeSession(ctx context.Context, req *authv1.RevokeSessionRequest) (*authv1.RevokeSessionResponse, error) {
+	id, err := uuid.Parse(req.GetSessionId())
+	if err != nil {
+		return nil, errs.Invalid("session_id", "must be a UUID")
+	}
+	if err := s.sessions.Revoke(ctx, authn.CallerFrom(ctx).UserID, id); err != nil {
+		return nil, err
+	}
+	return &authv1.RevokeSessionResponse{}, nil
+}
+
+// maxDevice bounds the bytes of a user agent that are kept.
+const maxDevice = 200
+
+// client is what a call tells of who makes it.
+func client(ctx context.Context) session.Client {
+	var device string
+	if agents := metadata.ValueFromIncomingContext(ctx, "user-agent"); len(agents) > 0 {
+		device = agents[0]
+	}
+	device = strings.ToValidUTF8(device[:min(len(device), maxDevice)], "")
+	return session.Client{Device: strings.ReplaceAll(device, "\x00", ""), Address: grpcserver.PeerAddress(ctx)}
 }
 
 func tokensToProto(t session.Tokens) *authv1.Tokens {

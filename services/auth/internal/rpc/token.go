@@ -5,22 +5,31 @@ import (
 	"crypto/ed25519"
 	"encoding/base64"
 	"fmt"
+	"strings"
 
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/errs"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
+	"github.com/purserhq/purser/services/auth/internal/session"
 	"github.com/purserhq/purser/services/auth/internal/signing"
 )
 
 // TokenServer serves purser.auth.v1.TokenService.
 type TokenServer struct {
 	authv1.UnimplementedTokenServiceServer
-	ring *signing.Ring
+	ring     *signing.Ring
+	verifier *authn.Verifier
+	sessions *session.Service
 }
 
-// NewTokenServer serves the ring's keys.
-func NewTokenServer(r *signing.Ring) *TokenServer { return &TokenServer{ring: r} }
+// NewTokenServer serves the ring's keys, and what verifier and sessions know of
+// a token.
+func NewTokenServer(r *signing.Ring, v *authn.Verifier, s *session.Service) *TokenServer {
+	return &TokenServer{ring: r, verifier: v, sessions: s}
+}
 
 // GetJwks implements the RPC.
 func (s *TokenServer) GetJwks(context.Context, *authv1.GetJwksRequest) (*authv1.GetJwksResponse, error) {
@@ -40,4 +49,41 @@ func (s *TokenServer) GetJwks(context.Context, *authv1.GetJwksRequest) (*authv1.
 		})
 	}
 	return resp, nil
+}
+
+// Introspect implements the RPC.
+func (s *TokenServer) Introspect(ctx context.Context, req *authv1.IntrospectRequest) (*authv1.IntrospectResponse, error) {
+	c, alive, err := s.look(ctx, req.GetToken())
+	if err != nil || !alive {
+		return &authv1.IntrospectResponse{}, err
+	}
+	return &authv1.IntrospectResponse{
+		Active: true, Sub: c.UserID.String(), Sid: c.SessionID.String(), ExpireTime: timestamppb.New(c.ExpiresAt),
+		Roles: c.Roles, Permissions: c.Permissions,
+	}, nil
+}
+
+// look verifies an access token and asks whether its session still runs.
+func (s *TokenServer) look(ctx context.Context, token string) (authn.Caller, bool, error) {
+	c, err := s.verifier.Verify(ctx, token)
+	if errs.Is(err, errs.KindUnauthenticated) {
+		return c, false, nil
+	}
+	if err != nil {
+		return c, false, err
+	}
+	alive, err := s.sessions.Alive(ctx, c.UserID, c.SessionID)
+	return c, alive, err
+}
+
+// Revoke implements the RPC.
+func (s *TokenServer) Revoke(ctx context.Context, req *authv1.RevokeRequest) (*authv1.RevokeResponse, error) {
+	if strings.Contains(req.GetToken(), ".") { // no refresh token has one
+		c, alive, err := s.look(ctx, req.GetToken())
+		if err != nil || !alive {
+			return &authv1.RevokeResponse{}, err
+		}
+		return &authv1.RevokeResponse{}, s.sessions.Revoke(ctx, c.UserID, c.SessionID)
+	}
+	return &authv1.RevokeResponse{}, s.sessions.RevokeToken(ctx, session.Token(req.GetToken()))
 }

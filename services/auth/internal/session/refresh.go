@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/purserhq/purser/pkg/errs"
@@ -10,22 +11,23 @@ import (
 // Refresh exchanges a token for its successor. errs.Unauthenticated with
 // reason REFRESH_TOKEN_INVALID, REFRESH_TOKEN_EXPIRED, REFRESH_TOKEN_REUSED or
 // SESSION_REVOKED.
-func (s *Service) Refresh(ctx context.Context, token Token) (Tokens, error) {
+func (s *Service) Refresh(ctx context.Context, token Token, c Client) (Tokens, error) {
 	var (
 		tokens  Tokens
 		refusal error
 	)
-	err := s.store.Change(ctx, token.Hash(), func(f Family, roles []string) (Family, error) {
+	err := s.store.Change(ctx, token.Hash(), func(f Family, roles []string, now time.Time) (Family, error) {
 		// Assigned afresh at every run: the transaction may be repeated.
 		var next Token
 		var err error
-		f, next, refusal, err = s.rotate(f, token)
+		f, next, refusal, err = s.rotate(f, token, now)
 		if err != nil || refusal != nil {
 			return f, err
 		}
 		// Sign before storing: a token is not used up by a call that can't be
 		// answered, or a signer that is away for longer than the recovery would
 		// end sessions.
+		f.LastUsedAt, f.Client = now, c
 		tokens, err = s.tokens(f, next, roles)
 		return f, err
 	})
@@ -42,8 +44,8 @@ func (s *Service) Refresh(ctx context.Context, token Token) (Tokens, error) {
 
 // rotate decides what presenting a token does to its family. A refusal is an
 // outcome that is stored (a revocation), not a failure of the transaction.
-func (s *Service) rotate(f Family, token Token) (_ Family, next Token, refusal, err error) {
-	now, hash := s.now().UTC(), token.Hash()
+func (s *Service) rotate(f Family, token Token, now time.Time) (_ Family, next Token, refusal, err error) {
+	hash := token.Hash()
 	switch {
 	case f.RevokedAt != nil:
 		return f, "", errs.Unauthenticated("SESSION_REVOKED", "the session has ended"), nil
@@ -57,16 +59,41 @@ func (s *Service) rotate(f Family, token Token) (_ Family, next Token, refusal, 
 		if err != nil {
 			return f, "", nil, err
 		}
-		f.Previous, f.Current, f.SealedSuccessor = &hash, next.Hash(), sealed
-		f.RotatedAt, f.CurrentExpiresAt = now, earlier(now.Add(s.policy.Refresh), f.ExpiresAt)
+		f.Used = append(f.recoverable(now), Used{hash, now, sealed})
+		f.Current, f.CurrentExpiresAt = next.Hash(), earlier(now.Add(s.policy.Refresh), f.ExpiresAt)
 		return f, next, nil, nil
-	case f.Previous != nil && hash == *f.Previous && now.Before(f.RotatedAt.Add(s.policy.Recovery)):
-		// The successor is unused, or this would not be the previous token.
-		next, err = token.open(f.SealedSuccessor)
-		return f, next, nil, err
-	default:
-		f.RevokedAt, f.RevokeReason, f.SealedSuccessor = &now, "REFRESH_TOKEN_REUSED", nil
-		return f, "", errs.Unauthenticated("REFRESH_TOKEN_REUSED", "the refresh token was used before; the session has ended"), nil
+	}
+	if next, ok := s.successor(f, token, now); ok {
+		return f, next, nil, nil
+	}
+	f.RevokedAt, f.RevokeReason, f.Used = &now, "REFRESH_TOKEN_REUSED", nil
+	return f, "", errs.Unauthenticated("REFRESH_TOKEN_REUSED", "the refresh token was used before; the session has ended"), nil
+}
+
+// recoverable are the used tokens that may be presented again once the current
+// one is used too.
+func (f Family) recoverable(now time.Time) []Used {
+	return slices.DeleteFunc(slices.Clone(f.Used), func(u Used) bool { return !now.Before(u.At.Add(together)) })
+}
+
+// successor is the current token for who presents a used one: the last one
+// used while its successor is unused, within the recovery; any other of the
+// last ten seconds.
+func (s *Service) successor(f Family, token Token, now time.Time) (Token, bool) {
+	for next, first := token, true; ; first = false {
+		at := slices.IndexFunc(f.Used, func(u Used) bool { return u.Hash == next.Hash() })
+		if at < 0 {
+			return next, !first && next.Hash() == f.Current
+		}
+		limit := together
+		if at == len(f.Used)-1 && first {
+			limit = max(limit, s.policy.Recovery)
+		}
+		opened, err := next.open(f.Used[at].Successor)
+		if err != nil || first && !now.Before(f.Used[at].At.Add(limit)) {
+			return "", false
+		}
+		next = opened
 	}
 }
 

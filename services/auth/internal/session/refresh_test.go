@@ -21,6 +21,7 @@ func TestARefreshGivesANewPairAndUsesTheOldTokenUp(t *testing.T) {
 	if second.Access != first.Access || second.Access == "" {
 		t.Errorf("the session or its roles changed: %q, then %q", first.Access, second.Access)
 	}
+	f.clock.pass(10 * time.Second)
 	f.refused(t, first.Refresh, "REFRESH_TOKEN_REUSED")
 }
 
@@ -45,12 +46,35 @@ func TestReuseAfterTheRecoveryEndsTheSession(t *testing.T) {
 	f.refused(t, first.Refresh, "REFRESH_TOKEN_REUSED")
 	f.refused(t, second.Refresh, "SESSION_REVOKED")
 	f.refused(t, first.Refresh, "SESSION_REVOKED")
-	if n := f.count(t, "SELECT count(*) FROM sessions WHERE revoked_at IS NOT NULL AND revoke_reason = 'REFRESH_TOKEN_REUSED' AND sealed_successor IS NULL"); n != 1 {
+	if n := f.count(t, "SELECT count(*) FROM sessions WHERE revoked_at IS NOT NULL AND revoke_reason = 'REFRESH_TOKEN_REUSED' AND NOT EXISTS (SELECT FROM refresh_tokens WHERE sealed_successor IS NOT NULL)"); n != 1 {
 		t.Error("the revocation is not stored with its reason")
 	}
 }
 
-func TestATokenWhoseSuccessorWasUsedIsReuseAtOnce(t *testing.T) {
+// Two tabs share a token; neither may be left with one that is used up.
+func TestWithinTenSecondsEveryUsedTokenGetsTheNewestSuccessor(t *testing.T) {
+	f := newFixture(t)
+	first := f.login(t)
+	f.clock.pass(time.Hour)
+	second := f.refresh(t, first.Refresh)
+	f.clock.pass(3 * time.Second)
+	third := f.refresh(t, second.Refresh)
+	f.clock.pass(3 * time.Second)
+	newest := f.refresh(t, third.Refresh)
+	for _, used := range []session.Tokens{first, second, third} {
+		if again := f.refresh(t, used.Refresh); again.Refresh != newest.Refresh {
+			t.Fatal("the tabs have forked")
+		}
+	}
+	f.clock.pass(9 * time.Second) // ten and more after the first two
+	if again := f.refresh(t, third.Refresh); again.Refresh != newest.Refresh {
+		t.Fatal("the last one used has a minute")
+	}
+	f.refused(t, second.Refresh, "REFRESH_TOKEN_REUSED")
+	f.refused(t, newest.Refresh, "SESSION_REVOKED")
+}
+
+func TestATokenWhoseSuccessorWasUsedIsReuseAfterTenSeconds(t *testing.T) {
 	for _, tc := range []struct {
 		name  string
 		chain int // refreshes after the token that is used again
@@ -65,6 +89,7 @@ func TestATokenWhoseSuccessorWasUsedIsReuseAtOnce(t *testing.T) {
 			for range tc.chain {
 				newest = f.refresh(t, newest.Refresh)
 			}
+			f.clock.pass(10 * time.Second)
 			f.refused(t, old.Refresh, "REFRESH_TOKEN_REUSED")
 			f.refused(t, newest.Refresh, "SESSION_REVOKED")
 			f.refresh(t, other.Refresh) // another session of the user goes on
@@ -125,7 +150,7 @@ func TestASignerThatIsAwayUsesNoTokenUp(t *testing.T) {
 	tokens := f.login(t)
 	f.signer.away = true
 	for range 3 {
-		if _, err := f.Refresh(t.Context(), session.Token(tokens.Refresh)); !errs.Is(err, errs.KindUnavailable) {
+		if _, err := f.Refresh(t.Context(), session.Token(tokens.Refresh), session.Client{}); !errs.Is(err, errs.KindUnavailable) {
 			t.Fatalf("refresh answered %v", err)
 		}
 		f.clock.pass(time.Hour)
@@ -138,7 +163,7 @@ const callers = 50
 
 func TestFiftyRefreshesOfOneTokenAtOnceGiveOneSuccessor(t *testing.T) {
 	f := newFixture(t)
-	successors, failures := f.race(t, f.store)
+	successors, failures := f.race(t, timed{f.store, f.clock})
 	if len(failures) > 0 || len(successors) != 1 {
 		t.Fatalf("%d successors, %d refusals (%v)", len(successors), len(failures), failures)
 	}
@@ -150,7 +175,7 @@ func TestFiftyRefreshesOfOneTokenAtOnceGiveOneSuccessor(t *testing.T) {
 // The control: the same race over a store that doesn't lock forks the family.
 func TestWithoutTheLockTheRaceForks(t *testing.T) {
 	f := newFixture(t)
-	u := &unlocked{Store: f.store, f: f}
+	u := &unlocked{Store: timed{f.store, f.clock}, f: f}
 	u.read.Add(callers)
 	if successors, _ := f.race(t, u); len(successors) < 2 {
 		t.Fatalf("%d successors: the race proves nothing", len(successors))
@@ -172,7 +197,7 @@ func (f fixture) race(t *testing.T, s session.Store) (map[string]bool, []error) 
 	for range callers {
 		all.Go(func() {
 			<-begin
-			tokens, err := service.Refresh(t.Context(), session.Token(token))
+			tokens, err := service.Refresh(t.Context(), session.Token(token), session.Client{})
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
@@ -195,7 +220,7 @@ type unlocked struct {
 }
 
 // Change implements session.Store without its lock.
-func (u *unlocked) Change(ctx context.Context, token session.Hash, change func(session.Family, []string) (session.Family, error)) error {
+func (u *unlocked) Change(ctx context.Context, token session.Hash, change func(session.Family, []string, time.Time) (session.Family, error)) error {
 	var f session.Family
 	var hash []byte
 	err := u.f.db.SQL().QueryRowContext(ctx, `
@@ -208,12 +233,11 @@ func (u *unlocked) Change(ctx context.Context, token session.Hash, change func(s
 	}
 	u.read.Wait()
 	f.Current = session.Hash(hash)
-	if f, err = change(f, nil); err != nil {
+	if f, err = change(f, nil, u.f.clock.now()); err != nil {
 		return err
 	}
 	_, err = u.f.db.SQL().ExecContext(ctx, `
 		WITH t AS (INSERT INTO refresh_tokens VALUES ($2, $1))
-		UPDATE sessions SET current_hash = $2, previous_hash = $3, rotated_at = $4, sealed_successor = $5 WHERE id = $1`,
-		f.ID, f.Current[:], f.Previous[:], f.RotatedAt, f.SealedSuccessor)
+		UPDATE sessions SET current_hash = $2 WHERE id = $1`, f.ID, f.Current[:])
 	return err
 }

@@ -1,10 +1,11 @@
 // Package session signs users in and keeps them signed in.
 //
 // A session is a family of refresh tokens, one row, locked for every change.
-// It promises: two callers that present one token at once get the identical
-// successor, so two tabs never fork or log out; an answer that was lost can be
-// asked for again for a minute while its successor is unused; any other
-// second use of a token revokes the family (RFC 9700, section 4.14).
+// It promises: callers that present one token within ten seconds get the
+// identical newest successor, so two tabs never fork or log out; an answer that
+// was lost can be asked for again for a minute while its successor is unused;
+// any other second use of a token revokes the family (RFC 9700, section 4.14).
+// These times are the database's, whichever replica is asked.
 //
 // Limits: revoking ends the refreshing; an access token that is out stays
 // valid until it expires.
@@ -33,6 +34,9 @@ type Policy struct {
 	Recovery time.Duration `env:"REFRESH_RECOVERY" envDefault:"1m"` // of a lost answer
 }
 
+// together is how long callers that share a token may use it side by side.
+const together = 10 * time.Second
+
 // Tokens is what a session is held with.
 type Tokens struct {
 	Access           string
@@ -49,12 +53,28 @@ type Family struct {
 	ExpiresAt        time.Time
 	Current          Hash
 	CurrentExpiresAt time.Time
-	Previous         *Hash
-	RotatedAt        time.Time
-	// SealedSuccessor is the current token, readable with the previous one.
-	SealedSuccessor []byte
-	RevokedAt       *time.Time
-	RevokeReason    string
+	// Used are the tokens whose successors can still be recovered, oldest
+	// first.
+	Used         []Used
+	RevokedAt    *time.Time
+	RevokeReason string
+	// LastUsedAt is when it was begun or refreshed last, by Client.
+	LastUsedAt time.Time
+	Client     Client
+}
+
+// Client is what is known of who holds a session.
+type Client struct {
+	Device  string // the user agent as it was sent, at most 200 bytes
+	Address string // an IP address; an IPv6 one by its /64
+}
+
+// Used is a token that was exchanged for a successor.
+type Used struct {
+	Hash Hash
+	At   time.Time
+	// Successor is readable with the token alone.
+	Successor []byte
 }
 
 // Store is where sessions are kept.
@@ -69,11 +89,19 @@ type Store interface {
 	Start(ctx context.Context, f Family) error
 	// Change locks the family that ever had this refresh token and stores
 	// what change makes of it and its user's roles, in one transaction; when
-	// change fails, nothing. errs.NotFound when none had it. change may run
-	// more than once.
-	Change(ctx context.Context, token Hash, change func(f Family, roles []string) (Family, error)) error
+	// change fails, nothing. now is the database's clock. errs.NotFound when
+	// none had it. change may run more than once.
+	Change(ctx context.Context, token Hash, change func(f Family, roles []string, now time.Time) (Family, error)) error
 	// Revoke ends a family of this user; it is no error when it ended before.
-	Revoke(ctx context.Context, user, family uuid.UUID, at time.Time, reason string) error
+	// errs.NotFound when the user has no such family.
+	Revoke(ctx context.Context, user, family uuid.UUID, reason string) error
+	// RevokeAll ends the families of this user but except.
+	RevokeAll(ctx context.Context, user, except uuid.UUID, reason string) error
+	// List returns the user's families that have not ended at now, newest
+	// first: at most limit, older than before unless that is zero.
+	List(ctx context.Context, user, before uuid.UUID, limit int, now time.Time) ([]Family, error)
+	// Find returns a family of this user.
+	Find(ctx context.Context, user, family uuid.UUID) (Family, error)
 }
 
 // Signer signs access tokens; *signing.Ring is one.
@@ -102,7 +130,7 @@ func NewService(s Store, signer Signer, c Checker, p Policy, now func() time.Tim
 
 // Login checks a password and starts a session. errs.Unauthenticated
 // (INVALID_CREDENTIALS) for an unknown address and a wrong password alike.
-func (s *Service) Login(ctx context.Context, email, password string) (Tokens, error) {
+func (s *Service) Login(ctx context.Context, email, password string, c Client) (Tokens, error) {
 	user, hash, err := s.store.Credentials(ctx, account.NormalEmail(email))
 	if err != nil {
 		return Tokens{}, err
@@ -127,6 +155,7 @@ func (s *Service) Login(ctx context.Context, email, password string) (Tokens, er
 	f := Family{
 		ID: id, UserID: user, CreatedAt: now, ExpiresAt: now.Add(s.policy.Absolute),
 		Current: token.Hash(), CurrentExpiresAt: now.Add(min(s.policy.Refresh, s.policy.Absolute)),
+		LastUsedAt: now, Client: c,
 	}
 	// Sign before storing: a session that can't be used is not begun.
 	t, err := s.tokens(f, token, roles)
@@ -138,7 +167,51 @@ func (s *Service) Login(ctx context.Context, email, password string) (Tokens, er
 
 // Logout ends the caller's session.
 func (s *Service) Logout(ctx context.Context, user, session uuid.UUID) error {
-	return s.store.Revoke(ctx, user, session, s.now().UTC(), "LOGOUT")
+	err := s.store.Revoke(ctx, user, session, "LOGOUT")
+	if errs.Is(err, errs.KindNotFound) { // pruned: long ended
+		return nil
+	}
+	return err
+}
+
+// LogoutAll ends every session of the caller, this one included.
+func (s *Service) LogoutAll(ctx context.Context, user uuid.UUID) error {
+	return s.store.RevokeAll(ctx, user, uuid.Nil, "LOGOUT")
+}
+
+// Revoke ends one of the caller's sessions. errs.NotFound when it is not one.
+func (s *Service) Revoke(ctx context.Context, user, session uuid.UUID) error {
+	return s.store.Revoke(ctx, user, session, "REVOKED")
+}
+
+// List returns the caller's sessions that have not ended, newest first: at
+// most limit, older than before unless that is zero.
+func (s *Service) List(ctx context.Context, user, before uuid.UUID, limit int) ([]Family, error) {
+	return s.store.List(ctx, user, before, limit, s.now())
+}
+
+// Alive reports whether a session of this user still runs.
+func (s *Service) Alive(ctx context.Context, user, session uuid.UUID) (bool, error) {
+	f, err := s.store.Find(ctx, user, session)
+	if errs.Is(err, errs.KindNotFound) {
+		return false, nil
+	}
+	return err == nil && f.RevokedAt == nil && s.now().Before(f.ExpiresAt), err
+}
+
+// RevokeToken ends the session that a refresh token is or was one of; a token
+// that is not ours ends nothing (RFC 7009, section 2.2).
+func (s *Service) RevokeToken(ctx context.Context, token Token) error {
+	err := s.store.Change(ctx, token.Hash(), func(f Family, _ []string, now time.Time) (Family, error) {
+		if f.RevokedAt == nil {
+			f.RevokedAt, f.RevokeReason, f.Used = &now, "TOKEN_REVOKED", nil
+		}
+		return f, nil
+	})
+	if errs.Is(err, errs.KindNotFound) {
+		return nil
+	}
+	return err
 }
 
 func (s *Service) tokens(f Family, refresh Token, roles []string) (Tokens, error) {

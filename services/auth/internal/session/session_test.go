@@ -82,7 +82,7 @@ func newFixture(t *testing.T) fixture {
 		db: db, store: store.NewSessions(db.DB), signer: &signer{}, user: uuid.New(),
 		clock: &clock{at: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)},
 	}
-	f.Service = f.over(f.store)
+	f.Service = f.over(timed{f.store, f.clock})
 	created, err := store.NewAccounts(db.DB).Create(t.Context(),
 		account.User{ID: f.user, Email: email, Roles: []string{"trader"}, CreatedAt: f.clock.now()}, password)
 	if err != nil || !created {
@@ -91,13 +91,25 @@ func newFixture(t *testing.T) fixture {
 	return f
 }
 
+// timed is a store whose database has the test's clock.
+type timed struct {
+	*store.Sessions
+	clock *clock
+}
+
+func (s timed) Change(ctx context.Context, token session.Hash, change func(session.Family, []string, time.Time) (session.Family, error)) error {
+	return s.Sessions.Change(ctx, token, func(f session.Family, roles []string, _ time.Time) (session.Family, error) {
+		return change(f, roles, s.clock.now())
+	})
+}
+
 func (f fixture) over(s session.Store) *session.Service {
 	return session.NewService(s, f.signer, plain{}, policy(), f.clock.now)
 }
 
 func (f fixture) login(t *testing.T) session.Tokens {
 	t.Helper()
-	tokens, err := f.Login(t.Context(), email, password)
+	tokens, err := f.Login(t.Context(), email, password, session.Client{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +119,7 @@ func (f fixture) login(t *testing.T) session.Tokens {
 // refresh fails the test when the token is refused.
 func (f fixture) refresh(t *testing.T, token string) session.Tokens {
 	t.Helper()
-	tokens, err := f.Refresh(t.Context(), session.Token(token))
+	tokens, err := f.Refresh(t.Context(), session.Token(token), session.Client{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +129,7 @@ func (f fixture) refresh(t *testing.T, token string) session.Tokens {
 // refused fails the test unless the token is refused for this reason.
 func (f fixture) refused(t *testing.T, token, reason string) {
 	t.Helper()
-	_, err := f.Refresh(t.Context(), session.Token(token))
+	_, err := f.Refresh(t.Context(), session.Token(token), session.Client{})
 	if e := errs.As(err); e == nil || e.Reason != reason {
 		t.Fatalf("refresh answered %v, want %s", err, reason)
 	}
@@ -125,7 +137,7 @@ func (f fixture) refused(t *testing.T, token, reason string) {
 
 func TestLoginAnswersAnUnknownAddressAndAWrongPasswordAlike(t *testing.T) {
 	f := newFixture(t)
-	_, wrong := f.Login(t.Context(), email, "not the password")
+	_, wrong := f.Login(t.Context(), email, "not the password", session.Client{})
 	for name, address := range map[string]string{
 		"an unknown address":               "bob@example.com",
 		"an address with a NUL byte":       "bob\x00@example.com",
@@ -135,7 +147,7 @@ func TestLoginAnswersAnUnknownAddressAndAWrongPasswordAlike(t *testing.T) {
 		"an address that breaks SQL quote": "' OR true --",
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := f.Login(t.Context(), address, password)
+			_, err := f.Login(t.Context(), address, password, session.Client{})
 			if err == nil || err.Error() != wrong.Error() || errs.As(err).Reason != "INVALID_CREDENTIALS" {
 				t.Errorf("answered %v, a wrong password %v", err, wrong)
 			}
@@ -155,7 +167,7 @@ func TestAFailedLoginTakesAsManyStatementsWhetherTheAddressIsKnownOrNot(t *testi
 	}
 	counted := func(address string) int {
 		statements = 0
-		if _, err := f.Login(t.Context(), address, "not the password"); err == nil {
+		if _, err := f.Login(t.Context(), address, "not the password", session.Client{}); err == nil {
 			t.Fatal("a wrong password was accepted")
 		}
 		return statements
@@ -167,7 +179,7 @@ func TestAFailedLoginTakesAsManyStatementsWhetherTheAddressIsKnownOrNot(t *testi
 
 func TestAddressesAreComparedWithoutRegardToCase(t *testing.T) {
 	f := newFixture(t)
-	if _, err := f.Login(t.Context(), " ADA@Example.COM ", password); err != nil {
+	if _, err := f.Login(t.Context(), " ADA@Example.COM ", password, session.Client{}); err != nil {
 		t.Error(err)
 	}
 }
@@ -175,7 +187,7 @@ func TestAddressesAreComparedWithoutRegardToCase(t *testing.T) {
 func TestASessionThatCanNotBeSignedIsNotBegun(t *testing.T) {
 	f := newFixture(t)
 	f.signer.away = true
-	if _, err := f.Login(t.Context(), email, password); !errs.Is(err, errs.KindUnavailable) {
+	if _, err := f.Login(t.Context(), email, password, session.Client{}); !errs.Is(err, errs.KindUnavailable) {
 		t.Fatalf("login answered %v", err)
 	}
 	if n := f.count(t, "SELECT count(*) FROM sessions"); n != 0 {
@@ -254,4 +266,61 @@ func TestPolicy(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestAUserSeesAndEndsTheirOwnSessionsOnly(t *testing.T) {
+	f := newFixture(t)
+	var begun []session.Tokens
+	for range 3 {
+		tokens, err := f.Login(t.Context(), email, password, session.Client{Device: "grpc-go/1", Address: "192.0.2.1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		begun = append(begun, tokens)
+	}
+	f.clock.pass(time.Hour)
+	if _, err := f.Refresh(t.Context(), session.Token(begun[0].Refresh), session.Client{Device: "grpc-go/2", Address: "192.0.2.2"}); err != nil {
+		t.Fatal(err)
+	}
+	list, err := f.List(t.Context(), f.user, uuid.Nil, 10)
+	if err != nil || len(list) != 3 {
+		t.Fatal(list, err)
+	}
+	oldest := list[2]
+	if oldest.Client != (session.Client{Device: "grpc-go/2", Address: "192.0.2.2"}) || !oldest.LastUsedAt.Equal(f.clock.now()) || list[0].Client.Device != "grpc-go/1" {
+		t.Errorf("%+v", list)
+	}
+	if page, err := f.List(t.Context(), f.user, list[0].ID, 1); err != nil || len(page) != 1 || page[0].ID != list[1].ID {
+		t.Error(page, err)
+	}
+	stranger := uuid.New()
+	if err := f.Revoke(t.Context(), stranger, oldest.ID); !errs.Is(err, errs.KindNotFound) {
+		t.Errorf("a stranger's revocation: %v", err)
+	}
+	if err := f.LogoutAll(t.Context(), stranger); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := f.Revoke(t.Context(), f.user, oldest.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if alive, err := f.Alive(t.Context(), f.user, oldest.ID); alive || err != nil {
+		t.Error(alive, err)
+	}
+	f.refused(t, begun[0].Refresh, "SESSION_REVOKED")
+	if err := f.RevokeToken(t.Context(), session.Token(begun[1].Refresh)); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.RevokeToken(t.Context(), "not one of ours"); err != nil {
+		t.Fatal(err)
+	}
+	f.refused(t, begun[1].Refresh, "SESSION_REVOKED")
+	if list, err := f.List(t.Context(), f.user, uuid.Nil, 10); err != nil || len(list) != 1 {
+		t.Error(list, err)
+	}
+	if err := f.LogoutAll(t.Context(), f.user); err != nil {
+		t.Fatal(err)
+	}
+	f.refused(t, begun[2].Refresh, "SESSION_REVOKED")
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,18 +24,22 @@ type sessionRow struct {
 	ExpiresAt        time.Time
 	CurrentHash      []byte
 	CurrentExpiresAt time.Time
-	PreviousHash     []byte
-	RotatedAt        *time.Time
-	SealedSuccessor  []byte
 	RevokedAt        *time.Time
 	RevokeReason     string
+	LastUsedAt       time.Time
+	Device           string
+	Address          string
 }
 
 func (sessionRow) TableName() string { return "sessions" }
 
+// refreshTokenRow is a token that was ever given. UsedAt and SealedSuccessor
+// are there while the successor can be recovered.
 type refreshTokenRow struct {
-	TokenHash []byte `gorm:"primaryKey"`
-	SessionID uuid.UUID
+	TokenHash       []byte `gorm:"primaryKey"`
+	SessionID       uuid.UUID
+	UsedAt          *time.Time
+	SealedSuccessor []byte
 }
 
 func (refreshTokenRow) TableName() string { return "refresh_tokens" }
@@ -86,7 +91,7 @@ func (s *Sessions) Start(ctx context.Context, f session.Family) error {
 }
 
 // Change implements session.Store.
-func (s *Sessions) Change(ctx context.Context, token session.Hash, change func(session.Family, []string) (session.Family, error)) error {
+func (s *Sessions) Change(ctx context.Context, token session.Hash, change func(session.Family, []string, time.Time) (session.Family, error)) error {
 	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
 		var row sessionRow
 		err := tx.Clauses(clause.Locking{Strength: clause.LockingStrengthUpdate}).
@@ -98,12 +103,19 @@ func (s *Sessions) Change(ctx context.Context, token session.Hash, change func(s
 		if err != nil {
 			return fmt.Errorf("lock session: %w", err)
 		}
-		was := fromRow(row)
+		var now time.Time
+		if err := tx.Raw("SELECT clock_timestamp()").Scan(&now).Error; err != nil {
+			return fmt.Errorf("read the clock: %w", err)
+		}
+		was, err := family(tx, row)
+		if err != nil {
+			return err
+		}
 		roles, err := rolesOf(tx, was.UserID)
 		if err != nil {
 			return err
 		}
-		f, err := change(was, roles)
+		f, err := change(was, roles, now.UTC())
 		if err != nil {
 			return err
 		}
@@ -111,11 +123,55 @@ func (s *Sessions) Change(ctx context.Context, token session.Hash, change func(s
 		if err := tx.Select("*").Updates(&row).Error; err != nil {
 			return fmt.Errorf("save session: %w", err)
 		}
+		if err := keepUsed(tx, was, f); err != nil {
+			return err
+		}
 		if f.Current != was.Current {
 			return remember(tx, f)
 		}
 		return nil
 	})
+}
+
+// family is a row with the used tokens that can be recovered.
+func family(tx *gorm.DB, row sessionRow) (session.Family, error) {
+	f := fromRow(row)
+	var used []refreshTokenRow
+	err := tx.Where("session_id = ? AND sealed_successor IS NOT NULL", row.ID).Order("used_at").Find(&used).Error
+	if err != nil {
+		return f, fmt.Errorf("read used tokens: %w", err)
+	}
+	for _, u := range used {
+		f.Used = append(f.Used, session.Used{Hash: session.Hash(u.TokenHash), At: *u.UsedAt, Successor: u.SealedSuccessor})
+	}
+	return f, nil
+}
+
+// keepUsed stores which used tokens can be recovered, and the successors of no
+// others.
+func keepUsed(tx *gorm.DB, was, is session.Family) error {
+	has := func(f session.Family, u session.Used) bool {
+		return slices.ContainsFunc(f.Used, func(other session.Used) bool { return other.Hash == u.Hash })
+	}
+	for _, u := range is.Used {
+		if has(was, u) {
+			continue
+		}
+		err := tx.Model(&refreshTokenRow{TokenHash: u.Hash[:]}).Select("UsedAt", "SealedSuccessor").
+			Updates(refreshTokenRow{UsedAt: &u.At, SealedSuccessor: u.Successor}).Error
+		if err != nil {
+			return fmt.Errorf("keep used token: %w", err)
+		}
+	}
+	for _, u := range was.Used {
+		if has(is, u) {
+			continue
+		}
+		if err := tx.Model(&refreshTokenRow{TokenHash: u.Hash[:]}).Update("sealed_successor", nil).Error; err != nil {
+			return fmt.Errorf("forget used token: %w", err)
+		}
+	}
+	return nil
 }
 
 // remember keeps the current token's hash for as long as the family lives.
@@ -128,37 +184,83 @@ func remember(tx *gorm.DB, f session.Family) error {
 }
 
 // Revoke implements session.Store.
-func (s *Sessions) Revoke(ctx context.Context, user, family uuid.UUID, at time.Time, reason string) error {
-	err := s.db.Gorm(ctx).Model(&sessionRow{}).
-		Where("id = ? AND user_id = ? AND revoked_at IS NULL", family, user).
-		Updates(map[string]any{"revoked_at": at, "revoke_reason": reason, "sealed_successor": nil}).Error
+func (s *Sessions) Revoke(ctx context.Context, user, id uuid.UUID, reason string) error {
+	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
+		var row sessionRow
+		if err := tx.Select("id").Where("id = ? AND user_id = ?", id, user).Take(&row).Error; err != nil {
+			return missing(err, "session")
+		}
+		return revoke(tx, reason, "id = ?", id)
+	})
+}
+
+// RevokeAll implements session.Store.
+func (s *Sessions) RevokeAll(ctx context.Context, user, except uuid.UUID, reason string) error {
+	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
+		return revoke(tx, reason, "user_id = ? AND id <> ?", user, except)
+	})
+}
+
+// revoke ends the families that meet a condition, and with them what could be
+// recovered.
+func revoke(tx *gorm.DB, reason, condition string, args ...any) error {
+	var ended []uuid.UUID
+	err := tx.Raw("UPDATE sessions SET revoked_at = clock_timestamp(), revoke_reason = ? WHERE revoked_at IS NULL AND "+condition+" RETURNING id",
+		append([]any{reason}, args...)...).Scan(&ended).Error
 	if err != nil {
-		return fmt.Errorf("revoke session: %w", err)
+		return fmt.Errorf("revoke sessions: %w", err)
+	}
+	if len(ended) == 0 {
+		return nil
+	}
+	err = tx.Model(&refreshTokenRow{}).Where("session_id IN ? AND sealed_successor IS NOT NULL", ended).Update("sealed_successor", nil).Error
+	if err != nil {
+		return fmt.Errorf("forget used tokens: %w", err)
 	}
 	return nil
 }
 
+// List implements session.Store. Ids are UUIDv7, so their order is that of the
+// beginning.
+func (s *Sessions) List(ctx context.Context, user, before uuid.UUID, limit int, now time.Time) ([]session.Family, error) {
+	q := s.db.Gorm(ctx).Where("user_id = ? AND revoked_at IS NULL AND least(expires_at, current_expires_at) > ?", user, now)
+	if before != uuid.Nil {
+		q = q.Where("id < ?", before)
+	}
+	var rows []sessionRow
+	if err := q.Order("id DESC").Limit(limit).Find(&rows).Error; err != nil {
+		return nil, fmt.Errorf("list sessions: %w", err)
+	}
+	list := make([]session.Family, len(rows))
+	for i, row := range rows {
+		list[i] = fromRow(row)
+	}
+	return list, nil
+}
+
+// Find implements session.Store.
+func (s *Sessions) Find(ctx context.Context, user, id uuid.UUID) (session.Family, error) {
+	var row sessionRow
+	if err := s.db.Gorm(ctx).Where("id = ? AND user_id = ?", id, user).Take(&row).Error; err != nil {
+		return session.Family{}, missing(err, "session")
+	}
+	return fromRow(row), nil
+}
+
 func toRow(f session.Family) sessionRow {
-	row := sessionRow{
+	return sessionRow{
 		ID: f.ID, UserID: f.UserID, CreatedAt: f.CreatedAt, ExpiresAt: f.ExpiresAt,
 		CurrentHash: f.Current[:], CurrentExpiresAt: f.CurrentExpiresAt,
-		SealedSuccessor: f.SealedSuccessor, RevokedAt: f.RevokedAt, RevokeReason: f.RevokeReason,
+		RevokedAt: f.RevokedAt, RevokeReason: f.RevokeReason,
+		LastUsedAt: f.LastUsedAt, Device: f.Client.Device, Address: f.Client.Address,
 	}
-	if f.Previous != nil {
-		row.PreviousHash, row.RotatedAt = f.Previous[:], &f.RotatedAt
-	}
-	return row
 }
 
 func fromRow(r sessionRow) session.Family {
-	f := session.Family{
+	return session.Family{
 		ID: r.ID, UserID: r.UserID, CreatedAt: r.CreatedAt, ExpiresAt: r.ExpiresAt,
 		Current: session.Hash(r.CurrentHash), CurrentExpiresAt: r.CurrentExpiresAt,
-		SealedSuccessor: r.SealedSuccessor, RevokedAt: r.RevokedAt, RevokeReason: r.RevokeReason,
+		RevokedAt: r.RevokedAt, RevokeReason: r.RevokeReason,
+		LastUsedAt: r.LastUsedAt, Client: session.Client{Device: r.Device, Address: r.Address},
 	}
-	if r.PreviousHash != nil && r.RotatedAt != nil {
-		h := session.Hash(r.PreviousHash)
-		f.Previous, f.RotatedAt = &h, *r.RotatedAt
-	}
-	return f
 }

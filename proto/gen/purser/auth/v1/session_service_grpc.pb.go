@@ -19,9 +19,12 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	SessionService_Login_FullMethodName   = "/purser.auth.v1.SessionService/Login"
-	SessionService_Refresh_FullMethodName = "/purser.auth.v1.SessionService/Refresh"
-	SessionService_Logout_FullMethodName  = "/purser.auth.v1.SessionService/Logout"
+	SessionService_Login_FullMethodName         = "/purser.auth.v1.SessionService/Login"
+	SessionService_Refresh_FullMethodName       = "/purser.auth.v1.SessionService/Refresh"
+	SessionService_Logout_FullMethodName        = "/purser.auth.v1.SessionService/Logout"
+	SessionService_LogoutAll_FullMethodName     = "/purser.auth.v1.SessionService/LogoutAll"
+	SessionService_ListSessions_FullMethodName  = "/purser.auth.v1.SessionService/ListSessions"
+	SessionService_RevokeSession_FullMethodName = "/purser.auth.v1.SessionService/RevokeSession"
 )
 
 // SessionServiceClient is the client API for SessionService service.
@@ -40,9 +43,10 @@ type SessionServiceClient interface {
 	// Refresh exchanges a refresh token for a new pair of tokens; the old one
 	// is used up.
 	//
-	// Repeating a call whose answer was lost is safe: the same token presented
-	// again within a minute, while its successor has not been used, gets the
-	// identical successor. Any other second use ends the session, for it means
+	// Callers that share a token may present it side by side: within ten seconds
+	// of its first use each gets the identical newest refresh token. An answer
+	// that was lost can be asked for again within a minute, while the successor
+	// has not been used. Any other second use ends the session, for it means
 	// that the token was stolen.
 	//
 	// UNAUTHENTICATED: REFRESH_TOKEN_INVALID, REFRESH_TOKEN_EXPIRED,
@@ -52,6 +56,18 @@ type SessionServiceClient interface {
 	// refresh token is refused from then on; the access token itself stays
 	// valid until it expires.
 	Logout(ctx context.Context, in *LogoutRequest, opts ...grpc.CallOption) (*LogoutResponse, error)
+	// LogoutAll ends every session of the caller, this one included.
+	LogoutAll(ctx context.Context, in *LogoutAllRequest, opts ...grpc.CallOption) (*LogoutAllResponse, error)
+	// ListSessions returns the caller's sessions that have not ended, newest
+	// first.
+	//
+	// INVALID_ARGUMENT when page_token is not one of this query.
+	ListSessions(ctx context.Context, in *ListSessionsRequest, opts ...grpc.CallOption) (*ListSessionsResponse, error)
+	// RevokeSession ends one of the caller's sessions. It is no error when it has
+	// ended before.
+	//
+	// NOT_FOUND when the caller has no such session.
+	RevokeSession(ctx context.Context, in *RevokeSessionRequest, opts ...grpc.CallOption) (*RevokeSessionResponse, error)
 }
 
 type sessionServiceClient struct {
@@ -92,6 +108,36 @@ func (c *sessionServiceClient) Logout(ctx context.Context, in *LogoutRequest, op
 	return out, nil
 }
 
+func (c *sessionServiceClient) LogoutAll(ctx context.Context, in *LogoutAllRequest, opts ...grpc.CallOption) (*LogoutAllResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LogoutAllResponse)
+	err := c.cc.Invoke(ctx, SessionService_LogoutAll_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *sessionServiceClient) ListSessions(ctx context.Context, in *ListSessionsRequest, opts ...grpc.CallOption) (*ListSessionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListSessionsResponse)
+	err := c.cc.Invoke(ctx, SessionService_ListSessions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *sessionServiceClient) RevokeSession(ctx context.Context, in *RevokeSessionRequest, opts ...grpc.CallOption) (*RevokeSessionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RevokeSessionResponse)
+	err := c.cc.Invoke(ctx, SessionService_RevokeSession_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SessionServiceServer is the server API for SessionService service.
 // All implementations must embed UnimplementedSessionServiceServer
 // for forward compatibility.
@@ -108,9 +154,10 @@ type SessionServiceServer interface {
 	// Refresh exchanges a refresh token for a new pair of tokens; the old one
 	// is used up.
 	//
-	// Repeating a call whose answer was lost is safe: the same token presented
-	// again within a minute, while its successor has not been used, gets the
-	// identical successor. Any other second use ends the session, for it means
+	// Callers that share a token may present it side by side: within ten seconds
+	// of its first use each gets the identical newest refresh token. An answer
+	// that was lost can be asked for again within a minute, while the successor
+	// has not been used. Any other second use ends the session, for it means
 	// that the token was stolen.
 	//
 	// UNAUTHENTICATED: REFRESH_TOKEN_INVALID, REFRESH_TOKEN_EXPIRED,
@@ -120,6 +167,18 @@ type SessionServiceServer interface {
 	// refresh token is refused from then on; the access token itself stays
 	// valid until it expires.
 	Logout(context.Context, *LogoutRequest) (*LogoutResponse, error)
+	// LogoutAll ends every session of the caller, this one included.
+	LogoutAll(context.Context, *LogoutAllRequest) (*LogoutAllResponse, error)
+	// ListSessions returns the caller's sessions that have not ended, newest
+	// first.
+	//
+	// INVALID_ARGUMENT when page_token is not one of this query.
+	ListSessions(context.Context, *ListSessionsRequest) (*ListSessionsResponse, error)
+	// RevokeSession ends one of the caller's sessions. It is no error when it has
+	// ended before.
+	//
+	// NOT_FOUND when the caller has no such session.
+	RevokeSession(context.Context, *RevokeSessionRequest) (*RevokeSessionResponse, error)
 	mustEmbedUnimplementedSessionServiceServer()
 }
 
@@ -138,6 +197,15 @@ func (UnimplementedSessionServiceServer) Refresh(context.Context, *RefreshReques
 }
 func (UnimplementedSessionServiceServer) Logout(context.Context, *LogoutRequest) (*LogoutResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Logout not implemented")
+}
+func (UnimplementedSessionServiceServer) LogoutAll(context.Context, *LogoutAllRequest) (*LogoutAllResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method LogoutAll not implemented")
+}
+func (UnimplementedSessionServiceServer) ListSessions(context.Context, *ListSessionsRequest) (*ListSessionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListSessions not implemented")
+}
+func (UnimplementedSessionServiceServer) RevokeSession(context.Context, *RevokeSessionRequest) (*RevokeSessionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RevokeSession not implemented")
 }
 func (UnimplementedSessionServiceServer) mustEmbedUnimplementedSessionServiceServer() {}
 func (UnimplementedSessionServiceServer) testEmbeddedByValue()                        {}
@@ -214,6 +282,60 @@ func _SessionService_Logout_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SessionService_LogoutAll_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(LogoutAllRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SessionServiceServer).LogoutAll(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SessionService_LogoutAll_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SessionServiceServer).LogoutAll(ctx, req.(*LogoutAllRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SessionService_ListSessions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListSessionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SessionServiceServer).ListSessions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SessionService_ListSessions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SessionServiceServer).ListSessions(ctx, req.(*ListSessionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SessionService_RevokeSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RevokeSessionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SessionServiceServer).RevokeSession(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SessionService_RevokeSession_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SessionServiceServer).RevokeSession(ctx, req.(*RevokeSessionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // SessionService_ServiceDesc is the grpc.ServiceDesc for SessionService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -232,6 +354,18 @@ var SessionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Logout",
 			Handler:    _SessionService_Logout_Handler,
+		},
+		{
+			MethodName: "LogoutAll",
+			Handler:    _SessionService_LogoutAll_Handler,
+		},
+		{
+			MethodName: "ListSessions",
+			Handler:    _SessionService_ListSessions_Handler,
+		},
+		{
+			MethodName: "RevokeSession",
+			Handler:    _SessionService_RevokeSession_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

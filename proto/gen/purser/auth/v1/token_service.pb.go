@@ -7,10 +7,12 @@
 package authv1
 
 import (
+	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	_ "github.com/purserhq/purser/proto/gen/purser/access/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -212,11 +214,224 @@ func (x *JsonWebKey) GetX() string {
 	return ""
 }
 
+type IntrospectRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// An access token.
+	Token         string `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IntrospectRequest) Reset() {
+	*x = IntrospectRequest{}
+	mi := &file_purser_auth_v1_token_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IntrospectRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IntrospectRequest) ProtoMessage() {}
+
+func (x *IntrospectRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_auth_v1_token_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IntrospectRequest.ProtoReflect.Descriptor instead.
+func (*IntrospectRequest) Descriptor() ([]byte, []int) {
+	return file_purser_auth_v1_token_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *IntrospectRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+// The fields of RFC 7662, section 2.2, that Purser's tokens have.
+type IntrospectResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Active bool                   `protobuf:"varint,1,opt,name=active,proto3" json:"active,omitempty"`
+	// The user's id.
+	Sub string `protobuf:"bytes,2,opt,name=sub,proto3" json:"sub,omitempty"`
+	// The session's id.
+	Sid           string                 `protobuf:"bytes,3,opt,name=sid,proto3" json:"sid,omitempty"`
+	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	Roles         []string               `protobuf:"bytes,5,rep,name=roles,proto3" json:"roles,omitempty"`
+	Permissions   []string               `protobuf:"bytes,6,rep,name=permissions,proto3" json:"permissions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IntrospectResponse) Reset() {
+	*x = IntrospectResponse{}
+	mi := &file_purser_auth_v1_token_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IntrospectResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IntrospectResponse) ProtoMessage() {}
+
+func (x *IntrospectResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_auth_v1_token_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IntrospectResponse.ProtoReflect.Descriptor instead.
+func (*IntrospectResponse) Descriptor() ([]byte, []int) {
+	return file_purser_auth_v1_token_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *IntrospectResponse) GetActive() bool {
+	if x != nil {
+		return x.Active
+	}
+	return false
+}
+
+func (x *IntrospectResponse) GetSub() string {
+	if x != nil {
+		return x.Sub
+	}
+	return ""
+}
+
+func (x *IntrospectResponse) GetSid() string {
+	if x != nil {
+		return x.Sid
+	}
+	return ""
+}
+
+func (x *IntrospectResponse) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
+func (x *IntrospectResponse) GetRoles() []string {
+	if x != nil {
+		return x.Roles
+	}
+	return nil
+}
+
+func (x *IntrospectResponse) GetPermissions() []string {
+	if x != nil {
+		return x.Permissions
+	}
+	return nil
+}
+
+type RevokeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A refresh token or an access token.
+	Token         string `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeRequest) Reset() {
+	*x = RevokeRequest{}
+	mi := &file_purser_auth_v1_token_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeRequest) ProtoMessage() {}
+
+func (x *RevokeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_auth_v1_token_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeRequest.ProtoReflect.Descriptor instead.
+func (*RevokeRequest) Descriptor() ([]byte, []int) {
+	return file_purser_auth_v1_token_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *RevokeRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+type RevokeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeResponse) Reset() {
+	*x = RevokeResponse{}
+	mi := &file_purser_auth_v1_token_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeResponse) ProtoMessage() {}
+
+func (x *RevokeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_auth_v1_token_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeResponse.ProtoReflect.Descriptor instead.
+func (*RevokeResponse) Descriptor() ([]byte, []int) {
+	return file_purser_auth_v1_token_service_proto_rawDescGZIP(), []int{6}
+}
+
 var File_purser_auth_v1_token_service_proto protoreflect.FileDescriptor
 
 const file_purser_auth_v1_token_service_proto_rawDesc = "" +
 	"\n" +
-	"\"purser/auth/v1/token_service.proto\x12\x0epurser.auth.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1dpurser/access/v1/access.proto\"\x10\n" +
+	"\"purser/auth/v1/token_service.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\"\x10\n" +
 	"\x0eGetJwksRequest\"\x8b\x01\n" +
 	"\x0fGetJwksResponse\x12.\n" +
 	"\x04keys\x18\x01 \x03(\v2\x1a.purser.auth.v1.JsonWebKeyR\x04keys\x12\x14\n" +
@@ -229,9 +444,27 @@ const file_purser_auth_v1_token_service_proto_rawDesc = "" +
 	"\x03alg\x18\x03 \x01(\tR\x03alg\x12\x10\n" +
 	"\x03use\x18\x04 \x01(\tR\x03use\x12\x10\n" +
 	"\x03crv\x18\x05 \x01(\tR\x03crv\x12\f\n" +
-	"\x01x\x18\x06 \x01(\tR\x01x2e\n" +
+	"\x01x\x18\x06 \x01(\tR\x01x\"5\n" +
+	"\x11IntrospectRequest\x12 \n" +
+	"\x05token\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80@R\x05token\"\xc5\x01\n" +
+	"\x12IntrospectResponse\x12\x16\n" +
+	"\x06active\x18\x01 \x01(\bR\x06active\x12\x10\n" +
+	"\x03sub\x18\x02 \x01(\tR\x03sub\x12\x10\n" +
+	"\x03sid\x18\x03 \x01(\tR\x03sid\x12;\n" +
+	"\vexpire_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTime\x12\x14\n" +
+	"\x05roles\x18\x05 \x03(\tR\x05roles\x12 \n" +
+	"\vpermissions\x18\x06 \x03(\tR\vpermissions\"1\n" +
+	"\rRevokeRequest\x12 \n" +
+	"\x05token\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80@R\x05token\"\x10\n" +
+	"\x0eRevokeResponse2\x99\x02\n" +
 	"\fTokenService\x12U\n" +
-	"\aGetJwks\x12\x1e.purser.auth.v1.GetJwksRequest\x1a\x1f.purser.auth.v1.GetJwksResponse\"\t\x8a\xe7\x18\x02\b\x01\x90\x02\x01B<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
+	"\aGetJwks\x12\x1e.purser.auth.v1.GetJwksRequest\x1a\x1f.purser.auth.v1.GetJwksResponse\"\t\x8a\xe7\x18\x02\b\x01\x90\x02\x01\x12^\n" +
+	"\n" +
+	"Introspect\x12!.purser.auth.v1.IntrospectRequest\x1a\".purser.auth.v1.IntrospectResponse\"\t\x8a\xe7\x18\x02\x10\x01\x90\x02\x01\x12R\n" +
+	"\x06Revoke\x12\x1d.purser.auth.v1.RevokeRequest\x1a\x1e.purser.auth.v1.RevokeResponse\"\t\x8a\xe7\x18\x02\b\x01\x90\x02\x02B<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
 
 var (
 	file_purser_auth_v1_token_service_proto_rawDescOnce sync.Once
@@ -245,23 +478,33 @@ func file_purser_auth_v1_token_service_proto_rawDescGZIP() []byte {
 	return file_purser_auth_v1_token_service_proto_rawDescData
 }
 
-var file_purser_auth_v1_token_service_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_purser_auth_v1_token_service_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_purser_auth_v1_token_service_proto_goTypes = []any{
-	(*GetJwksRequest)(nil),      // 0: purser.auth.v1.GetJwksRequest
-	(*GetJwksResponse)(nil),     // 1: purser.auth.v1.GetJwksResponse
-	(*JsonWebKey)(nil),          // 2: purser.auth.v1.JsonWebKey
-	(*durationpb.Duration)(nil), // 3: google.protobuf.Duration
+	(*GetJwksRequest)(nil),        // 0: purser.auth.v1.GetJwksRequest
+	(*GetJwksResponse)(nil),       // 1: purser.auth.v1.GetJwksResponse
+	(*JsonWebKey)(nil),            // 2: purser.auth.v1.JsonWebKey
+	(*IntrospectRequest)(nil),     // 3: purser.auth.v1.IntrospectRequest
+	(*IntrospectResponse)(nil),    // 4: purser.auth.v1.IntrospectResponse
+	(*RevokeRequest)(nil),         // 5: purser.auth.v1.RevokeRequest
+	(*RevokeResponse)(nil),        // 6: purser.auth.v1.RevokeResponse
+	(*durationpb.Duration)(nil),   // 7: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
 }
 var file_purser_auth_v1_token_service_proto_depIdxs = []int32{
 	2, // 0: purser.auth.v1.GetJwksResponse.keys:type_name -> purser.auth.v1.JsonWebKey
-	3, // 1: purser.auth.v1.GetJwksResponse.max_age:type_name -> google.protobuf.Duration
-	0, // 2: purser.auth.v1.TokenService.GetJwks:input_type -> purser.auth.v1.GetJwksRequest
-	1, // 3: purser.auth.v1.TokenService.GetJwks:output_type -> purser.auth.v1.GetJwksResponse
-	3, // [3:4] is the sub-list for method output_type
-	2, // [2:3] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	7, // 1: purser.auth.v1.GetJwksResponse.max_age:type_name -> google.protobuf.Duration
+	8, // 2: purser.auth.v1.IntrospectResponse.expire_time:type_name -> google.protobuf.Timestamp
+	0, // 3: purser.auth.v1.TokenService.GetJwks:input_type -> purser.auth.v1.GetJwksRequest
+	3, // 4: purser.auth.v1.TokenService.Introspect:input_type -> purser.auth.v1.IntrospectRequest
+	5, // 5: purser.auth.v1.TokenService.Revoke:input_type -> purser.auth.v1.RevokeRequest
+	1, // 6: purser.auth.v1.TokenService.GetJwks:output_type -> purser.auth.v1.GetJwksResponse
+	4, // 7: purser.auth.v1.TokenService.Introspect:output_type -> purser.auth.v1.IntrospectResponse
+	6, // 8: purser.auth.v1.TokenService.Revoke:output_type -> purser.auth.v1.RevokeResponse
+	6, // [6:9] is the sub-list for method output_type
+	3, // [3:6] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_purser_auth_v1_token_service_proto_init() }
@@ -275,7 +518,7 @@ func file_purser_auth_v1_token_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_auth_v1_token_service_proto_rawDesc), len(file_purser_auth_v1_token_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
