@@ -10,18 +10,31 @@ import (
 	"github.com/purserhq/purser/pkg/lifecycle"
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/services/auth/internal/signing"
+	"github.com/purserhq/purser/services/auth/internal/store"
 )
 
-// keepRuns is how long the history of jobs is kept.
-const keepRuns = 30 * 24 * time.Hour
+// How long the history of jobs, and sessions that have ended, are kept.
+const (
+	keepRuns     = 30 * 24 * time.Hour
+	keepSessions = 30 * 24 * time.Hour
+)
 
 // runJobs adds the service's jobs to g.
 func runJobs(g *lifecycle.Group, db *postgres.DB, rotator *signing.Rotator, cfg Config, log *slog.Logger) error {
+	sessions := store.NewSessions(db)
 	runner := jobs.New(db, jobs.Options{Log: log})
 	for _, j := range []jobs.Job{
 		{
 			Name: "rotate_signing_keys", Cron: cfg.Keys.Cron, Timeout: time.Minute,
 			Run: func(ctx context.Context, _ *jobs.Run) error { return rotator.Rotate(ctx, false) },
+		},
+		{
+			Name: "forget_used_tokens", Cron: "* * * * *", CatchUp: jobs.CatchUpSkip, Timeout: time.Minute,
+			Run: func(ctx context.Context, _ *jobs.Run) error { return sessions.Forget(ctx, cfg.Session.Recoverable()) },
+		},
+		{
+			Name: "prune_sessions", Cron: "17 3 * * *", Timeout: 10 * time.Minute,
+			Run: func(ctx context.Context, _ *jobs.Run) error { return sessions.Prune(ctx, keepSessions) },
 		},
 		runner.Pruning("@daily", keepRuns),
 	} {

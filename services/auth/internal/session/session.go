@@ -37,6 +37,9 @@ type Policy struct {
 // together is how long callers that share a token may use it side by side.
 const together = 10 * time.Second
 
+// Recoverable is how long after its use a token's successor is kept at most.
+func (p Policy) Recoverable() time.Duration { return max(p.Recovery, together) }
+
 // Tokens is what a session is held with.
 type Tokens struct {
 	Access           string

@@ -247,6 +247,32 @@ func (s *Sessions) Find(ctx context.Context, user, id uuid.UUID) (session.Family
 	return fromRow(row), nil
 }
 
+// Forget erases the successors that can no longer be recovered, because they
+// were given longer than recovery ago.
+func (s *Sessions) Forget(ctx context.Context, recovery time.Duration) error {
+	err := s.db.Gorm(ctx).Exec(`UPDATE refresh_tokens SET sealed_successor = NULL
+		WHERE sealed_successor IS NOT NULL AND used_at < clock_timestamp() - ? * interval '1 microsecond'`, recovery.Microseconds()).Error
+	if err != nil {
+		return fmt.Errorf("forget used tokens: %w", err)
+	}
+	return nil
+}
+
+// Prune deletes the families that ended longer than keep ago, a thousand at a
+// time.
+func (s *Sessions) Prune(ctx context.Context, keep time.Duration) error {
+	for {
+		done := s.db.Gorm(ctx).Exec(`DELETE FROM sessions WHERE id IN (SELECT id FROM sessions
+			WHERE least(coalesce(revoked_at, expires_at), expires_at) < clock_timestamp() - ? * interval '1 microsecond' LIMIT 1000)`, keep.Microseconds())
+		if done.Error != nil {
+			return fmt.Errorf("prune sessions: %w", done.Error)
+		}
+		if done.RowsAffected < 1000 {
+			return nil
+		}
+	}
+}
+
 func toRow(f session.Family) sessionRow {
 	return sessionRow{
 		ID: f.ID, UserID: f.UserID, CreatedAt: f.CreatedAt, ExpiresAt: f.ExpiresAt,
