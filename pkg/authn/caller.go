@@ -16,7 +16,11 @@ type Caller struct {
 	// Roles and Permissions as the token carries them. Read only.
 	Roles       []string
 	Permissions []string
-	ExpiresAt   time.Time
+	// Methods are how the caller signed in (RFC 8176: "pwd", "otp"; "key" for
+	// an API key), AuthTime when.
+	Methods   []string
+	AuthTime  time.Time
+	ExpiresAt time.Time
 	// Token is the access token itself, to call other services in the
 	// caller's name. Never log it.
 	Token string

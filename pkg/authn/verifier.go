@@ -152,7 +152,10 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Caller, error) {
 	caller := Caller{
 		UserID: user, SessionID: session,
 		Roles: c.Roles, Permissions: c.Permissions,
-		ExpiresAt: c.ExpiresAt.Time, Token: token,
+		Methods: c.AMR, ExpiresAt: c.ExpiresAt.Time, Token: token,
+	}
+	if c.AuthTime != nil {
+		caller.AuthTime = c.AuthTime.Time
 	}
 	kid, _ := parsed.Header["kid"].(string)
 	if key, err := v.keys.Key(ctx, kid); err == nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/purserhq/purser/proto/access"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	"github.com/purserhq/purser/services/auth/internal/account"
+	"github.com/purserhq/purser/services/auth/internal/apikey"
 	"github.com/purserhq/purser/services/auth/internal/attempts"
 	"github.com/purserhq/purser/services/auth/internal/password"
 	"github.com/purserhq/purser/services/auth/internal/rpc"
@@ -92,7 +93,9 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	}
 	authv1.RegisterAccountServiceServer(server, rpc.NewAccountServer(accounts, limiter))
 	authv1.RegisterSessionServiceServer(server, rpc.NewSessionServer(sessions, limiter))
-	authv1.RegisterTokenServiceServer(server, rpc.NewTokenServer(ring, verifier, sessions))
+	keys := apikey.NewService(store.NewAPIKeys(db), ring, time.Now)
+	authv1.RegisterTokenServiceServer(server, rpc.NewTokenServer(ring, verifier, sessions, keys))
+	authv1.RegisterApiKeyServiceServer(server, rpc.NewAPIKeyServer(keys, limiter))
 	authv1.RegisterAdminServiceServer(server, rpc.NewAdminServer(rotator))
 
 	a := &App{group: g, server: server}

@@ -43,6 +43,7 @@ type service struct {
 	sessions authv1.SessionServiceClient
 	tokens   authv1.TokenServiceClient
 	admin    authv1.AdminServiceClient
+	keys     authv1.ApiKeyServiceClient
 }
 
 // start runs the service, with more settings, until the test ends.
@@ -71,7 +72,7 @@ func start(t *testing.T, more ...string) service {
 	return service{
 		db: db, http: "http://" + a.HTTPAddr(), accounts: authv1.NewAccountServiceClient(conn),
 		sessions: authv1.NewSessionServiceClient(conn), tokens: authv1.NewTokenServiceClient(conn),
-		admin: authv1.NewAdminServiceClient(conn),
+		admin: authv1.NewAdminServiceClient(conn), keys: authv1.NewApiKeyServiceClient(conn),
 	}
 }
 

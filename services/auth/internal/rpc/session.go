@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -14,6 +15,7 @@ import (
 	"github.com/purserhq/purser/pkg/page"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	"github.com/purserhq/purser/services/auth/internal/account"
+	"github.com/purserhq/purser/services/auth/internal/apikey"
 	"github.com/purserhq/purser/services/auth/internal/attempts"
 	"github.com/purserhq/purser/services/auth/internal/session"
 )
@@ -66,7 +68,11 @@ func (s *SessionServer) Logout(ctx context.Context, _ *authv1.LogoutRequest) (*a
 
 // LogoutAll implements the RPC.
 func (s *SessionServer) LogoutAll(ctx context.Context, _ *authv1.LogoutAllRequest) (*authv1.LogoutAllResponse, error) {
-	if err := s.sessions.LogoutAll(ctx, authn.CallerFrom(ctx).UserID); err != nil {
+	caller, err := person(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.sessions.LogoutAll(ctx, caller.UserID); err != nil {
 		return nil, err
 	}
 	return &authv1.LogoutAllResponse{}, nil
@@ -74,7 +80,10 @@ func (s *SessionServer) LogoutAll(ctx context.Context, _ *authv1.LogoutAllReques
 
 // ListSessions implements the RPC.
 func (s *SessionServer) ListSessions(ctx context.Context, req *authv1.ListSessionsRequest) (*authv1.ListSessionsResponse, error) {
-	caller := authn.CallerFrom(ctx)
+	caller, err := person(ctx)
+	if err != nil {
+		return nil, err
+	}
 	query := page.NewQuery("ListSessions", caller.UserID.String())
 	after, _, err := page.Parse[uuid.UUID](query, req.GetPageToken())
 	if err != nil {
@@ -108,10 +117,24 @@ func (s *SessionServer) RevokeSession(ctx context.Context, req *authv1.RevokeSes
 	if err != nil {
 		return nil, errs.Invalid("session_id", "must be a UUID")
 	}
-	if err := s.sessions.Revoke(ctx, authn.CallerFrom(ctx).UserID, id); err != nil {
+	caller, err := person(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.sessions.Revoke(ctx, caller.UserID, id); err != nil {
 		return nil, err
 	}
 	return &authv1.RevokeSessionResponse{}, nil
+}
+
+// person is the caller, unless they signed in with an API key, which is not for
+// the account itself.
+func person(ctx context.Context) (authn.Caller, error) {
+	caller := authn.CallerFrom(ctx)
+	if slices.Contains(caller.Methods, apikey.Method) {
+		return caller, errs.PermissionDenied("API_KEY_CALLER", "an API key can't do this; sign in")
+	}
+	return caller, nil
 }
 
 // maxDevice bounds the bytes of a user agent that are kept.

@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"encoding/base64"
 	"fmt"
+	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -13,6 +14,7 @@ import (
 	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/errs"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
+	"github.com/purserhq/purser/services/auth/internal/apikey"
 	"github.com/purserhq/purser/services/auth/internal/session"
 	"github.com/purserhq/purser/services/auth/internal/signing"
 )
@@ -23,12 +25,13 @@ type TokenServer struct {
 	ring     *signing.Ring
 	verifier *authn.Verifier
 	sessions *session.Service
+	keys     *apikey.Service
 }
 
-// NewTokenServer serves the ring's keys, and what verifier and sessions know of
-// a token.
-func NewTokenServer(r *signing.Ring, v *authn.Verifier, s *session.Service) *TokenServer {
-	return &TokenServer{ring: r, verifier: v, sessions: s}
+// NewTokenServer serves the ring's keys, and what is known of a token by the
+// verifier, and of its session or API key.
+func NewTokenServer(r *signing.Ring, v *authn.Verifier, s *session.Service, k *apikey.Service) *TokenServer {
+	return &TokenServer{ring: r, verifier: v, sessions: s, keys: k}
 }
 
 // GetJwks implements the RPC.
@@ -72,6 +75,10 @@ func (s *TokenServer) look(ctx context.Context, token string) (authn.Caller, boo
 	if err != nil {
 		return c, false, err
 	}
+	if slices.Contains(c.Methods, apikey.Method) {
+		alive, err := s.keys.Alive(ctx, c.UserID, c.SessionID)
+		return c, alive, err
+	}
 	alive, err := s.sessions.Alive(ctx, c.UserID, c.SessionID)
 	return c, alive, err
 }
@@ -82,6 +89,9 @@ func (s *TokenServer) Revoke(ctx context.Context, req *authv1.RevokeRequest) (*a
 		c, alive, err := s.look(ctx, req.GetToken())
 		if err != nil || !alive {
 			return &authv1.RevokeResponse{}, err
+		}
+		if slices.Contains(c.Methods, apikey.Method) {
+			return nil, errs.FailedPrecondition("API_KEY_TOKEN", "the token of an API key ends by itself within 5 minutes; revoke the key")
 		}
 		return &authv1.RevokeResponse{}, s.sessions.Revoke(ctx, c.UserID, c.SessionID)
 	}

@@ -1,0 +1,130 @@
+package rpc
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/grpcserver"
+	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
+	"github.com/purserhq/purser/services/auth/internal/apikey"
+	"github.com/purserhq/purser/services/auth/internal/attempts"
+)
+
+// APIKeyServer serves purser.auth.v1.ApiKeyService.
+type APIKeyServer struct {
+	authv1.UnimplementedApiKeyServiceServer
+	keys     *apikey.Service
+	attempts *attempts.Limiter
+}
+
+// NewAPIKeyServer serves the keys.
+func NewAPIKeyServer(k *apikey.Service, a *attempts.Limiter) *APIKeyServer {
+	return &APIKeyServer{keys: k, attempts: a}
+}
+
+// CreateApiKey implements the RPC.
+func (s *APIKeyServer) CreateApiKey(ctx context.Context, req *authv1.CreateApiKeyRequest) (*authv1.CreateApiKeyResponse, error) {
+	caller, err := person(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var expires time.Time
+	if req.GetExpireTime() != nil {
+		if req.GetExpireTime().CheckValid() != nil {
+			return nil, errs.Invalid("expire_time", "must be a time from the year 1 to 9999")
+		}
+		expires = req.GetExpireTime().AsTime()
+	}
+	key, k, err := s.keys.Create(ctx, caller, apikey.Wish{
+		Name: req.GetName(), Scopes: req.GetScopes(), Allowed: req.GetAllowedCidrs(), ExpiresAt: expires,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &authv1.CreateApiKeyResponse{Key: key, ApiKey: apiKeyToProto(k)}, nil
+}
+
+// ListApiKeys implements the RPC.
+func (s *APIKeyServer) ListApiKeys(ctx context.Context, _ *authv1.ListApiKeysRequest) (*authv1.ListApiKeysResponse, error) {
+	caller, err := person(ctx)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := s.keys.List(ctx, caller.UserID)
+	if err != nil {
+		return nil, err
+	}
+	resp := &authv1.ListApiKeysResponse{}
+	for _, k := range keys {
+		resp.ApiKeys = append(resp.ApiKeys, apiKeyToProto(k))
+	}
+	return resp, nil
+}
+
+// RevokeApiKey implements the RPC.
+func (s *APIKeyServer) RevokeApiKey(ctx context.Context, req *authv1.RevokeApiKeyRequest) (*authv1.RevokeApiKeyResponse, error) {
+	id, err := uuid.Parse(req.GetApiKeyId())
+	if err != nil {
+		return nil, errs.Invalid("api_key_id", "must be a UUID")
+	}
+	caller, err := person(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.keys.Revoke(ctx, caller.UserID, id); err != nil {
+		return nil, err
+	}
+	return &authv1.RevokeApiKeyResponse{}, nil
+}
+
+// ExchangeApiKey implements the RPC.
+func (s *APIKeyServer) ExchangeApiKey(ctx context.Context, req *authv1.ExchangeApiKeyRequest) (*authv1.ExchangeApiKeyResponse, error) {
+	giveBack, err := s.attempts.Take(grpcserver.PeerAddress(ctx), "")
+	if err != nil {
+		return nil, err
+	}
+	token, expires, err := s.keys.Exchange(ctx, req.GetKey(), peerIP(ctx))
+	if !errs.Is(err, errs.KindUnauthenticated) {
+		giveBack()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &authv1.ExchangeApiKeyResponse{AccessToken: token, AccessExpireTime: timestamppb.New(expires)}, nil
+}
+
+// peerIP is the address that a call came from, the zero one when it has none.
+func peerIP(ctx context.Context) netip.Addr {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return netip.Addr{}
+	}
+	at, err := netip.ParseAddrPort(p.Addr.String())
+	if err != nil {
+		return netip.Addr{}
+	}
+	return at.Addr().Unmap().WithZone("")
+}
+
+func apiKeyToProto(k apikey.Key) *authv1.ApiKey {
+	p := &authv1.ApiKey{
+		ApiKeyId: k.ID.String(), Name: k.Name, Scopes: k.Scopes,
+		CreateTime: timestamppb.New(k.CreatedAt), ExpireTime: timestamppb.New(k.ExpiresAt),
+	}
+	for _, a := range k.Allowed {
+		p.AllowedCidrs = append(p.AllowedCidrs, a.String())
+	}
+	if k.LastUsedAt != nil {
+		p.LastUseTime = timestamppb.New(*k.LastUsedAt)
+	}
+	if k.RevokedAt != nil {
+		p.RevokeTime = timestamppb.New(*k.RevokedAt)
+	}
+	return p
+}

@@ -1,0 +1,126 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/google/uuid"
+	"gorm.io/gorm"
+
+	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/services/auth/internal/apikey"
+)
+
+type apiKeyRow struct {
+	ID         uuid.UUID `gorm:"primaryKey"`
+	UserID     uuid.UUID
+	Name       string
+	Hash       []byte
+	Scopes     []string       `gorm:"serializer:json"`
+	Allowed    []netip.Prefix `gorm:"serializer:json"`
+	CreatedAt  time.Time
+	ExpiresAt  time.Time
+	LastUsedAt *time.Time
+	RevokedAt  *time.Time
+}
+
+func (apiKeyRow) TableName() string { return "api_keys" }
+
+func (r apiKeyRow) key() apikey.Key {
+	return apikey.Key{
+		ID: r.ID, UserID: r.UserID, Name: r.Name, Hash: apikey.Hash(r.Hash), Scopes: r.Scopes, Allowed: r.Allowed,
+		CreatedAt: r.CreatedAt, ExpiresAt: r.ExpiresAt, LastUsedAt: r.LastUsedAt, RevokedAt: r.RevokedAt,
+	}
+}
+
+// APIKeys implements apikey.Store.
+type APIKeys struct{ db *postgres.DB }
+
+// NewAPIKeys returns the API keys in db.
+func NewAPIKeys(db *postgres.DB) *APIKeys { return &APIKeys{db: db} }
+
+// Create implements apikey.Store. The user's row is locked, so that keys which
+// are made at once are counted.
+func (s *APIKeys) Create(ctx context.Context, k apikey.Key, most int) (created bool, err error) {
+	err = postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
+		created = false
+		if err := tx.Exec("SELECT FROM users WHERE id = ? FOR UPDATE", k.UserID).Error; err != nil {
+			return fmt.Errorf("lock user: %w", err)
+		}
+		var usable int64
+		err := tx.Model(&apiKeyRow{}).Where("user_id = ? AND revoked_at IS NULL AND expires_at > ?", k.UserID, k.CreatedAt).Count(&usable).Error
+		if err != nil {
+			return fmt.Errorf("count API keys: %w", err)
+		}
+		if usable >= int64(most) {
+			return nil
+		}
+		row := apiKeyRow{
+			ID: k.ID, UserID: k.UserID, Name: k.Name, Hash: k.Hash[:], Scopes: k.Scopes, Allowed: k.Allowed,
+			CreatedAt: k.CreatedAt, ExpiresAt: k.ExpiresAt,
+		}
+		if err := tx.Create(&row).Error; err != nil {
+			return fmt.Errorf("create API key: %w", err)
+		}
+		created = true
+		return nil
+	})
+	return created, err
+}
+
+// List implements apikey.Store. Ids are UUIDv7, so their order is that of the
+// making.
+func (s *APIKeys) List(ctx context.Context, user uuid.UUID) ([]apikey.Key, error) {
+	var rows []apiKeyRow
+	if err := s.db.Gorm(ctx).Where("user_id = ?", user).Order("id DESC").Limit(1000).Find(&rows).Error; err != nil {
+		return nil, fmt.Errorf("list API keys: %w", err)
+	}
+	keys := make([]apikey.Key, len(rows))
+	for i, row := range rows {
+		keys[i] = row.key()
+	}
+	return keys, nil
+}
+
+// Revoke implements apikey.Store.
+func (s *APIKeys) Revoke(ctx context.Context, user, id uuid.UUID, at time.Time) error {
+	var row apiKeyRow
+	if err := s.db.Gorm(ctx).Select("id").Where("id = ? AND user_id = ?", id, user).Take(&row).Error; err != nil {
+		return missing(err, "API key")
+	}
+	err := s.db.Gorm(ctx).Model(&apiKeyRow{}).Where("id = ? AND revoked_at IS NULL", id).Update("revoked_at", at).Error
+	if err != nil {
+		return fmt.Errorf("revoke API key: %w", err)
+	}
+	return nil
+}
+
+// ByHash implements apikey.Store.
+func (s *APIKeys) ByHash(ctx context.Context, h apikey.Hash) (apikey.Key, []string, error) {
+	var row apiKeyRow
+	if err := s.db.Gorm(ctx).Where("hash = ?", h[:]).Take(&row).Error; err != nil {
+		return apikey.Key{}, nil, missing(err, "API key")
+	}
+	roles, err := rolesOf(s.db.Gorm(ctx), row.UserID)
+	return row.key(), roles, err
+}
+
+// Used implements apikey.Store.
+func (s *APIKeys) Used(ctx context.Context, id uuid.UUID, at time.Time) error {
+	if err := s.db.Gorm(ctx).Model(&apiKeyRow{}).Where("id = ?", id).Update("last_used_at", at).Error; err != nil {
+		return fmt.Errorf("note the use of an API key: %w", err)
+	}
+	return nil
+}
+
+// Alive reports whether a key of this user can still be used at now.
+func (s *APIKeys) Alive(ctx context.Context, user, id uuid.UUID, now time.Time) (bool, error) {
+	var n int64
+	err := s.db.Gorm(ctx).Model(&apiKeyRow{}).Where("id = ? AND user_id = ? AND revoked_at IS NULL AND expires_at > ?", id, user, now).Count(&n).Error
+	if err != nil {
+		return false, fmt.Errorf("read API key: %w", err)
+	}
+	return n == 1, nil
+}
