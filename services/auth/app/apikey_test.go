@@ -22,7 +22,7 @@ func TestABotSignsInWithAKeyThatGivesNoMoreThanItsScopes(t *testing.T) {
 	s.register(t, "eve@example.com")
 	ada := grpcclient.WithToken(t.Context(), s.login(t, "ada@example.com").GetAccessToken())
 	eve := grpcclient.WithToken(t.Context(), s.login(t, "eve@example.com").GetAccessToken())
-	made, err := s.keys.CreateApiKey(ada, &authv1.CreateApiKeyRequest{Name: "bot", Scopes: []string{"portfolio:read"}, AllowedCidrs: []string{"127.0.0.7/8"}})
+	made, err := s.keys.CreateApiKey(ada, &authv1.CreateApiKeyRequest{Name: "bot", Scopes: []string{"portfolio:read"}, AllowedCidrs: []string{"127.0.0.0/8"}})
 	if err != nil {
 		t.Fatal(err)
 	}
