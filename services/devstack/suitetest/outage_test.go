@@ -35,10 +35,20 @@ func TestRedisAwayCostsNobodyAnAnswer(t *testing.T) {
 		_, syncErr := c.Wallets.SyncWallet(ctx, &walletv1.SyncWalletRequest{WalletId: w.GetId()})
 		_, snapErr := c.Portfolios.TakeSnapshot(ctx, &portfoliov1.TakeSnapshotRequest{})
 		_, freshErr := c.Sessions.Refresh(ctx, &authv1.RefreshRequest{RefreshToken: tokens.GetRefreshToken()})
-		for what, err := range map[string]error{"sync": syncErr, "snapshot": snapErr, "refresh": freshErr} {
+		_, renameErr := c.Wallets.UpdateWallet(ctx, &walletv1.UpdateWalletRequest{WalletId: w.GetId(), Label: when})
+		for what, err := range map[string]error{
+			"sync": syncErr, "snapshot": snapErr, "refresh": freshErr, "rename": renameErr,
+			"user":     get(c.Accounts.GetMe(ctx, &authv1.GetMeRequest{})),
+			"timeline": get(c.Portfolios.GetTimeline(ctx, &portfoliov1.GetTimelineRequest{})),
+			"token":    get(c.Tokens.GetToken(ctx, &walletv1.GetTokenRequest{TokenId: before.GetValuation().GetPositions()[0].GetTokenId()})),
+		} {
 			if err != nil {
 				t.Errorf("%s: %s: %v", when, what, err)
 			}
+		}
+		signIn(t, c)
+		if list, err := c.Wallets.ListWallets(ctx, &walletv1.ListWalletsRequest{}); err != nil || len(list.GetWallets()) != 1 || list.GetWallets()[0].GetLabel() != when {
+			t.Errorf("%s: wallets %v, %v", when, list, err)
 		}
 	}
 	s.Redis.Kill()
