@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"runtime/debug"
 	"sync"
-	"time"
 )
 
 // flights lets callers in this process that miss one key share one load.
@@ -34,11 +33,11 @@ type flight[T any] struct {
 
 // do runs fn, or joins the run under way for key. fn's context keeps the
 // values of the first caller's and ends when nobody waits any more.
-func (f *flights[T]) do(ctx context.Context, key string, limit time.Duration, fn func(context.Context, *flight[T]) (T, error)) (T, error) {
+func (f *flights[T]) do(ctx context.Context, key string, fn func(context.Context, *flight[T]) (T, error)) (T, error) {
 	f.mu.Lock()
 	fl := f.m[key]
 	if fl == nil {
-		run, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+		run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 		fl = &flight[T]{all: f, key: key, cancel: cancel, early: make(chan struct{}), done: make(chan struct{})}
 		f.m[key] = fl
 		go fl.run(run, fn)
@@ -95,7 +94,7 @@ func (fl *flight[T]) publish(v T) {
 func guarded[T any](fn func() (T, error)) (value T, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("cache: load panicked: %v\n%s", r, debug.Stack())
+			err = fmt.Errorf("cache: panic: %v\n%s", r, debug.Stack())
 		}
 	}()
 	return fn()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -186,4 +187,43 @@ func TestCloseWaitsForTheRefreshThatRunsAndLetsNoneBegin(t *testing.T) {
 	now.Add(5)
 	get(t, c, "k", never[string](t), "new") // reads go on, without refreshes
 	c.Close()
+}
+
+func TestALoadMayChangeTheListItIsGiven(t *testing.T) {
+	s := testkit.Redis(t)
+	c := open[string](t, s, Options{})
+	for range 2 {
+		got, err := c.GetMany(t.Context(), []string{"bad", "a"}, func(ctx context.Context, keys []string) (map[string]string, error) {
+			return echo(ctx, slices.DeleteFunc(keys, func(key string) bool { return key == "bad" }))
+		})
+		all(t, got, err, "a")
+	}
+}
+
+// broken is a codec that panics.
+type broken struct{ marshals bool }
+
+func (b broken) Marshal(v any) ([]byte, error) {
+	if !b.marshals {
+		panic("marshal")
+	}
+	return text{}.Marshal(v)
+}
+
+func (broken) Unmarshal([]byte, any) error { panic("unmarshal") }
+
+func TestACodecThatPanicsCostsTheCacheNotTheProcess(t *testing.T) {
+	for _, codec := range []broken{{false}, {true}} {
+		s := testkit.Redis(t)
+		c := open[string](t, s, Options{Codec: codec})
+		for range 3 {
+			get(t, c, "k", value("v"), "v")
+			settle(t, c)
+			got, err := c.GetMany(t.Context(), []string{"a", "b"}, echo)
+			all(t, got, err, "a", "b")
+		}
+		if n, err := client(t, s).Exists(t.Context(), lease("k"), lease("a")).Result(); n != 0 || err != nil {
+			t.Fatal(n, err)
+		}
+	}
 }

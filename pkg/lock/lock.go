@@ -120,7 +120,7 @@ func (l *Locker) Close() {
 }
 
 // key is the lock's; its fence's has the same hash tag.
-func (l *Locker) key(name string) string { return l.prefix + redisx.HashTag(name) }
+func (l *Locker) key(name string) string { return redisx.Key(l.prefix, name) }
 
 // Try takes the lock named name for ttl (at least 30 ms), to be renewed until
 // it is released or ctx ends. It fails with [ErrHeld] or [ErrUnavailable], or

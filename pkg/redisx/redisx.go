@@ -153,14 +153,17 @@ func (h hook) run(ctx context.Context, name string, cmds []redis.Cmder, next fun
 // of a Cluster. Different ids have different tags, whatever is in them: a brace
 // that would end the tag early is written as %7D, and an empty tag, which would
 // be none, as {%}.
-func HashTag(id string) string {
-	if id == "" {
-		return "{%}"
-	}
-	if strings.ContainsAny(id, "}%") {
+func HashTag(id string) string { return Key("", id) }
+
+// Key returns prefix and the [HashTag] of id. The prefix has no braces.
+func Key(prefix, id string) string {
+	switch {
+	case id == "":
+		id = "%"
+	case strings.ContainsAny(id, "}%"):
 		id = strings.NewReplacer("%", "%25", "}", "%7D").Replace(id)
 	}
-	return "{" + id + "}"
+	return prefix + "{" + id + "}"
 }
 
 // EvictionPolicy returns the server's maxmemory-policy and whether it may
