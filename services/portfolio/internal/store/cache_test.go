@@ -14,7 +14,7 @@ import (
 )
 
 // replica is another one of f.
-func (f fixture) replica(t *testing.T) fixture {
+func (f fixture) replica(t testing.TB) fixture {
 	t.Helper()
 	f.Snapshots = store.NewSnapshots(f.db.DB, f.caches(t))
 	return f

@@ -29,7 +29,7 @@ type fixture struct {
 	p   portfolio.Portfolio
 }
 
-func newFixture(t *testing.T, redisURL string) fixture {
+func newFixture(t testing.TB, redisURL string) fixture {
 	t.Helper()
 	db := testkit.Postgres(t, migrations.FS)
 	f := fixture{db: db, url: redisURL}
@@ -46,7 +46,7 @@ func newFixture(t *testing.T, redisURL string) fixture {
 const noRedis = "redis://127.0.0.1:1/0"
 
 // caches of one replica.
-func (f fixture) caches(t *testing.T) *store.Caches {
+func (f fixture) caches(t testing.TB) *store.Caches {
 	t.Helper()
 	client, err := redisx.New(redisx.Options{URL: f.url, Timeout: 5 * time.Second})
 	if err != nil {
@@ -59,7 +59,7 @@ func (f fixture) caches(t *testing.T) *store.Caches {
 }
 
 // portfolios of one replica.
-func (f fixture) portfolios(t *testing.T) *store.Portfolios {
+func (f fixture) portfolios(t testing.TB) *store.Portfolios {
 	t.Helper()
 	return store.NewPortfolios(f.db.DB, f.caches(t))
 }

@@ -33,7 +33,7 @@ type fixture struct {
 	tokens []token.Token // in order
 }
 
-func newFixture(t *testing.T) fixture {
+func newFixture(t testing.TB) fixture {
 	t.Helper()
 	db := testkit.Postgres(t, migrations.FS)
 	c := caches(t, noRedis)
@@ -82,7 +82,7 @@ func fresh(owner uuid.UUID, account byte) wallet.Wallet {
 	}
 }
 
-func (f fixture) create(t *testing.T, owner uuid.UUID, account byte) wallet.Wallet {
+func (f fixture) create(t testing.TB, owner uuid.UUID, account byte) wallet.Wallet {
 	t.Helper()
 	w, err := f.Create(t.Context(), fresh(owner, account), nil)
 	if err != nil {
@@ -100,7 +100,7 @@ func synced(block uint64) wallet.Sync {
 	return wallet.Sync{State: wallet.Synced, Block: block, At: &when}
 }
 
-func (f fixture) save(t *testing.T, w wallet.Wallet, block uint64, b ...wallet.Balance) {
+func (f fixture) save(t testing.TB, w wallet.Wallet, block uint64, b ...wallet.Balance) {
 	t.Helper()
 	if err := f.SaveBalances(t.Context(), w.Owner, w.ID, b, synced(block)); err != nil {
 		t.Fatal(err)
