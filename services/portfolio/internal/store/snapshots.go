@@ -45,7 +45,7 @@ func NewSnapshots(db *postgres.DB, c *Caches) *Snapshots { return &Snapshots{db:
 // Save implements snapshot.Store: the row and its positions in one
 // transaction.
 func (s *Snapshots) Save(ctx context.Context, p portfolio.Portfolio, bucket time.Time, v valuation.Valuation) (snap snapshot.Snapshot, stored bool, err error) {
-	err = change(ctx, s.db, s.caches.generations, func(tx *gorm.DB) (keys []string, err error) {
+	err = change(ctx, s.db, func(tx *gorm.DB) (left []stale, err error) {
 		if stored, err = saveOne(ctx, tx, p.ID, bucket, v); err != nil {
 			return nil, err
 		}
@@ -54,10 +54,10 @@ func (s *Snapshots) Save(ctx context.Context, p portfolio.Portfolio, bucket time
 			return nil, fmt.Errorf("read snapshot: %w", err)
 		}
 		if stored {
-			keys = []string{key(p)}
+			left = []stale{{s.caches.generations, []string{key(p)}}}
 		}
 		snap, err = snapshotFromRow(row)
-		return keys, err
+		return left, err
 	})
 	return snap, stored, err
 }

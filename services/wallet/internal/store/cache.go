@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"gorm.io/gorm"
 
 	"github.com/purserhq/purser/pkg/cache"
@@ -85,19 +86,51 @@ func (c *Caches) generation(ctx context.Context, keys ...string) (name string, e
 	return name, err
 }
 
-// change runs fn in a transaction and invalidates the keys that it returns: at
-// once after the commit, and by the outbox in case that fails.
-func change[V any](ctx context.Context, db *postgres.DB, c *cache.Cache[V], fn func(tx *gorm.DB) (keys []string, err error)) error {
-	var keys []string
+// stale is what a change leaves in a cache.
+type stale struct {
+	cache interface {
+		Note(tx *gorm.DB, keys ...string) error
+		Invalidate(ctx context.Context, keys ...string) error
+	}
+	keys []string
+}
+
+// change runs fn in a transaction and invalidates what it returns: at once
+// after the commit, and by the outbox in case that fails. A schema from before
+// the outbox has to do without.
+func change(ctx context.Context, db *postgres.DB, fn func(tx *gorm.DB) ([]stale, error)) error {
+	var left []stale
+	var noteErr error
 	err := postgres.InTx(ctx, db, func(tx *gorm.DB) (err error) {
-		if keys, err = fn(tx); err != nil || len(keys) == 0 {
+		if left, err = fn(tx); err != nil {
 			return err
 		}
-		return c.Note(tx, keys...)
+		noteErr = note(tx, left)
+		return noteErr
 	})
+	if missing := (*pgconn.PgError)(nil); noteErr != nil && errors.As(noteErr, &missing) && missing.Code == undefinedTable {
+		err = postgres.InTx(ctx, db, func(tx *gorm.DB) (err error) {
+			left, err = fn(tx)
+			return err
+		})
+	}
 	if err == nil || errors.Is(err, postgres.ErrCommitUnknown) {
-		// The caller's end doesn't stop it; the cache counts its failures.
-		_ = c.Invalidate(context.WithoutCancel(ctx), keys...)
+		for _, s := range left {
+			// The caller's end doesn't stop it; the cache counts its failures.
+			_ = s.cache.Invalidate(context.WithoutCancel(ctx), s.keys...)
+		}
 	}
 	return err
+}
+
+// undefinedTable is Postgres's code of it.
+const undefinedTable = "42P01"
+
+func note(tx *gorm.DB, left []stale) error {
+	for _, s := range left {
+		if err := s.cache.Note(tx, s.keys...); err != nil {
+			return err
+		}
+	}
+	return nil
 }

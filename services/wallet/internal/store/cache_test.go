@@ -220,3 +220,34 @@ func TestATokenIsReadOnceAndOneThatThereIsNotIsFoundOnceItIs(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// New code runs on the schema before it.
+func TestWritesGoOnBeforeTheOutboxIsMigrated(t *testing.T) {
+	redis := testkit.Redis(t).URL()
+	f := newFixture(t).on(t, redis)
+	other := f.on(t, redis)
+	if _, err := f.db.SQL().ExecContext(t.Context(), "DROP TABLE cache_invalidations"); err != nil {
+		t.Fatal(err)
+	}
+	other.labels(t.Context(), t, f.owner)
+	w := f.create(t, f.owner, 1)
+	for _, label := range []string{"first", "second"} {
+		w.Label = label
+		if err := f.SaveLabel(t.Context(), f.owner, w); err != nil {
+			t.Fatal(err)
+		}
+		w.Version++
+		if got := other.labels(t.Context(), t, f.owner); fmt.Sprint(got) != "["+label+"]" {
+			t.Errorf("the other replica answers %v", got)
+		}
+	}
+	list := tokens(3)
+	list[0].Symbol = "X"
+	if err := store.NewTokens(f.db.DB, caches(t, redis)).Put(t.Context(), list); err != nil {
+		t.Error(err)
+	}
+	w.Version = 77
+	if err := f.SaveLabel(t.Context(), f.owner, w); !errs.Is(err, errs.KindConflict) {
+		t.Errorf("a version that there is not: %v", err)
+	}
+}

@@ -103,22 +103,19 @@ func (s *Tokens) List(ctx context.Context, chain uint64, after string, limit int
 // are fixed on chain, and a list that says otherwise must not move every
 // value by powers of ten.
 func (s *Tokens) Put(ctx context.Context, tokens []token.Token) error {
-	changed := false
-	err := change(ctx, s.db, s.caches.tokens, func(tx *gorm.DB) (ids []string, err error) {
-		err = postgres.Raw(tx, func(conn *pgx.Conn) error {
-			ids, err = put(ctx, conn, tokens)
+	err := change(ctx, s.db, func(tx *gorm.DB) ([]stale, error) {
+		var changed []string
+		err := postgres.Raw(tx, func(conn *pgx.Conn) (err error) {
+			changed, err = put(ctx, conn, tokens)
 			return err
 		})
-		if changed = len(ids) > 0; err != nil || !changed {
+		if err != nil || len(changed) == 0 {
 			return nil, err
 		}
-		return ids, s.caches.generations.Note(tx, tokensGeneration)
+		return []stale{{s.caches.tokens, changed}, {s.caches.generations, []string{tokensGeneration}}}, nil
 	})
 	if err != nil {
 		return fmt.Errorf("store tokens: %w", err)
-	}
-	if changed {
-		_ = s.caches.generations.Invalidate(context.WithoutCancel(ctx), tokensGeneration) // or the outbox does
 	}
 	return nil
 }

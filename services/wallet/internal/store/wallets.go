@@ -57,8 +57,8 @@ func NewWallets(db *postgres.DB, c *Caches) *Wallets { return &Wallets{db: db, c
 
 // change runs fn in a transaction that changes the owner's wallets.
 func (s *Wallets) change(ctx context.Context, owner uuid.UUID, fn func(tx *gorm.DB) error) error {
-	return change(ctx, s.db, s.caches.generations, func(tx *gorm.DB) ([]string, error) {
-		return []string{owner.String()}, fn(tx)
+	return change(ctx, s.db, func(tx *gorm.DB) ([]stale, error) {
+		return []stale{{s.caches.generations, []string{owner.String()}}}, fn(tx)
 	})
 }
 
