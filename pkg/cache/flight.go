@@ -66,9 +66,10 @@ var errAborted = errors.New("cache: the load ended its goroutine")
 func (fl *flight[T]) run(ctx context.Context, fn func(context.Context, *flight[T]) (T, error)) {
 	fl.err = errAborted // unless fn returns
 	defer func() {
-		fl.all.forget(fl.key, fl)
+		fl.all.mu.Lock()
+		defer fl.all.mu.Unlock()
+		fl.end()
 		close(fl.done)
-		fl.cancel()
 	}()
 	fl.value, fl.err = fn(ctx, fl)
 }
@@ -109,18 +110,23 @@ func (fl *flight[T]) leave() {
 	select {
 	case <-fl.early: // the result is being stored; others may yet join
 	default:
-		if fl.all.m[fl.key] == fl {
-			delete(fl.all.m, fl.key)
-		}
-		fl.cancel()
+		fl.end()
 	}
 }
 
-// forget keeps later callers from joining fl, or, with nil, whatever runs.
-func (f *flights[T]) forget(key string, fl *flight[T]) {
+// end keeps later callers from joining, with the mutex held.
+func (fl *flight[T]) end() {
+	if fl.all.m[fl.key] == fl {
+		delete(fl.all.m, fl.key)
+	}
+	fl.cancel()
+}
+
+// forget keeps later callers from joining what runs for keys.
+func (f *flights[T]) forget(keys []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if fl == nil || f.m[key] == fl {
+	for _, key := range keys {
 		delete(f.m, key)
 	}
 }

@@ -17,9 +17,9 @@ var (
 	// fills, or 2 while a write keeps fills out. A value that begins with
 	// ARGV[3] is as good as none. Who holds the lease gets it again.
 	leaseScript = newScript(`
-local value = redis.call('GET', KEYS[1])
-if value and (ARGV[3] == '' or string.sub(value, 1, #ARGV[3]) ~= ARGV[3]) then return value end
-if redis.call('EXISTS', KEYS[3]) == 1 then
+if redis.call('EXISTS', KEYS[1], KEYS[3]) > 0 then
+  local value = redis.call('GET', KEYS[1])
+  if value and (ARGV[3] == '' or string.sub(value, 1, #ARGV[3]) ~= ARGV[3]) then return value end
   local now = redis.call('TIME')
   if redis.call('ZCOUNT', KEYS[3], now[1] * 1000 + math.floor(now[2] / 1000), '+inf') > 0 then return 2 end
 end
