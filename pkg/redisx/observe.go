@@ -21,7 +21,8 @@ const scope = "github.com/purserhq/purser/pkg/redisx"
 // belongs to a trace. Statements stay out of both.
 type observer struct {
 	tracer  trace.Tracer
-	system  trace.SpanStartEventOption
+	kind    trace.SpanStartOption
+	system  trace.SpanStartOption
 	labels  []metric.RecordOption
 	seconds metric.Float64Histogram
 }
@@ -35,6 +36,7 @@ func newObserver(client *redis.Client, b *breaker, provider trace.TracerProvider
 	meter := otel.Meter(scope)
 	o := &observer{
 		tracer: provider.Tracer(scope),
+		kind:   trace.WithSpanKind(trace.SpanKindClient),
 		system: trace.WithAttributes(attribute.String("db.system.name", "redis"), address),
 		labels: []metric.RecordOption{labels},
 	}
@@ -66,15 +68,16 @@ func newObserver(client *redis.Client, b *breaker, provider trace.TracerProvider
 	return o
 }
 
-// observe times n commands; their statements stay out of the span.
-func (o *observer) observe(ctx context.Context, name string, n int, next func(context.Context) error) error {
+// observe times a command, or the several of a pipeline; their statements stay
+// out of the span.
+func (o *observer) observe(ctx context.Context, cmds []redis.Cmder, next func(context.Context) error) error {
 	begin := time.Now()
 	var span trace.Span
-	if trace.SpanFromContext(ctx).IsRecording() {
-		ctx, span = o.tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindClient), o.system)
-		if n > 1 {
-			span.SetAttributes(attribute.Int("db.operation.batch.size", n))
-		}
+	switch recorded := trace.SpanFromContext(ctx).IsRecording(); {
+	case recorded && len(cmds) == 1:
+		ctx, span = o.tracer.Start(ctx, cmds[0].FullName(), o.kind, o.system)
+	case recorded:
+		ctx, span = o.tracer.Start(ctx, "pipeline", o.kind, o.system, trace.WithAttributes(attribute.Int("db.operation.batch.size", len(cmds))))
 	}
 	err := next(ctx)
 	o.seconds.Record(ctx, time.Since(begin).Seconds(), o.labels...)

@@ -135,18 +135,18 @@ func (h hook) DialHook(next redis.DialHook) redis.DialHook { return next }
 
 func (h hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		return h.run(ctx, cmd.FullName(), []redis.Cmder{cmd}, func(ctx context.Context) error { return next(ctx, cmd) })
+		return h.run(ctx, []redis.Cmder{cmd}, func(ctx context.Context) error { return next(ctx, cmd) })
 	}
 }
 
 func (h hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		return h.run(ctx, "pipeline", cmds, func(ctx context.Context) error { return next(ctx, cmds) })
+		return h.run(ctx, cmds, func(ctx context.Context) error { return next(ctx, cmds) })
 	}
 }
 
-func (h hook) run(ctx context.Context, name string, cmds []redis.Cmder, next func(context.Context) error) error {
-	return h.observe(ctx, name, len(cmds), func(ctx context.Context) error { return h.guard(ctx, cmds, next) })
+func (h hook) run(ctx context.Context, cmds []redis.Cmder, next func(context.Context) error) error {
+	return h.observe(ctx, cmds, func(ctx context.Context) error { return h.guard(ctx, cmds, next) })
 }
 
 // HashTag returns id in braces, which keeps the keys that hold it in one slot
