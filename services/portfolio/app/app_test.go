@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -116,11 +117,11 @@ func start(t *testing.T) service {
 	t.Cleanup(keys.Close)
 	s := service{db: testkit.Postgres(t, migrations.FS), wallet: &wallet{}, issuer: keys.URL, key: private}
 	s.walletAddr = s.wallet.serve(t)
-	return s.replica(t, "redis://127.0.0.1:1/0")
+	return s.replica(t, "redis://127.0.0.1:1/0", io.Discard)
 }
 
 // replica runs another instance beside s, with this Redis and more settings.
-func (s service) replica(t *testing.T, redisURL string, more ...string) service {
+func (s service) replica(t *testing.T, redisURL string, logs io.Writer, more ...string) service {
 	t.Helper()
 	cfg, err := app.Load(append([]string{
 		"PURSER_DATABASE_URL=" + s.db.URL, "PURSER_REDIS_URL=" + redisURL, "PURSER_ISSUER=" + s.issuer,
@@ -129,7 +130,7 @@ func (s service) replica(t *testing.T, redisURL string, more ...string) service 
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := app.New(t.Context(), cfg, slog.New(slog.DiscardHandler))
+	a, err := app.New(t.Context(), cfg, slog.New(slog.NewTextHandler(logs, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}

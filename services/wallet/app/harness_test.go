@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -91,11 +92,11 @@ const noRedis = "redis://127.0.0.1:1/0"
 // start runs the service, without Redis, nodes or prices, until the test ends.
 func start(t *testing.T) service {
 	t.Helper()
-	return replica(t, testkit.Postgres(t, migrations.FS), newIssuer(t), noRedis, tokenList)
+	return replica(t, testkit.Postgres(t, migrations.FS), newIssuer(t), noRedis, tokenList, io.Discard)
 }
 
 // replica runs one of several instances of the service.
-func replica(t *testing.T, db *testkit.DB, i *issuer, redisURL, tokenList string) service {
+func replica(t *testing.T, db *testkit.DB, i *issuer, redisURL, tokenList string, logs io.Writer) service {
 	t.Helper()
 	s := service{db: db, issuer: i}
 	list := filepath.Join(t.TempDir(), "tokens.json")
@@ -110,7 +111,7 @@ func replica(t *testing.T, db *testkit.DB, i *issuer, redisURL, tokenList string
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := app.New(t.Context(), cfg, slog.New(slog.DiscardHandler))
+	a, err := app.New(t.Context(), cfg, slog.New(slog.NewTextHandler(logs, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
