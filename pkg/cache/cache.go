@@ -97,6 +97,8 @@ type Cache[V any] struct {
 	outage  outage
 	flights flights[entry[V]]
 
+	leaseFor time.Duration // a field so that a test can leave time out of it
+
 	mu         sync.Mutex
 	refreshing map[string]bool // keys past their soft TTL that this process reloads
 	closed     bool
@@ -113,6 +115,7 @@ func New[V any](r Redis, ns Namespace, o Options) *Cache[V] {
 		metrics:    newMetrics(ns.Entity),
 		outage:     outage{log: o.Log, entity: ns.Entity, since: time.Now()},
 		flights:    flights[entry[V]]{m: map[string]*flight[entry[V]]{}},
+		leaseFor:   leaseFor,
 		refreshing: map[string]bool{},
 	}
 }

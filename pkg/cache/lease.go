@@ -143,7 +143,7 @@ func (c *Cache[V]) claim(key string, r reply) claim[V] {
 	return cl
 }
 
-func (c *Cache[V]) leaseTime() int64 { return milliseconds(min(leaseFor, c.o.LoadTimeout)) }
+func (c *Cache[V]) leaseTime() int64 { return milliseconds(min(c.leaseFor, c.o.LoadTimeout)) }
 
 // milliseconds is d for PX, which takes no less than one.
 func milliseconds(d time.Duration) int64 { return max(1, d.Milliseconds()) }
