@@ -41,7 +41,6 @@ import (
 	"log/slog"
 	"net/url"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -60,21 +59,9 @@ type Namespace struct {
 	Schema int
 }
 
-// prefix is what all keys begin with. Only its own { opens a hash tag.
+// prefix is what all keys begin with. Only an id's own { opens a hash tag.
 func (n Namespace) prefix() string {
-	return fmt.Sprintf("purser:%s:%s:v%d:{", url.QueryEscape(n.Service), url.QueryEscape(n.Entity), n.Schema)
-}
-
-// key makes the key of id. An early } would end the hash tag that keeps a key's
-// parts together, and an empty tag is none.
-func key(prefix, id string) string {
-	switch {
-	case id == "":
-		id = "%"
-	case strings.ContainsAny(id, "}%"):
-		id = strings.NewReplacer("%", "%25", "}", "%7D").Replace(id)
-	}
-	return prefix + id + "}"
+	return fmt.Sprintf("purser:%s:%s:v%d:", url.QueryEscape(n.Service), url.QueryEscape(n.Entity), n.Schema)
 }
 
 // Options say how long entries live. Zero and negative values take the defaults
@@ -110,13 +97,15 @@ type Cache[V any] struct {
 	outage  outage
 	flights flights[entry[V]]
 
+	leaseFor time.Duration // a field so that a test can leave time out of it
+
 	mu         sync.Mutex
 	refreshing map[string]bool // keys past their soft TTL that this process reloads
 	closed     bool
 	work       sync.WaitGroup
 }
 
-func (c *Cache[V]) key(id string) string { return key(c.prefix, id) }
+func (c *Cache[V]) key(id string) string { return redisx.Key(c.prefix, id) }
 
 // New makes a cache of V under ns.
 func New[V any](r Redis, ns Namespace, o Options) *Cache[V] {
@@ -126,6 +115,7 @@ func New[V any](r Redis, ns Namespace, o Options) *Cache[V] {
 		metrics:    newMetrics(ns.Entity),
 		outage:     outage{log: o.Log, entity: ns.Entity, since: time.Now()},
 		flights:    flights[entry[V]]{m: map[string]*flight[entry[V]]{}},
+		leaseFor:   leaseFor,
 		refreshing: map[string]bool{},
 	}
 }
@@ -152,23 +142,16 @@ func (c *Cache[V]) Get(ctx context.Context, key string, load func(context.Contex
 	b := budget{c.o.Budget}
 	r := one(ctx, c.redis, &b, 0, "get", c.key(key))
 	c.outage.note(ctx, silent(r.err))
-	if hit, _ := c.claim(key, r); hit.state == filled && hit.entry.stale == "" { // with no slice of one made
+	if hit := c.claim(key, r); hit.state == filled {
 		c.metrics.add(ctx, c.metrics.hits, 1)
+		if hit.entry.stale != "" {
+			c.refresh(ctx, []claim[V]{hit}, single(load))
+		}
 		return hit.entry.result()
 	}
-	claims := c.claims(ctx, &b, []string{key}, []reply{r})
-	stale := c.count(ctx, claims)
-	if claims[0].state != filled {
-		return c.miss(ctx, b.left, key, load)
-	}
-	if len(stale) > 0 {
-		c.refresh(ctx, stale, single(load))
-	}
-	return claims[0].entry.result()
-}
-
-func (c *Cache[V]) miss(ctx context.Context, left time.Duration, key string, load func(context.Context) (V, error)) (V, error) {
-	e, err := c.flights.do(ctx, key, 2*c.o.LoadTimeout, func(ctx context.Context, fl *flight[entry[V]]) (entry[V], error) {
+	c.count(ctx, c.claims(ctx, &b, []string{key}, []reply{r}))
+	left := b.left
+	e, err := c.flights.do(ctx, key, func(ctx context.Context, fl *flight[entry[V]]) (entry[V], error) {
 		out := map[string]entry[V]{}
 		err := c.fetch(ctx, &budget{left}, []string{key}, single(func(ctx context.Context) (V, error) {
 			fl.begin()
@@ -204,21 +187,15 @@ func (c *Cache[V]) GetMany(ctx context.Context, keys []string, load func(context
 	}
 	b := budget{c.o.Budget}
 	claims := c.look(ctx, &b, unique(keys))
-	stale := c.count(ctx, claims)
+	c.count(ctx, claims)
 	entries := make(map[string]entry[V], len(claims))
-	var missing []string
-	for _, cl := range claims {
-		if cl.state == filled {
-			entries[cl.key] = cl.entry
-		} else {
-			missing = append(missing, cl.key)
-		}
-	}
-	if len(missing) > 0 {
-		if err := c.fetch(ctx, &b, missing, load, entries); err != nil {
+	wanted, _, _ := sortOut(claims, entries, false)
+	if len(wanted) > 0 {
+		if err := c.fetch(ctx, &b, wanted, load, entries); err != nil {
 			return nil, err
 		}
 	}
+	stale := slices.DeleteFunc(claims, func(cl claim[V]) bool { return cl.entry.stale == "" })
 	if len(stale) > 0 {
 		c.refresh(ctx, stale, load)
 	}
@@ -231,24 +208,15 @@ func (c *Cache[V]) GetMany(ctx context.Context, keys []string, load func(context
 	return found, nil
 }
 
-// count counts what was found at first, and returns what is past its soft TTL.
-func (c *Cache[V]) count(ctx context.Context, claims []claim[V]) (stale []claim[V]) {
-	var hits, degraded int
+// count counts what was found at first.
+func (c *Cache[V]) count(ctx context.Context, claims []claim[V]) {
+	var n [unknown + 1]int
 	for _, cl := range claims {
-		switch cl.state {
-		case unknown:
-			degraded++
-		case filled:
-			hits++
-			if cl.entry.stale != "" {
-				stale = append(stale, cl)
-			}
-		}
+		n[cl.state]++
 	}
-	c.metrics.add(ctx, c.metrics.hits, hits)
-	c.metrics.add(ctx, c.metrics.degraded, degraded)
-	c.metrics.add(ctx, c.metrics.misses, len(claims)-hits-degraded)
-	return stale
+	c.metrics.add(ctx, c.metrics.hits, n[filled])
+	c.metrics.add(ctx, c.metrics.degraded, n[unknown])
+	c.metrics.add(ctx, c.metrics.misses, len(claims)-n[filled]-n[unknown])
 }
 
 func unique(keys []string) []string {

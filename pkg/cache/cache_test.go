@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 var ns = Namespace{Service: "test", Entity: "thing", Schema: 1}
 
 // at is where id is kept in Redis.
-func at(id string) string { return key(ns.prefix(), id) }
+func at(id string) string { return redisx.Key(ns.prefix(), id) }
 
 func beside(key string) []string { return []string{key, key + ":lease", key + ":writes"} }
 

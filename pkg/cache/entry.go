@@ -53,7 +53,7 @@ func (f format[V]) encode(e entry[V], soft time.Time) (raw []byte, err error) {
 	raw = make([]byte, headerSize)
 	raw[kindAt] = kindAbsent
 	if !e.absent {
-		body, err := f.codec.Marshal(e.value)
+		body, err := guarded(func() ([]byte, error) { return f.codec.Marshal(e.value) })
 		if err != nil {
 			return nil, err
 		}
@@ -81,7 +81,8 @@ func (f format[V]) decode(text string, now time.Time) (e entry[V], ok bool) {
 		if soft := int64(binary.BigEndian.Uint64(raw[softAt:])); soft > 0 && soft < now.UnixMilli() {
 			e.stale = text[:headerSize]
 		}
-		return e, f.codec.Unmarshal(raw[headerSize:], &e.value) == nil
+		_, err := guarded(func() (struct{}, error) { return struct{}{}, f.codec.Unmarshal(raw[headerSize:], &e.value) })
+		return e, err == nil
 	}
 	return e, false
 }

@@ -27,12 +27,13 @@ type loader[V any] func(context.Context, []string) (map[string]V, error)
 // loaded too.
 func (c *Cache[V]) fetch(ctx context.Context, b *budget, keys []string, load loader[V], out map[string]entry[V]) error {
 	patience := time.Now().Add(c.o.LoadTimeout)
-	left := b.left // polls that Redis answers cost nothing: they wait for another's load
 	loads := 0
 	for round, wait := 1, pollLeast; ; round, wait = round+1, min(2*wait, pollMost) {
+		left := b.left
 		token, claims := c.lease(ctx, b, keys, nil)
-		if round > 1 && !slices.ContainsFunc(claims, unanswered[V]) {
-			b.left = left
+		answered := !slices.ContainsFunc(claims, func(cl claim[V]) bool { return cl.state == unknown })
+		if round > 1 && answered {
+			b.left = left // it waited for another's load, not for Redis
 		}
 		wanted, leased, later := sortOut(claims, out, time.Now().Before(patience))
 		if len(wanted) > 0 {
@@ -52,11 +53,8 @@ func (c *Cache[V]) fetch(ctx context.Context, b *budget, keys []string, load loa
 		if err := pause(ctx, wait/2+mathrand.N(wait)); err != nil {
 			return err
 		}
-		left = b.left
 	}
 }
-
-func unanswered[V any](c claim[V]) bool { return c.state == unknown }
 
 // sortOut puts what was found into out and tells what to load, the part of it
 // that is leased, and what to wait for.
@@ -115,7 +113,8 @@ func (c *Cache[V]) load(ctx context.Context, token string, wanted, leased []stri
 		defer c.hold(ctx, leased, token).Stop()
 	}
 	begin := time.Now()
-	loaded, err := guarded(func() (map[string]V, error) { return load(ctx, wanted) })
+	// Its own list, which it may change.
+	loaded, err := guarded(func() (map[string]V, error) { return load(ctx, slices.Clone(wanted)) })
 	if errors.Is(err, ErrNotFound) {
 		loaded, err = nil, nil
 	}
@@ -140,37 +139,27 @@ func (c *Cache[V]) refresh(ctx context.Context, stale []claim[V], load loader[V]
 		}
 	}
 	if len(keys) > 0 {
-		c.work.Add(1) // before Close can wait
+		c.work.Go(func() { c.reload(context.WithoutCancel(ctx), keys, old, load) }) // before Close can wait
 	}
 	c.mu.Unlock()
-	if len(keys) == 0 {
-		return
-	}
-	go func() {
-		defer c.work.Done()
-		defer c.refreshed(keys)
-		ctx := context.WithoutCancel(ctx)
-		b := budget{c.o.Budget}
-		token, claims := c.lease(ctx, &b, keys, old)
-		var leased []string
-		for _, cl := range claims {
-			if cl.state == mine {
-				leased = append(leased, cl.key)
-			}
-		}
-		if len(leased) == 0 {
-			return
-		}
-		if _, err := c.fill(ctx, &b, token, leased, leased, load, map[string]entry[V]{}); err != nil {
-			c.o.Log.WarnContext(ctx, "cache: refresh failed", "entity", c.ns.Entity, "error", err)
-		}
-	}()
 }
 
-func (c *Cache[V]) refreshed(keys []string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, key := range keys {
-		delete(c.refreshing, key)
+// reload replaces the values of keys whose headers are old.
+func (c *Cache[V]) reload(ctx context.Context, keys, old []string, load loader[V]) {
+	defer func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for _, key := range keys {
+			delete(c.refreshing, key)
+		}
+	}()
+	b, entries := budget{c.o.Budget}, map[string]entry[V]{}
+	token, claims := c.lease(ctx, &b, keys, old)
+	_, leased, _ := sortOut(claims, entries, true)
+	if len(leased) == 0 {
+		return
+	}
+	if _, err := c.fill(ctx, &b, token, leased, leased, load, entries); err != nil {
+		c.o.Log.WarnContext(ctx, "cache: refresh failed", "entity", c.ns.Entity, "error", err)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"runtime/debug"
 	"sync"
-	"time"
 )
 
 // flights lets callers in this process that miss one key share one load.
@@ -34,11 +33,11 @@ type flight[T any] struct {
 
 // do runs fn, or joins the run under way for key. fn's context keeps the
 // values of the first caller's and ends when nobody waits any more.
-func (f *flights[T]) do(ctx context.Context, key string, limit time.Duration, fn func(context.Context, *flight[T]) (T, error)) (T, error) {
+func (f *flights[T]) do(ctx context.Context, key string, fn func(context.Context, *flight[T]) (T, error)) (T, error) {
 	f.mu.Lock()
 	fl := f.m[key]
 	if fl == nil {
-		run, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+		run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 		fl = &flight[T]{all: f, key: key, cancel: cancel, early: make(chan struct{}), done: make(chan struct{})}
 		f.m[key] = fl
 		go fl.run(run, fn)
@@ -67,9 +66,10 @@ var errAborted = errors.New("cache: the load ended its goroutine")
 func (fl *flight[T]) run(ctx context.Context, fn func(context.Context, *flight[T]) (T, error)) {
 	fl.err = errAborted // unless fn returns
 	defer func() {
-		fl.all.forget(fl.key, fl)
+		fl.all.mu.Lock()
+		defer fl.all.mu.Unlock()
+		fl.end()
 		close(fl.done)
-		fl.cancel()
 	}()
 	fl.value, fl.err = fn(ctx, fl)
 }
@@ -95,7 +95,7 @@ func (fl *flight[T]) publish(v T) {
 func guarded[T any](fn func() (T, error)) (value T, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("cache: load panicked: %v\n%s", r, debug.Stack())
+			err = fmt.Errorf("cache: panic: %v\n%s", r, debug.Stack())
 		}
 	}()
 	return fn()
@@ -110,18 +110,23 @@ func (fl *flight[T]) leave() {
 	select {
 	case <-fl.early: // the result is being stored; others may yet join
 	default:
-		if fl.all.m[fl.key] == fl {
-			delete(fl.all.m, fl.key)
-		}
-		fl.cancel()
+		fl.end()
 	}
 }
 
-// forget keeps later callers from joining fl, or, with nil, whatever runs.
-func (f *flights[T]) forget(key string, fl *flight[T]) {
+// end keeps later callers from joining, with the mutex held.
+func (fl *flight[T]) end() {
+	if fl.all.m[fl.key] == fl {
+		delete(fl.all.m, fl.key)
+	}
+	fl.cancel()
+}
+
+// forget keeps later callers from joining what runs for keys.
+func (f *flights[T]) forget(keys []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if fl == nil || f.m[key] == fl {
+	for _, key := range keys {
 		delete(f.m, key)
 	}
 }

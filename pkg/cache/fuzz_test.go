@@ -85,9 +85,9 @@ func FuzzKeys(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s1, e1 string, v1 int, id1, s2, e2 string, v2 int, id2 string) {
 		one, two := Namespace{s1, e1, v1}, Namespace{s2, e2, v2}
 		all := map[string]bool{}
-		for _, k := range append(beside(key(one.prefix(), id1)), beside(key(two.prefix(), id2))...) {
+		for _, k := range append(beside(redisx.Key(one.prefix(), id1)), beside(redisx.Key(two.prefix(), id2))...) {
 			all[k] = true
-			if want := tag(key(one.prefix(), id1)); len(all) <= 3 && tag(k) != want {
+			if want := tag(redisx.Key(one.prefix(), id1)); len(all) <= 3 && tag(k) != want {
 				t.Errorf("the parts of %q are hashed apart: %q, %q", id1, want, tag(k))
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -72,12 +73,13 @@ func TestNothingIsAValueToo(t *testing.T) {
 func TestStrangeKeysAndHugeOnesAreKeys(t *testing.T) {
 	s := testkit.Redis(t)
 	c := open[string](t, s, Options{Codec: text{}}) // JSON has no \xff
-	huge := strings.Repeat("huge", 2_500_000)
+	c.leaseFor = patience                           // moving megabytes takes a busy machine longer than it has to renew
+	huge := strings.Repeat("huge", 250_000)
 	keys := []string{"", " ", "%", "}", "{}", "a\x00b", "\r\n", "\xff", "é", huge}
 	got, err := c.GetMany(t.Context(), keys, echo)
 	all(t, got, err, keys...)
 	for _, key := range keys {
-		get(t, c, key, never[string](t), "v "+key) // 10 MB are a value, too
+		get(t, c, key, never[string](t), "v "+key) // a megabyte is a value, too
 	}
 	if err := c.Invalidate(t.Context(), keys...); err != nil {
 		t.Fatal(err)
@@ -137,7 +139,12 @@ func TestStrangeDurationsAreTakenForTheDefaultOrForAMillisecond(t *testing.T) {
 	s := testkit.Redis(t)
 	for _, d := range []time.Duration{-time.Hour, -1, 0, 1, time.Microsecond, 1<<63 - 1} {
 		c := open[string](t, s, Options{TTL: d, SoftTTL: d, NegativeTTL: d, LoadTimeout: max(d, 0), WriteTimeout: d})
-		get(t, c, d.String(), value("v"), "v")
+		get(t, c, d.String(), func(ctx context.Context) (string, error) {
+			if d < time.Hour {
+				return "v", nil
+			}
+			return "v", ctx.Err() // a long timeout is not over at once
+		}, "v")
 		settle(t, c)
 		if err := c.Write(t.Context(), []string{d.String()}, func() error { return nil }); err != nil && d > time.Millisecond {
 			t.Error(d, err)
@@ -186,4 +193,43 @@ func TestCloseWaitsForTheRefreshThatRunsAndLetsNoneBegin(t *testing.T) {
 	now.Add(5)
 	get(t, c, "k", never[string](t), "new") // reads go on, without refreshes
 	c.Close()
+}
+
+func TestALoadMayChangeTheListItIsGiven(t *testing.T) {
+	s := testkit.Redis(t)
+	c := open[string](t, s, Options{})
+	for range 2 {
+		got, err := c.GetMany(t.Context(), []string{"bad", "a"}, func(ctx context.Context, keys []string) (map[string]string, error) {
+			return echo(ctx, slices.DeleteFunc(keys, func(key string) bool { return key == "bad" }))
+		})
+		all(t, got, err, "a")
+	}
+}
+
+// broken is a codec that panics.
+type broken struct{ marshals bool }
+
+func (b broken) Marshal(v any) ([]byte, error) {
+	if !b.marshals {
+		panic("marshal")
+	}
+	return text{}.Marshal(v)
+}
+
+func (broken) Unmarshal([]byte, any) error { panic("unmarshal") }
+
+func TestACodecThatPanicsCostsTheCacheNotTheProcess(t *testing.T) {
+	for _, codec := range []broken{{false}, {true}} {
+		s := testkit.Redis(t)
+		c := open[string](t, s, Options{Codec: codec})
+		for range 3 {
+			get(t, c, "k", value("v"), "v")
+			settle(t, c)
+			got, err := c.GetMany(t.Context(), []string{"a", "b"}, echo)
+			all(t, got, err, "a", "b")
+		}
+		if n, err := client(t, s).Exists(t.Context(), lease("k"), lease("a")).Result(); n != 0 || err != nil {
+			t.Fatal(n, err)
+		}
+	}
 }

@@ -35,10 +35,7 @@ var ErrNotInvalidated = errors.New("cache: written, but not invalidated")
 // some of the keys; their old values may then live on until their TTL, or until
 // the [Outbox] has swept if the change was noted.
 func (c *Cache[V]) Invalidate(ctx context.Context, keys ...string) error {
-	c.forget(keys)
-	replies := c.run(ctx, &budget{c.o.Budget}, 0, invalidateScript, keys, constant(""))
-	c.forget(keys) // what began in between may have got the old value
-	return c.uninvalidated(ctx, replies, nil)
+	return c.uninvalidated(ctx, c.invalidate(ctx, &budget{c.o.Budget}, "", keys), nil)
 }
 
 // Write runs tx, which changes what keys are loaded from and commits, with the
@@ -54,9 +51,7 @@ func (c *Cache[V]) Write(ctx context.Context, keys []string, tx func() error) (e
 	b := budget{c.o.Budget}
 	before := c.run(ctx, &b, c.o.Budget/2, beginScript, keys, constant(token, milliseconds(c.o.WriteTimeout)))
 	defer func() { // also after a panic; a transaction that failed may yet have been committed
-		c.forget(keys)
-		after := c.run(ctx, &b, 0, invalidateScript, keys, constant(token))
-		c.forget(keys) // what began in between may have got the old value
+		after := c.invalidate(ctx, &b, token, keys)
 		if time.Since(begin) >= c.o.WriteTimeout {
 			before = nil // fills were no longer kept out
 		}
@@ -83,8 +78,9 @@ func (c *Cache[V]) uninvalidated(ctx context.Context, after, before []reply) (er
 	return err
 }
 
-func (c *Cache[V]) forget(keys []string) {
-	for _, key := range keys {
-		c.flights.forget(key, nil)
-	}
+// invalidate also keeps later callers from joining the loads under way.
+func (c *Cache[V]) invalidate(ctx context.Context, b *budget, token string, keys []string) []reply {
+	c.flights.forget(keys)
+	defer c.flights.forget(keys) // what began in between may have got the old value
+	return c.run(ctx, b, 0, invalidateScript, keys, constant(token))
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	mathrand "math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -16,9 +17,9 @@ var (
 	// fills, or 2 while a write keeps fills out. A value that begins with
 	// ARGV[3] is as good as none. Who holds the lease gets it again.
 	leaseScript = newScript(`
-local value = redis.call('GET', KEYS[1])
-if value and (ARGV[3] == '' or string.sub(value, 1, #ARGV[3]) ~= ARGV[3]) then return value end
-if redis.call('EXISTS', KEYS[3]) == 1 then
+if redis.call('EXISTS', KEYS[1], KEYS[3]) > 0 then
+  local value = redis.call('GET', KEYS[1])
+  if value and (ARGV[3] == '' or string.sub(value, 1, #ARGV[3]) ~= ARGV[3]) then return value end
   local now = redis.call('TIME')
   if redis.call('ZCOUNT', KEYS[3], now[1] * 1000 + math.floor(now[2] / 1000), '+inf') > 0 then return 2 end
 end
@@ -59,11 +60,12 @@ const (
 type state int64
 
 const (
-	others  state = iota // nothing: another fills it, or nobody yet
-	mine                 // the lease is ours
-	writing              // a write keeps fills out
-	filled               // a value
-	unknown              // Redis gave no answer
+	others      state = iota // nothing: another fills it, or nobody yet
+	mine                     // the lease is ours
+	writing                  // a write keeps fills out
+	filled                   // a value
+	undecodable              // a value, to be removed
+	unknown                  // Redis gave no answer
 )
 
 // claim is what was found for a key.
@@ -81,8 +83,7 @@ func (c *Cache[V]) look(ctx context.Context, b *budget, keys []string) []claim[V
 		keep = c.o.Budget * 5 / 8
 	}
 	replies := send(ctx, c.redis, b, keep, len(keys), func(i int) []any { return []any{"get", c.key(keys[i])} })
-	c.note(ctx, replies)
-	return c.claims(ctx, b, keys, replies)
+	return c.claims(ctx, b, keys, c.noted(ctx, replies))
 }
 
 // lease asks for the value or the lease of each key. For the token see fill.
@@ -106,8 +107,9 @@ func (c *Cache[V]) claims(ctx context.Context, b *budget, keys []string, replies
 	var broken []string
 	var values []any
 	for i, r := range replies {
-		var ok bool
-		if claims[i], ok = c.claim(keys[i], r); !ok {
+		claims[i] = c.claim(keys[i], r)
+		if claims[i].state == undecodable {
+			claims[i].state = others
 			broken, values = append(broken, keys[i]), append(values, r.value)
 		}
 	}
@@ -118,26 +120,30 @@ func (c *Cache[V]) claims(ctx context.Context, b *budget, keys []string, replies
 	return claims
 }
 
-// claim reads a reply of leaseScript, or of GET, whatever it is; false for a
-// value that can't be decoded.
-func (c *Cache[V]) claim(key string, r reply) (claim[V], bool) {
-	value, isValue := r.value.(string)
-	found, isState := r.value.(int64)
+// claim reads a reply of leaseScript, or of GET, whatever it is.
+func (c *Cache[V]) claim(key string, r reply) claim[V] {
+	cl := claim[V]{key: key, state: unknown}
+	switch found := r.value.(type) {
+	case string:
+		cl.state = undecodable
+		if e, ok := c.format.decode(found, c.o.Now()); ok {
+			cl.state, cl.entry = filled, e
+		}
+	case int64:
+		if found >= int64(others) && found <= int64(writing) {
+			cl.state = state(found)
+		}
+	}
 	switch {
 	case errors.Is(r.err, redis.Nil):
-		return claim[V]{key: key, state: others}, true
-	case r.err == nil && isValue:
-		if e, ok := c.format.decode(value, c.o.Now()); ok {
-			return claim[V]{key, filled, e}, true
-		}
-		return claim[V]{key: key, state: others}, false
-	case r.err == nil && isState && found >= int64(others) && found <= int64(writing):
-		return claim[V]{key: key, state: state(found)}, true
+		cl.state = others
+	case r.err != nil:
+		cl.state = unknown
 	}
-	return claim[V]{key: key, state: unknown}, true
+	return cl
 }
 
-func (c *Cache[V]) leaseTime() int64 { return milliseconds(min(leaseFor, c.o.LoadTimeout)) }
+func (c *Cache[V]) leaseTime() int64 { return milliseconds(min(c.leaseFor, c.o.LoadTimeout)) }
 
 // milliseconds is d for PX, which takes no less than one.
 func milliseconds(d time.Duration) int64 { return max(1, d.Milliseconds()) }
@@ -168,8 +174,12 @@ func (c *Cache[V]) store(ctx context.Context, b *budget, token string, keys []st
 			c.drop(ctx, b, token, []string{key})
 			continue
 		}
+		ttl := c.o.TTL
+		if entries[key].absent {
+			ttl = c.o.NegativeTTL
+		}
 		stored = append(stored, key)
-		args = append(args, []any{token, raw, milliseconds(c.ttl(entries[key]))})
+		args = append(args, []any{token, raw, milliseconds(ttl - mathrand.N(ttl/10+1))})
 	}
 	for i, r := range c.run(ctx, b, 0, fillScript, stored, func(i int) []any { return args[i] }) {
 		if r.err == nil && r.value == int64(0) {
@@ -178,14 +188,6 @@ func (c *Cache[V]) store(ctx context.Context, b *budget, token string, keys []st
 	}
 	c.metrics.add(ctx, c.metrics.overtaken, len(overtaken))
 	return overtaken
-}
-
-func (c *Cache[V]) ttl(e entry[V]) time.Duration {
-	ttl := c.o.TTL
-	if e.absent {
-		ttl = c.o.NegativeTTL
-	}
-	return ttl - mathrand.N(ttl/10+1)
 }
 
 // drop gives leases back, so that a waiter may try at once.
@@ -199,19 +201,12 @@ func (c *Cache[V]) run(ctx context.Context, b *budget, keep time.Duration, s scr
 	for i, key := range keys {
 		full[i] = c.key(key)
 	}
-	replies := run(ctx, c.redis, b, keep, s, full, args)
-	c.note(ctx, replies)
-	return replies
+	return c.noted(ctx, run(ctx, c.redis, b, keep, s, full, args))
 }
 
-func (c *Cache[V]) note(ctx context.Context, replies []reply) {
-	for _, r := range replies {
-		if silent(r.err) {
-			c.outage.note(ctx, true)
-			return
-		}
-	}
+func (c *Cache[V]) noted(ctx context.Context, replies []reply) []reply {
 	if len(replies) > 0 {
-		c.outage.note(ctx, false)
+		c.outage.note(ctx, slices.ContainsFunc(replies, func(r reply) bool { return silent(r.err) }))
 	}
+	return replies
 }

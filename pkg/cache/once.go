@@ -61,7 +61,7 @@ func (s *Once[V]) Take(ctx context.Context, key string) (V, bool, error) {
 }
 
 func (s *Once[V]) do(ctx context.Context, name, id string, args ...any) reply {
-	return one(ctx, s.redis, &budget{s.budget}, 0, append([]any{name, key(s.prefix, id)}, args...)...)
+	return one(ctx, s.redis, &budget{s.budget}, 0, append([]any{name, redisx.Key(s.prefix, id)}, args...)...)
 }
 
 var errNonsense = fmt.Errorf("cache: %w: it gave an answer of the wrong kind", redisx.ErrUnavailable)

@@ -108,45 +108,43 @@ func (o *Outbox) Serve(ctx context.Context) error {
 }
 
 // sweep goes once through the notes. What can't be invalidated stays behind and
-// doesn't keep the rest waiting, unless nothing can.
+// doesn't keep the rest waiting, unless nothing of a batch can.
 func (o *Outbox) sweep(ctx context.Context) error {
 	var failure error
 	for after := int64(0); ; {
-		var b batch
+		var notes []note
+		var done []int64
 		err := postgres.InTx(ctx, o.db, func(tx *gorm.DB) (err error) {
-			b, err = o.take(ctx, tx, after)
-			return err
+			notes, done = nil, nil // it may be run again
+			err = tx.Raw(`SELECT id, key FROM cache_invalidations WHERE id > ? AND noted_at < now() - interval '1 second'
+				ORDER BY id LIMIT ? FOR UPDATE SKIP LOCKED`, after, sweepBatch).Scan(&notes).Error
+			if err != nil || len(notes) == 0 {
+				return err
+			}
+			if done, failure = o.invalidate(ctx, notes, failure); len(done) == 0 {
+				return nil
+			}
+			return tx.Exec(`DELETE FROM cache_invalidations WHERE id IN ?`, done).Error
 		})
 		if err != nil {
 			return fmt.Errorf("cache: sweep: %w", err)
 		}
-		o.swept.Add(ctx, int64(b.done))
-		if b.failure != nil {
-			failure = b.failure
-		}
-		if b.taken < sweepBatch || b.done == 0 {
+		o.swept.Add(ctx, int64(len(done)))
+		if len(notes) < sweepBatch || len(done) == 0 {
 			return failure
 		}
-		after = b.last
+		after = notes[len(notes)-1].ID
 	}
 }
 
-type batch struct {
-	taken, done int
-	last        int64
-	failure     error // of a key
+type note struct {
+	ID  int64
+	Key []byte
 }
 
-func (o *Outbox) take(ctx context.Context, tx *gorm.DB, after int64) (b batch, err error) {
-	var notes []struct {
-		ID  int64
-		Key []byte
-	}
-	err = tx.Raw(`SELECT id, key FROM cache_invalidations WHERE id > ? AND noted_at < now() - interval '1 second'
-		ORDER BY id LIMIT ? FOR UPDATE SKIP LOCKED`, after, sweepBatch).Scan(&notes).Error
-	if err != nil || len(notes) == 0 {
-		return b, err
-	}
+// invalidate returns which notes are done, and why others aren't or what failed
+// before.
+func (o *Outbox) invalidate(ctx context.Context, notes []note, failure error) ([]int64, error) {
 	keys := make([]string, len(notes))
 	for i, n := range notes {
 		keys[i] = string(n.Key)
@@ -154,14 +152,10 @@ func (o *Outbox) take(ctx context.Context, tx *gorm.DB, after int64) (b batch, e
 	var done []int64
 	for i, r := range run(ctx, o.redis, &budget{redisx.Budget}, 0, invalidateScript, keys, constant("")) {
 		if r.err != nil {
-			b.failure = redisx.Unavailable(r.err)
-			continue
+			failure = redisx.Unavailable(r.err)
+		} else {
+			done = append(done, notes[i].ID)
 		}
-		done = append(done, notes[i].ID)
 	}
-	b.taken, b.done, b.last = len(notes), len(done), notes[len(notes)-1].ID
-	if len(done) == 0 {
-		return b, nil
-	}
-	return b, tx.Exec(`DELETE FROM cache_invalidations WHERE id IN ?`, done).Error
+	return done, failure
 }

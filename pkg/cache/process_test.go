@@ -29,7 +29,8 @@ func crowd(ctx context.Context, args []string) error {
 	if args[1] == "without the lease" {
 		instead[leaseScript.sha] = leaseRegardless
 	}
-	c := New[string](swapped{client, instead}, ns, Options{Budget: patience})
+	c := New[string](swapped{client, instead}, ns, Options{Budget: patience, LoadTimeout: patience})
+	c.leaseFor = patience // a machine that is too busy to renew within 0.9 s is another matter
 	fmt.Println("ready")
 	if err := starter.BLPop(ctx, 0, "go").Err(); err != nil {
 		return err

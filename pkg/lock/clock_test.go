@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,6 +19,7 @@ import (
 // scripted stands in for a Redis, so that the clock is synctest's and times are
 // exact: it grants a lock and lets the test answer renewals and releases.
 type scripted struct {
+	acquire        func(context.Context) error // nil for always
 	renew, release func(context.Context) (int64, error)
 }
 
@@ -32,6 +34,9 @@ func (s scripted) ProcessHook(redis.ProcessHook) redis.ProcessHook {
 		switch cmd.Args()[1] {
 		case acquireScript.Hash():
 			answer = []any{int64(1), "7", int64(0)}
+			if s.acquire != nil {
+				err = s.acquire(ctx)
+			}
 		case renewScript.Hash():
 			answer, err = s.renew(ctx)
 		case releaseScript.Hash():
@@ -127,4 +132,55 @@ func TestErrTellsTheLossAlsoWhenTheTimerIsLate(t *testing.T) {
 			t.Fatal("not told to what runs under it", context.Cause(child))
 		}
 	})
+}
+
+func TestARenewalThatOvertakesTheExpiryIsNoLoss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := scriptedLocker(t, scripted{release: yes, renew: hang}, Options{Budget: time.Hour})
+		g := tryFor(t, l, "x", ttl)
+		<-time.After(ttl / 2) // with the renewal under way
+		g.mu.Lock()           // as it has it with its answer, just when the expiry is due
+		<-time.After(time.Until(g.until))
+		g.until = time.Now().Add(ttl)
+		g.mu.Unlock()
+		synctest.Wait()
+		if err := g.Context().Err(); err != nil {
+			t.Fatal(context.Cause(g.Context()))
+		}
+	})
+}
+
+func TestDoTellsALossThatOnlyTheReleaseFinds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := scriptedLocker(t, scripted{renew: yes, release: func(context.Context) (int64, error) { return 0, nil }}, Options{})
+		boom := errors.New("boom")
+		for _, own := range []error{nil, boom} {
+			want := own
+			if own == nil {
+				want = ErrLost
+			}
+			if err := l.Do(t.Context(), "x", ttl, func(context.Context, *Guard) error { return own }); !errors.Is(err, want) {
+				t.Errorf("%v instead of %v", err, want)
+			}
+		}
+	})
+}
+
+func TestALockerMayBeClosedWhileOthersGiveUp(t *testing.T) {
+	var all sync.WaitGroup
+	l := scriptedLocker(t, scripted{acquire: func(context.Context) error { return redis.ErrPoolTimeout }, release: yes}, Options{})
+	for range 4 {
+		all.Go(func() {
+			for range 2000 {
+				if _, err := l.Try(t.Context(), "x", ttl); !errors.Is(err, ErrUnavailable) {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for range 2000 {
+		l.Close()
+	}
+	all.Wait()
+	l.Close()
 }

@@ -269,3 +269,58 @@ func FuzzReply(f *testing.F) {
 		}
 	})
 }
+
+func TestAWaiterIsWokenThoughItsSubscriptionWasCut(t *testing.T) {
+	s := testkit.Redis(t)
+	p := testkit.Proxy(t, s.URL())
+	l := locker(t, s, Options{Subscriber: client(t, redisx.Options{URL: p.Rewrite(s.URL()), Timeout: patience, Subscriber: true})})
+	l.pollMost = time.Hour // nothing but the subscription wakes it
+	for i := range 3 {
+		name := fmt.Sprint(i)
+		g := try(t, l, name)
+		got := make(chan error, 1)
+		go func() { got <- l.Do(t.Context(), name, time.Hour, func(context.Context, *Guard) error { return nil }) }()
+		testkit.Eventually(t, time.Minute, func() bool { return waits(l, name) })
+		p.ToClient(faultproxy.Fault{Reset: true})
+		if err := g.Release(); err != nil { // whose message is lost
+			t.Fatal(err)
+		}
+		p.Heal()
+		if err := <-got; err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestAWaiterThatGivesUpLeavesItsPlaceToTheNext(t *testing.T) {
+	s := testkit.Redis(t)
+	l := locker(t, s, Options{Subscriber: client(t, redisx.Options{URL: s.URL(), Timeout: patience, Subscriber: true})})
+	l.pollMost = time.Hour
+	g := try(t, l, "x")
+	const n = 6
+	got := make([]chan error, n)
+	leave := make([]context.CancelFunc, n)
+	for i := range n {
+		var ctx context.Context
+		ctx, leave[i] = context.WithCancel(t.Context())
+		defer leave[i]()
+		got[i] = make(chan error, 1)
+		go func() { got[i] <- l.Do(ctx, "x", time.Hour, func(context.Context, *Guard) error { return nil }) }()
+		testkit.Eventually(t, time.Minute, func() bool { return waiting(l, "x") == i+1 })
+	}
+	for _, i := range []int{0, 3, 1} { // the first, one in between, and the first again
+		leave[i]()
+		if err := <-got[i]; !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+	}
+	if err := g.Release(); err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range []int{2, 4, 5} {
+		if err := <-got[i]; err != nil {
+			t.Fatal(err)
+		}
+	}
+	testkit.Eventually(t, time.Minute, func() bool { return waiting(l, "x") == 0 })
+}

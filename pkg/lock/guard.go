@@ -66,8 +66,8 @@ type leaseContext struct {
 }
 
 func (c leaseContext) Err() error {
-	if c.Context.Err() == nil && c.guard.late() {
-		c.guard.lose()
+	if c.Context.Err() == nil {
+		c.guard.expire()
 	}
 	return c.Context.Err()
 }
@@ -79,15 +79,18 @@ func (g *Guard) Fence() int64 { return g.fence }
 // Name is what the lock was taken by.
 func (g *Guard) Name() string { return g.name }
 
-func (g *Guard) late() bool {
+// expire ends the context when the lease has run out. The timer that calls it
+// may be overtaken by a renewal.
+func (g *Guard) expire() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return !time.Now().Before(g.until)
+	if !time.Now().Before(g.until) {
+		g.lose()
+	}
 }
 
+// lose ends the context, with g.mu held.
 func (g *Guard) lose() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
 	if g.ctx.Err() != nil {
 		return
 	}
@@ -108,13 +111,12 @@ func (g *Guard) renew() {
 	ctx, cancel := redisx.Within(g.ctx, g.locker.o.Budget)
 	defer cancel()
 	kept, err := renewScript.Run(ctx, g.locker.client, []string{g.key}, g.token, g.ttl.Milliseconds()).Bool()
-	if err == nil && !kept {
-		g.lose()
-	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {
 	case g.ctx.Err() != nil:
+	case err == nil && !kept:
+		g.lose()
 	case err != nil:
 		g.renewal.Reset(g.ttl / 20)
 	default:
@@ -132,7 +134,7 @@ func (g *Guard) begin() bool {
 		return false
 	}
 	if g.expiry == nil {
-		g.expiry = time.AfterFunc(time.Until(g.until), g.lose)
+		g.expiry = time.AfterFunc(time.Until(g.until), g.expire)
 	}
 	g.renewing.Add(1)
 	return true

@@ -80,7 +80,9 @@ type Locker struct {
 	o       Options
 	prefix  string
 	waiters waiters
-	pending sync.WaitGroup
+	// pending is read-locked by what runs in the background: unlike a WaitGroup
+	// it may be waited for while more begins.
+	pending sync.RWMutex
 
 	// Fields so that a test can show what they protect from.
 	release  *redis.Script
@@ -113,11 +115,12 @@ func New(client redis.UniversalClient, o Options) *Locker {
 // stay valid and are released on their own.
 func (l *Locker) Close() {
 	l.waiters.close()
-	l.pending.Wait()
+	l.pending.Lock()
+	defer l.pending.Unlock()
 }
 
 // key is the lock's; its fence's has the same hash tag.
-func (l *Locker) key(name string) string { return l.prefix + redisx.HashTag(name) }
+func (l *Locker) key(name string) string { return redisx.Key(l.prefix, name) }
 
 // Try takes the lock named name for ttl (at least 30 ms), to be renewed until
 // it is released or ctx ends. It fails with [ErrHeld] or [ErrUnavailable], or
@@ -163,7 +166,11 @@ func (l *Locker) try(ctx context.Context, name string, ttl time.Duration) (*Guar
 // abandon gives back a lock that may have been taken, without making the
 // caller wait.
 func (l *Locker) abandon(ctx context.Context, key, token string) {
-	l.pending.Go(func() { _, _ = l.giveBack(ctx, key, token) })
+	l.pending.RLock()
+	go func() {
+		defer l.pending.RUnlock()
+		_, _ = l.giveBack(ctx, key, token)
+	}()
 }
 
 // giveBack releases a lease if it is the token's and reports whether it was.
@@ -197,18 +204,17 @@ func (l *Locker) Acquire(ctx context.Context, name string, ttl time.Duration) (*
 // Do runs fn while holding the lock and releases it. fn's context is the
 // guard's. Its error is fn's, or why the lock was not had, or [ErrLost] when fn
 // succeeded but the lease ended under it.
-func (l *Locker) Do(ctx context.Context, name string, ttl time.Duration, fn func(context.Context, *Guard) error) error {
+func (l *Locker) Do(ctx context.Context, name string, ttl time.Duration, fn func(context.Context, *Guard) error) (err error) {
 	g, err := l.Acquire(ctx, name, ttl)
 	if err != nil {
 		return err
 	}
-	// A release that got no answer leaves the lease to its expiry.
-	defer func() { _ = g.Release() }()         //nolint:contextcheck // a release outlives the caller's context
-	if err := fn(g.Context(), g); err != nil { //nolint:contextcheck // the guard's context is ctx's child
-		return err
-	}
-	if g.Context().Err() != nil && errors.Is(context.Cause(g.Context()), ErrLost) { //nolint:contextcheck // the guard's context is ctx's child
-		return ErrLost
-	}
-	return nil
+	defer func() {
+		ended := g.Context().Err() != nil && errors.Is(context.Cause(g.Context()), ErrLost) //nolint:contextcheck // the guard's context is ctx's child
+		// A release that got no answer leaves the lease to its expiry.
+		if lost := errors.Is(g.Release(), ErrLost); (lost || ended) && err == nil { //nolint:contextcheck // a release outlives the caller's context
+			err = ErrLost
+		}
+	}()
+	return fn(g.Context(), g) //nolint:contextcheck // the guard's context is ctx's child
 }

@@ -341,3 +341,29 @@ func TestAFenceIsRaisedOverWhatTheDatabaseHasSeen(t *testing.T) {
 		t.Fatal(next.Fence())
 	}
 }
+
+// once fails the first call of a script, before the server has it.
+type once struct {
+	redis.UniversalClient
+
+	hash string
+	done bool
+}
+
+func (o *once) EvalSha(ctx context.Context, sha1 string, keys []string, args ...any) *redis.Cmd {
+	if sha1 == o.hash && !o.done {
+		o.done = true
+		cmd := redis.NewCmd(ctx)
+		cmd.SetErr(redis.ErrPoolTimeout)
+		return cmd
+	}
+	return o.UniversalClient.EvalSha(ctx, sha1, keys, args...)
+}
+
+func TestAFenceIsRaisedThoughTheFirstAttemptFails(t *testing.T) {
+	l := locker(t, testkit.Redis(t), Options{Floor: func(context.Context, string) (int64, error) { return 8e15, nil }})
+	l.client = &once{UniversalClient: l.client, hash: raiseScript.Hash()}
+	if g := try(t, l, "x"); g.Fence() != 8e15+1 {
+		t.Fatal(g.Fence())
+	}
+}

@@ -70,7 +70,7 @@ func (l *Locker) acquire(ctx context.Context, name, key, token string, ttl time.
 		return answer{}, err
 	}
 	a, first, err := parse(reply)
-	if err != nil || !first || l.o.Floor == nil {
+	if err != nil || !a.taken || l.o.Floor == nil || !first && !again { // again may have been first
 		return a, err
 	}
 	floor, err := l.o.Floor(ctx, name)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
@@ -32,10 +33,12 @@ func Unavailable(err error) error {
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }
 
-// failure tells a server that can't serve from one that answered no.
+// failure tells a server that can't serve from one that answered no, and from a
+// command that could not be sent for what the caller put in it.
 func failure(err error) bool {
 	switch {
-	case err == nil, errors.Is(err, redis.Nil), errors.Is(err, context.Canceled):
+	case err == nil, errors.Is(err, redis.Nil), errors.Is(err, context.Canceled),
+		strings.HasPrefix(err.Error(), "redis: can't marshal "):
 		return false
 	case redis.IsLoadingError(err), redis.IsMasterDownError(err), redis.IsClusterDownError(err),
 		redis.IsTryAgainError(err), redis.IsReadOnlyError(err), redis.HasErrorPrefix(err, "BUSY "):
@@ -55,10 +58,8 @@ type breaker struct {
 	bell    bell
 }
 
-var _ redis.Hook = (*breaker)(nil)
-
 func newBreaker(addr string, log *slog.Logger) *breaker {
-	return &breaker{circuit: circuitbreaker.NewBuilder[any]().
+	return &breaker{bell: bell{began: time.Now()}, circuit: circuitbreaker.NewBuilder[any]().
 		WithFailureThreshold(failuresToOpen).
 		WithSuccessThreshold(1).
 		WithDelay(probeEvery).
@@ -78,61 +79,41 @@ func (b *breaker) refusing() int64 {
 	return 1
 }
 
-func (b *breaker) DialHook(next redis.DialHook) redis.DialHook { return next }
-
-func (b *breaker) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		return b.run(ctx, func(ctx context.Context) (error, error) {
-			err := next(ctx, cmd)
-			return err, err
-		}, func() { cmd.SetErr(errOpen) })
-	}
-}
-
-func (b *breaker) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(ctx context.Context, cmds []redis.Cmder) error {
-		return b.run(ctx, func(ctx context.Context) (error, error) {
-			err := next(ctx, cmds)
-			if failure(err) {
-				return err, err
-			}
-			for _, cmd := range cmds { // the first error may be a miss, the next a lost connection
-				if failure(cmd.Err()) {
-					return err, cmd.Err()
-				}
-			}
-			return err, err
-		}, func() {
-			for _, cmd := range cmds {
-				cmd.SetErr(errOpen)
-			}
-		})
-	}
-}
-
-// run does the work when the breaker lets it; do returns what the caller gets
-// and what the breaker learns.
-func (b *breaker) run(ctx context.Context, do func(context.Context) (err, outcome error), refuse func()) error {
+// guard lets commands pass while the circuit is closed, and one as a probe.
+func (b *breaker) guard(ctx context.Context, cmds []redis.Cmder, next func(context.Context) error) error {
 	if ctx.Value(admitted{}) != nil {
-		err, _ := do(ctx)
-		return err
+		return next(ctx)
 	}
 	if !b.circuit.TryAcquirePermit() {
-		refuse()
+		for _, cmd := range cmds {
+			cmd.SetErr(errOpen)
+		}
 		return errOpen
 	}
-	begin := time.Now()
-	err, outcome := do(b.bell.permit(ctx))
+	begin, outcome := time.Now(), errPanicked
+	defer func() { b.learn(ctx, begin, outcome) }()
+	err := next(b.bell.permit(ctx))
+	outcome = err
+	for _, cmd := range cmds { // the first error may be a miss, the next a lost connection
+		if !failure(outcome) && failure(cmd.Err()) {
+			outcome = cmd.Err()
+		}
+	}
+	return err
+}
+
+// errPanicked is the outcome of a command that didn't return.
+var errPanicked = errors.New("redisx: a command panicked")
+
+// learn tells the circuit what came of a command that it let pass.
+func (b *breaker) learn(ctx context.Context, begin time.Time, outcome error) {
 	callers := ctx.Err() != nil && ctx.Value(ours{}) == nil && time.Since(begin) < Budget*9/10
 	switch {
-	case failure(outcome) && !callers:
-		b.circuit.RecordFailure()
-	case !callers:
+	case !failure(outcome) && !errors.Is(outcome, context.Canceled):
 		b.circuit.RecordSuccess()
-	case !b.circuit.IsClosed():
+	case failure(outcome) && !callers, !b.circuit.IsClosed():
 		// A probe that its caller gave up says nothing, but the permit has to
 		// be given back: ask again after the next delay.
 		b.circuit.RecordFailure()
 	}
-	return err
 }

@@ -3,7 +3,9 @@ package redisx
 import (
 	"context"
 	"errors"
+	"runtime"
 	"time"
+	"weak"
 
 	"github.com/redis/go-redis/v9"
 	"go.opentelemetry.io/otel"
@@ -19,12 +21,11 @@ const scope = "github.com/purserhq/purser/pkg/redisx"
 // belongs to a trace. Statements stay out of both.
 type observer struct {
 	tracer  trace.Tracer
-	system  trace.SpanStartEventOption
+	kind    trace.SpanStartOption
+	system  trace.SpanStartOption
 	labels  []metric.RecordOption
 	seconds metric.Float64Histogram
 }
-
-var _ redis.Hook = (*observer)(nil)
 
 func newObserver(client *redis.Client, b *breaker, provider trace.TracerProvider) *observer {
 	if provider == nil {
@@ -35,6 +36,7 @@ func newObserver(client *redis.Client, b *breaker, provider trace.TracerProvider
 	meter := otel.Meter(scope)
 	o := &observer{
 		tracer: provider.Tracer(scope),
+		kind:   trace.WithSpanKind(trace.SpanKindClient),
 		system: trace.WithAttributes(attribute.String("db.system.name", "redis"), address),
 		labels: []metric.RecordOption{labels},
 	}
@@ -46,7 +48,13 @@ func newObserver(client *redis.Client, b *breaker, provider trace.TracerProvider
 	open, _ := meter.Int64ObservableGauge("redis_breaker_open", metric.WithDescription("1 while the circuit breaker keeps commands from the node."))
 	idle := metric.WithAttributes(address, attribute.String("state", "idle"))
 	used := metric.WithAttributes(address, attribute.String("state", "used"))
-	_, _ = meter.RegisterCallback(func(_ context.Context, seen metric.Observer) error {
+	// Weak, or a node that has left its Cluster would be shown for ever.
+	node := weak.Make(client)
+	callback, err := meter.RegisterCallback(func(_ context.Context, seen metric.Observer) error {
+		client := node.Value()
+		if client == nil {
+			return nil
+		}
 		pool := client.PoolStats()
 		seen.ObserveInt64(connections, int64(pool.IdleConns), idle)
 		seen.ObserveInt64(connections, int64(pool.TotalConns)-int64(pool.IdleConns), used)
@@ -54,45 +62,30 @@ func newObserver(client *redis.Client, b *breaker, provider trace.TracerProvider
 		seen.ObserveInt64(open, b.refusing(), labels)
 		return nil
 	}, connections, timeouts, open)
+	if err == nil {
+		runtime.AddCleanup(client, func(r metric.Registration) { _ = r.Unregister() }, callback)
+	}
 	return o
 }
 
-func (o *observer) DialHook(next redis.DialHook) redis.DialHook { return next }
-
-func (o *observer) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		begin := time.Now()
-		var span trace.Span
-		if trace.SpanFromContext(ctx).IsRecording() {
-			ctx, span = o.tracer.Start(ctx, cmd.FullName(), trace.WithSpanKind(trace.SpanKindClient), o.system)
-		}
-		err := next(ctx, cmd)
-		o.done(ctx, span, begin, err)
-		return err
+// observe times a command, or the several of a pipeline; their statements stay
+// out of the span.
+func (o *observer) observe(ctx context.Context, cmds []redis.Cmder, next func(context.Context) error) error {
+	begin := time.Now()
+	var span trace.Span
+	switch recorded := trace.SpanFromContext(ctx).IsRecording(); {
+	case recorded && len(cmds) == 1:
+		ctx, span = o.tracer.Start(ctx, cmds[0].FullName(), o.kind, o.system)
+	case recorded:
+		ctx, span = o.tracer.Start(ctx, "pipeline", o.kind, o.system, trace.WithAttributes(attribute.Int("db.operation.batch.size", len(cmds))))
 	}
-}
-
-func (o *observer) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(ctx context.Context, cmds []redis.Cmder) error {
-		begin := time.Now()
-		var span trace.Span
-		if trace.SpanFromContext(ctx).IsRecording() {
-			ctx, span = o.tracer.Start(ctx, "pipeline", trace.WithSpanKind(trace.SpanKindClient), o.system,
-				trace.WithAttributes(attribute.Int("db.operation.batch.size", len(cmds))))
-		}
-		err := next(ctx, cmds)
-		o.done(ctx, span, begin, err)
-		return err
-	}
-}
-
-func (o *observer) done(ctx context.Context, span trace.Span, begin time.Time, err error) {
+	err := next(ctx)
 	o.seconds.Record(ctx, time.Since(begin).Seconds(), o.labels...)
-	if span == nil {
-		return
+	if span != nil {
+		if err != nil && !errors.Is(err, redis.Nil) {
+			span.SetStatus(codes.Error, err.Error())
+		}
+		span.End()
 	}
-	if err != nil && !errors.Is(err, redis.Nil) {
-		span.SetStatus(codes.Error, err.Error())
-	}
-	span.End()
+	return err
 }

@@ -121,23 +121,49 @@ func newNode(node *redis.Options, o Options) *redis.Client {
 	}
 	client := redis.NewClient(node)
 	circuit := newBreaker(node.Addr, o.Log)
-	client.AddHook(newObserver(client, circuit, o.TracerProvider))
-	client.AddHook(circuit)
+	client.AddHook(hook{newObserver(client, circuit, o.TracerProvider), circuit})
 	return client
+}
+
+// hook is around each command and each pipeline of a node.
+type hook struct {
+	*observer
+	*breaker
+}
+
+func (h hook) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (h hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		return h.run(ctx, []redis.Cmder{cmd}, func(ctx context.Context) error { return next(ctx, cmd) })
+	}
+}
+
+func (h hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		return h.run(ctx, cmds, func(ctx context.Context) error { return next(ctx, cmds) })
+	}
+}
+
+func (h hook) run(ctx context.Context, cmds []redis.Cmder, next func(context.Context) error) error {
+	return h.observe(ctx, cmds, func(ctx context.Context) error { return h.guard(ctx, cmds, next) })
 }
 
 // HashTag returns id in braces, which keeps the keys that hold it in one slot
 // of a Cluster. Different ids have different tags, whatever is in them: a brace
 // that would end the tag early is written as %7D, and an empty tag, which would
 // be none, as {%}.
-func HashTag(id string) string {
-	if id == "" {
-		return "{%}"
-	}
-	if strings.ContainsAny(id, "}%") {
+func HashTag(id string) string { return Key("", id) }
+
+// Key returns prefix and the [HashTag] of id. The prefix has no braces.
+func Key(prefix, id string) string {
+	switch {
+	case id == "":
+		id = "%"
+	case strings.ContainsAny(id, "}%"):
 		id = strings.NewReplacer("%", "%25", "}", "%7D").Replace(id)
 	}
-	return "{" + id + "}"
+	return prefix + "{" + id + "}"
 }
 
 // EvictionPolicy returns the server's maxmemory-policy and whether it may

@@ -131,7 +131,7 @@ func TestNoPasswordAndNoStatementGetsOut(t *testing.T) {
 	if err := c.Set(ctx, "k", secret, 0).Err(); err != nil {
 		t.Fatal(err)
 	}
-	_, _ = c.Pipelined(ctx, func(p redis.Pipeliner) error { return p.Incr(ctx, "k").Err() })
+	_, _ = c.Pipelined(ctx, func(p redis.Pipeliner) error { p.Incr(ctx, "k"); return p.Incr(ctx, "k").Err() })
 	root.End()
 	if n := len(spans.GetSpans()); n < 3 {
 		t.Fatalf("%d spans", n)

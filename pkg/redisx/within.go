@@ -58,30 +58,31 @@ func (w *within) Done() <-chan struct{} {
 // bell ends the contexts of a node's commands: those that end within the same two
 // milliseconds together, so that a busy client needs no timer for each.
 type bell struct {
+	began time.Time // which has a monotonic reading, as timers do
 	mu    sync.Mutex
-	rings map[int64]chan struct{} // by the stroke, counted from 1970
+	rings map[time.Duration]chan struct{} // by the time since began
 }
 
 const stroke = 2 * time.Millisecond
 
 // after returns a channel that is closed at end or up to a stroke later.
 func (b *bell) after(end time.Time) <-chan struct{} {
-	at := end.UnixNano()/int64(stroke) + 1
+	at := end.Sub(b.began).Truncate(stroke) + stroke
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	done := b.rings[at]
 	if done == nil {
 		done = make(chan struct{})
 		if b.rings == nil {
-			b.rings = map[int64]chan struct{}{}
+			b.rings = map[time.Duration]chan struct{}{}
 		}
 		b.rings[at] = done
-		time.AfterFunc(time.Until(end)+stroke, func() { b.ring(at, done) })
+		time.AfterFunc(time.Until(b.began.Add(at)), func() { b.ring(at, done) })
 	}
 	return done
 }
 
-func (b *bell) ring(at int64, done chan struct{}) {
+func (b *bell) ring(at time.Duration, done chan struct{}) {
 	b.mu.Lock()
 	delete(b.rings, at)
 	b.mu.Unlock()

@@ -35,7 +35,9 @@ func TestAChildIsAProcessThatCanBePausedAndKilled(t *testing.T) {
 		t.Fatal(got)
 	}
 	c.Pause()
-	testkit.Eventually(t, time.Minute, func() bool { return state(t, c.Pid()) == "T" })
+	if state := state(t, c.Pid()); state != "T" {
+		t.Fatalf("a paused child is %q", state)
+	}
 	c.Resume()
 	for range 20 {
 		c.Line(time.Minute)

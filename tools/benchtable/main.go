@@ -18,9 +18,17 @@ type result map[string]float64 // by unit
 func main() {
 	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(out, "figure\tmeasured\traw\tratio\tgoal\tp99 ratio\tgoal\tallocs\tgoal\t")
-	pkg, missed := "", 0
+	pkg, begun, missed := "", "", 0
 	for s := bufio.NewScanner(os.Stdin); s.Scan(); {
 		line := s.Text()
+		// What a benchmark logs comes between its name and its result.
+		if name, rest, ok := strings.Cut(line, "\t"); ok && strings.HasPrefix(name, "Benchmark") && !numbered(rest) {
+			begun = name
+			continue
+		}
+		if begun != "" && numbered(line) {
+			line, begun = begun+"\t"+line, ""
+		}
 		if p, ok := strings.CutPrefix(line, "pkg: "); ok {
 			pkg = p[strings.LastIndexByte(p, '/')+1:]
 			continue
@@ -45,8 +53,15 @@ func main() {
 	}
 }
 
+// numbered reports whether a line is the result of a benchmark without its
+// name.
+func numbered(line string) bool {
+	line = strings.TrimSpace(line)
+	return line != "" && line[0] >= '0' && line[0] <= '9'
+}
+
 func noise(line string) bool {
-	for _, p := range []string{"goos:", "goarch:", "cpu:", "PASS", "ok  ", "?   ", "\t"} {
+	for _, p := range []string{"goos:", "goarch:", "cpu:", "PASS", "ok  ", "?   ", "redis: ", "\t"} {
 		if strings.HasPrefix(line, p) {
 			return true
 		}

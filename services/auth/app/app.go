@@ -11,9 +11,11 @@ import (
 	"time"
 
 	"github.com/purserhq/purser/pkg/authn"
+	"github.com/purserhq/purser/pkg/cache"
 	"github.com/purserhq/purser/pkg/grpcserver"
 	"github.com/purserhq/purser/pkg/lifecycle"
 	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/pkg/redisx"
 	"github.com/purserhq/purser/proto/access"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	"github.com/purserhq/purser/services/auth/internal/account"
@@ -49,6 +51,13 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 		return nil, fmt.Errorf("open database: %w", err)
 	}
 	g.Close("database", db.Close)
+	redis, err := redisx.New(redisx.Options{URL: cfg.RedisURL.Reveal(), Name: "purser-auth", Log: log})
+	if err != nil {
+		return nil, fmt.Errorf("open Redis: %w", err)
+	}
+	g.Close("redis", redis.Close)
+	users := cache.New[account.User](redis, cache.Namespace{Service: "auth", Entity: "user", Schema: 1}, cache.Options{TTL: cfg.Cache.User, Log: log})
+	g.Close("user cache", func() error { users.Close(); return nil })
 
 	kek, err := cfg.kek()
 	if err != nil {
@@ -73,7 +82,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	if err != nil {
 		return nil, err
 	}
-	accounts := account.NewService(store.NewAccounts(db), hasher, cfg.MinPassword, time.Now)
+	accounts := account.NewService(store.NewAccounts(db, users), hasher, cfg.MinPassword, time.Now)
 	sessions := session.NewService(store.NewSessions(db), ring, hasher, cfg.Session, time.Now)
 
 	limiter, err := attempts.New(cfg.Attempts, time.Now)

@@ -32,6 +32,7 @@ func kek() string { return base64.StdEncoding.EncodeToString(bytes.Repeat([]byte
 func environ(databaseURL string) []string {
 	return []string{
 		"PURSER_DATABASE_URL=" + databaseURL, "PURSER_ISSUER=" + issuer, "PURSER_KEK=" + kek(),
+		"PURSER_REDIS_URL=redis://127.0.0.1:1/0", // where nothing listens
 		"PURSER_GRPC_PLAINTEXT=true", "PURSER_PASSWORD_HASHES_AT_ONCE=2", "PURSER_GRPC_BURST=10000",
 	}
 }
@@ -207,13 +208,13 @@ func TestLoadTellsEveryMistakeAtOnce(t *testing.T) {
 	_, err := app.Load([]string{
 		"PURSER_ISSUER=auth.example", "PURSER_KEK=c2hvcnQ=", "PURSER_MIN_PASSWORD=4",
 		"PURSER_PASSWORD_HASHES_AT_ONCE=0", "PURSER_KEYS_SIGNER_LEASE=1s", "PURSER_ACCESS_TTL=0s", "PURSER_REFRESH_RECOVERY=1h",
-		"PURSER_GRPC_BURST=0",
+		"PURSER_GRPC_BURST=0", "PURSER_CACHE_USER_TTL=0s",
 	})
 	if err == nil {
 		t.Fatal("taken")
 	}
 	for _, name := range []string{
-		"PURSER_DATABASE_URL", "PURSER_ISSUER", "PURSER_KEK", "PURSER_MIN_PASSWORD", "PURSER_PASSWORD_HASHES_AT_ONCE",
+		"PURSER_DATABASE_URL", "PURSER_REDIS_URL", "PURSER_CACHE_USER_TTL", "PURSER_ISSUER", "PURSER_KEK", "PURSER_MIN_PASSWORD", "PURSER_PASSWORD_HASHES_AT_ONCE",
 		"PURSER_KEYS_SIGNER_LEASE", "PURSER_ACCESS_TTL", "PURSER_REFRESH_RECOVERY", "PURSER_GRPC_TLS_CERT", "PURSER_GRPC_BURST",
 	} {
 		if n := strings.Count(err.Error(), name); n == 0 {
@@ -226,7 +227,7 @@ func TestLoadTellsEveryMistakeAtOnce(t *testing.T) {
 }
 
 func TestPrintedConfigurationShowsNoSecret(t *testing.T) {
-	cfg, err := app.Load(environ("postgres://auth:hunter2@db.example/auth"))
+	cfg, err := app.Load(append(environ("postgres://auth:hunter2@db.example/auth"), "PURSER_REDIS_URL=redis://:hunter2@redis"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -41,7 +41,7 @@ func Command(ctx context.Context, cfg Config, log *slog.Logger, args []string, o
 		}
 		return keys(ctx, rotator, args[1:], out)
 	case len(args) == 3 && args[0] == "admin" && args[1] == "grant":
-		return grant(ctx, store.NewAccounts(db), args[2], out)
+		return grant(ctx, store.NewAccounts(db, nil), args[2], out)
 	}
 	return errUsage
 }

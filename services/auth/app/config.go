@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/purserhq/purser/pkg/config"
 	"github.com/purserhq/purser/pkg/grpcserver"
@@ -23,6 +24,9 @@ type Config struct {
 	// HTTPAddr serves the key set.
 	HTTPAddr string          `env:"HTTP_ADDR" envDefault:"127.0.0.1:0"`
 	Database postgres.Config `envPrefix:"DATABASE_"`
+	// RedisURL of the cache. Signing in and verifying don't need it.
+	RedisURL config.Secret `env:"REDIS_URL,required,notEmpty"`
+	Cache    CacheConfig   `envPrefix:"CACHE_"`
 	// Issuer that tokens name: the base URL of this service's HTTP port as
 	// verifiers see it.
 	Issuer string `env:"ISSUER,required,notEmpty"`
@@ -39,6 +43,20 @@ type Config struct {
 	Shutdown     lifecycle.Config `envPrefix:"SHUTDOWN_"`
 }
 
+// CacheConfig says how long things are cached.
+type CacheConfig struct {
+	// User is of what GetMe answers: how late a change past this service shows.
+	User time.Duration `env:"USER_TTL" envDefault:"1m"`
+}
+
+// Validate reports every mistake in c.
+func (c CacheConfig) Validate() error {
+	if c.User <= 0 {
+		return errors.New("PURSER_CACHE_USER_TTL must be above 0")
+	}
+	return nil
+}
+
 // Load reads the configuration from environ and reports every mistake.
 func Load(environ []string) (Config, error) {
 	var c Config
@@ -48,7 +66,7 @@ func Load(environ []string) (Config, error) {
 
 // Validate reports every mistake in c.
 func (c Config) Validate() error {
-	mistakes := []error{c.GRPC.Validate(), c.policy().Validate()}
+	mistakes := []error{c.GRPC.Validate(), c.policy().Validate(), c.Cache.Validate()}
 	if c.Issuer != "" && !config.IsHTTPURL(c.Issuer) {
 		mistakes = append(mistakes, errors.New("PURSER_ISSUER must be an http or https URL"))
 	}

@@ -19,6 +19,7 @@ func (b *Backing) AuthEnviron() []string {
 	return b.environ("auth", b.opts.Ports.Auth,
 		"PURSER_HTTP_ADDR="+loopback(b.opts.Ports.AuthHTTP),
 		"PURSER_KEK_FILE="+b.kekFile,
+		"PURSER_REDIS_URL="+b.redisURL(),
 	)
 }
 

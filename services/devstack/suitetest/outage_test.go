@@ -1,6 +1,7 @@
 package suitetest
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+	"github.com/purserhq/purser/services/devstack/demo"
 	"github.com/purserhq/purser/services/devstack/suite"
 )
 
@@ -35,11 +37,25 @@ func TestRedisAwayCostsNobodyAnAnswer(t *testing.T) {
 		_, syncErr := c.Wallets.SyncWallet(ctx, &walletv1.SyncWalletRequest{WalletId: w.GetId()})
 		_, snapErr := c.Portfolios.TakeSnapshot(ctx, &portfoliov1.TakeSnapshotRequest{})
 		_, freshErr := c.Sessions.Refresh(ctx, &authv1.RefreshRequest{RefreshToken: tokens.GetRefreshToken()})
-		for what, err := range map[string]error{"sync": syncErr, "snapshot": snapErr, "refresh": freshErr} {
+		_, renameErr := c.Wallets.UpdateWallet(ctx, &walletv1.UpdateWalletRequest{WalletId: w.GetId(), Label: when})
+		for what, err := range map[string]error{
+			"sync": syncErr, "snapshot": snapErr, "refresh": freshErr, "rename": renameErr,
+			"user":     get(c.Accounts.GetMe(ctx, &authv1.GetMeRequest{})),
+			"timeline": get(c.Portfolios.GetTimeline(ctx, &portfoliov1.GetTimelineRequest{})),
+			"token":    get(c.Tokens.GetToken(ctx, &walletv1.GetTokenRequest{TokenId: tokenOf(t, ctx, c)})),
+		} {
 			if err != nil {
 				t.Errorf("%s: %s: %v", when, what, err)
 			}
 		}
+		signIn(t, c)
+		testkit.Eventually(t, recovery, func() bool { // once the outbox is swept, if Redis was away meanwhile
+			list, err := c.Wallets.ListWallets(ctx, &walletv1.ListWalletsRequest{})
+			if err != nil {
+				t.Errorf("%s: wallets: %v", when, err)
+			}
+			return len(list.GetWallets()) == 1 && list.GetWallets()[0].GetLabel() == when
+		})
 	}
 	s.Redis.Kill()
 	everything("killed")
@@ -58,8 +74,26 @@ func TestPostgresAwayIsUnavailableAndItsReturnIsNoticed(t *testing.T) {
 	c := dial(t, s.Endpoints)
 	ctx, _ := signIn(t, c)
 	w := addWallet(t, ctx, c, account(s, s.Chain.Holders()[0]))
+	token := tokenOf(t, ctx, c)
+	cached := map[string]func() error{
+		"user":     func() error { return get(c.Accounts.GetMe(ctx, &authv1.GetMeRequest{})) },
+		"wallets":  func() error { return get(c.Wallets.ListWallets(ctx, &walletv1.ListWalletsRequest{})) },
+		"token":    func() error { return get(c.Tokens.GetToken(ctx, &walletv1.GetTokenRequest{TokenId: token})) },
+		"timeline": func() error { return get(c.Portfolios.GetTimeline(ctx, &portfoliov1.GetTimelineRequest{})) },
+	}
+	for range 5 { // so that it is cached, also when Redis is slow at times
+		for what, call := range cached {
+			if err := call(); err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
+		}
+	}
 	s.Postgres.Kill()
 
+	for what, call := range cached {
+		t.Log("from the cache:", what)
+		testkit.Eventually(t, recovery, func() bool { return call() == nil })
+	}
 	login := func() error {
 		return get(c.Sessions.Login(t.Context(), &authv1.LoginRequest{Email: "nobody@example.com", Password: "a password"}))
 	}
@@ -89,6 +123,16 @@ func TestPostgresAwayIsUnavailableAndItsReturnIsNoticed(t *testing.T) {
 		return get(c.Portfolios.GetValuation(ctx, &portfoliov1.GetValuationRequest{})) == nil &&
 			errs.Is(login(), errs.KindUnauthenticated)
 	})
+}
+
+// tokenOf is the id of a token that the user holds.
+func tokenOf(t *testing.T, ctx context.Context, c *demo.Clients) string {
+	t.Helper()
+	v, err := c.Portfolios.GetValuation(ctx, &portfoliov1.GetValuationRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v.GetValuation().GetPositions()[0].GetTokenId()
 }
 
 func TestWhileTheChainIsAwayOnlySyncFails(t *testing.T) {

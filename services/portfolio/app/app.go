@@ -27,6 +27,7 @@ import (
 	"github.com/purserhq/purser/services/portfolio/internal/snapshot"
 	"github.com/purserhq/purser/services/portfolio/internal/store"
 	"github.com/purserhq/purser/services/portfolio/internal/timeline"
+	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 	"github.com/purserhq/purser/services/portfolio/migrations"
 )
 
@@ -63,11 +64,12 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	keys := authn.NewRemoteKeys(cfg.Tokens.KeySetURL(), log)
 	g.Close("keys", keys.Close)
 
-	defaults := cache.New[portfolio.Portfolio](redis, cache.Namespace{Service: "portfolio", Entity: "default", Schema: 1}, cache.Options{TTL: 5 * time.Minute})
-	g.Close("portfolio cache", func() error { defaults.Close(); return nil })
-	snaps := store.NewSnapshots(db)
-	portfolios := portfolio.NewService(store.NewPortfolios(db, defaults), snaps,
-		holdings.NewReader(walletv1.NewHoldingsServiceClient(wallet)), time.Now)
+	caches := store.NewCaches(redis, store.CacheOptions{Portfolio: cfg.Cache.Portfolio, Timeline: cfg.Cache.Timeline, Log: log})
+	g.Close("caches", func() error { caches.Close(); return nil })
+	g.Loop("cache outbox", cache.NewOutbox(db, redis, log).Serve)
+	snaps := store.NewSnapshots(db, caches)
+	portfolios := portfolio.NewService(store.NewPortfolios(db, caches), snaps,
+		holdings.NewReader(walletv1.NewHoldingsServiceClient(wallet)), valuations(g, redis, cfg.Cache.Valuation, log), time.Now)
 
 	server, err := grpcserver.New(cfg.GRPC, grpcserver.Deps{
 		Rules:     access.Lookup,
@@ -88,6 +90,17 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	g.Close("grpc listener", a.grpc.Close)
 	server.Join(g, a.grpc)
 	return a, server.Check()
+}
+
+// valuations caches them, unless ttl is 0.
+func valuations(g *lifecycle.Group, r cache.Redis, ttl time.Duration, log *slog.Logger) *cache.Cache[valuation.Valuation] {
+	if ttl == 0 {
+		return nil
+	}
+	c := cache.New[valuation.Valuation](r, cache.Namespace{Service: "portfolio", Entity: "valuation", Schema: 1},
+		cache.Options{TTL: ttl, LoadTimeout: portfolio.RecentLoad, Budget: store.CacheBudget, Log: log})
+	g.Close("valuation cache", func() error { c.Close(); return nil })
+	return c
 }
 
 // Run serves until ctx ends, then stops in order and closes everything.

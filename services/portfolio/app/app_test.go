@@ -2,9 +2,11 @@ package app_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -41,7 +43,14 @@ type wallet struct {
 	walletv1.UnimplementedHoldingsServiceServer
 	mu     sync.Mutex
 	away   bool
+	price  string   // of the one token, 1824.53 unless set; "none" for none
 	tokens []string // the authorization headers that came
+}
+
+func (w *wallet) setPrice(price string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.price = price
 }
 
 func (w *wallet) setAway(away bool) {
@@ -58,11 +67,15 @@ func (w *wallet) GetHoldings(ctx context.Context, _ *walletv1.GetHoldingsRequest
 	if w.away {
 		return nil, status.Error(codes.Unavailable, "away")
 	}
+	price := &walletv1.Price{TokenId: "t", Price: cmp.Or(w.price, "1824.53"), Source: "test", PriceTime: timestamppb.Now()}
+	if w.price == "none" {
+		price = &walletv1.Price{TokenId: "t", UnavailableReason: "NO_PRICE"}
+	}
 	return &walletv1.GetHoldingsResponse{Wallets: []*walletv1.WalletHoldings{{
 		WalletId: "w", Account: "eip155:1:0x1", Sync: &walletv1.Sync{SyncTime: timestamppb.Now()},
 		Holdings: []*walletv1.Holding{{
 			Balance: &walletv1.Balance{Token: &walletv1.Token{Id: "t", Symbol: "ETH", Decimals: 18, Verified: true}, Amount: "1500000000000000000"},
-			Price:   &walletv1.Price{TokenId: "t", Price: "1824.53", Source: "test", PriceTime: timestamppb.Now()},
+			Price:   price,
 		}},
 	}}}, nil
 }
@@ -82,9 +95,11 @@ func (w *wallet) serve(t *testing.T) string {
 
 type service struct {
 	portfoliov1.PortfolioServiceClient
-	wallet *wallet
-	issuer string
-	key    ed25519.PrivateKey
+	db         *testkit.DB
+	wallet     *wallet
+	walletAddr string
+	issuer     string
+	key        ed25519.PrivateKey
 }
 
 // start runs the service on a wallet service of the test's own, without Redis.
@@ -100,15 +115,22 @@ func start(t *testing.T) service {
 	}
 	keys := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(doc) }))
 	t.Cleanup(keys.Close)
-	s := service{wallet: &wallet{}, issuer: keys.URL, key: private}
-	cfg, err := app.Load([]string{
-		"PURSER_DATABASE_URL=" + testkit.Postgres(t, migrations.FS).URL, "PURSER_REDIS_URL=redis://127.0.0.1:1/0", "PURSER_ISSUER=" + keys.URL,
-		"PURSER_WALLET_ADDR=" + s.wallet.serve(t), "PURSER_WALLET_PLAINTEXT=true", "PURSER_GRPC_PLAINTEXT=true",
-	})
+	s := service{db: testkit.Postgres(t, migrations.FS), wallet: &wallet{}, issuer: keys.URL, key: private}
+	s.walletAddr = s.wallet.serve(t)
+	return s.replica(t, "redis://127.0.0.1:1/0", io.Discard)
+}
+
+// replica runs another instance beside s, with this Redis and more settings.
+func (s service) replica(t *testing.T, redisURL string, logs io.Writer, more ...string) service {
+	t.Helper()
+	cfg, err := app.Load(append([]string{
+		"PURSER_DATABASE_URL=" + s.db.URL, "PURSER_REDIS_URL=" + redisURL, "PURSER_ISSUER=" + s.issuer,
+		"PURSER_WALLET_ADDR=" + s.walletAddr, "PURSER_WALLET_PLAINTEXT=true", "PURSER_GRPC_PLAINTEXT=true",
+	}, more...))
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := app.New(t.Context(), cfg, slog.New(slog.DiscardHandler))
+	a, err := app.New(t.Context(), cfg, slog.New(slog.NewTextHandler(logs, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,13 +152,18 @@ func start(t *testing.T) service {
 	return s
 }
 
-// user is the context of a new user with these permissions.
+// user is the context of a new user with these permissions, and their token.
 func (s service) user(t *testing.T, permissions ...string) (context.Context, string) {
+	t.Helper()
+	return s.as(t, uuid.New(), permissions...)
+}
+
+func (s service) as(t *testing.T, user uuid.UUID, permissions ...string) (context.Context, string) {
 	t.Helper()
 	now := time.Now()
 	token := jwt.NewWithClaims(jwt.SigningMethodEdDSA, authn.Claims{
 		RegisteredClaims: jwt.RegisteredClaims{
-			Issuer: s.issuer, Audience: jwt.ClaimStrings{authn.Audience}, Subject: uuid.NewString(),
+			Issuer: s.issuer, Audience: jwt.ClaimStrings{authn.Audience}, Subject: user.String(),
 			IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(time.Hour)),
 		},
 		SessionID: uuid.NewString(), Permissions: permissions,
@@ -298,11 +325,11 @@ func TestBadInputNamesItsField(t *testing.T) {
 }
 
 func TestConfiguration(t *testing.T) {
-	_, err := app.Load([]string{"PURSER_ISSUER=auth", "PURSER_JWKS_URL=keys", "PURSER_GRPC_BURST=0"})
+	_, err := app.Load([]string{"PURSER_ISSUER=auth", "PURSER_JWKS_URL=keys", "PURSER_GRPC_BURST=0", "PURSER_CACHE_TIMELINE_TTL=0s", "PURSER_CACHE_VALUATION_TTL=1h"})
 	if err == nil {
 		t.Fatal("taken")
 	}
-	for _, name := range []string{"PURSER_DATABASE_URL", "PURSER_REDIS_URL", "PURSER_ISSUER", "PURSER_JWKS_URL", "PURSER_WALLET_ADDR", "PURSER_GRPC_BURST", "PURSER_GRPC_TLS_CERT"} {
+	for _, name := range []string{"PURSER_DATABASE_URL", "PURSER_REDIS_URL", "PURSER_ISSUER", "PURSER_JWKS_URL", "PURSER_WALLET_ADDR", "PURSER_GRPC_BURST", "PURSER_GRPC_TLS_CERT", "PURSER_CACHE_TIMELINE_TTL", "PURSER_CACHE_VALUATION_TTL"} {
 		if !strings.Contains(err.Error(), name) {
 			t.Errorf("%s is not named in:\n%v", name, err)
 		}

@@ -2,7 +2,9 @@ package app
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/config"
@@ -22,8 +24,35 @@ type Config struct {
 	Tokens   authn.Config
 	// Wallet is the wallet service.
 	Wallet   grpcclient.Config `envPrefix:"WALLET_"`
+	Cache    CacheConfig       `envPrefix:"CACHE_"`
 	Shutdown lifecycle.Config  `envPrefix:"SHUTDOWN_"`
 }
+
+// CacheConfig says how long things are cached: at most so old they are where
+// an invalidation was lost.
+type CacheConfig struct {
+	Portfolio time.Duration `env:"PORTFOLIO_TTL" envDefault:"5m"`
+	// Valuation is how old the answer of GetValuation may be; 0 works every
+	// one out anew. Nothing invalidates it.
+	Valuation time.Duration `env:"VALUATION_TTL" envDefault:"3s"`
+	// Timeline is of a page of a portfolio's timeline.
+	Timeline time.Duration `env:"TIMELINE_TTL" envDefault:"5m"`
+}
+
+// Validate reports every mistake in c.
+func (c CacheConfig) Validate() error {
+	var mistakes []error
+	if c.Portfolio <= 0 || c.Timeline <= 0 {
+		mistakes = append(mistakes, errors.New("PURSER_CACHE_PORTFOLIO_TTL and PURSER_CACHE_TIMELINE_TTL must be above 0"))
+	}
+	if c.Valuation < 0 || c.Valuation > maxValuationTTL {
+		mistakes = append(mistakes, fmt.Errorf("PURSER_CACHE_VALUATION_TTL must be 0 to %s", maxValuationTTL))
+	}
+	return errors.Join(mistakes...)
+}
+
+// maxValuationTTL keeps a valuation from being called current that isn't.
+const maxValuationTTL = time.Minute
 
 // Load reads the configuration from environ and reports every mistake.
 func Load(environ []string) (Config, error) {
@@ -34,7 +63,7 @@ func Load(environ []string) (Config, error) {
 
 // Validate reports every mistake in c.
 func (c Config) Validate() error {
-	mistakes := []error{c.GRPC.Validate()}
+	mistakes := []error{c.GRPC.Validate(), c.Cache.Validate()}
 	if c.Wallet.Addr == "" {
 		mistakes = append(mistakes, errors.New("PURSER_WALLET_ADDR is needed: host:port of the wallet service"))
 	}

@@ -67,10 +67,14 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	keys := authn.NewRemoteKeys(cfg.Tokens.KeySetURL(), log)
 	g.Close("keys", keys.Close)
 
-	quotes := cache.New[price.Quote](redis, cache.Namespace{Service: "wallet", Entity: "price", Schema: 1}, cache.Options{TTL: cfg.Price.Refresh})
+	caches := store.NewCaches(redis, store.CacheOptions{Wallets: cfg.Cache.Wallets, Token: cfg.Cache.Token, Log: log})
+	g.Close("caches", func() error { caches.Close(); return nil })
+	quotes := cache.New[price.Quote](redis, cache.Namespace{Service: "wallet", Entity: "price", Schema: 1},
+		cache.Options{TTL: cfg.Price.Refresh, Budget: store.CacheBudget, Log: log})
 	g.Close("price cache", func() error { quotes.Close(); return nil })
-	tokens, wallets := store.NewTokens(db), store.NewWallets(db)
-	prices := price.NewService(store.NewPrices(db), feed, quotes, cfg.Price, log, time.Now)
+	g.Loop("cache outbox", cache.NewOutbox(db, redis, log).Serve)
+	tokens, wallets := store.NewTokens(db, caches), store.NewWallets(db, caches)
+	prices := price.NewService(store.NewPrices(db, tokens), feed, quotes, cfg.Price, log, time.Now)
 
 	server, err := grpcserver.New(cfg.GRPC, grpcserver.Deps{
 		Rules:     access.Lookup,
@@ -86,7 +90,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	walletv1.RegisterBalanceServiceServer(server, rpc.NewBalanceServer(rules))
 	walletv1.RegisterTokenServiceServer(server, rpc.NewTokenServer(tokens))
 	walletv1.RegisterPriceServiceServer(server, rpc.NewPriceServer(prices))
-	walletv1.RegisterHoldingsServiceServer(server, rpc.NewHoldingsServer(holding.NewService(wallets, prices)))
+	walletv1.RegisterHoldingsServiceServer(server, rpc.NewHoldingsServer(holding.NewService(wallets, prices, time.Now)))
 
 	a := &App{group: g}
 	if a.grpc, err = new(net.ListenConfig).Listen(ctx, "tcp", cfg.GRPC.Addr); err != nil {

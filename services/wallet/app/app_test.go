@@ -285,14 +285,14 @@ func TestASyncSaysWhatIsMissing(t *testing.T) {
 func TestLoadTellsEveryMistakeAtOnce(t *testing.T) {
 	_, err := app.Load([]string{
 		"PURSER_ISSUER=auth", "PURSER_JWKS_URL=keys.json", "PURSER_PRICE_URL=feed/hunter2", "PURSER_BALANCES_PER_CALL=0",
-		"PURSER_CHAIN_RPC_URLS=1=node.example/hunter2,2=https://node.example", "PURSER_PRICE_REFRESH=0s", "PURSER_GRPC_BURST=0",
+		"PURSER_CHAIN_RPC_URLS=1=node.example/hunter2,2=https://node.example", "PURSER_PRICE_REFRESH=0s", "PURSER_GRPC_BURST=0", "PURSER_CACHE_TOKEN_TTL=0s",
 	})
 	if err == nil {
 		t.Fatal("taken")
 	}
 	for _, name := range []string{
 		"PURSER_DATABASE_URL", "PURSER_REDIS_URL", "PURSER_ISSUER", "PURSER_JWKS_URL", "PURSER_PRICE_URL", "PURSER_BALANCES_PER_CALL",
-		"PURSER_CHAIN_RPC_URLS: node 1 of chain 1", "PURSER_PRICE_REFRESH", "PURSER_GRPC_BURST", "PURSER_GRPC_TLS_CERT",
+		"PURSER_CHAIN_RPC_URLS: node 1 of chain 1", "PURSER_PRICE_REFRESH", "PURSER_CACHE_TOKEN_TTL", "PURSER_GRPC_BURST", "PURSER_GRPC_TLS_CERT",
 	} {
 		if !strings.Contains(err.Error(), name) {
 			t.Errorf("%s is not named in:\n%v", name, err)

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/config"
@@ -39,7 +40,25 @@ type Config struct {
 	// PriceChains has the feed's name of each chain, chain=name.
 	PriceChains Names            `env:"PRICE_CHAINS" envDefault:"1=ethereum,10=optimism,56=bsc,100=xdai,137=polygon,8453=base,42161=arbitrum,43114=avax,31337=local"`
 	Price       price.Policy     `envPrefix:"PRICE_"`
+	Cache       CacheConfig      `envPrefix:"CACHE_"`
 	Shutdown    lifecycle.Config `envPrefix:"SHUTDOWN_"`
+}
+
+// CacheConfig says how long things are cached: at most so old they are where
+// an invalidation was lost. Prices are kept for price.Policy.Refresh.
+type CacheConfig struct {
+	// Wallets is of a page of an owner's wallets.
+	Wallets time.Duration `env:"WALLETS_TTL" envDefault:"1m"`
+	// Token is of a token by its id.
+	Token time.Duration `env:"TOKEN_TTL" envDefault:"10m"`
+}
+
+// Validate reports every mistake in c.
+func (c CacheConfig) Validate() error {
+	if c.Wallets <= 0 || c.Token <= 0 {
+		return errors.New("PURSER_CACHE_WALLETS_TTL and PURSER_CACHE_TOKEN_TTL must be above 0")
+	}
+	return nil
 }
 
 // Load reads the configuration from environ and reports every mistake.
@@ -51,7 +70,7 @@ func Load(environ []string) (Config, error) {
 
 // Validate reports every mistake in c.
 func (c Config) Validate() error {
-	mistakes := []error{c.GRPC.Validate(), c.Price.Validate()}
+	mistakes := []error{c.GRPC.Validate(), c.Price.Validate(), c.Cache.Validate()}
 	if c.BalancesPerCall < 1 || c.BalancesPerCall > 5000 {
 		mistakes = append(mistakes, errors.New("PURSER_BALANCES_PER_CALL must be 1 to 5000"))
 	}

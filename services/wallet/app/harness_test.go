@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -85,23 +86,32 @@ const tokenList = `{"tokens":[
  {"chainId":1,"address":"0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed","symbol":"AAA","name":"A","decimals":6},
  {"chainId":137,"address":"0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed","symbol":"BBB","name":"B","decimals":6}]}`
 
+// noRedis is an address where nothing listens.
+const noRedis = "redis://127.0.0.1:1/0"
+
 // start runs the service, without Redis, nodes or prices, until the test ends.
 func start(t *testing.T) service {
 	t.Helper()
-	s := service{db: testkit.Postgres(t, migrations.FS), issuer: newIssuer(t)}
+	return replica(t, testkit.Postgres(t, migrations.FS), newIssuer(t), noRedis, tokenList, io.Discard)
+}
+
+// replica runs one of several instances of the service.
+func replica(t *testing.T, db *testkit.DB, i *issuer, redisURL, tokenList string, logs io.Writer) service {
+	t.Helper()
+	s := service{db: db, issuer: i}
 	list := filepath.Join(t.TempDir(), "tokens.json")
 	if err := os.WriteFile(list, []byte(tokenList), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	cfg, err := app.Load([]string{
-		"PURSER_DATABASE_URL=" + s.db.URL, "PURSER_REDIS_URL=redis://127.0.0.1:1/0", "PURSER_ISSUER=" + s.issuer.URL,
+		"PURSER_DATABASE_URL=" + s.db.URL, "PURSER_REDIS_URL=" + redisURL, "PURSER_ISSUER=" + s.issuer.URL,
 		"PURSER_PRICE_URL=http://127.0.0.1:1", "PURSER_TOKEN_LIST=" + list, "PURSER_GRPC_PLAINTEXT=true", "PURSER_GRPC_BURST=10000",
-		"PURSER_CHAIN_RPC_URLS=137=http://127.0.0.1:1",
+		"PURSER_CHAIN_RPC_URLS=137=http://127.0.0.1:1", "PURSER_CACHE_WALLETS_TTL=1h", "PURSER_CACHE_TOKEN_TTL=1h",
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := app.New(t.Context(), cfg, slog.New(slog.DiscardHandler))
+	a, err := app.New(t.Context(), cfg, slog.New(slog.NewTextHandler(logs, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}

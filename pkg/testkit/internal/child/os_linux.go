@@ -3,6 +3,7 @@ package child
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -45,4 +46,23 @@ func worksIn(pid int, dir, _ string) bool {
 	a, errA := os.Stat(cwd)
 	b, errB := os.Stat(dir)
 	return errA == nil && errB == nil && os.SameFile(a, b)
+}
+
+// stopped reports whether every thread of a process has stopped, or is gone.
+func stopped(pid int) bool {
+	stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil {
+		return true
+	}
+	for _, name := range stats {
+		stat, err := os.ReadFile(name)
+		if err != nil {
+			continue // the thread has ended
+		}
+		_, rest, _ := strings.Cut(string(stat[strings.LastIndexByte(string(stat), ')')+1:]), " ")
+		if !strings.ContainsAny(rest[:min(1, len(rest))], "TtZX") {
+			return false
+		}
+	}
+	return true
 }

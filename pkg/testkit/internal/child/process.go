@@ -153,10 +153,19 @@ func (p *Process) Kill() {
 }
 
 // Pause freezes the child and everything it forked: its sockets accept and
-// nothing answers, which is how a hung server looks.
+// nothing answers, which is how a hung server looks. On Linux it returns once
+// every thread has stopped.
 func (p *Process) Pause() {
-	if p.Running() {
-		p.pauseAll()
+	if !p.Running() {
+		return
+	}
+	p.pauseAll()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for _, pid := range append(p.family(), p.Pid()) {
+		for !stopped(pid) && p.Running() {
+			<-tick.C
+		}
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"github.com/purserhq/purser/pkg/config"
+	"github.com/purserhq/purser/pkg/redisx"
 	"github.com/purserhq/purser/pkg/telemetry"
 	"github.com/purserhq/purser/services/auth/app"
 )
@@ -47,6 +48,7 @@ func run(ctx context.Context, args, environ []string, out, logs io.Writer) error
 	default:
 		return fmt.Errorf("unknown command %q: want serve, migrate, config, or one of\n%s", args[0], app.Usage)
 	}
+	redisx.LogTo(log)
 	tel, err := telemetry.Start(ctx, "purser-auth")
 	if err != nil {
 		return err

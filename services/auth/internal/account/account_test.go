@@ -3,13 +3,16 @@ package account_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/purserhq/purser/pkg/cache"
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/redisx"
 	"github.com/purserhq/purser/pkg/testkit"
 	"github.com/purserhq/purser/services/auth/internal/account"
 	"github.com/purserhq/purser/services/auth/internal/store"
@@ -36,7 +39,20 @@ func now() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) }
 func newService(t *testing.T) (*account.Service, *hasher, *testkit.DB) {
 	t.Helper()
 	db, h := testkit.Postgres(t, migrations.FS), &hasher{}
-	return account.NewService(store.NewAccounts(db.DB), h, 15, now), h, db
+	return on(t, db, h, "redis://127.0.0.1:1/0"), h, db
+}
+
+// on is a replica on this Redis.
+func on(t *testing.T, db *testkit.DB, h *hasher, redisURL string) *account.Service {
+	t.Helper()
+	client, err := redisx.New(redisx.Options{URL: redisURL, Timeout: 5 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	users := cache.New[account.User](client, cache.Namespace{Service: "auth", Entity: "user", Schema: 1}, cache.Options{TTL: time.Hour, Budget: 5 * time.Second})
+	t.Cleanup(users.Close)
+	return account.NewService(store.NewAccounts(db.DB, users), h, 15, now)
 }
 
 func TestRegisterAnswersAKnownAddressLikeANewOneAndLeavesTheAccountAlone(t *testing.T) {
@@ -107,5 +123,37 @@ func TestAnIDThatNobodyHasIsNotFound(t *testing.T) {
 	s, _, _ := newService(t)
 	if _, err := s.ByID(t.Context(), uuid.New()); !errs.Is(err, errs.KindNotFound) {
 		t.Errorf("answered %v", err)
+	}
+}
+
+func TestAUserIsReadOnceAndOneWhoIsNotThereIsFoundOnceTheyAre(t *testing.T) {
+	db, redis := testkit.Postgres(t, migrations.FS), testkit.Redis(t).URL()
+	here, there := on(t, db, &hasher{}, redis), on(t, db, &hasher{}, redis)
+	id, other := uuid.New(), uuid.New()
+	exec := func(query string, args ...any) {
+		t.Helper()
+		if _, err := db.SQL().ExecContext(t.Context(), query, args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const add = "INSERT INTO users VALUES ($1, $2, 'a hash', 'Ada', '2026-03-01 12:00:00.000001Z')"
+	if _, err := here.ByID(t.Context(), id); !errs.Is(err, errs.KindNotFound) {
+		t.Fatal(err)
+	}
+	exec(add, id, "ada@example.com")
+	exec("INSERT INTO user_roles VALUES ($1, 'admin'), ($1, 'trader')", id)
+	want, err := here.ByID(t.Context(), id)
+	if err != nil || want.Email != "ada@example.com" || len(want.Roles) != 2 {
+		t.Fatalf("%+v, %v: that there was none is cached", want, err)
+	}
+	exec("UPDATE users SET email = 'past@example.com'") // which shows where an answer comes from
+	for name, s := range map[string]*account.Service{"the same replica": here, "the other": there} {
+		got, err := s.ByID(t.Context(), id)
+		if err != nil || !got.CreatedAt.Equal(want.CreatedAt) || got.ID != id || got.Email != want.Email || got.DisplayName != "Ada" || !slices.Equal(got.Roles, want.Roles) {
+			t.Errorf("%s answers %+v, %v, not %+v", name, got, err, want)
+		}
+		if _, err := s.ByID(t.Context(), other); !errs.Is(err, errs.KindNotFound) {
+			t.Errorf("%s answers somebody else with %v", name, err)
+		}
 	}
 }

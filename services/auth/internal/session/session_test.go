@@ -83,7 +83,7 @@ func newFixture(t *testing.T) fixture {
 		clock: &clock{at: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)},
 	}
 	f.Service = f.over(timed{f.store, f.clock})
-	created, err := store.NewAccounts(db.DB).Create(t.Context(),
+	created, err := store.NewAccounts(db.DB, nil).Create(t.Context(),
 		account.User{ID: f.user, Email: email, Roles: []string{"trader"}, CreatedAt: f.clock.now()}, password)
 	if err != nil || !created {
 		t.Fatalf("create account: %v, %v", created, err)

@@ -62,10 +62,10 @@ func (r *rotating) Apply(_ context.Context, _ string, epoch int64, s signing.Ste
 	}
 	for i := range r.keys {
 		k := &r.keys[i]
-		switch {
-		case k.KID == s.Demote:
+		switch k.KID {
+		case s.Demote:
 			k.State, k.RetiringAt = signing.Retiring, r.now()
-		case k.KID == s.Promote:
+		case s.Promote:
 			if !s.Waived && r.now().Before(k.PublishedAt.Add(p.KnownAfter())) {
 				return errors.New("too young")
 			}

@@ -9,6 +9,7 @@ import (
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
 
+	"github.com/purserhq/purser/pkg/cache"
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/services/auth/internal/account"
 )
@@ -32,10 +33,17 @@ type roleRow struct {
 func (roleRow) TableName() string { return "user_roles" }
 
 // Accounts implements account.Store.
-type Accounts struct{ db *postgres.DB }
+type Accounts struct {
+	db    *postgres.DB
+	users *cache.Cache[account.User]
+}
 
-// NewAccounts returns the accounts in db.
-func NewAccounts(db *postgres.DB) *Accounts { return &Accounts{db: db} }
+// NewAccounts returns the accounts in db; users caches them by id, and never
+// that there is none, so that one who registers needs no invalidation. Whatever
+// changes a user later has to invalidate it.
+func NewAccounts(db *postgres.DB, users *cache.Cache[account.User]) *Accounts {
+	return &Accounts{db: db, users: users}
+}
 
 // Create implements account.Store.
 func (s *Accounts) Create(ctx context.Context, u account.User, hash string) (created bool, err error) {
@@ -80,16 +88,19 @@ func (s *Accounts) AddRole(ctx context.Context, email, role string) error {
 
 // ByID implements account.Store.
 func (s *Accounts) ByID(ctx context.Context, id uuid.UUID) (account.User, error) {
-	var row userRow
-	err := s.db.Gorm(ctx).Select("id", "email", "display_name", "created_at").Preload("Roles").
-		Where("id = ?", id).Take(&row).Error
+	u, err := s.users.Get(ctx, id.String(), func(ctx context.Context) (account.User, error) {
+		var row userRow
+		err := s.db.Gorm(ctx).Select("id", "email", "display_name", "created_at").Preload("Roles").
+			Where("id = ?", id).Take(&row).Error
+		return account.User{
+			ID: row.ID, Email: row.Email, DisplayName: row.DisplayName,
+			Roles: roleNames(row.Roles), CreatedAt: row.CreatedAt,
+		}, err
+	})
 	if err != nil {
 		return account.User{}, missing(err, "user")
 	}
-	return account.User{
-		ID: row.ID, Email: row.Email, DisplayName: row.DisplayName,
-		Roles: roleNames(row.Roles), CreatedAt: row.CreatedAt,
-	}, nil
+	return u, nil
 }
 
 func roleNames(rows []roleRow) []string {

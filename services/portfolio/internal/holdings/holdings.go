@@ -11,7 +11,9 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/proto/access"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
@@ -63,6 +65,12 @@ func (r *Reader) Of(ctx context.Context, _ uuid.UUID) ([]valuation.Wallet, []val
 		}
 	}
 	return nil, nil, errs.Exhausted("TOO_MANY_HOLDINGS", fmt.Sprintf("more than %d holdings can't be valued at once", maxPages*pageSize))
+}
+
+// Readable implements portfolio.Holdings, by the rule of the wallet service.
+func (r *Reader) Readable(ctx context.Context) bool {
+	rule, ok := access.Lookup(walletv1.HoldingsService_GetHoldings_FullMethodName)
+	return ok && authn.CallerFrom(ctx).May(rule.Permission)
 }
 
 func (r *Reader) page(ctx context.Context, token string) (*walletv1.GetHoldingsResponse, error) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/purserhq/purser/pkg/cache"
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
@@ -46,6 +47,9 @@ type Snapshots interface {
 // errs.Unavailable while that can't be told.
 type Holdings interface {
 	Of(ctx context.Context, owner uuid.UUID) ([]valuation.Wallet, []valuation.Holding, error)
+	// Readable reports whether the caller may read them: one who may not is
+	// not shown what was read for another token of the same user.
+	Readable(ctx context.Context) bool
 }
 
 // Service is the rules.
@@ -53,12 +57,14 @@ type Service struct {
 	store     Store
 	snapshots Snapshots
 	holdings  Holdings
+	recent    *cache.Cache[valuation.Valuation]
 	now       func() time.Time
 }
 
 // NewService returns the rules over a store, the snapshots and the holdings.
-func NewService(s Store, snaps Snapshots, h Holdings, now func() time.Time) *Service {
-	return &Service{store: s, snapshots: snaps, holdings: h, now: now}
+// recent keeps valuations for a moment; nil for none.
+func NewService(s Store, snaps Snapshots, h Holdings, recent *cache.Cache[valuation.Valuation], now func() time.Time) *Service {
+	return &Service{store: s, snapshots: snaps, holdings: h, recent: recent, now: now}
 }
 
 // Find returns the owner's portfolio with this id, or for uuid.Nil the
@@ -77,7 +83,7 @@ func (s *Service) Find(ctx context.Context, owner, id uuid.UUID) (Portfolio, err
 	})
 }
 
-// Value says what a portfolio is worth now. errs.Unavailable
+// Value says what a portfolio is worth now, worked out anew. errs.Unavailable
 // (WALLET_UNAVAILABLE) while its holdings can't be read.
 func (s *Service) Value(ctx context.Context, p Portfolio) (valuation.Valuation, error) {
 	wallets, holdings, err := s.holdings.Of(ctx, p.Owner)
@@ -87,10 +93,11 @@ func (s *Service) Value(ctx context.Context, p Portfolio) (valuation.Valuation, 
 	return valuation.Of(wallets, holdings, s.now().UTC())
 }
 
-// ValueOrLast is Value, or the last snapshot marked stale while the holdings
-// can't be read; Value's error when there is none.
+// ValueOrLast is Value, of a moment ago if it is cached, or the last snapshot
+// marked stale while the holdings can't be read; Value's error when there is
+// none.
 func (s *Service) ValueOrLast(ctx context.Context, p Portfolio) (valuation.Valuation, error) {
-	v, err := s.Value(ctx, p)
+	v, err := s.recentValue(ctx, p)
 	if !errs.Is(err, errs.KindUnavailable) {
 		return v, err
 	}

@@ -25,6 +25,7 @@ type world struct {
 	lastErr  error
 	holdings []valuation.Holding
 	away     error
+	barred   bool // from reading holdings
 }
 
 func (w *world) ByID(_ context.Context, owner, id uuid.UUID) (portfolio.Portfolio, error) {
@@ -50,7 +51,9 @@ func (w *world) Of(_ context.Context, owner uuid.UUID) ([]valuation.Wallet, []va
 	return []valuation.Wallet{{Synced: true}}, w.holdings, w.away
 }
 
-func (w *world) service() *portfolio.Service { return portfolio.NewService(w, w, w, noon) }
+func (w *world) Readable(context.Context) bool { return !w.barred }
+
+func (w *world) service() *portfolio.Service { return portfolio.NewService(w, w, w, nil, noon) }
 
 func TestNoIDMeansTheDefaultPortfolio(t *testing.T) {
 	w := &world{owner: uuid.New()}

@@ -129,7 +129,7 @@ func (s *PortfolioServer) GetTimeline(ctx context.Context, req *portfoliov1.GetT
 	if err != nil {
 		return nil, err
 	}
-	points, truncated, err := s.timelines.Of(ctx, p.ID, r)
+	points, truncated, err := s.timelines.Of(ctx, p, r)
 	if err != nil {
 		return nil, err
 	}

@@ -32,7 +32,7 @@ type Snapshot struct {
 type Store interface {
 	// Save stores a valuation in its bucket unless a better one is there, and
 	// returns what is there now and whether it is this one.
-	Save(ctx context.Context, portfolio uuid.UUID, bucket time.Time, v valuation.Valuation) (Snapshot, bool, error)
+	Save(ctx context.Context, p portfolio.Portfolio, bucket time.Time, v valuation.Valuation) (Snapshot, bool, error)
 	// List returns up to limit snapshots before a bucket, newest first.
 	List(ctx context.Context, portfolio uuid.UUID, before time.Time, limit int) ([]Snapshot, error)
 }
@@ -64,7 +64,7 @@ func (s *Service) Take(ctx context.Context, p portfolio.Portfolio) (Snapshot, bo
 	if err := blind(v); err != nil {
 		return Snapshot{}, false, err
 	}
-	return s.store.Save(ctx, p.ID, v.At.UTC().Truncate(time.Hour), v)
+	return s.store.Save(ctx, p, v.At.UTC().Truncate(time.Hour), v)
 }
 
 // blind refuses a zero that may be one only because something could not be

@@ -20,9 +20,9 @@ type memory struct {
 	buckets []time.Time
 }
 
-func (m *memory) Save(_ context.Context, id uuid.UUID, bucket time.Time, v valuation.Valuation) (snapshot.Snapshot, bool, error) {
+func (m *memory) Save(_ context.Context, p portfolio.Portfolio, bucket time.Time, v valuation.Valuation) (snapshot.Snapshot, bool, error) {
 	m.buckets = append(m.buckets, bucket)
-	return snapshot.Snapshot{Portfolio: id, Bucket: bucket, Total: v.Total}, true, nil
+	return snapshot.Snapshot{Portfolio: p.ID, Bucket: bucket, Total: v.Total}, true, nil
 }
 
 type valuer struct {

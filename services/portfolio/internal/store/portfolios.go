@@ -11,7 +11,6 @@ import (
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
 
-	"github.com/purserhq/purser/pkg/cache"
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
@@ -29,32 +28,33 @@ func (portfolioRow) TableName() string { return "portfolios" }
 
 // Portfolios implements portfolio.Store.
 type Portfolios struct {
-	db       *postgres.DB
-	defaults *cache.Cache[portfolio.Portfolio]
+	db     *postgres.DB
+	caches *Caches
 }
 
-// NewPortfolios returns the portfolios in db; defaults caches each owner's
-// default one.
-func NewPortfolios(db *postgres.DB, defaults *cache.Cache[portfolio.Portfolio]) *Portfolios {
-	return &Portfolios{db: db, defaults: defaults}
-}
+// NewPortfolios returns the portfolios in db.
+func NewPortfolios(db *postgres.DB, c *Caches) *Portfolios { return &Portfolios{db: db, caches: c} }
 
-// ByID implements portfolio.Store.
+// ByID implements portfolio.Store. That there is none is not cached: ids are
+// what callers make up.
 func (s *Portfolios) ByID(ctx context.Context, owner, id uuid.UUID) (portfolio.Portfolio, error) {
-	var row portfolioRow
-	err := s.db.Gorm(ctx).Where("id = ? AND owner_id = ?", id, owner).Take(&row).Error
+	p, err := s.caches.portfolios.Get(ctx, key(portfolio.Portfolio{Owner: owner, ID: id}), func(ctx context.Context) (portfolio.Portfolio, error) {
+		var row portfolioRow
+		err := s.db.Gorm(ctx).Where("id = ? AND owner_id = ?", id, owner).Take(&row).Error
+		return fromRow(row), err
+	})
 	if errors.Is(err, gorm.ErrRecordNotFound) {
 		return portfolio.Portfolio{}, errs.NotFound("portfolio")
 	}
 	if err != nil {
 		return portfolio.Portfolio{}, fmt.Errorf("read portfolio: %w", err)
 	}
-	return fromRow(row), nil
+	return p, nil
 }
 
 // Default implements portfolio.Store.
 func (s *Portfolios) Default(ctx context.Context, fresh portfolio.Portfolio) (portfolio.Portfolio, error) {
-	return s.defaults.Get(ctx, fresh.Owner.String(), func(ctx context.Context) (portfolio.Portfolio, error) {
+	return s.caches.portfolios.Get(ctx, fresh.Owner.String()+"/default", func(ctx context.Context) (portfolio.Portfolio, error) {
 		p, err := s.readDefault(ctx, fresh.Owner)
 		if !errors.Is(err, gorm.ErrRecordNotFound) {
 			return p, err

@@ -14,6 +14,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
 	"github.com/purserhq/purser/services/portfolio/internal/snapshot"
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
@@ -33,41 +34,51 @@ func (snapshotRow) TableName() string { return "snapshots" }
 
 // Snapshots implements snapshot.Store, portfolio.Snapshots and
 // timeline.Store.
-type Snapshots struct{ db *postgres.DB }
+type Snapshots struct {
+	db     *postgres.DB
+	caches *Caches
+}
 
 // NewSnapshots returns the snapshots in db.
-func NewSnapshots(db *postgres.DB) *Snapshots { return &Snapshots{db: db} }
+func NewSnapshots(db *postgres.DB, c *Caches) *Snapshots { return &Snapshots{db: db, caches: c} }
 
 // Save implements snapshot.Store: the row and its positions in one
 // transaction.
-func (s *Snapshots) Save(ctx context.Context, portfolio uuid.UUID, bucket time.Time, v valuation.Valuation) (snap snapshot.Snapshot, stored bool, err error) {
-	err = postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
-		res := tx.Exec(`
-			INSERT INTO snapshots (portfolio_id, bucket, taken_at, currency, total, complete, position_count, unpriced_count)
-			VALUES (?, ?, ?, ?, ?::numeric, ?, ?, ?)
-			ON CONFLICT (portfolio_id, bucket) DO UPDATE
-			SET taken_at = excluded.taken_at, currency = excluded.currency, total = excluded.total,
-			    complete = excluded.complete, position_count = excluded.position_count, unpriced_count = excluded.unpriced_count
-			WHERE excluded.complete AND NOT snapshots.complete`,
-			portfolio, bucket, v.At, valuation.Currency, v.Total.Text('f'), v.Complete(), len(v.Positions), v.Unpriced)
-		if res.Error != nil {
-			return fmt.Errorf("store snapshot: %w", res.Error)
-		}
-		stored = res.RowsAffected == 1
-		if stored {
-			err := postgres.Raw(tx, func(conn *pgx.Conn) error { return savePositions(ctx, conn, portfolio, bucket, v.Positions) })
-			if err != nil {
-				return err
-			}
+func (s *Snapshots) Save(ctx context.Context, p portfolio.Portfolio, bucket time.Time, v valuation.Valuation) (snap snapshot.Snapshot, stored bool, err error) {
+	err = change(ctx, s.db, func(tx *gorm.DB) (left []stale, err error) {
+		if stored, err = saveOne(ctx, tx, p.ID, bucket, v); err != nil {
+			return nil, err
 		}
 		var row snapshotRow
-		if err := tx.Where("portfolio_id = ? AND bucket = ?", portfolio, bucket).Take(&row).Error; err != nil {
-			return fmt.Errorf("read snapshot: %w", err)
+		if err := tx.Where("portfolio_id = ? AND bucket = ?", p.ID, bucket).Take(&row).Error; err != nil {
+			return nil, fmt.Errorf("read snapshot: %w", err)
+		}
+		if stored {
+			left = []stale{{s.caches.generations, []string{key(p)}}}
 		}
 		snap, err = snapshotFromRow(row)
-		return err
+		return left, err
 	})
 	return snap, stored, err
+}
+
+// saveOne stores a snapshot unless a better one is there, and tells whether.
+func saveOne(ctx context.Context, tx *gorm.DB, portfolio uuid.UUID, bucket time.Time, v valuation.Valuation) (stored bool, err error) {
+	res := tx.Exec(`
+		INSERT INTO snapshots (portfolio_id, bucket, taken_at, currency, total, complete, position_count, unpriced_count)
+		VALUES (?, ?, ?, ?, ?::numeric, ?, ?, ?)
+		ON CONFLICT (portfolio_id, bucket) DO UPDATE
+		SET taken_at = excluded.taken_at, currency = excluded.currency, total = excluded.total,
+		    complete = excluded.complete, position_count = excluded.position_count, unpriced_count = excluded.unpriced_count
+		WHERE excluded.complete AND NOT snapshots.complete`,
+		portfolio, bucket, v.At, valuation.Currency, v.Total.Text('f'), v.Complete(), len(v.Positions), v.Unpriced)
+	if res.Error != nil {
+		return false, fmt.Errorf("store snapshot: %w", res.Error)
+	}
+	if res.RowsAffected == 0 {
+		return false, nil
+	}
+	return true, postgres.Raw(tx, func(conn *pgx.Conn) error { return savePositions(ctx, conn, portfolio, bucket, v.Positions) })
 }
 
 func savePositions(ctx context.Context, conn *pgx.Conn, portfolio uuid.UUID, bucket time.Time, positions []valuation.Position) error {

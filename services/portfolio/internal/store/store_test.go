@@ -11,7 +11,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/purserhq/purser/pkg/cache"
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/redisx"
 	"github.com/purserhq/purser/pkg/testkit"
@@ -27,35 +26,42 @@ type fixture struct {
 	*store.Snapshots
 	db  *testkit.DB
 	url string // of Redis
-	id  uuid.UUID
+	p   portfolio.Portfolio
 }
 
-func newFixture(t *testing.T, redisURL string) fixture {
+func newFixture(t testing.TB, redisURL string) fixture {
 	t.Helper()
 	db := testkit.Postgres(t, migrations.FS)
-	f := fixture{Snapshots: store.NewSnapshots(db.DB), db: db, url: redisURL}
+	f := fixture{db: db, url: redisURL}
+	f.Snapshots = store.NewSnapshots(db.DB, f.caches(t))
 	p, err := f.portfolios(t).Default(t.Context(), fresh(uuid.New()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.id = p.ID
+	f.p = p
 	return f
 }
 
 // noRedis is an address where nothing listens.
 const noRedis = "redis://127.0.0.1:1/0"
 
-// portfolios of one replica.
-func (f fixture) portfolios(t *testing.T) *store.Portfolios {
+// caches of one replica.
+func (f fixture) caches(t testing.TB) *store.Caches {
 	t.Helper()
 	client, err := redisx.New(redisx.Options{URL: f.url, Timeout: 5 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = client.Close() })
-	c := cache.New[portfolio.Portfolio](client, cache.Namespace{Service: "portfolio", Entity: "default", Schema: 1}, cache.Options{Budget: 5 * time.Second})
+	c := store.NewCaches(client, store.CacheOptions{Portfolio: time.Hour, Timeline: time.Hour, Budget: 5 * time.Second})
 	t.Cleanup(c.Close)
-	return store.NewPortfolios(f.db.DB, c)
+	return c
+}
+
+// portfolios of one replica.
+func (f fixture) portfolios(t testing.TB) *store.Portfolios {
+	t.Helper()
+	return store.NewPortfolios(f.db.DB, f.caches(t))
 }
 
 func fresh(owner uuid.UUID) portfolio.Portfolio {
@@ -114,19 +120,21 @@ func (f fixture) count(t *testing.T, query string, args ...any) (n int) {
 }
 
 func TestAPortfolioOfSomebodyElseIsNotFound(t *testing.T) {
-	f := newFixture(t, noRedis)
-	s, owner := f.portfolios(t), uuid.New()
-	p, err := s.Default(t.Context(), fresh(owner))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, err := s.ByID(t.Context(), owner, p.ID); err != nil || got.ID != p.ID {
-		t.Error(got, err)
-	}
-	_, theirs := s.ByID(t.Context(), uuid.New(), p.ID)
-	_, nobodys := s.ByID(t.Context(), owner, uuid.New())
-	if !errs.Is(theirs, errs.KindNotFound) || theirs.Error() != nobodys.Error() {
-		t.Errorf("told apart: %v and %v", theirs, nobodys)
+	for name, url := range map[string]string{"with a cache": testkit.Redis(t).URL(), "without": noRedis} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t, url)
+			s := f.portfolios(t)
+			for range 2 { // the second from the cache
+				if got, err := s.ByID(t.Context(), f.p.Owner, f.p.ID); err != nil || got.ID != f.p.ID {
+					t.Error(got, err)
+				}
+				_, theirs := s.ByID(t.Context(), uuid.New(), f.p.ID)
+				_, nobodys := s.ByID(t.Context(), f.p.Owner, uuid.New())
+				if !errs.Is(theirs, errs.KindNotFound) || theirs.Error() != nobodys.Error() {
+					t.Errorf("told apart: %v and %v", theirs, nobodys)
+				}
+			}
+		})
 	}
 }
 
@@ -155,7 +163,7 @@ func value(t *testing.T, price string, complete bool) valuation.Valuation {
 
 func (f fixture) save(t *testing.T, bucket time.Time, v valuation.Valuation) bool {
 	t.Helper()
-	_, stored, err := f.Save(t.Context(), f.id, bucket, v)
+	_, stored, err := f.Save(t.Context(), f.p, bucket, v)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,8 +185,8 @@ func TestACompleteSnapshotReplacesAnIncompleteOneAndNeverTheOtherWayRound(t *tes
 		{"another complete one doesn't", value(t, "4", true), false, "46.31683569", 2},
 	} {
 		t.Run(step.name, func(t *testing.T) {
-			snap, stored, err := f.Save(t.Context(), f.id, hour(0), step.v)
-			if err != nil || stored != step.stored || snap.Total.Text('f') != step.total || snap.Positions != step.positions || !snap.Bucket.Equal(hour(0)) || snap.Portfolio != f.id {
+			snap, stored, err := f.Save(t.Context(), f.p, hour(0), step.v)
+			if err != nil || stored != step.stored || snap.Total.Text('f') != step.total || snap.Positions != step.positions || !snap.Bucket.Equal(hour(0)) || snap.Portfolio != f.p.ID {
 				t.Errorf("%+v, total %s, stored %v, %v", snap, snap.Total, stored, err)
 			}
 			if n := f.count(t, "SELECT count(*) FROM snapshots"); n != 1 {
@@ -199,12 +207,12 @@ func TestSixteenSavesAtOnceLeaveOneSnapshotWithItsOwnPositions(t *testing.T) {
 			values[i] = value(t, fmt.Sprint(i+1), i%2 == round%2)
 		}
 		if err := race(16, func(i int) error {
-			_, _, err := f.Save(t.Context(), f.id, hour(0), values[i])
+			_, _, err := f.Save(t.Context(), f.p, hour(0), values[i])
 			return err
 		}); err != nil {
 			t.Fatal(err)
 		}
-		last, err := f.Last(t.Context(), f.id)
+		last, err := f.Last(t.Context(), f.p.ID)
 		if err != nil || !last.Complete() || len(last.Positions) != 2 {
 			t.Fatalf("%+v, %v", last, err)
 		}
@@ -227,14 +235,14 @@ func TestWithoutATransactionPositionsOfAnotherSnapshotStay(t *testing.T) {
 	f := newFixture(t, noRedis)
 	row := func(v valuation.Valuation) {
 		_, err := f.db.SQL().ExecContext(t.Context(), `INSERT INTO snapshots VALUES ($1, $2, $2, 'USD', $3::numeric, true, 1, 0)
-			ON CONFLICT (portfolio_id, bucket) DO UPDATE SET total = excluded.total`, f.id, hour(0), v.Total.Text('f'))
+			ON CONFLICT (portfolio_id, bucket) DO UPDATE SET total = excluded.total`, f.p.ID, hour(0), v.Total.Text('f'))
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
 	positions := func(v valuation.Valuation) {
 		_, err := f.db.SQL().ExecContext(t.Context(), `INSERT INTO snapshot_positions VALUES ($1, $2, 'a', 'A', 0, true, 1, 1, '', NULL, false, $3::numeric, '')
-			ON CONFLICT (portfolio_id, bucket, token_id) DO UPDATE SET value = excluded.value`, f.id, hour(0), v.Total.Text('f'))
+			ON CONFLICT (portfolio_id, bucket, token_id) DO UPDATE SET value = excluded.value`, f.p.ID, hour(0), v.Total.Text('f'))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -256,13 +264,13 @@ func TestWithoutATransactionPositionsOfAnotherSnapshotStay(t *testing.T) {
 
 func TestTheLastSnapshotComesBackWhole(t *testing.T) {
 	f := newFixture(t, noRedis)
-	if _, err := f.Last(t.Context(), f.id); !errs.Is(err, errs.KindNotFound) {
+	if _, err := f.Last(t.Context(), f.p.ID); !errs.Is(err, errs.KindNotFound) {
 		t.Fatalf("before the first: %v", err)
 	}
 	f.save(t, hour(-1), value(t, "7", true))
 	want := value(t, "1.50", false)
 	f.save(t, hour(0), want)
-	got, err := f.Last(t.Context(), f.id)
+	got, err := f.Last(t.Context(), f.p.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -291,7 +299,7 @@ func TestPagesOfSnapshotsAreNewestFirst(t *testing.T) {
 	}
 	var got []time.Time
 	for before := (time.Time{}); ; {
-		page, err := f.List(t.Context(), f.id, before, 2)
+		page, err := f.List(t.Context(), f.p.ID, before, 2)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -318,12 +326,12 @@ func TestBucketsKnowOpenCloseMinAndMax(t *testing.T) {
 		f.save(t, hour(n), value(t, price, n != 24))
 	}
 	bounds := []time.Time{hour(0), hour(24), hour(48), hour(72), hour(96)}
-	got, err := f.Buckets(t.Context(), f.id, bounds)
-	if err != nil {
-		t.Fatal(err)
+	h, err := f.History(t.Context(), f.p, bounds)
+	if err != nil || h.Before != nil {
+		t.Fatal(h.Before, err)
 	}
 	var lines []string
-	for _, b := range got {
+	for _, b := range h.Buckets {
 		lines = append(lines, fmt.Sprintf("%d: %s %s %s %s, %d, %v", b.Index, b.Open, b.Close, b.Min, b.Max, b.Snapshots, b.Complete))
 	}
 	want := []string{
@@ -338,12 +346,12 @@ func TestBucketsKnowOpenCloseMinAndMax(t *testing.T) {
 		before time.Time
 		want   string
 	}{{hour(0), ""}, {hour(0).Add(time.Minute), "46.31683569"}, {hour(24), "69.47525354"}, {hour(1000), "231.58417847"}} {
-		v, known, err := f.Before(t.Context(), f.id, tc.before)
-		if err != nil || known != (tc.want != "") || v.Total != tc.want {
-			t.Errorf("before %s: %+v, %v, %v", tc.before, v, known, err)
+		got, err := f.History(t.Context(), f.p, []time.Time{tc.before, tc.before.Add(time.Hour)})
+		if err != nil || (got.Before != nil) != (tc.want != "") || got.Before != nil && got.Before.Total != tc.want {
+			t.Errorf("before %s: %+v, %v", tc.before, got.Before, err)
 		}
 	}
-	if v, _, err := f.Before(t.Context(), f.id, hour(25)); err != nil || v.Complete {
-		t.Errorf("the incomplete one: %+v, %v", v, err)
+	if got, err := f.History(t.Context(), f.p, []time.Time{hour(25), hour(26)}); err != nil || got.Before == nil || got.Before.Complete {
+		t.Errorf("the incomplete one: %+v, %v", got.Before, err)
 	}
 }

@@ -16,9 +16,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
 )
 
 // Interval is the width of a point.
@@ -73,13 +72,20 @@ type Value struct {
 	Complete bool
 }
 
+// History is what a store knows of a row of intervals.
+type History struct {
+	// Buckets in order; intervals without a snapshot are left out.
+	Buckets []Bucket
+	// Before is of the newest snapshot before the first interval; nil when
+	// there is none.
+	Before *Value
+}
+
 // Store aggregates snapshots.
 type Store interface {
-	// Buckets aggregates the snapshots within each interval [bounds[i],
-	// bounds[i+1]); intervals without any are left out. In order.
-	Buckets(ctx context.Context, portfolio uuid.UUID, bounds []time.Time) ([]Bucket, error)
-	// Before returns the newest snapshot before t; false when there is none.
-	Before(ctx context.Context, portfolio uuid.UUID, t time.Time) (Value, bool, error)
+	// History aggregates the snapshots within each interval [bounds[i],
+	// bounds[i+1]). It is shared with other callers: don't change it.
+	History(ctx context.Context, p portfolio.Portfolio, bounds []time.Time) (History, error)
 }
 
 // Service is the rules.
@@ -93,21 +99,23 @@ func NewService(s Store, now func() time.Time) *Service { return &Service{store:
 
 // Of returns the points of a portfolio, oldest first, and whether older ones
 // were left out for the limit. errs.Invalid names the field that is wrong.
-func (s *Service) Of(ctx context.Context, portfolio uuid.UUID, r Request) ([]Point, bool, error) {
+func (s *Service) Of(ctx context.Context, p portfolio.Portfolio, r Request) ([]Point, bool, error) {
 	r, zone, err := s.complete(r)
 	if err != nil {
 		return nil, false, err
 	}
 	bounds, truncated := Boundaries(r.Interval, zone, r.Start, r.End, r.Limit)
-	buckets, err := s.store.Buckets(ctx, portfolio, bounds)
+	h, err := s.store.History(ctx, p, bounds)
 	if err != nil {
 		return nil, false, err
 	}
-	last, known, err := s.store.Before(ctx, portfolio, bounds[0])
-	if err != nil {
-		return nil, false, err
-	}
+	return h.points(bounds), truncated, nil
+}
+
+// points carries the last known value into intervals without a snapshot.
+func (h History) points(bounds []time.Time) []Point {
 	points := make([]Point, 0, len(bounds)-1)
+	buckets, last := h.Buckets, h.Before
 	for i := range len(bounds) - 1 {
 		p := Point{Start: bounds[i], End: bounds[i+1]}
 		switch {
@@ -116,8 +124,8 @@ func (s *Service) Of(ctx context.Context, portfolio uuid.UUID, r Request) ([]Poi
 			buckets = buckets[1:]
 			p.Open, p.Close, p.Min, p.Max = b.Open, b.Close, b.Min, b.Max
 			p.Snapshots, p.Complete = b.Snapshots, b.Complete
-			last, known = Value{Total: b.Close, Complete: b.Complete}, true
-		case known:
+			last = &Value{Total: b.Close, Complete: b.Complete}
+		case last != nil:
 			p.Open, p.Close, p.Min, p.Max = last.Total, last.Total, last.Total, last.Total
 			p.Carried, p.Complete = true, last.Complete
 		default:
@@ -125,7 +133,7 @@ func (s *Service) Of(ctx context.Context, portfolio uuid.UUID, r Request) ([]Poi
 		}
 		points = append(points, p)
 	}
-	return points, truncated, nil
+	return points
 }
 
 // complete fills in the defaults and checks the rules.

@@ -7,9 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
 	"github.com/purserhq/purser/services/portfolio/internal/timeline"
 )
 
@@ -18,27 +17,18 @@ type memory struct {
 	buckets []timeline.Bucket
 	before  *timeline.Value
 	bounds  []time.Time
-	asked   time.Time
 }
 
-func (m *memory) Buckets(_ context.Context, _ uuid.UUID, bounds []time.Time) ([]timeline.Bucket, error) {
+func (m *memory) History(_ context.Context, _ portfolio.Portfolio, bounds []time.Time) (timeline.History, error) {
 	m.bounds = bounds
-	return m.buckets, nil
-}
-
-func (m *memory) Before(_ context.Context, _ uuid.UUID, t time.Time) (timeline.Value, bool, error) {
-	m.asked = t
-	if m.before == nil {
-		return timeline.Value{}, false, nil
-	}
-	return *m.before, true, nil
+	return timeline.History{Buckets: m.buckets, Before: m.before}, nil
 }
 
 func now() time.Time { return time.Date(2026, 3, 11, 15, 30, 0, 0, time.UTC) }
 
 func points(t *testing.T, m *memory, r timeline.Request) ([]string, bool) {
 	t.Helper()
-	got, truncated, err := timeline.NewService(m, now).Of(t.Context(), uuid.New(), r)
+	got, truncated, err := timeline.NewService(m, now).Of(t.Context(), portfolio.Portfolio{}, r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,9 +78,6 @@ func TestTheLastValueIsCarriedForwardAndNothingIsMadeUp(t *testing.T) {
 			if got, truncated := points(t, m, days); truncated || !slices.Equal(got, tc.want) {
 				t.Errorf("points\n%q, want\n%q", got, tc.want)
 			}
-			if !m.asked.Equal(m.bounds[0]) {
-				t.Errorf("asked for a value before %s, bounds from %s", m.asked, m.bounds[0])
-			}
 		})
 	}
 }
@@ -139,7 +126,7 @@ func TestRequestsThatNameTheFieldThatIsWrong(t *testing.T) {
 		{"a NUL byte", timeline.Request{Zone: "UTC\x00"}, "time_zone"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			_, _, err := timeline.NewService(&memory{}, now).Of(t.Context(), uuid.New(), tc.r)
+			_, _, err := timeline.NewService(&memory{}, now).Of(t.Context(), portfolio.Portfolio{}, tc.r)
 			e := errs.As(err)
 			switch {
 			case tc.field == "" && err == nil:

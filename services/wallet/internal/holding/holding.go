@@ -4,6 +4,7 @@ package holding
 
 import (
 	"context"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -43,10 +44,13 @@ type Prices interface {
 type Service struct {
 	store  Store
 	prices Prices
+	now    func() time.Time
 }
 
 // NewService returns the reading over a store and prices.
-func NewService(s Store, p Prices) *Service { return &Service{store: s, prices: p} }
+func NewService(s Store, p Prices, now func() time.Time) *Service {
+	return &Service{store: s, prices: p, now: now}
+}
 
 // Of returns up to limit rows of what the owner's wallets hold, with prices,
 // and the cursor of the next page, nil on the last.
@@ -72,7 +76,9 @@ func (s *Service) Of(ctx context.Context, owner uuid.UUID, after Cursor, limit i
 	if err != nil {
 		return nil, nil, err
 	}
+	now := s.now()
 	for i := range rows {
+		rows[i].Wallet.Sync = rows[i].Wallet.Sync.AsOf(now)
 		if b := rows[i].Balance; b != nil {
 			rows[i].Quote = quotes[b.Token.ID]
 			rows[i].Stale = s.prices.Stale(rows[i].Quote)

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/cockroachdb/apd/v3"
@@ -110,18 +111,7 @@ var errSource = errors.New("price: the source failed")
 // Quotes returns a quote for every id, with a price or a reason. The ids
 // should be of known tokens; see Ask.
 func (s *Service) Quotes(ctx context.Context, ids []string) (map[string]Quote, error) {
-	if len(ids) == 0 {
-		return map[string]Quote{}, nil
-	}
-	quotes, err := s.cache.GetMany(ctx, ids, s.load)
-	if !errors.Is(err, errSource) {
-		return quotes, err
-	}
-	tokens, known, err := s.stored(ctx, ids)
-	if err != nil {
-		return nil, err
-	}
-	return pickAll(ids, tokens, known, nil, true), nil
+	return s.quotes(ctx, ids, s.store.Tokens)
 }
 
 // Ask is Quotes for ids that a caller made up: those that are no token's cost
@@ -131,11 +121,9 @@ func (s *Service) Ask(ctx context.Context, ids []string) (map[string]Quote, erro
 	if err != nil {
 		return nil, err
 	}
-	known := make([]string, 0, len(tokens))
-	for id := range tokens {
-		known = append(known, id)
-	}
-	quotes, err := s.Quotes(ctx, known)
+	quotes, err := s.quotes(ctx, slices.Collect(maps.Keys(tokens)), func(context.Context, []string) (map[string]token.Token, error) {
+		return tokens, nil
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -147,19 +135,40 @@ func (s *Service) Ask(ctx context.Context, ids []string) (map[string]Quote, erro
 	return all, nil
 }
 
+// finder returns at least those of the tokens with these ids that are known.
+type finder func(ctx context.Context, ids []string) (map[string]token.Token, error)
+
+func (s *Service) quotes(ctx context.Context, ids []string, find finder) (map[string]Quote, error) {
+	if len(ids) == 0 {
+		return map[string]Quote{}, nil
+	}
+	quotes, err := s.cache.GetMany(ctx, ids, func(ctx context.Context, missing []string) (map[string]Quote, error) {
+		return s.load(ctx, missing, find)
+	})
+	if !errors.Is(err, errSource) {
+		return quotes, err
+	}
+	tokens, known, err := s.stored(ctx, ids, find)
+	if err != nil {
+		return nil, err
+	}
+	return pickAll(ids, tokens, known, nil, true), nil
+}
+
 // Stale reports whether a quote's price is too old to be called current.
 func (s *Service) Stale(q Quote) bool { return q.Price != "" && s.now().Sub(q.At) > s.policy.Stale }
 
 // load reads the stored prices and fetches those that are due.
-func (s *Service) load(ctx context.Context, ids []string) (map[string]Quote, error) {
-	tokens, known, err := s.stored(ctx, ids)
+func (s *Service) load(ctx context.Context, ids []string, find finder) (map[string]Quote, error) {
+	tokens, known, err := s.stored(ctx, ids, find)
 	if err != nil {
 		return nil, err
 	}
 	now := s.now()
 	var due []token.Token
-	for id, t := range tokens {
-		if k, ok := known[id]; !ok || now.Sub(k.FetchedAt) >= s.policy.Refresh {
+	for _, id := range ids {
+		t, ok := tokens[id]
+		if k, stored := known[id]; ok && (!stored || now.Sub(k.FetchedAt) >= s.policy.Refresh) {
 			due = append(due, t)
 		}
 	}
@@ -170,8 +179,8 @@ func (s *Service) load(ctx context.Context, ids []string) (map[string]Quote, err
 	return pickAll(ids, tokens, known, fresh, false), nil
 }
 
-func (s *Service) stored(ctx context.Context, ids []string) (map[string]token.Token, map[string]Known, error) {
-	tokens, err := s.store.Tokens(ctx, ids)
+func (s *Service) stored(ctx context.Context, ids []string, find finder) (map[string]token.Token, map[string]Known, error) {
+	tokens, err := find(ctx, ids)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
+	"gorm.io/gorm"
 
 	"github.com/purserhq/purser/pkg/cache"
 	"github.com/purserhq/purser/pkg/redisx"
@@ -73,14 +74,17 @@ func newFixture(t *testing.T, redisURL string) *fixture {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = client.Close() })
-	f := &fixture{store: store.NewPrices(db.DB), source: &source{quotes: map[string]price.Quote{}}, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), db: db}
+	caches := store.NewCaches(client, store.CacheOptions{Budget: 5 * time.Second})
+	t.Cleanup(caches.Close)
+	known := store.NewTokens(db.DB, caches)
+	f := &fixture{store: store.NewPrices(db.DB, known), source: &source{quotes: map[string]price.Quote{}}, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), db: db}
 	var tokens []token.Token
 	for i := range 2 {
 		a := caip.Asset{Chain: 1, Contract: common.Address{byte(i + 1)}}
 		tokens = append(tokens, token.Token{ID: a.String(), Chain: 1, Contract: a.Contract, Symbol: "T", Decimals: 18, Verified: true})
 		f.ids = append(f.ids, a.String())
 	}
-	if err := store.NewTokens(db.DB).Put(t.Context(), tokens); err != nil {
+	if err := known.Put(t.Context(), tokens); err != nil {
 		t.Fatal(err)
 	}
 	quotes := cache.New[price.Quote](client, cache.Namespace{Service: "wallet", Entity: "price", Schema: 1}, cache.Options{TTL: policy().Refresh, Budget: 5 * time.Second})
@@ -242,5 +246,33 @@ func TestPricesThatCanNotBeStoredAreAnsweredAllTheSame(t *testing.T) {
 	f.source.say(f.ids[0], "5", f.now)
 	if q := f.quotes(t, f.ids[0])[f.ids[0]]; q.Price != "5" {
 		t.Errorf("answered %+v", q)
+	}
+}
+
+func TestAskingForPricesReadsTheTokensOnce(t *testing.T) {
+	for name, url := range map[string]string{"with a cache": testkit.Redis(t).URL(), "without": noRedis} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t, url)
+			f.source.say(f.ids[0], "5", f.now)
+			reads := 0
+			count := func(tx *gorm.DB) {
+				if tx.Statement.Table == "tokens" {
+					reads++
+				}
+			}
+			if err := f.db.Gorm(t.Context()).Callback().Query().Register("count", count); err != nil {
+				t.Fatal(err)
+			}
+			got, err := f.Ask(t.Context(), f.ids)
+			if err != nil || len(got) != 2 || got[f.ids[0]].Price != "5" || got[f.ids[1]].Reason != price.NoPrice || reads != 1 {
+				t.Errorf("%v, %v, after %d readings of the tokens", got, err, reads)
+			}
+			f.source.away, f.now = true, f.now.Add(time.Hour)
+			const unknown = "eip155:1/slip44:1"
+			got, err = f.Ask(t.Context(), append(f.ids, unknown))
+			if err != nil || len(got) != 3 || got[unknown].Reason != price.UnknownToken || got[f.ids[0]].Price != "5" {
+				t.Errorf("%v, %v", got, err)
+			}
+		})
 	}
 }

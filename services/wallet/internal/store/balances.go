@@ -49,7 +49,7 @@ func (s *Wallets) Balances(ctx context.Context, owner, id uuid.UUID, after strin
 
 // SaveSync implements sync.Store.
 func (s *Wallets) SaveSync(ctx context.Context, owner, id uuid.UUID, state wallet.Sync) error {
-	return saveSync(s.db.Gorm(ctx), owner, id, state)
+	return s.change(ctx, owner, func(tx *gorm.DB) error { return saveSync(tx, owner, id, state) })
 }
 
 // saveSync never moves synced_block back: of two syncs at once the one that
@@ -75,7 +75,7 @@ func saveSync(tx *gorm.DB, owner, id uuid.UUID, state wallet.Sync) error {
 // SaveBalances implements sync.Store: one upsert for all, whatever their
 // number.
 func (s *Wallets) SaveBalances(ctx context.Context, owner, id uuid.UUID, balances []wallet.Balance, state wallet.Sync) error {
-	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
+	return s.change(ctx, owner, func(tx *gorm.DB) error {
 		if err := saveSync(tx, owner, id, state); err != nil {
 			return err
 		}

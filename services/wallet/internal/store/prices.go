@@ -26,26 +26,17 @@ type priceRow struct {
 func (priceRow) TableName() string { return "prices" }
 
 // Prices implements price.Store.
-type Prices struct{ db *postgres.DB }
+type Prices struct {
+	db     *postgres.DB
+	tokens *Tokens
+}
 
-// NewPrices returns the prices in db.
-func NewPrices(db *postgres.DB) *Prices { return &Prices{db: db} }
+// NewPrices returns the prices in db of tokens.
+func NewPrices(db *postgres.DB, tokens *Tokens) *Prices { return &Prices{db: db, tokens: tokens} }
 
 // Tokens implements price.Store.
 func (s *Prices) Tokens(ctx context.Context, ids []string) (map[string]token.Token, error) {
-	var rows []tokenRow
-	if err := s.db.Gorm(ctx).Where("id IN ?", ids).Find(&rows).Error; err != nil {
-		return nil, fmt.Errorf("read tokens: %w", err)
-	}
-	out := make(map[string]token.Token, len(rows))
-	for _, r := range rows {
-		t, err := tokenFromRow(r)
-		if err != nil {
-			return nil, err
-		}
-		out[t.ID] = t
-	}
-	return out, nil
+	return s.tokens.byIDs(ctx, ids)
 }
 
 // Prices implements price.Store.

@@ -14,6 +14,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/redisx"
 	"github.com/purserhq/purser/pkg/testkit"
 	"github.com/purserhq/purser/services/wallet/internal/caip"
 	"github.com/purserhq/purser/services/wallet/internal/holding"
@@ -32,14 +33,31 @@ type fixture struct {
 	tokens []token.Token // in order
 }
 
-func newFixture(t *testing.T) fixture {
+func newFixture(t testing.TB) fixture {
 	t.Helper()
 	db := testkit.Postgres(t, migrations.FS)
-	f := fixture{Wallets: store.NewWallets(db.DB), db: db, owner: uuid.New(), tokens: tokens(3)}
-	if err := store.NewTokens(db.DB).Put(t.Context(), f.tokens); err != nil {
+	c := caches(t, noRedis)
+	f := fixture{Wallets: store.NewWallets(db.DB, c), db: db, owner: uuid.New(), tokens: tokens(3)}
+	if err := store.NewTokens(db.DB, c).Put(t.Context(), f.tokens); err != nil {
 		t.Fatal(err)
 	}
 	return f
+}
+
+// noRedis is an address where nothing listens.
+const noRedis = "redis://127.0.0.1:1/0"
+
+// caches of one replica.
+func caches(t testing.TB, redisURL string) *store.Caches {
+	t.Helper()
+	client, err := redisx.New(redisx.Options{URL: redisURL, Timeout: 5 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	c := store.NewCaches(client, store.CacheOptions{Wallets: time.Hour, Token: time.Hour, Budget: 5 * time.Second})
+	t.Cleanup(c.Close)
+	return c
 }
 
 func tokens(n int) []token.Token {
@@ -64,7 +82,7 @@ func fresh(owner uuid.UUID, account byte) wallet.Wallet {
 	}
 }
 
-func (f fixture) create(t *testing.T, owner uuid.UUID, account byte) wallet.Wallet {
+func (f fixture) create(t testing.TB, owner uuid.UUID, account byte) wallet.Wallet {
 	t.Helper()
 	w, err := f.Create(t.Context(), fresh(owner, account), nil)
 	if err != nil {
@@ -82,7 +100,7 @@ func synced(block uint64) wallet.Sync {
 	return wallet.Sync{State: wallet.Synced, Block: block, At: &when}
 }
 
-func (f fixture) save(t *testing.T, w wallet.Wallet, block uint64, b ...wallet.Balance) {
+func (f fixture) save(t testing.TB, w wallet.Wallet, block uint64, b ...wallet.Balance) {
 	t.Helper()
 	if err := f.SaveBalances(t.Context(), w.Owner, w.ID, b, synced(block)); err != nil {
 		t.Fatal(err)

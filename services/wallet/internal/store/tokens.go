@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/jackc/pgx/v5"
 	"gorm.io/gorm"
-	"gorm.io/gorm/clause"
 
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/postgres"
@@ -15,15 +15,21 @@ import (
 )
 
 // Tokens implements token.Store.
-type Tokens struct{ db *postgres.DB }
+type Tokens struct {
+	db     *postgres.DB
+	caches *Caches
+}
 
 // NewTokens returns the tokens in db.
-func NewTokens(db *postgres.DB) *Tokens { return &Tokens{db: db} }
+func NewTokens(db *postgres.DB, c *Caches) *Tokens { return &Tokens{db: db, caches: c} }
 
-// ByID implements token.Store.
+// ByID implements token.Store. That there is none is not cached: ids are what
+// callers make up.
 func (s *Tokens) ByID(ctx context.Context, id string) (token.Token, error) {
-	var row tokenRow
-	err := s.db.Gorm(ctx).Where("id = ?", id).Take(&row).Error
+	row, err := s.caches.tokens.Get(ctx, id, func(ctx context.Context) (row tokenRow, err error) {
+		err = s.db.Gorm(ctx).Where("id = ?", id).Take(&row).Error
+		return row, err
+	})
 	if errors.Is(err, gorm.ErrRecordNotFound) {
 		return token.Token{}, errs.NotFound("token")
 	}
@@ -31,6 +37,46 @@ func (s *Tokens) ByID(ctx context.Context, id string) (token.Token, error) {
 		return token.Token{}, fmt.Errorf("read token: %w", err)
 	}
 	return tokenFromRow(row)
+}
+
+// errUnknown is a load of which nothing is cached, since one of its ids is no
+// token's.
+var errUnknown = errors.New("store: an id that is no token's")
+
+// byIDs returns the tokens with these ids that are known.
+func (s *Tokens) byIDs(ctx context.Context, ids []string) (map[string]token.Token, error) {
+	rows, err := s.caches.tokens.GetMany(ctx, ids, func(ctx context.Context, missing []string) (map[string]tokenRow, error) {
+		rows, err := s.readRows(ctx, missing)
+		if err == nil && len(rows) < len(missing) {
+			err = errUnknown
+		}
+		return rows, err
+	})
+	if errors.Is(err, errUnknown) {
+		rows, err = s.readRows(ctx, ids)
+	}
+	if err != nil {
+		return nil, err
+	}
+	tokens := make(map[string]token.Token, len(rows))
+	for id, r := range rows {
+		if tokens[id], err = tokenFromRow(r); err != nil {
+			return nil, err
+		}
+	}
+	return tokens, nil
+}
+
+func (s *Tokens) readRows(ctx context.Context, ids []string) (map[string]tokenRow, error) {
+	var rows []tokenRow
+	if err := s.db.Gorm(ctx).Where("id IN ?", ids).Find(&rows).Error; err != nil {
+		return nil, fmt.Errorf("read tokens: %w", err)
+	}
+	out := make(map[string]tokenRow, len(rows))
+	for _, r := range rows {
+		out[r.ID] = r
+	}
+	return out, nil
 }
 
 // List implements token.Store.
@@ -57,19 +103,49 @@ func (s *Tokens) List(ctx context.Context, chain uint64, after string, limit int
 // are fixed on chain, and a list that says otherwise must not move every
 // value by powers of ten.
 func (s *Tokens) Put(ctx context.Context, tokens []token.Token) error {
-	if len(tokens) == 0 {
-		return nil
-	}
-	rows := make([]tokenRow, len(tokens))
-	for i, t := range tokens {
-		rows[i] = tokenToRow(t)
-	}
-	err := s.db.Gorm(ctx).Clauses(clause.OnConflict{
-		Columns:   []clause.Column{{Name: "id"}},
-		DoUpdates: clause.AssignmentColumns([]string{"symbol", "name", "verified"}),
-	}).CreateInBatches(&rows, 500).Error
+	err := change(ctx, s.db, func(tx *gorm.DB) ([]stale, error) {
+		var changed []string
+		err := postgres.Raw(tx, func(conn *pgx.Conn) (err error) {
+			changed, err = put(ctx, conn, tokens)
+			return err
+		})
+		if err != nil || len(changed) == 0 {
+			return nil, err
+		}
+		return []stale{{s.caches.tokens, changed}, {s.caches.generations, []string{tokensGeneration}}}, nil
+	})
 	if err != nil {
 		return fmt.Errorf("store tokens: %w", err)
 	}
 	return nil
+}
+
+// put stores tokens and returns the ids of those that are new or not as they
+// were: a service that starts with the list it had invalidates nothing. The
+// rows are locked in one order, so that replicas that start together don't
+// deadlock.
+func put(ctx context.Context, conn *pgx.Conn, tokens []token.Token) ([]string, error) {
+	n := len(tokens)
+	ids, chains, contracts := make([]string, n), make([]string, n), make([]string, n)
+	symbols, names := make([]string, n), make([]string, n)
+	decimals, verified := make([]int16, n), make([]bool, n)
+	for i, t := range tokens {
+		r := tokenToRow(t)
+		ids[i], chains[i], contracts[i], symbols[i], names[i] = r.ID, r.Chain, r.Contract, r.Symbol, r.Name
+		decimals[i], verified[i] = r.Decimals, r.Verified
+	}
+	rows, err := conn.Query(ctx, `
+		INSERT INTO tokens (id, chain, contract, symbol, name, decimals, verified)
+		SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::smallint[], $7::boolean[])
+		  AS t (id, chain, contract, symbol, name, decimals, verified)
+		ORDER BY id
+		ON CONFLICT (id) DO UPDATE
+		SET symbol = excluded.symbol, name = excluded.name, verified = excluded.verified
+		WHERE (tokens.symbol, tokens.name, tokens.verified) IS DISTINCT FROM (excluded.symbol, excluded.name, excluded.verified)
+		RETURNING id`,
+		ids, chains, contracts, symbols, names, decimals, verified)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
 }

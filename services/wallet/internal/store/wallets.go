@@ -47,16 +47,26 @@ type requestRow struct {
 func (requestRow) TableName() string { return "requests" }
 
 // Wallets implements wallet.Store.
-type Wallets struct{ db *postgres.DB }
+type Wallets struct {
+	db     *postgres.DB
+	caches *Caches
+}
 
 // NewWallets returns the wallets in db.
-func NewWallets(db *postgres.DB) *Wallets { return &Wallets{db: db} }
+func NewWallets(db *postgres.DB, c *Caches) *Wallets { return &Wallets{db: db, caches: c} }
+
+// change runs fn in a transaction that changes the owner's wallets.
+func (s *Wallets) change(ctx context.Context, owner uuid.UUID, fn func(tx *gorm.DB) error) error {
+	return change(ctx, s.db, func(tx *gorm.DB) ([]stale, error) {
+		return []stale{{s.caches.generations, []string{owner.String()}}}, fn(tx)
+	})
+}
 
 // Create implements wallet.Store. The request is claimed first, so of two
 // equal calls at once the second waits for the first and finds its answer.
 func (s *Wallets) Create(ctx context.Context, w wallet.Wallet, r *wallet.Request) (wallet.Wallet, error) {
 	out := w
-	err := postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
+	err := s.change(ctx, w.Owner, func(tx *gorm.DB) error {
 		row := toRow(w)
 		if r != nil {
 			seen, err := claim(tx, row, *r)
@@ -127,6 +137,36 @@ func (s *Wallets) ByID(ctx context.Context, owner, id uuid.UUID) (wallet.Wallet,
 // List implements wallet.Store: one statement, and one more for the balances
 // of all its wallets.
 func (s *Wallets) List(ctx context.Context, owner, after uuid.UUID, limit int, balances bool) ([]wallet.Wallet, error) {
+	rows, err := s.page(ctx, owner, after, limit, balances)
+	if err != nil {
+		return nil, err
+	}
+	wallets := make([]wallet.Wallet, len(rows))
+	for i, r := range rows {
+		if wallets[i], err = fromRow(r); err != nil {
+			return nil, err
+		}
+	}
+	return wallets, nil
+}
+
+// page returns the rows of List, from the cache if they are there.
+func (s *Wallets) page(ctx context.Context, owner, after uuid.UUID, limit int, balances bool) ([]walletRow, error) {
+	of := []string{owner.String()}
+	if balances { // which show the names of tokens
+		of = append(of, tokensGeneration)
+	}
+	generation, err := s.caches.generation(ctx, of...)
+	if err != nil {
+		return nil, err
+	}
+	key := fmt.Sprintf("%s%s/%s/%d/%t", owner, generation, after, limit, balances)
+	return s.caches.pages.Get(ctx, key, func(ctx context.Context) ([]walletRow, error) {
+		return s.read(ctx, owner, after, limit, balances)
+	})
+}
+
+func (s *Wallets) read(ctx context.Context, owner, after uuid.UUID, limit int, balances bool) ([]walletRow, error) {
 	q := s.db.Gorm(ctx).Where("owner_id = ? AND id > ?", owner, after).Order("id").Limit(limit)
 	if balances {
 		q = q.Preload("Balances", func(tx *gorm.DB) *gorm.DB {
@@ -137,53 +177,52 @@ func (s *Wallets) List(ctx context.Context, owner, after uuid.UUID, limit int, b
 	if err := q.Find(&rows).Error; err != nil {
 		return nil, fmt.Errorf("list wallets: %w", err)
 	}
-	wallets := make([]wallet.Wallet, len(rows))
-	for i, r := range rows {
-		var err error
-		if wallets[i], err = fromRow(r); err != nil {
-			return nil, err
-		}
-	}
-	return wallets, nil
+	return rows, nil
 }
 
 // SaveLabel implements wallet.Store.
 func (s *Wallets) SaveLabel(ctx context.Context, owner uuid.UUID, w wallet.Wallet) error {
-	res := s.db.Gorm(ctx).Model(&walletRow{}).
-		Where("id = ? AND owner_id = ? AND version = ?", w.ID, owner, w.Version).
-		Updates(map[string]any{"label": w.Label, "updated_at": w.UpdatedAt, "version": gorm.Expr("version + 1")})
-	if res.Error != nil {
-		return fmt.Errorf("save label of wallet %s: %w", w.ID, res.Error)
-	}
-	if res.RowsAffected == 1 {
-		return nil
-	}
-	return s.goneOrChanged(ctx, owner, w.ID)
-}
-
-// goneOrChanged says why a write to a wallet touched no row.
-func (s *Wallets) goneOrChanged(ctx context.Context, owner, id uuid.UUID) error {
-	if _, err := s.ByID(ctx, owner, id); err != nil {
-		return err
-	}
-	return wallet.Mismatch()
+	return s.changeOne(ctx, owner, w.ID, func(tx *gorm.DB) *gorm.DB {
+		return tx.Model(&walletRow{}).
+			Where("id = ? AND owner_id = ? AND version = ?", w.ID, owner, w.Version).
+			Updates(map[string]any{"label": w.Label, "updated_at": w.UpdatedAt, "version": gorm.Expr("version + 1")})
+	})
 }
 
 // Delete implements wallet.Store.
 func (s *Wallets) Delete(ctx context.Context, owner, id uuid.UUID, version int64) error {
-	q := s.db.Gorm(ctx).Where("id = ? AND owner_id = ?", id, owner)
-	if version != 0 {
-		q = q.Where("version = ?", version)
-	}
-	res := q.Delete(&walletRow{})
-	if res.Error != nil {
-		return fmt.Errorf("delete wallet: %w", res.Error)
-	}
-	if res.RowsAffected == 1 {
-		return nil
-	}
-	return s.goneOrChanged(ctx, owner, id)
+	return s.changeOne(ctx, owner, id, func(tx *gorm.DB) *gorm.DB {
+		q := tx.Where("id = ? AND owner_id = ?", id, owner)
+		if version != 0 {
+			q = q.Where("version = ?", version)
+		}
+		return q.Delete(&walletRow{})
+	})
 }
+
+// changeOne runs the one statement of fn, and says why when it touched no row.
+func (s *Wallets) changeOne(ctx context.Context, owner, id uuid.UUID, fn func(tx *gorm.DB) *gorm.DB) error {
+	err := s.change(ctx, owner, func(tx *gorm.DB) error {
+		res := fn(tx)
+		if res.Error == nil && res.RowsAffected == 0 {
+			return errNoRow
+		}
+		return res.Error
+	})
+	if errors.Is(err, errNoRow) {
+		if _, err := s.ByID(ctx, owner, id); err != nil {
+			return err
+		}
+		return wallet.Mismatch()
+	}
+	if err != nil {
+		return fmt.Errorf("change wallet %s: %w", id, err)
+	}
+	return nil
+}
+
+// errNoRow ends a transaction that changed nothing.
+var errNoRow = errors.New("no such row")
 
 func toRow(w wallet.Wallet) walletRow {
 	return walletRow{

@@ -2,8 +2,9 @@
 //
 // It promises: all balances of one sync are of one block; a token that could
 // not be read keeps the balance it had; a balance never goes back to an older
-// block; a zero is stored as zero. A node whose newest block lies in the
-// future is not believed, since such a block would freeze the row.
+// block; a zero is stored as zero; a sync whose process died counts as failed
+// once it should have ended. A node whose newest block lies in the future is
+// not believed, since such a block would freeze the row.
 //
 // Limits: with one node only, what it says is taken as true.
 package sync
@@ -95,7 +96,7 @@ func (s *Service) Sync(ctx context.Context, owner, id uuid.UUID) (wallet.Wallet,
 	if err != nil {
 		return wallet.Wallet{}, 0, err
 	}
-	w.Sync.State = wallet.Syncing
+	w.Sync.State, w.Sync.Retry = wallet.Syncing, s.lease(ctx)
 	if err := s.store.SaveSync(ctx, owner, id, w.Sync); err != nil {
 		return wallet.Wallet{}, 0, err
 	}
@@ -119,6 +120,20 @@ func (s *Service) Sync(ctx context.Context, owner, id uuid.UUID) (wallet.Wallet,
 	}
 	w.Sync = done
 	return w, len(balances), nil
+}
+
+// longest is how long a sync may take whose caller sets no time.
+const longest = time.Minute
+
+// lease is when a sync of this call has certainly ended: one that is still
+// under way then has died.
+func (s *Service) lease(ctx context.Context) *time.Time {
+	left := longest
+	if end, ok := ctx.Deadline(); ok {
+		left = time.Until(end)
+	}
+	until := s.now().Add(left + 2*finishing).UTC()
+	return &until
 }
 
 // Bounds of how fast a chain grows: far above any that is known.

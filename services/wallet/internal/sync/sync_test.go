@@ -198,3 +198,27 @@ func TestAWalletThatIsDeletedMeanwhileIsNotFound(t *testing.T) {
 		t.Errorf("answered %v", err)
 	}
 }
+
+func TestASyncTakesALeaseForAsLongAsItsCallMayTake(t *testing.T) {
+	for name, limit := range map[string]time.Duration{"with a limit": time.Hour, "without one": 0} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(1)
+			ctx, least := t.Context(), time.Minute
+			if limit > 0 {
+				var cancel func()
+				ctx, cancel = context.WithTimeout(ctx, limit)
+				defer cancel()
+				least = limit
+			}
+			w.during = func() {
+				until := w.wallet.Sync.Retry
+				if until == nil || until.Before(noon().Add(least)) || until.After(noon().Add(least+10*time.Second)) {
+					t.Errorf("the lease ends %v", until)
+				}
+			}
+			if got, _, err := w.sync(ctx); err != nil || got.Sync.Retry != nil || w.wallet.Sync.Retry != nil {
+				t.Errorf("answered %+v, %v", got.Sync, err)
+			}
+		})
+	}
+}

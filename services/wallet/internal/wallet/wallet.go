@@ -38,7 +38,24 @@ type Sync struct {
 	Block uint64     // of the last success, 0 before the first
 	At    *time.Time // of the last success
 	Error string
+	// Retry is when a failed sync is worth trying again, and while one is
+	// under way the lease of who does it: when it has ended by.
 	Retry *time.Time
+}
+
+// diedText is the error of a sync whose process ended before it did.
+const diedText = "the sync ended without an outcome"
+
+// AsOf is s at t: a sync that is still under way past its lease has failed.
+func (s Sync) AsOf(t time.Time) Sync {
+	switch {
+	case s.State != Syncing || s.Retry == nil:
+	case t.Before(*s.Retry):
+		s.Retry = nil
+	default:
+		s.State, s.Error = Failed, diedText
+	}
+	return s
 }
 
 // Wallet is a chain account that a user watches.
@@ -134,13 +151,19 @@ func (s *Service) Create(ctx context.Context, owner uuid.UUID, account, label st
 
 // ByID returns one of the owner's wallets.
 func (s *Service) ByID(ctx context.Context, owner, id uuid.UUID) (Wallet, error) {
-	return s.store.ByID(ctx, owner, id)
+	w, err := s.store.ByID(ctx, owner, id)
+	w.Sync = w.Sync.AsOf(s.now())
+	return w, err
 }
 
 // List returns up to limit of the owner's wallets, oldest first, after the
 // one with id after.
 func (s *Service) List(ctx context.Context, owner, after uuid.UUID, limit int, balances bool) ([]Wallet, error) {
-	return s.store.List(ctx, owner, after, limit, balances)
+	wallets, err := s.store.List(ctx, owner, after, limit, balances)
+	for i := range wallets {
+		wallets[i].Sync = wallets[i].Sync.AsOf(s.now())
+	}
+	return wallets, err
 }
 
 // Rename gives the wallet a new label. It returns errs.NotFound when owner
@@ -154,7 +177,7 @@ func (s *Service) Rename(ctx context.Context, owner, id uuid.UUID, label, etag s
 	if label == "" {
 		return Wallet{}, errs.Invalid("label", "must not be blank")
 	}
-	w, err := s.store.ByID(ctx, owner, id)
+	w, err := s.ByID(ctx, owner, id)
 	if err != nil {
 		return Wallet{}, err
 	}

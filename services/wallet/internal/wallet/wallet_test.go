@@ -187,3 +187,33 @@ func TestEqualRequestsHaveEqualHashesAndOthersDont(t *testing.T) {
 		t.Error("another request is the same")
 	}
 }
+
+func TestASyncThatOutlivesItsLeaseHasFailed(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	before, after := now.Add(-time.Nanosecond), now.Add(time.Nanosecond)
+	for _, tc := range []struct {
+		name  string
+		state wallet.SyncState
+		retry *time.Time
+		want  wallet.SyncState
+		shown bool // the time to retry
+	}{
+		{"one under way", wallet.Syncing, &after, wallet.Syncing, false},
+		{"one at the end of its lease", wallet.Syncing, &now, wallet.Failed, true},
+		{"one past it", wallet.Syncing, &before, wallet.Failed, true},
+		{"one without a lease", wallet.Syncing, nil, wallet.Syncing, false},
+		{"one that has failed", wallet.Failed, &before, wallet.Failed, true},
+		{"one that was done", wallet.Synced, nil, wallet.Synced, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := wallet.Sync{State: tc.state, Block: 5, At: &before, Retry: tc.retry}
+			got := s.AsOf(now)
+			if got.State != tc.want || (got.Retry != nil) != tc.shown || got.Block != 5 || got.At != &before {
+				t.Errorf("%+v", got)
+			}
+			if died := tc.want == wallet.Failed && tc.state == wallet.Syncing; (got.Error != "") != died {
+				t.Errorf("error %q", got.Error)
+			}
+		})
+	}
+}

@@ -1,0 +1,45 @@
+package store_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/purserhq/purser/pkg/testkit"
+	"github.com/purserhq/purser/pkg/testkit/versus"
+	"github.com/purserhq/purser/services/portfolio/internal/store"
+)
+
+// A timeline from the cache, beside the same one from Postgres: thirty days by
+// the day, and five years in five hundred points, of hourly snapshots.
+func BenchmarkTimeline(b *testing.B) {
+	f := newFixture(b, noRedis)
+	_, err := f.db.SQL().ExecContext(b.Context(), `INSERT INTO snapshots
+		SELECT $1, t, t, 'USD', 1234.56789012, true, 1, 0 FROM generate_series($2::timestamptz, $3::timestamptz, '1 hour') AS t`,
+		f.p.ID, hour(0), hour(5*365*24))
+	if err != nil {
+		b.Fatal(err)
+	}
+	if _, err := f.db.SQL().ExecContext(b.Context(), "ANALYZE"); err != nil {
+		b.Fatal(err)
+	}
+	cached := f
+	cached.url = testkit.Redis(b).URL()
+	cached = cached.replica(b)
+	for name, tc := range map[string]struct{ from, step, points int }{"30 days": {5*365*24 - 720, 24, 30}, "5 years": {0, 87, 500}} {
+		var bounds []time.Time
+		for i := range tc.points + 1 {
+			bounds = append(bounds, hour(tc.from+i*tc.step))
+		}
+		b.Run(name, func(b *testing.B) {
+			read := func(s *store.Snapshots) func() {
+				return func() {
+					got, err := s.History(b.Context(), f.p, bounds)
+					if err != nil || len(got.Buckets) != tc.points {
+						b.Fatal(len(got.Buckets), err)
+					}
+				}
+			}
+			versus.Run(b, versus.Comparison{Raw: read(f.Snapshots), Ours: read(cached.Snapshots)})
+		})
+	}
+}
