@@ -18,11 +18,12 @@ import (
 	"github.com/purserhq/purser/services/auth/app"
 )
 
-// short is a policy under which a key can sign four seconds after it is made.
+// short is a policy under which a key can sign six seconds after it is made,
+// with some seconds to spare for a busy machine.
 func short() []string {
 	return []string{
-		"PURSER_KEYS_JWKS_MAX_AGE=2s", "PURSER_KEYS_POLL=200ms", "PURSER_KEYS_SIGNER_LEASE=2s", "PURSER_KEYS_CLOCK_SKEW=1s",
-		"PURSER_KEYS_ROTATION_PERIOD=4s", "PURSER_KEYS_ROTATION_CRON=@every 1s", "PURSER_ACCESS_TTL=1m",
+		"PURSER_KEYS_JWKS_MAX_AGE=2s", "PURSER_KEYS_POLL=200ms", "PURSER_KEYS_SIGNER_LEASE=10s", "PURSER_KEYS_CLOCK_SKEW=3s",
+		"PURSER_KEYS_ROTATION_PERIOD=6s", "PURSER_KEYS_ROTATION_CRON=@every 1s", "PURSER_ACCESS_TTL=1m",
 	}
 }
 

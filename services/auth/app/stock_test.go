@@ -81,7 +81,7 @@ func TestStockVerifiersNoticeNoRotation(t *testing.T) {
 		kids[kidOf(t, token)] = true
 		return len(kids) > rotations
 	})
-	testkit.Figure(t, "%d tokens of %d keys, under a policy of a max-age of 2 s and a rotation every 4 s: go-oidc and jwx (refetching every 1 to 2 s) took each", verified, len(kids))
+	testkit.Figure(t, "%d tokens of %d keys, under a policy of a max-age of 2 s and a rotation every 6 s: go-oidc and jwx (refetching every 1 to 2 s) took each", verified, len(kids))
 }
 
 func kidOf(t *testing.T, token string) string {
