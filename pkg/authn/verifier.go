@@ -137,7 +137,12 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Caller, error) {
 		return Caller{}, invalid(errors.New("a line break"))
 	}
 	var c Claims
-	parsed, err := v.parser.ParseWithClaims(token, &c, func(t *jwt.Token) (any, error) { return v.key(ctx, t) })
+	var used verified // the key that the signature was checked with
+	_, err := v.parser.ParseWithClaims(token, &c, func(t *jwt.Token) (any, error) {
+		kid, public, err := v.key(ctx, t)
+		used.kid, used.public = kid, public
+		return public, err
+	})
 	if err != nil {
 		return Caller{}, refusal(err)
 	}
@@ -157,10 +162,8 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Caller, error) {
 	if c.AuthTime != nil {
 		caller.AuthTime = c.AuthTime.Time
 	}
-	kid, _ := parsed.Header["kid"].(string)
-	if key, err := v.keys.Key(ctx, kid); err == nil {
-		v.good.Add(token, verified{caller, kid, key.Public})
-	}
+	used.caller = caller
+	v.good.Add(token, used)
 	return caller, nil
 }
 
@@ -182,26 +185,26 @@ func (v *Verifier) remembers(ctx context.Context, token string) (Caller, bool) {
 	return Caller{}, false
 }
 
-func (v *Verifier) key(ctx context.Context, t *jwt.Token) (any, error) {
+func (v *Verifier) key(ctx context.Context, t *jwt.Token) (kid string, public crypto.PublicKey, err error) {
 	typ, _ := t.Header["typ"].(string)
 	if !strings.EqualFold(strings.TrimPrefix(typ, "application/"), TokenType) {
-		return nil, errors.New("typ is not " + TokenType)
+		return "", nil, errors.New("typ is not " + TokenType)
 	}
 	if _, critical := t.Header["crit"]; critical {
-		return nil, errors.New("crit is not supported")
+		return "", nil, errors.New("crit is not supported")
 	}
-	kid, _ := t.Header["kid"].(string)
+	kid, _ = t.Header["kid"].(string)
 	if kid == "" || len(kid) > 128 {
-		return nil, errors.New("no usable kid")
+		return "", nil, errors.New("no usable kid")
 	}
 	k, err := v.keys.Key(ctx, kid)
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
 	if t.Method.Alg() != k.Algorithm {
-		return nil, errors.New("alg is not the key's")
+		return "", nil, errors.New("alg is not the key's")
 	}
-	return k.Public, nil
+	return kid, k.Public, nil
 }
 
 func refusal(err error) error {
