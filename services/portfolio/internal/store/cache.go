@@ -1,16 +1,10 @@
 package store
 
 import (
-	"context"
-	"errors"
 	"log/slog"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
-	"gorm.io/gorm"
-
 	"github.com/purserhq/purser/pkg/cache"
-	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/pkg/redisx"
 	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
 	"github.com/purserhq/purser/services/portfolio/internal/timeline"
@@ -70,52 +64,3 @@ func (c *Caches) Close() {
 
 // key of what belongs to a portfolio.
 func key(p portfolio.Portfolio) string { return p.Owner.String() + "/" + p.ID.String() }
-
-// stale is what a change leaves in a cache.
-type stale struct {
-	cache interface {
-		Note(tx *gorm.DB, keys ...string) error
-		Invalidate(ctx context.Context, keys ...string) error
-	}
-	keys []string
-}
-
-// change runs fn in a transaction and invalidates what it returns: at once
-// after the commit, and by the outbox in case that fails. A schema from before
-// the outbox has to do without.
-func change(ctx context.Context, db *postgres.DB, fn func(tx *gorm.DB) ([]stale, error)) error {
-	var left []stale
-	var noteErr error
-	err := postgres.InTx(ctx, db, func(tx *gorm.DB) (err error) {
-		if left, err = fn(tx); err != nil {
-			return err
-		}
-		noteErr = note(tx, left)
-		return noteErr
-	})
-	if missing := (*pgconn.PgError)(nil); noteErr != nil && errors.As(noteErr, &missing) && missing.Code == undefinedTable {
-		err = postgres.InTx(ctx, db, func(tx *gorm.DB) (err error) {
-			left, err = fn(tx)
-			return err
-		})
-	}
-	if err == nil || errors.Is(err, postgres.ErrCommitUnknown) {
-		for _, s := range left {
-			// The caller's end doesn't stop it; the cache counts its failures.
-			_ = s.cache.Invalidate(context.WithoutCancel(ctx), s.keys...)
-		}
-	}
-	return err
-}
-
-// undefinedTable is Postgres's code of it.
-const undefinedTable = "42P01"
-
-func note(tx *gorm.DB, left []stale) error {
-	for _, s := range left {
-		if err := s.cache.Note(tx, s.keys...); err != nil {
-			return err
-		}
-	}
-	return nil
-}

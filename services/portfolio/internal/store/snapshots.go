@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"gorm.io/gorm"
 
+	"github.com/purserhq/purser/pkg/cache"
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
@@ -45,7 +46,7 @@ func NewSnapshots(db *postgres.DB, c *Caches) *Snapshots { return &Snapshots{db:
 // Save implements snapshot.Store: the row and its positions in one
 // transaction.
 func (s *Snapshots) Save(ctx context.Context, p portfolio.Portfolio, bucket time.Time, v valuation.Valuation) (snap snapshot.Snapshot, stored bool, err error) {
-	err = change(ctx, s.db, func(tx *gorm.DB) (left []stale, err error) {
+	err = cache.Change(ctx, s.db, func(tx *gorm.DB) (left []cache.Stale, err error) {
 		if stored, err = saveOne(ctx, tx, p.ID, bucket, v); err != nil {
 			return nil, err
 		}
@@ -54,7 +55,7 @@ func (s *Snapshots) Save(ctx context.Context, p portfolio.Portfolio, bucket time
 			return nil, fmt.Errorf("read snapshot: %w", err)
 		}
 		if stored {
-			left = []stale{{s.caches.generations, []string{key(p)}}}
+			left = []cache.Stale{{Cache: s.caches.generations, Keys: []string{key(p)}}}
 		}
 		snap, err = snapshotFromRow(row)
 		return left, err

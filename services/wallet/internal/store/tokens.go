@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"gorm.io/gorm"
 
+	"github.com/purserhq/purser/pkg/cache"
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/services/wallet/internal/caip"
@@ -103,7 +104,7 @@ func (s *Tokens) List(ctx context.Context, chain uint64, after string, limit int
 // are fixed on chain, and a list that says otherwise must not move every
 // value by powers of ten.
 func (s *Tokens) Put(ctx context.Context, tokens []token.Token) error {
-	err := change(ctx, s.db, func(tx *gorm.DB) ([]stale, error) {
+	err := cache.Change(ctx, s.db, func(tx *gorm.DB) ([]cache.Stale, error) {
 		var changed []string
 		err := postgres.Raw(tx, func(conn *pgx.Conn) (err error) {
 			changed, err = put(ctx, conn, tokens)
@@ -112,7 +113,7 @@ func (s *Tokens) Put(ctx context.Context, tokens []token.Token) error {
 		if err != nil || len(changed) == 0 {
 			return nil, err
 		}
-		return []stale{{s.caches.tokens, changed}, {s.caches.generations, []string{tokensGeneration}}}, nil
+		return []cache.Stale{{Cache: s.caches.tokens, Keys: changed}, {Cache: s.caches.generations, Keys: []string{tokensGeneration}}}, nil
 	})
 	if err != nil {
 		return fmt.Errorf("store tokens: %w", err)

@@ -11,6 +11,7 @@ import (
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
 
+	"github.com/purserhq/purser/pkg/cache"
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/services/wallet/internal/caip"
@@ -57,8 +58,8 @@ func NewWallets(db *postgres.DB, c *Caches) *Wallets { return &Wallets{db: db, c
 
 // change runs fn in a transaction that changes the owner's wallets.
 func (s *Wallets) change(ctx context.Context, owner uuid.UUID, fn func(tx *gorm.DB) error) error {
-	return change(ctx, s.db, func(tx *gorm.DB) ([]stale, error) {
-		return []stale{{s.caches.generations, []string{owner.String()}}}, fn(tx)
+	return cache.Change(ctx, s.db, func(tx *gorm.DB) ([]cache.Stale, error) {
+		return []cache.Stale{{Cache: s.caches.generations, Keys: []string{owner.String()}}}, fn(tx)
 	})
 }
 
