@@ -16,6 +16,9 @@ type Caller struct {
 	// Roles and Permissions as the token carries them. Read only.
 	Roles       []string
 	Permissions []string
+	// Attributes of the caller for rules of one's own, such as a region. Read
+	// only; nil when there are none.
+	Attributes map[string]string
 	// Methods are how the caller signed in (RFC 8176: "pwd", "otp"; "key" for
 	// an API key), AuthTime when.
 	Methods   []string

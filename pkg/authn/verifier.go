@@ -39,11 +39,12 @@ const maxToken = 8 << 10
 // Claims is the content of an access token.
 type Claims struct {
 	jwt.RegisteredClaims
-	SessionID   string           `json:"sid"`
-	Roles       []string         `json:"roles,omitempty"`
-	Permissions []string         `json:"permissions,omitempty"`
-	AMR         []string         `json:"amr,omitempty"`
-	AuthTime    *jwt.NumericDate `json:"auth_time,omitempty"`
+	SessionID   string            `json:"sid"`
+	Roles       []string          `json:"roles,omitempty"`
+	Permissions []string          `json:"permissions,omitempty"`
+	Attributes  map[string]string `json:"attributes,omitempty"`
+	AMR         []string          `json:"amr,omitempty"`
+	AuthTime    *jwt.NumericDate  `json:"auth_time,omitempty"`
 }
 
 // Key is a public key that tokens may be signed with.
@@ -156,7 +157,7 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Caller, error) {
 	}
 	caller := Caller{
 		UserID: user, SessionID: session,
-		Roles: c.Roles, Permissions: c.Permissions,
+		Roles: c.Roles, Permissions: c.Permissions, Attributes: c.Attributes,
 		Methods: c.AMR, ExpiresAt: c.ExpiresAt.Time, Token: token,
 	}
 	if c.AuthTime != nil {

@@ -49,7 +49,7 @@ func Layers() []string {
 }
 
 func chain(cfg Config, d Deps, v protovalidate.Validator) []layer {
-	return []layer{
+	layers := []layer{
 		{"log", logLayer(d.Log)},
 		{"recover", recoverLayer(d.Log)},
 		{"errs", errsLayer(d.Log, d.Translate)},
@@ -59,6 +59,10 @@ func chain(cfg Config, d Deps, v protovalidate.Validator) []layer {
 		{"ratelimit", rateLayer(cfg.RatePerSecond, cfg.Burst)},
 		{"validate", validateLayer(v)},
 	}
+	if d.Context != nil {
+		layers = append(layers, layer{"context", func(ctx context.Context, c *call) error { return c.next(d.Context(ctx)) }})
+	}
+	return layers
 }
 
 func (c *call) public() bool { return c.rule.Public || exempt(c.method) }

@@ -110,6 +110,9 @@ type Deps struct {
 	// Translate turns errors of lower layers (a database that is away) into
 	// package errs' kinds; it returns err itself when it has no opinion.
 	Translate func(err error) error
+	// Context adds to the context of every call that gets as far as its
+	// handler what the service's own code looks for there; nil for nothing.
+	Context func(context.Context) context.Context
 }
 
 // Server is a gRPC server with Purser's layers. Register services on it, then

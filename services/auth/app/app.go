@@ -56,8 +56,9 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 		return nil, fmt.Errorf("open Redis: %w", err)
 	}
 	g.Close("redis", redis.Close)
-	users := cache.New[account.User](redis, cache.Namespace{Service: "auth", Entity: "user", Schema: 1}, cache.Options{TTL: cfg.Cache.User, Log: log})
+	users := cache.New[account.User](redis, usersNamespace(), cache.Options{TTL: cfg.Cache.User, Log: log})
 	g.Close("user cache", func() error { users.Close(); return nil })
+	g.Loop("cache outbox", cache.NewOutbox(db, redis, log).Serve)
 
 	kek, err := cfg.kek()
 	if err != nil {
@@ -83,7 +84,10 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 		return nil, err
 	}
 	accounts := account.NewService(store.NewAccounts(db, users), hasher, cfg.MinPassword, time.Now)
-	sessions := session.NewService(store.NewSessions(db), ring, hasher, cfg.Session, time.Now)
+	events := store.NewAudit(db)
+	sessions := session.NewService(session.Deps{
+		Store: store.NewSessions(db), Signer: ring, Passwords: hasher, Audit: events, Now: time.Now,
+	}, cfg.Session)
 
 	limiter, err := attempts.New(cfg.Attempts, time.Now)
 	if err != nil {
@@ -96,13 +100,14 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 		Verifier:  verifier,
 		Log:       log,
 		Translate: postgres.Translate,
+		Context:   rpc.WithClient,
 	})
 	if err != nil {
 		return nil, err
 	}
 	authv1.RegisterAccountServiceServer(server, rpc.NewAccountServer(accounts, limiter))
 	authv1.RegisterSessionServiceServer(server, rpc.NewSessionServer(sessions, limiter))
-	keys := apikey.NewService(store.NewAPIKeys(db), ring, time.Now)
+	keys := apikey.NewService(store.NewAPIKeys(db), ring, events, time.Now)
 	authv1.RegisterTokenServiceServer(server, rpc.NewTokenServer(ring, verifier, sessions, keys))
 	authv1.RegisterApiKeyServiceServer(server, rpc.NewAPIKeyServer(keys, limiter))
 	authv1.RegisterAdminServiceServer(server, rpc.NewAdminServer(rotator))

@@ -10,7 +10,11 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/purserhq/purser/pkg/cache"
 	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/pkg/redisx"
+	"github.com/purserhq/purser/services/auth/internal/account"
+	"github.com/purserhq/purser/services/auth/internal/audit"
 	"github.com/purserhq/purser/services/auth/internal/role"
 	"github.com/purserhq/purser/services/auth/internal/signing"
 	"github.com/purserhq/purser/services/auth/internal/store"
@@ -33,6 +37,7 @@ func Command(ctx context.Context, cfg Config, log *slog.Logger, args []string, o
 		return fmt.Errorf("open database: %w", err)
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
+	ctx = audit.WithClient(ctx, audit.Client{Device: "command line"})
 	switch {
 	case len(args) >= 2 && args[0] == "keys":
 		rotator, err := newRotator(cfg, db, log)
@@ -41,9 +46,31 @@ func Command(ctx context.Context, cfg Config, log *slog.Logger, args []string, o
 		}
 		return keys(ctx, rotator, args[1:], out)
 	case len(args) == 3 && args[0] == "admin" && args[1] == "grant":
-		return grant(ctx, store.NewAccounts(db, nil), args[2], out)
+		users, closeUsers, err := newUsers(cfg, log)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, closeUsers()) }()
+		return grant(ctx, store.NewAccounts(db, users), args[2], out)
 	}
 	return errUsage
+}
+
+// newUsers is the cache of users that a change has to be told to.
+func newUsers(cfg Config, log *slog.Logger) (*cache.Cache[account.User], func() error, error) {
+	redis, err := redisx.New(redisx.Options{URL: cfg.RedisURL.Reveal(), Name: "purser-auth", Log: log})
+	if err != nil {
+		return nil, nil, fmt.Errorf("open Redis: %w", err)
+	}
+	users := cache.New[account.User](redis, usersNamespace(), cache.Options{TTL: cfg.Cache.User, Log: log})
+	return users, func() error {
+		users.Close()
+		return redis.Close()
+	}, nil
+}
+
+func usersNamespace() cache.Namespace {
+	return cache.Namespace{Service: "auth", Entity: "user", Schema: 2}
 }
 
 func newRotator(cfg Config, db *postgres.DB, log *slog.Logger) (*signing.Rotator, error) {

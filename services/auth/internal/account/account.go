@@ -21,10 +21,27 @@ const MaxPassword = 128
 // User is an account.
 type User struct {
 	ID          uuid.UUID
-	Email       string // lower case
+	Email       string // lower case; empty for one that has none, as a wallet's
 	DisplayName string
 	Roles       []string
 	CreatedAt   time.Time
+	// VerifiedAt is when it was proven that its address is its owner's; zero
+	// while it is not.
+	VerifiedAt time.Time
+}
+
+// Standing is what an account may do at the moment.
+type Standing struct {
+	Roles []string
+	// Attributes ride in its tokens, for callers' own rules.
+	Attributes map[string]string
+	// Disabled accounts can't sign in, nor refresh.
+	Disabled bool
+}
+
+// ErrDisabled is the answer to who proved to be the owner of a disabled account.
+func ErrDisabled() error {
+	return errs.Unauthenticated("ACCOUNT_DISABLED", "the account is disabled")
 }
 
 // Store is where accounts are kept.

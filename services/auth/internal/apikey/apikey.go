@@ -25,6 +25,8 @@ import (
 
 	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/services/auth/internal/account"
+	"github.com/purserhq/purser/services/auth/internal/audit"
 	"github.com/purserhq/purser/services/auth/internal/role"
 )
 
@@ -58,16 +60,16 @@ type Key struct {
 
 // Store is where keys are kept.
 type Store interface {
-	// Create stores a key unless its user has most already, and reports
-	// whether it did.
-	Create(ctx context.Context, k Key, most int) (bool, error)
+	// Create stores a key, and e with it, unless its user has most already, and
+	// reports whether it did.
+	Create(ctx context.Context, k Key, most int, e audit.Event) (bool, error)
 	// List returns the user's keys, newest first.
 	List(ctx context.Context, user uuid.UUID) ([]Key, error)
-	// Revoke ends a key of this user; no error when it ended before.
-	// errs.NotFound when the user has no such key.
-	Revoke(ctx context.Context, user, id uuid.UUID, at time.Time) error
-	// ByHash returns a key and its owner's roles; errs.NotFound.
-	ByHash(ctx context.Context, h Hash) (Key, []string, error)
+	// Revoke ends a key of this user, and stores e when it had not ended
+	// before. errs.NotFound when the user has no such key.
+	Revoke(ctx context.Context, user, id uuid.UUID, at time.Time, e audit.Event) error
+	// ByHash returns a key and its owner's standing; errs.NotFound.
+	ByHash(ctx context.Context, h Hash) (Key, account.Standing, error)
 	// Used notes that a key was used.
 	Used(ctx context.Context, id uuid.UUID, at time.Time) error
 	// Alive reports whether a key of this user can still be used at now.
@@ -83,12 +85,13 @@ type Signer interface {
 type Service struct {
 	store  Store
 	signer Signer
+	audit  audit.Recorder
 	now    func() time.Time
 }
 
 // NewService returns the rules over a store.
-func NewService(s Store, signer Signer, now func() time.Time) *Service {
-	return &Service{store: s, signer: signer, now: now}
+func NewService(s Store, signer Signer, a audit.Recorder, now func() time.Time) *Service {
+	return &Service{store: s, signer: signer, audit: a, now: now}
 }
 
 // Wish is what a key is to be; a zero ExpiresAt takes the default.
@@ -109,7 +112,7 @@ func (s *Service) Create(ctx context.Context, caller authn.Caller, w Wish) (stri
 	_, _ = rand.Read(secret) // never fails: crypto/rand ends the program instead
 	key := prefix + base64.RawURLEncoding.EncodeToString(secret)
 	k.Hash = sha256.Sum256([]byte(key))
-	created, err := s.store.Create(ctx, k, mostOfAnUser)
+	created, err := s.store.Create(ctx, k, mostOfAnUser, audit.Event{Type: audit.APIKeyCreated, Actor: k.UserID, Subject: k.UserID, Object: k.ID.String()})
 	if err != nil {
 		return "", Key{}, err
 	}
@@ -158,30 +161,31 @@ func (s *Service) List(ctx context.Context, user uuid.UUID) ([]Key, error) {
 
 // Revoke ends one of the caller's keys. errs.NotFound when it is not one.
 func (s *Service) Revoke(ctx context.Context, user, id uuid.UUID) error {
-	return s.store.Revoke(ctx, user, id, s.now().UTC())
+	return s.store.Revoke(ctx, user, id, s.now().UTC(), audit.Event{Type: audit.APIKeyRevoked, Actor: user, Subject: user, Object: id.String()})
 }
 
 // Exchange gives an access token for a key that is used from an address.
 // errs.Unauthenticated (API_KEY_INVALID) whatever is wrong with it.
 func (s *Service) Exchange(ctx context.Context, key string, from netip.Addr) (token string, expires time.Time, err error) {
 	invalid := errs.Unauthenticated("API_KEY_INVALID", "the key is not valid, or not from this address")
-	k, roles, err := s.store.ByHash(ctx, sha256.Sum256([]byte(key)))
+	k, standing, err := s.store.ByHash(ctx, sha256.Sum256([]byte(key)))
 	if errs.Is(err, errs.KindNotFound) {
-		return "", time.Time{}, invalid
+		return "", time.Time{}, s.refused(ctx, Key{}, invalid)
 	}
 	if err != nil {
 		return "", time.Time{}, err
 	}
 	now := s.now().UTC()
-	if k.RevokedAt != nil || !now.Before(k.ExpiresAt) || !k.allows(from) {
-		return "", time.Time{}, invalid
+	if k.RevokedAt != nil || !now.Before(k.ExpiresAt) || !k.allows(from) || standing.Disabled {
+		return "", time.Time{}, s.refused(ctx, k, invalid)
 	}
-	held := role.Permissions(roles)
+	held := role.Permissions(standing.Roles)
 	scopes := slices.DeleteFunc(slices.Clone(k.Scopes), func(scope string) bool { return !slices.Contains(held, scope) })
 	token, expires, err = s.signer.Sign(authn.Claims{
 		RegisteredClaims: jwt.RegisteredClaims{Subject: k.UserID.String(), ID: uuid.NewString()},
 		SessionID:        k.ID.String(),
 		Permissions:      scopes,
+		Attributes:       standing.Attributes,
 		AMR:              []string{Method},
 		AuthTime:         jwt.NewNumericDate(now),
 	}, min(tokenTTL, k.ExpiresAt.Sub(now)))
@@ -192,6 +196,18 @@ func (s *Service) Exchange(ctx context.Context, key string, from netip.Addr) (to
 		err = s.store.Used(ctx, k.ID, now)
 	}
 	return token, expires, err
+}
+
+// refused records that a key was not taken, and returns why.
+func (s *Service) refused(ctx context.Context, k Key, why *errs.Error) error {
+	e := audit.Event{Type: audit.APIKeyRefused, Outcome: audit.Refused, Reason: why.Reason, Subject: k.UserID}
+	if k.ID != uuid.Nil {
+		e.Object = k.ID.String()
+	}
+	if err := s.audit.Record(ctx, e); err != nil {
+		return err
+	}
+	return why
 }
 
 // Alive reports whether a key of this user can still be used.

@@ -10,6 +10,7 @@
 package attempts
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -60,7 +61,7 @@ func New(p Policy, now func() time.Time) (*Limiter, error) {
 // giveBack takes the charge back; call it at most once, when the attempt was
 // right, or could not be judged. errs.Exhausted (TOO_MANY_ATTEMPTS) with when
 // to try again, and nothing charged, past either bound.
-func (l *Limiter) Take(address, account string) (giveBack func(), err error) {
+func (l *Limiter) Take(ctx context.Context, address, account string) (giveBack func(), err error) {
 	now := l.now()
 	place, wait := l.addresses.take(address, now)
 	if wait > 0 {

@@ -24,20 +24,20 @@ func limiter(t *testing.T, perAccount, perAddress int) (*attempts.Limiter, *time
 func TestAnAccountIsTriedAFewTimesAMinuteFromWherever(t *testing.T) {
 	l, now := limiter(t, 5, 1000)
 	for i := range 5 {
-		if _, err := l.Take(fmt.Sprint("address", i), "a@example.com"); err != nil {
+		if _, err := l.Take(t.Context(), fmt.Sprint("address", i), "a@example.com"); err != nil {
 			t.Fatal(i, err)
 		}
 	}
-	_, err := l.Take("another address", "a@example.com")
+	_, err := l.Take(t.Context(), "another address", "a@example.com")
 	e := errs.As(err)
 	if e == nil || e.Reason != "TOO_MANY_ATTEMPTS" || e.RetryAfter <= 0 || e.RetryAfter > 12*time.Second {
 		t.Fatalf("the sixth: %v", err)
 	}
-	if _, err := l.Take("another address", "b@example.com"); err != nil {
+	if _, err := l.Take(t.Context(), "another address", "b@example.com"); err != nil {
 		t.Errorf("another account: %v", err)
 	}
 	*now = now.Add(e.RetryAfter)
-	if _, err := l.Take("another address", "a@example.com"); err != nil {
+	if _, err := l.Take(t.Context(), "another address", "a@example.com"); err != nil {
 		t.Errorf("after the time it said: %v", err)
 	}
 }
@@ -45,11 +45,11 @@ func TestAnAccountIsTriedAFewTimesAMinuteFromWherever(t *testing.T) {
 func TestAnAddressCannotGoFromAccountToAccount(t *testing.T) {
 	l, _ := limiter(t, 5, 10)
 	for i := range 10 {
-		if _, err := l.Take("one address", fmt.Sprint(i)); err != nil {
+		if _, err := l.Take(t.Context(), "one address", fmt.Sprint(i)); err != nil {
 			t.Fatal(i, err)
 		}
 	}
-	if _, err := l.Take("one address", "yet another"); err == nil {
+	if _, err := l.Take(t.Context(), "one address", "yet another"); err == nil {
 		t.Error("an eleventh account was tried from one address")
 	}
 }
@@ -57,7 +57,7 @@ func TestAnAddressCannotGoFromAccountToAccount(t *testing.T) {
 func TestARightPasswordCostsNothing(t *testing.T) {
 	l, _ := limiter(t, 5, 10)
 	for i := range 100 {
-		giveBack, err := l.Take("address", "account")
+		giveBack, err := l.Take(t.Context(), "address", "account")
 		if err != nil {
 			t.Fatal(i, err)
 		}
@@ -71,7 +71,7 @@ func TestGuessesInParallelDoNotSlipBy(t *testing.T) {
 	var all sync.WaitGroup
 	for range 200 {
 		all.Go(func() {
-			if _, err := l.Take("address", "account"); err == nil {
+			if _, err := l.Take(t.Context(), "address", "account"); err == nil {
 				taken.Add(1)
 			}
 		})
@@ -88,7 +88,7 @@ func TestRightPasswordsThatOverlapCostNothing(t *testing.T) {
 	var judging []func()
 	for i := range 1000 {
 		*now = now.Add(100 * time.Millisecond)
-		giveBack, err := l.Take("one address", fmt.Sprint(i))
+		giveBack, err := l.Take(t.Context(), "one address", fmt.Sprint(i))
 		if err != nil {
 			t.Fatal(i, err)
 		}

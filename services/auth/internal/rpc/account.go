@@ -30,7 +30,7 @@ func NewAccountServer(a *account.Service, l *attempts.Limiter) *AccountServer {
 func (s *AccountServer) Register(ctx context.Context, req *authv1.RegisterRequest) (*authv1.RegisterResponse, error) {
 	// Every registration counts: it costs a password hash, and telling a new
 	// address from a taken one by what it costs would tell.
-	if _, err := s.attempts.Take(grpcserver.PeerAddress(ctx), ""); err != nil {
+	if _, err := s.attempts.Take(ctx, grpcserver.PeerAddress(ctx), ""); err != nil {
 		return nil, err
 	}
 	if err := s.accounts.Register(ctx, req.GetEmail(), req.GetPassword(), req.GetDisplayName()); err != nil {

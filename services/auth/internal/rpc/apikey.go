@@ -30,7 +30,7 @@ func NewAPIKeyServer(k *apikey.Service, a *attempts.Limiter) *APIKeyServer {
 
 // CreateApiKey implements the RPC.
 func (s *APIKeyServer) CreateApiKey(ctx context.Context, req *authv1.CreateApiKeyRequest) (*authv1.CreateApiKeyResponse, error) {
-	caller, err := person(ctx)
+	caller, err := recently(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +85,7 @@ func (s *APIKeyServer) RevokeApiKey(ctx context.Context, req *authv1.RevokeApiKe
 
 // ExchangeApiKey implements the RPC.
 func (s *APIKeyServer) ExchangeApiKey(ctx context.Context, req *authv1.ExchangeApiKeyRequest) (*authv1.ExchangeApiKeyResponse, error) {
-	giveBack, err := s.attempts.Take(grpcserver.PeerAddress(ctx), "")
+	giveBack, err := s.attempts.Take(ctx, grpcserver.PeerAddress(ctx), "")
 	if err != nil {
 		return nil, err
 	}

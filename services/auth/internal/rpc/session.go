@@ -2,11 +2,8 @@ package rpc
 
 import (
 	"context"
-	"slices"
-	"strings"
 
 	"github.com/google/uuid"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/purserhq/purser/pkg/authn"
@@ -15,7 +12,6 @@ import (
 	"github.com/purserhq/purser/pkg/page"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	"github.com/purserhq/purser/services/auth/internal/account"
-	"github.com/purserhq/purser/services/auth/internal/apikey"
 	"github.com/purserhq/purser/services/auth/internal/attempts"
 	"github.com/purserhq/purser/services/auth/internal/session"
 )
@@ -34,11 +30,11 @@ func NewSessionServer(s *session.Service, a *attempts.Limiter) *SessionServer {
 
 // Login implements the RPC.
 func (s *SessionServer) Login(ctx context.Context, req *authv1.LoginRequest) (*authv1.LoginResponse, error) {
-	giveBack, err := s.attempts.Take(grpcserver.PeerAddress(ctx), account.NormalEmail(req.GetEmail()))
+	giveBack, err := s.attempts.Take(ctx, grpcserver.PeerAddress(ctx), account.NormalEmail(req.GetEmail()))
 	if err != nil {
 		return nil, err
 	}
-	t, err := s.sessions.Login(ctx, req.GetEmail(), req.GetPassword(), client(ctx))
+	t, err := s.sessions.Login(ctx, req.GetEmail(), req.GetPassword(), "")
 	if !errs.Is(err, errs.KindUnauthenticated) {
 		giveBack()
 	}
@@ -50,7 +46,7 @@ func (s *SessionServer) Login(ctx context.Context, req *authv1.LoginRequest) (*a
 
 // Refresh implements the RPC.
 func (s *SessionServer) Refresh(ctx context.Context, req *authv1.RefreshRequest) (*authv1.RefreshResponse, error) {
-	t, err := s.sessions.Refresh(ctx, session.Token(req.GetRefreshToken()), client(ctx))
+	t, err := s.sessions.Refresh(ctx, session.Token(req.GetRefreshToken()))
 	if err != nil {
 		return nil, err
 	}
@@ -125,29 +121,6 @@ func (s *SessionServer) RevokeSession(ctx context.Context, req *authv1.RevokeSes
 		return nil, err
 	}
 	return &authv1.RevokeSessionResponse{}, nil
-}
-
-// person is the caller, unless they signed in with an API key, which is not for
-// the account itself.
-func person(ctx context.Context) (authn.Caller, error) {
-	caller := authn.CallerFrom(ctx)
-	if slices.Contains(caller.Methods, apikey.Method) {
-		return caller, errs.PermissionDenied("API_KEY_CALLER", "an API key can't do this; sign in")
-	}
-	return caller, nil
-}
-
-// maxDevice bounds the bytes of a user agent that are kept.
-const maxDevice = 200
-
-// client is what a call tells of who makes it.
-func client(ctx context.Context) session.Client {
-	var device string
-	if agents := metadata.ValueFromIncomingContext(ctx, "user-agent"); len(agents) > 0 {
-		device = agents[0]
-	}
-	device = strings.ToValidUTF8(device[:min(len(device), maxDevice)], "")
-	return session.Client{Device: strings.ReplaceAll(device, "\x00", ""), Address: grpcserver.PeerAddress(ctx)}
 }
 
 func tokensToProto(t session.Tokens) *authv1.Tokens {

@@ -6,30 +6,39 @@ import (
 	"time"
 
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/services/auth/internal/account"
+	"github.com/purserhq/purser/services/auth/internal/audit"
 )
 
 // Refresh exchanges a token for its successor. errs.Unauthenticated with
 // reason REFRESH_TOKEN_INVALID, REFRESH_TOKEN_EXPIRED, REFRESH_TOKEN_REUSED or
 // SESSION_REVOKED.
-func (s *Service) Refresh(ctx context.Context, token Token, c Client) (Tokens, error) {
+func (s *Service) Refresh(ctx context.Context, token Token) (Tokens, error) {
 	var (
 		tokens  Tokens
 		refusal error
 	)
-	err := s.store.Change(ctx, token.Hash(), func(f Family, roles []string, now time.Time) (Family, error) {
+	err := s.Store.Change(ctx, token.Hash(), func(f Family, standing account.Standing, now time.Time) (Family, audit.Event, error) {
 		// Assigned afresh at every run: the transaction may be repeated.
-		var next Token
-		var err error
-		f, next, refusal, err = s.rotate(f, token, now)
+		var (
+			next Token
+			e    audit.Event
+			err  error
+		)
+		if standing.Disabled {
+			refusal = account.ErrDisabled()
+			return f, e, nil
+		}
+		f, next, e, refusal, err = s.rotate(f, token, now)
 		if err != nil || refusal != nil {
-			return f, err
+			return f, e, err
 		}
 		// Sign before storing: a token is not used up by a call that can't be
 		// answered, or a signer that is away for longer than the recovery would
 		// end sessions.
-		f.LastUsedAt, f.Client = now, c
-		tokens, err = s.tokens(f, next, roles)
-		return f, err
+		f.LastUsedAt, f.Client = now, audit.ClientFrom(ctx)
+		tokens, err = s.tokens(f, next, standing)
+		return f, e, err
 	})
 	switch {
 	case errs.Is(err, errs.KindNotFound):
@@ -44,30 +53,32 @@ func (s *Service) Refresh(ctx context.Context, token Token, c Client) (Tokens, e
 
 // rotate decides what presenting a token does to its family. A refusal is an
 // outcome that is stored (a revocation), not a failure of the transaction.
-func (s *Service) rotate(f Family, token Token, now time.Time) (_ Family, next Token, refusal, err error) {
+func (s *Service) rotate(f Family, token Token, now time.Time) (_ Family, next Token, e audit.Event, refusal, err error) {
 	hash := token.Hash()
 	switch {
 	case f.RevokedAt != nil:
-		return f, "", errs.Unauthenticated("SESSION_REVOKED", "the session has ended"), nil
+		return f, "", e, errs.Unauthenticated("SESSION_REVOKED", "the session has ended"), nil
 	case !now.Before(f.ExpiresAt):
-		return f, "", errs.Unauthenticated("REFRESH_TOKEN_EXPIRED", "the session has expired"), nil
+		return f, "", e, errs.Unauthenticated("REFRESH_TOKEN_EXPIRED", "the session has expired"), nil
 	case hash == f.Current && !now.Before(f.CurrentExpiresAt):
-		return f, "", errs.Unauthenticated("REFRESH_TOKEN_EXPIRED", "the refresh token has expired"), nil
+		return f, "", e, errs.Unauthenticated("REFRESH_TOKEN_EXPIRED", "the refresh token has expired"), nil
 	case hash == f.Current:
 		next = NewToken()
 		sealed, err := token.seal(next)
 		if err != nil {
-			return f, "", nil, err
+			return f, "", e, nil, err
 		}
 		f.Used = append(f.recoverable(now), Used{hash, now, sealed})
 		f.Current, f.CurrentExpiresAt = next.Hash(), earlier(now.Add(s.policy.Refresh), f.ExpiresAt)
-		return f, next, nil, nil
+		return f, next, e, nil, nil
 	}
+	e = audit.Event{Type: audit.RefreshRecovered, Subject: f.UserID, Object: f.ID.String()}
 	if next, ok := s.successor(f, token, now); ok {
-		return f, next, nil, nil
+		return f, next, e, nil, nil
 	}
 	f.RevokedAt, f.RevokeReason, f.Used = &now, "REFRESH_TOKEN_REUSED", nil
-	return f, "", errs.Unauthenticated("REFRESH_TOKEN_REUSED", "the refresh token was used before; the session has ended"), nil
+	e.Type, e.Outcome, e.Reason = audit.RefreshReused, audit.Refused, f.RevokeReason
+	return f, "", e, errs.Unauthenticated("REFRESH_TOKEN_REUSED", "the refresh token was used before; the session has ended"), nil
 }
 
 // recoverable are the used tokens that may be presented again once the current

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/services/auth/internal/account"
+	"github.com/purserhq/purser/services/auth/internal/audit"
 	"github.com/purserhq/purser/services/auth/internal/session"
 )
 
@@ -150,7 +152,7 @@ func TestASignerThatIsAwayUsesNoTokenUp(t *testing.T) {
 	tokens := f.login(t)
 	f.signer.away = true
 	for range 3 {
-		if _, err := f.Refresh(t.Context(), session.Token(tokens.Refresh), session.Client{}); !errs.Is(err, errs.KindUnavailable) {
+		if _, err := f.Refresh(t.Context(), session.Token(tokens.Refresh)); !errs.Is(err, errs.KindUnavailable) {
 			t.Fatalf("refresh answered %v", err)
 		}
 		f.clock.pass(time.Hour)
@@ -197,7 +199,7 @@ func (f fixture) race(t *testing.T, s session.Store) (map[string]bool, []error) 
 	for range callers {
 		all.Go(func() {
 			<-begin
-			tokens, err := service.Refresh(t.Context(), session.Token(token), session.Client{})
+			tokens, err := service.Refresh(t.Context(), session.Token(token))
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
@@ -220,7 +222,7 @@ type unlocked struct {
 }
 
 // Change implements session.Store without its lock.
-func (u *unlocked) Change(ctx context.Context, token session.Hash, change func(session.Family, []string, time.Time) (session.Family, error)) error {
+func (u *unlocked) Change(ctx context.Context, token session.Hash, change func(session.Family, account.Standing, time.Time) (session.Family, audit.Event, error)) error {
 	var f session.Family
 	var hash []byte
 	err := u.f.db.SQL().QueryRowContext(ctx, `
@@ -233,7 +235,7 @@ func (u *unlocked) Change(ctx context.Context, token session.Hash, change func(s
 	}
 	u.read.Wait()
 	f.Current = session.Hash(hash)
-	if f, err = change(f, nil, u.f.clock.now()); err != nil {
+	if f, _, err = change(f, account.Standing{}, u.f.clock.now()); err != nil {
 		return err
 	}
 	_, err = u.f.db.SQL().ExecContext(ctx, `

@@ -15,6 +15,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -23,6 +25,7 @@ import (
 	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/services/auth/internal/account"
+	"github.com/purserhq/purser/services/auth/internal/audit"
 	"github.com/purserhq/purser/services/auth/internal/role"
 )
 
@@ -63,13 +66,11 @@ type Family struct {
 	RevokeReason string
 	// LastUsedAt is when it was begun or refreshed last, by Client.
 	LastUsedAt time.Time
-	Client     Client
-}
-
-// Client is what is known of who holds a session.
-type Client struct {
-	Device  string // the user agent as it was sent, at most 200 bytes
-	Address string // an IP address; an IPv6 one by its /64
+	Client     audit.Client
+	// Methods are how it was signed in to (RFC 8176), AuthTime when that was
+	// proven last.
+	Methods  []string
+	AuthTime time.Time
 }
 
 // Used is a token that was exchanged for a successor.
@@ -86,20 +87,21 @@ type Store interface {
 	// address, in as many statements whether there is one or not; a zero id
 	// and no error when there is none.
 	Credentials(ctx context.Context, email string) (id uuid.UUID, hash string, err error)
-	// Roles of a user.
-	Roles(ctx context.Context, user uuid.UUID) ([]string, error)
-	// Start stores a new family.
-	Start(ctx context.Context, f Family) error
+	// Standing of a user; errs.NotFound.
+	Standing(ctx context.Context, user uuid.UUID) (account.Standing, error)
+	// Start stores a new family, and e with it.
+	Start(ctx context.Context, f Family, e audit.Event) error
 	// Change locks the family that ever had this refresh token and stores
-	// what change makes of it and its user's roles, in one transaction; when
-	// change fails, nothing. now is the database's clock. errs.NotFound when
-	// none had it. change may run more than once.
-	Change(ctx context.Context, token Hash, change func(f Family, roles []string, now time.Time) (Family, error)) error
-	// Revoke ends a family of this user; it is no error when it ended before.
-	// errs.NotFound when the user has no such family.
-	Revoke(ctx context.Context, user, family uuid.UUID, reason string) error
-	// RevokeAll ends the families of this user but except.
-	RevokeAll(ctx context.Context, user, except uuid.UUID, reason string) error
+	// what change makes of it and its user's standing, and the event unless it
+	// has no type, in one transaction; when change fails, nothing. now is the
+	// database's clock. errs.NotFound when none had it. change may run more
+	// than once.
+	Change(ctx context.Context, token Hash, change func(f Family, s account.Standing, now time.Time) (Family, audit.Event, error)) error
+	// Revoke ends a family of this user, and stores e when it had not ended
+	// before. errs.NotFound when the user has no such family.
+	Revoke(ctx context.Context, user, family uuid.UUID, reason string, e audit.Event) error
+	// RevokeAll ends the families of this user but except, and stores e.
+	RevokeAll(ctx context.Context, user, except uuid.UUID, reason string, e audit.Event) error
 	// List returns the user's families that have not ended at now, newest
 	// first: at most limit, older than before unless that is zero.
 	List(ctx context.Context, user, before uuid.UUID, limit int, now time.Time) ([]Family, error)
@@ -117,60 +119,118 @@ type Checker interface {
 	Matches(ctx context.Context, password, hash string) (bool, error)
 }
 
+// SecondFactor checks what a user has beside their first way of signing in.
+type SecondFactor interface {
+	// Check returns what code proves (RFC 8176, such as "otp"); nothing when
+	// the user has no second factor. errs.Unauthenticated: TOTP_REQUIRED when
+	// they have one and code is empty, TOTP_INVALID when it is wrong.
+	Check(ctx context.Context, user uuid.UUID, code string) (methods []string, err error)
+}
+
+// Deps are what the rules stand on.
+type Deps struct {
+	Store     Store
+	Signer    Signer
+	Passwords Checker
+	// Factor is nil where there are no second factors.
+	Factor SecondFactor
+	// Audit keeps what was refused.
+	Audit audit.Recorder
+	Now   func() time.Time
+}
+
 // Service is the rules of sessions.
 type Service struct {
-	store    Store
-	signer   Signer
-	password Checker
-	policy   Policy
-	now      func() time.Time
+	Deps
+	policy Policy
 }
 
-// NewService returns the rules over a store.
-func NewService(s Store, signer Signer, c Checker, p Policy, now func() time.Time) *Service {
-	return &Service{store: s, signer: signer, password: c, policy: p, now: now}
-}
+// NewService returns the rules.
+func NewService(d Deps, p Policy) *Service { return &Service{Deps: d, policy: p} }
 
-// Login checks a password and starts a session. errs.Unauthenticated
-// (INVALID_CREDENTIALS) for an unknown address and a wrong password alike.
-func (s *Service) Login(ctx context.Context, email, password string, c Client) (Tokens, error) {
-	user, hash, err := s.store.Credentials(ctx, account.NormalEmail(email))
+// Login checks a password, and code where the account has a second factor, and
+// starts a session. errs.Unauthenticated (INVALID_CREDENTIALS) for an unknown
+// address and a wrong password alike; otherwise as Begin.
+func (s *Service) Login(ctx context.Context, email, password, code string) (Tokens, error) {
+	user, hash, err := s.Store.Credentials(ctx, account.NormalEmail(email))
 	if err != nil {
 		return Tokens{}, err
 	}
-	ok, err := s.password.Matches(ctx, password, hash)
+	ok, err := s.Passwords.Matches(ctx, password, hash)
 	if err != nil {
 		return Tokens{}, err
 	}
 	if !ok {
-		return Tokens{}, errs.Unauthenticated("INVALID_CREDENTIALS", "the e-mail address or the password is wrong")
+		return Tokens{}, s.refused(ctx, user, errs.Unauthenticated("INVALID_CREDENTIALS", "the e-mail address or the password is wrong"))
 	}
-	roles, err := s.store.Roles(ctx, user)
+	return s.Begin(ctx, SignIn{User: user, Methods: []string{"pwd"}, Code: code})
+}
+
+// SignIn is who has proven to be whom.
+type SignIn struct {
+	User uuid.UUID
+	// Methods that proved it (RFC 8176): at least one.
+	Methods []string
+	// Code of the second factor, empty when none was given.
+	Code string
+}
+
+// Begin starts a session for who has proven to be a user: every way of signing
+// in ends here. errs.Unauthenticated: ACCOUNT_DISABLED, or as SecondFactor.
+// Where it comes from is that of the context.
+func (s *Service) Begin(ctx context.Context, in SignIn) (Tokens, error) {
+	standing, err := s.Store.Standing(ctx, in.User)
 	if err != nil {
 		return Tokens{}, err
+	}
+	if standing.Disabled {
+		return Tokens{}, s.refused(ctx, in.User, account.ErrDisabled())
+	}
+	methods := in.Methods
+	if s.Factor != nil {
+		more, err := s.Factor.Check(ctx, in.User, in.Code)
+		if err != nil {
+			return Tokens{}, s.refused(ctx, in.User, err)
+		}
+		methods = slices.Concat(methods, more)
 	}
 	id, err := uuid.NewV7()
 	if err != nil {
 		return Tokens{}, fmt.Errorf("new session id: %w", err)
 	}
-	now := s.now().UTC()
+	now := s.Now().UTC()
 	token := NewToken()
 	f := Family{
-		ID: id, UserID: user, CreatedAt: now, ExpiresAt: now.Add(s.policy.Absolute),
+		ID: id, UserID: in.User, CreatedAt: now, ExpiresAt: now.Add(s.policy.Absolute),
 		Current: token.Hash(), CurrentExpiresAt: now.Add(min(s.policy.Refresh, s.policy.Absolute)),
-		LastUsedAt: now, Client: c,
+		LastUsedAt: now, Client: audit.ClientFrom(ctx), Methods: methods, AuthTime: now,
 	}
 	// Sign before storing: a session that can't be used is not begun.
-	t, err := s.tokens(f, token, roles)
+	t, err := s.tokens(f, token, standing)
 	if err != nil {
 		return Tokens{}, err
 	}
-	return t, s.store.Start(ctx, f)
+	return t, s.Store.Start(ctx, f, audit.Event{
+		Type: audit.Login, Reason: strings.Join(methods, " "), Actor: in.User, Subject: in.User, Object: id.String(),
+	})
+}
+
+// refused records a sign-in that was refused, for a reason of ours, and returns
+// that.
+func (s *Service) refused(ctx context.Context, user uuid.UUID, why error) error {
+	e := errs.As(why)
+	if e == nil || e.Kind != errs.KindUnauthenticated {
+		return why
+	}
+	if err := s.Audit.Record(ctx, audit.Event{Type: audit.Login, Outcome: audit.Refused, Reason: e.Reason, Subject: user}); err != nil {
+		return err
+	}
+	return why
 }
 
 // Logout ends the caller's session.
 func (s *Service) Logout(ctx context.Context, user, session uuid.UUID) error {
-	err := s.store.Revoke(ctx, user, session, "LOGOUT")
+	err := s.Store.Revoke(ctx, user, session, "LOGOUT", audit.Event{Type: audit.Logout, Actor: user, Subject: user, Object: session.String()})
 	if errs.Is(err, errs.KindNotFound) { // pruned: long ended
 		return nil
 	}
@@ -179,37 +239,39 @@ func (s *Service) Logout(ctx context.Context, user, session uuid.UUID) error {
 
 // LogoutAll ends every session of the caller, this one included.
 func (s *Service) LogoutAll(ctx context.Context, user uuid.UUID) error {
-	return s.store.RevokeAll(ctx, user, uuid.Nil, "LOGOUT")
+	return s.Store.RevokeAll(ctx, user, uuid.Nil, "LOGOUT", audit.Event{Type: audit.SessionsRevoked, Reason: "LOGOUT", Actor: user, Subject: user})
 }
 
 // Revoke ends one of the caller's sessions. errs.NotFound when it is not one.
 func (s *Service) Revoke(ctx context.Context, user, session uuid.UUID) error {
-	return s.store.Revoke(ctx, user, session, "REVOKED")
+	return s.Store.Revoke(ctx, user, session, "REVOKED", audit.Event{Type: audit.SessionRevoked, Actor: user, Subject: user, Object: session.String()})
 }
 
 // List returns the caller's sessions that have not ended, newest first: at
 // most limit, older than before unless that is zero.
 func (s *Service) List(ctx context.Context, user, before uuid.UUID, limit int) ([]Family, error) {
-	return s.store.List(ctx, user, before, limit, s.now())
+	return s.Store.List(ctx, user, before, limit, s.Now())
 }
 
 // Alive reports whether a session of this user still runs.
 func (s *Service) Alive(ctx context.Context, user, session uuid.UUID) (bool, error) {
-	f, err := s.store.Find(ctx, user, session)
+	f, err := s.Store.Find(ctx, user, session)
 	if errs.Is(err, errs.KindNotFound) {
 		return false, nil
 	}
-	return err == nil && f.RevokedAt == nil && s.now().Before(f.ExpiresAt), err
+	return err == nil && f.RevokedAt == nil && s.Now().Before(f.ExpiresAt), err
 }
 
 // RevokeToken ends the session that a refresh token is or was one of; a token
 // that is not ours ends nothing (RFC 7009, section 2.2).
 func (s *Service) RevokeToken(ctx context.Context, token Token) error {
-	err := s.store.Change(ctx, token.Hash(), func(f Family, _ []string, now time.Time) (Family, error) {
+	err := s.Store.Change(ctx, token.Hash(), func(f Family, _ account.Standing, now time.Time) (Family, audit.Event, error) {
+		var e audit.Event
 		if f.RevokedAt == nil {
 			f.RevokedAt, f.RevokeReason, f.Used = &now, "TOKEN_REVOKED", nil
+			e = audit.Event{Type: audit.SessionRevoked, Reason: f.RevokeReason, Subject: f.UserID, Object: f.ID.String()}
 		}
-		return f, nil
+		return f, e, nil
 	})
 	if errs.Is(err, errs.KindNotFound) {
 		return nil
@@ -217,16 +279,17 @@ func (s *Service) RevokeToken(ctx context.Context, token Token) error {
 	return err
 }
 
-func (s *Service) tokens(f Family, refresh Token, roles []string) (Tokens, error) {
+func (s *Service) tokens(f Family, refresh Token, standing account.Standing) (Tokens, error) {
 	c := authn.Claims{
 		RegisteredClaims: jwt.RegisteredClaims{Subject: f.UserID.String(), ID: uuid.NewString()},
 		SessionID:        f.ID.String(),
-		Roles:            roles,
-		Permissions:      role.Permissions(roles),
-		AMR:              []string{"pwd"},
-		AuthTime:         jwt.NewNumericDate(f.CreatedAt),
+		Roles:            standing.Roles,
+		Permissions:      role.Permissions(standing.Roles),
+		Attributes:       standing.Attributes,
+		AMR:              f.Methods,
+		AuthTime:         jwt.NewNumericDate(f.AuthTime),
 	}
-	access, expires, err := s.signer.Sign(c, s.policy.Access)
+	access, expires, err := s.Signer.Sign(c, s.policy.Access)
 	if err != nil {
 		return Tokens{}, err
 	}

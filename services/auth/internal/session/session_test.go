@@ -15,6 +15,7 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/testkit"
 	"github.com/purserhq/purser/services/auth/internal/account"
+	"github.com/purserhq/purser/services/auth/internal/audit"
 	"github.com/purserhq/purser/services/auth/internal/session"
 	"github.com/purserhq/purser/services/auth/internal/store"
 	"github.com/purserhq/purser/services/auth/migrations"
@@ -97,19 +98,19 @@ type timed struct {
 	clock *clock
 }
 
-func (s timed) Change(ctx context.Context, token session.Hash, change func(session.Family, []string, time.Time) (session.Family, error)) error {
-	return s.Sessions.Change(ctx, token, func(f session.Family, roles []string, _ time.Time) (session.Family, error) {
-		return change(f, roles, s.clock.now())
+func (s timed) Change(ctx context.Context, token session.Hash, change func(session.Family, account.Standing, time.Time) (session.Family, audit.Event, error)) error {
+	return s.Sessions.Change(ctx, token, func(f session.Family, is account.Standing, _ time.Time) (session.Family, audit.Event, error) {
+		return change(f, is, s.clock.now())
 	})
 }
 
 func (f fixture) over(s session.Store) *session.Service {
-	return session.NewService(s, f.signer, plain{}, policy(), f.clock.now)
+	return session.NewService(session.Deps{Store: s, Signer: f.signer, Passwords: plain{}, Audit: store.NewAudit(f.db.DB), Now: f.clock.now}, policy())
 }
 
 func (f fixture) login(t *testing.T) session.Tokens {
 	t.Helper()
-	tokens, err := f.Login(t.Context(), email, password, session.Client{})
+	tokens, err := f.Login(t.Context(), email, password, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +120,7 @@ func (f fixture) login(t *testing.T) session.Tokens {
 // refresh fails the test when the token is refused.
 func (f fixture) refresh(t *testing.T, token string) session.Tokens {
 	t.Helper()
-	tokens, err := f.Refresh(t.Context(), session.Token(token), session.Client{})
+	tokens, err := f.Refresh(t.Context(), session.Token(token))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +130,7 @@ func (f fixture) refresh(t *testing.T, token string) session.Tokens {
 // refused fails the test unless the token is refused for this reason.
 func (f fixture) refused(t *testing.T, token, reason string) {
 	t.Helper()
-	_, err := f.Refresh(t.Context(), session.Token(token), session.Client{})
+	_, err := f.Refresh(t.Context(), session.Token(token))
 	if e := errs.As(err); e == nil || e.Reason != reason {
 		t.Fatalf("refresh answered %v, want %s", err, reason)
 	}
@@ -137,7 +138,7 @@ func (f fixture) refused(t *testing.T, token, reason string) {
 
 func TestLoginAnswersAnUnknownAddressAndAWrongPasswordAlike(t *testing.T) {
 	f := newFixture(t)
-	_, wrong := f.Login(t.Context(), email, "not the password", session.Client{})
+	_, wrong := f.Login(t.Context(), email, "not the password", "")
 	for name, address := range map[string]string{
 		"an unknown address":               "bob@example.com",
 		"an address with a NUL byte":       "bob\x00@example.com",
@@ -147,7 +148,7 @@ func TestLoginAnswersAnUnknownAddressAndAWrongPasswordAlike(t *testing.T) {
 		"an address that breaks SQL quote": "' OR true --",
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := f.Login(t.Context(), address, password, session.Client{})
+			_, err := f.Login(t.Context(), address, password, "")
 			if err == nil || err.Error() != wrong.Error() || errs.As(err).Reason != "INVALID_CREDENTIALS" {
 				t.Errorf("answered %v, a wrong password %v", err, wrong)
 			}
@@ -167,7 +168,7 @@ func TestAFailedLoginTakesAsManyStatementsWhetherTheAddressIsKnownOrNot(t *testi
 	}
 	counted := func(address string) int {
 		statements = 0
-		if _, err := f.Login(t.Context(), address, "not the password", session.Client{}); err == nil {
+		if _, err := f.Login(t.Context(), address, "not the password", ""); err == nil {
 			t.Fatal("a wrong password was accepted")
 		}
 		return statements
@@ -179,7 +180,7 @@ func TestAFailedLoginTakesAsManyStatementsWhetherTheAddressIsKnownOrNot(t *testi
 
 func TestAddressesAreComparedWithoutRegardToCase(t *testing.T) {
 	f := newFixture(t)
-	if _, err := f.Login(t.Context(), " ADA@Example.COM ", password, session.Client{}); err != nil {
+	if _, err := f.Login(t.Context(), " ADA@Example.COM ", password, ""); err != nil {
 		t.Error(err)
 	}
 }
@@ -187,7 +188,7 @@ func TestAddressesAreComparedWithoutRegardToCase(t *testing.T) {
 func TestASessionThatCanNotBeSignedIsNotBegun(t *testing.T) {
 	f := newFixture(t)
 	f.signer.away = true
-	if _, err := f.Login(t.Context(), email, password, session.Client{}); !errs.Is(err, errs.KindUnavailable) {
+	if _, err := f.Login(t.Context(), email, password, ""); !errs.Is(err, errs.KindUnavailable) {
 		t.Fatalf("login answered %v", err)
 	}
 	if n := f.count(t, "SELECT count(*) FROM sessions"); n != 0 {
@@ -272,14 +273,14 @@ func TestAUserSeesAndEndsTheirOwnSessionsOnly(t *testing.T) {
 	f := newFixture(t)
 	var begun []session.Tokens
 	for range 3 {
-		tokens, err := f.Login(t.Context(), email, password, session.Client{Device: "grpc-go/1", Address: "192.0.2.1"})
+		tokens, err := f.Login(audit.WithClient(t.Context(), audit.Client{Device: "grpc-go/1", Address: "192.0.2.1"}), email, password, "")
 		if err != nil {
 			t.Fatal(err)
 		}
 		begun = append(begun, tokens)
 	}
 	f.clock.pass(time.Hour)
-	if _, err := f.Refresh(t.Context(), session.Token(begun[0].Refresh), session.Client{Device: "grpc-go/2", Address: "192.0.2.2"}); err != nil {
+	if _, err := f.Refresh(audit.WithClient(t.Context(), audit.Client{Device: "grpc-go/2", Address: "192.0.2.2"}), session.Token(begun[0].Refresh)); err != nil {
 		t.Fatal(err)
 	}
 	list, err := f.List(t.Context(), f.user, uuid.Nil, 10)
@@ -287,7 +288,7 @@ func TestAUserSeesAndEndsTheirOwnSessionsOnly(t *testing.T) {
 		t.Fatal(list, err)
 	}
 	oldest := list[2]
-	if oldest.Client != (session.Client{Device: "grpc-go/2", Address: "192.0.2.2"}) || !oldest.LastUsedAt.Equal(f.clock.now()) || list[0].Client.Device != "grpc-go/1" {
+	if oldest.Client != (audit.Client{Device: "grpc-go/2", Address: "192.0.2.2"}) || !oldest.LastUsedAt.Equal(f.clock.now()) || list[0].Client.Device != "grpc-go/1" {
 		t.Errorf("%+v", list)
 	}
 	if page, err := f.List(t.Context(), f.user, list[0].ID, 1); err != nil || len(page) != 1 || page[0].ID != list[1].ID {
@@ -323,4 +324,76 @@ func TestAUserSeesAndEndsTheirOwnSessionsOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.refused(t, begun[2].Refresh, "SESSION_REVOKED")
+}
+
+func TestDisabledAccountsAreLetInNoMore(t *testing.T) {
+	f := newFixture(t)
+	tokens := f.login(t)
+	if err := f.db.Gorm(t.Context()).Exec("UPDATE users SET disabled_at = now()").Error; err != nil {
+		t.Fatal(err)
+	}
+	_, err := f.Login(t.Context(), email, password, "")
+	if e := errs.As(err); e == nil || e.Reason != "ACCOUNT_DISABLED" {
+		t.Errorf("signing in answers %v", err)
+	}
+	if _, err := f.Login(t.Context(), email, "not the password", ""); errs.As(err).Reason != "INVALID_CREDENTIALS" {
+		t.Errorf("a wrong password is answered %v", err)
+	}
+	f.refused(t, tokens.Refresh, "ACCOUNT_DISABLED")
+}
+
+// factor is a second factor whose code is 123456.
+type factor struct{}
+
+func (factor) Check(_ context.Context, _ uuid.UUID, code string) ([]string, error) {
+	switch code {
+	case "123456":
+		return []string{"otp"}, nil
+	case "":
+		return nil, errs.Unauthenticated("TOTP_REQUIRED", "a code is needed")
+	}
+	return nil, errs.Unauthenticated("TOTP_INVALID", "the code is wrong")
+}
+
+func TestSecondFactorIsAskedForAfterThePassword(t *testing.T) {
+	f := newFixture(t)
+	f.Factor = factor{}
+	for code, reason := range map[string]string{"": "TOTP_REQUIRED", "000000": "TOTP_INVALID"} {
+		if _, err := f.Login(t.Context(), email, password, code); errs.As(err) == nil || errs.As(err).Reason != reason {
+			t.Errorf("the code %q is answered %v", code, err)
+		}
+	}
+	if _, err := f.Login(t.Context(), email, "not the password", "123456"); errs.As(err).Reason != "INVALID_CREDENTIALS" {
+		t.Errorf("a wrong password is answered %v", err)
+	}
+	if _, err := f.Login(t.Context(), email, password, "123456"); err != nil {
+		t.Fatal(err)
+	}
+	list, err := f.List(t.Context(), f.user, uuid.Nil, 10)
+	if err != nil || len(list) != 1 || strings.Join(list[0].Methods, " ") != "pwd otp" {
+		t.Errorf("the session is %+v, %v", list, err)
+	}
+}
+
+func TestSignInsAreRecorded(t *testing.T) {
+	f := newFixture(t)
+	f.login(t)
+	_, _ = f.Login(t.Context(), email, "not the password", "")
+	_, _ = f.Login(t.Context(), "nobody@example.com", password, "")
+	var rows []struct {
+		Outcome, Reason string
+		Subject         *uuid.UUID
+	}
+	err := f.db.Gorm(t.Context()).Raw("SELECT outcome, reason, subject FROM audit_events WHERE type = 'session.login' ORDER BY id").Scan(&rows).Error
+	if err != nil || len(rows) != 3 {
+		t.Fatalf("recorded %+v, %v", rows, err)
+	}
+	for i, want := range []struct {
+		outcome, reason string
+		known           bool
+	}{{"OK", "pwd", true}, {"REFUSED", "INVALID_CREDENTIALS", true}, {"REFUSED", "INVALID_CREDENTIALS", false}} {
+		if r := rows[i]; r.Outcome != want.outcome || r.Reason != want.reason || (r.Subject != nil) != want.known {
+			t.Errorf("event %d is %+v", i, r)
+		}
+	}
 }

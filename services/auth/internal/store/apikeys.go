@@ -10,7 +10,9 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/services/auth/internal/account"
 	"github.com/purserhq/purser/services/auth/internal/apikey"
+	"github.com/purserhq/purser/services/auth/internal/audit"
 )
 
 type apiKeyRow struct {
@@ -43,7 +45,7 @@ func NewAPIKeys(db *postgres.DB) *APIKeys { return &APIKeys{db: db} }
 
 // Create implements apikey.Store. The user's row is locked, so that keys which
 // are made at once are counted.
-func (s *APIKeys) Create(ctx context.Context, k apikey.Key, most int) (created bool, err error) {
+func (s *APIKeys) Create(ctx context.Context, k apikey.Key, most int, e audit.Event) (created bool, err error) {
 	err = postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
 		created = false
 		if err := tx.Exec("SELECT FROM users WHERE id = ? FOR UPDATE", k.UserID).Error; err != nil {
@@ -65,7 +67,7 @@ func (s *APIKeys) Create(ctx context.Context, k apikey.Key, most int) (created b
 			return fmt.Errorf("create API key: %w", err)
 		}
 		created = true
-		return nil
+		return record(tx, e)
 	})
 	return created, err
 }
@@ -85,26 +87,34 @@ func (s *APIKeys) List(ctx context.Context, user uuid.UUID) ([]apikey.Key, error
 }
 
 // Revoke implements apikey.Store.
-func (s *APIKeys) Revoke(ctx context.Context, user, id uuid.UUID, at time.Time) error {
-	var row apiKeyRow
-	if err := s.db.Gorm(ctx).Select("id").Where("id = ? AND user_id = ?", id, user).Take(&row).Error; err != nil {
-		return missing(err, "API key")
-	}
-	err := s.db.Gorm(ctx).Model(&apiKeyRow{}).Where("id = ? AND revoked_at IS NULL", id).Update("revoked_at", at).Error
-	if err != nil {
-		return fmt.Errorf("revoke API key: %w", err)
-	}
-	return nil
+func (s *APIKeys) Revoke(ctx context.Context, user, id uuid.UUID, at time.Time, e audit.Event) error {
+	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
+		var row apiKeyRow
+		if err := tx.Select("id").Where("id = ? AND user_id = ?", id, user).Take(&row).Error; err != nil {
+			return missing(err, "API key")
+		}
+		done := tx.Model(&apiKeyRow{}).Where("id = ? AND revoked_at IS NULL", id).Update("revoked_at", at)
+		if done.Error != nil {
+			return fmt.Errorf("revoke API key: %w", done.Error)
+		}
+		if done.RowsAffected == 0 {
+			return nil
+		}
+		if err := announce(tx, revokedSession, id); err != nil { // which its tokens name as their session
+			return err
+		}
+		return record(tx, e)
+	})
 }
 
 // ByHash implements apikey.Store.
-func (s *APIKeys) ByHash(ctx context.Context, h apikey.Hash) (apikey.Key, []string, error) {
+func (s *APIKeys) ByHash(ctx context.Context, h apikey.Hash) (apikey.Key, account.Standing, error) {
 	var row apiKeyRow
 	if err := s.db.Gorm(ctx).Where("hash = ?", h[:]).Take(&row).Error; err != nil {
-		return apikey.Key{}, nil, missing(err, "API key")
+		return apikey.Key{}, account.Standing{}, missing(err, "API key")
 	}
-	roles, err := rolesOf(s.db.Gorm(ctx), row.UserID)
-	return row.key(), roles, err
+	is, err := standing(s.db.Gorm(ctx), row.UserID)
+	return row.key(), is, err
 }
 
 // Used implements apikey.Store.

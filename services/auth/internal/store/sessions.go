@@ -14,6 +14,8 @@ import (
 
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/services/auth/internal/account"
+	"github.com/purserhq/purser/services/auth/internal/audit"
 	"github.com/purserhq/purser/services/auth/internal/session"
 )
 
@@ -29,6 +31,8 @@ type sessionRow struct {
 	LastUsedAt       time.Time
 	Device           string
 	Address          string
+	Methods          []string `gorm:"serializer:json"`
+	AuthTime         time.Time
 }
 
 func (sessionRow) TableName() string { return "sessions" }
@@ -63,35 +67,33 @@ func (s *Sessions) Credentials(ctx context.Context, email string) (uuid.UUID, st
 	if err != nil {
 		return uuid.Nil, "", missing(err, "user")
 	}
-	return row.ID, row.PasswordHash, nil
-}
-
-// Roles implements session.Store.
-func (s *Sessions) Roles(ctx context.Context, user uuid.UUID) ([]string, error) {
-	return rolesOf(s.db.Gorm(ctx), user)
-}
-
-func rolesOf(tx *gorm.DB, user uuid.UUID) ([]string, error) {
-	var rows []roleRow
-	if err := tx.Where("user_id = ?", user).Order("role").Find(&rows).Error; err != nil {
-		return nil, fmt.Errorf("read roles: %w", err)
+	if row.PasswordHash == nil { // signs in in other ways
+		return row.ID, "", nil
 	}
-	return roleNames(rows), nil
+	return row.ID, *row.PasswordHash, nil
+}
+
+// Standing implements session.Store.
+func (s *Sessions) Standing(ctx context.Context, user uuid.UUID) (account.Standing, error) {
+	return standing(s.db.Gorm(ctx), user)
 }
 
 // Start implements session.Store.
-func (s *Sessions) Start(ctx context.Context, f session.Family) error {
+func (s *Sessions) Start(ctx context.Context, f session.Family, e audit.Event) error {
 	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
 		row := toRow(f)
 		if err := tx.Create(&row).Error; err != nil {
 			return fmt.Errorf("create session: %w", err)
 		}
-		return remember(tx, f)
+		if err := remember(tx, f); err != nil {
+			return err
+		}
+		return record(tx, e)
 	})
 }
 
 // Change implements session.Store.
-func (s *Sessions) Change(ctx context.Context, token session.Hash, change func(session.Family, []string, time.Time) (session.Family, error)) error {
+func (s *Sessions) Change(ctx context.Context, token session.Hash, change func(session.Family, account.Standing, time.Time) (session.Family, audit.Event, error)) error {
 	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
 		var row sessionRow
 		err := tx.Clauses(clause.Locking{Strength: clause.LockingStrengthUpdate}).
@@ -111,12 +113,15 @@ func (s *Sessions) Change(ctx context.Context, token session.Hash, change func(s
 		if err != nil {
 			return err
 		}
-		roles, err := rolesOf(tx, was.UserID)
+		is, err := standing(tx, was.UserID)
 		if err != nil {
 			return err
 		}
-		f, err := change(was, roles, now.UTC())
+		f, e, err := change(was, is, now.UTC())
 		if err != nil {
+			return err
+		}
+		if err := note(tx, was, f, e); err != nil {
 			return err
 		}
 		row = toRow(f)
@@ -131,6 +136,19 @@ func (s *Sessions) Change(ctx context.Context, token session.Hash, change func(s
 		}
 		return nil
 	})
+}
+
+// note keeps what a change of a family is to be known for.
+func note(tx *gorm.DB, was, is session.Family, e audit.Event) error {
+	if was.RevokedAt == nil && is.RevokedAt != nil {
+		if err := announce(tx, revokedSession, is.ID); err != nil {
+			return err
+		}
+	}
+	if e.Type == "" {
+		return nil
+	}
+	return record(tx, e)
 }
 
 // family is a row with the used tokens that can be recovered.
@@ -184,40 +202,47 @@ func remember(tx *gorm.DB, f session.Family) error {
 }
 
 // Revoke implements session.Store.
-func (s *Sessions) Revoke(ctx context.Context, user, id uuid.UUID, reason string) error {
+func (s *Sessions) Revoke(ctx context.Context, user, id uuid.UUID, reason string, e audit.Event) error {
 	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
 		var row sessionRow
 		if err := tx.Select("id").Where("id = ? AND user_id = ?", id, user).Take(&row).Error; err != nil {
 			return missing(err, "session")
 		}
-		return revoke(tx, reason, "id = ?", id)
+		ended, err := revoke(tx, reason, "id = ?", id)
+		if err != nil || ended == 0 {
+			return err
+		}
+		return record(tx, e)
 	})
 }
 
 // RevokeAll implements session.Store.
-func (s *Sessions) RevokeAll(ctx context.Context, user, except uuid.UUID, reason string) error {
+func (s *Sessions) RevokeAll(ctx context.Context, user, except uuid.UUID, reason string, e audit.Event) error {
 	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
-		return revoke(tx, reason, "user_id = ? AND id <> ?", user, except)
+		if _, err := revoke(tx, reason, "user_id = ? AND id <> ?", user, except); err != nil {
+			return err
+		}
+		return record(tx, e)
 	})
 }
 
-// revoke ends the families that meet a condition, and with them what could be
-// recovered.
-func revoke(tx *gorm.DB, reason, condition string, args ...any) error {
+// revoke ends the families that meet a condition, with them what could be
+// recovered, and says of how many.
+func revoke(tx *gorm.DB, reason, condition string, args ...any) (int, error) {
 	var ended []uuid.UUID
 	err := tx.Raw("UPDATE sessions SET revoked_at = clock_timestamp(), revoke_reason = ? WHERE revoked_at IS NULL AND "+condition+" RETURNING id",
 		append([]any{reason}, args...)...).Scan(&ended).Error
 	if err != nil {
-		return fmt.Errorf("revoke sessions: %w", err)
+		return 0, fmt.Errorf("revoke sessions: %w", err)
 	}
 	if len(ended) == 0 {
-		return nil
+		return 0, nil
 	}
 	err = tx.Model(&refreshTokenRow{}).Where("session_id IN ? AND sealed_successor IS NOT NULL", ended).Update("sealed_successor", nil).Error
 	if err != nil {
-		return fmt.Errorf("forget used tokens: %w", err)
+		return 0, fmt.Errorf("forget used tokens: %w", err)
 	}
-	return nil
+	return len(ended), announce(tx, revokedSession, ended...)
 }
 
 // List implements session.Store. Ids are UUIDv7, so their order is that of the
@@ -279,6 +304,7 @@ func toRow(f session.Family) sessionRow {
 		CurrentHash: f.Current[:], CurrentExpiresAt: f.CurrentExpiresAt,
 		RevokedAt: f.RevokedAt, RevokeReason: f.RevokeReason,
 		LastUsedAt: f.LastUsedAt, Device: f.Client.Device, Address: f.Client.Address,
+		Methods: f.Methods, AuthTime: f.AuthTime,
 	}
 }
 
@@ -287,6 +313,7 @@ func fromRow(r sessionRow) session.Family {
 		ID: r.ID, UserID: r.UserID, CreatedAt: r.CreatedAt, ExpiresAt: r.ExpiresAt,
 		Current: session.Hash(r.CurrentHash), CurrentExpiresAt: r.CurrentExpiresAt,
 		RevokedAt: r.RevokedAt, RevokeReason: r.RevokeReason,
-		LastUsedAt: r.LastUsedAt, Client: session.Client{Device: r.Device, Address: r.Address},
+		LastUsedAt: r.LastUsedAt, Client: audit.Client{Device: r.Device, Address: r.Address},
+		Methods: r.Methods, AuthTime: r.AuthTime,
 	}
 }

@@ -35,7 +35,8 @@ type ApiKeyServiceClient interface {
 	// CreateApiKey makes a key. It is shown in this answer and never again.
 	//
 	// PERMISSION_DENIED (SCOPE_NOT_HELD) for a scope that the caller's own token
-	// doesn't carry, and (API_KEY_CALLER) when the caller signed in with a key.
+	// doesn't carry, (API_KEY_CALLER) when the caller signed in with a key, and
+	// (REAUTHENTICATION_REQUIRED) when the sign-in is older than 10 minutes.
 	// FAILED_PRECONDITION (TOO_MANY_API_KEYS) past 50 keys.
 	CreateApiKey(ctx context.Context, in *CreateApiKeyRequest, opts ...grpc.CallOption) (*CreateApiKeyResponse, error)
 	// ListApiKeys returns the caller's keys, revoked and expired ones included,
@@ -114,7 +115,8 @@ type ApiKeyServiceServer interface {
 	// CreateApiKey makes a key. It is shown in this answer and never again.
 	//
 	// PERMISSION_DENIED (SCOPE_NOT_HELD) for a scope that the caller's own token
-	// doesn't carry, and (API_KEY_CALLER) when the caller signed in with a key.
+	// doesn't carry, (API_KEY_CALLER) when the caller signed in with a key, and
+	// (REAUTHENTICATION_REQUIRED) when the sign-in is older than 10 minutes.
 	// FAILED_PRECONDITION (TOO_MANY_API_KEYS) past 50 keys.
 	CreateApiKey(context.Context, *CreateApiKeyRequest) (*CreateApiKeyResponse, error)
 	// ListApiKeys returns the caller's keys, revoked and expired ones included,

@@ -1,0 +1,24 @@
+package audit
+
+// Type of an event. Those that an account's owner would ask about come with
+// the account as the subject.
+type Type string
+
+// The types.
+const (
+	Registered      Type = "account.registered"
+	RoleGranted     Type = "account.role_granted"
+	Login           Type = "session.login"
+	Logout          Type = "session.logout"
+	SessionRevoked  Type = "session.revoked"
+	SessionsRevoked Type = "session.all_revoked"
+	// RefreshRecovered is a lost answer that was asked for again,
+	// RefreshReused a used token that ended its session.
+	RefreshRecovered Type = "session.refresh_recovered"
+	RefreshReused    Type = "session.refresh_reused"
+	APIKeyCreated    Type = "api_key.created"
+	APIKeyRevoked    Type = "api_key.revoked"
+	APIKeyRefused    Type = "api_key.refused"
+	KeyRotated       Type = "signing_key.rotated"
+	KeyRevoked       Type = "signing_key.revoked"
+)
