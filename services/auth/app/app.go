@@ -89,7 +89,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 		Store: store.NewSessions(db), Signer: ring, Passwords: hasher, Audit: events, Now: time.Now,
 	}, cfg.Session)
 
-	limiter, err := attempts.New(cfg.Attempts, time.Now)
+	limiter, err := attempts.New(cfg.Attempts, store.NewAttempts(redis), time.Now)
 	if err != nil {
 		return nil, err
 	}

@@ -3,26 +3,26 @@
 // It promises: an attempt is charged before the password is looked at and
 // given back when it was right, so that guesses in parallel can't slip by; an
 // account and the address that tries are charged apart, so neither many
-// accounts from one place nor one account from many is a way round.
+// accounts from one place nor one account from many is a way round; replicas
+// count together, in Redis, by its clock.
 //
-// Limits: counted in this process; with n replicas up to n times as much.
-// Somebody who fails on purpose keeps an account's owner out for as long.
+// Limits: while Redis is away each replica counts for itself, with n of them up
+// to n times as much. Somebody who fails on purpose keeps an account's owner
+// out for as long.
+//
+// Source: the generic cell rate algorithm of ITU-T I.371, virtual scheduling.
 package attempts
 
 import (
 	"context"
 	"errors"
-	"fmt"
-	"sync"
 	"time"
 
-	lru "github.com/hashicorp/golang-lru/v2"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/metric"
 
 	"github.com/purserhq/purser/pkg/errs"
 )
-
-// remembered is how many accounts, and how many addresses, are kept apart.
-const remembered = 100_000
 
 // Policy is how many attempts may fail in a minute.
 type Policy struct {
@@ -38,23 +38,43 @@ func (p Policy) Validate() error {
 	return nil
 }
 
-// Limiter counts attempts. It is safe for concurrent use.
-type Limiter struct {
-	accounts, addresses buckets
-	now                 func() time.Time
+// Bucket is what is charged: it takes PerMinute at once, and is refilled evenly
+// over a minute.
+type Bucket struct {
+	Kind, Key string
+	PerMinute int
 }
 
-// New returns a limiter.
-func New(p Policy, now func() time.Time) (*Limiter, error) {
-	accounts, err := lru.New[string, *bucket](remembered)
+// Every is how long one takes to be refilled.
+func (b Bucket) Every() time.Duration { return time.Minute / time.Duration(b.PerMinute) }
+
+// Shared is what replicas count together in.
+type Shared interface {
+	// Take charges one, or says how long until one would be there; its error
+	// means that it can't tell. It is safe for concurrent use.
+	Take(ctx context.Context, b Bucket) (giveBack func(), wait time.Duration, err error)
+}
+
+// Limiter counts attempts. It is safe for concurrent use.
+type Limiter struct {
+	policy Policy
+	shared Shared
+	local  *local
+	alone  metric.Int64Counter
+}
+
+// New returns a limiter that counts in shared, and in this process by the clock
+// now.
+func New(p Policy, shared Shared, now func() time.Time) (*Limiter, error) {
+	own, err := newLocal(now)
 	if err != nil {
-		return nil, fmt.Errorf("attempts: %w", err)
+		return nil, err
 	}
-	addresses, err := lru.New[string, *bucket](remembered)
-	if err != nil {
-		return nil, fmt.Errorf("attempts: %w", err)
-	}
-	return &Limiter{accounts: buckets{accounts, p.PerAccount}, addresses: buckets{addresses, p.PerAddress}, now: now}, nil
+	l := &Limiter{policy: p, shared: shared, local: own}
+	// An instrument that can't be made is a no-op one.
+	l.alone, _ = otel.Meter("github.com/purserhq/purser/services/auth/attempts").Int64Counter("auth_attempts_local_total",
+		metric.WithDescription("Attempts that one replica counted alone, for Redis was away."))
+	return l, nil
 }
 
 // Take charges an attempt from an address, on an account unless it is "".
@@ -62,75 +82,37 @@ func New(p Policy, now func() time.Time) (*Limiter, error) {
 // right, or could not be judged. errs.Exhausted (TOO_MANY_ATTEMPTS) with when
 // to try again, and nothing charged, past either bound.
 func (l *Limiter) Take(ctx context.Context, address, account string) (giveBack func(), err error) {
-	now := l.now()
-	place, wait := l.addresses.take(address, now)
-	if wait > 0 {
-		return nil, tooMany(wait)
+	charges := []Bucket{{"address", address, l.policy.PerAddress}}
+	if account != "" {
+		charges = append(charges, Bucket{"account", account, l.policy.PerAccount})
 	}
-	if account == "" {
-		return place, nil
+	var taken []func()
+	giveBack = func() {
+		for _, undo := range taken {
+			undo()
+		}
 	}
-	name, wait := l.accounts.take(account, now)
-	if wait > 0 {
-		place()
-		return nil, tooMany(wait)
+	// In this process first: that is what holds while Redis is away, and keeps
+	// a flood from Redis.
+	for _, take := range []func(context.Context, Bucket) (func(), time.Duration){l.local.take, l.everywhere} {
+		for _, b := range charges {
+			undo, wait := take(ctx, b)
+			if wait > 0 {
+				giveBack()
+				return nil, errs.Exhausted("TOO_MANY_ATTEMPTS", "too many attempts").After(wait)
+			}
+			taken = append(taken, undo)
+		}
 	}
-	return func() {
-		place()
-		name()
-	}, nil
+	return giveBack, nil
 }
 
-func tooMany(wait time.Duration) error {
-	return errs.Exhausted("TOO_MANY_ATTEMPTS", "too many attempts").After(wait)
-}
-
-// buckets of one kind, each refilled evenly over a minute.
-type buckets struct {
-	byKey     *lru.Cache[string, *bucket]
-	perMinute int
-}
-
-// take charges one, or says how long until one would be there.
-func (b buckets) take(key string, now time.Time) (giveBack func(), wait time.Duration) {
-	fresh := &bucket{}
-	found, known, _ := b.byKey.PeekOrAdd(key, fresh)
-	if known {
-		b.byKey.Get(key) // it was used: keep it
-	} else {
-		found = fresh
+// everywhere charges what replicas share, and nothing while that is away.
+func (l *Limiter) everywhere(ctx context.Context, b Bucket) (giveBack func(), wait time.Duration) {
+	giveBack, wait, err := l.shared.Take(ctx, b)
+	if err != nil {
+		l.alone.Add(ctx, 1)
+		return func() {}, 0
 	}
-	every := time.Minute / time.Duration(b.perMinute)
-	if wait := found.take(now, every, b.perMinute); wait > 0 {
-		return nil, wait
-	}
-	return func() { found.giveBack(every) }, 0
-}
-
-// bucket is a virtual scheduling one (GCRA, ITU-T I.371). A reservation of
-// x/time/rate would not do: what it restores is less the more were made since.
-type bucket struct {
-	mu   sync.Mutex
-	full time.Time // when everything will have been refilled
-}
-
-func (b *bucket) take(now time.Time, every time.Duration, size int) (wait time.Duration) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	full := b.full
-	if full.Before(now) {
-		full = now
-	}
-	full = full.Add(every)
-	if wait := full.Sub(now) - every*time.Duration(size); wait > 0 {
-		return wait
-	}
-	b.full = full
-	return 0
-}
-
-func (b *bucket) giveBack(every time.Duration) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.full = b.full.Add(-every)
+	return giveBack, wait
 }

@@ -7,18 +7,34 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/redisx"
 	"github.com/purserhq/purser/services/auth/internal/attempts"
+	"github.com/purserhq/purser/services/auth/internal/store"
 )
 
+// limiter counts alone, by a clock that the test sets.
 func limiter(t *testing.T, perAccount, perAddress int) (*attempts.Limiter, *time.Time) {
 	t.Helper()
 	now := time.Date(2026, time.January, 1, 0, 0, 0, 0, time.UTC)
-	l, err := attempts.New(attempts.Policy{PerAccount: perAccount, PerAddress: perAddress}, func() time.Time { return now })
+	nowhere := client(t, "redis://127.0.0.1:1/0") // where nothing listens
+	l, err := attempts.New(attempts.Policy{PerAccount: perAccount, PerAddress: perAddress}, store.NewAttempts(nowhere), func() time.Time { return now })
 	if err != nil {
 		t.Fatal(err)
 	}
 	return l, &now
+}
+
+func client(t *testing.T, url string) redis.UniversalClient {
+	t.Helper()
+	c, err := redisx.New(redisx.Options{URL: url})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
 }
 
 func TestAnAccountIsTriedAFewTimesAMinuteFromWherever(t *testing.T) {

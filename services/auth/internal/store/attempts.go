@@ -1,0 +1,63 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/purserhq/purser/pkg/redisx"
+	"github.com/purserhq/purser/services/auth/internal/attempts"
+)
+
+// A bucket of attempts in Redis is the time, in microseconds of the server's clock, at
+// which everything will have been refilled; none when that is past.
+
+// takeScript charges one to KEYS[1], of which one is refilled every ARGV[1]
+// microseconds and ARGV[2] are there at most. It returns how many microseconds
+// to wait, with nothing charged, or 0.
+var takeScript = redis.NewScript(`
+local t = redis.call('TIME')
+local now = t[1] * 1000000 + t[2]
+local every, size = tonumber(ARGV[1]), tonumber(ARGV[2])
+local full = math.max(tonumber(redis.call('GET', KEYS[1]) or 0), now) + every
+local wait = full - now - every * size
+if wait > 0 then return wait end
+redis.call('SET', KEYS[1], string.format('%.0f', full), 'PX', math.ceil((full - now) / 1000))
+return 0`)
+
+// giveBackScript takes a charge of ARGV[1] microseconds back.
+var giveBackScript = redis.NewScript(`
+local t = redis.call('TIME')
+local now = t[1] * 1000000 + t[2]
+local full = tonumber(redis.call('GET', KEYS[1]) or 0) - tonumber(ARGV[1])
+if full <= now then return redis.call('DEL', KEYS[1]) end
+redis.call('SET', KEYS[1], string.format('%.0f', full), 'PX', math.ceil((full - now) / 1000))
+return 0`)
+
+// Attempts implements attempts.Shared in Redis.
+type Attempts struct{ redis redis.UniversalClient }
+
+// NewAttempts returns the attempts counted in r.
+func NewAttempts(r redis.UniversalClient) *Attempts { return &Attempts{r} }
+
+// Take implements attempts.Shared.
+func (s *Attempts) Take(ctx context.Context, b attempts.Bucket) (giveBack func(), wait time.Duration, err error) {
+	name := sha256.Sum256([]byte(b.Key)) // no address or account stands in Redis
+	keys := []string{redisx.Key("purser:auth:attempts:"+b.Kind+":", hex.EncodeToString(name[:16]))}
+	every := b.Every().Microseconds()
+	limited, cancel := redisx.Bounded(ctx)
+	defer cancel()
+	micros, err := takeScript.Run(limited, s.redis, keys, every, b.PerMinute).Int64()
+	if err != nil || micros > 0 {
+		return nil, time.Duration(micros) * time.Microsecond, err
+	}
+	return func() {
+		limited, cancel := redisx.Bounded(ctx)
+		defer cancel()
+		// What can't be given back now is refilled in time.
+		_ = giveBackScript.Run(limited, s.redis, keys, every).Err()
+	}, 0, nil
+}
