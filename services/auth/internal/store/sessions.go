@@ -10,7 +10,6 @@ import (
 
 	"github.com/google/uuid"
 	"gorm.io/gorm"
-	"gorm.io/gorm/clause"
 
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/postgres"
@@ -95,29 +94,15 @@ func (s *Sessions) Start(ctx context.Context, f session.Family, e audit.Event) e
 // Change implements session.Store.
 func (s *Sessions) Change(ctx context.Context, token session.Hash, change func(session.Family, account.Standing, time.Time) (session.Family, audit.Event, error)) error {
 	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
-		var row sessionRow
-		err := tx.Clauses(clause.Locking{Strength: clause.LockingStrengthUpdate}).
-			Where("id = (SELECT session_id FROM refresh_tokens WHERE token_hash = ?)", token[:]).
-			Take(&row).Error
-		if errors.Is(err, gorm.ErrRecordNotFound) {
-			return errs.NotFound("session")
-		}
+		row, is, now, err := lockFamily(tx, token)
 		if err != nil {
-			return fmt.Errorf("lock session: %w", err)
-		}
-		var now time.Time
-		if err := tx.Raw("SELECT clock_timestamp()").Scan(&now).Error; err != nil {
-			return fmt.Errorf("read the clock: %w", err)
+			return err
 		}
 		was, err := family(tx, row)
 		if err != nil {
 			return err
 		}
-		is, err := standing(tx, was.UserID)
-		if err != nil {
-			return err
-		}
-		f, e, err := change(was, is, now.UTC())
+		f, e, err := change(was, is, now)
 		if err != nil {
 			return err
 		}
@@ -136,6 +121,31 @@ func (s *Sessions) Change(ctx context.Context, token session.Hash, change func(s
 		}
 		return nil
 	})
+}
+
+// lockFamily locks the family that ever had a token, and reads the standing of
+// its user, and the clock once the lock is held.
+func lockFamily(tx *gorm.DB, token session.Hash) (sessionRow, account.Standing, time.Time, error) {
+	var found []struct {
+		Session    sessionRow `gorm:"embedded"`
+		Now        time.Time
+		Attributes map[string]string `gorm:"serializer:json"`
+		Roles      []string          `gorm:"serializer:json"`
+		Disabled   bool
+	}
+	err := tx.Raw(`
+		SELECT s.*, clock_timestamp() AS now, u.attributes, u.disabled_at IS NOT NULL AS disabled,
+			coalesce((SELECT jsonb_agg(role ORDER BY role) FROM user_roles WHERE user_id = u.id), '[]') AS roles
+		FROM (SELECT * FROM sessions WHERE id = (SELECT session_id FROM refresh_tokens WHERE token_hash = ?) FOR UPDATE) s
+		JOIN users u ON u.id = s.user_id`, token[:]).Scan(&found).Error
+	if err != nil {
+		return sessionRow{}, account.Standing{}, time.Time{}, fmt.Errorf("lock session: %w", err)
+	}
+	if len(found) == 0 {
+		return sessionRow{}, account.Standing{}, time.Time{}, errs.NotFound("session")
+	}
+	f := found[0]
+	return f.Session, account.Standing{Roles: f.Roles, Attributes: f.Attributes, Disabled: f.Disabled}, f.Now.UTC(), nil
 }
 
 // note keeps what a change of a family is to be known for.
