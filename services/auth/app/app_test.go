@@ -48,7 +48,7 @@ type service struct {
 }
 
 // start runs the service, with more settings, until the test ends.
-func start(t *testing.T, more ...string) service {
+func start(t testing.TB, more ...string) service {
 	t.Helper()
 	db := testkit.Postgres(t, migrations.FS)
 	cfg, err := app.Load(append(environ(db.URL), more...))
@@ -77,7 +77,7 @@ func start(t *testing.T, more ...string) service {
 	}
 }
 
-func dial(t *testing.T, addr string) *grpc.ClientConn {
+func dial(t testing.TB, addr string) *grpc.ClientConn {
 	t.Helper()
 	conn, err := grpcclient.Dial(grpcclient.Config{Addr: addr, Plaintext: true}, nil)
 	if err != nil {
@@ -86,14 +86,14 @@ func dial(t *testing.T, addr string) *grpc.ClientConn {
 	return conn
 }
 
-func (s service) register(t *testing.T, email string) {
+func (s service) register(t testing.TB, email string) {
 	t.Helper()
 	if _, err := s.accounts.Register(t.Context(), &authv1.RegisterRequest{Email: email, Password: password, DisplayName: "Ada"}); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func (s service) login(t *testing.T, email string) *authv1.Tokens {
+func (s service) login(t testing.TB, email string) *authv1.Tokens {
 	t.Helper()
 	resp, err := s.sessions.Login(t.Context(), &authv1.LoginRequest{Email: email, Password: password})
 	if err != nil {

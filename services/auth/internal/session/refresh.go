@@ -10,9 +10,14 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/audit"
 )
 
+// mostTogether is how often a session can be refreshed within that time, since
+// every token of it stays good.
+const mostTogether = 32
+
 // Refresh exchanges a token for its successor. errs.Unauthenticated with
 // reason REFRESH_TOKEN_INVALID, REFRESH_TOKEN_EXPIRED, REFRESH_TOKEN_REUSED or
-// SESSION_REVOKED.
+// SESSION_REVOKED. errs.Exhausted (REFRESHED_TOO_OFTEN) past 32 times in ten
+// seconds.
 func (s *Service) Refresh(ctx context.Context, token Token) (Tokens, error) {
 	var (
 		tokens  Tokens
@@ -62,6 +67,8 @@ func (s *Service) rotate(f Family, token Token, now time.Time) (_ Family, next T
 		return f, "", e, errs.Unauthenticated("REFRESH_TOKEN_EXPIRED", "the session has expired"), nil
 	case hash == f.Current && !now.Before(f.CurrentExpiresAt):
 		return f, "", e, errs.Unauthenticated("REFRESH_TOKEN_EXPIRED", "the refresh token has expired"), nil
+	case hash == f.Current && len(f.recoverable(now)) >= mostTogether:
+		return f, "", e, errs.Exhausted("REFRESHED_TOO_OFTEN", "the session is refreshed too often").After(together), nil
 	case hash == f.Current:
 		next = NewToken()
 		sealed, err := token.seal(next)

@@ -161,6 +161,24 @@ func TestASignerThatIsAwayUsesNoTokenUp(t *testing.T) {
 	f.refresh(t, tokens.Refresh)
 }
 
+func TestASessionThatIsRefreshedTooOftenWaits(t *testing.T) {
+	f := newFixture(t)
+	first := f.login(t).Refresh
+	newest := first
+	for range 32 {
+		newest = f.refresh(t, newest).Refresh
+	}
+	_, err := f.Refresh(t.Context(), session.Token(newest))
+	if e := errs.As(err); e == nil || e.Reason != "REFRESHED_TOO_OFTEN" || e.RetryAfter <= 0 {
+		t.Fatalf("the 33rd refresh within ten seconds: %v", err)
+	}
+	if again := f.refresh(t, first); again.Refresh != newest {
+		t.Error("the first token, presented again, got another than the newest")
+	}
+	f.clock.pass(10 * time.Second)
+	f.refresh(t, newest)
+}
+
 const callers = 50
 
 // The control: the same race over a store that doesn't lock forks the family.

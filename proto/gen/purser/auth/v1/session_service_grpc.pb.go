@@ -50,7 +50,9 @@ type SessionServiceClient interface {
 	// that the token was stolen.
 	//
 	// UNAUTHENTICATED: REFRESH_TOKEN_INVALID, REFRESH_TOKEN_EXPIRED,
-	// REFRESH_TOKEN_REUSED or SESSION_REVOKED.
+	// REFRESH_TOKEN_REUSED, SESSION_REVOKED or ACCOUNT_DISABLED.
+	// RESOURCE_EXHAUSTED (REFRESHED_TOO_OFTEN) past 32 refreshes of a session in
+	// ten seconds.
 	Refresh(ctx context.Context, in *RefreshRequest, opts ...grpc.CallOption) (*RefreshResponse, error)
 	// Logout ends the session that the caller's access token belongs to. Its
 	// refresh token is refused from then on; the access token itself stays
@@ -161,7 +163,9 @@ type SessionServiceServer interface {
 	// that the token was stolen.
 	//
 	// UNAUTHENTICATED: REFRESH_TOKEN_INVALID, REFRESH_TOKEN_EXPIRED,
-	// REFRESH_TOKEN_REUSED or SESSION_REVOKED.
+	// REFRESH_TOKEN_REUSED, SESSION_REVOKED or ACCOUNT_DISABLED.
+	// RESOURCE_EXHAUSTED (REFRESHED_TOO_OFTEN) past 32 refreshes of a session in
+	// ten seconds.
 	Refresh(context.Context, *RefreshRequest) (*RefreshResponse, error)
 	// Logout ends the session that the caller's access token belongs to. Its
 	// refresh token is refused from then on; the access token itself stays
