@@ -1,7 +1,7 @@
 // Package demo drives the suite's main job through its public gRPC API, as a
 // client would: sign up, sign in, add wallets, sync them, price and value
-// them, take a snapshot, and show the holdings and the timeline. It can be
-// run again on the same data.
+// them, take a snapshot, read the timeline, and rotate the signing key under
+// calls. It can be run again on the same data.
 package demo
 
 import (
@@ -29,7 +29,10 @@ type Options struct {
 	Password  string
 	// Accounts to add as wallets, CAIP-10.
 	Accounts []string
-	Out      *progress.Printer
+	// Rotate makes the next signing key the active one, as `auth keys rotate`
+	// does; nil leaves the step out.
+	Rotate func(ctx context.Context) error
+	Out    *progress.Printer
 }
 
 // Result is what the demo came to.
@@ -109,10 +112,11 @@ func Run(ctx context.Context, o Options) (_ *Result, err error) {
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
 	d := &driver{Clients: c, o: o, r: &Result{}, ctx: ctx}
-	for _, s := range []struct {
+	type step struct {
 		name string
 		run  func(progress.Note) (string, error)
-	}{
+	}
+	steps := []step{
 		{"register", d.register},
 		{"sign in", d.signIn},
 		{"add wallets", d.addWallets},
@@ -121,7 +125,11 @@ func Run(ctx context.Context, o Options) (_ *Result, err error) {
 		{"value portfolio", d.value},
 		{"take snapshot", d.snapshot},
 		{"read timeline", d.timeline},
-	} {
+	}
+	if o.Rotate != nil {
+		steps = append(steps, step{"rotate signing key", d.rotate})
+	}
+	for _, s := range steps {
 		if err := o.Out.Step(s.name, s.run); err != nil {
 			return nil, err
 		}

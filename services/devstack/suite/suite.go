@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -110,6 +111,18 @@ func (s *Suite) startServices(ctx context.Context) error {
 		s.Endpoints.Portfolio = a.Addr()
 		return a, nil
 	})
+}
+
+// AuthCommand runs a command of the auth service, such as "keys rotate", on the
+// suite's database, and returns what it prints.
+func (s *Suite) AuthCommand(ctx context.Context, args ...string) (string, error) {
+	cfg, err := authapp.Load(s.AuthEnviron())
+	if err != nil {
+		return "", err
+	}
+	var out strings.Builder
+	err = authapp.Command(ctx, cfg, s.log, args, &out)
+	return out.String(), err
 }
 
 type runner interface {

@@ -23,8 +23,11 @@ import (
 // chain and the feed were seeded with.
 func TestTheMainJobComesToTheNumbersThatChainAndFeedWereSeededWith(t *testing.T) {
 	t.Run("in one process", func(t *testing.T) {
-		s := start(t)
-		driveAndCheck(t, s.Backing, s.Endpoints)
+		s := start(t, func(o *suite.Options) { o.Extra = map[string][]string{"auth": suite.ShortKeys()} })
+		driveAndCheck(t, s.Backing, s.Endpoints, func(ctx context.Context) error {
+			_, err := s.AuthCommand(ctx, "keys", "rotate")
+			return err
+		})
 	})
 	t.Run("as three programs", func(t *testing.T) {
 		b, err := suite.StartBacking(t.Context(), suite.Options{Dir: folder(t), History: history})
@@ -36,11 +39,13 @@ func TestTheMainJobComesToTheNumbersThatChainAndFeedWereSeededWith(t *testing.T)
 		if err != nil {
 			t.Fatal(err)
 		}
-		driveAndCheck(t, b, startPrograms(t, b))
+		driveAndCheck(t, b, startPrograms(t, b), nil)
 	})
 }
 
-func driveAndCheck(t *testing.T, b *suite.Backing, e suite.Endpoints) {
+// driveAndCheck drives the demo; its step that rotates the signing key under
+// calls fails when one of them does.
+func driveAndCheck(t *testing.T, b *suite.Backing, e suite.Endpoints, rotate func(context.Context) error) {
 	t.Helper()
 	var accounts []string
 	for _, h := range b.Chain.Holders() {
@@ -49,7 +54,7 @@ func driveAndCheck(t *testing.T, b *suite.Backing, e suite.Endpoints) {
 	var out strings.Builder
 	r, err := demo.Run(t.Context(), demo.Options{
 		Endpoints: e, Email: "demo@example.com", Password: "a password of a test",
-		Accounts: accounts, Out: progress.New(&out),
+		Accounts: accounts, Rotate: rotate, Out: progress.New(&out),
 	})
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out.String())
@@ -61,6 +66,9 @@ func driveAndCheck(t *testing.T, b *suite.Backing, e suite.Endpoints) {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the output lacks %q:\n%s", want, out.String())
 		}
+	}
+	if rotated := strings.Contains(out.String(), "calls meanwhile, 0 failed"); rotated != (rotate != nil) {
+		t.Errorf("the key was rotated: %v\n%s", rotated, out.String())
 	}
 	for _, w := range r.Wallets {
 		if w.GetSync().GetState() != walletv1.SyncState_SYNC_STATE_SYNCED {

@@ -78,7 +78,8 @@ func run(ctx context.Context, args, environ []string, out io.Writer) (err error)
 		External: suite.External{
 			Database: s.Database.Reveal(), Redis: s.Redis.Reveal(), Chain: s.Chain, Prices: s.Prices, TokenList: s.Tokens,
 		},
-		Log: log, Out: show,
+		Extra: map[string][]string{"auth": suite.ShortKeys()},
+		Log:   log, Out: show,
 	})
 	if err != nil {
 		return err
@@ -117,9 +118,14 @@ func (s settings) drive(ctx context.Context, up *suite.Suite, show *progress.Pri
 		if g.password, err = suite.Secret(filepath.Join(s.Dir, "demo-password")); err != nil {
 			return err
 		}
+		show.Printf("signing keys on a short policy: %s\n", strings.ReplaceAll(strings.Join(suite.ShortKeys(), " "), "PURSER_KEYS_", ""))
 		begun := time.Now()
 		r, err := demo.Run(ctx, demo.Options{
 			Endpoints: up.Endpoints, Email: g.email, Password: g.password, Accounts: accounts, Out: show,
+			Rotate: func(ctx context.Context) error {
+				_, err := up.AuthCommand(ctx, "keys", "rotate")
+				return err
+			},
 		})
 		if err != nil && ctx.Err() == nil {
 			return fmt.Errorf("demo: %w (the services' log is %s)", err, filepath.Join(s.Dir, "suite.log"))
