@@ -26,6 +26,7 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/session"
 	"github.com/purserhq/purser/services/auth/internal/signing"
 	"github.com/purserhq/purser/services/auth/internal/store"
+	"github.com/purserhq/purser/services/auth/internal/totp"
 	"github.com/purserhq/purser/services/auth/internal/web"
 	"github.com/purserhq/purser/services/auth/migrations"
 )
@@ -85,8 +86,9 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	}
 	accounts := account.NewService(store.NewAccounts(db, users), hasher, cfg.MinPassword, time.Now)
 	events := store.NewAudit(db)
+	factors := totp.NewService(store.NewFactors(db), sealer, cfg.TOTPName)
 	sessions := session.NewService(session.Deps{
-		Store: store.NewSessions(db), Signer: ring, Passwords: hasher, Audit: events, Now: time.Now,
+		Store: store.NewSessions(db), Signer: ring, Passwords: hasher, Factor: factors, Audit: events, Now: time.Now,
 	}, cfg.Session)
 
 	limiter, err := attempts.New(cfg.Attempts, store.NewAttempts(redis), time.Now)
@@ -106,7 +108,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 		return nil, err
 	}
 	authv1.RegisterAccountServiceServer(server, rpc.NewAccountServer(accounts, limiter))
-	authv1.RegisterSessionServiceServer(server, rpc.NewSessionServer(sessions, limiter))
+	authv1.RegisterSessionServiceServer(server, rpc.NewSessionServer(sessions, factors, limiter))
 	keys := apikey.NewService(store.NewAPIKeys(db), ring, events, time.Now)
 	authv1.RegisterTokenServiceServer(server, rpc.NewTokenServer(ring, verifier, sessions, keys))
 	authv1.RegisterApiKeyServiceServer(server, rpc.NewAPIKeyServer(keys, limiter))

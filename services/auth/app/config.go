@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/purserhq/purser/pkg/config"
@@ -37,6 +38,8 @@ type Config struct {
 	Session session.Policy `envPrefix:""`
 	// MinPassword in characters.
 	MinPassword int `env:"MIN_PASSWORD" envDefault:"15"`
+	// TOTPName is what an authenticator app shows beside the account.
+	TOTPName string `env:"TOTP_NAME" envDefault:"Purser"`
 	// HashesAtOnce bounds the memory that password checks take: 19 MiB each.
 	HashesAtOnce int `env:"PASSWORD_HASHES_AT_ONCE" envDefault:"8"`
 	Attempts     attempts.Policy
@@ -77,6 +80,9 @@ func (c Config) Validate() error {
 	}
 	if c.MinPassword < 8 || c.MinPassword > account.MaxPassword {
 		mistakes = append(mistakes, fmt.Errorf("PURSER_MIN_PASSWORD must be 8 to %d", account.MaxPassword))
+	}
+	if c.TOTPName == "" || strings.Contains(c.TOTPName, ":") {
+		mistakes = append(mistakes, errors.New("PURSER_TOTP_NAME must be a name without a colon"))
 	}
 	if c.HashesAtOnce < 1 {
 		mistakes = append(mistakes, errors.New("PURSER_PASSWORD_HASHES_AT_ONCE must be at least 1"))

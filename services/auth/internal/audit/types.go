@@ -19,6 +19,16 @@ const (
 	APIKeyCreated    Type = "api_key.created"
 	APIKeyRevoked    Type = "api_key.revoked"
 	APIKeyRefused    Type = "api_key.refused"
-	KeyRotated       Type = "signing_key.rotated"
-	KeyRevoked       Type = "signing_key.revoked"
+	// FactorEnrolled waits to be confirmed; FactorBlocked is too many wrong
+	// codes at signing in.
+	FactorEnrolled       Type = "factor.enrolled"
+	FactorConfirmed      Type = "factor.confirmed"
+	FactorDisabled       Type = "factor.disabled"
+	FactorBlocked        Type = "factor.blocked"
+	RecoveryCodeUsed     Type = "factor.recovery_code_used"
+	RecoveryCodesRenewed Type = "factor.recovery_codes_renewed"
+	// Reauthenticated is a step-up of a session.
+	Reauthenticated Type = "session.reauthenticated"
+	KeyRotated      Type = "signing_key.rotated"
+	KeyRevoked      Type = "signing_key.revoked"
 )

@@ -14,18 +14,20 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/account"
 	"github.com/purserhq/purser/services/auth/internal/attempts"
 	"github.com/purserhq/purser/services/auth/internal/session"
+	"github.com/purserhq/purser/services/auth/internal/totp"
 )
 
 // SessionServer serves purser.auth.v1.SessionService.
 type SessionServer struct {
 	authv1.UnimplementedSessionServiceServer
 	sessions *session.Service
+	factors  *totp.Service
 	attempts *attempts.Limiter
 }
 
-// NewSessionServer serves the sessions.
-func NewSessionServer(s *session.Service, a *attempts.Limiter) *SessionServer {
-	return &SessionServer{sessions: s, attempts: a}
+// NewSessionServer serves the sessions and their second factors.
+func NewSessionServer(s *session.Service, f *totp.Service, a *attempts.Limiter) *SessionServer {
+	return &SessionServer{sessions: s, factors: f, attempts: a}
 }
 
 // Login implements the RPC.
@@ -34,7 +36,7 @@ func (s *SessionServer) Login(ctx context.Context, req *authv1.LoginRequest) (*a
 	if err != nil {
 		return nil, err
 	}
-	t, err := s.sessions.Login(ctx, req.GetEmail(), req.GetPassword(), "")
+	t, err := s.sessions.Login(ctx, req.GetEmail(), req.GetPassword(), req.GetOtp())
 	if !errs.Is(err, errs.KindUnauthenticated) {
 		giveBack()
 	}

@@ -97,6 +97,11 @@ type Store interface {
 	// database's clock. errs.NotFound when none had it. change may run more
 	// than once.
 	Change(ctx context.Context, token Hash, change func(f Family, s account.Standing, now time.Time) (Family, audit.Event, error)) error
+	// ChangeOwn is Change for a family of this user. errs.NotFound when it is
+	// not one.
+	ChangeOwn(ctx context.Context, user, family uuid.UUID, change func(f Family, s account.Standing, now time.Time) (Family, audit.Event, error)) error
+	// PasswordHash of a user, empty for one who has no password.
+	PasswordHash(ctx context.Context, user uuid.UUID) (string, error)
 	// Revoke ends a family of this user, and stores e when it had not ended
 	// before. errs.NotFound when the user has no such family.
 	Revoke(ctx context.Context, user, family uuid.UUID, reason string, e audit.Event) error
@@ -161,7 +166,7 @@ func (s *Service) Login(ctx context.Context, email, password, code string) (Toke
 		return Tokens{}, err
 	}
 	if !ok {
-		return Tokens{}, s.refused(ctx, user, errs.Unauthenticated("INVALID_CREDENTIALS", "the e-mail address or the password is wrong"))
+		return Tokens{}, s.refused(ctx, audit.Login, user, errs.Unauthenticated("INVALID_CREDENTIALS", "the e-mail address or the password is wrong"))
 	}
 	return s.Begin(ctx, SignIn{User: user, Methods: []string{"pwd"}, Code: code})
 }
@@ -184,13 +189,13 @@ func (s *Service) Begin(ctx context.Context, in SignIn) (Tokens, error) {
 		return Tokens{}, err
 	}
 	if standing.Disabled {
-		return Tokens{}, s.refused(ctx, in.User, account.ErrDisabled())
+		return Tokens{}, s.refused(ctx, audit.Login, in.User, account.ErrDisabled())
 	}
 	methods := in.Methods
 	if s.Factor != nil {
 		more, err := s.Factor.Check(ctx, in.User, in.Code)
 		if err != nil {
-			return Tokens{}, s.refused(ctx, in.User, err)
+			return Tokens{}, s.refused(ctx, audit.Login, in.User, err)
 		}
 		methods = slices.Concat(methods, more)
 	}
@@ -215,14 +220,14 @@ func (s *Service) Begin(ctx context.Context, in SignIn) (Tokens, error) {
 	})
 }
 
-// refused records a sign-in that was refused, for a reason of ours, and returns
-// that.
-func (s *Service) refused(ctx context.Context, user uuid.UUID, why error) error {
+// refused records that a sign-in or step-up was refused, for a reason of ours,
+// and returns that.
+func (s *Service) refused(ctx context.Context, what audit.Type, user uuid.UUID, why error) error {
 	e := errs.As(why)
 	if e == nil || e.Kind != errs.KindUnauthenticated {
 		return why
 	}
-	if err := s.Audit.Record(ctx, audit.Event{Type: audit.Login, Outcome: audit.Refused, Reason: e.Reason, Subject: user}); err != nil {
+	if err := s.Audit.Record(ctx, audit.Event{Type: what, Outcome: audit.Refused, Reason: e.Reason, Subject: user}); err != nil {
 		return err
 	}
 	return why

@@ -72,6 +72,18 @@ func (s *Sessions) Credentials(ctx context.Context, email string) (uuid.UUID, st
 	return row.ID, *row.PasswordHash, nil
 }
 
+// PasswordHash implements session.Store.
+func (s *Sessions) PasswordHash(ctx context.Context, user uuid.UUID) (string, error) {
+	var row userRow
+	if err := s.db.Gorm(ctx).Select("password_hash").Where("id = ?", user).Take(&row).Error; err != nil {
+		return "", missing(err, "user")
+	}
+	if row.PasswordHash == nil {
+		return "", nil
+	}
+	return *row.PasswordHash, nil
+}
+
 // Standing implements session.Store.
 func (s *Sessions) Standing(ctx context.Context, user uuid.UUID) (account.Standing, error) {
 	return standing(s.db.Gorm(ctx), user)
@@ -91,10 +103,25 @@ func (s *Sessions) Start(ctx context.Context, f session.Family, e audit.Event) e
 	})
 }
 
+// changeFamily is what a change makes of a family, its user's standing and the
+// database's clock.
+type changeFamily = func(session.Family, account.Standing, time.Time) (session.Family, audit.Event, error)
+
 // Change implements session.Store.
-func (s *Sessions) Change(ctx context.Context, token session.Hash, change func(session.Family, account.Standing, time.Time) (session.Family, audit.Event, error)) error {
+func (s *Sessions) Change(ctx context.Context, token session.Hash, change changeFamily) error {
+	return s.change(ctx, change, "id = (SELECT session_id FROM refresh_tokens WHERE token_hash = ?)", token[:])
+}
+
+// ChangeOwn implements session.Store.
+func (s *Sessions) ChangeOwn(ctx context.Context, user, id uuid.UUID, change changeFamily) error {
+	return s.change(ctx, change, "id = ? AND user_id = ?", id, user)
+}
+
+// change locks the family that meets a condition and stores what change makes
+// of it.
+func (s *Sessions) change(ctx context.Context, change changeFamily, condition string, args ...any) error {
 	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
-		row, is, now, err := lockFamily(tx, token)
+		row, is, now, err := lockFamily(tx, condition, args...)
 		if err != nil {
 			return err
 		}
@@ -123,9 +150,9 @@ func (s *Sessions) Change(ctx context.Context, token session.Hash, change func(s
 	})
 }
 
-// lockFamily locks the family that ever had a token, and reads the standing of
+// lockFamily locks the family that meets a condition, and reads the standing of
 // its user, and the clock once the lock is held.
-func lockFamily(tx *gorm.DB, token session.Hash) (sessionRow, account.Standing, time.Time, error) {
+func lockFamily(tx *gorm.DB, condition string, args ...any) (sessionRow, account.Standing, time.Time, error) {
 	var found []struct {
 		Session    sessionRow `gorm:"embedded"`
 		Now        time.Time
@@ -136,8 +163,8 @@ func lockFamily(tx *gorm.DB, token session.Hash) (sessionRow, account.Standing, 
 	err := tx.Raw(`
 		SELECT s.*, clock_timestamp() AS now, u.attributes, u.disabled_at IS NOT NULL AS disabled,
 			coalesce((SELECT jsonb_agg(role ORDER BY role) FROM user_roles WHERE user_id = u.id), '[]') AS roles
-		FROM (SELECT * FROM sessions WHERE id = (SELECT session_id FROM refresh_tokens WHERE token_hash = ?) FOR UPDATE) s
-		JOIN users u ON u.id = s.user_id`, token[:]).Scan(&found).Error
+		FROM (SELECT * FROM sessions WHERE `+condition+` FOR UPDATE) s
+		JOIN users u ON u.id = s.user_id`, args...).Scan(&found).Error
 	if err != nil {
 		return sessionRow{}, account.Standing{}, time.Time{}, fmt.Errorf("lock session: %w", err)
 	}

@@ -4,6 +4,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"gorm.io/gorm"
 
@@ -21,4 +22,13 @@ func missing(err error, what string) error {
 	default:
 		return fmt.Errorf("read %s: %w", what, err)
 	}
+}
+
+// clock is the database's, which replicas agree on.
+func clock(tx *gorm.DB) (time.Time, error) {
+	var now time.Time
+	if err := tx.Raw("SELECT clock_timestamp()").Scan(&now).Error; err != nil {
+		return now, fmt.Errorf("read the clock: %w", err)
+	}
+	return now.UTC(), nil
 }

@@ -195,9 +195,12 @@ func (x *Tokens) GetRefreshExpireTime() *timestamppb.Timestamp {
 }
 
 type LoginRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Email         string                 `protobuf:"bytes,1,opt,name=email,proto3" json:"email,omitempty"`
-	Password      string                 `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Email    string                 `protobuf:"bytes,1,opt,name=email,proto3" json:"email,omitempty"`
+	Password string                 `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
+	// A code of the authenticator app, or a recovery code, when the account has
+	// a second factor. Otherwise it is not looked at.
+	Otp           string `protobuf:"bytes,3,opt,name=otp,proto3" json:"otp,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -242,6 +245,13 @@ func (x *LoginRequest) GetEmail() string {
 func (x *LoginRequest) GetPassword() string {
 	if x != nil {
 		return x.Password
+	}
+	return ""
+}
+
+func (x *LoginRequest) GetOtp() string {
+	if x != nil {
+		return x.Otp
 	}
 	return ""
 }
@@ -712,7 +722,7 @@ var File_purser_auth_v1_session_service_proto protoreflect.FileDescriptor
 
 const file_purser_auth_v1_session_service_proto_rawDesc = "" +
 	"\n" +
-	"$purser/auth/v1/session_service.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\"\xae\x02\n" +
+	"$purser/auth/v1/session_service.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a\"purser/auth/v1/second_factor.proto\"\xae\x02\n" +
 	"\aSession\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12;\n" +
@@ -728,12 +738,13 @@ const file_purser_auth_v1_session_service_proto_rawDesc = "" +
 	"\faccess_token\x18\x01 \x01(\tR\vaccessToken\x12H\n" +
 	"\x12access_expire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x10accessExpireTime\x12#\n" +
 	"\rrefresh_token\x18\x03 \x01(\tR\frefreshToken\x12J\n" +
-	"\x13refresh_expire_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x11refreshExpireTime\"X\n" +
+	"\x13refresh_expire_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x11refreshExpireTime\"s\n" +
 	"\fLoginRequest\x12 \n" +
 	"\x05email\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\xfe\x01R\x05email\x12&\n" +
 	"\bpassword\x18\x02 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\bpassword\"?\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\bpassword\x12\x19\n" +
+	"\x03otp\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18@R\x03otp\"?\n" +
 	"\rLoginResponse\x12.\n" +
 	"\x06tokens\x18\x01 \x01(\v2\x16.purser.auth.v1.TokensR\x06tokens\"A\n" +
 	"\x0eRefreshRequest\x12/\n" +
@@ -755,14 +766,20 @@ const file_purser_auth_v1_session_service_proto_rawDesc = "" +
 	"\x14RevokeSessionRequest\x12'\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tsessionId\"\x17\n" +
-	"\x15RevokeSessionResponse2\xb5\x04\n" +
+	"\x15RevokeSessionResponse2\xb0\b\n" +
 	"\x0eSessionService\x12L\n" +
 	"\x05Login\x12\x1c.purser.auth.v1.LoginRequest\x1a\x1d.purser.auth.v1.LoginResponse\"\x06\x8a\xe7\x18\x02\b\x01\x12U\n" +
 	"\aRefresh\x12\x1e.purser.auth.v1.RefreshRequest\x1a\x1f.purser.auth.v1.RefreshResponse\"\t\x8a\xe7\x18\x02\b\x01\x90\x02\x02\x12R\n" +
 	"\x06Logout\x12\x1d.purser.auth.v1.LogoutRequest\x1a\x1e.purser.auth.v1.LogoutResponse\"\t\x8a\xe7\x18\x02\x10\x01\x90\x02\x02\x12[\n" +
 	"\tLogoutAll\x12 .purser.auth.v1.LogoutAllRequest\x1a!.purser.auth.v1.LogoutAllResponse\"\t\x8a\xe7\x18\x02\x10\x01\x90\x02\x02\x12d\n" +
 	"\fListSessions\x12#.purser.auth.v1.ListSessionsRequest\x1a$.purser.auth.v1.ListSessionsResponse\"\t\x8a\xe7\x18\x02\x10\x01\x90\x02\x01\x12g\n" +
-	"\rRevokeSession\x12$.purser.auth.v1.RevokeSessionRequest\x1a%.purser.auth.v1.RevokeSessionResponse\"\t\x8a\xe7\x18\x02\x10\x01\x90\x02\x02B<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
+	"\rRevokeSession\x12$.purser.auth.v1.RevokeSessionRequest\x1a%.purser.auth.v1.RevokeSessionResponse\"\t\x8a\xe7\x18\x02\x10\x01\x90\x02\x02\x12g\n" +
+	"\x0eReauthenticate\x12%.purser.auth.v1.ReauthenticateRequest\x1a&.purser.auth.v1.ReauthenticateResponse\"\x06\x8a\xe7\x18\x02\x10\x01\x12[\n" +
+	"\n" +
+	"EnrollTotp\x12!.purser.auth.v1.EnrollTotpRequest\x1a\".purser.auth.v1.EnrollTotpResponse\"\x06\x8a\xe7\x18\x02\x10\x01\x12^\n" +
+	"\vConfirmTotp\x12\".purser.auth.v1.ConfirmTotpRequest\x1a#.purser.auth.v1.ConfirmTotpResponse\"\x06\x8a\xe7\x18\x02\x10\x01\x12^\n" +
+	"\vDisableTotp\x12\".purser.auth.v1.DisableTotpRequest\x1a#.purser.auth.v1.DisableTotpResponse\"\x06\x8a\xe7\x18\x02\x10\x01\x12s\n" +
+	"\x12RenewRecoveryCodes\x12).purser.auth.v1.RenewRecoveryCodesRequest\x1a*.purser.auth.v1.RenewRecoveryCodesResponse\"\x06\x8a\xe7\x18\x02\x10\x01B<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
 
 var (
 	file_purser_auth_v1_session_service_proto_rawDescOnce sync.Once
@@ -778,21 +795,31 @@ func file_purser_auth_v1_session_service_proto_rawDescGZIP() []byte {
 
 var file_purser_auth_v1_session_service_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_purser_auth_v1_session_service_proto_goTypes = []any{
-	(*Session)(nil),               // 0: purser.auth.v1.Session
-	(*Tokens)(nil),                // 1: purser.auth.v1.Tokens
-	(*LoginRequest)(nil),          // 2: purser.auth.v1.LoginRequest
-	(*LoginResponse)(nil),         // 3: purser.auth.v1.LoginResponse
-	(*RefreshRequest)(nil),        // 4: purser.auth.v1.RefreshRequest
-	(*RefreshResponse)(nil),       // 5: purser.auth.v1.RefreshResponse
-	(*LogoutRequest)(nil),         // 6: purser.auth.v1.LogoutRequest
-	(*LogoutResponse)(nil),        // 7: purser.auth.v1.LogoutResponse
-	(*LogoutAllRequest)(nil),      // 8: purser.auth.v1.LogoutAllRequest
-	(*LogoutAllResponse)(nil),     // 9: purser.auth.v1.LogoutAllResponse
-	(*ListSessionsRequest)(nil),   // 10: purser.auth.v1.ListSessionsRequest
-	(*ListSessionsResponse)(nil),  // 11: purser.auth.v1.ListSessionsResponse
-	(*RevokeSessionRequest)(nil),  // 12: purser.auth.v1.RevokeSessionRequest
-	(*RevokeSessionResponse)(nil), // 13: purser.auth.v1.RevokeSessionResponse
-	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
+	(*Session)(nil),                    // 0: purser.auth.v1.Session
+	(*Tokens)(nil),                     // 1: purser.auth.v1.Tokens
+	(*LoginRequest)(nil),               // 2: purser.auth.v1.LoginRequest
+	(*LoginResponse)(nil),              // 3: purser.auth.v1.LoginResponse
+	(*RefreshRequest)(nil),             // 4: purser.auth.v1.RefreshRequest
+	(*RefreshResponse)(nil),            // 5: purser.auth.v1.RefreshResponse
+	(*LogoutRequest)(nil),              // 6: purser.auth.v1.LogoutRequest
+	(*LogoutResponse)(nil),             // 7: purser.auth.v1.LogoutResponse
+	(*LogoutAllRequest)(nil),           // 8: purser.auth.v1.LogoutAllRequest
+	(*LogoutAllResponse)(nil),          // 9: purser.auth.v1.LogoutAllResponse
+	(*ListSessionsRequest)(nil),        // 10: purser.auth.v1.ListSessionsRequest
+	(*ListSessionsResponse)(nil),       // 11: purser.auth.v1.ListSessionsResponse
+	(*RevokeSessionRequest)(nil),       // 12: purser.auth.v1.RevokeSessionRequest
+	(*RevokeSessionResponse)(nil),      // 13: purser.auth.v1.RevokeSessionResponse
+	(*timestamppb.Timestamp)(nil),      // 14: google.protobuf.Timestamp
+	(*ReauthenticateRequest)(nil),      // 15: purser.auth.v1.ReauthenticateRequest
+	(*EnrollTotpRequest)(nil),          // 16: purser.auth.v1.EnrollTotpRequest
+	(*ConfirmTotpRequest)(nil),         // 17: purser.auth.v1.ConfirmTotpRequest
+	(*DisableTotpRequest)(nil),         // 18: purser.auth.v1.DisableTotpRequest
+	(*RenewRecoveryCodesRequest)(nil),  // 19: purser.auth.v1.RenewRecoveryCodesRequest
+	(*ReauthenticateResponse)(nil),     // 20: purser.auth.v1.ReauthenticateResponse
+	(*EnrollTotpResponse)(nil),         // 21: purser.auth.v1.EnrollTotpResponse
+	(*ConfirmTotpResponse)(nil),        // 22: purser.auth.v1.ConfirmTotpResponse
+	(*DisableTotpResponse)(nil),        // 23: purser.auth.v1.DisableTotpResponse
+	(*RenewRecoveryCodesResponse)(nil), // 24: purser.auth.v1.RenewRecoveryCodesResponse
 }
 var file_purser_auth_v1_session_service_proto_depIdxs = []int32{
 	14, // 0: purser.auth.v1.Session.create_time:type_name -> google.protobuf.Timestamp
@@ -809,14 +836,24 @@ var file_purser_auth_v1_session_service_proto_depIdxs = []int32{
 	8,  // 11: purser.auth.v1.SessionService.LogoutAll:input_type -> purser.auth.v1.LogoutAllRequest
 	10, // 12: purser.auth.v1.SessionService.ListSessions:input_type -> purser.auth.v1.ListSessionsRequest
 	12, // 13: purser.auth.v1.SessionService.RevokeSession:input_type -> purser.auth.v1.RevokeSessionRequest
-	3,  // 14: purser.auth.v1.SessionService.Login:output_type -> purser.auth.v1.LoginResponse
-	5,  // 15: purser.auth.v1.SessionService.Refresh:output_type -> purser.auth.v1.RefreshResponse
-	7,  // 16: purser.auth.v1.SessionService.Logout:output_type -> purser.auth.v1.LogoutResponse
-	9,  // 17: purser.auth.v1.SessionService.LogoutAll:output_type -> purser.auth.v1.LogoutAllResponse
-	11, // 18: purser.auth.v1.SessionService.ListSessions:output_type -> purser.auth.v1.ListSessionsResponse
-	13, // 19: purser.auth.v1.SessionService.RevokeSession:output_type -> purser.auth.v1.RevokeSessionResponse
-	14, // [14:20] is the sub-list for method output_type
-	8,  // [8:14] is the sub-list for method input_type
+	15, // 14: purser.auth.v1.SessionService.Reauthenticate:input_type -> purser.auth.v1.ReauthenticateRequest
+	16, // 15: purser.auth.v1.SessionService.EnrollTotp:input_type -> purser.auth.v1.EnrollTotpRequest
+	17, // 16: purser.auth.v1.SessionService.ConfirmTotp:input_type -> purser.auth.v1.ConfirmTotpRequest
+	18, // 17: purser.auth.v1.SessionService.DisableTotp:input_type -> purser.auth.v1.DisableTotpRequest
+	19, // 18: purser.auth.v1.SessionService.RenewRecoveryCodes:input_type -> purser.auth.v1.RenewRecoveryCodesRequest
+	3,  // 19: purser.auth.v1.SessionService.Login:output_type -> purser.auth.v1.LoginResponse
+	5,  // 20: purser.auth.v1.SessionService.Refresh:output_type -> purser.auth.v1.RefreshResponse
+	7,  // 21: purser.auth.v1.SessionService.Logout:output_type -> purser.auth.v1.LogoutResponse
+	9,  // 22: purser.auth.v1.SessionService.LogoutAll:output_type -> purser.auth.v1.LogoutAllResponse
+	11, // 23: purser.auth.v1.SessionService.ListSessions:output_type -> purser.auth.v1.ListSessionsResponse
+	13, // 24: purser.auth.v1.SessionService.RevokeSession:output_type -> purser.auth.v1.RevokeSessionResponse
+	20, // 25: purser.auth.v1.SessionService.Reauthenticate:output_type -> purser.auth.v1.ReauthenticateResponse
+	21, // 26: purser.auth.v1.SessionService.EnrollTotp:output_type -> purser.auth.v1.EnrollTotpResponse
+	22, // 27: purser.auth.v1.SessionService.ConfirmTotp:output_type -> purser.auth.v1.ConfirmTotpResponse
+	23, // 28: purser.auth.v1.SessionService.DisableTotp:output_type -> purser.auth.v1.DisableTotpResponse
+	24, // 29: purser.auth.v1.SessionService.RenewRecoveryCodes:output_type -> purser.auth.v1.RenewRecoveryCodesResponse
+	19, // [19:30] is the sub-list for method output_type
+	8,  // [8:19] is the sub-list for method input_type
 	8,  // [8:8] is the sub-list for extension type_name
 	8,  // [8:8] is the sub-list for extension extendee
 	0,  // [0:8] is the sub-list for field type_name
@@ -827,6 +864,7 @@ func file_purser_auth_v1_session_service_proto_init() {
 	if File_purser_auth_v1_session_service_proto != nil {
 		return
 	}
+	file_purser_auth_v1_second_factor_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -19,12 +19,17 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	SessionService_Login_FullMethodName         = "/purser.auth.v1.SessionService/Login"
-	SessionService_Refresh_FullMethodName       = "/purser.auth.v1.SessionService/Refresh"
-	SessionService_Logout_FullMethodName        = "/purser.auth.v1.SessionService/Logout"
-	SessionService_LogoutAll_FullMethodName     = "/purser.auth.v1.SessionService/LogoutAll"
-	SessionService_ListSessions_FullMethodName  = "/purser.auth.v1.SessionService/ListSessions"
-	SessionService_RevokeSession_FullMethodName = "/purser.auth.v1.SessionService/RevokeSession"
+	SessionService_Login_FullMethodName              = "/purser.auth.v1.SessionService/Login"
+	SessionService_Refresh_FullMethodName            = "/purser.auth.v1.SessionService/Refresh"
+	SessionService_Logout_FullMethodName             = "/purser.auth.v1.SessionService/Logout"
+	SessionService_LogoutAll_FullMethodName          = "/purser.auth.v1.SessionService/LogoutAll"
+	SessionService_ListSessions_FullMethodName       = "/purser.auth.v1.SessionService/ListSessions"
+	SessionService_RevokeSession_FullMethodName      = "/purser.auth.v1.SessionService/RevokeSession"
+	SessionService_Reauthenticate_FullMethodName     = "/purser.auth.v1.SessionService/Reauthenticate"
+	SessionService_EnrollTotp_FullMethodName         = "/purser.auth.v1.SessionService/EnrollTotp"
+	SessionService_ConfirmTotp_FullMethodName        = "/purser.auth.v1.SessionService/ConfirmTotp"
+	SessionService_DisableTotp_FullMethodName        = "/purser.auth.v1.SessionService/DisableTotp"
+	SessionService_RenewRecoveryCodes_FullMethodName = "/purser.auth.v1.SessionService/RenewRecoveryCodes"
 )
 
 // SessionServiceClient is the client API for SessionService service.
@@ -36,9 +41,12 @@ type SessionServiceClient interface {
 	// Login checks an e-mail address and password and starts a session.
 	//
 	// UNAUTHENTICATED (INVALID_CREDENTIALS) for an unknown address and for a
-	// wrong password alike. RESOURCE_EXHAUSTED with a retry delay after too many
-	// failures of an account or a caller's address (TOO_MANY_ATTEMPTS), or when
-	// too many passwords are being checked at once (PASSWORD_HASHING_BUSY).
+	// wrong password alike; (TOTP_REQUIRED) when the password was right and the
+	// account has a second factor: call again with otp too; (TOTP_INVALID) when
+	// that is wrong or was used before. RESOURCE_EXHAUSTED with a retry delay
+	// after too many failures of an account or a caller's address
+	// (TOO_MANY_ATTEMPTS), or when too many passwords are being checked at once
+	// (PASSWORD_HASHING_BUSY).
 	Login(ctx context.Context, in *LoginRequest, opts ...grpc.CallOption) (*LoginResponse, error)
 	// Refresh exchanges a refresh token for a new pair of tokens; the old one
 	// is used up.
@@ -70,6 +78,39 @@ type SessionServiceClient interface {
 	//
 	// NOT_FOUND when the caller has no such session.
 	RevokeSession(ctx context.Context, in *RevokeSessionRequest, opts ...grpc.CallOption) (*RevokeSessionResponse, error)
+	// Reauthenticate proves anew who holds the caller's session and answers with
+	// an access token that says so: what methods ask for that answer
+	// REAUTHENTICATION_REQUIRED.
+	//
+	// UNAUTHENTICATED: INVALID_CREDENTIALS for a wrong password, TOTP_REQUIRED,
+	// TOTP_INVALID, SESSION_REVOKED. RESOURCE_EXHAUSTED as Login.
+	// PERMISSION_DENIED when the caller is no person who signed in
+	// (API_KEY_CALLER, SERVICE_CALLER).
+	Reauthenticate(ctx context.Context, in *ReauthenticateRequest, opts ...grpc.CallOption) (*ReauthenticateResponse, error)
+	// EnrollTotp makes a secret for an authenticator app (RFC 6238). It counts
+	// once ConfirmTotp shows, within 15 minutes, that the app has it; until then
+	// another call replaces it.
+	//
+	// FAILED_PRECONDITION (TOTP_ALREADY_ENROLLED) when the account has a second
+	// factor. PERMISSION_DENIED as Reauthenticate, and
+	// (REAUTHENTICATION_REQUIRED) when the sign-in was proven longer than 10
+	// minutes ago.
+	EnrollTotp(ctx context.Context, in *EnrollTotpRequest, opts ...grpc.CallOption) (*EnrollTotpResponse, error)
+	// ConfirmTotp turns the second factor on, so that every way of signing in
+	// asks for it, and returns the recovery codes.
+	//
+	// FAILED_PRECONDITION (TOTP_NOT_PENDING) when no enrollment waits.
+	// UNAUTHENTICATED (TOTP_INVALID). RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS).
+	// PERMISSION_DENIED as EnrollTotp.
+	ConfirmTotp(ctx context.Context, in *ConfirmTotpRequest, opts ...grpc.CallOption) (*ConfirmTotpResponse, error)
+	// DisableTotp turns the second factor off.
+	//
+	// FAILED_PRECONDITION (TOTP_NOT_ENROLLED) when there is none, otherwise as
+	// ConfirmTotp.
+	DisableTotp(ctx context.Context, in *DisableTotpRequest, opts ...grpc.CallOption) (*DisableTotpResponse, error)
+	// RenewRecoveryCodes replaces the recovery codes by ten new ones. Errors as
+	// DisableTotp.
+	RenewRecoveryCodes(ctx context.Context, in *RenewRecoveryCodesRequest, opts ...grpc.CallOption) (*RenewRecoveryCodesResponse, error)
 }
 
 type sessionServiceClient struct {
@@ -140,6 +181,56 @@ func (c *sessionServiceClient) RevokeSession(ctx context.Context, in *RevokeSess
 	return out, nil
 }
 
+func (c *sessionServiceClient) Reauthenticate(ctx context.Context, in *ReauthenticateRequest, opts ...grpc.CallOption) (*ReauthenticateResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReauthenticateResponse)
+	err := c.cc.Invoke(ctx, SessionService_Reauthenticate_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *sessionServiceClient) EnrollTotp(ctx context.Context, in *EnrollTotpRequest, opts ...grpc.CallOption) (*EnrollTotpResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EnrollTotpResponse)
+	err := c.cc.Invoke(ctx, SessionService_EnrollTotp_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *sessionServiceClient) ConfirmTotp(ctx context.Context, in *ConfirmTotpRequest, opts ...grpc.CallOption) (*ConfirmTotpResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ConfirmTotpResponse)
+	err := c.cc.Invoke(ctx, SessionService_ConfirmTotp_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *sessionServiceClient) DisableTotp(ctx context.Context, in *DisableTotpRequest, opts ...grpc.CallOption) (*DisableTotpResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DisableTotpResponse)
+	err := c.cc.Invoke(ctx, SessionService_DisableTotp_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *sessionServiceClient) RenewRecoveryCodes(ctx context.Context, in *RenewRecoveryCodesRequest, opts ...grpc.CallOption) (*RenewRecoveryCodesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RenewRecoveryCodesResponse)
+	err := c.cc.Invoke(ctx, SessionService_RenewRecoveryCodes_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SessionServiceServer is the server API for SessionService service.
 // All implementations must embed UnimplementedSessionServiceServer
 // for forward compatibility.
@@ -149,9 +240,12 @@ type SessionServiceServer interface {
 	// Login checks an e-mail address and password and starts a session.
 	//
 	// UNAUTHENTICATED (INVALID_CREDENTIALS) for an unknown address and for a
-	// wrong password alike. RESOURCE_EXHAUSTED with a retry delay after too many
-	// failures of an account or a caller's address (TOO_MANY_ATTEMPTS), or when
-	// too many passwords are being checked at once (PASSWORD_HASHING_BUSY).
+	// wrong password alike; (TOTP_REQUIRED) when the password was right and the
+	// account has a second factor: call again with otp too; (TOTP_INVALID) when
+	// that is wrong or was used before. RESOURCE_EXHAUSTED with a retry delay
+	// after too many failures of an account or a caller's address
+	// (TOO_MANY_ATTEMPTS), or when too many passwords are being checked at once
+	// (PASSWORD_HASHING_BUSY).
 	Login(context.Context, *LoginRequest) (*LoginResponse, error)
 	// Refresh exchanges a refresh token for a new pair of tokens; the old one
 	// is used up.
@@ -183,6 +277,39 @@ type SessionServiceServer interface {
 	//
 	// NOT_FOUND when the caller has no such session.
 	RevokeSession(context.Context, *RevokeSessionRequest) (*RevokeSessionResponse, error)
+	// Reauthenticate proves anew who holds the caller's session and answers with
+	// an access token that says so: what methods ask for that answer
+	// REAUTHENTICATION_REQUIRED.
+	//
+	// UNAUTHENTICATED: INVALID_CREDENTIALS for a wrong password, TOTP_REQUIRED,
+	// TOTP_INVALID, SESSION_REVOKED. RESOURCE_EXHAUSTED as Login.
+	// PERMISSION_DENIED when the caller is no person who signed in
+	// (API_KEY_CALLER, SERVICE_CALLER).
+	Reauthenticate(context.Context, *ReauthenticateRequest) (*ReauthenticateResponse, error)
+	// EnrollTotp makes a secret for an authenticator app (RFC 6238). It counts
+	// once ConfirmTotp shows, within 15 minutes, that the app has it; until then
+	// another call replaces it.
+	//
+	// FAILED_PRECONDITION (TOTP_ALREADY_ENROLLED) when the account has a second
+	// factor. PERMISSION_DENIED as Reauthenticate, and
+	// (REAUTHENTICATION_REQUIRED) when the sign-in was proven longer than 10
+	// minutes ago.
+	EnrollTotp(context.Context, *EnrollTotpRequest) (*EnrollTotpResponse, error)
+	// ConfirmTotp turns the second factor on, so that every way of signing in
+	// asks for it, and returns the recovery codes.
+	//
+	// FAILED_PRECONDITION (TOTP_NOT_PENDING) when no enrollment waits.
+	// UNAUTHENTICATED (TOTP_INVALID). RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS).
+	// PERMISSION_DENIED as EnrollTotp.
+	ConfirmTotp(context.Context, *ConfirmTotpRequest) (*ConfirmTotpResponse, error)
+	// DisableTotp turns the second factor off.
+	//
+	// FAILED_PRECONDITION (TOTP_NOT_ENROLLED) when there is none, otherwise as
+	// ConfirmTotp.
+	DisableTotp(context.Context, *DisableTotpRequest) (*DisableTotpResponse, error)
+	// RenewRecoveryCodes replaces the recovery codes by ten new ones. Errors as
+	// DisableTotp.
+	RenewRecoveryCodes(context.Context, *RenewRecoveryCodesRequest) (*RenewRecoveryCodesResponse, error)
 	mustEmbedUnimplementedSessionServiceServer()
 }
 
@@ -210,6 +337,21 @@ func (UnimplementedSessionServiceServer) ListSessions(context.Context, *ListSess
 }
 func (UnimplementedSessionServiceServer) RevokeSession(context.Context, *RevokeSessionRequest) (*RevokeSessionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RevokeSession not implemented")
+}
+func (UnimplementedSessionServiceServer) Reauthenticate(context.Context, *ReauthenticateRequest) (*ReauthenticateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Reauthenticate not implemented")
+}
+func (UnimplementedSessionServiceServer) EnrollTotp(context.Context, *EnrollTotpRequest) (*EnrollTotpResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method EnrollTotp not implemented")
+}
+func (UnimplementedSessionServiceServer) ConfirmTotp(context.Context, *ConfirmTotpRequest) (*ConfirmTotpResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ConfirmTotp not implemented")
+}
+func (UnimplementedSessionServiceServer) DisableTotp(context.Context, *DisableTotpRequest) (*DisableTotpResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DisableTotp not implemented")
+}
+func (UnimplementedSessionServiceServer) RenewRecoveryCodes(context.Context, *RenewRecoveryCodesRequest) (*RenewRecoveryCodesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RenewRecoveryCodes not implemented")
 }
 func (UnimplementedSessionServiceServer) mustEmbedUnimplementedSessionServiceServer() {}
 func (UnimplementedSessionServiceServer) testEmbeddedByValue()                        {}
@@ -340,6 +482,96 @@ func _SessionService_RevokeSession_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SessionService_Reauthenticate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReauthenticateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SessionServiceServer).Reauthenticate(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SessionService_Reauthenticate_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SessionServiceServer).Reauthenticate(ctx, req.(*ReauthenticateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SessionService_EnrollTotp_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EnrollTotpRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SessionServiceServer).EnrollTotp(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SessionService_EnrollTotp_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SessionServiceServer).EnrollTotp(ctx, req.(*EnrollTotpRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SessionService_ConfirmTotp_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ConfirmTotpRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SessionServiceServer).ConfirmTotp(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SessionService_ConfirmTotp_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SessionServiceServer).ConfirmTotp(ctx, req.(*ConfirmTotpRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SessionService_DisableTotp_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DisableTotpRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SessionServiceServer).DisableTotp(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SessionService_DisableTotp_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SessionServiceServer).DisableTotp(ctx, req.(*DisableTotpRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SessionService_RenewRecoveryCodes_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RenewRecoveryCodesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SessionServiceServer).RenewRecoveryCodes(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SessionService_RenewRecoveryCodes_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SessionServiceServer).RenewRecoveryCodes(ctx, req.(*RenewRecoveryCodesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // SessionService_ServiceDesc is the grpc.ServiceDesc for SessionService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -370,6 +602,26 @@ var SessionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RevokeSession",
 			Handler:    _SessionService_RevokeSession_Handler,
+		},
+		{
+			MethodName: "Reauthenticate",
+			Handler:    _SessionService_Reauthenticate_Handler,
+		},
+		{
+			MethodName: "EnrollTotp",
+			Handler:    _SessionService_EnrollTotp_Handler,
+		},
+		{
+			MethodName: "ConfirmTotp",
+			Handler:    _SessionService_ConfirmTotp_Handler,
+		},
+		{
+			MethodName: "DisableTotp",
+			Handler:    _SessionService_DisableTotp_Handler,
+		},
+		{
+			MethodName: "RenewRecoveryCodes",
+			Handler:    _SessionService_RenewRecoveryCodes_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
