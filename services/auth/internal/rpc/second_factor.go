@@ -6,7 +6,6 @@ import (
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/grpcserver"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 )
@@ -76,7 +75,7 @@ func (s *SessionServer) guess(ctx context.Context, user uuid.UUID, try func() er
 		return err
 	}
 	err = try()
-	if !errs.Is(err, errs.KindUnauthenticated) {
+	if !wrongGuess(err) {
 		giveBack()
 	}
 	return err

@@ -37,13 +37,19 @@ func (s *SessionServer) Login(ctx context.Context, req *authv1.LoginRequest) (*a
 		return nil, err
 	}
 	t, err := s.sessions.Login(ctx, req.GetEmail(), req.GetPassword(), req.GetOtp())
-	if !errs.Is(err, errs.KindUnauthenticated) {
+	if !wrongGuess(err) {
 		giveBack()
 	}
 	if err != nil {
 		return nil, err
 	}
 	return &authv1.LoginResponse{Tokens: tokensToProto(t)}, nil
+}
+
+// wrongGuess reports whether what was tried was wrong, which to be asked for
+// more is not.
+func wrongGuess(err error) bool {
+	return errs.Is(err, errs.KindUnauthenticated) && errs.As(err).Reason != "TOTP_REQUIRED"
 }
 
 // Refresh implements the RPC.

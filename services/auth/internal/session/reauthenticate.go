@@ -24,21 +24,14 @@ func (s *Service) Reauthenticate(ctx context.Context, user, session uuid.UUID, p
 	if err != nil {
 		return Tokens{}, s.refused(ctx, audit.Reauthenticated, user, err)
 	}
-	var (
-		tokens  Tokens
-		ended   = errs.Unauthenticated("SESSION_REVOKED", "the session has ended")
-		refusal error
-	)
+	var tokens Tokens
+	ended := errs.Unauthenticated("SESSION_REVOKED", "the session has ended")
 	err = s.Store.ChangeOwn(ctx, user, session, func(f Family, standing account.Standing, now time.Time) (Family, audit.Event, error) {
-		refusal = nil // the transaction may be repeated
 		switch {
 		case standing.Disabled:
-			refusal = account.ErrDisabled()
+			return f, audit.Event{}, account.ErrDisabled()
 		case f.RevokedAt != nil || !now.Before(f.ExpiresAt):
-			refusal = ended
-		}
-		if refusal != nil {
-			return f, audit.Event{}, nil
+			return f, audit.Event{}, ended
 		}
 		f.Methods = slices.Clone(f.Methods)
 		for _, m := range proven {
@@ -52,10 +45,7 @@ func (s *Service) Reauthenticate(ctx context.Context, user, session uuid.UUID, p
 		return f, audit.Event{Type: audit.Reauthenticated, Actor: user, Subject: user, Object: session.String()}, err
 	})
 	if errs.Is(err, errs.KindNotFound) {
-		refusal, err = ended, nil
-	}
-	if err == nil {
-		err = refusal
+		err = ended
 	}
 	if err != nil {
 		return Tokens{}, err

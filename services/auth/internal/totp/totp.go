@@ -176,15 +176,14 @@ func (s *Service) with(ctx context.Context, user uuid.UUID, code string, what au
 		}
 		_, why, err := s.prove(&f, code, now)
 		refusal = nil
-		if err != nil {
-			return f, e, err
-		}
-		if why != nil {
+		switch {
+		case err != nil:
+		case why != nil:
 			refusal, e.Outcome, e.Reason = why, audit.Refused, why.Reason
-			return f, e, nil
+		default:
+			do(&f, now)
 		}
-		do(&f, now)
-		return f, e, nil
+		return f, e, err
 	})
 	if err != nil {
 		return err
