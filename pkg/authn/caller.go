@@ -23,6 +23,7 @@ type Caller struct {
 	// an API key), AuthTime when.
 	Methods   []string
 	AuthTime  time.Time
+	IssuedAt  time.Time // zero when the token doesn't say
 	ExpiresAt time.Time
 	// Token is the access token itself, to call other services in the
 	// caller's name. Never log it.

@@ -25,8 +25,10 @@ import (
 // Bounds of a RemoteKeys.
 const (
 	// unknownKeyPause is the least time between two fetches that an unknown
-	// kid or a missing set causes.
+	// kid, a missing set or Refetch causes.
 	unknownKeyPause = 10 * time.Second
+	// refetchSpread is the time over which Refetch spreads the fetches.
+	refetchSpread = 500 * time.Millisecond
 	// serveWithout is how long known keys serve while the issuer is away.
 	serveWithout = time.Hour
 	maxKeySet    = 256 << 10
@@ -54,13 +56,14 @@ type RemoteKeys struct {
 
 	turn  chan struct{} // holds one: who may fetch; waiters find the result
 	early chan struct{} // tells the refresher of a fetch out of its turn
+	news  chan struct{} // asks the refresher for one
 
 	mu        sync.RWMutex
 	keys      map[string]Key
 	etag      string
 	maxAge    time.Duration
 	fetchedAt time.Time // last time that the issuer confirmed the set
-	triedAt   time.Time // last fetch begun for want of a key
+	triedAt   time.Time // last fetch begun for want of a key, or for Refetch
 	away      bool      // the last fetch failed
 }
 
@@ -74,7 +77,7 @@ func newRemoteKeys(url string, log *slog.Logger, transport http.RoundTripper) *R
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &RemoteKeys{
 		url: url, log: log, now: time.Now, ctx: ctx, cancel: cancel,
-		done: make(chan struct{}), turn: make(chan struct{}, 1), early: make(chan struct{}, 1), maxAge: time.Minute,
+		done: make(chan struct{}), turn: make(chan struct{}, 1), early: make(chan struct{}, 1), news: make(chan struct{}, 1), maxAge: time.Minute,
 		client: &http.Client{
 			Transport: transport, Timeout: fetchTimeout,
 			CheckRedirect: func(*http.Request, []*http.Request) error {
@@ -197,18 +200,53 @@ func (r *RemoteKeys) neverFetched(now time.Time) bool {
 	return r.fetchedAt.IsZero() && now.Sub(r.triedAt) >= time.Second
 }
 
+// Refetch has the set fetched within a second, for the issuer has said that it
+// changed; when one was fetched so within the last ten seconds, after these. It
+// doesn't wait for it.
+func (r *RemoteKeys) Refetch() {
+	select {
+	case r.news <- struct{}{}:
+	default: // one is asked for already
+	}
+}
+
+// soon is the time until a fetch that Refetch asked for, and notes that it is
+// done then. A part of a second at random keeps the verifiers of a suite from
+// asking at one moment.
+func (r *RemoteKeys) soon() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := r.now()
+	at := now
+	if next := r.triedAt.Add(unknownKeyPause); !r.triedAt.IsZero() && next.After(now) {
+		at = next
+	}
+	r.triedAt = at
+	return at.Sub(now) + rand.N(refetchSpread)
+}
+
 func (r *RemoteKeys) refresh() {
 	defer close(r.done)
+	due := time.NewTimer(r.pause())
+	defer due.Stop()
+	asked := false // by Refetch
 	for {
-		timer := time.NewTimer(r.pause())
 		select {
 		case <-r.ctx.Done():
-			timer.Stop()
 			return
 		case <-r.early:
-			timer.Stop()
+			if !asked {
+				due.Reset(r.pause())
+			}
 			continue
-		case <-timer.C:
+		case <-r.news:
+			if !asked {
+				asked = true
+				due.Reset(r.soon())
+			}
+			continue
+		case <-due.C:
+			asked = false
 		}
 		r.turn <- struct{}{} // a fetch under way ends within fetchTimeout
 		err := r.fetch(r.ctx)
@@ -216,6 +254,7 @@ func (r *RemoteKeys) refresh() {
 		if err != nil && r.ctx.Err() == nil {
 			r.log.Warn("refresh of the key set failed", "url", r.url, "error", err)
 		}
+		due.Reset(r.pause())
 	}
 }
 

@@ -9,8 +9,13 @@
 // A token that was found good is remembered, and then costs no signature check,
 // until it expires, its key leaves the set, or ten thousand others have come.
 //
-// Limits: a token that was revoked stays valid until it expires (15 minutes
-// unless set otherwise), for nothing is asked of the issuer per call.
+// What the issuer has revoked (sessions, users, keys) is refused on every call,
+// remembered or not, once [Revocations] has heard of it; no call waits for
+// that.
+//
+// Limits: without Revocations, and for what its stream didn't bring, a token
+// that was revoked stays valid until it expires (15 minutes unless set
+// otherwise), for nothing is asked of the issuer per call.
 package authn
 
 import (
@@ -73,16 +78,21 @@ type Options struct {
 	Leeway time.Duration
 	// Now is the clock; time.Now when nil.
 	Now func() time.Time
+	// Revoked reports what a token is refused for although it verifies: the
+	// key that signed it, or its session or user. It is asked on every call,
+	// so it must not wait; nil for nothing. [Revocations.Revoked] is one.
+	Revoked func(kid string, c Caller) bool
 }
 
 // Verifier checks access tokens. It is safe for concurrent use.
 type Verifier struct {
-	keys   KeySource
-	issuer string
-	parser *jwt.Parser
-	now    func() time.Time
-	leeway time.Duration
-	good   *lru.Cache[string, verified] // by the whole token
+	keys    KeySource
+	issuer  string
+	parser  *jwt.Parser
+	now     func() time.Time
+	leeway  time.Duration
+	revoked func(kid string, c Caller) bool
+	good    *lru.Cache[string, verified] // by the whole token
 }
 
 // verified is a token whose signature and claims were found good.
@@ -102,8 +112,11 @@ func NewVerifier(keys KeySource, o Options) *Verifier {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.Revoked == nil {
+		o.Revoked = func(string, Caller) bool { return false }
+	}
 	good, _ := lru.New[string, verified](remembered) // fails only for a size below 1
-	return &Verifier{keys: keys, issuer: o.Issuer, now: o.Now, leeway: o.Leeway, good: good, parser: jwt.NewParser(
+	return &Verifier{keys: keys, issuer: o.Issuer, now: o.Now, leeway: o.Leeway, revoked: o.Revoked, good: good, parser: jwt.NewParser(
 		jwt.WithValidMethods([]string{"EdDSA", "ES256", "RS256"}),
 		jwt.WithIssuer(o.Issuer),
 		jwt.WithAudience(Audience),
@@ -117,16 +130,19 @@ func NewVerifier(keys KeySource, o Options) *Verifier {
 
 // Verify checks a token, as it stands in the header without "Bearer ".
 //
-// The error is errs.Unauthenticated with reason TOKEN_MISSING, TOKEN_EXPIRED
-// or TOKEN_INVALID, or errs.Unavailable with reason KEYS_UNAVAILABLE when it
+// The error is errs.Unauthenticated with reason TOKEN_MISSING, TOKEN_EXPIRED,
+// TOKEN_REVOKED or TOKEN_INVALID, or errs.Unavailable with reason KEYS_UNAVAILABLE when it
 // can't be told. The caller's roles and permissions are shared: don't change
 // them.
 func (v *Verifier) Verify(ctx context.Context, token string) (Caller, error) {
 	if token == "" {
 		return Caller{}, errs.Unauthenticated("TOKEN_MISSING", "an access token is needed: authorization: Bearer <token>")
 	}
-	if caller, ok := v.remembers(ctx, token); ok {
-		return caller, nil
+	if seen, ok := v.remembers(ctx, token); ok {
+		if v.revoked(seen.kid, seen.caller) {
+			return Caller{}, refusal(errRevoked)
+		}
+		return seen.caller, nil
 	}
 	if v.issuer == "" { // which the parser would take for "any"
 		return Caller{}, errs.Internal(errors.New("authn: no issuer is configured"))
@@ -163,6 +179,12 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Caller, error) {
 	if c.AuthTime != nil {
 		caller.AuthTime = c.AuthTime.Time
 	}
+	if c.IssuedAt != nil {
+		caller.IssuedAt = c.IssuedAt.Time
+	}
+	if v.revoked(used.kid, caller) {
+		return Caller{}, refusal(errRevoked)
+	}
 	used.caller = caller
 	v.good.Add(token, used)
 	return caller, nil
@@ -170,20 +192,20 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Caller, error) {
 
 // remembers reports whether token was found good before, has not expired, and
 // is signed by a key that is still in the set.
-func (v *Verifier) remembers(ctx context.Context, token string) (Caller, bool) {
+func (v *Verifier) remembers(ctx context.Context, token string) (verified, bool) {
 	seen, ok := v.good.Get(token)
 	if !ok {
-		return Caller{}, false
+		return seen, false
 	}
 	if v.now().Before(seen.caller.ExpiresAt.Add(v.leeway)) {
 		key, err := v.keys.Key(ctx, seen.kid)
 		same, comparable := seen.public.(interface{ Equal(crypto.PublicKey) bool })
 		if err == nil && comparable && same.Equal(key.Public) {
-			return seen.caller, true
+			return seen, true
 		}
 	}
 	v.good.Remove(token)
-	return Caller{}, false
+	return seen, false
 }
 
 func (v *Verifier) key(ctx context.Context, t *jwt.Token) (kid string, public crypto.PublicKey, err error) {
@@ -198,6 +220,9 @@ func (v *Verifier) key(ctx context.Context, t *jwt.Token) (kid string, public cr
 	if kid == "" || len(kid) > 128 {
 		return "", nil, errors.New("no usable kid")
 	}
+	if v.revoked(kid, Caller{}) { // also when the key has left the set
+		return "", nil, errRevoked
+	}
 	k, err := v.keys.Key(ctx, kid)
 	if err != nil {
 		return "", nil, err
@@ -208,7 +233,12 @@ func (v *Verifier) key(ctx context.Context, t *jwt.Token) (kid string, public cr
 	return kid, k.Public, nil
 }
 
+var errRevoked = errors.New("authn: revoked")
+
 func refusal(err error) error {
+	if errors.Is(err, errRevoked) {
+		return errs.Unauthenticated("TOKEN_REVOKED", "the access token was revoked; sign in again")
+	}
 	if e := errs.As(err); e != nil && e.Kind == errs.KindUnavailable {
 		return e
 	}
