@@ -38,6 +38,10 @@ const TokenType = "at+jwt"
 // Audience of the tokens that Purser's services accept.
 const Audience = "purser"
 
+// Leeway that a verifier gives on the times of a token unless told otherwise:
+// how far the clock of who signs may be off.
+const Leeway = 30 * time.Second
+
 // maxToken bounds what is parsed: a token is about 700 bytes.
 const maxToken = 8 << 10
 
@@ -74,7 +78,7 @@ type Options struct {
 	// Issuer that tokens must name; required: without one no token is
 	// accepted.
 	Issuer string
-	// Leeway on the times of a token; 30 s when zero.
+	// Leeway on the times of a token; the constant Leeway when zero.
 	Leeway time.Duration
 	// Now is the clock; time.Now when nil.
 	Now func() time.Time
@@ -107,7 +111,7 @@ const remembered = 10_000
 // NewVerifier returns a verifier that takes its keys from keys.
 func NewVerifier(keys KeySource, o Options) *Verifier {
 	if o.Leeway == 0 {
-		o.Leeway = 30 * time.Second
+		o.Leeway = Leeway
 	}
 	if o.Now == nil {
 		o.Now = time.Now
