@@ -123,21 +123,26 @@ func (x *GetJwksResponse) GetMaxAge() *durationpb.Duration {
 	return nil
 }
 
-// JsonWebKey is one public key (RFC 7517; RFC 8037 for Ed25519).
+// JsonWebKey is one public key (RFC 7517; RFC 7518 for P-256 and RSA, RFC 8037
+// for Ed25519). Numbers are in base64url without padding.
 type JsonWebKey struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// RFC 7638 thumbprint.
 	Kid string `protobuf:"bytes,1,opt,name=kid,proto3" json:"kid,omitempty"`
-	// Key type: "OKP".
+	// Key type: "OKP", "EC" or "RSA".
 	Kty string `protobuf:"bytes,2,opt,name=kty,proto3" json:"kty,omitempty"`
-	// Algorithm: "EdDSA".
+	// Algorithm: "EdDSA", "ES256" or "RS256".
 	Alg string `protobuf:"bytes,3,opt,name=alg,proto3" json:"alg,omitempty"`
 	// Always "sig".
 	Use string `protobuf:"bytes,4,opt,name=use,proto3" json:"use,omitempty"`
-	// Curve: "Ed25519".
+	// Curve: "Ed25519" or "P-256"; empty for RSA.
 	Crv string `protobuf:"bytes,5,opt,name=crv,proto3" json:"crv,omitempty"`
-	// The public key in base64url without padding.
-	X             string `protobuf:"bytes,6,opt,name=x,proto3" json:"x,omitempty"`
+	// The public key of Ed25519, or the point's coordinates on P-256.
+	X string `protobuf:"bytes,6,opt,name=x,proto3" json:"x,omitempty"`
+	Y string `protobuf:"bytes,7,opt,name=y,proto3" json:"y,omitempty"`
+	// The modulus and the exponent of RSA.
+	N             string `protobuf:"bytes,8,opt,name=n,proto3" json:"n,omitempty"`
+	E             string `protobuf:"bytes,9,opt,name=e,proto3" json:"e,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -210,6 +215,27 @@ func (x *JsonWebKey) GetCrv() string {
 func (x *JsonWebKey) GetX() string {
 	if x != nil {
 		return x.X
+	}
+	return ""
+}
+
+func (x *JsonWebKey) GetY() string {
+	if x != nil {
+		return x.Y
+	}
+	return ""
+}
+
+func (x *JsonWebKey) GetN() string {
+	if x != nil {
+		return x.N
+	}
+	return ""
+}
+
+func (x *JsonWebKey) GetE() string {
+	if x != nil {
+		return x.E
 	}
 	return ""
 }
@@ -431,12 +457,12 @@ var File_purser_auth_v1_token_service_proto protoreflect.FileDescriptor
 
 const file_purser_auth_v1_token_service_proto_rawDesc = "" +
 	"\n" +
-	"\"purser/auth/v1/token_service.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\"\x10\n" +
+	"\"purser/auth/v1/token_service.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a purser/auth/v1/revocations.proto\"\x10\n" +
 	"\x0eGetJwksRequest\"\x8b\x01\n" +
 	"\x0fGetJwksResponse\x12.\n" +
 	"\x04keys\x18\x01 \x03(\v2\x1a.purser.auth.v1.JsonWebKeyR\x04keys\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\x122\n" +
-	"\amax_age\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x06maxAge\"t\n" +
+	"\amax_age\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x06maxAge\"\x9e\x01\n" +
 	"\n" +
 	"JsonWebKey\x12\x10\n" +
 	"\x03kid\x18\x01 \x01(\tR\x03kid\x12\x10\n" +
@@ -444,7 +470,10 @@ const file_purser_auth_v1_token_service_proto_rawDesc = "" +
 	"\x03alg\x18\x03 \x01(\tR\x03alg\x12\x10\n" +
 	"\x03use\x18\x04 \x01(\tR\x03use\x12\x10\n" +
 	"\x03crv\x18\x05 \x01(\tR\x03crv\x12\f\n" +
-	"\x01x\x18\x06 \x01(\tR\x01x\"5\n" +
+	"\x01x\x18\x06 \x01(\tR\x01x\x12\f\n" +
+	"\x01y\x18\a \x01(\tR\x01y\x12\f\n" +
+	"\x01n\x18\b \x01(\tR\x01n\x12\f\n" +
+	"\x01e\x18\t \x01(\tR\x01e\"5\n" +
 	"\x11IntrospectRequest\x12 \n" +
 	"\x05token\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80@R\x05token\"\xc5\x01\n" +
@@ -459,12 +488,13 @@ const file_purser_auth_v1_token_service_proto_rawDesc = "" +
 	"\rRevokeRequest\x12 \n" +
 	"\x05token\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80@R\x05token\"\x10\n" +
-	"\x0eRevokeResponse2\x99\x02\n" +
+	"\x0eRevokeResponse2\x8d\x03\n" +
 	"\fTokenService\x12U\n" +
 	"\aGetJwks\x12\x1e.purser.auth.v1.GetJwksRequest\x1a\x1f.purser.auth.v1.GetJwksResponse\"\t\x8a\xe7\x18\x02\b\x01\x90\x02\x01\x12^\n" +
 	"\n" +
 	"Introspect\x12!.purser.auth.v1.IntrospectRequest\x1a\".purser.auth.v1.IntrospectResponse\"\t\x8a\xe7\x18\x02\x10\x01\x90\x02\x01\x12R\n" +
-	"\x06Revoke\x12\x1d.purser.auth.v1.RevokeRequest\x1a\x1e.purser.auth.v1.RevokeResponse\"\t\x8a\xe7\x18\x02\b\x01\x90\x02\x02B<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
+	"\x06Revoke\x12\x1d.purser.auth.v1.RevokeRequest\x1a\x1e.purser.auth.v1.RevokeResponse\"\t\x8a\xe7\x18\x02\b\x01\x90\x02\x02\x12r\n" +
+	"\x10WatchRevocations\x12'.purser.auth.v1.WatchRevocationsRequest\x1a(.purser.auth.v1.WatchRevocationsResponse\"\t\x8a\xe7\x18\x02\b\x01\x90\x02\x010\x01B<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
 
 var (
 	file_purser_auth_v1_token_service_proto_rawDescOnce sync.Once
@@ -480,31 +510,35 @@ func file_purser_auth_v1_token_service_proto_rawDescGZIP() []byte {
 
 var file_purser_auth_v1_token_service_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_purser_auth_v1_token_service_proto_goTypes = []any{
-	(*GetJwksRequest)(nil),        // 0: purser.auth.v1.GetJwksRequest
-	(*GetJwksResponse)(nil),       // 1: purser.auth.v1.GetJwksResponse
-	(*JsonWebKey)(nil),            // 2: purser.auth.v1.JsonWebKey
-	(*IntrospectRequest)(nil),     // 3: purser.auth.v1.IntrospectRequest
-	(*IntrospectResponse)(nil),    // 4: purser.auth.v1.IntrospectResponse
-	(*RevokeRequest)(nil),         // 5: purser.auth.v1.RevokeRequest
-	(*RevokeResponse)(nil),        // 6: purser.auth.v1.RevokeResponse
-	(*durationpb.Duration)(nil),   // 7: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
+	(*GetJwksRequest)(nil),           // 0: purser.auth.v1.GetJwksRequest
+	(*GetJwksResponse)(nil),          // 1: purser.auth.v1.GetJwksResponse
+	(*JsonWebKey)(nil),               // 2: purser.auth.v1.JsonWebKey
+	(*IntrospectRequest)(nil),        // 3: purser.auth.v1.IntrospectRequest
+	(*IntrospectResponse)(nil),       // 4: purser.auth.v1.IntrospectResponse
+	(*RevokeRequest)(nil),            // 5: purser.auth.v1.RevokeRequest
+	(*RevokeResponse)(nil),           // 6: purser.auth.v1.RevokeResponse
+	(*durationpb.Duration)(nil),      // 7: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),    // 8: google.protobuf.Timestamp
+	(*WatchRevocationsRequest)(nil),  // 9: purser.auth.v1.WatchRevocationsRequest
+	(*WatchRevocationsResponse)(nil), // 10: purser.auth.v1.WatchRevocationsResponse
 }
 var file_purser_auth_v1_token_service_proto_depIdxs = []int32{
-	2, // 0: purser.auth.v1.GetJwksResponse.keys:type_name -> purser.auth.v1.JsonWebKey
-	7, // 1: purser.auth.v1.GetJwksResponse.max_age:type_name -> google.protobuf.Duration
-	8, // 2: purser.auth.v1.IntrospectResponse.expire_time:type_name -> google.protobuf.Timestamp
-	0, // 3: purser.auth.v1.TokenService.GetJwks:input_type -> purser.auth.v1.GetJwksRequest
-	3, // 4: purser.auth.v1.TokenService.Introspect:input_type -> purser.auth.v1.IntrospectRequest
-	5, // 5: purser.auth.v1.TokenService.Revoke:input_type -> purser.auth.v1.RevokeRequest
-	1, // 6: purser.auth.v1.TokenService.GetJwks:output_type -> purser.auth.v1.GetJwksResponse
-	4, // 7: purser.auth.v1.TokenService.Introspect:output_type -> purser.auth.v1.IntrospectResponse
-	6, // 8: purser.auth.v1.TokenService.Revoke:output_type -> purser.auth.v1.RevokeResponse
-	6, // [6:9] is the sub-list for method output_type
-	3, // [3:6] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	2,  // 0: purser.auth.v1.GetJwksResponse.keys:type_name -> purser.auth.v1.JsonWebKey
+	7,  // 1: purser.auth.v1.GetJwksResponse.max_age:type_name -> google.protobuf.Duration
+	8,  // 2: purser.auth.v1.IntrospectResponse.expire_time:type_name -> google.protobuf.Timestamp
+	0,  // 3: purser.auth.v1.TokenService.GetJwks:input_type -> purser.auth.v1.GetJwksRequest
+	3,  // 4: purser.auth.v1.TokenService.Introspect:input_type -> purser.auth.v1.IntrospectRequest
+	5,  // 5: purser.auth.v1.TokenService.Revoke:input_type -> purser.auth.v1.RevokeRequest
+	9,  // 6: purser.auth.v1.TokenService.WatchRevocations:input_type -> purser.auth.v1.WatchRevocationsRequest
+	1,  // 7: purser.auth.v1.TokenService.GetJwks:output_type -> purser.auth.v1.GetJwksResponse
+	4,  // 8: purser.auth.v1.TokenService.Introspect:output_type -> purser.auth.v1.IntrospectResponse
+	6,  // 9: purser.auth.v1.TokenService.Revoke:output_type -> purser.auth.v1.RevokeResponse
+	10, // 10: purser.auth.v1.TokenService.WatchRevocations:output_type -> purser.auth.v1.WatchRevocationsResponse
+	7,  // [7:11] is the sub-list for method output_type
+	3,  // [3:7] is the sub-list for method input_type
+	3,  // [3:3] is the sub-list for extension type_name
+	3,  // [3:3] is the sub-list for extension extendee
+	0,  // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_purser_auth_v1_token_service_proto_init() }
@@ -512,6 +546,7 @@ func file_purser_auth_v1_token_service_proto_init() {
 	if File_purser_auth_v1_token_service_proto != nil {
 		return
 	}
+	file_purser_auth_v1_revocations_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -19,9 +19,10 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	TokenService_GetJwks_FullMethodName    = "/purser.auth.v1.TokenService/GetJwks"
-	TokenService_Introspect_FullMethodName = "/purser.auth.v1.TokenService/Introspect"
-	TokenService_Revoke_FullMethodName     = "/purser.auth.v1.TokenService/Revoke"
+	TokenService_GetJwks_FullMethodName          = "/purser.auth.v1.TokenService/GetJwks"
+	TokenService_Introspect_FullMethodName       = "/purser.auth.v1.TokenService/Introspect"
+	TokenService_Revoke_FullMethodName           = "/purser.auth.v1.TokenService/Revoke"
+	TokenService_WatchRevocations_FullMethodName = "/purser.auth.v1.TokenService/WatchRevocations"
 )
 
 // TokenServiceClient is the client API for TokenService service.
@@ -44,6 +45,19 @@ type TokenServiceClient interface {
 	// token does (RFC 7009). The answer is the same when the token is not one of
 	// ours or its session has ended.
 	Revoke(ctx context.Context, in *RevokeRequest, opts ...grpc.CallOption) (*RevokeResponse, error)
+	// WatchRevocations tells which access tokens are to be refused before they
+	// expire: first all that counts now, then each change within a second, and
+	// something every three seconds at least, so that a verifier knows that it
+	// is current. The stream ends now and then, to be taken up again anywhere;
+	// what was told stays true. It is open to everybody because verifiers have
+	// no tokens of their own, and tells nothing but ids that mean nothing to
+	// who doesn't hold the tokens.
+	//
+	// RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) when an address, or all together,
+	// have too many streams of this replica. UNAVAILABLE
+	// (REVOCATIONS_UNAVAILABLE), also of a stream that runs, when this replica
+	// can't tell what was revoked; another one may.
+	WatchRevocations(ctx context.Context, in *WatchRevocationsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchRevocationsResponse], error)
 }
 
 type tokenServiceClient struct {
@@ -84,6 +98,25 @@ func (c *tokenServiceClient) Revoke(ctx context.Context, in *RevokeRequest, opts
 	return out, nil
 }
 
+func (c *tokenServiceClient) WatchRevocations(ctx context.Context, in *WatchRevocationsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchRevocationsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &TokenService_ServiceDesc.Streams[0], TokenService_WatchRevocations_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchRevocationsRequest, WatchRevocationsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type TokenService_WatchRevocationsClient = grpc.ServerStreamingClient[WatchRevocationsResponse]
+
 // TokenServiceServer is the server API for TokenService service.
 // All implementations must embed UnimplementedTokenServiceServer
 // for forward compatibility.
@@ -104,6 +137,19 @@ type TokenServiceServer interface {
 	// token does (RFC 7009). The answer is the same when the token is not one of
 	// ours or its session has ended.
 	Revoke(context.Context, *RevokeRequest) (*RevokeResponse, error)
+	// WatchRevocations tells which access tokens are to be refused before they
+	// expire: first all that counts now, then each change within a second, and
+	// something every three seconds at least, so that a verifier knows that it
+	// is current. The stream ends now and then, to be taken up again anywhere;
+	// what was told stays true. It is open to everybody because verifiers have
+	// no tokens of their own, and tells nothing but ids that mean nothing to
+	// who doesn't hold the tokens.
+	//
+	// RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) when an address, or all together,
+	// have too many streams of this replica. UNAVAILABLE
+	// (REVOCATIONS_UNAVAILABLE), also of a stream that runs, when this replica
+	// can't tell what was revoked; another one may.
+	WatchRevocations(*WatchRevocationsRequest, grpc.ServerStreamingServer[WatchRevocationsResponse]) error
 	mustEmbedUnimplementedTokenServiceServer()
 }
 
@@ -122,6 +168,9 @@ func (UnimplementedTokenServiceServer) Introspect(context.Context, *IntrospectRe
 }
 func (UnimplementedTokenServiceServer) Revoke(context.Context, *RevokeRequest) (*RevokeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Revoke not implemented")
+}
+func (UnimplementedTokenServiceServer) WatchRevocations(*WatchRevocationsRequest, grpc.ServerStreamingServer[WatchRevocationsResponse]) error {
+	return status.Error(codes.Unimplemented, "method WatchRevocations not implemented")
 }
 func (UnimplementedTokenServiceServer) mustEmbedUnimplementedTokenServiceServer() {}
 func (UnimplementedTokenServiceServer) testEmbeddedByValue()                      {}
@@ -198,6 +247,17 @@ func _TokenService_Revoke_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _TokenService_WatchRevocations_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchRevocationsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(TokenServiceServer).WatchRevocations(m, &grpc.GenericServerStream[WatchRevocationsRequest, WatchRevocationsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type TokenService_WatchRevocationsServer = grpc.ServerStreamingServer[WatchRevocationsResponse]
+
 // TokenService_ServiceDesc is the grpc.ServiceDesc for TokenService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -218,6 +278,12 @@ var TokenService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _TokenService_Revoke_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "WatchRevocations",
+			Handler:       _TokenService_WatchRevocations_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "purser/auth/v1/token_service.proto",
 }
