@@ -22,6 +22,7 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/apikey"
 	"github.com/purserhq/purser/services/auth/internal/attempts"
 	"github.com/purserhq/purser/services/auth/internal/password"
+	"github.com/purserhq/purser/services/auth/internal/revocation"
 	"github.com/purserhq/purser/services/auth/internal/rpc"
 	"github.com/purserhq/purser/services/auth/internal/session"
 	"github.com/purserhq/purser/services/auth/internal/signing"
@@ -76,7 +77,13 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 		log.Warn("the key ring can't be read yet", "error", err)
 	}
 	g.Loop("key ring", ring.Keep)
+	feed := revocation.NewFeed(cfg.Issuer, cfg.revocations(), store.NewRevocations(db), ring.Wake, log)
+	if err := feed.Read(first); err != nil {
+		log.Warn("revocations can't be read yet", "error", err)
+	}
+	g.Loop("revocations", feed.Keep)
 	rotator := signing.NewRotator(cfg.Issuer, cfg.policy(), store.NewKeys(db), sealer, log)
+	rotator.Notify(ring.Wake)
 	if err := runJobs(g, db, rotator, cfg, log); err != nil {
 		return nil, err
 	}
@@ -96,7 +103,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 		return nil, err
 	}
 
-	verifier := authn.NewVerifier(ring, authn.Options{Issuer: cfg.Issuer})
+	verifier := authn.NewVerifier(ring, authn.Options{Issuer: cfg.Issuer, Revoked: feed.Revoked})
 	server, err := grpcserver.New(cfg.GRPC, grpcserver.Deps{
 		Rules:     access.Lookup,
 		Verifier:  verifier,
@@ -110,7 +117,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	authv1.RegisterAccountServiceServer(server, rpc.NewAccountServer(accounts, limiter))
 	authv1.RegisterSessionServiceServer(server, rpc.NewSessionServer(sessions, factors, limiter))
 	keys := apikey.NewService(store.NewAPIKeys(db), ring, events, time.Now)
-	authv1.RegisterTokenServiceServer(server, rpc.NewTokenServer(ring, verifier, sessions, keys))
+	authv1.RegisterTokenServiceServer(server, rpc.NewTokenServer(ring, verifier, sessions, keys, feed, cfg.Revocations.StreamsPerAddress))
 	authv1.RegisterApiKeyServiceServer(server, rpc.NewAPIKeyServer(keys, limiter))
 	authv1.RegisterAdminServiceServer(server, rpc.NewAdminServer(rotator))
 

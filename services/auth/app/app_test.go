@@ -39,6 +39,7 @@ func environ(databaseURL string) []string {
 
 type service struct {
 	db       *testkit.DB
+	addr     string
 	http     string
 	accounts authv1.AccountServiceClient
 	sessions authv1.SessionServiceClient
@@ -51,7 +52,13 @@ type service struct {
 func start(t testing.TB, more ...string) service {
 	t.Helper()
 	db := testkit.Postgres(t, migrations.FS)
-	cfg, err := app.Load(append(environ(db.URL), more...))
+	return startOn(t, db, db.URL, more...)
+}
+
+// startOn runs the service on a database that it reaches by url.
+func startOn(t *testing.T, db *testkit.DB, url string, more ...string) service {
+	t.Helper()
+	cfg, err := app.Load(append(environ(url), more...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +78,7 @@ func start(t testing.TB, more ...string) service {
 		}
 	})
 	return service{
-		db: db, http: "http://" + a.HTTPAddr(), accounts: authv1.NewAccountServiceClient(conn),
+		db: db, addr: a.Addr(), http: "http://" + a.HTTPAddr(), accounts: authv1.NewAccountServiceClient(conn),
 		sessions: authv1.NewSessionServiceClient(conn), tokens: authv1.NewTokenServiceClient(conn),
 		admin: authv1.NewAdminServiceClient(conn), keys: authv1.NewApiKeyServiceClient(conn),
 	}

@@ -13,7 +13,9 @@ import (
 	"github.com/purserhq/purser/pkg/lifecycle"
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/services/auth/internal/account"
+	"github.com/purserhq/purser/services/auth/internal/apikey"
 	"github.com/purserhq/purser/services/auth/internal/attempts"
+	"github.com/purserhq/purser/services/auth/internal/revocation"
 	"github.com/purserhq/purser/services/auth/internal/session"
 	"github.com/purserhq/purser/services/auth/internal/signing"
 )
@@ -36,6 +38,8 @@ type Config struct {
 	KEK     config.Secret  `env:"KEK,required,notEmpty"`
 	Keys    signing.Policy `envPrefix:"KEYS_"`
 	Session session.Policy `envPrefix:""`
+	// Revocations says how verifiers are told what was revoked.
+	Revocations revocation.Policy `envPrefix:"REVOCATIONS_"`
 	// MinPassword in characters.
 	MinPassword int `env:"MIN_PASSWORD" envDefault:"15"`
 	// TOTPName is what an authenticator app shows beside the account.
@@ -69,7 +73,7 @@ func Load(environ []string) (Config, error) {
 
 // Validate reports every mistake in c.
 func (c Config) Validate() error {
-	mistakes := []error{c.GRPC.Validate(), c.policy().Validate(), c.Cache.Validate()}
+	mistakes := []error{c.GRPC.Validate(), c.policy().Validate(), c.revocations().Validate(), c.Cache.Validate()}
 	if c.Issuer != "" && !config.IsHTTPURL(c.Issuer) {
 		mistakes = append(mistakes, errors.New("PURSER_ISSUER must be an http or https URL"))
 	}
@@ -93,7 +97,14 @@ func (c Config) Validate() error {
 // policy of the keys, with what it takes from the sessions'.
 func (c Config) policy() signing.Policy {
 	p := c.Keys
-	p.TokenTTL = c.Session.Access
+	p.TokenTTL = max(c.Session.Access, apikey.TokenTTL)
+	return p
+}
+
+// revocations are told as the policy of the keys asks for.
+func (c Config) revocations() revocation.Policy {
+	p, keys := c.Revocations, c.policy()
+	p.TokenTTL, p.Skew = keys.TokenTTL, keys.Skew
 	return p
 }
 

@@ -21,7 +21,7 @@ const (
 
 // runJobs adds the service's jobs to g.
 func runJobs(g *lifecycle.Group, db *postgres.DB, rotator *signing.Rotator, cfg Config, log *slog.Logger) error {
-	sessions := store.NewSessions(db)
+	sessions, revocations := store.NewSessions(db), store.NewRevocations(db)
 	runner := jobs.New(db, jobs.Options{Log: log})
 	for _, j := range []jobs.Job{
 		{
@@ -35,6 +35,10 @@ func runJobs(g *lifecycle.Group, db *postgres.DB, rotator *signing.Rotator, cfg 
 		{
 			Name: "prune_sessions", Cron: "17 3 * * *", Timeout: 10 * time.Minute,
 			Run: func(ctx context.Context, _ *jobs.Run) error { return sessions.Prune(ctx, keepSessions) },
+		},
+		{
+			Name: "prune_revocations", Cron: "*/10 * * * *", CatchUp: jobs.CatchUpSkip, Timeout: 5 * time.Minute,
+			Run: func(ctx context.Context, _ *jobs.Run) error { return revocations.Prune(ctx, cfg.revocations().Keep()) },
 		},
 		runner.Pruning("@daily", keepRuns),
 	} {

@@ -37,6 +37,8 @@ func (b *Backing) WalletEnviron(e Endpoints) []string {
 	return b.environ("wallet", b.opts.Ports.Wallet,
 		"PURSER_REDIS_URL="+b.redisURL(),
 		"PURSER_JWKS_URL="+keySetURL(e),
+		"PURSER_AUTH_ADDR="+e.Auth,
+		"PURSER_AUTH_PLAINTEXT=true",
 		"PURSER_CHAIN_RPC_URLS="+nodes,
 		"PURSER_TOKEN_LIST="+b.tokenList,
 		"PURSER_PRICE_URL="+feed,
@@ -49,6 +51,8 @@ func (b *Backing) PortfolioEnviron(e Endpoints) []string {
 	return b.environ("portfolio", b.opts.Ports.Portfolio,
 		"PURSER_REDIS_URL="+b.redisURL(),
 		"PURSER_JWKS_URL="+keySetURL(e),
+		"PURSER_AUTH_ADDR="+e.Auth,
+		"PURSER_AUTH_PLAINTEXT=true",
 		"PURSER_WALLET_ADDR="+e.Wallet,
 		"PURSER_WALLET_PLAINTEXT=true",
 	)

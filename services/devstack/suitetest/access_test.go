@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -149,7 +150,20 @@ func invoke(t *testing.T, s *suite.Suite, m protoreflect.MethodDescriptor, token
 	if token != "" {
 		ctx = grpcclient.WithToken(ctx, token)
 	}
-	return conn.Invoke(ctx, fmt.Sprintf("/%s/%s", m.Parent().FullName(), m.Name()), dynamicpb.NewMessage(m.Input()), dynamicpb.NewMessage(m.Output()))
+	full, in, out := fmt.Sprintf("/%s/%s", m.Parent().FullName(), m.Name()), dynamicpb.NewMessage(m.Input()), dynamicpb.NewMessage(m.Output())
+	if !m.IsStreamingServer() {
+		return conn.Invoke(ctx, full, in, out)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, full)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(stream.SendMsg(in), stream.CloseSend()); err != nil {
+		return err
+	}
+	return stream.RecvMsg(out)
 }
 
 // publishedKey puts a key of the test's own in the suite's key set.

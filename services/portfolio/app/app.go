@@ -19,8 +19,10 @@ import (
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/pkg/redisx"
 	"github.com/purserhq/purser/proto/access"
+	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+	"github.com/purserhq/purser/proto/revocations"
 	"github.com/purserhq/purser/services/portfolio/internal/holdings"
 	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
 	"github.com/purserhq/purser/services/portfolio/internal/rpc"
@@ -63,6 +65,10 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	g.Close("wallet client", wallet.Close)
 	keys := authn.NewRemoteKeys(cfg.Tokens.KeySetURL(), log)
 	g.Close("keys", keys.Close)
+	revoked, err := follow(g, cfg.Auth, keys, log)
+	if err != nil {
+		return nil, err
+	}
 
 	caches := store.NewCaches(redis, store.CacheOptions{Portfolio: cfg.Cache.Portfolio, Timeline: cfg.Cache.Timeline, Log: log})
 	g.Close("caches", func() error { caches.Close(); return nil })
@@ -73,7 +79,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 
 	server, err := grpcserver.New(cfg.GRPC, grpcserver.Deps{
 		Rules:     access.Lookup,
-		Verifier:  authn.NewVerifier(keys, authn.Options{Issuer: cfg.Tokens.Issuer}),
+		Verifier:  authn.NewVerifier(keys, authn.Options{Issuer: cfg.Tokens.Issuer, Revoked: revoked.Revoked}),
 		Log:       log,
 		Translate: postgres.Translate,
 	})
@@ -101,6 +107,22 @@ func valuations(g *lifecycle.Group, r cache.Redis, ttl time.Duration, log *slog.
 		cache.Options{TTL: ttl, LoadTimeout: portfolio.RecentLoad, Budget: store.CacheBudget, Log: log})
 	g.Close("valuation cache", func() error { c.Close(); return nil })
 	return c
+}
+
+// follow hears from auth what was revoked, when it is told where auth is.
+func follow(g *lifecycle.Group, auth grpcclient.Config, keys *authn.RemoteKeys, log *slog.Logger) (*authn.Revocations, error) {
+	revoked := authn.NewRevocations(keys.Refetch, log)
+	if auth.Addr == "" {
+		log.Warn("PURSER_AUTH_ADDR is not set: tokens that were revoked are good until they expire")
+		return revoked, nil
+	}
+	conn, err := grpcclient.Dial(auth, access.Idempotent(authv1.TokenService_ServiceDesc.ServiceName))
+	if err != nil {
+		return nil, fmt.Errorf("PURSER_AUTH_ADDR: %w", err)
+	}
+	g.Close("auth client", conn.Close)
+	g.Loop("revocations", func(ctx context.Context) error { return revoked.Follow(ctx, revocations.Watch(conn)) })
+	return revoked, nil
 }
 
 // Run serves until ctx ends, then stops in order and closes everything.

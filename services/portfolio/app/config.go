@@ -22,6 +22,9 @@ type Config struct {
 	// RedisURL of the cache.
 	RedisURL config.Secret `env:"REDIS_URL,required,notEmpty"`
 	Tokens   authn.Config
+	// Auth is the auth service's gRPC address, to hear from it what was
+	// revoked; without one tokens are good until they expire.
+	Auth grpcclient.Config `envPrefix:"AUTH_"`
 	// Wallet is the wallet service.
 	Wallet   grpcclient.Config `envPrefix:"WALLET_"`
 	Cache    CacheConfig       `envPrefix:"CACHE_"`

@@ -12,6 +12,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/config"
+	"github.com/purserhq/purser/pkg/grpcclient"
 	"github.com/purserhq/purser/pkg/grpcserver"
 	"github.com/purserhq/purser/pkg/lifecycle"
 	"github.com/purserhq/purser/pkg/postgres"
@@ -26,6 +27,9 @@ type Config struct {
 	// RedisURL of the cache.
 	RedisURL config.Secret `env:"REDIS_URL,required,notEmpty"`
 	Tokens   authn.Config
+	// Auth is the auth service's gRPC address, to hear from it what was
+	// revoked; without one tokens are good until they expire.
+	Auth grpcclient.Config `envPrefix:"AUTH_"`
 	// ChainRPCURLs has the JSON-RPC nodes, chain=url, separated by commas. A
 	// chain may stand several times, in the order to try.
 	ChainRPCURLs Nodes `env:"CHAIN_RPC_URLS"`

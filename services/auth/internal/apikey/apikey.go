@@ -30,12 +30,14 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/role"
 )
 
+// TokenTTL is how long a token lives that a key was exchanged for.
+const TokenTTL = 5 * time.Minute
+
 const (
 	// Method is the amr of tokens that a key was exchanged for.
 	Method = "key"
 	// prefix lets a key that leaked be found by who scans for it.
 	prefix       = "purser_key_"
-	tokenTTL     = 5 * time.Minute
 	defaultLife  = 90 * 24 * time.Hour
 	longestLife  = 366 * 24 * time.Hour
 	mostOfAnUser = 50
@@ -188,7 +190,7 @@ func (s *Service) Exchange(ctx context.Context, key string, from netip.Addr) (to
 		Attributes:       standing.Attributes,
 		AMR:              []string{Method},
 		AuthTime:         jwt.NewNumericDate(now),
-	}, min(tokenTTL, k.ExpiresAt.Sub(now)))
+	}, min(TokenTTL, k.ExpiresAt.Sub(now)))
 	if err != nil {
 		return "", time.Time{}, err
 	}

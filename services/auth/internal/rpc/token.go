@@ -15,6 +15,7 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	"github.com/purserhq/purser/services/auth/internal/apikey"
+	"github.com/purserhq/purser/services/auth/internal/revocation"
 	"github.com/purserhq/purser/services/auth/internal/session"
 	"github.com/purserhq/purser/services/auth/internal/signing"
 )
@@ -26,12 +27,15 @@ type TokenServer struct {
 	verifier *authn.Verifier
 	sessions *session.Service
 	keys     *apikey.Service
+	feed     *revocation.Feed
+	streams  *streams
 }
 
 // NewTokenServer serves the ring's keys, and what is known of a token by the
-// verifier, and of its session or API key.
-func NewTokenServer(r *signing.Ring, v *authn.Verifier, s *session.Service, k *apikey.Service) *TokenServer {
-	return &TokenServer{ring: r, verifier: v, sessions: s, keys: k}
+// verifier, and of its session or API key, and what the feed says was revoked,
+// on so many streams of an address at once.
+func NewTokenServer(r *signing.Ring, v *authn.Verifier, s *session.Service, k *apikey.Service, f *revocation.Feed, streamsPerAddress int) *TokenServer {
+	return &TokenServer{ring: r, verifier: v, sessions: s, keys: k, feed: f, streams: newStreams(streamsPerAddress)}
 }
 
 // GetJwks implements the RPC.

@@ -15,7 +15,7 @@ func anyPolicy(t *rapid.T) signing.Policy {
 	seconds := func(name string, least, most int) time.Duration {
 		return time.Duration(rapid.IntRange(least, most).Draw(t, name)) * time.Second
 	}
-	p := signing.Policy{Poll: seconds("poll", 1, 30), Skew: seconds("skew", 0, 60), TokenTTL: seconds("ttl", 1, 3600)}
+	p := signing.Policy{Poll: seconds("poll", 1, 30), Skew: seconds("skew", 0, 30), TokenTTL: seconds("ttl", 1, 3600)}
 	p.MaxAge = 2*p.Poll + seconds("max age", 1, 600)
 	p.Lease = 2*p.Poll + seconds("lease", 0, 120)
 	p.Period = p.KnownAfter() + seconds("period", 0, 86400)

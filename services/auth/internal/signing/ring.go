@@ -64,8 +64,8 @@ func (p Policy) Validate() error {
 	if p.MaxAge < 2*p.Poll || p.MaxAge < 2*time.Second {
 		mistakes = append(mistakes, errors.New("PURSER_KEYS_JWKS_MAX_AGE must be at least twice PURSER_KEYS_POLL, and 2s"))
 	}
-	if p.Skew < 0 {
-		mistakes = append(mistakes, errors.New("PURSER_KEYS_CLOCK_SKEW must not be below 0"))
+	if p.Skew < 0 || p.Skew > authn.Leeway {
+		mistakes = append(mistakes, fmt.Errorf("PURSER_KEYS_CLOCK_SKEW must be 0 to %s, the leeway that verifiers give", authn.Leeway))
 	}
 	if p.Period < p.KnownAfter() {
 		mistakes = append(mistakes, fmt.Errorf("PURSER_KEYS_ROTATION_PERIOD must be at least PURSER_KEYS_POLL + PURSER_KEYS_JWKS_MAX_AGE + PURSER_KEYS_CLOCK_SKEW, %s: the next key has to be known to every verifier before it signs", p.KnownAfter()))
@@ -104,6 +104,7 @@ type Ring struct {
 	log    *slog.Logger
 	now    func() time.Time
 	state  atomic.Pointer[snapshot]
+	wake   chan struct{}
 }
 
 // snapshot is one reading of the ring; never changed.
@@ -121,7 +122,7 @@ type snapshot struct {
 
 // NewRing returns a ring that knows no key until Refresh.
 func NewRing(issuer string, p Policy, store Store, sealer *Sealer, log *slog.Logger) *Ring {
-	return &Ring{issuer: issuer, policy: p, store: store, sealer: sealer, log: log, now: time.Now}
+	return &Ring{issuer: issuer, policy: p, store: store, sealer: sealer, log: log, now: time.Now, wake: make(chan struct{}, 1)}
 }
 
 // Keep bootstraps the ring and reads it every Poll until ctx ends; while it
@@ -139,7 +140,17 @@ func (r *Ring) Keep(ctx context.Context) error {
 			timer.Stop()
 			return nil
 		case <-timer.C:
+		case <-r.wake:
+			timer.Stop()
 		}
+	}
+}
+
+// Wake has Keep read the ring at once. It doesn't wait for it.
+func (r *Ring) Wake() {
+	select {
+	case r.wake <- struct{}{}:
+	default: // it is about to
 	}
 }
 
@@ -231,7 +242,8 @@ func (r *Ring) adopt(s *snapshot) {
 }
 
 // Sign signs claims as an access token, and sets their issuer, audience and
-// times: issued now, good for ttl. The clock is read once, for the lease and
+// times: issued now, good for ttl, or the policy's TokenTTL if that is less,
+// for its key stays in the set no longer than such a token lives. The clock is read once, for the lease and
 // for the token.
 //
 // errs.Unavailable: SIGNING_UNAVAILABLE when the ring has not been read within
@@ -246,7 +258,7 @@ func (r *Ring) Sign(c authn.Claims, ttl time.Duration) (token string, expires ti
 		return "", time.Time{}, errs.Unavailable("CLOCK_SKEWED", "tokens can't be signed by a clock that is wrong").
 			Because(fmt.Errorf("the clock is %s from the database's", s.skew))
 	}
-	expires = now.Add(ttl).Truncate(time.Second)
+	expires = now.Add(min(ttl, r.policy.TokenTTL)).Truncate(time.Second)
 	c.Issuer, c.Audience = r.issuer, jwt.ClaimStrings{authn.Audience}
 	c.IssuedAt, c.NotBefore = jwt.NewNumericDate(now), jwt.NewNumericDate(now)
 	c.ExpiresAt = jwt.NewNumericDate(expires)

@@ -46,6 +46,7 @@ type Rotator struct {
 	store  RotationStore
 	sealer *Sealer
 	log    *slog.Logger
+	notify func()
 
 	next                           atomic.Pointer[time.Time]
 	rotations, retirements, failed metric.Int64Counter
@@ -53,7 +54,7 @@ type Rotator struct {
 
 // NewRotator returns a rotator for issuer's ring.
 func NewRotator(issuer string, p Policy, store RotationStore, sealer *Sealer, log *slog.Logger) *Rotator {
-	r := &Rotator{issuer: issuer, policy: p, store: store, sealer: sealer, log: log}
+	r := &Rotator{issuer: issuer, policy: p, store: store, sealer: sealer, log: log, notify: func() {}}
 	meter := otel.Meter("github.com/purserhq/purser/services/auth/signing")
 	// An instrument that can't be made is a no-op one.
 	r.rotations, _ = meter.Int64Counter("jwt_key_rotations_total", metric.WithDescription("Keys that became the active one."))
@@ -69,6 +70,10 @@ func NewRotator(issuer string, p Policy, store RotationStore, sealer *Sealer, lo
 	}, gauge)
 	return r
 }
+
+// Notify has changed called when this process has changed the ring, before any
+// use of the Rotator; it must not wait.
+func (r *Rotator) Notify(changed func()) { r.notify = changed }
 
 // Rotate makes what is due of the ring. forced promotes the standby before the
 // active key's period is over; errs.FailedPrecondition (KEY_TOO_YOUNG) when not
@@ -129,6 +134,7 @@ func (r *Rotator) take(ctx context.Context, epoch int64, s Step) error {
 	if err := r.store.Apply(ctx, r.issuer, epoch, s, fresh, r.policy); err != nil {
 		return err
 	}
+	r.notify()
 	attributes := []any{"epoch", epoch + 1}
 	if s.Promote != "" {
 		r.rotations.Add(ctx, 1)
@@ -152,6 +158,7 @@ func (r *Rotator) Revoke(ctx context.Context, kid string) error {
 	if err := r.store.Compromise(ctx, r.issuer, kid); err != nil {
 		return err
 	}
+	r.notify()
 	r.log.WarnContext(ctx, "signing key revoked", "kid", kid)
 	return r.Rotate(ctx, false)
 }

@@ -1,10 +1,16 @@
 package store
 
 import (
+	"context"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 	"gorm.io/gorm"
+
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/services/auth/internal/revocation"
 )
 
 // Kinds of what verifiers have to hear of.
@@ -34,4 +40,58 @@ func announce(tx *gorm.DB, kind string, subjects ...uuid.UUID) error {
 		return fmt.Errorf("announce revocation: %w", err)
 	}
 	return nil
+}
+
+// Revocations implements revocation.Store.
+type Revocations struct{ db *postgres.DB }
+
+// NewRevocations returns what was revoked in db.
+func NewRevocations(db *postgres.DB) *Revocations { return &Revocations{db: db} }
+
+// Revocations implements revocation.Store, in one statement: the epoch is of
+// the moment that the compromised keys are of.
+func (s *Revocations) Revocations(ctx context.Context, issuer string, window, keys time.Duration) (revocation.Reading, error) {
+	var rows []struct {
+		Epoch   int64
+		Kind    *string
+		Subject string
+		At      time.Time
+	}
+	err := s.db.Gorm(ctx).Raw(`
+		SELECT r.epoch, v.kind, coalesce(v.subject, '') AS subject, coalesce(v.at, now()) AS at
+		FROM key_ring r LEFT JOIN LATERAL (
+			SELECT kind, subject::text AS subject, at FROM revocations WHERE at > now() - @window * interval '1 microsecond'
+			UNION ALL
+			SELECT 'KEY', kid, compromised_at FROM signing_keys
+			WHERE issuer = r.issuer AND state = 'COMPROMISED' AND compromised_at > now() - @keys * interval '1 microsecond'
+		) v ON true
+		WHERE r.issuer = @issuer
+		ORDER BY v.at`, map[string]any{"issuer": issuer, "window": window.Microseconds(), "keys": keys.Microseconds()}).Scan(&rows).Error
+	if err != nil {
+		return revocation.Reading{}, fmt.Errorf("read revocations: %w", err)
+	}
+	if len(rows) == 0 {
+		return revocation.Reading{}, errs.NotFound("key ring")
+	}
+	r := revocation.Reading{Epoch: rows[0].Epoch}
+	for _, row := range rows {
+		if row.Kind != nil {
+			r.Entries = append(r.Entries, revocation.Entry{Kind: *row.Kind, Subject: row.Subject, At: row.At})
+		}
+	}
+	return r, nil
+}
+
+// Prune deletes what is older than keep, a thousand at a time.
+func (s *Revocations) Prune(ctx context.Context, keep time.Duration) error {
+	for {
+		done := s.db.Gorm(ctx).Exec(`DELETE FROM revocations WHERE id IN (SELECT id FROM revocations
+			WHERE at < now() - ? * interval '1 microsecond' LIMIT 1000)`, keep.Microseconds())
+		if done.Error != nil {
+			return fmt.Errorf("prune revocations: %w", done.Error)
+		}
+		if done.RowsAffected < 1000 {
+			return nil
+		}
+	}
 }

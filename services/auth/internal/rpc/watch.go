@@ -1,0 +1,85 @@
+package rpc
+
+import (
+	"sync"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/purserhq/purser/pkg/authn"
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/grpcserver"
+	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
+)
+
+// maxStreams bounds the streams of all addresses together on one replica.
+const maxStreams = 10_000
+
+// WatchRevocations implements the RPC.
+func (s *TokenServer) WatchRevocations(_ *authv1.WatchRevocationsRequest, stream grpc.ServerStreamingServer[authv1.WatchRevocationsResponse]) error {
+	ctx := stream.Context()
+	end, err := s.streams.begin(grpcserver.PeerAddress(ctx))
+	if err != nil {
+		return err
+	}
+	defer end()
+	for reader := s.feed.Reader(); ; {
+		news, readAt, err := reader.Next(ctx)
+		if err != nil {
+			return err
+		}
+		m := &authv1.WatchRevocationsResponse{Epoch: news.Epoch, Current: news.Current, ReadTime: timestamppb.New(readAt)}
+		for _, r := range news.Revoked {
+			m.Revocations = append(m.Revocations, revocationToProto(r))
+		}
+		if err := stream.Send(m); err != nil {
+			return err
+		}
+	}
+}
+
+func revocationToProto(r authn.Revoked) *authv1.Revocation {
+	p := &authv1.Revocation{ExpireTime: timestamppb.New(r.Until)}
+	switch r.Kind {
+	case authn.RevokedKey:
+		p.Of = &authv1.Revocation_KeyId{KeyId: r.Subject}
+	case authn.RevokedSession:
+		p.Of = &authv1.Revocation_SessionId{SessionId: r.Subject}
+	case authn.RevokedUser:
+		p.Of = &authv1.Revocation_UserId{UserId: r.Subject}
+		p.IssuedUntil = timestamppb.New(r.IssuedUntil)
+	}
+	return p
+}
+
+// streams counts those that run.
+type streams struct {
+	perAddress int
+
+	mu  sync.Mutex
+	all int
+	of  map[string]int // by address
+}
+
+func newStreams(perAddress int) *streams {
+	return &streams{perAddress: perAddress, of: map[string]int{}}
+}
+
+// begin counts one more stream of an address, until end.
+func (s *streams) begin(address string) (end func(), err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.of[address] >= s.perAddress || s.all >= maxStreams {
+		return nil, errs.Exhausted("TOO_MANY_STREAMS", "too many streams; end one first")
+	}
+	s.of[address]++
+	s.all++
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.all--
+		if s.of[address]--; s.of[address] == 0 {
+			delete(s.of, address)
+		}
+	}, nil
+}
