@@ -56,7 +56,7 @@ func start(t testing.TB, more ...string) service {
 }
 
 // startOn runs the service on a database that it reaches by url.
-func startOn(t *testing.T, db *testkit.DB, url string, more ...string) service {
+func startOn(t testing.TB, db *testkit.DB, url string, more ...string) service {
 	t.Helper()
 	cfg, err := app.Load(append(environ(url), more...))
 	if err != nil {
