@@ -21,6 +21,7 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/account"
 	"github.com/purserhq/purser/services/auth/internal/apikey"
 	"github.com/purserhq/purser/services/auth/internal/attempts"
+	"github.com/purserhq/purser/services/auth/internal/identity"
 	"github.com/purserhq/purser/services/auth/internal/password"
 	"github.com/purserhq/purser/services/auth/internal/revocation"
 	"github.com/purserhq/purser/services/auth/internal/rpc"
@@ -91,13 +92,16 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	if err != nil {
 		return nil, err
 	}
-	accounts := account.NewService(store.NewAccounts(db, users), hasher, cfg.MinPassword, time.Now)
+	people := store.NewAccounts(db, users)
+	accounts := account.NewService(people, hasher, cfg.MinPassword, time.Now)
 	events := store.NewAudit(db)
 	factors := totp.NewService(store.NewFactors(db), sealer, cfg.TOTPName)
 	sessions := session.NewService(session.Deps{
 		Store: store.NewSessions(db), Signer: ring, Passwords: hasher, Factor: factors, Audit: events, Now: time.Now,
 	}, cfg.Session)
 
+	identities := identity.NewService(store.NewIdentities(people), time.Now)
+	elsewhere := newOAuth(cfg, redis, identities, sessions, events)
 	limiter, err := attempts.New(cfg.Attempts, store.NewAttempts(redis), time.Now)
 	if err != nil {
 		return nil, err
@@ -115,7 +119,8 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 		return nil, err
 	}
 	authv1.RegisterAccountServiceServer(server, rpc.NewAccountServer(accounts, limiter))
-	authv1.RegisterSessionServiceServer(server, rpc.NewSessionServer(sessions, factors, limiter))
+	authv1.RegisterSessionServiceServer(server, rpc.NewSessionServer(sessions, factors, limiter, rpc.Ways{OAuth: elsewhere}))
+	authv1.RegisterIdentityServiceServer(server, rpc.NewIdentityServer(identities))
 	keys := apikey.NewService(store.NewAPIKeys(db), ring, events, time.Now)
 	authv1.RegisterTokenServiceServer(server, rpc.NewTokenServer(ring, verifier, sessions, keys, feed, cfg.Revocations.StreamsPerAddress))
 	authv1.RegisterApiKeyServiceServer(server, rpc.NewAPIKeyServer(keys, limiter))
@@ -131,7 +136,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	}
 	g.Close("http listener", a.http.Close)
 	server.Join(g, a.grpc)
-	a.serveHTTP(web.Handler(cfg.Issuer, ring))
+	a.serveHTTP(pages(cfg, web.Handler(cfg.Issuer, ring), elsewhere, limiter, log))
 	return a, server.Check()
 }
 

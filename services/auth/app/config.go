@@ -47,6 +47,7 @@ type Config struct {
 	// HashesAtOnce bounds the memory that password checks take: 19 MiB each.
 	HashesAtOnce int `env:"PASSWORD_HASHES_AT_ONCE" envDefault:"8"`
 	Attempts     attempts.Policy
+	OAuth        OAuthConfig      `envPrefix:"OAUTH_"`
 	Shutdown     lifecycle.Config `envPrefix:"SHUTDOWN_"`
 }
 
@@ -91,7 +92,7 @@ func (c Config) Validate() error {
 	if c.HashesAtOnce < 1 {
 		mistakes = append(mistakes, errors.New("PURSER_PASSWORD_HASHES_AT_ONCE must be at least 1"))
 	}
-	return errors.Join(append(mistakes, c.Session.Validate(), c.Attempts.Validate())...)
+	return errors.Join(append(mistakes, c.Session.Validate(), c.Attempts.Validate(), c.OAuth.Validate())...)
 }
 
 // policy of the keys, with what it takes from the sessions'.

@@ -31,4 +31,9 @@ const (
 	Reauthenticated Type = "session.reauthenticated"
 	KeyRotated      Type = "signing_key.rotated"
 	KeyRevoked      Type = "signing_key.revoked"
+	// AccountTakenOver is an account whose address was never verified and
+	// which was emptied for who proved to own that.
+	AccountTakenOver Type = "account.taken_over"
+	IdentityLinked   Type = "identity.linked"
+	IdentityUnlinked Type = "identity.unlinked"
 )

@@ -13,6 +13,7 @@ import (
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	"github.com/purserhq/purser/services/auth/internal/account"
 	"github.com/purserhq/purser/services/auth/internal/attempts"
+	"github.com/purserhq/purser/services/auth/internal/oauth"
 	"github.com/purserhq/purser/services/auth/internal/session"
 	"github.com/purserhq/purser/services/auth/internal/totp"
 )
@@ -23,11 +24,17 @@ type SessionServer struct {
 	sessions *session.Service
 	factors  *totp.Service
 	attempts *attempts.Limiter
+	ways     Ways
+}
+
+// Ways to sign in beside a password.
+type Ways struct {
+	OAuth *oauth.Service
 }
 
 // NewSessionServer serves the sessions and their second factors.
-func NewSessionServer(s *session.Service, f *totp.Service, a *attempts.Limiter) *SessionServer {
-	return &SessionServer{sessions: s, factors: f, attempts: a}
+func NewSessionServer(s *session.Service, f *totp.Service, a *attempts.Limiter, w Ways) *SessionServer {
+	return &SessionServer{sessions: s, factors: f, attempts: a, ways: w}
 }
 
 // Login implements the RPC.

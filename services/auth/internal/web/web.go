@@ -1,5 +1,5 @@
-// Package web serves what verifiers read over plain HTTP: the key set (RFC
-// 7517) and where it is.
+// Package web serves over plain HTTP what verifiers read, the key set (RFC 7517)
+// and where it is, and the pages that sign a browser in elsewhere.
 package web
 
 import (
@@ -17,7 +17,7 @@ const keySetPath = "/.well-known/jwks.json"
 // Handler serves the key set of issuer with a strong ETag and the max-age that
 // the ring allows. Without a set it answers 503, not to be stored, and never
 // an empty one. The two discovery documents say where it is.
-func Handler(issuer string, ring *signing.Ring) http.Handler {
+func Handler(issuer string, ring *signing.Ring) *http.ServeMux {
 	mux := http.NewServeMux()
 	discovery := document(issuer)
 	for _, path := range []string{"/.well-known/openid-configuration", "/.well-known/oauth-authorization-server"} {

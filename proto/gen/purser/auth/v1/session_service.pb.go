@@ -718,11 +718,108 @@ func (*RevokeSessionResponse) Descriptor() ([]byte, []int) {
 	return file_purser_auth_v1_session_service_proto_rawDescGZIP(), []int{13}
 }
 
+type FinishOAuthResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Unset when there is a login_code.
+	Tokens        *Tokens `protobuf:"bytes,1,opt,name=tokens,proto3" json:"tokens,omitempty"`
+	LoginCode     string  `protobuf:"bytes,2,opt,name=login_code,json=loginCode,proto3" json:"login_code,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FinishOAuthResponse) Reset() {
+	*x = FinishOAuthResponse{}
+	mi := &file_purser_auth_v1_session_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FinishOAuthResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FinishOAuthResponse) ProtoMessage() {}
+
+func (x *FinishOAuthResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_auth_v1_session_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FinishOAuthResponse.ProtoReflect.Descriptor instead.
+func (*FinishOAuthResponse) Descriptor() ([]byte, []int) {
+	return file_purser_auth_v1_session_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *FinishOAuthResponse) GetTokens() *Tokens {
+	if x != nil {
+		return x.Tokens
+	}
+	return nil
+}
+
+func (x *FinishOAuthResponse) GetLoginCode() string {
+	if x != nil {
+		return x.LoginCode
+	}
+	return ""
+}
+
+type ExchangeLoginCodeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tokens        *Tokens                `protobuf:"bytes,1,opt,name=tokens,proto3" json:"tokens,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExchangeLoginCodeResponse) Reset() {
+	*x = ExchangeLoginCodeResponse{}
+	mi := &file_purser_auth_v1_session_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExchangeLoginCodeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExchangeLoginCodeResponse) ProtoMessage() {}
+
+func (x *ExchangeLoginCodeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_auth_v1_session_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExchangeLoginCodeResponse.ProtoReflect.Descriptor instead.
+func (*ExchangeLoginCodeResponse) Descriptor() ([]byte, []int) {
+	return file_purser_auth_v1_session_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ExchangeLoginCodeResponse) GetTokens() *Tokens {
+	if x != nil {
+		return x.Tokens
+	}
+	return nil
+}
+
 var File_purser_auth_v1_session_service_proto protoreflect.FileDescriptor
 
 const file_purser_auth_v1_session_service_proto_rawDesc = "" +
 	"\n" +
-	"$purser/auth/v1/session_service.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a\"purser/auth/v1/second_factor.proto\"\xae\x02\n" +
+	"$purser/auth/v1/session_service.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a\x1apurser/auth/v1/oauth.proto\x1a\"purser/auth/v1/second_factor.proto\"\xae\x02\n" +
 	"\aSession\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12;\n" +
@@ -766,7 +863,14 @@ const file_purser_auth_v1_session_service_proto_rawDesc = "" +
 	"\x14RevokeSessionRequest\x12'\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tsessionId\"\x17\n" +
-	"\x15RevokeSessionResponse2\xb0\b\n" +
+	"\x15RevokeSessionResponse\"d\n" +
+	"\x13FinishOAuthResponse\x12.\n" +
+	"\x06tokens\x18\x01 \x01(\v2\x16.purser.auth.v1.TokensR\x06tokens\x12\x1d\n" +
+	"\n" +
+	"login_code\x18\x02 \x01(\tR\tloginCode\"K\n" +
+	"\x19ExchangeLoginCodeResponse\x12.\n" +
+	"\x06tokens\x18\x01 \x01(\v2\x16.purser.auth.v1.TokensR\x06tokens2\xdf\n" +
+	"\n" +
 	"\x0eSessionService\x12L\n" +
 	"\x05Login\x12\x1c.purser.auth.v1.LoginRequest\x1a\x1d.purser.auth.v1.LoginResponse\"\x06\x8a\xe7\x18\x02\b\x01\x12U\n" +
 	"\aRefresh\x12\x1e.purser.auth.v1.RefreshRequest\x1a\x1f.purser.auth.v1.RefreshResponse\"\t\x8a\xe7\x18\x02\b\x01\x90\x02\x02\x12R\n" +
@@ -779,7 +883,11 @@ const file_purser_auth_v1_session_service_proto_rawDesc = "" +
 	"EnrollTotp\x12!.purser.auth.v1.EnrollTotpRequest\x1a\".purser.auth.v1.EnrollTotpResponse\"\x06\x8a\xe7\x18\x02\x10\x01\x12^\n" +
 	"\vConfirmTotp\x12\".purser.auth.v1.ConfirmTotpRequest\x1a#.purser.auth.v1.ConfirmTotpResponse\"\x06\x8a\xe7\x18\x02\x10\x01\x12^\n" +
 	"\vDisableTotp\x12\".purser.auth.v1.DisableTotpRequest\x1a#.purser.auth.v1.DisableTotpResponse\"\x06\x8a\xe7\x18\x02\x10\x01\x12s\n" +
-	"\x12RenewRecoveryCodes\x12).purser.auth.v1.RenewRecoveryCodesRequest\x1a*.purser.auth.v1.RenewRecoveryCodesResponse\"\x06\x8a\xe7\x18\x02\x10\x01B<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
+	"\x12RenewRecoveryCodes\x12).purser.auth.v1.RenewRecoveryCodesRequest\x1a*.purser.auth.v1.RenewRecoveryCodesResponse\"\x06\x8a\xe7\x18\x02\x10\x01\x12[\n" +
+	"\n" +
+	"StartOAuth\x12!.purser.auth.v1.StartOAuthRequest\x1a\".purser.auth.v1.StartOAuthResponse\"\x06\x8a\xe7\x18\x02\b\x01\x12^\n" +
+	"\vFinishOAuth\x12\".purser.auth.v1.FinishOAuthRequest\x1a#.purser.auth.v1.FinishOAuthResponse\"\x06\x8a\xe7\x18\x02\b\x01\x12p\n" +
+	"\x11ExchangeLoginCode\x12(.purser.auth.v1.ExchangeLoginCodeRequest\x1a).purser.auth.v1.ExchangeLoginCodeResponse\"\x06\x8a\xe7\x18\x02\b\x01B<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
 
 var (
 	file_purser_auth_v1_session_service_proto_rawDescOnce sync.Once
@@ -793,7 +901,7 @@ func file_purser_auth_v1_session_service_proto_rawDescGZIP() []byte {
 	return file_purser_auth_v1_session_service_proto_rawDescData
 }
 
-var file_purser_auth_v1_session_service_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_purser_auth_v1_session_service_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_purser_auth_v1_session_service_proto_goTypes = []any{
 	(*Session)(nil),                    // 0: purser.auth.v1.Session
 	(*Tokens)(nil),                     // 1: purser.auth.v1.Tokens
@@ -809,54 +917,68 @@ var file_purser_auth_v1_session_service_proto_goTypes = []any{
 	(*ListSessionsResponse)(nil),       // 11: purser.auth.v1.ListSessionsResponse
 	(*RevokeSessionRequest)(nil),       // 12: purser.auth.v1.RevokeSessionRequest
 	(*RevokeSessionResponse)(nil),      // 13: purser.auth.v1.RevokeSessionResponse
-	(*timestamppb.Timestamp)(nil),      // 14: google.protobuf.Timestamp
-	(*ReauthenticateRequest)(nil),      // 15: purser.auth.v1.ReauthenticateRequest
-	(*EnrollTotpRequest)(nil),          // 16: purser.auth.v1.EnrollTotpRequest
-	(*ConfirmTotpRequest)(nil),         // 17: purser.auth.v1.ConfirmTotpRequest
-	(*DisableTotpRequest)(nil),         // 18: purser.auth.v1.DisableTotpRequest
-	(*RenewRecoveryCodesRequest)(nil),  // 19: purser.auth.v1.RenewRecoveryCodesRequest
-	(*ReauthenticateResponse)(nil),     // 20: purser.auth.v1.ReauthenticateResponse
-	(*EnrollTotpResponse)(nil),         // 21: purser.auth.v1.EnrollTotpResponse
-	(*ConfirmTotpResponse)(nil),        // 22: purser.auth.v1.ConfirmTotpResponse
-	(*DisableTotpResponse)(nil),        // 23: purser.auth.v1.DisableTotpResponse
-	(*RenewRecoveryCodesResponse)(nil), // 24: purser.auth.v1.RenewRecoveryCodesResponse
+	(*FinishOAuthResponse)(nil),        // 14: purser.auth.v1.FinishOAuthResponse
+	(*ExchangeLoginCodeResponse)(nil),  // 15: purser.auth.v1.ExchangeLoginCodeResponse
+	(*timestamppb.Timestamp)(nil),      // 16: google.protobuf.Timestamp
+	(*ReauthenticateRequest)(nil),      // 17: purser.auth.v1.ReauthenticateRequest
+	(*EnrollTotpRequest)(nil),          // 18: purser.auth.v1.EnrollTotpRequest
+	(*ConfirmTotpRequest)(nil),         // 19: purser.auth.v1.ConfirmTotpRequest
+	(*DisableTotpRequest)(nil),         // 20: purser.auth.v1.DisableTotpRequest
+	(*RenewRecoveryCodesRequest)(nil),  // 21: purser.auth.v1.RenewRecoveryCodesRequest
+	(*StartOAuthRequest)(nil),          // 22: purser.auth.v1.StartOAuthRequest
+	(*FinishOAuthRequest)(nil),         // 23: purser.auth.v1.FinishOAuthRequest
+	(*ExchangeLoginCodeRequest)(nil),   // 24: purser.auth.v1.ExchangeLoginCodeRequest
+	(*ReauthenticateResponse)(nil),     // 25: purser.auth.v1.ReauthenticateResponse
+	(*EnrollTotpResponse)(nil),         // 26: purser.auth.v1.EnrollTotpResponse
+	(*ConfirmTotpResponse)(nil),        // 27: purser.auth.v1.ConfirmTotpResponse
+	(*DisableTotpResponse)(nil),        // 28: purser.auth.v1.DisableTotpResponse
+	(*RenewRecoveryCodesResponse)(nil), // 29: purser.auth.v1.RenewRecoveryCodesResponse
+	(*StartOAuthResponse)(nil),         // 30: purser.auth.v1.StartOAuthResponse
 }
 var file_purser_auth_v1_session_service_proto_depIdxs = []int32{
-	14, // 0: purser.auth.v1.Session.create_time:type_name -> google.protobuf.Timestamp
-	14, // 1: purser.auth.v1.Session.expire_time:type_name -> google.protobuf.Timestamp
-	14, // 2: purser.auth.v1.Session.last_use_time:type_name -> google.protobuf.Timestamp
-	14, // 3: purser.auth.v1.Tokens.access_expire_time:type_name -> google.protobuf.Timestamp
-	14, // 4: purser.auth.v1.Tokens.refresh_expire_time:type_name -> google.protobuf.Timestamp
+	16, // 0: purser.auth.v1.Session.create_time:type_name -> google.protobuf.Timestamp
+	16, // 1: purser.auth.v1.Session.expire_time:type_name -> google.protobuf.Timestamp
+	16, // 2: purser.auth.v1.Session.last_use_time:type_name -> google.protobuf.Timestamp
+	16, // 3: purser.auth.v1.Tokens.access_expire_time:type_name -> google.protobuf.Timestamp
+	16, // 4: purser.auth.v1.Tokens.refresh_expire_time:type_name -> google.protobuf.Timestamp
 	1,  // 5: purser.auth.v1.LoginResponse.tokens:type_name -> purser.auth.v1.Tokens
 	1,  // 6: purser.auth.v1.RefreshResponse.tokens:type_name -> purser.auth.v1.Tokens
 	0,  // 7: purser.auth.v1.ListSessionsResponse.sessions:type_name -> purser.auth.v1.Session
-	2,  // 8: purser.auth.v1.SessionService.Login:input_type -> purser.auth.v1.LoginRequest
-	4,  // 9: purser.auth.v1.SessionService.Refresh:input_type -> purser.auth.v1.RefreshRequest
-	6,  // 10: purser.auth.v1.SessionService.Logout:input_type -> purser.auth.v1.LogoutRequest
-	8,  // 11: purser.auth.v1.SessionService.LogoutAll:input_type -> purser.auth.v1.LogoutAllRequest
-	10, // 12: purser.auth.v1.SessionService.ListSessions:input_type -> purser.auth.v1.ListSessionsRequest
-	12, // 13: purser.auth.v1.SessionService.RevokeSession:input_type -> purser.auth.v1.RevokeSessionRequest
-	15, // 14: purser.auth.v1.SessionService.Reauthenticate:input_type -> purser.auth.v1.ReauthenticateRequest
-	16, // 15: purser.auth.v1.SessionService.EnrollTotp:input_type -> purser.auth.v1.EnrollTotpRequest
-	17, // 16: purser.auth.v1.SessionService.ConfirmTotp:input_type -> purser.auth.v1.ConfirmTotpRequest
-	18, // 17: purser.auth.v1.SessionService.DisableTotp:input_type -> purser.auth.v1.DisableTotpRequest
-	19, // 18: purser.auth.v1.SessionService.RenewRecoveryCodes:input_type -> purser.auth.v1.RenewRecoveryCodesRequest
-	3,  // 19: purser.auth.v1.SessionService.Login:output_type -> purser.auth.v1.LoginResponse
-	5,  // 20: purser.auth.v1.SessionService.Refresh:output_type -> purser.auth.v1.RefreshResponse
-	7,  // 21: purser.auth.v1.SessionService.Logout:output_type -> purser.auth.v1.LogoutResponse
-	9,  // 22: purser.auth.v1.SessionService.LogoutAll:output_type -> purser.auth.v1.LogoutAllResponse
-	11, // 23: purser.auth.v1.SessionService.ListSessions:output_type -> purser.auth.v1.ListSessionsResponse
-	13, // 24: purser.auth.v1.SessionService.RevokeSession:output_type -> purser.auth.v1.RevokeSessionResponse
-	20, // 25: purser.auth.v1.SessionService.Reauthenticate:output_type -> purser.auth.v1.ReauthenticateResponse
-	21, // 26: purser.auth.v1.SessionService.EnrollTotp:output_type -> purser.auth.v1.EnrollTotpResponse
-	22, // 27: purser.auth.v1.SessionService.ConfirmTotp:output_type -> purser.auth.v1.ConfirmTotpResponse
-	23, // 28: purser.auth.v1.SessionService.DisableTotp:output_type -> purser.auth.v1.DisableTotpResponse
-	24, // 29: purser.auth.v1.SessionService.RenewRecoveryCodes:output_type -> purser.auth.v1.RenewRecoveryCodesResponse
-	19, // [19:30] is the sub-list for method output_type
-	8,  // [8:19] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	1,  // 8: purser.auth.v1.FinishOAuthResponse.tokens:type_name -> purser.auth.v1.Tokens
+	1,  // 9: purser.auth.v1.ExchangeLoginCodeResponse.tokens:type_name -> purser.auth.v1.Tokens
+	2,  // 10: purser.auth.v1.SessionService.Login:input_type -> purser.auth.v1.LoginRequest
+	4,  // 11: purser.auth.v1.SessionService.Refresh:input_type -> purser.auth.v1.RefreshRequest
+	6,  // 12: purser.auth.v1.SessionService.Logout:input_type -> purser.auth.v1.LogoutRequest
+	8,  // 13: purser.auth.v1.SessionService.LogoutAll:input_type -> purser.auth.v1.LogoutAllRequest
+	10, // 14: purser.auth.v1.SessionService.ListSessions:input_type -> purser.auth.v1.ListSessionsRequest
+	12, // 15: purser.auth.v1.SessionService.RevokeSession:input_type -> purser.auth.v1.RevokeSessionRequest
+	17, // 16: purser.auth.v1.SessionService.Reauthenticate:input_type -> purser.auth.v1.ReauthenticateRequest
+	18, // 17: purser.auth.v1.SessionService.EnrollTotp:input_type -> purser.auth.v1.EnrollTotpRequest
+	19, // 18: purser.auth.v1.SessionService.ConfirmTotp:input_type -> purser.auth.v1.ConfirmTotpRequest
+	20, // 19: purser.auth.v1.SessionService.DisableTotp:input_type -> purser.auth.v1.DisableTotpRequest
+	21, // 20: purser.auth.v1.SessionService.RenewRecoveryCodes:input_type -> purser.auth.v1.RenewRecoveryCodesRequest
+	22, // 21: purser.auth.v1.SessionService.StartOAuth:input_type -> purser.auth.v1.StartOAuthRequest
+	23, // 22: purser.auth.v1.SessionService.FinishOAuth:input_type -> purser.auth.v1.FinishOAuthRequest
+	24, // 23: purser.auth.v1.SessionService.ExchangeLoginCode:input_type -> purser.auth.v1.ExchangeLoginCodeRequest
+	3,  // 24: purser.auth.v1.SessionService.Login:output_type -> purser.auth.v1.LoginResponse
+	5,  // 25: purser.auth.v1.SessionService.Refresh:output_type -> purser.auth.v1.RefreshResponse
+	7,  // 26: purser.auth.v1.SessionService.Logout:output_type -> purser.auth.v1.LogoutResponse
+	9,  // 27: purser.auth.v1.SessionService.LogoutAll:output_type -> purser.auth.v1.LogoutAllResponse
+	11, // 28: purser.auth.v1.SessionService.ListSessions:output_type -> purser.auth.v1.ListSessionsResponse
+	13, // 29: purser.auth.v1.SessionService.RevokeSession:output_type -> purser.auth.v1.RevokeSessionResponse
+	25, // 30: purser.auth.v1.SessionService.Reauthenticate:output_type -> purser.auth.v1.ReauthenticateResponse
+	26, // 31: purser.auth.v1.SessionService.EnrollTotp:output_type -> purser.auth.v1.EnrollTotpResponse
+	27, // 32: purser.auth.v1.SessionService.ConfirmTotp:output_type -> purser.auth.v1.ConfirmTotpResponse
+	28, // 33: purser.auth.v1.SessionService.DisableTotp:output_type -> purser.auth.v1.DisableTotpResponse
+	29, // 34: purser.auth.v1.SessionService.RenewRecoveryCodes:output_type -> purser.auth.v1.RenewRecoveryCodesResponse
+	30, // 35: purser.auth.v1.SessionService.StartOAuth:output_type -> purser.auth.v1.StartOAuthResponse
+	14, // 36: purser.auth.v1.SessionService.FinishOAuth:output_type -> purser.auth.v1.FinishOAuthResponse
+	15, // 37: purser.auth.v1.SessionService.ExchangeLoginCode:output_type -> purser.auth.v1.ExchangeLoginCodeResponse
+	24, // [24:38] is the sub-list for method output_type
+	10, // [10:24] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_purser_auth_v1_session_service_proto_init() }
@@ -864,6 +986,7 @@ func file_purser_auth_v1_session_service_proto_init() {
 	if File_purser_auth_v1_session_service_proto != nil {
 		return
 	}
+	file_purser_auth_v1_oauth_proto_init()
 	file_purser_auth_v1_second_factor_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -871,7 +994,7 @@ func file_purser_auth_v1_session_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_auth_v1_session_service_proto_rawDesc), len(file_purser_auth_v1_session_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

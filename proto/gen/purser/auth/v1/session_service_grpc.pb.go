@@ -30,6 +30,9 @@ const (
 	SessionService_ConfirmTotp_FullMethodName        = "/purser.auth.v1.SessionService/ConfirmTotp"
 	SessionService_DisableTotp_FullMethodName        = "/purser.auth.v1.SessionService/DisableTotp"
 	SessionService_RenewRecoveryCodes_FullMethodName = "/purser.auth.v1.SessionService/RenewRecoveryCodes"
+	SessionService_StartOAuth_FullMethodName         = "/purser.auth.v1.SessionService/StartOAuth"
+	SessionService_FinishOAuth_FullMethodName        = "/purser.auth.v1.SessionService/FinishOAuth"
+	SessionService_ExchangeLoginCode_FullMethodName  = "/purser.auth.v1.SessionService/ExchangeLoginCode"
 )
 
 // SessionServiceClient is the client API for SessionService service.
@@ -111,6 +114,39 @@ type SessionServiceClient interface {
 	// RenewRecoveryCodes replaces the recovery codes by ten new ones. Errors as
 	// DisableTotp.
 	RenewRecoveryCodes(ctx context.Context, in *RenewRecoveryCodesRequest, opts ...grpc.CallOption) (*RenewRecoveryCodesResponse, error)
+	// StartOAuth begins a sign-in with an account at an identity provider, for an
+	// app of one's own: send the user to authorization_url, and call FinishOAuth
+	// with what the provider sends back, within five minutes. A browser without
+	// an app of its own opens the hosted page instead, see ExchangeLoginCode.
+	//
+	// NOT_FOUND for a provider that is not configured. INVALID_ARGUMENT for a
+	// redirect_uri that is not allowed. UNAVAILABLE: PROVIDER_UNAVAILABLE,
+	// SIGN_IN_UNAVAILABLE. RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) with a retry
+	// delay.
+	StartOAuth(ctx context.Context, in *StartOAuthRequest, opts ...grpc.CallOption) (*StartOAuthResponse, error)
+	// FinishOAuth ends what StartOAuth began and starts a session: once, but that
+	// it may be called again after UNAVAILABLE. An account is found by the
+	// identity, or, when that is new, by the e-mail address that the provider
+	// has verified, or else made. For an account with a second factor it returns
+	// a login_code in place of tokens: ExchangeLoginCode takes both.
+	//
+	// UNAUTHENTICATED: OAUTH_STATE_INVALID for a state that is used up, expired
+	// or somebody else's; PROVIDER_REFUSED, PROVIDER_ANSWER_INVALID,
+	// IDENTITY_INVALID, ACCOUNT_DISABLED. FAILED_PRECONDITION
+	// (PROVIDER_EMAIL_UNVERIFIED). UNAVAILABLE: PROVIDER_UNAVAILABLE,
+	// SIGN_IN_UNAVAILABLE. RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) with a retry
+	// delay.
+	FinishOAuth(ctx context.Context, in *FinishOAuthRequest, opts ...grpc.CallOption) (*FinishOAuthResponse, error)
+	// ExchangeLoginCode turns a login code into tokens: of FinishOAuth, within
+	// five minutes, or of the hosted page (GET /oauth/<provider>/start on the
+	// HTTP port), within one. It does so once; a second factor that is missing
+	// (which gives five minutes to find it) or wrong (five times) doesn't use the
+	// code up.
+	//
+	// UNAUTHENTICATED: LOGIN_CODE_INVALID, TOTP_REQUIRED, TOTP_INVALID,
+	// ACCOUNT_DISABLED. UNAVAILABLE (SIGN_IN_UNAVAILABLE). RESOURCE_EXHAUSTED
+	// (TOO_MANY_ATTEMPTS) with a retry delay.
+	ExchangeLoginCode(ctx context.Context, in *ExchangeLoginCodeRequest, opts ...grpc.CallOption) (*ExchangeLoginCodeResponse, error)
 }
 
 type sessionServiceClient struct {
@@ -231,6 +267,36 @@ func (c *sessionServiceClient) RenewRecoveryCodes(ctx context.Context, in *Renew
 	return out, nil
 }
 
+func (c *sessionServiceClient) StartOAuth(ctx context.Context, in *StartOAuthRequest, opts ...grpc.CallOption) (*StartOAuthResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StartOAuthResponse)
+	err := c.cc.Invoke(ctx, SessionService_StartOAuth_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *sessionServiceClient) FinishOAuth(ctx context.Context, in *FinishOAuthRequest, opts ...grpc.CallOption) (*FinishOAuthResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(FinishOAuthResponse)
+	err := c.cc.Invoke(ctx, SessionService_FinishOAuth_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *sessionServiceClient) ExchangeLoginCode(ctx context.Context, in *ExchangeLoginCodeRequest, opts ...grpc.CallOption) (*ExchangeLoginCodeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExchangeLoginCodeResponse)
+	err := c.cc.Invoke(ctx, SessionService_ExchangeLoginCode_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SessionServiceServer is the server API for SessionService service.
 // All implementations must embed UnimplementedSessionServiceServer
 // for forward compatibility.
@@ -310,6 +376,39 @@ type SessionServiceServer interface {
 	// RenewRecoveryCodes replaces the recovery codes by ten new ones. Errors as
 	// DisableTotp.
 	RenewRecoveryCodes(context.Context, *RenewRecoveryCodesRequest) (*RenewRecoveryCodesResponse, error)
+	// StartOAuth begins a sign-in with an account at an identity provider, for an
+	// app of one's own: send the user to authorization_url, and call FinishOAuth
+	// with what the provider sends back, within five minutes. A browser without
+	// an app of its own opens the hosted page instead, see ExchangeLoginCode.
+	//
+	// NOT_FOUND for a provider that is not configured. INVALID_ARGUMENT for a
+	// redirect_uri that is not allowed. UNAVAILABLE: PROVIDER_UNAVAILABLE,
+	// SIGN_IN_UNAVAILABLE. RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) with a retry
+	// delay.
+	StartOAuth(context.Context, *StartOAuthRequest) (*StartOAuthResponse, error)
+	// FinishOAuth ends what StartOAuth began and starts a session: once, but that
+	// it may be called again after UNAVAILABLE. An account is found by the
+	// identity, or, when that is new, by the e-mail address that the provider
+	// has verified, or else made. For an account with a second factor it returns
+	// a login_code in place of tokens: ExchangeLoginCode takes both.
+	//
+	// UNAUTHENTICATED: OAUTH_STATE_INVALID for a state that is used up, expired
+	// or somebody else's; PROVIDER_REFUSED, PROVIDER_ANSWER_INVALID,
+	// IDENTITY_INVALID, ACCOUNT_DISABLED. FAILED_PRECONDITION
+	// (PROVIDER_EMAIL_UNVERIFIED). UNAVAILABLE: PROVIDER_UNAVAILABLE,
+	// SIGN_IN_UNAVAILABLE. RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) with a retry
+	// delay.
+	FinishOAuth(context.Context, *FinishOAuthRequest) (*FinishOAuthResponse, error)
+	// ExchangeLoginCode turns a login code into tokens: of FinishOAuth, within
+	// five minutes, or of the hosted page (GET /oauth/<provider>/start on the
+	// HTTP port), within one. It does so once; a second factor that is missing
+	// (which gives five minutes to find it) or wrong (five times) doesn't use the
+	// code up.
+	//
+	// UNAUTHENTICATED: LOGIN_CODE_INVALID, TOTP_REQUIRED, TOTP_INVALID,
+	// ACCOUNT_DISABLED. UNAVAILABLE (SIGN_IN_UNAVAILABLE). RESOURCE_EXHAUSTED
+	// (TOO_MANY_ATTEMPTS) with a retry delay.
+	ExchangeLoginCode(context.Context, *ExchangeLoginCodeRequest) (*ExchangeLoginCodeResponse, error)
 	mustEmbedUnimplementedSessionServiceServer()
 }
 
@@ -352,6 +451,15 @@ func (UnimplementedSessionServiceServer) DisableTotp(context.Context, *DisableTo
 }
 func (UnimplementedSessionServiceServer) RenewRecoveryCodes(context.Context, *RenewRecoveryCodesRequest) (*RenewRecoveryCodesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RenewRecoveryCodes not implemented")
+}
+func (UnimplementedSessionServiceServer) StartOAuth(context.Context, *StartOAuthRequest) (*StartOAuthResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method StartOAuth not implemented")
+}
+func (UnimplementedSessionServiceServer) FinishOAuth(context.Context, *FinishOAuthRequest) (*FinishOAuthResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method FinishOAuth not implemented")
+}
+func (UnimplementedSessionServiceServer) ExchangeLoginCode(context.Context, *ExchangeLoginCodeRequest) (*ExchangeLoginCodeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ExchangeLoginCode not implemented")
 }
 func (UnimplementedSessionServiceServer) mustEmbedUnimplementedSessionServiceServer() {}
 func (UnimplementedSessionServiceServer) testEmbeddedByValue()                        {}
@@ -572,6 +680,60 @@ func _SessionService_RenewRecoveryCodes_Handler(srv interface{}, ctx context.Con
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SessionService_StartOAuth_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StartOAuthRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SessionServiceServer).StartOAuth(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SessionService_StartOAuth_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SessionServiceServer).StartOAuth(ctx, req.(*StartOAuthRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SessionService_FinishOAuth_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(FinishOAuthRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SessionServiceServer).FinishOAuth(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SessionService_FinishOAuth_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SessionServiceServer).FinishOAuth(ctx, req.(*FinishOAuthRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SessionService_ExchangeLoginCode_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExchangeLoginCodeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SessionServiceServer).ExchangeLoginCode(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SessionService_ExchangeLoginCode_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SessionServiceServer).ExchangeLoginCode(ctx, req.(*ExchangeLoginCodeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // SessionService_ServiceDesc is the grpc.ServiceDesc for SessionService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -622,6 +784,18 @@ var SessionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RenewRecoveryCodes",
 			Handler:    _SessionService_RenewRecoveryCodes_Handler,
+		},
+		{
+			MethodName: "StartOAuth",
+			Handler:    _SessionService_StartOAuth_Handler,
+		},
+		{
+			MethodName: "FinishOAuth",
+			Handler:    _SessionService_FinishOAuth_Handler,
+		},
+		{
+			MethodName: "ExchangeLoginCode",
+			Handler:    _SessionService_ExchangeLoginCode_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -1,0 +1,105 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/purserhq/purser/pkg/cache"
+	"github.com/purserhq/purser/pkg/config"
+	"github.com/purserhq/purser/services/auth/internal/attempts"
+	"github.com/purserhq/purser/services/auth/internal/audit"
+	"github.com/purserhq/purser/services/auth/internal/challenge"
+	"github.com/purserhq/purser/services/auth/internal/identity"
+	"github.com/purserhq/purser/services/auth/internal/idp"
+	"github.com/purserhq/purser/services/auth/internal/oauth"
+	"github.com/purserhq/purser/services/auth/internal/session"
+	"github.com/purserhq/purser/services/auth/internal/web"
+)
+
+// challengeBudget is how long a sign-in waits for Redis, without which it
+// fails: longer than a cache would, which has somewhere else to ask.
+const challengeBudget = 500 * time.Millisecond
+
+// OAuthConfig is of signing in with accounts at identity providers.
+type OAuthConfig struct {
+	// Providers is a JSON array, best from PURSER_OAUTH_PROVIDERS_FILE: see
+	// docs/sign-in.md. None when empty.
+	Providers idp.List `env:"PROVIDERS"`
+	// BaseURL of the hosted pages as browsers see this service's HTTP port; the
+	// issuer when empty.
+	BaseURL string `env:"BASE_URL"`
+	// RedirectURIs of apps that call StartOAuth, ReturnTo where the hosted pages
+	// may send somebody: each letter by letter, separated by commas.
+	RedirectURIs []string `env:"REDIRECT_URIS"`
+	ReturnTo     []string `env:"RETURN_TO"`
+}
+
+// Validate reports every mistake in c.
+func (c OAuthConfig) Validate() error {
+	mistakes := []error{c.Providers.Validate()}
+	if c.BaseURL != "" && !config.IsHTTPURL(c.BaseURL) {
+		mistakes = append(mistakes, errors.New("PURSER_OAUTH_BASE_URL must be an http or https URL"))
+	}
+	for _, list := range []struct {
+		name string
+		urls []string
+	}{{"PURSER_OAUTH_REDIRECT_URIS", c.RedirectURIs}, {"PURSER_OAUTH_RETURN_TO", c.ReturnTo}} {
+		for _, u := range list.urls {
+			if !isReturnAddress(u) {
+				mistakes = append(mistakes, fmt.Errorf("%s: %q must begin with https://, with http:// on this machine, or with an app's own scheme that has a dot (RFC 8252), and have no fragment", list.name, u))
+			}
+		}
+	}
+	return errors.Join(mistakes...)
+}
+
+// isReturnAddress reports whether somebody may be sent to an address with a
+// code: over TLS, on their own machine, or to an app on it.
+func isReturnAddress(text string) bool {
+	u, err := url.Parse(text)
+	if err != nil || u.Fragment != "" || u.User != nil || strings.ContainsAny(text, "#*\\ ") {
+		return false
+	}
+	switch u.Scheme {
+	case "https":
+		return u.Host != ""
+	case "http":
+		ip := net.ParseIP(u.Hostname())
+		return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
+	}
+	return strings.Contains(u.Scheme, ".")
+}
+
+func (c Config) oauthBase() string {
+	if c.OAuth.BaseURL != "" {
+		return strings.TrimRight(c.OAuth.BaseURL, "/")
+	}
+	return strings.TrimRight(c.Issuer, "/")
+}
+
+// newOAuth wires the signing in with providers.
+func newOAuth(cfg Config, redis cache.Redis, identities *identity.Service, sessions *session.Service, events audit.Recorder) *oauth.Service {
+	return oauth.NewService(oauth.Deps{
+		Providers:  idp.Providers(cfg.OAuth.Providers),
+		States:     once[oauth.State](redis, "oauth_state"),
+		Codes:      once[oauth.Proven](redis, "login_code"),
+		Identities: identities, Sessions: sessions, Audit: events, Now: time.Now,
+	}, oauth.Addresses{Apps: cfg.OAuth.RedirectURIs, Returns: cfg.OAuth.ReturnTo, Callback: cfg.oauthBase() + web.CallbackPath})
+}
+
+// once keeps challenges of one kind in Redis.
+func once[V any](redis cache.Redis, entity string) challenge.Store[challenge.Kept[V]] {
+	return cache.NewOnce[challenge.Kept[V]](redis, cache.Namespace{Service: "auth", Entity: entity, Schema: 1}, cache.Options{Budget: challengeBudget})
+}
+
+// pages are what the HTTP port serves.
+func pages(cfg Config, keys *http.ServeMux, o *oauth.Service, l *attempts.Limiter, log *slog.Logger) http.Handler {
+	web.Pages{OAuth: o, Attempts: l, Secure: strings.HasPrefix(cfg.oauthBase(), "https://"), Log: log}.Register(keys)
+	return keys
+}

@@ -1,0 +1,144 @@
+package idp
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"regexp"
+	"strings"
+
+	"github.com/purserhq/purser/pkg/config"
+	"github.com/purserhq/purser/services/auth/internal/oauth"
+)
+
+// Settings of one provider.
+type Settings struct {
+	// Name in URLs and RPCs, such as "google". What was linked under it is lost
+	// when it changes.
+	Name string `json:"name"`
+	// Kind is "oidc", "google" or "github".
+	Kind string `json:"kind"`
+	// Issuer of kind oidc.
+	Issuer       string        `json:"issuer,omitempty"`
+	ClientID     string        `json:"client_id"`
+	ClientSecret config.Secret `json:"client_secret"`
+	// Scopes instead of those that the kind asks for.
+	Scopes []string `json:"scopes,omitempty"`
+	// AllowPrivate lets it be at an address that isn't public, and without TLS.
+	AllowPrivate bool `json:"allow_private,omitempty"`
+	// BaseURL and APIURL of a GitHub of one's own.
+	BaseURL string `json:"base_url,omitempty"`
+	APIURL  string `json:"api_url,omitempty"`
+}
+
+// List is the providers, a JSON array of Settings.
+type List []Settings
+
+var providerName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
+
+// UnmarshalText reads the array and refuses members that it doesn't know.
+func (l *List) UnmarshalText(text []byte) error {
+	*l = nil
+	if len(bytes.TrimSpace(text)) == 0 {
+		return nil
+	}
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(l); err != nil {
+		// Not the decoder's words: they may quote a secret.
+		return errors.New(`must be a JSON array of providers, for example [{"name":"google","kind":"google","client_id":"…","client_secret":"…"}]`)
+	}
+	return nil
+}
+
+// String names the providers only.
+func (l List) String() string {
+	names := make([]string, len(l))
+	for i, s := range l {
+		names[i] = s.Name + "=" + s.Kind
+	}
+	return strings.Join(names, ",")
+}
+
+// Validate reports every mistake in l.
+func (l List) Validate() error {
+	var mistakes []error
+	seen := map[string]bool{}
+	for i, s := range l {
+		tell := func(what string) {
+			mistakes = append(mistakes, fmt.Errorf("PURSER_OAUTH_PROVIDERS: provider %d (%q): %s", i+1, s.Name, what))
+		}
+		if !providerName.MatchString(s.Name) || s.Name == "callback" || s.Name == "eip155" {
+			tell("name must be a lower-case word other than callback and eip155")
+		}
+		if seen[s.Name] {
+			tell("the name stands twice")
+		}
+		seen[s.Name] = true
+		if s.ClientID == "" || s.ClientSecret == "" {
+			tell("client_id and client_secret are needed")
+		}
+		for _, what := range s.mistakes() {
+			tell(what)
+		}
+	}
+	return errors.Join(mistakes...)
+}
+
+func (s Settings) mistakes() []string {
+	var found []string
+	address := func(name, text string, needed bool) {
+		u, err := url.Parse(text)
+		switch {
+		case text == "" && !needed:
+		case err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "":
+			found = append(found, name+" must be a URL without user, query and fragment")
+		case u.Scheme != "https" && (u.Scheme != "http" || !s.AllowPrivate):
+			found = append(found, name+" must begin with https://, or with http:// where allow_private is set")
+		}
+	}
+	unused := func(name, text string) {
+		if text != "" {
+			found = append(found, name+" is not of the kind "+s.Kind)
+		}
+	}
+	switch s.Kind {
+	case "oidc":
+		address("issuer", s.Issuer, true)
+		unused("base_url", s.BaseURL)
+		unused("api_url", s.APIURL)
+	case "google":
+		unused("issuer", s.Issuer)
+		unused("base_url", s.BaseURL)
+		unused("api_url", s.APIURL)
+	case "github":
+		unused("issuer", s.Issuer)
+		address("base_url", s.BaseURL, false)
+		address("api_url", s.APIURL, false)
+		if (s.BaseURL == "") != (s.APIURL == "") {
+			found = append(found, "base_url and api_url are given together")
+		}
+	default:
+		found = append(found, "kind must be oidc, google or github")
+	}
+	return found
+}
+
+// Providers returns those of l by name; none is called yet.
+func Providers(l List) map[string]oauth.Provider {
+	all := map[string]oauth.Provider{}
+	for _, s := range l {
+		switch s.Kind {
+		case "google":
+			s.Issuer = "https://accounts.google.com"
+			all[s.Name] = newOIDC(s)
+		case "github":
+			all[s.Name] = newGitHub(s)
+		default:
+			all[s.Name] = newOIDC(s)
+		}
+	}
+	return all
+}

@@ -1,0 +1,71 @@
+package rpc
+
+import (
+	"context"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/grpcserver"
+	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
+	"github.com/purserhq/purser/services/auth/internal/oauth"
+	"github.com/purserhq/purser/services/auth/internal/session"
+)
+
+// StartOAuth implements the RPC. Every start counts: each is kept for minutes.
+func (s *SessionServer) StartOAuth(ctx context.Context, req *authv1.StartOAuthRequest) (*authv1.StartOAuthResponse, error) {
+	if _, err := s.attempts.Take(ctx, grpcserver.PeerAddress(ctx), ""); err != nil {
+		return nil, err
+	}
+	started, err := s.ways.OAuth.Start(ctx, req.GetProvider(), req.GetRedirectUri())
+	if err != nil {
+		return nil, err
+	}
+	return &authv1.StartOAuthResponse{
+		AuthorizationUrl: started.URL, State: started.State, Secret: started.Secret, ExpireTime: timestamppb.New(started.ExpiresAt),
+	}, nil
+}
+
+// FinishOAuth implements the RPC.
+func (s *SessionServer) FinishOAuth(ctx context.Context, req *authv1.FinishOAuthRequest) (*authv1.FinishOAuthResponse, error) {
+	resp := &authv1.FinishOAuthResponse{}
+	err := s.attempt(ctx, func() error {
+		t, code, err := s.ways.OAuth.Finish(ctx, oauth.Callback{State: req.GetState(), Code: req.GetCode(), Secret: req.GetSecret(), Issuer: req.GetIss()})
+		if err == nil && code == "" {
+			resp.Tokens = tokensToProto(t)
+		}
+		resp.LoginCode = code
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return resp, nil
+}
+
+// ExchangeLoginCode implements the RPC.
+func (s *SessionServer) ExchangeLoginCode(ctx context.Context, req *authv1.ExchangeLoginCodeRequest) (*authv1.ExchangeLoginCodeResponse, error) {
+	var t session.Tokens
+	err := s.attempt(ctx, func() (err error) {
+		t, err = s.ways.OAuth.Exchange(ctx, req.GetCode(), req.GetCodeVerifier(), req.GetOtp())
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &authv1.ExchangeLoginCodeResponse{Tokens: tokensToProto(t)}, nil
+}
+
+// attempt charges try to the caller's address, unless it was right or could not
+// be judged.
+func (s *SessionServer) attempt(ctx context.Context, try func() error) error {
+	giveBack, err := s.attempts.Take(ctx, grpcserver.PeerAddress(ctx), "")
+	if err != nil {
+		return err
+	}
+	err = try()
+	if !errs.Is(err, errs.KindUnauthenticated) {
+		giveBack()
+	}
+	return err
+}
