@@ -46,6 +46,8 @@ type service struct {
 	tokens   authv1.TokenServiceClient
 	admin    authv1.AdminServiceClient
 	keys     authv1.ApiKeyServiceClient
+
+	identities authv1.IdentityServiceClient
 }
 
 // start runs the service, with more settings, until the test ends.
@@ -81,6 +83,7 @@ func startOn(t testing.TB, db *testkit.DB, url string, more ...string) service {
 		db: db, addr: a.Addr(), http: "http://" + a.HTTPAddr(), accounts: authv1.NewAccountServiceClient(conn),
 		sessions: authv1.NewSessionServiceClient(conn), tokens: authv1.NewTokenServiceClient(conn),
 		admin: authv1.NewAdminServiceClient(conn), keys: authv1.NewApiKeyServiceClient(conn),
+		identities: authv1.NewIdentityServiceClient(conn),
 	}
 }
 

@@ -46,7 +46,7 @@ func (l *List) UnmarshalText(text []byte) error {
 	}
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
-	if err := d.Decode(l); err != nil {
+	if err := d.Decode((*[]Settings)(l)); err != nil {
 		// Not the decoder's words: they may quote a secret.
 		return errors.New(`must be a JSON array of providers, for example [{"name":"google","kind":"google","client_id":"…","client_secret":"…"}]`)
 	}
