@@ -70,6 +70,7 @@ func TestWhoProvesToOwnAnAddressGetsTheAccountWithoutWhoMadeIt(t *testing.T) {
 	}
 	id := s.me(t, mallory.GetAccessToken()).GetId()
 	s.exec(t, "INSERT INTO identities VALUES ($1, $2, 'corp', 'mallory', '', now(), NULL)", uuid.New(), id)
+	s.exec(t, "INSERT INTO second_factors VALUES ($1, '', '', now(), now(), 0, 0, NULL, '[]')", id)
 
 	p.signedIn("ada", "ada@example.com", true)
 	if got := s.me(t, s.signIn(t, p).GetAccessToken()); got.GetId() != id {

@@ -4,8 +4,8 @@
 // It promises: of several that use a challenge at once one does; it is known
 // by its hash alone; without an answer of the store nothing passes. One that
 // was used is gone, unless what it was used for could not be decided: the
-// other side was away, or a second factor is missing or was wrong, at most
-// five times. Then it is put back for as long as it still had.
+// other side was away or takes no more for now, or a second factor is missing
+// or was wrong, at most five times. Then it is put back for as long as it still had.
 package challenge
 
 import (
@@ -106,7 +106,7 @@ func (b *Box[V]) again(k Kept[V], err error) (Kept[V], bool) {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 	case e == nil:
 		return k, false
-	case e.Kind == errs.KindUnavailable, e.Kind == errs.KindDeadline, e.Kind == errs.KindCanceled:
+	case e.Kind == errs.KindUnavailable, e.Kind == errs.KindDeadline, e.Kind == errs.KindCanceled, e.Kind == errs.KindExhausted:
 	case e.Reason == "TOTP_REQUIRED":
 		if until := b.now().UTC().Add(forFactor); !k.Asked && until.After(k.Expires) {
 			k.Expires = until

@@ -5,7 +5,6 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/grpcserver"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	"github.com/purserhq/purser/services/auth/internal/oauth"
@@ -64,7 +63,7 @@ func (s *SessionServer) attempt(ctx context.Context, try func() error) error {
 		return err
 	}
 	err = try()
-	if !errs.Is(err, errs.KindUnauthenticated) {
+	if !wrongGuess(err) {
 		giveBack()
 	}
 	return err

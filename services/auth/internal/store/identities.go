@@ -166,6 +166,9 @@ func empty(tx *gorm.DB, user uuid.UUID) error {
 	if err := tx.Where("user_id = ?", user).Delete(&identityRow{}).Error; err != nil {
 		return fmt.Errorf("unlink identities: %w", err)
 	}
+	if err := tx.Where("user_id = ?", user).Delete(&factorRow{}).Error; err != nil {
+		return fmt.Errorf("drop second factor: %w", err)
+	}
 	if _, err := revoke(tx, "ACCOUNT_TAKEN_OVER", "user_id = ?", user); err != nil {
 		return err
 	}

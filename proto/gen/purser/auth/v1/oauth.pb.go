@@ -312,7 +312,7 @@ const file_purser_auth_v1_oauth_proto_rawDesc = "" +
 	"\x04code\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\x04code\x12-\n" +
 	"\rcode_verifier\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\fcodeVerifier\x12\x19\n" +
-	"\x03otp\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18 R\x03otpB<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
+	"\x03otp\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18@R\x03otpB<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
 
 var (
 	file_purser_auth_v1_oauth_proto_rawDescOnce sync.Once
