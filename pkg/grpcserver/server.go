@@ -38,7 +38,6 @@ import (
 	"google.golang.org/grpc/reflection"
 
 	"github.com/purserhq/purser/pkg/authn"
-	"github.com/purserhq/purser/pkg/lifecycle"
 )
 
 // maxHeaders of a call, in bytes; a token has 8 KiB at most.
@@ -51,6 +50,9 @@ const MaxMessage = 4 << 20
 type Config struct {
 	// Addr to listen on, host:port; port 0 takes a free one.
 	Addr string `env:"ADDR" envDefault:"127.0.0.1:0"`
+	// HealthAddr is where the health service is also served, for probes, without
+	// TLS and alone; nowhere when empty.
+	HealthAddr string `env:"HEALTH_ADDR"`
 	// TLSCert and TLSKey are PEM files. TLS 1.3 only.
 	TLSCert string `env:"TLS_CERT"`
 	TLSKey  string `env:"TLS_KEY"`
@@ -119,6 +121,7 @@ type Deps struct {
 // call Serve.
 type Server struct {
 	*grpc.Server
+	cfg    Config
 	health *health.Server
 	rules  func(string) (Rule, bool)
 	// endStreams ends the context of every stream, so that it can be taken up
@@ -145,6 +148,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 	layers := chain(cfg, d, validator)
 	serving, endStreams := context.WithCancel(context.Background())
 	s := &Server{
+		cfg:        cfg,
 		rules:      d.Rules,
 		health:     health.NewServer(),
 		endStreams: endStreams,
@@ -235,14 +239,6 @@ func (s *Server) Serve(lis net.Listener) error {
 		return fmt.Errorf("serve: %w", err)
 	}
 	return nil
-}
-
-// Join makes the server a part of a process: served on lis by the group's Run,
-// drained when it stops.
-func (s *Server) Join(g *lifecycle.Group, lis net.Listener) {
-	g.OnNotReady(s.NotReady)
-	g.Serve("grpc", func() error { return s.Serve(lis) })
-	g.Drain("grpc", s.Shutdown)
 }
 
 // NotReady makes the health service answer NOT_SERVING, so that no new calls

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 	"github.com/purserhq/purser/pkg/grpcserver"
 	"github.com/purserhq/purser/pkg/lifecycle"
 	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/pkg/process"
 	"github.com/purserhq/purser/pkg/redisx"
 	"github.com/purserhq/purser/proto/access"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
@@ -35,9 +37,10 @@ import (
 
 // App is the auth service, listening but not yet answering.
 type App struct {
-	group      *lifecycle.Group
-	server     *grpcserver.Server
-	grpc, http net.Listener
+	group  *lifecycle.Group
+	server *grpcserver.Server
+	grpc   net.Addr
+	http   net.Listener
 }
 
 // New builds the service from cfg. Whatever it opened is closed again, in
@@ -127,15 +130,13 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	authv1.RegisterAdminServiceServer(server, rpc.NewAdminServer(rotator))
 
 	a := &App{group: g, server: server}
-	if a.grpc, err = new(net.ListenConfig).Listen(ctx, "tcp", cfg.GRPC.Addr); err != nil {
-		return nil, fmt.Errorf("PURSER_GRPC_ADDR: %w", err)
+	if a.grpc, err = server.Listen(ctx, g); err != nil {
+		return nil, err
 	}
-	g.Close("grpc listener", a.grpc.Close)
 	if a.http, err = new(net.ListenConfig).Listen(ctx, "tcp", cfg.HTTPAddr); err != nil {
 		return nil, fmt.Errorf("PURSER_HTTP_ADDR: %w", err)
 	}
 	g.Close("http listener", a.http.Close)
-	server.Join(g, a.grpc)
 	a.serveHTTP(pages(cfg, web.Handler(cfg.Issuer, ring), elsewhere, limiter, log))
 	return a, server.Check()
 }
@@ -159,10 +160,31 @@ func (a *App) serveHTTP(h http.Handler) {
 func (a *App) Run(ctx context.Context) error { return a.group.Run(ctx) }
 
 // Addr is where gRPC listens, host:port.
-func (a *App) Addr() string { return a.grpc.Addr().String() }
+func (a *App) Addr() string { return a.grpc.String() }
 
 // HTTPAddr is where the key set is served, host:port.
 func (a *App) HTTPAddr() string { return a.http.Addr().String() }
+
+// Program is the service's main.
+func Program() process.Service[Config] {
+	return process.Service[Config]{
+		Name: "auth", Load: Load,
+		Process: func(c Config) process.Config { return c.Process },
+		New: func(ctx context.Context, c Config, log *slog.Logger) (process.Runner, error) {
+			a, err := New(ctx, c, log)
+			if err != nil {
+				return nil, err
+			}
+			log.InfoContext(ctx, "serving", "grpc", a.Addr(), "http", a.HTTPAddr())
+			return a, nil
+		},
+		Migrate: func(ctx context.Context, c Config, what string, out io.Writer, log *slog.Logger) error {
+			return Migrations().Command(ctx, c.Database, what, out, log)
+		},
+		Health:  func(ctx context.Context, c Config) error { return grpcserver.CheckHealth(ctx, c.GRPC) },
+		Command: Command, Usage: Usage,
+	}
+}
 
 // Migrations of the service's schema, as `migrate` and a test's template
 // apply them.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/cache"
 	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/pkg/process"
 	"github.com/purserhq/purser/pkg/redisx"
 	"github.com/purserhq/purser/services/auth/internal/account"
 	"github.com/purserhq/purser/services/auth/internal/audit"
@@ -21,16 +22,14 @@ import (
 )
 
 // Usage of the commands that work on the database.
-const Usage = `auth keys list            the signing keys and when the next step is due
-auth keys rotate          make the standby the active key before its time
-auth keys revoke KID      take a compromised key out of the set at once
-auth admin grant EMAIL    give an account the role admin, from its next sign-in or refresh on`
+const Usage = `keys list                 the signing keys and when the next step is due
+keys rotate               make the standby the active key before its time
+keys revoke KID           take a compromised key out of the set at once
+admin grant EMAIL         give an account the role admin, from its next sign-in or refresh on`
 
-var errUsage = errors.New("want one of\n" + Usage)
-
-// Command runs "keys" or "admin" with its arguments, and writes what it has to
-// say to out. The caller has to be able to read the configuration, secrets
-// included: that is what it asks for permission.
+// Command runs what Usage lists, and writes what it has to say to out. The
+// caller has to be able to read the configuration, secrets included: that is
+// what it asks for permission.
 func Command(ctx context.Context, cfg Config, log *slog.Logger, args []string, out io.Writer) (err error) {
 	db, err := postgres.Open(ctx, cfg.Database.Options("purser-auth", log))
 	if err != nil {
@@ -53,7 +52,7 @@ func Command(ctx context.Context, cfg Config, log *slog.Logger, args []string, o
 		defer func() { err = errors.Join(err, closeUsers()) }()
 		return grant(ctx, store.NewAccounts(db, users), args[2], out)
 	}
-	return errUsage
+	return process.ErrUnknownCommand
 }
 
 // newUsers is the cache of users that a change has to be told to.
@@ -94,7 +93,7 @@ func keys(ctx context.Context, rotator *signing.Rotator, args []string, out io.W
 	case len(args) == 2 && args[0] == "revoke":
 		err = rotator.Revoke(ctx, args[1])
 	default:
-		return errUsage
+		return process.ErrUnknownCommand
 	}
 	if err != nil {
 		return err

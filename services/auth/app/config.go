@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"time"
 
@@ -12,6 +11,7 @@ import (
 	"github.com/purserhq/purser/pkg/grpcserver"
 	"github.com/purserhq/purser/pkg/lifecycle"
 	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/pkg/process"
 	"github.com/purserhq/purser/services/auth/internal/account"
 	"github.com/purserhq/purser/services/auth/internal/apikey"
 	"github.com/purserhq/purser/services/auth/internal/attempts"
@@ -22,8 +22,8 @@ import (
 
 // Config of the auth service, read from PURSER_*.
 type Config struct {
-	LogLevel slog.Level        `env:"LOG_LEVEL" envDefault:"INFO"`
-	GRPC     grpcserver.Config `envPrefix:"GRPC_"`
+	Process process.Config
+	GRPC    grpcserver.Config `envPrefix:"GRPC_"`
 	// HTTPAddr serves the key set.
 	HTTPAddr string          `env:"HTTP_ADDR" envDefault:"127.0.0.1:0"`
 	Database postgres.Config `envPrefix:"DATABASE_"`

@@ -3,7 +3,6 @@ package app
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/purserhq/purser/pkg/authn"
@@ -12,11 +11,12 @@ import (
 	"github.com/purserhq/purser/pkg/grpcserver"
 	"github.com/purserhq/purser/pkg/lifecycle"
 	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/pkg/process"
 )
 
 // Config of the portfolio service, read from PURSER_*.
 type Config struct {
-	LogLevel slog.Level        `env:"LOG_LEVEL" envDefault:"INFO"`
+	Process  process.Config
 	GRPC     grpcserver.Config `envPrefix:"GRPC_"`
 	Database postgres.Config   `envPrefix:"DATABASE_"`
 	// RedisURL of the cache.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/purserhq/purser/pkg/grpcserver"
 	"github.com/purserhq/purser/pkg/lifecycle"
 	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/pkg/process"
 	"github.com/purserhq/purser/pkg/redisx"
 	"github.com/purserhq/purser/proto/access"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
@@ -36,7 +38,7 @@ import (
 // App is the wallet service, listening but not yet answering.
 type App struct {
 	group *lifecycle.Group
-	grpc  net.Listener
+	grpc  net.Addr
 }
 
 // New builds the service from cfg. Whatever it opened is closed again, in
@@ -100,11 +102,9 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	walletv1.RegisterHoldingsServiceServer(server, rpc.NewHoldingsServer(holding.NewService(wallets, prices, time.Now)))
 
 	a := &App{group: g}
-	if a.grpc, err = new(net.ListenConfig).Listen(ctx, "tcp", cfg.GRPC.Addr); err != nil {
-		return nil, fmt.Errorf("PURSER_GRPC_ADDR: %w", err)
+	if a.grpc, err = server.Listen(ctx, g); err != nil {
+		return nil, err
 	}
-	g.Close("grpc listener", a.grpc.Close)
-	server.Join(g, a.grpc)
 	if err := listTokens(ctx, g, cfg.TokenList, tokens, log); err != nil {
 		return nil, err
 	}
@@ -170,7 +170,27 @@ func follow(g *lifecycle.Group, auth grpcclient.Config, keys *authn.RemoteKeys, 
 func (a *App) Run(ctx context.Context) error { return a.group.Run(ctx) }
 
 // Addr is where gRPC listens, host:port.
-func (a *App) Addr() string { return a.grpc.Addr().String() }
+func (a *App) Addr() string { return a.grpc.String() }
+
+// Program is the service's main.
+func Program() process.Service[Config] {
+	return process.Service[Config]{
+		Name: "wallet", Load: Load,
+		Process: func(c Config) process.Config { return c.Process },
+		New: func(ctx context.Context, c Config, log *slog.Logger) (process.Runner, error) {
+			a, err := New(ctx, c, log)
+			if err != nil {
+				return nil, err
+			}
+			log.InfoContext(ctx, "serving", "grpc", a.Addr())
+			return a, nil
+		},
+		Migrate: func(ctx context.Context, c Config, what string, out io.Writer, log *slog.Logger) error {
+			return Migrations().Command(ctx, c.Database, what, out, log)
+		},
+		Health: func(ctx context.Context, c Config) error { return grpcserver.CheckHealth(ctx, c.GRPC) },
+	}
+}
 
 // Migrations of the service's schema, as `migrate` and a test's template
 // apply them.

@@ -3,7 +3,6 @@ package app
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"slices"
 	"strconv"
@@ -16,12 +15,13 @@ import (
 	"github.com/purserhq/purser/pkg/grpcserver"
 	"github.com/purserhq/purser/pkg/lifecycle"
 	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/pkg/process"
 	"github.com/purserhq/purser/services/wallet/internal/price"
 )
 
 // Config of the wallet service, read from PURSER_*.
 type Config struct {
-	LogLevel slog.Level        `env:"LOG_LEVEL" envDefault:"INFO"`
+	Process  process.Config
 	GRPC     grpcserver.Config `envPrefix:"GRPC_"`
 	Database postgres.Config   `envPrefix:"DATABASE_"`
 	// RedisURL of the cache.

@@ -1,59 +1,7 @@
-// Command wallet is the wallet service: "serve" (the default) answers calls,
-// "migrate up|down|status" works on the schema of its database, "config"
-// prints the effective configuration with its secrets masked. It is
+// Command wallet is the wallet service; "help" lists what it can do. It is
 // configured by PURSER_* variables.
 package main
 
-import (
-	"context"
-	"fmt"
-	"io"
-	"os"
-	"os/signal"
-	"syscall"
+import "github.com/purserhq/purser/services/wallet/app"
 
-	"github.com/purserhq/purser/pkg/config"
-	"github.com/purserhq/purser/pkg/redisx"
-	"github.com/purserhq/purser/pkg/telemetry"
-	"github.com/purserhq/purser/services/wallet/app"
-)
-
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "wallet:", err)
-		os.Exit(1)
-	}
-}
-
-func run(ctx context.Context, args, environ []string, out, logs io.Writer) error {
-	args = append(args, "", "")
-	cfg, err := app.Load(environ)
-	if err != nil {
-		return err
-	}
-	log := telemetry.NewLogger(logs, cfg.LogLevel, "wallet")
-	switch args[0] {
-	case "", "serve":
-	case "migrate":
-		return app.Migrations().Command(ctx, cfg.Database, args[1], out, log)
-	case "config":
-		return config.Print(out, cfg)
-	default:
-		return fmt.Errorf("unknown command %q: want serve, migrate or config", args[0])
-	}
-	redisx.LogTo(log)
-	tel, err := telemetry.Start(ctx, "purser-wallet")
-	if err != nil {
-		return err
-	}
-	defer tel.Flush()
-	a, err := app.New(ctx, cfg, log)
-	if err != nil {
-		return err
-	}
-	log.Info("serving", "grpc", a.Addr())
-	return a.Run(ctx)
-}
+func main() { app.Program().Main() }

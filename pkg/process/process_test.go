@@ -1,0 +1,183 @@
+package process_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/purserhq/purser/pkg/config"
+	"github.com/purserhq/purser/pkg/process"
+)
+
+type settings struct {
+	Process  process.Config
+	Password config.Secret `env:"PASSWORD,required"`
+}
+
+// runs calls f when it is run, and ends with the context.
+type runs func()
+
+func (r runs) Run(ctx context.Context) error {
+	r()
+	<-ctx.Done()
+	return nil
+}
+
+func program(running func(log *slog.Logger)) process.Service[settings] {
+	return process.Service[settings]{
+		Name: "ledger",
+		Load: func(environ []string) (settings, error) {
+			var c settings
+			return c, config.Load(environ, &c)
+		},
+		Process: func(c settings) process.Config { return c.Process },
+		New: func(_ context.Context, _ settings, log *slog.Logger) (process.Runner, error) {
+			return runs(func() { running(log) }), nil
+		},
+		Migrate: func(_ context.Context, _ settings, what string, out io.Writer, _ *slog.Logger) error {
+			_, err := fmt.Fprintln(out, "migrated", what)
+			return err
+		},
+		Health: func(context.Context, settings) error { return errors.New("NOT_SERVING") },
+		Command: func(_ context.Context, _ settings, _ *slog.Logger, args []string, out io.Writer) error {
+			if args[0] != "keys" {
+				return process.ErrUnknownCommand
+			}
+			_, err := fmt.Fprintln(out, args)
+			return err
+		},
+		Usage: "keys list                 the keys",
+	}
+}
+
+func TestEachCommandDoesWhatItSays(t *testing.T) {
+	for _, tt := range []struct {
+		args, out, failure string
+	}{
+		{"migrate up", "migrated up\n", ""},
+		{"config", "PURSER_ADMIN_ADDR=\nPURSER_LOG_LEVEL=INFO\nPURSER_PASSWORD=***\n", ""},
+		{"healthcheck", "", "NOT_SERVING"},
+		{"keys list", "[keys list]\n", ""},
+		{"mend", "", "unknown command \"mend\": want one of\nserve "},
+	} {
+		var out bytes.Buffer
+		err := program(nil).Run(t.Context(), strings.Fields(tt.args), []string{"PURSER_PASSWORD=x"}, &out, io.Discard)
+		if out.String() != tt.out || (err == nil) != (tt.failure == "") || err != nil && !strings.HasPrefix(err.Error(), tt.failure) {
+			t.Errorf("%s: %q, %v", tt.args, out.String(), err)
+		}
+	}
+}
+
+func TestWhatNeedsNoConfigurationAsksForNone(t *testing.T) {
+	for _, command := range []string{"version", "help"} {
+		var out bytes.Buffer
+		if err := program(nil).Run(t.Context(), []string{command}, nil, &out, io.Discard); err != nil || !strings.Contains(out.String(), "e") {
+			t.Errorf("%s: %q, %v", command, out.String(), err)
+		}
+	}
+	for _, command := range []string{"serve", "migrate", "config", "healthcheck", "keys", "mend"} {
+		err := program(nil).Run(t.Context(), []string{command}, []string{"PURSER_LOG_LEVEL=loud"}, io.Discard, io.Discard)
+		if err == nil || !strings.Contains(err.Error(), "PURSER_PASSWORD") || !strings.Contains(err.Error(), "PURSER_LOG_LEVEL") {
+			t.Errorf("%s without its configuration: %v", command, err)
+		}
+	}
+}
+
+func TestTheAdminPortServesMetricsProfilesAndTheLogLevel(t *testing.T) {
+	addr := freeAddr(t)
+	ctx, stop := context.WithCancel(t.Context())
+	running := make(chan *slog.Logger, 1)
+	ended := make(chan error, 1)
+	logs := &lines{}
+	go func() {
+		ended <- program(func(log *slog.Logger) { running <- log }).
+			Run(ctx, nil, []string{"PURSER_PASSWORD=x", "PURSER_ADMIN_ADDR=" + addr}, io.Discard, logs)
+	}()
+	log := <-running
+	for path, want := range map[string]string{"/metrics": "go_goroutines", "/debug/pprof/": "heap", "/log-level": "INFO"} {
+		if got := call(t, http.MethodGet, "http://"+addr+path, "", http.StatusOK); !strings.Contains(got, want) {
+			t.Errorf("%s lacks %q:\n%.300s", path, want, got)
+		}
+	}
+	log.Debug("before")
+	call(t, http.MethodPut, "http://"+addr+"/log-level", "loud", http.StatusBadRequest)
+	call(t, http.MethodPut, "http://"+addr+"/log-level", "DEBUG", http.StatusOK)
+	log.Debug("after")
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if got := logs.String(); strings.Contains(got, "before") || !strings.Contains(got, "after") || !strings.Contains(got, `"service":"ledger"`) {
+		t.Errorf("the log is\n%s", got)
+	}
+	if _, err := net.Dial("tcp", addr); err == nil {
+		t.Error("the admin port is open after the end")
+	}
+}
+
+func TestAnAdminPortInUseIsNamed(t *testing.T) {
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = lis.Close() }()
+	err = program(nil).Run(t.Context(), []string{"serve"}, []string{"PURSER_PASSWORD=x", "PURSER_ADMIN_ADDR=" + lis.Addr().String()}, io.Discard, io.Discard)
+	if err == nil || !strings.HasPrefix(err.Error(), "PURSER_ADMIN_ADDR") {
+		t.Errorf("answered %v", err)
+	}
+}
+
+// freeAddr is one that nothing listens on.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = lis.Close() }()
+	return lis.Addr().String()
+}
+
+func call(t *testing.T, method, url, body string, status int) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != status {
+		t.Errorf("%s %s answers %s, %v", method, url, resp.Status, err)
+	}
+	return string(b)
+}
+
+// lines is a log that may be written to from anywhere.
+type lines struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
