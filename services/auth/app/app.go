@@ -2,6 +2,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -88,17 +89,25 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	g.Loop("revocations", feed.Keep)
 	rotator := signing.NewRotator(cfg.Issuer, cfg.policy(), store.NewKeys(db), sealer, log)
 	rotator.Notify(ring.Wake)
-	if err := runJobs(g, db, rotator, cfg, log); err != nil {
-		return nil, err
-	}
-	hasher, err := password.New(cfg.HashesAtOnce)
+	mails := store.NewMails(db)
+	post, err := newPost(g, mails, cfg.Mail, log)
 	if err != nil {
 		return nil, err
 	}
-	people := store.NewAccounts(db, users)
-	accounts := account.NewService(people, hasher, cfg.MinPassword, time.Now)
+	if err := runJobs(g, db, rotator, mails, post, cfg, log); err != nil {
+		return nil, err
+	}
+	hasher, err := password.New(cmp.Or(cfg.HashesAtOnce, password.AtOnce()))
+	if err != nil {
+		return nil, err
+	}
 	events := store.NewAudit(db)
 	factors := totp.NewService(store.NewFactors(db), sealer, cfg.TOTPName)
+	people := store.NewAccounts(db, users, mails)
+	accounts, err := newAccounts(people, hasher, events, cfg)
+	if err != nil {
+		return nil, err
+	}
 	sessions := session.NewService(session.Deps{
 		Store: store.NewSessions(db), Signer: ring, Passwords: hasher, Factor: factors, Audit: events, Now: time.Now,
 	}, cfg.Session)
@@ -121,8 +130,9 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	if err != nil {
 		return nil, err
 	}
-	authv1.RegisterAccountServiceServer(server, rpc.NewAccountServer(accounts, limiter))
-	authv1.RegisterSessionServiceServer(server, rpc.NewSessionServer(sessions, factors, limiter, rpc.Ways{OAuth: elsewhere}))
+	floor := rpc.NewFloor(cfg.Floor)
+	authv1.RegisterAccountServiceServer(server, rpc.NewAccountServer(accounts, limiter, floor))
+	authv1.RegisterSessionServiceServer(server, rpc.NewSessionServer(sessions, factors, limiter, floor, rpc.Ways{OAuth: elsewhere}))
 	authv1.RegisterIdentityServiceServer(server, rpc.NewIdentityServer(identities))
 	keys := apikey.NewService(store.NewAPIKeys(db), ring, events, time.Now)
 	authv1.RegisterTokenServiceServer(server, rpc.NewTokenServer(ring, verifier, sessions, keys, feed, cfg.Revocations.StreamsPerAddress))

@@ -34,6 +34,7 @@ func environ(databaseURL string) []string {
 		"PURSER_DATABASE_URL=" + databaseURL, "PURSER_ISSUER=" + issuer, "PURSER_KEK=" + kek(),
 		"PURSER_REDIS_URL=redis://127.0.0.1:1/0", // where nothing listens
 		"PURSER_GRPC_PLAINTEXT=true", "PURSER_PASSWORD_HASHES_AT_ONCE=2", "PURSER_GRPC_BURST=10000",
+		"PURSER_AUTH_FLOOR=0s", // which has its own tests
 	}
 }
 
@@ -217,8 +218,10 @@ func TestBadInputNamesItsField(t *testing.T) {
 func TestLoadTellsEveryMistakeAtOnce(t *testing.T) {
 	_, err := app.Load([]string{
 		"PURSER_ISSUER=auth.example", "PURSER_KEK=c2hvcnQ=", "PURSER_MIN_PASSWORD=4",
-		"PURSER_PASSWORD_HASHES_AT_ONCE=0", "PURSER_KEYS_SIGNER_LEASE=1s", "PURSER_ACCESS_TTL=0s", "PURSER_REFRESH_RECOVERY=1h",
+		"PURSER_PASSWORD_HASHES_AT_ONCE=-1", "PURSER_KEYS_SIGNER_LEASE=1s", "PURSER_ACCESS_TTL=0s", "PURSER_REFRESH_RECOVERY=1h",
 		"PURSER_GRPC_BURST=0", "PURSER_CACHE_USER_TTL=0s",
+		"PURSER_AUTH_FLOOR=1m", "PURSER_BREACHED_API_URL=pwned.example", "PURSER_SMTP_ADDR=mail.example", "PURSER_SMTP_USER=auth",
+		"PURSER_SMTP_FROM=nobody", "PURSER_SMTP_TLS=perhaps", "PURSER_SMTP_ATTEMPTS=0", "PURSER_MAIL_PER_HOUR=0", "PURSER_MAIL_LINKS_URL=app.example",
 	})
 	if err == nil {
 		t.Fatal("taken")
@@ -226,6 +229,8 @@ func TestLoadTellsEveryMistakeAtOnce(t *testing.T) {
 	for _, name := range []string{
 		"PURSER_DATABASE_URL", "PURSER_REDIS_URL", "PURSER_CACHE_USER_TTL", "PURSER_ISSUER", "PURSER_KEK", "PURSER_MIN_PASSWORD", "PURSER_PASSWORD_HASHES_AT_ONCE",
 		"PURSER_KEYS_SIGNER_LEASE", "PURSER_ACCESS_TTL", "PURSER_REFRESH_RECOVERY", "PURSER_GRPC_TLS_CERT", "PURSER_GRPC_BURST",
+		"PURSER_AUTH_FLOOR", "PURSER_BREACHED_API_URL", "PURSER_SMTP_ADDR", "PURSER_SMTP_PASSWORD", "PURSER_SMTP_FROM", "PURSER_SMTP_TLS",
+		"PURSER_SMTP_ATTEMPTS", "PURSER_MAIL_PER_HOUR", "PURSER_MAIL_LINKS_URL",
 	} {
 		if n := strings.Count(err.Error(), name); n == 0 {
 			t.Errorf("%s is not named in:\n%v", name, err)

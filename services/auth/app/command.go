@@ -50,7 +50,7 @@ func Command(ctx context.Context, cfg Config, log *slog.Logger, args []string, o
 			return err
 		}
 		defer func() { err = errors.Join(err, closeUsers()) }()
-		return grant(ctx, store.NewAccounts(db, users), args[2], out)
+		return grant(ctx, store.NewAccounts(db, users, store.NewMails(db)), args[2], out)
 	}
 	return process.ErrUnknownCommand
 }
@@ -69,7 +69,7 @@ func newUsers(cfg Config, log *slog.Logger) (*cache.Cache[account.User], func() 
 }
 
 func usersNamespace() cache.Namespace {
-	return cache.Namespace{Service: "auth", Entity: "user", Schema: 2}
+	return cache.Namespace{Service: "auth", Entity: "user", Schema: 3}
 }
 
 func newRotator(cfg Config, db *postgres.DB, log *slog.Logger) (*signing.Rotator, error) {

@@ -15,6 +15,7 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/account"
 	"github.com/purserhq/purser/services/auth/internal/apikey"
 	"github.com/purserhq/purser/services/auth/internal/attempts"
+	"github.com/purserhq/purser/services/auth/internal/mail"
 	"github.com/purserhq/purser/services/auth/internal/revocation"
 	"github.com/purserhq/purser/services/auth/internal/session"
 	"github.com/purserhq/purser/services/auth/internal/signing"
@@ -44,11 +45,21 @@ type Config struct {
 	MinPassword int `env:"MIN_PASSWORD" envDefault:"15"`
 	// TOTPName is what an authenticator app shows beside the account.
 	TOTPName string `env:"TOTP_NAME" envDefault:"Purser"`
-	// HashesAtOnce bounds the memory that password checks take: 19 MiB each.
-	HashesAtOnce int `env:"PASSWORD_HASHES_AT_ONCE" envDefault:"8"`
-	Attempts     attempts.Policy
-	OAuth        OAuthConfig      `envPrefix:"OAUTH_"`
-	Shutdown     lifecycle.Config `envPrefix:"SHUTDOWN_"`
+	// HashesAtOnce bounds the memory that password checks take: 19 MiB each. 0 is
+	// what a quarter of the memory has room for, and no more than four a
+	// processor.
+	HashesAtOnce int `env:"PASSWORD_HASHES_AT_ONCE" envDefault:"0"`
+	// BreachedAPI is the base URL of a service that knows passwords from
+	// breaches, beside the built-in list: Have I Been Pwned's is
+	// https://api.pwnedpasswords.com/range. Empty for none.
+	BreachedAPI string `env:"BREACHED_API_URL"`
+	// Floor is the least time that an answer takes which must not tell whether
+	// an account exists.
+	Floor    time.Duration `env:"AUTH_FLOOR" envDefault:"500ms"`
+	Mail     mail.Config
+	OAuth    OAuthConfig `envPrefix:"OAUTH_"`
+	Attempts attempts.Policy
+	Shutdown lifecycle.Config `envPrefix:"SHUTDOWN_"`
 }
 
 // CacheConfig says how long things are cached.
@@ -89,10 +100,16 @@ func (c Config) Validate() error {
 	if c.TOTPName == "" || strings.Contains(c.TOTPName, ":") {
 		mistakes = append(mistakes, errors.New("PURSER_TOTP_NAME must be a name without a colon"))
 	}
-	if c.HashesAtOnce < 1 {
-		mistakes = append(mistakes, errors.New("PURSER_PASSWORD_HASHES_AT_ONCE must be at least 1"))
+	if c.HashesAtOnce < 0 {
+		mistakes = append(mistakes, errors.New("PURSER_PASSWORD_HASHES_AT_ONCE must be at least 0"))
 	}
-	return errors.Join(append(mistakes, c.Session.Validate(), c.Attempts.Validate(), c.OAuth.Validate())...)
+	if c.BreachedAPI != "" && !config.IsHTTPURL(c.BreachedAPI) {
+		mistakes = append(mistakes, errors.New("PURSER_BREACHED_API_URL must be an http or https URL"))
+	}
+	if c.Floor < 0 || c.Floor > 5*time.Second {
+		mistakes = append(mistakes, errors.New("PURSER_AUTH_FLOOR must be 0 to 5s"))
+	}
+	return errors.Join(append(mistakes, c.Session.Validate(), c.Attempts.Validate(), c.Mail.Validate(), c.OAuth.Validate())...)
 }
 
 // policy of the keys, with what it takes from the sessions'.

@@ -9,21 +9,24 @@ import (
 	"github.com/purserhq/purser/pkg/jobs"
 	"github.com/purserhq/purser/pkg/lifecycle"
 	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/services/auth/internal/mail"
 	"github.com/purserhq/purser/services/auth/internal/signing"
 	"github.com/purserhq/purser/services/auth/internal/store"
 )
 
-// How long the history of jobs, and sessions that have ended, are kept.
+// How long the history of jobs, sessions that have ended, and that a mail was
+// sent, are kept.
 const (
 	keepRuns     = 30 * 24 * time.Hour
 	keepSessions = 30 * 24 * time.Hour
+	keepMails    = 7 * 24 * time.Hour
 )
 
 // runJobs adds the service's jobs to g.
-func runJobs(g *lifecycle.Group, db *postgres.DB, rotator *signing.Rotator, cfg Config, log *slog.Logger) error {
+func runJobs(g *lifecycle.Group, db *postgres.DB, rotator *signing.Rotator, mails *store.Mails, post *mail.Post, cfg Config, log *slog.Logger) error {
 	sessions, revocations := store.NewSessions(db), store.NewRevocations(db)
 	runner := jobs.New(db, jobs.Options{Log: log})
-	for _, j := range []jobs.Job{
+	all := []jobs.Job{
 		{
 			Name: "rotate_signing_keys", Cron: cfg.Keys.Cron, Timeout: time.Minute,
 			Run: func(ctx context.Context, _ *jobs.Run) error { return rotator.Rotate(ctx, false) },
@@ -40,8 +43,19 @@ func runJobs(g *lifecycle.Group, db *postgres.DB, rotator *signing.Rotator, cfg 
 			Name: "prune_revocations", Cron: "*/10 * * * *", CatchUp: jobs.CatchUpSkip, Timeout: 5 * time.Minute,
 			Run: func(ctx context.Context, _ *jobs.Run) error { return revocations.Prune(ctx, cfg.revocations().Keep()) },
 		},
+		{
+			Name: "prune_mails", Cron: "27 3 * * *", Timeout: 10 * time.Minute,
+			Run: func(ctx context.Context, _ *jobs.Run) error { return mails.Prune(ctx, keepMails) },
+		},
 		runner.Pruning("@daily", keepRuns),
-	} {
+	}
+	if post != nil {
+		all = append(all, jobs.Job{
+			Name: "send_mails", Cron: "* * * * *", CatchUp: jobs.CatchUpSkip, Timeout: 10 * time.Minute,
+			Run: func(ctx context.Context, _ *jobs.Run) error { return post.Deliver(ctx) },
+		})
+	}
+	for _, j := range all {
 		if err := runner.Add(j); err != nil {
 			return fmt.Errorf("PURSER_KEYS_ROTATION_CRON: %w", err)
 		}

@@ -8,12 +8,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"time"
 
 	"google.golang.org/grpc"
 
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/grpcclient"
+	"github.com/purserhq/purser/pkg/testkit/mailserver"
 	"github.com/purserhq/purser/proto/access"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
@@ -32,7 +34,9 @@ type Options struct {
 	// Rotate makes the next signing key the active one, as `auth keys rotate`
 	// does; nil leaves the step out.
 	Rotate func(ctx context.Context) error
-	Out    *progress.Printer
+	// Mails is where the services' mails arrive.
+	Mails *mailserver.Server
+	Out   *progress.Printer
 }
 
 // Result is what the demo came to.
@@ -119,6 +123,7 @@ func Run(ctx context.Context, o Options) (_ *Result, err error) {
 	steps := []step{
 		{"register", d.register},
 		{"sign in", d.signIn},
+		{"verify address", d.verify},
 		{"add wallets", d.addWallets},
 		{"sync balances", d.syncBalances},
 		{"price tokens", d.price},
@@ -163,6 +168,46 @@ func (d *driver) signIn(progress.Note) (string, error) {
 	}
 	return fmt.Sprintf("user %s, token good until %s", me.GetUser().GetId(), t.GetAccessExpireTime().AsTime().Local().Format(time.TimeOnly)), nil
 }
+
+// mailWait is how long a mail may take.
+const mailWait = 10 * time.Second
+
+// verify proves the address with the code that was mailed, unless an earlier
+// run did.
+func (d *driver) verify(progress.Note) (string, error) {
+	me, err := d.Accounts.GetMe(d.ctx, &authv1.GetMeRequest{})
+	if err != nil {
+		return "", err
+	}
+	if me.GetUser().GetEmailVerified() {
+		return "verified before", nil
+	}
+	code, err := d.mailedCode(time.Second)
+	if err != nil { // mailed to an earlier run
+		if _, err := d.Accounts.ResendVerification(d.ctx, &authv1.ResendVerificationRequest{Email: d.o.Email}); err != nil {
+			return "", err
+		}
+		if code, err = d.mailedCode(mailWait); err != nil {
+			return "", err
+		}
+	}
+	if _, err := d.Accounts.VerifyEmail(d.ctx, &authv1.VerifyEmailRequest{Token: code}); err != nil {
+		return "", err
+	}
+	return "with the code that was mailed", nil
+}
+
+var codes = regexp.MustCompile(`(?m)^[A-Za-z0-9_-]{43}$`)
+
+func (d *driver) mailedCode(patience time.Duration) (string, error) {
+	ctx, cancel := context.WithTimeout(d.ctx, patience)
+	defer cancel()
+	m, err := d.o.Mails.Wait(ctx, d.o.Email, func(m mailserver.Mail) bool { return Code(m) != "" })
+	return Code(m), err
+}
+
+// Code is the one-time code of a mail, "" when it has none.
+func Code(m mailserver.Mail) string { return codes.FindString(m.Body) }
 
 func (d *driver) addWallets(progress.Note) (string, error) {
 	added := 0

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/purserhq/purser/pkg/testkit/mailserver"
 	"github.com/purserhq/purser/pkg/testkit/pgserver"
 	"github.com/purserhq/purser/pkg/testkit/redisserver"
 	"github.com/purserhq/purser/services/devstack/chain"
@@ -46,7 +47,9 @@ type Options struct {
 	Now func() time.Time
 	// Extra variables of a service, NAME=value, by its name; they win.
 	Extra map[string][]string
-	Log   *slog.Logger
+	// Mailed is called with each mail that the services sent; may be nil.
+	Mailed func(mailserver.Mail)
+	Log    *slog.Logger
 	// Out shows the steps; discarded when nil.
 	Out *progress.Printer
 }
@@ -57,13 +60,14 @@ type Part struct {
 	Embedded    bool
 }
 
-// Backing is what the services run on: a database server, Redis, a chain and
-// prices. Parts that are not embedded are nil.
+// Backing is what the services run on: a database server, Redis, a chain,
+// prices and a mail server that sends nothing on. Parts that are not embedded are nil.
 type Backing struct {
 	Postgres *pgserver.Server
 	Redis    *redisserver.Server
 	Chain    *chain.Chain
 	Prices   *prices.Feed
+	Mail     *mailserver.Server
 
 	mu        sync.Mutex
 	parts     []Part
@@ -98,6 +102,7 @@ func StartBacking(ctx context.Context, o Options) (*Backing, error) {
 	g.Go(func() error { return b.startDatabase(ctx) })
 	g.Go(func() error { return b.startRedis(ctx) })
 	g.Go(func() error { return b.startChain(ctx) })
+	g.Go(func() error { return b.startMail(ctx) })
 	if err := g.Wait(); err != nil {
 		return b, err
 	}
@@ -186,6 +191,16 @@ func (b *Backing) startChain(ctx context.Context) error {
 	})
 }
 
+func (b *Backing) startMail(ctx context.Context) error {
+	return b.step("mail", func(progress.Note) (_ string, err error) {
+		b.Mail, err = mailserver.Start(ctx, mailserver.Options{Port: b.opts.Ports.Mail, Received: b.opts.Mailed})
+		if err != nil {
+			return "", err
+		}
+		return b.embedded("mail", b.Mail.Addr()) + ", sends nothing on", nil
+	})
+}
+
 func (b *Backing) startPrices() error {
 	return b.step("prices", func(progress.Note) (string, error) {
 		if b.opts.External.Prices != "" {
@@ -244,6 +259,9 @@ func (b *Backing) embedded(name, where string) string {
 // Close stops what was started, the database last.
 func (b *Backing) Close(ctx context.Context) error {
 	var failures []error
+	if b.Mail != nil {
+		failures = append(failures, b.Mail.Close())
+	}
 	if b.Prices != nil {
 		failures = append(failures, b.Prices.Close())
 	}

@@ -20,6 +20,9 @@ func (b *Backing) AuthEnviron() []string {
 		"PURSER_HTTP_ADDR="+loopback(b.opts.Ports.AuthHTTP),
 		"PURSER_KEK_FILE="+b.kekFile,
 		"PURSER_REDIS_URL="+b.redisURL(),
+		"PURSER_SMTP_ADDR="+b.Mail.Addr(),
+		"PURSER_SMTP_TLS=none",
+		"PURSER_SMTP_FROM=Purser <no-reply@purser.localhost>",
 	)
 }
 

@@ -54,7 +54,7 @@ func driveAndCheck(t *testing.T, b *suite.Backing, e suite.Endpoints, rotate fun
 	var out strings.Builder
 	r, err := demo.Run(t.Context(), demo.Options{
 		Endpoints: e, Email: "demo@example.com", Password: "a password of a test",
-		Accounts: accounts, Rotate: rotate, Out: progress.New(&out),
+		Accounts: accounts, Rotate: rotate, Mails: b.Mail, Out: progress.New(&out),
 	})
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out.String())
@@ -62,7 +62,7 @@ func driveAndCheck(t *testing.T, b *suite.Backing, e suite.Endpoints, rotate fun
 	if err := r.Show(&out); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"register", "sign in", "sync balances", "take snapshot", "TOKEN", "USDC", "SHARE", "Timeline"} {
+	for _, want := range []string{"register", "sign in", "with the code that was mailed", "sync balances", "take snapshot", "TOKEN", "USDC", "SHARE", "Timeline"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the output lacks %q:\n%s", want, out.String())
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/purserhq/purser/pkg/redisx"
 	"github.com/purserhq/purser/pkg/testkit"
 	"github.com/purserhq/purser/services/auth/internal/account"
+	"github.com/purserhq/purser/services/auth/internal/mail"
 	"github.com/purserhq/purser/services/auth/internal/store"
 	"github.com/purserhq/purser/services/auth/migrations"
 )
@@ -32,6 +33,17 @@ type hasher struct {
 func (h *hasher) Hash(_ context.Context, password string) (string, error) {
 	h.hashed++
 	return "hash of " + password, h.fail
+}
+
+func (h *hasher) Matches(_ context.Context, password, hash string) (bool, error) {
+	return hash == "hash of "+password, h.fail
+}
+
+// breaches know one password.
+type breaches struct{}
+
+func (breaches) Known(_ context.Context, password string) bool {
+	return password == "everybody's password"
 }
 
 func now() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) }
@@ -52,7 +64,14 @@ func on(t *testing.T, db *testkit.DB, h *hasher, redisURL string) *account.Servi
 	t.Cleanup(func() { _ = client.Close() })
 	users := cache.New[account.User](client, cache.Namespace{Service: "auth", Entity: "user", Schema: 1}, cache.Options{TTL: time.Hour, Budget: 5 * time.Second})
 	t.Cleanup(users.Close)
-	return account.NewService(store.NewAccounts(db.DB, users), h, 15, now)
+	texts, err := mail.NewTexts("https://app.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return account.NewService(account.Deps{
+		Store: store.NewAccounts(db.DB, users, store.NewMails(db.DB)), Passwords: h, Breaches: breaches{}, Texts: texts,
+		Audit: store.NewAudit(db.DB), Now: now,
+	}, account.Policy{MinPassword: 15, MailsPerHour: 5})
 }
 
 func TestRegisterAnswersAKnownAddressLikeANewOneAndLeavesTheAccountAlone(t *testing.T) {
@@ -98,6 +117,7 @@ func TestRegisterNamesTheFieldThatIsWrong(t *testing.T) {
 		{"128 are fine", strings.Repeat("ü", 128), "", ""},
 		{"129 are too many", strings.Repeat("x", 129), "", "password"},
 		{"an empty one is refused", "", "", "password"},
+		{"one known from a breach is refused", "everybody's password", "", "password"},
 		{"a name with a NUL byte is refused", password, "Ada\x00", "display_name"},
 		{"a name of two lines is refused", password, "Ada\nBob", "display_name"},
 		{"any other name is fine", password, "Ада 🦊", ""},
@@ -136,7 +156,7 @@ func TestAUserIsReadOnceAndOneWhoIsNotThereIsFoundOnceTheyAre(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	const add = "INSERT INTO users VALUES ($1, $2, 'a hash', 'Ada', '2026-03-01 12:00:00.000001Z')"
+	const add = "INSERT INTO users (id, email, password_hash, display_name, created_at) VALUES ($1, $2, 'a hash', 'Ada', '2026-03-01 12:00:00.000001Z')"
 	if _, err := here.ByID(t.Context(), id); !errs.Is(err, errs.KindNotFound) {
 		t.Fatal(err)
 	}

@@ -6,12 +6,22 @@ type Type string
 
 // The types.
 const (
-	Registered      Type = "account.registered"
-	RoleGranted     Type = "account.role_granted"
-	Login           Type = "session.login"
-	Logout          Type = "session.logout"
-	SessionRevoked  Type = "session.revoked"
-	SessionsRevoked Type = "session.all_revoked"
+	Registered  Type = "account.registered"
+	RoleGranted Type = "account.role_granted"
+	// RegistrationTried is one of an address that has an account.
+	RegistrationTried    Type = "account.registration_tried"
+	VerificationAsked    Type = "account.verification_asked"
+	EmailVerified        Type = "account.email_verified"
+	ResetAsked           Type = "account.password_reset_asked"
+	PasswordReset        Type = "account.password_reset"
+	PasswordChanged      Type = "account.password_changed"
+	ProfileUpdated       Type = "account.profile_updated"
+	NotificationsUpdated Type = "account.notifications_updated"
+	AccountDeleted       Type = "account.deleted"
+	Login                Type = "session.login"
+	Logout               Type = "session.logout"
+	SessionRevoked       Type = "session.revoked"
+	SessionsRevoked      Type = "session.all_revoked"
 	// RefreshRecovered is a lost answer that was asked for again,
 	// RefreshReused a used token that ended its session.
 	RefreshRecovered Type = "session.refresh_recovered"

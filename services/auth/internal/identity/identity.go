@@ -129,7 +129,7 @@ func (s *Service) SignIn(ctx context.Context, c Claim, byEmail bool) (uuid.UUID,
 		return uuid.Nil, fmt.Errorf("new user id: %w", err)
 	}
 	now := s.now().UTC()
-	u := account.User{ID: id, DisplayName: c.Name, Roles: []string{role.IndividualInvestor}, CreatedAt: now}
+	u := account.User{ID: id, Profile: account.Profile{DisplayName: c.Name}, Roles: []string{role.IndividualInvestor}, CreatedAt: now}
 	if c.Verified {
 		u.Email, u.VerifiedAt = c.Email, now
 	}

@@ -4,10 +4,12 @@ package rpc
 
 import (
 	"context"
+	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/purserhq/purser/pkg/authn"
+	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/grpcserver"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	"github.com/purserhq/purser/services/auth/internal/account"
@@ -19,24 +21,86 @@ type AccountServer struct {
 	authv1.UnimplementedAccountServiceServer
 	accounts *account.Service
 	attempts *attempts.Limiter
+	floor    Floor
 }
 
-// NewAccountServer serves the accounts.
-func NewAccountServer(a *account.Service, l *attempts.Limiter) *AccountServer {
-	return &AccountServer{accounts: a, attempts: l}
+// NewAccountServer serves the accounts; f is of what mustn't tell whether there
+// is one.
+func NewAccountServer(a *account.Service, l *attempts.Limiter, f Floor) *AccountServer {
+	return &AccountServer{accounts: a, attempts: l, floor: f}
 }
 
 // Register implements the RPC.
 func (s *AccountServer) Register(ctx context.Context, req *authv1.RegisterRequest) (*authv1.RegisterResponse, error) {
 	// Every registration counts: it costs a password hash, and telling a new
 	// address from a taken one by what it costs would tell.
-	if _, err := s.attempts.Take(ctx, grpcserver.PeerAddress(ctx), ""); err != nil {
-		return nil, err
+	err := s.quietly(ctx, "", func() error {
+		return s.accounts.Register(ctx, req.GetEmail(), req.GetPassword(), req.GetDisplayName())
+	})
+	return &authv1.RegisterResponse{}, err
+}
+
+// ResendVerification implements the RPC.
+func (s *AccountServer) ResendVerification(ctx context.Context, req *authv1.ResendVerificationRequest) (*authv1.ResendVerificationResponse, error) {
+	err := s.quietly(ctx, "mail:"+account.NormalEmail(req.GetEmail()), func() error {
+		return s.accounts.ResendVerification(ctx, req.GetEmail())
+	})
+	return &authv1.ResendVerificationResponse{}, err
+}
+
+// RequestPasswordReset implements the RPC.
+func (s *AccountServer) RequestPasswordReset(ctx context.Context, req *authv1.RequestPasswordResetRequest) (*authv1.RequestPasswordResetResponse, error) {
+	err := s.quietly(ctx, "mail:"+account.NormalEmail(req.GetEmail()), func() error {
+		return s.accounts.RequestReset(ctx, req.GetEmail())
+	})
+	return &authv1.RequestPasswordResetResponse{}, err
+}
+
+// quietly counts a call of the caller's address, and of an account unless that
+// is "", and takes no less than the floor for it. A name of its own keeps an
+// account's mails apart from its sign-ins: asking for mails keeps nobody out.
+func (s *AccountServer) quietly(ctx context.Context, name string, call func() error) error {
+	if _, err := s.attempts.Take(ctx, grpcserver.PeerAddress(ctx), name); err != nil {
+		return err
 	}
-	if err := s.accounts.Register(ctx, req.GetEmail(), req.GetPassword(), req.GetDisplayName()); err != nil {
-		return nil, err
+	begun := time.Now()
+	err := call()
+	s.floor.level(ctx, begun, err)
+	return err
+}
+
+// VerifyEmail implements the RPC.
+func (s *AccountServer) VerifyEmail(ctx context.Context, req *authv1.VerifyEmailRequest) (*authv1.VerifyEmailResponse, error) {
+	err := s.guessed(ctx, func() error { return s.accounts.Verify(ctx, req.GetToken()) })
+	return &authv1.VerifyEmailResponse{}, err
+}
+
+// CheckPasswordReset implements the RPC.
+func (s *AccountServer) CheckPasswordReset(ctx context.Context, req *authv1.CheckPasswordResetRequest) (*authv1.CheckPasswordResetResponse, error) {
+	var until time.Time
+	err := s.guessed(ctx, func() (err error) {
+		until, err = s.accounts.CheckReset(ctx, req.GetToken())
+		return err
+	})
+	return &authv1.CheckPasswordResetResponse{ExpireTime: timestamp(until)}, err
+}
+
+// CompletePasswordReset implements the RPC.
+func (s *AccountServer) CompletePasswordReset(ctx context.Context, req *authv1.CompletePasswordResetRequest) (*authv1.CompletePasswordResetResponse, error) {
+	err := s.guessed(ctx, func() error { return s.accounts.CompleteReset(ctx, req.GetToken(), req.GetNewPassword()) })
+	return &authv1.CompletePasswordResetResponse{}, err
+}
+
+// guessed counts a call that names a code, unless the code was good.
+func (s *AccountServer) guessed(ctx context.Context, call func() error) error {
+	giveBack, err := s.attempts.Take(ctx, grpcserver.PeerAddress(ctx), "")
+	if err != nil {
+		return err
 	}
-	return &authv1.RegisterResponse{}, nil
+	if err = call(); !errs.Is(err, errs.KindFailedPrecondition) {
+		giveBack()
+	}
+	return err
 }
 
 // GetMe implements the RPC.
@@ -47,6 +111,91 @@ func (s *AccountServer) GetMe(ctx context.Context, _ *authv1.GetMeRequest) (*aut
 	}
 	return &authv1.GetMeResponse{User: &authv1.User{
 		Id: u.ID.String(), Email: u.Email, DisplayName: u.DisplayName,
-		Roles: u.Roles, CreateTime: timestamppb.New(u.CreatedAt),
+		Roles: u.Roles, CreateTime: timestamppb.New(u.CreatedAt), EmailVerified: !u.VerifiedAt.IsZero(),
+		Profile: profileToProto(u.Profile), NotificationPreferences: notificationsToProto(u.Notifications),
 	}}, nil
+}
+
+// UpdateProfile implements the RPC.
+func (s *AccountServer) UpdateProfile(ctx context.Context, req *authv1.UpdateProfileRequest) (*authv1.UpdateProfileResponse, error) {
+	caller, err := person(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p, err := s.accounts.UpdateProfile(ctx, caller.UserID, profileFromProto(req.GetProfile()), req.GetUpdateMask().GetPaths())
+	if err != nil {
+		return nil, err
+	}
+	return &authv1.UpdateProfileResponse{Profile: profileToProto(p)}, nil
+}
+
+// UpdateNotificationPreferences implements the RPC.
+func (s *AccountServer) UpdateNotificationPreferences(ctx context.Context, req *authv1.UpdateNotificationPreferencesRequest) (*authv1.UpdateNotificationPreferencesResponse, error) {
+	caller, err := person(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p := req.GetNotificationPreferences()
+	n, err := s.accounts.UpdateNotifications(ctx, caller.UserID, account.Notifications{
+		PriceAlerts: p.PriceAlerts, WeeklySummary: p.WeeklySummary, ProductNews: p.ProductNews,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &authv1.UpdateNotificationPreferencesResponse{NotificationPreferences: notificationsToProto(n)}, nil
+}
+
+// ChangePassword implements the RPC.
+func (s *AccountServer) ChangePassword(ctx context.Context, req *authv1.ChangePasswordRequest) (*authv1.ChangePasswordResponse, error) {
+	caller, err := person(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// Who stole a token may guess at the password with it.
+	giveBack, err := s.attempts.Take(ctx, grpcserver.PeerAddress(ctx), "password:"+caller.UserID.String())
+	if err != nil {
+		return nil, err
+	}
+	err = s.accounts.ChangePassword(ctx, account.Change{
+		User: caller.UserID, Session: caller.SessionID, Current: req.GetCurrentPassword(), New: req.GetNewPassword(),
+		Recent: func() error { _, err := recently(ctx); return err },
+	})
+	if e := errs.As(err); e == nil || e.Reason != "PASSWORD_WRONG" {
+		giveBack()
+	}
+	return &authv1.ChangePasswordResponse{}, err
+}
+
+// DeleteMe implements the RPC.
+func (s *AccountServer) DeleteMe(ctx context.Context, _ *authv1.DeleteMeRequest) (*authv1.DeleteMeResponse, error) {
+	caller, err := recently(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &authv1.DeleteMeResponse{}, s.accounts.Delete(ctx, caller.UserID)
+}
+
+func profileFromProto(p *authv1.Profile) account.Profile {
+	return account.Profile{
+		DisplayName: p.GetDisplayName(), FirstName: p.GetFirstName(), LastName: p.GetLastName(), Bio: p.GetBio(),
+		TimeZone: p.GetTimeZone(), Currency: p.GetPreferredCurrency(), PictureURL: p.GetPictureUrl(),
+	}
+}
+
+func profileToProto(p account.Profile) *authv1.Profile {
+	return &authv1.Profile{
+		DisplayName: p.DisplayName, FirstName: p.FirstName, LastName: p.LastName, Bio: p.Bio,
+		TimeZone: p.TimeZone, PreferredCurrency: p.Currency, PictureUrl: p.PictureURL,
+	}
+}
+
+// notificationsToProto says no where no choice was made.
+func notificationsToProto(n account.Notifications) *authv1.NotificationPreferences {
+	chosen := func(c *bool) *bool {
+		yes := c != nil && *c
+		return &yes
+	}
+	return &authv1.NotificationPreferences{
+		PriceAlerts: chosen(n.PriceAlerts), WeeklySummary: chosen(n.WeeklySummary), ProductNews: chosen(n.ProductNews),
+	}
 }

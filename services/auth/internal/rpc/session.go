@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"time"
 
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -25,6 +26,7 @@ type SessionServer struct {
 	factors  *totp.Service
 	attempts *attempts.Limiter
 	ways     Ways
+	floor    Floor
 }
 
 // Ways to sign in beside a password.
@@ -32,9 +34,10 @@ type Ways struct {
 	OAuth *oauth.Service
 }
 
-// NewSessionServer serves the sessions and their second factors.
-func NewSessionServer(s *session.Service, f *totp.Service, a *attempts.Limiter, w Ways) *SessionServer {
-	return &SessionServer{sessions: s, factors: f, attempts: a, ways: w}
+// NewSessionServer serves the sessions and their second factors; least is of a
+// password sign-in that is refused.
+func NewSessionServer(s *session.Service, f *totp.Service, a *attempts.Limiter, least Floor, w Ways) *SessionServer {
+	return &SessionServer{sessions: s, factors: f, attempts: a, floor: least, ways: w}
 }
 
 // Login implements the RPC.
@@ -43,11 +46,13 @@ func (s *SessionServer) Login(ctx context.Context, req *authv1.LoginRequest) (*a
 	if err != nil {
 		return nil, err
 	}
+	begun := time.Now()
 	t, err := s.sessions.Login(ctx, req.GetEmail(), req.GetPassword(), req.GetOtp())
 	if !wrongGuess(err) {
 		giveBack()
 	}
 	if err != nil {
+		s.floor.level(ctx, begun, err)
 		return nil, err
 	}
 	return &authv1.LoginResponse{Tokens: tokensToProto(t)}, nil

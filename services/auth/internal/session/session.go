@@ -89,8 +89,9 @@ type Store interface {
 	Credentials(ctx context.Context, email string) (id uuid.UUID, hash string, err error)
 	// Standing of a user; errs.NotFound.
 	Standing(ctx context.Context, user uuid.UUID) (account.Standing, error)
-	// Start stores a new family, and e with it.
-	Start(ctx context.Context, f Family, e audit.Event) error
+	// Start stores a new family, and e with it, if p is still the password that
+	// its user has; errs.Unauthenticated (INVALID_CREDENTIALS) otherwise.
+	Start(ctx context.Context, f Family, p Proof, e audit.Event) error
 	// Change locks the family that ever had this refresh token and stores
 	// what change makes of it and its user's standing, and the event unless it
 	// has no type, in one transaction; when change fails, nothing. now is the
@@ -122,6 +123,17 @@ type Signer interface {
 // Checker checks passwords; see package password.
 type Checker interface {
 	Matches(ctx context.Context, password, hash string) (bool, error)
+	// Outdated reports whether a hash is to be replaced when its password is at
+	// hand, which Hash does.
+	Outdated(hash string) bool
+	Hash(ctx context.Context, password string) (string, error)
+}
+
+// Proof is the password that a session is begun with; none when zero.
+type Proof struct {
+	// Hash that the password matched, and what to keep in its place unless
+	// that is empty.
+	Hash, Replacement string
 }
 
 // SecondFactor checks what a user has beside their first way of signing in.
@@ -166,9 +178,20 @@ func (s *Service) Login(ctx context.Context, email, password, code string) (Toke
 		return Tokens{}, err
 	}
 	if !ok {
-		return Tokens{}, s.refused(ctx, audit.Login, user, errs.Unauthenticated("INVALID_CREDENTIALS", "the e-mail address or the password is wrong"))
+		return Tokens{}, s.refused(ctx, audit.Login, user, ErrCredentials())
 	}
-	return s.Begin(ctx, SignIn{User: user, Methods: []string{"pwd"}, Code: code})
+	p := Proof{Hash: hash}
+	if s.Passwords.Outdated(hash) {
+		if p.Replacement, err = s.Passwords.Hash(ctx, password); err != nil {
+			return Tokens{}, err
+		}
+	}
+	return s.Begin(ctx, SignIn{User: user, Methods: []string{"pwd"}, Code: code, Password: p})
+}
+
+// ErrCredentials is the answer to an unknown address and a wrong password.
+func ErrCredentials() error {
+	return errs.Unauthenticated("INVALID_CREDENTIALS", "the e-mail address or the password is wrong")
 }
 
 // SignIn is who has proven to be whom.
@@ -178,6 +201,8 @@ type SignIn struct {
 	Methods []string
 	// Code of the second factor, empty when none was given.
 	Code string
+	// Password is what was proven with, if it was.
+	Password Proof
 }
 
 // Begin starts a session for who has proven to be a user: every way of signing
@@ -215,9 +240,13 @@ func (s *Service) Begin(ctx context.Context, in SignIn) (Tokens, error) {
 	if err != nil {
 		return Tokens{}, err
 	}
-	return t, s.Store.Start(ctx, f, audit.Event{
+	err = s.Store.Start(ctx, f, in.Password, audit.Event{
 		Type: audit.Login, Reason: strings.Join(methods, " "), Actor: in.User, Subject: in.User, Object: id.String(),
 	})
+	if err != nil {
+		return Tokens{}, s.refused(ctx, audit.Login, in.User, err)
+	}
+	return t, nil
 }
 
 // refused records that a sign-in or step-up was refused, for a reason of ours,

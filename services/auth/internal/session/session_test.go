@@ -60,13 +60,6 @@ func (s *signer) Sign(c authn.Claims, _ time.Duration) (string, time.Time, error
 	return "access of " + c.SessionID + " " + strings.Join(c.Roles, ","), time.Time{}, nil
 }
 
-// plain compares passwords with themselves: hashing has its own tests.
-type plain struct{}
-
-func (plain) Matches(_ context.Context, password, hash string) (bool, error) {
-	return hash != "" && password == hash, nil
-}
-
 type fixture struct {
 	*session.Service
 	db     *testkit.DB
@@ -84,10 +77,12 @@ func newFixture(t *testing.T) fixture {
 		clock: &clock{at: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)},
 	}
 	f.Service = f.over(timed{f.store, f.clock})
-	created, err := store.NewAccounts(db.DB, nil).Create(t.Context(),
-		account.User{ID: f.user, Email: email, Roles: []string{"trader"}, CreatedAt: f.clock.now()}, password)
-	if err != nil || !created {
-		t.Fatalf("create account: %v, %v", created, err)
+	err := store.NewAccounts(db.DB, nil, store.NewMails(db.DB)).Register(t.Context(), account.Registration{
+		User:         account.User{ID: f.user, Email: email, Roles: []string{"trader"}, CreatedAt: f.clock.now()},
+		PasswordHash: password, Asked: account.Asked{Purpose: account.VerifyEmail},
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 	return f
 }

@@ -119,7 +119,7 @@ func owner(tx *gorm.DB, condition string, arg any) (*identity.Owner, error) {
 
 // createFor makes an account without a password.
 func createFor(tx *gorm.DB, c identity.Claim, u account.User) error {
-	row := userRow{ID: u.ID, DisplayName: u.DisplayName, CreatedAt: u.CreatedAt, Attributes: map[string]string{}}
+	row := userRow{ID: u.ID, Profile: columns(u), CreatedAt: u.CreatedAt, Attributes: map[string]string{}}
 	if u.Email != "" {
 		row.Email, row.VerifiedAt = &u.Email, &u.VerifiedAt
 	}
@@ -130,10 +130,8 @@ func createFor(tx *gorm.DB, c identity.Claim, u account.User) error {
 	if done.RowsAffected == 0 { // registered meanwhile
 		return errOvertaken
 	}
-	for _, name := range u.Roles {
-		if err := tx.Create(&roleRow{UserID: u.ID, Role: name}).Error; err != nil {
-			return fmt.Errorf("create role: %w", err)
-		}
+	if err := grant(tx, u.ID, u.Roles); err != nil {
+		return err
 	}
 	if err := record(tx, audit.Event{Type: audit.Registered, Reason: c.Provider, Subject: u.ID}); err != nil {
 		return err

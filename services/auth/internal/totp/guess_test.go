@@ -11,7 +11,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/purserhq/purser/pkg/errs"
-	"github.com/purserhq/purser/services/auth/internal/account"
 	"github.com/purserhq/purser/services/auth/internal/audit"
 	"github.com/purserhq/purser/services/auth/internal/signing"
 	"github.com/purserhq/purser/services/auth/internal/store"
@@ -94,12 +93,9 @@ func TestASecretOpensForItsOwnAccountOnly(t *testing.T) {
 	f := newFixture(t)
 	secret, _ := f.enrolled(t)
 	eve := uuid.New()
-	created, err := store.NewAccounts(f.db.DB, nil).Create(t.Context(), account.User{ID: eve, Email: "eve@example.com", CreatedAt: f.clock.now()}, "hash")
-	if err != nil || !created {
-		t.Fatal(created, err)
-	}
+	f.register(t, eve, "eve@example.com")
 	// Who can write to the table gives another account their own factor.
-	err = f.db.Gorm(t.Context()).Exec("INSERT INTO second_factors SELECT ?, sealed, wrapped_key, created_at, confirmed_at, last_step, 0, NULL, recovery FROM second_factors", eve).Error
+	err := f.db.Gorm(t.Context()).Exec("INSERT INTO second_factors SELECT ?, sealed, wrapped_key, created_at, confirmed_at, last_step, 0, NULL, recovery FROM second_factors", eve).Error
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,6 +18,7 @@ import (
 	"github.com/purserhq/purser/pkg/testkit"
 	"github.com/purserhq/purser/services/auth/internal/account"
 	"github.com/purserhq/purser/services/auth/internal/audit"
+	"github.com/purserhq/purser/services/auth/internal/mail"
 	"github.com/purserhq/purser/services/auth/internal/signing"
 	"github.com/purserhq/purser/services/auth/internal/store"
 	"github.com/purserhq/purser/services/auth/internal/totp"
@@ -71,12 +73,19 @@ func newFixture(t *testing.T) fixture {
 		t.Fatal(err)
 	}
 	f.Service = totp.NewService(timed{store.NewFactors(db.DB), f.clock}, sealer, "Purser")
-	created, err := store.NewAccounts(db.DB, nil).Create(t.Context(),
-		account.User{ID: f.user, Email: "ada@example.com", CreatedAt: f.clock.now()}, "hash")
-	if err != nil || !created {
-		t.Fatalf("create account: %v, %v", created, err)
-	}
+	f.register(t, f.user, "ada@example.com")
 	return f
+}
+
+func (f fixture) register(t *testing.T, id uuid.UUID, email string) {
+	t.Helper()
+	err := store.NewAccounts(f.db.DB, nil, store.NewMails(f.db.DB)).Register(t.Context(), account.Registration{
+		User:         account.User{ID: id, Email: email, CreatedAt: f.clock.now()},
+		PasswordHash: "hash", Asked: account.Asked{Purpose: account.VerifyEmail, Mail: mail.Mail{ID: id}, Hash: account.Hash(slices.Concat(id[:], id[:]))},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // code is what the app shows off from now.

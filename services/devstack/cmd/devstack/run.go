@@ -14,6 +14,7 @@ import (
 	"github.com/purserhq/purser/pkg/config"
 	"github.com/purserhq/purser/pkg/redisx"
 	"github.com/purserhq/purser/pkg/telemetry"
+	"github.com/purserhq/purser/pkg/testkit/mailserver"
 	"github.com/purserhq/purser/services/devstack/demo"
 	"github.com/purserhq/purser/services/devstack/progress"
 	"github.com/purserhq/purser/services/devstack/suite"
@@ -36,8 +37,8 @@ type settings struct {
 
 // Validate reports every mistake in s.
 func (s settings) Validate() error {
-	if s.Port < 1 || s.Port > 65535-8 {
-		return errors.New("PURSER_DEV_PORT must be 1 to 65527: the suite takes the eight ports after it")
+	if s.Port < 1 || s.Port > 65535-9 {
+		return errors.New("PURSER_DEV_PORT must be 1 to 65526: the suite takes the nine ports after it")
 	}
 	return nil
 }
@@ -80,6 +81,7 @@ func run(ctx context.Context, args, environ []string, out io.Writer) (err error)
 		},
 		Extra: map[string][]string{"auth": suite.ShortKeys()},
 		Log:   log, Out: show,
+		Mailed: func(m mailserver.Mail) { show.Printf("  ✉ to %s: %s  %s\n", m.To, m.Subject, demo.Code(m)) },
 	})
 	if err != nil {
 		return err
@@ -121,7 +123,7 @@ func (s settings) drive(ctx context.Context, up *suite.Suite, show *progress.Pri
 		show.Printf("signing keys on a short policy: %s\n", strings.ReplaceAll(strings.Join(suite.ShortKeys(), " "), "PURSER_KEYS_", ""))
 		begun := time.Now()
 		r, err := demo.Run(ctx, demo.Options{
-			Endpoints: up.Endpoints, Email: g.email, Password: g.password, Accounts: accounts, Out: show,
+			Endpoints: up.Endpoints, Email: g.email, Password: g.password, Accounts: accounts, Mails: up.Mail, Out: show,
 			Rotate: func(ctx context.Context) error {
 				_, err := up.AuthCommand(ctx, "keys", "rotate")
 				return err

@@ -33,10 +33,15 @@ type User struct {
 	Email       string `protobuf:"bytes,2,opt,name=email,proto3" json:"email,omitempty"`
 	DisplayName string `protobuf:"bytes,3,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
 	// Names of the roles held, for example "individual_investor".
-	Roles         []string               `protobuf:"bytes,4,rep,name=roles,proto3" json:"roles,omitempty"`
-	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Roles      []string               `protobuf:"bytes,4,rep,name=roles,proto3" json:"roles,omitempty"`
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	// It is proven that the address is the owner's.
+	EmailVerified bool `protobuf:"varint,6,opt,name=email_verified,json=emailVerified,proto3" json:"email_verified,omitempty"`
+	// Holds display_name too.
+	Profile                 *Profile                 `protobuf:"bytes,7,opt,name=profile,proto3" json:"profile,omitempty"`
+	NotificationPreferences *NotificationPreferences `protobuf:"bytes,8,opt,name=notification_preferences,json=notificationPreferences,proto3" json:"notification_preferences,omitempty"`
+	unknownFields           protoimpl.UnknownFields
+	sizeCache               protoimpl.SizeCache
 }
 
 func (x *User) Reset() {
@@ -104,12 +109,35 @@ func (x *User) GetCreateTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *User) GetEmailVerified() bool {
+	if x != nil {
+		return x.EmailVerified
+	}
+	return false
+}
+
+func (x *User) GetProfile() *Profile {
+	if x != nil {
+		return x.Profile
+	}
+	return nil
+}
+
+func (x *User) GetNotificationPreferences() *NotificationPreferences {
+	if x != nil {
+		return x.NotificationPreferences
+	}
+	return nil
+}
+
 type RegisterRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// An e-mail address; compared without regard to case.
+	// An e-mail address in ASCII, an internationalised domain in its xn-- form;
+	// compared without regard to case.
 	Email string `protobuf:"bytes,1,opt,name=email,proto3" json:"email,omitempty"`
 	// 8 to 128 characters; the deployment may ask for more than 8 (15 unless
-	// set otherwise). No rule about which characters.
+	// set otherwise). No rule about which characters; not one that is known from
+	// a breach, nor the address.
 	Password string `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
 	// Shown to the user only. At most 80 characters.
 	DisplayName   string `protobuf:"bytes,3,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
@@ -288,14 +316,17 @@ var File_purser_auth_v1_account_service_proto protoreflect.FileDescriptor
 
 const file_purser_auth_v1_account_service_proto_rawDesc = "" +
 	"\n" +
-	"$purser/auth/v1/account_service.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\"\xa2\x01\n" +
+	"$purser/auth/v1/account_service.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a%purser/auth/v1/account_password.proto\x1a$purser/auth/v1/account_profile.proto\"\xe0\x02\n" +
 	"\x04User\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05email\x18\x02 \x01(\tR\x05email\x12!\n" +
 	"\fdisplay_name\x18\x03 \x01(\tR\vdisplayName\x12\x14\n" +
 	"\x05roles\x18\x04 \x03(\tR\x05roles\x12;\n" +
 	"\vcreate_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTime\"\x87\x01\n" +
+	"createTime\x12%\n" +
+	"\x0eemail_verified\x18\x06 \x01(\bR\remailVerified\x121\n" +
+	"\aprofile\x18\a \x01(\v2\x17.purser.auth.v1.ProfileR\aprofile\x12b\n" +
+	"\x18notification_preferences\x18\b \x01(\v2'.purser.auth.v1.NotificationPreferencesR\x17notificationPreferences\"\x87\x01\n" +
 	"\x0fRegisterRequest\x12 \n" +
 	"\x05email\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x18\xfe\x01`\x01R\x05email\x12&\n" +
@@ -305,10 +336,19 @@ const file_purser_auth_v1_account_service_proto_rawDesc = "" +
 	"\x10RegisterResponse\"\x0e\n" +
 	"\fGetMeRequest\"9\n" +
 	"\rGetMeResponse\x12(\n" +
-	"\x04user\x18\x01 \x01(\v2\x14.purser.auth.v1.UserR\x04user2\xbb\x01\n" +
+	"\x04user\x18\x01 \x01(\v2\x14.purser.auth.v1.UserR\x04user2\xc1\t\n" +
 	"\x0eAccountService\x12X\n" +
-	"\bRegister\x12\x1f.purser.auth.v1.RegisterRequest\x1a .purser.auth.v1.RegisterResponse\"\t\x8a\xe7\x18\x02\b\x01\x90\x02\x02\x12O\n" +
-	"\x05GetMe\x12\x1c.purser.auth.v1.GetMeRequest\x1a\x1d.purser.auth.v1.GetMeResponse\"\t\x8a\xe7\x18\x02\x10\x01\x90\x02\x01B<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
+	"\bRegister\x12\x1f.purser.auth.v1.RegisterRequest\x1a .purser.auth.v1.RegisterResponse\"\t\x8a\xe7\x18\x02\b\x01\x90\x02\x02\x12^\n" +
+	"\vVerifyEmail\x12\".purser.auth.v1.VerifyEmailRequest\x1a#.purser.auth.v1.VerifyEmailResponse\"\x06\x8a\xe7\x18\x02\b\x01\x12s\n" +
+	"\x12ResendVerification\x12).purser.auth.v1.ResendVerificationRequest\x1a*.purser.auth.v1.ResendVerificationResponse\"\x06\x8a\xe7\x18\x02\b\x01\x12y\n" +
+	"\x14RequestPasswordReset\x12+.purser.auth.v1.RequestPasswordResetRequest\x1a,.purser.auth.v1.RequestPasswordResetResponse\"\x06\x8a\xe7\x18\x02\b\x01\x12s\n" +
+	"\x12CheckPasswordReset\x12).purser.auth.v1.CheckPasswordResetRequest\x1a*.purser.auth.v1.CheckPasswordResetResponse\"\x06\x8a\xe7\x18\x02\b\x01\x12|\n" +
+	"\x15CompletePasswordReset\x12,.purser.auth.v1.CompletePasswordResetRequest\x1a-.purser.auth.v1.CompletePasswordResetResponse\"\x06\x8a\xe7\x18\x02\b\x01\x12O\n" +
+	"\x05GetMe\x12\x1c.purser.auth.v1.GetMeRequest\x1a\x1d.purser.auth.v1.GetMeResponse\"\t\x8a\xe7\x18\x02\x10\x01\x90\x02\x01\x12g\n" +
+	"\rUpdateProfile\x12$.purser.auth.v1.UpdateProfileRequest\x1a%.purser.auth.v1.UpdateProfileResponse\"\t\x8a\xe7\x18\x02\x10\x01\x90\x02\x02\x12\x97\x01\n" +
+	"\x1dUpdateNotificationPreferences\x124.purser.auth.v1.UpdateNotificationPreferencesRequest\x1a5.purser.auth.v1.UpdateNotificationPreferencesResponse\"\t\x8a\xe7\x18\x02\x10\x01\x90\x02\x02\x12g\n" +
+	"\x0eChangePassword\x12%.purser.auth.v1.ChangePasswordRequest\x1a&.purser.auth.v1.ChangePasswordResponse\"\x06\x8a\xe7\x18\x02\x10\x01\x12U\n" +
+	"\bDeleteMe\x12\x1f.purser.auth.v1.DeleteMeRequest\x1a .purser.auth.v1.DeleteMeResponse\"\x06\x8a\xe7\x18\x02\x10\x01B<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
 
 var (
 	file_purser_auth_v1_account_service_proto_rawDescOnce sync.Once
@@ -324,25 +364,65 @@ func file_purser_auth_v1_account_service_proto_rawDescGZIP() []byte {
 
 var file_purser_auth_v1_account_service_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_purser_auth_v1_account_service_proto_goTypes = []any{
-	(*User)(nil),                  // 0: purser.auth.v1.User
-	(*RegisterRequest)(nil),       // 1: purser.auth.v1.RegisterRequest
-	(*RegisterResponse)(nil),      // 2: purser.auth.v1.RegisterResponse
-	(*GetMeRequest)(nil),          // 3: purser.auth.v1.GetMeRequest
-	(*GetMeResponse)(nil),         // 4: purser.auth.v1.GetMeResponse
-	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
+	(*User)(nil),                                  // 0: purser.auth.v1.User
+	(*RegisterRequest)(nil),                       // 1: purser.auth.v1.RegisterRequest
+	(*RegisterResponse)(nil),                      // 2: purser.auth.v1.RegisterResponse
+	(*GetMeRequest)(nil),                          // 3: purser.auth.v1.GetMeRequest
+	(*GetMeResponse)(nil),                         // 4: purser.auth.v1.GetMeResponse
+	(*timestamppb.Timestamp)(nil),                 // 5: google.protobuf.Timestamp
+	(*Profile)(nil),                               // 6: purser.auth.v1.Profile
+	(*NotificationPreferences)(nil),               // 7: purser.auth.v1.NotificationPreferences
+	(*VerifyEmailRequest)(nil),                    // 8: purser.auth.v1.VerifyEmailRequest
+	(*ResendVerificationRequest)(nil),             // 9: purser.auth.v1.ResendVerificationRequest
+	(*RequestPasswordResetRequest)(nil),           // 10: purser.auth.v1.RequestPasswordResetRequest
+	(*CheckPasswordResetRequest)(nil),             // 11: purser.auth.v1.CheckPasswordResetRequest
+	(*CompletePasswordResetRequest)(nil),          // 12: purser.auth.v1.CompletePasswordResetRequest
+	(*UpdateProfileRequest)(nil),                  // 13: purser.auth.v1.UpdateProfileRequest
+	(*UpdateNotificationPreferencesRequest)(nil),  // 14: purser.auth.v1.UpdateNotificationPreferencesRequest
+	(*ChangePasswordRequest)(nil),                 // 15: purser.auth.v1.ChangePasswordRequest
+	(*DeleteMeRequest)(nil),                       // 16: purser.auth.v1.DeleteMeRequest
+	(*VerifyEmailResponse)(nil),                   // 17: purser.auth.v1.VerifyEmailResponse
+	(*ResendVerificationResponse)(nil),            // 18: purser.auth.v1.ResendVerificationResponse
+	(*RequestPasswordResetResponse)(nil),          // 19: purser.auth.v1.RequestPasswordResetResponse
+	(*CheckPasswordResetResponse)(nil),            // 20: purser.auth.v1.CheckPasswordResetResponse
+	(*CompletePasswordResetResponse)(nil),         // 21: purser.auth.v1.CompletePasswordResetResponse
+	(*UpdateProfileResponse)(nil),                 // 22: purser.auth.v1.UpdateProfileResponse
+	(*UpdateNotificationPreferencesResponse)(nil), // 23: purser.auth.v1.UpdateNotificationPreferencesResponse
+	(*ChangePasswordResponse)(nil),                // 24: purser.auth.v1.ChangePasswordResponse
+	(*DeleteMeResponse)(nil),                      // 25: purser.auth.v1.DeleteMeResponse
 }
 var file_purser_auth_v1_account_service_proto_depIdxs = []int32{
-	5, // 0: purser.auth.v1.User.create_time:type_name -> google.protobuf.Timestamp
-	0, // 1: purser.auth.v1.GetMeResponse.user:type_name -> purser.auth.v1.User
-	1, // 2: purser.auth.v1.AccountService.Register:input_type -> purser.auth.v1.RegisterRequest
-	3, // 3: purser.auth.v1.AccountService.GetMe:input_type -> purser.auth.v1.GetMeRequest
-	2, // 4: purser.auth.v1.AccountService.Register:output_type -> purser.auth.v1.RegisterResponse
-	4, // 5: purser.auth.v1.AccountService.GetMe:output_type -> purser.auth.v1.GetMeResponse
-	4, // [4:6] is the sub-list for method output_type
-	2, // [2:4] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	5,  // 0: purser.auth.v1.User.create_time:type_name -> google.protobuf.Timestamp
+	6,  // 1: purser.auth.v1.User.profile:type_name -> purser.auth.v1.Profile
+	7,  // 2: purser.auth.v1.User.notification_preferences:type_name -> purser.auth.v1.NotificationPreferences
+	0,  // 3: purser.auth.v1.GetMeResponse.user:type_name -> purser.auth.v1.User
+	1,  // 4: purser.auth.v1.AccountService.Register:input_type -> purser.auth.v1.RegisterRequest
+	8,  // 5: purser.auth.v1.AccountService.VerifyEmail:input_type -> purser.auth.v1.VerifyEmailRequest
+	9,  // 6: purser.auth.v1.AccountService.ResendVerification:input_type -> purser.auth.v1.ResendVerificationRequest
+	10, // 7: purser.auth.v1.AccountService.RequestPasswordReset:input_type -> purser.auth.v1.RequestPasswordResetRequest
+	11, // 8: purser.auth.v1.AccountService.CheckPasswordReset:input_type -> purser.auth.v1.CheckPasswordResetRequest
+	12, // 9: purser.auth.v1.AccountService.CompletePasswordReset:input_type -> purser.auth.v1.CompletePasswordResetRequest
+	3,  // 10: purser.auth.v1.AccountService.GetMe:input_type -> purser.auth.v1.GetMeRequest
+	13, // 11: purser.auth.v1.AccountService.UpdateProfile:input_type -> purser.auth.v1.UpdateProfileRequest
+	14, // 12: purser.auth.v1.AccountService.UpdateNotificationPreferences:input_type -> purser.auth.v1.UpdateNotificationPreferencesRequest
+	15, // 13: purser.auth.v1.AccountService.ChangePassword:input_type -> purser.auth.v1.ChangePasswordRequest
+	16, // 14: purser.auth.v1.AccountService.DeleteMe:input_type -> purser.auth.v1.DeleteMeRequest
+	2,  // 15: purser.auth.v1.AccountService.Register:output_type -> purser.auth.v1.RegisterResponse
+	17, // 16: purser.auth.v1.AccountService.VerifyEmail:output_type -> purser.auth.v1.VerifyEmailResponse
+	18, // 17: purser.auth.v1.AccountService.ResendVerification:output_type -> purser.auth.v1.ResendVerificationResponse
+	19, // 18: purser.auth.v1.AccountService.RequestPasswordReset:output_type -> purser.auth.v1.RequestPasswordResetResponse
+	20, // 19: purser.auth.v1.AccountService.CheckPasswordReset:output_type -> purser.auth.v1.CheckPasswordResetResponse
+	21, // 20: purser.auth.v1.AccountService.CompletePasswordReset:output_type -> purser.auth.v1.CompletePasswordResetResponse
+	4,  // 21: purser.auth.v1.AccountService.GetMe:output_type -> purser.auth.v1.GetMeResponse
+	22, // 22: purser.auth.v1.AccountService.UpdateProfile:output_type -> purser.auth.v1.UpdateProfileResponse
+	23, // 23: purser.auth.v1.AccountService.UpdateNotificationPreferences:output_type -> purser.auth.v1.UpdateNotificationPreferencesResponse
+	24, // 24: purser.auth.v1.AccountService.ChangePassword:output_type -> purser.auth.v1.ChangePasswordResponse
+	25, // 25: purser.auth.v1.AccountService.DeleteMe:output_type -> purser.auth.v1.DeleteMeResponse
+	15, // [15:26] is the sub-list for method output_type
+	4,  // [4:15] is the sub-list for method input_type
+	4,  // [4:4] is the sub-list for extension type_name
+	4,  // [4:4] is the sub-list for extension extendee
+	0,  // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_purser_auth_v1_account_service_proto_init() }
@@ -350,6 +430,8 @@ func file_purser_auth_v1_account_service_proto_init() {
 	if File_purser_auth_v1_account_service_proto != nil {
 		return
 	}
+	file_purser_auth_v1_account_password_proto_init()
+	file_purser_auth_v1_account_profile_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -19,30 +19,102 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AccountService_Register_FullMethodName = "/purser.auth.v1.AccountService/Register"
-	AccountService_GetMe_FullMethodName    = "/purser.auth.v1.AccountService/GetMe"
+	AccountService_Register_FullMethodName                      = "/purser.auth.v1.AccountService/Register"
+	AccountService_VerifyEmail_FullMethodName                   = "/purser.auth.v1.AccountService/VerifyEmail"
+	AccountService_ResendVerification_FullMethodName            = "/purser.auth.v1.AccountService/ResendVerification"
+	AccountService_RequestPasswordReset_FullMethodName          = "/purser.auth.v1.AccountService/RequestPasswordReset"
+	AccountService_CheckPasswordReset_FullMethodName            = "/purser.auth.v1.AccountService/CheckPasswordReset"
+	AccountService_CompletePasswordReset_FullMethodName         = "/purser.auth.v1.AccountService/CompletePasswordReset"
+	AccountService_GetMe_FullMethodName                         = "/purser.auth.v1.AccountService/GetMe"
+	AccountService_UpdateProfile_FullMethodName                 = "/purser.auth.v1.AccountService/UpdateProfile"
+	AccountService_UpdateNotificationPreferences_FullMethodName = "/purser.auth.v1.AccountService/UpdateNotificationPreferences"
+	AccountService_ChangePassword_FullMethodName                = "/purser.auth.v1.AccountService/ChangePassword"
+	AccountService_DeleteMe_FullMethodName                      = "/purser.auth.v1.AccountService/DeleteMe"
 )
 
 // AccountServiceClient is the client API for AccountService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// AccountService creates accounts and shows a caller their own.
+// AccountService creates accounts and lets a caller see, change and delete
+// their own. Callers who signed in with an API key may only see it
+// (PERMISSION_DENIED, API_KEY_CALLER).
 type AccountServiceClient interface {
-	// Register creates an account for an e-mail address.
+	// Register creates an account for an e-mail address, and mails it a code for
+	// VerifyEmail. It can be signed in to at once; email_verified of User tells
+	// whether it is proven whose the address is.
 	//
-	// The answer is the same whether or not the address already has an account;
-	// an existing account is left as it is. Addresses are not verified, so an
-	// account proves nothing about who owns its address.
+	// The answer is the same, after the same time, whether or not the address
+	// already has an account: an existing account is left as it is, and its
+	// owner is told by mail.
 	//
 	// INVALID_ARGUMENT names the field and the rule it broke, for example a
-	// password that is too short.
+	// password that is too short or known from a breach.
 	// RESOURCE_EXHAUSTED with a retry delay when the caller's address registers
 	// too often (TOO_MANY_ATTEMPTS) or too many passwords are being hashed at
 	// once (PASSWORD_HASHING_BUSY).
 	Register(ctx context.Context, in *RegisterRequest, opts ...grpc.CallOption) (*RegisterResponse, error)
+	// VerifyEmail proves with a mailed code that the account's address is its
+	// owner's. A code can be used once, for 24 hours, until a newer one is mailed.
+	//
+	// FAILED_PRECONDITION (TOKEN_INVALID) for a code that is unknown, used up,
+	// too old, or for something else. RESOURCE_EXHAUSTED as Register.
+	VerifyEmail(ctx context.Context, in *VerifyEmailRequest, opts ...grpc.CallOption) (*VerifyEmailResponse, error)
+	// ResendVerification mails a new code for VerifyEmail, if the address has an
+	// account and is not verified. The answer is the same, after the same time,
+	// if not. An account is sent 5 mails of a kind an hour unless the deployment
+	// sets otherwise; nobody is told of those that are not sent.
+	//
+	// RESOURCE_EXHAUSTED as Register, and when an address is asked for too often.
+	ResendVerification(ctx context.Context, in *ResendVerificationRequest, opts ...grpc.CallOption) (*ResendVerificationResponse, error)
+	// RequestPasswordReset mails a code for CompletePasswordReset, if the address
+	// has an account that is not disabled. The answer is the same, after the same
+	// time, if not. Mails and errors as with ResendVerification.
+	RequestPasswordReset(ctx context.Context, in *RequestPasswordResetRequest, opts ...grpc.CallOption) (*RequestPasswordResetResponse, error)
+	// CheckPasswordReset tells whether a code could be used, without using it.
+	//
+	// FAILED_PRECONDITION and RESOURCE_EXHAUSTED as VerifyEmail.
+	CheckPasswordReset(ctx context.Context, in *CheckPasswordResetRequest, opts ...grpc.CallOption) (*CheckPasswordResetResponse, error)
+	// CompletePasswordReset sets a new password with a mailed code, which can be
+	// used once, for 30 minutes, until a newer one is mailed. Every session ends.
+	// The address is verified with it, since the mail was read; if it was not
+	// before, somebody else may have made the account: its API keys and
+	// everything else that could be signed in with end too.
+	//
+	// INVALID_ARGUMENT as Register; the code is good still. FAILED_PRECONDITION
+	// and RESOURCE_EXHAUSTED as VerifyEmail.
+	CompletePasswordReset(ctx context.Context, in *CompletePasswordResetRequest, opts ...grpc.CallOption) (*CompletePasswordResetResponse, error)
 	// GetMe returns the caller's own account.
 	GetMe(ctx context.Context, in *GetMeRequest, opts ...grpc.CallOption) (*GetMeResponse, error)
+	// UpdateProfile sets the fields of the caller's profile that update_mask
+	// names, and leaves the others. There is no etag: of two callers at once each
+	// field is the last one's.
+	//
+	// INVALID_ARGUMENT names the field and the rule it broke; update_mask when it
+	// has a path that is none of the profile's.
+	UpdateProfile(ctx context.Context, in *UpdateProfileRequest, opts ...grpc.CallOption) (*UpdateProfileResponse, error)
+	// UpdateNotificationPreferences sets the choices that are in the request, and
+	// leaves the others. Mails that concern the safety of the account always go.
+	UpdateNotificationPreferences(ctx context.Context, in *UpdateNotificationPreferencesRequest, opts ...grpc.CallOption) (*UpdateNotificationPreferencesResponse, error)
+	// ChangePassword sets a new password, ends the caller's other sessions and
+	// tells the owner by mail. An account that has none, since it is signed in to
+	// in another way, is given its first one: the caller must have signed in
+	// within ten minutes for that, and the account must have an address.
+	//
+	// INVALID_ARGUMENT as Register. PERMISSION_DENIED: PASSWORD_WRONG for the
+	// current one, REAUTHENTICATION_REQUIRED. FAILED_PRECONDITION
+	// (EMAIL_REQUIRED). ABORTED (PASSWORD_CHANGED) when it was changed meanwhile.
+	// RESOURCE_EXHAUSTED after too many wrong passwords (TOO_MANY_ATTEMPTS), or
+	// as Register.
+	ChangePassword(ctx context.Context, in *ChangePasswordRequest, opts ...grpc.CallOption) (*ChangePasswordResponse, error)
+	// DeleteMe deletes the caller's account and everything personal that is kept
+	// of it, for good. What concerned its safety stays on record by its id alone.
+	// The wallets and portfolios of the account are other services', kept under
+	// its id, which then names nobody.
+	//
+	// PERMISSION_DENIED (REAUTHENTICATION_REQUIRED) unless the caller signed in
+	// within ten minutes.
+	DeleteMe(ctx context.Context, in *DeleteMeRequest, opts ...grpc.CallOption) (*DeleteMeResponse, error)
 }
 
 type accountServiceClient struct {
@@ -63,6 +135,56 @@ func (c *accountServiceClient) Register(ctx context.Context, in *RegisterRequest
 	return out, nil
 }
 
+func (c *accountServiceClient) VerifyEmail(ctx context.Context, in *VerifyEmailRequest, opts ...grpc.CallOption) (*VerifyEmailResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(VerifyEmailResponse)
+	err := c.cc.Invoke(ctx, AccountService_VerifyEmail_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *accountServiceClient) ResendVerification(ctx context.Context, in *ResendVerificationRequest, opts ...grpc.CallOption) (*ResendVerificationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ResendVerificationResponse)
+	err := c.cc.Invoke(ctx, AccountService_ResendVerification_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *accountServiceClient) RequestPasswordReset(ctx context.Context, in *RequestPasswordResetRequest, opts ...grpc.CallOption) (*RequestPasswordResetResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RequestPasswordResetResponse)
+	err := c.cc.Invoke(ctx, AccountService_RequestPasswordReset_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *accountServiceClient) CheckPasswordReset(ctx context.Context, in *CheckPasswordResetRequest, opts ...grpc.CallOption) (*CheckPasswordResetResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CheckPasswordResetResponse)
+	err := c.cc.Invoke(ctx, AccountService_CheckPasswordReset_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *accountServiceClient) CompletePasswordReset(ctx context.Context, in *CompletePasswordResetRequest, opts ...grpc.CallOption) (*CompletePasswordResetResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CompletePasswordResetResponse)
+	err := c.cc.Invoke(ctx, AccountService_CompletePasswordReset_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *accountServiceClient) GetMe(ctx context.Context, in *GetMeRequest, opts ...grpc.CallOption) (*GetMeResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetMeResponse)
@@ -73,26 +195,129 @@ func (c *accountServiceClient) GetMe(ctx context.Context, in *GetMeRequest, opts
 	return out, nil
 }
 
+func (c *accountServiceClient) UpdateProfile(ctx context.Context, in *UpdateProfileRequest, opts ...grpc.CallOption) (*UpdateProfileResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UpdateProfileResponse)
+	err := c.cc.Invoke(ctx, AccountService_UpdateProfile_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *accountServiceClient) UpdateNotificationPreferences(ctx context.Context, in *UpdateNotificationPreferencesRequest, opts ...grpc.CallOption) (*UpdateNotificationPreferencesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UpdateNotificationPreferencesResponse)
+	err := c.cc.Invoke(ctx, AccountService_UpdateNotificationPreferences_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *accountServiceClient) ChangePassword(ctx context.Context, in *ChangePasswordRequest, opts ...grpc.CallOption) (*ChangePasswordResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ChangePasswordResponse)
+	err := c.cc.Invoke(ctx, AccountService_ChangePassword_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *accountServiceClient) DeleteMe(ctx context.Context, in *DeleteMeRequest, opts ...grpc.CallOption) (*DeleteMeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteMeResponse)
+	err := c.cc.Invoke(ctx, AccountService_DeleteMe_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AccountServiceServer is the server API for AccountService service.
 // All implementations must embed UnimplementedAccountServiceServer
 // for forward compatibility.
 //
-// AccountService creates accounts and shows a caller their own.
+// AccountService creates accounts and lets a caller see, change and delete
+// their own. Callers who signed in with an API key may only see it
+// (PERMISSION_DENIED, API_KEY_CALLER).
 type AccountServiceServer interface {
-	// Register creates an account for an e-mail address.
+	// Register creates an account for an e-mail address, and mails it a code for
+	// VerifyEmail. It can be signed in to at once; email_verified of User tells
+	// whether it is proven whose the address is.
 	//
-	// The answer is the same whether or not the address already has an account;
-	// an existing account is left as it is. Addresses are not verified, so an
-	// account proves nothing about who owns its address.
+	// The answer is the same, after the same time, whether or not the address
+	// already has an account: an existing account is left as it is, and its
+	// owner is told by mail.
 	//
 	// INVALID_ARGUMENT names the field and the rule it broke, for example a
-	// password that is too short.
+	// password that is too short or known from a breach.
 	// RESOURCE_EXHAUSTED with a retry delay when the caller's address registers
 	// too often (TOO_MANY_ATTEMPTS) or too many passwords are being hashed at
 	// once (PASSWORD_HASHING_BUSY).
 	Register(context.Context, *RegisterRequest) (*RegisterResponse, error)
+	// VerifyEmail proves with a mailed code that the account's address is its
+	// owner's. A code can be used once, for 24 hours, until a newer one is mailed.
+	//
+	// FAILED_PRECONDITION (TOKEN_INVALID) for a code that is unknown, used up,
+	// too old, or for something else. RESOURCE_EXHAUSTED as Register.
+	VerifyEmail(context.Context, *VerifyEmailRequest) (*VerifyEmailResponse, error)
+	// ResendVerification mails a new code for VerifyEmail, if the address has an
+	// account and is not verified. The answer is the same, after the same time,
+	// if not. An account is sent 5 mails of a kind an hour unless the deployment
+	// sets otherwise; nobody is told of those that are not sent.
+	//
+	// RESOURCE_EXHAUSTED as Register, and when an address is asked for too often.
+	ResendVerification(context.Context, *ResendVerificationRequest) (*ResendVerificationResponse, error)
+	// RequestPasswordReset mails a code for CompletePasswordReset, if the address
+	// has an account that is not disabled. The answer is the same, after the same
+	// time, if not. Mails and errors as with ResendVerification.
+	RequestPasswordReset(context.Context, *RequestPasswordResetRequest) (*RequestPasswordResetResponse, error)
+	// CheckPasswordReset tells whether a code could be used, without using it.
+	//
+	// FAILED_PRECONDITION and RESOURCE_EXHAUSTED as VerifyEmail.
+	CheckPasswordReset(context.Context, *CheckPasswordResetRequest) (*CheckPasswordResetResponse, error)
+	// CompletePasswordReset sets a new password with a mailed code, which can be
+	// used once, for 30 minutes, until a newer one is mailed. Every session ends.
+	// The address is verified with it, since the mail was read; if it was not
+	// before, somebody else may have made the account: its API keys and
+	// everything else that could be signed in with end too.
+	//
+	// INVALID_ARGUMENT as Register; the code is good still. FAILED_PRECONDITION
+	// and RESOURCE_EXHAUSTED as VerifyEmail.
+	CompletePasswordReset(context.Context, *CompletePasswordResetRequest) (*CompletePasswordResetResponse, error)
 	// GetMe returns the caller's own account.
 	GetMe(context.Context, *GetMeRequest) (*GetMeResponse, error)
+	// UpdateProfile sets the fields of the caller's profile that update_mask
+	// names, and leaves the others. There is no etag: of two callers at once each
+	// field is the last one's.
+	//
+	// INVALID_ARGUMENT names the field and the rule it broke; update_mask when it
+	// has a path that is none of the profile's.
+	UpdateProfile(context.Context, *UpdateProfileRequest) (*UpdateProfileResponse, error)
+	// UpdateNotificationPreferences sets the choices that are in the request, and
+	// leaves the others. Mails that concern the safety of the account always go.
+	UpdateNotificationPreferences(context.Context, *UpdateNotificationPreferencesRequest) (*UpdateNotificationPreferencesResponse, error)
+	// ChangePassword sets a new password, ends the caller's other sessions and
+	// tells the owner by mail. An account that has none, since it is signed in to
+	// in another way, is given its first one: the caller must have signed in
+	// within ten minutes for that, and the account must have an address.
+	//
+	// INVALID_ARGUMENT as Register. PERMISSION_DENIED: PASSWORD_WRONG for the
+	// current one, REAUTHENTICATION_REQUIRED. FAILED_PRECONDITION
+	// (EMAIL_REQUIRED). ABORTED (PASSWORD_CHANGED) when it was changed meanwhile.
+	// RESOURCE_EXHAUSTED after too many wrong passwords (TOO_MANY_ATTEMPTS), or
+	// as Register.
+	ChangePassword(context.Context, *ChangePasswordRequest) (*ChangePasswordResponse, error)
+	// DeleteMe deletes the caller's account and everything personal that is kept
+	// of it, for good. What concerned its safety stays on record by its id alone.
+	// The wallets and portfolios of the account are other services', kept under
+	// its id, which then names nobody.
+	//
+	// PERMISSION_DENIED (REAUTHENTICATION_REQUIRED) unless the caller signed in
+	// within ten minutes.
+	DeleteMe(context.Context, *DeleteMeRequest) (*DeleteMeResponse, error)
 	mustEmbedUnimplementedAccountServiceServer()
 }
 
@@ -106,8 +331,35 @@ type UnimplementedAccountServiceServer struct{}
 func (UnimplementedAccountServiceServer) Register(context.Context, *RegisterRequest) (*RegisterResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Register not implemented")
 }
+func (UnimplementedAccountServiceServer) VerifyEmail(context.Context, *VerifyEmailRequest) (*VerifyEmailResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method VerifyEmail not implemented")
+}
+func (UnimplementedAccountServiceServer) ResendVerification(context.Context, *ResendVerificationRequest) (*ResendVerificationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ResendVerification not implemented")
+}
+func (UnimplementedAccountServiceServer) RequestPasswordReset(context.Context, *RequestPasswordResetRequest) (*RequestPasswordResetResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RequestPasswordReset not implemented")
+}
+func (UnimplementedAccountServiceServer) CheckPasswordReset(context.Context, *CheckPasswordResetRequest) (*CheckPasswordResetResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CheckPasswordReset not implemented")
+}
+func (UnimplementedAccountServiceServer) CompletePasswordReset(context.Context, *CompletePasswordResetRequest) (*CompletePasswordResetResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CompletePasswordReset not implemented")
+}
 func (UnimplementedAccountServiceServer) GetMe(context.Context, *GetMeRequest) (*GetMeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetMe not implemented")
+}
+func (UnimplementedAccountServiceServer) UpdateProfile(context.Context, *UpdateProfileRequest) (*UpdateProfileResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpdateProfile not implemented")
+}
+func (UnimplementedAccountServiceServer) UpdateNotificationPreferences(context.Context, *UpdateNotificationPreferencesRequest) (*UpdateNotificationPreferencesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpdateNotificationPreferences not implemented")
+}
+func (UnimplementedAccountServiceServer) ChangePassword(context.Context, *ChangePasswordRequest) (*ChangePasswordResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ChangePassword not implemented")
+}
+func (UnimplementedAccountServiceServer) DeleteMe(context.Context, *DeleteMeRequest) (*DeleteMeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteMe not implemented")
 }
 func (UnimplementedAccountServiceServer) mustEmbedUnimplementedAccountServiceServer() {}
 func (UnimplementedAccountServiceServer) testEmbeddedByValue()                        {}
@@ -148,6 +400,96 @@ func _AccountService_Register_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AccountService_VerifyEmail_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(VerifyEmailRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccountServiceServer).VerifyEmail(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccountService_VerifyEmail_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccountServiceServer).VerifyEmail(ctx, req.(*VerifyEmailRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AccountService_ResendVerification_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResendVerificationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccountServiceServer).ResendVerification(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccountService_ResendVerification_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccountServiceServer).ResendVerification(ctx, req.(*ResendVerificationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AccountService_RequestPasswordReset_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RequestPasswordResetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccountServiceServer).RequestPasswordReset(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccountService_RequestPasswordReset_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccountServiceServer).RequestPasswordReset(ctx, req.(*RequestPasswordResetRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AccountService_CheckPasswordReset_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CheckPasswordResetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccountServiceServer).CheckPasswordReset(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccountService_CheckPasswordReset_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccountServiceServer).CheckPasswordReset(ctx, req.(*CheckPasswordResetRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AccountService_CompletePasswordReset_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CompletePasswordResetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccountServiceServer).CompletePasswordReset(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccountService_CompletePasswordReset_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccountServiceServer).CompletePasswordReset(ctx, req.(*CompletePasswordResetRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AccountService_GetMe_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetMeRequest)
 	if err := dec(in); err != nil {
@@ -166,6 +508,78 @@ func _AccountService_GetMe_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AccountService_UpdateProfile_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdateProfileRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccountServiceServer).UpdateProfile(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccountService_UpdateProfile_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccountServiceServer).UpdateProfile(ctx, req.(*UpdateProfileRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AccountService_UpdateNotificationPreferences_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdateNotificationPreferencesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccountServiceServer).UpdateNotificationPreferences(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccountService_UpdateNotificationPreferences_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccountServiceServer).UpdateNotificationPreferences(ctx, req.(*UpdateNotificationPreferencesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AccountService_ChangePassword_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ChangePasswordRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccountServiceServer).ChangePassword(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccountService_ChangePassword_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccountServiceServer).ChangePassword(ctx, req.(*ChangePasswordRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AccountService_DeleteMe_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteMeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccountServiceServer).DeleteMe(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccountService_DeleteMe_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccountServiceServer).DeleteMe(ctx, req.(*DeleteMeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AccountService_ServiceDesc is the grpc.ServiceDesc for AccountService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -178,8 +592,44 @@ var AccountService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _AccountService_Register_Handler,
 		},
 		{
+			MethodName: "VerifyEmail",
+			Handler:    _AccountService_VerifyEmail_Handler,
+		},
+		{
+			MethodName: "ResendVerification",
+			Handler:    _AccountService_ResendVerification_Handler,
+		},
+		{
+			MethodName: "RequestPasswordReset",
+			Handler:    _AccountService_RequestPasswordReset_Handler,
+		},
+		{
+			MethodName: "CheckPasswordReset",
+			Handler:    _AccountService_CheckPasswordReset_Handler,
+		},
+		{
+			MethodName: "CompletePasswordReset",
+			Handler:    _AccountService_CompletePasswordReset_Handler,
+		},
+		{
 			MethodName: "GetMe",
 			Handler:    _AccountService_GetMe_Handler,
+		},
+		{
+			MethodName: "UpdateProfile",
+			Handler:    _AccountService_UpdateProfile_Handler,
+		},
+		{
+			MethodName: "UpdateNotificationPreferences",
+			Handler:    _AccountService_UpdateNotificationPreferences_Handler,
+		},
+		{
+			MethodName: "ChangePassword",
+			Handler:    _AccountService_ChangePassword_Handler,
+		},
+		{
+			MethodName: "DeleteMe",
+			Handler:    _AccountService_DeleteMe_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
