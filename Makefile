@@ -1,6 +1,6 @@
 # Every target that a person needs; `make help` lists them.
 SHELL := /bin/bash -euo pipefail
-MODULES := proto pkg services/auth services/wallet services/portfolio services/devstack
+MODULES := proto pkg services/auth services/wallet services/portfolio services/devstack docs/examples/ledger
 TOOLS := $(CURDIR)/bin/tools
 DEMO ?= 1
 GOTEST := go test -race -timeout 11m
@@ -44,6 +44,7 @@ lint: tools protodeps ## Check the contracts and the code
 .PHONY: generate
 generate: tools protodeps ## Generate code from the contracts
 	PATH=$(TOOLS):$$PATH $(TOOLS)/buf generate
+	PATH=$(TOOLS):$$PATH $(TOOLS)/buf generate --template docs/examples/ledger/buf.gen.yaml
 
 .PHONY: contracts
 contracts: ## Compile the embedded chain's contracts (needs Node.js)

@@ -1,0 +1,52 @@
+// Command ledger is a service of another team: Purser's tokens, rules from its
+// own contract.
+package main
+
+import (
+	"context"
+	"log"
+	"log/slog"
+	"os"
+
+	"github.com/purserhq/purser/pkg/authn"
+	"github.com/purserhq/purser/pkg/config"
+	"github.com/purserhq/purser/pkg/grpcserver"
+	"github.com/purserhq/purser/pkg/lifecycle"
+	"github.com/purserhq/purser/proto/access"
+
+	ledgerv1 "example.com/ledger/gen/example/ledger/v1"
+)
+
+type settings struct {
+	GRPC   grpcserver.Config `envPrefix:"GRPC_"`
+	Tokens authn.Config
+}
+
+type ledger struct {
+	ledgerv1.UnimplementedLedgerServiceServer
+}
+
+// ListEntries is reached with the permission portfolio:read only, as its
+// contract says.
+func (ledger) ListEntries(ctx context.Context, _ *ledgerv1.ListEntriesRequest) (*ledgerv1.ListEntriesResponse, error) {
+	return &ledgerv1.ListEntriesResponse{Entries: []string{"opened by " + authn.CallerFrom(ctx).UserID.String()}}, nil
+}
+
+func main() {
+	var s settings
+	if err := config.Load(os.Environ(), &s); err != nil {
+		log.Fatal(err)
+	}
+	keys := authn.NewRemoteKeys(s.Tokens.KeySetURL(), slog.Default())
+	verifier := authn.NewVerifier(keys, authn.Options{Issuer: s.Tokens.Issuer})
+	server, err := grpcserver.New(s.GRPC, grpcserver.Deps{Rules: access.Lookup, Verifier: verifier, Log: slog.Default()})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ledgerv1.RegisterLedgerServiceServer(server, ledger{})
+	parts := lifecycle.New(lifecycle.Config{}, slog.Default())
+	if _, err := server.Listen(context.Background(), parts); err != nil {
+		log.Fatal(err)
+	}
+	log.Fatal(parts.Run(context.Background()))
+}
