@@ -67,11 +67,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	g.Close("user cache", func() error { users.Close(); return nil })
 	g.Loop("cache outbox", cache.NewOutbox(db, redis, log).Serve)
 
-	kek, err := cfg.kek()
-	if err != nil {
-		return nil, err
-	}
-	sealer, err := signing.NewSealer(kek)
+	sealer, err := cfg.sealer()
 	if err != nil {
 		return nil, err
 	}

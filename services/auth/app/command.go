@@ -7,8 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"strings"
-	"text/tabwriter"
-	"time"
 
 	"github.com/purserhq/purser/pkg/cache"
 	"github.com/purserhq/purser/pkg/postgres"
@@ -17,7 +15,6 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/account"
 	"github.com/purserhq/purser/services/auth/internal/audit"
 	"github.com/purserhq/purser/services/auth/internal/role"
-	"github.com/purserhq/purser/services/auth/internal/signing"
 	"github.com/purserhq/purser/services/auth/internal/store"
 )
 
@@ -25,6 +22,7 @@ import (
 const Usage = `keys list                 the signing keys and when the next step is due
 keys rotate               make the standby the active key before its time
 keys revoke KID           take a compromised key out of the set at once
+keys rewrap               put what is under PURSER_KEK_PREVIOUS under PURSER_KEK
 admin grant EMAIL         give an account the role admin, from its next sign-in or refresh on`
 
 // Command runs what Usage lists, and writes what it has to say to out. The
@@ -39,11 +37,7 @@ func Command(ctx context.Context, cfg Config, log *slog.Logger, args []string, o
 	ctx = audit.WithClient(ctx, audit.Client{Device: "command line"})
 	switch {
 	case len(args) >= 2 && args[0] == "keys":
-		rotator, err := newRotator(cfg, db, log)
-		if err != nil {
-			return err
-		}
-		return keys(ctx, rotator, args[1:], out)
+		return keys(ctx, cfg, db, args[1:], out, log)
 	case len(args) == 3 && args[0] == "admin" && args[1] == "grant":
 		users, closeUsers, err := newUsers(cfg, log)
 		if err != nil {
@@ -70,63 +64,6 @@ func newUsers(cfg Config, log *slog.Logger) (*cache.Cache[account.User], func() 
 
 func usersNamespace() cache.Namespace {
 	return cache.Namespace{Service: "auth", Entity: "user", Schema: 3}
-}
-
-func newRotator(cfg Config, db *postgres.DB, log *slog.Logger) (*signing.Rotator, error) {
-	kek, err := cfg.kek()
-	if err != nil {
-		return nil, err
-	}
-	sealer, err := signing.NewSealer(kek)
-	if err != nil {
-		return nil, err
-	}
-	return signing.NewRotator(cfg.Issuer, cfg.policy(), store.NewKeys(db), sealer, log), nil
-}
-
-func keys(ctx context.Context, rotator *signing.Rotator, args []string, out io.Writer) error {
-	var err error
-	switch {
-	case len(args) == 1 && args[0] == "list":
-	case len(args) == 1 && args[0] == "rotate":
-		err = rotator.Rotate(ctx, true)
-	case len(args) == 2 && args[0] == "revoke":
-		err = rotator.Revoke(ctx, args[1])
-	default:
-		return process.ErrUnknownCommand
-	}
-	if err != nil {
-		return err
-	}
-	o, err := rotator.Overview(ctx)
-	if err != nil {
-		return err
-	}
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(table, "KID\tALGORITHM\tSTATE\tPUBLISHED\tACTIVE SINCE\tRETIRING SINCE\t")
-	for _, k := range o.Keys {
-		state := string(k.State)
-		if k.Waived {
-			state += " (waived)"
-		}
-		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t\n", k.KID, k.Algorithm, state, at(k.PublishedAt), at(k.ActivatedAt), at(k.RetiringAt))
-	}
-	if err := table.Flush(); err != nil {
-		return err
-	}
-	next := "as soon as a replica looks"
-	if !o.Next.IsZero() {
-		next = at(o.Next)
-	}
-	_, err = fmt.Fprintf(out, "epoch %d, next step %s\n", o.Epoch, next)
-	return err
-}
-
-func at(t time.Time) string {
-	if t.IsZero() {
-		return "-"
-	}
-	return t.UTC().Format(time.RFC3339)
 }
 
 func grant(ctx context.Context, accounts *store.Accounts, email string, out io.Writer) error {

@@ -36,9 +36,11 @@ type Config struct {
 	Issuer string `env:"ISSUER,required,notEmpty"`
 	// KEK seals the private keys at rest: 32 bytes in base64, best from
 	// PURSER_KEK_FILE.
-	KEK     config.Secret  `env:"KEK,required,notEmpty"`
-	Keys    signing.Policy `envPrefix:"KEYS_"`
-	Session session.Policy `envPrefix:""`
+	KEK config.Secret `env:"KEK,required,notEmpty"`
+	// KEKPrevious is one that rows may still be under, until "keys rewrap".
+	KEKPrevious config.Secret  `env:"KEK_PREVIOUS"`
+	Keys        signing.Policy `envPrefix:"KEYS_"`
+	Session     session.Policy `envPrefix:""`
 	// Revocations says how verifiers are told what was revoked.
 	Revocations revocation.Policy `envPrefix:"REVOCATIONS_"`
 	// MinPassword in characters.
@@ -90,7 +92,7 @@ func (c Config) Validate() error {
 		mistakes = append(mistakes, errors.New("PURSER_ISSUER must be an http or https URL"))
 	}
 	if c.KEK != "" {
-		if _, err := c.kek(); err != nil {
+		if _, err := c.sealer(); err != nil {
 			mistakes = append(mistakes, err)
 		}
 	}
@@ -126,10 +128,26 @@ func (c Config) revocations() revocation.Policy {
 	return p
 }
 
-func (c Config) kek() ([]byte, error) {
-	b, err := base64.StdEncoding.DecodeString(c.KEK.Reveal())
+// sealer of what is secret at rest.
+func (c Config) sealer() (*signing.Sealer, error) {
+	current, err := kek("PURSER_KEK", c.KEK)
+	if err != nil {
+		return nil, err
+	}
+	if c.KEKPrevious == "" {
+		return signing.NewSealer(current)
+	}
+	previous, err := kek("PURSER_KEK_PREVIOUS", c.KEKPrevious)
+	if err != nil {
+		return nil, err
+	}
+	return signing.NewSealer(current, previous)
+}
+
+func kek(name string, s config.Secret) ([]byte, error) {
+	b, err := base64.StdEncoding.DecodeString(s.Reveal())
 	if err != nil || len(b) != signing.KeySize {
-		return nil, fmt.Errorf("PURSER_KEK must be %d bytes in base64 (head -c %d /dev/urandom | base64)", signing.KeySize, signing.KeySize)
+		return nil, fmt.Errorf("%s must be %d bytes in base64 (head -c %d /dev/urandom | base64)", name, signing.KeySize, signing.KeySize)
 	}
 	return b, nil
 }

@@ -3,6 +3,7 @@ package app_test
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"io"
 	"log/slog"
@@ -166,9 +167,38 @@ func TestTheCommandsSayWhatTheyDid(t *testing.T) {
 	if _, err := s.command(t, "admin", "grant", "nobody@example.com"); errs.As(err) == nil || errs.As(err).Kind != errs.KindNotFound {
 		t.Error(err)
 	}
-	for _, args := range [][]string{{"keys"}, {"keys", "melt"}, {"keys", "revoke"}, {"admin", "grant"}, {}} {
+	for _, args := range [][]string{{"keys"}, {"keys", "melt"}, {"keys", "rewrap", "x"}, {"keys", "revoke"}, {"admin", "grant"}, {}} {
 		if _, err := s.command(t, args...); !errors.Is(err, process.ErrUnknownCommand) {
 			t.Errorf("%v: %v", args, err)
 		}
+	}
+}
+
+func TestAKeyEncryptionKeyIsReplacedByCommand(t *testing.T) {
+	s := start(t)
+	fresh := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte("n"), 32))
+	run := func(args ...string) string {
+		t.Helper()
+		cfg, err := app.Load(append(environ(s.db.URL), "PURSER_KEK="+fresh, "PURSER_KEK_PREVIOUS="+kek()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		if err := app.Command(t.Context(), cfg, slog.New(slog.DiscardHandler), args, &out); err != nil {
+			t.Fatal(err)
+		}
+		return out.String()
+	}
+	if out := run("keys", "list"); strings.Count(out, "PREVIOUS") != 2 {
+		t.Error(out)
+	}
+	if out := run("keys", "rewrap"); !strings.Contains(out, "put under PURSER_KEK: 2 signing keys, 0 second factors") || strings.Count(out, "current") != 2 {
+		t.Error(out)
+	}
+	if out, err := s.command(t, "keys", "list"); err != nil || strings.Count(out, "UNKNOWN") != 2 { // with the old one alone
+		t.Error(out, err)
+	}
+	if _, err := app.Load(append(environ(s.db.URL), "PURSER_KEK_PREVIOUS=c2hvcnQ=")); err == nil || !strings.Contains(err.Error(), "PURSER_KEK_PREVIOUS must be 32 bytes") {
+		t.Error(err)
 	}
 }

@@ -46,4 +46,7 @@ const (
 	AccountTakenOver Type = "account.taken_over"
 	IdentityLinked   Type = "identity.linked"
 	IdentityUnlinked Type = "identity.unlinked"
+	// KeyRewrapped is one whose data key was put under the current
+	// key-encryption key.
+	KeyRewrapped Type = "signing_key.rewrapped"
 )

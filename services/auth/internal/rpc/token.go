@@ -2,12 +2,13 @@ package rpc
 
 import (
 	"context"
-	"crypto/ed25519"
-	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 
+	"github.com/go-jose/go-jose/v4"
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -46,16 +47,26 @@ func (s *TokenServer) GetJwks(context.Context, *authv1.GetJwksRequest) (*authv1.
 	}
 	resp := &authv1.GetJwksResponse{Epoch: set.Epoch, MaxAge: durationpb.New(set.MaxAge)}
 	for _, k := range set.Keys {
-		public, ok := k.Key.(ed25519.PublicKey)
-		if !ok {
-			return nil, fmt.Errorf("key %s is a %T", k.KeyID, k.Key)
+		key, err := webKey(k)
+		if err != nil {
+			return nil, err
 		}
-		resp.Keys = append(resp.Keys, &authv1.JsonWebKey{
-			Kid: k.KeyID, Kty: "OKP", Alg: k.Algorithm, Use: k.Use, Crv: "Ed25519",
-			X: base64.RawURLEncoding.EncodeToString(public),
-		})
+		resp.Keys = append(resp.Keys, key)
 	}
 	return resp, nil
+}
+
+// webKey takes the fields from the key's JSON, whatever its type has.
+func webKey(k jose.JSONWebKey) (*authv1.JsonWebKey, error) {
+	document, err := json.Marshal(k)
+	if err != nil {
+		return nil, fmt.Errorf("key %s: %w", k.KeyID, err)
+	}
+	var key authv1.JsonWebKey
+	if err := protojson.Unmarshal(document, &key); err != nil {
+		return nil, fmt.Errorf("key %s: %w", k.KeyID, err)
+	}
+	return &key, nil
 }
 
 // Introspect implements the RPC.

@@ -45,7 +45,7 @@ func (u *unlocked) Bootstrap(ctx context.Context, issuer string, first []signing
 		_, err := u.db.SQL().ExecContext(ctx, `
 			INSERT INTO signing_keys (kid, issuer, algorithm, state, public_key, sealed_private, wrapped_key, created_at)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, now())`,
-			k.KID, issuer, k.Algorithm, string(k.State), []byte(k.Public), k.Sealed, k.Wrapped)
+			k.KID, issuer, k.Algorithm, string(k.State), k.Public, k.Sealed, k.Wrapped)
 		if err != nil {
 			return err
 		}

@@ -6,7 +6,9 @@ import "time"
 func (r *Ring) SetNow(now func() time.Time) { r.now = now }
 
 // Generate is generate.
-func Generate(s *Sealer, issuer string, state State) (Key, error) { return generate(s, issuer, state) }
+func Generate(s *Sealer, issuer string, state State) (Key, error) {
+	return generate(s, issuer, state, EdDSA)
+}
 
 // Private is private, without its result.
 func (k Key) Private(s *Sealer, issuer string) error {

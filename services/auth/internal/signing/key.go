@@ -1,9 +1,8 @@
 package signing
 
 import (
+	"bytes"
 	"crypto"
-	"crypto/ed25519"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
@@ -11,9 +10,6 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 )
-
-// Algorithm that keys are made for (RFC 8037).
-const Algorithm = "EdDSA"
 
 // State of a key in its life.
 type State string
@@ -33,9 +29,10 @@ type Key struct {
 	KID       string
 	Algorithm string
 	State     State
-	// Public is the 32 bytes of an Ed25519 public key.
-	Public ed25519.PublicKey
-	// Sealed and Wrapped are Sealer's output for the 32-byte seed.
+	// Public is the public half, as encodePublic has it.
+	Public []byte
+	// Sealed and Wrapped are Sealer's output for the private half; none once
+	// that is erased.
 	Sealed, Wrapped []byte
 	PublishedAt     time.Time
 	ActivatedAt     time.Time
@@ -44,32 +41,41 @@ type Key struct {
 	Waived bool
 }
 
-// generate makes a key and seals its private half.
-func generate(s *Sealer, issuer string, state State) (Key, error) {
-	public, private, err := ed25519.GenerateKey(rand.Reader)
+// generate makes a key for an algorithm and seals its private half.
+func generate(s *Sealer, issuer string, state State, algorithm string) (Key, error) {
+	private, err := newPrivate(algorithm)
 	if err != nil {
 		return Key{}, fmt.Errorf("generate key: %w", err)
 	}
-	kid, err := thumbprint(public)
+	kid, err := thumbprint(private.Public())
 	if err != nil {
 		return Key{}, err
 	}
-	k := Key{KID: kid, Algorithm: Algorithm, State: state, Public: public}
-	k.Sealed, k.Wrapped, err = s.Seal(private.Seed(), binding(issuer, k))
+	public, err := encodePublic(private.Public())
+	if err != nil {
+		return Key{}, fmt.Errorf("generate key: %w", err)
+	}
+	secret, err := encodePrivate(private)
+	if err != nil {
+		return Key{}, fmt.Errorf("generate key: %w", err)
+	}
+	k := Key{KID: kid, Algorithm: algorithm, State: state, Public: public}
+	k.Sealed, k.Wrapped, err = s.Seal(secret, binding(issuer, k))
 	return k, err
 }
 
 // private opens the key for signing.
-func (k Key) private(s *Sealer, issuer string) (ed25519.PrivateKey, error) {
-	seed, err := s.Open(k.Sealed, k.Wrapped, binding(issuer, k))
+func (k Key) private(s *Sealer, issuer string) (crypto.Signer, error) {
+	secret, err := s.Open(k.Sealed, k.Wrapped, binding(issuer, k))
 	if err != nil {
 		return nil, fmt.Errorf("key %s: %w", k.KID, err)
 	}
-	if len(seed) != ed25519.SeedSize {
-		return nil, fmt.Errorf("key %s: seed of %d bytes", k.KID, len(seed))
+	private, err := decodePrivate(k.Algorithm, secret)
+	if err != nil {
+		return nil, fmt.Errorf("key %s: %w", k.KID, err)
 	}
-	private := ed25519.NewKeyFromSeed(seed)
-	if !private.Public().(ed25519.PublicKey).Equal(k.Public) {
+	public, err := encodePublic(private.Public())
+	if err != nil || !bytes.Equal(public, k.Public) {
 		return nil, fmt.Errorf("key %s: private and public halves differ", k.KID)
 	}
 	return private, nil
@@ -81,7 +87,7 @@ func binding(issuer string, k Key) []byte {
 	return []byte(issuer + "|" + k.KID + "|" + k.Algorithm)
 }
 
-func thumbprint(public ed25519.PublicKey) (string, error) {
+func thumbprint(public crypto.PublicKey) (string, error) {
 	jwk := jose.JSONWebKey{Key: public}
 	sum, err := jwk.Thumbprint(crypto.SHA256)
 	if err != nil {

@@ -16,6 +16,8 @@ type Step struct {
 	// verifier that doesn't refetch for an unknown key refuses its tokens for
 	// a while. Only after a compromise.
 	Waived bool
+	// Forced says that Promote was asked for before its time.
+	Forced bool
 	// Retire are RETIRING keys that leave the set.
 	Retire []string
 	// Shred are keys whose private halves are erased.
@@ -85,7 +87,7 @@ func Plan(keys []Key, now time.Time, p Policy, forced bool) Step {
 		due = known
 	}
 	if !now.Before(due) {
-		s.Promote, s.Demote, s.Create = next.KID, active.KID, len(standby) == 1
+		s.Promote, s.Demote, s.Create, s.Forced = next.KID, active.KID, len(standby) == 1, forced
 		return s
 	}
 	earliest(due)

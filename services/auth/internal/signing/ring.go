@@ -10,12 +10,15 @@
 package signing
 
 import (
+	"cmp"
 	"context"
-	"crypto/ed25519"
+	"crypto"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -41,6 +44,8 @@ type Policy struct {
 	Period time.Duration `env:"ROTATION_PERIOD" envDefault:"24h"`
 	// Cron is when it is looked at whether something is due.
 	Cron string `env:"ROTATION_CRON" envDefault:"*/5 * * * *"`
+	// Algorithm of the keys that are made from now on.
+	Algorithm string `env:"ALGORITHM" envDefault:"EdDSA"`
 	// TokenTTL is the longest life of a token; of the sessions' policy.
 	TokenTTL time.Duration `env:"-"`
 }
@@ -54,6 +59,9 @@ func (p Policy) KnownAfter() time.Duration { return p.Poll + p.MaxAge + p.Skew }
 // good.
 func (p Policy) shredAfter() time.Duration  { return p.Lease + p.Skew }
 func (p Policy) retireAfter() time.Duration { return p.Lease + p.TokenTTL + 2*p.Skew }
+
+// algorithm is EdDSA unless set.
+func (p Policy) algorithm() string { return cmp.Or(p.Algorithm, EdDSA) }
 
 // Validate reports every mistake in p.
 func (p Policy) Validate() error {
@@ -69,6 +77,9 @@ func (p Policy) Validate() error {
 	}
 	if p.Period < p.KnownAfter() {
 		mistakes = append(mistakes, fmt.Errorf("PURSER_KEYS_ROTATION_PERIOD must be at least PURSER_KEYS_POLL + PURSER_KEYS_JWKS_MAX_AGE + PURSER_KEYS_CLOCK_SKEW, %s: the next key has to be known to every verifier before it signs", p.KnownAfter()))
+	}
+	if !slices.Contains(Algorithms(), p.algorithm()) {
+		mistakes = append(mistakes, fmt.Errorf("PURSER_KEYS_ALGORITHM must be one of %s", strings.Join(Algorithms(), ", ")))
 	}
 	if p.TokenTTL <= 0 {
 		mistakes = append(mistakes, errors.New("PURSER_ACCESS_TTL must be above 0"))
@@ -113,7 +124,8 @@ type snapshot struct {
 	readAt  time.Time
 	skew    time.Duration // of this process's clock against the database's, at least
 	kid     string
-	private ed25519.PrivateKey
+	private crypto.Signer
+	method  jwt.SigningMethod
 	public  map[string]authn.Key
 	set     jose.JSONWebKeySet
 	doc     []byte
@@ -192,11 +204,11 @@ func skew(at, before, after time.Time) time.Duration {
 }
 
 func (r *Ring) bootstrap(ctx context.Context) error {
-	active, err := generate(r.sealer, r.issuer, Active)
+	active, err := generate(r.sealer, r.issuer, Active, r.policy.algorithm())
 	if err != nil {
 		return err
 	}
-	standby, err := generate(r.sealer, r.issuer, Published)
+	standby, err := generate(r.sealer, r.issuer, Published, r.policy.algorithm())
 	if err != nil {
 		return err
 	}
@@ -206,13 +218,20 @@ func (r *Ring) bootstrap(ctx context.Context) error {
 func (r *Ring) read(reading Reading, at time.Time) (*snapshot, error) {
 	s := &snapshot{epoch: reading.Epoch, readAt: at, public: map[string]authn.Key{}}
 	for _, k := range reading.Keys {
-		s.public[k.KID] = authn.Key{Algorithm: k.Algorithm, Public: k.Public}
-		s.set.Keys = append(s.set.Keys, jose.JSONWebKey{Key: k.Public, KeyID: k.KID, Algorithm: k.Algorithm, Use: "sig"})
+		public, err := decodePublic(k.Algorithm, k.Public)
+		if err != nil {
+			return nil, fmt.Errorf("key %s: %w", k.KID, err)
+		}
+		s.public[k.KID] = authn.Key{Algorithm: k.Algorithm, Public: public}
+		s.set.Keys = append(s.set.Keys, jose.JSONWebKey{Key: public, KeyID: k.KID, Algorithm: k.Algorithm, Use: "sig"})
 		if k.State != Active {
 			continue
 		}
 		private, err := k.private(r.sealer, r.issuer)
 		if err != nil {
+			return nil, err
+		}
+		if s.method, err = methodOf(k.Algorithm); err != nil {
 			return nil, err
 		}
 		s.kid, s.private = k.KID, private
@@ -262,7 +281,7 @@ func (r *Ring) Sign(c authn.Claims, ttl time.Duration) (token string, expires ti
 	c.Issuer, c.Audience = r.issuer, jwt.ClaimStrings{authn.Audience}
 	c.IssuedAt, c.NotBefore = jwt.NewNumericDate(now), jwt.NewNumericDate(now)
 	c.ExpiresAt = jwt.NewNumericDate(expires)
-	t := jwt.NewWithClaims(jwt.SigningMethodEdDSA, c)
+	t := jwt.NewWithClaims(s.method, c)
 	t.Header["typ"], t.Header["kid"] = authn.TokenType, s.kid
 	token, err = t.SignedString(s.private)
 	if err != nil {

@@ -125,7 +125,7 @@ func (r *Rotator) expect(next, now time.Time) {
 func (r *Rotator) take(ctx context.Context, epoch int64, s Step) error {
 	var fresh *Key
 	if s.Create {
-		k, err := generate(r.sealer, r.issuer, Published)
+		k, err := generate(r.sealer, r.issuer, Published, r.policy.algorithm())
 		if err != nil {
 			return err
 		}

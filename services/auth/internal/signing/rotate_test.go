@@ -160,9 +160,67 @@ func TestARevokedKeyLeavesTheSetAtOnceAndTheNextSigns(t *testing.T) {
 	if err := rotator.Revoke(t.Context(), "no such key"); reason(err) != "NOT_FOUND" {
 		t.Error(err)
 	}
+	before, _ := keys.Load(t.Context(), issuer)
+	if err := rotator.Revoke(t.Context(), old); err != nil {
+		t.Error(err)
+	}
+	if after, err := keys.Load(t.Context(), issuer); err != nil || after.Epoch != before.Epoch {
+		t.Error("revoking twice raises the epoch", after.Epoch, err)
+	}
+	if got := recorded(t, db); got != "signing_key.revoked COMPROMISED "+old+", signing_key.rotated WAIVED "+kidOf(t, ring.Sign) {
+		t.Error("recorded: ", got)
+	}
 	set, _ := ring.Published()
 	if len(set.Keys) != 2 {
 		t.Errorf("%d keys published, not an active one and a standby", len(set.Keys))
+	}
+}
+
+// recorded are the events of the keys, in their order.
+func recorded(t *testing.T, db *testkit.DB) (events string) {
+	t.Helper()
+	err := db.SQL().QueryRowContext(t.Context(), `SELECT coalesce(string_agg(type || ' ' || reason || ' ' || object, ', ' ORDER BY id), '')
+		FROM audit_events WHERE type LIKE 'signing_key.%'`).Scan(&events)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return events
+}
+
+func TestARotationThatWasAskedForIsRecordedWithItsTransaction(t *testing.T) {
+	db := testkit.Postgres(t, migrations.FS)
+	keys := store.NewKeys(db.DB)
+	ring := newRing(t, keys)
+	if err := ring.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	older := func() {
+		_, err := db.SQL().ExecContext(t.Context(), "UPDATE signing_keys SET created_at = created_at - interval '1 hour', published_at = published_at - interval '1 hour'")
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	older()
+	rotator := rotator(t, keys, policy())
+	if err := rotator.Rotate(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	if err := ring.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	kid := kidOf(t, ring.Sign)
+	if got := recorded(t, db); got != "signing_key.rotated FORCED "+kid {
+		t.Error("recorded: ", got)
+	}
+	older()
+	if _, err := db.SQL().ExecContext(t.Context(), "ALTER TABLE audit_events ADD CHECK (type <> 'signing_key.rotated')  NOT VALID"); err != nil {
+		t.Fatal(err)
+	}
+	if err := rotator.Rotate(t.Context(), true); err == nil {
+		t.Error("a rotation that can't be recorded was made")
+	}
+	if err := ring.Refresh(t.Context()); err != nil || kidOf(t, ring.Sign) != kid {
+		t.Error("and signs", err)
 	}
 }
 

@@ -1,13 +1,10 @@
 package signing_test
 
 import (
-	"encoding/json"
 	"errors"
 	"testing"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
-	josejwt "github.com/go-jose/go-jose/v4/jwt"
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/purserhq/purser/pkg/authn"
@@ -33,56 +30,6 @@ func TestATokenVerifiesWithPursersVerifier(t *testing.T) {
 	if _, err := r.Key(t.Context(), "made up"); !errors.Is(err, authn.ErrUnknownKey) {
 		t.Errorf("a kid that was made up gives %v", err)
 	}
-}
-
-func TestATokenVerifiesWithStockVerifiersFromTheDocument(t *testing.T) {
-	r, _, c := ready(t)
-	want := claims()
-	token, _, err := r.Sign(want, 15*time.Minute)
-	if err != nil {
-		t.Fatal(err)
-	}
-	published, ok := r.Published()
-	if !ok {
-		t.Fatal("no set")
-	}
-	var set jose.JSONWebKeySet
-	if err := json.Unmarshal(published.Document, &set); err != nil {
-		t.Fatal(err)
-	}
-	for _, k := range set.Keys {
-		if !k.IsPublic() || !k.Valid() || k.Use != "sig" {
-			t.Errorf("the document holds %+v", k)
-		}
-	}
-	t.Run("golang-jwt", func(t *testing.T) {
-		parsed, err := jwt.Parse(token, func(t *jwt.Token) (any, error) {
-			keys := set.Key(t.Header["kid"].(string))
-			if len(keys) != 1 {
-				return nil, errors.New("not one key of this kid")
-			}
-			return keys[0].Key, nil
-		}, jwt.WithValidMethods([]string{"EdDSA"}), jwt.WithIssuer(issuer), jwt.WithAudience("purser"), jwt.WithTimeFunc(c.now))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if parsed.Header["typ"] != "at+jwt" {
-			t.Errorf("typ %v", parsed.Header["typ"])
-		}
-	})
-	t.Run("go-jose", func(t *testing.T) {
-		parsed, err := josejwt.ParseSigned(token, []jose.SignatureAlgorithm{jose.EdDSA})
-		if err != nil {
-			t.Fatal(err)
-		}
-		var got josejwt.Claims
-		if err := parsed.Claims(set, &got); err != nil {
-			t.Fatal(err)
-		}
-		if err := got.ValidateWithLeeway(josejwt.Expected{Issuer: issuer, AnyAudience: []string{"purser"}, Subject: want.Subject, Time: c.at}, 0); err != nil {
-			t.Error(err)
-		}
-	})
 }
 
 func TestTheTokenNamesItsIssuerAndTimesWhateverTheCallerSays(t *testing.T) {

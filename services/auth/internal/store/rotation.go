@@ -2,13 +2,16 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"gorm.io/gorm"
 
+	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/services/auth/internal/audit"
 	"github.com/purserhq/purser/services/auth/internal/signing"
 )
 
@@ -36,6 +39,12 @@ func (s *Keys) Apply(ctx context.Context, issuer string, epoch int64, step signi
 		if change.err != nil {
 			return change.err
 		}
+		if reason := unusual(step); reason != "" {
+			err := record(tx, audit.Event{Type: audit.KeyRotated, Reason: reason, Actor: authn.CallerFrom(ctx).UserID, Object: step.Promote})
+			if err != nil {
+				return err
+			}
+		}
 		if fresh == nil {
 			return nil
 		}
@@ -43,20 +52,45 @@ func (s *Keys) Apply(ctx context.Context, issuer string, epoch int64, step signi
 	})
 }
 
+// unusual is why a key was promoted before its time, empty when it wasn't.
+func unusual(s signing.Step) string {
+	switch {
+	case s.Waived:
+		return "WAIVED"
+	case s.Forced:
+		return "FORCED"
+	}
+	return ""
+}
+
 // Compromise implements signing.RotationStore.
 func (s *Keys) Compromise(ctx context.Context, issuer, kid string) error {
-	return s.inRing(ctx, issuer, func(tx *gorm.DB, _ int64, _ time.Time) error {
-		done := tx.Exec(`UPDATE signing_keys SET state = 'COMPROMISED', compromised_at = coalesce(compromised_at, clock_timestamp()),
-			sealed_private = NULL, wrapped_key = NULL WHERE issuer = ? AND kid = ?`, issuer, kid)
-		switch {
-		case done.Error != nil:
-			return fmt.Errorf("revoke key: %w", done.Error)
-		case done.RowsAffected == 0:
-			return errs.NotFound("signing key")
+	err := s.inRing(ctx, issuer, func(tx *gorm.DB, _ int64, _ time.Time) error {
+		var state string
+		if err := tx.Raw("SELECT state FROM signing_keys WHERE issuer = ? AND kid = ?", issuer, kid).Scan(&state).Error; err != nil {
+			return fmt.Errorf("revoke key: %w", err)
 		}
-		return nil
+		switch signing.State(state) {
+		case "":
+			return errs.NotFound("signing key")
+		case signing.Compromised:
+			return errUnchanged
+		}
+		err := tx.Exec(`UPDATE signing_keys SET state = 'COMPROMISED', compromised_at = clock_timestamp(),
+			sealed_private = NULL, wrapped_key = NULL WHERE issuer = ? AND kid = ?`, issuer, kid).Error
+		if err != nil {
+			return fmt.Errorf("revoke key: %w", err)
+		}
+		return record(tx, audit.Event{Type: audit.KeyRevoked, Reason: "COMPROMISED", Actor: authn.CallerFrom(ctx).UserID, Object: kid})
 	})
+	if errors.Is(err, errUnchanged) {
+		return nil
+	}
+	return err
 }
+
+// errUnchanged undoes a transaction that has nothing to change.
+var errUnchanged = errors.New("store: nothing to change")
 
 // inRing changes a ring under its lock and raises its epoch.
 func (s *Keys) inRing(ctx context.Context, issuer string, change func(tx *gorm.DB, epoch int64, now time.Time) error) error {

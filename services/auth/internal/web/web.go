@@ -50,7 +50,9 @@ func Handler(issuer string, ring *signing.Ring) *http.ServeMux {
 // document is the metadata that both discovery documents hold (OpenID Connect
 // Discovery 1.0, section 3; RFC 8414, section 2): only what is true of an
 // issuer that stock verifiers need to check its access tokens. There is no
-// authorization endpoint, so no response type is supported.
+// authorization endpoint, so no response type is supported. The algorithms are
+// those that a key can be for: readers keep the document for longer than a
+// change of algorithm takes.
 func document(issuer string) []byte {
 	b, err := json.Marshal(struct {
 		Issuer        string   `json:"issuer"`
@@ -58,7 +60,7 @@ func document(issuer string) []byte {
 		ResponseTypes []string `json:"response_types_supported"`
 		SubjectTypes  []string `json:"subject_types_supported"`
 		Algorithms    []string `json:"id_token_signing_alg_values_supported"`
-	}{issuer, strings.TrimRight(issuer, "/") + keySetPath, []string{}, []string{"public"}, []string{signing.Algorithm}})
+	}{issuer, strings.TrimRight(issuer, "/") + keySetPath, []string{}, []string{"public"}, signing.Algorithms()})
 	if err != nil { // strings are always encoded
 		return nil
 	}

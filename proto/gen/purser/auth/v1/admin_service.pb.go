@@ -91,7 +91,7 @@ type SigningKey struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// RFC 7638 thumbprint.
 	Kid string `protobuf:"bytes,1,opt,name=kid,proto3" json:"kid,omitempty"`
-	// As in the JWS header: "EdDSA".
+	// As in the JWS header: "EdDSA", "ES256" or "RS256".
 	Algorithm   string                 `protobuf:"bytes,2,opt,name=algorithm,proto3" json:"algorithm,omitempty"`
 	State       SigningKeyState        `protobuf:"varint,3,opt,name=state,proto3,enum=purser.auth.v1.SigningKeyState" json:"state,omitempty"`
 	PublishTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=publish_time,json=publishTime,proto3" json:"publish_time,omitempty"`
