@@ -110,6 +110,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 
 	identities := identity.NewService(store.NewIdentities(people), time.Now)
 	elsewhere := newOAuth(cfg, redis, identities, sessions, events)
+	wallets := newWallets(cfg, redis, identities, sessions, events, log)
 	limiter, err := attempts.New(cfg.Attempts, store.NewAttempts(redis), time.Now)
 	if err != nil {
 		return nil, err
@@ -128,8 +129,8 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	}
 	floor := rpc.NewFloor(cfg.Floor)
 	authv1.RegisterAccountServiceServer(server, rpc.NewAccountServer(accounts, limiter, floor))
-	authv1.RegisterSessionServiceServer(server, rpc.NewSessionServer(sessions, factors, limiter, floor, rpc.Ways{OAuth: elsewhere}))
-	authv1.RegisterIdentityServiceServer(server, rpc.NewIdentityServer(identities))
+	authv1.RegisterSessionServiceServer(server, rpc.NewSessionServer(sessions, factors, limiter, floor, rpc.Ways{OAuth: elsewhere, Wallets: wallets}))
+	authv1.RegisterIdentityServiceServer(server, rpc.NewIdentityServer(identities, wallets, limiter))
 	keys := apikey.NewService(store.NewAPIKeys(db), ring, events, time.Now)
 	authv1.RegisterTokenServiceServer(server, rpc.NewTokenServer(ring, verifier, sessions, keys, feed, cfg.Revocations.StreamsPerAddress))
 	authv1.RegisterApiKeyServiceServer(server, rpc.NewAPIKeyServer(keys, limiter))

@@ -57,11 +57,16 @@ type Config struct {
 	BreachedAPI string `env:"BREACHED_API_URL"`
 	// Floor is the least time that an answer takes which must not tell whether
 	// an account exists.
-	Floor    time.Duration `env:"AUTH_FLOOR" envDefault:"500ms"`
-	Mail     mail.Config
-	OAuth    OAuthConfig `envPrefix:"OAUTH_"`
-	Attempts attempts.Policy
-	Shutdown lifecycle.Config `envPrefix:"SHUTDOWN_"`
+	Floor time.Duration `env:"AUTH_FLOOR" envDefault:"500ms"`
+	Mail  mail.Config
+	OAuth OAuthConfig `envPrefix:"OAUTH_"`
+	SIWE  SIWEConfig  `envPrefix:"SIWE_"`
+	// ChainRPCURLs has the JSON-RPC nodes that contract wallets are asked on,
+	// chain=url, separated by commas. Of a chain with two or more, two have to
+	// agree.
+	ChainRPCURLs config.ChainURLs `env:"CHAIN_RPC_URLS"`
+	Attempts     attempts.Policy
+	Shutdown     lifecycle.Config `envPrefix:"SHUTDOWN_"`
 }
 
 // CacheConfig says how long things are cached.
@@ -111,7 +116,7 @@ func (c Config) Validate() error {
 	if c.Floor < 0 || c.Floor > 5*time.Second {
 		mistakes = append(mistakes, errors.New("PURSER_AUTH_FLOOR must be 0 to 5s"))
 	}
-	return errors.Join(append(mistakes, c.Session.Validate(), c.Attempts.Validate(), c.Mail.Validate(), c.OAuth.Validate())...)
+	return errors.Join(append(mistakes, c.Session.Validate(), c.Attempts.Validate(), c.Mail.Validate(), c.OAuth.Validate(), c.SIWE.Validate(), c.ChainRPCURLs.Check("PURSER_CHAIN_RPC_URLS"))...)
 }
 
 // policy of the keys, with what it takes from the sessions'.

@@ -19,6 +19,7 @@ func adapters() map[string]string {
 		"llama":    "reads prices over HTTP",
 		"web":      "serves the key set and the hosted sign-in over HTTP",
 		"idp":      "asks identity providers over HTTP",
+		"evm":      "asks contract wallets over JSON-RPC",
 	}
 }
 

@@ -2,11 +2,6 @@ package app
 
 import (
 	"errors"
-	"fmt"
-	"maps"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/purserhq/purser/pkg/authn"
@@ -32,7 +27,7 @@ type Config struct {
 	Auth grpcclient.Config `envPrefix:"AUTH_"`
 	// ChainRPCURLs has the JSON-RPC nodes, chain=url, separated by commas. A
 	// chain may stand several times, in the order to try.
-	ChainRPCURLs Nodes `env:"CHAIN_RPC_URLS"`
+	ChainRPCURLs config.ChainURLs `env:"CHAIN_RPC_URLS"`
 	// BalancesPerCall is how many balances one call to a node asks for.
 	BalancesPerCall int `env:"BALANCES_PER_CALL" envDefault:"200"`
 	// TokenList is a file in the shape of a Token List; its tokens are the
@@ -82,33 +77,8 @@ func (c Config) Validate() error {
 	if u := c.PriceURL.Reveal(); u != "" && !config.IsHTTPURL(u) {
 		mistakes = append(mistakes, errors.New("PURSER_PRICE_URL must be an http or https URL"))
 	}
-	for _, chain := range slices.Sorted(maps.Keys(c.ChainRPCURLs)) {
-		for i, node := range c.ChainRPCURLs[chain] {
-			if !config.IsHTTPURL(node) {
-				mistakes = append(mistakes, fmt.Errorf("PURSER_CHAIN_RPC_URLS: node %d of chain %d must be an http or https URL", i+1, chain))
-			}
-		}
-	}
+	mistakes = append(mistakes, c.ChainRPCURLs.Check("PURSER_CHAIN_RPC_URLS"))
 	return errors.Join(mistakes...)
-}
-
-// Nodes are the JSON-RPC URLs of each chain. It prints without the URLs'
-// paths, which carry API keys.
-type Nodes map[uint64][]string
-
-// UnmarshalText reads "1=https://a,1=https://b,137=https://c".
-func (n *Nodes) UnmarshalText(text []byte) error {
-	*n = Nodes{}
-	return pairs(string(text), func(chain uint64, url string) { (*n)[chain] = append((*n)[chain], url) })
-}
-
-// String names the chains only.
-func (n Nodes) String() string {
-	var parts []string
-	for _, chain := range slices.Sorted(maps.Keys(n)) {
-		parts = append(parts, fmt.Sprintf("%d=(%d nodes)", chain, len(n[chain])))
-	}
-	return strings.Join(parts, ",")
 }
 
 // Names are the names of chains.
@@ -117,20 +87,5 @@ type Names map[uint64]string
 // UnmarshalText reads "1=ethereum,137=polygon".
 func (n *Names) UnmarshalText(text []byte) error {
 	*n = Names{}
-	return pairs(string(text), func(chain uint64, name string) { (*n)[chain] = name })
-}
-
-func pairs(text string, add func(uint64, string)) error {
-	for part := range strings.SplitSeq(text, ",") {
-		if part = strings.TrimSpace(part); part == "" {
-			continue
-		}
-		key, value, ok := strings.Cut(part, "=")
-		chain, err := strconv.ParseUint(strings.TrimSpace(key), 10, 63)
-		if !ok || err != nil || chain == 0 || strings.TrimSpace(value) == "" {
-			return errors.New("must read <chain id>=<value>, separated by commas, for example 1=https://node.example")
-		}
-		add(chain, strings.TrimSpace(value))
-	}
-	return nil
+	return config.ByChain(string(text), func(chain uint64, name string) { (*n)[chain] = name })
 }

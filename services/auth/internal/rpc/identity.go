@@ -8,17 +8,23 @@ import (
 
 	"github.com/purserhq/purser/pkg/errs"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
+	"github.com/purserhq/purser/services/auth/internal/attempts"
 	"github.com/purserhq/purser/services/auth/internal/identity"
+	"github.com/purserhq/purser/services/auth/internal/siwe"
 )
 
 // IdentityServer serves purser.auth.v1.IdentityService.
 type IdentityServer struct {
 	authv1.UnimplementedIdentityServiceServer
 	identities *identity.Service
+	wallets    *siwe.Service
+	attempts   *attempts.Limiter
 }
 
 // NewIdentityServer serves the identities.
-func NewIdentityServer(i *identity.Service) *IdentityServer { return &IdentityServer{identities: i} }
+func NewIdentityServer(i *identity.Service, w *siwe.Service, a *attempts.Limiter) *IdentityServer {
+	return &IdentityServer{identities: i, wallets: w, attempts: a}
+}
 
 // ListIdentities implements the RPC.
 func (s *IdentityServer) ListIdentities(ctx context.Context, _ *authv1.ListIdentitiesRequest) (*authv1.ListIdentitiesResponse, error) {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/grpcserver"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
+	"github.com/purserhq/purser/services/auth/internal/attempts"
 	"github.com/purserhq/purser/services/auth/internal/oauth"
 	"github.com/purserhq/purser/services/auth/internal/session"
 )
@@ -28,7 +29,7 @@ func (s *SessionServer) StartOAuth(ctx context.Context, req *authv1.StartOAuthRe
 // FinishOAuth implements the RPC.
 func (s *SessionServer) FinishOAuth(ctx context.Context, req *authv1.FinishOAuthRequest) (*authv1.FinishOAuthResponse, error) {
 	resp := &authv1.FinishOAuthResponse{}
-	err := s.attempt(ctx, func() error {
+	err := attempt(ctx, s.attempts, func() error {
 		t, code, err := s.ways.OAuth.Finish(ctx, oauth.Callback{State: req.GetState(), Code: req.GetCode(), Secret: req.GetSecret(), Issuer: req.GetIss()})
 		if err == nil && code == "" {
 			resp.Tokens = tokensToProto(t)
@@ -45,7 +46,7 @@ func (s *SessionServer) FinishOAuth(ctx context.Context, req *authv1.FinishOAuth
 // ExchangeLoginCode implements the RPC.
 func (s *SessionServer) ExchangeLoginCode(ctx context.Context, req *authv1.ExchangeLoginCodeRequest) (*authv1.ExchangeLoginCodeResponse, error) {
 	var t session.Tokens
-	err := s.attempt(ctx, func() (err error) {
+	err := attempt(ctx, s.attempts, func() (err error) {
 		t, err = s.ways.OAuth.Exchange(ctx, req.GetCode(), req.GetCodeVerifier(), req.GetOtp())
 		return err
 	})
@@ -57,8 +58,8 @@ func (s *SessionServer) ExchangeLoginCode(ctx context.Context, req *authv1.Excha
 
 // attempt charges try to the caller's address, unless it was right or could not
 // be judged.
-func (s *SessionServer) attempt(ctx context.Context, try func() error) error {
-	giveBack, err := s.attempts.Take(ctx, grpcserver.PeerAddress(ctx), "")
+func attempt(ctx context.Context, l *attempts.Limiter, try func() error) error {
+	giveBack, err := l.Take(ctx, grpcserver.PeerAddress(ctx), "")
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/attempts"
 	"github.com/purserhq/purser/services/auth/internal/oauth"
 	"github.com/purserhq/purser/services/auth/internal/session"
+	"github.com/purserhq/purser/services/auth/internal/siwe"
 	"github.com/purserhq/purser/services/auth/internal/totp"
 )
 
@@ -31,7 +32,8 @@ type SessionServer struct {
 
 // Ways to sign in beside a password.
 type Ways struct {
-	OAuth *oauth.Service
+	OAuth   *oauth.Service
+	Wallets *siwe.Service
 }
 
 // NewSessionServer serves the sessions and their second factors; least is of a

@@ -275,6 +275,103 @@ func (*UnlinkIdentityResponse) Descriptor() ([]byte, []int) {
 	return file_purser_auth_v1_identity_service_proto_rawDescGZIP(), []int{4}
 }
 
+type LinkWalletRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As FinishWalletLogin's.
+	Message       string `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	Signature     string `protobuf:"bytes,2,opt,name=signature,proto3" json:"signature,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LinkWalletRequest) Reset() {
+	*x = LinkWalletRequest{}
+	mi := &file_purser_auth_v1_identity_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LinkWalletRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LinkWalletRequest) ProtoMessage() {}
+
+func (x *LinkWalletRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_auth_v1_identity_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LinkWalletRequest.ProtoReflect.Descriptor instead.
+func (*LinkWalletRequest) Descriptor() ([]byte, []int) {
+	return file_purser_auth_v1_identity_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *LinkWalletRequest) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *LinkWalletRequest) GetSignature() string {
+	if x != nil {
+		return x.Signature
+	}
+	return ""
+}
+
+type LinkWalletResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Identity      *Identity              `protobuf:"bytes,1,opt,name=identity,proto3" json:"identity,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LinkWalletResponse) Reset() {
+	*x = LinkWalletResponse{}
+	mi := &file_purser_auth_v1_identity_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LinkWalletResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LinkWalletResponse) ProtoMessage() {}
+
+func (x *LinkWalletResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_auth_v1_identity_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LinkWalletResponse.ProtoReflect.Descriptor instead.
+func (*LinkWalletResponse) Descriptor() ([]byte, []int) {
+	return file_purser_auth_v1_identity_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *LinkWalletResponse) GetIdentity() *Identity {
+	if x != nil {
+		return x.Identity
+	}
+	return nil
+}
+
 var File_purser_auth_v1_identity_service_proto protoreflect.FileDescriptor
 
 const file_purser_auth_v1_identity_service_proto_rawDesc = "" +
@@ -297,10 +394,18 @@ const file_purser_auth_v1_identity_service_proto_rawDesc = "" +
 	"\x15UnlinkIdentityRequest\x12)\n" +
 	"\videntity_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\n" +
 	"identityId\"\x18\n" +
-	"\x16UnlinkIdentityResponse2\xe9\x01\n" +
+	"\x16UnlinkIdentityResponse\"d\n" +
+	"\x11LinkWalletRequest\x12$\n" +
+	"\amessage\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80@R\amessage\x12)\n" +
+	"\tsignature\x18\x02 \x01(\tB\v\xbaH\br\x06\x10\x01\x18\x82\x80\x01R\tsignature\"J\n" +
+	"\x12LinkWalletResponse\x124\n" +
+	"\bidentity\x18\x01 \x01(\v2\x18.purser.auth.v1.IdentityR\bidentity2\xc6\x02\n" +
 	"\x0fIdentityService\x12j\n" +
 	"\x0eListIdentities\x12%.purser.auth.v1.ListIdentitiesRequest\x1a&.purser.auth.v1.ListIdentitiesResponse\"\t\x8a\xe7\x18\x02\x10\x01\x90\x02\x01\x12j\n" +
-	"\x0eUnlinkIdentity\x12%.purser.auth.v1.UnlinkIdentityRequest\x1a&.purser.auth.v1.UnlinkIdentityResponse\"\t\x8a\xe7\x18\x02\x10\x01\x90\x02\x02B<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
+	"\x0eUnlinkIdentity\x12%.purser.auth.v1.UnlinkIdentityRequest\x1a&.purser.auth.v1.UnlinkIdentityResponse\"\t\x8a\xe7\x18\x02\x10\x01\x90\x02\x02\x12[\n" +
+	"\n" +
+	"LinkWallet\x12!.purser.auth.v1.LinkWalletRequest\x1a\".purser.auth.v1.LinkWalletResponse\"\x06\x8a\xe7\x18\x02\x10\x01B<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
 
 var (
 	file_purser_auth_v1_identity_service_proto_rawDescOnce sync.Once
@@ -314,28 +419,33 @@ func file_purser_auth_v1_identity_service_proto_rawDescGZIP() []byte {
 	return file_purser_auth_v1_identity_service_proto_rawDescData
 }
 
-var file_purser_auth_v1_identity_service_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_purser_auth_v1_identity_service_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_purser_auth_v1_identity_service_proto_goTypes = []any{
 	(*Identity)(nil),               // 0: purser.auth.v1.Identity
 	(*ListIdentitiesRequest)(nil),  // 1: purser.auth.v1.ListIdentitiesRequest
 	(*ListIdentitiesResponse)(nil), // 2: purser.auth.v1.ListIdentitiesResponse
 	(*UnlinkIdentityRequest)(nil),  // 3: purser.auth.v1.UnlinkIdentityRequest
 	(*UnlinkIdentityResponse)(nil), // 4: purser.auth.v1.UnlinkIdentityResponse
-	(*timestamppb.Timestamp)(nil),  // 5: google.protobuf.Timestamp
+	(*LinkWalletRequest)(nil),      // 5: purser.auth.v1.LinkWalletRequest
+	(*LinkWalletResponse)(nil),     // 6: purser.auth.v1.LinkWalletResponse
+	(*timestamppb.Timestamp)(nil),  // 7: google.protobuf.Timestamp
 }
 var file_purser_auth_v1_identity_service_proto_depIdxs = []int32{
-	5, // 0: purser.auth.v1.Identity.create_time:type_name -> google.protobuf.Timestamp
-	5, // 1: purser.auth.v1.Identity.last_use_time:type_name -> google.protobuf.Timestamp
+	7, // 0: purser.auth.v1.Identity.create_time:type_name -> google.protobuf.Timestamp
+	7, // 1: purser.auth.v1.Identity.last_use_time:type_name -> google.protobuf.Timestamp
 	0, // 2: purser.auth.v1.ListIdentitiesResponse.identities:type_name -> purser.auth.v1.Identity
-	1, // 3: purser.auth.v1.IdentityService.ListIdentities:input_type -> purser.auth.v1.ListIdentitiesRequest
-	3, // 4: purser.auth.v1.IdentityService.UnlinkIdentity:input_type -> purser.auth.v1.UnlinkIdentityRequest
-	2, // 5: purser.auth.v1.IdentityService.ListIdentities:output_type -> purser.auth.v1.ListIdentitiesResponse
-	4, // 6: purser.auth.v1.IdentityService.UnlinkIdentity:output_type -> purser.auth.v1.UnlinkIdentityResponse
-	5, // [5:7] is the sub-list for method output_type
-	3, // [3:5] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	0, // 3: purser.auth.v1.LinkWalletResponse.identity:type_name -> purser.auth.v1.Identity
+	1, // 4: purser.auth.v1.IdentityService.ListIdentities:input_type -> purser.auth.v1.ListIdentitiesRequest
+	3, // 5: purser.auth.v1.IdentityService.UnlinkIdentity:input_type -> purser.auth.v1.UnlinkIdentityRequest
+	5, // 6: purser.auth.v1.IdentityService.LinkWallet:input_type -> purser.auth.v1.LinkWalletRequest
+	2, // 7: purser.auth.v1.IdentityService.ListIdentities:output_type -> purser.auth.v1.ListIdentitiesResponse
+	4, // 8: purser.auth.v1.IdentityService.UnlinkIdentity:output_type -> purser.auth.v1.UnlinkIdentityResponse
+	6, // 9: purser.auth.v1.IdentityService.LinkWallet:output_type -> purser.auth.v1.LinkWalletResponse
+	7, // [7:10] is the sub-list for method output_type
+	4, // [4:7] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_purser_auth_v1_identity_service_proto_init() }
@@ -349,7 +459,7 @@ func file_purser_auth_v1_identity_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_auth_v1_identity_service_proto_rawDesc), len(file_purser_auth_v1_identity_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

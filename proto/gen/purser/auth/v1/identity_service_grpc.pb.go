@@ -21,6 +21,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	IdentityService_ListIdentities_FullMethodName = "/purser.auth.v1.IdentityService/ListIdentities"
 	IdentityService_UnlinkIdentity_FullMethodName = "/purser.auth.v1.IdentityService/UnlinkIdentity"
+	IdentityService_LinkWallet_FullMethodName     = "/purser.auth.v1.IdentityService/LinkWallet"
 )
 
 // IdentityServiceClient is the client API for IdentityService service.
@@ -42,6 +43,16 @@ type IdentityServiceClient interface {
 	// PERMISSION_DENIED: API_KEY_CALLER, or REAUTHENTICATION_REQUIRED when the
 	// caller signed in longer than ten minutes ago.
 	UnlinkIdentity(ctx context.Context, in *UnlinkIdentityRequest, opts ...grpc.CallOption) (*UnlinkIdentityResponse, error)
+	// LinkWallet gives the wallet that signed a message of StartWalletLogin to
+	// the caller's account, which can be signed in to with it from then on. A
+	// wallet that has an account stays with it: accounts are never merged.
+	//
+	// ALREADY_EXISTS (IDENTITY_LINKED) when the wallet has an account, this or
+	// another. FAILED_PRECONDITION (TOO_MANY_IDENTITIES) past 20.
+	// PERMISSION_DENIED as UnlinkIdentity. RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS)
+	// with a retry delay. Otherwise, for the message and the signature, as
+	// FinishWalletLogin.
+	LinkWallet(ctx context.Context, in *LinkWalletRequest, opts ...grpc.CallOption) (*LinkWalletResponse, error)
 }
 
 type identityServiceClient struct {
@@ -72,6 +83,16 @@ func (c *identityServiceClient) UnlinkIdentity(ctx context.Context, in *UnlinkId
 	return out, nil
 }
 
+func (c *identityServiceClient) LinkWallet(ctx context.Context, in *LinkWalletRequest, opts ...grpc.CallOption) (*LinkWalletResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LinkWalletResponse)
+	err := c.cc.Invoke(ctx, IdentityService_LinkWallet_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // IdentityServiceServer is the server API for IdentityService service.
 // All implementations must embed UnimplementedIdentityServiceServer
 // for forward compatibility.
@@ -91,6 +112,16 @@ type IdentityServiceServer interface {
 	// PERMISSION_DENIED: API_KEY_CALLER, or REAUTHENTICATION_REQUIRED when the
 	// caller signed in longer than ten minutes ago.
 	UnlinkIdentity(context.Context, *UnlinkIdentityRequest) (*UnlinkIdentityResponse, error)
+	// LinkWallet gives the wallet that signed a message of StartWalletLogin to
+	// the caller's account, which can be signed in to with it from then on. A
+	// wallet that has an account stays with it: accounts are never merged.
+	//
+	// ALREADY_EXISTS (IDENTITY_LINKED) when the wallet has an account, this or
+	// another. FAILED_PRECONDITION (TOO_MANY_IDENTITIES) past 20.
+	// PERMISSION_DENIED as UnlinkIdentity. RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS)
+	// with a retry delay. Otherwise, for the message and the signature, as
+	// FinishWalletLogin.
+	LinkWallet(context.Context, *LinkWalletRequest) (*LinkWalletResponse, error)
 	mustEmbedUnimplementedIdentityServiceServer()
 }
 
@@ -106,6 +137,9 @@ func (UnimplementedIdentityServiceServer) ListIdentities(context.Context, *ListI
 }
 func (UnimplementedIdentityServiceServer) UnlinkIdentity(context.Context, *UnlinkIdentityRequest) (*UnlinkIdentityResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method UnlinkIdentity not implemented")
+}
+func (UnimplementedIdentityServiceServer) LinkWallet(context.Context, *LinkWalletRequest) (*LinkWalletResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method LinkWallet not implemented")
 }
 func (UnimplementedIdentityServiceServer) mustEmbedUnimplementedIdentityServiceServer() {}
 func (UnimplementedIdentityServiceServer) testEmbeddedByValue()                         {}
@@ -164,6 +198,24 @@ func _IdentityService_UnlinkIdentity_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _IdentityService_LinkWallet_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(LinkWalletRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(IdentityServiceServer).LinkWallet(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: IdentityService_LinkWallet_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(IdentityServiceServer).LinkWallet(ctx, req.(*LinkWalletRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // IdentityService_ServiceDesc is the grpc.ServiceDesc for IdentityService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -178,6 +230,10 @@ var IdentityService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "UnlinkIdentity",
 			Handler:    _IdentityService_UnlinkIdentity_Handler,
+		},
+		{
+			MethodName: "LinkWallet",
+			Handler:    _IdentityService_LinkWallet_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

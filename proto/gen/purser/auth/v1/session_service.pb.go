@@ -815,11 +815,55 @@ func (x *ExchangeLoginCodeResponse) GetTokens() *Tokens {
 	return nil
 }
 
+type FinishWalletLoginResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tokens        *Tokens                `protobuf:"bytes,1,opt,name=tokens,proto3" json:"tokens,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FinishWalletLoginResponse) Reset() {
+	*x = FinishWalletLoginResponse{}
+	mi := &file_purser_auth_v1_session_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FinishWalletLoginResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FinishWalletLoginResponse) ProtoMessage() {}
+
+func (x *FinishWalletLoginResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_auth_v1_session_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FinishWalletLoginResponse.ProtoReflect.Descriptor instead.
+func (*FinishWalletLoginResponse) Descriptor() ([]byte, []int) {
+	return file_purser_auth_v1_session_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *FinishWalletLoginResponse) GetTokens() *Tokens {
+	if x != nil {
+		return x.Tokens
+	}
+	return nil
+}
+
 var File_purser_auth_v1_session_service_proto protoreflect.FileDescriptor
 
 const file_purser_auth_v1_session_service_proto_rawDesc = "" +
 	"\n" +
-	"$purser/auth/v1/session_service.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a\x1apurser/auth/v1/oauth.proto\x1a\"purser/auth/v1/second_factor.proto\"\xae\x02\n" +
+	"$purser/auth/v1/session_service.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a\x1apurser/auth/v1/oauth.proto\x1a\"purser/auth/v1/second_factor.proto\x1a#purser/auth/v1/wallet_sign_in.proto\"\xae\x02\n" +
 	"\aSession\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12;\n" +
@@ -869,8 +913,9 @@ const file_purser_auth_v1_session_service_proto_rawDesc = "" +
 	"\n" +
 	"login_code\x18\x02 \x01(\tR\tloginCode\"K\n" +
 	"\x19ExchangeLoginCodeResponse\x12.\n" +
-	"\x06tokens\x18\x01 \x01(\v2\x16.purser.auth.v1.TokensR\x06tokens2\xdf\n" +
-	"\n" +
+	"\x06tokens\x18\x01 \x01(\v2\x16.purser.auth.v1.TokensR\x06tokens\"K\n" +
+	"\x19FinishWalletLoginResponse\x12.\n" +
+	"\x06tokens\x18\x01 \x01(\v2\x16.purser.auth.v1.TokensR\x06tokens2\xc0\f\n" +
 	"\x0eSessionService\x12L\n" +
 	"\x05Login\x12\x1c.purser.auth.v1.LoginRequest\x1a\x1d.purser.auth.v1.LoginResponse\"\x06\x8a\xe7\x18\x02\b\x01\x12U\n" +
 	"\aRefresh\x12\x1e.purser.auth.v1.RefreshRequest\x1a\x1f.purser.auth.v1.RefreshResponse\"\t\x8a\xe7\x18\x02\b\x01\x90\x02\x02\x12R\n" +
@@ -887,7 +932,9 @@ const file_purser_auth_v1_session_service_proto_rawDesc = "" +
 	"\n" +
 	"StartOAuth\x12!.purser.auth.v1.StartOAuthRequest\x1a\".purser.auth.v1.StartOAuthResponse\"\x06\x8a\xe7\x18\x02\b\x01\x12^\n" +
 	"\vFinishOAuth\x12\".purser.auth.v1.FinishOAuthRequest\x1a#.purser.auth.v1.FinishOAuthResponse\"\x06\x8a\xe7\x18\x02\b\x01\x12p\n" +
-	"\x11ExchangeLoginCode\x12(.purser.auth.v1.ExchangeLoginCodeRequest\x1a).purser.auth.v1.ExchangeLoginCodeResponse\"\x06\x8a\xe7\x18\x02\b\x01B<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
+	"\x11ExchangeLoginCode\x12(.purser.auth.v1.ExchangeLoginCodeRequest\x1a).purser.auth.v1.ExchangeLoginCodeResponse\"\x06\x8a\xe7\x18\x02\b\x01\x12m\n" +
+	"\x10StartWalletLogin\x12'.purser.auth.v1.StartWalletLoginRequest\x1a(.purser.auth.v1.StartWalletLoginResponse\"\x06\x8a\xe7\x18\x02\b\x01\x12p\n" +
+	"\x11FinishWalletLogin\x12(.purser.auth.v1.FinishWalletLoginRequest\x1a).purser.auth.v1.FinishWalletLoginResponse\"\x06\x8a\xe7\x18\x02\b\x01B<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
 
 var (
 	file_purser_auth_v1_session_service_proto_rawDescOnce sync.Once
@@ -901,7 +948,7 @@ func file_purser_auth_v1_session_service_proto_rawDescGZIP() []byte {
 	return file_purser_auth_v1_session_service_proto_rawDescData
 }
 
-var file_purser_auth_v1_session_service_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_purser_auth_v1_session_service_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_purser_auth_v1_session_service_proto_goTypes = []any{
 	(*Session)(nil),                    // 0: purser.auth.v1.Session
 	(*Tokens)(nil),                     // 1: purser.auth.v1.Tokens
@@ -919,66 +966,75 @@ var file_purser_auth_v1_session_service_proto_goTypes = []any{
 	(*RevokeSessionResponse)(nil),      // 13: purser.auth.v1.RevokeSessionResponse
 	(*FinishOAuthResponse)(nil),        // 14: purser.auth.v1.FinishOAuthResponse
 	(*ExchangeLoginCodeResponse)(nil),  // 15: purser.auth.v1.ExchangeLoginCodeResponse
-	(*timestamppb.Timestamp)(nil),      // 16: google.protobuf.Timestamp
-	(*ReauthenticateRequest)(nil),      // 17: purser.auth.v1.ReauthenticateRequest
-	(*EnrollTotpRequest)(nil),          // 18: purser.auth.v1.EnrollTotpRequest
-	(*ConfirmTotpRequest)(nil),         // 19: purser.auth.v1.ConfirmTotpRequest
-	(*DisableTotpRequest)(nil),         // 20: purser.auth.v1.DisableTotpRequest
-	(*RenewRecoveryCodesRequest)(nil),  // 21: purser.auth.v1.RenewRecoveryCodesRequest
-	(*StartOAuthRequest)(nil),          // 22: purser.auth.v1.StartOAuthRequest
-	(*FinishOAuthRequest)(nil),         // 23: purser.auth.v1.FinishOAuthRequest
-	(*ExchangeLoginCodeRequest)(nil),   // 24: purser.auth.v1.ExchangeLoginCodeRequest
-	(*ReauthenticateResponse)(nil),     // 25: purser.auth.v1.ReauthenticateResponse
-	(*EnrollTotpResponse)(nil),         // 26: purser.auth.v1.EnrollTotpResponse
-	(*ConfirmTotpResponse)(nil),        // 27: purser.auth.v1.ConfirmTotpResponse
-	(*DisableTotpResponse)(nil),        // 28: purser.auth.v1.DisableTotpResponse
-	(*RenewRecoveryCodesResponse)(nil), // 29: purser.auth.v1.RenewRecoveryCodesResponse
-	(*StartOAuthResponse)(nil),         // 30: purser.auth.v1.StartOAuthResponse
+	(*FinishWalletLoginResponse)(nil),  // 16: purser.auth.v1.FinishWalletLoginResponse
+	(*timestamppb.Timestamp)(nil),      // 17: google.protobuf.Timestamp
+	(*ReauthenticateRequest)(nil),      // 18: purser.auth.v1.ReauthenticateRequest
+	(*EnrollTotpRequest)(nil),          // 19: purser.auth.v1.EnrollTotpRequest
+	(*ConfirmTotpRequest)(nil),         // 20: purser.auth.v1.ConfirmTotpRequest
+	(*DisableTotpRequest)(nil),         // 21: purser.auth.v1.DisableTotpRequest
+	(*RenewRecoveryCodesRequest)(nil),  // 22: purser.auth.v1.RenewRecoveryCodesRequest
+	(*StartOAuthRequest)(nil),          // 23: purser.auth.v1.StartOAuthRequest
+	(*FinishOAuthRequest)(nil),         // 24: purser.auth.v1.FinishOAuthRequest
+	(*ExchangeLoginCodeRequest)(nil),   // 25: purser.auth.v1.ExchangeLoginCodeRequest
+	(*StartWalletLoginRequest)(nil),    // 26: purser.auth.v1.StartWalletLoginRequest
+	(*FinishWalletLoginRequest)(nil),   // 27: purser.auth.v1.FinishWalletLoginRequest
+	(*ReauthenticateResponse)(nil),     // 28: purser.auth.v1.ReauthenticateResponse
+	(*EnrollTotpResponse)(nil),         // 29: purser.auth.v1.EnrollTotpResponse
+	(*ConfirmTotpResponse)(nil),        // 30: purser.auth.v1.ConfirmTotpResponse
+	(*DisableTotpResponse)(nil),        // 31: purser.auth.v1.DisableTotpResponse
+	(*RenewRecoveryCodesResponse)(nil), // 32: purser.auth.v1.RenewRecoveryCodesResponse
+	(*StartOAuthResponse)(nil),         // 33: purser.auth.v1.StartOAuthResponse
+	(*StartWalletLoginResponse)(nil),   // 34: purser.auth.v1.StartWalletLoginResponse
 }
 var file_purser_auth_v1_session_service_proto_depIdxs = []int32{
-	16, // 0: purser.auth.v1.Session.create_time:type_name -> google.protobuf.Timestamp
-	16, // 1: purser.auth.v1.Session.expire_time:type_name -> google.protobuf.Timestamp
-	16, // 2: purser.auth.v1.Session.last_use_time:type_name -> google.protobuf.Timestamp
-	16, // 3: purser.auth.v1.Tokens.access_expire_time:type_name -> google.protobuf.Timestamp
-	16, // 4: purser.auth.v1.Tokens.refresh_expire_time:type_name -> google.protobuf.Timestamp
+	17, // 0: purser.auth.v1.Session.create_time:type_name -> google.protobuf.Timestamp
+	17, // 1: purser.auth.v1.Session.expire_time:type_name -> google.protobuf.Timestamp
+	17, // 2: purser.auth.v1.Session.last_use_time:type_name -> google.protobuf.Timestamp
+	17, // 3: purser.auth.v1.Tokens.access_expire_time:type_name -> google.protobuf.Timestamp
+	17, // 4: purser.auth.v1.Tokens.refresh_expire_time:type_name -> google.protobuf.Timestamp
 	1,  // 5: purser.auth.v1.LoginResponse.tokens:type_name -> purser.auth.v1.Tokens
 	1,  // 6: purser.auth.v1.RefreshResponse.tokens:type_name -> purser.auth.v1.Tokens
 	0,  // 7: purser.auth.v1.ListSessionsResponse.sessions:type_name -> purser.auth.v1.Session
 	1,  // 8: purser.auth.v1.FinishOAuthResponse.tokens:type_name -> purser.auth.v1.Tokens
 	1,  // 9: purser.auth.v1.ExchangeLoginCodeResponse.tokens:type_name -> purser.auth.v1.Tokens
-	2,  // 10: purser.auth.v1.SessionService.Login:input_type -> purser.auth.v1.LoginRequest
-	4,  // 11: purser.auth.v1.SessionService.Refresh:input_type -> purser.auth.v1.RefreshRequest
-	6,  // 12: purser.auth.v1.SessionService.Logout:input_type -> purser.auth.v1.LogoutRequest
-	8,  // 13: purser.auth.v1.SessionService.LogoutAll:input_type -> purser.auth.v1.LogoutAllRequest
-	10, // 14: purser.auth.v1.SessionService.ListSessions:input_type -> purser.auth.v1.ListSessionsRequest
-	12, // 15: purser.auth.v1.SessionService.RevokeSession:input_type -> purser.auth.v1.RevokeSessionRequest
-	17, // 16: purser.auth.v1.SessionService.Reauthenticate:input_type -> purser.auth.v1.ReauthenticateRequest
-	18, // 17: purser.auth.v1.SessionService.EnrollTotp:input_type -> purser.auth.v1.EnrollTotpRequest
-	19, // 18: purser.auth.v1.SessionService.ConfirmTotp:input_type -> purser.auth.v1.ConfirmTotpRequest
-	20, // 19: purser.auth.v1.SessionService.DisableTotp:input_type -> purser.auth.v1.DisableTotpRequest
-	21, // 20: purser.auth.v1.SessionService.RenewRecoveryCodes:input_type -> purser.auth.v1.RenewRecoveryCodesRequest
-	22, // 21: purser.auth.v1.SessionService.StartOAuth:input_type -> purser.auth.v1.StartOAuthRequest
-	23, // 22: purser.auth.v1.SessionService.FinishOAuth:input_type -> purser.auth.v1.FinishOAuthRequest
-	24, // 23: purser.auth.v1.SessionService.ExchangeLoginCode:input_type -> purser.auth.v1.ExchangeLoginCodeRequest
-	3,  // 24: purser.auth.v1.SessionService.Login:output_type -> purser.auth.v1.LoginResponse
-	5,  // 25: purser.auth.v1.SessionService.Refresh:output_type -> purser.auth.v1.RefreshResponse
-	7,  // 26: purser.auth.v1.SessionService.Logout:output_type -> purser.auth.v1.LogoutResponse
-	9,  // 27: purser.auth.v1.SessionService.LogoutAll:output_type -> purser.auth.v1.LogoutAllResponse
-	11, // 28: purser.auth.v1.SessionService.ListSessions:output_type -> purser.auth.v1.ListSessionsResponse
-	13, // 29: purser.auth.v1.SessionService.RevokeSession:output_type -> purser.auth.v1.RevokeSessionResponse
-	25, // 30: purser.auth.v1.SessionService.Reauthenticate:output_type -> purser.auth.v1.ReauthenticateResponse
-	26, // 31: purser.auth.v1.SessionService.EnrollTotp:output_type -> purser.auth.v1.EnrollTotpResponse
-	27, // 32: purser.auth.v1.SessionService.ConfirmTotp:output_type -> purser.auth.v1.ConfirmTotpResponse
-	28, // 33: purser.auth.v1.SessionService.DisableTotp:output_type -> purser.auth.v1.DisableTotpResponse
-	29, // 34: purser.auth.v1.SessionService.RenewRecoveryCodes:output_type -> purser.auth.v1.RenewRecoveryCodesResponse
-	30, // 35: purser.auth.v1.SessionService.StartOAuth:output_type -> purser.auth.v1.StartOAuthResponse
-	14, // 36: purser.auth.v1.SessionService.FinishOAuth:output_type -> purser.auth.v1.FinishOAuthResponse
-	15, // 37: purser.auth.v1.SessionService.ExchangeLoginCode:output_type -> purser.auth.v1.ExchangeLoginCodeResponse
-	24, // [24:38] is the sub-list for method output_type
-	10, // [10:24] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	1,  // 10: purser.auth.v1.FinishWalletLoginResponse.tokens:type_name -> purser.auth.v1.Tokens
+	2,  // 11: purser.auth.v1.SessionService.Login:input_type -> purser.auth.v1.LoginRequest
+	4,  // 12: purser.auth.v1.SessionService.Refresh:input_type -> purser.auth.v1.RefreshRequest
+	6,  // 13: purser.auth.v1.SessionService.Logout:input_type -> purser.auth.v1.LogoutRequest
+	8,  // 14: purser.auth.v1.SessionService.LogoutAll:input_type -> purser.auth.v1.LogoutAllRequest
+	10, // 15: purser.auth.v1.SessionService.ListSessions:input_type -> purser.auth.v1.ListSessionsRequest
+	12, // 16: purser.auth.v1.SessionService.RevokeSession:input_type -> purser.auth.v1.RevokeSessionRequest
+	18, // 17: purser.auth.v1.SessionService.Reauthenticate:input_type -> purser.auth.v1.ReauthenticateRequest
+	19, // 18: purser.auth.v1.SessionService.EnrollTotp:input_type -> purser.auth.v1.EnrollTotpRequest
+	20, // 19: purser.auth.v1.SessionService.ConfirmTotp:input_type -> purser.auth.v1.ConfirmTotpRequest
+	21, // 20: purser.auth.v1.SessionService.DisableTotp:input_type -> purser.auth.v1.DisableTotpRequest
+	22, // 21: purser.auth.v1.SessionService.RenewRecoveryCodes:input_type -> purser.auth.v1.RenewRecoveryCodesRequest
+	23, // 22: purser.auth.v1.SessionService.StartOAuth:input_type -> purser.auth.v1.StartOAuthRequest
+	24, // 23: purser.auth.v1.SessionService.FinishOAuth:input_type -> purser.auth.v1.FinishOAuthRequest
+	25, // 24: purser.auth.v1.SessionService.ExchangeLoginCode:input_type -> purser.auth.v1.ExchangeLoginCodeRequest
+	26, // 25: purser.auth.v1.SessionService.StartWalletLogin:input_type -> purser.auth.v1.StartWalletLoginRequest
+	27, // 26: purser.auth.v1.SessionService.FinishWalletLogin:input_type -> purser.auth.v1.FinishWalletLoginRequest
+	3,  // 27: purser.auth.v1.SessionService.Login:output_type -> purser.auth.v1.LoginResponse
+	5,  // 28: purser.auth.v1.SessionService.Refresh:output_type -> purser.auth.v1.RefreshResponse
+	7,  // 29: purser.auth.v1.SessionService.Logout:output_type -> purser.auth.v1.LogoutResponse
+	9,  // 30: purser.auth.v1.SessionService.LogoutAll:output_type -> purser.auth.v1.LogoutAllResponse
+	11, // 31: purser.auth.v1.SessionService.ListSessions:output_type -> purser.auth.v1.ListSessionsResponse
+	13, // 32: purser.auth.v1.SessionService.RevokeSession:output_type -> purser.auth.v1.RevokeSessionResponse
+	28, // 33: purser.auth.v1.SessionService.Reauthenticate:output_type -> purser.auth.v1.ReauthenticateResponse
+	29, // 34: purser.auth.v1.SessionService.EnrollTotp:output_type -> purser.auth.v1.EnrollTotpResponse
+	30, // 35: purser.auth.v1.SessionService.ConfirmTotp:output_type -> purser.auth.v1.ConfirmTotpResponse
+	31, // 36: purser.auth.v1.SessionService.DisableTotp:output_type -> purser.auth.v1.DisableTotpResponse
+	32, // 37: purser.auth.v1.SessionService.RenewRecoveryCodes:output_type -> purser.auth.v1.RenewRecoveryCodesResponse
+	33, // 38: purser.auth.v1.SessionService.StartOAuth:output_type -> purser.auth.v1.StartOAuthResponse
+	14, // 39: purser.auth.v1.SessionService.FinishOAuth:output_type -> purser.auth.v1.FinishOAuthResponse
+	15, // 40: purser.auth.v1.SessionService.ExchangeLoginCode:output_type -> purser.auth.v1.ExchangeLoginCodeResponse
+	34, // 41: purser.auth.v1.SessionService.StartWalletLogin:output_type -> purser.auth.v1.StartWalletLoginResponse
+	16, // 42: purser.auth.v1.SessionService.FinishWalletLogin:output_type -> purser.auth.v1.FinishWalletLoginResponse
+	27, // [27:43] is the sub-list for method output_type
+	11, // [11:27] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_purser_auth_v1_session_service_proto_init() }
@@ -988,13 +1044,14 @@ func file_purser_auth_v1_session_service_proto_init() {
 	}
 	file_purser_auth_v1_oauth_proto_init()
 	file_purser_auth_v1_second_factor_proto_init()
+	file_purser_auth_v1_wallet_sign_in_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_auth_v1_session_service_proto_rawDesc), len(file_purser_auth_v1_session_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

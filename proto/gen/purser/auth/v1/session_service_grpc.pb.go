@@ -33,6 +33,8 @@ const (
 	SessionService_StartOAuth_FullMethodName         = "/purser.auth.v1.SessionService/StartOAuth"
 	SessionService_FinishOAuth_FullMethodName        = "/purser.auth.v1.SessionService/FinishOAuth"
 	SessionService_ExchangeLoginCode_FullMethodName  = "/purser.auth.v1.SessionService/ExchangeLoginCode"
+	SessionService_StartWalletLogin_FullMethodName   = "/purser.auth.v1.SessionService/StartWalletLogin"
+	SessionService_FinishWalletLogin_FullMethodName  = "/purser.auth.v1.SessionService/FinishWalletLogin"
 )
 
 // SessionServiceClient is the client API for SessionService service.
@@ -147,6 +149,29 @@ type SessionServiceClient interface {
 	// ACCOUNT_DISABLED. UNAVAILABLE (SIGN_IN_UNAVAILABLE). RESOURCE_EXHAUSTED
 	// (TOO_MANY_ATTEMPTS) with a retry delay.
 	ExchangeLoginCode(ctx context.Context, in *ExchangeLoginCodeRequest, opts ...grpc.CallOption) (*ExchangeLoginCodeResponse, error)
+	// StartWalletLogin returns a message for a wallet to sign (EIP-4361), good
+	// for five minutes: for FinishWalletLogin, or for IdentityService.LinkWallet.
+	//
+	// INVALID_ARGUMENT for an address whose checksum is wrong, or a chain that is
+	// not allowed. FAILED_PRECONDITION (WALLET_SIGN_IN_DISABLED). UNAVAILABLE
+	// (SIGN_IN_UNAVAILABLE). RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) with a retry
+	// delay.
+	StartWalletLogin(ctx context.Context, in *StartWalletLoginRequest, opts ...grpc.CallOption) (*StartWalletLoginResponse, error)
+	// FinishWalletLogin starts a session for the account of the wallet that
+	// signed a message of StartWalletLogin; the first time it makes one, without
+	// an e-mail address. An account with a key is one identity on all chains, a
+	// contract wallet (ERC-1271) one on its own. A message is used up, but by
+	// UNAVAILABLE and by a second factor that is missing or wrong (five times).
+	//
+	// INVALID_ARGUMENT names what is wrong with the message or the signature's
+	// form. UNAUTHENTICATED: WALLET_MESSAGE_REFUSED for another site or chain or
+	// one that is not valid yet, WALLET_MESSAGE_EXPIRED, WALLET_NONCE_INVALID,
+	// WALLET_SIGNATURE_INVALID, TOTP_REQUIRED, TOTP_INVALID, ACCOUNT_DISABLED.
+	// FAILED_PRECONDITION: WALLET_NOT_DEPLOYED (ERC-6492), CHAIN_NOT_CONFIGURED,
+	// WALLET_SIGN_IN_DISABLED. UNAVAILABLE: CHAIN_UNAVAILABLE,
+	// SIGN_IN_UNAVAILABLE. RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) with a retry
+	// delay.
+	FinishWalletLogin(ctx context.Context, in *FinishWalletLoginRequest, opts ...grpc.CallOption) (*FinishWalletLoginResponse, error)
 }
 
 type sessionServiceClient struct {
@@ -297,6 +322,26 @@ func (c *sessionServiceClient) ExchangeLoginCode(ctx context.Context, in *Exchan
 	return out, nil
 }
 
+func (c *sessionServiceClient) StartWalletLogin(ctx context.Context, in *StartWalletLoginRequest, opts ...grpc.CallOption) (*StartWalletLoginResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StartWalletLoginResponse)
+	err := c.cc.Invoke(ctx, SessionService_StartWalletLogin_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *sessionServiceClient) FinishWalletLogin(ctx context.Context, in *FinishWalletLoginRequest, opts ...grpc.CallOption) (*FinishWalletLoginResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(FinishWalletLoginResponse)
+	err := c.cc.Invoke(ctx, SessionService_FinishWalletLogin_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SessionServiceServer is the server API for SessionService service.
 // All implementations must embed UnimplementedSessionServiceServer
 // for forward compatibility.
@@ -409,6 +454,29 @@ type SessionServiceServer interface {
 	// ACCOUNT_DISABLED. UNAVAILABLE (SIGN_IN_UNAVAILABLE). RESOURCE_EXHAUSTED
 	// (TOO_MANY_ATTEMPTS) with a retry delay.
 	ExchangeLoginCode(context.Context, *ExchangeLoginCodeRequest) (*ExchangeLoginCodeResponse, error)
+	// StartWalletLogin returns a message for a wallet to sign (EIP-4361), good
+	// for five minutes: for FinishWalletLogin, or for IdentityService.LinkWallet.
+	//
+	// INVALID_ARGUMENT for an address whose checksum is wrong, or a chain that is
+	// not allowed. FAILED_PRECONDITION (WALLET_SIGN_IN_DISABLED). UNAVAILABLE
+	// (SIGN_IN_UNAVAILABLE). RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) with a retry
+	// delay.
+	StartWalletLogin(context.Context, *StartWalletLoginRequest) (*StartWalletLoginResponse, error)
+	// FinishWalletLogin starts a session for the account of the wallet that
+	// signed a message of StartWalletLogin; the first time it makes one, without
+	// an e-mail address. An account with a key is one identity on all chains, a
+	// contract wallet (ERC-1271) one on its own. A message is used up, but by
+	// UNAVAILABLE and by a second factor that is missing or wrong (five times).
+	//
+	// INVALID_ARGUMENT names what is wrong with the message or the signature's
+	// form. UNAUTHENTICATED: WALLET_MESSAGE_REFUSED for another site or chain or
+	// one that is not valid yet, WALLET_MESSAGE_EXPIRED, WALLET_NONCE_INVALID,
+	// WALLET_SIGNATURE_INVALID, TOTP_REQUIRED, TOTP_INVALID, ACCOUNT_DISABLED.
+	// FAILED_PRECONDITION: WALLET_NOT_DEPLOYED (ERC-6492), CHAIN_NOT_CONFIGURED,
+	// WALLET_SIGN_IN_DISABLED. UNAVAILABLE: CHAIN_UNAVAILABLE,
+	// SIGN_IN_UNAVAILABLE. RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) with a retry
+	// delay.
+	FinishWalletLogin(context.Context, *FinishWalletLoginRequest) (*FinishWalletLoginResponse, error)
 	mustEmbedUnimplementedSessionServiceServer()
 }
 
@@ -460,6 +528,12 @@ func (UnimplementedSessionServiceServer) FinishOAuth(context.Context, *FinishOAu
 }
 func (UnimplementedSessionServiceServer) ExchangeLoginCode(context.Context, *ExchangeLoginCodeRequest) (*ExchangeLoginCodeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ExchangeLoginCode not implemented")
+}
+func (UnimplementedSessionServiceServer) StartWalletLogin(context.Context, *StartWalletLoginRequest) (*StartWalletLoginResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method StartWalletLogin not implemented")
+}
+func (UnimplementedSessionServiceServer) FinishWalletLogin(context.Context, *FinishWalletLoginRequest) (*FinishWalletLoginResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method FinishWalletLogin not implemented")
 }
 func (UnimplementedSessionServiceServer) mustEmbedUnimplementedSessionServiceServer() {}
 func (UnimplementedSessionServiceServer) testEmbeddedByValue()                        {}
@@ -734,6 +808,42 @@ func _SessionService_ExchangeLoginCode_Handler(srv interface{}, ctx context.Cont
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SessionService_StartWalletLogin_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StartWalletLoginRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SessionServiceServer).StartWalletLogin(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SessionService_StartWalletLogin_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SessionServiceServer).StartWalletLogin(ctx, req.(*StartWalletLoginRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SessionService_FinishWalletLogin_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(FinishWalletLoginRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SessionServiceServer).FinishWalletLogin(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SessionService_FinishWalletLogin_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SessionServiceServer).FinishWalletLogin(ctx, req.(*FinishWalletLoginRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // SessionService_ServiceDesc is the grpc.ServiceDesc for SessionService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -796,6 +906,14 @@ var SessionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ExchangeLoginCode",
 			Handler:    _SessionService_ExchangeLoginCode_Handler,
+		},
+		{
+			MethodName: "StartWalletLogin",
+			Handler:    _SessionService_StartWalletLogin_Handler,
+		},
+		{
+			MethodName: "FinishWalletLogin",
+			Handler:    _SessionService_FinishWalletLogin_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -1,0 +1,62 @@
+package app
+
+import (
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/purserhq/purser/pkg/cache"
+	"github.com/purserhq/purser/services/auth/internal/audit"
+	"github.com/purserhq/purser/services/auth/internal/evm"
+	"github.com/purserhq/purser/services/auth/internal/identity"
+	"github.com/purserhq/purser/services/auth/internal/session"
+	"github.com/purserhq/purser/services/auth/internal/siwe"
+)
+
+// SIWEConfig is of signing in with wallets (EIP-4361).
+type SIWEConfig struct {
+	// Domain of the page that asks for the signature, host or host:port, as
+	// wallets compare it. No wallet signs in while it is empty.
+	Domain string `env:"DOMAIN"`
+	// URI of that page; https:// and the domain when empty.
+	URI string `env:"URI"`
+	// Chains that a message may name, by their EIP-155 ids.
+	Chains []uint64 `env:"CHAINS" envDefault:"1"`
+}
+
+// Validate reports every mistake in c.
+func (c SIWEConfig) Validate() error {
+	var mistakes []error
+	if c.Domain != "" && !siwe.IsAuthority(c.Domain) {
+		mistakes = append(mistakes, errors.New("PURSER_SIWE_DOMAIN must be host or host:port"))
+	}
+	if c.URI != "" && !siwe.IsURI(c.URI) {
+		mistakes = append(mistakes, errors.New("PURSER_SIWE_URI must be a URI"))
+	}
+	if c.Domain == "" && c.URI != "" {
+		mistakes = append(mistakes, errors.New("PURSER_SIWE_URI needs PURSER_SIWE_DOMAIN"))
+	}
+	for _, id := range c.Chains {
+		if id == 0 || id > 1<<63-1 {
+			mistakes = append(mistakes, errors.New("PURSER_SIWE_CHAINS must be EIP-155 ids"))
+		}
+	}
+	return errors.Join(mistakes...)
+}
+
+func (c SIWEConfig) site() siwe.Site {
+	s := siwe.Site{Domain: c.Domain, URI: c.URI, Chains: c.Chains}
+	if s.URI == "" {
+		s.URI = "https://" + c.Domain
+	}
+	return s
+}
+
+// newWallets wires the signing in with wallets.
+func newWallets(cfg Config, redis cache.Redis, identities *identity.Service, sessions *session.Service, events audit.Recorder, log *slog.Logger) *siwe.Service {
+	return siwe.NewService(siwe.Deps{
+		Nonces:     once[siwe.Challenge](redis, "wallet_nonce"),
+		Contracts:  evm.New(cfg.ChainRPCURLs, log),
+		Identities: identities, Sessions: sessions, Audit: events, Now: time.Now,
+	}, cfg.SIWE.site())
+}

@@ -1,0 +1,126 @@
+package evm_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/services/auth/internal/evm"
+)
+
+const yes = `"result":"0x1626ba7e00000000000000000000000000000000000000000000000000000000"`
+
+// node answers every eth_call with this member, and is of a chain.
+func node(t *testing.T, chain, answer string) string {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var call struct {
+			Method string
+			Params []json.RawMessage
+		}
+		if err := json.NewDecoder(r.Body).Decode(&call); err != nil {
+			t.Error(err)
+		}
+		member := answer
+		if call.Method == "eth_chainId" {
+			member = `"result":"` + chain + `"`
+		} else if want := `{"data":"0x1626ba7e` + strings.Repeat("02", 32) + fmt.Sprintf("%064x%064x", 64, 3) + "030303" + strings.Repeat("00", 29) +
+			`","to":"0x` + strings.Repeat("01", 20) + `"}`; call.Method != "eth_call" || string(call.Params[0]) != want || string(call.Params[1]) != `"latest"` {
+			t.Errorf("asked %s %s", call.Method, call.Params)
+		}
+		if member == "redirect" {
+			http.Redirect(w, r, "http://127.0.0.1:1/", http.StatusTemporaryRedirect)
+			return
+		}
+		_, _ = fmt.Fprintf(w, `{"jsonrpc":"2.0","id":1,%s}`, member)
+	}))
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+func accepts(t *testing.T, nodes ...string) (bool, error) {
+	t.Helper()
+	c := evm.New(map[uint64][]string{31337: nodes}, slog.New(slog.DiscardHandler))
+	var contract [20]byte
+	var digest [32]byte
+	for i := range contract {
+		contract[i] = 1
+	}
+	for i := range digest {
+		digest[i] = 2
+	}
+	return c.Accepts(t.Context(), 31337, contract, digest, []byte{3, 3, 3})
+}
+
+func TestAContractAcceptsByTheMagicValueAlone(t *testing.T) {
+	for name, tc := range map[string]struct {
+		answer string
+		want   bool
+		reason string
+	}{
+		"the magic value":          {yes, true, ""},
+		"another value":            {strings.Replace(yes, "7e0", "7f0", 1), false, ""},
+		"0xffffffff":               {strings.Replace(yes, "1626ba7e", "ffffffff", 1), false, ""},
+		"the magic value at last":  {`"result":"0x` + strings.Repeat("0", 56) + `1626ba7e"`, false, ""},
+		"dirt after it":            {strings.Replace(yes, `00"`, `01"`, 1), false, ""},
+		"four bytes":               {`"result":"0x1626ba7e"`, false, ""},
+		"more than a word":         {strings.Replace(yes, `00"`, `0000"`, 1), false, ""},
+		"no contract":              {`"result":"0x"`, false, ""},
+		"true":                     {`"result":"0x` + strings.Repeat("0", 63) + `1"`, false, ""},
+		"a revert":                 {`"error":{"code":3,"message":"execution reverted","data":"0x08c379a0"}`, false, ""},
+		"a revert by another code": {`"error":{"code":-32000,"message":"execution reverted"}`, false, ""},
+		"a node's own error":       {`"error":{"code":-32005,"message":"limit exceeded"}`, false, "CHAIN_UNAVAILABLE"},
+		"a number":                 {`"result":1`, false, "CHAIN_UNAVAILABLE"},
+		"nothing":                  {`"x":1`, false, "CHAIN_UNAVAILABLE"},
+		"a huge answer":            {`"result":"0x` + strings.Repeat("0", 64<<10) + `"`, false, "CHAIN_UNAVAILABLE"},
+		"a redirect":               {"redirect", false, "CHAIN_UNAVAILABLE"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := accepts(t, node(t, "0x7a69", tc.answer))
+			if e := errs.As(err); got != tc.want || (e == nil) != (tc.reason == "") || e != nil && e.Reason != tc.reason {
+				t.Error(got, err)
+			}
+		})
+	}
+	if _, err := accepts(t, node(t, "0x1", yes)); !errs.Is(err, errs.KindUnavailable) {
+		t.Error("a node of another chain was believed", err)
+	}
+	if _, err := accepts(t); errs.As(err).Reason != "CHAIN_NOT_CONFIGURED" {
+		t.Error(err)
+	}
+}
+
+func TestTwoNodesHaveToAgree(t *testing.T) {
+	no := strings.Replace(yes, "1626ba7e", "ffffffff", 1)
+	good, other, away := node(t, "0x7a69", yes), node(t, "0x7a69", no), "http://127.0.0.1:1"
+	for name, tc := range map[string]struct {
+		nodes []string
+		want  bool
+		fails bool
+	}{
+		"both accept":                       {[]string{good, good}, true, false},
+		"both refuse":                       {[]string{other, other}, false, false},
+		"one accepts":                       {[]string{good, other}, false, true},
+		"one refuses":                       {[]string{other, good}, false, true},
+		"one is away":                       {[]string{good, away}, false, true},
+		"one of three is away":              {[]string{away, good, good}, true, false},
+		"one of three is of another chain":  {[]string{good, node(t, "0x1", yes), good}, true, false},
+		"both are away":                     {[]string{away, away}, false, true},
+		"a third doesn't outvote a dispute": {[]string{good, other, good}, false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := accepts(t, tc.nodes...)
+			if got != tc.want || (err != nil) != tc.fails || err != nil && errs.As(err).Reason != "CHAIN_UNAVAILABLE" {
+				t.Error(got, err)
+			}
+			if err != nil && strings.Contains(err.Error(), "://") {
+				t.Error("a node's URL is told:", err)
+			}
+		})
+	}
+}

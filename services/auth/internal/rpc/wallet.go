@@ -1,0 +1,55 @@
+package rpc
+
+import (
+	"context"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/purserhq/purser/pkg/grpcserver"
+	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
+	"github.com/purserhq/purser/services/auth/internal/session"
+)
+
+// StartWalletLogin implements the RPC. Every start counts: each is kept for
+// minutes.
+func (s *SessionServer) StartWalletLogin(ctx context.Context, req *authv1.StartWalletLoginRequest) (*authv1.StartWalletLoginResponse, error) {
+	if _, err := s.attempts.Take(ctx, grpcserver.PeerAddress(ctx), ""); err != nil {
+		return nil, err
+	}
+	message, expires, err := s.ways.Wallets.Start(ctx, req.GetAddress(), req.GetChainId())
+	if err != nil {
+		return nil, err
+	}
+	return &authv1.StartWalletLoginResponse{Message: message, ExpireTime: timestamppb.New(expires)}, nil
+}
+
+// FinishWalletLogin implements the RPC.
+func (s *SessionServer) FinishWalletLogin(ctx context.Context, req *authv1.FinishWalletLoginRequest) (*authv1.FinishWalletLoginResponse, error) {
+	var t session.Tokens
+	err := attempt(ctx, s.attempts, func() (err error) {
+		t, err = s.ways.Wallets.Finish(ctx, req.GetMessage(), req.GetSignature(), req.GetOtp())
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &authv1.FinishWalletLoginResponse{Tokens: tokensToProto(t)}, nil
+}
+
+// LinkWallet implements the RPC.
+func (s *IdentityServer) LinkWallet(ctx context.Context, req *authv1.LinkWalletRequest) (*authv1.LinkWalletResponse, error) {
+	caller, err := recently(ctx)
+	if err != nil {
+		return nil, err
+	}
+	resp := &authv1.LinkWalletResponse{}
+	err = attempt(ctx, s.attempts, func() error {
+		linked, err := s.wallets.Link(ctx, caller.UserID, req.GetMessage(), req.GetSignature())
+		resp.Identity = identityToProto(linked)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return resp, nil
+}

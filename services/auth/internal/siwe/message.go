@@ -1,0 +1,312 @@
+package siwe
+
+import (
+	"errors"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Message is one of EIP-4361. Times are as they were written, so that it is
+// written again as it was read.
+type Message struct {
+	// Scheme before the domain; empty when there is none.
+	Scheme, Domain string
+	Address        Address
+	// Statement is nil when there is none.
+	Statement *string
+	URI       string
+	Version   string
+	ChainID   uint64
+	Nonce     string
+	IssuedAt  Time
+	// The rest is optional: nil when not there.
+	Expires, NotBefore *Time
+	RequestID          *string
+	Resources          []string
+	// HasResources tells an empty list from none.
+	HasResources bool
+}
+
+// Time is an RFC 3339 one with how it was written.
+type Time struct {
+	time.Time
+	text string
+}
+
+// NewTime returns a time to write, in UTC and to the second.
+func NewTime(t time.Time) Time {
+	t = t.UTC().Truncate(time.Second)
+	return Time{t, t.Format(time.RFC3339)}
+}
+
+// String is how it was written.
+func (t Time) String() string { return t.text }
+
+const (
+	maxMessage = 8 << 10
+	greeting   = " wants you to sign in with your Ethereum account:"
+)
+
+// String is the message as it is signed.
+func (m Message) String() string {
+	var b strings.Builder
+	if m.Scheme != "" {
+		b.WriteString(m.Scheme + "://")
+	}
+	b.WriteString(m.Domain + greeting + "\n" + m.Address.String() + "\n\n")
+	if m.Statement != nil {
+		b.WriteString(*m.Statement + "\n")
+	}
+	b.WriteString("\nURI: " + m.URI + "\nVersion: " + m.Version + "\nChain ID: " + strconv.FormatUint(m.ChainID, 10) +
+		"\nNonce: " + m.Nonce + "\nIssued At: " + m.IssuedAt.String())
+	if m.Expires != nil {
+		b.WriteString("\nExpiration Time: " + m.Expires.String())
+	}
+	if m.NotBefore != nil {
+		b.WriteString("\nNot Before: " + m.NotBefore.String())
+	}
+	if m.RequestID != nil {
+		b.WriteString("\nRequest ID: " + *m.RequestID)
+	}
+	if m.HasResources {
+		b.WriteString("\nResources:")
+		for _, r := range m.Resources {
+			b.WriteString("\n- " + r)
+		}
+	}
+	return b.String()
+}
+
+// Parse reads a message by the letter of the ABNF of EIP-4361. What it takes,
+// String writes again byte for byte. The error says which rule was broken, in
+// words fit for a caller.
+func Parse(text string) (Message, error) {
+	if len(text) > maxMessage {
+		return Message{}, errors.New("must have at most 8192 bytes")
+	}
+	p := parser{lines: strings.Split(text, "\n")}
+	m := p.message()
+	if p.err != nil {
+		return Message{}, p.err
+	}
+	return m, nil
+}
+
+// parser reads line by line; after the first mistake it reads nothing more.
+type parser struct {
+	lines []string
+	err   error
+}
+
+func (p *parser) fail(why string) {
+	if p.err == nil {
+		p.err = errors.New(why)
+	}
+}
+
+// next takes a line; false when none is left.
+func (p *parser) next() (string, bool) {
+	if len(p.lines) == 0 {
+		return "", false
+	}
+	line := p.lines[0]
+	p.lines = p.lines[1:]
+	return line, true
+}
+
+func (p *parser) blank() {
+	if line, ok := p.next(); !ok || line != "" {
+		p.fail("must have an empty line after the address, and one before the URI")
+	}
+}
+
+// field takes "name: value".
+func (p *parser) field(name string) string {
+	line, _ := p.next()
+	value, ok := strings.CutPrefix(line, name+": ")
+	if !ok {
+		p.fail(name + " must follow in its place")
+	}
+	return value
+}
+
+// option takes "name: value" if that is what follows.
+func (p *parser) option(name string) (string, bool) {
+	if len(p.lines) == 0 || !strings.HasPrefix(p.lines[0], name+": ") {
+		return "", false
+	}
+	return p.field(name), true
+}
+
+func (p *parser) message() Message {
+	var m Message
+	p.head(&m)
+	p.blank()
+	if len(p.lines) > 0 && p.lines[0] != "" {
+		statement, _ := p.next()
+		if strings.Trim(statement, statementChars) != "" {
+			p.fail("the statement has a character that is none of a URI, nor a space")
+		}
+		m.Statement = &statement
+	}
+	p.blank()
+	if m.URI = p.field("URI"); !IsURI(m.URI) {
+		p.fail("URI must be one of RFC 3986")
+	}
+	if m.Version = p.field("Version"); m.Version != "1" {
+		p.fail("Version must be 1")
+	}
+	chain := p.field("Chain ID")
+	id, err := strconv.ParseUint(chain, 10, 63)
+	if err != nil || strconv.FormatUint(id, 10) != chain {
+		p.fail("Chain ID must be a number")
+	}
+	m.ChainID = id
+	if m.Nonce = p.field("Nonce"); len(m.Nonce) < 8 || strings.Trim(m.Nonce, alphanumeric) != "" {
+		p.fail("Nonce must be eight letters and digits or more")
+	}
+	m.IssuedAt = p.time("Issued At", p.field("Issued At"))
+	p.options(&m)
+	return m
+}
+
+func (p *parser) head(m *Message) {
+	line, _ := p.next()
+	origin, ok := strings.CutSuffix(line, greeting)
+	if !ok {
+		p.fail("the first line must end with" + greeting)
+	}
+	m.Domain = origin
+	if scheme, domain, ok := strings.Cut(origin, "://"); ok {
+		m.Scheme, m.Domain = scheme, domain
+		if !isScheme(scheme) {
+			p.fail("the scheme must be one of RFC 3986")
+		}
+	}
+	if !IsAuthority(m.Domain) {
+		p.fail("the domain must be an authority of RFC 3986")
+	}
+	line, _ = p.next()
+	address, err := ParseAddress(line)
+	if err != nil {
+		p.fail("the address " + err.Error())
+	}
+	m.Address = address
+}
+
+func (p *parser) options(m *Message) {
+	if text, ok := p.option("Expiration Time"); ok {
+		t := p.time("Expiration Time", text)
+		m.Expires = &t
+	}
+	if text, ok := p.option("Not Before"); ok {
+		t := p.time("Not Before", text)
+		m.NotBefore = &t
+	}
+	if id, ok := p.option("Request ID"); ok {
+		if !isEscaped(id, unreserved+subDelims+":@") {
+			p.fail("Request ID must be of the characters of a path segment")
+		}
+		m.RequestID = &id
+	}
+	if len(p.lines) > 0 && p.lines[0] == "Resources:" {
+		_, _ = p.next()
+		m.HasResources = true
+		for len(p.lines) > 0 && p.err == nil {
+			line, _ := p.next()
+			resource, ok := strings.CutPrefix(line, "- ")
+			if !ok || !IsURI(resource) {
+				p.fail("each resource must be a URI of RFC 3986 after a dash and a space")
+			}
+			m.Resources = append(m.Resources, resource)
+		}
+	}
+	if len(p.lines) > 0 {
+		p.fail("must end after what EIP-4361 lists, in its order")
+	}
+}
+
+// time reads an RFC 3339 date-time. Go's own reading is laxer: it takes a comma
+// before the fraction, hours of one digit and, elsewhere, zones past a day.
+func (p *parser) time(name, text string) Time {
+	t, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil || !isDateTime(text) {
+		p.fail(name + " must be a date and time of RFC 3339")
+	}
+	return Time{t, text}
+}
+
+// isDateTime checks the form that time.Parse is lax about.
+func isDateTime(s string) bool {
+	if len(s) < len("2006-01-02T15:04:05Z") || strings.ContainsAny(s, ",") {
+		return false
+	}
+	for i, like := range "2006-01-02T15:04:05" {
+		digit := s[i] >= '0' && s[i] <= '9'
+		if (like >= '0' && like <= '9') != digit || !digit && rune(s[i]) != like {
+			return false
+		}
+	}
+	zone := strings.TrimLeft(strings.TrimPrefix(s[19:], "."), "0123456789")
+	if zone == "Z" {
+		return true
+	}
+	return len(zone) == 6 && (zone[0] == '+' || zone[0] == '-') && zone[3] == ':' && zone[1:3] < "24" && zone[4:] < "60"
+}
+
+// Characters of RFC 3986.
+const (
+	alphanumeric   = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+	unreserved     = alphanumeric + "-._~"
+	subDelims      = "!$&'()*+,;="
+	statementChars = unreserved + subDelims + ":/?#[]@ "
+)
+
+// isEscaped reports whether s is of these characters and percent-encoded ones.
+func isEscaped(s, chars string) bool {
+	for i := 0; i < len(s); i++ {
+		switch {
+		case s[i] == '%':
+			if i+2 >= len(s) || !isHex(s[i+1]) || !isHex(s[i+2]) {
+				return false
+			}
+			i += 2
+		case !strings.Contains(chars, s[i:i+1]):
+			return false
+		}
+	}
+	return true
+}
+
+func isHex(c byte) bool { return c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F' }
+
+func isScheme(s string) bool {
+	return s != "" && strings.Trim(s, alphanumeric+"+-.") == "" && strings.Trim(s[:1], alphanumeric[:52]) == ""
+}
+
+// IsAuthority reports whether s is a host, or host and port, of RFC 3986. Its
+// authority may have user information too, which in a message to sign serves
+// only to deceive.
+func IsAuthority(s string) bool {
+	if rest, ok := strings.CutPrefix(s, "["); ok {
+		host, port, ok := strings.Cut(rest, "]")
+		return ok && host != "" && strings.Trim(host, "0123456789abcdefABCDEF:.") == "" &&
+			(port == "" || port[0] == ':' && isPort(port[1:]))
+	}
+	host, port, _ := strings.Cut(s, ":")
+	return host != "" && isEscaped(host, unreserved+subDelims) && isPort(port)
+}
+
+func isPort(s string) bool { return strings.Trim(s, "0123456789") == "" }
+
+// IsURI reports whether s is a URI of RFC 3986.
+func IsURI(s string) bool {
+	scheme, rest, ok := strings.Cut(s, ":")
+	if !ok || !isScheme(scheme) || !isEscaped(rest, unreserved+subDelims+":/?#[]@") || strings.Count(rest, "#") > 1 {
+		return false
+	}
+	u, err := url.Parse(s)
+	return err == nil && (u.Host != "" || !strings.HasPrefix(rest, "//"))
+}
