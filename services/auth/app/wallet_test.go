@@ -163,7 +163,7 @@ func TestAMessageOrSignatureThatIsNotRightSignsNobodyIn(t *testing.T) {
 			return m, w.sign(m)
 		}, "WALLET_MESSAGE_REFUSED"},
 		"no expiration": {func(m string) (string, []byte) {
-			m = m[:strings.Index(m, "\nExpiration")]
+			m, _, _ = strings.Cut(m, "\nExpiration")
 			return m, w.sign(m)
 		}, "WALLET_MESSAGE_REFUSED"},
 		"a line more":         {edit("\nNonce", "\nNonce: abcdefghij\nNonce"), "INVALID_ARGUMENT"},
@@ -195,7 +195,7 @@ func TestAMessageOrSignatureThatIsNotRightSignsNobodyIn(t *testing.T) {
 
 // higher is the other signature that a signature can be turned into.
 func higher(sig []byte) []byte {
-	n := secp256k1.S256().N
+	n := secp256k1.Params().N
 	s := new(big.Int).Sub(n, new(big.Int).SetBytes(sig[32:64]))
 	s.FillBytes(sig[32:64])
 	sig[64] ^= 27 ^ 28
