@@ -23,7 +23,8 @@ const Usage = `keys list                 the signing keys and when the next step
 keys rotate               make the standby the active key before its time
 keys revoke KID           take a compromised key out of the set at once
 keys rewrap               put what is under PURSER_KEK_PREVIOUS under PURSER_KEK
-admin grant EMAIL         give an account the role admin, from its next sign-in or refresh on`
+admin grant EMAIL         give an account the role admin, from its next sign-in or refresh on
+audit verify [N HASH]...  work the chain of audit events out anew, and compare it with the hashes of seals that the log told`
 
 // Command runs what Usage lists, and writes what it has to say to out. The
 // caller has to be able to read the configuration, secrets included: that is
@@ -45,6 +46,8 @@ func Command(ctx context.Context, cfg Config, log *slog.Logger, args []string, o
 		}
 		defer func() { err = errors.Join(err, closeUsers()) }()
 		return grant(ctx, store.NewAccounts(db, users, store.NewMails(db)), args[2], out)
+	case len(args) >= 2 && args[0] == "audit" && args[1] == "verify":
+		return verifyAudit(ctx, audit.NewChain(store.NewAudit(db), log, time.Now), args[2:], out)
 	}
 	return process.ErrUnknownCommand
 }

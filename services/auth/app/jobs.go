@@ -9,6 +9,7 @@ import (
 	"github.com/purserhq/purser/pkg/jobs"
 	"github.com/purserhq/purser/pkg/lifecycle"
 	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/services/auth/internal/audit"
 	"github.com/purserhq/purser/services/auth/internal/mail"
 	"github.com/purserhq/purser/services/auth/internal/signing"
 	"github.com/purserhq/purser/services/auth/internal/store"
@@ -24,6 +25,7 @@ const (
 
 // runJobs adds the service's jobs to g.
 func runJobs(g *lifecycle.Group, db *postgres.DB, rotator *signing.Rotator, mails *store.Mails, post *mail.Post, cfg Config, log *slog.Logger) error {
+	chain := audit.NewChain(store.NewAudit(db), log, time.Now)
 	sessions, revocations := store.NewSessions(db), store.NewRevocations(db)
 	runner := jobs.New(db, jobs.Options{Log: log})
 	all := []jobs.Job{
@@ -34,6 +36,10 @@ func runJobs(g *lifecycle.Group, db *postgres.DB, rotator *signing.Rotator, mail
 		{
 			Name: "forget_used_tokens", Cron: "* * * * *", CatchUp: jobs.CatchUpSkip, Timeout: time.Minute,
 			Run: func(ctx context.Context, _ *jobs.Run) error { return sessions.Forget(ctx, cfg.Session.Recoverable()) },
+		},
+		{
+			Name: "seal_audit", Cron: "* * * * *", CatchUp: jobs.CatchUpSkip, Timeout: 10 * time.Minute,
+			Run: func(ctx context.Context, _ *jobs.Run) error { return chain.Seal(ctx) },
 		},
 		{
 			Name: "prune_sessions", Cron: "17 3 * * *", Timeout: 10 * time.Minute,

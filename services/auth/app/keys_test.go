@@ -19,6 +19,7 @@ import (
 	"github.com/purserhq/purser/pkg/testkit"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	"github.com/purserhq/purser/services/auth/app"
+	"github.com/purserhq/purser/services/auth/internal/audit"
 )
 
 // short is a policy under which a key can sign six seconds after it is made,
@@ -199,6 +200,23 @@ func TestAKeyEncryptionKeyIsReplacedByCommand(t *testing.T) {
 		t.Error(out, err)
 	}
 	if _, err := app.Load(append(environ(s.db.URL), "PURSER_KEK_PREVIOUS=c2hvcnQ=")); err == nil || !strings.Contains(err.Error(), "PURSER_KEK_PREVIOUS must be 32 bytes") {
+		t.Error(err)
+	}
+}
+
+func TestTheAuditRecordIsVerifiedByCommand(t *testing.T) {
+	s := start(t)
+	s.register(t, "ada@example.com")
+	if out, err := s.command(t, "audit", "verify"); err != nil || !strings.Contains(out, "have no seal yet") && !strings.Contains(out, "whole: ") {
+		t.Error(out, err)
+	}
+	for _, args := range [][]string{{"0", strings.Repeat("0", 64)}, {"1"}, {"1", "short"}, {"x", strings.Repeat("0", 64)}} {
+		if _, err := s.command(t, append([]string{"audit", "verify"}, args...)...); err == nil || !strings.HasPrefix(err.Error(), "audit verify: ") {
+			t.Errorf("%v: %v", args, err)
+		}
+	}
+	var broken *audit.BrokenError
+	if _, err := s.command(t, "audit", "verify", "1000", strings.Repeat("0", 64)); !errors.As(err, &broken) || broken.Seal != 1000 {
 		t.Error(err)
 	}
 }
