@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"time"
 
 	"github.com/purserhq/purser/pkg/cache"
 	"github.com/purserhq/purser/pkg/postgres"
