@@ -72,6 +72,8 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 		return nil, err
 	}
 	ring := signing.NewRing(cfg.Issuer, cfg.policy(), store.NewKeys(db), sealer, log)
+	sets := store.NewKeySets(redis)
+	ring.Share(sets)
 	first, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	if err := ring.Refresh(first); err != nil {
@@ -85,6 +87,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	g.Loop("revocations", feed.Keep)
 	rotator := signing.NewRotator(cfg.Issuer, cfg.policy(), store.NewKeys(db), sealer, log)
 	rotator.Notify(ring.Wake)
+	rotator.Share(sets)
 	mails := store.NewMails(db)
 	post, err := newPost(g, mails, cfg.Mail, log)
 	if err != nil {

@@ -295,3 +295,16 @@ func TestAReplicaWhoseClockIsTooFarOffStopsSigningAndSaysSo(t *testing.T) {
 		}
 	}
 }
+
+// severed is a store that can't be reached while err is set.
+type severed struct {
+	*rotating
+	err error
+}
+
+func (s *severed) Load(ctx context.Context, issuer string) (signing.Reading, error) {
+	if s.err != nil {
+		return signing.Reading{}, s.err
+	}
+	return s.rotating.Load(ctx, issuer)
+}

@@ -116,18 +116,21 @@ type Ring struct {
 	now    func() time.Time
 	state  atomic.Pointer[snapshot]
 	wake   chan struct{}
+	cache  Cache // nil for none
 }
 
 // snapshot is one reading of the ring; never changed.
 type snapshot struct {
 	epoch   int64
-	readAt  time.Time
+	readAt  time.Time     // of the database: the lease to sign
+	heardAt time.Time     // when the set was known to be the database's
 	skew    time.Duration // of this process's clock against the database's, at least
 	kid     string
 	private crypto.Signer
 	method  jwt.SigningMethod
 	public  map[string]authn.Key
 	set     jose.JSONWebKeySet
+	next    time.Time // when something is due of the ring
 	doc     []byte
 	etag    string
 }
@@ -140,6 +143,7 @@ func NewRing(issuer string, p Policy, store Store, sealer *Sealer, log *slog.Log
 // Keep bootstraps the ring and reads it every Poll until ctx ends; while it
 // has never been read, every second.
 func (r *Ring) Keep(ctx context.Context) error {
+	defer r.observe()()
 	for {
 		wait := r.policy.Poll
 		if err := r.Refresh(ctx); err != nil && ctx.Err() == nil {
@@ -171,7 +175,7 @@ func (r *Ring) Refresh(ctx context.Context) error {
 	begun := r.now()
 	reading, err := r.store.Load(ctx, r.issuer)
 	if err != nil {
-		return err
+		return errors.Join(err, r.hear(ctx))
 	}
 	if reading.Epoch == 0 {
 		if err := r.bootstrap(ctx); err != nil {
@@ -188,6 +192,7 @@ func (r *Ring) Refresh(ctx context.Context) error {
 	}
 	s.skew = skew(reading.Now, begun, r.now())
 	r.adopt(s)
+	r.share(ctx, s, reading.Now)
 	return nil
 }
 
@@ -216,7 +221,7 @@ func (r *Ring) bootstrap(ctx context.Context) error {
 }
 
 func (r *Ring) read(reading Reading, at time.Time) (*snapshot, error) {
-	s := &snapshot{epoch: reading.Epoch, readAt: at, public: map[string]authn.Key{}}
+	s := &snapshot{epoch: reading.Epoch, readAt: at, heardAt: at, next: r.expect(reading, at), public: map[string]authn.Key{}}
 	for _, k := range reading.Keys {
 		public, err := decodePublic(k.Algorithm, k.Public)
 		if err != nil {
@@ -251,7 +256,7 @@ func (r *Ring) read(reading Reading, at time.Time) (*snapshot, error) {
 func (r *Ring) adopt(s *snapshot) {
 	for {
 		old := r.state.Load()
-		if old != nil && (old.epoch > s.epoch || old.epoch == s.epoch && old.readAt.After(s.readAt)) {
+		if old != nil && (old.epoch > s.epoch || old.epoch == s.epoch && (old.heardAt.After(s.heardAt) || old.readAt.After(s.readAt))) {
 			return
 		}
 		if r.state.CompareAndSwap(old, s) {
@@ -308,7 +313,7 @@ func (r *Ring) Published() (KeySet, bool) {
 	if s == nil {
 		return KeySet{}, false
 	}
-	age := max(0, r.now().Sub(s.readAt)-r.policy.Poll)
+	age := max(0, r.now().Sub(s.heardAt)-r.policy.Poll)
 	left := (r.policy.MaxAge - age).Truncate(time.Second)
 	if left <= 0 {
 		return KeySet{}, false

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel"
@@ -47,27 +46,21 @@ type Rotator struct {
 	sealer *Sealer
 	log    *slog.Logger
 	notify func()
+	cache  Cache // nil for none
 
-	next                           atomic.Pointer[time.Time]
-	rotations, retirements, failed metric.Int64Counter
+	rotations, retirements, failed, invalidated, uninvalidated metric.Int64Counter
 }
 
 // NewRotator returns a rotator for issuer's ring.
 func NewRotator(issuer string, p Policy, store RotationStore, sealer *Sealer, log *slog.Logger) *Rotator {
 	r := &Rotator{issuer: issuer, policy: p, store: store, sealer: sealer, log: log, notify: func() {}}
-	meter := otel.Meter("github.com/purserhq/purser/services/auth/signing")
+	meter := otel.Meter(meterName)
 	// An instrument that can't be made is a no-op one.
 	r.rotations, _ = meter.Int64Counter("jwt_key_rotations_total", metric.WithDescription("Keys that became the active one."))
 	r.retirements, _ = meter.Int64Counter("jwt_key_retirements_total", metric.WithDescription("Keys that left the set."))
 	r.failed, _ = meter.Int64Counter("jwt_key_rotation_errors_total", metric.WithDescription("Attempts to rotate that failed."))
-	gauge, _ := meter.Float64ObservableGauge("jwt_key_next_step_seconds", metric.WithUnit("s"),
-		metric.WithDescription("Time until something is due of the ring; below zero when it is overdue."))
-	_, _ = meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
-		if at := r.next.Load(); at != nil {
-			o.ObserveFloat64(gauge, time.Until(*at).Seconds())
-		}
-		return nil
-	}, gauge)
+	r.invalidated, _ = meter.Int64Counter("jwt_jwks_cache_invalidations_total", metric.WithDescription("Key sets of an old epoch that were removed from the cache."))
+	r.uninvalidated, _ = meter.Int64Counter("jwt_jwks_cache_invalidation_errors_total", metric.WithDescription("Key sets of an old epoch that could not be removed from the cache."))
 	return r
 }
 
@@ -100,7 +93,6 @@ func (r *Rotator) rotate(ctx context.Context, forced bool) error {
 			return errs.FailedPrecondition("KEY_TOO_YOUNG", fmt.Sprintf("the next key is not known to every verifier before %s", step.Next.UTC().Format(time.RFC3339)))
 		}
 		if !step.Due() {
-			r.expect(step.Next, reading.Now)
 			return nil
 		}
 		switch err := r.take(ctx, reading.Epoch, step); {
@@ -114,12 +106,21 @@ func (r *Rotator) rotate(ctx context.Context, forced bool) error {
 	return nil
 }
 
-// expect remembers when something will be due, by this process's clock.
-func (r *Rotator) expect(next, now time.Time) {
-	if !next.IsZero() {
-		at := time.Now().Add(next.Sub(now))
-		r.next.Store(&at)
+// Share has the rotator remove the key sets of old epochs from c. Call it
+// before the rotator is used.
+func (r *Rotator) Share(c Cache) { r.cache = c }
+
+// invalidate removes the key set of an epoch that is over. Where that fails it
+// ends by itself, and is taken for no other's: the epoch is in its key.
+func (r *Rotator) invalidate(ctx context.Context, epoch int64) {
+	if r.cache == nil {
+		return
 	}
+	if err := r.cache.Delete(ctx, r.issuer, epoch); err != nil {
+		r.uninvalidated.Add(ctx, 1)
+		return
+	}
+	r.invalidated.Add(ctx, 1)
 }
 
 func (r *Rotator) take(ctx context.Context, epoch int64, s Step) error {
@@ -135,6 +136,7 @@ func (r *Rotator) take(ctx context.Context, epoch int64, s Step) error {
 		return err
 	}
 	r.notify()
+	r.invalidate(ctx, epoch)
 	attributes := []any{"epoch", epoch + 1}
 	if s.Promote != "" {
 		r.rotations.Add(ctx, 1)
@@ -155,10 +157,15 @@ func (r *Rotator) take(ctx context.Context, epoch int64, s Step) error {
 // active if it was the active one, however young it is. errs.NotFound when the
 // ring has no such key.
 func (r *Rotator) Revoke(ctx context.Context, kid string) error {
+	before, err := r.store.Load(ctx, r.issuer)
+	if err != nil {
+		return err
+	}
 	if err := r.store.Compromise(ctx, r.issuer, kid); err != nil {
 		return err
 	}
 	r.notify()
+	r.invalidate(ctx, before.Epoch)
 	r.log.WarnContext(ctx, "signing key revoked", "kid", kid)
 	return r.Rotate(ctx, false)
 }

@@ -1,0 +1,109 @@
+package policy_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// alertRules is what Prometheus reads of a file of alerting rules.
+type alertRules struct {
+	Groups []struct {
+		Name  string `yaml:"name"`
+		Rules []struct {
+			Alert       string            `yaml:"alert"`
+			Expr        string            `yaml:"expr"`
+			For         string            `yaml:"for"`
+			Labels      map[string]string `yaml:"labels"`
+			Annotations map[string]string `yaml:"annotations"`
+		} `yaml:"rules"`
+	} `yaml:"groups"`
+}
+
+var (
+	promFunction = regexp.MustCompile(`\b(max|min|sum|increase|rate)\b`)
+	promRange    = regexp.MustCompile(`\[\d+[smhd]\]`)
+	promName     = regexp.MustCompile(`[a-zA-Z_]\w*`)
+)
+
+// amiss tells what is wrong with alerting rules, given the metrics that there
+// are and the page that says what to do.
+func amiss(text []byte, metrics []string, page string) (found []string) {
+	var rules alertRules
+	d := yaml.NewDecoder(bytes.NewReader(text))
+	d.KnownFields(true)
+	if err := d.Decode(&rules); err != nil {
+		return []string{err.Error()}
+	}
+	for _, g := range rules.Groups {
+		for _, r := range g.Rules {
+			if r.Alert == "" || r.Labels["severity"] == "" || r.Annotations["summary"] == "" {
+				found = append(found, fmt.Sprintf("%s: an alert has a name, a severity and a summary", r.Alert))
+			}
+			if !strings.Contains(page, "`"+r.Alert+"`") {
+				found = append(found, r.Alert+": nobody says what to do")
+			}
+			rest := promFunction.ReplaceAllString(promRange.ReplaceAllString(r.Expr, ""), "")
+			names := promName.FindAllString(rest, -1)
+			if len(names) == 0 {
+				found = append(found, r.Alert+": names no metric")
+			}
+			for _, name := range names {
+				if !slices.Contains(metrics, name) {
+					found = append(found, fmt.Sprintf("%s: there is no metric %s", r.Alert, name))
+				}
+			}
+		}
+	}
+	return found
+}
+
+func TestAlertsNameMetricsThatThereAreAndSayWhatToDo(t *testing.T) {
+	var metrics []string
+	for _, s := range sources(t, ".go") {
+		if s.isTest() {
+			continue
+		}
+		m, _, _, err := told(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		metrics = append(metrics, m...)
+	}
+	text, err := os.ReadFile(filepath.Join(root(t), "docs/alerts.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile(filepath.Join(root(t), "docs/signing-keys.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	report(t, amiss(text, metrics, string(page)))
+}
+
+// TestAnAlertThatCanNotFireIsReported is the control of the test above.
+func TestAnAlertThatCanNotFireIsReported(t *testing.T) {
+	rule := func(expr string) []byte {
+		return []byte("groups: [{name: g, rules: [{alert: A, expr: '" + expr + "', labels: {severity: info}, annotations: {summary: s}}]}]")
+	}
+	for text, want := range map[string]int{
+		string(rule("max(increase(a_total[5m])) > 2")):            0,
+		string(rule("max(b_total) > 2")):                          1,
+		string(rule("1 > 2")):                                     1,
+		"groups: [{name: g, rule: []}]":                           1,
+		"groups: [":                                               1,
+		"groups: [{name: g, rules: [{alert: A, expr: a_total}]}]": 1,
+		"groups: [{name: g, rules: [{alert: B, expr: a_total, labels: {severity: info}, annotations: {summary: s}}]}]": 1,
+	} {
+		if got := amiss([]byte(text), []string{"a_total"}, "`A`"); len(got) != want {
+			t.Errorf("%s: %v", text, got)
+		}
+	}
+}
