@@ -207,8 +207,8 @@ func rateLayer(perSecond float64, burst int) func(context.Context, *call) error 
 	}
 }
 
-// PeerAddress returns the address that a call came from, without its port;
-// an IPv6 one by its /64, for a single host commands a whole one.
+// PeerAddress returns the address that a call came from, without its port, as
+// AddressBlock tells it.
 func PeerAddress(ctx context.Context) string {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
@@ -222,6 +222,12 @@ func PeerAddress(ctx context.Context) string {
 	if err != nil {
 		return host
 	}
+	return AddressBlock(ip)
+}
+
+// AddressBlock is what calls from an address are counted by: an IPv6 one by its
+// /64, for a single host commands a whole one.
+func AddressBlock(ip netip.Addr) string {
 	ip = ip.Unmap()
 	if ip.Is6() {
 		if block, err := ip.WithZone("").Prefix(64); err == nil {

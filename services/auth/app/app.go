@@ -22,12 +22,14 @@ import (
 	"github.com/purserhq/purser/proto/access"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	"github.com/purserhq/purser/services/auth/internal/account"
+	"github.com/purserhq/purser/services/auth/internal/admin"
 	"github.com/purserhq/purser/services/auth/internal/apikey"
 	"github.com/purserhq/purser/services/auth/internal/attempts"
 	"github.com/purserhq/purser/services/auth/internal/identity"
 	"github.com/purserhq/purser/services/auth/internal/password"
 	"github.com/purserhq/purser/services/auth/internal/revocation"
 	"github.com/purserhq/purser/services/auth/internal/rpc"
+	"github.com/purserhq/purser/services/auth/internal/serviceaccount"
 	"github.com/purserhq/purser/services/auth/internal/session"
 	"github.com/purserhq/purser/services/auth/internal/signing"
 	"github.com/purserhq/purser/services/auth/internal/store"
@@ -93,7 +95,8 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	if err != nil {
 		return nil, err
 	}
-	if err := runJobs(g, db, rotator, mails, post, cfg, log); err != nil {
+	runner, err := runJobs(g, db, rotator, mails, post, cfg, log)
+	if err != nil {
 		return nil, err
 	}
 	hasher, err := password.New(cmp.Or(cfg.HashesAtOnce, password.AtOnce()))
@@ -125,19 +128,22 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 		Verifier:  verifier,
 		Log:       log,
 		Translate: postgres.Translate,
-		Context:   rpc.WithClient,
+		Context:   rpc.WithClient(verifier),
 	})
 	if err != nil {
 		return nil, err
 	}
 	floor := rpc.NewFloor(cfg.Floor)
+	services := serviceaccount.NewService(store.NewServiceAccounts(db), ring, events, time.Now)
 	authv1.RegisterAccountServiceServer(server, rpc.NewAccountServer(accounts, limiter, floor))
-	authv1.RegisterSessionServiceServer(server, rpc.NewSessionServer(sessions, factors, limiter, floor, rpc.Ways{OAuth: elsewhere, Wallets: wallets}))
+	authv1.RegisterSessionServiceServer(server, rpc.NewSessionServer(sessions, factors, services, limiter, floor, rpc.Ways{OAuth: elsewhere, Wallets: wallets}))
 	authv1.RegisterIdentityServiceServer(server, rpc.NewIdentityServer(identities, wallets, limiter))
 	keys := apikey.NewService(store.NewAPIKeys(db), ring, events, time.Now)
-	authv1.RegisterTokenServiceServer(server, rpc.NewTokenServer(ring, verifier, sessions, keys, feed, cfg.Revocations.StreamsPerAddress))
+	authv1.RegisterTokenServiceServer(server, rpc.NewTokenServer(ring, verifier, sessions, keys, services, feed, cfg.Revocations.StreamsPerAddress))
 	authv1.RegisterApiKeyServiceServer(server, rpc.NewAPIKeyServer(keys, limiter))
-	authv1.RegisterAdminServiceServer(server, rpc.NewAdminServer(rotator))
+	authv1.RegisterAdminServiceServer(server, rpc.NewAdminServer(rpc.AdminDeps{
+		Rotator: rotator, Users: admin.NewService(store.NewAdmin(people)), Services: services, Jobs: runner, Events: events, Recorder: events,
+	}))
 
 	a := &App{group: g, server: server}
 	if a.grpc, err = server.Listen(ctx, g); err != nil {

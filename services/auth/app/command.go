@@ -25,6 +25,9 @@ keys rotate               make the standby the active key before its time
 keys revoke KID           take a compromised key out of the set at once
 keys rewrap               put what is under PURSER_KEK_PREVIOUS under PURSER_KEK
 admin grant EMAIL         give an account the role admin, from its next sign-in or refresh on
+service-account ensure NAME [--permissions=A,B] [--secret-file=FILE]
+                          make sure that the account is there with these permissions, and that
+                          FILE holds a secret of it; without FILE a new secret is printed
 audit verify [N HASH]...  work the chain of audit events out anew, and compare it with the hashes of seals that the log told`
 
 // Command runs what Usage lists, and writes what it has to say to out. The
@@ -49,6 +52,8 @@ func Command(ctx context.Context, cfg Config, log *slog.Logger, args []string, o
 		return grant(ctx, store.NewAccounts(db, users, store.NewMails(db)), args[2], out)
 	case len(args) >= 2 && args[0] == "audit" && args[1] == "verify":
 		return verifyAudit(ctx, audit.NewChain(store.NewAudit(db), log, time.Now), args[2:], out)
+	case len(args) >= 3 && args[0] == "service-account" && args[1] == "ensure":
+		return ensureService(ctx, db, args[2], args[3:], out)
 	}
 	return process.ErrUnknownCommand
 }

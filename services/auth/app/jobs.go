@@ -23,8 +23,8 @@ const (
 	keepMails    = 7 * 24 * time.Hour
 )
 
-// runJobs adds the service's jobs to g.
-func runJobs(g *lifecycle.Group, db *postgres.DB, rotator *signing.Rotator, mails *store.Mails, post *mail.Post, cfg Config, log *slog.Logger) error {
+// runJobs adds the service's jobs to g, and returns what runs them.
+func runJobs(g *lifecycle.Group, db *postgres.DB, rotator *signing.Rotator, mails *store.Mails, post *mail.Post, cfg Config, log *slog.Logger) (*jobs.Runner, error) {
 	chain := audit.NewChain(store.NewAudit(db), log, time.Now)
 	sessions, revocations := store.NewSessions(db), store.NewRevocations(db)
 	runner := jobs.New(db, jobs.Options{Log: log})
@@ -63,7 +63,7 @@ func runJobs(g *lifecycle.Group, db *postgres.DB, rotator *signing.Rotator, mail
 	}
 	for _, j := range all {
 		if err := runner.Add(j); err != nil {
-			return fmt.Errorf("PURSER_KEYS_ROTATION_CRON: %w", err)
+			return nil, fmt.Errorf("PURSER_KEYS_ROTATION_CRON: %w", err)
 		}
 	}
 	g.Loop("jobs", func(ctx context.Context) error {
@@ -75,5 +75,5 @@ func runJobs(g *lifecycle.Group, db *postgres.DB, rotator *signing.Rotator, mail
 		defer cancel()
 		return runner.Shutdown(limit)
 	})
-	return nil
+	return runner, nil
 }

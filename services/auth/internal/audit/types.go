@@ -39,6 +39,16 @@ const (
 	RecoveryCodesRenewed Type = "factor.recovery_codes_renewed"
 	// Reauthenticated is a step-up of a session.
 	Reauthenticated Type = "session.reauthenticated"
+	RolesSet        Type = "account.roles_set"
+	AttributesSet   Type = "account.attributes_set"
+	Disabled        Type = "account.disabled"
+	Enabled         Type = "account.enabled"
+	ServiceCreated  Type = "service_account.created"
+	ServiceChanged  Type = "service_account.changed"
+	ServiceRotated  Type = "service_account.secret_rotated"
+	ServiceDisabled Type = "service_account.disabled"
+	ServiceRefused  Type = "service_account.refused"
+	JobTriggered    Type = "job.triggered"
 	KeyRotated      Type = "signing_key.rotated"
 	KeyRevoked      Type = "signing_key.revoked"
 	// AccountTakenOver is an account whose address was never verified and

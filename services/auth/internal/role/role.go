@@ -14,6 +14,10 @@ const (
 	IndividualInvestor = "individual_investor" // what a new account gets
 )
 
+// ForwardClient lets a service account say which address a call that it passes
+// on came from.
+const ForwardClient = "client:forward"
+
 // table is the permissions of each role. write and delete reach one's own
 // things only; ":any" reaches beyond.
 func table() map[string][]string {
@@ -24,7 +28,7 @@ func table() map[string][]string {
 	}
 	professional := slices.DeleteFunc(slices.Clone(all), func(p string) bool { return p == "wallet:delete" })
 	return map[string][]string{
-		Admin:              append(slices.Clone(all), "admin:users", "admin:system", "wallet:any", "portfolio:any"),
+		Admin:              append(slices.Clone(all), "admin:users", "admin:system", "wallet:any", "portfolio:any", ForwardClient),
 		Trader:             professional,
 		FundManager:        professional,
 		IndividualInvestor: all,
@@ -43,3 +47,9 @@ func Permissions(roles []string) []string {
 	}
 	return slices.Sorted(maps.Keys(set))
 }
+
+// Names returns the roles, sorted.
+func Names() []string { return slices.Sorted(maps.Keys(table())) }
+
+// Exists reports whether there is such a permission. An admin holds them all.
+func Exists(permission string) bool { return slices.Contains(table()[Admin], permission) }

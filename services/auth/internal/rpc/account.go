@@ -10,7 +10,6 @@ import (
 
 	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/errs"
-	"github.com/purserhq/purser/pkg/grpcserver"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	"github.com/purserhq/purser/services/auth/internal/account"
 	"github.com/purserhq/purser/services/auth/internal/attempts"
@@ -60,7 +59,7 @@ func (s *AccountServer) RequestPasswordReset(ctx context.Context, req *authv1.Re
 // is "", and takes no less than the floor for it. A name of its own keeps an
 // account's mails apart from its sign-ins: asking for mails keeps nobody out.
 func (s *AccountServer) quietly(ctx context.Context, name string, call func() error) error {
-	if _, err := s.attempts.Take(ctx, grpcserver.PeerAddress(ctx), name); err != nil {
+	if _, err := s.attempts.Take(ctx, clientAddress(ctx), name); err != nil {
 		return err
 	}
 	begun := time.Now()
@@ -93,7 +92,7 @@ func (s *AccountServer) CompletePasswordReset(ctx context.Context, req *authv1.C
 
 // guessed counts a call that names a code, unless the code was good.
 func (s *AccountServer) guessed(ctx context.Context, call func() error) error {
-	giveBack, err := s.attempts.Take(ctx, grpcserver.PeerAddress(ctx), "")
+	giveBack, err := s.attempts.Take(ctx, clientAddress(ctx), "")
 	if err != nil {
 		return err
 	}
@@ -152,7 +151,7 @@ func (s *AccountServer) ChangePassword(ctx context.Context, req *authv1.ChangePa
 		return nil, err
 	}
 	// Who stole a token may guess at the password with it.
-	giveBack, err := s.attempts.Take(ctx, grpcserver.PeerAddress(ctx), "password:"+caller.UserID.String())
+	giveBack, err := s.attempts.Take(ctx, clientAddress(ctx), "password:"+caller.UserID.String())
 	if err != nil {
 		return nil, err
 	}

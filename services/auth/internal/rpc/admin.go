@@ -8,17 +8,37 @@ import (
 
 	"github.com/purserhq/purser/pkg/errs"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
+	"github.com/purserhq/purser/services/auth/internal/admin"
+	"github.com/purserhq/purser/services/auth/internal/audit"
+	"github.com/purserhq/purser/services/auth/internal/serviceaccount"
 	"github.com/purserhq/purser/services/auth/internal/signing"
 )
 
 // AdminServer serves purser.auth.v1.AdminService.
 type AdminServer struct {
 	authv1.UnimplementedAdminServiceServer
-	rotator *signing.Rotator
+	rotator  *signing.Rotator
+	users    *admin.Service
+	services *serviceaccount.Service
+	jobs     Jobs
+	events   audit.Reader
+	recorder audit.Recorder
 }
 
-// NewAdminServer serves what the rotator can do.
-func NewAdminServer(r *signing.Rotator) *AdminServer { return &AdminServer{rotator: r} }
+// AdminDeps are what those who run Purser can see and change.
+type AdminDeps struct {
+	Rotator  *signing.Rotator
+	Users    *admin.Service
+	Services *serviceaccount.Service
+	Jobs     Jobs
+	Events   audit.Reader
+	Recorder audit.Recorder
+}
+
+// NewAdminServer serves all of d.
+func NewAdminServer(d AdminDeps) *AdminServer {
+	return &AdminServer{rotator: d.Rotator, users: d.Users, services: d.Services, jobs: d.Jobs, events: d.Events, recorder: d.Recorder}
+}
 
 // ListSigningKeys implements the RPC.
 func (s *AdminServer) ListSigningKeys(ctx context.Context, _ *authv1.ListSigningKeysRequest) (*authv1.ListSigningKeysResponse, error) {

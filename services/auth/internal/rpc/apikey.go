@@ -2,15 +2,12 @@ package rpc
 
 import (
 	"context"
-	"net/netip"
 	"time"
 
 	"github.com/google/uuid"
-	"google.golang.org/grpc/peer"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/purserhq/purser/pkg/errs"
-	"github.com/purserhq/purser/pkg/grpcserver"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	"github.com/purserhq/purser/services/auth/internal/apikey"
 	"github.com/purserhq/purser/services/auth/internal/attempts"
@@ -85,11 +82,11 @@ func (s *APIKeyServer) RevokeApiKey(ctx context.Context, req *authv1.RevokeApiKe
 
 // ExchangeApiKey implements the RPC.
 func (s *APIKeyServer) ExchangeApiKey(ctx context.Context, req *authv1.ExchangeApiKeyRequest) (*authv1.ExchangeApiKeyResponse, error) {
-	giveBack, err := s.attempts.Take(ctx, grpcserver.PeerAddress(ctx), "")
+	giveBack, err := s.attempts.Take(ctx, clientAddress(ctx), "")
 	if err != nil {
 		return nil, err
 	}
-	token, expires, err := s.keys.Exchange(ctx, req.GetKey(), peerIP(ctx))
+	token, expires, err := s.keys.Exchange(ctx, req.GetKey(), clientIP(ctx))
 	if !errs.Is(err, errs.KindUnauthenticated) {
 		giveBack()
 	}
@@ -97,19 +94,6 @@ func (s *APIKeyServer) ExchangeApiKey(ctx context.Context, req *authv1.ExchangeA
 		return nil, err
 	}
 	return &authv1.ExchangeApiKeyResponse{AccessToken: token, AccessExpireTime: timestamppb.New(expires)}, nil
-}
-
-// peerIP is the address that a call came from, the zero one when it has none.
-func peerIP(ctx context.Context) netip.Addr {
-	p, ok := peer.FromContext(ctx)
-	if !ok {
-		return netip.Addr{}
-	}
-	at, err := netip.ParseAddrPort(p.Addr.String())
-	if err != nil {
-		return netip.Addr{}
-	}
-	return at.Addr().Unmap().WithZone("")
 }
 
 func apiKeyToProto(k apikey.Key) *authv1.ApiKey {

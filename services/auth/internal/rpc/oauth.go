@@ -5,7 +5,6 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/purserhq/purser/pkg/grpcserver"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	"github.com/purserhq/purser/services/auth/internal/attempts"
 	"github.com/purserhq/purser/services/auth/internal/oauth"
@@ -14,7 +13,7 @@ import (
 
 // StartOAuth implements the RPC. Every start counts: each is kept for minutes.
 func (s *SessionServer) StartOAuth(ctx context.Context, req *authv1.StartOAuthRequest) (*authv1.StartOAuthResponse, error) {
-	if _, err := s.attempts.Take(ctx, grpcserver.PeerAddress(ctx), ""); err != nil {
+	if _, err := s.attempts.Take(ctx, clientAddress(ctx), ""); err != nil {
 		return nil, err
 	}
 	started, err := s.ways.OAuth.Start(ctx, req.GetProvider(), req.GetRedirectUri())
@@ -59,7 +58,7 @@ func (s *SessionServer) ExchangeLoginCode(ctx context.Context, req *authv1.Excha
 // attempt charges try to the caller's address, unless it was right or could not
 // be judged.
 func attempt(ctx context.Context, l *attempts.Limiter, try func() error) error {
-	giveBack, err := l.Take(ctx, grpcserver.PeerAddress(ctx), "")
+	giveBack, err := l.Take(ctx, clientAddress(ctx), "")
 	if err != nil {
 		return err
 	}

@@ -6,7 +6,6 @@ import (
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/purserhq/purser/pkg/grpcserver"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 )
 
@@ -70,7 +69,7 @@ func (s *SessionServer) withCode(ctx context.Context, do func(user uuid.UUID) er
 
 // guess counts an attempt of a signed-in user against their limits.
 func (s *SessionServer) guess(ctx context.Context, user uuid.UUID, try func() error) error {
-	giveBack, err := s.attempts.Take(ctx, grpcserver.PeerAddress(ctx), "user:"+user.String())
+	giveBack, err := s.attempts.Take(ctx, clientAddress(ctx), "user:"+user.String())
 	if err != nil {
 		return err
 	}

@@ -9,12 +9,12 @@ import (
 
 	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/errs"
-	"github.com/purserhq/purser/pkg/grpcserver"
 	"github.com/purserhq/purser/pkg/page"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	"github.com/purserhq/purser/services/auth/internal/account"
 	"github.com/purserhq/purser/services/auth/internal/attempts"
 	"github.com/purserhq/purser/services/auth/internal/oauth"
+	"github.com/purserhq/purser/services/auth/internal/serviceaccount"
 	"github.com/purserhq/purser/services/auth/internal/session"
 	"github.com/purserhq/purser/services/auth/internal/siwe"
 	"github.com/purserhq/purser/services/auth/internal/totp"
@@ -25,6 +25,7 @@ type SessionServer struct {
 	authv1.UnimplementedSessionServiceServer
 	sessions *session.Service
 	factors  *totp.Service
+	services *serviceaccount.Service
 	attempts *attempts.Limiter
 	ways     Ways
 	floor    Floor
@@ -36,15 +37,15 @@ type Ways struct {
 	Wallets *siwe.Service
 }
 
-// NewSessionServer serves the sessions and their second factors; least is of a
-// password sign-in that is refused.
-func NewSessionServer(s *session.Service, f *totp.Service, a *attempts.Limiter, least Floor, w Ways) *SessionServer {
-	return &SessionServer{sessions: s, factors: f, attempts: a, floor: least, ways: w}
+// NewSessionServer serves the sessions, their second factors, and service
+// accounts; least is of a password sign-in that is refused.
+func NewSessionServer(s *session.Service, f *totp.Service, v *serviceaccount.Service, a *attempts.Limiter, least Floor, w Ways) *SessionServer {
+	return &SessionServer{sessions: s, factors: f, services: v, attempts: a, floor: least, ways: w}
 }
 
 // Login implements the RPC.
 func (s *SessionServer) Login(ctx context.Context, req *authv1.LoginRequest) (*authv1.LoginResponse, error) {
-	giveBack, err := s.attempts.Take(ctx, grpcserver.PeerAddress(ctx), account.NormalEmail(req.GetEmail()))
+	giveBack, err := s.attempts.Take(ctx, clientAddress(ctx), account.NormalEmail(req.GetEmail()))
 	if err != nil {
 		return nil, err
 	}

@@ -17,6 +17,7 @@ import (
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	"github.com/purserhq/purser/services/auth/internal/apikey"
 	"github.com/purserhq/purser/services/auth/internal/revocation"
+	"github.com/purserhq/purser/services/auth/internal/serviceaccount"
 	"github.com/purserhq/purser/services/auth/internal/session"
 	"github.com/purserhq/purser/services/auth/internal/signing"
 )
@@ -28,15 +29,16 @@ type TokenServer struct {
 	verifier *authn.Verifier
 	sessions *session.Service
 	keys     *apikey.Service
+	services *serviceaccount.Service
 	feed     *revocation.Feed
 	streams  *streams
 }
 
 // NewTokenServer serves the ring's keys, and what is known of a token by the
-// verifier, and of its session or API key, and what the feed says was revoked,
+// verifier, and of its session, API key or service account, and what the feed says was revoked,
 // on so many streams of an address at once.
-func NewTokenServer(r *signing.Ring, v *authn.Verifier, s *session.Service, k *apikey.Service, f *revocation.Feed, streamsPerAddress int) *TokenServer {
-	return &TokenServer{ring: r, verifier: v, sessions: s, keys: k, feed: f, streams: newStreams(streamsPerAddress)}
+func NewTokenServer(r *signing.Ring, v *authn.Verifier, s *session.Service, k *apikey.Service, a *serviceaccount.Service, f *revocation.Feed, streamsPerAddress int) *TokenServer {
+	return &TokenServer{ring: r, verifier: v, sessions: s, keys: k, services: a, feed: f, streams: newStreams(streamsPerAddress)}
 }
 
 // GetJwks implements the RPC.
@@ -94,6 +96,10 @@ func (s *TokenServer) look(ctx context.Context, token string) (authn.Caller, boo
 		alive, err := s.keys.Alive(ctx, c.UserID, c.SessionID)
 		return c, alive, err
 	}
+	if slices.Contains(c.Methods, serviceaccount.Method) {
+		alive, err := s.services.Alive(ctx, c.UserID, c.SessionID)
+		return c, alive, err
+	}
 	alive, err := s.sessions.Alive(ctx, c.UserID, c.SessionID)
 	return c, alive, err
 }
@@ -107,6 +113,9 @@ func (s *TokenServer) Revoke(ctx context.Context, req *authv1.RevokeRequest) (*a
 		}
 		if slices.Contains(c.Methods, apikey.Method) {
 			return nil, errs.FailedPrecondition("API_KEY_TOKEN", "the token of an API key ends by itself within 5 minutes; revoke the key")
+		}
+		if slices.Contains(c.Methods, serviceaccount.Method) {
+			return nil, errs.FailedPrecondition("SERVICE_TOKEN", "the token of a service account ends by itself within 5 minutes; rotate its secret")
 		}
 		return &authv1.RevokeResponse{}, s.sessions.Revoke(ctx, c.UserID, c.SessionID)
 	}

@@ -5,7 +5,6 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/purserhq/purser/pkg/grpcserver"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	"github.com/purserhq/purser/services/auth/internal/session"
 )
@@ -13,7 +12,7 @@ import (
 // StartWalletLogin implements the RPC. Every start counts: each is kept for
 // minutes.
 func (s *SessionServer) StartWalletLogin(ctx context.Context, req *authv1.StartWalletLoginRequest) (*authv1.StartWalletLoginResponse, error) {
-	if _, err := s.attempts.Take(ctx, grpcserver.PeerAddress(ctx), ""); err != nil {
+	if _, err := s.attempts.Take(ctx, clientAddress(ctx), ""); err != nil {
 		return nil, err
 	}
 	message, expires, err := s.ways.Wallets.Start(ctx, req.GetAddress(), req.GetChainId())

@@ -220,7 +220,10 @@ func (s *Accounts) Update(ctx context.Context, id uuid.UUID, change func(*accoun
 // row; what was recorded of them stays, without where it came from.
 func (s *Accounts) Delete(ctx context.Context, id uuid.UUID, farewell mail.Mail) error {
 	err := s.change(ctx, id, func(tx *gorm.DB, row userRow) error {
-		if err := announce(tx, revokedUser, id); err != nil {
+		if err := keepAnAdmin(tx, id); err != nil {
+			return err
+		}
+		if err := announceAll(tx, id); err != nil {
 			return err
 		}
 		if err := tx.Where("id = ?", id).Delete(&userRow{}).Error; err != nil {

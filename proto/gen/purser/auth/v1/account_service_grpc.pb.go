@@ -113,7 +113,8 @@ type AccountServiceClient interface {
 	// its id, which then names nobody.
 	//
 	// PERMISSION_DENIED (REAUTHENTICATION_REQUIRED) unless the caller signed in
-	// within ten minutes.
+	// within ten minutes. FAILED_PRECONDITION (LAST_ADMIN) when nobody would be
+	// an admin any more.
 	DeleteMe(ctx context.Context, in *DeleteMeRequest, opts ...grpc.CallOption) (*DeleteMeResponse, error)
 }
 
@@ -316,7 +317,8 @@ type AccountServiceServer interface {
 	// its id, which then names nobody.
 	//
 	// PERMISSION_DENIED (REAUTHENTICATION_REQUIRED) unless the caller signed in
-	// within ten minutes.
+	// within ten minutes. FAILED_PRECONDITION (LAST_ADMIN) when nobody would be
+	// an admin any more.
 	DeleteMe(context.Context, *DeleteMeRequest) (*DeleteMeResponse, error)
 	mustEmbedUnimplementedAccountServiceServer()
 }

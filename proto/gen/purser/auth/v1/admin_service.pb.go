@@ -457,7 +457,7 @@ var File_purser_auth_v1_admin_service_proto protoreflect.FileDescriptor
 
 const file_purser_auth_v1_admin_service_proto_rawDesc = "" +
 	"\n" +
-	"\"purser/auth/v1/admin_service.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\"\xc8\x02\n" +
+	"\"purser/auth/v1/admin_service.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a\x1epurser/auth/v1/operation.proto\x1a$purser/auth/v1/service_account.proto\x1a\x1fpurser/auth/v1/user_admin.proto\"\xc8\x02\n" +
 	"\n" +
 	"SigningKey\x12\x10\n" +
 	"\x03kid\x18\x01 \x01(\tR\x03kid\x12\x1c\n" +
@@ -487,11 +487,26 @@ const file_purser_auth_v1_admin_service_proto_rawDesc = "" +
 	"\x18SIGNING_KEY_STATE_ACTIVE\x10\x02\x12\x1e\n" +
 	"\x1aSIGNING_KEY_STATE_RETIRING\x10\x03\x12\x1d\n" +
 	"\x19SIGNING_KEY_STATE_RETIRED\x10\x04\x12!\n" +
-	"\x1dSIGNING_KEY_STATE_COMPROMISED\x10\x052\x82\x03\n" +
+	"\x1dSIGNING_KEY_STATE_COMPROMISED\x10\x052\xf4\x0e\n" +
 	"\fAdminService\x12y\n" +
 	"\x0fListSigningKeys\x12&.purser.auth.v1.ListSigningKeysRequest\x1a'.purser.auth.v1.ListSigningKeysResponse\"\x15\x8a\xe7\x18\x0e\x1a\fadmin:system\x90\x02\x01\x12y\n" +
 	"\x10RotateSigningKey\x12'.purser.auth.v1.RotateSigningKeyRequest\x1a(.purser.auth.v1.RotateSigningKeyResponse\"\x12\x8a\xe7\x18\x0e\x1a\fadmin:system\x12|\n" +
-	"\x10RevokeSigningKey\x12'.purser.auth.v1.RevokeSigningKeyRequest\x1a(.purser.auth.v1.RevokeSigningKeyResponse\"\x15\x8a\xe7\x18\x0e\x1a\fadmin:system\x90\x02\x02B<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
+	"\x10RevokeSigningKey\x12'.purser.auth.v1.RevokeSigningKeyRequest\x1a(.purser.auth.v1.RevokeSigningKeyResponse\"\x15\x8a\xe7\x18\x0e\x1a\fadmin:system\x90\x02\x02\x12f\n" +
+	"\tListUsers\x12 .purser.auth.v1.ListUsersRequest\x1a!.purser.auth.v1.ListUsersResponse\"\x14\x8a\xe7\x18\r\x1a\vadmin:users\x90\x02\x01\x12`\n" +
+	"\aGetUser\x12\x1e.purser.auth.v1.GetUserRequest\x1a\x1f.purser.auth.v1.GetUserResponse\"\x14\x8a\xe7\x18\r\x1a\vadmin:users\x90\x02\x01\x12c\n" +
+	"\bSetRoles\x12\x1f.purser.auth.v1.SetRolesRequest\x1a .purser.auth.v1.SetRolesResponse\"\x14\x8a\xe7\x18\r\x1a\vadmin:users\x90\x02\x02\x12r\n" +
+	"\rSetAttributes\x12$.purser.auth.v1.SetAttributesRequest\x1a%.purser.auth.v1.SetAttributesResponse\"\x14\x8a\xe7\x18\r\x1a\vadmin:users\x90\x02\x02\x12l\n" +
+	"\vDisableUser\x12\".purser.auth.v1.DisableUserRequest\x1a#.purser.auth.v1.DisableUserResponse\"\x14\x8a\xe7\x18\r\x1a\vadmin:users\x90\x02\x02\x12i\n" +
+	"\n" +
+	"EnableUser\x12!.purser.auth.v1.EnableUserRequest\x1a\".purser.auth.v1.EnableUserResponse\"\x14\x8a\xe7\x18\r\x1a\vadmin:users\x90\x02\x02\x12\x85\x01\n" +
+	"\x14CreateServiceAccount\x12+.purser.auth.v1.CreateServiceAccountRequest\x1a,.purser.auth.v1.CreateServiceAccountResponse\"\x12\x8a\xe7\x18\x0e\x1a\fadmin:system\x12\x82\x01\n" +
+	"\x13RotateServiceSecret\x12*.purser.auth.v1.RotateServiceSecretRequest\x1a+.purser.auth.v1.RotateServiceSecretResponse\"\x12\x8a\xe7\x18\x0e\x1a\fadmin:system\x12\x85\x01\n" +
+	"\x13ListServiceAccounts\x12*.purser.auth.v1.ListServiceAccountsRequest\x1a+.purser.auth.v1.ListServiceAccountsResponse\"\x15\x8a\xe7\x18\x0e\x1a\fadmin:system\x90\x02\x01\x12\x8b\x01\n" +
+	"\x15DisableServiceAccount\x12,.purser.auth.v1.DisableServiceAccountRequest\x1a-.purser.auth.v1.DisableServiceAccountResponse\"\x15\x8a\xe7\x18\x0e\x1a\fadmin:system\x90\x02\x02\x12y\n" +
+	"\x0fListAuditEvents\x12&.purser.auth.v1.ListAuditEventsRequest\x1a'.purser.auth.v1.ListAuditEventsResponse\"\x15\x8a\xe7\x18\x0e\x1a\fadmin:system\x90\x02\x01\x12m\n" +
+	"\vListJobRuns\x12\".purser.auth.v1.ListJobRunsRequest\x1a#.purser.auth.v1.ListJobRunsResponse\"\x15\x8a\xe7\x18\x0e\x1a\fadmin:system\x90\x02\x01\x12g\n" +
+	"\n" +
+	"TriggerJob\x12!.purser.auth.v1.TriggerJobRequest\x1a\".purser.auth.v1.TriggerJobResponse\"\x12\x8a\xe7\x18\x0e\x1a\fadmin:systemB<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
 
 var (
 	file_purser_auth_v1_admin_service_proto_rawDescOnce sync.Once
@@ -508,15 +523,41 @@ func file_purser_auth_v1_admin_service_proto_rawDescGZIP() []byte {
 var file_purser_auth_v1_admin_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_purser_auth_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_purser_auth_v1_admin_service_proto_goTypes = []any{
-	(SigningKeyState)(0),             // 0: purser.auth.v1.SigningKeyState
-	(*SigningKey)(nil),               // 1: purser.auth.v1.SigningKey
-	(*ListSigningKeysRequest)(nil),   // 2: purser.auth.v1.ListSigningKeysRequest
-	(*ListSigningKeysResponse)(nil),  // 3: purser.auth.v1.ListSigningKeysResponse
-	(*RotateSigningKeyRequest)(nil),  // 4: purser.auth.v1.RotateSigningKeyRequest
-	(*RotateSigningKeyResponse)(nil), // 5: purser.auth.v1.RotateSigningKeyResponse
-	(*RevokeSigningKeyRequest)(nil),  // 6: purser.auth.v1.RevokeSigningKeyRequest
-	(*RevokeSigningKeyResponse)(nil), // 7: purser.auth.v1.RevokeSigningKeyResponse
-	(*timestamppb.Timestamp)(nil),    // 8: google.protobuf.Timestamp
+	(SigningKeyState)(0),                  // 0: purser.auth.v1.SigningKeyState
+	(*SigningKey)(nil),                    // 1: purser.auth.v1.SigningKey
+	(*ListSigningKeysRequest)(nil),        // 2: purser.auth.v1.ListSigningKeysRequest
+	(*ListSigningKeysResponse)(nil),       // 3: purser.auth.v1.ListSigningKeysResponse
+	(*RotateSigningKeyRequest)(nil),       // 4: purser.auth.v1.RotateSigningKeyRequest
+	(*RotateSigningKeyResponse)(nil),      // 5: purser.auth.v1.RotateSigningKeyResponse
+	(*RevokeSigningKeyRequest)(nil),       // 6: purser.auth.v1.RevokeSigningKeyRequest
+	(*RevokeSigningKeyResponse)(nil),      // 7: purser.auth.v1.RevokeSigningKeyResponse
+	(*timestamppb.Timestamp)(nil),         // 8: google.protobuf.Timestamp
+	(*ListUsersRequest)(nil),              // 9: purser.auth.v1.ListUsersRequest
+	(*GetUserRequest)(nil),                // 10: purser.auth.v1.GetUserRequest
+	(*SetRolesRequest)(nil),               // 11: purser.auth.v1.SetRolesRequest
+	(*SetAttributesRequest)(nil),          // 12: purser.auth.v1.SetAttributesRequest
+	(*DisableUserRequest)(nil),            // 13: purser.auth.v1.DisableUserRequest
+	(*EnableUserRequest)(nil),             // 14: purser.auth.v1.EnableUserRequest
+	(*CreateServiceAccountRequest)(nil),   // 15: purser.auth.v1.CreateServiceAccountRequest
+	(*RotateServiceSecretRequest)(nil),    // 16: purser.auth.v1.RotateServiceSecretRequest
+	(*ListServiceAccountsRequest)(nil),    // 17: purser.auth.v1.ListServiceAccountsRequest
+	(*DisableServiceAccountRequest)(nil),  // 18: purser.auth.v1.DisableServiceAccountRequest
+	(*ListAuditEventsRequest)(nil),        // 19: purser.auth.v1.ListAuditEventsRequest
+	(*ListJobRunsRequest)(nil),            // 20: purser.auth.v1.ListJobRunsRequest
+	(*TriggerJobRequest)(nil),             // 21: purser.auth.v1.TriggerJobRequest
+	(*ListUsersResponse)(nil),             // 22: purser.auth.v1.ListUsersResponse
+	(*GetUserResponse)(nil),               // 23: purser.auth.v1.GetUserResponse
+	(*SetRolesResponse)(nil),              // 24: purser.auth.v1.SetRolesResponse
+	(*SetAttributesResponse)(nil),         // 25: purser.auth.v1.SetAttributesResponse
+	(*DisableUserResponse)(nil),           // 26: purser.auth.v1.DisableUserResponse
+	(*EnableUserResponse)(nil),            // 27: purser.auth.v1.EnableUserResponse
+	(*CreateServiceAccountResponse)(nil),  // 28: purser.auth.v1.CreateServiceAccountResponse
+	(*RotateServiceSecretResponse)(nil),   // 29: purser.auth.v1.RotateServiceSecretResponse
+	(*ListServiceAccountsResponse)(nil),   // 30: purser.auth.v1.ListServiceAccountsResponse
+	(*DisableServiceAccountResponse)(nil), // 31: purser.auth.v1.DisableServiceAccountResponse
+	(*ListAuditEventsResponse)(nil),       // 32: purser.auth.v1.ListAuditEventsResponse
+	(*ListJobRunsResponse)(nil),           // 33: purser.auth.v1.ListJobRunsResponse
+	(*TriggerJobResponse)(nil),            // 34: purser.auth.v1.TriggerJobResponse
 }
 var file_purser_auth_v1_admin_service_proto_depIdxs = []int32{
 	0,  // 0: purser.auth.v1.SigningKey.state:type_name -> purser.auth.v1.SigningKeyState
@@ -530,11 +571,37 @@ var file_purser_auth_v1_admin_service_proto_depIdxs = []int32{
 	2,  // 8: purser.auth.v1.AdminService.ListSigningKeys:input_type -> purser.auth.v1.ListSigningKeysRequest
 	4,  // 9: purser.auth.v1.AdminService.RotateSigningKey:input_type -> purser.auth.v1.RotateSigningKeyRequest
 	6,  // 10: purser.auth.v1.AdminService.RevokeSigningKey:input_type -> purser.auth.v1.RevokeSigningKeyRequest
-	3,  // 11: purser.auth.v1.AdminService.ListSigningKeys:output_type -> purser.auth.v1.ListSigningKeysResponse
-	5,  // 12: purser.auth.v1.AdminService.RotateSigningKey:output_type -> purser.auth.v1.RotateSigningKeyResponse
-	7,  // 13: purser.auth.v1.AdminService.RevokeSigningKey:output_type -> purser.auth.v1.RevokeSigningKeyResponse
-	11, // [11:14] is the sub-list for method output_type
-	8,  // [8:11] is the sub-list for method input_type
+	9,  // 11: purser.auth.v1.AdminService.ListUsers:input_type -> purser.auth.v1.ListUsersRequest
+	10, // 12: purser.auth.v1.AdminService.GetUser:input_type -> purser.auth.v1.GetUserRequest
+	11, // 13: purser.auth.v1.AdminService.SetRoles:input_type -> purser.auth.v1.SetRolesRequest
+	12, // 14: purser.auth.v1.AdminService.SetAttributes:input_type -> purser.auth.v1.SetAttributesRequest
+	13, // 15: purser.auth.v1.AdminService.DisableUser:input_type -> purser.auth.v1.DisableUserRequest
+	14, // 16: purser.auth.v1.AdminService.EnableUser:input_type -> purser.auth.v1.EnableUserRequest
+	15, // 17: purser.auth.v1.AdminService.CreateServiceAccount:input_type -> purser.auth.v1.CreateServiceAccountRequest
+	16, // 18: purser.auth.v1.AdminService.RotateServiceSecret:input_type -> purser.auth.v1.RotateServiceSecretRequest
+	17, // 19: purser.auth.v1.AdminService.ListServiceAccounts:input_type -> purser.auth.v1.ListServiceAccountsRequest
+	18, // 20: purser.auth.v1.AdminService.DisableServiceAccount:input_type -> purser.auth.v1.DisableServiceAccountRequest
+	19, // 21: purser.auth.v1.AdminService.ListAuditEvents:input_type -> purser.auth.v1.ListAuditEventsRequest
+	20, // 22: purser.auth.v1.AdminService.ListJobRuns:input_type -> purser.auth.v1.ListJobRunsRequest
+	21, // 23: purser.auth.v1.AdminService.TriggerJob:input_type -> purser.auth.v1.TriggerJobRequest
+	3,  // 24: purser.auth.v1.AdminService.ListSigningKeys:output_type -> purser.auth.v1.ListSigningKeysResponse
+	5,  // 25: purser.auth.v1.AdminService.RotateSigningKey:output_type -> purser.auth.v1.RotateSigningKeyResponse
+	7,  // 26: purser.auth.v1.AdminService.RevokeSigningKey:output_type -> purser.auth.v1.RevokeSigningKeyResponse
+	22, // 27: purser.auth.v1.AdminService.ListUsers:output_type -> purser.auth.v1.ListUsersResponse
+	23, // 28: purser.auth.v1.AdminService.GetUser:output_type -> purser.auth.v1.GetUserResponse
+	24, // 29: purser.auth.v1.AdminService.SetRoles:output_type -> purser.auth.v1.SetRolesResponse
+	25, // 30: purser.auth.v1.AdminService.SetAttributes:output_type -> purser.auth.v1.SetAttributesResponse
+	26, // 31: purser.auth.v1.AdminService.DisableUser:output_type -> purser.auth.v1.DisableUserResponse
+	27, // 32: purser.auth.v1.AdminService.EnableUser:output_type -> purser.auth.v1.EnableUserResponse
+	28, // 33: purser.auth.v1.AdminService.CreateServiceAccount:output_type -> purser.auth.v1.CreateServiceAccountResponse
+	29, // 34: purser.auth.v1.AdminService.RotateServiceSecret:output_type -> purser.auth.v1.RotateServiceSecretResponse
+	30, // 35: purser.auth.v1.AdminService.ListServiceAccounts:output_type -> purser.auth.v1.ListServiceAccountsResponse
+	31, // 36: purser.auth.v1.AdminService.DisableServiceAccount:output_type -> purser.auth.v1.DisableServiceAccountResponse
+	32, // 37: purser.auth.v1.AdminService.ListAuditEvents:output_type -> purser.auth.v1.ListAuditEventsResponse
+	33, // 38: purser.auth.v1.AdminService.ListJobRuns:output_type -> purser.auth.v1.ListJobRunsResponse
+	34, // 39: purser.auth.v1.AdminService.TriggerJob:output_type -> purser.auth.v1.TriggerJobResponse
+	24, // [24:40] is the sub-list for method output_type
+	8,  // [8:24] is the sub-list for method input_type
 	8,  // [8:8] is the sub-list for extension type_name
 	8,  // [8:8] is the sub-list for extension extendee
 	0,  // [0:8] is the sub-list for field type_name
@@ -545,6 +612,9 @@ func file_purser_auth_v1_admin_service_proto_init() {
 	if File_purser_auth_v1_admin_service_proto != nil {
 		return
 	}
+	file_purser_auth_v1_operation_proto_init()
+	file_purser_auth_v1_service_account_proto_init()
+	file_purser_auth_v1_user_admin_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -19,9 +19,22 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AdminService_ListSigningKeys_FullMethodName  = "/purser.auth.v1.AdminService/ListSigningKeys"
-	AdminService_RotateSigningKey_FullMethodName = "/purser.auth.v1.AdminService/RotateSigningKey"
-	AdminService_RevokeSigningKey_FullMethodName = "/purser.auth.v1.AdminService/RevokeSigningKey"
+	AdminService_ListSigningKeys_FullMethodName       = "/purser.auth.v1.AdminService/ListSigningKeys"
+	AdminService_RotateSigningKey_FullMethodName      = "/purser.auth.v1.AdminService/RotateSigningKey"
+	AdminService_RevokeSigningKey_FullMethodName      = "/purser.auth.v1.AdminService/RevokeSigningKey"
+	AdminService_ListUsers_FullMethodName             = "/purser.auth.v1.AdminService/ListUsers"
+	AdminService_GetUser_FullMethodName               = "/purser.auth.v1.AdminService/GetUser"
+	AdminService_SetRoles_FullMethodName              = "/purser.auth.v1.AdminService/SetRoles"
+	AdminService_SetAttributes_FullMethodName         = "/purser.auth.v1.AdminService/SetAttributes"
+	AdminService_DisableUser_FullMethodName           = "/purser.auth.v1.AdminService/DisableUser"
+	AdminService_EnableUser_FullMethodName            = "/purser.auth.v1.AdminService/EnableUser"
+	AdminService_CreateServiceAccount_FullMethodName  = "/purser.auth.v1.AdminService/CreateServiceAccount"
+	AdminService_RotateServiceSecret_FullMethodName   = "/purser.auth.v1.AdminService/RotateServiceSecret"
+	AdminService_ListServiceAccounts_FullMethodName   = "/purser.auth.v1.AdminService/ListServiceAccounts"
+	AdminService_DisableServiceAccount_FullMethodName = "/purser.auth.v1.AdminService/DisableServiceAccount"
+	AdminService_ListAuditEvents_FullMethodName       = "/purser.auth.v1.AdminService/ListAuditEvents"
+	AdminService_ListJobRuns_FullMethodName           = "/purser.auth.v1.AdminService/ListJobRuns"
+	AdminService_TriggerJob_FullMethodName            = "/purser.auth.v1.AdminService/TriggerJob"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -46,6 +59,76 @@ type AdminServiceClient interface {
 	//
 	// NOT_FOUND when there is no such key.
 	RevokeSigningKey(ctx context.Context, in *RevokeSigningKeyRequest, opts ...grpc.CallOption) (*RevokeSigningKeyResponse, error)
+	// ListUsers returns accounts, newest first.
+	//
+	// INVALID_ARGUMENT when page_token is not one of this query.
+	ListUsers(ctx context.Context, in *ListUsersRequest, opts ...grpc.CallOption) (*ListUsersResponse, error)
+	// GetUser returns an account.
+	//
+	// NOT_FOUND when there is none with this id.
+	GetUser(ctx context.Context, in *GetUserRequest, opts ...grpc.CallOption) (*GetUserResponse, error)
+	// SetRoles gives an account these roles and no others. They are in its tokens
+	// from the next sign-in or refresh on: within the access token's time, or with
+	// end_sessions at the next sign-in.
+	//
+	// INVALID_ARGUMENT for a role that there is not. NOT_FOUND.
+	// FAILED_PRECONDITION (LAST_ADMIN) when nobody would be an admin any more.
+	// PERMISSION_DENIED (API_KEY_CALLER) when the caller signed in with an API key,
+	// and (REAUTHENTICATION_REQUIRED) when the sign-in was proven longer than 10
+	// minutes ago.
+	SetRoles(ctx context.Context, in *SetRolesRequest, opts ...grpc.CallOption) (*SetRolesResponse, error)
+	// SetAttributes gives an account these attributes and no others. They are in
+	// its tokens from the next sign-in or refresh on.
+	//
+	// INVALID_ARGUMENT names the rule. NOT_FOUND. PERMISSION_DENIED as SetRoles.
+	SetAttributes(ctx context.Context, in *SetAttributesRequest, opts ...grpc.CallOption) (*SetAttributesResponse, error)
+	// DisableUser ends an account's sessions and keeps it from signing in, by
+	// API keys too. Its access tokens are refused as soon as a verifier hears of
+	// it, and by themselves when they expire.
+	//
+	// NOT_FOUND. FAILED_PRECONDITION (OWN_ACCOUNT) for the caller's own, and
+	// (LAST_ADMIN) when nobody would be an admin any more. PERMISSION_DENIED as
+	// SetRoles.
+	DisableUser(ctx context.Context, in *DisableUserRequest, opts ...grpc.CallOption) (*DisableUserResponse, error)
+	// EnableUser lets a disabled account sign in again. Tokens of API keys that it
+	// had before may be refused for some minutes more.
+	//
+	// NOT_FOUND. PERMISSION_DENIED as SetRoles.
+	EnableUser(ctx context.Context, in *EnableUserRequest, opts ...grpc.CallOption) (*EnableUserResponse, error)
+	// CreateServiceAccount makes an account for a program and its first secret,
+	// which is shown in this answer and never again.
+	//
+	// ALREADY_EXISTS (SERVICE_ACCOUNT_EXISTS) when the name is taken.
+	// INVALID_ARGUMENT for a permission that there is not. PERMISSION_DENIED
+	// (PERMISSION_NOT_HELD) for one that the caller doesn't hold, otherwise as
+	// SetRoles.
+	CreateServiceAccount(ctx context.Context, in *CreateServiceAccountRequest, opts ...grpc.CallOption) (*CreateServiceAccountResponse, error)
+	// RotateServiceSecret makes a new secret, shown in this answer and never
+	// again, and lets the ones from before end.
+	//
+	// NOT_FOUND. FAILED_PRECONDITION (SERVICE_ACCOUNT_DISABLED). PERMISSION_DENIED
+	// as CreateServiceAccount, also when the account holds a permission that the
+	// caller doesn't.
+	RotateServiceSecret(ctx context.Context, in *RotateServiceSecretRequest, opts ...grpc.CallOption) (*RotateServiceSecretResponse, error)
+	// ListServiceAccounts returns the service accounts.
+	ListServiceAccounts(ctx context.Context, in *ListServiceAccountsRequest, opts ...grpc.CallOption) (*ListServiceAccountsResponse, error)
+	// DisableServiceAccount ends an account and its secrets for good.
+	//
+	// NOT_FOUND. PERMISSION_DENIED as SetRoles.
+	DisableServiceAccount(ctx context.Context, in *DisableServiceAccountRequest, opts ...grpc.CallOption) (*DisableServiceAccountResponse, error)
+	// ListAuditEvents returns what concerned the safety of accounts, newest
+	// first.
+	//
+	// INVALID_ARGUMENT when page_token is not one of this query.
+	ListAuditEvents(ctx context.Context, in *ListAuditEventsRequest, opts ...grpc.CallOption) (*ListAuditEventsResponse, error)
+	// ListJobRuns returns the runs of the service's jobs, newest first.
+	//
+	// INVALID_ARGUMENT when page_token is not one of this query.
+	ListJobRuns(ctx context.Context, in *ListJobRunsRequest, opts ...grpc.CallOption) (*ListJobRunsResponse, error)
+	// TriggerJob runs a job once more, on any replica, as soon as one is free.
+	//
+	// NOT_FOUND when there is no such job. PERMISSION_DENIED as SetRoles.
+	TriggerJob(ctx context.Context, in *TriggerJobRequest, opts ...grpc.CallOption) (*TriggerJobResponse, error)
 }
 
 type adminServiceClient struct {
@@ -86,6 +169,136 @@ func (c *adminServiceClient) RevokeSigningKey(ctx context.Context, in *RevokeSig
 	return out, nil
 }
 
+func (c *adminServiceClient) ListUsers(ctx context.Context, in *ListUsersRequest, opts ...grpc.CallOption) (*ListUsersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListUsersResponse)
+	err := c.cc.Invoke(ctx, AdminService_ListUsers_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) GetUser(ctx context.Context, in *GetUserRequest, opts ...grpc.CallOption) (*GetUserResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetUserResponse)
+	err := c.cc.Invoke(ctx, AdminService_GetUser_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) SetRoles(ctx context.Context, in *SetRolesRequest, opts ...grpc.CallOption) (*SetRolesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetRolesResponse)
+	err := c.cc.Invoke(ctx, AdminService_SetRoles_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) SetAttributes(ctx context.Context, in *SetAttributesRequest, opts ...grpc.CallOption) (*SetAttributesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetAttributesResponse)
+	err := c.cc.Invoke(ctx, AdminService_SetAttributes_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) DisableUser(ctx context.Context, in *DisableUserRequest, opts ...grpc.CallOption) (*DisableUserResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DisableUserResponse)
+	err := c.cc.Invoke(ctx, AdminService_DisableUser_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) EnableUser(ctx context.Context, in *EnableUserRequest, opts ...grpc.CallOption) (*EnableUserResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EnableUserResponse)
+	err := c.cc.Invoke(ctx, AdminService_EnableUser_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) CreateServiceAccount(ctx context.Context, in *CreateServiceAccountRequest, opts ...grpc.CallOption) (*CreateServiceAccountResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CreateServiceAccountResponse)
+	err := c.cc.Invoke(ctx, AdminService_CreateServiceAccount_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) RotateServiceSecret(ctx context.Context, in *RotateServiceSecretRequest, opts ...grpc.CallOption) (*RotateServiceSecretResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RotateServiceSecretResponse)
+	err := c.cc.Invoke(ctx, AdminService_RotateServiceSecret_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) ListServiceAccounts(ctx context.Context, in *ListServiceAccountsRequest, opts ...grpc.CallOption) (*ListServiceAccountsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListServiceAccountsResponse)
+	err := c.cc.Invoke(ctx, AdminService_ListServiceAccounts_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) DisableServiceAccount(ctx context.Context, in *DisableServiceAccountRequest, opts ...grpc.CallOption) (*DisableServiceAccountResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DisableServiceAccountResponse)
+	err := c.cc.Invoke(ctx, AdminService_DisableServiceAccount_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) ListAuditEvents(ctx context.Context, in *ListAuditEventsRequest, opts ...grpc.CallOption) (*ListAuditEventsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListAuditEventsResponse)
+	err := c.cc.Invoke(ctx, AdminService_ListAuditEvents_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) ListJobRuns(ctx context.Context, in *ListJobRunsRequest, opts ...grpc.CallOption) (*ListJobRunsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListJobRunsResponse)
+	err := c.cc.Invoke(ctx, AdminService_ListJobRuns_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) TriggerJob(ctx context.Context, in *TriggerJobRequest, opts ...grpc.CallOption) (*TriggerJobResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TriggerJobResponse)
+	err := c.cc.Invoke(ctx, AdminService_TriggerJob_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdminServiceServer is the server API for AdminService service.
 // All implementations must embed UnimplementedAdminServiceServer
 // for forward compatibility.
@@ -108,6 +321,76 @@ type AdminServiceServer interface {
 	//
 	// NOT_FOUND when there is no such key.
 	RevokeSigningKey(context.Context, *RevokeSigningKeyRequest) (*RevokeSigningKeyResponse, error)
+	// ListUsers returns accounts, newest first.
+	//
+	// INVALID_ARGUMENT when page_token is not one of this query.
+	ListUsers(context.Context, *ListUsersRequest) (*ListUsersResponse, error)
+	// GetUser returns an account.
+	//
+	// NOT_FOUND when there is none with this id.
+	GetUser(context.Context, *GetUserRequest) (*GetUserResponse, error)
+	// SetRoles gives an account these roles and no others. They are in its tokens
+	// from the next sign-in or refresh on: within the access token's time, or with
+	// end_sessions at the next sign-in.
+	//
+	// INVALID_ARGUMENT for a role that there is not. NOT_FOUND.
+	// FAILED_PRECONDITION (LAST_ADMIN) when nobody would be an admin any more.
+	// PERMISSION_DENIED (API_KEY_CALLER) when the caller signed in with an API key,
+	// and (REAUTHENTICATION_REQUIRED) when the sign-in was proven longer than 10
+	// minutes ago.
+	SetRoles(context.Context, *SetRolesRequest) (*SetRolesResponse, error)
+	// SetAttributes gives an account these attributes and no others. They are in
+	// its tokens from the next sign-in or refresh on.
+	//
+	// INVALID_ARGUMENT names the rule. NOT_FOUND. PERMISSION_DENIED as SetRoles.
+	SetAttributes(context.Context, *SetAttributesRequest) (*SetAttributesResponse, error)
+	// DisableUser ends an account's sessions and keeps it from signing in, by
+	// API keys too. Its access tokens are refused as soon as a verifier hears of
+	// it, and by themselves when they expire.
+	//
+	// NOT_FOUND. FAILED_PRECONDITION (OWN_ACCOUNT) for the caller's own, and
+	// (LAST_ADMIN) when nobody would be an admin any more. PERMISSION_DENIED as
+	// SetRoles.
+	DisableUser(context.Context, *DisableUserRequest) (*DisableUserResponse, error)
+	// EnableUser lets a disabled account sign in again. Tokens of API keys that it
+	// had before may be refused for some minutes more.
+	//
+	// NOT_FOUND. PERMISSION_DENIED as SetRoles.
+	EnableUser(context.Context, *EnableUserRequest) (*EnableUserResponse, error)
+	// CreateServiceAccount makes an account for a program and its first secret,
+	// which is shown in this answer and never again.
+	//
+	// ALREADY_EXISTS (SERVICE_ACCOUNT_EXISTS) when the name is taken.
+	// INVALID_ARGUMENT for a permission that there is not. PERMISSION_DENIED
+	// (PERMISSION_NOT_HELD) for one that the caller doesn't hold, otherwise as
+	// SetRoles.
+	CreateServiceAccount(context.Context, *CreateServiceAccountRequest) (*CreateServiceAccountResponse, error)
+	// RotateServiceSecret makes a new secret, shown in this answer and never
+	// again, and lets the ones from before end.
+	//
+	// NOT_FOUND. FAILED_PRECONDITION (SERVICE_ACCOUNT_DISABLED). PERMISSION_DENIED
+	// as CreateServiceAccount, also when the account holds a permission that the
+	// caller doesn't.
+	RotateServiceSecret(context.Context, *RotateServiceSecretRequest) (*RotateServiceSecretResponse, error)
+	// ListServiceAccounts returns the service accounts.
+	ListServiceAccounts(context.Context, *ListServiceAccountsRequest) (*ListServiceAccountsResponse, error)
+	// DisableServiceAccount ends an account and its secrets for good.
+	//
+	// NOT_FOUND. PERMISSION_DENIED as SetRoles.
+	DisableServiceAccount(context.Context, *DisableServiceAccountRequest) (*DisableServiceAccountResponse, error)
+	// ListAuditEvents returns what concerned the safety of accounts, newest
+	// first.
+	//
+	// INVALID_ARGUMENT when page_token is not one of this query.
+	ListAuditEvents(context.Context, *ListAuditEventsRequest) (*ListAuditEventsResponse, error)
+	// ListJobRuns returns the runs of the service's jobs, newest first.
+	//
+	// INVALID_ARGUMENT when page_token is not one of this query.
+	ListJobRuns(context.Context, *ListJobRunsRequest) (*ListJobRunsResponse, error)
+	// TriggerJob runs a job once more, on any replica, as soon as one is free.
+	//
+	// NOT_FOUND when there is no such job. PERMISSION_DENIED as SetRoles.
+	TriggerJob(context.Context, *TriggerJobRequest) (*TriggerJobResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
 }
 
@@ -126,6 +409,45 @@ func (UnimplementedAdminServiceServer) RotateSigningKey(context.Context, *Rotate
 }
 func (UnimplementedAdminServiceServer) RevokeSigningKey(context.Context, *RevokeSigningKeyRequest) (*RevokeSigningKeyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RevokeSigningKey not implemented")
+}
+func (UnimplementedAdminServiceServer) ListUsers(context.Context, *ListUsersRequest) (*ListUsersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListUsers not implemented")
+}
+func (UnimplementedAdminServiceServer) GetUser(context.Context, *GetUserRequest) (*GetUserResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetUser not implemented")
+}
+func (UnimplementedAdminServiceServer) SetRoles(context.Context, *SetRolesRequest) (*SetRolesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetRoles not implemented")
+}
+func (UnimplementedAdminServiceServer) SetAttributes(context.Context, *SetAttributesRequest) (*SetAttributesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetAttributes not implemented")
+}
+func (UnimplementedAdminServiceServer) DisableUser(context.Context, *DisableUserRequest) (*DisableUserResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DisableUser not implemented")
+}
+func (UnimplementedAdminServiceServer) EnableUser(context.Context, *EnableUserRequest) (*EnableUserResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method EnableUser not implemented")
+}
+func (UnimplementedAdminServiceServer) CreateServiceAccount(context.Context, *CreateServiceAccountRequest) (*CreateServiceAccountResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateServiceAccount not implemented")
+}
+func (UnimplementedAdminServiceServer) RotateServiceSecret(context.Context, *RotateServiceSecretRequest) (*RotateServiceSecretResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RotateServiceSecret not implemented")
+}
+func (UnimplementedAdminServiceServer) ListServiceAccounts(context.Context, *ListServiceAccountsRequest) (*ListServiceAccountsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListServiceAccounts not implemented")
+}
+func (UnimplementedAdminServiceServer) DisableServiceAccount(context.Context, *DisableServiceAccountRequest) (*DisableServiceAccountResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DisableServiceAccount not implemented")
+}
+func (UnimplementedAdminServiceServer) ListAuditEvents(context.Context, *ListAuditEventsRequest) (*ListAuditEventsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListAuditEvents not implemented")
+}
+func (UnimplementedAdminServiceServer) ListJobRuns(context.Context, *ListJobRunsRequest) (*ListJobRunsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListJobRuns not implemented")
+}
+func (UnimplementedAdminServiceServer) TriggerJob(context.Context, *TriggerJobRequest) (*TriggerJobResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method TriggerJob not implemented")
 }
 func (UnimplementedAdminServiceServer) mustEmbedUnimplementedAdminServiceServer() {}
 func (UnimplementedAdminServiceServer) testEmbeddedByValue()                      {}
@@ -202,6 +524,240 @@ func _AdminService_RevokeSigningKey_Handler(srv interface{}, ctx context.Context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_ListUsers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListUsersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ListUsers(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ListUsers_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ListUsers(ctx, req.(*ListUsersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_GetUser_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetUserRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).GetUser(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_GetUser_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).GetUser(ctx, req.(*GetUserRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_SetRoles_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetRolesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).SetRoles(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_SetRoles_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).SetRoles(ctx, req.(*SetRolesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_SetAttributes_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetAttributesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).SetAttributes(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_SetAttributes_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).SetAttributes(ctx, req.(*SetAttributesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_DisableUser_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DisableUserRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).DisableUser(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_DisableUser_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).DisableUser(ctx, req.(*DisableUserRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_EnableUser_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EnableUserRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).EnableUser(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_EnableUser_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).EnableUser(ctx, req.(*EnableUserRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_CreateServiceAccount_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateServiceAccountRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).CreateServiceAccount(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_CreateServiceAccount_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).CreateServiceAccount(ctx, req.(*CreateServiceAccountRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_RotateServiceSecret_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RotateServiceSecretRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).RotateServiceSecret(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_RotateServiceSecret_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).RotateServiceSecret(ctx, req.(*RotateServiceSecretRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_ListServiceAccounts_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListServiceAccountsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ListServiceAccounts(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ListServiceAccounts_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ListServiceAccounts(ctx, req.(*ListServiceAccountsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_DisableServiceAccount_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DisableServiceAccountRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).DisableServiceAccount(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_DisableServiceAccount_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).DisableServiceAccount(ctx, req.(*DisableServiceAccountRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_ListAuditEvents_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListAuditEventsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ListAuditEvents(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ListAuditEvents_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ListAuditEvents(ctx, req.(*ListAuditEventsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_ListJobRuns_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListJobRunsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ListJobRuns(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ListJobRuns_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ListJobRuns(ctx, req.(*ListJobRunsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_TriggerJob_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TriggerJobRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).TriggerJob(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_TriggerJob_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).TriggerJob(ctx, req.(*TriggerJobRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AdminService_ServiceDesc is the grpc.ServiceDesc for AdminService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -220,6 +776,58 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RevokeSigningKey",
 			Handler:    _AdminService_RevokeSigningKey_Handler,
+		},
+		{
+			MethodName: "ListUsers",
+			Handler:    _AdminService_ListUsers_Handler,
+		},
+		{
+			MethodName: "GetUser",
+			Handler:    _AdminService_GetUser_Handler,
+		},
+		{
+			MethodName: "SetRoles",
+			Handler:    _AdminService_SetRoles_Handler,
+		},
+		{
+			MethodName: "SetAttributes",
+			Handler:    _AdminService_SetAttributes_Handler,
+		},
+		{
+			MethodName: "DisableUser",
+			Handler:    _AdminService_DisableUser_Handler,
+		},
+		{
+			MethodName: "EnableUser",
+			Handler:    _AdminService_EnableUser_Handler,
+		},
+		{
+			MethodName: "CreateServiceAccount",
+			Handler:    _AdminService_CreateServiceAccount_Handler,
+		},
+		{
+			MethodName: "RotateServiceSecret",
+			Handler:    _AdminService_RotateServiceSecret_Handler,
+		},
+		{
+			MethodName: "ListServiceAccounts",
+			Handler:    _AdminService_ListServiceAccounts_Handler,
+		},
+		{
+			MethodName: "DisableServiceAccount",
+			Handler:    _AdminService_DisableServiceAccount_Handler,
+		},
+		{
+			MethodName: "ListAuditEvents",
+			Handler:    _AdminService_ListAuditEvents_Handler,
+		},
+		{
+			MethodName: "ListJobRuns",
+			Handler:    _AdminService_ListJobRuns_Handler,
+		},
+		{
+			MethodName: "TriggerJob",
+			Handler:    _AdminService_TriggerJob_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -863,7 +863,7 @@ var File_purser_auth_v1_session_service_proto protoreflect.FileDescriptor
 
 const file_purser_auth_v1_session_service_proto_rawDesc = "" +
 	"\n" +
-	"$purser/auth/v1/session_service.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a\x1apurser/auth/v1/oauth.proto\x1a\"purser/auth/v1/second_factor.proto\x1a#purser/auth/v1/wallet_sign_in.proto\"\xae\x02\n" +
+	"$purser/auth/v1/session_service.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a\x1apurser/auth/v1/oauth.proto\x1a\"purser/auth/v1/second_factor.proto\x1a$purser/auth/v1/service_account.proto\x1a#purser/auth/v1/wallet_sign_in.proto\"\xae\x02\n" +
 	"\aSession\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12;\n" +
@@ -915,7 +915,7 @@ const file_purser_auth_v1_session_service_proto_rawDesc = "" +
 	"\x19ExchangeLoginCodeResponse\x12.\n" +
 	"\x06tokens\x18\x01 \x01(\v2\x16.purser.auth.v1.TokensR\x06tokens\"K\n" +
 	"\x19FinishWalletLoginResponse\x12.\n" +
-	"\x06tokens\x18\x01 \x01(\v2\x16.purser.auth.v1.TokensR\x06tokens2\xc0\f\n" +
+	"\x06tokens\x18\x01 \x01(\v2\x16.purser.auth.v1.TokensR\x06tokens2\xb5\r\n" +
 	"\x0eSessionService\x12L\n" +
 	"\x05Login\x12\x1c.purser.auth.v1.LoginRequest\x1a\x1d.purser.auth.v1.LoginResponse\"\x06\x8a\xe7\x18\x02\b\x01\x12U\n" +
 	"\aRefresh\x12\x1e.purser.auth.v1.RefreshRequest\x1a\x1f.purser.auth.v1.RefreshResponse\"\t\x8a\xe7\x18\x02\b\x01\x90\x02\x02\x12R\n" +
@@ -923,7 +923,8 @@ const file_purser_auth_v1_session_service_proto_rawDesc = "" +
 	"\tLogoutAll\x12 .purser.auth.v1.LogoutAllRequest\x1a!.purser.auth.v1.LogoutAllResponse\"\t\x8a\xe7\x18\x02\x10\x01\x90\x02\x02\x12d\n" +
 	"\fListSessions\x12#.purser.auth.v1.ListSessionsRequest\x1a$.purser.auth.v1.ListSessionsResponse\"\t\x8a\xe7\x18\x02\x10\x01\x90\x02\x01\x12g\n" +
 	"\rRevokeSession\x12$.purser.auth.v1.RevokeSessionRequest\x1a%.purser.auth.v1.RevokeSessionResponse\"\t\x8a\xe7\x18\x02\x10\x01\x90\x02\x02\x12g\n" +
-	"\x0eReauthenticate\x12%.purser.auth.v1.ReauthenticateRequest\x1a&.purser.auth.v1.ReauthenticateResponse\"\x06\x8a\xe7\x18\x02\x10\x01\x12[\n" +
+	"\x0eReauthenticate\x12%.purser.auth.v1.ReauthenticateRequest\x1a&.purser.auth.v1.ReauthenticateResponse\"\x06\x8a\xe7\x18\x02\x10\x01\x12s\n" +
+	"\x11IssueServiceToken\x12(.purser.auth.v1.IssueServiceTokenRequest\x1a).purser.auth.v1.IssueServiceTokenResponse\"\t\x8a\xe7\x18\x02\b\x01\x90\x02\x02\x12[\n" +
 	"\n" +
 	"EnrollTotp\x12!.purser.auth.v1.EnrollTotpRequest\x1a\".purser.auth.v1.EnrollTotpResponse\"\x06\x8a\xe7\x18\x02\x10\x01\x12^\n" +
 	"\vConfirmTotp\x12\".purser.auth.v1.ConfirmTotpRequest\x1a#.purser.auth.v1.ConfirmTotpResponse\"\x06\x8a\xe7\x18\x02\x10\x01\x12^\n" +
@@ -969,22 +970,24 @@ var file_purser_auth_v1_session_service_proto_goTypes = []any{
 	(*FinishWalletLoginResponse)(nil),  // 16: purser.auth.v1.FinishWalletLoginResponse
 	(*timestamppb.Timestamp)(nil),      // 17: google.protobuf.Timestamp
 	(*ReauthenticateRequest)(nil),      // 18: purser.auth.v1.ReauthenticateRequest
-	(*EnrollTotpRequest)(nil),          // 19: purser.auth.v1.EnrollTotpRequest
-	(*ConfirmTotpRequest)(nil),         // 20: purser.auth.v1.ConfirmTotpRequest
-	(*DisableTotpRequest)(nil),         // 21: purser.auth.v1.DisableTotpRequest
-	(*RenewRecoveryCodesRequest)(nil),  // 22: purser.auth.v1.RenewRecoveryCodesRequest
-	(*StartOAuthRequest)(nil),          // 23: purser.auth.v1.StartOAuthRequest
-	(*FinishOAuthRequest)(nil),         // 24: purser.auth.v1.FinishOAuthRequest
-	(*ExchangeLoginCodeRequest)(nil),   // 25: purser.auth.v1.ExchangeLoginCodeRequest
-	(*StartWalletLoginRequest)(nil),    // 26: purser.auth.v1.StartWalletLoginRequest
-	(*FinishWalletLoginRequest)(nil),   // 27: purser.auth.v1.FinishWalletLoginRequest
-	(*ReauthenticateResponse)(nil),     // 28: purser.auth.v1.ReauthenticateResponse
-	(*EnrollTotpResponse)(nil),         // 29: purser.auth.v1.EnrollTotpResponse
-	(*ConfirmTotpResponse)(nil),        // 30: purser.auth.v1.ConfirmTotpResponse
-	(*DisableTotpResponse)(nil),        // 31: purser.auth.v1.DisableTotpResponse
-	(*RenewRecoveryCodesResponse)(nil), // 32: purser.auth.v1.RenewRecoveryCodesResponse
-	(*StartOAuthResponse)(nil),         // 33: purser.auth.v1.StartOAuthResponse
-	(*StartWalletLoginResponse)(nil),   // 34: purser.auth.v1.StartWalletLoginResponse
+	(*IssueServiceTokenRequest)(nil),   // 19: purser.auth.v1.IssueServiceTokenRequest
+	(*EnrollTotpRequest)(nil),          // 20: purser.auth.v1.EnrollTotpRequest
+	(*ConfirmTotpRequest)(nil),         // 21: purser.auth.v1.ConfirmTotpRequest
+	(*DisableTotpRequest)(nil),         // 22: purser.auth.v1.DisableTotpRequest
+	(*RenewRecoveryCodesRequest)(nil),  // 23: purser.auth.v1.RenewRecoveryCodesRequest
+	(*StartOAuthRequest)(nil),          // 24: purser.auth.v1.StartOAuthRequest
+	(*FinishOAuthRequest)(nil),         // 25: purser.auth.v1.FinishOAuthRequest
+	(*ExchangeLoginCodeRequest)(nil),   // 26: purser.auth.v1.ExchangeLoginCodeRequest
+	(*StartWalletLoginRequest)(nil),    // 27: purser.auth.v1.StartWalletLoginRequest
+	(*FinishWalletLoginRequest)(nil),   // 28: purser.auth.v1.FinishWalletLoginRequest
+	(*ReauthenticateResponse)(nil),     // 29: purser.auth.v1.ReauthenticateResponse
+	(*IssueServiceTokenResponse)(nil),  // 30: purser.auth.v1.IssueServiceTokenResponse
+	(*EnrollTotpResponse)(nil),         // 31: purser.auth.v1.EnrollTotpResponse
+	(*ConfirmTotpResponse)(nil),        // 32: purser.auth.v1.ConfirmTotpResponse
+	(*DisableTotpResponse)(nil),        // 33: purser.auth.v1.DisableTotpResponse
+	(*RenewRecoveryCodesResponse)(nil), // 34: purser.auth.v1.RenewRecoveryCodesResponse
+	(*StartOAuthResponse)(nil),         // 35: purser.auth.v1.StartOAuthResponse
+	(*StartWalletLoginResponse)(nil),   // 36: purser.auth.v1.StartWalletLoginResponse
 }
 var file_purser_auth_v1_session_service_proto_depIdxs = []int32{
 	17, // 0: purser.auth.v1.Session.create_time:type_name -> google.protobuf.Timestamp
@@ -1005,33 +1008,35 @@ var file_purser_auth_v1_session_service_proto_depIdxs = []int32{
 	10, // 15: purser.auth.v1.SessionService.ListSessions:input_type -> purser.auth.v1.ListSessionsRequest
 	12, // 16: purser.auth.v1.SessionService.RevokeSession:input_type -> purser.auth.v1.RevokeSessionRequest
 	18, // 17: purser.auth.v1.SessionService.Reauthenticate:input_type -> purser.auth.v1.ReauthenticateRequest
-	19, // 18: purser.auth.v1.SessionService.EnrollTotp:input_type -> purser.auth.v1.EnrollTotpRequest
-	20, // 19: purser.auth.v1.SessionService.ConfirmTotp:input_type -> purser.auth.v1.ConfirmTotpRequest
-	21, // 20: purser.auth.v1.SessionService.DisableTotp:input_type -> purser.auth.v1.DisableTotpRequest
-	22, // 21: purser.auth.v1.SessionService.RenewRecoveryCodes:input_type -> purser.auth.v1.RenewRecoveryCodesRequest
-	23, // 22: purser.auth.v1.SessionService.StartOAuth:input_type -> purser.auth.v1.StartOAuthRequest
-	24, // 23: purser.auth.v1.SessionService.FinishOAuth:input_type -> purser.auth.v1.FinishOAuthRequest
-	25, // 24: purser.auth.v1.SessionService.ExchangeLoginCode:input_type -> purser.auth.v1.ExchangeLoginCodeRequest
-	26, // 25: purser.auth.v1.SessionService.StartWalletLogin:input_type -> purser.auth.v1.StartWalletLoginRequest
-	27, // 26: purser.auth.v1.SessionService.FinishWalletLogin:input_type -> purser.auth.v1.FinishWalletLoginRequest
-	3,  // 27: purser.auth.v1.SessionService.Login:output_type -> purser.auth.v1.LoginResponse
-	5,  // 28: purser.auth.v1.SessionService.Refresh:output_type -> purser.auth.v1.RefreshResponse
-	7,  // 29: purser.auth.v1.SessionService.Logout:output_type -> purser.auth.v1.LogoutResponse
-	9,  // 30: purser.auth.v1.SessionService.LogoutAll:output_type -> purser.auth.v1.LogoutAllResponse
-	11, // 31: purser.auth.v1.SessionService.ListSessions:output_type -> purser.auth.v1.ListSessionsResponse
-	13, // 32: purser.auth.v1.SessionService.RevokeSession:output_type -> purser.auth.v1.RevokeSessionResponse
-	28, // 33: purser.auth.v1.SessionService.Reauthenticate:output_type -> purser.auth.v1.ReauthenticateResponse
-	29, // 34: purser.auth.v1.SessionService.EnrollTotp:output_type -> purser.auth.v1.EnrollTotpResponse
-	30, // 35: purser.auth.v1.SessionService.ConfirmTotp:output_type -> purser.auth.v1.ConfirmTotpResponse
-	31, // 36: purser.auth.v1.SessionService.DisableTotp:output_type -> purser.auth.v1.DisableTotpResponse
-	32, // 37: purser.auth.v1.SessionService.RenewRecoveryCodes:output_type -> purser.auth.v1.RenewRecoveryCodesResponse
-	33, // 38: purser.auth.v1.SessionService.StartOAuth:output_type -> purser.auth.v1.StartOAuthResponse
-	14, // 39: purser.auth.v1.SessionService.FinishOAuth:output_type -> purser.auth.v1.FinishOAuthResponse
-	15, // 40: purser.auth.v1.SessionService.ExchangeLoginCode:output_type -> purser.auth.v1.ExchangeLoginCodeResponse
-	34, // 41: purser.auth.v1.SessionService.StartWalletLogin:output_type -> purser.auth.v1.StartWalletLoginResponse
-	16, // 42: purser.auth.v1.SessionService.FinishWalletLogin:output_type -> purser.auth.v1.FinishWalletLoginResponse
-	27, // [27:43] is the sub-list for method output_type
-	11, // [11:27] is the sub-list for method input_type
+	19, // 18: purser.auth.v1.SessionService.IssueServiceToken:input_type -> purser.auth.v1.IssueServiceTokenRequest
+	20, // 19: purser.auth.v1.SessionService.EnrollTotp:input_type -> purser.auth.v1.EnrollTotpRequest
+	21, // 20: purser.auth.v1.SessionService.ConfirmTotp:input_type -> purser.auth.v1.ConfirmTotpRequest
+	22, // 21: purser.auth.v1.SessionService.DisableTotp:input_type -> purser.auth.v1.DisableTotpRequest
+	23, // 22: purser.auth.v1.SessionService.RenewRecoveryCodes:input_type -> purser.auth.v1.RenewRecoveryCodesRequest
+	24, // 23: purser.auth.v1.SessionService.StartOAuth:input_type -> purser.auth.v1.StartOAuthRequest
+	25, // 24: purser.auth.v1.SessionService.FinishOAuth:input_type -> purser.auth.v1.FinishOAuthRequest
+	26, // 25: purser.auth.v1.SessionService.ExchangeLoginCode:input_type -> purser.auth.v1.ExchangeLoginCodeRequest
+	27, // 26: purser.auth.v1.SessionService.StartWalletLogin:input_type -> purser.auth.v1.StartWalletLoginRequest
+	28, // 27: purser.auth.v1.SessionService.FinishWalletLogin:input_type -> purser.auth.v1.FinishWalletLoginRequest
+	3,  // 28: purser.auth.v1.SessionService.Login:output_type -> purser.auth.v1.LoginResponse
+	5,  // 29: purser.auth.v1.SessionService.Refresh:output_type -> purser.auth.v1.RefreshResponse
+	7,  // 30: purser.auth.v1.SessionService.Logout:output_type -> purser.auth.v1.LogoutResponse
+	9,  // 31: purser.auth.v1.SessionService.LogoutAll:output_type -> purser.auth.v1.LogoutAllResponse
+	11, // 32: purser.auth.v1.SessionService.ListSessions:output_type -> purser.auth.v1.ListSessionsResponse
+	13, // 33: purser.auth.v1.SessionService.RevokeSession:output_type -> purser.auth.v1.RevokeSessionResponse
+	29, // 34: purser.auth.v1.SessionService.Reauthenticate:output_type -> purser.auth.v1.ReauthenticateResponse
+	30, // 35: purser.auth.v1.SessionService.IssueServiceToken:output_type -> purser.auth.v1.IssueServiceTokenResponse
+	31, // 36: purser.auth.v1.SessionService.EnrollTotp:output_type -> purser.auth.v1.EnrollTotpResponse
+	32, // 37: purser.auth.v1.SessionService.ConfirmTotp:output_type -> purser.auth.v1.ConfirmTotpResponse
+	33, // 38: purser.auth.v1.SessionService.DisableTotp:output_type -> purser.auth.v1.DisableTotpResponse
+	34, // 39: purser.auth.v1.SessionService.RenewRecoveryCodes:output_type -> purser.auth.v1.RenewRecoveryCodesResponse
+	35, // 40: purser.auth.v1.SessionService.StartOAuth:output_type -> purser.auth.v1.StartOAuthResponse
+	14, // 41: purser.auth.v1.SessionService.FinishOAuth:output_type -> purser.auth.v1.FinishOAuthResponse
+	15, // 42: purser.auth.v1.SessionService.ExchangeLoginCode:output_type -> purser.auth.v1.ExchangeLoginCodeResponse
+	36, // 43: purser.auth.v1.SessionService.StartWalletLogin:output_type -> purser.auth.v1.StartWalletLoginResponse
+	16, // 44: purser.auth.v1.SessionService.FinishWalletLogin:output_type -> purser.auth.v1.FinishWalletLoginResponse
+	28, // [28:45] is the sub-list for method output_type
+	11, // [11:28] is the sub-list for method input_type
 	11, // [11:11] is the sub-list for extension type_name
 	11, // [11:11] is the sub-list for extension extendee
 	0,  // [0:11] is the sub-list for field type_name
@@ -1044,6 +1049,7 @@ func file_purser_auth_v1_session_service_proto_init() {
 	}
 	file_purser_auth_v1_oauth_proto_init()
 	file_purser_auth_v1_second_factor_proto_init()
+	file_purser_auth_v1_service_account_proto_init()
 	file_purser_auth_v1_wallet_sign_in_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -26,6 +26,7 @@ const (
 	SessionService_ListSessions_FullMethodName       = "/purser.auth.v1.SessionService/ListSessions"
 	SessionService_RevokeSession_FullMethodName      = "/purser.auth.v1.SessionService/RevokeSession"
 	SessionService_Reauthenticate_FullMethodName     = "/purser.auth.v1.SessionService/Reauthenticate"
+	SessionService_IssueServiceToken_FullMethodName  = "/purser.auth.v1.SessionService/IssueServiceToken"
 	SessionService_EnrollTotp_FullMethodName         = "/purser.auth.v1.SessionService/EnrollTotp"
 	SessionService_ConfirmTotp_FullMethodName        = "/purser.auth.v1.SessionService/ConfirmTotp"
 	SessionService_DisableTotp_FullMethodName        = "/purser.auth.v1.SessionService/DisableTotp"
@@ -92,6 +93,14 @@ type SessionServiceClient interface {
 	// PERMISSION_DENIED when the caller is no person who signed in
 	// (API_KEY_CALLER, SERVICE_CALLER).
 	Reauthenticate(ctx context.Context, in *ReauthenticateRequest, opts ...grpc.CallOption) (*ReauthenticateResponse, error)
+	// IssueServiceToken gives a service account an access token of 5 minutes with
+	// its permissions, for its secret (RFC 6749, section 4.4). It is not
+	// refreshed but asked for anew.
+	//
+	// UNAUTHENTICATED (SERVICE_SECRET_INVALID) alike for an unknown client, a
+	// wrong secret and a disabled account. RESOURCE_EXHAUSTED
+	// (TOO_MANY_ATTEMPTS) after too many that failed.
+	IssueServiceToken(ctx context.Context, in *IssueServiceTokenRequest, opts ...grpc.CallOption) (*IssueServiceTokenResponse, error)
 	// EnrollTotp makes a secret for an authenticator app (RFC 6238). It counts
 	// once ConfirmTotp shows, within 15 minutes, that the app has it; until then
 	// another call replaces it.
@@ -252,6 +261,16 @@ func (c *sessionServiceClient) Reauthenticate(ctx context.Context, in *Reauthent
 	return out, nil
 }
 
+func (c *sessionServiceClient) IssueServiceToken(ctx context.Context, in *IssueServiceTokenRequest, opts ...grpc.CallOption) (*IssueServiceTokenResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(IssueServiceTokenResponse)
+	err := c.cc.Invoke(ctx, SessionService_IssueServiceToken_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *sessionServiceClient) EnrollTotp(ctx context.Context, in *EnrollTotpRequest, opts ...grpc.CallOption) (*EnrollTotpResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(EnrollTotpResponse)
@@ -397,6 +416,14 @@ type SessionServiceServer interface {
 	// PERMISSION_DENIED when the caller is no person who signed in
 	// (API_KEY_CALLER, SERVICE_CALLER).
 	Reauthenticate(context.Context, *ReauthenticateRequest) (*ReauthenticateResponse, error)
+	// IssueServiceToken gives a service account an access token of 5 minutes with
+	// its permissions, for its secret (RFC 6749, section 4.4). It is not
+	// refreshed but asked for anew.
+	//
+	// UNAUTHENTICATED (SERVICE_SECRET_INVALID) alike for an unknown client, a
+	// wrong secret and a disabled account. RESOURCE_EXHAUSTED
+	// (TOO_MANY_ATTEMPTS) after too many that failed.
+	IssueServiceToken(context.Context, *IssueServiceTokenRequest) (*IssueServiceTokenResponse, error)
 	// EnrollTotp makes a secret for an authenticator app (RFC 6238). It counts
 	// once ConfirmTotp shows, within 15 minutes, that the app has it; until then
 	// another call replaces it.
@@ -507,6 +534,9 @@ func (UnimplementedSessionServiceServer) RevokeSession(context.Context, *RevokeS
 }
 func (UnimplementedSessionServiceServer) Reauthenticate(context.Context, *ReauthenticateRequest) (*ReauthenticateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Reauthenticate not implemented")
+}
+func (UnimplementedSessionServiceServer) IssueServiceToken(context.Context, *IssueServiceTokenRequest) (*IssueServiceTokenResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method IssueServiceToken not implemented")
 }
 func (UnimplementedSessionServiceServer) EnrollTotp(context.Context, *EnrollTotpRequest) (*EnrollTotpResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method EnrollTotp not implemented")
@@ -678,6 +708,24 @@ func _SessionService_Reauthenticate_Handler(srv interface{}, ctx context.Context
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(SessionServiceServer).Reauthenticate(ctx, req.(*ReauthenticateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SessionService_IssueServiceToken_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(IssueServiceTokenRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SessionServiceServer).IssueServiceToken(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SessionService_IssueServiceToken_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SessionServiceServer).IssueServiceToken(ctx, req.(*IssueServiceTokenRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -878,6 +926,10 @@ var SessionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Reauthenticate",
 			Handler:    _SessionService_Reauthenticate_Handler,
+		},
+		{
+			MethodName: "IssueServiceToken",
+			Handler:    _SessionService_IssueServiceToken_Handler,
 		},
 		{
 			MethodName: "EnrollTotp",

@@ -1,0 +1,113 @@
+package rpc
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+
+	"github.com/purserhq/purser/pkg/authn"
+	"github.com/purserhq/purser/pkg/grpcserver"
+	"github.com/purserhq/purser/services/auth/internal/audit"
+	"github.com/purserhq/purser/services/auth/internal/role"
+	"github.com/purserhq/purser/services/auth/internal/serviceaccount"
+)
+
+// ClientAddress is the metadata in which a service account that holds
+// role.ForwardClient says where a call that it passes on came from: one IPv4 or
+// IPv6 address.
+const ClientAddress = "purser-client-address"
+
+// maxDevice bounds the bytes of a user agent that are kept.
+const maxDevice = 200
+
+// Verifier checks access tokens; *authn.Verifier is one.
+type Verifier interface {
+	Verify(ctx context.Context, token string) (authn.Caller, error)
+}
+
+type addressKey struct{}
+
+// WithClient returns a function that adds to a context where its call came
+// from: the peer, or what a trusted service account says. v verifies that
+// account's token on public methods, which look at none.
+func WithClient(v Verifier) func(context.Context) context.Context {
+	return func(ctx context.Context) context.Context {
+		var device string
+		if agents := metadata.ValueFromIncomingContext(ctx, "user-agent"); len(agents) > 0 {
+			device = agents[0]
+		}
+		device = strings.ToValidUTF8(device[:min(len(device), maxDevice)], "")
+		client := audit.Client{Device: strings.ReplaceAll(device, "\x00", ""), Address: grpcserver.PeerAddress(ctx)}
+		address := peerIP(ctx)
+		if told, ok := forwarded(ctx, v); ok {
+			address, client.Address = told, grpcserver.AddressBlock(told)
+		}
+		return audit.WithClient(context.WithValue(ctx, addressKey{}, address), client)
+	}
+}
+
+// forwarded is the address that a trusted service account says a call came
+// from. From anybody else, and when it is no address, what is said is nothing.
+func forwarded(ctx context.Context, v Verifier) (netip.Addr, bool) {
+	values := metadata.ValueFromIncomingContext(ctx, ClientAddress)
+	if len(values) != 1 {
+		return netip.Addr{}, false
+	}
+	address, ok := parseAddress(values[0])
+	if !ok {
+		return netip.Addr{}, false
+	}
+	caller := authn.CallerFrom(ctx)
+	if caller.Anonymous() {
+		tokens := metadata.ValueFromIncomingContext(ctx, "authorization")
+		if len(tokens) != 1 {
+			return netip.Addr{}, false
+		}
+		scheme, token, _ := strings.Cut(tokens[0], " ")
+		if !strings.EqualFold(scheme, "bearer") {
+			return netip.Addr{}, false
+		}
+		var err error
+		if caller, err = v.Verify(ctx, strings.TrimSpace(token)); err != nil {
+			return netip.Addr{}, false
+		}
+	}
+	return address, slices.Contains(caller.Methods, serviceaccount.Method) && caller.May(role.ForwardClient)
+}
+
+// parseAddress reads one address of a single host, without port and zone.
+func parseAddress(text string) (netip.Addr, bool) {
+	a, err := netip.ParseAddr(text)
+	if err != nil || a.Zone() != "" {
+		return netip.Addr{}, false
+	}
+	a = a.Unmap()
+	return a, !a.IsUnspecified() && !a.IsMulticast()
+}
+
+// clientIP is the address that a call came from, the zero one when it has none.
+func clientIP(ctx context.Context) netip.Addr {
+	a, _ := ctx.Value(addressKey{}).(netip.Addr)
+	return a
+}
+
+// clientAddress is what attempts are counted by: the address that a call came
+// from, an IPv6 one by its /64.
+func clientAddress(ctx context.Context) string { return audit.ClientFrom(ctx).Address }
+
+// peerIP is the address that a call came from by its connection.
+func peerIP(ctx context.Context) netip.Addr {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return netip.Addr{}
+	}
+	at, err := netip.ParseAddrPort(p.Addr.String())
+	if err != nil {
+		return netip.Addr{}
+	}
+	return at.Addr().Unmap().WithZone("")
+}

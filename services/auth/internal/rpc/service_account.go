@@ -1,0 +1,111 @@
+package rpc
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/purserhq/purser/pkg/authn"
+	"github.com/purserhq/purser/pkg/errs"
+	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
+	"github.com/purserhq/purser/services/auth/internal/serviceaccount"
+)
+
+// IssueServiceToken implements the RPC.
+func (s *SessionServer) IssueServiceToken(ctx context.Context, req *authv1.IssueServiceTokenRequest) (*authv1.IssueServiceTokenResponse, error) {
+	giveBack, err := s.attempts.Take(ctx, clientAddress(ctx), "")
+	if err != nil {
+		return nil, err
+	}
+	token, expires, err := s.services.Issue(ctx, req.GetClientId(), req.GetClientSecret())
+	if !wrongGuess(err) {
+		giveBack()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &authv1.IssueServiceTokenResponse{AccessToken: token, AccessExpireTime: timestamppb.New(expires)}, nil
+}
+
+// CreateServiceAccount implements the RPC.
+func (s *AdminServer) CreateServiceAccount(ctx context.Context, req *authv1.CreateServiceAccountRequest) (*authv1.CreateServiceAccountResponse, error) {
+	caller, err := operator(ctx)
+	if err != nil {
+		return nil, err
+	}
+	secret, a, err := s.services.Create(ctx, grantor(caller), req.GetName(), req.GetPermissions())
+	if err != nil {
+		return nil, err
+	}
+	return &authv1.CreateServiceAccountResponse{ClientSecret: secret, ServiceAccount: serviceAccount(a)}, nil
+}
+
+// RotateServiceSecret implements the RPC.
+func (s *AdminServer) RotateServiceSecret(ctx context.Context, req *authv1.RotateServiceSecretRequest) (*authv1.RotateServiceSecretResponse, error) {
+	caller, id, err := changeService(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	secret, a, err := s.services.Rotate(ctx, grantor(caller), id, req.GetOverlap().AsDuration())
+	if err != nil {
+		return nil, err
+	}
+	return &authv1.RotateServiceSecretResponse{ClientSecret: secret, ServiceAccount: serviceAccount(a)}, nil
+}
+
+// ListServiceAccounts implements the RPC.
+func (s *AdminServer) ListServiceAccounts(ctx context.Context, _ *authv1.ListServiceAccountsRequest) (*authv1.ListServiceAccountsResponse, error) {
+	list, err := s.services.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	resp := &authv1.ListServiceAccountsResponse{}
+	for _, a := range list {
+		resp.ServiceAccounts = append(resp.ServiceAccounts, serviceAccount(a))
+	}
+	return resp, nil
+}
+
+// DisableServiceAccount implements the RPC.
+func (s *AdminServer) DisableServiceAccount(ctx context.Context, req *authv1.DisableServiceAccountRequest) (*authv1.DisableServiceAccountResponse, error) {
+	caller, id, err := changeService(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.services.Disable(ctx, caller.UserID, id); err != nil {
+		return nil, err
+	}
+	return &authv1.DisableServiceAccountResponse{}, nil
+}
+
+// changeService is who changes a service account, and which one.
+func changeService(ctx context.Context, req interface{ GetServiceAccountId() string }) (authn.Caller, uuid.UUID, error) {
+	caller, err := operator(ctx)
+	if err != nil {
+		return caller, uuid.Nil, err
+	}
+	id, err := uuid.Parse(req.GetServiceAccountId())
+	if err != nil {
+		return caller, id, errs.Invalid("service_account_id", "must be a UUID")
+	}
+	return caller, id, nil
+}
+
+func grantor(c authn.Caller) serviceaccount.Grantor {
+	return serviceaccount.Grantor{Actor: c.UserID, May: c.May}
+}
+
+func serviceAccount(a serviceaccount.Account) *authv1.ServiceAccount {
+	p := &authv1.ServiceAccount{
+		ServiceAccountId: a.ID.String(), Name: a.Name, Permissions: a.Permissions,
+		CreateTime: timestamppb.New(a.CreatedAt), DisableTime: timestamp(a.DisabledAt),
+	}
+	for _, s := range a.Secrets {
+		p.Secrets = append(p.Secrets, &authv1.ServiceSecret{
+			ServiceSecretId: s.ID.String(), CreateTime: timestamppb.New(s.CreatedAt),
+			ExpireTime: timestamp(s.ExpiresAt), LastUseTime: timestamp(s.LastUsedAt),
+		})
+	}
+	return p
+}
