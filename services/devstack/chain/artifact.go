@@ -24,8 +24,8 @@ type Artifact struct {
 	Runtime []byte
 }
 
-// LoadArtifact reads the compiled contract of the given name: "ERC20" or
-// "Multicall3".
+// LoadArtifact reads the compiled contract of the given name: "ERC20",
+// "ERC1271Wallet" or "Multicall3".
 func LoadArtifact(name string) (Artifact, error) {
 	raw, err := artifacts.ReadFile("artifacts/" + name + ".json")
 	if err != nil {

@@ -20,6 +20,7 @@ import (
 	"github.com/purserhq/purser/pkg/testkit/pgserver"
 	"github.com/purserhq/purser/pkg/testkit/redisserver"
 	"github.com/purserhq/purser/services/devstack/chain"
+	"github.com/purserhq/purser/services/devstack/login"
 	"github.com/purserhq/purser/services/devstack/prices"
 	"github.com/purserhq/purser/services/devstack/progress"
 	"github.com/purserhq/purser/services/devstack/tokenlist"
@@ -61,13 +62,15 @@ type Part struct {
 }
 
 // Backing is what the services run on: a database server, Redis, a chain,
-// prices and a mail server that sends nothing on. Parts that are not embedded are nil.
+// prices, a mail server that sends nothing on and an identity provider. Parts
+// that are not embedded are nil.
 type Backing struct {
 	Postgres *pgserver.Server
 	Redis    *redisserver.Server
 	Chain    *chain.Chain
 	Prices   *prices.Feed
 	Mail     *mailserver.Server
+	Login    *login.Provider
 
 	mu        sync.Mutex
 	parts     []Part
@@ -103,6 +106,7 @@ func StartBacking(ctx context.Context, o Options) (*Backing, error) {
 	g.Go(func() error { return b.startRedis(ctx) })
 	g.Go(func() error { return b.startChain(ctx) })
 	g.Go(func() error { return b.startMail(ctx) })
+	g.Go(func() error { return b.startLogin(ctx) })
 	if err := g.Wait(); err != nil {
 		return b, err
 	}
@@ -264,6 +268,9 @@ func (b *Backing) Close(ctx context.Context) error {
 	}
 	if b.Prices != nil {
 		failures = append(failures, b.Prices.Close())
+	}
+	if b.Login != nil {
+		failures = append(failures, b.Login.Close())
 	}
 	if b.Chain != nil {
 		failures = append(failures, b.Chain.Close())

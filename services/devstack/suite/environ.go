@@ -2,7 +2,9 @@ package suite
 
 import (
 	"fmt"
+	"net/url"
 	"slices"
+	"strings"
 )
 
 // Endpoints are where the services listen, host:port.
@@ -17,6 +19,14 @@ const Issuer = "http://auth.purser.localhost"
 // AuthEnviron is the configuration of the auth service on this backing.
 func (b *Backing) AuthEnviron() []string {
 	return b.environ("auth", b.opts.Ports.Auth,
+		"PURSER_CHAIN_RPC_URLS="+b.nodes(),
+		"PURSER_SIWE_DOMAIN="+loopback(b.opts.Ports.AuthHTTP),
+		"PURSER_SIWE_URI=http://"+loopback(b.opts.Ports.AuthHTTP),
+		"PURSER_SIWE_CHAINS="+b.chains(),
+		"PURSER_OAUTH_BASE_URL="+b.hostedURL(),
+		"PURSER_OAUTH_PROVIDERS="+b.Login.Settings(),
+		"PURSER_OAUTH_REDIRECT_URIS="+b.Login.AppURL(),
+		"PURSER_OAUTH_RETURN_TO="+b.Login.AppURL(),
 		"PURSER_HTTP_ADDR="+loopback(b.opts.Ports.AuthHTTP),
 		"PURSER_KEK_FILE="+b.kekFile,
 		"PURSER_REDIS_URL="+b.redisURL(),
@@ -29,11 +39,7 @@ func (b *Backing) AuthEnviron() []string {
 // WalletEnviron is the configuration of the wallet service; e has where auth
 // listens.
 func (b *Backing) WalletEnviron(e Endpoints) []string {
-	x := b.opts.External
-	nodes, feed := x.Chain, x.Prices
-	if b.Chain != nil {
-		nodes = fmt.Sprintf("%d=%s", b.Chain.ChainID(), b.Chain.URL())
-	}
+	feed := b.opts.External.Prices
 	if b.Prices != nil {
 		feed = b.Prices.URL()
 	}
@@ -42,7 +48,7 @@ func (b *Backing) WalletEnviron(e Endpoints) []string {
 		"PURSER_JWKS_URL="+keySetURL(e),
 		"PURSER_AUTH_ADDR="+e.Auth,
 		"PURSER_AUTH_PLAINTEXT=true",
-		"PURSER_CHAIN_RPC_URLS="+nodes,
+		"PURSER_CHAIN_RPC_URLS="+b.nodes(),
 		"PURSER_TOKEN_LIST="+b.tokenList,
 		"PURSER_PRICE_URL="+feed,
 	)
@@ -71,6 +77,36 @@ func (b *Backing) environ(service string, port int, own ...string) []string {
 		"PURSER_DATABASE_URL=" + b.databases[service],
 		"PURSER_ISSUER=" + Issuer,
 	}, own, b.opts.Extra[service])
+}
+
+// nodes are the chains' JSON-RPC nodes.
+func (b *Backing) nodes() string {
+	if b.Chain != nil {
+		return fmt.Sprintf("%d=%s", b.Chain.ChainID(), b.Chain.URL())
+	}
+	return b.opts.External.Chain
+}
+
+// chains are the ids of nodes, which wallets may sign in on.
+func (b *Backing) chains() string {
+	var ids []string
+	for node := range strings.SplitSeq(b.nodes(), ",") {
+		id, _, _ := strings.Cut(strings.TrimSpace(node), "=")
+		if !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	return strings.Join(ids, ",")
+}
+
+// hostedURL is where browsers reach auth's hosted pages. With ports chosen by
+// the system that isn't known before auth runs, and they lead nowhere.
+func (b *Backing) hostedURL() string { return "http://" + loopback(b.opts.Ports.AuthHTTP) }
+
+// HostedStart is the page that signs a browser in with one of the providers
+// "local" and "local-github".
+func (b *Backing) HostedStart(provider string) string {
+	return b.hostedURL() + "/oauth/" + provider + "/start?return_to=" + url.QueryEscape(b.Login.AppURL())
 }
 
 func (b *Backing) redisURL() string {

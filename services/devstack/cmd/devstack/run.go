@@ -37,8 +37,8 @@ type settings struct {
 
 // Validate reports every mistake in s.
 func (s settings) Validate() error {
-	if s.Port < 1 || s.Port > 65535-9 {
-		return errors.New("PURSER_DEV_PORT must be 1 to 65526: the suite takes the nine ports after it")
+	if s.Port < 1 || s.Port > 65535-10 {
+		return errors.New("PURSER_DEV_PORT must be 1 to 65525: the suite takes the ten ports after it")
 	}
 	return nil
 }
@@ -47,8 +47,11 @@ func (s settings) Validate() error {
 const liveBlocks = 12 * time.Second
 
 func run(ctx context.Context, args, environ []string, out io.Writer) (err error) {
+	if len(args) > 0 && args[0] == "sign" {
+		return sign(args[1:], os.Stdin, out)
+	}
 	if len(args) > 0 {
-		return fmt.Errorf("unknown argument %q: devstack is configured by PURSER_* variables", args[0])
+		return fmt.Errorf("unknown argument %q: want none, or sign; devstack is configured by PURSER_* variables", args[0])
 	}
 	var s settings
 	if err := config.Load(environ, &s); err != nil {
@@ -91,6 +94,11 @@ func run(ctx context.Context, args, environ []string, out io.Writer) (err error)
 		show.Printf("\nstopping\n")
 		err = errors.Join(err, up.Stop())
 	}()
+	if up.Chain != nil {
+		if _, err := up.Chain.DeployWallet(ctx, up.Chain.Cast().Alice); err != nil {
+			return err
+		}
+	}
 	if err := s.drive(ctx, up, show, out); err != nil {
 		return err
 	}
@@ -169,6 +177,7 @@ func (g guide) String() string {
 		fmt.Fprintf(&b, "  %-10s %s%s\n", p.Name, kind, p.Where)
 	}
 	fmt.Fprintf(&b, "  %-10s %s (log: suite.log; make clean removes it)\n\n", "data", g.dir)
+	fmt.Fprintf(&b, "Sign in with the local provider in a browser (wallets: see docs/sign-in.md):\n\n%s\n\n", g.suite.HostedStart("local"))
 	if g.token == "" {
 		fmt.Fprintf(&b, "Try it (no grpcurl? `make grpcurl` builds it as bin/grpcurl):\n\n")
 		fmt.Fprintf(&b, "grpcurl -plaintext %s list\n", e.Auth)
