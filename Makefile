@@ -45,6 +45,7 @@ lint: tools protodeps ## Check the contracts and the code
 generate: tools protodeps ## Generate code from the contracts
 	PATH=$(TOOLS):$$PATH $(TOOLS)/buf generate
 	PATH=$(TOOLS):$$PATH $(TOOLS)/buf generate --template docs/examples/ledger/buf.gen.yaml
+	@go run ./services/devstack/cmd/accessdoc > .build/access.md && cp .build/access.md docs/access.md
 
 .PHONY: contracts
 contracts: ## Compile the embedded chain's contracts (needs Node.js)

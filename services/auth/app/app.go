@@ -28,6 +28,7 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/identity"
 	"github.com/purserhq/purser/services/auth/internal/password"
 	"github.com/purserhq/purser/services/auth/internal/revocation"
+	"github.com/purserhq/purser/services/auth/internal/role"
 	"github.com/purserhq/purser/services/auth/internal/rpc"
 	"github.com/purserhq/purser/services/auth/internal/serviceaccount"
 	"github.com/purserhq/purser/services/auth/internal/session"
@@ -200,6 +201,21 @@ func Program() process.Service[Config] {
 		Health:  func(ctx context.Context, c Config) error { return grpcserver.CheckHealth(ctx, c.GRPC) },
 		Command: Command, Usage: Usage,
 	}
+}
+
+// Role is one that an account can have, and what it permits.
+type Role struct {
+	Name        string
+	Permissions []string
+}
+
+// Roles are all of them, the most powerful first.
+func Roles() []Role {
+	var all []Role
+	for _, name := range role.Names() {
+		all = append(all, Role{name, role.Permissions([]string{name})})
+	}
+	return all
 }
 
 // Migrations of the service's schema, as `migrate` and a test's template

@@ -55,6 +55,7 @@ type Clients struct {
 	Accounts   authv1.AccountServiceClient
 	Sessions   authv1.SessionServiceClient
 	Keys       authv1.TokenServiceClient
+	APIKeys    authv1.ApiKeyServiceClient
 	Wallets    walletv1.WalletServiceClient
 	Tokens     walletv1.TokenServiceClient
 	Balances   walletv1.BalanceServiceClient
@@ -93,6 +94,7 @@ func Dial(e suite.Endpoints) (*Clients, error) {
 		return nil, errors.Join(err, c.Close())
 	}
 	c.Accounts, c.Sessions, c.Keys = authv1.NewAccountServiceClient(auth), authv1.NewSessionServiceClient(auth), authv1.NewTokenServiceClient(auth)
+	c.APIKeys = authv1.NewApiKeyServiceClient(auth)
 	c.Wallets, c.Tokens, c.Balances = walletv1.NewWalletServiceClient(wallet), walletv1.NewTokenServiceClient(wallet), walletv1.NewBalanceServiceClient(wallet)
 	c.Prices, c.Holdings = walletv1.NewPriceServiceClient(wallet), walletv1.NewHoldingsServiceClient(wallet)
 	c.Portfolios = portfoliov1.NewPortfolioServiceClient(portfolio)

@@ -101,6 +101,9 @@ func TestEveryMethodRefusesEveryWrongToken(t *testing.T) {
 		if err := invoke(t, s, m, good); isAuth(err) {
 			t.Errorf("%s refused a good token: %v", full, err)
 		}
+		if err := invoke(t, s, m, sign(func(_ *jwt.Token, c *authn.Claims) { c.AMR = []string{"key"} })); err == nil && rule.Authenticated && !forKeysToo()[full] {
+			t.Errorf("%s is for persons alone, and took the token of an API key", full)
+		}
 		if rule.Permission != "" {
 			none := sign(func(_ *jwt.Token, c *authn.Claims) { c.Permissions = nil })
 			wantError(t, invoke(t, s, m, none), codes.PermissionDenied, "PERMISSION_MISSING")
@@ -108,6 +111,16 @@ func TestEveryMethodRefusesEveryWrongToken(t *testing.T) {
 	}
 	if methods < 20 {
 		t.Errorf("only %d methods were tried", methods)
+	}
+}
+
+// forKeysToo are the methods for every caller that take the token of an API key
+// as well: what tells of the token itself, and ends it.
+func forKeysToo() map[string]bool {
+	return map[string]bool{
+		"/purser.auth.v1.AccountService/GetMe":    true,
+		"/purser.auth.v1.SessionService/Logout":   true,
+		"/purser.auth.v1.TokenService/Introspect": true,
 	}
 }
 
@@ -138,6 +151,11 @@ func registered() []protoreflect.MethodDescriptor {
 // request is.
 func invoke(t *testing.T, s *suite.Suite, m protoreflect.MethodDescriptor, token string) error {
 	t.Helper()
+	return invokeWith(t, s, m, token, dynamicpb.NewMessage(m.Input()))
+}
+
+func invokeWith(t *testing.T, s *suite.Suite, m protoreflect.MethodDescriptor, token string, in *dynamicpb.Message) error {
+	t.Helper()
 	addr := map[protoreflect.FullName]string{
 		"purser.auth.v1": s.Endpoints.Auth, "purser.wallet.v1": s.Endpoints.Wallet, "purser.portfolio.v1": s.Endpoints.Portfolio,
 	}[m.ParentFile().Package()]
@@ -150,7 +168,7 @@ func invoke(t *testing.T, s *suite.Suite, m protoreflect.MethodDescriptor, token
 	if token != "" {
 		ctx = grpcclient.WithToken(ctx, token)
 	}
-	full, in, out := fmt.Sprintf("/%s/%s", m.Parent().FullName(), m.Name()), dynamicpb.NewMessage(m.Input()), dynamicpb.NewMessage(m.Output())
+	full, out := fmt.Sprintf("/%s/%s", m.Parent().FullName(), m.Name()), dynamicpb.NewMessage(m.Output())
 	if !m.IsStreamingServer() {
 		return conn.Invoke(ctx, full, in, out)
 	}

@@ -35,6 +35,9 @@ func table() map[string][]string {
 	}
 }
 
+// Names of the roles, the most powerful first.
+func Names() []string { return []string{Admin, Trader, FundManager, IndividualInvestor} }
+
 // Permissions returns what the roles together permit, sorted. A role that is
 // not known permits nothing.
 func Permissions(roles []string) []string {
@@ -47,9 +50,6 @@ func Permissions(roles []string) []string {
 	}
 	return slices.Sorted(maps.Keys(set))
 }
-
-// Names returns the roles, sorted.
-func Names() []string { return slices.Sorted(maps.Keys(table())) }
 
 // Exists reports whether there is such a permission. An admin holds them all.
 func Exists(permission string) bool { return slices.Contains(table()[Admin], permission) }

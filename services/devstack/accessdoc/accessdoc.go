@@ -1,0 +1,111 @@
+// Package accessdoc writes docs/access.md: who may call which method, read off
+// the contracts that are linked in, and which role holds which permission.
+package accessdoc
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/descriptorpb"
+
+	"github.com/purserhq/purser/proto/access"
+	// Linked, so that their descriptors are registered.
+	_ "github.com/purserhq/purser/proto/gen/purser/auth/v1"
+	_ "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
+	_ "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+	authapp "github.com/purserhq/purser/services/auth/app"
+)
+
+const head = `# Who may call what
+
+Generated from the contracts and auth's table of roles by ` + "`make generate`" + `; a test holds it against them. The servers enforce the same rules: a method without one keeps its server from starting.
+
+A permission to read, write or delete is for what is the caller's own; a permission that ends in ` + "`:any`" + ` reaches beyond. What is another user's answers NOT_FOUND.
+
+`
+
+// Markdown is the page.
+func Markdown() string {
+	var b strings.Builder
+	b.WriteString(head)
+	roles(&b)
+	for _, s := range services() {
+		fmt.Fprintf(&b, "\n## %s\n\n| method | who | may be repeated |\n|---|---|---|\n", s.FullName())
+		for i := range s.Methods().Len() {
+			m := s.Methods().Get(i)
+			fmt.Fprintf(&b, "| %s | %s | %s |\n", m.Name(), who(m), repeated(m))
+		}
+	}
+	return b.String()
+}
+
+func roles(b *strings.Builder) {
+	all := authapp.Roles()
+	var permissions []string
+	b.WriteString("## Roles\n\n| permission |")
+	for _, r := range all {
+		fmt.Fprintf(b, " %s |", r.Name)
+		for _, p := range r.Permissions {
+			if !slices.Contains(permissions, p) {
+				permissions = append(permissions, p)
+			}
+		}
+	}
+	slices.Sort(permissions)
+	b.WriteString("\n|---" + strings.Repeat("|---", len(all)) + "|\n")
+	for _, p := range permissions {
+		fmt.Fprintf(b, "| `%s` |", p)
+		for _, r := range all {
+			mark := ""
+			if slices.Contains(r.Permissions, p) {
+				mark = "yes"
+			}
+			fmt.Fprintf(b, " %s |", mark)
+		}
+		b.WriteString("\n")
+	}
+}
+
+// services of ours, by name.
+func services() []protoreflect.ServiceDescriptor {
+	var all []protoreflect.ServiceDescriptor
+	protoregistry.GlobalFiles.RangeFiles(func(f protoreflect.FileDescriptor) bool {
+		if strings.HasPrefix(string(f.Package()), "purser.") {
+			for i := range f.Services().Len() {
+				all = append(all, f.Services().Get(i))
+			}
+		}
+		return true
+	})
+	slices.SortFunc(all, func(a, b protoreflect.ServiceDescriptor) int {
+		return strings.Compare(string(a.FullName()), string(b.FullName()))
+	})
+	return all
+}
+
+func who(m protoreflect.MethodDescriptor) string {
+	rule, ok := access.Lookup(fmt.Sprintf("/%s/%s", m.Parent().FullName(), m.Name()))
+	switch {
+	case !ok:
+		return "nobody"
+	case rule.Public:
+		return "anybody"
+	case rule.Authenticated:
+		return "whoever is signed in"
+	}
+	return "`" + rule.Permission + "`"
+}
+
+func repeated(m protoreflect.MethodDescriptor) string {
+	opts, _ := m.Options().(*descriptorpb.MethodOptions)
+	switch opts.GetIdempotencyLevel() {
+	case descriptorpb.MethodOptions_NO_SIDE_EFFECTS:
+		return "yes, it changes nothing"
+	case descriptorpb.MethodOptions_IDEMPOTENT:
+		return "yes"
+	}
+	return ""
+}

@@ -1,0 +1,19 @@
+package policy_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/purserhq/purser/services/devstack/accessdoc"
+)
+
+func TestTheTableOfAccessIsFresh(t *testing.T) {
+	b, err := os.ReadFile(filepath.Join(root(t), "docs", "access.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(b) != accessdoc.Markdown() {
+		t.Error("docs/access.md is not what the contracts and the roles say: run make generate")
+	}
+}

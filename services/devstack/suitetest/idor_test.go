@@ -1,0 +1,158 @@
+package suitetest
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/dynamicpb"
+
+	"github.com/purserhq/purser/pkg/authn"
+	"github.com/purserhq/purser/proto/access"
+	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
+	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
+	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+	"github.com/purserhq/purser/services/devstack/demo"
+	"github.com/purserhq/purser/services/devstack/suite"
+)
+
+// nobodys are fields that name what belongs to no user, or what a caller names
+// themselves.
+func nobodys() map[protoreflect.Name]string {
+	return map[protoreflect.Name]string{
+		"token_id":   "a token on a chain",
+		"token_ids":  "tokens on chains",
+		"chain_id":   "a chain",
+		"request_id": "the caller's own name of a request",
+		"client_id":  "who signs in, with their secret",
+	}
+}
+
+// The ids of one user's things, in every method that takes one, from another
+// user: the methods and their fields are read off the contracts, so that one
+// that is added is tried, or fails this test until it is known whose it is.
+func TestAnotherUsersThingsAreNotThere(t *testing.T) {
+	s := start(t)
+	c := dial(t, s.Endpoints)
+	alice, tokens := signIn(t, c)
+	_, mallory := signIn(t, c)
+	theirs := things(t, s, c, alice, tokens)
+	before := everything(t, c, alice)
+	tried := 0
+	for _, m := range registered() {
+		full := fmt.Sprintf("/%s/%s", m.Parent().FullName(), m.Name())
+		rule, _ := access.Lookup(full)
+		for i := range m.Input().Fields().Len() {
+			f := m.Input().Fields().Get(i)
+			if !strings.HasSuffix(string(f.Name()), "_id") && !strings.HasSuffix(string(f.Name()), "_ids") {
+				continue
+			}
+			if _, ok := nobodys()[f.Name()]; ok {
+				continue
+			}
+			in := dynamicpb.NewMessage(m.Input())
+			id, known := theirs[f.Name()]
+			if strings.HasPrefix(rule.Permission, "admin:") {
+				id, known = uuid.NewString(), true
+			}
+			if !known || f.IsList() || f.Kind() != protoreflect.StringKind {
+				t.Errorf("%s takes %s: say in this test whose it is", full, f.Name())
+				continue
+			}
+			in.Set(f, protoreflect.ValueOfString(id))
+			if label := m.Input().Fields().ByName("label"); label != nil {
+				in.Set(label, protoreflect.ValueOfString("mine now"))
+			}
+			err := invokeWith(t, s, m, mallory.GetAccessToken(), in)
+			if rule.Permission != "" && strings.HasPrefix(rule.Permission, "admin:") {
+				wantError(t, err, codes.PermissionDenied, "PERMISSION_MISSING")
+				continue
+			}
+			tried++
+			wantError(t, err, codes.NotFound, "NOT_FOUND")
+			// The control: its owner finds it, where the request is whole as it is.
+			if strings.HasPrefix(string(m.Name()), "Get") {
+				if err := invokeWith(t, s, m, tokens.GetAccessToken(), in); err != nil {
+					t.Errorf("%s of one's own: %v", full, err)
+				}
+			}
+		}
+	}
+	if tried < 10 {
+		t.Errorf("only %d methods were tried", tried)
+	}
+	if after := everything(t, c, alice); after != before {
+		t.Errorf("what another user did changed\n%s\nto\n%s", before, after)
+	}
+}
+
+// things makes one of everything that a user can own; their ids by the name of
+// the field that takes them.
+func things(t *testing.T, s *suite.Suite, c *demo.Clients, alice context.Context, tokens *authv1.Tokens) map[protoreflect.Name]string {
+	t.Helper()
+	claims := claimsOf(t, tokens.GetAccessToken())
+	w := addWallet(t, alice, c, account(s, s.Chain.Holders()[0]))
+	p, err := c.Portfolios.GetPortfolio(alice, &portfoliov1.GetPortfolioRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := c.APIKeys.CreateApiKey(alice, &authv1.CreateApiKeyRequest{Name: "bot", Scopes: []string{"wallet:read"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	identity := uuid.NewString()
+	conn, err := pgx.Connect(t.Context(), s.Postgres.URL("purser_auth"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(context.Background()) }()
+	_, err = conn.Exec(t.Context(), `INSERT INTO identities (id, user_id, provider, subject, label, created_at) VALUES ($1, $2, 'test', 'alice', 'alice', now())`,
+		identity, claims.Subject)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return map[protoreflect.Name]string{
+		"wallet_id": w.GetId(), "portfolio_id": p.GetPortfolio().GetId(), "session_id": claims.SessionID,
+		"api_key_id": key.GetApiKey().GetApiKeyId(), "identity_id": identity, "user_id": claims.Subject,
+	}
+}
+
+// everything is what a user has, as text.
+func everything(t *testing.T, c *demo.Clients, alice context.Context) string {
+	t.Helper()
+	var b strings.Builder
+	add := func(m proto.Message, err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.WriteString(protojson.Format(m))
+	}
+	me, err := c.Accounts.GetMe(alice, &authv1.GetMeRequest{})
+	add(me, err)
+	sessions, err := c.Sessions.ListSessions(alice, &authv1.ListSessionsRequest{})
+	add(sessions, err)
+	keys, err := c.APIKeys.ListApiKeys(alice, &authv1.ListApiKeysRequest{})
+	add(keys, err)
+	wallets, err := c.Wallets.ListWallets(alice, &walletv1.ListWalletsRequest{})
+	add(wallets, err)
+	timeline, err := c.Portfolios.GetTimeline(alice, &portfoliov1.GetTimelineRequest{Interval: portfoliov1.Interval_INTERVAL_HOURLY})
+	add(timeline, err)
+	return strings.ReplaceAll(b.String(), " ", "") // protojson puts spaces in at random
+}
+
+func claimsOf(t *testing.T, token string) authn.Claims {
+	t.Helper()
+	var c authn.Claims
+	if _, _, err := jwt.NewParser().ParseUnverified(token, &c); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
