@@ -6,6 +6,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/purserhq/purser/pkg/authn"
+	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/page"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/wallet/internal/holding"
@@ -16,6 +17,9 @@ const (
 	defaultHoldings = 1000
 	maxHoldings     = 2000
 )
+
+// anyOwner is the permission that reaches beyond one's own wallets.
+const anyOwner = "wallet:any"
 
 // HoldingsServer serves purser.wallet.v1.HoldingsService.
 type HoldingsServer struct {
@@ -28,8 +32,12 @@ func NewHoldingsServer(h *holding.Service) *HoldingsServer { return &HoldingsSer
 
 // GetHoldings implements the RPC.
 func (s *HoldingsServer) GetHoldings(ctx context.Context, req *walletv1.GetHoldingsRequest) (*walletv1.GetHoldingsResponse, error) {
-	owner := authn.CallerFrom(ctx).UserID
-	query := page.NewQuery("GetHoldings", owner.String())
+	caller := authn.CallerFrom(ctx)
+	owner, err := ownerOf(caller, req.GetOwnerId())
+	if err != nil {
+		return nil, err
+	}
+	query := page.NewQuery("GetHoldings", caller.UserID.String(), owner.String())
 	after, _, err := page.Parse[holding.Cursor](query, req.GetPageToken())
 	if err != nil {
 		return nil, err
@@ -48,6 +56,21 @@ func (s *HoldingsServer) GetHoldings(ctx context.Context, req *walletv1.GetHoldi
 		}
 	}
 	return resp, nil
+}
+
+// ownerOf is whose wallets are asked for: the caller's own for "".
+func ownerOf(caller authn.Caller, text string) (uuid.UUID, error) {
+	if text == "" {
+		return caller.UserID, nil
+	}
+	owner, err := uuid.Parse(text)
+	if err != nil {
+		return owner, errs.Invalid("owner_id", "must be a UUID")
+	}
+	if owner != caller.UserID && !caller.May(anyOwner) {
+		return owner, errs.PermissionDenied("PERMISSION_MISSING", "needs the permission "+anyOwner)
+	}
+	return owner, nil
 }
 
 // group puts the rows of one wallet, which stand together, under it.

@@ -149,8 +149,11 @@ func (x *Holding) GetPrice() *Price {
 type GetHoldingsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// In rows (a holding, or a wallet without any): 1 to 2000; 1000 when 0.
-	PageSize      int32  `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageSize  int32  `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Whose wallets; the caller's own when empty. Another's need the permission
+	// wallet:any, as a service account that values portfolios by itself has.
+	OwnerId       string `protobuf:"bytes,3,opt,name=owner_id,json=ownerId,proto3" json:"owner_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -195,6 +198,13 @@ func (x *GetHoldingsRequest) GetPageSize() int32 {
 func (x *GetHoldingsRequest) GetPageToken() string {
 	if x != nil {
 		return x.PageToken
+	}
+	return ""
+}
+
+func (x *GetHoldingsRequest) GetOwnerId() string {
+	if x != nil {
+		return x.OwnerId
 	}
 	return ""
 }
@@ -263,12 +273,13 @@ const file_purser_wallet_v1_holdings_service_proto_rawDesc = "" +
 	"\bholdings\x18\x04 \x03(\v2\x19.purser.wallet.v1.HoldingR\bholdings\"m\n" +
 	"\aHolding\x123\n" +
 	"\abalance\x18\x01 \x01(\v2\x19.purser.wallet.v1.BalanceR\abalance\x12-\n" +
-	"\x05price\x18\x02 \x01(\v2\x17.purser.wallet.v1.PriceR\x05price\"f\n" +
+	"\x05price\x18\x02 \x01(\v2\x17.purser.wallet.v1.PriceR\x05price\"\x8e\x01\n" +
 	"\x12GetHoldingsRequest\x12'\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xd0\x0f(\x00R\bpageSize\x12'\n" +
 	"\n" +
-	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\tpageToken\"y\n" +
+	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\tpageToken\x12&\n" +
+	"\bowner_id\x18\x03 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\aownerId\"y\n" +
 	"\x13GetHoldingsResponse\x12:\n" +
 	"\awallets\x18\x01 \x03(\v2 .purser.wallet.v1.WalletHoldingsR\awallets\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\x83\x01\n" +

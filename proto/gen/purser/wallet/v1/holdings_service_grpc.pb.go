@@ -32,6 +32,9 @@ type HoldingsServiceClient interface {
 	// by wallet and token. A wallet that holds nothing or was never synced
 	// appears without holdings, so that none is passed over in silence; a
 	// wallet whose holdings fill more than a page goes on on the next.
+	//
+	// PERMISSION_DENIED (PERMISSION_MISSING) for another owner's without
+	// wallet:any.
 	GetHoldings(ctx context.Context, in *GetHoldingsRequest, opts ...grpc.CallOption) (*GetHoldingsResponse, error)
 }
 
@@ -63,6 +66,9 @@ type HoldingsServiceServer interface {
 	// by wallet and token. A wallet that holds nothing or was never synced
 	// appears without holdings, so that none is passed over in silence; a
 	// wallet whose holdings fill more than a page goes on on the next.
+	//
+	// PERMISSION_DENIED (PERMISSION_MISSING) for another owner's without
+	// wallet:any.
 	GetHoldings(context.Context, *GetHoldingsRequest) (*GetHoldingsResponse, error)
 	mustEmbedUnimplementedHoldingsServiceServer()
 }
