@@ -3,15 +3,20 @@ package idp_test
 import (
 	"context"
 	"encoding/json"
+	"io"
+	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/testkit"
 	"github.com/purserhq/purser/services/auth/internal/identity"
 	"github.com/purserhq/purser/services/auth/internal/idp"
 	"github.com/purserhq/purser/services/auth/internal/oauth"
@@ -59,8 +64,15 @@ func TestOnlyPublicAddressesAreAsked(t *testing.T) {
 // The name is public and resolves to this machine: what counts is the address
 // that is connected to.
 func TestAProviderAtAPrivateAddressIsNotAsked(t *testing.T) {
-	asked := false
-	server := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked = true }))
+	var connected atomic.Int64
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			connected.Add(1)
+		}
+	}
+	server.StartTLS()
 	defer server.Close()
 	issuer := strings.Replace(server.URL, "127.0.0.1", "localhost", 1)
 	for _, settings := range []map[string]any{
@@ -74,9 +86,13 @@ func TestAProviderAtAPrivateAddressIsNotAsked(t *testing.T) {
 	gitHub := idp.Providers(list(t, map[string]any{"kind": "github", "base_url": server.URL, "api_url": server.URL}))["p"]
 	_, err := gitHub.Identify(t.Context(), oauth.Answer{Code: "x"})
 	wantReason(t, err, "PROVIDER_UNAVAILABLE")
-	if asked {
-		t.Error("it was asked")
+	if n := connected.Load(); n != 0 {
+		t.Errorf("it was connected to %d times", n)
 	}
+	private := idp.Providers(list(t, map[string]any{"kind": "oidc", "issuer": server.URL, "allow_private": true}))["p"]
+	_, err = private.AuthURL(t.Context(), oauth.Request{}) // the control
+	wantReason(t, err, "PROVIDER_UNAVAILABLE")
+	testkit.Eventually(t, 10*time.Second, func() bool { return connected.Load() > 0 })
 }
 
 func TestAProviderThatIsSlowOrSaysTooMuchIsAway(t *testing.T) {
