@@ -77,7 +77,11 @@ func TestAnotherUsersThingsAreNotThere(t *testing.T) {
 				continue
 			}
 			tried++
-			wantError(t, err, codes.NotFound, "NOT_FOUND")
+			if f.Name() == "owner_id" { // whoever that is, and whether there is one
+				wantError(t, err, codes.PermissionDenied, "PERMISSION_MISSING")
+			} else {
+				wantError(t, err, codes.NotFound, "NOT_FOUND")
+			}
 			// The control: its owner finds it, where the request is whole as it is.
 			if strings.HasPrefix(string(m.Name()), "Get") {
 				if err := invokeWith(t, s, m, tokens.GetAccessToken(), in); err != nil {
@@ -121,7 +125,7 @@ func things(t *testing.T, s *suite.Suite, c *demo.Clients, alice context.Context
 	}
 	return map[protoreflect.Name]string{
 		"wallet_id": w.GetId(), "portfolio_id": p.GetPortfolio().GetId(), "session_id": claims.SessionID,
-		"api_key_id": key.GetApiKey().GetApiKeyId(), "identity_id": identity, "user_id": claims.Subject,
+		"api_key_id": key.GetApiKey().GetApiKeyId(), "identity_id": identity, "user_id": claims.Subject, "owner_id": claims.Subject,
 	}
 }
 
