@@ -1,0 +1,179 @@
+package app_test
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/grpcclient"
+	"github.com/purserhq/purser/pkg/testkit"
+	"github.com/purserhq/purser/pkg/testkit/mailserver"
+	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
+)
+
+// eventuallyRefused waits until a token is, which is when its replica has heard.
+func (s service) eventuallyRefused(t *testing.T, token string) {
+	t.Helper()
+	testkit.Eventually(t, 20*time.Second, func() bool {
+		_, err := s.accounts.GetMe(grpcclient.WithToken(t.Context(), token), &authv1.GetMeRequest{})
+		return errs.Is(err, errs.KindUnauthenticated) || errs.Is(err, errs.KindNotFound)
+	})
+}
+
+func TestAMailIsErasedOnceItWasSent(t *testing.T) {
+	s := startMailed(t)
+	s.register(t, "ada@example.com")
+	s.wait(t, "ada@example.com", verifySubject, 1)
+	testkit.Eventually(t, 20*time.Second, func() bool {
+		return s.count(t, "mails WHERE sent_at IS NOT NULL AND recipient = '' AND subject = '' AND body = '' AND attempts = 1") == 1
+	})
+	if err := s.db.Gorm(context.WithoutCancel(t.Context())).Exec("UPDATE mails SET body = 'again'").Error; err == nil {
+		t.Error("a mail that was sent can have a body")
+	}
+}
+
+func TestAMailThatTheServerPutsOffIsTriedAgain(t *testing.T) {
+	var refusals atomic.Int64
+	s := startMailedWith(t, mailserver.Options{Refuse: func(string) int {
+		if refusals.Add(1) <= 2 {
+			return 451
+		}
+		return 0
+	}})
+	s.register(t, "ada@example.com")
+	for n := 1; n <= 2; n++ {
+		testkit.Eventually(t, 20*time.Second, func() bool {
+			return int(refusals.Load()) >= n && s.count(t, "mails WHERE last_error LIKE '%451%' AND body <> ''") == 1
+		})
+		if s.count(t, "mails WHERE last_error LIKE '%451%' AND due_at > clock_timestamp() + interval '5 seconds'") != 1 {
+			t.Error("it is not put off")
+		}
+		if n == 1 {
+			s.exec(t, "UPDATE mails SET due_at = clock_timestamp(), last_error = ''")
+			s.register(t, "bob@example.com") // which wakes the post
+		}
+	}
+	s.exec(t, "UPDATE mails SET due_at = clock_timestamp()")
+	s.register(t, "cyd@example.com")
+	for _, to := range []string{"ada@example.com", "bob@example.com", "cyd@example.com"} {
+		s.wait(t, to, verifySubject, 1)
+	}
+}
+
+func TestAMailIsGivenUpWhenTheServerNeverTakesItOrAfterSoManyAttempts(t *testing.T) {
+	s := startMailedWith(t, mailserver.Options{Refuse: func(to string) int {
+		if strings.HasPrefix(to, "gone") {
+			return 550
+		}
+		return 451
+	}}, "PURSER_SMTP_ATTEMPTS=2")
+	s.register(t, "gone@example.com")
+	testkit.Eventually(t, 20*time.Second, func() bool { return s.count(t, "mails WHERE dead_at IS NOT NULL AND body = '' AND attempts = 1") == 1 })
+	s.register(t, "ada@example.com")
+	testkit.Eventually(t, 20*time.Second, func() bool { return s.count(t, "mails WHERE last_error LIKE '%451%'") == 1 })
+	s.exec(t, "UPDATE mails SET due_at = clock_timestamp() WHERE dead_at IS NULL")
+	s.register(t, "gone.too@example.com")
+	testkit.Eventually(t, 20*time.Second, func() bool { return s.count(t, "mails WHERE dead_at IS NOT NULL AND body = ''") == 3 })
+	if n := s.count(t, "mails WHERE last_error LIKE '%example.com%'"); n != 0 {
+		t.Error("an error says who a mail was for")
+	}
+}
+
+func TestMailsWaitForAServer(t *testing.T) {
+	s := start(t) // without one
+	s.register(t, "ada@example.com")
+	if s.count(t, "mails WHERE recipient = 'ada@example.com' AND attempts = 0") != 1 {
+		t.Error("no mail waits")
+	}
+}
+
+func TestNobodyIsSentMoreMailsThanFiveAnHourOfAKind(t *testing.T) {
+	s := startMailed(t)
+	s.register(t, "ada@example.com")
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() {
+			_, err := s.accounts.RequestPasswordReset(t.Context(), &authv1.RequestPasswordResetRequest{Email: "ada@example.com"})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+		all.Go(func() {
+			_, err := s.accounts.ResendVerification(t.Context(), &authv1.ResendVerificationRequest{Email: "ADA@example.com"})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	for range 7 {
+		s.register(t, "ada@example.com")
+	}
+	for kind, n := range map[string]int{"reset_password": 5, "verify_email": 5, "registration_tried": 5} {
+		if got := s.count(t, "mails WHERE kind = '"+kind+"'"); got != n {
+			t.Errorf("%d mails of %s", got, kind)
+		}
+	}
+	if n := s.count(t, "audit_events WHERE reason = 'TOO_MANY_MAILS'"); n != 31 {
+		t.Errorf("%d were recorded as too many", n)
+	}
+	// The last code that was sent is good still.
+	m := s.wait(t, "ada@example.com", resetSubject, 5)
+	good := 0
+	for _, m := range append(s.of("ada@example.com", resetSubject), m) {
+		if s.complete(t, mailedCode(t, m), newPassword) == nil {
+			good++
+		}
+	}
+	if good != 1 {
+		t.Errorf("%d codes are good", good)
+	}
+}
+
+func TestAskingForMailsIsLimitedAndKeepsNobodyOut(t *testing.T) {
+	s := startMailed(t, "PURSER_ATTEMPTS_PER_ACCOUNT=5")
+	s.register(t, "ada@example.com")
+	for _, email := range []string{"ada@example.com", "nobody@example.com"} {
+		untilRefused(t, 5,
+			func(int) error {
+				_, err := s.accounts.RequestPasswordReset(t.Context(), &authv1.RequestPasswordResetRequest{Email: email})
+				return err
+			},
+			func(err error) {
+				if err != nil {
+					t.Fatal(err)
+				}
+			})
+	}
+	s.login(t, "ada@example.com")
+	guesses := startMailed(t, "PURSER_ATTEMPTS_PER_ADDRESS=5")
+	untilRefused(t, 5,
+		func(int) error { return guesses.complete(t, "no code of ours", newPassword) },
+		func(err error) { want(t, err, errs.KindFailedPrecondition, "TOKEN_INVALID") })
+}
+
+// Addresses that could end a command or a header are none.
+func TestNothingIsSmuggledIntoAMailByItsAddress(t *testing.T) {
+	s := startMailed(t)
+	for _, email := range []string{
+		"ada@example.com\r\nBcc: eve@example.com", "ada@example.com\nSubject: x", "ada@example.com,eve@example.com",
+		"<ada@example.com>", "ada@example.com> ORCPT=x", `"ada\r\n"@example.com`, "ada@example.com\x00", "ada@bücher.example", "ädä@example.com", "@example.com",
+	} {
+		_, err := s.accounts.Register(t.Context(), &authv1.RegisterRequest{Email: email, Password: password})
+		want(t, err, errs.KindInvalid, "INVALID_ARGUMENT")
+		_, err = s.accounts.RequestPasswordReset(t.Context(), &authv1.RequestPasswordResetRequest{Email: email})
+		want(t, err, errs.KindInvalid, "INVALID_ARGUMENT")
+	}
+	if _, err := s.accounts.Register(t.Context(), &authv1.RegisterRequest{Email: "o'ada+tag@xn--bcher-kva.example", Password: password}); err != nil {
+		t.Fatal(err)
+	}
+	s.wait(t, "o'ada+tag@xn--bcher-kva.example", verifySubject, 1)
+	// An address that came in another way, as from an identity provider.
+	s.exec(t, "INSERT INTO mails (id, kind, recipient, subject, body) VALUES (gen_random_uuid(), 'x', E'eve@example.com>\\r\\nRCPT TO:<all@example.com', 'x', 'x')")
+	s.register(t, "bob@example.com")
+	testkit.Eventually(t, 20*time.Second, func() bool { return s.count(t, "mails WHERE dead_at IS NOT NULL") == 1 })
+}
