@@ -72,9 +72,8 @@ func (b *Breaches) Known(ctx context.Context, password string) bool {
 }
 
 func (b *Breaches) ask(ctx context.Context, password string) (bool, error) {
-	sum := sha1.Sum([]byte(password))
-	digest := strings.ToUpper(hex.EncodeToString(sum[:]))
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, b.api+"/"+digest[:5], http.NoBody)
+	prefix, suffix := digest(password)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, b.api+"/"+prefix, http.NoBody)
 	if err != nil {
 		return false, err
 	}
@@ -90,9 +89,17 @@ func (b *Breaches) ask(ctx context.Context, password string) (bool, error) {
 	lines := bufio.NewScanner(io.LimitReader(resp.Body, mostAnswer))
 	for lines.Scan() {
 		rest, count, _ := strings.Cut(lines.Text(), ":")
-		if strings.EqualFold(rest, digest[5:]) && strings.TrimSpace(count) != "0" { // padding counts 0
+		if strings.EqualFold(rest, suffix) && strings.TrimSpace(count) != "0" { // padding counts 0
 			return true, nil
 		}
 	}
 	return false, lines.Err()
+}
+
+// digest is the SHA-1 of a password in hexadecimal: what the API is asked by,
+// and the rest.
+func digest(password string) (prefix, rest string) {
+	sum := sha1.Sum([]byte(password))
+	all := strings.ToUpper(hex.EncodeToString(sum[:]))
+	return all[:5], all[5:]
 }
