@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+	"github.com/google/uuid"
 
 	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/testkit/versus"
@@ -86,6 +87,11 @@ func BenchmarkVerify(b *testing.B) {
 	})
 }
 
-func fresh(_ testing.TB, ring keyring) *authn.Verifier {
-	return authn.NewVerifier(ring, authn.Options{Issuer: issuer})
+// fresh is a verifier that knows of some revocations.
+func fresh(t testing.TB, ring keyring) *authn.Verifier {
+	revoked := newRevocations()
+	for range 10_000 {
+		fail(t, revoked.Take(news(authn.Revoked{Kind: authn.RevokedSession, Subject: uuid.NewString(), Until: time.Now().Add(time.Hour)})))
+	}
+	return authn.NewVerifier(ring, authn.Options{Issuer: issuer, Revoked: revoked.Revoked})
 }

@@ -49,6 +49,10 @@ func TestAUserListsAndEndsTheirSessionsAndIntrospectionSeesIt(t *testing.T) {
 	if _, err := s.sessions.RevokeSession(ada, &authv1.RevokeSessionRequest{SessionId: older}); err != nil {
 		t.Fatal(err)
 	}
+	testkit.Eventually(t, 5*time.Second, func() bool {
+		seen, err := s.tokens.Introspect(eve, &authv1.IntrospectRequest{Token: first.GetAccessToken()})
+		return err == nil && !seen.GetActive()
+	})
 	for _, token := range []string{first.GetAccessToken(), "no token", second.GetRefreshToken()} {
 		if seen, err := s.tokens.Introspect(eve, &authv1.IntrospectRequest{Token: token}); err != nil || seen.GetActive() || seen.GetSub() != "" {
 			t.Errorf("%v, %v", seen, err)

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/golang-jwt/jwt/v5"
+
 	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/testkit"
 	"github.com/purserhq/purser/services/auth/internal/signing"
@@ -69,7 +71,7 @@ func (r *rotating) Apply(_ context.Context, _ string, epoch int64, s signing.Ste
 			if !s.Waived && r.now().Before(k.PublishedAt.Add(p.KnownAfter())) {
 				return errors.New("too young")
 			}
-			k.State, k.ActivatedAt = signing.Active, r.now()
+			k.State, k.ActivatedAt, k.Waived = signing.Active, r.now(), s.Waived
 			r.promotions++
 		}
 		if slices.Contains(s.Shred, k.KID) {
@@ -91,7 +93,21 @@ func (r *rotating) Apply(_ context.Context, _ string, epoch int64, s signing.Ste
 
 func (r *rotating) List(context.Context, string) ([]signing.Key, error) { return r.keys, nil }
 
-func (r *rotating) Compromise(context.Context, string, string) error { return nil }
+func (r *rotating) Compromise(_ context.Context, _, kid string) error {
+	for i := range r.keys {
+		if k := &r.keys[i]; k.KID == kid && k.State != signing.Compromised {
+			k.State, k.Sealed, k.Wrapped = signing.Compromised, nil, nil
+			r.epoch++
+		}
+	}
+	return nil
+}
+
+// compromised reports whether a token is of a key that was.
+func (r *rotating) compromised(token string) bool {
+	t, _, err := jwt.NewParser().ParseUnverified(token, jwt.MapClaims{})
+	return err == nil && slices.ContainsFunc(r.keys, func(k signing.Key) bool { return k.KID == t.Header["kid"] && k.State == signing.Compromised })
+}
 
 // verifier knows the set that it fetched last.
 type verifier struct {

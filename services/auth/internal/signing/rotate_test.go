@@ -224,6 +224,35 @@ func TestARotationThatWasAskedForIsRecordedWithItsTransaction(t *testing.T) {
 	}
 }
 
+func TestARingOfWhichEveryKeyWasCompromisedStartsAnew(t *testing.T) {
+	db := testkit.Postgres(t, migrations.FS)
+	keys := store.NewKeys(db.DB)
+	ring := newRing(t, keys)
+	if err := ring.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	set, _ := ring.Published()
+	for _, k := range set.Keys { // and who did it died before the rotation
+		if err := keys.Compromise(t.Context(), issuer, k.KeyID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := newRing(t, keys).Refresh(t.Context()); err == nil {
+		t.Error("a ring without keys was taken")
+	}
+	if err := rotator(t, keys, policy()).Rotate(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	if err := ring.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range set.Keys {
+		if kidOf(t, ring.Sign) == k.KeyID {
+			t.Error("a compromised key signs")
+		}
+	}
+}
+
 func TestAPromotionBeforeItsTimeIsRefusedByTheDatabase(t *testing.T) {
 	db := testkit.Postgres(t, migrations.FS)
 	keys := store.NewKeys(db.DB)

@@ -64,12 +64,12 @@ func (s *Keys) Load(ctx context.Context, issuer string) (signing.Reading, error)
 	var rows []struct {
 		Epoch int64
 		Now   time.Time
-		Key   keyRow `gorm:"embedded"`
+		Key   keyRow `gorm:"embedded"` // without a kid where all keys were compromised
 	}
 	err := s.db.Gorm(ctx).Raw(`
 		SELECT r.epoch, clock_timestamp() AS now, k.*
-		FROM key_ring r JOIN signing_keys k ON k.issuer = r.issuer
-		WHERE r.issuer = ? AND k.state IN ('PUBLISHED', 'ACTIVE', 'RETIRING')
+		FROM key_ring r LEFT JOIN signing_keys k ON k.issuer = r.issuer AND k.state IN ('PUBLISHED', 'ACTIVE', 'RETIRING')
+		WHERE r.issuer = ?
 		ORDER BY k.kid`, issuer).Scan(&rows).Error
 	if err != nil {
 		return signing.Reading{}, fmt.Errorf("read key ring: %w", err)
@@ -77,7 +77,9 @@ func (s *Keys) Load(ctx context.Context, issuer string) (signing.Reading, error)
 	var reading signing.Reading
 	for _, row := range rows {
 		reading.Epoch, reading.Now = row.Epoch, row.Now
-		reading.Keys = append(reading.Keys, row.Key.key())
+		if row.Key.KID != "" {
+			reading.Keys = append(reading.Keys, row.Key.key())
+		}
 	}
 	return reading, nil
 }

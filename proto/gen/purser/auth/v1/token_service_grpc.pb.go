@@ -39,7 +39,9 @@ type TokenServiceClient interface {
 	GetJwks(ctx context.Context, in *GetJwksRequest, opts ...grpc.CallOption) (*GetJwksResponse, error)
 	// Introspect says whether an access token is good now, its session included,
 	// which verifying alone can't tell (RFC 7662). A token that isn't good, for
-	// whatever reason, is not active, and nothing else is said of it.
+	// whatever reason, is not active, and nothing else is said of it. What was
+	// revoked within the last second may still be told to be active; a session
+	// that runs out by itself is until its last token expires.
 	Introspect(ctx context.Context, in *IntrospectRequest, opts ...grpc.CallOption) (*IntrospectResponse, error)
 	// Revoke ends the session that a refresh token belongs to, or that an access
 	// token does (RFC 7009). The answer is the same when the token is not one of
@@ -131,7 +133,9 @@ type TokenServiceServer interface {
 	GetJwks(context.Context, *GetJwksRequest) (*GetJwksResponse, error)
 	// Introspect says whether an access token is good now, its session included,
 	// which verifying alone can't tell (RFC 7662). A token that isn't good, for
-	// whatever reason, is not active, and nothing else is said of it.
+	// whatever reason, is not active, and nothing else is said of it. What was
+	// revoked within the last second may still be told to be active; a session
+	// that runs out by itself is until its last token expires.
 	Introspect(context.Context, *IntrospectRequest) (*IntrospectResponse, error)
 	// Revoke ends the session that a refresh token belongs to, or that an access
 	// token does (RFC 7009). The answer is the same when the token is not one of
