@@ -17,6 +17,7 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/attempts"
 	"github.com/purserhq/purser/services/auth/internal/mail"
 	"github.com/purserhq/purser/services/auth/internal/revocation"
+	"github.com/purserhq/purser/services/auth/internal/serviceaccount"
 	"github.com/purserhq/purser/services/auth/internal/session"
 	"github.com/purserhq/purser/services/auth/internal/signing"
 )
@@ -122,7 +123,7 @@ func (c Config) Validate() error {
 // policy of the keys, with what it takes from the sessions'.
 func (c Config) policy() signing.Policy {
 	p := c.Keys
-	p.TokenTTL = max(c.Session.Access, apikey.TokenTTL)
+	p.TokenTTL = max(c.Session.Access, apikey.TokenTTL, serviceaccount.TokenTTL)
 	return p
 }
 

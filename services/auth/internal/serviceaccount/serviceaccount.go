@@ -31,12 +31,14 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/role"
 )
 
+// TokenTTL is how long a token of a service account lives.
+const TokenTTL = 5 * time.Minute
+
 const (
 	// Method is the amr of a service account's tokens.
 	Method = "svc"
 	// prefix lets a secret that leaked be found by who scans for it.
-	prefix   = "purser_svc_"
-	tokenTTL = 5 * time.Minute
+	prefix = "purser_svc_"
 	// MaxOverlap is the longest that secrets stay good beside a newer one.
 	MaxOverlap = 7 * 24 * time.Hour
 )
@@ -229,7 +231,7 @@ func (s *Service) Issue(ctx context.Context, name, presented string) (token stri
 		Permissions:      a.Permissions,
 		AMR:              []string{Method},
 		AuthTime:         jwt.NewNumericDate(now),
-	}, tokenTTL)
+	}, TokenTTL)
 	if err == nil && now.Sub(secret.LastUsedAt) >= time.Minute {
 		err = s.store.Used(ctx, secret.ID, now)
 	}
