@@ -3,6 +3,8 @@ package suite
 import (
 	"fmt"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -57,14 +59,28 @@ func (b *Backing) WalletEnviron(e Endpoints) []string {
 // PortfolioEnviron is the configuration of the portfolio service; e has where
 // auth and wallet listen.
 func (b *Backing) PortfolioEnviron(e Endpoints) []string {
-	return b.environ("portfolio", b.opts.Ports.Portfolio,
-		"PURSER_REDIS_URL="+b.redisURL(),
-		"PURSER_JWKS_URL="+keySetURL(e),
-		"PURSER_AUTH_ADDR="+e.Auth,
+	own := []string{
+		"PURSER_REDIS_URL=" + b.redisURL(),
+		"PURSER_JWKS_URL=" + keySetURL(e),
+		"PURSER_AUTH_ADDR=" + e.Auth,
 		"PURSER_AUTH_PLAINTEXT=true",
-		"PURSER_WALLET_ADDR="+e.Wallet,
+		"PURSER_WALLET_ADDR=" + e.Wallet,
 		"PURSER_WALLET_PLAINTEXT=true",
-	)
+	}
+	if _, err := os.Stat(b.portfolioSecret()); err == nil {
+		own = append(own, "PURSER_SERVICE_ID=portfolio", "PURSER_SERVICE_SECRET_FILE="+b.portfolioSecret())
+	}
+	return b.environ("portfolio", b.opts.Ports.Portfolio, own...)
+}
+
+// portfolioSecret is the file with the secret of portfolio's service account.
+func (b *Backing) portfolioSecret() string { return filepath.Join(b.opts.Dir, "portfolio-secret") }
+
+// EnsurePortfolio is the command of the auth service that makes portfolio's
+// service account, and the file with its secret, which PortfolioEnviron names
+// once it is there.
+func (b *Backing) EnsurePortfolio() []string {
+	return []string{"service-account", "ensure", "portfolio", "--permissions=wallet:read,wallet:any", "--secret-file=" + b.portfolioSecret()}
 }
 
 // environ is what every service is told, then its own, then what the options

@@ -81,7 +81,8 @@ func (s *Suite) startServices(ctx context.Context) error {
 			return nil, err
 		}
 		s.Endpoints.Auth, s.Endpoints.AuthHTTP = a.Addr(), a.HTTPAddr()
-		return a, nil
+		_, err = s.AuthCommand(ctx, s.EnsurePortfolio()...)
+		return a, err
 	}); err != nil {
 		return err
 	}

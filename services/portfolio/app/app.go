@@ -9,8 +9,11 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"time"
 	_ "time/tzdata" // time zones, also where the system has none
+
+	"google.golang.org/grpc"
 
 	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/cache"
@@ -67,16 +70,18 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	g.Close("wallet client", wallet.Close)
 	keys := authn.NewRemoteKeys(cfg.Tokens.KeySetURL(), log)
 	g.Close("keys", keys.Close)
-	revoked, err := follow(g, cfg.Auth, keys, log)
+	auth, err := dialAuth(g, cfg.Auth)
 	if err != nil {
 		return nil, err
 	}
+	revoked := follow(g, auth, keys, log)
 
 	caches := store.NewCaches(redis, store.CacheOptions{Portfolio: cfg.Cache.Portfolio, Timeline: cfg.Cache.Timeline, Log: log})
 	g.Close("caches", func() error { caches.Close(); return nil })
 	g.Loop("cache outbox", cache.NewOutbox(db, redis, log).Serve)
 	snaps := store.NewSnapshots(db, caches)
-	portfolios := portfolio.NewService(store.NewPortfolios(db, caches), snaps,
+	kept := store.NewPortfolios(db, caches)
+	portfolios := portfolio.NewService(kept, snaps,
 		holdings.NewReader(walletv1.NewHoldingsServiceClient(wallet)), valuations(g, redis, cfg.Cache.Valuation, log), time.Now)
 
 	server, err := grpcserver.New(cfg.GRPC, grpcserver.Deps{
@@ -88,8 +93,11 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	if err != nil {
 		return nil, err
 	}
-	portfoliov1.RegisterPortfolioServiceServer(server, rpc.NewPortfolioServer(portfolios,
-		snapshot.NewService(snaps, portfolios), timeline.NewService(snaps, time.Now)))
+	taker := snapshot.NewService(snaps, portfolios)
+	portfoliov1.RegisterPortfolioServiceServer(server, rpc.NewPortfolioServer(portfolios, taker, timeline.NewService(snaps, time.Now)))
+	if err := runJobs(g, db, auth, kept, taker, cfg, log); err != nil {
+		return nil, err
+	}
 
 	a := &App{group: g}
 	if a.grpc, err = server.Listen(ctx, g); err != nil {
@@ -109,20 +117,29 @@ func valuations(g *lifecycle.Group, r cache.Redis, ttl time.Duration, log *slog.
 	return c
 }
 
-// follow hears from auth what was revoked, when it is told where auth is.
-func follow(g *lifecycle.Group, auth grpcclient.Config, keys *authn.RemoteKeys, log *slog.Logger) (*authn.Revocations, error) {
-	revoked := authn.NewRevocations(keys.Refetch, log)
-	if auth.Addr == "" {
-		log.Warn("PURSER_AUTH_ADDR is not set: tokens that were revoked are good until they expire")
-		return revoked, nil
+// dialAuth connects to auth; nil when it is not told where that is.
+func dialAuth(g *lifecycle.Group, c grpcclient.Config) (*grpc.ClientConn, error) {
+	if c.Addr == "" {
+		return nil, nil //nolint:nilnil // no connection is what there is
 	}
-	conn, err := grpcclient.Dial(auth, access.Idempotent(authv1.TokenService_ServiceDesc.ServiceName))
+	conn, err := grpcclient.Dial(c, slices.Concat(
+		access.Idempotent(authv1.TokenService_ServiceDesc.ServiceName), access.Idempotent(authv1.SessionService_ServiceDesc.ServiceName)))
 	if err != nil {
 		return nil, fmt.Errorf("PURSER_AUTH_ADDR: %w", err)
 	}
 	g.Close("auth client", conn.Close)
-	g.Loop("revocations", func(ctx context.Context) error { return revoked.Follow(ctx, revocations.Watch(conn)) })
-	return revoked, nil
+	return conn, nil
+}
+
+// follow hears from auth what was revoked, when it is told where auth is.
+func follow(g *lifecycle.Group, auth *grpc.ClientConn, keys *authn.RemoteKeys, log *slog.Logger) *authn.Revocations {
+	revoked := authn.NewRevocations(keys.Refetch, log)
+	if auth == nil {
+		log.Warn("PURSER_AUTH_ADDR is not set: tokens that were revoked are good until they expire")
+		return revoked
+	}
+	g.Loop("revocations", func(ctx context.Context) error { return revoked.Follow(ctx, revocations.Watch(auth)) })
+	return revoked
 }
 
 // Run serves until ctx ends, then stops in order and closes everything.

@@ -25,10 +25,22 @@ type Config struct {
 	// Auth is the auth service's gRPC address, to hear from it what was
 	// revoked; without one tokens are good until they expire.
 	Auth grpcclient.Config `envPrefix:"AUTH_"`
+	// Service is the account that the jobs sign in with at auth; without one
+	// no snapshot is taken but those that are asked for.
+	Service ServiceConfig `envPrefix:"SERVICE_"`
+	// SnapshotCron is when everybody's hourly snapshot is taken: best once an
+	// hour.
+	SnapshotCron string `env:"SNAPSHOT_CRON" envDefault:"1 * * * *"`
 	// Wallet is the wallet service.
 	Wallet   grpcclient.Config `envPrefix:"WALLET_"`
 	Cache    CacheConfig       `envPrefix:"CACHE_"`
 	Shutdown lifecycle.Config  `envPrefix:"SHUTDOWN_"`
+}
+
+// ServiceConfig is a service account of auth.
+type ServiceConfig struct {
+	ID     string        `env:"ID"`
+	Secret config.Secret `env:"SECRET"`
 }
 
 // CacheConfig says how long things are cached: at most so old they are where
@@ -67,6 +79,9 @@ func Load(environ []string) (Config, error) {
 // Validate reports every mistake in c.
 func (c Config) Validate() error {
 	mistakes := []error{c.GRPC.Validate(), c.Cache.Validate()}
+	if (c.Service.ID == "") != (c.Service.Secret == "") || c.Service.ID != "" && c.Auth.Addr == "" {
+		mistakes = append(mistakes, errors.New("PURSER_SERVICE_ID needs PURSER_SERVICE_SECRET and PURSER_AUTH_ADDR, and they it"))
+	}
 	if c.Wallet.Addr == "" {
 		mistakes = append(mistakes, errors.New("PURSER_WALLET_ADDR is needed: host:port of the wallet service"))
 	}

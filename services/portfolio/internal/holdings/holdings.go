@@ -1,5 +1,5 @@
-// Package holdings reads what the caller's wallets hold from the wallet
-// service, in the caller's own name.
+// Package holdings reads what a user's wallets hold from the wallet service, in
+// the caller's own name, or in this service's where there is no caller.
 package holdings
 
 import (
@@ -34,16 +34,16 @@ type Reader struct {
 }
 
 // NewReader reads through client, whose connection forwards the caller's
-// token: the owner is whom that token names.
+// token.
 func NewReader(c walletv1.HoldingsServiceClient) *Reader { return &Reader{client: c} }
 
 // Of implements portfolio.Holdings.
-func (r *Reader) Of(ctx context.Context, _ uuid.UUID) ([]valuation.Wallet, []valuation.Holding, error) {
+func (r *Reader) Of(ctx context.Context, owner uuid.UUID) ([]valuation.Wallet, []valuation.Holding, error) {
 	var wallets []valuation.Wallet
 	var holdings []valuation.Holding
 	last, token := "", ""
 	for range maxPages {
-		resp, err := r.page(ctx, token)
+		resp, err := r.page(ctx, owner, token)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -73,12 +73,17 @@ func (r *Reader) Readable(ctx context.Context) bool {
 	return ok && authn.CallerFrom(ctx).May(rule.Permission)
 }
 
-func (r *Reader) page(ctx context.Context, token string) (*walletv1.GetHoldingsResponse, error) {
+func (r *Reader) page(ctx context.Context, owner uuid.UUID, token string) (*walletv1.GetHoldingsResponse, error) {
 	limited, cancel := context.WithTimeout(ctx, within(ctx))
 	defer cancel()
-	resp, err := r.client.GetHoldings(limited, &walletv1.GetHoldingsRequest{PageSize: pageSize, PageToken: token})
+	resp, err := r.client.GetHoldings(limited, &walletv1.GetHoldingsRequest{PageSize: pageSize, PageToken: token, OwnerId: owner.String()})
 	if err != nil {
 		return nil, away(err)
+	}
+	// A release that doesn't know owner_id answers for who calls: this service
+	// itself, which has no wallets.
+	if got := resp.GetOwnerId(); got != owner.String() && (got != "" || authn.CallerFrom(ctx).Anonymous()) {
+		return nil, errs.Unavailable("WALLET_UNAVAILABLE", "the wallet service can't tell another owner's holdings yet")
 	}
 	return resp, nil
 }

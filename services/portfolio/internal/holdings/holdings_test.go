@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/errs/grpcerr"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
@@ -36,6 +37,12 @@ func (c *client) GetHoldings(ctx context.Context, r *walletv1.GetHoldingsRequest
 		c.t.Errorf("call %d asks for %v", n, r)
 	}
 	resp, err := c.serve(ctx, n)
+	if resp != nil && resp.OwnerId == "" {
+		resp.OwnerId = r.GetOwnerId()
+	}
+	if resp.GetOwnerId() == "an older release" {
+		resp.OwnerId = ""
+	}
 	if err != nil && ctx.Err() != nil {
 		err = status.FromContextError(ctx.Err()).Err() // as gRPC answers
 	}
@@ -207,5 +214,32 @@ func TestAServiceThatHangsLeavesTheCallerTime(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// It answers for who calls: this service itself, whose wallets would be taken
+// for those of everybody.
+func TestAnOlderReleaseIsNotTakenForAnAnswerAboutAnotherOwner(t *testing.T) {
+	owner := uuid.New()
+	for name, tt := range map[string]struct {
+		answered string
+		caller   authn.Caller
+		taken    bool
+	}{
+		"an older one, by a job":        {"an older release", authn.Caller{}, false},
+		"an older one, by its owner":    {"an older release", authn.Caller{UserID: owner}, true},
+		"of somebody else, by a job":    {uuid.NewString(), authn.Caller{}, false},
+		"of somebody else, by an owner": {uuid.NewString(), authn.Caller{UserID: owner}, false},
+		"of the owner, by a job":        {owner.String(), authn.Caller{}, true},
+	} {
+		r, _ := reader(t, func(context.Context, int) (*walletv1.GetHoldingsResponse, error) {
+			resp := page(-1, of("a", held("x", "1", 0)))
+			resp.OwnerId = tt.answered
+			return resp, nil
+		})
+		_, _, err := r.Of(authn.WithCaller(t.Context(), tt.caller), owner)
+		if (err == nil) != tt.taken || err != nil && errs.As(err).Reason != "WALLET_UNAVAILABLE" {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

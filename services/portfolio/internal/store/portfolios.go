@@ -76,6 +76,24 @@ func (s *Portfolios) readDefault(ctx context.Context, owner uuid.UUID) (portfoli
 	return fromRow(row), nil
 }
 
+// Due implements snapshot.Everybody.
+func (s *Portfolios) Due(ctx context.Context, bucket time.Time, shard, shards int, after uuid.UUID, limit int) ([]portfolio.Portfolio, error) {
+	var rows []portfolioRow
+	err := s.db.Gorm(ctx).Raw(`
+		SELECT p.* FROM portfolios p
+		WHERE p.id > ? AND get_byte(uuid_send(p.id), 15) % ? = ?
+			AND NOT EXISTS (SELECT FROM snapshots s WHERE s.portfolio_id = p.id AND s.bucket = ? AND s.complete)
+		ORDER BY p.id LIMIT ?`, after, shards, shard, bucket, limit).Scan(&rows).Error
+	if err != nil {
+		return nil, fmt.Errorf("read portfolios: %w", err)
+	}
+	list := make([]portfolio.Portfolio, len(rows))
+	for i, row := range rows {
+		list[i] = fromRow(row)
+	}
+	return list, nil
+}
+
 func fromRow(r portfolioRow) portfolio.Portfolio {
 	return portfolio.Portfolio{ID: r.ID, Owner: r.OwnerID, Name: r.Name, Default: r.IsDefault, CreatedAt: r.CreatedAt}
 }

@@ -49,7 +49,7 @@ func (s *HoldingsServer) GetHoldings(ctx context.Context, req *walletv1.GetHoldi
 	if err != nil {
 		return nil, err
 	}
-	resp := &walletv1.GetHoldingsResponse{Wallets: group(rows)}
+	resp := &walletv1.GetHoldingsResponse{Wallets: group(rows), OwnerId: owner.String()}
 	if next != nil {
 		if resp.NextPageToken, err = page.Token(query, *next); err != nil {
 			return nil, err

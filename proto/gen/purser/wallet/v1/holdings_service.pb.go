@@ -213,6 +213,8 @@ type GetHoldingsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Wallets       []*WalletHoldings      `protobuf:"bytes,1,rep,name=wallets,proto3" json:"wallets,omitempty"`
 	NextPageToken string                 `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// Whose wallets these are.
+	OwnerId       string `protobuf:"bytes,3,opt,name=owner_id,json=ownerId,proto3" json:"owner_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -261,6 +263,13 @@ func (x *GetHoldingsResponse) GetNextPageToken() string {
 	return ""
 }
 
+func (x *GetHoldingsResponse) GetOwnerId() string {
+	if x != nil {
+		return x.OwnerId
+	}
+	return ""
+}
+
 var File_purser_wallet_v1_holdings_service_proto protoreflect.FileDescriptor
 
 const file_purser_wallet_v1_holdings_service_proto_rawDesc = "" +
@@ -279,10 +288,11 @@ const file_purser_wallet_v1_holdings_service_proto_rawDesc = "" +
 	"\xbaH\a\x1a\x05\x18\xd0\x0f(\x00R\bpageSize\x12'\n" +
 	"\n" +
 	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\tpageToken\x12&\n" +
-	"\bowner_id\x18\x03 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\aownerId\"y\n" +
+	"\bowner_id\x18\x03 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\aownerId\"\x94\x01\n" +
 	"\x13GetHoldingsResponse\x12:\n" +
 	"\awallets\x18\x01 \x03(\v2 .purser.wallet.v1.WalletHoldingsR\awallets\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\x83\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x19\n" +
+	"\bowner_id\x18\x03 \x01(\tR\aownerId2\x83\x01\n" +
 	"\x0fHoldingsService\x12p\n" +
 	"\vGetHoldings\x12$.purser.wallet.v1.GetHoldingsRequest\x1a%.purser.wallet.v1.GetHoldingsResponse\"\x14\x8a\xe7\x18\r\x1a\vwallet:read\x90\x02\x01B@Z>github.com/purserhq/purser/proto/gen/purser/wallet/v1;walletv1b\x06proto3"
 
