@@ -79,13 +79,13 @@ func (r *Round) take(ctx context.Context, p portfolio.Portfolio) (stored bool, e
 	v, err := r.snapshots.valuer.Value(ctx, p)
 	if errs.Is(err, errs.KindExhausted) { // more than can be valued
 		r.log.WarnContext(ctx, "no snapshot of a portfolio", "portfolio", p.ID, "error", err)
-		return false, nil //nolint:nilerr // one that can't be valued doesn't keep the others from it
+		return false, nil
 	}
 	if err != nil {
 		return false, err
 	}
 	if v.Wallets == 0 || blind(v) != nil {
-		return false, nil
+		return false, nil //nolint:nilerr // what can't be seen of one doesn't keep the others from it
 	}
 	_, stored, err = r.snapshots.store.Save(ctx, p, v.At.UTC().Truncate(time.Hour), v)
 	return stored, err
