@@ -71,6 +71,9 @@ type Found struct {
 	ByEmail *Owner
 }
 
+// SignedIn is an account, and the identity of it that was signed in with.
+type SignedIn struct{ User, Identity uuid.UUID }
+
 // Step is what to do about a claim.
 type Step int
 
@@ -92,8 +95,9 @@ type Store interface {
 	// Resolve finds what there is for c, lets decide choose, and does that and
 	// records it in one transaction: linking and taking over set the account's
 	// address verified. u is the account to create, without roles of others.
-	// decide may run more than once. It returns the account.
-	Resolve(ctx context.Context, c Claim, u account.User, decide func(Found) (Step, error)) (uuid.UUID, error)
+	// decide may run more than once. It returns the account, with the identity
+	// that is linked to it now.
+	Resolve(ctx context.Context, c Claim, u account.User, decide func(Found) (Step, error)) (SignedIn, error)
 	// Add links an identity to this user. errs.AlreadyExists when it belongs
 	// to an account, errs.FailedPrecondition past most.
 	Add(ctx context.Context, user uuid.UUID, c Claim, now time.Time, most int) (Identity, error)
@@ -119,14 +123,14 @@ func NewService(s Store, now func() time.Time) *Service { return &Service{store:
 // which has to bring a verified one with an identity that is not known yet.
 // errs.FailedPrecondition: PROVIDER_EMAIL_UNVERIFIED; errs.Unauthenticated:
 // ACCOUNT_DISABLED, IDENTITY_INVALID.
-func (s *Service) SignIn(ctx context.Context, c Claim, byEmail bool) (uuid.UUID, error) {
+func (s *Service) SignIn(ctx context.Context, c Claim, byEmail bool) (SignedIn, error) {
 	c, err := c.normal()
 	if err != nil {
-		return uuid.Nil, err
+		return SignedIn{}, err
 	}
 	id, err := uuid.NewV7()
 	if err != nil {
-		return uuid.Nil, fmt.Errorf("new user id: %w", err)
+		return SignedIn{}, fmt.Errorf("new user id: %w", err)
 	}
 	now := s.now().UTC()
 	u := account.User{ID: id, Profile: account.Profile{DisplayName: c.Name}, Roles: []string{role.IndividualInvestor}, CreatedAt: now}

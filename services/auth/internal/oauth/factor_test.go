@@ -61,8 +61,8 @@ func (w *world) Identify(context.Context, oauth.Answer) (identity.Claim, error) 
 	return identity.Claim{Subject: "ada", Email: "ada@example.com", Verified: true}, nil
 }
 
-func (w *world) Resolve(context.Context, identity.Claim, account.User, func(identity.Found) (identity.Step, error)) (uuid.UUID, error) {
-	return w.user, nil
+func (w *world) Resolve(context.Context, identity.Claim, account.User, func(identity.Found) (identity.Step, error)) (identity.SignedIn, error) {
+	return identity.SignedIn{User: w.user, Identity: w.user}, nil
 }
 
 func (w *world) Add(context.Context, uuid.UUID, identity.Claim, time.Time, int) (identity.Identity, error) {

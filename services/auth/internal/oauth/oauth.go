@@ -90,8 +90,8 @@ type Return struct {
 
 // Proven is who a login code stands for.
 type Proven struct {
-	User      uuid.UUID
-	Challenge string
+	User, Identity uuid.UUID
+	Challenge      string
 }
 
 // Sessions begins sessions; *session.Service is one.
@@ -209,15 +209,15 @@ func (s *Service) Finish(ctx context.Context, c Callback) (tokens session.Tokens
 		if st.Return != nil || !s.holds(st, c) {
 			return errState()
 		}
-		user, err := s.identify(ctx, st, c)
+		in, err := s.identify(ctx, st, c)
 		if err != nil {
 			return err
 		}
 		proven = true
-		tokens, err = s.Sessions.Begin(ctx, session.SignIn{User: user, Methods: []string{Method}})
+		tokens, err = s.begin(ctx, in, "")
 		if e := errs.As(err); e != nil && e.Reason == "TOTP_REQUIRED" {
 			code = challenge.New()
-			_, err = s.factorCodes.Put(ctx, code, Proven{User: user})
+			_, err = s.factorCodes.Put(ctx, code, Proven{User: in.User, Identity: in.Identity})
 		}
 		return err
 	})
@@ -262,12 +262,12 @@ func (s *Service) FinishHosted(ctx context.Context, c Callback) (string, error) 
 }
 
 func (s *Service) hostedCode(ctx context.Context, st State, c Callback) (string, error) {
-	user, err := s.identify(ctx, st, c)
+	in, err := s.identify(ctx, st, c)
 	if err != nil {
 		return "", err
 	}
 	code := challenge.New()
-	_, err = s.codes.Put(ctx, code, Proven{User: user, Challenge: st.Return.Challenge})
+	_, err = s.codes.Put(ctx, code, Proven{User: in.User, Identity: in.Identity, Challenge: st.Return.Challenge})
 	return code, err
 }
 
@@ -284,7 +284,7 @@ func (s *Service) Exchange(ctx context.Context, code, verifier, otp string) (tok
 			return invalid
 		}
 		proven = true
-		tokens, err = s.Sessions.Begin(ctx, session.SignIn{User: p.User, Methods: []string{Method}, Code: otp})
+		tokens, err = s.begin(ctx, identity.SignedIn{User: p.User, Identity: p.Identity}, otp)
 		return err
 	})
 	if proven {
@@ -293,19 +293,25 @@ func (s *Service) Exchange(ctx context.Context, code, verifier, otp string) (tok
 	return tokens, s.refused(ctx, err)
 }
 
+func (s *Service) begin(ctx context.Context, in identity.SignedIn, otp string) (session.Tokens, error) {
+	return s.Sessions.Begin(ctx, session.SignIn{
+		User: in.User, Methods: []string{Method}, Code: otp, Proof: session.Proof{Identity: in.Identity},
+	})
+}
+
 // holds reports whether a callback comes from who started the sign-in.
 func (s *Service) holds(st State, c Callback) bool {
 	return same(challenge.Hash(c.Secret), st.Secret)
 }
 
-func (s *Service) identify(ctx context.Context, st State, c Callback) (uuid.UUID, error) {
+func (s *Service) identify(ctx context.Context, st State, c Callback) (identity.SignedIn, error) {
 	p, ok := s.Providers[st.Provider]
 	if !ok { // configured no more
-		return uuid.Nil, errState()
+		return identity.SignedIn{}, errState()
 	}
 	claim, err := p.Identify(ctx, Answer{Code: c.Code, Issuer: c.Issuer, Nonce: st.Nonce, Verifier: st.Verifier, RedirectURI: st.RedirectURI})
 	if err != nil {
-		return uuid.Nil, err
+		return identity.SignedIn{}, err
 	}
 	claim.Provider = st.Provider
 	return s.Identities.SignIn(ctx, claim, true)

@@ -89,8 +89,9 @@ type Store interface {
 	Credentials(ctx context.Context, email string) (id uuid.UUID, hash string, err error)
 	// Standing of a user; errs.NotFound.
 	Standing(ctx context.Context, user uuid.UUID) (account.Standing, error)
-	// Start stores a new family, and e with it, if p is still the password that
-	// its user has; errs.Unauthenticated (INVALID_CREDENTIALS) otherwise.
+	// Start stores a new family, and e with it, if its user may sign in and has
+	// what p proves still; errs.Unauthenticated (ACCOUNT_DISABLED,
+	// INVALID_CREDENTIALS, IDENTITY_UNLINKED) otherwise.
 	Start(ctx context.Context, f Family, p Proof, e audit.Event) error
 	// Change locks the family that ever had this refresh token and stores
 	// what change makes of it and its user's standing, and the event unless it
@@ -129,11 +130,13 @@ type Checker interface {
 	Hash(ctx context.Context, password string) (string, error)
 }
 
-// Proof is the password that a session is begun with; none when zero.
+// Proof is what a session is begun with, which has to hold still when it is
+// stored: a password, or an identity elsewhere.
 type Proof struct {
 	// Hash that the password matched, and what to keep in its place unless
 	// that is empty.
 	Hash, Replacement string
+	Identity          uuid.UUID
 }
 
 // SecondFactor checks what a user has beside their first way of signing in.
@@ -186,7 +189,12 @@ func (s *Service) Login(ctx context.Context, email, password, code string) (Toke
 			return Tokens{}, err
 		}
 	}
-	return s.Begin(ctx, SignIn{User: user, Methods: []string{"pwd"}, Code: code, Password: p})
+	return s.Begin(ctx, SignIn{User: user, Methods: []string{"pwd"}, Code: code, Proof: p})
+}
+
+// ErrUnlinked is the answer to an identity that its account has no more.
+func ErrUnlinked() error {
+	return errs.Unauthenticated("IDENTITY_UNLINKED", "the identity was taken from the account meanwhile; sign in again")
 }
 
 // ErrCredentials is the answer to an unknown address and a wrong password.
@@ -201,12 +209,13 @@ type SignIn struct {
 	Methods []string
 	// Code of the second factor, empty when none was given.
 	Code string
-	// Password is what was proven with, if it was.
-	Password Proof
+	// Proof is what they have proven it with.
+	Proof Proof
 }
 
 // Begin starts a session for who has proven to be a user: every way of signing
-// in ends here. errs.Unauthenticated: ACCOUNT_DISABLED, or as SecondFactor.
+// in ends here. errs.Unauthenticated: ACCOUNT_DISABLED, IDENTITY_UNLINKED, or as
+// SecondFactor.
 // Where it comes from is that of the context.
 func (s *Service) Begin(ctx context.Context, in SignIn) (Tokens, error) {
 	standing, err := s.Store.Standing(ctx, in.User)
@@ -240,7 +249,7 @@ func (s *Service) Begin(ctx context.Context, in SignIn) (Tokens, error) {
 	if err != nil {
 		return Tokens{}, err
 	}
-	err = s.Store.Start(ctx, f, in.Password, audit.Event{
+	err = s.Store.Start(ctx, f, in.Proof, audit.Event{
 		Type: audit.Login, Reason: strings.Join(methods, " "), Actor: in.User, Subject: in.User, Object: id.String(),
 	})
 	if err != nil {

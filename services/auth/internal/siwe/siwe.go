@@ -131,12 +131,12 @@ func (s *Service) Start(ctx context.Context, address string, chain uint64) (stri
 func (s *Service) Finish(ctx context.Context, message, signature, code string) (tokens session.Tokens, err error) {
 	begun := false
 	err = s.use(ctx, message, signature, func(c identity.Claim) error {
-		user, err := s.Identities.SignIn(ctx, c, false)
+		in, err := s.Identities.SignIn(ctx, c, false)
 		if err != nil {
 			return err
 		}
 		begun = true
-		tokens, err = s.Sessions.Begin(ctx, session.SignIn{User: user, Methods: []string{Method}, Code: code})
+		tokens, err = s.Sessions.Begin(ctx, session.SignIn{User: in.User, Methods: []string{Method}, Code: code, Proof: session.Proof{Identity: in.Identity}})
 		return err
 	})
 	if begun {

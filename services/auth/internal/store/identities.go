@@ -48,27 +48,27 @@ func NewIdentities(a *Accounts) *Identities { return &Identities{accounts: a} }
 var errOvertaken = errors.New("overtaken")
 
 // Resolve implements identity.Store.
-func (s *Identities) Resolve(ctx context.Context, c identity.Claim, u account.User, decide func(identity.Found) (identity.Step, error)) (uuid.UUID, error) {
+func (s *Identities) Resolve(ctx context.Context, c identity.Claim, u account.User, decide func(identity.Found) (identity.Step, error)) (identity.SignedIn, error) {
 	for attempt := 1; ; attempt++ {
-		var user uuid.UUID
+		var in identity.SignedIn
 		err := cache.Change(ctx, s.accounts.db, func(tx *gorm.DB) ([]cache.Stale, error) {
 			var err error
-			user, err = resolve(tx, c, u, decide)
-			return []cache.Stale{{Cache: s.accounts.users, Keys: []string{user.String()}}}, err
+			in, err = resolve(tx, c, u, decide)
+			return []cache.Stale{{Cache: s.accounts.users, Keys: []string{in.User.String()}}}, err
 		})
 		if !errors.Is(err, errOvertaken) {
-			return user, err
+			return in, err
 		}
 		if attempt == 3 { // each time by one that did what this one wants
-			return uuid.Nil, errs.Conflict("IDENTITY_CHANGED", "the identity is being linked elsewhere; try again")
+			return identity.SignedIn{}, errs.Conflict("IDENTITY_CHANGED", "the identity is being linked elsewhere; try again")
 		}
 	}
 }
 
-func resolve(tx *gorm.DB, c identity.Claim, u account.User, decide func(identity.Found) (identity.Step, error)) (uuid.UUID, error) {
+func resolve(tx *gorm.DB, c identity.Claim, u account.User, decide func(identity.Found) (identity.Step, error)) (in identity.SignedIn, err error) {
 	var found identity.Found
 	var linked identityRow
-	err := tx.Where("provider = ? AND subject = ?", c.Provider, c.Subject).Take(&linked).Error
+	err = tx.Where("provider = ? AND subject = ?", c.Provider, c.Subject).Take(&linked).Error
 	switch {
 	case err == nil:
 		found.Linked, err = owner(tx, "id = ?", linked.UserID)
@@ -78,33 +78,46 @@ func resolve(tx *gorm.DB, c identity.Claim, u account.User, decide func(identity
 		err = nil
 	}
 	if err != nil {
-		return uuid.Nil, missing(err, "identity")
+		return in, missing(err, "identity")
 	}
 	step, err := decide(found)
 	if err != nil {
-		return uuid.Nil, err
+		return in, err
 	}
 	switch step {
 	case identity.SignIn:
-		now := u.CreatedAt
-		err := tx.Model(&identityRow{ID: linked.ID}).Select("LastUsedAt", "Label").Updates(identityRow{LastUsedAt: &now, Label: c.Label}).Error
-		if err != nil {
-			return uuid.Nil, fmt.Errorf("note the use of an identity: %w", err)
-		}
-		return found.Linked.ID, nil
+		in = identity.SignedIn{User: linked.UserID, Identity: linked.ID}
+		return in, used(tx, linked, c, u.CreatedAt)
 	case identity.Create:
-		return u.ID, createFor(tx, c, u)
+		in.User = u.ID
+		in.Identity, err = createFor(tx, c, u)
+		return in, err
 	case identity.TakeOver:
 		if err := empty(tx, found.ByEmail.ID); err != nil {
-			return uuid.Nil, err
+			return in, err
 		}
 	}
-	user := found.ByEmail.ID
-	err = tx.Model(&userRow{ID: user}).Where("email_verified_at IS NULL").Update("email_verified_at", u.VerifiedAt).Error
+	in.User = found.ByEmail.ID
+	err = tx.Model(&userRow{ID: in.User}).Where("email_verified_at IS NULL").Update("email_verified_at", u.VerifiedAt).Error
 	if err != nil {
-		return uuid.Nil, fmt.Errorf("verify address: %w", err)
+		return in, fmt.Errorf("verify address: %w", err)
 	}
-	return user, link(tx, user, c, u.CreatedAt, "EMAIL_VERIFIED")
+	in.Identity, err = link(tx, in.User, c, u.CreatedAt, "EMAIL_VERIFIED")
+	return in, err
+}
+
+// used notes that an identity was signed in with. errOvertaken when it was
+// taken from its user while their row was waited for.
+func used(tx *gorm.DB, linked identityRow, c identity.Claim, now time.Time) error {
+	done := tx.Model(&identityRow{}).Where("id = ? AND user_id = ?", linked.ID, linked.UserID).
+		Select("LastUsedAt", "Label").Updates(identityRow{LastUsedAt: &now, Label: c.Label})
+	if done.Error != nil {
+		return fmt.Errorf("note the use of an identity: %w", done.Error)
+	}
+	if done.RowsAffected == 0 {
+		return errOvertaken
+	}
+	return nil
 }
 
 // owner locks the account that meets a condition; nil when there is none.
@@ -118,42 +131,43 @@ func owner(tx *gorm.DB, condition string, arg any) (*identity.Owner, error) {
 }
 
 // createFor makes an account without a password.
-func createFor(tx *gorm.DB, c identity.Claim, u account.User) error {
+func createFor(tx *gorm.DB, c identity.Claim, u account.User) (linked uuid.UUID, err error) {
 	row := userRow{ID: u.ID, Profile: columns(u), CreatedAt: u.CreatedAt, Attributes: map[string]string{}}
 	if u.Email != "" {
 		row.Email, row.VerifiedAt = &u.Email, &u.VerifiedAt
 	}
 	done := tx.Clauses(clause.OnConflict{Columns: []clause.Column{{Name: "email"}}, DoNothing: true}).Omit("Roles").Create(&row)
 	if done.Error != nil {
-		return fmt.Errorf("create user: %w", done.Error)
+		return linked, fmt.Errorf("create user: %w", done.Error)
 	}
 	if done.RowsAffected == 0 { // registered meanwhile
-		return errOvertaken
+		return linked, errOvertaken
 	}
 	if err := grant(tx, u.ID, u.Roles); err != nil {
-		return err
+		return linked, err
 	}
 	if err := record(tx, audit.Event{Type: audit.Registered, Reason: c.Provider, Subject: u.ID}); err != nil {
-		return err
+		return linked, err
 	}
 	return link(tx, u.ID, c, u.CreatedAt, "ACCOUNT_CREATED")
 }
 
-// link gives an identity to a user. errOvertaken when it has an owner by now.
-func link(tx *gorm.DB, user uuid.UUID, c identity.Claim, now time.Time, reason string) error {
+// link gives an identity to a user and returns its id. errOvertaken when it has
+// an owner by now.
+func link(tx *gorm.DB, user uuid.UUID, c identity.Claim, now time.Time, reason string) (uuid.UUID, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
-		return fmt.Errorf("new identity id: %w", err)
+		return id, fmt.Errorf("new identity id: %w", err)
 	}
 	row := identityRow{ID: id, UserID: user, Provider: c.Provider, Subject: c.Subject, Label: c.Label, CreatedAt: now, LastUsedAt: &now}
 	done := tx.Clauses(clause.OnConflict{Columns: []clause.Column{{Name: "provider"}, {Name: "subject"}}, DoNothing: true}).Create(&row)
 	if done.Error != nil {
-		return fmt.Errorf("create identity: %w", done.Error)
+		return id, fmt.Errorf("create identity: %w", done.Error)
 	}
 	if done.RowsAffected == 0 {
-		return errOvertaken
+		return id, errOvertaken
 	}
-	return record(tx, identity.Linked(user, id, reason))
+	return id, record(tx, identity.Linked(user, id, reason))
 }
 
 // empty takes from an account everything that it could be signed in with.
@@ -193,7 +207,7 @@ func (s *Identities) Add(ctx context.Context, user uuid.UUID, c identity.Claim, 
 		if n >= int64(most) {
 			return errs.FailedPrecondition("TOO_MANY_IDENTITIES", fmt.Sprintf("an account has at most %d identities; unlink one first", most))
 		}
-		err := link(tx, user, c, now, "LINKED")
+		id, err := link(tx, user, c, now, "LINKED")
 		if errors.Is(err, errOvertaken) {
 			return errs.AlreadyExists("IDENTITY_LINKED", "this identity belongs to an account already")
 		}
@@ -201,7 +215,7 @@ func (s *Identities) Add(ctx context.Context, user uuid.UUID, c identity.Claim, 
 			return err
 		}
 		var row identityRow
-		if err := tx.Where("provider = ? AND subject = ?", c.Provider, c.Subject).Take(&row).Error; err != nil {
+		if err := tx.Where("id = ?", id).Take(&row).Error; err != nil {
 			return missing(err, "identity")
 		}
 		added = row.identity()

@@ -89,49 +89,9 @@ func (s *Sessions) Standing(ctx context.Context, user uuid.UUID) (account.Standi
 	return standing(s.db.Gorm(ctx), user)
 }
 
-// Start implements session.Store. The user's row is locked, so that a change of
-// the password comes before, and is seen, or after, and ends the session.
-func (s *Sessions) Start(ctx context.Context, f session.Family, p session.Proof, e audit.Event) error {
-	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
-		if err := holds(tx, f.UserID, p); err != nil {
-			return err
-		}
-		row := toRow(f)
-		if err := tx.Create(&row).Error; err != nil {
-			return fmt.Errorf("create session: %w", err)
-		}
-		if err := remember(tx, f); err != nil {
-			return err
-		}
-		return record(tx, e)
-	})
-}
-
 // changeFamily is what a change makes of a family, its user's standing and the
 // database's clock.
 type changeFamily = func(session.Family, account.Standing, time.Time) (session.Family, audit.Event, error)
-
-// holds checks that a password is still a user's, and keeps it in a better way
-// when there is one.
-func holds(tx *gorm.DB, user uuid.UUID, p session.Proof) error {
-	if p.Hash == "" {
-		return nil
-	}
-	row, err := lockUser(tx, "id = ?", user)
-	if err != nil && !errs.Is(err, errs.KindNotFound) {
-		return err
-	}
-	if orEmpty(row.PasswordHash) != p.Hash {
-		return session.ErrCredentials()
-	}
-	if p.Replacement == "" {
-		return nil
-	}
-	if err := tx.Model(&userRow{}).Where("id = ?", user).Update("password_hash", p.Replacement).Error; err != nil {
-		return fmt.Errorf("replace password hash: %w", err)
-	}
-	return nil
-}
 
 // Change implements session.Store.
 func (s *Sessions) Change(ctx context.Context, token session.Hash, change changeFamily) error {
