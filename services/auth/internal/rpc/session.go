@@ -45,7 +45,8 @@ func NewSessionServer(s *session.Service, f *totp.Service, v *serviceaccount.Ser
 
 // Login implements the RPC.
 func (s *SessionServer) Login(ctx context.Context, req *authv1.LoginRequest) (*authv1.LoginResponse, error) {
-	giveBack, err := s.attempts.Take(ctx, clientAddress(ctx), account.NormalEmail(req.GetEmail()))
+	// A name of its own: what is typed as an address is no other account's name.
+	giveBack, err := s.attempts.Take(ctx, clientAddress(ctx), "login:"+account.NormalEmail(req.GetEmail()))
 	if err != nil {
 		return nil, err
 	}
