@@ -5,7 +5,8 @@
 // by its hash alone; without an answer of the store nothing passes. One that
 // was used is gone, unless what it was used for could not be decided: the
 // other side was away or takes no more for now, or a second factor is missing
-// or was wrong, at most five times. Then it is put back for as long as it still had.
+// or was wrong, at most five times. Then it is put back for as long as it still had,
+// and used twenty times at most: others may be asked for each, who count.
 package challenge
 
 import (
@@ -22,6 +23,8 @@ import (
 const (
 	// wrongFactors is how many wrong second factors use a challenge up.
 	wrongFactors = 5
+	// mostUses is how often a challenge is used at most.
+	mostUses = 20
 	// forFactor is how long somebody has to find their second factor, once,
 	// where a challenge doesn't live as long anyway.
 	forFactor = 5 * time.Minute
@@ -37,6 +40,7 @@ type Store[V any] interface {
 type Kept[V any] struct {
 	Value   V
 	Expires time.Time
+	Used    int  // how often it was put back
 	Wrong   int  // second factors that were wrong
 	Asked   bool // for the second factor: it was given the time for that
 }
@@ -117,7 +121,8 @@ func (b *Box[V]) again(k Kept[V], err error) (Kept[V], bool) {
 	default:
 		return k, false
 	}
-	return k, k.Wrong < wrongFactors && b.now().Before(k.Expires)
+	k.Used++
+	return k, k.Wrong < wrongFactors && k.Used < mostUses && b.now().Before(k.Expires)
 }
 
 func unavailable(err error) error {

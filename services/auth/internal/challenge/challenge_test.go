@@ -174,6 +174,22 @@ func TestASecondFactorMayBeMissingAndBeWrongFiveTimes(t *testing.T) {
 	}
 }
 
+// Or one nonce would have nodes that are paid for asked without end.
+func TestAChallengeIsPutBackTwentyTimesAtMost(t *testing.T) {
+	for _, outcome := range []error{errs.Unavailable("X", ""), errs.Unauthenticated("TOTP_REQUIRED", "")} {
+		b, _, _ := newBox(time.Hour)
+		put(t, b)
+		for range 20 {
+			if err := use(t, b, outcome); !errors.Is(err, outcome) {
+				t.Fatal(err)
+			}
+		}
+		if err := use(t, b, nil); !errors.Is(err, errNone) {
+			t.Error("a use more:", err)
+		}
+	}
+}
+
 func TestWhatCouldNotBeDecidedMayBeTriedAgain(t *testing.T) {
 	b, m, _ := newBox(time.Minute)
 	put(t, b)
