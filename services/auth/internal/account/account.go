@@ -68,8 +68,8 @@ type Store interface {
 	Verify(ctx context.Context, h Hash) error
 	// Reset uses up a code, sets the password of its account and ends its
 	// sessions; when its address was not verified, everything else that the
-	// account can be signed in with, too. errs.NotFound when the code isn't
-	// good.
+	// account can be signed in with, too, and otherwise the identities and API
+	// keys from before it was. errs.NotFound when the code isn't good.
 	Reset(ctx context.Context, h Hash, passwordHash string, notice mail.Mail) error
 	// Password returns a user's address and password hash, each empty when
 	// there is none; errs.NotFound.

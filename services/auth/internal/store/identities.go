@@ -175,26 +175,34 @@ func empty(tx *gorm.DB, user uuid.UUID) error {
 	if err := tx.Model(&userRow{ID: user}).Update("password_hash", nil).Error; err != nil {
 		return fmt.Errorf("drop password: %w", err)
 	}
-	if err := tx.Where("user_id = ?", user).Delete(&identityRow{}).Error; err != nil {
-		return fmt.Errorf("unlink identities: %w", err)
-	}
 	if err := tx.Where("user_id = ?", user).Delete(&factorRow{}).Error; err != nil {
 		return fmt.Errorf("drop second factor: %w", err)
 	}
 	if _, err := revoke(tx, "ACCOUNT_TAKEN_OVER", "user_id = ?", user); err != nil {
 		return err
 	}
-	var keys []uuid.UUID
-	err := tx.Raw("UPDATE api_keys SET revoked_at = clock_timestamp() WHERE user_id = ? AND revoked_at IS NULL RETURNING id", user).Scan(&keys).Error
-	if err != nil {
-		return fmt.Errorf("revoke API keys: %w", err)
-	}
-	if len(keys) > 0 {
-		if err := announce(tx, revokedSession, keys...); err != nil {
-			return err
-		}
+	if _, err := strip(tx, "user_id = ?", user); err != nil {
+		return err
 	}
 	return record(tx, audit.Event{Type: audit.AccountTakenOver, Reason: "EMAIL_UNVERIFIED", Subject: user})
+}
+
+// strip unlinks the identities, and revokes the API keys, that meet a
+// condition, and reports whether there were any.
+func strip(tx *gorm.DB, condition string, args ...any) (bool, error) {
+	gone := tx.Where(condition, args...).Delete(&identityRow{})
+	if gone.Error != nil {
+		return false, fmt.Errorf("unlink identities: %w", gone.Error)
+	}
+	var keys []uuid.UUID
+	err := tx.Raw("UPDATE api_keys SET revoked_at = clock_timestamp() WHERE revoked_at IS NULL AND "+condition+" RETURNING id", args...).Scan(&keys).Error
+	if err != nil {
+		return false, fmt.Errorf("revoke API keys: %w", err)
+	}
+	if len(keys) == 0 {
+		return gone.RowsAffected > 0, nil
+	}
+	return true, announce(tx, revokedSession, keys...)
 }
 
 // Add implements identity.Store.

@@ -136,12 +136,8 @@ func verified(tx *gorm.DB, user uuid.UUID) error {
 // Reset implements account.Store.
 func (s *Accounts) Reset(ctx context.Context, h account.Hash, passwordHash string, notice mail.Mail) error {
 	err := s.spend(ctx, account.ResetPassword, h, func(tx *gorm.DB, row userRow) error {
-		if row.VerifiedAt == nil {
-			// Whoever registered may not be the address's owner: nothing that they
-			// could come back with, or keep the owner out with, stays.
-			if err := empty(tx, row.ID); err != nil {
-				return err
-			}
+		if err := disown(tx, row); err != nil {
+			return err
 		}
 		if err := verified(tx, row.ID); err != nil {
 			return err
@@ -151,6 +147,21 @@ func (s *Accounts) Reset(ctx context.Context, h account.Hash, passwordHash strin
 	})
 	s.mails.wake()
 	return err
+}
+
+// disown takes from an account what whoever registered it could come back with,
+// for they may not be its address's owner: everything while that is not
+// verified, and what was added before it was. Of what was added then a second
+// factor stays, or who reads the owner's mails would be rid of it.
+func disown(tx *gorm.DB, row userRow) error {
+	if row.VerifiedAt == nil {
+		return empty(tx, row.ID)
+	}
+	found, err := strip(tx, "user_id = ? AND created_at < ?", row.ID, *row.VerifiedAt)
+	if err != nil || !found {
+		return err
+	}
+	return record(tx, audit.Event{Type: audit.AccountTakenOver, Reason: "ADDED_UNVERIFIED", Subject: row.ID})
 }
 
 // setPassword replaces a password, after which nothing is left of the old one:
