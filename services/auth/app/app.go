@@ -154,7 +154,11 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 		return nil, fmt.Errorf("PURSER_HTTP_ADDR: %w", err)
 	}
 	g.Close("http listener", a.http.Close)
-	a.serveHTTP(pages(cfg, web.Handler(cfg.Issuer, ring), elsewhere, limiter, log))
+	hosted, err := pages(cfg, web.Handler(cfg.Issuer, ring), elsewhere, limiter, log)
+	if err != nil {
+		return nil, err
+	}
+	a.serveHTTP(hosted)
 	return a, server.Check()
 }
 

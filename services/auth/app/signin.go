@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -38,6 +39,10 @@ type OAuthConfig struct {
 	// may send somebody: each letter by letter, separated by commas.
 	RedirectURIs []string `env:"REDIRECT_URIS"`
 	ReturnTo     []string `env:"RETURN_TO"`
+	// TrustedProxies are the networks, separated by commas, of the proxies in
+	// front of the HTTP port: who comes through them is counted by what they
+	// put in X-Forwarded-For.
+	TrustedProxies []string `env:"TRUSTED_PROXIES"`
 }
 
 // Validate reports every mistake in c.
@@ -56,7 +61,22 @@ func (c OAuthConfig) Validate() error {
 			}
 		}
 	}
+	if _, err := c.proxies(); err != nil {
+		mistakes = append(mistakes, err)
+	}
 	return errors.Join(mistakes...)
+}
+
+func (c OAuthConfig) proxies() ([]netip.Prefix, error) {
+	var networks []netip.Prefix
+	for _, text := range c.TrustedProxies {
+		n, err := netip.ParsePrefix(text)
+		if err != nil || n.Bits() == 0 {
+			return nil, fmt.Errorf("PURSER_OAUTH_TRUSTED_PROXIES: %q must be a network such as 10.0.0.0/8, and not all there are", text)
+		}
+		networks = append(networks, n.Masked())
+	}
+	return networks, nil
 }
 
 // isReturnAddress reports whether somebody may be sent to an address with a
@@ -99,7 +119,8 @@ func once[V any](redis cache.Redis, entity string) challenge.Store[challenge.Kep
 }
 
 // pages are what the HTTP port serves.
-func pages(cfg Config, keys *http.ServeMux, o *oauth.Service, l *attempts.Limiter, log *slog.Logger) http.Handler {
-	web.Pages{OAuth: o, Attempts: l, Secure: strings.HasPrefix(cfg.oauthBase(), "https://"), Log: log}.Register(keys)
-	return keys
+func pages(cfg Config, keys *http.ServeMux, o *oauth.Service, l *attempts.Limiter, log *slog.Logger) (http.Handler, error) {
+	proxies, err := cfg.OAuth.proxies()
+	web.Pages{OAuth: o, Attempts: l, Secure: strings.HasPrefix(cfg.oauthBase(), "https://"), Proxies: proxies, Log: log}.Register(keys)
+	return keys, err
 }

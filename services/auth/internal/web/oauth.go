@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"google.golang.org/grpc/peer"
@@ -31,7 +32,10 @@ type Pages struct {
 	Attempts *attempts.Limiter
 	// Secure says that the pages are reached over https.
 	Secure bool
-	Log    *slog.Logger
+	// Proxies are the networks of those in front of this port, who are believed
+	// what X-Forwarded-For says of whom they pass on.
+	Proxies []netip.Prefix
+	Log     *slog.Logger
 }
 
 // CallbackPath is the hosted pages' redirect URI under their base URL.
@@ -46,7 +50,7 @@ func (p Pages) Register(mux *http.ServeMux) {
 }
 
 func (p Pages) start(w http.ResponseWriter, r *http.Request) {
-	ctx := client(r)
+	ctx := p.client(r)
 	if _, err := p.Attempts.Take(ctx, grpcserver.PeerAddress(ctx), ""); err != nil {
 		p.fail(ctx, w, err)
 		return
@@ -64,7 +68,7 @@ func (p Pages) start(w http.ResponseWriter, r *http.Request) {
 }
 
 func (p Pages) callback(w http.ResponseWriter, r *http.Request) {
-	ctx := client(r)
+	ctx := p.client(r)
 	giveBack, err := p.Attempts.Take(ctx, grpcserver.PeerAddress(ctx), "")
 	if err != nil {
 		p.fail(ctx, w, err)
@@ -149,12 +153,29 @@ const maxDevice = 200
 
 // client is the context of a request with where it came from, as that of a
 // call has it.
-func client(r *http.Request) context.Context {
+func (p Pages) client(r *http.Request) context.Context {
 	ctx := r.Context()
 	if at, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
-		ctx = peer.NewContext(ctx, &peer.Peer{Addr: net.TCPAddrFromAddrPort(at)})
+		from := netip.AddrPortFrom(p.passedOn(at.Addr(), r.Header.Values("X-Forwarded-For")), at.Port())
+		ctx = peer.NewContext(ctx, &peer.Peer{Addr: net.TCPAddrFromAddrPort(from)})
 	}
 	device := r.UserAgent()
 	device = strings.ReplaceAll(strings.ToValidUTF8(device[:min(len(device), maxDevice)], ""), "\x00", "")
 	return audit.WithClient(ctx, audit.Client{Device: device, Address: grpcserver.PeerAddress(ctx)})
+}
+
+// passedOn is the address that a request comes from: of the peer, or, where that
+// is a proxy, of whom it names as the one before it. What stands before somebody
+// who is no proxy is anybody's word.
+func (p Pages) passedOn(from netip.Addr, forwarded []string) netip.Addr {
+	from = from.Unmap().WithZone("")
+	hops := strings.Split(strings.Join(forwarded, ","), ",")
+	for i := len(hops) - 1; i >= 0 && slices.ContainsFunc(p.Proxies, func(n netip.Prefix) bool { return n.Contains(from) }); i-- {
+		hop, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
+		if err != nil {
+			break
+		}
+		from = hop.Unmap().WithZone("")
+	}
+	return from
 }
