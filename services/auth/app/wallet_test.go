@@ -151,6 +151,7 @@ func TestAMessageOrSignatureThatIsNotRightSignsNobodyIn(t *testing.T) {
 		}, "WALLET_NONCE_INVALID"},
 		"a byte altered":             {func(m string) (string, []byte) { return strings.Replace(m, "Sign in", "Sign on", 1), w.sign(m) }, "WALLET_SIGNATURE_INVALID"},
 		"another domain":             {edit("app.example wants", "app.example.evil.example wants"), "WALLET_MESSAGE_REFUSED"},
+		"another scheme":             {edit("app.example wants", "http://app.example wants"), "WALLET_MESSAGE_REFUSED"},
 		"another URI":                {edit("URI: https://app.example", "URI: https://evil.example"), "WALLET_MESSAGE_REFUSED"},
 		"another chain":              {edit("Chain ID: 1\n", "Chain ID: 137\n"), "WALLET_NONCE_INVALID"},
 		"a chain that isn't allowed": {edit("Chain ID: 1\n", "Chain ID: 10\n"), "WALLET_MESSAGE_REFUSED"},

@@ -18,6 +18,7 @@ import (
 	"crypto/rand"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -188,7 +189,7 @@ func (s *Service) use(ctx context.Context, message, signature string, then func(
 func (s *Service) check(m Message) error {
 	now := s.Now()
 	switch {
-	case m.Domain != s.site.Domain, m.URI != s.site.URI:
+	case m.Domain != s.site.Domain, m.URI != s.site.URI, m.Scheme != "" && !strings.HasPrefix(s.site.URI, m.Scheme+":"):
 		return errs.Unauthenticated("WALLET_MESSAGE_REFUSED", "the message is for another site")
 	case !slices.Contains(s.site.Chains, m.ChainID):
 		return errs.Unauthenticated("WALLET_MESSAGE_REFUSED", "the message is of a chain that isn't allowed")
