@@ -125,6 +125,8 @@ type snapshot struct {
 	readAt  time.Time     // of the database: the lease to sign
 	heardAt time.Time     // when the set was known to be the database's
 	skew    time.Duration // of this process's clock against the database's, at least
+	at      time.Time     // by the database's clock, no later than
+	atHere  time.Time     // this moment by this process's
 	kid     string
 	private crypto.Signer
 	method  jwt.SigningMethod
@@ -190,7 +192,8 @@ func (r *Ring) Refresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.skew = skew(reading.Now, begun, r.now())
+	s.at, s.atHere = reading.Now, r.now()
+	s.skew = skew(s.at, begun, s.atHere)
 	r.adopt(s)
 	r.share(ctx, s, reading.Now)
 	return nil
@@ -267,8 +270,10 @@ func (r *Ring) adopt(s *snapshot) {
 
 // Sign signs claims as an access token, and sets their issuer, audience and
 // times: issued now, good for ttl, or the policy's TokenTTL if that is less,
-// for its key stays in the set no longer than such a token lives. The clock is read once, for the lease and
-// for the token.
+// for its key stays in the set no longer than such a token lives. The clock is
+// read once, for the lease and for the token, whose times are the database's
+// and not ahead of it: all of Skew is left to who verifies, and what is revoked
+// as of a moment can't have been issued past it.
 //
 // errs.Unavailable: SIGNING_UNAVAILABLE when the ring has not been read within
 // the lease, CLOCK_SKEWED when this process's clock is too far from the
@@ -282,9 +287,10 @@ func (r *Ring) Sign(c authn.Claims, ttl time.Duration) (token string, expires ti
 		return "", time.Time{}, errs.Unavailable("CLOCK_SKEWED", "tokens can't be signed by a clock that is wrong").
 			Because(fmt.Errorf("the clock is %s from the database's", s.skew))
 	}
-	expires = now.Add(min(ttl, r.policy.TokenTTL)).Truncate(time.Second)
+	issued := s.at.Add(now.Sub(s.atHere))
+	expires = issued.Add(min(ttl, r.policy.TokenTTL)).Truncate(time.Second)
 	c.Issuer, c.Audience = r.issuer, jwt.ClaimStrings{authn.Audience}
-	c.IssuedAt, c.NotBefore = jwt.NewNumericDate(now), jwt.NewNumericDate(now)
+	c.IssuedAt, c.NotBefore = jwt.NewNumericDate(issued), jwt.NewNumericDate(issued)
 	c.ExpiresAt = jwt.NewNumericDate(expires)
 	t := jwt.NewWithClaims(s.method, c)
 	t.Header["typ"], t.Header["kid"] = authn.TokenType, s.kid
