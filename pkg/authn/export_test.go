@@ -3,6 +3,7 @@ package authn
 import (
 	"log/slog"
 	"net/http"
+	"time"
 )
 
 // NewRemoteKeysOver is NewRemoteKeys over a transport of the test's.
@@ -12,3 +13,6 @@ func NewRemoteKeysOver(transport http.RoundTripper) *RemoteKeys {
 
 // ParseKeySet is parseKeySet.
 func ParseKeySet(body []byte) (map[string]Key, error) { return parseKeySet(body) }
+
+// SetNow injects a clock, before the keys are used.
+func (r *RemoteKeys) SetNow(now func() time.Time) { r.now = now }
