@@ -137,6 +137,9 @@ func (s *Accounts) change(ctx context.Context, id uuid.UUID, fn func(tx *gorm.DB
 		if err != nil {
 			return nil, err
 		}
+		if err := present(tx, id); err != nil {
+			return nil, err
+		}
 		if err := fn(tx, row); err != nil {
 			return nil, err
 		}

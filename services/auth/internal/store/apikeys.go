@@ -51,6 +51,9 @@ func (s *APIKeys) Create(ctx context.Context, k apikey.Key, most int, e audit.Ev
 		if err := tx.Exec("SELECT FROM users WHERE id = ? FOR UPDATE", k.UserID).Error; err != nil {
 			return fmt.Errorf("lock user: %w", err)
 		}
+		if err := present(tx, k.UserID); err != nil {
+			return err
+		}
 		var usable int64
 		err := tx.Model(&apiKeyRow{}).Where("user_id = ? AND revoked_at IS NULL AND expires_at > ?", k.UserID, k.CreatedAt).Count(&usable).Error
 		if err != nil {

@@ -68,6 +68,9 @@ func (s *Factors) Change(ctx context.Context, user uuid.UUID, change func(totp.F
 		if len(locked) == 0 {
 			return errs.NotFound("user")
 		}
+		if err := present(tx, user); err != nil {
+			return err
+		}
 		now, err := clock(tx)
 		if err != nil {
 			return err
