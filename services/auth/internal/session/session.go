@@ -91,8 +91,9 @@ type Store interface {
 	Standing(ctx context.Context, user uuid.UUID) (account.Standing, error)
 	// Start stores a new family, and e with it, if its user may sign in and has
 	// what p proves still; errs.Unauthenticated (ACCOUNT_DISABLED,
-	// INVALID_CREDENTIALS, IDENTITY_UNLINKED) otherwise.
-	Start(ctx context.Context, f Family, p Proof, e audit.Event) error
+	// INVALID_CREDENTIALS, IDENTITY_UNLINKED) otherwise. errs.Unavailable
+	// (TRY_AGAIN) when their roles or attributes are not those of is any more.
+	Start(ctx context.Context, f Family, is account.Standing, p Proof, e audit.Event) error
 	// Change locks the family that ever had this refresh token and stores
 	// what change makes of it and its user's standing, and the event unless it
 	// has no type, in one transaction; when change fails, nothing. now is the
@@ -249,7 +250,7 @@ func (s *Service) Begin(ctx context.Context, in SignIn) (Tokens, error) {
 	if err != nil {
 		return Tokens{}, err
 	}
-	err = s.Store.Start(ctx, f, in.Proof, audit.Event{
+	err = s.Store.Start(ctx, f, standing, in.Proof, audit.Event{
 		Type: audit.Login, Reason: strings.Join(methods, " "), Actor: in.User, Subject: in.User, Object: id.String(),
 	})
 	if err != nil {

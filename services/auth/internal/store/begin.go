@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/google/uuid"
 	"gorm.io/gorm"
@@ -17,9 +19,12 @@ import (
 // Start implements session.Store. The user's row is locked, so that a change of
 // what the session is begun with comes before, and is seen, or after, and ends
 // the session.
-func (s *Sessions) Start(ctx context.Context, f session.Family, p session.Proof, e audit.Event) error {
+func (s *Sessions) Start(ctx context.Context, f session.Family, is account.Standing, p session.Proof, e audit.Event) error {
 	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
 		if err := holds(tx, f.UserID, p); err != nil {
+			return err
+		}
+		if err := stands(tx, f.UserID, is); err != nil {
 			return err
 		}
 		row := toRow(f)
@@ -31,6 +36,20 @@ func (s *Sessions) Start(ctx context.Context, f session.Family, p session.Proof,
 		}
 		return record(tx, e)
 	})
+}
+
+// stands checks that a user, who is locked, still has the roles and attributes
+// that their token says: a change of them that is to end their sessions came
+// before this one.
+func stands(tx *gorm.DB, user uuid.UUID, is account.Standing) error {
+	now, err := standing(tx, user)
+	if err != nil {
+		return err
+	}
+	if !slices.Equal(now.Roles, is.Roles) || !maps.Equal(now.Attributes, is.Attributes) {
+		return errs.Unavailable("TRY_AGAIN", "the account was changed just now")
+	}
+	return nil
 }
 
 // holds locks a user and checks that they may sign in and that what was proven
