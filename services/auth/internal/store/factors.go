@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
 
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/postgres"
@@ -76,7 +77,8 @@ func (s *Factors) Change(ctx context.Context, user uuid.UUID, change func(totp.F
 			return err
 		}
 		var row factorRow
-		err = tx.Where("user_id = ?", user).Take(&row).Error
+		// Locked against Rewrap, whose work a change would undo.
+		err = tx.Clauses(clause.Locking{Strength: clause.LockingStrengthUpdate}).Where("user_id = ?", user).Take(&row).Error
 		if err != nil && !errors.Is(err, gorm.ErrRecordNotFound) {
 			return fmt.Errorf("read second factor: %w", err)
 		}
