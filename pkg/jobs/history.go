@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"strings"
 	"time"
 )
 
@@ -32,6 +33,9 @@ type Record struct {
 // Runs returns rows of a job, or of all for "", newest first: at most limit,
 // after the given last row of the page before or from the newest for nil.
 func (r *Runner) Runs(ctx context.Context, job string, after *Key, limit int) ([]Record, error) {
+	if strings.ContainsRune(job, 0) { // which no text in Postgres can hold
+		return nil, nil
+	}
 	q := r.ledger.db.Gorm(ctx).Table("job_runs").Select(`*, coalesce((extract(epoch FROM duration) * 1e9)::bigint, 0) AS took`).
 		Order("scheduled_at DESC, job DESC, shard DESC").Limit(limit)
 	if job != "" {

@@ -290,6 +290,14 @@ func TestChangesAskForAPersonWhoSteppedUpOrAService(t *testing.T) {
 			_, err := s.admin.DisableServiceAccount(ctx, &authv1.DisableServiceAccountRequest{ServiceAccountId: id})
 			return err
 		},
+		"RotateSigningKey": func(ctx context.Context) error {
+			_, err := s.admin.RotateSigningKey(ctx, &authv1.RotateSigningKeyRequest{})
+			return err
+		},
+		"RevokeSigningKey": func(ctx context.Context) error {
+			_, err := s.admin.RevokeSigningKey(ctx, &authv1.RevokeSigningKeyRequest{Kid: "x"})
+			return err
+		},
 		"TriggerJob": func(ctx context.Context) error {
 			_, err := s.admin.TriggerJob(ctx, &authv1.TriggerJobRequest{Job: "x"})
 			return err

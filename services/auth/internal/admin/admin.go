@@ -1,7 +1,7 @@
 // Package admin is what those who run Purser may do to accounts.
 //
-// It promises: every change is recorded with who made it; nobody disables their
-// own account; one enabled account with the role admin is always left, also of
+// It promises: every change is recorded with who made it; nobody gives a role
+// that permits more than they may themselves, nor disables their own account; one enabled account with the role admin is always left, also of
 // changes made at once; what rides in tokens stays small.
 //
 // Limits: roles and attributes are in an account's tokens from its next sign-in
@@ -11,6 +11,7 @@ package admin
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"regexp"
 	"slices"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/services/auth/internal/account"
 	"github.com/purserhq/purser/services/auth/internal/audit"
@@ -80,16 +82,22 @@ func (s *Service) Find(ctx context.Context, id uuid.UUID) (Account, error) {
 	return s.store.Find(ctx, id)
 }
 
-// SetRoles gives an account these roles and no others.
-func (s *Service) SetRoles(ctx context.Context, actor, id uuid.UUID, roles []string, endSessions bool) (Account, error) {
+// SetRoles gives an account these roles and no others. errs.PermissionDenied
+// (PERMISSION_NOT_HELD) for a role that permits what the caller may not.
+func (s *Service) SetRoles(ctx context.Context, caller authn.Caller, id uuid.UUID, roles []string, endSessions bool) (Account, error) {
 	for _, r := range roles {
 		if !slices.Contains(role.Names(), r) {
 			return Account{}, errs.Invalid("roles", "must be of "+strings.Join(role.Names(), ", "))
 		}
 	}
+	for _, p := range role.Permissions(roles) {
+		if !caller.May(p) {
+			return Account{}, errs.PermissionDenied("PERMISSION_NOT_HELD", "the caller doesn't hold "+p)
+		}
+	}
 	roles = slices.Compact(slices.Sorted(slices.Values(roles)))
 	err := s.store.SetRoles(ctx, id, roles, endSessions,
-		audit.Event{Type: audit.RolesSet, Actor: actor, Subject: id, Object: strings.Join(roles, " ")})
+		audit.Event{Type: audit.RolesSet, Actor: caller.UserID, Subject: id, Object: strings.Join(roles, " ")})
 	if err != nil {
 		return Account{}, err
 	}
@@ -110,9 +118,7 @@ func (s *Service) SetAttributes(ctx context.Context, actor, id uuid.UUID, attrib
 	if len(attributes) > maxAttributes {
 		return Account{}, errs.Invalid("attributes", fmt.Sprintf("must be at most %d", maxAttributes))
 	}
-	size := 0
 	for name, value := range attributes {
-		size += len(name) + len(value)
 		switch {
 		case !goodAttribute.MatchString(name):
 			return Account{}, errs.Invalid("attributes", `must have names of 1 to 32 lower-case letters, digits and "_", beginning with a letter`)
@@ -120,8 +126,9 @@ func (s *Service) SetAttributes(ctx context.Context, actor, id uuid.UUID, attrib
 			return Account{}, errs.Invalid("attributes", fmt.Sprintf("must have values of at most %d bytes, without control characters", maxAttributeValue))
 		}
 	}
-	if size > maxAttributesBytes {
-		return Account{}, errs.Invalid("attributes", fmt.Sprintf("must have at most %d bytes in all", maxAttributesBytes))
+	// As they stand in a token, where a "<" takes six bytes.
+	if document, err := json.Marshal(attributes); err != nil || len(document) > maxAttributesBytes {
+		return Account{}, errs.Invalid("attributes", fmt.Sprintf("must have at most %d bytes in all, as JSON", maxAttributesBytes))
 	}
 	if attributes == nil {
 		attributes = map[string]string{}

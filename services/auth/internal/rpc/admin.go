@@ -55,6 +55,9 @@ func (s *AdminServer) ListSigningKeys(ctx context.Context, _ *authv1.ListSigning
 
 // RotateSigningKey implements the RPC.
 func (s *AdminServer) RotateSigningKey(ctx context.Context, _ *authv1.RotateSigningKeyRequest) (*authv1.RotateSigningKeyResponse, error) {
+	if _, err := operator(ctx); err != nil {
+		return nil, err
+	}
 	if err := s.rotator.Rotate(ctx, true); err != nil {
 		return nil, err
 	}
@@ -64,6 +67,9 @@ func (s *AdminServer) RotateSigningKey(ctx context.Context, _ *authv1.RotateSign
 
 // RevokeSigningKey implements the RPC.
 func (s *AdminServer) RevokeSigningKey(ctx context.Context, req *authv1.RevokeSigningKeyRequest) (*authv1.RevokeSigningKeyResponse, error) {
+	if _, err := operator(ctx); err != nil {
+		return nil, err
+	}
 	if err := s.rotator.Revoke(ctx, req.GetKid()); err != nil {
 		return nil, err
 	}

@@ -65,7 +65,7 @@ func (s *AdminServer) SetRoles(ctx context.Context, req *authv1.SetRolesRequest)
 	if err != nil {
 		return nil, err
 	}
-	a, err := s.users.SetRoles(ctx, caller.UserID, id, req.GetRoles(), req.GetEndSessions())
+	a, err := s.users.SetRoles(ctx, caller, id, req.GetRoles(), req.GetEndSessions())
 	if err != nil {
 		return nil, err
 	}
@@ -131,6 +131,7 @@ func userRecord(a admin.Account) *authv1.UserRecord {
 	return &authv1.UserRecord{
 		User: &authv1.User{
 			Id: a.ID.String(), Email: a.Email, DisplayName: a.DisplayName, Roles: a.Roles, CreateTime: timestamppb.New(a.CreatedAt),
+			EmailVerified: !a.VerifiedAt.IsZero(),
 		},
 		Attributes: a.Attributes, DisableTime: timestamp(a.DisabledAt), SecondFactor: a.SecondFactor,
 	}

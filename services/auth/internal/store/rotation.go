@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"gorm.io/gorm"
@@ -65,6 +66,9 @@ func unusual(s signing.Step) string {
 
 // Compromise implements signing.RotationStore.
 func (s *Keys) Compromise(ctx context.Context, issuer, kid string) error {
+	if strings.ContainsRune(kid, 0) { // which no text in Postgres can hold
+		return errs.NotFound("signing key")
+	}
 	err := s.inRing(ctx, issuer, func(tx *gorm.DB, _ int64, _ time.Time) error {
 		var state string
 		if err := tx.Raw("SELECT state FROM signing_keys WHERE issuer = ? AND kid = ?", issuer, kid).Scan(&state).Error; err != nil {

@@ -50,14 +50,14 @@ type AdminServiceClient interface {
 	// period is over.
 	//
 	// FAILED_PRECONDITION (KEY_TOO_YOUNG) while not every verifier can know the
-	// standby; the message says until when.
+	// standby; the message says until when. PERMISSION_DENIED as TriggerJob.
 	RotateSigningKey(ctx context.Context, in *RotateSigningKeyRequest, opts ...grpc.CallOption) (*RotateSigningKeyResponse, error)
 	// RevokeSigningKey takes a compromised key out of the set at once and erases
 	// its private half: every token that it signed stops being good with each
 	// verifier's next look at the set. When it was the active key the standby
 	// takes its place, also when it is too young for every verifier to know it.
 	//
-	// NOT_FOUND when there is no such key.
+	// NOT_FOUND when there is no such key. PERMISSION_DENIED as TriggerJob.
 	RevokeSigningKey(ctx context.Context, in *RevokeSigningKeyRequest, opts ...grpc.CallOption) (*RevokeSigningKeyResponse, error)
 	// ListUsers returns accounts, newest first.
 	//
@@ -74,13 +74,14 @@ type AdminServiceClient interface {
 	// INVALID_ARGUMENT for a role that there is not. NOT_FOUND.
 	// FAILED_PRECONDITION (LAST_ADMIN) when nobody would be an admin any more.
 	// PERMISSION_DENIED (API_KEY_CALLER) when the caller signed in with an API key,
-	// and (REAUTHENTICATION_REQUIRED) when the sign-in was proven longer than 10
-	// minutes ago.
+	// (REAUTHENTICATION_REQUIRED) when the sign-in was proven longer than 10
+	// minutes ago, and (PERMISSION_NOT_HELD) for a role that permits more than the
+	// caller may.
 	SetRoles(ctx context.Context, in *SetRolesRequest, opts ...grpc.CallOption) (*SetRolesResponse, error)
 	// SetAttributes gives an account these attributes and no others. They are in
 	// its tokens from the next sign-in or refresh on.
 	//
-	// INVALID_ARGUMENT names the rule. NOT_FOUND. PERMISSION_DENIED as SetRoles.
+	// INVALID_ARGUMENT names the rule. NOT_FOUND. PERMISSION_DENIED as TriggerJob.
 	SetAttributes(ctx context.Context, in *SetAttributesRequest, opts ...grpc.CallOption) (*SetAttributesResponse, error)
 	// DisableUser ends an account's sessions and keeps it from signing in, by
 	// API keys too. Its access tokens are refused as soon as a verifier hears of
@@ -88,12 +89,12 @@ type AdminServiceClient interface {
 	//
 	// NOT_FOUND. FAILED_PRECONDITION (OWN_ACCOUNT) for the caller's own, and
 	// (LAST_ADMIN) when nobody would be an admin any more. PERMISSION_DENIED as
-	// SetRoles.
+	// TriggerJob.
 	DisableUser(ctx context.Context, in *DisableUserRequest, opts ...grpc.CallOption) (*DisableUserResponse, error)
 	// EnableUser lets a disabled account sign in again. Tokens of API keys that it
 	// had before may be refused for some minutes more.
 	//
-	// NOT_FOUND. PERMISSION_DENIED as SetRoles.
+	// NOT_FOUND. PERMISSION_DENIED as TriggerJob.
 	EnableUser(ctx context.Context, in *EnableUserRequest, opts ...grpc.CallOption) (*EnableUserResponse, error)
 	// CreateServiceAccount makes an account for a program and its first secret,
 	// which is shown in this answer and never again.
@@ -114,7 +115,7 @@ type AdminServiceClient interface {
 	ListServiceAccounts(ctx context.Context, in *ListServiceAccountsRequest, opts ...grpc.CallOption) (*ListServiceAccountsResponse, error)
 	// DisableServiceAccount ends an account and its secrets for good.
 	//
-	// NOT_FOUND. PERMISSION_DENIED as SetRoles.
+	// NOT_FOUND. PERMISSION_DENIED as TriggerJob.
 	DisableServiceAccount(ctx context.Context, in *DisableServiceAccountRequest, opts ...grpc.CallOption) (*DisableServiceAccountResponse, error)
 	// ListAuditEvents returns what concerned the safety of accounts, newest
 	// first.
@@ -127,7 +128,9 @@ type AdminServiceClient interface {
 	ListJobRuns(ctx context.Context, in *ListJobRunsRequest, opts ...grpc.CallOption) (*ListJobRunsResponse, error)
 	// TriggerJob runs a job once more, on any replica, as soon as one is free.
 	//
-	// NOT_FOUND when there is no such job. PERMISSION_DENIED as SetRoles.
+	// NOT_FOUND when there is no such job. PERMISSION_DENIED (API_KEY_CALLER) when
+	// the caller signed in with an API key, and (REAUTHENTICATION_REQUIRED) when
+	// the sign-in was proven longer than 10 minutes ago.
 	TriggerJob(ctx context.Context, in *TriggerJobRequest, opts ...grpc.CallOption) (*TriggerJobResponse, error)
 }
 
@@ -312,14 +315,14 @@ type AdminServiceServer interface {
 	// period is over.
 	//
 	// FAILED_PRECONDITION (KEY_TOO_YOUNG) while not every verifier can know the
-	// standby; the message says until when.
+	// standby; the message says until when. PERMISSION_DENIED as TriggerJob.
 	RotateSigningKey(context.Context, *RotateSigningKeyRequest) (*RotateSigningKeyResponse, error)
 	// RevokeSigningKey takes a compromised key out of the set at once and erases
 	// its private half: every token that it signed stops being good with each
 	// verifier's next look at the set. When it was the active key the standby
 	// takes its place, also when it is too young for every verifier to know it.
 	//
-	// NOT_FOUND when there is no such key.
+	// NOT_FOUND when there is no such key. PERMISSION_DENIED as TriggerJob.
 	RevokeSigningKey(context.Context, *RevokeSigningKeyRequest) (*RevokeSigningKeyResponse, error)
 	// ListUsers returns accounts, newest first.
 	//
@@ -336,13 +339,14 @@ type AdminServiceServer interface {
 	// INVALID_ARGUMENT for a role that there is not. NOT_FOUND.
 	// FAILED_PRECONDITION (LAST_ADMIN) when nobody would be an admin any more.
 	// PERMISSION_DENIED (API_KEY_CALLER) when the caller signed in with an API key,
-	// and (REAUTHENTICATION_REQUIRED) when the sign-in was proven longer than 10
-	// minutes ago.
+	// (REAUTHENTICATION_REQUIRED) when the sign-in was proven longer than 10
+	// minutes ago, and (PERMISSION_NOT_HELD) for a role that permits more than the
+	// caller may.
 	SetRoles(context.Context, *SetRolesRequest) (*SetRolesResponse, error)
 	// SetAttributes gives an account these attributes and no others. They are in
 	// its tokens from the next sign-in or refresh on.
 	//
-	// INVALID_ARGUMENT names the rule. NOT_FOUND. PERMISSION_DENIED as SetRoles.
+	// INVALID_ARGUMENT names the rule. NOT_FOUND. PERMISSION_DENIED as TriggerJob.
 	SetAttributes(context.Context, *SetAttributesRequest) (*SetAttributesResponse, error)
 	// DisableUser ends an account's sessions and keeps it from signing in, by
 	// API keys too. Its access tokens are refused as soon as a verifier hears of
@@ -350,12 +354,12 @@ type AdminServiceServer interface {
 	//
 	// NOT_FOUND. FAILED_PRECONDITION (OWN_ACCOUNT) for the caller's own, and
 	// (LAST_ADMIN) when nobody would be an admin any more. PERMISSION_DENIED as
-	// SetRoles.
+	// TriggerJob.
 	DisableUser(context.Context, *DisableUserRequest) (*DisableUserResponse, error)
 	// EnableUser lets a disabled account sign in again. Tokens of API keys that it
 	// had before may be refused for some minutes more.
 	//
-	// NOT_FOUND. PERMISSION_DENIED as SetRoles.
+	// NOT_FOUND. PERMISSION_DENIED as TriggerJob.
 	EnableUser(context.Context, *EnableUserRequest) (*EnableUserResponse, error)
 	// CreateServiceAccount makes an account for a program and its first secret,
 	// which is shown in this answer and never again.
@@ -376,7 +380,7 @@ type AdminServiceServer interface {
 	ListServiceAccounts(context.Context, *ListServiceAccountsRequest) (*ListServiceAccountsResponse, error)
 	// DisableServiceAccount ends an account and its secrets for good.
 	//
-	// NOT_FOUND. PERMISSION_DENIED as SetRoles.
+	// NOT_FOUND. PERMISSION_DENIED as TriggerJob.
 	DisableServiceAccount(context.Context, *DisableServiceAccountRequest) (*DisableServiceAccountResponse, error)
 	// ListAuditEvents returns what concerned the safety of accounts, newest
 	// first.
@@ -389,7 +393,9 @@ type AdminServiceServer interface {
 	ListJobRuns(context.Context, *ListJobRunsRequest) (*ListJobRunsResponse, error)
 	// TriggerJob runs a job once more, on any replica, as soon as one is free.
 	//
-	// NOT_FOUND when there is no such job. PERMISSION_DENIED as SetRoles.
+	// NOT_FOUND when there is no such job. PERMISSION_DENIED (API_KEY_CALLER) when
+	// the caller signed in with an API key, and (REAUTHENTICATION_REQUIRED) when
+	// the sign-in was proven longer than 10 minutes ago.
 	TriggerJob(context.Context, *TriggerJobRequest) (*TriggerJobResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
 }

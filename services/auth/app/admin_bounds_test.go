@@ -1,0 +1,93 @@
+package app_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/purserhq/purser/pkg/errs"
+	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
+)
+
+func TestNobodyGivesARoleThatPermitsMoreThanTheyMay(t *testing.T) {
+	s := start(t)
+	admin := s.asAdmin(t)
+	s.register(t, "ada@example.com")
+	ada := s.find(t, admin, "ada").GetUser().GetId()
+	weak := s.serve(t, admin, "weak", "admin:users")
+	clerk := s.serve(t, admin, "clerk", "admin:users", "wallet:read", "wallet:write", "portfolio:read", "portfolio:write", "defi:read", "defi:write")
+	for _, roles := range [][]string{{"admin"}, {"trader"}, {"trader", "admin"}} {
+		_, err := s.admin.SetRoles(weak, &authv1.SetRolesRequest{UserId: ada, Roles: roles})
+		want(t, err, errs.KindPermissionDenied, "PERMISSION_NOT_HELD")
+	}
+	_, err := s.admin.SetRoles(clerk, &authv1.SetRolesRequest{UserId: ada, Roles: []string{"admin", "trader"}})
+	want(t, err, errs.KindPermissionDenied, "PERMISSION_NOT_HELD")
+	if got := fmt.Sprint(s.find(t, admin, "ada").GetUser().GetRoles()); got != "[individual_investor]" {
+		t.Error("she has", got)
+	}
+	// What it holds itself it gives, and everybody takes.
+	for _, tc := range []struct {
+		as    string
+		roles []string
+	}{{"clerk", []string{"trader"}}, {"weak", nil}} {
+		by := clerk
+		if tc.as == "weak" {
+			by = weak
+		}
+		if _, err := s.admin.SetRoles(by, &authv1.SetRolesRequest{UserId: ada, Roles: tc.roles}); err != nil {
+			t.Error(tc.as, err)
+		}
+	}
+}
+
+// Whatever attributes an account is given, its tokens are ones that verifiers
+// take: a "<" is six bytes in JSON, and eight in a token.
+func TestATokenWithAllTheAttributesThatThereMayBeIsTaken(t *testing.T) {
+	s := start(t)
+	admin := s.asAdmin(t)
+	s.register(t, "ada@example.com")
+	ada := s.find(t, admin, "ada").GetUser().GetId()
+	taken := 0
+	for _, filling := range []string{"x", "<", "&", "\"", "\u2028", "é", "🜁"} {
+		attributes := map[string]string{}
+		for i := range 16 { // as much as is taken of it
+			attributes[fmt.Sprintf("a%d", i)] = strings.Repeat(filling, 128/len(filling))
+			_, err := s.admin.SetAttributes(admin, &authv1.SetAttributesRequest{UserId: ada, Attributes: attributes})
+			if err != nil {
+				want(t, err, errs.KindInvalid, "INVALID_ARGUMENT")
+				break
+			}
+			taken++
+			s.me(t, s.login(t, "ada@example.com").GetAccessToken())
+		}
+	}
+	if taken < 7 {
+		t.Errorf("%d were taken", taken)
+	}
+}
+
+func TestAnAdminSeesWhoseAddressIsVerified(t *testing.T) {
+	s := startMailed(t)
+	admin := s.asAdmin(t)
+	s.register(t, "ada@example.com")
+	if s.find(t, admin, "ada").GetUser().GetEmailVerified() {
+		t.Error("it is not verified")
+	}
+	if err := s.verify(t, mailedCode(t, s.wait(t, "ada@example.com", verifySubject, 1))); err != nil {
+		t.Fatal(err)
+	}
+	if !s.find(t, admin, "ada").GetUser().GetEmailVerified() {
+		t.Error("it is verified")
+	}
+}
+
+// What no text in Postgres can hold is of nothing.
+func TestANULByteIsNoKeyAndNoJob(t *testing.T) {
+	s := start(t)
+	admin := s.asAdmin(t)
+	_, err := s.admin.RevokeSigningKey(admin, &authv1.RevokeSigningKeyRequest{Kid: "x\x00"})
+	want(t, err, errs.KindNotFound, "NOT_FOUND")
+	if runs, err := s.admin.ListJobRuns(admin, &authv1.ListJobRunsRequest{Job: "x\x00"}); err != nil || len(runs.GetRuns()) > 0 {
+		t.Error(runs, err)
+	}
+}
