@@ -158,6 +158,33 @@ func (b *BrokenError) Error() string {
 // told them; may be nil.
 func (c *Chain) Verify(ctx context.Context, known map[int64]Hash) (Report, error) {
 	var r Report
+	for first := true; ; first = false {
+		before := r.Last.Number
+		var err error
+		if r, err = c.follow(ctx, r, known); err != nil {
+			return r, err
+		}
+		var beyond int
+		if beyond, r.Unsealed, r.Oldest, err = c.store.Stray(ctx, r.Last.Number); err != nil {
+			return r, err
+		}
+		if beyond == 0 {
+			break
+		}
+		if !first && r.Last.Number == before { // and not of seals that were made meanwhile
+			return r, &BrokenError{before + 1, fmt.Sprintf("it is missing, and %d events have it or a later one", beyond)}
+		}
+	}
+	for number := range known {
+		if number > r.Last.Number {
+			return r, &BrokenError{number, "it is missing"}
+		}
+	}
+	return r, nil
+}
+
+// follow checks the seals after those of r.
+func (c *Chain) follow(ctx context.Context, r Report, known map[int64]Hash) (Report, error) {
 	for {
 		seals, err := c.store.Seals(ctx, r.Last.Number, 100)
 		if err != nil {
@@ -170,23 +197,9 @@ func (c *Chain) Verify(ctx context.Context, known map[int64]Hash) (Report, error
 			r.Last, r.Events = s, r.Events+s.Events
 		}
 		if len(seals) == 0 {
-			break
+			return r, nil
 		}
 	}
-	for number := range known {
-		if number > r.Last.Number {
-			return r, &BrokenError{number, "it is missing"}
-		}
-	}
-	beyond, unsealed, oldest, err := c.store.Stray(ctx, r.Last.Number)
-	if err != nil {
-		return r, err
-	}
-	if beyond > 0 {
-		return r, &BrokenError{r.Last.Number + 1, fmt.Sprintf("it is missing, and %d events have it or a later one", beyond)}
-	}
-	r.Unsealed, r.Oldest = unsealed, oldest
-	return r, nil
 }
 
 func (c *Chain) check(ctx context.Context, last, s Seal, known map[int64]Hash) error {

@@ -1,6 +1,7 @@
 package audit_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -194,5 +195,43 @@ func TestSealersAtOnceMakeOneChainOfAllThatIsRecordedMeanwhile(t *testing.T) {
 	report, err := r.Verify(t.Context(), nil)
 	if err != nil || report.Events != 100 || report.Unsealed != 0 {
 		t.Errorf("found %+v, %v", report, err)
+	}
+}
+
+// busy seals what is recorded beside a look at what has no seal that is known.
+type busy struct {
+	*store.Audit
+	meanwhile func()
+}
+
+func (b *busy) Stray(ctx context.Context, last int64) (beyond, unsealed int, oldest time.Time, err error) {
+	b.meanwhile()
+	return b.Audit.Stray(ctx, last)
+}
+
+func TestAChainThatGrowsWhileItIsVerifiedIsWhole(t *testing.T) {
+	r := newRecord(t)
+	r.sealed(t)
+	more := 2
+	b := &busy{r.store, func() {
+		if more--; more < 0 {
+			return
+		}
+		r.events(t, 2)
+		if err := r.Seal(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}}
+	chain := audit.NewChain(b, slog.New(slog.DiscardHandler), time.Now)
+	report, err := chain.Verify(t.Context(), nil)
+	if err != nil || report.Last.Number != 5 || report.Events != 16 || report.Unsealed != 0 {
+		t.Errorf("found %+v, %v", report, err)
+	}
+	more = 1 // the control: a stray event is found beside it
+	r.tamper(t, `INSERT INTO audit_events (id, at, type, outcome, reason, object, personal_digest, seal)
+		VALUES (gen_random_uuid(), now(), 'session.login', 'OK', '', '', '', 19)`)
+	var broken *audit.BrokenError
+	if _, err := chain.Verify(t.Context(), nil); !errors.As(err, &broken) || broken.Seal != 7 {
+		t.Error(err)
 	}
 }
