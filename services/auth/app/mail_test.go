@@ -177,3 +177,28 @@ func TestNothingIsSmuggledIntoAMailByItsAddress(t *testing.T) {
 	s.register(t, "bob@example.com")
 	testkit.Eventually(t, 20*time.Second, func() bool { return s.count(t, "mails WHERE dead_at IS NOT NULL") == 1 })
 }
+
+// An account that is made and deleted again leaves no count of its mails.
+func TestARegistrationThatIsRepeatedDoesNotFloodAnAddress(t *testing.T) {
+	s := startMailed(t, "PURSER_ATTEMPTS_PER_ACCOUNT=5")
+	untilRefused(t, 5,
+		func(int) error {
+			_, err := s.accounts.Register(t.Context(), &authv1.RegisterRequest{Email: "Ada@example.com", Password: password})
+			if err == nil {
+				ada := grpcclient.WithToken(t.Context(), s.login(t, "ada@example.com").GetAccessToken())
+				if _, err := s.accounts.DeleteMe(ada, &authv1.DeleteMeRequest{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			return err
+		},
+		func(err error) {
+			if err != nil {
+				t.Fatal(err)
+			}
+		})
+	if n := s.count(t, "mails WHERE kind = 'account_deleted'"); n != 0 {
+		t.Errorf("%d farewells to an address that nobody verified", n)
+	}
+	s.register(t, "bob@example.com")
+}

@@ -207,6 +207,9 @@ func TestADeletedAccountLeavesNothingPersonal(t *testing.T) {
 	s := startMailed(t)
 	s.register(t, "ada@example.com")
 	s.register(t, "bob@example.com")
+	if err := s.verify(t, mailedCode(t, s.wait(t, "ada@example.com", verifySubject, 1))); err != nil {
+		t.Fatal(err)
+	}
 	tokens := s.login(t, "ada@example.com")
 	ada := grpcclient.WithToken(t.Context(), tokens.GetAccessToken())
 	bob := s.login(t, "bob@example.com")

@@ -32,8 +32,9 @@ func NewAccountServer(a *account.Service, l *attempts.Limiter, f Floor) *Account
 // Register implements the RPC.
 func (s *AccountServer) Register(ctx context.Context, req *authv1.RegisterRequest) (*authv1.RegisterResponse, error) {
 	// Every registration counts: it costs a password hash, and telling a new
-	// address from a taken one by what it costs would tell.
-	err := s.quietly(ctx, "", func() error {
+	// address from a taken one by what it costs would tell. By what is registered
+	// too: each sends it a mail, also when the account is deleted in between.
+	err := s.quietly(ctx, "register:"+account.NormalEmail(req.GetEmail()), func() error {
 		return s.accounts.Register(ctx, req.GetEmail(), req.GetPassword(), req.GetDisplayName())
 	})
 	return &authv1.RegisterResponse{}, err

@@ -234,13 +234,19 @@ func (s *Accounts) Delete(ctx context.Context, id uuid.UUID, farewell mail.Mail)
 		if err := keepAnAdmin(tx, id); err != nil {
 			return err
 		}
+		// Each by its own id too, as those of a user who is disabled: announceAll.
+		if _, err := revoke(tx, "ACCOUNT_DELETED", "user_id = ?", id); err != nil {
+			return err
+		}
 		if err := announceAll(tx, id); err != nil {
 			return err
 		}
 		if err := tx.Where("id = ?", id).Delete(&userRow{}).Error; err != nil {
 			return fmt.Errorf("delete user: %w", err)
 		}
-		if row.Email != nil {
+		// An address that was never verified may be a stranger's, whom accounts
+		// that are made and deleted again would be a way to flood.
+		if row.Email != nil && row.VerifiedAt != nil {
 			farewell.To = *row.Email // of nobody's, or it would be deleted too
 			if err := queue(tx, farewell); err != nil {
 				return err

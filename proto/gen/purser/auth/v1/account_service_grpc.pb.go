@@ -50,8 +50,8 @@ type AccountServiceClient interface {
 	//
 	// INVALID_ARGUMENT names the field and the rule it broke, for example a
 	// password that is too short or known from a breach.
-	// RESOURCE_EXHAUSTED with a retry delay when the caller's address registers
-	// too often (TOO_MANY_ATTEMPTS) or too many passwords are being hashed at
+	// RESOURCE_EXHAUSTED with a retry delay when the caller registers, or an e-mail
+	// address is registered, too often (TOO_MANY_ATTEMPTS) or too many passwords are being hashed at
 	// once (PASSWORD_HASHING_BUSY).
 	Register(ctx context.Context, in *RegisterRequest, opts ...grpc.CallOption) (*RegisterResponse, error)
 	// VerifyEmail proves with a mailed code that the account's address is its
@@ -254,8 +254,8 @@ type AccountServiceServer interface {
 	//
 	// INVALID_ARGUMENT names the field and the rule it broke, for example a
 	// password that is too short or known from a breach.
-	// RESOURCE_EXHAUSTED with a retry delay when the caller's address registers
-	// too often (TOO_MANY_ATTEMPTS) or too many passwords are being hashed at
+	// RESOURCE_EXHAUSTED with a retry delay when the caller registers, or an e-mail
+	// address is registered, too often (TOO_MANY_ATTEMPTS) or too many passwords are being hashed at
 	// once (PASSWORD_HASHING_BUSY).
 	Register(context.Context, *RegisterRequest) (*RegisterResponse, error)
 	// VerifyEmail proves with a mailed code that the account's address is its
