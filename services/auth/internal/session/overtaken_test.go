@@ -10,13 +10,13 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/store"
 )
 
-// overtaken is a signer beside which something else is changed.
-type overtaken struct {
+// interrupted is a signer beside which something else is changed.
+type interrupted struct {
 	signer
 	change func()
 }
 
-func (o *overtaken) Sign(c authn.Claims, ttl time.Duration) (string, time.Time, error) {
+func (o *interrupted) Sign(c authn.Claims, ttl time.Duration) (string, time.Time, error) {
 	o.change()
 	return o.signer.Sign(c, ttl)
 }
@@ -48,7 +48,7 @@ func TestASignInThatAChangeOfTheAccountOvertakesBeginsNothing(t *testing.T) {
 				f := newFixture(t)
 				s := session.NewService(session.Deps{
 					Store: f.store, Passwords: plain{}, Audit: store.NewAudit(f.db.DB), Now: time.Now,
-					Signer: &overtaken{change: func() {
+					Signer: &interrupted{change: func() {
 						if _, err := f.db.SQL().ExecContext(t.Context(), tc.statement); err != nil {
 							t.Error(err)
 						}
