@@ -53,6 +53,10 @@ func (c *Chain) DeployWallet(ctx context.Context, owner Account) (common.Address
 	if err != nil {
 		return address, fmt.Errorf("chain: %w", err)
 	}
+	// The pool looks at the block with the funds in its own time.
+	if err := c.eth.TxPool().Sync(); err != nil {
+		return address, fmt.Errorf("chain: %w", err)
+	}
 	if err := c.eth.TxPool().Add([]*types.Transaction{tx}, true)[0]; err != nil {
 		return address, fmt.Errorf("chain: wallet of %s: %w", owner.Name, err)
 	}
