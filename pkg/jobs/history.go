@@ -4,6 +4,8 @@ import (
 	"context"
 	"strings"
 	"time"
+
+	"github.com/purserhq/purser/pkg/page"
 )
 
 // Key names a row of the ledger, and the place in its history.
@@ -46,6 +48,34 @@ func (r *Runner) Runs(ctx context.Context, job string, after *Key, limit int) ([
 	}
 	var records []Record
 	return records, wrap(q.Scan(&records).Error)
+}
+
+// Sizes of a Page.
+const (
+	defaultPage = 100
+	maxPage     = 500
+)
+
+// Page is [Runner.Runs] for a caller far away: the rows and the token of the next
+// page, "" on the last. size is 1 to 500, and 100 for 0. The error is errs.Invalid
+// on page_token for one of another caller or query.
+func (r *Runner) Page(ctx context.Context, caller, job string, size int32, token string) (records []Record, next string, err error) {
+	query := page.NewQuery("ListJobRuns", caller, job)
+	last, some, err := page.Parse[Key](query, token)
+	if err != nil {
+		return nil, "", err
+	}
+	var after *Key
+	if some {
+		after = &last
+	}
+	limit := page.Size(size, defaultPage, maxPage)
+	if records, err = r.Runs(ctx, job, after, limit+1); err != nil || len(records) <= limit {
+		return records, "", err
+	}
+	records = records[:limit]
+	next, err = page.Token(query, records[limit-1].Key)
+	return records, next, err
 }
 
 // pruneMost is how many rows one statement deletes, to stay within its timeout.

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/purserhq/purser/pkg/errs"
 )
 
 func TestHistoryIsPagedWithoutGapOrRepetition(t *testing.T) {
@@ -103,5 +105,26 @@ func TestPruningDeletesOnlyWhatIsOver(t *testing.T) {
 	f.poll(r)
 	if n := f.count(`SELECT count(*) FROM job_runs WHERE job = 'j'`); n != 101 {
 		t.Errorf("%d rows after pruning, want the 100 newest since the last tick, and one for those before", n)
+	}
+}
+
+// A page goes on where the last one ended, for the same caller and query only.
+func TestAPageIsOfOneCallersQuery(t *testing.T) {
+	f := setup(t)
+	r := f.runner(Options{})
+	f.exec(`INSERT INTO job_runs (job, scheduled_at, shard, shards, next_attempt_at)
+		SELECT 'job', timestamptz '2026-01-01Z' + n * interval '1 hour', 0, 1, now() FROM generate_series(1, 5) AS n`)
+	first, next, err := r.Page(t.Context(), "ann", "job", 3, "")
+	if err != nil || len(first) != 3 || next == "" {
+		t.Fatalf("%d rows, next %q, %v", len(first), next, err)
+	}
+	rest, end, err := r.Page(t.Context(), "ann", "job", 3, next)
+	if err != nil || len(rest) != 2 || end != "" || !rest[0].ScheduledAt.Before(first[2].ScheduledAt) {
+		t.Fatalf("%d rows, next %q, %v", len(rest), end, err)
+	}
+	for _, other := range [][2]string{{"bob", "job"}, {"ann", ""}} {
+		if _, _, err := r.Page(t.Context(), other[0], other[1], 3, next); !errs.Is(err, errs.KindInvalid) {
+			t.Errorf("%v: %v", other, err)
+		}
 	}
 }

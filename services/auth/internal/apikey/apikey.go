@@ -35,7 +35,7 @@ const TokenTTL = 5 * time.Minute
 
 const (
 	// Method is the amr of tokens that a key was exchanged for.
-	Method = "key"
+	Method = authn.MethodAPIKey
 	// prefix lets a key that leaked be found by who scans for it.
 	prefix       = "purser_key_"
 	defaultLife  = 90 * 24 * time.Hour

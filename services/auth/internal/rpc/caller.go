@@ -2,47 +2,24 @@ package rpc
 
 import (
 	"context"
-	"slices"
-	"time"
 
 	"github.com/purserhq/purser/pkg/authn"
-	"github.com/purserhq/purser/pkg/errs"
-	"github.com/purserhq/purser/services/auth/internal/apikey"
-	"github.com/purserhq/purser/services/auth/internal/serviceaccount"
 )
 
-// provenFor is how long after a sign-in was proven it counts as recent.
-const provenFor = 10 * time.Minute
-
-// person is the caller, unless they signed in with an API key, which is not for
-// the account itself, or are a service account.
+// person is the caller, unless an API key or a service account.
 func person(ctx context.Context) (authn.Caller, error) {
 	caller := authn.CallerFrom(ctx)
-	if slices.Contains(caller.Methods, serviceaccount.Method) {
-		return caller, errs.PermissionDenied("SERVICE_CALLER", "a service account can't do this; it is for people")
-	}
-	if slices.Contains(caller.Methods, apikey.Method) {
-		return caller, errs.PermissionDenied("API_KEY_CALLER", "an API key can't do this; sign in")
-	}
-	return caller, nil
+	return caller, caller.Person()
 }
 
-// recently is a person who proved to be themselves within provenFor, as what
-// could lock them out asks for: a token that was stolen is not enough.
+// recently is a person who proved to be themselves a short time ago.
 func recently(ctx context.Context) (authn.Caller, error) {
-	caller, err := person(ctx)
-	if err == nil && time.Since(caller.AuthTime) > provenFor {
-		err = errs.PermissionDenied("REAUTHENTICATION_REQUIRED", "sign in again, or call Reauthenticate, first")
-	}
-	return caller, err
+	caller := authn.CallerFrom(ctx)
+	return caller, caller.Recently()
 }
 
-// operator is who may change what others have: a person as recently says, or a
-// service account.
+// operator is who may change what others have.
 func operator(ctx context.Context) (authn.Caller, error) {
 	caller := authn.CallerFrom(ctx)
-	if slices.Contains(caller.Methods, serviceaccount.Method) {
-		return caller, nil
-	}
-	return recently(ctx)
+	return caller, caller.Operator()
 }

@@ -19,11 +19,11 @@ import (
 
 // Jobs is what can be seen and asked of the service's jobs; *jobs.Runner is one.
 type Jobs interface {
-	Runs(ctx context.Context, job string, after *jobs.Key, limit int) ([]jobs.Record, error)
+	Page(ctx context.Context, caller, job string, size int32, token string) ([]jobs.Record, string, error)
 	Trigger(ctx context.Context, name string) error
 }
 
-// Page sizes of ListAuditEvents and ListJobRuns, by the contract.
+// Page sizes of ListAuditEvents, by the contract.
 const (
 	defaultRecords = 100
 	maxRecords     = 500
@@ -117,27 +117,11 @@ func idText(id uuid.UUID) string {
 
 // ListJobRuns implements the RPC.
 func (s *AdminServer) ListJobRuns(ctx context.Context, req *authv1.ListJobRunsRequest) (*authv1.ListJobRunsResponse, error) {
-	query := page.NewQuery("ListJobRuns", authn.CallerFrom(ctx).UserID.String(), req.GetJob())
-	last, some, err := page.Parse[jobs.Key](query, req.GetPageToken())
+	runs, next, err := s.jobs.Page(ctx, authn.CallerFrom(ctx).UserID.String(), req.GetJob(), req.GetPageSize(), req.GetPageToken())
 	if err != nil {
 		return nil, err
 	}
-	var after *jobs.Key
-	if some {
-		after = &last
-	}
-	limit := page.Size(req.GetPageSize(), defaultRecords, maxRecords)
-	runs, err := s.jobs.Runs(ctx, req.GetJob(), after, limit+1)
-	if err != nil {
-		return nil, err
-	}
-	resp := &authv1.ListJobRunsResponse{}
-	if len(runs) > limit {
-		runs = runs[:limit]
-		if resp.NextPageToken, err = page.Token(query, runs[limit-1].Key); err != nil {
-			return nil, err
-		}
-	}
+	resp := &authv1.ListJobRunsResponse{NextPageToken: next}
 	for _, r := range runs {
 		resp.Runs = append(resp.Runs, jobRun(r))
 	}

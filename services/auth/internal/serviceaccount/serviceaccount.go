@@ -36,7 +36,7 @@ const TokenTTL = 5 * time.Minute
 
 const (
 	// Method is the amr of a service account's tokens.
-	Method = "svc"
+	Method = authn.MethodService
 	// prefix lets a secret that leaked be found by who scans for it.
 	prefix = "purser_svc_"
 	// MaxOverlap is the longest that secrets stay good beside a newer one.

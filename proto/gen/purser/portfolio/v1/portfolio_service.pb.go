@@ -418,6 +418,8 @@ type Snapshot struct {
 	Complete      bool                   `protobuf:"varint,6,opt,name=complete,proto3" json:"complete,omitempty"`
 	PositionCount int32                  `protobuf:"varint,7,opt,name=position_count,json=positionCount,proto3" json:"position_count,omitempty"`
 	UnpricedCount int32                  `protobuf:"varint,8,opt,name=unpriced_count,json=unpricedCount,proto3" json:"unpriced_count,omitempty"`
+	// Taken afterwards, as of bucket_time, from the balances and prices of then.
+	Backfilled    bool `protobuf:"varint,9,opt,name=backfilled,proto3" json:"backfilled,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -506,6 +508,13 @@ func (x *Snapshot) GetUnpricedCount() int32 {
 		return x.UnpricedCount
 	}
 	return 0
+}
+
+func (x *Snapshot) GetBackfilled() bool {
+	if x != nil {
+		return x.Backfilled
+	}
+	return false
 }
 
 // TimelinePoint is the value of a portfolio within one interval.
@@ -802,7 +811,11 @@ func (x *GetValuationResponse) GetValuation() *Valuation {
 type TakeSnapshotRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Empty for the default portfolio.
-	PortfolioId   string `protobuf:"bytes,1,opt,name=portfolio_id,json=portfolioId,proto3" json:"portfolio_id,omitempty"`
+	PortfolioId string `protobuf:"bytes,1,opt,name=portfolio_id,json=portfolioId,proto3" json:"portfolio_id,omitempty"`
+	// Both or neither: hours that begin at or after start_time and before
+	// end_time, which is at most now.
+	StartTime     *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	EndTime       *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -844,11 +857,28 @@ func (x *TakeSnapshotRequest) GetPortfolioId() string {
 	return ""
 }
 
+func (x *TakeSnapshotRequest) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *TakeSnapshotRequest) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
+	}
+	return nil
+}
+
 type TakeSnapshotResponse struct {
-	state    protoimpl.MessageState `protogen:"open.v1"`
-	Snapshot *Snapshot              `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of a range the newest that this call stored; unset when it stored none.
+	Snapshot *Snapshot `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
 	// False when the hour already had a snapshot that was kept.
-	Stored        bool `protobuf:"varint,2,opt,name=stored,proto3" json:"stored,omitempty"`
+	Stored bool `protobuf:"varint,2,opt,name=stored,proto3" json:"stored,omitempty"`
+	// Only with a range.
+	Backfill      *BackfillProgress `protobuf:"bytes,3,opt,name=backfill,proto3" json:"backfill,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -897,6 +927,97 @@ func (x *TakeSnapshotResponse) GetStored() bool {
 	return false
 }
 
+func (x *TakeSnapshotResponse) GetBackfill() *BackfillProgress {
+	if x != nil {
+		return x.Backfill
+	}
+	return nil
+}
+
+// BackfillProgress is how far TakeSnapshot came with a range.
+type BackfillProgress struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Hours that this call is done with.
+	HourCount int32 `protobuf:"varint,1,opt,name=hour_count,json=hourCount,proto3" json:"hour_count,omitempty"`
+	// Of those, snapshots stored. The other hours already had one that was kept,
+	// or the portfolio had no wallets.
+	StoredCount int32 `protobuf:"varint,2,opt,name=stored_count,json=storedCount,proto3" json:"stored_count,omitempty"`
+	// Of those stored, incomplete ones: a price or balance of then is not to be
+	// had.
+	IncompleteCount int32 `protobuf:"varint,3,opt,name=incomplete_count,json=incompleteCount,proto3" json:"incomplete_count,omitempty"`
+	// Hours of the range that are still to be done.
+	RemainingCount int32 `protobuf:"varint,4,opt,name=remaining_count,json=remainingCount,proto3" json:"remaining_count,omitempty"`
+	// The first of them, to go on with; unset when the range is done.
+	NextStartTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=next_start_time,json=nextStartTime,proto3" json:"next_start_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackfillProgress) Reset() {
+	*x = BackfillProgress{}
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackfillProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackfillProgress) ProtoMessage() {}
+
+func (x *BackfillProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackfillProgress.ProtoReflect.Descriptor instead.
+func (*BackfillProgress) Descriptor() ([]byte, []int) {
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *BackfillProgress) GetHourCount() int32 {
+	if x != nil {
+		return x.HourCount
+	}
+	return 0
+}
+
+func (x *BackfillProgress) GetStoredCount() int32 {
+	if x != nil {
+		return x.StoredCount
+	}
+	return 0
+}
+
+func (x *BackfillProgress) GetIncompleteCount() int32 {
+	if x != nil {
+		return x.IncompleteCount
+	}
+	return 0
+}
+
+func (x *BackfillProgress) GetRemainingCount() int32 {
+	if x != nil {
+		return x.RemainingCount
+	}
+	return 0
+}
+
+func (x *BackfillProgress) GetNextStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NextStartTime
+	}
+	return nil
+}
+
 type ListSnapshotsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Empty for the default portfolio.
@@ -910,7 +1031,7 @@ type ListSnapshotsRequest struct {
 
 func (x *ListSnapshotsRequest) Reset() {
 	*x = ListSnapshotsRequest{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[11]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -922,7 +1043,7 @@ func (x *ListSnapshotsRequest) String() string {
 func (*ListSnapshotsRequest) ProtoMessage() {}
 
 func (x *ListSnapshotsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[11]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -935,7 +1056,7 @@ func (x *ListSnapshotsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapshotsRequest.ProtoReflect.Descriptor instead.
 func (*ListSnapshotsRequest) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{11}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListSnapshotsRequest) GetPortfolioId() string {
@@ -969,7 +1090,7 @@ type ListSnapshotsResponse struct {
 
 func (x *ListSnapshotsResponse) Reset() {
 	*x = ListSnapshotsResponse{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[12]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -981,7 +1102,7 @@ func (x *ListSnapshotsResponse) String() string {
 func (*ListSnapshotsResponse) ProtoMessage() {}
 
 func (x *ListSnapshotsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[12]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -994,7 +1115,7 @@ func (x *ListSnapshotsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapshotsResponse.ProtoReflect.Descriptor instead.
 func (*ListSnapshotsResponse) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{12}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListSnapshotsResponse) GetSnapshots() []*Snapshot {
@@ -1031,7 +1152,7 @@ type GetTimelineRequest struct {
 
 func (x *GetTimelineRequest) Reset() {
 	*x = GetTimelineRequest{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[13]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1043,7 +1164,7 @@ func (x *GetTimelineRequest) String() string {
 func (*GetTimelineRequest) ProtoMessage() {}
 
 func (x *GetTimelineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[13]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1056,7 +1177,7 @@ func (x *GetTimelineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTimelineRequest.ProtoReflect.Descriptor instead.
 func (*GetTimelineRequest) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{13}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetTimelineRequest) GetPortfolioId() string {
@@ -1113,7 +1234,7 @@ type GetTimelineResponse struct {
 
 func (x *GetTimelineResponse) Reset() {
 	*x = GetTimelineResponse{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[14]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1125,7 +1246,7 @@ func (x *GetTimelineResponse) String() string {
 func (*GetTimelineResponse) ProtoMessage() {}
 
 func (x *GetTimelineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[14]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1138,7 +1259,7 @@ func (x *GetTimelineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTimelineResponse.ProtoReflect.Descriptor instead.
 func (*GetTimelineResponse) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{14}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GetTimelineResponse) GetCurrency() string {
@@ -1199,7 +1320,7 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\x05share\x18\n" +
 	" \x01(\x01R\x05share\x12\x1a\n" +
 	"\bverified\x18\v \x01(\bR\bverified\x12'\n" +
-	"\x0funpriced_reason\x18\f \x01(\tR\x0eunpricedReason\"\xc7\x02\n" +
+	"\x0funpriced_reason\x18\f \x01(\tR\x0eunpricedReason\"\xe7\x02\n" +
 	"\bSnapshot\x12!\n" +
 	"\fportfolio_id\x18\x01 \x01(\tR\vportfolioId\x12;\n" +
 	"\vbucket_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
@@ -1209,7 +1330,10 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\x05total\x18\x05 \x01(\tR\x05total\x12\x1a\n" +
 	"\bcomplete\x18\x06 \x01(\bR\bcomplete\x12%\n" +
 	"\x0eposition_count\x18\a \x01(\x05R\rpositionCount\x12%\n" +
-	"\x0eunpriced_count\x18\b \x01(\x05R\runpricedCount\"\xbb\x02\n" +
+	"\x0eunpriced_count\x18\b \x01(\x05R\runpricedCount\x12\x1e\n" +
+	"\n" +
+	"backfilled\x18\t \x01(\bR\n" +
+	"backfilled\"\xbb\x02\n" +
 	"\rTimelinePoint\x129\n" +
 	"\n" +
 	"start_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
@@ -1228,12 +1352,23 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\x13GetValuationRequest\x12.\n" +
 	"\fportfolio_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vportfolioId\"T\n" +
 	"\x14GetValuationResponse\x12<\n" +
-	"\tvaluation\x18\x01 \x01(\v2\x1e.purser.portfolio.v1.ValuationR\tvaluation\"E\n" +
+	"\tvaluation\x18\x01 \x01(\v2\x1e.purser.portfolio.v1.ValuationR\tvaluation\"\xb7\x01\n" +
 	"\x13TakeSnapshotRequest\x12.\n" +
-	"\fportfolio_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vportfolioId\"i\n" +
+	"\fportfolio_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vportfolioId\x129\n" +
+	"\n" +
+	"start_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
+	"\bend_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\"\xac\x01\n" +
 	"\x14TakeSnapshotResponse\x129\n" +
 	"\bsnapshot\x18\x01 \x01(\v2\x1d.purser.portfolio.v1.SnapshotR\bsnapshot\x12\x16\n" +
-	"\x06stored\x18\x02 \x01(\bR\x06stored\"\x98\x01\n" +
+	"\x06stored\x18\x02 \x01(\bR\x06stored\x12A\n" +
+	"\bbackfill\x18\x03 \x01(\v2%.purser.portfolio.v1.BackfillProgressR\bbackfill\"\xec\x01\n" +
+	"\x10BackfillProgress\x12\x1d\n" +
+	"\n" +
+	"hour_count\x18\x01 \x01(\x05R\thourCount\x12!\n" +
+	"\fstored_count\x18\x02 \x01(\x05R\vstoredCount\x12)\n" +
+	"\x10incomplete_count\x18\x03 \x01(\x05R\x0fincompleteCount\x12'\n" +
+	"\x0fremaining_count\x18\x04 \x01(\x05R\x0eremainingCount\x12B\n" +
+	"\x0fnext_start_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\rnextStartTime\"\x98\x01\n" +
 	"\x14ListSnapshotsRequest\x12.\n" +
 	"\fportfolio_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vportfolioId\x12'\n" +
 	"\tpage_size\x18\x02 \x01(\x05B\n" +
@@ -1280,7 +1415,7 @@ func file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP() []byte {
 }
 
 var file_purser_portfolio_v1_portfolio_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_purser_portfolio_v1_portfolio_service_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_purser_portfolio_v1_portfolio_service_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_purser_portfolio_v1_portfolio_service_proto_goTypes = []any{
 	(Interval)(0),                 // 0: purser.portfolio.v1.Interval
 	(*Portfolio)(nil),             // 1: purser.portfolio.v1.Portfolio
@@ -1294,44 +1429,49 @@ var file_purser_portfolio_v1_portfolio_service_proto_goTypes = []any{
 	(*GetValuationResponse)(nil),  // 9: purser.portfolio.v1.GetValuationResponse
 	(*TakeSnapshotRequest)(nil),   // 10: purser.portfolio.v1.TakeSnapshotRequest
 	(*TakeSnapshotResponse)(nil),  // 11: purser.portfolio.v1.TakeSnapshotResponse
-	(*ListSnapshotsRequest)(nil),  // 12: purser.portfolio.v1.ListSnapshotsRequest
-	(*ListSnapshotsResponse)(nil), // 13: purser.portfolio.v1.ListSnapshotsResponse
-	(*GetTimelineRequest)(nil),    // 14: purser.portfolio.v1.GetTimelineRequest
-	(*GetTimelineResponse)(nil),   // 15: purser.portfolio.v1.GetTimelineResponse
-	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
+	(*BackfillProgress)(nil),      // 12: purser.portfolio.v1.BackfillProgress
+	(*ListSnapshotsRequest)(nil),  // 13: purser.portfolio.v1.ListSnapshotsRequest
+	(*ListSnapshotsResponse)(nil), // 14: purser.portfolio.v1.ListSnapshotsResponse
+	(*GetTimelineRequest)(nil),    // 15: purser.portfolio.v1.GetTimelineRequest
+	(*GetTimelineResponse)(nil),   // 16: purser.portfolio.v1.GetTimelineResponse
+	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
 }
 var file_purser_portfolio_v1_portfolio_service_proto_depIdxs = []int32{
-	16, // 0: purser.portfolio.v1.Portfolio.create_time:type_name -> google.protobuf.Timestamp
+	17, // 0: purser.portfolio.v1.Portfolio.create_time:type_name -> google.protobuf.Timestamp
 	3,  // 1: purser.portfolio.v1.Valuation.positions:type_name -> purser.portfolio.v1.Position
-	16, // 2: purser.portfolio.v1.Valuation.value_time:type_name -> google.protobuf.Timestamp
-	16, // 3: purser.portfolio.v1.Position.price_time:type_name -> google.protobuf.Timestamp
-	16, // 4: purser.portfolio.v1.Snapshot.bucket_time:type_name -> google.protobuf.Timestamp
-	16, // 5: purser.portfolio.v1.Snapshot.snapshot_time:type_name -> google.protobuf.Timestamp
-	16, // 6: purser.portfolio.v1.TimelinePoint.start_time:type_name -> google.protobuf.Timestamp
-	16, // 7: purser.portfolio.v1.TimelinePoint.end_time:type_name -> google.protobuf.Timestamp
+	17, // 2: purser.portfolio.v1.Valuation.value_time:type_name -> google.protobuf.Timestamp
+	17, // 3: purser.portfolio.v1.Position.price_time:type_name -> google.protobuf.Timestamp
+	17, // 4: purser.portfolio.v1.Snapshot.bucket_time:type_name -> google.protobuf.Timestamp
+	17, // 5: purser.portfolio.v1.Snapshot.snapshot_time:type_name -> google.protobuf.Timestamp
+	17, // 6: purser.portfolio.v1.TimelinePoint.start_time:type_name -> google.protobuf.Timestamp
+	17, // 7: purser.portfolio.v1.TimelinePoint.end_time:type_name -> google.protobuf.Timestamp
 	1,  // 8: purser.portfolio.v1.GetPortfolioResponse.portfolio:type_name -> purser.portfolio.v1.Portfolio
 	2,  // 9: purser.portfolio.v1.GetValuationResponse.valuation:type_name -> purser.portfolio.v1.Valuation
-	4,  // 10: purser.portfolio.v1.TakeSnapshotResponse.snapshot:type_name -> purser.portfolio.v1.Snapshot
-	4,  // 11: purser.portfolio.v1.ListSnapshotsResponse.snapshots:type_name -> purser.portfolio.v1.Snapshot
-	0,  // 12: purser.portfolio.v1.GetTimelineRequest.interval:type_name -> purser.portfolio.v1.Interval
-	16, // 13: purser.portfolio.v1.GetTimelineRequest.start_time:type_name -> google.protobuf.Timestamp
-	16, // 14: purser.portfolio.v1.GetTimelineRequest.end_time:type_name -> google.protobuf.Timestamp
-	5,  // 15: purser.portfolio.v1.GetTimelineResponse.points:type_name -> purser.portfolio.v1.TimelinePoint
-	6,  // 16: purser.portfolio.v1.PortfolioService.GetPortfolio:input_type -> purser.portfolio.v1.GetPortfolioRequest
-	8,  // 17: purser.portfolio.v1.PortfolioService.GetValuation:input_type -> purser.portfolio.v1.GetValuationRequest
-	10, // 18: purser.portfolio.v1.PortfolioService.TakeSnapshot:input_type -> purser.portfolio.v1.TakeSnapshotRequest
-	12, // 19: purser.portfolio.v1.PortfolioService.ListSnapshots:input_type -> purser.portfolio.v1.ListSnapshotsRequest
-	14, // 20: purser.portfolio.v1.PortfolioService.GetTimeline:input_type -> purser.portfolio.v1.GetTimelineRequest
-	7,  // 21: purser.portfolio.v1.PortfolioService.GetPortfolio:output_type -> purser.portfolio.v1.GetPortfolioResponse
-	9,  // 22: purser.portfolio.v1.PortfolioService.GetValuation:output_type -> purser.portfolio.v1.GetValuationResponse
-	11, // 23: purser.portfolio.v1.PortfolioService.TakeSnapshot:output_type -> purser.portfolio.v1.TakeSnapshotResponse
-	13, // 24: purser.portfolio.v1.PortfolioService.ListSnapshots:output_type -> purser.portfolio.v1.ListSnapshotsResponse
-	15, // 25: purser.portfolio.v1.PortfolioService.GetTimeline:output_type -> purser.portfolio.v1.GetTimelineResponse
-	21, // [21:26] is the sub-list for method output_type
-	16, // [16:21] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	17, // 10: purser.portfolio.v1.TakeSnapshotRequest.start_time:type_name -> google.protobuf.Timestamp
+	17, // 11: purser.portfolio.v1.TakeSnapshotRequest.end_time:type_name -> google.protobuf.Timestamp
+	4,  // 12: purser.portfolio.v1.TakeSnapshotResponse.snapshot:type_name -> purser.portfolio.v1.Snapshot
+	12, // 13: purser.portfolio.v1.TakeSnapshotResponse.backfill:type_name -> purser.portfolio.v1.BackfillProgress
+	17, // 14: purser.portfolio.v1.BackfillProgress.next_start_time:type_name -> google.protobuf.Timestamp
+	4,  // 15: purser.portfolio.v1.ListSnapshotsResponse.snapshots:type_name -> purser.portfolio.v1.Snapshot
+	0,  // 16: purser.portfolio.v1.GetTimelineRequest.interval:type_name -> purser.portfolio.v1.Interval
+	17, // 17: purser.portfolio.v1.GetTimelineRequest.start_time:type_name -> google.protobuf.Timestamp
+	17, // 18: purser.portfolio.v1.GetTimelineRequest.end_time:type_name -> google.protobuf.Timestamp
+	5,  // 19: purser.portfolio.v1.GetTimelineResponse.points:type_name -> purser.portfolio.v1.TimelinePoint
+	6,  // 20: purser.portfolio.v1.PortfolioService.GetPortfolio:input_type -> purser.portfolio.v1.GetPortfolioRequest
+	8,  // 21: purser.portfolio.v1.PortfolioService.GetValuation:input_type -> purser.portfolio.v1.GetValuationRequest
+	10, // 22: purser.portfolio.v1.PortfolioService.TakeSnapshot:input_type -> purser.portfolio.v1.TakeSnapshotRequest
+	13, // 23: purser.portfolio.v1.PortfolioService.ListSnapshots:input_type -> purser.portfolio.v1.ListSnapshotsRequest
+	15, // 24: purser.portfolio.v1.PortfolioService.GetTimeline:input_type -> purser.portfolio.v1.GetTimelineRequest
+	7,  // 25: purser.portfolio.v1.PortfolioService.GetPortfolio:output_type -> purser.portfolio.v1.GetPortfolioResponse
+	9,  // 26: purser.portfolio.v1.PortfolioService.GetValuation:output_type -> purser.portfolio.v1.GetValuationResponse
+	11, // 27: purser.portfolio.v1.PortfolioService.TakeSnapshot:output_type -> purser.portfolio.v1.TakeSnapshotResponse
+	14, // 28: purser.portfolio.v1.PortfolioService.ListSnapshots:output_type -> purser.portfolio.v1.ListSnapshotsResponse
+	16, // 29: purser.portfolio.v1.PortfolioService.GetTimeline:output_type -> purser.portfolio.v1.GetTimelineResponse
+	25, // [25:30] is the sub-list for method output_type
+	20, // [20:25] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_purser_portfolio_v1_portfolio_service_proto_init() }
@@ -1345,7 +1485,7 @@ func file_purser_portfolio_v1_portfolio_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_portfolio_v1_portfolio_service_proto_rawDesc), len(file_purser_portfolio_v1_portfolio_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   15,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -47,9 +47,18 @@ type PortfolioServiceClient interface {
 	// hour, UTC. However often it is called in an hour there is one snapshot: a
 	// complete one replaces an incomplete one, and otherwise the first is kept.
 	//
+	// With start_time and end_time it takes the snapshots of the hours that begin
+	// in that range instead, from the balances and prices of then and oldest
+	// first. It works for a few seconds: while next_start_time of the answer is
+	// set, call again with it as start_time. What was stored stays when a call
+	// fails, and hours that have a complete snapshot are passed over, so that it
+	// can be taken up again at any time, from the beginning too.
+	//
 	// UNAVAILABLE with nothing stored while the wallet service is away
 	// (WALLET_UNAVAILABLE), no price is known (PRICES_UNAVAILABLE) or none of
-	// the wallets was ever synced (WALLETS_NOT_SYNCED).
+	// the wallets was ever synced (WALLETS_NOT_SYNCED); of a range also while its
+	// history can't be read (CHAIN_UNAVAILABLE). INVALID_ARGUMENT for a start that
+	// is not before the end, an end in the future or a range over five years.
 	TakeSnapshot(ctx context.Context, in *TakeSnapshotRequest, opts ...grpc.CallOption) (*TakeSnapshotResponse, error)
 	// ListSnapshots returns the snapshots of a portfolio, newest first.
 	ListSnapshots(ctx context.Context, in *ListSnapshotsRequest, opts ...grpc.CallOption) (*ListSnapshotsResponse, error)
@@ -140,9 +149,18 @@ type PortfolioServiceServer interface {
 	// hour, UTC. However often it is called in an hour there is one snapshot: a
 	// complete one replaces an incomplete one, and otherwise the first is kept.
 	//
+	// With start_time and end_time it takes the snapshots of the hours that begin
+	// in that range instead, from the balances and prices of then and oldest
+	// first. It works for a few seconds: while next_start_time of the answer is
+	// set, call again with it as start_time. What was stored stays when a call
+	// fails, and hours that have a complete snapshot are passed over, so that it
+	// can be taken up again at any time, from the beginning too.
+	//
 	// UNAVAILABLE with nothing stored while the wallet service is away
 	// (WALLET_UNAVAILABLE), no price is known (PRICES_UNAVAILABLE) or none of
-	// the wallets was ever synced (WALLETS_NOT_SYNCED).
+	// the wallets was ever synced (WALLETS_NOT_SYNCED); of a range also while its
+	// history can't be read (CHAIN_UNAVAILABLE). INVALID_ARGUMENT for a start that
+	// is not before the end, an end in the future or a range over five years.
 	TakeSnapshot(context.Context, *TakeSnapshotRequest) (*TakeSnapshotResponse, error)
 	// ListSnapshots returns the snapshots of a portfolio, newest first.
 	ListSnapshots(context.Context, *ListSnapshotsRequest) (*ListSnapshotsResponse, error)

@@ -11,6 +11,7 @@ import (
 	_ "github.com/purserhq/purser/proto/gen/purser/access/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -270,11 +271,210 @@ func (x *GetHoldingsResponse) GetOwnerId() string {
 	return ""
 }
 
+// HoldingsAt is what wallets held at one moment.
+type HoldingsAt struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The start of an hour, UTC.
+	Time *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	// As in GetHoldings. sync has the last block at or before time, and prices
+	// are the last ones at or before it.
+	Wallets       []*WalletHoldings `protobuf:"bytes,2,rep,name=wallets,proto3" json:"wallets,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HoldingsAt) Reset() {
+	*x = HoldingsAt{}
+	mi := &file_purser_wallet_v1_holdings_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HoldingsAt) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HoldingsAt) ProtoMessage() {}
+
+func (x *HoldingsAt) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_holdings_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HoldingsAt.ProtoReflect.Descriptor instead.
+func (*HoldingsAt) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_holdings_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *HoldingsAt) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *HoldingsAt) GetWallets() []*WalletHoldings {
+	if x != nil {
+		return x.Wallets
+	}
+	return nil
+}
+
+type ListHistoricalHoldingsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Hours that begin at or after start_time and before end_time, which is at
+	// most now.
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	EndTime   *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	// In rows, as in GetHoldings: 1 to 2000; 1000 when 0.
+	PageSize  int32  `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Whose wallets, as in GetHoldings.
+	OwnerId       string `protobuf:"bytes,5,opt,name=owner_id,json=ownerId,proto3" json:"owner_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListHistoricalHoldingsRequest) Reset() {
+	*x = ListHistoricalHoldingsRequest{}
+	mi := &file_purser_wallet_v1_holdings_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListHistoricalHoldingsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListHistoricalHoldingsRequest) ProtoMessage() {}
+
+func (x *ListHistoricalHoldingsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_holdings_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListHistoricalHoldingsRequest.ProtoReflect.Descriptor instead.
+func (*ListHistoricalHoldingsRequest) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_holdings_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ListHistoricalHoldingsRequest) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *ListHistoricalHoldingsRequest) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
+	}
+	return nil
+}
+
+func (x *ListHistoricalHoldingsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListHistoricalHoldingsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListHistoricalHoldingsRequest) GetOwnerId() string {
+	if x != nil {
+		return x.OwnerId
+	}
+	return ""
+}
+
+type ListHistoricalHoldingsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// An hour that fills more than a page goes on on the next.
+	Hours []*HoldingsAt `protobuf:"bytes,1,rep,name=hours,proto3" json:"hours,omitempty"`
+	// Empty on the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// Whose wallets these are.
+	OwnerId       string `protobuf:"bytes,3,opt,name=owner_id,json=ownerId,proto3" json:"owner_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListHistoricalHoldingsResponse) Reset() {
+	*x = ListHistoricalHoldingsResponse{}
+	mi := &file_purser_wallet_v1_holdings_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListHistoricalHoldingsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListHistoricalHoldingsResponse) ProtoMessage() {}
+
+func (x *ListHistoricalHoldingsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_holdings_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListHistoricalHoldingsResponse.ProtoReflect.Descriptor instead.
+func (*ListHistoricalHoldingsResponse) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_holdings_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ListHistoricalHoldingsResponse) GetHours() []*HoldingsAt {
+	if x != nil {
+		return x.Hours
+	}
+	return nil
+}
+
+func (x *ListHistoricalHoldingsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+func (x *ListHistoricalHoldingsResponse) GetOwnerId() string {
+	if x != nil {
+		return x.OwnerId
+	}
+	return ""
+}
+
 var File_purser_wallet_v1_holdings_service_proto protoreflect.FileDescriptor
 
 const file_purser_wallet_v1_holdings_service_proto_rawDesc = "" +
 	"\n" +
-	"'purser/wallet/v1/holdings_service.proto\x12\x10purser.wallet.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1dpurser/access/v1/access.proto\x1a&purser/wallet/v1/balance_service.proto\x1a$purser/wallet/v1/price_service.proto\x1a%purser/wallet/v1/wallet_service.proto\"\xaa\x01\n" +
+	"'purser/wallet/v1/holdings_service.proto\x12\x10purser.wallet.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a&purser/wallet/v1/balance_service.proto\x1a$purser/wallet/v1/price_service.proto\x1a%purser/wallet/v1/wallet_service.proto\"\xaa\x01\n" +
 	"\x0eWalletHoldings\x12\x1b\n" +
 	"\twallet_id\x18\x01 \x01(\tR\bwalletId\x12\x18\n" +
 	"\aaccount\x18\x02 \x01(\tR\aaccount\x12*\n" +
@@ -292,9 +492,27 @@ const file_purser_wallet_v1_holdings_service_proto_rawDesc = "" +
 	"\x13GetHoldingsResponse\x12:\n" +
 	"\awallets\x18\x01 \x03(\v2 .purser.wallet.v1.WalletHoldingsR\awallets\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x19\n" +
-	"\bowner_id\x18\x03 \x01(\tR\aownerId2\x83\x01\n" +
+	"\bowner_id\x18\x03 \x01(\tR\aownerId\"x\n" +
+	"\n" +
+	"HoldingsAt\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12:\n" +
+	"\awallets\x18\x02 \x03(\v2 .purser.wallet.v1.WalletHoldingsR\awallets\"\x9b\x02\n" +
+	"\x1dListHistoricalHoldingsRequest\x12A\n" +
+	"\n" +
+	"start_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\tstartTime\x12=\n" +
+	"\bend_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\aendTime\x12'\n" +
+	"\tpage_size\x18\x03 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xd0\x0f(\x00R\bpageSize\x12'\n" +
+	"\n" +
+	"page_token\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\tpageToken\x12&\n" +
+	"\bowner_id\x18\x05 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\aownerId\"\x97\x01\n" +
+	"\x1eListHistoricalHoldingsResponse\x122\n" +
+	"\x05hours\x18\x01 \x03(\v2\x1c.purser.wallet.v1.HoldingsAtR\x05hours\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x19\n" +
+	"\bowner_id\x18\x03 \x01(\tR\aownerId2\x97\x02\n" +
 	"\x0fHoldingsService\x12p\n" +
-	"\vGetHoldings\x12$.purser.wallet.v1.GetHoldingsRequest\x1a%.purser.wallet.v1.GetHoldingsResponse\"\x14\x8a\xe7\x18\r\x1a\vwallet:read\x90\x02\x01B@Z>github.com/purserhq/purser/proto/gen/purser/wallet/v1;walletv1b\x06proto3"
+	"\vGetHoldings\x12$.purser.wallet.v1.GetHoldingsRequest\x1a%.purser.wallet.v1.GetHoldingsResponse\"\x14\x8a\xe7\x18\r\x1a\vwallet:read\x90\x02\x01\x12\x91\x01\n" +
+	"\x16ListHistoricalHoldings\x12/.purser.wallet.v1.ListHistoricalHoldingsRequest\x1a0.purser.wallet.v1.ListHistoricalHoldingsResponse\"\x14\x8a\xe7\x18\r\x1a\vwallet:read\x90\x02\x02B@Z>github.com/purserhq/purser/proto/gen/purser/wallet/v1;walletv1b\x06proto3"
 
 var (
 	file_purser_wallet_v1_holdings_service_proto_rawDescOnce sync.Once
@@ -308,29 +526,40 @@ func file_purser_wallet_v1_holdings_service_proto_rawDescGZIP() []byte {
 	return file_purser_wallet_v1_holdings_service_proto_rawDescData
 }
 
-var file_purser_wallet_v1_holdings_service_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_purser_wallet_v1_holdings_service_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_purser_wallet_v1_holdings_service_proto_goTypes = []any{
-	(*WalletHoldings)(nil),      // 0: purser.wallet.v1.WalletHoldings
-	(*Holding)(nil),             // 1: purser.wallet.v1.Holding
-	(*GetHoldingsRequest)(nil),  // 2: purser.wallet.v1.GetHoldingsRequest
-	(*GetHoldingsResponse)(nil), // 3: purser.wallet.v1.GetHoldingsResponse
-	(*Sync)(nil),                // 4: purser.wallet.v1.Sync
-	(*Balance)(nil),             // 5: purser.wallet.v1.Balance
-	(*Price)(nil),               // 6: purser.wallet.v1.Price
+	(*WalletHoldings)(nil),                 // 0: purser.wallet.v1.WalletHoldings
+	(*Holding)(nil),                        // 1: purser.wallet.v1.Holding
+	(*GetHoldingsRequest)(nil),             // 2: purser.wallet.v1.GetHoldingsRequest
+	(*GetHoldingsResponse)(nil),            // 3: purser.wallet.v1.GetHoldingsResponse
+	(*HoldingsAt)(nil),                     // 4: purser.wallet.v1.HoldingsAt
+	(*ListHistoricalHoldingsRequest)(nil),  // 5: purser.wallet.v1.ListHistoricalHoldingsRequest
+	(*ListHistoricalHoldingsResponse)(nil), // 6: purser.wallet.v1.ListHistoricalHoldingsResponse
+	(*Sync)(nil),                           // 7: purser.wallet.v1.Sync
+	(*Balance)(nil),                        // 8: purser.wallet.v1.Balance
+	(*Price)(nil),                          // 9: purser.wallet.v1.Price
+	(*timestamppb.Timestamp)(nil),          // 10: google.protobuf.Timestamp
 }
 var file_purser_wallet_v1_holdings_service_proto_depIdxs = []int32{
-	4, // 0: purser.wallet.v1.WalletHoldings.sync:type_name -> purser.wallet.v1.Sync
-	1, // 1: purser.wallet.v1.WalletHoldings.holdings:type_name -> purser.wallet.v1.Holding
-	5, // 2: purser.wallet.v1.Holding.balance:type_name -> purser.wallet.v1.Balance
-	6, // 3: purser.wallet.v1.Holding.price:type_name -> purser.wallet.v1.Price
-	0, // 4: purser.wallet.v1.GetHoldingsResponse.wallets:type_name -> purser.wallet.v1.WalletHoldings
-	2, // 5: purser.wallet.v1.HoldingsService.GetHoldings:input_type -> purser.wallet.v1.GetHoldingsRequest
-	3, // 6: purser.wallet.v1.HoldingsService.GetHoldings:output_type -> purser.wallet.v1.GetHoldingsResponse
-	6, // [6:7] is the sub-list for method output_type
-	5, // [5:6] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	7,  // 0: purser.wallet.v1.WalletHoldings.sync:type_name -> purser.wallet.v1.Sync
+	1,  // 1: purser.wallet.v1.WalletHoldings.holdings:type_name -> purser.wallet.v1.Holding
+	8,  // 2: purser.wallet.v1.Holding.balance:type_name -> purser.wallet.v1.Balance
+	9,  // 3: purser.wallet.v1.Holding.price:type_name -> purser.wallet.v1.Price
+	0,  // 4: purser.wallet.v1.GetHoldingsResponse.wallets:type_name -> purser.wallet.v1.WalletHoldings
+	10, // 5: purser.wallet.v1.HoldingsAt.time:type_name -> google.protobuf.Timestamp
+	0,  // 6: purser.wallet.v1.HoldingsAt.wallets:type_name -> purser.wallet.v1.WalletHoldings
+	10, // 7: purser.wallet.v1.ListHistoricalHoldingsRequest.start_time:type_name -> google.protobuf.Timestamp
+	10, // 8: purser.wallet.v1.ListHistoricalHoldingsRequest.end_time:type_name -> google.protobuf.Timestamp
+	4,  // 9: purser.wallet.v1.ListHistoricalHoldingsResponse.hours:type_name -> purser.wallet.v1.HoldingsAt
+	2,  // 10: purser.wallet.v1.HoldingsService.GetHoldings:input_type -> purser.wallet.v1.GetHoldingsRequest
+	5,  // 11: purser.wallet.v1.HoldingsService.ListHistoricalHoldings:input_type -> purser.wallet.v1.ListHistoricalHoldingsRequest
+	3,  // 12: purser.wallet.v1.HoldingsService.GetHoldings:output_type -> purser.wallet.v1.GetHoldingsResponse
+	6,  // 13: purser.wallet.v1.HoldingsService.ListHistoricalHoldings:output_type -> purser.wallet.v1.ListHistoricalHoldingsResponse
+	12, // [12:14] is the sub-list for method output_type
+	10, // [10:12] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_purser_wallet_v1_holdings_service_proto_init() }
@@ -347,7 +576,7 @@ func file_purser_wallet_v1_holdings_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_wallet_v1_holdings_service_proto_rawDesc), len(file_purser_wallet_v1_holdings_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

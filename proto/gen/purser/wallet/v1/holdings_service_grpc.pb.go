@@ -19,7 +19,8 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	HoldingsService_GetHoldings_FullMethodName = "/purser.wallet.v1.HoldingsService/GetHoldings"
+	HoldingsService_GetHoldings_FullMethodName            = "/purser.wallet.v1.HoldingsService/GetHoldings"
+	HoldingsService_ListHistoricalHoldings_FullMethodName = "/purser.wallet.v1.HoldingsService/ListHistoricalHoldings"
 )
 
 // HoldingsServiceClient is the client API for HoldingsService service.
@@ -36,6 +37,21 @@ type HoldingsServiceClient interface {
 	// PERMISSION_DENIED (PERMISSION_MISSING) for another owner's without
 	// wallet:any.
 	GetHoldings(ctx context.Context, in *GetHoldingsRequest, opts ...grpc.CallOption) (*GetHoldingsResponse, error)
+	// ListHistoricalHoldings returns what the caller's wallets held at the start
+	// of each hour of a range, with the prices of then: hour by hour, oldest
+	// first, each ordered as GetHoldings. What is not known yet is read from the
+	// chains and price sources and kept, so a page may end early, and also be
+	// empty, with a next_page_token: the rest takes another call. It is about the
+	// wallets that there are now, also of hours before they were added; a wallet
+	// whose history can't be had stands in the hour with sync.state FAILED.
+	//
+	// INVALID_ARGUMENT for a start that is not before the end, an end in the
+	// future or a range over five years. FAILED_PRECONDITION
+	// (CHAIN_NOT_CONFIGURED) for a wallet on a chain without a node; UNAVAILABLE
+	// (CHAIN_UNAVAILABLE) while none answers. RESOURCE_EXHAUSTED
+	// (HISTORY_READ_UNDER_WAY) while another call reads the same owner's.
+	// PERMISSION_DENIED as GetHoldings.
+	ListHistoricalHoldings(ctx context.Context, in *ListHistoricalHoldingsRequest, opts ...grpc.CallOption) (*ListHistoricalHoldingsResponse, error)
 }
 
 type holdingsServiceClient struct {
@@ -56,6 +72,16 @@ func (c *holdingsServiceClient) GetHoldings(ctx context.Context, in *GetHoldings
 	return out, nil
 }
 
+func (c *holdingsServiceClient) ListHistoricalHoldings(ctx context.Context, in *ListHistoricalHoldingsRequest, opts ...grpc.CallOption) (*ListHistoricalHoldingsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListHistoricalHoldingsResponse)
+	err := c.cc.Invoke(ctx, HoldingsService_ListHistoricalHoldings_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // HoldingsServiceServer is the server API for HoldingsService service.
 // All implementations must embed UnimplementedHoldingsServiceServer
 // for forward compatibility.
@@ -70,6 +96,21 @@ type HoldingsServiceServer interface {
 	// PERMISSION_DENIED (PERMISSION_MISSING) for another owner's without
 	// wallet:any.
 	GetHoldings(context.Context, *GetHoldingsRequest) (*GetHoldingsResponse, error)
+	// ListHistoricalHoldings returns what the caller's wallets held at the start
+	// of each hour of a range, with the prices of then: hour by hour, oldest
+	// first, each ordered as GetHoldings. What is not known yet is read from the
+	// chains and price sources and kept, so a page may end early, and also be
+	// empty, with a next_page_token: the rest takes another call. It is about the
+	// wallets that there are now, also of hours before they were added; a wallet
+	// whose history can't be had stands in the hour with sync.state FAILED.
+	//
+	// INVALID_ARGUMENT for a start that is not before the end, an end in the
+	// future or a range over five years. FAILED_PRECONDITION
+	// (CHAIN_NOT_CONFIGURED) for a wallet on a chain without a node; UNAVAILABLE
+	// (CHAIN_UNAVAILABLE) while none answers. RESOURCE_EXHAUSTED
+	// (HISTORY_READ_UNDER_WAY) while another call reads the same owner's.
+	// PERMISSION_DENIED as GetHoldings.
+	ListHistoricalHoldings(context.Context, *ListHistoricalHoldingsRequest) (*ListHistoricalHoldingsResponse, error)
 	mustEmbedUnimplementedHoldingsServiceServer()
 }
 
@@ -82,6 +123,9 @@ type UnimplementedHoldingsServiceServer struct{}
 
 func (UnimplementedHoldingsServiceServer) GetHoldings(context.Context, *GetHoldingsRequest) (*GetHoldingsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetHoldings not implemented")
+}
+func (UnimplementedHoldingsServiceServer) ListHistoricalHoldings(context.Context, *ListHistoricalHoldingsRequest) (*ListHistoricalHoldingsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListHistoricalHoldings not implemented")
 }
 func (UnimplementedHoldingsServiceServer) mustEmbedUnimplementedHoldingsServiceServer() {}
 func (UnimplementedHoldingsServiceServer) testEmbeddedByValue()                         {}
@@ -122,6 +166,24 @@ func _HoldingsService_GetHoldings_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _HoldingsService_ListHistoricalHoldings_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListHistoricalHoldingsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(HoldingsServiceServer).ListHistoricalHoldings(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: HoldingsService_ListHistoricalHoldings_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(HoldingsServiceServer).ListHistoricalHoldings(ctx, req.(*ListHistoricalHoldingsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // HoldingsService_ServiceDesc is the grpc.ServiceDesc for HoldingsService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -132,6 +194,10 @@ var HoldingsService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetHoldings",
 			Handler:    _HoldingsService_GetHoldings_Handler,
+		},
+		{
+			MethodName: "ListHistoricalHoldings",
+			Handler:    _HoldingsService_ListHistoricalHoldings_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
