@@ -152,6 +152,7 @@ func TestTheTimeOfAnAnswerDoesNotTellWhetherAnAddressHasAnAccount(t *testing.T) 
 }
 
 func TestAnAnswerToBadInputIsGivenAtOnceAndOneToAGoodPasswordToo(t *testing.T) {
+	t.Parallel() // it mostly waits
 	s := startMailed(t, "PURSER_AUTH_FLOOR=5s")
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
 	defer cancel()
@@ -166,6 +167,7 @@ func TestAnAnswerToBadInputIsGivenAtOnceAndOneToAGoodPasswordToo(t *testing.T) {
 }
 
 func TestTheFloorHoldsNoTurnOfTheHashing(t *testing.T) {
+	t.Parallel() // it mostly waits
 	s := startMailed(t, "PURSER_AUTH_FLOOR=5s", "PURSER_PASSWORD_HASHES_AT_ONCE=1")
 	s.register(t, "ada@example.com")
 	held, begun := make(chan error, 1), time.Now()

@@ -20,6 +20,7 @@ import (
 )
 
 func TestIntrospectionAsksTheDatabaseOnlyWhenItKnowsNotWhatWasRevoked(t *testing.T) {
+	t.Parallel() // it mostly waits
 	db := testkit.Postgres(t, migrations.FS)
 	proxy := testkit.Proxy(t, db.URL)
 	s := startOn(t, db, proxy.Rewrite(db.URL))

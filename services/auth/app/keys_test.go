@@ -57,6 +57,7 @@ func (s service) asAdmin(t *testing.T) context.Context {
 }
 
 func TestKeysRotateByThemselvesWhileTokensStayGood(t *testing.T) {
+	t.Parallel() // it mostly waits
 	s := start(t, short()...)
 	admin := s.asAdmin(t)
 	keys := authn.NewRemoteKeys(s.http+"/.well-known/jwks.json", slog.New(slog.DiscardHandler))

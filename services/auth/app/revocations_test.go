@@ -228,6 +228,7 @@ func TestOneAddressHasSoManyStreamsAndNoMore(t *testing.T) {
 }
 
 func TestAReplicaThatCanNotReadTheDatabaseEndsItsStreams(t *testing.T) {
+	t.Parallel() // it mostly waits
 	db := testkit.Postgres(t, migrations.FS)
 	proxy := testkit.Proxy(t, db.URL)
 	s := startOn(t, db, proxy.Rewrite(db.URL))
