@@ -78,6 +78,11 @@ $(TOOLS)/.built: tools/go.mod tools/go.sum
 grpcurl: ## Build grpcurl into bin/
 	GOWORK=off go -C tools build -o ../bin/ github.com/fullstorydev/grpcurl/cmd/grpcurl
 
+.PHONY: protoset
+protoset: protodeps ## Write the contracts to bin/purser.protoset, for grpcurl where reflection is off
+	@mkdir -p bin
+	GOWORK=off go -C tools tool buf build .. --path ../proto/purser --as-file-descriptor-set -o ../bin/purser.protoset\#format=binpb
+
 .PHONY: protodeps
 protodeps: .build/protodeps/.made
 .build/protodeps/.made: tools/go.mod tools/protodeps/main.go

@@ -1,0 +1,75 @@
+package suitetest
+
+import (
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/purserhq/purser/services/devstack/suite"
+)
+
+// checkout is the root of the repository.
+const checkout = "../../.."
+
+// grpcurl runs the pinned grpcurl and returns all that it prints.
+type grpcurl string
+
+// makeGrpcurl builds grpcurl and the protoset as the docs say to.
+func makeGrpcurl(t *testing.T) (run grpcurl, protoset string) {
+	t.Helper()
+	bin, err := filepath.Abs(filepath.Join(checkout, "bin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.CommandContext(t.Context(), "make", "-C", checkout, "protoset", "grpcurl").CombinedOutput(); err != nil {
+		t.Fatalf("make protoset grpcurl: %v\n%s", err, out)
+	}
+	return grpcurl(filepath.Join(bin, "grpcurl")), filepath.Join(bin, "purser.protoset")
+}
+
+func (g grpcurl) call(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), string(g), append([]string{"-plaintext"}, args...)...).CombinedOutput()
+	return string(out), err
+}
+
+func TestAServerWithoutReflectionIsCalledWithTheProtoset(t *testing.T) {
+	off := []string{"PURSER_GRPC_REFLECTION=false"}
+	s := start(t, func(o *suite.Options) { o.Extra = map[string][]string{"wallet": off} })
+	run, protoset := makeGrpcurl(t)
+	const list = "purser.wallet.v1.WalletService/ListWallets"
+
+	// The control: without the protoset the server says nothing of its methods.
+	for _, args := range [][]string{{s.Endpoints.Wallet, "list"}, {s.Endpoints.Wallet, list}} {
+		if out, err := run.call(t, args...); err == nil || !strings.Contains(out, "does not support the reflection API") {
+			t.Errorf("grpcurl %v without the protoset: %v\n%s", args, err, out)
+		}
+	}
+	if out, err := run.call(t, s.Endpoints.Auth, "list"); err != nil {
+		t.Errorf("the service with reflection: %v\n%s", err, out)
+	}
+
+	_, tokens := signIn(t, dial(t, s.Endpoints))
+	for name, tt := range map[string]struct {
+		args []string
+		want []string // of the output
+	}{
+		"a call":      {[]string{"-emit-defaults", "-H", "authorization: Bearer " + tokens.GetAccessToken(), s.Endpoints.Wallet, list}, []string{`"wallets": []`}},
+		"a refusal":   {[]string{s.Endpoints.Wallet, list}, []string{"Code: Unauthenticated", "TOKEN_MISSING", `"purser"`}},
+		"list":        {[]string{"list"}, []string{"purser.auth.v1.SessionService", "purser.wallet.v1.WalletService", "purser.portfolio.v1.PortfolioService"}},
+		"describe":    {[]string{"describe", "purser.wallet.v1.CreateWalletRequest"}, []string{"string account = 1", "buf.validate.field"}},
+		"who may":     {[]string{"describe", "purser.wallet.v1.WalletService.ListWallets"}, []string{"wallet:read"}},
+		"a bad input": {[]string{"-H", "authorization: Bearer " + tokens.GetAccessToken(), "-d", `{"pageSize":-1}`, s.Endpoints.Wallet, list}, []string{"Code: InvalidArgument", "fieldViolations", "page_size"}},
+	} {
+		out, err := run.call(t, append([]string{"-protoset", protoset}, tt.args...)...)
+		if refused := strings.HasPrefix(tt.want[0], "Code: "); (err != nil) != refused {
+			t.Errorf("%s: %v\n%s", name, err, out)
+		}
+		for _, want := range tt.want {
+			if !strings.Contains(out, want) {
+				t.Errorf("%s does not tell %s:\n%s", name, want, out)
+			}
+		}
+	}
+}
