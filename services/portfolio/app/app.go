@@ -95,9 +95,11 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	}
 	taker := snapshot.NewService(snaps, portfolios)
 	portfoliov1.RegisterPortfolioServiceServer(server, rpc.NewPortfolioServer(portfolios, taker, timeline.NewService(snaps, time.Now)))
-	if err := runJobs(g, db, auth, kept, taker, cfg, log); err != nil {
+	runner, err := runJobs(g, db, auth, kept, taker, cfg, log)
+	if err != nil {
 		return nil, err
 	}
+	portfoliov1.RegisterAdminServiceServer(server, rpc.NewAdminServer(runner, log))
 
 	a := &App{group: g}
 	if a.grpc, err = server.Listen(ctx, g); err != nil {

@@ -95,6 +95,7 @@ func (w *wallet) serve(t *testing.T) string {
 
 type service struct {
 	portfoliov1.PortfolioServiceClient
+	admin      portfoliov1.AdminServiceClient
 	db         *testkit.DB
 	wallet     *wallet
 	walletAddr string
@@ -148,7 +149,7 @@ func (s service) replica(t *testing.T, redisURL string, logs io.Writer, more ...
 			t.Error(err)
 		}
 	})
-	s.PortfolioServiceClient = portfoliov1.NewPortfolioServiceClient(conn)
+	s.PortfolioServiceClient, s.admin = portfoliov1.NewPortfolioServiceClient(conn), portfoliov1.NewAdminServiceClient(conn)
 	return s
 }
 
@@ -160,20 +161,30 @@ func (s service) user(t *testing.T, permissions ...string) (context.Context, str
 
 func (s service) as(t *testing.T, user uuid.UUID, permissions ...string) (context.Context, string) {
 	t.Helper()
+	text := s.sign(t, user, func(c *authn.Claims) { c.Permissions = permissions })
+	return grpcclient.WithToken(t.Context(), text), text
+}
+
+// sign makes a token of user's, good for an hour, but for what change makes of
+// it.
+func (s service) sign(t *testing.T, user uuid.UUID, change func(*authn.Claims)) string {
+	t.Helper()
 	now := time.Now()
-	token := jwt.NewWithClaims(jwt.SigningMethodEdDSA, authn.Claims{
+	claims := authn.Claims{
 		RegisteredClaims: jwt.RegisteredClaims{
 			Issuer: s.issuer, Audience: jwt.ClaimStrings{authn.Audience}, Subject: user.String(),
 			IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(time.Hour)),
 		},
-		SessionID: uuid.NewString(), Permissions: permissions,
-	})
+		SessionID: uuid.NewString(),
+	}
+	change(&claims)
+	token := jwt.NewWithClaims(jwt.SigningMethodEdDSA, claims)
 	token.Header["typ"], token.Header["kid"] = authn.TokenType, "test"
 	text, err := token.SignedString(s.key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return grpcclient.WithToken(t.Context(), text), text
+	return text
 }
 
 // calls are all methods, of the portfolio with this id.

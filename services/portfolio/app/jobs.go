@@ -28,24 +28,24 @@ const (
 	keepRuns      = 30 * 24 * time.Hour
 )
 
-// runJobs adds the service's jobs to g.
-func runJobs(g *lifecycle.Group, db *postgres.DB, auth *grpc.ClientConn, p *store.Portfolios, s *snapshot.Service, cfg Config, log *slog.Logger) error {
+// runJobs adds the service's jobs to g, and returns what runs them. Without a
+// service account there is nobody to take snapshots as.
+func runJobs(g *lifecycle.Group, db *postgres.DB, auth *grpc.ClientConn, p *store.Portfolios, s *snapshot.Service, cfg Config, log *slog.Logger) (*jobs.Runner, error) {
+	runner := jobs.New(db, jobs.Options{Log: log})
+	all := []jobs.Job{runner.Pruning("@daily", keepRuns)}
 	if cfg.Service.ID == "" {
 		log.Warn("PURSER_SERVICE_ID is not set: no snapshot is taken but those that are asked for")
-		return nil
-	}
-	round := snapshot.NewRound(p, s, inOwnName(auth, cfg.Service), log, time.Now)
-	runner := jobs.New(db, jobs.Options{Log: log})
-	for _, j := range []jobs.Job{
-		{
+	} else {
+		round := snapshot.NewRound(p, s, inOwnName(auth, cfg.Service), log, time.Now)
+		all = append(all, jobs.Job{
 			Name: "take_snapshots", Cron: cfg.SnapshotCron, Shards: snapshotShards, Timeout: snapshotTimeout,
 			Backoff: func(int) time.Duration { return snapshotRetry },
 			Run:     func(ctx context.Context, r *jobs.Run) error { return round.Run(ctx, r.Shard, r.Shards) },
-		},
-		runner.Pruning("@daily", keepRuns),
-	} {
+		})
+	}
+	for _, j := range all {
 		if err := runner.Add(j); err != nil {
-			return fmt.Errorf("PURSER_SNAPSHOT_CRON: %w", err)
+			return nil, fmt.Errorf("PURSER_SNAPSHOT_CRON: %w", err)
 		}
 	}
 	g.Loop("jobs", func(ctx context.Context) error {
@@ -57,7 +57,7 @@ func runJobs(g *lifecycle.Group, db *postgres.DB, auth *grpc.ClientConn, p *stor
 		defer cancel()
 		return runner.Shutdown(limit)
 	})
-	return nil
+	return runner, nil
 }
 
 // inOwnName returns what puts the service's own token into a context.

@@ -25,9 +25,10 @@ import (
 type wallet func(ctx context.Context, n int) (*walletv1.GetHoldingsResponse, error)
 
 type client struct {
-	t     *testing.T
-	serve wallet
-	calls int
+	walletv1.HoldingsServiceClient // nil: the other methods
+	t                              *testing.T
+	serve                          wallet
+	calls                          int
 }
 
 func (c *client) GetHoldings(ctx context.Context, r *walletv1.GetHoldingsRequest, _ ...grpc.CallOption) (*walletv1.GetHoldingsResponse, error) {

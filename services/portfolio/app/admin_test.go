@@ -1,0 +1,138 @@
+package app_test
+
+import (
+	"context"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/google/uuid"
+	"github.com/purserhq/purser/pkg/authn"
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/grpcclient"
+	"github.com/purserhq/purser/pkg/testkit"
+	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
+)
+
+// operator is a caller who may trigger jobs, but for what change makes of them.
+func (s service) operator(t *testing.T, user uuid.UUID, change func(*authn.Claims)) context.Context {
+	t.Helper()
+	return grpcclient.WithToken(t.Context(), s.sign(t, user, func(c *authn.Claims) {
+		c.Permissions, c.AMR, c.AuthTime = []string{"admin:system"}, []string{"pwd"}, c.IssuedAt
+		change(c)
+	}))
+}
+
+func asIs(*authn.Claims) {}
+
+func TestWhoTriggersAJobIsLoggedAndItsRunListed(t *testing.T) {
+	logs := &journal{}
+	s := start(t).replica(t, "redis://127.0.0.1:1/0", logs) // has no service account
+	root := uuid.New()
+	admin := s.operator(t, root, asIs)
+	if runs, err := s.admin.ListJobRuns(admin, &portfoliov1.ListJobRunsRequest{}); err != nil || len(runs.GetRuns()) > 0 {
+		t.Fatalf("before the first: %v, %v", runs, err)
+	}
+	if _, err := s.admin.TriggerJob(admin, &portfoliov1.TriggerJobRequest{Job: "prune_job_runs"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"take_snapshots", "no such job", "x\x00"} {
+		_, err := s.admin.TriggerJob(admin, &portfoliov1.TriggerJobRequest{Job: name})
+		want(t, err, errs.KindNotFound, "NOT_FOUND")
+	}
+	var run *portfoliov1.JobRun
+	testkit.Eventually(t, time.Minute, func() bool {
+		runs, err := s.admin.ListJobRuns(admin, &portfoliov1.ListJobRunsRequest{Job: "prune_job_runs"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		run = runs.GetRuns()[0]
+		return run.GetState() == "done"
+	})
+	if !run.GetManual() || run.GetAttempt() != 1 || run.GetStartTime() == nil || run.GetFinishTime() == nil || run.GetDuration() == nil || run.GetError() != "" {
+		t.Errorf("%v", run)
+	}
+	logs.mu.Lock()
+	defer logs.mu.Unlock()
+	if text := logs.text.String(); strings.Count(text, `msg="job triggered" job=prune_job_runs by=`+root.String()) != 1 || strings.Count(text, "job triggered") != 1 {
+		t.Errorf("logged\n%s", text)
+	}
+}
+
+func TestARunThatFailsSaysWhyAndIsDueAgain(t *testing.T) {
+	s := start(t).replica(t, "redis://127.0.0.1:1/0", io.Discard,
+		"PURSER_AUTH_ADDR=127.0.0.1:1", "PURSER_AUTH_PLAINTEXT=true", "PURSER_SERVICE_ID=portfolio", "PURSER_SERVICE_SECRET=of-a-test")
+	ctx, _ := s.user(t, "portfolio:read")
+	if _, err := s.GetPortfolio(ctx, &portfoliov1.GetPortfolioRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	admin := s.operator(t, uuid.New(), asIs)
+	if _, err := s.admin.TriggerJob(admin, &portfoliov1.TriggerJobRequest{Job: "take_snapshots"}); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, time.Minute, func() bool {
+		runs, err := s.admin.ListJobRuns(admin, &portfoliov1.ListJobRunsRequest{Job: "take_snapshots"})
+		if err != nil || len(runs.GetRuns()) < 4 { // a shard each, and maybe those of a tick
+			t.Fatal(runs, err)
+		}
+		for _, r := range runs.GetRuns() {
+			if r.GetState() == "due" && r.GetAttempt() > 0 && strings.Contains(r.GetError(), "AUTH_UNAVAILABLE") {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+func TestAPageOfRunsIsOfOneCallersQuery(t *testing.T) {
+	s := start(t)
+	admin, other := s.operator(t, uuid.New(), asIs), s.operator(t, uuid.New(), asIs)
+	s.exec(t, `INSERT INTO job_runs (job, scheduled_at, shard, shards, next_attempt_at, state)
+		SELECT 'job', timestamptz '2026-01-01Z' + n * interval '1 hour', 0, 1, now(), 'done' FROM generate_series(1, 5) AS n`)
+	page := func(ctx context.Context, r *portfoliov1.ListJobRunsRequest) (*portfoliov1.ListJobRunsResponse, error) {
+		return s.admin.ListJobRuns(ctx, r)
+	}
+	first, err := page(admin, &portfoliov1.ListJobRunsRequest{Job: "job", PageSize: 3})
+	if err != nil || len(first.GetRuns()) != 3 || first.GetRuns()[0].GetScheduleTime().AsTime().Hour() != 5 {
+		t.Fatal(first, err)
+	}
+	rest, err := page(admin, &portfoliov1.ListJobRunsRequest{Job: "job", PageSize: 3, PageToken: first.GetNextPageToken()})
+	if err != nil || len(rest.GetRuns()) != 2 || rest.GetNextPageToken() != "" {
+		t.Fatal(rest, err)
+	}
+	for name, err := range map[string]error{
+		"another caller": second(page(other, &portfoliov1.ListJobRunsRequest{Job: "job", PageToken: first.GetNextPageToken()})),
+		"another query":  second(page(admin, &portfoliov1.ListJobRunsRequest{PageToken: first.GetNextPageToken()})),
+		"no token":       second(page(admin, &portfoliov1.ListJobRunsRequest{PageToken: "x"})),
+		"a huge page":    second(page(admin, &portfoliov1.ListJobRunsRequest{PageSize: 501})),
+	} {
+		t.Run(name, func(t *testing.T) { want(t, err, errs.KindInvalid, "INVALID_ARGUMENT") })
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+func TestJobsAreForOperatorsAlone(t *testing.T) {
+	s := start(t)
+	trigger := func(change func(*authn.Claims)) error {
+		_, err := s.admin.TriggerJob(s.operator(t, uuid.New(), change), &portfoliov1.TriggerJobRequest{Job: "prune_job_runs"})
+		return err
+	}
+	for name, tc := range map[string]struct {
+		change func(*authn.Claims)
+		reason string
+	}{
+		"nobody's permission": {func(c *authn.Claims) { c.Permissions = []string{"portfolio:write"} }, "PERMISSION_MISSING"},
+		"an API key":          {func(c *authn.Claims) { c.AMR = []string{authn.MethodAPIKey} }, "API_KEY_CALLER"},
+		"an old sign-in": {func(c *authn.Claims) {
+			c.AuthTime = jwt.NewNumericDate(time.Now().Add(-authn.ProvenFor - time.Minute))
+		}, "REAUTHENTICATION_REQUIRED"},
+	} {
+		t.Run(name, func(t *testing.T) { want(t, trigger(tc.change), errs.KindPermissionDenied, tc.reason) })
+	}
+	if err := trigger(func(c *authn.Claims) { c.AMR = []string{authn.MethodService} }); err != nil {
+		t.Errorf("a service account: %v", err)
+	}
+}
