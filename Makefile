@@ -29,7 +29,7 @@ test: setup ## Run every test, with the race detector
 
 .PHONY: prove
 prove: setup .build ## Run the proofs at full size and print their figures
-	@PURSER_PROVE=1 go test -race -count=1 -timeout 80m -v ./pkg/lock ./pkg/cache ./pkg/jobs ./pkg/authn ./services/auth/internal/signing ./services/auth/app > .build/prove.log 2>&1 || { tail -50 .build/prove.log; exit 1; }
+	@PURSER_PROVE=1 go test -race -count=1 -timeout 80m -v ./pkg/lock ./pkg/cache ./pkg/jobs ./pkg/authn ./services/auth/internal/signing ./services/auth/app ./services/devstack/suitetest > .build/prove.log 2>&1 || { tail -50 .build/prove.log; exit 1; }
 	@awk '/^(=== RUN|=== NAME|=== CONT)/ {test=$$3} /figure: / {sub(/.*figure: /, ""); printf "%-70s %s\n", test, $$0}' .build/prove.log
 
 .PHONY: bench

@@ -44,9 +44,10 @@ type Config struct {
 }
 
 // Dial prepares a connection; nothing is called yet. idempotent lists the
-// full names of the methods that may be retried. The connection is safe for
-// concurrent use; the caller closes it.
-func Dial(c Config, idempotent []string) (*grpc.ClientConn, error) {
+// full names of the methods that may be retried; more adds interceptors, which
+// run inside those of this package, a resolver or the like. The connection is
+// safe for concurrent use; the caller closes it.
+func Dial(c Config, idempotent []string, more ...grpc.DialOption) (*grpc.ClientConn, error) {
 	if c.Addr == "" {
 		return nil, errors.New("grpcclient: no address")
 	}
@@ -62,7 +63,7 @@ func Dial(c Config, idempotent []string) (*grpc.ClientConn, error) {
 	if !strings.Contains(target, "://") {
 		target = "dns:///" + target
 	}
-	conn, err := grpc.NewClient(target,
+	conn, err := grpc.NewClient(target, append([]grpc.DialOption{
 		grpc.WithTransportCredentials(creds),
 		grpc.WithDefaultServiceConfig(config),
 		grpc.WithDisableServiceConfig(),
@@ -71,7 +72,7 @@ func Dial(c Config, idempotent []string) (*grpc.ClientConn, error) {
 		grpc.WithChainStreamInterceptor(forwardCallerStream),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 20 * time.Second, Timeout: 5 * time.Second}),
-	)
+	}, more...)...)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", c.Addr, err)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -78,33 +79,59 @@ func serve(t *testing.T, program string, environ []string) map[string]string {
 	if out, err := migrate.CombinedOutput(); err != nil || !strings.Contains(string(out), "0 pending") {
 		t.Fatalf("%s migrate up: %v\n%s", program, err, out)
 	}
-	cmd := exec.Command(program, "serve")
-	cmd.Env = environ
-	stderr, err := cmd.StderrPipe()
+	return launch(t, program, environ).said
+}
+
+// process is a service that runs as a program of its own.
+type process struct {
+	program string
+	cmd     *exec.Cmd
+	said    map[string]string // where it listens
+	rest    chan string       // its log, at its end
+	ended   bool
+}
+
+// launch runs a service whose database is migrated until the test ends, or
+// end is called.
+func launch(t *testing.T, program string, environ []string) *process {
+	t.Helper()
+	p := &process{program: program, cmd: exec.Command(program, "serve"), rest: make(chan string, 1)}
+	p.cmd.Env = environ
+	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
+	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	lines := bufio.NewReader(stderr)
-	said := serving(t, lines)
-	done := make(chan string)
+	p.said = serving(t, lines)
 	go func() { // the pipe is read to its end before Wait
 		rest, _ := io.ReadAll(lines)
-		done <- string(rest)
+		p.rest <- string(rest)
 	}()
 	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		rest := <-done
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("%s on SIGTERM: %v\n%s", program, err, rest)
+		if p.ended {
+			return
 		}
-		if t.Failed() {
-			t.Logf("log of %s:\n%s", program, rest)
+		if err := p.end(t, syscall.SIGTERM); err != nil {
+			t.Errorf("%s on SIGTERM: %v", program, err)
 		}
 	})
-	return said
+	return p
+}
+
+// end ends the program by a signal and returns what it exited with.
+func (p *process) end(t *testing.T, by os.Signal) error {
+	t.Helper()
+	p.ended = true
+	_ = p.cmd.Process.Signal(by)
+	rest := <-p.rest
+	err := p.cmd.Wait()
+	if t.Failed() || err != nil && by == syscall.SIGTERM {
+		t.Logf("end of the log of %s:\n%s", p.program, rest[max(0, len(rest)-8<<10):])
+	}
+	return err
 }
 
 func serving(t *testing.T, lines *bufio.Reader) map[string]string {

@@ -1,0 +1,290 @@
+package suitetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/resolver/manual"
+
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/grpcclient"
+	"github.com/purserhq/purser/pkg/testkit"
+	"github.com/purserhq/purser/proto/access"
+	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
+	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
+	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+	"github.com/purserhq/purser/services/devstack/suite"
+)
+
+const (
+	// rate of the calls while replicas are restarted, each second.
+	rate = 500
+	// users who make them; one alone would meet its own limit.
+	users = 8
+)
+
+// caller makes a call of a load.
+type caller func(ctx context.Context, opts ...grpc.CallOption) error
+
+// mix is what a service is called with: reads, and writes that may be repeated.
+type mix struct {
+	services []string
+	calls    func(grpc.ClientConnInterface) []caller
+}
+
+func mixes() map[string]mix {
+	return map[string]mix{
+		"portfolio": {[]string{portfoliov1.PortfolioService_ServiceDesc.ServiceName}, func(conn grpc.ClientConnInterface) []caller {
+			p := portfoliov1.NewPortfolioServiceClient(conn)
+			return []caller{
+				of(p.GetPortfolio, &portfoliov1.GetPortfolioRequest{}),
+				of(p.GetValuation, &portfoliov1.GetValuationRequest{}),
+				of(p.TakeSnapshot, &portfoliov1.TakeSnapshotRequest{}),
+				of(p.GetTimeline, &portfoliov1.GetTimelineRequest{Interval: portfoliov1.Interval_INTERVAL_DAILY}),
+			}
+		}},
+		"wallet": {[]string{walletv1.WalletService_ServiceDesc.ServiceName, walletv1.HoldingsService_ServiceDesc.ServiceName}, func(conn grpc.ClientConnInterface) []caller {
+			return []caller{
+				of(walletv1.NewWalletServiceClient(conn).ListWallets, &walletv1.ListWalletsRequest{}),
+				of(walletv1.NewHoldingsServiceClient(conn).GetHoldings, &walletv1.GetHoldingsRequest{}),
+			}
+		}},
+		"auth": {[]string{authv1.AccountService_ServiceDesc.ServiceName, authv1.SessionService_ServiceDesc.ServiceName}, func(conn grpc.ClientConnInterface) []caller {
+			a := authv1.NewAccountServiceClient(conn)
+			return []caller{
+				of(a.GetMe, &authv1.GetMeRequest{}),
+				of(authv1.NewSessionServiceClient(conn).ListSessions, &authv1.ListSessionsRequest{}),
+				of(a.UpdateNotificationPreferences, &authv1.UpdateNotificationPreferencesRequest{NotificationPreferences: &authv1.NotificationPreferences{WeeklySummary: new(true)}}),
+			}
+		}},
+	}
+}
+
+func of[Q, A any](method func(context.Context, *Q, ...grpc.CallOption) (*A, error), req *Q) caller {
+	return func(ctx context.Context, opts ...grpc.CallOption) error {
+		_, err := method(ctx, req, opts...)
+		return err
+	}
+}
+
+// replicas of one service, each a program on an address of its own.
+type replicas struct {
+	program string
+	environ []string
+	addrs   [2]string
+	running [2]*process
+}
+
+func startReplicas(t *testing.T, service string, environ []string) *replicas {
+	t.Helper()
+	r := &replicas{program: filepath.Join(programs(t), service), environ: environ}
+	base := freePorts(t)
+	for i := range r.running {
+		r.addrs[i] = fmt.Sprintf("127.0.0.1:%d", base+i)
+		r.start(t, i)
+	}
+	return r
+}
+
+func (r *replicas) start(t *testing.T, i int) {
+	t.Helper()
+	r.running[i] = launch(t, r.program, slices.Concat(r.environ, []string{"PURSER_GRPC_ADDR=" + r.addrs[i], "PURSER_HTTP_ADDR=127.0.0.1:0"}))
+}
+
+// dial connects to both, as to a name that resolves to both.
+func (r *replicas) dial(t *testing.T, idempotent []string) *grpc.ClientConn {
+	t.Helper()
+	both := manual.NewBuilderWithScheme("replicas")
+	both.InitialState(resolver.State{Endpoints: []resolver.Endpoint{
+		{Addresses: []resolver.Address{{Addr: r.addrs[0]}}}, {Addresses: []resolver.Address{{Addr: r.addrs[1]}}},
+	}})
+	conn, err := grpcclient.Dial(grpcclient.Config{Addr: "replicas:///service", Plaintext: true}, idempotent, grpc.WithResolvers(both))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// load is calls to replicas over one connection, and what became of them.
+type load struct {
+	to    *replicas
+	as    []context.Context
+	calls []caller
+
+	made, failed atomic.Int64
+	slowest      atomic.Int64 // nanoseconds
+	first        atomic.Pointer[error]
+	served       [2]atomic.Int64 // by replica
+}
+
+func (l *load) call(n int) {
+	var p peer.Peer
+	begun := time.Now()
+	err := l.calls[n/len(l.as)%len(l.calls)](l.as[n%len(l.as)], grpc.Peer(&p))
+	took := int64(time.Since(begun))
+	for was := l.slowest.Load(); took > was && !l.slowest.CompareAndSwap(was, took); was = l.slowest.Load() {
+	}
+	l.made.Add(1)
+	if err != nil {
+		l.failed.Add(1)
+		l.first.CompareAndSwap(nil, &err)
+		return
+	}
+	for i, addr := range l.to.addrs {
+		if p.Addr.String() == addr {
+			l.served[i].Add(1)
+		}
+	}
+}
+
+// steadily calls so often a second until stop is called, which waits for the
+// last answer.
+func (l *load) steadily(rate int) (stop func()) {
+	end, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		var under sync.WaitGroup
+		defer under.Wait()
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		for begun, sent := time.Now(), 0; ; {
+			due := int(time.Since(begun).Seconds() * float64(rate))
+			for n := sent; n < due; n++ {
+				under.Go(func() { l.call(n) })
+			}
+			sent = due
+			select {
+			case <-tick.C:
+			case <-end:
+				return
+			}
+		}
+	}()
+	return sync.OnceFunc(func() { close(end); <-ended })
+}
+
+// reaches waits until a replica answers calls.
+func (l *load) reaches(t *testing.T, i int) {
+	t.Helper()
+	enough := l.served[i].Load() + 10
+	testkit.Eventually(t, 30*time.Second, func() bool { return l.served[i].Load() >= enough })
+}
+
+func TestNoCallIsLostWhileReplicasAreRestarted(t *testing.T) {
+	b, err := suite.StartBacking(t.Context(), suite.Options{Dir: folder(t), History: history})
+	t.Cleanup(func() { _ = b.Close(context.WithoutCancel(t.Context())) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := startPrograms(t, b)
+	environ := map[string][]string{"portfolio": b.PortfolioEnviron(e), "wallet": b.WalletEnviron(e), "auth": b.AuthEnviron()}
+	c := dial(t, e)
+	as := make([]context.Context, users)
+	for i := range as {
+		as[i], _ = signIn(t, c)
+		addWallet(t, as[i], c, fmt.Sprintf("eip155:%d:%s", b.Chain.ChainID(), b.Chain.Holders()[i%2]))
+	}
+	rounds := testkit.Size(2, 10)
+	for _, service := range []string{"portfolio", "wallet", "auth"}[:testkit.Size(1, 3)] {
+		t.Run(service, func(t *testing.T) {
+			r := startReplicas(t, service, environ[service])
+			m := mixes()[service]
+			var idempotent []string
+			for _, s := range m.services {
+				idempotent = append(idempotent, access.Idempotent(s)...)
+			}
+			// Half of the calls are never repeated, as the calls must not be that
+			// change something: a replica that ends in order needs no retries.
+			loads := []*load{
+				{to: r, as: as, calls: m.calls(r.dial(t, idempotent))},
+				{to: r, as: as, calls: m.calls(r.dial(t, nil))},
+			}
+			begun := time.Now()
+			var stops []func()
+			for _, l := range loads {
+				stop := l.steadily(rate / len(loads))
+				t.Cleanup(stop)
+				stops = append(stops, stop)
+			}
+			for n := range rounds {
+				restart(t, r, n%2, loads)
+			}
+			for _, stop := range stops {
+				stop()
+			}
+			report(t, service, rounds, time.Since(begun), loads)
+
+			cut := kill(t, &load{to: r, as: as, calls: m.calls(r.dial(t, nil))})
+			testkit.Figure(t, "%s: control, one SIGKILL without retries: %d of %d calls failed", service, cut.failed.Load(), cut.made.Load())
+		})
+	}
+}
+
+// restart ends one replica in order and starts it again, while the other one
+// serves.
+func restart(t *testing.T, r *replicas, i int, loads []*load) {
+	t.Helper()
+	for _, l := range loads { // or the other one would be the only one
+		l.reaches(t, 0)
+		l.reaches(t, 1)
+	}
+	if err := r.running[i].end(t, syscall.SIGTERM); err != nil {
+		t.Fatalf("%s on SIGTERM: %v", r.program, err)
+	}
+	r.start(t, i)
+}
+
+func report(t *testing.T, service string, rounds int, took time.Duration, loads []*load) {
+	t.Helper()
+	var made, failed int64
+	var slowest time.Duration
+	for _, l := range loads {
+		made, failed = made+l.made.Load(), failed+l.failed.Load()
+		slowest = max(slowest, time.Duration(l.slowest.Load()))
+		if first := l.first.Load(); first != nil {
+			t.Errorf("%d of %d calls failed, the first with: %v", l.failed.Load(), l.made.Load(), *first)
+		}
+	}
+	testkit.Figure(t, "%s: %d calls, %.0f/s, while one replica of two was ended by SIGTERM %d times; failed: %d; slowest: %s",
+		service, made, float64(made)/took.Seconds(), rounds, failed, slowest.Round(time.Millisecond))
+}
+
+// kill is the control: what doesn't end in order loses calls. It kills a
+// replica that is busy.
+func kill(t *testing.T, l *load) *load {
+	t.Helper()
+	const callers = 32
+	ctx, cancel := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	for i := range callers {
+		all.Go(func() {
+			for n := i; ctx.Err() == nil && l.failed.Load() == 0; n += callers {
+				l.call(n)
+			}
+		})
+	}
+	defer func() { cancel(); all.Wait() }()
+	l.reaches(t, 0)
+	var exit *exec.ExitError
+	if err := l.to.running[0].end(t, syscall.SIGKILL); !errors.As(err, &exit) {
+		t.Errorf("a program that was killed ended with %v", err)
+	}
+	testkit.Eventually(t, 10*time.Second, func() bool { return l.failed.Load() > 0 })
+	if first := *l.first.Load(); !errs.Is(first, errs.KindUnavailable) {
+		t.Errorf("a call that was cut off failed with %v", first)
+	}
+	return l
+}
