@@ -36,10 +36,34 @@ type Telemetry struct {
 	metrics  *sdkmetric.MeterProvider
 }
 
+// Option of Start.
+type Option func(*options)
+
+type options struct {
+	processors []sdktrace.SpanProcessor
+	exporter   func(sdktrace.SpanExporter) sdktrace.SpanExporter
+}
+
+// WithSpanProcessor adds what sees every recorded span, whether or not spans
+// leave the process. Shutdown ends it.
+func WithSpanProcessor(p sdktrace.SpanProcessor) Option {
+	return func(o *options) { o.processors = append(o.processors, p) }
+}
+
+// WithSpanExporter sends spans by what wrap returns for the exporter that the
+// variables ask for. It is not called when they ask for none.
+func WithSpanExporter(wrap func(sdktrace.SpanExporter) sdktrace.SpanExporter) Option {
+	return func(o *options) { o.exporter = wrap }
+}
+
 // Start sets the global tracer and meter providers and the propagator (W3C
 // trace context and baggage) for a process of this name. Call Shutdown last
 // of all when the process ends.
-func Start(ctx context.Context, service string) (*Telemetry, error) {
+func Start(ctx context.Context, service string, option ...Option) (*Telemetry, error) {
+	o := options{exporter: func(e sdktrace.SpanExporter) sdktrace.SpanExporter { return e }}
+	for _, set := range option {
+		set(&o)
+	}
 	res, err := resource.New(ctx,
 		resource.WithAttributes(semconv.ServiceName(service)),
 		resource.WithFromEnv(), resource.WithTelemetrySDK())
@@ -47,12 +71,15 @@ func Start(ctx context.Context, service string) (*Telemetry, error) {
 		return nil, fmt.Errorf("telemetry resource: %w", err)
 	}
 	opts := []sdktrace.TracerProviderOption{sdktrace.WithResource(res)}
+	for _, p := range o.processors {
+		opts = append(opts, sdktrace.WithSpanProcessor(p))
+	}
 	if tracesAsked() {
 		exp, err := autoexport.NewSpanExporter(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("trace exporter (OTEL_TRACES_EXPORTER=%q): %w", os.Getenv("OTEL_TRACES_EXPORTER"), err)
 		}
-		opts = append(opts, sdktrace.WithBatcher(exp))
+		opts = append(opts, sdktrace.WithBatcher(o.exporter(exp)))
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))

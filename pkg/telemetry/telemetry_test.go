@@ -15,6 +15,8 @@ import (
 
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/propagation"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/purserhq/purser/pkg/telemetry"
@@ -156,6 +158,46 @@ func TestSpansLeaveOnlyWhenAskedForAndAtShutdownTheLatest(t *testing.T) {
 			defer mu.Unlock()
 			if bytes.Contains(sent, []byte("the-work")) != tt.leave || tt.leave && !bytes.Contains(sent, []byte("wallet")) {
 				t.Errorf("the collector got %q", sent)
+			}
+		})
+	}
+}
+
+// exported counts what passes through it.
+type exported struct {
+	sdktrace.SpanExporter
+	spans *int
+}
+
+func (e exported) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
+	*e.spans += len(spans)
+	return e.SpanExporter.ExportSpans(ctx, spans)
+}
+
+func TestAProcessorSeesSpansAlsoWhenNoneLeaveAndAnExporterWhatDoes(t *testing.T) {
+	for name, tt := range map[string]struct {
+		exporter string
+		leave    int
+	}{
+		"none leave": {"", 0},
+		"they leave": {"console", 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			quiet(t)
+			t.Setenv("OTEL_TRACES_EXPORTER", tt.exporter)
+			seen, left := tracetest.NewSpanRecorder(), 0
+			tel, err := telemetry.Start(t.Context(), "wallet", telemetry.WithSpanProcessor(seen),
+				telemetry.WithSpanExporter(func(e sdktrace.SpanExporter) sdktrace.SpanExporter { return exported{e, &left} }))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, span := otel.Tracer("test").Start(t.Context(), "work")
+			span.End()
+			if err := tel.Shutdown(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if len(seen.Ended()) != 1 || left != tt.leave {
+				t.Errorf("the processor saw %d spans and the exporter %d, want 1 and %d", len(seen.Ended()), left, tt.leave)
 			}
 		})
 	}

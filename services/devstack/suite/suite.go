@@ -25,6 +25,7 @@ import (
 	"github.com/purserhq/purser/pkg/postgres"
 	authapp "github.com/purserhq/purser/services/auth/app"
 	"github.com/purserhq/purser/services/devstack/progress"
+	"github.com/purserhq/purser/services/devstack/traces"
 	portfolioapp "github.com/purserhq/purser/services/portfolio/app"
 	walletapp "github.com/purserhq/purser/services/wallet/app"
 )
@@ -146,7 +147,7 @@ func (s *Suite) start(ctx context.Context, name string, build func(*slog.Logger)
 		if err != nil {
 			return "", err
 		}
-		running, stop := context.WithCancel(context.WithoutCancel(ctx))
+		running, stop := context.WithCancel(traces.In(context.WithoutCancel(ctx), name))
 		r := &service{name: name, stop: stop, done: make(chan struct{})}
 		s.running = append(s.running, r)
 		go func() {

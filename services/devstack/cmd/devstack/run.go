@@ -18,6 +18,7 @@ import (
 	"github.com/purserhq/purser/services/devstack/demo"
 	"github.com/purserhq/purser/services/devstack/progress"
 	"github.com/purserhq/purser/services/devstack/suite"
+	"github.com/purserhq/purser/services/devstack/traces"
 )
 
 // settings of the command, read from PURSER_*. The URLs replace embedded
@@ -42,6 +43,9 @@ func (s settings) Validate() error {
 	}
 	return nil
 }
+
+// keptSpans is how many spans are kept to be shown.
+const keptSpans = 8192
 
 // liveBlocks is the time between blocks of the embedded chain.
 const liveBlocks = 12 * time.Second
@@ -68,7 +72,8 @@ func run(ctx context.Context, args, environ []string, out io.Writer) (err error)
 		return fmt.Errorf("log file: %w", err)
 	}
 	defer func() { err = errors.Join(err, logs.Close()) }()
-	tel, err := telemetry.Start(ctx, "purser-devstack")
+	ring := traces.NewRing(keptSpans)
+	tel, err := telemetry.Start(ctx, "purser-devstack", telemetry.WithSpanProcessor(ring), telemetry.WithSpanExporter(traces.ByService))
 	if err != nil {
 		return err
 	}
@@ -99,7 +104,7 @@ func run(ctx context.Context, args, environ []string, out io.Writer) (err error)
 			return err
 		}
 	}
-	if err := s.drive(ctx, up, show, out); err != nil {
+	if err := s.drive(ctx, up, ring, show, out); err != nil {
 		return err
 	}
 	select {
@@ -111,7 +116,7 @@ func run(ctx context.Context, args, environ []string, out io.Writer) (err error)
 }
 
 // drive runs the demo and says how to go on from there.
-func (s settings) drive(ctx context.Context, up *suite.Suite, show *progress.Printer, out io.Writer) error {
+func (s settings) drive(ctx context.Context, up *suite.Suite, ring *traces.Ring, show *progress.Printer, out io.Writer) error {
 	accounts := s.Accounts
 	if len(accounts) == 0 && up.Chain != nil {
 		for _, h := range up.Chain.Holders() {
@@ -144,6 +149,9 @@ func (s settings) drive(ctx context.Context, up *suite.Suite, show *progress.Pri
 			return nil //nolint:nilerr // being told to stop is no failure
 		}
 		if err := r.Show(out); err != nil {
+			return err
+		}
+		if err := r.ShowTrace(ctx, up.Endpoints, ring, out); err != nil {
 			return err
 		}
 		show.Printf("demo done in %.2fs\n", time.Since(begun).Seconds())
