@@ -10,14 +10,31 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/purserhq/purser/pkg/lifecycle"
 )
 
+// Liveness is the name by which the health port is asked whether the process
+// answers at all. Unlike the other names, it stays SERVING while it drains.
+const Liveness = "liveness"
+
+// probed is the health service of the health port.
+type probed struct{ *health.Server }
+
+// Check implements healthpb.HealthServer.
+func (p probed) Check(ctx context.Context, req *healthpb.HealthCheckRequest) (*healthpb.HealthCheckResponse, error) {
+	if req.GetService() == Liveness {
+		return &healthpb.HealthCheckResponse{Status: healthpb.HealthCheckResponse_SERVING}, nil
+	}
+	return p.Server.Check(ctx, req)
+}
+
 // Listen makes the server a part of a process: listening from now on, served by
 // the group's Run, drained when it stops. It returns where it listens. On the
-// health port nothing is served but the health service, without TLS.
+// health port nothing is served but the health service, without TLS; it knows
+// Liveness too.
 func (s *Server) Listen(ctx context.Context, g *lifecycle.Group) (net.Addr, error) {
 	lis, err := listen(ctx, g, "grpc", s.cfg.Addr)
 	if err != nil {
@@ -33,13 +50,13 @@ func (s *Server) Listen(ctx context.Context, g *lifecycle.Group) (net.Addr, erro
 	if s.cfg.HealthAddr == "" {
 		return lis.Addr(), nil
 	}
-	probed, err := listen(ctx, g, "health", s.cfg.HealthAddr)
+	probes, err := listen(ctx, g, "health", s.cfg.HealthAddr)
 	if err != nil {
 		return nil, fmt.Errorf("PURSER_GRPC_HEALTH_ADDR: %w", err)
 	}
 	probe := grpc.NewServer(grpc.MaxRecvMsgSize(4<<10), grpc.MaxConcurrentStreams(16))
-	healthpb.RegisterHealthServer(probe, s.health)
-	g.Serve("health", func() error { return probe.Serve(probed) })
+	healthpb.RegisterHealthServer(probe, probed{s.health})
+	g.Serve("health", func() error { return probe.Serve(probes) })
 	g.Drain("health", func(context.Context) {
 		<-drained // which it tells of
 		probe.Stop()

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/dynamicpb"
 
@@ -47,6 +48,10 @@ func TestTheHealthPortTellsHowTheServerIsUntilItIsDrained(t *testing.T) {
 		t.Errorf("the health port answers other calls with %s", code)
 	}
 
+	if _, err := asked(t, addr.String(), grpcserver.Liveness); status.Code(err) != codes.NotFound {
+		t.Errorf("the server's own port knows the probes' name: %v", err)
+	}
+
 	answered := make(chan codes.Code, 1)
 	go func() { answered <- echoOn(t, addr.String()) }()
 	<-entered
@@ -55,6 +60,9 @@ func TestTheHealthPortTellsHowTheServerIsUntilItIsDrained(t *testing.T) {
 		err := grpcserver.CheckHealth(t.Context(), cfg)
 		return err != nil && strings.Contains(err.Error(), "NOT_SERVING")
 	})
+	if status, err := asked(t, cfg.HealthAddr, grpcserver.Liveness); err != nil || status != healthpb.HealthCheckResponse_SERVING {
+		t.Errorf("a server that drains is not alive: %s, %v", status, err)
+	}
 	close(leave)
 	if code := <-answered; code != codes.OK {
 		t.Errorf("the call under way was answered %s", code)
@@ -73,6 +81,18 @@ func TestAHealthCheckNeedsToKnowThePort(t *testing.T) {
 	if err := grpcserver.CheckHealth(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "PURSER_GRPC_HEALTH_ADDR") {
 		t.Errorf("without a fixed port: %v", err)
 	}
+}
+
+// asked is what a health service says of a name.
+func asked(t *testing.T, addr, name string) (healthpb.HealthCheckResponse_ServingStatus, error) {
+	t.Helper()
+	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	resp, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{Service: name})
+	return resp.GetStatus(), err
 }
 
 // echoOn calls the method that is open to all.
