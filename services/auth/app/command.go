@@ -25,9 +25,10 @@ keys rotate               make the standby the active key before its time
 keys revoke KID           take a compromised key out of the set at once
 keys rewrap               put what is under PURSER_KEK_PREVIOUS under PURSER_KEK
 admin grant EMAIL         give an account the role admin, from its next sign-in or refresh on
-service-account ensure NAME [--permissions=A,B] [--secret-file=FILE]
+service-account ensure NAME [--permissions=A,B] [--secret-file=FILE | --given-secret-file=FILE]
                           make sure that the account is there with these permissions, and that
-                          FILE holds a secret of it; without FILE a new secret is printed
+                          FILE holds a secret of it: a new one is written, or the given one
+                          taken, when it doesn't; without FILE a new secret is printed
 audit verify [N HASH]...  work the chain of audit events out anew, and compare it with the hashes of seals that the log told`
 
 // Command runs what Usage lists, and writes what it has to say to out. The

@@ -25,8 +25,17 @@ func ensureService(ctx context.Context, db *postgres.DB, name string, args []str
 	flags.SetOutput(io.Discard)
 	permissions := flags.String("permissions", "", "")
 	file := flags.String("secret-file", "", "")
-	if err := flags.Parse(args); err != nil || flags.NArg() > 0 {
+	given := flags.String("given-secret-file", "", "")
+	if err := flags.Parse(args); err != nil || flags.NArg() > 0 || *file != "" && *given != "" {
 		return process.ErrUnknownCommand
+	}
+	accounts := serviceaccount.NewService(store.NewServiceAccounts(db), nil, store.NewAudit(db), time.Now)
+	var list []string // nil leaves them as they are
+	if *permissions != "" {
+		list = strings.Split(*permissions, ",")
+	}
+	if *given != "" {
+		return ensureGiven(ctx, accounts, name, list, *given, out)
 	}
 	var kept string
 	if *file != "" {
@@ -36,11 +45,6 @@ func ensureService(ctx context.Context, db *postgres.DB, name string, args []str
 		}
 		kept = strings.TrimSpace(string(b))
 	}
-	var list []string // nil leaves them as they are
-	if *permissions != "" {
-		list = strings.Split(*permissions, ",")
-	}
-	accounts := serviceaccount.NewService(store.NewServiceAccounts(db), nil, store.NewAudit(db), time.Now)
 	secret, err := accounts.Ensure(ctx, name, list, kept)
 	switch {
 	case err != nil:
@@ -55,6 +59,25 @@ func ensureService(ctx context.Context, db *postgres.DB, name string, args []str
 		}
 		_, err = fmt.Fprintf(out, "%s is there, and %s holds a new secret of it\n", name, *file)
 	}
+	return err
+}
+
+// ensureGiven makes sure that a service account is there with the secret that
+// a file holds, which is left as it is: a mounted one, say.
+func ensureGiven(ctx context.Context, accounts *serviceaccount.Service, name string, permissions []string, file string, out io.Writer) error {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return fmt.Errorf("given secret file: %w", err)
+	}
+	added, err := accounts.EnsureGiven(ctx, name, permissions, strings.TrimSpace(string(b)))
+	if err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	became := "is a secret of it"
+	if added {
+		became = "became its newest secret"
+	}
+	_, err = fmt.Fprintf(out, "%s is there, and what %s holds %s\n", name, file, became)
 	return err
 }
 

@@ -276,3 +276,39 @@ func TestEnsuringAServiceAccountAgainChangesNothing(t *testing.T) {
 		}
 	}
 }
+
+func TestASecretThatWasMadeElsewhereIsTaken(t *testing.T) {
+	s := start(t)
+	file := filepath.Join(t.TempDir(), "secret")
+	ensure := func(secret string) (string, error) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(secret+"\n"), 0o400); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = os.Remove(file) }()
+		return s.command(t, "service-account", "ensure", "portfolio", "--permissions=wallet:read", "--given-secret-file="+file)
+	}
+	made := func(letter string) string { return "purser_svc_" + strings.Repeat(letter, 42) + "A" }
+	for _, secret := range []string{"", "guess", made("a")[len("purser_svc_"):], made("a") + "A", made("a")[:30], made("a")[:53] + "B", made("!")} {
+		if out, err := ensure(secret); err == nil {
+			t.Errorf("%q was taken: %s", secret, out)
+		}
+	}
+	for i, step := range []struct{ secret, says string }{
+		{made("a"), "became its newest secret"}, {made("a"), "is a secret of it"},
+		{made("b"), "became its newest secret"}, {made("a"), "is a secret of it"},
+	} {
+		if out, err := ensure(step.secret); err != nil || !strings.Contains(out, step.says) || strings.Contains(out, step.secret) {
+			t.Errorf("step %d: %q, %v", i, out, err)
+		}
+		if _, err := s.issue(t, "portfolio", step.secret); err != nil {
+			t.Errorf("step %d: %v", i, err)
+		}
+	}
+	if out, err := s.command(t, "service-account", "ensure", "portfolio", "--given-secret-file="+file); err == nil {
+		t.Errorf("a file that isn't there was taken: %s", out)
+	}
+	if out, err := s.command(t, "service-account", "ensure", "portfolio", "--given-secret-file="+file, "--secret-file="+file); err == nil {
+		t.Errorf("both were taken: %s", out)
+	}
+}

@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -39,6 +40,8 @@ const (
 	Method = authn.MethodService
 	// prefix lets a secret that leaked be found by who scans for it.
 	prefix = "purser_svc_"
+	// secretBytes of a secret are random.
+	secretBytes = 32
 	// MaxOverlap is the longest that secrets stay good beside a newer one.
 	MaxOverlap = 7 * 24 * time.Hour
 )
@@ -127,6 +130,13 @@ var goodName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,62}$`)
 
 // Create makes an account and returns its secret, which can't be read again.
 func (s *Service) Create(ctx context.Context, by Grantor, name string, permissions []string) (string, Account, error) {
+	return s.create(ctx, by, name, permissions, newSecret)
+}
+
+// maker makes a secret: its text, and what is stored of it.
+type maker func(now time.Time) (string, Secret, error)
+
+func (s *Service) create(ctx context.Context, by Grantor, name string, permissions []string, fresh maker) (string, Account, error) {
 	if !goodName.MatchString(name) {
 		return "", Account{}, errs.Invalid("name", `must be lower-case letters, digits and "-", beginning with a letter`)
 	}
@@ -141,7 +151,7 @@ func (s *Service) Create(ctx context.Context, by Grantor, name string, permissio
 		return "", Account{}, fmt.Errorf("new service account id: %w", err)
 	}
 	now := s.now().UTC()
-	text, secret, err := newSecret(now)
+	text, secret, err := fresh(now)
 	if err != nil {
 		return "", Account{}, err
 	}
@@ -166,13 +176,16 @@ func known(permissions []string) error {
 }
 
 func newSecret(now time.Time) (string, Secret, error) {
+	b := make([]byte, secretBytes)
+	_, _ = rand.Read(b) // never fails: crypto/rand ends the program instead
+	return asSecret(prefix+base64.RawURLEncoding.EncodeToString(b), now)
+}
+
+func asSecret(text string, now time.Time) (string, Secret, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return "", Secret{}, fmt.Errorf("new secret id: %w", err)
 	}
-	b := make([]byte, 32)
-	_, _ = rand.Read(b) // never fails: crypto/rand ends the program instead
-	text := prefix + base64.RawURLEncoding.EncodeToString(b)
 	return text, Secret{ID: id, Hash: sha256.Sum256([]byte(text)), CreatedAt: now}, nil
 }
 
@@ -180,6 +193,10 @@ func newSecret(now time.Time) (string, Secret, error) {
 // overlap more, 0 to MaxOverlap. errs.NotFound, errs.FailedPrecondition
 // (SERVICE_ACCOUNT_DISABLED).
 func (s *Service) Rotate(ctx context.Context, by Grantor, id uuid.UUID, overlap time.Duration) (string, Account, error) {
+	return s.rotate(ctx, by, id, overlap, newSecret)
+}
+
+func (s *Service) rotate(ctx context.Context, by Grantor, id uuid.UUID, overlap time.Duration, fresh maker) (string, Account, error) {
 	now := s.now().UTC()
 	a, err := s.store.ByID(ctx, id, now)
 	if err != nil {
@@ -188,7 +205,7 @@ func (s *Service) Rotate(ctx context.Context, by Grantor, id uuid.UUID, overlap 
 	if err := by.check(a.Permissions); err != nil { // or a new secret would give them
 		return "", Account{}, err
 	}
-	text, secret, err := newSecret(now)
+	text, secret, err := fresh(now)
 	if err != nil {
 		return "", Account{}, err
 	}
@@ -259,14 +276,31 @@ func (s *Service) Alive(ctx context.Context, id, secret uuid.UUID) (bool, error)
 }
 
 // Ensure makes sure that an account is there with these permissions, unless
-// they are nil and it has some already, and that presented, unless it is empty, is a secret of it; it returns a new secret
-// when that is not so, and "" when all is well. errs.FailedPrecondition
-// (SERVICE_ACCOUNT_DISABLED).
+// they are nil and it has some already, and that presented, unless it is
+// empty, is a secret of it; it returns a new secret when that is not so, and
+// "" when all is well. errs.FailedPrecondition (SERVICE_ACCOUNT_DISABLED).
 func (s *Service) Ensure(ctx context.Context, name string, permissions []string, presented string) (string, error) {
+	return s.ensure(ctx, name, permissions, presented, newSecret)
+}
+
+// EnsureGiven is Ensure for a secret that was made elsewhere: when it is none
+// of the account's it becomes the newest, and added is true. It must have the
+// form of those that are made here, so that nobody gives one that can be
+// guessed: errs.Invalid. One that was ended comes back when it is given again.
+func (s *Service) EnsureGiven(ctx context.Context, name string, permissions []string, given string) (added bool, err error) {
+	random, ok := strings.CutPrefix(given, prefix)
+	if b, err := base64.RawURLEncoding.Strict().DecodeString(random); !ok || err != nil || len(b) != secretBytes {
+		return false, errs.Invalid("secret", fmt.Sprintf("must be %s and %d random bytes in base64url without padding", prefix, secretBytes))
+	}
+	text, err := s.ensure(ctx, name, permissions, given, func(now time.Time) (string, Secret, error) { return asSecret(given, now) })
+	return text != "", err
+}
+
+func (s *Service) ensure(ctx context.Context, name string, permissions []string, presented string, fresh maker) (string, error) {
 	now := s.now().UTC()
 	a, err := s.store.ByName(ctx, name, now)
 	if errs.Is(err, errs.KindNotFound) {
-		text, _, err := s.Create(ctx, Grantor{}, name, permissions)
+		text, _, err := s.create(ctx, Grantor{}, name, permissions, fresh)
 		return text, err
 	}
 	if err != nil {
@@ -288,6 +322,6 @@ func (s *Service) Ensure(ctx context.Context, name string, permissions []string,
 		return "", nil
 	}
 	// The ones from before stay for a while: other replicas may use them.
-	text, _, err := s.Rotate(ctx, Grantor{}, a.ID, time.Hour)
+	text, _, err := s.rotate(ctx, Grantor{}, a.ID, time.Hour, fresh)
 	return text, err
 }
