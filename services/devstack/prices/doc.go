@@ -3,6 +3,7 @@
 //
 //	GET /prices/current/{coins}
 //	GET /prices/historical/{timestamp}/{coins}
+//	GET /chart/{coins}?start={timestamp}&span={points}&period=1h
 //
 // {coins} is a comma-separated list of "chain:0xaddress" or "coingecko:id". A coin
 // that the feed doesn't know, or has no price for at that time, is absent from the

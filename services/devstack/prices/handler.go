@@ -45,25 +45,14 @@ func (f *Feed) Handler() http.Handler {
 		at := time.Unix(seconds, 0)
 		f.serve(w, r, at, at.Truncate(time.Hour))
 	})
+	mux.HandleFunc("GET /chart/{coins}", f.chart)
 	return mux
 }
 
 // serve answers with the prices at one time, stated to be of another.
 func (f *Feed) serve(w http.ResponseWriter, r *http.Request, at, stated time.Time) {
-	f.mu.Lock()
-	f.requests++
-	faults := f.faults
-	f.mu.Unlock()
-
-	if faults.Delay > 0 {
-		select {
-		case <-f.after(faults.Delay):
-		case <-r.Context().Done():
-			return
-		}
-	}
-	w.Header().Set("Content-Type", "application/json")
-	if faults.answer(w) {
+	faults, answered := f.begin(w, r)
+	if answered {
 		return
 	}
 	quotes := map[string]quote{}
@@ -73,7 +62,30 @@ func (f *Feed) serve(w http.ResponseWriter, r *http.Request, at, stated time.Tim
 			quotes[key] = q
 		}
 	}
-	body, err := json.Marshal(map[string]any{"coins": quotes})
+	answer(w, quotes)
+}
+
+// begin counts a request and answers it already if it is to fail.
+func (f *Feed) begin(w http.ResponseWriter, r *http.Request) (faults Faults, answered bool) {
+	f.mu.Lock()
+	f.requests++
+	faults = f.faults
+	f.mu.Unlock()
+
+	if faults.Delay > 0 {
+		select {
+		case <-f.after(faults.Delay):
+		case <-r.Context().Done():
+			return faults, true
+		}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	return faults, faults.answer(w)
+}
+
+// answer writes what there is of each coin.
+func answer(w http.ResponseWriter, coins any) {
+	body, err := json.Marshal(map[string]any{"coins": coins})
 	if err != nil {
 		http.Error(w, `{"message":"internal error"}`, http.StatusInternalServerError)
 		return
