@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/google/uuid"
@@ -14,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/dynamicpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/proto/access"
@@ -71,6 +73,7 @@ func TestAnotherUsersThingsAreNotThere(t *testing.T) {
 			if label := m.Input().Fields().ByName("label"); label != nil {
 				in.Set(label, protoreflect.ValueOfString("mine now"))
 			}
+			begin(in)
 			err := invokeWith(t, s, m, mallory.GetAccessToken(), in)
 			if rule.Permission != "" && strings.HasPrefix(rule.Permission, "admin:") {
 				wantError(t, err, codes.PermissionDenied, "PERMISSION_MISSING")
@@ -95,6 +98,15 @@ func TestAnotherUsersThingsAreNotThere(t *testing.T) {
 	}
 	if after := everything(t, c, alice); after != before {
 		t.Errorf("what another user did changed\n%s\nto\n%s", before, after)
+	}
+}
+
+// begin fills in the times that a request must have.
+func begin(in *dynamicpb.Message) {
+	for name, ago := range map[protoreflect.Name]time.Duration{"start_time": 2 * time.Hour, "end_time": time.Hour} {
+		if f := in.Descriptor().Fields().ByName(name); f != nil {
+			in.Set(f, protoreflect.ValueOfMessage(timestamppb.New(time.Now().Add(-ago)).ProtoReflect()))
+		}
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/purserhq/purser/pkg/grpcclient"
 	"github.com/purserhq/purser/pkg/grpcserver"
 	"github.com/purserhq/purser/pkg/lifecycle"
+	"github.com/purserhq/purser/pkg/lock"
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/pkg/process"
 	"github.com/purserhq/purser/pkg/redisx"
@@ -23,6 +24,7 @@ import (
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/proto/revocations"
 	"github.com/purserhq/purser/services/wallet/internal/chain"
+	"github.com/purserhq/purser/services/wallet/internal/history"
 	"github.com/purserhq/purser/services/wallet/internal/holding"
 	"github.com/purserhq/purser/services/wallet/internal/llama"
 	"github.com/purserhq/purser/services/wallet/internal/price"
@@ -83,6 +85,8 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	g.Close("price cache", func() error { quotes.Close(); return nil })
 	g.Loop("cache outbox", cache.NewOutbox(db, redis, log).Serve)
 	tokens, wallets := store.NewTokens(db, caches), store.NewWallets(db, caches)
+	locks := lock.New(redis, lock.Options{Prefix: "purser:wallet", Unfenced: true, Log: log})
+	g.Close("locks", func() error { locks.Close(); return nil })
 	prices := price.NewService(store.NewPrices(db, tokens), feed, quotes, cfg.Price, log, time.Now)
 
 	server, err := grpcserver.New(cfg.GRPC, grpcserver.Deps{
@@ -99,7 +103,9 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	walletv1.RegisterBalanceServiceServer(server, rpc.NewBalanceServer(rules))
 	walletv1.RegisterTokenServiceServer(server, rpc.NewTokenServer(tokens))
 	walletv1.RegisterPriceServiceServer(server, rpc.NewPriceServer(prices))
-	walletv1.RegisterHoldingsServiceServer(server, rpc.NewHoldingsServer(holding.NewService(wallets, prices, time.Now)))
+	walletv1.RegisterHoldingsServiceServer(server, rpc.NewHoldingsServer(
+		holding.NewService(wallets, prices, time.Now),
+		history.NewService(store.NewHistory(db), tokens, nodes, feed, store.NewLocks(locks), cfg.Price.Stale, log, time.Now)))
 
 	a := &App{group: g}
 	if a.grpc, err = server.Listen(ctx, g); err != nil {

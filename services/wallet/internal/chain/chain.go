@@ -3,9 +3,10 @@
 //
 // It promises: one block for a whole reading, named by its hash, so that a
 // reorg in the middle is an error and not a mixture; nodes are tried in order
-// and one that failed rests; a node of another chain than configured, or
-// whose newest block lies in the future, is not used; a chunk that a node
-// refuses is halved down to one call.
+// and one that failed rests; a node of another chain than configured, whose
+// newest block lies in the future or whose blocks' times fall, is not used; a
+// chunk that a node refuses is halved down to one call; what can't be read of
+// the past is never taken for zero.
 package chain
 
 import (
@@ -15,13 +16,10 @@ import (
 	"log/slog"
 	"maps"
 	"math"
-	"net/http"
 	"slices"
 	"time"
 
-	"github.com/ethereum/go-ethereum"
 	"github.com/ethereum/go-ethereum/common"
-	"github.com/ethereum/go-ethereum/rpc"
 	"github.com/holiman/uint256"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
@@ -51,7 +49,7 @@ type Options struct {
 	Now   func() time.Time
 }
 
-// Reader implements sync.Chains. It is safe for concurrent use.
+// Reader implements sync.Chains and history.Chains. It is safe for concurrent use.
 type Reader struct {
 	nodes map[uint64][]*node
 	codec *codec
@@ -93,29 +91,50 @@ func (r *Reader) Close() error {
 func (r *Reader) Chains() []uint64 { return slices.Sorted(maps.Keys(r.nodes)) }
 
 // Read implements sync.Chains.
-func (r *Reader) Read(ctx context.Context, chain uint64, holder common.Address, tokens []token.Token) (sync.Reading, error) {
+func (r *Reader) Read(ctx context.Context, chain uint64, holder common.Address, tokens []token.Token) (reading sync.Reading, err error) {
 	ctx, span := otel.Tracer("purser/wallet/chain").Start(ctx, "chain.Read", trace.WithSpanKind(trace.SpanKindClient),
 		trace.WithAttributes(attribute.Int64("chain.id", int64(min(chain, math.MaxInt64))), attribute.Int("tokens", len(tokens))))
 	defer span.End()
+	err = r.first(ctx, chain, func(ctx context.Context, n *node) error {
+		var amounts [][]*uint256.Int
+		reading.Block, amounts, err = r.readFrom(ctx, n, []common.Address{holder}, tokens)
+		if err == nil {
+			reading.Amounts = amounts[0]
+		}
+		return err
+	})
+	return reading, err
+}
+
+// first has the chain's nodes do fn, in order until one has done it. One that
+// fails rests.
+func (r *Reader) first(ctx context.Context, chain uint64, fn func(context.Context, *node) error) error {
 	nodes := r.nodes[chain]
 	if len(nodes) == 0 {
-		return sync.Reading{}, errs.FailedPrecondition("CHAIN_NOT_CONFIGURED", fmt.Sprintf("no node is configured for chain eip155:%d", chain))
+		return errs.FailedPrecondition("CHAIN_NOT_CONFIGURED", fmt.Sprintf("no node is configured for chain eip155:%d", chain))
 	}
 	var failures []error
 	for _, n := range r.inOrder(nodes) {
-		reading, err := r.readFrom(ctx, n, holder, tokens)
+		err := n.check(ctx)
 		if err == nil {
-			return reading, nil
+			err = fn(ctx, n)
+		}
+		if err == nil {
+			return nil
 		}
 		if ctx.Err() != nil {
-			return sync.Reading{}, ctx.Err()
+			return ctx.Err()
+		}
+		if errors.Is(err, errNoState) { // which is no reason to rest: it has newer blocks
+			failures = append(failures, err)
+			continue
 		}
 		err = told(err)
 		n.restUntil(r.now().Add(rest))
 		r.log.WarnContext(ctx, "node failed", "chain", chain, "node", n.name, "error", err)
 		failures = append(failures, err)
 	}
-	return sync.Reading{}, errs.Unavailable("CHAIN_UNAVAILABLE", fmt.Sprintf("no node of chain eip155:%d answers", chain)).
+	return errs.Unavailable("CHAIN_UNAVAILABLE", fmt.Sprintf("no node of chain eip155:%d answers", chain)).
 		Because(errors.Join(failures...)).After(rest)
 }
 
@@ -133,67 +152,26 @@ func (r *Reader) inOrder(nodes []*node) []*node {
 	return append(fit, resting...)
 }
 
-func (r *Reader) readFrom(ctx context.Context, n *node, holder common.Address, tokens []token.Token) (sync.Reading, error) {
-	if err := n.check(ctx); err != nil {
-		return sync.Reading{}, err
-	}
+// readFrom reads the balances of all holders at a node's newest block.
+func (r *Reader) readFrom(ctx context.Context, n *node, holders []common.Address, tokens []token.Token) (sync.Block, [][]*uint256.Int, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*callTimeout)
 	defer cancel()
+	block, err := r.newest(ctx, n)
+	if err != nil {
+		return block, nil, err
+	}
+	answers, err := r.askAll(ctx, n, block, questions(holders, tokens))
+	return block, perHolder(answers, len(holders), len(tokens)), err
+}
+
+// newest is the newest block of a node, unless it lies in the future.
+func (r *Reader) newest(ctx context.Context, n *node) (sync.Block, error) {
 	block, err := n.newest(ctx)
 	if err != nil {
-		return sync.Reading{}, fmt.Errorf("newest block: %w", err)
+		return block, fmt.Errorf("newest block: %w", err)
 	}
 	if block.Time.After(r.now().Add(ahead)) {
-		return sync.Reading{}, fmt.Errorf("newest block %d is of %s, in the future", block.Number, block.Time)
+		return block, fmt.Errorf("newest block %d is of %s, in the future", block.Number, block.Time)
 	}
-	amounts := make([]*uint256.Int, 0, len(tokens))
-	for chunk := range slices.Chunk(tokens, r.chunk) {
-		some, err := r.ask(ctx, n, block, holder, chunk)
-		if err != nil {
-			return sync.Reading{}, err
-		}
-		amounts = append(amounts, some...)
-	}
-	if len(amounts) > 0 && !slices.ContainsFunc(amounts, func(a *uint256.Int) bool { return a != nil }) {
-		return sync.Reading{}, fmt.Errorf("no balance could be read at block %d", block.Number)
-	}
-	return sync.Reading{Block: block, Amounts: amounts}, nil
-}
-
-// ask reads the balances of a chunk, halving it while the node refuses. A
-// single call that is refused is one balance unread.
-func (r *Reader) ask(ctx context.Context, n *node, b sync.Block, holder common.Address, tokens []token.Token) ([]*uint256.Int, error) {
-	data, err := r.codec.pack(holder, tokens)
-	if err != nil {
-		return nil, err
-	}
-	reply, err := n.client.CallContractAtHash(ctx, ethereum.CallMsg{To: &r.codec.address, Data: data}, b.Hash)
-	if err == nil {
-		return r.codec.unpack(reply, len(tokens))
-	}
-	if !refused(err) {
-		return nil, fmt.Errorf("aggregate3 at block %d: %w", b.Number, err)
-	}
-	if len(tokens) == 1 {
-		return []*uint256.Int{nil}, nil
-	}
-	half := len(tokens) / 2
-	first, err := r.ask(ctx, n, b, holder, tokens[:half])
-	if err != nil {
-		return nil, err
-	}
-	second, err := r.ask(ctx, n, b, holder, tokens[half:])
-	return append(first, second...), err
-}
-
-// tooOften are the JSON-RPC codes of nodes that are asked too often: EIP-1474's
-// own and those that large providers use instead.
-func tooOften() []int { return []int{-32005, 429, -32007, -32016, -32029, -32097} }
-
-// refused reports whether the node answered and would not do it (too much
-// gas, too large), rather than failed to answer or was asked too often.
-func refused(err error) bool {
-	var answer rpc.Error
-	var status rpc.HTTPError
-	return errors.As(err, &answer) && !slices.Contains(tooOften(), answer.ErrorCode()) || errors.As(err, &status) && status.StatusCode == http.StatusRequestEntityTooLarge
+	return block, nil
 }

@@ -18,11 +18,17 @@ func NewCodec() (Codec, error) {
 
 // Pack is pack.
 func (c Codec) Pack(holder common.Address, tokens []token.Token) ([]byte, error) {
-	return c.pack(holder, tokens)
+	return c.pack(questions([]common.Address{holder}, tokens))
 }
 
 // Unpack is unpack.
-func (c Codec) Unpack(reply []byte, n int) ([]*uint256.Int, error) { return c.unpack(reply, n) }
+func (c Codec) Unpack(reply []byte, n int) ([]*uint256.Int, error) {
+	answers, err := c.unpack(reply, n)
+	if err != nil {
+		return nil, err
+	}
+	return perHolder(answers, 1, n)[0], nil
+}
 
 // Result is one answer of Multicall3.
 type Result = result3

@@ -52,15 +52,40 @@ func newCodec() (*codec, error) {
 	return &codec{abi: parsed, address: common.HexToAddress(Multicall3)}, nil
 }
 
-// pack asks for holder's balance of each token in one call.
-func (c *codec) pack(holder common.Address, tokens []token.Token) ([]byte, error) {
-	calls := make([]call3, len(tokens))
-	for i, t := range tokens {
-		target, method := t.Contract, "balanceOf"
-		if t.Native {
+// question is whose balance of which token is asked for.
+type question struct {
+	holder common.Address
+	token  token.Token
+}
+
+// questions asks for every token of every holder, holder by holder.
+func questions(holders []common.Address, tokens []token.Token) []question {
+	out := make([]question, 0, len(holders)*len(tokens))
+	for _, h := range holders {
+		for _, t := range tokens {
+			out = append(out, question{h, t})
+		}
+	}
+	return out
+}
+
+// answer is a balance, or why there is none.
+type answer struct {
+	amount *uint256.Int // nil for none
+	// empty: the call succeeded and returned nothing, as one of an address
+	// without code does.
+	empty bool
+}
+
+// pack asks all questions in one call.
+func (c *codec) pack(asked []question) ([]byte, error) {
+	calls := make([]call3, len(asked))
+	for i, q := range asked {
+		target, method := q.token.Contract, "balanceOf"
+		if q.token.Native {
 			target, method = c.address, "getEthBalance"
 		}
-		data, err := c.abi.Pack(method, holder)
+		data, err := c.abi.Pack(method, q.holder)
 		if err != nil {
 			return nil, fmt.Errorf("pack %s: %w", method, err)
 		}
@@ -73,10 +98,10 @@ func (c *codec) pack(holder common.Address, tokens []token.Token) ([]byte, error
 	return data, nil
 }
 
-// unpack reads n balances. One that failed or isn't a single word is nil: a
+// unpack reads n balances. One that failed or isn't a single word is none: a
 // token that answers anything else has no balance to speak of, least of all
 // zero.
-func (c *codec) unpack(reply []byte, n int) ([]*uint256.Int, error) {
+func (c *codec) unpack(reply []byte, n int) ([]answer, error) {
 	var results []result3
 	if err := c.abi.UnpackIntoInterface(&results, "aggregate3", reply); err != nil {
 		return nil, fmt.Errorf("unpack aggregate3: %w", err)
@@ -84,11 +109,14 @@ func (c *codec) unpack(reply []byte, n int) ([]*uint256.Int, error) {
 	if len(results) != n {
 		return nil, fmt.Errorf("aggregate3 answered %d of %d calls", len(results), n)
 	}
-	amounts := make([]*uint256.Int, n)
+	answers := make([]answer, n)
 	for i, r := range results {
-		if r.Success && len(r.ReturnData) == 32 {
-			amounts[i] = new(uint256.Int).SetBytes32(r.ReturnData)
+		switch {
+		case r.Success && len(r.ReturnData) == 32:
+			answers[i].amount = new(uint256.Int).SetBytes32(r.ReturnData)
+		case r.Success && len(r.ReturnData) == 0:
+			answers[i].empty = true
 		}
 	}
-	return amounts, nil
+	return answers, nil
 }

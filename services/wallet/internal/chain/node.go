@@ -30,6 +30,8 @@ type node struct {
 	mu      gosync.Mutex
 	checked bool
 	resting time.Time
+	// absent has the newest block at which a contract was seen to have no code.
+	absent map[common.Address]uint64
 }
 
 func newNode(chain uint64, rawURL string) (*node, error) {
@@ -49,7 +51,7 @@ func newNode(chain uint64, rawURL string) (*node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare %s: %w", u.Host, err)
 	}
-	return &node{chain: chain, name: u.Host, client: ethclient.NewClient(c)}, nil
+	return &node{chain: chain, name: u.Host, client: ethclient.NewClient(c), absent: map[common.Address]uint64{}}, nil
 }
 
 // check makes sure that the node is of the chain it is said to be of: at
@@ -74,19 +76,40 @@ func (n *node) check(ctx context.Context) error {
 	return nil
 }
 
-// newest reads the newest block. Its hash is the one that the node says, not
-// one computed from the header: some chains (Avalanche's, for one) have
-// header fields of their own.
-func (n *node) newest(ctx context.Context) (sync.Block, error) {
+// newest reads the newest block.
+func (n *node) newest(ctx context.Context) (sync.Block, error) { return n.block(ctx, "latest") }
+
+// numbered reads the block of this number; errNoState when the node has none.
+func (n *node) numbered(ctx context.Context, number uint64) (sync.Block, error) {
+	b, err := n.block(ctx, hexutil.EncodeUint64(number))
+	if errors.Is(err, errNoBlock) || noState(err) {
+		return b, fmt.Errorf("%w of block %d: %w", errNoState, number, told(err))
+	}
+	if err == nil && b.Number != number {
+		err = fmt.Errorf("asked for block %d, the node gives %d", number, b.Number)
+	}
+	return b, err
+}
+
+// errNoBlock is a block that the node doesn't have.
+var errNoBlock = errors.New("no such block")
+
+// block reads a block. Its hash is the one that the node says, not one
+// computed from the header: some chains (Avalanche's, for one) have header
+// fields of their own.
+func (n *node) block(ctx context.Context, which string) (sync.Block, error) {
 	var head *struct {
 		Number *hexutil.Uint64 `json:"number"`
 		Hash   *common.Hash    `json:"hash"`
 		Time   *hexutil.Uint64 `json:"timestamp"`
 	}
-	if err := n.client.Client().CallContext(ctx, &head, "eth_getBlockByNumber", "latest", false); err != nil {
+	if err := n.client.Client().CallContext(ctx, &head, "eth_getBlockByNumber", which, false); err != nil {
 		return sync.Block{}, err
 	}
-	if head == nil || head.Number == nil || head.Hash == nil || head.Time == nil {
+	if head == nil {
+		return sync.Block{}, errNoBlock
+	}
+	if head.Number == nil || head.Hash == nil || head.Time == nil {
 		return sync.Block{}, errors.New("without number, hash or timestamp")
 	}
 	if *head.Number > math.MaxInt64 || *head.Time > math.MaxInt64 {
@@ -122,6 +145,20 @@ func (n *node) rests(now time.Time) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return now.Before(n.resting)
+}
+
+// codeless reports whether a contract is known to have had no code at a block.
+func (n *node) codeless(contract common.Address, block uint64) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	last, known := n.absent[contract]
+	return known && block <= last
+}
+
+func (n *node) noteCodeless(contract common.Address, block uint64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.absent[contract] = max(n.absent[contract], block)
 }
 
 // bounded cuts replies at maxReply, so that a hostile node can't fill memory.

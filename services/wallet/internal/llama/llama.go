@@ -1,5 +1,6 @@
 // Package llama reads prices from an HTTP feed in the shape of DefiLlama's
-// coins API: GET /prices/current/{chain}:{address},…
+// coins API: GET /prices/current/{chain}:{address},… and
+// GET /chart/{chain}:{address},…
 //
 // It promises: prices are read from the digits sent, never through a float;
 // one that is not a positive finite number, or of the future, is left out; a
@@ -12,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -40,7 +42,7 @@ const (
 	ahead    = 5 * time.Minute
 )
 
-// Source implements price.Source. It is safe for concurrent use.
+// Source implements price.Source and history.Prices. It is safe for concurrent use.
 type Source struct {
 	base   string
 	chains map[uint64]string
@@ -68,19 +70,9 @@ func New(base string, chains map[uint64]string, now func() time.Time) (*Source, 
 // Current implements price.Source.
 func (s *Source) Current(ctx context.Context, tokens []token.Token) (map[string]price.Quote, error) {
 	if s.rests() {
-		return nil, errors.New("the price feed rests after a failure")
+		return nil, errRests
 	}
-	byCoin := map[string]token.Token{}
-	for _, t := range tokens {
-		if name, ok := s.chains[t.Chain]; ok {
-			byCoin[name+":"+strings.ToLower(address(t).Hex())] = t
-		}
-	}
-	coins := make([]string, 0, len(byCoin))
-	for c := range byCoin {
-		coins = append(coins, c)
-	}
-	slices.Sort(coins)
+	byCoin, coins := s.coins(tokens)
 	// Made by hand: a span of the HTTP client would carry the URL, and with it
 	// whatever key the feed wants.
 	ctx, span := otel.Tracer("purser/wallet/llama").Start(ctx, "llama.Current",
@@ -96,6 +88,20 @@ func (s *Source) Current(ctx context.Context, tokens []token.Token) (map[string]
 		}
 	}
 	return quotes, nil
+}
+
+var errRests = errors.New("the price feed rests after a failure")
+
+// coins are the names of tokens in the feed, in order; tokens of chains that it
+// has no name for are left out.
+func (s *Source) coins(tokens []token.Token) (byCoin map[string]token.Token, coins []string) {
+	byCoin = map[string]token.Token{}
+	for _, t := range tokens {
+		if name, ok := s.chains[t.Chain]; ok {
+			byCoin[name+":"+strings.ToLower(address(t).Hex())] = t
+		}
+	}
+	return byCoin, slices.Sorted(maps.Keys(byCoin))
 }
 
 // address of a token in the feed: the native coin is at zero.
@@ -116,27 +122,11 @@ type coin struct {
 }
 
 func (s *Source) fetch(ctx context.Context, coins []string, byCoin map[string]token.Token, into map[string]price.Quote) error {
-	target := s.base + "/prices/current/" + url.PathEscape(strings.Join(coins, ","))
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+	found, err := s.get(ctx, "/prices/current/"+url.PathEscape(strings.Join(coins, ",")))
 	if err != nil {
-		return fmt.Errorf("price request: %w", err)
+		return err
 	}
-	resp, err := s.client.Do(req)
-	if failed := (*url.Error)(nil); errors.As(err, &failed) {
-		err = failed.Err // without the URL, whose path may carry an API key
-	}
-	if err != nil {
-		return fmt.Errorf("price feed: %w", err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("price feed: status %d", resp.StatusCode)
-	}
-	var r reply
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxReply)).Decode(&r); err != nil {
-		return fmt.Errorf("price feed: %w", err)
-	}
-	for name, raw := range r.Coins {
+	for name, raw := range found {
 		t, asked := byCoin[strings.ToLower(name)]
 		if !asked {
 			continue
@@ -148,7 +138,31 @@ func (s *Source) fetch(ctx context.Context, coins []string, byCoin map[string]to
 	return nil
 }
 
-// quote reads one coin of a reply; one that is malformed leaves the others
+// get asks the feed and returns what it says of each coin.
+func (s *Source) get(ctx context.Context, path string) (map[string]json.RawMessage, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.base+path, nil)
+	if err != nil {
+		return nil, fmt.Errorf("price request: %w", err)
+	}
+	resp, err := s.client.Do(req)
+	if failed := (*url.Error)(nil); errors.As(err, &failed) {
+		err = failed.Err // without the URL, whose path may carry an API key
+	}
+	if err != nil {
+		return nil, fmt.Errorf("price feed: %w", err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("price feed: status %d", resp.StatusCode)
+	}
+	var r reply
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxReply)).Decode(&r); err != nil {
+		return nil, fmt.Errorf("price feed: %w", err)
+	}
+	return r.Coins, nil
+}
+
+// quote reads one price of a reply; one that is malformed leaves the others
 // be.
 func (s *Source) quote(t token.Token, raw json.RawMessage) (price.Quote, bool) {
 	var c coin

@@ -45,8 +45,8 @@ type HoldingsServiceClient interface {
 	// wallets that there are now, also of hours before they were added; a wallet
 	// whose history can't be had stands in the hour with sync.state FAILED.
 	//
-	// INVALID_ARGUMENT for a start that is not before the end, an end in the
-	// future or a range over five years. FAILED_PRECONDITION
+	// INVALID_ARGUMENT for a start that is not before the end or is before 2015,
+	// an end in the future or a range over five years. FAILED_PRECONDITION
 	// (CHAIN_NOT_CONFIGURED) for a wallet on a chain without a node; UNAVAILABLE
 	// (CHAIN_UNAVAILABLE) while none answers. RESOURCE_EXHAUSTED
 	// (HISTORY_READ_UNDER_WAY) while another call reads the same owner's.
@@ -104,8 +104,8 @@ type HoldingsServiceServer interface {
 	// wallets that there are now, also of hours before they were added; a wallet
 	// whose history can't be had stands in the hour with sync.state FAILED.
 	//
-	// INVALID_ARGUMENT for a start that is not before the end, an end in the
-	// future or a range over five years. FAILED_PRECONDITION
+	// INVALID_ARGUMENT for a start that is not before the end or is before 2015,
+	// an end in the future or a range over five years. FAILED_PRECONDITION
 	// (CHAIN_NOT_CONFIGURED) for a wallet on a chain without a node; UNAVAILABLE
 	// (CHAIN_UNAVAILABLE) while none answers. RESOURCE_EXHAUSTED
 	// (HISTORY_READ_UNDER_WAY) while another call reads the same owner's.

@@ -1,0 +1,197 @@
+package suitetest
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/purserhq/purser/pkg/testkit"
+	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+	"github.com/purserhq/purser/services/devstack/chain"
+	"github.com/purserhq/purser/services/devstack/demo"
+	"github.com/purserhq/purser/services/devstack/prices"
+	"github.com/purserhq/purser/services/devstack/suite"
+)
+
+// past reads the whole history of a range, page by page, and returns it with
+// the number of pages.
+func past(t *testing.T, ctx context.Context, c *demo.Clients, from, until time.Time, size int32) (hours []*walletv1.HoldingsAt, pages int) {
+	t.Helper()
+	req := &walletv1.ListHistoricalHoldingsRequest{StartTime: timestamppb.New(from), EndTime: timestamppb.New(until), PageSize: size}
+	for {
+		resp, err := c.Holdings.ListHistoricalHoldings(ctx, req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pages++
+		for _, h := range resp.GetHours() {
+			if n := len(hours); n > 0 && hours[n-1].GetTime().AsTime().Equal(h.GetTime().AsTime()) {
+				hours[n-1] = joined(hours[n-1], h)
+			} else {
+				hours = append(hours, h)
+			}
+		}
+		if req.PageToken = resp.GetNextPageToken(); req.GetPageToken() == "" {
+			return hours, pages
+		}
+	}
+}
+
+// joined are the two halves of an hour that a page ended in.
+func joined(a, b *walletv1.HoldingsAt) *walletv1.HoldingsAt {
+	for _, w := range b.GetWallets() {
+		if last := a.GetWallets()[len(a.GetWallets())-1]; last.GetWalletId() == w.GetWalletId() {
+			last.Holdings = append(last.Holdings, w.GetHoldings()...)
+		} else {
+			a.Wallets = append(a.Wallets, w)
+		}
+	}
+	return a
+}
+
+// checkPast works a history out anew from what chain and feed were seeded
+// with.
+func checkPast(t *testing.T, s *suite.Suite, hours []*walletv1.HoldingsAt, from, until time.Time, wallets map[string]common.Address) {
+	t.Helper()
+	assets := map[string]common.Address{"ETH": chain.Native()}
+	for _, token := range s.Chain.Tokens() {
+		assets[token.Symbol] = token.Address
+	}
+	if want := int(until.Sub(from) / time.Hour); len(hours) != want {
+		t.Fatalf("%d hours, want %d", len(hours), want)
+	}
+	for i, h := range hours {
+		at := from.Add(time.Duration(i) * time.Hour)
+		if !h.GetTime().AsTime().Equal(at) || len(h.GetWallets()) != len(wallets) {
+			t.Fatalf("hour %s has %d wallets, want %s and %d", h.GetTime().AsTime(), len(h.GetWallets()), at, len(wallets))
+		}
+		for _, w := range h.GetWallets() {
+			if w.GetSync().GetState() != walletv1.SyncState_SYNC_STATE_SYNCED || w.GetSync().GetSyncTime().AsTime().After(at) {
+				t.Fatalf("%s: sync %v", at, w.GetSync())
+			}
+			held := map[string]string{}
+			for _, row := range w.GetHoldings() {
+				symbol := row.GetBalance().GetToken().GetSymbol()
+				held[symbol] = row.GetBalance().GetAmount()
+				checkPastPrice(t, symbol, row.GetPrice(), at)
+			}
+			for symbol, asset := range assets {
+				want := ""
+				if b := s.Chain.Expected(wallets[w.GetWalletId()], asset, at); !b.IsZero() {
+					want = b.Dec()
+				}
+				if held[symbol] != want {
+					t.Fatalf("%s: %s of %s is %q, the chain was seeded with %q", at, symbol, w.GetAccount(), held[symbol], want)
+				}
+			}
+		}
+	}
+}
+
+func checkPastPrice(t *testing.T, symbol string, p *walletv1.Price, at time.Time) {
+	t.Helper()
+	want, ok := prices.PriceAt(symbol, at)
+	if !ok {
+		if p.GetUnavailableReason() != "NO_PRICE" || p.GetPrice() != "" {
+			t.Fatalf("%s: price %v of %s", at, p, symbol)
+		}
+		return
+	}
+	if p.GetStale() || rat(t, p.GetPrice()).Cmp(rat(t, want)) != 0 || p.GetPriceTime().AsTime().After(at) {
+		t.Fatalf("%s: price %v of %s, the feed was seeded with %s", at, p, symbol, want)
+	}
+}
+
+// withHolders signs in a user with wallets of the chain's holders and of who has
+// nothing; their addresses by wallet.
+func withHolders(t *testing.T, s *suite.Suite, c *demo.Clients) (context.Context, map[string]common.Address) {
+	t.Helper()
+	ctx, _ := signIn(t, c)
+	wallets := map[string]common.Address{}
+	for _, address := range append(s.Chain.Holders(), common.Address{19: 0xee}) {
+		made, err := c.Wallets.CreateWallet(ctx, &walletv1.CreateWalletRequest{Account: account(s, address)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wallets[made.GetWallet().GetId()] = address
+	}
+	return ctx, wallets
+}
+
+func TestThePastIsWhatChainAndFeedWereSeededWith(t *testing.T) {
+	s := start(t)
+	c := dial(t, s.Endpoints)
+	ctx, wallets := withHolders(t, s, c)
+	until := s.Chain.Head().Time.Truncate(time.Hour)
+	from := s.Chain.Plan().Start
+	hours, _ := past(t, ctx, c, from, until, 0)
+	checkPast(t, s, hours, from, until, wallets)
+
+	t.Run("again, from what is kept, in pages that end anywhere", func(t *testing.T) {
+		asked := s.Prices.Requests()
+		for _, size := range []int32{1, 7, 2000} {
+			until := from.Add(30 * time.Hour)
+			hours, pages := past(t, ctx, c, from, until, size)
+			checkPast(t, s, hours, from, until, wallets)
+			if pages < 200/int(size) {
+				t.Errorf("%d pages of %d rows", pages, size)
+			}
+		}
+		if now := s.Prices.Requests(); now != asked {
+			t.Errorf("the feed was asked %d times more", now-asked)
+		}
+	})
+	t.Run("before the chain there was nothing", func(t *testing.T) {
+		hours, _ := past(t, ctx, c, from.Add(-5*time.Hour), from, 0)
+		if len(hours) != 5 {
+			t.Fatalf("%d hours", len(hours))
+		}
+		for _, h := range hours {
+			for _, w := range h.GetWallets() {
+				if len(w.GetHoldings()) > 0 || w.GetSync().GetState() != walletv1.SyncState_SYNC_STATE_SYNCED || w.GetSync().GetSyncTime() != nil {
+					t.Errorf("%s: %v", h.GetTime().AsTime(), w)
+				}
+			}
+		}
+	})
+	t.Run("of ranges that are none", func(t *testing.T) {
+		now := time.Now()
+		for name, r := range map[string][2]time.Time{
+			"start_time": {until, until}, "end_time": {until, now.Add(time.Hour)}, "end_time ": {now.AddDate(-5, 0, -1), now},
+			"start_time ": {time.Date(2014, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(2014, 1, 2, 0, 0, 0, 0, time.UTC)},
+		} {
+			_, err := c.Holdings.ListHistoricalHoldings(ctx, &walletv1.ListHistoricalHoldingsRequest{StartTime: timestamppb.New(r[0]), EndTime: timestamppb.New(r[1])})
+			if e := wantError(t, err, codes.InvalidArgument, "INVALID_ARGUMENT"); e.Violations[0].Field != name && e.Violations[0].Field+" " != name {
+				t.Errorf("%q: %v", name, e)
+			}
+		}
+	})
+}
+
+// Ninety days of two wallets, as portfolio's backfill asks for them.
+func TestNinetyDaysAreReadInTime(t *testing.T) {
+	s := start(t, func(o *suite.Options) { o.History = 90 * 24 * time.Hour })
+	c := dial(t, s.Endpoints)
+	ctx, _ := signIn(t, c)
+	for _, address := range s.Chain.Holders() {
+		if _, err := c.Wallets.CreateWallet(ctx, &walletv1.CreateWalletRequest{Account: account(s, address)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	until := s.Chain.Head().Time.Truncate(time.Hour)
+	for _, what := range []string{"read", "read again, from what is kept"} {
+		begun := time.Now()
+		hours, pages := past(t, ctx, c, until.AddDate(0, 0, -90), until, 2000)
+		took := time.Since(begun)
+		testkit.Figure(t, "90 days of 2 wallets %s: %d hours in %d pages, %s", what, len(hours), pages, took.Round(10*time.Millisecond))
+		if len(hours) != 90*24 || took > time.Minute {
+			t.Errorf("%d hours in %s", len(hours), took)
+		}
+	}
+	fmt.Fprintln(t.Output(), s.Prices.Requests(), "requests to the feed")
+}
