@@ -16,6 +16,9 @@ const (
 	// left alone after one that failed.
 	issueTimeout = 10 * time.Second
 	issueRest    = time.Second
+	// forgetAfter is how old a token is at least when it is forgotten, so that
+	// a service that refuses every token doesn't have one fetched for each call.
+	forgetAfter = 10 * time.Second
 )
 
 // Issue asks the issuer for a token of a service account, such as
@@ -36,6 +39,7 @@ type ServiceTokens struct {
 
 	mu        sync.Mutex
 	token     string
+	fetched   time.Time
 	expires   time.Time
 	renewAt   time.Time
 	failing   time.Time     // since when; zero while it doesn't
@@ -83,6 +87,17 @@ func (s *ServiceTokens) Token(ctx context.Context) (string, error) {
 	}
 }
 
+// Forget drops a token that a service refused before its time, for it was
+// revoked: the next Token fetches another. One that was fetched within the last
+// ten seconds stays, and so does another one than that at hand.
+func (s *ServiceTokens) Forget(token string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if token == s.token && s.now().Sub(s.fetched) >= forgetAfter {
+		s.token = ""
+	}
+}
+
 // away says that there is no token, since when, and why.
 func (s *ServiceTokens) away(now time.Time) error {
 	cause := s.failure
@@ -116,7 +131,7 @@ func (s *ServiceTokens) fetch(ctx context.Context, done chan struct{}) {
 		s.failure, s.retryAt = err, now.Add(issueRest)
 		return
 	}
-	s.token, s.expires = token, expires
+	s.token, s.fetched, s.expires = token, now, expires
 	s.renewAt = now.Add(time.Duration(float64(expires.Sub(now)) * s.renewPart()))
 	s.failing, s.failure, s.retryAt = time.Time{}, nil, time.Time{}
 }

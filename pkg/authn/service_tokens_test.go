@@ -136,3 +136,26 @@ func TestARefusedSecretIsSaidAndATokenThatIsNoneIsNotTaken(t *testing.T) {
 		wantToken(t, s, "token 1") // one who leaves doesn't stop it for the others
 	})
 }
+
+func TestATokenThatIsRefusedIsForgottenOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		i := &serviceIssuer{}
+		s := authn.NewServiceTokens(i.issue, nil)
+		wantToken(t, s, "token 1")
+		for range 100 { // a service that refuses whatever it is shown
+			s.Forget("token 1")
+			wantToken(t, s, "token 1")
+		}
+		pass(10 * time.Second)
+		s.Forget("another")
+		wantToken(t, s, "token 1")
+		s.Forget("token 1")
+		wantToken(t, s, "token 2")
+		s.Forget("token 1") // whose answer comes late
+		s.Forget("token 2")
+		wantToken(t, s, "token 2")
+		if i.calls != 2 {
+			t.Errorf("%d calls", i.calls)
+		}
+	})
+}

@@ -158,6 +158,7 @@ require (
 	github.com/prometheus/procfs v0.22.0 // indirect
 	github.com/purserhq/purser/pkg v0.0.0
 	github.com/purserhq/purser/proto v0.0.0
+	github.com/purserhq/purser/proto/client v0.0.0
 	github.com/purserhq/purser/services/auth v0.0.0
 	github.com/purserhq/purser/services/portfolio v0.0.0
 	github.com/purserhq/purser/services/wallet v0.0.0
@@ -189,6 +190,8 @@ require (
 replace github.com/purserhq/purser/pkg => ../../pkg
 
 replace github.com/purserhq/purser/proto => ../../proto
+
+replace github.com/purserhq/purser/proto/client => ../../proto/client
 
 replace github.com/purserhq/purser/services/auth => ../auth
 

@@ -11,12 +11,10 @@ import (
 	"regexp"
 	"time"
 
-	"google.golang.org/grpc"
-
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/grpcclient"
 	"github.com/purserhq/purser/pkg/testkit/mailserver"
-	"github.com/purserhq/purser/proto/access"
+	"github.com/purserhq/purser/proto/client"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
@@ -50,64 +48,12 @@ type Result struct {
 	Daily     []*portfoliov1.TimelinePoint
 }
 
-// Clients of the suite's services. Close the connections when done.
-type Clients struct {
-	Accounts   authv1.AccountServiceClient
-	Sessions   authv1.SessionServiceClient
-	Keys       authv1.TokenServiceClient
-	APIKeys    authv1.ApiKeyServiceClient
-	Wallets    walletv1.WalletServiceClient
-	Tokens     walletv1.TokenServiceClient
-	Balances   walletv1.BalanceServiceClient
-	Prices     walletv1.PriceServiceClient
-	Holdings   walletv1.HoldingsServiceClient
-	Portfolios portfoliov1.PortfolioServiceClient
-
-	conns []*grpc.ClientConn
-}
+// Clients of the suite's services. Close them when done.
+type Clients = client.Clients
 
 // Dial connects to the suite's services.
 func Dial(e suite.Endpoints) (*Clients, error) {
-	c := &Clients{}
-	dial := func(addr string, services ...string) (*grpc.ClientConn, error) {
-		var idempotent []string
-		for _, s := range services {
-			idempotent = append(idempotent, access.Idempotent(s)...)
-		}
-		conn, err := grpcclient.Dial(grpcclient.Config{Addr: addr, Plaintext: true}, idempotent)
-		if err == nil {
-			c.conns = append(c.conns, conn)
-		}
-		return conn, err
-	}
-	auth, err := dial(e.Auth, authv1.AccountService_ServiceDesc.ServiceName, authv1.SessionService_ServiceDesc.ServiceName, authv1.TokenService_ServiceDesc.ServiceName)
-	if err != nil {
-		return nil, errors.Join(err, c.Close())
-	}
-	wallet, err := dial(e.Wallet, walletv1.WalletService_ServiceDesc.ServiceName, walletv1.TokenService_ServiceDesc.ServiceName,
-		walletv1.BalanceService_ServiceDesc.ServiceName, walletv1.PriceService_ServiceDesc.ServiceName, walletv1.HoldingsService_ServiceDesc.ServiceName)
-	if err != nil {
-		return nil, errors.Join(err, c.Close())
-	}
-	portfolio, err := dial(e.Portfolio, portfoliov1.PortfolioService_ServiceDesc.ServiceName)
-	if err != nil {
-		return nil, errors.Join(err, c.Close())
-	}
-	c.Accounts, c.Sessions, c.Keys = authv1.NewAccountServiceClient(auth), authv1.NewSessionServiceClient(auth), authv1.NewTokenServiceClient(auth)
-	c.APIKeys = authv1.NewApiKeyServiceClient(auth)
-	c.Wallets, c.Tokens, c.Balances = walletv1.NewWalletServiceClient(wallet), walletv1.NewTokenServiceClient(wallet), walletv1.NewBalanceServiceClient(wallet)
-	c.Prices, c.Holdings = walletv1.NewPriceServiceClient(wallet), walletv1.NewHoldingsServiceClient(wallet)
-	c.Portfolios = portfoliov1.NewPortfolioServiceClient(portfolio)
-	return c, nil
-}
-
-// Close closes the connections.
-func (c *Clients) Close() error {
-	var failures []error
-	for _, conn := range c.conns {
-		failures = append(failures, conn.Close())
-	}
-	return errors.Join(failures...)
+	return client.Dial(client.Config{Auth: e.Auth, Wallet: e.Wallet, Portfolio: e.Portfolio, Plaintext: true})
 }
 
 // Run drives the main job and shows each step.

@@ -88,6 +88,10 @@ func edge(from, to string, test bool, tell func(from, to, reason string)) {
 		tell(from, to, "the library knows no contract and no service, so that another team takes it alone; pass what it needs as a function or a type")
 	case a.service != "" && a.service != "devstack" && b.service != "" && b.service != a.service:
 		tell(from, to, "a service reaches another one over gRPC only, so that each is deployed alone")
+	case a.module == client && b.module == "services":
+		tell(from, to, "the client knows the contracts alone, so that another team's program takes no service with it")
+	case b.module == client && a.service != "" && a.service != "devstack":
+		tell(from, to, "the client is for other teams' programs and brings the library along; a service dials what it calls by pkg/grpcclient")
 	case a.service == "devstack" && b.service != "" && b.service != "devstack" && b.rest != "app":
 		tell(from, to, "devstack starts the services as they are, through services/"+b.service+"/app")
 	case !test && testkit(to) && !testkit(from) && a.service != "devstack":
@@ -97,11 +101,17 @@ func edge(from, to string, test bool, tell func(from, to, reason string)) {
 	}
 }
 
+// client is the module that lies within the contracts' folder.
+const client = "proto/client"
+
 type where struct{ module, service, rest string }
 
 // place takes an import path of ours apart.
 func place(path string) where {
 	rest := strings.TrimPrefix(path, ours)
+	if own, ok := strings.CutPrefix(rest+"/", client+"/"); ok {
+		return where{module: client, rest: strings.TrimSuffix(own, "/")}
+	}
 	module, rest, _ := strings.Cut(rest, "/")
 	if module != "services" {
 		return where{module: module, rest: rest}
@@ -193,6 +203,14 @@ func TestAnEdgeAgainstTheDirectionIsReported(t *testing.T) {
 		"the library to the contracts":      {"pkg/grpcserver", "proto/access", false, "knows no contract"},
 		"the library to a service":          {"pkg/jobs", "services/auth/app", false, "knows no contract"},
 		"the library's test to a service":   {"pkg/jobs", "services/auth/app", true, "knows no contract"},
+		"the client to the contracts":       {"proto/client", "proto/access", false, ""},
+		"the client to the library":         {"proto/client", "pkg/grpcclient", false, ""},
+		"the client to a service":           {"proto/client", "services/auth/app", false, "contracts alone"},
+		"the client's example to it":        {"proto/client/example", "proto/client", false, ""},
+		"the contracts to the client":       {"proto/access", "proto/client", false, "contracts import nothing"},
+		"the library's test to the client":  {"pkg/grpcclient", "proto/client", true, "knows no contract"},
+		"a service to the client":           {"services/wallet/app", "proto/client", false, "for other teams' programs"},
+		"devstack to the client":            {"services/devstack/demo", "proto/client", false, ""},
 		"a service to another":              {"services/wallet/app", "services/auth/app", false, "over gRPC only"},
 		"a service's test to another":       {"services/wallet/internal/wallet", "services/auth/internal/account", true, "over gRPC only"},
 		"a service to devstack":             {"services/wallet/app", "services/devstack/chain", false, "over gRPC only"},

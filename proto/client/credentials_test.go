@@ -1,0 +1,83 @@
+package client
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/purserhq/purser/pkg/errs"
+	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
+)
+
+// sessions refuses to refresh with an error.
+type sessions struct {
+	authv1.SessionServiceClient
+	refusal error
+}
+
+func (s sessions) Refresh(context.Context, *authv1.RefreshRequest, ...grpc.CallOption) (*authv1.RefreshResponse, error) {
+	return nil, s.refusal
+}
+
+func TestARefreshThatFails(t *testing.T) {
+	reused := errs.Unauthenticated("REFRESH_TOKEN_REUSED", "")
+	away := errs.Unavailable("AWAY", "")
+	wrong := errs.Unauthenticated("INVALID_CREDENTIALS", "")
+	for name, tt := range map[string]struct {
+		refusal, login error
+		want           string // the reason
+		logins         int    // in three attempts
+		keeps          bool   // the refresh token
+	}{
+		"because auth is away keeps the session":      {refusal: away, want: "AWAY", keeps: true},
+		"because the session ended begins a new one":  {refusal: reused, logins: 1, keeps: true},
+		"and whose password is refused is final":      {refusal: reused, login: wrong, want: "INVALID_CREDENTIALS", logins: 1},
+		"and whose sign-in finds auth away goes on":   {refusal: reused, login: away, want: "AWAY", logins: 3},
+		"without a way to begin anew ends it for all": {refusal: reused, logins: -1, want: "REFRESH_TOKEN_REUSED"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			logins := 0
+			s := &session{auth: sessions{refusal: tt.refusal}, refresh: "r1"}
+			if tt.logins >= 0 {
+				s.begin = func(context.Context) (*authv1.Tokens, error) {
+					logins++
+					return &authv1.Tokens{AccessToken: "t", RefreshToken: "r2"}, tt.login
+				}
+			}
+			for range 3 {
+				_, _, err := s.issue(t.Context())
+				if e := errs.As(err); tt.want != "" && (e == nil || e.Reason != tt.want) || tt.want == "" && err != nil {
+					t.Fatalf("got %v, want %q", err, tt.want)
+				}
+				if err == nil {
+					break
+				}
+			}
+			if logins != max(tt.logins, 0) || (s.refresh != "") != tt.keeps {
+				t.Errorf("%d sign-ins, refresh token %q", logins, s.refresh)
+			}
+		})
+	}
+}
+
+func TestARefusedSecretRests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		calls := 0
+		issue := resting(func(context.Context) (string, time.Time, error) {
+			calls++
+			return "", time.Time{}, errs.Unauthenticated("SERVICE_SECRET_INVALID", "")
+		})
+		for range 60 {
+			if _, _, err := issue(t.Context()); !errs.Is(err, errs.KindUnauthenticated) {
+				t.Fatal(err)
+			}
+			<-time.After(time.Second)
+		}
+		if calls != 2 {
+			t.Errorf("%d calls in a minute", calls)
+		}
+	})
+}
