@@ -81,8 +81,8 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	g.Loop("cache outbox", cache.NewOutbox(db, redis, log).Serve)
 	snaps := store.NewSnapshots(db, caches)
 	kept := store.NewPortfolios(db, caches)
-	portfolios := portfolio.NewService(kept, snaps,
-		holdings.NewReader(walletv1.NewHoldingsServiceClient(wallet)), valuations(g, redis, cfg.Cache.Valuation, log), time.Now)
+	reader := holdings.NewReader(walletv1.NewHoldingsServiceClient(wallet))
+	portfolios := portfolio.NewService(kept, snaps, reader, valuations(g, redis, cfg.Cache.Valuation, log), time.Now)
 
 	server, err := grpcserver.New(cfg.GRPC, grpcserver.Deps{
 		Rules:     access.Lookup,
@@ -93,7 +93,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	if err != nil {
 		return nil, err
 	}
-	taker := snapshot.NewService(snaps, portfolios)
+	taker := snapshot.NewService(snaps, portfolios, reader, log, time.Now)
 	portfoliov1.RegisterPortfolioServiceServer(server, rpc.NewPortfolioServer(portfolios, taker, timeline.NewService(snaps, time.Now)))
 	runner, err := runJobs(g, db, auth, kept, taker, cfg, log)
 	if err != nil {

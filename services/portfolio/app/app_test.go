@@ -45,6 +45,7 @@ type wallet struct {
 	away   bool
 	price  string   // of the one token, 1824.53 unless set; "none" for none
 	tokens []string // the authorization headers that came
+	past   past
 }
 
 func (w *wallet) setPrice(price string) {

@@ -1,4 +1,4 @@
-// Package holdings reads what a user's wallets hold from the wallet service, in
+// Package holdings reads what a user's wallets hold and held from the wallet service, in
 // the caller's own name, or in this service's where there is no caller.
 package holdings
 
@@ -28,7 +28,7 @@ const (
 	reserve     = 4 // a quarter
 )
 
-// Reader implements portfolio.Holdings.
+// Reader implements portfolio.Holdings and snapshot.History.
 type Reader struct {
 	client walletv1.HoldingsServiceClient
 }
@@ -64,7 +64,11 @@ func (r *Reader) Of(ctx context.Context, owner uuid.UUID) ([]valuation.Wallet, [
 			return wallets, holdings, nil
 		}
 	}
-	return nil, nil, errs.Exhausted("TOO_MANY_HOLDINGS", fmt.Sprintf("more than %d holdings can't be valued at once", maxPages*pageSize))
+	return nil, nil, tooMany()
+}
+
+func tooMany() error {
+	return errs.Exhausted("TOO_MANY_HOLDINGS", fmt.Sprintf("more than %d holdings can't be valued at once", maxPages*pageSize))
 }
 
 // Readable implements portfolio.Holdings, by the rule of the wallet service.

@@ -6,6 +6,7 @@ import (
 	"github.com/cockroachdb/apd/v3"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/purserhq/purser/pkg/errs"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	"github.com/purserhq/purser/services/portfolio/internal/snapshot"
 	"github.com/purserhq/purser/services/portfolio/internal/timeline"
@@ -33,7 +34,7 @@ func snapshotToProto(s snapshot.Snapshot) *portfoliov1.Snapshot {
 	return &portfoliov1.Snapshot{
 		PortfolioId: s.Portfolio.String(), BucketTime: timestamppb.New(s.Bucket), SnapshotTime: timestamppb.New(s.TakenAt),
 		Currency: valuation.Currency, Total: money(s.Total), Complete: s.Complete,
-		PositionCount: int32(s.Positions), UnpricedCount: int32(s.Unpriced),
+		PositionCount: int32(s.Positions), UnpricedCount: int32(s.Unpriced), Backfilled: s.Backfilled,
 	}
 }
 
@@ -58,4 +59,25 @@ func timeToProto(t time.Time) *timestamppb.Timestamp {
 		return nil
 	}
 	return timestamppb.New(t)
+}
+
+// rangeFromProto returns the zero time for one that isn't set.
+func rangeFromProto(req interface {
+	GetStartTime() *timestamppb.Timestamp
+	GetEndTime() *timestamppb.Timestamp
+}) (start, end time.Time, err error) {
+	for _, f := range []struct {
+		name string
+		from *timestamppb.Timestamp
+		to   *time.Time
+	}{{"start_time", req.GetStartTime(), &start}, {"end_time", req.GetEndTime(), &end}} {
+		if f.from == nil {
+			continue
+		}
+		if f.from.CheckValid() != nil {
+			return start, end, errs.Invalid(f.name, "must be a time within the years 1 to 9999")
+		}
+		*f.to = f.from.AsTime()
+	}
+	return start, end, nil
 }

@@ -83,11 +83,34 @@ func (s *PortfolioServer) TakeSnapshot(ctx context.Context, req *portfoliov1.Tak
 	if err != nil {
 		return nil, err
 	}
+	if req.GetStartTime() != nil || req.GetEndTime() != nil {
+		return s.backfill(ctx, p, req)
+	}
 	snap, stored, err := s.snapshots.Take(ctx, p)
 	if err != nil {
 		return nil, err
 	}
 	return &portfoliov1.TakeSnapshotResponse{Snapshot: snapshotToProto(snap), Stored: stored}, nil
+}
+
+// backfill takes the snapshots of a range.
+func (s *PortfolioServer) backfill(ctx context.Context, p portfolio.Portfolio, req *portfoliov1.TakeSnapshotRequest) (*portfoliov1.TakeSnapshotResponse, error) {
+	start, end, err := rangeFromProto(req)
+	if err != nil {
+		return nil, err
+	}
+	done, err := s.snapshots.Backfill(ctx, p, start, end)
+	if err != nil {
+		return nil, err
+	}
+	resp := &portfoliov1.TakeSnapshotResponse{Stored: done.Stored > 0, Backfill: &portfoliov1.BackfillProgress{
+		HourCount: int32(done.Done), StoredCount: int32(done.Stored), IncompleteCount: int32(done.Incomplete),
+		RemainingCount: int32(done.Remaining), NextStartTime: timeToProto(done.Next),
+	}}
+	if done.Newest != nil {
+		resp.Snapshot = snapshotToProto(*done.Newest)
+	}
+	return resp, nil
 }
 
 // ListSnapshots implements the RPC.
@@ -145,18 +168,7 @@ func timelineRequest(req *portfoliov1.GetTimelineRequest) (timeline.Request, err
 	if req.GetInterval() == portfoliov1.Interval_INTERVAL_HOURLY {
 		r.Interval = timeline.Hourly
 	}
-	for _, f := range []struct {
-		name string
-		from *timestamppb.Timestamp
-		to   *time.Time
-	}{{"start_time", req.GetStartTime(), &r.Start}, {"end_time", req.GetEndTime(), &r.End}} {
-		if f.from == nil {
-			continue
-		}
-		if f.from.CheckValid() != nil {
-			return r, errs.Invalid(f.name, "must be a time within the years 1 to 9999")
-		}
-		*f.to = f.from.AsTime()
-	}
-	return r, nil
+	var err error
+	r.Start, r.End, err = rangeFromProto(req)
+	return r, err
 }

@@ -64,7 +64,7 @@ func at() time.Time { return time.Date(2026, 3, 1, 12, 1, 0, 0, time.UTC) }
 func (w *town) round(t *testing.T) error {
 	t.Helper()
 	as := func(ctx context.Context) (context.Context, error) { return ctx, w.name }
-	return snapshot.NewRound(w, snapshot.NewService(w, w), as, slog.New(slog.DiscardHandler), at).Run(t.Context(), 0, 1)
+	return snapshot.NewRound(w, snapshot.NewService(w, w, nil, slog.New(slog.DiscardHandler), at), as, slog.New(slog.DiscardHandler), at).Run(t.Context(), 0, 1)
 }
 
 func TestARoundTakesEverybodysOnce(t *testing.T) {

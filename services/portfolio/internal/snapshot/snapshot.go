@@ -7,6 +7,7 @@ package snapshot
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/cockroachdb/apd/v3"
@@ -26,6 +27,8 @@ type Snapshot struct {
 	Complete  bool
 	Positions int
 	Unpriced  int
+	// Backfilled is one that was taken afterwards, as of Bucket.
+	Backfilled bool
 }
 
 // Store is where snapshots are kept.
@@ -33,6 +36,13 @@ type Store interface {
 	// Save stores a valuation in its bucket unless a better one is there, and
 	// returns what is there now and whether it is this one.
 	Save(ctx context.Context, p portfolio.Portfolio, bucket time.Time, v valuation.Valuation) (Snapshot, bool, error)
+	// SavePast stores valuations in the buckets that they are of, as Save does
+	// but all or none, and returns those that it stored, oldest first. The
+	// valuations are of hours, in order.
+	SavePast(ctx context.Context, p portfolio.Portfolio, hours []valuation.Valuation) ([]Snapshot, error)
+	// Missing returns up to limit hours from first to before until that have no
+	// complete snapshot, oldest first.
+	Missing(ctx context.Context, portfolio uuid.UUID, first, until time.Time, limit int) ([]time.Time, error)
 	// List returns up to limit snapshots before a bucket, newest first.
 	List(ctx context.Context, portfolio uuid.UUID, before time.Time, limit int) ([]Snapshot, error)
 }
@@ -44,12 +54,17 @@ type Valuer interface {
 
 // Service is the rules.
 type Service struct {
-	store  Store
-	valuer Valuer
+	store   Store
+	valuer  Valuer
+	history History
+	log     *slog.Logger
+	now     func() time.Time
 }
 
 // NewService returns the rules.
-func NewService(s Store, v Valuer) *Service { return &Service{store: s, valuer: v} }
+func NewService(s Store, v Valuer, h History, log *slog.Logger, now func() time.Time) *Service {
+	return &Service{store: s, valuer: v, history: h, log: log, now: now}
+}
 
 // Take values the portfolio and stores it in the bucket of that moment. The
 // bool is false when a snapshot that was there was kept.

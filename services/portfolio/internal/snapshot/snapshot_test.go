@@ -69,7 +69,7 @@ func TestTake(t *testing.T) {
 			}
 			m := &memory{}
 			id := uuid.New()
-			snap, stored, err := snapshot.NewService(m, valuer{v: v}).Take(t.Context(), portfolio.Portfolio{ID: id})
+			snap, stored, err := snapshot.NewService(m, valuer{v: v}, nil, nil, time.Now).Take(t.Context(), portfolio.Portfolio{ID: id})
 			if tc.reason == "" {
 				// Half past eleven, UTC.
 				if err != nil || !stored || snap.Portfolio != id || len(m.buckets) != 1 || m.buckets[0] != time.Date(2026, 3, 1, 11, 0, 0, 0, time.UTC) {
@@ -86,7 +86,7 @@ func TestTake(t *testing.T) {
 
 func TestWhileTheWalletServiceIsAwayNothingIsStored(t *testing.T) {
 	m := &memory{}
-	_, _, err := snapshot.NewService(m, valuer{err: errs.Unavailable("WALLET_UNAVAILABLE", "away")}).Take(t.Context(), portfolio.Portfolio{})
+	_, _, err := snapshot.NewService(m, valuer{err: errs.Unavailable("WALLET_UNAVAILABLE", "away")}, nil, nil, time.Now).Take(t.Context(), portfolio.Portfolio{})
 	if e := errs.As(err); e == nil || e.Reason != "WALLET_UNAVAILABLE" || len(m.buckets) != 0 {
 		t.Errorf("answered %v, stored %v", err, m.buckets)
 	}

@@ -56,9 +56,12 @@ type PortfolioServiceClient interface {
 	//
 	// UNAVAILABLE with nothing stored while the wallet service is away
 	// (WALLET_UNAVAILABLE), no price is known (PRICES_UNAVAILABLE) or none of
-	// the wallets was ever synced (WALLETS_NOT_SYNCED); of a range also while its
-	// history can't be read (CHAIN_UNAVAILABLE). INVALID_ARGUMENT for a start that
-	// is not before the end, an end in the future or a range over five years.
+	// the wallets was ever synced (WALLETS_NOT_SYNCED). INVALID_ARGUMENT for a
+	// start that is not before the end, an end in the future or a range over five
+	// years. Of a range also UNAVAILABLE (CHAIN_UNAVAILABLE) and, while another
+	// call reads the same history, RESOURCE_EXHAUSTED (HISTORY_READ_UNDER_WAY),
+	// and FAILED_PRECONDITION (CHAIN_NOT_CONFIGURED). An hour of which nothing can
+	// be valued ends the call, and is named in the message: go on after it.
 	TakeSnapshot(ctx context.Context, in *TakeSnapshotRequest, opts ...grpc.CallOption) (*TakeSnapshotResponse, error)
 	// ListSnapshots returns the snapshots of a portfolio, newest first.
 	ListSnapshots(ctx context.Context, in *ListSnapshotsRequest, opts ...grpc.CallOption) (*ListSnapshotsResponse, error)
@@ -158,9 +161,12 @@ type PortfolioServiceServer interface {
 	//
 	// UNAVAILABLE with nothing stored while the wallet service is away
 	// (WALLET_UNAVAILABLE), no price is known (PRICES_UNAVAILABLE) or none of
-	// the wallets was ever synced (WALLETS_NOT_SYNCED); of a range also while its
-	// history can't be read (CHAIN_UNAVAILABLE). INVALID_ARGUMENT for a start that
-	// is not before the end, an end in the future or a range over five years.
+	// the wallets was ever synced (WALLETS_NOT_SYNCED). INVALID_ARGUMENT for a
+	// start that is not before the end, an end in the future or a range over five
+	// years. Of a range also UNAVAILABLE (CHAIN_UNAVAILABLE) and, while another
+	// call reads the same history, RESOURCE_EXHAUSTED (HISTORY_READ_UNDER_WAY),
+	// and FAILED_PRECONDITION (CHAIN_NOT_CONFIGURED). An hour of which nothing can
+	// be valued ends the call, and is named in the message: go on after it.
 	TakeSnapshot(context.Context, *TakeSnapshotRequest) (*TakeSnapshotResponse, error)
 	// ListSnapshots returns the snapshots of a portfolio, newest first.
 	ListSnapshots(context.Context, *ListSnapshotsRequest) (*ListSnapshotsResponse, error)

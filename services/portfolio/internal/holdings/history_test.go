@@ -1,0 +1,158 @@
+package holdings_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/errs/grpcerr"
+	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+	"github.com/purserhq/purser/services/portfolio/internal/holdings"
+	"github.com/purserhq/purser/services/portfolio/internal/snapshot"
+)
+
+// archive answers the n-th page of a history, counted from 0.
+type archive struct {
+	walletv1.HoldingsServiceClient // nil: the other methods
+	serve                          func(ctx context.Context, n int) (*walletv1.ListHistoricalHoldingsResponse, error)
+	asked                          []*walletv1.ListHistoricalHoldingsRequest
+}
+
+func (a *archive) ListHistoricalHoldings(ctx context.Context, r *walletv1.ListHistoricalHoldingsRequest, _ ...grpc.CallOption) (*walletv1.ListHistoricalHoldingsResponse, error) {
+	a.asked = append(a.asked, r)
+	resp, err := a.serve(ctx, len(a.asked)-1)
+	if resp != nil && resp.OwnerId == "" {
+		resp.OwnerId = r.GetOwnerId()
+	}
+	return resp, grpcerr.FromError(err)
+}
+
+func hour(n int) time.Time { return time.Date(2026, 3, 1, n, 0, 0, 0, time.UTC) }
+
+func then(n int, w ...*walletv1.WalletHoldings) *walletv1.HoldingsAt {
+	return &walletv1.HoldingsAt{Time: timestamppb.New(hour(n)), Wallets: w}
+}
+
+// leaf is a page of these hours; more follow unless it is the last.
+func leaf(more bool, hours ...*walletv1.HoldingsAt) *walletv1.ListHistoricalHoldingsResponse {
+	resp := &walletv1.ListHistoricalHoldingsResponse{Hours: hours}
+	if more {
+		resp.NextPageToken = "more"
+	}
+	return resp
+}
+
+// hours reads those from 1 to 3 of an archive of these pages.
+func hours(ctx context.Context, a *archive, visit func(snapshot.Hour) error) (string, string, error) {
+	var seen []string
+	next, err := holdings.NewReader(a).Hours(ctx, uuid.New(), hour(1), hour(3), func(h snapshot.Hour) error {
+		seen = append(seen, fmt.Sprintf("%d: %d/%d", h.At.Hour(), len(h.Wallets), len(h.Holdings)))
+		if visit == nil {
+			return nil
+		}
+		return visit(h)
+	})
+	return strings.Join(seen, " "), next.Format("15"), err
+}
+
+func TestHoursAreWholeWhereverTheirPagesEnd(t *testing.T) {
+	late := held("x", "1", 0)
+	late.Price.PriceTime = timestamppb.New(hour(1).Add(time.Second))
+	x := held("x", "1", 0)
+	away := status.Error(codes.Unavailable, "away")
+	for _, tc := range []struct {
+		name       string
+		pages      []*walletv1.ListHistoricalHoldingsResponse
+		err        error // after the pages
+		seen, next string
+		reason     string
+	}{
+		{"one page", []*walletv1.ListHistoricalHoldingsResponse{leaf(false, then(1, of("a", x)), then(2, of("a")), then(3, of("a", x, x), of("b")))}, nil, "1: 1/1 2: 1/0 3: 2/2", "04", ""},
+		{
+			"an hour and a wallet over three, one of them empty", []*walletv1.ListHistoricalHoldingsResponse{
+				leaf(true, then(1, of("a", x), of("b", x))), leaf(true), leaf(true, then(1, of("b", x)), then(2, of("a"))), leaf(false, then(3, of("a"))),
+			}, nil, "1: 2/3 2: 1/0 3: 1/0", "04", "",
+		},
+		{"no wallets", []*walletv1.ListHistoricalHoldingsResponse{leaf(true), leaf(false)}, nil, "", "04", ""},
+		{"away at once", nil, away, "", "01", "WALLET_UNAVAILABLE"},
+		{"away after an hour that may go on", []*walletv1.ListHistoricalHoldingsResponse{leaf(true, then(1, of("a", x)))}, away, "", "01", "WALLET_UNAVAILABLE"},
+		{"away after the next has begun", []*walletv1.ListHistoricalHoldingsResponse{leaf(true, then(1, of("a", x)), then(2, of("a")))}, away, "1: 1/1", "02", "WALLET_UNAVAILABLE"},
+		{"another reads it", nil, grpcerr.ToStatus(errs.Exhausted("HISTORY_READ_UNDER_WAY", "under way")).Err(), "", "01", "HISTORY_READ_UNDER_WAY"},
+		{"a gap", []*walletv1.ListHistoricalHoldingsResponse{leaf(false, then(1, of("a")), then(3, of("a")))}, nil, "1: 1/0", "02", "INTERNAL"},
+		{"the first is not there", []*walletv1.ListHistoricalHoldingsResponse{leaf(false, then(2, of("a")))}, nil, "", "01", "INTERNAL"},
+		{"an hour again", []*walletv1.ListHistoricalHoldingsResponse{leaf(false, then(1, of("a")), then(2, of("a")), then(1, of("a")))}, nil, "1: 1/0 2: 1/0", "03", "INTERNAL"},
+		{"one that wasn't asked for", []*walletv1.ListHistoricalHoldingsResponse{leaf(false, then(1, of("a")), then(2, of("a")), then(3, of("a")), then(4, of("a")))}, nil, "1: 1/0 2: 1/0 3: 1/0", "04", "INTERNAL"},
+		{"the last is not there", []*walletv1.ListHistoricalHoldingsResponse{leaf(false, then(1, of("a")), then(2, of("a")))}, nil, "1: 1/0 2: 1/0", "03", "WALLET_UNAVAILABLE"},
+		{"a price of later", []*walletv1.ListHistoricalHoldingsResponse{leaf(false, then(1, of("a", late)))}, nil, "", "01", "INTERNAL"},
+		{"an amount that is none", []*walletv1.ListHistoricalHoldingsResponse{leaf(false, then(1, of("a", held("x", "1e9", 0))))}, nil, "", "01", "INTERNAL"},
+		{"another owner's", []*walletv1.ListHistoricalHoldingsResponse{{OwnerId: uuid.NewString(), Hours: []*walletv1.HoldingsAt{then(1, of("a"))}}}, nil, "", "01", "INTERNAL"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			a := &archive{serve: func(_ context.Context, n int) (*walletv1.ListHistoricalHoldingsResponse, error) {
+				if n < len(tc.pages) {
+					return tc.pages[n], nil
+				}
+				return nil, tc.err
+			}}
+			seen, next, err := hours(t.Context(), a, nil)
+			if seen != tc.seen || next != tc.next {
+				t.Errorf("visited %q, next %s", seen, next)
+			}
+			if e := errs.As(err); tc.reason == "" && err != nil || tc.reason != "" && (e == nil || e.Reason != tc.reason) {
+				t.Errorf("answered %v, want %q", err, tc.reason)
+			}
+			if r := a.asked[0]; !r.GetStartTime().AsTime().Equal(hour(1)) || !r.GetEndTime().AsTime().Equal(hour(3).Add(1)) || r.GetPageSize() != 2000 {
+				t.Errorf("asked for %v", r)
+			}
+		})
+	}
+}
+
+func TestAnHourThatCantBeStoredEndsTheReading(t *testing.T) {
+	broken := errors.New("broken")
+	a := &archive{serve: func(context.Context, int) (*walletv1.ListHistoricalHoldingsResponse, error) {
+		return leaf(false, then(1, of("a")), then(2, of("a")), then(3, of("a"))), nil
+	}}
+	seen, next, err := hours(t.Context(), a, func(h snapshot.Hour) error {
+		if h.At.Equal(hour(2)) {
+			return broken
+		}
+		return nil
+	})
+	if seen != "1: 1/0 2: 1/0" || next != "02" || !errors.Is(err, broken) {
+		t.Errorf("visited %q, next %s, %v", seen, next, err)
+	}
+}
+
+func TestAReadingEndsWithItsTimeAndKeepsWhatIsWhole(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	a := &archive{serve: func(ctx context.Context, n int) (*walletv1.ListHistoricalHoldingsResponse, error) {
+		if n == 0 {
+			return leaf(true, then(1, of("a")), then(2, of("a"))), nil
+		}
+		<-ctx.Done()
+		return nil, status.FromContextError(ctx.Err()).Err()
+	}}
+	if seen, next, err := hours(ctx, a, nil); seen != "1: 1/0" || next != "02" || err != nil {
+		t.Errorf("visited %q, next %s, %v", seen, next, err)
+	}
+	if seen, next, err := hours(ctx, a, nil); seen != "" || next != "01" || err != nil || len(a.asked) != 2 {
+		t.Errorf("without time: visited %q, next %s, %v, asked %d times", seen, next, err, len(a.asked))
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, _, err := hours(gone, a, nil); err == nil {
+		t.Error("a caller who has gone is answered")
+	}
+}

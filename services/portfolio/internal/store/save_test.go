@@ -1,0 +1,228 @@
+package store_test
+
+import (
+	"math/big"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+
+	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/pkg/testkit"
+	"github.com/purserhq/purser/services/portfolio/internal/store"
+	"github.com/purserhq/purser/services/portfolio/internal/valuation"
+)
+
+// past values what was held in hours of which some are incomplete.
+func past(t testing.TB, price string, incomplete func(n int) bool, hours ...int) []valuation.Valuation {
+	t.Helper()
+	var values []valuation.Valuation
+	for _, n := range hours {
+		held := []valuation.Holding{{TokenID: "a", Symbol: "A", Verified: true, Amount: big.NewInt(int64(n + 1)), Price: price, PriceSource: "test", PriceTime: hour(n - 1)}}
+		if incomplete(n) {
+			held = append(held, valuation.Holding{TokenID: "b", Symbol: "B", Verified: true, Amount: big.NewInt(1)})
+		}
+		v, err := valuation.Of([]valuation.Wallet{{Synced: true}}, held, hour(n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		values = append(values, v)
+	}
+	return values
+}
+
+func never(int) bool  { return false }
+func even(n int) bool { return n%2 == 0 }
+
+// rows are the snapshots of f.p, with the number of their positions.
+func (f fixture) rows(t *testing.T) (lines []string) {
+	t.Helper()
+	rows, err := f.db.SQL().QueryContext(t.Context(), `
+		SELECT format('%s %s %s %s', extract(hour FROM bucket AT TIME ZONE 'UTC'), total, CASE WHEN complete THEN 'complete' ELSE 'incomplete' END,
+		       (SELECT count(*) FROM snapshot_positions p WHERE p.portfolio_id = s.portfolio_id AND p.bucket = s.bucket))
+		FROM snapshots s WHERE portfolio_id = $1 ORDER BY bucket`, f.p.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		var line string
+		if err := rows.Scan(&line); err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, line)
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return lines
+}
+
+func TestHoursOfThePastAreStoredByTheSameRule(t *testing.T) {
+	f := newFixture(t, noRedis)
+	now := past(t, "7", even, 0, 1)
+	for _, v := range now { // 0 incomplete, 1 complete
+		v.At = v.At.Add(time.Minute)
+		f.save(t, v.At.Truncate(time.Hour), v)
+	}
+	stored, err := f.SavePast(t.Context(), f.p, past(t, "1", func(n int) bool { return n == 3 }, 0, 1, 2, 3))
+	if err != nil || len(stored) != 3 {
+		t.Fatal(stored, err)
+	}
+	for i, n := range []int{0, 2, 3} {
+		if s := stored[i]; !s.Bucket.Equal(hour(n)) || !s.TakenAt.Equal(hour(n)) || !s.Backfilled || s.Complete != (n != 3) || s.Portfolio != f.p.ID {
+			t.Errorf("%+v", s)
+		}
+	}
+	want := []string{"0 1.00000000 complete 1", "1 14.00000000 complete 1", "2 3.00000000 complete 1", "3 4.00000000 incomplete 2"}
+	if got := f.rows(t); !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
+	list, err := f.List(t.Context(), f.p.ID, time.Time{}, 10)
+	if err != nil || len(list) != 4 {
+		t.Fatal(list, err)
+	}
+	for i, s := range list {
+		n := 3 - i
+		if s.Backfilled != (n != 1) || s.Backfilled != s.TakenAt.Equal(s.Bucket) {
+			t.Errorf("%+v", s)
+		}
+	}
+	if again, err := f.SavePast(t.Context(), f.p, past(t, "1", even, 0, 1, 2, 3)); err != nil || len(again) != 1 || !again[0].Complete {
+		t.Errorf("again: %+v, %v", again, err)
+	}
+	// One of now takes the place of an incomplete one of then, and is none.
+	if _, err := f.SavePast(t.Context(), f.p, past(t, "1", even, 4)); err != nil {
+		t.Fatal(err)
+	}
+	v := past(t, "9", never, 4)[0]
+	v.At = v.At.Add(time.Minute)
+	if snap, stored, err := f.Save(t.Context(), f.p, hour(4), v); err != nil || !stored || snap.Backfilled || !snap.TakenAt.Equal(v.At) {
+		t.Errorf("%+v, %v, %v", snap, stored, err)
+	}
+}
+
+func TestMissingHoursAreThoseWithoutACompleteSnapshot(t *testing.T) {
+	f := newFixture(t, noRedis)
+	if _, err := f.SavePast(t.Context(), f.p, past(t, "1", even, 1, 2, 3, 5)); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		first, until, limit int
+		want                []int
+	}{{0, 7, 100, []int{0, 2, 4, 6}}, {0, 7, 2, []int{0, 2}}, {1, 2, 100, nil}, {3, 3, 100, nil}, {5, 4, 100, nil}} {
+		got, err := f.Missing(t.Context(), f.p.ID, hour(tc.first), hour(tc.until), tc.limit)
+		if err != nil || len(got) != len(tc.want) {
+			t.Fatalf("%+v: %v, %v", tc, got, err)
+		}
+		for i, n := range tc.want {
+			if got[i] != hour(n) {
+				t.Errorf("%+v: %v", tc, got)
+			}
+		}
+	}
+	if got, err := f.Missing(t.Context(), uuid.New(), hour(0), hour(7), 100); err != nil || len(got) != 7 {
+		t.Errorf("of another portfolio: %v, %v", got, err)
+	}
+}
+
+// Two replicas that fill in the same hours, and one that takes some of now.
+func TestThoseWhoStoreTheSameHoursAtOnceComeToTheSame(t *testing.T) {
+	for range 5 {
+		f := newFixture(t, noRedis)
+		var hours []int
+		for n := range 200 {
+			hours = append(hours, n)
+		}
+		whole, holed := past(t, "1", never, hours...), past(t, "1", even, hours...)
+		replicas := []fixture{f, f.replica(t), f.replica(t), f.replica(t)}
+		err := race(8, func(i int) error {
+			values := slices.Clone(whole)
+			if i%2 == 0 {
+				values = slices.Clone(holed)
+			}
+			_, err := replicas[i%4].SavePast(t.Context(), f.p, values)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := f.count(t, `SELECT count(*) FROM snapshots s WHERE complete AND total = (SELECT sum(value) FROM snapshot_positions p
+			WHERE p.portfolio_id = s.portfolio_id AND p.bucket = s.bucket AND verified)`); n != 200 {
+			t.Errorf("%d of 200 hours are complete and sound", n)
+		}
+		if n := f.count(t, "SELECT count(*) FROM snapshot_positions"); n != 200 {
+			t.Errorf("%d positions", n)
+		}
+	}
+}
+
+func TestTheNumberOfStatementsDoesNotGrowWithTheHours(t *testing.T) {
+	f := newFixture(t, noRedis)
+	spans := tracetest.NewInMemoryExporter()
+	tracing := sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans))
+	traced, err := postgres.Open(t.Context(), postgres.Options{URL: f.db.URL, TracerProvider: tracing})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = traced.Close() })
+	s := store.NewSnapshots(traced, f.caches(t))
+	for _, hours := range []int{2, 1, 500} { // the first prepares them
+		var list []int
+		for n := range hours {
+			list = append(list, 1000*hours+n)
+		}
+		values := past(t, "1", even, list...)
+		spans.Reset()
+		ctx, call := tracing.Tracer("test").Start(t.Context(), "call")
+		stored, err := s.SavePast(ctx, f.p, values)
+		call.End()
+		if err != nil || len(stored) != hours {
+			t.Fatal(len(stored), err)
+		}
+		var statements []string
+		for _, span := range spans.GetSpans() {
+			statements = append(statements, span.Name)
+		}
+		if want := []string{"BEGIN", "INSERT", "DELETE", "INSERT", "WITH", "COMMIT", "call"}; hours != 2 && !slices.Equal(statements, want) {
+			t.Errorf("%d hours take %v", hours, statements)
+		}
+	}
+}
+
+func TestAPageIsOneInvalidation(t *testing.T) {
+	f := newFixture(t, testkit.Redis(t).URL())
+	other := f.replica(t)
+	if got := other.closes(t, f.p, hour(0), hour(24)); got != "" {
+		t.Fatal(got)
+	}
+	notes := f.count(t, "SELECT last_value FROM cache_invalidations_id_seq")
+	if _, err := f.SavePast(t.Context(), f.p, past(t, "1", never, 0, 1, 2, 3)); err != nil {
+		t.Fatal(err)
+	}
+	if n := f.count(t, "SELECT last_value FROM cache_invalidations_id_seq") - notes; n > 1 {
+		t.Errorf("%d notes", n)
+	}
+	if got := other.closes(t, f.p, hour(0), hour(24)); got != " 0: 4.00000000" {
+		t.Errorf("the other replica answers %q", got)
+	}
+}
+
+// New code runs on the schema before it.
+func TestSnapshotsAreStoredBeforeTheColumnIsMigrated(t *testing.T) {
+	f := newFixture(t, noRedis)
+	if _, err := f.db.SQL().ExecContext(t.Context(), "ALTER TABLE snapshots DROP COLUMN backfilled"); err != nil {
+		t.Fatal(err)
+	}
+	f.save(t, hour(0), past(t, "1", never, 0)[0])
+	if stored, err := f.SavePast(t.Context(), f.p, past(t, "1", never, 0, 1)); err != nil || len(stored) != 1 {
+		t.Fatal(stored, err)
+	}
+	list, err := f.List(t.Context(), f.p.ID, time.Time{}, 10)
+	if err != nil || len(list) != 2 || list[0].Backfilled {
+		t.Errorf("%+v, %v", list, err)
+	}
+}
