@@ -1,6 +1,6 @@
 # Every target that a person needs; `make help` lists them.
 SHELL := /bin/bash -euo pipefail
-MODULES := proto pkg proto/client services/auth services/wallet services/portfolio services/devstack docs/examples/ledger
+MODULES := proto pkg proto/client services/auth services/wallet services/portfolio services/devstack docs/examples/ledger k8s
 TOOLS := $(CURDIR)/bin/tools
 DEMO ?= 1
 GOTEST := go test -race -timeout 11m
@@ -22,6 +22,13 @@ setup: ## Install the Postgres and Redis servers if they are missing
 .PHONY: build
 build: ## Build the services' binaries into bin/
 	go build -trimpath -o bin/ ./services/auth/cmd/auth ./services/wallet/cmd/wallet ./services/portfolio/cmd/portfolio ./services/devstack/cmd/devstack
+
+SERVICES := auth wallet portfolio
+
+# The programs of the images, each in a folder that has nothing else in it.
+.PHONY: binaries
+binaries:
+	@for s in $(SERVICES); do CGO_ENABLED=0 go build -trimpath -buildvcs=auto -ldflags='-s -w' -o .build/images/$$s/$$s ./services/$$s/cmd/$$s; done
 
 .PHONY: test
 test: setup ## Run every test, with the race detector
