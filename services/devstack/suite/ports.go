@@ -16,6 +16,7 @@ type Ports struct {
 	Chain, Prices, Postgres, Redis int // embedded parts
 	Mail                           int // SMTP
 	Login                          int // identity provider
+	Console                        int // web page
 }
 
 // DefaultPort is the first of the row.
@@ -26,11 +27,11 @@ func PortsFrom(base int) Ports {
 	return Ports{
 		Auth: base + 1, Wallet: base + 2, Portfolio: base + 3, AuthHTTP: base + 4,
 		Chain: base + 5, Prices: base + 6, Postgres: base + 7, Redis: base + 8, Mail: base + 9,
-		Login: base + 10,
+		Login: base + 10, Console: base + 11,
 	}
 }
 
-const freePorts = "stop what listens there, or set PURSER_DEV_PORT to the number before ten free ones"
+const freePorts = "stop what listens there, or set PURSER_DEV_PORT to the number before eleven free ones"
 
 // check reports every port that is in use. Those of Postgres and Redis are
 // left to their servers' own start: a server that a killed suite left behind
@@ -42,7 +43,7 @@ func (p Ports) check(ctx context.Context) error {
 		n    int
 	}{
 		{"auth", p.Auth}, {"wallet", p.Wallet}, {"portfolio", p.Portfolio}, {"auth HTTP", p.AuthHTTP},
-		{"chain", p.Chain}, {"prices", p.Prices}, {"mail", p.Mail}, {"login", p.Login},
+		{"chain", p.Chain}, {"prices", p.Prices}, {"mail", p.Mail}, {"login", p.Login}, {"console", p.Console},
 	} {
 		if port.n == 0 {
 			continue

@@ -15,6 +15,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -72,7 +74,21 @@ func Start(ctx context.Context, o Options) (*Suite, error) {
 }
 
 func (s *Suite) startServices(ctx context.Context) error {
-	if err := s.start(ctx, "auth", func(log *slog.Logger) (runner, error) {
+	for _, name := range services() {
+		if err := s.startService(ctx, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// startService builds a service, runs it and waits until it answers.
+func (s *Suite) startService(ctx context.Context, name string) error {
+	return map[string]func(context.Context) error{"auth": s.startAuth, "wallet": s.startWallet, "portfolio": s.startPortfolio}[name](ctx)
+}
+
+func (s *Suite) startAuth(ctx context.Context) error {
+	return s.start(ctx, "auth", func(log *slog.Logger) (runner, error) {
 		cfg, err := authapp.Load(s.AuthEnviron())
 		if err != nil {
 			return nil, err
@@ -84,10 +100,11 @@ func (s *Suite) startServices(ctx context.Context) error {
 		s.Endpoints.Auth, s.Endpoints.AuthHTTP = a.Addr(), a.HTTPAddr()
 		_, err = s.AuthCommand(ctx, s.EnsurePortfolio()...)
 		return a, err
-	}); err != nil {
-		return err
-	}
-	if err := s.start(ctx, "wallet", func(log *slog.Logger) (runner, error) {
+	})
+}
+
+func (s *Suite) startWallet(ctx context.Context) error {
+	return s.start(ctx, "wallet", func(log *slog.Logger) (runner, error) {
 		cfg, err := walletapp.Load(s.WalletEnviron(s.Endpoints))
 		if err != nil {
 			return nil, err
@@ -98,9 +115,10 @@ func (s *Suite) startServices(ctx context.Context) error {
 		}
 		s.Endpoints.Wallet = a.Addr()
 		return a, nil
-	}); err != nil {
-		return err
-	}
+	})
+}
+
+func (s *Suite) startPortfolio(ctx context.Context) error {
 	return s.start(ctx, "portfolio", func(log *slog.Logger) (runner, error) {
 		cfg, err := portfolioapp.Load(s.PortfolioEnviron(s.Endpoints))
 		if err != nil {
@@ -199,6 +217,32 @@ func (s *Suite) StopService(name string) error {
 		}
 	}
 	return nil
+}
+
+// RestartService runs a service again that StopService ended, where it was.
+func (s *Suite) RestartService(ctx context.Context, name string) error {
+	for service, at := range map[string]struct {
+		addr string
+		port *int
+	}{
+		"auth": {s.Endpoints.Auth, &s.opts.Ports.Auth}, "wallet": {s.Endpoints.Wallet, &s.opts.Ports.Wallet},
+		"portfolio": {s.Endpoints.Portfolio, &s.opts.Ports.Portfolio},
+	} {
+		if service != name {
+			continue
+		}
+		addr, err := netip.ParseAddrPort(at.addr)
+		if err != nil {
+			return fmt.Errorf("restart %s: %w", name, err)
+		}
+		*at.port = int(addr.Port())
+	}
+	s.running = slices.DeleteFunc(s.running, func(r *service) bool { return r.name == name })
+	err := s.startService(ctx, name)
+	slices.SortFunc(s.running, func(a, b *service) int { // Stop goes by the order
+		return slices.Index(services(), a.name) - slices.Index(services(), b.name)
+	})
+	return err
 }
 
 // Stop ends the services, callers before called, then the embedded parts.

@@ -115,12 +115,12 @@ func TestTheSuiteSurvivesWhatHappensToPrograms(t *testing.T) {
 	}
 }
 
-// freePorts finds nine ports in a row.
+// freePorts finds eleven ports in a row.
 func freePorts(t *testing.T) int {
 	t.Helper()
-	for base := 21600; base < 32000; base += 9 {
+	for base := 21600; base < 32000; base += 12 {
 		var open []net.Listener
-		for p := base; p < base+9; p++ {
+		for p := base + 1; p <= base+11; p++ {
 			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", p))
 			if err != nil {
 				break
@@ -130,11 +130,11 @@ func freePorts(t *testing.T) int {
 		for _, l := range open {
 			_ = l.Close()
 		}
-		if len(open) == 9 {
+		if len(open) == 11 {
 			return base
 		}
 	}
-	t.Fatal("no nine free ports in a row")
+	t.Fatal("no eleven free ports in a row")
 	return 0
 }
 

@@ -114,7 +114,7 @@ func (t Trace) String() string {
 		if s.Failed {
 			title = strings.TrimSuffix("✗ "+title+": "+s.Why(), ": ")
 		}
-		w.AppendRow(table.Row{text.Snip(t.branch(i)+title, width, "…"), s.Service, millis(s.Start.Sub(t.Spans[0].Start)), millis(s.Duration)})
+		w.AppendRow(table.Row{text.Snip(t.Branch(i)+title, width, "…"), s.Service, millis(s.Start.Sub(t.Spans[0].Start)), millis(s.Duration)})
 	}
 	w.SetColumnConfigs([]table.ColumnConfig{
 		{Name: "Start", Align: text.AlignRight, AlignHeader: text.AlignRight},
@@ -123,8 +123,8 @@ func (t Trace) String() string {
 	return w.Render()
 }
 
-// branch is what leads from the first span to the i-th.
-func (t Trace) branch(i int) string {
+// Branch is what leads from the first span to the i-th.
+func (t Trace) Branch(i int) string {
 	if t.Depth[i] == 0 {
 		return ""
 	}

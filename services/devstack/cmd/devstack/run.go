@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 	"github.com/purserhq/purser/pkg/redisx"
 	"github.com/purserhq/purser/pkg/telemetry"
 	"github.com/purserhq/purser/pkg/testkit/mailserver"
+	"github.com/purserhq/purser/services/devstack/console"
 	"github.com/purserhq/purser/services/devstack/demo"
 	"github.com/purserhq/purser/services/devstack/progress"
 	"github.com/purserhq/purser/services/devstack/suite"
@@ -38,8 +41,8 @@ type settings struct {
 
 // Validate reports every mistake in s.
 func (s settings) Validate() error {
-	if s.Port < 1 || s.Port > 65535-10 {
-		return errors.New("PURSER_DEV_PORT must be 1 to 65525: the suite takes the ten ports after it")
+	if s.Port < 1 || s.Port > 65535-11 {
+		return errors.New("PURSER_DEV_PORT must be 1 to 65524: the suite takes the eleven ports after it")
 	}
 	return nil
 }
@@ -104,7 +107,17 @@ func run(ctx context.Context, args, environ []string, out io.Writer) (err error)
 			return err
 		}
 	}
-	if err := s.drive(ctx, up, ring, show, out); err != nil {
+	g, err := s.drive(ctx, up, ring, show, out)
+	if err != nil || ctx.Err() != nil {
+		return err
+	}
+	c, err := s.console(ctx, up, ring, g, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	g.console = c.URL()
+	if _, err := io.WriteString(out, g.String()); err != nil {
 		return err
 	}
 	select {
@@ -115,8 +128,8 @@ func run(ctx context.Context, args, environ []string, out io.Writer) (err error)
 	}
 }
 
-// drive runs the demo and says how to go on from there.
-func (s settings) drive(ctx context.Context, up *suite.Suite, ring *traces.Ring, show *progress.Printer, out io.Writer) error {
+// drive runs the demo and returns what tells how to go on from there.
+func (s settings) drive(ctx context.Context, up *suite.Suite, ring *traces.Ring, show *progress.Printer, out io.Writer) (guide, error) {
 	accounts := s.Accounts
 	if len(accounts) == 0 && up.Chain != nil {
 		for _, h := range up.Chain.Holders() {
@@ -131,7 +144,7 @@ func (s settings) drive(ctx context.Context, up *suite.Suite, ring *traces.Ring,
 	default:
 		var err error
 		if g.password, err = suite.Secret(filepath.Join(s.Dir, "demo-password")); err != nil {
-			return err
+			return g, err
 		}
 		show.Printf("signing keys on a short policy: %s\n", strings.ReplaceAll(strings.Join(suite.ShortKeys(), " "), "PURSER_KEYS_", ""))
 		begun := time.Now()
@@ -143,28 +156,47 @@ func (s settings) drive(ctx context.Context, up *suite.Suite, ring *traces.Ring,
 			},
 		})
 		if err != nil && ctx.Err() == nil {
-			return fmt.Errorf("demo: %w (the services' log is %s)", err, filepath.Join(s.Dir, "suite.log"))
+			return g, fmt.Errorf("demo: %w (the services' log is %s)", err, filepath.Join(s.Dir, "suite.log"))
 		}
 		if err != nil { // Ctrl-C
-			return nil //nolint:nilerr // being told to stop is no failure
+			return g, nil //nolint:nilerr // being told to stop is no failure
 		}
 		if err := r.Show(out); err != nil {
-			return err
+			return g, err
 		}
 		if err := r.ShowTrace(ctx, up.Endpoints, ring, out); err != nil {
-			return err
+			return g, err
 		}
 		show.Printf("demo done in %.2fs\n", time.Since(begun).Seconds())
 		g.token = r.Token
 	}
-	_, err := io.WriteString(out, g.String())
-	return err
+	return g, nil
+}
+
+// console shows the demo's portfolio, if there is one, on a web page.
+func (s settings) console(ctx context.Context, up *suite.Suite, ring *traces.Ring, g guide, log *slog.Logger) (*console.Console, error) {
+	o := console.Options{
+		Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(suite.PortsFrom(s.Port).Console)), Endpoints: up.Endpoints, Traces: ring, Log: log,
+		NoUser: "No portfolio to show: the suite was started with DEMO=0.",
+	}
+	switch {
+	case g.token != "":
+		o.Email, o.Password = g.email, g.password
+	case s.Demo:
+		o.NoUser = "No portfolio to show: with your own chain, set PURSER_DEMO_ACCOUNTS."
+	}
+	var err error
+	if o.Secret, err = console.Ensure(ctx, up.AuthCommand, s.Dir); err != nil {
+		return nil, err
+	}
+	return console.Start(ctx, o)
 }
 
 // guide tells what runs where and how to try it.
 type guide struct {
 	suite                       *suite.Suite
 	dir, email, password, token string
+	console                     string
 }
 
 func (g guide) String() string {
@@ -185,6 +217,7 @@ func (g guide) String() string {
 		fmt.Fprintf(&b, "  %-10s %s%s\n", p.Name, kind, p.Where)
 	}
 	fmt.Fprintf(&b, "  %-10s %s (log: suite.log; make clean removes it)\n\n", "data", g.dir)
+	fmt.Fprintf(&b, "See it all in a browser:\n\n%s\n\n", g.console)
 	fmt.Fprintf(&b, "Sign in with the local provider in a browser (wallets: see docs/sign-in.md):\n\n%s\n\n", g.suite.HostedStart("local"))
 	if g.token == "" {
 		fmt.Fprintf(&b, "Try it (no grpcurl? `make grpcurl` builds it as bin/grpcurl):\n\n")
