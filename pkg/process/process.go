@@ -6,6 +6,10 @@
 // everything is drained; the admin port answers from before the service is built
 // until after it is drained.
 //
+// A program that uses it carries the roots of the public certificate
+// authorities and the time zones for where the system has none, as in an image
+// with nothing else in it; where the system has some, those count.
+//
 // Limits: the admin port asks nobody who they are. Bind it to loopback, or to an
 // address that only the operators' network reaches.
 package process
@@ -21,6 +25,9 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	_ "time/tzdata" // see the package's comment
+
+	_ "golang.org/x/crypto/x509roots/fallback" // see the package's comment
 
 	"github.com/purserhq/purser/pkg/config"
 	"github.com/purserhq/purser/pkg/redisx"
