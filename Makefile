@@ -24,14 +24,28 @@ build: ## Build the services' binaries into bin/
 	go build -trimpath -o bin/ ./services/auth/cmd/auth ./services/wallet/cmd/wallet ./services/portfolio/cmd/portfolio ./services/devstack/cmd/devstack
 
 SERVICES := auth wallet portfolio
+TAG ?= dev
+# docker where its engine runs, otherwise buildah.
+IMAGE_TOOL ?= $(shell docker info >/dev/null 2>&1 && echo docker || echo buildah)
 
 # The programs of the images, each in a folder that has nothing else in it.
 .PHONY: binaries
 binaries:
 	@for s in $(SERVICES); do CGO_ENABLED=0 go build -trimpath -buildvcs=auto -ldflags='-s -w' -o .build/images/$$s/$$s ./services/$$s/cmd/$$s; done
 
+.PHONY: images
+images: binaries ## Build the images purser/<service>:TAG with docker or buildah
+	@for s in $(SERVICES); do $(IMAGE_TOOL) build --build-arg VERSION=$(TAG) -f services/$$s/Dockerfile -t purser/$$s:$(TAG) .build/images/$$s; done
+
+# Without it the tests of the images are skipped, and say so.
+.PHONY: buildah
+buildah:
+	@command -v buildah >/dev/null || [ "$$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null || { \
+	  echo "installing buildah"; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends buildah >/dev/null; } || \
+	  echo "buildah can't be installed: the images are not tried" >&2
+
 .PHONY: test
-test: setup ## Run every test, with the race detector
+test: setup buildah ## Run every test, with the race detector
 	$(GOTEST) work
 
 .PHONY: prove

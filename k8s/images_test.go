@@ -1,0 +1,206 @@
+package k8s_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+)
+
+const nobody = 65532
+
+// image is one that was built, with what is in it at root.
+type image struct {
+	root   string
+	config struct {
+		User         string
+		Entrypoint   []string
+		ExposedPorts map[string]struct{}
+		Labels       map[string]string
+	}
+}
+
+// images builds them with buildah, in a store of the test's own.
+func images(t *testing.T) map[string]image {
+	t.Helper()
+	if _, err := exec.LookPath("buildah"); err != nil || os.Geteuid() != 0 {
+		t.Skip("the images are not tried: that takes root and buildah (apt-get install buildah, which `make test` does for root)")
+	}
+	dir := t.TempDir()
+	buildah := []string{"buildah", "--storage-driver=vfs", "--root=" + dir + "/root", "--runroot=" + dir + "/run"}
+	run := func(args ...string) []byte {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), args[0], args[1:]...)
+		var failure strings.Builder
+		cmd.Stderr = &failure
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("%s: %v\n%s%s", strings.Join(args, " "), err, out, &failure)
+		}
+		return out
+	}
+	run("make", "-C", "..", "--no-print-directory", "images", "TAG=test", "IMAGE_TOOL="+strings.Join(buildah, " "))
+	found := map[string]image{}
+	for _, service := range services() {
+		name := "purser/" + service + ":test"
+		var i image
+		about := struct{ OCIv1 struct{ Config any } }{}
+		about.OCIv1.Config = &i.config
+		if err := json.Unmarshal(run(append(buildah, "inspect", "--type=image", name)...), &about); err != nil {
+			t.Fatal(err)
+		}
+		container := strings.TrimSpace(string(run(append(buildah, "from", name)...)))
+		i.root = strings.TrimSpace(string(run(append(buildah, "mount", container)...)))
+		found[service] = i
+	}
+	return found
+}
+
+// command runs the image's program as Kubernetes would, with nothing else there.
+func (i image) command(t *testing.T, env map[string]string, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), i.config.Entrypoint[0], args...)
+	cmd.Dir = "/"
+	cmd.Env = []string{}
+	for name, value := range env {
+		cmd.Env = append(cmd.Env, name+"="+value)
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: i.root, Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	return cmd
+}
+
+func TestAnImageHasItsProgramAloneAndServes(t *testing.T) {
+	built := images(t)
+	r := render(t, "dev")
+	for _, service := range services() {
+		t.Run(service, func(t *testing.T) {
+			i := built[service]
+			d, _ := named[*appsv1.Deployment](r, service)
+			w := workload{"Deployment " + service, d, &d.Spec.Template}
+			ports := map[string]struct{}{}
+			for _, p := range w.containers()[0].Ports {
+				ports[fmt.Sprintf("%d/tcp", p.ContainerPort)] = struct{}{}
+			}
+			c := i.config
+			if c.User != fmt.Sprintf("%d:%[1]d", nobody) || !reflect.DeepEqual(c.Entrypoint, []string{"/" + service}) || !reflect.DeepEqual(c.ExposedPorts, ports) ||
+				c.Labels["org.opencontainers.image.title"] != "purser/"+service || c.Labels["org.opencontainers.image.version"] != "test" {
+				t.Errorf("the image is configured as %+v", c)
+			}
+			if found := files(t, i.root); !reflect.DeepEqual(found, []string{service + " -rwxr-xr-x"}) {
+				t.Errorf("in the image is %q", found)
+			}
+			for command, want := range map[string]string{"version": service + " ", "help": "healthcheck "} {
+				if out, err := i.command(t, nil, command).CombinedOutput(); err != nil || !strings.Contains(string(out), want) {
+					t.Errorf("%s: %v: %s", command, err, out)
+				}
+			}
+			b, err := os.ReadFile(filepath.Join(i.root, service))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, carried := range []string{"Europe/Zurich", "ISRG Root X1"} {
+				if !strings.Contains(string(b), carried) {
+					t.Errorf("the program doesn't carry %s", carried)
+				}
+			}
+			serves(t, r, w, i)
+		})
+	}
+}
+
+// files are the names and modes of what isn't a folder.
+func files(t *testing.T, root string) (found []string) {
+	t.Helper()
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			found = append(found, strings.TrimPrefix(path, root+"/")+" "+info.Mode().String())
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// serves starts the image's program with what its pod is given, asks it how it
+// is, and ends it. Its database is away: it starts without.
+func serves(t *testing.T, r rendering, w workload, i image) {
+	t.Helper()
+	c := w.containers()[0]
+	given := mount(t, r, inside(r), w, c)
+	if err := os.CopyFS(i.root, os.DirFS(given)); err != nil {
+		t.Fatal(err)
+	}
+	own := func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return os.Chown(path, nobody, nobody)
+	}
+	for _, top := range []string{"run", "etc"} {
+		if _, err := os.Stat(filepath.Join(given, top)); err == nil {
+			if err := filepath.WalkDir(filepath.Join(i.root, top), own); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	env := environment(r, c, "/")
+	for _, name := range []string{"PURSER_GRPC_ADDR", "PURSER_ADMIN_ADDR", "PURSER_HTTP_ADDR"} {
+		env[name] = "127.0.0.1:0"
+	}
+	env["PURSER_GRPC_HEALTH_ADDR"] = freeAddr(t)
+	env["PURSER_SHUTDOWN_NOTICE"] = "0s"
+	serving := i.command(t, env, c.Args...)
+	var log strings.Builder
+	serving.Stdout, serving.Stderr = &log, &log
+	if err := serving.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- serving.Wait() }()
+	for begun := time.Now(); ; {
+		asked, err := i.command(t, env, "healthcheck").CombinedOutput()
+		if err == nil {
+			break
+		}
+		select {
+		case err := <-ended:
+			t.Fatalf("it ended: %v\n%s", err, &log)
+		default:
+		}
+		if time.Since(begun) > 20*time.Second {
+			t.Errorf("it does not get ready: %s", asked)
+			break
+		}
+	}
+	_ = serving.Process.Signal(syscall.SIGTERM)
+	if err := <-ended; err != nil {
+		t.Errorf("it ended with %v\n%s", err, &log)
+	}
+}
+
+// freeAddr is one that nothing listens on.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = lis.Close() }()
+	return lis.Addr().String()
+}
