@@ -40,6 +40,9 @@ func (r *Reader) ask(ctx context.Context, n *node, b sync.Block, asked []questio
 		return nil, err
 	}
 	reply, err := n.client.CallContractAtHash(ctx, ethereum.CallMsg{To: &r.codec.address, Data: data}, b.Hash)
+	if err == nil && len(reply) == 0 {
+		return nil, fmt.Errorf("%w at block %d", errNoMulticall, b.Number)
+	}
 	if err == nil {
 		return r.codec.unpack(reply, len(asked))
 	}

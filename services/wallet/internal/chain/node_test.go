@@ -34,6 +34,10 @@ type node struct {
 	id     any
 	head   any
 	answer func(targets []common.Address) any
+	// past, when set, answers with the block of a number; code with a
+	// contract's code.
+	past func(number uint64) any
+	code func(contract common.Address) any
 	// raw, when set, answers everything instead.
 	raw http.HandlerFunc
 	// limit of a request's size in bytes, when above 0.
@@ -122,7 +126,17 @@ func (n *node) call(method string, params []json.RawMessage) any {
 	case "eth_chainId":
 		return n.id
 	case "eth_getBlockByNumber":
-		return n.head
+		var number hexutil.Uint64
+		if n.past == nil || json.Unmarshal(params[0], &number) != nil {
+			return n.head
+		}
+		return n.past(uint64(number))
+	case "eth_getCode":
+		var contract common.Address
+		if err := json.Unmarshal(params[0], &contract); err != nil {
+			return fault{-32602, err.Error()}
+		}
+		return n.code(contract)
 	case "eth_call":
 		var call struct{ Input, Data hexutil.Bytes }
 		if err := json.Unmarshal(params[0], &call); err != nil {

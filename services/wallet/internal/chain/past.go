@@ -31,7 +31,7 @@ const (
 var (
 	// errNoState is a block whose state the node doesn't have (any more).
 	errNoState = errors.New("the node has no state")
-	// errNoMulticall is a block before the contract was there.
+	// errNoMulticall is a block at which the contract is not there.
 	errNoMulticall = errors.New("no Multicall3")
 )
 

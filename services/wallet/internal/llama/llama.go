@@ -170,15 +170,15 @@ func (s *Source) quote(t token.Token, raw json.RawMessage) (price.Quote, bool) {
 		return price.Quote{}, false
 	}
 	seconds, err := c.Timestamp.Int64()
-	if err != nil || seconds <= 0 {
+	// Compared as seconds: a time past any would wrap round to one of the past.
+	if err != nil || seconds <= 0 || seconds > s.now().Add(ahead).Unix() {
 		return price.Quote{}, false
 	}
-	at := time.Unix(seconds, 0).UTC()
 	text, err := price.Parse(c.Price.String())
-	if err != nil || at.After(s.now().Add(ahead)) {
+	if err != nil {
 		return price.Quote{}, false
 	}
-	return price.Quote{TokenID: t.ID, Price: text, Source: Name, At: at}, true
+	return price.Quote{TokenID: t.ID, Price: text, Source: Name, At: time.Unix(seconds, 0).UTC()}, true
 }
 
 func (s *Source) rest() {
