@@ -5,8 +5,11 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+
 	"github.com/purserhq/purser/pkg/testkit"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
+	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/devstack/suite"
 )
 
@@ -47,4 +50,64 @@ func TestEverybodysSnapshotIsTakenWithoutTheirAsking(t *testing.T) {
 	if err != nil || len(resp.GetPoints()) != 0 {
 		t.Errorf("who has no wallets has the history %v, %v", resp.GetPoints(), err)
 	}
+}
+
+// Wallet's job syncs wallets without their owners' asking, and an operator sees
+// its runs and has it run at once.
+func TestEverybodysWalletsAreSyncedWithoutTheirAsking(t *testing.T) {
+	s := start(t)
+	c := dial(t, s.Endpoints)
+	wallets := map[context.Context]*walletv1.Wallet{}
+	for _, h := range s.Chain.Holders() {
+		ctx, _ := signIn(t, c)
+		made, err := c.Wallets.CreateWallet(ctx, &walletv1.CreateWalletRequest{Account: account(s, h)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wallets[ctx] = made.GetWallet()
+	}
+	stranger, _ := signIn(t, c)
+	lost, err := c.Wallets.CreateWallet(stranger, &walletv1.CreateWalletRequest{Account: "eip155:999:" + s.Chain.Holders()[0].Hex()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	user, _ := signIn(t, c)
+	_, err = c.WalletAdmin.TriggerJob(user, &walletv1.TriggerJobRequest{Job: "sync_wallets"})
+	wantError(t, err, codes.PermissionDenied, "PERMISSION_MISSING")
+	admin := adminOf(t, s, c)
+	_, err = c.WalletAdmin.TriggerJob(admin, &walletv1.TriggerJobRequest{Job: "no_such_job"})
+	wantError(t, err, codes.NotFound, "NOT_FOUND")
+	if _, err := c.WalletAdmin.TriggerJob(admin, &walletv1.TriggerJobRequest{Job: "sync_wallets"}); err != nil {
+		t.Fatal(err)
+	}
+	for ctx, w := range wallets {
+		testkit.Eventually(t, 20*time.Second, func() bool {
+			got, err := c.Wallets.GetWallet(ctx, &walletv1.GetWalletRequest{WalletId: w.GetId()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return got.GetWallet().GetSync().GetState() == walletv1.SyncState_SYNC_STATE_SYNCED
+		})
+		balances, err := c.Balances.ListBalances(ctx, &walletv1.ListBalancesRequest{WalletId: w.GetId()})
+		if err != nil || len(balances.GetBalances()) == 0 {
+			t.Fatal(balances, err)
+		}
+	}
+	testkit.Eventually(t, 20*time.Second, func() bool {
+		got, err := c.Wallets.GetWallet(stranger, &walletv1.GetWalletRequest{WalletId: lost.GetWallet().GetId()})
+		return err == nil && got.GetWallet().GetSync().GetState() == walletv1.SyncState_SYNC_STATE_FAILED && got.GetWallet().GetSync().GetRetryTime() != nil
+	})
+	testkit.Eventually(t, 20*time.Second, func() bool {
+		runs, err := c.WalletAdmin.ListJobRuns(admin, &walletv1.ListJobRunsRequest{Job: "sync_wallets"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := 0
+		for _, r := range runs.GetRuns() {
+			if r.GetState() == "done" && r.GetManual() && r.GetDuration() != nil {
+				done++
+			}
+		}
+		return done == 4
+	})
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"strings"
 	"testing"
@@ -49,6 +50,12 @@ func start(t *testing.T, change ...func(*suite.Options)) *suite.Suite {
 	for _, c := range change {
 		c(&o)
 	}
+	// No wallet is synced but those that a test syncs, unless it says so.
+	o.Extra = maps.Clone(o.Extra)
+	if o.Extra == nil {
+		o.Extra = map[string][]string{}
+	}
+	o.Extra["wallet"] = append([]string{"PURSER_SYNC_CRON=0 0 29 2 *"}, o.Extra["wallet"]...)
 	s, err := suite.Start(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)

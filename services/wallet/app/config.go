@@ -30,6 +30,9 @@ type Config struct {
 	ChainRPCURLs config.ChainURLs `env:"CHAIN_RPC_URLS"`
 	// BalancesPerCall is how many balances one call to a node asks for.
 	BalancesPerCall int `env:"BALANCES_PER_CALL" envDefault:"200"`
+	// SyncCron is when wallets are synced that were not for SyncEvery.
+	SyncCron  string        `env:"SYNC_CRON" envDefault:"*/5 * * * *"`
+	SyncEvery time.Duration `env:"SYNC_EVERY" envDefault:"5m"`
 	// TokenList is a file in the shape of a Token List; its tokens are the
 	// ones whose balances are read.
 	TokenList string `env:"TOKEN_LIST"`
@@ -72,6 +75,9 @@ func (c Config) Validate() error {
 	mistakes := []error{c.GRPC.Validate(), c.Price.Validate(), c.Cache.Validate()}
 	if c.BalancesPerCall < 1 || c.BalancesPerCall > 5000 {
 		mistakes = append(mistakes, errors.New("PURSER_BALANCES_PER_CALL must be 1 to 5000"))
+	}
+	if c.SyncEvery <= 0 {
+		mistakes = append(mistakes, errors.New("PURSER_SYNC_EVERY must be above 0"))
 	}
 	mistakes = append(mistakes, c.Tokens.Validate())
 	if u := c.PriceURL.Reveal(); u != "" && !config.IsHTTPURL(u) {

@@ -79,6 +79,7 @@ type service struct {
 	tokens   walletv1.TokenServiceClient
 	prices   walletv1.PriceServiceClient
 	holdings walletv1.HoldingsServiceClient
+	admin    walletv1.AdminServiceClient
 }
 
 const tokenList = `{"tokens":[
@@ -88,6 +89,9 @@ const tokenList = `{"tokens":[
 
 // noRedis is an address where nothing listens.
 const noRedis = "redis://127.0.0.1:1/0"
+
+// never is a schedule that no test waits for.
+const never = "0 0 29 2 *"
 
 // start runs the service, without Redis, nodes or prices, until the test ends.
 func start(t *testing.T) service {
@@ -106,6 +110,7 @@ func replica(t *testing.T, db *testkit.DB, i *issuer, redisURL, tokenList string
 	cfg, err := app.Load([]string{
 		"PURSER_DATABASE_URL=" + s.db.URL, "PURSER_REDIS_URL=" + redisURL, "PURSER_ISSUER=" + s.issuer.URL,
 		"PURSER_PRICE_URL=http://127.0.0.1:1", "PURSER_TOKEN_LIST=" + list, "PURSER_GRPC_PLAINTEXT=true", "PURSER_GRPC_BURST=10000",
+		"PURSER_SYNC_CRON=" + never,
 		"PURSER_CHAIN_RPC_URLS=137=http://127.0.0.1:1", "PURSER_CACHE_WALLETS_TTL=1h", "PURSER_CACHE_TOKEN_TTL=1h",
 	})
 	if err != nil {
@@ -131,7 +136,7 @@ func replica(t *testing.T, db *testkit.DB, i *issuer, redisURL, tokenList string
 	})
 	s.wallets, s.balances = walletv1.NewWalletServiceClient(conn), walletv1.NewBalanceServiceClient(conn)
 	s.tokens, s.prices = walletv1.NewTokenServiceClient(conn), walletv1.NewPriceServiceClient(conn)
-	s.holdings = walletv1.NewHoldingsServiceClient(conn)
+	s.holdings, s.admin = walletv1.NewHoldingsServiceClient(conn), walletv1.NewAdminServiceClient(conn)
 	return s
 }
 

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/purserhq/purser/pkg/cache"
+	"github.com/purserhq/purser/pkg/jobs"
 	"github.com/purserhq/purser/services/wallet/migrations"
 )
 
@@ -12,5 +13,12 @@ func TestTheOutboxIsTheOneThatTheCacheWritesTo(t *testing.T) {
 	text, err := migrations.FS.ReadFile("00003_cache_invalidations.sql")
 	if err != nil || !strings.Contains(string(text), strings.TrimSpace(cache.Schema)) {
 		t.Errorf("the migration lacks cache.Schema, %v; add one that brings the table up to it", err)
+	}
+}
+
+func TestTheLedgerIsTheOneThatTheJobsWriteTo(t *testing.T) {
+	text, err := migrations.FS.ReadFile("00005_jobs.sql")
+	if err != nil || !strings.Contains(string(text), strings.TrimSpace(jobs.Schema)) {
+		t.Errorf("the migration lacks jobs.Schema, %v; add one that brings the tables up to it", err)
 	}
 }

@@ -15,8 +15,7 @@ import (
 	"github.com/purserhq/purser/services/wallet/internal/sync"
 )
 
-// askAll asks a node for balances at a block, in chunks. It is an error when
-// none could be read.
+// askAll asks a node for balances at a block, in chunks.
 func (r *Reader) askAll(ctx context.Context, n *node, b sync.Block, asked []question) ([]answer, error) {
 	answers := make([]answer, 0, len(asked))
 	for chunk := range slices.Chunk(asked, r.chunk) {
@@ -26,10 +25,15 @@ func (r *Reader) askAll(ctx context.Context, n *node, b sync.Block, asked []ques
 		}
 		answers = append(answers, some...)
 	}
-	if len(answers) > 0 && !slices.ContainsFunc(answers, func(a answer) bool { return a.amount != nil || a.empty }) {
-		return nil, fmt.Errorf("no balance could be read at block %d", b.Number)
-	}
 	return answers, nil
+}
+
+// readable is an error when none of the balances asked for could be read.
+func readable(answers []answer, b sync.Block) error {
+	if len(answers) > 0 && !slices.ContainsFunc(answers, func(a answer) bool { return a.amount != nil }) {
+		return fmt.Errorf("no balance could be read at block %d", b.Number)
+	}
+	return nil
 }
 
 // ask reads the balances of a chunk, halving it while the node refuses. A

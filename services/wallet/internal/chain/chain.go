@@ -49,7 +49,7 @@ type Options struct {
 	Now   func() time.Time
 }
 
-// Reader implements sync.Chains and history.Chains. It is safe for concurrent use.
+// Reader implements sync.Chains, sync.Heads and history.Chains. It is safe for concurrent use.
 type Reader struct {
 	nodes map[uint64][]*node
 	codec *codec
@@ -91,19 +91,32 @@ func (r *Reader) Close() error {
 func (r *Reader) Chains() []uint64 { return slices.Sorted(maps.Keys(r.nodes)) }
 
 // Read implements sync.Chains.
-func (r *Reader) Read(ctx context.Context, chain uint64, holder common.Address, tokens []token.Token) (reading sync.Reading, err error) {
+func (r *Reader) Read(ctx context.Context, chain uint64, holder common.Address, tokens []token.Token) (sync.Reading, error) {
 	ctx, span := otel.Tracer("purser/wallet/chain").Start(ctx, "chain.Read", trace.WithSpanKind(trace.SpanKindClient),
 		trace.WithAttributes(attribute.Int64("chain.id", int64(min(chain, math.MaxInt64))), attribute.Int("tokens", len(tokens))))
 	defer span.End()
-	err = r.first(ctx, chain, func(ctx context.Context, n *node) error {
-		var amounts [][]*uint256.Int
-		reading.Block, amounts, err = r.readFrom(ctx, n, []common.Address{holder}, tokens)
-		if err == nil {
-			reading.Amounts = amounts[0]
-		}
+	block, amounts, err := r.readAll(ctx, chain, []common.Address{holder}, tokens)
+	if err != nil {
+		return sync.Reading{}, err
+	}
+	return sync.Reading{Block: block, Amounts: amounts[0]}, nil
+}
+
+// ReadAll implements sync.Heads.
+func (r *Reader) ReadAll(ctx context.Context, chain uint64, holders []common.Address, tokens []token.Token) (sync.Block, [][]*uint256.Int, error) {
+	ctx, span := otel.Tracer("purser/wallet/chain").Start(ctx, "chain.ReadAll", trace.WithSpanKind(trace.SpanKindClient),
+		trace.WithAttributes(attribute.Int64("chain.id", int64(min(chain, math.MaxInt64))),
+			attribute.Int("holders", len(holders)), attribute.Int("tokens", len(tokens))))
+	defer span.End()
+	return r.readAll(ctx, chain, holders, tokens)
+}
+
+func (r *Reader) readAll(ctx context.Context, chain uint64, holders []common.Address, tokens []token.Token) (block sync.Block, amounts [][]*uint256.Int, err error) {
+	err = r.first(ctx, chain, func(ctx context.Context, n *node) (err error) {
+		block, amounts, err = r.readFrom(ctx, n, holders, tokens)
 		return err
 	})
-	return reading, err
+	return block, amounts, err
 }
 
 // first has the chain's nodes do fn, in order until one has done it. One that
@@ -161,6 +174,9 @@ func (r *Reader) readFrom(ctx context.Context, n *node, holders []common.Address
 		return block, nil, err
 	}
 	answers, err := r.askAll(ctx, n, block, questions(holders, tokens))
+	if err == nil {
+		err = readable(answers, block)
+	}
 	return block, perHolder(answers, len(holders), len(tokens)), err
 }
 

@@ -155,6 +155,7 @@ func TestNodesThatAreNotBelieved(t *testing.T) {
 		{"a block without a time", set(map[string]any{"hash": blockHash, "number": "0x1"})},
 		{"a block number past 63 bits", set(map[string]any{"hash": blockHash, "number": "0xffffffffffffffff", "timestamp": "0x1"})},
 		{"a block time past 63 bits", set(map[string]any{"hash": blockHash, "number": "0x1", "timestamp": "0xffffffffffffffff"})},
+		{"a block time that wraps round to the past", set(map[string]any{"hash": blockHash, "number": "0x1", "timestamp": "0x7fffffffffffffff"})},
 		{"a block time past 64 bits", set(map[string]any{"hash": blockHash, "number": "0x1", "timestamp": "0x1ffffffffffffffff"})},
 		{"a block that is a list", set([]int{1})},
 		{"fewer results than were asked for", short(2)},

@@ -91,6 +91,10 @@ func (n *node) numbered(ctx context.Context, number uint64) (sync.Block, error) 
 	return b, err
 }
 
+// maxTime is past any block's time, in seconds, and far from where times wrap
+// round.
+const maxTime = 1 << 40
+
 // errNoBlock is a block that the node doesn't have.
 var errNoBlock = errors.New("no such block")
 
@@ -112,7 +116,7 @@ func (n *node) block(ctx context.Context, which string) (sync.Block, error) {
 	if head.Number == nil || head.Hash == nil || head.Time == nil {
 		return sync.Block{}, errors.New("without number, hash or timestamp")
 	}
-	if *head.Number > math.MaxInt64 || *head.Time > math.MaxInt64 {
+	if *head.Number > math.MaxInt64 || *head.Time > maxTime {
 		return sync.Block{}, errors.New("out of any range")
 	}
 	return sync.Block{Number: uint64(*head.Number), Hash: *head.Hash, Time: time.Unix(int64(*head.Time), 0).UTC()}, nil

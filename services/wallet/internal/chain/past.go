@@ -177,7 +177,7 @@ func (p *past) balances(ctx context.Context, n *node, b sync.Block) ([][]*uint25
 			answers[i].amount = new(uint256.Int)
 		}
 	}
-	return perHolder(answers, len(p.holders), len(p.tokens)), nil
+	return perHolder(answers, len(p.holders), len(p.tokens)), readable(answers, b)
 }
 
 // absent reports whether a contract has no code at a block. One that had none

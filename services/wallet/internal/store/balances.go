@@ -79,29 +79,39 @@ func (s *Wallets) SaveBalances(ctx context.Context, owner, id uuid.UUID, balance
 		if err := saveSync(tx, owner, id, state); err != nil {
 			return err
 		}
-		return postgres.Raw(tx, func(conn *pgx.Conn) error { return upsert(ctx, conn, id, balances) })
+		held := make([]balanceOf, len(balances))
+		for i, b := range balances {
+			held[i] = balanceOf{id, b}
+		}
+		return postgres.Raw(tx, func(conn *pgx.Conn) error { return upsert(ctx, conn, held) })
 	})
 }
 
-func upsert(ctx context.Context, conn *pgx.Conn, id uuid.UUID, balances []wallet.Balance) error {
+// balanceOf is a balance of a wallet.
+type balanceOf struct {
+	wallet uuid.UUID
+	wallet.Balance
+}
+
+func upsert(ctx context.Context, conn *pgx.Conn, balances []balanceOf) error {
 	n := len(balances)
-	tokens, amounts := make([]string, n), make([]string, n)
+	wallets, tokens, amounts := make([]uuid.UUID, n), make([]string, n), make([]string, n)
 	blocks, hashes, times := make([]int64, n), make([][]byte, n), make([]time.Time, n)
 	for i, b := range balances {
-		tokens[i], amounts[i] = b.Token.ID, b.Amount.Dec()
+		wallets[i], tokens[i], amounts[i] = b.wallet, b.Token.ID, b.Amount.Dec()
 		blocks[i], hashes[i], times[i] = int64(b.Block), b.BlockHash[:], b.BlockTime
 	}
 	_, err := conn.Exec(ctx, `
 		INSERT INTO balances (wallet_id, token_id, amount, block_number, block_hash, block_time)
-		SELECT $1, token, amount::numeric, block, hash, at
-		FROM unnest($2::text[], $3::text[], $4::bigint[], $5::bytea[], $6::timestamptz[])
-		  AS b (token, amount, block, hash, at)
-		ORDER BY token
+		SELECT wallet, token, amount::numeric, block, hash, at
+		FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::bytea[], $6::timestamptz[])
+		  AS b (wallet, token, amount, block, hash, at)
+		ORDER BY wallet, token
 		ON CONFLICT (wallet_id, token_id) DO UPDATE
 		SET amount = excluded.amount, block_number = excluded.block_number,
 		    block_hash = excluded.block_hash, block_time = excluded.block_time
 		WHERE excluded.block_number >= balances.block_number`,
-		id, tokens, amounts, blocks, hashes, times)
+		wallets, tokens, amounts, blocks, hashes, times)
 	if err != nil {
 		return fmt.Errorf("store balances: %w", err)
 	}

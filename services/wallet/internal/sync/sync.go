@@ -13,7 +13,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -21,7 +20,6 @@ import (
 	"github.com/holiman/uint256"
 
 	"github.com/purserhq/purser/pkg/errs"
-	"github.com/purserhq/purser/services/wallet/internal/caip"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
@@ -92,7 +90,7 @@ func (s *Service) Sync(ctx context.Context, owner, id uuid.UUID) (wallet.Wallet,
 	if err != nil {
 		return wallet.Wallet{}, 0, err
 	}
-	tokens, err := s.tokensOf(ctx, w.Account)
+	tokens, err := listTokens(ctx, s.tokens, w.Account.Chain)
 	if err != nil {
 		return wallet.Wallet{}, 0, err
 	}
@@ -111,10 +109,7 @@ func (s *Service) Sync(ctx context.Context, owner, id uuid.UUID) (wallet.Wallet,
 		return wallet.Wallet{}, 0, s.failed(ctx, w, fmt.Errorf("read %d balances of %d", len(reading.Amounts), len(tokens)))
 	}
 	balances, unread := pair(tokens, reading)
-	done := wallet.Sync{State: wallet.Synced, Block: reading.Block.Number, At: &reading.Block.Time}
-	if len(unread) > 0 {
-		done.Error = "not readable: " + strings.Join(unread, ", ")
-	}
+	done := success(reading.Block, unread)
 	if err := s.store.SaveBalances(ctx, owner, id, balances, done); err != nil {
 		return wallet.Wallet{}, 0, s.failed(ctx, w, err)
 	}
@@ -160,32 +155,38 @@ func follows(last wallet.Sync, b Block) error {
 	return nil
 }
 
-// failed records why and returns the reason for the caller. w.Sync still has
-// the block and time of the last success: they stay.
+// failed records why and returns the reason for the caller.
 func (s *Service) failed(ctx context.Context, w wallet.Wallet, cause error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishing)
 	defer cancel()
-	retry := s.now().Add(retryAfter).UTC()
-	text := "internal error"
-	if e := errs.As(cause); e != nil {
-		text = e.Message
-	} else if errors.Is(cause, context.DeadlineExceeded) || errors.Is(cause, context.Canceled) {
-		text = "the call ended before the sync did"
-	}
-	w.Sync.State, w.Sync.Error, w.Sync.Retry = wallet.Failed, text, &retry
+	w.Sync = failure(w.Sync, cause, s.now())
 	if err := s.store.SaveSync(ctx, w.Owner, w.ID, w.Sync); err != nil {
 		return fmt.Errorf("%w (and its outcome could not be stored: %w)", cause, err)
 	}
 	return cause
 }
 
-// tokensOf lists all tokens of the account's chain.
-func (s *Service) tokensOf(ctx context.Context, a caip.Account) ([]token.Token, error) {
+// failure is the state after a sync that failed: the block and time of the last
+// success stay.
+func failure(last wallet.Sync, cause error, now time.Time) wallet.Sync {
+	retry := now.Add(retryAfter).UTC()
+	text := "internal error"
+	if e := errs.As(cause); e != nil {
+		text = e.Message
+	} else if errors.Is(cause, context.DeadlineExceeded) || errors.Is(cause, context.Canceled) {
+		text = "the call ended before the sync did"
+	}
+	last.State, last.Error, last.Retry = wallet.Failed, text, &retry
+	return last
+}
+
+// listTokens lists all tokens of a chain.
+func listTokens(ctx context.Context, tokens Tokens, chain uint64) ([]token.Token, error) {
 	const page = 1000
 	var all []token.Token
 	after := ""
 	for {
-		some, err := s.tokens.List(ctx, a.Chain, after, page)
+		some, err := tokens.List(ctx, chain, after, page)
 		if err != nil {
 			return nil, err
 		}

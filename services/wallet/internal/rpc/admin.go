@@ -1,0 +1,72 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/purserhq/purser/pkg/authn"
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/jobs"
+	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+)
+
+// Jobs is what can be seen and asked of the service's jobs; *jobs.Runner is one.
+type Jobs interface {
+	Page(ctx context.Context, caller, job string, size int32, token string) ([]jobs.Record, string, error)
+	Trigger(ctx context.Context, name string) error
+}
+
+// AdminServer serves purser.wallet.v1.AdminService.
+type AdminServer struct {
+	walletv1.UnimplementedAdminServiceServer
+	jobs Jobs
+	log  *slog.Logger
+}
+
+// NewAdminServer serves what those who run the service ask for.
+func NewAdminServer(j Jobs, log *slog.Logger) *AdminServer { return &AdminServer{jobs: j, log: log} }
+
+// ListJobRuns implements the RPC.
+func (s *AdminServer) ListJobRuns(ctx context.Context, req *walletv1.ListJobRunsRequest) (*walletv1.ListJobRunsResponse, error) {
+	runs, next, err := s.jobs.Page(ctx, authn.CallerFrom(ctx).UserID.String(), req.GetJob(), req.GetPageSize(), req.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	resp := &walletv1.ListJobRunsResponse{NextPageToken: next}
+	for _, r := range runs {
+		resp.Runs = append(resp.Runs, jobRun(r))
+	}
+	return resp, nil
+}
+
+func jobRun(r jobs.Record) *walletv1.JobRun {
+	p := &walletv1.JobRun{
+		Job: r.Job, ScheduleTime: timestamppb.New(r.ScheduledAt), Shard: int32(r.Shard), State: r.State, Manual: r.Manual,
+		Attempt: int32(r.Attempt), StartTime: timeToProto(r.StartedAt), FinishTime: timeToProto(r.FinishedAt), Error: r.Error,
+	}
+	if r.FinishedAt != nil {
+		p.Duration = durationpb.New(r.Duration)
+	}
+	return p
+}
+
+// TriggerJob implements the RPC.
+func (s *AdminServer) TriggerJob(ctx context.Context, req *walletv1.TriggerJobRequest) (*walletv1.TriggerJobResponse, error) {
+	caller := authn.CallerFrom(ctx)
+	if err := caller.Operator(); err != nil {
+		return nil, err
+	}
+	err := s.jobs.Trigger(ctx, req.GetJob())
+	if errors.Is(err, jobs.ErrUnknown) {
+		return nil, errs.NotFound("job")
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.log.InfoContext(ctx, "job triggered", "job", req.GetJob(), "by", caller.UserID)
+	return &walletv1.TriggerJobResponse{}, nil
+}
