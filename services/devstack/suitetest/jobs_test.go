@@ -2,14 +2,19 @@ package suitetest
 
 import (
 	"context"
+	"crypto/rand"
+	"strings"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/purserhq/purser/pkg/grpcclient"
 	"github.com/purserhq/purser/pkg/testkit"
+	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+	"github.com/purserhq/purser/services/devstack/demo"
 	"github.com/purserhq/purser/services/devstack/suite"
 )
 
@@ -71,13 +76,14 @@ func TestEverybodysWalletsAreSyncedWithoutTheirAsking(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	jobs := walletAdmin(t, s)
 	user, _ := signIn(t, c)
-	_, err = c.WalletAdmin.TriggerJob(user, &walletv1.TriggerJobRequest{Job: "sync_wallets"})
+	_, err = jobs.TriggerJob(user, &walletv1.TriggerJobRequest{Job: "sync_wallets"})
 	wantError(t, err, codes.PermissionDenied, "PERMISSION_MISSING")
-	admin := adminOf(t, s, c)
-	_, err = c.WalletAdmin.TriggerJob(admin, &walletv1.TriggerJobRequest{Job: "no_such_job"})
+	admin := operator(t, s, c)
+	_, err = jobs.TriggerJob(admin, &walletv1.TriggerJobRequest{Job: "no_such_job"})
 	wantError(t, err, codes.NotFound, "NOT_FOUND")
-	if _, err := c.WalletAdmin.TriggerJob(admin, &walletv1.TriggerJobRequest{Job: "sync_wallets"}); err != nil {
+	if _, err := jobs.TriggerJob(admin, &walletv1.TriggerJobRequest{Job: "sync_wallets"}); err != nil {
 		t.Fatal(err)
 	}
 	for ctx, w := range wallets {
@@ -98,7 +104,7 @@ func TestEverybodysWalletsAreSyncedWithoutTheirAsking(t *testing.T) {
 		return err == nil && got.GetWallet().GetSync().GetState() == walletv1.SyncState_SYNC_STATE_FAILED && got.GetWallet().GetSync().GetRetryTime() != nil
 	})
 	testkit.Eventually(t, 20*time.Second, func() bool {
-		runs, err := c.WalletAdmin.ListJobRuns(admin, &walletv1.ListJobRunsRequest{Job: "sync_wallets"})
+		runs, err := jobs.ListJobRuns(admin, &walletv1.ListJobRunsRequest{Job: "sync_wallets"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -110,4 +116,32 @@ func TestEverybodysWalletsAreSyncedWithoutTheirAsking(t *testing.T) {
 		}
 		return done == 4
 	})
+}
+
+// walletAdmin is wallet's service for operators.
+func walletAdmin(t *testing.T, s *suite.Suite) walletv1.AdminServiceClient {
+	t.Helper()
+	conn, err := grpcclient.Dial(grpcclient.Config{Addr: s.Endpoints.Wallet, Plaintext: true}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return walletv1.NewAdminServiceClient(conn)
+}
+
+// operator is a context in the name of an admin who has just signed in.
+func operator(t *testing.T, s *suite.Suite, c *demo.Clients) context.Context {
+	t.Helper()
+	email, password := strings.ToLower(rand.Text())+"@example.com", rand.Text()
+	if _, err := c.Accounts.Register(t.Context(), &authv1.RegisterRequest{Email: email, Password: password}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.AuthCommand(t.Context(), "admin", "grant", email); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := c.Sessions.Login(t.Context(), &authv1.LoginRequest{Email: email, Password: password})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return grpcclient.WithToken(t.Context(), resp.GetTokens().GetAccessToken())
 }
