@@ -92,7 +92,7 @@ func startReplicas(t *testing.T, service string, environ []string) *replicas {
 	r := &replicas{program: filepath.Join(programs(t), service), environ: environ}
 	base := freePorts(t)
 	for i := range r.running {
-		r.addrs[i] = fmt.Sprintf("127.0.0.1:%d", base+i)
+		r.addrs[i] = fmt.Sprintf("127.0.0.1:%d", base+1+i)
 		r.start(t, i)
 	}
 	return r
