@@ -210,6 +210,7 @@ func knownTo(t *testing.T, overlay string, r rendering) secrets {
 }
 
 func TestWhatIsRenderedIsAConfigurationThatTheServiceTakes(t *testing.T) {
+	t.Parallel()
 	for _, overlay := range overlays() {
 		r := render(t, overlay)
 		known := knownTo(t, overlay, r)

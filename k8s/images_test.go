@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,7 +11,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 )
@@ -80,6 +78,7 @@ func (i image) command(t *testing.T, env map[string]string, args ...string) *exe
 }
 
 func TestAnImageHasItsProgramAloneAndServes(t *testing.T) {
+	t.Parallel()
 	built := images(t)
 	r := render(t, "dev")
 	for _, service := range services() {
@@ -165,42 +164,7 @@ func serves(t *testing.T, r rendering, w workload, i image) {
 	}
 	env["PURSER_GRPC_HEALTH_ADDR"] = freeAddr(t)
 	env["PURSER_SHUTDOWN_NOTICE"] = "0s"
-	serving := i.command(t, env, c.Args...)
-	var log strings.Builder
-	serving.Stdout, serving.Stderr = &log, &log
-	if err := serving.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- serving.Wait() }()
-	for begun := time.Now(); ; {
-		asked, err := i.command(t, env, "healthcheck").CombinedOutput()
-		if err == nil {
-			break
-		}
-		select {
-		case err := <-ended:
-			t.Fatalf("it ended: %v\n%s", err, &log)
-		default:
-		}
-		if time.Since(begun) > 20*time.Second {
-			t.Errorf("it does not get ready: %s", asked)
-			break
-		}
-	}
-	_ = serving.Process.Signal(syscall.SIGTERM)
-	if err := <-ended; err != nil {
-		t.Errorf("it ended with %v\n%s", err, &log)
-	}
-}
-
-// freeAddr is one that nothing listens on.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = lis.Close() }()
-	return lis.Addr().String()
+	p := start(t, i.command(t, env, c.Args...))
+	p.ready(t, func() *exec.Cmd { return i.command(t, env, "healthcheck") })
+	p.stop(t)
 }

@@ -2,6 +2,7 @@ package k8s_test
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -32,31 +33,46 @@ type object interface {
 // rendering is what an overlay applies.
 type rendering []object
 
-// render renders an overlay as `kubectl kustomize` does, each object strictly
+// render is an overlay as `kubectl kustomize` renders it, each object strictly
 // in its type: a field that Kubernetes doesn't know is a failure.
 func render(t *testing.T, overlay string) rendering {
 	t.Helper()
-	found, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), "overlays/"+overlay)
+	texts, err := rendered()
 	if err != nil {
 		t.Fatal(err)
 	}
 	var all rendering
-	for _, r := range found.Resources() {
-		text, err := r.AsYAML()
-		if err != nil {
-			t.Fatal(err)
-		}
+	for _, text := range texts[overlay] {
 		o, err := decode(text)
 		if err != nil {
-			t.Fatalf("%s: %v", r.CurId(), err)
+			t.Fatalf("%v:\n%s", err, text)
 		}
 		all = append(all, o)
 	}
 	return all
 }
 
-// decode reads one object.
-func decode(text []byte) (object, error) {
+// rendered is the text of each object, by overlay.
+var rendered = sync.OnceValues(func() (map[string][][]byte, error) {
+	texts := map[string][][]byte{}
+	for _, overlay := range overlays() {
+		found, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), "overlays/"+overlay)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range found.Resources() {
+			text, err := r.AsYAML()
+			if err != nil {
+				return nil, err
+			}
+			texts[overlay] = append(texts[overlay], text)
+		}
+	}
+	return texts, nil
+})
+
+// types are those that an object can have.
+var types = sync.OnceValues(func() (*runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
 		appsv1.AddToScheme, autoscalingv2.AddToScheme, batchv1.AddToScheme,
@@ -65,6 +81,15 @@ func decode(text []byte) (object, error) {
 		if err := add(scheme); err != nil {
 			return nil, err
 		}
+	}
+	return scheme, nil
+})
+
+// decode reads one object.
+func decode(text []byte) (object, error) {
+	scheme, err := types()
+	if err != nil {
+		return nil, err
 	}
 	s := json.NewSerializerWithOptions(json.DefaultMetaFactory, scheme, scheme, json.SerializerOptions{Yaml: true, Strict: true})
 	decoded, kind, err := s.Decode(text, nil, nil)

@@ -1,0 +1,69 @@
+package k8s_test
+
+import (
+	"net"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// process is a program that runs.
+type process struct {
+	cmd   *exec.Cmd
+	log   strings.Builder // to be read once it has ended
+	ended chan error
+}
+
+// start starts a program.
+func start(t *testing.T, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{cmd: cmd, ended: make(chan error, 1)}
+	cmd.Stdout, cmd.Stderr = &p.log, &p.log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { p.ended <- cmd.Wait() }()
+	return p
+}
+
+// ready waits until the program's own health check says so.
+func (p *process) ready(t *testing.T, healthcheck func() *exec.Cmd) {
+	t.Helper()
+	for begun := time.Now(); ; {
+		says, err := healthcheck().CombinedOutput()
+		if err == nil {
+			return
+		}
+		select {
+		case err := <-p.ended:
+			t.Fatalf("it ended with %v\n%s", err, &p.log)
+		default:
+		}
+		if time.Since(begun) > 30*time.Second {
+			p.stop(t)
+			t.Fatalf("it does not get ready: %s\n%s", says, &p.log)
+		}
+	}
+}
+
+// stop ends the program as the kubelet does.
+func (p *process) stop(t *testing.T) {
+	t.Helper()
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	if err := <-p.ended; err != nil {
+		t.Errorf("it ended with %v\n%s", err, &p.log)
+	}
+}
+
+// freeAddr is one that nothing listens on.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = lis.Close() }()
+	return lis.Addr().String()
+}
