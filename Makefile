@@ -44,8 +44,12 @@ buildah:
 	  echo "installing buildah"; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends buildah >/dev/null; } || \
 	  echo "buildah can't be installed: the images are not tried" >&2
 
+.PHONY: setup-tests
+setup-tests: ## As setup, and Chromium for the test of the console
+	@tools/setup.sh browser
+
 .PHONY: test
-test: setup buildah ## Run every test, with the race detector
+test: setup-tests buildah ## Run every test, with the race detector
 	$(GOTEST) work
 
 .PHONY: prove
@@ -85,6 +89,10 @@ console-assets: .build ## Fetch the console's charting library again (needs npm)
 	cd .build && npm pack --silent uplot@$(UPLOT) && [ "$$(openssl dgst -sha512 -binary uplot-$(UPLOT).tgz | base64 -w0)" = '$(UPLOT_SHA512)' ]
 	tar xzf .build/uplot-$(UPLOT).tgz -C services/devstack/console/assets/uplot --strip-components=1 package/LICENSE
 	tar xzf .build/uplot-$(UPLOT).tgz -C services/devstack/console/assets/uplot --strip-components=2 package/dist/uPlot.iife.min.js package/dist/uPlot.min.css
+
+.PHONY: screenshots
+screenshots: setup-tests ## Take the pictures of the console again
+	PURSER_SCREENSHOTS=$(CURDIR)/docs/images go test -count=1 -run Browser ./services/devstack/console
 
 .PHONY: tidy
 tidy: ## Tidy every module

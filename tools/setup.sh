@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Postgres and Redis servers that the tests and the embedded suite
-# run, where it may; otherwise says exactly what to install.
+# run, where it may; otherwise says exactly what to install. With "browser" also
+# Chromium, which the test of the console drives.
 set -euo pipefail
 
 have_postgres() {
@@ -9,10 +10,18 @@ have_postgres() {
   ls /usr/lib/postgresql/*/bin/initdb /opt/homebrew/opt/postgresql*/bin/initdb /usr/local/opt/postgresql*/bin/initdb >/dev/null 2>&1
 }
 have_redis() { command -v redis-server >/dev/null; }
+have_browser() {
+  [ "${want:-}" = browser ] || return 0
+  [ -n "${PURSER_CHROMIUM:-}" ] && [ -x "$PURSER_CHROMIUM" ] && return 0
+  command -v chromium chromium-browser google-chrome google-chrome-stable >/dev/null && return 0
+  ls /Applications/Chromium.app /Applications/Google\ Chrome.app >/dev/null 2>&1
+}
+want=${1:-}
 
 missing=()
 have_postgres || missing+=(postgresql)
 have_redis || missing+=(redis)
+have_browser || missing+=(chromium)
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 as_root=()
@@ -37,11 +46,11 @@ elif command -v brew >/dev/null; then
   by_hand="brew install ${missing[*]}"
   brew install --quiet "${missing[@]}"
 else
-  by_hand="install PostgreSQL 14 or later and Redis 6.2 or later, with initdb and redis-server on PATH"
+  by_hand="install PostgreSQL 14 or later and Redis 6.2 or later, with initdb and redis-server on PATH; for the tests also Chromium"
 fi
 
-if ! have_postgres || ! have_redis; then
-  echo "Postgres or Redis server is missing (${missing[*]}). Install it with:" >&2
+if ! have_postgres || ! have_redis || ! have_browser; then
+  echo "Missing: ${missing[*]}. Install it with:" >&2
   echo "  $by_hand" >&2
   exit 1
 fi

@@ -51,8 +51,12 @@ func name(parent context.Context, s sdktrace.ReadWriteSpan) {
 	}
 }
 
-// answers is the service whose method a server's span answers, "" of others.
+// answers is the service whose method a server's span answers, "" of others;
+// the embedded chain is one.
 func answers(s sdktrace.ReadOnlySpan) string {
+	if strings.HasPrefix(s.Name(), "jsonrpc.") {
+		return "chain"
+	}
 	if s.SpanKind() != trace.SpanKindServer {
 		return ""
 	}

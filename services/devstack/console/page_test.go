@@ -1,0 +1,349 @@
+package console_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/propagation"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+
+	"github.com/purserhq/purser/pkg/grpcclient"
+	"github.com/purserhq/purser/pkg/testkit"
+	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
+	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
+	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+	"github.com/purserhq/purser/services/devstack/console"
+	"github.com/purserhq/purser/services/devstack/demo"
+	"github.com/purserhq/purser/services/devstack/suite"
+	"github.com/purserhq/purser/services/devstack/traces"
+)
+
+const (
+	email    = "ada@example.com"
+	password = "a long enough passphrase"
+)
+
+// stage is a suite with a user, and a console that shows both.
+type stage struct {
+	*suite.Suite
+	clients *demo.Clients
+	ring    *traces.Ring
+	console *console.Console
+	user    context.Context //nolint:containedctx // carries the user's token
+	token   string
+	secret  string
+}
+
+func set(t *testing.T) *stage {
+	t.Helper()
+	s := &stage{ring: traces.NewRing(4096)}
+	otel.SetTracerProvider(sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(s.ring)))
+	otel.SetTextMapPropagator(propagation.TraceContext{})
+	dir, err := os.MkdirTemp("", "purser-suite-") // one that Postgres's own user may enter
+	if err == nil {
+		err = os.Chmod(dir, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	s.Suite, err = suite.Start(t.Context(), suite.Options{
+		Dir: dir, History: 60 * time.Hour, Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Stop(); err != nil {
+			t.Errorf("stop: %v", err)
+		}
+	})
+	if s.clients, err = demo.Dial(s.Endpoints); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.clients.Close() })
+	s.signUp(t)
+	if s.secret, err = console.Ensure(t.Context(), s.AuthCommand, dir); err != nil {
+		t.Fatal(err)
+	}
+	s.console, err = console.Start(t.Context(), console.Options{
+		Addr: "127.0.0.1:0", Endpoints: s.Endpoints, Email: email, Password: password, Secret: s.secret, Traces: s.ring,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.console.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return s
+}
+
+// signUp makes the user, with the chain's two busiest holders as wallets.
+func (s *stage) signUp(t *testing.T) {
+	t.Helper()
+	if _, err := s.clients.Accounts.Register(t.Context(), &authv1.RegisterRequest{Email: email, Password: password}); err != nil {
+		t.Fatal(err)
+	}
+	in, err := s.clients.Sessions.Login(t.Context(), &authv1.LoginRequest{Email: email, Password: password})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.token = in.GetTokens().GetAccessToken()
+	s.user = grpcclient.WithToken(t.Context(), s.token)
+	for _, h := range s.Chain.Holders() {
+		made, err := s.clients.Wallets.CreateWallet(s.user, &walletv1.CreateWalletRequest{Account: fmt.Sprintf("eip155:%d:%s", s.Chain.ChainID(), h.Hex())})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.clients.Wallets.SyncWallet(s.user, &walletv1.SyncWalletRequest{WalletId: made.GetWallet().GetId()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestTheConsoleShowsInABrowserWhatTheServicesSay(t *testing.T) {
+	s := set(t)
+	if err := (&demo.Result{Token: s.token}).ShowTrace(t.Context(), s.Endpoints, s.ring, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	b := open(t, s.console.URL())
+	b.shows("#services", "portfolio serving")
+
+	s.holdings(t, b)
+	s.operation(t, b)
+	s.trace(t, b)
+	s.follows(t, b)
+	looks(t, b)
+	keyboard(t, b)
+	s.wayAndBack(t, b)
+
+	if got := b.elsewhere(s.console.URL()); len(got) > 0 {
+		t.Errorf("the page asked for what is elsewhere: %q", got)
+	}
+	if got := b.complaints(); len(got) > 0 {
+		t.Errorf("the browser complains: %q", got)
+	}
+	if page := eval[string](b, "document.documentElement.outerHTML"); strings.Contains(page, "eyJ") || strings.Contains(page, s.secret) {
+		t.Error("a token or a secret is on the page")
+	}
+}
+
+// holdings checks the total and each row. Prices move, so both are asked
+// until they agree.
+func (s *stage) holdings(t *testing.T, b *browser) {
+	t.Helper()
+	var want, got []string
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the valuation is %q, the page shows %q", want, got)
+		}
+	})
+	testkit.Eventually(t, patience, func() bool {
+		resp, err := s.clients.Portfolios.GetValuation(s.user, &portfoliov1.GetValuationRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want = []string{demo.Money(resp.GetValuation().GetTotal())}
+		for _, p := range resp.GetValuation().GetPositions() {
+			want = append(want, p.GetSymbol(), demo.Money(p.GetValue()))
+		}
+		got = append(b.text("#total"), b.text("#holdings tbody th, #holdings td.value")...)
+		return slices.Equal(got, want)
+	})
+	if len(want) < 5 {
+		t.Errorf("there is little to compare: %q", want)
+	}
+}
+
+// operation checks the keys and the job runs.
+func (s *stage) operation(t *testing.T, b *browser) {
+	t.Helper()
+	issued, err := s.clients.Sessions.IssueServiceToken(t.Context(), &authv1.IssueServiceTokenRequest{ClientId: "console", ClientSecret: s.secret})
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := grpcclient.Dial(grpcclient.Config{Addr: s.Endpoints.Auth, Plaintext: true}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	admin, as := authv1.NewAdminServiceClient(conn), grpcclient.WithToken(t.Context(), issued.GetAccessToken())
+	testkit.Eventually(t, patience, func() bool {
+		keys, err := admin.ListSigningKeys(as, &authv1.ListSigningKeysRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want []string
+		for _, k := range keys.GetKeys() {
+			want = append(want, k.GetKid()+" SIGNING_KEY_STATE_"+strings.ToUpper(eval[string](b, fmt.Sprintf("document.querySelector('[data-kid=%q] .tag')?.textContent ?? ''", k.GetKid()))))
+			if want[len(want)-1] != k.GetKid()+" "+k.GetState().String() {
+				return false
+			}
+		}
+		return len(want) > 1 && len(want) == len(b.text("[data-kid]"))
+	})
+	b.shows("#keys", "Next step in ")
+	s.trigger(t, admin)
+	b.shows("[data-run=auth] th", "seal_audit by hand")
+	testkit.Eventually(t, patience, func() bool {
+		runs, err := admin.ListJobRuns(as, &authv1.ListJobRunsRequest{PageSize: 8})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want []string
+		for _, r := range runs.GetRuns() {
+			if name := r.GetJob(); r.GetManual() {
+				want = append(want, name+" by hand", r.GetState())
+			} else {
+				want = append(want, name, r.GetState())
+			}
+		}
+		return slices.Equal(b.text("[data-run=auth] th, [data-run=auth] .tag"), want)
+	})
+}
+
+// trigger runs a job of auth once, which only a person who is an admin may.
+func (s *stage) trigger(t *testing.T, admin authv1.AdminServiceClient) {
+	t.Helper()
+	if _, err := s.AuthCommand(t.Context(), "admin", "grant", email); err != nil {
+		t.Fatal(err)
+	}
+	in, err := s.clients.Sessions.Login(t.Context(), &authv1.LoginRequest{Email: email, Password: password})
+	if err != nil {
+		t.Fatal(err)
+	}
+	as := grpcclient.WithToken(t.Context(), in.GetTokens().GetAccessToken())
+	if _, err := admin.TriggerJob(as, &authv1.TriggerJobRequest{Job: "seal_audit"}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// trace checks that the newest trace of a valuation that reached wallet is
+// shown span by span.
+func (s *stage) trace(t *testing.T, b *browser) {
+	t.Helper()
+	var want traces.Trace
+	for _, tr := range s.ring.Recent(100) {
+		if tr.Has("wallet", "postgresql") && tr.Spans[0].Service == "demo" {
+			want = tr
+			break
+		}
+	}
+	if len(want.Spans) == 0 {
+		t.Fatal("there is no such trace")
+	}
+	var titles []string
+	for _, span := range want.Spans {
+		titles = append(titles, span.Service)
+	}
+	if got := b.text(fmt.Sprintf("#t-%s tbody td:nth-child(2)", want.ID)); !slices.Equal(got, titles) {
+		t.Errorf("the page shows spans of %q, want %q", got, titles)
+	}
+	if got := strings.Join(b.text(fmt.Sprintf("#t-%s tbody th", want.ID)), "\n"); !strings.Contains(got, "HoldingsService/GetHoldings") {
+		t.Errorf("the page shows %q", got)
+	}
+	if !eval[bool](b, fmt.Sprintf("document.getElementById('t-%s').open", want.ID)) {
+		t.Error("the trace across the services is not open")
+	}
+}
+
+// follows takes a snapshot and sees it appear on the page as it is.
+func (s *stage) follows(t *testing.T, b *browser) {
+	t.Helper()
+	b.shows("#value", "There is no snapshot yet.")
+	b.do(chromedp.Evaluate[chromedp.Void]("window.loaded = 'once'"))
+	resp, err := s.clients.Portfolios.TakeSnapshot(s.user, &portfoliov1.TakeSnapshotRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	total := demo.Money(resp.GetSnapshot().GetTotal())
+	b.shows("#newest", total)
+	b.shows("#days", "1 rows")
+	testkit.Eventually(t, patience, func() bool {
+		return strings.Contains(eval[string](b, "document.getElementById('chart').ariaLabel"), total+" USD")
+	})
+	if eval[string](b, "window.loaded ?? ''") != "once" {
+		t.Error("the page was loaded again")
+	}
+}
+
+// looks checks both colour schemes, and keeps a picture of each where one is
+// asked for.
+func looks(t *testing.T, b *browser) {
+	t.Helper()
+	ground := map[string]string{}
+	for _, scheme := range []string{"light", "dark"} {
+		b.scheme(scheme)
+		ground[scheme] = eval[string](b, "getComputedStyle(document.body).backgroundColor")
+		if got := b.faint(); len(got) > 0 {
+			t.Errorf("%s: too faint: %q", scheme, got)
+		}
+		if dir := os.Getenv("PURSER_SCREENSHOTS"); dir != "" {
+			b.picture(filepath.Join(dir, "console-"+scheme+".png"))
+		}
+	}
+	b.scheme("light")
+	if ground["light"] == ground["dark"] {
+		t.Errorf("light and dark are both %s", ground["light"])
+	}
+	// The control of the contrast.
+	b.do(chromedp.Evaluate[chromedp.Void]("document.querySelector('h1').style.color = '#999'"))
+	if len(b.faint()) != 1 {
+		t.Error("grey on white is not called faint")
+	}
+	b.do(chromedp.Evaluate[chromedp.Void]("document.querySelector('h1').style.color = ''"))
+}
+
+// keyboard reaches everything that can be used, and reads the chart.
+func keyboard(t *testing.T, b *browser) {
+	t.Helper()
+	b.do(chromedp.Evaluate[chromedp.Void]("document.activeElement.blur()"))
+	order := b.focused(8)
+	if want := []string{"skip", "pause", "daily", "hourly", "chart", "summary"}; !slices.Equal(order[:len(want)], want) {
+		t.Errorf("the tab key leads to %q, want %q", order, want)
+	}
+	b.do(chromedp.Focus(chromedp.CSS("#chart")), chromedp.KeyEvent(kb.End))
+	if got := b.text("#readout"); !strings.Contains(got[0], " USD") {
+		t.Errorf("the chart says %q", got)
+	}
+	b.do(chromedp.Focus(chromedp.CSS("#d-days summary")), chromedp.KeyEvent(kb.Enter))
+	if !eval[bool](b, "document.getElementById('d-days').open") {
+		t.Error("the table of values doesn't open")
+	}
+}
+
+// wayAndBack stops wallet and runs it again.
+func (s *stage) wayAndBack(t *testing.T, b *browser) {
+	t.Helper()
+	before := b.text("#holdings tbody th")
+	if err := s.StopService("wallet"); err != nil {
+		t.Fatal(err)
+	}
+	b.shows("#services .away", "wallet away since ")
+	b.shows("#holdings .notice", "wallet is away since ")
+	b.shows("#holdings .notice", "showing what was known at ")
+	if got := b.text("#holdings tbody th"); !slices.Equal(got, before) {
+		t.Errorf("while wallet is away the page shows %q", got)
+	}
+	if got := b.text("#keys .notice"); len(got) > 0 {
+		t.Errorf("auth is not away, but %q", got)
+	}
+	if err := s.RestartService(t.Context(), "wallet"); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, patience, func() bool { return len(b.text(".notice:not([hidden])")) == 0 })
+	s.holdings(t, b)
+}
