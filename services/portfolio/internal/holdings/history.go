@@ -76,7 +76,10 @@ func (a *assembly) add(h *walletv1.HoldingsAt) error {
 	for _, w := range h.GetWallets() {
 		if w.GetWalletId() != a.wallet {
 			a.wallet = w.GetWalletId()
-			a.open.Wallets = append(a.open.Wallets, walletFrom(w))
+			seen := walletFrom(w)
+			// Before its chain began there was nothing, and no block to name.
+			seen.Synced = seen.Synced || w.GetSync().GetState() == walletv1.SyncState_SYNC_STATE_SYNCED
+			a.open.Wallets = append(a.open.Wallets, seen)
 		}
 		for _, held := range w.GetHoldings() {
 			v, err := holdingFrom(held)

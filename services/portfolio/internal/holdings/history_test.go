@@ -19,6 +19,7 @@ import (
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/portfolio/internal/holdings"
 	"github.com/purserhq/purser/services/portfolio/internal/snapshot"
+	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
 
 // archive answers the n-th page of a history, counted from 0.
@@ -113,6 +114,37 @@ func TestHoursAreWholeWhereverTheirPagesEnd(t *testing.T) {
 			}
 			if r := a.asked[0]; !r.GetStartTime().AsTime().Equal(hour(1)) || !r.GetEndTime().AsTime().Equal(hour(3).Add(1)) || r.GetPageSize() != 2000 {
 				t.Errorf("asked for %v", r)
+			}
+		})
+	}
+}
+
+func TestHowSoundAnHourOfAWalletIsComesWithIt(t *testing.T) {
+	for name, tc := range map[string]struct {
+		sync *walletv1.Sync
+		want valuation.Wallet
+	}{
+		"a block":                {&walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_SYNCED, SyncTime: timestamppb.New(hour(0))}, valuation.Wallet{Synced: true, SyncedAt: hour(0)}},
+		"before the chain began": {&walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_SYNCED}, valuation.Wallet{Synced: true}},
+		"a token was not read":   {&walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_SYNCED, Error: "not readable: X"}, valuation.Wallet{Synced: true, Problem: "not readable: X"}},
+		"not to be had":          {&walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_FAILED, Error: "pruned"}, valuation.Wallet{Failed: true, Problem: "pruned"}},
+		"nothing said":           {nil, valuation.Wallet{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := of("a")
+			w.Sync = tc.sync
+			a := &archive{serve: func(context.Context, int) (*walletv1.ListHistoricalHoldingsResponse, error) {
+				return leaf(false, then(1, w), then(2, w), then(3, w)), nil
+			}}
+			tc.want.Account = "account a"
+			_, _, err := hours(t.Context(), a, func(h snapshot.Hour) error {
+				if h.Wallets[0] != tc.want {
+					t.Errorf("%+v", h.Wallets[0])
+				}
+				return nil
+			})
+			if err != nil {
+				t.Error(err)
 			}
 		})
 	}
