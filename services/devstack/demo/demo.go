@@ -1,6 +1,6 @@
 // Package demo drives the suite's main job through its public gRPC API, as a
 // client would: sign up, sign in, add wallets, sync them, price and value
-// them, take a snapshot, read the timeline, and rotate the signing key under
+// them, take a snapshot, fill in those of the past, read the timeline, and rotate the signing key under
 // calls. It can be run again on the same data.
 package demo
 
@@ -34,7 +34,10 @@ type Options struct {
 	Rotate func(ctx context.Context) error
 	// Mails is where the services' mails arrive.
 	Mails *mailserver.Server
-	Out   *progress.Printer
+	// History is how far back the portfolio's value is filled in; 0 leaves the
+	// step out.
+	History time.Duration
+	Out     *progress.Printer
 }
 
 // Result is what the demo came to.
@@ -46,6 +49,11 @@ type Result struct {
 	Snapshot  *portfoliov1.Snapshot
 	Hourly    []*portfoliov1.TimelinePoint
 	Daily     []*portfoliov1.TimelinePoint
+	// With a history: how its filling in went, the days of it, oldest first, and
+	// those that the value rose and fell most in; nil for none.
+	Backfill    *Backfill
+	Days        []*portfoliov1.TimelinePoint
+	Best, Worst *Change
 }
 
 // Clients of the suite's services. Close them when done.
@@ -77,8 +85,11 @@ func Run(ctx context.Context, o Options) (_ *Result, err error) {
 		{"price tokens", d.price},
 		{"value portfolio", d.value},
 		{"take snapshot", d.snapshot},
-		{"read timeline", d.timeline},
 	}
+	if o.History > 0 {
+		steps = append(steps, step{fmt.Sprintf("backfill %d days", int(o.History.Hours()+12)/24), d.backfill})
+	}
+	steps = append(steps, step{"read timeline", d.timeline})
 	if o.Rotate != nil {
 		steps = append(steps, step{"rotate signing key", d.rotate})
 	}

@@ -14,9 +14,14 @@ import (
 // newest is how many points of a timeline are shown.
 const newest = 8
 
-// Show prints the holdings and the timeline as tables.
+// Show prints the holdings and the timeline as tables, and the value by day as a
+// chart.
 func (r *Result) Show(w io.Writer) error {
-	if _, err := fmt.Fprintf(w, "\n%s\n\n%s\n", r.holdings(), r.timeline()); err != nil {
+	parts := []string{r.holdings(), r.timeline()}
+	if r.Backfill != nil {
+		parts = append(parts, r.chart())
+	}
+	if _, err := fmt.Fprintf(w, "\n%s\n", strings.Join(parts, "\n\n")); err != nil {
 		return fmt.Errorf("show result: %w", err)
 	}
 	return nil

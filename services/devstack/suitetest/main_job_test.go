@@ -54,7 +54,7 @@ func driveAndCheck(t *testing.T, b *suite.Backing, e suite.Endpoints, rotate fun
 	var out strings.Builder
 	r, err := demo.Run(t.Context(), demo.Options{
 		Endpoints: e, Email: "demo@example.com", Password: "a password of a test",
-		Accounts: accounts, Rotate: rotate, Mails: b.Mail, Out: progress.New(&out),
+		Accounts: accounts, Rotate: rotate, Mails: b.Mail, History: history, Out: progress.New(&out),
 	})
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out.String())
@@ -62,7 +62,7 @@ func driveAndCheck(t *testing.T, b *suite.Backing, e suite.Endpoints, rotate fun
 	if err := r.Show(&out); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"register", "sign in", "with the code that was mailed", "sync balances", "take snapshot", "TOKEN", "USDC", "SHARE", "Timeline"} {
+	for _, want := range []string{"register", "sign in", "with the code that was mailed", "sync balances", "take snapshot", "TOKEN", "USDC", "SHARE", "Timeline", "Value by day", "Best day", "Worst day"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the output lacks %q:\n%s", want, out.String())
 		}
@@ -129,20 +129,24 @@ func checkValuation(t *testing.T, c *chain.Chain, r *demo.Result) {
 	}
 }
 
+// checkHistory looks for the snapshot at the end of the timelines, after all the
+// hours that were filled in.
 func checkHistory(t *testing.T, r *demo.Result) {
 	t.Helper()
 	if got := r.Snapshot.GetBucketTime().AsTime(); !got.Equal(got.Truncate(time.Hour)) || !r.Snapshot.GetComplete() {
 		t.Errorf("snapshot %v", r.Snapshot)
 	}
-	for name, points := range map[string][]*portfoliov1.TimelinePoint{"hourly": r.Hourly, "daily": r.Daily} {
-		if len(points) != 1 {
-			t.Fatalf("%d %s points of one snapshot", len(points), name)
-		}
-		p := points[0]
-		for what, got := range map[string]string{"open": p.GetOpen(), "close": p.GetClose(), "min": p.GetMin(), "max": p.GetMax()} {
-			if rat(t, got).Cmp(rat(t, r.Snapshot.GetTotal())) != 0 {
-				t.Errorf("%s %s is %s, the snapshot says %s", name, what, got, r.Snapshot.GetTotal())
-			}
+	hours := int(history / time.Hour)
+	if b := r.Backfill; b.Hours != hours || b.Done != hours || b.Stored != hours-1 || b.Incomplete != 0 || b.Why != "" {
+		t.Errorf("backfilled %+v", b)
+	}
+	if len(r.Hourly) != hours || len(r.Days) < 3 || r.Best == nil || r.Worst == nil {
+		t.Fatalf("%d hourly points, %d days, best %s, worst %s", len(r.Hourly), len(r.Days), r.Best, r.Worst)
+	}
+	for name, points := range map[string][]*portfoliov1.TimelinePoint{"hourly": r.Hourly, "daily": r.Daily, "of the chart": r.Days} {
+		last := points[len(points)-1]
+		if last.GetCarriedForward() || rat(t, last.GetClose()).Cmp(rat(t, r.Snapshot.GetTotal())) != 0 {
+			t.Errorf("%s: %v, the snapshot says %s", name, last, r.Snapshot.GetTotal())
 		}
 	}
 }

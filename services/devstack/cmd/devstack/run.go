@@ -50,6 +50,9 @@ func (s settings) Validate() error {
 // keptSpans is how many spans are kept to be shown.
 const keptSpans = 8192
 
+// history is how far back the demo fills in the portfolio's value.
+const history = 90 * 24 * time.Hour
+
 // liveBlocks is the time between blocks of the embedded chain.
 const liveBlocks = 12 * time.Second
 
@@ -149,7 +152,7 @@ func (s settings) drive(ctx context.Context, up *suite.Suite, ring *traces.Ring,
 		show.Printf("signing keys on a short policy: %s\n", strings.ReplaceAll(strings.Join(suite.ShortKeys(), " "), "PURSER_KEYS_", ""))
 		begun := time.Now()
 		r, err := demo.Run(ctx, demo.Options{
-			Endpoints: up.Endpoints, Email: g.email, Password: g.password, Accounts: accounts, Mails: up.Mail, Out: show,
+			Endpoints: up.Endpoints, Email: g.email, Password: g.password, Accounts: accounts, Mails: up.Mail, History: history, Out: show,
 			Rotate: func(ctx context.Context) error {
 				_, err := up.AuthCommand(ctx, "keys", "rotate")
 				return err
