@@ -34,8 +34,7 @@ func (d *driver) backfill(note progress.Note) (string, error) {
 	b := &Backfill{Hours: int(d.o.History / time.Hour)}
 	d.r.Backfill = b
 	for next, failed := end.Add(-d.o.History), 0; next.Before(end); {
-		left := time.Since(begun) * time.Duration(b.Hours-b.Done) / time.Duration(max(1, b.Done))
-		note("%d of %d hours, about %s to go", b.Done, b.Hours, left.Round(time.Second))
+		note("%d of %d hours%s", b.Done, b.Hours, b.left(time.Since(begun)))
 		until := next.Add(stretch)
 		if until.After(end) {
 			until = end
@@ -64,6 +63,15 @@ func (d *driver) backfill(note progress.Note) (string, error) {
 		}
 	}
 	return b.text(), d.days(end)
+}
+
+// left says how long the rest takes; "" before anything is known of that.
+func (b *Backfill) left(took time.Duration) string {
+	if b.Done == 0 {
+		return ""
+	}
+	rest := took * time.Duration(b.Hours-b.Done) / time.Duration(b.Done)
+	return fmt.Sprintf(", about %s to go", rest.Round(time.Second))
 }
 
 func (b *Backfill) text() string {
