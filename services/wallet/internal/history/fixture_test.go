@@ -1,0 +1,231 @@
+package history_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/google/uuid"
+	"github.com/holiman/uint256"
+
+	"github.com/purserhq/purser/pkg/lock"
+	"github.com/purserhq/purser/pkg/redisx"
+	"github.com/purserhq/purser/pkg/testkit"
+	"github.com/purserhq/purser/services/wallet/internal/caip"
+	"github.com/purserhq/purser/services/wallet/internal/history"
+	"github.com/purserhq/purser/services/wallet/internal/price"
+	"github.com/purserhq/purser/services/wallet/internal/store"
+	walletsync "github.com/purserhq/purser/services/wallet/internal/sync"
+	"github.com/purserhq/purser/services/wallet/internal/token"
+	"github.com/purserhq/purser/services/wallet/internal/wallet"
+	"github.com/purserhq/purser/services/wallet/migrations"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+func noon() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) }
+
+// day is the start of the hours that the tests are about.
+func day() time.Time { return noon().AddDate(0, 0, -10).Truncate(24 * time.Hour) }
+
+// world is the chain and the price feed of a test: a holder has, at an hour, the
+// number of hours since 1970 of the first token, and a price is that number too.
+type world struct {
+	mu sync.Mutex
+	// asked are the moments that the chain was asked for, and coins the prices.
+	asked []time.Time
+	coins int
+
+	away   error                                  // of the chain
+	failed func(chain uint64, t time.Time) string // of a moment
+	unread bool                                   // the second token can't be read
+	during func(ctx context.Context, n int)       // runs before the n-th moment is read
+	feed   func(id string, t time.Time) (string, time.Time)
+	broken error // of the feed
+}
+
+func (w *world) ReadAt(ctx context.Context, chain uint64, times []time.Time, holders []common.Address, tokens []token.Token) ([]history.Reading, error) {
+	out := make([]history.Reading, len(times))
+	if w.away != nil {
+		return out, w.away
+	}
+	for i, t := range times {
+		w.mu.Lock()
+		w.asked = append(w.asked, t)
+		n := len(w.asked)
+		w.mu.Unlock()
+		if w.during != nil {
+			w.during(ctx, n)
+		}
+		if ctx.Err() != nil {
+			return out, ctx.Err()
+		}
+		if w.failed != nil {
+			if out[i].Failed = w.failed(chain, t); out[i].Failed != "" {
+				continue
+			}
+		}
+		out[i].Block = walletsync.Block{Number: uint64(t.Unix() / 3600), Time: t.Add(-time.Second)}
+		for range holders {
+			amounts := make([]*uint256.Int, len(tokens))
+			for j := range tokens {
+				amounts[j] = new(uint256.Int)
+			}
+			if len(tokens) > 0 {
+				amounts[0] = uint256.NewInt(uint64(t.Unix() / 3600))
+			}
+			if w.unread && len(tokens) > 1 {
+				amounts[1] = nil
+			}
+			out[i].Amounts = append(out[i].Amounts, amounts)
+		}
+	}
+	return out, nil
+}
+
+func (w *world) History(ctx context.Context, tokens []token.Token, from time.Time, hours int) (map[string][]price.Quote, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.coins += len(tokens)
+	if w.broken != nil {
+		return nil, w.broken
+	}
+	out := map[string][]price.Quote{}
+	for _, t := range tokens {
+		for i := range hours {
+			if text, at := w.feed(t.ID, from.Add(time.Duration(i)*time.Hour)); text != "" {
+				out[t.ID] = append(out[t.ID], price.Quote{TokenID: t.ID, Price: text, Source: "test", At: at})
+			}
+		}
+	}
+	return out, ctx.Err()
+}
+
+func (w *world) moments() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.asked)
+}
+
+type fixture struct {
+	*history.Service
+	*world
+	store   *store.History
+	tokens  *store.Tokens
+	all     *store.Wallets
+	db      *testkit.DB
+	now     time.Time
+	owner   uuid.UUID
+	wallets []wallet.Wallet // by id
+	locker  *lock.Locker
+}
+
+// noRedis is an address where nothing listens.
+const noRedis = "redis://127.0.0.1:1/0"
+
+// newFixture has two wallets and two tokens of chain 1.
+func newFixture(t *testing.T, redisURL string) *fixture {
+	t.Helper()
+	db := testkit.Postgres(t, migrations.FS)
+	client, err := redisx.New(redisx.Options{URL: redisURL, Timeout: 5 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	caches := store.NewCaches(client, store.CacheOptions{Wallets: time.Hour, Token: time.Hour})
+	t.Cleanup(caches.Close)
+	f := &fixture{world: &world{}, store: store.NewHistory(db.DB), tokens: store.NewTokens(db.DB, caches), all: store.NewWallets(db.DB, caches),
+		db: db, now: noon(), owner: uuid.New(), locker: lock.New(client, lock.Options{Prefix: "purser:test", Unfenced: true, Budget: 5 * time.Second})}
+	t.Cleanup(f.locker.Close)
+	f.feed = func(_ string, at time.Time) (string, time.Time) {
+		return uint256.NewInt(uint64(at.Unix() / 3600)).Dec(), at
+	}
+	f.list(t, 2)
+	for i := range 2 {
+		f.add(t, f.owner, 1, byte(i+1))
+	}
+	f.Service = f.replica()
+	return f
+}
+
+// replica is one more instance of the service.
+func (f *fixture) replica() *history.Service {
+	return history.NewService(f.store, f.tokens, f.world, f.world, store.NewLocks(f.locker), 2*time.Hour, slog.New(slog.DiscardHandler), func() time.Time { return f.now })
+}
+
+// list puts n tokens on the list of chain 1.
+func (f *fixture) list(t *testing.T, n int) {
+	t.Helper()
+	var tokens []token.Token
+	for i := range n {
+		a := caip.Asset{Chain: 1, Contract: common.Address{byte(i + 1)}}
+		tokens = append(tokens, token.Token{ID: a.String(), Chain: 1, Contract: a.Contract, Symbol: "T" + string(rune('0'+i)), Verified: true})
+	}
+	if err := f.tokens.Put(t.Context(), tokens); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (f *fixture) add(t *testing.T, owner uuid.UUID, chain uint64, address byte) wallet.Wallet {
+	t.Helper()
+	w, err := f.all.Create(t.Context(), wallet.Wallet{
+		ID: uuid.Must(uuid.NewV7()), Owner: owner, Account: caip.Account{Chain: chain, Address: common.Address{19: address}},
+		Version: 1, CreatedAt: noon(), UpdatedAt: noon(), Sync: wallet.Sync{State: wallet.Pending},
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if owner == f.owner {
+		f.wallets = append(f.wallets, w)
+		slices.SortFunc(f.wallets, func(a, b wallet.Wallet) int { return slices.Compare(a.ID[:], b.ID[:]) })
+	}
+	return w
+}
+
+// read returns the whole of a range, in pages of size rows, and how many pages
+// it took.
+func (f *fixture) read(t *testing.T, hours, size int) (rows []history.Row, pages int) {
+	t.Helper()
+	var after history.Cursor
+	until := day().Add(time.Duration(hours) * time.Hour)
+	for {
+		some, next, err := f.Of(t.Context(), f.owner, day(), until, after, size)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(some) > size {
+			t.Fatalf("%d rows in a page of %d", len(some), size)
+		}
+		rows = append(rows, some...)
+		if pages++; next == nil {
+			return rows, pages
+		}
+		after = *next
+	}
+}
+
+// whole fails the test unless the rows are all of a range, with what the world
+// says.
+func (f *fixture) whole(t *testing.T, rows []history.Row, hours int) {
+	t.Helper()
+	if len(rows) != hours*len(f.wallets) {
+		t.Fatalf("%d rows, want %d", len(rows), hours*len(f.wallets))
+	}
+	for i, r := range rows {
+		at := day().Add(time.Duration(i/len(f.wallets)) * time.Hour)
+		number := uint256.NewInt(uint64(at.Unix() / 3600))
+		if !r.Hour.Equal(at) || r.Wallet.ID != f.wallets[i%len(f.wallets)].ID || r.Balance == nil || !r.Balance.Amount.Eq(number) {
+			t.Fatalf("row %d is of %s: %+v", i, r.Hour, r)
+		}
+		if r.Quote.Price != number.Dec() || r.Wallet.Sync.State != wallet.Synced || r.Wallet.Sync.Block != number.Uint64() {
+			t.Fatalf("row %d: %+v, %+v", i, r.Quote, r.Wallet.Sync)
+		}
+	}
+}
+
+var errAway = errors.New("away")

@@ -1,0 +1,376 @@
+package history_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/testkit"
+	"github.com/purserhq/purser/services/wallet/internal/history"
+	"github.com/purserhq/purser/services/wallet/internal/price"
+	"github.com/purserhq/purser/services/wallet/internal/wallet"
+)
+
+func TestWhatWasReadOnceIsNotReadAgain(t *testing.T) {
+	f := newFixture(t, noRedis)
+	rows, _ := f.read(t, 100, 1000)
+	f.whole(t, rows, 100)
+	moments, coins := f.moments(), f.coins
+	if moments != 100 {
+		t.Errorf("%d moments were read", moments)
+	}
+	for _, size := range []int{1, 3, 7, 1000} {
+		rows, pages := f.read(t, 100, size)
+		f.whole(t, rows, 100)
+		if least := (200 + size - 1) / size; pages < least || pages > least+1 {
+			t.Errorf("%d pages of %d rows", pages, size)
+		}
+	}
+	if f.moments() != moments || f.coins != coins {
+		t.Errorf("%d moments and %d coins were asked for again", f.moments()-moments, f.coins-coins)
+	}
+}
+
+func TestAnHourIsReadAgainWhenSomethingMayHaveChanged(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		first func(t *testing.T, f *fixture)
+		then  func(t *testing.T, f *fixture)
+		again int // moments of three hours
+	}{
+		{"nothing has", nil, nil, 0},
+		{"the token list has grown", nil, func(t *testing.T, f *fixture) { f.list(t, 3) }, 3},
+		{"it was read before its blocks had settled", func(_ *testing.T, f *fixture) { f.now = day().Add(2*time.Hour + 14*time.Minute) },
+			func(_ *testing.T, f *fixture) { f.now = noon() }, 1},
+		{"a token could not be read, ten minutes ago", func(_ *testing.T, f *fixture) { f.unread = true },
+			func(_ *testing.T, f *fixture) { f.now = f.now.Add(10 * time.Minute) }, 3},
+		{"a token could not be read, just now", func(_ *testing.T, f *fixture) { f.unread = true }, nil, 0},
+		{"an hour failed", func(_ *testing.T, f *fixture) {
+			f.failed = func(_ uint64, at time.Time) string {
+				if at.Equal(day().Add(time.Hour)) {
+					return "no state"
+				}
+				return ""
+			}
+		}, nil, 1},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t, noRedis)
+			if tc.first != nil {
+				tc.first(t, f)
+			}
+			first, _ := f.read(t, 3, 1000)
+			before := f.moments()
+			f.failed = nil
+			if tc.then != nil {
+				tc.then(t, f)
+			}
+			second, _ := f.read(t, 3, 1000)
+			if got := f.moments() - before; got != tc.again {
+				t.Errorf("%d moments were read again, want %d", got, tc.again)
+			}
+			if len(first) != 6 || len(second) != 6 {
+				t.Errorf("%d and %d rows", len(first), len(second))
+			}
+		})
+	}
+}
+
+// An hour that can't be had stands among the others, once for each wallet, and
+// nothing of it is kept.
+func TestAnHourThatFailsIsToldAndNeverZeroNorLeftOut(t *testing.T) {
+	f := newFixture(t, noRedis)
+	f.add(t, f.owner, 2, 9) // on a chain whose state is gone
+	f.failed = func(chain uint64, at time.Time) string {
+		if chain == 2 || at.Equal(day().Add(50*time.Hour)) {
+			return "pruned"
+		}
+		return ""
+	}
+	for _, size := range []int{1000, 7, 1} {
+		rows, _ := f.read(t, 60, size)
+		if len(rows) != 180 {
+			t.Fatalf("%d rows in pages of %d", len(rows), size)
+		}
+		for i, r := range rows {
+			hour := day().Add(time.Duration(i/3) * time.Hour)
+			w := f.wallets[i%3]
+			if !r.Hour.Equal(hour) || r.Wallet.ID != w.ID {
+				t.Fatalf("row %d is of %s and %s", i, r.Hour, r.Wallet.ID)
+			}
+			lost := w.Account.Chain == 2 || i/3 == 50
+			if s := r.Wallet.Sync; lost != (s.State == wallet.Failed) || lost != (s.Error == "pruned") || lost != (r.Balance == nil) || lost && s.At != nil {
+				t.Fatalf("row %d: %+v, %+v", i, s, r.Balance)
+			}
+		}
+	}
+	var kept int
+	if err := f.db.Gorm(t.Context()).Raw("SELECT count(*) FROM wallet_history").Scan(&kept).Error; err != nil || kept != 118 {
+		t.Errorf("%d hours are kept, %v", kept, err)
+	}
+}
+
+func TestAWalletThatHoldsNothingIsKnown(t *testing.T) {
+	f := newFixture(t, noRedis)
+	f.add(t, f.owner, 5, 9) // no token of that chain is known
+	rows, _ := f.read(t, 3, 1000)
+	before := f.moments()
+	again, _ := f.read(t, 3, 1000)
+	empty := 0
+	for _, r := range append(rows, again...) {
+		if r.Balance == nil && r.Wallet.Sync.State == wallet.Synced && r.Wallet.Sync.At != nil {
+			empty++
+		}
+	}
+	if len(rows) != 9 || len(again) != 9 || empty != 6 || f.moments() != before {
+		t.Errorf("%d and %d rows, %d without balances, %d moments more", len(rows), len(again), empty, f.moments()-before)
+	}
+}
+
+func TestAPageEndsBeforeAChainThatIsAway(t *testing.T) {
+	f := newFixture(t, noRedis)
+	rows, _ := f.read(t, 48, 1000)
+	f.whole(t, rows, 48)
+	f.away = errs.Unavailable("CHAIN_UNAVAILABLE", "no node answers")
+	until := day().Add(100 * time.Hour)
+	some, next, err := f.Of(t.Context(), f.owner, day(), until, history.Cursor{}, 1000)
+	if err != nil || next == nil {
+		t.Fatal(err)
+	}
+	f.whole(t, some, 48)
+	if _, _, err := f.Of(t.Context(), f.owner, day(), until, *next, 1000); !errs.Is(err, errs.KindUnavailable) {
+		t.Errorf("of what it lacks: %v", err)
+	}
+	f.away = nil
+	rest, next, err := f.Of(t.Context(), f.owner, day(), until, *next, 1000)
+	if err != nil || next != nil {
+		t.Fatal(next, err)
+	}
+	f.whole(t, append(some, rest...), 100)
+}
+
+func TestWhatACallReadStaysWhenItsCallerGoes(t *testing.T) {
+	f := newFixture(t, noRedis)
+	ctx, cancel := context.WithCancel(t.Context())
+	f.during = func(_ context.Context, n int) {
+		if n == 20 {
+			cancel()
+		}
+	}
+	if _, _, err := f.Of(ctx, f.owner, day(), day().Add(40*time.Hour), history.Cursor{}, 1000); err == nil {
+		t.Error("the caller went, and was answered")
+	}
+	f.during = nil
+	rows, _ := f.read(t, 40, 1000)
+	f.whole(t, rows, 40)
+	if got := f.moments(); got != 20+21 { // the one under way when the caller went is read again
+		t.Errorf("%d moments were read in all", got)
+	}
+}
+
+func TestACallReadsForItsTimeOnlyAndTheNextGoesOn(t *testing.T) {
+	f := newFixture(t, noRedis)
+	calls := 0
+	f.during = func(ctx context.Context, n int) {
+		if n%15 == 0 { // the chain is slow: the call's time is up
+			<-ctx.Done()
+		}
+	}
+	var rows []history.Row
+	var after history.Cursor
+	for {
+		ctx, cancel := context.WithTimeout(t.Context(), 600*time.Millisecond)
+		some, next, err := f.Of(ctx, f.owner, day(), day().Add(40*time.Hour), after, 1000)
+		cancel()
+		if err != nil {
+			t.Fatal(err)
+		}
+		calls++
+		rows = append(rows, some...)
+		if next == nil {
+			break
+		}
+		after = *next
+	}
+	f.whole(t, rows, 40)
+	if calls < 3 {
+		t.Errorf("%d calls", calls)
+	}
+}
+
+func TestSomebodyElsesHistoryIsNotThere(t *testing.T) {
+	f := newFixture(t, noRedis)
+	f.read(t, 3, 1000)
+	rows, next, err := f.Of(t.Context(), uuid.New(), day(), day().Add(3*time.Hour), history.Cursor{}, 1000)
+	if len(rows) != 0 || next != nil || err != nil {
+		t.Error(rows, next, err)
+	}
+	mallory := uuid.New()
+	f.add(t, mallory, 1, 1) // the same account
+	f.failed = func(uint64, time.Time) string { return "not theirs" }
+	rows, _, err = f.Of(t.Context(), mallory, day(), day().Add(3*time.Hour), history.Cursor{Hour: day().Unix(), Wallet: f.wallets[0].ID}, 1000)
+	if err != nil || len(rows) != 3 && len(rows) != 2 {
+		t.Fatal(rows, err)
+	}
+	for _, r := range rows {
+		if r.Wallet.Owner != mallory || r.Balance != nil {
+			t.Errorf("row %+v", r)
+		}
+	}
+}
+
+func TestAWalletThatIsDeletedMeanwhileIsPassedOver(t *testing.T) {
+	f := newFixture(t, noRedis)
+	f.during = func(ctx context.Context, n int) {
+		if n == 1 {
+			if err := f.all.Delete(context.WithoutCancel(ctx), f.owner, f.wallets[0].ID, 0); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	rows, _ := f.read(t, 3, 1000)
+	f.wallets = f.wallets[1:]
+	f.whole(t, rows, 3)
+	f.whole(t, mustRead(t, f, 3), 3)
+}
+
+func mustRead(t *testing.T, f *fixture, hours int) []history.Row {
+	t.Helper()
+	rows, _ := f.read(t, hours, 1000)
+	return rows
+}
+
+func TestAPriceIsTheLastOneAtOrBeforeTheHourAndNotTooOld(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		at   time.Duration // of the only price, after the first of the three hours
+		want string
+	}{
+		{"at an hour", 0, "7 7 7 "},
+		{"after it", time.Second, "- 7 7 "},
+		{"two hours before", -2 * time.Hour, "7 - - "},
+		{"more than that", -2*time.Hour - time.Second, "- - - "},
+		{"after them all", 3 * time.Hour, "- - - "},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t, noRedis)
+			f.wallets = f.wallets[:1]
+			f.feed = func(string, time.Time) (string, time.Time) { return "7", day().Add(tc.at) }
+			got := ""
+			for _, r := range mustRead(t, f, 3) {
+				switch {
+				case r.Wallet.ID != f.wallets[0].ID:
+				case r.Quote.Reason == price.NoPrice:
+					got += "- "
+				default:
+					got += r.Quote.Price + " "
+				}
+			}
+			if got != tc.want {
+				t.Errorf("%s, want %s", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestPricesThatWereNotToBeHadAreAskedForAgainAfterAWhile(t *testing.T) {
+	f := newFixture(t, noRedis)
+	sound := f.feed
+	reason := func(want price.Reason) {
+		t.Helper()
+		for _, r := range mustRead(t, f, 3) {
+			if r.Quote.Reason != want {
+				t.Fatalf("%+v, want %q", r.Quote, want)
+			}
+		}
+	}
+	f.broken = errAway
+	reason(price.SourceUnavailable)
+	f.broken, f.feed = nil, func(string, time.Time) (string, time.Time) { return "", time.Time{} }
+	reason(price.NoPrice)
+	asked := f.coins
+	f.feed = sound
+	reason(price.NoPrice)
+	if f.coins != asked {
+		t.Error("the feed was asked again at once")
+	}
+	f.now = f.now.Add(10*time.Minute + time.Second)
+	reason("")
+	f.whole(t, mustRead(t, f, 3), 3)
+}
+
+func TestRangesThatAreNone(t *testing.T) {
+	f := newFixture(t, noRedis)
+	now := noon()
+	for _, tc := range []struct {
+		name       string
+		start, end time.Time
+		field      string
+	}{
+		{"an hour", now.Add(-time.Hour), now, ""},
+		{"five years", now.AddDate(-5, 0, 0), now, ""},
+		{"an end at its start", now, now, "start_time"},
+		{"an end before its start", now, now.Add(-time.Hour), "start_time"},
+		{"a future end", now.Add(-time.Hour), now.Add(time.Nanosecond), "end_time"},
+		{"more than five years", now.AddDate(-5, 0, 0).Add(-time.Nanosecond), now, "end_time"},
+		{"before there were chains", time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(1, 1, 2, 0, 0, 0, 0, time.UTC), "start_time"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			_, _, err := f.Hours(tc.start, tc.end)
+			if tc.field == "" && err != nil || tc.field != "" && (errs.As(err) == nil || errs.As(err).Violations[0].Field != tc.field) {
+				t.Errorf("answered %v", err)
+			}
+		})
+	}
+	from, until, err := f.Hours(now.Add(-2*time.Hour+time.Second), now.Add(-time.Second))
+	if err != nil || !from.Equal(now.Add(-time.Hour)) || !until.Equal(now) {
+		t.Errorf("from %s until %s, %v", from, until, err)
+	}
+}
+
+func TestOneCallAtATimeReadsAnOwnersHistory(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		redis  func(t *testing.T) string
+		second func(f *fixture) *history.Service
+		held   bool
+	}{
+		{"of one process", func(t *testing.T) string { return testkit.Redis(t).URL() }, func(f *fixture) *history.Service { return f.Service }, true},
+		{"of two", func(t *testing.T) string { return testkit.Redis(t).URL() }, (*fixture).replica, true},
+		{"of one process without Redis", func(*testing.T) string { return noRedis }, func(f *fixture) *history.Service { return f.Service }, true},
+		{"but of two without Redis both do", func(*testing.T) string { return noRedis }, (*fixture).replica, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			f := newFixture(t, tc.redis(t))
+			second := tc.second(f)
+			until := day().Add(3 * time.Hour)
+			tried := false
+			f.during = func(_ context.Context, n int) {
+				if n != 1 {
+					return
+				}
+				tried = true
+				_, _, err := second.Of(t.Context(), f.owner, day(), until, history.Cursor{}, 1000)
+				e := errs.As(err)
+				if held := e != nil && e.Kind == errs.KindExhausted && e.Reason == "HISTORY_READ_UNDER_WAY" && e.RetryAfter > 0; held != tc.held {
+					t.Errorf("answered %v", err)
+				}
+				other := uuid.New()
+				f.add(t, other, 1, 7)
+				if _, _, err := second.Of(t.Context(), other, day(), until, history.Cursor{}, 1000); err != nil {
+					t.Errorf("another owner is kept waiting: %v", err)
+				}
+			}
+			f.whole(t, mustRead(t, f, 3), 3)
+			if !tried {
+				t.Fatal("nothing was read")
+			}
+			f.whole(t, mustRead(t, f, 4), 4) // the turn is given back
+		})
+	}
+}
