@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"slices"
 	"strconv"
@@ -112,13 +113,10 @@ func (s *Wallets) Oldest(ctx context.Context, chains []uint64) (time.Time, error
 	for _, c := range chains {
 		names = append(names, strconv.FormatUint(c, 10))
 	}
-	var oldest *time.Time
-	err := s.db.Gorm(ctx).Raw(`SELECT min(coalesce(synced_at, created_at)) FROM wallets WHERE split_part(account, ':', 2) IN ?`, names).Scan(&oldest).Error
+	var oldest sql.NullTime // of no wallet
+	err := s.db.Gorm(ctx).Raw(`SELECT min(coalesce(synced_at, created_at)) FROM wallets WHERE split_part(account, ':', 2) IN ?`, names).Row().Scan(&oldest)
 	if err != nil {
 		return time.Time{}, fmt.Errorf("read the oldest sync: %w", err)
 	}
-	if oldest == nil {
-		return time.Time{}, nil
-	}
-	return *oldest, nil
+	return oldest.Time, nil
 }

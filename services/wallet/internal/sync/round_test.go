@@ -1,0 +1,263 @@
+package sync_test
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	gosync "sync"
+	"testing"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/google/uuid"
+	"github.com/holiman/uint256"
+
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/testkit"
+	"github.com/purserhq/purser/services/wallet/internal/caip"
+	"github.com/purserhq/purser/services/wallet/internal/sync"
+	"github.com/purserhq/purser/services/wallet/internal/token"
+	"github.com/purserhq/purser/services/wallet/internal/wallet"
+)
+
+// crowd is everybody's wallets and the chains that they are on. A chain has
+// two tokens; a holder has the first byte of their address of each.
+type crowd struct {
+	mu      gosync.Mutex
+	wallets map[uuid.UUID]wallet.Wallet
+	held    map[uuid.UUID][]wallet.Balance
+	tokens  int
+	saves   int
+	full    error
+
+	asked   map[uint64]int // readings by chain
+	most    int            // balances of one
+	away    map[uint64]error
+	blind   map[common.Address]bool // whose balances can't be read
+	heads   map[uint64]sync.Block
+	waiting map[uint64]chan struct{} // a chain that hangs until it is closed
+}
+
+func newCrowd(chains map[uint64]int) *crowd {
+	c := &crowd{
+		wallets: map[uuid.UUID]wallet.Wallet{}, held: map[uuid.UUID][]wallet.Balance{}, tokens: 2, asked: map[uint64]int{},
+		away: map[uint64]error{}, blind: map[common.Address]bool{}, heads: map[uint64]sync.Block{}, waiting: map[uint64]chan struct{}{},
+	}
+	for chain, n := range chains {
+		c.heads[chain] = sync.Block{Number: 1000 + chain, Time: noon()}
+		for i := range n {
+			id := uuid.New()
+			c.wallets[id] = wallet.Wallet{ID: id, Owner: uuid.New(), Account: caip.Account{Chain: chain, Address: common.Address{byte(i%250 + 1), byte(i / 250)}}, Sync: wallet.Sync{State: wallet.Pending}}
+		}
+	}
+	return c
+}
+
+func (c *crowd) Due(_ context.Context, d sync.Due) ([]wallet.Wallet, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var due []wallet.Wallet
+	for _, w := range c.wallets {
+		if bytes.Compare(w.ID[:], d.After[:]) > 0 && int(w.ID[15])%d.Shards == d.Shard && w.Sync.State == wallet.Pending {
+			due = append(due, w)
+		}
+	}
+	slices.SortFunc(due, func(a, b wallet.Wallet) int { return bytes.Compare(a.ID[:], b.ID[:]) })
+	return due[:min(len(due), d.Limit)], nil
+}
+
+func (c *crowd) SaveAll(ctx context.Context, outcomes []sync.Outcome) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.saves++
+	for _, o := range outcomes {
+		if w, there := c.wallets[o.Wallet.ID]; there {
+			w.Sync = o.Sync
+			c.wallets[w.ID] = w
+			c.held[w.ID] = o.Balances
+		}
+	}
+	return cmp.Or(c.full, ctx.Err())
+}
+
+func (c *crowd) Oldest(context.Context, []uint64) (time.Time, error) { return noon(), nil }
+
+func (c *crowd) List(_ context.Context, chain uint64, after string, _ int) (out []token.Token, err error) {
+	for i := range c.tokens {
+		if id := fmt.Sprintf("%04d", i); id > after {
+			out = append(out, token.Token{ID: id, Chain: chain, Symbol: fmt.Sprint("T", i)})
+		}
+	}
+	return out, nil
+}
+
+func (c *crowd) Chains() []uint64 {
+	var chains []uint64
+	for chain := range c.heads {
+		if chain != 999 {
+			chains = append(chains, chain)
+		}
+	}
+	return chains
+}
+
+func (c *crowd) ReadAll(ctx context.Context, chain uint64, holders []common.Address, tokens []token.Token) (sync.Block, [][]*uint256.Int, error) {
+	c.mu.Lock()
+	c.asked[chain]++
+	c.most = max(c.most, len(holders)*len(tokens))
+	away, wait := c.away[chain], c.waiting[chain]
+	c.mu.Unlock()
+	if wait != nil {
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return sync.Block{}, nil, ctx.Err()
+		}
+	}
+	var amounts [][]*uint256.Int
+	for _, h := range holders {
+		row := make([]*uint256.Int, len(tokens))
+		for i := range row {
+			if !c.blind[h] {
+				row[i] = uint256.NewInt(uint64(h[0]))
+			}
+		}
+		amounts = append(amounts, row)
+	}
+	return c.heads[chain], amounts, away
+}
+
+func (c *crowd) run(ctx context.Context) error {
+	return sync.NewRound(c, c, c, 5*time.Minute, slog.New(slog.DiscardHandler), noon).Run(ctx, 0, 1)
+}
+
+// states counts wallets of a chain by their state.
+func (c *crowd) states(chain uint64) map[wallet.SyncState]int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := map[wallet.SyncState]int{}
+	for _, w := range c.wallets {
+		if w.Account.Chain == chain {
+			n[w.Sync.State]++
+		}
+	}
+	return n
+}
+
+func TestARoundSyncsEverybodyInBatches(t *testing.T) {
+	c := newCrowd(map[uint64]int{1: 450, 2: 30})
+	if err := c.run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range c.wallets {
+		s, held := w.Sync, c.held[w.ID]
+		if s.State != wallet.Synced || s.Block != 1000+w.Account.Chain || !s.At.Equal(noon()) || s.Retry != nil || s.Error != "" {
+			t.Fatalf("%+v", s)
+		}
+		if len(held) != 2 || held[0].Amount.Uint64() != uint64(w.Account.Address[0]) || held[1].Block != s.Block {
+			t.Fatalf("%+v", held)
+		}
+	}
+	if c.asked[1] > 3 || c.asked[2] > 3 || c.saves > 9 {
+		t.Errorf("480 wallets in %v readings and %d writes", c.asked, c.saves)
+	}
+}
+
+func TestABatchHasNoMoreBalancesThanANodeCanBear(t *testing.T) {
+	c := newCrowd(map[uint64]int{1: 150})
+	c.tokens = 300
+	if err := c.run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if c.most > 5000 || c.states(1)[wallet.Synced] != 150 {
+		t.Errorf("%d balances in one reading, %v", c.most, c.states(1))
+	}
+}
+
+func TestAChainThatFailsFailsItsOwnWalletsAlone(t *testing.T) {
+	c := newCrowd(map[uint64]int{1: 300, 2: 300, 999: 2})
+	c.away[2] = errs.Unavailable("CHAIN_UNAVAILABLE", "no node of chain eip155:2 answers").Because(errors.New("secret detail"))
+	earlier := noon().Add(-time.Hour)
+	for id, w := range c.wallets {
+		w.Sync.Block, w.Sync.At = 7, &earlier
+		c.wallets[id] = w
+	}
+	err := c.run(t.Context())
+	if e := errs.As(err); e == nil || e.Reason != "CHAIN_UNAVAILABLE" {
+		t.Errorf("answered %v", err)
+	}
+	if c.states(1)[wallet.Synced] != 300 || c.states(2)[wallet.Failed] != 300 || c.states(999)[wallet.Failed] != 2 {
+		t.Errorf("%v, %v, %v", c.states(1), c.states(2), c.states(999))
+	}
+	for _, w := range c.wallets {
+		s := w.Sync
+		if w.Account.Chain == 2 && (s.Error != "no node of chain eip155:2 answers" || s.Retry == nil || s.Block != 7 || !s.At.Equal(earlier) || len(c.held[w.ID]) > 0) {
+			t.Fatalf("%+v", s)
+		}
+	}
+	if c.asked[2] != 1 || c.asked[999] != 0 {
+		t.Errorf("the chain that is away was asked %d times", c.asked[2])
+	}
+}
+
+// Anybody can add a wallet on a chain that doesn't exist.
+func TestAChainWithoutANodeIsNoFailureOfTheRound(t *testing.T) {
+	c := newCrowd(map[uint64]int{1: 2, 999: 2})
+	if err := c.run(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if c.states(1)[wallet.Synced] != 2 || c.states(999)[wallet.Failed] != 2 {
+		t.Errorf("%v, %v", c.states(1), c.states(999))
+	}
+}
+
+func TestAChainThatHangsDoesntHoldUpTheOthersOfItsPage(t *testing.T) {
+	c := newCrowd(map[uint64]int{1: 3, 2: 3})
+	c.waiting[2] = make(chan struct{})
+	done := make(chan error, 1)
+	go func() { done <- c.run(t.Context()) }()
+	testkit.Eventually(t, 10*time.Second, func() bool { return c.states(1)[wallet.Synced] == 3 })
+	if got := c.states(2); got[wallet.Syncing] != 3 {
+		t.Errorf("chain 2 is %v", got)
+	}
+	close(c.waiting[2])
+	if err := <-done; err != nil || c.states(2)[wallet.Synced] != 3 {
+		t.Errorf("then %v, %v", c.states(2), err)
+	}
+}
+
+func TestAWalletFailsAloneWhenOnlyItsOwnReadingIsBad(t *testing.T) {
+	c := newCrowd(map[uint64]int{1: 3})
+	var ids []uuid.UUID
+	for id := range c.wallets {
+		ids = append(ids, id)
+	}
+	ahead := c.wallets[ids[0]]
+	later := noon().Add(-time.Second)
+	ahead.Sync.Block, ahead.Sync.At = 5000, &later // the node is behind it
+	c.wallets[ids[0]] = ahead
+	c.blind[c.wallets[ids[1]].Account.Address] = true
+	if err := c.run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []wallet.SyncState{wallet.Failed, wallet.Failed, wallet.Synced} {
+		if got := c.wallets[ids[i]].Sync; got.State != want {
+			t.Errorf("wallet %d: %+v", i, got)
+		}
+	}
+	if len(c.held[ids[0]])+len(c.held[ids[1]]) != 0 {
+		t.Error("balances of a bad reading were stored")
+	}
+}
+
+func TestARoundThatCanNotStoreFails(t *testing.T) {
+	c := newCrowd(map[uint64]int{1: 3})
+	c.full = errors.New("full")
+	if err := c.run(t.Context()); !errors.Is(err, c.full) {
+		t.Errorf("answered %v", err)
+	}
+}
