@@ -92,6 +92,8 @@ func edge(from, to string, test bool, tell func(from, to, reason string)) {
 		tell(from, to, "the client knows the contracts alone, so that another team's program takes no service with it")
 	case b.module == client && a.service != "" && a.service != "devstack":
 		tell(from, to, "the client is for other teams' programs and brings the library along; a service dials what it calls by pkg/grpcclient")
+	case a.module == "k8s" && b.service != "":
+		tell(from, to, "what is deployed are the programs: its tests run those")
 	case a.service == "devstack" && b.service != "" && b.service != "devstack" && b.rest != "app":
 		tell(from, to, "devstack starts the services as they are, through services/"+b.service+"/app")
 	case !test && testkit(to) && !testkit(from) && a.service != "devstack":
@@ -216,6 +218,8 @@ func TestAnEdgeAgainstTheDirectionIsReported(t *testing.T) {
 		"a service to devstack":             {"services/wallet/app", "services/devstack/chain", false, "over gRPC only"},
 		"devstack to an app":                {"services/devstack/suite", "services/wallet/app", false, ""},
 		"devstack past an app":              {"services/devstack/suite", "services/wallet/migrations", false, "services/wallet/app"},
+		"the deployment to a service":       {"k8s", "services/wallet/app", true, "the programs"},
+		"the deployment to the contracts":   {"k8s", "proto/gen/purser/auth/v1", true, ""},
 		"the domain to its store":           {"services/wallet/internal/wallet", "services/wallet/internal/store", false, "rpc → domain ← store"},
 		"the store to the domain":           {"services/wallet/internal/store", "services/wallet/internal/wallet", false, ""},
 		"the domain to gRPC":                {"services/wallet/internal/wallet", "=google.golang.org/grpc/status", false, "reaches no gRPC"},
