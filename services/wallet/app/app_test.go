@@ -103,6 +103,10 @@ func TestEveryMethodAsksForItsPermission(t *testing.T) {
 		_, err := s.holdings.GetHoldings(ctx, &walletv1.GetHoldingsRequest{})
 		return err
 	}
+	calls["ListHistoricalHoldings"] = func(ctx context.Context) error {
+		_, err := s.holdings.ListHistoricalHoldings(ctx, &walletv1.ListHistoricalHoldingsRequest{})
+		return err
+	}
 	all := []string{"wallet:read", "wallet:write", "wallet:delete"}
 	for name, call := range calls {
 		t.Run(name, func(t *testing.T) {

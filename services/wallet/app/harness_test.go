@@ -55,13 +55,19 @@ func newIssuer(t *testing.T) *issuer {
 // token of a user with these permissions, good for an hour.
 func (i *issuer) token(t *testing.T, user uuid.UUID, permissions ...string) string {
 	t.Helper()
+	return i.signedIn(t, user, nil, time.Time{}, permissions...)
+}
+
+// signedIn is a token of a user who signed in by these methods at some time.
+func (i *issuer) signedIn(t *testing.T, user uuid.UUID, methods []string, at time.Time, permissions ...string) string {
+	t.Helper()
 	now := time.Now()
 	token := jwt.NewWithClaims(jwt.SigningMethodEdDSA, authn.Claims{
 		RegisteredClaims: jwt.RegisteredClaims{
 			Issuer: i.URL, Audience: jwt.ClaimStrings{authn.Audience}, Subject: user.String(),
 			IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(time.Hour)),
 		},
-		SessionID: uuid.NewString(), Permissions: permissions,
+		SessionID: uuid.NewString(), Permissions: permissions, AMR: methods, AuthTime: jwt.NewNumericDate(at),
 	})
 	token.Header["typ"], token.Header["kid"] = authn.TokenType, "test"
 	text, err := token.SignedString(i.key)

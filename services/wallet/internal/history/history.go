@@ -35,8 +35,9 @@ import (
 const (
 	// budget is how long one call reads what is missing.
 	budget = 4 * time.Second
-	// window is how many hours are looked at together.
-	window = 48
+	// window is how many hours are looked at together, and pairs how many hours
+	// of wallets.
+	window, pairs = 48, 10_000
 	// settled is the age at which an hour's blocks change no more.
 	settled = 15 * time.Minute
 	// again is when what was not to be had is asked for once more.
@@ -217,9 +218,10 @@ func (s *Service) Of(ctx context.Context, owner uuid.UUID, from, until time.Time
 	}
 	begun := time.Unix(after.Hour, 0).UTC()
 	hour := begun
+	span := time.Duration(max(1, min(window, pairs/len(c.wallets)))) * time.Hour
 	var rows []Row
 	for hour.Before(until) && len(rows) <= limit {
-		end := hour.Add(window * time.Hour)
+		end := hour.Add(span)
 		if end.After(until) {
 			end = until
 		}

@@ -202,6 +202,41 @@ func TestACallReadsForItsTimeOnlyAndTheNextGoesOn(t *testing.T) {
 	}
 }
 
+// Of hours that fail nothing is kept, and yet a call that has time for a few of
+// them gets on.
+func TestACallGetsOnThroughHoursThatFailSlowly(t *testing.T) {
+	f := newFixture(t, noRedis)
+	f.failed = func(uint64, time.Time) string { return "pruned" }
+	f.during = func(ctx context.Context, n int) {
+		if n%20 == 0 {
+			<-ctx.Done()
+		}
+	}
+	hours := map[time.Time]bool{}
+	after := history.Cursor{}
+	for calls := 1; ; calls++ {
+		ctx, cancel := context.WithTimeout(t.Context(), 600*time.Millisecond)
+		some, next, err := f.Of(ctx, f.owner, day(), day().Add(40*time.Hour), after, 1000)
+		cancel()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range some {
+			hours[r.Hour] = true
+		}
+		if next == nil {
+			break
+		}
+		if *next == after || calls > 10 {
+			t.Fatalf("call %d got no further than %+v", calls, *next)
+		}
+		after = *next
+	}
+	if len(hours) != 40 {
+		t.Errorf("%d hours", len(hours))
+	}
+}
+
 func TestSomebodyElsesHistoryIsNotThere(t *testing.T) {
 	f := newFixture(t, noRedis)
 	f.read(t, 3, 1000)

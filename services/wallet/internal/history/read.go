@@ -20,6 +20,8 @@ const (
 	// most is how many balances of one hour are read at once, so that an hour
 	// is done well within the budget.
 	most = 2000
+	// together is how many hours are read at once.
+	together = 8
 	// keeping bounds the write of what was read, which is made even when the
 	// caller has gone.
 	keeping = 3 * time.Second
@@ -37,11 +39,7 @@ func (c *call) read(ctx context.Context, from, until time.Time, had map[Key]bool
 	for _, chain := range slices.Sorted(maps.Keys(byChain)) {
 		tokens := c.tokens[chain]
 		for some := range slices.Chunk(byChain[chain], max(1, most/max(1, len(tokens)))) {
-			times := missing(some, from, until, had)
-			if len(times) == 0 || c.reading.Err() != nil {
-				continue
-			}
-			if err := c.readSome(ctx, chain, some, times, had, failed); err != nil {
+			if err := c.readAll(ctx, chain, some, missing(some, from, until, had), had, failed); err != nil {
 				failures = append(failures, err)
 				break
 			}
@@ -61,6 +59,20 @@ func missing(wallets []wallet.Wallet, from, until time.Time, had map[Key]bool) (
 		}
 	}
 	return times
+}
+
+// readAll reads the hours a few at a time: of those that can't be had nothing is
+// kept, so that a call must be done with some of them, or none would ever be.
+func (c *call) readAll(ctx context.Context, chain uint64, wallets []wallet.Wallet, times []time.Time, had map[Key]bool, failed map[Key]string) error {
+	for some := range slices.Chunk(times, together) {
+		if c.reading.Err() != nil {
+			return nil
+		}
+		if err := c.readSome(ctx, chain, wallets, some, had, failed); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (c *call) readSome(ctx context.Context, chain uint64, wallets []wallet.Wallet, times []time.Time, had map[Key]bool, failed map[Key]string) error {

@@ -1,0 +1,130 @@
+package app_test
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/purserhq/purser/pkg/authn"
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/grpcclient"
+	"github.com/purserhq/purser/pkg/testkit"
+	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+	"github.com/purserhq/purser/services/wallet/migrations"
+)
+
+// written is what a service logs.
+type written struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (w *written) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text.Write(p)
+}
+
+func (w *written) has(text string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return strings.Contains(w.text.String(), text)
+}
+
+func TestOnlyAnOperatorSeesAndTriggersJobs(t *testing.T) {
+	logs := &written{}
+	s := replica(t, testkit.Postgres(t, migrations.FS), newIssuer(t), noRedis, tokenList, logs)
+	now := time.Now()
+	as := func(methods []string, at time.Time, permissions ...string) context.Context {
+		return grpcclient.WithToken(t.Context(), s.issuer.signedIn(t, uuid.New(), methods, at, permissions...))
+	}
+	list := func(ctx context.Context, r *walletv1.ListJobRunsRequest) (*walletv1.ListJobRunsResponse, error) {
+		return s.admin.ListJobRuns(ctx, r)
+	}
+	trigger := func(ctx context.Context, job string) error {
+		_, err := s.admin.TriggerJob(ctx, &walletv1.TriggerJobRequest{Job: job})
+		return err
+	}
+	for _, tc := range []struct {
+		name    string
+		ctx     context.Context
+		lists   string
+		trigger string // the reason of a refusal, "" for none
+	}{
+		{"nobody", t.Context(), "TOKEN_MISSING", "TOKEN_MISSING"},
+		{"a user", s.user(t), "PERMISSION_MISSING", "PERMISSION_MISSING"},
+		{"who reads everybody's wallets", s.may(t, "wallet:read", "wallet:any", "admin:users"), "PERMISSION_MISSING", "PERMISSION_MISSING"},
+		{"an admin's API key", as([]string{authn.MethodAPIKey}, now, "admin:system"), "", "API_KEY_CALLER"},
+		{"an admin who signed in long ago", as([]string{"pwd"}, now.Add(-11*time.Minute), "admin:system"), "", "REAUTHENTICATION_REQUIRED"},
+		{"an admin", as([]string{"pwd"}, now, "admin:system"), "", ""},
+		{"a service account", as([]string{authn.MethodService}, now.Add(-time.Hour), "admin:system"), "", ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			check := func(what string, err error, want string) {
+				t.Helper()
+				if e := errs.As(err); want == "" && err != nil || want != "" && (e == nil || e.Reason != want) {
+					t.Errorf("%s: %v, want %q", what, err, want)
+				}
+			}
+			_, err := list(tc.ctx, &walletv1.ListJobRunsRequest{})
+			check("ListJobRuns", err, tc.lists)
+			check("TriggerJob", trigger(tc.ctx, "prune_job_runs"), tc.trigger)
+		})
+	}
+	admin := as([]string{"pwd"}, now, "admin:system")
+	want(t, trigger(admin, "sync_walletsx"), errs.KindNotFound, "NOT_FOUND")
+	want(t, trigger(admin, ""), errs.KindInvalid, "INVALID_ARGUMENT")
+	if !logs.has(`msg="job triggered"`) || !logs.has("job=prune_job_runs") {
+		t.Error("nothing says who triggered what")
+	}
+	first, err := list(admin, &walletv1.ListJobRunsRequest{PageSize: 1})
+	if err != nil || len(first.GetRuns()) != 1 || first.GetNextPageToken() == "" {
+		t.Fatal(first, err)
+	}
+	next, err := list(admin, &walletv1.ListJobRunsRequest{PageSize: 1, PageToken: first.GetNextPageToken()})
+	if err != nil || len(next.GetRuns()) != 1 || next.GetRuns()[0].GetScheduleTime().AsTime().Equal(first.GetRuns()[0].GetScheduleTime().AsTime()) {
+		t.Error(next, err)
+	}
+	_, err = list(as([]string{"pwd"}, now, "admin:system"), &walletv1.ListJobRunsRequest{PageToken: first.GetNextPageToken()})
+	violates(t, err, "page_token")
+	_, err = list(admin, &walletv1.ListJobRunsRequest{PageSize: 501})
+	violates(t, err, "page_size")
+	_, err = list(admin, &walletv1.ListJobRunsRequest{Job: strings.Repeat("x", 129)})
+	violates(t, err, "job")
+}
+
+// The job runs without a node's answer too: it says what became of each wallet.
+func TestTheSyncJobSaysOfEachWalletWhyItFailed(t *testing.T) {
+	s := start(t)
+	ctx := s.user(t)
+	s.create(ctx, t, account)                                     // on chain 1, without a node
+	s.create(ctx, t, strings.Replace(account, ":1:", ":137:", 1)) // whose node is down
+	admin := grpcclient.WithToken(t.Context(), s.issuer.signedIn(t, uuid.New(), []string{"pwd"}, time.Now(), "admin:system"))
+	if _, err := s.admin.TriggerJob(admin, &walletv1.TriggerJobRequest{Job: "sync_wallets"}); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, 20*time.Second, func() bool {
+		for _, chain := range []string{"1", "137"} {
+			var state string
+			row := s.db.SQL().QueryRowContext(t.Context(), "SELECT sync_state FROM wallets WHERE split_part(account, ':', 2) = $1", chain)
+			if row.Scan(&state) != nil || state != "FAILED" {
+				return false
+			}
+		}
+		return true
+	})
+	list, err := s.wallets.ListWallets(ctx, &walletv1.ListWalletsRequest{})
+	if err != nil || len(list.GetWallets()) != 2 {
+		t.Fatal(list, err)
+	}
+	for i, text := range []string{"no node is configured for chain eip155:1", "no node of chain eip155:137 answers"} {
+		if got := list.GetWallets()[i].GetSync(); got.GetError() != text || got.GetRetryTime() == nil {
+			t.Errorf("wallet %d says %v, want %q", i, got, text)
+		}
+	}
+}
