@@ -3,11 +3,15 @@ package suitetest
 import (
 	"context"
 	"math/big"
+	"math/rand/v2"
+	"path/filepath"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/jackc/pgx/v5"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/purserhq/purser/pkg/testkit"
@@ -110,4 +114,76 @@ func TestEachHourOfABackfillIsWorthWhatChainAndFeedWereSeededWith(t *testing.T) 
 	if stored, _ := backfill(t, other, c, from, until); stored != 0 {
 		t.Errorf("who has no wallets has %d snapshots", stored)
 	}
+}
+
+// stored are somebody's snapshots, with the positions that each says it has and
+// those that it has.
+func stored(t *testing.T, ctx context.Context, c *demo.Clients, s *suite.Suite) (lines []string) {
+	t.Helper()
+	p, err := c.Portfolios.GetPortfolio(ctx, &portfoliov1.GetPortfolioRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := pgx.Connect(t.Context(), s.Postgres.URL("purser_portfolio"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(context.Background()) }()
+	rows, err := conn.Query(t.Context(), `
+		SELECT format('%s %s %s %s %s', bucket, taken_at, total, complete, position_count) || coalesce((
+		  SELECT string_agg(format(' %s %s %s', token_id, amount, value), ',' ORDER BY token_id) FROM snapshot_positions p
+		  WHERE p.portfolio_id = s.portfolio_id AND p.bucket = s.bucket), '')
+		FROM snapshots s WHERE portfolio_id = $1 ORDER BY bucket`, p.GetPortfolio().GetId())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if lines, err = pgx.CollectRows(rows, pgx.RowTo[string]); err != nil {
+		t.Fatal(err)
+	}
+	return lines
+}
+
+// The service is killed wherever a backfill happens to be, again and again.
+func TestABackfillWhoseServiceIsKilledComesToTheSame(t *testing.T) {
+	s := start(t)
+	c := dial(t, s.Endpoints)
+	calm, _ := withHolders(t, s, c)
+	ctx, _ := withHolders(t, s, c)
+	const stretch, hours, kills = 3 * time.Hour, 48, 6
+	from := s.Chain.Plan().Start
+	until := from.Add(hours * time.Hour)
+	backfill(t, calm, c, from, until)
+	environ := slices.Concat(s.PortfolioEnviron(s.Endpoints), []string{"PURSER_GRPC_ADDR=127.0.0.1:0"})
+	next, cut := from, 0
+	for round := 0; next.Before(until); round++ {
+		p := launch(t, filepath.Join(programs(t), "portfolio"), environ)
+		e := s.Endpoints
+		e.Portfolio = p.said["grpc"]
+		own := dial(t, e)
+		if round < kills {
+			late := time.AfterFunc(rand.N(150*time.Millisecond), func() { _ = p.cmd.Process.Kill() })
+			defer late.Stop()
+		}
+		for next.Before(until) {
+			resp, err := own.Portfolios.TakeSnapshot(ctx, &portfoliov1.TakeSnapshotRequest{
+				StartTime: timestamppb.New(next), EndTime: timestamppb.New(next.Add(stretch)),
+			})
+			if err != nil {
+				cut++
+				break
+			}
+			if next = next.Add(stretch); resp.GetBackfill().GetNextStartTime() != nil {
+				next = resp.GetBackfill().GetNextStartTime().AsTime()
+			}
+		}
+		_ = p.end(t, syscall.SIGKILL)
+	}
+	if cut == 0 {
+		t.Error("no call was cut off: this proves nothing")
+	}
+	want := stored(t, calm, c, s)
+	if got := stored(t, ctx, c, s); len(want) != hours || !slices.Equal(got, want) {
+		t.Errorf("%d hours, undisturbed %d:\n%v\n%v", len(got), len(want), got, want)
+	}
+	testkit.Figure(t, "%d calls were cut off by a SIGKILL", cut)
 }
