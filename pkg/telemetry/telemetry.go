@@ -119,10 +119,14 @@ func (t *Telemetry) Flush() {
 }
 
 // NewLogger returns a logger that writes JSON lines to w, each with the trace
-// id of the context it was logged with.
+// id of the context it was logged with, and with the service unless that is
+// empty.
 func NewLogger(w io.Writer, level slog.Leveler, service string) *slog.Logger {
-	h := slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})
-	return slog.New(traceHandler{h}).With("service", service)
+	log := slog.New(traceHandler{slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})})
+	if service == "" {
+		return log
+	}
+	return log.With("service", service)
 }
 
 type traceHandler struct{ slog.Handler }

@@ -118,7 +118,10 @@ func TestAChangeIsToldOnlyOfHistoryThatIsKnown(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, got, tt.want)
 		}
 	}
-	if got := percent("200", "199"); got != "-0.50 %" {
+	if got := percent("200", "199"); got != "−0.50 %" {
 		t.Errorf("a loss is %q", got)
+	}
+	if got := percent("200000", "199999.99"); got != "0.00 %" {
+		t.Errorf("next to nothing is %q", got)
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/propagation"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/purserhq/purser/pkg/grpcclient"
 	"github.com/purserhq/purser/pkg/testkit"
@@ -33,6 +34,17 @@ const (
 	email    = "ada@example.com"
 	password = "a long enough passphrase"
 )
+
+// pictures is the folder that screenshots are written to; "" for none.
+func pictures() string { return os.Getenv("PURSER_SCREENSHOTS") }
+
+// history of the chain: that of make run where pictures are taken.
+func history() time.Duration {
+	if pictures() != "" {
+		return 90 * 24 * time.Hour
+	}
+	return 60 * time.Hour
+}
 
 // stage is a suite with a user, and a console that shows both.
 type stage struct {
@@ -59,7 +71,7 @@ func set(t *testing.T) *stage {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	s.Suite, err = suite.Start(t.Context(), suite.Options{
-		Dir: dir, History: 60 * time.Hour, Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})),
+		Dir: dir, History: history(), Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -116,9 +128,7 @@ func (s *stage) signUp(t *testing.T) {
 
 func TestTheConsoleShowsInABrowserWhatTheServicesSay(t *testing.T) {
 	s := set(t)
-	if err := (&demo.Result{Token: s.token}).ShowTrace(t.Context(), s.Endpoints, s.ring, io.Discard); err != nil {
-		t.Fatal(err)
-	}
+	s.traced(t)
 	b := open(t, s.console.URL())
 	b.shows("#services", "portfolio serving")
 
@@ -126,7 +136,8 @@ func TestTheConsoleShowsInABrowserWhatTheServicesSay(t *testing.T) {
 	s.operation(t, b)
 	s.trace(t, b)
 	s.follows(t, b)
-	looks(t, b)
+	s.past(t, b)
+	s.looks(t, b)
 	keyboard(t, b)
 	s.wayAndBack(t, b)
 
@@ -138,6 +149,14 @@ func TestTheConsoleShowsInABrowserWhatTheServicesSay(t *testing.T) {
 	}
 	if page := eval[string](b, "document.documentElement.outerHTML"); strings.Contains(page, "eyJ") || strings.Contains(page, s.secret) {
 		t.Error("a token or a secret is on the page")
+	}
+}
+
+// traced makes a trace of a valuation across the services.
+func (s *stage) traced(t *testing.T) {
+	t.Helper()
+	if err := (&demo.Result{Token: s.token}).ShowTrace(t.Context(), s.Endpoints, s.ring, io.Discard); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -280,10 +299,45 @@ func (s *stage) follows(t *testing.T, b *browser) {
 	}
 }
 
+// past takes the snapshots of hours that have passed and sees every day of
+// them.
+func (s *stage) past(t *testing.T, b *browser) {
+	t.Helper()
+	now := time.Now().Truncate(time.Hour)
+	for from := timestamppb.New(now.Add(time.Hour - history())); from != nil; {
+		resp, err := s.clients.Portfolios.TakeSnapshot(s.user, &portfoliov1.TakeSnapshotRequest{StartTime: from, EndTime: timestamppb.New(now)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		from = resp.GetBackfill().GetNextStartTime()
+	}
+	days, err := s.clients.Portfolios.GetTimeline(s.user, &portfoliov1.GetTimelineRequest{StartTime: timestamppb.New(now.Add(-90 * 24 * time.Hour))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for _, p := range slices.Backward(days.GetPoints()) {
+		want = append(want, p.GetStartTime().AsTime().Format(time.DateOnly), demo.Money(p.GetClose()))
+	}
+	if len(want) < 6 {
+		t.Errorf("there are few days to compare: %q", want)
+	}
+	testkit.Eventually(t, patience, func() bool {
+		return slices.Equal(b.text("#days tbody td:nth-child(1), #days tbody td:nth-child(2)"), want)
+	})
+	b.shows("#value .changes", "24 hours ")
+	testkit.Eventually(t, patience, func() bool { return eval[bool](b, "document.querySelector('#chart canvas')?.clientWidth > 300") })
+}
+
 // looks checks both colour schemes, and keeps a picture of each where one is
 // asked for.
-func looks(t *testing.T, b *browser) {
+func (s *stage) looks(t *testing.T, b *browser) {
 	t.Helper()
+	if pictures() != "" { // with a trace that found the caches filled
+		s.traced(t)
+		b.do(chromedp.Reload())
+		testkit.Eventually(t, patience, func() bool { return eval[bool](b, "document.querySelector('#chart canvas') !== null") })
+	}
 	ground := map[string]string{}
 	for _, scheme := range []string{"light", "dark"} {
 		b.scheme(scheme)
@@ -291,7 +345,7 @@ func looks(t *testing.T, b *browser) {
 		if got := b.faint(); len(got) > 0 {
 			t.Errorf("%s: too faint: %q", scheme, got)
 		}
-		if dir := os.Getenv("PURSER_SCREENSHOTS"); dir != "" {
+		if dir := pictures(); dir != "" {
 			b.picture(filepath.Join(dir, "console-"+scheme+".png"))
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"math/big"
 	"net/http"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -77,11 +78,15 @@ func percent(from, to string) string {
 		return ""
 	}
 	change := new(big.Rat).Sub(new(big.Rat).Quo(b, a), big.NewRat(1, 1))
-	text := change.Mul(change, big.NewRat(100, 1)).FloatString(2) + " %"
-	if change.Sign() > 0 {
+	text := strings.TrimPrefix(change.Mul(change, big.NewRat(100, 1)).FloatString(2), "-")
+	switch {
+	case text == "0.00":
+	case change.Sign() < 0:
+		text = "−" + text
+	default:
 		text = "+" + text
 	}
-	return text
+	return text + " %"
 }
 
 func (s *services) value(ctx context.Context) (any, error) {

@@ -56,9 +56,13 @@ func NewRing(spans int) *Ring { return &Ring{kept: make([]entry, 0, spans)} }
 // OnStart names the service that a span is of.
 func (r *Ring) OnStart(parent context.Context, s sdktrace.ReadWriteSpan) { name(parent, s) }
 
-// OnEnd keeps a span.
+// OnEnd keeps a span, unless it is of the embedded chain: a node is not told
+// which trace asks it, so each answer would be a trace of its own.
 func (r *Ring) OnEnd(s sdktrace.ReadOnlySpan) {
 	attrs := s.Attributes()
+	if value(attrs, Service) == chain {
+		return
+	}
 	e := entry{s.SpanContext().TraceID(), Span{
 		ID: s.SpanContext().SpanID(), Parent: s.Parent().SpanID(),
 		Service: cut(value(attrs, Service)), Name: cut(s.Name()), Kind: s.SpanKind(), System: cut(value(attrs, "db.system.name")),

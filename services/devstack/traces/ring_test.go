@@ -118,6 +118,11 @@ func TestTheRingKeepsTheLastSpansAndShowsWhatHasEnded(t *testing.T) {
 	if got := ring.Recent(1); got[0].ID == open.SpanContext().TraceID() {
 		t.Error("a trace is shown whose first span has not ended")
 	}
+	_, answer := tr.Start(t.Context(), "jsonrpc.eth/call", trace.WithSpanKind(trace.SpanKindServer))
+	answer.End()
+	if got := ring.Trace(answer.SpanContext().TraceID()); len(got.Spans) != 0 {
+		t.Errorf("the embedded chain's answers are kept: %v", got)
+	}
 	if whole := ring.Trace(trace.TraceID{1}); whole.Whole() || len(whole.Spans) != 0 {
 		t.Errorf("a trace that there is not: %v", whole)
 	}

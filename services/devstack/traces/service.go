@@ -14,6 +14,9 @@ import (
 // Service is the attribute with the name of the service that a span is of.
 const Service attribute.Key = "purser.service"
 
+// chain is what the embedded chain's spans are of.
+const chain = "chain"
+
 type serviceKey struct{}
 
 // In returns a context whose spans are of this service, unless they are below
@@ -55,7 +58,7 @@ func name(parent context.Context, s sdktrace.ReadWriteSpan) {
 // the embedded chain is one.
 func answers(s sdktrace.ReadOnlySpan) string {
 	if strings.HasPrefix(s.Name(), "jsonrpc.") {
-		return "chain"
+		return chain
 	}
 	if s.SpanKind() != trace.SpanKindServer {
 		return ""

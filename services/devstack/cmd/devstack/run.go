@@ -84,7 +84,7 @@ func run(ctx context.Context, args, environ []string, out io.Writer) (err error)
 		return err
 	}
 	defer tel.Flush()
-	log := telemetry.NewLogger(logs, s.LogLevel, "suite")
+	log := telemetry.NewLogger(logs, s.LogLevel, "") // each service adds its own name
 	redisx.LogTo(log)
 	show := progress.New(out)
 	show.Printf("Purser suite, data in %s\n", s.Dir)

@@ -82,7 +82,7 @@
     pause.textContent = paused ? "Paused" : "Pause";
   });
   const traces = [...document.querySelectorAll("details.trace")];
-  const widest = traces.reduce((a, b) => (b.dataset.services * 100 + +b.dataset.spans > (a ? a.dataset.services * 100 + +a.dataset.spans : 0) ? b : a), undefined);
+  const widest = traces.reduce((a, b) => (a && +a.dataset.services >= +b.dataset.services ? a : b), undefined);
   if (widest) { widest.open = true; }
   setInterval(times, 1000);
   times();
