@@ -23,6 +23,9 @@ func leftOut() map[string]string {
 		"docs/observability.md: OTEL":         "starts what these tests are part of; services/devstack/traces tests it with a collector",
 		"docs/observability.md: grep":         "the log is that of make run",
 		"docs/observability.md: curl":         "the suite has no admin port; pkg/process tests that of a program",
+		"kubectl":                             "there is no cluster; k8s tests what would be applied to one",
+		"docs/deploy.md: for s in auth":       "kind and kubectl, which have no cluster",
+		"docs/deploy.md: grpcurl -plaintext":  "it asks through a port that kubectl forwards",
 		"docs/audit.md: auth audit verify 87": "a seal is made once a minute; services/auth tests the command with one",
 	}
 }
