@@ -69,58 +69,64 @@ func outside(t *testing.T) secrets {
 	}
 }
 
+// missing tells what a workload refers to that isn't there.
+func missing(r rendering, known secrets, w workload) (found []string) {
+	tell := func(what, name string) {
+		found = append(found, fmt.Sprintf("%s refers to %s %s, which isn't there", w.name, what, name))
+	}
+	config := func(name string) {
+		if _, ok := named[*corev1.ConfigMap](r, name); !ok {
+			tell("ConfigMap", name)
+		}
+	}
+	if name := w.pod.Spec.ServiceAccountName; name != "" {
+		if _, ok := named[*corev1.ServiceAccount](r, name); !ok {
+			tell("ServiceAccount", name)
+		}
+	}
+	volumes, mounted := map[string]bool{}, map[string]bool{}
+	for _, v := range w.pod.Spec.Volumes {
+		volumes[v.Name] = true
+		if v.ConfigMap != nil {
+			config(v.ConfigMap.Name)
+		}
+		if v.Secret != nil && known[v.Secret.SecretName] == nil {
+			tell("Secret", v.Secret.SecretName)
+		}
+	}
+	if s, ok := w.object.(*appsv1.StatefulSet); ok {
+		for _, v := range s.Spec.VolumeClaimTemplates {
+			volumes[v.Name] = true
+		}
+	}
+	for _, c := range w.containers() {
+		for _, e := range c.EnvFrom {
+			config(e.ConfigMapRef.Name)
+		}
+		for _, m := range c.VolumeMounts {
+			if !volumes[m.Name] {
+				tell("volume", m.Name)
+			}
+			mounted[m.Name] = true
+		}
+	}
+	for _, v := range w.pod.Spec.Volumes {
+		if mounted[v.Name] {
+			continue
+		}
+		found = append(found, fmt.Sprintf("%s mounts its volume %s nowhere", w.name, v.Name))
+	}
+	return found
+}
+
 // dangling tells what a rendering refers to that isn't there.
 func dangling(r rendering, known secrets) (found []string) {
-	tell := func(by, what, name string) {
-		found = append(found, fmt.Sprintf("%s refers to %s %s, which isn't there", by, what, name))
-	}
-	config := func(by, name string) {
-		if _, ok := named[*corev1.ConfigMap](r, name); !ok {
-			tell(by, "ConfigMap", name)
-		}
-	}
 	for _, w := range workloads(r) {
-		if name := w.pod.Spec.ServiceAccountName; name != "" {
-			if _, ok := named[*corev1.ServiceAccount](r, name); !ok {
-				tell(w.name, "ServiceAccount", name)
-			}
-		}
-		volumes, mounted := map[string]bool{}, map[string]bool{}
-		for _, v := range w.pod.Spec.Volumes {
-			volumes[v.Name] = true
-			if v.ConfigMap != nil {
-				config(w.name, v.ConfigMap.Name)
-			}
-			if v.Secret != nil && known[v.Secret.SecretName] == nil {
-				tell(w.name, "Secret", v.Secret.SecretName)
-			}
-		}
-		if s, ok := w.object.(*appsv1.StatefulSet); ok {
-			for _, v := range s.Spec.VolumeClaimTemplates {
-				volumes[v.Name] = true
-			}
-		}
-		for _, c := range w.containers() {
-			for _, e := range c.EnvFrom {
-				config(w.name, e.ConfigMapRef.Name)
-			}
-			for _, m := range c.VolumeMounts {
-				if !volumes[m.Name] {
-					tell(w.name, "volume", m.Name)
-				}
-				mounted[m.Name] = true
-			}
-		}
-		for _, v := range w.pod.Spec.Volumes {
-			if mounted[v.Name] {
-				continue
-			}
-			found = append(found, fmt.Sprintf("%s mounts its volume %s nowhere", w.name, v.Name))
-		}
+		found = append(found, missing(r, known, w)...)
 	}
 	for _, h := range all[*autoscalingv2.HorizontalPodAutoscaler](r) {
 		if d, ok := named[*appsv1.Deployment](r, h.Spec.ScaleTargetRef.Name); !ok {
-			tell(h.Name, "Deployment", h.Spec.ScaleTargetRef.Name)
+			found = append(found, fmt.Sprintf("%s scales Deployment %s, which isn't there", h.Name, h.Spec.ScaleTargetRef.Name))
 		} else if d.Spec.Replicas != nil {
 			found = append(found, h.Name+": the Deployment's replicas undo the autoscaler's at every apply")
 		}
@@ -221,6 +227,29 @@ func TestWhatIsNotThereIsReported(t *testing.T) {
 				t.Errorf("reported %q, want %q", got, tt.want)
 			}
 		})
+	}
+}
+
+// TestTheJobsCanRunBeforeTheRollout holds the overlays against the commands of
+// docs/deploy.md, which apply first what doesn't have this label.
+func TestTheJobsCanRunBeforeTheRollout(t *testing.T) {
+	for _, overlay := range overlays() {
+		var first, rest rendering
+		for _, o := range render(t, overlay) {
+			if o.GetLabels()["app.kubernetes.io/component"] == "server" {
+				rest = append(rest, o)
+			} else {
+				first = append(first, o)
+			}
+		}
+		if n := len(all[*appsv1.Deployment](rest)) + len(all[*autoscalingv2.HorizontalPodAutoscaler](rest)); n != len(rest) || len(all[*appsv1.Deployment](first)) > 0 {
+			t.Errorf("%s: the rollout is more than the Deployments and autoscalers, or less: %d of %d", overlay, n, len(rest))
+		}
+		for _, w := range workloads(first) {
+			if w.label("component") == "migrate" {
+				report(t, overlay, missing(first, knownTo(t, overlay, first), w))
+			}
+		}
 	}
 }
 
