@@ -52,17 +52,17 @@ func TestOnlyAnOperatorSeesAndTriggersJobs(t *testing.T) {
 	}
 	for _, tc := range []struct {
 		name    string
-		ctx     context.Context
+		ctx     func() context.Context
 		lists   string
 		trigger string // the reason of a refusal, "" for none
 	}{
-		{"nobody", t.Context(), "TOKEN_MISSING", "TOKEN_MISSING"},
-		{"a user", s.user(t), "PERMISSION_MISSING", "PERMISSION_MISSING"},
-		{"who reads everybody's wallets", s.may(t, "wallet:read", "wallet:any", "admin:users"), "PERMISSION_MISSING", "PERMISSION_MISSING"},
-		{"an admin's API key", as([]string{authn.MethodAPIKey}, now, "admin:system"), "", "API_KEY_CALLER"},
-		{"an admin who signed in long ago", as([]string{"pwd"}, now.Add(-11*time.Minute), "admin:system"), "", "REAUTHENTICATION_REQUIRED"},
-		{"an admin", as([]string{"pwd"}, now, "admin:system"), "", ""},
-		{"a service account", as([]string{authn.MethodService}, now.Add(-time.Hour), "admin:system"), "", ""},
+		{"nobody", t.Context, "TOKEN_MISSING", "TOKEN_MISSING"},
+		{"a user", func() context.Context { return s.user(t) }, "PERMISSION_MISSING", "PERMISSION_MISSING"},
+		{"who reads everybody's wallets", func() context.Context { return s.may(t, "wallet:read", "wallet:any", "admin:users") }, "PERMISSION_MISSING", "PERMISSION_MISSING"},
+		{"an admin's API key", func() context.Context { return as([]string{authn.MethodAPIKey}, now, "admin:system") }, "", "API_KEY_CALLER"},
+		{"an admin who signed in long ago", func() context.Context { return as([]string{"pwd"}, now.Add(-11*time.Minute), "admin:system") }, "", "REAUTHENTICATION_REQUIRED"},
+		{"an admin", func() context.Context { return as([]string{"pwd"}, now, "admin:system") }, "", ""},
+		{"a service account", func() context.Context { return as([]string{authn.MethodService}, now.Add(-time.Hour), "admin:system") }, "", ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			check := func(what string, err error, want string) {
@@ -71,9 +71,9 @@ func TestOnlyAnOperatorSeesAndTriggersJobs(t *testing.T) {
 					t.Errorf("%s: %v, want %q", what, err, want)
 				}
 			}
-			_, err := list(tc.ctx, &walletv1.ListJobRunsRequest{})
+			_, err := list(tc.ctx(), &walletv1.ListJobRunsRequest{})
 			check("ListJobRuns", err, tc.lists)
-			check("TriggerJob", trigger(tc.ctx, "prune_job_runs"), tc.trigger)
+			check("TriggerJob", trigger(tc.ctx(), "prune_job_runs"), tc.trigger)
 		})
 	}
 	admin := as([]string{"pwd"}, now, "admin:system")
