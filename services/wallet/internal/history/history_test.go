@@ -409,3 +409,33 @@ func TestOneCallAtATimeReadsAnOwnersHistory(t *testing.T) {
 		})
 	}
 }
+
+func TestAFewHistoriesAreReadAtOnceInAProcess(t *testing.T) {
+	f := newFixture(t, noRedis)
+	somebody := func() uuid.UUID { return f.add(t, uuid.New(), 1, 7).Owner }
+	ask := func(ctx context.Context, owner uuid.UUID) error {
+		_, _, err := f.Of(ctx, owner, day(), day().Add(time.Hour), history.Cursor{}, 1000)
+		return err
+	}
+	release, done := make(chan struct{}), make(chan error, 4)
+	f.during = func(context.Context, int) { <-release }
+	for range 4 {
+		owner := somebody()
+		go func() { done <- ask(context.WithoutCancel(t.Context()), owner) }()
+	}
+	testkit.Eventually(t, 10*time.Second, func() bool { return f.moments() == 4 })
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	if e := errs.As(ask(ctx, somebody())); e == nil || e.Kind != errs.KindExhausted || e.Reason != "HISTORY_READ_UNDER_WAY" {
+		t.Errorf("the fifth: %v", e)
+	}
+	close(release)
+	for range 4 {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	if err := ask(t.Context(), somebody()); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+}
