@@ -41,7 +41,7 @@ func (p *process) ready(t *testing.T, healthcheck func() *exec.Cmd) {
 			t.Fatalf("it ended with %v\n%s", err, &p.log)
 		default:
 		}
-		if time.Since(begun) > 30*time.Second {
+		if time.Since(begun) > time.Minute {
 			p.stop(t)
 			t.Fatalf("it does not get ready: %s\n%s", says, &p.log)
 		}
