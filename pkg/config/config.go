@@ -4,7 +4,7 @@
 //
 // Any variable can come from a file instead: PURSER_X_FILE names a file whose
 // content, less the newlines at its end, is the value of PURSER_X. Setting both is
-// a mistake.
+// a mistake, and so is an empty file.
 package config
 
 import (
@@ -12,8 +12,10 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"os"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -118,7 +120,9 @@ func fromFiles(vars map[string]string) (map[string]string, error) {
 			mistakes = append(mistakes, fmt.Errorf("%s: %w", name, err))
 			continue
 		}
-		vars[target] = strings.TrimRight(string(data), "\r\n")
+		if vars[target] = strings.TrimRight(string(data), "\r\n"); vars[target] == "" {
+			mistakes = append(mistakes, fmt.Errorf("%s: the file %s is empty", name, vars[name]))
+		}
 	}
 	return vars, errors.Join(mistakes...)
 }
@@ -137,6 +141,48 @@ func Print(w io.Writer, cfg any) error {
 		}
 	}
 	return nil
+}
+
+// injected are variables that Kubernetes sets for Services whose name begins
+// with purser.
+var injected = regexp.MustCompile(`_(SERVICE_(HOST|PORT\w*)|PORT(_\d+_(TCP|UDP)\w*)?)$`)
+
+// Unread lists the variables of environ under Prefix that cfg has no field for:
+// misspelt, as a rule, or another program's.
+func Unread(environ []string, cfg any) []string {
+	known := map[string]bool{}
+	walk(reflect.ValueOf(cfg), Prefix, func(name string, _ reflect.StructField, _ reflect.Value) {
+		known[name], known[name+"_FILE"] = true, true
+	})
+	var unread []string
+	for name := range env.ToMap(environ) {
+		if strings.HasPrefix(name, Prefix) && !known[name] && !injected.MatchString(name) {
+			unread = append(unread, name)
+		}
+	}
+	slices.Sort(unread)
+	return unread
+}
+
+// HostPort reports a mistake of a variable whose value is set and isn't
+// host:port.
+func HostPort(variable, value string) error {
+	if _, port, err := net.SplitHostPort(value); value != "" && (err != nil || port == "") {
+		return fmt.Errorf("%s must read host:port", variable)
+	}
+	return nil
+}
+
+// File reports a mistake of a variable that names a file which can't be read.
+func File(variable, path string) error {
+	if path == "" {
+		return nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("%s: %w", variable, err)
+	}
+	return f.Close()
 }
 
 // walk visits the fields of v, a struct or a pointer to one, that have a

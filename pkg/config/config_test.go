@@ -92,6 +92,36 @@ func TestAValueComesFromAFile(t *testing.T) {
 	}
 }
 
+func TestAnEmptyFileIsAMistake(t *testing.T) {
+	for name, content := range map[string]string{"of no bytes": "", "of a newline": "\n"} {
+		t.Run(name, func(t *testing.T) {
+			var s settings
+			err := config.Load([]string{"PURSER_NAME=n", "PURSER_DATABASE_URL=u", "PURSER_PORT_FILE=" + file(t, content)}, &s)
+			if err == nil || !strings.Contains(err.Error(), "PURSER_PORT_FILE: the file ") || !strings.Contains(err.Error(), " is empty") {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
+}
+
+func TestWhatNothingReadsIsFound(t *testing.T) {
+	got := config.Unread([]string{
+		"PURSER_DATABASE_URL_FILE=/x", "PURSER_WAIT=1s", "PURSER_KEYS=a", "PURSER_DATABASE_URI=u", "PURSER_TOKENS=a", "PURSER_HIDDEN=h",
+		"PURSER_WALLET_SERVICE_PORT_GRPC=1", "PURSER_WALLET_PORT=tcp://10.0.0.1:1", "OTHER_X=1",
+	}, settings{})
+	if want := "[PURSER_DATABASE_URI PURSER_HIDDEN PURSER_TOKENS]"; fmt.Sprint(got) != want {
+		t.Errorf("got %v, want %s", got, want)
+	}
+}
+
+func TestAnAddressIsHostAndPort(t *testing.T) {
+	for value, fine := range map[string]bool{"": true, "localhost:1": true, ":7601": true, "[::1]:1": true, "localhost": false, "localhost:": false, "::1:1": false, "http://x:1": false} {
+		if err := config.HostPort("PURSER_ADDR", value); (err == nil) != fine {
+			t.Errorf("%q: %v", value, err)
+		}
+	}
+}
+
 func TestAFileAndAVariableTogetherAreAMistake(t *testing.T) {
 	for name, value := range map[string]string{"with different values": "postgres://y", "with an empty variable": ""} {
 		t.Run(name, func(t *testing.T) {

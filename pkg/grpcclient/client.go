@@ -24,6 +24,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/purserhq/purser/pkg/authn"
+	"github.com/purserhq/purser/pkg/config"
 	"github.com/purserhq/purser/pkg/errs/grpcerr"
 )
 
@@ -43,6 +44,21 @@ type Config struct {
 	CAFile string `env:"TLS_CA"`
 }
 
+// Check reports what is wrong with c, whose variables begin with prefix, such as
+// PURSER_AUTH_. That there is no address is for the caller to judge.
+func (c Config) Check(prefix string) error {
+	var mistakes []error
+	if c.Addr != "" && !strings.Contains(c.Addr, "://") {
+		mistakes = append(mistakes, config.HostPort(prefix+"ADDR", c.Addr))
+	}
+	if c.Plaintext && c.CAFile != "" {
+		mistakes = append(mistakes, fmt.Errorf("%sPLAINTEXT and %[1]sTLS_CA are both set; choose one", prefix))
+	} else if _, err := transport(c); err != nil {
+		mistakes = append(mistakes, fmt.Errorf("%sTLS_CA: %w", prefix, err))
+	}
+	return errors.Join(mistakes...)
+}
+
 // Dial prepares a connection; nothing is called yet. idempotent lists the
 // full names of the methods that may be retried; more adds interceptors, which
 // run inside those of this package, a resolver or the like. The connection is
@@ -55,7 +71,7 @@ func Dial(c Config, idempotent []string, more ...grpc.DialOption) (*grpc.ClientC
 	if err != nil {
 		return nil, err
 	}
-	config, err := serviceConfig(idempotent)
+	retries, err := serviceConfig(idempotent)
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +81,7 @@ func Dial(c Config, idempotent []string, more ...grpc.DialOption) (*grpc.ClientC
 	}
 	conn, err := grpc.NewClient(target, append([]grpc.DialOption{
 		grpc.WithTransportCredentials(creds),
-		grpc.WithDefaultServiceConfig(config),
+		grpc.WithDefaultServiceConfig(retries),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithStatsHandler(otelgrpc.NewClientHandler()),
 		grpc.WithChainUnaryInterceptor(typedErrors, timeout, forwardCaller),

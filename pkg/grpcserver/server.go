@@ -38,6 +38,7 @@ import (
 	"google.golang.org/grpc/reflection"
 
 	"github.com/purserhq/purser/pkg/authn"
+	"github.com/purserhq/purser/pkg/config"
 )
 
 // maxHeaders of a call, in bytes; a token has 8 KiB at most.
@@ -82,10 +83,20 @@ func (c Config) Validate() error {
 	if math.IsNaN(c.RatePerSecond) || math.IsInf(c.RatePerSecond, 0) || c.RatePerSecond <= 0 || c.Burst <= 0 {
 		mistakes = append(mistakes, errors.New("PURSER_GRPC_RATE_PER_SECOND and PURSER_GRPC_BURST must be above 0"))
 	}
+	mistakes = append(mistakes, config.HostPort("PURSER_GRPC_ADDR", c.Addr), config.HostPort("PURSER_GRPC_HEALTH_ADDR", c.HealthAddr))
 	if c.MinTimeout < 0 || c.MaxTimeout <= c.MinTimeout {
 		mistakes = append(mistakes, errors.New("PURSER_GRPC_MAX_TIMEOUT must be above PURSER_GRPC_MIN_TIMEOUT"))
 	}
 	return errors.Join(mistakes...)
+}
+
+// Check reports what is wrong with the files that c names.
+func (c Config) Check() error {
+	if c.TLSCert == "" || c.TLSKey == "" {
+		return nil // which Validate tells where it is a mistake
+	}
+	_, err := transport(c)
+	return err
 }
 
 // Rule says who may call a method; exactly one field is set. It is an alias
@@ -181,7 +192,7 @@ func transport(cfg Config) (credentials.TransportCredentials, error) {
 	}
 	cert, err := tls.LoadX509KeyPair(cfg.TLSCert, cfg.TLSKey)
 	if err != nil {
-		return nil, fmt.Errorf("TLS certificate: %w", err)
+		return nil, fmt.Errorf("TLS certificate (PURSER_GRPC_TLS_CERT, PURSER_GRPC_TLS_KEY): %w", err)
 	}
 	return credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13}), nil
 }

@@ -13,6 +13,12 @@ import (
 // years away.
 const horizon = 9 // years
 
+// CheckCron reports what is wrong with what is to be a Job's Cron.
+func CheckCron(spec string) error {
+	_, err := parse(spec)
+	return err
+}
+
 // parse reads a schedule as robfig/cron does, but for a zone that it panics
 // over, the process's own zone, and fields that name no instant.
 func parse(spec string) (cron.Schedule, error) {

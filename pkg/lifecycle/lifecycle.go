@@ -26,6 +26,14 @@ type Config struct {
 	Drain time.Duration `env:"DRAIN" envDefault:"20s"`
 }
 
+// Validate reports every mistake in c.
+func (c Config) Validate() error {
+	if c.Notice < 0 || c.Notice > 10*time.Minute || c.Drain <= 0 || c.Drain > 10*time.Minute {
+		return errors.New("PURSER_SHUTDOWN_NOTICE must be 0 to 10m, and PURSER_SHUTDOWN_DRAIN above 0 and at most 10m")
+	}
+	return nil
+}
+
 // Group is the parts of a process. Build it from one goroutine, then call Run
 // once; or CloseAll when the building failed half-way.
 type Group struct {

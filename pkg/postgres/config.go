@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -22,6 +23,21 @@ type Config struct {
 	LockTimeout      time.Duration `env:"LOCK_TIMEOUT" envDefault:"2s"`
 	// PgBouncer is set when one stands in between; see Options.
 	PgBouncer bool `env:"PGBOUNCER"`
+}
+
+// Validate reports every mistake in c; of the URL without any part of it.
+func (c Config) Validate() error {
+	var mistakes []error
+	if _, err := connConfig(Options{URL: c.URL.Reveal()}); c.URL != "" && err != nil {
+		mistakes = append(mistakes, fmt.Errorf("PURSER_DATABASE_URL: %w", err))
+	}
+	if c.MaxConns < 1 || c.MaxConns > 10_000 {
+		mistakes = append(mistakes, errors.New("PURSER_DATABASE_MAX_CONNS must be 1 to 10000"))
+	}
+	if c.StatementTimeout < time.Millisecond || c.LockTimeout < time.Millisecond {
+		mistakes = append(mistakes, errors.New("PURSER_DATABASE_STATEMENT_TIMEOUT and PURSER_DATABASE_LOCK_TIMEOUT must be at least 1ms"))
+	}
+	return errors.Join(mistakes...)
 }
 
 // Options to Open with, for a service of this name that starts also while its

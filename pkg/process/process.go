@@ -43,6 +43,9 @@ type Config struct {
 	AdminAddr string `env:"ADMIN_ADDR"`
 }
 
+// Validate reports every mistake in c.
+func (c Config) Validate() error { return config.HostPort("PURSER_ADMIN_ADDR", c.AdminAddr) }
+
 // Runner is a service that was built.
 type Runner interface {
 	// Run serves until ctx ends, then stops in order and closes everything.
@@ -50,7 +53,7 @@ type Runner interface {
 }
 
 // Service is what is a service's own; C is its configuration. All fields are
-// required but Command and Usage.
+// required but Check, Command and Usage.
 type Service[C any] struct {
 	// Name of the program, as in "auth".
 	Name string
@@ -62,6 +65,9 @@ type Service[C any] struct {
 	New func(ctx context.Context, c C, log *slog.Logger) (Runner, error)
 	// Migrate carries out "migrate up", "down" or "status".
 	Migrate func(ctx context.Context, c C, what string, out io.Writer, log *slog.Logger) error
+	// Check reports every mistake that matters to "serve" alone, such as files
+	// that a migration doesn't have; nil for none.
+	Check func(C) error
 	// Health asks a running process of this configuration how it is.
 	Health func(ctx context.Context, c C) error
 	// Command carries out whatever else the program can do; it returns
@@ -79,6 +85,9 @@ migrate up|down|status    work on the schema of the database
 healthcheck               ask the process that serves with this configuration how it is
 config                    print the effective configuration, secrets masked
 version                   print what was built of what`
+
+const settings = `Settings are PURSER_* variables; PURSER_X_FILE names a file that PURSER_X is read
+from. A start with mistakes lists them all and exits with 1, as what fails does.`
 
 // Main runs the program with its arguments and environment, and exits with 1
 // after it has told an error on standard error.
@@ -103,10 +112,13 @@ func (s Service[C]) Run(ctx context.Context, args, environ []string, out, logs i
 		_, err := fmt.Fprintln(out, s.Name, version())
 		return err
 	case "help", "-h", "--help":
-		_, err := fmt.Fprintln(out, s.usage())
+		_, err := fmt.Fprintf(out, "%s [command]\n\n%s\n\n%s\n", s.Name, s.usage(), settings)
 		return err
 	}
-	c, err := s.Load(environ)
+	if err := s.understand(command, args); err != nil {
+		return err
+	}
+	c, err := s.load(command, environ)
 	if err != nil {
 		return err
 	}
@@ -115,13 +127,12 @@ func (s Service[C]) Run(ctx context.Context, args, environ []string, out, logs i
 	log := telemetry.NewLogger(logs, level, s.Name)
 	switch command {
 	case "serve":
+		if unread := config.Unread(environ, c); len(unread) > 0 {
+			log.WarnContext(ctx, "variables that nothing reads", "names", unread)
+		}
 		return s.serve(ctx, c, level, log)
 	case "migrate":
-		what := ""
-		if len(args) > 1 {
-			what = args[1]
-		}
-		return s.Migrate(ctx, c, what, out, log)
+		return s.Migrate(ctx, c, args[1], out, log)
 	case "healthcheck":
 		return s.Health(ctx, c)
 	case "config":
@@ -132,9 +143,44 @@ func (s Service[C]) Run(ctx context.Context, args, environ []string, out, logs i
 		err = s.Command(ctx, c, log, args, out)
 	}
 	if errors.Is(err, ErrUnknownCommand) {
-		return fmt.Errorf("unknown command %q: want one of\n%s", strings.Join(args, " "), s.usage())
+		return s.unknown(args)
 	}
 	return err
+}
+
+// understand refuses what is no command before anything is read. What comes
+// after the first word of the service's own commands is for those to judge.
+func (s Service[C]) understand(command string, args []string) error {
+	switch {
+	case command == "migrate":
+		if len(args) != 2 || args[1] != "up" && args[1] != "down" && args[1] != "status" {
+			return errors.New("migrate: want up, down or status")
+		}
+	case command == "serve" || command == "healthcheck" || command == "config":
+		if len(args) > 1 {
+			return fmt.Errorf("%s takes no arguments, and %q are given; settings are variables, see help", command, strings.Join(args[1:], " "))
+		}
+	case !strings.HasPrefix(s.Usage, command+" ") && !strings.Contains(s.Usage, "\n"+command+" "):
+		return s.unknown(args)
+	}
+	return nil
+}
+
+func (s Service[C]) unknown(args []string) error {
+	return fmt.Errorf("unknown command %q: want one of\n%s", strings.Join(args, " "), s.usage())
+}
+
+// load reads the configuration, and checks the rest of it where that matters.
+func (s Service[C]) load(command string, environ []string) (C, error) {
+	c, err := s.Load(environ)
+	if s.Check == nil || command != "serve" {
+		return c, err
+	}
+	rest := s.Check(c)
+	if err == nil && rest != nil {
+		rest = fmt.Errorf("configuration:\n%w", rest)
+	}
+	return c, errors.Join(err, rest)
 }
 
 func (s Service[C]) usage() string { return strings.TrimSpace(usage + "\n" + s.Usage) }

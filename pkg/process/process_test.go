@@ -67,6 +67,11 @@ func TestEachCommandDoesWhatItSays(t *testing.T) {
 		{"healthcheck", "", "NOT_SERVING"},
 		{"keys list", "[keys list]\n", ""},
 		{"mend", "", "unknown command \"mend\": want one of\nserve "},
+		{"key", "", "unknown command \"key\""},
+		{"migrate", "", "migrate: want up, down or status"},
+		{"migrate sideways", "", "migrate: want up, down or status"},
+		{"migrate up down", "", "migrate: want up, down or status"},
+		{"config -v", "", "config takes no arguments"},
 	} {
 		var out bytes.Buffer
 		err := program(nil).Run(t.Context(), strings.Fields(tt.args), []string{"PURSER_PASSWORD=x"}, &out, io.Discard)
@@ -83,11 +88,57 @@ func TestWhatNeedsNoConfigurationAsksForNone(t *testing.T) {
 			t.Errorf("%s: %q, %v", command, out.String(), err)
 		}
 	}
-	for _, command := range []string{"serve", "migrate", "config", "healthcheck", "keys", "mend"} {
-		err := program(nil).Run(t.Context(), []string{command}, []string{"PURSER_LOG_LEVEL=loud"}, io.Discard, io.Discard)
+	for _, command := range []string{"serve", "migrate up", "config", "healthcheck", "keys"} {
+		err := program(nil).Run(t.Context(), strings.Fields(command), []string{"PURSER_LOG_LEVEL=loud"}, io.Discard, io.Discard)
 		if err == nil || !strings.Contains(err.Error(), "PURSER_PASSWORD") || !strings.Contains(err.Error(), "PURSER_LOG_LEVEL") {
 			t.Errorf("%s without its configuration: %v", command, err)
 		}
+	}
+}
+
+func TestWhatIsNoCommandIsToldBeforeTheConfiguration(t *testing.T) {
+	for _, args := range []string{"mend", "migrate", "serve now"} {
+		if err := program(nil).Run(t.Context(), strings.Fields(args), nil, io.Discard, io.Discard); err == nil || strings.Contains(err.Error(), "PURSER_PASSWORD") {
+			t.Errorf("%s: %v", args, err)
+		}
+	}
+}
+
+func TestWhatOnlyServingNeedsIsToldWithTheRest(t *testing.T) {
+	p := program(nil)
+	p.Check = func(settings) error { return errors.New("PURSER_LIST: no such file") }
+	for name, tt := range map[string]struct {
+		command string
+		environ []string
+		want    []string // of the error; none for no error
+	}{
+		"serve":                    {"serve", []string{"PURSER_PASSWORD=x"}, []string{"configuration:\nPURSER_LIST"}},
+		"config":                   {"config", []string{"PURSER_PASSWORD=x"}, nil},
+		"serve with more mistakes": {"serve", nil, []string{"PURSER_PASSWORD", "\nPURSER_LIST"}},
+		"a migration":              {"migrate up", []string{"PURSER_PASSWORD=x"}, nil},
+	} {
+		err := p.Run(t.Context(), strings.Fields(tt.command), tt.environ, io.Discard, io.Discard)
+		if (err != nil) != (tt.want != nil) {
+			t.Errorf("%s: %v", name, err)
+		}
+		for _, want := range tt.want {
+			if !strings.Contains(fmt.Sprint(err), want) {
+				t.Errorf("%s does not tell %q: %v", name, want, err)
+			}
+		}
+	}
+}
+
+func TestAVariableThatNothingReadsIsNamedAtTheStart(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	logs := &lines{}
+	if err := program(func(*slog.Logger) { stop() }).Run(ctx, nil, []string{
+		"PURSER_PASSWORD=x", "PURSER_LOGLEVEL=DEBUG", "PURSER_LEDGER_SERVICE_HOST=10.0.0.1", "PURSER_LEDGER_PORT_7601_TCP_ADDR=10.0.0.1", "HOME=/",
+	}, io.Discard, logs); err != nil {
+		t.Fatal(err)
+	}
+	if got := logs.String(); !strings.Contains(got, `"names":["PURSER_LOGLEVEL"]`) || strings.Contains(got, "DEBUG") {
+		t.Errorf("the log is\n%s", got)
 	}
 }
 

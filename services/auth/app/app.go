@@ -191,6 +191,7 @@ func Program() process.Service[Config] {
 	return process.Service[Config]{
 		Name: "auth", Load: Load,
 		Process: func(c Config) process.Config { return c.Process },
+		Check:   func(c Config) error { return c.GRPC.Check() },
 		New: func(ctx context.Context, c Config, log *slog.Logger) (process.Runner, error) {
 			a, err := New(ctx, c, log)
 			if err != nil {

@@ -9,9 +9,11 @@ import (
 
 	"github.com/purserhq/purser/pkg/config"
 	"github.com/purserhq/purser/pkg/grpcserver"
+	"github.com/purserhq/purser/pkg/jobs"
 	"github.com/purserhq/purser/pkg/lifecycle"
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/pkg/process"
+	"github.com/purserhq/purser/pkg/redisx"
 	"github.com/purserhq/purser/services/auth/internal/account"
 	"github.com/purserhq/purser/services/auth/internal/apikey"
 	"github.com/purserhq/purser/services/auth/internal/attempts"
@@ -93,9 +95,15 @@ func Load(environ []string) (Config, error) {
 
 // Validate reports every mistake in c.
 func (c Config) Validate() error {
-	mistakes := []error{c.GRPC.Validate(), c.policy().Validate(), c.revocations().Validate(), c.Cache.Validate()}
+	mistakes := []error{c.Process.Validate(), c.GRPC.Validate(), config.HostPort("PURSER_HTTP_ADDR", c.HTTPAddr), c.Database.Validate(), c.Shutdown.Validate(), c.policy().Validate(), c.revocations().Validate(), c.Cache.Validate()}
 	if c.Issuer != "" && !config.IsHTTPURL(c.Issuer) {
 		mistakes = append(mistakes, errors.New("PURSER_ISSUER must be an http or https URL"))
+	}
+	if err := redisx.CheckURL(c.RedisURL.Reveal()); c.RedisURL != "" && err != nil {
+		mistakes = append(mistakes, fmt.Errorf("PURSER_REDIS_URL: %w", err))
+	}
+	if err := jobs.CheckCron(c.Keys.Cron); err != nil {
+		mistakes = append(mistakes, fmt.Errorf("PURSER_KEYS_ROTATION_CRON: %w", err))
 	}
 	if c.KEK != "" {
 		if _, err := c.sealer(); err != nil {

@@ -309,7 +309,7 @@ func newReader(t *testing.T, s *suite.Suite, port int, doc, path string) *reader
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.sh = startShell(t, r.dir, append(os.Environ(), "PATH="+path+":"+bin+":"+os.Getenv("PATH")))
+	r.sh = startShell(t, r.dir, append(os.Environ(), "KUBECONFIG=/dev/null", "PATH="+path+":"+bin+":"+os.Getenv("PATH")))
 	token := r.token(t)
 	if _, _, err := r.sh.run(fmt.Sprintf("export TOKEN=%s AUTH='authorization: Bearer %[1]s'", token)); err != nil {
 		t.Fatal(err)

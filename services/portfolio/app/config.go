@@ -9,9 +9,11 @@ import (
 	"github.com/purserhq/purser/pkg/config"
 	"github.com/purserhq/purser/pkg/grpcclient"
 	"github.com/purserhq/purser/pkg/grpcserver"
+	"github.com/purserhq/purser/pkg/jobs"
 	"github.com/purserhq/purser/pkg/lifecycle"
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/pkg/process"
+	"github.com/purserhq/purser/pkg/redisx"
 )
 
 // Config of the portfolio service, read from PURSER_*.
@@ -78,7 +80,13 @@ func Load(environ []string) (Config, error) {
 
 // Validate reports every mistake in c.
 func (c Config) Validate() error {
-	mistakes := []error{c.GRPC.Validate(), c.Cache.Validate()}
+	mistakes := []error{c.Process.Validate(), c.GRPC.Validate(), c.Database.Validate(), c.Cache.Validate(), c.Shutdown.Validate()}
+	if err := redisx.CheckURL(c.RedisURL.Reveal()); c.RedisURL != "" && err != nil {
+		mistakes = append(mistakes, fmt.Errorf("PURSER_REDIS_URL: %w", err))
+	}
+	if err := jobs.CheckCron(c.SnapshotCron); err != nil {
+		mistakes = append(mistakes, fmt.Errorf("PURSER_SNAPSHOT_CRON: %w", err))
+	}
 	if (c.Service.ID == "") != (c.Service.Secret == "") || c.Service.ID != "" && c.Auth.Addr == "" {
 		mistakes = append(mistakes, errors.New("PURSER_SERVICE_ID needs PURSER_SERVICE_SECRET and PURSER_AUTH_ADDR, and they it"))
 	}
@@ -86,4 +94,10 @@ func (c Config) Validate() error {
 		mistakes = append(mistakes, errors.New("PURSER_WALLET_ADDR is needed: host:port of the wallet service"))
 	}
 	return errors.Join(append(mistakes, c.Tokens.Validate())...)
+}
+
+// check reports what is wrong with the files that c names, which only serving
+// needs, and with where it calls.
+func check(c Config) error {
+	return errors.Join(c.GRPC.Check(), c.Auth.Check("PURSER_AUTH_"), c.Wallet.Check("PURSER_WALLET_"))
 }

@@ -188,6 +188,7 @@ func Program() process.Service[Config] {
 	return process.Service[Config]{
 		Name: "wallet", Load: Load,
 		Process: func(c Config) process.Config { return c.Process },
+		Check:   check,
 		New: func(ctx context.Context, c Config, log *slog.Logger) (process.Runner, error) {
 			a, err := New(ctx, c, log)
 			if err != nil {

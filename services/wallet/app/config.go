@@ -2,15 +2,18 @@ package app
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/config"
 	"github.com/purserhq/purser/pkg/grpcclient"
 	"github.com/purserhq/purser/pkg/grpcserver"
+	"github.com/purserhq/purser/pkg/jobs"
 	"github.com/purserhq/purser/pkg/lifecycle"
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/pkg/process"
+	"github.com/purserhq/purser/pkg/redisx"
 	"github.com/purserhq/purser/services/wallet/internal/price"
 )
 
@@ -72,7 +75,13 @@ func Load(environ []string) (Config, error) {
 
 // Validate reports every mistake in c.
 func (c Config) Validate() error {
-	mistakes := []error{c.GRPC.Validate(), c.Price.Validate(), c.Cache.Validate()}
+	mistakes := []error{c.Process.Validate(), c.GRPC.Validate(), c.Database.Validate(), c.Price.Validate(), c.Cache.Validate(), c.Shutdown.Validate()}
+	if err := redisx.CheckURL(c.RedisURL.Reveal()); c.RedisURL != "" && err != nil {
+		mistakes = append(mistakes, fmt.Errorf("PURSER_REDIS_URL: %w", err))
+	}
+	if err := jobs.CheckCron(c.SyncCron); err != nil {
+		mistakes = append(mistakes, fmt.Errorf("PURSER_SYNC_CRON: %w", err))
+	}
 	if c.BalancesPerCall < 1 || c.BalancesPerCall > 5000 {
 		mistakes = append(mistakes, errors.New("PURSER_BALANCES_PER_CALL must be 1 to 5000"))
 	}
@@ -85,6 +94,12 @@ func (c Config) Validate() error {
 	}
 	mistakes = append(mistakes, c.ChainRPCURLs.Check("PURSER_CHAIN_RPC_URLS"))
 	return errors.Join(mistakes...)
+}
+
+// check reports what is wrong with the files that c names, which only serving
+// needs, and with where it calls.
+func check(c Config) error {
+	return errors.Join(c.GRPC.Check(), c.Auth.Check("PURSER_AUTH_"), config.File("PURSER_TOKEN_LIST", c.TokenList))
 }
 
 // Names are the names of chains.
