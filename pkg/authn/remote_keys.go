@@ -2,10 +2,6 @@ package authn
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/rsa"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,8 +12,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/go-jose/go-jose/v4"
 
 	"github.com/purserhq/purser/pkg/errs"
 )
@@ -211,9 +205,9 @@ func (r *RemoteKeys) Refetch() {
 }
 
 // soon is the time until a fetch that Refetch asked for, and notes that it is
-// done then. A part of a second at random keeps the verifiers of a suite from
-// asking at one moment.
-func (r *RemoteKeys) soon() time.Duration {
+// done then; a refresh that comes sooner serves as well. A part of a second at
+// random keeps the verifiers of a suite from asking at one moment.
+func (r *RemoteKeys) soon(refresh time.Duration) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := r.now()
@@ -221,14 +215,23 @@ func (r *RemoteKeys) soon() time.Duration {
 	if next := r.triedAt.Add(unknownKeyPause); !r.triedAt.IsZero() && next.After(now) {
 		at = next
 	}
+	wait := at.Sub(now) + rand.N(refetchSpread)
+	if refresh <= wait {
+		return refresh
+	}
 	r.triedAt = at
-	return at.Sub(now) + rand.N(refetchSpread)
+	return wait
 }
 
 func (r *RemoteKeys) refresh() {
 	defer close(r.done)
-	due := time.NewTimer(r.pause())
+	wait := r.pause()
+	due, at := time.NewTimer(wait), time.Now().Add(wait) // by the timer's clock
 	defer due.Stop()
+	reset := func(wait time.Duration) {
+		at = time.Now().Add(wait)
+		due.Reset(wait)
+	}
 	asked := false // by Refetch
 	for {
 		select {
@@ -236,13 +239,13 @@ func (r *RemoteKeys) refresh() {
 			return
 		case <-r.early:
 			if !asked {
-				due.Reset(r.pause())
+				reset(r.pause())
 			}
 			continue
 		case <-r.news:
 			if !asked {
 				asked = true
-				due.Reset(r.soon())
+				reset(r.soon(time.Until(at)))
 			}
 			continue
 		case <-due.C:
@@ -254,7 +257,7 @@ func (r *RemoteKeys) refresh() {
 		if err != nil && r.ctx.Err() == nil {
 			r.log.Warn("refresh of the key set failed", "url", r.url, "error", err)
 		}
-		due.Reset(r.pause())
+		reset(r.pause())
 	}
 }
 
@@ -331,55 +334,6 @@ func (r *RemoteKeys) confirm(h http.Header, begun time.Time) error {
 	}
 	r.fetchedAt, r.maxAge = begun, maxAge(h)
 	return nil
-}
-
-// parseKeySet reads the signing keys of a JWKS document and passes over
-// those of kinds that Purser doesn't sign with. An empty set is an error:
-// nobody serves one on purpose.
-func parseKeySet(body []byte) (map[string]Key, error) {
-	var doc struct {
-		Keys []json.RawMessage `json:"keys"`
-	}
-	if err := json.Unmarshal(body, &doc); err != nil {
-		return nil, fmt.Errorf("parse key set: %w", err)
-	}
-	keys := make(map[string]Key, len(doc.Keys))
-	for _, raw := range doc.Keys {
-		var jwk jose.JSONWebKey
-		if err := jwk.UnmarshalJSON(raw); err != nil || jwk.KeyID == "" || !jwk.IsPublic() {
-			continue
-		}
-		if jwk.Use != "" && jwk.Use != "sig" {
-			continue
-		}
-		if alg := algorithm(jwk); alg != "" {
-			keys[jwk.KeyID] = Key{Algorithm: alg, Public: jwk.Key}
-		}
-	}
-	if len(keys) == 0 {
-		return nil, errors.New("the key set has no usable key")
-	}
-	return keys, nil
-}
-
-func algorithm(jwk jose.JSONWebKey) string {
-	var alg string
-	switch k := jwk.Key.(type) {
-	case ed25519.PublicKey:
-		alg = "EdDSA"
-	case *ecdsa.PublicKey:
-		if k.Curve.Params().BitSize == 256 {
-			alg = "ES256"
-		}
-	case *rsa.PublicKey:
-		if k.N.BitLen() >= 2048 {
-			alg = "RS256"
-		}
-	}
-	if jwk.Algorithm != "" && jwk.Algorithm != alg {
-		return ""
-	}
-	return alg
 }
 
 // maxAge reads Cache-Control's max-age, within 2 s and a day; a minute when

@@ -234,3 +234,21 @@ func TestNewsOfTheKeySetHaveItFetchedAtOnceAndNotTooOften(t *testing.T) {
 		}
 	})
 }
+
+// Two rotations within ten seconds are two pieces of news, the second of which
+// has to wait: the refreshes that are due meanwhile don't.
+func TestNewsThatHaveToWaitPutNoRefreshOff(t *testing.T) {
+	follow(t, func(t *testing.T, d *document, r *authn.RemoteKeys) {
+		d.set(func(d *document) { d.maxAge = "2" })
+		serves(t, r, "a")
+		pass(time.Minute)
+		r.Refetch()
+		pass(3 * time.Second)
+		before := d.fetches.Load()
+		r.Refetch()
+		pass(6 * time.Second)
+		if n := d.fetches.Load() - before; n < 5 || n > 8 {
+			t.Errorf("%d fetches in six seconds of a set that is good for two", n)
+		}
+	})
+}
