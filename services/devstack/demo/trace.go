@@ -19,7 +19,7 @@ const (
 	// freshWithin is how long the caches may keep a valuation, and some more.
 	freshWithin = 10 * time.Second
 	// freshEvery is how often a new one is asked for meanwhile.
-	freshEvery = 250 * time.Millisecond
+	freshEvery = time.Second
 	// endsWithin is how long after the answer a server's span may end.
 	endsWithin = time.Second
 )
