@@ -49,7 +49,7 @@ setup-tests: ## As setup, and Chromium for the test of the console
 	@tools/setup.sh browser
 
 .PHONY: test
-test: setup-tests buildah ## Run every test, with the race detector
+test: setup-tests buildah binaries ## Run every test, with the race detector
 	$(GOTEST) work
 
 .PHONY: prove
