@@ -33,7 +33,9 @@ import (
 // Bounds of talking to nodes.
 const (
 	callTimeout = 5 * time.Second
-	rest        = 15 * time.Second
+	// slowCall is how long each call of a reading may take on average.
+	slowCall = 2 * time.Second
+	rest     = 15 * time.Second
 	// ahead is how far a block's time may lie in the future: clocks differ.
 	ahead    = 2 * time.Minute
 	maxReply = 16 << 20
@@ -54,6 +56,8 @@ type Reader struct {
 	nodes map[uint64][]*node
 	codec *codec
 	chunk int
+	base  time.Duration // of a reading's limit
+	each  time.Duration // call's share of it
 	log   *slog.Logger
 	now   func() time.Time
 }
@@ -64,7 +68,7 @@ func NewReader(o Options) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Reader{nodes: map[uint64][]*node{}, codec: c, chunk: max(1, o.Chunk), log: o.Log, now: o.Now}
+	r := &Reader{nodes: map[uint64][]*node{}, codec: c, chunk: max(1, o.Chunk), base: 3 * callTimeout, each: slowCall, log: o.Log, now: o.Now}
 	for chain, urls := range o.Nodes {
 		for _, u := range urls {
 			n, err := newNode(chain, u)
@@ -167,7 +171,7 @@ func (r *Reader) inOrder(nodes []*node) []*node {
 
 // readFrom reads the balances of all holders at a node's newest block.
 func (r *Reader) readFrom(ctx context.Context, n *node, holders []common.Address, tokens []token.Token) (sync.Block, [][]*uint256.Int, error) {
-	ctx, cancel := context.WithTimeout(ctx, 3*callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, r.limit(len(holders)*len(tokens)))
 	defer cancel()
 	block, err := r.newest(ctx, n)
 	if err != nil {
@@ -178,6 +182,13 @@ func (r *Reader) readFrom(ctx context.Context, n *node, holders []common.Address
 		err = readable(answers, block)
 	}
 	return block, perHolder(answers, len(holders), len(tokens)), err
+}
+
+// limit is how long a node may take for so many balances: it grows with the
+// calls that they take, or a node that is fit for one wallet would fail with
+// many.
+func (r *Reader) limit(balances int) time.Duration {
+	return r.base + r.each*time.Duration(balances/r.chunk)
 }
 
 // newest is the newest block of a node, unless it lies in the future.

@@ -225,6 +225,27 @@ func TestATokenThatCanNotBeReadIsUnreadAndNotZero(t *testing.T) {
 	}
 }
 
+// A node that takes 30 ms a call has 25 calls to answer, in a limit of half a
+// second and what each call adds to it.
+func TestASlowNodeHasTimeForEveryCallOfABatch(t *testing.T) {
+	holders := []common.Address{{1}, {2}, {3}, {4}, {5}}
+	for name, each := range map[string]time.Duration{"each call has its time": time.Second, "control: the limit is the same for all": 0} {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(t)
+			sound := n.answer
+			n.answer = func(targets []common.Address) any { <-time.After(30 * time.Millisecond); return sound(targets) }
+			r := newReader(t, 10, n.URL)
+			r.SetLimit(500*time.Millisecond, each)
+			_, got, err := r.ReadAll(t.Context(), 1, holders, tokens(50))
+			if each == 0 {
+				unavailable(t, err)
+			} else if err != nil || len(got) != 5 || len(n.chunks) != 25 {
+				t.Errorf("read %d accounts in %d calls: %v", len(got), len(n.chunks), err)
+			}
+		})
+	}
+}
+
 func TestAChunkThatIsRefusedIsHalvedUntilItFits(t *testing.T) {
 	for _, refusal := range []string{"with a JSON-RPC error", "with status 413"} {
 		t.Run(refusal, func(t *testing.T) {

@@ -1,11 +1,16 @@
 package chain
 
 import (
+	"time"
+
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/holiman/uint256"
 
 	"github.com/purserhq/purser/services/wallet/internal/token"
 )
+
+// SetLimit sets what limit is made of.
+func (r *Reader) SetLimit(base, each time.Duration) { r.base, r.each = base, each }
 
 // Codec is codec.
 type Codec struct{ *codec }
