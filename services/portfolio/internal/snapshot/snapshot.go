@@ -1,8 +1,9 @@
 // Package snapshot keeps the hourly history of a portfolio's value.
 //
 // It promises: one row an hour (UTC) however often it is taken; a complete
-// valuation replaces an incomplete one and never the other way round; nothing
-// is written while a source is away, least of all a zero.
+// valuation replaces an incomplete one and never the other way round, nor does
+// an incomplete one replace another unless less is missing from it; nothing is
+// written while a source is away, least of all a zero.
 package snapshot
 
 import (
@@ -33,8 +34,11 @@ type Snapshot struct {
 
 // Store is where snapshots are kept.
 type Store interface {
-	// Save stores a valuation in its bucket unless a better one is there, and
-	// returns what is there now and whether it is this one.
+	// Save stores a valuation in its bucket unless one that is as good is there,
+	// and returns what is there now and whether it is this one. A complete one is
+	// better than one that isn't. Of two that aren't the better one has fewer
+	// unsound wallets, with as many of them fewer unpriced positions, and with as
+	// many of those too fewer outdated ones.
 	Save(ctx context.Context, p portfolio.Portfolio, bucket time.Time, v valuation.Valuation) (Snapshot, bool, error)
 	// SavePast stores valuations in the buckets that they are of, as Save does
 	// but all or none, and returns those that it stored, oldest first. The

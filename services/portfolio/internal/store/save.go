@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -68,14 +69,14 @@ func (s *Snapshots) SavePast(ctx context.Context, p portfolio.Portfolio, hours [
 const undefinedColumn = "42703"
 
 // save stores a batch and calls then in the same transaction, with the buckets
-// that were stored by their Unix times. On the schema before, it does without
-// the column that tells which were backfilled.
-func (s *Snapshots) save(ctx context.Context, b batch, then func(tx *gorm.DB, better map[int64]bool) error) error {
-	once := func(column, value string) error {
-		return cache.Change(ctx, s.db, func(tx *gorm.DB) (left []cache.Stale, err error) {
+// that were stored by their Unix times. On a schema from before, it does without
+// the columns that came later.
+func (s *Snapshots) save(ctx context.Context, b batch, then func(tx *gorm.DB, better map[int64]bool) error) (err error) {
+	for _, later := range [][]string{{"backfilled", "unsound_count", "stale_count"}, {"backfilled"}, {}} {
+		err = cache.Change(ctx, s.db, func(tx *gorm.DB) (left []cache.Stale, err error) {
 			var better map[int64]bool
 			err = postgres.Raw(tx, func(conn *pgx.Conn) error {
-				better, err = b.store(ctx, conn, column, value)
+				better, err = b.store(ctx, conn, later)
 				return err
 			})
 			if err != nil {
@@ -86,42 +87,57 @@ func (s *Snapshots) save(ctx context.Context, b batch, then func(tx *gorm.DB, be
 			}
 			return left, then(tx, better)
 		})
-	}
-	err := once(", backfilled", fmt.Sprintf(", %t", b.backfilled))
-	if missing := (*pgconn.PgError)(nil); errors.As(err, &missing) && missing.Code == undefinedColumn {
-		return once("", "")
+		if missing := (*pgconn.PgError)(nil); !errors.As(err, &missing) || missing.Code != undefinedColumn {
+			return err
+		}
 	}
 	return err
 }
 
-// store stores the snapshots of buckets that have no better one, and returns
-// which those are.
-func (b batch) store(ctx context.Context, conn *pgx.Conn, column, value string) (better map[int64]bool, err error) {
-	n := len(b.values)
-	taken, totals, complete := make([]time.Time, n), make([]string, n), make([]bool, n)
-	positions, unpriced := make([]int32, n), make([]int32, n)
-	for i, v := range b.values {
-		taken[i], totals[i], complete[i] = v.At, v.Total.Text('f'), v.Complete()
-		positions[i], unpriced[i] = int32(len(v.Positions)), int32(v.Unpriced)
+// upsert is the statement that stores snapshots where there is no better one. A
+// complete one is better than one that isn't; of two that aren't, the one
+// that lacks fewer wallets, then fewer prices, then has fewer stale ones. Wallets
+// come first, for one that can't be read hides any number of positions.
+func upsert(later []string) string {
+	better, columns, set := "excluded.complete", "", ""
+	for _, c := range later {
+		columns += ", " + c
+		set += ", " + c + " = excluded." + c
 	}
-	set := ""
-	if column != "" {
-		set = ", backfilled = excluded.backfilled"
+	if slices.Contains(later, "unsound_count") {
+		better = `(excluded.complete OR (excluded.unsound_count, excluded.unpriced_count, excluded.stale_count)
+		       < (snapshots.unsound_count, snapshots.unpriced_count, snapshots.stale_count))`
 	}
 	// In the order of the buckets, so that of two that store the same at once
 	// neither waits for the other in a circle.
-	rows, err := conn.Query(ctx, `
-		INSERT INTO snapshots (portfolio_id, bucket, taken_at, currency, total, complete, position_count, unpriced_count`+column+`)
-		SELECT $1, bucket, taken, $2, total::numeric, complete, positions, unpriced`+value+`
-		FROM unnest($3::timestamptz[], $4::timestamptz[], $5::text[], $6::boolean[], $7::integer[], $8::integer[])
-		  AS s (bucket, taken, total, complete, positions, unpriced)
+	return `
+		INSERT INTO snapshots (portfolio_id, bucket, taken_at, currency, total, complete, position_count, unpriced_count` + columns + `)
+		SELECT $1, bucket, taken, $2, total::numeric, complete, positions, unpriced` + columns + `
+		FROM unnest($4::timestamptz[], $5::timestamptz[], $6::text[], $7::boolean[], $8::integer[], $9::integer[], $10::integer[], $11::integer[])
+		  AS s (bucket, taken, total, complete, positions, unpriced, unsound_count, stale_count),
+		  (SELECT $3::boolean) AS b (backfilled)
 		ORDER BY bucket
 		ON CONFLICT (portfolio_id, bucket) DO UPDATE
 		SET taken_at = excluded.taken_at, currency = excluded.currency, total = excluded.total,
-		    complete = excluded.complete, position_count = excluded.position_count, unpriced_count = excluded.unpriced_count`+set+`
-		WHERE excluded.complete AND NOT snapshots.complete
-		RETURNING bucket`,
-		b.portfolio.ID, valuation.Currency, b.buckets, taken, totals, complete, positions, unpriced)
+		    complete = excluded.complete, position_count = excluded.position_count, unpriced_count = excluded.unpriced_count` + set + `
+		WHERE NOT snapshots.complete AND ` + better + `
+		RETURNING bucket`
+}
+
+// store stores the snapshots of buckets that have no better one, and returns
+// which those are.
+func (b batch) store(ctx context.Context, conn *pgx.Conn, later []string) (better map[int64]bool, err error) {
+	n := len(b.values)
+	taken, totals, complete := make([]time.Time, n), make([]string, n), make([]bool, n)
+	positions, unpriced := make([]int32, n), make([]int32, n)
+	unsound, stale := make([]int32, n), make([]int32, n)
+	for i, v := range b.values {
+		taken[i], totals[i], complete[i] = v.At, v.Total.Text('f'), v.Complete()
+		positions[i], unpriced[i] = int32(len(v.Positions)), int32(v.Unpriced)
+		unsound[i], stale[i] = int32(v.Unsound), int32(v.Outdated)
+	}
+	rows, err := conn.Query(ctx, upsert(later), b.portfolio.ID, valuation.Currency, b.backfilled,
+		b.buckets, taken, totals, complete, positions, unpriced, unsound, stale)
 	if err != nil {
 		return nil, fmt.Errorf("store snapshots: %w", err)
 	}

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"fmt"
 	"math/big"
 	"slices"
 	"testing"
@@ -102,6 +103,98 @@ func TestHoursOfThePastAreStoredByTheSameRule(t *testing.T) {
 	v.At = v.At.Add(time.Minute)
 	if snap, stored, err := f.Save(t.Context(), f.p, hour(4), v); err != nil || !stored || snap.Backfilled || !snap.TakenAt.Equal(v.At) {
 		t.Errorf("%+v, %v, %v", snap, stored, err)
+	}
+}
+
+// lacking is a valuation of an hour without some wallets and prices, and with
+// some stale ones.
+func lacking(t *testing.T, n, wallets, prices, stale int) valuation.Valuation {
+	t.Helper()
+	held := []valuation.Holding{{TokenID: "a", Symbol: "A", Verified: true, Amount: big.NewInt(1), Price: "1"}}
+	for i := range prices + stale {
+		h := valuation.Holding{TokenID: fmt.Sprint(i), Symbol: "B", Verified: true, Amount: big.NewInt(1), Reason: "SOURCE_UNAVAILABLE"}
+		if i >= prices {
+			h.Price, h.PriceStale, h.Reason = "1", true, ""
+		}
+		held = append(held, h)
+	}
+	from := []valuation.Wallet{{Synced: true}}
+	for range wallets {
+		from = append(from, valuation.Wallet{Failed: true})
+	}
+	v, err := valuation.Of(from, held, hour(n))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// A token that never gets a price must not keep the sum of an hour in which the
+// feed failed for ever.
+func TestAnIncompleteSnapshotIsReplacedByOneThatLacksLess(t *testing.T) {
+	f := newFixture(t, noRedis)
+	for n, tc := range []struct {
+		name     string
+		had, new [3]int // wallets, prices, stale prices
+		replaced bool
+	}{
+		{"all prices but one come later", [3]int{0, 19, 0}, [3]int{0, 1, 0}, true},
+		{"and not the other way round", [3]int{0, 1, 0}, [3]int{0, 19, 0}, false},
+		{"as many", [3]int{1, 2, 3}, [3]int{1, 2, 3}, false},
+		{"an old price where there was none", [3]int{0, 1, 0}, [3]int{0, 0, 1}, true},
+		{"no price where there was an old one", [3]int{0, 0, 1}, [3]int{0, 1, 0}, false},
+		{"fewer old prices", [3]int{0, 1, 2}, [3]int{0, 1, 1}, true},
+		{"fewer wallets are out, and what they hold has no price", [3]int{1, 0, 0}, [3]int{0, 2, 0}, true},
+		{"a wallet less, and all of the others priced", [3]int{0, 2, 0}, [3]int{1, 0, 0}, false},
+		{"a complete one", [3]int{0, 0, 0}, [3]int{0, 0, 1}, false},
+		{"by a complete one", [3]int{0, 0, 1}, [3]int{0, 0, 0}, true},
+	} {
+		had, v := lacking(t, n, tc.had[0], tc.had[1], tc.had[2]), lacking(t, n, tc.new[0], tc.new[1], tc.new[2])
+		f.save(t, hour(n), had)
+		want := had
+		if tc.replaced {
+			want = v
+		}
+		if snap, stored, err := f.Save(t.Context(), f.p, hour(n), v); err != nil || stored != tc.replaced || snap.Unpriced != want.Unpriced || snap.Total.Cmp(want.Total) != 0 {
+			t.Errorf("%s: %v, %+v, %v", tc.name, stored, snap, err)
+		}
+		past := hour(n + 100)
+		had.At, v.At = past, past
+		if _, err := f.SavePast(t.Context(), f.p, []valuation.Valuation{had}); err != nil {
+			t.Fatal(err)
+		}
+		if stored, err := f.SavePast(t.Context(), f.p, []valuation.Valuation{v}); err != nil || (len(stored) == 1) != tc.replaced {
+			t.Errorf("%s, of the past: %+v, %v", tc.name, stored, err)
+		}
+	}
+	if n := f.count(t, `SELECT count(*) FROM snapshots s WHERE position_count = (SELECT count(*) FROM snapshot_positions p
+		WHERE p.portfolio_id = s.portfolio_id AND p.bucket = s.bucket)`); n != 20 {
+		t.Errorf("%d of 20 snapshots have their own positions", n)
+	}
+}
+
+// In whatever order they come: each hour gets all of them in another one.
+func TestTheLeastLackingSnapshotStays(t *testing.T) {
+	f := newFixture(t, noRedis)
+	kinds := [][3]int{{0, 1, 0}, {0, 1, 2}, {0, 4, 0}, {2, 0, 0}}
+	rounds := make([][]valuation.Valuation, len(kinds))
+	for n := range 24 {
+		left := slices.Clone(kinds)
+		for i := range kinds {
+			at := n / []int{1, 4, 12, 24}[i] % len(left)
+			rounds[i] = append(rounds[i], lacking(t, n, left[at][0], left[at][1], left[at][2]))
+			left = slices.Delete(left, at, at+1)
+		}
+	}
+	for _, hours := range rounds {
+		if _, err := f.SavePast(t.Context(), f.p, hours); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for n, line := range f.rows(t) {
+		if want := fmt.Sprintf("%d 1.00000000 incomplete 2", n); line != want {
+			t.Errorf("hour is %q, want %q", line, want)
+		}
 	}
 }
 
@@ -211,18 +304,42 @@ func TestAPageIsOneInvalidation(t *testing.T) {
 	}
 }
 
-// New code runs on the schema before it.
-func TestSnapshotsAreStoredBeforeTheColumnIsMigrated(t *testing.T) {
+// New code runs on the schemas before it.
+func TestSnapshotsAreStoredBeforeTheColumnsAreMigrated(t *testing.T) {
+	for drop, backfilled := range map[string]bool{
+		"DROP COLUMN unsound_count, DROP COLUMN stale_count":                         true,
+		"DROP COLUMN unsound_count, DROP COLUMN stale_count, DROP COLUMN backfilled": false,
+	} {
+		f := newFixture(t, noRedis)
+		if _, err := f.db.SQL().ExecContext(t.Context(), "ALTER TABLE snapshots "+drop); err != nil {
+			t.Fatal(err)
+		}
+		f.save(t, hour(0), past(t, "1", never, 0)[0])
+		f.save(t, hour(1), lacking(t, 1, 0, 1, 0))
+		if stored, err := f.SavePast(t.Context(), f.p, past(t, "1", never, 0, 1, 2)); err != nil || len(stored) != 2 {
+			t.Fatal(stored, err)
+		}
+		list, err := f.List(t.Context(), f.p.ID, time.Time{}, 10)
+		if err != nil || len(list) != 3 || list[0].Backfilled != backfilled || !list[1].Complete {
+			t.Errorf("%s: %+v, %v", drop, list, err)
+		}
+	}
+}
+
+// A row that was stored before the columns doesn't say all that it lacks. It
+// stays rather than be replaced by one that may be worse.
+func TestASnapshotFromBeforeThemIsReplacedOnlyByACertainlyBetterOne(t *testing.T) {
 	f := newFixture(t, noRedis)
-	if _, err := f.db.SQL().ExecContext(t.Context(), "ALTER TABLE snapshots DROP COLUMN backfilled"); err != nil {
+	f.save(t, hour(0), lacking(t, 0, 0, 5, 0))
+	if _, err := f.db.SQL().ExecContext(t.Context(), "UPDATE snapshots SET unsound_count = DEFAULT, stale_count = DEFAULT"); err != nil {
 		t.Fatal(err)
 	}
-	f.save(t, hour(0), past(t, "1", never, 0)[0])
-	if stored, err := f.SavePast(t.Context(), f.p, past(t, "1", never, 0, 1)); err != nil || len(stored) != 1 {
-		t.Fatal(stored, err)
-	}
-	list, err := f.List(t.Context(), f.p.ID, time.Time{}, 10)
-	if err != nil || len(list) != 2 || list[0].Backfilled {
-		t.Errorf("%+v, %v", list, err)
+	for _, step := range []struct {
+		v      valuation.Valuation
+		stored bool
+	}{{lacking(t, 0, 1, 0, 0), false}, {lacking(t, 0, 0, 5, 1), false}, {lacking(t, 0, 0, 4, 9), true}} {
+		if stored := f.save(t, hour(0), step.v); stored != step.stored {
+			t.Errorf("stored %v: %v", stored, step.v.Reasons)
+		}
 	}
 }

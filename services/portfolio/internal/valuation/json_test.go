@@ -45,7 +45,7 @@ func TestAValuationComesBackFromJSONExactly(t *testing.T) {
 
 // whole is everything of a valuation.
 func whole(v valuation.Valuation) string {
-	s := fmt.Sprintln(v.At, text(v.Total), v.Unpriced, v.Unverified, v.Wallets, v.Unsynced, len(v.Reasons), v.Reasons, v.Stale)
+	s := fmt.Sprintln(v.At, text(v.Total), v.Unpriced, v.Unverified, v.Wallets, v.Unsynced, v.Unsound, v.Outdated, len(v.Reasons), v.Reasons, v.Stale)
 	for _, p := range v.Positions {
 		s += fmt.Sprintln(p.TokenID, p.Symbol, p.Decimals, p.Verified, p.Amount, p.Price, p.PriceSource, p.PriceTime, p.PriceStale, text(p.Value), p.Reason, p.Share)
 	}

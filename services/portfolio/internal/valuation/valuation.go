@@ -92,6 +92,10 @@ type Valuation struct {
 	Wallets    int
 	// Unsynced is how many wallets were never synced.
 	Unsynced int
+	// Unsound is how many wallets' balances are missing or may not be those of At,
+	// Unsynced among them, and Outdated how many counted positions have a stale
+	// price.
+	Unsound, Outdated int
 	// Reasons why it isn't complete; none when it is.
 	Reasons []string
 	// Stale when it is an older one given for want of a new one.
@@ -118,6 +122,7 @@ func Of(wallets []Wallet, holdings []Holding, at time.Time) (Valuation, error) {
 			v.Reasons = append(v.Reasons, "wallet "+w.Account+" was last synced at "+w.SyncedAt.UTC().Format(time.RFC3339))
 		}
 	}
+	v.Unsound = len(v.Reasons)
 	positions, err := merge(holdings)
 	if err != nil {
 		return Valuation{}, err
@@ -209,6 +214,7 @@ func (v *Valuation) count(p Position) {
 		v.Reasons = append(v.Reasons, p.Symbol+" is unpriced: "+p.Reason)
 		return
 	case p.PriceStale:
+		v.Outdated++
 		v.Reasons = append(v.Reasons, "the price of "+p.Symbol+" is stale")
 	}
 	if _, err := decimals().Add(v.Total, v.Total, p.Value); err != nil {

@@ -45,14 +45,19 @@ type PortfolioServiceClient interface {
 	GetValuation(ctx context.Context, in *GetValuationRequest, opts ...grpc.CallOption) (*GetValuationResponse, error)
 	// TakeSnapshot stores the portfolio's value in the bucket of the current
 	// hour, UTC. However often it is called in an hour there is one snapshot: a
-	// complete one replaces an incomplete one, and otherwise the first is kept.
+	// complete one replaces an incomplete one, an incomplete one replaces another
+	// that lacks more, and otherwise the first is kept. Lacking more is the balances
+	// of more wallets, or as many and the prices of more positions, or as many of
+	// both and more stale prices.
 	//
 	// With start_time and end_time it takes the snapshots of the hours that begin
 	// in that range instead, from the balances and prices of then and oldest
-	// first. It works for a few seconds: while next_start_time of the answer is
-	// set, call again with it as start_time. What was stored stays when a call
-	// fails, and hours that have a complete snapshot are passed over, so that it
-	// can be taken up again at any time, from the beginning too.
+	// first, by the same rule. It works for a few seconds: while next_start_time of
+	// the answer is set, call again with it as start_time. What was stored stays
+	// when a call fails, and hours that have a complete snapshot are passed over, so
+	// that it can be taken up again at any time, from the beginning too. An hour
+	// that is incomplete is done with for that range, and is read again by a call
+	// that begins at or before it.
 	//
 	// UNAVAILABLE with nothing stored while the wallet service is away
 	// (WALLET_UNAVAILABLE), no price is known (PRICES_UNAVAILABLE) or none of
@@ -150,14 +155,19 @@ type PortfolioServiceServer interface {
 	GetValuation(context.Context, *GetValuationRequest) (*GetValuationResponse, error)
 	// TakeSnapshot stores the portfolio's value in the bucket of the current
 	// hour, UTC. However often it is called in an hour there is one snapshot: a
-	// complete one replaces an incomplete one, and otherwise the first is kept.
+	// complete one replaces an incomplete one, an incomplete one replaces another
+	// that lacks more, and otherwise the first is kept. Lacking more is the balances
+	// of more wallets, or as many and the prices of more positions, or as many of
+	// both and more stale prices.
 	//
 	// With start_time and end_time it takes the snapshots of the hours that begin
 	// in that range instead, from the balances and prices of then and oldest
-	// first. It works for a few seconds: while next_start_time of the answer is
-	// set, call again with it as start_time. What was stored stays when a call
-	// fails, and hours that have a complete snapshot are passed over, so that it
-	// can be taken up again at any time, from the beginning too.
+	// first, by the same rule. It works for a few seconds: while next_start_time of
+	// the answer is set, call again with it as start_time. What was stored stays
+	// when a call fails, and hours that have a complete snapshot are passed over, so
+	// that it can be taken up again at any time, from the beginning too. An hour
+	// that is incomplete is done with for that range, and is read again by a call
+	// that begins at or before it.
 	//
 	// UNAVAILABLE with nothing stored while the wallet service is away
 	// (WALLET_UNAVAILABLE), no price is known (PRICES_UNAVAILABLE) or none of
