@@ -144,8 +144,12 @@ func (c *call) rows(ctx context.Context, after Cursor, from, until time.Time, fa
 		return nil, err
 	}
 	there := map[Key]bool{}
-	for _, r := range rows {
-		there[Key{r.Wallet.ID, r.Hour.Unix()}] = true
+	for i, r := range rows {
+		k := Key{r.Wallet.ID, r.Hour.Unix()}
+		there[k] = true
+		if why, lost := failed[k]; lost { // what is kept of it is not all of it
+			rows[i].Wallet.Sync = wallet.Sync{State: wallet.Failed, Block: r.Wallet.Sync.Block, At: r.Wallet.Sync.At, Error: why}
+		}
 	}
 	for _, k := range slices.Collect(maps.Keys(failed)) {
 		if there[k] || k.Hour >= until.Unix() || !after.before(k) {

@@ -209,10 +209,13 @@ func ceil(t time.Time) time.Time {
 // (HISTORY_READ_UNDER_WAY), when there is nothing before what is missing.
 func (s *Service) Of(ctx context.Context, owner uuid.UUID, from, until time.Time, after Cursor, limit int) ([]Row, *Cursor, error) {
 	c, err := s.call(ctx, owner)
-	if err != nil || len(c.wallets) == 0 {
+	if err != nil {
 		return nil, nil, err
 	}
 	defer c.end()
+	if len(c.wallets) == 0 {
+		return nil, nil, nil
+	}
 	if after.Hour < from.Unix() {
 		after = Cursor{Hour: from.Unix()}
 	}
