@@ -1,11 +1,8 @@
 package console_test
 
 import (
-	"context"
 	"fmt"
 	"io"
-	"log/slog"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,117 +11,15 @@ import (
 
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
-	"go.opentelemetry.io/otel"
-	"go.opentelemetry.io/otel/propagation"
-	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/purserhq/purser/pkg/grpcclient"
 	"github.com/purserhq/purser/pkg/testkit"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
-	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
-	"github.com/purserhq/purser/services/devstack/console"
 	"github.com/purserhq/purser/services/devstack/demo"
-	"github.com/purserhq/purser/services/devstack/suite"
 	"github.com/purserhq/purser/services/devstack/traces"
 )
-
-const (
-	email    = "ada@example.com"
-	password = "a long enough passphrase"
-)
-
-// pictures is the folder that screenshots are written to; "" for none.
-func pictures() string { return os.Getenv("PURSER_SCREENSHOTS") }
-
-// history of the chain: that of make run where pictures are taken.
-func history() time.Duration {
-	if pictures() != "" {
-		return 90 * 24 * time.Hour
-	}
-	return 60 * time.Hour
-}
-
-// stage is a suite with a user, and a console that shows both.
-type stage struct {
-	*suite.Suite
-	clients *demo.Clients
-	ring    *traces.Ring
-	console *console.Console
-	user    context.Context //nolint:containedctx // carries the user's token
-	token   string
-	secret  string
-}
-
-func set(t *testing.T) *stage {
-	t.Helper()
-	s := &stage{ring: traces.NewRing(4096)}
-	otel.SetTracerProvider(sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(s.ring)))
-	otel.SetTextMapPropagator(propagation.TraceContext{})
-	dir, err := os.MkdirTemp("", "purser-suite-") // one that Postgres's own user may enter
-	if err == nil {
-		err = os.Chmod(dir, 0o755)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	s.Suite, err = suite.Start(t.Context(), suite.Options{
-		Dir: dir, History: history(), Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Stop(); err != nil {
-			t.Errorf("stop: %v", err)
-		}
-	})
-	if s.clients, err = demo.Dial(s.Endpoints); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = s.clients.Close() })
-	s.signUp(t)
-	if s.secret, err = console.Ensure(t.Context(), s.AuthCommand, dir); err != nil {
-		t.Fatal(err)
-	}
-	s.console, err = console.Start(t.Context(), console.Options{
-		Addr: "127.0.0.1:0", Endpoints: s.Endpoints, Email: email, Password: password, Secret: s.secret, Traces: s.ring,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.console.Close(); err != nil {
-			t.Errorf("close: %v", err)
-		}
-	})
-	return s
-}
-
-// signUp makes the user, with the chain's two busiest holders as wallets.
-func (s *stage) signUp(t *testing.T) {
-	t.Helper()
-	if _, err := s.clients.Accounts.Register(t.Context(), &authv1.RegisterRequest{Email: email, Password: password}); err != nil {
-		t.Fatal(err)
-	}
-	in, err := s.clients.Sessions.Login(t.Context(), &authv1.LoginRequest{Email: email, Password: password})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.token = in.GetTokens().GetAccessToken()
-	s.user = grpcclient.WithToken(t.Context(), s.token)
-	for _, h := range s.Chain.Holders() {
-		made, err := s.clients.Wallets.CreateWallet(s.user, &walletv1.CreateWalletRequest{Account: fmt.Sprintf("eip155:%d:%s", s.Chain.ChainID(), h.Hex())})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := s.clients.Wallets.SyncWallet(s.user, &walletv1.SyncWalletRequest{WalletId: made.GetWallet().GetId()}); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
 
 func TestTheConsoleShowsInABrowserWhatTheServicesSay(t *testing.T) {
 	s := set(t)
