@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
+	"time"
 
 	"github.com/ethereum/go-ethereum"
 	"github.com/ethereum/go-ethereum/rpc"
@@ -15,11 +16,13 @@ import (
 	"github.com/purserhq/purser/services/wallet/internal/sync"
 )
 
-// askAll asks a node for balances at a block, in chunks.
-func (r *Reader) askAll(ctx context.Context, n *node, b sync.Block, asked []question) ([]answer, error) {
+// askAll asks a node for balances at a block, in chunks that each have limit.
+func (r *Reader) askAll(ctx context.Context, n *node, b sync.Block, asked []question, limit time.Duration) ([]answer, error) {
 	answers := make([]answer, 0, len(asked))
 	for chunk := range slices.Chunk(asked, r.chunk) {
-		some, err := r.ask(ctx, n, b, chunk)
+		limited, cancel := context.WithTimeout(ctx, limit)
+		some, err := r.ask(limited, n, b, chunk)
+		cancel()
 		if err != nil {
 			return nil, err
 		}

@@ -20,6 +20,9 @@ import (
 	"github.com/purserhq/purser/services/wallet/internal/sync"
 )
 
+// checkTimeout bounds the question which chain a node is of.
+const checkTimeout = 2 * time.Second
+
 // node is one JSON-RPC endpoint of a chain.
 type node struct {
 	chain uint64
@@ -63,6 +66,8 @@ func (n *node) check(ctx context.Context) error {
 	if done {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout) // so that there is time for the next
+	defer cancel()
 	id, err := n.client.ChainID(ctx)
 	if err != nil {
 		return fmt.Errorf("chain id: %w", err)

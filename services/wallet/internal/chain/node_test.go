@@ -97,6 +97,11 @@ func (n *node) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		n.raw(w, r)
 		return
 	}
+	n.serve(w, r)
+}
+
+// serve answers as the node is bent.
+func (n *node) serve(w http.ResponseWriter, r *http.Request) {
 	if n.limit > 0 && r.ContentLength > n.limit {
 		http.Error(w, "too large", http.StatusRequestEntityTooLarge)
 		return

@@ -158,10 +158,7 @@ func (p *past) balances(ctx context.Context, n *node, b sync.Block) ([][]*uint25
 	if len(p.tokens) == 0 {
 		return p.nothing(), nil
 	}
-	asked := questions(p.holders, p.tokens)
-	limited, cancel := context.WithTimeout(ctx, pastTimeout*time.Duration(1+len(asked)/p.reader.chunk))
-	defer cancel()
-	answers, err := p.reader.askAll(limited, n, b, asked)
+	answers, err := p.reader.askAll(ctx, n, b, questions(p.holders, p.tokens), pastTimeout)
 	if err != nil {
 		return nil, err
 	}

@@ -1,9 +1,12 @@
 package chain_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"math/big"
+	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -297,5 +300,33 @@ func TestWhatWasReadIsReturnedWhenTheCallerGoes(t *testing.T) {
 	}
 	if err == nil || read < 10 || read > 30 {
 		t.Errorf("%d were read, %v", read, err)
+	}
+}
+
+// A caller's few seconds are enough to find the node that answers, however the
+// one before it hangs.
+func TestANodeThatHangsLeavesTimeForTheNext(t *testing.T) {
+	for _, method := range []string{"eth_chainId", "eth_getBlockByNumber", "eth_call"} {
+		t.Run(method, func(t *testing.T) {
+			t.Parallel()
+			hangs, sound := withPast(newNode(t)), withPast(newNode(t))
+			hang := make(chan struct{})
+			t.Cleanup(func() { close(hang) })
+			hangs.raw = func(w http.ResponseWriter, r *http.Request) {
+				body, _ := io.ReadAll(r.Body)
+				if strings.Contains(string(body), method) {
+					<-hang
+					return
+				}
+				r.Body = io.NopCloser(bytes.NewReader(body))
+				hangs.serve(w, r)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 6*time.Second)
+			defer cancel()
+			got, err := newReader(t, 10, hangs.URL, sound.URL).ReadAt(ctx, 1, []time.Time{hourOf(40)}, []common.Address{{}}, tokens(1))
+			if err != nil || told(got[0]) != "40: 1" {
+				t.Errorf("read %s, %v", told(got[0]), err)
+			}
+		})
 	}
 }
