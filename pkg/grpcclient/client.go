@@ -17,6 +17,7 @@ import (
 
 	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	_ "google.golang.org/grpc/health" // client-side health checking
@@ -30,6 +31,14 @@ import (
 
 // DefaultTimeout of a unary call whose context has no deadline.
 const DefaultTimeout = 10 * time.Second
+
+// How long a connection that failed waits for the next attempt, at first and at
+// most, and how long an attempt may take.
+const (
+	reconnectFirst = 200 * time.Millisecond
+	reconnectMost  = 3 * time.Second
+	connectTimeout = 5 * time.Second
+)
 
 // maxMessage in either direction, in bytes; the servers' own bound.
 const maxMessage = 4 << 20
@@ -87,6 +96,12 @@ func Dial(c Config, idempotent []string, more ...grpc.DialOption) (*grpc.ClientC
 		grpc.WithChainUnaryInterceptor(typedErrors, timeout, forwardCaller),
 		grpc.WithChainStreamInterceptor(forwardCallerStream),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
+		// A replica that was away is back within some seconds; gRPC's own bound
+		// of two minutes would leave it without callers for as long.
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: reconnectFirst, Multiplier: 1.6, Jitter: 0.2, MaxDelay: reconnectMost},
+			MinConnectTimeout: connectTimeout,
+		}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 20 * time.Second, Timeout: 5 * time.Second}),
 	}, more...)...)
 	if err != nil {
