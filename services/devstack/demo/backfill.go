@@ -30,7 +30,8 @@ const (
 // backfill fills in the hours of the past that have no complete snapshot. That
 // they can't be had, as from a node without old state, is told and no failure.
 func (d *driver) backfill(note progress.Note) (string, error) {
-	begun, end := time.Now(), time.Now()
+	begun := time.Now()
+	end := begun.UTC().Truncate(time.Hour) // the hour that it is has a snapshot of its own
 	b := &Backfill{Hours: int(d.o.History / time.Hour)}
 	d.r.Backfill = b
 	for next, failed := end.Add(-d.o.History), 0; next.Before(end); {
@@ -62,7 +63,7 @@ func (d *driver) backfill(note progress.Note) (string, error) {
 			next = p.GetNextStartTime().AsTime()
 		}
 	}
-	return b.text(), d.days(end)
+	return b.text(), d.days(begun)
 }
 
 // left says how long the rest takes; "" before anything is known of that.

@@ -137,10 +137,10 @@ func checkHistory(t *testing.T, r *demo.Result) {
 		t.Errorf("snapshot %v", r.Snapshot)
 	}
 	hours := int(history / time.Hour)
-	if b := r.Backfill; b.Hours != hours || b.Done != hours || b.Stored != hours-1 || b.Incomplete != 0 || b.Why != "" {
+	if b := r.Backfill; b.Hours != hours || b.Done != hours || b.Stored != hours || b.Incomplete != 0 || b.Why != "" {
 		t.Errorf("backfilled %+v", b)
 	}
-	if len(r.Hourly) != hours || len(r.Days) < 3 || r.Best == nil || r.Worst == nil {
+	if len(r.Hourly) != hours+1 || len(r.Days) < 3 || r.Best == nil || r.Worst == nil {
 		t.Fatalf("%d hourly points, %d days, best %s, worst %s", len(r.Hourly), len(r.Days), r.Best, r.Worst)
 	}
 	for name, points := range map[string][]*portfoliov1.TimelinePoint{"hourly": r.Hourly, "daily": r.Daily, "of the chart": r.Days} {

@@ -18,6 +18,9 @@ const (
 	maxYears = 5
 	// skew is how far a caller's clock may be ahead.
 	skew = time.Minute
+	// settled is how long an hour has to have begun: until then the chain may
+	// still replace its block and the feed add to its prices.
+	settled = 15 * time.Minute
 	// backfillFor is how long one call reads history.
 	backfillFor = 6 * time.Second
 	// backfillReserve is the share of a caller's time that is kept back to store
@@ -60,8 +63,8 @@ type Progress struct {
 }
 
 // Backfill takes the snapshots of the hours that begin in [start, end), oldest
-// first, as of those hours. Hours that have a complete one are passed over, and
-// nothing is read for them. It works for backfillFor at most, or three quarters
+// first, as of those hours. The range ends before an hour that isn't settled.
+// Hours that have a complete one are passed over, and nothing is read for them. It works for backfillFor at most, or three quarters
 // of the time that ctx has; Progress says where to go on.
 //
 // An hour of which nothing could be valued, for want of balances or prices, is
@@ -109,8 +112,8 @@ func (s *Service) hours(start, end time.Time) (first, until time.Time, err error
 	case start.Before(end.AddDate(-maxYears, 0, 0)):
 		return first, until, errs.Invalid("start_time", fmt.Sprintf("must be at most %d years before end_time", maxYears))
 	}
-	if end.After(now) {
-		end = now
+	if last := now.Add(-settled); end.After(last) {
+		end = last
 	}
 	if first, until = ceil(start), ceil(end); first.After(until) {
 		first = until

@@ -99,33 +99,33 @@ func backfill(t *testing.T, d *diary, p *past, start, end time.Time) (snapshot.P
 }
 
 func TestARangeHasToFollowTheRules(t *testing.T) {
-	now := at()
+	now, settled := at(), 15*time.Minute
 	for _, tc := range []struct {
 		name, field string
 		start, end  time.Time
 		hours       int
+		late        time.Duration // that it is then
 	}{
-		{"no end", "end_time", day(1), time.Time{}, 0},
-		{"no start", "start_time", time.Time{}, day(1), 0},
-		{"an end before the start", "start_time", day(2), day(1), 0},
-		{"nothing between them", "start_time", day(1), day(1), 0},
-		{"an end in the future", "end_time", day(1), now.Add(2 * time.Minute), 0},
-		{"over five years", "start_time", now.AddDate(-5, 0, 0).Add(-time.Nanosecond), now, 0},
-		{"five years", "", now.AddDate(-5, 0, 0), now, 5*365*24 + 24},
-		{"a day", "", day(1), day(2), 24},
-		{"a day that begins and ends within an hour", "", day(1).Add(time.Nanosecond), day(2).Add(time.Nanosecond), 24},
-		{"no hour begins in it", "", day(1).Add(time.Minute), day(1).Add(time.Hour), 0},
-		{"hours are UTC's", "", day(1).In(time.FixedZone("", 12345)), day(1).Add(time.Hour).In(time.FixedZone("", -1234)), 1},
-		{"the hour that it is", "", now.Truncate(time.Hour), now, 1},
-		{"a clock that is a little ahead, without the hour to come", "", now.Add(58 * time.Minute), now.Add(59*time.Minute + 30*time.Second), 0},
+		{"no end", "end_time", day(1), time.Time{}, 0, 0},
+		{"no start", "start_time", time.Time{}, day(1), 0, 0},
+		{"an end before the start", "start_time", day(2), day(1), 0, 0},
+		{"nothing between them", "start_time", day(1), day(1), 0, 0},
+		{"an end in the future", "end_time", day(1), now.Add(2 * time.Minute), 0, 0},
+		{"over five years", "start_time", now.AddDate(-5, 0, 0).Add(-time.Nanosecond), now, 0, 0},
+		{"five years", "", now.AddDate(-5, 0, 0), now, 5*365*24 + 24, settled},
+		{"a day", "", day(1), day(2), 24, 0},
+		{"a day that begins and ends within an hour", "", day(1).Add(time.Nanosecond), day(2).Add(time.Nanosecond), 24, 0},
+		{"no hour begins in it", "", day(1).Add(time.Minute), day(1).Add(time.Hour), 0, 0},
+		{"hours are UTC's", "", day(1).In(time.FixedZone("", 12345)), day(1).Add(time.Hour).In(time.FixedZone("", -1234)), 1, 0},
+		{"the hour that it is, before it has settled", "", now.Truncate(time.Hour), now, 0, 0},
+		{"and a quarter of an hour after it began", "", now.Add(-2 * time.Hour), now.Add(14 * time.Minute), 1, 14 * time.Minute},
+		{"and later", "", now.Add(-2 * time.Hour), now.Add(14 * time.Minute), 2, 14*time.Minute + 1},
+		{"a clock that is a little ahead, without the hour to come", "", now.Add(58 * time.Minute), now.Add(59*time.Minute + 30*time.Second), 0, 58*time.Minute + 45*time.Second},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			p := &past{at: rising}
 			service := snapshot.NewService(&diary{hours: map[int64]string{}}, nil, p, slog.New(slog.DiscardHandler), func() time.Time {
-				if strings.HasPrefix(tc.name, "a clock") {
-					return now.Add(58*time.Minute + 45*time.Second)
-				}
-				return now
+				return now.Add(tc.late)
 			})
 			got, err := service.Backfill(t.Context(), portfolio.Portfolio{}, tc.start, tc.end)
 			if tc.field == "" {

@@ -813,7 +813,7 @@ type TakeSnapshotRequest struct {
 	// Empty for the default portfolio.
 	PortfolioId string `protobuf:"bytes,1,opt,name=portfolio_id,json=portfolioId,proto3" json:"portfolio_id,omitempty"`
 	// Both or neither: hours that begin at or after start_time and before
-	// end_time, which is at most now.
+	// end_time, which is at most now, and more than 15 minutes ago.
 	StartTime     *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
 	EndTime       *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	unknownFields protoimpl.UnknownFields

@@ -57,7 +57,9 @@ type PortfolioServiceClient interface {
 	// when a call fails, and hours that have a complete snapshot are passed over, so
 	// that it can be taken up again at any time, from the beginning too. An hour
 	// that is incomplete is done with for that range, and is read again by a call
-	// that begins at or before it.
+	// that begins at or before it. An hour that began within the last 15 minutes
+	// is not settled yet, and a range ends before it: its own snapshot is taken
+	// without a range, or by a later call.
 	//
 	// UNAVAILABLE with nothing stored while the wallet service is away
 	// (WALLET_UNAVAILABLE), no price is known (PRICES_UNAVAILABLE) or none of
@@ -167,7 +169,9 @@ type PortfolioServiceServer interface {
 	// when a call fails, and hours that have a complete snapshot are passed over, so
 	// that it can be taken up again at any time, from the beginning too. An hour
 	// that is incomplete is done with for that range, and is read again by a call
-	// that begins at or before it.
+	// that begins at or before it. An hour that began within the last 15 minutes
+	// is not settled yet, and a range ends before it: its own snapshot is taken
+	// without a range, or by a later call.
 	//
 	// UNAVAILABLE with nothing stored while the wallet service is away
 	// (WALLET_UNAVAILABLE), no price is known (PRICES_UNAVAILABLE) or none of
