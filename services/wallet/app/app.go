@@ -106,7 +106,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	walletv1.RegisterHoldingsServiceServer(server, rpc.NewHoldingsServer(
 		holding.NewService(wallets, prices, time.Now),
 		history.NewService(store.NewHistory(db), tokens, nodes, feed, store.NewLocks(locks), cfg.Price.Stale, log, time.Now)))
-	runner, err := runJobs(g, db, sync.NewRound(wallets, tokens, nodes, cfg.SyncEvery, log, time.Now), cfg, log)
+	runner, err := runJobs(g, db, sync.NewRound(wallets, tokens, nodes, cfg.SyncEvery, cfg.BalancesPerCall, log, time.Now), cfg, log)
 	if err != nil {
 		return nil, err
 	}

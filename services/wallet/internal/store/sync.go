@@ -18,26 +18,51 @@ import (
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
 
-// Due implements sync.Everybody.
+// turn is Turn of package sync, written as the index wallets_turn has it.
+const turn = `coalesce(CASE sync_state WHEN 'PENDING' THEN NULL WHEN 'SYNCED' THEN synced_at ELSE retry_at END, '0001-01-01 00:00:00+00'::timestamptz)`
+
+// Due implements sync.Everybody. The shard is a CASE, of which the planner takes
+// half the rows to pass: of an equality it expects so few that it would rather
+// read and sort them all than follow the index.
 func (s *Wallets) Due(ctx context.Context, d sync.Due) ([]wallet.Wallet, error) {
-	var rows []walletRow
-	err := s.db.Gorm(ctx).Raw(`
-		SELECT w.* FROM wallets w
-		WHERE w.id > ? AND get_byte(uuid_send(w.id), 15) % ? = ?
-		  AND CASE w.sync_state
-		      WHEN 'PENDING' THEN true
-		      WHEN 'SYNCED' THEN coalesce(w.synced_at < ?, true)
-		      ELSE coalesce(w.retry_at <= ?, true)
-		      END
-		ORDER BY w.id LIMIT ?`, d.After, d.Shards, d.Shard, d.Before, d.Now, d.Limit).Scan(&rows).Error
+	wallets, err := s.rows(ctx, `
+		SELECT * FROM wallets
+		WHERE split_part(account, ':', 2) = ? AND (`+turn+`, id) > (?::timestamptz, ?::uuid)
+		  AND `+turn+` <= ? AND (sync_state <> 'SYNCED' OR `+turn+` < ?)
+		  AND CASE get_byte(uuid_send(id), 15) % ? WHEN ? THEN true ELSE false END
+		ORDER BY `+turn+`, id LIMIT ?`,
+		strconv.FormatUint(d.Chain, 10), d.After.Turn, d.After.ID, d.Now, d.Before, d.Shards, d.Shard, d.Limit)
 	if err != nil {
 		return nil, fmt.Errorf("read wallets that are due: %w", err)
 	}
+	return wallets, nil
+}
+
+// Stranded implements sync.Everybody.
+func (s *Wallets) Stranded(ctx context.Context, chains []uint64, now time.Time, limit int) ([]wallet.Wallet, error) {
+	wallets, err := s.rows(ctx, `
+		SELECT * FROM wallets
+		WHERE split_part(account, ':', 2) NOT IN ? AND sync_state <> 'FAILED'
+		  AND (sync_state <> 'SYNCING' OR coalesce(retry_at <= ?, true))
+		ORDER BY id LIMIT ?`, named(chains), now, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read wallets without a node: %w", err)
+	}
+	return wallets, nil
+}
+
+func (s *Wallets) rows(ctx context.Context, query string, args ...any) ([]wallet.Wallet, error) {
+	var rows []walletRow
+	if err := s.db.Gorm(ctx).Raw(query, args...).Scan(&rows).Error; err != nil {
+		return nil, err
+	}
 	wallets := make([]wallet.Wallet, len(rows))
 	for i, r := range rows {
-		if wallets[i], err = fromRow(r); err != nil {
+		w, err := fromRow(r)
+		if err != nil {
 			return nil, err
 		}
+		wallets[i] = w
 	}
 	return wallets, nil
 }
@@ -109,14 +134,19 @@ func saveAll(ctx context.Context, conn *pgx.Conn, outcomes []sync.Outcome) (owne
 
 // Oldest implements sync.Everybody.
 func (s *Wallets) Oldest(ctx context.Context, chains []uint64) (time.Time, error) {
-	names := []string{""} // of no chain, for a list may not be empty
-	for _, c := range chains {
-		names = append(names, strconv.FormatUint(c, 10))
-	}
 	var oldest sql.NullTime // of no wallet
-	err := s.db.Gorm(ctx).Raw(`SELECT min(coalesce(synced_at, created_at)) FROM wallets WHERE split_part(account, ':', 2) IN ?`, names).Row().Scan(&oldest)
+	err := s.db.Gorm(ctx).Raw(`SELECT min(coalesce(synced_at, created_at)) FROM wallets WHERE split_part(account, ':', 2) IN ?`, named(chains)).Row().Scan(&oldest)
 	if err != nil {
 		return time.Time{}, fmt.Errorf("read the oldest sync: %w", err)
 	}
 	return oldest.Time, nil
+}
+
+// named are chains as accounts have them.
+func named(chains []uint64) []string {
+	names := []string{""} // of no chain, for a list may not be empty
+	for _, c := range chains {
+		names = append(names, strconv.FormatUint(c, 10))
+	}
+	return names
 }

@@ -43,7 +43,7 @@ func TestAWalletIsDueInOneShardWhenItsTimeHasCome(t *testing.T) {
 	}
 	seen := map[uuid.UUID]int{}
 	for shard := range 4 {
-		q := walletsync.Due{Shard: shard, Shards: 4, Before: at(50), Now: now, Limit: 2}
+		q := walletsync.Due{Chain: 1, Shard: shard, Shards: 4, Before: at(50), Now: now, Limit: 2}
 		for {
 			page, err := f.Due(t.Context(), q)
 			if err != nil {
@@ -51,7 +51,7 @@ func TestAWalletIsDueInOneShardWhenItsTimeHasCome(t *testing.T) {
 			}
 			for _, w := range page {
 				seen[w.ID]++
-				q.After = w.ID
+				q.After = place(w)
 			}
 			if len(page) < q.Limit {
 				break
@@ -60,9 +60,107 @@ func TestAWalletIsDueInOneShardWhenItsTimeHasCome(t *testing.T) {
 	}
 	for id, want := range due {
 		if got := seen[id]; got > 1 || want != (got == 1) {
-			w, err := f.Due(t.Context(), walletsync.Due{Shards: 1, Now: now, Limit: 100})
+			w, err := f.Due(t.Context(), walletsync.Due{Chain: 1, Shards: 1, Now: now, Limit: 100})
 			t.Errorf("wallet %s was due %d times, want %v (%v, %v)", id, got, want, w, err)
 		}
+	}
+}
+
+func place(w wallet.Wallet) walletsync.Place {
+	return walletsync.Place{Turn: walletsync.Turn(w.Sync), ID: w.ID}
+}
+
+// stands creates a wallet of this chain that stands so.
+func (f fixture) stands(t *testing.T, chain uint64, account byte, s wallet.Sync) uuid.UUID {
+	t.Helper()
+	w := fresh(uuid.New(), account)
+	w.Account.Chain = chain
+	if _, err := f.Create(t.Context(), w, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.SaveSync(t.Context(), w.Owner, w.ID, s); err != nil {
+		t.Fatal(err)
+	}
+	return w.ID
+}
+
+func TestThoseOfAChainThatWaitLongestAreDueFirst(t *testing.T) {
+	f := newFixture(t)
+	sync := func(state wallet.SyncState, last, retry int) wallet.Sync {
+		s := wallet.Sync{State: state}
+		if a := at(last); last > 0 {
+			s.At = &a
+		}
+		if a := at(retry); retry > 0 {
+			s.Retry = &a
+		}
+		return s
+	}
+	want := make([]uuid.UUID, 7)
+	for i, s := range []wallet.Sync{ // the place of each in the order
+		4: sync(wallet.Failed, 10, 40), 3: sync(wallet.Synced, 30, 0), 6: sync(wallet.Syncing, 0, 60),
+		2: sync(wallet.Synced, 20, 0), 0: sync(wallet.Pending, 0, 0), 1: sync(wallet.Pending, 0, 0), 5: sync(wallet.Synced, 50, 0),
+	} {
+		want[i] = f.stands(t, 11, byte(i), s)
+	}
+	f.stands(t, 1, 100, sync(wallet.Pending, 0, 0))
+	f.stands(t, 11, 101, sync(wallet.Synced, 80, 0))
+	var got []uuid.UUID
+	q := walletsync.Due{Chain: 11, Shards: 1, Before: at(70), Now: at(90), Limit: 1}
+	for {
+		page, err := f.Due(t.Context(), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(page) == 0 {
+			break
+		}
+		got, q.After = append(got, page[0].ID), place(page[0])
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
+
+// Else each page of each round would sort all wallets of a chain.
+func TestTheOrderOfWalletsIsThatOfAnIndex(t *testing.T) {
+	f := newFixture(t)
+	if _, err := f.db.SQL().ExecContext(t.Context(), `
+		INSERT INTO wallets (id, owner_id, account, created_at, updated_at, sync_state, synced_at)
+		SELECT gen_random_uuid(), gen_random_uuid(), 'eip155:1:0x' || lpad(to_hex(i), 40, '0'), now(), now(), 'SYNCED', now() - i * interval '1 second'
+		FROM generate_series(1, 5000) AS i; ANALYZE wallets`); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, 10*time.Second, func() bool { // for scans are counted late
+		page, err := f.Due(t.Context(), walletsync.Due{Chain: 1, Shards: 4, Before: time.Now(), Now: time.Now(), Limit: 50})
+		if err != nil || len(page) != 50 {
+			t.Fatal(len(page), err)
+		}
+		var n int
+		if err := f.db.SQL().QueryRowContext(t.Context(), "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'wallets_turn'").Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n > 0
+	})
+}
+
+func TestAWalletIsStrandedUntilItHasFailed(t *testing.T) {
+	f := newFixture(t)
+	past, future := at(99), at(101)
+	want := []uuid.UUID{f.stands(t, 11, 1, wallet.Sync{State: wallet.Pending}), f.stands(t, 11, 2, synced(10)), f.stands(t, 11, 3, wallet.Sync{State: wallet.Syncing, Retry: &past})}
+	f.stands(t, 11, 4, wallet.Sync{State: wallet.Syncing, Retry: &future})
+	f.stands(t, 11, 5, wallet.Sync{State: wallet.Failed, Retry: &past})
+	f.stands(t, 1, 6, wallet.Sync{State: wallet.Pending})
+	var got []uuid.UUID
+	page, err := f.Stranded(t.Context(), []uint64{1, 5}, at(100), 10)
+	for _, w := range page {
+		got = append(got, w.ID)
+	}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("%v, want %v: %v", got, want, err)
+	}
+	if page, err = f.Stranded(t.Context(), nil, at(100), 2); err != nil || len(page) != 2 {
+		t.Errorf("%d of any chain: %v", len(page), err)
 	}
 }
 

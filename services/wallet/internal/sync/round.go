@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
 	"strings"
 	gosync "sync"
@@ -22,24 +21,48 @@ import (
 )
 
 const (
-	// pageSize is how many wallets a round looks at at once.
+	// pageSize is how many wallets a round reads, at most, at one block.
 	pageSize = 200
 	// most is how many balances are read at one block.
 	most = 5000
-	// batchLease is how long the wallets of one page are taken to be syncing.
-	batchLease = 2 * time.Minute
+	// calls is how many calls to a node they may take.
+	calls = 25
 )
 
-// Due asks for the wallets that a round is about.
+// Due asks for the wallets of a chain that a round is about.
 type Due struct {
+	Chain uint64
 	// Shard of Shards, by the wallet's id.
 	Shard, Shards int
 	// Before it they were synced last. One that failed is due at its retry
 	// time instead.
 	Before time.Time
 	Now    time.Time
-	After  uuid.UUID
+	After  Place
 	Limit  int
+}
+
+// Place of a wallet among those of its chain.
+type Place struct {
+	Turn time.Time
+	ID   uuid.UUID
+}
+
+// Turn is what wallets that are due are ordered by, oldest first: the zero time
+// of one that was never tried, the last sync's, or the retry time. Each wallet
+// that was tried goes to the end, so that a round that is cut off starves none.
+func Turn(s wallet.Sync) time.Time {
+	at := s.Retry
+	switch s.State {
+	case wallet.Pending:
+		at = nil
+	case wallet.Synced:
+		at = s.At
+	}
+	if at == nil {
+		return time.Time{}
+	}
+	return *at
 }
 
 // Outcome is how the sync of one wallet stands.
@@ -51,8 +74,11 @@ type Outcome struct {
 
 // Everybody's wallets.
 type Everybody interface {
-	// Due returns wallets of all owners, by id.
+	// Due returns wallets of all owners, by their turn and id.
 	Due(ctx context.Context, d Due) ([]wallet.Wallet, error)
+	// Stranded returns wallets on none of the chains that were not failed yet
+	// and are not being synced now.
+	Stranded(ctx context.Context, chains []uint64, now time.Time, limit int) ([]wallet.Wallet, error)
 	// SaveAll stores outcomes, balances forward by block only, in one
 	// transaction and a number of statements that doesn't grow with theirs.
 	// Wallets that are gone are passed over.
@@ -73,168 +99,168 @@ type Heads interface {
 
 // Round syncs everybody's wallets. It is safe for concurrent use.
 //
-// It promises: the wallets of one batch of a chain are read at one block and
-// stored together; a chain that fails fails its own wallets, which have their
-// retry time, and is not asked again in the round; what was synced stays when a
-// round fails.
+// It promises: those that wait longest come first; a chain never waits for
+// another; the wallets of one batch of a chain are read at one block and stored
+// together; a chain that fails fails its own wallets, which have their retry
+// time, and is not asked again in the round; what was synced stays when a round
+// fails; a wallet whose reading was cut off by the round's end is as it was.
 type Round struct {
 	everybody Everybody
 	tokens    Tokens
 	heads     Heads
 	every     time.Duration
+	most      int // balances in a batch
 	log       *slog.Logger
 	now       func() time.Time
 	metrics   metrics
 }
 
-// NewRound returns a round over wallets that were not synced for every.
-func NewRound(e Everybody, t Tokens, h Heads, every time.Duration, log *slog.Logger, now func() time.Time) *Round {
-	return &Round{everybody: e, tokens: t, heads: h, every: every, log: log, now: now, metrics: newMetrics()}
+// NewRound returns a round over wallets that were not synced for every, from
+// nodes that are asked for perCall balances at once.
+func NewRound(e Everybody, t Tokens, h Heads, every time.Duration, perCall int, log *slog.Logger, now func() time.Time) *Round {
+	return &Round{everybody: e, tokens: t, heads: h, every: every, most: min(most, calls*perCall), log: log, now: now, metrics: newMetrics()}
 }
 
 // tally is what a round has come to.
 type tally struct {
 	mu             gosync.Mutex
 	synced, failed int
-	away           map[uint64]error // chains that failed
 }
 
-// Run syncs those of one shard that are due. Its error names the chains that
-// failed, when all others are done.
+// Run syncs those of one shard that are due, all chains side by side. Its error
+// names the chains that failed, when all others are done.
 func (r *Round) Run(ctx context.Context, shard, shards int) error {
 	begun := r.now()
-	t := &tally{away: map[uint64]error{}}
-	due := Due{Shard: shard, Shards: shards, Before: begun.Add(-r.every), Now: begun, Limit: pageSize}
-	for {
-		page, err := r.everybody.Due(ctx, due)
-		if err != nil {
-			return err
-		}
-		if err := r.page(ctx, page, t); err != nil {
-			return err
-		}
-		if len(page) < pageSize {
-			break
-		}
-		due.After = page[len(page)-1].ID
+	t := &tally{}
+	due := Due{Shard: shard, Shards: shards, Before: begun.Add(-r.every), Now: begun}
+	chains := r.heads.Chains()
+	failures := make([]error, len(chains)+2)
+	var wait gosync.WaitGroup
+	for i, chain := range chains {
+		due := due
+		due.Chain = chain
+		wait.Go(func() { failures[i] = r.chain(ctx, due, t) })
 	}
-	oldest, err := r.everybody.Oldest(ctx, r.heads.Chains())
-	if err != nil {
-		return err
+	if shard == 0 {
+		failures[len(chains)] = r.strand(ctx, chains, t)
 	}
-	if !oldest.IsZero() {
-		r.metrics.oldest.Record(ctx, r.now().Sub(oldest).Seconds())
-	}
+	wait.Wait()
 	r.log.InfoContext(ctx, "wallets synced", "shard", shard, "synced", t.synced, "failed", t.failed)
-	return t.failure()
-}
-
-// failure tells which chains were away. One without a node is no failure of the
-// round: anybody can add a wallet on it.
-func (t *tally) failure() error {
-	var failures []error
-	for _, chain := range slices.Sorted(maps.Keys(t.away)) {
-		if err := t.away[chain]; !errs.Is(err, errs.KindFailedPrecondition) {
-			failures = append(failures, fmt.Errorf("chain %s: %w", caip.ChainID(chain), err))
-		}
-	}
+	failures[len(chains)+1] = r.oldest(ctx, chains)
 	return errors.Join(failures...)
 }
 
-// page syncs wallets, their chains side by side.
-func (r *Round) page(ctx context.Context, page []wallet.Wallet, t *tally) error {
-	if len(page) == 0 {
-		return nil
-	}
-	lease := r.now().Add(batchLease).UTC()
-	begun := make([]Outcome, len(page))
-	byChain := map[uint64][]wallet.Wallet{}
-	for i, w := range page {
-		begun[i] = Outcome{Wallet: w, Sync: w.Sync}
-		begun[i].Sync.State, begun[i].Sync.Retry = wallet.Syncing, &lease
-		byChain[w.Account.Chain] = append(byChain[w.Account.Chain], w)
-	}
-	if err := r.everybody.SaveAll(ctx, begun); err != nil {
-		return err
-	}
-	var wait gosync.WaitGroup
-	failures := make(chan error, len(byChain))
-	known := r.heads.Chains()
-	var strangers []Outcome
-	for chain, wallets := range byChain {
-		if !slices.Contains(known, chain) {
-			cause := errs.FailedPrecondition("CHAIN_NOT_CONFIGURED", fmt.Sprintf("no node is configured for chain %s", caip.ChainID(chain)))
-			for _, w := range wallets {
-				strangers = append(strangers, r.failed(w, cause))
-			}
-			continue
-		}
-		wait.Go(func() { failures <- r.chain(ctx, chain, wallets, t) })
-	}
-	wait.Wait()
-	close(failures)
-	err := r.save(ctx, strangers, t)
-	for failure := range failures {
-		err = errors.Join(err, failure)
+// oldest records how long balances wait, of a round that was cut off too.
+func (r *Round) oldest(ctx context.Context, chains []uint64) error {
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishing)
+	defer cancel()
+	oldest, err := r.everybody.Oldest(limited, chains)
+	if err == nil && !oldest.IsZero() {
+		r.metrics.oldest.Record(ctx, r.now().Sub(oldest).Seconds())
 	}
 	return err
 }
 
-// chain syncs wallets of one chain, in batches. Its error is one of storage:
-// what the chain fails in is its wallets' outcome.
-func (r *Round) chain(ctx context.Context, chain uint64, wallets []wallet.Wallet, t *tally) error {
-	tokens, err := listTokens(ctx, r.tokens, chain)
-	if err != nil {
-		return err
-	}
-	for some := range slices.Chunk(wallets, max(1, most/max(1, len(tokens)))) {
-		if err := r.save(ctx, r.batch(ctx, chain, some, tokens, t), t); err != nil {
+// strand fails the wallets on chains without a node, once. It is no failure of
+// the round: anybody can add one.
+func (r *Round) strand(ctx context.Context, chains []uint64, t *tally) error {
+	for {
+		page, err := r.everybody.Stranded(ctx, chains, r.now(), pageSize)
+		if err != nil {
+			return err
+		}
+		outcomes := make([]Outcome, len(page))
+		for i, w := range page {
+			outcomes[i] = r.failed(w, errs.FailedPrecondition("CHAIN_NOT_CONFIGURED", fmt.Sprintf("no node is configured for chain %s", caip.ChainID(w.Account.Chain))))
+		}
+		if err := r.save(ctx, outcomes, t); err != nil || len(page) < pageSize {
 			return err
 		}
 	}
-	return nil
 }
 
-// batch reads the balances of wallets at one block.
-func (r *Round) batch(ctx context.Context, chain uint64, wallets []wallet.Wallet, tokens []token.Token, t *tally) []Outcome {
-	cause := t.cause(chain)
-	var block Block
-	var amounts [][]*uint256.Int
-	if cause == nil {
-		holders := make([]common.Address, len(wallets))
-		for i, w := range wallets {
-			holders[i] = w.Account.Address
+// chain syncs wallets of one chain, in batches. Once it has failed it is not
+// asked for the others that are due: they have failed with it.
+func (r *Round) chain(ctx context.Context, due Due, t *tally) error {
+	tokens, err := listTokens(ctx, r.tokens, due.Chain)
+	if err != nil {
+		return err
+	}
+	due.Limit = min(pageSize, max(1, r.most/max(1, len(tokens))))
+	var away error
+	tried := map[uuid.UUID]bool{} // of a chain that stands still all are due again
+	for {
+		page, err := r.everybody.Due(ctx, due)
+		if err != nil {
+			return errors.Join(away, err)
 		}
-		block, amounts, cause = r.heads.ReadAll(ctx, chain, holders, tokens)
-		if cause == nil && len(amounts) != len(wallets) {
-			cause = fmt.Errorf("read %d accounts of %d", len(amounts), len(wallets))
+		full := len(page) == due.Limit
+		if full {
+			last := page[len(page)-1]
+			due.After = Place{Turn: Turn(last.Sync), ID: last.ID}
 		}
-		t.note(chain, cause)
+		page = slices.DeleteFunc(page, func(w wallet.Wallet) bool { return tried[w.ID] })
+		for _, w := range page {
+			tried[w.ID] = true
+		}
+		if away == nil {
+			away, err = r.batch(ctx, due.Chain, page, tokens, t)
+		} else {
+			err = r.save(ctx, r.allFailed(page, away), t)
+		}
+		if err != nil {
+			return errors.Join(away, err)
+		}
+		if away != nil {
+			due.Limit = pageSize
+		}
+		if !full {
+			return away
+		}
+	}
+}
+
+// batch syncs wallets at one block. away is what the chain failed in, which is
+// their outcome; err is one of storage, or the round's end.
+func (r *Round) batch(ctx context.Context, chain uint64, wallets []wallet.Wallet, tokens []token.Token, t *tally) (away, err error) {
+	if len(wallets) == 0 {
+		return nil, nil
+	}
+	begun := make([]Outcome, len(wallets))
+	holders := make([]common.Address, len(wallets))
+	for i, w := range wallets {
+		begun[i] = Outcome{Wallet: w, Sync: w.Sync}
+		begun[i].Sync.State, begun[i].Sync.Retry = wallet.Syncing, lease(ctx, r.now())
+		holders[i] = w.Account.Address
+	}
+	if err := r.everybody.SaveAll(ctx, begun); err != nil {
+		return nil, err
+	}
+	block, amounts, err := r.heads.ReadAll(ctx, chain, holders, tokens)
+	if err != nil && ctx.Err() != nil {
+		return nil, errors.Join(ctx.Err(), r.restore(ctx, wallets))
+	}
+	if err == nil && len(amounts) != len(wallets) {
+		err = fmt.Errorf("read %d accounts of %d", len(amounts), len(wallets))
+	}
+	if err != nil {
+		return fmt.Errorf("chain %s: %w", caip.ChainID(chain), err), r.save(ctx, r.allFailed(wallets, err), t)
 	}
 	out := make([]Outcome, len(wallets))
 	for i, w := range wallets {
-		if cause != nil {
-			out[i] = r.failed(w, cause)
-		} else {
-			out[i] = r.outcome(w, Reading{Block: block, Amounts: amounts[i]}, tokens)
-		}
+		out[i] = r.outcome(w, Reading{Block: block, Amounts: amounts[i]}, tokens)
 	}
-	return out
+	return nil, r.save(ctx, out, t)
 }
 
-func (t *tally) cause(chain uint64) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.away[chain]
-}
-
-func (t *tally) note(chain uint64, cause error) {
-	if cause == nil {
-		return
+// restore puts wallets back whose reading the round's end cut off: the chain
+// has not failed them.
+func (r *Round) restore(ctx context.Context, wallets []wallet.Wallet) error {
+	before := make([]Outcome, len(wallets))
+	for i, w := range wallets {
+		before[i] = Outcome{Wallet: w, Sync: w.Sync}
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.away[chain] = cause
+	return r.store(ctx, before)
 }
 
 // outcome judges a reading as Sync does.
@@ -265,15 +291,27 @@ func (r *Round) failed(w wallet.Wallet, cause error) Outcome {
 	return Outcome{Wallet: w, Sync: failure(w.Sync, cause, r.now())}
 }
 
-// save stores outcomes and counts them. It is made even when the round's time is
-// up.
+func (r *Round) allFailed(wallets []wallet.Wallet, cause error) []Outcome {
+	out := make([]Outcome, len(wallets))
+	for i, w := range wallets {
+		out[i] = r.failed(w, cause)
+	}
+	return out
+}
+
+// store stores outcomes even when the round's time is up.
+func (r *Round) store(ctx context.Context, outcomes []Outcome) error {
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*finishing)
+	defer cancel()
+	return r.everybody.SaveAll(limited, outcomes)
+}
+
+// save stores outcomes and counts them.
 func (r *Round) save(ctx context.Context, outcomes []Outcome, t *tally) error {
 	if len(outcomes) == 0 {
 		return nil
 	}
-	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*finishing)
-	defer cancel()
-	if err := r.everybody.SaveAll(limited, outcomes); err != nil {
+	if err := r.store(ctx, outcomes); err != nil {
 		return err
 	}
 	failed := 0

@@ -33,6 +33,7 @@ type crowd struct {
 	tokens  int
 	saves   int
 	full    error
+	byID    bool // those that are due come in the order of ids
 
 	asked   map[uint64]int // readings by chain
 	most    int            // balances of one
@@ -57,17 +58,39 @@ func newCrowd(chains map[uint64]int) *crowd {
 	return c
 }
 
-func (c *crowd) Due(_ context.Context, d sync.Due) ([]wallet.Wallet, error) {
+// Due is as the store's, in the order of ids when that is asked for.
+func (c *crowd) Due(ctx context.Context, d sync.Due) ([]wallet.Wallet, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	compare := func(a, b sync.Place) int {
+		if !c.byID && !a.Turn.Equal(b.Turn) {
+			return a.Turn.Compare(b.Turn)
+		}
+		return bytes.Compare(a.ID[:], b.ID[:])
+	}
+	place := func(w wallet.Wallet) sync.Place { return sync.Place{Turn: sync.Turn(w.Sync), ID: w.ID} }
 	var due []wallet.Wallet
 	for _, w := range c.wallets {
-		if bytes.Compare(w.ID[:], d.After[:]) > 0 && int(w.ID[15])%d.Shards == d.Shard && w.Sync.State == wallet.Pending {
+		turn := sync.Turn(w.Sync)
+		if w.Account.Chain == d.Chain && int(w.ID[15])%d.Shards == d.Shard && compare(place(w), d.After) > 0 &&
+			!turn.After(d.Now) && (w.Sync.State != wallet.Synced || turn.Before(d.Before)) {
 			due = append(due, w)
 		}
 	}
-	slices.SortFunc(due, func(a, b wallet.Wallet) int { return bytes.Compare(a.ID[:], b.ID[:]) })
-	return due[:min(len(due), d.Limit)], nil
+	slices.SortFunc(due, func(a, b wallet.Wallet) int { return compare(place(a), place(b)) })
+	return due[:min(len(due), d.Limit)], ctx.Err()
+}
+
+func (c *crowd) Stranded(_ context.Context, chains []uint64, _ time.Time, limit int) ([]wallet.Wallet, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var out []wallet.Wallet
+	for _, w := range c.wallets {
+		if !slices.Contains(chains, w.Account.Chain) && w.Sync.State != wallet.Failed && len(out) < limit {
+			out = append(out, w)
+		}
+	}
+	return out, nil
 }
 
 func (c *crowd) SaveAll(ctx context.Context, outcomes []sync.Outcome) error {
@@ -132,7 +155,7 @@ func (c *crowd) ReadAll(ctx context.Context, chain uint64, holders []common.Addr
 }
 
 func (c *crowd) run(ctx context.Context) error {
-	return sync.NewRound(c, c, c, 5*time.Minute, slog.New(slog.DiscardHandler), noon).Run(ctx, 0, 1)
+	return sync.NewRound(c, c, c, 5*time.Minute, 200, slog.New(slog.DiscardHandler), noon).Run(ctx, 0, 1)
 }
 
 // states counts wallets of a chain by their state.
@@ -213,19 +236,23 @@ func TestAChainWithoutANodeIsNoFailureOfTheRound(t *testing.T) {
 	if c.states(1)[wallet.Synced] != 2 || c.states(999)[wallet.Failed] != 2 {
 		t.Errorf("%v, %v", c.states(1), c.states(999))
 	}
+	saves := c.saves
+	if err := c.run(t.Context()); err != nil || c.saves != saves {
+		t.Errorf("the next round wrote %d times: %v", c.saves-saves, err)
+	}
 }
 
-func TestAChainThatHangsDoesntHoldUpTheOthersOfItsPage(t *testing.T) {
-	c := newCrowd(map[uint64]int{1: 3, 2: 3})
+func TestAChainThatHangsDoesntHoldUpTheOthers(t *testing.T) {
+	c := newCrowd(map[uint64]int{1: 450, 2: 300}) // several pages
 	c.waiting[2] = make(chan struct{})
 	done := make(chan error, 1)
 	go func() { done <- c.run(t.Context()) }()
-	testkit.Eventually(t, 10*time.Second, func() bool { return c.states(1)[wallet.Synced] == 3 })
-	if got := c.states(2); got[wallet.Syncing] != 3 {
-		t.Errorf("chain 2 is %v", got)
+	testkit.Eventually(t, 10*time.Second, func() bool { return c.states(1)[wallet.Synced] == 450 && c.states(2)[wallet.Syncing] == 200 })
+	if got := c.states(2); got[wallet.Pending] != 100 {
+		t.Errorf("of a batch that has not begun: %v", got)
 	}
 	close(c.waiting[2])
-	if err := <-done; err != nil || c.states(2)[wallet.Synced] != 3 {
+	if err := <-done; err != nil || c.states(2)[wallet.Synced] != 300 {
 		t.Errorf("then %v, %v", c.states(2), err)
 	}
 }

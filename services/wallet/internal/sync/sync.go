@@ -94,7 +94,7 @@ func (s *Service) Sync(ctx context.Context, owner, id uuid.UUID) (wallet.Wallet,
 	if err != nil {
 		return wallet.Wallet{}, 0, err
 	}
-	w.Sync.State, w.Sync.Retry = wallet.Syncing, s.lease(ctx)
+	w.Sync.State, w.Sync.Retry = wallet.Syncing, lease(ctx, s.now())
 	if err := s.store.SaveSync(ctx, owner, id, w.Sync); err != nil {
 		return wallet.Wallet{}, 0, err
 	}
@@ -120,14 +120,14 @@ func (s *Service) Sync(ctx context.Context, owner, id uuid.UUID) (wallet.Wallet,
 // longest is how long a sync may take whose caller sets no time.
 const longest = time.Minute
 
-// lease is when a sync of this call has certainly ended: one that is still
-// under way then has died.
-func (s *Service) lease(ctx context.Context) *time.Time {
+// lease is when a sync of this call has certainly ended, its outcome's write
+// too: one that is still under way then has died.
+func lease(ctx context.Context, now time.Time) *time.Time {
 	left := longest
 	if end, ok := ctx.Deadline(); ok {
 		left = time.Until(end)
 	}
-	until := s.now().Add(left + 2*finishing).UTC()
+	until := now.Add(left + 3*finishing).UTC()
 	return &until
 }
 
