@@ -22,7 +22,8 @@ const (
 )
 
 // Issue asks the issuer for a token of a service account, such as
-// purser.auth.v1.SessionService/IssueServiceToken does.
+// purser.auth.v1.SessionService/IssueServiceToken does. Its context is of no
+// caller, whoever the token was asked for by.
 type Issue func(ctx context.Context) (token string, expires time.Time, err error)
 
 // ServiceTokens keeps an access token of a service account at hand. It promises:
@@ -69,7 +70,8 @@ func (s *ServiceTokens) Token(ctx context.Context) (string, error) {
 		good := s.token != "" && now.Before(s.expires)
 		if s.fetching == nil && (!good || !now.Before(s.renewAt)) && !now.Before(s.retryAt) {
 			s.fetching = make(chan struct{})
-			go s.fetch(context.WithoutCancel(ctx), s.fetching)
+			// In nobody's name: others wait for this token too.
+			go s.fetch(WithCaller(context.WithoutCancel(ctx), Caller{}), s.fetching)
 		}
 		token, fetching, away := s.token, s.fetching, s.away(now)
 		s.mu.Unlock()

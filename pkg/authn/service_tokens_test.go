@@ -44,6 +44,18 @@ func wantToken(t *testing.T, s *authn.ServiceTokens, want string) {
 	}
 }
 
+func TestAServiceTokenIsFetchedInNobodysName(t *testing.T) {
+	s := authn.NewServiceTokens(func(ctx context.Context) (string, time.Time, error) {
+		if c := authn.CallerFrom(ctx); c.Token != "" {
+			t.Errorf("the issuer is asked with the token %q", c.Token)
+		}
+		return "own", time.Now().Add(time.Minute), nil
+	}, nil)
+	if got, err := s.Token(authn.WithCaller(t.Context(), authn.Caller{Token: "of a user"})); err != nil || got != "own" {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
 func TestManyWhoAskForAServiceTokenCauseOneCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		i := &serviceIssuer{takes: time.Second}

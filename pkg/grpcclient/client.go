@@ -51,6 +51,9 @@ type Config struct {
 	Plaintext bool `env:"PLAINTEXT"`
 	// CAFile is a PEM file of roots to trust instead of the system's.
 	CAFile string `env:"TLS_CA"`
+	// NoForward leaves the token of the caller that a call is made for out, as is
+	// right for who calls in a name of their own.
+	NoForward bool
 }
 
 // Check reports what is wrong with c, whose variables begin with prefix, such as
@@ -68,9 +71,11 @@ func (c Config) Check(prefix string) error {
 	return errors.Join(mistakes...)
 }
 
-// Dial prepares a connection; nothing is called yet. idempotent lists the
-// full names of the methods that may be retried; more adds interceptors, which
-// run inside those of this package, a resolver or the like. The connection is
+// Dial prepares a connection; nothing is called yet. Its calls carry the
+// token of the caller that their context is of (authn.CallerFrom), unless
+// they have another one or c says NoForward. idempotent lists the full names
+// of the methods that may be retried; more adds interceptors, which run
+// inside those of this package, a resolver or the like. The connection is
 // safe for concurrent use; the caller closes it.
 func Dial(c Config, idempotent []string, more ...grpc.DialOption) (*grpc.ClientConn, error) {
 	if c.Addr == "" {
@@ -88,13 +93,17 @@ func Dial(c Config, idempotent []string, more ...grpc.DialOption) (*grpc.ClientC
 	if !strings.Contains(target, "://") {
 		target = "dns:///" + target
 	}
+	unary, stream := []grpc.UnaryClientInterceptor{typedErrors, timeout}, []grpc.StreamClientInterceptor{typedErrorsStream}
+	if !c.NoForward {
+		unary, stream = append(unary, forwardCaller), append(stream, forwardCallerStream)
+	}
 	conn, err := grpc.NewClient(target, append([]grpc.DialOption{
 		grpc.WithTransportCredentials(creds),
 		grpc.WithDefaultServiceConfig(retries),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithStatsHandler(otelgrpc.NewClientHandler()),
-		grpc.WithChainUnaryInterceptor(typedErrors, timeout, forwardCaller),
-		grpc.WithChainStreamInterceptor(forwardCallerStream),
+		grpc.WithChainUnaryInterceptor(unary...),
+		grpc.WithChainStreamInterceptor(stream...),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
 		// A replica that was away is back within some seconds; gRPC's own bound
 		// of two minutes would leave it without callers for as long.
@@ -183,7 +192,11 @@ func forwardCaller(ctx context.Context, method string, req, reply any, cc *grpc.
 }
 
 func forwardCallerStream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	s, err := open(withToken(ctx), desc, cc, method, opts...)
+	return open(withToken(ctx), desc, cc, method, opts...)
+}
+
+func typedErrorsStream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	s, err := open(ctx, desc, cc, method, opts...)
 	if err != nil {
 		return nil, grpcerr.FromError(err)
 	}

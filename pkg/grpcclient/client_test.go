@@ -252,6 +252,26 @@ func TestTheCallersTokenIsForwardedUnlessOneIsSetByHand(t *testing.T) {
 	}
 }
 
+func TestAConnectionOfAnOwnNameForwardsNobodysToken(t *testing.T) {
+	p := serve(t, fine)
+	conn, err := grpcclient.Dial(grpcclient.Config{Addr: p.addr, Plaintext: true, NoForward: true}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	caller := authn.WithCaller(t.Context(), authn.Caller{UserID: uuid.New(), Token: "callers"})
+	if err := call(caller, conn, once); err != nil || len(p.lastToken()) > 0 {
+		t.Errorf("a call sent %q, %v", p.lastToken(), err)
+	}
+	s := openStream(caller, t, conn)
+	if err := s.RecvMsg(&wrapperspb.StringValue{}); err != nil || len(p.lastToken()) > 0 {
+		t.Errorf("a stream sent %q, %v", p.lastToken(), err)
+	}
+	if err := call(grpcclient.WithToken(caller, "mine"), conn, once); err != nil || !slices.Equal(p.lastToken(), []string{"Bearer mine"}) {
+		t.Errorf("a token set by hand became %q, %v", p.lastToken(), err)
+	}
+}
+
 func TestWithTokenLeavesTheFirstContextAlone(t *testing.T) {
 	first := grpcclient.WithToken(t.Context(), "first")
 	grpcclient.WithToken(first, "second")

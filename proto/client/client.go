@@ -35,8 +35,9 @@ type Config struct {
 	Plaintext bool
 	// CAFile is a PEM file of roots to trust instead of the system's.
 	CAFile string
-	// Credentials say who calls; with nil only public methods can be called,
-	// and those whose context has a token.
+	// Credentials say who calls, also within a handler of package grpcserver,
+	// whose caller's token is not forwarded. With nil it is, and else only public
+	// methods can be called, and those whose context has a token.
 	Credentials Credentials
 }
 
@@ -121,7 +122,9 @@ func (c *Clients) connect(name, addr string, cfg Config, more []grpc.DialOption,
 	for _, s := range services {
 		idempotent = append(idempotent, access.Idempotent(s.ServiceName)...)
 	}
-	conn, err := grpcclient.Dial(grpcclient.Config{Addr: addr, Plaintext: cfg.Plaintext, CAFile: cfg.CAFile}, idempotent, more...)
+	conn, err := grpcclient.Dial(grpcclient.Config{
+		Addr: addr, Plaintext: cfg.Plaintext, CAFile: cfg.CAFile, NoForward: cfg.Credentials != nil,
+	}, idempotent, more...)
 	if err != nil {
 		return nil, fmt.Errorf("client: %s: %w", name, err)
 	}

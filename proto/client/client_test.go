@@ -20,6 +20,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/errs/grpcerr"
 	"github.com/purserhq/purser/pkg/grpcclient"
@@ -210,6 +211,23 @@ func TestATokenOfTheCallsOwnWins(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := fmt.Sprintf("%q", a.shown); got != `["Bearer mine" "Bearer theirs" ""]` {
+		t.Errorf("the calls carried %s", got)
+	}
+}
+
+// A service that serves calls with package grpcserver and calls out in its own
+// name: that of who calls it is not borrowed.
+func TestWithinAHandlerTheCallsAreOfTheCredentials(t *testing.T) {
+	a := startAuth(t, time.Hour)
+	of := authn.WithCaller(t.Context(), authn.Caller{Token: "of-the-user"})
+	// Signing in is in nobody's name: Login of a refuses a token.
+	c := a.dial(t, client.Password("you@example.com", "right"))
+	for _, err := range []error{me(of, c), me(grpcclient.WithToken(of, "theirs"), c), me(of, a.dial(t, nil))} {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if got := fmt.Sprintf("%q", a.shown); got != `["Bearer t1" "Bearer theirs" "Bearer of-the-user"]` {
 		t.Errorf("the calls carried %s", got)
 	}
 }

@@ -31,18 +31,46 @@ func (s *signer) unary(ctx context.Context, method string, req, reply any, cc *g
 		return err
 	}
 	err = invoke(ctx, method, req, reply, cc, opts...)
-	if token != "" && ended(err) {
-		s.tokens.Forget(token)
+	if token != "" {
+		s.forget(token, err)
 	}
 	return err
 }
 
 func (s *signer) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	ctx, _, err := s.sign(ctx, method)
+	ctx, token, err := s.sign(ctx, method)
 	if err != nil {
 		return nil, err
 	}
-	return open(ctx, desc, cc, method, opts...)
+	stream, err := open(ctx, desc, cc, method, opts...)
+	if token == "" {
+		return stream, err
+	}
+	if err != nil {
+		s.forget(token, err)
+		return nil, err
+	}
+	return &signedStream{ClientStream: stream, signer: s, token: token}, nil
+}
+
+// signedStream tells of a token that its stream is refused for. Every stream
+// ends with the error of a RecvMsg, which is where that is said.
+type signedStream struct {
+	grpc.ClientStream
+	signer *signer
+	token  string
+}
+
+func (s *signedStream) RecvMsg(m any) error {
+	err := s.ClientStream.RecvMsg(m)
+	s.signer.forget(s.token, err)
+	return err
+}
+
+func (s *signer) forget(token string, err error) {
+	if ended(err) {
+		s.tokens.Forget(token)
+	}
 }
 
 // sign returns the context to call with, and the token that was put into it.
