@@ -48,10 +48,19 @@ func TestThePastOfAnotherOwnerNeedsAPermissionOfItsOwn(t *testing.T) {
 	want(t, err, errs.KindPermissionDenied, "PERMISSION_MISSING")
 	_, err = s.holdings.ListHistoricalHoldings(service, of("ada"))
 	violates(t, err, "owner_id")
-	_, err = s.holdings.ListHistoricalHoldings(service, of(idOf(t, ada)))
-	want(t, err, errs.KindFailedPrecondition, "CHAIN_NOT_CONFIGURED")
-	_, err = s.holdings.ListHistoricalHoldings(ada, of(""))
-	want(t, err, errs.KindFailedPrecondition, "CHAIN_NOT_CONFIGURED")
+	for who, ask := range map[string]func() (*walletv1.ListHistoricalHoldingsResponse, error){
+		"the service": func() (*walletv1.ListHistoricalHoldingsResponse, error) {
+			return s.holdings.ListHistoricalHoldings(service, of(idOf(t, ada)))
+		},
+		"ada": func() (*walletv1.ListHistoricalHoldingsResponse, error) {
+			return s.holdings.ListHistoricalHoldings(ada, of(""))
+		},
+	} {
+		got, err := ask()
+		if err != nil || len(got.GetHours()) != 2 || got.GetHours()[0].GetWallets()[0].GetSync().GetState() != walletv1.SyncState_SYNC_STATE_FAILED {
+			t.Errorf("%s: %v, %v", who, got, err)
+		}
+	}
 	for who, ctx := range map[string]context.Context{"eve": eve, "the service": service} {
 		got, err := s.holdings.ListHistoricalHoldings(ctx, of(""))
 		if err != nil || len(got.GetHours()) != 0 || got.GetNextPageToken() != "" || got.GetOwnerId() != idOf(t, ctx) {
@@ -125,5 +134,7 @@ func TestThePastIsAskedForInRangesAndPagesThatAreSome(t *testing.T) {
 	}
 	// The control: it is the token that was wrong above.
 	_, err := s.holdings.ListHistoricalHoldings(ctx, lastHours(func(r *walletv1.ListHistoricalHoldingsRequest) { r.PageToken = token(within) }))
-	want(t, err, errs.KindFailedPrecondition, "CHAIN_NOT_CONFIGURED")
+	if err != nil {
+		t.Error(err)
+	}
 }

@@ -20,10 +20,14 @@ type call struct {
 	owner   uuid.UUID
 	wallets []wallet.Wallet
 	tokens  map[uint64][]token.Token // by chain
-	// reading ends when what is missing is to be read no more.
+	// reading ends when balances that are missing are to be read no more, and
+	// pricing, a while later, when prices are.
 	reading context.Context //nolint:containedctx // it ends before the call's own
+	pricing context.Context //nolint:containedctx // so does it
 	stop    context.CancelFunc
 	release func() // the owner's turn; nil before it is had
+	kept    bool   // this call has read something that stays
+	told    bool   // and has hours to tell
 }
 
 func (s *Service) call(ctx context.Context, owner uuid.UUID) (*call, error) {
@@ -44,7 +48,10 @@ func (s *Service) call(ctx context.Context, owner uuid.UUID) (*call, error) {
 	if end, ok := ctx.Deadline(); ok {
 		limit = min(limit, time.Until(end)/2)
 	}
-	c.reading, c.stop = context.WithTimeout(ctx, limit)
+	var stopReading, stopPricing context.CancelFunc
+	c.pricing, stopPricing = context.WithTimeout(ctx, limit+limit/2)
+	c.reading, stopReading = context.WithTimeout(ctx, limit)
+	c.stop = func() { stopReading(); stopPricing() }
 	return c, nil
 }
 
@@ -73,16 +80,17 @@ func (c *call) end() {
 }
 
 // turn takes the owner's turn to read what is missing.
-func (c *call) turn() (err error) {
+func (c *call) turn(ctx context.Context) (err error) {
 	if c.release == nil {
-		c.release, err = c.turns.take(c.reading, c.owner)
+		c.release, err = c.turns.take(ctx, c.owner)
 	}
 	return err
 }
 
 // cover sees to it that the hours of [from, until) are known, up to the one
-// that it returns, and returns why those can't be had that failed.
-func (c *call) cover(ctx context.Context, from, until time.Time) (reached time.Time, failed map[Key]string, err error) {
+// that it returns, and returns why those can't be had that failed. Prices that
+// an earlier page has had are not asked for unless there are new balances.
+func (c *call) cover(ctx context.Context, from, until time.Time, priced bool) (reached time.Time, failed map[Key]string, err error) {
 	kept, err := c.store.Kept(ctx, c.owner, from, until)
 	if err != nil {
 		return from, nil, err
@@ -100,7 +108,7 @@ func (c *call) cover(ctx context.Context, from, until time.Time) (reached time.T
 	}
 	var why error
 	if c.reached(from, until, had).Before(until) && c.reading.Err() == nil {
-		if why = c.turn(); why == nil {
+		if why = c.turn(c.reading); why == nil {
 			failed, why = c.read(ctx, from, until, had)
 		}
 	}
@@ -108,8 +116,10 @@ func (c *call) cover(ctx context.Context, from, until time.Time) (reached time.T
 	if !reached.After(from) {
 		return from, nil, why
 	}
-	priced, err := c.price(ctx, from, reached)
-	if err != nil || !priced {
+	if priced && !c.kept {
+		return reached, failed, nil
+	}
+	if priced, err = c.price(ctx, from, reached); err != nil || !priced {
 		return from, nil, err
 	}
 	return reached, failed, nil

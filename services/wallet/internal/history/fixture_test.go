@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/holiman/uint256"
 
+	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/lock"
 	"github.com/purserhq/purser/pkg/redisx"
 	"github.com/purserhq/purser/pkg/testkit"
@@ -42,17 +43,22 @@ type world struct {
 	coins int
 
 	away   error                                  // of the chain
+	absent uint64                                 // a chain without a node
 	failed func(chain uint64, t time.Time) string // of a moment
 	unread bool                                   // the second token can't be read
 	during func(ctx context.Context, n int)       // runs before the n-th moment is read
 	feed   func(id string, t time.Time) (string, time.Time)
 	broken error // of the feed
+	hangs  bool  // the feed takes a call and doesn't answer
 }
 
 func (w *world) ReadAt(ctx context.Context, chain uint64, times []time.Time, holders []common.Address, tokens []token.Token) ([]history.Reading, error) {
 	out := make([]history.Reading, len(times))
 	if w.away != nil {
 		return out, w.away
+	}
+	if chain == w.absent {
+		return out, errs.FailedPrecondition("CHAIN_NOT_CONFIGURED", "no node is configured")
 	}
 	for i, t := range times {
 		w.mu.Lock()
@@ -96,7 +102,12 @@ func (w *world) History(ctx context.Context, tokens []token.Token, from time.Tim
 		return nil, w.broken
 	}
 	out := map[string][]price.Quote{}
+	if w.hangs {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
 	for _, t := range tokens {
+		out[t.ID] = nil
 		for i := range hours {
 			if text, at := w.feed(t.ID, from.Add(time.Duration(i)*time.Hour)); text != "" {
 				out[t.ID] = append(out[t.ID], price.Quote{TokenID: t.ID, Price: text, Source: "test", At: at})

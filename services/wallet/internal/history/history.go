@@ -6,7 +6,8 @@
 // again; an hour that can't be had is told with the reason, and is never zero
 // and never skipped; of an owner's history one call at a time reads what is
 // missing, in a time that is bounded, and what it has read stays when it ends
-// early.
+// early; it has read something then, or it tells what there is: a price that
+// did not come in time as unavailable.
 //
 // Limits: while Redis is away, it is one call at a time and process. An hour
 // that was read within a quarter of an hour after it began is read again later,
@@ -36,8 +37,8 @@ const (
 	// budget is how long one call reads what is missing.
 	budget = 4 * time.Second
 	// window is how many hours are looked at together, and pairs how many hours
-	// of wallets.
-	window, pairs = 48, 10_000
+	// of wallets: about what a page has room for, since each page looks anew.
+	window, pairs = 48, 2000
 	// settled is the age at which an hour's blocks change no more.
 	settled = 15 * time.Minute
 	// again is when what was not to be had is asked for once more.
@@ -62,14 +63,16 @@ type Chains interface {
 	// ReadAt asks for all balances at each of the times, which rise. When it
 	// fails, or ctx ends, what was read until then is returned with the error:
 	// errs.FailedPrecondition (CHAIN_NOT_CONFIGURED), errs.Unavailable
-	// (CHAIN_UNAVAILABLE).
+	// (CHAIN_UNAVAILABLE). A moment that Failed does so for every holder.
 	ReadAt(ctx context.Context, chain uint64, times []time.Time, holders []common.Address, tokens []token.Token) ([]Reading, error)
 }
 
 // Prices are sources of past prices; package llama is one.
 type Prices interface {
 	// History returns the prices that it has about each of hours hours, in
-	// order of their times, by token id.
+	// order of their times, by token id. A token without an entry was not asked
+	// for to the end; with an error, or when ctx ends, what was had until then
+	// is returned.
 	History(ctx context.Context, tokens []token.Token, from time.Time, hours int) (map[string][]price.Quote, error)
 }
 
@@ -205,7 +208,7 @@ func ceil(t time.Time) time.Time {
 // Of returns up to limit rows of what the owner's wallets held in the hours of
 // [from, until), and the cursor of the next page, nil on the last. It reads
 // what is missing for as long as there is time; the page ends before what is
-// not known then. The error is as Chains.ReadAt's, or errs.Exhausted
+// not known then. The error is Chains.ReadAt's errs.Unavailable, or errs.Exhausted
 // (HISTORY_READ_UNDER_WAY), when there is nothing before what is missing.
 func (s *Service) Of(ctx context.Context, owner uuid.UUID, from, until time.Time, after Cursor, limit int) ([]Row, *Cursor, error) {
 	c, err := s.call(ctx, owner)
@@ -225,10 +228,14 @@ func (s *Service) Of(ctx context.Context, owner uuid.UUID, from, until time.Time
 	var rows []Row
 	for hour.Before(until) && len(rows) <= limit {
 		end := hour.Add(span)
+		begins := after.Wallet == uuid.Nil || !hour.Equal(begun)
+		if !begins { // the rest of an hour may fill the page
+			end = hour.Add(time.Hour)
+		}
 		if end.After(until) {
 			end = until
 		}
-		reached, failed, err := c.cover(ctx, hour, end)
+		reached, failed, err := c.cover(ctx, hour, end, !begins)
 		if err != nil && hour.Equal(begun) {
 			return nil, nil, err
 		}
@@ -240,6 +247,7 @@ func (s *Service) Of(ctx context.Context, owner uuid.UUID, from, until time.Time
 			return nil, nil, err
 		}
 		rows = append(rows, some...)
+		c.told = c.told || reached.After(hour)
 		hour = reached
 		if reached.Before(end) {
 			break

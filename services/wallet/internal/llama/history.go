@@ -3,22 +3,29 @@ package llama
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/purserhq/purser/services/wallet/internal/price"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 )
 
-// points is how many points one request asks for at most, of all its coins.
-const points = 500
+const (
+	// points is how many points one request asks for at most, of all its coins.
+	points = 500
+	// sideBySide is how many requests for charts are under way at once.
+	sideBySide = 4
+)
 
 // History implements history.Prices by GET /chart/{coins}, which has a point
 // about every full hour.
@@ -31,15 +38,43 @@ func (s *Source) History(ctx context.Context, tokens []token.Token, from time.Ti
 		trace.WithAttributes(attribute.Int("tokens", len(coins)), attribute.Int("hours", hours)))
 	defer span.End()
 	quotes := map[string][]price.Quote{}
+	for _, t := range tokens {
+		if _, named := s.chains[t.Chain]; !named {
+			quotes[t.ID] = nil // the feed has none
+		}
+	}
+	var mu sync.Mutex
+	g, asking := errgroup.WithContext(ctx)
+	g.SetLimit(sideBySide)
+	for part := range slices.Chunk(coins, min(batch, points/max(1, min(hours, points)))) {
+		g.Go(func() error {
+			got, err := s.charts(asking, part, byCoin, from, hours)
+			if err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			maps.Copy(quotes, got)
+			return nil
+		})
+	}
+	err := g.Wait()
+	if err != nil && ctx.Err() == nil {
+		s.rest()
+	}
+	return quotes, err
+}
+
+// charts asks for all hours of a few coins, each of which is in the answer.
+func (s *Source) charts(ctx context.Context, coins []string, byCoin map[string]token.Token, from time.Time, hours int) (map[string][]price.Quote, error) {
+	quotes := map[string][]price.Quote{}
+	for _, c := range coins {
+		quotes[byCoin[c].ID] = nil
+	}
 	for hours > 0 {
 		some := min(hours, points)
-		for part := range slices.Chunk(coins, min(batch, points/some)) {
-			if err := s.chart(ctx, part, byCoin, from, some, quotes); err != nil {
-				if ctx.Err() == nil {
-					s.rest()
-				}
-				return nil, err
-			}
+		if err := s.chart(ctx, coins, byCoin, from, some, quotes); err != nil {
+			return nil, err
 		}
 		from, hours = from.Add(time.Duration(some)*time.Hour), hours-some
 	}
@@ -60,9 +95,10 @@ func (s *Source) chart(ctx context.Context, coins []string, byCoin map[string]to
 		return err
 	}
 	for name, raw := range found {
-		t, asked := byCoin[strings.ToLower(name)]
+		name = strings.ToLower(name)
+		t := byCoin[name]
 		var c chart
-		if !asked || json.Unmarshal(raw, &c) != nil {
+		if !slices.Contains(coins, name) || json.Unmarshal(raw, &c) != nil {
 			continue
 		}
 		for _, p := range c.Prices {

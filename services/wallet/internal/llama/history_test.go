@@ -1,6 +1,7 @@
 package llama_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -8,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -120,5 +122,54 @@ func TestAFeedWithoutChartsRests(t *testing.T) {
 	}
 	if len(f.paths) != 1 {
 		t.Errorf("asked %d times while it should rest", len(f.paths))
+	}
+}
+
+// A feed that is too slow for all of them loses nobody what it did say, and
+// what it was not asked or didn't answer is not taken for none.
+func TestTheChartsThatCameInTimeAreReturnedWithTheError(t *testing.T) {
+	var calls atomic.Int32
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	f := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if calls.Add(1) > 2 {
+			<-r.Context().Done()
+			return
+		}
+		_, _ = w.Write([]byte(`{"coins":{}}`))
+	}))
+	defer f.Close()
+	var many []token.Token
+	for i := range 130 {
+		many = append(many, token.Token{ID: fmt.Sprint(i), Chain: 1, Contract: common.Address{byte(i), 1}})
+	}
+	s := newSource(t, f.URL, noon)
+	got, err := s.History(ctx, many, noon().Add(-60*time.Hour), 51)
+	if err == nil || len(got) != 18 {
+		t.Errorf("%d coins of two requests for 9 each, %v", len(got), err)
+	}
+	calls.Store(-100)
+	if got, err := s.History(t.Context(), many, noon().Add(-60*time.Hour), 51); err != nil || len(got) != 130 {
+		t.Errorf("the feed rests for a caller's haste: %d coins, %v", len(got), err)
+	}
+}
+
+func TestSeveralChartsAreAskedForAtOnce(t *testing.T) {
+	together := make(chan struct{})
+	var calls atomic.Int32
+	f := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if calls.Add(1) == 4 {
+			close(together)
+		}
+		<-together
+		_, _ = w.Write([]byte(`{"coins":{}}`))
+	}))
+	defer f.Close()
+	var many []token.Token
+	for i := range 40 {
+		many = append(many, token.Token{ID: fmt.Sprint(i), Chain: 1, Contract: common.Address{byte(i), 1}})
+	}
+	if got, err := newSource(t, f.URL, noon).History(t.Context(), many, noon().Add(-60*time.Hour), 50); err != nil || len(got) != 40 {
+		t.Errorf("%d coins, %v", len(got), err)
 	}
 }

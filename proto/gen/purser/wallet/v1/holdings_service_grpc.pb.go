@@ -46,11 +46,10 @@ type HoldingsServiceClient interface {
 	// whose history can't be had stands in the hour with sync.state FAILED.
 	//
 	// INVALID_ARGUMENT for a start that is not before the end or is before 2015,
-	// an end in the future or a range over five years. FAILED_PRECONDITION
-	// (CHAIN_NOT_CONFIGURED) for a wallet on a chain without a node; UNAVAILABLE
-	// (CHAIN_UNAVAILABLE) while none answers. RESOURCE_EXHAUSTED
-	// (HISTORY_READ_UNDER_WAY) while another call reads the same owner's.
-	// PERMISSION_DENIED as GetHoldings.
+	// an end in the future or a range over five years. UNAVAILABLE
+	// (CHAIN_UNAVAILABLE) while no node of a chain answers; a wallet on a chain
+	// without a node is FAILED. RESOURCE_EXHAUSTED (HISTORY_READ_UNDER_WAY) while
+	// another call reads the same owner's. PERMISSION_DENIED as GetHoldings.
 	ListHistoricalHoldings(ctx context.Context, in *ListHistoricalHoldingsRequest, opts ...grpc.CallOption) (*ListHistoricalHoldingsResponse, error)
 }
 
@@ -105,11 +104,10 @@ type HoldingsServiceServer interface {
 	// whose history can't be had stands in the hour with sync.state FAILED.
 	//
 	// INVALID_ARGUMENT for a start that is not before the end or is before 2015,
-	// an end in the future or a range over five years. FAILED_PRECONDITION
-	// (CHAIN_NOT_CONFIGURED) for a wallet on a chain without a node; UNAVAILABLE
-	// (CHAIN_UNAVAILABLE) while none answers. RESOURCE_EXHAUSTED
-	// (HISTORY_READ_UNDER_WAY) while another call reads the same owner's.
-	// PERMISSION_DENIED as GetHoldings.
+	// an end in the future or a range over five years. UNAVAILABLE
+	// (CHAIN_UNAVAILABLE) while no node of a chain answers; a wallet on a chain
+	// without a node is FAILED. RESOURCE_EXHAUSTED (HISTORY_READ_UNDER_WAY) while
+	// another call reads the same owner's. PERMISSION_DENIED as GetHoldings.
 	ListHistoricalHoldings(context.Context, *ListHistoricalHoldingsRequest) (*ListHistoricalHoldingsResponse, error)
 	mustEmbedUnimplementedHoldingsServiceServer()
 }

@@ -1,0 +1,94 @@
+package history_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/services/wallet/internal/history"
+	"github.com/purserhq/purser/services/wallet/internal/price"
+	"github.com/purserhq/purser/services/wallet/internal/wallet"
+)
+
+// within makes a call of this many hours that has little time.
+func (f *fixture) within(t *testing.T, limit time.Duration, hours int, after history.Cursor) ([]history.Row, *history.Cursor, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	return f.Of(ctx, f.owner, day(), day().Add(time.Duration(hours)*time.Hour), after, 1000)
+}
+
+func TestAFeedThatHangsKeepsNobodyFromTheBalances(t *testing.T) {
+	f := newFixture(t, noRedis)
+	f.hangs = true
+	rows, next, err := f.within(t, 600*time.Millisecond, 3, history.Cursor{})
+	if err != nil || next != nil || len(rows) != 6 {
+		t.Fatal(len(rows), next, err)
+	}
+	for _, r := range rows {
+		if r.Balance == nil || r.Quote.Reason != price.SourceUnavailable {
+			t.Errorf("told as %+v with %+v", r.Balance, r.Quote)
+		}
+	}
+	f.hangs = false // and none of them is taken to have no price
+	f.whole(t, mustRead(t, f, 3), 3)
+}
+
+// Two chains whose state is gone, and slow to say so: what the first one takes
+// must not keep the second from being asked.
+func TestSlowChainsThatFailDoNotKeepEachOtherFromBeingAsked(t *testing.T) {
+	f := newFixture(t, noRedis)
+	f.add(t, f.owner, 2, 9)
+	f.failed = func(uint64, time.Time) string { return "pruned" }
+	f.during = func(ctx context.Context, n int) {
+		if n%20 == 0 {
+			<-ctx.Done()
+		}
+	}
+	after := history.Cursor{}
+	rows := 0
+	for calls := 1; ; calls++ {
+		some, next, err := f.within(t, 400*time.Millisecond, 20, after)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rows += len(some); next == nil {
+			break
+		}
+		if *next == after || calls > 10 {
+			t.Fatalf("call %d got no further than %+v", calls, *next)
+		}
+		after = *next
+	}
+	if rows != 60 {
+		t.Errorf("%d rows", rows)
+	}
+}
+
+func TestAWalletOnAChainWithoutANodeFailsAndLeavesTheOthers(t *testing.T) {
+	f := newFixture(t, noRedis)
+	lost := f.add(t, f.owner, 999, 9)
+	f.absent = 999
+	rows, _ := f.read(t, 60, 1000)
+	if len(rows) != 180 {
+		t.Fatalf("%d rows", len(rows))
+	}
+	for _, r := range rows {
+		s := r.Wallet.Sync
+		if of := r.Wallet.ID == lost.ID; of != (s.State == wallet.Failed) || of != strings.Contains(s.Error, "no node") || of != (r.Balance == nil) {
+			t.Fatalf("told as %+v", s)
+		}
+	}
+}
+
+// The pages of an hour that is known don't ask for its prices again and again.
+func TestTheRestOfAnHourIsNotPricedAgain(t *testing.T) {
+	f := newFixture(t, noRedis)
+	f.broken = errs.Unavailable("X", "away")
+	f.read(t, 1, 1)
+	if f.coins != 1 { // both wallets hold the one token
+		t.Errorf("%d coins were asked for in two pages", f.coins)
+	}
+}
