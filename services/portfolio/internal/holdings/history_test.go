@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/uuid"
@@ -167,24 +168,26 @@ func TestAnHourThatCantBeStoredEndsTheReading(t *testing.T) {
 }
 
 func TestAReadingEndsWithItsTimeAndKeepsWhatIsWhole(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-	defer cancel()
-	a := &archive{serve: func(ctx context.Context, n int) (*walletv1.ListHistoricalHoldingsResponse, error) {
-		if n == 0 {
-			return leaf(true, then(1, of("a")), then(2, of("a"))), nil
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		a := &archive{serve: func(ctx context.Context, n int) (*walletv1.ListHistoricalHoldingsResponse, error) {
+			if n == 0 {
+				return leaf(true, then(1, of("a")), then(2, of("a"))), nil
+			}
+			<-ctx.Done()
+			return nil, status.FromContextError(ctx.Err()).Err()
+		}}
+		if seen, next, err := hours(ctx, a, nil); seen != "1: 1/0" || next != "02" || err != nil {
+			t.Errorf("visited %q, next %s, %v", seen, next, err)
 		}
-		<-ctx.Done()
-		return nil, status.FromContextError(ctx.Err()).Err()
-	}}
-	if seen, next, err := hours(ctx, a, nil); seen != "1: 1/0" || next != "02" || err != nil {
-		t.Errorf("visited %q, next %s, %v", seen, next, err)
-	}
-	if seen, next, err := hours(ctx, a, nil); seen != "" || next != "01" || err != nil || len(a.asked) != 2 {
-		t.Errorf("without time: visited %q, next %s, %v, asked %d times", seen, next, err, len(a.asked))
-	}
-	gone, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, _, err := hours(gone, a, nil); err == nil {
-		t.Error("a caller who has gone is answered")
-	}
+		if seen, next, err := hours(ctx, a, nil); seen != "" || next != "01" || err != nil || len(a.asked) != 2 {
+			t.Errorf("without time: visited %q, next %s, %v, asked %d times", seen, next, err, len(a.asked))
+		}
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, _, err := hours(gone, a, nil); err == nil {
+			t.Error("a caller who has gone is answered")
+		}
+	})
 }
