@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	gosync "sync"
 	"time"
@@ -35,7 +37,12 @@ type node struct {
 	resting time.Time
 	// absent has the newest block at which a contract was seen to have no code.
 	absent map[common.Address]uint64
+	// found are old blocks by number, for the next search; at most maxFound.
+	found map[uint64]sync.Block
 }
+
+// maxFound bounds the blocks that are remembered of a node.
+const maxFound = 4096
 
 func newNode(chain uint64, rawURL string) (*node, error) {
 	u, err := url.Parse(rawURL)
@@ -54,7 +61,7 @@ func newNode(chain uint64, rawURL string) (*node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare %s: %w", u.Host, err)
 	}
-	return &node{chain: chain, name: u.Host, client: ethclient.NewClient(c), absent: map[common.Address]uint64{}}, nil
+	return &node{chain: chain, name: u.Host, client: ethclient.NewClient(c), absent: map[common.Address]uint64{}, found: map[uint64]sync.Block{}}, nil
 }
 
 // check makes sure that the node is of the chain it is said to be of: at
@@ -148,6 +155,7 @@ func (n *node) restUntil(t time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.resting, n.checked = t, false
+	clear(n.found) // another node may answer then
 }
 
 func (n *node) rests(now time.Time) bool {
@@ -168,6 +176,29 @@ func (n *node) noteCodeless(contract common.Address, block uint64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.absent[contract] = max(n.absent[contract], block)
+}
+
+// noteFound remembers an old block.
+func (n *node) noteFound(b sync.Block) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if _, there := n.found[b.Number]; !there && len(n.found) >= maxFound {
+		clear(n.found)
+	}
+	n.found[b.Number] = b
+}
+
+// foundBelow are the blocks that are remembered, below head and by number.
+func (n *node) foundBelow(head sync.Block) []sync.Block {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var out []sync.Block
+	for _, number := range slices.Sorted(maps.Keys(n.found)) {
+		if number < head.Number {
+			out = append(out, n.found[number])
+		}
+	}
+	return out
 }
 
 // bounded cuts replies at maxReply, so that a hostile node can't fill memory.

@@ -24,8 +24,11 @@ import (
 const (
 	// pastTimeout bounds one call about the past.
 	pastTimeout = 2 * time.Second
-	// together is how many moments are read at once.
-	together = 8
+	// together is how many moments are read at once, and sideBySide how many
+	// calls about one.
+	together, sideBySide = 8, 4
+	// settled is the age at which a block changes no more.
+	settled = 15 * time.Minute
 )
 
 var (
@@ -78,7 +81,7 @@ func (p *past) from(ctx context.Context, n *node) error {
 	if err != nil {
 		return err
 	}
-	find, err := newSearch(ctx, n, head)
+	find, err := newSearch(ctx, n, head, p.reader.now().Add(-settled))
 	if err != nil {
 		return err
 	}
@@ -158,7 +161,7 @@ func (p *past) balances(ctx context.Context, n *node, b sync.Block) ([][]*uint25
 	if len(p.tokens) == 0 {
 		return p.nothing(), nil
 	}
-	answers, err := p.reader.askAll(ctx, n, b, questions(p.holders, p.tokens), pastTimeout)
+	answers, err := p.askAll(ctx, n, b, questions(p.holders, p.tokens))
 	if err != nil {
 		return nil, err
 	}
@@ -175,6 +178,25 @@ func (p *past) balances(ctx context.Context, n *node, b sync.Block) ([][]*uint25
 		}
 	}
 	return perHolder(answers, len(p.holders), len(p.tokens)), readable(answers, b)
+}
+
+// askAll asks for balances at a block, several calls at once: an hour has to be
+// done in the time of a call for the past, however few balances a node may be
+// asked for in one.
+func (p *past) askAll(ctx context.Context, n *node, b sync.Block, asked []question) ([]answer, error) {
+	answers := make([]answer, len(asked))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(sideBySide)
+	for at := 0; at < len(asked); at += p.reader.chunk {
+		g.Go(func() error {
+			limited, cancel := context.WithTimeout(ctx, pastTimeout)
+			defer cancel()
+			some, err := p.reader.ask(limited, n, b, asked[at:min(at+p.reader.chunk, len(asked))])
+			copy(answers[at:], some)
+			return err
+		})
+	}
+	return answers, g.Wait()
 }
 
 // absent reports whether a contract has no code at a block. One that had none

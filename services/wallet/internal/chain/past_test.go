@@ -330,3 +330,53 @@ func TestANodeThatHangsLeavesTimeForTheNext(t *testing.T) {
 		})
 	}
 }
+
+// What a search found helps the next one, also when it came to no end; a node
+// that failed is asked for everything again.
+func TestBlocksThatWereFoundAreRemembered(t *testing.T) {
+	n := withPast(newNode(t))
+	sound := n.past
+	var searched atomic.Int64
+	n.past = func(number uint64) any { searched.Add(1); return sound(number) }
+	r := newReader(t, 10, n.URL)
+	after := func() int64 {
+		searched.Store(0)
+		if got, err := r.readAt(t, 1, hourOf(40)); err != nil || told(got[0]) != "40: 1 1" {
+			t.Fatal(told(got[0]), err)
+		}
+		return searched.Load()
+	}
+	first := after()
+	if first == 0 || after() != 0 {
+		t.Errorf("%d blocks were read at first, and %d again", first, searched.Load())
+	}
+	head := n.head
+	n.head = fault{-32000, "starting"}
+	if _, err := r.readAt(t, 1, hourOf(40)); err == nil {
+		t.Error("a node without a newest block is believed")
+	}
+	n.head = head
+	if again := after(); again != first {
+		t.Errorf("after a failure %d blocks were read, want %d", again, first)
+	}
+}
+
+func TestSeveralCallsAboutAMomentAreMadeAtOnce(t *testing.T) {
+	n := withPast(newNode(t))
+	answer, together := n.answer, make(chan struct{})
+	var calls atomic.Int64
+	n.answer = func(targets []common.Address) any {
+		if calls.Add(1) == 4 {
+			close(together)
+		}
+		select {
+		case <-together:
+		case <-t.Context().Done():
+		}
+		return answer(targets)
+	}
+	got, err := newReader(t, 2, n.URL).readAt(t, 5, hourOf(40))
+	if err != nil || told(got[0]) != "40: 1 2 3 4 5 1 2 3 4 5" {
+		t.Errorf("read %s, %v", told(got[0]), err)
+	}
+}

@@ -22,16 +22,27 @@ const (
 // helps with the others; it is safe for concurrent use.
 type search struct {
 	n *node
+	// before it, blocks are noted for other searches.
+	before time.Time
 
 	mu gosync.Mutex
 	// known blocks by number, the first and the newest at the ends.
 	known []sync.Block
 }
 
-// newSearch looks among the blocks up to head.
-func newSearch(ctx context.Context, n *node, head sync.Block) (*search, error) {
-	s := &search{n: n, known: []sync.Block{head}}
+// newSearch looks among the blocks up to head, with those that others found.
+// What it finds before a time it leaves to the next.
+func newSearch(ctx context.Context, n *node, head sync.Block, before time.Time) (*search, error) {
+	s := &search{n: n, before: before, known: []sync.Block{head}}
 	if head.Number == 0 {
+		return s, nil
+	}
+	for _, b := range n.foundBelow(head) {
+		if err := s.add(b); err != nil {
+			return nil, err
+		}
+	}
+	if s.known[0].Number == 0 {
 		return s, nil
 	}
 	first, err := s.fetch(ctx, 0)
@@ -103,6 +114,9 @@ func (s *search) add(b sync.Block) error {
 		return fmt.Errorf("the times of the blocks fall around block %d", b.Number)
 	}
 	s.known = slices.Insert(s.known, i, b)
+	if b.Time.Before(s.before) {
+		s.n.noteFound(b)
+	}
 	return nil
 }
 
