@@ -17,7 +17,8 @@ var errPool = errors.New("postgres: every connection of the pool is in use")
 // IsUnavailable reports whether err says that the database can't be reached or
 // takes no work now, so that the same call may succeed later: no connection or
 // a lost one, a server that starts or shuts down, too many connections, a pool
-// that is used up. The caller's own deadline or cancellation is not that,
+// that is used up, a statement that was prepared before a migration changed what
+// it returns. The caller's own deadline or cancellation is not that,
 // except while connecting.
 func IsUnavailable(err error) bool {
 	if err == nil {
@@ -29,7 +30,7 @@ func IsUnavailable(err error) bool {
 		case "57P01", "57P02", "57P03", "53300":
 			return true
 		}
-		return strings.HasPrefix(answer.Code, "08")
+		return strings.HasPrefix(answer.Code, "08") || outdated(answer)
 	}
 	var connect *pgconn.ConnectError
 	if errors.As(err, &connect) || errors.Is(err, errPool) || unsent(err) {
@@ -60,5 +61,11 @@ func IsUniqueViolation(err error, constraint string) bool {
 
 func retryable(err error) bool {
 	var answer *pgconn.PgError
-	return errors.As(err, &answer) && (answer.Code == "40001" || answer.Code == "40P01")
+	return errors.As(err, &answer) && (answer.Code == "40001" || answer.Code == "40P01" || outdated(answer))
+}
+
+// outdated reports whether a statement of the connection's cache met a table that
+// got a column since. The driver has dropped it by then.
+func outdated(answer *pgconn.PgError) bool {
+	return answer.Code == "0A000" && strings.HasPrefix(answer.Message, "cached plan must not change")
 }

@@ -38,7 +38,8 @@ func ReadOnly(o *sql.TxOptions) { o.ReadOnly = true }
 
 // InTx runs fn in a transaction on one connection, at read committed unless
 // told otherwise, and commits when fn returns nil. When Postgres asks for a
-// retry (serialization failure 40001, deadlock 40P01), fn runs again, at most
+// retry (serialization failure 40001, deadlock 40P01), or a statement was
+// prepared before a migration changed what it returns, fn runs again, at most
 // five times in all, so fn must have no effect outside tx that can't be
 // repeated. Any other error, fn's included, is returned as it is. tx is not
 // to be used after fn returns nor by two goroutines at once.
