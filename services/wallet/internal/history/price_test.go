@@ -1,0 +1,68 @@
+package history_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/purserhq/purser/services/wallet/internal/price"
+)
+
+func TestAPriceIsTheLastOneAtOrBeforeTheHourAndNotTooOld(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		at   time.Duration // of the only price, after the first of the three hours
+		want string
+	}{
+		{"at an hour", 0, "7 7 7 "},
+		{"after it", time.Second, "- 7 7 "},
+		{"two hours before", -2 * time.Hour, "7 - - "},
+		{"more than that", -2*time.Hour - time.Second, "- - - "},
+		{"after them all", 3 * time.Hour, "- - - "},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t, noRedis)
+			f.wallets = f.wallets[:1]
+			f.feed = func(string, time.Time) (string, time.Time) { return "7", day().Add(tc.at) }
+			got := ""
+			for _, r := range mustRead(t, f, 3) {
+				switch {
+				case r.Wallet.ID != f.wallets[0].ID:
+				case r.Quote.Reason == price.NoPrice:
+					got += "- "
+				default:
+					got += r.Quote.Price + " "
+				}
+			}
+			if got != tc.want {
+				t.Errorf("%s, want %s", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestPricesThatWereNotToBeHadAreAskedForAgainAfterAWhile(t *testing.T) {
+	f := newFixture(t, noRedis)
+	sound := f.feed
+	reason := func(want price.Reason) {
+		t.Helper()
+		for _, r := range mustRead(t, f, 3) {
+			if r.Quote.Reason != want {
+				t.Fatalf("%+v, want %q", r.Quote, want)
+			}
+		}
+	}
+	f.broken = errAway
+	reason(price.SourceUnavailable)
+	f.broken, f.feed = nil, func(string, time.Time) (string, time.Time) { return "", time.Time{} }
+	reason(price.NoPrice)
+	asked := f.coins
+	f.feed = sound
+	reason(price.NoPrice)
+	if f.coins != asked {
+		t.Error("the feed was asked again at once")
+	}
+	f.now = f.now.Add(10*time.Minute + time.Second)
+	reason("")
+	f.whole(t, mustRead(t, f, 3), 3)
+}
