@@ -12,7 +12,7 @@ help: ## Show this list
 .PHONY: run
 run: setup ## Run the suite on this machine and drive its main job (DEMO=0: only start it)
 	@echo "building (the first time takes a minute or two)"
-	@go build -o bin/devstack ./services/devstack/cmd/devstack
+	@go build -trimpath -o bin/devstack ./services/devstack/cmd/devstack
 	@PURSER_DEMO=$(if $(filter 0 false no,$(DEMO)),false,true) exec bin/devstack
 
 .PHONY: setup
