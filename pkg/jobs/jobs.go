@@ -46,6 +46,7 @@ import (
 	"github.com/go-co-op/gocron/v2"
 	"github.com/robfig/cron/v3"
 
+	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/lock"
 	"github.com/purserhq/purser/pkg/postgres"
 )
@@ -211,8 +212,20 @@ func (r *Runner) Trigger(ctx context.Context, name string) error {
 	return r.ledger.trigger(ctx, j)
 }
 
-// ErrUnknown says that no job has this name.
-var ErrUnknown = errors.New("jobs: no such job")
+// ErrUnknown says that no job has this name. It is an errs.NotFound.
+var ErrUnknown error = errs.NotFound("job")
+
+// Serve starts the Runner and shuts it down when ctx ends, with drain for the
+// runs under way.
+func (r *Runner) Serve(ctx context.Context, drain time.Duration) error {
+	if err := r.Start(); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
+	defer cancel()
+	return r.Shutdown(limit)
+}
 
 // Shutdown stops claiming and waits for the runs under way. When ctx ends they
 // are cancelled and given two seconds more; what they leave is due again at

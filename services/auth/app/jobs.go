@@ -66,14 +66,6 @@ func runJobs(g *lifecycle.Group, db *postgres.DB, rotator *signing.Rotator, mail
 			return nil, fmt.Errorf("PURSER_KEYS_ROTATION_CRON: %w", err)
 		}
 	}
-	g.Loop("jobs", func(ctx context.Context) error {
-		if err := runner.Start(); err != nil {
-			return err
-		}
-		<-ctx.Done()
-		limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.Shutdown.Drain)
-		defer cancel()
-		return runner.Shutdown(limit)
-	})
+	g.Loop("jobs", func(ctx context.Context) error { return runner.Serve(ctx, cfg.Shutdown.Drain) })
 	return runner, nil
 }

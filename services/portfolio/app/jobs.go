@@ -48,15 +48,7 @@ func runJobs(g *lifecycle.Group, db *postgres.DB, auth *grpc.ClientConn, p *stor
 			return nil, fmt.Errorf("PURSER_SNAPSHOT_CRON: %w", err)
 		}
 	}
-	g.Loop("jobs", func(ctx context.Context) error {
-		if err := runner.Start(); err != nil {
-			return err
-		}
-		<-ctx.Done()
-		limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.Shutdown.Drain)
-		defer cancel()
-		return runner.Shutdown(limit)
-	})
+	g.Loop("jobs", func(ctx context.Context) error { return runner.Serve(ctx, cfg.Shutdown.Drain) })
 	return runner, nil
 }
 

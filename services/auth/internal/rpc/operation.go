@@ -2,7 +2,6 @@ package rpc
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/google/uuid"
@@ -148,11 +147,7 @@ func (s *AdminServer) TriggerJob(ctx context.Context, req *authv1.TriggerJobRequ
 	if err != nil {
 		return nil, err
 	}
-	err = s.jobs.Trigger(ctx, req.GetJob())
-	if errors.Is(err, jobs.ErrUnknown) {
-		return nil, errs.NotFound("job")
-	}
-	if err != nil {
+	if err := s.jobs.Trigger(ctx, req.GetJob()); err != nil {
 		return nil, err
 	}
 	err = s.recorder.Record(ctx, audit.Event{Type: audit.JobTriggered, Actor: caller.UserID, Object: req.GetJob()})

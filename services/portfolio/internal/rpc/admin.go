@@ -2,14 +2,12 @@ package rpc
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/purserhq/purser/pkg/authn"
-	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/jobs"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 )
@@ -63,11 +61,7 @@ func (s *AdminServer) TriggerJob(ctx context.Context, req *portfoliov1.TriggerJo
 	if err := caller.Operator(); err != nil {
 		return nil, err
 	}
-	err := s.jobs.Trigger(ctx, req.GetJob())
-	if errors.Is(err, jobs.ErrUnknown) {
-		return nil, errs.NotFound("job")
-	}
-	if err != nil {
+	if err := s.jobs.Trigger(ctx, req.GetJob()); err != nil {
 		return nil, err
 	}
 	s.log.InfoContext(ctx, "job triggered", "job", req.GetJob(), "by", caller.UserID)

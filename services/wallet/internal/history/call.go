@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/purserhq/purser/services/wallet/internal/holding"
+	"github.com/purserhq/purser/services/wallet/internal/sync"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
@@ -40,7 +41,7 @@ func (s *Service) call(ctx context.Context, owner uuid.UUID) (*call, error) {
 		if _, done := c.tokens[w.Account.Chain]; done {
 			continue
 		}
-		if c.tokens[w.Account.Chain], err = s.tokensOf(ctx, w.Account.Chain); err != nil {
+		if c.tokens[w.Account.Chain], err = sync.ListTokens(ctx, s.tokens, w.Account.Chain); err != nil {
 			return nil, err
 		}
 	}
@@ -53,22 +54,6 @@ func (s *Service) call(ctx context.Context, owner uuid.UUID) (*call, error) {
 	c.reading, stopReading = context.WithTimeout(ctx, limit)
 	c.stop = func() { stopReading(); stopPricing() }
 	return c, nil
-}
-
-// tokensOf lists all tokens of a chain.
-func (s *Service) tokensOf(ctx context.Context, chain uint64) ([]token.Token, error) {
-	const page = 1000
-	var all []token.Token
-	for after := ""; ; after = all[len(all)-1].ID {
-		some, err := s.tokens.List(ctx, chain, after, page)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, some...)
-		if len(some) < page {
-			return all, nil
-		}
-	}
 }
 
 // end gives the owner's turn back.

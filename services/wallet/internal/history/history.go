@@ -76,11 +76,6 @@ type Prices interface {
 	History(ctx context.Context, tokens []token.Token, from time.Time, hours int) (map[string][]price.Quote, error)
 }
 
-// Tokens lists the tokens of a chain.
-type Tokens interface {
-	List(ctx context.Context, chain uint64, after string, limit int) ([]token.Token, error)
-}
-
 // Key names an hour of a wallet.
 type Key struct {
 	Wallet uuid.UUID
@@ -159,7 +154,7 @@ func (c Cursor) before(k Key) bool {
 // Service reads history. It is safe for concurrent use.
 type Service struct {
 	store  Store
-	tokens Tokens
+	tokens sync.Tokens
 	chains Chains
 	prices Prices
 	turns  *turns
@@ -170,7 +165,7 @@ type Service struct {
 
 // NewService returns the rules. A price older than stale before an hour is none
 // of it.
-func NewService(s Store, t Tokens, c Chains, p Prices, l Locks, stale time.Duration, log *slog.Logger, now func() time.Time) *Service {
+func NewService(s Store, t sync.Tokens, c Chains, p Prices, l Locks, stale time.Duration, log *slog.Logger, now func() time.Time) *Service {
 	return &Service{store: s, tokens: t, chains: c, prices: p, turns: newTurns(l, log), stale: stale, log: log, now: now}
 }
 

@@ -2,14 +2,12 @@ package rpc
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/purserhq/purser/pkg/authn"
-	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/jobs"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 )
@@ -60,11 +58,7 @@ func (s *AdminServer) TriggerJob(ctx context.Context, req *walletv1.TriggerJobRe
 	if err := caller.Operator(); err != nil {
 		return nil, err
 	}
-	err := s.jobs.Trigger(ctx, req.GetJob())
-	if errors.Is(err, jobs.ErrUnknown) {
-		return nil, errs.NotFound("job")
-	}
-	if err != nil {
+	if err := s.jobs.Trigger(ctx, req.GetJob()); err != nil {
 		return nil, err
 	}
 	s.log.InfoContext(ctx, "job triggered", "job", req.GetJob(), "by", caller.UserID)

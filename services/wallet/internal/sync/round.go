@@ -182,7 +182,7 @@ func (r *Round) strand(ctx context.Context, chains []uint64, t *tally) error {
 // chain syncs wallets of one chain, in batches. Once it has failed it is not
 // asked for the others that are due: they have failed with it.
 func (r *Round) chain(ctx context.Context, due Due, t *tally) error {
-	tokens, err := listTokens(ctx, r.tokens, due.Chain)
+	tokens, err := ListTokens(ctx, r.tokens, due.Chain)
 	if err != nil {
 		return err
 	}
@@ -265,13 +265,10 @@ func (r *Round) restore(ctx context.Context, wallets []wallet.Wallet) error {
 
 // outcome judges a reading as Sync does.
 func (r *Round) outcome(w wallet.Wallet, reading Reading, tokens []token.Token) Outcome {
-	if err := follows(w.Sync, reading.Block); err != nil {
+	balances, unread, err := judge(w.Sync, reading, tokens)
+	if err != nil {
 		return r.failed(w, err)
 	}
-	if len(reading.Amounts) != len(tokens) {
-		return r.failed(w, fmt.Errorf("read %d balances of %d", len(reading.Amounts), len(tokens)))
-	}
-	balances, unread := pair(tokens, reading)
 	if len(balances) == 0 && len(unread) > 0 {
 		return r.failed(w, errs.Unavailable("CHAIN_UNAVAILABLE", "no balance could be read"))
 	}

@@ -90,7 +90,7 @@ func (s *Service) Sync(ctx context.Context, owner, id uuid.UUID) (wallet.Wallet,
 	if err != nil {
 		return wallet.Wallet{}, 0, err
 	}
-	tokens, err := listTokens(ctx, s.tokens, w.Account.Chain)
+	tokens, err := ListTokens(ctx, s.tokens, w.Account.Chain)
 	if err != nil {
 		return wallet.Wallet{}, 0, err
 	}
@@ -102,13 +102,10 @@ func (s *Service) Sync(ctx context.Context, owner, id uuid.UUID) (wallet.Wallet,
 	if err != nil {
 		return wallet.Wallet{}, 0, s.failed(ctx, w, err)
 	}
-	if err := follows(w.Sync, reading.Block); err != nil {
+	balances, unread, err := judge(w.Sync, reading, tokens)
+	if err != nil {
 		return wallet.Wallet{}, 0, s.failed(ctx, w, err)
 	}
-	if len(reading.Amounts) != len(tokens) {
-		return wallet.Wallet{}, 0, s.failed(ctx, w, fmt.Errorf("read %d balances of %d", len(reading.Amounts), len(tokens)))
-	}
-	balances, unread := pair(tokens, reading)
 	done := success(reading.Block, unread)
 	if err := s.store.SaveBalances(ctx, owner, id, balances, done); err != nil {
 		return wallet.Wallet{}, 0, s.failed(ctx, w, err)
@@ -180,8 +177,8 @@ func failure(last wallet.Sync, cause error, now time.Time) wallet.Sync {
 	return last
 }
 
-// listTokens lists all tokens of a chain.
-func listTokens(ctx context.Context, tokens Tokens, chain uint64) ([]token.Token, error) {
+// ListTokens lists all tokens of a chain.
+func ListTokens(ctx context.Context, tokens Tokens, chain uint64) ([]token.Token, error) {
 	const page = 1000
 	var all []token.Token
 	after := ""
@@ -196,6 +193,19 @@ func listTokens(ctx context.Context, tokens Tokens, chain uint64) ([]token.Token
 		}
 		after = some[len(some)-1].ID
 	}
+}
+
+// judge takes a reading apart, unless it can't follow the last sync or isn't of
+// these tokens.
+func judge(last wallet.Sync, r Reading, tokens []token.Token) (read []wallet.Balance, unread []string, err error) {
+	if err := follows(last, r.Block); err != nil {
+		return nil, nil, err
+	}
+	if len(r.Amounts) != len(tokens) {
+		return nil, nil, fmt.Errorf("read %d balances of %d", len(r.Amounts), len(tokens))
+	}
+	read, unread = pair(tokens, r)
+	return read, unread, nil
 }
 
 func pair(tokens []token.Token, r Reading) (read []wallet.Balance, unread []string) {
