@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
-	"time"
 
 	"github.com/ethereum/go-ethereum"
 	"github.com/ethereum/go-ethereum/rpc"
@@ -16,11 +15,11 @@ import (
 	"github.com/purserhq/purser/services/wallet/internal/sync"
 )
 
-// askAll asks a node for balances at a block, in chunks that each have limit.
-func (r *Reader) askAll(ctx context.Context, n *node, b sync.Block, asked []question, limit time.Duration) ([]answer, error) {
+// askAll asks a node for balances at a block, in chunks that each have the time of three calls.
+func (r *Reader) askAll(ctx context.Context, n *node, b sync.Block, asked []question) ([]answer, error) {
 	answers := make([]answer, 0, len(asked))
 	for chunk := range slices.Chunk(asked, r.chunk) {
-		limited, cancel := context.WithTimeout(ctx, limit)
+		limited, cancel := context.WithTimeout(ctx, 3*callTimeout)
 		some, err := r.ask(limited, n, b, chunk)
 		cancel()
 		if err != nil {

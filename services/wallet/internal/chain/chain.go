@@ -177,7 +177,7 @@ func (r *Reader) readFrom(ctx context.Context, n *node, holders []common.Address
 	if err != nil {
 		return block, nil, err
 	}
-	answers, err := r.askAll(ctx, n, block, questions(holders, tokens), 3*callTimeout)
+	answers, err := r.askAll(ctx, n, block, questions(holders, tokens))
 	if err == nil {
 		err = readable(answers, block)
 	}

@@ -27,8 +27,6 @@ const (
 	// together is how many moments are read at once, and sideBySide how many
 	// calls about one.
 	together, sideBySide = 8, 4
-	// settled is the age at which a block changes no more.
-	settled = 15 * time.Minute
 )
 
 var (
@@ -81,7 +79,7 @@ func (p *past) from(ctx context.Context, n *node) error {
 	if err != nil {
 		return err
 	}
-	find, err := newSearch(ctx, n, head, p.reader.now().Add(-settled))
+	find, err := newSearch(ctx, n, head, p.reader.now().Add(-history.Settled))
 	if err != nil {
 		return err
 	}

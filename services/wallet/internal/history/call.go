@@ -113,7 +113,7 @@ func (c *call) cover(ctx context.Context, from, until time.Time, priced bool) (r
 // good reports whether what is known need not be read again: a chain has had
 // no more tokens since, and all of them could be read.
 func (k Kept) good(tokens int, now time.Time) bool {
-	return k.Tokens >= tokens && !k.ReadAt.Before(time.Unix(k.Hour, 0).Add(settled)) &&
+	return k.Tokens >= tokens && !k.ReadAt.Before(time.Unix(k.Hour, 0).Add(Settled)) &&
 		(k.Unread == "" || now.Sub(k.ReadAt) < again)
 }
 

@@ -39,8 +39,8 @@ const (
 	// window is how many hours are looked at together, and pairs how many hours
 	// of wallets: about what a page has room for, since each page looks anew.
 	window, pairs = 48, 2000
-	// settled is the age at which an hour's blocks change no more.
-	settled = 15 * time.Minute
+	// Settled is the age at which a block changes no more.
+	Settled = 15 * time.Minute
 	// again is when what was not to be had is asked for once more.
 	again = 10 * time.Minute
 )
