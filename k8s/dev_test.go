@@ -94,7 +94,8 @@ func (c cluster) command(t *testing.T, w workload, container *corev1.Container, 
 	dir := mount(t, c.rendering, inside(c.rendering), w, container)
 	env := environment(c.rendering, container, dir)
 	here := map[string]string{
-		"PURSER_GRPC_ADDR": c.addr[service], "PURSER_GRPC_HEALTH_ADDR": c.health[service], "PURSER_ADMIN_ADDR": "127.0.0.1:0", "PURSER_HTTP_ADDR": c.http,
+		"PURSER_GRPC_ADDR": c.addr[service], "PURSER_GRPC_HEALTH_ADDR": c.health[service],
+		"PURSER_ADMIN_ADDR": "127.0.0.1:0", "PURSER_HTTP_ADDR": c.http,
 		"PURSER_AUTH_ADDR": c.addr["auth"], "PURSER_WALLET_ADDR": c.addr["wallet"], "PURSER_SHUTDOWN_NOTICE": "0s",
 	}
 	for name := range here {
@@ -138,13 +139,16 @@ func (c cluster) asksAsPortfolio(t *testing.T) {
 			secret = string(s.Data["secret"])
 		}
 	}
-	token, err := authv1.NewSessionServiceClient(dial("auth")).IssueServiceToken(t.Context(), &authv1.IssueServiceTokenRequest{
-		ClientId: "portfolio", ClientSecret: secret,
-	})
+	token, err := authv1.NewSessionServiceClient(dial("auth")).IssueServiceToken(t.Context(),
+		&authv1.IssueServiceTokenRequest{
+			ClientId: "portfolio", ClientSecret: secret,
+		})
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = walletv1.NewHoldingsServiceClient(dial("wallet")).GetHoldings(grpcclient.WithToken(t.Context(), token.GetAccessToken()), &walletv1.GetHoldingsRequest{OwnerId: uuid.NewString()})
+	_, err = walletv1.NewHoldingsServiceClient(dial("wallet")).GetHoldings(
+		grpcclient.WithToken(t.Context(), token.GetAccessToken()),
+		&walletv1.GetHoldingsRequest{OwnerId: uuid.NewString()})
 	if err != nil {
 		t.Error(err)
 	}

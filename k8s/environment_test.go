@@ -175,7 +175,8 @@ func misconfigured(t *testing.T, r rendering, known secrets, w workload, c *core
 	if _, ok := w.object.(*appsv1.Deployment); !ok {
 		return found
 	}
-	for variable, port := range map[string]string{"PURSER_GRPC_ADDR": "grpc", "PURSER_GRPC_HEALTH_ADDR": "health", "PURSER_ADMIN_ADDR": "admin", "PURSER_HTTP_ADDR": "http"} {
+	for variable, port := range map[string]string{"PURSER_GRPC_ADDR": "grpc", "PURSER_GRPC_HEALTH_ADDR": "health",
+		"PURSER_ADMIN_ADDR": "admin", "PURSER_HTTP_ADDR": "http"} {
 		n, named := containerPort(w, port)
 		if addr, ok := has[variable]; ok || named {
 			want(addr == fmt.Sprintf(":%d", n), "%s is %s, and the port %s is %d", variable, addr, port, n)
@@ -189,14 +190,16 @@ func misconfigured(t *testing.T, r rendering, known secrets, w workload, c *core
 	notice, drain := took("PURSER_SHUTDOWN_NOTICE"), took("PURSER_SHUTDOWN_DRAIN")
 	probe := c.ReadinessProbe
 	noticed := time.Duration(probe.PeriodSeconds*probe.FailureThreshold+probe.TimeoutSeconds) * time.Second
-	want(notice >= noticed, "callers may notice after %s that it goes away, and it stops answering after %s", noticed, notice)
+	want(notice >= noticed, "callers may notice after %s that it goes away, and it stops answering after %s", noticed,
+		notice)
 	want(drain >= took("PURSER_GRPC_MAX_TIMEOUT"), "calls may take longer than the %s of draining", drain)
 	// A second past draining, five for telemetry, and one to start ending.
 	grace := time.Duration(*w.pod.Spec.TerminationGracePeriodSeconds) * time.Second
 	want(grace >= notice+drain+7*time.Second, "it is killed after %s, and ends in %s and %s", grace, notice, drain)
 	limit := c.Resources.Limits.Memory().Value()
 	soft, err := strconv.ParseInt(env["GOMEMLIMIT"], 10, 64)
-	want(err == nil && soft >= limit*85/100 && soft <= limit*96/100, "GOMEMLIMIT is %s of %d: want 85 to 96 %%", env["GOMEMLIMIT"], limit)
+	want(err == nil && soft >= limit*85/100 && soft <= limit*96/100, "GOMEMLIMIT is %s of %d: want 85 to 96 %%",
+		env["GOMEMLIMIT"], limit)
 	return found
 }
 
@@ -240,7 +243,8 @@ func TestProdIsEncryptedAndTellsNothingOfItself(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, variable := range []string{"PURSER_GRPC_PLAINTEXT", "PURSER_GRPC_REFLECTION", "PURSER_AUTH_PLAINTEXT", "PURSER_WALLET_PLAINTEXT"} {
+			for _, variable := range []string{"PURSER_GRPC_PLAINTEXT", "PURSER_GRPC_REFLECTION",
+				"PURSER_AUTH_PLAINTEXT", "PURSER_WALLET_PLAINTEXT"} {
 				if value, ok := has[variable]; ok && (value == "true") != (overlay == "dev") {
 					t.Errorf("%s: %s: %s=%s", overlay, service, variable, value)
 				}
@@ -261,15 +265,24 @@ func TestAMistakeOfTheConfigurationIsReported(t *testing.T) {
 		"a value that is none": {func(_ rendering, _ *appsv1.Deployment, c *corev1.Container) {
 			c.Env = append(c.Env, corev1.EnvVar{Name: "PURSER_CACHE_USER_TTL", Value: "soon"})
 		}, "PURSER_CACHE_USER_TTL"},
-		"a secret that isn't mounted": {func(_ rendering, _ *appsv1.Deployment, c *corev1.Container) { c.VolumeMounts = nil }, "PURSER_KEK_FILE"},
+		"a secret that isn't mounted": {func(_ rendering, _ *appsv1.Deployment,
+			c *corev1.Container) {
+			c.VolumeMounts = nil
+		}, "PURSER_KEK_FILE"},
 		"a file that isn't there": {func(_ rendering, _ *appsv1.Deployment, c *corev1.Container) {
 			c.Env = append(c.Env, corev1.EnvVar{Name: "PURSER_GRPC_TLS_CERT", Value: "/run/secrets/tls/other.crt"})
 		}, "other.crt"},
-		"a port of another number": {func(_ rendering, _ *appsv1.Deployment, c *corev1.Container) { c.Ports[0].ContainerPort = 9100 }, "PURSER_GRPC_ADDR is :9000"},
+		"a port of another number": {func(_ rendering, _ *appsv1.Deployment,
+			c *corev1.Container) {
+			c.Ports[0].ContainerPort = 9100
+		}, "PURSER_GRPC_ADDR is :9000"},
 		"a short grace": {func(_ rendering, d *appsv1.Deployment, _ *corev1.Container) {
 			*d.Spec.Template.Spec.TerminationGracePeriodSeconds = 46
 		}, "killed after 46s"},
-		"a probe that notices late": {func(_ rendering, _ *appsv1.Deployment, c *corev1.Container) { c.ReadinessProbe.PeriodSeconds = 10 }, "callers may notice"},
+		"a probe that notices late": {func(_ rendering, _ *appsv1.Deployment,
+			c *corev1.Container) {
+			c.ReadinessProbe.PeriodSeconds = 10
+		}, "callers may notice"},
 		"calls longer than the draining": {func(_ rendering, _ *appsv1.Deployment, c *corev1.Container) {
 			c.Env = append(c.Env, corev1.EnvVar{Name: "PURSER_GRPC_MAX_TIMEOUT", Value: "31s"})
 		}, "longer than the 30s"},
@@ -285,7 +298,8 @@ func TestAMistakeOfTheConfigurationIsReported(t *testing.T) {
 			d, _ := named[*appsv1.Deployment](r, "auth")
 			tt.spoil(r, d, &d.Spec.Template.Spec.Containers[0])
 			w := workload{"Deployment auth", d, &d.Spec.Template}
-			if got := strings.Join(misconfigured(t, r, outside(t), w, w.containers()[0]), "\n"); !strings.Contains(got, tt.want) {
+			if got := strings.Join(misconfigured(t, r, outside(t), w, w.containers()[0]), "\n"); !strings.Contains(got,
+				tt.want) {
 				t.Errorf("reported %q, want %q", got, tt.want)
 			}
 		})

@@ -32,7 +32,8 @@ type image struct {
 func images(t *testing.T) map[string]image {
 	t.Helper()
 	if _, err := exec.LookPath("buildah"); err != nil || os.Geteuid() != 0 {
-		t.Skip("the images are not tried: that takes root and buildah (apt-get install buildah, which `make test` does for root)")
+		t.Skip("the images are not tried: that takes root and buildah (apt-get install buildah, which `make test` " +
+			"does for root)")
 	}
 	dir := t.TempDir()
 	buildah := []string{"buildah", "--storage-driver=vfs", "--root=" + dir + "/root", "--runroot=" + dir + "/run"}
@@ -91,15 +92,19 @@ func TestAnImageHasItsProgramAloneAndServes(t *testing.T) {
 				ports[fmt.Sprintf("%d/tcp", p.ContainerPort)] = struct{}{}
 			}
 			c := i.config
-			if c.User != fmt.Sprintf("%d:%[1]d", nobody) || !reflect.DeepEqual(c.Entrypoint, []string{"/" + service}) || !reflect.DeepEqual(c.ExposedPorts, ports) ||
-				c.Labels["org.opencontainers.image.title"] != "purser/"+service || c.Labels["org.opencontainers.image.version"] != "test" {
+			if c.User != fmt.Sprintf("%d:%[1]d", nobody) ||
+				!reflect.DeepEqual(c.Entrypoint, []string{"/" + service}) ||
+				!reflect.DeepEqual(c.ExposedPorts, ports) ||
+				c.Labels["org.opencontainers.image.title"] != "purser/"+service ||
+				c.Labels["org.opencontainers.image.version"] != "test" {
 				t.Errorf("the image is configured as %+v", c)
 			}
 			if found := files(t, i.root); !reflect.DeepEqual(found, []string{service + " -rwxr-xr-x"}) {
 				t.Errorf("in the image is %q", found)
 			}
 			for command, want := range map[string]string{"version": service + " ", "help": "healthcheck "} {
-				if out, err := i.command(t, nil, command).CombinedOutput(); err != nil || !strings.Contains(string(out), want) {
+				if out, err := i.command(t, nil, command).CombinedOutput(); err != nil ||
+					!strings.Contains(string(out), want) {
 					t.Errorf("%s: %v: %s", command, err, out)
 				}
 			}

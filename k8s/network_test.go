@@ -37,13 +37,15 @@ type target struct {
 func open(r rendering, from peer, to target) bool {
 	leaves, leaving, enters, entering := false, false, false, false
 	for _, p := range all[*networkingv1.NetworkPolicy](r) {
-		if from.local() && matches(&p.Spec.PodSelector, from.pod) && slices.Contains(p.Spec.PolicyTypes, networkingv1.PolicyTypeEgress) {
+		if from.local() && matches(&p.Spec.PodSelector, from.pod) &&
+			slices.Contains(p.Spec.PolicyTypes, networkingv1.PolicyTypeEgress) {
 			leaving = true
 			for _, rule := range p.Spec.Egress {
 				leaves = leaves || permits(rule.To, to.peer) && through(rule.Ports, to)
 			}
 		}
-		if to.local() && matches(&p.Spec.PodSelector, to.pod) && slices.Contains(p.Spec.PolicyTypes, networkingv1.PolicyTypeIngress) {
+		if to.local() && matches(&p.Spec.PodSelector, to.pod) &&
+			slices.Contains(p.Spec.PolicyTypes, networkingv1.PolicyTypeIngress) {
 			entering = true
 			for _, rule := range p.Spec.Ingress {
 				enters = enters || permits(rule.From, from) && through(rule.Ports, to)
@@ -65,7 +67,8 @@ func permits(rule []networkingv1.NetworkPolicyPeer, p peer) bool {
 		if p.pod == nil || (x.NamespaceSelector == nil) != (p.namespace == nil) {
 			return false
 		}
-		return (x.NamespaceSelector == nil || matches(x.NamespaceSelector, p.namespace)) && (x.PodSelector == nil || matches(x.PodSelector, p.pod))
+		return (x.NamespaceSelector == nil || matches(x.NamespaceSelector, p.namespace)) &&
+			(x.PodSelector == nil || matches(x.PodSelector, p.pod))
 	})
 }
 
@@ -128,7 +131,8 @@ func resolve(t *testing.T, r rendering, address string) target {
 	if s, ok := named[*corev1.Service](r, u.Hostname()); ok {
 		for _, p := range s.Spec.Ports {
 			for _, w := range workloads(r) {
-				if n, named := containerPort(w, p.TargetPort.StrVal); p.Port == int32(port) && named && matches(&metav1.LabelSelector{MatchLabels: s.Spec.Selector}, w.pod.Labels) {
+				if n, named := containerPort(w, p.TargetPort.StrVal); p.Port == int32(port) && named &&
+					matches(&metav1.LabelSelector{MatchLabels: s.Spec.Selector}, w.pod.Labels) {
 					return target{w.peer(), corev1.ProtocolTCP, n}
 				}
 			}
@@ -152,7 +156,8 @@ func edges(t *testing.T, r rendering, known secrets) (found []string) {
 			for variable, to := range calls(t, r, known, from) {
 				asked[fmt.Sprint(to.pod, to.port)] = true
 				// A Job that migrates uses the database alone.
-				if (from.label("component") == "server" || variable == "PURSER_DATABASE_URL") && !open(r, from.peer(), to) {
+				if (from.label("component") == "server" || variable == "PURSER_DATABASE_URL") &&
+					!open(r, from.peer(), to) {
 					found = append(found, fmt.Sprintf("%s can't reach what %s names", from.name, variable))
 				}
 			}
@@ -160,8 +165,11 @@ func edges(t *testing.T, r rendering, known secrets) (found []string) {
 		for _, to := range workloads(r) {
 			for _, c := range to.containers() {
 				for _, p := range c.Ports {
-					if !asked[fmt.Sprint(to.pod.Labels, p.ContainerPort)] && open(r, from.peer(), target{to.peer(), corev1.ProtocolTCP, p.ContainerPort}) {
-						found = append(found, fmt.Sprintf("%s can reach port %s of %s, and has no use for it", from.name, p.Name, to.name))
+					if !asked[fmt.Sprint(to.pod.Labels, p.ContainerPort)] &&
+						open(r, from.peer(), target{to.peer(), corev1.ProtocolTCP, p.ContainerPort}) {
+						found = append(found,
+							fmt.Sprintf("%s can reach port %s of %s, and has no use for it", from.name, p.Name,
+								to.name))
 					}
 				}
 			}
@@ -180,23 +188,28 @@ func beyond(r rendering) (found []string) {
 	of := func(label string) peer {
 		return peer{pod: map[string]string{"app": "x"}, namespace: map[string]string{label: "true"}}
 	}
-	dns := peer{pod: map[string]string{"k8s-app": "kube-dns"}, namespace: map[string]string{"kubernetes.io/metadata.name": "kube-system"}}
+	dns := peer{pod: map[string]string{"k8s-app": "kube-dns"},
+		namespace: map[string]string{"kubernetes.io/metadata.name": "kube-system"}}
 	stranger := peer{pod: map[string]string{"app": "x"}}
-	check(false, stranger, target{peer{ip: netip.MustParseAddr("203.0.113.1")}, corev1.ProtocolTCP, 443}, "a pod without a policy to the internet")
+	check(false, stranger, target{peer{ip: netip.MustParseAddr("203.0.113.1")}, corev1.ProtocolTCP, 443},
+		"a pod without a policy to the internet")
 	check(false, of("purser/client"), target{stranger, corev1.ProtocolTCP, 9000}, "a client to a pod without a policy")
 	for _, w := range workloads(r) {
 		check(true, w.peer(), target{dns, corev1.ProtocolUDP, 53}, w.name+" to DNS")
 		check(false, w.peer(), target{dns, corev1.ProtocolTCP, 443}, w.name+" to another port in kube-system")
 		for _, port := range []int32{80, 443} {
-			check(false, w.peer(), target{peer{ip: netip.MustParseAddr("169.254.169.254")}, corev1.ProtocolTCP, port}, w.name+" to the metadata of the cloud")
-			check(false, w.peer(), target{peer{ip: netip.MustParseAddr("10.0.0.1")}, corev1.ProtocolTCP, port}, w.name+" to the API of the cluster")
+			check(false, w.peer(), target{peer{ip: netip.MustParseAddr("169.254.169.254")}, corev1.ProtocolTCP, port},
+				w.name+" to the metadata of the cloud")
+			check(false, w.peer(), target{peer{ip: netip.MustParseAddr("10.0.0.1")}, corev1.ProtocolTCP, port},
+				w.name+" to the API of the cluster")
 		}
 		for _, c := range w.containers() {
 			for _, p := range c.Ports {
 				into := target{w.peer(), corev1.ProtocolTCP, p.ContainerPort}
 				serves := w.label("component") == "server"
 				check(false, of("x"), into, "another namespace to "+p.Name+" of "+w.name)
-				check(serves && p.Name == "admin", of("purser/monitoring"), into, "monitoring to "+p.Name+" of "+w.name)
+				check(serves && p.Name == "admin", of("purser/monitoring"), into,
+					"monitoring to "+p.Name+" of "+w.name)
 				check(serves && p.Name == "grpc", of("purser/client"), into, "a client to "+p.Name+" of "+w.name)
 				check(p.Name == "http", of("purser/ingress"), into, "ingress to "+p.Name+" of "+w.name)
 			}
@@ -236,15 +249,27 @@ func TestAnEdgeTooManyOrTooFewIsReported(t *testing.T) {
 		"nothing is denied": {func(r rendering) rendering {
 			return slices.DeleteFunc(r, func(o object) bool { _, is := o.(*networkingv1.NetworkPolicy); return is })
 		}, "Deployment wallet can reach port grpc of Deployment portfolio, and has no use"},
-		"no default":               {without("default-deny"), "a client to a pod without a policy"},
-		"no names":                 {without("dns"), "Deployment auth to DNS"},
-		"no stores":                {without("use-stores"), "Job auth-migrate can't reach what PURSER_DATABASE_URL names"},
-		"nobody comes in":          {without("wallet"), "Deployment portfolio can't reach what PURSER_WALLET_ADDR names"},
-		"everybody comes in":       {policy("wallet", func(p *networkingv1.NetworkPolicy) { p.Spec.Ingress[0].From = nil }), "another namespace to grpc of Deployment wallet"},
-		"every port is open":       {policy("auth", func(p *networkingv1.NetworkPolicy) { p.Spec.Ingress[1].Ports = nil }), "a client to admin of Deployment auth"},
-		"auth is not reached":      {policy("portfolio", func(p *networkingv1.NetworkPolicy) { p.Spec.Egress = p.Spec.Egress[1:] }), "Deployment portfolio can't reach what PURSER_JWKS_URL names"},
-		"the internet is inside":   {policy("wallet", func(p *networkingv1.NetworkPolicy) { p.Spec.Egress[1].To[0].IPBlock.Except = nil }), "Deployment wallet to the metadata of the cloud"},
-		"no internet":              {policy("wallet", func(p *networkingv1.NetworkPolicy) { p.Spec.Egress = p.Spec.Egress[:1] }), "Deployment wallet can't reach what PURSER_PRICE_URL names"},
+		"no default": {without("default-deny"), "a client to a pod without a policy"},
+		"no names":   {without("dns"), "Deployment auth to DNS"},
+		"no stores": {without("use-stores"),
+			"Job auth-migrate can't reach what PURSER_DATABASE_URL names"},
+		"nobody comes in": {without("wallet"),
+			"Deployment portfolio can't reach what PURSER_WALLET_ADDR names"},
+		"everybody comes in": {policy("wallet",
+			func(p *networkingv1.NetworkPolicy) { p.Spec.Ingress[0].From = nil }),
+			"another namespace to grpc of Deployment wallet"},
+		"every port is open": {policy("auth",
+			func(p *networkingv1.NetworkPolicy) { p.Spec.Ingress[1].Ports = nil }),
+			"a client to admin of Deployment auth"},
+		"auth is not reached": {policy("portfolio",
+			func(p *networkingv1.NetworkPolicy) { p.Spec.Egress = p.Spec.Egress[1:] }),
+			"Deployment portfolio can't reach what PURSER_JWKS_URL names"},
+		"the internet is inside": {policy("wallet",
+			func(p *networkingv1.NetworkPolicy) { p.Spec.Egress[1].To[0].IPBlock.Except = nil }),
+			"Deployment wallet to the metadata of the cloud"},
+		"no internet": {policy("wallet",
+			func(p *networkingv1.NetworkPolicy) { p.Spec.Egress = p.Spec.Egress[:1] }),
+			"Deployment wallet can't reach what PURSER_PRICE_URL names"},
 		"monitoring is not let in": {without("monitoring"), "monitoring to admin of Deployment auth"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -22,28 +22,40 @@ func unsafe(w workload) (found []string) {
 		}
 	}
 	spec := w.pod.Spec
-	want(is(spec.AutomountServiceAccountToken, false), "its pods call no API of the cluster and get no token for it: automountServiceAccountToken: false")
-	want(is(spec.EnableServiceLinks, false), "variables of other Services don't belong into its environment: enableServiceLinks: false")
+	want(is(spec.AutomountServiceAccountToken, false),
+		"its pods call no API of the cluster and get no token for it: automountServiceAccountToken: false")
+	want(is(spec.EnableServiceLinks, false), "variables of other Services don't belong into its environment: "+
+		"enableServiceLinks: false")
 	want(!spec.HostNetwork && !spec.HostPID && !spec.HostIPC, "it has no business with the host")
 	s := spec.SecurityContext
-	want(s != nil && is(s.RunAsNonRoot, true) && s.RunAsUser != nil && *s.RunAsUser > 0, "it runs as root: runAsNonRoot, and a runAsUser by number, which runAsNonRoot needs")
-	want(s != nil && s.SeccompProfile != nil && s.SeccompProfile.Type == corev1.SeccompProfileTypeRuntimeDefault, "seccompProfile: RuntimeDefault is missing")
+	want(s != nil && is(s.RunAsNonRoot, true) && s.RunAsUser != nil && *s.RunAsUser > 0,
+		"it runs as root: runAsNonRoot, and a runAsUser by number, which runAsNonRoot needs")
+	want(s != nil && s.SeccompProfile != nil && s.SeccompProfile.Type == corev1.SeccompProfileTypeRuntimeDefault,
+		"seccompProfile: RuntimeDefault is missing")
 	for _, v := range spec.Volumes {
 		want(v.HostPath == nil, "volume %s is of the host", v.Name)
-		want(v.Secret == nil || v.Secret.DefaultMode != nil && *v.Secret.DefaultMode&0o007 == 0, "everybody in the pod reads volume %s: defaultMode: 0440", v.Name)
+		want(v.Secret == nil || v.Secret.DefaultMode != nil && *v.Secret.DefaultMode&0o007 == 0,
+			"everybody in the pod reads volume %s: defaultMode: 0440", v.Name)
 	}
 	for _, c := range w.containers() {
 		s := c.SecurityContext
-		want(s != nil && is(s.AllowPrivilegeEscalation, false) && is(s.ReadOnlyRootFilesystem, true) && s.Privileged == nil,
+		want(s != nil && is(s.AllowPrivilegeEscalation, false) && is(s.ReadOnlyRootFilesystem, true) &&
+			s.Privileged == nil,
 			"%s: allowPrivilegeEscalation: false and readOnlyRootFilesystem: true", c.Name)
-		want(s != nil && s.Capabilities != nil && slices.Equal(s.Capabilities.Drop, []corev1.Capability{"ALL"}) && len(s.Capabilities.Add) == 0, "%s: capabilities: {drop: [ALL]}", c.Name)
+		want(s != nil && s.Capabilities != nil && slices.Equal(s.Capabilities.Drop, []corev1.Capability{"ALL"}) &&
+			len(s.Capabilities.Add) == 0, "%s: capabilities: {drop: [ALL]}", c.Name)
 		for _, r := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
-			want(!c.Resources.Requests.Name(r, resource.DecimalSI).IsZero() && !c.Resources.Limits.Name(r, resource.DecimalSI).IsZero(), "%s: %s has no request or no limit", c.Name, r)
+			want(!c.Resources.Requests.Name(r, resource.DecimalSI).IsZero() &&
+				!c.Resources.Limits.Name(r, resource.DecimalSI).IsZero(), "%s: %s has no request or no limit", c.Name,
+				r)
 		}
 		_, tag, _ := strings.Cut(c.Image[strings.LastIndex(c.Image, "/")+1:], ":")
-		want(tag != "" && tag != "latest", "%s: image %s names no release: what runs is then whatever was pushed last", c.Name, c.Image)
+		want(tag != "" && tag != "latest", "%s: image %s names no release: what runs is then whatever was pushed last",
+			c.Name, c.Image)
 		for _, e := range c.Env {
-			want(e.ValueFrom == nil || e.ValueFrom.SecretKeyRef == nil, "%s: %s is a secret in the environment, which children and dumps see: mount it, and name the file in %s_FILE", c.Name, e.Name, e.Name)
+			want(e.ValueFrom == nil || e.ValueFrom.SecretKeyRef == nil,
+				"%s: %s is a secret in the environment, which children and dumps see: mount it, and name the file "+
+					"in %s_FILE", c.Name, e.Name, e.Name)
 		}
 	}
 	return found
@@ -59,10 +71,13 @@ func unready(d *appsv1.Deployment) (found []string) {
 		}
 	}
 	r := d.Spec.Strategy.RollingUpdate
-	want(r != nil && r.MaxUnavailable != nil && *r.MaxUnavailable == intstr.FromInt32(0), "a rollout takes a replica away before the new one is there: maxUnavailable: 0")
-	want(len(d.Spec.Template.Spec.TopologySpreadConstraints) > 0, "its replicas may all be on one node: topologySpreadConstraints")
+	want(r != nil && r.MaxUnavailable != nil && *r.MaxUnavailable == intstr.FromInt32(0),
+		"a rollout takes a replica away before the new one is there: maxUnavailable: 0")
+	want(len(d.Spec.Template.Spec.TopologySpreadConstraints) > 0,
+		"its replicas may all be on one node: topologySpreadConstraints")
 	c := d.Spec.Template.Spec.Containers[0]
-	for name, p := range map[string]*corev1.Probe{"startup": c.StartupProbe, "readiness": c.ReadinessProbe, "liveness": c.LivenessProbe} {
+	for name, p := range map[string]*corev1.Probe{"startup": c.StartupProbe, "readiness": c.ReadinessProbe,
+		"liveness": c.LivenessProbe} {
 		port := int32(0)
 		for _, of := range c.Ports {
 			if of.Name == "health" {
@@ -71,7 +86,8 @@ func unready(d *appsv1.Deployment) (found []string) {
 		}
 		want(p != nil && p.GRPC != nil && p.GRPC.Port == port, name+"Probe: grpc, on the health port")
 	}
-	want(c.LivenessProbe != nil && c.LivenessProbe.GRPC != nil && c.LivenessProbe.GRPC.Service != nil && *c.LivenessProbe.GRPC.Service == "liveness",
+	want(c.LivenessProbe != nil && c.LivenessProbe.GRPC != nil && c.LivenessProbe.GRPC.Service != nil &&
+		*c.LivenessProbe.GRPC.Service == "liveness",
 		"a replica that drains is killed for it: the liveness probe asks for the service liveness")
 	return found
 }
@@ -80,8 +96,10 @@ func unready(d *appsv1.Deployment) (found []string) {
 func unguarded(r rendering) (found []string) {
 	for _, d := range all[*appsv1.Deployment](r) {
 		b, ok := named[*policyv1.PodDisruptionBudget](r, d.Name)
-		if !ok || b.Spec.MaxUnavailable == nil || *b.Spec.MaxUnavailable != intstr.FromInt32(1) || !matches(b.Spec.Selector, d.Spec.Template.Labels) {
-			found = append(found, d.Name+": there is no PodDisruptionBudget of this name that lets one of its pods go at a time")
+		if !ok || b.Spec.MaxUnavailable == nil || *b.Spec.MaxUnavailable != intstr.FromInt32(1) ||
+			!matches(b.Spec.Selector, d.Spec.Template.Labels) {
+			found = append(found, d.Name+": there is no PodDisruptionBudget of this name that lets one of its pods "+
+				"go at a time")
 		}
 	}
 	return found
@@ -113,32 +131,55 @@ func TestAPodThatMayDoMoreIsReported(t *testing.T) {
 		spoil func(*appsv1.Deployment)
 		want  string
 	}{
-		"a token":                  {pod(func(s *corev1.PodSpec) { s.AutomountServiceAccountToken = nil }), "get no token"},
-		"service links":            {pod(func(s *corev1.PodSpec) { s.EnableServiceLinks = &yes }), "enableServiceLinks"},
-		"the host's network":       {pod(func(s *corev1.PodSpec) { s.HostNetwork = true }), "the host"},
-		"no security context":      {pod(func(s *corev1.PodSpec) { s.SecurityContext = nil }), "runs as root"},
-		"root":                     {pod(func(s *corev1.PodSpec) { s.SecurityContext.RunAsUser = &root }), "runs as root"},
-		"a user by the image":      {pod(func(s *corev1.PodSpec) { s.SecurityContext.RunAsUser = nil }), "by number"},
-		"no seccomp":               {pod(func(s *corev1.PodSpec) { s.SecurityContext.SeccompProfile = nil }), "seccomp"},
-		"a secret all may read":    {pod(func(s *corev1.PodSpec) { s.Volumes[0].Secret.DefaultMode = &open }), "0440"},
-		"a folder of the host":     {pod(func(s *corev1.PodSpec) { s.Volumes[0].HostPath = &corev1.HostPathVolumeSource{} }), "of the host"},
-		"escalation":               {first(func(c *corev1.Container) { c.SecurityContext.AllowPrivilegeEscalation = &yes }), "allowPrivilegeEscalation"},
-		"a root that is writable":  {first(func(c *corev1.Container) { c.SecurityContext.ReadOnlyRootFilesystem = nil }), "readOnlyRootFilesystem"},
-		"capabilities":             {first(func(c *corev1.Container) { c.SecurityContext.Capabilities.Add = []corev1.Capability{"NET_ADMIN"} }), "capabilities"},
-		"no limit of memory":       {first(func(c *corev1.Container) { delete(c.Resources.Limits, "memory") }), "memory has no request or no limit"},
-		"no request of processors": {first(func(c *corev1.Container) { delete(c.Resources.Requests, "cpu") }), "cpu has no request or no limit"},
-		"the latest image":         {first(func(c *corev1.Container) { c.Image = "registry:5000/auth:latest" }), "names no release"},
-		"an image without a tag":   {first(func(c *corev1.Container) { c.Image = "registry:5000/auth" }), "names no release"},
+		"a token": {pod(func(s *corev1.PodSpec) { s.AutomountServiceAccountToken = nil }),
+			"get no token"},
+		"service links": {pod(func(s *corev1.PodSpec) { s.EnableServiceLinks = &yes }),
+			"enableServiceLinks"},
+		"the host's network":  {pod(func(s *corev1.PodSpec) { s.HostNetwork = true }), "the host"},
+		"no security context": {pod(func(s *corev1.PodSpec) { s.SecurityContext = nil }), "runs as root"},
+		"root": {pod(func(s *corev1.PodSpec) { s.SecurityContext.RunAsUser = &root }),
+			"runs as root"},
+		"a user by the image": {pod(func(s *corev1.PodSpec) { s.SecurityContext.RunAsUser = nil }), "by number"},
+		"no seccomp": {pod(func(s *corev1.PodSpec) { s.SecurityContext.SeccompProfile = nil }),
+			"seccomp"},
+		"a secret all may read": {pod(func(s *corev1.PodSpec) { s.Volumes[0].Secret.DefaultMode = &open }), "0440"},
+		"a folder of the host": {pod(func(
+			s *corev1.PodSpec) {
+			s.Volumes[0].HostPath = &corev1.HostPathVolumeSource{}
+		}), "of the host"},
+		"escalation": {first(func(
+			c *corev1.Container) {
+			c.SecurityContext.AllowPrivilegeEscalation = &yes
+		}), "allowPrivilegeEscalation"},
+		"a root that is writable": {first(func(
+			c *corev1.Container) {
+			c.SecurityContext.ReadOnlyRootFilesystem = nil
+		}), "readOnlyRootFilesystem"},
+		"capabilities": {first(func(
+			c *corev1.Container) {
+			c.SecurityContext.Capabilities.Add = []corev1.Capability{"NET_ADMIN"}
+		}),
+			"capabilities"},
+		"no limit of memory": {first(func(c *corev1.Container) { delete(c.Resources.Limits, "memory") }),
+			"memory has no request or no limit"},
+		"no request of processors": {first(func(c *corev1.Container) { delete(c.Resources.Requests, "cpu") }),
+			"cpu has no request or no limit"},
+		"the latest image": {first(func(c *corev1.Container) { c.Image = "registry:5000/auth:latest" }),
+			"names no release"},
+		"an image without a tag": {first(func(c *corev1.Container) { c.Image = "registry:5000/auth" }),
+			"names no release"},
 		"a secret as a variable": {first(func(c *corev1.Container) {
 			c.Env[0].ValueFrom = &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{}}
 		}), "_FILE"},
-		"no startup probe":    {first(func(c *corev1.Container) { c.StartupProbe = nil }), "startupProbe"},
-		"another port":        {first(func(c *corev1.Container) { c.ReadinessProbe.GRPC.Port = 9000 }), "readinessProbe"},
-		"a probe that drains": {first(func(c *corev1.Container) { c.LivenessProbe.GRPC.Service = nil }), "killed for it"},
-		"a gap in a rollout":  {func(d *appsv1.Deployment) { d.Spec.Strategy.RollingUpdate = nil }, "maxUnavailable"},
-		"all on one node":     {pod(func(s *corev1.PodSpec) { s.TopologySpreadConstraints = nil }), "topologySpread"},
-		"no budget":           {func(d *appsv1.Deployment) { d.Name = "other" }, "PodDisruptionBudget"},
-		"a budget of others":  {func(d *appsv1.Deployment) { d.Spec.Template.Labels = nil }, "PodDisruptionBudget"},
+		"no startup probe": {first(func(c *corev1.Container) { c.StartupProbe = nil }), "startupProbe"},
+		"another port": {first(func(c *corev1.Container) { c.ReadinessProbe.GRPC.Port = 9000 }),
+			"readinessProbe"},
+		"a probe that drains": {first(func(c *corev1.Container) { c.LivenessProbe.GRPC.Service = nil }),
+			"killed for it"},
+		"a gap in a rollout": {func(d *appsv1.Deployment) { d.Spec.Strategy.RollingUpdate = nil }, "maxUnavailable"},
+		"all on one node":    {pod(func(s *corev1.PodSpec) { s.TopologySpreadConstraints = nil }), "topologySpread"},
+		"no budget":          {func(d *appsv1.Deployment) { d.Name = "other" }, "PodDisruptionBudget"},
+		"a budget of others": {func(d *appsv1.Deployment) { d.Spec.Template.Labels = nil }, "PodDisruptionBudget"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := render(t, "dev")

@@ -126,7 +126,8 @@ func dangling(r rendering, known secrets) (found []string) {
 	}
 	for _, h := range all[*autoscalingv2.HorizontalPodAutoscaler](r) {
 		if d, ok := named[*appsv1.Deployment](r, h.Spec.ScaleTargetRef.Name); !ok {
-			found = append(found, fmt.Sprintf("%s scales Deployment %s, which isn't there", h.Name, h.Spec.ScaleTargetRef.Name))
+			found = append(found, fmt.Sprintf("%s scales Deployment %s, which isn't there", h.Name,
+				h.Spec.ScaleTargetRef.Name))
 		} else if d.Spec.Replicas != nil {
 			found = append(found, h.Name+": the Deployment's replicas undo the autoscaler's at every apply")
 		}
@@ -149,7 +150,8 @@ func unselected(r rendering) (found []string) {
 		}
 		for _, p := range s.Spec.Ports {
 			if _, ok := containerPort(pods[0], p.TargetPort.StrVal); !ok {
-				found = append(found, fmt.Sprintf("Service %s leads to a port %s that its pods don't name", s.Name, p.TargetPort.String()))
+				found = append(found, fmt.Sprintf("Service %s leads to a port %s that its pods don't name", s.Name,
+					p.TargetPort.String()))
 			}
 		}
 	}
@@ -182,7 +184,8 @@ func TestWhatIsReferredToIsThere(t *testing.T) {
 	}
 	for name := range outside(t) {
 		if !slices.ContainsFunc(workloads(prod), func(w workload) bool {
-			return slices.ContainsFunc(w.pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Secret != nil && v.Secret.SecretName == name })
+			return slices.ContainsFunc(w.pod.Spec.Volumes,
+				func(v corev1.Volume) bool { return v.Secret != nil && v.Secret.SecretName == name })
 		}) {
 			t.Errorf("prod's example makes a Secret %s that nothing uses", name)
 		}
@@ -210,13 +213,22 @@ func TestWhatIsNotThereIsReported(t *testing.T) {
 		"a volume that nothing mounts": {func(_ rendering, d *appsv1.Deployment, _ *corev1.Service) {
 			d.Spec.Template.Spec.Containers[0].VolumeMounts = nil
 		}, "nowhere"},
-		"pods of a service":  {func(_ rendering, _ *appsv1.Deployment, s *corev1.Service) { s.Spec.Selector["x"] = "y" }, "the pods of 0 workloads"},
-		"a port of the pods": {func(_ rendering, _ *appsv1.Deployment, s *corev1.Service) { s.Spec.Ports[0].TargetPort.StrVal = "x" }, "a port x"},
+		"pods of a service": {func(_ rendering, _ *appsv1.Deployment,
+			s *corev1.Service) {
+			s.Spec.Selector["x"] = "y"
+		}, "the pods of 0 workloads"},
+		"a port of the pods": {func(_ rendering, _ *appsv1.Deployment,
+			s *corev1.Service) {
+			s.Spec.Ports[0].TargetPort.StrVal = "x"
+		}, "a port x"},
 		"a deployment to scale": {func(r rendering, _ *appsv1.Deployment, _ *corev1.Service) {
 			h, _ := named[*autoscalingv2.HorizontalPodAutoscaler](r, "auth")
 			h.Spec.ScaleTargetRef.Name = "x"
 		}, "Deployment x"},
-		"replicas beside an autoscaler": {func(_ rendering, d *appsv1.Deployment, _ *corev1.Service) { d.Spec.Replicas = new(int32) }, "undo the autoscaler"},
+		"replicas beside an autoscaler": {func(_ rendering, d *appsv1.Deployment,
+			_ *corev1.Service) {
+			d.Spec.Replicas = new(int32)
+		}, "undo the autoscaler"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := render(t, "prod")
@@ -242,8 +254,11 @@ func TestTheJobsCanRunBeforeTheRollout(t *testing.T) {
 				first = append(first, o)
 			}
 		}
-		if n := len(all[*appsv1.Deployment](rest)) + len(all[*autoscalingv2.HorizontalPodAutoscaler](rest)); n != len(rest) || len(all[*appsv1.Deployment](first)) > 0 {
-			t.Errorf("%s: the rollout is more than the Deployments and autoscalers, or less: %d of %d", overlay, n, len(rest))
+		if n := len(all[*appsv1.Deployment](rest)) +
+			len(all[*autoscalingv2.HorizontalPodAutoscaler](rest)); n != len(rest) ||
+			len(all[*appsv1.Deployment](first)) > 0 {
+			t.Errorf("%s: the rollout is more than the Deployments and autoscalers, or less: %d of %d", overlay, n,
+				len(rest))
 		}
 		for _, w := range workloads(first) {
 			if w.label("component") == "migrate" {
@@ -256,7 +271,8 @@ func TestTheJobsCanRunBeforeTheRollout(t *testing.T) {
 func TestProdRunsThreeReplicasOfEach(t *testing.T) {
 	r := render(t, "prod")
 	for _, d := range all[*appsv1.Deployment](r) {
-		if h, ok := named[*autoscalingv2.HorizontalPodAutoscaler](r, d.Name); !ok || h.Spec.MinReplicas == nil || *h.Spec.MinReplicas < 3 {
+		if h, ok := named[*autoscalingv2.HorizontalPodAutoscaler](r, d.Name); !ok || h.Spec.MinReplicas == nil ||
+			*h.Spec.MinReplicas < 3 {
 			t.Errorf("%s has no autoscaler that keeps three", d.Name)
 		}
 	}

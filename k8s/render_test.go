@@ -56,7 +56,8 @@ func render(t *testing.T, overlay string) rendering {
 var rendered = sync.OnceValues(func() (map[string][][]byte, error) {
 	texts := map[string][][]byte{}
 	for _, overlay := range overlays() {
-		found, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), "overlays/"+overlay)
+		found, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(),
+			"overlays/"+overlay)
 		if err != nil {
 			return nil, err
 		}
@@ -91,7 +92,8 @@ func decode(text []byte) (object, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := json.NewSerializerWithOptions(json.DefaultMetaFactory, scheme, scheme, json.SerializerOptions{Yaml: true, Strict: true})
+	s := json.NewSerializerWithOptions(json.DefaultMetaFactory, scheme, scheme,
+		json.SerializerOptions{Yaml: true, Strict: true})
 	decoded, kind, err := s.Decode(text, nil, nil)
 	if err != nil {
 		return nil, err
@@ -167,8 +169,10 @@ func workloads(r rendering) []workload {
 func unknownKinds(r rendering) (found []string) {
 	for _, o := range r {
 		switch o.(type) {
-		case *appsv1.Deployment, *appsv1.StatefulSet, *batchv1.Job, *autoscalingv2.HorizontalPodAutoscaler, *corev1.ConfigMap, *corev1.Namespace,
-			*corev1.Secret, *corev1.Service, *corev1.ServiceAccount, *networkingv1.NetworkPolicy, *policyv1.PodDisruptionBudget:
+		case *appsv1.Deployment, *appsv1.StatefulSet, *batchv1.Job, *autoscalingv2.HorizontalPodAutoscaler,
+			*corev1.ConfigMap, *corev1.Namespace,
+			*corev1.Secret, *corev1.Service, *corev1.ServiceAccount, *networkingv1.NetworkPolicy,
+			*policyv1.PodDisruptionBudget:
 		default:
 			found = append(found, fmt.Sprintf("%T %s: no test here knows this kind", o, o.GetName()))
 		}

@@ -66,7 +66,8 @@ func paced(n int, d time.Duration, do func(late bool)) (took time.Duration) {
 
 // latencies is how long the verification of a good token takes, time and again
 // until done is closed.
-func latencies(t *testing.T, v *authn.Verifier, good []string, done <-chan struct{}, count *atomic.Int64) (took []time.Duration) {
+func latencies(t *testing.T, v *authn.Verifier, good []string, done <-chan struct{},
+	count *atomic.Int64) (took []time.Duration) {
 	t.Helper()
 	for i := 0; ; i++ {
 		select {
@@ -160,11 +161,14 @@ func TestAFloodOfMadeUpKidsCausesAFetchInTenSecondsAndSlowsNoOther(t *testing.T)
 	if most := int64(took/(10*time.Second)) + 1; fetches < 1 || fetches > most {
 		t.Errorf("%d fetches in %s", fetches, took)
 	}
-	if sent := f.n.Load(); refused.Load()+bare.Load() != sent || refused.Load() == 0 || sent < int64(floodRate*seconds)*99/100 {
+	if sent := f.n.Load(); refused.Load()+bare.Load() != sent || refused.Load() == 0 ||
+		sent < int64(floodRate*seconds)*99/100 {
 		t.Errorf("%d tokens and %d bare kids of %d were refused", refused.Load(), bare.Load(), sent)
 	}
-	testkit.Figure(t, "%d made-up kids (%d of them in whole tokens), %.0f a second from %d goroutines: %d fetches in %s; p99 of a known token %s (without the flood %s)",
-		f.n.Load(), refused.Load(), float64(f.n.Load())/took.Seconds(), senders, fetches, took.Round(time.Millisecond), p99(flooded), p99(calm))
+	testkit.Figure(t, "%d made-up kids (%d of them in whole tokens), %.0f a second from %d goroutines: %d fetches "+
+		"in %s; p99 of a known token %s (without the flood %s)",
+		f.n.Load(), refused.Load(), float64(f.n.Load())/took.Seconds(), senders, fetches, took.Round(time.Millisecond),
+		p99(flooded), p99(calm))
 }
 
 func p99(sorted []time.Duration) time.Duration {

@@ -16,15 +16,21 @@ func TestWhoMayOperate(t *testing.T) {
 		person, recently, operator string
 	}{
 		{"a person, now", authn.Caller{Methods: []string{"pwd"}, AuthTime: now}, "", "", ""},
-		{"a person, long ago", authn.Caller{Methods: []string{"pwd"}, AuthTime: now.Add(-authn.ProvenFor - time.Second)}, "", "REAUTHENTICATION_REQUIRED", "REAUTHENTICATION_REQUIRED"},
-		{"no time", authn.Caller{Methods: []string{"pwd"}}, "", "REAUTHENTICATION_REQUIRED", "REAUTHENTICATION_REQUIRED"},
-		{"an API key", authn.Caller{Methods: []string{authn.MethodAPIKey}, AuthTime: now}, "API_KEY_CALLER", "API_KEY_CALLER", "API_KEY_CALLER"},
-		{"a service", authn.Caller{Methods: []string{authn.MethodService}, AuthTime: now}, "SERVICE_CALLER", "SERVICE_CALLER", ""},
+		{"a person, long ago", authn.Caller{Methods: []string{"pwd"},
+			AuthTime: now.Add(-authn.ProvenFor - time.Second)}, "", "REAUTHENTICATION_REQUIRED",
+			"REAUTHENTICATION_REQUIRED"},
+		{"no time", authn.Caller{Methods: []string{"pwd"}}, "", "REAUTHENTICATION_REQUIRED",
+			"REAUTHENTICATION_REQUIRED"},
+		{"an API key", authn.Caller{Methods: []string{authn.MethodAPIKey}, AuthTime: now}, "API_KEY_CALLER",
+			"API_KEY_CALLER", "API_KEY_CALLER"},
+		{"a service", authn.Caller{Methods: []string{authn.MethodService}, AuthTime: now}, "SERVICE_CALLER",
+			"SERVICE_CALLER", ""},
 	} {
 		for _, rule := range []struct {
 			name, want string
 			err        error
-		}{{"Person", c.person, c.caller.Person()}, {"Recently", c.recently, c.caller.Recently()}, {"Operator", c.operator, c.caller.Operator()}} {
+		}{{"Person", c.person, c.caller.Person()}, {"Recently", c.recently, c.caller.Recently()},
+			{"Operator", c.operator, c.caller.Operator()}} {
 			got := ""
 			if e := errs.As(rule.err); e != nil {
 				got = e.Reason

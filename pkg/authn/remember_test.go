@@ -25,7 +25,8 @@ func TestATokenIsNotRememberedPastItsExpiryNorItsKey(t *testing.T) {
 		t.Helper()
 		for range 3 {
 			c, err := v.Verify(t.Context(), token)
-			if reasonOf(err) != want || want == "" && (c.UserID != user || c.SessionID != session || c.Token != token) {
+			if reasonOf(err) != want || want == "" &&
+				(c.UserID != user || c.SessionID != session || c.Token != token) {
 				t.Fatalf("%v, %v; want %q", c, err, want)
 			}
 		}
@@ -70,7 +71,8 @@ func BenchmarkVerify(b *testing.B) {
 		v, next := fresh(b, ring), 0
 		tokens := make([]string, 12_000) // more than are remembered
 		for i := range tokens {
-			tokens[i] = sign(b, jwt.SigningMethodEdDSA, private, "ed", claims(time.Now(), map[string]any{"jti": fmt.Sprint(i)}), nil)
+			tokens[i] = sign(b, jwt.SigningMethodEdDSA, private, "ed",
+				claims(time.Now(), map[string]any{"jti": fmt.Sprint(i)}), nil)
 		}
 		versus.Run(b, versus.Comparison{Goal: 1.3, Raw: raw, Ours: func() {
 			next++
@@ -91,7 +93,8 @@ func BenchmarkVerify(b *testing.B) {
 func fresh(t testing.TB, ring keyring) *authn.Verifier {
 	revoked := newRevocations()
 	for range 10_000 {
-		fail(t, revoked.Take(news(authn.Revoked{Kind: authn.RevokedSession, Subject: uuid.NewString(), Until: time.Now().Add(time.Hour)})))
+		fail(t, revoked.Take(news(authn.Revoked{Kind: authn.RevokedSession, Subject: uuid.NewString(),
+			Until: time.Now().Add(time.Hour)})))
 	}
 	return authn.NewVerifier(ring, authn.Options{Issuer: issuer, Revoked: revoked.Revoked})
 }

@@ -71,7 +71,8 @@ func newRemoteKeys(url string, log *slog.Logger, transport http.RoundTripper) *R
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &RemoteKeys{
 		url: url, log: log, now: time.Now, ctx: ctx, cancel: cancel,
-		done: make(chan struct{}), turn: make(chan struct{}, 1), early: make(chan struct{}, 1), news: make(chan struct{}, 1), maxAge: time.Minute,
+		done: make(chan struct{}), turn: make(chan struct{}, 1), early: make(chan struct{}, 1),
+		news: make(chan struct{}, 1), maxAge: time.Minute,
 		client: &http.Client{
 			Transport: transport, Timeout: fetchTimeout,
 			CheckRedirect: func(*http.Request, []*http.Request) error {

@@ -49,7 +49,8 @@ func TestTheKeySetIsReadOverHTTPAndConfirmedByItsETag(t *testing.T) {
 
 func TestAnAnswerThatIsNoKeySetGivesNoKey(t *testing.T) {
 	good := jwks(t, map[string]any{"a": publicKey(t)})
-	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(good) }))
+	elsewhere := httptest.NewServer(http.HandlerFunc(
+		func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(good) }))
 	t.Cleanup(elsewhere.Close)
 	for name, h := range map[string]http.HandlerFunc{
 		"a redirect, even to a good set": func(w http.ResponseWriter, r *http.Request) {
@@ -59,10 +60,22 @@ func TestAnAnswerThatIsNoKeySetGivesNoKey(t *testing.T) {
 			_, _ = w.Write(good)
 			_, _ = w.Write([]byte(strings.Repeat(" ", 256<<10)))
 		},
-		"an empty set":                      func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"keys":[]}`)) },
-		"an error page":                     func(w http.ResponseWriter, _ *http.Request) { http.Error(w, string(good), http.StatusBadGateway) },
-		"not modified, when nothing is had": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotModified) },
-		"a set that is cut off":             func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(good[:len(good)/2]) },
+		"an empty set": func(w http.ResponseWriter, _ *http.Request) {
+			_,
+				_ = w.Write([]byte(`{"keys":[]}`))
+		},
+		"an error page": func(w http.ResponseWriter,
+			_ *http.Request) {
+			http.Error(w, string(good), http.StatusBadGateway)
+		},
+		"not modified, when nothing is had": func(w http.ResponseWriter,
+			_ *http.Request) {
+			w.WriteHeader(http.StatusNotModified)
+		},
+		"a set that is cut off": func(w http.ResponseWriter, _ *http.Request) {
+			_,
+				_ = w.Write(good[:len(good)/2])
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := followServer(t, h)
@@ -76,7 +89,8 @@ func TestAnAnswerThatIsNoKeySetGivesNoKey(t *testing.T) {
 func TestCloseLeavesNoConnection(t *testing.T) {
 	var opened, closed atomic.Int64
 	body := jwks(t, map[string]any{"a": publicKey(t)})
-	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(body) }))
+	s := httptest.NewUnstartedServer(http.HandlerFunc(
+		func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(body) }))
 	s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
 		switch state {
 		case http.StateNew:

@@ -39,15 +39,26 @@ func TestWhatWasRevokedIsRefusedAlsoWhenItIsRemembered(t *testing.T) {
 	}{
 		{"its session", authn.Revoked{Kind: "SESSION", Subject: session.String(), Until: later}, token(nil), true},
 		{"its key", authn.Revoked{Kind: "KEY", Subject: "ed", Until: later}, token(nil), true},
-		{"its user", authn.Revoked{Kind: "USER", Subject: user.String(), IssuedUntil: now, Until: later}, token(nil), true},
-		{"its user, of whom it doesn't say when it was issued", authn.Revoked{Kind: "USER", Subject: user.String(), IssuedUntil: now, Until: later}, token(map[string]any{"iat": nil}), true},
-		{"its user, before they were let in again", authn.Revoked{Kind: "USER", Subject: user.String(), IssuedUntil: now.Add(-2 * time.Second), Until: later}, token(nil), false},
-		{"another session", authn.Revoked{Kind: "SESSION", Subject: uuid.NewString(), Until: later}, token(nil), false},
-		{"another user", authn.Revoked{Kind: "USER", Subject: uuid.NewString(), IssuedUntil: later, Until: later}, token(nil), false},
+		{"its user", authn.Revoked{Kind: "USER", Subject: user.String(), IssuedUntil: now, Until: later}, token(nil),
+			true},
+		{"its user, of whom it doesn't say when it was issued",
+			authn.Revoked{Kind: "USER", Subject: user.String(), IssuedUntil: now, Until: later},
+			token(map[string]any{"iat": nil}), true},
+		{"its user, before they were let in again",
+			authn.Revoked{Kind: "USER", Subject: user.String(), IssuedUntil: now.Add(-2 * time.Second), Until: later},
+			token(nil), false},
+		{"another session", authn.Revoked{Kind: "SESSION", Subject: uuid.NewString(), Until: later}, token(nil),
+			false},
+		{"another user", authn.Revoked{Kind: "USER", Subject: uuid.NewString(), IssuedUntil: later, Until: later},
+			token(nil), false},
 		{"another key", authn.Revoked{Kind: "KEY", Subject: "ec", Until: later}, token(nil), false},
-		{"a user with the id of its session", authn.Revoked{Kind: "USER", Subject: session.String(), IssuedUntil: later, Until: later}, token(nil), false},
-		{"something of a later issuer", authn.Revoked{Kind: "DEVICE", Subject: session.String(), Until: later}, token(nil), false},
-		{"its session, long ago", authn.Revoked{Kind: "SESSION", Subject: session.String(), Until: now.Add(-time.Second)}, token(nil), false},
+		{"a user with the id of its session",
+			authn.Revoked{Kind: "USER", Subject: session.String(), IssuedUntil: later, Until: later}, token(nil),
+			false},
+		{"something of a later issuer", authn.Revoked{Kind: "DEVICE", Subject: session.String(), Until: later},
+			token(nil), false},
+		{"its session, long ago", authn.Revoked{Kind: "SESSION", Subject: session.String(),
+			Until: now.Add(-time.Second)}, token(nil), false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			revoked := newRevocations()
@@ -61,7 +72,8 @@ func TestWhatWasRevokedIsRefusedAlsoWhenItIsRemembered(t *testing.T) {
 			fresh := authn.NewVerifier(ring, authn.Options{Issuer: issuer, Revoked: revoked.Revoked})
 			for what, v := range map[string]*authn.Verifier{"remembered": v, "seen for the first time": fresh} {
 				c, err := v.Verify(t.Context(), tc.token)
-				if want := map[bool]string{true: "TOKEN_REVOKED"}[tc.refused]; reasonOf(err) != want || tc.refused != c.Anonymous() {
+				if want := map[bool]string{true: "TOKEN_REVOKED"}[tc.refused]; reasonOf(err) != want ||
+					tc.refused != c.Anonymous() {
 					t.Errorf("%s: %v, %v; want %q", what, c.UserID, err, want)
 				}
 			}
@@ -82,7 +94,8 @@ func TestARevocationIsForgottenWhenNoTokenCanBeConcernedAndNotBefore(t *testing.
 		revoked := newRevocations()
 		until := time.Now().Add(16 * time.Minute)
 		fail(t, revoked.Take(news(authn.Revoked{Kind: "SESSION", Subject: session.String(), Until: until})))
-		fail(t, revoked.Take(news(authn.Revoked{Kind: "SESSION", Subject: session.String(), Until: time.Now().Add(time.Minute)})))
+		fail(t, revoked.Take(news(authn.Revoked{Kind: "SESSION", Subject: session.String(),
+			Until: time.Now().Add(time.Minute)})))
 		for range 15 {
 			pass(time.Minute)
 			fail(t, revoked.Take(authn.RevocationNews{Epoch: 1, Current: true}))
@@ -101,7 +114,8 @@ func TestARevocationIsForgottenWhenNoTokenCanBeConcernedAndNotBefore(t *testing.
 func TestAnIssuerThatLiesFillsNoMemoryAndTakesNothingBack(t *testing.T) {
 	most := 1_000_000
 	revoked := newRevocations()
-	fail(t, revoked.Take(news(authn.Revoked{Kind: "SESSION", Subject: session.String(), Until: time.Now().Add(time.Hour)})))
+	fail(t, revoked.Take(news(authn.Revoked{Kind: "SESSION", Subject: session.String(),
+		Until: time.Now().Add(time.Hour)})))
 	var full error
 	never := time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
 	id := uuid.New()
@@ -130,7 +144,8 @@ func TestAnIssuerThatLiesFillsNoMemoryAndTakesNothingBack(t *testing.T) {
 	if revoked.Revoked("", authn.Caller{SessionID: uuid.New(), UserID: user}) {
 		t.Error("what was not revoked is refused")
 	}
-	fail(t, revoked.Take(news(authn.Revoked{Kind: "SESSION", Subject: session.String(), Until: never}))) // known before
+	// known before
+	fail(t, revoked.Take(news(authn.Revoked{Kind: "SESSION", Subject: session.String(), Until: never})))
 	testkit.Figure(t, "a stream that revokes without end: %d remembered, then it is given up", revoked.Remembered())
 }
 
@@ -148,8 +163,15 @@ func (s *streams) watch(ctx context.Context, take func(authn.RevocationNews) err
 func TestAStreamThatIsCutSilentOrWrongIsTakenUpAgain(t *testing.T) {
 	heartbeat := authn.RevocationNews{Epoch: 1, Current: true}
 	for name, first := range map[string]func(context.Context, func(authn.RevocationNews) error) error{
-		"cut":    func(context.Context, func(authn.RevocationNews) error) error { return errors.New("connection reset") },
-		"silent": func(ctx context.Context, _ func(authn.RevocationNews) error) error { <-ctx.Done(); return ctx.Err() },
+		"cut": func(context.Context, func(authn.RevocationNews) error) error {
+			return errors.New(
+				"connection reset")
+		},
+		"silent": func(ctx context.Context, _ func(
+			authn.RevocationNews) error) error {
+			<-ctx.Done()
+			return ctx.Err()
+		},
 		"wrong": func(_ context.Context, take func(authn.RevocationNews) error) error {
 			return take(news(authn.Revoked{Kind: "SESSION", Subject: "x", Until: time.Now().Add(time.Hour)}))
 		},
@@ -161,7 +183,8 @@ func TestAStreamThatIsCutSilentOrWrongIsTakenUpAgain(t *testing.T) {
 					if n == 1 {
 						return first(ctx, take)
 					}
-					fail(t, take(news(authn.Revoked{Kind: "SESSION", Subject: session.String(), Until: time.Now().Add(time.Hour)})))
+					fail(t, take(news(authn.Revoked{Kind: "SESSION", Subject: session.String(),
+						Until: time.Now().Add(time.Hour)})))
 					for {
 						select {
 						case <-ctx.Done():
@@ -175,7 +198,8 @@ func TestAStreamThatIsCutSilentOrWrongIsTakenUpAgain(t *testing.T) {
 				ended := make(chan error)
 				go func() { ended <- revoked.Follow(ctx, s.watch) }()
 				pass(20 * time.Second)
-				if s.opened != 2 || !revoked.Revoked("", authn.Caller{SessionID: session}) || revoked.Away() > authn.RevocationHeartbeat {
+				if s.opened != 2 || !revoked.Revoked("", authn.Caller{SessionID: session}) ||
+					revoked.Away() > authn.RevocationHeartbeat {
 					t.Errorf("%d streams, away %s", s.opened, revoked.Away())
 				}
 				stop()

@@ -110,7 +110,8 @@ func (s *ServiceTokens) away(now time.Time) error {
 	if errs.Is(cause, errs.KindUnauthenticated) {
 		message = "auth refuses the secret of this service"
 	}
-	return errs.Unavailable("AUTH_UNAVAILABLE", message).Because(cause).After(max(s.retryAt.Sub(now), 100*time.Millisecond))
+	return errs.Unavailable("AUTH_UNAVAILABLE",
+		message).Because(cause).After(max(s.retryAt.Sub(now), 100*time.Millisecond))
 }
 
 func (s *ServiceTokens) fetch(ctx context.Context, done chan struct{}) {

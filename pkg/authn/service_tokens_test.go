@@ -51,7 +51,8 @@ func TestAServiceTokenIsFetchedInNobodysName(t *testing.T) {
 		}
 		return "own", time.Now().Add(time.Minute), nil
 	}, nil)
-	if got, err := s.Token(authn.WithCaller(t.Context(), authn.Caller{Token: "of a user"})); err != nil || got != "own" {
+	if got, err := s.Token(authn.WithCaller(t.Context(), authn.Caller{Token: "of a user"})); err != nil ||
+		got != "own" {
 		t.Errorf("got %q, %v", got, err)
 	}
 }
@@ -107,7 +108,8 @@ func TestWhileTheIssuerIsAwayTheOldTokenServesUntilItEnds(t *testing.T) {
 		pass(61 * time.Second)
 		_, err := s.Token(t.Context())
 		e := errs.As(err)
-		if e == nil || e.Kind != errs.KindUnavailable || e.Reason != "AUTH_UNAVAILABLE" || !strings.Contains(e.Message, "away for 1m30s") || e.RetryAfter <= 0 {
+		if e == nil || e.Kind != errs.KindUnavailable || e.Reason != "AUTH_UNAVAILABLE" ||
+			!strings.Contains(e.Message, "away for 1m30s") || e.RetryAfter <= 0 {
 			t.Fatalf("answered %v", err)
 		}
 		calls := i.calls
@@ -129,11 +131,13 @@ func TestARefusedSecretIsSaidAndATokenThatIsNoneIsNotTaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		i := &serviceIssuer{away: errs.Unauthenticated("SERVICE_SECRET_INVALID", "no")}
 		_, err := authn.NewServiceTokens(i.issue, nil).Token(t.Context())
-		if e := errs.As(err); e == nil || e.Reason != "AUTH_UNAVAILABLE" || !strings.Contains(e.Message, "refuses the secret") {
+		if e := errs.As(err); e == nil || e.Reason != "AUTH_UNAVAILABLE" ||
+			!strings.Contains(e.Message, "refuses the secret") {
 			t.Errorf("answered %v", err)
 		}
 		for name, expires := range map[string]time.Time{"expired": time.Now(), "of no time": {}} {
-			s := authn.NewServiceTokens(func(context.Context) (string, time.Time, error) { return "x", expires, nil }, nil)
+			s := authn.NewServiceTokens(func(context.Context) (string, time.Time, error) { return "x", expires, nil },
+				nil)
 			if token, err := s.Token(t.Context()); !errs.Is(err, errs.KindUnavailable) {
 				t.Errorf("a token %s: %q, %v", name, token, err)
 			}

@@ -120,16 +120,17 @@ func NewVerifier(keys KeySource, o Options) *Verifier {
 		o.Revoked = func(string, Caller) bool { return false }
 	}
 	good, _ := lru.New[string, verified](remembered) // fails only for a size below 1
-	return &Verifier{keys: keys, issuer: o.Issuer, now: o.Now, leeway: o.Leeway, revoked: o.Revoked, good: good, parser: jwt.NewParser(
-		jwt.WithValidMethods([]string{"EdDSA", "ES256", "RS256"}),
-		jwt.WithIssuer(o.Issuer),
-		jwt.WithAudience(Audience),
-		jwt.WithExpirationRequired(),
-		jwt.WithIssuedAt(),
-		jwt.WithLeeway(o.Leeway),
-		jwt.WithTimeFunc(o.Now),
-		jwt.WithStrictDecoding(),
-	)}
+	return &Verifier{keys: keys, issuer: o.Issuer, now: o.Now, leeway: o.Leeway, revoked: o.Revoked, good: good,
+		parser: jwt.NewParser(
+			jwt.WithValidMethods([]string{"EdDSA", "ES256", "RS256"}),
+			jwt.WithIssuer(o.Issuer),
+			jwt.WithAudience(Audience),
+			jwt.WithExpirationRequired(),
+			jwt.WithIssuedAt(),
+			jwt.WithLeeway(o.Leeway),
+			jwt.WithTimeFunc(o.Now),
+			jwt.WithStrictDecoding(),
+		)}
 }
 
 // Verify checks a token, as it stands in the header without "Bearer ".
@@ -140,7 +141,8 @@ func NewVerifier(keys KeySource, o Options) *Verifier {
 // them.
 func (v *Verifier) Verify(ctx context.Context, token string) (Caller, error) {
 	if token == "" {
-		return Caller{}, errs.Unauthenticated("TOKEN_MISSING", "an access token is needed: authorization: Bearer <token>")
+		return Caller{}, errs.Unauthenticated("TOKEN_MISSING",
+			"an access token is needed: authorization: Bearer <token>")
 	}
 	if seen, ok := v.remembers(ctx, token); ok {
 		if v.revoked(seen.kid, seen.caller) {

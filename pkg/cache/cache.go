@@ -181,7 +181,8 @@ func single[V any](load func(context.Context) (V, error)) loader[V] {
 // the caller's goroutine; for those that others are loading it waits, as Get
 // does. A key that load leaves out of its map is absent, is cached as such and
 // is not in the result. An error of load, or of ctx, is returned with nothing.
-func (c *Cache[V]) GetMany(ctx context.Context, keys []string, load func(context.Context, []string) (map[string]V, error)) (map[string]V, error) {
+func (c *Cache[V]) GetMany(ctx context.Context, keys []string,
+	load func(context.Context, []string) (map[string]V, error)) (map[string]V, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}

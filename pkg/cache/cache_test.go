@@ -154,7 +154,8 @@ func TestALoadThatFailsDropsItsLeaseAndIsNotCached(t *testing.T) {
 	s := testkit.Redis(t)
 	c := open[string](t, s, Options{})
 	boom := errors.New("boom")
-	if _, err := c.Get(t.Context(), "k", func(context.Context) (string, error) { return "", boom }); !errors.Is(err, boom) {
+	if _, err := c.Get(t.Context(), "k", func(context.Context) (string, error) { return "", boom }); !errors.Is(err,
+		boom) {
 		t.Fatal(err)
 	}
 	if n, err := client(t, s).Exists(t.Context(), at("k"), lease("k")).Result(); n != 0 || err != nil {

@@ -33,7 +33,8 @@ func Change(ctx context.Context, db *postgres.DB, fn func(tx *gorm.DB) ([]Stale,
 		noteErr = noteAll(tx, left)
 		return noteErr
 	})
-	if missing := (*pgconn.PgError)(nil); noteErr != nil && errors.As(noteErr, &missing) && missing.Code == undefinedTable {
+	if missing := (*pgconn.PgError)(nil); noteErr != nil && errors.As(noteErr, &missing) &&
+		missing.Code == undefinedTable {
 		err = postgres.InTx(ctx, db, func(tx *gorm.DB) (err error) {
 			left, err = fn(tx)
 			return err

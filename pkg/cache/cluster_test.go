@@ -43,7 +43,10 @@ func TestEverythingWorksOnARedisCluster(t *testing.T) {
 	}
 	// A node that has forgotten the scripts is taught them, the others not asked.
 	one := raw.(*redis.ClusterClient)
-	err := one.ForEachMaster(t.Context(), func(ctx context.Context, node *redis.Client) error { return node.ScriptFlush(ctx).Err() })
+	err := one.ForEachMaster(t.Context(), func(ctx context.Context,
+		node *redis.Client) error {
+		return node.ScriptFlush(ctx).Err()
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

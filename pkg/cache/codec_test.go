@@ -15,14 +15,16 @@ func TestMessagesAreCachedAsProtobuf(t *testing.T) {
 	s := testkit.Redis(t)
 	c := open[*durationpb.Duration](t, s, Options{Codec: Proto{}})
 	want := durationpb.New(90 * time.Second)
-	for _, load := range []func(context.Context) (*durationpb.Duration, error){value(want), never[*durationpb.Duration](t)} {
+	for _, load := range []func(context.Context) (*durationpb.Duration, error){value(want),
+		never[*durationpb.Duration](t)} {
 		got, err := c.Get(t.Context(), "k", load)
 		if err != nil || !proto.Equal(got, want) {
 			t.Fatal(got, err)
 		}
 		settle(t, c)
 	}
-	for _, load := range []func(context.Context) (*durationpb.Duration, error){value[*durationpb.Duration](nil), never[*durationpb.Duration](t)} {
+	for _, load := range []func(context.Context) (*durationpb.Duration, error){value[*durationpb.Duration](nil),
+		never[*durationpb.Duration](t)} {
 		got, err := c.Get(t.Context(), "nil", load)
 		if err != nil || got.AsDuration() != 0 {
 			t.Fatal(got, err)

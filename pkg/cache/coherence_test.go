@@ -41,7 +41,10 @@ func fillAfterInvalidation(t *testing.T, instead swap) string {
 	close(goOn)
 	<-done
 	settle(t, slow)
-	got, err := writer.Get(t.Context(), "k", func(context.Context) (string, error) { return source.Load().(string), nil })
+	got, err := writer.Get(t.Context(), "k", func(context.Context) (string, error) {
+		return source.Load().(string),
+			nil
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +164,8 @@ func TestNoInterleavingOfFillsAndInvalidationsStoresAStaleValue(t *testing.T) {
 	if n, _ := staleReads(t, rounds, nil); n != 0 {
 		t.Fatalf("%d stale", n)
 	}
-	testkit.Figure(t, "0 stale of %d rounds of 9 interleaved Get, GetMany, Write, Invalidate and refresh, in %s", rounds, time.Since(begin).Round(time.Second))
+	testkit.Figure(t, "0 stale of %d rounds of 9 interleaved Get, GetMany, Write, Invalidate and refresh, in %s",
+		rounds, time.Since(begin).Round(time.Second))
 	t.Run("control: without the lease some do", func(t *testing.T) {
 		n, rounds := staleReads(t, 50_000, swap{fillScript.sha: fillRegardless})
 		if n == 0 {

@@ -81,7 +81,10 @@ func (f format[V]) decode(text string, now time.Time) (e entry[V], ok bool) {
 		if soft := int64(binary.BigEndian.Uint64(raw[softAt:])); soft > 0 && soft < now.UnixMilli() {
 			e.stale = text[:headerSize]
 		}
-		_, err := guarded(func() (struct{}, error) { return struct{}{}, f.codec.Unmarshal(raw[headerSize:], &e.value) })
+		_, err := guarded(func() (struct{}, error) {
+			return struct{}{},
+				f.codec.Unmarshal(raw[headerSize:], &e.value)
+		})
 		return e, err == nil
 	}
 	return e, false

@@ -95,7 +95,8 @@ func ExampleCache_Write() {
 func ExampleOnce() {
 	redis, stop := start()
 	defer stop()
-	challenges := cache.NewOnce[string](redis, cache.Namespace{Service: "example", Entity: "challenge", Schema: 1}, options)
+	challenges := cache.NewOnce[string](redis, cache.Namespace{Service: "example", Entity: "challenge", Schema: 1},
+		options)
 	ctx := context.Background()
 	_ = challenges.Put(ctx, "session", "nonce", time.Minute)
 	for range 2 {

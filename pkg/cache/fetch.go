@@ -25,7 +25,8 @@ type loader[V any] func(context.Context, []string) (map[string]V, error)
 // write is under way), and only then waits for what others load, so two that
 // wait for each other's keys end. What others don't fill within LoadTimeout is
 // loaded too.
-func (c *Cache[V]) fetch(ctx context.Context, b *budget, keys []string, load loader[V], out map[string]entry[V]) error {
+func (c *Cache[V]) fetch(ctx context.Context, b *budget, keys []string, load loader[V],
+	out map[string]entry[V]) error {
 	patience := time.Now().Add(c.o.LoadTimeout)
 	loads := 0
 	for round, wait := 1, pollLeast; ; round, wait = round+1, min(2*wait, pollMost) {
@@ -88,7 +89,8 @@ func pause(ctx context.Context, d time.Duration) error {
 
 // fill loads wanted at once into out, and stores what of it is leased with
 // token. A load that fails drops the leases.
-func (c *Cache[V]) fill(ctx context.Context, b *budget, token string, wanted, leased []string, load loader[V], out map[string]entry[V]) (overtaken []string, err error) {
+func (c *Cache[V]) fill(ctx context.Context, b *budget, token string, wanted, leased []string, load loader[V],
+	out map[string]entry[V]) (overtaken []string, err error) {
 	loaded, err := c.load(ctx, token, wanted, leased, load)
 	if err != nil {
 		c.drop(ctx, b, token, leased)
@@ -103,7 +105,8 @@ func (c *Cache[V]) fill(ctx context.Context, b *budget, token string, wanted, le
 
 // load runs the load for its own LoadTimeout, whatever waiting for others took
 // before, and holds the leases meanwhile.
-func (c *Cache[V]) load(ctx context.Context, token string, wanted, leased []string, load loader[V]) (map[string]V, error) {
+func (c *Cache[V]) load(ctx context.Context, token string, wanted, leased []string, load loader[V]) (map[string]V,
+	error) {
 	ctx, cancel := context.WithTimeout(ctx, c.o.LoadTimeout)
 	defer cancel()
 	ctx, span := c.metrics.tracer.Start(ctx, "cache load", trace.WithAttributes(

@@ -57,7 +57,8 @@ func TestALeaseIsGivenAgainToItsHolder(t *testing.T) {
 	s := testkit.Redis(t)
 	c := open[string](t, s, Options{})
 	ask := func(token string) any {
-		return c.run(t.Context(), &budget{patience}, 0, leaseScript, []string{"k"}, constant(token, 60_000, ""))[0].value
+		return c.run(t.Context(), &budget{patience}, 0, leaseScript, []string{"k"},
+			constant(token, 60_000, ""))[0].value
 	}
 	for _, step := range []struct {
 		token string

@@ -17,13 +17,19 @@ import (
 func TestALoadThatPanicsIsAnErrorAndHoldsNoLease(t *testing.T) {
 	s := testkit.Redis(t)
 	c := open[string](t, s, Options{})
-	if _, err := c.Get(t.Context(), "k", func(context.Context) (string, error) { panic("boom") }); err == nil || !strings.Contains(err.Error(), "boom") {
+	if _, err := c.Get(t.Context(), "k", func(context.Context) (string, error) { panic("boom") }); err == nil ||
+		!strings.Contains(err.Error(), "boom") {
 		t.Fatal(err)
 	}
-	if _, err := c.GetMany(t.Context(), []string{"k", "l"}, func(context.Context, []string) (map[string]string, error) { panic("boom") }); err == nil {
+	if _, err := c.GetMany(t.Context(), []string{"k", "l"},
+		func(context.Context, []string) (map[string]string, error) { panic("boom") }); err == nil {
 		t.Fatal("a panic was lost")
 	}
-	if _, err := c.Get(t.Context(), "exit", func(context.Context) (string, error) { runtime.Goexit(); return "", nil }); !errors.Is(err, errAborted) {
+	if _, err := c.Get(t.Context(), "exit", func(context.Context) (string, error) {
+		runtime.Goexit()
+		return "",
+			nil
+	}); !errors.Is(err, errAborted) {
 		t.Fatal(err)
 	}
 	if n, err := client(t, s).Exists(t.Context(), lease("k"), lease("l")).Result(); n != 0 || err != nil {
@@ -50,12 +56,14 @@ func TestNothingIsAValueToo(t *testing.T) {
 		}
 		settle(t, c)
 	}
-	got, err := c.GetMany(t.Context(), []string{"l"}, func(context.Context, []string) (map[string]*string, error) { return map[string]*string{"l": nil}, nil })
+	got, err := c.GetMany(t.Context(), []string{"l"},
+		func(context.Context, []string) (map[string]*string, error) { return map[string]*string{"l": nil}, nil })
 	if _, ok := got["l"]; !ok || err != nil {
 		t.Fatal(got, err)
 	}
 	var none map[string]*string
-	got, err = c.GetMany(t.Context(), []string{"m"}, func(context.Context, []string) (map[string]*string, error) { return none, nil })
+	got, err = c.GetMany(t.Context(), []string{"m"},
+		func(context.Context, []string) (map[string]*string, error) { return none, nil })
 	if len(got) != 0 || err != nil {
 		t.Fatal(got, err)
 	}
@@ -63,7 +71,8 @@ func TestNothingIsAValueToo(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 { // ErrNotFound of many is that none is there
-		got, err = c.GetMany(t.Context(), []string{"n", "o"}, func(context.Context, []string) (map[string]*string, error) { return nil, ErrNotFound })
+		got, err = c.GetMany(t.Context(), []string{"n", "o"},
+			func(context.Context, []string) (map[string]*string, error) { return nil, ErrNotFound })
 		if len(got) != 0 || err != nil {
 			t.Fatal(got, err)
 		}
@@ -73,7 +82,8 @@ func TestNothingIsAValueToo(t *testing.T) {
 func TestStrangeKeysAndHugeOnesAreKeys(t *testing.T) {
 	s := testkit.Redis(t)
 	c := open[string](t, s, Options{Codec: text{}}) // JSON has no \xff
-	c.leaseFor = patience                           // moving megabytes takes a busy machine longer than it has to renew
+	// moving megabytes takes a busy machine longer than it has to renew
+	c.leaseFor = patience
 	huge := strings.Repeat("huge", 250_000)
 	keys := []string{"", " ", "%", "}", "{}", "a\x00b", "\r\n", "\xff", "é", huge}
 	got, err := c.GetMany(t.Context(), keys, echo)
@@ -130,7 +140,8 @@ func TestAValueThatCannotBeEncodedIsServedAndTold(t *testing.T) {
 	broken := make(chan int)
 	get(t, c, "k", value[any](broken), any(broken))
 	settle(t, c)
-	if n, err := client(t, s).Exists(t.Context(), at("k"), lease("k")).Result(); n != 0 || err != nil || !strings.Contains(said.String(), "can't be encoded") {
+	if n, err := client(t, s).Exists(t.Context(), at("k"), lease("k")).Result(); n != 0 || err != nil ||
+		!strings.Contains(said.String(), "can't be encoded") {
 		t.Fatal(n, err, said.String())
 	}
 }
@@ -146,10 +157,12 @@ func TestStrangeDurationsAreTakenForTheDefaultOrForAMillisecond(t *testing.T) {
 			return "v", ctx.Err() // a long timeout is not over at once
 		}, "v")
 		settle(t, c)
-		if err := c.Write(t.Context(), []string{d.String()}, func() error { return nil }); err != nil && d > time.Millisecond {
+		if err := c.Write(t.Context(), []string{d.String()}, func() error { return nil }); err != nil &&
+			d > time.Millisecond {
 			t.Error(d, err)
 		}
-		_, _ = c.Get(t.Context(), "absent "+d.String(), func(context.Context) (string, error) { return "", ErrNotFound })
+		_, _ = c.Get(t.Context(), "absent "+d.String(),
+			func(context.Context) (string, error) { return "", ErrNotFound })
 		settle(t, c)
 	}
 }
@@ -157,7 +170,8 @@ func TestStrangeDurationsAreTakenForTheDefaultOrForAMillisecond(t *testing.T) {
 func TestAClockThatJumpsBringsRefreshesNotErrors(t *testing.T) {
 	s := testkit.Redis(t)
 	var now atomic.Int64
-	c := open[string](t, s, Options{SoftTTL: time.Minute, TTL: time.Hour, Now: func() time.Time { return time.Unix(now.Load(), 0) }})
+	c := open[string](t, s, Options{SoftTTL: time.Minute, TTL: time.Hour,
+		Now: func() time.Time { return time.Unix(now.Load(), 0) }})
 	var loads atomic.Int64
 	load := func(context.Context) (string, error) { loads.Add(1); return "v", nil }
 	for _, at := range []int64{1_800_000_000, 0, -1 << 40, 1 << 40, 1_800_000_000} {
@@ -199,9 +213,10 @@ func TestALoadMayChangeTheListItIsGiven(t *testing.T) {
 	s := testkit.Redis(t)
 	c := open[string](t, s, Options{})
 	for range 2 {
-		got, err := c.GetMany(t.Context(), []string{"bad", "a"}, func(ctx context.Context, keys []string) (map[string]string, error) {
-			return echo(ctx, slices.DeleteFunc(keys, func(key string) bool { return key == "bad" }))
-		})
+		got, err := c.GetMany(t.Context(), []string{"bad", "a"},
+			func(ctx context.Context, keys []string) (map[string]string, error) {
+				return echo(ctx, slices.DeleteFunc(keys, func(key string) bool { return key == "bad" }))
+			})
 		all(t, got, err, "a")
 	}
 }

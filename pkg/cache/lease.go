@@ -160,7 +160,8 @@ func (c *Cache[V]) hold(ctx context.Context, keys []string, token string) *time.
 
 // store fills the cache with what is leased and returns the keys whose lease
 // an invalidation has taken away.
-func (c *Cache[V]) store(ctx context.Context, b *budget, token string, keys []string, entries map[string]entry[V]) (overtaken []string) {
+func (c *Cache[V]) store(ctx context.Context, b *budget, token string, keys []string,
+	entries map[string]entry[V]) (overtaken []string) {
 	var soft time.Time
 	if c.o.SoftTTL > 0 {
 		soft = c.o.Now().Add(c.o.SoftTTL)
@@ -196,7 +197,8 @@ func (c *Cache[V]) drop(ctx context.Context, b *budget, token string, keys []str
 }
 
 // run is [run] for keys of c; it notes whether Redis answers.
-func (c *Cache[V]) run(ctx context.Context, b *budget, keep time.Duration, s script, keys []string, args func(i int) []any) []reply {
+func (c *Cache[V]) run(ctx context.Context, b *budget, keep time.Duration, s script, keys []string,
+	args func(i int) []any) []reply {
 	full := make([]string, len(keys))
 	for i, key := range keys {
 		full[i] = c.key(key)

@@ -55,7 +55,8 @@ func TestGetManyLoadsWhatIsMissingAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	boom := errors.New("boom")
-	if _, err := c.GetMany(t.Context(), []string{"z"}, func(context.Context, []string) (map[string]string, error) { return nil, boom }); !errors.Is(err, boom) {
+	if _, err := c.GetMany(t.Context(), []string{"z"},
+		func(context.Context, []string) (map[string]string, error) { return nil, boom }); !errors.Is(err, boom) {
 		t.Fatal(err)
 	}
 	get(t, c, "z", value("Z"), "Z")
@@ -77,14 +78,15 @@ func TestGetManyOfCrossedKeysLoadsEachOnceAndEnds(t *testing.T) {
 				asked = append(asked, fmt.Sprint((i*stride+n*7)%keys))
 			}
 			for i := 0; i < keys; i += 4 { // and in parts, so that each holds what others want
-				got, err := c.GetMany(t.Context(), asked[i:], func(ctx context.Context, keys []string) (map[string]string, error) {
-					for _, key := range keys {
-						var i int
-						_, _ = fmt.Sscan(key, &i)
-						loads[i].Add(1)
-					}
-					return echo(ctx, keys)
-				})
+				got, err := c.GetMany(t.Context(), asked[i:],
+					func(ctx context.Context, keys []string) (map[string]string, error) {
+						for _, key := range keys {
+							var i int
+							_, _ = fmt.Sscan(key, &i)
+							loads[i].Add(1)
+						}
+						return echo(ctx, keys)
+					})
 				if err != nil || len(got) != keys-i {
 					t.Error(got, err)
 				}
@@ -105,20 +107,26 @@ func TestGetManyWaitsForOthersAndTakesOverFromTheDead(t *testing.T) {
 	a, b := open[string](t, s, Options{}), open[string](t, s, Options{})
 	loading, goOn := make(chan struct{}), make(chan struct{})
 	go func() {
-		_, _ = a.Get(t.Context(), "slow", func(context.Context) (string, error) { close(loading); <-goOn; return "v slow", nil })
+		_, _ = a.Get(t.Context(), "slow", func(context.Context) (string,
+			error) {
+			close(loading)
+			<-goOn
+			return "v slow", nil
+		})
 	}()
 	<-loading
 	if err := client(t, s).Set(t.Context(), lease("dead"), "a token", 300*time.Millisecond).Err(); err != nil {
 		t.Fatal(err)
 	}
 	var loads [][]string
-	got, err := b.GetMany(t.Context(), []string{"slow", "dead", "free"}, func(ctx context.Context, keys []string) (map[string]string, error) {
-		loads = append(loads, keys)
-		if len(loads) == 2 {
-			close(goOn)
-		}
-		return echo(ctx, keys)
-	})
+	got, err := b.GetMany(t.Context(), []string{"slow", "dead", "free"},
+		func(ctx context.Context, keys []string) (map[string]string, error) {
+			loads = append(loads, keys)
+			if len(loads) == 2 {
+				close(goOn)
+			}
+			return echo(ctx, keys)
+		})
 	all(t, got, err, "slow", "dead", "free")
 	if fmt.Sprint(loads) != "[[free] [dead]]" {
 		t.Fatal(loads)

@@ -123,7 +123,10 @@ func (r cacheRules) readerSteps(s cacheState, i int, add func(string, int, func(
 			add("reader refreshes", i, func(s *cacheState) { s.take(i) })
 		}
 	case is.phase == asks && s.marks != 0:
-		add("reader finds a write", i, func(s *cacheState) { s.readers[i].phase, s.readers[i].promised = unleased, s.promised })
+		add("reader finds a write", i, func(s *cacheState) {
+			s.readers[i].phase, s.readers[i].promised = unleased,
+				s.promised
+		})
 	case is.phase == asks && s.lease < 0:
 		add("reader takes the lease", i, func(s *cacheState) { s.take(i) })
 	case is.phase == leased, is.phase == unleased:

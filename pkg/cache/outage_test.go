@@ -42,7 +42,8 @@ func hammer(t *testing.T, c *Cache[string], callers, reads int, during func()) [
 			for i := range reads {
 				key := fmt.Sprint((n + i) % 100)
 				r := timed{time.Now(), 0, true}
-				got, err := c.Get(t.Context(), key, func(context.Context) (string, error) { r.hit = false; return "v " + key, nil })
+				got, err := c.Get(t.Context(), key,
+					func(context.Context) (string, error) { r.hit = false; return "v " + key, nil })
 				r.took = time.Since(r.at)
 				if got != "v "+key || err != nil {
 					t.Error(got, err)
@@ -83,13 +84,15 @@ func TestWithRedisAwayAReadCostsItsBudgetAtMost(t *testing.T) {
 			})
 			s.Resume()
 			during := slices.DeleteFunc(slices.Clone(reads), func(r timed) bool { return r.at.Before(away) })
-			open := slices.DeleteFunc(slices.Clone(reads), func(r timed) bool { return r.at.Before(away.Add(200 * time.Millisecond)) })
+			open := slices.DeleteFunc(slices.Clone(reads),
+				func(r timed) bool { return r.at.Before(away.Add(200 * time.Millisecond)) })
 			if len(open) == 0 {
 				t.Fatal("no read came after the breaker had opened")
 			}
 			_, _, most := quantiles(during)
 			p50, p99, most2 := quantiles(open)
-			testkit.Figure(t, "redis %s under 64 callers: %d reads, %s at most; once the breaker was open p50 %s, p99 %s, max %s", name, len(during), most, p50, p99, most2)
+			testkit.Figure(t, "redis %s under 64 callers: %d reads, %s at most; once the breaker was open p50 %s, "+
+				"p99 %s, max %s", name, len(during), most, p50, p99, most2)
 			if most > redisx.Budget+noise || p50 > redisx.Budget {
 				t.Errorf("a read took %s, half of them %s", most, p50)
 			}

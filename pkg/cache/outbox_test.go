@@ -22,7 +22,8 @@ import (
 
 func database(t testing.TB) *testkit.DB {
 	t.Helper()
-	return testkit.Postgres(t, fstest.MapFS{"00001_cache.sql": {Data: []byte("-- +goose Up\n" + Schema + "CREATE TABLE things (v text);\nINSERT INTO things VALUES ('old');\n")}})
+	return testkit.Postgres(t, fstest.MapFS{"00001_cache.sql": {Data: []byte("-- +goose Up\n" + Schema +
+		"CREATE TABLE things (v text);\nINSERT INTO things VALUES ('old');\n")}})
 }
 
 // serve sweeps in the background until the test ends.
@@ -95,7 +96,8 @@ func TestWhatWasNotedIsInvalidatedThoughTheWriterCrashed(t *testing.T) {
 	get(t, c, "k", read(db), "old")
 	settle(t, c)
 	change(t, db, func(tx *gorm.DB) error { return c.Note(tx, "k") }) // and no Invalidate
-	testkit.Figure(t, "the old value was gone %s after the commit, which nobody told Redis of", until(t, c, db).Round(time.Millisecond))
+	testkit.Figure(t, "the old value was gone %s after the commit, which nobody told Redis of",
+		until(t, c, db).Round(time.Millisecond))
 	testkit.Eventually(t, swept, func() bool { return notes(t, db) == 0 })
 }
 
@@ -146,7 +148,10 @@ func cutOff(t *testing.T, note bool) time.Duration {
 	p.Heal()
 	took := until(t, direct, db)
 	if note {
-		testkit.Eventually(t, swept, func() bool { return notes(t, db) == 0 && strings.Contains(said.String(), "swept again") })
+		testkit.Eventually(t, swept, func() bool {
+			return notes(t, db) == 0 &&
+				strings.Contains(said.String(), "swept again")
+		})
 		if n := strings.Count(said.String(), "\n"); n != 2 {
 			t.Errorf("%d lines:\n%s", n, said.String())
 		}
@@ -156,7 +161,8 @@ func cutOff(t *testing.T, note bool) time.Duration {
 
 func TestWhatWasNotedIsInvalidatedOnceRedisIsBack(t *testing.T) {
 	t.Parallel()
-	testkit.Figure(t, "the old value was gone %s after Redis was back, which was away through the whole Write", cutOff(t, true).Round(time.Millisecond))
+	testkit.Figure(t, "the old value was gone %s after Redis was back, which was away through the whole Write",
+		cutOff(t, true).Round(time.Millisecond))
 	t.Run("control: without the note it lives on", func(t *testing.T) {
 		took := cutOff(t, false)
 		testkit.Figure(t, "%s after", took.Round(time.Millisecond))
@@ -172,7 +178,8 @@ func TestTheNotesOfOneKeyMergeAndTheEarliestCounts(t *testing.T) {
 	change(t, db, func(tx *gorm.DB) error { return c.Note(tx, "k") })
 	var was, is time.Time
 	age := func() {
-		db.Gorm(t.Context()).Exec("UPDATE cache_invalidations SET noted_at = noted_at - interval '1 minute' WHERE noted_at > now() - interval '10 seconds'")
+		db.Gorm(t.Context()).Exec("UPDATE cache_invalidations SET noted_at = noted_at - interval '1 minute' WHERE " +
+			"noted_at > now() - interval '10 seconds'")
 	}
 	age()
 	db.Gorm(t.Context()).Raw("SELECT noted_at FROM cache_invalidations").Scan(&was)
@@ -255,7 +262,8 @@ func TestABacklogIsSweptInBatchesBySeveralReplicas(t *testing.T) {
 	wg.Wait()
 	took := time.Since(begin)
 	get(t, c, fmt.Sprint(n), value("new"), "new")
-	testkit.Figure(t, "%d noted keys swept by 3 replicas in %s, %d a second", n, took.Round(time.Millisecond), int(float64(n)/took.Seconds()))
+	testkit.Figure(t, "%d noted keys swept by 3 replicas in %s, %d a second", n, took.Round(time.Millisecond),
+		int(float64(n)/took.Seconds()))
 }
 
 func TestANoteThatCannotBeSweptKeepsNobodyWaiting(t *testing.T) {

@@ -105,11 +105,12 @@ func holder(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	_, err = New[string](client, ns, Options{Budget: patience, LoadTimeout: time.Hour}).Get(ctx, "k", func(ctx context.Context) (string, error) {
-		fmt.Println("loading")
-		<-ctx.Done()
-		return "", ctx.Err()
-	})
+	_, err = New[string](client, ns, Options{Budget: patience, LoadTimeout: time.Hour}).Get(ctx, "k",
+		func(ctx context.Context) (string, error) {
+			fmt.Println("loading")
+			<-ctx.Done()
+			return "", ctx.Err()
+		})
 	return err
 }
 

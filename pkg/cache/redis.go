@@ -98,7 +98,8 @@ func newScript(source string) script {
 
 // run runs s for each value key and the keys beside it. What a node refuses
 // because it doesn't know s is sent again with the source.
-func run(ctx context.Context, r Redis, b *budget, keep time.Duration, s script, keys []string, args func(i int) []any) []reply {
+func run(ctx context.Context, r Redis, b *budget, keep time.Duration, s script, keys []string,
+	args func(i int) []any) []reply {
 	call := func(name, what string, i int) []any {
 		// The lease of who fills the value and the marks of writes under way
 		// share its hash tag.

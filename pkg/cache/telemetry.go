@@ -32,21 +32,25 @@ func counter(name, what string) metric.Int64Counter {
 func newMetrics(entity string) metrics {
 	label := attribute.String("entity", entity)
 	outcome := func(outcome string) []metric.RecordOption {
-		return []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(label, attribute.String("outcome", outcome)))}
+		return []metric.RecordOption{metric.WithAttributeSet(
+			attribute.NewSet(label, attribute.String("outcome", outcome)))}
 	}
 	m := metrics{
-		hits:           counter("cache_hits_total", "Reads answered from the cache."),
-		misses:         counter("cache_misses_total", "Reads that found no entry."),
-		degraded:       counter("cache_degraded_total", "Reads that Redis gave no answer to."),
-		undecodable:    counter("cache_undecodable_total", "Entries removed because they couldn't be decoded."),
-		overtaken:      counter("cache_overtaken_total", "Loaded values that were not stored because of an invalidation meanwhile."),
-		notInvalidated: counter("cache_invalidation_failures_total", "Keys that could not be invalidated because Redis gave no answer."),
-		tracer:         otel.Tracer(scope),
-		entity:         []metric.AddOption{metric.WithAttributeSet(attribute.NewSet(label))},
-		ok:             outcome("ok"),
-		failed:         outcome("error"),
+		hits:        counter("cache_hits_total", "Reads answered from the cache."),
+		misses:      counter("cache_misses_total", "Reads that found no entry."),
+		degraded:    counter("cache_degraded_total", "Reads that Redis gave no answer to."),
+		undecodable: counter("cache_undecodable_total", "Entries removed because they couldn't be decoded."),
+		overtaken: counter("cache_overtaken_total",
+			"Loaded values that were not stored because of an invalidation meanwhile."),
+		notInvalidated: counter("cache_invalidation_failures_total",
+			"Keys that could not be invalidated because Redis gave no answer."),
+		tracer: otel.Tracer(scope),
+		entity: []metric.AddOption{metric.WithAttributeSet(attribute.NewSet(label))},
+		ok:     outcome("ok"),
+		failed: outcome("error"),
 	}
-	m.loads, _ = otel.Meter(scope).Float64Histogram("cache_load_duration_seconds", metric.WithUnit("s"), metric.WithDescription("Duration of loads from the source."))
+	m.loads, _ = otel.Meter(scope).Float64Histogram("cache_load_duration_seconds", metric.WithUnit("s"),
+		metric.WithDescription("Duration of loads from the source."))
 	return m
 }
 

@@ -83,7 +83,10 @@ func TestWhatAnOperatorNeedsIsCounted(t *testing.T) {
 		once.Do(func() { err = c.Invalidate(ctx, "overtaken") })
 		return "v", err
 	}, "v")
-	testkit.Eventually(t, time.Minute, func() bool { return client(t, s).Exists(t.Context(), c.key("overtaken")).Val() == 1 })
+	testkit.Eventually(t, time.Minute, func() bool {
+		return client(t, s).Exists(t.Context(),
+			c.key("overtaken")).Val() == 1
+	})
 	change(t, db, func(tx *gorm.DB) error { return c.Note(tx, "k") })
 	db.Gorm(t.Context()).Exec("UPDATE cache_invalidations SET noted_at = noted_at - interval '1 minute'")
 	if err := NewOutbox(db.DB, c.redis, nil).sweep(t.Context()); err != nil {

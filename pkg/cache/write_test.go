@@ -108,7 +108,10 @@ func TestAWriteLongerThanItsTimeoutIsNotSureToHaveInvalidated(t *testing.T) {
 	s := testkit.Redis(t)
 	c := open[string](t, s, Options{WriteTimeout: time.Millisecond})
 	err := c.Write(t.Context(), []string{"k"}, func() error {
-		testkit.Eventually(t, time.Minute, func() bool { return c.redis.(redis.UniversalClient).Exists(t.Context(), beside(at("k"))[2]).Val() == 0 })
+		testkit.Eventually(t, time.Minute, func() bool {
+			return c.redis.(redis.UniversalClient).Exists(t.Context(),
+				beside(at("k"))[2]).Val() == 0
+		})
 		s.Kill()
 		return nil
 	})

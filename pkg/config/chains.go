@@ -36,7 +36,8 @@ func (c ChainURLs) Check(variable string) error {
 	for _, chain := range slices.Sorted(maps.Keys(c)) {
 		for i, node := range c[chain] {
 			if !IsHTTPURL(node) {
-				mistakes = append(mistakes, fmt.Errorf("%s: node %d of chain %d must be an http or https URL", variable, i+1, chain))
+				mistakes = append(mistakes, fmt.Errorf("%s: node %d of chain %d must be an http or https URL",
+					variable, i+1, chain))
 			}
 		}
 	}

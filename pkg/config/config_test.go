@@ -69,7 +69,9 @@ func TestEveryMistakeIsToldAtOnce(t *testing.T) {
 	}
 	for range 20 {
 		var again settings
-		if second := config.Load([]string{"PURSER_A=1", "PURSER_A_FILE=/x", "PURSER_B_FILE=/absent", "PURSER_C_FILE=/absent"}, &again).Error(); strings.Index(second, "PURSER_B_FILE") > strings.Index(second, "PURSER_C_FILE") {
+		if second := config.Load([]string{"PURSER_A=1", "PURSER_A_FILE=/x", "PURSER_B_FILE=/absent",
+			"PURSER_C_FILE=/absent"}, &again).Error(); strings.Index(second, "PURSER_B_FILE") > strings.Index(second,
+			"PURSER_C_FILE") {
 			t.Fatalf("the order of the mistakes changes from run to run:\n%s", second)
 		}
 	}
@@ -96,8 +98,10 @@ func TestAnEmptyFileIsAMistake(t *testing.T) {
 	for name, content := range map[string]string{"of no bytes": "", "of a newline": "\n"} {
 		t.Run(name, func(t *testing.T) {
 			var s settings
-			err := config.Load([]string{"PURSER_NAME=n", "PURSER_DATABASE_URL=u", "PURSER_PORT_FILE=" + file(t, content)}, &s)
-			if err == nil || !strings.Contains(err.Error(), "PURSER_PORT_FILE: the file ") || !strings.Contains(err.Error(), " is empty") {
+			err := config.Load([]string{"PURSER_NAME=n", "PURSER_DATABASE_URL=u",
+				"PURSER_PORT_FILE=" + file(t, content)}, &s)
+			if err == nil || !strings.Contains(err.Error(), "PURSER_PORT_FILE: the file ") ||
+				!strings.Contains(err.Error(), " is empty") {
 				t.Errorf("error %v", err)
 			}
 		})
@@ -106,7 +110,8 @@ func TestAnEmptyFileIsAMistake(t *testing.T) {
 
 func TestWhatNothingReadsIsFound(t *testing.T) {
 	got := config.Unread([]string{
-		"PURSER_DATABASE_URL_FILE=/x", "PURSER_WAIT=1s", "PURSER_KEYS=a", "PURSER_DATABASE_URI=u", "PURSER_TOKENS=a", "PURSER_HIDDEN=h",
+		"PURSER_DATABASE_URL_FILE=/x", "PURSER_WAIT=1s", "PURSER_KEYS=a", "PURSER_DATABASE_URI=u", "PURSER_TOKENS=a",
+		"PURSER_HIDDEN=h",
 		"PURSER_WALLET_SERVICE_PORT_GRPC=1", "PURSER_WALLET_PORT=tcp://10.0.0.1:1", "OTHER_X=1",
 	}, settings{})
 	if want := "[PURSER_DATABASE_URI PURSER_HIDDEN PURSER_TOKENS]"; fmt.Sprint(got) != want {
@@ -115,7 +120,8 @@ func TestWhatNothingReadsIsFound(t *testing.T) {
 }
 
 func TestAnAddressIsHostAndPort(t *testing.T) {
-	for value, fine := range map[string]bool{"": true, "localhost:1": true, ":7601": true, "[::1]:1": true, "localhost": false, "localhost:": false, "::1:1": false, "http://x:1": false} {
+	for value, fine := range map[string]bool{"": true, "localhost:1": true, ":7601": true, "[::1]:1": true,
+		"localhost": false, "localhost:": false, "::1:1": false, "http://x:1": false} {
 		if err := config.HostPort("PURSER_ADDR", value); (err == nil) != fine {
 			t.Errorf("%q: %v", value, err)
 		}
@@ -126,8 +132,10 @@ func TestAFileAndAVariableTogetherAreAMistake(t *testing.T) {
 	for name, value := range map[string]string{"with different values": "postgres://y", "with an empty variable": ""} {
 		t.Run(name, func(t *testing.T) {
 			var s settings
-			err := config.Load([]string{"PURSER_NAME=n", "PURSER_DATABASE_URL=" + value, "PURSER_DATABASE_URL_FILE=" + file(t, "postgres://x")}, &s)
-			if err == nil || !strings.Contains(err.Error(), "PURSER_DATABASE_URL and PURSER_DATABASE_URL_FILE are both set") {
+			err := config.Load([]string{"PURSER_NAME=n", "PURSER_DATABASE_URL=" + value,
+				"PURSER_DATABASE_URL_FILE=" + file(t, "postgres://x")}, &s)
+			if err == nil || !strings.Contains(err.Error(),
+				"PURSER_DATABASE_URL and PURSER_DATABASE_URL_FILE are both set") {
 				t.Errorf("error %v", err)
 			}
 		})
@@ -136,7 +144,8 @@ func TestAFileAndAVariableTogetherAreAMistake(t *testing.T) {
 
 func TestAFileOfAnotherProgramIsLeftAlone(t *testing.T) {
 	var s settings
-	if err := config.Load([]string{"PURSER_NAME=n", "PURSER_DATABASE_URL=u", "SSL_CERT_FILE=/absent"}, &s); err != nil {
+	if err := config.Load([]string{"PURSER_NAME=n", "PURSER_DATABASE_URL=u", "SSL_CERT_FILE=/absent"},
+		&s); err != nil {
 		t.Error(err)
 	}
 }
@@ -162,7 +171,8 @@ func TestASecretIsNeverShown(t *testing.T) {
 	s := config.Secret(value)
 	h := holder{s, &s, []config.Secret{s}, map[string]config.Secret{"k": s}}
 	var shown []string
-	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%t", "%c", "%U", "%e", "%20v", "%-5s", "%!"} {
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%t", "%c", "%U", "%e", "%20v",
+		"%-5s", "%!"} {
 		for _, arg := range []any{s, &s, h, &h, []any{s}} {
 			shown = append(shown, fmt.Sprintf(verb, arg))
 		}
@@ -196,7 +206,8 @@ func TestASecretIsNeverShown(t *testing.T) {
 
 func TestPrintShowsWhatIsInForceWithSecretsMasked(t *testing.T) {
 	var s settings
-	if err := config.Load([]string{"PURSER_NAME=n", "PURSER_DATABASE_URL=" + value, "PURSER_KEYS=" + value + "," + value}, &s); err != nil {
+	if err := config.Load([]string{"PURSER_NAME=n", "PURSER_DATABASE_URL=" + value,
+		"PURSER_KEYS=" + value + "," + value}, &s); err != nil {
 		t.Fatal(err)
 	}
 	for name, cfg := range map[string]any{"a struct": s, "a pointer to one": &s} {
@@ -205,7 +216,8 @@ func TestPrintShowsWhatIsInForceWithSecretsMasked(t *testing.T) {
 			if err := config.Print(&out, cfg); err != nil {
 				t.Fatal(err)
 			}
-			want := "PURSER_DATABASE_CONNS=4\nPURSER_DATABASE_URL=***\nPURSER_KEYS=[*** ***]\nPURSER_NAME=n\nPURSER_PORT=0\nPURSER_WAIT=1s\n"
+			want := "PURSER_DATABASE_CONNS=4\nPURSER_DATABASE_URL=***\nPURSER_KEYS=[*** " +
+				"***]\nPURSER_NAME=n\nPURSER_PORT=0\nPURSER_WAIT=1s\n"
 			if out.String() != want {
 				t.Errorf("printed\n%swant\n%s", out.String(), want)
 			}

@@ -14,11 +14,14 @@ func TestAKindIsFoundThroughWrapping(t *testing.T) {
 		err  error
 		kind errs.Kind
 	}{
-		"a typed error is of its kind":              {errs.NotFound("wallet"), errs.KindNotFound},
-		"a wrapped one too":                         {fmt.Errorf("read: %w", errs.Conflict("LOST", "again")), errs.KindConflict},
-		"a joined one too":                          {errors.Join(errors.New("x"), errs.Exhausted("FULL", "full")), errs.KindExhausted},
-		"an error that nobody classified is ours":   {errors.New("boom"), errs.KindInternal},
-		"the outermost classification is the valid": {errs.Unavailable("AWAY", "away").Because(errs.NotFound("x")), errs.KindUnavailable},
+		"a typed error is of its kind": {errs.NotFound("wallet"), errs.KindNotFound},
+		"a wrapped one too": {fmt.Errorf("read: %w", errs.Conflict("LOST", "again")),
+			errs.KindConflict},
+		"a joined one too": {errors.Join(errors.New("x"), errs.Exhausted("FULL", "full")),
+			errs.KindExhausted},
+		"an error that nobody classified is ours": {errors.New("boom"), errs.KindInternal},
+		"the outermost classification is the valid": {errs.Unavailable("AWAY", "away").Because(errs.NotFound("x")),
+			errs.KindUnavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := errs.KindOf(tt.err); got != tt.kind {

@@ -93,7 +93,8 @@ func Dial(c Config, idempotent []string, more ...grpc.DialOption) (*grpc.ClientC
 	if !strings.Contains(target, "://") {
 		target = "dns:///" + target
 	}
-	unary, stream := []grpc.UnaryClientInterceptor{typedErrors, timeout}, []grpc.StreamClientInterceptor{typedErrorsStream}
+	unary, stream := []grpc.UnaryClientInterceptor{typedErrors, timeout},
+		[]grpc.StreamClientInterceptor{typedErrorsStream}
 	if !c.NoForward {
 		unary, stream = append(unary, forwardCaller), append(stream, forwardCallerStream)
 	}
@@ -108,7 +109,8 @@ func Dial(c Config, idempotent []string, more ...grpc.DialOption) (*grpc.ClientC
 		// A replica that was away is back within some seconds; gRPC's own bound
 		// of two minutes would leave it without callers for as long.
 		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: reconnectFirst, Multiplier: 1.6, Jitter: 0.2, MaxDelay: reconnectMost},
+			Backoff: backoff.Config{BaseDelay: reconnectFirst, Multiplier: 1.6, Jitter: 0.2,
+				MaxDelay: reconnectMost},
 			MinConnectTimeout: connectTimeout,
 		}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 20 * time.Second, Timeout: 5 * time.Second}),
@@ -172,11 +174,13 @@ func serviceConfig(idempotent []string) (string, error) {
 	return string(b), nil
 }
 
-func typedErrors(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+func typedErrors(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker,
+	opts ...grpc.CallOption) error {
 	return grpcerr.FromError(invoke(ctx, method, req, reply, cc, opts...))
 }
 
-func timeout(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+func timeout(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker,
+	opts ...grpc.CallOption) error {
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, DefaultTimeout)
@@ -187,15 +191,18 @@ func timeout(ctx context.Context, method string, req, reply any, cc *grpc.Client
 
 // forwardCaller sends the token of the caller that this call is made for. A
 // token that was set by hand stays.
-func forwardCaller(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+func forwardCaller(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker,
+	opts ...grpc.CallOption) error {
 	return invoke(withToken(ctx), method, req, reply, cc, opts...)
 }
 
-func forwardCallerStream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+func forwardCallerStream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string,
+	open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	return open(withToken(ctx), desc, cc, method, opts...)
 }
 
-func typedErrorsStream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+func typedErrorsStream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string,
+	open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	s, err := open(ctx, desc, cc, method, opts...)
 	if err != nil {
 		return nil, grpcerr.FromError(err)

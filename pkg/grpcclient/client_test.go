@@ -226,12 +226,14 @@ func TestTheCallersTokenIsForwardedUnlessOneIsSetByHand(t *testing.T) {
 		ctx  context.Context //nolint:containedctx // a table of contexts
 		want []string
 	}{
-		"nobody's":                             {t.Context(), nil},
-		"the caller's":                         {caller, []string{"Bearer callers"}},
-		"one set by hand":                      {grpcclient.WithToken(t.Context(), "mine"), []string{"Bearer mine"}},
-		"one set by hand beside the caller's":  {grpcclient.WithToken(caller, "mine"), []string{"Bearer mine"}},
-		"the later one of two":                 {grpcclient.WithToken(grpcclient.WithToken(caller, "first"), "mine"), []string{"Bearer mine"}},
-		"one set beside other metadata":        {grpcclient.WithToken(metadata.AppendToOutgoingContext(t.Context(), "k", "v"), "mine"), []string{"Bearer mine"}},
+		"nobody's":                            {t.Context(), nil},
+		"the caller's":                        {caller, []string{"Bearer callers"}},
+		"one set by hand":                     {grpcclient.WithToken(t.Context(), "mine"), []string{"Bearer mine"}},
+		"one set by hand beside the caller's": {grpcclient.WithToken(caller, "mine"), []string{"Bearer mine"}},
+		"the later one of two": {grpcclient.WithToken(grpcclient.WithToken(caller, "first"), "mine"),
+			[]string{"Bearer mine"}},
+		"one set beside other metadata": {grpcclient.WithToken(
+			metadata.AppendToOutgoingContext(t.Context(), "k", "v"), "mine"), []string{"Bearer mine"}},
 		"an anonymous caller's, which is none": {authn.WithCaller(t.Context(), authn.Caller{}), nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -267,7 +269,8 @@ func TestAConnectionOfAnOwnNameForwardsNobodysToken(t *testing.T) {
 	if err := s.RecvMsg(&wrapperspb.StringValue{}); err != nil || len(p.lastToken()) > 0 {
 		t.Errorf("a stream sent %q, %v", p.lastToken(), err)
 	}
-	if err := call(grpcclient.WithToken(caller, "mine"), conn, once); err != nil || !slices.Equal(p.lastToken(), []string{"Bearer mine"}) {
+	if err := call(grpcclient.WithToken(caller, "mine"), conn, once); err != nil ||
+		!slices.Equal(p.lastToken(), []string{"Bearer mine"}) {
 		t.Errorf("a token set by hand became %q, %v", p.lastToken(), err)
 	}
 }
@@ -291,8 +294,9 @@ func TestAConnectionThatCannotBeRightIsRefused(t *testing.T) {
 		idempotent []string
 		want       string
 	}{
-		"without an address":                   {grpcclient.Config{Plaintext: true}, nil, "no address"},
-		"roots that are not there":             {grpcclient.Config{Addr: "x:1", CAFile: noPEM + ".absent"}, nil, "TLS roots"},
+		"without an address": {grpcclient.Config{Plaintext: true}, nil, "no address"},
+		"roots that are not there": {grpcclient.Config{Addr: "x:1", CAFile: noPEM + ".absent"}, nil,
+			"TLS roots"},
 		"roots that are none":                  {grpcclient.Config{Addr: "x:1", CAFile: noPEM}, nil, "no certificate"},
 		"a method without its service":         {local, []string{"Again"}, "not a full method name"},
 		"a service without its method":         {local, []string{"/test.v1.Echo/"}, "not a full method name"},

@@ -60,7 +60,8 @@ func chain(cfg Config, d Deps, v protovalidate.Validator) []layer {
 		{"validate", validateLayer(v)},
 	}
 	if d.Context != nil {
-		layers = append(layers, layer{"context", func(ctx context.Context, c *call) error { return c.next(d.Context(ctx)) }})
+		layers = append(layers, layer{"context",
+			func(ctx context.Context, c *call) error { return c.next(d.Context(ctx)) }})
 	}
 	return layers
 }

@@ -33,7 +33,8 @@ func Trace(ctx context.Context, cfg Config, d Deps, method string) ([]string, er
 }
 
 // Deadline runs inner under the deadline layer alone.
-func Deadline(ctx context.Context, least, most time.Duration, streaming bool, inner func(context.Context) error) error {
+func Deadline(ctx context.Context, least, most time.Duration, streaming bool,
+	inner func(context.Context) error) error {
 	return deadlineLayer(least, most)(ctx, &call{streaming: streaming, handler: inner})
 }
 

@@ -71,7 +71,8 @@ func recoverLayer(log *slog.Logger) func(context.Context, *call) error {
 	return func(ctx context.Context, c *call) (err error) {
 		defer func() {
 			if p := recover(); p != nil {
-				log.ErrorContext(ctx, "panic", "method", c.method, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+				log.ErrorContext(ctx, "panic", "method", c.method, "panic", fmt.Sprint(p), "stack",
+					string(debug.Stack()))
 				err = grpcerr.ToStatus(errs.Internal(fmt.Errorf("panic: %v", p))).Err()
 			}
 		}()
@@ -113,7 +114,8 @@ func deadlineLayer(least, most time.Duration) func(context.Context, *call) error
 		if d, ok := ctx.Deadline(); ok {
 			left := d.Sub(now)
 			if left < least {
-				return errs.Deadline("DEADLINE_TOO_SHORT", fmt.Sprintf("the call has %s left and needs at least %s", left.Round(time.Microsecond), least))
+				return errs.Deadline("DEADLINE_TOO_SHORT",
+					fmt.Sprintf("the call has %s left and needs at least %s", left.Round(time.Microsecond), least))
 			}
 			if d.Before(end) {
 				end = d.Add(-min(shave, left/10))

@@ -50,11 +50,13 @@ func TestOfTwoFaultsTheOuterLayersIsTold(t *testing.T) {
 		text   string
 		want   string
 	}{
-		"the deadline before the token":        {slow, "Bearer nobody", read, "ok", "DEADLINE_TOO_SHORT"},
-		"the token before the permission":      {plaintext(), "Bearer nobody", read, "ok", "TOKEN_INVALID"},
-		"the permission before the rate":       {empty, "Bearer plain-secret", read, "ok", "PERMISSION_MISSING"},
-		"the rate before the validation":       {empty, "Bearer reader-secret", read, "too long a text", "RATE_LIMITED"},
-		"the validation before the handler":    {plaintext(), "Bearer reader-secret", read, "too long a text", "INVALID_ARGUMENT"},
+		"the deadline before the token":   {slow, "Bearer nobody", read, "ok", "DEADLINE_TOO_SHORT"},
+		"the token before the permission": {plaintext(), "Bearer nobody", read, "ok", "TOKEN_INVALID"},
+		"the permission before the rate":  {empty, "Bearer plain-secret", read, "ok", "PERMISSION_MISSING"},
+		"the rate before the validation": {empty, "Bearer reader-secret", read, "too long a text",
+			"RATE_LIMITED"},
+		"the validation before the handler": {plaintext(), "Bearer reader-secret", read, "too long a text",
+			"INVALID_ARGUMENT"},
 		"a panic in the token's layer, caught": {plaintext(), "Bearer panic", read, "ok", "INTERNAL"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -96,7 +98,8 @@ func TestAPanicIsOurFaultAndSaysNothing(t *testing.T) {
 				t.Errorf("the caller was told %v", e)
 			}
 			lines := r.log.lines(t, "panic")
-			if len(lines) != 1 || !strings.Contains(fmt.Sprint(lines[0]["stack"]), "grpcserver_test") || lines[0]["panic"] != "dsn=hunter2" {
+			if len(lines) != 1 || !strings.Contains(fmt.Sprint(lines[0]["stack"]), "grpcserver_test") ||
+				lines[0]["panic"] != "dsn=hunter2" {
 				t.Errorf("the log has %v", lines)
 			}
 			if _, e := r.call(t.Context(), mine, newNote("x")); reason(e) != "TOKEN_MISSING" {
@@ -112,15 +115,19 @@ func TestAnErrorTellsTheCallerItsKindAndTheLogItsCause(t *testing.T) {
 		reason string
 		logged string
 	}{
-		"a typed error":              {errs.Conflict("LOST", "again").Because(errors.New("hunter2")), "LOST", ""},
-		"an unclassified error":      {errors.New("dsn=hunter2"), "INTERNAL", "call failed"},
-		"one that Translate knows":   {errors.New("database away"), "DATABASE_AWAY", "dependency away"},
-		"a dependency that is away":  {errs.Unavailable("CHAIN_AWAY", "away").Because(errors.New("hunter2")), "CHAIN_AWAY", "dependency away"},
+		"a typed error":            {errs.Conflict("LOST", "again").Because(errors.New("hunter2")), "LOST", ""},
+		"an unclassified error":    {errors.New("dsn=hunter2"), "INTERNAL", "call failed"},
+		"one that Translate knows": {errors.New("database away"), "DATABASE_AWAY", "dependency away"},
+		"a dependency that is away": {errs.Unavailable("CHAIN_AWAY", "away").Because(errors.New("hunter2")),
+			"CHAIN_AWAY", "dependency away"},
 		"a call that was given up":   {fmt.Errorf("query: %w", context.Canceled), "CANCELED", ""},
 		"a typed error of zero kind": {&errs.Error{Message: "hunter2"}, "INTERNAL", "call failed"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := start(t, plaintext(), echo{unary: func(context.Context, *dynamicpb.Message) (*dynamicpb.Message, error) { return nil, tt.err }},
+			r := start(t, plaintext(), echo{unary: func(context.Context, *dynamicpb.Message) (*dynamicpb.Message,
+				error) {
+				return nil, tt.err
+			}},
 				func(d *grpcserver.Deps) {
 					d.Translate = func(err error) error {
 						if err.Error() == "database away" {
@@ -149,14 +156,19 @@ func TestTheDeadlineIsBoundedAndShaved(t *testing.T) {
 		streaming         bool
 		want              time.Duration // 0: refused; below 0: no deadline
 	}{
-		"a caller that sets none gets the most":      {0, time.Millisecond, 30 * time.Second, false, 30 * time.Second},
-		"a longer one is cut to the most":            {time.Minute, time.Millisecond, 30 * time.Second, false, 30 * time.Second},
-		"a shorter one is shaved by 20 ms":           {10 * time.Second, time.Millisecond, 30 * time.Second, false, 10*time.Second - 20*time.Millisecond},
-		"a very short one by a tenth":                {100 * time.Millisecond, time.Millisecond, 30 * time.Second, false, 90 * time.Millisecond},
-		"one below the least is refused at once":     {4 * time.Millisecond, 5 * time.Millisecond, 30 * time.Second, false, 0},
-		"one that is over is refused":                {-time.Second, 0, 30 * time.Second, false, 0},
-		"a stream lives on without":                  {0, time.Hour, 2 * time.Hour, true, -1},
-		"exactly the least is enough for its method": {10 * time.Millisecond, 10 * time.Millisecond, time.Second, false, 9 * time.Millisecond},
+		"a caller that sets none gets the most": {0, time.Millisecond, 30 * time.Second, false, 30 * time.Second},
+		"a longer one is cut to the most": {time.Minute, time.Millisecond, 30 * time.Second, false,
+			30 * time.Second},
+		"a shorter one is shaved by 20 ms": {10 * time.Second, time.Millisecond, 30 * time.Second, false,
+			10*time.Second - 20*time.Millisecond},
+		"a very short one by a tenth": {100 * time.Millisecond, time.Millisecond, 30 * time.Second,
+			false, 90 * time.Millisecond},
+		"one below the least is refused at once": {4 * time.Millisecond, 5 * time.Millisecond, 30 * time.Second,
+			false, 0},
+		"one that is over is refused": {-time.Second, 0, 30 * time.Second, false, 0},
+		"a stream lives on without":   {0, time.Hour, 2 * time.Hour, true, -1},
+		"exactly the least is enough for its method": {10 * time.Millisecond, 10 * time.Millisecond, time.Second,
+			false, 9 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -184,7 +196,8 @@ func TestTheDeadlineIsBoundedAndShaved(t *testing.T) {
 
 func TestTheHandlerGetsTheDefaultDeadline(t *testing.T) {
 	var left time.Duration
-	r := start(t, plaintext(), echo{unary: func(ctx context.Context, in *dynamicpb.Message) (*dynamicpb.Message, error) {
+	r := start(t, plaintext(), echo{unary: func(ctx context.Context, in *dynamicpb.Message) (*dynamicpb.Message,
+		error) {
 		d, ok := ctx.Deadline()
 		if ok {
 			left = time.Until(d)
@@ -203,19 +216,21 @@ func TestOnlyWhoMayCallsAMethod(t *testing.T) {
 		auth   []string
 		want   string
 	}{
-		"anybody calls a public method":                 {open, nil, ""},
-		"with a token nobody looks at":                  {open, []string{"Bearer nobody"}, ""},
-		"any caller with a token":                       {mine, []string{"Bearer plain-secret"}, ""},
-		"the scheme in any case":                        {mine, []string{"bEARER plain-secret"}, ""},
-		"who has the permission":                        {read, []string{"Bearer reader-secret"}, ""},
-		"not without a token":                           {mine, nil, "TOKEN_MISSING"},
-		"not without a token where a permission is":     {read, nil, "TOKEN_MISSING"},
-		"not with an empty token":                       {mine, []string{"Bearer "}, "TOKEN_MISSING"},
-		"not with another scheme":                       {mine, []string{"Basic plain-secret"}, "TOKEN_INVALID"},
-		"not with a bare token":                         {mine, []string{"plain-secret"}, "TOKEN_INVALID"},
-		"not with an empty header":                      {mine, []string{""}, "TOKEN_INVALID"},
-		"not with two headers":                          {mine, []string{"Bearer plain-secret", "Bearer plain-secret"}, "TOKEN_INVALID"},
-		"not with two tokens in one":                    {mine, []string{"Bearer plain-secret, Bearer plain-secret"}, "TOKEN_INVALID"},
+		"anybody calls a public method":             {open, nil, ""},
+		"with a token nobody looks at":              {open, []string{"Bearer nobody"}, ""},
+		"any caller with a token":                   {mine, []string{"Bearer plain-secret"}, ""},
+		"the scheme in any case":                    {mine, []string{"bEARER plain-secret"}, ""},
+		"who has the permission":                    {read, []string{"Bearer reader-secret"}, ""},
+		"not without a token":                       {mine, nil, "TOKEN_MISSING"},
+		"not without a token where a permission is": {read, nil, "TOKEN_MISSING"},
+		"not with an empty token":                   {mine, []string{"Bearer "}, "TOKEN_MISSING"},
+		"not with another scheme":                   {mine, []string{"Basic plain-secret"}, "TOKEN_INVALID"},
+		"not with a bare token":                     {mine, []string{"plain-secret"}, "TOKEN_INVALID"},
+		"not with an empty header":                  {mine, []string{""}, "TOKEN_INVALID"},
+		"not with two headers": {mine, []string{"Bearer plain-secret", "Bearer plain-secret"},
+			"TOKEN_INVALID"},
+		"not with two tokens in one": {mine, []string{"Bearer plain-secret, Bearer plain-secret"},
+			"TOKEN_INVALID"},
 		"not with an unknown token":                     {mine, []string{"Bearer nobody"}, "TOKEN_INVALID"},
 		"not without the permission":                    {read, []string{"Bearer plain-secret"}, "PERMISSION_MISSING"},
 		"not where a permission is, by the scheme only": {read, []string{"Bearer"}, "TOKEN_INVALID"},
@@ -285,14 +300,16 @@ func TestPeersAreCountedByAddressAndIPv6ByTheirNetwork(t *testing.T) {
 		ctx  context.Context //nolint:containedctx // a table of contexts
 		want string
 	}{
-		"IPv4 without its port":          {from("192.0.2.1:4711"), "192.0.2.1"},
-		"IPv4 inside IPv6":               {from("[::ffff:192.0.2.1]:4711"), "192.0.2.1"},
-		"IPv6 by its /64":                {from("[2001:db8:1:2:3:4:5:6]:1"), "2001:db8:1:2::/64"},
-		"another host of the network":    {from("[2001:db8:1:2:ffff::1]:2"), "2001:db8:1:2::/64"},
-		"another network":                {from("[2001:db8:1:3::1]:2"), "2001:db8:1:3::/64"},
-		"a link-local one with its zone": {peer.NewContext(t.Context(), &peer.Peer{Addr: &net.TCPAddr{IP: net.ParseIP("fe80::1"), Zone: "eth0"}}), "fe80::/64"},
-		"a socket in the file system":    {peer.NewContext(t.Context(), &peer.Peer{Addr: &net.UnixAddr{Name: "/run/x"}}), "/run/x"},
-		"nobody":                         {t.Context(), "unknown"},
+		"IPv4 without its port":       {from("192.0.2.1:4711"), "192.0.2.1"},
+		"IPv4 inside IPv6":            {from("[::ffff:192.0.2.1]:4711"), "192.0.2.1"},
+		"IPv6 by its /64":             {from("[2001:db8:1:2:3:4:5:6]:1"), "2001:db8:1:2::/64"},
+		"another host of the network": {from("[2001:db8:1:2:ffff::1]:2"), "2001:db8:1:2::/64"},
+		"another network":             {from("[2001:db8:1:3::1]:2"), "2001:db8:1:3::/64"},
+		"a link-local one with its zone": {peer.NewContext(t.Context(),
+			&peer.Peer{Addr: &net.TCPAddr{IP: net.ParseIP("fe80::1"), Zone: "eth0"}}), "fe80::/64"},
+		"a socket in the file system": {peer.NewContext(t.Context(),
+			&peer.Peer{Addr: &net.UnixAddr{Name: "/run/x"}}), "/run/x"},
+		"nobody": {t.Context(), "unknown"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := grpcserver.PeerAddress(tt.ctx); got != tt.want {
@@ -306,7 +323,8 @@ func TestPeersAreCountedByAddressAndIPv6ByTheirNetwork(t *testing.T) {
 		user string
 		ok   bool
 	}{
-		{from("[2001:db8::1]:1"), "", true}, {from("[2001:db8::2]:1"), "", false}, {from("[2001:db8:0:1::1]:1"), "", true},
+		{from("[2001:db8::1]:1"), "", true}, {from("[2001:db8::2]:1"), "", false},
+		{from("[2001:db8:0:1::1]:1"), "", true},
 		{from("[2001:db8::1]:1"), "user", true}, {from("192.0.2.1:1"), "user", false},
 	} {
 		if err := allow(step.ctx, step.user); (err == nil) != step.ok {
@@ -344,16 +362,20 @@ func TestAMessageThatBreaksTheContractIsToldFieldAndRule(t *testing.T) {
 		}
 		return m
 	}
-	if _, e := r.call(t.Context(), open, wrong(5_000)); e == nil || len(e.Violations) != 32 || e.Violations[31].Field != "tags[31]" || len(e.Message) > 4<<10 || !strings.Contains(e.Message, "and 4968 more") {
+	if _, e := r.call(t.Context(), open, wrong(5_000)); e == nil || len(e.Violations) != 32 ||
+		e.Violations[31].Field != "tags[31]" || len(e.Message) > 4<<10 ||
+		!strings.Contains(e.Message, "and 4968 more") {
 		t.Errorf("five thousand violations came back as %+v", e)
 	}
-	if _, e := r.call(t.Context(), open, wrong(50_000)); e == nil || len(e.Violations) != 1 || e.Violations[0].Field != "tags[0]" {
+	if _, e := r.call(t.Context(), open, wrong(50_000)); e == nil || len(e.Violations) != 1 ||
+		e.Violations[0].Field != "tags[0]" {
 		t.Errorf("of a large message not the first violation alone came back: %+v", e)
 	}
 }
 
 func TestEveryCallHasOneLineAndNoneCarriesTheToken(t *testing.T) {
-	r := start(t, plaintext(), echo{unary: func(ctx context.Context, in *dynamicpb.Message) (*dynamicpb.Message, error) {
+	r := start(t, plaintext(), echo{unary: func(ctx context.Context, in *dynamicpb.Message) (*dynamicpb.Message,
+		error) {
 		switch textOf(in) {
 		case "panic":
 			panic(authn.CallerFrom(ctx).UserID)
@@ -363,7 +385,8 @@ func TestEveryCallHasOneLineAndNoneCarriesTheToken(t *testing.T) {
 		return in, nil
 	}})
 	steps := []struct{ method, auth, text, code string }{
-		{open, "", "x", "OK"}, {read, "Bearer reader-secret", "x", "OK"}, {read, "Bearer plain-secret", "x", "PermissionDenied"},
+		{open, "", "x", "OK"}, {read, "Bearer reader-secret", "x", "OK"},
+		{read, "Bearer plain-secret", "x", "PermissionDenied"},
 		{mine, "Bearer nobody-secret", "x", "Unauthenticated"}, {mine, "Basic other-secret", "x", "Unauthenticated"},
 		{mine, "Bearer reader-secret", "panic", "Internal"}, {mine, "Bearer reader-secret", "fail", "Internal"},
 		{mine, "Bearer reader-secret", "", "InvalidArgument"},

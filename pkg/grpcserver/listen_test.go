@@ -60,7 +60,8 @@ func TestTheHealthPortTellsHowTheServerIsUntilItIsDrained(t *testing.T) {
 		err := grpcserver.CheckHealth(t.Context(), cfg)
 		return err != nil && strings.Contains(err.Error(), "NOT_SERVING")
 	})
-	if status, err := asked(t, cfg.HealthAddr, grpcserver.Liveness); err != nil || status != healthpb.HealthCheckResponse_SERVING {
+	if status, err := asked(t, cfg.HealthAddr, grpcserver.Liveness); err != nil ||
+		status != healthpb.HealthCheckResponse_SERVING {
 		t.Errorf("a server that drains is not alive: %s, %v", status, err)
 	}
 	close(leave)
@@ -78,7 +79,8 @@ func TestTheHealthPortTellsHowTheServerIsUntilItIsDrained(t *testing.T) {
 func TestAHealthCheckNeedsToKnowThePort(t *testing.T) {
 	cfg := plaintext()
 	cfg.Addr = "127.0.0.1:0"
-	if err := grpcserver.CheckHealth(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "PURSER_GRPC_HEALTH_ADDR") {
+	if err := grpcserver.CheckHealth(t.Context(), cfg); err == nil ||
+		!strings.Contains(err.Error(), "PURSER_GRPC_HEALTH_ADDR") {
 		t.Errorf("without a fixed port: %v", err)
 	}
 }

@@ -76,14 +76,17 @@ func (c Config) Validate() error {
 	var mistakes []error
 	switch {
 	case c.Plaintext && (c.TLSCert != "" || c.TLSKey != ""):
-		mistakes = append(mistakes, errors.New("PURSER_GRPC_PLAINTEXT and PURSER_GRPC_TLS_CERT are both set; choose one"))
+		mistakes = append(mistakes, errors.New(
+			"PURSER_GRPC_PLAINTEXT and PURSER_GRPC_TLS_CERT are both set; choose one"))
 	case !c.Plaintext && (c.TLSCert == "" || c.TLSKey == ""):
-		mistakes = append(mistakes, errors.New("PURSER_GRPC_TLS_CERT and PURSER_GRPC_TLS_KEY are needed (or PURSER_GRPC_PLAINTEXT=true, by name)"))
+		mistakes = append(mistakes, errors.New(
+			"PURSER_GRPC_TLS_CERT and PURSER_GRPC_TLS_KEY are needed (or PURSER_GRPC_PLAINTEXT=true, by name)"))
 	}
 	if math.IsNaN(c.RatePerSecond) || math.IsInf(c.RatePerSecond, 0) || c.RatePerSecond <= 0 || c.Burst <= 0 {
 		mistakes = append(mistakes, errors.New("PURSER_GRPC_RATE_PER_SECOND and PURSER_GRPC_BURST must be above 0"))
 	}
-	mistakes = append(mistakes, config.HostPort("PURSER_GRPC_ADDR", c.Addr), config.HostPort("PURSER_GRPC_HEALTH_ADDR", c.HealthAddr))
+	mistakes = append(mistakes, config.HostPort("PURSER_GRPC_ADDR", c.Addr),
+		config.HostPort("PURSER_GRPC_HEALTH_ADDR", c.HealthAddr))
 	if c.MinTimeout < 0 || c.MaxTimeout <= c.MinTimeout {
 		mistakes = append(mistakes, errors.New("PURSER_GRPC_MAX_TIMEOUT must be above PURSER_GRPC_MIN_TIMEOUT"))
 	}
@@ -168,11 +171,13 @@ func New(cfg Config, d Deps) (*Server, error) {
 			grpc.StatsHandler(otelgrpc.NewServerHandler(otelgrpc.WithFilter(filters.Not(filters.HealthCheck())))),
 			grpc.UnaryInterceptor(unary(layers, d.Rules)),
 			grpc.StreamInterceptor(stream(serving, layers, d.Rules)),
-			grpc.NumStreamWorkers(uint32(8*runtime.GOMAXPROCS(0))), // which keep their stacks, that a call through the layers makes grow
+			// which keep their stacks, that a call through the layers makes grow
+			grpc.NumStreamWorkers(uint32(8*runtime.GOMAXPROCS(0))),
 			grpc.MaxRecvMsgSize(MaxMessage), grpc.MaxSendMsgSize(MaxMessage),
 			grpc.MaxConcurrentStreams(1000), grpc.MaxHeaderListSize(maxHeaders),
 			grpc.ConnectionTimeout(10*time.Second),
-			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
+			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second,
+				PermitWithoutStream: true}),
 			grpc.KeepaliveParams(keepalive.ServerParameters{
 				MaxConnectionAge: 5 * time.Minute, MaxConnectionAgeGrace: 30 * time.Second,
 				Time: 30 * time.Second, Timeout: 10 * time.Second,
@@ -212,14 +217,16 @@ func (s *Server) Check() error {
 	}
 	if len(open) > 0 {
 		slices.Sort(open)
-		return fmt.Errorf("methods without an access rule (option purser.access.v1.rule): %s", strings.Join(open, ", "))
+		return fmt.Errorf("methods without an access rule (option purser.access.v1.rule): %s",
+			strings.Join(open, ", "))
 	}
 	return nil
 }
 
 // plain reports whether exactly one field of a rule is set.
 func plain(r Rule) bool {
-	return r == Rule{Public: true} || r == Rule{Authenticated: true} || r == Rule{Permission: r.Permission} && r.Permission != ""
+	return r == Rule{Public: true} || r == Rule{Authenticated: true} ||
+		r == Rule{Permission: r.Permission} && r.Permission != ""
 }
 
 // exempt lists gRPC's own services, which carry no option of ours and answer

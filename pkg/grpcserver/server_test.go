@@ -32,13 +32,18 @@ import (
 
 func TestAServerDoesNotStartWithAMethodThatHasNoRule(t *testing.T) {
 	for name, rule := range map[string]func(string) (grpcserver.Rule, bool){
-		"none":             func(m string) (grpcserver.Rule, bool) { r, ok := rules(m); return r, ok && m != mine },
-		"an empty one":     func(m string) (grpcserver.Rule, bool) { r, _ := rules(m); return ifNot(m == mine, r), true },
+		"none": func(m string) (grpcserver.Rule, bool) { r, ok := rules(m); return r, ok && m != mine },
+		"an empty one": func(m string) (grpcserver.Rule, bool) {
+			r, _ := rules(m)
+			return ifNot(m == mine, r),
+				true
+		},
 		"two in one":       func(m string) (grpcserver.Rule, bool) { return also(m == mine, m), true },
 		"none on a stream": func(m string) (grpcserver.Rule, bool) { r, ok := rules(m); return r, ok && m != stream },
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, err := grpcserver.New(plaintext(), grpcserver.Deps{Rules: rule, Verifier: known(), Log: slog.New(slog.DiscardHandler)})
+			s, err := grpcserver.New(plaintext(),
+				grpcserver.Deps{Rules: rule, Verifier: known(), Log: slog.New(slog.DiscardHandler)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -54,7 +59,8 @@ func TestAServerDoesNotStartWithAMethodThatHasNoRule(t *testing.T) {
 				want = stream
 			}
 			err = s.Serve(lis)
-			if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), open) || strings.Contains(err.Error(), "grpc.health") {
+			if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), open) ||
+				strings.Contains(err.Error(), "grpc.health") {
 				t.Errorf("Serve = %v, want an error that names %s alone", err, want)
 			}
 		})
@@ -77,7 +83,8 @@ func also(cond bool, method string) grpcserver.Rule {
 func TestHealthAndReflectionAnswerAnybody(t *testing.T) {
 	r := start(t, plaintext(), echo{})
 	testkit.Eventually(t, 5*time.Second, func() bool {
-		h, err := healthpb.NewHealthClient(r.conn).Check(t.Context(), &healthpb.HealthCheckRequest{Service: "test.v1.Echo"})
+		h, err := healthpb.NewHealthClient(r.conn).Check(t.Context(),
+			&healthpb.HealthCheckRequest{Service: "test.v1.Echo"})
 		return err == nil && h.GetStatus() == healthpb.HealthCheckResponse_SERVING
 	})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -94,7 +101,8 @@ func TestHealthAndReflectionAnswerAnybody(t *testing.T) {
 		t.Errorf("%v, %v", answer, err)
 	}
 	r.NotReady()
-	if h, err := healthpb.NewHealthClient(r.conn).Check(t.Context(), &healthpb.HealthCheckRequest{}); err != nil || h.GetStatus() != healthpb.HealthCheckResponse_NOT_SERVING {
+	if h, err := healthpb.NewHealthClient(r.conn).Check(t.Context(), &healthpb.HealthCheckRequest{}); err != nil ||
+		h.GetStatus() != healthpb.HealthCheckResponse_NOT_SERVING {
 		t.Errorf("not ready, but health says %v, %v", h, err)
 	}
 	if _, e := r.call(t.Context(), open, newNote("x")); e != nil {
@@ -214,7 +222,8 @@ func TestShutdownEndsStreamsSoThatTheyGoOnElsewhere(t *testing.T) {
 }
 
 func TestAServerThatIsStoppedBeforeItServesEndsWell(t *testing.T) {
-	s, err := grpcserver.New(plaintext(), grpcserver.Deps{Rules: rules, Verifier: known(), Log: slog.New(slog.DiscardHandler)})
+	s, err := grpcserver.New(plaintext(), grpcserver.Deps{Rules: rules, Verifier: known(),
+		Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -263,8 +272,9 @@ func certificate(t *testing.T) (cert, key string, roots *x509.CertPool) {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		SerialNumber: big.NewInt(1), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true,
+		BasicConstraintsValid: true,
+		NotBefore:             time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, priv.Public(), priv)
 	if err != nil {
@@ -329,14 +339,27 @@ func TestAServerWithoutTLSHasToBeAskedForByName(t *testing.T) {
 		"neither":                       {func(*grpcserver.Config) {}, "PURSER_GRPC_TLS_CERT"},
 		"a certificate without its key": {func(c *grpcserver.Config) { c.TLSCert = cert }, "PURSER_GRPC_TLS_KEY"},
 		"a key without its certificate": {func(c *grpcserver.Config) { c.TLSKey = key }, "PURSER_GRPC_TLS_CERT"},
-		"files that are not there":      {func(c *grpcserver.Config) { c.TLSCert, c.TLSKey = absent, absent }, "TLS certificate"},
-		"a key that is a certificate":   {func(c *grpcserver.Config) { c.TLSCert, c.TLSKey = cert, cert }, "TLS certificate"},
-		"both":                          {func(c *grpcserver.Config) { c.Plaintext, c.TLSCert, c.TLSKey = true, cert, key }, "choose one"},
-		"a rate of nothing":             {func(c *grpcserver.Config) { c.Plaintext, c.RatePerSecond = true, 0 }, "RATE_PER_SECOND"},
-		"a rate that is no number":      {func(c *grpcserver.Config) { c.Plaintext, c.RatePerSecond = true, math.NaN() }, "RATE_PER_SECOND"},
-		"a rate without end":            {func(c *grpcserver.Config) { c.Plaintext, c.RatePerSecond = true, math.Inf(1) }, "RATE_PER_SECOND"},
-		"a burst of nothing":            {func(c *grpcserver.Config) { c.Plaintext, c.Burst = true, 0 }, "BURST"},
-		"a least time above the most":   {func(c *grpcserver.Config) { c.Plaintext, c.MinTimeout = true, time.Hour }, "MAX_TIMEOUT"},
+		"files that are not there": {func(c *grpcserver.Config) { c.TLSCert, c.TLSKey = absent, absent },
+			"TLS certificate"},
+		"a key that is a certificate": {func(c *grpcserver.Config) { c.TLSCert, c.TLSKey = cert, cert },
+			"TLS certificate"},
+		"both": {func(c *grpcserver.Config) {
+			c.Plaintext, c.TLSCert, c.TLSKey = true, cert,
+				key
+		}, "choose one"},
+		"a rate of nothing": {func(c *grpcserver.Config) { c.Plaintext, c.RatePerSecond = true, 0 },
+			"RATE_PER_SECOND"},
+		"a rate that is no number": {func(c *grpcserver.Config) {
+			c.Plaintext, c.RatePerSecond = true,
+				math.NaN()
+		}, "RATE_PER_SECOND"},
+		"a rate without end": {func(c *grpcserver.Config) {
+			c.Plaintext, c.RatePerSecond = true,
+				math.Inf(1)
+		}, "RATE_PER_SECOND"},
+		"a burst of nothing": {func(c *grpcserver.Config) { c.Plaintext, c.Burst = true, 0 }, "BURST"},
+		"a least time above the most": {func(c *grpcserver.Config) { c.Plaintext, c.MinTimeout = true, time.Hour },
+			"MAX_TIMEOUT"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := plaintext()

@@ -51,25 +51,28 @@ func rules(method string) (grpcserver.Rule, bool) {
 // note is a message {string text} whose text has 1 to 5 characters and whose
 // count is at most 9, by the rules of protovalidate.
 var note = sync.OnceValue(func() protoreflect.MessageDescriptor {
-	field := func(name string, number int32, kind descriptorpb.FieldDescriptorProto_Type, repeated bool, r *validate.FieldRules) *descriptorpb.FieldDescriptorProto {
+	field := func(name string, number int32, kind descriptorpb.FieldDescriptorProto_Type, repeated bool,
+		r *validate.FieldRules) *descriptorpb.FieldDescriptorProto {
 		o := &descriptorpb.FieldOptions{}
 		proto.SetExtension(o, validate.E_Field, r)
 		label := descriptorpb.FieldDescriptorProto_LABEL_OPTIONAL
 		if repeated {
 			label = descriptorpb.FieldDescriptorProto_LABEL_REPEATED
 		}
-		return &descriptorpb.FieldDescriptorProto{Name: &name, Number: &number, Type: kind.Enum(), Label: label.Enum(), Options: o}
+		return &descriptorpb.FieldDescriptorProto{Name: &name, Number: &number, Type: kind.Enum(), Label: label.Enum(),
+			Options: o}
 	}
 	text := (&validate.FieldRules_builder{String: (&validate.StringRules_builder{MinLen: proto.Uint64(1), MaxLen: proto.Uint64(5)}).Build()}).Build()
 	count := (&validate.FieldRules_builder{Int32: (&validate.Int32Rules_builder{Lte: proto.Int32(9)}).Build()}).Build()
 	tags := (&validate.FieldRules_builder{Repeated: (&validate.RepeatedRules_builder{Items: text}).Build()}).Build()
 	file, err := protodesc.NewFile(&descriptorpb.FileDescriptorProto{
 		Name: proto.String("test/v1/note.proto"), Package: proto.String("test.v1"), Syntax: proto.String("proto3"),
-		MessageType: []*descriptorpb.DescriptorProto{{Name: proto.String("Note"), Field: []*descriptorpb.FieldDescriptorProto{
-			field("text", 1, descriptorpb.FieldDescriptorProto_TYPE_STRING, false, text),
-			field("count", 2, descriptorpb.FieldDescriptorProto_TYPE_INT32, false, count),
-			field("tags", 3, descriptorpb.FieldDescriptorProto_TYPE_STRING, true, tags),
-		}}},
+		MessageType: []*descriptorpb.DescriptorProto{{Name: proto.String("Note"),
+			Field: []*descriptorpb.FieldDescriptorProto{
+				field("text", 1, descriptorpb.FieldDescriptorProto_TYPE_STRING, false, text),
+				field("count", 2, descriptorpb.FieldDescriptorProto_TYPE_INT32, false, count),
+				field("tags", 3, descriptorpb.FieldDescriptorProto_TYPE_STRING, true, tags),
+			}}},
 	}, nil)
 	if err != nil {
 		panic(err)
@@ -96,36 +99,39 @@ func (e echo) desc() *grpc.ServiceDesc {
 	for _, full := range []string{open, mine, read} {
 		d.Methods = append(d.Methods, grpc.MethodDesc{
 			MethodName: full[strings.LastIndex(full, "/")+1:],
-			Handler: func(srv any, ctx context.Context, dec func(any) error, ic grpc.UnaryServerInterceptor) (any, error) {
+			Handler: func(srv any, ctx context.Context, dec func(any) error, ic grpc.UnaryServerInterceptor) (any,
+				error) {
 				in := dynamicpb.NewMessage(note())
 				if err := dec(in); err != nil {
 					return nil, err
 				}
-				return ic(ctx, in, &grpc.UnaryServerInfo{Server: srv, FullMethod: full}, func(ctx context.Context, req any) (any, error) {
-					if e.unary == nil {
-						return req, nil
-					}
-					return e.unary(ctx, req.(*dynamicpb.Message))
-				})
+				return ic(ctx, in, &grpc.UnaryServerInfo{Server: srv, FullMethod: full},
+					func(ctx context.Context, req any) (any, error) {
+						if e.unary == nil {
+							return req, nil
+						}
+						return e.unary(ctx, req.(*dynamicpb.Message))
+					})
 			},
 		})
 	}
-	d.Streams = []grpc.StreamDesc{{StreamName: "Stream", ServerStreams: true, ClientStreams: true, Handler: func(_ any, ss grpc.ServerStream) error {
-		if e.stream != nil {
-			return e.stream(ss)
-		}
-		for {
-			in := dynamicpb.NewMessage(note())
-			if err := ss.RecvMsg(in); err == io.EOF { //nolint:errorlint // gRPC returns it bare
-				return nil
-			} else if err != nil {
-				return err
+	d.Streams = []grpc.StreamDesc{{StreamName: "Stream", ServerStreams: true, ClientStreams: true,
+		Handler: func(_ any, ss grpc.ServerStream) error {
+			if e.stream != nil {
+				return e.stream(ss)
 			}
-			if err := ss.SendMsg(in); err != nil {
-				return err
+			for {
+				in := dynamicpb.NewMessage(note())
+				if err := ss.RecvMsg(in); err == io.EOF { //nolint:errorlint // gRPC returns it bare
+					return nil
+				} else if err != nil {
+					return err
+				}
+				if err := ss.SendMsg(in); err != nil {
+					return err
+				}
 			}
-		}
-	}}}
+		}}}
 	return d
 }
 
@@ -146,7 +152,8 @@ func (v tokens) Verify(_ context.Context, token string) (authn.Caller, error) {
 }
 
 func known() tokens {
-	reader := authn.Caller{UserID: uuid.MustParse("0190c0de-0000-7000-8000-00000000000a"), Permissions: []string{"echo:read"}}
+	reader := authn.Caller{UserID: uuid.MustParse("0190c0de-0000-7000-8000-00000000000a"),
+		Permissions: []string{"echo:read"}}
 	plain := authn.Caller{UserID: uuid.MustParse("0190c0de-0000-7000-8000-00000000000b")}
 	return tokens{"reader-secret": reader, "plain-secret": plain}
 }

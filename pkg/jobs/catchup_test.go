@@ -21,15 +21,19 @@ func TestMissedTicksFollowThePolicy(t *testing.T) {
 		want                    string
 		rows, missed, unstarted int64 // skipped rows, the ticks they stand for, rows still due
 	}{
-		"the zero policy runs the newest":           {Job{}, 5 * time.Minute, "00:05", 1, 4, 0},
-		"skip runs none that are late":              {Job{CatchUp: CatchUpSkip}, 5 * time.Minute, "", 1, 5, 0},
-		"skip runs the newest that is seen in time": {Job{CatchUp: CatchUpSkip}, 4*time.Minute + 40*time.Second, "00:05", 1, 4, 0},
-		"skip takes a lease and a poll for in time": {Job{CatchUp: CatchUpSkip}, 45*time.Second + 500*time.Millisecond, "00:01", 0, 0, 0},
-		"skip takes no more than that for in time":  {Job{CatchUp: CatchUpSkip}, 46 * time.Second, "", 1, 1, 0},
+		"the zero policy runs the newest": {Job{}, 5 * time.Minute, "00:05", 1, 4, 0},
+		"skip runs none that are late":    {Job{CatchUp: CatchUpSkip}, 5 * time.Minute, "", 1, 5, 0},
+		"skip runs the newest that is seen in time": {Job{CatchUp: CatchUpSkip}, 4*time.Minute + 40*time.Second,
+			"00:05", 1, 4, 0},
+		"skip takes a lease and a poll for in time": {Job{CatchUp: CatchUpSkip}, 45*time.Second + 500*time.Millisecond,
+			"00:01", 0, 0, 0},
+		"skip takes no more than that for in time": {Job{CatchUp: CatchUpSkip}, 46 * time.Second, "", 1, 1, 0},
 		"all runs each": {Job{CatchUp: CatchUpAll}, 5 * time.Minute, "00:01 00:02 00:03 00:04 00:05", 0, 0, 0},
-		"all runs the newest of more than it may":     {Job{CatchUp: CatchUpAll, CatchUpMost: 2}, 5 * time.Minute, "00:04 00:05", 1, 3, 0},
-		"the cap is of all alone":                     {Job{CatchUpMost: 3}, 5 * time.Minute, "00:05", 1, 4, 0},
-		"a hundred ticks are the cap unless told":     {Job{CatchUp: CatchUpAll, Cron: "@every 1s"}, 150 * time.Second, "", 1, 50, 0},
+		"all runs the newest of more than it may": {Job{CatchUp: CatchUpAll, CatchUpMost: 2}, 5 * time.Minute,
+			"00:04 00:05", 1, 3, 0},
+		"the cap is of all alone": {Job{CatchUpMost: 3}, 5 * time.Minute, "00:05", 1, 4, 0},
+		"a hundred ticks are the cap unless told": {Job{CatchUp: CatchUpAll, Cron: "@every 1s"}, 150 * time.Second,
+			"", 1, 50, 0},
 		"a tick with several shards counts once only": {Job{Shards: 3}, 2 * time.Minute, "00:02 00:02 00:02", 1, 1, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -57,9 +61,12 @@ func TestMissedTicksFollowThePolicy(t *testing.T) {
 			if job.CatchUp == CatchUpAll && c.want == "" && len(ran) != 100 {
 				t.Errorf("ran %d, want 100", len(ran))
 			}
-			rows, missed := f.count(`SELECT count(*) FROM job_runs WHERE state = 'skipped'`), f.count(`SELECT coalesce(sum(missed), 0) FROM job_runs WHERE state = 'skipped'`)
-			if due := f.count(`SELECT count(*) FROM job_runs WHERE state = 'due'`); rows != c.rows || missed != c.missed || due != c.unstarted {
-				t.Errorf("%d rows for %d skipped ticks, %d due; want %d, %d, %d", rows, missed, due, c.rows, c.missed, c.unstarted)
+			rows, missed := f.count(`SELECT count(*) FROM job_runs WHERE state = 'skipped'`),
+				f.count(`SELECT coalesce(sum(missed), 0) FROM job_runs WHERE state = 'skipped'`)
+			if due := f.count(`SELECT count(*) FROM job_runs WHERE state = 'due'`); rows != c.rows ||
+				missed != c.missed || due != c.unstarted {
+				t.Errorf("%d rows for %d skipped ticks, %d due; want %d, %d, %d", rows, missed, due, c.rows, c.missed,
+					c.unstarted)
 			}
 		})
 	}
@@ -84,7 +91,8 @@ func TestARetryIsGivenUpForTheNewestTicksThatThePolicyKeeps(t *testing.T) {
 				f.forward(time.Minute)
 				f.poll(r)
 			}
-			due, skipped := f.count(`SELECT count(*) FROM job_runs WHERE state = 'due' AND NOT manual`), f.count(`SELECT count(*) FROM job_runs WHERE state = 'skipped' AND error = 'boom'`)
+			due, skipped := f.count(`SELECT count(*) FROM job_runs WHERE state = 'due' AND NOT manual`),
+				f.count(`SELECT count(*) FROM job_runs WHERE state = 'skipped' AND error = 'boom'`)
 			if due != c.want || skipped != 4-c.want {
 				t.Errorf("%d due and %d skipped, want %d and %d", due, skipped, c.want, 4-c.want)
 			}
@@ -100,8 +108,10 @@ func TestAHugeBacklogDoesNotHoldTheOthersUp(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := setup(t)
 			var ran, other atomic.Int64
-			r := f.runner(Options{}, Job{Name: "j", Cron: "* * * * *", CatchUp: policy, Run: func(context.Context, *Run) error { ran.Add(1); return nil }},
-				Job{Name: "other", Cron: "0 0 1 * *", Run: func(context.Context, *Run) error { other.Add(1); return nil }})
+			r := f.runner(Options{}, Job{Name: "j", Cron: "* * * * *", CatchUp: policy,
+				Run: func(context.Context, *Run) error { ran.Add(1); return nil }},
+				Job{Name: "other", Cron: "0 0 1 * *",
+					Run: func(context.Context, *Run) error { other.Add(1); return nil }})
 			const ticks = 100_000
 			f.forward(ticks * time.Minute)
 			var slowest time.Duration
@@ -127,7 +137,8 @@ func TestAHugeBacklogDoesNotHoldTheOthersUp(t *testing.T) {
 			if rows := f.count(`SELECT count(*) FROM job_runs`); rows > 200 {
 				t.Errorf("%d rows", rows)
 			}
-			testkit.Figure(t, "%d missed ticks, %s: slowest poll %s, %d MB allocated in all", ticks, name, slowest.Round(time.Millisecond), (after.TotalAlloc-before.TotalAlloc)>>20)
+			testkit.Figure(t, "%d missed ticks, %s: slowest poll %s, %d MB allocated in all", ticks, name,
+				slowest.Round(time.Millisecond), (after.TotalAlloc-before.TotalAlloc)>>20)
 		})
 	}
 }
@@ -136,7 +147,9 @@ func TestReplicasThatDisagreePlanATickOnce(t *testing.T) {
 	f := setup(t)
 	var replicas []*Runner
 	for i := range 3 { // each of another release, with other shards
-		replicas = append(replicas, f.runner(Options{}, Job{Name: "j", Cron: "* * * * *", Shards: i + 1, CatchUp: CatchUpAll, Run: func(context.Context, *Run) error { return nil }}))
+		replicas = append(replicas, f.runner(Options{},
+			Job{Name: "j", Cron: "* * * * *", Shards: i + 1, CatchUp: CatchUpAll,
+				Run: func(context.Context, *Run) error { return nil }}))
 	}
 	for range 20 {
 		f.forward(time.Minute)
@@ -164,7 +177,8 @@ func TestReplicasThatDisagreePlanATickOnce(t *testing.T) {
 func TestAMixOfTriggersInOneInstantLosesNone(t *testing.T) {
 	f := setup(t)
 	job := func(shards int) Job {
-		return Job{Name: "j", Shards: shards, Cron: "* * * * *", CatchUp: CatchUpAll, Run: func(context.Context, *Run) error { return nil }}
+		return Job{Name: "j", Shards: shards, Cron: "* * * * *", CatchUp: CatchUpAll,
+			Run: func(context.Context, *Run) error { return nil }}
 	}
 	a, b := f.runner(Options{}, job(1)), f.runner(Options{}, job(3))
 	f.forward(30 * time.Second) // to the very instant of a tick; the clock stands still

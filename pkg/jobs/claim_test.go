@@ -194,7 +194,8 @@ func TestARetryNeverRunsBesideTheNextTick(t *testing.T) {
 	if tr.beside != 0 || done < int64(ticks) {
 		t.Fatalf("%d runs beside another of their shard, %d done", tr.beside, done)
 	}
-	testkit.Figure(t, "%d ticks of 2 shards, each retried while a later one is due, 3 replicas: never two running", ticks)
+	testkit.Figure(t, "%d ticks of 2 shards, each retried while a later one is due, 3 replicas: never two running",
+		ticks)
 	t.Run("control: without the check and the index they do", func(t *testing.T) {
 		tr := setup(t).trial(3, failing())
 		tr.exec(`DROP INDEX job_runs_one_running`)

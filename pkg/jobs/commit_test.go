@@ -15,23 +15,26 @@ import (
 func TestATransactionOfEffectsMayOutlastTheLease(t *testing.T) {
 	f := setup(t)
 	attempts := 0
-	r := f.runner(Options{Lease: 300 * time.Millisecond}, Job{Name: "j", Cron: "* * * * *", Run: func(ctx context.Context, run *Run) error {
-		attempts++
-		return postgres.InTx(ctx, f.DB.DB, func(tx *gorm.DB) error {
-			if err := run.Commit(tx); err != nil {
-				return err
-			}
-			for range 9 { // three leases in all
-				if err := tx.Exec(`SELECT pg_sleep(0.1)`).Error; err != nil {
+	r := f.runner(Options{Lease: 300 * time.Millisecond},
+		Job{Name: "j", Cron: "* * * * *", Run: func(ctx context.Context, run *Run) error {
+			attempts++
+			return postgres.InTx(ctx, f.DB.DB, func(tx *gorm.DB) error {
+				if err := run.Commit(tx); err != nil {
 					return err
 				}
-			}
-			return tx.Exec(`INSERT INTO effects VALUES (?, ?, ?, ?)`, run.Job, run.ScheduledAt, run.Shard, run.Attempt).Error
-		})
-	}})
+				for range 9 { // three leases in all
+					if err := tx.Exec(`SELECT pg_sleep(0.1)`).Error; err != nil {
+						return err
+					}
+				}
+				return tx.Exec(`INSERT INTO effects VALUES (?, ?, ?, ?)`, run.Job, run.ScheduledAt, run.Shard,
+					run.Attempt).Error
+			})
+		}})
 	f.forward(time.Minute)
 	f.poll(r)
-	if done, effects := f.count(`SELECT count(*) FROM job_runs WHERE state = 'done'`), f.count(`SELECT count(*) FROM effects`); done != 1 || effects != 1 || attempts != 1 {
+	if done, effects := f.count(`SELECT count(*) FROM job_runs WHERE state = 'done'`),
+		f.count(`SELECT count(*) FROM effects`); done != 1 || effects != 1 || attempts != 1 {
 		t.Fatalf("%d done, %d effects after %d attempts; want one of each", done, effects, attempts)
 	}
 }

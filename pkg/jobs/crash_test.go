@@ -26,7 +26,8 @@ import (
 const patience = time.Minute // a busy machine is no failure
 
 // inProcess has a process of its own claim the job "j" once.
-func inProcess(ctx context.Context, databaseURL, clock string, o Options, run func(context.Context, *postgres.DB, *Run) error) error {
+func inProcess(ctx context.Context, databaseURL, clock string, o Options,
+	run func(context.Context, *postgres.DB, *Run) error) error {
 	db, err := postgres.Open(ctx, postgres.Options{URL: databaseURL})
 	if err != nil {
 		return err
@@ -71,13 +72,14 @@ func twoTransactions(ctx context.Context, db *postgres.DB, run *Run, at func(poi
 
 // crash kills its process at a point of its run.
 func crash(ctx context.Context, args []string) error {
-	return inProcess(ctx, args[0], "test_now()", Options{}, func(ctx context.Context, db *postgres.DB, run *Run) error {
-		return twoTransactions(ctx, db, run, func(point string) {
-			if point == args[1] {
-				die()
-			}
+	return inProcess(ctx, args[0], "test_now()", Options{},
+		func(ctx context.Context, db *postgres.DB, run *Run) error {
+			return twoTransactions(ctx, db, run, func(point string) {
+				if point == args[1] {
+					die()
+				}
+			})
 		})
-	})
 }
 
 func TestTheEffectHappensOnceWhereverTheProcessIsKilled(t *testing.T) {
@@ -111,7 +113,8 @@ func TestTheEffectHappensOnceWhereverTheProcessIsKilled(t *testing.T) {
 	}
 	testkit.Figure(t, "%d processes killed at 4 points of a run: the effect beside Commit once", rounds*len(points))
 	if outside["between"] != int64(2*rounds) {
-		t.Errorf("control: the effect without Commit happened %d times, not twice in each of %d, so the proof shows nothing", outside["between"], rounds)
+		t.Errorf("control: the effect without Commit happened %d times, not twice in each of %d, so the proof shows "+
+			"nothing", outside["between"], rounds)
 	}
 }
 
@@ -132,25 +135,27 @@ func TestTheEffectHappensOnceWhenTheAcknowledgementIsLost(t *testing.T) {
 	rounds := testkit.Size(5, 50)
 	var unknown int
 	job := func(commit bool) Job {
-		return Job{Name: fmt.Sprintf("commit=%t", commit), Backoff: func(int) time.Duration { return 0 }, Run: func(ctx context.Context, run *Run) error {
-			err := postgres.InTx(ctx, db, func(tx *gorm.DB) error {
-				if commit {
-					if err := run.Commit(tx); err != nil {
-						return err
+		return Job{Name: fmt.Sprintf("commit=%t", commit), Backoff: func(int) time.Duration { return 0 },
+			Run: func(ctx context.Context, run *Run) error {
+				err := postgres.InTx(ctx, db, func(tx *gorm.DB) error {
+					if commit {
+						if err := run.Commit(tx); err != nil {
+							return err
+						}
 					}
-				}
-				err := tx.Exec(`INSERT INTO effects VALUES (?, ?, ?, ?)`, run.Job, run.ScheduledAt, run.Shard, run.Attempt).Error
-				if run.Attempt == 1 { // no more than a byte of the answer to COMMIT arrives
-					proxy.ToClient(faultproxy.Fault{CutAfter: 1})
+					err := tx.Exec(`INSERT INTO effects VALUES (?, ?, ?, ?)`, run.Job, run.ScheduledAt, run.Shard,
+						run.Attempt).Error
+					if run.Attempt == 1 { // no more than a byte of the answer to COMMIT arrives
+						proxy.ToClient(faultproxy.Fault{CutAfter: 1})
+					}
+					return err
+				})
+				proxy.Heal()
+				if errors.Is(err, postgres.ErrCommitUnknown) {
+					unknown++
 				}
 				return err
-			})
-			proxy.Heal()
-			if errors.Is(err, postgres.ErrCommitUnknown) {
-				unknown++
-			}
-			return err
-		}}
+			}}
 	}
 	var log bytes.Buffer
 	r := f.runner(Options{Log: slog.New(slog.NewTextHandler(&log, nil))}, job(true), job(false))
@@ -176,7 +181,8 @@ func TestTheEffectHappensOnceWhenTheAcknowledgementIsLost(t *testing.T) {
 	}
 	testkit.Figure(t, "%d commits whose acknowledgement was lost: the effect once each", rounds)
 	if n := f.count(`SELECT count(*) FROM effects WHERE job = 'commit=false'`); n != int64(2*rounds) {
-		t.Errorf("control: %d effects without Commit of %d runs, not twice each, so the proof shows nothing", n, rounds)
+		t.Errorf("control: %d effects without Commit of %d runs, not twice each, so the proof shows nothing", n,
+			rounds)
 	}
 }
 
@@ -189,10 +195,11 @@ func hang(ctx context.Context, args []string) error {
 		return err
 	}
 	locker := lock.New(client, lock.Options{Prefix: "purser:test", Budget: patience})
-	return inProcess(ctx, args[0], "clock_timestamp()", Options{Lease: killLease, Locker: locker}, func(context.Context, *postgres.DB, *Run) error {
-		fmt.Println("running")
-		select {}
-	})
+	return inProcess(ctx, args[0], "clock_timestamp()", Options{Lease: killLease, Locker: locker},
+		func(context.Context, *postgres.DB, *Run) error {
+			fmt.Println("running")
+			select {}
+		})
 }
 
 func TestARunWhoseProcessIsKilledIsClaimedAgainWithinALeaseAndASecond(t *testing.T) {
@@ -203,7 +210,11 @@ func TestARunWhoseProcessIsKilledIsClaimedAgainWithinALeaseAndASecond(t *testing
 		s := testkit.Redis(t)
 		claimed := make(chan time.Time, 1)
 		r := New(f.DB.DB, Options{Lease: killLease, Locker: newLocker(t, s)})
-		if err := r.Add(Job{Name: "j", Run: func(context.Context, *Run) error { claimed <- time.Now(); return nil }}); err != nil {
+		if err := r.Add(Job{Name: "j", Run: func(context.Context,
+			*Run) error {
+			claimed <- time.Now()
+			return nil
+		}}); err != nil {
 			t.Fatal(err)
 		}
 		f.poll(r)
@@ -244,19 +255,21 @@ func TestARunWhoseProcessIsKilledIsClaimedAgainWithinALeaseAndASecond(t *testing
 // stale claims the job and says so, and when another has had its effect tries
 // to have its own.
 func stale(ctx context.Context, args []string) error {
-	return inProcess(ctx, args[0], "clock_timestamp()", Options{Lease: killLease}, func(_ context.Context, db *postgres.DB, run *Run) error {
-		fmt.Println("running")
-		ctx := context.Background() // a process that was paused doesn't know of its loss
-		for tick := time.NewTicker(10 * time.Millisecond); ; <-tick.C {
-			var n int
-			if err := db.Gorm(ctx).Raw(`SELECT count(*) FROM effects WHERE job = 'inside'`).Scan(&n).Error; err != nil || n > 0 {
-				break
+	return inProcess(ctx, args[0], "clock_timestamp()", Options{Lease: killLease},
+		func(_ context.Context, db *postgres.DB, run *Run) error {
+			fmt.Println("running")
+			ctx := context.Background() // a process that was paused doesn't know of its loss
+			for tick := time.NewTicker(10 * time.Millisecond); ; <-tick.C {
+				var n int
+				if err := db.Gorm(ctx).Raw(`SELECT count(*) FROM effects WHERE job = 'inside'`).Scan(
+					&n).Error; err != nil || n > 0 {
+					break
+				}
 			}
-		}
-		err := twoTransactions(ctx, db, run, func(string) {})
-		fmt.Println("fenced:", errors.Is(err, ErrFenced))
-		return err
-	})
+			err := twoTransactions(ctx, db, run, func(string) {})
+			fmt.Println("fenced:", errors.Is(err, ErrFenced))
+			return err
+		})
 }
 
 func TestAProcessThatWasPausedPastItsLeaseCannotCommit(t *testing.T) {
@@ -280,7 +293,10 @@ func TestAProcessThatWasPausedPastItsLeaseCannotCommit(t *testing.T) {
 		if err := r.Start(); err != nil {
 			t.Fatal(err)
 		}
-		testkit.Eventually(t, patience, func() bool { return f.count(`SELECT count(*) FROM job_runs WHERE state = 'done'`) == 1 })
+		testkit.Eventually(t, patience, func() bool {
+			return f.count(
+				`SELECT count(*) FROM job_runs WHERE state = 'done'`) == 1
+		})
 		child.Resume()
 		if line := child.Line(patience); line != "fenced: true" {
 			t.Error(line)
@@ -298,7 +314,8 @@ func TestAProcessThatWasPausedPastItsLeaseCannotCommit(t *testing.T) {
 	}
 	testkit.Figure(t, "%d processes paused past their lease: none committed", rounds)
 	if outside != int64(2*rounds) {
-		t.Errorf("control: %d effects without Commit, not two in each of %d, so the proof shows nothing", outside, rounds)
+		t.Errorf("control: %d effects without Commit, not two in each of %d, so the proof shows nothing", outside,
+			rounds)
 	}
 }
 
@@ -306,7 +323,11 @@ func TestAProcessThatWasPausedPastItsLeaseCannotCommit(t *testing.T) {
 // the lease runs out.
 func TestARunThatKillsItsProcessIsHeldBack(t *testing.T) {
 	f := setup(t)
-	r := f.runner(Options{}, Job{Name: "j", Backoff: func(attempt int) time.Duration { return time.Duration(attempt) * 10 * time.Minute }, Run: func(context.Context, *Run) error { return nil }})
+	r := f.runner(Options{}, Job{Name: "j", Backoff: func(
+		attempt int) time.Duration {
+		return time.Duration(attempt) * 10 * time.Minute
+	},
+		Run: func(context.Context, *Run) error { return nil }})
 	if err := r.Trigger(t.Context(), "j"); err != nil {
 		t.Fatal(err)
 	}
@@ -322,7 +343,8 @@ func TestARunThatKillsItsProcessIsHeldBack(t *testing.T) {
 	}
 	r.slots = make(chan struct{}) // this replica reaps, but runs nothing itself
 	var got []int
-	for _, step := range []time.Duration{0, 14 * time.Second, 2 * time.Second, 16 * time.Second, 19 * time.Minute, 2 * time.Minute, 16 * time.Second, 29 * time.Minute, 2 * time.Minute} {
+	for _, step := range []time.Duration{0, 14 * time.Second, 2 * time.Second, 16 * time.Second, 19 * time.Minute,
+		2 * time.Minute, 16 * time.Second, 29 * time.Minute, 2 * time.Minute} {
 		f.forward(step)
 		got = append(got, claim())
 	}
@@ -330,7 +352,8 @@ func TestARunThatKillsItsProcessIsHeldBack(t *testing.T) {
 		t.Errorf("attempts %v, want %s: at once after the first crash, then after the backoff", got, want)
 	}
 	records, err := r.Runs(t.Context(), "j", nil, 1)
-	if err != nil || records[0].Attempt != 4 || records[0].Crashes != 3 || !strings.Contains(records[0].Error, "lease") {
+	if err != nil || records[0].Attempt != 4 || records[0].Crashes != 3 ||
+		!strings.Contains(records[0].Error, "lease") {
 		t.Errorf("%+v, %v", records, err)
 	}
 }

@@ -38,7 +38,8 @@ func (r *Runner) Runs(ctx context.Context, job string, after *Key, limit int) ([
 	if strings.ContainsRune(job, 0) { // which no text in Postgres can hold
 		return nil, nil
 	}
-	q := r.ledger.db.Gorm(ctx).Table("job_runs").Select(`*, coalesce((extract(epoch FROM duration) * 1e9)::bigint, 0) AS took`).
+	q := r.ledger.db.Gorm(ctx).Table("job_runs").Select(
+		`*, coalesce((extract(epoch FROM duration) * 1e9)::bigint, 0) AS took`).
 		Order("scheduled_at DESC, job DESC, shard DESC").Limit(limit)
 	if job != "" {
 		q = q.Where("job = ?", job)
@@ -59,7 +60,8 @@ const (
 // Page is [Runner.Runs] for a caller far away: the rows and the token of the next
 // page, "" on the last. size is 1 to 500, and 100 for 0. The error is errs.Invalid
 // on page_token for one of another caller or query.
-func (r *Runner) Page(ctx context.Context, caller, job string, size int32, token string) (records []Record, next string, err error) {
+func (r *Runner) Page(ctx context.Context, caller, job string, size int32, token string) (records []Record,
+	next string, err error) {
 	query := page.NewQuery("ListJobRuns", caller, job)
 	last, some, err := page.Parse[Key](query, token)
 	if err != nil {

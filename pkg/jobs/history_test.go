@@ -31,7 +31,8 @@ func TestHistoryIsPagedWithoutGapOrRepetition(t *testing.T) {
 				rt.Fatal(err)
 			}
 			for _, record := range page {
-				if after != nil && record.ScheduledAt.After(after.ScheduledAt) || seen[fmt.Sprint(record.Key)] || job != "" && record.Job != job {
+				if after != nil && record.ScheduledAt.After(after.ScheduledAt) || seen[fmt.Sprint(record.Key)] ||
+					job != "" && record.Job != job {
 					rt.Fatalf("%+v after %+v", record.Key, after)
 				}
 				seen[fmt.Sprint(record.Key)] = true
@@ -62,13 +63,14 @@ func through(t *rapid.T, k Key) *Key {
 
 func TestHistoryTellsHowARunWentByTheDatabasesClock(t *testing.T) {
 	f := setup(t)
-	r := f.runner(Options{}, Job{Name: "j", Cron: "* * * * *", Backoff: func(int) time.Duration { return time.Second }, Run: func(_ context.Context, run *Run) error {
-		f.forward(7 * time.Second)
-		if run.Attempt == 1 {
-			return errors.New("not yet")
-		}
-		return nil
-	}})
+	r := f.runner(Options{}, Job{Name: "j", Cron: "* * * * *", Backoff: func(int) time.Duration { return time.Second },
+		Run: func(_ context.Context, run *Run) error {
+			f.forward(7 * time.Second)
+			if run.Attempt == 1 {
+				return errors.New("not yet")
+			}
+			return nil
+		}})
 	f.forward(time.Minute)
 	f.poll(r)
 	f.forward(time.Second)
@@ -79,14 +81,16 @@ func TestHistoryTellsHowARunWentByTheDatabasesClock(t *testing.T) {
 	}
 	got := records[0]
 	if got.State != "done" || got.Attempt != 2 || got.Error != "not yet" || got.Duration != 7*time.Second ||
-		got.StartedAt.UTC().Format(time.TimeOnly) != "00:01:38" || got.FinishedAt.Sub(*got.StartedAt) != got.Duration || got.ClaimedBy != r.o.Name {
+		got.StartedAt.UTC().Format(time.TimeOnly) != "00:01:38" ||
+		got.FinishedAt.Sub(*got.StartedAt) != got.Duration || got.ClaimedBy != r.o.Name {
 		t.Errorf("%+v", got)
 	}
 }
 
 func TestPruningDeletesOnlyWhatIsOver(t *testing.T) {
 	f := setup(t)
-	r := f.runner(Options{}, Job{Name: "j", Cron: "* * * * *", CatchUp: CatchUpAll, Run: func(context.Context, *Run) error { return nil }})
+	r := f.runner(Options{}, Job{Name: "j", Cron: "* * * * *", CatchUp: CatchUpAll,
+		Run: func(context.Context, *Run) error { return nil }})
 	f.forward(3 * time.Minute)
 	f.poll(r)
 	f.exec(`INSERT INTO job_runs (job, scheduled_at, shard, shards, next_attempt_at) VALUES ('removed', test_now(), 0, 1, test_now())`)

@@ -45,7 +45,8 @@ func TestAFailureOfAnySortIsStoredAndTriedAgain(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var log bytes.Buffer
-			r := f.runner(Options{Log: slog.New(slog.NewJSONHandler(&log, nil))}, Job{Name: name, Run: func(context.Context, *Run) error { return run() }})
+			r := f.runner(Options{Log: slog.New(slog.NewJSONHandler(&log, nil))},
+				Job{Name: name, Run: func(context.Context, *Run) error { return run() }})
 			if err := r.Trigger(t.Context(), name); err != nil {
 				t.Fatal(err)
 			}
@@ -96,11 +97,13 @@ func TestABackoffOfAnySortIsSurvived(t *testing.T) {
 
 func TestAJobThatIsGoneLeavesTheOthersAlone(t *testing.T) {
 	f := setup(t)
-	old := f.runner(Options{}, Job{Name: "removed", Cron: "* * * * *", Run: func(context.Context, *Run) error { return errors.New("boom") }})
+	old := f.runner(Options{}, Job{Name: "removed", Cron: "* * * * *",
+		Run: func(context.Context, *Run) error { return errors.New("boom") }})
 	f.forward(time.Minute)
 	f.poll(old)
 	var ran atomic.Int64
-	r := f.runner(Options{}, Job{Name: "j", Cron: "* * * * *", Run: func(context.Context, *Run) error { ran.Add(1); return nil }})
+	r := f.runner(Options{}, Job{Name: "j", Cron: "* * * * *",
+		Run: func(context.Context, *Run) error { ran.Add(1); return nil }})
 	f.forward(time.Hour)
 	f.poll(r)
 	if ran.Load() != 1 || f.count(`SELECT count(*) FROM job_runs WHERE job = 'removed' AND state = 'due'`) != 1 {
@@ -114,15 +117,16 @@ func TestAJobThatIsGoneLeavesTheOthersAlone(t *testing.T) {
 func TestTheDatabasesClockMayJump(t *testing.T) {
 	f := setup(t)
 	started, cause := make(chan struct{}, 10), make(chan error, 10)
-	r := f.runner(Options{Lease: 3 * time.Second}, Job{Name: "j", Cron: "* * * * *", CatchUp: CatchUpAll, Run: func(ctx context.Context, run *Run) error {
-		started <- struct{}{}
-		if run.Attempt == 1 && run.ScheduledAt.Minute() == 1 {
-			<-ctx.Done()
-			cause <- context.Cause(ctx)
-			return ctx.Err()
-		}
-		return nil
-	}})
+	r := f.runner(Options{Lease: 3 * time.Second},
+		Job{Name: "j", Cron: "* * * * *", CatchUp: CatchUpAll, Run: func(ctx context.Context, run *Run) error {
+			started <- struct{}{}
+			if run.Attempt == 1 && run.ScheduledAt.Minute() == 1 {
+				<-ctx.Done()
+				cause <- context.Cause(ctx)
+				return ctx.Err()
+			}
+			return nil
+		}})
 	f.forward(time.Minute)
 	if err := r.poll(t.Context()); err != nil {
 		t.Fatal(err)
@@ -185,9 +189,12 @@ func TestAJobMayBeAddedAfterStart(t *testing.T) {
 func TestJobsThatAreRefused(t *testing.T) {
 	run := func(context.Context, *Run) error { return nil }
 	for name, j := range map[string]Job{
-		"no name": {Run: run}, "nothing to run": {Name: "j"}, "a name with a NUL": {Name: "a\x00", Run: run}, "a name that is no text": {Name: "\xff", Run: run},
-		"shards below zero": {Name: "j", Shards: -1, Run: run}, "a timeout below zero": {Name: "j", Timeout: -1, Run: run},
-		"a jitter below zero": {Name: "j", Jitter: -1, Run: run}, "a cap below zero": {Name: "j", CatchUpMost: -1, Run: run},
+		"no name": {Run: run}, "nothing to run": {Name: "j"}, "a name with a NUL": {Name: "a\x00", Run: run},
+		"a name that is no text": {Name: "\xff", Run: run},
+		"shards below zero":      {Name: "j", Shards: -1, Run: run},
+		"a timeout below zero":   {Name: "j", Timeout: -1, Run: run},
+		"a jitter below zero":    {Name: "j", Jitter: -1, Run: run},
+		"a cap below zero":       {Name: "j", CatchUpMost: -1, Run: run},
 	} {
 		if New(nil, Options{}).Add(j) == nil {
 			t.Errorf("a job with %s is taken", name)
@@ -236,22 +243,24 @@ func TestShutdownDuringPollsLeavesNothingRunning(t *testing.T) {
 // goes with the effects.
 func TestATransactionThatIsRolledBackAfterCommitIsTriedAgain(t *testing.T) {
 	f := setup(t)
-	r := f.runner(Options{}, Job{Name: "j", Backoff: func(int) time.Duration { return 0 }, Run: func(ctx context.Context, run *Run) error {
-		return postgres.InTx(ctx, f.DB.DB, func(tx *gorm.DB) error {
-			if err := run.Commit(tx); err != nil {
-				return err
-			}
-			if run.Attempt == 1 {
-				return errors.New("changed its mind")
-			}
-			return tx.Exec(`INSERT INTO effects VALUES ('j', now(), 0, ?)`, run.Attempt).Error
-		})
-	}})
+	r := f.runner(Options{}, Job{Name: "j", Backoff: func(int) time.Duration { return 0 },
+		Run: func(ctx context.Context, run *Run) error {
+			return postgres.InTx(ctx, f.DB.DB, func(tx *gorm.DB) error {
+				if err := run.Commit(tx); err != nil {
+					return err
+				}
+				if run.Attempt == 1 {
+					return errors.New("changed its mind")
+				}
+				return tx.Exec(`INSERT INTO effects VALUES ('j', now(), 0, ?)`, run.Attempt).Error
+			})
+		}})
 	if err := r.Trigger(t.Context(), "j"); err != nil {
 		t.Fatal(err)
 	}
 	f.poll(r)
-	if n := f.count(`SELECT count(*) FROM effects WHERE attempt = 2`); n != 1 || f.count(`SELECT count(*) FROM effects`) != 1 {
+	if n := f.count(`SELECT count(*) FROM effects WHERE attempt = 2`); n != 1 ||
+		f.count(`SELECT count(*) FROM effects`) != 1 {
 		t.Errorf("%d effects of the second attempt", n)
 	}
 }

@@ -70,11 +70,14 @@ const (
 
 // Job is work with a schedule.
 type Job struct {
-	Name    string        // names it in the ledger, metrics and logs
-	Cron    string        // five fields, or a descriptor such as @hourly or @every 90s, in UTC unless it begins with CRON_TZ=zone; "" only by Trigger
+	Name string // names it in the ledger, metrics and logs
+	// five fields, or a descriptor such as @hourly or @every 90s, in UTC unless it begins with CRON_TZ=zone;
+	// "" only by Trigger
+	Cron    string
 	Shards  int           // runs per tick, each given its number; 0 is 1
 	Timeout time.Duration // of one run; 0 is 10 min
-	Jitter  time.Duration // a run begins at its tick plus a random part of this, which should be well under the time between ticks
+	// a run begins at its tick plus a random part of this, which should be well under the time between ticks
+	Jitter  time.Duration
 	CatchUp Policy
 	// CatchUpMost is how many ticks CatchUpAll keeps; 0 is 100.
 	CatchUpMost int

@@ -125,7 +125,8 @@ func TestAFailureIsTriedAgainAfterItsBackoffAlsoByAnotherProcess(t *testing.T) {
 func TestAPanicIsAFailedRunWithItsStackInTheLog(t *testing.T) {
 	f := setup(t)
 	var log bytes.Buffer
-	r := f.runner(Options{Log: slog.New(slog.NewTextHandler(&log, nil))}, Job{Name: "j", Cron: "* * * * *", Run: func(context.Context, *Run) error { panic("boom") }})
+	r := f.runner(Options{Log: slog.New(slog.NewTextHandler(&log, nil))},
+		Job{Name: "j", Cron: "* * * * *", Run: func(context.Context, *Run) error { panic("boom") }})
 	f.forward(time.Minute)
 	f.poll(r)
 	if !strings.Contains(log.String(), "jobs_test.go") || !strings.Contains(log.String(), "boom") {
@@ -162,7 +163,8 @@ func commitEffect(f fixture, run *Run) error {
 		if err := run.Commit(tx); err != nil {
 			return err
 		}
-		return tx.Exec(`INSERT INTO effects VALUES (?, ?, ?, ?)`, run.Job, run.ScheduledAt, run.Shard, run.Attempt).Error
+		return tx.Exec(`INSERT INTO effects VALUES (?, ?, ?, ?)`, run.Job, run.ScheduledAt, run.Shard,
+			run.Attempt).Error
 	})
 }
 
@@ -170,12 +172,13 @@ func TestARunWhoseReplicaDiedIsTakenOverAndTheOldOneIsFenced(t *testing.T) {
 	f := setup(t)
 	started, goOn := make(chan struct{}), make(chan struct{})
 	var fenced error
-	dead := f.runner(Options{Lease: time.Hour}, Job{Name: "j", Cron: "* * * * *", Run: func(_ context.Context, run *Run) error {
-		close(started)
-		<-goOn // paused past its lease
-		fenced = commitEffect(f, run)
-		return fenced
-	}})
+	dead := f.runner(Options{Lease: time.Hour},
+		Job{Name: "j", Cron: "* * * * *", Run: func(_ context.Context, run *Run) error {
+			close(started)
+			<-goOn // paused past its lease
+			fenced = commitEffect(f, run)
+			return fenced
+		}})
 	next := f.runner(Options{}, Job{Name: "j", Cron: "* * * * *", Run: func(_ context.Context, run *Run) error {
 		return commitEffect(f, run)
 	}})
@@ -199,12 +202,13 @@ func TestARunWhoseReplicaDiedIsTakenOverAndTheOldOneIsFenced(t *testing.T) {
 func TestARunThatWasTakenOverIsTold(t *testing.T) {
 	f := setup(t)
 	started, cause := make(chan struct{}), make(chan error, 1)
-	r := f.runner(Options{Lease: 300 * time.Millisecond}, Job{Name: "j", Cron: "* * * * *", Run: func(ctx context.Context, _ *Run) error {
-		close(started)
-		<-ctx.Done()
-		cause <- context.Cause(ctx)
-		return ctx.Err()
-	}})
+	r := f.runner(Options{Lease: 300 * time.Millisecond},
+		Job{Name: "j", Cron: "* * * * *", Run: func(ctx context.Context, _ *Run) error {
+			close(started)
+			<-ctx.Done()
+			cause <- context.Cause(ctx)
+			return ctx.Err()
+		}})
 	f.forward(time.Minute)
 	if err := r.poll(t.Context()); err != nil {
 		t.Fatal(err)

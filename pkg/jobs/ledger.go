@@ -64,7 +64,8 @@ func (l ledger) look(ctx context.Context, jobs []string) (found []situation, err
 
 // enter begins a job's schedule: ticks from now on are due.
 func (l ledger) enter(ctx context.Context, job string) error {
-	_, err := l.exec(l.db.Gorm(ctx), `INSERT INTO job_schedules VALUES (@job, {now}) ON CONFLICT DO NOTHING`, args{"job": job})
+	_, err := l.exec(l.db.Gorm(ctx), `INSERT INTO job_schedules VALUES (@job, {now}) ON CONFLICT DO NOTHING`,
+		args{"job": job})
 	return err
 }
 

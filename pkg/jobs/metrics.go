@@ -20,9 +20,12 @@ func newMetrics() metrics {
 	meter := otel.Meter(scope)
 	var m metrics
 	m.success, _ = meter.Int64Counter("task_success_total", metric.WithDescription("Runs that succeeded."))
-	m.failure, _ = meter.Int64Counter("task_error_total", metric.WithDescription("Runs that failed or whose process is gone."))
-	m.skipped, _ = meter.Int64Counter("task_skipped_total", metric.WithDescription("Ticks and polls that this replica let pass, by reason."))
-	m.duration, _ = meter.Float64Histogram("task_duration_seconds", metric.WithUnit("s"), metric.WithDescription("Duration of runs."))
+	m.failure, _ = meter.Int64Counter("task_error_total",
+		metric.WithDescription("Runs that failed or whose process is gone."))
+	m.skipped, _ = meter.Int64Counter("task_skipped_total",
+		metric.WithDescription("Ticks and polls that this replica let pass, by reason."))
+	m.duration, _ = meter.Float64Histogram("task_duration_seconds", metric.WithUnit("s"),
+		metric.WithDescription("Duration of runs."))
 	return m
 }
 

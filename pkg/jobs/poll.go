@@ -139,7 +139,8 @@ func (r *Runner) plan(ctx context.Context, j *job, s situation) (bool, error) {
 	r.metrics.skip(ctx, j.Name, "missed", p.missed)
 	r.metrics.skip(ctx, j.Name, "superseded", superseded[0])
 	if p.missed+superseded[0] > 0 {
-		r.o.Log.WarnContext(ctx, "job ticks skipped", "job", j.Name, "missed", p.missed, "superseded", superseded[0], "until", p.until)
+		r.o.Log.WarnContext(ctx, "job ticks skipped", "job", j.Name, "missed", p.missed, "superseded", superseded[0],
+			"until", p.until)
 	}
 	return true, nil
 }

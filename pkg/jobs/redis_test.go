@@ -13,7 +13,8 @@ import (
 )
 
 func newLocker(t testing.TB, s *redisserver.Server) *lock.Locker {
-	client, err := redisx.New(redisx.Options{URL: s.URL(), Timeout: patience}) // a busy machine must not look like an outage
+	// a busy machine must not look like an outage
+	client, err := redisx.New(redisx.Options{URL: s.URL(), Timeout: patience})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,7 +28,8 @@ func TestRedisSparesTheDatabaseAndIsNotNeeded(t *testing.T) {
 	f, s := setup(t), testkit.Redis(t)
 	locker := newLocker(t, s)
 	var ran atomic.Int64
-	r := f.runner(Options{Locker: locker}, Job{Name: "j", Cron: "* * * * *", Run: func(context.Context, *Run) error { ran.Add(1); return nil }})
+	r := f.runner(Options{Locker: locker}, Job{Name: "j", Cron: "* * * * *",
+		Run: func(context.Context, *Run) error { ran.Add(1); return nil }})
 	g, err := locker.Try(t.Context(), "job:j", time.Minute)
 	if err != nil {
 		t.Fatal(err)

@@ -77,7 +77,8 @@ func (r *Run) attributes() []any {
 func (r *Runner) execute(j *job, run *Run) {
 	begin := r.now()
 	ctx, span := otel.Tracer(scope).Start(r.ctx, "job "+j.Name, trace.WithAttributes(
-		attribute.String("job.name", j.Name), attribute.String("job.scheduled_at", run.ScheduledAt.UTC().Format(time.RFC3339Nano)),
+		attribute.String("job.name", j.Name),
+		attribute.String("job.scheduled_at", run.ScheduledAt.UTC().Format(time.RFC3339Nano)),
 		attribute.Int("job.shard", run.Shard), attribute.Int("job.attempt", run.Attempt)))
 	defer span.End()
 	ctx, cancel := context.WithTimeout(ctx, j.Timeout)

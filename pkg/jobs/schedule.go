@@ -22,7 +22,8 @@ func CheckCron(spec string) error {
 // parse reads a schedule as robfig/cron does, but for a zone that it panics
 // over, the process's own zone, and fields that name no instant.
 func parse(spec string) (cron.Schedule, error) {
-	if zone, _, more := strings.Cut(spec, " "); strings.Contains(zone, "TZ=") && (!more || strings.HasSuffix(zone, "=Local")) {
+	if zone, _, more := strings.Cut(spec, " "); strings.Contains(zone, "TZ=") &&
+		(!more || strings.HasSuffix(zone, "=Local")) {
 		return nil, errors.New("a time zone is written CRON_TZ=Europe/Berlin, with a schedule after it")
 	}
 	schedule, err := cron.ParseStandard(spec)

@@ -68,7 +68,8 @@ type spec struct {
 }
 
 func (s spec) String() string {
-	return fmt.Sprintf("CRON_TZ=%s %s %s %s %s %s", s.zone, s.minute.text, s.hour.text, s.day.text, s.month.text, s.wkday.text)
+	return fmt.Sprintf("CRON_TZ=%s %s %s %s %s %s", s.zone, s.minute.text, s.hour.text, s.day.text, s.month.text,
+		s.wkday.text)
 }
 
 func anySpec(t *rapid.T) spec {
@@ -119,7 +120,8 @@ func TestTicksAreTheMinutesWhoseCivilTimeMatches(t *testing.T) {
 			if err != nil {
 				rt.Fatal(err)
 			}
-			middle := first.Add(time.Duration(rapid.IntRange(0, 10*365*24*60).Draw(rt, "minute of ten years")) * time.Minute)
+			middle := first.Add(time.Duration(
+				rapid.IntRange(0, 10*365*24*60).Draw(rt, "minute of ten years")) * time.Minute)
 			if _, change := middle.In(location).ZoneBounds(); change.Year() < first.Year()+10 && !change.IsZero() {
 				middle = change
 			}
@@ -134,7 +136,8 @@ func TestTicksAreTheMinutesWhoseCivilTimeMatches(t *testing.T) {
 			got := s.ticks(t, from, to)
 			for i := range max(len(got), len(want)) {
 				if i >= len(got) || i >= len(want) || !got[i].Equal(want[i]) {
-					rt.Fatalf("%s from %s: %d ticks, want %d; the first wrong after %s", s, from, len(got), len(want), want[:i][max(0, i-1):])
+					rt.Fatalf("%s from %s: %d ticks, want %d; the first wrong after %s", s, from, len(got), len(want),
+						want[:i][max(0, i-1):])
 				}
 			}
 		})
@@ -179,17 +182,24 @@ func TestTenYearsOfTicks(t *testing.T) {
 			}
 		}
 	}
-	testkit.Figure(t, "%d ticks of %d schedules in %d zones over %d days: each as brute force has it", total, each*len(zones), len(zones), days)
+	testkit.Figure(t, "%d ticks of %d schedules in %d zones over %d days: each as brute force has it", total,
+		each*len(zones), len(zones), days)
 }
 
 func TestWhereTheClocksChange(t *testing.T) {
 	for name, c := range map[string]struct{ spec, from, to, want string }{
-		"an hour that doesn't exist has no tick":       {"CRON_TZ=Europe/Berlin 30 2 * * *", "2026-03-28T12:00:00Z", "2026-03-30T12:00:00Z", "2026-03-30T00:30"},
-		"an hour that comes twice has its ticks twice": {"CRON_TZ=America/New_York 30 1 * * *", "2026-10-31T12:00:00Z", "2026-11-01T12:00:00Z", "2026-11-01T05:30 2026-11-01T06:30"},
-		"a half hour's shift moves no other tick":      {"CRON_TZ=Australia/Lord_Howe 0 3 * * *", "2026-10-03T00:00:00Z", "2026-10-05T00:00:00Z", "2026-10-03T16:00 2026-10-04T16:00"},
-		"a day without midnight has its ticks":         {"CRON_TZ=Africa/Cairo 0 12 * * 5", "2026-04-20T00:00:00Z", "2026-05-02T00:00:00Z", "2026-04-24T09:00 2026-05-01T09:00"},
-		"29 February can be far":                       {"0 0 29 2 *", "2096-03-01T00:00:00Z", "2105-01-01T00:00:00Z", "2104-02-29T00:00"},
-		"every is counted from the last":               {"@every 90s", "2026-01-01T00:00:00.7Z", "2026-01-01T00:04:00Z", "2026-01-01T00:01 2026-01-01T00:03"},
+		"an hour that doesn't exist has no tick": {"CRON_TZ=Europe/Berlin 30 2 * * *", "2026-03-28T12:00:00Z",
+			"2026-03-30T12:00:00Z", "2026-03-30T00:30"},
+		"an hour that comes twice has its ticks twice": {"CRON_TZ=America/New_York 30 1 * * *", "2026-10-31T12:00:00Z",
+			"2026-11-01T12:00:00Z", "2026-11-01T05:30 2026-11-01T06:30"},
+		"a half hour's shift moves no other tick": {"CRON_TZ=Australia/Lord_Howe 0 3 * * *",
+			"2026-10-03T00:00:00Z", "2026-10-05T00:00:00Z", "2026-10-03T16:00 2026-10-04T16:00"},
+		"a day without midnight has its ticks": {"CRON_TZ=Africa/Cairo 0 12 * * 5", "2026-04-20T00:00:00Z",
+			"2026-05-02T00:00:00Z", "2026-04-24T09:00 2026-05-01T09:00"},
+		"29 February can be far": {"0 0 29 2 *", "2096-03-01T00:00:00Z", "2105-01-01T00:00:00Z",
+			"2104-02-29T00:00"},
+		"every is counted from the last": {"@every 90s", "2026-01-01T00:00:00.7Z",
+			"2026-01-01T00:04:00Z", "2026-01-01T00:01 2026-01-01T00:03"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			schedule, err := parse(c.spec)
@@ -228,7 +238,8 @@ func TestSchedulesThatAreRefused(t *testing.T) {
 		"CRON_TZ=UTC", "TZ=", "CRON_TZ=Local * * * * *", "CRON_TZ=Nowhere/Else * * * * *", "0 0 30 2 *", ", * * * *",
 		"* * * *", "60 * * * *", "@every soon", "@never", " ", "* * * * * *",
 	} {
-		err := New(nil, Options{}).Add(Job{Name: "j", Cron: spec, Run: func(context.Context, *Run) error { return nil }})
+		err := New(nil, Options{}).Add(Job{Name: "j", Cron: spec,
+			Run: func(context.Context, *Run) error { return nil }})
 		if err == nil {
 			t.Errorf("%q is taken", spec)
 		}
@@ -237,15 +248,18 @@ func TestSchedulesThatAreRefused(t *testing.T) {
 
 func FuzzAdd(f *testing.F) {
 	for _, spec := range []string{
-		"* * * * *", "CRON_TZ=UTC", "TZ=\x00 * * * * *", ",,, , , , ,", "0 0 30 2 *", "*/9223372036854775807 * * * *", "@every -1h", "@every 2562047h",
-		"@hourly", "0-59/7 1,2,3 ? jan-dec mon", "59 23 31 12 6", "CRON_TZ=Australia/Lord_Howe 0 2 * * *", "1-1-1 * * * *", "1/2/3 * * * *", "CRON_TZ= 0 0 29 2 1",
+		"* * * * *", "CRON_TZ=UTC", "TZ=\x00 * * * * *", ",,, , , , ,", "0 0 30 2 *", "*/9223372036854775807 * * * *",
+		"@every -1h", "@every 2562047h",
+		"@hourly", "0-59/7 1,2,3 ? jan-dec mon", "59 23 31 12 6", "CRON_TZ=Australia/Lord_Howe 0 2 * * *",
+		"1-1-1 * * * *", "1/2/3 * * * *", "CRON_TZ= 0 0 29 2 1",
 	} {
 		f.Add(spec, int64(1_760_000_000))
 	}
 	f.Fuzz(func(t *testing.T, spec string, from int64) {
 		r := New(nil, Options{})
 		defer r.cancel()
-		if r.Add(Job{Name: "j", Cron: spec, Run: func(context.Context, *Run) error { return nil }}) != nil || spec == "" {
+		if r.Add(Job{Name: "j", Cron: spec, Run: func(context.Context, *Run) error { return nil }}) != nil ||
+			spec == "" {
 			return
 		}
 		at := time.Unix(from%4_000_000_000, 0)

@@ -75,7 +75,8 @@ func TestWhatIsToldOfRuns(t *testing.T) {
 		return nil
 	}
 	r := f.runner(Options{Log: slog.New(slog.NewJSONHandler(&log, nil))},
-		Job{Name: "fails", Run: run}, Job{Name: "late", Cron: "* * * * *", Run: func(context.Context, *Run) error { return nil }})
+		Job{Name: "fails", Run: run}, Job{Name: "late", Cron: "* * * * *",
+			Run: func(context.Context, *Run) error { return nil }})
 	spans.Reset()
 	if err := r.Trigger(t.Context(), "fails"); err != nil {
 		t.Fatal(err)
@@ -107,7 +108,8 @@ func TestWhatIsToldOfRuns(t *testing.T) {
 		messages = append(messages, fmt.Sprint(entry["level"], " ", entry["msg"]))
 	}
 	slices.Sort(messages)
-	if got := strings.Join(messages, "; "); got != "ERROR job run failed; INFO job run done; INFO job run done; WARN job run's process is gone; WARN job ticks skipped" {
+	if got := strings.Join(messages, "; "); got != "ERROR job run failed; INFO job run done; INFO job run done; "+
+		"WARN job run's process is gone; WARN job ticks skipped" {
 		t.Error(got)
 	}
 	runs := map[string]int{}
@@ -128,7 +130,8 @@ func TestAnOutageOfTheLedgerIsToldOnce(t *testing.T) {
 	f := setup(t)
 	var log bytes.Buffer
 	ran := 0
-	r := f.runner(Options{Log: slog.New(slog.NewTextHandler(&log, nil))}, Job{Name: "j", Cron: "* * * * *", Run: func(context.Context, *Run) error { ran++; return nil }})
+	r := f.runner(Options{Log: slog.New(slog.NewTextHandler(&log, nil))},
+		Job{Name: "j", Cron: "* * * * *", Run: func(context.Context, *Run) error { ran++; return nil }})
 	f.exec(`ALTER TABLE job_schedules RENAME TO away`)
 	f.forward(time.Minute)
 	for range 3 {
@@ -139,7 +142,8 @@ func TestAnOutageOfTheLedgerIsToldOnce(t *testing.T) {
 		r.wake()
 	}
 	r.runs.Wait()
-	if a, b := strings.Count(log.String(), "jobs: the ledger can't be read"), strings.Count(log.String(), "jobs: the ledger is back"); a != 1 || b != 1 || ran != 1 {
+	if a, b := strings.Count(log.String(), "jobs: the ledger can't be read"),
+		strings.Count(log.String(), "jobs: the ledger is back"); a != 1 || b != 1 || ran != 1 {
 		t.Errorf("%d and %d lines, %d runs:\n%s", a, b, ran, log.String())
 	}
 }

@@ -162,7 +162,8 @@ func (g *Group) drain(ended <-chan end, running map[int]string) error {
 			failure = errors.Join(failure, e.of(running))
 		case <-late.C:
 			names := slices.Sorted(maps.Values(running))
-			return errors.Join(failure, fmt.Errorf("lifecycle: draining did not end within %s; still running: %s", g.cfg.Drain, strings.Join(names, ", ")))
+			return errors.Join(failure, fmt.Errorf("lifecycle: draining did not end within %s; still running: %s",
+				g.cfg.Drain, strings.Join(names, ", ")))
 		}
 	}
 	return failure

@@ -29,7 +29,8 @@ func (d *diary) add(s string) {
 func TestStoppingTellsCallersThenDrainsThenClosesInReverse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var d diary
-		g := lifecycle.New(lifecycle.Config{Notice: 3 * time.Second, Drain: time.Minute}, slog.New(slog.DiscardHandler))
+		g := lifecycle.New(lifecycle.Config{Notice: 3 * time.Second, Drain: time.Minute},
+			slog.New(slog.DiscardHandler))
 		stop := make(chan struct{})
 		begun := time.Now()
 		g.OnNotReady(func() { d.add("not ready") })

@@ -51,7 +51,8 @@ func tryAndRelease(b *testing.B, goal float64, o Options) {
 // lock.
 func BenchmarkWokenWaiter(b *testing.B) {
 	s := testkit.Redis(b)
-	l := locker(b, s, Options{Subscriber: client(b, redisx.Options{URL: s.URL(), Timeout: patience, Subscriber: true})})
+	l := locker(b, s, Options{Subscriber: client(b,
+		redisx.Options{URL: s.URL(), Timeout: patience, Subscriber: true})})
 	l.pollMost = time.Hour // nothing but the release wakes it
 	took := make([]float64, 0, b.N)
 	for i := range b.N {

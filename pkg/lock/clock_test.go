@@ -125,7 +125,8 @@ func TestErrTellsTheLossAlsoWhenTheTimerIsLate(t *testing.T) {
 		child, cancel := context.WithCancel(g.Context())
 		defer cancel()
 		<-time.After(time.Nanosecond)
-		if err := g.Context().Err(); !errors.Is(err, context.Canceled) || !errors.Is(context.Cause(g.Context()), ErrLost) {
+		if err := g.Context().Err(); !errors.Is(err, context.Canceled) ||
+			!errors.Is(context.Cause(g.Context()), ErrLost) {
 			t.Fatal(err, context.Cause(g.Context()))
 		}
 		if !errors.Is(context.Cause(child), ErrLost) {
@@ -152,14 +153,16 @@ func TestARenewalThatOvertakesTheExpiryIsNoLoss(t *testing.T) {
 
 func TestDoTellsALossThatOnlyTheReleaseFinds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := scriptedLocker(t, scripted{renew: yes, release: func(context.Context) (int64, error) { return 0, nil }}, Options{})
+		l := scriptedLocker(t, scripted{renew: yes, release: func(context.Context) (int64, error) { return 0, nil }},
+			Options{})
 		boom := errors.New("boom")
 		for _, own := range []error{nil, boom} {
 			want := own
 			if own == nil {
 				want = ErrLost
 			}
-			if err := l.Do(t.Context(), "x", ttl, func(context.Context, *Guard) error { return own }); !errors.Is(err, want) {
+			if err := l.Do(t.Context(), "x", ttl, func(context.Context, *Guard) error { return own }); !errors.Is(err,
+				want) {
 				t.Errorf("%v instead of %v", err, want)
 			}
 		}
@@ -168,7 +171,8 @@ func TestDoTellsALossThatOnlyTheReleaseFinds(t *testing.T) {
 
 func TestALockerMayBeClosedWhileOthersGiveUp(t *testing.T) {
 	var all sync.WaitGroup
-	l := scriptedLocker(t, scripted{acquire: func(context.Context) error { return redis.ErrPoolTimeout }, release: yes}, Options{})
+	l := scriptedLocker(t, scripted{acquire: func(context.Context) error { return redis.ErrPoolTimeout },
+		release: yes}, Options{})
 	for range 4 {
 		all.Go(func() {
 			for range 2000 {

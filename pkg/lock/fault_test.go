@@ -18,10 +18,12 @@ import (
 // outlived takes n locks over a proxy that then breaks, and counts the guards
 // whose context still said that the lock was held when the server no longer
 // did. It also returns how long before the server's expiry the contexts ended.
-func outlived(t *testing.T, n int, fault faultproxy.Fault, budget, margin time.Duration) (wrong int, lead []time.Duration) {
+func outlived(t *testing.T, n int, fault faultproxy.Fault, budget, margin time.Duration) (wrong int,
+	lead []time.Duration) {
 	s := testkit.Redis(t)
 	p := testkit.Proxy(t, s.URL())
-	over := New(client(t, redisx.Options{URL: p.Rewrite(s.URL()), Timeout: patience, PoolSize: n}), Options{Prefix: "purser:test", Budget: patience})
+	over := New(client(t, redisx.Options{URL: p.Rewrite(s.URL()), Timeout: patience, PoolSize: n}),
+		Options{Prefix: "purser:test", Budget: patience})
 	over.margin = margin
 	t.Cleanup(over.Close)
 	direct := client(t, redisx.Options{URL: s.URL(), Timeout: patience})
@@ -94,7 +96,8 @@ func TestAGuardsContextEndsBeforeTheServersLeaseWhateverTheLineDoes(t *testing.T
 			if wrong != 0 {
 				t.Fatalf("%d of %d contexts outlived their lease", wrong, n)
 			}
-			testkit.Figure(t, "%d/%d contexts ended before the server's lease, by %s (median; at least 150ms is due)", n-wrong, n, lead[n/2])
+			testkit.Figure(t, "%d/%d contexts ended before the server's lease, by %s (median; at least 150ms is due)",
+				n-wrong, n, lead[n/2])
 		})
 	}
 	t.Run("control: counted past the lease they don't", func(t *testing.T) {
@@ -133,7 +136,8 @@ func TestAFlushIsToldToEveryHolderByItsNextRenewal(t *testing.T) {
 			t.Errorf("fence %d after %d", next.Fence(), g.Fence())
 		}
 	}
-	testkit.Figure(t, "%d holders told of a flush after %s at most (goal %s); all fences rose", n, took[n-1], ttl/3+redisx.Budget)
+	testkit.Figure(t, "%d holders told of a flush after %s at most (goal %s); all fences rose", n, took[n-1],
+		ttl/3+redisx.Budget)
 }
 
 func TestTakingAndReleasingLeavesNoGoroutine(t *testing.T) {
@@ -209,7 +213,8 @@ func TestLocksWorkOnACluster(t *testing.T) {
 
 func TestWaitersOfOneProcessAreServedInOrderOverOneConnection(t *testing.T) {
 	s := testkit.Redis(t)
-	l := locker(t, s, Options{Subscriber: client(t, redisx.Options{URL: s.URL(), Timeout: patience, Subscriber: true})})
+	l := locker(t, s, Options{Subscriber: client(t,
+		redisx.Options{URL: s.URL(), Timeout: patience, Subscriber: true})})
 	g := try(t, l, "x")
 	served := make(chan int, 200)
 	var all sync.WaitGroup
@@ -227,7 +232,8 @@ func TestWaitersOfOneProcessAreServedInOrderOverOneConnection(t *testing.T) {
 		})
 		testkit.Eventually(t, time.Minute, func() bool { return waiting(l, "x") == i+1 && waits(l, "x") })
 	}
-	if n, err := l.client.PubSubNumSub(t.Context(), l.waiters.channel).Result(); err != nil || n[l.waiters.channel] != 1 {
+	if n, err := l.client.PubSubNumSub(t.Context(), l.waiters.channel).Result(); err != nil ||
+		n[l.waiters.channel] != 1 {
 		t.Errorf("%v subscriptions, %v", n, err)
 	}
 	if err := g.Release(); err != nil {
@@ -273,7 +279,8 @@ func FuzzReply(f *testing.F) {
 func TestAWaiterIsWokenThoughItsSubscriptionWasCut(t *testing.T) {
 	s := testkit.Redis(t)
 	p := testkit.Proxy(t, s.URL())
-	l := locker(t, s, Options{Subscriber: client(t, redisx.Options{URL: p.Rewrite(s.URL()), Timeout: patience, Subscriber: true})})
+	l := locker(t, s, Options{Subscriber: client(t,
+		redisx.Options{URL: p.Rewrite(s.URL()), Timeout: patience, Subscriber: true})})
 	l.pollMost = time.Hour // nothing but the subscription wakes it
 	for i := range 3 {
 		name := fmt.Sprint(i)
@@ -294,7 +301,8 @@ func TestAWaiterIsWokenThoughItsSubscriptionWasCut(t *testing.T) {
 
 func TestAWaiterThatGivesUpLeavesItsPlaceToTheNext(t *testing.T) {
 	s := testkit.Redis(t)
-	l := locker(t, s, Options{Subscriber: client(t, redisx.Options{URL: s.URL(), Timeout: patience, Subscriber: true})})
+	l := locker(t, s, Options{Subscriber: client(t,
+		redisx.Options{URL: s.URL(), Timeout: patience, Subscriber: true})})
 	l.pollMost = time.Hour
 	g := try(t, l, "x")
 	const n = 6

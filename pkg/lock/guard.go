@@ -37,8 +37,10 @@ type Guard struct {
 var errReleased = errors.New("lock: released")
 
 // guard keeps a lease that was asked for at start.
-func (l *Locker) guard(ctx context.Context, name, key, token string, fence int64, ttl time.Duration, start time.Time) *Guard {
-	g := &Guard{locker: l, name: name, key: key, token: token, fence: fence, ttl: ttl, until: start.Add(ttl - ttl/l.margin)}
+func (l *Locker) guard(ctx context.Context, name, key, token string, fence int64, ttl time.Duration,
+	start time.Time) *Guard {
+	g := &Guard{locker: l, name: name, key: key, token: token, fence: fence, ttl: ttl,
+		until: start.Add(ttl - ttl/l.margin)}
 	g.ctx, g.cancel = context.WithCancelCause(ctx)
 	g.mu.Lock() // the timer may be due
 	defer g.mu.Unlock()

@@ -101,12 +101,15 @@ func New(client redis.UniversalClient, o Options) *Locker {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	l := &Locker{client: client, o: o, prefix: o.Prefix + ":lock:", release: releaseScript, margin: margin, pollMost: pollMost}
+	l := &Locker{client: client, o: o, prefix: o.Prefix + ":lock:", release: releaseScript, margin: margin,
+		pollMost: pollMost}
 	l.waiters.client, l.waiters.channel = o.Subscriber, l.prefix+"released"
 	meter := otel.Meter(scope)
 	// An instrument that can't be made is a no-op one.
-	l.wait, _ = meter.Float64Histogram("lock_wait_seconds", metric.WithUnit("s"), metric.WithDescription("Time that Acquire waited for a lock."))
-	l.lost, _ = meter.Int64Counter("lock_lost_total", metric.WithDescription("Leases that ended before they were released."))
+	l.wait, _ = meter.Float64Histogram("lock_wait_seconds", metric.WithUnit("s"),
+		metric.WithDescription("Time that Acquire waited for a lock."))
+	l.lost, _ = meter.Int64Counter("lock_lost_total",
+		metric.WithDescription("Leases that ended before they were released."))
 	return l
 }
 
@@ -204,7 +207,8 @@ func (l *Locker) Acquire(ctx context.Context, name string, ttl time.Duration) (*
 // Do runs fn while holding the lock and releases it. fn's context is the
 // guard's. Its error is fn's, or why the lock was not had, or [ErrLost] when fn
 // succeeded but the lease ended under it.
-func (l *Locker) Do(ctx context.Context, name string, ttl time.Duration, fn func(context.Context, *Guard) error) (err error) {
+func (l *Locker) Do(ctx context.Context, name string, ttl time.Duration,
+	fn func(context.Context, *Guard) error) (err error) {
 	g, err := l.Acquire(ctx, name, ttl)
 	if err != nil {
 		return err

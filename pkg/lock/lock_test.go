@@ -317,13 +317,15 @@ func TestDoIsExclusive(t *testing.T) {
 }
 
 func fences(t *testing.T) *testkit.DB {
-	return testkit.Postgres(t, fstest.MapFS{"00001_lock.sql": {Data: []byte("-- +goose Up\n" + Schema + "CREATE TABLE notes (id bigserial, round int, fence bigint);\n")}})
+	return testkit.Postgres(t, fstest.MapFS{"00001_lock.sql": {Data: []byte("-- +goose Up\n" + Schema +
+		"CREATE TABLE notes (id bigserial, round int, fence bigint);\n")}})
 }
 
 func TestAFenceIsRaisedOverWhatTheDatabaseHasSeen(t *testing.T) {
 	s, db := testkit.Redis(t), fences(t)
 	const seen = int64(8_000_000_000_000_123) // as after a Redis whose clock was ahead
-	if err := db.Gorm(t.Context()).Exec(`INSERT INTO lock_fences (name, fence) VALUES ('x', ?)`, seen).Error; err != nil {
+	if err := db.Gorm(t.Context()).Exec(`INSERT INTO lock_fences (name, fence) VALUES ('x', ?)`,
+		seen).Error; err != nil {
 		t.Fatal(err)
 	}
 	l := locker(t, s, Options{Floor: Floor(db.Gorm)})

@@ -134,7 +134,10 @@ func (r rules) stepsOf(s lockState, i int, add func(string, int, func(*lockState
 			add("is granted", i, func(s *lockState, h *holder) { grant(s, h, i) })
 		}
 	case granted, renewed:
-		add("hears that it has it", i, func(s *lockState, h *holder) { h.phase, h.until = holding, r.until(s.now, h.start) })
+		add("hears that it has it", i, func(s *lockState, h *holder) {
+			h.phase, h.until = holding,
+				r.until(s.now, h.start)
+		})
 	case refused, gone:
 		add("hears that it has it not", i, func(_ *lockState, h *holder) { h.phase, h.until = ended, 0 })
 	case holding:
@@ -235,10 +238,11 @@ func TestTheModelCatchesALockWithoutOneOfItsRules(t *testing.T) {
 		rules rules
 		want  error
 	}{
-		"release of another's lock":      {without(func(r *rules) { r.tokenAtRelease = false }), errTwoBelieve},
-		"a lease counted from the reply": {without(func(r *rules) { r.fromSend, r.margin = false, false }), errTwoBelieve},
-		"writes without Fenced":          {without(func(r *rules) { r.fenced = false }), errStale},
-		"renewal of another's lock":      {without(func(r *rules) { r.tokenAtRenewal = false }), errTwoBelieve},
+		"release of another's lock": {without(func(r *rules) { r.tokenAtRelease = false }), errTwoBelieve},
+		"a lease counted from the reply": {without(func(r *rules) { r.fromSend, r.margin = false, false }),
+			errTwoBelieve},
+		"writes without Fenced":     {without(func(r *rules) { r.fenced = false }), errStale},
+		"renewal of another's lock": {without(func(r *rules) { r.tokenAtRenewal = false }), errTwoBelieve},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := explore.All(lockModel(2, 6, mutant.rules)); !errors.Is(err, mutant.want) {

@@ -88,7 +88,8 @@ func (l *Locker) acquire(ctx context.Context, name, key, token string, ttl time.
 	return a, nil
 }
 
-func (l *Locker) acquireUnfenced(ctx context.Context, key, token string, ttl time.Duration, again bool) (answer, error) {
+func (l *Locker) acquireUnfenced(ctx context.Context, key, token string, ttl time.Duration, again bool) (answer,
+	error) {
 	taken, err := l.client.SetNX(ctx, key, token, ttl).Result()
 	if err != nil || taken || !again {
 		return answer{taken: taken}, err

@@ -37,7 +37,8 @@ func TestAnyKeyComesBackFromItsToken(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		q := page.NewQuery(rapid.SliceOf(rapid.String()).Draw(rt, "parts")...)
 		k := key{
-			At: time.Unix(rapid.Int64Range(0, 1<<33).Draw(rt, "s"), rapid.Int64Range(0, 999_999_999).Draw(rt, "ns")).UTC(),
+			At: time.Unix(rapid.Int64Range(0, 1<<33).Draw(rt, "s"),
+				rapid.Int64Range(0, 999_999_999).Draw(rt, "ns")).UTC(),
 			ID: rapid.String().Draw(rt, "id"), N: rapid.Int64().Draw(rt, "n"),
 		}
 		token := mustToken(t, q, k)
@@ -70,7 +71,8 @@ func TestATokenOfAnotherQueryIsRefusedByName(t *testing.T) {
 			}
 		})
 	}
-	if got, ok, err := page.Parse[string](page.NewQuery("ListWallets", "user-a", "chain=1"), token); err != nil || !ok || got != "k" {
+	if got, ok, err := page.Parse[string](page.NewQuery("ListWallets", "user-a", "chain=1"), token); err != nil ||
+		!ok || got != "k" {
 		t.Errorf("the same query refused its token: %q, %v, %v", got, ok, err)
 	}
 }
@@ -168,7 +170,8 @@ func FuzzParse(f *testing.F) {
 		if err != nil && (!refused(err) || ok || got != (key{})) {
 			t.Fatalf("%+v, %v, %v", got, ok, err)
 		}
-		if _, _, err := page.Parse[key](page.NewQuery("ListWallets", "another"), token); token != "" && ok && !refused(err) {
+		if _, _, err := page.Parse[key](page.NewQuery("ListWallets", "another"), token); token != "" && ok &&
+			!refused(err) {
 			t.Fatalf("another caller's query took the token: %v", err)
 		}
 	})

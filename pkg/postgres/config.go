@@ -35,7 +35,8 @@ func (c Config) Validate() error {
 		mistakes = append(mistakes, errors.New("PURSER_DATABASE_MAX_CONNS must be 1 to 10000"))
 	}
 	if c.StatementTimeout < time.Millisecond || c.LockTimeout < time.Millisecond {
-		mistakes = append(mistakes, errors.New("PURSER_DATABASE_STATEMENT_TIMEOUT and PURSER_DATABASE_LOCK_TIMEOUT must be at least 1ms"))
+		mistakes = append(mistakes, errors.New(
+			"PURSER_DATABASE_STATEMENT_TIMEOUT and PURSER_DATABASE_LOCK_TIMEOUT must be at least 1ms"))
 	}
 	return errors.Join(mistakes...)
 }

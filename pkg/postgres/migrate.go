@@ -54,7 +54,8 @@ func Migrate(ctx context.Context, db *DB, migrations fs.FS) error {
 		return err
 	}
 	if schema.Newer() {
-		db.log.WarnContext(ctx, "the database schema is newer than this program", "database", schema.Version, "program", schema.Known)
+		db.log.WarnContext(ctx, "the database schema is newer than this program", "database", schema.Version,
+			"program", schema.Known)
 	}
 	return nil
 }

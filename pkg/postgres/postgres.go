@@ -157,7 +157,8 @@ func withDefaults(o Options) Options {
 }
 
 // errURL carries nothing of the URL: a malformed one can't be masked.
-var errURL = errors.New("postgres: the database URL is malformed; it should read postgres://user:password@host:port/database")
+var errURL = errors.New("postgres: the database URL is malformed; it should read " +
+	"postgres://user:password@host:port/database")
 
 func connConfig(o Options) (*pgx.ConnConfig, error) {
 	if u, err := url.Parse(o.URL); err != nil || !strings.HasPrefix(u.Scheme, "postgres") {

@@ -70,16 +70,19 @@ func TestEachTestHasADatabaseOfItsOwn(t *testing.T) {
 
 func TestTheServerLimitsEachStatement(t *testing.T) {
 	own := testkit.Postgres(t, nil)
-	db := open(t, postgres.Options{URL: own.URL, Name: "wallet", StatementTimeout: 500 * time.Millisecond, LockTimeout: 20 * time.Millisecond})
+	db := open(t, postgres.Options{URL: own.URL, Name: "wallet", StatementTimeout: 500 * time.Millisecond,
+		LockTimeout: 20 * time.Millisecond})
 	var name, statement, lock string
-	row := db.SQL().QueryRowContext(t.Context(), `SELECT current_setting('application_name'), current_setting('statement_timeout'), current_setting('lock_timeout')`)
+	row := db.SQL().QueryRowContext(t.Context(),
+		`SELECT current_setting('application_name'), current_setting('statement_timeout'), current_setting('lock_timeout')`)
 	if err := row.Scan(&name, &statement, &lock); err != nil {
 		t.Fatal(err)
 	}
 	if name != "wallet" || statement != "500ms" || lock != "20ms" {
 		t.Fatal(name, statement, lock)
 	}
-	if err := db.Gorm(t.Context()).Exec(`SELECT pg_sleep(60)`).Error; err == nil || !strings.Contains(err.Error(), "57014") {
+	if err := db.Gorm(t.Context()).Exec(`SELECT pg_sleep(60)`).Error; err == nil ||
+		!strings.Contains(err.Error(), "57014") {
 		t.Fatal(err)
 	}
 }
@@ -93,14 +96,16 @@ func TestWithPgBouncerNothingIsPrepared(t *testing.T) {
 		}
 	}
 	var prepared int64
-	if err := db.Gorm(t.Context()).Raw(`SELECT count(*) FROM pg_prepared_statements`).Scan(&prepared).Error; err != nil || prepared != 0 {
+	if err := db.Gorm(t.Context()).Raw(`SELECT count(*) FROM pg_prepared_statements`).Scan(
+		&prepared).Error; err != nil || prepared != 0 {
 		t.Fatal(prepared, err)
 	}
 	direct := open(t, postgres.Options{URL: own.URL, MaxOpenConns: 1})
 	if err := direct.Gorm(t.Context()).Exec(`SELECT id FROM accounts WHERE id = ?`, 1).Error; err != nil {
 		t.Fatal(err)
 	}
-	if err := direct.Gorm(t.Context()).Raw(`SELECT count(*) FROM pg_prepared_statements`).Scan(&prepared).Error; err != nil || prepared == 0 {
+	if err := direct.Gorm(t.Context()).Raw(`SELECT count(*) FROM pg_prepared_statements`).Scan(
+		&prepared).Error; err != nil || prepared == 0 {
 		t.Fatal("the control prepares nothing either", prepared, err)
 	}
 }
@@ -122,7 +127,8 @@ func TestAServiceRecoversWhenPostgresComesBack(t *testing.T) {
 			t.Fatalf("without a server: %v", err)
 		}
 	}
-	if _, err := postgres.Open(t.Context(), postgres.Options{URL: server.URL("postgres")}); !postgres.IsUnavailable(err) {
+	if _, err := postgres.Open(t.Context(), postgres.Options{URL: server.URL("postgres")}); !postgres.IsUnavailable(
+		err) {
 		t.Fatalf("open without a server: %v", err)
 	}
 	if err := server.Restart(t.Context()); err != nil {
@@ -135,7 +141,8 @@ func TestAnUnreachableServerIsAnErrorWithinTheConnectTimeout(t *testing.T) {
 	server := testkit.OwnPostgres(t)
 	server.Pause()
 	begin := time.Now()
-	_, err := postgres.Open(t.Context(), postgres.Options{URL: server.URL("postgres"), ConnectTimeout: 200 * time.Millisecond})
+	_, err := postgres.Open(t.Context(), postgres.Options{URL: server.URL("postgres"),
+		ConnectTimeout: 200 * time.Millisecond})
 	if !postgres.IsUnavailable(err) || time.Since(begin) > 2*time.Second {
 		t.Fatal(time.Since(begin), err)
 	}
@@ -167,7 +174,8 @@ func TestADuplicateIsToldByItsConstraint(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := insert(2, "ann")
-	if !postgres.IsUniqueViolation(err, "accounts_owner_key") || !postgres.IsUniqueViolation(err, "") || postgres.IsUniqueViolation(err, "accounts_pkey") {
+	if !postgres.IsUniqueViolation(err, "accounts_owner_key") || !postgres.IsUniqueViolation(err, "") ||
+		postgres.IsUniqueViolation(err, "accounts_pkey") {
 		t.Fatal(err)
 	}
 	if !errors.Is(err, gorm.ErrDuplicatedKey) {
@@ -182,7 +190,8 @@ func TestNoPasswordAndNoValueGetsOut(t *testing.T) {
 	tracing := sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans))
 	own := testkit.Postgres(t, accounts())
 	db := open(t, postgres.Options{
-		URL: own.URL, SlowQuery: time.Nanosecond, Log: slog.New(slog.NewJSONHandler(&log, nil)), TracerProvider: tracing,
+		URL: own.URL, SlowQuery: time.Nanosecond, Log: slog.New(slog.NewJSONHandler(&log, nil)),
+		TracerProvider: tracing,
 	})
 	ctx, span := tracing.Tracer("test").Start(t.Context(), "call")
 	defer span.End() // otelpgx traces only inside a span
@@ -227,7 +236,8 @@ func TestReplicasThatStartTogetherMigrateOnce(t *testing.T) {
 	}
 	var wg sync.WaitGroup
 	for range 4 {
-		db := open(t, postgres.Options{URL: own.URL, LockTimeout: 20 * time.Millisecond, StatementTimeout: 250 * time.Millisecond})
+		db := open(t, postgres.Options{URL: own.URL, LockTimeout: 20 * time.Millisecond,
+			StatementTimeout: 250 * time.Millisecond})
 		wg.Go(func() {
 			if err := postgres.Migrate(t.Context(), db, slow); err != nil {
 				t.Error(err)
@@ -244,7 +254,8 @@ func TestReplicasThatStartTogetherMigrateOnce(t *testing.T) {
 func TestASchemaNewerThanTheProgramIsReportedAndNotAnError(t *testing.T) {
 	own := testkit.Postgres(t, nil)
 	old := fstest.MapFS{"00001_a.sql": migration(`CREATE TABLE a (n int);`, `DROP TABLE a;`)}
-	later := fstest.MapFS{"00001_a.sql": old["00001_a.sql"], "00002_b.sql": migration(`CREATE TABLE b (n int);`, `DROP TABLE b;`)}
+	later := fstest.MapFS{"00001_a.sql": old["00001_a.sql"],
+		"00002_b.sql": migration(`CREATE TABLE b (n int);`, `DROP TABLE b;`)}
 	if s, err := postgres.Status(t.Context(), own.DB, later); err != nil || s.Version != 0 || len(s.Pending) != 2 {
 		t.Fatalf("%+v, %v", s, err)
 	}
@@ -276,7 +287,8 @@ func TestCopyIsPartOfTheTransaction(t *testing.T) {
 	boom := errors.New("boom")
 	load := func(tx *gorm.DB) error {
 		return postgres.Raw(tx, func(c *pgx.Conn) error {
-			_, err := c.CopyFrom(t.Context(), pgx.Identifier{"accounts"}, []string{"id"}, pgx.CopyFromRows([][]any{{1}, {2}}))
+			_, err := c.CopyFrom(t.Context(), pgx.Identifier{"accounts"}, []string{"id"},
+				pgx.CopyFromRows([][]any{{1}, {2}}))
 			return err
 		})
 	}
@@ -333,7 +345,8 @@ func TestASerializationFailureIsRetriedAndNothingIsLost(t *testing.T) {
 	}
 	wg.Wait()
 	var amount int64
-	if err := db.Gorm(t.Context()).Raw(`SELECT amount FROM accounts`).Scan(&amount).Error; err != nil || amount != done.Load() {
+	if err := db.Gorm(t.Context()).Raw(`SELECT amount FROM accounts`).Scan(&amount).Error; err != nil ||
+		amount != done.Load() {
 		t.Fatal(amount, done.Load(), err)
 	}
 	t.Logf("%d runs for %d commits", runs.Load(), done.Load())

@@ -24,19 +24,24 @@ type admin struct {
 // listenAdmin serves /metrics (Prometheus, or OpenMetrics with exemplars where
 // that is asked for), /debug/pprof/ and /log-level: GET tells it, PUT with a
 // level as the body sets it until the process ends.
-func listenAdmin(ctx context.Context, addr string, metrics *prometheus.Registry, level *slog.LevelVar, log *slog.Logger) (*admin, error) {
+func listenAdmin(ctx context.Context, addr string, metrics *prometheus.Registry, level *slog.LevelVar,
+	log *slog.Logger) (*admin, error) {
 	lis, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("PURSER_ADMIN_ADDR: %w", err)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{Registry: metrics, EnableOpenMetrics: true}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics,
+		promhttp.HandlerOpts{Registry: metrics, EnableOpenMetrics: true}))
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
-	mux.HandleFunc("GET /log-level", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprintln(w, level.Level()) })
+	mux.HandleFunc("GET /log-level", func(w http.ResponseWriter, _ *http.Request) {
+		_,
+			_ = fmt.Fprintln(w, level.Level())
+	})
 	mux.HandleFunc("PUT /log-level", func(w http.ResponseWriter, r *http.Request) {
 		b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 16))
 		if err == nil {

@@ -158,7 +158,8 @@ func (s Service[C]) understand(command string, args []string) error {
 		}
 	case command == "serve" || command == "healthcheck" || command == "config":
 		if len(args) > 1 {
-			return fmt.Errorf("%s takes no arguments, and %q are given; settings are variables, see help", command, strings.Join(args[1:], " "))
+			return fmt.Errorf("%s takes no arguments, and %q are given; settings are variables, see help", command,
+				strings.Join(args[1:], " "))
 		}
 	case !strings.HasPrefix(s.Usage, command+" ") && !strings.Contains(s.Usage, "\n"+command+" "):
 		return s.unknown(args)

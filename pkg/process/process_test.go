@@ -75,7 +75,8 @@ func TestEachCommandDoesWhatItSays(t *testing.T) {
 	} {
 		var out bytes.Buffer
 		err := program(nil).Run(t.Context(), strings.Fields(tt.args), []string{"PURSER_PASSWORD=x"}, &out, io.Discard)
-		if out.String() != tt.out || (err == nil) != (tt.failure == "") || err != nil && !strings.HasPrefix(err.Error(), tt.failure) {
+		if out.String() != tt.out || (err == nil) != (tt.failure == "") ||
+			err != nil && !strings.HasPrefix(err.Error(), tt.failure) {
 			t.Errorf("%s: %q, %v", tt.args, out.String(), err)
 		}
 	}
@@ -84,13 +85,16 @@ func TestEachCommandDoesWhatItSays(t *testing.T) {
 func TestWhatNeedsNoConfigurationAsksForNone(t *testing.T) {
 	for _, command := range []string{"version", "help"} {
 		var out bytes.Buffer
-		if err := program(nil).Run(t.Context(), []string{command}, nil, &out, io.Discard); err != nil || !strings.Contains(out.String(), "e") {
+		if err := program(nil).Run(t.Context(), []string{command}, nil, &out, io.Discard); err != nil ||
+			!strings.Contains(out.String(), "e") {
 			t.Errorf("%s: %q, %v", command, out.String(), err)
 		}
 	}
 	for _, command := range []string{"serve", "migrate up", "config", "healthcheck", "keys"} {
-		err := program(nil).Run(t.Context(), strings.Fields(command), []string{"PURSER_LOG_LEVEL=loud"}, io.Discard, io.Discard)
-		if err == nil || !strings.Contains(err.Error(), "PURSER_PASSWORD") || !strings.Contains(err.Error(), "PURSER_LOG_LEVEL") {
+		err := program(nil).Run(t.Context(), strings.Fields(command), []string{"PURSER_LOG_LEVEL=loud"}, io.Discard,
+			io.Discard)
+		if err == nil || !strings.Contains(err.Error(), "PURSER_PASSWORD") ||
+			!strings.Contains(err.Error(), "PURSER_LOG_LEVEL") {
 			t.Errorf("%s without its configuration: %v", command, err)
 		}
 	}
@@ -98,7 +102,8 @@ func TestWhatNeedsNoConfigurationAsksForNone(t *testing.T) {
 
 func TestWhatIsNoCommandIsToldBeforeTheConfiguration(t *testing.T) {
 	for _, args := range []string{"mend", "migrate", "serve now"} {
-		if err := program(nil).Run(t.Context(), strings.Fields(args), nil, io.Discard, io.Discard); err == nil || strings.Contains(err.Error(), "PURSER_PASSWORD") {
+		if err := program(nil).Run(t.Context(), strings.Fields(args), nil, io.Discard, io.Discard); err == nil ||
+			strings.Contains(err.Error(), "PURSER_PASSWORD") {
 			t.Errorf("%s: %v", args, err)
 		}
 	}
@@ -133,7 +138,8 @@ func TestAVariableThatNothingReadsIsNamedAtTheStart(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	logs := &lines{}
 	if err := program(func(*slog.Logger) { stop() }).Run(ctx, nil, []string{
-		"PURSER_PASSWORD=x", "PURSER_LOGLEVEL=DEBUG", "PURSER_LEDGER_SERVICE_HOST=10.0.0.1", "PURSER_LEDGER_PORT_7601_TCP_ADDR=10.0.0.1", "HOME=/",
+		"PURSER_PASSWORD=x", "PURSER_LOGLEVEL=DEBUG", "PURSER_LEDGER_SERVICE_HOST=10.0.0.1",
+		"PURSER_LEDGER_PORT_7601_TCP_ADDR=10.0.0.1", "HOME=/",
 	}, io.Discard, logs); err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +159,8 @@ func TestTheAdminPortServesMetricsProfilesAndTheLogLevel(t *testing.T) {
 			Run(ctx, nil, []string{"PURSER_PASSWORD=x", "PURSER_ADMIN_ADDR=" + addr}, io.Discard, logs)
 	}()
 	log := <-running
-	for path, want := range map[string]string{"/metrics": "go_goroutines", "/debug/pprof/": "heap", "/log-level": "INFO"} {
+	for path, want := range map[string]string{"/metrics": "go_goroutines", "/debug/pprof/": "heap",
+		"/log-level": "INFO"} {
 		if got := call(t, http.MethodGet, "http://"+addr+path, "", http.StatusOK); !strings.Contains(got, want) {
 			t.Errorf("%s lacks %q:\n%.300s", path, want, got)
 		}
@@ -166,7 +173,8 @@ func TestTheAdminPortServesMetricsProfilesAndTheLogLevel(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	if got := logs.String(); strings.Contains(got, "before") || !strings.Contains(got, "after") || !strings.Contains(got, `"service":"ledger"`) {
+	if got := logs.String(); strings.Contains(got, "before") || !strings.Contains(got, "after") ||
+		!strings.Contains(got, `"service":"ledger"`) {
 		t.Errorf("the log is\n%s", got)
 	}
 	if _, err := net.Dial("tcp", addr); err == nil {
@@ -180,7 +188,8 @@ func TestAnAdminPortInUseIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = lis.Close() }()
-	err = program(nil).Run(t.Context(), []string{"serve"}, []string{"PURSER_PASSWORD=x", "PURSER_ADMIN_ADDR=" + lis.Addr().String()}, io.Discard, io.Discard)
+	err = program(nil).Run(t.Context(), []string{"serve"},
+		[]string{"PURSER_PASSWORD=x", "PURSER_ADMIN_ADDR=" + lis.Addr().String()}, io.Discard, io.Discard)
 	if err == nil || !strings.HasPrefix(err.Error(), "PURSER_ADMIN_ADDR") {
 		t.Errorf("answered %v", err)
 	}

@@ -94,10 +94,14 @@ func TestACommandThatCannotBeSentDoesNotOpenTheBreaker(t *testing.T) {
 	}
 	defer c.Close()
 	for range 2 * failuresToOpen {
-		if err := c.Set(t.Context(), "k", struct{}{}, 0).Err(); err == nil || errors.Is(Unavailable(err), ErrUnavailable) {
+		if err := c.Set(t.Context(), "k", struct{}{}, 0).Err(); err == nil ||
+			errors.Is(Unavailable(err), ErrUnavailable) {
 			t.Fatal(err)
 		}
-		_, err := c.Pipelined(t.Context(), func(p redis.Pipeliner) error { return p.Set(t.Context(), "k", struct{}{}, 0).Err() })
+		_, err := c.Pipelined(t.Context(), func(
+			p redis.Pipeliner) error {
+			return p.Set(t.Context(), "k", struct{}{}, 0).Err()
+		})
 		if err == nil || errors.Is(Unavailable(err), ErrUnavailable) {
 			t.Fatal(err)
 		}
@@ -120,7 +124,8 @@ func TestAWallClockThatIsPutBackEndsNoContextEarly(t *testing.T) {
 	b, _ := circuit(t) // synctest's clock has no monotonic reading
 	end := time.Now().Add(10 * time.Millisecond)
 	var ctxs []context.Context
-	for _, end := range []time.Time{end, after(end, 100*time.Millisecond), end.Add(-20 * time.Millisecond), time.Now().Add(1)} {
+	for _, end := range []time.Time{end, after(end, 100*time.Millisecond), end.Add(-20 * time.Millisecond),
+		time.Now().Add(1)} {
 		ctxs = append(ctxs, b.bell.permit(&within{values: t.Context(), end: end}))
 	}
 	for i, ctx := range ctxs {
@@ -158,7 +163,8 @@ func TestANodeThatIsGoneIsShownNoMore(t *testing.T) {
 		}
 		return false
 	}
-	c := newNode(&redis.Options{Addr: "127.0.0.1:1"}, Options{PoolSize: 1, Timeout: Budget, Log: slog.New(slog.DiscardHandler)})
+	c := newNode(&redis.Options{Addr: "127.0.0.1:1"},
+		Options{PoolSize: 1, Timeout: Budget, Log: slog.New(slog.DiscardHandler)})
 	if !shown() {
 		t.Fatal("not shown")
 	}

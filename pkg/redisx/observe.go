@@ -43,9 +43,12 @@ func newObserver(client *redis.Client, b *breaker, provider trace.TracerProvider
 	// An instrument that can't be made is a no-op one.
 	o.seconds, _ = meter.Float64Histogram("redis_command_seconds", metric.WithUnit("s"),
 		metric.WithDescription("Time of a command or a pipeline, the wait for a connection included."))
-	connections, _ := meter.Int64ObservableGauge("redis_connections", metric.WithDescription("Connections of the pool, by state."))
-	timeouts, _ := meter.Int64ObservableCounter("redis_pool_timeouts_total", metric.WithDescription("Commands that got no connection in time."))
-	open, _ := meter.Int64ObservableGauge("redis_breaker_open", metric.WithDescription("1 while the circuit breaker keeps commands from the node."))
+	connections, _ := meter.Int64ObservableGauge("redis_connections",
+		metric.WithDescription("Connections of the pool, by state."))
+	timeouts, _ := meter.Int64ObservableCounter("redis_pool_timeouts_total",
+		metric.WithDescription("Commands that got no connection in time."))
+	open, _ := meter.Int64ObservableGauge("redis_breaker_open",
+		metric.WithDescription("1 while the circuit breaker keeps commands from the node."))
 	idle := metric.WithAttributes(address, attribute.String("state", "idle"))
 	used := metric.WithAttributes(address, attribute.String("state", "used"))
 	// Weak, or a node that has left its Cluster would be shown for ever.
@@ -77,7 +80,8 @@ func (o *observer) observe(ctx context.Context, cmds []redis.Cmder, next func(co
 	case recorded && len(cmds) == 1:
 		ctx, span = o.tracer.Start(ctx, cmds[0].FullName(), o.kind, o.system)
 	case recorded:
-		ctx, span = o.tracer.Start(ctx, "pipeline", o.kind, o.system, trace.WithAttributes(attribute.Int("db.operation.batch.size", len(cmds))))
+		ctx, span = o.tracer.Start(ctx, "pipeline", o.kind, o.system,
+			trace.WithAttributes(attribute.Int("db.operation.batch.size", len(cmds))))
 	}
 	err := next(ctx)
 	o.seconds.Record(ctx, time.Since(begin).Seconds(), o.labels...)

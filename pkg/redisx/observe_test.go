@@ -22,11 +22,15 @@ func TestAnOutageIsSeenInTheMetrics(t *testing.T) {
 	if err := c.Set(t.Context(), "k", 1, 0).Err(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Pipelined(t.Context(), func(p redis.Pipeliner) error { return p.Incr(t.Context(), "k").Err() }); err != nil {
+	if _, err := c.Pipelined(t.Context(), func(
+		p redis.Pipeliner) error {
+		return p.Incr(t.Context(), "k").Err()
+	}); err != nil {
 		t.Fatal(err)
 	}
 	now := values(t, reader)
-	if now["redis_command_seconds"] < 2 || now["redis_connections"] < 1 || now["redis_breaker_open"] != 0 || now["redis_pool_timeouts_total"] != 0 {
+	if now["redis_command_seconds"] < 2 || now["redis_connections"] < 1 || now["redis_breaker_open"] != 0 ||
+		now["redis_pool_timeouts_total"] != 0 {
 		t.Errorf("in health: %v", now)
 	}
 	s.Kill()

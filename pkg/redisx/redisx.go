@@ -59,7 +59,8 @@ type Options struct {
 }
 
 // errURL carries nothing of the URL: a malformed one can't be masked.
-var errURL = errors.New("redisx: the Redis URL is malformed; it should read redis://user:password@host:port/0, with ?addr=host:port for each further node of a Cluster")
+var errURL = errors.New("redisx: the Redis URL is malformed; it should read redis://user:password@host:port/0, with " +
+	"?addr=host:port for each further node of a Cluster")
 
 // CheckURL reports a URL that New refuses, without any part of it.
 func CheckURL(address string) error {

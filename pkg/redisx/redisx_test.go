@@ -45,7 +45,8 @@ func get(t *testing.T, c redis.UniversalClient) (time.Duration, error) {
 
 func TestAnOutageCostsLittleAndEndsByItself(t *testing.T) {
 	for name, fault := range map[string]struct{ begin, end func(s server) error }{
-		"killed": {func(s server) error { s.Kill(); return nil }, func(s server) error { return s.Restart(t.Context()) }},
+		"killed": {func(s server) error { s.Kill(); return nil },
+			func(s server) error { return s.Restart(t.Context()) }},
 		"paused": {func(s server) error { s.Pause(); return nil }, func(s server) error { s.Resume(); return nil }},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -106,7 +107,8 @@ func TestAMissAnAnswerAndACancelledCallerDoNotOpenTheBreaker(t *testing.T) {
 		if err := c.Get(t.Context(), "missing").Err(); !errors.Is(err, redis.Nil) {
 			t.Fatal(err)
 		}
-		if err := c.Incr(t.Context(), "text").Err(); err == nil || errors.Is(redisx.Unavailable(err), redisx.ErrUnavailable) {
+		if err := c.Incr(t.Context(), "text").Err(); err == nil ||
+			errors.Is(redisx.Unavailable(err), redisx.ErrUnavailable) {
 			t.Fatal(err)
 		}
 		if err := c.Get(cancelled, "text").Err(); !errors.Is(err, context.Canceled) {

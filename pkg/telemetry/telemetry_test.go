@@ -38,10 +38,13 @@ func TestALogLineCarriesTheTraceItWasWrittenIn(t *testing.T) {
 		write func(*slog.Logger)
 		want  string
 	}{
-		"in a span":              {func(l *slog.Logger) { l.InfoContext(ctx, "m") }, id},
-		"outside any":            {func(l *slog.Logger) { l.InfoContext(t.Context(), "m") }, ""},
-		"with attributes":        {func(l *slog.Logger) { l.With("a", 1).InfoContext(ctx, "m", "b", 2) }, id},
-		"with many of its own":   {func(l *slog.Logger) { l.InfoContext(ctx, "m", "a", 1, "b", 2, "c", 3, "d", 4, "e", 5, "f", 6, "g", 7) }, id},
+		"in a span":       {func(l *slog.Logger) { l.InfoContext(ctx, "m") }, id},
+		"outside any":     {func(l *slog.Logger) { l.InfoContext(t.Context(), "m") }, ""},
+		"with attributes": {func(l *slog.Logger) { l.With("a", 1).InfoContext(ctx, "m", "b", 2) }, id},
+		"with many of its own": {func(l *slog.Logger) {
+			l.InfoContext(ctx, "m", "a", 1, "b", 2, "c", 3, "d", 4, "e",
+				5, "f", 6, "g", 7)
+		}, id},
 		"in a group, also there": {func(l *slog.Logger) { l.WithGroup("g").InfoContext(ctx, "m", "b", 2) }, id},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -54,7 +57,8 @@ func TestALogLineCarriesTheTraceItWasWrittenIn(t *testing.T) {
 			if line["service"] != "wallet" || line["msg"] != "m" {
 				t.Errorf("line %s", &out)
 			}
-			if strings.Contains(out.String(), "trace_id") != (tt.want != "") || !strings.Contains(out.String(), tt.want) {
+			if strings.Contains(out.String(), "trace_id") != (tt.want != "") ||
+				!strings.Contains(out.String(), tt.want) {
 				t.Errorf("line %s, want trace id %q", &out, tt.want)
 			}
 		})
@@ -127,9 +131,14 @@ func TestSpansLeaveOnlyWhenAskedForAndAtShutdownTheLatest(t *testing.T) {
 		leave    bool
 	}{
 		"nothing is asked for": {func(string) (string, string) { return "OTEL_SERVICE_NAME", "x" }, "", false},
-		"an endpoint is":       {func(url string) (string, string) { return "OTEL_EXPORTER_OTLP_ENDPOINT", url }, "", true},
-		"one for traces is":    {func(url string) (string, string) { return "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", url + "/v1/traces" }, "", true},
-		"none is, by name":     {func(url string) (string, string) { return "OTEL_EXPORTER_OTLP_ENDPOINT", url }, "none", false},
+		"an endpoint is": {func(url string) (string, string) { return "OTEL_EXPORTER_OTLP_ENDPOINT", url }, "",
+			true},
+		"one for traces is": {func(url string) (string, string) {
+			return "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+				url + "/v1/traces"
+		}, "", true},
+		"none is, by name": {func(url string) (string, string) { return "OTEL_EXPORTER_OTLP_ENDPOINT", url },
+			"none", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var mu sync.Mutex
@@ -156,7 +165,8 @@ func TestSpansLeaveOnlyWhenAskedForAndAtShutdownTheLatest(t *testing.T) {
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			if bytes.Contains(sent, []byte("the-work")) != tt.leave || tt.leave && !bytes.Contains(sent, []byte("wallet")) {
+			if bytes.Contains(sent, []byte("the-work")) != tt.leave ||
+				tt.leave && !bytes.Contains(sent, []byte("wallet")) {
 				t.Errorf("the collector got %q", sent)
 			}
 		})
@@ -187,7 +197,10 @@ func TestAProcessorSeesSpansAlsoWhenNoneLeaveAndAnExporterWhatDoes(t *testing.T)
 			t.Setenv("OTEL_TRACES_EXPORTER", tt.exporter)
 			seen, left := tracetest.NewSpanRecorder(), 0
 			tel, err := telemetry.Start(t.Context(), "wallet", telemetry.WithSpanProcessor(seen),
-				telemetry.WithSpanExporter(func(e sdktrace.SpanExporter) sdktrace.SpanExporter { return exported{e, &left} }))
+				telemetry.WithSpanExporter(func(
+					e sdktrace.SpanExporter) sdktrace.SpanExporter {
+					return exported{e, &left}
+				}))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -197,7 +210,8 @@ func TestAProcessorSeesSpansAlsoWhenNoneLeaveAndAnExporterWhatDoes(t *testing.T)
 				t.Error(err)
 			}
 			if len(seen.Ended()) != 1 || left != tt.leave {
-				t.Errorf("the processor saw %d spans and the exporter %d, want 1 and %d", len(seen.Ended()), left, tt.leave)
+				t.Errorf("the processor saw %d spans and the exporter %d, want 1 and %d", len(seen.Ended()), left,
+					tt.leave)
 			}
 		})
 	}
@@ -206,7 +220,8 @@ func TestAProcessorSeesSpansAlsoWhenNoneLeaveAndAnExporterWhatDoes(t *testing.T)
 func TestAnExporterThatDoesNotExistIsAMistake(t *testing.T) {
 	quiet(t)
 	t.Setenv("OTEL_TRACES_EXPORTER", "carrier-pigeon")
-	if _, err := telemetry.Start(t.Context(), "wallet"); err == nil || !strings.Contains(err.Error(), "carrier-pigeon") {
+	if _, err := telemetry.Start(t.Context(), "wallet"); err == nil ||
+		!strings.Contains(err.Error(), "carrier-pigeon") {
 		t.Errorf("Start = %v", err)
 	}
 }

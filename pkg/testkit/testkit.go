@@ -81,7 +81,8 @@ func sharedServer(t testing.TB) *pgserver.Server {
 	shared.Lock()
 	defer shared.Unlock()
 	if !shared.inMain {
-		t.Fatal("testkit.Postgres needs func TestMain(m *testing.M) { testkit.Main(m) } in this package, or the server's folder is left behind")
+		t.Fatal("testkit.Postgres needs func TestMain(m *testing.M) { testkit.Main(m) } in this package, or the " +
+			"server's folder is left behind")
 	}
 	if shared.server == nil && shared.err == nil {
 		shared.server, shared.err = pgserver.Start(context.Background(), pgserver.Options{})

@@ -100,7 +100,8 @@ func TestIdempotentListsTheMethodsThatMayBeRepeated(t *testing.T) {
 		}
 		for _, m := range all {
 			verb := m[strings.LastIndex(m, "/")+1:]
-			reads := strings.HasPrefix(verb, "Get") || strings.HasPrefix(verb, "List") || strings.HasPrefix(verb, "BatchGet")
+			reads := strings.HasPrefix(verb, "Get") || strings.HasPrefix(verb, "List") ||
+				strings.HasPrefix(verb, "BatchGet")
 			if reads && !slices.Contains(got, m) {
 				t.Errorf("%s reads and isn't listed", m)
 			}

@@ -77,7 +77,8 @@ func Dial(cfg Config, more ...grpc.DialOption) (*Clients, error) {
 func (c *Clients) dial(cfg Config, more []grpc.DialOption) error {
 	var s signer
 	if cfg.Credentials != nil {
-		more = append([]grpc.DialOption{grpc.WithChainUnaryInterceptor(s.unary), grpc.WithChainStreamInterceptor(s.stream)}, more...)
+		more = append([]grpc.DialOption{grpc.WithChainUnaryInterceptor(s.unary),
+			grpc.WithChainStreamInterceptor(s.stream)}, more...)
 	}
 	auth, err := c.connect("auth", cfg.Auth, cfg, more,
 		authv1.AccountService_ServiceDesc, authv1.SessionService_ServiceDesc, authv1.IdentityService_ServiceDesc,
@@ -97,15 +98,20 @@ func (c *Clients) dial(cfg Config, more []grpc.DialOption) error {
 		return err
 	}
 	if auth != nil {
-		c.Accounts, c.Sessions, c.Identities = authv1.NewAccountServiceClient(auth), authv1.NewSessionServiceClient(auth), authv1.NewIdentityServiceClient(auth)
-		c.Keys, c.APIKeys, c.AuthAdmin = authv1.NewTokenServiceClient(auth), authv1.NewApiKeyServiceClient(auth), authv1.NewAdminServiceClient(auth)
+		c.Accounts, c.Sessions, c.Identities = authv1.NewAccountServiceClient(auth),
+			authv1.NewSessionServiceClient(auth), authv1.NewIdentityServiceClient(auth)
+		c.Keys, c.APIKeys, c.AuthAdmin = authv1.NewTokenServiceClient(auth), authv1.NewApiKeyServiceClient(auth),
+			authv1.NewAdminServiceClient(auth)
 	}
 	if wallet != nil {
-		c.Wallets, c.Tokens, c.Balances = walletv1.NewWalletServiceClient(wallet), walletv1.NewTokenServiceClient(wallet), walletv1.NewBalanceServiceClient(wallet)
-		c.Prices, c.Holdings, c.WalletAdmin = walletv1.NewPriceServiceClient(wallet), walletv1.NewHoldingsServiceClient(wallet), walletv1.NewAdminServiceClient(wallet)
+		c.Wallets, c.Tokens, c.Balances = walletv1.NewWalletServiceClient(wallet),
+			walletv1.NewTokenServiceClient(wallet), walletv1.NewBalanceServiceClient(wallet)
+		c.Prices, c.Holdings, c.WalletAdmin = walletv1.NewPriceServiceClient(wallet),
+			walletv1.NewHoldingsServiceClient(wallet), walletv1.NewAdminServiceClient(wallet)
 	}
 	if portfolio != nil {
-		c.Portfolios, c.PortfolioAdmin = portfoliov1.NewPortfolioServiceClient(portfolio), portfoliov1.NewAdminServiceClient(portfolio)
+		c.Portfolios, c.PortfolioAdmin = portfoliov1.NewPortfolioServiceClient(portfolio),
+			portfoliov1.NewAdminServiceClient(portfolio)
 	}
 	if cfg.Credentials != nil {
 		s.tokens, err = cfg.Credentials(c)
@@ -114,7 +120,8 @@ func (c *Clients) dial(cfg Config, more []grpc.DialOption) error {
 }
 
 // connect prepares the connection to a service, nil when it has no address.
-func (c *Clients) connect(name, addr string, cfg Config, more []grpc.DialOption, services ...grpc.ServiceDesc) (*grpc.ClientConn, error) {
+func (c *Clients) connect(name, addr string, cfg Config, more []grpc.DialOption,
+	services ...grpc.ServiceDesc) (*grpc.ClientConn, error) {
 	if addr == "" {
 		return nil, nil //nolint:nilnil // no connection is what there is
 	}

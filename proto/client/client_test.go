@@ -189,7 +189,8 @@ func TestARefusalToSignInIsTheAnswer(t *testing.T) {
 	a := startAuth(t, time.Hour)
 	c := a.dial(t, client.Password("you@example.com", "wrong"))
 	for range 5 {
-		if e := errs.As(me(t.Context(), c)); e == nil || e.Kind != errs.KindUnauthenticated || e.Reason != "INVALID_CREDENTIALS" {
+		if e := errs.As(me(t.Context(), c)); e == nil || e.Kind != errs.KindUnauthenticated ||
+			e.Reason != "INVALID_CREDENTIALS" {
 			t.Fatalf("the caller is told %v", e)
 		}
 	}
@@ -237,8 +238,10 @@ func TestAWrongConfigurationIsRefused(t *testing.T) {
 		cfg  client.Config
 		want string
 	}{
-		"credentials without auth": {client.Config{Wallet: "127.0.0.1:1", Plaintext: true, Credentials: client.APIKey("k")}, "need the address of auth"},
-		"roots that aren't there":  {client.Config{Portfolio: "127.0.0.1:1", CAFile: "/absent"}, "portfolio: TLS roots"},
+		"credentials without auth": {client.Config{Wallet: "127.0.0.1:1", Plaintext: true,
+			Credentials: client.APIKey("k")}, "need the address of auth"},
+		"roots that aren't there": {client.Config{Portfolio: "127.0.0.1:1", CAFile: "/absent"},
+			"portfolio: TLS roots"},
 	} {
 		if c, err := client.Dial(tt.cfg); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v, %v", name, c, err)
@@ -261,7 +264,8 @@ func TestEveryServiceHasItsClient(t *testing.T) {
 		}
 		return true
 	})
-	c, err := client.Dial(client.Config{Auth: "127.0.0.1:1", Wallet: "127.0.0.1:1", Portfolio: "127.0.0.1:1", Plaintext: true})
+	c, err := client.Dial(client.Config{Auth: "127.0.0.1:1", Wallet: "127.0.0.1:1", Portfolio: "127.0.0.1:1",
+		Plaintext: true})
 	if err != nil {
 		t.Fatal(err)
 	}

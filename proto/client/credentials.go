@@ -52,7 +52,8 @@ func Session(refreshToken string) Credentials {
 func ServiceAccount(clientID, clientSecret string) Credentials {
 	return asking(func(c *Clients) authn.Issue {
 		return resting(func(ctx context.Context) (string, time.Time, error) {
-			resp, err := c.Sessions.IssueServiceToken(ctx, &authv1.IssueServiceTokenRequest{ClientId: clientID, ClientSecret: clientSecret})
+			resp, err := c.Sessions.IssueServiceToken(ctx,
+				&authv1.IssueServiceTokenRequest{ClientId: clientID, ClientSecret: clientSecret})
 			return resp.GetAccessToken(), resp.GetAccessExpireTime().AsTime(), err
 		})
 	})

@@ -18,7 +18,8 @@ type sessions struct {
 	refusal error
 }
 
-func (s sessions) Refresh(context.Context, *authv1.RefreshRequest, ...grpc.CallOption) (*authv1.RefreshResponse, error) {
+func (s sessions) Refresh(context.Context, *authv1.RefreshRequest, ...grpc.CallOption) (*authv1.RefreshResponse,
+	error) {
 	return nil, s.refusal
 }
 
@@ -32,9 +33,10 @@ func TestARefreshThatFails(t *testing.T) {
 		logins         int    // in three attempts
 		keeps          bool   // the refresh token
 	}{
-		"because auth is away keeps the session":      {refusal: away, want: "AWAY", keeps: true},
-		"because the session ended begins a new one":  {refusal: reused, logins: 1, keeps: true},
-		"and whose password is refused is final":      {refusal: reused, login: wrong, want: "INVALID_CREDENTIALS", logins: 1},
+		"because auth is away keeps the session":     {refusal: away, want: "AWAY", keeps: true},
+		"because the session ended begins a new one": {refusal: reused, logins: 1, keeps: true},
+		"and whose password is refused is final": {refusal: reused, login: wrong, want: "INVALID_CREDENTIALS",
+			logins: 1},
 		"and whose sign-in finds auth away goes on":   {refusal: reused, login: away, want: "AWAY", logins: 3},
 		"without a way to begin anew ends it for all": {refusal: reused, logins: -1, want: "REFRESH_TOKEN_REUSED"},
 	} {
@@ -49,7 +51,8 @@ func TestARefreshThatFails(t *testing.T) {
 			}
 			for range 3 {
 				_, _, err := s.issue(t.Context())
-				if e := errs.As(err); tt.want != "" && (e == nil || e.Reason != tt.want) || tt.want == "" && err != nil {
+				if e := errs.As(err); tt.want != "" && (e == nil || e.Reason != tt.want) ||
+					tt.want == "" && err != nil {
 					t.Fatalf("got %v, want %q", err, tt.want)
 				}
 				if err == nil {

@@ -53,7 +53,8 @@ func ExampleSession() {
 		return
 	}
 	defer func() { _ = anybody.Close() }()
-	begun, err := anybody.Sessions.Login(context.Background(), &authv1.LoginRequest{Email: "you@example.com", Password: "…", Otp: "123456"})
+	begun, err := anybody.Sessions.Login(context.Background(),
+		&authv1.LoginRequest{Email: "you@example.com", Password: "…", Otp: "123456"})
 	if err != nil {
 		return
 	}

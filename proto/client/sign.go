@@ -25,7 +25,8 @@ type source interface {
 // signer puts a token on each call that needs one and has none.
 type signer struct{ tokens source }
 
-func (s *signer) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+func (s *signer) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn,
+	invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	ctx, token, err := s.sign(ctx, method)
 	if err != nil {
 		return err
@@ -37,7 +38,8 @@ func (s *signer) unary(ctx context.Context, method string, req, reply any, cc *g
 	return err
 }
 
-func (s *signer) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+func (s *signer) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string,
+	open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	ctx, token, err := s.sign(ctx, method)
 	if err != nil {
 		return nil, err
@@ -119,7 +121,8 @@ func (f fetched) Token(ctx context.Context) (string, error) {
 // said reports whether an error is auth's judgement of who asks.
 func said(e *errs.Error) bool {
 	switch e.Kind {
-	case errs.KindUnauthenticated, errs.KindPermissionDenied, errs.KindInvalid, errs.KindFailedPrecondition, errs.KindExhausted:
+	case errs.KindUnauthenticated, errs.KindPermissionDenied, errs.KindInvalid, errs.KindFailedPrecondition,
+		errs.KindExhausted:
 		return true
 	default:
 		return false

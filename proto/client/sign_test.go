@@ -46,9 +46,11 @@ func TestAStreamThatIsRefusedForItsTokenHasItForgotten(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := &purse{}
 			s := &signer{tokens: w}
-			stream, err := s.stream(t.Context(), nil, nil, tt.method, func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, ...grpc.CallOption) (grpc.ClientStream, error) {
-				return ending{err: tt.ends}, tt.open
-			})
+			stream, err := s.stream(t.Context(), nil, nil, tt.method,
+				func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string,
+					...grpc.CallOption) (grpc.ClientStream, error) {
+					return ending{err: tt.ends}, tt.open
+				})
 			if err == nil {
 				err = stream.RecvMsg(nil)
 			}

@@ -39,7 +39,8 @@ func main() {
 	}
 	keys := authn.NewRemoteKeys(s.Tokens.KeySetURL(), slog.Default())
 	verifier := authn.NewVerifier(keys, authn.Options{Issuer: s.Tokens.Issuer})
-	server, err := grpcserver.New(s.GRPC, grpcserver.Deps{Rules: access.Lookup, Verifier: verifier, Log: slog.Default()})
+	server, err := grpcserver.New(s.GRPC, grpcserver.Deps{Rules: access.Lookup, Verifier: verifier,
+		Log: slog.Default()})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -50,14 +50,16 @@ func TestEveryKindSurvivesTheRoundTrip(t *testing.T) {
 		t.Run(k.String(), func(t *testing.T) {
 			sent := &errs.Error{
 				Kind: k, Reason: "SOME_REASON", Message: "for people", RetryAfter: 1500 * time.Millisecond,
-				Violations: []errs.Violation{{Field: "a.b[0]", Rule: "must be short"}, {Field: "c", Rule: "must be set"}},
+				Violations: []errs.Violation{{Field: "a.b[0]", Rule: "must be short"},
+					{Field: "c", Rule: "must be set"}},
 			}
 			s := grpcerr.ToStatus(fmt.Errorf("in a store: %w", sent.Because(errors.New("password=hunter2"))))
 			if s.Code() != wantCodes[k] {
 				t.Errorf("code %s, want %s", s.Code(), wantCodes[k])
 			}
 			got := overTheWire(t, s)
-			if got.Kind != k || got.Reason != sent.Reason || got.Message != sent.Message || got.RetryAfter != sent.RetryAfter ||
+			if got.Kind != k || got.Reason != sent.Reason || got.Message != sent.Message ||
+				got.RetryAfter != sent.RetryAfter ||
 				!slices.Equal(got.Violations, sent.Violations) {
 				t.Errorf("came back as %+v", got)
 			}
@@ -71,9 +73,10 @@ func TestEveryKindSurvivesTheRoundTrip(t *testing.T) {
 func TestWhatNobodyClassifiedBecomesInternalAndSaysNothing(t *testing.T) {
 	const secret = "dsn=postgres://u:hunter2@db"
 	for name, err := range map[string]error{
-		"a plain error":                             errors.New(secret),
-		"a typed internal error":                    errs.Internal(errors.New(secret)),
-		"a typed error with the zero kind":          &errs.Error{Reason: secret, Message: secret, Violations: []errs.Violation{{Field: secret}}},
+		"a plain error":          errors.New(secret),
+		"a typed internal error": errs.Internal(errors.New(secret)),
+		"a typed error with the zero kind": &errs.Error{Reason: secret, Message: secret,
+			Violations: []errs.Violation{{Field: secret}}},
 		"a kind that doesn't exist":                 &errs.Error{Kind: 77, Message: secret},
 		"an internal status":                        status.Error(codes.Internal, secret),
 		"an unknown status":                         status.Error(codes.Unknown, secret),
@@ -105,12 +108,17 @@ func TestContextErrorsAreNotOurFault(t *testing.T) {
 		kind   errs.Kind
 		reason string
 	}{
-		"a cancelled call":         {context.Canceled, codes.Canceled, errs.KindCanceled, "CANCELED"},
-		"one wrapped by a store":   {fmt.Errorf("query: %w", context.Canceled), codes.Canceled, errs.KindCanceled, "CANCELED"},
-		"a call out of time":       {fmt.Errorf("query: %w", context.DeadlineExceeded), codes.DeadlineExceeded, errs.KindDeadline, "DEADLINE_EXCEEDED"},
-		"a typed error out of it":  {errs.Unavailable("AWAY", "x").Because(context.DeadlineExceeded), codes.Unavailable, errs.KindUnavailable, "AWAY"},
-		"a cancelled client call":  {grpcerr.FromError(status.FromContextError(context.Canceled).Err()), codes.Canceled, errs.KindCanceled, "CANCELED"},
-		"a client call out of one": {grpcerr.FromError(status.FromContextError(context.DeadlineExceeded).Err()), codes.DeadlineExceeded, errs.KindDeadline, "DEADLINE_EXCEEDED"},
+		"a cancelled call": {context.Canceled, codes.Canceled, errs.KindCanceled, "CANCELED"},
+		"one wrapped by a store": {fmt.Errorf("query: %w", context.Canceled), codes.Canceled, errs.KindCanceled,
+			"CANCELED"},
+		"a call out of time": {fmt.Errorf("query: %w", context.DeadlineExceeded), codes.DeadlineExceeded,
+			errs.KindDeadline, "DEADLINE_EXCEEDED"},
+		"a typed error out of it": {errs.Unavailable("AWAY", "x").Because(context.DeadlineExceeded),
+			codes.Unavailable, errs.KindUnavailable, "AWAY"},
+		"a cancelled client call": {grpcerr.FromError(status.FromContextError(context.Canceled).Err()),
+			codes.Canceled, errs.KindCanceled, "CANCELED"},
+		"a client call out of one": {grpcerr.FromError(status.FromContextError(context.DeadlineExceeded).Err()),
+			codes.DeadlineExceeded, errs.KindDeadline, "DEADLINE_EXCEEDED"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := grpcerr.ToStatus(tt.err)
@@ -129,7 +137,8 @@ func TestAForeignStatusGetsAKindAndAReasonInOurForm(t *testing.T) {
 			t.Errorf("%s came back as %+v", c, e)
 		}
 	}
-	if e := errs.As(grpcerr.FromError(status.Error(codes.NotFound, "x"))); e.Kind != errs.KindNotFound || e.Reason != "NOT_FOUND" {
+	if e := errs.As(grpcerr.FromError(status.Error(codes.NotFound, "x"))); e.Kind != errs.KindNotFound ||
+		e.Reason != "NOT_FOUND" {
 		t.Errorf("NotFound came back as %+v", e)
 	}
 	plain := errors.New("no status")
@@ -142,7 +151,8 @@ func TestAForeignStatusGetsAKindAndAReasonInOurForm(t *testing.T) {
 }
 
 func TestAStatusOfOurOwnLayersKeepsItsCodeWithoutWhatWrapsIt(t *testing.T) {
-	s := grpcerr.ToStatus(fmt.Errorf("host 10.0.0.3: %w", status.Error(codes.Unimplemented, "method Frob not implemented")))
+	s := grpcerr.ToStatus(fmt.Errorf("host 10.0.0.3: %w",
+		status.Error(codes.Unimplemented, "method Frob not implemented")))
 	if s.Code() != codes.Unimplemented || s.Message() != "method Frob not implemented" {
 		t.Errorf("%s %q", s.Code(), s.Message())
 	}

@@ -74,7 +74,8 @@ func Start(target string) (*Proxy, error) {
 	if err != nil {
 		return nil, fmt.Errorf("faultproxy: %w", err)
 	}
-	p := &Proxy{listener: l, target: target, toServer: &direction{}, toClient: &direction{}, open: map[*pair]struct{}{}}
+	p := &Proxy{listener: l, target: target, toServer: &direction{}, toClient: &direction{},
+		open: map[*pair]struct{}{}}
 	p.work.Go(p.accept)
 	return p, nil
 }

@@ -70,7 +70,8 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 		return nil, fmt.Errorf("%w: %w", ErrPortBusy, err)
 	}
 	s := &Server{o: o, listen: l, done: make(chan struct{}), arrived: make(chan struct{})}
-	s.smtp = smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return &envelope{server: s}, nil }))
+	s.smtp = smtp.NewServer(smtp.BackendFunc(
+		func(*smtp.Conn) (smtp.Session, error) { return &envelope{server: s}, nil }))
 	s.smtp.Domain, s.smtp.MaxMessageBytes, s.smtp.MaxRecipients = "localhost", mostSize, 10
 	s.smtp.ReadTimeout, s.smtp.WriteTimeout = patience, patience
 	go func() {

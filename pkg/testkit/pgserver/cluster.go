@@ -88,7 +88,8 @@ func (s *Server) chooseAccount() error {
 		}
 	}
 	if blocked := owner.Blocked(s.opts.Dir); blocked != "" {
-		return fmt.Errorf("pgserver: %w: PostgreSQL refuses to run as root, and user %s may not enter %s; choose a folder outside it",
+		return fmt.Errorf("pgserver: %w: PostgreSQL refuses to run as root, and user %s may not enter %s; choose a "+
+			"folder outside it",
 			ErrNoAccess, owner.Name, blocked)
 	}
 	s.account = owner

@@ -26,7 +26,8 @@ func explain(program, output, dir string, port int) error {
 	has := func(s string) bool { return strings.Contains(output, s) }
 	switch {
 	case has("No space left on device"), has("Disk quota exceeded"):
-		return fmt.Errorf("pgserver: %w: %s needs room in %s (a new cluster takes about 60 MB)", ErrDiskFull, program, dir)
+		return fmt.Errorf("pgserver: %w: %s needs room in %s (a new cluster takes about 60 MB)", ErrDiskFull, program,
+			dir)
 	case has("Address already in use"), has("could not bind"):
 		return fmt.Errorf("pgserver: %w: another program listens on 127.0.0.1:%d", ErrPortBusy, port)
 	case has("pre-existing shared memory block"):

@@ -39,7 +39,8 @@ func findInstallation(want int) (installation, error) {
 	}
 	if len(found) > 0 {
 		return installation{}, fmt.Errorf(
-			"pgserver: %w: the data is of version %d, the server in %s is version %d; install version %d, or move the data by pg_dump",
+			"pgserver: %w: the data is of version %d, the server in %s is version %d; install version %d, or move "+
+				"the data by pg_dump",
 			ErrVersion, want, found[0].dir, found[0].major, want)
 	}
 	where := "`apt-get install postgresql` (Debian, Ubuntu) or `brew install postgresql` (macOS)"

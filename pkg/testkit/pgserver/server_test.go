@@ -118,7 +118,8 @@ func TestTheServerAsksForThePasswordAndIsNotRoot(t *testing.T) {
 	if _, err := query(t, bare, `SELECT 'in'`); err == nil {
 		t.Fatal("no password was asked for")
 	}
-	if got, err := query(t, s.URL("postgres"), `SELECT pg_encoding_to_char(encoding)::text FROM pg_database LIMIT 1`); got != "UTF8" || err != nil {
+	if got, err := query(t, s.URL("postgres"),
+		`SELECT pg_encoding_to_char(encoding)::text FROM pg_database LIMIT 1`); got != "UTF8" || err != nil {
 		t.Fatalf("%q, %v", got, err)
 	}
 }
@@ -252,7 +253,8 @@ func TestAnOrphanThatStillRunsIsStoppedAndItsDataUsed(t *testing.T) {
 	}
 	// A server that nobody owns: started past the package.
 	_, bin, _ := strings.Cut(strings.TrimSuffix(s.Version(), ")"), "(")
-	orphan := exec.Command(bin+"/postgres", "-D", dir+"/data", "-c", "listen_addresses=", "-c", "unix_socket_directories="+dir)
+	orphan := exec.Command(bin+"/postgres", "-D", dir+"/data", "-c", "listen_addresses=", "-c",
+		"unix_socket_directories="+dir)
 	info, err := os.Stat(dir)
 	if err != nil {
 		t.Fatal(err)

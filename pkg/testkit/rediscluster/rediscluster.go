@@ -120,7 +120,8 @@ func (c *Cluster) await(ctx context.Context) error {
 		for _, s := range c.Nodes {
 			err := c.on(s, func(node *redis.Client) error {
 				info, err := node.ClusterInfo(ctx).Result()
-				if strings.Contains(info, "cluster_state:ok") && strings.Contains(info, "cluster_known_nodes:"+strconv.Itoa(nodes)) {
+				if strings.Contains(info, "cluster_state:ok") &&
+					strings.Contains(info, "cluster_known_nodes:"+strconv.Itoa(nodes)) {
 					ready++
 				}
 				return err

@@ -41,7 +41,8 @@ func find() (string, error) {
 			return found, nil
 		}
 	}
-	return "", fmt.Errorf("redisserver: %w: run `apt-get install redis-server` (Debian, Ubuntu) or `brew install redis` (macOS), or set %s to its path",
+	return "", fmt.Errorf("redisserver: %w: run `apt-get install redis-server` (Debian, Ubuntu) or `brew install "+
+		"redis` (macOS), or set %s to its path",
 		ErrNotInstalled, BinEnv)
 }
 

@@ -44,7 +44,8 @@ func run(ctx context.Context, email, password string, accounts []string, out io.
 		if err != nil {
 			return err
 		}
-		if _, err := c.Wallets.SyncWallet(ctx, &walletv1.SyncWalletRequest{WalletId: made.GetWallet().GetId()}); err != nil {
+		if _, err := c.Wallets.SyncWallet(ctx,
+			&walletv1.SyncWalletRequest{WalletId: made.GetWallet().GetId()}); err != nil {
 			return err
 		}
 	}

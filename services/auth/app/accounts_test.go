@@ -39,7 +39,8 @@ func startMailedWith(t *testing.T, o mailserver.Options, more ...string) mailed 
 		}
 	})
 	s := start(t, append([]string{
-		"PURSER_SMTP_ADDR=" + mails.Addr(), "PURSER_SMTP_TLS=none", "PURSER_SMTP_FROM=Purser <no-reply@purser.example>",
+		"PURSER_SMTP_ADDR=" + mails.Addr(), "PURSER_SMTP_TLS=none",
+		"PURSER_SMTP_FROM=Purser <no-reply@purser.example>",
 		"PURSER_ATTEMPTS_PER_ADDRESS=100000", "PURSER_ATTEMPTS_PER_ACCOUNT=100000",
 	}, more...)...)
 	return mailed{s, mails}
@@ -96,13 +97,15 @@ func (s mailed) verify(t *testing.T, token string) error {
 
 func (s mailed) complete(t *testing.T, token, password string) error {
 	t.Helper()
-	_, err := s.accounts.CompletePasswordReset(t.Context(), &authv1.CompletePasswordResetRequest{Token: token, NewPassword: password})
+	_, err := s.accounts.CompletePasswordReset(t.Context(),
+		&authv1.CompletePasswordResetRequest{Token: token, NewPassword: password})
 	return err
 }
 
 func (s mailed) askReset(t *testing.T, email string) {
 	t.Helper()
-	if _, err := s.accounts.RequestPasswordReset(t.Context(), &authv1.RequestPasswordResetRequest{Email: email}); err != nil {
+	if _, err := s.accounts.RequestPasswordReset(t.Context(),
+		&authv1.RequestPasswordResetRequest{Email: email}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -132,7 +135,8 @@ func TestAnAddressIsVerifiedByTheCodeThatWasMailedOnce(t *testing.T) {
 	if !strings.Contains(m.Body, "https://app.example/verify-email#token="+token) || strings.Contains(m.Body, "Ada") {
 		t.Errorf("the mail says %q", m.Body)
 	}
-	if m.From != "no-reply@purser.example" || m.Header.Get("Auto-Submitted") != "auto-generated" || m.Header.Get("Message-Id") == "" {
+	if m.From != "no-reply@purser.example" || m.Header.Get("Auto-Submitted") != "auto-generated" ||
+		m.Header.Get("Message-Id") == "" {
 		t.Errorf("from %s, %v", m.From, m.Header)
 	}
 	access := s.login(t, "ada@example.com").GetAccessToken() // before it is verified
@@ -144,7 +148,9 @@ func TestAnAddressIsVerifiedByTheCodeThatWasMailedOnce(t *testing.T) {
 	}
 	want(t, s.complete(t, token, newPassword), errs.KindFailedPrecondition, "TOKEN_INVALID") // another purpose
 	var stored int
-	if err := s.db.SQL().QueryRowContext(t.Context(), "SELECT count(*) FROM mailed_tokens k WHERE strpos(k::text, $1) > 0", token).Scan(&stored); err != nil || stored != 0 {
+	if err := s.db.SQL().QueryRowContext(t.Context(),
+		"SELECT count(*) FROM mailed_tokens k WHERE strpos(k::text, $1) > 0", token).Scan(&stored); err != nil ||
+		stored != 0 {
 		t.Error("the code itself is stored", err)
 	}
 	if err := s.verify(t, token); err != nil {
@@ -162,7 +168,8 @@ func TestANewerCodeEndsTheOneBefore(t *testing.T) {
 	first := mailedCode(t, s.wait(t, "ada@example.com", verifySubject, 1))
 	resend := func(email string) {
 		t.Helper()
-		if _, err := s.accounts.ResendVerification(t.Context(), &authv1.ResendVerificationRequest{Email: email}); err != nil {
+		if _, err := s.accounts.ResendVerification(t.Context(),
+			&authv1.ResendVerificationRequest{Email: email}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -185,17 +192,22 @@ func TestACodeThatIsTooOldIsRefused(t *testing.T) {
 	s := startMailed(t)
 	s.register(t, "ada@example.com")
 	s.askReset(t, "ada@example.com")
-	verify, reset := mailedCode(t, s.wait(t, "ada@example.com", verifySubject, 1)), mailedCode(t, s.wait(t, "ada@example.com", resetSubject, 1))
+	verify, reset := mailedCode(t, s.wait(t, "ada@example.com", verifySubject, 1)),
+		mailedCode(t, s.wait(t, "ada@example.com", resetSubject, 1))
 	check, err := s.accounts.CheckPasswordReset(t.Context(), &authv1.CheckPasswordResetRequest{Token: reset})
-	if left := time.Until(check.GetExpireTime().AsTime()); err != nil || left > 30*time.Minute || left < 29*time.Minute {
+	if left := time.Until(check.GetExpireTime().AsTime()); err != nil || left > 30*time.Minute ||
+		left < 29*time.Minute {
 		t.Fatal(check, err)
 	}
 	var days float64
-	err = s.db.SQL().QueryRowContext(t.Context(), "SELECT extract(epoch FROM expires_at - now()) / 3600 FROM mailed_tokens WHERE purpose = 'VERIFY_EMAIL'").Scan(&days)
+	err = s.db.SQL().QueryRowContext(t.Context(),
+		"SELECT extract(epoch FROM expires_at - now()) / 3600 FROM mailed_tokens WHERE purpose = 'VERIFY_EMAIL'").Scan(
+		&days)
 	if err != nil || days > 24 || days < 23.9 {
 		t.Error(days, err)
 	}
-	if _, err := s.db.SQL().ExecContext(t.Context(), "UPDATE mailed_tokens SET expires_at = clock_timestamp()"); err != nil {
+	if _, err := s.db.SQL().ExecContext(t.Context(),
+		"UPDATE mailed_tokens SET expires_at = clock_timestamp()"); err != nil {
 		t.Fatal(err)
 	}
 	want(t, s.verify(t, verify), errs.KindFailedPrecondition, "TOKEN_INVALID")
@@ -264,7 +276,8 @@ func (s service) count(t *testing.T, of string) (n int) {
 
 func (s service) apiKey(t *testing.T, access string) string {
 	t.Helper()
-	made, err := s.keys.CreateApiKey(grpcclient.WithToken(t.Context(), access), &authv1.CreateApiKeyRequest{Name: "bot", Scopes: []string{"portfolio:read"}})
+	made, err := s.keys.CreateApiKey(grpcclient.WithToken(t.Context(), access),
+		&authv1.CreateApiKeyRequest{Name: "bot", Scopes: []string{"portfolio:read"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -299,7 +312,9 @@ func TestWhoProvesAnAddressByAResetShutsOutWhoRegisteredIt(t *testing.T) {
 func TestTheOwnerOfAnAddressHearsOfWhoTriesToRegisterIt(t *testing.T) {
 	s := startMailed(t)
 	s.register(t, "ada@example.com")
-	if _, err := s.accounts.Register(t.Context(), &authv1.RegisterRequest{Email: "ada@example.com", Password: newPassword, DisplayName: "Buy at evil.example"}); err != nil {
+	if _, err := s.accounts.Register(t.Context(),
+		&authv1.RegisterRequest{Email: "ada@example.com", Password: newPassword,
+			DisplayName: "Buy at evil.example"}); err != nil {
 		t.Fatal(err)
 	}
 	m := s.wait(t, "ada@example.com", triedSubject, 1)

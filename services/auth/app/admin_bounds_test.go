@@ -15,7 +15,8 @@ func TestNobodyGivesARoleThatPermitsMoreThanTheyMay(t *testing.T) {
 	s.register(t, "ada@example.com")
 	ada := s.find(t, admin, "ada").GetUser().GetId()
 	weak := s.serve(t, admin, "weak", "admin:users")
-	clerk := s.serve(t, admin, "clerk", "admin:users", "wallet:read", "wallet:write", "portfolio:read", "portfolio:write", "defi:read", "defi:write")
+	clerk := s.serve(t, admin, "clerk", "admin:users", "wallet:read", "wallet:write", "portfolio:read",
+		"portfolio:write", "defi:read", "defi:write")
 	for _, roles := range [][]string{{"admin"}, {"trader"}, {"trader", "admin"}} {
 		_, err := s.admin.SetRoles(weak, &authv1.SetRolesRequest{UserId: ada, Roles: roles})
 		want(t, err, errs.KindPermissionDenied, "PERMISSION_NOT_HELD")
@@ -87,7 +88,8 @@ func TestANULByteIsNoKeyAndNoJob(t *testing.T) {
 	admin := s.asAdmin(t)
 	_, err := s.admin.RevokeSigningKey(admin, &authv1.RevokeSigningKeyRequest{Kid: "x\x00"})
 	want(t, err, errs.KindNotFound, "NOT_FOUND")
-	if runs, err := s.admin.ListJobRuns(admin, &authv1.ListJobRunsRequest{Job: "x\x00"}); err != nil || len(runs.GetRuns()) > 0 {
+	if runs, err := s.admin.ListJobRuns(admin, &authv1.ListJobRunsRequest{Job: "x\x00"}); err != nil ||
+		len(runs.GetRuns()) > 0 {
 		t.Error(runs, err)
 	}
 }

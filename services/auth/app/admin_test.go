@@ -94,7 +94,8 @@ func TestRolesAndAttributesRideInTheNextToken(t *testing.T) {
 		t.Fatal(set, err)
 	}
 	attributes := map[string]string{"subscription_tier": "gold", "region": "eu"}
-	if _, err := s.admin.SetAttributes(admin, &authv1.SetAttributesRequest{UserId: id, Attributes: attributes}); err != nil {
+	if _, err := s.admin.SetAttributes(admin,
+		&authv1.SetAttributesRequest{UserId: id, Attributes: attributes}); err != nil {
 		t.Fatal(err)
 	}
 	refreshed, err := s.sessions.Refresh(t.Context(), &authv1.RefreshRequest{RefreshToken: tokens.GetRefreshToken()})
@@ -105,7 +106,8 @@ func TestRolesAndAttributesRideInTheNextToken(t *testing.T) {
 	if fmt.Sprint(c.Roles) != "[fund_manager trader]" || !maps.Equal(c.Attributes, attributes) {
 		t.Errorf("%+v", c)
 	}
-	me, err := s.accounts.GetMe(grpcclient.WithToken(t.Context(), refreshed.GetTokens().GetAccessToken()), &authv1.GetMeRequest{})
+	me, err := s.accounts.GetMe(grpcclient.WithToken(t.Context(), refreshed.GetTokens().GetAccessToken()),
+		&authv1.GetMeRequest{})
 	if err != nil || len(me.GetUser().GetRoles()) != 2 {
 		t.Error("what GetMe had cached stayed", me, err)
 	}
@@ -123,8 +125,9 @@ func TestRolesAndAttributesRideInTheNextToken(t *testing.T) {
 		many[fmt.Sprintf("a%d", i)] = strings.Repeat("x", 128)
 	}
 	for name, bad := range map[string]map[string]string{
-		"a name in capitals": {"Tier": "x"}, "a name of a NUL byte": {"a\x00": "x"}, "a value of a NUL byte": {"a": "\x00"},
-		"a value of 129 bytes": {"a": strings.Repeat("x", 129)}, "more than a kilobyte": many,
+		"a name in capitals": {"Tier": "x"}, "a name of a NUL byte": {"a\x00": "x"},
+		"a value of a NUL byte": {"a": "\x00"},
+		"a value of 129 bytes":  {"a": strings.Repeat("x", 129)}, "more than a kilobyte": many,
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := s.admin.SetAttributes(admin, &authv1.SetAttributesRequest{UserId: id, Attributes: bad})
@@ -150,7 +153,8 @@ func TestADisabledAccountIsShutOutAndOneAdminStays(t *testing.T) {
 	_, err = s.admin.DisableUser(robot, &authv1.DisableUserRequest{UserId: root})
 	want(t, err, errs.KindFailedPrecondition, "LAST_ADMIN")
 
-	_, err = s.keys.CreateApiKey(grpcclient.WithToken(t.Context(), tokens.GetAccessToken()), &authv1.CreateApiKeyRequest{Name: "bot", Scopes: []string{"wallet:read"}})
+	_, err = s.keys.CreateApiKey(grpcclient.WithToken(t.Context(), tokens.GetAccessToken()),
+		&authv1.CreateApiKeyRequest{Name: "bot", Scopes: []string{"wallet:read"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +180,8 @@ func TestADisabledAccountIsShutOutAndOneAdminStays(t *testing.T) {
 		}
 	}
 	s.login(t, "ada@example.com")
-	if events, err := s.admin.ListAuditEvents(admin, &authv1.ListAuditEventsRequest{Subject: ada, Actor: root}); err != nil || len(events.GetEvents()) != 3 {
+	if events, err := s.admin.ListAuditEvents(admin,
+		&authv1.ListAuditEventsRequest{Subject: ada, Actor: root}); err != nil || len(events.GetEvents()) != 3 {
 		t.Errorf("recorded %v, %v", events, err)
 	}
 }
@@ -192,13 +197,15 @@ func TestAnAdminReadsEventsAndRunsOfJobs(t *testing.T) {
 		request *authv1.ListAuditEventsRequest
 		want    string
 	}{
-		"of a subject":   {&authv1.ListAuditEventsRequest{Subject: ada}, "session.login account.registered"},
-		"of a type":      {&authv1.ListAuditEventsRequest{Subject: ada, Type: "session.login"}, "session.login"},
-		"refused":        {&authv1.ListAuditEventsRequest{Outcome: authv1.AuditOutcome_AUDIT_OUTCOME_REFUSED}, "session.login"},
-		"since a minute": {&authv1.ListAuditEventsRequest{Subject: ada, StartTime: begun, EndTime: timestamppb.New(time.Now().Add(time.Minute))}, "session.login account.registered"},
-		"before that":    {&authv1.ListAuditEventsRequest{EndTime: begun}, ""},
-		"of nobody":      {&authv1.ListAuditEventsRequest{Actor: uuid.NewString()}, ""},
-		"of a NUL byte":  {&authv1.ListAuditEventsRequest{Type: "\x00"}, ""},
+		"of a subject": {&authv1.ListAuditEventsRequest{Subject: ada}, "session.login account.registered"},
+		"of a type":    {&authv1.ListAuditEventsRequest{Subject: ada, Type: "session.login"}, "session.login"},
+		"refused": {&authv1.ListAuditEventsRequest{Outcome: authv1.AuditOutcome_AUDIT_OUTCOME_REFUSED},
+			"session.login"},
+		"since a minute": {&authv1.ListAuditEventsRequest{Subject: ada, StartTime: begun,
+			EndTime: timestamppb.New(time.Now().Add(time.Minute))}, "session.login account.registered"},
+		"before that":   {&authv1.ListAuditEventsRequest{EndTime: begun}, ""},
+		"of nobody":     {&authv1.ListAuditEventsRequest{Actor: uuid.NewString()}, ""},
+		"of a NUL byte": {&authv1.ListAuditEventsRequest{Type: "\x00"}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var got []string
@@ -210,7 +217,8 @@ func TestAnAdminReadsEventsAndRunsOfJobs(t *testing.T) {
 				}
 				for _, e := range list.GetEvents() {
 					got = append(got, e.GetType())
-					if e.GetAddress() != "127.0.0.1" || !strings.HasPrefix(e.GetDevice(), "grpc-go/") || e.GetTime() == nil {
+					if e.GetAddress() != "127.0.0.1" || !strings.HasPrefix(e.GetDevice(), "grpc-go/") ||
+						e.GetTime() == nil {
 						t.Errorf("%v", e)
 					}
 				}
@@ -243,7 +251,8 @@ func TestAnAdminReadsEventsAndRunsOfJobs(t *testing.T) {
 func TestChangesAskForAPersonWhoSteppedUpOrAService(t *testing.T) {
 	s := start(t)
 	admin := s.asAdmin(t)
-	key, err := s.keys.CreateApiKey(admin, &authv1.CreateApiKeyRequest{Name: "x", Scopes: []string{"admin:users", "admin:system"}})
+	key, err := s.keys.CreateApiKey(admin, &authv1.CreateApiKeyRequest{Name: "x",
+		Scopes: []string{"admin:users", "admin:system"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -252,7 +261,8 @@ func TestChangesAskForAPersonWhoSteppedUpOrAService(t *testing.T) {
 		t.Fatal(err)
 	}
 	tokens := s.login(t, "root@example.com")
-	err = s.db.Gorm(t.Context()).Exec("UPDATE sessions SET auth_time = now() - interval '1 hour' WHERE id = ?", claims(t, tokens.GetAccessToken()).SessionID).Error
+	err = s.db.Gorm(t.Context()).Exec("UPDATE sessions SET auth_time = now() - interval '1 hour' WHERE id = ?",
+		claims(t, tokens.GetAccessToken()).SessionID).Error
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -304,8 +314,10 @@ func TestChangesAskForAPersonWhoSteppedUpOrAService(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			want(t, call(grpcclient.WithToken(t.Context(), exchanged.GetAccessToken())), errs.KindPermissionDenied, "API_KEY_CALLER")
-			want(t, call(grpcclient.WithToken(t.Context(), old.GetTokens().GetAccessToken())), errs.KindPermissionDenied, "REAUTHENTICATION_REQUIRED")
+			want(t, call(grpcclient.WithToken(t.Context(), exchanged.GetAccessToken())), errs.KindPermissionDenied,
+				"API_KEY_CALLER")
+			want(t, call(grpcclient.WithToken(t.Context(), old.GetTokens().GetAccessToken())),
+				errs.KindPermissionDenied, "REAUTHENTICATION_REQUIRED")
 		})
 	}
 }

@@ -137,13 +137,17 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	floor := rpc.NewFloor(cfg.Floor)
 	services := serviceaccount.NewService(store.NewServiceAccounts(db), ring, events, time.Now)
 	authv1.RegisterAccountServiceServer(server, rpc.NewAccountServer(accounts, limiter, floor))
-	authv1.RegisterSessionServiceServer(server, rpc.NewSessionServer(sessions, factors, services, limiter, floor, rpc.Ways{OAuth: elsewhere, Wallets: wallets}))
+	authv1.RegisterSessionServiceServer(server,
+		rpc.NewSessionServer(sessions, factors, services, limiter, floor,
+			rpc.Ways{OAuth: elsewhere, Wallets: wallets}))
 	authv1.RegisterIdentityServiceServer(server, rpc.NewIdentityServer(identities, wallets, limiter))
 	keys := apikey.NewService(store.NewAPIKeys(db), ring, events, time.Now)
-	authv1.RegisterTokenServiceServer(server, rpc.NewTokenServer(ring, verifier, sessions, keys, services, feed, cfg.Revocations.StreamsPerAddress))
+	authv1.RegisterTokenServiceServer(server,
+		rpc.NewTokenServer(ring, verifier, sessions, keys, services, feed, cfg.Revocations.StreamsPerAddress))
 	authv1.RegisterApiKeyServiceServer(server, rpc.NewAPIKeyServer(keys, limiter))
 	authv1.RegisterAdminServiceServer(server, rpc.NewAdminServer(rpc.AdminDeps{
-		Rotator: rotator, Users: admin.NewService(store.NewAdmin(people)), Services: services, Jobs: runner, Events: events, Recorder: events,
+		Rotator: rotator, Users: admin.NewService(store.NewAdmin(people)), Services: services, Jobs: runner,
+		Events: events, Recorder: events,
 	}))
 
 	a := &App{group: g, server: server}
@@ -163,7 +167,8 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 }
 
 func (a *App) serveHTTP(h http.Handler) {
-	s := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10}
+	s := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+		WriteTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10}
 	a.group.Serve("http", func() error {
 		if err := s.Serve(a.http); !errors.Is(err, http.ErrServerClosed) {
 			return err

@@ -99,7 +99,8 @@ func dial(t testing.TB, addr string) *grpc.ClientConn {
 
 func (s service) register(t testing.TB, email string) {
 	t.Helper()
-	if _, err := s.accounts.Register(t.Context(), &authv1.RegisterRequest{Email: email, Password: password, DisplayName: "Ada"}); err != nil {
+	if _, err := s.accounts.Register(t.Context(),
+		&authv1.RegisterRequest{Email: email, Password: password, DisplayName: "Ada"}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -153,11 +154,13 @@ func TestAUserRegistersSignsInRefreshesAndSignsOut(t *testing.T) {
 func TestARegisteredAddressCanNotBeTakenOver(t *testing.T) {
 	s := start(t)
 	s.register(t, "ada@example.com")
-	first, err := s.accounts.Register(t.Context(), &authv1.RegisterRequest{Email: "ADA@example.com", Password: "the password of mallory"})
+	first, err := s.accounts.Register(t.Context(),
+		&authv1.RegisterRequest{Email: "ADA@example.com", Password: "the password of mallory"})
 	if err != nil || first == nil {
 		t.Fatalf("a known address is told apart: %v", err)
 	}
-	_, err = s.sessions.Login(t.Context(), &authv1.LoginRequest{Email: "ada@example.com", Password: "the password of mallory"})
+	_, err = s.sessions.Login(t.Context(), &authv1.LoginRequest{Email: "ada@example.com",
+		Password: "the password of mallory"})
 	wrong := want(t, err, errs.KindUnauthenticated, "INVALID_CREDENTIALS")
 	_, err = s.sessions.Login(t.Context(), &authv1.LoginRequest{Email: "nobody@example.com", Password: password})
 	unknown := want(t, err, errs.KindUnauthenticated, "INVALID_CREDENTIALS")
@@ -178,19 +181,24 @@ func TestBadInputNamesItsField(t *testing.T) {
 			return err
 		}},
 		{"a password of 14 characters", "password", func(ctx context.Context) error {
-			_, err := s.accounts.Register(ctx, &authv1.RegisterRequest{Email: "a@example.com", Password: password[:14]})
+			_, err := s.accounts.Register(ctx,
+				&authv1.RegisterRequest{Email: "a@example.com", Password: password[:14]})
 			return err
 		}},
 		{"a password of 129 characters", "password", func(ctx context.Context) error {
-			_, err := s.accounts.Register(ctx, &authv1.RegisterRequest{Email: "a@example.com", Password: strings.Repeat("x", 129)})
+			_, err := s.accounts.Register(ctx,
+				&authv1.RegisterRequest{Email: "a@example.com", Password: strings.Repeat("x", 129)})
 			return err
 		}},
 		{"a name of 81 characters", "display_name", func(ctx context.Context) error {
-			_, err := s.accounts.Register(ctx, &authv1.RegisterRequest{Email: "a@example.com", Password: password, DisplayName: strings.Repeat("x", 81)})
+			_, err := s.accounts.Register(ctx,
+				&authv1.RegisterRequest{Email: "a@example.com", Password: password,
+					DisplayName: strings.Repeat("x", 81)})
 			return err
 		}},
 		{"a name with a NUL byte", "display_name", func(ctx context.Context) error {
-			_, err := s.accounts.Register(ctx, &authv1.RegisterRequest{Email: "a@example.com", Password: password, DisplayName: "\x00"})
+			_, err := s.accounts.Register(ctx,
+				&authv1.RegisterRequest{Email: "a@example.com", Password: password, DisplayName: "\x00"})
 			return err
 		}},
 		{"a login without a password", "password", func(ctx context.Context) error {
@@ -218,18 +226,24 @@ func TestBadInputNamesItsField(t *testing.T) {
 func TestLoadTellsEveryMistakeAtOnce(t *testing.T) {
 	_, err := app.Load([]string{
 		"PURSER_ISSUER=auth.example", "PURSER_KEK=c2hvcnQ=", "PURSER_MIN_PASSWORD=4",
-		"PURSER_PASSWORD_HASHES_AT_ONCE=-1", "PURSER_KEYS_SIGNER_LEASE=1s", "PURSER_ACCESS_TTL=0s", "PURSER_REFRESH_RECOVERY=1h",
+		"PURSER_PASSWORD_HASHES_AT_ONCE=-1", "PURSER_KEYS_SIGNER_LEASE=1s", "PURSER_ACCESS_TTL=0s",
+		"PURSER_REFRESH_RECOVERY=1h",
 		"PURSER_GRPC_BURST=0", "PURSER_CACHE_USER_TTL=0s",
-		"PURSER_AUTH_FLOOR=1m", "PURSER_BREACHED_API_URL=pwned.example", "PURSER_SMTP_ADDR=mail.example", "PURSER_SMTP_USER=auth",
-		"PURSER_SMTP_FROM=nobody", "PURSER_SMTP_TLS=perhaps", "PURSER_SMTP_ATTEMPTS=0", "PURSER_MAIL_PER_HOUR=0", "PURSER_MAIL_LINKS_URL=app.example",
+		"PURSER_AUTH_FLOOR=1m", "PURSER_BREACHED_API_URL=pwned.example", "PURSER_SMTP_ADDR=mail.example",
+		"PURSER_SMTP_USER=auth",
+		"PURSER_SMTP_FROM=nobody", "PURSER_SMTP_TLS=perhaps", "PURSER_SMTP_ATTEMPTS=0", "PURSER_MAIL_PER_HOUR=0",
+		"PURSER_MAIL_LINKS_URL=app.example",
 	})
 	if err == nil {
 		t.Fatal("taken")
 	}
 	for _, name := range []string{
-		"PURSER_DATABASE_URL", "PURSER_REDIS_URL", "PURSER_CACHE_USER_TTL", "PURSER_ISSUER", "PURSER_KEK", "PURSER_MIN_PASSWORD", "PURSER_PASSWORD_HASHES_AT_ONCE",
-		"PURSER_KEYS_SIGNER_LEASE", "PURSER_ACCESS_TTL", "PURSER_REFRESH_RECOVERY", "PURSER_GRPC_TLS_CERT", "PURSER_GRPC_BURST",
-		"PURSER_AUTH_FLOOR", "PURSER_BREACHED_API_URL", "PURSER_SMTP_ADDR", "PURSER_SMTP_PASSWORD", "PURSER_SMTP_FROM", "PURSER_SMTP_TLS",
+		"PURSER_DATABASE_URL", "PURSER_REDIS_URL", "PURSER_CACHE_USER_TTL", "PURSER_ISSUER", "PURSER_KEK",
+		"PURSER_MIN_PASSWORD", "PURSER_PASSWORD_HASHES_AT_ONCE",
+		"PURSER_KEYS_SIGNER_LEASE", "PURSER_ACCESS_TTL", "PURSER_REFRESH_RECOVERY", "PURSER_GRPC_TLS_CERT",
+		"PURSER_GRPC_BURST",
+		"PURSER_AUTH_FLOOR", "PURSER_BREACHED_API_URL", "PURSER_SMTP_ADDR", "PURSER_SMTP_PASSWORD", "PURSER_SMTP_FROM",
+		"PURSER_SMTP_TLS",
 		"PURSER_SMTP_ATTEMPTS", "PURSER_MAIL_PER_HOUR", "PURSER_MAIL_LINKS_URL",
 	} {
 		if n := strings.Count(err.Error(), name); n == 0 {
@@ -242,7 +256,8 @@ func TestLoadTellsEveryMistakeAtOnce(t *testing.T) {
 }
 
 func TestPrintedConfigurationShowsNoSecret(t *testing.T) {
-	cfg, err := app.Load(append(environ("postgres://auth:hunter2@db.example/auth"), "PURSER_REDIS_URL=redis://:hunter2@redis"))
+	cfg, err := app.Load(append(environ("postgres://auth:hunter2@db.example/auth"),
+		"PURSER_REDIS_URL=redis://:hunter2@redis"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,7 +270,8 @@ func TestPrintedConfigurationShowsNoSecret(t *testing.T) {
 			t.Errorf("%q stands in:\n%s", secret, out.String())
 		}
 	}
-	for _, line := range []string{"PURSER_ISSUER=" + issuer, "PURSER_KEK=***", "PURSER_DATABASE_URL=***", "PURSER_ACCESS_TTL=15m0s"} {
+	for _, line := range []string{"PURSER_ISSUER=" + issuer, "PURSER_KEK=***", "PURSER_DATABASE_URL=***",
+		"PURSER_ACCESS_TTL=15m0s"} {
 		if !strings.Contains(out.String(), line+"\n") {
 			t.Errorf("%q is missing in:\n%s", line, out.String())
 		}

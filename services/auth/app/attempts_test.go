@@ -63,10 +63,12 @@ func TestAnAccountThatThereIsNotIsLimitedTheSame(t *testing.T) {
 
 func TestRegistrationsAreCountedByAddress(t *testing.T) {
 	s := start(t, "PURSER_ATTEMPTS_PER_ADDRESS=3")
-	emails := []string{"ada@example.com", "ada@example.com", "bob@example.com", "cyd@example.com"} // a taken one counts as a new one
+	// a taken one counts as a new one
+	emails := []string{"ada@example.com", "ada@example.com", "bob@example.com", "cyd@example.com"}
 	untilRefused(t, 3,
 		func(n int) error {
-			_, err := s.accounts.Register(t.Context(), &authv1.RegisterRequest{Email: emails[n%len(emails)], Password: password})
+			_, err := s.accounts.Register(t.Context(),
+				&authv1.RegisterRequest{Email: emails[n%len(emails)], Password: password})
 			return err
 		},
 		func(err error) {

@@ -30,7 +30,8 @@ func verifyAudit(ctx context.Context, chain *audit.Chain, known []string, out io
 		return err
 	}
 	if r.Last.Number > 0 {
-		_, err = fmt.Fprintf(out, "whole: %d events in %d seals, the last of %s with hash %s\n", r.Events, r.Last.Number, at(r.Last.At), r.Last.Hash)
+		_, err = fmt.Fprintf(out, "whole: %d events in %d seals, the last of %s with hash %s\n", r.Events,
+			r.Last.Number, at(r.Last.At), r.Last.Hash)
 	} else {
 		_, err = fmt.Fprintln(out, "nothing is sealed yet")
 	}

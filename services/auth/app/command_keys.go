@@ -75,7 +75,8 @@ func show(o signing.Overview, issuer string, sealer *signing.Sealer, out io.Writ
 		if k.Waived {
 			state += " (waived)"
 		}
-		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", k.KID, k.Algorithm, state, at(k.PublishedAt), at(k.ActivatedAt), at(k.RetiringAt), under(sealer, issuer, k))
+		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", k.KID, k.Algorithm, state, at(k.PublishedAt),
+			at(k.ActivatedAt), at(k.RetiringAt), under(sealer, issuer, k))
 	}
 	if err := table.Flush(); err != nil {
 		return err

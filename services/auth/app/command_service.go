@@ -64,7 +64,8 @@ func ensureService(ctx context.Context, db *postgres.DB, name string, args []str
 
 // ensureGiven makes sure that a service account is there with the secret that
 // a file holds, which is left as it is: a mounted one, say.
-func ensureGiven(ctx context.Context, accounts *serviceaccount.Service, name string, permissions []string, file string, out io.Writer) error {
+func ensureGiven(ctx context.Context, accounts *serviceaccount.Service, name string, permissions []string, file string,
+	out io.Writer) error {
 	b, err := os.ReadFile(file)
 	if err != nil {
 		return fmt.Errorf("given secret file: %w", err)

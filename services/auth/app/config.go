@@ -95,7 +95,9 @@ func Load(environ []string) (Config, error) {
 
 // Validate reports every mistake in c.
 func (c Config) Validate() error {
-	mistakes := []error{c.Process.Validate(), c.GRPC.Validate(), config.HostPort("PURSER_HTTP_ADDR", c.HTTPAddr), c.Database.Validate(), c.Shutdown.Validate(), c.policy().Validate(), c.revocations().Validate(), c.Cache.Validate()}
+	mistakes := []error{c.Process.Validate(), c.GRPC.Validate(), config.HostPort("PURSER_HTTP_ADDR", c.HTTPAddr),
+		c.Database.Validate(), c.Shutdown.Validate(), c.policy().Validate(), c.revocations().Validate(),
+		c.Cache.Validate()}
 	if c.Issuer != "" && !config.IsHTTPURL(c.Issuer) {
 		mistakes = append(mistakes, errors.New("PURSER_ISSUER must be an http or https URL"))
 	}
@@ -125,7 +127,8 @@ func (c Config) Validate() error {
 	if c.Floor < 0 || c.Floor > 5*time.Second {
 		mistakes = append(mistakes, errors.New("PURSER_AUTH_FLOOR must be 0 to 5s"))
 	}
-	return errors.Join(append(mistakes, c.Session.Validate(), c.Attempts.Validate(), c.Mail.Validate(), c.OAuth.Validate(), c.SIWE.Validate(), c.ChainRPCURLs.Check("PURSER_CHAIN_RPC_URLS"))...)
+	return errors.Join(append(mistakes, c.Session.Validate(), c.Attempts.Validate(), c.Mail.Validate(),
+		c.OAuth.Validate(), c.SIWE.Validate(), c.ChainRPCURLs.Check("PURSER_CHAIN_RPC_URLS"))...)
 }
 
 // policy of the keys, with what it takes from the sessions'.
@@ -161,7 +164,8 @@ func (c Config) sealer() (*signing.Sealer, error) {
 func kek(name string, s config.Secret) ([]byte, error) {
 	b, err := base64.StdEncoding.DecodeString(s.Reveal())
 	if err != nil || len(b) != signing.KeySize {
-		return nil, fmt.Errorf("%s must be %d bytes in base64 (head -c %d /dev/urandom | base64)", name, signing.KeySize, signing.KeySize)
+		return nil, fmt.Errorf("%s must be %d bytes in base64 (head -c %d /dev/urandom | base64)", name,
+			signing.KeySize, signing.KeySize)
 	}
 	return b, nil
 }

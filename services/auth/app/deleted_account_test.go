@@ -21,7 +21,8 @@ func TestADeletedAccountsTokensOfAClockAheadAreRefused(t *testing.T) {
 	accepts(t, tokens.GetAccessToken(), verifier)
 	// The database's clock as the signer's would see it: behind.
 	s.exec(t, "ALTER TABLE revocations ALTER COLUMN at SET DEFAULT clock_timestamp() - interval '20 seconds'")
-	if _, err := s.accounts.DeleteMe(grpcclient.WithToken(t.Context(), tokens.GetAccessToken()), &authv1.DeleteMeRequest{}); err != nil {
+	if _, err := s.accounts.DeleteMe(grpcclient.WithToken(t.Context(), tokens.GetAccessToken()),
+		&authv1.DeleteMeRequest{}); err != nil {
 		t.Fatal(err)
 	}
 	rejected(t, tokens.GetAccessToken(), verifier)

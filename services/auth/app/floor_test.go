@@ -45,7 +45,8 @@ func quiet(s service) map[string]func(ctx context.Context, email string) error {
 
 // timed calls a method n times each for an address that has an account and for
 // ones that have none, in turns, some at once, and returns how long each took.
-func timed(t *testing.T, call func(context.Context, string) error, n, atOnce int, prefix string) (known, unknown []float64) {
+func timed(t *testing.T, call func(context.Context, string) error, n, atOnce int, prefix string) (known,
+	unknown []float64) {
 	t.Helper()
 	var mu sync.Mutex
 	var all sync.WaitGroup
@@ -131,7 +132,8 @@ func TestTheTimeOfAnAnswerDoesNotTellWhetherAnAddressHasAnAccount(t *testing.T) 
 			known, unknown := timed(t, quiet(held)[tc.method], n, tc.atOnce, "held")
 			area, deviation := auc(known, unknown)
 			least := min(slices.Min(known), slices.Min(unknown))
-			testkit.Figure(t, "%d calls each: AUC %.3f (0.5 ± %.3f is chance), fastest %.0f ms", len(known), area, deviation, least*1000)
+			testkit.Figure(t, "%d calls each: AUC %.3f (0.5 ± %.3f is chance), fastest %.0f ms", len(known), area,
+				deviation, least*1000)
 			if math.Abs(area-0.5) > 4*deviation {
 				t.Errorf("known and unknown addresses are told apart: AUC %.3f", area)
 			}
@@ -143,7 +145,8 @@ func TestTheTimeOfAnAnswerDoesNotTellWhetherAnAddressHasAnAccount(t *testing.T) 
 			}
 			known, unknown = timed(t, quiet(bare)[tc.method], tc.controls, 1, "bare")
 			area, deviation = auc(known, unknown)
-			testkit.Figure(t, "without the floor, %d calls each: AUC %.3f (0.5 ± %.3f is chance)", len(known), area, deviation)
+			testkit.Figure(t, "without the floor, %d calls each: AUC %.3f (0.5 ± %.3f is chance)", len(known), area,
+				deviation)
 			if math.Abs(area-0.5) < 3*deviation {
 				t.Errorf("the control tells nothing: AUC %.3f", area)
 			}
@@ -156,12 +159,14 @@ func TestAnAnswerToBadInputIsGivenAtOnceAndOneToAGoodPasswordToo(t *testing.T) {
 	s := startMailed(t, "PURSER_AUTH_FLOOR=5s")
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
 	defer cancel()
-	_, err := s.accounts.Register(ctx, &authv1.RegisterRequest{Email: "ada@example.com", Password: "123456789123456789"})
+	_, err := s.accounts.Register(ctx, &authv1.RegisterRequest{Email: "ada@example.com",
+		Password: "123456789123456789"})
 	want(t, err, errs.KindInvalid, "INVALID_ARGUMENT")
 	s.register(t, "ada@example.com")
 	ctx, cancel = context.WithTimeout(t.Context(), 4*time.Second)
 	defer cancel()
-	if _, err := s.sessions.Login(ctx, &authv1.LoginRequest{Email: "ada@example.com", Password: password}); err != nil {
+	if _, err := s.sessions.Login(ctx, &authv1.LoginRequest{Email: "ada@example.com",
+		Password: password}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -172,7 +177,10 @@ func TestTheFloorHoldsNoTurnOfTheHashing(t *testing.T) {
 	s.register(t, "ada@example.com")
 	held, begun := make(chan error, 1), time.Now()
 	go func() { held <- s.guess(t, "ada@example.com") }()
-	testkit.Eventually(t, 4*time.Second, func() bool { return s.count(t, "audit_events WHERE outcome = 'REFUSED'") == 1 })
+	testkit.Eventually(t, 4*time.Second, func() bool {
+		return s.count(t,
+			"audit_events WHERE outcome = 'REFUSED'") == 1
+	})
 	s.login(t, "ada@example.com") // with the one turn that there is
 	want(t, <-held, errs.KindUnauthenticated, "INVALID_CREDENTIALS")
 	if took := time.Since(begun); took < 5*time.Second {

@@ -21,7 +21,10 @@ func browser(t *testing.T) *http.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &http.Client{Jar: jar, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return &http.Client{Jar: jar, CheckRedirect: func(*http.Request,
+		[]*http.Request) error {
+		return http.ErrUseLastResponse
+	}}
 }
 
 // open gets a page and returns its status and where it leads to, or its text.
@@ -79,7 +82,8 @@ func TestABrowserSignsInOnTheHostedPages(t *testing.T) {
 	if len(b.Jar.Cookies(must(t, s.http))) != 0 {
 		t.Error("the cookie stays")
 	}
-	if status, text := open(t, b, callback); status != http.StatusBadRequest || !strings.Contains(text, "OAUTH_STATE_INVALID") {
+	if status, text := open(t, b, callback); status != http.StatusBadRequest ||
+		!strings.Contains(text, "OAUTH_STATE_INVALID") {
 		t.Error("the callback works twice", status, text)
 	}
 	got, err := s.sessions.ExchangeLoginCode(t.Context(), &authv1.ExchangeLoginCodeRequest{Code: back.Get("code")})
@@ -103,7 +107,8 @@ func must(t *testing.T, address string) *url.URL {
 func TestACallbackIsOfTheBrowserThatStarted(t *testing.T) {
 	s, p := withProvider(t)
 	mine, other := browser(t), browser(t)
-	for name, b := range map[string]*http.Client{"without a cookie": browser(t), "with a cookie of another sign-in": other} {
+	for name, b := range map[string]*http.Client{"without a cookie": browser(t),
+		"with a cookie of another sign-in": other} {
 		t.Run(name, func(t *testing.T) {
 			s.startHosted(t, other, p, nil)
 			status, text := open(t, b, s.startHosted(t, mine, p, nil))
@@ -120,9 +125,11 @@ func TestACallbackIsOfTheBrowserThatStarted(t *testing.T) {
 	}
 	// What an app started is not for the hosted page, nor the other way round.
 	asked := s.begin(t, p)
-	status, _ := open(t, mine, s.http+"/oauth/callback?"+url.Values{"state": {asked.GetState()}, "code": {asked.GetCode()}}.Encode())
+	status, _ := open(t, mine, s.http+"/oauth/callback?"+url.Values{"state": {asked.GetState()},
+		"code": {asked.GetCode()}}.Encode())
 	hosted := must(t, s.startHosted(t, mine, p, nil)).Query()
-	_, err := s.sessions.FinishOAuth(t.Context(), &authv1.FinishOAuthRequest{State: hosted.Get("state"), Code: hosted.Get("code"), Secret: "x"})
+	_, err := s.sessions.FinishOAuth(t.Context(),
+		&authv1.FinishOAuthRequest{State: hosted.Get("state"), Code: hosted.Get("code"), Secret: "x"})
 	want(t, err, errs.KindUnauthenticated, "OAUTH_STATE_INVALID")
 	if status != http.StatusBadRequest {
 		t.Error(status)
@@ -132,8 +139,10 @@ func TestACallbackIsOfTheBrowserThatStarted(t *testing.T) {
 func TestTheHostedPagesLeadNowhereElse(t *testing.T) {
 	s, p := withProvider(t)
 	for _, to := range []string{
-		"", "https://evil.example", "//evil.example", "https://app.example/done", returnTo + "&x=1", "https://app.example/done?lang=en#x",
-		"https://app.example@evil.example/done?lang=en", "javascript:alert(1)", returnTo + "\n", strings.ToUpper(returnTo), redirectURI,
+		"", "https://evil.example", "//evil.example", "https://app.example/done", returnTo + "&x=1",
+		"https://app.example/done?lang=en#x",
+		"https://app.example@evil.example/done?lang=en", "javascript:alert(1)", returnTo + "\n",
+		strings.ToUpper(returnTo), redirectURI,
 	} {
 		status, text := open(t, browser(t), s.http+"/oauth/corp/start?"+url.Values{"return_to": {to}}.Encode())
 		if status != http.StatusBadRequest || strings.Contains(text, "evil") {
@@ -150,12 +159,14 @@ func TestTheHostedPagesLeadNowhereElse(t *testing.T) {
 	q.Set("error", "<script>access_denied")
 	callback.RawQuery = q.Encode()
 	status, to := open(t, b, callback.String())
-	if back := must(t, to).Query(); status != http.StatusFound || back.Get("error") != "PROVIDER_REFUSED" || back.Get("state") != "7" || strings.Contains(to, "script") {
+	if back := must(t, to).Query(); status != http.StatusFound || back.Get("error") != "PROVIDER_REFUSED" ||
+		back.Get("state") != "7" || strings.Contains(to, "script") {
 		t.Error(status, to)
 	}
 	p.signedIn("ada", "ada@example.com", false)
 	status, to = open(t, b, s.startHosted(t, b, p, nil))
-	if back := must(t, to).Query(); status != http.StatusFound || back.Get("error") != "PROVIDER_EMAIL_UNVERIFIED" || back.Has("code") {
+	if back := must(t, to).Query(); status != http.StatusFound || back.Get("error") != "PROVIDER_EMAIL_UNVERIFIED" ||
+		back.Has("code") {
 		t.Error(status, to)
 	}
 	callback = must(t, s.startHosted(t, b, p, nil))
@@ -176,9 +187,10 @@ func TestALoginCodeIsForWhoKnowsTheVerifier(t *testing.T) {
 		return must(t, to).Query().Get("code")
 	}
 	for name, r := range map[string]*authv1.ExchangeLoginCodeRequest{
-		"no verifier":      {Code: code(url.Values{"code_challenge": {challenge}})},
-		"another verifier": {Code: code(url.Values{"code_challenge": {challenge}}), CodeVerifier: strings.Repeat("w", 43)},
-		"the challenge":    {Code: code(url.Values{"code_challenge": {challenge}}), CodeVerifier: challenge},
+		"no verifier": {Code: code(url.Values{"code_challenge": {challenge}})},
+		"another verifier": {Code: code(url.Values{"code_challenge": {challenge}}),
+			CodeVerifier: strings.Repeat("w", 43)},
+		"the challenge": {Code: code(url.Values{"code_challenge": {challenge}}), CodeVerifier: challenge},
 		"a verifier for a code that was started without": {Code: code(nil), CodeVerifier: verifier},
 	} {
 		_, err := s.sessions.ExchangeLoginCode(t.Context(), r)
@@ -186,10 +198,13 @@ func TestALoginCodeIsForWhoKnowsTheVerifier(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := s.sessions.ExchangeLoginCode(t.Context(), &authv1.ExchangeLoginCodeRequest{Code: code(url.Values{"code_challenge": {challenge}}), CodeVerifier: verifier}); err != nil {
+	if _, err := s.sessions.ExchangeLoginCode(t.Context(),
+		&authv1.ExchangeLoginCodeRequest{Code: code(url.Values{"code_challenge": {challenge}}),
+			CodeVerifier: verifier}); err != nil {
 		t.Error(err)
 	}
-	status, _ := open(t, browser(t), s.http+"/oauth/corp/start?"+url.Values{"return_to": {returnTo}, "code_challenge": {"plain"}}.Encode())
+	status, _ := open(t, browser(t), s.http+"/oauth/corp/start?"+url.Values{"return_to": {returnTo},
+		"code_challenge": {"plain"}}.Encode())
 	if status != http.StatusBadRequest {
 		t.Error(status)
 	}
@@ -203,10 +218,12 @@ func TestOverHTTPSTheCookieIsOfThisHostAlone(t *testing.T) {
 	}
 	defer resp.Body.Close()
 	c := resp.Cookies()
-	if len(c) != 1 || !strings.HasPrefix(c[0].Name, "__Host-") || !c[0].HttpOnly || !c[0].Secure || c[0].SameSite != http.SameSiteLaxMode || c[0].Path != "/" || c[0].Domain != "" || c[0].MaxAge != 300 {
+	if len(c) != 1 || !strings.HasPrefix(c[0].Name, "__Host-") || !c[0].HttpOnly || !c[0].Secure ||
+		c[0].SameSite != http.SameSiteLaxMode || c[0].Path != "/" || c[0].Domain != "" || c[0].MaxAge != 300 {
 		t.Errorf("%v", resp.Header)
 	}
-	if to := must(t, resp.Header.Get("Location")).Query(); to.Get("redirect_uri") != "https://auth.example/oauth/callback" {
+	if to := must(t, resp.Header.Get("Location")).Query(); to.Get(
+		"redirect_uri") != "https://auth.example/oauth/callback" {
 		t.Error(to)
 	}
 }

@@ -32,15 +32,24 @@ func TestIntrospectionAsksTheDatabaseOnlyWhenItKnowsNotWhatWasRevoked(t *testing
 		defer cancel()
 		return s.tokens.Introspect(ctx, &authv1.IntrospectRequest{Token: token})
 	}
-	testkit.Eventually(t, time.Minute, func() bool { seen, err := introspect(); return err == nil && seen.GetActive() })
+	testkit.Eventually(t, time.Minute, func() bool {
+		seen,
+			err := introspect()
+		return err == nil && seen.GetActive()
+	})
 	proxy.ToServer(faultproxy.Fault{Blackhole: true})
 	proxy.Disconnect()
 	if seen, err := introspect(); err != nil || !seen.GetActive() {
 		t.Errorf("within what is known: %v, %v", seen, err)
 	}
-	testkit.Eventually(t, time.Minute, func() bool { _, err := introspect(); return err != nil }) // it can't tell, and doesn't say that it can
+	// it can't tell, and doesn't say that it can
+	testkit.Eventually(t, time.Minute, func() bool { _, err := introspect(); return err != nil })
 	proxy.Heal()
-	testkit.Eventually(t, time.Minute, func() bool { seen, err := introspect(); return err == nil && seen.GetActive() })
+	testkit.Eventually(t, time.Minute, func() bool {
+		seen,
+			err := introspect()
+		return err == nil && seen.GetActive()
+	})
 }
 
 // BenchmarkIntrospect is beside an empty call of a bare gRPC server: at least

@@ -24,7 +24,8 @@ const (
 )
 
 // runJobs adds the service's jobs to g, and returns what runs them.
-func runJobs(g *lifecycle.Group, db *postgres.DB, rotator *signing.Rotator, mails *store.Mails, post *mail.Post, cfg Config, log *slog.Logger) (*jobs.Runner, error) {
+func runJobs(g *lifecycle.Group, db *postgres.DB, rotator *signing.Rotator, mails *store.Mails, post *mail.Post,
+	cfg Config, log *slog.Logger) (*jobs.Runner, error) {
 	chain := audit.NewChain(store.NewAudit(db), log, time.Now)
 	sessions, revocations := store.NewSessions(db), store.NewRevocations(db)
 	runner := jobs.New(db, jobs.Options{Log: log})
@@ -35,7 +36,10 @@ func runJobs(g *lifecycle.Group, db *postgres.DB, rotator *signing.Rotator, mail
 		},
 		{
 			Name: "forget_used_tokens", Cron: "* * * * *", CatchUp: jobs.CatchUpSkip, Timeout: time.Minute,
-			Run: func(ctx context.Context, _ *jobs.Run) error { return sessions.Forget(ctx, cfg.Session.Recoverable()) },
+			Run: func(ctx context.Context, _ *jobs.Run) error {
+				return sessions.Forget(ctx,
+					cfg.Session.Recoverable())
+			},
 		},
 		{
 			Name: "seal_audit", Cron: "* * * * *", CatchUp: jobs.CatchUpSkip, Timeout: 10 * time.Minute,
@@ -47,7 +51,10 @@ func runJobs(g *lifecycle.Group, db *postgres.DB, rotator *signing.Rotator, mail
 		},
 		{
 			Name: "prune_revocations", Cron: "*/10 * * * *", CatchUp: jobs.CatchUpSkip, Timeout: 5 * time.Minute,
-			Run: func(ctx context.Context, _ *jobs.Run) error { return revocations.Prune(ctx, cfg.revocations().Keep()) },
+			Run: func(ctx context.Context, _ *jobs.Run) error {
+				return revocations.Prune(ctx,
+					cfg.revocations().Keep())
+			},
 		},
 		{
 			Name: "prune_mails", Cron: "27 3 * * *", Timeout: 10 * time.Minute,

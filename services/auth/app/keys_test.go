@@ -26,7 +26,8 @@ import (
 // with some seconds to spare for a busy machine.
 func short() []string {
 	return []string{
-		"PURSER_KEYS_JWKS_MAX_AGE=2s", "PURSER_KEYS_POLL=200ms", "PURSER_KEYS_SIGNER_LEASE=10s", "PURSER_KEYS_CLOCK_SKEW=3s",
+		"PURSER_KEYS_JWKS_MAX_AGE=2s", "PURSER_KEYS_POLL=200ms", "PURSER_KEYS_SIGNER_LEASE=10s",
+		"PURSER_KEYS_CLOCK_SKEW=3s",
 		"PURSER_KEYS_ROTATION_PERIOD=6s", "PURSER_KEYS_ROTATION_CRON=@every 1s", "PURSER_ACCESS_TTL=1m",
 	}
 }
@@ -156,7 +157,8 @@ func (s service) jwks(t *testing.T) string {
 func TestTheCommandsSayWhatTheyDid(t *testing.T) {
 	s := start(t)
 	list, err := s.command(t, "keys", "list")
-	if err != nil || !strings.Contains(list, "ACTIVE") || !strings.Contains(list, "PUBLISHED") || !strings.Contains(list, "epoch 1, next step") {
+	if err != nil || !strings.Contains(list, "ACTIVE") || !strings.Contains(list, "PUBLISHED") ||
+		!strings.Contains(list, "epoch 1, next step") {
 		t.Fatal(list, err)
 	}
 	if _, err := s.command(t, "keys", "rotate"); errs.As(err) == nil || errs.As(err).Reason != "KEY_TOO_YOUNG" {
@@ -166,10 +168,12 @@ func TestTheCommandsSayWhatTheyDid(t *testing.T) {
 	if out, err := s.command(t, "keys", "revoke", kid); err != nil || !strings.Contains(out, "COMPROMISED") {
 		t.Error(out, err)
 	}
-	if _, err := s.command(t, "admin", "grant", "nobody@example.com"); errs.As(err) == nil || errs.As(err).Kind != errs.KindNotFound {
+	if _, err := s.command(t, "admin", "grant", "nobody@example.com"); errs.As(err) == nil ||
+		errs.As(err).Kind != errs.KindNotFound {
 		t.Error(err)
 	}
-	for _, args := range [][]string{{"keys"}, {"keys", "melt"}, {"keys", "rewrap", "x"}, {"keys", "revoke"}, {"admin", "grant"}, {}} {
+	for _, args := range [][]string{{"keys"}, {"keys", "melt"}, {"keys", "rewrap", "x"}, {"keys", "revoke"},
+		{"admin", "grant"}, {}} {
 		if _, err := s.command(t, args...); !errors.Is(err, process.ErrUnknownCommand) {
 			t.Errorf("%v: %v", args, err)
 		}
@@ -194,13 +198,16 @@ func TestAKeyEncryptionKeyIsReplacedByCommand(t *testing.T) {
 	if out := run("keys", "list"); strings.Count(out, "PREVIOUS") != 2 {
 		t.Error(out)
 	}
-	if out := run("keys", "rewrap"); !strings.Contains(out, "put under PURSER_KEK: 2 signing keys, 0 second factors") || strings.Count(out, "current") != 2 {
+	if out := run("keys", "rewrap"); !strings.Contains(out,
+		"put under PURSER_KEK: 2 signing keys, 0 second factors") || strings.Count(out, "current") != 2 {
 		t.Error(out)
 	}
-	if out, err := s.command(t, "keys", "list"); err != nil || strings.Count(out, "UNKNOWN") != 2 { // with the old one alone
+	// with the old one alone
+	if out, err := s.command(t, "keys", "list"); err != nil || strings.Count(out, "UNKNOWN") != 2 {
 		t.Error(out, err)
 	}
-	if _, err := app.Load(append(environ(s.db.URL), "PURSER_KEK_PREVIOUS=c2hvcnQ=")); err == nil || !strings.Contains(err.Error(), "PURSER_KEK_PREVIOUS must be 32 bytes") {
+	if _, err := app.Load(append(environ(s.db.URL), "PURSER_KEK_PREVIOUS=c2hvcnQ=")); err == nil ||
+		!strings.Contains(err.Error(), "PURSER_KEK_PREVIOUS must be 32 bytes") {
 		t.Error(err)
 	}
 }
@@ -208,16 +215,20 @@ func TestAKeyEncryptionKeyIsReplacedByCommand(t *testing.T) {
 func TestTheAuditRecordIsVerifiedByCommand(t *testing.T) {
 	s := start(t)
 	s.register(t, "ada@example.com")
-	if out, err := s.command(t, "audit", "verify"); err != nil || !strings.Contains(out, "have no seal yet") && !strings.Contains(out, "whole: ") {
+	if out, err := s.command(t, "audit", "verify"); err != nil ||
+		!strings.Contains(out, "have no seal yet") && !strings.Contains(out, "whole: ") {
 		t.Error(out, err)
 	}
-	for _, args := range [][]string{{"0", strings.Repeat("0", 64)}, {"1"}, {"1", "short"}, {"x", strings.Repeat("0", 64)}} {
-		if _, err := s.command(t, append([]string{"audit", "verify"}, args...)...); err == nil || !strings.HasPrefix(err.Error(), "audit verify: ") {
+	for _, args := range [][]string{{"0", strings.Repeat("0", 64)}, {"1"}, {"1", "short"},
+		{"x", strings.Repeat("0", 64)}} {
+		if _, err := s.command(t, append([]string{"audit", "verify"}, args...)...); err == nil ||
+			!strings.HasPrefix(err.Error(), "audit verify: ") {
 			t.Errorf("%v: %v", args, err)
 		}
 	}
 	var broken *audit.BrokenError
-	if _, err := s.command(t, "audit", "verify", "1000", strings.Repeat("0", 64)); !errors.As(err, &broken) || broken.Seal != 1000 {
+	if _, err := s.command(t, "audit", "verify", "1000", strings.Repeat("0", 64)); !errors.As(err, &broken) ||
+		broken.Seal != 1000 {
 		t.Error(err)
 	}
 }

@@ -53,7 +53,8 @@ func TestAnAccountWithAVerifiedAddressIsLinkedAndKeepsItsPassword(t *testing.T) 
 		t.Error("another account")
 	}
 	s.login(t, "ada@example.com")
-	if _, err := s.sessions.Refresh(t.Context(), &authv1.RefreshRequest{RefreshToken: before.GetRefreshToken()}); err != nil {
+	if _, err := s.sessions.Refresh(t.Context(),
+		&authv1.RefreshRequest{RefreshToken: before.GetRefreshToken()}); err != nil {
 		t.Error(err)
 	}
 }
@@ -86,10 +87,12 @@ func TestWhoProvesToOwnAnAddressGetsTheAccountWithoutWhoMadeIt(t *testing.T) {
 	_, err = s.sessions.FinishOAuth(t.Context(), s.begin(t, p))
 	want(t, err, errs.KindFailedPrecondition, "PROVIDER_EMAIL_UNVERIFIED")
 	var announced int
-	if err := s.db.SQL().QueryRowContext(t.Context(), "SELECT count(*) FROM revocations WHERE kind = 'SESSION'").Scan(&announced); err != nil || announced != 2 {
+	if err := s.db.SQL().QueryRowContext(t.Context(),
+		"SELECT count(*) FROM revocations WHERE kind = 'SESSION'").Scan(&announced); err != nil || announced != 2 {
 		t.Error(announced, err)
 	}
-	if e := s.events(t); !slices.Contains(e, "account.taken_over OK EMAIL_UNVERIFIED") || !slices.Contains(e, "identity.linked OK EMAIL_VERIFIED") ||
+	if e := s.events(t); !slices.Contains(e, "account.taken_over OK EMAIL_UNVERIFIED") ||
+		!slices.Contains(e, "identity.linked OK EMAIL_VERIFIED") ||
 		!slices.Contains(e, "session.login REFUSED PROVIDER_EMAIL_UNVERIFIED") {
 		t.Error(e)
 	}
@@ -152,7 +155,8 @@ func TestFirstSignInsAtOnceMakeOneAccount(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			me, err := s.accounts.GetMe(grpcclient.WithToken(t.Context(), resp.GetTokens().GetAccessToken()), &authv1.GetMeRequest{})
+			me, err := s.accounts.GetMe(grpcclient.WithToken(t.Context(), resp.GetTokens().GetAccessToken()),
+				&authv1.GetMeRequest{})
 			if err != nil {
 				t.Error(err)
 				return
@@ -164,7 +168,8 @@ func TestFirstSignInsAtOnceMakeOneAccount(t *testing.T) {
 	}
 	all.Wait()
 	var users, identities int
-	err := s.db.SQL().QueryRowContext(t.Context(), "SELECT (SELECT count(*) FROM users), count(*) FROM identities").Scan(&users, &identities)
+	err := s.db.SQL().QueryRowContext(t.Context(),
+		"SELECT (SELECT count(*) FROM users), count(*) FROM identities").Scan(&users, &identities)
 	if err != nil || len(ids) != 1 || users != 1 || identities != 1 {
 		t.Errorf("%d ids, %d users, %d identities, %v", len(ids), users, identities, err)
 	}
@@ -191,7 +196,8 @@ func TestTheLastWayToSignInStays(t *testing.T) {
 	_, err = s.identities.UnlinkIdentity(ada, unlink)
 	want(t, err, errs.KindNotFound, "NOT_FOUND")
 
-	s.exec(t, "INSERT INTO identities SELECT gen_random_uuid(), user_id, 'corp', 'other', '', now(), NULL FROM identities")
+	s.exec(t, "INSERT INTO identities SELECT gen_random_uuid(), user_id, 'corp', 'other', '', now(), NULL FROM "+
+		"identities")
 	list, err = s.identities.ListIdentities(eve, &authv1.ListIdentitiesRequest{})
 	if err != nil || len(list.GetIdentities()) != 2 {
 		t.Fatal(list, err)
@@ -203,7 +209,8 @@ func TestTheLastWayToSignInStays(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if list, err = s.identities.ListIdentities(eve, &authv1.ListIdentitiesRequest{}); err != nil || len(list.GetIdentities()) != 1 {
+	if list, err = s.identities.ListIdentities(eve, &authv1.ListIdentitiesRequest{}); err != nil ||
+		len(list.GetIdentities()) != 1 {
 		t.Error(list, err)
 	}
 }

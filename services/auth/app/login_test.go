@@ -103,7 +103,8 @@ func BenchmarkLogin(b *testing.B) {
 			}
 		},
 		Ours: func() {
-			if _, err := s.sessions.Login(b.Context(), &authv1.LoginRequest{Email: "ada@example.com", Password: password}); err != nil {
+			if _, err := s.sessions.Login(b.Context(),
+				&authv1.LoginRequest{Email: "ada@example.com", Password: password}); err != nil {
 				b.Error(err)
 			}
 		},

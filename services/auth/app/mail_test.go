@@ -29,7 +29,8 @@ func TestAMailIsErasedOnceItWasSent(t *testing.T) {
 	s.register(t, "ada@example.com")
 	s.wait(t, "ada@example.com", verifySubject, 1)
 	testkit.Eventually(t, 20*time.Second, func() bool {
-		return s.count(t, "mails WHERE sent_at IS NOT NULL AND recipient = '' AND subject = '' AND body = '' AND attempts = 1") == 1
+		return s.count(t, "mails WHERE sent_at IS NOT NULL AND recipient = '' AND subject = '' AND body = '' AND "+
+			"attempts = 1") == 1
 	})
 	if err := s.db.Gorm(context.WithoutCancel(t.Context())).Exec("UPDATE mails SET body = 'again'").Error; err == nil {
 		t.Error("a mail that was sent can have a body")
@@ -72,12 +73,21 @@ func TestAMailIsGivenUpWhenTheServerNeverTakesItOrAfterSoManyAttempts(t *testing
 		return 451
 	}}, "PURSER_SMTP_ATTEMPTS=2")
 	s.register(t, "gone@example.com")
-	testkit.Eventually(t, 20*time.Second, func() bool { return s.count(t, "mails WHERE dead_at IS NOT NULL AND body = '' AND attempts = 1") == 1 })
+	testkit.Eventually(t, 20*time.Second, func() bool {
+		return s.count(t,
+			"mails WHERE dead_at IS NOT NULL AND body = '' AND attempts = 1") == 1
+	})
 	s.register(t, "ada@example.com")
-	testkit.Eventually(t, 20*time.Second, func() bool { return s.count(t, "mails WHERE last_error LIKE '%451%'") == 1 })
+	testkit.Eventually(t, 20*time.Second, func() bool {
+		return s.count(t,
+			"mails WHERE last_error LIKE '%451%'") == 1
+	})
 	s.exec(t, "UPDATE mails SET due_at = clock_timestamp() WHERE dead_at IS NULL")
 	s.register(t, "gone.too@example.com")
-	testkit.Eventually(t, 20*time.Second, func() bool { return s.count(t, "mails WHERE dead_at IS NOT NULL AND body = ''") == 3 })
+	testkit.Eventually(t, 20*time.Second, func() bool {
+		return s.count(t,
+			"mails WHERE dead_at IS NOT NULL AND body = ''") == 3
+	})
 	if n := s.count(t, "mails WHERE last_error LIKE '%example.com%'"); n != 0 {
 		t.Error("an error says who a mail was for")
 	}
@@ -97,13 +107,15 @@ func TestNobodyIsSentMoreMailsThanFiveAnHourOfAKind(t *testing.T) {
 	var all sync.WaitGroup
 	for range 20 {
 		all.Go(func() {
-			_, err := s.accounts.RequestPasswordReset(t.Context(), &authv1.RequestPasswordResetRequest{Email: "ada@example.com"})
+			_, err := s.accounts.RequestPasswordReset(t.Context(),
+				&authv1.RequestPasswordResetRequest{Email: "ada@example.com"})
 			if err != nil {
 				t.Error(err)
 			}
 		})
 		all.Go(func() {
-			_, err := s.accounts.ResendVerification(t.Context(), &authv1.ResendVerificationRequest{Email: "ADA@example.com"})
+			_, err := s.accounts.ResendVerification(t.Context(),
+				&authv1.ResendVerificationRequest{Email: "ADA@example.com"})
 			if err != nil {
 				t.Error(err)
 			}
@@ -140,7 +152,8 @@ func TestAskingForMailsIsLimitedAndKeepsNobodyOut(t *testing.T) {
 	for _, email := range []string{"ada@example.com", "nobody@example.com"} {
 		untilRefused(t, 5,
 			func(int) error {
-				_, err := s.accounts.RequestPasswordReset(t.Context(), &authv1.RequestPasswordResetRequest{Email: email})
+				_, err := s.accounts.RequestPasswordReset(t.Context(),
+					&authv1.RequestPasswordResetRequest{Email: email})
 				return err
 			},
 			func(err error) {
@@ -161,19 +174,22 @@ func TestNothingIsSmuggledIntoAMailByItsAddress(t *testing.T) {
 	s := startMailed(t)
 	for _, email := range []string{
 		"ada@example.com\r\nBcc: eve@example.com", "ada@example.com\nSubject: x", "ada@example.com,eve@example.com",
-		"<ada@example.com>", "ada@example.com> ORCPT=x", `"ada\r\n"@example.com`, "ada@example.com\x00", "ada@bücher.example", "ädä@example.com", "@example.com",
+		"<ada@example.com>", "ada@example.com> ORCPT=x", `"ada\r\n"@example.com`, "ada@example.com\x00",
+		"ada@bücher.example", "ädä@example.com", "@example.com",
 	} {
 		_, err := s.accounts.Register(t.Context(), &authv1.RegisterRequest{Email: email, Password: password})
 		want(t, err, errs.KindInvalid, "INVALID_ARGUMENT")
 		_, err = s.accounts.RequestPasswordReset(t.Context(), &authv1.RequestPasswordResetRequest{Email: email})
 		want(t, err, errs.KindInvalid, "INVALID_ARGUMENT")
 	}
-	if _, err := s.accounts.Register(t.Context(), &authv1.RegisterRequest{Email: "o'ada+tag@xn--bcher-kva.example", Password: password}); err != nil {
+	if _, err := s.accounts.Register(t.Context(),
+		&authv1.RegisterRequest{Email: "o'ada+tag@xn--bcher-kva.example", Password: password}); err != nil {
 		t.Fatal(err)
 	}
 	s.wait(t, "o'ada+tag@xn--bcher-kva.example", verifySubject, 1)
 	// An address that came in another way, as from an identity provider.
-	s.exec(t, "INSERT INTO mails (id, kind, recipient, subject, body) VALUES (gen_random_uuid(), 'x', E'eve@example.com>\\r\\nRCPT TO:<all@example.com', 'x', 'x')")
+	s.exec(t, "INSERT INTO mails (id, kind, recipient, subject, body) VALUES (gen_random_uuid(), 'x', "+
+		"E'eve@example.com>\\r\\nRCPT TO:<all@example.com', 'x', 'x')")
 	s.register(t, "bob@example.com")
 	testkit.Eventually(t, 20*time.Second, func() bool { return s.count(t, "mails WHERE dead_at IS NOT NULL") == 1 })
 }
@@ -183,7 +199,8 @@ func TestARegistrationThatIsRepeatedDoesNotFloodAnAddress(t *testing.T) {
 	s := startMailed(t, "PURSER_ATTEMPTS_PER_ACCOUNT=5")
 	untilRefused(t, 5,
 		func(int) error {
-			_, err := s.accounts.Register(t.Context(), &authv1.RegisterRequest{Email: "Ada@example.com", Password: password})
+			_, err := s.accounts.Register(t.Context(),
+				&authv1.RegisterRequest{Email: "Ada@example.com", Password: password})
 			if err == nil {
 				ada := grpcclient.WithToken(t.Context(), s.login(t, "ada@example.com").GetAccessToken())
 				if _, err := s.accounts.DeleteMe(ada, &authv1.DeleteMeRequest{}); err != nil {

@@ -25,12 +25,15 @@ func TestANewUserSignsInWithAProviderAndIsKnownTheNextTime(t *testing.T) {
 	first := s.signIn(t, p)
 	ada := grpcclient.WithToken(t.Context(), first.GetAccessToken())
 	me, err := s.accounts.GetMe(ada, &authv1.GetMeRequest{})
-	if err != nil || me.GetUser().GetEmail() != "ada@example.com" || me.GetUser().GetRoles()[0] != "individual_investor" {
+	if err != nil || me.GetUser().GetEmail() != "ada@example.com" ||
+		me.GetUser().GetRoles()[0] != "individual_investor" {
 		t.Fatal(me, err)
 	}
 	p.signedIn("ada", "ada@elsewhere.example", false) // changed there, and not verified
-	again, err := s.accounts.GetMe(grpcclient.WithToken(t.Context(), s.signIn(t, p).GetAccessToken()), &authv1.GetMeRequest{})
-	if err != nil || again.GetUser().GetId() != me.GetUser().GetId() || again.GetUser().GetEmail() != "ada@example.com" {
+	again, err := s.accounts.GetMe(grpcclient.WithToken(t.Context(), s.signIn(t, p).GetAccessToken()),
+		&authv1.GetMeRequest{})
+	if err != nil || again.GetUser().GetId() != me.GetUser().GetId() ||
+		again.GetUser().GetEmail() != "ada@example.com" {
 		t.Error("the subject is not what counts", again, err)
 	}
 	list, err := s.identities.ListIdentities(ada, &authv1.ListIdentitiesRequest{})
@@ -38,11 +41,13 @@ func TestANewUserSignsInWithAProviderAndIsKnownTheNextTime(t *testing.T) {
 		t.Fatal(list, err)
 	}
 	i := list.GetIdentities()[0]
-	if i.GetProvider() != "corp" || i.GetSubject() != "ada" || i.GetLabel() != "ada@elsewhere.example" || i.GetLastUseTime() == nil {
+	if i.GetProvider() != "corp" || i.GetSubject() != "ada" || i.GetLabel() != "ada@elsewhere.example" ||
+		i.GetLastUseTime() == nil {
 		t.Error(i)
 	}
 	claims := jwt.MapClaims{}
-	if _, _, err := jwt.NewParser().ParseUnverified(first.GetAccessToken(), claims); err != nil || claims["amr"].([]any)[0] != "oauth" {
+	if _, _, err := jwt.NewParser().ParseUnverified(first.GetAccessToken(), claims); err != nil ||
+		claims["amr"].([]any)[0] != "oauth" {
 		t.Error(claims, err)
 	}
 	_, err = s.sessions.Login(t.Context(), &authv1.LoginRequest{Email: "ada@example.com", Password: password})
@@ -67,35 +72,48 @@ func TestALyingProviderSignsNobodyIn(t *testing.T) {
 		}
 	}
 	for name, forge := range map[string]func(jwt.MapClaims) string{
-		"another issuer":               with("iss", "https://elsewhere.example"),
-		"another audience":             with("aud", "another app"),
-		"no audience":                  with("aud", []string{}),
-		"another nonce":                with("nonce", "another"),
-		"no nonce":                     with("nonce", nil),
-		"issued to another party":      with("azp", "another app"),
-		"two audiences and no party":   with("aud", []string{clientID, "another app"}),
-		"expired":                      with("exp", time.Now().Add(-time.Minute).Unix()),
-		"of the future":                with("iat", time.Now().Add(time.Hour).Unix()),
-		"no subject":                   with("sub", ""),
-		"a subject with a NUL byte":    with("sub", "ada\x00"),
-		"a subject of a kilobyte":      with("sub", strings.Repeat("a", 1024)),
-		"another access token's hash":  with("at_hash", "AAAA"),
-		"a signature of another's key": func(c jwt.MapClaims) string { return p.sign(jwt.SigningMethodES256, stranger, c) },
+		"another issuer":              with("iss", "https://elsewhere.example"),
+		"another audience":            with("aud", "another app"),
+		"no audience":                 with("aud", []string{}),
+		"another nonce":               with("nonce", "another"),
+		"no nonce":                    with("nonce", nil),
+		"issued to another party":     with("azp", "another app"),
+		"two audiences and no party":  with("aud", []string{clientID, "another app"}),
+		"expired":                     with("exp", time.Now().Add(-time.Minute).Unix()),
+		"of the future":               with("iat", time.Now().Add(time.Hour).Unix()),
+		"no subject":                  with("sub", ""),
+		"a subject with a NUL byte":   with("sub", "ada\x00"),
+		"a subject of a kilobyte":     with("sub", strings.Repeat("a", 1024)),
+		"another access token's hash": with("at_hash", "AAAA"),
+		"a signature of another's key": func(
+			c jwt.MapClaims) string {
+			return p.sign(jwt.SigningMethodES256, stranger, c)
+		},
 		"alg none": func(c jwt.MapClaims) string {
 			return p.sign(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, c)
 		},
-		"HS256 with the client secret":      func(c jwt.MapClaims) string { return p.sign(jwt.SigningMethodHS256, []byte(clientSecret), c) },
-		"HS256 with the public key":         func(c jwt.MapClaims) string { return p.sign(jwt.SigningMethodHS256, public, c) },
-		"HS256 with the public key, in DER": func(c jwt.MapClaims) string { return p.sign(jwt.SigningMethodHS256, der, c) },
-		"no token":                          func(jwt.MapClaims) string { return "" },
-		"garbage":                           func(jwt.MapClaims) string { return "garbage" },
+		"HS256 with the client secret": func(
+			c jwt.MapClaims) string {
+			return p.sign(jwt.SigningMethodHS256, []byte(clientSecret), c)
+		},
+		"HS256 with the public key": func(
+			c jwt.MapClaims) string {
+			return p.sign(jwt.SigningMethodHS256, public, c)
+		},
+		"HS256 with the public key, in DER": func(
+			c jwt.MapClaims) string {
+			return p.sign(jwt.SigningMethodHS256, der, c)
+		},
+		"no token": func(jwt.MapClaims) string { return "" },
+		"garbage":  func(jwt.MapClaims) string { return "garbage" },
 	} {
 		t.Run(name, func(t *testing.T) {
 			p.forge = forge
 			asked := s.begin(t, p)
 			_, err := s.sessions.FinishOAuth(t.Context(), asked)
 			e := errs.As(err)
-			if e == nil || e.Kind != errs.KindUnauthenticated || e.Reason != "PROVIDER_ANSWER_INVALID" && e.Reason != "IDENTITY_INVALID" {
+			if e == nil || e.Kind != errs.KindUnauthenticated ||
+				e.Reason != "PROVIDER_ANSWER_INVALID" && e.Reason != "IDENTITY_INVALID" {
 				t.Fatal(err)
 			}
 			_, err = s.sessions.FinishOAuth(t.Context(), asked)
@@ -103,7 +121,8 @@ func TestALyingProviderSignsNobodyIn(t *testing.T) {
 		})
 	}
 	var users int
-	if err := s.db.SQL().QueryRowContext(t.Context(), "SELECT count(*) FROM users").Scan(&users); err != nil || users != 0 {
+	if err := s.db.SQL().QueryRowContext(t.Context(), "SELECT count(*) FROM users").Scan(&users); err != nil ||
+		users != 0 {
 		t.Error(users, "accounts were made", err)
 	}
 	p.forge = with("azp", clientID)
@@ -147,9 +166,11 @@ func TestASignInIsFinishedOnceByWhoStartedIt(t *testing.T) {
 	if finished.Load() != 1 {
 		t.Errorf("%d of 8 finished", finished.Load())
 	}
-	_, err = s.sessions.StartOAuth(t.Context(), &authv1.StartOAuthRequest{Provider: "nobody", RedirectUri: redirectURI})
+	_, err = s.sessions.StartOAuth(t.Context(),
+		&authv1.StartOAuthRequest{Provider: "nobody", RedirectUri: redirectURI})
 	want(t, err, errs.KindNotFound, "NOT_FOUND")
-	for _, uri := range []string{"https://app.example/callback/", "https://app.example/callback?x=1", "https://app.example.evil.example/callback", "http://app.example/callback", returnTo} {
+	for _, uri := range []string{"https://app.example/callback/", "https://app.example/callback?x=1",
+		"https://app.example.evil.example/callback", "http://app.example/callback", returnTo} {
 		_, err = s.sessions.StartOAuth(t.Context(), &authv1.StartOAuthRequest{Provider: "corp", RedirectUri: uri})
 		want(t, err, errs.KindInvalid, "INVALID_ARGUMENT")
 	}

@@ -15,7 +15,8 @@ import (
 func (s service) link(t *testing.T, token string, w wallet) {
 	t.Helper()
 	message := s.message(t, w.address)
-	_, err := s.identities.LinkWallet(grpcclient.WithToken(t.Context(), token), &authv1.LinkWalletRequest{Message: message, Signature: hexed(w.sign(message))})
+	_, err := s.identities.LinkWallet(grpcclient.WithToken(t.Context(), token),
+		&authv1.LinkWalletRequest{Message: message, Signature: hexed(w.sign(message))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +87,8 @@ func TestALoginCodeIsGoodForAsLongAsItsIdentityIsLinked(t *testing.T) {
 	if err != nil || len(list.GetIdentities()) != 1 {
 		t.Fatal(list, err)
 	}
-	if _, err := s.identities.UnlinkIdentity(ada, &authv1.UnlinkIdentityRequest{IdentityId: list.GetIdentities()[0].GetIdentityId()}); err != nil {
+	if _, err := s.identities.UnlinkIdentity(ada,
+		&authv1.UnlinkIdentityRequest{IdentityId: list.GetIdentities()[0].GetIdentityId()}); err != nil {
 		t.Fatal(err)
 	}
 	_, err = s.sessions.ExchangeLoginCode(t.Context(), &authv1.ExchangeLoginCodeRequest{Code: late})
@@ -107,10 +109,12 @@ func TestNobodyIsKeptFromWhatAnotherTypesAsAnAddress(t *testing.T) {
 	if _, err := s.sessions.Reauthenticate(ada, &authv1.ReauthenticateRequest{Password: password}); err != nil {
 		t.Error(err)
 	}
-	if _, err := s.accounts.RequestPasswordReset(t.Context(), &authv1.RequestPasswordResetRequest{Email: "ada@example.com"}); err != nil {
+	if _, err := s.accounts.RequestPasswordReset(t.Context(),
+		&authv1.RequestPasswordResetRequest{Email: "ada@example.com"}); err != nil {
 		t.Error(err)
 	}
-	_, err := s.accounts.ChangePassword(ada, &authv1.ChangePasswordRequest{CurrentPassword: password, NewPassword: "another horse battery"})
+	_, err := s.accounts.ChangePassword(ada, &authv1.ChangePasswordRequest{CurrentPassword: password,
+		NewPassword: "another horse battery"})
 	if err != nil {
 		t.Error(err)
 	}

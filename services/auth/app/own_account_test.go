@@ -26,7 +26,8 @@ func TestAProfileIsChangedFieldByField(t *testing.T) {
 	all := []string{"display_name", "first_name", "last_name", "bio", "time_zone", "preferred_currency", "picture_url"}
 	update := func(p *authv1.Profile, paths ...string) *authv1.Profile {
 		t.Helper()
-		resp, err := s.accounts.UpdateProfile(ada, &authv1.UpdateProfileRequest{Profile: p, UpdateMask: &fieldmaskpb.FieldMask{Paths: paths}})
+		resp, err := s.accounts.UpdateProfile(ada,
+			&authv1.UpdateProfileRequest{Profile: p, UpdateMask: &fieldmaskpb.FieldMask{Paths: paths}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -37,24 +38,28 @@ func TestAProfileIsChangedFieldByField(t *testing.T) {
 	}
 	s.me(t, token) // cached now
 	got := update(&authv1.Profile{FirstName: "Augusta", LastName: "not named"}, "first_name", "bio")
-	if got.GetFirstName() != "Augusta" || got.GetLastName() != "Lovelace" || got.GetBio() != "" || got.GetTimeZone() != "Europe/Zurich" {
+	if got.GetFirstName() != "Augusta" || got.GetLastName() != "Lovelace" || got.GetBio() != "" ||
+		got.GetTimeZone() != "Europe/Zurich" {
 		t.Errorf("%v", got)
 	}
 	me := s.me(t, token)
-	if me.GetProfile().GetFirstName() != "Augusta" || me.GetDisplayName() != "Ada 🦊" || me.GetEmail() != "ada@example.com" {
+	if me.GetProfile().GetFirstName() != "Augusta" || me.GetDisplayName() != "Ada 🦊" ||
+		me.GetEmail() != "ada@example.com" {
 		t.Errorf("GetMe says %v", me)
 	}
 	no, yes := false, true
 	prefs, err := s.accounts.UpdateNotificationPreferences(ada, &authv1.UpdateNotificationPreferencesRequest{
 		NotificationPreferences: &authv1.NotificationPreferences{PriceAlerts: &yes, WeeklySummary: &no},
 	})
-	if err != nil || !prefs.GetNotificationPreferences().GetPriceAlerts() || prefs.GetNotificationPreferences().ProductNews == nil {
+	if err != nil || !prefs.GetNotificationPreferences().GetPriceAlerts() ||
+		prefs.GetNotificationPreferences().ProductNews == nil {
 		t.Error(prefs, err)
 	}
 	prefs, err = s.accounts.UpdateNotificationPreferences(ada, &authv1.UpdateNotificationPreferencesRequest{
 		NotificationPreferences: &authv1.NotificationPreferences{ProductNews: &yes},
 	})
-	if p := prefs.GetNotificationPreferences(); err != nil || !p.GetPriceAlerts() || p.GetWeeklySummary() || !p.GetProductNews() {
+	if p := prefs.GetNotificationPreferences(); err != nil || !p.GetPriceAlerts() || p.GetWeeklySummary() ||
+		!p.GetProductNews() {
 		t.Error(prefs, err)
 	}
 	if p := s.me(t, token).GetNotificationPreferences(); !p.GetPriceAlerts() || !p.GetProductNews() {
@@ -80,20 +85,28 @@ func TestAProfileNamesTheFieldThatIsWrong(t *testing.T) {
 		{"the JSON name", "update_mask", &authv1.Profile{}, []string{"displayName"}},
 		{"a path within a field", "update_mask", &authv1.Profile{}, []string{"bio.x"}},
 		{"NUL", "profile.first_name", &authv1.Profile{FirstName: "a\x00"}, []string{"first_name"}},
-		{"a name that reads backwards", "profile.display_name", &authv1.Profile{DisplayName: "a\u202eb"}, []string{"display_name"}},
+		{"a name that reads backwards", "profile.display_name", &authv1.Profile{DisplayName: "a\u202eb"},
+			[]string{"display_name"}},
 		{"NUL in the bio", "profile.bio", &authv1.Profile{Bio: "a\n\x00"}, []string{"bio"}},
 		{"a bio of 501 characters", "profile.bio", &authv1.Profile{Bio: strings.Repeat("ü", 501)}, []string{"bio"}},
-		{"a zone that there isn't", "profile.time_zone", &authv1.Profile{TimeZone: "Mars/Olympus"}, []string{"time_zone"}},
+		{"a zone that there isn't", "profile.time_zone", &authv1.Profile{TimeZone: "Mars/Olympus"},
+			[]string{"time_zone"}},
 		{"the server's zone", "profile.time_zone", &authv1.Profile{TimeZone: "Local"}, []string{"time_zone"}},
-		{"a path for a zone", "profile.time_zone", &authv1.Profile{TimeZone: "../../etc/passwd"}, []string{"time_zone"}},
-		{"a currency that there isn't", "profile.preferred_currency", &authv1.Profile{PreferredCurrency: "ZZZ"}, []string{"preferred_currency"}},
-		{"http", "profile.picture_url", &authv1.Profile{PictureUrl: "http://pictures.example/a"}, []string{"picture_url"}},
-		{"a script", "profile.picture_url", &authv1.Profile{PictureUrl: "javascript:alert(1)"}, []string{"picture_url"}},
-		{"a user in the URL", "profile.picture_url", &authv1.Profile{PictureUrl: "https://a:b@pictures.example/a"}, []string{"picture_url"}},
+		{"a path for a zone", "profile.time_zone", &authv1.Profile{TimeZone: "../../etc/passwd"},
+			[]string{"time_zone"}},
+		{"a currency that there isn't", "profile.preferred_currency", &authv1.Profile{PreferredCurrency: "ZZZ"},
+			[]string{"preferred_currency"}},
+		{"http", "profile.picture_url", &authv1.Profile{PictureUrl: "http://pictures.example/a"},
+			[]string{"picture_url"}},
+		{"a script", "profile.picture_url", &authv1.Profile{PictureUrl: "javascript:alert(1)"},
+			[]string{"picture_url"}},
+		{"a user in the URL", "profile.picture_url", &authv1.Profile{PictureUrl: "https://a:b@pictures.example/a"},
+			[]string{"picture_url"}},
 		{"no host", "profile.picture_url", &authv1.Profile{PictureUrl: "https:///a"}, []string{"picture_url"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			_, err := s.accounts.UpdateProfile(ada, &authv1.UpdateProfileRequest{Profile: tc.profile, UpdateMask: &fieldmaskpb.FieldMask{Paths: tc.paths}})
+			_, err := s.accounts.UpdateProfile(ada,
+				&authv1.UpdateProfileRequest{Profile: tc.profile, UpdateMask: &fieldmaskpb.FieldMask{Paths: tc.paths}})
 			e := want(t, err, errs.KindInvalid, "INVALID_ARGUMENT")
 			if len(e.Violations) != 1 || e.Violations[0].Field != tc.field {
 				t.Errorf("violations %v, want %q", e.Violations, tc.field)
@@ -105,7 +118,8 @@ func TestAProfileNamesTheFieldThatIsWrong(t *testing.T) {
 }
 
 func (s mailed) change(ctx context.Context, current, fresh string) error {
-	_, err := s.accounts.ChangePassword(ctx, &authv1.ChangePasswordRequest{CurrentPassword: current, NewPassword: fresh})
+	_, err := s.accounts.ChangePassword(ctx, &authv1.ChangePasswordRequest{CurrentPassword: current,
+		NewPassword: fresh})
 	return err
 }
 
@@ -119,7 +133,8 @@ func TestAChangeOfPasswordEndsTheOtherSessionsAndTellsTheOwner(t *testing.T) {
 	want(t, s.change(ada, "not my password", newPassword), errs.KindPermissionDenied, "PASSWORD_WRONG")
 	want(t, s.change(ada, "", newPassword), errs.KindPermissionDenied, "PASSWORD_WRONG")
 	for name, bad := range map[string]string{"short": password[:14], "known": "123456789123456789"} {
-		if e := want(t, s.change(ada, password, bad), errs.KindInvalid, "INVALID_ARGUMENT"); e.Violations[0].Field != "new_password" {
+		if e := want(t, s.change(ada, password, bad), errs.KindInvalid,
+			"INVALID_ARGUMENT"); e.Violations[0].Field != "new_password" {
 			t.Errorf("%s: %v", name, e.Violations)
 		}
 	}
@@ -129,7 +144,8 @@ func TestAChangeOfPasswordEndsTheOtherSessionsAndTellsTheOwner(t *testing.T) {
 	if m := s.wait(t, "ada@example.com", changedSubject, 1); strings.Contains(m.Body, newPassword) {
 		t.Errorf("the mail says %q", m.Body)
 	}
-	if _, err := s.sessions.Refresh(t.Context(), &authv1.RefreshRequest{RefreshToken: mine.GetRefreshToken()}); err != nil {
+	if _, err := s.sessions.Refresh(t.Context(),
+		&authv1.RefreshRequest{RefreshToken: mine.GetRefreshToken()}); err != nil {
 		t.Errorf("the caller's own session: %v", err)
 	}
 	_, err := s.sessions.Refresh(t.Context(), &authv1.RefreshRequest{RefreshToken: other.GetRefreshToken()})
@@ -150,7 +166,8 @@ func TestOfTwoChangesOfAPasswordAtOnceOneCounts(t *testing.T) {
 			switch err := s.change(ada, password, newPassword); {
 			case err == nil:
 				done.Add(1)
-			case errs.As(err) != nil && (errs.As(err).Reason == "PASSWORD_CHANGED" || errs.As(err).Reason == "PASSWORD_WRONG"):
+			case errs.As(err) != nil && (errs.As(err).Reason == "PASSWORD_CHANGED" ||
+				errs.As(err).Reason == "PASSWORD_WRONG"):
 			default:
 				t.Error(err)
 			}
@@ -233,16 +250,18 @@ func TestADeletedAccountLeavesNothingPersonal(t *testing.T) {
 	}
 	s.wait(t, "ada@example.com", deletedSubject, 1)
 	for of, n := range map[string]int{
-		"users WHERE id = '" + id + "'":                                      0,
-		"sessions WHERE user_id = '" + id + "'":                              0,
-		"api_keys":                                                           0,
-		"mailed_tokens WHERE user_id = '" + id + "'":                         0,
-		"mails WHERE user_id = '" + id + "'":                                 0,
-		"audit_personal WHERE subject = '" + id + "'":                        0,
-		"audit_events WHERE type = 'account.deleted'":                        1,
-		"revocations WHERE kind = 'USER' AND subject = '" + id + "'":         1,
-		"audit_personal":                                                     s.count(t, "audit_events WHERE subject IS DISTINCT FROM '"+id+"'"),
-		"audit_events WHERE subject = '" + id + "' AND actor = '" + id + "'": s.count(t, "audit_events WHERE actor = '"+id+"'"),
+		"users WHERE id = '" + id + "'":                              0,
+		"sessions WHERE user_id = '" + id + "'":                      0,
+		"api_keys":                                                   0,
+		"mailed_tokens WHERE user_id = '" + id + "'":                 0,
+		"mails WHERE user_id = '" + id + "'":                         0,
+		"audit_personal WHERE subject = '" + id + "'":                0,
+		"audit_events WHERE type = 'account.deleted'":                1,
+		"revocations WHERE kind = 'USER' AND subject = '" + id + "'": 1,
+		"audit_personal": s.count(t,
+			"audit_events WHERE subject IS DISTINCT FROM '"+id+"'"),
+		"audit_events WHERE subject = '" + id + "' AND actor = '" + id +
+			"'": s.count(t, "audit_events WHERE actor = '"+id+"'"),
 	} {
 		if got := s.count(t, of); got != n {
 			t.Errorf("%d %s, not %d", got, of, n)
@@ -261,7 +280,8 @@ func TestADeletedAccountLeavesNothingPersonal(t *testing.T) {
 	want(t, err, errs.KindUnauthenticated, "INVALID_CREDENTIALS")
 	s.me(t, bob.GetAccessToken())
 	s.register(t, "ada@example.com") // the address is free
-	if again := s.me(t, s.login(t, "ada@example.com").GetAccessToken()); again.GetId() == id || again.GetEmailVerified() {
+	if again := s.me(t, s.login(t, "ada@example.com").GetAccessToken()); again.GetId() == id ||
+		again.GetEmailVerified() {
 		t.Errorf("%v", again)
 	}
 }

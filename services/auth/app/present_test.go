@@ -28,12 +28,14 @@ func TestWhoseSessionHasEndedChangesNothingOfTheAccountAnyMore(t *testing.T) {
 		}},
 		{"LinkWallet", func() error {
 			message := s.message(t, w.address)
-			_, err := s.identities.LinkWallet(ctx, &authv1.LinkWalletRequest{Message: message, Signature: hexed(w.sign(message))})
+			_, err := s.identities.LinkWallet(ctx,
+				&authv1.LinkWalletRequest{Message: message, Signature: hexed(w.sign(message))})
 			w = newWallet(t)
 			return err
 		}},
 		{"CreateApiKey", func() error {
-			_, err := s.keys.CreateApiKey(ctx, &authv1.CreateApiKeyRequest{Name: "x", Scopes: []string{"portfolio:read"}})
+			_, err := s.keys.CreateApiKey(ctx,
+				&authv1.CreateApiKeyRequest{Name: "x", Scopes: []string{"portfolio:read"}})
 			return err
 		}},
 		{"EnrollTotp", func() error {
@@ -42,7 +44,8 @@ func TestWhoseSessionHasEndedChangesNothingOfTheAccountAnyMore(t *testing.T) {
 		}},
 		{"ChangePassword", func() error {
 			s.exec(t, "UPDATE users SET password_hash = NULL") // as of an account that was taken over
-			_, err := s.accounts.ChangePassword(ctx, &authv1.ChangePasswordRequest{NewPassword: "the horse of mallory"})
+			_, err := s.accounts.ChangePassword(ctx,
+				&authv1.ChangePasswordRequest{NewPassword: "the horse of mallory"})
 			return err
 		}},
 	}
@@ -57,7 +60,8 @@ func TestWhoseSessionHasEndedChangesNothingOfTheAccountAnyMore(t *testing.T) {
 			t.Errorf("%s: %v", c.name, e)
 		}
 	}
-	if _, err := s.accounts.DeleteMe(ctx, &authv1.DeleteMeRequest{}); errs.As(err) == nil || errs.As(err).Reason != "SESSION_REVOKED" {
+	if _, err := s.accounts.DeleteMe(ctx, &authv1.DeleteMeRequest{}); errs.As(err) == nil ||
+		errs.As(err).Reason != "SESSION_REVOKED" {
 		t.Error(err)
 	}
 }

@@ -51,19 +51,23 @@ func newProvider(t *testing.T) *provider {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &provider{key: key, codes: map[string]url.Values{}, intercept: map[string]http.HandlerFunc{}, metadata: map[string]any{}}
+	p := &provider{key: key, codes: map[string]url.Values{}, intercept: map[string]http.HandlerFunc{},
+		metadata: map[string]any{}}
 	p.signedIn("ada", "ada@example.com", true)
 	mux := http.NewServeMux()
 	mux.HandleFunc("/.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
 		document := map[string]any{
-			"issuer": p.URL, "authorization_endpoint": p.URL + "/authorize", "token_endpoint": p.URL + "/token", "jwks_uri": p.URL + "/keys",
-			"userinfo_endpoint": p.URL + "/userinfo", "id_token_signing_alg_values_supported": []string{"ES256", "HS256", "none"},
+			"issuer": p.URL, "authorization_endpoint": p.URL + "/authorize", "token_endpoint": p.URL + "/token",
+			"jwks_uri":                              p.URL + "/keys",
+			"userinfo_endpoint":                     p.URL + "/userinfo",
+			"id_token_signing_alg_values_supported": []string{"ES256", "HS256", "none"},
 		}
 		maps.Copy(document, p.metadata)
 		answer(w, document)
 	})
 	mux.HandleFunc("/keys", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: key.Public(), KeyID: "k", Algorithm: "ES256", Use: "sig"}}})
+		answer(w, jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: key.Public(), KeyID: "k", Algorithm: "ES256",
+			Use: "sig"}}})
 	})
 	mux.HandleFunc("/token", p.token)
 	mux.HandleFunc("/userinfo", func(w http.ResponseWriter, _ *http.Request) { answer(w, p.who()) })
@@ -112,7 +116,8 @@ func (p *provider) approve(t *testing.T, authorizationURL string) (state, code s
 		t.Fatal(authorizationURL, err)
 	}
 	q := u.Query()
-	if q.Get("code_challenge_method") != "S256" || q.Get("nonce") == "" || q.Get("response_type") != "code" || q.Get("client_id") != clientID {
+	if q.Get("code_challenge_method") != "S256" || q.Get("nonce") == "" || q.Get("response_type") != "code" ||
+		q.Get("client_id") != clientID {
 		t.Fatalf("asked with %v", q)
 	}
 	p.mu.Lock()
@@ -167,11 +172,13 @@ func (p *provider) sign(m jwt.SigningMethod, key any, c jwt.MapClaims) string {
 // settings that make the service sign in with these providers.
 func (p *provider) settings(more ...map[string]any) []string {
 	list := append([]map[string]any{{
-		"name": "corp", "kind": "oidc", "issuer": p.URL, "client_id": clientID, "client_secret": clientSecret, "allow_private": true,
+		"name": "corp", "kind": "oidc", "issuer": p.URL, "client_id": clientID, "client_secret": clientSecret,
+		"allow_private": true,
 	}}, more...)
 	text, _ := json.Marshal(list)
 	return []string{
-		"PURSER_OAUTH_PROVIDERS=" + string(text), "PURSER_OAUTH_REDIRECT_URIS=" + redirectURI, "PURSER_OAUTH_RETURN_TO=" + returnTo,
+		"PURSER_OAUTH_PROVIDERS=" + string(text), "PURSER_OAUTH_REDIRECT_URIS=" + redirectURI,
+		"PURSER_OAUTH_RETURN_TO=" + returnTo,
 		"PURSER_ATTEMPTS_PER_ADDRESS=100000",
 	}
 }
@@ -189,7 +196,8 @@ func withProvider(t *testing.T, more ...string) (service, *provider) {
 // begin starts a sign-in, approved already, and returns what FinishOAuth takes.
 func (s service) begin(t *testing.T, p *provider) *authv1.FinishOAuthRequest {
 	t.Helper()
-	started, err := s.sessions.StartOAuth(t.Context(), &authv1.StartOAuthRequest{Provider: "corp", RedirectUri: redirectURI})
+	started, err := s.sessions.StartOAuth(t.Context(),
+		&authv1.StartOAuthRequest{Provider: "corp", RedirectUri: redirectURI})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -89,7 +89,8 @@ func TestEveryVerifierThatFollowsRefusesWhatWasRevokedWithinTwoSeconds(t *testin
 		revoke func(t *testing.T, tokens *authv1.Tokens) error
 	}{
 		{"signing out", func(t *testing.T, tokens *authv1.Tokens) error {
-			_, err := s.sessions.Logout(grpcclient.WithToken(t.Context(), tokens.GetAccessToken()), &authv1.LogoutRequest{})
+			_, err := s.sessions.Logout(grpcclient.WithToken(t.Context(), tokens.GetAccessToken()),
+				&authv1.LogoutRequest{})
 			return err
 		}},
 		{"a used refresh token", func(t *testing.T, tokens *authv1.Tokens) error {
@@ -97,11 +98,13 @@ func TestEveryVerifierThatFollowsRefusesWhatWasRevokedWithinTwoSeconds(t *testin
 			return err
 		}},
 		{"a compromised key", func(t *testing.T, tokens *authv1.Tokens) error {
-			_, err := s.admin.RevokeSigningKey(admin, &authv1.RevokeSigningKeyRequest{Kid: kidOf(t, tokens.GetAccessToken())})
+			_, err := s.admin.RevokeSigningKey(admin,
+				&authv1.RevokeSigningKeyRequest{Kid: kidOf(t, tokens.GetAccessToken())})
 			return err
 		}},
 		{"a user who was disabled", func(t *testing.T, tokens *authv1.Tokens) error {
-			return s.db.Gorm(t.Context()).Exec(`INSERT INTO revocations (kind, subject) SELECT 'USER', id FROM users WHERE email = 'eve@example.com'`).Error
+			return s.db.Gorm(t.Context()).Exec(
+				`INSERT INTO revocations (kind, subject) SELECT 'USER', id FROM users WHERE email = 'eve@example.com'`).Error
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -120,13 +123,16 @@ func TestEveryVerifierThatFollowsRefusesWhatWasRevokedWithinTwoSeconds(t *testin
 			if took > rejectedWithin {
 				t.Errorf("it took %s", took)
 			}
-			testkit.Figure(t, "%s: %d streaming verifiers refuse after %s", tc.name, len(verifiers), took.Round(10*time.Millisecond))
-			accepts(t, tokens.GetAccessToken(), alone) // the control: it knows of nothing before the token or the key set ends
+			testkit.Figure(t, "%s: %d streaming verifiers refuse after %s", tc.name, len(verifiers),
+				took.Round(10*time.Millisecond))
+			// the control: it knows of nothing before the token or the key set ends
+			accepts(t, tokens.GetAccessToken(), alone)
 			if tc.name != "a compromised key" {
 				accepts(t, bystander, verifiers...)
 			}
 			// The service's own verifier, on the same call.
-			_, err := s.accounts.GetMe(grpcclient.WithToken(t.Context(), tokens.GetAccessToken()), &authv1.GetMeRequest{})
+			_, err := s.accounts.GetMe(grpcclient.WithToken(t.Context(), tokens.GetAccessToken()),
+				&authv1.GetMeRequest{})
 			want(t, err, errs.KindUnauthenticated, "TOKEN_REVOKED")
 		})
 	}
@@ -159,7 +165,8 @@ func TestAStreamThatIsCutIsTakenUpAgainWithAllThatCounts(t *testing.T) {
 		cut()
 		tokens := s.login(t, "ada@example.com")
 		accepts(t, tokens.GetAccessToken(), v)
-		if _, err := s.sessions.Logout(grpcclient.WithToken(t.Context(), tokens.GetAccessToken()), &authv1.LogoutRequest{}); err != nil {
+		if _, err := s.sessions.Logout(grpcclient.WithToken(t.Context(), tokens.GetAccessToken()),
+			&authv1.LogoutRequest{}); err != nil {
 			t.Fatal(err)
 		}
 		proxy.Heal()
@@ -199,7 +206,8 @@ func TestTheStateIsToldInPartsAndOnce(t *testing.T) {
 		t.Errorf("%d of %d were told", len(told), n)
 	}
 	begun := time.Now()
-	if m, err := stream.Recv(); err != nil || len(m.GetRevocations()) != 0 || !m.GetCurrent() || time.Since(begun) > 2*authn.RevocationHeartbeat {
+	if m, err := stream.Recv(); err != nil || len(m.GetRevocations()) != 0 || !m.GetCurrent() ||
+		time.Since(begun) > 2*authn.RevocationHeartbeat {
 		t.Errorf("the heartbeat is %v, %v after %s", m, err, time.Since(begun))
 	}
 }
@@ -232,7 +240,8 @@ func TestAReplicaThatCanNotReadTheDatabaseEndsItsStreams(t *testing.T) {
 	db := testkit.Postgres(t, migrations.FS)
 	proxy := testkit.Proxy(t, db.URL)
 	s := startOn(t, db, proxy.Rewrite(db.URL))
-	watch := func() (*authv1.WatchRevocationsResponse, grpc.ServerStreamingClient[authv1.WatchRevocationsResponse], error) {
+	watch := func() (*authv1.WatchRevocationsResponse, grpc.ServerStreamingClient[authv1.WatchRevocationsResponse],
+		error) {
 		stream, err := s.tokens.WatchRevocations(t.Context(), &authv1.WatchRevocationsRequest{})
 		if err != nil {
 			return nil, nil, err
@@ -268,7 +277,8 @@ func TestWhatWasRevokedIsPrunedOnceNoTokenIsConcerned(t *testing.T) {
 		t.Fatal(err)
 	}
 	var left int
-	if err := db.Gorm(t.Context()).Raw("SELECT count(*) FROM revocations").Row().Scan(&left); err != nil || left < 450 || left > 500 {
+	if err := db.Gorm(t.Context()).Raw("SELECT count(*) FROM revocations").Row().Scan(&left); err != nil ||
+		left < 450 || left > 500 {
 		t.Errorf("%d of the last 500 seconds are left, %v", left, err)
 	}
 }

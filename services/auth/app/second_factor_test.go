@@ -45,12 +45,14 @@ func TestASecondFactorIsAskedForFromItsConfirmationOn(t *testing.T) {
 	}
 	s.login(t, "ada@example.com") // it is pending: not asked for
 	now := time.Now()
-	confirmed, err := s.sessions.ConfirmTotp(ada, &authv1.ConfirmTotpRequest{Code: code(t, e.GetSecret(), now.Add(-30*time.Second))})
+	confirmed, err := s.sessions.ConfirmTotp(ada,
+		&authv1.ConfirmTotpRequest{Code: code(t, e.GetSecret(), now.Add(-30*time.Second))})
 	if err != nil || len(confirmed.GetRecoveryCodes()) != 10 {
 		t.Fatal(confirmed, err)
 	}
 	try := func(password, otp string) (*authv1.LoginResponse, error) {
-		return s.sessions.Login(t.Context(), &authv1.LoginRequest{Email: "ada@example.com", Password: password, Otp: otp})
+		return s.sessions.Login(t.Context(), &authv1.LoginRequest{Email: "ada@example.com", Password: password,
+			Otp: otp})
 	}
 	_, err = try(password, "")
 	want(t, err, errs.KindUnauthenticated, "TOTP_REQUIRED")
@@ -64,7 +66,8 @@ func TestASecondFactorIsAskedForFromItsConfirmationOn(t *testing.T) {
 	}
 	_, err = try(password, code(t, e.GetSecret(), now))
 	want(t, err, errs.KindUnauthenticated, "TOTP_INVALID")
-	refreshed, err := s.sessions.Refresh(t.Context(), &authv1.RefreshRequest{RefreshToken: in.GetTokens().GetRefreshToken()})
+	refreshed, err := s.sessions.Refresh(t.Context(),
+		&authv1.RefreshRequest{RefreshToken: in.GetTokens().GetRefreshToken()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +86,8 @@ func TestWhatCouldLockSomebodyOutAsksForAStepUp(t *testing.T) {
 	s.register(t, "ada@example.com")
 	tokens := s.login(t, "ada@example.com")
 	session := claims(t, tokens.GetAccessToken()).SessionID
-	err := s.db.Gorm(t.Context()).Exec("UPDATE sessions SET auth_time = now() - interval '11 minutes' WHERE id = ?", session).Error
+	err := s.db.Gorm(t.Context()).Exec("UPDATE sessions SET auth_time = now() - interval '11 minutes' WHERE id = ?",
+		session).Error
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +130,8 @@ func TestWhatCouldLockSomebodyOutAsksForAStepUp(t *testing.T) {
 	if c.SessionID != session || time.Since(c.AuthTime.Time) > time.Minute || strings.Join(c.AMR, " ") != "pwd" {
 		t.Errorf("%+v", c)
 	}
-	if _, err := s.sessions.EnrollTotp(grpcclient.WithToken(t.Context(), fresh.GetAccessToken()), &authv1.EnrollTotpRequest{}); err != nil {
+	if _, err := s.sessions.EnrollTotp(grpcclient.WithToken(t.Context(), fresh.GetAccessToken()),
+		&authv1.EnrollTotpRequest{}); err != nil {
 		t.Error(err)
 	}
 }

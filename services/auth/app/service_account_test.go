@@ -21,14 +21,16 @@ import (
 
 func (s service) issue(t *testing.T, client, secret string) (string, error) {
 	t.Helper()
-	resp, err := s.sessions.IssueServiceToken(t.Context(), &authv1.IssueServiceTokenRequest{ClientId: client, ClientSecret: secret})
+	resp, err := s.sessions.IssueServiceToken(t.Context(),
+		&authv1.IssueServiceTokenRequest{ClientId: client, ClientSecret: secret})
 	return resp.GetAccessToken(), err
 }
 
 // serve is the context of a service account with these permissions.
 func (s service) serve(t *testing.T, admin context.Context, name string, permissions ...string) context.Context {
 	t.Helper()
-	made, err := s.admin.CreateServiceAccount(admin, &authv1.CreateServiceAccountRequest{Name: name, Permissions: permissions})
+	made, err := s.admin.CreateServiceAccount(admin,
+		&authv1.CreateServiceAccountRequest{Name: name, Permissions: permissions})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,13 +44,15 @@ func (s service) serve(t *testing.T, admin context.Context, name string, permiss
 func TestAServiceSignsInInItsOwnName(t *testing.T) {
 	s := start(t)
 	admin := s.asAdmin(t)
-	made, err := s.admin.CreateServiceAccount(admin, &authv1.CreateServiceAccountRequest{Name: "portfolio", Permissions: []string{"wallet:read", "wallet:any"}})
+	made, err := s.admin.CreateServiceAccount(admin,
+		&authv1.CreateServiceAccountRequest{Name: "portfolio", Permissions: []string{"wallet:read", "wallet:any"}})
 	if err != nil || !strings.HasPrefix(made.GetClientSecret(), "purser_svc_") {
 		t.Fatal(made, err)
 	}
 	account := made.GetServiceAccount()
 	var stored int
-	err = s.db.SQL().QueryRowContext(t.Context(), "SELECT count(*) FROM service_secrets x WHERE strpos(x::text, $1) > 0", made.GetClientSecret()).Scan(&stored)
+	err = s.db.SQL().QueryRowContext(t.Context(),
+		"SELECT count(*) FROM service_secrets x WHERE strpos(x::text, $1) > 0", made.GetClientSecret()).Scan(&stored)
 	if err != nil || stored != 0 {
 		t.Error("the secret itself is stored", err)
 	}
@@ -57,7 +61,9 @@ func TestAServiceSignsInInItsOwnName(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := claims(t, token)
-	if c.Subject != account.GetServiceAccountId() || fmt.Sprint(c.AMR, c.Permissions, len(c.Roles)) != "[svc] [wallet:any wallet:read] 0" || time.Until(c.ExpiresAt.Time) > 5*time.Minute {
+	if c.Subject != account.GetServiceAccountId() ||
+		fmt.Sprint(c.AMR, c.Permissions, len(c.Roles)) != "[svc] [wallet:any wallet:read] 0" ||
+		time.Until(c.ExpiresAt.Time) > 5*time.Minute {
 		t.Errorf("%+v", c)
 	}
 	wrong := made.GetClientSecret()[:20] + "wrong"
@@ -80,7 +86,8 @@ func TestAServiceSignsInInItsOwnName(t *testing.T) {
 		_, err = s.admin.CreateServiceAccount(admin, &authv1.CreateServiceAccountRequest{Name: name})
 		want(t, err, errs.KindInvalid, "INVALID_ARGUMENT")
 	}
-	_, err = s.admin.CreateServiceAccount(admin, &authv1.CreateServiceAccountRequest{Name: "x", Permissions: []string{"root"}})
+	_, err = s.admin.CreateServiceAccount(admin,
+		&authv1.CreateServiceAccountRequest{Name: "x", Permissions: []string{"root"}})
 	want(t, err, errs.KindInvalid, "INVALID_ARGUMENT")
 }
 
@@ -104,8 +111,10 @@ func TestSecretsAreGoodSideBySideForAsLongAsIsAsked(t *testing.T) {
 		}
 		return seen.GetActive()
 	}
-	second, err := s.admin.RotateServiceSecret(admin, &authv1.RotateServiceSecretRequest{ServiceAccountId: id, Overlap: durationpb.New(time.Hour)})
-	if err != nil || len(second.GetServiceAccount().GetSecrets()) != 2 || second.GetServiceAccount().GetSecrets()[1].GetExpireTime() == nil {
+	second, err := s.admin.RotateServiceSecret(admin,
+		&authv1.RotateServiceSecretRequest{ServiceAccountId: id, Overlap: durationpb.New(time.Hour)})
+	if err != nil || len(second.GetServiceAccount().GetSecrets()) != 2 ||
+		second.GetServiceAccount().GetSecrets()[1].GetExpireTime() == nil {
 		t.Fatal(second, err)
 	}
 	for _, secret := range []string{made.GetClientSecret(), second.GetClientSecret()} {
@@ -124,12 +133,14 @@ func TestSecretsAreGoodSideBySideForAsLongAsIsAsked(t *testing.T) {
 		_, err := s.issue(t, "portfolio", secret)
 		want(t, err, errs.KindUnauthenticated, "SERVICE_SECRET_INVALID")
 	}
-	testkit.Eventually(t, 5*time.Second, func() bool { return !active() }) // a token of a secret that was ended is not good
+	// a token of a secret that was ended is not good
+	testkit.Eventually(t, 5*time.Second, func() bool { return !active() })
 	if n := s.announced(t, "SESSION"); n != 2 {
 		t.Errorf("%d ended secrets are announced", n)
 	}
 	for range 2 {
-		if _, err := s.admin.DisableServiceAccount(admin, &authv1.DisableServiceAccountRequest{ServiceAccountId: id}); err != nil {
+		if _, err := s.admin.DisableServiceAccount(admin,
+			&authv1.DisableServiceAccountRequest{ServiceAccountId: id}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -143,7 +154,8 @@ func TestSecretsAreGoodSideBySideForAsLongAsIsAsked(t *testing.T) {
 	_, err = s.admin.RotateServiceSecret(admin, &authv1.RotateServiceSecretRequest{ServiceAccountId: uuid.NewString()})
 	want(t, err, errs.KindNotFound, "NOT_FOUND")
 	list, err := s.admin.ListServiceAccounts(admin, &authv1.ListServiceAccountsRequest{})
-	if err != nil || len(list.GetServiceAccounts()) != 1 || list.GetServiceAccounts()[0].GetDisableTime() == nil || len(list.GetServiceAccounts()[0].GetSecrets()) != 0 {
+	if err != nil || len(list.GetServiceAccounts()) != 1 || list.GetServiceAccounts()[0].GetDisableTime() == nil ||
+		len(list.GetServiceAccounts()[0].GetSecrets()) != 0 {
 		t.Error(list, err)
 	}
 }
@@ -151,7 +163,8 @@ func TestSecretsAreGoodSideBySideForAsLongAsIsAsked(t *testing.T) {
 // announced counts the revocations of a kind.
 func (s service) announced(t *testing.T, kind string) (n int) {
 	t.Helper()
-	if err := s.db.SQL().QueryRowContext(t.Context(), "SELECT count(*) FROM revocations WHERE kind = $1", kind).Scan(&n); err != nil {
+	if err := s.db.SQL().QueryRowContext(t.Context(), "SELECT count(*) FROM revocations WHERE kind = $1",
+		kind).Scan(&n); err != nil {
 		t.Fatal(err)
 	}
 	return n
@@ -162,30 +175,42 @@ func TestAServiceIsNoPersonAndGivesNoMoreThanItHolds(t *testing.T) {
 	admin := s.asAdmin(t)
 	robot := s.serve(t, admin, "robot", "admin:system", "wallet:read")
 	for name, call := range map[string]func() error{
-		"changes its second factor": func() error { _, err := s.sessions.EnrollTotp(robot, &authv1.EnrollTotpRequest{}); return err },
+		"changes its second factor": func() error {
+			_,
+				err := s.sessions.EnrollTotp(robot, &authv1.EnrollTotpRequest{})
+			return err
+		},
 		"steps up": func() error {
 			_, err := s.sessions.Reauthenticate(robot, &authv1.ReauthenticateRequest{Password: "x"})
 			return err
 		},
 		"makes a key": func() error {
-			_, err := s.keys.CreateApiKey(robot, &authv1.CreateApiKeyRequest{Name: "x", Scopes: []string{"wallet:read"}})
+			_, err := s.keys.CreateApiKey(robot,
+				&authv1.CreateApiKeyRequest{Name: "x", Scopes: []string{"wallet:read"}})
 			return err
 		},
 		"lists sessions": func() error {
 			_, err := s.sessions.ListSessions(robot, &authv1.ListSessionsRequest{})
 			return err
 		},
-		"ends sessions": func() error { _, err := s.sessions.LogoutAll(robot, &authv1.LogoutAllRequest{}); return err },
+		"ends sessions": func() error {
+			_, err := s.sessions.LogoutAll(robot,
+				&authv1.LogoutAllRequest{})
+			return err
+		},
 	} {
 		t.Run(name, func(t *testing.T) { want(t, call(), errs.KindPermissionDenied, "SERVICE_CALLER") })
 	}
-	_, err := s.admin.CreateServiceAccount(robot, &authv1.CreateServiceAccountRequest{Name: "child", Permissions: []string{"admin:users"}})
+	_, err := s.admin.CreateServiceAccount(robot,
+		&authv1.CreateServiceAccountRequest{Name: "child", Permissions: []string{"admin:users"}})
 	want(t, err, errs.KindPermissionDenied, "PERMISSION_NOT_HELD")
-	stronger, err := s.admin.CreateServiceAccount(admin, &authv1.CreateServiceAccountRequest{Name: "stronger", Permissions: []string{"admin:users"}})
+	stronger, err := s.admin.CreateServiceAccount(admin,
+		&authv1.CreateServiceAccountRequest{Name: "stronger", Permissions: []string{"admin:users"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = s.admin.RotateServiceSecret(robot, &authv1.RotateServiceSecretRequest{ServiceAccountId: stronger.GetServiceAccount().GetServiceAccountId()})
+	_, err = s.admin.RotateServiceSecret(robot,
+		&authv1.RotateServiceSecretRequest{ServiceAccountId: stronger.GetServiceAccount().GetServiceAccountId()})
 	want(t, err, errs.KindPermissionDenied, "PERMISSION_NOT_HELD")
 	_, err = s.admin.ListUsers(robot, &authv1.ListUsersRequest{})
 	want(t, err, errs.KindPermissionDenied, "PERMISSION_MISSING")
@@ -200,10 +225,12 @@ func TestOnlyATrustedServiceSaysWhereACallCameFrom(t *testing.T) {
 		for _, a := range address {
 			ctx = metadata.AppendToOutgoingContext(ctx, "purser-client-address", a)
 		}
-		_, err := s.sessions.Login(ctx, &authv1.LoginRequest{Email: uuid.NewString() + "@example.com", Password: "not the password"})
+		_, err := s.sessions.Login(ctx, &authv1.LoginRequest{Email: uuid.NewString() + "@example.com",
+			Password: "not the password"})
 		want(t, err, errs.KindUnauthenticated, "INVALID_CREDENTIALS")
 		var at string
-		if err := s.db.SQL().QueryRowContext(t.Context(), "SELECT address FROM audit_personal ORDER BY event_id DESC LIMIT 1").Scan(&at); err != nil {
+		if err := s.db.SQL().QueryRowContext(t.Context(),
+			"SELECT address FROM audit_personal ORDER BY event_id DESC LIMIT 1").Scan(&at); err != nil {
 			t.Fatal(err)
 		}
 		return at
@@ -214,7 +241,8 @@ func TestOnlyATrustedServiceSaysWhereACallCameFrom(t *testing.T) {
 	}
 	for by, ctx := range callers {
 		for said, want := range map[string]string{
-			"192.0.2.7": "192.0.2.7", "2001:db8::7": "2001:db8::/64", "": "127.0.0.1", "192.0.2.7, 192.0.2.8": "127.0.0.1", "192.0.2.7:80": "127.0.0.1",
+			"192.0.2.7": "192.0.2.7", "2001:db8::7": "2001:db8::/64", "": "127.0.0.1",
+			"192.0.2.7, 192.0.2.8": "127.0.0.1", "192.0.2.7:80": "127.0.0.1",
 		} {
 			if by != "the gateway" {
 				want = "127.0.0.1"
@@ -237,7 +265,8 @@ func TestEnsuringAServiceAccountAgainChangesNothing(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "secret")
 	ensure := func(permissions string) string {
 		t.Helper()
-		if out, err := s.command(t, "service-account", "ensure", "portfolio", "--permissions="+permissions, "--secret-file="+file); err != nil || !strings.HasPrefix(out, "portfolio is there") {
+		if out, err := s.command(t, "service-account", "ensure", "portfolio", "--permissions="+permissions,
+			"--secret-file="+file); err != nil || !strings.HasPrefix(out, "portfolio is there") {
 			t.Fatal(out, err)
 		}
 		b, err := os.ReadFile(file)
@@ -270,7 +299,8 @@ func TestEnsuringAServiceAccountAgainChangesNothing(t *testing.T) {
 	if err != nil || !strings.HasPrefix(out, "purser_svc_") {
 		t.Error(out, err)
 	}
-	for _, args := range [][]string{{"ensure"}, {"make", "x"}, {"ensure", "x", "--what"}, {"ensure", "x", "y"}, {"ensure", "No Name"}, {"ensure", "x", "--permissions=root"}} {
+	for _, args := range [][]string{{"ensure"}, {"make", "x"}, {"ensure", "x", "--what"}, {"ensure", "x", "y"},
+		{"ensure", "No Name"}, {"ensure", "x", "--permissions=root"}} {
 		if out, err := s.command(t, append([]string{"service-account"}, args...)...); err == nil {
 			t.Errorf("%v was taken: %s", args, out)
 		}
@@ -286,10 +316,12 @@ func TestASecretThatWasMadeElsewhereIsTaken(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() { _ = os.Remove(file) }()
-		return s.command(t, "service-account", "ensure", "portfolio", "--permissions=wallet:read", "--given-secret-file="+file)
+		return s.command(t, "service-account", "ensure", "portfolio", "--permissions=wallet:read",
+			"--given-secret-file="+file)
 	}
 	made := func(letter string) string { return "purser_svc_" + strings.Repeat(letter, 42) + "A" }
-	for _, secret := range []string{"", "guess", made("a")[len("purser_svc_"):], made("a") + "A", made("a")[:30], made("a")[:53] + "B", made("!")} {
+	for _, secret := range []string{"", "guess", made("a")[len("purser_svc_"):], made("a") + "A", made("a")[:30],
+		made("a")[:53] + "B", made("!")} {
 		if out, err := ensure(secret); err == nil {
 			t.Errorf("%q was taken: %s", secret, out)
 		}
@@ -298,7 +330,8 @@ func TestASecretThatWasMadeElsewhereIsTaken(t *testing.T) {
 		{made("a"), "became its newest secret"}, {made("a"), "is a secret of it"},
 		{made("b"), "became its newest secret"}, {made("a"), "is a secret of it"},
 	} {
-		if out, err := ensure(step.secret); err != nil || !strings.Contains(out, step.says) || strings.Contains(out, step.secret) {
+		if out, err := ensure(step.secret); err != nil || !strings.Contains(out, step.says) ||
+			strings.Contains(out, step.secret) {
 			t.Errorf("step %d: %q, %v", i, out, err)
 		}
 		if _, err := s.issue(t, "portfolio", step.secret); err != nil {
@@ -308,7 +341,8 @@ func TestASecretThatWasMadeElsewhereIsTaken(t *testing.T) {
 	if out, err := s.command(t, "service-account", "ensure", "portfolio", "--given-secret-file="+file); err == nil {
 		t.Errorf("a file that isn't there was taken: %s", out)
 	}
-	if out, err := s.command(t, "service-account", "ensure", "portfolio", "--given-secret-file="+file, "--secret-file="+file); err == nil {
+	if out, err := s.command(t, "service-account", "ensure", "portfolio", "--given-secret-file="+file,
+		"--secret-file="+file); err == nil {
 		t.Errorf("both were taken: %s", out)
 	}
 }

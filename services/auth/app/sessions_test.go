@@ -24,16 +24,20 @@ func TestAUserListsAndEndsTheirSessionsAndIntrospectionSeesIt(t *testing.T) {
 	eve := grpcclient.WithToken(t.Context(), s.login(t, "eve@example.com").GetAccessToken())
 
 	list, err := s.sessions.ListSessions(ada, &authv1.ListSessionsRequest{PageSize: 1})
-	if err != nil || len(list.GetSessions()) != 1 || !list.GetSessions()[0].GetCurrent() || list.GetNextPageToken() == "" {
+	if err != nil || len(list.GetSessions()) != 1 || !list.GetSessions()[0].GetCurrent() ||
+		list.GetNextPageToken() == "" {
 		t.Fatal(list, err)
 	}
-	if one := list.GetSessions()[0]; !strings.HasPrefix(one.GetDevice(), "grpc-go/") || one.GetAddress() != "127.0.0.1" {
+	if one := list.GetSessions()[0]; !strings.HasPrefix(one.GetDevice(), "grpc-go/") ||
+		one.GetAddress() != "127.0.0.1" {
 		t.Errorf("%v", one)
 	}
 	_, err = s.sessions.ListSessions(eve, &authv1.ListSessionsRequest{PageToken: list.GetNextPageToken()})
 	want(t, err, errs.KindInvalid, "INVALID_ARGUMENT")
-	list, err = s.sessions.ListSessions(ada, &authv1.ListSessionsRequest{PageSize: 1, PageToken: list.GetNextPageToken()})
-	if err != nil || len(list.GetSessions()) != 1 || list.GetSessions()[0].GetCurrent() || list.GetNextPageToken() != "" {
+	list, err = s.sessions.ListSessions(ada, &authv1.ListSessionsRequest{PageSize: 1,
+		PageToken: list.GetNextPageToken()})
+	if err != nil || len(list.GetSessions()) != 1 || list.GetSessions()[0].GetCurrent() ||
+		list.GetNextPageToken() != "" {
 		t.Fatal(list, err)
 	}
 	older := list.GetSessions()[0].GetSessionId()
@@ -54,7 +58,8 @@ func TestAUserListsAndEndsTheirSessionsAndIntrospectionSeesIt(t *testing.T) {
 		return err == nil && !seen.GetActive()
 	})
 	for _, token := range []string{first.GetAccessToken(), "no token", second.GetRefreshToken()} {
-		if seen, err := s.tokens.Introspect(eve, &authv1.IntrospectRequest{Token: token}); err != nil || seen.GetActive() || seen.GetSub() != "" {
+		if seen, err := s.tokens.Introspect(eve, &authv1.IntrospectRequest{Token: token}); err != nil ||
+			seen.GetActive() || seen.GetSub() != "" {
 			t.Errorf("%v, %v", seen, err)
 		}
 	}
@@ -79,7 +84,8 @@ func TestSessionsThatEndedLongAgoArePrunedWithTheirTokens(t *testing.T) {
 	s.register(t, "ada@example.com")
 	old, fresh := s.login(t, "ada@example.com"), s.login(t, "ada@example.com")
 	for _, tokens := range []*authv1.Tokens{old, fresh} {
-		if _, err := s.sessions.Refresh(t.Context(), &authv1.RefreshRequest{RefreshToken: tokens.GetRefreshToken()}); err != nil {
+		if _, err := s.sessions.Refresh(t.Context(),
+			&authv1.RefreshRequest{RefreshToken: tokens.GetRefreshToken()}); err != nil {
 			t.Fatal(err)
 		}
 	}

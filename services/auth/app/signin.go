@@ -57,7 +57,9 @@ func (c OAuthConfig) Validate() error {
 	}{{"PURSER_OAUTH_REDIRECT_URIS", c.RedirectURIs}, {"PURSER_OAUTH_RETURN_TO", c.ReturnTo}} {
 		for _, u := range list.urls {
 			if !isReturnAddress(u) {
-				mistakes = append(mistakes, fmt.Errorf("%s: %q must begin with https://, with http:// on this machine, or with an app's own scheme that has a dot (RFC 8252), and have no fragment", list.name, u))
+				mistakes = append(mistakes, fmt.Errorf(
+					"%s: %q must begin with https://, with http:// on this machine, or with an app's own scheme "+
+						"that has a dot (RFC 8252), and have no fragment", list.name, u))
 			}
 		}
 	}
@@ -72,7 +74,8 @@ func (c OAuthConfig) proxies() ([]netip.Prefix, error) {
 	for _, text := range c.TrustedProxies {
 		n, err := netip.ParsePrefix(text)
 		if err != nil || n.Bits() == 0 {
-			return nil, fmt.Errorf("PURSER_OAUTH_TRUSTED_PROXIES: %q must be a network such as 10.0.0.0/8, and not all there are", text)
+			return nil, fmt.Errorf("PURSER_OAUTH_TRUSTED_PROXIES: %q must be a network such as 10.0.0.0/8, and not "+
+				"all there are", text)
 		}
 		networks = append(networks, n.Masked())
 	}
@@ -104,23 +107,28 @@ func (c Config) oauthBase() string {
 }
 
 // newOAuth wires the signing in with providers.
-func newOAuth(cfg Config, redis cache.Redis, identities *identity.Service, sessions *session.Service, events audit.Recorder) *oauth.Service {
+func newOAuth(cfg Config, redis cache.Redis, identities *identity.Service, sessions *session.Service,
+	events audit.Recorder) *oauth.Service {
 	return oauth.NewService(oauth.Deps{
 		Providers:  idp.Providers(cfg.OAuth.Providers),
 		States:     once[oauth.State](redis, "oauth_state"),
 		Codes:      once[oauth.Proven](redis, "login_code"),
 		Identities: identities, Sessions: sessions, Audit: events, Now: time.Now,
-	}, oauth.Addresses{Apps: cfg.OAuth.RedirectURIs, Returns: cfg.OAuth.ReturnTo, Callback: cfg.oauthBase() + web.CallbackPath})
+	}, oauth.Addresses{Apps: cfg.OAuth.RedirectURIs, Returns: cfg.OAuth.ReturnTo,
+		Callback: cfg.oauthBase() + web.CallbackPath})
 }
 
 // once keeps challenges of one kind in Redis.
 func once[V any](redis cache.Redis, entity string) challenge.Store[challenge.Kept[V]] {
-	return cache.NewOnce[challenge.Kept[V]](redis, cache.Namespace{Service: "auth", Entity: entity, Schema: 1}, cache.Options{Budget: challengeBudget})
+	return cache.NewOnce[challenge.Kept[V]](redis, cache.Namespace{Service: "auth", Entity: entity, Schema: 1},
+		cache.Options{Budget: challengeBudget})
 }
 
 // pages are what the HTTP port serves.
-func pages(cfg Config, keys *http.ServeMux, o *oauth.Service, l *attempts.Limiter, log *slog.Logger) (http.Handler, error) {
+func pages(cfg Config, keys *http.ServeMux, o *oauth.Service, l *attempts.Limiter, log *slog.Logger) (http.Handler,
+	error) {
 	proxies, err := cfg.OAuth.proxies()
-	web.Pages{OAuth: o, Attempts: l, Secure: strings.HasPrefix(cfg.oauthBase(), "https://"), Proxies: proxies, Log: log}.Register(keys)
+	web.Pages{OAuth: o, Attempts: l, Secure: strings.HasPrefix(cfg.oauthBase(), "https://"), Proxies: proxies,
+		Log: log}.Register(keys)
 	return keys, err
 }

@@ -37,7 +37,8 @@ func TestStockVerifiersNoticeNoRotation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stock := provider.VerifierContext(ctx, &oidc.Config{ClientID: "purser", SupportedSigningAlgs: []string{oidc.EdDSA}})
+	stock := provider.VerifierContext(ctx, &oidc.Config{ClientID: "purser",
+		SupportedSigningAlgs: []string{oidc.EdDSA}})
 	cache, err := jwk.NewCache(t.Context(), httprc.NewClient(httprc.WithHTTPClient(http.DefaultClient)))
 	if err != nil {
 		t.Fatal(err)
@@ -49,7 +50,8 @@ func TestStockVerifiersNoticeNoRotation(t *testing.T) {
 	if err := provider.Claims(&document); err != nil {
 		t.Fatal(err)
 	}
-	if err := cache.Register(t.Context(), document.JWKSURI, jwk.WithMinInterval(time.Second), jwk.WithMaxInterval(2*time.Second)); err != nil {
+	if err := cache.Register(t.Context(), document.JWKSURI, jwk.WithMinInterval(time.Second),
+		jwk.WithMaxInterval(2*time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	set, err := cache.CachedSet(document.JWKSURI)
@@ -87,7 +89,8 @@ func TestStockVerifiersNoticeNoRotation(t *testing.T) {
 		kids[kidOf(t, token)] = true
 		return len(kids) > rotations
 	})
-	testkit.Figure(t, "%d tokens of %d keys, under a policy of a max-age of 2 s and a rotation every 6 s: go-oidc and jwx (refetching every 1 to 2 s) took each", verified, len(kids))
+	testkit.Figure(t, "%d tokens of %d keys, under a policy of a max-age of 2 s and a rotation every 6 s: go-oidc "+
+		"and jwx (refetching every 1 to 2 s) took each", verified, len(kids))
 }
 
 func kidOf(t *testing.T, token string) string {

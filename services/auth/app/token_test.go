@@ -51,11 +51,13 @@ func sameOverBothPorts(t *testing.T, s service) {
 	if err := json.Unmarshal(body, &overHTTP); err != nil {
 		t.Fatal(err)
 	}
-	if len(overHTTP.Keys) != 2 || len(overGRPC.GetKeys()) != 2 || overGRPC.GetEpoch() != 1 || overGRPC.GetMaxAge().AsDuration() != 5*time.Minute {
+	if len(overHTTP.Keys) != 2 || len(overGRPC.GetKeys()) != 2 || overGRPC.GetEpoch() != 1 ||
+		overGRPC.GetMaxAge().AsDuration() != 5*time.Minute {
 		t.Fatalf("%v and %s", overGRPC, body)
 	}
 	for i, k := range overGRPC.GetKeys() {
-		got := map[string]string{"kid": k.GetKid(), "kty": k.GetKty(), "alg": k.GetAlg(), "use": k.GetUse(), "crv": k.GetCrv(), "x": k.GetX(), "y": k.GetY(), "n": k.GetN(), "e": k.GetE()}
+		got := map[string]string{"kid": k.GetKid(), "kty": k.GetKty(), "alg": k.GetAlg(), "use": k.GetUse(),
+			"crv": k.GetCrv(), "x": k.GetX(), "y": k.GetY(), "n": k.GetN(), "e": k.GetE()}
 		maps.DeleteFunc(got, func(_, value string) bool { return value == "" })
 		if !maps.Equal(got, overHTTP.Keys[i]) {
 			t.Errorf("key %d: %v and %v", i, got, overHTTP.Keys[i])
@@ -107,7 +109,8 @@ func newForger(t *testing.T, s service) forger {
 }
 
 // forge signs the good token's claims after change.
-func (f forger) forge(t *testing.T, m jwt.SigningMethod, key any, change func(header map[string]any, claims jwt.MapClaims)) string {
+func (f forger) forge(t *testing.T, m jwt.SigningMethod, key any,
+	change func(header map[string]any, claims jwt.MapClaims)) string {
 	t.Helper()
 	token := jwt.NewWithClaims(m, maps.Clone(f.claims))
 	token.Header["typ"], token.Header["kid"] = "at+jwt", f.kid
@@ -145,7 +148,8 @@ func TestForgedTokensAreRefused(t *testing.T) {
 		{"a signature cut off", parts[0] + "." + parts[1] + ".", "TOKEN_INVALID"},
 		{"a signature of another's key", f.forge(t, eddsa, stranger, none), "TOKEN_INVALID"},
 		{"alg none", f.forge(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, none), "TOKEN_INVALID"},
-		{"HS256 with the public key as its secret", f.forge(t, jwt.SigningMethodHS256, []byte(f.public), none), "TOKEN_INVALID"},
+		{"HS256 with the public key as its secret", f.forge(t, jwt.SigningMethodHS256, []byte(f.public), none),
+			"TOKEN_INVALID"},
 		{"a typ of an ID token", f.forge(t, eddsa, f.private, head("typ", "JWT")), "TOKEN_INVALID"},
 		{"a kid that nobody has", f.forge(t, eddsa, f.private, head("kid", "made-up")), "TOKEN_INVALID"},
 		{"no kid", f.forge(t, eddsa, f.private, head("kid", "")), "TOKEN_INVALID"},
@@ -153,8 +157,10 @@ func TestForgedTokensAreRefused(t *testing.T) {
 		{"another audience", f.forge(t, eddsa, f.private, set("aud", "other")), "TOKEN_INVALID"},
 		{"another issuer", f.forge(t, eddsa, f.private, set("iss", "https://other.example")), "TOKEN_INVALID"},
 		{"an expired one", f.forge(t, eddsa, f.private, set("exp", past)), "TOKEN_EXPIRED"},
-		{"one that never expires", f.forge(t, eddsa, f.private, func(_ map[string]any, c jwt.MapClaims) { delete(c, "exp") }), "TOKEN_INVALID"},
-		{"one of tomorrow", f.forge(t, eddsa, f.private, set("nbf", time.Now().Add(24*time.Hour).Unix())), "TOKEN_INVALID"},
+		{"one that never expires", f.forge(t, eddsa, f.private,
+			func(_ map[string]any, c jwt.MapClaims) { delete(c, "exp") }), "TOKEN_INVALID"},
+		{"one of tomorrow", f.forge(t, eddsa, f.private, set("nbf", time.Now().Add(24*time.Hour).Unix())),
+			"TOKEN_INVALID"},
 		{"a subject that is no user", f.forge(t, eddsa, f.private, set("sub", "root")), "TOKEN_INVALID"},
 		{"one of nine kilobytes", f.good + strings.Repeat("x", 9<<10), "TOKEN_INVALID"},
 	} {
@@ -188,14 +194,24 @@ func TestEveryMethodThatIsNotPublicAsksForAToken(t *testing.T) {
 		{"no header", nil, "TOKEN_MISSING"},
 		{"another scheme", []string{"authorization", "Basic " + token}, "TOKEN_INVALID"},
 		{"no scheme", []string{"authorization", token}, "TOKEN_INVALID"},
-		{"two headers", []string{"authorization", "Bearer " + token, "authorization", "Bearer " + token}, "TOKEN_INVALID"},
+		{"two headers", []string{"authorization", "Bearer " + token, "authorization", "Bearer " + token},
+			"TOKEN_INVALID"},
 	} {
 		for name, call := range map[string]func(context.Context) error{
-			"GetMe":  func(ctx context.Context) error { _, err := s.accounts.GetMe(ctx, &authv1.GetMeRequest{}); return err },
-			"Logout": func(ctx context.Context) error { _, err := s.sessions.Logout(ctx, &authv1.LogoutRequest{}); return err },
+			"GetMe": func(ctx context.Context) error {
+				_,
+					err := s.accounts.GetMe(ctx, &authv1.GetMeRequest{})
+				return err
+			},
+			"Logout": func(ctx context.Context) error {
+				_,
+					err := s.sessions.Logout(ctx, &authv1.LogoutRequest{})
+				return err
+			},
 		} {
 			t.Run(name+" with "+tc.name, func(t *testing.T) {
-				want(t, call(metadata.AppendToOutgoingContext(t.Context(), tc.header...)), errs.KindUnauthenticated, tc.reason)
+				want(t, call(metadata.AppendToOutgoingContext(t.Context(), tc.header...)), errs.KindUnauthenticated,
+					tc.reason)
 			})
 		}
 	}

@@ -47,7 +47,8 @@ func newWallet(t *testing.T) wallet {
 
 // sign is personal_sign: r, s and v.
 func (w wallet) sign(message string) []byte {
-	compact := ecdsa.SignCompact(w.key, keccak(fmt.Appendf(nil, "\x19Ethereum Signed Message:\n%d%s", len(message), message)), false)
+	compact := ecdsa.SignCompact(w.key, keccak(
+		fmt.Appendf(nil, "\x19Ethereum Signed Message:\n%d%s", len(message), message)), false)
 	return append(bytes.Clone(compact[1:]), compact[0])
 }
 
@@ -64,7 +65,8 @@ func withWallets(t *testing.T, more ...string) service {
 
 func (s service) message(t *testing.T, address string) string {
 	t.Helper()
-	started, err := s.sessions.StartWalletLogin(t.Context(), &authv1.StartWalletLoginRequest{Address: address, ChainId: 1})
+	started, err := s.sessions.StartWalletLogin(t.Context(),
+		&authv1.StartWalletLoginRequest{Address: address, ChainId: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +75,8 @@ func (s service) message(t *testing.T, address string) string {
 
 func (s service) finish(t *testing.T, message string, sig []byte) (*authv1.Tokens, error) {
 	t.Helper()
-	resp, err := s.sessions.FinishWalletLogin(t.Context(), &authv1.FinishWalletLoginRequest{Message: message, Signature: hexed(sig)})
+	resp, err := s.sessions.FinishWalletLogin(t.Context(),
+		&authv1.FinishWalletLoginRequest{Message: message, Signature: hexed(sig)})
 	return resp.GetTokens(), err
 }
 
@@ -100,13 +103,16 @@ func TestAWalletSignsInAndIsKnownTheNextTime(t *testing.T) {
 	if other := s.me(t, s.signInWith(t, newWallet(t)).GetAccessToken()); other.GetId() == me.GetId() {
 		t.Error("another wallet signs in to it")
 	}
-	list, err := s.identities.ListIdentities(grpcclient.WithToken(t.Context(), tokens.GetAccessToken()), &authv1.ListIdentitiesRequest{})
+	list, err := s.identities.ListIdentities(grpcclient.WithToken(t.Context(), tokens.GetAccessToken()),
+		&authv1.ListIdentitiesRequest{})
 	if err != nil || len(list.GetIdentities()) != 1 || list.GetIdentities()[0].GetProvider() != "eip155" ||
-		list.GetIdentities()[0].GetSubject() != strings.ToLower(w.address) || list.GetIdentities()[0].GetLabel() != w.address {
+		list.GetIdentities()[0].GetSubject() != strings.ToLower(w.address) ||
+		list.GetIdentities()[0].GetLabel() != w.address {
 		t.Error(list, err)
 	}
 	claims := jwt.MapClaims{}
-	if _, _, err := jwt.NewParser().ParseUnverified(tokens.GetAccessToken(), claims); err != nil || claims["amr"].([]any)[0] != "wallet" {
+	if _, _, err := jwt.NewParser().ParseUnverified(tokens.GetAccessToken(), claims); err != nil ||
+		claims["amr"].([]any)[0] != "wallet" {
 		t.Error(claims, err)
 	}
 	message := s.message(t, w.address)
@@ -143,22 +149,30 @@ func TestAMessageOrSignatureThatIsNotRightSignsNobodyIn(t *testing.T) {
 		forge  func(message string) (string, []byte)
 		reason string
 	}{
-		"another wallet's signature": {func(m string) (string, []byte) { return m, other.sign(m) }, "WALLET_SIGNATURE_INVALID"},
-		"another address":            {edit(w.address, other.address), "WALLET_NONCE_INVALID"},
+		"another wallet's signature": {func(m string) (string, []byte) { return m, other.sign(m) },
+			"WALLET_SIGNATURE_INVALID"},
+		"another address": {edit(w.address, other.address), "WALLET_NONCE_INVALID"},
 		"another address, its signature": {func(m string) (string, []byte) {
 			m = strings.Replace(m, w.address, other.address, 1)
 			return m, other.sign(m)
 		}, "WALLET_NONCE_INVALID"},
-		"a byte altered":             {func(m string) (string, []byte) { return strings.Replace(m, "Sign in", "Sign on", 1), w.sign(m) }, "WALLET_SIGNATURE_INVALID"},
-		"another domain":             {edit("app.example wants", "app.example.evil.example wants"), "WALLET_MESSAGE_REFUSED"},
-		"another scheme":             {edit("app.example wants", "http://app.example wants"), "WALLET_MESSAGE_REFUSED"},
-		"another URI":                {edit("URI: https://app.example", "URI: https://evil.example"), "WALLET_MESSAGE_REFUSED"},
+		"a byte altered": {func(m string) (string,
+			[]byte) {
+			return strings.Replace(m, "Sign in", "Sign on", 1), w.sign(m)
+		}, "WALLET_SIGNATURE_INVALID"},
+		"another domain": {edit("app.example wants", "app.example.evil.example wants"),
+			"WALLET_MESSAGE_REFUSED"},
+		"another scheme": {edit("app.example wants", "http://app.example wants"),
+			"WALLET_MESSAGE_REFUSED"},
+		"another URI": {edit("URI: https://app.example", "URI: https://evil.example"),
+			"WALLET_MESSAGE_REFUSED"},
 		"another chain":              {edit("Chain ID: 1\n", "Chain ID: 137\n"), "WALLET_NONCE_INVALID"},
 		"a chain that isn't allowed": {edit("Chain ID: 1\n", "Chain ID: 10\n"), "WALLET_MESSAGE_REFUSED"},
 		"a nonce that isn't ours":    {edit("Nonce: ", "Nonce: x"), "WALLET_NONCE_INVALID"},
 		"another version":            {edit("Version: 1", "Version: 2"), "INVALID_ARGUMENT"},
-		"expired":                    {line("Expiration Time: ", time.Now().Add(-time.Second)), "WALLET_MESSAGE_EXPIRED"},
-		"issued tomorrow":            {line("Issued At: ", time.Now().Add(24*time.Hour)), "WALLET_MESSAGE_REFUSED"},
+		"expired": {line("Expiration Time: ", time.Now().Add(-time.Second)),
+			"WALLET_MESSAGE_EXPIRED"},
+		"issued tomorrow": {line("Issued At: ", time.Now().Add(24*time.Hour)), "WALLET_MESSAGE_REFUSED"},
 		"not valid before tomorrow": {func(m string) (string, []byte) {
 			m += "\nNot Before: " + time.Now().UTC().Add(24*time.Hour).Format(time.RFC3339)
 			return m, w.sign(m)
@@ -167,15 +181,19 @@ func TestAMessageOrSignatureThatIsNotRightSignsNobodyIn(t *testing.T) {
 			m, _, _ = strings.Cut(m, "\nExpiration")
 			return m, w.sign(m)
 		}, "WALLET_MESSAGE_REFUSED"},
-		"a line more":         {edit("\nNonce", "\nNonce: abcdefghij\nNonce"), "INVALID_ARGUMENT"},
-		"an empty signature":  {signature(func([]byte) []byte { return nil }), "INVALID_ARGUMENT"},
-		"64 bytes":            {signature(func(s []byte) []byte { return s[:64] }), "CHAIN_NOT_CONFIGURED"},
-		"v of 29":             {signature(func(s []byte) []byte { s[64] = 29; return s }), "WALLET_SIGNATURE_INVALID"},
-		"v of 2":              {signature(func(s []byte) []byte { s[64] = 2; return s }), "WALLET_SIGNATURE_INVALID"},
-		"the other v":         {signature(func(s []byte) []byte { s[64] ^= 7; return s }), "WALLET_SIGNATURE_INVALID"},
-		"zeros":               {signature(func([]byte) []byte { return make([]byte, 65) }), "WALLET_SIGNATURE_INVALID"},
-		"the higher s":        {signature(higher), "WALLET_SIGNATURE_INVALID"},
-		"an undeployed one's": {signature(func(s []byte) []byte { return append(s, bytes.Repeat([]byte{0x64, 0x92}, 16)...) }), "WALLET_NOT_DEPLOYED"},
+		"a line more":        {edit("\nNonce", "\nNonce: abcdefghij\nNonce"), "INVALID_ARGUMENT"},
+		"an empty signature": {signature(func([]byte) []byte { return nil }), "INVALID_ARGUMENT"},
+		"64 bytes":           {signature(func(s []byte) []byte { return s[:64] }), "CHAIN_NOT_CONFIGURED"},
+		"v of 29":            {signature(func(s []byte) []byte { s[64] = 29; return s }), "WALLET_SIGNATURE_INVALID"},
+		"v of 2":             {signature(func(s []byte) []byte { s[64] = 2; return s }), "WALLET_SIGNATURE_INVALID"},
+		"the other v":        {signature(func(s []byte) []byte { s[64] ^= 7; return s }), "WALLET_SIGNATURE_INVALID"},
+		"zeros": {signature(func([]byte) []byte { return make([]byte, 65) }),
+			"WALLET_SIGNATURE_INVALID"},
+		"the higher s": {signature(higher), "WALLET_SIGNATURE_INVALID"},
+		"an undeployed one's": {signature(func(
+			s []byte) []byte {
+			return append(s, bytes.Repeat([]byte{0x64, 0x92}, 16)...)
+		}), "WALLET_NOT_DEPLOYED"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			message, sig := tc.forge(s.message(t, w.address))
@@ -187,7 +205,8 @@ func TestAMessageOrSignatureThatIsNotRightSignsNobodyIn(t *testing.T) {
 	}
 	s.signInWith(t, w) // the control
 	for _, r := range []*authv1.StartWalletLoginRequest{
-		{Address: strings.ToLower(w.address), ChainId: 1}, {Address: w.address, ChainId: 10}, {Address: w.address}, {Address: w.address + "0", ChainId: 1},
+		{Address: strings.ToLower(w.address), ChainId: 1}, {Address: w.address, ChainId: 10}, {Address: w.address},
+		{Address: w.address + "0", ChainId: 1},
 	} {
 		_, err := s.sessions.StartWalletLogin(t.Context(), r)
 		want(t, err, errs.KindInvalid, "INVALID_ARGUMENT")
@@ -211,7 +230,8 @@ func TestAMessageSignsInOnce(t *testing.T) {
 	var all sync.WaitGroup
 	for range 8 {
 		all.Go(func() {
-			_, err := s.sessions.FinishWalletLogin(t.Context(), &authv1.FinishWalletLoginRequest{Message: message, Signature: hexed(sig)})
+			_, err := s.sessions.FinishWalletLogin(t.Context(),
+				&authv1.FinishWalletLoginRequest{Message: message, Signature: hexed(sig)})
 			if err == nil {
 				finished.Add(1)
 			} else if e := errs.As(err); e == nil || e.Reason != "WALLET_NONCE_INVALID" {
@@ -238,7 +258,8 @@ func TestALinkedWalletSignsInToTheAccountAndIsNeverTakenFromAnother(t *testing.T
 	ada := grpcclient.WithToken(t.Context(), token)
 	link := func(w wallet) error {
 		message := s.message(t, w.address)
-		_, err := s.identities.LinkWallet(ada, &authv1.LinkWalletRequest{Message: message, Signature: hexed(w.sign(message))})
+		_, err := s.identities.LinkWallet(ada,
+			&authv1.LinkWalletRequest{Message: message, Signature: hexed(w.sign(message))})
 		return err
 	}
 	if err := link(w); err != nil {
@@ -255,7 +276,8 @@ func TestALinkedWalletSignsInToTheAccountAndIsNeverTakenFromAnother(t *testing.T
 		t.Error("the accounts were merged")
 	}
 	message := s.message(t, newWallet(t).address)
-	_, err := s.identities.LinkWallet(ada, &authv1.LinkWalletRequest{Message: message, Signature: hexed(w.sign(message))})
+	_, err := s.identities.LinkWallet(ada, &authv1.LinkWalletRequest{Message: message,
+		Signature: hexed(w.sign(message))})
 	want(t, err, errs.KindUnauthenticated, "WALLET_SIGNATURE_INVALID")
 	_, err = s.identities.LinkWallet(t.Context(), &authv1.LinkWalletRequest{Message: message, Signature: "0x00"})
 	want(t, err, errs.KindUnauthenticated, "TOKEN_MISSING")
@@ -296,7 +318,8 @@ func TestAContractWalletIsKnownByItsChain(t *testing.T) {
 	if byContract := s.me(t, tokens.GetAccessToken()); byContract.GetId() == byKey.GetId() {
 		t.Error("a contract signs in to the account of a key")
 	}
-	list, err := s.identities.ListIdentities(grpcclient.WithToken(t.Context(), tokens.GetAccessToken()), &authv1.ListIdentitiesRequest{})
+	list, err := s.identities.ListIdentities(grpcclient.WithToken(t.Context(), tokens.GetAccessToken()),
+		&authv1.ListIdentitiesRequest{})
 	if err != nil || list.GetIdentities()[0].GetSubject() != "1:"+strings.ToLower(w.address) {
 		t.Error(list, err)
 	}

@@ -53,7 +53,8 @@ func (c SIWEConfig) site() siwe.Site {
 }
 
 // newWallets wires the signing in with wallets.
-func newWallets(cfg Config, redis cache.Redis, identities *identity.Service, sessions *session.Service, events audit.Recorder, log *slog.Logger) *siwe.Service {
+func newWallets(cfg Config, redis cache.Redis, identities *identity.Service, sessions *session.Service,
+	events audit.Recorder, log *slog.Logger) *siwe.Service {
 	return siwe.NewService(siwe.Deps{
 		Nonces:     once[siwe.Challenge](redis, "wallet_nonce"),
 		Contracts:  evm.New(cfg.ChainRPCURLs, log),

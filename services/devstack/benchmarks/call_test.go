@@ -38,7 +38,8 @@ type answering struct {
 }
 
 func newAnswering() *answering {
-	v := &portfoliov1.Valuation{Currency: "USD", Total: "1234567.89012345", Complete: true, ValueTime: timestamppb.Now()}
+	v := &portfoliov1.Valuation{Currency: "USD", Total: "1234567.89012345", Complete: true,
+		ValueTime: timestamppb.Now()}
 	for i := range 10 {
 		v.Positions = append(v.Positions, &portfoliov1.Position{
 			TokenId: fmt.Sprintf("eip155:1/erc20:0x%040x", i), Symbol: "TOKEN", Decimals: 18,
@@ -48,7 +49,8 @@ func newAnswering() *answering {
 	return &answering{response: &portfoliov1.GetValuationResponse{Valuation: v}}
 }
 
-func (a *answering) GetValuation(context.Context, *portfoliov1.GetValuationRequest) (*portfoliov1.GetValuationResponse, error) {
+func (a *answering) GetValuation(context.Context, *portfoliov1.GetValuationRequest) (*portfoliov1.GetValuationResponse,
+	error) {
 	return a.response, nil
 }
 
@@ -123,7 +125,8 @@ func purser(b *testing.B) (portfoliov1.PortfolioServiceClient, string) {
 		b.Fatal(err)
 	}
 	s, err := grpcserver.New(grpcserver.Config{
-		Plaintext: true, MinTimeout: 5 * time.Millisecond, MaxTimeout: 30 * time.Second, RatePerSecond: 1e9, Burst: 1e9,
+		Plaintext: true, MinTimeout: 5 * time.Millisecond, MaxTimeout: 30 * time.Second, RatePerSecond: 1e9,
+		Burst: 1e9,
 	}, grpcserver.Deps{
 		Rules:    access.Lookup,
 		Verifier: authn.NewVerifier(keys{"key": {Algorithm: "EdDSA", Public: public}}, authn.Options{Issuer: issuer}),

@@ -59,7 +59,8 @@ func DevCast() Cast {
 		Alice:    devAccount("alice"),
 		Bob:      devAccount("bob"),
 		Vault:    devAccount("vault"),
-		Others:   [4]Account{devAccount("other 1"), devAccount("other 2"), devAccount("other 3"), devAccount("other 4")},
+		Others: [4]Account{devAccount("other 1"), devAccount("other 2"), devAccount("other 3"),
+			devAccount("other 4")},
 	}
 }
 

@@ -10,7 +10,8 @@ import (
 // BenchmarkColdStart makes 90 days of hourly history.
 func BenchmarkColdStart(b *testing.B) {
 	for b.Loop() {
-		c, err := chain.Start(b.Context(), chain.Options{Dir: b.TempDir(), Anchor: anchor(), Now: newClock(anchor()).Now})
+		c, err := chain.Start(b.Context(), chain.Options{Dir: b.TempDir(), Anchor: anchor(),
+			Now: newClock(anchor()).Now})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -28,7 +28,8 @@ func (o Options) checkSpace() error {
 		return err
 	}
 	if free < minFree {
-		return fmt.Errorf("chain: the disk of %s is nearly full: %d MB free, at least %d MB needed", o.Dir, free>>20, minFree>>20)
+		return fmt.Errorf("chain: the disk of %s is nearly full: %d MB free, at least %d MB needed", o.Dir, free>>20,
+			minFree>>20)
 	}
 	return nil
 }

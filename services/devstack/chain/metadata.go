@@ -44,9 +44,11 @@ func openMetadata(dir string, o Options) (metadata, error) {
 		}
 		return want, writeMetadata(dir, want)
 	case err != nil:
-		return metadata{}, fmt.Errorf("chain: %s holds a chain but no readable %s: remove the folder or start with reset: %w", dir, metadataFile, err)
+		return metadata{}, fmt.Errorf("chain: %s holds a chain but no readable %s: remove the folder or start with "+
+			"reset: %w", dir, metadataFile, err)
 	default:
-		return metadata{}, fmt.Errorf("chain: %s holds a chain with %s, not %s: remove the folder or start with reset", dir, have, want)
+		return metadata{}, fmt.Errorf("chain: %s holds a chain with %s, not %s: remove the folder or start with reset",
+			dir, have, want)
 	}
 }
 
@@ -58,7 +60,8 @@ func (m metadata) fits(want metadata) bool {
 }
 
 func (m metadata) String() string {
-	return fmt.Sprintf("format %d, chain id %d, seed %d and a block every %s", m.Format, m.ChainID, m.Seed, m.BlockEvery)
+	return fmt.Sprintf("format %d, chain id %d, seed %d and a block every %s", m.Format, m.ChainID, m.Seed,
+		m.BlockEvery)
 }
 
 func (m metadata) plan() Plan {

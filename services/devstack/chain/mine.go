@@ -111,16 +111,17 @@ func (c *Chain) generate(times []uint64, pending []*types.Transaction) (blocks t
 	head := bc.CurrentBlock()
 	parent := bc.GetBlock(head.Hash(), head.Number.Uint64())
 	before := head.Time
-	blocks, _ = core.GenerateChain(bc.Config(), parent, bc.Engine(), c.eth.ChainDb(), len(times), func(i int, gen *core.BlockGen) {
-		gen.OffsetTime(int64(times[i]) - int64(gen.Timestamp()))
-		gen.SetCoinbase(feeRecipient())
-		b := blockBuilder{gen: gen, chain: bc, signer: gen.Signer()}
-		if i == len(times)-1 {
-			b.addPending(pending)
-		}
-		b.addMoves(c.cursor.moves(c.stepsAt(before), c.stepsAt(times[i])))
-		before = times[i]
-	})
+	blocks, _ = core.GenerateChain(bc.Config(), parent, bc.Engine(), c.eth.ChainDb(), len(times),
+		func(i int, gen *core.BlockGen) {
+			gen.OffsetTime(int64(times[i]) - int64(gen.Timestamp()))
+			gen.SetCoinbase(feeRecipient())
+			b := blockBuilder{gen: gen, chain: bc, signer: gen.Signer()}
+			if i == len(times)-1 {
+				b.addPending(pending)
+			}
+			b.addMoves(c.cursor.moves(c.stepsAt(before), c.stepsAt(times[i])))
+			before = times[i]
+		})
 	return blocks, nil
 }
 

@@ -158,7 +158,8 @@ func TestMulticallTellsAboutTheBlock(t *testing.T) {
 		{"getCurrentBlockDifficulty", nil, new(big.Int)},
 		{"getLastBlockHash", nil, [32]byte(parent.Hash())},
 		{"getBlockHash", []any{new(big.Int).SetUint64(head.Number - 1)}, [32]byte(parent.Hash())},
-		{"getEthBalance", []any{c.Cast().Alice.Address}, r.balance(c.Cast().Alice.Address, chain.Native(), nil).ToBig()},
+		{"getEthBalance", []any{c.Cast().Alice.Address},
+			r.balance(c.Cast().Alice.Address, chain.Native(), nil).ToBig()},
 	} {
 		out, err := r.multicall(nil, question.method, question.args...)
 		if err != nil {

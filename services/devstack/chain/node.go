@@ -93,7 +93,8 @@ func openEthereum(stack *node.Node, spec *core.Genesis) (*eth.Ethereum, error) {
 	}
 	stack.RegisterAPIs([]rpc.API{{
 		Namespace: "eth",
-		Service:   filters.NewFilterAPI(filters.NewFilterSystem(backend.APIBackend, filters.Config{LogQueryLimit: conf.LogQueryLimit})),
+		Service: filters.NewFilterAPI(filters.NewFilterSystem(backend.APIBackend,
+			filters.Config{LogQueryLimit: conf.LogQueryLimit})),
 	}})
 	return backend, nil
 }

@@ -55,7 +55,8 @@ func TestARestartKeepsHistoryAndFillsThePauseWithHourlyBlocks(t *testing.T) {
 	c := start(t, options)
 	before := c.Head()
 	to := common.HexToAddress("0x00000000000000000000000000000000000000a3")
-	if _, err := c.Fund(t.Context(), to, chain.Native(), c.Expected(c.Cast().Alice.Address, chain.Native(), anchor())); err != nil {
+	if _, err := c.Fund(t.Context(), to, chain.Native(),
+		c.Expected(c.Cast().Alice.Address, chain.Native(), anchor())); err != nil {
 		t.Fatal(err)
 	}
 	mine(t, c)
@@ -189,7 +190,8 @@ func TestMain(m *testing.M) {
 // mineUntilKilled prints each head after it is stored.
 func mineUntilKilled(dir string, out io.Writer) error {
 	now := newClock(anchor())
-	c, err := chain.Start(context.Background(), chain.Options{Dir: dir, Anchor: anchor(), Now: now.Now, History: history})
+	c, err := chain.Start(context.Background(),
+		chain.Options{Dir: dir, Anchor: anchor(), Now: now.Now, History: history})
 	if err != nil {
 		return err
 	}

@@ -87,7 +87,8 @@ func TestHeadSafeAndFinalizedStandInOrder(t *testing.T) {
 	r := dial(t, c)
 	head := c.Head().Number
 	for tag, want := range map[rpc.BlockNumber]uint64{
-		rpc.LatestBlockNumber: head, rpc.SafeBlockNumber: head - 1, rpc.FinalizedBlockNumber: head - 2, rpc.EarliestBlockNumber: 0,
+		rpc.LatestBlockNumber: head, rpc.SafeBlockNumber: head - 1, rpc.FinalizedBlockNumber: head - 2,
+		rpc.EarliestBlockNumber: 0,
 	} {
 		header, err := r.HeaderByNumber(t.Context(), big.NewInt(tag.Int64()))
 		if err != nil {
@@ -135,7 +136,8 @@ func TestARawTransactionIsMinedInTheNextBlockAndABadOneHurtsNobody(t *testing.T)
 			t.Fatal(err)
 		}
 		if receipt.Status != want || receipt.BlockNumber.Uint64() != c.Head().Number {
-			t.Errorf("status %d in block %s; want %d in %d", receipt.Status, receipt.BlockNumber, want, c.Head().Number)
+			t.Errorf("status %d in block %s; want %d in %d", receipt.Status, receipt.BlockNumber, want,
+				c.Head().Number)
 		}
 	}
 }
@@ -222,7 +224,8 @@ func TestABusyPortIsSaid(t *testing.T) {
 	}
 	defer l.Close()
 	_, err = chain.Start(t.Context(), chain.Options{
-		Dir: t.TempDir(), Anchor: anchor(), Now: newClock(anchor()).Now, History: time.Hour, HTTPAddr: l.Addr().String(),
+		Dir: t.TempDir(), Anchor: anchor(), Now: newClock(anchor()).Now, History: time.Hour,
+		HTTPAddr: l.Addr().String(),
 	})
 	if err == nil || !strings.Contains(err.Error(), l.Addr().String()) {
 		t.Errorf("have %v, want an error that names the address", err)

@@ -23,7 +23,8 @@ func (c *Chain) Fund(ctx context.Context, to, asset common.Address, amount *uint
 // Send sends amount of asset (a token's address, or Native()), in base units, from
 // an account of the Cast. It happens in the next block, and fails there if the
 // account has too little. What Alice or Bob send this way isn't in Expected.
-func (c *Chain) Send(ctx context.Context, from Account, to, asset common.Address, amount *uint256.Int) (common.Hash, error) {
+func (c *Chain) Send(ctx context.Context, from Account, to, asset common.Address, amount *uint256.Int) (common.Hash,
+	error) {
 	c.mining.Lock()
 	defer c.mining.Unlock()
 

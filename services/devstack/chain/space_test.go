@@ -96,7 +96,8 @@ func TestWhatEndsTheProcessIsPrintedThoughTheLogIsDiscarded(t *testing.T) {
 	logger := newNodeLogger(slog.New(slog.DiscardHandler), &last)
 	logger.Error("lost")
 	logger.Write(gethlog.LevelCrit, "disk full")
-	if text := last.String(); !strings.Contains(text, `level=ERROR msg="disk full"`) || strings.Contains(text, "lost") {
+	if text := last.String(); !strings.Contains(text, `level=ERROR msg="disk full"`) ||
+		strings.Contains(text, "lost") {
 		t.Errorf("have %q", text)
 	}
 }

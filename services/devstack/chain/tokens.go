@@ -35,8 +35,10 @@ func SeededTokens() []Token {
 		{Symbol: "WETH", Name: "Wrapped Ether (local)", Decimals: 18, Verified: true, Supply: units(3_000_000, 18)},
 		{Symbol: "USDC", Name: "USD Coin (local)", Decimals: 6, Verified: true, Supply: units(50_000_000_000, 6)},
 		{Symbol: "WBTC", Name: "Wrapped BTC (local)", Decimals: 8, Verified: true, Supply: units(150_000, 8)},
-		{Symbol: "LINK", Name: "ChainLink Token (local)", Decimals: 18, Verified: true, Supply: units(1_000_000_000, 18)},
-		{Symbol: "DAI", Name: "Dai Stablecoin (local)", Decimals: 18, Verified: true, Supply: units(5_000_000_000, 18)},
+		{Symbol: "LINK", Name: "ChainLink Token (local)", Decimals: 18, Verified: true,
+			Supply: units(1_000_000_000, 18)},
+		{Symbol: "DAI", Name: "Dai Stablecoin (local)", Decimals: 18, Verified: true,
+			Supply: units(5_000_000_000, 18)},
 		{Symbol: "MAX", Name: "Largest Possible Supply (local)", Decimals: 0, Supply: new(uint256.Int).SetAllOne()},
 	}
 	for i := range tokens {

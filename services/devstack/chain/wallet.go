@@ -48,7 +48,8 @@ func (c *Chain) DeployWallet(ctx context.Context, owner Account) (common.Address
 		return address, err
 	}
 	tx, err := types.SignNewTx(deployer.key, types.LatestSigner(c.eth.BlockChain().Config()), &types.LegacyTx{
-		GasPrice: big.NewInt(gasPrice), Gas: walletGasLimit, Data: append(common.CopyBytes(artifact.Creation), args...),
+		GasPrice: big.NewInt(gasPrice), Gas: walletGasLimit,
+		Data: append(common.CopyBytes(artifact.Creation), args...),
 	})
 	if err != nil {
 		return address, fmt.Errorf("chain: %w", err)

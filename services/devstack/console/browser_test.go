@@ -41,13 +41,15 @@ func chromium(t *testing.T) string {
 	t.Helper()
 	for _, name := range []string{
 		os.Getenv("PURSER_CHROMIUM"), "chromium", "chromium-browser", "google-chrome", "google-chrome-stable",
-		"/Applications/Chromium.app/Contents/MacOS/Chromium", "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+		"/Applications/Chromium.app/Contents/MacOS/Chromium",
+		"/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
 	} {
 		if path, err := exec.LookPath(name); err == nil {
 			return path
 		}
 	}
-	t.Fatal("Chromium is missing: tools/setup.sh browser installs it, or says how to; PURSER_CHROMIUM names one that is elsewhere")
+	t.Fatal("Chromium is missing: tools/setup.sh browser installs it, or says how to; PURSER_CHROMIUM names one " +
+		"that is elsewhere")
 	return ""
 }
 
@@ -58,7 +60,8 @@ func open(t *testing.T, page string) *browser {
 		chromedp.ExecPath(chromium(t)), chromedp.UserDataDir(t.TempDir()), chromedp.WindowSize(1360, 1000),
 		chromedp.NoFirstRun, chromedp.NoDefaultBrowserCheck, chromedp.Headless, chromedp.DisableGPU,
 	}, chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
-		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true), chromedp.Flag("disable-dev-shm-usage", true))
+		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
+		chromedp.Flag("disable-dev-shm-usage", true))
 	if os.Geteuid() == 0 {
 		flags = append(flags, chromedp.NoSandbox) // which doesn't work for root
 	}
@@ -134,7 +137,8 @@ func eval[T any](b *browser, expression string) T {
 func (b *browser) text(selector string) []string {
 	b.t.Helper()
 	quoted, _ := json.Marshal(selector)
-	return eval[[]string](b, "[...document.querySelectorAll("+string(quoted)+")].map((e) => e.textContent.trim().replace(/\\s+/g, ' '))")
+	return eval[[]string](b, "[...document.querySelectorAll("+string(
+		quoted)+")].map((e) => e.textContent.trim().replace(/\\s+/g, ' '))")
 }
 
 // shows waits until an element's text has this in it.
@@ -145,7 +149,10 @@ func (b *browser) shows(selector, text string) {
 			b.t.Logf("waited for %q in %s", text, selector)
 		}
 	})
-	testkit.Eventually(b.t, patience, func() bool { return strings.Contains(strings.Join(b.text(selector), "\n"), text) })
+	testkit.Eventually(b.t, patience, func() bool {
+		return strings.Contains(strings.Join(b.text(selector), "\n"),
+			text)
+	})
 }
 
 // scheme makes the browser ask for light or dark.
@@ -161,7 +168,8 @@ func (b *browser) focused(steps int) []string {
 	var out []string
 	for range steps {
 		b.do(chromedp.KeyEvent(kb.Tab))
-		out = append(out, eval[string](b, "document.activeElement.id || document.activeElement.dataset.range || document.activeElement.className || document.activeElement.tagName.toLowerCase()"))
+		out = append(out, eval[string](b, "document.activeElement.id || document.activeElement.dataset.range || "+
+			"document.activeElement.className || document.activeElement.tagName.toLowerCase()"))
 	}
 	return out
 }

@@ -89,7 +89,8 @@ func Start(ctx context.Context, o Options) (*Console, error) {
 		listener: l, served: make(chan error, 1), services: s, page: page,
 		sections: s.sections(), traces: o.Traces, noUser: o.NoUser, log: o.Log,
 	}
-	c.server = &http.Server{Handler: guarded(l.Addr(), c.routes()), ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 16 << 10}
+	c.server = &http.Server{Handler: guarded(l.Addr(), c.routes()), ReadHeaderTimeout: 5 * time.Second,
+		MaxHeaderBytes: 16 << 10}
 	go func() { c.served <- c.server.Serve(l) }()
 	return c, nil
 }
@@ -128,10 +129,12 @@ func (c *Console) routes() http.Handler {
 // away.
 func guarded(self net.Addr, next http.Handler) http.Handler {
 	_, port, _ := net.SplitHostPort(self.String())
-	own := map[string]bool{self.String(): true, net.JoinHostPort("127.0.0.1", port): true, net.JoinHostPort("localhost", port): true}
+	own := map[string]bool{self.String(): true, net.JoinHostPort("127.0.0.1", port): true,
+		net.JoinHostPort("localhost", port): true}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
-		h.Set("Content-Security-Policy", "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+		h.Set("Content-Security-Policy", "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors "+
+			"'none'")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("X-Content-Type-Options", "nosniff")

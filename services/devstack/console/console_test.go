@@ -17,18 +17,22 @@ import (
 
 func TestTheConsoleAnswersOnlyWhoReadsItByAnOwnName(t *testing.T) {
 	self := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 7611}
-	h := guarded(self, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "the page") }))
+	h := guarded(self, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_,
+			_ = io.WriteString(w, "the page")
+	}))
 	for name, tt := range map[string]struct {
 		method, host string
 		want         int
 	}{
-		"by its address":                           {"GET", "127.0.0.1:7611", http.StatusOK},
-		"by the name of this machine":              {"HEAD", "localhost:7611", http.StatusOK},
-		"by a name that was made to lead here":     {"GET", "evil.example:7611", http.StatusMisdirectedRequest},
-		"by one that only looks like it":           {"GET", "localhost.evil.example:7611", http.StatusMisdirectedRequest},
-		"by the port of another":                   {"GET", "127.0.0.1:80", http.StatusMisdirectedRequest},
-		"without a port":                           {"GET", "localhost", http.StatusMisdirectedRequest},
-		"to write":                                 {"POST", "127.0.0.1:7611", http.StatusMethodNotAllowed},
+		"by its address":                       {"GET", "127.0.0.1:7611", http.StatusOK},
+		"by the name of this machine":          {"HEAD", "localhost:7611", http.StatusOK},
+		"by a name that was made to lead here": {"GET", "evil.example:7611", http.StatusMisdirectedRequest},
+		"by one that only looks like it": {"GET", "localhost.evil.example:7611",
+			http.StatusMisdirectedRequest},
+		"by the port of another": {"GET", "127.0.0.1:80", http.StatusMisdirectedRequest},
+		"without a port":         {"GET", "localhost", http.StatusMisdirectedRequest},
+		"to write":               {"POST", "127.0.0.1:7611", http.StatusMethodNotAllowed},
 		"to ask what a page of elsewhere may send": {"OPTIONS", "127.0.0.1:7611", http.StatusMethodNotAllowed},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -42,7 +46,8 @@ func TestTheConsoleAnswersOnlyWhoReadsItByAnOwnName(t *testing.T) {
 			if w.Code != http.StatusOK && strings.Contains(w.Body.String(), "the page") {
 				t.Error("the page was answered")
 			}
-			if csp := w.Header().Get("Content-Security-Policy"); !strings.HasPrefix(csp, "default-src 'self'; ") || strings.Contains(csp, "unsafe") {
+			if csp := w.Header().Get("Content-Security-Policy"); !strings.HasPrefix(csp, "default-src 'self'; ") ||
+				strings.Contains(csp, "unsafe") {
 				t.Errorf("the policy is %q", csp)
 			}
 		})
@@ -50,7 +55,8 @@ func TestTheConsoleAnswersOnlyWhoReadsItByAnOwnName(t *testing.T) {
 }
 
 func TestTheConsoleListensOnLoopbackOnly(t *testing.T) {
-	if c, err := Start(t.Context(), Options{Addr: "0.0.0.0:0", Endpoints: suite.Endpoints{Auth: "x:1", Wallet: "x:1", Portfolio: "x:1"}}); err == nil {
+	if c, err := Start(t.Context(), Options{Addr: "0.0.0.0:0",
+		Endpoints: suite.Endpoints{Auth: "x:1", Wallet: "x:1", Portfolio: "x:1"}}); err == nil {
 		_ = c.Close()
 		t.Error("it listens where others reach it")
 	}
@@ -80,16 +86,19 @@ func TestAPanelKeepsWhatItKnewWhileItsServiceIsAway(t *testing.T) {
 	}
 
 	behind := state{}.after("portfolio", nil, &behindError{service: "wallet", data: "snapshot", known: at(-9)}, at(0))
-	if behind.Service != "wallet" || behind.Data != "snapshot" || !behind.Known.Equal(at(-9)) || !behind.Away.Equal(at(0)) {
+	if behind.Service != "wallet" || behind.Data != "snapshot" || !behind.Known.Equal(at(-9)) ||
+		!behind.Away.Equal(at(0)) {
 		t.Errorf("what is behind is away: %+v", behind)
 	}
 	if both := behind.after("portfolio", nil, away, at(1)); both.Service != "portfolio" || !both.Away.Equal(at(1)) {
 		t.Errorf("then the service too: %+v", both)
 	}
-	if old := known.after("wallet", nil, &errs.Error{Reason: "UNIMPLEMENTED"}, at(1)); !old.NotOffered || !old.Away.IsZero() {
+	if old := known.after("wallet", nil, &errs.Error{Reason: "UNIMPLEMENTED"}, at(1)); !old.NotOffered ||
+		!old.Away.IsZero() {
 		t.Errorf("an older service: %+v", old)
 	}
-	if odd := known.after("wallet", nil, errors.New("secret cause"), at(1)); odd.Trouble == "" || strings.Contains(odd.Trouble, "secret") || odd.Data != "data" {
+	if odd := known.after("wallet", nil, errors.New("secret cause"), at(1)); odd.Trouble == "" ||
+		strings.Contains(odd.Trouble, "secret") || odd.Data != "data" {
 		t.Errorf("an answer that is an error: %+v", odd)
 	}
 }

@@ -35,8 +35,10 @@ func (s *services) keys(ctx context.Context) (any, error) {
 	r := keyRing{Epoch: resp.GetEpoch(), Next: moment(resp.GetNextStepTime())}
 	for _, k := range resp.GetKeys() {
 		r.Keys = append(r.Keys, key{
-			ID: k.GetKid(), Algorithm: k.GetAlgorithm(), State: strings.ToLower(strings.TrimPrefix(k.GetState().String(), "SIGNING_KEY_STATE_")),
-			Published: moment(k.GetPublishTime()), Activated: moment(k.GetActivateTime()), Retired: moment(k.GetRetireTime()),
+			ID: k.GetKid(), Algorithm: k.GetAlgorithm(),
+			State:     strings.ToLower(strings.TrimPrefix(k.GetState().String(), "SIGNING_KEY_STATE_")),
+			Published: moment(k.GetPublishTime()), Activated: moment(k.GetActivateTime()),
+			Retired: moment(k.GetRetireTime()),
 		})
 	}
 	return r, nil
@@ -65,7 +67,8 @@ type jobRun interface {
 }
 
 // runsOf asks a service for the last runs of its jobs.
-func runsOf[Req any, R jobRun, Resp interface{ GetRuns() []R }](list func(context.Context, Req, ...grpc.CallOption) (Resp, error), req Req) func(context.Context) (any, error) {
+func runsOf[Req any, R jobRun, Resp interface{ GetRuns() []R }](
+	list func(context.Context, Req, ...grpc.CallOption) (Resp, error), req Req) func(context.Context) (any, error) {
 	return func(ctx context.Context) (any, error) {
 		resp, err := list(ctx, req)
 		if err != nil {
@@ -75,7 +78,8 @@ func runsOf[Req any, R jobRun, Resp interface{ GetRuns() []R }](list func(contex
 		for _, r := range resp.GetRuns() {
 			runs = append(runs, run{
 				Job: r.GetJob(), State: r.GetState(), Error: r.GetError(), Due: moment(r.GetScheduleTime()),
-				Shard: r.GetShard(), Attempt: r.GetAttempt(), Manual: r.GetManual(), Took: r.GetDuration().AsDuration(), Ran: r.GetDuration().AsDuration() > 0,
+				Shard: r.GetShard(), Attempt: r.GetAttempt(), Manual: r.GetManual(),
+				Took: r.GetDuration().AsDuration(), Ran: r.GetDuration().AsDuration() > 0,
 			})
 		}
 		return runs, nil

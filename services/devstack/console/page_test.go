@@ -42,7 +42,8 @@ func TestTheConsoleShowsInABrowserWhatTheServicesSay(t *testing.T) {
 	if got := b.complaints(); len(got) > 0 {
 		t.Errorf("the browser complains: %q", got)
 	}
-	if page := eval[string](b, "document.documentElement.outerHTML"); strings.Contains(page, "eyJ") || strings.Contains(page, s.secret) {
+	if page := eval[string](b, "document.documentElement.outerHTML"); strings.Contains(page, "eyJ") ||
+		strings.Contains(page, s.secret) {
 		t.Error("a token or a secret is on the page")
 	}
 }
@@ -85,7 +86,8 @@ func (s *stage) holdings(t *testing.T, b *browser) {
 // operation checks the keys and the job runs.
 func (s *stage) operation(t *testing.T, b *browser) {
 	t.Helper()
-	issued, err := s.clients.Sessions.IssueServiceToken(t.Context(), &authv1.IssueServiceTokenRequest{ClientId: "console", ClientSecret: s.secret})
+	issued, err := s.clients.Sessions.IssueServiceToken(t.Context(),
+		&authv1.IssueServiceTokenRequest{ClientId: "console", ClientSecret: s.secret})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +104,9 @@ func (s *stage) operation(t *testing.T, b *browser) {
 		}
 		var want []string
 		for _, k := range keys.GetKeys() {
-			want = append(want, k.GetKid()+" SIGNING_KEY_STATE_"+strings.ToUpper(eval[string](b, fmt.Sprintf("document.querySelector('[data-kid=%q] .tag')?.textContent ?? ''", k.GetKid()))))
+			want = append(want, k.GetKid()+" SIGNING_KEY_STATE_"+strings.ToUpper(
+				eval[string](b, fmt.Sprintf("document.querySelector('[data-kid=%q] .tag')?.textContent ?? ''",
+					k.GetKid()))))
 			if want[len(want)-1] != k.GetKid()+" "+k.GetState().String() {
 				return false
 			}
@@ -166,7 +170,8 @@ func (s *stage) trace(t *testing.T, b *browser) {
 	if got := b.text(fmt.Sprintf("#t-%s tbody td:nth-child(2)", want.ID)); !slices.Equal(got, titles) {
 		t.Errorf("the page shows spans of %q, want %q", got, titles)
 	}
-	if got := strings.Join(b.text(fmt.Sprintf("#t-%s tbody th", want.ID)), "\n"); !strings.Contains(got, "HoldingsService/GetHoldings") {
+	if got := strings.Join(b.text(fmt.Sprintf("#t-%s tbody th", want.ID)), "\n"); !strings.Contains(got,
+		"HoldingsService/GetHoldings") {
 		t.Errorf("the page shows %q", got)
 	}
 	if !eval[bool](b, fmt.Sprintf("document.getElementById('t-%s').open", want.ID)) {
@@ -200,13 +205,15 @@ func (s *stage) past(t *testing.T, b *browser) {
 	t.Helper()
 	now := time.Now().Truncate(time.Hour)
 	for from := timestamppb.New(now.Add(time.Hour - history())); from != nil; {
-		resp, err := s.clients.Portfolios.TakeSnapshot(s.user, &portfoliov1.TakeSnapshotRequest{StartTime: from, EndTime: timestamppb.New(now)})
+		resp, err := s.clients.Portfolios.TakeSnapshot(s.user,
+			&portfoliov1.TakeSnapshotRequest{StartTime: from, EndTime: timestamppb.New(now)})
 		if err != nil {
 			t.Fatal(err)
 		}
 		from = resp.GetBackfill().GetNextStartTime()
 	}
-	days, err := s.clients.Portfolios.GetTimeline(s.user, &portfoliov1.GetTimelineRequest{StartTime: timestamppb.New(now.Add(-90 * 24 * time.Hour))})
+	days, err := s.clients.Portfolios.GetTimeline(s.user,
+		&portfoliov1.GetTimelineRequest{StartTime: timestamppb.New(now.Add(-90 * 24 * time.Hour))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -221,7 +228,10 @@ func (s *stage) past(t *testing.T, b *browser) {
 		return slices.Equal(b.text("#days tbody td:nth-child(1), #days tbody td:nth-child(2)"), want)
 	})
 	b.shows("#value .changes", "24 hours ")
-	testkit.Eventually(t, patience, func() bool { return eval[bool](b, "document.querySelector('#chart canvas')?.clientWidth > 300") })
+	testkit.Eventually(t, patience, func() bool {
+		return eval[bool](b,
+			"document.querySelector('#chart canvas')?.clientWidth > 300")
+	})
 }
 
 // looks checks both colour schemes, and keeps a picture of each where one is
@@ -231,7 +241,10 @@ func (s *stage) looks(t *testing.T, b *browser) {
 	if pictures() != "" { // with a trace that found the caches filled
 		s.traced(t)
 		b.do(chromedp.Reload())
-		testkit.Eventually(t, patience, func() bool { return eval[bool](b, "document.querySelector('#chart canvas') !== null") })
+		testkit.Eventually(t, patience, func() bool {
+			return eval[bool](b,
+				"document.querySelector('#chart canvas') !== null")
+		})
 	}
 	ground := map[string]string{}
 	for _, scheme := range []string{"light", "dark"} {
@@ -261,7 +274,8 @@ func keyboard(t *testing.T, b *browser) {
 	t.Helper()
 	b.do(chromedp.Evaluate[chromedp.Void]("document.activeElement.blur()"))
 	order := b.focused(8)
-	if want := []string{"skip", "pause", "daily", "hourly", "chart", "summary"}; !slices.Equal(order[:len(want)], want) {
+	if want := []string{"skip", "pause", "daily", "hourly", "chart", "summary"}; !slices.Equal(order[:len(want)],
+		want) {
 		t.Errorf("the tab key leads to %q, want %q", order, want)
 	}
 	b.do(chromedp.Focus(chromedp.CSS("#chart")), chromedp.KeyEvent(kb.End))

@@ -85,7 +85,8 @@ func (s state) after(service string, data any, err error, now time.Time) state {
 	case errs.As(err) != nil && errs.As(err).Reason == "UNIMPLEMENTED":
 		next.NotOffered = true
 		return next
-	case !errs.Is(err, errs.KindUnavailable) && !errs.Is(err, errs.KindDeadline) && !errors.Is(err, context.DeadlineExceeded):
+	case !errs.Is(err, errs.KindUnavailable) && !errs.Is(err, errs.KindDeadline) &&
+		!errors.Is(err, context.DeadlineExceeded):
 		next.Trouble = told(err)
 		return next
 	}

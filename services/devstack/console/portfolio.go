@@ -96,7 +96,8 @@ func (s *services) value(ctx context.Context) (any, error) {
 		interval portfoliov1.Interval
 		reach    time.Duration
 		into     *[]point
-	}{{portfoliov1.Interval_INTERVAL_HOURLY, hourlyFor, &t.Hourly}, {portfoliov1.Interval_INTERVAL_DAILY, dailyFor, &t.Daily}} {
+	}{{portfoliov1.Interval_INTERVAL_HOURLY, hourlyFor, &t.Hourly},
+		{portfoliov1.Interval_INTERVAL_DAILY, dailyFor, &t.Daily}} {
 		resp, err := client.GetTimeline(ctx, &portfoliov1.GetTimelineRequest{
 			Interval: ask.interval, StartTime: timestamppb.New(time.Now().Add(-ask.reach)),
 		})
@@ -105,7 +106,8 @@ func (s *services) value(ctx context.Context) (any, error) {
 		}
 		t.Currency = resp.GetCurrency()
 		for _, p := range resp.GetPoints() {
-			*ask.into = append(*ask.into, point{Time: p.GetStartTime().AsTime(), Value: p.GetClose(), Carried: p.GetCarriedForward()})
+			*ask.into = append(*ask.into, point{Time: p.GetStartTime().AsTime(), Value: p.GetClose(),
+				Carried: p.GetCarriedForward()})
 		}
 	}
 	return t, nil
@@ -151,7 +153,8 @@ type position struct {
 }
 
 func (s *services) holdings(ctx context.Context) (any, error) {
-	resp, err := portfoliov1.NewPortfolioServiceClient(s.portfolio).GetValuation(ctx, &portfoliov1.GetValuationRequest{})
+	resp, err := portfoliov1.NewPortfolioServiceClient(s.portfolio).GetValuation(ctx,
+		&portfoliov1.GetValuationRequest{})
 	if err != nil {
 		return nil, err
 	}
@@ -160,9 +163,11 @@ func (s *services) holdings(ctx context.Context) (any, error) {
 	from := 0.0
 	for _, held := range v.GetPositions() {
 		row := position{
-			Symbol: held.GetSymbol(), Amount: demo.Amount(held.GetAmount(), int(held.GetDecimals())), Price: demo.Money(held.GetPrice()),
-			Value: demo.Money(held.GetValue()), Source: held.GetPriceSource(), PriceTime: moment(held.GetPriceTime()), Stale: held.GetPriceStale(),
-			From: from, Part: 100 * held.GetShare(),
+			Symbol: held.GetSymbol(), Amount: demo.Amount(held.GetAmount(), int(held.GetDecimals())),
+			Price: demo.Money(held.GetPrice()),
+			Value: demo.Money(held.GetValue()), Source: held.GetPriceSource(), PriceTime: moment(held.GetPriceTime()),
+			Stale: held.GetPriceStale(),
+			From:  from, Part: 100 * held.GetShare(),
 		}
 		switch {
 		case held.GetUnpricedReason() != "":

@@ -96,7 +96,8 @@ func treeOf(t traces.Trace) tree {
 		after := s.Start.Sub(first.Start)
 		from := min(max(100*float64(after)/float64(whole), 0), 99.5)
 		out.Bars = append(out.Bars, bar{
-			Branch: t.Branch(i), Title: s.Title(), Service: s.Service, Error: s.Why(), Failed: s.Failed, After: after, Took: s.Duration,
+			Branch: t.Branch(i), Title: s.Title(), Service: s.Service, Error: s.Why(), Failed: s.Failed, After: after,
+			Took: s.Duration,
 			From: from, Part: min(max(100*float64(s.Duration)/float64(whole), 0.5), 100-from),
 		})
 	}

@@ -28,9 +28,11 @@ const account = "console"
 
 // Ensure makes the service account by a command of the auth service, and
 // returns its secret, which is kept in dir.
-func Ensure(ctx context.Context, command func(ctx context.Context, args ...string) (string, error), dir string) (string, error) {
+func Ensure(ctx context.Context, command func(ctx context.Context, args ...string) (string, error),
+	dir string) (string, error) {
 	file := filepath.Join(dir, "console-secret")
-	if _, err := command(ctx, "service-account", "ensure", account, "--permissions=admin:system", "--secret-file="+file); err != nil {
+	if _, err := command(ctx, "service-account", "ensure", account, "--permissions=admin:system",
+		"--secret-file="+file); err != nil {
 		return "", err
 	}
 	b, err := os.ReadFile(file)
@@ -62,7 +64,8 @@ func dial(o Options) (*services, error) {
 	sessions := authv1.NewSessionServiceClient(s.auth)
 	s.user = authn.NewServiceTokens((&login{sessions: sessions, email: o.Email, password: o.Password}).token, nil)
 	s.operator = authn.NewServiceTokens(func(ctx context.Context) (string, time.Time, error) {
-		resp, err := sessions.IssueServiceToken(ctx, &authv1.IssueServiceTokenRequest{ClientId: account, ClientSecret: o.Secret})
+		resp, err := sessions.IssueServiceToken(ctx,
+			&authv1.IssueServiceTokenRequest{ClientId: account, ClientSecret: o.Secret})
 		return resp.GetAccessToken(), resp.GetAccessExpireTime().AsTime(), err
 	}, nil)
 	return s, nil
@@ -127,9 +130,15 @@ func (s *services) sections() map[string][]*panel {
 		"services": {s.health("auth", s.auth), s.health("wallet", s.wallet), s.health("portfolio", s.portfolio)},
 		"keys":     {s.panel("auth", s.auth, s.operator, s.keys)},
 		"jobs": {
-			s.panel("auth", s.auth, s.operator, runsOf(authv1.NewAdminServiceClient(s.auth).ListJobRuns, &authv1.ListJobRunsRequest{PageSize: shownRuns})),
-			s.panel("wallet", s.wallet, s.operator, runsOf(walletv1.NewAdminServiceClient(s.wallet).ListJobRuns, &walletv1.ListJobRunsRequest{PageSize: shownRuns})),
-			s.panel("portfolio", s.portfolio, s.operator, runsOf(portfoliov1.NewAdminServiceClient(s.portfolio).ListJobRuns, &portfoliov1.ListJobRunsRequest{PageSize: shownRuns})),
+			s.panel("auth", s.auth, s.operator,
+				runsOf(authv1.NewAdminServiceClient(s.auth).ListJobRuns,
+					&authv1.ListJobRunsRequest{PageSize: shownRuns})),
+			s.panel("wallet", s.wallet, s.operator,
+				runsOf(walletv1.NewAdminServiceClient(s.wallet).ListJobRuns,
+					&walletv1.ListJobRunsRequest{PageSize: shownRuns})),
+			s.panel("portfolio", s.portfolio, s.operator,
+				runsOf(portfoliov1.NewAdminServiceClient(s.portfolio).ListJobRuns,
+					&portfoliov1.ListJobRunsRequest{PageSize: shownRuns})),
 		},
 		"value": {}, "holdings": {},
 	}
@@ -141,7 +150,8 @@ func (s *services) sections() map[string][]*panel {
 }
 
 // panel of what a service is asked for with one of the two tokens.
-func (s *services) panel(service string, conn *grpc.ClientConn, tokens *authn.ServiceTokens, ask func(context.Context) (any, error)) *panel {
+func (s *services) panel(service string, conn *grpc.ClientConn, tokens *authn.ServiceTokens,
+	ask func(context.Context) (any, error)) *panel {
 	return &panel{service: service, load: func(ctx context.Context) (any, error) {
 		ctx = unseen(ctx)
 		token, err := tokens.Token(ctx)

@@ -62,7 +62,8 @@ func set(t *testing.T) *stage {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	s.Suite, err = suite.Start(t.Context(), suite.Options{
-		Dir: dir, History: history(), Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})),
+		Dir: dir, History: history(), Log: slog.New(
+			slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -81,7 +82,8 @@ func set(t *testing.T) *stage {
 		t.Fatal(err)
 	}
 	s.console, err = console.Start(t.Context(), console.Options{
-		Addr: "127.0.0.1:0", Endpoints: s.Endpoints, Email: email, Password: password, Secret: s.secret, Traces: s.ring,
+		Addr: "127.0.0.1:0", Endpoints: s.Endpoints, Email: email, Password: password, Secret: s.secret,
+		Traces: s.ring,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -97,7 +99,8 @@ func set(t *testing.T) *stage {
 // signUp makes the user, with the chain's two busiest holders as wallets.
 func (s *stage) signUp(t *testing.T) {
 	t.Helper()
-	if _, err := s.clients.Accounts.Register(t.Context(), &authv1.RegisterRequest{Email: email, Password: password}); err != nil {
+	if _, err := s.clients.Accounts.Register(t.Context(),
+		&authv1.RegisterRequest{Email: email, Password: password}); err != nil {
 		t.Fatal(err)
 	}
 	in, err := s.clients.Sessions.Login(t.Context(), &authv1.LoginRequest{Email: email, Password: password})
@@ -107,11 +110,13 @@ func (s *stage) signUp(t *testing.T) {
 	s.token = in.GetTokens().GetAccessToken()
 	s.user = grpcclient.WithToken(t.Context(), s.token)
 	for _, h := range s.Chain.Holders() {
-		made, err := s.clients.Wallets.CreateWallet(s.user, &walletv1.CreateWalletRequest{Account: fmt.Sprintf("eip155:%d:%s", s.Chain.ChainID(), h.Hex())})
+		made, err := s.clients.Wallets.CreateWallet(s.user,
+			&walletv1.CreateWalletRequest{Account: fmt.Sprintf("eip155:%d:%s", s.Chain.ChainID(), h.Hex())})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.clients.Wallets.SyncWallet(s.user, &walletv1.SyncWalletRequest{WalletId: made.GetWallet().GetId()}); err != nil {
+		if _, err := s.clients.Wallets.SyncWallet(s.user,
+			&walletv1.SyncWalletRequest{WalletId: made.GetWallet().GetId()}); err != nil {
 			t.Fatal(err)
 		}
 	}

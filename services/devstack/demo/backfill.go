@@ -40,7 +40,8 @@ func (d *driver) backfill(note progress.Note) (string, error) {
 		if until.After(end) {
 			until = end
 		}
-		resp, err := d.Portfolios.TakeSnapshot(d.ctx, &portfoliov1.TakeSnapshotRequest{StartTime: timestamppb.New(next), EndTime: timestamppb.New(until)})
+		resp, err := d.Portfolios.TakeSnapshot(d.ctx,
+			&portfoliov1.TakeSnapshotRequest{StartTime: timestamppb.New(next), EndTime: timestamppb.New(until)})
 		p := resp.GetBackfill()
 		switch {
 		case err == nil && (p.GetHourCount() > 0 || p.GetRemainingCount() == 0):
@@ -50,7 +51,8 @@ func (d *driver) backfill(note progress.Note) (string, error) {
 			continue
 		case err == nil:
 			b.Why = "no progress"
-		case errs.Is(err, errs.KindUnavailable), errs.Is(err, errs.KindFailedPrecondition), errs.Is(err, errs.KindExhausted):
+		case errs.Is(err, errs.KindUnavailable), errs.Is(err, errs.KindFailedPrecondition),
+			errs.Is(err, errs.KindExhausted):
 			b.Why = errs.As(err).Message
 		default:
 			return "", err
@@ -58,7 +60,8 @@ func (d *driver) backfill(note progress.Note) (string, error) {
 		if b.Why != "" {
 			break
 		}
-		b.Done, b.Stored, b.Incomplete = b.Done+int(p.GetHourCount()), b.Stored+int(p.GetStoredCount()), b.Incomplete+int(p.GetIncompleteCount())
+		b.Done, b.Stored, b.Incomplete = b.Done+int(p.GetHourCount()), b.Stored+int(p.GetStoredCount()),
+			b.Incomplete+int(p.GetIncompleteCount())
 		if next = until; p.GetNextStartTime() != nil {
 			next = p.GetNextStartTime().AsTime()
 		}
@@ -109,7 +112,8 @@ func (d *driver) soon(err error) bool {
 // days reads the value of each day of the range, in UTC.
 func (d *driver) days(end time.Time) error {
 	resp, err := d.Portfolios.GetTimeline(d.ctx, &portfoliov1.GetTimelineRequest{
-		Interval: portfoliov1.Interval_INTERVAL_DAILY, StartTime: timestamppb.New(end.Add(-d.o.History)), EndTime: timestamppb.New(end),
+		Interval: portfoliov1.Interval_INTERVAL_DAILY, StartTime: timestamppb.New(end.Add(-d.o.History)),
+		EndTime: timestamppb.New(end),
 	})
 	if err != nil {
 		return err

@@ -24,7 +24,8 @@ type ledger struct {
 	fail                               func(call int) error
 }
 
-func (l *ledger) TakeSnapshot(_ context.Context, r *portfoliov1.TakeSnapshotRequest, _ ...grpc.CallOption) (*portfoliov1.TakeSnapshotResponse, error) {
+func (l *ledger) TakeSnapshot(_ context.Context, r *portfoliov1.TakeSnapshotRequest,
+	_ ...grpc.CallOption) (*portfoliov1.TakeSnapshotResponse, error) {
 	l.calls++
 	if l.fail != nil {
 		if err := l.fail(l.calls); err != nil {
@@ -46,7 +47,8 @@ func (l *ledger) TakeSnapshot(_ context.Context, r *portfoliov1.TakeSnapshotRequ
 	return &portfoliov1.TakeSnapshotResponse{Backfill: b}, nil
 }
 
-func (l *ledger) GetTimeline(context.Context, *portfoliov1.GetTimelineRequest, ...grpc.CallOption) (*portfoliov1.GetTimelineResponse, error) {
+func (l *ledger) GetTimeline(context.Context, *portfoliov1.GetTimelineRequest,
+	...grpc.CallOption) (*portfoliov1.GetTimelineResponse, error) {
 	return &portfoliov1.GetTimelineResponse{Points: days("1", "2")}, nil
 }
 
@@ -67,14 +69,17 @@ func TestABackfillIsGoneOnWithUntilItIsDoneOrCantBe(t *testing.T) {
 			}
 			return errs.Exhausted("HISTORY_READ_UNDER_WAY", "another call reads this history").After(time.Second)
 		}, false},
-		{"a node without old state", "0 of 720 hours stored; the others not: the node keeps no old state", 0, func(int) error { return chain }, false},
-		{"a node that goes", "300 of 720 hours stored; the others not: the node keeps no old state", 0, func(call int) error {
-			if call > 3 {
-				return chain
-			}
-			return nil
-		}, false},
-		{"a chain that nobody set up", "0 of 720 hours stored; the others not: no node", 0, func(int) error { return errs.FailedPrecondition("CHAIN_NOT_CONFIGURED", "no node") }, false},
+		{"a node without old state", "0 of 720 hours stored; the others not: the node keeps no old state", 0,
+			func(int) error { return chain }, false},
+		{"a node that goes", "300 of 720 hours stored; the others not: the node keeps no old state", 0,
+			func(call int) error {
+				if call > 3 {
+					return chain
+				}
+				return nil
+			}, false},
+		{"a chain that nobody set up", "0 of 720 hours stored; the others not: no node", 0,
+			func(int) error { return errs.FailedPrecondition("CHAIN_NOT_CONFIGURED", "no node") }, false},
 		{"a mistake of ours", "", 0, func(int) error { return errs.Internal(errors.New("broken")) }, true},
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -83,7 +88,8 @@ func TestABackfillIsGoneOnWithUntilItIsDoneOrCantBe(t *testing.T) {
 			for i := range tc.had {
 				l.hours[end.Add(-time.Duration(720-i)*time.Hour).Add(time.Hour-1).Truncate(time.Hour).Unix()] = true
 			}
-			d := &driver{Clients: &Clients{Portfolios: l}, o: Options{History: 720 * time.Hour}, r: &Result{}, ctx: t.Context()}
+			d := &driver{Clients: &Clients{Portfolios: l}, o: Options{History: 720 * time.Hour}, r: &Result{},
+				ctx: t.Context()}
 			text, err := d.backfill(func(string, ...any) {})
 			if text != tc.text || (err != nil) != tc.err {
 				t.Errorf("%s: %q, %v, %+v", tc.name, text, err, d.r.Backfill)

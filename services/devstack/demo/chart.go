@@ -128,7 +128,8 @@ func (r *Result) chart() string {
 		asciigraph.XAxisRange(float64(first.Unix()), float64(last.Unix())), asciigraph.XAxisValueFormatter(day),
 		asciigraph.XAxisTickCount(min(len(closes), 1+width/(2*dateWidth-5))))
 	return fmt.Sprintf("Value by day, %s to %s, in USD: the close of each day (UTC)\n\n%s\n\n"+
-		"Best day   %s\nWorst day  %s\nA day's change is its close against the close of the day before, with what was paid in and out.",
+		"Best day   %s\nWorst day  %s\nA day's change is its close against the close of the day before, with what "+
+		"was paid in and out.",
 		day(float64(first.Unix())), day(float64(last.Unix())), plot, r.Best, r.Worst)
 }
 

@@ -18,7 +18,8 @@ func days(closes ...string) (points []*portfoliov1.TimelinePoint) {
 	for i, c := range closes {
 		total, incomplete := strings.CutPrefix(c, "~")
 		points = append(points, &portfoliov1.TimelinePoint{
-			StartTime: timestamppb.New(time.Date(2026, 3, 1+i, 0, 0, 0, 0, time.UTC)), Close: total, Complete: !incomplete,
+			StartTime: timestamppb.New(time.Date(2026, 3, 1+i, 0, 0, 0, 0, time.UTC)), Close: total,
+			Complete: !incomplete,
 		})
 	}
 	return points
@@ -32,17 +33,24 @@ func TestADaysChangeIsItsCloseAgainstTheCloseBefore(t *testing.T) {
 	}{
 		{"one day", []string{"1"}, "none", "none"},
 		{"none", nil, "none", "none"},
-		{"up and down", []string{"100.00000000", "110", "99", "99.99"}, "2026-03-02  +10.00 USD  (+10.00 %)", "2026-03-03  -11.00 USD  (-10.00 %)"},
-		{"up alone", []string{"100", "101", "103"}, "2026-03-03  +2.00 USD  (+1.98 %)", "2026-03-02  +1.00 USD  (+1.00 %)"},
+		{"up and down", []string{"100.00000000", "110", "99", "99.99"}, "2026-03-02  +10.00 USD  (+10.00 %)",
+			"2026-03-03  -11.00 USD  (-10.00 %)"},
+		{"up alone", []string{"100", "101", "103"}, "2026-03-03  +2.00 USD  (+1.98 %)",
+			"2026-03-02  +1.00 USD  (+1.00 %)"},
 		{"from nothing", []string{"0", "5"}, "2026-03-02  +5.00 USD", "2026-03-02  +5.00 USD"},
-		{"the first of equal ones", []string{"1", "2", "3"}, "2026-03-02  +1.00 USD  (+100.00 %)", "2026-03-02  +1.00 USD  (+100.00 %)"},
-		{"half to even", []string{"1000", "1000.005", "1000.02"}, "2026-03-03  +0.02 USD  (+0.00 %)", "2026-03-02  +0.00 USD  (+0.00 %)"},
-		{"more than a float can tell apart", []string{"100000000000000000000.00000001", "100000000000000000000.12345678"}, "2026-03-02  +0.12 USD  (+0.00 %)", "2026-03-02  +0.12 USD  (+0.00 %)"},
-		{"next to incomplete ones", []string{"1", "~2", "9", "8"}, "2026-03-04  -1.00 USD  (-11.11 %)", "2026-03-04  -1.00 USD  (-11.11 %)"},
+		{"the first of equal ones", []string{"1", "2", "3"}, "2026-03-02  +1.00 USD  (+100.00 %)",
+			"2026-03-02  +1.00 USD  (+100.00 %)"},
+		{"half to even", []string{"1000", "1000.005", "1000.02"}, "2026-03-03  +0.02 USD  (+0.00 %)",
+			"2026-03-02  +0.00 USD  (+0.00 %)"},
+		{"more than a float can tell apart", []string{"100000000000000000000.00000001",
+			"100000000000000000000.12345678"}, "2026-03-02  +0.12 USD  (+0.00 %)", "2026-03-02  +0.12 USD  (+0.00 %)"},
+		{"next to incomplete ones", []string{"1", "~2", "9", "8"}, "2026-03-04  -1.00 USD  (-11.11 %)",
+			"2026-03-04  -1.00 USD  (-11.11 %)"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			best, worst, err := extremes(days(tc.closes...))
-			if err != nil || !strings.HasPrefix(best.String(), tc.best) || !strings.HasPrefix(worst.String(), tc.worst) {
+			if err != nil || !strings.HasPrefix(best.String(), tc.best) ||
+				!strings.HasPrefix(worst.String(), tc.worst) {
 				t.Errorf("best %s, worst %s, %v", best, worst, err)
 			}
 		})
@@ -76,7 +84,8 @@ func TestTheChartFitsATerminal(t *testing.T) {
 				}
 			}
 			first, last := r.Days[0].GetStartTime().AsTime(), r.Days[len(closes)-1].GetStartTime().AsTime()
-			if strings.Count(chart, first.Format(time.DateOnly)) < 2 || strings.Count(chart, last.Format(time.DateOnly)) < 2 {
+			if strings.Count(chart, first.Format(time.DateOnly)) < 2 ||
+				strings.Count(chart, last.Format(time.DateOnly)) < 2 {
 				t.Errorf("the axis isn't labelled:\n%s", chart)
 			}
 		})

@@ -109,7 +109,8 @@ type driver struct {
 }
 
 func (d *driver) register(progress.Note) (string, error) {
-	_, err := d.Accounts.Register(d.ctx, &authv1.RegisterRequest{Email: d.o.Email, Password: d.o.Password, DisplayName: "Demo"})
+	_, err := d.Accounts.Register(d.ctx, &authv1.RegisterRequest{Email: d.o.Email, Password: d.o.Password,
+		DisplayName: "Demo"})
 	return d.o.Email, err
 }
 
@@ -125,7 +126,8 @@ func (d *driver) signIn(progress.Note) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("user %s, token good until %s", me.GetUser().GetId(), t.GetAccessExpireTime().AsTime().Local().Format(time.TimeOnly)), nil
+	return fmt.Sprintf("user %s, token good until %s", me.GetUser().GetId(),
+		t.GetAccessExpireTime().AsTime().Local().Format(time.TimeOnly)), nil
 }
 
 // mailWait is how long a mail may take.
@@ -143,7 +145,8 @@ func (d *driver) verify(progress.Note) (string, error) {
 	}
 	code, err := d.mailedCode(time.Second)
 	if err != nil { // mailed to an earlier run
-		if _, err := d.Accounts.ResendVerification(d.ctx, &authv1.ResendVerificationRequest{Email: d.o.Email}); err != nil {
+		if _, err := d.Accounts.ResendVerification(d.ctx,
+			&authv1.ResendVerificationRequest{Email: d.o.Email}); err != nil {
 			return "", err
 		}
 		if code, err = d.mailedCode(mailWait); err != nil {
@@ -171,7 +174,8 @@ func Code(m mailserver.Mail) string { return codes.FindString(m.Body) }
 func (d *driver) addWallets(progress.Note) (string, error) {
 	added := 0
 	for i, a := range d.o.Accounts {
-		_, err := d.Wallets.CreateWallet(d.ctx, &walletv1.CreateWalletRequest{Account: a, Label: fmt.Sprintf("Demo %d", i+1)})
+		_, err := d.Wallets.CreateWallet(d.ctx,
+			&walletv1.CreateWalletRequest{Account: a, Label: fmt.Sprintf("Demo %d", i+1)})
 		switch {
 		case err == nil:
 			added++
@@ -231,7 +235,8 @@ func (d *driver) value(progress.Note) (string, error) {
 		return "", err
 	}
 	d.r.Valuation = resp.GetValuation()
-	return fmt.Sprintf("%s %s in %d positions", Money(d.r.Valuation.GetTotal()), d.r.Valuation.GetCurrency(), len(d.r.Valuation.GetPositions())), nil
+	return fmt.Sprintf("%s %s in %d positions", Money(d.r.Valuation.GetTotal()), d.r.Valuation.GetCurrency(),
+		len(d.r.Valuation.GetPositions())), nil
 }
 
 func (d *driver) snapshot(progress.Note) (string, error) {
@@ -244,7 +249,8 @@ func (d *driver) snapshot(progress.Note) (string, error) {
 	if !resp.GetStored() {
 		what = "kept the one of this hour"
 	}
-	return fmt.Sprintf("%s, bucket %s", what, d.r.Snapshot.GetBucketTime().AsTime().Format("2006-01-02 15:04 MST")), nil
+	return fmt.Sprintf("%s, bucket %s", what, d.r.Snapshot.GetBucketTime().AsTime().Format("2006-01-02 15:04 MST")),
+		nil
 }
 
 func (d *driver) timeline(progress.Note) (string, error) {

@@ -80,7 +80,8 @@ func (r *rotation) turn(ctx context.Context, note progress.Note) (kids []string,
 				return nil, err
 			}
 		}
-		note("rotation %d of %d: waiting until every verifier knows the next key; %d calls, 0 failed", len(kids), rotations, r.calls.Load())
+		note("rotation %d of %d: waiting until every verifier knows the next key; %d calls, 0 failed", len(kids),
+			rotations, r.calls.Load())
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()

@@ -40,12 +40,14 @@ func (r *Result) holdings() string {
 		case !p.GetVerified():
 			share = "not counted"
 		}
-		t.AppendRow(table.Row{p.GetSymbol(), Amount(p.GetAmount(), int(p.GetDecimals())), Money(p.GetPrice()), value, share})
+		t.AppendRow(table.Row{p.GetSymbol(), Amount(p.GetAmount(), int(p.GetDecimals())), Money(p.GetPrice()), value,
+			share})
 	}
 	t.AppendFooter(table.Row{"Total", "", "", Money(r.Valuation.GetTotal()) + " " + r.Valuation.GetCurrency(), ""})
 	right := []table.ColumnConfig{}
 	for _, c := range []string{"Amount", "Price", "Value", "Share"} {
-		right = append(right, table.ColumnConfig{Name: c, Align: text.AlignRight, AlignHeader: text.AlignRight, AlignFooter: text.AlignRight})
+		right = append(right, table.ColumnConfig{Name: c, Align: text.AlignRight, AlignHeader: text.AlignRight,
+			AlignFooter: text.AlignRight})
 	}
 	t.SetColumnConfigs(right)
 	return t.Render()
@@ -62,7 +64,8 @@ func (r *Result) timeline() string {
 			if p.GetCarriedForward() {
 				count = "carried"
 			}
-			t.AppendRow(table.Row{label, p.GetStartTime().AsTime().Format(layout), Money(p.GetOpen()), Money(p.GetClose()), Money(p.GetMin()), Money(p.GetMax()), count})
+			t.AppendRow(table.Row{label, p.GetStartTime().AsTime().Format(layout), Money(p.GetOpen()),
+				Money(p.GetClose()), Money(p.GetMin()), Money(p.GetMax()), count})
 		}
 	}
 	rows("hour", "2006-01-02 15:04", r.Hourly)

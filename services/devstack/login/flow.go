@@ -65,7 +65,8 @@ func (c client) RestrictAdditionalAccessTokenScopes() func([]string) []string {
 
 // What follows of op.Storage is of flows that the provider doesn't have.
 
-func (s *store) CreateAccessAndRefreshTokens(context.Context, op.TokenRequest, string) (string, string, time.Time, error) {
+func (s *store) CreateAccessAndRefreshTokens(context.Context, op.TokenRequest, string) (string, string, time.Time,
+	error) {
 	return "", "", time.Time{}, errUnknown
 }
 

@@ -39,7 +39,8 @@ func (h *hub) register(mux *http.ServeMux, show func(http.ResponseWriter, string
 		q := r.URL.Query()
 		user, ok := userBy(func(u User) bool { return u.Name == q.Get("user") })
 		switch {
-		case q.Get("client_id") != ClientID || !slices.Contains(h.redirectURIs, q.Get("redirect_uri")) || q.Get("code_challenge_method") != "S256":
+		case q.Get("client_id") != ClientID || !slices.Contains(h.redirectURIs, q.Get("redirect_uri")) ||
+			q.Get("code_challenge_method") != "S256":
 			http.Error(w, "unknown client, or a redirect URI that isn't its own", http.StatusBadRequest)
 		case !ok:
 			show(w, "login", q)
@@ -73,7 +74,8 @@ func (h *hub) token(w http.ResponseWriter, r *http.Request) {
 	delete(h.codes, code)
 	verifier := sha256.Sum256([]byte(r.FormValue("code_verifier")))
 	if !ok || r.FormValue("client_id") != ClientID || r.FormValue("client_secret") != ClientSecret ||
-		r.FormValue("redirect_uri") != g.redirectURI || base64.RawURLEncoding.EncodeToString(verifier[:]) != g.challenge {
+		r.FormValue("redirect_uri") != g.redirectURI ||
+		base64.RawURLEncoding.EncodeToString(verifier[:]) != g.challenge {
 		write(w, map[string]string{"error": "bad_verification_code"}) // with 200, as GitHub does
 		return
 	}

@@ -81,7 +81,8 @@ func Start(ctx context.Context, o Options) (*Provider, error) {
 		return nil, errors.Join(err, l.Close())
 	}
 	p.hub = newHub(append(o.RedirectURIs, p.AppURL()))
-	p.openID, err = op.NewProvider(&op.Config{CodeMethodS256: true, AuthMethodPost: true}, p.store, op.StaticIssuer(p.URL()), op.WithAllowInsecure())
+	p.openID, err = op.NewProvider(&op.Config{CodeMethodS256: true, AuthMethodPost: true}, p.store,
+		op.StaticIssuer(p.URL()), op.WithAllowInsecure())
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("login: %w", err), l.Close())
 	}
@@ -164,7 +165,8 @@ func (p *Provider) show(w http.ResponseWriter, page string, query url.Values) {
 		choices = append(choices, choice{text, q.Encode()})
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	_ = p.pages.ExecuteTemplate(w, page, map[string]any{"Choices": choices, "Query": query}) // the reader went away: nothing to do
+	// the reader went away: nothing to do
+	_ = p.pages.ExecuteTemplate(w, page, map[string]any{"Choices": choices, "Query": query})
 }
 
 const pages = `{{define "login"}}<!doctype html><title>Local provider</title><h1>Who are you?</h1>

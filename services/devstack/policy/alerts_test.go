@@ -91,7 +91,8 @@ func TestAlertsNameMetricsThatThereAreAndSayWhatToDo(t *testing.T) {
 // TestAnAlertThatCanNotFireIsReported is the control of the test above.
 func TestAnAlertThatCanNotFireIsReported(t *testing.T) {
 	rule := func(expr string) []byte {
-		return []byte("groups: [{name: g, rules: [{alert: A, expr: '" + expr + "', labels: {severity: info}, annotations: {summary: s}}]}]")
+		return []byte("groups: [{name: g, rules: [{alert: A, expr: '" + expr +
+			"', labels: {severity: info}, annotations: {summary: s}}]}]")
 	}
 	for text, want := range map[string]int{
 		string(rule("max(increase(a_total[5m])) > 2")):            0,

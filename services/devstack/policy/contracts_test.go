@@ -59,10 +59,14 @@ func openMethods(methods []written, lookup func(string) (access.Rule, bool)) []s
 	var found []string
 	for _, m := range methods {
 		if r, ok := lookup(m.full); !ok || r == (access.Rule{}) {
-			found = append(found, fmt.Sprintf("%s:%d: %s has no access rule: whoever adds a method decides who may call it, with option (purser.access.v1.rule); a server doesn't start without", m.file, m.line, m.full))
+			found = append(found, fmt.Sprintf(
+				"%s:%d: %s has no access rule: whoever adds a method decides who may call it, with option "+
+					"(purser.access.v1.rule); a server doesn't start without", m.file, m.line, m.full))
 		}
 		if !m.commented {
-			found = append(found, fmt.Sprintf("%s:%d: %s has no comment: the contract is the manual, say what it does, what it needs and which errors it gives", m.file, m.line, m.full))
+			found = append(found, fmt.Sprintf(
+				"%s:%d: %s has no comment: the contract is the manual, say what it does, what it needs and which "+
+					"errors it gives", m.file, m.line, m.full))
 		}
 	}
 	return found
@@ -100,7 +104,8 @@ func TestEveryMethodSaysWhoMayCallItAndWhatItDoes(t *testing.T) {
 	}
 	slices.Sort(names)
 	if got := linked(); !slices.Equal(got, names) {
-		t.Errorf("the contracts have the methods\n%s\nand linked here are\n%s\ngenerate the code, or import it above", strings.Join(names, "\n"), strings.Join(got, "\n"))
+		t.Errorf("the contracts have the methods\n%s\nand linked here are\n%s\ngenerate the code, or import it above",
+			strings.Join(names, "\n"), strings.Join(got, "\n"))
 	}
 	report(t, openMethods(all, access.Lookup))
 }

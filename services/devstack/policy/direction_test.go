@@ -27,7 +27,8 @@ func adapters() map[string]string {
 // something that it may not.
 func bridges() map[string]string {
 	return map[string]string{
-		"pkg/cache": "what is cached under which key and for how long is a rule of the domain; the client that the cache works on comes from app",
+		"pkg/cache": "what is cached under which key and for how long is a rule of the domain; the client that the " +
+			"cache works on comes from app",
 	}
 }
 
@@ -68,7 +69,8 @@ func breaches(g graph) []string {
 		if domain(path) {
 			if way, what := reach(g, path); way != nil {
 				tell(path, strings.Join(way, " → "), "the domain is plain Go and reaches no "+what+
-					", so that its rules can be read and tested alone; speak to the outside in an adapter (rpc, store, …) and declare the interface here")
+					", so that its rules can be read and tested alone; speak to the outside in an adapter (rpc, "+
+					"store, …) and declare the interface here")
 			}
 		}
 	}
@@ -85,19 +87,22 @@ func edge(from, to string, test bool, tell func(from, to, reason string)) {
 	case a.module == "proto" && b.module != "proto":
 		tell(from, to, "the contracts import nothing of ours, so that a client of another team takes them alone")
 	case a.module == "pkg" && b.module != "pkg":
-		tell(from, to, "the library knows no contract and no service, so that another team takes it alone; pass what it needs as a function or a type")
+		tell(from, to, "the library knows no contract and no service, so that another team takes it alone; pass "+
+			"what it needs as a function or a type")
 	case a.service != "" && a.service != "devstack" && b.service != "" && b.service != a.service:
 		tell(from, to, "a service reaches another one over gRPC only, so that each is deployed alone")
 	case a.module == client && b.module == "services":
 		tell(from, to, "the client knows the contracts alone, so that another team's program takes no service with it")
 	case b.module == client && a.service != "" && a.service != "devstack":
-		tell(from, to, "the client is for other teams' programs and brings the library along; a service dials what it calls by pkg/grpcclient")
+		tell(from, to, "the client is for other teams' programs and brings the library along; a service dials what "+
+			"it calls by pkg/grpcclient")
 	case a.module == "k8s" && b.service != "":
 		tell(from, to, "what is deployed are the programs: its tests run those")
 	case a.service == "devstack" && b.service != "" && b.service != "devstack" && b.rest != "app":
 		tell(from, to, "devstack starts the services as they are, through services/"+b.service+"/app")
 	case !test && testkit(to) && !testkit(from) && a.service != "devstack":
-		tell(from, to, "the test kit starts servers and is no part of a deployed binary; only tests and devstack use it")
+		tell(from, to, "the test kit starts servers and is no part of a deployed binary; only tests and devstack "+
+			"use it")
 	case adapter(to) && domain(from) && a.service == b.service && !test:
 		tell(from, to, "adapters depend on the domain, never the other way round: rpc → domain ← store")
 	}
@@ -199,40 +204,54 @@ func TestAnEdgeAgainstTheDirectionIsReported(t *testing.T) {
 		test     bool
 		want     string // part of the reason; empty where the edge is fine
 	}{
-		"proto to the library":              {"proto/access", "pkg/errs", false, "contracts import nothing"},
-		"proto to itself":                   {"proto/access", "proto/gen/purser/auth/v1", false, ""},
-		"proto's test to the library":       {"proto/access", "pkg/errs", true, "contracts import nothing"},
-		"the library to the contracts":      {"pkg/grpcserver", "proto/access", false, "knows no contract"},
-		"the library to a service":          {"pkg/jobs", "services/auth/app", false, "knows no contract"},
-		"the library's test to a service":   {"pkg/jobs", "services/auth/app", true, "knows no contract"},
-		"the client to the contracts":       {"proto/client", "proto/access", false, ""},
-		"the client to the library":         {"proto/client", "pkg/grpcclient", false, ""},
-		"the client to a service":           {"proto/client", "services/auth/app", false, "contracts alone"},
-		"the client's example to it":        {"proto/client/example", "proto/client", false, ""},
-		"the contracts to the client":       {"proto/access", "proto/client", false, "contracts import nothing"},
-		"the library's test to the client":  {"pkg/grpcclient", "proto/client", true, "knows no contract"},
-		"a service to the client":           {"services/wallet/app", "proto/client", false, "for other teams' programs"},
-		"devstack to the client":            {"services/devstack/demo", "proto/client", false, ""},
-		"a service to another":              {"services/wallet/app", "services/auth/app", false, "over gRPC only"},
-		"a service's test to another":       {"services/wallet/internal/wallet", "services/auth/internal/account", true, "over gRPC only"},
-		"a service to devstack":             {"services/wallet/app", "services/devstack/chain", false, "over gRPC only"},
-		"devstack to an app":                {"services/devstack/suite", "services/wallet/app", false, ""},
-		"devstack past an app":              {"services/devstack/suite", "services/wallet/migrations", false, "services/wallet/app"},
-		"the deployment to a service":       {"k8s", "services/wallet/app", true, "the programs"},
-		"the deployment to the contracts":   {"k8s", "proto/gen/purser/auth/v1", true, ""},
-		"the domain to its store":           {"services/wallet/internal/wallet", "services/wallet/internal/store", false, "rpc → domain ← store"},
-		"the store to the domain":           {"services/wallet/internal/store", "services/wallet/internal/wallet", false, ""},
-		"the domain to gRPC":                {"services/wallet/internal/wallet", "=google.golang.org/grpc/status", false, "reaches no gRPC"},
-		"the domain to gorm":                {"services/wallet/internal/wallet", "=gorm.io/gorm", false, "reaches no gorm"},
-		"the domain to Redis":               {"services/wallet/internal/wallet", "=github.com/redis/go-redis/v9", false, "reaches no Redis"},
-		"the domain to generated code":      {"services/wallet/internal/wallet", "proto/gen/purser/wallet/v1", false, "reaches no generated code"},
-		"a new domain package to gorm":      {"services/auth/internal/passkey", "=gorm.io/gorm", false, "reaches no gorm"},
-		"the domain through the library":    {"services/wallet/internal/wallet", "pkg/postgres", false, "pkg/postgres → gorm.io/gorm"},
-		"the domain by the bridge":          {"services/wallet/internal/price", "pkg/cache", false, ""},
-		"an adapter to gorm":                {"services/wallet/internal/store", "=gorm.io/gorm", false, ""},
-		"app to all of it":                  {"services/wallet/app", "services/wallet/internal/store", false, ""},
-		"a service to the test kit":         {"services/wallet/app", "pkg/testkit", false, "no part of a deployed binary"},
-		"a service to a part of it":         {"services/wallet/app", "pkg/testkit/pgserver", false, "no part of a deployed binary"},
+		"proto to the library":             {"proto/access", "pkg/errs", false, "contracts import nothing"},
+		"proto to itself":                  {"proto/access", "proto/gen/purser/auth/v1", false, ""},
+		"proto's test to the library":      {"proto/access", "pkg/errs", true, "contracts import nothing"},
+		"the library to the contracts":     {"pkg/grpcserver", "proto/access", false, "knows no contract"},
+		"the library to a service":         {"pkg/jobs", "services/auth/app", false, "knows no contract"},
+		"the library's test to a service":  {"pkg/jobs", "services/auth/app", true, "knows no contract"},
+		"the client to the contracts":      {"proto/client", "proto/access", false, ""},
+		"the client to the library":        {"proto/client", "pkg/grpcclient", false, ""},
+		"the client to a service":          {"proto/client", "services/auth/app", false, "contracts alone"},
+		"the client's example to it":       {"proto/client/example", "proto/client", false, ""},
+		"the contracts to the client":      {"proto/access", "proto/client", false, "contracts import nothing"},
+		"the library's test to the client": {"pkg/grpcclient", "proto/client", true, "knows no contract"},
+		"a service to the client": {"services/wallet/app", "proto/client", false,
+			"for other teams' programs"},
+		"devstack to the client": {"services/devstack/demo", "proto/client", false, ""},
+		"a service to another":   {"services/wallet/app", "services/auth/app", false, "over gRPC only"},
+		"a service's test to another": {"services/wallet/internal/wallet", "services/auth/internal/account",
+			true, "over gRPC only"},
+		"a service to devstack": {"services/wallet/app", "services/devstack/chain", false,
+			"over gRPC only"},
+		"devstack to an app": {"services/devstack/suite", "services/wallet/app", false, ""},
+		"devstack past an app": {"services/devstack/suite", "services/wallet/migrations", false,
+			"services/wallet/app"},
+		"the deployment to a service":     {"k8s", "services/wallet/app", true, "the programs"},
+		"the deployment to the contracts": {"k8s", "proto/gen/purser/auth/v1", true, ""},
+		"the domain to its store": {"services/wallet/internal/wallet", "services/wallet/internal/store",
+			false, "rpc → domain ← store"},
+		"the store to the domain": {"services/wallet/internal/store", "services/wallet/internal/wallet",
+			false, ""},
+		"the domain to gRPC": {"services/wallet/internal/wallet", "=google.golang.org/grpc/status",
+			false, "reaches no gRPC"},
+		"the domain to gorm": {"services/wallet/internal/wallet", "=gorm.io/gorm", false,
+			"reaches no gorm"},
+		"the domain to Redis": {"services/wallet/internal/wallet", "=github.com/redis/go-redis/v9",
+			false, "reaches no Redis"},
+		"the domain to generated code": {"services/wallet/internal/wallet", "proto/gen/purser/wallet/v1", false,
+			"reaches no generated code"},
+		"a new domain package to gorm": {"services/auth/internal/passkey", "=gorm.io/gorm", false,
+			"reaches no gorm"},
+		"the domain through the library": {"services/wallet/internal/wallet", "pkg/postgres", false,
+			"pkg/postgres → gorm.io/gorm"},
+		"the domain by the bridge": {"services/wallet/internal/price", "pkg/cache", false, ""},
+		"an adapter to gorm":       {"services/wallet/internal/store", "=gorm.io/gorm", false, ""},
+		"app to all of it":         {"services/wallet/app", "services/wallet/internal/store", false, ""},
+		"a service to the test kit": {"services/wallet/app", "pkg/testkit", false,
+			"no part of a deployed binary"},
+		"a service to a part of it": {"services/wallet/app", "pkg/testkit/pgserver", false,
+			"no part of a deployed binary"},
 		"the library to the test kit":       {"pkg/postgres", "pkg/testkit", false, "no part of a deployed binary"},
 		"a test to the test kit":            {"pkg/postgres", "pkg/testkit", true, ""},
 		"devstack to a part of it":          {"services/devstack/suite", "pkg/testkit/pgserver", false, ""},
@@ -253,11 +272,13 @@ func TestAnEdgeAgainstTheDirectionIsReported(t *testing.T) {
 			g := graph{
 				"fmt": {ImportPath: "fmt", Standard: true}, from.ImportPath: from,
 				ours + "pkg/postgres": {ImportPath: ours + "pkg/postgres", Imports: []string{"gorm.io/gorm"}},
-				ours + "pkg/cache":    {ImportPath: ours + "pkg/cache", Imports: []string{"github.com/redis/go-redis/v9"}},
+				ours + "pkg/cache": {ImportPath: ours + "pkg/cache",
+					Imports: []string{"github.com/redis/go-redis/v9"}},
 			}
 			g[from.ImportPath] = from
 			got := breaches(g)
-			if tt.want == "" && len(got) > 0 || tt.want != "" && (len(got) == 0 || !strings.Contains(strings.Join(got, "\n"), tt.want)) {
+			if tt.want == "" && len(got) > 0 ||
+				tt.want != "" && (len(got) == 0 || !strings.Contains(strings.Join(got, "\n"), tt.want)) {
 				t.Errorf("reported %q, want %q", got, tt.want)
 			}
 			for _, b := range got {

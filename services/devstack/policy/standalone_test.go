@@ -75,12 +75,14 @@ func TestAnotherTeamsModuleBuildsOnTheLibraryAndTheContracts(t *testing.T) {
 	write(t, dir, "main.go", scratch)
 	write(t, dir, "go.mod", strings.Join([]string{
 		"module example.com/scratch", "", "go 1.26.0", "",
-		"require " + ours + "pkg v0.0.0", "require " + ours + "proto v0.0.0", "require " + ours + client + " v0.0.0", "",
+		"require " + ours + "pkg v0.0.0", "require " + ours + "proto v0.0.0", "require " + ours + client + " v0.0.0",
+		"",
 		"replace " + ours + "pkg => " + filepath.Join(top, "pkg"),
 		"replace " + ours + "proto => " + filepath.Join(top, "proto"),
 		"replace " + ours + client + " => " + filepath.Join(top, client), "",
 	}, "\n"))
-	write(t, dir, "go.sum", sums(t, filepath.Join(top, "pkg"), filepath.Join(top, "proto"), filepath.Join(top, client)))
+	write(t, dir, "go.sum", sums(t, filepath.Join(top, "pkg"), filepath.Join(top, "proto"),
+		filepath.Join(top, client)))
 	outsideOf(t, dir, "build", "-o", "scratch", ".")
 	out, err := exec.CommandContext(t.Context(), filepath.Join(dir, "scratch")).CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "PURSER_GRPC_TLS_CERT") {

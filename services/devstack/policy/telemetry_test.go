@@ -150,10 +150,12 @@ func f() {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(m, []string{"a_total", "b_total"}) || !slices.Equal(s, []string{"do "}) || !slices.Equal(e, []string{"it fell", "it stood up"}) {
+	if !slices.Equal(m, []string{"a_total", "b_total"}) || !slices.Equal(s, []string{"do "}) ||
+		!slices.Equal(e, []string{"it fell", "it stood up"}) {
 		t.Fatal(m, s, e)
 	}
-	if got := listed("# P\n\n## A\n\n| x | y |\n|---|---|\n| WARN | `it fell` | `err` |\n\n## B\n| `other` |\n", "A"); !slices.Equal(got, []string{"it fell"}) {
+	if got := listed("# P\n\n## A\n\n| x | y |\n|---|---|\n| WARN | `it fell` | `err` |\n\n## B\n| `other` |\n",
+		"A"); !slices.Equal(got, []string{"it fell"}) {
 		t.Fatal(got)
 	}
 }

@@ -49,7 +49,8 @@ type graph map[string]pkg
 // load lists the workspace's packages and all that they depend on.
 func load(t testing.TB) graph {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "go", "list", "-deps", "-json=ImportPath,Imports,TestImports,XTestImports,Standard", "work")
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-deps",
+		"-json=ImportPath,Imports,TestImports,XTestImports,Standard", "work")
 	cmd.Dir = root(t)
 	cmd.Env = append(os.Environ(), "GOWORK="+filepath.Join(cmd.Dir, "go.work"))
 	var failure strings.Builder
@@ -96,7 +97,8 @@ func sources(t testing.TB, ending string) []source {
 		}
 		name := d.Name()
 		if d.IsDir() {
-			if path != top && (strings.HasPrefix(name, ".") || name == "node_modules" || name == "bin" || name == "testdata") {
+			if path != top && (strings.HasPrefix(name, ".") || name == "node_modules" || name == "bin" ||
+				name == "testdata") {
 				return filepath.SkipDir
 			}
 			return nil

@@ -49,7 +49,8 @@ func TestAChartThatIsAskedForWronglyIsTheCallersFault(t *testing.T) {
 		"", "start=1&span=5", "start=x&span=5&period=1h", "start=1&span=0&period=1h", "start=1&span=-1&period=1h",
 		"start=1&span=5&period=4h", "start=1&span=501&period=1h", "start=1&span=9223372036854775807&period=1h",
 	} {
-		if status, _, body, err := get(t.Context(), f, "/chart/"+wethKey+"?"+query); err != nil || status != http.StatusBadRequest {
+		if status, _, body, err := get(t.Context(), f, "/chart/"+wethKey+"?"+query); err != nil ||
+			status != http.StatusBadRequest {
 			t.Errorf("%q: status %d, %s, %v", query, status, body, err)
 		}
 	}
@@ -58,7 +59,8 @@ func TestAChartThatIsAskedForWronglyIsTheCallersFault(t *testing.T) {
 func TestAChartHasTheFaultsOfTheFeed(t *testing.T) {
 	f := start(t, nil)
 	f.SetFaults(prices.Faults{Status: http.StatusTooManyRequests})
-	status, _, _, err := get(t.Context(), f, fmt.Sprintf("/chart/%s?start=%d&span=2&period=1h", wethKey, march().Unix()))
+	status, _, _, err := get(t.Context(), f, fmt.Sprintf("/chart/%s?start=%d&span=2&period=1h", wethKey,
+		march().Unix()))
 	if err != nil || status != http.StatusTooManyRequests || f.Requests() != 1 {
 		t.Errorf("status %d, %d requests, %v", status, f.Requests(), err)
 	}

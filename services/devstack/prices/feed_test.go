@@ -90,7 +90,8 @@ func TestCurrentPricesAreThoseOfTheHourStatedAsOfNow(t *testing.T) {
 	want, _ := prices.PriceAt("WETH", march())
 	for _, key := range []string{wethKey, etherKey, "coingecko:ethereum"} {
 		c, ok := have[key]
-		if !ok || string(c.Price) != want || c.Timestamp != march().Add(20*time.Minute).Unix() || c.Confidence != "0.99" {
+		if !ok || string(c.Price) != want || c.Timestamp != march().Add(20*time.Minute).Unix() ||
+			c.Confidence != "0.99" {
 			t.Errorf("%s: %+v, want price %s", key, c, want)
 		}
 	}
@@ -134,7 +135,8 @@ func TestTheFutureAndTheTimeBeforeHistoryHaveNoPrices(t *testing.T) {
 
 func TestAnUnreadableTimestampIsTheCallersFault(t *testing.T) {
 	f := start(t, nil)
-	if status, _, _, err := get(t.Context(), f, "/prices/historical/soon/"+wethKey); err != nil || status != http.StatusBadRequest {
+	if status, _, _, err := get(t.Context(), f, "/prices/historical/soon/"+wethKey); err != nil ||
+		status != http.StatusBadRequest {
 		t.Errorf("status %d, %v", status, err)
 	}
 }
@@ -147,7 +149,8 @@ func TestFaultsReplaceTheAnswer(t *testing.T) {
 		t.Errorf("status %d, retry after %q, %v", status, header.Get("Retry-After"), err)
 	}
 	f.SetFaults(prices.Faults{Body: "<html>"})
-	if status, _, body, err := get(t.Context(), f, "/prices/current/"+wethKey); err != nil || status != http.StatusOK || body != "<html>" {
+	if status, _, body, err := get(t.Context(), f, "/prices/current/"+wethKey); err != nil ||
+		status != http.StatusOK || body != "<html>" {
 		t.Errorf("status %d, %q, %v", status, body, err)
 	}
 	f.SetFaults(prices.Faults{})

@@ -124,7 +124,8 @@ func (b *Backing) startDatabase(ctx context.Context) error {
 		}
 		var err error
 		b.Postgres, err = pgserver.Start(ctx, pgserver.Options{
-			Dir: filepath.Join(b.opts.Dir, "postgres"), Port: b.opts.Ports.Postgres, Durable: b.opts.Durable, Log: b.opts.Log,
+			Dir: filepath.Join(b.opts.Dir, "postgres"), Port: b.opts.Ports.Postgres, Durable: b.opts.Durable,
+			Log: b.opts.Log,
 		})
 		if errors.Is(err, pgserver.ErrPortBusy) {
 			return "", fmt.Errorf("%w: %s", err, freePorts)
@@ -153,7 +154,8 @@ func (b *Backing) startRedis(ctx context.Context) error {
 		}
 		var err error
 		b.Redis, err = redisserver.Start(ctx, redisserver.Options{
-			Dir: filepath.Join(b.opts.Dir, "redis"), Port: b.opts.Ports.Redis, Durable: b.opts.Durable, Log: b.opts.Log,
+			Dir: filepath.Join(b.opts.Dir, "redis"), Port: b.opts.Ports.Redis, Durable: b.opts.Durable,
+			Log: b.opts.Log,
 		})
 		if errors.Is(err, redisserver.ErrPortBusy) {
 			return "", fmt.Errorf("%w: %s", err, freePorts)
@@ -170,7 +172,8 @@ func (b *Backing) startChain(ctx context.Context) error {
 		if b.opts.External.Chain != "" {
 			b.tokenList = b.opts.External.TokenList
 			if b.tokenList == "" {
-				return "", errors.New("with PURSER_CHAIN_RPC_URLS set, PURSER_TOKEN_LIST must name a token list for that chain")
+				return "", errors.New("with PURSER_CHAIN_RPC_URLS set, PURSER_TOKEN_LIST must name a token list for " +
+					"that chain")
 			}
 			return b.own("chain", "PURSER_CHAIN_RPC_URLS"), nil
 		}
@@ -191,7 +194,8 @@ func (b *Backing) startChain(ctx context.Context) error {
 		if err := os.WriteFile(b.tokenList, list, 0o644); err != nil {
 			return "", fmt.Errorf("token list: %w", err)
 		}
-		return b.embedded("chain", fmt.Sprintf("%s, chain id %d", c.URL(), c.ChainID())) + fmt.Sprintf(", block %d", c.Head().Number), nil
+		return b.embedded("chain", fmt.Sprintf("%s, chain id %d", c.URL(), c.ChainID())) +
+			fmt.Sprintf(", block %d", c.Head().Number), nil
 	})
 }
 
@@ -211,7 +215,8 @@ func (b *Backing) startPrices() error {
 			return b.own("prices", "PURSER_PRICE_URL"), nil
 		}
 		if b.Chain == nil {
-			return "", errors.New("the embedded prices are those of the embedded chain's tokens: with PURSER_CHAIN_RPC_URLS set, set PURSER_PRICE_URL too")
+			return "", errors.New("the embedded prices are those of the embedded chain's tokens: with " +
+				"PURSER_CHAIN_RPC_URLS set, set PURSER_PRICE_URL too")
 		}
 		var err error
 		b.Prices, err = prices.Start(context.Background(), prices.Options{
@@ -227,7 +232,8 @@ func (b *Backing) startPrices() error {
 // coins are the chain's tokens under their keys in the feed.
 func coins(c *chain.Chain) []prices.Coin {
 	list := []prices.Coin{{
-		Keys: []string{"local:" + strings.ToLower(chain.Native().Hex()), "coingecko:ethereum"}, Symbol: "ETH", Decimals: 18,
+		Keys: []string{"local:" + strings.ToLower(chain.Native().Hex()), "coingecko:ethereum"}, Symbol: "ETH",
+		Decimals: 18,
 	}}
 	for _, t := range c.Tokens() {
 		list = append(list, prices.Coin{

@@ -80,7 +80,8 @@ func (b *Backing) portfolioSecret() string { return filepath.Join(b.opts.Dir, "p
 // service account, and the file with its secret, which PortfolioEnviron names
 // once it is there.
 func (b *Backing) EnsurePortfolio() []string {
-	return []string{"service-account", "ensure", "portfolio", "--permissions=wallet:read,wallet:any", "--secret-file=" + b.portfolioSecret()}
+	return []string{"service-account", "ensure", "portfolio", "--permissions=wallet:read,wallet:any",
+		"--secret-file=" + b.portfolioSecret()}
 }
 
 // environ is what every service is told, then its own, then what the options
@@ -138,5 +139,6 @@ func keySetURL(e Endpoints) string { return "http://" + e.AuthHTTP + "/.well-kno
 // the next key within four seconds, so that rotating it can be watched; with
 // the defaults that takes some six minutes.
 func ShortKeys() []string {
-	return []string{"PURSER_KEYS_JWKS_MAX_AGE=2s", "PURSER_KEYS_POLL=500ms", "PURSER_KEYS_CLOCK_SKEW=1s", "PURSER_KEYS_SIGNER_LEASE=10s"}
+	return []string{"PURSER_KEYS_JWKS_MAX_AGE=2s", "PURSER_KEYS_POLL=500ms", "PURSER_KEYS_CLOCK_SKEW=1s",
+		"PURSER_KEYS_SIGNER_LEASE=10s"}
 }

@@ -25,7 +25,8 @@ func (b *Backing) useDatabase(ctx context.Context) (err error) {
 	for _, s := range services() {
 		name := "purser_" + s
 		var exists bool
-		if err := conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", name).Scan(&exists); err != nil {
+		if err := conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)",
+			name).Scan(&exists); err != nil {
 			return fmt.Errorf("PURSER_DATABASE_URL: %w", err)
 		}
 		if !exists {

@@ -27,7 +27,8 @@ func lockFolder(dir string) (*folderLock, error) {
 			return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
 		}
 		pid, _ := os.ReadFile(f.Name()) // only to be helpful
-		return nil, fmt.Errorf("another suite (pid %s) is running on %s; stop it with Ctrl-C, or set PURSER_DEV_DIR and PURSER_DEV_PORT for a second one",
+		return nil, fmt.Errorf("another suite (pid %s) is running on %s; stop it with Ctrl-C, or set PURSER_DEV_DIR "+
+			"and PURSER_DEV_PORT for a second one",
 			strings.TrimSpace(string(pid)), dir)
 	}
 	if err := f.Truncate(0); err == nil {

@@ -84,7 +84,8 @@ func (s *Suite) startServices(ctx context.Context) error {
 
 // startService builds a service, runs it and waits until it answers.
 func (s *Suite) startService(ctx context.Context, name string) error {
-	return map[string]func(context.Context) error{"auth": s.startAuth, "wallet": s.startWallet, "portfolio": s.startPortfolio}[name](ctx)
+	return map[string]func(context.Context) error{"auth": s.startAuth, "wallet": s.startWallet,
+		"portfolio": s.startPortfolio}[name](ctx)
 }
 
 func (s *Suite) startAuth(ctx context.Context) error {
@@ -151,7 +152,8 @@ type runner interface {
 }
 
 // build migrates a service's database and builds the service.
-func build[C, A any](ctx context.Context, cfg C, db postgres.Config, m postgres.Migrations, make func(context.Context, C, *slog.Logger) (A, error), log *slog.Logger) (A, error) {
+func build[C, A any](ctx context.Context, cfg C, db postgres.Config, m postgres.Migrations,
+	make func(context.Context, C, *slog.Logger) (A, error), log *slog.Logger) (A, error) {
 	if err := m.Command(ctx, db, "up", io.Discard, log); err != nil {
 		var none A
 		return none, err

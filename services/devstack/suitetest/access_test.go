@@ -42,7 +42,8 @@ func TestEveryMethodRefusesEveryWrongToken(t *testing.T) {
 		c := authn.Claims{
 			RegisteredClaims: jwt.RegisteredClaims{
 				Issuer: suite.Issuer, Audience: jwt.ClaimStrings{authn.Audience}, Subject: uuid.NewString(),
-				IssuedAt: jwt.NewNumericDate(now), NotBefore: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(time.Minute)),
+				IssuedAt: jwt.NewNumericDate(now), NotBefore: jwt.NewNumericDate(now),
+				ExpiresAt: jwt.NewNumericDate(now.Add(time.Minute)),
 			},
 			SessionID:   uuid.NewString(),
 			Permissions: []string{"wallet:read", "wallet:write", "wallet:delete", "portfolio:read", "portfolio:write"},
@@ -70,14 +71,23 @@ func TestEveryMethodRefusesEveryWrongToken(t *testing.T) {
 		{"expired", sign(func(_ *jwt.Token, c *authn.Claims) {
 			c.ExpiresAt = jwt.NewNumericDate(time.Now().Add(-time.Minute))
 		}), "TOKEN_EXPIRED"},
-		{"wrong audience", sign(func(_ *jwt.Token, c *authn.Claims) { c.Audience = jwt.ClaimStrings{"another"} }), "TOKEN_INVALID"},
-		{"wrong issuer", sign(func(_ *jwt.Token, c *authn.Claims) { c.Issuer = "http://elsewhere.example" }), "TOKEN_INVALID"},
+		{"wrong audience", sign(func(_ *jwt.Token, c *authn.Claims) { c.Audience = jwt.ClaimStrings{"another"} }),
+			"TOKEN_INVALID"},
+		{"wrong issuer", sign(func(_ *jwt.Token, c *authn.Claims) { c.Issuer = "http://elsewhere.example" }),
+			"TOKEN_INVALID"},
 		{"wrong type", sign(func(t *jwt.Token, _ *authn.Claims) { t.Header["typ"] = "JWT" }), "TOKEN_INVALID"},
-		{"alg none", sign(func(t *jwt.Token, _ *authn.Claims) { t.Method, t.Header["alg"] = jwt.SigningMethodNone, "none" }), "TOKEN_INVALID"},
-		{"HS256 with the public key", sign(func(t *jwt.Token, _ *authn.Claims) { t.Method, t.Header["alg"] = jwt.SigningMethodHS256, "HS256" }), "TOKEN_INVALID"},
+		{"alg none", sign(func(t *jwt.Token, _ *authn.Claims) {
+			t.Method, t.Header["alg"] = jwt.SigningMethodNone,
+				"none"
+		}), "TOKEN_INVALID"},
+		{"HS256 with the public key", sign(func(t *jwt.Token, _ *authn.Claims) {
+			t.Method,
+				t.Header["alg"] = jwt.SigningMethodHS256, "HS256"
+		}), "TOKEN_INVALID"},
 		{"an unknown key", sign(func(t *jwt.Token, _ *authn.Claims) { t.Header["kid"] = "unknown" }), "TOKEN_INVALID"},
 		{"a changed signature", good[:len(good)-8] + "AAAAAAAA", "TOKEN_INVALID"},
-		{"another user's id as subject, not signed anew", good[:strings.LastIndex(good, ".")] + "." + strings.Repeat("A", 86), "TOKEN_INVALID"},
+		{"another user's id as subject, not signed anew",
+			good[:strings.LastIndex(good, ".")] + "." + strings.Repeat("A", 86), "TOKEN_INVALID"},
 	}
 	methods := 0
 	for _, m := range registered() {
@@ -101,7 +111,8 @@ func TestEveryMethodRefusesEveryWrongToken(t *testing.T) {
 		if err := invoke(t, s, m, good); isAuth(err) {
 			t.Errorf("%s refused a good token: %v", full, err)
 		}
-		if err := invoke(t, s, m, sign(func(_ *jwt.Token, c *authn.Claims) { c.AMR = []string{"key"} })); err == nil && rule.Authenticated && !forKeysToo()[full] {
+		if err := invoke(t, s, m, sign(func(_ *jwt.Token, c *authn.Claims) { c.AMR = []string{"key"} })); err == nil &&
+			rule.Authenticated && !forKeysToo()[full] {
 			t.Errorf("%s is for persons alone, and took the token of an API key", full)
 		}
 		if rule.Permission != "" {
@@ -154,10 +165,12 @@ func invoke(t *testing.T, s *suite.Suite, m protoreflect.MethodDescriptor, token
 	return invokeWith(t, s, m, token, dynamicpb.NewMessage(m.Input()))
 }
 
-func invokeWith(t *testing.T, s *suite.Suite, m protoreflect.MethodDescriptor, token string, in *dynamicpb.Message) error {
+func invokeWith(t *testing.T, s *suite.Suite, m protoreflect.MethodDescriptor, token string,
+	in *dynamicpb.Message) error {
 	t.Helper()
 	addr := map[protoreflect.FullName]string{
-		"purser.auth.v1": s.Endpoints.Auth, "purser.wallet.v1": s.Endpoints.Wallet, "purser.portfolio.v1": s.Endpoints.Portfolio,
+		"purser.auth.v1": s.Endpoints.Auth, "purser.wallet.v1": s.Endpoints.Wallet,
+		"purser.portfolio.v1": s.Endpoints.Portfolio,
 	}[m.ParentFile().Package()]
 	conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {

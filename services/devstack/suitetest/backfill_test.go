@@ -26,7 +26,8 @@ import (
 func backfill(t *testing.T, ctx context.Context, c *demo.Clients, from, until time.Time) (stored, incomplete int32) {
 	t.Helper()
 	for next := timestamppb.New(from); next != nil; {
-		resp, err := c.Portfolios.TakeSnapshot(ctx, &portfoliov1.TakeSnapshotRequest{StartTime: next, EndTime: timestamppb.New(until)})
+		resp, err := c.Portfolios.TakeSnapshot(ctx,
+			&portfoliov1.TakeSnapshotRequest{StartTime: next, EndTime: timestamppb.New(until)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -56,7 +57,8 @@ func worth(t *testing.T, s *suite.Suite, at time.Time) *big.Rat {
 		}
 		value := new(big.Rat).Mul(new(big.Rat).SetInt(amount), rat(t, price))
 		value.Mul(value, big.NewRat(100_000_000, 1))
-		value.Quo(value, new(big.Rat).SetInt(new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(decimals[symbol])), nil)))
+		value.Quo(value, new(big.Rat).SetInt(
+			new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(decimals[symbol])), nil)))
 		whole, rest := new(big.Int).QuoRem(value.Num(), value.Denom(), new(big.Int))
 		if c := rest.Lsh(rest, 1).Cmp(value.Denom()); c > 0 || c == 0 && whole.Bit(0) == 1 {
 			whole.Add(whole, big.NewInt(1))
@@ -85,7 +87,8 @@ func TestEachHourOfABackfillIsWorthWhatChainAndFeedWereSeededWith(t *testing.T) 
 	slices.Reverse(list.GetSnapshots())
 	for i, snap := range list.GetSnapshots() {
 		at := from.Add(time.Duration(i) * time.Hour)
-		if !snap.GetBucketTime().AsTime().Equal(at) || !snap.GetSnapshotTime().AsTime().Equal(at) || !snap.GetBackfilled() || !snap.GetComplete() {
+		if !snap.GetBucketTime().AsTime().Equal(at) || !snap.GetSnapshotTime().AsTime().Equal(at) ||
+			!snap.GetBackfilled() || !snap.GetComplete() {
 			t.Fatalf("hour %s is %v", at, snap)
 		}
 		if want := worth(t, s, at); rat(t, snap.GetTotal()).Cmp(want) != 0 {
@@ -96,7 +99,8 @@ func TestEachHourOfABackfillIsWorthWhatChainAndFeedWereSeededWith(t *testing.T) 
 		}
 	}
 	points, err := c.Portfolios.GetTimeline(ctx, &portfoliov1.GetTimelineRequest{
-		Interval: portfoliov1.Interval_INTERVAL_HOURLY, StartTime: timestamppb.New(from), EndTime: timestamppb.New(until),
+		Interval: portfoliov1.Interval_INTERVAL_HOURLY, StartTime: timestamppb.New(from),
+		EndTime: timestamppb.New(until),
 	})
 	if err != nil || len(points.GetPoints()) != hours {
 		t.Fatalf("%d points, %v", len(points.GetPoints()), err)

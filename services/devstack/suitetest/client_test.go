@@ -27,7 +27,8 @@ import (
 func register(t *testing.T, c *client.Clients) (email, password string) {
 	t.Helper()
 	email, password = strings.ToLower(rand.Text())+"@example.com", rand.Text()
-	if _, err := c.Accounts.Register(t.Context(), &authv1.RegisterRequest{Email: email, Password: password}); err != nil {
+	if _, err := c.Accounts.Register(t.Context(),
+		&authv1.RegisterRequest{Email: email, Password: password}); err != nil {
 		t.Fatal(err)
 	}
 	return email, password
@@ -36,7 +37,8 @@ func register(t *testing.T, c *client.Clients) (email, password string) {
 func as(t *testing.T, s *suite.Suite, c client.Credentials, more ...grpc.DialOption) *client.Clients {
 	t.Helper()
 	clients, err := client.Dial(client.Config{
-		Auth: s.Endpoints.Auth, Wallet: s.Endpoints.Wallet, Portfolio: s.Endpoints.Portfolio, Plaintext: true, Credentials: c,
+		Auth: s.Endpoints.Auth, Wallet: s.Endpoints.Wallet, Portfolio: s.Endpoints.Portfolio, Plaintext: true,
+		Credentials: c,
 	}, more...)
 	if err != nil {
 		t.Fatal(err)
@@ -47,7 +49,8 @@ func as(t *testing.T, s *suite.Suite, c client.Credentials, more ...grpc.DialOpt
 
 // lost loses the first answer to a method, after the server has given it.
 func lost(method string, count *atomic.Int64) grpc.DialOption {
-	return grpc.WithChainUnaryInterceptor(func(ctx context.Context, m string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	return grpc.WithChainUnaryInterceptor(func(ctx context.Context, m string, req, reply any, cc *grpc.ClientConn,
+		invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 		err := invoke(ctx, m, req, reply, cc, opts...)
 		if m == method && count.Add(1) == 1 && err == nil {
 			return status.Error(codes.Unavailable, "the answer was lost")
@@ -58,7 +61,8 @@ func lost(method string, count *atomic.Int64) grpc.DialOption {
 
 func TestEveryWayOfTheClientToSignIn(t *testing.T) {
 	s := start(t, func(o *suite.Options) {
-		o.Extra = map[string][]string{"auth": {"PURSER_ACCESS_TTL=6s"}, "wallet": {"PURSER_GRPC_RATE_PER_SECOND=10000"}}
+		o.Extra = map[string][]string{"auth": {"PURSER_ACCESS_TTL=6s"},
+			"wallet": {"PURSER_GRPC_RATE_PER_SECOND=10000"}}
 	})
 	email, password := register(t, dial(t, s.Endpoints))
 	person := as(t, s, client.Password(email, password))
@@ -70,7 +74,8 @@ func TestEveryWayOfTheClientToSignIn(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	key, err := person.APIKeys.CreateApiKey(t.Context(), &authv1.CreateApiKeyRequest{Name: "bot", Scopes: []string{"wallet:read"}})
+	key, err := person.APIKeys.CreateApiKey(t.Context(),
+		&authv1.CreateApiKeyRequest{Name: "bot", Scopes: []string{"wallet:read"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +84,8 @@ func TestEveryWayOfTheClientToSignIn(t *testing.T) {
 		t.Fatal(err)
 	}
 	file := filepath.Join(t.TempDir(), "secret")
-	if _, err := s.AuthCommand(t.Context(), "service-account", "ensure", "billing", "--permissions=wallet:read", "--secret-file="+file); err != nil {
+	if _, err := s.AuthCommand(t.Context(), "service-account", "ensure", "billing", "--permissions=wallet:read",
+		"--secret-file="+file); err != nil {
 		t.Fatal(err)
 	}
 	secret, err := os.ReadFile(file)
@@ -100,7 +106,8 @@ func TestEveryWayOfTheClientToSignIn(t *testing.T) {
 		"a wrong password":         {client.Password(email, "wrong"), "INVALID_CREDENTIALS"},
 		"nothing":                  {nil, "TOKEN_MISSING"},
 	} {
-		if err := list(as(t, s, tt.credentials)); tt.reason == "" && err != nil || tt.reason != "" && (errs.As(err) == nil || errs.As(err).Reason != tt.reason) {
+		if err := list(as(t, s, tt.credentials)); tt.reason == "" && err != nil ||
+			tt.reason != "" && (errs.As(err) == nil || errs.As(err).Reason != tt.reason) {
 			t.Errorf("with %s: %v, want %q", name, err, tt.reason)
 		}
 	}
@@ -131,7 +138,8 @@ func TestTheClientsExampleRuns(t *testing.T) {
 	s := start(t)
 	email, password := register(t, dial(t, s.Endpoints))
 	run := func(password string, accounts ...string) (string, error) {
-		cmd := exec.CommandContext(t.Context(), "go", append([]string{"run", "github.com/purserhq/purser/proto/client/example"}, accounts...)...)
+		cmd := exec.CommandContext(t.Context(), "go",
+			append([]string{"run", "github.com/purserhq/purser/proto/client/example"}, accounts...)...)
 		cmd.Env = append(os.Environ(), "EMAIL="+email, "PASSWORD="+password,
 			"AUTH="+s.Endpoints.Auth, "WALLET="+s.Endpoints.Wallet, "PORTFOLIO="+s.Endpoints.Portfolio)
 		out, err := cmd.CombinedOutput()
@@ -139,7 +147,8 @@ func TestTheClientsExampleRuns(t *testing.T) {
 	}
 	holder := account(s, s.Chain.Holders()[0])
 	for range 2 { // the wallet is there the second time
-		if out, err := run(password, holder); err != nil || !strings.Contains(out, " USD in ") || strings.Contains(out, " 0 positions") {
+		if out, err := run(password, holder); err != nil || !strings.Contains(out, " USD in ") ||
+			strings.Contains(out, " 0 positions") {
 			t.Errorf("it ended with %v and printed %s", err, out)
 		}
 	}

@@ -19,8 +19,9 @@ import (
 // program, or by their document and beginning, with the reason.
 func leftOut() map[string]string {
 	return map[string]string{
-		"make":                                "CI runs the targets, or they start what these tests are part of",
-		"docs/observability.md: OTEL":         "starts what these tests are part of; services/devstack/traces tests it with a collector",
+		"make": "CI runs the targets, or they start what these tests are part of",
+		"docs/observability.md: OTEL": "starts what these tests are part of; services/devstack/traces tests " +
+			"it with a collector",
 		"docs/observability.md: grep":         "the log is that of make run",
 		"docs/observability.md: curl":         "the suite has no admin port; pkg/process tests that of a program",
 		"kubectl":                             "there is no cluster; k8s tests what would be applied to one",
@@ -41,7 +42,8 @@ type put struct {
 }
 
 func puts() []put {
-	const accounts, admin, grpcurl, keys = "docs/accounts.md", "docs/admin.md", "docs/grpcurl.md", "docs/signing-keys.md"
+	const accounts, admin, grpcurl, keys = "docs/accounts.md", "docs/admin.md", "docs/grpcurl.md",
+		"docs/signing-keys.md"
 	return []put{
 		{accounts, "VerifyEmail", "_4mF5JFd…", mailed("Confirm your e-mail address")},
 		{accounts, "PasswordReset", "SYmXYnFl…", mailed("Set a new password")},
@@ -55,19 +57,22 @@ func puts() []put {
 		{admin, "userId", "…", somebody},
 		{admin, "subject", "…", somebody},
 
-		{grpcurl, "CreateWallet", "eip155:31337:0x…", func(_ *testing.T, r *reader) string { return account(r.s, r.s.Chain.Holders()[0]) }},
+		{grpcurl, "CreateWallet", "eip155:31337:0x…",
+			func(_ *testing.T, r *reader) string { return account(r.s, r.s.Chain.Holders()[0]) }},
 		{grpcurl, "SyncWallet", "…", last(`"id": "([^"]+)"`)},
 
 		{keys, "revoke KID", "KID", last(`(?m)^(\S+) +EdDSA `)},
 
-		{"docs/sign-in.md", "-c jar -b jar", "jar", func(_ *testing.T, r *reader) string { return filepath.Join(r.dir, "jar") }},
+		{"docs/sign-in.md", "-c jar -b jar", "jar",
+			func(_ *testing.T, r *reader) string { return filepath.Join(r.dir, "jar") }},
 	}
 }
 
 // token signs the reader in.
 func (r *reader) token(t *testing.T) string {
 	t.Helper()
-	resp, err := dial(t, r.s.Endpoints).Sessions.Login(t.Context(), &authv1.LoginRequest{Email: r.email, Password: r.password})
+	resp, err := dial(t, r.s.Endpoints).Sessions.Login(t.Context(),
+		&authv1.LoginRequest{Email: r.email, Password: r.password})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -277,7 +277,8 @@ func commands(t *testing.T, s *suite.Suite) (dir string) {
 	dir = folder(t)
 	built := programs(t)
 	for name, environ := range map[string][]string{
-		"auth": s.AuthEnviron(), "wallet": s.WalletEnviron(s.Endpoints), "portfolio": s.PortfolioEnviron(s.Endpoints), "devstack": nil,
+		"auth": s.AuthEnviron(), "wallet": s.WalletEnviron(s.Endpoints), "portfolio": s.PortfolioEnviron(s.Endpoints),
+		"devstack": nil,
 	} {
 		script := "#!/usr/bin/env bash\n"
 		for _, v := range environ {
@@ -296,8 +297,10 @@ func commands(t *testing.T, s *suite.Suite) (dir string) {
 func newReader(t *testing.T, s *suite.Suite, port int, doc, path string) *reader {
 	t.Helper()
 	name := strings.ToLower(strings.TrimSuffix(filepath.Base(doc), ".md"))
-	r := &reader{s: s, port: port, own: freePort(t), dir: folder(t), email: "you-" + name + "@example.com", password: "correct horse battery", used: map[string]bool{}}
-	if _, err := dial(t, s.Endpoints).Accounts.Register(t.Context(), &authv1.RegisterRequest{Email: r.email, Password: r.password}); err != nil {
+	r := &reader{s: s, port: port, own: freePort(t), dir: folder(t), email: "you-" + name + "@example.com",
+		password: "correct horse battery", used: map[string]bool{}}
+	if _, err := dial(t, s.Endpoints).Accounts.Register(t.Context(),
+		&authv1.RegisterRequest{Email: r.email, Password: r.password}); err != nil {
 		t.Fatal(err)
 	}
 	if slices.Contains(operators(), doc) {
@@ -309,7 +312,8 @@ func newReader(t *testing.T, s *suite.Suite, port int, doc, path string) *reader
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.sh = startShell(t, r.dir, append(os.Environ(), "KUBECONFIG=/dev/null", "PATH="+path+":"+bin+":"+os.Getenv("PATH")))
+	r.sh = startShell(t, r.dir, append(os.Environ(), "KUBECONFIG=/dev/null",
+		"PATH="+path+":"+bin+":"+os.Getenv("PATH")))
 	token := r.token(t)
 	if _, _, err := r.sh.run(fmt.Sprintf("export TOKEN=%s AUTH='authorization: Bearer %[1]s'", token)); err != nil {
 		t.Fatal(err)
@@ -319,9 +323,11 @@ func newReader(t *testing.T, s *suite.Suite, port int, doc, path string) *reader
 
 // The control of the test above, without a suite.
 func TestWhatADocumentSaysIsHeldAgainstWhatHappens(t *testing.T) {
-	text := "```sh\nA=1 \\\n  B=2\nf() {\n  false\n}\n\nf # it fails\n# Code: NotFound … NO_SUCH\n```\n```go\nno shell\n```\n"
+	text := "```sh\nA=1 \\\n  B=2\nf() {\n  false\n}\n\nf # it fails\n# Code: NotFound … NO_SUCH\n```\n```go\nno " +
+		"shell\n```\n"
 	all := statements(t, "x.md", text)
-	if len(all) != 3 || all[0].text != "A=1 \\\n  B=2" || all[1].line != 4 || !strings.Contains(all[2].told, "NO_SUCH") {
+	if len(all) != 3 || all[0].text != "A=1 \\\n  B=2" || all[1].line != 4 ||
+		!strings.Contains(all[2].told, "NO_SUCH") {
 		t.Fatalf("read %+v", all)
 	}
 	sh := startShell(t, t.TempDir(), os.Environ())
@@ -334,7 +340,8 @@ func TestWhatADocumentSaysIsHeldAgainstWhatHappens(t *testing.T) {
 		t.Errorf("printed %q, %d, %v", out, code, err)
 	}
 	list := map[string]string{"make": "", "x.md: grpcurl a": ""}
-	for text, want := range map[string]string{"make run": "make", "maker": "", "grpcurl a b": "x.md: grpcurl a", "grpcurl b": ""} {
+	for text, want := range map[string]string{"make run": "make", "maker": "", "grpcurl a b": "x.md: grpcurl a",
+		"grpcurl b": ""} {
 		if got, out := excused(list, statement{doc: "x.md", text: text}); got != want || out != (want != "") {
 			t.Errorf("%q is excused by %q", text, got)
 		}

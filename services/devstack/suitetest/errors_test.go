@@ -22,7 +22,8 @@ func TestWhatCallersSeeWhenTheyAreWrong(t *testing.T) {
 	mallory, _ := signIn(t, c)
 	holder := s.Chain.Holders()[0]
 	w := addWallet(t, alice, c, account(s, holder))
-	second, err := c.Wallets.CreateWallet(alice, &walletv1.CreateWalletRequest{Account: account(s, s.Chain.Holders()[1])})
+	second, err := c.Wallets.CreateWallet(alice,
+		&walletv1.CreateWalletRequest{Account: account(s, s.Chain.Holders()[1])})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,22 +45,36 @@ func TestWhatCallersSeeWhenTheyAreWrong(t *testing.T) {
 		reason string
 		field  string
 	}{
-		{"without a token", func() error { return get(c.Wallets.GetWallet(t.Context(), &walletv1.GetWalletRequest{WalletId: id})) },
+		{"without a token", func() error {
+			return get(
+				c.Wallets.GetWallet(t.Context(), &walletv1.GetWalletRequest{WalletId: id}))
+		},
 			codes.Unauthenticated, "TOKEN_MISSING", ""},
 		{"with a wrong token", func() error {
-			return get(c.Portfolios.GetValuation(grpcclient.WithToken(t.Context(), tokens.GetAccessToken()+"x"), &portfoliov1.GetValuationRequest{}))
+			return get(c.Portfolios.GetValuation(grpcclient.WithToken(t.Context(), tokens.GetAccessToken()+"x"),
+				&portfoliov1.GetValuationRequest{}))
 		}, codes.Unauthenticated, "TOKEN_INVALID", ""},
 		{"with the refresh token for an access token", func() error {
-			return get(c.Accounts.GetMe(grpcclient.WithToken(t.Context(), tokens.GetRefreshToken()), &authv1.GetMeRequest{}))
+			return get(c.Accounts.GetMe(grpcclient.WithToken(t.Context(), tokens.GetRefreshToken()),
+				&authv1.GetMeRequest{}))
 		}, codes.Unauthenticated, "TOKEN_INVALID", ""},
-		{"GetWallet of another user", func() error { return get(c.Wallets.GetWallet(mallory, &walletv1.GetWalletRequest{WalletId: id})) },
+		{"GetWallet of another user", func() error {
+			return get(
+				c.Wallets.GetWallet(mallory, &walletv1.GetWalletRequest{WalletId: id}))
+		},
 			codes.NotFound, "NOT_FOUND", ""},
-		{"SyncWallet of another user", func() error { return get(c.Wallets.SyncWallet(mallory, &walletv1.SyncWalletRequest{WalletId: id})) },
+		{"SyncWallet of another user", func() error {
+			return get(
+				c.Wallets.SyncWallet(mallory, &walletv1.SyncWalletRequest{WalletId: id}))
+		},
 			codes.NotFound, "NOT_FOUND", ""},
 		{"UpdateWallet of another user", func() error {
 			return get(c.Wallets.UpdateWallet(mallory, &walletv1.UpdateWalletRequest{WalletId: id, Label: "mine now"}))
 		}, codes.NotFound, "NOT_FOUND", ""},
-		{"DeleteWallet of another user", func() error { return get(c.Wallets.DeleteWallet(mallory, &walletv1.DeleteWalletRequest{WalletId: id})) },
+		{"DeleteWallet of another user", func() error {
+			return get(
+				c.Wallets.DeleteWallet(mallory, &walletv1.DeleteWalletRequest{WalletId: id}))
+		},
 			codes.NotFound, "NOT_FOUND", ""},
 		{"ListBalances of another user", func() error {
 			return get(c.Balances.ListBalances(mallory, &walletv1.ListBalancesRequest{WalletId: id}))
@@ -74,23 +89,29 @@ func TestWhatCallersSeeWhenTheyAreWrong(t *testing.T) {
 		{"a bad address", func() error {
 			return get(c.Wallets.CreateWallet(alice, &walletv1.CreateWalletRequest{Account: "eip155:31337:" + bad}))
 		}, codes.InvalidArgument, "INVALID_ARGUMENT", "account"},
-		{"an id that is none", func() error { return get(c.Wallets.GetWallet(alice, &walletv1.GetWalletRequest{WalletId: "7"})) },
+		{"an id that is none", func() error {
+			return get(
+				c.Wallets.GetWallet(alice, &walletv1.GetWalletRequest{WalletId: "7"}))
+		},
 			codes.InvalidArgument, "INVALID_ARGUMENT", "wallet_id"},
 		{"a page token of another query", func() error {
 			return get(c.Tokens.ListTokens(alice, &walletv1.ListTokensRequest{PageToken: page.GetNextPageToken()}))
 		}, codes.InvalidArgument, "INVALID_ARGUMENT", "page_token"},
 		{"a page token of another user", func() error {
-			return get(c.Wallets.ListWallets(mallory, &walletv1.ListWalletsRequest{PageToken: page.GetNextPageToken()}))
+			return get(c.Wallets.ListWallets(mallory,
+				&walletv1.ListWalletsRequest{PageToken: page.GetNextPageToken()}))
 		}, codes.InvalidArgument, "INVALID_ARGUMENT", "page_token"},
 		{"a page past the limit", func() error {
 			return get(c.Wallets.ListWallets(alice, &walletv1.ListWalletsRequest{PageSize: 1 << 30}))
 		},
 			codes.InvalidArgument, "INVALID_ARGUMENT", "page_size"},
 		{"the same account twice", func() error {
-			return get(c.Wallets.CreateWallet(alice, &walletv1.CreateWalletRequest{Account: strings.ToLower(account(s, holder))}))
+			return get(c.Wallets.CreateWallet(alice,
+				&walletv1.CreateWalletRequest{Account: strings.ToLower(account(s, holder))}))
 		}, codes.AlreadyExists, "WALLET_EXISTS", ""},
 		{"a stale etag", func() error {
-			_, err := c.Wallets.UpdateWallet(alice, &walletv1.UpdateWalletRequest{WalletId: second.GetWallet().GetId(), Label: "new"})
+			_, err := c.Wallets.UpdateWallet(alice,
+				&walletv1.UpdateWalletRequest{WalletId: second.GetWallet().GetId(), Label: "new"})
 			if err != nil {
 				return err
 			}
@@ -99,7 +120,8 @@ func TestWhatCallersSeeWhenTheyAreWrong(t *testing.T) {
 			}))
 		}, codes.Aborted, "ETAG_MISMATCH", ""},
 		{"a chain without a node", func() error {
-			made, err := c.Wallets.CreateWallet(alice, &walletv1.CreateWalletRequest{Account: "eip155:5:" + holder.Hex()})
+			made, err := c.Wallets.CreateWallet(alice,
+				&walletv1.CreateWalletRequest{Account: "eip155:5:" + holder.Hex()})
 			if err != nil {
 				return err
 			}
@@ -111,7 +133,8 @@ func TestWhatCallersSeeWhenTheyAreWrong(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			e := wantError(t, tc.call(), tc.code, tc.reason)
-			if tc.field != "" && (len(e.Violations) != 1 || e.Violations[0].Field != tc.field || e.Violations[0].Rule == "") {
+			if tc.field != "" && (len(e.Violations) != 1 || e.Violations[0].Field != tc.field ||
+				e.Violations[0].Rule == "") {
 				t.Errorf("violations %v, want one that names %s and its rule", e.Violations, tc.field)
 			}
 		})

@@ -20,9 +20,11 @@ import (
 
 // past reads the whole history of a range, page by page, and returns it with
 // the number of pages.
-func past(t *testing.T, ctx context.Context, c *demo.Clients, from, until time.Time, size int32) (hours []*walletv1.HoldingsAt, pages int) {
+func past(t *testing.T, ctx context.Context, c *demo.Clients, from, until time.Time,
+	size int32) (hours []*walletv1.HoldingsAt, pages int) {
 	t.Helper()
-	req := &walletv1.ListHistoricalHoldingsRequest{StartTime: timestamppb.New(from), EndTime: timestamppb.New(until), PageSize: size}
+	req := &walletv1.ListHistoricalHoldingsRequest{StartTime: timestamppb.New(from), EndTime: timestamppb.New(until),
+		PageSize: size}
 	for {
 		resp, err := c.Holdings.ListHistoricalHoldings(ctx, req)
 		if err != nil {
@@ -56,7 +58,8 @@ func joined(a, b *walletv1.HoldingsAt) *walletv1.HoldingsAt {
 
 // checkPast works a history out anew from what chain and feed were seeded
 // with.
-func checkPast(t *testing.T, s *suite.Suite, hours []*walletv1.HoldingsAt, from, until time.Time, wallets map[string]common.Address) {
+func checkPast(t *testing.T, s *suite.Suite, hours []*walletv1.HoldingsAt, from, until time.Time,
+	wallets map[string]common.Address) {
 	t.Helper()
 	assets := map[string]common.Address{"ETH": chain.Native()}
 	for _, token := range s.Chain.Tokens() {
@@ -68,10 +71,12 @@ func checkPast(t *testing.T, s *suite.Suite, hours []*walletv1.HoldingsAt, from,
 	for i, h := range hours {
 		at := from.Add(time.Duration(i) * time.Hour)
 		if !h.GetTime().AsTime().Equal(at) || len(h.GetWallets()) != len(wallets) {
-			t.Fatalf("hour %s has %d wallets, want %s and %d", h.GetTime().AsTime(), len(h.GetWallets()), at, len(wallets))
+			t.Fatalf("hour %s has %d wallets, want %s and %d", h.GetTime().AsTime(), len(h.GetWallets()), at,
+				len(wallets))
 		}
 		for _, w := range h.GetWallets() {
-			if w.GetSync().GetState() != walletv1.SyncState_SYNC_STATE_SYNCED || w.GetSync().GetSyncTime().AsTime().After(at) {
+			if w.GetSync().GetState() != walletv1.SyncState_SYNC_STATE_SYNCED ||
+				w.GetSync().GetSyncTime().AsTime().After(at) {
 				t.Fatalf("%s: sync %v", at, w.GetSync())
 			}
 			held := map[string]string{}
@@ -86,7 +91,8 @@ func checkPast(t *testing.T, s *suite.Suite, hours []*walletv1.HoldingsAt, from,
 					want = b.Dec()
 				}
 				if held[symbol] != want {
-					t.Fatalf("%s: %s of %s is %q, the chain was seeded with %q", at, symbol, w.GetAccount(), held[symbol], want)
+					t.Fatalf("%s: %s of %s is %q, the chain was seeded with %q", at, symbol, w.GetAccount(),
+						held[symbol], want)
 				}
 			}
 		}
@@ -153,7 +159,8 @@ func TestThePastIsWhatChainAndFeedWereSeededWith(t *testing.T) {
 		}
 		for _, h := range hours {
 			for _, w := range h.GetWallets() {
-				if len(w.GetHoldings()) > 0 || w.GetSync().GetState() != walletv1.SyncState_SYNC_STATE_SYNCED || w.GetSync().GetSyncTime() != nil {
+				if len(w.GetHoldings()) > 0 || w.GetSync().GetState() != walletv1.SyncState_SYNC_STATE_SYNCED ||
+					w.GetSync().GetSyncTime() != nil {
 					t.Errorf("%s: %v", h.GetTime().AsTime(), w)
 				}
 			}
@@ -162,11 +169,15 @@ func TestThePastIsWhatChainAndFeedWereSeededWith(t *testing.T) {
 	t.Run("of ranges that are none", func(t *testing.T) {
 		now := time.Now()
 		for name, r := range map[string][2]time.Time{
-			"start_time": {until, until}, "end_time": {until, now.Add(time.Hour)}, "end_time ": {now.AddDate(-5, 0, -1), now},
+			"start_time": {until, until}, "end_time": {until, now.Add(time.Hour)},
+			"end_time ":   {now.AddDate(-5, 0, -1), now},
 			"start_time ": {time.Date(2014, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(2014, 1, 2, 0, 0, 0, 0, time.UTC)},
 		} {
-			_, err := c.Holdings.ListHistoricalHoldings(ctx, &walletv1.ListHistoricalHoldingsRequest{StartTime: timestamppb.New(r[0]), EndTime: timestamppb.New(r[1])})
-			if e := wantError(t, err, codes.InvalidArgument, "INVALID_ARGUMENT"); e.Violations[0].Field != name && e.Violations[0].Field+" " != name {
+			_, err := c.Holdings.ListHistoricalHoldings(ctx,
+				&walletv1.ListHistoricalHoldingsRequest{StartTime: timestamppb.New(r[0]),
+					EndTime: timestamppb.New(r[1])})
+			if e := wantError(t, err, codes.InvalidArgument, "INVALID_ARGUMENT"); e.Violations[0].Field != name &&
+				e.Violations[0].Field+" " != name {
 				t.Errorf("%q: %v", name, e)
 			}
 		}
@@ -181,7 +192,8 @@ func TestNinetyDaysAreReadInTime(t *testing.T) {
 	c := dial(t, s.Endpoints)
 	ctx, _ := signIn(t, c)
 	for _, address := range s.Chain.Holders() {
-		if _, err := c.Wallets.CreateWallet(ctx, &walletv1.CreateWalletRequest{Account: account(s, address)}); err != nil {
+		if _, err := c.Wallets.CreateWallet(ctx,
+			&walletv1.CreateWalletRequest{Account: account(s, address)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -190,7 +202,8 @@ func TestNinetyDaysAreReadInTime(t *testing.T) {
 		begun := time.Now()
 		hours, pages := past(t, ctx, c, until.AddDate(0, 0, -days), until, 2000)
 		took := time.Since(begun)
-		testkit.Figure(t, "%d days of 2 wallets %s: %d hours in %d pages, %s", days, what, len(hours), pages, took.Round(10*time.Millisecond))
+		testkit.Figure(t, "%d days of 2 wallets %s: %d hours in %d pages, %s", days, what, len(hours), pages,
+			took.Round(10*time.Millisecond))
 		if len(hours) != days*24 || took > time.Minute {
 			t.Errorf("%d hours in %s", len(hours), took)
 		}

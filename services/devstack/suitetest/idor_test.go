@@ -112,7 +112,8 @@ func begin(in *dynamicpb.Message) {
 
 // things makes one of everything that a user can own; their ids by the name of
 // the field that takes them.
-func things(t *testing.T, s *suite.Suite, c *demo.Clients, alice context.Context, tokens *authv1.Tokens) map[protoreflect.Name]string {
+func things(t *testing.T, s *suite.Suite, c *demo.Clients, alice context.Context,
+	tokens *authv1.Tokens) map[protoreflect.Name]string {
 	t.Helper()
 	claims := claimsOf(t, tokens.GetAccessToken())
 	w := addWallet(t, alice, c, account(s, s.Chain.Holders()[0]))
@@ -120,7 +121,8 @@ func things(t *testing.T, s *suite.Suite, c *demo.Clients, alice context.Context
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, err := c.APIKeys.CreateApiKey(alice, &authv1.CreateApiKeyRequest{Name: "bot", Scopes: []string{"wallet:read"}})
+	key, err := c.APIKeys.CreateApiKey(alice,
+		&authv1.CreateApiKeyRequest{Name: "bot", Scopes: []string{"wallet:read"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +139,8 @@ func things(t *testing.T, s *suite.Suite, c *demo.Clients, alice context.Context
 	}
 	return map[protoreflect.Name]string{
 		"wallet_id": w.GetId(), "portfolio_id": p.GetPortfolio().GetId(), "session_id": claims.SessionID,
-		"api_key_id": key.GetApiKey().GetApiKeyId(), "identity_id": identity, "user_id": claims.Subject, "owner_id": claims.Subject,
+		"api_key_id": key.GetApiKey().GetApiKeyId(), "identity_id": identity, "user_id": claims.Subject,
+		"owner_id": claims.Subject,
 	}
 }
 
@@ -159,7 +162,8 @@ func everything(t *testing.T, c *demo.Clients, alice context.Context) string {
 	add(keys, err)
 	wallets, err := c.Wallets.ListWallets(alice, &walletv1.ListWalletsRequest{})
 	add(wallets, err)
-	timeline, err := c.Portfolios.GetTimeline(alice, &portfoliov1.GetTimelineRequest{Interval: portfoliov1.Interval_INTERVAL_HOURLY})
+	timeline, err := c.Portfolios.GetTimeline(alice,
+		&portfoliov1.GetTimelineRequest{Interval: portfoliov1.Interval_INTERVAL_HOURLY})
 	add(timeline, err)
 	return strings.ReplaceAll(b.String(), " ", "") // protojson puts spaces in at random
 }

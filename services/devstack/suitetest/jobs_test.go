@@ -38,7 +38,8 @@ func TestEverybodysSnapshotIsTakenWithoutTheirAsking(t *testing.T) {
 	}
 	for _, ctx := range []context.Context{alice, bob} {
 		testkit.Eventually(t, 30*time.Second, func() bool {
-			resp, err := c.Portfolios.GetTimeline(ctx, &portfoliov1.GetTimelineRequest{Interval: portfoliov1.Interval_INTERVAL_HOURLY})
+			resp, err := c.Portfolios.GetTimeline(ctx,
+				&portfoliov1.GetTimelineRequest{Interval: portfoliov1.Interval_INTERVAL_HOURLY})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -51,7 +52,8 @@ func TestEverybodysSnapshotIsTakenWithoutTheirAsking(t *testing.T) {
 	if len(totals) != 2 {
 		t.Errorf("the two have the values %v", totals)
 	}
-	resp, err := c.Portfolios.GetTimeline(nobody, &portfoliov1.GetTimelineRequest{Interval: portfoliov1.Interval_INTERVAL_HOURLY})
+	resp, err := c.Portfolios.GetTimeline(nobody,
+		&portfoliov1.GetTimelineRequest{Interval: portfoliov1.Interval_INTERVAL_HOURLY})
 	if err != nil || len(resp.GetPoints()) != 0 {
 		t.Errorf("who has no wallets has the history %v, %v", resp.GetPoints(), err)
 	}
@@ -72,7 +74,8 @@ func TestEverybodysWalletsAreSyncedWithoutTheirAsking(t *testing.T) {
 		wallets[ctx] = made.GetWallet()
 	}
 	stranger, _ := signIn(t, c)
-	lost, err := c.Wallets.CreateWallet(stranger, &walletv1.CreateWalletRequest{Account: "eip155:999:" + s.Chain.Holders()[0].Hex()})
+	lost, err := c.Wallets.CreateWallet(stranger,
+		&walletv1.CreateWalletRequest{Account: "eip155:999:" + s.Chain.Holders()[0].Hex()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +104,8 @@ func TestEverybodysWalletsAreSyncedWithoutTheirAsking(t *testing.T) {
 	}
 	testkit.Eventually(t, 20*time.Second, func() bool {
 		got, err := c.Wallets.GetWallet(stranger, &walletv1.GetWalletRequest{WalletId: lost.GetWallet().GetId()})
-		return err == nil && got.GetWallet().GetSync().GetState() == walletv1.SyncState_SYNC_STATE_FAILED && got.GetWallet().GetSync().GetRetryTime() != nil
+		return err == nil && got.GetWallet().GetSync().GetState() == walletv1.SyncState_SYNC_STATE_FAILED &&
+			got.GetWallet().GetSync().GetRetryTime() != nil
 	})
 	testkit.Eventually(t, 20*time.Second, func() bool {
 		runs, err := jobs.ListJobRuns(admin, &walletv1.ListJobRunsRequest{Job: "sync_wallets"})
@@ -133,7 +137,8 @@ func walletAdmin(t *testing.T, s *suite.Suite) walletv1.AdminServiceClient {
 func operator(t *testing.T, s *suite.Suite, c *demo.Clients) context.Context {
 	t.Helper()
 	email, password := strings.ToLower(rand.Text())+"@example.com", rand.Text()
-	if _, err := c.Accounts.Register(t.Context(), &authv1.RegisterRequest{Email: email, Password: password}); err != nil {
+	if _, err := c.Accounts.Register(t.Context(),
+		&authv1.RegisterRequest{Email: email, Password: password}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.AuthCommand(t.Context(), "admin", "grant", email); err != nil {

@@ -62,7 +62,8 @@ func driveAndCheck(t *testing.T, b *suite.Backing, e suite.Endpoints, rotate fun
 	if err := r.Show(&out); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"register", "sign in", "with the code that was mailed", "sync balances", "take snapshot", "TOKEN", "USDC", "SHARE", "Timeline", "Value by day", "Best day", "Worst day"} {
+	for _, want := range []string{"register", "sign in", "with the code that was mailed", "sync balances",
+		"take snapshot", "TOKEN", "USDC", "SHARE", "Timeline", "Value by day", "Best day", "Worst day"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the output lacks %q:\n%s", want, out.String())
 		}
@@ -84,7 +85,8 @@ func checkValuation(t *testing.T, c *chain.Chain, r *demo.Result) {
 	t.Helper()
 	v := r.Valuation
 	if !v.GetComplete() || v.GetStale() || v.GetUnpricedCount() != 0 {
-		t.Errorf("complete %v, stale %v, unpriced %d: %v", v.GetComplete(), v.GetStale(), v.GetUnpricedCount(), v.GetIncompleteReasons())
+		t.Errorf("complete %v, stale %v, unpriced %d: %v", v.GetComplete(), v.GetStale(), v.GetUnpricedCount(),
+			v.GetIncompleteReasons())
 	}
 	assets := map[string]common.Address{"ETH": chain.Native()}
 	for _, token := range c.Tokens() {
@@ -143,7 +145,8 @@ func checkHistory(t *testing.T, r *demo.Result) {
 	if len(r.Hourly) != hours+1 || len(r.Days) < 3 || r.Best == nil || r.Worst == nil {
 		t.Fatalf("%d hourly points, %d days, best %s, worst %s", len(r.Hourly), len(r.Days), r.Best, r.Worst)
 	}
-	for name, points := range map[string][]*portfoliov1.TimelinePoint{"hourly": r.Hourly, "daily": r.Daily, "of the chart": r.Days} {
+	for name, points := range map[string][]*portfoliov1.TimelinePoint{"hourly": r.Hourly, "daily": r.Daily,
+		"of the chart": r.Days} {
 		last := points[len(points)-1]
 		if last.GetCarriedForward() || rat(t, last.GetClose()).Cmp(rat(t, r.Snapshot.GetTotal())) != 0 {
 			t.Errorf("%s: %v, the snapshot says %s", name, last, r.Snapshot.GetTotal())
@@ -189,7 +192,8 @@ func TestTheLargestAmountSurvivesFromChainToPortfolio(t *testing.T) {
 		found = false
 		for _, p := range resp.GetValuation().GetPositions() {
 			if p.GetSymbol() == "MAX" {
-				found = p.GetAmount() == largest && p.GetValue() == "" && p.GetPrice() == "" && p.GetUnpricedReason() == "NO_PRICE"
+				found = p.GetAmount() == largest && p.GetValue() == "" && p.GetPrice() == "" &&
+					p.GetUnpricedReason() == "NO_PRICE"
 			}
 		}
 		if !found || resp.GetValuation().GetUnpricedCount() != 1 || resp.GetValuation().GetComplete() {

@@ -83,10 +83,12 @@ func TestTheSuiteSurvivesWhatHappensToPrograms(t *testing.T) {
 		t.Fatalf("it did not come up:\n%s", first.output.String())
 	}
 
-	if got := devstack(t, dir, port).fails(t); !strings.Contains(got, fmt.Sprintf("another suite (pid %d) is running", first.cmd.Process.Pid)) {
+	if got := devstack(t, dir, port).fails(t); !strings.Contains(got,
+		fmt.Sprintf("another suite (pid %d) is running", first.cmd.Process.Pid)) {
 		t.Errorf("a second one on the same data says %q", got)
 	}
-	if got := devstack(t, folder(t), port).fails(t); !strings.Contains(got, fmt.Sprintf("port %d (auth) is in use", port+1)) {
+	if got := devstack(t, folder(t), port).fails(t); !strings.Contains(got,
+		fmt.Sprintf("port %d (auth) is in use", port+1)) {
 		t.Errorf("one on the same ports says %q", got)
 	}
 

@@ -32,7 +32,8 @@ func TestRedisAwayCostsNobodyAnAnswer(t *testing.T) {
 		t.Helper()
 		got, err := c.Portfolios.GetValuation(ctx, &portfoliov1.GetValuationRequest{})
 		if err != nil || got.GetValuation().GetTotal() != before.GetValuation().GetTotal() {
-			t.Errorf("%s: valuation %v, %v; want %s", when, got.GetValuation().GetTotal(), err, before.GetValuation().GetTotal())
+			t.Errorf("%s: valuation %v, %v; want %s", when, got.GetValuation().GetTotal(), err,
+				before.GetValuation().GetTotal())
 		}
 		_, syncErr := c.Wallets.SyncWallet(ctx, &walletv1.SyncWalletRequest{WalletId: w.GetId()})
 		_, snapErr := c.Portfolios.TakeSnapshot(ctx, &portfoliov1.TakeSnapshotRequest{})
@@ -95,15 +96,20 @@ func TestPostgresAwayIsUnavailableAndItsReturnIsNoticed(t *testing.T) {
 		testkit.Eventually(t, recovery, func() bool { return call() == nil })
 	}
 	login := func() error {
-		return get(c.Sessions.Login(t.Context(), &authv1.LoginRequest{Email: "nobody@example.com", Password: "a password"}))
+		return get(c.Sessions.Login(t.Context(),
+			&authv1.LoginRequest{Email: "nobody@example.com", Password: "a password"}))
 	}
 	for what, call := range map[string]func() error{
 		"sign in": login,
 		"write": func() error {
-			return get(c.Wallets.CreateWallet(ctx, &walletv1.CreateWalletRequest{Account: account(s, s.Chain.Holders()[1])}))
+			return get(c.Wallets.CreateWallet(ctx,
+				&walletv1.CreateWalletRequest{Account: account(s, s.Chain.Holders()[1])}))
 		},
 		"read": func() error { return get(c.Wallets.GetWallet(ctx, &walletv1.GetWalletRequest{WalletId: w.GetId()})) },
-		"sync": func() error { return get(c.Wallets.SyncWallet(ctx, &walletv1.SyncWalletRequest{WalletId: w.GetId()})) },
+		"sync": func() error {
+			return get(c.Wallets.SyncWallet(ctx,
+				&walletv1.SyncWalletRequest{WalletId: w.GetId()}))
+		},
 	} {
 		if e := wantError(t, call(), codes.Unavailable, "DATABASE_UNAVAILABLE"); e.RetryAfter <= 0 {
 			t.Errorf("%s: no RetryInfo in %v", what, e)
@@ -173,7 +179,8 @@ func TestWhileWalletIsAwayTheLastSnapshotIsServedAndNoneIsWritten(t *testing.T) 
 		t.Fatal(err)
 	}
 	v, err := c.Portfolios.GetValuation(ctx, &portfoliov1.GetValuationRequest{})
-	if err != nil || !v.GetValuation().GetStale() || v.GetValuation().GetComplete() || v.GetValuation().GetTotal() != snap.GetSnapshot().GetTotal() {
+	if err != nil || !v.GetValuation().GetStale() || v.GetValuation().GetComplete() ||
+		v.GetValuation().GetTotal() != snap.GetSnapshot().GetTotal() {
 		t.Errorf("valuation %v, %v; want the snapshot's %s, stale", v, err, snap.GetSnapshot().GetTotal())
 	}
 	_, err = c.Portfolios.GetValuation(other, &portfoliov1.GetValuationRequest{})

@@ -22,7 +22,8 @@ func makeGrpcurl(t *testing.T) (run grpcurl, protoset string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.CommandContext(t.Context(), "make", "-C", checkout, "protoset", "grpcurl").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), "make", "-C", checkout, "protoset",
+		"grpcurl").CombinedOutput(); err != nil {
 		t.Fatalf("make protoset grpcurl: %v\n%s", err, out)
 	}
 	return grpcurl(filepath.Join(bin, "grpcurl")), filepath.Join(bin, "purser.protoset")
@@ -30,7 +31,8 @@ func makeGrpcurl(t *testing.T) (run grpcurl, protoset string) {
 
 func (g grpcurl) call(t *testing.T, args ...string) (string, error) {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), string(g), append([]string{"-plaintext"}, args...)...).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), string(g),
+		append([]string{"-plaintext"}, args...)...).CombinedOutput()
 	return string(out), err
 }
 
@@ -42,7 +44,8 @@ func TestAServerWithoutReflectionIsCalledWithTheProtoset(t *testing.T) {
 
 	// The control: without the protoset the server says nothing of its methods.
 	for _, args := range [][]string{{s.Endpoints.Wallet, "list"}, {s.Endpoints.Wallet, list}} {
-		if out, err := run.call(t, args...); err == nil || !strings.Contains(out, "does not support the reflection API") {
+		if out, err := run.call(t, args...); err == nil ||
+			!strings.Contains(out, "does not support the reflection API") {
 			t.Errorf("grpcurl %v without the protoset: %v\n%s", args, err, out)
 		}
 	}
@@ -55,12 +58,17 @@ func TestAServerWithoutReflectionIsCalledWithTheProtoset(t *testing.T) {
 		args []string
 		want []string // of the output
 	}{
-		"a call":      {[]string{"-emit-defaults", "-H", "authorization: Bearer " + tokens.GetAccessToken(), s.Endpoints.Wallet, list}, []string{`"wallets": []`}},
-		"a refusal":   {[]string{s.Endpoints.Wallet, list}, []string{"Code: Unauthenticated", "TOKEN_MISSING", `"purser"`}},
-		"list":        {[]string{"list"}, []string{"purser.auth.v1.SessionService", "purser.wallet.v1.WalletService", "purser.portfolio.v1.PortfolioService"}},
-		"describe":    {[]string{"describe", "purser.wallet.v1.CreateWalletRequest"}, []string{"string account = 1", "buf.validate.field"}},
-		"who may":     {[]string{"describe", "purser.wallet.v1.WalletService.ListWallets"}, []string{"wallet:read"}},
-		"a bad input": {[]string{"-H", "authorization: Bearer " + tokens.GetAccessToken(), "-d", `{"pageSize":-1}`, s.Endpoints.Wallet, list}, []string{"Code: InvalidArgument", "fieldViolations", "page_size"}},
+		"a call": {[]string{"-emit-defaults", "-H", "authorization: Bearer " + tokens.GetAccessToken(),
+			s.Endpoints.Wallet, list}, []string{`"wallets": []`}},
+		"a refusal": {[]string{s.Endpoints.Wallet, list},
+			[]string{"Code: Unauthenticated", "TOKEN_MISSING", `"purser"`}},
+		"list": {[]string{"list"}, []string{"purser.auth.v1.SessionService", "purser.wallet.v1.WalletService",
+			"purser.portfolio.v1.PortfolioService"}},
+		"describe": {[]string{"describe", "purser.wallet.v1.CreateWalletRequest"},
+			[]string{"string account = 1", "buf.validate.field"}},
+		"who may": {[]string{"describe", "purser.wallet.v1.WalletService.ListWallets"}, []string{"wallet:read"}},
+		"a bad input": {[]string{"-H", "authorization: Bearer " + tokens.GetAccessToken(), "-d", `{"pageSize":-1}`,
+			s.Endpoints.Wallet, list}, []string{"Code: InvalidArgument", "fieldViolations", "page_size"}},
 	} {
 		out, err := run.call(t, append([]string{"-protoset", protoset}, tt.args...)...)
 		if refused := strings.HasPrefix(tt.want[0], "Code: "); (err != nil) != refused {

@@ -46,27 +46,31 @@ type mix struct {
 
 func mixes() map[string]mix {
 	return map[string]mix{
-		"portfolio": {[]string{portfoliov1.PortfolioService_ServiceDesc.ServiceName}, func(conn grpc.ClientConnInterface) []caller {
-			p := portfoliov1.NewPortfolioServiceClient(conn)
-			return []caller{
-				of(p.GetPortfolio, &portfoliov1.GetPortfolioRequest{}),
-				of(p.GetValuation, &portfoliov1.GetValuationRequest{}),
-				of(p.TakeSnapshot, &portfoliov1.TakeSnapshotRequest{}),
-				of(p.GetTimeline, &portfoliov1.GetTimelineRequest{Interval: portfoliov1.Interval_INTERVAL_DAILY}),
-			}
-		}},
-		"wallet": {[]string{walletv1.WalletService_ServiceDesc.ServiceName, walletv1.HoldingsService_ServiceDesc.ServiceName}, func(conn grpc.ClientConnInterface) []caller {
+		"portfolio": {[]string{portfoliov1.PortfolioService_ServiceDesc.ServiceName},
+			func(conn grpc.ClientConnInterface) []caller {
+				p := portfoliov1.NewPortfolioServiceClient(conn)
+				return []caller{
+					of(p.GetPortfolio, &portfoliov1.GetPortfolioRequest{}),
+					of(p.GetValuation, &portfoliov1.GetValuationRequest{}),
+					of(p.TakeSnapshot, &portfoliov1.TakeSnapshotRequest{}),
+					of(p.GetTimeline, &portfoliov1.GetTimelineRequest{Interval: portfoliov1.Interval_INTERVAL_DAILY}),
+				}
+			}},
+		"wallet": {[]string{walletv1.WalletService_ServiceDesc.ServiceName,
+			walletv1.HoldingsService_ServiceDesc.ServiceName}, func(conn grpc.ClientConnInterface) []caller {
 			return []caller{
 				of(walletv1.NewWalletServiceClient(conn).ListWallets, &walletv1.ListWalletsRequest{}),
 				of(walletv1.NewHoldingsServiceClient(conn).GetHoldings, &walletv1.GetHoldingsRequest{}),
 			}
 		}},
-		"auth": {[]string{authv1.AccountService_ServiceDesc.ServiceName, authv1.SessionService_ServiceDesc.ServiceName}, func(conn grpc.ClientConnInterface) []caller {
+		"auth": {[]string{authv1.AccountService_ServiceDesc.ServiceName,
+			authv1.SessionService_ServiceDesc.ServiceName}, func(conn grpc.ClientConnInterface) []caller {
 			a := authv1.NewAccountServiceClient(conn)
 			return []caller{
 				of(a.GetMe, &authv1.GetMeRequest{}),
 				of(authv1.NewSessionServiceClient(conn).ListSessions, &authv1.ListSessionsRequest{}),
-				of(a.UpdateNotificationPreferences, &authv1.UpdateNotificationPreferencesRequest{NotificationPreferences: &authv1.NotificationPreferences{WeeklySummary: new(true)}}),
+				of(a.UpdateNotificationPreferences,
+					&authv1.UpdateNotificationPreferencesRequest{NotificationPreferences: &authv1.NotificationPreferences{WeeklySummary: new(true)}}),
 			}
 		}},
 	}
@@ -100,7 +104,8 @@ func startReplicas(t *testing.T, service string, environ []string) *replicas {
 
 func (r *replicas) start(t *testing.T, i int) {
 	t.Helper()
-	r.running[i] = launch(t, r.program, slices.Concat(r.environ, []string{"PURSER_GRPC_ADDR=" + r.addrs[i], "PURSER_HTTP_ADDR=127.0.0.1:0"}))
+	r.running[i] = launch(t, r.program, slices.Concat(r.environ,
+		[]string{"PURSER_GRPC_ADDR=" + r.addrs[i], "PURSER_HTTP_ADDR=127.0.0.1:0"}))
 }
 
 // dial connects to both, as to a name that resolves to both.
@@ -110,7 +115,8 @@ func (r *replicas) dial(t *testing.T, idempotent []string) *grpc.ClientConn {
 	both.InitialState(resolver.State{Endpoints: []resolver.Endpoint{
 		{Addresses: []resolver.Address{{Addr: r.addrs[0]}}}, {Addresses: []resolver.Address{{Addr: r.addrs[1]}}},
 	}})
-	conn, err := grpcclient.Dial(grpcclient.Config{Addr: "replicas:///service", Plaintext: true}, idempotent, grpc.WithResolvers(both))
+	conn, err := grpcclient.Dial(grpcclient.Config{Addr: "replicas:///service", Plaintext: true}, idempotent,
+		grpc.WithResolvers(both))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +196,8 @@ func TestNoCallIsLostWhileReplicasAreRestarted(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := startPrograms(t, b)
-	environ := map[string][]string{"portfolio": b.PortfolioEnviron(e), "wallet": b.WalletEnviron(e), "auth": b.AuthEnviron()}
+	environ := map[string][]string{"portfolio": b.PortfolioEnviron(e), "wallet": b.WalletEnviron(e),
+		"auth": b.AuthEnviron()}
 	c := dial(t, e)
 	as := make([]context.Context, users)
 	for i := range as {
@@ -228,7 +235,8 @@ func TestNoCallIsLostWhileReplicasAreRestarted(t *testing.T) {
 			report(t, service, rounds, time.Since(begun), loads)
 
 			cut := kill(t, &load{to: r, as: as, calls: m.calls(r.dial(t, nil))})
-			testkit.Figure(t, "%s: control, one SIGKILL without retries: %d of %d calls failed", service, cut.failed.Load(), cut.made.Load())
+			testkit.Figure(t, "%s: control, one SIGKILL without retries: %d of %d calls failed", service,
+				cut.failed.Load(), cut.made.Load())
 		})
 	}
 }
@@ -258,7 +266,8 @@ func report(t *testing.T, service string, rounds int, took time.Duration, loads 
 			t.Errorf("%d of %d calls failed, the first with: %v", l.failed.Load(), l.made.Load(), *first)
 		}
 	}
-	testkit.Figure(t, "%s: %d calls, %.0f/s, while one replica of two was ended by SIGTERM %d times; failed: %d; slowest: %s",
+	testkit.Figure(t, "%s: %d calls, %.0f/s, while one replica of two was ended by SIGTERM %d times; failed: %d; "+
+		"slowest: %s",
 		service, made, float64(made)/took.Seconds(), rounds, failed, slowest.Round(time.Millisecond))
 }
 

@@ -82,13 +82,15 @@ func TestABrowserSignsInWithTheLocalProviders(t *testing.T) {
 		if !strings.HasPrefix(end.String(), s.Login.AppURL()+"?code=") {
 			t.Fatal(end)
 		}
-		resp, err := c.Sessions.ExchangeLoginCode(t.Context(), &authv1.ExchangeLoginCodeRequest{Code: end.Query().Get("code")})
+		resp, err := c.Sessions.ExchangeLoginCode(t.Context(),
+			&authv1.ExchangeLoginCodeRequest{Code: end.Query().Get("code")})
 		if err != nil {
 			t.Fatal(err)
 		}
 		u := me(t, c, resp.GetTokens())
 		ids[u.GetId()] = u.GetEmail()
-		_, err = c.Wallets.ListWallets(grpcclient.WithToken(t.Context(), resp.GetTokens().GetAccessToken()), &walletv1.ListWalletsRequest{})
+		_, err = c.Wallets.ListWallets(grpcclient.WithToken(t.Context(), resp.GetTokens().GetAccessToken()),
+			&walletv1.ListWalletsRequest{})
 		if err != nil {
 			t.Error("the token is of no use:", err)
 		}
@@ -97,17 +99,20 @@ func TestABrowserSignsInWithTheLocalProviders(t *testing.T) {
 		t.Error(ids)
 	}
 	for _, provider := range []string{"local", "local-github"} {
-		if end := browse(t, s.HostedStart(provider), "unverified"); end.Query().Get("error") != "PROVIDER_EMAIL_UNVERIFIED" {
+		if end := browse(t, s.HostedStart(provider),
+			"unverified"); end.Query().Get("error") != "PROVIDER_EMAIL_UNVERIFIED" {
 			t.Error(end)
 		}
 	}
 
-	started, err := c.Sessions.StartOAuth(t.Context(), &authv1.StartOAuthRequest{Provider: "local", RedirectUri: s.Login.AppURL()})
+	started, err := c.Sessions.StartOAuth(t.Context(),
+		&authv1.StartOAuthRequest{Provider: "local", RedirectUri: s.Login.AppURL()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	back := browse(t, started.GetAuthorizationUrl(), "ada").Query()
-	finish := &authv1.FinishOAuthRequest{State: back.Get("state"), Code: back.Get("code"), Secret: started.GetSecret(), Iss: back.Get("iss")}
+	finish := &authv1.FinishOAuthRequest{State: back.Get("state"), Code: back.Get("code"), Secret: started.GetSecret(),
+		Iss: back.Get("iss")}
 	resp, err := c.Sessions.FinishOAuth(t.Context(), finish)
 	if err != nil || ids[me(t, c, resp.GetTokens()).GetId()] == "" {
 		t.Fatal(resp, err)
@@ -125,7 +130,8 @@ func TestWalletsOfAKeyAndOfAContractSignIn(t *testing.T) {
 		t.Fatal(err)
 	}
 	signIn := func(ctx context.Context, address string, by chain.Account) (*authv1.Tokens, error) {
-		started, err := c.Sessions.StartWalletLogin(ctx, &authv1.StartWalletLoginRequest{Address: address, ChainId: s.Chain.ChainID()})
+		started, err := c.Sessions.StartWalletLogin(ctx,
+			&authv1.StartWalletLoginRequest{Address: address, ChainId: s.Chain.ChainID()})
 		if err != nil {
 			return nil, err
 		}
@@ -133,7 +139,8 @@ func TestWalletsOfAKeyAndOfAContractSignIn(t *testing.T) {
 		if err != nil {
 			return nil, err
 		}
-		resp, err := c.Sessions.FinishWalletLogin(ctx, &authv1.FinishWalletLoginRequest{Message: started.GetMessage(), Signature: "0x" + hex.EncodeToString(sig)})
+		resp, err := c.Sessions.FinishWalletLogin(ctx,
+			&authv1.FinishWalletLoginRequest{Message: started.GetMessage(), Signature: "0x" + hex.EncodeToString(sig)})
 		return resp.GetTokens(), err
 	}
 	ids := map[string]bool{}
@@ -147,7 +154,8 @@ func TestWalletsOfAKeyAndOfAContractSignIn(t *testing.T) {
 	if len(ids) != 2 {
 		t.Errorf("%d accounts of a key and a contract", len(ids))
 	}
-	for _, address := range []string{alice.Address.Hex(), contract.Hex(), chain.WalletOf(bob).Hex()} { // the last isn't deployed
+	// the last isn't deployed
+	for _, address := range []string{alice.Address.Hex(), contract.Hex(), chain.WalletOf(bob).Hex()} {
 		_, err := signIn(t.Context(), address, bob)
 		wantError(t, err, codes.Unauthenticated, "WALLET_SIGNATURE_INVALID")
 	}

@@ -102,7 +102,8 @@ func dial(t *testing.T, e suite.Endpoints) *demo.Clients {
 func signIn(t *testing.T, c *demo.Clients) (context.Context, *authv1.Tokens) {
 	t.Helper()
 	email, password := strings.ToLower(rand.Text())+"@example.com", rand.Text()
-	if _, err := c.Accounts.Register(t.Context(), &authv1.RegisterRequest{Email: email, Password: password}); err != nil {
+	if _, err := c.Accounts.Register(t.Context(),
+		&authv1.RegisterRequest{Email: email, Password: password}); err != nil {
 		t.Fatal(err)
 	}
 	resp, err := c.Sessions.Login(t.Context(), &authv1.LoginRequest{Email: email, Password: password})

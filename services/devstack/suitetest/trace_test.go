@@ -38,15 +38,18 @@ func TestOnePortfolioCallIsOneTraceAcrossServicesPostgresAndRedis(t *testing.T) 
 	// A server's span ends a moment after its client has the answer.
 	testkit.Eventually(t, 5*time.Second, func() bool { return len(gaps(spansOf(id))) == 0 })
 	// The control: without any one of its parts the trace has a gap.
-	for _, part := range []string{"portfolio client", "portfolio server", "wallet client", "wallet server", "redis", "postgres"} {
-		without := slices.DeleteFunc(spansOf(id), func(span sdktrace.ReadOnlySpan) bool { return stands(span) == part })
+	for _, part := range []string{"portfolio client", "portfolio server", "wallet client", "wallet server", "redis",
+		"postgres"} {
+		without := slices.DeleteFunc(spansOf(id),
+			func(span sdktrace.ReadOnlySpan) bool { return stands(span) == part })
 		if len(gaps(without)) == 0 {
 			t.Errorf("the trace is called whole without %q", part)
 		}
 	}
 	for _, span := range spansOf(id) {
 		for _, a := range span.Attributes() {
-			if text := a.Value.String(); strings.Contains(text, s.Chain.Holders()[0].Hex()) || strings.Contains(text, s.Redis.Password()) {
+			if text := a.Value.String(); strings.Contains(text, s.Chain.Holders()[0].Hex()) ||
+				strings.Contains(text, s.Redis.Password()) {
 				t.Errorf("span %s carries a value: %s=%s", span.Name(), a.Key, text)
 			}
 		}

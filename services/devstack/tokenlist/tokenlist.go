@@ -49,7 +49,8 @@ func New(chainID uint64, at time.Time, tokens []chain.Token) List {
 		}},
 	}
 	for _, t := range tokens {
-		entry := Token{ChainID: chainID, Address: t.Address.Hex(), Symbol: t.Symbol, Name: t.Name, Decimals: t.Decimals}
+		entry := Token{ChainID: chainID, Address: t.Address.Hex(), Symbol: t.Symbol, Name: t.Name,
+			Decimals: t.Decimals}
 		l.Tokens = append(l.Tokens, entry)
 	}
 	return l

@@ -68,14 +68,16 @@ func TestOneCallIsOneTraceOfAllServicesHereAndInTheCollector(t *testing.T) {
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", listening.URL)
 	t.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
 	ring := traces.NewRing(4096)
-	tel, err := telemetry.Start(t.Context(), "purser-devstack", telemetry.WithSpanProcessor(ring), telemetry.WithSpanExporter(traces.ByService))
+	tel, err := telemetry.Start(t.Context(), "purser-devstack", telemetry.WithSpanProcessor(ring),
+		telemetry.WithSpanExporter(traces.ByService))
 	if err != nil {
 		t.Fatal(err)
 	}
 	id := valuation(t)
 	// A server's span ends a moment after its client has the answer.
 	testkit.Eventually(t, 5*time.Second, func() bool { return ring.Trace(id).Whole() })
-	for _, part := range [][2]string{{"test", ""}, {"portfolio", "redis"}, {"wallet", "redis"}, {"wallet", "postgresql"}} {
+	for _, part := range [][2]string{{"test", ""}, {"portfolio", "redis"}, {"wallet", "redis"},
+		{"wallet", "postgresql"}} {
 		if got := ring.Trace(id); !got.Has(part[0], part[1]) {
 			t.Errorf("no span of %v in\n%s", part, got)
 		}
@@ -120,10 +122,12 @@ func valuation(t *testing.T) trace.TraceID {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if _, err := c.Accounts.Register(t.Context(), &authv1.RegisterRequest{Email: "a@example.com", Password: "a long enough passphrase"}); err != nil {
+	if _, err := c.Accounts.Register(t.Context(),
+		&authv1.RegisterRequest{Email: "a@example.com", Password: "a long enough passphrase"}); err != nil {
 		t.Fatal(err)
 	}
-	in, err := c.Sessions.Login(t.Context(), &authv1.LoginRequest{Email: "a@example.com", Password: "a long enough passphrase"})
+	in, err := c.Sessions.Login(t.Context(), &authv1.LoginRequest{Email: "a@example.com",
+		Password: "a long enough passphrase"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -65,8 +65,9 @@ func (r *Ring) OnEnd(s sdktrace.ReadOnlySpan) {
 	}
 	e := entry{s.SpanContext().TraceID(), Span{
 		ID: s.SpanContext().SpanID(), Parent: s.Parent().SpanID(),
-		Service: cut(value(attrs, Service)), Name: cut(s.Name()), Kind: s.SpanKind(), System: cut(value(attrs, "db.system.name")),
-		Start: s.StartTime(), Duration: s.EndTime().Sub(s.StartTime()),
+		Service: cut(value(attrs, Service)), Name: cut(s.Name()), Kind: s.SpanKind(),
+		System: cut(value(attrs, "db.system.name")),
+		Start:  s.StartTime(), Duration: s.EndTime().Sub(s.StartTime()),
 		Failed: s.Status().Code == codes.Error, Error: cut(s.Status().Description),
 	}}
 	r.mu.Lock()

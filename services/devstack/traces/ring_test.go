@@ -29,11 +29,13 @@ func TestASpanIsOfTheServiceThatItsMethodContextOrDatabaseNames(t *testing.T) {
 
 	ctx, root := tr.Start(traces.In(t.Context(), "demo"), "purser.portfolio.v1.PortfolioService/GetValuation", client)
 	_, answer := tr.Start(remote(root), "purser.portfolio.v1.PortfolioService/GetValuation", server)
-	inside, call := tr.Start(trace.ContextWithSpan(t.Context(), answer), "purser.wallet.v1.HoldingsService/GetHoldings", client)
+	inside, call := tr.Start(trace.ContextWithSpan(t.Context(), answer),
+		"purser.wallet.v1.HoldingsService/GetHoldings", client)
 	_, read := tr.Start(inside, "get", client, trace.WithAttributes(attribute.String("db.system.name", "redis")))
 	_, other := tr.Start(remote(root), "grpc.reflection.v1.ServerReflection/ServerReflectionInfo", server)
 	above, job := tr.Start(t.Context(), "job take_snapshots")
-	_, row := tr.Start(above, "SELECT", client, trace.WithAttributes(attribute.String("db.namespace", "purser_wallet")))
+	_, row := tr.Start(above, "SELECT", client,
+		trace.WithAttributes(attribute.String("db.namespace", "purser_wallet")))
 	_ = ctx
 	for _, s := range []trace.Span{row, job, other, read, call, answer, root} {
 		s.End()

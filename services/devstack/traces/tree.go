@@ -95,7 +95,8 @@ func (s Span) Why() string { return plain(s.Error) }
 // plain is text on one line without what could steer a terminal: a caller
 // chooses the name of a method that there is not.
 func plain(text string) string {
-	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return !unicode.IsGraphic(r) || unicode.IsSpace(r) }), " ")
+	return strings.Join(strings.FieldsFunc(text,
+		func(r rune) bool { return !unicode.IsGraphic(r) || unicode.IsSpace(r) }), " ")
 }
 
 // width of a span's name and of an error in a tree, so that it is at most a
@@ -114,7 +115,8 @@ func (t Trace) String() string {
 		if s.Failed {
 			title = strings.TrimSuffix("✗ "+title+": "+s.Why(), ": ")
 		}
-		w.AppendRow(table.Row{text.Snip(t.Branch(i)+title, width, "…"), s.Service, millis(s.Start.Sub(t.Spans[0].Start)), millis(s.Duration)})
+		w.AppendRow(table.Row{text.Snip(t.Branch(i)+title, width, "…"), s.Service,
+			millis(s.Start.Sub(t.Spans[0].Start)), millis(s.Duration)})
 	}
 	w.SetColumnConfigs([]table.ColumnConfig{
 		{Name: "Start", Align: text.AlignRight, AlignHeader: text.AlignRight},

@@ -32,7 +32,8 @@ func TestWhoTriggersAJobIsLoggedAndItsRunListed(t *testing.T) {
 	s := start(t).replica(t, "redis://127.0.0.1:1/0", logs) // has no service account
 	root := uuid.New()
 	admin := s.operator(t, root, asIs)
-	if runs, err := s.admin.ListJobRuns(admin, &portfoliov1.ListJobRunsRequest{}); err != nil || len(runs.GetRuns()) > 0 {
+	if runs, err := s.admin.ListJobRuns(admin, &portfoliov1.ListJobRunsRequest{}); err != nil ||
+		len(runs.GetRuns()) > 0 {
 		t.Fatalf("before the first: %v, %v", runs, err)
 	}
 	if _, err := s.admin.TriggerJob(admin, &portfoliov1.TriggerJobRequest{Job: "prune_job_runs"}); err != nil {
@@ -51,19 +52,22 @@ func TestWhoTriggersAJobIsLoggedAndItsRunListed(t *testing.T) {
 		run = runs.GetRuns()[0]
 		return run.GetState() == "done"
 	})
-	if !run.GetManual() || run.GetAttempt() != 1 || run.GetStartTime() == nil || run.GetFinishTime() == nil || run.GetDuration() == nil || run.GetError() != "" {
+	if !run.GetManual() || run.GetAttempt() != 1 || run.GetStartTime() == nil || run.GetFinishTime() == nil ||
+		run.GetDuration() == nil || run.GetError() != "" {
 		t.Errorf("%v", run)
 	}
 	logs.mu.Lock()
 	defer logs.mu.Unlock()
-	if text := logs.text.String(); strings.Count(text, `msg="job triggered" job=prune_job_runs by=`+root.String()) != 1 || strings.Count(text, "job triggered") != 1 {
+	if text := logs.text.String(); strings.Count(text,
+		`msg="job triggered" job=prune_job_runs by=`+root.String()) != 1 || strings.Count(text, "job triggered") != 1 {
 		t.Errorf("logged\n%s", text)
 	}
 }
 
 func TestARunThatFailsSaysWhyAndIsDueAgain(t *testing.T) {
 	s := start(t).replica(t, "redis://127.0.0.1:1/0", io.Discard,
-		"PURSER_AUTH_ADDR=127.0.0.1:1", "PURSER_AUTH_PLAINTEXT=true", "PURSER_SERVICE_ID=portfolio", "PURSER_SERVICE_SECRET=of-a-test")
+		"PURSER_AUTH_ADDR=127.0.0.1:1", "PURSER_AUTH_PLAINTEXT=true", "PURSER_SERVICE_ID=portfolio",
+		"PURSER_SERVICE_SECRET=of-a-test")
 	ctx, _ := s.user(t, "portfolio:read")
 	if _, err := s.GetPortfolio(ctx, &portfoliov1.GetPortfolioRequest{}); err != nil {
 		t.Fatal(err)
@@ -98,15 +102,17 @@ func TestAPageOfRunsIsOfOneCallersQuery(t *testing.T) {
 	if err != nil || len(first.GetRuns()) != 3 || first.GetRuns()[0].GetScheduleTime().AsTime().Hour() != 5 {
 		t.Fatal(first, err)
 	}
-	rest, err := page(admin, &portfoliov1.ListJobRunsRequest{Job: "job", PageSize: 3, PageToken: first.GetNextPageToken()})
+	rest, err := page(admin, &portfoliov1.ListJobRunsRequest{Job: "job", PageSize: 3,
+		PageToken: first.GetNextPageToken()})
 	if err != nil || len(rest.GetRuns()) != 2 || rest.GetNextPageToken() != "" {
 		t.Fatal(rest, err)
 	}
 	for name, err := range map[string]error{
-		"another caller": second(page(other, &portfoliov1.ListJobRunsRequest{Job: "job", PageToken: first.GetNextPageToken()})),
-		"another query":  second(page(admin, &portfoliov1.ListJobRunsRequest{PageToken: first.GetNextPageToken()})),
-		"no token":       second(page(admin, &portfoliov1.ListJobRunsRequest{PageToken: "x"})),
-		"a huge page":    second(page(admin, &portfoliov1.ListJobRunsRequest{PageSize: 501})),
+		"another caller": second(page(other, &portfoliov1.ListJobRunsRequest{Job: "job",
+			PageToken: first.GetNextPageToken()})),
+		"another query": second(page(admin, &portfoliov1.ListJobRunsRequest{PageToken: first.GetNextPageToken()})),
+		"no token":      second(page(admin, &portfoliov1.ListJobRunsRequest{PageToken: "x"})),
+		"a huge page":   second(page(admin, &portfoliov1.ListJobRunsRequest{PageSize: 501})),
 	} {
 		t.Run(name, func(t *testing.T) { want(t, err, errs.KindInvalid, "INVALID_ARGUMENT") })
 	}
@@ -117,15 +123,17 @@ func second[T any](_ T, err error) error { return err }
 func TestJobsAreForOperatorsAlone(t *testing.T) {
 	s := start(t)
 	trigger := func(change func(*authn.Claims)) error {
-		_, err := s.admin.TriggerJob(s.operator(t, uuid.New(), change), &portfoliov1.TriggerJobRequest{Job: "prune_job_runs"})
+		_, err := s.admin.TriggerJob(s.operator(t, uuid.New(), change),
+			&portfoliov1.TriggerJobRequest{Job: "prune_job_runs"})
 		return err
 	}
 	for name, tc := range map[string]struct {
 		change func(*authn.Claims)
 		reason string
 	}{
-		"nobody's permission": {func(c *authn.Claims) { c.Permissions = []string{"portfolio:write"} }, "PERMISSION_MISSING"},
-		"an API key":          {func(c *authn.Claims) { c.AMR = []string{authn.MethodAPIKey} }, "API_KEY_CALLER"},
+		"nobody's permission": {func(c *authn.Claims) { c.Permissions = []string{"portfolio:write"} },
+			"PERMISSION_MISSING"},
+		"an API key": {func(c *authn.Claims) { c.AMR = []string{authn.MethodAPIKey} }, "API_KEY_CALLER"},
 		"an old sign-in": {func(c *authn.Claims) {
 			c.AuthTime = jwt.NewNumericDate(time.Now().Add(-authn.ProvenFor - time.Minute))
 		}, "REAUTHENTICATION_REQUIRED"},

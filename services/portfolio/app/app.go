@@ -76,7 +76,8 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	}
 	revoked := follow(g, auth, keys, log)
 
-	caches := store.NewCaches(redis, store.CacheOptions{Portfolio: cfg.Cache.Portfolio, Timeline: cfg.Cache.Timeline, Log: log})
+	caches := store.NewCaches(redis, store.CacheOptions{Portfolio: cfg.Cache.Portfolio, Timeline: cfg.Cache.Timeline,
+		Log: log})
 	g.Close("caches", func() error { caches.Close(); return nil })
 	g.Loop("cache outbox", cache.NewOutbox(db, redis, log).Serve)
 	snaps := store.NewSnapshots(db, caches)
@@ -94,7 +95,8 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 		return nil, err
 	}
 	taker := snapshot.NewService(snaps, portfolios, reader, log, time.Now)
-	portfoliov1.RegisterPortfolioServiceServer(server, rpc.NewPortfolioServer(portfolios, taker, timeline.NewService(snaps, time.Now)))
+	portfoliov1.RegisterPortfolioServiceServer(server,
+		rpc.NewPortfolioServer(portfolios, taker, timeline.NewService(snaps, time.Now)))
 	runner, err := runJobs(g, db, auth, kept, taker, cfg, log)
 	if err != nil {
 		return nil, err
@@ -109,7 +111,8 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 }
 
 // valuations caches them, unless ttl is 0.
-func valuations(g *lifecycle.Group, r cache.Redis, ttl time.Duration, log *slog.Logger) *cache.Cache[valuation.Valuation] {
+func valuations(g *lifecycle.Group, r cache.Redis, ttl time.Duration,
+	log *slog.Logger) *cache.Cache[valuation.Valuation] {
 	if ttl == 0 {
 		return nil
 	}
@@ -125,7 +128,8 @@ func dialAuth(g *lifecycle.Group, c grpcclient.Config) (*grpc.ClientConn, error)
 		return nil, nil //nolint:nilnil // no connection is what there is
 	}
 	conn, err := grpcclient.Dial(c, slices.Concat(
-		access.Idempotent(authv1.TokenService_ServiceDesc.ServiceName), access.Idempotent(authv1.SessionService_ServiceDesc.ServiceName)))
+		access.Idempotent(authv1.TokenService_ServiceDesc.ServiceName),
+		access.Idempotent(authv1.SessionService_ServiceDesc.ServiceName)))
 	if err != nil {
 		return nil, fmt.Errorf("PURSER_AUTH_ADDR: %w", err)
 	}

@@ -60,7 +60,8 @@ func (w *wallet) setAway(away bool) {
 	w.away = away
 }
 
-func (w *wallet) GetHoldings(ctx context.Context, _ *walletv1.GetHoldingsRequest) (*walletv1.GetHoldingsResponse, error) {
+func (w *wallet) GetHoldings(ctx context.Context, _ *walletv1.GetHoldingsRequest) (*walletv1.GetHoldingsResponse,
+	error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	md, _ := metadata.FromIncomingContext(ctx)
@@ -68,15 +69,17 @@ func (w *wallet) GetHoldings(ctx context.Context, _ *walletv1.GetHoldingsRequest
 	if w.away {
 		return nil, status.Error(codes.Unavailable, "away")
 	}
-	price := &walletv1.Price{TokenId: "t", Price: cmp.Or(w.price, "1824.53"), Source: "test", PriceTime: timestamppb.Now()}
+	price := &walletv1.Price{TokenId: "t", Price: cmp.Or(w.price, "1824.53"), Source: "test",
+		PriceTime: timestamppb.Now()}
 	if w.price == "none" {
 		price = &walletv1.Price{TokenId: "t", UnavailableReason: "NO_PRICE"}
 	}
 	return &walletv1.GetHoldingsResponse{Wallets: []*walletv1.WalletHoldings{{
 		WalletId: "w", Account: "eip155:1:0x1", Sync: &walletv1.Sync{SyncTime: timestamppb.Now()},
 		Holdings: []*walletv1.Holding{{
-			Balance: &walletv1.Balance{Token: &walletv1.Token{Id: "t", Symbol: "ETH", Decimals: 18, Verified: true}, Amount: "1500000000000000000"},
-			Price:   price,
+			Balance: &walletv1.Balance{Token: &walletv1.Token{Id: "t", Symbol: "ETH", Decimals: 18, Verified: true},
+				Amount: "1500000000000000000"},
+			Price: price,
 		}},
 	}}}, nil
 }
@@ -111,7 +114,8 @@ func start(t *testing.T) service {
 	if err != nil {
 		t.Fatal(err)
 	}
-	doc, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: public, KeyID: "test", Algorithm: "EdDSA", Use: "sig"}}})
+	doc, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: public, KeyID: "test",
+		Algorithm: "EdDSA", Use: "sig"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +154,8 @@ func (s service) replica(t *testing.T, redisURL string, logs io.Writer, more ...
 			t.Error(err)
 		}
 	})
-	s.PortfolioServiceClient, s.admin = portfoliov1.NewPortfolioServiceClient(conn), portfoliov1.NewAdminServiceClient(conn)
+	s.PortfolioServiceClient, s.admin = portfoliov1.NewPortfolioServiceClient(conn),
+		portfoliov1.NewAdminServiceClient(conn)
 	return s
 }
 
@@ -237,7 +242,8 @@ func TestAPortfolioOfSomebodyElseIsNotFound(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			theirs := want(t, call(mallory), errs.KindNotFound, "NOT_FOUND")
 			for _, nobodys := range []string{uuid.NewString(), uuid.Nil.String()} {
-				if e := want(t, s.calls(nobodys)[name](mallory), errs.KindNotFound, "NOT_FOUND"); e.Error() != theirs.Error() {
+				if e := want(t, s.calls(nobodys)[name](mallory), errs.KindNotFound,
+					"NOT_FOUND"); e.Error() != theirs.Error() {
 					t.Errorf("told apart: %v and %v", theirs, e)
 				}
 			}
@@ -260,7 +266,8 @@ func TestEveryMethodAsksForItsPermission(t *testing.T) {
 			want(t, call(t.Context()), errs.KindUnauthenticated, "TOKEN_MISSING")
 			for _, p := range []string{"", "portfolio:read", "portfolio:write", "wallet:read", "portfolio:any"} {
 				ctx, _ := s.user(t, p)
-				if err := call(ctx); p == needs && err != nil || p != needs && !errs.Is(err, errs.KindPermissionDenied) {
+				if err := call(ctx); p == needs && err != nil ||
+					p != needs && !errs.Is(err, errs.KindPermissionDenied) {
 					t.Errorf("with %q: %v", p, err)
 				}
 			}
@@ -276,22 +283,26 @@ func TestAValueIsReadInTheCallersNameAndStandsInWhileTheWalletServiceIsAway(t *t
 	want(t, err, errs.KindUnavailable, "WALLET_UNAVAILABLE")
 	_, err = s.TakeSnapshot(ctx, &portfoliov1.TakeSnapshotRequest{})
 	want(t, err, errs.KindUnavailable, "WALLET_UNAVAILABLE")
-	if list, err := s.ListSnapshots(ctx, &portfoliov1.ListSnapshotsRequest{}); err != nil || len(list.GetSnapshots()) != 0 {
+	if list, err := s.ListSnapshots(ctx, &portfoliov1.ListSnapshotsRequest{}); err != nil ||
+		len(list.GetSnapshots()) != 0 {
 		t.Fatalf("stored while the wallet service was away: %v, %v", list, err)
 	}
 	s.wallet.setAway(false)
 	fresh, err := s.GetValuation(ctx, &portfoliov1.GetValuationRequest{})
-	if v := fresh.GetValuation(); err != nil || v.GetTotal() != "2736.79500000" || v.GetStale() || !v.GetComplete() || v.GetPositions()[0].GetShare() != 1 {
+	if v := fresh.GetValuation(); err != nil || v.GetTotal() != "2736.79500000" || v.GetStale() || !v.GetComplete() ||
+		v.GetPositions()[0].GetShare() != 1 {
 		t.Fatalf("valued %v, %v", fresh, err)
 	}
 	for i, stored := range []bool{true, false} {
-		if snap, err := s.TakeSnapshot(ctx, &portfoliov1.TakeSnapshotRequest{}); err != nil || snap.GetStored() != stored || snap.GetSnapshot().GetTotal() != "2736.79500000" {
+		if snap, err := s.TakeSnapshot(ctx, &portfoliov1.TakeSnapshotRequest{}); err != nil ||
+			snap.GetStored() != stored || snap.GetSnapshot().GetTotal() != "2736.79500000" {
 			t.Fatalf("snapshot %d: %v, %v", i, snap, err)
 		}
 	}
 	s.wallet.setAway(true)
 	last, err := s.GetValuation(ctx, &portfoliov1.GetValuationRequest{})
-	if v := last.GetValuation(); err != nil || v.GetTotal() != "2736.79500000" || !v.GetStale() || v.GetComplete() || len(v.GetPositions()) != 1 {
+	if v := last.GetValuation(); err != nil || v.GetTotal() != "2736.79500000" || !v.GetStale() || v.GetComplete() ||
+		len(v.GetPositions()) != 1 {
 		t.Fatalf("the last snapshot: %v, %v", last, err)
 	}
 	points, err := s.GetTimeline(ctx, &portfoliov1.GetTimelineRequest{})
@@ -319,8 +330,10 @@ func TestBadInputNamesItsField(t *testing.T) {
 	}{
 		{"an end in the future", "end_time", timeline(&portfoliov1.GetTimelineRequest{EndTime: soon})},
 		{"a start in the future", "start_time", timeline(&portfoliov1.GetTimelineRequest{StartTime: soon})},
-		{"six years", "start_time", timeline(&portfoliov1.GetTimelineRequest{StartTime: timestamppb.New(time.Now().AddDate(-6, 0, 0))})},
-		{"a time that is none", "start_time", timeline(&portfoliov1.GetTimelineRequest{StartTime: &timestamppb.Timestamp{Seconds: 1 << 60}})},
+		{"six years", "start_time", timeline(
+			&portfoliov1.GetTimelineRequest{StartTime: timestamppb.New(time.Now().AddDate(-6, 0, 0))})},
+		{"a time that is none", "start_time",
+			timeline(&portfoliov1.GetTimelineRequest{StartTime: &timestamppb.Timestamp{Seconds: 1 << 60}})},
 		{"a zone that nobody has", "time_zone", timeline(&portfoliov1.GetTimelineRequest{TimeZone: "Mars/Olympus"})},
 		{"too many points", "limit", timeline(&portfoliov1.GetTimelineRequest{Limit: 5001})},
 		{"an interval that nobody knows", "interval", timeline(&portfoliov1.GetTimelineRequest{Interval: 77})},
@@ -337,17 +350,21 @@ func TestBadInputNamesItsField(t *testing.T) {
 }
 
 func TestConfiguration(t *testing.T) {
-	_, err := app.Load([]string{"PURSER_ISSUER=auth", "PURSER_JWKS_URL=keys", "PURSER_GRPC_BURST=0", "PURSER_CACHE_TIMELINE_TTL=0s", "PURSER_CACHE_VALUATION_TTL=1h"})
+	_, err := app.Load([]string{"PURSER_ISSUER=auth", "PURSER_JWKS_URL=keys", "PURSER_GRPC_BURST=0",
+		"PURSER_CACHE_TIMELINE_TTL=0s", "PURSER_CACHE_VALUATION_TTL=1h"})
 	if err == nil {
 		t.Fatal("taken")
 	}
-	for _, name := range []string{"PURSER_DATABASE_URL", "PURSER_REDIS_URL", "PURSER_ISSUER", "PURSER_JWKS_URL", "PURSER_WALLET_ADDR", "PURSER_GRPC_BURST", "PURSER_GRPC_TLS_CERT", "PURSER_CACHE_TIMELINE_TTL", "PURSER_CACHE_VALUATION_TTL"} {
+	for _, name := range []string{"PURSER_DATABASE_URL", "PURSER_REDIS_URL", "PURSER_ISSUER", "PURSER_JWKS_URL",
+		"PURSER_WALLET_ADDR", "PURSER_GRPC_BURST", "PURSER_GRPC_TLS_CERT", "PURSER_CACHE_TIMELINE_TTL",
+		"PURSER_CACHE_VALUATION_TTL"} {
 		if !strings.Contains(err.Error(), name) {
 			t.Errorf("%s is not named in:\n%v", name, err)
 		}
 	}
 	cfg, err := app.Load([]string{
-		"PURSER_DATABASE_URL=postgres://u:hunter2@db/x", "PURSER_REDIS_URL=redis://:hunter2@r", "PURSER_ISSUER=https://auth.example",
+		"PURSER_DATABASE_URL=postgres://u:hunter2@db/x", "PURSER_REDIS_URL=redis://:hunter2@r",
+		"PURSER_ISSUER=https://auth.example",
 		"PURSER_WALLET_ADDR=wallet:443", "PURSER_GRPC_PLAINTEXT=true",
 	})
 	if err != nil {
@@ -357,7 +374,8 @@ func TestConfiguration(t *testing.T) {
 	if err := config.Print(&out, cfg); err != nil {
 		t.Fatal(err)
 	}
-	if strings.Contains(out.String(), "hunter2") || !strings.Contains(out.String(), "PURSER_WALLET_ADDR=wallet:443\n") {
+	if strings.Contains(out.String(), "hunter2") ||
+		!strings.Contains(out.String(), "PURSER_WALLET_ADDR=wallet:443\n") {
 		t.Errorf("printed\n%s", out.String())
 	}
 }

@@ -36,7 +36,8 @@ type past struct {
 func then(h time.Time) (first, second *big.Int, prices [2]string, unpriced, failed bool) {
 	n := h.Unix() / 3600
 	first = new(big.Int).Exp(big.NewInt(n%9973+1000), big.NewInt(6), nil)
-	return first, big.NewInt(n % 7919 * 1000003), [2]string{fmt.Sprintf("%d.%d", n%4001+1, n%97), fmt.Sprintf("0.%06d", n%99991)}, n%7 == 0, n%11 == 0
+	return first, big.NewInt(n % 7919 * 1000003),
+		[2]string{fmt.Sprintf("%d.%d", n%4001+1, n%97), fmt.Sprintf("0.%06d", n%99991)}, n%7 == 0, n%11 == 0
 }
 
 // worth is what an hour's snapshot has to come to, worked out another way.
@@ -44,7 +45,8 @@ func worth(h time.Time) (total string, complete bool) {
 	first, second, prices, unpriced, failed := then(h)
 	value := func(amount *big.Int, decimals int64, price string) *big.Rat {
 		p, _ := new(big.Rat).SetString(price)
-		exact := new(big.Rat).Mul(new(big.Rat).SetFrac(amount, new(big.Int).Exp(big.NewInt(10), big.NewInt(decimals), nil)), p)
+		exact := new(big.Rat).Mul(new(big.Rat).SetFrac(amount,
+			new(big.Int).Exp(big.NewInt(10), big.NewInt(decimals), nil)), p)
 		// Half to even at eight decimals.
 		scaled := exact.Mul(exact, big.NewRat(100_000_000, 1))
 		whole, rest := new(big.Int).QuoRem(scaled.Num(), scaled.Denom(), new(big.Int))
@@ -63,26 +65,34 @@ func worth(h time.Time) (total string, complete bool) {
 func (p *past) at(h time.Time) *walletv1.HoldingsAt {
 	first, second, prices, unpriced, failed := then(h)
 	held := func(id string, decimals uint32, amount *big.Int, price string) *walletv1.Holding {
-		quote := &walletv1.Price{TokenId: id, Price: price, Source: "test", PriceTime: timestamppb.New(h.Add(-time.Minute))}
+		quote := &walletv1.Price{TokenId: id, Price: price, Source: "test",
+			PriceTime: timestamppb.New(h.Add(-time.Minute))}
 		if price == "" {
 			quote = &walletv1.Price{TokenId: id, UnavailableReason: "NO_PRICE"}
 		}
-		return &walletv1.Holding{Balance: &walletv1.Balance{Token: &walletv1.Token{Id: id, Symbol: id, Decimals: decimals, Verified: true}, Amount: amount.String()}, Price: quote}
+		return &walletv1.Holding{Balance: &walletv1.Balance{Token: &walletv1.Token{Id: id, Symbol: id,
+			Decimals: decimals, Verified: true}, Amount: amount.String()}, Price: quote}
 	}
 	if unpriced {
 		prices[1] = ""
 	}
-	a := &walletv1.WalletHoldings{WalletId: "a", Account: "eip155:1:0xa", Sync: &walletv1.Sync{SyncTime: timestamppb.New(h)}, Holdings: []*walletv1.Holding{held("a", 18, first, prices[0])}}
-	b := &walletv1.WalletHoldings{WalletId: "b", Account: "eip155:1:0xb", Sync: &walletv1.Sync{SyncTime: timestamppb.New(h)}, Holdings: []*walletv1.Holding{held("b", 6, second, prices[1])}}
+	a := &walletv1.WalletHoldings{WalletId: "a", Account: "eip155:1:0xa",
+		Sync:     &walletv1.Sync{SyncTime: timestamppb.New(h)},
+		Holdings: []*walletv1.Holding{held("a", 18, first, prices[0])}}
+	b := &walletv1.WalletHoldings{WalletId: "b", Account: "eip155:1:0xb",
+		Sync:     &walletv1.Sync{SyncTime: timestamppb.New(h)},
+		Holdings: []*walletv1.Holding{held("b", 6, second, prices[1])}}
 	if failed {
-		b.Sync, b.Holdings = &walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_FAILED, Error: "no state of that block"}, nil
+		b.Sync, b.Holdings = &walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_FAILED,
+			Error: "no state of that block"}, nil
 	}
 	return &walletv1.HoldingsAt{Time: timestamppb.New(h), Wallets: []*walletv1.WalletHoldings{a, b}}
 }
 
 // ListHistoricalHoldings answers at most ten hours a page, of which the last goes
 // on on the next.
-func (w *wallet) ListHistoricalHoldings(ctx context.Context, r *walletv1.ListHistoricalHoldingsRequest) (*walletv1.ListHistoricalHoldingsResponse, error) {
+func (w *wallet) ListHistoricalHoldings(ctx context.Context,
+	r *walletv1.ListHistoricalHoldingsRequest) (*walletv1.ListHistoricalHoldingsResponse, error) {
 	w.mu.Lock()
 	md, _ := metadata.FromIncomingContext(ctx)
 	w.tokens = append(w.tokens, md.Get("authorization")...)
@@ -124,13 +134,16 @@ func (w *wallet) ListHistoricalHoldings(ctx context.Context, r *walletv1.ListHis
 // fill backfills [start, end) as a caller does, and says what was stored.
 func (s service) fill(ctx context.Context, start, end time.Time) (stored, incomplete int, err error) {
 	for next := timestamppb.New(start); next != nil; {
-		resp, err := s.TakeSnapshot(ctx, &portfoliov1.TakeSnapshotRequest{StartTime: next, EndTime: timestamppb.New(end)})
+		resp, err := s.TakeSnapshot(ctx, &portfoliov1.TakeSnapshotRequest{StartTime: next,
+			EndTime: timestamppb.New(end)})
 		if err != nil {
 			return stored, incomplete, err
 		}
 		b := resp.GetBackfill()
-		stored, incomplete, next = stored+int(b.GetStoredCount()), incomplete+int(b.GetIncompleteCount()), b.GetNextStartTime()
-		if resp.GetStored() != (b.GetStoredCount() > 0) || resp.GetStored() != (resp.GetSnapshot() != nil) || (next == nil) != (b.GetRemainingCount() == 0) {
+		stored, incomplete, next = stored+int(b.GetStoredCount()), incomplete+int(b.GetIncompleteCount()),
+			b.GetNextStartTime()
+		if resp.GetStored() != (b.GetStoredCount() > 0) || resp.GetStored() != (resp.GetSnapshot() != nil) ||
+			(next == nil) != (b.GetRemainingCount() == 0) {
 			return stored, incomplete, fmt.Errorf("answered %v", resp)
 		}
 	}
@@ -150,7 +163,8 @@ func (s service) history(ctx context.Context, t *testing.T) (lines []string) {
 			if !snap.GetBackfilled() || !snap.GetSnapshotTime().AsTime().Equal(bucket) {
 				t.Errorf("%v", snap)
 			}
-			lines = append(lines, fmt.Sprint(bucket.Unix(), snap.GetTotal(), snap.GetComplete(), snap.GetPositionCount(), snap.GetUnpricedCount()))
+			lines = append(lines, fmt.Sprint(bucket.Unix(), snap.GetTotal(), snap.GetComplete(),
+				snap.GetPositionCount(), snap.GetUnpricedCount()))
 		}
 		if token = resp.GetNextPageToken(); token == "" {
 			slices.Reverse(lines)
@@ -226,12 +240,15 @@ func TestABackfillThatIsCutOffIsGoneOnWith(t *testing.T) {
 		}
 		return status.Error(codes.Unavailable, "dead")
 	}
-	resp, err := s.TakeSnapshot(ctx, &portfoliov1.TakeSnapshotRequest{StartTime: timestamppb.New(from), EndTime: timestamppb.New(until)})
+	resp, err := s.TakeSnapshot(ctx, &portfoliov1.TakeSnapshotRequest{StartTime: timestamppb.New(from),
+		EndTime: timestamppb.New(until)})
 	// Of a page that doesn't arrive nothing is known.
-	if b := resp.GetBackfill(); err != nil || b.GetStoredCount() != 49 || b.GetHourCount() != 49 || b.GetRemainingCount() != 251 {
+	if b := resp.GetBackfill(); err != nil || b.GetStoredCount() != 49 || b.GetHourCount() != 49 ||
+		b.GetRemainingCount() != 251 {
 		t.Fatalf("%v, %v", resp, err)
 	}
-	_, err = s.TakeSnapshot(ctx, &portfoliov1.TakeSnapshotRequest{StartTime: resp.GetBackfill().GetNextStartTime(), EndTime: timestamppb.New(until)})
+	_, err = s.TakeSnapshot(ctx, &portfoliov1.TakeSnapshotRequest{StartTime: resp.GetBackfill().GetNextStartTime(),
+		EndTime: timestamppb.New(until)})
 	if e := errs.As(err); e == nil || e.Kind != errs.KindUnavailable || e.Reason != "WALLET_UNAVAILABLE" {
 		t.Fatalf("answered %v", err)
 	}
@@ -244,7 +261,8 @@ func TestABackfillThatIsCutOffIsGoneOnWith(t *testing.T) {
 		}
 		return nil
 	}
-	if _, err := s.TakeSnapshot(gone, &portfoliov1.TakeSnapshotRequest{StartTime: timestamppb.New(from), EndTime: timestamppb.New(until)}); err == nil {
+	if _, err := s.TakeSnapshot(gone, &portfoliov1.TakeSnapshotRequest{StartTime: timestamppb.New(from),
+		EndTime: timestamppb.New(until)}); err == nil {
 		t.Error("a caller who has gone is answered")
 	}
 	s.wallet.past.mu.Lock()
@@ -284,13 +302,15 @@ func TestTwoBackfillsOfARangeAtOnceEndWithTheSameRows(t *testing.T) {
 	}
 	for i, line := range lines {
 		total, complete := worth(from.Add(time.Duration(i) * time.Hour))
-		if want := fmt.Sprint(from.Add(time.Duration(i)*time.Hour).Unix(), total, complete); !strings.HasPrefix(line, want) {
+		if want := fmt.Sprint(from.Add(time.Duration(i)*time.Hour).Unix(), total, complete); !strings.HasPrefix(line,
+			want) {
 			t.Errorf("hour %d is %s, want %s", i, line, want)
 		}
 	}
 	// The timeline that the other replica had cached shows them.
 	total, _ := worth(until.Add(-time.Hour))
-	p.logs.atOnce(t, "the other answers", fmt.Sprint([2]string{total, total}), func() string { return fmt.Sprint(p.b.lastClose(ctx, t)) })
+	p.logs.atOnce(t, "the other answers", fmt.Sprint([2]string{total, total}),
+		func() string { return fmt.Sprint(p.b.lastClose(ctx, t)) })
 }
 
 func TestARangeThatBreaksARuleNamesItsField(t *testing.T) {
@@ -302,13 +322,18 @@ func TestARangeThatBreaksARuleNamesItsField(t *testing.T) {
 		request *portfoliov1.TakeSnapshotRequest
 		field   string
 	}{
-		"no end":             {&portfoliov1.TakeSnapshotRequest{StartTime: ts(now)}, "end_time"},
-		"no start":           {&portfoliov1.TakeSnapshotRequest{EndTime: ts(now)}, "start_time"},
-		"an end before":      {&portfoliov1.TakeSnapshotRequest{StartTime: ts(now), EndTime: ts(now.Add(-time.Hour))}, "start_time"},
-		"the future":         {&portfoliov1.TakeSnapshotRequest{StartTime: ts(now), EndTime: ts(now.Add(time.Hour))}, "end_time"},
-		"six years":          {&portfoliov1.TakeSnapshotRequest{StartTime: ts(now.AddDate(-6, 0, 0)), EndTime: ts(now)}, "start_time"},
-		"a start that isn't": {&portfoliov1.TakeSnapshotRequest{StartTime: &timestamppb.Timestamp{Seconds: 1 << 60}, EndTime: ts(now)}, "start_time"},
-		"an end that isn't":  {&portfoliov1.TakeSnapshotRequest{StartTime: ts(now), EndTime: &timestamppb.Timestamp{Nanos: -1}}, "end_time"},
+		"no end":   {&portfoliov1.TakeSnapshotRequest{StartTime: ts(now)}, "end_time"},
+		"no start": {&portfoliov1.TakeSnapshotRequest{EndTime: ts(now)}, "start_time"},
+		"an end before": {&portfoliov1.TakeSnapshotRequest{StartTime: ts(now), EndTime: ts(now.Add(-time.Hour))},
+			"start_time"},
+		"the future": {&portfoliov1.TakeSnapshotRequest{StartTime: ts(now), EndTime: ts(now.Add(time.Hour))},
+			"end_time"},
+		"six years": {&portfoliov1.TakeSnapshotRequest{StartTime: ts(now.AddDate(-6, 0, 0)),
+			EndTime: ts(now)}, "start_time"},
+		"a start that isn't": {&portfoliov1.TakeSnapshotRequest{StartTime: &timestamppb.Timestamp{Seconds: 1 << 60},
+			EndTime: ts(now)}, "start_time"},
+		"an end that isn't": {&portfoliov1.TakeSnapshotRequest{StartTime: ts(now),
+			EndTime: &timestamppb.Timestamp{Nanos: -1}}, "end_time"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := s.TakeSnapshot(ctx, tc.request)
@@ -323,7 +348,8 @@ func TestARangeThatBreaksARuleNamesItsField(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = s.TakeSnapshot(ctx, &portfoliov1.TakeSnapshotRequest{PortfolioId: p.GetPortfolio().GetId(), StartTime: ts(now.Add(-time.Hour)), EndTime: ts(now)})
+	_, err = s.TakeSnapshot(ctx, &portfoliov1.TakeSnapshotRequest{PortfolioId: p.GetPortfolio().GetId(),
+		StartTime: ts(now.Add(-time.Hour)), EndTime: ts(now)})
 	want(t, err, errs.KindNotFound, "NOT_FOUND")
 	if s.wallet.past.calls > 0 {
 		t.Error("the wallet service was asked")

@@ -60,7 +60,8 @@ type CacheConfig struct {
 func (c CacheConfig) Validate() error {
 	var mistakes []error
 	if c.Portfolio <= 0 || c.Timeline <= 0 {
-		mistakes = append(mistakes, errors.New("PURSER_CACHE_PORTFOLIO_TTL and PURSER_CACHE_TIMELINE_TTL must be above 0"))
+		mistakes = append(mistakes, errors.New(
+			"PURSER_CACHE_PORTFOLIO_TTL and PURSER_CACHE_TIMELINE_TTL must be above 0"))
 	}
 	if c.Valuation < 0 || c.Valuation > maxValuationTTL {
 		mistakes = append(mistakes, fmt.Errorf("PURSER_CACHE_VALUATION_TTL must be 0 to %s", maxValuationTTL))
@@ -80,7 +81,8 @@ func Load(environ []string) (Config, error) {
 
 // Validate reports every mistake in c.
 func (c Config) Validate() error {
-	mistakes := []error{c.Process.Validate(), c.GRPC.Validate(), c.Database.Validate(), c.Cache.Validate(), c.Shutdown.Validate()}
+	mistakes := []error{c.Process.Validate(), c.GRPC.Validate(), c.Database.Validate(), c.Cache.Validate(),
+		c.Shutdown.Validate()}
 	if err := redisx.CheckURL(c.RedisURL.Reveal()); c.RedisURL != "" && err != nil {
 		mistakes = append(mistakes, fmt.Errorf("PURSER_REDIS_URL: %w", err))
 	}
@@ -88,7 +90,8 @@ func (c Config) Validate() error {
 		mistakes = append(mistakes, fmt.Errorf("PURSER_SNAPSHOT_CRON: %w", err))
 	}
 	if (c.Service.ID == "") != (c.Service.Secret == "") || c.Service.ID != "" && c.Auth.Addr == "" {
-		mistakes = append(mistakes, errors.New("PURSER_SERVICE_ID needs PURSER_SERVICE_SECRET and PURSER_AUTH_ADDR, and they it"))
+		mistakes = append(mistakes, errors.New(
+			"PURSER_SERVICE_ID needs PURSER_SERVICE_SECRET and PURSER_AUTH_ADDR, and they it"))
 	}
 	if c.Wallet.Addr == "" {
 		mistakes = append(mistakes, errors.New("PURSER_WALLET_ADDR is needed: host:port of the wallet service"))

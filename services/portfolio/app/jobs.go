@@ -30,7 +30,8 @@ const (
 
 // runJobs adds the service's jobs to g, and returns what runs them. Without a
 // service account there is nobody to take snapshots as.
-func runJobs(g *lifecycle.Group, db *postgres.DB, auth *grpc.ClientConn, p *store.Portfolios, s *snapshot.Service, cfg Config, log *slog.Logger) (*jobs.Runner, error) {
+func runJobs(g *lifecycle.Group, db *postgres.DB, auth *grpc.ClientConn, p *store.Portfolios, s *snapshot.Service,
+	cfg Config, log *slog.Logger) (*jobs.Runner, error) {
 	runner := jobs.New(db, jobs.Options{Log: log})
 	all := []jobs.Job{runner.Pruning("@daily", keepRuns)}
 	if cfg.Service.ID == "" {
@@ -56,7 +57,8 @@ func runJobs(g *lifecycle.Group, db *postgres.DB, auth *grpc.ClientConn, p *stor
 func inOwnName(auth *grpc.ClientConn, account ServiceConfig) func(context.Context) (context.Context, error) {
 	sessions := authv1.NewSessionServiceClient(auth)
 	tokens := authn.NewServiceTokens(func(ctx context.Context) (string, time.Time, error) {
-		resp, err := sessions.IssueServiceToken(ctx, &authv1.IssueServiceTokenRequest{ClientId: account.ID, ClientSecret: account.Secret.Reveal()})
+		resp, err := sessions.IssueServiceToken(ctx,
+			&authv1.IssueServiceTokenRequest{ClientId: account.ID, ClientSecret: account.Secret.Reveal()})
 		if err != nil {
 			return "", time.Time{}, err
 		}

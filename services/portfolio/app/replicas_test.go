@@ -59,7 +59,8 @@ func (j *journal) atOnce(t *testing.T, what, want string, get func() string) {
 func startPair(t *testing.T, settings ...string) pair {
 	t.Helper()
 	// What Redis has answered, it has after a crash.
-	redis, err := redisserver.Start(t.Context(), redisserver.Options{Dir: t.TempDir(), Durable: true, Settings: map[string]string{"appendfsync": "always"}})
+	redis, err := redisserver.Start(t.Context(),
+		redisserver.Options{Dir: t.TempDir(), Durable: true, Settings: map[string]string{"appendfsync": "always"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,13 +71,15 @@ func startPair(t *testing.T, settings ...string) pair {
 	})
 	s := start(t)
 	logs := &journal{}
-	return pair{a: s.replica(t, redis.URL(), logs, settings...), b: s.replica(t, redis.URL(), logs, settings...), redis: redis, logs: logs}
+	return pair{a: s.replica(t, redis.URL(), logs, settings...), b: s.replica(t, redis.URL(), logs, settings...),
+		redis: redis, logs: logs}
 }
 
 // lastClose is the newest value of the daily and of the hourly timeline.
 func (s service) lastClose(ctx context.Context, t *testing.T) (closes [2]string) {
 	t.Helper()
-	for i, interval := range []portfoliov1.Interval{portfoliov1.Interval_INTERVAL_DAILY, portfoliov1.Interval_INTERVAL_HOURLY} {
+	for i, interval := range []portfoliov1.Interval{portfoliov1.Interval_INTERVAL_DAILY,
+		portfoliov1.Interval_INTERVAL_HOURLY} {
 		resp, err := s.GetTimeline(ctx, &portfoliov1.GetTimelineRequest{Interval: interval})
 		if err != nil {
 			t.Fatal(err)
@@ -112,7 +115,8 @@ func TestASnapshotOfOneReplicaIsInTheTimelineOfTheOtherAtOnce(t *testing.T) {
 	check := func(when string, want [2]string) {
 		t.Helper()
 		for name, s := range map[string]service{"the writer": p.a, "the other": p.b} {
-			p.logs.atOnce(t, when+": "+name+" answers", fmt.Sprint(want), func() string { return fmt.Sprint(s.lastClose(ctx, t)) })
+			p.logs.atOnce(t, when+": "+name+" answers", fmt.Sprint(want),
+				func() string { return fmt.Sprint(s.lastClose(ctx, t)) })
 		}
 		if got := p.b.lastClose(other, t); got != none {
 			t.Errorf("%s: another user is answered %v", when, got)
@@ -162,13 +166,15 @@ func TestASnapshotWhileRedisIsAwayIsSeenByTheOtherReplicaOnceItIsBack(t *testing
 			begin := time.Now()
 			testkit.Eventually(t, 10*time.Second, func() bool {
 				var left int
-				err := p.a.db.SQL().QueryRowContext(t.Context(), "SELECT count(*) FROM cache_invalidations").Scan(&left)
+				err := p.a.db.SQL().QueryRowContext(t.Context(),
+					"SELECT count(*) FROM cache_invalidations").Scan(&left)
 				return err == nil && left == 0
 			})
 			if got := p.b.lastClose(ctx, t); got != fresh {
 				t.Errorf("after the sweep: %v", got)
 			}
-			testkit.Figure(t, "the outbox was swept %s after the return of Redis", time.Since(begin).Round(time.Millisecond))
+			testkit.Figure(t, "the outbox was swept %s after the return of Redis",
+				time.Since(begin).Round(time.Millisecond))
 		})
 	}
 }
@@ -196,7 +202,8 @@ func TestAValuationOfAMomentAgoIsAnsweredAndNeverStored(t *testing.T) {
 		return p.b.total(ctx, t) == before
 	})
 	p.a.wallet.setPrice("4")
-	if snap, err := p.b.TakeSnapshot(ctx, &portfoliov1.TakeSnapshotRequest{}); err != nil || snap.GetSnapshot().GetTotal() != "6.00000000" {
+	if snap, err := p.b.TakeSnapshot(ctx, &portfoliov1.TakeSnapshotRequest{}); err != nil ||
+		snap.GetSnapshot().GetTotal() != "6.00000000" {
 		t.Errorf("the snapshot %v, %v is not of now", snap, err)
 	}
 	// Another token of the same user that may not read wallets: the wallet
@@ -226,7 +233,8 @@ func (w *wallet) lastToken() string {
 func TestWithoutATTLEveryValuationIsWorkedOutAnew(t *testing.T) {
 	p := startPair(t, "PURSER_CACHE_VALUATION_TTL=0s")
 	ctx, _ := p.a.user(t, "portfolio:read", "wallet:read")
-	for _, step := range []struct{ price, want string }{{"2", "3.00000000"}, {"4", "6.00000000"}, {"none", "0"}, {"6", "9.00000000"}} {
+	for _, step := range []struct{ price, want string }{{"2", "3.00000000"}, {"4", "6.00000000"}, {"none", "0"},
+		{"6", "9.00000000"}} {
 		p.a.wallet.setPrice(step.price)
 		for name, s := range map[string]service{"the one": p.a, "the other": p.b} {
 			if got := s.total(ctx, t); got != step.want {

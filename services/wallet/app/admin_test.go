@@ -58,11 +58,21 @@ func TestOnlyAnOperatorSeesAndTriggersJobs(t *testing.T) {
 	}{
 		{"nobody", t.Context, "TOKEN_MISSING", "TOKEN_MISSING"},
 		{"a user", func() context.Context { return s.user(t) }, "PERMISSION_MISSING", "PERMISSION_MISSING"},
-		{"who reads everybody's wallets", func() context.Context { return s.may(t, "wallet:read", "wallet:any", "admin:users") }, "PERMISSION_MISSING", "PERMISSION_MISSING"},
-		{"an admin's API key", func() context.Context { return as([]string{authn.MethodAPIKey}, now, "admin:system") }, "", "API_KEY_CALLER"},
-		{"an admin who signed in long ago", func() context.Context { return as([]string{"pwd"}, now.Add(-11*time.Minute), "admin:system") }, "", "REAUTHENTICATION_REQUIRED"},
+		{"who reads everybody's wallets", func() context.Context {
+			return s.may(t, "wallet:read", "wallet:any",
+				"admin:users")
+		}, "PERMISSION_MISSING", "PERMISSION_MISSING"},
+		{"an admin's API key", func() context.Context { return as([]string{authn.MethodAPIKey}, now, "admin:system") },
+			"", "API_KEY_CALLER"},
+		{"an admin who signed in long ago", func() context.Context {
+			return as([]string{"pwd"},
+				now.Add(-11*time.Minute), "admin:system")
+		}, "", "REAUTHENTICATION_REQUIRED"},
 		{"an admin", func() context.Context { return as([]string{"pwd"}, now, "admin:system") }, "", ""},
-		{"a service account", func() context.Context { return as([]string{authn.MethodService}, now.Add(-time.Hour), "admin:system") }, "", ""},
+		{"a service account", func() context.Context {
+			return as([]string{authn.MethodService}, now.Add(-time.Hour),
+				"admin:system")
+		}, "", ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			check := func(what string, err error, want string) {
@@ -87,10 +97,12 @@ func TestOnlyAnOperatorSeesAndTriggersJobs(t *testing.T) {
 		t.Fatal(first, err)
 	}
 	next, err := list(admin, &walletv1.ListJobRunsRequest{PageSize: 1, PageToken: first.GetNextPageToken()})
-	if err != nil || len(next.GetRuns()) != 1 || next.GetRuns()[0].GetScheduleTime().AsTime().Equal(first.GetRuns()[0].GetScheduleTime().AsTime()) {
+	if err != nil || len(next.GetRuns()) != 1 ||
+		next.GetRuns()[0].GetScheduleTime().AsTime().Equal(first.GetRuns()[0].GetScheduleTime().AsTime()) {
 		t.Error(next, err)
 	}
-	_, err = list(as([]string{"pwd"}, now, "admin:system"), &walletv1.ListJobRunsRequest{PageToken: first.GetNextPageToken()})
+	_, err = list(as([]string{"pwd"}, now, "admin:system"),
+		&walletv1.ListJobRunsRequest{PageToken: first.GetNextPageToken()})
 	violates(t, err, "page_token")
 	_, err = list(admin, &walletv1.ListJobRunsRequest{PageSize: 501})
 	violates(t, err, "page_size")
@@ -104,14 +116,16 @@ func TestTheSyncJobSaysOfEachWalletWhyItFailed(t *testing.T) {
 	ctx := s.user(t)
 	s.create(ctx, t, account)                                     // on chain 1, without a node
 	s.create(ctx, t, strings.Replace(account, ":1:", ":137:", 1)) // whose node is down
-	admin := grpcclient.WithToken(t.Context(), s.issuer.signedIn(t, uuid.New(), []string{"pwd"}, time.Now(), "admin:system"))
+	admin := grpcclient.WithToken(t.Context(),
+		s.issuer.signedIn(t, uuid.New(), []string{"pwd"}, time.Now(), "admin:system"))
 	if _, err := s.admin.TriggerJob(admin, &walletv1.TriggerJobRequest{Job: "sync_wallets"}); err != nil {
 		t.Fatal(err)
 	}
 	testkit.Eventually(t, 20*time.Second, func() bool {
 		for _, chain := range []string{"1", "137"} {
 			var state string
-			row := s.db.SQL().QueryRowContext(t.Context(), "SELECT sync_state FROM wallets WHERE split_part(account, ':', 2) = $1", chain)
+			row := s.db.SQL().QueryRowContext(t.Context(),
+				"SELECT sync_state FROM wallets WHERE split_part(account, ':', 2) = $1", chain)
 			if row.Scan(&state) != nil || state != "FAILED" {
 				return false
 			}

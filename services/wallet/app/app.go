@@ -62,7 +62,8 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 		return nil, fmt.Errorf("open Redis: %w", err)
 	}
 	g.Close("redis", redis.Close)
-	nodes, err := chain.NewReader(chain.Options{Nodes: cfg.ChainRPCURLs, Chunk: cfg.BalancesPerCall, Log: log, Now: time.Now})
+	nodes, err := chain.NewReader(chain.Options{Nodes: cfg.ChainRPCURLs, Chunk: cfg.BalancesPerCall, Log: log,
+		Now: time.Now})
 	if err != nil {
 		return nil, fmt.Errorf("PURSER_CHAIN_RPC_URLS: %w", err)
 	}
@@ -99,14 +100,17 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 		return nil, err
 	}
 	rules := wallet.NewService(wallets, time.Now)
-	walletv1.RegisterWalletServiceServer(server, rpc.NewWalletServer(rules, sync.NewService(wallets, tokens, nodes, time.Now)))
+	walletv1.RegisterWalletServiceServer(server,
+		rpc.NewWalletServer(rules, sync.NewService(wallets, tokens, nodes, time.Now)))
 	walletv1.RegisterBalanceServiceServer(server, rpc.NewBalanceServer(rules))
 	walletv1.RegisterTokenServiceServer(server, rpc.NewTokenServer(tokens))
 	walletv1.RegisterPriceServiceServer(server, rpc.NewPriceServer(prices))
 	walletv1.RegisterHoldingsServiceServer(server, rpc.NewHoldingsServer(
 		holding.NewService(wallets, prices, time.Now),
-		history.NewService(store.NewHistory(db), tokens, nodes, feed, store.NewLocks(locks), cfg.Price.Stale, log, time.Now)))
-	runner, err := runJobs(g, db, sync.NewRound(wallets, tokens, nodes, cfg.SyncEvery, cfg.BalancesPerCall, log, time.Now), cfg, log)
+		history.NewService(store.NewHistory(db), tokens, nodes, feed, store.NewLocks(locks), cfg.Price.Stale, log,
+			time.Now)))
+	runner, err := runJobs(g, db, sync.NewRound(wallets, tokens, nodes, cfg.SyncEvery, cfg.BalancesPerCall, log,
+		time.Now), cfg, log)
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +166,8 @@ func listTokens(ctx context.Context, g *lifecycle.Group, path string, tokens tok
 }
 
 // follow hears from auth what was revoked, when it is told where auth is.
-func follow(g *lifecycle.Group, auth grpcclient.Config, keys *authn.RemoteKeys, log *slog.Logger) (*authn.Revocations, error) {
+func follow(g *lifecycle.Group, auth grpcclient.Config, keys *authn.RemoteKeys, log *slog.Logger) (*authn.Revocations,
+	error) {
 	revoked := authn.NewRevocations(keys.Refetch, log)
 	if auth.Addr == "" {
 		log.Warn("PURSER_AUTH_ADDR is not set: tokens that were revoked are good until they expire")

@@ -29,7 +29,8 @@ func (s service) calls(id string) map[string]func(context.Context) error {
 			return err
 		},
 		"UpdateWallet with an etag": func(ctx context.Context) error {
-			_, err := s.wallets.UpdateWallet(ctx, &walletv1.UpdateWalletRequest{WalletId: id, Label: "theirs", Etag: "nonsense"})
+			_, err := s.wallets.UpdateWallet(ctx,
+				&walletv1.UpdateWalletRequest{WalletId: id, Label: "theirs", Etag: "nonsense"})
 			return err
 		},
 		"DeleteWallet": func(ctx context.Context) error {
@@ -64,10 +65,13 @@ func TestAWalletOfSomebodyElseIsNotFound(t *testing.T) {
 			}
 		})
 	}
-	if resp, err := s.wallets.ListWallets(mallory, &walletv1.ListWalletsRequest{View: walletv1.WalletView_WALLET_VIEW_WITH_BALANCES}); err != nil || len(resp.GetWallets()) != 0 {
+	if resp, err := s.wallets.ListWallets(mallory,
+		&walletv1.ListWalletsRequest{View: walletv1.WalletView_WALLET_VIEW_WITH_BALANCES}); err != nil ||
+		len(resp.GetWallets()) != 0 {
 		t.Error(resp, err)
 	}
-	if resp, err := s.holdings.GetHoldings(mallory, &walletv1.GetHoldingsRequest{}); err != nil || len(resp.GetWallets()) != 0 {
+	if resp, err := s.holdings.GetHoldings(mallory, &walletv1.GetHoldingsRequest{}); err != nil ||
+		len(resp.GetWallets()) != 0 {
 		t.Error(resp, err)
 	}
 	got, err := s.wallets.GetWallet(mine, &walletv1.GetWalletRequest{WalletId: w.GetId()})
@@ -112,7 +116,8 @@ func TestEveryMethodAsksForItsPermission(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			want(t, call(t.Context()), errs.KindUnauthenticated, "TOKEN_MISSING")
 			want(t, call(s.may(t)), errs.KindPermissionDenied, "PERMISSION_MISSING")
-			want(t, call(s.may(t, "portfolio:read", "admin:system", "wallet", "wallet:*")), errs.KindPermissionDenied, "PERMISSION_MISSING")
+			want(t, call(s.may(t, "portfolio:read", "admin:system", "wallet", "wallet:*")), errs.KindPermissionDenied,
+				"PERMISSION_MISSING")
 			needs := "wallet:read"
 			switch method, _, _ := strings.Cut(name, " "); method {
 			case "CreateWallet", "UpdateWallet", "SyncWallet":
@@ -140,19 +145,27 @@ func TestBadInputNamesItsFieldAndRule(t *testing.T) {
 		name, field, rule string
 		err               error
 	}{
-		{"a bare address", "account", "CAIP-10", create(&walletv1.CreateWalletRequest{Account: "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"})},
-		{"a wrong checksum", "account", "checksum", create(&walletv1.CreateWalletRequest{Account: strings.Replace(account, "aA", "aa", 1)})},
+		{"a bare address", "account", "CAIP-10",
+			create(&walletv1.CreateWalletRequest{Account: "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"})},
+		{"a wrong checksum", "account", "checksum",
+			create(&walletv1.CreateWalletRequest{Account: strings.Replace(account, "aA", "aa", 1)})},
 		{"a short address", "account", "40", create(&walletv1.CreateWalletRequest{Account: account[:len(account)-1]})},
-		{"chain 0", "account", "chain", create(&walletv1.CreateWalletRequest{Account: strings.Replace(account, ":1:", ":0:", 1)})},
+		{"chain 0", "account", "chain", create(
+			&walletv1.CreateWalletRequest{Account: strings.Replace(account, ":1:", ":0:", 1)})},
 		{"no account", "account", "", create(&walletv1.CreateWalletRequest{})},
-		{"a label of 81 characters", "label", "80", create(&walletv1.CreateWalletRequest{Account: account, Label: strings.Repeat("x", 81)})},
-		{"a label with a NUL byte", "label", "control", create(&walletv1.CreateWalletRequest{Account: account, Label: "\x00"})},
-		{"a request_id that is none", "request_id", "", create(&walletv1.CreateWalletRequest{Account: account, RequestId: "one"})},
-		{"a request_id of nobody", "request_id", "nil UUID", create(&walletv1.CreateWalletRequest{Account: accountOf(1), RequestId: uuid.Nil.String()})},
+		{"a label of 81 characters", "label", "80",
+			create(&walletv1.CreateWalletRequest{Account: account, Label: strings.Repeat("x", 81)})},
+		{"a label with a NUL byte", "label", "control",
+			create(&walletv1.CreateWalletRequest{Account: account, Label: "\x00"})},
+		{"a request_id that is none", "request_id", "",
+			create(&walletv1.CreateWalletRequest{Account: account, RequestId: "one"})},
+		{"a request_id of nobody", "request_id", "nil UUID",
+			create(&walletv1.CreateWalletRequest{Account: accountOf(1), RequestId: uuid.Nil.String()})},
 		{"a page of 201", "page_size", "200", list(&walletv1.ListWalletsRequest{PageSize: 201})},
 		{"a page below zero", "page_size", "", list(&walletv1.ListWalletsRequest{PageSize: -1})},
 		{"a view that nobody knows", "view", "", list(&walletv1.ListWalletsRequest{View: 77})},
-		{"a page token that is none", "page_token", "next_page_token", list(&walletv1.ListWalletsRequest{PageToken: "!"})},
+		{"a page token that is none", "page_token", "next_page_token",
+			list(&walletv1.ListWalletsRequest{PageToken: "!"})},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			if rule := violates(t, tc.err, tc.field); !strings.Contains(rule, tc.rule) {
@@ -162,10 +175,14 @@ func TestBadInputNamesItsFieldAndRule(t *testing.T) {
 	}
 	t.Run("an update of another field", func(t *testing.T) {
 		for _, paths := range [][]string{{"account"}, {"label", "account"}, {"*"}, {"sync.state"}} {
-			_, err := s.wallets.UpdateWallet(ctx, &walletv1.UpdateWalletRequest{WalletId: w.GetId(), Label: "x", UpdateMask: &fieldmaskpb.FieldMask{Paths: paths}})
+			_, err := s.wallets.UpdateWallet(ctx,
+				&walletv1.UpdateWalletRequest{WalletId: w.GetId(), Label: "x",
+					UpdateMask: &fieldmaskpb.FieldMask{Paths: paths}})
 			violates(t, err, "update_mask")
 		}
-		_, err := s.wallets.UpdateWallet(ctx, &walletv1.UpdateWalletRequest{WalletId: w.GetId(), Label: " ", UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"label"}}})
+		_, err := s.wallets.UpdateWallet(ctx,
+			&walletv1.UpdateWalletRequest{WalletId: w.GetId(), Label: " ",
+				UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"label"}}})
 		violates(t, err, "label")
 	})
 	t.Run("tokens, chains and prices", func(t *testing.T) {
@@ -194,7 +211,8 @@ func TestARequestIDMakesARepeatSafe(t *testing.T) {
 	if err != nil || again.GetWallet().String() != first.GetWallet().String() {
 		t.Errorf("answered %v, %v, not %v", again, err, first)
 	}
-	_, err = s.wallets.CreateWallet(ctx, &walletv1.CreateWalletRequest{Account: account, Label: "warm", RequestId: r.GetRequestId()})
+	_, err = s.wallets.CreateWallet(ctx, &walletv1.CreateWalletRequest{Account: account, Label: "warm",
+		RequestId: r.GetRequestId()})
 	violates(t, err, "request_id")
 	_, err = s.wallets.CreateWallet(ctx, &walletv1.CreateWalletRequest{Account: account})
 	want(t, err, errs.KindAlreadyExists, "WALLET_EXISTS")
@@ -236,7 +254,8 @@ func TestPageTokensBelongToOneQueryOfOneUser(t *testing.T) {
 	}
 	_, err := s.wallets.ListWallets(theirs, &walletv1.ListWalletsRequest{PageToken: token})
 	violates(t, err, "page_token")
-	_, err = s.wallets.ListWallets(mine, &walletv1.ListWalletsRequest{PageToken: token, View: walletv1.WalletView_WALLET_VIEW_WITH_BALANCES})
+	_, err = s.wallets.ListWallets(mine, &walletv1.ListWalletsRequest{PageToken: token,
+		View: walletv1.WalletView_WALLET_VIEW_WITH_BALANCES})
 	violates(t, err, "page_token")
 	_, err = s.holdings.GetHoldings(mine, &walletv1.GetHoldingsRequest{PageToken: token})
 	violates(t, err, "page_token")
@@ -254,7 +273,8 @@ func TestAPageTokenWithAKeyThatIsMadeUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, key := range []string{`"\u0000"`, `"` + strings.Repeat("x", 400) + `"`, `{}`, `5`, `"'; DROP TABLE tokens"`} {
+	for _, key := range []string{`"\u0000"`, `"` + strings.Repeat("x", 400) + `"`, `{}`, `5`,
+		`"'; DROP TABLE tokens"`} {
 		forged := base64.RawURLEncoding.EncodeToString(append(bytes.Clone(raw[:8]), key...))
 		_, err := s.tokens.ListTokens(ctx, &walletv1.ListTokensRequest{PageToken: forged})
 		violates(t, err, "page_token")
@@ -277,7 +297,8 @@ func TestASyncSaysWhatIsMissing(t *testing.T) {
 		t.Error("without a time to retry")
 	}
 	got, err := s.wallets.GetWallet(ctx, &walletv1.GetWalletRequest{WalletId: polygon.GetId()})
-	if sync := got.GetWallet().GetSync(); err != nil || sync.GetState() != walletv1.SyncState_SYNC_STATE_FAILED || sync.GetRetryTime() == nil || sync.GetSyncTime() != nil || sync.GetError() == "" {
+	if sync := got.GetWallet().GetSync(); err != nil || sync.GetState() != walletv1.SyncState_SYNC_STATE_FAILED ||
+		sync.GetRetryTime() == nil || sync.GetSyncTime() != nil || sync.GetError() == "" {
 		t.Errorf("the wallet shows %v, %v", sync, err)
 	}
 	held, err := s.holdings.GetHoldings(ctx, &walletv1.GetHoldingsRequest{})
@@ -288,15 +309,19 @@ func TestASyncSaysWhatIsMissing(t *testing.T) {
 
 func TestLoadTellsEveryMistakeAtOnce(t *testing.T) {
 	_, err := app.Load([]string{
-		"PURSER_ISSUER=auth", "PURSER_JWKS_URL=keys.json", "PURSER_PRICE_URL=feed/hunter2", "PURSER_BALANCES_PER_CALL=0",
-		"PURSER_CHAIN_RPC_URLS=1=node.example/hunter2,2=https://node.example", "PURSER_PRICE_REFRESH=0s", "PURSER_GRPC_BURST=0", "PURSER_CACHE_TOKEN_TTL=0s",
+		"PURSER_ISSUER=auth", "PURSER_JWKS_URL=keys.json", "PURSER_PRICE_URL=feed/hunter2",
+		"PURSER_BALANCES_PER_CALL=0",
+		"PURSER_CHAIN_RPC_URLS=1=node.example/hunter2,2=https://node.example", "PURSER_PRICE_REFRESH=0s",
+		"PURSER_GRPC_BURST=0", "PURSER_CACHE_TOKEN_TTL=0s",
 	})
 	if err == nil {
 		t.Fatal("taken")
 	}
 	for _, name := range []string{
-		"PURSER_DATABASE_URL", "PURSER_REDIS_URL", "PURSER_ISSUER", "PURSER_JWKS_URL", "PURSER_PRICE_URL", "PURSER_BALANCES_PER_CALL",
-		"PURSER_CHAIN_RPC_URLS: node 1 of chain 1", "PURSER_PRICE_REFRESH", "PURSER_CACHE_TOKEN_TTL", "PURSER_GRPC_BURST", "PURSER_GRPC_TLS_CERT",
+		"PURSER_DATABASE_URL", "PURSER_REDIS_URL", "PURSER_ISSUER", "PURSER_JWKS_URL", "PURSER_PRICE_URL",
+		"PURSER_BALANCES_PER_CALL",
+		"PURSER_CHAIN_RPC_URLS: node 1 of chain 1", "PURSER_PRICE_REFRESH", "PURSER_CACHE_TOKEN_TTL",
+		"PURSER_GRPC_BURST", "PURSER_GRPC_TLS_CERT",
 	} {
 		if !strings.Contains(err.Error(), name) {
 			t.Errorf("%s is not named in:\n%v", name, err)
@@ -309,7 +334,8 @@ func TestLoadTellsEveryMistakeAtOnce(t *testing.T) {
 
 func TestPrintedConfigurationShowsNoSecret(t *testing.T) {
 	cfg, err := app.Load([]string{
-		"PURSER_DATABASE_URL=postgres://wallet:hunter2@db/wallet", "PURSER_REDIS_URL=redis://:hunter2@redis", "PURSER_GRPC_PLAINTEXT=true",
+		"PURSER_DATABASE_URL=postgres://wallet:hunter2@db/wallet", "PURSER_REDIS_URL=redis://:hunter2@redis",
+		"PURSER_GRPC_PLAINTEXT=true",
 		"PURSER_ISSUER=https://auth.example", "PURSER_PRICE_URL=https://feed.example/hunter2",
 		"PURSER_CHAIN_RPC_URLS=1=https://node.example/v2/hunter2,1=https://user:hunter2@other.example,10=https://third.example",
 	})
@@ -323,7 +349,8 @@ func TestPrintedConfigurationShowsNoSecret(t *testing.T) {
 	if strings.Contains(out.String(), "hunter2") {
 		t.Errorf("a secret stands in:\n%s", out.String())
 	}
-	for _, line := range []string{"PURSER_CHAIN_RPC_URLS=1=(2 nodes),10=(1 nodes)", "PURSER_ISSUER=https://auth.example", "PURSER_PRICE_URL=***"} {
+	for _, line := range []string{"PURSER_CHAIN_RPC_URLS=1=(2 nodes),10=(1 nodes)",
+		"PURSER_ISSUER=https://auth.example", "PURSER_PRICE_URL=***"} {
 		if !strings.Contains(out.String(), line+"\n") {
 			t.Errorf("%q is missing in:\n%s", line, out.String())
 		}

@@ -75,7 +75,8 @@ func Load(environ []string) (Config, error) {
 
 // Validate reports every mistake in c.
 func (c Config) Validate() error {
-	mistakes := []error{c.Process.Validate(), c.GRPC.Validate(), c.Database.Validate(), c.Price.Validate(), c.Cache.Validate(), c.Shutdown.Validate()}
+	mistakes := []error{c.Process.Validate(), c.GRPC.Validate(), c.Database.Validate(), c.Price.Validate(),
+		c.Cache.Validate(), c.Shutdown.Validate()}
 	if err := redisx.CheckURL(c.RedisURL.Reveal()); c.RedisURL != "" && err != nil {
 		mistakes = append(mistakes, fmt.Errorf("PURSER_REDIS_URL: %w", err))
 	}

@@ -42,12 +42,14 @@ func newIssuer(t *testing.T) *issuer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	doc, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: public, KeyID: "test", Algorithm: "EdDSA", Use: "sig"}}})
+	doc, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: public, KeyID: "test",
+		Algorithm: "EdDSA", Use: "sig"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	i := &issuer{key: private}
-	i.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(doc) }))
+	i.Server = httptest.NewServer(http.HandlerFunc(
+		func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(doc) }))
 	t.Cleanup(i.Close)
 	return i
 }
@@ -115,7 +117,8 @@ func replica(t *testing.T, db *testkit.DB, i *issuer, redisURL, tokenList string
 	}
 	cfg, err := app.Load([]string{
 		"PURSER_DATABASE_URL=" + s.db.URL, "PURSER_REDIS_URL=" + redisURL, "PURSER_ISSUER=" + s.issuer.URL,
-		"PURSER_PRICE_URL=http://127.0.0.1:1", "PURSER_TOKEN_LIST=" + list, "PURSER_GRPC_PLAINTEXT=true", "PURSER_GRPC_BURST=10000",
+		"PURSER_PRICE_URL=http://127.0.0.1:1", "PURSER_TOKEN_LIST=" + list, "PURSER_GRPC_PLAINTEXT=true",
+		"PURSER_GRPC_BURST=10000",
 		"PURSER_SYNC_CRON=" + never,
 		"PURSER_CHAIN_RPC_URLS=137=http://127.0.0.1:1", "PURSER_CACHE_WALLETS_TTL=1h", "PURSER_CACHE_TOKEN_TTL=1h",
 	})

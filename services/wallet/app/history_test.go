@@ -21,7 +21,8 @@ func idOf(t *testing.T, ctx context.Context) string {
 	t.Helper()
 	md, _ := metadata.FromOutgoingContext(ctx)
 	var claims authn.Claims
-	if _, _, err := jwt.NewParser().ParseUnverified(strings.TrimPrefix(md.Get("authorization")[0], "Bearer "), &claims); err != nil {
+	if _, _, err := jwt.NewParser().ParseUnverified(strings.TrimPrefix(md.Get("authorization")[0], "Bearer "),
+		&claims); err != nil {
 		t.Fatal(err)
 	}
 	return claims.Subject
@@ -30,7 +31,8 @@ func idOf(t *testing.T, ctx context.Context) string {
 // lastHours asks for two hours of the past.
 func lastHours(change func(*walletv1.ListHistoricalHoldingsRequest)) *walletv1.ListHistoricalHoldingsRequest {
 	until := time.Now().UTC().Truncate(time.Hour)
-	r := &walletv1.ListHistoricalHoldingsRequest{StartTime: timestamppb.New(until.Add(-2 * time.Hour)), EndTime: timestamppb.New(until)}
+	r := &walletv1.ListHistoricalHoldingsRequest{StartTime: timestamppb.New(until.Add(-2 * time.Hour)),
+		EndTime: timestamppb.New(until)}
 	if change != nil {
 		change(r)
 	}
@@ -57,7 +59,8 @@ func TestThePastOfAnotherOwnerNeedsAPermissionOfItsOwn(t *testing.T) {
 		},
 	} {
 		got, err := ask()
-		if err != nil || len(got.GetHours()) != 2 || got.GetHours()[0].GetWallets()[0].GetSync().GetState() != walletv1.SyncState_SYNC_STATE_FAILED {
+		if err != nil || len(got.GetHours()) != 2 ||
+			got.GetHours()[0].GetWallets()[0].GetSync().GetState() != walletv1.SyncState_SYNC_STATE_FAILED {
 			t.Errorf("%s: %v, %v", who, got, err)
 		}
 	}
@@ -100,14 +103,21 @@ func TestThePastIsAskedForInRangesAndPagesThatAreSome(t *testing.T) {
 	}{
 		{"no start", "start_time", func(r *walletv1.ListHistoricalHoldingsRequest) { r.StartTime = nil }},
 		{"no end", "end_time", func(r *walletv1.ListHistoricalHoldingsRequest) { r.EndTime = nil }},
-		{"a start past any", "start_time", func(r *walletv1.ListHistoricalHoldingsRequest) { r.StartTime.Seconds = 1 << 62 }},
+		{"a start past any", "start_time", func(
+			r *walletv1.ListHistoricalHoldingsRequest) {
+			r.StartTime.Seconds = 1 << 62
+		}},
 		{"an end past any", "end_time", func(r *walletv1.ListHistoricalHoldingsRequest) { r.EndTime.Nanos = -5 }},
-		{"a start at the end", "start_time", func(r *walletv1.ListHistoricalHoldingsRequest) { r.StartTime = r.EndTime }},
+		{"a start at the end", "start_time", func(
+			r *walletv1.ListHistoricalHoldingsRequest) {
+			r.StartTime = r.EndTime
+		}},
 		{"an end in the future", "end_time", func(r *walletv1.ListHistoricalHoldingsRequest) {
 			r.EndTime = timestamppb.New(time.Now().Add(time.Minute))
 		}},
 		{"a page of 2001", "page_size", func(r *walletv1.ListHistoricalHoldingsRequest) { r.PageSize = 2001 }},
-		{"a page token that is none", "page_token", func(r *walletv1.ListHistoricalHoldingsRequest) { r.PageToken = "!" }},
+		{"a page token that is none", "page_token",
+			func(r *walletv1.ListHistoricalHoldingsRequest) { r.PageToken = "!" }},
 		{"one of GetHoldings", "page_token", func(r *walletv1.ListHistoricalHoldingsRequest) {
 			r.PageToken = token(within, "GetHoldings", idOf(t, ctx), idOf(t, ctx))
 		}},
@@ -133,7 +143,8 @@ func TestThePastIsAskedForInRangesAndPagesThatAreSome(t *testing.T) {
 		})
 	}
 	// The control: it is the token that was wrong above.
-	_, err := s.holdings.ListHistoricalHoldings(ctx, lastHours(func(r *walletv1.ListHistoricalHoldingsRequest) { r.PageToken = token(within) }))
+	_, err := s.holdings.ListHistoricalHoldings(ctx,
+		lastHours(func(r *walletv1.ListHistoricalHoldingsRequest) { r.PageToken = token(within) }))
 	if err != nil {
 		t.Error(err)
 	}

@@ -24,7 +24,8 @@ const (
 
 // runJobs adds the service's jobs to g. They need no account: what they touch
 // is the service's own.
-func runJobs(g *lifecycle.Group, db *postgres.DB, round *sync.Round, cfg Config, log *slog.Logger) (*jobs.Runner, error) {
+func runJobs(g *lifecycle.Group, db *postgres.DB, round *sync.Round, cfg Config, log *slog.Logger) (*jobs.Runner,
+	error) {
 	runner := jobs.New(db, jobs.Options{Log: log})
 	for _, j := range []jobs.Job{
 		{

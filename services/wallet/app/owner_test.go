@@ -20,7 +20,8 @@ func TestHoldingsOfAnotherOwnerNeedAPermissionOfTheirOwn(t *testing.T) {
 	s.create(ada, t, accountOf(1))
 	md, _ := metadata.FromOutgoingContext(ada)
 	var owner authn.Claims
-	if _, _, err := jwt.NewParser().ParseUnverified(strings.TrimPrefix(md.Get("authorization")[0], "Bearer "), &owner); err != nil {
+	if _, _, err := jwt.NewParser().ParseUnverified(strings.TrimPrefix(md.Get("authorization")[0], "Bearer "),
+		&owner); err != nil {
 		t.Fatal(err)
 	}
 	_, err := s.holdings.GetHoldings(eve, &walletv1.GetHoldingsRequest{OwnerId: owner.Subject})

@@ -57,7 +57,8 @@ func (j *journal) atOnce(t *testing.T, what, want string, get func() string) {
 func startPair(t *testing.T) pair {
 	t.Helper()
 	// What Redis has answered, it has after a crash.
-	redis, err := redisserver.Start(t.Context(), redisserver.Options{Dir: t.TempDir(), Durable: true, Settings: map[string]string{"appendfsync": "always"}})
+	redis, err := redisserver.Start(t.Context(),
+		redisserver.Options{Dir: t.TempDir(), Durable: true, Settings: map[string]string{"appendfsync": "always"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +87,8 @@ func (p pair) swept(t *testing.T) {
 func (s service) list(ctx context.Context, t *testing.T) string {
 	t.Helper()
 	var out []string
-	for _, view := range []walletv1.WalletView{walletv1.WalletView_WALLET_VIEW_BASIC, walletv1.WalletView_WALLET_VIEW_WITH_BALANCES} {
+	for _, view := range []walletv1.WalletView{walletv1.WalletView_WALLET_VIEW_BASIC,
+		walletv1.WalletView_WALLET_VIEW_WITH_BALANCES} {
 		resp, err := s.wallets.ListWallets(ctx, &walletv1.ListWalletsRequest{View: view})
 		if err != nil {
 			t.Fatal(err)
@@ -205,7 +207,8 @@ func TestAWriteWhileRedisIsAwayIsSeenByTheOtherReplicaOnceItIsBack(t *testing.T)
 				}
 			}
 			p.redis.Kill()
-			if _, err := p.a.wallets.UpdateWallet(ctx, &walletv1.UpdateWalletRequest{WalletId: w.GetId(), Label: "warm"}); err != nil {
+			if _, err := p.a.wallets.UpdateWallet(ctx,
+				&walletv1.UpdateWalletRequest{WalletId: w.GetId(), Label: "warm"}); err != nil {
 				t.Fatal(err)
 			}
 			if got := p.b.list(ctx, t); got != fresh {
@@ -226,7 +229,8 @@ func TestAWriteWhileRedisIsAwayIsSeenByTheOtherReplicaOnceItIsBack(t *testing.T)
 			if got := p.b.list(ctx, t); got != fresh {
 				t.Errorf("after the sweep: %q", got)
 			}
-			testkit.Figure(t, "the outbox was swept %s after the return of Redis", time.Since(begin).Round(time.Millisecond))
+			testkit.Figure(t, "the outbox was swept %s after the return of Redis",
+				time.Since(begin).Round(time.Millisecond))
 		})
 	}
 }
@@ -255,9 +259,11 @@ func TestASyncWhoseProcessDiedHasFailed(t *testing.T) {
 				t.Fatal(err)
 			}
 			for method, got := range map[string]*walletv1.Sync{
-				"GetWallet": one.GetWallet().GetSync(), "ListWallets": list.GetWallets()[0].GetSync(), "GetHoldings": held.GetWallets()[0].GetSync(),
+				"GetWallet": one.GetWallet().GetSync(), "ListWallets": list.GetWallets()[0].GetSync(),
+				"GetHoldings": held.GetWallets()[0].GetSync(),
 			} {
-				if text := fmt.Sprint(got.GetState(), got.GetError() != "", got.GetRetryTime() != nil); text != tc.want {
+				if text := fmt.Sprint(got.GetState(), got.GetError() != "",
+					got.GetRetryTime() != nil); text != tc.want {
 					t.Errorf("%s says %s, want %s", method, text, tc.want)
 				}
 			}

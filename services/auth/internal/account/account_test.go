@@ -62,14 +62,16 @@ func on(t *testing.T, db *testkit.DB, h *hasher, redisURL string) *account.Servi
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = client.Close() })
-	users := cache.New[account.User](client, cache.Namespace{Service: "auth", Entity: "user", Schema: 1}, cache.Options{TTL: time.Hour, Budget: 5 * time.Second})
+	users := cache.New[account.User](client, cache.Namespace{Service: "auth", Entity: "user", Schema: 1},
+		cache.Options{TTL: time.Hour, Budget: 5 * time.Second})
 	t.Cleanup(users.Close)
 	texts, err := mail.NewTexts("https://app.example")
 	if err != nil {
 		t.Fatal(err)
 	}
 	return account.NewService(account.Deps{
-		Store: store.NewAccounts(db.DB, users, store.NewMails(db.DB)), Passwords: h, Breaches: breaches{}, Texts: texts,
+		Store: store.NewAccounts(db.DB, users, store.NewMails(db.DB)), Passwords: h, Breaches: breaches{},
+		Texts: texts,
 		Audit: store.NewAudit(db.DB), Now: now,
 	}, account.Policy{MinPassword: 15, MailsPerHour: 5})
 }
@@ -91,7 +93,8 @@ func TestRegisterAnswersAKnownAddressLikeANewOneAndLeavesTheAccountAlone(t *test
 	var count int
 	var id uuid.UUID
 	var hash string
-	if err := db.SQL().QueryRowContext(t.Context(), "SELECT count(*) OVER (), id, password_hash FROM users").Scan(&count, &id, &hash); err != nil {
+	if err := db.SQL().QueryRowContext(t.Context(),
+		"SELECT count(*) OVER (), id, password_hash FROM users").Scan(&count, &id, &hash); err != nil {
 		t.Fatal(err)
 	}
 	if count != 1 || hash != "hash of "+password {
@@ -101,7 +104,8 @@ func TestRegisterAnswersAKnownAddressLikeANewOneAndLeavesTheAccountAlone(t *test
 	if err != nil {
 		t.Fatal(err)
 	}
-	if u.Email != "ada@example.com" || u.DisplayName != "Ada" || !u.CreatedAt.Equal(now()) || len(u.Roles) != 1 || u.Roles[0] != "individual_investor" {
+	if u.Email != "ada@example.com" || u.DisplayName != "Ada" || !u.CreatedAt.Equal(now()) || len(u.Roles) != 1 ||
+		u.Roles[0] != "individual_investor" {
 		t.Errorf("the account is %+v", u)
 	}
 }
@@ -156,7 +160,8 @@ func TestAUserIsReadOnceAndOneWhoIsNotThereIsFoundOnceTheyAre(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	const add = "INSERT INTO users (id, email, password_hash, display_name, created_at) VALUES ($1, $2, 'a hash', 'Ada', '2026-03-01 12:00:00.000001Z')"
+	const add = "INSERT INTO users (id, email, password_hash, display_name, created_at) VALUES ($1, $2, 'a hash', " +
+		"'Ada', '2026-03-01 12:00:00.000001Z')"
 	if _, err := here.ByID(t.Context(), id); !errs.Is(err, errs.KindNotFound) {
 		t.Fatal(err)
 	}
@@ -169,7 +174,8 @@ func TestAUserIsReadOnceAndOneWhoIsNotThereIsFoundOnceTheyAre(t *testing.T) {
 	exec("UPDATE users SET email = 'past@example.com'") // which shows where an answer comes from
 	for name, s := range map[string]*account.Service{"the same replica": here, "the other": there} {
 		got, err := s.ByID(t.Context(), id)
-		if err != nil || !got.CreatedAt.Equal(want.CreatedAt) || got.ID != id || got.Email != want.Email || got.DisplayName != "Ada" || !slices.Equal(got.Roles, want.Roles) {
+		if err != nil || !got.CreatedAt.Equal(want.CreatedAt) || got.ID != id || got.Email != want.Email ||
+			got.DisplayName != "Ada" || !slices.Equal(got.Roles, want.Roles) {
 			t.Errorf("%s answers %+v, %v, not %+v", name, got, err, want)
 		}
 		if _, err := s.ByID(t.Context(), other); !errs.Is(err, errs.KindNotFound) {

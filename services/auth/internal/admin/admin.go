@@ -1,7 +1,8 @@
 // Package admin is what those who run Purser may do to accounts.
 //
 // It promises: every change is recorded with who made it; nobody gives a role
-// that permits more than they may themselves, nor disables their own account; one enabled account with the role admin is always left, also of
+// that permits more than they may themselves, nor disables their own account; one enabled account with the
+// role admin is always left, also of
 // changes made at once; what rides in tokens stays small.
 //
 // Limits: roles and attributes are in an account's tokens from its next sign-in
@@ -47,7 +48,8 @@ type Filter struct {
 
 // ErrLastAdmin is the answer to what would leave nobody to run Purser.
 func ErrLastAdmin() error {
-	return errs.FailedPrecondition("LAST_ADMIN", "it is the last account with the role admin; give that to another first")
+	return errs.FailedPrecondition("LAST_ADMIN",
+		"it is the last account with the role admin; give that to another first")
 }
 
 // Store is where accounts are changed. Each change stores its event with it;
@@ -84,7 +86,8 @@ func (s *Service) Find(ctx context.Context, id uuid.UUID) (Account, error) {
 
 // SetRoles gives an account these roles and no others. errs.PermissionDenied
 // (PERMISSION_NOT_HELD) for a role that permits what the caller may not.
-func (s *Service) SetRoles(ctx context.Context, caller authn.Caller, id uuid.UUID, roles []string, endSessions bool) (Account, error) {
+func (s *Service) SetRoles(ctx context.Context, caller authn.Caller, id uuid.UUID, roles []string,
+	endSessions bool) (Account, error) {
 	for _, r := range roles {
 		if !slices.Contains(role.Names(), r) {
 			return Account{}, errs.Invalid("roles", "must be of "+strings.Join(role.Names(), ", "))
@@ -114,26 +117,31 @@ const (
 )
 
 // SetAttributes gives an account these attributes and no others.
-func (s *Service) SetAttributes(ctx context.Context, actor, id uuid.UUID, attributes map[string]string) (Account, error) {
+func (s *Service) SetAttributes(ctx context.Context, actor, id uuid.UUID, attributes map[string]string) (Account,
+	error) {
 	if len(attributes) > maxAttributes {
 		return Account{}, errs.Invalid("attributes", fmt.Sprintf("must be at most %d", maxAttributes))
 	}
 	for name, value := range attributes {
 		switch {
 		case !goodAttribute.MatchString(name):
-			return Account{}, errs.Invalid("attributes", `must have names of 1 to 32 lower-case letters, digits and "_", beginning with a letter`)
+			return Account{}, errs.Invalid("attributes",
+				`must have names of 1 to 32 lower-case letters, digits and "_", beginning with a letter`)
 		case len(value) > maxAttributeValue || strings.ContainsFunc(value, unicode.IsControl):
-			return Account{}, errs.Invalid("attributes", fmt.Sprintf("must have values of at most %d bytes, without control characters", maxAttributeValue))
+			return Account{}, errs.Invalid("attributes",
+				fmt.Sprintf("must have values of at most %d bytes, without control characters", maxAttributeValue))
 		}
 	}
 	// As they stand in a token, where a "<" takes six bytes.
 	if document, err := json.Marshal(attributes); err != nil || len(document) > maxAttributesBytes {
-		return Account{}, errs.Invalid("attributes", fmt.Sprintf("must have at most %d bytes in all, as JSON", maxAttributesBytes))
+		return Account{}, errs.Invalid("attributes",
+			fmt.Sprintf("must have at most %d bytes in all, as JSON", maxAttributesBytes))
 	}
 	if attributes == nil {
 		attributes = map[string]string{}
 	}
-	err := s.store.SetAttributes(ctx, id, attributes, audit.Event{Type: audit.AttributesSet, Actor: actor, Subject: id})
+	err := s.store.SetAttributes(ctx, id, attributes,
+		audit.Event{Type: audit.AttributesSet, Actor: actor, Subject: id})
 	if err != nil {
 		return Account{}, err
 	}

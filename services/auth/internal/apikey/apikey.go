@@ -114,12 +114,14 @@ func (s *Service) Create(ctx context.Context, caller authn.Caller, w Wish) (stri
 	_, _ = rand.Read(secret) // never fails: crypto/rand ends the program instead
 	key := prefix + base64.RawURLEncoding.EncodeToString(secret)
 	k.Hash = sha256.Sum256([]byte(key))
-	created, err := s.store.Create(ctx, k, mostOfAnUser, audit.Event{Type: audit.APIKeyCreated, Actor: k.UserID, Subject: k.UserID, Object: k.ID.String()})
+	created, err := s.store.Create(ctx, k, mostOfAnUser,
+		audit.Event{Type: audit.APIKeyCreated, Actor: k.UserID, Subject: k.UserID, Object: k.ID.String()})
 	if err != nil {
 		return "", Key{}, err
 	}
 	if !created {
-		return "", Key{}, errs.FailedPrecondition("TOO_MANY_API_KEYS", fmt.Sprintf("a user has at most %d keys that can be used; revoke one first", mostOfAnUser))
+		return "", Key{}, errs.FailedPrecondition("TOO_MANY_API_KEYS",
+			fmt.Sprintf("a user has at most %d keys that can be used; revoke one first", mostOfAnUser))
 	}
 	return key, k, nil
 }
@@ -139,7 +141,8 @@ func (s *Service) plan(caller authn.Caller, w Wish) (Key, error) {
 		return Key{}, fmt.Errorf("new key id: %w", err)
 	}
 	now := s.now().UTC()
-	k := Key{ID: id, UserID: caller.UserID, Name: name, Scopes: w.Scopes, Allowed: []netip.Prefix{}, CreatedAt: now, ExpiresAt: w.ExpiresAt.UTC()}
+	k := Key{ID: id, UserID: caller.UserID, Name: name, Scopes: w.Scopes, Allowed: []netip.Prefix{}, CreatedAt: now,
+		ExpiresAt: w.ExpiresAt.UTC()}
 	switch {
 	case w.ExpiresAt.IsZero():
 		k.ExpiresAt = now.Add(defaultLife)
@@ -163,12 +166,14 @@ func (s *Service) List(ctx context.Context, user uuid.UUID) ([]Key, error) {
 
 // Revoke ends one of the caller's keys. errs.NotFound when it is not one.
 func (s *Service) Revoke(ctx context.Context, user, id uuid.UUID) error {
-	return s.store.Revoke(ctx, user, id, s.now().UTC(), audit.Event{Type: audit.APIKeyRevoked, Actor: user, Subject: user, Object: id.String()})
+	return s.store.Revoke(ctx, user, id, s.now().UTC(),
+		audit.Event{Type: audit.APIKeyRevoked, Actor: user, Subject: user, Object: id.String()})
 }
 
 // Exchange gives an access token for a key that is used from an address.
 // errs.Unauthenticated (API_KEY_INVALID) whatever is wrong with it.
-func (s *Service) Exchange(ctx context.Context, key string, from netip.Addr) (token string, expires time.Time, err error) {
+func (s *Service) Exchange(ctx context.Context, key string, from netip.Addr) (token string, expires time.Time,
+	err error) {
 	invalid := errs.Unauthenticated("API_KEY_INVALID", "the key is not valid, or not from this address")
 	k, standing, err := s.store.ByHash(ctx, sha256.Sum256([]byte(key)))
 	if errs.Is(err, errs.KindNotFound) {
@@ -182,7 +187,8 @@ func (s *Service) Exchange(ctx context.Context, key string, from netip.Addr) (to
 		return "", time.Time{}, s.refused(ctx, k, invalid)
 	}
 	held := role.Permissions(standing.Roles)
-	scopes := slices.DeleteFunc(slices.Clone(k.Scopes), func(scope string) bool { return !slices.Contains(held, scope) })
+	scopes := slices.DeleteFunc(slices.Clone(k.Scopes),
+		func(scope string) bool { return !slices.Contains(held, scope) })
 	token, expires, err = s.signer.Sign(authn.Claims{
 		RegisteredClaims: jwt.RegisteredClaims{Subject: k.UserID.String(), ID: uuid.NewString()},
 		SessionID:        k.ID.String(),
@@ -218,5 +224,6 @@ func (s *Service) Alive(ctx context.Context, user, id uuid.UUID) (bool, error) {
 }
 
 func (k Key) allows(from netip.Addr) bool {
-	return len(k.Allowed) == 0 || slices.ContainsFunc(k.Allowed, func(p netip.Prefix) bool { return p.Contains(from.Unmap()) })
+	return len(k.Allowed) == 0 || slices.ContainsFunc(k.Allowed,
+		func(p netip.Prefix) bool { return p.Contains(from.Unmap()) })
 }

@@ -72,7 +72,8 @@ func New(p Policy, shared Shared, now func() time.Time) (*Limiter, error) {
 	}
 	l := &Limiter{policy: p, shared: shared, local: own}
 	// An instrument that can't be made is a no-op one.
-	l.alone, _ = otel.Meter("github.com/purserhq/purser/services/auth/attempts").Int64Counter("auth_attempts_local_total",
+	l.alone, _ = otel.Meter("github.com/purserhq/purser/services/auth/attempts").Int64Counter(
+		"auth_attempts_local_total",
 		metric.WithDescription("Attempts that one replica counted alone, for Redis was away."))
 	return l, nil
 }

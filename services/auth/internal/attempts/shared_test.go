@@ -25,7 +25,8 @@ func replicas(t *testing.T, p attempts.Policy, each func() redis.UniversalClient
 		if list[i], err = attempts.New(p, store.NewAttempts(each()), time.Now); err != nil {
 			t.Fatal(err)
 		}
-		if giveBack, err := list[i].Take(t.Context(), "192.0.2.9", "bob@example.com"); err == nil { // and there is a connection
+		// and there is a connection
+		if giveBack, err := list[i].Take(t.Context(), "192.0.2.9", "bob@example.com"); err == nil {
 			giveBack()
 		}
 	}
@@ -61,7 +62,8 @@ func TestReplicasCountTogether(t *testing.T) {
 		t.Errorf("%d guesses went through, want 5", through)
 	}
 	_, err := list[1].Take(t.Context(), "192.0.2.2", "ada@example.com")
-	if e := errs.As(err); e == nil || e.Reason != "TOO_MANY_ATTEMPTS" || e.RetryAfter <= 0 || e.RetryAfter > 12*time.Second {
+	if e := errs.As(err); e == nil || e.Reason != "TOO_MANY_ATTEMPTS" || e.RetryAfter <= 0 ||
+		e.RetryAfter > 12*time.Second {
 		t.Errorf("one more is answered %v", err)
 	}
 	for _, key := range client(t, server.URL()).Keys(t.Context(), "*").Val() {
@@ -82,7 +84,8 @@ func TestReplicasThatCountAloneLetMoreThrough(t *testing.T) {
 
 func TestWhatIsGivenBackToAllCanBeTakenAgain(t *testing.T) {
 	server := testkit.Redis(t)
-	list := replicas(t, attempts.Policy{PerAccount: 1, PerAddress: 1}, func() redis.UniversalClient { return client(t, server.URL()) })
+	list := replicas(t, attempts.Policy{PerAccount: 1, PerAddress: 1},
+		func() redis.UniversalClient { return client(t, server.URL()) })
 	for i := range 20 {
 		giveBack, err := list[i%len(list)].Take(t.Context(), "192.0.2.1", "ada@example.com")
 		if err != nil {
@@ -106,12 +109,14 @@ func TestWhatIsGivenBackToAllCanBeTakenAgain(t *testing.T) {
 
 func TestWithoutRedisAReplicaStillCounts(t *testing.T) {
 	server := testkit.Redis(t)
-	list := replicas(t, attempts.Policy{PerAccount: 5, PerAddress: 1000}, func() redis.UniversalClient { return client(t, server.URL()) })
+	list := replicas(t, attempts.Policy{PerAccount: 5, PerAddress: 1000},
+		func() redis.UniversalClient { return client(t, server.URL()) })
 	if _, err := list[0].Take(t.Context(), "192.0.2.1", "ada@example.com"); err != nil {
 		t.Fatal(err)
 	}
 	server.Kill()
 	if through, refilled := guesses(t, list); through < 1 || through > 14+3*refilled {
-		t.Errorf("%d guesses went through without Redis, want at most 5 a replica, of which one was taken before", through)
+		t.Errorf("%d guesses went through without Redis, want at most 5 a replica, of which one was taken before",
+			through)
 	}
 }

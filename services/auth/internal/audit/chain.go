@@ -60,7 +60,8 @@ type Seal struct {
 
 // next is the seal over events, in this order, after last.
 func (last Seal) next(at time.Time, events []Sealed) Seal {
-	s := Seal{Number: last.Number + 1, At: at.UTC().Truncate(time.Microsecond), Events: len(events), Previous: last.Hash}
+	s := Seal{Number: last.Number + 1, At: at.UTC().Truncate(time.Microsecond), Events: len(events),
+		Previous: last.Hash}
 	s.Hash = s.over(events)
 	return s
 }
@@ -115,7 +116,8 @@ type Chain struct {
 func NewChain(s ChainStore, log *slog.Logger, now func() time.Time) *Chain {
 	c := &Chain{store: s, log: log, now: now}
 	// An instrument that can't be made is a no-op one.
-	c.sealed, _ = otel.Meter("github.com/purserhq/purser/services/auth/audit").Int64Counter("audit_events_sealed_total",
+	c.sealed, _ = otel.Meter("github.com/purserhq/purser/services/auth/audit").Int64Counter(
+		"audit_events_sealed_total",
 		metric.WithDescription("Audit events that became part of the chain."))
 	return c
 }
@@ -123,7 +125,8 @@ func NewChain(s ChainStore, log *slog.Logger, now func() time.Time) *Chain {
 // Seal seals what is not yet.
 func (c *Chain) Seal(ctx context.Context) error {
 	for {
-		s, made, err := c.store.Seal(ctx, SealMost, func(last Seal, events []Sealed) Seal { return last.next(c.now(), events) })
+		s, made, err := c.store.Seal(ctx, SealMost,
+			func(last Seal, events []Sealed) Seal { return last.next(c.now(), events) })
 		if err != nil || !made {
 			return err
 		}
@@ -172,7 +175,8 @@ func (c *Chain) Verify(ctx context.Context, known map[int64]Hash) (Report, error
 			break
 		}
 		if !first && r.Last.Number == before { // and not of seals that were made meanwhile
-			return r, &BrokenError{before + 1, fmt.Sprintf("it is missing, and %d events have it or a later one", beyond)}
+			return r, &BrokenError{before + 1,
+				fmt.Sprintf("it is missing, and %d events have it or a later one", beyond)}
 		}
 	}
 	for number := range known {

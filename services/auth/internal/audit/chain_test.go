@@ -38,7 +38,8 @@ func (r record) events(t *testing.T, n int) {
 	t.Helper()
 	ctx := audit.WithClient(t.Context(), audit.Client{Address: "192.0.2.1", Device: "grpcurl"})
 	for i := range n {
-		err := r.store.Record(ctx, audit.Event{Type: audit.Login, Reason: fmt.Sprint(i), Actor: uuid.New(), Subject: uuid.New(), Object: uuid.NewString()})
+		err := r.store.Record(ctx, audit.Event{Type: audit.Login, Reason: fmt.Sprint(i), Actor: uuid.New(),
+			Subject: uuid.New(), Object: uuid.NewString()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -59,7 +60,8 @@ func (r record) sealed(t *testing.T) {
 // tamper does what only who owns the table can do.
 func (r record) tamper(t *testing.T, statement string) {
 	t.Helper()
-	for _, s := range []string{"ALTER TABLE audit_events DISABLE TRIGGER USER", statement, "ALTER TABLE audit_events ENABLE TRIGGER USER"} {
+	for _, s := range []string{"ALTER TABLE audit_events DISABLE TRIGGER USER", statement,
+		"ALTER TABLE audit_events ENABLE TRIGGER USER"} {
 		if err := r.db.Gorm(t.Context()).Exec(s).Error; err != nil {
 			t.Fatal(err)
 		}
@@ -77,7 +79,8 @@ func TestAChainThatNobodyTouchedIsWhole(t *testing.T) {
 	}
 	r.events(t, 2)
 	report, err := r.Verify(t.Context(), nil)
-	if err != nil || report.Last.Number != 3 || report.Events != 12 || report.Unsealed != 2 || time.Since(report.Oldest) > time.Minute {
+	if err != nil || report.Last.Number != 3 || report.Events != 12 || report.Unsealed != 2 ||
+		time.Since(report.Oldest) > time.Minute {
 		t.Errorf("found %+v, %v", report, err)
 	}
 }
@@ -99,21 +102,26 @@ func TestWhateverIsChangedAfterwardsIsFound(t *testing.T) {
 		statement string
 		seal      int64
 	}{
-		"the reason of an event":       {"UPDATE audit_events SET reason = 'x' WHERE id = " + second, 2},
-		"the outcome":                  {"UPDATE audit_events SET outcome = 'REFUSED' WHERE id = " + second, 2},
-		"the type":                     {"UPDATE audit_events SET type = 'session.logout' WHERE id = " + second, 2},
-		"who it was":                   {"UPDATE audit_events SET actor = gen_random_uuid() WHERE id = " + second, 2},
-		"whom it concerns":             {"UPDATE audit_events SET subject = NULL WHERE id = " + second, 2},
-		"what it concerns":             {"UPDATE audit_events SET object = '' WHERE id = " + second, 2},
-		"when it was":                  {"UPDATE audit_events SET at = at + interval '1 microsecond' WHERE id = " + second, 2},
-		"its digest":                   {"UPDATE audit_events SET personal_digest = '' WHERE id = " + second, 2},
-		"where it came from":           {"UPDATE audit_personal SET address = '192.0.2.2' WHERE event_id = " + second, 2},
-		"its device":                   {"UPDATE audit_personal SET device = 'curl' WHERE event_id = " + second, 2},
-		"one character between fields": {"UPDATE audit_events SET reason = reason || left(object, 1), object = substr(object, 2) WHERE id = " + second, 2},
-		"two events' order":            {"UPDATE audit_events e SET reason = o.reason FROM audit_events o WHERE e.seal = 2 AND o.seal = 2 AND e.reason::int = 3 - o.reason::int", 2},
-		"an event moved":               {"UPDATE audit_events SET seal = 3 WHERE id = " + second, 2},
-		"an event's seal taken":        {"UPDATE audit_events SET seal = NULL WHERE id = " + second, 2},
-		"an event removed": {`WITH gone AS (DELETE FROM audit_personal WHERE event_id = ` + second + ` RETURNING event_id)
+		"the reason of an event": {"UPDATE audit_events SET reason = 'x' WHERE id = " + second, 2},
+		"the outcome":            {"UPDATE audit_events SET outcome = 'REFUSED' WHERE id = " + second, 2},
+		"the type":               {"UPDATE audit_events SET type = 'session.logout' WHERE id = " + second, 2},
+		"who it was":             {"UPDATE audit_events SET actor = gen_random_uuid() WHERE id = " + second, 2},
+		"whom it concerns":       {"UPDATE audit_events SET subject = NULL WHERE id = " + second, 2},
+		"what it concerns":       {"UPDATE audit_events SET object = '' WHERE id = " + second, 2},
+		"when it was": {"UPDATE audit_events SET at = at + interval '1 microsecond' WHERE id = " +
+			second, 2},
+		"its digest": {"UPDATE audit_events SET personal_digest = '' WHERE id = " + second, 2},
+		"where it came from": {"UPDATE audit_personal SET address = '192.0.2.2' WHERE event_id = " + second,
+			2},
+		"its device": {"UPDATE audit_personal SET device = 'curl' WHERE event_id = " + second, 2},
+		"one character between fields": {"UPDATE audit_events SET reason = reason || left(object, 1), object = " +
+			"substr(object, 2) WHERE id = " + second, 2},
+		"two events' order": {"UPDATE audit_events e SET reason = o.reason FROM audit_events o WHERE " +
+			"e.seal = 2 AND o.seal = 2 AND e.reason::int = 3 - o.reason::int", 2},
+		"an event moved":        {"UPDATE audit_events SET seal = 3 WHERE id = " + second, 2},
+		"an event's seal taken": {"UPDATE audit_events SET seal = NULL WHERE id = " + second, 2},
+		"an event removed": {`WITH gone AS (DELETE FROM audit_personal WHERE event_id = ` + second +
+			` RETURNING event_id)
 			DELETE FROM audit_events WHERE id = ` + second, 2},
 		"an event added": {`INSERT INTO audit_events (id, at, type, outcome, reason, object, personal_digest, seal)
 			VALUES (gen_random_uuid(), now(), 'session.login', 'OK', '', '', '', 2)`, 2},

@@ -110,7 +110,8 @@ func (b *Box[V]) again(k Kept[V], err error) (Kept[V], bool) {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 	case e == nil:
 		return k, false
-	case e.Kind == errs.KindUnavailable, e.Kind == errs.KindDeadline, e.Kind == errs.KindCanceled, e.Kind == errs.KindExhausted:
+	case e.Kind == errs.KindUnavailable, e.Kind == errs.KindDeadline, e.Kind == errs.KindCanceled,
+		e.Kind == errs.KindExhausted:
 	case e.Reason == "TOTP_REQUIRED":
 		if until := b.now().UTC().Add(forFactor); !k.Asked && until.After(k.Expires) {
 			k.Expires = until

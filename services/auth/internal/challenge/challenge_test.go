@@ -74,7 +74,8 @@ func put(t *testing.T, b *challenge.Box[string]) {
 }
 
 func TestAChallengeIsUsedOnce(t *testing.T) {
-	for name, outcome := range map[string]error{"well": nil, "refused": errs.Unauthenticated("X", ""), "failed": errors.New("x"), "denied": errs.FailedPrecondition("X", "")} {
+	for name, outcome := range map[string]error{"well": nil, "refused": errs.Unauthenticated("X", ""),
+		"failed": errors.New("x"), "denied": errs.FailedPrecondition("X", "")} {
 		t.Run(name, func(t *testing.T) {
 			b, m, _ := newBox(time.Minute)
 			put(t, b)
@@ -193,7 +194,8 @@ func TestAChallengeIsPutBackTwentyTimesAtMost(t *testing.T) {
 func TestWhatCouldNotBeDecidedMayBeTriedAgain(t *testing.T) {
 	b, m, _ := newBox(time.Minute)
 	put(t, b)
-	for _, outcome := range []error{errs.Unavailable("X", ""), context.DeadlineExceeded, context.Canceled, errs.Deadline("X", "")} {
+	for _, outcome := range []error{errs.Unavailable("X", ""), context.DeadlineExceeded, context.Canceled,
+		errs.Deadline("X", "")} {
 		if err := use(t, b, outcome); !errors.Is(err, outcome) {
 			t.Fatal(err)
 		}

@@ -57,10 +57,12 @@ func New(nodes map[uint64][]string, log *slog.Logger) *Contracts {
 // of digest; false when there is no contract. errs.Unavailable
 // (CHAIN_UNAVAILABLE) when too few nodes answer or they don't agree,
 // errs.FailedPrecondition (CHAIN_NOT_CONFIGURED).
-func (c *Contracts) Accepts(ctx context.Context, chain uint64, contract [20]byte, digest [32]byte, sig []byte) (bool, error) {
+func (c *Contracts) Accepts(ctx context.Context, chain uint64, contract [20]byte, digest [32]byte, sig []byte) (bool,
+	error) {
 	nodes := c.nodes[chain]
 	if len(nodes) == 0 {
-		return false, errs.FailedPrecondition("CHAIN_NOT_CONFIGURED", fmt.Sprintf("no node is configured for chain eip155:%d, which a contract wallet is asked on", chain))
+		return false, errs.FailedPrecondition("CHAIN_NOT_CONFIGURED",
+			fmt.Sprintf("no node is configured for chain eip155:%d, which a contract wallet is asked on", chain))
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*timeout)
 	defer cancel()
@@ -81,11 +83,13 @@ func (c *Contracts) Accepts(ctx context.Context, chain uint64, contract [20]byte
 		}
 		if answers[0] != ok {
 			c.log.ErrorContext(ctx, "nodes disagree about a signature", "chain", chain)
-			return false, errs.Unavailable("CHAIN_UNAVAILABLE", fmt.Sprintf("the nodes of chain eip155:%d don't agree", chain))
+			return false, errs.Unavailable("CHAIN_UNAVAILABLE",
+				fmt.Sprintf("the nodes of chain eip155:%d don't agree", chain))
 		}
 		return ok, nil
 	}
-	return false, errs.Unavailable("CHAIN_UNAVAILABLE", fmt.Sprintf("too few nodes of chain eip155:%d answer", chain)).Because(errors.Join(failures...))
+	return false, errs.Unavailable("CHAIN_UNAVAILABLE",
+		fmt.Sprintf("too few nodes of chain eip155:%d answer", chain)).Because(errors.Join(failures...))
 }
 
 // call is the data of isValidSignature(digest, sig).

@@ -29,8 +29,10 @@ func node(t *testing.T, chain, answer string) string {
 		member := answer
 		if call.Method == "eth_chainId" {
 			member = `"result":"` + chain + `"`
-		} else if want := `{"data":"0x1626ba7e` + strings.Repeat("02", 32) + fmt.Sprintf("%064x%064x", 64, 3) + "030303" + strings.Repeat("00", 29) +
-			`","to":"0x` + strings.Repeat("01", 20) + `"}`; call.Method != "eth_call" || string(call.Params[0]) != want || string(call.Params[1]) != `"latest"` {
+		} else if want := `{"data":"0x1626ba7e` + strings.Repeat("02", 32) + fmt.Sprintf("%064x%064x", 64, 3) +
+			"030303" + strings.Repeat("00", 29) +
+			`","to":"0x` + strings.Repeat("01", 20) + `"}`; call.Method != "eth_call" ||
+			string(call.Params[0]) != want || string(call.Params[1]) != `"latest"` {
 			t.Errorf("asked %s %s", call.Method, call.Params)
 		}
 		if member == "redirect" {
@@ -63,16 +65,17 @@ func TestAContractAcceptsByTheMagicValueAlone(t *testing.T) {
 		want   bool
 		reason string
 	}{
-		"the magic value":          {yes, true, ""},
-		"another value":            {strings.Replace(yes, "7e0", "7f0", 1), false, ""},
-		"0xffffffff":               {strings.Replace(yes, "1626ba7e", "ffffffff", 1), false, ""},
-		"the magic value at last":  {`"result":"0x` + strings.Repeat("0", 56) + `1626ba7e"`, false, ""},
-		"dirt after it":            {strings.Replace(yes, `00"`, `01"`, 1), false, ""},
-		"four bytes":               {`"result":"0x1626ba7e"`, false, ""},
-		"more than a word":         {strings.Replace(yes, `00"`, `0000"`, 1), false, ""},
-		"no contract":              {`"result":"0x"`, false, ""},
-		"true":                     {`"result":"0x` + strings.Repeat("0", 63) + `1"`, false, ""},
-		"a revert":                 {`"error":{"code":3,"message":"execution reverted","data":"0x08c379a0"}`, false, ""},
+		"the magic value":         {yes, true, ""},
+		"another value":           {strings.Replace(yes, "7e0", "7f0", 1), false, ""},
+		"0xffffffff":              {strings.Replace(yes, "1626ba7e", "ffffffff", 1), false, ""},
+		"the magic value at last": {`"result":"0x` + strings.Repeat("0", 56) + `1626ba7e"`, false, ""},
+		"dirt after it":           {strings.Replace(yes, `00"`, `01"`, 1), false, ""},
+		"four bytes":              {`"result":"0x1626ba7e"`, false, ""},
+		"more than a word":        {strings.Replace(yes, `00"`, `0000"`, 1), false, ""},
+		"no contract":             {`"result":"0x"`, false, ""},
+		"true":                    {`"result":"0x` + strings.Repeat("0", 63) + `1"`, false, ""},
+		"a revert": {`"error":{"code":3,"message":"execution reverted","data":"0x08c379a0"}`, false,
+			""},
 		"a revert by another code": {`"error":{"code":-32000,"message":"execution reverted"}`, false, ""},
 		"a node's own error":       {`"error":{"code":-32005,"message":"limit exceeded"}`, false, "CHAIN_UNAVAILABLE"},
 		"a number":                 {`"result":1`, false, "CHAIN_UNAVAILABLE"},
@@ -82,7 +85,8 @@ func TestAContractAcceptsByTheMagicValueAlone(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := accepts(t, node(t, "0x7a69", tc.answer))
-			if e := errs.As(err); got != tc.want || (e == nil) != (tc.reason == "") || e != nil && e.Reason != tc.reason {
+			if e := errs.As(err); got != tc.want || (e == nil) != (tc.reason == "") ||
+				e != nil && e.Reason != tc.reason {
 				t.Error(got, err)
 			}
 		})

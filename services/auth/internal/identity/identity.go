@@ -133,7 +133,8 @@ func (s *Service) SignIn(ctx context.Context, c Claim, byEmail bool) (SignedIn, 
 		return SignedIn{}, fmt.Errorf("new user id: %w", err)
 	}
 	now := s.now().UTC()
-	u := account.User{ID: id, Profile: account.Profile{DisplayName: c.Name}, Roles: []string{role.IndividualInvestor}, CreatedAt: now}
+	u := account.User{ID: id, Profile: account.Profile{DisplayName: c.Name}, Roles: []string{role.IndividualInvestor},
+		CreatedAt: now}
 	if c.Verified {
 		u.Email, u.VerifiedAt = c.Email, now
 	}
@@ -188,11 +189,13 @@ func (s *Service) Remove(ctx context.Context, user, id uuid.UUID) error {
 // plain ASCII counts as none: letters such as the Kelvin sign turn into others
 // in lower case, and so into another's address.
 func (c Claim) normal() (Claim, error) {
-	if c.Provider == "" || c.Subject == "" || len(c.Subject) > maxSubject || strings.ContainsFunc(c.Subject, unprintable) {
+	if c.Provider == "" || c.Subject == "" || len(c.Subject) > maxSubject ||
+		strings.ContainsFunc(c.Subject, unprintable) {
 		return c, errs.Unauthenticated("IDENTITY_INVALID", "the provider names no subject that could be kept")
 	}
 	local, host, ok := strings.Cut(c.Email, "@")
-	if !ok || local == "" || host == "" || strings.Contains(host, "@") || len(c.Email) > maxEmail || strings.ContainsFunc(c.Email, unprintable) {
+	if !ok || local == "" || host == "" || strings.Contains(host, "@") || len(c.Email) > maxEmail ||
+		strings.ContainsFunc(c.Email, unprintable) {
 		c.Email, c.Verified = "", false
 	}
 	c.Email = account.NormalEmail(c.Email)

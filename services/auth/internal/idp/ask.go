@@ -21,7 +21,8 @@ func away(cause error) error {
 
 // invalid is an answer that proves nothing. Why stands in the log only.
 func invalid(cause error) error {
-	return errs.Unauthenticated("PROVIDER_ANSWER_INVALID", "the provider's answer can't be trusted").Because(short(cause))
+	return errs.Unauthenticated("PROVIDER_ANSWER_INVALID",
+		"the provider's answer can't be trusted").Because(short(cause))
 }
 
 // short is an error as it may be logged, whatever the provider sent.

@@ -34,7 +34,8 @@ func (g *gitHub) config(redirectURI string) *oauth2.Config {
 	return &oauth2.Config{
 		ClientID: g.settings.ClientID, ClientSecret: g.settings.ClientSecret.Reveal(),
 		Endpoint: oauth2.Endpoint{
-			AuthURL: g.settings.BaseURL + "/login/oauth/authorize", TokenURL: g.settings.BaseURL + "/login/oauth/access_token",
+			AuthURL:   g.settings.BaseURL + "/login/oauth/authorize",
+			TokenURL:  g.settings.BaseURL + "/login/oauth/access_token",
 			AuthStyle: oauth2.AuthStyleInParams,
 		},
 		RedirectURL: redirectURI, Scopes: g.settings.Scopes,
@@ -44,7 +45,8 @@ func (g *gitHub) config(redirectURI string) *oauth2.Config {
 // AuthURL implements oauth.Provider. There is no ID token, so no nonce.
 func (g *gitHub) AuthURL(_ context.Context, r oauth.Request) (string, error) {
 	return g.config(r.RedirectURI).AuthCodeURL(r.State,
-		oauth2.SetAuthURLParam("code_challenge", r.Challenge), oauth2.SetAuthURLParam("code_challenge_method", "S256")), nil
+		oauth2.SetAuthURLParam("code_challenge", r.Challenge),
+		oauth2.SetAuthURLParam("code_challenge_method", "S256")), nil
 }
 
 // Identify implements oauth.Provider. The subject is the account's number: its

@@ -50,10 +50,15 @@ func wantReason(t *testing.T, err error, reason string) {
 func TestOnlyPublicAddressesAreAsked(t *testing.T) {
 	for address, public := range map[string]bool{
 		"93.184.216.34": true, "2606:2800:220:1::1": true,
-		"127.0.0.1": false, "10.1.2.3": false, "172.16.0.1": false, "192.168.1.1": false, "169.254.169.254": false, "100.64.0.1": false,
-		"0.0.0.0": false, "0.1.2.3": false, "224.0.0.1": false, "255.255.255.255": false, "198.18.0.1": false, "192.0.2.1": false,
-		"::1": false, "::": false, "fe80::1": false, "fe80::1%eth0": false, "fc00::1": false, "fd00:ec2::254": false, "ff02::1": false, "fec0::1": false,
-		"::ffff:127.0.0.1": false, "::ffff:10.0.0.1": false, "::127.0.0.1": false, "64:ff9b::7f00:1": false, "2002:7f00:1::": false, "2001:db8::1": false,
+		"127.0.0.1": false, "10.1.2.3": false, "172.16.0.1": false, "192.168.1.1": false, "169.254.169.254": false,
+		"100.64.0.1": false,
+		"0.0.0.0":    false, "0.1.2.3": false, "224.0.0.1": false, "255.255.255.255": false, "198.18.0.1": false,
+		"192.0.2.1": false,
+		"::1":       false, "::": false, "fe80::1": false, "fe80::1%eth0": false, "fc00::1": false,
+		"fd00:ec2::254": false,
+		"ff02::1":       false, "fec0::1": false,
+		"::ffff:127.0.0.1": false, "::ffff:10.0.0.1": false, "::127.0.0.1": false, "64:ff9b::7f00:1": false,
+		"2002:7f00:1::": false, "2001:db8::1": false,
 	} {
 		if idp.IsPublic(netip.MustParseAddr(address)) != public {
 			t.Errorf("%s: public is not %v", address, public)
@@ -83,7 +88,8 @@ func TestAProviderAtAPrivateAddressIsNotAsked(t *testing.T) {
 		_, err := p.AuthURL(t.Context(), oauth.Request{})
 		wantReason(t, err, "PROVIDER_UNAVAILABLE")
 	}
-	gitHub := idp.Providers(list(t, map[string]any{"kind": "github", "base_url": server.URL, "api_url": server.URL}))["p"]
+	gitHub := idp.Providers(list(t, map[string]any{"kind": "github", "base_url": server.URL,
+		"api_url": server.URL}))["p"]
 	_, err := gitHub.Identify(t.Context(), oauth.Answer{Code: "x"})
 	wantReason(t, err, "PROVIDER_UNAVAILABLE")
 	if n := connected.Load(); n != 0 {
@@ -126,7 +132,10 @@ func TestAProviderThatIsSlowOrSaysTooMuchIsAway(t *testing.T) {
 		"a redirect to another host": func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "http://localhost:1/", http.StatusFound)
 		},
-		"redirects without end": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, http.StatusFound) },
+		"redirects without end": func(w http.ResponseWriter,
+			r *http.Request) {
+			http.Redirect(w, r, r.URL.Path, http.StatusFound)
+		},
 		"another issuer": func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = w.Write([]byte(`{"issuer":"https://other.example"}`))
 		},
@@ -135,7 +144,8 @@ func TestAProviderThatIsSlowOrSaysTooMuchIsAway(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			server := httptest.NewServer(h)
 			defer server.Close()
-			p := idp.Providers(list(t, map[string]any{"kind": "oidc", "issuer": server.URL, "allow_private": true}))["p"]
+			p := idp.Providers(list(t, map[string]any{"kind": "oidc", "issuer": server.URL,
+				"allow_private": true}))["p"]
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
 			begun := time.Now()
@@ -182,24 +192,30 @@ func newHub(t *testing.T) (*hub, oauth.Provider) {
 		_, _ = w.Write([]byte(h.answers[r.URL.Path]))
 	}))
 	t.Cleanup(h.Close)
-	return h, idp.Providers(list(t, map[string]any{"kind": "github", "base_url": h.URL, "api_url": h.URL, "allow_private": true}))["p"]
+	return h, idp.Providers(list(t, map[string]any{"kind": "github", "base_url": h.URL, "api_url": h.URL,
+		"allow_private": true}))["p"]
 }
 
 func TestGitHubIsAskedForThePrimaryAddressAndWhetherItIsVerified(t *testing.T) {
 	h, p := newHub(t)
-	address, err := p.AuthURL(t.Context(), oauth.Request{State: "s", Challenge: "c", RedirectURI: "https://app.example"})
-	if err != nil || !strings.Contains(address, "code_challenge=c&code_challenge_method=S256") || !strings.Contains(address, "state=s") {
+	address, err := p.AuthURL(t.Context(), oauth.Request{State: "s", Challenge: "c",
+		RedirectURI: "https://app.example"})
+	if err != nil || !strings.Contains(address, "code_challenge=c&code_challenge_method=S256") ||
+		!strings.Contains(address, "state=s") {
 		t.Fatal(address, err)
 	}
 	got, err := p.Identify(t.Context(), oauth.Answer{Code: "x", Verifier: "v", RedirectURI: "https://app.example"})
-	if want := (identity.Claim{Subject: "7", Email: "ada@example.com", Verified: true, Name: "Ada", Label: "ada"}); err != nil || got != want {
+	if want := (identity.Claim{Subject: "7", Email: "ada@example.com", Verified: true, Name: "Ada",
+		Label: "ada"}); err != nil || got != want {
 		t.Fatal(got, err)
 	}
-	if h.form.Get("code_verifier") != "v" || h.form.Get("client_secret") != "no secret" || h.form.Get("redirect_uri") != "https://app.example" {
+	if h.form.Get("code_verifier") != "v" || h.form.Get("client_secret") != "no secret" ||
+		h.form.Get("redirect_uri") != "https://app.example" {
 		t.Error(h.form)
 	}
 	h.answers["/user/emails"] = `[{"email":"ada@example.com","verified":false,"primary":true},{"email":"old@example.com","verified":true}]`
-	if got, err := p.Identify(t.Context(), oauth.Answer{Code: "x"}); err != nil || got.Verified || got.Email != "ada@example.com" {
+	if got, err := p.Identify(t.Context(), oauth.Answer{Code: "x"}); err != nil || got.Verified ||
+		got.Email != "ada@example.com" {
 		t.Error("an address that isn't primary was taken", got, err)
 	}
 }
@@ -210,14 +226,16 @@ func TestGitHubThatAnswersBadlySignsNobodyIn(t *testing.T) {
 		status     int
 		reason     string
 	}{
-		"a code that is refused":  {"/login/oauth/access_token", `{"error":"bad_verification_code"}`, 0, "PROVIDER_REFUSED"},
+		"a code that is refused": {"/login/oauth/access_token", `{"error":"bad_verification_code"}`, 0,
+			"PROVIDER_REFUSED"},
 		"no token":                {"/login/oauth/access_token", `{}`, 0, "PROVIDER_UNAVAILABLE"},
 		"a user without a number": {"/user", `{"login":"ada"}`, 0, "PROVIDER_ANSWER_INVALID"},
 		"a user that is a list":   {"/user", `[]`, 0, "PROVIDER_ANSWER_INVALID"},
 		"a token of no use":       {"/user", ``, http.StatusForbidden, "PROVIDER_ANSWER_INVALID"},
 		"too many calls":          {"/user/emails", ``, http.StatusTooManyRequests, "PROVIDER_UNAVAILABLE"},
 		"a server that is broken": {"/user/emails", ``, http.StatusBadGateway, "PROVIDER_UNAVAILABLE"},
-		"a huge answer":           {"/user/emails", `[` + strings.Repeat(`{},`, 1<<20) + `{}]`, 0, "PROVIDER_UNAVAILABLE"},
+		"a huge answer": {"/user/emails", `[` + strings.Repeat(`{},`, 1<<20) + `{}]`, 0,
+			"PROVIDER_UNAVAILABLE"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h, p := newHub(t)

@@ -65,7 +65,8 @@ func (o *openID) AuthURL(ctx context.Context, r oauth.Request) (string, error) {
 		return "", err
 	}
 	return o.config(m, r.RedirectURI).AuthCodeURL(r.State, oidc.Nonce(r.Nonce),
-		oauth2.SetAuthURLParam("code_challenge", r.Challenge), oauth2.SetAuthURLParam("code_challenge_method", "S256")), nil
+		oauth2.SetAuthURLParam("code_challenge", r.Challenge),
+		oauth2.SetAuthURLParam("code_challenge_method", "S256")), nil
 }
 
 func (o *openID) config(m *metadata, redirectURI string) *oauth2.Config {
@@ -137,7 +138,8 @@ func (o *openID) fetch(ctx context.Context) (*metadata, error) {
 // to verify with: the others would let whoever knows that one sign.
 func asymmetric(alg string) bool {
 	switch alg {
-	case oidc.RS256, oidc.RS384, oidc.RS512, oidc.ES256, oidc.ES384, oidc.ES512, oidc.PS256, oidc.PS384, oidc.PS512, oidc.EdDSA:
+	case oidc.RS256, oidc.RS384, oidc.RS512, oidc.ES256, oidc.ES384, oidc.ES512, oidc.PS256, oidc.PS384, oidc.PS512,
+		oidc.EdDSA:
 		return true
 	}
 	return false
@@ -176,7 +178,8 @@ func (o *openID) Identify(ctx context.Context, a oauth.Answer) (identity.Claim, 
 			return identity.Claim{}, err
 		}
 	}
-	return identity.Claim{Subject: c.Subject, Email: c.Email, Verified: bool(c.Verified), Name: c.Name, Label: c.Email}, nil
+	return identity.Claim{Subject: c.Subject, Email: c.Email, Verified: bool(c.Verified), Name: c.Name,
+		Label: c.Email}, nil
 }
 
 // verify checks the ID token (OpenID Connect Core 1.0, section 3.1.3.7).
@@ -187,7 +190,8 @@ func (o *openID) verify(ctx context.Context, m *metadata, token *oauth2.Token, n
 		return c, invalid(errors.New("it has no ID token"))
 	}
 	keys := &noting{keys: m.keys}
-	id, err := oidc.NewVerifier(o.settings.Issuer, keys, &oidc.Config{ClientID: o.settings.ClientID, SupportedSigningAlgs: m.algorithms}).Verify(ctx, raw)
+	id, err := oidc.NewVerifier(o.settings.Issuer, keys,
+		&oidc.Config{ClientID: o.settings.ClientID, SupportedSigningAlgs: m.algorithms}).Verify(ctx, raw)
 	if keys.away != nil {
 		return c, away(keys.away)
 	}

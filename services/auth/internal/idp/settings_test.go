@@ -25,8 +25,10 @@ func TestEveryMistakeOfTheProvidersIsTold(t *testing.T) {
 		t.Fatal("taken")
 	}
 	for _, want := range []string{
-		`1 ("Corp"): name must`, `1 ("Corp"): issuer must begin with https://`, `2 ("a"): issuer must be a URL`, `3 ("a"): the name stands twice`,
-		`3 ("a"): client_id`, `3 ("a"): issuer is not of the kind google`, `4 ("b"): kind must be`, `5 ("c"): base_url and api_url`, `6 ("callback"): name must`,
+		`1 ("Corp"): name must`, `1 ("Corp"): issuer must begin with https://`, `2 ("a"): issuer must be a URL`,
+		`3 ("a"): the name stands twice`,
+		`3 ("a"): client_id`, `3 ("a"): issuer is not of the kind google`, `4 ("b"): kind must be`,
+		`5 ("c"): base_url and api_url`, `6 ("callback"): name must`,
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is missing in:\n%v", want, err)
@@ -37,7 +39,8 @@ func TestEveryMistakeOfTheProvidersIsTold(t *testing.T) {
 			t.Error("a secret is shown")
 		}
 	}
-	for _, text := range []string{`{"client_secret":"hunter2"}`, `[{"client_secret":"hunter2","extra":1}]`, `hunter2`} {
+	for _, text := range []string{`{"client_secret":"hunter2"}`, `[{"client_secret":"hunter2","extra":1}]`,
+		`hunter2`} {
 		if err := new(idp.List).UnmarshalText([]byte(text)); err == nil || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v", text, err)
 		}

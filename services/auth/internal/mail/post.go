@@ -68,7 +68,8 @@ func NewPost(s Store, c Carrier, attempts int, log *slog.Logger) *Post {
 	meter := otel.Meter("github.com/purserhq/purser/services/auth/mail")
 	// An instrument that can't be made is a no-op one.
 	p.sent, _ = meter.Int64Counter("mails_sent_total", metric.WithDescription("Mails that the SMTP server took."))
-	p.failed, _ = meter.Int64Counter("mails_failed_total", metric.WithDescription("Attempts to send a mail that failed."))
+	p.failed, _ = meter.Int64Counter("mails_failed_total",
+		metric.WithDescription("Attempts to send a mail that failed."))
 	p.dead, _ = meter.Int64Counter("mails_dead_total", metric.WithDescription("Mails that were given up."))
 	return p
 }
@@ -126,7 +127,8 @@ func (p *Post) send(ctx context.Context, m Taken) error {
 		return p.store.GiveUp(ctx, m.ID, failure.Error())
 	}
 	again := backoff(m.Attempt)
-	p.log.Warn("mail not sent", "mail", m.ID, "kind", m.Kind, "attempt", m.Attempt, "error", failure, "again_in", again)
+	p.log.Warn("mail not sent", "mail", m.ID, "kind", m.Kind, "attempt", m.Attempt, "error", failure, "again_in",
+		again)
 	return p.store.PutOff(ctx, m.ID, failure.Error(), again)
 }
 

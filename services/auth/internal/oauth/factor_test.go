@@ -61,7 +61,8 @@ func (w *world) Identify(context.Context, oauth.Answer) (identity.Claim, error) 
 	return identity.Claim{Subject: "ada", Email: "ada@example.com", Verified: true}, nil
 }
 
-func (w *world) Resolve(context.Context, identity.Claim, account.User, func(identity.Found) (identity.Step, error)) (identity.SignedIn, error) {
+func (w *world) Resolve(context.Context, identity.Claim, account.User,
+	func(identity.Found) (identity.Step, error)) (identity.SignedIn, error) {
 	return identity.SignedIn{User: w.user, Identity: w.user}, nil
 }
 
@@ -129,7 +130,8 @@ func (w *world) exchange(t *testing.T, code, otp string) string {
 func TestAnAccountWithASecondFactorGetsACodeInPlaceOfTokens(t *testing.T) {
 	w := newWorld()
 	code := w.code(t)
-	for _, step := range []struct{ otp, want string }{{"", "TOTP_REQUIRED"}, {"000000", "TOTP_INVALID"}, {"123456", ""}, {"123456", "LOGIN_CODE_INVALID"}} {
+	for _, step := range []struct{ otp, want string }{{"", "TOTP_REQUIRED"}, {"000000", "TOTP_INVALID"},
+		{"123456", ""}, {"123456", "LOGIN_CODE_INVALID"}} {
 		if got := w.exchange(t, code, step.otp); got != step.want {
 			t.Errorf("%q answered %q, want %q", step.otp, got, step.want)
 		}

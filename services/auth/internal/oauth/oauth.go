@@ -149,7 +149,8 @@ type Started struct {
 // none of, errs.Invalid for a redirect URI that isn't allowed, or as AuthURL.
 func (s *Service) Start(ctx context.Context, provider, redirectURI string) (Started, error) {
 	if !slices.Contains(s.addresses.Apps, redirectURI) {
-		return Started{}, errs.Invalid("redirect_uri", "must be one of those that are allowed (PURSER_OAUTH_REDIRECT_URIS)")
+		return Started{}, errs.Invalid("redirect_uri",
+			"must be one of those that are allowed (PURSER_OAUTH_REDIRECT_URIS)")
 	}
 	return s.start(ctx, provider, redirectURI, nil)
 }
@@ -162,7 +163,8 @@ func (s *Service) StartHosted(ctx context.Context, provider string, r Return) (S
 	case len(r.State) > 512:
 		return Started{}, errs.Invalid("state", "must have at most 512 bytes")
 	case r.Challenge != "" && !isChallenge(r.Challenge):
-		return Started{}, errs.Invalid("code_challenge", "must be the SHA-256 of a verifier in base64url (RFC 7636, S256)")
+		return Started{}, errs.Invalid("code_challenge",
+			"must be the SHA-256 of a verifier in base64url (RFC 7636, S256)")
 	}
 	return s.start(ctx, provider, s.addresses.Callback, &r)
 }
@@ -178,7 +180,8 @@ func (s *Service) start(ctx context.Context, provider, redirectURI string, r *Re
 		RedirectURI: redirectURI, Return: r,
 	}
 	var err error
-	started.URL, err = p.AuthURL(ctx, Request{State: started.State, Nonce: st.Nonce, Challenge: challenge.Hash(st.Verifier), RedirectURI: redirectURI})
+	started.URL, err = p.AuthURL(ctx, Request{State: started.State, Nonce: st.Nonce,
+		Challenge: challenge.Hash(st.Verifier), RedirectURI: redirectURI})
 	if err != nil {
 		return Started{}, err
 	}
@@ -196,7 +199,8 @@ type Callback struct {
 }
 
 func errState() error {
-	return errs.Unauthenticated("OAUTH_STATE_INVALID", "the sign-in was finished, has expired, or was started elsewhere; start again")
+	return errs.Unauthenticated("OAUTH_STATE_INVALID",
+		"the sign-in was finished, has expired, or was started elsewhere; start again")
 }
 
 // Finish ends what Start began. Where the account has a second factor it
@@ -280,7 +284,8 @@ func (s *Service) Exchange(ctx context.Context, code, verifier, otp string) (tok
 	err = s.codes.Use(ctx, code, invalid, func(p Proven) error {
 		// A verifier without a challenge means that the code was started by
 		// somebody else (RFC 9700, section 4.8.2).
-		if (p.Challenge == "") != (verifier == "") || p.Challenge != "" && !same(challenge.Hash(verifier), p.Challenge) {
+		if (p.Challenge == "") != (verifier == "") ||
+			p.Challenge != "" && !same(challenge.Hash(verifier), p.Challenge) {
 			return invalid
 		}
 		proven = true
@@ -309,7 +314,8 @@ func (s *Service) identify(ctx context.Context, st State, c Callback) (identity.
 	if !ok { // configured no more
 		return identity.SignedIn{}, errState()
 	}
-	claim, err := p.Identify(ctx, Answer{Code: c.Code, Issuer: c.Issuer, Nonce: st.Nonce, Verifier: st.Verifier, RedirectURI: st.RedirectURI})
+	claim, err := p.Identify(ctx, Answer{Code: c.Code, Issuer: c.Issuer, Nonce: st.Nonce, Verifier: st.Verifier,
+		RedirectURI: st.RedirectURI})
 	if err != nil {
 		return identity.SignedIn{}, err
 	}
@@ -324,7 +330,8 @@ func (s *Service) refused(ctx context.Context, err error) error {
 	if e == nil || e.Kind != errs.KindUnauthenticated && e.Kind != errs.KindFailedPrecondition {
 		return err
 	}
-	if failed := s.Audit.Record(ctx, audit.Event{Type: audit.Login, Outcome: audit.Refused, Reason: e.Reason, Object: Method}); failed != nil {
+	if failed := s.Audit.Record(ctx, audit.Event{Type: audit.Login, Outcome: audit.Refused, Reason: e.Reason,
+		Object: Method}); failed != nil {
 		return failed
 	}
 	return err

@@ -45,12 +45,14 @@ type Breaches struct {
 // more, asked by the first five digits of the password's SHA-1 (the range API
 // of Have I Been Pwned); "" for none.
 func NewBreaches(api string) (*Breaches, error) {
-	b := &Breaches{common: &bloom.BloomFilter{}, api: strings.TrimRight(api, "/"), client: &http.Client{Timeout: patience}}
+	b := &Breaches{common: &bloom.BloomFilter{}, api: strings.TrimRight(api, "/"),
+		client: &http.Client{Timeout: patience}}
 	if _, err := b.common.ReadFrom(bytes.NewReader(common)); err != nil {
 		return nil, fmt.Errorf("filter of common passwords: %w", err)
 	}
 	// An instrument that can't be made is a no-op one.
-	b.failed, _ = otel.Meter("github.com/purserhq/purser/services/auth/password").Int64Counter("breached_api_failures_total",
+	b.failed, _ = otel.Meter("github.com/purserhq/purser/services/auth/password").Int64Counter(
+		"breached_api_failures_total",
 		metric.WithDescription("Passwords that the API of breaches gave no answer to."))
 	return b, nil
 }

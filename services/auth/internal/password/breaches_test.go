@@ -19,7 +19,8 @@ func TestCommonPasswordsAreKnownAndOthersAreNot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, common := range []string{"password", "12345678", "PassWord1", "qwertyuiop", "123456789123456789", "1qaz2wsx3edc4rfv"} {
+	for _, common := range []string{"password", "12345678", "PassWord1", "qwertyuiop", "123456789123456789",
+		"1qaz2wsx3edc4rfv"} {
 		if !b.Known(t.Context(), common) {
 			t.Errorf("%s is not known", common)
 		}
@@ -67,8 +68,12 @@ func TestTheAPIOfBreachesIsAskedByAPrefixAndFailsOpen(t *testing.T) {
 			w.WriteHeader(http.StatusInternalServerError)
 			fmt.Fprintf(w, "%s:7", rest)
 		}, false},
-		"a line without an end":    {func(w http.ResponseWriter) { fmt.Fprint(w, strings.Repeat("x", 200_000)) }, false},
-		"more than it should have": {func(w http.ResponseWriter) { fmt.Fprint(w, strings.Repeat("0000:1\r\n", 300_000), rest, ":7") }, false},
+		"a line without an end": {func(w http.ResponseWriter) { fmt.Fprint(w, strings.Repeat("x", 200_000)) },
+			false},
+		"more than it should have": {func(w http.ResponseWriter) {
+			fmt.Fprint(w, strings.Repeat("0000:1\r\n", 300_000),
+				rest, ":7")
+		}, false},
 	} {
 		answer = func(w http.ResponseWriter, _ string) { tc.answer(w) }
 		if got := b.Known(t.Context(), known); got != tc.want {

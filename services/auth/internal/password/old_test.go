@@ -39,7 +39,8 @@ func TestHashesOfBcryptAreCheckedAndOutdated(t *testing.T) {
 	if err != nil || h.Outdated(fresh) || h.Outdated("") {
 		t.Error("a hash as we make it is outdated", err)
 	}
-	for _, weaker := range []string{strings.Replace(fresh, "t=2", "t=1", 1), strings.Replace(fresh, "m=19456", "m=9728", 1)} {
+	for _, weaker := range []string{strings.Replace(fresh, "t=2", "t=1", 1),
+		strings.Replace(fresh, "m=19456", "m=9728", 1)} {
 		if !h.Outdated(weaker) {
 			t.Errorf("%s is not outdated", weaker)
 		}
@@ -56,8 +57,10 @@ func TestAHashOutOfBoundsIsRefusedBeforeItIsComputed(t *testing.T) {
 	replaced := func(from, to string) string { return strings.Replace(fresh, from, to, 1) }
 	for _, hash := range []string{
 		"x", "$argon2id$", "$2a$", "$2a$04$", replaced("$argon2id", "$argon2i"), replaced("v=19", "v=16"),
-		replaced("m=19456", "m=4194304"), replaced("m=19456", "m=0"), replaced("m=19456", "m=7"), replaced("t=2", "t=0"), replaced("t=2", "t=4294967295"),
-		replaced("p=1", "p=0"), replaced("p=1", "p=255"), fresh[:strings.LastIndex(fresh, "$")+1] + strings.Repeat("A", 400),
+		replaced("m=19456", "m=4194304"), replaced("m=19456", "m=0"), replaced("m=19456", "m=7"),
+		replaced("t=2", "t=0"), replaced("t=2", "t=4294967295"),
+		replaced("p=1", "p=0"), replaced("p=1", "p=255"),
+		fresh[:strings.LastIndex(fresh, "$")+1] + strings.Repeat("A", 400),
 		fresh[:strings.LastIndex(fresh, "$")+1], "$2a$31$" + strings.Repeat("a", 53), old(t, "$2x", bcrypt.MinCost),
 	} {
 		if ok, err := h.Matches(t.Context(), secret, hash); err == nil || ok {
@@ -72,7 +75,8 @@ func TestAHashOutOfBoundsIsRefusedBeforeItIsComputed(t *testing.T) {
 func FuzzHashesAreReadWithoutPanic(f *testing.F) {
 	for _, seed := range []string{
 		"$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$aGFzaGhhc2g", "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0c2FsdA$",
-		"$argon2id$v=19$m=8,t=0,p=0$c2FsdHNhbHQ$aGFzaGhhc2g", "$argon2i$v=19$m=8,t=1,p=1$$", "$2a$04$" + strings.Repeat("a", 53), "$2y$99$", "", "$$$$$", "\x00",
+		"$argon2id$v=19$m=8,t=0,p=0$c2FsdHNhbHQ$aGFzaGhhc2g", "$argon2i$v=19$m=8,t=1,p=1$$",
+		"$2a$04$" + strings.Repeat("a", 53), "$2y$99$", "", "$$$$$", "\x00",
 		"$argon2id$v=19$m=-1,t=1,p=1$c2FsdHNhbHQ$aGFzaGhhc2g", "$argon2id$v=19$m=8,t=1,p=256$c2FsdHNhbHQ$aGFzaGhhc2g",
 	} {
 		f.Add(seed)
@@ -109,11 +113,15 @@ func TestHashesAreSizedToTheMemory(t *testing.T) {
 		{"GOMEMLIMIT", 400 * mib, nil, 5},
 		{"a container of cgroups v2", math.MaxInt64, map[string]string{"/sys/fs/cgroup/memory.max": "209715200\n"}, 2},
 		{"one without a limit", math.MaxInt64, map[string]string{"/sys/fs/cgroup/memory.max": "max\n"}, 16},
-		{"a container of cgroups v1", math.MaxInt64, map[string]string{"/sys/fs/cgroup/memory/memory.limit_in_bytes": "314572800"}, 3},
-		{"a small machine", math.MaxInt64, map[string]string{"/proc/meminfo": "MemFree: 1 kB\nMemTotal:     524288 kB\n"}, 6},
-		{"the least of them counts", 400 * mib, map[string]string{"/proc/meminfo": "MemTotal: 524288 kB", "/sys/fs/cgroup/memory.max": "209715200"}, 2},
+		{"a container of cgroups v1", math.MaxInt64,
+			map[string]string{"/sys/fs/cgroup/memory/memory.limit_in_bytes": "314572800"}, 3},
+		{"a small machine", math.MaxInt64, map[string]string{"/proc/meminfo": "MemFree: 1 kB\nMemTotal:     524288 " +
+			"kB\n"}, 6},
+		{"the least of them counts", 400 * mib,
+			map[string]string{"/proc/meminfo": "MemTotal: 524288 kB", "/sys/fs/cgroup/memory.max": "209715200"}, 2},
 		{"never none", 1, nil, 1},
-		{"nonsense limits nothing", math.MaxInt64, map[string]string{"/proc/meminfo": "MemTotal: -5 kB", "/sys/fs/cgroup/memory.max": "-1"}, 16},
+		{"nonsense limits nothing", math.MaxInt64,
+			map[string]string{"/proc/meminfo": "MemTotal: -5 kB", "/sys/fs/cgroup/memory.max": "-1"}, 16},
 	} {
 		files = tc.files
 		if got := password.SizedTo(tc.goLimit, read, 4); got != tc.want {

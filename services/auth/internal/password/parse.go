@@ -51,7 +51,8 @@ func parse(hash string) (parsed, error) {
 		return p, errHash
 	}
 	p.params = *params
-	if !within(params.Memory, 8*uint32(params.Parallelism), mostMemoryKiB) || !within(params.Iterations, 1, mostIterations) ||
+	if !within(params.Memory, 8*uint32(params.Parallelism), mostMemoryKiB) ||
+		!within(params.Iterations, 1, mostIterations) ||
 		!within(uint32(params.Parallelism), 1, mostLanes) ||
 		!within(len(salt), leastBytes, mostBytes) || !within(len(key), leastBytes, mostBytes) {
 		return p, errHash

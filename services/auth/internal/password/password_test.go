@@ -78,7 +78,8 @@ func TestOverTheLimitCallersAreToldToComeBack(t *testing.T) {
 		begun := time.Now()
 		_, err := h.Hash(t.Context(), secret)
 		busy := errs.As(err)
-		if busy == nil || busy.Kind != errs.KindExhausted || busy.Reason != "PASSWORD_HASHING_BUSY" || busy.RetryAfter < time.Second {
+		if busy == nil || busy.Kind != errs.KindExhausted || busy.Reason != "PASSWORD_HASHING_BUSY" ||
+			busy.RetryAfter < time.Second {
 			t.Errorf("answered %v", err)
 		}
 		if waited := time.Since(begun); waited != 500*time.Millisecond {

@@ -70,7 +70,8 @@ func (h *heard) times(id string) int {
 }
 
 func policy() revocation.Policy {
-	return revocation.Policy{Poll: 500 * time.Millisecond, StreamsPerAddress: 1, TokenTTL: 15 * time.Minute, Skew: 30 * time.Second}
+	return revocation.Policy{Poll: 500 * time.Millisecond, StreamsPerAddress: 1, TokenTTL: 15 * time.Minute,
+		Skew: 30 * time.Second}
 }
 
 // world runs a feed and a reader that is told everything, on a made-up clock.
@@ -146,7 +147,8 @@ func TestWhatWasRevokedWhileTheDatabaseWasAwayIsToldAfterwards(t *testing.T) {
 			t.Error("a poll that failed is not an outage")
 		}
 		pass(5 * time.Second)
-		if _, _, err := f.Reader().Next(t.Context()); errs.As(err) == nil || errs.As(err).Reason != "REVOCATIONS_UNAVAILABLE" || f.Fresh() {
+		if _, _, err := f.Reader().Next(t.Context()); errs.As(err) == nil ||
+			errs.As(err).Reason != "REVOCATIONS_UNAVAILABLE" || f.Fresh() {
 			t.Errorf("after five seconds readers are told %v", err)
 		}
 		pass(4 * time.Minute)

@@ -51,7 +51,8 @@ func (r *Reader) look(due bool) (news authn.RevocationNews, readAt time.Time, wa
 	if !f.fresh() {
 		return news, readAt, nil, errs.Unavailable("REVOCATIONS_UNAVAILABLE", "what was revoked can't be read now")
 	}
-	from, _ := slices.BinarySearchFunc(f.entries, r.at+1, func(e numbered, number int) int { return cmp.Compare(e.number, number) })
+	from, _ := slices.BinarySearchFunc(f.entries, r.at+1,
+		func(e numbered, number int) int { return cmp.Compare(e.number, number) })
 	left := f.entries[from:]
 	if len(left) == 0 && r.began && r.epoch == f.epoch && !due {
 		return news, readAt, f.news, nil

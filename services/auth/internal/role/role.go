@@ -28,7 +28,8 @@ func table() map[string][]string {
 	}
 	professional := slices.DeleteFunc(slices.Clone(all), func(p string) bool { return p == "wallet:delete" })
 	return map[string][]string{
-		Admin:              append(slices.Clone(all), "admin:users", "admin:system", "wallet:any", "portfolio:any", ForwardClient),
+		Admin: append(slices.Clone(all), "admin:users", "admin:system", "wallet:any", "portfolio:any",
+			ForwardClient),
 		Trader:             professional,
 		FundManager:        professional,
 		IndividualInvestor: all,

@@ -41,7 +41,8 @@ func (s *AccountServer) Register(ctx context.Context, req *authv1.RegisterReques
 }
 
 // ResendVerification implements the RPC.
-func (s *AccountServer) ResendVerification(ctx context.Context, req *authv1.ResendVerificationRequest) (*authv1.ResendVerificationResponse, error) {
+func (s *AccountServer) ResendVerification(ctx context.Context,
+	req *authv1.ResendVerificationRequest) (*authv1.ResendVerificationResponse, error) {
 	err := s.quietly(ctx, "mail:"+account.NormalEmail(req.GetEmail()), func() error {
 		return s.accounts.ResendVerification(ctx, req.GetEmail())
 	})
@@ -49,7 +50,8 @@ func (s *AccountServer) ResendVerification(ctx context.Context, req *authv1.Rese
 }
 
 // RequestPasswordReset implements the RPC.
-func (s *AccountServer) RequestPasswordReset(ctx context.Context, req *authv1.RequestPasswordResetRequest) (*authv1.RequestPasswordResetResponse, error) {
+func (s *AccountServer) RequestPasswordReset(ctx context.Context,
+	req *authv1.RequestPasswordResetRequest) (*authv1.RequestPasswordResetResponse, error) {
 	err := s.quietly(ctx, "mail:"+account.NormalEmail(req.GetEmail()), func() error {
 		return s.accounts.RequestReset(ctx, req.GetEmail())
 	})
@@ -70,13 +72,15 @@ func (s *AccountServer) quietly(ctx context.Context, name string, call func() er
 }
 
 // VerifyEmail implements the RPC.
-func (s *AccountServer) VerifyEmail(ctx context.Context, req *authv1.VerifyEmailRequest) (*authv1.VerifyEmailResponse, error) {
+func (s *AccountServer) VerifyEmail(ctx context.Context, req *authv1.VerifyEmailRequest) (*authv1.VerifyEmailResponse,
+	error) {
 	err := s.guessed(ctx, func() error { return s.accounts.Verify(ctx, req.GetToken()) })
 	return &authv1.VerifyEmailResponse{}, err
 }
 
 // CheckPasswordReset implements the RPC.
-func (s *AccountServer) CheckPasswordReset(ctx context.Context, req *authv1.CheckPasswordResetRequest) (*authv1.CheckPasswordResetResponse, error) {
+func (s *AccountServer) CheckPasswordReset(ctx context.Context,
+	req *authv1.CheckPasswordResetRequest) (*authv1.CheckPasswordResetResponse, error) {
 	var until time.Time
 	err := s.guessed(ctx, func() (err error) {
 		until, err = s.accounts.CheckReset(ctx, req.GetToken())
@@ -86,7 +90,8 @@ func (s *AccountServer) CheckPasswordReset(ctx context.Context, req *authv1.Chec
 }
 
 // CompletePasswordReset implements the RPC.
-func (s *AccountServer) CompletePasswordReset(ctx context.Context, req *authv1.CompletePasswordResetRequest) (*authv1.CompletePasswordResetResponse, error) {
+func (s *AccountServer) CompletePasswordReset(ctx context.Context,
+	req *authv1.CompletePasswordResetRequest) (*authv1.CompletePasswordResetResponse, error) {
 	err := s.guessed(ctx, func() error { return s.accounts.CompleteReset(ctx, req.GetToken(), req.GetNewPassword()) })
 	return &authv1.CompletePasswordResetResponse{}, err
 }
@@ -117,12 +122,14 @@ func (s *AccountServer) GetMe(ctx context.Context, _ *authv1.GetMeRequest) (*aut
 }
 
 // UpdateProfile implements the RPC.
-func (s *AccountServer) UpdateProfile(ctx context.Context, req *authv1.UpdateProfileRequest) (*authv1.UpdateProfileResponse, error) {
+func (s *AccountServer) UpdateProfile(ctx context.Context,
+	req *authv1.UpdateProfileRequest) (*authv1.UpdateProfileResponse, error) {
 	caller, err := person(ctx)
 	if err != nil {
 		return nil, err
 	}
-	p, err := s.accounts.UpdateProfile(ctx, caller.UserID, profileFromProto(req.GetProfile()), req.GetUpdateMask().GetPaths())
+	p, err := s.accounts.UpdateProfile(ctx, caller.UserID, profileFromProto(req.GetProfile()),
+		req.GetUpdateMask().GetPaths())
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +137,8 @@ func (s *AccountServer) UpdateProfile(ctx context.Context, req *authv1.UpdatePro
 }
 
 // UpdateNotificationPreferences implements the RPC.
-func (s *AccountServer) UpdateNotificationPreferences(ctx context.Context, req *authv1.UpdateNotificationPreferencesRequest) (*authv1.UpdateNotificationPreferencesResponse, error) {
+func (s *AccountServer) UpdateNotificationPreferences(ctx context.Context,
+	req *authv1.UpdateNotificationPreferencesRequest) (*authv1.UpdateNotificationPreferencesResponse, error) {
 	caller, err := person(ctx)
 	if err != nil {
 		return nil, err
@@ -146,7 +154,8 @@ func (s *AccountServer) UpdateNotificationPreferences(ctx context.Context, req *
 }
 
 // ChangePassword implements the RPC.
-func (s *AccountServer) ChangePassword(ctx context.Context, req *authv1.ChangePasswordRequest) (*authv1.ChangePasswordResponse, error) {
+func (s *AccountServer) ChangePassword(ctx context.Context,
+	req *authv1.ChangePasswordRequest) (*authv1.ChangePasswordResponse, error) {
 	caller, err := person(ctx)
 	if err != nil {
 		return nil, err

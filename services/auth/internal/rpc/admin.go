@@ -37,11 +37,13 @@ type AdminDeps struct {
 
 // NewAdminServer serves all of d.
 func NewAdminServer(d AdminDeps) *AdminServer {
-	return &AdminServer{rotator: d.Rotator, users: d.Users, services: d.Services, jobs: d.Jobs, events: d.Events, recorder: d.Recorder}
+	return &AdminServer{rotator: d.Rotator, users: d.Users, services: d.Services, jobs: d.Jobs, events: d.Events,
+		recorder: d.Recorder}
 }
 
 // ListSigningKeys implements the RPC.
-func (s *AdminServer) ListSigningKeys(ctx context.Context, _ *authv1.ListSigningKeysRequest) (*authv1.ListSigningKeysResponse, error) {
+func (s *AdminServer) ListSigningKeys(ctx context.Context,
+	_ *authv1.ListSigningKeysRequest) (*authv1.ListSigningKeysResponse, error) {
 	o, err := s.rotator.Overview(ctx)
 	if err != nil {
 		return nil, err
@@ -54,7 +56,8 @@ func (s *AdminServer) ListSigningKeys(ctx context.Context, _ *authv1.ListSigning
 }
 
 // RotateSigningKey implements the RPC.
-func (s *AdminServer) RotateSigningKey(ctx context.Context, _ *authv1.RotateSigningKeyRequest) (*authv1.RotateSigningKeyResponse, error) {
+func (s *AdminServer) RotateSigningKey(ctx context.Context,
+	_ *authv1.RotateSigningKeyRequest) (*authv1.RotateSigningKeyResponse, error) {
 	if _, err := operator(ctx); err != nil {
 		return nil, err
 	}
@@ -66,7 +69,8 @@ func (s *AdminServer) RotateSigningKey(ctx context.Context, _ *authv1.RotateSign
 }
 
 // RevokeSigningKey implements the RPC.
-func (s *AdminServer) RevokeSigningKey(ctx context.Context, req *authv1.RevokeSigningKeyRequest) (*authv1.RevokeSigningKeyResponse, error) {
+func (s *AdminServer) RevokeSigningKey(ctx context.Context,
+	req *authv1.RevokeSigningKeyRequest) (*authv1.RevokeSigningKeyResponse, error) {
 	if _, err := operator(ctx); err != nil {
 		return nil, err
 	}
@@ -94,7 +98,8 @@ func signingKey(k signing.Key) *authv1.SigningKey {
 	return &authv1.SigningKey{
 		Kid: k.KID, Algorithm: k.Algorithm, Waived: k.Waived,
 		State:       authv1.SigningKeyState(authv1.SigningKeyState_value["SIGNING_KEY_STATE_"+string(k.State)]),
-		PublishTime: timestamp(k.PublishedAt), ActivateTime: timestamp(k.ActivatedAt), RetireTime: timestamp(k.RetiringAt),
+		PublishTime: timestamp(k.PublishedAt), ActivateTime: timestamp(k.ActivatedAt),
+		RetireTime: timestamp(k.RetiringAt),
 	}
 }
 

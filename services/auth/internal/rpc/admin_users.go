@@ -21,14 +21,16 @@ func (s *AdminServer) ListUsers(ctx context.Context, req *authv1.ListUsersReques
 	if req.Disabled != nil {
 		disabled = fmt.Sprint(req.GetDisabled())
 	}
-	query := page.NewQuery("ListUsers", authn.CallerFrom(ctx).UserID.String(), account.NormalEmail(req.GetEmailPrefix()), req.GetRole(), disabled)
+	query := page.NewQuery("ListUsers", authn.CallerFrom(ctx).UserID.String(),
+		account.NormalEmail(req.GetEmailPrefix()), req.GetRole(), disabled)
 	before, _, err := page.Parse[uuid.UUID](query, req.GetPageToken())
 	if err != nil {
 		return nil, err
 	}
 	limit := page.Size(req.GetPageSize(), 50, 200)
 	list, err := s.users.List(ctx, admin.Filter{
-		EmailPrefix: req.GetEmailPrefix(), Role: req.GetRole(), Disabled: req.Disabled, Before: before, Limit: limit + 1,
+		EmailPrefix: req.GetEmailPrefix(), Role: req.GetRole(), Disabled: req.Disabled, Before: before,
+		Limit: limit + 1,
 	})
 	if err != nil {
 		return nil, err
@@ -73,7 +75,8 @@ func (s *AdminServer) SetRoles(ctx context.Context, req *authv1.SetRolesRequest)
 }
 
 // SetAttributes implements the RPC.
-func (s *AdminServer) SetAttributes(ctx context.Context, req *authv1.SetAttributesRequest) (*authv1.SetAttributesResponse, error) {
+func (s *AdminServer) SetAttributes(ctx context.Context,
+	req *authv1.SetAttributesRequest) (*authv1.SetAttributesResponse, error) {
 	caller, id, err := change(ctx, req)
 	if err != nil {
 		return nil, err
@@ -86,7 +89,8 @@ func (s *AdminServer) SetAttributes(ctx context.Context, req *authv1.SetAttribut
 }
 
 // DisableUser implements the RPC.
-func (s *AdminServer) DisableUser(ctx context.Context, req *authv1.DisableUserRequest) (*authv1.DisableUserResponse, error) {
+func (s *AdminServer) DisableUser(ctx context.Context, req *authv1.DisableUserRequest) (*authv1.DisableUserResponse,
+	error) {
 	caller, id, err := change(ctx, req)
 	if err != nil {
 		return nil, err
@@ -98,7 +102,8 @@ func (s *AdminServer) DisableUser(ctx context.Context, req *authv1.DisableUserRe
 }
 
 // EnableUser implements the RPC.
-func (s *AdminServer) EnableUser(ctx context.Context, req *authv1.EnableUserRequest) (*authv1.EnableUserResponse, error) {
+func (s *AdminServer) EnableUser(ctx context.Context, req *authv1.EnableUserRequest) (*authv1.EnableUserResponse,
+	error) {
 	caller, id, err := change(ctx, req)
 	if err != nil {
 		return nil, err
@@ -130,7 +135,8 @@ func userID(req interface{ GetUserId() string }) (uuid.UUID, error) {
 func userRecord(a admin.Account) *authv1.UserRecord {
 	return &authv1.UserRecord{
 		User: &authv1.User{
-			Id: a.ID.String(), Email: a.Email, DisplayName: a.DisplayName, Roles: a.Roles, CreateTime: timestamppb.New(a.CreatedAt),
+			Id: a.ID.String(), Email: a.Email, DisplayName: a.DisplayName, Roles: a.Roles,
+			CreateTime:    timestamppb.New(a.CreatedAt),
 			EmailVerified: !a.VerifiedAt.IsZero(),
 		},
 		Attributes: a.Attributes, DisableTime: timestamp(a.DisabledAt), SecondFactor: a.SecondFactor,

@@ -26,7 +26,8 @@ func NewAPIKeyServer(k *apikey.Service, a *attempts.Limiter) *APIKeyServer {
 }
 
 // CreateApiKey implements the RPC.
-func (s *APIKeyServer) CreateApiKey(ctx context.Context, req *authv1.CreateApiKeyRequest) (*authv1.CreateApiKeyResponse, error) {
+func (s *APIKeyServer) CreateApiKey(ctx context.Context,
+	req *authv1.CreateApiKeyRequest) (*authv1.CreateApiKeyResponse, error) {
 	caller, err := recently(ctx)
 	if err != nil {
 		return nil, err
@@ -48,7 +49,8 @@ func (s *APIKeyServer) CreateApiKey(ctx context.Context, req *authv1.CreateApiKe
 }
 
 // ListApiKeys implements the RPC.
-func (s *APIKeyServer) ListApiKeys(ctx context.Context, _ *authv1.ListApiKeysRequest) (*authv1.ListApiKeysResponse, error) {
+func (s *APIKeyServer) ListApiKeys(ctx context.Context, _ *authv1.ListApiKeysRequest) (*authv1.ListApiKeysResponse,
+	error) {
 	caller, err := person(ctx)
 	if err != nil {
 		return nil, err
@@ -65,7 +67,8 @@ func (s *APIKeyServer) ListApiKeys(ctx context.Context, _ *authv1.ListApiKeysReq
 }
 
 // RevokeApiKey implements the RPC.
-func (s *APIKeyServer) RevokeApiKey(ctx context.Context, req *authv1.RevokeApiKeyRequest) (*authv1.RevokeApiKeyResponse, error) {
+func (s *APIKeyServer) RevokeApiKey(ctx context.Context,
+	req *authv1.RevokeApiKeyRequest) (*authv1.RevokeApiKeyResponse, error) {
 	id, err := uuid.Parse(req.GetApiKeyId())
 	if err != nil {
 		return nil, errs.Invalid("api_key_id", "must be a UUID")
@@ -81,7 +84,8 @@ func (s *APIKeyServer) RevokeApiKey(ctx context.Context, req *authv1.RevokeApiKe
 }
 
 // ExchangeApiKey implements the RPC.
-func (s *APIKeyServer) ExchangeApiKey(ctx context.Context, req *authv1.ExchangeApiKeyRequest) (*authv1.ExchangeApiKeyResponse, error) {
+func (s *APIKeyServer) ExchangeApiKey(ctx context.Context,
+	req *authv1.ExchangeApiKeyRequest) (*authv1.ExchangeApiKeyResponse, error) {
 	giveBack, err := s.attempts.Take(ctx, clientAddress(ctx), "")
 	if err != nil {
 		return nil, err

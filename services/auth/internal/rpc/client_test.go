@@ -10,7 +10,8 @@ import (
 // What is taken for an address is one, of one host, and stands for one block.
 func FuzzForwardedAddress(f *testing.F) {
 	for _, seed := range []string{
-		"192.0.2.1", "2001:db8::1", "::ffff:192.0.2.1", "fe80::1%eth0", "0.0.0.0", "::", "224.0.0.1", "192.0.2.1:80", "[::1]",
+		"192.0.2.1", "2001:db8::1", "::ffff:192.0.2.1", "fe80::1%eth0", "0.0.0.0", "::", "224.0.0.1", "192.0.2.1:80",
+		"[::1]",
 		"192.0.2.1, 198.51.100.2", " 192.0.2.1", "192.0.2.01", "1", "", "\x00", "::ffff:0.0.0.0", "for=192.0.2.1",
 	} {
 		f.Add(seed)
@@ -27,7 +28,8 @@ func FuzzForwardedAddress(f *testing.F) {
 			t.Fatalf("%q is read as %s, and that as %s", text, a, again)
 		}
 		block := grpcserver.AddressBlock(a)
-		if p, err := netip.ParsePrefix(block); a.Is6() && (err != nil || p.Bits() != 64 || !p.Contains(a)) || a.Is4() && block != a.String() {
+		if p, err := netip.ParsePrefix(block); a.Is6() && (err != nil || p.Bits() != 64 || !p.Contains(a)) ||
+			a.Is4() && block != a.String() {
 			t.Fatalf("%q is counted as %q", text, block)
 		}
 	})

@@ -27,7 +27,8 @@ func NewIdentityServer(i *identity.Service, w *siwe.Service, a *attempts.Limiter
 }
 
 // ListIdentities implements the RPC.
-func (s *IdentityServer) ListIdentities(ctx context.Context, _ *authv1.ListIdentitiesRequest) (*authv1.ListIdentitiesResponse, error) {
+func (s *IdentityServer) ListIdentities(ctx context.Context,
+	_ *authv1.ListIdentitiesRequest) (*authv1.ListIdentitiesResponse, error) {
 	caller, err := person(ctx)
 	if err != nil {
 		return nil, err
@@ -44,7 +45,8 @@ func (s *IdentityServer) ListIdentities(ctx context.Context, _ *authv1.ListIdent
 }
 
 // UnlinkIdentity implements the RPC.
-func (s *IdentityServer) UnlinkIdentity(ctx context.Context, req *authv1.UnlinkIdentityRequest) (*authv1.UnlinkIdentityResponse, error) {
+func (s *IdentityServer) UnlinkIdentity(ctx context.Context,
+	req *authv1.UnlinkIdentityRequest) (*authv1.UnlinkIdentityResponse, error) {
 	id, err := uuid.Parse(req.GetIdentityId())
 	if err != nil {
 		return nil, errs.Invalid("identity_id", "must be a UUID")

@@ -12,7 +12,8 @@ import (
 )
 
 // StartOAuth implements the RPC. Every start counts: each is kept for minutes.
-func (s *SessionServer) StartOAuth(ctx context.Context, req *authv1.StartOAuthRequest) (*authv1.StartOAuthResponse, error) {
+func (s *SessionServer) StartOAuth(ctx context.Context, req *authv1.StartOAuthRequest) (*authv1.StartOAuthResponse,
+	error) {
 	if _, err := s.attempts.Take(ctx, clientAddress(ctx), ""); err != nil {
 		return nil, err
 	}
@@ -21,15 +22,18 @@ func (s *SessionServer) StartOAuth(ctx context.Context, req *authv1.StartOAuthRe
 		return nil, err
 	}
 	return &authv1.StartOAuthResponse{
-		AuthorizationUrl: started.URL, State: started.State, Secret: started.Secret, ExpireTime: timestamppb.New(started.ExpiresAt),
+		AuthorizationUrl: started.URL, State: started.State, Secret: started.Secret,
+		ExpireTime: timestamppb.New(started.ExpiresAt),
 	}, nil
 }
 
 // FinishOAuth implements the RPC.
-func (s *SessionServer) FinishOAuth(ctx context.Context, req *authv1.FinishOAuthRequest) (*authv1.FinishOAuthResponse, error) {
+func (s *SessionServer) FinishOAuth(ctx context.Context, req *authv1.FinishOAuthRequest) (*authv1.FinishOAuthResponse,
+	error) {
 	resp := &authv1.FinishOAuthResponse{}
 	err := attempt(ctx, s.attempts, func() error {
-		t, code, err := s.ways.OAuth.Finish(ctx, oauth.Callback{State: req.GetState(), Code: req.GetCode(), Secret: req.GetSecret(), Issuer: req.GetIss()})
+		t, code, err := s.ways.OAuth.Finish(ctx,
+			oauth.Callback{State: req.GetState(), Code: req.GetCode(), Secret: req.GetSecret(), Issuer: req.GetIss()})
 		if err == nil && code == "" {
 			resp.Tokens = tokensToProto(t)
 		}
@@ -43,7 +47,8 @@ func (s *SessionServer) FinishOAuth(ctx context.Context, req *authv1.FinishOAuth
 }
 
 // ExchangeLoginCode implements the RPC.
-func (s *SessionServer) ExchangeLoginCode(ctx context.Context, req *authv1.ExchangeLoginCodeRequest) (*authv1.ExchangeLoginCodeResponse, error) {
+func (s *SessionServer) ExchangeLoginCode(ctx context.Context,
+	req *authv1.ExchangeLoginCodeRequest) (*authv1.ExchangeLoginCodeResponse, error) {
 	var t session.Tokens
 	err := attempt(ctx, s.attempts, func() (err error) {
 		t, err = s.ways.OAuth.Exchange(ctx, req.GetCode(), req.GetCodeVerifier(), req.GetOtp())

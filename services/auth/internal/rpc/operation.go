@@ -29,12 +29,14 @@ const (
 )
 
 // ListAuditEvents implements the RPC.
-func (s *AdminServer) ListAuditEvents(ctx context.Context, req *authv1.ListAuditEventsRequest) (*authv1.ListAuditEventsResponse, error) {
+func (s *AdminServer) ListAuditEvents(ctx context.Context,
+	req *authv1.ListAuditEventsRequest) (*authv1.ListAuditEventsResponse, error) {
 	f, err := auditFilter(req)
 	if err != nil {
 		return nil, err
 	}
-	query := page.NewQuery("ListAuditEvents", authn.CallerFrom(ctx).UserID.String(), f.Subject.String(), f.Actor.String(),
+	query := page.NewQuery("ListAuditEvents", authn.CallerFrom(ctx).UserID.String(), f.Subject.String(),
+		f.Actor.String(),
 		string(f.Type), string(f.Outcome), f.From.String(), f.Until.String())
 	if f.Before, _, err = page.Parse[uuid.UUID](query, req.GetPageToken()); err != nil {
 		return nil, err
@@ -96,8 +98,9 @@ func auditFilter(req *authv1.ListAuditEventsRequest) (audit.Filter, error) {
 
 func auditEvent(e audit.Recorded) *authv1.AuditEvent {
 	p := &authv1.AuditEvent{
-		EventId: e.ID.String(), Time: timestamppb.New(e.At), Type: string(e.Type), Outcome: authv1.AuditOutcome_AUDIT_OUTCOME_OK,
-		Reason: e.Reason, Actor: idText(e.Actor), Subject: idText(e.Subject), Object: e.Object,
+		EventId: e.ID.String(), Time: timestamppb.New(e.At), Type: string(e.Type),
+		Outcome: authv1.AuditOutcome_AUDIT_OUTCOME_OK,
+		Reason:  e.Reason, Actor: idText(e.Actor), Subject: idText(e.Subject), Object: e.Object,
 		Address: e.Client.Address, Device: e.Client.Device, Seal: e.Seal,
 	}
 	if e.Outcome == audit.Refused {
@@ -115,8 +118,10 @@ func idText(id uuid.UUID) string {
 }
 
 // ListJobRuns implements the RPC.
-func (s *AdminServer) ListJobRuns(ctx context.Context, req *authv1.ListJobRunsRequest) (*authv1.ListJobRunsResponse, error) {
-	runs, next, err := s.jobs.Page(ctx, authn.CallerFrom(ctx).UserID.String(), req.GetJob(), req.GetPageSize(), req.GetPageToken())
+func (s *AdminServer) ListJobRuns(ctx context.Context, req *authv1.ListJobRunsRequest) (*authv1.ListJobRunsResponse,
+	error) {
+	runs, next, err := s.jobs.Page(ctx, authn.CallerFrom(ctx).UserID.String(), req.GetJob(), req.GetPageSize(),
+		req.GetPageToken())
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +134,8 @@ func (s *AdminServer) ListJobRuns(ctx context.Context, req *authv1.ListJobRunsRe
 
 func jobRun(r jobs.Record) *authv1.JobRun {
 	p := &authv1.JobRun{
-		Job: r.Job, ScheduleTime: timestamppb.New(r.ScheduledAt), Shard: int32(r.Shard), State: r.State, Manual: r.Manual,
+		Job: r.Job, ScheduleTime: timestamppb.New(r.ScheduledAt), Shard: int32(r.Shard), State: r.State,
+		Manual:  r.Manual,
 		Attempt: int32(r.Attempt), Error: r.Error,
 	}
 	if r.StartedAt != nil {
@@ -142,7 +148,8 @@ func jobRun(r jobs.Record) *authv1.JobRun {
 }
 
 // TriggerJob implements the RPC.
-func (s *AdminServer) TriggerJob(ctx context.Context, req *authv1.TriggerJobRequest) (*authv1.TriggerJobResponse, error) {
+func (s *AdminServer) TriggerJob(ctx context.Context, req *authv1.TriggerJobRequest) (*authv1.TriggerJobResponse,
+	error) {
 	caller, err := operator(ctx)
 	if err != nil {
 		return nil, err

@@ -10,7 +10,8 @@ import (
 )
 
 // EnrollTotp implements the RPC.
-func (s *SessionServer) EnrollTotp(ctx context.Context, _ *authv1.EnrollTotpRequest) (*authv1.EnrollTotpResponse, error) {
+func (s *SessionServer) EnrollTotp(ctx context.Context, _ *authv1.EnrollTotpRequest) (*authv1.EnrollTotpResponse,
+	error) {
 	caller, err := recently(ctx)
 	if err != nil {
 		return nil, err
@@ -23,7 +24,8 @@ func (s *SessionServer) EnrollTotp(ctx context.Context, _ *authv1.EnrollTotpRequ
 }
 
 // ConfirmTotp implements the RPC.
-func (s *SessionServer) ConfirmTotp(ctx context.Context, req *authv1.ConfirmTotpRequest) (*authv1.ConfirmTotpResponse, error) {
+func (s *SessionServer) ConfirmTotp(ctx context.Context, req *authv1.ConfirmTotpRequest) (*authv1.ConfirmTotpResponse,
+	error) {
 	var codes []string
 	err := s.withCode(ctx, func(user uuid.UUID) (err error) {
 		codes, err = s.factors.Confirm(ctx, user, req.GetCode())
@@ -36,7 +38,8 @@ func (s *SessionServer) ConfirmTotp(ctx context.Context, req *authv1.ConfirmTotp
 }
 
 // DisableTotp implements the RPC.
-func (s *SessionServer) DisableTotp(ctx context.Context, req *authv1.DisableTotpRequest) (*authv1.DisableTotpResponse, error) {
+func (s *SessionServer) DisableTotp(ctx context.Context, req *authv1.DisableTotpRequest) (*authv1.DisableTotpResponse,
+	error) {
 	err := s.withCode(ctx, func(user uuid.UUID) error { return s.factors.Disable(ctx, user, req.GetCode()) })
 	if err != nil {
 		return nil, err
@@ -45,7 +48,8 @@ func (s *SessionServer) DisableTotp(ctx context.Context, req *authv1.DisableTotp
 }
 
 // RenewRecoveryCodes implements the RPC.
-func (s *SessionServer) RenewRecoveryCodes(ctx context.Context, req *authv1.RenewRecoveryCodesRequest) (*authv1.RenewRecoveryCodesResponse, error) {
+func (s *SessionServer) RenewRecoveryCodes(ctx context.Context,
+	req *authv1.RenewRecoveryCodesRequest) (*authv1.RenewRecoveryCodesResponse, error) {
 	var codes []string
 	err := s.withCode(ctx, func(user uuid.UUID) (err error) {
 		codes, err = s.factors.RenewRecoveryCodes(ctx, user, req.GetCode())
@@ -81,7 +85,8 @@ func (s *SessionServer) guess(ctx context.Context, user uuid.UUID, try func() er
 }
 
 // Reauthenticate implements the RPC.
-func (s *SessionServer) Reauthenticate(ctx context.Context, req *authv1.ReauthenticateRequest) (*authv1.ReauthenticateResponse, error) {
+func (s *SessionServer) Reauthenticate(ctx context.Context,
+	req *authv1.ReauthenticateRequest) (*authv1.ReauthenticateResponse, error) {
 	caller, err := person(ctx)
 	if err != nil {
 		return nil, err

@@ -13,7 +13,8 @@ import (
 )
 
 // IssueServiceToken implements the RPC.
-func (s *SessionServer) IssueServiceToken(ctx context.Context, req *authv1.IssueServiceTokenRequest) (*authv1.IssueServiceTokenResponse, error) {
+func (s *SessionServer) IssueServiceToken(ctx context.Context,
+	req *authv1.IssueServiceTokenRequest) (*authv1.IssueServiceTokenResponse, error) {
 	giveBack, err := s.attempts.Take(ctx, clientAddress(ctx), "")
 	if err != nil {
 		return nil, err
@@ -29,7 +30,8 @@ func (s *SessionServer) IssueServiceToken(ctx context.Context, req *authv1.Issue
 }
 
 // CreateServiceAccount implements the RPC.
-func (s *AdminServer) CreateServiceAccount(ctx context.Context, req *authv1.CreateServiceAccountRequest) (*authv1.CreateServiceAccountResponse, error) {
+func (s *AdminServer) CreateServiceAccount(ctx context.Context,
+	req *authv1.CreateServiceAccountRequest) (*authv1.CreateServiceAccountResponse, error) {
 	caller, err := operator(ctx)
 	if err != nil {
 		return nil, err
@@ -42,7 +44,8 @@ func (s *AdminServer) CreateServiceAccount(ctx context.Context, req *authv1.Crea
 }
 
 // RotateServiceSecret implements the RPC.
-func (s *AdminServer) RotateServiceSecret(ctx context.Context, req *authv1.RotateServiceSecretRequest) (*authv1.RotateServiceSecretResponse, error) {
+func (s *AdminServer) RotateServiceSecret(ctx context.Context,
+	req *authv1.RotateServiceSecretRequest) (*authv1.RotateServiceSecretResponse, error) {
 	caller, id, err := changeService(ctx, req)
 	if err != nil {
 		return nil, err
@@ -55,7 +58,8 @@ func (s *AdminServer) RotateServiceSecret(ctx context.Context, req *authv1.Rotat
 }
 
 // ListServiceAccounts implements the RPC.
-func (s *AdminServer) ListServiceAccounts(ctx context.Context, _ *authv1.ListServiceAccountsRequest) (*authv1.ListServiceAccountsResponse, error) {
+func (s *AdminServer) ListServiceAccounts(ctx context.Context,
+	_ *authv1.ListServiceAccountsRequest) (*authv1.ListServiceAccountsResponse, error) {
 	list, err := s.services.List(ctx)
 	if err != nil {
 		return nil, err
@@ -68,7 +72,8 @@ func (s *AdminServer) ListServiceAccounts(ctx context.Context, _ *authv1.ListSer
 }
 
 // DisableServiceAccount implements the RPC.
-func (s *AdminServer) DisableServiceAccount(ctx context.Context, req *authv1.DisableServiceAccountRequest) (*authv1.DisableServiceAccountResponse, error) {
+func (s *AdminServer) DisableServiceAccount(ctx context.Context,
+	req *authv1.DisableServiceAccountRequest) (*authv1.DisableServiceAccountResponse, error) {
 	caller, id, err := changeService(ctx, req)
 	if err != nil {
 		return nil, err
@@ -80,7 +85,8 @@ func (s *AdminServer) DisableServiceAccount(ctx context.Context, req *authv1.Dis
 }
 
 // changeService is who changes a service account, and which one.
-func changeService(ctx context.Context, req interface{ GetServiceAccountId() string }) (authn.Caller, uuid.UUID, error) {
+func changeService(ctx context.Context, req interface{ GetServiceAccountId() string }) (authn.Caller, uuid.UUID,
+	error) {
 	caller, err := operator(ctx)
 	if err != nil {
 		return caller, uuid.Nil, err

@@ -39,7 +39,8 @@ type Ways struct {
 
 // NewSessionServer serves the sessions, their second factors, and service
 // accounts; least is of a password sign-in that is refused.
-func NewSessionServer(s *session.Service, f *totp.Service, v *serviceaccount.Service, a *attempts.Limiter, least Floor, w Ways) *SessionServer {
+func NewSessionServer(s *session.Service, f *totp.Service, v *serviceaccount.Service, a *attempts.Limiter, least Floor,
+	w Ways) *SessionServer {
 	return &SessionServer{sessions: s, factors: f, services: v, attempts: a, floor: least, ways: w}
 }
 
@@ -99,7 +100,8 @@ func (s *SessionServer) LogoutAll(ctx context.Context, _ *authv1.LogoutAllReques
 }
 
 // ListSessions implements the RPC.
-func (s *SessionServer) ListSessions(ctx context.Context, req *authv1.ListSessionsRequest) (*authv1.ListSessionsResponse, error) {
+func (s *SessionServer) ListSessions(ctx context.Context,
+	req *authv1.ListSessionsRequest) (*authv1.ListSessionsResponse, error) {
 	caller, err := person(ctx)
 	if err != nil {
 		return nil, err
@@ -123,7 +125,8 @@ func (s *SessionServer) ListSessions(ctx context.Context, req *authv1.ListSessio
 	}
 	for _, f := range list {
 		resp.Sessions = append(resp.Sessions, &authv1.Session{
-			SessionId: f.ID.String(), CreateTime: timestamppb.New(f.CreatedAt), ExpireTime: timestamppb.New(f.ExpiresAt),
+			SessionId: f.ID.String(), CreateTime: timestamppb.New(f.CreatedAt),
+			ExpireTime:  timestamppb.New(f.ExpiresAt),
 			LastUseTime: timestamppb.New(f.LastUsedAt), Device: f.Client.Device, Address: f.Client.Address,
 			Current: f.ID == caller.SessionID,
 		})
@@ -132,7 +135,8 @@ func (s *SessionServer) ListSessions(ctx context.Context, req *authv1.ListSessio
 }
 
 // RevokeSession implements the RPC.
-func (s *SessionServer) RevokeSession(ctx context.Context, req *authv1.RevokeSessionRequest) (*authv1.RevokeSessionResponse, error) {
+func (s *SessionServer) RevokeSession(ctx context.Context,
+	req *authv1.RevokeSessionRequest) (*authv1.RevokeSessionResponse, error) {
 	id, err := uuid.Parse(req.GetSessionId())
 	if err != nil {
 		return nil, errs.Invalid("session_id", "must be a UUID")

@@ -37,8 +37,10 @@ type TokenServer struct {
 // NewTokenServer serves the ring's keys, and what is known of a token by the
 // verifier, and of its session, API key or service account, and what the feed says was revoked,
 // on so many streams of an address at once.
-func NewTokenServer(r *signing.Ring, v *authn.Verifier, s *session.Service, k *apikey.Service, a *serviceaccount.Service, f *revocation.Feed, streamsPerAddress int) *TokenServer {
-	return &TokenServer{ring: r, verifier: v, sessions: s, keys: k, services: a, feed: f, streams: newStreams(streamsPerAddress)}
+func NewTokenServer(r *signing.Ring, v *authn.Verifier, s *session.Service, k *apikey.Service,
+	a *serviceaccount.Service, f *revocation.Feed, streamsPerAddress int) *TokenServer {
+	return &TokenServer{ring: r, verifier: v, sessions: s, keys: k, services: a, feed: f,
+		streams: newStreams(streamsPerAddress)}
 }
 
 // GetJwks implements the RPC.
@@ -72,7 +74,8 @@ func webKey(k jose.JSONWebKey) (*authv1.JsonWebKey, error) {
 }
 
 // Introspect implements the RPC.
-func (s *TokenServer) Introspect(ctx context.Context, req *authv1.IntrospectRequest) (*authv1.IntrospectResponse, error) {
+func (s *TokenServer) Introspect(ctx context.Context, req *authv1.IntrospectRequest) (*authv1.IntrospectResponse,
+	error) {
 	c, alive, err := s.look(ctx, req.GetToken())
 	if err != nil || !alive {
 		return &authv1.IntrospectResponse{}, err
@@ -116,10 +119,12 @@ func (s *TokenServer) Revoke(ctx context.Context, req *authv1.RevokeRequest) (*a
 			return &authv1.RevokeResponse{}, err
 		}
 		if slices.Contains(c.Methods, apikey.Method) {
-			return nil, errs.FailedPrecondition("API_KEY_TOKEN", "the token of an API key ends by itself within 5 minutes; revoke the key")
+			return nil, errs.FailedPrecondition("API_KEY_TOKEN",
+				"the token of an API key ends by itself within 5 minutes; revoke the key")
 		}
 		if slices.Contains(c.Methods, serviceaccount.Method) {
-			return nil, errs.FailedPrecondition("SERVICE_TOKEN", "the token of a service account ends by itself within 5 minutes; rotate its secret")
+			return nil, errs.FailedPrecondition("SERVICE_TOKEN",
+				"the token of a service account ends by itself within 5 minutes; rotate its secret")
 		}
 		err = s.sessions.Revoke(ctx, c.UserID, c.SessionID)
 		if errs.Is(err, errs.KindNotFound) { // it ended long ago

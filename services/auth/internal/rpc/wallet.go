@@ -11,7 +11,8 @@ import (
 
 // StartWalletLogin implements the RPC. Every start counts: each is kept for
 // minutes.
-func (s *SessionServer) StartWalletLogin(ctx context.Context, req *authv1.StartWalletLoginRequest) (*authv1.StartWalletLoginResponse, error) {
+func (s *SessionServer) StartWalletLogin(ctx context.Context,
+	req *authv1.StartWalletLoginRequest) (*authv1.StartWalletLoginResponse, error) {
 	if _, err := s.attempts.Take(ctx, clientAddress(ctx), ""); err != nil {
 		return nil, err
 	}
@@ -23,7 +24,8 @@ func (s *SessionServer) StartWalletLogin(ctx context.Context, req *authv1.StartW
 }
 
 // FinishWalletLogin implements the RPC.
-func (s *SessionServer) FinishWalletLogin(ctx context.Context, req *authv1.FinishWalletLoginRequest) (*authv1.FinishWalletLoginResponse, error) {
+func (s *SessionServer) FinishWalletLogin(ctx context.Context,
+	req *authv1.FinishWalletLoginRequest) (*authv1.FinishWalletLoginResponse, error) {
 	var t session.Tokens
 	err := attempt(ctx, s.attempts, func() (err error) {
 		t, err = s.ways.Wallets.Finish(ctx, req.GetMessage(), req.GetSignature(), req.GetOtp())
@@ -36,7 +38,8 @@ func (s *SessionServer) FinishWalletLogin(ctx context.Context, req *authv1.Finis
 }
 
 // LinkWallet implements the RPC.
-func (s *IdentityServer) LinkWallet(ctx context.Context, req *authv1.LinkWalletRequest) (*authv1.LinkWalletResponse, error) {
+func (s *IdentityServer) LinkWallet(ctx context.Context, req *authv1.LinkWalletRequest) (*authv1.LinkWalletResponse,
+	error) {
 	caller, err := recently(ctx)
 	if err != nil {
 		return nil, err

@@ -16,7 +16,8 @@ import (
 const maxStreams = 10_000
 
 // WatchRevocations implements the RPC.
-func (s *TokenServer) WatchRevocations(_ *authv1.WatchRevocationsRequest, stream grpc.ServerStreamingServer[authv1.WatchRevocationsResponse]) error {
+func (s *TokenServer) WatchRevocations(_ *authv1.WatchRevocationsRequest,
+	stream grpc.ServerStreamingServer[authv1.WatchRevocationsResponse]) error {
 	ctx := stream.Context()
 	end, err := s.streams.begin(grpcserver.PeerAddress(ctx))
 	if err != nil {
@@ -28,7 +29,8 @@ func (s *TokenServer) WatchRevocations(_ *authv1.WatchRevocationsRequest, stream
 		if err != nil {
 			return err
 		}
-		m := &authv1.WatchRevocationsResponse{Epoch: news.Epoch, Current: news.Current, ReadTime: timestamppb.New(readAt)}
+		m := &authv1.WatchRevocationsResponse{Epoch: news.Epoch, Current: news.Current,
+			ReadTime: timestamppb.New(readAt)}
 		for _, r := range news.Revoked {
 			m.Revocations = append(m.Revocations, revocationToProto(r))
 		}

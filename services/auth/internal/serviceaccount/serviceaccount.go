@@ -136,9 +136,11 @@ func (s *Service) Create(ctx context.Context, by Grantor, name string, permissio
 // maker makes a secret: its text, and what is stored of it.
 type maker func(now time.Time) (string, Secret, error)
 
-func (s *Service) create(ctx context.Context, by Grantor, name string, permissions []string, fresh maker) (string, Account, error) {
+func (s *Service) create(ctx context.Context, by Grantor, name string, permissions []string, fresh maker) (string,
+	Account, error) {
 	if !goodName.MatchString(name) {
-		return "", Account{}, errs.Invalid("name", `must be lower-case letters, digits and "-", beginning with a letter`)
+		return "", Account{}, errs.Invalid("name",
+			`must be lower-case letters, digits and "-", beginning with a letter`)
 	}
 	if err := known(permissions); err != nil {
 		return "", Account{}, err
@@ -155,8 +157,10 @@ func (s *Service) create(ctx context.Context, by Grantor, name string, permissio
 	if err != nil {
 		return "", Account{}, err
 	}
-	a := Account{ID: id, Name: name, Permissions: slices.Sorted(slices.Values(permissions)), CreatedAt: now, Secrets: []Secret{secret}}
-	created, err := s.store.Create(ctx, a, audit.Event{Type: audit.ServiceCreated, Actor: by.Actor, Subject: id, Object: name})
+	a := Account{ID: id, Name: name, Permissions: slices.Sorted(slices.Values(permissions)), CreatedAt: now,
+		Secrets: []Secret{secret}}
+	created, err := s.store.Create(ctx, a, audit.Event{Type: audit.ServiceCreated, Actor: by.Actor, Subject: id,
+		Object: name})
 	if err != nil {
 		return "", Account{}, err
 	}
@@ -192,11 +196,13 @@ func asSecret(text string, now time.Time) (string, Secret, error) {
 // Rotate makes a new secret and returns it; those from before are good for
 // overlap more, 0 to MaxOverlap. errs.NotFound, errs.FailedPrecondition
 // (SERVICE_ACCOUNT_DISABLED).
-func (s *Service) Rotate(ctx context.Context, by Grantor, id uuid.UUID, overlap time.Duration) (string, Account, error) {
+func (s *Service) Rotate(ctx context.Context, by Grantor, id uuid.UUID, overlap time.Duration) (string, Account,
+	error) {
 	return s.rotate(ctx, by, id, overlap, newSecret)
 }
 
-func (s *Service) rotate(ctx context.Context, by Grantor, id uuid.UUID, overlap time.Duration, fresh maker) (string, Account, error) {
+func (s *Service) rotate(ctx context.Context, by Grantor, id uuid.UUID, overlap time.Duration, fresh maker) (string,
+	Account, error) {
 	now := s.now().UTC()
 	a, err := s.store.ByID(ctx, id, now)
 	if err != nil {
@@ -237,7 +243,8 @@ func (s *Service) Issue(ctx context.Context, name, presented string) (token stri
 	secret, ok := a.matching(presented)
 	if !ok {
 		why := errs.Unauthenticated("SERVICE_SECRET_INVALID", "the client or its secret is not valid")
-		if err := s.audit.Record(ctx, audit.Event{Type: audit.ServiceRefused, Outcome: audit.Refused, Reason: why.Reason, Subject: a.ID}); err != nil {
+		if err := s.audit.Record(ctx, audit.Event{Type: audit.ServiceRefused, Outcome: audit.Refused,
+			Reason: why.Reason, Subject: a.ID}); err != nil {
 			return "", time.Time{}, err
 		}
 		return "", time.Time{}, why
@@ -272,7 +279,8 @@ func (s *Service) Alive(ctx context.Context, id, secret uuid.UUID) (bool, error)
 	if errs.Is(err, errs.KindNotFound) {
 		return false, nil
 	}
-	return err == nil && a.DisabledAt.IsZero() && slices.ContainsFunc(a.Secrets, func(x Secret) bool { return x.ID == secret }), err
+	return err == nil && a.DisabledAt.IsZero() &&
+		slices.ContainsFunc(a.Secrets, func(x Secret) bool { return x.ID == secret }), err
 }
 
 // Ensure makes sure that an account is there with these permissions, unless
@@ -287,16 +295,20 @@ func (s *Service) Ensure(ctx context.Context, name string, permissions []string,
 // of the account's it becomes the newest, and added is true. It must have the
 // form of those that are made here, so that nobody gives one that can be
 // guessed: errs.Invalid. One that was ended comes back when it is given again.
-func (s *Service) EnsureGiven(ctx context.Context, name string, permissions []string, given string) (added bool, err error) {
+func (s *Service) EnsureGiven(ctx context.Context, name string, permissions []string, given string) (added bool,
+	err error) {
 	random, ok := strings.CutPrefix(given, prefix)
 	if b, err := base64.RawURLEncoding.Strict().DecodeString(random); !ok || err != nil || len(b) != secretBytes {
-		return false, errs.Invalid("secret", fmt.Sprintf("must be %s and %d random bytes in base64url without padding", prefix, secretBytes))
+		return false, errs.Invalid("secret", fmt.Sprintf("must be %s and %d random bytes in base64url without padding",
+			prefix, secretBytes))
 	}
-	text, err := s.ensure(ctx, name, permissions, given, func(now time.Time) (string, Secret, error) { return asSecret(given, now) })
+	text, err := s.ensure(ctx, name, permissions, given,
+		func(now time.Time) (string, Secret, error) { return asSecret(given, now) })
 	return text != "", err
 }
 
-func (s *Service) ensure(ctx context.Context, name string, permissions []string, presented string, fresh maker) (string, error) {
+func (s *Service) ensure(ctx context.Context, name string, permissions []string, presented string,
+	fresh maker) (string, error) {
 	now := s.now().UTC()
 	a, err := s.store.ByName(ctx, name, now)
 	if errs.Is(err, errs.KindNotFound) {
@@ -313,7 +325,8 @@ func (s *Service) ensure(ctx context.Context, name string, permissions []string,
 		return "", err
 	}
 	if want := slices.Sorted(slices.Values(permissions)); permissions != nil && !slices.Equal(want, a.Permissions) {
-		err := s.store.SetPermissions(ctx, a.ID, want, audit.Event{Type: audit.ServiceChanged, Subject: a.ID, Object: name})
+		err := s.store.SetPermissions(ctx, a.ID, want,
+			audit.Event{Type: audit.ServiceChanged, Subject: a.ID, Object: name})
 		if err != nil {
 			return "", err
 		}

@@ -42,8 +42,10 @@ func TestASessionIsNotBegunOnWhatIsSoNoMore(t *testing.T) {
 			}
 			exec("INSERT INTO identities VALUES ($1, $2, 'corp', 'ada', '', now(), NULL)", id, f.user)
 			s := f.over(overtaken{f.store, func() { exec(tc.happens) }})
-			_, err := s.Begin(t.Context(), session.SignIn{User: f.user, Methods: []string{"oauth"}, Proof: session.Proof{Identity: id}})
-			if e := errs.As(err); tc.reason == "" && err != nil || tc.reason != "" && (e == nil || e.Reason != tc.reason) {
+			_, err := s.Begin(t.Context(), session.SignIn{User: f.user, Methods: []string{"oauth"},
+				Proof: session.Proof{Identity: id}})
+			if e := errs.As(err); tc.reason == "" && err != nil ||
+				tc.reason != "" && (e == nil || e.Reason != tc.reason) {
 				t.Fatalf("answered %v, want %q", err, tc.reason)
 			}
 			if n := f.count(t, "SELECT count(*) FROM sessions"); (n == 0) != (err != nil) {

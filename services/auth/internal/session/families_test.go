@@ -44,10 +44,13 @@ func TestConcurrentRefreshesNeverForkNorEndAFamilyAndReplaysAlwaysDo(t *testing.
 	if err := some.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	if n := f.count(t, "SELECT count(*) FROM sessions WHERE revoked_at IS NOT NULL"); int(forked.Load()+refused.Load())+n > 0 {
-		t.Errorf("%d families forked, %d refreshes were refused, %d families were revoked", forked.Load(), refused.Load(), n)
+	if n := f.count(t, "SELECT count(*) FROM sessions WHERE revoked_at IS NOT NULL"); int(
+		forked.Load()+refused.Load())+n > 0 {
+		t.Errorf("%d families forked, %d refreshes were refused, %d families were revoked", forked.Load(),
+			refused.Load(), n)
 	}
-	testkit.Figure(t, "%d refreshes at once of each of %d families: %d forked, %d refused, %d revoked", callers, len(families), forked.Load(), refused.Load(),
+	testkit.Figure(t, "%d refreshes at once of each of %d families: %d forked, %d refused, %d revoked", callers,
+		len(families), forked.Load(), refused.Load(),
 		f.count(t, "SELECT count(*) FROM sessions WHERE revoked_at IS NOT NULL"))
 
 	f.clock.pass(61 * time.Second)
@@ -61,8 +64,10 @@ func TestConcurrentRefreshesNeverForkNorEndAFamilyAndReplaysAlwaysDo(t *testing.
 	if slowest > time.Second {
 		t.Errorf("a family was refreshed for %s after a replay", slowest)
 	}
-	testkit.Figure(t, "used tokens presented after 61 s: %d of %d ended their family, the last use of it refused within %s",
-		f.count(t, "SELECT count(*) FROM sessions WHERE revoke_reason = 'REFRESH_TOKEN_REUSED'"), len(families), slowest.Round(time.Millisecond))
+	testkit.Figure(t, "used tokens presented after 61 s: %d of %d ended their family, the last use of it refused "+
+		"within %s",
+		f.count(t, "SELECT count(*) FROM sessions WHERE revoke_reason = 'REFRESH_TOKEN_REUSED'"), len(families),
+		slowest.Round(time.Millisecond))
 }
 
 type family struct{ first, newest string }

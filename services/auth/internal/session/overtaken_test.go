@@ -27,12 +27,13 @@ func TestASignInThatAChangeOfTheAccountOvertakesBeginsNothing(t *testing.T) {
 	for name, tc := range map[string]struct {
 		statement, reason string
 	}{
-		"it is disabled":         {"UPDATE users SET disabled_at = now()", "ACCOUNT_DISABLED"},
-		"it loses its role":      {"DELETE FROM user_roles", "TRY_AGAIN"},
-		"it gets other rules":    {`UPDATE users SET attributes = '{"tier": "none"}'`, "TRY_AGAIN"},
-		"it is deleted":          {"DELETE FROM users", "INVALID_CREDENTIALS"},
-		"nothing of it changes":  {"SELECT 1", ""}, // the control
-		"somebody else is there": {"INSERT INTO users (id, created_at, disabled_at) VALUES (gen_random_uuid(), now(), now())", ""},
+		"it is disabled":        {"UPDATE users SET disabled_at = now()", "ACCOUNT_DISABLED"},
+		"it loses its role":     {"DELETE FROM user_roles", "TRY_AGAIN"},
+		"it gets other rules":   {`UPDATE users SET attributes = '{"tier": "none"}'`, "TRY_AGAIN"},
+		"it is deleted":         {"DELETE FROM users", "INVALID_CREDENTIALS"},
+		"nothing of it changes": {"SELECT 1", ""}, // the control
+		"somebody else is there": {"INSERT INTO users (id, created_at, disabled_at) VALUES (gen_random_uuid(), " +
+			"now(), now())", ""},
 	} {
 		for way, signIn := range map[string]func(*session.Service, fixture) error{
 			"a password": func(s *session.Service, f fixture) error {
@@ -56,7 +57,8 @@ func TestASignInThatAChangeOfTheAccountOvertakesBeginsNothing(t *testing.T) {
 				}, policy())
 				err := signIn(s, f)
 				begun := f.count(t, "SELECT count(*) FROM sessions")
-				if e := errs.As(err); tc.reason == "" && (err != nil || begun != 1) || tc.reason != "" && (e == nil || e.Reason != tc.reason || begun != 0) {
+				if e := errs.As(err); tc.reason == "" && (err != nil || begun != 1) ||
+					tc.reason != "" && (e == nil || e.Reason != tc.reason || begun != 0) {
 					t.Errorf("answered %v, %d sessions", err, begun)
 				}
 			})

@@ -26,24 +26,26 @@ func (s *Service) Reauthenticate(ctx context.Context, user, session uuid.UUID, p
 	}
 	var tokens Tokens
 	ended := errs.Unauthenticated("SESSION_REVOKED", "the session has ended")
-	err = s.Store.ChangeOwn(ctx, user, session, func(f Family, standing account.Standing, now time.Time) (Family, audit.Event, error) {
-		switch {
-		case standing.Disabled:
-			return f, audit.Event{}, account.ErrDisabled()
-		case f.RevokedAt != nil || !now.Before(f.ExpiresAt):
-			return f, audit.Event{}, ended
-		}
-		f.Methods = slices.Clone(f.Methods)
-		for _, m := range proven {
-			if !slices.Contains(f.Methods, m) {
-				f.Methods = append(f.Methods, m)
+	err = s.Store.ChangeOwn(ctx, user, session,
+		func(f Family, standing account.Standing, now time.Time) (Family, audit.Event, error) {
+			switch {
+			case standing.Disabled:
+				return f, audit.Event{}, account.ErrDisabled()
+			case f.RevokedAt != nil || !now.Before(f.ExpiresAt):
+				return f, audit.Event{}, ended
 			}
-		}
-		f.AuthTime = now
-		var err error
-		tokens, err = s.tokens(f, "", standing)
-		return f, audit.Event{Type: audit.Reauthenticated, Actor: user, Subject: user, Object: session.String()}, err
-	})
+			f.Methods = slices.Clone(f.Methods)
+			for _, m := range proven {
+				if !slices.Contains(f.Methods, m) {
+					f.Methods = append(f.Methods, m)
+				}
+			}
+			f.AuthTime = now
+			var err error
+			tokens, err = s.tokens(f, "", standing)
+			return f, audit.Event{Type: audit.Reauthenticated, Actor: user, Subject: user, Object: session.String()},
+				err
+		})
 	if errs.Is(err, errs.KindNotFound) {
 		err = ended
 	}
@@ -78,7 +80,8 @@ func (s *Service) prove(ctx context.Context, user uuid.UUID, password, code stri
 		proven = append(proven, more...)
 	}
 	if len(proven) == 0 {
-		return nil, errs.Invalid("password", "is needed, for the account has no second factor; without a password sign in again")
+		return nil, errs.Invalid("password", "is needed, for the account has no second factor; without a password "+
+			"sign in again")
 	}
 	return proven, nil
 }

@@ -14,10 +14,12 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/session"
 )
 
-func (s timed) ChangeOwn(ctx context.Context, user, family uuid.UUID, change func(session.Family, account.Standing, time.Time) (session.Family, audit.Event, error)) error {
-	return s.Sessions.ChangeOwn(ctx, user, family, func(f session.Family, is account.Standing, _ time.Time) (session.Family, audit.Event, error) {
-		return change(f, is, s.clock.now())
-	})
+func (s timed) ChangeOwn(ctx context.Context, user, family uuid.UUID,
+	change func(session.Family, account.Standing, time.Time) (session.Family, audit.Event, error)) error {
+	return s.Sessions.ChangeOwn(ctx, user, family,
+		func(f session.Family, is account.Standing, _ time.Time) (session.Family, audit.Event, error) {
+			return change(f, is, s.clock.now())
+		})
 }
 
 // only is the user's one session.
@@ -52,7 +54,8 @@ func TestAStepUpIsOfItsSessionAndStaysWithItsTokens(t *testing.T) {
 	if err != nil || got.Access == "" || got.Refresh != "" {
 		t.Fatal(got, err)
 	}
-	if is := f.only(t); is.ID != begun.ID || !is.AuthTime.Equal(f.clock.now()) || strings.Join(is.Methods, " ") != "pwd" {
+	if is := f.only(t); is.ID != begun.ID || !is.AuthTime.Equal(f.clock.now()) ||
+		strings.Join(is.Methods, " ") != "pwd" {
 		t.Errorf("%+v", is)
 	}
 	at := f.clock.now()
@@ -88,10 +91,12 @@ func TestWithASecondFactorAStepUpNeedsItsCode(t *testing.T) {
 	if _, err := f.Reauthenticate(t.Context(), f.user, s.ID, "", "123456"); err != nil {
 		t.Error(err)
 	}
-	if n := f.count(t, "SELECT count(*) FROM audit_events WHERE type = 'session.reauthenticated' AND outcome = 'REFUSED'"); n != 2 {
+	if n := f.count(t, "SELECT count(*) FROM audit_events WHERE type = 'session.reauthenticated' AND outcome = "+
+		"'REFUSED'"); n != 2 {
 		t.Errorf("%d refusals are recorded", n)
 	}
-	if n := f.count(t, "SELECT count(*) FROM audit_events WHERE type = 'session.reauthenticated' AND outcome = 'OK' AND object = $1", s.ID.String()); n != 1 {
+	if n := f.count(t, "SELECT count(*) FROM audit_events WHERE type = 'session.reauthenticated' AND outcome = 'OK' "+
+		"AND object = $1", s.ID.String()); n != 1 {
 		t.Errorf("%d step-ups are recorded", n)
 	}
 }

@@ -23,7 +23,8 @@ func (s *Service) Refresh(ctx context.Context, token Token) (Tokens, error) {
 		tokens  Tokens
 		refusal error
 	)
-	err := s.Store.Change(ctx, token.Hash(), func(f Family, standing account.Standing, now time.Time) (Family, audit.Event, error) {
+	err := s.Store.Change(ctx, token.Hash(), func(f Family, standing account.Standing, now time.Time) (Family,
+		audit.Event, error) {
 		// Assigned afresh at every run: the transaction may be repeated.
 		var (
 			next Token
@@ -58,7 +59,8 @@ func (s *Service) Refresh(ctx context.Context, token Token) (Tokens, error) {
 
 // rotate decides what presenting a token does to its family. A refusal is an
 // outcome that is stored (a revocation), not a failure of the transaction.
-func (s *Service) rotate(f Family, token Token, now time.Time) (_ Family, next Token, e audit.Event, refusal, err error) {
+func (s *Service) rotate(f Family, token Token, now time.Time) (_ Family, next Token, e audit.Event, refusal,
+	err error) {
 	hash := token.Hash()
 	switch {
 	case f.RevokedAt != nil:
@@ -68,7 +70,8 @@ func (s *Service) rotate(f Family, token Token, now time.Time) (_ Family, next T
 	case hash == f.Current && !now.Before(f.CurrentExpiresAt):
 		return f, "", e, errs.Unauthenticated("REFRESH_TOKEN_EXPIRED", "the refresh token has expired"), nil
 	case hash == f.Current && len(f.recoverable(now)) >= mostTogether:
-		return f, "", e, errs.Exhausted("REFRESHED_TOO_OFTEN", "the session is refreshed too often").After(together), nil
+		return f, "", e, errs.Exhausted("REFRESHED_TOO_OFTEN", "the session is refreshed too often").After(together),
+			nil
 	case hash == f.Current:
 		next = NewToken()
 		sealed, err := token.seal(next)
@@ -85,7 +88,8 @@ func (s *Service) rotate(f Family, token Token, now time.Time) (_ Family, next T
 	}
 	f.RevokedAt, f.RevokeReason, f.Used = &now, "REFRESH_TOKEN_REUSED", nil
 	e.Type, e.Outcome, e.Reason = audit.RefreshReused, audit.Refused, f.RevokeReason
-	return f, "", e, errs.Unauthenticated("REFRESH_TOKEN_REUSED", "the refresh token was used before; the session has ended"), nil
+	return f, "", e, errs.Unauthenticated("REFRESH_TOKEN_REUSED",
+		"the refresh token was used before; the session has ended"), nil
 }
 
 // recoverable are the used tokens that may be presented again once the current

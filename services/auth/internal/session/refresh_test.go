@@ -33,7 +33,8 @@ func TestADuplicateWithinTheRecoveryGetsTheIdenticalSuccessor(t *testing.T) {
 	second := f.refresh(t, first.Refresh)
 	for range 3 {
 		f.clock.pass(19 * time.Second)
-		if again := f.refresh(t, first.Refresh); again.Refresh != second.Refresh || !again.RefreshExpiresAt.Equal(second.RefreshExpiresAt) {
+		if again := f.refresh(t, first.Refresh); again.Refresh != second.Refresh ||
+			!again.RefreshExpiresAt.Equal(second.RefreshExpiresAt) {
 			t.Fatal("the duplicate got another successor")
 		}
 	}
@@ -48,7 +49,8 @@ func TestReuseAfterTheRecoveryEndsTheSession(t *testing.T) {
 	f.refused(t, first.Refresh, "REFRESH_TOKEN_REUSED")
 	f.refused(t, second.Refresh, "SESSION_REVOKED")
 	f.refused(t, first.Refresh, "SESSION_REVOKED")
-	if n := f.count(t, "SELECT count(*) FROM sessions WHERE revoked_at IS NOT NULL AND revoke_reason = 'REFRESH_TOKEN_REUSED' AND NOT EXISTS (SELECT FROM refresh_tokens WHERE sealed_successor IS NOT NULL)"); n != 1 {
+	if n := f.count(t, "SELECT count(*) FROM sessions WHERE revoked_at IS NOT NULL AND revoke_reason = "+
+		"'REFRESH_TOKEN_REUSED' AND NOT EXISTS (SELECT FROM refresh_tokens WHERE sealed_successor IS NOT NULL)"); n != 1 {
 		t.Error("the revocation is not stored with its reason")
 	}
 }
@@ -229,7 +231,8 @@ type unlocked struct {
 }
 
 // Change implements session.Store without its lock.
-func (u *unlocked) Change(ctx context.Context, token session.Hash, change func(session.Family, account.Standing, time.Time) (session.Family, audit.Event, error)) error {
+func (u *unlocked) Change(ctx context.Context, token session.Hash,
+	change func(session.Family, account.Standing, time.Time) (session.Family, audit.Event, error)) error {
 	var f session.Family
 	var hash []byte
 	err := u.f.db.SQL().QueryRowContext(ctx, `

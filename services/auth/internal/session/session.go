@@ -99,10 +99,12 @@ type Store interface {
 	// has no type, in one transaction; when change fails, nothing. now is the
 	// database's clock. errs.NotFound when none had it. change may run more
 	// than once.
-	Change(ctx context.Context, token Hash, change func(f Family, s account.Standing, now time.Time) (Family, audit.Event, error)) error
+	Change(ctx context.Context, token Hash, change func(f Family, s account.Standing, now time.Time) (Family,
+		audit.Event, error)) error
 	// ChangeOwn is Change for a family of this user. errs.NotFound when it is
 	// not one.
-	ChangeOwn(ctx context.Context, user, family uuid.UUID, change func(f Family, s account.Standing, now time.Time) (Family, audit.Event, error)) error
+	ChangeOwn(ctx context.Context, user, family uuid.UUID,
+		change func(f Family, s account.Standing, now time.Time) (Family, audit.Event, error)) error
 	// PasswordHash of a user, empty for one who has no password.
 	PasswordHash(ctx context.Context, user uuid.UUID) (string, error)
 	// Revoke ends a family of this user, and stores e when it had not ended
@@ -195,7 +197,8 @@ func (s *Service) Login(ctx context.Context, email, password, code string) (Toke
 
 // ErrUnlinked is the answer to an identity that its account has no more.
 func ErrUnlinked() error {
-	return errs.Unauthenticated("IDENTITY_UNLINKED", "the identity was taken from the account meanwhile; sign in again")
+	return errs.Unauthenticated("IDENTITY_UNLINKED",
+		"the identity was taken from the account meanwhile; sign in again")
 }
 
 // ErrCredentials is the answer to an unknown address and a wrong password.
@@ -266,7 +269,8 @@ func (s *Service) refused(ctx context.Context, what audit.Type, user uuid.UUID, 
 	if e == nil || e.Kind != errs.KindUnauthenticated {
 		return why
 	}
-	if err := s.Audit.Record(ctx, audit.Event{Type: what, Outcome: audit.Refused, Reason: e.Reason, Subject: user}); err != nil {
+	if err := s.Audit.Record(ctx, audit.Event{Type: what, Outcome: audit.Refused, Reason: e.Reason,
+		Subject: user}); err != nil {
 		return err
 	}
 	return why
@@ -274,7 +278,8 @@ func (s *Service) refused(ctx context.Context, what audit.Type, user uuid.UUID, 
 
 // Logout ends the caller's session.
 func (s *Service) Logout(ctx context.Context, user, session uuid.UUID) error {
-	err := s.Store.Revoke(ctx, user, session, "LOGOUT", audit.Event{Type: audit.Logout, Actor: user, Subject: user, Object: session.String()})
+	err := s.Store.Revoke(ctx, user, session, "LOGOUT",
+		audit.Event{Type: audit.Logout, Actor: user, Subject: user, Object: session.String()})
 	if errs.Is(err, errs.KindNotFound) { // pruned: long ended
 		return nil
 	}
@@ -283,12 +288,14 @@ func (s *Service) Logout(ctx context.Context, user, session uuid.UUID) error {
 
 // LogoutAll ends every session of the caller, this one included.
 func (s *Service) LogoutAll(ctx context.Context, user uuid.UUID) error {
-	return s.Store.RevokeAll(ctx, user, uuid.Nil, "LOGOUT", audit.Event{Type: audit.SessionsRevoked, Reason: "LOGOUT", Actor: user, Subject: user})
+	return s.Store.RevokeAll(ctx, user, uuid.Nil, "LOGOUT",
+		audit.Event{Type: audit.SessionsRevoked, Reason: "LOGOUT", Actor: user, Subject: user})
 }
 
 // Revoke ends one of the caller's sessions. errs.NotFound when it is not one.
 func (s *Service) Revoke(ctx context.Context, user, session uuid.UUID) error {
-	return s.Store.Revoke(ctx, user, session, "REVOKED", audit.Event{Type: audit.SessionRevoked, Actor: user, Subject: user, Object: session.String()})
+	return s.Store.Revoke(ctx, user, session, "REVOKED",
+		audit.Event{Type: audit.SessionRevoked, Actor: user, Subject: user, Object: session.String()})
 }
 
 // List returns the caller's sessions that have not ended, newest first: at
@@ -309,11 +316,13 @@ func (s *Service) Alive(ctx context.Context, user, session uuid.UUID) (bool, err
 // RevokeToken ends the session that a refresh token is or was one of; a token
 // that is not ours ends nothing (RFC 7009, section 2.2).
 func (s *Service) RevokeToken(ctx context.Context, token Token) error {
-	err := s.Store.Change(ctx, token.Hash(), func(f Family, _ account.Standing, now time.Time) (Family, audit.Event, error) {
+	err := s.Store.Change(ctx, token.Hash(), func(f Family, _ account.Standing, now time.Time) (Family, audit.Event,
+		error) {
 		var e audit.Event
 		if f.RevokedAt == nil {
 			f.RevokedAt, f.RevokeReason, f.Used = &now, "TOKEN_REVOKED", nil
-			e = audit.Event{Type: audit.SessionRevoked, Reason: f.RevokeReason, Subject: f.UserID, Object: f.ID.String()}
+			e = audit.Event{Type: audit.SessionRevoked, Reason: f.RevokeReason, Subject: f.UserID,
+				Object: f.ID.String()}
 		}
 		return f, e, nil
 	})
@@ -337,7 +346,8 @@ func (s *Service) tokens(f Family, refresh Token, standing account.Standing) (To
 	if err != nil {
 		return Tokens{}, err
 	}
-	return Tokens{Access: access, AccessExpiresAt: expires, Refresh: string(refresh), RefreshExpiresAt: f.CurrentExpiresAt}, nil
+	return Tokens{Access: access, AccessExpiresAt: expires, Refresh: string(refresh),
+		RefreshExpiresAt: f.CurrentExpiresAt}, nil
 }
 
 // Validate reports every mistake in p.
@@ -347,7 +357,8 @@ func (p Policy) Validate() error {
 		mistakes = append(mistakes, errors.New("PURSER_ACCESS_TTL must be 1s to 24h"))
 	}
 	if p.Refresh <= p.Access || p.Absolute < p.Refresh {
-		mistakes = append(mistakes, errors.New("PURSER_REFRESH_TTL must be above PURSER_ACCESS_TTL and at most PURSER_SESSION_TTL"))
+		mistakes = append(mistakes, errors.New(
+			"PURSER_REFRESH_TTL must be above PURSER_ACCESS_TTL and at most PURSER_SESSION_TTL"))
 	}
 	if p.Recovery < 0 || p.Recovery > 10*time.Minute {
 		mistakes = append(mistakes, errors.New("PURSER_REFRESH_RECOVERY must be 0 to 10m"))

@@ -29,7 +29,8 @@ const (
 )
 
 func policy() session.Policy {
-	return session.Policy{Access: 15 * time.Minute, Refresh: 24 * time.Hour, Absolute: 72 * time.Hour, Recovery: time.Minute}
+	return session.Policy{Access: 15 * time.Minute, Refresh: 24 * time.Hour, Absolute: 72 * time.Hour,
+		Recovery: time.Minute}
 }
 
 // clock is set by the test; nothing waits.
@@ -93,14 +94,17 @@ type timed struct {
 	clock *clock
 }
 
-func (s timed) Change(ctx context.Context, token session.Hash, change func(session.Family, account.Standing, time.Time) (session.Family, audit.Event, error)) error {
-	return s.Sessions.Change(ctx, token, func(f session.Family, is account.Standing, _ time.Time) (session.Family, audit.Event, error) {
+func (s timed) Change(ctx context.Context, token session.Hash,
+	change func(session.Family, account.Standing, time.Time) (session.Family, audit.Event, error)) error {
+	return s.Sessions.Change(ctx, token, func(f session.Family, is account.Standing, _ time.Time) (session.Family,
+		audit.Event, error) {
 		return change(f, is, s.clock.now())
 	})
 }
 
 func (f fixture) over(s session.Store) *session.Service {
-	return session.NewService(session.Deps{Store: s, Signer: f.signer, Passwords: plain{}, Audit: store.NewAudit(f.db.DB), Now: f.clock.now}, policy())
+	return session.NewService(session.Deps{Store: s, Signer: f.signer, Passwords: plain{},
+		Audit: store.NewAudit(f.db.DB), Now: f.clock.now}, policy())
 }
 
 func (f fixture) login(t *testing.T) session.Tokens {
@@ -158,7 +162,8 @@ func TestAFailedLoginTakesAsManyStatementsWhetherTheAddressIsKnownOrNot(t *testi
 	var statements int
 	count := func(*gorm.DB) { statements++ }
 	g := f.db.Gorm(t.Context())
-	if err := errors.Join(g.Callback().Query().After("gorm:query").Register("count", count), g.Callback().Raw().After("gorm:raw").Register("count", count)); err != nil {
+	if err := errors.Join(g.Callback().Query().After("gorm:query").Register("count", count),
+		g.Callback().Raw().After("gorm:raw").Register("count", count)); err != nil {
 		t.Fatal(err)
 	}
 	counted := func(address string) int {
@@ -223,7 +228,8 @@ func TestOnlyHashesOfTokensAreStored(t *testing.T) {
 	second := f.refresh(t, first.Refresh)
 	for _, token := range []string{first.Refresh, second.Refresh} {
 		for _, table := range []string{"sessions", "refresh_tokens", "users"} {
-			n := f.count(t, "SELECT count(*) FROM "+table+" x WHERE strpos(x::text, $1) > 0 OR strpos(x::text, encode(convert_to($1, 'UTF8'), 'hex')) > 0", token)
+			n := f.count(t, "SELECT count(*) FROM "+table+" x WHERE strpos(x::text, $1) > 0 OR strpos(x::text, "+
+				"encode(convert_to($1, 'UTF8'), 'hex')) > 0", token)
 			if n != 0 {
 				t.Errorf("the token stands in %s", table)
 			}
@@ -247,17 +253,22 @@ func TestPolicy(t *testing.T) {
 	}{
 		{"the defaults of the tests are fine", func(*session.Policy) {}, ""},
 		{"an access token of no time is refused", func(p *session.Policy) { p.Access = 0 }, "PURSER_ACCESS_TTL"},
-		{"an access token of two days is refused", func(p *session.Policy) { p.Access = 48 * time.Hour }, "PURSER_ACCESS_TTL"},
-		{"a refresh token that ends before the access token is refused", func(p *session.Policy) { p.Refresh = time.Minute }, "PURSER_REFRESH_TTL"},
-		{"a session shorter than its refresh token is refused", func(p *session.Policy) { p.Absolute = time.Hour }, "PURSER_REFRESH_TTL"},
-		{"a recovery of an hour is refused", func(p *session.Policy) { p.Recovery = time.Hour }, "PURSER_REFRESH_RECOVERY"},
+		{"an access token of two days is refused", func(p *session.Policy) { p.Access = 48 * time.Hour },
+			"PURSER_ACCESS_TTL"},
+		{"a refresh token that ends before the access token is refused",
+			func(p *session.Policy) { p.Refresh = time.Minute }, "PURSER_REFRESH_TTL"},
+		{"a session shorter than its refresh token is refused", func(p *session.Policy) { p.Absolute = time.Hour },
+			"PURSER_REFRESH_TTL"},
+		{"a recovery of an hour is refused", func(p *session.Policy) { p.Recovery = time.Hour },
+			"PURSER_REFRESH_RECOVERY"},
 		{"a recovery below zero is refused", func(p *session.Policy) { p.Recovery = -1 }, "PURSER_REFRESH_RECOVERY"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			p := policy()
 			tc.change(&p)
 			err := p.Validate()
-			if tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)) {
+			if tc.want == "" && err != nil ||
+				tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)) {
 				t.Errorf("Validate() = %v, want %q", err, tc.want)
 			}
 		})
@@ -268,14 +279,16 @@ func TestAUserSeesAndEndsTheirOwnSessionsOnly(t *testing.T) {
 	f := newFixture(t)
 	var begun []session.Tokens
 	for range 3 {
-		tokens, err := f.Login(audit.WithClient(t.Context(), audit.Client{Device: "grpc-go/1", Address: "192.0.2.1"}), email, password, "")
+		tokens, err := f.Login(audit.WithClient(t.Context(), audit.Client{Device: "grpc-go/1", Address: "192.0.2.1"}),
+			email, password, "")
 		if err != nil {
 			t.Fatal(err)
 		}
 		begun = append(begun, tokens)
 	}
 	f.clock.pass(time.Hour)
-	if _, err := f.Refresh(audit.WithClient(t.Context(), audit.Client{Device: "grpc-go/2", Address: "192.0.2.2"}), session.Token(begun[0].Refresh)); err != nil {
+	if _, err := f.Refresh(audit.WithClient(t.Context(), audit.Client{Device: "grpc-go/2", Address: "192.0.2.2"}),
+		session.Token(begun[0].Refresh)); err != nil {
 		t.Fatal(err)
 	}
 	list, err := f.List(t.Context(), f.user, uuid.Nil, 10)
@@ -283,10 +296,12 @@ func TestAUserSeesAndEndsTheirOwnSessionsOnly(t *testing.T) {
 		t.Fatal(list, err)
 	}
 	oldest := list[2]
-	if oldest.Client != (audit.Client{Device: "grpc-go/2", Address: "192.0.2.2"}) || !oldest.LastUsedAt.Equal(f.clock.now()) || list[0].Client.Device != "grpc-go/1" {
+	if oldest.Client != (audit.Client{Device: "grpc-go/2", Address: "192.0.2.2"}) ||
+		!oldest.LastUsedAt.Equal(f.clock.now()) || list[0].Client.Device != "grpc-go/1" {
 		t.Errorf("%+v", list)
 	}
-	if page, err := f.List(t.Context(), f.user, list[0].ID, 1); err != nil || len(page) != 1 || page[0].ID != list[1].ID {
+	if page, err := f.List(t.Context(), f.user, list[0].ID, 1); err != nil || len(page) != 1 ||
+		page[0].ID != list[1].ID {
 		t.Error(page, err)
 	}
 	stranger := uuid.New()
@@ -354,11 +369,13 @@ func TestSecondFactorIsAskedForAfterThePassword(t *testing.T) {
 	f := newFixture(t)
 	f.Factor = factor{}
 	for code, reason := range map[string]string{"": "TOTP_REQUIRED", "000000": "TOTP_INVALID"} {
-		if _, err := f.Login(t.Context(), email, password, code); errs.As(err) == nil || errs.As(err).Reason != reason {
+		if _, err := f.Login(t.Context(), email, password, code); errs.As(err) == nil ||
+			errs.As(err).Reason != reason {
 			t.Errorf("the code %q is answered %v", code, err)
 		}
 	}
-	if _, err := f.Login(t.Context(), email, "not the password", "123456"); errs.As(err).Reason != "INVALID_CREDENTIALS" {
+	if _, err := f.Login(t.Context(), email, "not the password",
+		"123456"); errs.As(err).Reason != "INVALID_CREDENTIALS" {
 		t.Errorf("a wrong password is answered %v", err)
 	}
 	if _, err := f.Login(t.Context(), email, password, "123456"); err != nil {
@@ -379,7 +396,8 @@ func TestSignInsAreRecorded(t *testing.T) {
 		Outcome, Reason string
 		Subject         *uuid.UUID
 	}
-	err := f.db.Gorm(t.Context()).Raw("SELECT outcome, reason, subject FROM audit_events WHERE type = 'session.login' ORDER BY id").Scan(&rows).Error
+	err := f.db.Gorm(t.Context()).Raw("SELECT outcome, reason, subject FROM audit_events WHERE type = " +
+		"'session.login' ORDER BY id").Scan(&rows).Error
 	if err != nil || len(rows) != 3 {
 		t.Fatalf("recorded %+v, %v", rows, err)
 	}

@@ -62,7 +62,8 @@ func TestATokenOfEachAlgorithmVerifiesWithStockVerifiersFromTheDocument(t *testi
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := jwxjwt.Parse([]byte(token), jwxjwt.WithKeySet(keys), jwxjwt.WithIssuer(issuer), jwxjwt.WithAudience("purser")); err != nil {
+			if _, err := jwxjwt.Parse([]byte(token), jwxjwt.WithKeySet(keys), jwxjwt.WithIssuer(issuer),
+				jwxjwt.WithAudience("purser")); err != nil {
 				t.Error("jwx: ", err)
 			}
 		})

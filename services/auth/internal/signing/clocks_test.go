@@ -153,16 +153,19 @@ func TestClocksThatAreOffByNoMoreThanTheSkewBreakNoToken(t *testing.T) {
 	if c.failed > 0 || c.refused > 0 {
 		t.Errorf("%d of %d verifications failed, %d signatures were refused", c.failed, c.verified, c.refused)
 	}
-	testkit.Figure(t, "clocks of signers and verifiers at -30 s, 0 and +30 s, default policy, %d rotations: %d of %d verifications failed, %d signatures refused",
+	testkit.Figure(t, "clocks of signers and verifiers at -30 s, 0 and +30 s, default policy, %d rotations: %d of "+
+		"%d verifications failed, %d signatures refused",
 		c.store.promotions, c.failed, c.verified, c.refused)
 	control := newClocks(t, policy().Skew, true)
 	for range 60 {
 		control.minute(t)
 	}
 	if control.failed == 0 {
-		t.Errorf("%d verifications and none failed where signers take their own clock for the database's: this proves nothing", control.verified)
+		t.Errorf("%d verifications and none failed where signers take their own clock for the database's: this "+
+			"proves nothing", control.verified)
 	}
-	testkit.Figure(t, "control: signers that put their own time into tokens: %d of %d verifications failed", control.failed, control.verified)
+	testkit.Figure(t, "control: signers that put their own time into tokens: %d of %d verifications failed",
+		control.failed, control.verified)
 }
 
 func TestClocksThatAreOffByMoreStopTheirSignersAndNoOther(t *testing.T) {
@@ -182,9 +185,11 @@ func TestClocksThatAreOffByMoreStopTheirSignersAndNoOther(t *testing.T) {
 		control.minute(t)
 	}
 	if control.failed == 0 || control.refused > 0 {
-		t.Errorf("without the check %d of %d verifications failed, %d refused: this proves nothing", control.failed, control.verified, control.refused)
+		t.Errorf("without the check %d of %d verifications failed, %d refused: this proves nothing", control.failed,
+			control.verified, control.refused)
 	}
-	testkit.Figure(t, "clocks at -60 s and +60 s: every one of their %d signatures refused as CLOCK_SKEWED, %d of %d verifications of the others failed (control, without the check: %d of %d)",
+	testkit.Figure(t, "clocks at -60 s and +60 s: every one of their %d signatures refused as CLOCK_SKEWED, %d of "+
+		"%d verifications of the others failed (control, without the check: %d of %d)",
 		c.refused, c.failed, c.verified, control.failed, control.verified)
 }
 
@@ -203,7 +208,8 @@ func TestATokensTimesAreTheDatabasesWhateverItsSignersClock(t *testing.T) {
 		}
 		caller, err := authn.NewVerifier(r, authn.Options{Issuer: issuer, Now: m.clock}).Verify(t.Context(), token)
 		if now := m.clock(); err != nil || !caller.IssuedAt.Equal(now) || !expires.Equal(now.Add(time.Minute)) {
-			t.Errorf("a clock that is %s ahead: issued %s from the database's now, %v", off, caller.IssuedAt.Sub(now), err)
+			t.Errorf("a clock that is %s ahead: issued %s from the database's now, %v", off, caller.IssuedAt.Sub(now),
+				err)
 		}
 	}
 }
@@ -227,7 +233,8 @@ func TestAClockThatIsTooFarOffIsToldByAMetric(t *testing.T) {
 		for _, scope := range all.ScopeMetrics {
 			for _, one := range scope.Metrics {
 				points, ok := one.Data.(metricdata.Gauge[float64])
-				if ok && one.Name == "jwt_signer_clock_skew_seconds" && len(points.DataPoints) == 1 && points.DataPoints[0].Value == 60 {
+				if ok && one.Name == "jwt_signer_clock_skew_seconds" && len(points.DataPoints) == 1 &&
+					points.DataPoints[0].Value == 60 {
 					return true
 				}
 			}

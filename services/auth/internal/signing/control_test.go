@@ -38,7 +38,8 @@ type unlocked struct {
 func (u *unlocked) Bootstrap(ctx context.Context, issuer string, first []signing.Key) error {
 	u.empty.Done()
 	u.empty.Wait()
-	if _, err := u.db.SQL().ExecContext(ctx, "INSERT INTO key_ring VALUES ($1, 1) ON CONFLICT DO NOTHING", issuer); err != nil {
+	if _, err := u.db.SQL().ExecContext(ctx, "INSERT INTO key_ring VALUES ($1, 1) ON CONFLICT DO NOTHING",
+		issuer); err != nil {
 		return err
 	}
 	for _, k := range first {
@@ -76,7 +77,10 @@ func TestWithoutTheLockEveryReplicaMakesKeysOfItsOwn(t *testing.T) {
 			}
 			var empty sync.WaitGroup
 			empty.Add(replicas)
-			kids, failures := start(t, func() signing.Store { return &unlocked{Keys: store.NewKeys(db.DB), db: db, empty: &empty} })
+			kids, failures := start(t, func() signing.Store {
+				return &unlocked{Keys: store.NewKeys(db.DB), db: db,
+					empty: &empty}
+			})
 			if got := ring(t, db); !tc.broken(failures, got) {
 				t.Errorf("%s, %d kids, failures %v: the race proves nothing", got, len(kids), failures)
 			}

@@ -49,7 +49,8 @@ func (f *faulty) Bootstrap(ctx context.Context, issuer string, first []signing.K
 	return f.tx(func() error { return f.rotating.Bootstrap(ctx, issuer, first) })
 }
 
-func (f *faulty) Apply(ctx context.Context, issuer string, epoch int64, s signing.Step, fresh *signing.Key, p signing.Policy) error {
+func (f *faulty) Apply(ctx context.Context, issuer string, epoch int64, s signing.Step, fresh *signing.Key,
+	p signing.Policy) error {
 	return f.tx(func() error { return f.rotating.Apply(ctx, issuer, epoch, s, fresh, p) })
 }
 
@@ -64,7 +65,8 @@ func (r *rotating) invariants(t *rapid.T, p signing.Policy) {
 		switch {
 		case k.State == signing.Active:
 			active++
-			if young := k.ActivatedAt.Before(k.PublishedAt.Add(p.KnownAfter())); young && !k.Waived && !k.ActivatedAt.Equal(k.PublishedAt) {
+			if young := k.ActivatedAt.Before(k.PublishedAt.Add(p.KnownAfter())); young && !k.Waived &&
+				!k.ActivatedAt.Equal(k.PublishedAt) {
 				t.Fatalf("%s signs and is too young (I1)", k.KID)
 			}
 			if len(k.Sealed) == 0 {
@@ -134,7 +136,8 @@ func TestNoCrashAndNoLostAcknowledgementBreaksTheRing(t *testing.T) {
 			if fresh.Refresh(ctx) != nil {
 				continue
 			}
-			v := authn.NewVerifier(fresh, authn.Options{Issuer: issuer, Leeway: p.Skew, Now: func() time.Time { return now }})
+			v := authn.NewVerifier(fresh, authn.Options{Issuer: issuer, Leeway: p.Skew,
+				Now: func() time.Time { return now }})
 			for _, tk := range tokens {
 				_, err := v.Verify(ctx, tk.token)
 				if now.Before(tk.expires) && err != nil && !memory.compromised(tk.token) {
@@ -179,5 +182,6 @@ func TestNoVerifierOfAPublisherThatIsCutOffIsBehindByMoreThanTheMaxAge(t *testin
 	if control <= policy().MaxAge+policy().Poll {
 		t.Errorf("with a max-age that stays, %s: this proves nothing", control)
 	}
-	testkit.Figure(t, "cut off for %s: the oldest set held is %s old, a poll and the max-age (control: %s)", 2*policy().MaxAge, got, control)
+	testkit.Figure(t, "cut off for %s: the oldest set held is %s old, a poll and the max-age (control: %s)",
+		2*policy().MaxAge, got, control)
 }

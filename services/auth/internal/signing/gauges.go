@@ -20,7 +20,8 @@ func (r *Ring) observe() (end func()) {
 		metric.WithDescription("Time since the ring was last read from the database."))
 	skewed, _ := meter.Float64ObservableGauge("jwt_signer_clock_skew_seconds", metric.WithUnit("s"),
 		metric.WithDescription("How far this process's clock is from the database's, at least."))
-	epoch, _ := meter.Int64ObservableGauge("jwt_key_ring_epoch", metric.WithDescription("The epoch that is published."))
+	epoch, _ := meter.Int64ObservableGauge("jwt_key_ring_epoch",
+		metric.WithDescription("The epoch that is published."))
 	begun := r.now()
 	registration, err := meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 		s, now := r.state.Load(), r.now()

@@ -58,7 +58,8 @@ func (r *rotating) Load(context.Context, string) (signing.Reading, error) {
 	return signing.Reading{Epoch: r.epoch, Keys: in, Now: r.now()}, nil
 }
 
-func (r *rotating) Apply(_ context.Context, _ string, epoch int64, s signing.Step, fresh *signing.Key, p signing.Policy) error {
+func (r *rotating) Apply(_ context.Context, _ string, epoch int64, s signing.Step, fresh *signing.Key,
+	p signing.Policy) error {
 	if epoch != r.epoch {
 		return signing.ErrEpoch
 	}
@@ -106,7 +107,8 @@ func (r *rotating) Compromise(_ context.Context, _, kid string) error {
 // compromised reports whether a token is of a key that was.
 func (r *rotating) compromised(token string) bool {
 	t, _, err := jwt.NewParser().ParseUnverified(token, jwt.MapClaims{})
-	return err == nil && slices.ContainsFunc(r.keys, func(k signing.Key) bool { return k.KID == t.Header["kid"] && k.State == signing.Compromised })
+	return err == nil && slices.ContainsFunc(r.keys,
+		func(k signing.Key) bool { return k.KID == t.Header["kid"] && k.State == signing.Compromised })
 }
 
 // verifier knows the set that it fetched last.
@@ -206,7 +208,8 @@ func newWorld(t *testing.T, rotation signing.Policy) *world {
 	seal, log := sealer(t, "kek"), slog.New(slog.DiscardHandler)
 	w.rotator = signing.NewRotator(issuer, rotation, w.store, seal, log)
 	for i, skew := range []time.Duration{0, p.Skew, -p.Skew} {
-		r := &replica{ring: signing.NewRing(issuer, p, w.store, seal, log), poll: w.now.Add(time.Duration(i) * 700 * time.Millisecond)}
+		r := &replica{ring: signing.NewRing(issuer, p, w.store, seal, log),
+			poll: w.now.Add(time.Duration(i) * 700 * time.Millisecond)}
 		r.ring.SetNow(func() time.Time { return w.now.Add(skew) })
 		if err := r.ring.Refresh(t.Context()); err != nil {
 			t.Fatal(err)
@@ -215,7 +218,8 @@ func newWorld(t *testing.T, rotation signing.Policy) *world {
 	}
 	for i := range 64 {
 		v := &verifier{world: w, eager: i%2 == 0}
-		v.Verifier = authn.NewVerifier(v, authn.Options{Issuer: issuer, Leeway: p.Skew, Now: func() time.Time { return w.now }})
+		v.Verifier = authn.NewVerifier(v, authn.Options{Issuer: issuer, Leeway: p.Skew,
+			Now: func() time.Time { return w.now }})
 		v.until = w.now.Add(time.Duration(w.intN(20_000)) * time.Millisecond)
 		v.fetch()
 		w.verifiers = append(w.verifiers, v)
@@ -281,7 +285,8 @@ func TestKeysRotateWithoutAnyVerifierNoticing(t *testing.T) {
 	if w.failed > 0 {
 		t.Fatalf("%d of %d verifications failed over %d rotations", w.failed, w.verified, w.store.promotions)
 	}
-	testkit.Figure(t, "%d rotations, %d verifications by 64 verifiers of tokens of 3 signers: 0 failed (%d times a signer past its lease refused)",
+	testkit.Figure(t, "%d rotations, %d verifications by 64 verifiers of tokens of 3 signers: 0 failed (%d times a "+
+		"signer past its lease refused)",
 		w.store.promotions, w.verified, w.unsigned)
 	t.Run("control: a key that signs as soon as it exists is not known everywhere", func(t *testing.T) {
 		hasty := compressed()
@@ -292,7 +297,8 @@ func TestKeysRotateWithoutAnyVerifierNoticing(t *testing.T) {
 			w.second(verifications)
 		}
 		if w.failed == 0 {
-			t.Fatalf("%d verifications over %d rotations, and none failed: the harness proves nothing", w.verified, w.store.promotions)
+			t.Fatalf("%d verifications over %d rotations, and none failed: the harness proves nothing", w.verified,
+				w.store.promotions)
 		}
 		testkit.Figure(t, "control: %d of %d verifications failed", w.failed, w.verified)
 	})

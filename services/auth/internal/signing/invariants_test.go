@@ -55,7 +55,8 @@ func TestAKidIsTheThumbprintOfItsKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	// RFC 7638 section 3 with RFC 8037 section 2: the members in their order.
-	sum := sha256.Sum256([]byte(`{"crv":"Ed25519","kty":"OKP","x":"` + base64.RawURLEncoding.EncodeToString(ed25519.PublicKey(k.Public)) + `"}`))
+	sum := sha256.Sum256([]byte(`{"crv":"Ed25519","kty":"OKP","x":"` +
+		base64.RawURLEncoding.EncodeToString(ed25519.PublicKey(k.Public)) + `"}`))
 	if want := base64.RawURLEncoding.EncodeToString(sum[:]); k.KID != want {
 		t.Errorf("%s, not %s", k.KID, want)
 	}
@@ -130,7 +131,8 @@ func TestAKeyIsErasedWhenNoSignerCanUseItAndLeavesTheSetWhenItsTokensAreOver(t *
 	old := kidOf(t, ring.Sign)
 	state := func() (state string) {
 		t.Helper()
-		err := db.SQL().QueryRowContext(t.Context(), `SELECT state || CASE WHEN sealed_private IS NULL AND wrapped_key IS NULL THEN ' erased' ELSE '' END
+		err := db.SQL().QueryRowContext(t.Context(),
+			`SELECT state || CASE WHEN sealed_private IS NULL AND wrapped_key IS NULL THEN ' erased' ELSE '' END
 			FROM signing_keys WHERE kid = $1`, old).Scan(&state)
 		if err != nil {
 			t.Fatal(err)
@@ -140,7 +142,8 @@ func TestAKeyIsErasedWhenNoSignerCanUseItAndLeavesTheSetWhenItsTokensAreOver(t *
 	// As if each had happened so much earlier.
 	step := func(earlier time.Duration, forced bool) {
 		t.Helper()
-		_, err := db.SQL().ExecContext(t.Context(), `UPDATE signing_keys SET published_at = published_at - $1 * interval '1 microsecond',
+		_, err := db.SQL().ExecContext(t.Context(),
+			`UPDATE signing_keys SET published_at = published_at - $1 * interval '1 microsecond',
 			retiring_at = retiring_at - $1 * interval '1 microsecond'`, earlier.Microseconds())
 		if err != nil {
 			t.Fatal(err)
@@ -211,7 +214,8 @@ func TestTheCachedSetsOfOldEpochsAreCountedWhenRemovedAndWhenNot(t *testing.T) {
 			}
 		}
 	}
-	if got["jwt_jwks_cache_invalidation_errors_total"] != 1 || got["jwt_jwks_cache_invalidations_total"] < 1 || got["jwt_key_rotations_total"] != 2 {
+	if got["jwt_jwks_cache_invalidation_errors_total"] != 1 || got["jwt_jwks_cache_invalidations_total"] < 1 ||
+		got["jwt_key_rotations_total"] != 2 {
 		t.Error(got)
 	}
 }
@@ -251,17 +255,23 @@ func TestEachRuleOfThePolicyIsKeptByItself(t *testing.T) {
 		spoil func(*signing.Policy)
 		want  string
 	}{
-		"no poll":                    {func(p *signing.Policy) { p.Poll = 0 }, "PURSER_KEYS_SIGNER_LEASE must"},
-		"a lease of less than two":   {func(p *signing.Policy) { p.Lease = 2*p.Poll - 1 }, "PURSER_KEYS_SIGNER_LEASE must"},
-		"a max-age of less than two": {func(p *signing.Policy) { p.MaxAge = 2*p.Poll - 1 }, "PURSER_KEYS_JWKS_MAX_AGE must"},
-		"more skew than leeway":      {func(p *signing.Policy) { p.Skew = 31 * time.Second }, "PURSER_KEYS_CLOCK_SKEW must"},
-		"a skew below zero":          {func(p *signing.Policy) { p.Skew = -1 }, "PURSER_KEYS_CLOCK_SKEW must"},
-		"a period in which no verifier knows the next key": {func(p *signing.Policy) { p.Period = p.KnownAfter() - 1 }, "PURSER_KEYS_ROTATION_PERIOD must"},
-		"tokens that never live":                           {func(p *signing.Policy) { p.TokenTTL = 0 }, "PURSER_ACCESS_TTL must"},
+		"no poll": {func(p *signing.Policy) { p.Poll = 0 }, "PURSER_KEYS_SIGNER_LEASE must"},
+		"a lease of less than two": {func(p *signing.Policy) { p.Lease = 2*p.Poll - 1 },
+			"PURSER_KEYS_SIGNER_LEASE must"},
+		"a max-age of less than two": {func(p *signing.Policy) { p.MaxAge = 2*p.Poll - 1 },
+			"PURSER_KEYS_JWKS_MAX_AGE must"},
+		"more skew than leeway": {func(p *signing.Policy) { p.Skew = 31 * time.Second },
+			"PURSER_KEYS_CLOCK_SKEW must"},
+		"a skew below zero": {func(p *signing.Policy) { p.Skew = -1 }, "PURSER_KEYS_CLOCK_SKEW must"},
+		"a period in which no verifier knows the next key": {func(p *signing.Policy) { p.Period = p.KnownAfter() - 1 },
+			"PURSER_KEYS_ROTATION_PERIOD must"},
+		"tokens that never live": {func(p *signing.Policy) { p.TokenTTL = 0 },
+			"PURSER_ACCESS_TTL must"},
 	} {
 		p := policy()
 		tc.spoil(&p)
-		if err := p.Validate(); err == nil || !strings.HasPrefix(err.Error(), tc.want) || strings.Contains(err.Error(), "\n") {
+		if err := p.Validate(); err == nil || !strings.HasPrefix(err.Error(), tc.want) ||
+			strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

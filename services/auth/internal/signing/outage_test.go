@@ -142,7 +142,8 @@ func newSuite(t *testing.T) *suite {
 	s := &suite{t: t, postgres: testkit.OwnPostgres(t), redis: testkit.Redis(t), seen: make([]sync.Map, 6)}
 	log := slog.New(slog.DiscardHandler)
 	var err error
-	if s.db, err = postgres.Open(t.Context(), postgres.Options{URL: s.postgres.URL("postgres"), Name: "test", Log: log}); err != nil {
+	if s.db, err = postgres.Open(t.Context(),
+		postgres.Options{URL: s.postgres.URL("postgres"), Name: "test", Log: log}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.db.Close() })
@@ -186,7 +187,8 @@ func newSuite(t *testing.T) *suite {
 				(*strike)()
 			}
 		})
-		s.every(ctx, 50*time.Millisecond, func(ctx context.Context) { _ = r.Rotate(ctx, false) }) // it fails while they are down
+		// it fails while they are down
+		s.every(ctx, 50*time.Millisecond, func(ctx context.Context) { _ = r.Rotate(ctx, false) })
 	}
 	return s
 }
@@ -252,7 +254,8 @@ func (s *suite) verify(ctx context.Context, number int, keys authn.KeySource) {
 // standing is the kid of the standby.
 func (s *suite) standing() (kid string) {
 	s.t.Helper()
-	err := s.db.SQL().QueryRowContext(s.t.Context(), "SELECT kid FROM signing_keys WHERE state = 'PUBLISHED'").Scan(&kid)
+	err := s.db.SQL().QueryRowContext(s.t.Context(),
+		"SELECT kid FROM signing_keys WHERE state = 'PUBLISHED'").Scan(&kid)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -291,7 +294,8 @@ func (s *suite) killPostgres() (next string) {
 		s.t.Fatal(err)
 	}
 	defer func() { _ = tx.Rollback() }() // of a server that is gone
-	if err := tx.QueryRow("SELECT kid FROM signing_keys WHERE state = 'PUBLISHED' FOR UPDATE").Scan(&next); err != nil {
+	if err := tx.QueryRow("SELECT kid FROM signing_keys WHERE state = 'PUBLISHED' FOR UPDATE").Scan(
+		&next); err != nil {
 		s.t.Fatal(err)
 	}
 	testkit.Eventually(s.t, time.Minute, func() bool {
@@ -342,9 +346,12 @@ func TestRedisThenPostgresKilledWithinARotationFailNoVerification(t *testing.T) 
 		l.mu.Unlock()
 	}
 	if s.failed.Load() > 0 || s.whileDown.Load() == 0 {
-		t.Errorf("%d of %d verifications failed, %d while Postgres and Redis were down", s.failed.Load(), s.verified.Load(), s.whileDown.Load())
+		t.Errorf("%d of %d verifications failed, %d while Postgres and Redis were down", s.failed.Load(),
+			s.verified.Load(), s.whileDown.Load())
 	}
-	testkit.Figure(t, "Redis, then Postgres killed within a rotation %d times: %d of %d verifications by 6 verifiers failed (%d made while both were down); 3 signers signed %d and refused %d, all past their lease; each rotation was completed",
+	testkit.Figure(t, "Redis, then Postgres killed within a rotation %d times: %d of %d verifications by 6 "+
+		"verifiers failed (%d made while both were down); 3 signers signed %d and refused %d, all past their lease; "+
+		"each rotation was completed",
 		rounds, s.failed.Load(), s.verified.Load(), s.whileDown.Load(), signatures, denied)
 }
 
@@ -363,7 +370,8 @@ func TestASignerWithoutALeaseSignsWithAKeyThatIsGone(t *testing.T) {
 		if err := r.Refresh(t.Context()); err != nil { // the last time
 			t.Fatal(err)
 		}
-		verifier := authn.NewVerifier(w.replicas[0].ring, authn.Options{Issuer: issuer, Leeway: w.policy.Skew, Now: func() time.Time { return w.now }})
+		verifier := authn.NewVerifier(w.replicas[0].ring,
+			authn.Options{Issuer: issuer, Leeway: w.policy.Skew, Now: func() time.Time { return w.now }})
 		good := true
 		for range 120 {
 			w.now = w.now.Add(time.Second)

@@ -64,7 +64,8 @@ func (h *history) take(s signing.Step) {
 		k := h.key(s.Promote)
 		young := h.now.Before(k.PublishedAt.Add(h.policy.KnownAfter()))
 		if k.State != signing.Published || young != s.Waived || young && s.Demote != "" {
-			h.t.Fatalf("%s is promoted from %s, young %v, waived %v, for %q", k.KID, k.State, young, s.Waived, s.Demote)
+			h.t.Fatalf("%s is promoted from %s, young %v, waived %v, for %q", k.KID, k.State, young, s.Waived,
+				s.Demote)
 		}
 		k.State, k.ActivatedAt = signing.Active, h.now
 	}
@@ -77,7 +78,8 @@ func (h *history) take(s signing.Step) {
 	}
 	for _, kid := range s.Retire {
 		k := h.key(kid)
-		if least := h.policy.Lease + h.policy.TokenTTL + 2*h.policy.Skew; k.State != signing.Retiring || h.now.Sub(k.RetiringAt) < least {
+		if least := h.policy.Lease + h.policy.TokenTTL + 2*h.policy.Skew; k.State != signing.Retiring ||
+			h.now.Sub(k.RetiringAt) < least {
 			h.t.Fatalf("%s leaves the set %s after it began to retire", kid, h.now.Sub(k.RetiringAt))
 		}
 		k.State = signing.Retired
@@ -103,13 +105,15 @@ func TestNoHistoryOfARingBreaksItsInvariants(t *testing.T) {
 		h.create(signing.Published)
 		for range rapid.IntRange(1, 60).Draw(t, "events") {
 			h.now = h.now.Add(time.Duration(rapid.Int64Range(0, int64(h.policy.Period)).Draw(t, "later")))
-			if compromised := rapid.SampledFrom(append([]signing.Key{{}, {}, {}, {}, {}}, h.keys...)).Draw(t, "compromised"); compromised.KID != "" {
+			if compromised := rapid.SampledFrom(append([]signing.Key{{}, {}, {}, {}, {}}, h.keys...)).Draw(t,
+				"compromised"); compromised.KID != "" {
 				k := h.key(compromised.KID)
 				k.State, k.Sealed = signing.Compromised, nil
 			}
 			forced := rapid.Bool().Draw(t, "forced")
 			steps := 0
-			for s := signing.Plan(h.keys, h.now, h.policy, forced); s.Due(); s = signing.Plan(h.keys, h.now, h.policy, false) {
+			for s := signing.Plan(h.keys, h.now, h.policy, forced); s.Due(); s = signing.Plan(h.keys, h.now, h.policy,
+				false) {
 				h.take(s)
 				if steps++; steps > 4 {
 					t.Fatalf("the plan has no end: %+v", s)

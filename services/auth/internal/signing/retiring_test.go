@@ -27,7 +27,8 @@ func TestAKeyThatRetiresStaysInTheSetAndSignsNoMore(t *testing.T) {
 			}
 			old := kidOf(t, r.Sign)
 			for _, change := range []string{
-				"UPDATE signing_keys SET state = '" + tc.state + "', retiring_at = now(), sealed_private = NULL WHERE state = 'ACTIVE'",
+				"UPDATE signing_keys SET state = '" + tc.state +
+					"', retiring_at = now(), sealed_private = NULL WHERE state = 'ACTIVE'",
 				"UPDATE signing_keys SET state = 'ACTIVE' WHERE state = 'PUBLISHED'",
 				"UPDATE key_ring SET epoch = epoch + 1",
 			} {

@@ -46,7 +46,8 @@ func TestAKeyEncryptionKeyIsReplacedWhileReplicasSign(t *testing.T) {
 	old, readsNew, both, fresh := keks(t, "old"), keks(t, "old", "new"), keks(t, "new", "old"), keks(t, "new")
 	check := func(when string, want map[*signing.Sealer]bool) {
 		t.Helper()
-		for name, s := range map[string]*signing.Sealer{"old": old, "old that reads new": readsNew, "new that reads old": both, "new": fresh} {
+		for name, s := range map[string]*signing.Sealer{"old": old, "old that reads new": readsNew,
+			"new that reads old": both, "new": fresh} {
 			if signs(s) != want[s] {
 				t.Errorf("%s: a replica with %s signs: %v", when, name, signs(s))
 			}
@@ -55,7 +56,8 @@ func TestAKeyEncryptionKeyIsReplacedWhileReplicasSign(t *testing.T) {
 	if !signs(old) { // the first boot
 		t.Fatal("nothing signs")
 	}
-	check("before", map[*signing.Sealer]bool{old: true, readsNew: true, both: true}) // the control: a new one alone can't
+	// the control: a new one alone can't
+	check("before", map[*signing.Sealer]bool{old: true, readsNew: true, both: true})
 	before, err := keys.List(t.Context(), issuer)
 	if err != nil {
 		t.Fatal(err)
@@ -74,7 +76,8 @@ func TestAKeyEncryptionKeyIsReplacedWhileReplicasSign(t *testing.T) {
 	if n := rewrap(); n != 2 {
 		t.Errorf("%d keys were rewrapped", n)
 	}
-	check("after", map[*signing.Sealer]bool{readsNew: true, both: true, fresh: true}) // the control: an old one alone can't
+	// the control: an old one alone can't
+	check("after", map[*signing.Sealer]bool{readsNew: true, both: true, fresh: true})
 	if n := rewrap(); n != 0 {
 		t.Errorf("%d keys were rewrapped again", n)
 	}
@@ -83,7 +86,8 @@ func TestAKeyEncryptionKeyIsReplacedWhileReplicasSign(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, k := range after {
-		if string(k.Sealed) != string(before[i].Sealed) || string(k.Wrapped) == string(before[i].Wrapped) || k.KID != before[i].KID {
+		if string(k.Sealed) != string(before[i].Sealed) || string(k.Wrapped) == string(before[i].Wrapped) ||
+			k.KID != before[i].KID {
 			t.Errorf("key %d: more, or less, than its data key was wrapped anew", i)
 		}
 		if current, err := both.CurrentKey(issuer, k); !current || err != nil {
@@ -94,7 +98,8 @@ func TestAKeyEncryptionKeyIsReplacedWhileReplicasSign(t *testing.T) {
 		}
 	}
 	var epoch, recorded int
-	if err := db.SQL().QueryRowContext(t.Context(), `SELECT epoch, (SELECT count(*) FROM audit_events WHERE type = 'signing_key.rewrapped')
+	if err := db.SQL().QueryRowContext(t.Context(),
+		`SELECT epoch, (SELECT count(*) FROM audit_events WHERE type = 'signing_key.rewrapped')
 		FROM key_ring`).Scan(&epoch, &recorded); err != nil || epoch != 1 || recorded != 2 {
 		t.Error(epoch, recorded, err)
 	}
@@ -123,7 +128,8 @@ func TestAKeyThatIsErasedWhileItIsRewrappedStaysErased(t *testing.T) {
 		t.Fatal(err)
 	}
 	var left int
-	if err := db.SQL().QueryRowContext(t.Context(), "SELECT count(wrapped_key) FROM signing_keys").Scan(&left); err != nil || left != 0 {
+	if err := db.SQL().QueryRowContext(t.Context(),
+		"SELECT count(wrapped_key) FROM signing_keys").Scan(&left); err != nil || left != 0 {
 		t.Error(left, err)
 	}
 }
@@ -142,14 +148,17 @@ func TestEverySecondFactorIsRewrappedUnlessItChangesMeanwhile(t *testing.T) {
 	n, err := store.NewFactors(db.DB).Rewrap(t.Context(), func(user uuid.UUID, wrapped []byte) ([]byte, error) {
 		if !changed { // enrolled anew
 			changed = true
-			if _, err := db.SQL().ExecContext(t.Context(), "UPDATE second_factors SET wrapped_key = 'newer' WHERE user_id = $1", user); err != nil {
+			if _, err := db.SQL().ExecContext(t.Context(),
+				"UPDATE second_factors SET wrapped_key = 'newer' WHERE user_id = $1", user); err != nil {
 				return nil, err
 			}
 		}
 		return []byte("new"), nil
 	})
 	var of, newer int
-	e := db.SQL().QueryRowContext(t.Context(), "SELECT count(*) FILTER (WHERE wrapped_key = 'new'), count(*) FILTER (WHERE wrapped_key = 'newer') FROM second_factors").Scan(&of, &newer)
+	e := db.SQL().QueryRowContext(t.Context(),
+		"SELECT count(*) FILTER (WHERE wrapped_key = 'new'), count(*) FILTER (WHERE wrapped_key = 'newer') FROM "+
+			"second_factors").Scan(&of, &newer)
 	if n != 1199 || of != 1199 || newer != 1 || err != nil || e != nil {
 		t.Error(n, of, newer, err, e)
 	}

@@ -67,19 +67,26 @@ func (p Policy) algorithm() string { return cmp.Or(p.Algorithm, EdDSA) }
 func (p Policy) Validate() error {
 	var mistakes []error
 	if p.Poll <= 0 || p.Lease < 2*p.Poll {
-		mistakes = append(mistakes, errors.New("PURSER_KEYS_SIGNER_LEASE must be at least twice PURSER_KEYS_POLL, which must be above 0"))
+		mistakes = append(mistakes, errors.New(
+			"PURSER_KEYS_SIGNER_LEASE must be at least twice PURSER_KEYS_POLL, which must be above 0"))
 	}
 	if p.MaxAge < 2*p.Poll || p.MaxAge < 2*time.Second {
-		mistakes = append(mistakes, errors.New("PURSER_KEYS_JWKS_MAX_AGE must be at least twice PURSER_KEYS_POLL, and 2s"))
+		mistakes = append(mistakes, errors.New(
+			"PURSER_KEYS_JWKS_MAX_AGE must be at least twice PURSER_KEYS_POLL, and 2s"))
 	}
 	if p.Skew < 0 || p.Skew > authn.Leeway {
-		mistakes = append(mistakes, fmt.Errorf("PURSER_KEYS_CLOCK_SKEW must be 0 to %s, the leeway that verifiers give", authn.Leeway))
+		mistakes = append(mistakes, fmt.Errorf(
+			"PURSER_KEYS_CLOCK_SKEW must be 0 to %s, the leeway that verifiers give", authn.Leeway))
 	}
 	if p.Period < p.KnownAfter() {
-		mistakes = append(mistakes, fmt.Errorf("PURSER_KEYS_ROTATION_PERIOD must be at least PURSER_KEYS_POLL + PURSER_KEYS_JWKS_MAX_AGE + PURSER_KEYS_CLOCK_SKEW, %s: the next key has to be known to every verifier before it signs", p.KnownAfter()))
+		mistakes = append(mistakes, fmt.Errorf(
+			"PURSER_KEYS_ROTATION_PERIOD must be at least PURSER_KEYS_POLL + PURSER_KEYS_JWKS_MAX_AGE + "+
+				"PURSER_KEYS_CLOCK_SKEW, %s: the next key has to be known to every verifier before it signs",
+			p.KnownAfter()))
 	}
 	if !slices.Contains(Algorithms(), p.algorithm()) {
-		mistakes = append(mistakes, fmt.Errorf("PURSER_KEYS_ALGORITHM must be one of %s", strings.Join(Algorithms(), ", ")))
+		mistakes = append(mistakes, fmt.Errorf("PURSER_KEYS_ALGORITHM must be one of %s",
+			strings.Join(Algorithms(), ", ")))
 	}
 	if p.TokenTTL <= 0 {
 		mistakes = append(mistakes, errors.New("PURSER_ACCESS_TTL must be above 0"))
@@ -139,7 +146,8 @@ type snapshot struct {
 
 // NewRing returns a ring that knows no key until Refresh.
 func NewRing(issuer string, p Policy, store Store, sealer *Sealer, log *slog.Logger) *Ring {
-	return &Ring{issuer: issuer, policy: p, store: store, sealer: sealer, log: log, now: time.Now, wake: make(chan struct{}, 1)}
+	return &Ring{issuer: issuer, policy: p, store: store, sealer: sealer, log: log, now: time.Now,
+		wake: make(chan struct{}, 1)}
 }
 
 // Keep bootstraps the ring and reads it every Poll until ctx ends; while it
@@ -224,7 +232,8 @@ func (r *Ring) bootstrap(ctx context.Context) error {
 }
 
 func (r *Ring) read(reading Reading, at time.Time) (*snapshot, error) {
-	s := &snapshot{epoch: reading.Epoch, readAt: at, heardAt: at, next: r.expect(reading, at), public: map[string]authn.Key{}}
+	s := &snapshot{epoch: reading.Epoch, readAt: at, heardAt: at, next: r.expect(reading, at),
+		public: map[string]authn.Key{}}
 	for _, k := range reading.Keys {
 		public, err := decodePublic(k.Algorithm, k.Public)
 		if err != nil {
@@ -259,7 +268,8 @@ func (r *Ring) read(reading Reading, at time.Time) (*snapshot, error) {
 func (r *Ring) adopt(s *snapshot) {
 	for {
 		old := r.state.Load()
-		if old != nil && (old.epoch > s.epoch || old.epoch == s.epoch && (old.heardAt.After(s.heardAt) || old.readAt.After(s.readAt))) {
+		if old != nil && (old.epoch > s.epoch ||
+			old.epoch == s.epoch && (old.heardAt.After(s.heardAt) || old.readAt.After(s.readAt))) {
 			return
 		}
 		if r.state.CompareAndSwap(old, s) {

@@ -218,8 +218,10 @@ func TestKeysOfADatabaseThatWasTamperedWithDoNotSign(t *testing.T) {
 			k[0].Sealed, k[1].Sealed = k[1].Sealed, k[0].Sealed
 			k[0].Wrapped, k[1].Wrapped = k[1].Wrapped, k[0].Wrapped
 		}},
-		{"two rows with only the sealed bytes swapped", func(k []signing.Key) { k[0].Sealed, k[1].Sealed = k[1].Sealed, k[0].Sealed }},
-		{"two rows with their public keys swapped", func(k []signing.Key) { k[0].Public, k[1].Public = k[1].Public, k[0].Public }},
+		{"two rows with only the sealed bytes swapped",
+			func(k []signing.Key) { k[0].Sealed, k[1].Sealed = k[1].Sealed, k[0].Sealed }},
+		{"two rows with their public keys swapped",
+			func(k []signing.Key) { k[0].Public, k[1].Public = k[1].Public, k[0].Public }},
 		{"a row under another kid", func(k []signing.Key) { k[0].KID = k[1].KID }},
 		{"a row of another algorithm", func(k []signing.Key) { k[0].Algorithm = "ES256" }},
 		{"one bit of the sealed key", func(k []signing.Key) { k[0].Sealed[len(k[0].Sealed)/2] ^= 1 }},
@@ -294,13 +296,16 @@ func TestPolicy(t *testing.T) {
 		want string
 	}{
 		{"the policy of the tests is fine", policy(), ""},
-		{"a lease of one poll is refused", signing.Policy{MaxAge: time.Minute, Poll: 10 * time.Second, Lease: 10 * time.Second}, "SIGNER_LEASE"},
+		{"a lease of one poll is refused", signing.Policy{MaxAge: time.Minute, Poll: 10 * time.Second,
+			Lease: 10 * time.Second}, "SIGNER_LEASE"},
 		{"no poll is refused", signing.Policy{MaxAge: time.Minute, Lease: time.Minute}, "SIGNER_LEASE"},
-		{"a max-age of one poll is refused", signing.Policy{MaxAge: 10 * time.Second, Poll: 10 * time.Second, Lease: time.Minute}, "JWKS_MAX_AGE"},
+		{"a max-age of one poll is refused", signing.Policy{MaxAge: 10 * time.Second, Poll: 10 * time.Second,
+			Lease: time.Minute}, "JWKS_MAX_AGE"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			err := tc.p.Validate()
-			if tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)) {
+			if tc.want == "" && err != nil ||
+				tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)) {
 				t.Errorf("Validate() = %v, want %q", err, tc.want)
 			}
 		})

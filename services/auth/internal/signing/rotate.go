@@ -56,11 +56,16 @@ func NewRotator(issuer string, p Policy, store RotationStore, sealer *Sealer, lo
 	r := &Rotator{issuer: issuer, policy: p, store: store, sealer: sealer, log: log, notify: func() {}}
 	meter := otel.Meter(meterName)
 	// An instrument that can't be made is a no-op one.
-	r.rotations, _ = meter.Int64Counter("jwt_key_rotations_total", metric.WithDescription("Keys that became the active one."))
-	r.retirements, _ = meter.Int64Counter("jwt_key_retirements_total", metric.WithDescription("Keys that left the set."))
-	r.failed, _ = meter.Int64Counter("jwt_key_rotation_errors_total", metric.WithDescription("Attempts to rotate that failed."))
-	r.invalidated, _ = meter.Int64Counter("jwt_jwks_cache_invalidations_total", metric.WithDescription("Key sets of an old epoch that were removed from the cache."))
-	r.uninvalidated, _ = meter.Int64Counter("jwt_jwks_cache_invalidation_errors_total", metric.WithDescription("Key sets of an old epoch that could not be removed from the cache."))
+	r.rotations, _ = meter.Int64Counter("jwt_key_rotations_total",
+		metric.WithDescription("Keys that became the active one."))
+	r.retirements, _ = meter.Int64Counter("jwt_key_retirements_total",
+		metric.WithDescription("Keys that left the set."))
+	r.failed, _ = meter.Int64Counter("jwt_key_rotation_errors_total",
+		metric.WithDescription("Attempts to rotate that failed."))
+	r.invalidated, _ = meter.Int64Counter("jwt_jwks_cache_invalidations_total",
+		metric.WithDescription("Key sets of an old epoch that were removed from the cache."))
+	r.uninvalidated, _ = meter.Int64Counter("jwt_jwks_cache_invalidation_errors_total",
+		metric.WithDescription("Key sets of an old epoch that could not be removed from the cache."))
 	return r
 }
 
@@ -90,7 +95,9 @@ func (r *Rotator) rotate(ctx context.Context, forced bool) error {
 		}
 		step := Plan(reading.Keys, reading.Now, r.policy, forced)
 		if forced && step.Promote == "" {
-			return errs.FailedPrecondition("KEY_TOO_YOUNG", fmt.Sprintf("the next key is not known to every verifier before %s", step.Next.UTC().Format(time.RFC3339)))
+			return errs.FailedPrecondition("KEY_TOO_YOUNG",
+				fmt.Sprintf("the next key is not known to every verifier before %s",
+					step.Next.UTC().Format(time.RFC3339)))
 		}
 		if !step.Due() {
 			return nil

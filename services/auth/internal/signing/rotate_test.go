@@ -18,7 +18,8 @@ import (
 // hurried is a policy of milliseconds, which no service accepts.
 func hurried() signing.Policy {
 	ms := time.Millisecond
-	return signing.Policy{MaxAge: 20 * ms, Poll: 10 * ms, Lease: 20 * ms, Skew: 5 * ms, Period: 50 * ms, TokenTTL: 30 * ms}
+	return signing.Policy{MaxAge: 20 * ms, Poll: 10 * ms, Lease: 20 * ms, Skew: 5 * ms, Period: 50 * ms,
+		TokenTTL: 30 * ms}
 }
 
 func rotator(t testing.TB, s signing.RotationStore, p signing.Policy) *signing.Rotator {
@@ -77,12 +78,14 @@ func TestOfManyRotatorsOneMakesEachStep(t *testing.T) {
 		t.Fatal(err)
 	}
 	if active != 1 || standby != 1 || young != 0 || keys != promoted+1 {
-		t.Errorf("%d active, %d standing by, %d promoted too young, %d keys of which %d were active", active, standby, young, keys, promoted)
+		t.Errorf("%d active, %d standing by, %d promoted too young, %d keys of which %d were active", active, standby,
+			young, keys, promoted)
 	}
 	if epochs < 2 {
 		t.Errorf("%d epochs: nothing rotated", epochs)
 	}
-	testkit.Figure(t, "%d replicas × %d ticks: %d epochs, %d keys active in turn, never two, none before its time", replicas, ticks, epochs, promoted)
+	testkit.Figure(t, "%d replicas × %d ticks: %d epochs, %d keys active in turn, never two, none before its time",
+		replicas, ticks, epochs, promoted)
 }
 
 // heedless applies a step to whatever epoch there is, the first one not before
@@ -93,7 +96,8 @@ type heedless struct {
 	both          chan struct{}
 }
 
-func (h heedless) Apply(ctx context.Context, issuer string, _ int64, s signing.Step, fresh *signing.Key, p signing.Policy) error {
+func (h heedless) Apply(ctx context.Context, issuer string, _ int64, s signing.Step, fresh *signing.Key,
+	p signing.Policy) error {
 	alone := false
 	h.first.Do(func() { alone = true })
 	if !alone {
@@ -167,7 +171,8 @@ func TestARevokedKeyLeavesTheSetAtOnceAndTheNextSigns(t *testing.T) {
 	if after, err := keys.Load(t.Context(), issuer); err != nil || after.Epoch != before.Epoch {
 		t.Error("revoking twice raises the epoch", after.Epoch, err)
 	}
-	if got := recorded(t, db); got != "signing_key.revoked COMPROMISED "+old+", signing_key.rotated WAIVED "+kidOf(t, ring.Sign) {
+	if got := recorded(t, db); got != "signing_key.revoked COMPROMISED "+old+", signing_key.rotated WAIVED "+kidOf(t,
+		ring.Sign) {
 		t.Error("recorded: ", got)
 	}
 	set, _ := ring.Published()
@@ -179,7 +184,8 @@ func TestARevokedKeyLeavesTheSetAtOnceAndTheNextSigns(t *testing.T) {
 // recorded are the events of the keys, in their order.
 func recorded(t *testing.T, db *testkit.DB) (events string) {
 	t.Helper()
-	err := db.SQL().QueryRowContext(t.Context(), `SELECT coalesce(string_agg(type || ' ' || reason || ' ' || object, ', ' ORDER BY id), '')
+	err := db.SQL().QueryRowContext(t.Context(),
+		`SELECT coalesce(string_agg(type || ' ' || reason || ' ' || object, ', ' ORDER BY id), '')
 		FROM audit_events WHERE type LIKE 'signing_key.%'`).Scan(&events)
 	if err != nil {
 		t.Fatal(err)
@@ -195,7 +201,9 @@ func TestARotationThatWasAskedForIsRecordedWithItsTransaction(t *testing.T) {
 		t.Fatal(err)
 	}
 	older := func() {
-		_, err := db.SQL().ExecContext(t.Context(), "UPDATE signing_keys SET created_at = created_at - interval '1 hour', published_at = published_at - interval '1 hour'")
+		_, err := db.SQL().ExecContext(t.Context(),
+			"UPDATE signing_keys SET created_at = created_at - interval '1 hour', published_at = published_at - "+
+				"interval '1 hour'")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -213,7 +221,8 @@ func TestARotationThatWasAskedForIsRecordedWithItsTransaction(t *testing.T) {
 		t.Error("recorded: ", got)
 	}
 	older()
-	if _, err := db.SQL().ExecContext(t.Context(), "ALTER TABLE audit_events ADD CHECK (type <> 'signing_key.rotated')  NOT VALID"); err != nil {
+	if _, err := db.SQL().ExecContext(t.Context(),
+		"ALTER TABLE audit_events ADD CHECK (type <> 'signing_key.rotated')  NOT VALID"); err != nil {
 		t.Fatal(err)
 	}
 	if err := rotator.Rotate(t.Context(), true); err == nil {

@@ -90,7 +90,8 @@ func (r *Ring) hear(ctx context.Context) error {
 	if err := json.Unmarshal(plain, &heard); err != nil {
 		return fmt.Errorf("cached key set: %w", err)
 	}
-	s := &snapshot{epoch: epoch, readAt: old.readAt, skew: old.skew, at: old.at, atHere: old.atHere, next: old.next, public: map[string]authn.Key{}, doc: heard.Set}
+	s := &snapshot{epoch: epoch, readAt: old.readAt, skew: old.skew, at: old.at, atHere: old.atHere, next: old.next,
+		public: map[string]authn.Key{}, doc: heard.Set}
 	if err := json.Unmarshal(heard.Set, &s.set); err != nil {
 		return fmt.Errorf("cached key set: %w", err)
 	}

@@ -69,13 +69,15 @@ func TestAReplicaWithoutItsDatabaseLearnsTheNewSetFromTheCache(t *testing.T) {
 		known, ok := whole.Published()
 		set, there := cut.Published()
 		if !ok || !there || set.Epoch != known.Epoch || set.ETag != known.ETag || set.MaxAge > known.MaxAge {
-			t.Fatalf("epoch %d with %s is published beside epoch %d with %s", set.Epoch, set.MaxAge, known.Epoch, known.MaxAge)
+			t.Fatalf("epoch %d with %s is published beside epoch %d with %s", set.Epoch, set.MaxAge, known.Epoch,
+				known.MaxAge)
 		}
 		token, _, err := whole.Sign(claims(), time.Second)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := authn.NewVerifier(cut, authn.Options{Issuer: issuer, Now: func() time.Time { return w.now }}).Verify(t.Context(), token); err != nil {
+		if _, err := authn.NewVerifier(cut, authn.Options{Issuer: issuer,
+			Now: func() time.Time { return w.now }}).Verify(t.Context(), token); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -21,7 +21,8 @@ func TestATokenVerifiesWithPursersVerifier(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if caller.UserID.String() != want.Subject || caller.SessionID.String() != want.SessionID || !caller.May("wallet:read") {
+	if caller.UserID.String() != want.Subject || caller.SessionID.String() != want.SessionID ||
+		!caller.May("wallet:read") {
 		t.Errorf("the caller is %+v", caller)
 	}
 	if !caller.ExpiresAt.Equal(expires) || !expires.Equal(c.at.Add(15*time.Minute)) {
@@ -41,11 +42,13 @@ func TestTheTokenNamesItsIssuerAndTimesWhateverTheCallerSays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := authn.NewVerifier(r, authn.Options{Issuer: issuer, Now: c.now}).Verify(t.Context(), token); err != nil {
+	if _, err := authn.NewVerifier(r, authn.Options{Issuer: issuer, Now: c.now}).Verify(t.Context(),
+		token); err != nil {
 		t.Errorf("the token isn't ours: %v", err)
 	}
 	late := func() time.Time { return c.at.Add(time.Minute + 31*time.Second) }
-	if _, err := authn.NewVerifier(r, authn.Options{Issuer: issuer, Now: late}).Verify(t.Context(), token); reason(err) != "TOKEN_EXPIRED" {
+	if _, err := authn.NewVerifier(r, authn.Options{Issuer: issuer, Now: late}).Verify(t.Context(),
+		token); reason(err) != "TOKEN_EXPIRED" {
 		t.Errorf("past its minute and the leeway: %v", err)
 	}
 }

@@ -253,7 +253,8 @@ func isDateTime(s string) bool {
 	if zone == "Z" {
 		return true
 	}
-	return len(zone) == 6 && (zone[0] == '+' || zone[0] == '-') && zone[3] == ':' && zone[1:3] < "24" && zone[4:] < "60"
+	return len(zone) == 6 && (zone[0] == '+' || zone[0] == '-') && zone[3] == ':' && zone[1:3] < "24" &&
+		zone[4:] < "60"
 }
 
 // Characters of RFC 3986.

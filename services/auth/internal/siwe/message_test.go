@@ -24,11 +24,13 @@ Resources:
 - ipfs://bafybeiemxf5abjwjbikoz4mc3a3dla6ual3jsgpdr4cjr3oz3evfyavhwq/
 - urn:isbn:0451450523`
 
-const least = "app.example wants you to sign in with your Ethereum account:\n0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed\n\n\n" +
+const least = "app.example wants you to sign in with your Ethereum " +
+	"account:\n0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed\n\n\n" +
 	"URI: https://app.example\nVersion: 1\nChain ID: 137\nNonce: abcdefgh\nIssued At: 2026-03-01T12:00:00Z"
 
 func TestAMessageIsReadByTheLetterAndWrittenAsItWas(t *testing.T) {
-	for _, text := range []string{whole, least, least + "\nResources:", least + "\nRequest ID: ", strings.Replace(least, "app.example wants", "[::1]:80 wants", 1)} {
+	for _, text := range []string{whole, least, least + "\nResources:", least + "\nRequest ID: ",
+		strings.Replace(least, "app.example wants", "[::1]:80 wants", 1)} {
 		m, err := siwe.Parse(text)
 		if err != nil || m.String() != text {
 			t.Errorf("%v\n%s\n%s", err, text, m)
@@ -38,51 +40,55 @@ func TestAMessageIsReadByTheLetterAndWrittenAsItWas(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m.Scheme != "https" || m.Domain != "app.example:8080" || m.ChainID != 1 || m.Nonce != "32891756abcDEF" || *m.RequestID != "some-id:@%41" ||
-		len(m.Resources) != 2 || m.Expires.Sub(m.NotBefore.Time).Minutes() != 5 || !strings.HasPrefix(*m.Statement, "I accept") {
+	if m.Scheme != "https" || m.Domain != "app.example:8080" || m.ChainID != 1 || m.Nonce != "32891756abcDEF" ||
+		*m.RequestID != "some-id:@%41" ||
+		len(m.Resources) != 2 || m.Expires.Sub(m.NotBefore.Time).Minutes() != 5 ||
+		!strings.HasPrefix(*m.Statement, "I accept") {
 		t.Errorf("%+v", m)
 	}
 }
 
 func TestWhatIsNoMessageIsRefused(t *testing.T) {
 	for name, change := range map[string][2]string{
-		"a checksum that is wrong":            {"0x5aAeb", "0x5aaeb"},
-		"an address in lower case":            {"0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed", "0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed"},
-		"an address of 39 digits":             {"BeAed\n", "BeAe\n"},
-		"an address with 0X":                  {"0x5a", "0X5a"},
-		"a space after the address":           {"BeAed\n", "BeAed \n"},
-		"carriage returns":                    {"\n", "\r\n"},
-		"a statement of two lines":            {"terms:", "terms:\n"},
-		"a statement with a control":          {"terms", "terms\x00"},
-		"a statement with other letters":      {"terms", "tërms"},
-		"a statement with a percent sign":     {"terms", "100%"},
-		"no empty line after the address":     {"BeAed\n\n", "BeAed\n"},
-		"no empty line before the URI":        {"!\n\nURI", "!\nURI"},
-		"no URI":                              {"URI: https://app.example/login?a=%20b\n", ""},
-		"a URI that is none":                  {"URI: https://app.example/login?a=%20b", "URI: app.example"},
-		"a URI with a bad escape":             {"a=%20b", "a=%2"},
-		"a URI with a space":                  {"a=%20b", "a= b"},
-		"version 2":                           {"Version: 1", "Version: 2"},
-		"version 01":                          {"Version: 1", "Version: 01"},
-		"a chain that is no number":           {"Chain ID: 1", "Chain ID: one"},
-		"a chain with a sign":                 {"Chain ID: 1", "Chain ID: +1"},
-		"a chain with a zero before it":       {"Chain ID: 1", "Chain ID: 01"},
-		"a chain past 64 bits":                {"Chain ID: 1", "Chain ID: 18446744073709551617"},
-		"a nonce of seven":                    {"32891756abcDEF", "3289175"},
-		"a nonce with a dash":                 {"32891756abcDEF", "32891756-abcDEF"},
-		"fields in another order":             {"Version: 1\nChain ID: 1", "Chain ID: 1\nVersion: 1"},
-		"a field twice":                       {"Version: 1\n", "Version: 1\nVersion: 1\n"},
-		"a name in lower case":                {"Nonce: ", "nonce: "},
-		"a field without a space":             {"Nonce: ", "Nonce:"},
-		"a date without a time":               {"2026-03-01T12:00:00.123Z", "2026-03-01"},
-		"a date with a space":                 {"2026-03-01T12:00:00.123Z", "2026-03-01 12:00:00Z"},
-		"a comma before the fraction":         {"00.123Z", "00,123Z"},
-		"a point without a fraction":          {"00.123Z", "00.Z"},
-		"a time without a zone":               {"00.123Z", "00.123"},
-		"the 30th of February":                {"2026-03-01T12:00:00.123Z", "2026-02-30T12:00:00Z"},
-		"hour 24":                             {"T12:00:00.123Z", "T24:00:00Z"},
-		"a zone of 25 hours":                  {"+01:00", "+25:00"},
-		"options in another order":            {"Expiration Time: 2026-03-01T13:05:00+01:00\nNot Before: 2026-03-01T12:00:00Z", "Not Before: 2026-03-01T12:00:00Z\nExpiration Time: 2026-03-01T13:05:00+01:00"},
+		"a checksum that is wrong": {"0x5aAeb", "0x5aaeb"},
+		"an address in lower case": {"0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed",
+			"0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed"},
+		"an address of 39 digits":         {"BeAed\n", "BeAe\n"},
+		"an address with 0X":              {"0x5a", "0X5a"},
+		"a space after the address":       {"BeAed\n", "BeAed \n"},
+		"carriage returns":                {"\n", "\r\n"},
+		"a statement of two lines":        {"terms:", "terms:\n"},
+		"a statement with a control":      {"terms", "terms\x00"},
+		"a statement with other letters":  {"terms", "tërms"},
+		"a statement with a percent sign": {"terms", "100%"},
+		"no empty line after the address": {"BeAed\n\n", "BeAed\n"},
+		"no empty line before the URI":    {"!\n\nURI", "!\nURI"},
+		"no URI":                          {"URI: https://app.example/login?a=%20b\n", ""},
+		"a URI that is none":              {"URI: https://app.example/login?a=%20b", "URI: app.example"},
+		"a URI with a bad escape":         {"a=%20b", "a=%2"},
+		"a URI with a space":              {"a=%20b", "a= b"},
+		"version 2":                       {"Version: 1", "Version: 2"},
+		"version 01":                      {"Version: 1", "Version: 01"},
+		"a chain that is no number":       {"Chain ID: 1", "Chain ID: one"},
+		"a chain with a sign":             {"Chain ID: 1", "Chain ID: +1"},
+		"a chain with a zero before it":   {"Chain ID: 1", "Chain ID: 01"},
+		"a chain past 64 bits":            {"Chain ID: 1", "Chain ID: 18446744073709551617"},
+		"a nonce of seven":                {"32891756abcDEF", "3289175"},
+		"a nonce with a dash":             {"32891756abcDEF", "32891756-abcDEF"},
+		"fields in another order":         {"Version: 1\nChain ID: 1", "Chain ID: 1\nVersion: 1"},
+		"a field twice":                   {"Version: 1\n", "Version: 1\nVersion: 1\n"},
+		"a name in lower case":            {"Nonce: ", "nonce: "},
+		"a field without a space":         {"Nonce: ", "Nonce:"},
+		"a date without a time":           {"2026-03-01T12:00:00.123Z", "2026-03-01"},
+		"a date with a space":             {"2026-03-01T12:00:00.123Z", "2026-03-01 12:00:00Z"},
+		"a comma before the fraction":     {"00.123Z", "00,123Z"},
+		"a point without a fraction":      {"00.123Z", "00.Z"},
+		"a time without a zone":           {"00.123Z", "00.123"},
+		"the 30th of February":            {"2026-03-01T12:00:00.123Z", "2026-02-30T12:00:00Z"},
+		"hour 24":                         {"T12:00:00.123Z", "T24:00:00Z"},
+		"a zone of 25 hours":              {"+01:00", "+25:00"},
+		"options in another order": {"Expiration Time: 2026-03-01T13:05:00+01:00\nNot Before: " +
+			"2026-03-01T12:00:00Z", "Not Before: 2026-03-01T12:00:00Z\nExpiration Time: 2026-03-01T13:05:00+01:00"},
 		"a request id with a slash":           {"some-id", "some/id"},
 		"a resource without a dash":           {"- urn", "urn"},
 		"a resource that is no URI":           {"- urn:isbn:0451450523", "- isbn"},
@@ -125,7 +131,8 @@ func TestAddressesHaveTheChecksumOfEIP55(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, seed := range []string{whole, least, least + "\nResources:\n- a:b", "", "\n\n\n\n", strings.ReplaceAll(whole, "\n", "\r\n"), whole + "\n- x:\xff"} {
+	for _, seed := range []string{whole, least, least + "\nResources:\n- a:b", "", "\n\n\n\n",
+		strings.ReplaceAll(whole, "\n", "\r\n"), whole + "\n- x:\xff"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

@@ -112,7 +112,8 @@ func (s *Service) Start(ctx context.Context, address string, chain uint64) (stri
 	text, now := statement, s.Now()
 	expires := NewTime(now.Add(life))
 	m := Message{
-		Domain: s.site.Domain, Address: a, Statement: &text, URI: s.site.URI, Version: "1", ChainID: chain, Nonce: nonce,
+		Domain: s.site.Domain, Address: a, Statement: &text, URI: s.site.URI, Version: "1", ChainID: chain,
+		Nonce:    nonce,
 		IssuedAt: NewTime(now), Expires: &expires,
 	}
 	if _, err := s.nonces.Put(ctx, nonce, Challenge{Address: a.lower(), ChainID: chain}); err != nil {
@@ -137,7 +138,8 @@ func (s *Service) Finish(ctx context.Context, message, signature, code string) (
 			return err
 		}
 		begun = true
-		tokens, err = s.Sessions.Begin(ctx, session.SignIn{User: in.User, Methods: []string{Method}, Code: code, Proof: session.Proof{Identity: in.Identity}})
+		tokens, err = s.Sessions.Begin(ctx, session.SignIn{User: in.User, Methods: []string{Method}, Code: code,
+			Proof: session.Proof{Identity: in.Identity}})
 		return err
 	})
 	if begun {
@@ -148,7 +150,8 @@ func (s *Service) Finish(ctx context.Context, message, signature, code string) (
 
 // Link gives the wallet that signed a message to a user, who can sign in with
 // it from then on. Errors as Finish and identity.Service.Add.
-func (s *Service) Link(ctx context.Context, user uuid.UUID, message, signature string) (linked identity.Identity, err error) {
+func (s *Service) Link(ctx context.Context, user uuid.UUID, message, signature string) (linked identity.Identity,
+	err error) {
 	err = s.use(ctx, message, signature, func(c identity.Claim) error {
 		linked, err = s.Identities.Add(ctx, user, c)
 		return err
@@ -172,7 +175,8 @@ func (s *Service) use(ctx context.Context, message, signature string, then func(
 	if err := s.check(m); err != nil {
 		return err
 	}
-	none := errs.Unauthenticated("WALLET_NONCE_INVALID", "the nonce was used, has expired, or was given to another address or chain")
+	none := errs.Unauthenticated("WALLET_NONCE_INVALID",
+		"the nonce was used, has expired, or was given to another address or chain")
 	return s.nonces.Use(ctx, m.Nonce, none, func(c Challenge) error {
 		if c.Address != m.Address.lower() || c.ChainID != m.ChainID {
 			return none
@@ -189,7 +193,8 @@ func (s *Service) use(ctx context.Context, message, signature string, then func(
 func (s *Service) check(m Message) error {
 	now := s.Now()
 	switch {
-	case m.Domain != s.site.Domain, m.URI != s.site.URI, m.Scheme != "" && !strings.HasPrefix(s.site.URI, m.Scheme+":"):
+	case m.Domain != s.site.Domain, m.URI != s.site.URI,
+		m.Scheme != "" && !strings.HasPrefix(s.site.URI, m.Scheme+":"):
 		return errs.Unauthenticated("WALLET_MESSAGE_REFUSED", "the message is for another site")
 	case !slices.Contains(s.site.Chains, m.ChainID):
 		return errs.Unauthenticated("WALLET_MESSAGE_REFUSED", "the message is of a chain that isn't allowed")
@@ -210,7 +215,8 @@ func (s *Service) prove(ctx context.Context, m Message, digest [32]byte, sig []b
 		return claim, nil
 	}
 	if undeployed(sig) {
-		return claim, errs.FailedPrecondition("WALLET_NOT_DEPLOYED", "the wallet's contract is not deployed yet (ERC-6492); deploy it, for example by a first transaction")
+		return claim, errs.FailedPrecondition("WALLET_NOT_DEPLOYED",
+			"the wallet's contract is not deployed yet (ERC-6492); deploy it, for example by a first transaction")
 	}
 	ok, err := s.Contracts.Accepts(ctx, m.ChainID, m.Address, digest, sig)
 	if e := errs.As(err); e != nil && e.Reason == "CHAIN_NOT_CONFIGURED" && len(sig) == signatureSize {
@@ -220,7 +226,8 @@ func (s *Service) prove(ctx context.Context, m Message, digest [32]byte, sig []b
 		return claim, err
 	}
 	if !ok {
-		return claim, errs.Unauthenticated("WALLET_SIGNATURE_INVALID", "the signature is not the address's, or not of this message")
+		return claim, errs.Unauthenticated("WALLET_SIGNATURE_INVALID",
+			"the signature is not the address's, or not of this message")
 	}
 	claim.Subject = strconv.FormatUint(m.ChainID, 10) + ":" + claim.Subject
 	return claim, nil
@@ -228,7 +235,8 @@ func (s *Service) prove(ctx context.Context, m Message, digest [32]byte, sig []b
 
 func (s *Service) enabled() error {
 	if s.site.Domain == "" {
-		return errs.FailedPrecondition("WALLET_SIGN_IN_DISABLED", "signing in with wallets is not configured (PURSER_SIWE_DOMAIN)")
+		return errs.FailedPrecondition("WALLET_SIGN_IN_DISABLED",
+			"signing in with wallets is not configured (PURSER_SIWE_DOMAIN)")
 	}
 	return nil
 }
@@ -239,7 +247,8 @@ func (s *Service) refused(ctx context.Context, err error) error {
 	if e == nil || e.Kind != errs.KindUnauthenticated {
 		return err
 	}
-	if failed := s.Audit.Record(ctx, audit.Event{Type: audit.Login, Outcome: audit.Refused, Reason: e.Reason, Object: Method}); failed != nil {
+	if failed := s.Audit.Record(ctx, audit.Event{Type: audit.Login, Outcome: audit.Refused, Reason: e.Reason,
+		Object: Method}); failed != nil {
 		return failed
 	}
 	return err

@@ -120,7 +120,8 @@ func tried(tx *gorm.DB, r account.Registration) error {
 			return err
 		}
 	}
-	return record(tx, audit.Event{Type: audit.RegistrationTried, Outcome: audit.Refused, Reason: "EMAIL_TAKEN", Subject: row.ID})
+	return record(tx, audit.Event{Type: audit.RegistrationTried, Outcome: audit.Refused, Reason: "EMAIL_TAKEN",
+		Subject: row.ID})
 }
 
 // lockUser locks the user that meets a condition; errs.NotFound.
@@ -180,7 +181,8 @@ func (r userRow) user() account.User {
 	u := account.User{
 		ID: r.ID, Roles: roleNames(r.Roles), CreatedAt: r.CreatedAt, Notifications: r.Profile.Notifications,
 		Profile: account.Profile{
-			DisplayName: r.Profile.DisplayName, FirstName: r.Profile.FirstName, LastName: r.Profile.LastName, Bio: r.Profile.Bio,
+			DisplayName: r.Profile.DisplayName, FirstName: r.Profile.FirstName, LastName: r.Profile.LastName,
+			Bio:      r.Profile.Bio,
 			TimeZone: r.Profile.TimeZone, Currency: r.Profile.PreferredCurrency, PictureURL: r.Profile.PictureURL,
 		},
 	}
@@ -203,12 +205,14 @@ func columns(u account.User) profileColumns {
 // standing is what a user may do at the moment.
 func standing(tx *gorm.DB, user uuid.UUID) (account.Standing, error) {
 	var row userRow
-	err := tx.Select("id", "attributes", "disabled_at").Preload("Roles", func(db *gorm.DB) *gorm.DB { return db.Order("role") }).
+	err := tx.Select("id", "attributes", "disabled_at").Preload("Roles",
+		func(db *gorm.DB) *gorm.DB { return db.Order("role") }).
 		Where("id = ?", user).Take(&row).Error
 	if err != nil {
 		return account.Standing{}, missing(err, "user")
 	}
-	return account.Standing{Roles: roleNames(row.Roles), Attributes: row.Attributes, Disabled: row.DisabledAt != nil}, nil
+	return account.Standing{Roles: roleNames(row.Roles), Attributes: row.Attributes, Disabled: row.DisabledAt != nil},
+		nil
 }
 
 func roleNames(rows []roleRow) []string {

@@ -34,7 +34,8 @@ const adminColumns = `users.id, email, display_name, created_at, email_verified_
 func (r adminRow) account() admin.Account {
 	u := r.User.user()
 	u.Roles = r.RoleNames
-	return admin.Account{User: u, Attributes: r.User.Attributes, DisabledAt: orZero(r.User.DisabledAt), SecondFactor: r.SecondFactor}
+	return admin.Account{User: u, Attributes: r.User.Attributes, DisabledAt: orZero(r.User.DisabledAt),
+		SecondFactor: r.SecondFactor}
 }
 
 // List implements admin.Store. Ids are UUIDv7, so their order is that of the
@@ -70,7 +71,8 @@ func (s *Admin) List(ctx context.Context, f admin.Filter) ([]admin.Account, erro
 // Find implements admin.Store.
 func (s *Admin) Find(ctx context.Context, id uuid.UUID) (admin.Account, error) {
 	var rows []adminRow
-	if err := s.accounts.db.Gorm(ctx).Table("users").Select(adminColumns).Where("users.id = ?", id).Scan(&rows).Error; err != nil {
+	if err := s.accounts.db.Gorm(ctx).Table("users").Select(adminColumns).Where("users.id = ?",
+		id).Scan(&rows).Error; err != nil {
 		return admin.Account{}, fmt.Errorf("read user: %w", err)
 	}
 	if len(rows) == 0 {
@@ -134,7 +136,8 @@ func keepAnAdmin(tx *gorm.DB, leaving uuid.UUID) error {
 // SetAttributes implements admin.Store.
 func (s *Admin) SetAttributes(ctx context.Context, id uuid.UUID, attributes map[string]string, e audit.Event) error {
 	return s.accounts.change(ctx, id, func(tx *gorm.DB, _ userRow) error {
-		if err := tx.Model(&userRow{ID: id}).Select("Attributes").Updates(userRow{Attributes: attributes}).Error; err != nil {
+		if err := tx.Model(&userRow{ID: id}).Select("Attributes").Updates(
+			userRow{Attributes: attributes}).Error; err != nil {
 			return fmt.Errorf("set attributes: %w", err)
 		}
 		return record(tx, e)
@@ -168,7 +171,8 @@ func (s *Admin) Disable(ctx context.Context, id uuid.UUID, e audit.Event) error 
 // "after" the user was disabled.
 func announceAll(tx *gorm.DB, user uuid.UUID) error {
 	var keys []uuid.UUID
-	if err := tx.Model(&apiKeyRow{}).Where("user_id = ? AND revoked_at IS NULL", user).Pluck("id", &keys).Error; err != nil {
+	if err := tx.Model(&apiKeyRow{}).Where("user_id = ? AND revoked_at IS NULL", user).Pluck("id",
+		&keys).Error; err != nil {
 		return fmt.Errorf("read API keys: %w", err)
 	}
 	if len(keys) > 0 {
@@ -185,7 +189,8 @@ func (s *Admin) Enable(ctx context.Context, id uuid.UUID, e audit.Event) error {
 		if row.DisabledAt == nil {
 			return nil
 		}
-		if err := tx.Model(&userRow{ID: id}).Select("DisabledAt").Updates(userRow{DisabledAt: (*time.Time)(nil)}).Error; err != nil {
+		if err := tx.Model(&userRow{ID: id}).Select("DisabledAt").Updates(
+			userRow{DisabledAt: (*time.Time)(nil)}).Error; err != nil {
 			return fmt.Errorf("enable user: %w", err)
 		}
 		return record(tx, e)

@@ -44,7 +44,8 @@ func TestOfTwoAdminsWhoDemoteEachOtherOneStays(t *testing.T) {
 		}()
 		testkit.Eventually(t, 30*time.Second, func() bool {
 			var waiting int
-			err := db.SQL().QueryRowContext(t.Context(), "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted").Scan(&waiting)
+			err := db.SQL().QueryRowContext(t.Context(),
+				"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted").Scan(&waiting)
 			return err != nil || waiting == 1 || len(second) == 1
 		})
 		return nil

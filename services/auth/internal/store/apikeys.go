@@ -55,7 +55,8 @@ func (s *APIKeys) Create(ctx context.Context, k apikey.Key, most int, e audit.Ev
 			return err
 		}
 		var usable int64
-		err := tx.Model(&apiKeyRow{}).Where("user_id = ? AND revoked_at IS NULL AND expires_at > ?", k.UserID, k.CreatedAt).Count(&usable).Error
+		err := tx.Model(&apiKeyRow{}).Where("user_id = ? AND revoked_at IS NULL AND expires_at > ?", k.UserID,
+			k.CreatedAt).Count(&usable).Error
 		if err != nil {
 			return fmt.Errorf("count API keys: %w", err)
 		}
@@ -131,7 +132,8 @@ func (s *APIKeys) Used(ctx context.Context, id uuid.UUID, at time.Time) error {
 // Alive reports whether a key of this user can still be used at now.
 func (s *APIKeys) Alive(ctx context.Context, user, id uuid.UUID, now time.Time) (bool, error) {
 	var n int64
-	err := s.db.Gorm(ctx).Model(&apiKeyRow{}).Where("id = ? AND user_id = ? AND revoked_at IS NULL AND expires_at > ?", id, user, now).Count(&n).Error
+	err := s.db.Gorm(ctx).Model(&apiKeyRow{}).Where("id = ? AND user_id = ? AND revoked_at IS NULL AND expires_at > ?",
+		id, user, now).Count(&n).Error
 	if err != nil {
 		return false, fmt.Errorf("read API key: %w", err)
 	}

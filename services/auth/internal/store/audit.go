@@ -63,13 +63,15 @@ func record(tx *gorm.DB, e audit.Event) error {
 	salt := make([]byte, 32)
 	_, _ = rand.Read(salt) // never fails: crypto/rand ends the program instead
 	row := auditRow{
-		ID: id, At: time.Now().UTC().Truncate(time.Microsecond), Type: string(e.Type), Outcome: string(e.Outcome), Reason: e.Reason,
-		Actor: orNil(e.Actor), Subject: orNil(e.Subject), Object: e.Object, PersonalDigest: client.Digest(salt),
+		ID: id, At: time.Now().UTC().Truncate(time.Microsecond), Type: string(e.Type), Outcome: string(e.Outcome),
+		Reason: e.Reason,
+		Actor:  orNil(e.Actor), Subject: orNil(e.Subject), Object: e.Object, PersonalDigest: client.Digest(salt),
 	}
 	if err := tx.Create(&row).Error; err != nil {
 		return fmt.Errorf("record event: %w", err)
 	}
-	personal := auditPersonalRow{EventID: id, Subject: row.Subject, Salt: salt, Address: client.Address, Device: client.Device}
+	personal := auditPersonalRow{EventID: id, Subject: row.Subject, Salt: salt, Address: client.Address,
+		Device: client.Device}
 	if err := tx.Create(&personal).Error; err != nil {
 		return fmt.Errorf("record where an event came from: %w", err)
 	}

@@ -30,7 +30,8 @@ func (r sealRow) seal() audit.Seal {
 }
 
 // Seal implements audit.ChainStore.
-func (s *Audit) Seal(ctx context.Context, most int, next func(audit.Seal, []audit.Sealed) audit.Seal) (seal audit.Seal, made bool, err error) {
+func (s *Audit) Seal(ctx context.Context, most int, next func(audit.Seal, []audit.Sealed) audit.Seal) (seal audit.Seal,
+	made bool, err error) {
 	err = postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
 		made = false
 		if err := tx.Exec("LOCK TABLE audit_seals IN SHARE ROW EXCLUSIVE MODE").Error; err != nil {
@@ -45,7 +46,8 @@ func (s *Audit) Seal(ctx context.Context, most int, next func(audit.Seal, []audi
 			return err
 		}
 		made, seal = true, next(last.seal(), events)
-		row := sealRow{Number: seal.Number, At: seal.At, Events: seal.Events, Previous: seal.Previous[:], Hash: seal.Hash[:]}
+		row := sealRow{Number: seal.Number, At: seal.At, Events: seal.Events, Previous: seal.Previous[:],
+			Hash: seal.Hash[:]}
 		if err := tx.Create(&row).Error; err != nil {
 			return fmt.Errorf("create seal: %w", err)
 		}

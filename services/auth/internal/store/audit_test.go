@@ -17,7 +17,8 @@ func TestAnEventNeverChanges(t *testing.T) {
 	db := testkit.Postgres(t, migrations.FS)
 	ctx := audit.WithClient(t.Context(), audit.Client{Address: "192.0.2.1", Device: "grpcurl"})
 	subject := uuid.New()
-	err := store.NewAudit(db.DB).Record(ctx, audit.Event{Type: audit.Login, Outcome: audit.Refused, Reason: "INVALID_CREDENTIALS", Subject: subject})
+	err := store.NewAudit(db.DB).Record(ctx, audit.Event{Type: audit.Login, Outcome: audit.Refused,
+		Reason: "INVALID_CREDENTIALS", Subject: subject})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,14 +52,17 @@ func TestAnEventKeepsADigestOfWhereItCameFrom(t *testing.T) {
 		PersonalDigest, Salt []byte
 		Address, Device      string
 	}
-	err = db.Gorm(t.Context()).Raw("SELECT e.personal_digest, p.salt, p.address, p.device FROM audit_events e JOIN audit_personal p ON p.event_id = e.id").Scan(&row).Error
+	err = db.Gorm(t.Context()).Raw("SELECT e.personal_digest, p.salt, p.address, p.device FROM audit_events e JOIN " +
+		"audit_personal p ON p.event_id = e.id").Scan(&row).Error
 	if err != nil {
 		t.Fatal(err)
 	}
-	if row.Address != from.Address || row.Device != from.Device || string(row.PersonalDigest) != string(from.Digest(row.Salt)) {
+	if row.Address != from.Address || row.Device != from.Device ||
+		string(row.PersonalDigest) != string(from.Digest(row.Salt)) {
 		t.Errorf("recorded %+v", row)
 	}
-	if other := (audit.Client{Address: "192.0.2.1g", Device: "rpcurl"}); string(other.Digest(row.Salt)) == string(row.PersonalDigest) {
+	if other := (audit.Client{Address: "192.0.2.1g", Device: "rpcurl"}); string(other.Digest(row.Salt)) == string(
+		row.PersonalDigest) {
 		t.Error("another client has the same digest")
 	}
 }

@@ -19,7 +19,8 @@ import (
 // Start implements session.Store. The user's row is locked, so that a change of
 // what the session is begun with comes before, and is seen, or after, and ends
 // the session.
-func (s *Sessions) Start(ctx context.Context, f session.Family, is account.Standing, p session.Proof, e audit.Event) error {
+func (s *Sessions) Start(ctx context.Context, f session.Family, is account.Standing, p session.Proof,
+	e audit.Event) error {
 	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
 		if err := holds(tx, f.UserID, p); err != nil {
 			return err
@@ -68,7 +69,8 @@ func holds(tx *gorm.DB, user uuid.UUID, p session.Proof) error {
 	}
 	if p.Identity != uuid.Nil {
 		var n int64
-		if err := tx.Model(&identityRow{}).Where("id = ? AND user_id = ?", p.Identity, user).Count(&n).Error; err != nil {
+		if err := tx.Model(&identityRow{}).Where("id = ? AND user_id = ?", p.Identity,
+			user).Count(&n).Error; err != nil {
 			return fmt.Errorf("look for an identity: %w", err)
 		}
 		if n == 0 {

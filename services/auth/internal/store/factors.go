@@ -60,7 +60,8 @@ func (s *Factors) Confirmed(ctx context.Context, user uuid.UUID) (bool, error) {
 
 // Change implements totp.Store. The user's row is the lock, for there may be no
 // other yet.
-func (s *Factors) Change(ctx context.Context, user uuid.UUID, change func(totp.Factor, time.Time) (totp.Factor, audit.Event, error)) error {
+func (s *Factors) Change(ctx context.Context, user uuid.UUID,
+	change func(totp.Factor, time.Time) (totp.Factor, audit.Event, error)) error {
 	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
 		var locked []uuid.UUID
 		if err := tx.Raw("SELECT id FROM users WHERE id = ? FOR NO KEY UPDATE", user).Scan(&locked).Error; err != nil {
@@ -78,7 +79,8 @@ func (s *Factors) Change(ctx context.Context, user uuid.UUID, change func(totp.F
 		}
 		var row factorRow
 		// Locked against Rewrap, whose work a change would undo.
-		err = tx.Clauses(clause.Locking{Strength: clause.LockingStrengthUpdate}).Where("user_id = ?", user).Take(&row).Error
+		err = tx.Clauses(clause.Locking{Strength: clause.LockingStrengthUpdate}).Where("user_id = ?",
+			user).Take(&row).Error
 		if err != nil && !errors.Is(err, gorm.ErrRecordNotFound) {
 			return fmt.Errorf("read second factor: %w", err)
 		}
@@ -101,8 +103,9 @@ func saveFactor(tx *gorm.DB, user uuid.UUID, f totp.Factor) error {
 		return nil
 	}
 	row := factorRow{
-		UserID: f.User, Sealed: f.Sealed, WrappedKey: f.Wrapped, CreatedAt: f.CreatedAt, ConfirmedAt: unlessZero(f.ConfirmedAt),
-		LastStep: f.LastStep, Failures: f.Failures, BlockedUntil: unlessZero(f.BlockedUntil), Recovery: [][]byte{},
+		UserID: f.User, Sealed: f.Sealed, WrappedKey: f.Wrapped, CreatedAt: f.CreatedAt,
+		ConfirmedAt: unlessZero(f.ConfirmedAt),
+		LastStep:    f.LastStep, Failures: f.Failures, BlockedUntil: unlessZero(f.BlockedUntil), Recovery: [][]byte{},
 	}
 	for _, h := range f.Recovery {
 		row.Recovery = append(row.Recovery, h[:])
@@ -115,8 +118,9 @@ func saveFactor(tx *gorm.DB, user uuid.UUID, f totp.Factor) error {
 
 func (r factorRow) factor() totp.Factor {
 	f := totp.Factor{
-		User: r.UserID, Sealed: r.Sealed, Wrapped: r.WrappedKey, CreatedAt: r.CreatedAt, ConfirmedAt: orZero(r.ConfirmedAt),
-		LastStep: r.LastStep, Failures: r.Failures, BlockedUntil: orZero(r.BlockedUntil),
+		User: r.UserID, Sealed: r.Sealed, Wrapped: r.WrappedKey, CreatedAt: r.CreatedAt,
+		ConfirmedAt: orZero(r.ConfirmedAt),
+		LastStep:    r.LastStep, Failures: r.Failures, BlockedUntil: orZero(r.BlockedUntil),
 	}
 	for _, h := range r.Recovery {
 		f.Recovery = append(f.Recovery, totp.Hash(h))

@@ -30,7 +30,8 @@ type identityRow struct {
 func (identityRow) TableName() string { return "identities" }
 
 func (r identityRow) identity() identity.Identity {
-	i := identity.Identity{ID: r.ID, UserID: r.UserID, Provider: r.Provider, Subject: r.Subject, Label: r.Label, CreatedAt: r.CreatedAt}
+	i := identity.Identity{ID: r.ID, UserID: r.UserID, Provider: r.Provider, Subject: r.Subject, Label: r.Label,
+		CreatedAt: r.CreatedAt}
 	if r.LastUsedAt != nil {
 		i.LastUsedAt = *r.LastUsedAt
 	}
@@ -48,7 +49,8 @@ func NewIdentities(a *Accounts) *Identities { return &Identities{accounts: a} }
 var errOvertaken = errors.New("overtaken")
 
 // Resolve implements identity.Store.
-func (s *Identities) Resolve(ctx context.Context, c identity.Claim, u account.User, decide func(identity.Found) (identity.Step, error)) (identity.SignedIn, error) {
+func (s *Identities) Resolve(ctx context.Context, c identity.Claim, u account.User,
+	decide func(identity.Found) (identity.Step, error)) (identity.SignedIn, error) {
 	for attempt := 1; ; attempt++ {
 		var in identity.SignedIn
 		err := cache.Change(ctx, s.accounts.db, func(tx *gorm.DB) ([]cache.Stale, error) {
@@ -60,12 +62,14 @@ func (s *Identities) Resolve(ctx context.Context, c identity.Claim, u account.Us
 			return in, err
 		}
 		if attempt == 3 { // each time by one that did what this one wants
-			return identity.SignedIn{}, errs.Conflict("IDENTITY_CHANGED", "the identity is being linked elsewhere; try again")
+			return identity.SignedIn{}, errs.Conflict("IDENTITY_CHANGED",
+				"the identity is being linked elsewhere; try again")
 		}
 	}
 }
 
-func resolve(tx *gorm.DB, c identity.Claim, u account.User, decide func(identity.Found) (identity.Step, error)) (in identity.SignedIn, err error) {
+func resolve(tx *gorm.DB, c identity.Claim, u account.User,
+	decide func(identity.Found) (identity.Step, error)) (in identity.SignedIn, err error) {
 	var found identity.Found
 	var linked identityRow
 	err = tx.Where("provider = ? AND subject = ?", c.Provider, c.Subject).Take(&linked).Error
@@ -98,7 +102,8 @@ func resolve(tx *gorm.DB, c identity.Claim, u account.User, decide func(identity
 		}
 	}
 	in.User = found.ByEmail.ID
-	err = tx.Model(&userRow{ID: in.User}).Where("email_verified_at IS NULL").Update("email_verified_at", u.VerifiedAt).Error
+	err = tx.Model(&userRow{ID: in.User}).Where("email_verified_at IS NULL").Update("email_verified_at",
+		u.VerifiedAt).Error
 	if err != nil {
 		return in, fmt.Errorf("verify address: %w", err)
 	}
@@ -136,7 +141,8 @@ func createFor(tx *gorm.DB, c identity.Claim, u account.User) (linked uuid.UUID,
 	if u.Email != "" {
 		row.Email, row.VerifiedAt = &u.Email, &u.VerifiedAt
 	}
-	done := tx.Clauses(clause.OnConflict{Columns: []clause.Column{{Name: "email"}}, DoNothing: true}).Omit("Roles").Create(&row)
+	done := tx.Clauses(clause.OnConflict{Columns: []clause.Column{{Name: "email"}}, DoNothing: true}).Omit(
+		"Roles").Create(&row)
 	if done.Error != nil {
 		return linked, fmt.Errorf("create user: %w", done.Error)
 	}
@@ -159,8 +165,10 @@ func link(tx *gorm.DB, user uuid.UUID, c identity.Claim, now time.Time, reason s
 	if err != nil {
 		return id, fmt.Errorf("new identity id: %w", err)
 	}
-	row := identityRow{ID: id, UserID: user, Provider: c.Provider, Subject: c.Subject, Label: c.Label, CreatedAt: now, LastUsedAt: &now}
-	done := tx.Clauses(clause.OnConflict{Columns: []clause.Column{{Name: "provider"}, {Name: "subject"}}, DoNothing: true}).Create(&row)
+	row := identityRow{ID: id, UserID: user, Provider: c.Provider, Subject: c.Subject, Label: c.Label, CreatedAt: now,
+		LastUsedAt: &now}
+	done := tx.Clauses(clause.OnConflict{Columns: []clause.Column{{Name: "provider"}, {Name: "subject"}},
+		DoNothing: true}).Create(&row)
 	if done.Error != nil {
 		return id, fmt.Errorf("create identity: %w", done.Error)
 	}
@@ -206,14 +214,16 @@ func strip(tx *gorm.DB, condition string, args ...any) (bool, error) {
 }
 
 // Add implements identity.Store.
-func (s *Identities) Add(ctx context.Context, user uuid.UUID, c identity.Claim, now time.Time, most int) (added identity.Identity, err error) {
+func (s *Identities) Add(ctx context.Context, user uuid.UUID, c identity.Claim, now time.Time,
+	most int) (added identity.Identity, err error) {
 	err = s.accounts.change(ctx, user, func(tx *gorm.DB, _ userRow) error {
 		var n int64
 		if err := tx.Model(&identityRow{}).Where("user_id = ?", user).Count(&n).Error; err != nil {
 			return fmt.Errorf("count identities: %w", err)
 		}
 		if n >= int64(most) {
-			return errs.FailedPrecondition("TOO_MANY_IDENTITIES", fmt.Sprintf("an account has at most %d identities; unlink one first", most))
+			return errs.FailedPrecondition("TOO_MANY_IDENTITIES",
+				fmt.Sprintf("an account has at most %d identities; unlink one first", most))
 		}
 		id, err := link(tx, user, c, now, "LINKED")
 		if errors.Is(err, errOvertaken) {
@@ -261,7 +271,8 @@ func (s *Identities) Remove(ctx context.Context, user, id uuid.UUID) error {
 			return errs.NotFound("identity")
 		}
 		if len(all) == 1 && (row.PasswordHash == nil || row.Email == nil) {
-			return errs.FailedPrecondition("LAST_SIGN_IN_METHOD", "it is the only way to sign in to the account; set a password or link another first")
+			return errs.FailedPrecondition("LAST_SIGN_IN_METHOD",
+				"it is the only way to sign in to the account; set a password or link another first")
 		}
 		if err := tx.Delete(&identityRow{ID: id}).Error; err != nil {
 			return fmt.Errorf("delete identity: %w", err)

@@ -38,7 +38,8 @@ func NewKeys(db *postgres.DB) *Keys { return &Keys{db: db} }
 // Bootstrap implements signing.Store. The ring's row is locked before its
 // epoch is looked at, so of two replicas that start together one does it.
 func (s *Keys) Bootstrap(ctx context.Context, issuer string, first []signing.Key) error {
-	if err := s.db.Gorm(ctx).Exec("INSERT INTO key_ring (issuer, epoch) VALUES (?, 0) ON CONFLICT DO NOTHING", issuer).Error; err != nil {
+	if err := s.db.Gorm(ctx).Exec("INSERT INTO key_ring (issuer, epoch) VALUES (?, 0) ON CONFLICT DO NOTHING",
+		issuer).Error; err != nil {
 		return fmt.Errorf("create key ring: %w", err)
 	}
 	err := s.inRing(ctx, issuer, func(tx *gorm.DB, epoch int64, now time.Time) error {

@@ -48,7 +48,8 @@ func (s *Mails) wake() {
 
 // queue sends a mail when the transaction is committed.
 func queue(tx *gorm.DB, m mail.Mail) error {
-	row := mailRow{ID: m.ID, UserID: orNil(m.User), Kind: string(m.Kind), Recipient: m.To, Subject: m.Subject, Body: m.Body}
+	row := mailRow{ID: m.ID, UserID: orNil(m.User), Kind: string(m.Kind), Recipient: m.To, Subject: m.Subject,
+		Body: m.Body}
 	if err := tx.Create(&row).Error; err != nil {
 		return fmt.Errorf("queue mail: %w", err)
 	}
@@ -59,7 +60,8 @@ func queue(tx *gorm.DB, m mail.Mail) error {
 // the last hour. The user's row has to be locked, for those at once to count.
 func mayQueue(tx *gorm.DB, user uuid.UUID, kind mail.Kind, most int) (bool, error) {
 	var n int64
-	err := tx.Model(&mailRow{}).Where("user_id = ? AND kind = ? AND queued_at > clock_timestamp() - interval '1 hour'", user, kind).Count(&n).Error
+	err := tx.Model(&mailRow{}).Where("user_id = ? AND kind = ? AND queued_at > clock_timestamp() - interval '1 hour'",
+		user, kind).Count(&n).Error
 	if err != nil {
 		return false, fmt.Errorf("count mails: %w", err)
 	}
@@ -79,7 +81,8 @@ func (s *Mails) Take(ctx context.Context, n int, putOff time.Duration) ([]mail.T
 	slices.SortFunc(rows, func(a, b mailRow) int { return slices.Compare(a.ID[:], b.ID[:]) }) // UUIDv7
 	taken := make([]mail.Taken, len(rows))
 	for i, r := range rows {
-		taken[i] = mail.Taken{Attempt: r.Attempts, Mail: mail.Mail{ID: r.ID, Kind: mail.Kind(r.Kind), To: r.Recipient, Subject: r.Subject, Body: r.Body}}
+		taken[i] = mail.Taken{Attempt: r.Attempts,
+			Mail: mail.Mail{ID: r.ID, Kind: mail.Kind(r.Kind), To: r.Recipient, Subject: r.Subject, Body: r.Body}}
 		if r.UserID != nil {
 			taken[i].User = *r.UserID
 		}
@@ -94,18 +97,21 @@ func (s *Mails) Sent(ctx context.Context, id uuid.UUID) error {
 
 // GiveUp implements mail.Store.
 func (s *Mails) GiveUp(ctx context.Context, id uuid.UUID, reason string) error {
-	return s.settle(ctx, id, "dead_at = clock_timestamp(), recipient = '', subject = '', body = '', last_error = ?", reason)
+	return s.settle(ctx, id, "dead_at = clock_timestamp(), recipient = '', subject = '', body = '', last_error = ?",
+		reason)
 }
 
 // PutOff implements mail.Store.
 func (s *Mails) PutOff(ctx context.Context, id uuid.UUID, reason string, again time.Duration) error {
-	return s.settle(ctx, id, "due_at = clock_timestamp() + ? * interval '1 microsecond', last_error = ?", again.Microseconds(), reason)
+	return s.settle(ctx, id, "due_at = clock_timestamp() + ? * interval '1 microsecond', last_error = ?",
+		again.Microseconds(), reason)
 }
 
 // settle notes what came of a mail. One that another replica has sent meanwhile
 // stays sent.
 func (s *Mails) settle(ctx context.Context, id uuid.UUID, set string, args ...any) error {
-	err := s.db.Gorm(ctx).Exec("UPDATE mails SET "+set+" WHERE id = ? AND sent_at IS NULL AND dead_at IS NULL", append(args, id)...).Error
+	err := s.db.Gorm(ctx).Exec("UPDATE mails SET "+set+" WHERE id = ? AND sent_at IS NULL AND dead_at IS NULL",
+		append(args, id)...).Error
 	if err != nil {
 		return fmt.Errorf("settle mail: %w", err)
 	}
@@ -114,7 +120,8 @@ func (s *Mails) settle(ctx context.Context, id uuid.UUID, set string, args ...an
 
 // Prune deletes the mails that were sent or given up longer than keep ago.
 func (s *Mails) Prune(ctx context.Context, keep time.Duration) error {
-	err := s.db.Gorm(ctx).Exec("DELETE FROM mails WHERE coalesce(sent_at, dead_at) < clock_timestamp() - ? * interval '1 microsecond'", keep.Microseconds()).Error
+	err := s.db.Gorm(ctx).Exec("DELETE FROM mails WHERE coalesce(sent_at, dead_at) < clock_timestamp() - ? * "+
+		"interval '1 microsecond'", keep.Microseconds()).Error
 	if err != nil {
 		return fmt.Errorf("prune mails: %w", err)
 	}

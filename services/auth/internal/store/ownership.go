@@ -92,19 +92,22 @@ func (s *Accounts) asked(ctx context.Context, p account.Purpose, h account.Hash)
 		UserID    uuid.UUID
 		ExpiresAt time.Time
 	}
-	err := s.db.Gorm(ctx).Table("mailed_tokens").Where("hash = ? AND purpose = ? AND expires_at > clock_timestamp()", h[:], p).Take(&row).Error
+	err := s.db.Gorm(ctx).Table("mailed_tokens").Where("hash = ? AND purpose = ? AND expires_at > clock_timestamp()",
+		h[:], p).Take(&row).Error
 	return row.UserID, row.ExpiresAt, missing(err, "code")
 }
 
 // spend uses a code up with a change of its user; errs.NotFound when somebody
 // else did first, or its time is over.
-func (s *Accounts) spend(ctx context.Context, p account.Purpose, h account.Hash, fn func(tx *gorm.DB, row userRow) error) error {
+func (s *Accounts) spend(ctx context.Context, p account.Purpose, h account.Hash,
+	fn func(tx *gorm.DB, row userRow) error) error {
 	user, _, err := s.asked(ctx, p, h)
 	if err != nil {
 		return err
 	}
 	return s.change(ctx, user, func(tx *gorm.DB, row userRow) error {
-		spent := tx.Exec("DELETE FROM mailed_tokens WHERE hash = ? AND purpose = ? AND expires_at > clock_timestamp()", h[:], p)
+		spent := tx.Exec("DELETE FROM mailed_tokens WHERE hash = ? AND purpose = ? AND expires_at > clock_timestamp()",
+			h[:], p)
 		if spent.Error != nil {
 			return fmt.Errorf("use up code: %w", spent.Error)
 		}
@@ -127,7 +130,8 @@ func (s *Accounts) Verify(ctx context.Context, h account.Hash) error {
 
 // verified notes that a user's address is theirs.
 func verified(tx *gorm.DB, user uuid.UUID) error {
-	if err := tx.Exec("UPDATE users SET email_verified_at = coalesce(email_verified_at, clock_timestamp()) WHERE id = ?", user).Error; err != nil {
+	if err := tx.Exec("UPDATE users SET email_verified_at = coalesce(email_verified_at, clock_timestamp()) WHERE id "+
+		"= ?", user).Error; err != nil {
 		return fmt.Errorf("verify address: %w", err)
 	}
 	return nil
@@ -170,7 +174,8 @@ func setPassword(tx *gorm.DB, row userRow, hash string, except uuid.UUID, notice
 	if err := tx.Model(&userRow{}).Where("id = ?", row.ID).Update("password_hash", hash).Error; err != nil {
 		return fmt.Errorf("set password: %w", err)
 	}
-	if err := tx.Exec("DELETE FROM mailed_tokens WHERE user_id = ? AND purpose = ?", row.ID, account.ResetPassword).Error; err != nil {
+	if err := tx.Exec("DELETE FROM mailed_tokens WHERE user_id = ? AND purpose = ?", row.ID,
+		account.ResetPassword).Error; err != nil {
 		return fmt.Errorf("end codes: %w", err)
 	}
 	if _, err := revoke(tx, "PASSWORD_CHANGED", "user_id = ? AND id <> ?", row.ID, except); err != nil {
@@ -199,7 +204,8 @@ func orEmpty(s *string) string {
 }
 
 // ChangePassword implements account.Store.
-func (s *Accounts) ChangePassword(ctx context.Context, id uuid.UUID, old, changed string, except uuid.UUID, notice mail.Mail) error {
+func (s *Accounts) ChangePassword(ctx context.Context, id uuid.UUID, old, changed string, except uuid.UUID,
+	notice mail.Mail) error {
 	err := s.change(ctx, id, func(tx *gorm.DB, row userRow) error {
 		if orEmpty(row.PasswordHash) != old {
 			return errs.Conflict("PASSWORD_CHANGED", "the password was changed meanwhile")
@@ -212,12 +218,14 @@ func (s *Accounts) ChangePassword(ctx context.Context, id uuid.UUID, old, change
 }
 
 // Update implements account.Store.
-func (s *Accounts) Update(ctx context.Context, id uuid.UUID, change func(*account.User), e audit.Event) (u account.User, err error) {
+func (s *Accounts) Update(ctx context.Context, id uuid.UUID, change func(*account.User),
+	e audit.Event) (u account.User, err error) {
 	err = s.change(ctx, id, func(tx *gorm.DB, row userRow) error {
 		u = row.user()
 		change(&u)
 		row.Profile = columns(u)
-		err := tx.Select("DisplayName", "FirstName", "LastName", "Bio", "TimeZone", "PreferredCurrency", "PictureURL", "Notifications").
+		err := tx.Select("DisplayName", "FirstName", "LastName", "Bio", "TimeZone", "PreferredCurrency", "PictureURL",
+			"Notifications").
 			Updates(&row).Error
 		if err != nil {
 			return fmt.Errorf("update user: %w", err)

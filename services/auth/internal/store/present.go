@@ -23,7 +23,8 @@ func present(tx *gorm.DB, user uuid.UUID) error {
 		return nil
 	}
 	var n int64
-	err := tx.Model(&sessionRow{}).Where("id = ? AND user_id = ? AND revoked_at IS NULL", caller.SessionID, user).Count(&n).Error
+	err := tx.Model(&sessionRow{}).Where("id = ? AND user_id = ? AND revoked_at IS NULL", caller.SessionID,
+		user).Count(&n).Error
 	if err != nil {
 		return fmt.Errorf("look for the caller's session: %w", err)
 	}

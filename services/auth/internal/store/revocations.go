@@ -50,7 +50,8 @@ func NewRevocations(db *postgres.DB) *Revocations { return &Revocations{db: db} 
 
 // Revocations implements revocation.Store, in one statement: the epoch is of
 // the moment that the compromised keys are of.
-func (s *Revocations) Revocations(ctx context.Context, issuer string, window, keys time.Duration) (revocation.Reading, error) {
+func (s *Revocations) Revocations(ctx context.Context, issuer string, window, keys time.Duration) (revocation.Reading,
+	error) {
 	var rows []struct {
 		Epoch   int64
 		Kind    *string

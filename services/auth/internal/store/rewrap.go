@@ -17,7 +17,8 @@ const rewrappedAtOnce = 500
 // Rewrap implements signing.RewrapStore.
 func (s *Keys) Rewrap(ctx context.Context, issuer, kid string, old, fresh []byte) error {
 	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
-		done := tx.Exec("UPDATE signing_keys SET wrapped_key = ? WHERE issuer = ? AND kid = ? AND wrapped_key = ?", fresh, issuer, kid, old)
+		done := tx.Exec("UPDATE signing_keys SET wrapped_key = ? WHERE issuer = ? AND kid = ? AND wrapped_key = ?",
+			fresh, issuer, kid, old)
 		if done.Error != nil {
 			return fmt.Errorf("rewrap key %s: %w", kid, done.Error)
 		}
@@ -31,11 +32,13 @@ func (s *Keys) Rewrap(ctx context.Context, issuer, kid string, old, fresh []byte
 // Rewrap gives every wrapped data key to rewrap, with its user, and stores what
 // that returns unless it is nil or the row has changed meanwhile. It returns
 // how many it stored.
-func (s *Factors) Rewrap(ctx context.Context, rewrap func(user uuid.UUID, wrapped []byte) ([]byte, error)) (n int, err error) {
+func (s *Factors) Rewrap(ctx context.Context, rewrap func(user uuid.UUID, wrapped []byte) ([]byte, error)) (n int,
+	err error) {
 	var after uuid.UUID
 	for {
 		var rows []factorRow
-		err := s.db.Gorm(ctx).Select("user_id", "wrapped_key").Where("user_id > ?", after).Order("user_id").Limit(rewrappedAtOnce).Find(&rows).Error
+		err := s.db.Gorm(ctx).Select("user_id", "wrapped_key").Where("user_id > ?",
+			after).Order("user_id").Limit(rewrappedAtOnce).Find(&rows).Error
 		if err != nil {
 			return n, fmt.Errorf("read second factors: %w", err)
 		}
@@ -48,7 +51,8 @@ func (s *Factors) Rewrap(ctx context.Context, rewrap func(user uuid.UUID, wrappe
 			if fresh == nil {
 				continue
 			}
-			done := s.db.Gorm(ctx).Model(&factorRow{}).Where("user_id = ? AND wrapped_key = ?", row.UserID, row.WrappedKey).Update("wrapped_key", fresh)
+			done := s.db.Gorm(ctx).Model(&factorRow{}).Where("user_id = ? AND wrapped_key = ?", row.UserID,
+				row.WrappedKey).Update("wrapped_key", fresh)
 			if done.Error != nil {
 				return n, fmt.Errorf("rewrap second factor: %w", done.Error)
 			}

@@ -36,7 +36,8 @@ func TestASecondFactorThatIsUsedWhileItIsRewrappedStaysRewrapped(t *testing.T) {
 		go rewrap(t.Context())
 		testkit.Eventually(t, 30*time.Second, func() bool {
 			var waiting int
-			err := db.SQL().QueryRowContext(t.Context(), "SELECT count(*) FROM pg_locks WHERE NOT granted").Scan(&waiting)
+			err := db.SQL().QueryRowContext(t.Context(),
+				"SELECT count(*) FROM pg_locks WHERE NOT granted").Scan(&waiting)
 			return err != nil || waiting > 0 || len(done) == 1
 		})
 		f.LastStep++
@@ -50,7 +51,8 @@ func TestASecondFactorThatIsUsedWhileItIsRewrappedStaysRewrapped(t *testing.T) {
 	}
 	var wrapped string
 	var step int
-	err = db.SQL().QueryRowContext(t.Context(), "SELECT wrapped_key, last_step FROM second_factors").Scan(&wrapped, &step)
+	err = db.SQL().QueryRowContext(t.Context(), "SELECT wrapped_key, last_step FROM second_factors").Scan(&wrapped,
+		&step)
 	if err != nil || wrapped != "new" || step != 1 {
 		t.Error(wrapped, step, err)
 	}

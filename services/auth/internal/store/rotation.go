@@ -18,12 +18,14 @@ import (
 
 // Apply implements signing.RotationStore. That a promoted key is old enough is
 // the statement's own condition.
-func (s *Keys) Apply(ctx context.Context, issuer string, epoch int64, step signing.Step, fresh *signing.Key, p signing.Policy) error {
+func (s *Keys) Apply(ctx context.Context, issuer string, epoch int64, step signing.Step, fresh *signing.Key,
+	p signing.Policy) error {
 	return s.inRing(ctx, issuer, func(tx *gorm.DB, at int64, now time.Time) error {
 		if at != epoch {
 			return signing.ErrEpoch
 		}
-		change := transition{tx: tx, args: map[string]any{"issuer": issuer, "waived": step.Waived, "known": p.KnownAfter().Microseconds()}}
+		change := transition{tx: tx, args: map[string]any{"issuer": issuer, "waived": step.Waived,
+			"known": p.KnownAfter().Microseconds()}}
 		if step.Demote != "" {
 			change.exec(step.Demote, `state = 'RETIRING', retiring_at = clock_timestamp()`, `state = 'ACTIVE'`)
 		}
@@ -41,7 +43,8 @@ func (s *Keys) Apply(ctx context.Context, issuer string, epoch int64, step signi
 			return change.err
 		}
 		if reason := unusual(step); reason != "" {
-			err := record(tx, audit.Event{Type: audit.KeyRotated, Reason: reason, Actor: authn.CallerFrom(ctx).UserID, Object: step.Promote})
+			err := record(tx, audit.Event{Type: audit.KeyRotated, Reason: reason, Actor: authn.CallerFrom(ctx).UserID,
+				Object: step.Promote})
 			if err != nil {
 				return err
 			}
@@ -71,7 +74,8 @@ func (s *Keys) Compromise(ctx context.Context, issuer, kid string) error {
 	}
 	err := s.inRing(ctx, issuer, func(tx *gorm.DB, _ int64, _ time.Time) error {
 		var state string
-		if err := tx.Raw("SELECT state FROM signing_keys WHERE issuer = ? AND kid = ?", issuer, kid).Scan(&state).Error; err != nil {
+		if err := tx.Raw("SELECT state FROM signing_keys WHERE issuer = ? AND kid = ?", issuer,
+			kid).Scan(&state).Error; err != nil {
 			return fmt.Errorf("revoke key: %w", err)
 		}
 		switch signing.State(state) {
@@ -85,7 +89,8 @@ func (s *Keys) Compromise(ctx context.Context, issuer, kid string) error {
 		if err != nil {
 			return fmt.Errorf("revoke key: %w", err)
 		}
-		return record(tx, audit.Event{Type: audit.KeyRevoked, Reason: "COMPROMISED", Actor: authn.CallerFrom(ctx).UserID, Object: kid})
+		return record(tx, audit.Event{Type: audit.KeyRevoked, Reason: "COMPROMISED",
+			Actor: authn.CallerFrom(ctx).UserID, Object: kid})
 	})
 	if errors.Is(err, errUnchanged) {
 		return nil
@@ -97,13 +102,15 @@ func (s *Keys) Compromise(ctx context.Context, issuer, kid string) error {
 var errUnchanged = errors.New("store: nothing to change")
 
 // inRing changes a ring under its lock and raises its epoch.
-func (s *Keys) inRing(ctx context.Context, issuer string, change func(tx *gorm.DB, epoch int64, now time.Time) error) error {
+func (s *Keys) inRing(ctx context.Context, issuer string,
+	change func(tx *gorm.DB, epoch int64, now time.Time) error) error {
 	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
 		var ring struct {
 			Epoch int64
 			Now   time.Time
 		}
-		if err := tx.Raw("SELECT epoch, clock_timestamp() AS now FROM key_ring WHERE issuer = ? FOR UPDATE", issuer).Scan(&ring).Error; err != nil {
+		if err := tx.Raw("SELECT epoch, clock_timestamp() AS now FROM key_ring WHERE issuer = ? FOR UPDATE",
+			issuer).Scan(&ring).Error; err != nil {
 			return fmt.Errorf("lock key ring: %w", err)
 		}
 		if err := change(tx, ring.Epoch, ring.Now); err != nil {

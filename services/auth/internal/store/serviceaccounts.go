@@ -45,10 +45,13 @@ type ServiceAccounts struct{ db *postgres.DB }
 func NewServiceAccounts(db *postgres.DB) *ServiceAccounts { return &ServiceAccounts{db: db} }
 
 // Create implements serviceaccount.Store.
-func (s *ServiceAccounts) Create(ctx context.Context, a serviceaccount.Account, e audit.Event) (created bool, err error) {
+func (s *ServiceAccounts) Create(ctx context.Context, a serviceaccount.Account, e audit.Event) (created bool,
+	err error) {
 	err = postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
-		row := serviceAccountRow{ID: a.ID, Name: a.Name, Permissions: append([]string{}, a.Permissions...), CreatedAt: a.CreatedAt}
-		done := tx.Clauses(clause.OnConflict{Columns: []clause.Column{{Name: "name"}}, DoNothing: true}).Omit("Secrets").Create(&row)
+		row := serviceAccountRow{ID: a.ID, Name: a.Name, Permissions: append([]string{}, a.Permissions...),
+			CreatedAt: a.CreatedAt}
+		done := tx.Clauses(clause.OnConflict{Columns: []clause.Column{{Name: "name"}}, DoNothing: true}).Omit(
+			"Secrets").Create(&row)
 		if done.Error != nil {
 			return fmt.Errorf("create service account: %w", done.Error)
 		}
@@ -87,7 +90,8 @@ func (s *ServiceAccounts) ByID(ctx context.Context, id uuid.UUID, now time.Time)
 	return s.find(ctx, now, "id = ?", id)
 }
 
-func (s *ServiceAccounts) find(ctx context.Context, now time.Time, condition string, arg any) (serviceaccount.Account, error) {
+func (s *ServiceAccounts) find(ctx context.Context, now time.Time, condition string, arg any) (serviceaccount.Account,
+	error) {
 	var row serviceAccountRow
 	if err := s.usable(ctx, now).Where(condition, arg).Take(&row).Error; err != nil {
 		return serviceaccount.Account{}, missing(err, "service account")
@@ -116,10 +120,12 @@ func (s *ServiceAccounts) List(ctx context.Context, now time.Time) ([]serviceacc
 }
 
 func (r serviceAccountRow) account() serviceaccount.Account {
-	a := serviceaccount.Account{ID: r.ID, Name: r.Name, Permissions: r.Permissions, CreatedAt: r.CreatedAt, DisabledAt: orZero(r.DisabledAt)}
+	a := serviceaccount.Account{ID: r.ID, Name: r.Name, Permissions: r.Permissions, CreatedAt: r.CreatedAt,
+		DisabledAt: orZero(r.DisabledAt)}
 	for _, s := range r.Secrets {
 		a.Secrets = append(a.Secrets, serviceaccount.Secret{
-			ID: s.ID, Hash: serviceaccount.Hash(s.Hash), CreatedAt: s.CreatedAt, ExpiresAt: orZero(s.ExpiresAt), LastUsedAt: orZero(s.LastUsedAt),
+			ID: s.ID, Hash: serviceaccount.Hash(s.Hash), CreatedAt: s.CreatedAt, ExpiresAt: orZero(s.ExpiresAt),
+			LastUsedAt: orZero(s.LastUsedAt),
 		})
 	}
 	return a
@@ -127,10 +133,12 @@ func (r serviceAccountRow) account() serviceaccount.Account {
 
 // changeAccount locks an account and runs fn on it in a transaction, which
 // keeps e when fn says that something changed.
-func (s *ServiceAccounts) changeAccount(ctx context.Context, id uuid.UUID, e audit.Event, fn func(tx *gorm.DB, row serviceAccountRow) (bool, error)) error {
+func (s *ServiceAccounts) changeAccount(ctx context.Context, id uuid.UUID, e audit.Event,
+	fn func(tx *gorm.DB, row serviceAccountRow) (bool, error)) error {
 	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
 		var row serviceAccountRow
-		if err := tx.Clauses(clause.Locking{Strength: clause.LockingStrengthUpdate}).Where("id = ?", id).Take(&row).Error; err != nil {
+		if err := tx.Clauses(clause.Locking{Strength: clause.LockingStrengthUpdate}).Where("id = ?",
+			id).Take(&row).Error; err != nil {
 			return missing(err, "service account")
 		}
 		changed, err := fn(tx, row)
@@ -142,7 +150,8 @@ func (s *ServiceAccounts) changeAccount(ctx context.Context, id uuid.UUID, e aud
 }
 
 // Rotate implements serviceaccount.Store.
-func (s *ServiceAccounts) Rotate(ctx context.Context, id uuid.UUID, fresh serviceaccount.Secret, othersEnd time.Time, e audit.Event) error {
+func (s *ServiceAccounts) Rotate(ctx context.Context, id uuid.UUID, fresh serviceaccount.Secret, othersEnd time.Time,
+	e audit.Event) error {
 	return s.changeAccount(ctx, id, e, func(tx *gorm.DB, row serviceAccountRow) (bool, error) {
 		if row.DisabledAt != nil {
 			return false, errs.FailedPrecondition("SERVICE_ACCOUNT_DISABLED", "the service account is disabled")
@@ -157,12 +166,14 @@ func (s *ServiceAccounts) Rotate(ctx context.Context, id uuid.UUID, fresh servic
 // endSecrets lets an account's secrets end at a time, where they don't before.
 // Those that have ended by now are deleted, and their tokens called back.
 func endSecrets(tx *gorm.DB, account uuid.UUID, at, now time.Time) error {
-	err := tx.Exec("UPDATE service_secrets SET expires_at = least(expires_at, ?) WHERE account_id = ?", at, account).Error
+	err := tx.Exec("UPDATE service_secrets SET expires_at = least(expires_at, ?) WHERE account_id = ?", at,
+		account).Error
 	if err != nil {
 		return fmt.Errorf("end service secrets: %w", err)
 	}
 	var ended []uuid.UUID
-	err = tx.Raw("DELETE FROM service_secrets WHERE account_id = ? AND expires_at <= ? RETURNING id", account, now).Scan(&ended).Error
+	err = tx.Raw("DELETE FROM service_secrets WHERE account_id = ? AND expires_at <= ? RETURNING id", account,
+		now).Scan(&ended).Error
 	if err != nil {
 		return fmt.Errorf("delete ended service secrets: %w", err)
 	}
@@ -189,9 +200,11 @@ func (s *ServiceAccounts) Disable(ctx context.Context, id uuid.UUID, at time.Tim
 }
 
 // SetPermissions implements serviceaccount.Store.
-func (s *ServiceAccounts) SetPermissions(ctx context.Context, id uuid.UUID, permissions []string, e audit.Event) error {
+func (s *ServiceAccounts) SetPermissions(ctx context.Context, id uuid.UUID, permissions []string,
+	e audit.Event) error {
 	return s.changeAccount(ctx, id, e, func(tx *gorm.DB, _ serviceAccountRow) (bool, error) {
-		err := tx.Model(&serviceAccountRow{ID: id}).Select("Permissions").Updates(serviceAccountRow{Permissions: append([]string{}, permissions...)}).Error
+		err := tx.Model(&serviceAccountRow{ID: id}).Select("Permissions").Updates(
+			serviceAccountRow{Permissions: append([]string{}, permissions...)}).Error
 		if err != nil {
 			return false, fmt.Errorf("set permissions of service account: %w", err)
 		}
@@ -201,7 +214,8 @@ func (s *ServiceAccounts) SetPermissions(ctx context.Context, id uuid.UUID, perm
 
 // Used implements serviceaccount.Store.
 func (s *ServiceAccounts) Used(ctx context.Context, secret uuid.UUID, at time.Time) error {
-	if err := s.db.Gorm(ctx).Model(&serviceSecretRow{}).Where("id = ?", secret).Update("last_used_at", at).Error; err != nil {
+	if err := s.db.Gorm(ctx).Model(&serviceSecretRow{}).Where("id = ?", secret).Update("last_used_at",
+		at).Error; err != nil {
 		return fmt.Errorf("note the use of a service secret: %w", err)
 	}
 	return nil

@@ -158,7 +158,8 @@ func lockFamily(tx *gorm.DB, condition string, args ...any) (sessionRow, account
 		return sessionRow{}, account.Standing{}, time.Time{}, errs.NotFound("session")
 	}
 	f := found[0]
-	return f.Session, account.Standing{Roles: f.Roles, Attributes: f.Attributes, Disabled: f.Disabled}, f.Now.UTC(), nil
+	return f.Session, account.Standing{Roles: f.Roles, Attributes: f.Attributes, Disabled: f.Disabled}, f.Now.UTC(),
+		nil
 }
 
 // note keeps what a change of a family is to be known for.
@@ -183,7 +184,8 @@ func family(tx *gorm.DB, row sessionRow) (session.Family, error) {
 		return f, fmt.Errorf("read used tokens: %w", err)
 	}
 	for _, u := range used {
-		f.Used = append(f.Used, session.Used{Hash: session.Hash(u.TokenHash), At: *u.UsedAt, Successor: u.SealedSuccessor})
+		f.Used = append(f.Used, session.Used{Hash: session.Hash(u.TokenHash), At: *u.UsedAt,
+			Successor: u.SealedSuccessor})
 	}
 	return f, nil
 }
@@ -261,7 +263,8 @@ func revoke(tx *gorm.DB, reason, condition string, args ...any) (int, error) {
 	if len(ended) == 0 {
 		return 0, nil
 	}
-	err = tx.Model(&refreshTokenRow{}).Where("session_id IN ? AND sealed_successor IS NOT NULL", ended).Update("sealed_successor", nil).Error
+	err = tx.Model(&refreshTokenRow{}).Where("session_id IN ? AND sealed_successor IS NOT NULL",
+		ended).Update("sealed_successor", nil).Error
 	if err != nil {
 		return 0, fmt.Errorf("forget used tokens: %w", err)
 	}
@@ -270,8 +273,10 @@ func revoke(tx *gorm.DB, reason, condition string, args ...any) (int, error) {
 
 // List implements session.Store. Ids are UUIDv7, so their order is that of the
 // beginning.
-func (s *Sessions) List(ctx context.Context, user, before uuid.UUID, limit int, now time.Time) ([]session.Family, error) {
-	q := s.db.Gorm(ctx).Where("user_id = ? AND revoked_at IS NULL AND least(expires_at, current_expires_at) > ?", user, now)
+func (s *Sessions) List(ctx context.Context, user, before uuid.UUID, limit int, now time.Time) ([]session.Family,
+	error) {
+	q := s.db.Gorm(ctx).Where("user_id = ? AND revoked_at IS NULL AND least(expires_at, current_expires_at) > ?", user,
+		now)
 	if before != uuid.Nil {
 		q = q.Where("id < ?", before)
 	}

@@ -49,7 +49,9 @@ func TestWrongCodesInARowBlockForLongerAndLonger(t *testing.T) {
 	f.check(t, recovery[0], "") // is not blocked, and ends the block
 	f.check(t, f.code(t, secret, 0), "")
 	var events int
-	if err := f.db.SQL().QueryRowContext(t.Context(), "SELECT count(*) FROM audit_events WHERE type = $1 AND subject = $2", audit.FactorBlocked, f.user).Scan(&events); err != nil || events != 9 {
+	if err := f.db.SQL().QueryRowContext(t.Context(),
+		"SELECT count(*) FROM audit_events WHERE type = $1 AND subject = $2", audit.FactorBlocked,
+		f.user).Scan(&events); err != nil || events != 9 {
 		t.Errorf("%d blocks are recorded, %v", events, err)
 	}
 }
@@ -81,7 +83,8 @@ func TestNothingReadableIsStored(t *testing.T) {
 	}
 	for _, code := range append(recovery, secret, hex.EncodeToString(raw)) {
 		var n int
-		err := f.db.SQL().QueryRowContext(t.Context(), "SELECT count(*) FROM second_factors s WHERE strpos(s::text, $1) > 0 OR strpos(s::text, $2) > 0",
+		err := f.db.SQL().QueryRowContext(t.Context(),
+			"SELECT count(*) FROM second_factors s WHERE strpos(s::text, $1) > 0 OR strpos(s::text, $2) > 0",
 			code, strings.ReplaceAll(code, "-", "")).Scan(&n)
 		if err != nil || n != 0 {
 			t.Errorf("%d, %v", n, err)
@@ -95,11 +98,13 @@ func TestASecretOpensForItsOwnAccountOnly(t *testing.T) {
 	eve := uuid.New()
 	f.register(t, eve, "eve@example.com")
 	// Who can write to the table gives another account their own factor.
-	err := f.db.Gorm(t.Context()).Exec("INSERT INTO second_factors SELECT ?, sealed, wrapped_key, created_at, confirmed_at, last_step, 0, NULL, recovery FROM second_factors", eve).Error
+	err := f.db.Gorm(t.Context()).Exec("INSERT INTO second_factors SELECT ?, sealed, wrapped_key, created_at, "+
+		"confirmed_at, last_step, 0, NULL, recovery FROM second_factors", eve).Error
 	if err != nil {
 		t.Fatal(err)
 	}
-	if methods, err := f.Check(t.Context(), eve, f.code(t, secret, 0)); err == nil || methods != nil || errs.As(err) != nil {
+	if methods, err := f.Check(t.Context(), eve, f.code(t, secret, 0)); err == nil || methods != nil ||
+		errs.As(err) != nil {
 		t.Errorf("answered %v, %v", methods, err)
 	}
 	f.check(t, f.code(t, secret, 0), "")
@@ -107,7 +112,8 @@ func TestASecretOpensForItsOwnAccountOnly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := totp.NewService(timed{store.NewFactors(f.db.DB), f.clock}, other, "Purser").Check(t.Context(), f.user, "123456"); err == nil || errs.As(err) != nil {
+	if _, err := totp.NewService(timed{store.NewFactors(f.db.DB), f.clock}, other, "Purser").Check(t.Context(), f.user,
+		"123456"); err == nil || errs.As(err) != nil {
 		t.Errorf("with another key-encryption key: %v", err)
 	}
 }
@@ -125,7 +131,8 @@ func TestChangesOfAFactorAreRecorded(t *testing.T) {
 		t.Fatal(err)
 	}
 	var rows []struct{ Type, Outcome, Reason string }
-	if err := f.db.Gorm(t.Context()).Raw("SELECT type, outcome, reason FROM audit_events WHERE subject = ? AND type LIKE 'factor.%' ORDER BY id", f.user).Scan(&rows).Error; err != nil {
+	if err := f.db.Gorm(t.Context()).Raw("SELECT type, outcome, reason FROM audit_events WHERE subject = ? AND type "+
+		"LIKE 'factor.%' ORDER BY id", f.user).Scan(&rows).Error; err != nil {
 		t.Fatal(err)
 	}
 	var got []string

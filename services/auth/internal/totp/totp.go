@@ -64,7 +64,8 @@ type Store interface {
 	// nothing. now is the database's clock. The zero Factor is none, both
 	// ways. errs.NotFound for an id that nobody has. change may run more than
 	// once.
-	Change(ctx context.Context, user uuid.UUID, change func(f Factor, now time.Time) (Factor, audit.Event, error)) error
+	Change(ctx context.Context, user uuid.UUID,
+		change func(f Factor, now time.Time) (Factor, audit.Event, error)) error
 }
 
 // Sealer keeps secrets unreadable at rest; *signing.Sealer is one.
@@ -114,10 +115,12 @@ func (s *Service) Enroll(ctx context.Context, user uuid.UUID) (Enrollment, error
 	}
 	err = s.store.Change(ctx, user, func(f Factor, now time.Time) (Factor, audit.Event, error) {
 		if !f.ConfirmedAt.IsZero() {
-			return f, audit.Event{}, errs.FailedPrecondition("TOTP_ALREADY_ENROLLED", "a second factor is there; disable it first")
+			return f, audit.Event{}, errs.FailedPrecondition("TOTP_ALREADY_ENROLLED",
+				"a second factor is there; disable it first")
 		}
 		// The count of failures stays, or enrolling anew would be a way round.
-		fresh := Factor{User: user, Sealed: sealed, Wrapped: wrapped, CreatedAt: now, Failures: f.Failures, BlockedUntil: f.BlockedUntil}
+		fresh := Factor{User: user, Sealed: sealed, Wrapped: wrapped, CreatedAt: now, Failures: f.Failures,
+			BlockedUntil: f.BlockedUntil}
 		return fresh, audit.Event{Type: audit.FactorEnrolled, Actor: user, Subject: user}, nil
 	})
 	return Enrollment{Secret: key.Secret(), URI: key.URL()}, err
@@ -130,7 +133,8 @@ func (s *Service) Confirm(ctx context.Context, user uuid.UUID, code string) ([]s
 	codes, hashes := recoveryCodes(user)
 	err := s.with(ctx, user, code, audit.FactorConfirmed, func(f *Factor, now time.Time) error {
 		if f.User == uuid.Nil || !f.ConfirmedAt.IsZero() || now.Sub(f.CreatedAt) > pendingFor {
-			return errs.FailedPrecondition("TOTP_NOT_PENDING", "no enrollment waits to be confirmed; call EnrollTotp first")
+			return errs.FailedPrecondition("TOTP_NOT_PENDING",
+				"no enrollment waits to be confirmed; call EnrollTotp first")
 		}
 		return nil
 	}, func(f *Factor, now time.Time) { f.ConfirmedAt, f.Recovery = now, hashes })
@@ -151,7 +155,8 @@ func (s *Service) Disable(ctx context.Context, user uuid.UUID, code string) erro
 // Disable.
 func (s *Service) RenewRecoveryCodes(ctx context.Context, user uuid.UUID, code string) ([]string, error) {
 	codes, hashes := recoveryCodes(user)
-	err := s.with(ctx, user, code, audit.RecoveryCodesRenewed, enrolled, func(f *Factor, _ time.Time) { f.Recovery = hashes })
+	err := s.with(ctx, user, code, audit.RecoveryCodesRenewed, enrolled,
+		func(f *Factor, _ time.Time) { f.Recovery = hashes })
 	if err != nil {
 		return nil, err
 	}
@@ -167,7 +172,8 @@ func enrolled(f *Factor, _ time.Time) error {
 
 // with does something to a factor that allows it, for a right code, and records
 // that it was done or refused.
-func (s *Service) with(ctx context.Context, user uuid.UUID, code string, what audit.Type, allow func(*Factor, time.Time) error, do func(*Factor, time.Time)) error {
+func (s *Service) with(ctx context.Context, user uuid.UUID, code string, what audit.Type,
+	allow func(*Factor, time.Time) error, do func(*Factor, time.Time)) error {
 	var refusal error
 	err := s.store.Change(ctx, user, func(f Factor, now time.Time) (Factor, audit.Event, error) {
 		e := audit.Event{Type: what, Actor: user, Subject: user}
@@ -215,7 +221,8 @@ func (s *Service) Check(ctx context.Context, user uuid.UUID, code string) (metho
 		case why != nil:
 			refusal = why
 			if now.Before(f.BlockedUntil) && why.Reason == "TOTP_INVALID" {
-				e = audit.Event{Type: audit.FactorBlocked, Outcome: audit.Refused, Reason: "TOO_MANY_ATTEMPTS", Subject: user}
+				e = audit.Event{Type: audit.FactorBlocked, Outcome: audit.Refused, Reason: "TOO_MANY_ATTEMPTS",
+					Subject: user}
 			}
 			return f, e, nil
 		case recovered:

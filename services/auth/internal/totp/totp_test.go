@@ -58,7 +58,8 @@ type timed struct {
 	clock *clock
 }
 
-func (s timed) Change(ctx context.Context, user uuid.UUID, change func(totp.Factor, time.Time) (totp.Factor, audit.Event, error)) error {
+func (s timed) Change(ctx context.Context, user uuid.UUID,
+	change func(totp.Factor, time.Time) (totp.Factor, audit.Event, error)) error {
 	return s.Factors.Change(ctx, user, func(f totp.Factor, _ time.Time) (totp.Factor, audit.Event, error) {
 		return change(f, s.clock.now())
 	})
@@ -81,7 +82,8 @@ func (f fixture) register(t *testing.T, id uuid.UUID, email string) {
 	t.Helper()
 	err := store.NewAccounts(f.db.DB, nil, store.NewMails(f.db.DB)).Register(t.Context(), account.Registration{
 		User:         account.User{ID: id, Email: email, CreatedAt: f.clock.now()},
-		PasswordHash: "hash", Asked: account.Asked{Purpose: account.VerifyEmail, Mail: mail.Mail{ID: id}, Hash: account.Hash(slices.Concat(id[:], id[:]))},
+		PasswordHash: "hash", Asked: account.Asked{Purpose: account.VerifyEmail, Mail: mail.Mail{ID: id},
+			Hash: account.Hash(slices.Concat(id[:], id[:]))},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -148,7 +150,9 @@ func TestAFactorCountsOnceItIsConfirmed(t *testing.T) {
 	if err != nil || first.Secret == second.Secret {
 		t.Fatal("enrolling anew gave", second, err)
 	}
-	if u, err := url.Parse(second.URI); err != nil || u.Scheme != "otpauth" || u.Host != "totp" || u.Path != "/Purser:ada@example.com" || u.Query().Get("secret") != second.Secret || u.Query().Get("issuer") != "Purser" {
+	if u, err := url.Parse(second.URI); err != nil || u.Scheme != "otpauth" || u.Host != "totp" ||
+		u.Path != "/Purser:ada@example.com" || u.Query().Get("secret") != second.Secret ||
+		u.Query().Get("issuer") != "Purser" {
 		t.Error(second.URI, err)
 	}
 	if methods, err := f.Check(t.Context(), f.user, ""); err != nil || methods != nil {
@@ -223,7 +227,8 @@ func TestOfTwoCallsWithOneCodeOneWins(t *testing.T) {
 					switch {
 					case err == nil && len(methods) > 0:
 						won.Add(1)
-					case errs.As(err) == nil || errs.As(err).Reason != "TOTP_INVALID" && errs.As(err).Reason != "TOO_MANY_ATTEMPTS":
+					case errs.As(err) == nil ||
+						errs.As(err).Reason != "TOTP_INVALID" && errs.As(err).Reason != "TOO_MANY_ATTEMPTS":
 						t.Error(methods, err)
 					}
 				})

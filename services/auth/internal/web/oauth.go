@@ -99,7 +99,8 @@ func (p Pages) cookie(state, secret string, age int) *http.Cookie {
 	if p.Secure {
 		name = "__Host-" + name
 	}
-	return &http.Cookie{Name: name, Value: secret, Path: "/", MaxAge: age, HttpOnly: true, Secure: p.Secure, SameSite: http.SameSiteLaxMode}
+	return &http.Cookie{Name: name, Value: secret, Path: "/", MaxAge: age, HttpOnly: true, Secure: p.Secure,
+		SameSite: http.SameSiteLaxMode}
 }
 
 // redirect sends a browser on without telling the next page where it was.
@@ -131,7 +132,8 @@ func (p Pages) fail(ctx context.Context, w http.ResponseWriter, err error) {
 		w.Header().Set("Retry-After", "1")
 	}
 	w.WriteHeader(status)
-	_, _ = w.Write([]byte("<!doctype html><title>Sign in</title><p>" + html.EscapeString(text) + "\n")) // the reader went away: nothing to do
+	// the reader went away: nothing to do
+	_, _ = w.Write([]byte("<!doctype html><title>Sign in</title><p>" + html.EscapeString(text) + "\n"))
 }
 
 func statusOf(k errs.Kind) int {
@@ -170,7 +172,8 @@ func (p Pages) client(r *http.Request) context.Context {
 func (p Pages) passedOn(from netip.Addr, forwarded []string) netip.Addr {
 	from = from.Unmap().WithZone("")
 	hops := strings.Split(strings.Join(forwarded, ","), ",")
-	for i := len(hops) - 1; i >= 0 && slices.ContainsFunc(p.Proxies, func(n netip.Prefix) bool { return n.Contains(from) }); i-- {
+	for i := len(hops) - 1; i >= 0 && slices.ContainsFunc(p.Proxies,
+		func(n netip.Prefix) bool { return n.Contains(from) }); i-- {
 		hop, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
 		if err != nil {
 			break

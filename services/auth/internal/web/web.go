@@ -72,7 +72,8 @@ func document(issuer string) []byte {
 func matches(ifNoneMatch []string, etag string) bool {
 	for _, line := range ifNoneMatch {
 		for candidate := range strings.SplitSeq(line, ",") {
-			if candidate = strings.TrimSpace(candidate); candidate == "*" || strings.TrimPrefix(candidate, "W/") == etag {
+			if candidate = strings.TrimSpace(candidate); candidate == "*" ||
+				strings.TrimPrefix(candidate, "W/") == etag {
 				return true
 			}
 		}

@@ -46,7 +46,8 @@ func serve(t *testing.T, read bool) http.Handler {
 		t.Fatal(err)
 	}
 	policy := signing.Policy{MaxAge: 5 * time.Minute, Poll: time.Minute, Lease: 2 * time.Minute}
-	ring := signing.NewRing("https://auth.example", policy, &memory{away: !read}, sealer, slog.New(slog.DiscardHandler))
+	ring := signing.NewRing("https://auth.example", policy, &memory{away: !read}, sealer,
+		slog.New(slog.DiscardHandler))
 	if err := ring.Refresh(t.Context()); (err == nil) != read {
 		t.Fatal(err)
 	}
@@ -72,7 +73,8 @@ func TestTheKeySetIsServedToBeKept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if resp.StatusCode != http.StatusOK || resp.Header.Get("Cache-Control") != "public, max-age=300" || resp.Header.Get("Content-Type") != "application/jwk-set+json" {
+	if resp.StatusCode != http.StatusOK || resp.Header.Get("Cache-Control") != "public, max-age=300" ||
+		resp.Header.Get("Content-Type") != "application/jwk-set+json" {
 		t.Errorf("status %d, %v", resp.StatusCode, resp.Header)
 	}
 	var set struct{ Keys []map[string]string }
@@ -83,7 +85,8 @@ func TestTheKeySetIsServedToBeKept(t *testing.T) {
 		t.Fatalf("%d keys in %s", len(set.Keys), body)
 	}
 	for _, k := range set.Keys {
-		if k["d"] != "" || k["kty"] != "OKP" || k["crv"] != "Ed25519" || k["alg"] != "EdDSA" || k["use"] != "sig" || k["kid"] == "" {
+		if k["d"] != "" || k["kty"] != "OKP" || k["crv"] != "Ed25519" || k["alg"] != "EdDSA" || k["use"] != "sig" ||
+			k["kid"] == "" {
 			t.Errorf("key %v", k)
 		}
 	}
@@ -125,7 +128,8 @@ func TestAReaderThatHasTheSetIsNotSentItAgain(t *testing.T) {
 
 func TestWithoutASetTheAnswerIsNotToBeStored(t *testing.T) {
 	resp := ask(t, serve(t, false), "GET", path, "*")
-	if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Cache-Control") != "no-store" || resp.Header.Get("Retry-After") == "" || resp.Header.Get("ETag") != "" {
+	if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Cache-Control") != "no-store" ||
+		resp.Header.Get("Retry-After") == "" || resp.Header.Get("ETag") != "" {
 		t.Errorf("status %d, %v", resp.StatusCode, resp.Header)
 	}
 }
@@ -135,7 +139,8 @@ func TestNothingElseIsServed(t *testing.T) {
 	for _, tc := range []struct {
 		method, path string
 		want         int
-	}{{"POST", path, 405}, {"GET", "/", 404}, {"GET", path + "/", 404}, {"GET", "/.well-known/", 404}, {"HEAD", path, 200}} {
+	}{{"POST", path, 405}, {"GET", "/", 404}, {"GET", path + "/", 404}, {"GET", "/.well-known/", 404},
+		{"HEAD", path, 200}} {
 		if resp := ask(t, h, tc.method, tc.path, ""); resp.StatusCode != tc.want {
 			t.Errorf("%s %s: %d, want %d", tc.method, tc.path, resp.StatusCode, tc.want)
 		}

@@ -61,7 +61,8 @@ func run(ctx context.Context, args, environ []string, out io.Writer) (err error)
 		return sign(args[1:], os.Stdin, out)
 	}
 	if len(args) > 0 {
-		return fmt.Errorf("unknown argument %q: want none, or sign; devstack is configured by PURSER_* variables", args[0])
+		return fmt.Errorf("unknown argument %q: want none, or sign; devstack is configured by PURSER_* variables",
+			args[0])
 	}
 	var s settings
 	if err := config.Load(environ, &s); err != nil {
@@ -79,7 +80,8 @@ func run(ctx context.Context, args, environ []string, out io.Writer) (err error)
 	}
 	defer func() { err = errors.Join(err, logs.Close()) }()
 	ring := traces.NewRing(keptSpans)
-	tel, err := telemetry.Start(ctx, "purser-devstack", telemetry.WithSpanProcessor(ring), telemetry.WithSpanExporter(traces.ByService))
+	tel, err := telemetry.Start(ctx, "purser-devstack", telemetry.WithSpanProcessor(ring),
+		telemetry.WithSpanExporter(traces.ByService))
 	if err != nil {
 		return err
 	}
@@ -91,7 +93,8 @@ func run(ctx context.Context, args, environ []string, out io.Writer) (err error)
 	up, err := suite.Start(ctx, suite.Options{
 		Dir: s.Dir, Ports: suite.PortsFrom(s.Port), Durable: true, LiveEvery: liveBlocks,
 		External: suite.External{
-			Database: s.Database.Reveal(), Redis: s.Redis.Reveal(), Chain: s.Chain, Prices: s.Prices, TokenList: s.Tokens,
+			Database: s.Database.Reveal(), Redis: s.Redis.Reveal(), Chain: s.Chain, Prices: s.Prices,
+			TokenList: s.Tokens,
 		},
 		Extra: map[string][]string{"auth": suite.ShortKeys()},
 		Log:   log, Out: show,
@@ -132,7 +135,8 @@ func run(ctx context.Context, args, environ []string, out io.Writer) (err error)
 }
 
 // drive runs the demo and returns what tells how to go on from there.
-func (s settings) drive(ctx context.Context, up *suite.Suite, ring *traces.Ring, show *progress.Printer, out io.Writer) (guide, error) {
+func (s settings) drive(ctx context.Context, up *suite.Suite, ring *traces.Ring, show *progress.Printer,
+	out io.Writer) (guide, error) {
 	accounts := s.Accounts
 	if len(accounts) == 0 && up.Chain != nil {
 		for _, h := range up.Chain.Holders() {
@@ -149,10 +153,12 @@ func (s settings) drive(ctx context.Context, up *suite.Suite, ring *traces.Ring,
 		if g.password, err = suite.Secret(filepath.Join(s.Dir, "demo-password")); err != nil {
 			return g, err
 		}
-		show.Printf("signing keys on a short policy: %s\n", strings.ReplaceAll(strings.Join(suite.ShortKeys(), " "), "PURSER_KEYS_", ""))
+		show.Printf("signing keys on a short policy: %s\n",
+			strings.ReplaceAll(strings.Join(suite.ShortKeys(), " "), "PURSER_KEYS_", ""))
 		begun := time.Now()
 		r, err := demo.Run(ctx, demo.Options{
-			Endpoints: up.Endpoints, Email: g.email, Password: g.password, Accounts: accounts, Mails: up.Mail, History: history, Out: show,
+			Endpoints: up.Endpoints, Email: g.email, Password: g.password, Accounts: accounts, Mails: up.Mail,
+			History: history, Out: show,
 			Rotate: func(ctx context.Context) error {
 				_, err := up.AuthCommand(ctx, "keys", "rotate")
 				return err
@@ -177,9 +183,11 @@ func (s settings) drive(ctx context.Context, up *suite.Suite, ring *traces.Ring,
 }
 
 // console shows the demo's portfolio, if there is one, on a web page.
-func (s settings) console(ctx context.Context, up *suite.Suite, ring *traces.Ring, g guide, log *slog.Logger) (*console.Console, error) {
+func (s settings) console(ctx context.Context, up *suite.Suite, ring *traces.Ring, g guide,
+	log *slog.Logger) (*console.Console, error) {
 	o := console.Options{
-		Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(suite.PortsFrom(s.Port).Console)), Endpoints: up.Endpoints, Traces: ring, Log: log,
+		Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(suite.PortsFrom(s.Port).Console)), Endpoints: up.Endpoints,
+		Traces: ring, Log: log,
 		NoUser: "No portfolio to show: the suite was started with DEMO=0.",
 	}
 	switch {
@@ -221,7 +229,8 @@ func (g guide) String() string {
 	}
 	fmt.Fprintf(&b, "  %-10s %s (log: suite.log; make clean removes it)\n\n", "data", g.dir)
 	fmt.Fprintf(&b, "See it all in a browser:\n\n%s\n\n", g.console)
-	fmt.Fprintf(&b, "Sign in with the local provider in a browser (wallets: see docs/sign-in.md):\n\n%s\n\n", g.suite.HostedStart("local"))
+	fmt.Fprintf(&b, "Sign in with the local provider in a browser (wallets: see docs/sign-in.md):\n\n%s\n\n",
+		g.suite.HostedStart("local"))
 	if g.token == "" {
 		fmt.Fprintf(&b, "Try it (no grpcurl? `make grpcurl` builds it as bin/grpcurl):\n\n")
 		fmt.Fprintf(&b, "grpcurl -plaintext %s list\n", e.Auth)
@@ -233,15 +242,18 @@ func (g guide) String() string {
 	for _, c := range []string{
 		"grpcurl -plaintext " + e.Wallet + " list",
 		"grpcurl -plaintext " + auth + " " + e.Auth + " purser.auth.v1.AccountService/GetMe",
-		"grpcurl -plaintext " + auth + ` -d '{"view":"WALLET_VIEW_WITH_BALANCES"}' ` + e.Wallet + " purser.wallet.v1.WalletService/ListWallets",
+		"grpcurl -plaintext " + auth + ` -d '{"view":"WALLET_VIEW_WITH_BALANCES"}' ` + e.Wallet +
+			" purser.wallet.v1.WalletService/ListWallets",
 		"grpcurl -plaintext " + auth + " " + e.Portfolio + " purser.portfolio.v1.PortfolioService/GetValuation",
-		"grpcurl -plaintext " + auth + ` -d '{"interval":"INTERVAL_HOURLY"}' ` + e.Portfolio + " purser.portfolio.v1.PortfolioService/GetTimeline",
+		"grpcurl -plaintext " + auth + ` -d '{"interval":"INTERVAL_HOURLY"}' ` + e.Portfolio +
+			" purser.portfolio.v1.PortfolioService/GetTimeline",
 	} {
 		fmt.Fprintf(&b, "%s\n", c)
 	}
 	fmt.Fprintf(&b, "\nThe token lasts 15 minutes; for a new one sign in as %s with the password in %s:\n\n",
 		g.email, filepath.Join(g.dir, "demo-password"))
-	fmt.Fprintf(&b, "grpcurl -plaintext -d \"{\\\"email\\\":\\\"%s\\\",\\\"password\\\":\\\"$(cat %s)\\\"}\" %s purser.auth.v1.SessionService/Login\n",
+	fmt.Fprintf(&b, "grpcurl -plaintext -d \"{\\\"email\\\":\\\"%s\\\",\\\"password\\\":\\\"$(cat %s)\\\"}\" %s "+
+		"purser.auth.v1.SessionService/Login\n",
 		g.email, filepath.Join(g.dir, "demo-password"), e.Auth)
 	return b.String()
 }

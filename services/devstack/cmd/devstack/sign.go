@@ -26,7 +26,8 @@ func sign(args []string, in io.Reader, out io.Writer) error {
 		return usage
 	}
 	if len(args) == 2 {
-		address, ok := map[string]common.Address{"-address": account.Address, "-contract": chain.WalletOf(account)}[args[1]]
+		address, ok := map[string]common.Address{"-address": account.Address,
+			"-contract": chain.WalletOf(account)}[args[1]]
 		if !ok {
 			return usage
 		}

@@ -18,7 +18,8 @@ import (
 const leastPage = 100 * time.Millisecond
 
 // Hours implements snapshot.History.
-func (r *Reader) Hours(ctx context.Context, owner uuid.UUID, first, last time.Time, visit func(snapshot.Hour) error) (time.Time, error) {
+func (r *Reader) Hours(ctx context.Context, owner uuid.UUID, first, last time.Time,
+	visit func(snapshot.Hour) error) (time.Time, error) {
 	a := &assembly{visit: visit, first: first, last: last, next: first}
 	for token := ""; ; {
 		if end, ok := ctx.Deadline(); ok && time.Until(end) < leastPage {
@@ -37,7 +38,8 @@ func (r *Reader) Hours(ctx context.Context, owner uuid.UUID, first, last time.Ti
 			return a.next, away(err)
 		}
 		if got := resp.GetOwnerId(); got != owner.String() {
-			return a.next, errs.Internal(fmt.Errorf("asked for the history of %s, answered with that of %q", owner, got))
+			return a.next, errs.Internal(fmt.Errorf("asked for the history of %s, answered with that of %q", owner,
+				got))
 		}
 		for _, h := range resp.GetHours() {
 			if err := a.add(h); err != nil {

@@ -30,7 +30,8 @@ type archive struct {
 	asked                          []*walletv1.ListHistoricalHoldingsRequest
 }
 
-func (a *archive) ListHistoricalHoldings(ctx context.Context, r *walletv1.ListHistoricalHoldingsRequest, _ ...grpc.CallOption) (*walletv1.ListHistoricalHoldingsResponse, error) {
+func (a *archive) ListHistoricalHoldings(ctx context.Context, r *walletv1.ListHistoricalHoldingsRequest,
+	_ ...grpc.CallOption) (*walletv1.ListHistoricalHoldingsResponse, error) {
 	a.asked = append(a.asked, r)
 	resp, err := a.serve(ctx, len(a.asked)-1)
 	if resp != nil && resp.OwnerId == "" {
@@ -79,25 +80,39 @@ func TestHoursAreWholeWhereverTheirPagesEnd(t *testing.T) {
 		seen, next string
 		reason     string
 	}{
-		{"one page", []*walletv1.ListHistoricalHoldingsResponse{leaf(false, then(1, of("a", x)), then(2, of("a")), then(3, of("a", x, x), of("b")))}, nil, "1: 1/1 2: 1/0 3: 2/2", "04", ""},
+		{"one page", []*walletv1.ListHistoricalHoldingsResponse{leaf(false, then(1, of("a", x)), then(2, of("a")),
+			then(3, of("a", x, x), of("b")))}, nil, "1: 1/1 2: 1/0 3: 2/2", "04", ""},
 		{
 			"an hour and a wallet over three, one of them empty", []*walletv1.ListHistoricalHoldingsResponse{
-				leaf(true, then(1, of("a", x), of("b", x))), leaf(true), leaf(true, then(1, of("b", x)), then(2, of("a"))), leaf(false, then(3, of("a"))),
+				leaf(true, then(1, of("a", x), of("b", x))), leaf(true),
+				leaf(true, then(1, of("b", x)), then(2, of("a"))), leaf(false, then(3, of("a"))),
 			}, nil, "1: 2/3 2: 1/0 3: 1/0", "04", "",
 		},
 		{"no wallets", []*walletv1.ListHistoricalHoldingsResponse{leaf(true), leaf(false)}, nil, "", "04", ""},
 		{"away at once", nil, away, "", "01", "WALLET_UNAVAILABLE"},
-		{"away after an hour that may go on", []*walletv1.ListHistoricalHoldingsResponse{leaf(true, then(1, of("a", x)))}, away, "", "01", "WALLET_UNAVAILABLE"},
-		{"away after the next has begun", []*walletv1.ListHistoricalHoldingsResponse{leaf(true, then(1, of("a", x)), then(2, of("a")))}, away, "1: 1/1", "02", "WALLET_UNAVAILABLE"},
-		{"another reads it", nil, grpcerr.ToStatus(errs.Exhausted("HISTORY_READ_UNDER_WAY", "under way")).Err(), "", "01", "HISTORY_READ_UNDER_WAY"},
-		{"a gap", []*walletv1.ListHistoricalHoldingsResponse{leaf(false, then(1, of("a")), then(3, of("a")))}, nil, "1: 1/0", "02", "INTERNAL"},
-		{"the first is not there", []*walletv1.ListHistoricalHoldingsResponse{leaf(false, then(2, of("a")))}, nil, "", "01", "INTERNAL"},
-		{"an hour again", []*walletv1.ListHistoricalHoldingsResponse{leaf(false, then(1, of("a")), then(2, of("a")), then(1, of("a")))}, nil, "1: 1/0 2: 1/0", "03", "INTERNAL"},
-		{"one that wasn't asked for", []*walletv1.ListHistoricalHoldingsResponse{leaf(false, then(1, of("a")), then(2, of("a")), then(3, of("a")), then(4, of("a")))}, nil, "1: 1/0 2: 1/0 3: 1/0", "04", "INTERNAL"},
-		{"the last is not there", []*walletv1.ListHistoricalHoldingsResponse{leaf(false, then(1, of("a")), then(2, of("a")))}, nil, "1: 1/0 2: 1/0", "03", "WALLET_UNAVAILABLE"},
-		{"a price of later", []*walletv1.ListHistoricalHoldingsResponse{leaf(false, then(1, of("a", late)))}, nil, "", "01", "INTERNAL"},
-		{"an amount that is none", []*walletv1.ListHistoricalHoldingsResponse{leaf(false, then(1, of("a", held("x", "1e9", 0))))}, nil, "", "01", "INTERNAL"},
-		{"another owner's", []*walletv1.ListHistoricalHoldingsResponse{{OwnerId: uuid.NewString(), Hours: []*walletv1.HoldingsAt{then(1, of("a"))}}}, nil, "", "01", "INTERNAL"},
+		{"away after an hour that may go on",
+			[]*walletv1.ListHistoricalHoldingsResponse{leaf(true, then(1, of("a", x)))}, away, "", "01",
+			"WALLET_UNAVAILABLE"},
+		{"away after the next has begun", []*walletv1.ListHistoricalHoldingsResponse{leaf(true, then(1, of("a", x)),
+			then(2, of("a")))}, away, "1: 1/1", "02", "WALLET_UNAVAILABLE"},
+		{"another reads it", nil, grpcerr.ToStatus(errs.Exhausted("HISTORY_READ_UNDER_WAY", "under way")).Err(), "",
+			"01", "HISTORY_READ_UNDER_WAY"},
+		{"a gap", []*walletv1.ListHistoricalHoldingsResponse{leaf(false, then(1, of("a")), then(3, of("a")))}, nil,
+			"1: 1/0", "02", "INTERNAL"},
+		{"the first is not there", []*walletv1.ListHistoricalHoldingsResponse{leaf(false, then(2, of("a")))}, nil, "",
+			"01", "INTERNAL"},
+		{"an hour again", []*walletv1.ListHistoricalHoldingsResponse{leaf(false, then(1, of("a")), then(2, of("a")),
+			then(1, of("a")))}, nil, "1: 1/0 2: 1/0", "03", "INTERNAL"},
+		{"one that wasn't asked for", []*walletv1.ListHistoricalHoldingsResponse{leaf(false, then(1, of("a")),
+			then(2, of("a")), then(3, of("a")), then(4, of("a")))}, nil, "1: 1/0 2: 1/0 3: 1/0", "04", "INTERNAL"},
+		{"the last is not there", []*walletv1.ListHistoricalHoldingsResponse{leaf(false, then(1, of("a")),
+			then(2, of("a")))}, nil, "1: 1/0 2: 1/0", "03", "WALLET_UNAVAILABLE"},
+		{"a price of later", []*walletv1.ListHistoricalHoldingsResponse{leaf(false, then(1, of("a", late)))}, nil, "",
+			"01", "INTERNAL"},
+		{"an amount that is none", []*walletv1.ListHistoricalHoldingsResponse{leaf(false,
+			then(1, of("a", held("x", "1e9", 0))))}, nil, "", "01", "INTERNAL"},
+		{"another owner's", []*walletv1.ListHistoricalHoldingsResponse{{OwnerId: uuid.NewString(),
+			Hours: []*walletv1.HoldingsAt{then(1, of("a"))}}}, nil, "", "01", "INTERNAL"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			a := &archive{serve: func(_ context.Context, n int) (*walletv1.ListHistoricalHoldingsResponse, error) {
@@ -110,10 +125,12 @@ func TestHoursAreWholeWhereverTheirPagesEnd(t *testing.T) {
 			if seen != tc.seen || next != tc.next {
 				t.Errorf("visited %q, next %s", seen, next)
 			}
-			if e := errs.As(err); tc.reason == "" && err != nil || tc.reason != "" && (e == nil || e.Reason != tc.reason) {
+			if e := errs.As(err); tc.reason == "" && err != nil ||
+				tc.reason != "" && (e == nil || e.Reason != tc.reason) {
 				t.Errorf("answered %v, want %q", err, tc.reason)
 			}
-			if r := a.asked[0]; !r.GetStartTime().AsTime().Equal(hour(1)) || !r.GetEndTime().AsTime().Equal(hour(3).Add(1)) || r.GetPageSize() != 2000 {
+			if r := a.asked[0]; !r.GetStartTime().AsTime().Equal(hour(1)) ||
+				!r.GetEndTime().AsTime().Equal(hour(3).Add(1)) || r.GetPageSize() != 2000 {
 				t.Errorf("asked for %v", r)
 			}
 		})
@@ -125,11 +142,15 @@ func TestHowSoundAnHourOfAWalletIsComesWithIt(t *testing.T) {
 		sync *walletv1.Sync
 		want valuation.Wallet
 	}{
-		"a block":                {&walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_SYNCED, SyncTime: timestamppb.New(hour(0))}, valuation.Wallet{Synced: true, SyncedAt: hour(0)}},
-		"before the chain began": {&walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_SYNCED}, valuation.Wallet{Synced: true}},
-		"a token was not read":   {&walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_SYNCED, Error: "not readable: X"}, valuation.Wallet{Synced: true, Problem: "not readable: X"}},
-		"not to be had":          {&walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_FAILED, Error: "pruned"}, valuation.Wallet{Failed: true, Problem: "pruned"}},
-		"nothing said":           {nil, valuation.Wallet{}},
+		"a block": {&walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_SYNCED,
+			SyncTime: timestamppb.New(hour(0))}, valuation.Wallet{Synced: true, SyncedAt: hour(0)}},
+		"before the chain began": {&walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_SYNCED},
+			valuation.Wallet{Synced: true}},
+		"a token was not read": {&walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_SYNCED,
+			Error: "not readable: X"}, valuation.Wallet{Synced: true, Problem: "not readable: X"}},
+		"not to be had": {&walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_FAILED, Error: "pruned"},
+			valuation.Wallet{Failed: true, Problem: "pruned"}},
+		"nothing said": {nil, valuation.Wallet{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := of("a")

@@ -68,7 +68,8 @@ func (r *Reader) Of(ctx context.Context, owner uuid.UUID) ([]valuation.Wallet, [
 }
 
 func tooMany() error {
-	return errs.Exhausted("TOO_MANY_HOLDINGS", fmt.Sprintf("more than %d holdings can't be valued at once", maxPages*pageSize))
+	return errs.Exhausted("TOO_MANY_HOLDINGS",
+		fmt.Sprintf("more than %d holdings can't be valued at once", maxPages*pageSize))
 }
 
 // Readable implements portfolio.Holdings, by the rule of the wallet service.
@@ -80,14 +81,16 @@ func (r *Reader) Readable(ctx context.Context) bool {
 func (r *Reader) page(ctx context.Context, owner uuid.UUID, token string) (*walletv1.GetHoldingsResponse, error) {
 	limited, cancel := context.WithTimeout(ctx, within(ctx))
 	defer cancel()
-	resp, err := r.client.GetHoldings(limited, &walletv1.GetHoldingsRequest{PageSize: pageSize, PageToken: token, OwnerId: owner.String()})
+	resp, err := r.client.GetHoldings(limited,
+		&walletv1.GetHoldingsRequest{PageSize: pageSize, PageToken: token, OwnerId: owner.String()})
 	if err != nil {
 		return nil, away(err)
 	}
 	// A release that doesn't know owner_id answers for who calls: this service
 	// itself, which has no wallets.
 	if got := resp.GetOwnerId(); got != owner.String() && (got != "" || authn.CallerFrom(ctx).Anonymous()) {
-		return nil, errs.Unavailable("WALLET_UNAVAILABLE", "the wallet service can't tell another owner's holdings yet")
+		return nil, errs.Unavailable("WALLET_UNAVAILABLE",
+			"the wallet service can't tell another owner's holdings yet")
 	}
 	return resp, nil
 }

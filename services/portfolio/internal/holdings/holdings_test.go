@@ -31,10 +31,12 @@ type client struct {
 	calls                          int
 }
 
-func (c *client) GetHoldings(ctx context.Context, r *walletv1.GetHoldingsRequest, _ ...grpc.CallOption) (*walletv1.GetHoldingsResponse, error) {
+func (c *client) GetHoldings(ctx context.Context, r *walletv1.GetHoldingsRequest,
+	_ ...grpc.CallOption) (*walletv1.GetHoldingsResponse, error) {
 	n := c.calls
 	c.calls++
-	if want := fmt.Sprintf("page %d", n); r.GetPageToken() != want && (n != 0 || r.GetPageToken() != "") || r.GetPageSize() != 2000 {
+	if want := fmt.Sprintf("page %d", n); r.GetPageToken() != want && (n != 0 || r.GetPageToken() != "") ||
+		r.GetPageSize() != 2000 {
 		c.t.Errorf("call %d asks for %v", n, r)
 	}
 	resp, err := c.serve(ctx, n)
@@ -57,13 +59,16 @@ func reader(t *testing.T, serve wallet) (*holdings.Reader, *client) {
 
 func held(id, amount string, decimals uint32) *walletv1.Holding {
 	return &walletv1.Holding{
-		Balance: &walletv1.Balance{Token: &walletv1.Token{Id: id, Symbol: "S", Decimals: decimals, Verified: true}, Amount: amount},
-		Price:   &walletv1.Price{TokenId: id, Price: "5", Source: "test", Stale: true, PriceTime: timestamppb.New(time.Unix(7, 0))},
+		Balance: &walletv1.Balance{Token: &walletv1.Token{Id: id, Symbol: "S", Decimals: decimals, Verified: true},
+			Amount: amount},
+		Price: &walletv1.Price{TokenId: id, Price: "5", Source: "test", Stale: true,
+			PriceTime: timestamppb.New(time.Unix(7, 0))},
 	}
 }
 
 func of(id string, h ...*walletv1.Holding) *walletv1.WalletHoldings {
-	return &walletv1.WalletHoldings{WalletId: id, Account: "account " + id, Sync: &walletv1.Sync{SyncTime: timestamppb.Now()}, Holdings: h}
+	return &walletv1.WalletHoldings{WalletId: id, Account: "account " + id,
+		Sync: &walletv1.Sync{SyncTime: timestamppb.Now()}, Holdings: h}
 }
 
 func page(n int, w ...*walletv1.WalletHoldings) *walletv1.GetHoldingsResponse {
@@ -96,7 +101,8 @@ func TestAllPagesAreReadAndAWalletOnTwoIsOne(t *testing.T) {
 	if w := wallets[2]; w.Synced || !w.Failed {
 		t.Errorf("wallet %+v", w)
 	}
-	if h := held[1]; h.Amount.String() != maxUint256 || h.Decimals != 255 || h.Price != "5" || !h.PriceStale || h.PriceSource != "test" || h.PriceTime.Unix() != 7 || !h.Verified || h.TokenID != "x" || h.Symbol != "S" {
+	if h := held[1]; h.Amount.String() != maxUint256 || h.Decimals != 255 || h.Price != "5" || !h.PriceStale ||
+		h.PriceSource != "test" || h.PriceTime.Unix() != 7 || !h.Verified || h.TokenID != "x" || h.Symbol != "S" {
 		t.Errorf("holding %+v", h)
 	}
 }
@@ -110,17 +116,21 @@ func TestHowSoundAWalletIsComesWithIt(t *testing.T) {
 	}{
 		{"no sync", nil, valuation.Wallet{}},
 		{"never synced", &walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_PENDING}, valuation.Wallet{}},
-		{"synced", &walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_SYNCED, SyncTime: timestamppb.New(at)}, valuation.Wallet{Synced: true, SyncedAt: at}},
+		{"synced", &walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_SYNCED, SyncTime: timestamppb.New(at)},
+			valuation.Wallet{Synced: true, SyncedAt: at}},
 		{
-			"synced but for one token", &walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_SYNCED, SyncTime: timestamppb.New(at), Error: "not readable: T1"},
+			"synced but for one token", &walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_SYNCED,
+				SyncTime: timestamppb.New(at), Error: "not readable: T1"},
 			valuation.Wallet{Synced: true, SyncedAt: at, Problem: "not readable: T1"},
 		},
 		{
-			"synced once, and failed since", &walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_FAILED, SyncTime: timestamppb.New(at), Error: "no node answers"},
+			"synced once, and failed since", &walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_FAILED,
+				SyncTime: timestamppb.New(at), Error: "no node answers"},
 			valuation.Wallet{Synced: true, SyncedAt: at, Failed: true, Problem: "no node answers"},
 		},
 		{
-			"failed from the first", &walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_FAILED, Error: "no node answers"},
+			"failed from the first", &walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_FAILED,
+				Error: "no node answers"},
 			valuation.Wallet{Failed: true, Problem: "no node answers"},
 		},
 	} {
@@ -128,7 +138,10 @@ func TestHowSoundAWalletIsComesWithIt(t *testing.T) {
 			w := of("a")
 			w.Sync = tc.sync
 			tc.want.Account = "account a"
-			r, _ := reader(t, func(context.Context, int) (*walletv1.GetHoldingsResponse, error) { return page(-1, w), nil })
+			r, _ := reader(t, func(context.Context, int) (*walletv1.GetHoldingsResponse, error) {
+				return page(-1, w),
+					nil
+			})
 			wallets, _, err := r.Of(t.Context(), uuid.New())
 			if err != nil || len(wallets) != 1 || wallets[0] != tc.want {
 				t.Errorf("read %+v, %v; want %+v", wallets, err, tc.want)
@@ -138,7 +151,10 @@ func TestHowSoundAWalletIsComesWithIt(t *testing.T) {
 }
 
 func TestAServiceThatNeverEndsIsGivenUp(t *testing.T) {
-	r, c := reader(t, func(_ context.Context, n int) (*walletv1.GetHoldingsResponse, error) { return page(n+1, of("a")), nil })
+	r, c := reader(t, func(_ context.Context, n int) (*walletv1.GetHoldingsResponse,
+		error) {
+		return page(n+1, of("a")), nil
+	})
 	_, _, err := r.Of(t.Context(), uuid.New())
 	if e := errs.As(err); e == nil || e.Reason != "TOO_MANY_HOLDINGS" || c.calls != 50 {
 		t.Errorf("%d calls, %v", c.calls, err)
@@ -147,11 +163,16 @@ func TestAServiceThatNeverEndsIsGivenUp(t *testing.T) {
 
 func TestMalformedHoldingsAreOurOwnFault(t *testing.T) {
 	for name, h := range map[string]*walletv1.Holding{
-		"no amount": held("x", "", 0), "words": held("x", "one", 0), "a point": held("x", "1.5", 0), "an exponent": held("x", "1e5", 0),
-		"hexadecimal": held("x", "0x1", 0), "an underscore": held("x", "1_0", 0), "256 decimals": held("x", "1", 256), "nothing": {},
+		"no amount": held("x", "", 0), "words": held("x", "one", 0), "a point": held("x", "1.5", 0),
+		"an exponent": held("x", "1e5", 0),
+		"hexadecimal": held("x", "0x1", 0), "an underscore": held("x", "1_0", 0), "256 decimals": held("x", "1", 256),
+		"nothing": {},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r, _ := reader(t, func(context.Context, int) (*walletv1.GetHoldingsResponse, error) { return page(-1, of("a", h)), nil })
+			r, _ := reader(t, func(context.Context, int) (*walletv1.GetHoldingsResponse,
+				error) {
+				return page(-1, of("a", h)), nil
+			})
 			if _, _, err := r.Of(t.Context(), uuid.New()); !errs.Is(err, errs.KindInternal) {
 				t.Errorf("answered %v", err)
 			}
@@ -168,7 +189,8 @@ func TestFailuresOfTheWalletService(t *testing.T) {
 	}{
 		{"it is away", errs.Unavailable("X", "x"), errs.KindUnavailable, "WALLET_UNAVAILABLE"},
 		{"it takes too long", errs.Deadline("X", "x"), errs.KindUnavailable, "WALLET_UNAVAILABLE"},
-		{"the caller may not read wallets", errs.PermissionDenied("PERMISSION_MISSING", "x"), errs.KindPermissionDenied, "PERMISSION_MISSING"},
+		{"the caller may not read wallets", errs.PermissionDenied("PERMISSION_MISSING", "x"),
+			errs.KindPermissionDenied, "PERMISSION_MISSING"},
 		{"it limits the caller", errs.Exhausted("RATE_LIMITED", "x"), errs.KindExhausted, "RATE_LIMITED"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -179,7 +201,8 @@ func TestFailuresOfTheWalletService(t *testing.T) {
 				return nil, tc.err
 			})
 			wallets, held, err := r.Of(t.Context(), uuid.New())
-			if e := errs.As(err); e == nil || e.Kind != tc.kind || e.Reason != tc.reason || wallets != nil || held != nil {
+			if e := errs.As(err); e == nil || e.Kind != tc.kind || e.Reason != tc.reason || wallets != nil ||
+				held != nil {
 				t.Errorf("answered %v with %v and %v", err, wallets, held)
 			}
 		})
@@ -210,7 +233,8 @@ func TestAServiceThatHangsLeavesTheCallerTime(t *testing.T) {
 				}
 				begun := time.Now()
 				_, _, err := r.Of(ctx, uuid.New())
-				if e := errs.As(err); e == nil || e.Reason != "WALLET_UNAVAILABLE" || time.Since(begun) != tc.want || ctx.Err() != nil {
+				if e := errs.As(err); e == nil || e.Reason != "WALLET_UNAVAILABLE" || time.Since(begun) != tc.want ||
+					ctx.Err() != nil {
 					t.Errorf("after %s: %v; the caller: %v", time.Since(begun), err, ctx.Err())
 				}
 			})

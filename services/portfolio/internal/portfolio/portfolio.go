@@ -63,7 +63,8 @@ type Service struct {
 
 // NewService returns the rules over a store, the snapshots and the holdings.
 // recent keeps valuations for a moment; nil for none.
-func NewService(s Store, snaps Snapshots, h Holdings, recent *cache.Cache[valuation.Valuation], now func() time.Time) *Service {
+func NewService(s Store, snaps Snapshots, h Holdings, recent *cache.Cache[valuation.Valuation],
+	now func() time.Time) *Service {
 	return &Service{store: s, snapshots: snaps, holdings: h, recent: recent, now: now}
 }
 

@@ -58,7 +58,8 @@ func (w *world) service() *portfolio.Service { return portfolio.NewService(w, w,
 func TestNoIDMeansTheDefaultPortfolio(t *testing.T) {
 	w := &world{owner: uuid.New()}
 	p, err := w.service().Find(t.Context(), w.owner, uuid.Nil)
-	if err != nil || p.Owner != w.owner || !p.Default || p.Name != portfolio.DefaultName || p.ID.Version() != 7 || !p.CreatedAt.Equal(noon()) {
+	if err != nil || p.Owner != w.owner || !p.Default || p.Name != portfolio.DefaultName || p.ID.Version() != 7 ||
+		!p.CreatedAt.Equal(noon()) {
 		t.Errorf("%+v, %v", p, err)
 	}
 	id := uuid.New()
@@ -72,7 +73,8 @@ func TestNoIDMeansTheDefaultPortfolio(t *testing.T) {
 
 func TestTheLastSnapshotStandsInWhileTheWalletServiceIsAway(t *testing.T) {
 	away := errs.Unavailable("WALLET_UNAVAILABLE", "away")
-	last, err := valuation.Of([]valuation.Wallet{{Synced: true}}, []valuation.Holding{{TokenID: "a", Verified: true, Amount: big.NewInt(3), Price: "5"}}, noon().Add(-time.Hour))
+	last, err := valuation.Of([]valuation.Wallet{{Synced: true}},
+		[]valuation.Holding{{TokenID: "a", Verified: true, Amount: big.NewInt(3), Price: "5"}}, noon().Add(-time.Hour))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +95,8 @@ func TestTheLastSnapshotStandsInWhileTheWalletServiceIsAway(t *testing.T) {
 		{"it holds too much", errs.Exhausted("TOO_MANY_HOLDINGS", "x"), nil, "", false, nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			w := &world{owner: uuid.New(), last: last, lastErr: tc.lastErr, away: tc.away, holdings: []valuation.Holding{{TokenID: "a", Verified: true, Amount: big.NewInt(1), Price: "7"}}}
+			w := &world{owner: uuid.New(), last: last, lastErr: tc.lastErr, away: tc.away,
+				holdings: []valuation.Holding{{TokenID: "a", Verified: true, Amount: big.NewInt(1), Price: "7"}}}
 			v, err := w.service().ValueOrLast(t.Context(), portfolio.Portfolio{Owner: w.owner})
 			if tc.total == "" {
 				if err == nil || tc.want != nil && !errors.Is(err, tc.want) {
@@ -108,7 +111,8 @@ func TestTheLastSnapshotStandsInWhileTheWalletServiceIsAway(t *testing.T) {
 				t.Errorf("of %s, %q", v.At, v.Reasons)
 			}
 			// A snapshot is taken of what is there now, or not at all.
-			if _, err := w.service().Value(t.Context(), portfolio.Portfolio{Owner: w.owner}); !errors.Is(err, tc.away) {
+			if _, err := w.service().Value(t.Context(), portfolio.Portfolio{Owner: w.owner}); !errors.Is(err,
+				tc.away) {
 				t.Errorf("Value answered %v", err)
 			}
 		})

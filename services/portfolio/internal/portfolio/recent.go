@@ -30,13 +30,14 @@ func (s *Service) recentValue(ctx context.Context, p Portfolio) (valuation.Valua
 	}
 	limited, cancel := spare(ctx)
 	defer cancel()
-	v, err := s.recent.Get(limited, p.Owner.String()+"/"+p.ID.String(), func(ctx context.Context) (valuation.Valuation, error) {
-		v, err := s.Value(ctx, p)
-		if err == nil && !v.Complete() {
-			err = incompleteError{v}
-		}
-		return v, err
-	})
+	v, err := s.recent.Get(limited, p.Owner.String()+"/"+p.ID.String(),
+		func(ctx context.Context) (valuation.Valuation, error) {
+			v, err := s.Value(ctx, p)
+			if err == nil && !v.Complete() {
+				err = incompleteError{v}
+			}
+			return v, err
+		})
 	var part incompleteError
 	switch {
 	case errors.As(err, &part):

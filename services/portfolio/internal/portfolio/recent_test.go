@@ -32,7 +32,8 @@ func recent(t *testing.T) *cache.Cache[valuation.Valuation] {
 }
 
 func holding(price, reason string) []valuation.Holding {
-	return []valuation.Holding{{TokenID: "a", Symbol: "A", Verified: true, Amount: big.NewInt(1), Price: price, Reason: reason}}
+	return []valuation.Holding{{TokenID: "a", Symbol: "A", Verified: true, Amount: big.NewInt(1), Price: price,
+		Reason: reason}}
 }
 
 func TestWhatIsCachedOfAValuation(t *testing.T) {
@@ -43,9 +44,13 @@ func TestWhatIsCachedOfAValuation(t *testing.T) {
 		cached bool
 	}{
 		{"a complete one is", func(o uuid.UUID) *world { return &world{owner: o, holdings: holding("5", "")} }, true},
-		{"an incomplete one is not", func(o uuid.UUID) *world { return &world{owner: o, holdings: holding("", "NO_PRICE")} }, false},
+		{"an incomplete one is not", func(o uuid.UUID) *world {
+			return &world{owner: o,
+				holdings: holding("", "NO_PRICE")}
+		}, false},
 		{"the last snapshot is not", func(o uuid.UUID) *world { return &world{owner: o, away: away} }, false},
-		{"one whose caller may not read holdings is not", func(o uuid.UUID) *world { return &world{owner: o, holdings: holding("5", ""), barred: true} }, false},
+		{"one whose caller may not read holdings is not",
+			func(o uuid.UUID) *world { return &world{owner: o, holdings: holding("5", ""), barred: true} }, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			c, owner := recent(t), uuid.New()
@@ -62,7 +67,8 @@ func TestWhatIsCachedOfAValuation(t *testing.T) {
 				want, at = "5.00000000", noon()
 			}
 			for range 2 {
-				if v, err := s.ValueOrLast(t.Context(), p); err != nil || v.Total.Text('f') != want || !v.At.Equal(at) || v.Stale || !v.Complete() {
+				if v, err := s.ValueOrLast(t.Context(), p); err != nil || v.Total.Text('f') != want ||
+					!v.At.Equal(at) || v.Stale || !v.Complete() {
 					t.Errorf("answered %s of %s, %v; want %s of %s", v.Total, v.At, err, want, at)
 				}
 			}
@@ -76,7 +82,8 @@ func TestWhatIsCachedOfAValuation(t *testing.T) {
 			}
 			stranger := &world{owner: uuid.New(), holdings: holding("9", "")}
 			theirs := portfolio.Portfolio{ID: p.ID, Owner: stranger.owner}
-			if v, err := portfolio.NewService(stranger, stranger, stranger, c, noon).ValueOrLast(t.Context(), theirs); err != nil || v.Total.Text('f') != "9.00000000" {
+			if v, err := portfolio.NewService(stranger, stranger, stranger, c, noon).ValueOrLast(t.Context(),
+				theirs); err != nil || v.Total.Text('f') != "9.00000000" {
 				t.Errorf("somebody else is answered %s, %v", v.Total, err)
 			}
 		})
@@ -85,7 +92,8 @@ func TestWhatIsCachedOfAValuation(t *testing.T) {
 
 func TestAnIncompleteValuationIsAnsweredWhole(t *testing.T) {
 	w := &world{owner: uuid.New(), holdings: holding("", "NO_PRICE")}
-	v, err := portfolio.NewService(w, w, w, recent(t), noon).ValueOrLast(t.Context(), portfolio.Portfolio{Owner: w.owner})
+	v, err := portfolio.NewService(w, w, w, recent(t), noon).ValueOrLast(t.Context(),
+		portfolio.Portfolio{Owner: w.owner})
 	if err != nil || v.Complete() || v.Unpriced != 1 || len(v.Positions) != 1 || !v.At.Equal(noon()) {
 		t.Errorf("answered %+v, %v", v, err)
 	}

@@ -29,8 +29,10 @@ type AdminServer struct {
 func NewAdminServer(j Jobs, log *slog.Logger) *AdminServer { return &AdminServer{jobs: j, log: log} }
 
 // ListJobRuns implements the RPC.
-func (s *AdminServer) ListJobRuns(ctx context.Context, req *portfoliov1.ListJobRunsRequest) (*portfoliov1.ListJobRunsResponse, error) {
-	runs, next, err := s.jobs.Page(ctx, authn.CallerFrom(ctx).UserID.String(), req.GetJob(), req.GetPageSize(), req.GetPageToken())
+func (s *AdminServer) ListJobRuns(ctx context.Context,
+	req *portfoliov1.ListJobRunsRequest) (*portfoliov1.ListJobRunsResponse, error) {
+	runs, next, err := s.jobs.Page(ctx, authn.CallerFrom(ctx).UserID.String(), req.GetJob(), req.GetPageSize(),
+		req.GetPageToken())
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +45,8 @@ func (s *AdminServer) ListJobRuns(ctx context.Context, req *portfoliov1.ListJobR
 
 func jobRun(r jobs.Record) *portfoliov1.JobRun {
 	p := &portfoliov1.JobRun{
-		Job: r.Job, ScheduleTime: timestamppb.New(r.ScheduledAt), Shard: int32(r.Shard), State: r.State, Manual: r.Manual,
+		Job: r.Job, ScheduleTime: timestamppb.New(r.ScheduledAt), Shard: int32(r.Shard), State: r.State,
+		Manual:  r.Manual,
 		Attempt: int32(r.Attempt), Error: r.Error,
 	}
 	if r.StartedAt != nil {
@@ -56,7 +59,8 @@ func jobRun(r jobs.Record) *portfoliov1.JobRun {
 }
 
 // TriggerJob implements the RPC.
-func (s *AdminServer) TriggerJob(ctx context.Context, req *portfoliov1.TriggerJobRequest) (*portfoliov1.TriggerJobResponse, error) {
+func (s *AdminServer) TriggerJob(ctx context.Context,
+	req *portfoliov1.TriggerJobRequest) (*portfoliov1.TriggerJobResponse, error) {
 	caller := authn.CallerFrom(ctx)
 	if err := caller.Operator(); err != nil {
 		return nil, err

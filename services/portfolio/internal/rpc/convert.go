@@ -32,8 +32,9 @@ func valuationToProto(v valuation.Valuation) *portfoliov1.Valuation {
 
 func snapshotToProto(s snapshot.Snapshot) *portfoliov1.Snapshot {
 	return &portfoliov1.Snapshot{
-		PortfolioId: s.Portfolio.String(), BucketTime: timestamppb.New(s.Bucket), SnapshotTime: timestamppb.New(s.TakenAt),
-		Currency: valuation.Currency, Total: money(s.Total), Complete: s.Complete,
+		PortfolioId: s.Portfolio.String(), BucketTime: timestamppb.New(s.Bucket),
+		SnapshotTime: timestamppb.New(s.TakenAt),
+		Currency:     valuation.Currency, Total: money(s.Total), Complete: s.Complete,
 		PositionCount: int32(s.Positions), UnpricedCount: int32(s.Unpriced), Backfilled: s.Backfilled,
 	}
 }

@@ -54,7 +54,8 @@ func (s *PortfolioServer) find(ctx context.Context, text string) (portfolio.Port
 }
 
 // GetPortfolio implements the RPC.
-func (s *PortfolioServer) GetPortfolio(ctx context.Context, req *portfoliov1.GetPortfolioRequest) (*portfoliov1.GetPortfolioResponse, error) {
+func (s *PortfolioServer) GetPortfolio(ctx context.Context,
+	req *portfoliov1.GetPortfolioRequest) (*portfoliov1.GetPortfolioResponse, error) {
 	p, err := s.find(ctx, req.GetPortfolioId())
 	if err != nil {
 		return nil, err
@@ -65,7 +66,8 @@ func (s *PortfolioServer) GetPortfolio(ctx context.Context, req *portfoliov1.Get
 }
 
 // GetValuation implements the RPC.
-func (s *PortfolioServer) GetValuation(ctx context.Context, req *portfoliov1.GetValuationRequest) (*portfoliov1.GetValuationResponse, error) {
+func (s *PortfolioServer) GetValuation(ctx context.Context,
+	req *portfoliov1.GetValuationRequest) (*portfoliov1.GetValuationResponse, error) {
 	p, err := s.find(ctx, req.GetPortfolioId())
 	if err != nil {
 		return nil, err
@@ -78,7 +80,8 @@ func (s *PortfolioServer) GetValuation(ctx context.Context, req *portfoliov1.Get
 }
 
 // TakeSnapshot implements the RPC.
-func (s *PortfolioServer) TakeSnapshot(ctx context.Context, req *portfoliov1.TakeSnapshotRequest) (*portfoliov1.TakeSnapshotResponse, error) {
+func (s *PortfolioServer) TakeSnapshot(ctx context.Context,
+	req *portfoliov1.TakeSnapshotRequest) (*portfoliov1.TakeSnapshotResponse, error) {
 	p, err := s.find(ctx, req.GetPortfolioId())
 	if err != nil {
 		return nil, err
@@ -94,7 +97,8 @@ func (s *PortfolioServer) TakeSnapshot(ctx context.Context, req *portfoliov1.Tak
 }
 
 // backfill takes the snapshots of a range.
-func (s *PortfolioServer) backfill(ctx context.Context, p portfolio.Portfolio, req *portfoliov1.TakeSnapshotRequest) (*portfoliov1.TakeSnapshotResponse, error) {
+func (s *PortfolioServer) backfill(ctx context.Context, p portfolio.Portfolio,
+	req *portfoliov1.TakeSnapshotRequest) (*portfoliov1.TakeSnapshotResponse, error) {
 	start, end, err := rangeFromProto(req)
 	if err != nil {
 		return nil, err
@@ -114,7 +118,8 @@ func (s *PortfolioServer) backfill(ctx context.Context, p portfolio.Portfolio, r
 }
 
 // ListSnapshots implements the RPC.
-func (s *PortfolioServer) ListSnapshots(ctx context.Context, req *portfoliov1.ListSnapshotsRequest) (*portfoliov1.ListSnapshotsResponse, error) {
+func (s *PortfolioServer) ListSnapshots(ctx context.Context,
+	req *portfoliov1.ListSnapshotsRequest) (*portfoliov1.ListSnapshotsResponse, error) {
 	p, err := s.find(ctx, req.GetPortfolioId())
 	if err != nil {
 		return nil, err
@@ -143,7 +148,8 @@ func (s *PortfolioServer) ListSnapshots(ctx context.Context, req *portfoliov1.Li
 }
 
 // GetTimeline implements the RPC.
-func (s *PortfolioServer) GetTimeline(ctx context.Context, req *portfoliov1.GetTimelineRequest) (*portfoliov1.GetTimelineResponse, error) {
+func (s *PortfolioServer) GetTimeline(ctx context.Context,
+	req *portfoliov1.GetTimelineRequest) (*portfoliov1.GetTimelineResponse, error) {
 	r, err := timelineRequest(req)
 	if err != nil {
 		return nil, err

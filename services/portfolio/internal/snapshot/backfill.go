@@ -64,7 +64,8 @@ type Progress struct {
 
 // Backfill takes the snapshots of the hours that begin in [start, end), oldest
 // first, as of those hours. The range ends before an hour that isn't settled.
-// Hours that have a complete one are passed over, and nothing is read for them. It works for backfillFor at most, or three quarters
+// Hours that have a complete one are passed over, and nothing is read for them. It works for backfillFor at
+// most, or three quarters
 // of the time that ctx has; Progress says where to go on.
 //
 // An hour of which nothing could be valued, for want of balances or prices, is
@@ -110,7 +111,8 @@ func (s *Service) hours(start, end time.Time) (first, until time.Time, err error
 	case !start.Before(end):
 		return first, until, errs.Invalid("start_time", "must be before end_time")
 	case start.Before(end.AddDate(-maxYears, 0, 0)):
-		return first, until, errs.Invalid("start_time", fmt.Sprintf("must be at most %d years before end_time", maxYears))
+		return first, until, errs.Invalid("start_time",
+			fmt.Sprintf("must be at most %d years before end_time", maxYears))
 	}
 	if last := now.Add(-settled); end.After(last) {
 		end = last
@@ -185,7 +187,8 @@ func (b *backfill) read(ctx, reading context.Context, missing []time.Time) (whol
 			n++
 		}
 		last := missing[n-1]
-		b.seen, err = b.history.Hours(reading, b.p.Owner, missing[0], last, func(h Hour) error { return b.visit(ctx, h) })
+		b.seen, err = b.history.Hours(reading, b.p.Owner, missing[0], last,
+			func(h Hour) error { return b.visit(ctx, h) })
 		if err != nil || !b.seen.After(last) {
 			return false, err
 		}

@@ -31,7 +31,8 @@ type diary struct {
 	err   error
 }
 
-func (d *diary) Missing(_ context.Context, _ uuid.UUID, first, until time.Time, limit int) (missing []time.Time, err error) {
+func (d *diary) Missing(_ context.Context, _ uuid.UUID, first, until time.Time, limit int) (missing []time.Time,
+	err error) {
 	for h := first; h.Before(until) && len(missing) < limit; h = h.Add(time.Hour) {
 		if total, ok := d.hours[h.Unix()]; !ok || strings.HasPrefix(total, "~") {
 			missing = append(missing, h)
@@ -40,7 +41,8 @@ func (d *diary) Missing(_ context.Context, _ uuid.UUID, first, until time.Time, 
 	return missing, nil
 }
 
-func (d *diary) SavePast(_ context.Context, _ portfolio.Portfolio, hours []valuation.Valuation) (stored []snapshot.Snapshot, err error) {
+func (d *diary) SavePast(_ context.Context, _ portfolio.Portfolio,
+	hours []valuation.Valuation) (stored []snapshot.Snapshot, err error) {
 	if d.err != nil {
 		return nil, d.err
 	}
@@ -53,7 +55,8 @@ func (d *diary) SavePast(_ context.Context, _ portfolio.Portfolio, hours []valua
 		had, ok := d.hours[v.At.Unix()]
 		if !ok || strings.HasPrefix(had, "~") && v.Complete() {
 			d.hours[v.At.Unix()] = total
-			stored = append(stored, snapshot.Snapshot{Bucket: v.At, TakenAt: v.At, Total: v.Total, Complete: v.Complete()})
+			stored = append(stored, snapshot.Snapshot{Bucket: v.At, TakenAt: v.At, Total: v.Total,
+				Complete: v.Complete()})
 		}
 	}
 	return stored, nil
@@ -67,7 +70,8 @@ type past struct {
 	read []time.Time
 }
 
-func (p *past) Hours(_ context.Context, _ uuid.UUID, first, last time.Time, visit func(snapshot.Hour) error) (time.Time, error) {
+func (p *past) Hours(_ context.Context, _ uuid.UUID, first, last time.Time,
+	visit func(snapshot.Hour) error) (time.Time, error) {
 	for h := first; !h.After(last); h = h.Add(time.Hour) {
 		if p.stop != nil {
 			if err, stop := p.stop(h); stop {
@@ -95,7 +99,8 @@ func rising(h time.Time) snapshot.Hour {
 
 func backfill(t *testing.T, d *diary, p *past, start, end time.Time) (snapshot.Progress, error) {
 	t.Helper()
-	return snapshot.NewService(d, nil, p, slog.New(slog.DiscardHandler), at).Backfill(t.Context(), portfolio.Portfolio{ID: uuid.New()}, start, end)
+	return snapshot.NewService(d, nil, p, slog.New(slog.DiscardHandler), at).Backfill(t.Context(),
+		portfolio.Portfolio{ID: uuid.New()}, start, end)
 }
 
 func TestARangeHasToFollowTheRules(t *testing.T) {
@@ -114,28 +119,35 @@ func TestARangeHasToFollowTheRules(t *testing.T) {
 		{"over five years", "start_time", now.AddDate(-5, 0, 0).Add(-time.Nanosecond), now, 0, 0},
 		{"five years", "", now.AddDate(-5, 0, 0), now, 5*365*24 + 24, settled},
 		{"a day", "", day(1), day(2), 24, 0},
-		{"a day that begins and ends within an hour", "", day(1).Add(time.Nanosecond), day(2).Add(time.Nanosecond), 24, 0},
+		{"a day that begins and ends within an hour", "", day(1).Add(time.Nanosecond), day(2).Add(time.Nanosecond), 24,
+			0},
 		{"no hour begins in it", "", day(1).Add(time.Minute), day(1).Add(time.Hour), 0, 0},
-		{"hours are UTC's", "", day(1).In(time.FixedZone("", 12345)), day(1).Add(time.Hour).In(time.FixedZone("", -1234)), 1, 0},
+		{"hours are UTC's", "", day(1).In(time.FixedZone("", 12345)),
+			day(1).Add(time.Hour).In(time.FixedZone("", -1234)), 1, 0},
 		{"the hour that it is, before it has settled", "", now.Truncate(time.Hour), now, 0, 0},
-		{"and a quarter of an hour after it began", "", now.Add(-2 * time.Hour), now.Add(14 * time.Minute), 1, 14 * time.Minute},
+		{"and a quarter of an hour after it began", "", now.Add(-2 * time.Hour), now.Add(14 * time.Minute), 1,
+			14 * time.Minute},
 		{"and later", "", now.Add(-2 * time.Hour), now.Add(14 * time.Minute), 2, 14*time.Minute + 1},
-		{"a clock that is a little ahead, without the hour to come", "", now.Add(58 * time.Minute), now.Add(59*time.Minute + 30*time.Second), 0, 58*time.Minute + 45*time.Second},
+		{"a clock that is a little ahead, without the hour to come", "", now.Add(58 * time.Minute),
+			now.Add(59*time.Minute + 30*time.Second), 0, 58*time.Minute + 45*time.Second},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			p := &past{at: rising}
-			service := snapshot.NewService(&diary{hours: map[int64]string{}}, nil, p, slog.New(slog.DiscardHandler), func() time.Time {
-				return now.Add(tc.late)
-			})
+			service := snapshot.NewService(&diary{hours: map[int64]string{}}, nil, p, slog.New(slog.DiscardHandler),
+				func() time.Time {
+					return now.Add(tc.late)
+				})
 			got, err := service.Backfill(t.Context(), portfolio.Portfolio{}, tc.start, tc.end)
 			if tc.field == "" {
-				if err != nil || got.Done != tc.hours || got.Remaining != 0 || !got.Next.IsZero() || len(p.read) != tc.hours {
+				if err != nil || got.Done != tc.hours || got.Remaining != 0 || !got.Next.IsZero() ||
+					len(p.read) != tc.hours {
 					t.Errorf("%+v, %v, %d hours read", got, err, len(p.read))
 				}
 				return
 			}
 			e := errs.As(err)
-			if e == nil || e.Kind != errs.KindInvalid || e.Violations[0].Field != tc.field || e.Violations[0].Rule == "" || len(p.read) > 0 {
+			if e == nil || e.Kind != errs.KindInvalid || e.Violations[0].Field != tc.field ||
+				e.Violations[0].Rule == "" || len(p.read) > 0 {
 				t.Errorf("%v, %d hours read", err, len(p.read))
 			}
 		})
@@ -153,7 +165,8 @@ func TestHoursThatHaveACompleteSnapshotAreNotRead(t *testing.T) {
 		}
 	}
 	got, err := backfill(t, d, p, day(2), day(3))
-	if err != nil || got.Done != 24 || got.Stored != 16 || got.Incomplete != 0 || got.Remaining != 0 || !got.Newest.Bucket.Equal(day(2).Add(23*time.Hour)) {
+	if err != nil || got.Done != 24 || got.Stored != 16 || got.Incomplete != 0 || got.Remaining != 0 ||
+		!got.Newest.Bucket.Equal(day(2).Add(23*time.Hour)) {
 		t.Fatalf("%+v, %v", got, err)
 	}
 	for _, h := range p.read {
@@ -161,11 +174,13 @@ func TestHoursThatHaveACompleteSnapshotAreNotRead(t *testing.T) {
 			t.Errorf("%s was read", h)
 		}
 	}
-	if d.hours[day(2).Unix()] != "kept" || d.hours[day(2).Add(time.Hour).Unix()] != "25.00000000" || len(d.pages) != 1 {
+	if d.hours[day(2).Unix()] != "kept" || d.hours[day(2).Add(time.Hour).Unix()] != "25.00000000" ||
+		len(d.pages) != 1 {
 		t.Errorf("stored %v in pages of %v", d.hours, d.pages)
 	}
 	p.read = nil
-	if got, err := backfill(t, d, p, day(2), day(3)); err != nil || got.Done != 24 || got.Stored != 0 || got.Newest != nil || len(p.read) > 0 {
+	if got, err := backfill(t, d, p, day(2), day(3)); err != nil || got.Done != 24 || got.Stored != 0 ||
+		got.Newest != nil || len(p.read) > 0 {
 		t.Errorf("once more: %+v, %v, read %v", got, err, p.read)
 	}
 }
@@ -182,7 +197,8 @@ func TestABackfillThatIsCutOffComesToTheSame(t *testing.T) {
 			was := rising(h)
 			was.Holdings[0].Amount = big.NewInt(h.Unix())
 			if h.Unix()/3600%7 == 0 {
-				was.Holdings = append(was.Holdings, valuation.Holding{TokenID: "u", Symbol: "U", Verified: true, Amount: big.NewInt(1)})
+				was.Holdings = append(was.Holdings,
+					valuation.Holding{TokenID: "u", Symbol: "U", Verified: true, Amount: big.NewInt(1)})
 			}
 			return was
 		}
@@ -211,7 +227,8 @@ func TestABackfillThatIsCutOffComesToTheSame(t *testing.T) {
 				continue
 			}
 			stored += got.Stored
-			if total := int(end.Sub(next) / time.Hour); got.Done+got.Remaining != total || (got.Remaining == 0) != got.Next.IsZero() ||
+			if total := int(end.Sub(next) / time.Hour); got.Done+got.Remaining != total ||
+				(got.Remaining == 0) != got.Next.IsZero() ||
 				got.Remaining > 0 && !got.Next.Equal(next.Add(time.Duration(got.Done)*time.Hour)) {
 				rt.Fatalf("%+v of %d hours from %s", got, total, next)
 			}
@@ -230,7 +247,8 @@ func TestAnHourOfWhichNothingIsKnownIsNoZero(t *testing.T) {
 	failed := valuation.Wallet{Account: "f", Failed: true, Problem: "no state of that block"}
 	synced := valuation.Wallet{Account: "s", Synced: true}
 	none := valuation.Holding{TokenID: "u", Symbol: "U", Verified: true, Amount: big.NewInt(1), Reason: "NO_PRICE"}
-	stale := valuation.Holding{TokenID: "t", Symbol: "T", Verified: true, Amount: big.NewInt(1), Price: "3", PriceStale: true}
+	stale := valuation.Holding{TokenID: "t", Symbol: "T", Verified: true, Amount: big.NewInt(1), Price: "3",
+		PriceStale: true}
 	for _, tc := range []struct {
 		name   string
 		hour   snapshot.Hour
@@ -240,11 +258,16 @@ func TestAnHourOfWhichNothingIsKnownIsNoZero(t *testing.T) {
 		{"nothing was held, and all of it seen", snapshot.Hour{Wallets: []valuation.Wallet{synced, synced}}, "0", ""},
 		{"no wallets", snapshot.Hour{}, "", ""},
 		{"all wallets failed", snapshot.Hour{Wallets: []valuation.Wallet{failed}}, "", "CHAIN_UNAVAILABLE"},
-		{"one failed and the other held nothing", snapshot.Hour{Wallets: []valuation.Wallet{synced, failed}}, "", "CHAIN_UNAVAILABLE"},
-		{"one failed", snapshot.Hour{Wallets: []valuation.Wallet{synced, failed}, Holdings: []valuation.Holding{stale}}, "~3.00000000", ""},
-		{"no price", snapshot.Hour{Wallets: []valuation.Wallet{synced}, Holdings: []valuation.Holding{none}}, "", "PRICES_UNAVAILABLE"},
-		{"one price missing", snapshot.Hour{Wallets: []valuation.Wallet{synced}, Holdings: []valuation.Holding{stale, none}}, "~3.00000000", ""},
-		{"a stale price", snapshot.Hour{Wallets: []valuation.Wallet{synced}, Holdings: []valuation.Holding{stale}}, "~3.00000000", ""},
+		{"one failed and the other held nothing", snapshot.Hour{Wallets: []valuation.Wallet{synced, failed}}, "",
+			"CHAIN_UNAVAILABLE"},
+		{"one failed", snapshot.Hour{Wallets: []valuation.Wallet{synced, failed},
+			Holdings: []valuation.Holding{stale}}, "~3.00000000", ""},
+		{"no price", snapshot.Hour{Wallets: []valuation.Wallet{synced}, Holdings: []valuation.Holding{none}}, "",
+			"PRICES_UNAVAILABLE"},
+		{"one price missing", snapshot.Hour{Wallets: []valuation.Wallet{synced},
+			Holdings: []valuation.Holding{stale, none}}, "~3.00000000", ""},
+		{"a stale price", snapshot.Hour{Wallets: []valuation.Wallet{synced}, Holdings: []valuation.Holding{stale}},
+			"~3.00000000", ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			d := &diary{hours: map[int64]string{}}
@@ -272,10 +295,12 @@ func TestAnHourOfWhichNothingIsKnownIsNoZero(t *testing.T) {
 				t.Errorf("%+v, %v", got, err)
 			}
 			_, err = backfill(t, d, p, got.Next, day(1).Add(6*time.Hour))
-			if e := errs.As(err); e == nil || e.Kind != errs.KindUnavailable || e.Reason != tc.reason || !strings.Contains(e.Message, "2026-02-01T03:00:00Z") {
+			if e := errs.As(err); e == nil || e.Kind != errs.KindUnavailable || e.Reason != tc.reason ||
+				!strings.Contains(e.Message, "2026-02-01T03:00:00Z") {
 				t.Errorf("answered %v", err)
 			}
-			if got, err := backfill(t, d, p, bad.Add(time.Hour), day(1).Add(6*time.Hour)); err != nil || got.Stored != 2 {
+			if got, err := backfill(t, d, p, bad.Add(time.Hour), day(1).Add(6*time.Hour)); err != nil ||
+				got.Stored != 2 {
 				t.Errorf("after it: %+v, %v", got, err)
 			}
 		})
@@ -287,15 +312,18 @@ func TestWhatIsStoredAtOnceIsBounded(t *testing.T) {
 	wide := func(h time.Time) snapshot.Hour {
 		was := rising(h)
 		for i := range 2999 {
-			was.Holdings = append(was.Holdings, valuation.Holding{TokenID: fmt.Sprint(i), Amount: big.NewInt(1), Price: "1"})
+			was.Holdings = append(was.Holdings,
+				valuation.Holding{TokenID: fmt.Sprint(i), Amount: big.NewInt(1), Price: "1"})
 		}
 		return was
 	}
-	if got, err := backfill(t, d, &past{at: wide}, day(1), day(1).Add(10*time.Hour)); err != nil || got.Stored != 10 || !slices.Equal(d.pages, []int{4, 4, 2}) {
+	if got, err := backfill(t, d, &past{at: wide}, day(1), day(1).Add(10*time.Hour)); err != nil || got.Stored != 10 ||
+		!slices.Equal(d.pages, []int{4, 4, 2}) {
 		t.Errorf("%+v, %v, in pages of %v", got, err, d.pages)
 	}
 	d.pages = nil
-	if got, err := backfill(t, d, &past{at: rising}, day(-60), day(-60).Add(1100*time.Hour)); err != nil || got.Stored != 1100 || slices.Max(d.pages) != 500 {
+	if got, err := backfill(t, d, &past{at: rising}, day(-60), day(-60).Add(1100*time.Hour)); err != nil ||
+		got.Stored != 1100 || slices.Max(d.pages) != 500 {
 		t.Errorf("%+v, %v, in pages of %v", got, err, d.pages)
 	}
 }
@@ -303,7 +331,8 @@ func TestWhatIsStoredAtOnceIsBounded(t *testing.T) {
 // patient waits for the context that it reads with.
 type patient struct{ limits []time.Duration }
 
-func (p *patient) Hours(ctx context.Context, _ uuid.UUID, first, _ time.Time, visit func(snapshot.Hour) error) (time.Time, error) {
+func (p *patient) Hours(ctx context.Context, _ uuid.UUID, first, _ time.Time,
+	visit func(snapshot.Hour) error) (time.Time, error) {
 	end, _ := ctx.Deadline()
 	p.limits = append(p.limits, time.Until(end))
 	if err := visit(rising(first)); err != nil {
@@ -314,7 +343,8 @@ func (p *patient) Hours(ctx context.Context, _ uuid.UUID, first, _ time.Time, vi
 }
 
 func TestACallEndsWithinAFewSecondsAndTheCallersTime(t *testing.T) {
-	for _, tc := range []struct{ given, takes time.Duration }{{0, 6 * time.Second}, {time.Minute, 6 * time.Second}, {2 * time.Second, 1500 * time.Millisecond}} {
+	for _, tc := range []struct{ given, takes time.Duration }{{0, 6 * time.Second}, {time.Minute, 6 * time.Second},
+		{2 * time.Second, 1500 * time.Millisecond}} {
 		synctest.Test(t, func(t *testing.T) {
 			ctx := t.Context()
 			if tc.given > 0 {
@@ -325,7 +355,8 @@ func TestACallEndsWithinAFewSecondsAndTheCallersTime(t *testing.T) {
 			d, begun := &diary{hours: map[int64]string{}}, time.Now()
 			s := snapshot.NewService(d, nil, &patient{}, slog.New(slog.DiscardHandler), at)
 			got, err := s.Backfill(ctx, portfolio.Portfolio{}, day(1), day(2))
-			if took := time.Since(begun); err != nil || took != tc.takes || got.Stored != 1 || got.Remaining != 23 || !got.Next.Equal(day(1).Add(time.Hour)) {
+			if took := time.Since(begun); err != nil || took != tc.takes || got.Stored != 1 || got.Remaining != 23 ||
+				!got.Next.Equal(day(1).Add(time.Hour)) {
 				t.Errorf("given %s: %+v, %v, took %s", tc.given, got, err, took)
 			}
 		})
@@ -335,10 +366,14 @@ func TestACallEndsWithinAFewSecondsAndTheCallersTime(t *testing.T) {
 func TestACallThatIsCutShortSaysWhyInTheLog(t *testing.T) {
 	var log bytes.Buffer
 	d := &diary{hours: map[int64]string{}}
-	p := &past{at: rising, stop: func(h time.Time) (error, bool) { return errs.Unavailable("WALLET_UNAVAILABLE", "away"), h.Hour() == 7 }}
+	p := &past{at: rising, stop: func(h time.Time) (error,
+		bool) {
+		return errs.Unavailable("WALLET_UNAVAILABLE", "away"), h.Hour() == 7
+	}}
 	s := snapshot.NewService(d, nil, p, slog.New(slog.NewTextHandler(&log, nil)), at)
 	got, err := s.Backfill(t.Context(), portfolio.Portfolio{}, day(1), day(2))
-	if err != nil || got.Done != 7 || !strings.Contains(log.String(), `msg="backfill cut short"`) || !strings.Contains(log.String(), "WALLET_UNAVAILABLE") {
+	if err != nil || got.Done != 7 || !strings.Contains(log.String(), `msg="backfill cut short"`) ||
+		!strings.Contains(log.String(), "WALLET_UNAVAILABLE") {
 		t.Errorf("%+v, %v, logged %s", got, err, &log)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

@@ -18,7 +18,8 @@ const pageSize = 200
 type Everybody interface {
 	// Due returns those of a shard, by their ids after one, that have no
 	// complete snapshot in a bucket; at most limit.
-	Due(ctx context.Context, bucket time.Time, shard, shards int, after uuid.UUID, limit int) ([]portfolio.Portfolio, error)
+	Due(ctx context.Context, bucket time.Time, shard, shards int, after uuid.UUID, limit int) ([]portfolio.Portfolio,
+		error)
 }
 
 // Round takes the hour's snapshot of everybody's portfolios, in the service's
@@ -37,7 +38,8 @@ type Round struct {
 }
 
 // NewRound returns a round; as gives a context in the service's own name.
-func NewRound(e Everybody, s *Service, as func(context.Context) (context.Context, error), log *slog.Logger, now func() time.Time) *Round {
+func NewRound(e Everybody, s *Service, as func(context.Context) (context.Context, error), log *slog.Logger,
+	now func() time.Time) *Round {
 	return &Round{everybody: e, snapshots: s, as: as, log: log, now: now}
 }
 
@@ -64,7 +66,8 @@ func (r *Round) Run(ctx context.Context, shard, shards int) error {
 			}
 		}
 		if len(due) < pageSize {
-			r.log.InfoContext(ctx, "snapshots taken", "hour", bucket, "shard", shard, "taken", taken, "passed_over", passed)
+			r.log.InfoContext(ctx, "snapshots taken", "hour", bucket, "shard", shard, "taken", taken, "passed_over",
+				passed)
 			return nil
 		}
 	}

@@ -36,7 +36,8 @@ func newTown(n int) *town {
 	return w
 }
 
-func (w *town) Due(_ context.Context, _ time.Time, _, _ int, after uuid.UUID, limit int) ([]portfolio.Portfolio, error) {
+func (w *town) Due(_ context.Context, _ time.Time, _, _ int, after uuid.UUID, limit int) ([]portfolio.Portfolio,
+	error) {
 	var due []portfolio.Portfolio
 	for _, id := range w.ids {
 		if bytes.Compare(id[:], after[:]) > 0 && w.stored[id] == 0 && len(due) < limit {
@@ -54,7 +55,8 @@ func (w *town) Value(_ context.Context, p portfolio.Portfolio) (valuation.Valuat
 		[]valuation.Holding{{TokenID: "a", Verified: true, Amount: big.NewInt(1), Price: "5"}}, at())
 }
 
-func (w *town) Save(_ context.Context, p portfolio.Portfolio, _ time.Time, _ valuation.Valuation) (snapshot.Snapshot, bool, error) {
+func (w *town) Save(_ context.Context, p portfolio.Portfolio, _ time.Time, _ valuation.Valuation) (snapshot.Snapshot,
+	bool, error) {
 	w.stored[p.ID]++
 	return snapshot.Snapshot{}, true, nil
 }
@@ -64,7 +66,8 @@ func at() time.Time { return time.Date(2026, 3, 1, 12, 1, 0, 0, time.UTC) }
 func (w *town) round(t *testing.T) error {
 	t.Helper()
 	as := func(ctx context.Context) (context.Context, error) { return ctx, w.name }
-	return snapshot.NewRound(w, snapshot.NewService(w, w, nil, slog.New(slog.DiscardHandler), at), as, slog.New(slog.DiscardHandler), at).Run(t.Context(), 0, 1)
+	return snapshot.NewRound(w, snapshot.NewService(w, w, nil, slog.New(slog.DiscardHandler), at), as,
+		slog.New(slog.DiscardHandler), at).Run(t.Context(), 0, 1)
 }
 
 func TestARoundTakesEverybodysOnce(t *testing.T) {

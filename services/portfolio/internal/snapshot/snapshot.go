@@ -93,7 +93,8 @@ func blind(v valuation.Valuation) error {
 	case !v.Total.IsZero() || v.Complete():
 		return nil
 	case v.Unsynced > 0:
-		return errs.Unavailable("WALLETS_NOT_SYNCED", "not every wallet of the portfolio was ever synced, and the others hold nothing of value; sync them first")
+		return errs.Unavailable("WALLETS_NOT_SYNCED",
+			"not every wallet of the portfolio was ever synced, and the others hold nothing of value; sync them first")
 	default:
 		return errs.Unavailable("PRICES_UNAVAILABLE", "nothing that the portfolio holds could be priced")
 	}

@@ -20,7 +20,8 @@ type memory struct {
 	buckets []time.Time
 }
 
-func (m *memory) Save(_ context.Context, p portfolio.Portfolio, bucket time.Time, v valuation.Valuation) (snapshot.Snapshot, bool, error) {
+func (m *memory) Save(_ context.Context, p portfolio.Portfolio, bucket time.Time,
+	v valuation.Valuation) (snapshot.Snapshot, bool, error) {
 	m.buckets = append(m.buckets, bucket)
 	return snapshot.Snapshot{Portfolio: p.ID, Bucket: bucket, Total: v.Total}, true, nil
 }
@@ -35,12 +36,14 @@ func (v valuer) Value(context.Context, portfolio.Portfolio) (valuation.Valuation
 }
 
 func holding(verified bool, price, reason string) valuation.Holding {
-	return valuation.Holding{TokenID: price + reason, Amount: big.NewInt(1), Verified: verified, Price: price, Reason: reason}
+	return valuation.Holding{TokenID: price + reason, Amount: big.NewInt(1), Verified: verified, Price: price,
+		Reason: reason}
 }
 
 func TestTake(t *testing.T) {
 	synced, never := valuation.Wallet{Account: "s", Synced: true}, valuation.Wallet{Account: "n"}
-	priced, away, none := holding(true, "5", ""), holding(true, "", "SOURCE_UNAVAILABLE"), holding(true, "", "NO_PRICE")
+	priced, away, none := holding(true, "5", ""), holding(true, "", "SOURCE_UNAVAILABLE"),
+		holding(true, "", "NO_PRICE")
 	spam, spamAway := holding(false, "5", ""), holding(false, "", "SOURCE_UNAVAILABLE")
 	for _, tc := range []struct {
 		name     string
@@ -52,13 +55,16 @@ func TestTake(t *testing.T) {
 		{"one price away is stored as incomplete", []valuation.Wallet{synced}, []valuation.Holding{priced, away}, ""},
 		{"all prices away", []valuation.Wallet{synced}, []valuation.Holding{away}, "PRICES_UNAVAILABLE"},
 		{"all prices away or none", []valuation.Wallet{synced}, []valuation.Holding{away, none}, "PRICES_UNAVAILABLE"},
-		{"all prices away but that of spam", []valuation.Wallet{synced}, []valuation.Holding{away, spam}, "PRICES_UNAVAILABLE"},
+		{"all prices away but that of spam", []valuation.Wallet{synced}, []valuation.Holding{away, spam},
+			"PRICES_UNAVAILABLE"},
 		{"only spam's price away", []valuation.Wallet{synced}, []valuation.Holding{spamAway}, ""},
-		{"tokens that nobody prices, which an empty answer of the feed looks like", []valuation.Wallet{synced}, []valuation.Holding{none}, "PRICES_UNAVAILABLE"},
+		{"tokens that nobody prices, which an empty answer of the feed looks like", []valuation.Wallet{synced},
+			[]valuation.Holding{none}, "PRICES_UNAVAILABLE"},
 		{"no holdings are worth zero", []valuation.Wallet{synced}, nil, ""},
 		{"no wallets are worth zero", nil, nil, ""},
 		{"one wallet of two never synced", []valuation.Wallet{synced, never}, []valuation.Holding{priced}, ""},
-		{"one wallet of two never synced and the other empty", []valuation.Wallet{synced, never}, nil, "WALLETS_NOT_SYNCED"},
+		{"one wallet of two never synced and the other empty", []valuation.Wallet{synced, never}, nil,
+			"WALLETS_NOT_SYNCED"},
 		{"no wallet ever synced", []valuation.Wallet{never, never}, nil, "WALLETS_NOT_SYNCED"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -69,15 +75,18 @@ func TestTake(t *testing.T) {
 			}
 			m := &memory{}
 			id := uuid.New()
-			snap, stored, err := snapshot.NewService(m, valuer{v: v}, nil, nil, time.Now).Take(t.Context(), portfolio.Portfolio{ID: id})
+			snap, stored, err := snapshot.NewService(m, valuer{v: v}, nil, nil, time.Now).Take(t.Context(),
+				portfolio.Portfolio{ID: id})
 			if tc.reason == "" {
 				// Half past eleven, UTC.
-				if err != nil || !stored || snap.Portfolio != id || len(m.buckets) != 1 || m.buckets[0] != time.Date(2026, 3, 1, 11, 0, 0, 0, time.UTC) {
+				if err != nil || !stored || snap.Portfolio != id || len(m.buckets) != 1 ||
+					m.buckets[0] != time.Date(2026, 3, 1, 11, 0, 0, 0, time.UTC) {
 					t.Errorf("%+v in %v, %v", snap, m.buckets, err)
 				}
 				return
 			}
-			if e := errs.As(err); e == nil || e.Kind != errs.KindUnavailable || e.Reason != tc.reason || stored || len(m.buckets) != 0 {
+			if e := errs.As(err); e == nil || e.Kind != errs.KindUnavailable || e.Reason != tc.reason || stored ||
+				len(m.buckets) != 0 {
 				t.Errorf("answered %v, stored %v", err, m.buckets)
 			}
 		})
@@ -86,7 +95,8 @@ func TestTake(t *testing.T) {
 
 func TestWhileTheWalletServiceIsAwayNothingIsStored(t *testing.T) {
 	m := &memory{}
-	_, _, err := snapshot.NewService(m, valuer{err: errs.Unavailable("WALLET_UNAVAILABLE", "away")}, nil, nil, time.Now).Take(t.Context(), portfolio.Portfolio{})
+	_, _, err := snapshot.NewService(m, valuer{err: errs.Unavailable("WALLET_UNAVAILABLE", "away")}, nil, nil,
+		time.Now).Take(t.Context(), portfolio.Portfolio{})
 	if e := errs.As(err); e == nil || e.Reason != "WALLET_UNAVAILABLE" || len(m.buckets) != 0 {
 		t.Errorf("answered %v, stored %v", err, m.buckets)
 	}

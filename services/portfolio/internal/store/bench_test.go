@@ -25,7 +25,8 @@ func BenchmarkTimeline(b *testing.B) {
 	cached := f
 	cached.url = testkit.Redis(b).URL()
 	cached = cached.replica(b)
-	for name, tc := range map[string]struct{ from, step, points int }{"30 days": {5*365*24 - 720, 24, 30}, "5 years": {0, 87, 500}} {
+	for name, tc := range map[string]struct{ from, step, points int }{"30 days": {5*365*24 - 720, 24, 30},
+		"5 years": {0, 87, 500}} {
 		var bounds []time.Time
 		for i := range tc.points + 1 {
 			bounds = append(bounds, hour(tc.from+i*tc.step))

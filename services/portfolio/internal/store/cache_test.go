@@ -90,7 +90,8 @@ func TestAReaderThatASnapshotOvertakesLeavesNothingBehind(t *testing.T) {
 			other.save(t, hour(0), value(t, "1", true))
 		}
 	}
-	if err := f.db.Gorm(t.Context()).Callback().Query().After("gorm:query").Register("overtake", overtake); err != nil {
+	if err := f.db.Gorm(t.Context()).Callback().Query().After("gorm:query").Register("overtake",
+		overtake); err != nil {
 		t.Fatal(err)
 	}
 	if got := f.closes(t, f.p, hour(0), hour(1)); got != "" {
@@ -108,10 +109,12 @@ func TestAPortfolioIsReadOnce(t *testing.T) {
 	s, other := f.portfolios(t), f.portfolios(t)
 	for _, p := range []*store.Portfolios{s, other} {
 		got, err := p.ByID(t.Context(), f.p.Owner, f.p.ID)
-		if err != nil || got.ID != f.p.ID || got.Owner != f.p.Owner || got.Name != f.p.Name || !got.Default || !got.CreatedAt.Equal(f.p.CreatedAt) {
+		if err != nil || got.ID != f.p.ID || got.Owner != f.p.Owner || got.Name != f.p.Name || !got.Default ||
+			!got.CreatedAt.Equal(f.p.CreatedAt) {
 			t.Fatalf("%+v, %v", got, err)
 		}
-		if _, err := f.db.SQL().ExecContext(t.Context(), "UPDATE portfolios SET name = 'past the service'"); err != nil {
+		if _, err := f.db.SQL().ExecContext(t.Context(),
+			"UPDATE portfolios SET name = 'past the service'"); err != nil {
 			t.Fatal(err)
 		}
 	}

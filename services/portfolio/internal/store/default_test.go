@@ -45,7 +45,8 @@ func TestReplicasThatHaveAllFoundNoDefaultPortfolio(t *testing.T) {
 				})
 			}()
 			testkit.Eventually(t, 2*time.Second, func() bool {
-				return f.count(t, "SELECT count(*) FROM pg_locks WHERE relation = 'portfolios'::regclass AND NOT granted") == len(replicas)
+				return f.count(t, "SELECT count(*) FROM pg_locks WHERE relation = 'portfolios'::regclass AND NOT "+
+					"granted") == len(replicas)
 			})
 			if err := errors.Join(lock.Commit(), <-done); err != nil {
 				t.Fatal(err)

@@ -38,11 +38,12 @@ func NewPortfolios(db *postgres.DB, c *Caches) *Portfolios { return &Portfolios{
 // ByID implements portfolio.Store. That there is none is not cached: ids are
 // what callers make up.
 func (s *Portfolios) ByID(ctx context.Context, owner, id uuid.UUID) (portfolio.Portfolio, error) {
-	p, err := s.caches.portfolios.Get(ctx, key(portfolio.Portfolio{Owner: owner, ID: id}), func(ctx context.Context) (portfolio.Portfolio, error) {
-		var row portfolioRow
-		err := s.db.Gorm(ctx).Where("id = ? AND owner_id = ?", id, owner).Take(&row).Error
-		return fromRow(row), err
-	})
+	p, err := s.caches.portfolios.Get(ctx, key(portfolio.Portfolio{Owner: owner, ID: id}),
+		func(ctx context.Context) (portfolio.Portfolio, error) {
+			var row portfolioRow
+			err := s.db.Gorm(ctx).Where("id = ? AND owner_id = ?", id, owner).Take(&row).Error
+			return fromRow(row), err
+		})
 	if errors.Is(err, gorm.ErrRecordNotFound) {
 		return portfolio.Portfolio{}, errs.NotFound("portfolio")
 	}
@@ -54,18 +55,20 @@ func (s *Portfolios) ByID(ctx context.Context, owner, id uuid.UUID) (portfolio.P
 
 // Default implements portfolio.Store.
 func (s *Portfolios) Default(ctx context.Context, fresh portfolio.Portfolio) (portfolio.Portfolio, error) {
-	return s.caches.portfolios.Get(ctx, fresh.Owner.String()+"/default", func(ctx context.Context) (portfolio.Portfolio, error) {
-		p, err := s.readDefault(ctx, fresh.Owner)
-		if !errors.Is(err, gorm.ErrRecordNotFound) {
-			return p, err
-		}
-		row := portfolioRow{ID: fresh.ID, OwnerID: fresh.Owner, Name: fresh.Name, IsDefault: true, CreatedAt: fresh.CreatedAt}
-		if err := s.db.Gorm(ctx).Clauses(clause.OnConflict{DoNothing: true}).Create(&row).Error; err != nil {
-			return portfolio.Portfolio{}, fmt.Errorf("create portfolio: %w", err)
-		}
-		// Of two that create at once one wins; both read the winner.
-		return s.readDefault(ctx, fresh.Owner)
-	})
+	return s.caches.portfolios.Get(ctx, fresh.Owner.String()+"/default",
+		func(ctx context.Context) (portfolio.Portfolio, error) {
+			p, err := s.readDefault(ctx, fresh.Owner)
+			if !errors.Is(err, gorm.ErrRecordNotFound) {
+				return p, err
+			}
+			row := portfolioRow{ID: fresh.ID, OwnerID: fresh.Owner, Name: fresh.Name, IsDefault: true,
+				CreatedAt: fresh.CreatedAt}
+			if err := s.db.Gorm(ctx).Clauses(clause.OnConflict{DoNothing: true}).Create(&row).Error; err != nil {
+				return portfolio.Portfolio{}, fmt.Errorf("create portfolio: %w", err)
+			}
+			// Of two that create at once one wins; both read the winner.
+			return s.readDefault(ctx, fresh.Owner)
+		})
 }
 
 func (s *Portfolios) readDefault(ctx context.Context, owner uuid.UUID) (portfolio.Portfolio, error) {
@@ -77,7 +80,8 @@ func (s *Portfolios) readDefault(ctx context.Context, owner uuid.UUID) (portfoli
 }
 
 // Due implements snapshot.Everybody.
-func (s *Portfolios) Due(ctx context.Context, bucket time.Time, shard, shards int, after uuid.UUID, limit int) ([]portfolio.Portfolio, error) {
+func (s *Portfolios) Due(ctx context.Context, bucket time.Time, shard, shards int, after uuid.UUID,
+	limit int) ([]portfolio.Portfolio, error) {
 	var rows []portfolioRow
 	err := s.db.Gorm(ctx).Raw(`
 		SELECT p.* FROM portfolios p

@@ -29,7 +29,8 @@ type batch struct {
 
 // Save implements snapshot.Store: the row and its positions in one
 // transaction.
-func (s *Snapshots) Save(ctx context.Context, p portfolio.Portfolio, bucket time.Time, v valuation.Valuation) (snap snapshot.Snapshot, stored bool, err error) {
+func (s *Snapshots) Save(ctx context.Context, p portfolio.Portfolio, bucket time.Time,
+	v valuation.Valuation) (snap snapshot.Snapshot, stored bool, err error) {
 	b := batch{portfolio: p, buckets: []time.Time{bucket}, values: []valuation.Valuation{v}}
 	err = s.save(ctx, b, func(tx *gorm.DB, better map[int64]bool) error {
 		var row snapshotRow
@@ -45,7 +46,8 @@ func (s *Snapshots) Save(ctx context.Context, p portfolio.Portfolio, bucket time
 
 // SavePast implements snapshot.Store, in as many statements for a thousand hours
 // as for one.
-func (s *Snapshots) SavePast(ctx context.Context, p portfolio.Portfolio, hours []valuation.Valuation) (stored []snapshot.Snapshot, err error) {
+func (s *Snapshots) SavePast(ctx context.Context, p portfolio.Portfolio,
+	hours []valuation.Valuation) (stored []snapshot.Snapshot, err error) {
 	b := batch{portfolio: p, values: hours, backfilled: true}
 	for _, v := range hours {
 		b.buckets = append(b.buckets, v.At.UTC())
@@ -71,7 +73,8 @@ const undefinedColumn = "42703"
 // save stores a batch and calls then in the same transaction, with the buckets
 // that were stored by their Unix times. On a schema from before, it does without
 // the columns that came later.
-func (s *Snapshots) save(ctx context.Context, b batch, then func(tx *gorm.DB, better map[int64]bool) error) (err error) {
+func (s *Snapshots) save(ctx context.Context, b batch,
+	then func(tx *gorm.DB, better map[int64]bool) error) (err error) {
 	for _, later := range [][]string{{"backfilled", "unsound_count", "stale_count"}, {"backfilled"}, {}} {
 		err = cache.Change(ctx, s.db, func(tx *gorm.DB) (left []cache.Stale, err error) {
 			var better map[int64]bool
@@ -152,7 +155,8 @@ func (b batch) store(ctx context.Context, conn *pgx.Conn, later []string) (bette
 	if len(better) == 0 {
 		return better, nil
 	}
-	if _, err := conn.Exec(ctx, "DELETE FROM snapshot_positions WHERE portfolio_id = $1 AND bucket = ANY($2)", b.portfolio.ID, stored); err != nil {
+	if _, err := conn.Exec(ctx, "DELETE FROM snapshot_positions WHERE portfolio_id = $1 AND bucket = ANY($2)",
+		b.portfolio.ID, stored); err != nil {
 		return nil, fmt.Errorf("replace positions: %w", err)
 	}
 	var c columns
@@ -185,10 +189,13 @@ func (c *columns) add(bucket time.Time, positions []valuation.Position) {
 			text := p.Value.Text('f')
 			value = &text
 		}
-		c.buckets, c.tokens, c.symbols = append(c.buckets, bucket), append(c.tokens, p.TokenID), append(c.symbols, p.Symbol)
-		c.amounts, c.sources, c.reason = append(c.amounts, p.Amount.String()), append(c.sources, p.PriceSource), append(c.reason, p.Reason)
+		c.buckets, c.tokens, c.symbols = append(c.buckets, bucket), append(c.tokens, p.TokenID),
+			append(c.symbols, p.Symbol)
+		c.amounts, c.sources, c.reason = append(c.amounts, p.Amount.String()), append(c.sources, p.PriceSource),
+			append(c.reason, p.Reason)
 		c.prices, c.values, c.times = append(c.prices, price), append(c.values, value), append(c.times, at)
-		c.decimals, c.verified, c.stale = append(c.decimals, int16(p.Decimals)), append(c.verified, p.Verified), append(c.stale, p.PriceStale)
+		c.decimals, c.verified, c.stale = append(c.decimals, int16(p.Decimals)), append(c.verified, p.Verified),
+			append(c.stale, p.PriceStale)
 	}
 }
 
@@ -201,7 +208,8 @@ func (c *columns) store(ctx context.Context, conn *pgx.Conn, portfolio uuid.UUID
 		FROM unnest($2::timestamptz[], $3::text[], $4::text[], $5::smallint[], $6::boolean[], $7::text[], $8::text[],
 		            $9::text[], $10::timestamptz[], $11::boolean[], $12::text[], $13::text[])
 		  AS p (bucket, token, symbol, decimals, verified, amount, price, source, at, stale, value, reason)`,
-		portfolio, c.buckets, c.tokens, c.symbols, c.decimals, c.verified, c.amounts, c.prices, c.sources, c.times, c.stale, c.values, c.reason)
+		portfolio, c.buckets, c.tokens, c.symbols, c.decimals, c.verified, c.amounts, c.prices, c.sources, c.times,
+		c.stale, c.values, c.reason)
 	if err != nil {
 		return fmt.Errorf("store positions: %w", err)
 	}
@@ -209,7 +217,8 @@ func (c *columns) store(ctx context.Context, conn *pgx.Conn, portfolio uuid.UUID
 }
 
 // Missing implements snapshot.Store.
-func (s *Snapshots) Missing(ctx context.Context, portfolio uuid.UUID, first, until time.Time, limit int) ([]time.Time, error) {
+func (s *Snapshots) Missing(ctx context.Context, portfolio uuid.UUID, first, until time.Time, limit int) ([]time.Time,
+	error) {
 	var hours []time.Time
 	err := s.db.Gorm(ctx).Raw(`
 		SELECT hour FROM generate_series(?::timestamptz, ?::timestamptz - interval '1 hour', interval '1 hour') AS hour

@@ -22,7 +22,8 @@ func past(t testing.TB, price string, incomplete func(n int) bool, hours ...int)
 	t.Helper()
 	var values []valuation.Valuation
 	for _, n := range hours {
-		held := []valuation.Holding{{TokenID: "a", Symbol: "A", Verified: true, Amount: big.NewInt(int64(n + 1)), Price: price, PriceSource: "test", PriceTime: hour(n - 1)}}
+		held := []valuation.Holding{{TokenID: "a", Symbol: "A", Verified: true, Amount: big.NewInt(int64(n + 1)),
+			Price: price, PriceSource: "test", PriceTime: hour(n - 1)}}
 		if incomplete(n) {
 			held = append(held, valuation.Holding{TokenID: "b", Symbol: "B", Verified: true, Amount: big.NewInt(1)})
 		}
@@ -74,11 +75,13 @@ func TestHoursOfThePastAreStoredByTheSameRule(t *testing.T) {
 		t.Fatal(stored, err)
 	}
 	for i, n := range []int{0, 2, 3} {
-		if s := stored[i]; !s.Bucket.Equal(hour(n)) || !s.TakenAt.Equal(hour(n)) || !s.Backfilled || s.Complete != (n != 3) || s.Portfolio != f.p.ID {
+		if s := stored[i]; !s.Bucket.Equal(hour(n)) || !s.TakenAt.Equal(hour(n)) || !s.Backfilled ||
+			s.Complete != (n != 3) || s.Portfolio != f.p.ID {
 			t.Errorf("%+v", s)
 		}
 	}
-	want := []string{"0 1.00000000 complete 1", "1 14.00000000 complete 1", "2 3.00000000 complete 1", "3 4.00000000 incomplete 2"}
+	want := []string{"0 1.00000000 complete 1", "1 14.00000000 complete 1", "2 3.00000000 complete 1",
+		"3 4.00000000 incomplete 2"}
 	if got := f.rows(t); !slices.Equal(got, want) {
 		t.Errorf("%q", got)
 	}
@@ -92,7 +95,8 @@ func TestHoursOfThePastAreStoredByTheSameRule(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 	}
-	if again, err := f.SavePast(t.Context(), f.p, past(t, "1", even, 0, 1, 2, 3)); err != nil || len(again) != 1 || !again[0].Complete {
+	if again, err := f.SavePast(t.Context(), f.p, past(t, "1", even, 0, 1, 2, 3)); err != nil || len(again) != 1 ||
+		!again[0].Complete {
 		t.Errorf("again: %+v, %v", again, err)
 	}
 	// One of now takes the place of an incomplete one of then, and is none.
@@ -101,7 +105,8 @@ func TestHoursOfThePastAreStoredByTheSameRule(t *testing.T) {
 	}
 	v := past(t, "9", never, 4)[0]
 	v.At = v.At.Add(time.Minute)
-	if snap, stored, err := f.Save(t.Context(), f.p, hour(4), v); err != nil || !stored || snap.Backfilled || !snap.TakenAt.Equal(v.At) {
+	if snap, stored, err := f.Save(t.Context(), f.p, hour(4), v); err != nil || !stored || snap.Backfilled ||
+		!snap.TakenAt.Equal(v.At) {
 		t.Errorf("%+v, %v, %v", snap, stored, err)
 	}
 }
@@ -112,7 +117,8 @@ func lacking(t *testing.T, n, wallets, prices, stale int) valuation.Valuation {
 	t.Helper()
 	held := []valuation.Holding{{TokenID: "a", Symbol: "A", Verified: true, Amount: big.NewInt(1), Price: "1"}}
 	for i := range prices + stale {
-		h := valuation.Holding{TokenID: fmt.Sprint(i), Symbol: "B", Verified: true, Amount: big.NewInt(1), Reason: "SOURCE_UNAVAILABLE"}
+		h := valuation.Holding{TokenID: fmt.Sprint(i), Symbol: "B", Verified: true, Amount: big.NewInt(1),
+			Reason: "SOURCE_UNAVAILABLE"}
 		if i >= prices {
 			h.Price, h.PriceStale, h.Reason = "1", true, ""
 		}
@@ -155,7 +161,8 @@ func TestAnIncompleteSnapshotIsReplacedByOneThatLacksLess(t *testing.T) {
 		if tc.replaced {
 			want = v
 		}
-		if snap, stored, err := f.Save(t.Context(), f.p, hour(n), v); err != nil || stored != tc.replaced || snap.Unpriced != want.Unpriced || snap.Total.Cmp(want.Total) != 0 {
+		if snap, stored, err := f.Save(t.Context(), f.p, hour(n), v); err != nil || stored != tc.replaced ||
+			snap.Unpriced != want.Unpriced || snap.Total.Cmp(want.Total) != 0 {
 			t.Errorf("%s: %v, %+v, %v", tc.name, stored, snap, err)
 		}
 		past := hour(n + 100)
@@ -163,7 +170,8 @@ func TestAnIncompleteSnapshotIsReplacedByOneThatLacksLess(t *testing.T) {
 		if _, err := f.SavePast(t.Context(), f.p, []valuation.Valuation{had}); err != nil {
 			t.Fatal(err)
 		}
-		if stored, err := f.SavePast(t.Context(), f.p, []valuation.Valuation{v}); err != nil || (len(stored) == 1) != tc.replaced {
+		if stored, err := f.SavePast(t.Context(), f.p, []valuation.Valuation{v}); err != nil ||
+			(len(stored) == 1) != tc.replaced {
 			t.Errorf("%s, of the past: %+v, %v", tc.name, stored, err)
 		}
 	}
@@ -280,7 +288,8 @@ func TestTheNumberOfStatementsDoesNotGrowWithTheHours(t *testing.T) {
 		for _, span := range spans.GetSpans() {
 			statements = append(statements, span.Name)
 		}
-		if want := []string{"BEGIN", "INSERT", "DELETE", "INSERT", "WITH", "COMMIT", "call"}; hours != 2 && !slices.Equal(statements, want) {
+		if want := []string{"BEGIN", "INSERT", "DELETE", "INSERT", "WITH", "COMMIT", "call"}; hours != 2 &&
+			!slices.Equal(statements, want) {
 			t.Errorf("%d hours take %v", hours, statements)
 		}
 	}
@@ -331,7 +340,8 @@ func TestSnapshotsAreStoredBeforeTheColumnsAreMigrated(t *testing.T) {
 func TestASnapshotFromBeforeThemIsReplacedOnlyByACertainlyBetterOne(t *testing.T) {
 	f := newFixture(t, noRedis)
 	f.save(t, hour(0), lacking(t, 0, 0, 5, 0))
-	if _, err := f.db.SQL().ExecContext(t.Context(), "UPDATE snapshots SET unsound_count = DEFAULT, stale_count = DEFAULT"); err != nil {
+	if _, err := f.db.SQL().ExecContext(t.Context(),
+		"UPDATE snapshots SET unsound_count = DEFAULT, stale_count = DEFAULT"); err != nil {
 		t.Fatal(err)
 	}
 	for _, step := range []struct {

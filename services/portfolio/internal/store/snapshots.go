@@ -42,7 +42,8 @@ type Snapshots struct {
 func NewSnapshots(db *postgres.DB, c *Caches) *Snapshots { return &Snapshots{db: db, caches: c} }
 
 // List implements snapshot.Store.
-func (s *Snapshots) List(ctx context.Context, portfolio uuid.UUID, before time.Time, limit int) ([]snapshot.Snapshot, error) {
+func (s *Snapshots) List(ctx context.Context, portfolio uuid.UUID, before time.Time, limit int) ([]snapshot.Snapshot,
+	error) {
 	q := s.db.Gorm(ctx).Where("portfolio_id = ?", portfolio).Order("bucket DESC").Limit(limit)
 	if !before.IsZero() {
 		q = q.Where("bucket < ?", before)

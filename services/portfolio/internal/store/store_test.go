@@ -53,7 +53,8 @@ func (f fixture) caches(t testing.TB) *store.Caches {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = client.Close() })
-	c := store.NewCaches(client, store.CacheOptions{Portfolio: time.Hour, Timeline: time.Hour, Budget: 5 * time.Second})
+	c := store.NewCaches(client, store.CacheOptions{Portfolio: time.Hour, Timeline: time.Hour,
+		Budget: 5 * time.Second})
 	t.Cleanup(c.Close)
 	return c
 }
@@ -65,7 +66,8 @@ func (f fixture) portfolios(t testing.TB) *store.Portfolios {
 }
 
 func fresh(owner uuid.UUID) portfolio.Portfolio {
-	return portfolio.Portfolio{ID: uuid.Must(uuid.NewV7()), Owner: owner, Name: "All wallets", Default: true, CreatedAt: hour(0)}
+	return portfolio.Portfolio{ID: uuid.Must(uuid.NewV7()), Owner: owner, Name: "All wallets", Default: true,
+		CreatedAt: hour(0)}
 }
 
 func hour(n int) time.Time { return time.Date(2026, 3, 1, n, 0, 0, 0, time.UTC) }
@@ -104,7 +106,8 @@ func TestSixteenFirstCallsMakeOneDefaultPortfolio(t *testing.T) {
 				t.Errorf("%d rows", n)
 			}
 			again, err := f.portfolios(t).Default(t.Context(), fresh(owner))
-			if err != nil || again.ID != ids[0] || !again.Default || again.Owner != owner || !again.CreatedAt.Equal(hour(0)) {
+			if err != nil || again.ID != ids[0] || !again.Default || again.Owner != owner ||
+				!again.CreatedAt.Equal(hour(0)) {
 				t.Errorf("later: %+v, %v", again, err)
 			}
 		})
@@ -152,7 +155,8 @@ func value(t *testing.T, price string, complete bool) valuation.Valuation {
 	spam := valuation.Holding{TokenID: "spam", Symbol: "SPAM", Decimals: 255, Amount: big.NewInt(5), Price: "1"}
 	holdings := []valuation.Holding{spam, h, h} // 2×(2^256-1)
 	if !complete {
-		holdings = append(holdings, valuation.Holding{TokenID: "b", Symbol: "B", Verified: true, Amount: big.NewInt(1), Reason: "NO_PRICE"})
+		holdings = append(holdings, valuation.Holding{TokenID: "b", Symbol: "B", Verified: true, Amount: big.NewInt(1),
+			Reason: "NO_PRICE"})
 	}
 	v, err := valuation.Of([]valuation.Wallet{{Synced: true}}, holdings, hour(0).Add(90*time.Second))
 	if err != nil {
@@ -186,7 +190,8 @@ func TestACompleteSnapshotReplacesAnIncompleteOneAndNeverTheOtherWayRound(t *tes
 	} {
 		t.Run(step.name, func(t *testing.T) {
 			snap, stored, err := f.Save(t.Context(), f.p, hour(0), step.v)
-			if err != nil || stored != step.stored || snap.Total.Text('f') != step.total || snap.Positions != step.positions || !snap.Bucket.Equal(hour(0)) || snap.Portfolio != f.p.ID {
+			if err != nil || stored != step.stored || snap.Total.Text('f') != step.total ||
+				snap.Positions != step.positions || !snap.Bucket.Equal(hour(0)) || snap.Portfolio != f.p.ID {
 				t.Errorf("%+v, total %s, stored %v, %v", snap, snap.Total, stored, err)
 			}
 			if n := f.count(t, "SELECT count(*) FROM snapshots"); n != 1 {
@@ -234,14 +239,16 @@ func (f fixture) sound(t *testing.T) bool {
 func TestWithoutATransactionPositionsOfAnotherSnapshotStay(t *testing.T) {
 	f := newFixture(t, noRedis)
 	row := func(v valuation.Valuation) {
-		_, err := f.db.SQL().ExecContext(t.Context(), `INSERT INTO snapshots VALUES ($1, $2, $2, 'USD', $3::numeric, true, 1, 0)
+		_, err := f.db.SQL().ExecContext(t.Context(),
+			`INSERT INTO snapshots VALUES ($1, $2, $2, 'USD', $3::numeric, true, 1, 0)
 			ON CONFLICT (portfolio_id, bucket) DO UPDATE SET total = excluded.total`, f.p.ID, hour(0), v.Total.Text('f'))
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
 	positions := func(v valuation.Valuation) {
-		_, err := f.db.SQL().ExecContext(t.Context(), `INSERT INTO snapshot_positions VALUES ($1, $2, 'a', 'A', 0, true, 1, 1, '', NULL, false, $3::numeric, '')
+		_, err := f.db.SQL().ExecContext(t.Context(),
+			`INSERT INTO snapshot_positions VALUES ($1, $2, 'a', 'A', 0, true, 1, 1, '', NULL, false, $3::numeric, '')
 			ON CONFLICT (portfolio_id, bucket, token_id) DO UPDATE SET value = excluded.value`, f.p.ID, hour(0), v.Total.Text('f'))
 		if err != nil {
 			t.Fatal(err)
@@ -274,12 +281,15 @@ func TestTheLastSnapshotComesBackWhole(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !got.At.Equal(want.At) || got.Total.Cmp(want.Total) != 0 || got.Unpriced != want.Unpriced || got.Unverified != want.Unverified || !slices.Equal(got.Reasons, want.Reasons) || len(got.Positions) != len(want.Positions) {
+	if !got.At.Equal(want.At) || got.Total.Cmp(want.Total) != 0 || got.Unpriced != want.Unpriced ||
+		got.Unverified != want.Unverified || !slices.Equal(got.Reasons, want.Reasons) ||
+		len(got.Positions) != len(want.Positions) {
 		t.Fatalf("%+v came back as %+v", want, got)
 	}
 	for i, w := range want.Positions {
 		g := got.Positions[i]
-		if g.Amount.Cmp(w.Amount) != 0 || (g.Value == nil) != (w.Value == nil) || g.Value != nil && g.Value.Text('f') != w.Value.Text('f') || !g.PriceTime.Equal(w.PriceTime) {
+		if g.Amount.Cmp(w.Amount) != 0 || (g.Value == nil) != (w.Value == nil) ||
+			g.Value != nil && g.Value.Text('f') != w.Value.Text('f') || !g.PriceTime.Equal(w.PriceTime) {
 			t.Errorf("position %+v came back as %+v", w, g)
 		}
 		g.Amount, g.Value, g.PriceTime = w.Amount, w.Value, w.PriceTime
@@ -332,7 +342,8 @@ func TestBucketsKnowOpenCloseMinAndMax(t *testing.T) {
 	}
 	var lines []string
 	for _, b := range h.Buckets {
-		lines = append(lines, fmt.Sprintf("%d: %s %s %s %s, %d, %v", b.Index, b.Open, b.Close, b.Min, b.Max, b.Snapshots, b.Complete))
+		lines = append(lines, fmt.Sprintf("%d: %s %s %s %s, %d, %v", b.Index, b.Open, b.Close, b.Min, b.Max,
+			b.Snapshots, b.Complete))
 	}
 	want := []string{
 		"0: 46.31683569 69.47525354 23.15841785 208.42576063, 4, true",
@@ -345,13 +356,15 @@ func TestBucketsKnowOpenCloseMinAndMax(t *testing.T) {
 	for _, tc := range []struct {
 		before time.Time
 		want   string
-	}{{hour(0), ""}, {hour(0).Add(time.Minute), "46.31683569"}, {hour(24), "69.47525354"}, {hour(1000), "231.58417847"}} {
+	}{{hour(0), ""}, {hour(0).Add(time.Minute), "46.31683569"}, {hour(24), "69.47525354"},
+		{hour(1000), "231.58417847"}} {
 		got, err := f.History(t.Context(), f.p, []time.Time{tc.before, tc.before.Add(time.Hour)})
 		if err != nil || (got.Before != nil) != (tc.want != "") || got.Before != nil && got.Before.Total != tc.want {
 			t.Errorf("before %s: %+v, %v", tc.before, got.Before, err)
 		}
 	}
-	if got, err := f.History(t.Context(), f.p, []time.Time{hour(25), hour(26)}); err != nil || got.Before == nil || got.Before.Complete {
+	if got, err := f.History(t.Context(), f.p, []time.Time{hour(25), hour(26)}); err != nil || got.Before == nil ||
+		got.Before.Complete {
 		t.Errorf("the incomplete one: %+v, %v", got.Before, err)
 	}
 }

@@ -34,22 +34,38 @@ func utc(t testing.TB, text string) time.Time {
 // first interval, end within the last.
 func TestDaysBeginWhenTheZonesCalendarSays(t *testing.T) {
 	for _, tc := range []struct{ name, zone, start, end, want string }{
-		{"spring in Zurich has 23 hours", "Europe/Zurich", "2026-03-28 12:00:00", "2026-03-30 12:00:00", "03-27 23:00, 03-28 23:00, 03-29 22:00, 03-30 22:00"},
-		{"autumn in Zurich has 25 hours", "Europe/Zurich", "2026-10-24 12:00:00", "2026-10-26 12:00:00", "10-23 22:00, 10-24 22:00, 10-25 23:00, 10-26 23:00"},
-		{"a day in São Paulo that began at 01:00", "America/Sao_Paulo", "2018-11-03 12:00:00", "2018-11-05 01:00:00", "11-03 03:00, 11-04 03:00, 11-05 02:00"},
-		{"a day in São Paulo of 25 hours, whose last came twice", "America/Sao_Paulo", "2018-02-17 12:00:00", "2018-02-18 12:00:00", "02-17 02:00, 02-18 03:00, 02-19 03:00"},
-		{"the hour that came twice is the old day's", "America/Sao_Paulo", "2018-02-18 02:30:00", "2018-02-18 12:00:00", "02-17 02:00, 02-18 03:00, 02-19 03:00"},
-		{"a day in Beirut that began at 01:00", "Asia/Beirut", "2022-03-26 12:00:00", "2022-03-28 12:00:00", "03-25 22:00, 03-26 22:00, 03-27 21:00, 03-28 21:00"},
-		{"a day in Cairo that began at 01:00", "Africa/Cairo", "2023-04-27 12:00:00", "2023-04-28 12:00:00", "04-26 22:00, 04-27 22:00, 04-28 21:00"},
-		{"a day in Havana that began at 01:00", "America/Havana", "2026-03-08 12:00:00", "2026-03-09 12:00:00", "03-08 05:00, 03-09 04:00, 03-10 04:00"},
-		{"a day in Havana with midnight twice", "America/Havana", "2026-11-01 04:30:00", "2026-11-02 12:00:00", "11-01 04:00, 11-02 05:00, 11-03 05:00"},
-		{"from the second midnight in Havana", "America/Havana", "2026-11-01 05:30:00", "2026-11-01 06:00:00", "11-01 04:00, 11-02 05:00"},
-		{"thirteen hours and three quarters ahead", "Pacific/Chatham", "2026-01-10 12:00:00", "2026-01-11 12:00:00", "01-10 10:15, 01-11 10:15, 01-12 10:15"},
-		{"the day that Apia skipped", "Pacific/Apia", "2011-12-29 12:00:00", "2011-12-31 12:00:00", "12-29 10:00, 12-30 10:00, 12-31 10:00, 01-01 10:00"},
-		{"a leap day", "UTC", "2024-02-28 12:00:00", "2024-03-01 12:00:00", "02-28 00:00, 02-29 00:00, 03-01 00:00, 03-02 00:00"},
-		{"an end on a boundary opens no other day", "UTC", "2026-01-01 00:00:00", "2026-01-03 00:00:00", "01-01 00:00, 01-02 00:00, 01-03 00:00"},
-		{"half an hour after midnight that fell back past it", "America/St_Johns", "2010-11-06 12:00:00", "2010-11-07 12:00:00", "11-06 02:30, 11-07 02:30, 11-08 03:30"},
-		{"half-hour daylight saving", "Australia/Lord_Howe", "2026-04-04 12:00:00", "2026-04-05 12:00:00", "04-03 13:00, 04-04 13:00, 04-05 13:30"},
+		{"spring in Zurich has 23 hours", "Europe/Zurich", "2026-03-28 12:00:00", "2026-03-30 12:00:00",
+			"03-27 23:00, 03-28 23:00, 03-29 22:00, 03-30 22:00"},
+		{"autumn in Zurich has 25 hours", "Europe/Zurich", "2026-10-24 12:00:00", "2026-10-26 12:00:00",
+			"10-23 22:00, 10-24 22:00, 10-25 23:00, 10-26 23:00"},
+		{"a day in São Paulo that began at 01:00", "America/Sao_Paulo", "2018-11-03 12:00:00", "2018-11-05 01:00:00",
+			"11-03 03:00, 11-04 03:00, 11-05 02:00"},
+		{"a day in São Paulo of 25 hours, whose last came twice", "America/Sao_Paulo", "2018-02-17 12:00:00",
+			"2018-02-18 12:00:00", "02-17 02:00, 02-18 03:00, 02-19 03:00"},
+		{"the hour that came twice is the old day's", "America/Sao_Paulo", "2018-02-18 02:30:00",
+			"2018-02-18 12:00:00", "02-17 02:00, 02-18 03:00, 02-19 03:00"},
+		{"a day in Beirut that began at 01:00", "Asia/Beirut", "2022-03-26 12:00:00", "2022-03-28 12:00:00",
+			"03-25 22:00, 03-26 22:00, 03-27 21:00, 03-28 21:00"},
+		{"a day in Cairo that began at 01:00", "Africa/Cairo", "2023-04-27 12:00:00", "2023-04-28 12:00:00",
+			"04-26 22:00, 04-27 22:00, 04-28 21:00"},
+		{"a day in Havana that began at 01:00", "America/Havana", "2026-03-08 12:00:00", "2026-03-09 12:00:00",
+			"03-08 05:00, 03-09 04:00, 03-10 04:00"},
+		{"a day in Havana with midnight twice", "America/Havana", "2026-11-01 04:30:00", "2026-11-02 12:00:00",
+			"11-01 04:00, 11-02 05:00, 11-03 05:00"},
+		{"from the second midnight in Havana", "America/Havana", "2026-11-01 05:30:00", "2026-11-01 06:00:00",
+			"11-01 04:00, 11-02 05:00"},
+		{"thirteen hours and three quarters ahead", "Pacific/Chatham", "2026-01-10 12:00:00", "2026-01-11 12:00:00",
+			"01-10 10:15, 01-11 10:15, 01-12 10:15"},
+		{"the day that Apia skipped", "Pacific/Apia", "2011-12-29 12:00:00", "2011-12-31 12:00:00",
+			"12-29 10:00, 12-30 10:00, 12-31 10:00, 01-01 10:00"},
+		{"a leap day", "UTC", "2024-02-28 12:00:00", "2024-03-01 12:00:00",
+			"02-28 00:00, 02-29 00:00, 03-01 00:00, 03-02 00:00"},
+		{"an end on a boundary opens no other day", "UTC", "2026-01-01 00:00:00", "2026-01-03 00:00:00",
+			"01-01 00:00, 01-02 00:00, 01-03 00:00"},
+		{"half an hour after midnight that fell back past it", "America/St_Johns", "2010-11-06 12:00:00",
+			"2010-11-07 12:00:00", "11-06 02:30, 11-07 02:30, 11-08 03:30"},
+		{"half-hour daylight saving", "Australia/Lord_Howe", "2026-04-04 12:00:00", "2026-04-05 12:00:00",
+			"04-03 13:00, 04-04 13:00, 04-05 13:30"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			bounds, cut := timeline.Boundaries(timeline.Daily, zone(t, tc.zone), utc(t, tc.start), utc(t, tc.end), 100)
@@ -66,8 +82,10 @@ func TestDaysBeginWhenTheZonesCalendarSays(t *testing.T) {
 
 func TestHoursAreUTCs(t *testing.T) {
 	for _, name := range []string{"UTC", "Pacific/Chatham", "Asia/Kolkata"} {
-		bounds, cut := timeline.Boundaries(timeline.Hourly, zone(t, name), utc(t, "2026-03-28 23:59:59"), utc(t, "2026-03-29 02:00:01"), 10)
-		want := []time.Time{utc(t, "2026-03-28 23:00:00"), utc(t, "2026-03-29 00:00:00"), utc(t, "2026-03-29 01:00:00"), utc(t, "2026-03-29 02:00:00"), utc(t, "2026-03-29 03:00:00")}
+		bounds, cut := timeline.Boundaries(timeline.Hourly, zone(t, name), utc(t, "2026-03-28 23:59:59"),
+			utc(t, "2026-03-29 02:00:01"), 10)
+		want := []time.Time{utc(t, "2026-03-28 23:00:00"), utc(t, "2026-03-29 00:00:00"),
+			utc(t, "2026-03-29 01:00:00"), utc(t, "2026-03-29 02:00:00"), utc(t, "2026-03-29 03:00:00")}
 		if cut || !slices.EqualFunc(bounds, want, time.Time.Equal) {
 			t.Errorf("%s: %v", name, bounds)
 		}
@@ -90,8 +108,10 @@ func TestALimitKeepsTheNewest(t *testing.T) {
 func zones() []string {
 	return []string{
 		"UTC", "Europe/Zurich", "Europe/Lisbon", "America/Sao_Paulo", "Africa/Cairo", "Asia/Beirut", "America/Havana",
-		"Pacific/Chatham", "Pacific/Apia", "Pacific/Kwajalein", "America/St_Johns", "America/Goose_Bay", "America/Scoresbysund",
-		"Australia/Lord_Howe", "Asia/Tehran", "Asia/Kathmandu", "Africa/Monrovia", "America/Asuncion", "Asia/Amman", "Antarctica/Troll",
+		"Pacific/Chatham", "Pacific/Apia", "Pacific/Kwajalein", "America/St_Johns", "America/Goose_Bay",
+		"America/Scoresbysund",
+		"Australia/Lord_Howe", "Asia/Tehran", "Asia/Kathmandu", "Africa/Monrovia", "America/Asuncion", "Asia/Amman",
+		"Antarctica/Troll",
 		"Asia/Gaza", "Africa/Casablanca", "Asia/Pyongyang", "America/Caracas", "Pacific/Fakaofo", "Atlantic/Azores",
 	}
 }
@@ -117,7 +137,8 @@ func check(z *time.Location, start, end time.Time) error {
 		return fmt.Errorf("%d boundaries, cut %v", len(bounds), cut)
 	}
 	last := len(bounds) - 1
-	if bounds[0].After(start) || bounds[last].Before(end) || !bounds[1].After(start) && bounds[1].Sub(start) < -24*time.Hour {
+	if bounds[0].After(start) || bounds[last].Before(end) ||
+		!bounds[1].After(start) && bounds[1].Sub(start) < -24*time.Hour {
 		return fmt.Errorf("%v don't cover %s to %s", bounds, start, end)
 	}
 	if !bounds[last-1].Before(end) {
@@ -134,7 +155,8 @@ func check(z *time.Location, start, end time.Time) error {
 func TestBoundariesAreTheFirstInstantsOfTheirDates(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		name := rapid.SampledFrom(zones()).Draw(r, "zone")
-		start := time.Unix(rapid.Int64Range(94694400, 2051222400).Draw(r, "start"), 0).UTC() // 1973 to 2034: whole minutes of offset
+		// 1973 to 2034: whole minutes of offset
+		start := time.Unix(rapid.Int64Range(94694400, 2051222400).Draw(r, "start"), 0).UTC()
 		end := start.Add(time.Duration(rapid.Int64Range(1, int64(12*24*time.Hour)).Draw(r, "span")))
 		if err := check(zone(t, name), start, end); err != nil {
 			r.Fatalf("%s: %v", name, err)

@@ -217,7 +217,8 @@ func midnight(y int, m time.Month, d int, zone *time.Location) time.Time {
 		// Clocks changed shortly before: the same day may have begun earlier.
 		_, was := from.Add(-time.Second).Zone()
 		_, is := t.Zone()
-		if first := t.Add(-time.Duration(was-is) * time.Second); was > is && first.Before(from) && first.In(zone).Day() == noon.Day() {
+		if first := t.Add(-time.Duration(was-is) * time.Second); was > is && first.Before(from) &&
+			first.In(zone).Day() == noon.Day() {
 			t = first
 		}
 	}

@@ -54,7 +54,8 @@ func bucket(index int, complete bool) timeline.Bucket {
 }
 
 func TestTheLastValueIsCarriedForwardAndNothingIsMadeUp(t *testing.T) {
-	days := timeline.Request{Interval: timeline.Daily, Start: now().AddDate(0, 0, -4), End: now()} // the 7th to the 11th
+	// the 7th to the 11th
+	days := timeline.Request{Interval: timeline.Daily, Start: now().AddDate(0, 0, -4), End: now()}
 	for _, tc := range []struct {
 		name    string
 		buckets []timeline.Bucket
@@ -62,15 +63,22 @@ func TestTheLastValueIsCarriedForwardAndNothingIsMadeUp(t *testing.T) {
 		want    []string
 	}{
 		{"no snapshot at all", nil, nil, nil},
-		{"none before the first", []timeline.Bucket{bucket(3, true)}, nil, []string{"10 2/3/1/4 of 24", "11 3/3/3/3 of 0 carried"}},
-		{"gaps carry the last close", []timeline.Bucket{bucket(0, true), bucket(2, false), bucket(4, true)}, nil, []string{
-			"7 2/3/1/4 of 24", "8 3/3/3/3 of 0 carried", "9 2/3/1/4 of 24 incomplete", "10 3/3/3/3 of 0 carried incomplete", "11 2/3/1/4 of 24",
-		}},
-		{"a snapshot from before carries into the first", []timeline.Bucket{bucket(1, true)}, &timeline.Value{Total: "9", Complete: true}, []string{
-			"7 9/9/9/9 of 0 carried", "8 2/3/1/4 of 24", "9 3/3/3/3 of 0 carried", "10 3/3/3/3 of 0 carried", "11 3/3/3/3 of 0 carried",
-		}},
+		{"none before the first", []timeline.Bucket{bucket(3, true)}, nil,
+			[]string{"10 2/3/1/4 of 24", "11 3/3/3/3 of 0 carried"}},
+		{"gaps carry the last close", []timeline.Bucket{bucket(0, true), bucket(2, false), bucket(4, true)}, nil,
+			[]string{
+				"7 2/3/1/4 of 24", "8 3/3/3/3 of 0 carried", "9 2/3/1/4 of 24 incomplete",
+				"10 3/3/3/3 of 0 carried incomplete", "11 2/3/1/4 of 24",
+			}},
+		{"a snapshot from before carries into the first", []timeline.Bucket{bucket(1, true)},
+			&timeline.Value{Total: "9", Complete: true}, []string{
+				"7 9/9/9/9 of 0 carried", "8 2/3/1/4 of 24", "9 3/3/3/3 of 0 carried", "10 3/3/3/3 of 0 carried",
+				"11 3/3/3/3 of 0 carried",
+			}},
 		{"only one from before, and incomplete", nil, &timeline.Value{Total: "9"}, []string{
-			"7 9/9/9/9 of 0 carried incomplete", "8 9/9/9/9 of 0 carried incomplete", "9 9/9/9/9 of 0 carried incomplete", "10 9/9/9/9 of 0 carried incomplete", "11 9/9/9/9 of 0 carried incomplete",
+			"7 9/9/9/9 of 0 carried incomplete", "8 9/9/9/9 of 0 carried incomplete",
+			"9 9/9/9/9 of 0 carried incomplete", "10 9/9/9/9 of 0 carried incomplete",
+			"11 9/9/9/9 of 0 carried incomplete",
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -87,10 +95,12 @@ func TestDefaults(t *testing.T) {
 	if _, truncated := points(t, m, timeline.Request{}); truncated || len(m.bounds) != 32 {
 		t.Errorf("%d boundaries, truncated %v", len(m.bounds), truncated)
 	}
-	if first, last := m.bounds[0], m.bounds[31]; !first.Equal(time.Date(2026, 2, 9, 0, 0, 0, 0, time.UTC)) || !last.Equal(time.Date(2026, 3, 12, 0, 0, 0, 0, time.UTC)) {
+	if first, last := m.bounds[0], m.bounds[31]; !first.Equal(time.Date(2026, 2, 9, 0, 0, 0, 0, time.UTC)) ||
+		!last.Equal(time.Date(2026, 3, 12, 0, 0, 0, 0, time.UTC)) {
 		t.Errorf("from %s to %s", first, last)
 	}
-	if _, truncated := points(t, m, timeline.Request{Interval: timeline.Hourly, Start: now().AddDate(-5, 0, 0)}); !truncated || len(m.bounds) != 1001 {
+	if _, truncated := points(t, m, timeline.Request{Interval: timeline.Hourly,
+		Start: now().AddDate(-5, 0, 0)}); !truncated || len(m.bounds) != 1001 {
 		t.Errorf("%d boundaries of five years by the hour, truncated %v", len(m.bounds), truncated)
 	}
 	if last := m.bounds[1000]; !last.Equal(now().Truncate(time.Hour).Add(time.Hour)) {
@@ -114,8 +124,11 @@ func TestRequestsThatNameTheFieldThatIsWrong(t *testing.T) {
 		{"an end past that", timeline.Request{End: now().Add(time.Minute + 1)}, "end_time"},
 		{"exactly five years", timeline.Request{Start: now().AddDate(-5, 0, 0), End: now()}, ""},
 		{"a nanosecond more", timeline.Request{Start: now().AddDate(-5, 0, 0).Add(-1), End: now()}, "start_time"},
-		{"five years that end on a leap day", timeline.Request{Start: time.Date(2019, 3, 1, 0, 0, 0, 0, time.UTC), End: time.Date(2024, 2, 29, 0, 0, 0, 0, time.UTC)}, ""},
-		{"the time of the first Christians", timeline.Request{Start: time.Date(1, 1, 1, 0, 0, 1, 0, time.UTC), End: now()}, "start_time"},
+		{"five years that end on a leap day",
+			timeline.Request{Start: time.Date(2019, 3, 1, 0, 0, 0, 0, time.UTC),
+				End: time.Date(2024, 2, 29, 0, 0, 0, 0, time.UTC)}, ""},
+		{"the time of the first Christians", timeline.Request{Start: time.Date(1, 1, 1, 0, 0, 1, 0, time.UTC),
+			End: now()}, "start_time"},
 		{"a zone", timeline.Request{Zone: "Pacific/Chatham"}, ""},
 		{"a zone that nobody has", timeline.Request{Zone: "Mars/Olympus"}, "time_zone"},
 		{"the server's own zone", timeline.Request{Zone: "Local"}, "time_zone"},

@@ -19,13 +19,18 @@ func TestAValuationComesBackFromJSONExactly(t *testing.T) {
 		for i := range rapid.IntRange(0, 5).Draw(r, "holdings") {
 			amount := new(big.Int).SetBytes(rapid.SliceOfN(rapid.Byte(), 0, 33).Draw(r, "amount"))
 			holdings = append(holdings, valuation.Holding{
-				TokenID: fmt.Sprint(i), Symbol: rapid.String().Draw(r, "symbol"), Verified: rapid.Bool().Draw(r, "verified"),
+				TokenID: fmt.Sprint(i), Symbol: rapid.String().Draw(r, "symbol"),
+				Verified: rapid.Bool().Draw(r, "verified"),
 				Decimals: rapid.Uint8().Draw(r, "decimals"), Amount: amount,
-				Price:     rapid.SampledFrom([]string{"", "0.1", "1824.53", "0.000000000000000000000123", "99999999999999999999.9999999999999999999"}).Draw(r, "price"),
-				PriceTime: time.Unix(rapid.Int64Range(0, 1<<33).Draw(r, "time"), rapid.Int64Range(0, 999_999_999).Draw(r, "nanoseconds")).UTC(),
+				Price: rapid.SampledFrom(
+					[]string{"", "0.1", "1824.53", "0.000000000000000000000123",
+						"99999999999999999999.9999999999999999999"}).Draw(r, "price"),
+				PriceTime: time.Unix(rapid.Int64Range(0, 1<<33).Draw(r, "time"),
+					rapid.Int64Range(0, 999_999_999).Draw(r, "nanoseconds")).UTC(),
 			})
 		}
-		v, err := valuation.Of([]valuation.Wallet{{Account: "w", Synced: rapid.Bool().Draw(r, "synced")}}, holdings, noon().Add(123456789))
+		v, err := valuation.Of([]valuation.Wallet{{Account: "w", Synced: rapid.Bool().Draw(r, "synced")}}, holdings,
+			noon().Add(123456789))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -45,9 +50,11 @@ func TestAValuationComesBackFromJSONExactly(t *testing.T) {
 
 // whole is everything of a valuation.
 func whole(v valuation.Valuation) string {
-	s := fmt.Sprintln(v.At, text(v.Total), v.Unpriced, v.Unverified, v.Wallets, v.Unsynced, v.Unsound, v.Outdated, len(v.Reasons), v.Reasons, v.Stale)
+	s := fmt.Sprintln(v.At, text(v.Total), v.Unpriced, v.Unverified, v.Wallets, v.Unsynced, v.Unsound, v.Outdated,
+		len(v.Reasons), v.Reasons, v.Stale)
 	for _, p := range v.Positions {
-		s += fmt.Sprintln(p.TokenID, p.Symbol, p.Decimals, p.Verified, p.Amount, p.Price, p.PriceSource, p.PriceTime, p.PriceStale, text(p.Value), p.Reason, p.Share)
+		s += fmt.Sprintln(p.TokenID, p.Symbol, p.Decimals, p.Verified, p.Amount, p.Price, p.PriceSource, p.PriceTime,
+			p.PriceStale, text(p.Value), p.Reason, p.Share)
 	}
 	return s
 }

@@ -119,7 +119,8 @@ func Of(wallets []Wallet, holdings []Holding, at time.Time) (Valuation, error) {
 		case w.Problem != "":
 			v.Reasons = append(v.Reasons, "the last sync of wallet "+w.Account+" was not whole: "+w.Problem)
 		case !w.SyncedAt.IsZero() && at.Sub(w.SyncedAt) > MaxAge:
-			v.Reasons = append(v.Reasons, "wallet "+w.Account+" was last synced at "+w.SyncedAt.UTC().Format(time.RFC3339))
+			v.Reasons = append(v.Reasons, "wallet "+w.Account+" was last synced at "+w.SyncedAt.UTC().Format(
+				time.RFC3339))
 		}
 	}
 	v.Unsound = len(v.Reasons)
@@ -160,7 +161,8 @@ func merge(holdings []Holding) ([]Position, error) {
 		p := &positions[i]
 		p.Amount.Add(p.Amount, h.Amount)
 		if p.Price == "" && h.Price != "" {
-			p.Price, p.PriceSource, p.PriceTime, p.PriceStale, p.Reason = h.Price, h.PriceSource, h.PriceTime, h.PriceStale, ""
+			p.Price, p.PriceSource, p.PriceTime, p.PriceStale, p.Reason = h.Price, h.PriceSource, h.PriceTime,
+				h.PriceStale, ""
 		}
 	}
 	return positions, nil

@@ -28,7 +28,8 @@ const maxUint256 = "115792089237316195423570985008687907853269984665640564039457
 
 // hold is a verified holding.
 func hold(id, amount string, decimals uint8, price string) valuation.Holding {
-	return valuation.Holding{TokenID: id, Symbol: strings.ToUpper(id), Decimals: decimals, Verified: true, Amount: integer(amount), Price: price, PriceSource: "test", PriceTime: noon()}
+	return valuation.Holding{TokenID: id, Symbol: strings.ToUpper(id), Decimals: decimals, Verified: true,
+		Amount: integer(amount), Price: price, PriceSource: "test", PriceTime: noon()}
 }
 
 func of(t testing.TB, holdings ...valuation.Holding) valuation.Valuation {
@@ -58,7 +59,8 @@ func TestValuesAreExact(t *testing.T) {
 		{"a bit less than half goes down", "1000000000000000000", "0.0000000149999999999", "0.00000001"},
 		{"far less than half goes down", "1", "0.01", "0.00000000"},
 		{"nines roll over", "1000000000000000000", "9.999999999", "10.00000000"},
-		{"just below the bound", "1000000000000000000", "999999999999999999999999999999.99999999", "999999999999999999999999999999.99999999"},
+		{"just below the bound", "1000000000000000000", "999999999999999999999999999999.99999999",
+			"999999999999999999999999999999.99999999"},
 		{"at the bound", "1000000000000000000", "1000000000000000000000000000000", "-"},
 		{"all there is at a huge price", maxUint256, "1" + strings.Repeat("0", 39), "-"},
 	} {
@@ -68,7 +70,8 @@ func TestValuesAreExact(t *testing.T) {
 			if text(p.Value) != tc.want {
 				t.Errorf("value %s, want %s", text(p.Value), tc.want)
 			}
-			if out := p.Value == nil; out != (p.Reason == valuation.OutOfRange) || out == v.Complete() || out == p.Counted() {
+			if out := p.Value == nil; out != (p.Reason == valuation.OutOfRange) || out == v.Complete() ||
+				out == p.Counted() {
 				t.Errorf("position %+v, complete %v", p, v.Complete())
 			}
 		})
@@ -76,7 +79,8 @@ func TestValuesAreExact(t *testing.T) {
 }
 
 func TestDecimalsFrom0To255(t *testing.T) {
-	for decimals, want := range map[uint8]string{0: "-", 50: "2315841784746323908471419700.17375816", 70: "23158417.84746324", 255: "0.00000000"} {
+	for decimals, want := range map[uint8]string{0: "-", 50: "2315841784746323908471419700.17375816",
+		70: "23158417.84746324", 255: "0.00000000"} {
 		if v := of(t, hold("a", maxUint256, decimals, "2")); text(v.Positions[0].Value) != want {
 			t.Errorf("%d decimals: %s, want %s", decimals, text(v.Positions[0].Value), want)
 		}
@@ -89,7 +93,8 @@ func TestAmountsOfOneTokenAreAddedUpPast256Bits(t *testing.T) {
 		t.Fatalf("%d positions", len(v.Positions))
 	}
 	want := new(big.Int).Lsh(integer(maxUint256), 1)
-	if got := v.Positions[0]; got.Amount.Cmp(want) != 0 || text(got.Value) != "23158417.84746324" || text(v.Total) != "23158422.84746324" {
+	if got := v.Positions[0]; got.Amount.Cmp(want) != 0 || text(got.Value) != "23158417.84746324" ||
+		text(v.Total) != "23158422.84746324" {
 		t.Errorf("amount %s, value %s, total %s", got.Amount, text(got.Value), text(v.Total))
 	}
 	first := hold("a", "1", 0, "1")
@@ -109,13 +114,17 @@ func TestWhatIsNotKnownIsNotCounted(t *testing.T) {
 	unpricedScam.Verified = false
 	v := of(t, scam, silent, hold("a", "3", 0, "2"), away, unpricedScam)
 	if text(v.Total) != "6.00000000" || v.Unpriced != 2 || v.Unverified != 2 || v.Complete() {
-		t.Errorf("total %s, %d unpriced, %d unverified, complete %v", text(v.Total), v.Unpriced, v.Unverified, v.Complete())
+		t.Errorf("total %s, %d unpriced, %d unverified, complete %v", text(v.Total), v.Unpriced, v.Unverified,
+			v.Complete())
 	}
-	if all := strings.Join(v.Reasons, "; "); len(v.Reasons) != 2 || !strings.Contains(all, "SILENT is unpriced: NO_PRICE") || !strings.Contains(all, "AWAY is unpriced: SOURCE_UNAVAILABLE") {
+	if all := strings.Join(v.Reasons, "; "); len(v.Reasons) != 2 ||
+		!strings.Contains(all, "SILENT is unpriced: NO_PRICE") ||
+		!strings.Contains(all, "AWAY is unpriced: SOURCE_UNAVAILABLE") {
 		t.Errorf("reasons %q", v.Reasons)
 	}
 	for _, p := range v.Positions {
-		if counted := p.TokenID == "a"; p.Counted() != counted || (p.Share == 1) != counted || !counted && p.Share != 0 {
+		if counted := p.TokenID == "a"; p.Counted() != counted || (p.Share == 1) != counted ||
+			!counted && p.Share != 0 {
 			t.Errorf("%s: counted %v, share %v", p.TokenID, p.Counted(), p.Share)
 		}
 		if p.Price == "" && (p.Value != nil || p.Reason == "") {
@@ -134,7 +143,8 @@ func TestAPriceThatOneOfTwoReadingsKnewCounts(t *testing.T) {
 	known := hold("a", "2", 0, "5")
 	for _, order := range [][]valuation.Holding{{unknown, known}, {known, unknown}} {
 		v := of(t, order...)
-		if p := v.Positions[0]; text(v.Total) != "15.00000000" || !v.Complete() || p.Reason != "" || p.PriceSource != "test" {
+		if p := v.Positions[0]; text(v.Total) != "15.00000000" || !v.Complete() || p.Reason != "" ||
+			p.PriceSource != "test" {
 			t.Errorf("total %s, position %+v", text(v.Total), p)
 		}
 	}
@@ -150,17 +160,28 @@ func TestWhatKeepsAValuationFromBeingComplete(t *testing.T) {
 		reason  string
 	}{
 		{"nothing", []valuation.Wallet{{Account: "w", Synced: true}}, hold("a", "1", 0, "1"), ""},
-		{"a wallet that was never synced", []valuation.Wallet{{Account: "w", Synced: true}, {Account: "x"}}, hold("a", "1", 0, "1"), "wallet x was never synced"},
-		{"a wallet whose last sync failed", []valuation.Wallet{{Account: "x", Synced: true, Failed: true}}, hold("a", "1", 0, "1"), "the last sync of wallet x failed"},
+		{"a wallet that was never synced", []valuation.Wallet{{Account: "w", Synced: true}, {Account: "x"}},
+			hold("a", "1", 0, "1"), "wallet x was never synced"},
+		{"a wallet whose last sync failed", []valuation.Wallet{{Account: "x", Synced: true, Failed: true}},
+			hold("a", "1", 0, "1"), "the last sync of wallet x failed"},
 		{"a stale price", []valuation.Wallet{{Account: "w", Synced: true}}, stale, "the price of A is stale"},
-		{"a wallet that was not wholly readable", []valuation.Wallet{{Account: "x", Synced: true, SyncedAt: noon(), Problem: "not readable: T1"}}, hold("a", "1", 0, "1"), "the last sync of wallet x was not whole: not readable: T1"},
-		{"a wallet whose last sync failed and says why", []valuation.Wallet{{Account: "x", Synced: true, SyncedAt: noon(), Failed: true, Problem: "no node answers"}}, hold("a", "1", 0, "1"), "the last sync of wallet x failed"},
-		{"a wallet synced a day ago is nothing", []valuation.Wallet{{Account: "x", Synced: true, SyncedAt: noon().Add(-valuation.MaxAge)}}, hold("a", "1", 0, "1"), ""},
-		{"a wallet synced longer ago", []valuation.Wallet{{Account: "w", Synced: true, SyncedAt: noon()}, {Account: "x", Synced: true, SyncedAt: noon().Add(-valuation.MaxAge - time.Second)}}, hold("a", "1", 0, "1"), "wallet x was last synced at 2026-02-28T11:59:59Z"},
+		{"a wallet that was not wholly readable",
+			[]valuation.Wallet{{Account: "x", Synced: true, SyncedAt: noon(), Problem: "not readable: T1"}},
+			hold("a", "1", 0, "1"), "the last sync of wallet x was not whole: not readable: T1"},
+		{"a wallet whose last sync failed and says why",
+			[]valuation.Wallet{{Account: "x", Synced: true, SyncedAt: noon(), Failed: true,
+				Problem: "no node answers"}}, hold("a", "1", 0, "1"), "the last sync of wallet x failed"},
+		{"a wallet synced a day ago is nothing",
+			[]valuation.Wallet{{Account: "x", Synced: true, SyncedAt: noon().Add(-valuation.MaxAge)}},
+			hold("a", "1", 0, "1"), ""},
+		{"a wallet synced longer ago", []valuation.Wallet{{Account: "w", Synced: true, SyncedAt: noon()},
+			{Account: "x", Synced: true, SyncedAt: noon().Add(-valuation.MaxAge - time.Second)}},
+			hold("a", "1", 0, "1"), "wallet x was last synced at 2026-02-28T11:59:59Z"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			v, err := valuation.Of(tc.wallets, []valuation.Holding{tc.holding}, noon())
-			if err != nil || v.Complete() != (tc.reason == "") || strings.Join(v.Reasons, ";") != tc.reason || text(v.Total) != "1.00000000" {
+			if err != nil || v.Complete() != (tc.reason == "") || strings.Join(v.Reasons, ";") != tc.reason ||
+				text(v.Total) != "1.00000000" {
 				t.Errorf("reasons %q, total %s, %v", v.Reasons, text(v.Total), err)
 			}
 		})
@@ -171,8 +192,10 @@ func TestMalformedHoldingsAreRefused(t *testing.T) {
 	none := hold("a", "1", 0, "1")
 	none.Amount = nil
 	for name, h := range map[string]valuation.Holding{
-		"no amount": none, "an amount below zero": hold("a", "-1", 0, "1"), "a negative price": hold("a", "1", 0, "-1"),
-		"NaN": hold("a", "1", 0, "NaN"), "infinity": hold("a", "1", 0, "Infinity"), "words": hold("a", "1", 0, "one"),
+		"no amount": none, "an amount below zero": hold("a", "-1", 0, "1"),
+		"a negative price": hold("a", "1", 0, "-1"),
+		"NaN":              hold("a", "1", 0, "NaN"), "infinity": hold("a", "1", 0, "Infinity"),
+		"words": hold("a", "1", 0, "one"),
 	} {
 		if v, err := valuation.Of(nil, []valuation.Holding{h}, noon()); err == nil {
 			t.Errorf("%s: %+v", name, v)
@@ -183,7 +206,8 @@ func TestMalformedHoldingsAreRefused(t *testing.T) {
 func TestTheMostValuableStandFirst(t *testing.T) {
 	scam := hold("a-scam", "1", 0, "1000")
 	scam.Verified = false
-	v := of(t, scam, hold("c", "1", 0, "5"), hold("unpriced", "1", 0, ""), hold("b", "1", 0, "5"), hold("z", "1", 0, "50"), hold("zero", "0", 0, "5"))
+	v := of(t, scam, hold("c", "1", 0, "5"), hold("unpriced", "1", 0, ""), hold("b", "1", 0, "5"),
+		hold("z", "1", 0, "50"), hold("zero", "0", 0, "5"))
 	want := []string{"z", "b", "c", "zero", "a-scam", "unpriced"}
 	order := func(v valuation.Valuation) (ids []string) {
 		for _, p := range v.Positions {
@@ -197,7 +221,8 @@ func TestTheMostValuableStandFirst(t *testing.T) {
 	mixed := slices.Clone(v.Positions)
 	slices.Reverse(mixed)
 	back, err := valuation.Restore(noon(), mixed)
-	if err != nil || !slices.Equal(order(back), want) || back.Total.Cmp(v.Total) != 0 || back.Unpriced != 1 || back.Unverified != 1 {
+	if err != nil || !slices.Equal(order(back), want) || back.Total.Cmp(v.Total) != 0 || back.Unpriced != 1 ||
+		back.Unverified != 1 {
 		t.Errorf("restored %v, total %s, %v", order(back), text(back.Total), err)
 	}
 }
@@ -230,10 +255,13 @@ func TestValuesTotalsAndSharesAgreeWithBigRationals(t *testing.T) {
 			amounts[id].Add(amounts[id], amount)
 			// A token has one price and one number of decimals.
 			decimals := map[string]uint8{"a": 0, "b": 18, "c": 77, "d": 255}[id]
-			price := map[string]string{"a": "0.0000000000000000000000000000000000000005", "b": "1824.530000000000000001", "c": "12345678901234567890", "d": "0.5"}[id]
+			price := map[string]string{"a": "0.0000000000000000000000000000000000000005",
+				"b": "1824.530000000000000001", "c": "12345678901234567890", "d": "0.5"}[id]
 			prices[id].SetString(price)
-			prices[id].Quo(prices[id], new(big.Rat).SetInt(new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(decimals)), nil)))
-			holdings = append(holdings, valuation.Holding{TokenID: id, Decimals: decimals, Verified: true, Amount: amount, Price: price})
+			prices[id].Quo(prices[id], new(big.Rat).SetInt(
+				new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(decimals)), nil)))
+			holdings = append(holdings, valuation.Holding{TokenID: id, Decimals: decimals, Verified: true,
+				Amount: amount, Price: price})
 		}
 		v, err := valuation.Of(nil, holdings, noon())
 		if err != nil {
@@ -256,7 +284,8 @@ func TestValuesTotalsAndSharesAgreeWithBigRationals(t *testing.T) {
 			total.Add(total, want)
 			shares += p.Share
 		}
-		if got, ok := new(big.Rat).SetString(text(v.Total)); !ok || got.Cmp(new(big.Rat).SetFrac(total, big.NewInt(1e8))) != 0 {
+		if got, ok := new(big.Rat).SetString(text(v.Total)); !ok ||
+			got.Cmp(new(big.Rat).SetFrac(total, big.NewInt(1e8))) != 0 {
 			r.Fatalf("total %s, want %se-8", text(v.Total), total)
 		}
 		if total.Sign() > 0 && math.Abs(shares-1) > 1e-9 || total.Sign() == 0 && shares != 0 {

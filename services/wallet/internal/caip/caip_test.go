@@ -29,7 +29,8 @@ func TestAccounts(t *testing.T) {
 		{"chain 0 is refused", "eip155:0:0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed", caip.ErrChain},
 		{"a leading zero is refused", "eip155:01:0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed", caip.ErrChain},
 		{"a signed chain is refused", "eip155:+1:0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed", caip.ErrChain},
-		{"a chain past 63 bits is refused", "eip155:9223372036854775808:0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed", caip.ErrChain},
+		{"a chain past 63 bits is refused", "eip155:9223372036854775808:0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed",
+			caip.ErrChain},
 		{"an empty string is refused", "", caip.ErrForm},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -86,7 +87,8 @@ func TestChainIDs(t *testing.T) {
 	for in, want := range map[string]error{
 		"eip155:1": nil, "eip155:9223372036854775807": nil,
 		"1": caip.ErrChainForm, "": caip.ErrChainForm, "cosmos:1": caip.ErrChainForm,
-		"eip155:": caip.ErrChain, "eip155:01": caip.ErrChain, "eip155:0": caip.ErrChain, "eip155:-1": caip.ErrChain, "eip155:1\x00": caip.ErrChain,
+		"eip155:": caip.ErrChain, "eip155:01": caip.ErrChain, "eip155:0": caip.ErrChain, "eip155:-1": caip.ErrChain,
+		"eip155:1\x00": caip.ErrChain,
 	} {
 		n, err := caip.ParseChainID(in)
 		if !errors.Is(err, want) || err == nil && caip.ChainID(n) != in {

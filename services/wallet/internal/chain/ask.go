@@ -101,5 +101,6 @@ func refused(err error) bool {
 	}
 	var answer rpc.Error
 	var status rpc.HTTPError
-	return errors.As(err, &answer) && !slices.Contains(tooOften(), answer.ErrorCode()) || errors.As(err, &status) && status.StatusCode == http.StatusRequestEntityTooLarge
+	return errors.As(err, &answer) && !slices.Contains(tooOften(), answer.ErrorCode()) ||
+		errors.As(err, &status) && status.StatusCode == http.StatusRequestEntityTooLarge
 }

@@ -68,7 +68,8 @@ func NewReader(o Options) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Reader{nodes: map[uint64][]*node{}, codec: c, chunk: max(1, o.Chunk), base: 3 * callTimeout, each: slowCall, log: o.Log, now: o.Now}
+	r := &Reader{nodes: map[uint64][]*node{}, codec: c, chunk: max(1, o.Chunk), base: 3 * callTimeout, each: slowCall,
+		log: o.Log, now: o.Now}
 	for chain, urls := range o.Nodes {
 		for _, u := range urls {
 			n, err := newNode(chain, u)
@@ -95,9 +96,11 @@ func (r *Reader) Close() error {
 func (r *Reader) Chains() []uint64 { return slices.Sorted(maps.Keys(r.nodes)) }
 
 // Read implements sync.Chains.
-func (r *Reader) Read(ctx context.Context, chain uint64, holder common.Address, tokens []token.Token) (sync.Reading, error) {
+func (r *Reader) Read(ctx context.Context, chain uint64, holder common.Address, tokens []token.Token) (sync.Reading,
+	error) {
 	ctx, span := otel.Tracer("purser/wallet/chain").Start(ctx, "chain.Read", trace.WithSpanKind(trace.SpanKindClient),
-		trace.WithAttributes(attribute.Int64("chain.id", int64(min(chain, math.MaxInt64))), attribute.Int("tokens", len(tokens))))
+		trace.WithAttributes(attribute.Int64("chain.id", int64(min(chain, math.MaxInt64))),
+			attribute.Int("tokens", len(tokens))))
 	defer span.End()
 	block, amounts, err := r.readAll(ctx, chain, []common.Address{holder}, tokens)
 	if err != nil {
@@ -107,15 +110,18 @@ func (r *Reader) Read(ctx context.Context, chain uint64, holder common.Address, 
 }
 
 // ReadAll implements sync.Heads.
-func (r *Reader) ReadAll(ctx context.Context, chain uint64, holders []common.Address, tokens []token.Token) (sync.Block, [][]*uint256.Int, error) {
-	ctx, span := otel.Tracer("purser/wallet/chain").Start(ctx, "chain.ReadAll", trace.WithSpanKind(trace.SpanKindClient),
+func (r *Reader) ReadAll(ctx context.Context, chain uint64, holders []common.Address,
+	tokens []token.Token) (sync.Block, [][]*uint256.Int, error) {
+	ctx, span := otel.Tracer("purser/wallet/chain").Start(ctx, "chain.ReadAll",
+		trace.WithSpanKind(trace.SpanKindClient),
 		trace.WithAttributes(attribute.Int64("chain.id", int64(min(chain, math.MaxInt64))),
 			attribute.Int("holders", len(holders)), attribute.Int("tokens", len(tokens))))
 	defer span.End()
 	return r.readAll(ctx, chain, holders, tokens)
 }
 
-func (r *Reader) readAll(ctx context.Context, chain uint64, holders []common.Address, tokens []token.Token) (block sync.Block, amounts [][]*uint256.Int, err error) {
+func (r *Reader) readAll(ctx context.Context, chain uint64, holders []common.Address,
+	tokens []token.Token) (block sync.Block, amounts [][]*uint256.Int, err error) {
 	err = r.first(ctx, chain, func(ctx context.Context, n *node) (err error) {
 		block, amounts, err = r.readFrom(ctx, n, holders, tokens)
 		return err
@@ -128,7 +134,8 @@ func (r *Reader) readAll(ctx context.Context, chain uint64, holders []common.Add
 func (r *Reader) first(ctx context.Context, chain uint64, fn func(context.Context, *node) error) error {
 	nodes := r.nodes[chain]
 	if len(nodes) == 0 {
-		return errs.FailedPrecondition("CHAIN_NOT_CONFIGURED", fmt.Sprintf("no node is configured for chain eip155:%d", chain))
+		return errs.FailedPrecondition("CHAIN_NOT_CONFIGURED",
+			fmt.Sprintf("no node is configured for chain eip155:%d", chain))
 	}
 	var failures []error
 	for _, n := range r.inOrder(nodes) {
@@ -170,7 +177,8 @@ func (r *Reader) inOrder(nodes []*node) []*node {
 }
 
 // readFrom reads the balances of all holders at a node's newest block.
-func (r *Reader) readFrom(ctx context.Context, n *node, holders []common.Address, tokens []token.Token) (sync.Block, [][]*uint256.Int, error) {
+func (r *Reader) readFrom(ctx context.Context, n *node, holders []common.Address, tokens []token.Token) (sync.Block,
+	[][]*uint256.Int, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.limit(len(holders)*len(tokens)))
 	defer cancel()
 	block, err := r.newest(ctx, n)

@@ -62,7 +62,8 @@ func amounts(r sync.Reading) string {
 // unavailable fails the test unless no node was believed.
 func unavailable(t *testing.T, err error) {
 	t.Helper()
-	if e := errs.As(err); e == nil || e.Kind != errs.KindUnavailable || e.Reason != "CHAIN_UNAVAILABLE" || e.RetryAfter <= 0 {
+	if e := errs.As(err); e == nil || e.Kind != errs.KindUnavailable || e.Reason != "CHAIN_UNAVAILABLE" ||
+		e.RetryAfter <= 0 {
 		t.Fatalf("answered %v, want CHAIN_UNAVAILABLE", err)
 	}
 }
@@ -138,7 +139,11 @@ func TestNodesThatAreNotBelieved(t *testing.T) {
 	}
 	raw := func(status int, body string) func(*testing.T, *node) {
 		return func(_ *testing.T, n *node) {
-			n.raw = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status); _, _ = w.Write([]byte(body)) }
+			n.raw = func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(status)
+				_,
+					_ = w.Write([]byte(body))
+			}
 		}
 	}
 	future := noon().Add(2*time.Minute + time.Second)
@@ -153,10 +158,14 @@ func TestNodesThatAreNotBelieved(t *testing.T) {
 		{"a block without a hash", set(map[string]any{"number": "0x1", "timestamp": "0x1"})},
 		{"a block without a number", set(map[string]any{"hash": blockHash, "timestamp": "0x1"})},
 		{"a block without a time", set(map[string]any{"hash": blockHash, "number": "0x1"})},
-		{"a block number past 63 bits", set(map[string]any{"hash": blockHash, "number": "0xffffffffffffffff", "timestamp": "0x1"})},
-		{"a block time past 63 bits", set(map[string]any{"hash": blockHash, "number": "0x1", "timestamp": "0xffffffffffffffff"})},
-		{"a block time that wraps round to the past", set(map[string]any{"hash": blockHash, "number": "0x1", "timestamp": "0x7fffffffffffffff"})},
-		{"a block time past 64 bits", set(map[string]any{"hash": blockHash, "number": "0x1", "timestamp": "0x1ffffffffffffffff"})},
+		{"a block number past 63 bits", set(map[string]any{"hash": blockHash, "number": "0xffffffffffffffff",
+			"timestamp": "0x1"})},
+		{"a block time past 63 bits", set(map[string]any{"hash": blockHash, "number": "0x1",
+			"timestamp": "0xffffffffffffffff"})},
+		{"a block time that wraps round to the past",
+			set(map[string]any{"hash": blockHash, "number": "0x1", "timestamp": "0x7fffffffffffffff"})},
+		{"a block time past 64 bits", set(map[string]any{"hash": blockHash, "number": "0x1",
+			"timestamp": "0x1ffffffffffffffff"})},
 		{"a block that is a list", set([]int{1})},
 		{"fewer results than were asked for", short(2)},
 		{"more results than were asked for", short(4)},
@@ -206,7 +215,8 @@ func TestATokenThatCanNotBeReadIsUnreadAndNotZero(t *testing.T) {
 	}{
 		{"the control", chain.Result{Success: true, ReturnData: word}, "7"},
 		{"a zero is a zero", chain.Result{Success: true, ReturnData: make([]byte, 32)}, "0"},
-		{"the most that there is", chain.Result{Success: true, ReturnData: bytes.Repeat([]byte{0xff}, 32)}, "115792089237316195423570985008687907853269984665640564039457584007913129639935"},
+		{"the most that there is", chain.Result{Success: true, ReturnData: bytes.Repeat([]byte{0xff}, 32)},
+			"115792089237316195423570985008687907853269984665640564039457584007913129639935"},
 		{"a call that failed", chain.Result{ReturnData: word}, "-"},
 		{"an empty answer, as of no contract", chain.Result{Success: true}, "-"},
 		{"an answer of 31 bytes", chain.Result{Success: true, ReturnData: word[1:]}, "-"},
@@ -229,11 +239,16 @@ func TestATokenThatCanNotBeReadIsUnreadAndNotZero(t *testing.T) {
 // second and what each call adds to it.
 func TestASlowNodeHasTimeForEveryCallOfABatch(t *testing.T) {
 	holders := []common.Address{{1}, {2}, {3}, {4}, {5}}
-	for name, each := range map[string]time.Duration{"each call has its time": time.Second, "control: the limit is the same for all": 0} {
+	for name, each := range map[string]time.Duration{"each call has its time": time.Second,
+		"control: the limit is the same for all": 0} {
 		t.Run(name, func(t *testing.T) {
 			n := newNode(t)
 			sound := n.answer
-			n.answer = func(targets []common.Address) any { <-time.After(30 * time.Millisecond); return sound(targets) }
+			n.answer = func(targets []common.Address) any {
+				<-time.After(30 * time.Millisecond)
+				return sound(
+					targets)
+			}
 			r := newReader(t, 10, n.URL)
 			r.SetLimit(500*time.Millisecond, each)
 			_, got, err := r.ReadAll(t.Context(), 1, holders, tokens(50))
@@ -294,7 +309,8 @@ func TestACallThatIsRefusedAloneIsOneBalanceUnread(t *testing.T) {
 
 func TestWithoutANodeTheChainIsNotConfigured(t *testing.T) {
 	_, err := newReader(t, 10, newNode(t).URL).Read(t.Context(), 137, common.Address{}, tokens(1))
-	if e := errs.As(err); e == nil || e.Kind != errs.KindFailedPrecondition || e.Reason != "CHAIN_NOT_CONFIGURED" || !strings.Contains(e.Message, "eip155:137") {
+	if e := errs.As(err); e == nil || e.Kind != errs.KindFailedPrecondition || e.Reason != "CHAIN_NOT_CONFIGURED" ||
+		!strings.Contains(e.Message, "eip155:137") {
 		t.Errorf("answered %v", err)
 	}
 }

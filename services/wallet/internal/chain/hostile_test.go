@@ -9,7 +9,8 @@ import (
 )
 
 func TestANodeThatRedirectsIsRefusedAndTheTargetIsNotAsked(t *testing.T) {
-	for _, status := range []int{http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect} {
+	for _, status := range []int{http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther,
+		http.StatusTemporaryRedirect, http.StatusPermanentRedirect} {
 		t.Run(http.StatusText(status), func(t *testing.T) {
 			target, n := newNode(t), newNode(t)
 			n.raw = func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, target.URL, status) }

@@ -61,7 +61,8 @@ func newNode(chain uint64, rawURL string) (*node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare %s: %w", u.Host, err)
 	}
-	return &node{chain: chain, name: u.Host, client: ethclient.NewClient(c), absent: map[common.Address]uint64{}, found: map[uint64]sync.Block{}}, nil
+	return &node{chain: chain, name: u.Host, client: ethclient.NewClient(c), absent: map[common.Address]uint64{},
+		found: map[uint64]sync.Block{}}, nil
 }
 
 // check makes sure that the node is of the chain it is said to be of: at

@@ -42,12 +42,16 @@ var pruned = regexp.MustCompile(`(?i)missing trie node|pruned?\b|pruning|archive
 func noState(err error) bool { return err != nil && pruned.MatchString(told(err).Error()) }
 
 // ReadAt implements history.Chains.
-func (r *Reader) ReadAt(ctx context.Context, chain uint64, times []time.Time, holders []common.Address, tokens []token.Token) ([]history.Reading, error) {
-	ctx, span := otel.Tracer("purser/wallet/chain").Start(ctx, "chain.ReadAt", trace.WithSpanKind(trace.SpanKindClient),
-		trace.WithAttributes(attribute.Int64("chain.id", int64(min(chain, math.MaxInt64))), attribute.Int("times", len(times)),
+func (r *Reader) ReadAt(ctx context.Context, chain uint64, times []time.Time, holders []common.Address,
+	tokens []token.Token) ([]history.Reading, error) {
+	ctx, span := otel.Tracer("purser/wallet/chain").Start(ctx, "chain.ReadAt",
+		trace.WithSpanKind(trace.SpanKindClient),
+		trace.WithAttributes(attribute.Int64("chain.id", int64(min(chain, math.MaxInt64))),
+			attribute.Int("times", len(times)),
 			attribute.Int("holders", len(holders)), attribute.Int("tokens", len(tokens))))
 	defer span.End()
-	p := &past{reader: r, chain: chain, times: times, holders: holders, tokens: tokens, out: make([]history.Reading, len(times))}
+	p := &past{reader: r, chain: chain, times: times, holders: holders, tokens: tokens,
+		out: make([]history.Reading, len(times))}
 	err := r.first(ctx, chain, p.from)
 	if err != nil && ctx.Err() == nil && p.said {
 		err = nil // a node answered: what it couldn't say is in the readings
@@ -123,9 +127,11 @@ func (p *past) newest(ctx context.Context, n *node) (sync.Block, error) {
 
 // moment reads the balances at t. With errNoState and errNoMulticall it says in
 // the reading why there is none.
-func (p *past) moment(ctx context.Context, n *node, find *search, head sync.Block, t time.Time) (history.Reading, error) {
+func (p *past) moment(ctx context.Context, n *node, find *search, head sync.Block, t time.Time) (history.Reading,
+	error) {
 	if !head.Time.After(t) {
-		return history.Reading{Failed: fmt.Sprintf("chain eip155:%d has no block after this hour yet", p.chain)}, errNoState
+		return history.Reading{Failed: fmt.Sprintf("chain eip155:%d has no block after this hour yet", p.chain)},
+			errNoState
 	}
 	b, found, err := find.at(ctx, t)
 	if err == nil && !found { // nobody held anything before the chain began
@@ -137,9 +143,11 @@ func (p *past) moment(ctx context.Context, n *node, find *search, head sync.Bloc
 	}
 	switch {
 	case errors.Is(err, errNoState):
-		return history.Reading{Failed: fmt.Sprintf("no node of chain eip155:%d has the state of this hour: it takes an archive node", p.chain)}, err
+		return history.Reading{Failed: fmt.Sprintf(
+			"no node of chain eip155:%d has the state of this hour: it takes an archive node", p.chain)}, err
 	case errors.Is(err, errNoMulticall):
-		return history.Reading{Failed: fmt.Sprintf("chain eip155:%d had no Multicall3 contract in this hour", p.chain)}, err
+		return history.Reading{Failed: fmt.Sprintf("chain eip155:%d had no Multicall3 contract in this hour",
+			p.chain)}, err
 	}
 	return history.Reading{Block: b, Amounts: amounts}, err
 }

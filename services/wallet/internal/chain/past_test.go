@@ -126,15 +126,18 @@ func TestNodesThatAreNotBelievedAboutThePast(t *testing.T) {
 		name string
 		bend func(*node)
 	}{
-		{"blocks after the moment, for those before it", set(func(number uint64) any { return numbered(number, noon().Add(-time.Hour)) })},
-		{"a first block after the head", set(func(number uint64) any { return numbered(number, noon().Add(time.Minute)) })},
+		{"blocks after the moment, for those before it",
+			set(func(number uint64) any { return numbered(number, noon().Add(-time.Hour)) })},
+		{"a first block after the head", set(
+			func(number uint64) any { return numbered(number, noon().Add(time.Minute)) })},
 		{"times that fall", set(func(number uint64) any {
 			if number == 0 {
 				return numbered(0, hourOf(0))
 			}
 			return numbered(number, hourOf(100-number).Add(time.Duration(number%7)*time.Hour))
 		})},
-		{"another block than was asked for", set(func(number uint64) any { return numbered(number/2+1, hourOf(number)) })},
+		{"another block than was asked for", set(
+			func(number uint64) any { return numbered(number/2+1, hourOf(number)) })},
 		{"a block that changes", set(func(number uint64) any {
 			seen[number]++
 			return numbered(number, hourOf(number).Add(time.Duration(seen[number])*time.Second))
@@ -170,7 +173,8 @@ func TestNodesThatAreNotBelievedAboutThePast(t *testing.T) {
 			if got[0].Amounts != nil || got[0].Failed != "" {
 				t.Errorf("and read %s", told(got[0]))
 			}
-			if got, err := newReader(t, 10, hostile.URL, sound.URL).readAt(t, 2, at); err != nil || told(got[0]) != "40: 1 2 1 2" {
+			if got, err := newReader(t, 10, hostile.URL, sound.URL).readAt(t, 2, at); err != nil ||
+				told(got[0]) != "40: 1 2 1 2" {
 				t.Errorf("with a sound node beside it: %s, %v", told(got[0]), err)
 			}
 		})
@@ -179,8 +183,10 @@ func TestNodesThatAreNotBelievedAboutThePast(t *testing.T) {
 
 func TestAnHourThatNoNodeHasTheStateOfFailsWithTheReason(t *testing.T) {
 	for _, refusal := range []string{
-		"missing trie node 8f1b (path ) state 0x12 is not available", "required historical state unavailable (reexec=128)",
-		"historical state 0x12 is not available", "No state available for block 12", "World state unavailable for block",
+		"missing trie node 8f1b (path ) state 0x12 is not available",
+		"required historical state unavailable (reexec=128)",
+		"historical state 0x12 is not available", "No state available for block 12",
+		"World state unavailable for block",
 		"old data not available due to pruning", "this request needs an archive node",
 	} {
 		t.Run(refusal, func(t *testing.T) {
@@ -205,12 +211,14 @@ func TestAnHourThatNoNodeHasTheStateOfFailsWithTheReason(t *testing.T) {
 			if r.log.Len() > 0 {
 				t.Errorf("a node without old states is said to fail: %s", r.log)
 			}
-			if got, err := newReader(t, 10, prunes.URL, archive.URL).readAt(t, 1, hourOf(40)); err != nil || told(got[0]) != "40: 1 1" {
+			if got, err := newReader(t, 10, prunes.URL, archive.URL).readAt(t, 1, hourOf(40)); err != nil ||
+				told(got[0]) != "40: 1 1" {
 				t.Errorf("with an archive node beside it: %s, %v", told(got[0]), err)
 			}
 			down := newNode(t)
 			down.Close()
-			if got, err := newReader(t, 10, prunes.URL, down.URL).readAt(t, 1, hourOf(40)); err != nil || got[0].Failed == "" {
+			if got, err := newReader(t, 10, prunes.URL, down.URL).readAt(t, 1, hourOf(40)); err != nil ||
+				got[0].Failed == "" {
 				t.Errorf("with one beside it that is down: %s, %v", told(got[0]), err)
 			}
 		})
@@ -323,7 +331,8 @@ func TestANodeThatHangsLeavesTimeForTheNext(t *testing.T) {
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 6*time.Second)
 			defer cancel()
-			got, err := newReader(t, 10, hangs.URL, sound.URL).ReadAt(ctx, 1, []time.Time{hourOf(40)}, []common.Address{{}}, tokens(1))
+			got, err := newReader(t, 10, hangs.URL, sound.URL).ReadAt(ctx, 1, []time.Time{hourOf(40)},
+				[]common.Address{{}}, tokens(1))
 			if err != nil || told(got[0]) != "40: 1" {
 				t.Errorf("read %s, %v", told(got[0]), err)
 			}

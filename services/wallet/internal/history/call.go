@@ -75,7 +75,8 @@ func (c *call) turn(ctx context.Context) (err error) {
 // cover sees to it that the hours of [from, until) are known, up to the one
 // that it returns, and returns why those can't be had that failed. Prices that
 // an earlier page has had are not asked for unless there are new balances.
-func (c *call) cover(ctx context.Context, from, until time.Time, priced bool) (reached time.Time, failed map[Key]string, err error) {
+func (c *call) cover(ctx context.Context, from, until time.Time, priced bool) (reached time.Time,
+	failed map[Key]string, err error) {
 	kept, err := c.store.Kept(ctx, c.owner, from, until)
 	if err != nil {
 		return from, nil, err
@@ -130,7 +131,8 @@ func (c *call) reached(from, until time.Time, had map[Key]bool) time.Time {
 }
 
 // rows returns the rows of [from, until), with those that failed among them.
-func (c *call) rows(ctx context.Context, after Cursor, from, until time.Time, failed map[Key]string, limit int) ([]Row, error) {
+func (c *call) rows(ctx context.Context, after Cursor, from, until time.Time, failed map[Key]string, limit int) ([]Row,
+	error) {
 	if after.Hour < from.Unix() {
 		after = Cursor{Hour: from.Unix()}
 	}
@@ -143,7 +145,8 @@ func (c *call) rows(ctx context.Context, after Cursor, from, until time.Time, fa
 		k := Key{r.Wallet.ID, r.Hour.Unix()}
 		there[k] = true
 		if why, lost := failed[k]; lost { // what is kept of it is not all of it
-			rows[i].Wallet.Sync = wallet.Sync{State: wallet.Failed, Block: r.Wallet.Sync.Block, At: r.Wallet.Sync.At, Error: why}
+			rows[i].Wallet.Sync = wallet.Sync{State: wallet.Failed, Block: r.Wallet.Sync.Block, At: r.Wallet.Sync.At,
+				Error: why}
 		}
 	}
 	for _, k := range slices.Collect(maps.Keys(failed)) {

@@ -52,7 +52,8 @@ type world struct {
 	hangs  bool  // the feed takes a call and doesn't answer
 }
 
-func (w *world) ReadAt(ctx context.Context, chain uint64, times []time.Time, holders []common.Address, tokens []token.Token) ([]history.Reading, error) {
+func (w *world) ReadAt(ctx context.Context, chain uint64, times []time.Time, holders []common.Address,
+	tokens []token.Token) ([]history.Reading, error) {
 	out := make([]history.Reading, len(times))
 	if w.away != nil {
 		return out, w.away
@@ -94,7 +95,8 @@ func (w *world) ReadAt(ctx context.Context, chain uint64, times []time.Time, hol
 	return out, nil
 }
 
-func (w *world) History(ctx context.Context, tokens []token.Token, from time.Time, hours int) (map[string][]price.Quote, error) {
+func (w *world) History(ctx context.Context, tokens []token.Token, from time.Time,
+	hours int) (map[string][]price.Quote, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.coins += len(tokens)
@@ -150,8 +152,10 @@ func newFixture(t *testing.T, redisURL string) *fixture {
 	t.Cleanup(func() { _ = client.Close() })
 	caches := store.NewCaches(client, store.CacheOptions{Wallets: time.Hour, Token: time.Hour})
 	t.Cleanup(caches.Close)
-	f := &fixture{world: &world{}, store: store.NewHistory(db.DB), tokens: store.NewTokens(db.DB, caches), all: store.NewWallets(db.DB, caches),
-		db: db, now: noon(), owner: uuid.New(), locker: lock.New(client, lock.Options{Prefix: "purser:test", Unfenced: true, Budget: 5 * time.Second})}
+	f := &fixture{world: &world{}, store: store.NewHistory(db.DB), tokens: store.NewTokens(db.DB, caches),
+		all: store.NewWallets(db.DB, caches),
+		db:  db, now: noon(), owner: uuid.New(),
+		locker: lock.New(client, lock.Options{Prefix: "purser:test", Unfenced: true, Budget: 5 * time.Second})}
 	t.Cleanup(f.locker.Close)
 	f.feed = func(_ string, at time.Time) (string, time.Time) {
 		return uint256.NewInt(uint64(at.Unix() / 3600)).Dec(), at
@@ -166,7 +170,8 @@ func newFixture(t *testing.T, redisURL string) *fixture {
 
 // replica is one more instance of the service.
 func (f *fixture) replica() *history.Service {
-	return history.NewService(f.store, f.tokens, f.world, f.world, store.NewLocks(f.locker), 2*time.Hour, slog.New(slog.DiscardHandler), func() time.Time { return f.now })
+	return history.NewService(f.store, f.tokens, f.world, f.world, store.NewLocks(f.locker), 2*time.Hour,
+		slog.New(slog.DiscardHandler), func() time.Time { return f.now })
 }
 
 // list puts n tokens on the list of chain 1.
@@ -175,7 +180,8 @@ func (f *fixture) list(t *testing.T, n int) {
 	var tokens []token.Token
 	for i := range n {
 		a := caip.Asset{Chain: 1, Contract: common.Address{byte(i + 1)}}
-		tokens = append(tokens, token.Token{ID: a.String(), Chain: 1, Contract: a.Contract, Symbol: "T" + string(rune('0'+i)), Verified: true})
+		tokens = append(tokens, token.Token{ID: a.String(), Chain: 1, Contract: a.Contract,
+			Symbol: "T" + string(rune('0'+i)), Verified: true})
 	}
 	if err := f.tokens.Put(t.Context(), tokens); err != nil {
 		t.Fatal(err)
@@ -185,7 +191,8 @@ func (f *fixture) list(t *testing.T, n int) {
 func (f *fixture) add(t *testing.T, owner uuid.UUID, chain uint64, address byte) wallet.Wallet {
 	t.Helper()
 	w, err := f.all.Create(t.Context(), wallet.Wallet{
-		ID: uuid.Must(uuid.NewV7()), Owner: owner, Account: caip.Account{Chain: chain, Address: common.Address{19: address}},
+		ID: uuid.Must(uuid.NewV7()), Owner: owner,
+		Account: caip.Account{Chain: chain, Address: common.Address{19: address}},
 		Version: 1, CreatedAt: noon(), UpdatedAt: noon(), Sync: wallet.Sync{State: wallet.Pending},
 	}, nil)
 	if err != nil {
@@ -230,10 +237,12 @@ func (f *fixture) whole(t *testing.T, rows []history.Row, hours int) {
 	for i, r := range rows {
 		at := day().Add(time.Duration(i/len(f.wallets)) * time.Hour)
 		number := uint256.NewInt(uint64(at.Unix() / 3600))
-		if !r.Hour.Equal(at) || r.Wallet.ID != f.wallets[i%len(f.wallets)].ID || r.Balance == nil || !r.Balance.Amount.Eq(number) {
+		if !r.Hour.Equal(at) || r.Wallet.ID != f.wallets[i%len(f.wallets)].ID || r.Balance == nil ||
+			!r.Balance.Amount.Eq(number) {
 			t.Fatalf("row %d is of %s: %+v", i, r.Hour, r)
 		}
-		if r.Quote.Price != number.Dec() || r.Wallet.Sync.State != wallet.Synced || r.Wallet.Sync.Block != number.Uint64() {
+		if r.Quote.Price != number.Dec() || r.Wallet.Sync.State != wallet.Synced ||
+			r.Wallet.Sync.Block != number.Uint64() {
 			t.Fatalf("row %d: %+v, %+v", i, r.Quote, r.Wallet.Sync)
 		}
 	}

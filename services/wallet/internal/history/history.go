@@ -64,7 +64,8 @@ type Chains interface {
 	// fails, or ctx ends, what was read until then is returned with the error:
 	// errs.FailedPrecondition (CHAIN_NOT_CONFIGURED), errs.Unavailable
 	// (CHAIN_UNAVAILABLE). A moment that Failed does so for every holder.
-	ReadAt(ctx context.Context, chain uint64, times []time.Time, holders []common.Address, tokens []token.Token) ([]Reading, error)
+	ReadAt(ctx context.Context, chain uint64, times []time.Time, holders []common.Address,
+		tokens []token.Token) ([]Reading, error)
 }
 
 // Prices are sources of past prices; package llama is one.
@@ -165,8 +166,10 @@ type Service struct {
 
 // NewService returns the rules. A price older than stale before an hour is none
 // of it.
-func NewService(s Store, t sync.Tokens, c Chains, p Prices, l Locks, stale time.Duration, log *slog.Logger, now func() time.Time) *Service {
-	return &Service{store: s, tokens: t, chains: c, prices: p, turns: newTurns(l, log), stale: stale, log: log, now: now}
+func NewService(s Store, t sync.Tokens, c Chains, p Prices, l Locks, stale time.Duration, log *slog.Logger,
+	now func() time.Time) *Service {
+	return &Service{store: s, tokens: t, chains: c, prices: p, turns: newTurns(l, log), stale: stale, log: log,
+		now: now}
 }
 
 // Bounds of a range.
@@ -205,7 +208,8 @@ func ceil(t time.Time) time.Time {
 // what is missing for as long as there is time; the page ends before what is
 // not known then. The error is Chains.ReadAt's errs.Unavailable, or errs.Exhausted
 // (HISTORY_READ_UNDER_WAY), when there is nothing before what is missing.
-func (s *Service) Of(ctx context.Context, owner uuid.UUID, from, until time.Time, after Cursor, limit int) ([]Row, *Cursor, error) {
+func (s *Service) Of(ctx context.Context, owner uuid.UUID, from, until time.Time, after Cursor, limit int) ([]Row,
+	*Cursor, error) {
 	c, err := s.call(ctx, owner)
 	if err != nil {
 		return nil, nil, err

@@ -42,7 +42,8 @@ func TestAnHourIsReadAgainWhenSomethingMayHaveChanged(t *testing.T) {
 	}{
 		{"nothing has", nil, nil, 0},
 		{"the token list has grown", nil, func(t *testing.T, f *fixture) { f.list(t, 3) }, 3},
-		{"it was read before its blocks had settled", func(_ *testing.T, f *fixture) { f.now = day().Add(2*time.Hour + 14*time.Minute) },
+		{"it was read before its blocks had settled",
+			func(_ *testing.T, f *fixture) { f.now = day().Add(2*time.Hour + 14*time.Minute) },
 			func(_ *testing.T, f *fixture) { f.now = noon() }, 1},
 		{"a token could not be read, ten minutes ago", func(_ *testing.T, f *fixture) { f.unread = true },
 			func(_ *testing.T, f *fixture) { f.now = f.now.Add(10 * time.Minute) }, 3},
@@ -102,13 +103,15 @@ func TestAnHourThatFailsIsToldAndNeverZeroNorLeftOut(t *testing.T) {
 				t.Fatalf("row %d is of %s and %s", i, r.Hour, r.Wallet.ID)
 			}
 			lost := w.Account.Chain == 2 || i/3 == 50
-			if s := r.Wallet.Sync; lost != (s.State == wallet.Failed) || lost != (s.Error == "pruned") || lost != (r.Balance == nil) || lost && s.At != nil {
+			if s := r.Wallet.Sync; lost != (s.State == wallet.Failed) || lost != (s.Error == "pruned") ||
+				lost != (r.Balance == nil) || lost && s.At != nil {
 				t.Fatalf("row %d: %+v, %+v", i, s, r.Balance)
 			}
 		}
 	}
 	var kept int
-	if err := f.db.Gorm(t.Context()).Raw("SELECT count(*) FROM wallet_history").Scan(&kept).Error; err != nil || kept != 118 {
+	if err := f.db.Gorm(t.Context()).Raw("SELECT count(*) FROM wallet_history").Scan(&kept).Error; err != nil ||
+		kept != 118 {
 		t.Errorf("%d hours are kept, %v", kept, err)
 	}
 }
@@ -126,7 +129,8 @@ func TestAWalletThatHoldsNothingIsKnown(t *testing.T) {
 		}
 	}
 	if len(rows) != 9 || len(again) != 9 || empty != 6 || f.moments() != before {
-		t.Errorf("%d and %d rows, %d without balances, %d moments more", len(rows), len(again), empty, f.moments()-before)
+		t.Errorf("%d and %d rows, %d without balances, %d moments more", len(rows), len(again), empty,
+			f.moments()-before)
 	}
 }
 
@@ -246,7 +250,8 @@ func TestSomebodyElsesHistoryIsNotThere(t *testing.T) {
 	mallory := uuid.New()
 	f.add(t, mallory, 1, 1) // the same account
 	f.failed = func(uint64, time.Time) string { return "not theirs" }
-	rows, _, err = f.Of(t.Context(), mallory, day(), day().Add(3*time.Hour), history.Cursor{Hour: day().Unix(), Wallet: f.wallets[0].ID}, 1000)
+	rows, _, err = f.Of(t.Context(), mallory, day(), day().Add(3*time.Hour),
+		history.Cursor{Hour: day().Unix(), Wallet: f.wallets[0].ID}, 1000)
 	if err != nil || len(rows) != 3 && len(rows) != 2 {
 		t.Fatal(rows, err)
 	}
@@ -292,11 +297,13 @@ func TestRangesThatAreNone(t *testing.T) {
 		{"an end before its start", now, now.Add(-time.Hour), "start_time"},
 		{"a future end", now.Add(-time.Hour), now.Add(time.Nanosecond), "end_time"},
 		{"more than five years", now.AddDate(-5, 0, 0).Add(-time.Nanosecond), now, "end_time"},
-		{"before there were chains", time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(1, 1, 2, 0, 0, 0, 0, time.UTC), "start_time"},
+		{"before there were chains", time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC),
+			time.Date(1, 1, 2, 0, 0, 0, 0, time.UTC), "start_time"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			_, _, err := f.Hours(tc.start, tc.end)
-			if tc.field == "" && err != nil || tc.field != "" && (errs.As(err) == nil || errs.As(err).Violations[0].Field != tc.field) {
+			if tc.field == "" && err != nil ||
+				tc.field != "" && (errs.As(err) == nil || errs.As(err).Violations[0].Field != tc.field) {
 				t.Errorf("answered %v", err)
 			}
 		})
@@ -314,9 +321,11 @@ func TestOneCallAtATimeReadsAnOwnersHistory(t *testing.T) {
 		second func(f *fixture) *history.Service
 		held   bool
 	}{
-		{"of one process", func(t *testing.T) string { return testkit.Redis(t).URL() }, func(f *fixture) *history.Service { return f.Service }, true},
+		{"of one process", func(t *testing.T) string { return testkit.Redis(t).URL() },
+			func(f *fixture) *history.Service { return f.Service }, true},
 		{"of two", func(t *testing.T) string { return testkit.Redis(t).URL() }, (*fixture).replica, true},
-		{"of one process without Redis", func(*testing.T) string { return noRedis }, func(f *fixture) *history.Service { return f.Service }, true},
+		{"of one process without Redis", func(*testing.T) string { return noRedis },
+			func(f *fixture) *history.Service { return f.Service }, true},
 		{"but of two without Redis both do", func(*testing.T) string { return noRedis }, (*fixture).replica, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -331,7 +340,8 @@ func TestOneCallAtATimeReadsAnOwnersHistory(t *testing.T) {
 				tried = true
 				_, _, err := second.Of(t.Context(), f.owner, day(), until, history.Cursor{}, 1000)
 				e := errs.As(err)
-				if held := e != nil && e.Kind == errs.KindExhausted && e.Reason == "HISTORY_READ_UNDER_WAY" && e.RetryAfter > 0; held != tc.held {
+				if held := e != nil && e.Kind == errs.KindExhausted && e.Reason == "HISTORY_READ_UNDER_WAY" &&
+					e.RetryAfter > 0; held != tc.held {
 					t.Errorf("answered %v", err)
 				}
 				other := uuid.New()
@@ -365,7 +375,8 @@ func TestAFewHistoriesAreReadAtOnceInAProcess(t *testing.T) {
 	testkit.Eventually(t, 10*time.Second, func() bool { return f.moments() == 4 })
 	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 	defer cancel()
-	if e := errs.As(ask(ctx, somebody())); e == nil || e.Kind != errs.KindExhausted || e.Reason != "HISTORY_READ_UNDER_WAY" {
+	if e := errs.As(ask(ctx, somebody())); e == nil || e.Kind != errs.KindExhausted ||
+		e.Reason != "HISTORY_READ_UNDER_WAY" {
 		t.Errorf("the fifth: %v", e)
 	}
 	close(release)

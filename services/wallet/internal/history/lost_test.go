@@ -38,7 +38,8 @@ func TestAnHourThatCanNotBeReadAgainIsNotToldAsWhole(t *testing.T) {
 					t.Fatalf("%d rows", len(rows))
 				}
 				for _, r := range rows {
-					if s := r.Wallet.Sync; r.Balance == nil || tc.lost != (s.State == wallet.Failed) || tc.lost != (s.Error == "pruned") {
+					if s := r.Wallet.Sync; r.Balance == nil || tc.lost != (s.State == wallet.Failed) ||
+						tc.lost != (s.Error == "pruned") {
 						t.Errorf("told as %+v with %+v", s, r.Balance)
 					}
 				}

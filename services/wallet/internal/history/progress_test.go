@@ -13,7 +13,8 @@ import (
 )
 
 // within makes a call of this many hours that has little time.
-func (f *fixture) within(t *testing.T, limit time.Duration, hours int, after history.Cursor) ([]history.Row, *history.Cursor, error) {
+func (f *fixture) within(t *testing.T, limit time.Duration, hours int, after history.Cursor) ([]history.Row,
+	*history.Cursor, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
@@ -77,7 +78,8 @@ func TestAWalletOnAChainWithoutANodeFailsAndLeavesTheOthers(t *testing.T) {
 	}
 	for _, r := range rows {
 		s := r.Wallet.Sync
-		if of := r.Wallet.ID == lost.ID; of != (s.State == wallet.Failed) || of != strings.Contains(s.Error, "no node") || of != (r.Balance == nil) {
+		if of := r.Wallet.ID == lost.ID; of != (s.State == wallet.Failed) ||
+			of != strings.Contains(s.Error, "no node") || of != (r.Balance == nil) {
 			t.Fatalf("told as %+v", s)
 		}
 	}

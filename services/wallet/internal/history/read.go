@@ -210,7 +210,8 @@ func (c *call) price(ctx context.Context, from, until time.Time) (bool, error) {
 		tokens[w.Token.ID] = w.Token
 	}
 	begin = begin.Add(-c.stale).Truncate(time.Hour)
-	points, failure := c.prices.History(c.pricing, slices.Collect(maps.Values(tokens)), begin, int(end.Sub(begin)/time.Hour)+1)
+	points, failure := c.prices.History(c.pricing, slices.Collect(maps.Values(tokens)), begin,
+		int(end.Sub(begin)/time.Hour)+1)
 	late := c.pricing.Err() != nil
 	wanted = slices.DeleteFunc(wanted, func(w Wanted) bool {
 		_, asked := points[w.Token.ID]
@@ -228,7 +229,8 @@ func (c *call) price(ctx context.Context, from, until time.Time) (bool, error) {
 	return true, nil // those not had are told as unavailable, and asked for again
 }
 
-func (c *call) keepPrices(ctx context.Context, wanted []Wanted, points map[string][]price.Quote, askedAt time.Time) error {
+func (c *call) keepPrices(ctx context.Context, wanted []Wanted, points map[string][]price.Quote,
+	askedAt time.Time) error {
 	quotes := make([]price.Quote, len(wanted))
 	for i, w := range wanted {
 		quotes[i] = last(points[w.Token.ID], w.Hour, c.stale)

@@ -29,12 +29,14 @@ const (
 
 // History implements history.Prices by GET /chart/{coins}, which has a point
 // about every full hour.
-func (s *Source) History(ctx context.Context, tokens []token.Token, from time.Time, hours int) (map[string][]price.Quote, error) {
+func (s *Source) History(ctx context.Context, tokens []token.Token, from time.Time,
+	hours int) (map[string][]price.Quote, error) {
 	if s.rests() {
 		return nil, errRests
 	}
 	byCoin, coins := s.coins(tokens)
-	ctx, span := otel.Tracer("purser/wallet/llama").Start(ctx, "llama.History", trace.WithSpanKind(trace.SpanKindClient),
+	ctx, span := otel.Tracer("purser/wallet/llama").Start(ctx, "llama.History",
+		trace.WithSpanKind(trace.SpanKindClient),
 		trace.WithAttributes(attribute.Int("tokens", len(coins)), attribute.Int("hours", hours)))
 	defer span.End()
 	quotes := map[string][]price.Quote{}
@@ -66,7 +68,8 @@ func (s *Source) History(ctx context.Context, tokens []token.Token, from time.Ti
 }
 
 // charts asks for all hours of a few coins, each of which is in the answer.
-func (s *Source) charts(ctx context.Context, coins []string, byCoin map[string]token.Token, from time.Time, hours int) (map[string][]price.Quote, error) {
+func (s *Source) charts(ctx context.Context, coins []string, byCoin map[string]token.Token, from time.Time,
+	hours int) (map[string][]price.Quote, error) {
 	quotes := map[string][]price.Quote{}
 	for _, c := range coins {
 		quotes[byCoin[c].ID] = nil
@@ -88,7 +91,8 @@ type chart struct {
 	Prices []json.RawMessage `json:"prices"`
 }
 
-func (s *Source) chart(ctx context.Context, coins []string, byCoin map[string]token.Token, from time.Time, hours int, into map[string][]price.Quote) error {
+func (s *Source) chart(ctx context.Context, coins []string, byCoin map[string]token.Token, from time.Time, hours int,
+	into map[string][]price.Quote) error {
 	query := url.Values{"start": {strconv.FormatInt(from.Unix(), 10)}, "span": {strconv.Itoa(hours)}, "period": {"1h"}}
 	found, err := s.get(ctx, "/chart/"+url.PathEscape(strings.Join(coins, ","))+"?"+query.Encode())
 	if err != nil {

@@ -21,7 +21,8 @@ import (
 
 // charted is a reply with these prices and times of the coin.
 func charted(points ...string) string {
-	return fmt.Sprintf(`{"coins":{%q:{"symbol":"X","confidence":0.99,"prices":[%s]}}}`, coin, strings.Join(points, ","))
+	return fmt.Sprintf(`{"coins":{%q:{"symbol":"X","confidence":0.99,"prices":[%s]}}}`, coin,
+		strings.Join(points, ","))
 }
 
 func pointOf(text string, at time.Time) string {
@@ -81,7 +82,8 @@ func TestChartsAreAskedForInBatches(t *testing.T) {
 				query, err := url.ParseQuery(r.URL.RawQuery)
 				span, spanErr := strconv.Atoi(query.Get("span"))
 				start, startErr := strconv.ParseInt(query.Get("start"), 10, 64)
-				if err != nil || spanErr != nil || startErr != nil || query.Get("period") != "1h" || len(coins)*span > 500 || len(coins) > 80 {
+				if err != nil || spanErr != nil || startErr != nil || query.Get("period") != "1h" ||
+					len(coins)*span > 500 || len(coins) > 80 {
 					t.Errorf("%d coins, %s", len(coins), r.URL.RawQuery)
 				}
 				for _, c := range coins {
@@ -94,9 +96,11 @@ func TestChartsAreAskedForInBatches(t *testing.T) {
 			defer f.Close()
 			var many []token.Token
 			for i := range tc.coins {
-				many = append(many, token.Token{ID: fmt.Sprint(i), Chain: 1, Contract: common.Address{byte(i), byte(i >> 8), 1}})
+				many = append(many, token.Token{ID: fmt.Sprint(i), Chain: 1,
+					Contract: common.Address{byte(i), byte(i >> 8), 1}})
 			}
-			if _, err := newSource(t, f.URL, noon).History(t.Context(), many, noon().Add(-2000*time.Hour), tc.hours); err != nil {
+			if _, err := newSource(t, f.URL, noon).History(t.Context(), many, noon().Add(-2000*time.Hour),
+				tc.hours); err != nil {
 				t.Fatal(err)
 			}
 			if len(seen) != tc.coins*tc.hours {
@@ -169,7 +173,8 @@ func TestSeveralChartsAreAskedForAtOnce(t *testing.T) {
 	for i := range 40 {
 		many = append(many, token.Token{ID: fmt.Sprint(i), Chain: 1, Contract: common.Address{byte(i), 1}})
 	}
-	if got, err := newSource(t, f.URL, noon).History(t.Context(), many, noon().Add(-60*time.Hour), 50); err != nil || len(got) != 40 {
+	if got, err := newSource(t, f.URL, noon).History(t.Context(), many, noon().Add(-60*time.Hour), 50); err != nil ||
+		len(got) != 40 {
 		t.Errorf("%d coins, %v", len(got), err)
 	}
 }

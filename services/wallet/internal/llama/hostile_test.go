@@ -13,7 +13,8 @@ import (
 )
 
 func TestAFeedThatRedirectsIsRefusedAndTheTargetIsNotAsked(t *testing.T) {
-	for _, status := range []int{http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect} {
+	for _, status := range []int{http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther,
+		http.StatusTemporaryRedirect, http.StatusPermanentRedirect} {
 		t.Run(http.StatusText(status), func(t *testing.T) {
 			target := newFeed(t, 200, reply(coin, "5", noon().Unix()))
 			f := httptest.NewServer(http.RedirectHandler(target.URL+"/hunter2", status))
@@ -42,7 +43,8 @@ func TestNoSpanCarriesTheFeedsURL(t *testing.T) {
 		t.Run("of a feed "+tc.name, func(t *testing.T) {
 			spans.Reset()
 			f := newFeed(t, tc.status, reply(coin, "5", noon().Unix()))
-			if _, err := newSource(t, f.URL+"/hunter2", noon).Current(t.Context(), tokens()); (err == nil) != (tc.status == 200) {
+			if _, err := newSource(t, f.URL+"/hunter2", noon).Current(t.Context(),
+				tokens()); (err == nil) != (tc.status == 200) {
 				t.Fatal(err)
 			}
 			if len(f.paths) != 1 || !strings.Contains(f.paths[0], "hunter2") {

@@ -121,7 +121,8 @@ type coin struct {
 	Timestamp json.Number `json:"timestamp"`
 }
 
-func (s *Source) fetch(ctx context.Context, coins []string, byCoin map[string]token.Token, into map[string]price.Quote) error {
+func (s *Source) fetch(ctx context.Context, coins []string, byCoin map[string]token.Token,
+	into map[string]price.Quote) error {
 	found, err := s.get(ctx, "/prices/current/"+url.PathEscape(strings.Join(coins, ",")))
 	if err != nil {
 		return err

@@ -79,7 +79,8 @@ func TestPricesAreReadAsSent(t *testing.T) {
 	other := fmt.Sprintf(`,%q:{"price":7,"timestamp":%d}}}`, native, at)
 	for _, tc := range []struct{ name, body, want string }{ // "" for none
 		{"every digit is kept", reply(coin, "0.1234567890123456789", at), "0.1234567890123456789"},
-		{"a large number is kept", reply(coin, "123456789012345678901234567890", at), "123456789012345678901234567890"},
+		{"a large number is kept", reply(coin, "123456789012345678901234567890", at),
+			"123456789012345678901234567890"},
 		{"an exponent is written out", reply(coin, "1e-9", at), "0.000000001"},
 		{"another case of the key is the same coin", reply("Ethereum:"+contract, "5", at), "5"},
 		{"five minutes ahead is a clock", reply(coin, "5", noon().Add(5*time.Minute).Unix()), "5"},
@@ -91,8 +92,10 @@ func TestPricesAreReadAsSent(t *testing.T) {
 		{"a negative price is passed over", reply(coin, "-5", at), ""},
 		{"no price is passed over", reply(coin, "null", at), ""},
 		{"1e400 is passed over", reply(coin, "1e400", at), ""},
-		{"NaN as text is passed over, and the others stay", strings.TrimSuffix(reply(coin, `"NaN"`, at), "}}") + other, ""},
-		{"an object for a price is passed over, and the others stay", strings.TrimSuffix(reply(coin, "{}", at), "}}") + other, ""},
+		{"NaN as text is passed over, and the others stay", strings.TrimSuffix(reply(coin, `"NaN"`, at), "}}") + other,
+			""},
+		{"an object for a price is passed over, and the others stay",
+			strings.TrimSuffix(reply(coin, "{}", at), "}}") + other, ""},
 		{"a coin that is a number is passed over, and the others stay", `{"coins":{"` + coin + `":5` + other, ""},
 		{"coins that nobody asked for are passed over", reply("ethereum:0x1", "5", at), ""},
 		{"a coin of another chain is passed over", reply("other:"+strings.TrimPrefix(coin, "ethereum:"), "5", at), ""},
@@ -104,7 +107,8 @@ func TestPricesAreReadAsSent(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if q := got["erc20"]; q.Price != tc.want || tc.want != "" && (q.Source != "llama" || q.TokenID != "erc20" || q.At.IsZero()) {
+			if q := got["erc20"]; q.Price != tc.want ||
+				tc.want != "" && (q.Source != "llama" || q.TokenID != "erc20" || q.At.IsZero()) {
 				t.Errorf("quote %+v, want %q", q, tc.want)
 			}
 			if strings.HasSuffix(tc.name, "the others stay") && got["native"].Price != "7" {

@@ -111,7 +111,8 @@ func TestIDsThatACallerMadeUpLeaveNothingInTheCache(t *testing.T) {
 	}
 	defer func() { _ = client.Close() }()
 	keys, err := client.Keys(t.Context(), "*").Result()
-	if err != nil || len(keys) != 2 || slices.ContainsFunc(keys, func(k string) bool { return strings.Contains(k, "slip44") }) {
+	if err != nil || len(keys) != 2 || slices.ContainsFunc(keys,
+		func(k string) bool { return strings.Contains(k, "slip44") }) {
 		t.Errorf("the cache has %q, %v; want the two known tokens", keys, err)
 	}
 	if got, err := f.Ask(t.Context(), []string{madeUp}); err != nil || got[madeUp].Reason != price.UnknownToken {

@@ -96,7 +96,8 @@ type Service struct {
 
 // NewService returns the rules over a store, a source and a cache whose TTL
 // should be Policy.Refresh.
-func NewService(s Store, src Source, c *cache.Cache[Quote], p Policy, log *slog.Logger, now func() time.Time) *Service {
+func NewService(s Store, src Source, c *cache.Cache[Quote], p Policy, log *slog.Logger,
+	now func() time.Time) *Service {
 	return &Service{store: s, source: src, cache: c, policy: p, log: log, now: now}
 }
 
@@ -121,9 +122,10 @@ func (s *Service) Ask(ctx context.Context, ids []string) (map[string]Quote, erro
 	if err != nil {
 		return nil, err
 	}
-	quotes, err := s.quotes(ctx, slices.Collect(maps.Keys(tokens)), func(context.Context, []string) (map[string]token.Token, error) {
-		return tokens, nil
-	})
+	quotes, err := s.quotes(ctx, slices.Collect(maps.Keys(tokens)),
+		func(context.Context, []string) (map[string]token.Token, error) {
+			return tokens, nil
+		})
 	if err != nil {
 		return nil, err
 	}
@@ -179,7 +181,8 @@ func (s *Service) load(ctx context.Context, ids []string, find finder) (map[stri
 	return pickAll(ids, tokens, known, fresh, false), nil
 }
 
-func (s *Service) stored(ctx context.Context, ids []string, find finder) (map[string]token.Token, map[string]Known, error) {
+func (s *Service) stored(ctx context.Context, ids []string, find finder) (map[string]token.Token, map[string]Known,
+	error) {
 	tokens, err := find(ctx, ids)
 	if err != nil {
 		return nil, nil, err
@@ -188,7 +191,8 @@ func (s *Service) stored(ctx context.Context, ids []string, find finder) (map[st
 	return tokens, known, err
 }
 
-func pickAll(ids []string, tokens map[string]token.Token, known map[string]Known, fresh map[string]Quote, failed bool) map[string]Quote {
+func pickAll(ids []string, tokens map[string]token.Token, known map[string]Known, fresh map[string]Quote,
+	failed bool) map[string]Quote {
 	out := make(map[string]Quote, len(ids))
 	for _, id := range ids {
 		out[id] = pick(id, tokens, known, fresh, failed)
@@ -220,7 +224,8 @@ func (s *Service) fetch(ctx context.Context, due []token.Token) (fresh map[strin
 	return fresh, false
 }
 
-func pick(id string, tokens map[string]token.Token, known map[string]Known, fresh map[string]Quote, failed bool) Quote {
+func pick(id string, tokens map[string]token.Token, known map[string]Known, fresh map[string]Quote,
+	failed bool) Quote {
 	if _, ok := tokens[id]; !ok {
 		return Quote{TokenID: id, Reason: UnknownToken}
 	}

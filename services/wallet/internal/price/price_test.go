@@ -77,19 +77,23 @@ func newFixture(t *testing.T, redisURL string) *fixture {
 	caches := store.NewCaches(client, store.CacheOptions{Budget: 5 * time.Second})
 	t.Cleanup(caches.Close)
 	known := store.NewTokens(db.DB, caches)
-	f := &fixture{store: store.NewPrices(db.DB, known), source: &source{quotes: map[string]price.Quote{}}, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), db: db}
+	f := &fixture{store: store.NewPrices(db.DB, known), source: &source{quotes: map[string]price.Quote{}},
+		now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), db: db}
 	var tokens []token.Token
 	for i := range 2 {
 		a := caip.Asset{Chain: 1, Contract: common.Address{byte(i + 1)}}
-		tokens = append(tokens, token.Token{ID: a.String(), Chain: 1, Contract: a.Contract, Symbol: "T", Decimals: 18, Verified: true})
+		tokens = append(tokens, token.Token{ID: a.String(), Chain: 1, Contract: a.Contract, Symbol: "T", Decimals: 18,
+			Verified: true})
 		f.ids = append(f.ids, a.String())
 	}
 	if err := known.Put(t.Context(), tokens); err != nil {
 		t.Fatal(err)
 	}
-	quotes := cache.New[price.Quote](client, cache.Namespace{Service: "wallet", Entity: "price", Schema: 1}, cache.Options{TTL: policy().Refresh, Budget: 5 * time.Second})
+	quotes := cache.New[price.Quote](client, cache.Namespace{Service: "wallet", Entity: "price", Schema: 1},
+		cache.Options{TTL: policy().Refresh, Budget: 5 * time.Second})
 	t.Cleanup(quotes.Close)
-	f.Service = price.NewService(f.store, f.source, quotes, policy(), slog.New(slog.DiscardHandler), func() time.Time { return f.now })
+	f.Service = price.NewService(f.store, f.source, quotes, policy(), slog.New(slog.DiscardHandler),
+		func() time.Time { return f.now })
 	return f
 }
 
@@ -113,7 +117,8 @@ func TestEveryIDGetsAPriceOrAReason(t *testing.T) {
 	const unknown = "eip155:1/slip44:1"
 	f.source.say(f.ids[0], "1824.530000000000000001", f.now)
 	got := f.quotes(t, f.ids[0], f.ids[1], unknown)
-	if q := got[f.ids[0]]; q.Price != "1824.530000000000000001" || q.Reason != "" || q.Source != "test" || !q.At.Equal(f.now) {
+	if q := got[f.ids[0]]; q.Price != "1824.530000000000000001" || q.Reason != "" || q.Source != "test" ||
+		!q.At.Equal(f.now) {
 		t.Errorf("a price: %+v", q)
 	}
 	if q := got[f.ids[1]]; q.Price != "" || q.Reason != price.NoPrice {
@@ -264,7 +269,8 @@ func TestAskingForPricesReadsTheTokensOnce(t *testing.T) {
 				t.Fatal(err)
 			}
 			got, err := f.Ask(t.Context(), f.ids)
-			if err != nil || len(got) != 2 || got[f.ids[0]].Price != "5" || got[f.ids[1]].Reason != price.NoPrice || reads != 1 {
+			if err != nil || len(got) != 2 || got[f.ids[0]].Price != "5" || got[f.ids[1]].Reason != price.NoPrice ||
+				reads != 1 {
 				t.Errorf("%v, %v, after %d readings of the tokens", got, err, reads)
 			}
 			f.source.away, f.now = true, f.now.Add(time.Hour)

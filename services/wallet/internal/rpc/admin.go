@@ -29,8 +29,10 @@ type AdminServer struct {
 func NewAdminServer(j Jobs, log *slog.Logger) *AdminServer { return &AdminServer{jobs: j, log: log} }
 
 // ListJobRuns implements the RPC.
-func (s *AdminServer) ListJobRuns(ctx context.Context, req *walletv1.ListJobRunsRequest) (*walletv1.ListJobRunsResponse, error) {
-	runs, next, err := s.jobs.Page(ctx, authn.CallerFrom(ctx).UserID.String(), req.GetJob(), req.GetPageSize(), req.GetPageToken())
+func (s *AdminServer) ListJobRuns(ctx context.Context,
+	req *walletv1.ListJobRunsRequest) (*walletv1.ListJobRunsResponse, error) {
+	runs, next, err := s.jobs.Page(ctx, authn.CallerFrom(ctx).UserID.String(), req.GetJob(), req.GetPageSize(),
+		req.GetPageToken())
 	if err != nil {
 		return nil, err
 	}
@@ -43,8 +45,10 @@ func (s *AdminServer) ListJobRuns(ctx context.Context, req *walletv1.ListJobRuns
 
 func jobRun(r jobs.Record) *walletv1.JobRun {
 	p := &walletv1.JobRun{
-		Job: r.Job, ScheduleTime: timestamppb.New(r.ScheduledAt), Shard: int32(r.Shard), State: r.State, Manual: r.Manual,
-		Attempt: int32(r.Attempt), StartTime: timeToProto(r.StartedAt), FinishTime: timeToProto(r.FinishedAt), Error: r.Error,
+		Job: r.Job, ScheduleTime: timestamppb.New(r.ScheduledAt), Shard: int32(r.Shard), State: r.State,
+		Manual:  r.Manual,
+		Attempt: int32(r.Attempt), StartTime: timeToProto(r.StartedAt), FinishTime: timeToProto(r.FinishedAt),
+		Error: r.Error,
 	}
 	if r.FinishedAt != nil {
 		p.Duration = durationpb.New(r.Duration)
@@ -53,7 +57,8 @@ func jobRun(r jobs.Record) *walletv1.JobRun {
 }
 
 // TriggerJob implements the RPC.
-func (s *AdminServer) TriggerJob(ctx context.Context, req *walletv1.TriggerJobRequest) (*walletv1.TriggerJobResponse, error) {
+func (s *AdminServer) TriggerJob(ctx context.Context, req *walletv1.TriggerJobRequest) (*walletv1.TriggerJobResponse,
+	error) {
 	caller := authn.CallerFrom(ctx)
 	if err := caller.Operator(); err != nil {
 		return nil, err

@@ -25,7 +25,8 @@ type BalanceServer struct {
 func NewBalanceServer(w *wallet.Service) *BalanceServer { return &BalanceServer{wallets: w} }
 
 // ListBalances implements the RPC.
-func (s *BalanceServer) ListBalances(ctx context.Context, req *walletv1.ListBalancesRequest) (*walletv1.ListBalancesResponse, error) {
+func (s *BalanceServer) ListBalances(ctx context.Context,
+	req *walletv1.ListBalancesRequest) (*walletv1.ListBalancesResponse, error) {
 	owner := authn.CallerFrom(ctx).UserID
 	id, err := parseID("wallet_id", req.GetWalletId())
 	if err != nil {

@@ -36,7 +36,8 @@ func NewHoldingsServer(now *holding.Service, past *history.Service) *HoldingsSer
 }
 
 // GetHoldings implements the RPC.
-func (s *HoldingsServer) GetHoldings(ctx context.Context, req *walletv1.GetHoldingsRequest) (*walletv1.GetHoldingsResponse, error) {
+func (s *HoldingsServer) GetHoldings(ctx context.Context,
+	req *walletv1.GetHoldingsRequest) (*walletv1.GetHoldingsResponse, error) {
 	caller := authn.CallerFrom(ctx)
 	owner, err := ownerOf(caller, req.GetOwnerId())
 	if err != nil {
@@ -64,13 +65,15 @@ func (s *HoldingsServer) GetHoldings(ctx context.Context, req *walletv1.GetHoldi
 }
 
 // ListHistoricalHoldings implements the RPC.
-func (s *HoldingsServer) ListHistoricalHoldings(ctx context.Context, req *walletv1.ListHistoricalHoldingsRequest) (*walletv1.ListHistoricalHoldingsResponse, error) {
+func (s *HoldingsServer) ListHistoricalHoldings(ctx context.Context,
+	req *walletv1.ListHistoricalHoldingsRequest) (*walletv1.ListHistoricalHoldingsResponse, error) {
 	caller := authn.CallerFrom(ctx)
 	owner, err := ownerOf(caller, req.GetOwnerId())
 	if err != nil {
 		return nil, err
 	}
-	for field, at := range map[string]*timestamppb.Timestamp{"start_time": req.GetStartTime(), "end_time": req.GetEndTime()} {
+	for field, at := range map[string]*timestamppb.Timestamp{"start_time": req.GetStartTime(),
+		"end_time": req.GetEndTime()} {
 		if at.CheckValid() != nil {
 			return nil, errs.Invalid(field, "must be a time from the year 1 to 9999")
 		}
@@ -79,7 +82,8 @@ func (s *HoldingsServer) ListHistoricalHoldings(ctx context.Context, req *wallet
 	if err != nil {
 		return nil, err
 	}
-	query := page.NewQuery("ListHistoricalHoldings", caller.UserID.String(), owner.String(), from.String(), until.String())
+	query := page.NewQuery("ListHistoricalHoldings", caller.UserID.String(), owner.String(), from.String(),
+		until.String())
 	after, some, err := page.Parse[history.Cursor](query, req.GetPageToken())
 	if err != nil {
 		return nil, err
@@ -90,7 +94,8 @@ func (s *HoldingsServer) ListHistoricalHoldings(ctx context.Context, req *wallet
 	if err := checkCursor(after.Token); err != nil {
 		return nil, err
 	}
-	rows, next, err := s.history.Of(ctx, owner, from, until, after, page.Size(req.GetPageSize(), defaultHoldings, maxHoldings))
+	rows, next, err := s.history.Of(ctx, owner, from, until, after,
+		page.Size(req.GetPageSize(), defaultHoldings, maxHoldings))
 	if err != nil {
 		return nil, err
 	}

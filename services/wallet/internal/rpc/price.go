@@ -20,7 +20,8 @@ type PriceServer struct {
 func NewPriceServer(p *price.Service) *PriceServer { return &PriceServer{prices: p} }
 
 // GetPrices implements the RPC.
-func (s *PriceServer) GetPrices(ctx context.Context, req *walletv1.GetPricesRequest) (*walletv1.GetPricesResponse, error) {
+func (s *PriceServer) GetPrices(ctx context.Context, req *walletv1.GetPricesRequest) (*walletv1.GetPricesResponse,
+	error) {
 	ids := make([]string, len(req.GetTokenIds()))
 	for i, text := range req.GetTokenIds() {
 		asset, err := caip.ParseAsset(text)

@@ -20,7 +20,8 @@ type TokenServer struct {
 func NewTokenServer(t token.Store) *TokenServer { return &TokenServer{tokens: t} }
 
 // GetToken implements the RPC.
-func (s *TokenServer) GetToken(ctx context.Context, req *walletv1.GetTokenRequest) (*walletv1.GetTokenResponse, error) {
+func (s *TokenServer) GetToken(ctx context.Context, req *walletv1.GetTokenRequest) (*walletv1.GetTokenResponse,
+	error) {
 	asset, err := caip.ParseAsset(req.GetTokenId())
 	if err != nil {
 		return nil, errs.Invalid("token_id", err.Error())
@@ -33,7 +34,8 @@ func (s *TokenServer) GetToken(ctx context.Context, req *walletv1.GetTokenReques
 }
 
 // ListTokens implements the RPC.
-func (s *TokenServer) ListTokens(ctx context.Context, req *walletv1.ListTokensRequest) (*walletv1.ListTokensResponse, error) {
+func (s *TokenServer) ListTokens(ctx context.Context, req *walletv1.ListTokensRequest) (*walletv1.ListTokensResponse,
+	error) {
 	var chain uint64
 	if text := req.GetChainId(); text != "" {
 		var err error

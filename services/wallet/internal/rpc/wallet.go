@@ -33,7 +33,8 @@ func NewWalletServer(w *wallet.Service, s *sync.Service) *WalletServer {
 }
 
 // CreateWallet implements the RPC.
-func (s *WalletServer) CreateWallet(ctx context.Context, req *walletv1.CreateWalletRequest) (*walletv1.CreateWalletResponse, error) {
+func (s *WalletServer) CreateWallet(ctx context.Context,
+	req *walletv1.CreateWalletRequest) (*walletv1.CreateWalletResponse, error) {
 	var request uuid.UUID
 	if req.GetRequestId() != "" {
 		var err error
@@ -52,7 +53,8 @@ func (s *WalletServer) CreateWallet(ctx context.Context, req *walletv1.CreateWal
 }
 
 // GetWallet implements the RPC.
-func (s *WalletServer) GetWallet(ctx context.Context, req *walletv1.GetWalletRequest) (*walletv1.GetWalletResponse, error) {
+func (s *WalletServer) GetWallet(ctx context.Context, req *walletv1.GetWalletRequest) (*walletv1.GetWalletResponse,
+	error) {
 	id, err := parseID("wallet_id", req.GetWalletId())
 	if err != nil {
 		return nil, err
@@ -65,7 +67,8 @@ func (s *WalletServer) GetWallet(ctx context.Context, req *walletv1.GetWalletReq
 }
 
 // ListWallets implements the RPC.
-func (s *WalletServer) ListWallets(ctx context.Context, req *walletv1.ListWalletsRequest) (*walletv1.ListWalletsResponse, error) {
+func (s *WalletServer) ListWallets(ctx context.Context,
+	req *walletv1.ListWalletsRequest) (*walletv1.ListWalletsResponse, error) {
 	owner := authn.CallerFrom(ctx).UserID
 	query := page.NewQuery("ListWallets", owner.String(), req.GetView().String())
 	after, _, err := page.Parse[uuid.UUID](query, req.GetPageToken())
@@ -73,7 +76,8 @@ func (s *WalletServer) ListWallets(ctx context.Context, req *walletv1.ListWallet
 		return nil, err
 	}
 	limit := page.Size(req.GetPageSize(), defaultWallets, maxWallets)
-	wallets, err := s.wallets.List(ctx, owner, after, limit+1, req.GetView() == walletv1.WalletView_WALLET_VIEW_WITH_BALANCES)
+	wallets, err := s.wallets.List(ctx, owner, after, limit+1,
+		req.GetView() == walletv1.WalletView_WALLET_VIEW_WITH_BALANCES)
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +95,8 @@ func (s *WalletServer) ListWallets(ctx context.Context, req *walletv1.ListWallet
 }
 
 // UpdateWallet implements the RPC.
-func (s *WalletServer) UpdateWallet(ctx context.Context, req *walletv1.UpdateWalletRequest) (*walletv1.UpdateWalletResponse, error) {
+func (s *WalletServer) UpdateWallet(ctx context.Context,
+	req *walletv1.UpdateWalletRequest) (*walletv1.UpdateWalletResponse, error) {
 	id, err := parseID("wallet_id", req.GetWalletId())
 	if err != nil {
 		return nil, err
@@ -107,7 +112,8 @@ func (s *WalletServer) UpdateWallet(ctx context.Context, req *walletv1.UpdateWal
 }
 
 // DeleteWallet implements the RPC.
-func (s *WalletServer) DeleteWallet(ctx context.Context, req *walletv1.DeleteWalletRequest) (*walletv1.DeleteWalletResponse, error) {
+func (s *WalletServer) DeleteWallet(ctx context.Context,
+	req *walletv1.DeleteWalletRequest) (*walletv1.DeleteWalletResponse, error) {
 	id, err := parseID("wallet_id", req.GetWalletId())
 	if err != nil {
 		return nil, err
@@ -119,7 +125,8 @@ func (s *WalletServer) DeleteWallet(ctx context.Context, req *walletv1.DeleteWal
 }
 
 // SyncWallet implements the RPC.
-func (s *WalletServer) SyncWallet(ctx context.Context, req *walletv1.SyncWalletRequest) (*walletv1.SyncWalletResponse, error) {
+func (s *WalletServer) SyncWallet(ctx context.Context, req *walletv1.SyncWalletRequest) (*walletv1.SyncWalletResponse,
+	error) {
 	id, err := parseID("wallet_id", req.GetWalletId())
 	if err != nil {
 		return nil, err

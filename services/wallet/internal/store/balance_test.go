@@ -73,9 +73,11 @@ func TestBalancesGoForwardByBlockOnly(t *testing.T) {
 		at    uint64 // the wallet's block after
 	}{
 		{"a first reading", 10, []wallet.Balance{balance(a, 5, 10), balance(b, 6, 10)}, []string{"T0 5", "T1 6"}, 10},
-		{"an older block changes nothing", 9, []wallet.Balance{balance(a, 1, 9), balance(b, 1, 9)}, []string{"T0 5", "T1 6"}, 10},
+		{"an older block changes nothing", 9, []wallet.Balance{balance(a, 1, 9), balance(b, 1, 9)},
+			[]string{"T0 5", "T1 6"}, 10},
 		{"the same block may be read again", 10, []wallet.Balance{balance(a, 7, 10)}, []string{"T0 7", "T1 6"}, 10},
-		{"a token that was not read keeps its balance", 11, []wallet.Balance{balance(b, 8, 11)}, []string{"T0 7", "T1 8"}, 11},
+		{"a token that was not read keeps its balance", 11, []wallet.Balance{balance(b, 8, 11)},
+			[]string{"T0 7", "T1 8"}, 11},
 		{"a zero is stored as zero", 12, []wallet.Balance{balance(a, 0, 12)}, []string{"T0 0", "T1 8"}, 12},
 		{"no balance at all", 13, nil, []string{"T0 0", "T1 8"}, 13},
 	} {
@@ -105,7 +107,8 @@ func TestBlocksAndHashesAreKept(t *testing.T) {
 	if err != nil || len(got) != 1 {
 		t.Fatal(got, err)
 	}
-	if got[0].Block != 41 || got[0].BlockHash != want.BlockHash || !got[0].BlockTime.Equal(want.BlockTime) || got[0].Token != want.Token {
+	if got[0].Block != 41 || got[0].BlockHash != want.BlockHash || !got[0].BlockTime.Equal(want.BlockTime) ||
+		got[0].Token != want.Token {
 		t.Errorf("%+v came back as %+v", want, got[0])
 	}
 }
@@ -115,7 +118,8 @@ func TestABalanceOfAnUnknownTokenStoresNothingAtAll(t *testing.T) {
 	w := f.create(t, f.owner, 1)
 	before := f.dump(t)
 	unknown := tokens(4)[3]
-	err := f.SaveBalances(t.Context(), f.owner, w.ID, []wallet.Balance{balance(f.tokens[0], 1, 1), balance(unknown, 1, 1)}, synced(1))
+	err := f.SaveBalances(t.Context(), f.owner, w.ID,
+		[]wallet.Balance{balance(f.tokens[0], 1, 1), balance(unknown, 1, 1)}, synced(1))
 	if err == nil || f.dump(t) != before {
 		t.Errorf("stored in part, %v", err)
 	}

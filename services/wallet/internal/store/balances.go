@@ -27,7 +27,8 @@ type balanceRow struct {
 func (balanceRow) TableName() string { return "balances" }
 
 // Balances implements wallet.Store.
-func (s *Wallets) Balances(ctx context.Context, owner, id uuid.UUID, after string, limit int) ([]wallet.Balance, error) {
+func (s *Wallets) Balances(ctx context.Context, owner, id uuid.UUID, after string, limit int) ([]wallet.Balance,
+	error) {
 	if _, err := s.ByID(ctx, owner, id); err != nil {
 		return nil, err
 	}
@@ -74,7 +75,8 @@ func saveSync(tx *gorm.DB, owner, id uuid.UUID, state wallet.Sync) error {
 
 // SaveBalances implements sync.Store: one upsert for all, whatever their
 // number.
-func (s *Wallets) SaveBalances(ctx context.Context, owner, id uuid.UUID, balances []wallet.Balance, state wallet.Sync) error {
+func (s *Wallets) SaveBalances(ctx context.Context, owner, id uuid.UUID, balances []wallet.Balance,
+	state wallet.Sync) error {
 	return s.change(ctx, owner, func(tx *gorm.DB) error {
 		if err := saveSync(tx, owner, id, state); err != nil {
 			return err

@@ -14,7 +14,8 @@ import (
 func BenchmarkListWallets(b *testing.B) {
 	f := newFixture(b)
 	for i := range 20 {
-		f.save(b, f.create(b, f.owner, byte(i)), 1, balance(f.tokens[0], 1, 1), balance(f.tokens[1], 2, 1), balance(f.tokens[2], 3, 1))
+		f.save(b, f.create(b, f.owner, byte(i)), 1, balance(f.tokens[0], 1, 1), balance(f.tokens[1], 2, 1),
+			balance(f.tokens[2], 3, 1))
 	}
 	cached := store.NewWallets(f.db.DB, caches(b, testkit.Redis(b).URL()))
 	for name, balances := range map[string]bool{"basic": false, "with balances": true} {

@@ -68,13 +68,14 @@ func (c *Caches) Close() {
 
 // generation returns the present generations of keys in one name.
 func (c *Caches) generation(ctx context.Context, keys ...string) (name string, err error) {
-	found, err := c.generations.GetMany(ctx, keys, func(_ context.Context, missing []string) (map[string]string, error) {
-		fresh := make(map[string]string, len(missing))
-		for _, key := range missing {
-			fresh[key] = rand.Text()
-		}
-		return fresh, nil
-	})
+	found, err := c.generations.GetMany(ctx, keys,
+		func(_ context.Context, missing []string) (map[string]string, error) {
+			fresh := make(map[string]string, len(missing))
+			for _, key := range missing {
+				fresh[key] = rand.Text()
+			}
+			return fresh, nil
+		})
 	for _, key := range keys {
 		name += "/" + found[key]
 	}

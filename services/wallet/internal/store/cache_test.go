@@ -65,7 +65,8 @@ func TestAPageFromTheCacheIsThePageOfTheDatabase(t *testing.T) {
 					return err
 				})
 				if n != want || len(pages[i]) != tc.wallets {
-					t.Errorf("reading %d took %d statements for %d wallets, want %d for %d", i, n, len(pages[i]), want, tc.wallets)
+					t.Errorf("reading %d took %d statements for %d wallets, want %d for %d", i, n, len(pages[i]), want,
+						tc.wallets)
 				}
 			}
 			for i, w := range pages[1] {
@@ -79,7 +80,8 @@ func TestAPageFromTheCacheIsThePageOfTheDatabase(t *testing.T) {
 
 // text has everything of a wallet, times as their instants.
 func text(w wallet.Wallet) string {
-	s := fmt.Sprint(w.ID, w.Owner, w.Account, w.Label, w.Version, w.CreatedAt.UnixNano(), w.UpdatedAt.UnixNano(), w.Sync.State, w.Sync.Block)
+	s := fmt.Sprint(w.ID, w.Owner, w.Account, w.Label, w.Version, w.CreatedAt.UnixNano(), w.UpdatedAt.UnixNano(),
+		w.Sync.State, w.Sync.Block)
 	if w.Sync.At != nil {
 		s += fmt.Sprint(" at ", w.Sync.At.UnixNano())
 	}
@@ -108,7 +110,8 @@ func TestAReaderThatAWriteOvertakesLeavesNothingBehind(t *testing.T) {
 			}
 		})
 	}
-	if err := f.db.Gorm(t.Context()).Callback().Query().After("gorm:query").Register("overtake", overtake); err != nil {
+	if err := f.db.Gorm(t.Context()).Callback().Query().After("gorm:query").Register("overtake",
+		overtake); err != nil {
 		t.Fatal(err)
 	}
 	if got := f.labels(t.Context(), t, f.owner); fmt.Sprint(got) != "[mine]" {
@@ -138,7 +141,8 @@ func TestATransactionThatFailsInvalidatesNothing(t *testing.T) {
 
 func (f fixture) notes(t *testing.T) (n int) {
 	t.Helper()
-	if err := f.db.SQL().QueryRowContext(t.Context(), "SELECT count(*) FROM cache_invalidations").Scan(&n); err != nil {
+	if err := f.db.SQL().QueryRowContext(t.Context(),
+		"SELECT count(*) FROM cache_invalidations").Scan(&n); err != nil {
 		t.Fatal(err)
 	}
 	return n
@@ -210,7 +214,9 @@ func TestATokenIsReadOnceAndOneThatThereIsNotIsFoundOnceItIs(t *testing.T) {
 	if _, err := known.ByID(t.Context(), fourth.ID); !errs.Is(err, errs.KindNotFound) {
 		t.Fatal(err)
 	}
-	if _, err := f.db.SQL().ExecContext(t.Context(), "INSERT INTO tokens SELECT $1, chain, 'x', symbol, name, decimals, verified FROM tokens WHERE id = $2", fourth.ID, ids[0]); err != nil {
+	if _, err := f.db.SQL().ExecContext(t.Context(),
+		"INSERT INTO tokens SELECT $1, chain, 'x', symbol, name, decimals, verified FROM tokens WHERE id = $2",
+		fourth.ID, ids[0]); err != nil {
 		t.Fatal(err)
 	}
 	if found, _ := ask(append(ids, fourth.ID)...); found != 3 {

@@ -25,7 +25,8 @@ func TestWithoutTheVersionInTheUpdateBothRenamesWin(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		_, err = f.db.SQL().ExecContext(context.Background(), "UPDATE wallets SET label = $2, version = version + 1 WHERE id = $1", w.ID, fmt.Sprint(i))
+		_, err = f.db.SQL().ExecContext(context.Background(),
+			"UPDATE wallets SET label = $2, version = version + 1 WHERE id = $1", w.ID, fmt.Sprint(i))
 		return err
 	})
 	got, err := f.ByID(t.Context(), f.owner, w.ID)

@@ -59,7 +59,8 @@ func (s *History) Kept(ctx context.Context, owner uuid.UUID, from, until time.Ti
 	}
 	kept := make([]history.Kept, len(rows))
 	for i, r := range rows {
-		kept[i] = history.Kept{Key: history.Key{Wallet: r.WalletID, Hour: r.Hour.Unix()}, Tokens: r.TokenCount, Unread: r.Unread, ReadAt: r.ReadAt}
+		kept[i] = history.Kept{Key: history.Key{Wallet: r.WalletID, Hour: r.Hour.Unix()}, Tokens: r.TokenCount,
+			Unread: r.Unread, ReadAt: r.ReadAt}
 	}
 	return kept, nil
 }
@@ -82,7 +83,8 @@ func keep(ctx context.Context, conn *pgx.Conn, entries []history.Entry) error {
 	for _, e := range entries {
 		ids = append(ids, e.Wallet)
 	}
-	rows, err := conn.Query(ctx, "SELECT id FROM wallets WHERE id = ANY($1) ORDER BY id FOR KEY SHARE", slices.Compact(slices.SortedFunc(slices.Values(ids), compareIDs)))
+	rows, err := conn.Query(ctx, "SELECT id FROM wallets WHERE id = ANY($1) ORDER BY id FOR KEY SHARE",
+		slices.Compact(slices.SortedFunc(slices.Values(ids), compareIDs)))
 	if err != nil {
 		return fmt.Errorf("read wallets: %w", err)
 	}
@@ -90,7 +92,8 @@ func keep(ctx context.Context, conn *pgx.Conn, entries []history.Entry) error {
 	if err != nil {
 		return fmt.Errorf("read wallets: %w", err)
 	}
-	entries = slices.DeleteFunc(slices.Clone(entries), func(e history.Entry) bool { return !slices.Contains(there, e.Wallet) })
+	entries = slices.DeleteFunc(slices.Clone(entries),
+		func(e history.Entry) bool { return !slices.Contains(there, e.Wallet) })
 	slices.SortFunc(entries, func(a, b history.Entry) int {
 		return cmp.Or(compareIDs(a.Wallet, b.Wallet), cmp.Compare(a.Hour, b.Hour))
 	})
@@ -118,7 +121,8 @@ func keepHours(ctx context.Context, conn *pgx.Conn, entries []history.Entry) err
 		}
 		for _, id := range slices.Sorted(maps.Keys(e.Balances)) {
 			amount := e.Balances[id]
-			of, at, tokens, amounts = append(of, e.Wallet), append(at, hours[i]), append(tokens, id), append(amounts, amount.Dec())
+			of, at, tokens, amounts = append(of, e.Wallet), append(at, hours[i]), append(tokens, id),
+				append(amounts, amount.Dec())
 		}
 	}
 	_, err := conn.Exec(ctx, `
@@ -159,7 +163,8 @@ type historyRow struct {
 }
 
 // Rows implements history.Store.
-func (s *History) Rows(ctx context.Context, owner uuid.UUID, after history.Cursor, until time.Time, limit int) ([]history.Row, error) {
+func (s *History) Rows(ctx context.Context, owner uuid.UUID, after history.Cursor, until time.Time,
+	limit int) ([]history.Row, error) {
 	var rows []historyRow
 	from := time.Unix(after.Hour, 0).UTC()
 	err := s.db.Gorm(ctx).Raw(`
@@ -199,7 +204,8 @@ func historyFromRow(r historyRow) (history.Row, error) {
 	if err != nil {
 		return history.Row{}, err
 	}
-	h.Wallet.Sync = wallet.Sync{State: wallet.Synced, Block: uint64(max(0, r.ReadBlock)), At: r.ReadTime, Error: r.Unread}
+	h.Wallet.Sync = wallet.Sync{State: wallet.Synced, Block: uint64(max(0, r.ReadBlock)), At: r.ReadTime,
+		Error: r.Unread}
 	if h.Balance != nil {
 		h.Quote, err = pastQuote(h.Balance.Token.ID, r)
 	}

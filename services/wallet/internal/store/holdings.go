@@ -25,7 +25,8 @@ type holdingRow struct {
 
 // Holdings implements holding.Store: one statement, whatever the number of
 // wallets.
-func (s *Wallets) Holdings(ctx context.Context, owner uuid.UUID, after holding.Cursor, limit int) ([]holding.Row, error) {
+func (s *Wallets) Holdings(ctx context.Context, owner uuid.UUID, after holding.Cursor, limit int) ([]holding.Row,
+	error) {
 	var rows []holdingRow
 	err := s.db.Gorm(ctx).Raw(`
 		SELECT w.id, w.owner_id, w.account, w.label, w.version, w.created_at, w.updated_at,
@@ -58,7 +59,8 @@ func holdingFromRow(r holdingRow) (holding.Row, error) {
 	b, err := balanceFromRow(balanceRow{
 		TokenID: *r.TokenID, Amount: *r.Amount, BlockNumber: *r.BlockNumber,
 		BlockHash: r.BlockHash, BlockTime: *r.BlockTime,
-		Token: tokenRow{ID: *r.TokenID, Symbol: *r.Symbol, Name: *r.Name, Decimals: *r.Decimals, Verified: *r.Verified},
+		Token: tokenRow{ID: *r.TokenID, Symbol: *r.Symbol, Name: *r.Name, Decimals: *r.Decimals,
+			Verified: *r.Verified},
 	})
 	return holding.Row{Wallet: w, Balance: &b}, err
 }

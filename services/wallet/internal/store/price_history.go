@@ -20,7 +20,8 @@ import (
 const settledPrices = "15 minutes"
 
 // Wanted implements history.Store.
-func (s *History) Wanted(ctx context.Context, owner uuid.UUID, from, until, recently time.Time) ([]history.Wanted, error) {
+func (s *History) Wanted(ctx context.Context, owner uuid.UUID, from, until, recently time.Time) ([]history.Wanted,
+	error) {
 	var rows []struct {
 		Token tokenRow `gorm:"embedded"`
 		Hour  time.Time
@@ -50,7 +51,8 @@ func (s *History) Wanted(ctx context.Context, owner uuid.UUID, from, until, rece
 // KeepPrices implements history.Store: one statement. Rows are locked in one
 // order, so that two that ask for the same don't deadlock; a price that is
 // known is not lost because a source has none any more.
-func (s *History) KeepPrices(ctx context.Context, hours []history.Wanted, quotes []price.Quote, askedAt time.Time) error {
+func (s *History) KeepPrices(ctx context.Context, hours []history.Wanted, quotes []price.Quote,
+	askedAt time.Time) error {
 	n := len(hours)
 	if n == 0 {
 		return nil

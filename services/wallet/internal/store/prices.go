@@ -87,5 +87,6 @@ func (s *Prices) SavePrices(ctx context.Context, quotes []price.Quote, fetchedAt
 
 // newer takes a column of the price with the later time.
 func newer(column string) clause.Expr {
-	return gorm.Expr("CASE WHEN excluded.price_time >= prices.price_time THEN excluded." + column + " ELSE prices." + column + " END")
+	return gorm.Expr("CASE WHEN excluded.price_time >= prices.price_time THEN excluded." + column + " ELSE prices." +
+		column + " END")
 }

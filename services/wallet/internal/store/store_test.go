@@ -65,7 +65,8 @@ func tokens(n int) []token.Token {
 	for i := range out {
 		a := caip.Asset{Chain: 1, Contract: common.BigToAddress(common.Big1)}
 		a.Contract[0] = byte(i + 1)
-		out[i] = token.Token{ID: a.String(), Chain: 1, Contract: a.Contract, Symbol: fmt.Sprintf("T%d", i), Name: "Token", Decimals: 18, Verified: true}
+		out[i] = token.Token{ID: a.String(), Chain: 1, Contract: a.Contract, Symbol: fmt.Sprintf("T%d", i),
+			Name: "Token", Decimals: 18, Verified: true}
 	}
 	return out
 }
@@ -92,7 +93,8 @@ func (f fixture) create(t testing.TB, owner uuid.UUID, account byte) wallet.Wall
 }
 
 func balance(t token.Token, amount uint64, block uint64) wallet.Balance {
-	return wallet.Balance{Token: t, Amount: *uint256.NewInt(amount), Block: block, BlockHash: [32]byte{byte(block)}, BlockTime: at(int(block))}
+	return wallet.Balance{Token: t, Amount: *uint256.NewInt(amount), Block: block, BlockHash: [32]byte{byte(block)},
+		BlockTime: at(int(block))}
 }
 
 func synced(block uint64) wallet.Sync {
@@ -114,8 +116,13 @@ func TestAWalletOfSomebodyElseDoesNotExist(t *testing.T) {
 	before := f.dump(t)
 	ctx := t.Context()
 	for name, call := range map[string]func(owner, id uuid.UUID) error{
-		"ByID":         func(o, id uuid.UUID) error { _, err := f.ByID(ctx, o, id); return err },
-		"SaveLabel":    func(o, id uuid.UUID) error { w := w; w.ID, w.Label = id, "theirs"; return f.SaveLabel(ctx, o, w) },
+		"ByID": func(o, id uuid.UUID) error { _, err := f.ByID(ctx, o, id); return err },
+		"SaveLabel": func(o, id uuid.UUID) error {
+			w := w
+			w.ID, w.Label = id,
+				"theirs"
+			return f.SaveLabel(ctx, o, w)
+		},
 		"Delete":       func(o, id uuid.UUID) error { return f.Delete(ctx, o, id, 0) },
 		"Delete, etag": func(o, id uuid.UUID) error { return f.Delete(ctx, o, id, 1) },
 		"Balances":     func(o, id uuid.UUID) error { _, err := f.Balances(ctx, o, id, "", 10); return err },
@@ -182,7 +189,8 @@ func TestARepeatedRequestIsAnsweredWithTheSameWallet(t *testing.T) {
 		t.Fatal(err)
 	}
 	again, err := f.Create(t.Context(), fresh(f.owner, 1), request(id, "a"))
-	if err != nil || again.ID != first.ID || again.Account != first.Account || !again.CreatedAt.Equal(first.CreatedAt) || again.Label != first.Label {
+	if err != nil || again.ID != first.ID || again.Account != first.Account ||
+		!again.CreatedAt.Equal(first.CreatedAt) || again.Label != first.Label {
 		t.Errorf("answered %+v, %v, not %+v", again, err, first)
 	}
 	_, err = f.Create(t.Context(), fresh(f.owner, 2), request(id, "b"))
@@ -196,7 +204,8 @@ func TestARepeatedRequestIsAnsweredWithTheSameWallet(t *testing.T) {
 	}
 	// A request that failed can be made again.
 	failed := uuid.New()
-	if _, err := f.Create(t.Context(), fresh(f.owner, 1), request(failed, "a")); !errs.Is(err, errs.KindAlreadyExists) {
+	if _, err := f.Create(t.Context(), fresh(f.owner, 1), request(failed, "a")); !errs.Is(err,
+		errs.KindAlreadyExists) {
 		t.Fatal(err)
 	}
 	if _, err := f.Create(t.Context(), fresh(f.owner, 3), request(failed, "c")); err != nil {
@@ -232,7 +241,8 @@ func TestEqualRequestsAtOnceMakeOneWallet(t *testing.T) {
 			t.Errorf("call %d made %s, the first %s: %v", i, ids[i], ids[0], err)
 		}
 	}
-	if list, err := f.List(t.Context(), f.owner, uuid.Nil, 10, false); err != nil || len(list) != 1 || list[0].ID != ids[0] {
+	if list, err := f.List(t.Context(), f.owner, uuid.Nil, 10, false); err != nil || len(list) != 1 ||
+		list[0].ID != ids[0] {
 		t.Errorf("the owner has %v, %v", list, err)
 	}
 }
@@ -250,7 +260,8 @@ func TestOfTwoRenamesOfOneVersionOneWins(t *testing.T) {
 		if failures[0] != nil {
 			winner = 1
 		}
-		if e := errs.As(failures[1-winner]); failures[winner] != nil || e == nil || e.Kind != errs.KindConflict || e.Reason != "ETAG_MISMATCH" {
+		if e := errs.As(failures[1-winner]); failures[winner] != nil || e == nil || e.Kind != errs.KindConflict ||
+			e.Reason != "ETAG_MISMATCH" {
 			t.Fatalf("answers: %v", failures)
 		}
 		got, err := f.ByID(t.Context(), f.owner, w.ID)

@@ -99,7 +99,8 @@ func TestThoseOfAChainThatWaitLongestAreDueFirst(t *testing.T) {
 	want := make([]uuid.UUID, 7)
 	for i, s := range []wallet.Sync{ // the place of each in the order
 		4: sync(wallet.Failed, 10, 40), 3: sync(wallet.Synced, 30, 0), 6: sync(wallet.Syncing, 0, 60),
-		2: sync(wallet.Synced, 20, 0), 0: sync(wallet.Pending, 0, 0), 1: sync(wallet.Pending, 0, 0), 5: sync(wallet.Synced, 50, 0),
+		2: sync(wallet.Synced, 20, 0), 0: sync(wallet.Pending, 0, 0), 1: sync(wallet.Pending, 0, 0),
+		5: sync(wallet.Synced, 50, 0),
 	} {
 		want[i] = f.stands(t, 11, byte(i), s)
 	}
@@ -132,12 +133,14 @@ func TestTheOrderOfWalletsIsThatOfAnIndex(t *testing.T) {
 		t.Fatal(err)
 	}
 	testkit.Eventually(t, 10*time.Second, func() bool { // for scans are counted late
-		page, err := f.Due(t.Context(), walletsync.Due{Chain: 1, Shards: 4, Before: time.Now(), Now: time.Now(), Limit: 50})
+		page, err := f.Due(t.Context(), walletsync.Due{Chain: 1, Shards: 4, Before: time.Now(), Now: time.Now(),
+			Limit: 50})
 		if err != nil || len(page) != 50 {
 			t.Fatal(len(page), err)
 		}
 		var n int
-		if err := f.db.SQL().QueryRowContext(t.Context(), "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'wallets_turn'").Scan(&n); err != nil {
+		if err := f.db.SQL().QueryRowContext(t.Context(),
+			"SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'wallets_turn'").Scan(&n); err != nil {
 			t.Fatal(err)
 		}
 		return n > 0
@@ -147,7 +150,8 @@ func TestTheOrderOfWalletsIsThatOfAnIndex(t *testing.T) {
 func TestAWalletIsStrandedUntilItHasFailed(t *testing.T) {
 	f := newFixture(t)
 	past, future := at(99), at(101)
-	want := []uuid.UUID{f.stands(t, 11, 1, wallet.Sync{State: wallet.Pending}), f.stands(t, 11, 2, synced(10)), f.stands(t, 11, 3, wallet.Sync{State: wallet.Syncing, Retry: &past})}
+	want := []uuid.UUID{f.stands(t, 11, 1, wallet.Sync{State: wallet.Pending}), f.stands(t, 11, 2, synced(10)),
+		f.stands(t, 11, 3, wallet.Sync{State: wallet.Syncing, Retry: &past})}
 	f.stands(t, 11, 4, wallet.Sync{State: wallet.Syncing, Retry: &future})
 	f.stands(t, 11, 5, wallet.Sync{State: wallet.Failed, Retry: &past})
 	f.stands(t, 1, 6, wallet.Sync{State: wallet.Pending})
@@ -170,7 +174,8 @@ func outcome(w wallet.Wallet, block uint64, b ...wallet.Balance) walletsync.Outc
 
 func TestABatchIsStoredForwardOnlyAndWithoutTheWalletsThatAreGone(t *testing.T) {
 	f := newFixture(t)
-	ahead, behind, gone, failed := f.create(t, f.owner, 1), f.create(t, f.owner, 2), f.create(t, f.owner, 3), f.create(t, uuid.New(), 4)
+	ahead, behind, gone, failed := f.create(t, f.owner, 1), f.create(t, f.owner, 2), f.create(t, f.owner, 3),
+		f.create(t, uuid.New(), 4)
 	f.save(t, ahead, 20, balance(f.tokens[0], 7, 20))
 	f.save(t, behind, 5, balance(f.tokens[0], 7, 5))
 	f.save(t, failed, 5, balance(f.tokens[0], 7, 5))
@@ -201,7 +206,8 @@ func TestABatchIsStoredForwardOnlyAndWithoutTheWalletsThatAreGone(t *testing.T) 
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got.Sync.State != tc.state || got.Sync.Block != tc.block || !slices.Equal(f.amounts(t, tc.w), tc.want) || got.Version != tc.w.Version {
+		if got.Sync.State != tc.state || got.Sync.Block != tc.block || !slices.Equal(f.amounts(t, tc.w), tc.want) ||
+			got.Version != tc.w.Version {
 			t.Errorf("%+v, %v; want block %d, %v", got.Sync, f.amounts(t, tc.w), tc.block, tc.want)
 		}
 	}

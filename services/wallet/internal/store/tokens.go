@@ -46,13 +46,14 @@ var errUnknown = errors.New("store: an id that is no token's")
 
 // byIDs returns the tokens with these ids that are known.
 func (s *Tokens) byIDs(ctx context.Context, ids []string) (map[string]token.Token, error) {
-	rows, err := s.caches.tokens.GetMany(ctx, ids, func(ctx context.Context, missing []string) (map[string]tokenRow, error) {
-		rows, err := s.readRows(ctx, missing)
-		if err == nil && len(rows) < len(missing) {
-			err = errUnknown
-		}
-		return rows, err
-	})
+	rows, err := s.caches.tokens.GetMany(ctx, ids,
+		func(ctx context.Context, missing []string) (map[string]tokenRow, error) {
+			rows, err := s.readRows(ctx, missing)
+			if err == nil && len(rows) < len(missing) {
+				err = errUnknown
+			}
+			return rows, err
+		})
 	if errors.Is(err, errUnknown) {
 		rows, err = s.readRows(ctx, ids)
 	}
@@ -113,7 +114,8 @@ func (s *Tokens) Put(ctx context.Context, tokens []token.Token) error {
 		if err != nil || len(changed) == 0 {
 			return nil, err
 		}
-		return []cache.Stale{{Cache: s.caches.tokens, Keys: changed}, {Cache: s.caches.generations, Keys: []string{tokensGeneration}}}, nil
+		return []cache.Stale{{Cache: s.caches.tokens, Keys: changed},
+			{Cache: s.caches.generations, Keys: []string{tokensGeneration}}}, nil
 	})
 	if err != nil {
 		return fmt.Errorf("store tokens: %w", err)

@@ -137,7 +137,8 @@ func (s *Wallets) ByID(ctx context.Context, owner, id uuid.UUID) (wallet.Wallet,
 
 // List implements wallet.Store: one statement, and one more for the balances
 // of all its wallets.
-func (s *Wallets) List(ctx context.Context, owner, after uuid.UUID, limit int, balances bool) ([]wallet.Wallet, error) {
+func (s *Wallets) List(ctx context.Context, owner, after uuid.UUID, limit int, balances bool) ([]wallet.Wallet,
+	error) {
 	rows, err := s.page(ctx, owner, after, limit, balances)
 	if err != nil {
 		return nil, err

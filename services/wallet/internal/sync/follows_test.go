@@ -47,7 +47,8 @@ func TestABlockThatCanNotFollowTheLastOneIsRefused(t *testing.T) {
 			if e == nil || e.Kind != errs.KindUnavailable || e.Reason != tc.reason || e.RetryAfter != 30*time.Second {
 				t.Fatalf("answered %v, want %s", err, tc.reason)
 			}
-			if s.State != wallet.Failed || s.Error != e.Message || s.Retry == nil || !s.Retry.Equal(noon().Add(30*time.Second)) {
+			if s.State != wallet.Failed || s.Error != e.Message || s.Retry == nil ||
+				!s.Retry.Equal(noon().Add(30*time.Second)) {
 				t.Errorf("recorded %+v", s)
 			}
 			if s.Block != 50 || !s.At.Equal(earlier) {
@@ -81,7 +82,8 @@ func TestAfterARefusedBlockATrueOneIsTaken(t *testing.T) {
 		t.Fatal("a made-up block was believed")
 	}
 	w.reading.Block = sound
-	if got, _, err := w.sync(t.Context()); err != nil || got.Sync.State != wallet.Synced || got.Sync.Block != 100 || got.Sync.Error != "" || got.Sync.Retry != nil {
+	if got, _, err := w.sync(t.Context()); err != nil || got.Sync.State != wallet.Synced || got.Sync.Block != 100 ||
+		got.Sync.Error != "" || got.Sync.Retry != nil {
 		t.Errorf("answered %v, %+v", err, got.Sync)
 	}
 }

@@ -92,7 +92,8 @@ type Everybody interface {
 type Heads interface {
 	// ReadAll is Chains.Read for several holders, all at one block; amounts
 	// are by holder and token.
-	ReadAll(ctx context.Context, chain uint64, holders []common.Address, tokens []token.Token) (Block, [][]*uint256.Int, error)
+	ReadAll(ctx context.Context, chain uint64, holders []common.Address, tokens []token.Token) (Block,
+		[][]*uint256.Int, error)
 	// Chains lists the chains that can be read.
 	Chains() []uint64
 }
@@ -117,8 +118,10 @@ type Round struct {
 
 // NewRound returns a round over wallets that were not synced for every, from
 // nodes that are asked for perCall balances at once.
-func NewRound(e Everybody, t Tokens, h Heads, every time.Duration, perCall int, log *slog.Logger, now func() time.Time) *Round {
-	return &Round{everybody: e, tokens: t, heads: h, every: every, most: min(most, calls*perCall), log: log, now: now, metrics: newMetrics()}
+func NewRound(e Everybody, t Tokens, h Heads, every time.Duration, perCall int, log *slog.Logger,
+	now func() time.Time) *Round {
+	return &Round{everybody: e, tokens: t, heads: h, every: every, most: min(most, calls*perCall), log: log, now: now,
+		metrics: newMetrics()}
 }
 
 // tally is what a round has come to.
@@ -171,7 +174,8 @@ func (r *Round) strand(ctx context.Context, chains []uint64, t *tally) error {
 		}
 		outcomes := make([]Outcome, len(page))
 		for i, w := range page {
-			outcomes[i] = r.failed(w, errs.FailedPrecondition("CHAIN_NOT_CONFIGURED", fmt.Sprintf("no node is configured for chain %s", caip.ChainID(w.Account.Chain))))
+			outcomes[i] = r.failed(w, errs.FailedPrecondition("CHAIN_NOT_CONFIGURED",
+				fmt.Sprintf("no node is configured for chain %s", caip.ChainID(w.Account.Chain))))
 		}
 		if err := r.save(ctx, outcomes, t); err != nil || len(page) < pageSize {
 			return err
@@ -222,7 +226,8 @@ func (r *Round) chain(ctx context.Context, due Due, t *tally) error {
 
 // batch syncs wallets at one block. away is what the chain failed in, which is
 // their outcome; err is one of storage, or the round's end.
-func (r *Round) batch(ctx context.Context, chain uint64, wallets []wallet.Wallet, tokens []token.Token, t *tally) (away, err error) {
+func (r *Round) batch(ctx context.Context, chain uint64, wallets []wallet.Wallet, tokens []token.Token,
+	t *tally) (away, err error) {
 	if len(wallets) == 0 {
 		return nil, nil
 	}

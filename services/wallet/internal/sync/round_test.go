@@ -45,14 +45,18 @@ type crowd struct {
 
 func newCrowd(chains map[uint64]int) *crowd {
 	c := &crowd{
-		wallets: map[uuid.UUID]wallet.Wallet{}, held: map[uuid.UUID][]wallet.Balance{}, tokens: 2, asked: map[uint64]int{},
-		away: map[uint64]error{}, blind: map[common.Address]bool{}, heads: map[uint64]sync.Block{}, waiting: map[uint64]chan struct{}{},
+		wallets: map[uuid.UUID]wallet.Wallet{}, held: map[uuid.UUID][]wallet.Balance{}, tokens: 2,
+		asked: map[uint64]int{},
+		away:  map[uint64]error{}, blind: map[common.Address]bool{}, heads: map[uint64]sync.Block{},
+		waiting: map[uint64]chan struct{}{},
 	}
 	for chain, n := range chains {
 		c.heads[chain] = sync.Block{Number: 1000 + chain, Time: noon()}
 		for i := range n {
 			id := uuid.New()
-			c.wallets[id] = wallet.Wallet{ID: id, Owner: uuid.New(), Account: caip.Account{Chain: chain, Address: common.Address{byte(i%250 + 1), byte(i / 250)}}, Sync: wallet.Sync{State: wallet.Pending}}
+			c.wallets[id] = wallet.Wallet{ID: id, Owner: uuid.New(),
+				Account: caip.Account{Chain: chain, Address: common.Address{byte(i%250 + 1), byte(i / 250)}},
+				Sync:    wallet.Sync{State: wallet.Pending}}
 		}
 	}
 	return c
@@ -128,7 +132,8 @@ func (c *crowd) Chains() []uint64 {
 	return chains
 }
 
-func (c *crowd) ReadAll(ctx context.Context, chain uint64, holders []common.Address, tokens []token.Token) (sync.Block, [][]*uint256.Int, error) {
+func (c *crowd) ReadAll(ctx context.Context, chain uint64, holders []common.Address, tokens []token.Token) (sync.Block,
+	[][]*uint256.Int, error) {
 	c.mu.Lock()
 	c.asked[chain]++
 	c.most = max(c.most, len(holders)*len(tokens))
@@ -178,7 +183,8 @@ func TestARoundSyncsEverybodyInBatches(t *testing.T) {
 	}
 	for _, w := range c.wallets {
 		s, held := w.Sync, c.held[w.ID]
-		if s.State != wallet.Synced || s.Block != 1000+w.Account.Chain || !s.At.Equal(noon()) || s.Retry != nil || s.Error != "" {
+		if s.State != wallet.Synced || s.Block != 1000+w.Account.Chain || !s.At.Equal(noon()) || s.Retry != nil ||
+			s.Error != "" {
 			t.Fatalf("%+v", s)
 		}
 		if len(held) != 2 || held[0].Amount.Uint64() != uint64(w.Account.Address[0]) || held[1].Block != s.Block {
@@ -203,7 +209,8 @@ func TestABatchHasNoMoreBalancesThanANodeCanBear(t *testing.T) {
 
 func TestAChainThatFailsFailsItsOwnWalletsAlone(t *testing.T) {
 	c := newCrowd(map[uint64]int{1: 300, 2: 300, 999: 2})
-	c.away[2] = errs.Unavailable("CHAIN_UNAVAILABLE", "no node of chain eip155:2 answers").Because(errors.New("secret detail"))
+	c.away[2] = errs.Unavailable("CHAIN_UNAVAILABLE",
+		"no node of chain eip155:2 answers").Because(errors.New("secret detail"))
 	earlier := noon().Add(-time.Hour)
 	for id, w := range c.wallets {
 		w.Sync.Block, w.Sync.At = 7, &earlier
@@ -218,7 +225,8 @@ func TestAChainThatFailsFailsItsOwnWalletsAlone(t *testing.T) {
 	}
 	for _, w := range c.wallets {
 		s := w.Sync
-		if w.Account.Chain == 2 && (s.Error != "no node of chain eip155:2 answers" || s.Retry == nil || s.Block != 7 || !s.At.Equal(earlier) || len(c.held[w.ID]) > 0) {
+		if w.Account.Chain == 2 && (s.Error != "no node of chain eip155:2 answers" || s.Retry == nil || s.Block != 7 ||
+			!s.At.Equal(earlier) || len(c.held[w.ID]) > 0) {
 			t.Fatalf("%+v", s)
 		}
 	}
@@ -247,7 +255,10 @@ func TestAChainThatHangsDoesntHoldUpTheOthers(t *testing.T) {
 	c.waiting[2] = make(chan struct{})
 	done := make(chan error, 1)
 	go func() { done <- c.run(t.Context()) }()
-	testkit.Eventually(t, 10*time.Second, func() bool { return c.states(1)[wallet.Synced] == 450 && c.states(2)[wallet.Syncing] == 200 })
+	testkit.Eventually(t, 10*time.Second, func() bool {
+		return c.states(1)[wallet.Synced] == 450 &&
+			c.states(2)[wallet.Syncing] == 200
+	})
 	if got := c.states(2); got[wallet.Pending] != 100 {
 		t.Errorf("of a batch that has not begun: %v", got)
 	}

@@ -143,11 +143,14 @@ func follows(last wallet.Sync, b Block) error {
 		return nil
 	}
 	if b.Number < last.Block {
-		return errs.Unavailable("CHAIN_BEHIND", fmt.Sprintf("the node is at block %d, behind the last sync's %d", b.Number, last.Block)).After(retryAfter)
+		return errs.Unavailable("CHAIN_BEHIND",
+			fmt.Sprintf("the node is at block %d, behind the last sync's %d", b.Number, last.Block)).After(retryAfter)
 	}
 	since := max(0, b.Time.Sub(*last.At))
 	if b.Number-last.Block > blocksAhead+blocksASecond*uint64(since/time.Second) {
-		return errs.Unavailable("CHAIN_IMPLAUSIBLE", fmt.Sprintf("the node says block %d, which the chain can't have reached since block %d", b.Number, last.Block)).After(retryAfter)
+		return errs.Unavailable("CHAIN_IMPLAUSIBLE",
+			fmt.Sprintf("the node says block %d, which the chain can't have reached since block %d", b.Number,
+				last.Block)).After(retryAfter)
 	}
 	return nil
 }

@@ -119,7 +119,8 @@ func TestASyncStoresEveryBalanceAndSaysSo(t *testing.T) {
 		t.Error("balances are missing")
 	}
 	for who, s := range map[string]wallet.Sync{"stored": w.wallet.Sync, "answered": got.Sync} {
-		if s.State != wallet.Synced || s.Block != 100 || !s.At.Equal(noon().Add(-time.Second)) || s.Error != "" || s.Retry != nil {
+		if s.State != wallet.Synced || s.Block != 100 || !s.At.Equal(noon().Add(-time.Second)) || s.Error != "" ||
+			s.Retry != nil {
 			t.Errorf("%s: %+v", who, s)
 		}
 	}
@@ -138,7 +139,8 @@ func TestATokenThatCouldNotBeReadKeepsItsBalanceAndIsNamed(t *testing.T) {
 	if w.balances["token 0001"] != 1000 || w.balances["token 0002"] != 2 {
 		t.Errorf("balances %v", w.balances)
 	}
-	if got.Sync.State != wallet.Synced || !strings.Contains(got.Sync.Error, "T1") || strings.Contains(got.Sync.Error, "T2") {
+	if got.Sync.State != wallet.Synced || !strings.Contains(got.Sync.Error, "T1") ||
+		strings.Contains(got.Sync.Error, "T2") {
 		t.Errorf("sync %+v", got.Sync)
 	}
 }
@@ -152,10 +154,14 @@ func TestAFailureIsRecordedAndLeavesEverythingElse(t *testing.T) {
 		text string
 	}{
 		{"the chain is away", func(w *world, _ func()) { w.failure = away }, errs.KindUnavailable, "no node answers"},
-		{"the chain fails in an unknown way", func(w *world, _ func()) { w.failure = errors.New("secret detail") }, errs.KindInternal, "internal error"},
-		{"the balances can't be stored", func(w *world, _ func()) { w.full = errors.New("secret detail") }, errs.KindInternal, "internal error"},
-		{"the chain answers too little", func(w *world, _ func()) { w.reading.Amounts = w.reading.Amounts[:1] }, errs.KindInternal, "internal error"},
-		{"the caller goes away", func(w *world, cancel func()) { w.during = cancel }, errs.KindInternal, "the call ended before the sync did"},
+		{"the chain fails in an unknown way", func(w *world, _ func()) { w.failure = errors.New("secret detail") },
+			errs.KindInternal, "internal error"},
+		{"the balances can't be stored", func(w *world, _ func()) { w.full = errors.New("secret detail") },
+			errs.KindInternal, "internal error"},
+		{"the chain answers too little", func(w *world, _ func()) { w.reading.Amounts = w.reading.Amounts[:1] },
+			errs.KindInternal, "internal error"},
+		{"the caller goes away", func(w *world, cancel func()) { w.during = cancel }, errs.KindInternal,
+			"the call ended before the sync did"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			w := newWorld(2)
@@ -167,7 +173,8 @@ func TestAFailureIsRecordedAndLeavesEverythingElse(t *testing.T) {
 				t.Fatalf("answered %v", err)
 			}
 			s := w.wallet.Sync
-			if s.State != wallet.Failed || s.Error != tc.text || s.Retry == nil || !s.Retry.Equal(noon().Add(30*time.Second)) {
+			if s.State != wallet.Failed || s.Error != tc.text || s.Retry == nil ||
+				!s.Retry.Equal(noon().Add(30*time.Second)) {
 				t.Errorf("recorded %+v", s)
 			}
 			if s.Block != 50 || !s.At.Equal(before) {

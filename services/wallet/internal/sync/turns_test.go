@@ -24,7 +24,8 @@ type slow struct {
 	read  func() // runs when a batch has taken it
 }
 
-func (s slow) ReadAll(ctx context.Context, chain uint64, holders []common.Address, tokens []token.Token) (sync.Block, [][]*uint256.Int, error) {
+func (s slow) ReadAll(ctx context.Context, chain uint64, holders []common.Address, tokens []token.Token) (sync.Block,
+	[][]*uint256.Int, error) {
 	select {
 	case <-time.After(s.takes):
 	case <-ctx.Done():
@@ -57,7 +58,8 @@ func (c *crowd) never() int {
 
 // A round begins every five minutes and comes to 7 of 20 batches.
 func TestARoundThatIsCutOffGoesOnWithThoseThatWaitLongest(t *testing.T) {
-	for name, byID := range map[string]bool{"those that wait longest come first": false, "control: in the order of ids": true} {
+	for name, byID := range map[string]bool{"those that wait longest come first": false,
+		"control: in the order of ids": true} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := slow{crowd: newCrowd(map[uint64]int{1: 400}), takes: 32 * time.Second}
@@ -105,7 +107,8 @@ func TestTheEndOfARoundFailsNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := slow{crowd: newCrowd(map[uint64]int{1: 3}), takes: time.Hour}
 		hour := time.Now().Add(-time.Hour)
-		states := []wallet.Sync{{State: wallet.Pending}, {State: wallet.Synced, Block: 7, At: &hour}, {State: wallet.Failed, Error: "away", Retry: &hour}}
+		states := []wallet.Sync{{State: wallet.Pending}, {State: wallet.Synced, Block: 7, At: &hour},
+			{State: wallet.Failed, Error: "away", Retry: &hour}}
 		before := map[uuid.UUID]wallet.Sync{}
 		for id, w := range s.wallets {
 			w.Sync, states = states[0], states[1:]

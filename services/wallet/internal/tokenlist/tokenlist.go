@@ -71,7 +71,8 @@ func (e entry) token() (token.Token, error) {
 	case e.Decimals == nil || *e.Decimals < 0 || *e.Decimals > 255:
 		return token.Token{}, errors.New("decimals must be 0 to 255")
 	case e.Symbol == "" || !printable(e.Symbol) || !printable(e.Name):
-		return token.Token{}, fmt.Errorf("symbol (1 to %d bytes) and name (0 to %d) must have no control characters", maxText, maxText)
+		return token.Token{}, fmt.Errorf("symbol (1 to %d bytes) and name (0 to %d) must have no control characters",
+			maxText, maxText)
 	}
 	asset := caip.Asset{Chain: e.ChainID, Contract: address}
 	if address == (common.Address{}) {

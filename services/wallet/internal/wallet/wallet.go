@@ -123,7 +123,8 @@ type Service struct {
 func NewService(s Store, now func() time.Time) *Service { return &Service{store: s, now: now} }
 
 // Create adds an account to the owner's wallets. requestID may be uuid.Nil.
-func (s *Service) Create(ctx context.Context, owner uuid.UUID, account, label string, requestID uuid.UUID) (Wallet, error) {
+func (s *Service) Create(ctx context.Context, owner uuid.UUID, account, label string, requestID uuid.UUID) (Wallet,
+	error) {
 	a, err := caip.ParseAccount(account)
 	if err != nil {
 		return Wallet{}, errs.Invalid("account", err.Error())

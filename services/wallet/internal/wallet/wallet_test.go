@@ -54,7 +54,8 @@ type fixture struct {
 }
 
 func newFixture() *fixture {
-	f := &fixture{memory: &memory{}, owner: uuid.New(), now: time.Date(2026, 3, 1, 12, 0, 0, 123456789, time.FixedZone("", 3600))}
+	f := &fixture{memory: &memory{}, owner: uuid.New(),
+		now: time.Date(2026, 3, 1, 12, 0, 0, 123456789, time.FixedZone("", 3600))}
 	f.Service = wallet.NewService(f.memory, func() time.Time { return f.now })
 	return f
 }
@@ -80,7 +81,8 @@ func violates(t *testing.T, err error, field string) {
 func TestAWalletIsMadeWatchedAndPending(t *testing.T) {
 	f := newFixture()
 	w := f.create(t, account, "  cold  ", uuid.Nil)
-	if w.ID.Version() != 7 || w.Owner != f.owner || w.Label != "cold" || w.Version != 1 || w.Sync.State != wallet.Pending || w.Account.Display() != account {
+	if w.ID.Version() != 7 || w.Owner != f.owner || w.Label != "cold" || w.Version != 1 ||
+		w.Sync.State != wallet.Pending || w.Account.Display() != account {
 		t.Errorf("made %+v", w)
 	}
 	if !w.CreatedAt.Equal(f.now.Truncate(time.Microsecond)) || w.CreatedAt.Location() != time.UTC {
@@ -89,7 +91,8 @@ func TestAWalletIsMadeWatchedAndPending(t *testing.T) {
 	if f.request != nil {
 		t.Error("a call without a request_id has one")
 	}
-	for _, bad := range []string{"", "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed", strings.Replace(account, "aA", "aa", 1)} {
+	for _, bad := range []string{"", "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed",
+		strings.Replace(account, "aA", "aa", 1)} {
 		_, err := f.Service.Create(t.Context(), f.owner, bad, "", uuid.Nil)
 		violates(t, err, "account")
 	}
@@ -136,7 +139,8 @@ func TestARenameTakesTheETagThatWasSeen(t *testing.T) {
 	w := f.create(t, account, "old", uuid.Nil)
 	f.now = f.now.Add(time.Hour)
 	renamed, err := f.Rename(t.Context(), f.owner, w.ID, "new", w.ETag())
-	if err != nil || renamed.ETag() == w.ETag() || renamed.ETag() != f.kept.ETag() || !renamed.UpdatedAt.Equal(f.now.Truncate(time.Microsecond)) {
+	if err != nil || renamed.ETag() == w.ETag() || renamed.ETag() != f.kept.ETag() ||
+		!renamed.UpdatedAt.Equal(f.now.Truncate(time.Microsecond)) {
 		t.Errorf("renamed to %+v, %v", renamed, err)
 	}
 	for _, stale := range []string{w.ETag(), "nonsense", " " + renamed.ETag()} {
@@ -157,7 +161,8 @@ func TestARenameTakesTheETagThatWasSeen(t *testing.T) {
 func TestADeleteTakesTheETagThatWasSeen(t *testing.T) {
 	f := newFixture()
 	for etag, want := range map[string]int64{
-		"": 0, "1": 1, "z": 35, "10": 36, "nonsense!": -1, "01": -1, "+1": -1, "Z": -1, "-1": -1, "0": -1, "zzzzzzzzzzzzzzzz": -1,
+		"": 0, "1": 1, "z": 35, "10": 36, "nonsense!": -1, "01": -1, "+1": -1, "Z": -1, "-1": -1, "0": -1,
+		"zzzzzzzzzzzzzzzz": -1,
 	} {
 		f.versions = nil
 		if err := f.Service.Delete(t.Context(), f.owner, uuid.New(), etag); err != nil {
