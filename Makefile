@@ -1,6 +1,6 @@
 # Every target that a person needs; `make help` lists them.
 SHELL := /bin/bash -euo pipefail
-MODULES := proto pkg proto/client services/auth services/wallet services/portfolio services/devstack docs/examples/ledger k8s
+MODULES := proto pkg proto/client services/internal services/auth services/wallet services/portfolio services/devstack docs/examples/ledger k8s
 TOOLS := $(CURDIR)/bin/tools
 DEMO ?= 1
 GOTEST := go test -race -timeout 11m

@@ -49,6 +49,7 @@ require (
 	github.com/prometheus/common v0.72.0 // indirect
 	github.com/prometheus/otlptranslator v1.0.0 // indirect
 	github.com/prometheus/procfs v0.22.0 // indirect
+	github.com/purserhq/purser/services/internal v0.0.0
 	github.com/redis/go-redis/v9 v9.23.0 // indirect
 	github.com/robfig/cron/v3 v3.0.1 // indirect
 	github.com/sethvargo/go-retry v0.5.0 // indirect
@@ -93,3 +94,5 @@ require (
 replace github.com/purserhq/purser/pkg => ../../pkg
 
 replace github.com/purserhq/purser/proto => ../../proto
+
+replace github.com/purserhq/purser/services/internal => ../internal

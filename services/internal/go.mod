@@ -1,0 +1,12 @@
+module github.com/purserhq/purser/services/internal
+
+go 1.26.0
+
+require (
+	github.com/purserhq/purser/pkg v0.0.0
+	github.com/purserhq/purser/proto v0.0.0
+)
+
+replace github.com/purserhq/purser/pkg => ../../pkg
+
+replace github.com/purserhq/purser/proto => ../../proto
