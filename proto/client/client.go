@@ -21,6 +21,7 @@ import (
 	"github.com/purserhq/purser/pkg/grpcclient"
 	"github.com/purserhq/purser/proto/access"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
+	jobsv1 "github.com/purserhq/purser/proto/gen/purser/jobs/v1"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 )
@@ -49,16 +50,17 @@ type Clients struct {
 	Keys       authv1.TokenServiceClient // what verifiers ask for
 	APIKeys    authv1.ApiKeyServiceClient
 	AuthAdmin  authv1.AdminServiceClient
+	AuthJobs   jobsv1.JobServiceClient
 
-	Wallets     walletv1.WalletServiceClient
-	Tokens      walletv1.TokenServiceClient // what wallets hold
-	Balances    walletv1.BalanceServiceClient
-	Prices      walletv1.PriceServiceClient
-	Holdings    walletv1.HoldingsServiceClient
-	WalletAdmin walletv1.AdminServiceClient
+	Wallets    walletv1.WalletServiceClient
+	Tokens     walletv1.TokenServiceClient // what wallets hold
+	Balances   walletv1.BalanceServiceClient
+	Prices     walletv1.PriceServiceClient
+	Holdings   walletv1.HoldingsServiceClient
+	WalletJobs jobsv1.JobServiceClient
 
-	Portfolios     portfoliov1.PortfolioServiceClient
-	PortfolioAdmin portfoliov1.AdminServiceClient
+	Portfolios    portfoliov1.PortfolioServiceClient
+	PortfolioJobs jobsv1.JobServiceClient
 
 	conns []*grpc.ClientConn
 }
@@ -82,18 +84,19 @@ func (c *Clients) dial(cfg Config, more []grpc.DialOption) error {
 	}
 	auth, err := c.connect("auth", cfg.Auth, cfg, more,
 		authv1.AccountService_ServiceDesc, authv1.SessionService_ServiceDesc, authv1.IdentityService_ServiceDesc,
-		authv1.TokenService_ServiceDesc, authv1.ApiKeyService_ServiceDesc, authv1.AdminService_ServiceDesc)
+		authv1.TokenService_ServiceDesc, authv1.ApiKeyService_ServiceDesc, authv1.AdminService_ServiceDesc,
+		jobsv1.JobService_ServiceDesc)
 	if err != nil {
 		return err
 	}
 	wallet, err := c.connect("wallet", cfg.Wallet, cfg, more,
 		walletv1.WalletService_ServiceDesc, walletv1.TokenService_ServiceDesc, walletv1.BalanceService_ServiceDesc,
-		walletv1.PriceService_ServiceDesc, walletv1.HoldingsService_ServiceDesc, walletv1.AdminService_ServiceDesc)
+		walletv1.PriceService_ServiceDesc, walletv1.HoldingsService_ServiceDesc, jobsv1.JobService_ServiceDesc)
 	if err != nil {
 		return err
 	}
 	portfolio, err := c.connect("portfolio", cfg.Portfolio, cfg, more,
-		portfoliov1.PortfolioService_ServiceDesc, portfoliov1.AdminService_ServiceDesc)
+		portfoliov1.PortfolioService_ServiceDesc, jobsv1.JobService_ServiceDesc)
 	if err != nil {
 		return err
 	}
@@ -102,16 +105,17 @@ func (c *Clients) dial(cfg Config, more []grpc.DialOption) error {
 			authv1.NewSessionServiceClient(auth), authv1.NewIdentityServiceClient(auth)
 		c.Keys, c.APIKeys, c.AuthAdmin = authv1.NewTokenServiceClient(auth), authv1.NewApiKeyServiceClient(auth),
 			authv1.NewAdminServiceClient(auth)
+		c.AuthJobs = jobsv1.NewJobServiceClient(auth)
 	}
 	if wallet != nil {
 		c.Wallets, c.Tokens, c.Balances = walletv1.NewWalletServiceClient(wallet),
 			walletv1.NewTokenServiceClient(wallet), walletv1.NewBalanceServiceClient(wallet)
-		c.Prices, c.Holdings, c.WalletAdmin = walletv1.NewPriceServiceClient(wallet),
-			walletv1.NewHoldingsServiceClient(wallet), walletv1.NewAdminServiceClient(wallet)
+		c.Prices, c.Holdings, c.WalletJobs = walletv1.NewPriceServiceClient(wallet),
+			walletv1.NewHoldingsServiceClient(wallet), jobsv1.NewJobServiceClient(wallet)
 	}
 	if portfolio != nil {
-		c.Portfolios, c.PortfolioAdmin = portfoliov1.NewPortfolioServiceClient(portfolio),
-			portfoliov1.NewAdminServiceClient(portfolio)
+		c.Portfolios, c.PortfolioJobs = portfoliov1.NewPortfolioServiceClient(portfolio),
+			jobsv1.NewJobServiceClient(portfolio)
 	}
 	if cfg.Credentials != nil {
 		s.tokens, err = cfg.Credentials(c)

@@ -165,7 +165,7 @@ require (
 	github.com/purserhq/purser/proto v0.0.0
 	github.com/purserhq/purser/proto/client v0.0.0
 	github.com/purserhq/purser/services/auth v0.0.0
-	github.com/purserhq/purser/services/internal v0.0.0
+	github.com/purserhq/purser/services/internal v0.0.0 // indirect
 	github.com/purserhq/purser/services/portfolio v0.0.0
 	github.com/purserhq/purser/services/wallet v0.0.0
 	github.com/rogpeppe/go-internal v1.14.1 // indirect

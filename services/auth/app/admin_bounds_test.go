@@ -7,6 +7,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/errs"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
+	jobsv1 "github.com/purserhq/purser/proto/gen/purser/jobs/v1"
 )
 
 func TestNobodyGivesARoleThatPermitsMoreThanTheyMay(t *testing.T) {
@@ -88,7 +89,7 @@ func TestANULByteIsNoKeyAndNoJob(t *testing.T) {
 	admin := s.asAdmin(t)
 	_, err := s.admin.RevokeSigningKey(admin, &authv1.RevokeSigningKeyRequest{Kid: "x\x00"})
 	want(t, err, errs.KindNotFound, "NOT_FOUND")
-	if runs, err := s.admin.ListJobRuns(admin, &authv1.ListJobRunsRequest{Job: "x\x00"}); err != nil ||
+	if runs, err := s.jobs.ListJobRuns(admin, &jobsv1.ListJobRunsRequest{Job: "x\x00"}); err != nil ||
 		len(runs.GetRuns()) > 0 {
 		t.Error(runs, err)
 	}

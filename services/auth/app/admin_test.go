@@ -15,6 +15,7 @@ import (
 	"github.com/purserhq/purser/pkg/grpcclient"
 	"github.com/purserhq/purser/pkg/testkit"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
+	jobsv1 "github.com/purserhq/purser/proto/gen/purser/jobs/v1"
 )
 
 // find returns the one account with this address.
@@ -234,17 +235,18 @@ func TestAnAdminReadsEventsAndRunsOfJobs(t *testing.T) {
 	_, err := s.admin.ListAuditEvents(admin, &authv1.ListAuditEventsRequest{StartTime: &timestamppb.Timestamp{Seconds: 1 << 60}})
 	want(t, err, errs.KindInvalid, "INVALID_ARGUMENT")
 
-	if _, err := s.admin.TriggerJob(admin, &authv1.TriggerJobRequest{Job: "prune_sessions"}); err != nil {
+	if _, err := s.jobs.TriggerJob(admin, &jobsv1.TriggerJobRequest{Job: "prune_sessions"}); err != nil {
 		t.Fatal(err)
 	}
-	_, err = s.admin.TriggerJob(admin, &authv1.TriggerJobRequest{Job: "no such job"})
+	_, err = s.jobs.TriggerJob(admin, &jobsv1.TriggerJobRequest{Job: "no such job"})
 	want(t, err, errs.KindNotFound, "NOT_FOUND")
 	testkit.Eventually(t, time.Minute, func() bool {
-		runs, err := s.admin.ListJobRuns(admin, &authv1.ListJobRunsRequest{Job: "prune_sessions"})
+		runs, err := s.jobs.ListJobRuns(admin, &jobsv1.ListJobRunsRequest{Job: "prune_sessions"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		return len(runs.GetRuns()) > 0 && runs.GetRuns()[0].GetManual() && runs.GetRuns()[0].GetState() == "done"
+		return len(runs.GetRuns()) > 0 && runs.GetRuns()[0].GetManual() &&
+			runs.GetRuns()[0].GetState() == jobsv1.JobRunState_JOB_RUN_STATE_DONE
 	})
 }
 
@@ -309,7 +311,7 @@ func TestChangesAskForAPersonWhoSteppedUpOrAService(t *testing.T) {
 			return err
 		},
 		"TriggerJob": func(ctx context.Context) error {
-			_, err := s.admin.TriggerJob(ctx, &authv1.TriggerJobRequest{Job: "x"})
+			_, err := s.jobs.TriggerJob(ctx, &jobsv1.TriggerJobRequest{Job: "x"})
 			return err
 		},
 	} {

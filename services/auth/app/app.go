@@ -6,25 +6,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"time"
+	_ "time/tzdata" // time zones, also where the system has none
 
 	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/cache"
-	"github.com/purserhq/purser/pkg/grpcserver"
 	"github.com/purserhq/purser/pkg/lifecycle"
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/pkg/process"
-	"github.com/purserhq/purser/pkg/redisx"
-	"github.com/purserhq/purser/proto/access"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	"github.com/purserhq/purser/services/auth/internal/account"
 	"github.com/purserhq/purser/services/auth/internal/admin"
 	"github.com/purserhq/purser/services/auth/internal/apikey"
 	"github.com/purserhq/purser/services/auth/internal/attempts"
+	"github.com/purserhq/purser/services/auth/internal/audit"
 	"github.com/purserhq/purser/services/auth/internal/identity"
 	"github.com/purserhq/purser/services/auth/internal/password"
 	"github.com/purserhq/purser/services/auth/internal/revocation"
@@ -37,181 +35,174 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/totp"
 	"github.com/purserhq/purser/services/auth/internal/web"
 	"github.com/purserhq/purser/services/auth/migrations"
+	"github.com/purserhq/purser/services/internal/chassis"
 )
 
-// App is the auth service, listening but not yet answering.
+// name of the service, in its database connections, caches and traces.
+const name = "auth"
+
+// App is the auth service. It answers calls once Run is called.
 type App struct {
-	group  *lifecycle.Group
-	server *grpcserver.Server
-	grpc   net.Addr
-	http   net.Listener
+	*chassis.App
+	http net.Listener
 }
 
-// New builds the service from cfg. Whatever it opened is closed again, in
-// reverse, when New itself fails half-way; otherwise Run closes it.
+// New builds the service from cfg. When it fails, everything that it opened is
+// closed again; otherwise Run closes it.
 func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) {
-	g := lifecycle.New(cfg.Shutdown, log)
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, g.CloseAll())
-		}
-	}()
-	db, err := postgres.Open(ctx, cfg.Database.Options("purser-auth", log))
+	b, err := chassis.Open(ctx, name, cfg.Config, log)
 	if err != nil {
-		return nil, fmt.Errorf("open database: %w", err)
+		return nil, err
 	}
-	g.Close("database", db.Close)
-	redis, err := redisx.New(redisx.Options{URL: cfg.RedisURL.Reveal(), Name: "purser-auth", Log: log})
-	if err != nil {
-		return nil, fmt.Errorf("open Redis: %w", err)
-	}
-	g.Close("redis", redis.Close)
-	users := cache.New[account.User](redis, usersNamespace(), cache.Options{TTL: cfg.Cache.User, Log: log})
-	g.Close("user cache", func() error { users.Close(); return nil })
-	g.Loop("cache outbox", cache.NewOutbox(db, redis, log).Serve)
+	defer b.CloseOnError(&err)
+	userCache := cache.New[account.User](b.Redis, userNamespace(), cache.Options{TTL: cfg.Cache.User, Log: log})
+	b.OnClose("user cache", userCache.Close)
 
 	sealer, err := cfg.sealer()
 	if err != nil {
 		return nil, err
 	}
-	ring := signing.NewRing(cfg.Issuer, cfg.policy(), store.NewKeys(db), sealer, log)
-	sets := store.NewKeySets(redis)
-	ring.Share(sets)
-	first, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	if err := ring.Refresh(first); err != nil {
-		log.Warn("the key ring can't be read yet", "error", err)
-	}
-	g.Loop("key ring", ring.Keep)
-	feed := revocation.NewFeed(cfg.Issuer, cfg.revocations(), store.NewRevocations(db), ring.Wake, log)
-	if err := feed.Read(first); err != nil {
-		log.Warn("revocations can't be read yet", "error", err)
-	}
-	g.Loop("revocations", feed.Keep)
-	rotator := signing.NewRotator(cfg.Issuer, cfg.policy(), store.NewKeys(db), sealer, log)
-	rotator.Notify(ring.Wake)
-	rotator.Share(sets)
-	mails := store.NewMails(db)
-	post, err := newPost(g, mails, cfg.Mail, log)
+	ring, rotator := newKeys(b, cfg, sealer)
+	revocations := revocation.NewFeed(cfg.Issuer, cfg.revocations(), store.NewRevocations(b.DB), ring.Wake, log)
+	readAtStart(ctx, ring, revocations, log)
+	b.Group.Loop("key ring", ring.Keep)
+	b.Group.Loop("revocations", revocations.Keep)
+	verifier := authn.NewVerifier(ring, authn.Options{Issuer: cfg.Issuer, Revoked: revocations.Revoked})
+
+	mails := store.NewMails(b.DB)
+	mailSender, err := newMailSender(b.Group, mails, cfg.Mail, log)
 	if err != nil {
 		return nil, err
 	}
-	runner, err := runJobs(g, db, rotator, mails, post, cfg, log)
+	scheduled, err := addJobs(b, rotator, mails, mailSender, cfg)
 	if err != nil {
 		return nil, err
 	}
+
 	hasher, err := password.New(cmp.Or(cfg.HashesAtOnce, password.AtOnce()))
 	if err != nil {
 		return nil, err
 	}
-	events := store.NewAudit(db)
-	factors := totp.NewService(store.NewFactors(db), sealer, cfg.TOTPName)
-	people := store.NewAccounts(db, users, mails)
-	accounts, err := newAccounts(people, hasher, events, cfg)
+	auditEvents := store.NewAudit(b.DB)
+	secondFactors := totp.NewService(store.NewFactors(b.DB), sealer, cfg.TOTPName)
+	accountStore := store.NewAccounts(b.DB, userCache, mails)
+	accounts, err := newAccounts(accountStore, hasher, auditEvents, cfg)
 	if err != nil {
 		return nil, err
 	}
 	sessions := session.NewService(session.Deps{
-		Store: store.NewSessions(db), Signer: ring, Passwords: hasher, Factor: factors, Audit: events, Now: time.Now,
+		Store: store.NewSessions(b.DB), Signer: ring, Passwords: hasher, Factor: secondFactors, Audit: auditEvents,
+		Now: time.Now,
 	}, cfg.Session)
-
-	identities := identity.NewService(store.NewIdentities(people), time.Now)
-	elsewhere := newOAuth(cfg, redis, identities, sessions, events)
-	wallets := newWallets(cfg, redis, identities, sessions, events, log)
-	limiter, err := attempts.New(cfg.Attempts, store.NewAttempts(redis), time.Now)
+	identities := identity.NewService(store.NewIdentities(accountStore), time.Now)
+	identityProviders := newOAuth(cfg, b.Redis, identities, sessions, auditEvents)
+	walletSignIn := newWalletSignIn(cfg, b.Redis, identities, sessions, auditEvents, log)
+	serviceAccounts := serviceaccount.NewService(store.NewServiceAccounts(b.DB), ring, auditEvents, time.Now)
+	apiKeys := apikey.NewService(store.NewAPIKeys(b.DB), ring, auditEvents, time.Now)
+	limiter, err := attempts.New(cfg.Attempts, store.NewAttempts(b.Redis), time.Now)
 	if err != nil {
 		return nil, err
 	}
 
-	verifier := authn.NewVerifier(ring, authn.Options{Issuer: cfg.Issuer, Revoked: feed.Revoked})
-	server, err := grpcserver.New(cfg.GRPC, grpcserver.Deps{
-		Rules:     access.Lookup,
-		Verifier:  verifier,
-		Log:       log,
-		Translate: postgres.Translate,
-		Context:   rpc.WithClient(verifier),
-	})
+	server, err := b.NewServer(verifier, rpc.WithClient(verifier))
 	if err != nil {
 		return nil, err
 	}
 	floor := rpc.NewFloor(cfg.Floor)
-	services := serviceaccount.NewService(store.NewServiceAccounts(db), ring, events, time.Now)
 	authv1.RegisterAccountServiceServer(server, rpc.NewAccountServer(accounts, limiter, floor))
-	authv1.RegisterSessionServiceServer(server,
-		rpc.NewSessionServer(sessions, factors, services, limiter, floor,
-			rpc.Ways{OAuth: elsewhere, Wallets: wallets}))
-	authv1.RegisterIdentityServiceServer(server, rpc.NewIdentityServer(identities, wallets, limiter))
-	keys := apikey.NewService(store.NewAPIKeys(db), ring, events, time.Now)
-	authv1.RegisterTokenServiceServer(server,
-		rpc.NewTokenServer(ring, verifier, sessions, keys, services, feed, cfg.Revocations.StreamsPerAddress))
-	authv1.RegisterApiKeyServiceServer(server, rpc.NewAPIKeyServer(keys, limiter))
+	authv1.RegisterSessionServiceServer(server, rpc.NewSessionServer(sessions, secondFactors, serviceAccounts, limiter,
+		floor, rpc.Ways{OAuth: identityProviders, Wallets: walletSignIn}))
+	authv1.RegisterIdentityServiceServer(server, rpc.NewIdentityServer(identities, walletSignIn, limiter))
+	authv1.RegisterTokenServiceServer(server, rpc.NewTokenServer(ring, verifier, sessions, apiKeys, serviceAccounts,
+		revocations, cfg.Revocations.StreamsPerAddress))
+	authv1.RegisterApiKeyServiceServer(server, rpc.NewAPIKeyServer(apiKeys, limiter))
 	authv1.RegisterAdminServiceServer(server, rpc.NewAdminServer(rpc.AdminDeps{
-		Rotator: rotator, Users: admin.NewService(store.NewAdmin(people)), Services: services, Jobs: runner,
-		Events: events, Recorder: events,
+		Rotator: rotator, Users: admin.NewService(store.NewAdmin(accountStore)), Services: serviceAccounts,
+		Events: auditEvents,
 	}))
+	scheduled.Register(server, func(ctx context.Context, caller authn.Caller, job string) error {
+		return auditEvents.Record(ctx, audit.Event{Type: audit.JobTriggered, Actor: caller.UserID, Object: job})
+	})
 
-	a := &App{group: g, server: server}
-	if a.grpc, err = server.Listen(ctx, g); err != nil {
+	a := &App{}
+	if a.App, err = b.Listen(ctx, server); err != nil {
 		return nil, err
 	}
-	if a.http, err = new(net.ListenConfig).Listen(ctx, "tcp", cfg.HTTPAddr); err != nil {
-		return nil, fmt.Errorf("PURSER_HTTP_ADDR: %w", err)
-	}
-	g.Close("http listener", a.http.Close)
-	hosted, err := pages(cfg, web.Handler(cfg.Issuer, ring), elsewhere, limiter, log)
+	pages, err := httpHandler(cfg, web.Handler(cfg.Issuer, ring), identityProviders, limiter, log)
 	if err != nil {
 		return nil, err
 	}
-	a.serveHTTP(hosted)
-	return a, server.Check()
+	a.http, err = listenHTTP(ctx, b.Group, cfg.HTTPAddr, pages)
+	return a, err
 }
 
-func (a *App) serveHTTP(h http.Handler) {
+// newKeys returns the key ring, which signs tokens, and what rotates its keys.
+func newKeys(b *chassis.Builder, cfg Config, sealer *signing.Sealer) (*signing.Ring, *signing.Rotator) {
+	sharedKeySets := store.NewKeySets(b.Redis)
+	ring := signing.NewRing(cfg.Issuer, cfg.policy(), store.NewKeys(b.DB), sealer, b.Log)
+	ring.Share(sharedKeySets)
+	rotator := signing.NewRotator(cfg.Issuer, cfg.policy(), store.NewKeys(b.DB), sealer, b.Log)
+	rotator.Notify(ring.Wake)
+	rotator.Share(sharedKeySets)
+	return ring, rotator
+}
+
+// readAtStart reads the keys and the revocations before the first call comes. A
+// database that doesn't answer is waited for while serving.
+func readAtStart(ctx context.Context, ring *signing.Ring, revocations *revocation.Feed, log *slog.Logger) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if err := ring.Refresh(ctx); err != nil {
+		log.Warn("the key ring can't be read yet", "error", err)
+	}
+	if err := revocations.Read(ctx); err != nil {
+		log.Warn("revocations can't be read yet", "error", err)
+	}
+}
+
+// listenHTTP serves h on an address for as long as the group runs.
+func listenHTTP(ctx context.Context, g *lifecycle.Group, addr string, h http.Handler) (net.Listener, error) {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("PURSER_HTTP_ADDR: %w", err)
+	}
+	g.Close("http listener", listener.Close)
 	s := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
 		WriteTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10}
-	a.group.Serve("http", func() error {
-		if err := s.Serve(a.http); !errors.Is(err, http.ErrServerClosed) {
+	g.Serve("http", func() error {
+		if err := s.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			return err
 		}
 		return nil
 	})
-	a.group.Drain("http", func(ctx context.Context) {
+	g.Drain("http", func(ctx context.Context) {
 		if s.Shutdown(ctx) != nil {
-			_ = s.Close() // the limit is up: what is still open is cut
+			_ = s.Close() // cuts off what is still open at the limit
 		}
 	})
+	return listener, nil
 }
-
-// Run serves until ctx ends, then stops in order and closes everything.
-func (a *App) Run(ctx context.Context) error { return a.group.Run(ctx) }
-
-// Addr is where gRPC listens, host:port.
-func (a *App) Addr() string { return a.grpc.String() }
 
 // HTTPAddr is where the key set is served, host:port.
 func (a *App) HTTPAddr() string { return a.http.Addr().String() }
 
+// Listeners are the addresses that the service listens on, as attributes of the
+// line that is logged at start.
+func (a *App) Listeners() []any { return append(a.App.Listeners(), "http", a.HTTPAddr()) }
+
 // Program is the service's main.
 func Program() process.Service[Config] {
-	return process.Service[Config]{
-		Name: "auth", Load: Load,
-		Process: func(c Config) process.Config { return c.Process },
-		Check:   func(c Config) error { return c.GRPC.Check() },
-		New: func(ctx context.Context, c Config, log *slog.Logger) (process.Runner, error) {
-			a, err := New(ctx, c, log)
-			if err != nil {
-				return nil, err
-			}
-			log.InfoContext(ctx, "serving", "grpc", a.Addr(), "http", a.HTTPAddr())
-			return a, nil
-		},
-		Migrate: func(ctx context.Context, c Config, what string, out io.Writer, log *slog.Logger) error {
-			return Migrations().Command(ctx, c.Database, what, out, log)
-		},
-		Health:  func(ctx context.Context, c Config) error { return grpcserver.CheckHealth(ctx, c.GRPC) },
-		Command: Command, Usage: Usage,
-	}
+	p := chassis.Program(name, migrations.FS, New)
+	p.Command, p.Usage = Command, Usage
+	return p
 }
+
+// Load reads the configuration from environ and reports every error in it.
+func Load(environ []string) (Config, error) { return chassis.Load[Config](environ) }
+
+// Migrations of the service's schema, for "migrate" and for templates of test
+// databases.
+func Migrations() postgres.Migrations { return chassis.Migrations(name, migrations.FS) }
 
 // Role is one that an account can have, and what it permits.
 type Role struct {
@@ -226,10 +217,4 @@ func Roles() []Role {
 		all = append(all, Role{name, role.Permissions([]string{name})})
 	}
 	return all
-}
-
-// Migrations of the service's schema, as `migrate` and a test's template
-// apply them.
-func Migrations() postgres.Migrations {
-	return postgres.Migrations{Service: "purser-auth", Files: migrations.FS}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/purserhq/purser/pkg/grpcclient"
 	"github.com/purserhq/purser/pkg/testkit"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
+	jobsv1 "github.com/purserhq/purser/proto/gen/purser/jobs/v1"
 	"github.com/purserhq/purser/services/auth/app"
 	"github.com/purserhq/purser/services/auth/migrations"
 )
@@ -46,6 +47,7 @@ type service struct {
 	sessions authv1.SessionServiceClient
 	tokens   authv1.TokenServiceClient
 	admin    authv1.AdminServiceClient
+	jobs     jobsv1.JobServiceClient
 	keys     authv1.ApiKeyServiceClient
 
 	identities authv1.IdentityServiceClient
@@ -83,7 +85,7 @@ func startOn(t testing.TB, db *testkit.DB, url string, more ...string) service {
 	return service{
 		db: db, addr: a.Addr(), http: "http://" + a.HTTPAddr(), accounts: authv1.NewAccountServiceClient(conn),
 		sessions: authv1.NewSessionServiceClient(conn), tokens: authv1.NewTokenServiceClient(conn),
-		admin: authv1.NewAdminServiceClient(conn), keys: authv1.NewApiKeyServiceClient(conn),
+		admin: authv1.NewAdminServiceClient(conn), jobs: jobsv1.NewJobServiceClient(conn), keys: authv1.NewApiKeyServiceClient(conn),
 		identities: authv1.NewIdentityServiceClient(conn),
 	}
 }

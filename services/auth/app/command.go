@@ -35,7 +35,7 @@ audit verify [N HASH]...  work the chain of audit events out anew, and compare i
 // caller has to be able to read the configuration, secrets included: that is
 // what it asks for permission.
 func Command(ctx context.Context, cfg Config, log *slog.Logger, args []string, out io.Writer) (err error) {
-	db, err := postgres.Open(ctx, cfg.Database.Options("purser-auth", log))
+	db, err := postgres.Open(ctx, cfg.Database.Options("purser-"+name, log))
 	if err != nil {
 		return fmt.Errorf("open database: %w", err)
 	}
@@ -61,18 +61,18 @@ func Command(ctx context.Context, cfg Config, log *slog.Logger, args []string, o
 
 // newUsers is the cache of users that a change has to be told to.
 func newUsers(cfg Config, log *slog.Logger) (*cache.Cache[account.User], func() error, error) {
-	redis, err := redisx.New(redisx.Options{URL: cfg.RedisURL.Reveal(), Name: "purser-auth", Log: log})
+	redis, err := redisx.New(redisx.Options{URL: cfg.RedisURL.Reveal(), Name: "purser-" + name, Log: log})
 	if err != nil {
 		return nil, nil, fmt.Errorf("open Redis: %w", err)
 	}
-	users := cache.New[account.User](redis, usersNamespace(), cache.Options{TTL: cfg.Cache.User, Log: log})
+	users := cache.New[account.User](redis, userNamespace(), cache.Options{TTL: cfg.Cache.User, Log: log})
 	return users, func() error {
 		users.Close()
 		return redis.Close()
 	}, nil
 }
 
-func usersNamespace() cache.Namespace {
+func userNamespace() cache.Namespace {
 	return cache.Namespace{Service: "auth", Entity: "user", Schema: 3}
 }
 

@@ -8,12 +8,6 @@ import (
 	"time"
 
 	"github.com/purserhq/purser/pkg/config"
-	"github.com/purserhq/purser/pkg/grpcserver"
-	"github.com/purserhq/purser/pkg/jobs"
-	"github.com/purserhq/purser/pkg/lifecycle"
-	"github.com/purserhq/purser/pkg/postgres"
-	"github.com/purserhq/purser/pkg/process"
-	"github.com/purserhq/purser/pkg/redisx"
 	"github.com/purserhq/purser/services/auth/internal/account"
 	"github.com/purserhq/purser/services/auth/internal/apikey"
 	"github.com/purserhq/purser/services/auth/internal/attempts"
@@ -22,18 +16,15 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/serviceaccount"
 	"github.com/purserhq/purser/services/auth/internal/session"
 	"github.com/purserhq/purser/services/auth/internal/signing"
+	"github.com/purserhq/purser/services/internal/chassis"
 )
 
 // Config of the auth service, read from PURSER_*.
 type Config struct {
-	Process process.Config
-	GRPC    grpcserver.Config `envPrefix:"GRPC_"`
+	chassis.Config
 	// HTTPAddr serves the key set.
-	HTTPAddr string          `env:"HTTP_ADDR" envDefault:"127.0.0.1:0"`
-	Database postgres.Config `envPrefix:"DATABASE_"`
-	// RedisURL of the cache. Signing in and verifying don't need it.
-	RedisURL config.Secret `env:"REDIS_URL,required,notEmpty"`
-	Cache    CacheConfig   `envPrefix:"CACHE_"`
+	HTTPAddr string      `env:"HTTP_ADDR" envDefault:"127.0.0.1:0"`
+	Cache    CacheConfig `envPrefix:"CACHE_"`
 	// Issuer that tokens name: the base URL of this service's HTTP port as
 	// verifiers see it.
 	Issuer string `env:"ISSUER,required,notEmpty"`
@@ -69,7 +60,6 @@ type Config struct {
 	// agree.
 	ChainRPCURLs config.ChainURLs `env:"CHAIN_RPC_URLS"`
 	Attempts     attempts.Policy
-	Shutdown     lifecycle.Config `envPrefix:"SHUTDOWN_"`
 }
 
 // CacheConfig says how long things are cached.
@@ -86,49 +76,36 @@ func (c CacheConfig) Validate() error {
 	return nil
 }
 
-// Load reads the configuration from environ and reports every mistake.
-func Load(environ []string) (Config, error) {
-	var c Config
-	err := config.Load(environ, &c)
-	return c, err
-}
-
-// Validate reports every mistake in c.
+// Validate reports every error in c.
 func (c Config) Validate() error {
-	mistakes := []error{c.Process.Validate(), c.GRPC.Validate(), config.HostPort("PURSER_HTTP_ADDR", c.HTTPAddr),
-		c.Database.Validate(), c.Shutdown.Validate(), c.policy().Validate(), c.revocations().Validate(),
-		c.Cache.Validate()}
+	found := []error{c.Config.Validate(), config.HostPort("PURSER_HTTP_ADDR", c.HTTPAddr), c.policy().Validate(),
+		c.revocations().Validate(), c.Cache.Validate(), chassis.CheckCron("PURSER_KEYS_ROTATION_CRON", c.Keys.Cron),
+		c.Session.Validate(), c.Attempts.Validate(), c.Mail.Validate(), c.OAuth.Validate(), c.SIWE.Validate(),
+		c.ChainRPCURLs.Check("PURSER_CHAIN_RPC_URLS")}
 	if c.Issuer != "" && !config.IsHTTPURL(c.Issuer) {
-		mistakes = append(mistakes, errors.New("PURSER_ISSUER must be an http or https URL"))
-	}
-	if err := redisx.CheckURL(c.RedisURL.Reveal()); c.RedisURL != "" && err != nil {
-		mistakes = append(mistakes, fmt.Errorf("PURSER_REDIS_URL: %w", err))
-	}
-	if err := jobs.CheckCron(c.Keys.Cron); err != nil {
-		mistakes = append(mistakes, fmt.Errorf("PURSER_KEYS_ROTATION_CRON: %w", err))
+		found = append(found, errors.New("PURSER_ISSUER must be an http or https URL"))
 	}
 	if c.KEK != "" {
 		if _, err := c.sealer(); err != nil {
-			mistakes = append(mistakes, err)
+			found = append(found, err)
 		}
 	}
 	if c.MinPassword < 8 || c.MinPassword > account.MaxPassword {
-		mistakes = append(mistakes, fmt.Errorf("PURSER_MIN_PASSWORD must be 8 to %d", account.MaxPassword))
+		found = append(found, fmt.Errorf("PURSER_MIN_PASSWORD must be 8 to %d", account.MaxPassword))
 	}
 	if c.TOTPName == "" || strings.Contains(c.TOTPName, ":") {
-		mistakes = append(mistakes, errors.New("PURSER_TOTP_NAME must be a name without a colon"))
+		found = append(found, errors.New("PURSER_TOTP_NAME must be a name without a colon"))
 	}
 	if c.HashesAtOnce < 0 {
-		mistakes = append(mistakes, errors.New("PURSER_PASSWORD_HASHES_AT_ONCE must be at least 0"))
+		found = append(found, errors.New("PURSER_PASSWORD_HASHES_AT_ONCE must be at least 0"))
 	}
 	if c.BreachedAPI != "" && !config.IsHTTPURL(c.BreachedAPI) {
-		mistakes = append(mistakes, errors.New("PURSER_BREACHED_API_URL must be an http or https URL"))
+		found = append(found, errors.New("PURSER_BREACHED_API_URL must be an http or https URL"))
 	}
 	if c.Floor < 0 || c.Floor > 5*time.Second {
-		mistakes = append(mistakes, errors.New("PURSER_AUTH_FLOOR must be 0 to 5s"))
+		found = append(found, errors.New("PURSER_AUTH_FLOOR must be 0 to 5s"))
 	}
-	return errors.Join(append(mistakes, c.Session.Validate(), c.Attempts.Validate(), c.Mail.Validate(),
-		c.OAuth.Validate(), c.SIWE.Validate(), c.ChainRPCURLs.Check("PURSER_CHAIN_RPC_URLS"))...)
+	return errors.Join(found...)
 }
 
 // policy of the keys, with what it takes from the sessions'.

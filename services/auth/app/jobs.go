@@ -2,77 +2,60 @@ package app
 
 import (
 	"context"
-	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/purserhq/purser/pkg/jobs"
-	"github.com/purserhq/purser/pkg/lifecycle"
-	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/services/auth/internal/audit"
 	"github.com/purserhq/purser/services/auth/internal/mail"
 	"github.com/purserhq/purser/services/auth/internal/signing"
 	"github.com/purserhq/purser/services/auth/internal/store"
+	"github.com/purserhq/purser/services/internal/chassis"
 )
 
-// How long the history of jobs, sessions that have ended, and that a mail was
-// sent, are kept.
 const (
-	keepRuns     = 30 * 24 * time.Hour
-	keepSessions = 30 * 24 * time.Hour
-	keepMails    = 7 * 24 * time.Hour
+	// sessionRetention is how long sessions that have ended are kept.
+	sessionRetention = 30 * 24 * time.Hour
+	// mailRetention is how long it is kept that a mail was sent.
+	mailRetention = 7 * 24 * time.Hour
 )
 
-// runJobs adds the service's jobs to g, and returns what runs them.
-func runJobs(g *lifecycle.Group, db *postgres.DB, rotator *signing.Rotator, mails *store.Mails, post *mail.Post,
-	cfg Config, log *slog.Logger) (*jobs.Runner, error) {
-	chain := audit.NewChain(store.NewAudit(db), log, time.Now)
-	sessions, revocations := store.NewSessions(db), store.NewRevocations(db)
-	runner := jobs.New(db, jobs.Options{Log: log})
-	all := []jobs.Job{
+// addJobs adds the service's jobs. sender is nil when there is no SMTP server.
+func addJobs(b *chassis.Builder, rotator *signing.Rotator, mails *store.Mails, sender *mail.Post,
+	cfg Config) (*chassis.Jobs, error) {
+	sessions, revocations := store.NewSessions(b.DB), store.NewRevocations(b.DB)
+	auditChain := audit.NewChain(store.NewAudit(b.DB), b.Log, time.Now)
+	all := []chassis.Job{
 		{
-			Name: "rotate_signing_keys", Cron: cfg.Keys.Cron, Timeout: time.Minute,
-			Run: func(ctx context.Context, _ *jobs.Run) error { return rotator.Rotate(ctx, false) },
-		},
-		{
-			Name: "forget_used_tokens", Cron: "* * * * *", CatchUp: jobs.CatchUpSkip, Timeout: time.Minute,
-			Run: func(ctx context.Context, _ *jobs.Run) error {
-				return sessions.Forget(ctx,
-					cfg.Session.Recoverable())
+			CronSetting: "PURSER_KEYS_ROTATION_CRON",
+			Job: jobs.Job{
+				Name: "rotate_signing_keys", Cron: cfg.Keys.Cron, Timeout: time.Minute,
+				Run: func(ctx context.Context, _ *jobs.Run) error { return rotator.Rotate(ctx, false) },
 			},
 		},
-		{
-			Name: "seal_audit", Cron: "* * * * *", CatchUp: jobs.CatchUpSkip, Timeout: 10 * time.Minute,
-			Run: func(ctx context.Context, _ *jobs.Run) error { return chain.Seal(ctx) },
-		},
-		{
-			Name: "prune_sessions", Cron: "17 3 * * *", Timeout: 10 * time.Minute,
-			Run: func(ctx context.Context, _ *jobs.Run) error { return sessions.Prune(ctx, keepSessions) },
-		},
-		{
-			Name: "prune_revocations", Cron: "*/10 * * * *", CatchUp: jobs.CatchUpSkip, Timeout: 5 * time.Minute,
-			Run: func(ctx context.Context, _ *jobs.Run) error {
-				return revocations.Prune(ctx,
-					cfg.revocations().Keep())
-			},
-		},
-		{
-			Name: "prune_mails", Cron: "27 3 * * *", Timeout: 10 * time.Minute,
-			Run: func(ctx context.Context, _ *jobs.Run) error { return mails.Prune(ctx, keepMails) },
-		},
-		runner.Pruning("@daily", keepRuns),
+		job("forget_used_tokens", "* * * * *", time.Minute, jobs.CatchUpSkip, func(ctx context.Context) error {
+			return sessions.Forget(ctx, cfg.Session.Recoverable())
+		}),
+		job("seal_audit", "* * * * *", 10*time.Minute, jobs.CatchUpSkip, auditChain.Seal),
+		job("prune_sessions", "17 3 * * *", 10*time.Minute, jobs.CatchUpLast, func(ctx context.Context) error {
+			return sessions.Prune(ctx, sessionRetention)
+		}),
+		job("prune_revocations", "*/10 * * * *", 5*time.Minute, jobs.CatchUpSkip, func(ctx context.Context) error {
+			return revocations.Prune(ctx, cfg.revocations().Keep())
+		}),
+		job("prune_mails", "27 3 * * *", 10*time.Minute, jobs.CatchUpLast, func(ctx context.Context) error {
+			return mails.Prune(ctx, mailRetention)
+		}),
 	}
-	if post != nil {
-		all = append(all, jobs.Job{
-			Name: "send_mails", Cron: "* * * * *", CatchUp: jobs.CatchUpSkip, Timeout: 10 * time.Minute,
-			Run: func(ctx context.Context, _ *jobs.Run) error { return post.Deliver(ctx) },
-		})
+	if sender != nil {
+		all = append(all, job("send_mails", "* * * * *", 10*time.Minute, jobs.CatchUpSkip, sender.Deliver))
 	}
-	for _, j := range all {
-		if err := runner.Add(j); err != nil {
-			return nil, fmt.Errorf("PURSER_KEYS_ROTATION_CRON: %w", err)
-		}
-	}
-	g.Loop("jobs", func(ctx context.Context) error { return runner.Serve(ctx, cfg.Shutdown.Drain) })
-	return runner, nil
+	return b.AddJobs(all...)
+}
+
+// job is one with a fixed schedule.
+func job(name, cron string, timeout time.Duration, catchUp jobs.Policy, run func(context.Context) error) chassis.Job {
+	return chassis.Job{Job: jobs.Job{
+		Name: name, Cron: cron, Timeout: timeout, CatchUp: catchUp,
+		Run: func(ctx context.Context, _ *jobs.Run) error { return run(ctx) },
+	}}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/purserhq/purser/proto/access"
 	// Linked, so that their descriptors are registered.
 	_ "github.com/purserhq/purser/proto/gen/purser/auth/v1"
+	_ "github.com/purserhq/purser/proto/gen/purser/jobs/v1"
 	_ "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	_ "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	authapp "github.com/purserhq/purser/services/auth/app"

@@ -6,10 +6,9 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/types/known/durationpb"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
+	jobsv1 "github.com/purserhq/purser/proto/gen/purser/jobs/v1"
 )
 
 // shownRuns of each service's jobs.
@@ -54,34 +53,27 @@ type run struct {
 	Ran               bool
 }
 
-// jobRun is a JobRun of any of the services.
-type jobRun interface {
-	GetJob() string
-	GetState() string
-	GetError() string
-	GetScheduleTime() *timestamppb.Timestamp
-	GetShard() int32
-	GetAttempt() int32
-	GetManual() bool
-	GetDuration() *durationpb.Duration
-}
-
-// runsOf asks a service for the last runs of its jobs.
-func runsOf[Req any, R jobRun, Resp interface{ GetRuns() []R }](
-	list func(context.Context, Req, ...grpc.CallOption) (Resp, error), req Req) func(context.Context) (any, error) {
+// jobRuns asks a service for the last runs of its jobs.
+func jobRuns(conn grpc.ClientConnInterface) func(context.Context) (any, error) {
+	client := jobsv1.NewJobServiceClient(conn)
 	return func(ctx context.Context) (any, error) {
-		resp, err := list(ctx, req)
+		resp, err := client.ListJobRuns(ctx, &jobsv1.ListJobRunsRequest{PageSize: shownRuns})
 		if err != nil {
 			return nil, err
 		}
 		runs := []run{}
 		for _, r := range resp.GetRuns() {
+			took := r.GetDuration().AsDuration()
 			runs = append(runs, run{
-				Job: r.GetJob(), State: r.GetState(), Error: r.GetError(), Due: moment(r.GetScheduleTime()),
-				Shard: r.GetShard(), Attempt: r.GetAttempt(), Manual: r.GetManual(),
-				Took: r.GetDuration().AsDuration(), Ran: r.GetDuration().AsDuration() > 0,
+				Job: r.GetJob(), State: jobRunState(r.GetState()), Error: r.GetError(), Due: moment(r.GetScheduleTime()),
+				Shard: r.GetShard(), Attempt: r.GetAttempt(), Manual: r.GetManual(), Took: took, Ran: took > 0,
 			})
 		}
 		return runs, nil
 	}
+}
+
+// jobRunState is the state as the page shows it, for example "done".
+func jobRunState(s jobsv1.JobRunState) string {
+	return strings.ToLower(strings.TrimPrefix(s.String(), "JOB_RUN_STATE_"))
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/purserhq/purser/pkg/grpcclient"
 	"github.com/purserhq/purser/pkg/testkit"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
+	jobsv1 "github.com/purserhq/purser/proto/gen/purser/jobs/v1"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	"github.com/purserhq/purser/services/devstack/demo"
 	"github.com/purserhq/purser/services/devstack/traces"
@@ -114,27 +115,29 @@ func (s *stage) operation(t *testing.T, b *browser) {
 		return len(want) > 1 && len(want) == len(b.text("[data-kid]"))
 	})
 	b.shows("#keys", "Next step in ")
-	s.trigger(t, admin)
+	jobs := jobsv1.NewJobServiceClient(conn)
+	s.trigger(t, jobs)
 	b.shows("[data-run=auth] th", "seal_audit by hand")
 	testkit.Eventually(t, patience, func() bool {
-		runs, err := admin.ListJobRuns(as, &authv1.ListJobRunsRequest{PageSize: 8})
+		runs, err := jobs.ListJobRuns(as, &jobsv1.ListJobRunsRequest{PageSize: 8})
 		if err != nil {
 			t.Fatal(err)
 		}
 		var want []string
 		for _, r := range runs.GetRuns() {
-			if name := r.GetJob(); r.GetManual() {
-				want = append(want, name+" by hand", r.GetState())
-			} else {
-				want = append(want, name, r.GetState())
+			name := r.GetJob()
+			if r.GetManual() {
+				name += " by hand"
 			}
+			state := strings.ToLower(strings.TrimPrefix(r.GetState().String(), "JOB_RUN_STATE_"))
+			want = append(want, name, state)
 		}
 		return slices.Equal(b.text("[data-run=auth] th, [data-run=auth] .tag"), want)
 	})
 }
 
 // trigger runs a job of auth once, which only a person who is an admin may.
-func (s *stage) trigger(t *testing.T, admin authv1.AdminServiceClient) {
+func (s *stage) trigger(t *testing.T, jobs jobsv1.JobServiceClient) {
 	t.Helper()
 	if _, err := s.AuthCommand(t.Context(), "admin", "grant", email); err != nil {
 		t.Fatal(err)
@@ -144,7 +147,7 @@ func (s *stage) trigger(t *testing.T, admin authv1.AdminServiceClient) {
 		t.Fatal(err)
 	}
 	as := grpcclient.WithToken(t.Context(), in.GetTokens().GetAccessToken())
-	if _, err := admin.TriggerJob(as, &authv1.TriggerJobRequest{Job: "seal_audit"}); err != nil {
+	if _, err := jobs.TriggerJob(as, &jobsv1.TriggerJobRequest{Job: "seal_audit"}); err != nil {
 		t.Fatal(err)
 	}
 }

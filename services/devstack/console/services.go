@@ -19,8 +19,6 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/grpcclient"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
-	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
-	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 )
 
 // account is the service account that reads keys and job runs.
@@ -130,15 +128,9 @@ func (s *services) sections() map[string][]*panel {
 		"services": {s.health("auth", s.auth), s.health("wallet", s.wallet), s.health("portfolio", s.portfolio)},
 		"keys":     {s.panel("auth", s.auth, s.operator, s.keys)},
 		"jobs": {
-			s.panel("auth", s.auth, s.operator,
-				runsOf(authv1.NewAdminServiceClient(s.auth).ListJobRuns,
-					&authv1.ListJobRunsRequest{PageSize: shownRuns})),
-			s.panel("wallet", s.wallet, s.operator,
-				runsOf(walletv1.NewAdminServiceClient(s.wallet).ListJobRuns,
-					&walletv1.ListJobRunsRequest{PageSize: shownRuns})),
-			s.panel("portfolio", s.portfolio, s.operator,
-				runsOf(portfoliov1.NewAdminServiceClient(s.portfolio).ListJobRuns,
-					&portfoliov1.ListJobRunsRequest{PageSize: shownRuns})),
+			s.panel("auth", s.auth, s.operator, jobRuns(s.auth)),
+			s.panel("wallet", s.wallet, s.operator, jobRuns(s.wallet)),
+			s.panel("portfolio", s.portfolio, s.operator, jobRuns(s.portfolio)),
 		},
 		"value": {}, "holdings": {},
 	}

@@ -89,6 +89,12 @@ func edge(from, to string, test bool, tell func(from, to, reason string)) {
 	case a.module == "pkg" && b.module != "pkg":
 		tell(from, to, "the library knows no contract and no service, so that another team takes it alone; pass "+
 			"what it needs as a function or a type")
+	case a.service == shared && b.service != "" && b.service != shared:
+		tell(from, to, "what the services share knows none of them; pass what it needs as a function or a type")
+	case b.service == shared && a.service != "":
+		if b.rest == "servicetest" && !test && a.service != shared {
+			tell(from, to, "servicetest is for tests and is no part of a deployed binary")
+		}
 	case a.service != "" && a.service != "devstack" && b.service != "" && b.service != a.service:
 		tell(from, to, "a service reaches another one over gRPC only, so that each is deployed alone")
 	case a.module == client && b.module == "services":
@@ -100,7 +106,7 @@ func edge(from, to string, test bool, tell func(from, to, reason string)) {
 		tell(from, to, "what is deployed are the programs: its tests run those")
 	case a.service == "devstack" && b.service != "" && b.service != "devstack" && b.rest != "app":
 		tell(from, to, "devstack starts the services as they are, through services/"+b.service+"/app")
-	case !test && testkit(to) && !testkit(from) && a.service != "devstack":
+	case !test && testkit(to) && !testkit(from) && a.service != "devstack" && a.rest != "servicetest":
 		tell(from, to, "the test kit starts servers and is no part of a deployed binary; only tests and devstack "+
 			"use it")
 	case adapter(to) && domain(from) && a.service == b.service && !test:
@@ -108,8 +114,13 @@ func edge(from, to string, test bool, tell func(from, to, reason string)) {
 	}
 }
 
-// client is the module that lies within the contracts' folder.
-const client = "proto/client"
+const (
+	// client is the module that lies within the contracts' folder.
+	client = "proto/client"
+	// shared is the folder of what the services share. Go lets nobody outside
+	// services import it.
+	shared = "internal"
+)
 
 type where struct{ module, service, rest string }
 
@@ -222,6 +233,15 @@ func TestAnEdgeAgainstTheDirectionIsReported(t *testing.T) {
 		"a service to another":   {"services/wallet/app", "services/auth/app", false, "over gRPC only"},
 		"a service's test to another": {"services/wallet/internal/wallet", "services/auth/internal/account",
 			true, "over gRPC only"},
+		"a service to what services share": {"services/wallet/app", "services/internal/chassis", false, ""},
+		"devstack to what services share":  {"services/devstack/suite", "services/internal/chassis", false, ""},
+		"what services share to a service": {"services/internal/chassis", "services/auth/app", false,
+			"knows none of them"},
+		"a program to servicetest": {"services/wallet/app", "services/internal/servicetest", false,
+			"no part of a deployed binary"},
+		"a test to servicetest":       {"services/wallet/app", "services/internal/servicetest", true, ""},
+		"servicetest to the test kit": {"services/internal/servicetest", "pkg/testkit", false, ""},
+		"the chassis to the test kit": {"services/internal/chassis", "pkg/testkit", false, "no part of a deployed binary"},
 		"a service to devstack": {"services/wallet/app", "services/devstack/chain", false,
 			"over gRPC only"},
 		"devstack to an app": {"services/devstack/suite", "services/wallet/app", false, ""},

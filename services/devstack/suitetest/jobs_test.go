@@ -12,6 +12,7 @@ import (
 	"github.com/purserhq/purser/pkg/grpcclient"
 	"github.com/purserhq/purser/pkg/testkit"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
+	jobsv1 "github.com/purserhq/purser/proto/gen/purser/jobs/v1"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/devstack/demo"
@@ -79,14 +80,14 @@ func TestEverybodysWalletsAreSyncedWithoutTheirAsking(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	jobs := walletAdmin(t, s)
+	jobs := walletJobs(t, s)
 	user, _ := signIn(t, c)
-	_, err = jobs.TriggerJob(user, &walletv1.TriggerJobRequest{Job: "sync_wallets"})
+	_, err = jobs.TriggerJob(user, &jobsv1.TriggerJobRequest{Job: "sync_wallets"})
 	wantError(t, err, codes.PermissionDenied, "PERMISSION_MISSING")
 	admin := operator(t, s, c)
-	_, err = jobs.TriggerJob(admin, &walletv1.TriggerJobRequest{Job: "no_such_job"})
+	_, err = jobs.TriggerJob(admin, &jobsv1.TriggerJobRequest{Job: "no_such_job"})
 	wantError(t, err, codes.NotFound, "NOT_FOUND")
-	if _, err := jobs.TriggerJob(admin, &walletv1.TriggerJobRequest{Job: "sync_wallets"}); err != nil {
+	if _, err := jobs.TriggerJob(admin, &jobsv1.TriggerJobRequest{Job: "sync_wallets"}); err != nil {
 		t.Fatal(err)
 	}
 	for ctx, w := range wallets {
@@ -108,13 +109,13 @@ func TestEverybodysWalletsAreSyncedWithoutTheirAsking(t *testing.T) {
 			got.GetWallet().GetSync().GetRetryTime() != nil
 	})
 	testkit.Eventually(t, 20*time.Second, func() bool {
-		runs, err := jobs.ListJobRuns(admin, &walletv1.ListJobRunsRequest{Job: "sync_wallets"})
+		runs, err := jobs.ListJobRuns(admin, &jobsv1.ListJobRunsRequest{Job: "sync_wallets"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		done := 0
 		for _, r := range runs.GetRuns() {
-			if r.GetState() == "done" && r.GetManual() && r.GetDuration() != nil {
+			if r.GetState() == jobsv1.JobRunState_JOB_RUN_STATE_DONE && r.GetManual() && r.GetDuration() != nil {
 				done++
 			}
 		}
@@ -122,15 +123,15 @@ func TestEverybodysWalletsAreSyncedWithoutTheirAsking(t *testing.T) {
 	})
 }
 
-// walletAdmin is wallet's service for operators.
-func walletAdmin(t *testing.T, s *suite.Suite) walletv1.AdminServiceClient {
+// walletJobs is the job service of wallet.
+func walletJobs(t *testing.T, s *suite.Suite) jobsv1.JobServiceClient {
 	t.Helper()
 	conn, err := grpcclient.Dial(grpcclient.Config{Addr: s.Endpoints.Wallet, Plaintext: true}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	return walletv1.NewAdminServiceClient(conn)
+	return jobsv1.NewJobServiceClient(conn)
 }
 
 // operator is a context in the name of an admin who has just signed in.

@@ -1,3 +1,123 @@
-// Package chassis is what every service of the suite starts from: its main, the
-// head of its configuration, its database, Redis and server, and its jobs.
+// Package chassis is the skeleton that the services of the suite share: the
+// commands of a program, the head of its configuration, its database and Redis,
+// its gRPC server, the link to auth, and its scheduled jobs.
+//
+// Promise: a service that is built with it opens its parts in one order and
+// closes them in the reverse order, also when building it fails half-way; it
+// starts while Postgres, Redis or auth is unavailable; its server has the access
+// rules of the contracts; its jobs are shown and triggered by
+// purser.jobs.v1.JobService.
+//
+// Limits: it is for the services of this repository alone. Another team's
+// service builds on pkg, as docs/protect-your-service.md shows.
 package chassis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/purserhq/purser/pkg/cache"
+	"github.com/purserhq/purser/pkg/grpcserver"
+	"github.com/purserhq/purser/pkg/lifecycle"
+	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/pkg/redisx"
+	"github.com/purserhq/purser/proto/access"
+)
+
+// Builder holds the open parts of a service while it is built. Use it from one
+// goroutine.
+type Builder struct {
+	// Group starts and stops the parts; add the service's own to it.
+	Group *lifecycle.Group
+	DB    *postgres.DB
+	Redis redis.UniversalClient
+	Log   *slog.Logger
+
+	cfg Config
+}
+
+// Open opens the database and Redis of a service with this name, for example
+// "wallet", and adds the sweeper of its cache outbox. Neither has to answer. The
+// caller defers CloseOnError.
+func Open(ctx context.Context, name string, cfg Config, log *slog.Logger) (*Builder, error) {
+	b := &Builder{Group: lifecycle.New(cfg.Shutdown, log), Log: log, cfg: cfg}
+	db, err := postgres.Open(ctx, cfg.Database.Options(qualified(name), log))
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	b.DB = db
+	b.Group.Close("database", db.Close)
+	b.Redis, err = redisx.New(redisx.Options{URL: cfg.RedisURL.Reveal(), Name: qualified(name), Log: log})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open Redis: %w", err), b.Group.CloseAll())
+	}
+	b.Group.Close("redis", b.Redis.Close)
+	b.Group.Loop("cache outbox", cache.NewOutbox(db, b.Redis, log).Serve)
+	return b, nil
+}
+
+// CloseOnError closes everything that was opened, last opened first, when *err
+// is not nil, and joins what closing failed with.
+func (b *Builder) CloseOnError(err *error) {
+	if *err != nil {
+		*err = errors.Join(*err, b.Group.CloseAll())
+	}
+}
+
+// OnClose adds a function that closes a part of the service, named for errors.
+func (b *Builder) OnClose(part string, closePart func()) {
+	b.Group.Close(part, func() error { closePart(); return nil })
+}
+
+// NewServer returns a gRPC server with the access rules of the contracts, on
+// which nothing is registered yet. callContext adds to the context of each call;
+// nil adds nothing.
+func (b *Builder) NewServer(verifier grpcserver.Verifier,
+	callContext func(context.Context) context.Context) (*grpcserver.Server, error) {
+	return grpcserver.New(b.cfg.GRPC, grpcserver.Deps{
+		Rules:     access.Lookup,
+		Verifier:  verifier,
+		Log:       b.Log,
+		Translate: postgres.Translate,
+		Context:   callContext,
+	})
+}
+
+// App is a service that listens. It answers calls once Run is called.
+type App struct {
+	group *lifecycle.Group
+	addr  net.Addr
+}
+
+// Listen makes the server a part of the service and returns the service. Register
+// everything on the server before. It fails when a registered method has no
+// access rule.
+func (b *Builder) Listen(ctx context.Context, server *grpcserver.Server) (*App, error) {
+	if err := server.Check(); err != nil {
+		return nil, err
+	}
+	addr, err := server.Listen(ctx, b.Group)
+	if err != nil {
+		return nil, err
+	}
+	return &App{group: b.Group, addr: addr}, nil
+}
+
+// Run serves until ctx ends, then stops the parts in order and closes them.
+func (a *App) Run(ctx context.Context) error { return a.group.Run(ctx) }
+
+// Addr is where gRPC listens, host:port.
+func (a *App) Addr() string { return a.addr.String() }
+
+// Listeners are the addresses that the service listens on, as attributes of the
+// line that is logged at start.
+func (a *App) Listeners() []any { return []any{"grpc", a.Addr()} }
+
+// qualified is how a service is called where names of other products stand
+// beside it: database connections, Redis clients.
+func qualified(name string) string { return "purser-" + name }

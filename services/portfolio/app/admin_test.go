@@ -13,6 +13,7 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/grpcclient"
 	"github.com/purserhq/purser/pkg/testkit"
+	jobsv1 "github.com/purserhq/purser/proto/gen/purser/jobs/v1"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 )
 
@@ -32,25 +33,25 @@ func TestWhoTriggersAJobIsLoggedAndItsRunListed(t *testing.T) {
 	s := start(t).replica(t, "redis://127.0.0.1:1/0", logs) // has no service account
 	root := uuid.New()
 	admin := s.operator(t, root, asIs)
-	if runs, err := s.admin.ListJobRuns(admin, &portfoliov1.ListJobRunsRequest{}); err != nil ||
+	if runs, err := s.jobs.ListJobRuns(admin, &jobsv1.ListJobRunsRequest{}); err != nil ||
 		len(runs.GetRuns()) > 0 {
 		t.Fatalf("before the first: %v, %v", runs, err)
 	}
-	if _, err := s.admin.TriggerJob(admin, &portfoliov1.TriggerJobRequest{Job: "prune_job_runs"}); err != nil {
+	if _, err := s.jobs.TriggerJob(admin, &jobsv1.TriggerJobRequest{Job: "prune_job_runs"}); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"take_snapshots", "no such job", "x\x00"} {
-		_, err := s.admin.TriggerJob(admin, &portfoliov1.TriggerJobRequest{Job: name})
+		_, err := s.jobs.TriggerJob(admin, &jobsv1.TriggerJobRequest{Job: name})
 		want(t, err, errs.KindNotFound, "NOT_FOUND")
 	}
-	var run *portfoliov1.JobRun
+	var run *jobsv1.JobRun
 	testkit.Eventually(t, time.Minute, func() bool {
-		runs, err := s.admin.ListJobRuns(admin, &portfoliov1.ListJobRunsRequest{Job: "prune_job_runs"})
+		runs, err := s.jobs.ListJobRuns(admin, &jobsv1.ListJobRunsRequest{Job: "prune_job_runs"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		run = runs.GetRuns()[0]
-		return run.GetState() == "done"
+		return run.GetState() == jobsv1.JobRunState_JOB_RUN_STATE_DONE
 	})
 	if !run.GetManual() || run.GetAttempt() != 1 || run.GetStartTime() == nil || run.GetFinishTime() == nil ||
 		run.GetDuration() == nil || run.GetError() != "" {
@@ -73,16 +74,16 @@ func TestARunThatFailsSaysWhyAndIsDueAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	admin := s.operator(t, uuid.New(), asIs)
-	if _, err := s.admin.TriggerJob(admin, &portfoliov1.TriggerJobRequest{Job: "take_snapshots"}); err != nil {
+	if _, err := s.jobs.TriggerJob(admin, &jobsv1.TriggerJobRequest{Job: "take_snapshots"}); err != nil {
 		t.Fatal(err)
 	}
 	testkit.Eventually(t, time.Minute, func() bool {
-		runs, err := s.admin.ListJobRuns(admin, &portfoliov1.ListJobRunsRequest{Job: "take_snapshots"})
+		runs, err := s.jobs.ListJobRuns(admin, &jobsv1.ListJobRunsRequest{Job: "take_snapshots"})
 		if err != nil || len(runs.GetRuns()) < 4 { // a shard each, and maybe those of a tick
 			t.Fatal(runs, err)
 		}
 		for _, r := range runs.GetRuns() {
-			if r.GetState() == "due" && r.GetAttempt() > 0 && strings.Contains(r.GetError(), "AUTH_UNAVAILABLE") {
+			if r.GetState() == jobsv1.JobRunState_JOB_RUN_STATE_DUE && r.GetAttempt() > 0 && strings.Contains(r.GetError(), "AUTH_UNAVAILABLE") {
 				return true
 			}
 		}
@@ -95,24 +96,24 @@ func TestAPageOfRunsIsOfOneCallersQuery(t *testing.T) {
 	admin, other := s.operator(t, uuid.New(), asIs), s.operator(t, uuid.New(), asIs)
 	s.exec(t, `INSERT INTO job_runs (job, scheduled_at, shard, shards, next_attempt_at, state)
 		SELECT 'job', timestamptz '2026-01-01Z' + n * interval '1 hour', 0, 1, now(), 'done' FROM generate_series(1, 5) AS n`)
-	page := func(ctx context.Context, r *portfoliov1.ListJobRunsRequest) (*portfoliov1.ListJobRunsResponse, error) {
-		return s.admin.ListJobRuns(ctx, r)
+	page := func(ctx context.Context, r *jobsv1.ListJobRunsRequest) (*jobsv1.ListJobRunsResponse, error) {
+		return s.jobs.ListJobRuns(ctx, r)
 	}
-	first, err := page(admin, &portfoliov1.ListJobRunsRequest{Job: "job", PageSize: 3})
+	first, err := page(admin, &jobsv1.ListJobRunsRequest{Job: "job", PageSize: 3})
 	if err != nil || len(first.GetRuns()) != 3 || first.GetRuns()[0].GetScheduleTime().AsTime().Hour() != 5 {
 		t.Fatal(first, err)
 	}
-	rest, err := page(admin, &portfoliov1.ListJobRunsRequest{Job: "job", PageSize: 3,
+	rest, err := page(admin, &jobsv1.ListJobRunsRequest{Job: "job", PageSize: 3,
 		PageToken: first.GetNextPageToken()})
 	if err != nil || len(rest.GetRuns()) != 2 || rest.GetNextPageToken() != "" {
 		t.Fatal(rest, err)
 	}
 	for name, err := range map[string]error{
-		"another caller": second(page(other, &portfoliov1.ListJobRunsRequest{Job: "job",
+		"another caller": second(page(other, &jobsv1.ListJobRunsRequest{Job: "job",
 			PageToken: first.GetNextPageToken()})),
-		"another query": second(page(admin, &portfoliov1.ListJobRunsRequest{PageToken: first.GetNextPageToken()})),
-		"no token":      second(page(admin, &portfoliov1.ListJobRunsRequest{PageToken: "x"})),
-		"a huge page":   second(page(admin, &portfoliov1.ListJobRunsRequest{PageSize: 501})),
+		"another query": second(page(admin, &jobsv1.ListJobRunsRequest{PageToken: first.GetNextPageToken()})),
+		"no token":      second(page(admin, &jobsv1.ListJobRunsRequest{PageToken: "x"})),
+		"a huge page":   second(page(admin, &jobsv1.ListJobRunsRequest{PageSize: 501})),
 	} {
 		t.Run(name, func(t *testing.T) { want(t, err, errs.KindInvalid, "INVALID_ARGUMENT") })
 	}
@@ -123,8 +124,8 @@ func second[T any](_ T, err error) error { return err }
 func TestJobsAreForOperatorsAlone(t *testing.T) {
 	s := start(t)
 	trigger := func(change func(*authn.Claims)) error {
-		_, err := s.admin.TriggerJob(s.operator(t, uuid.New(), change),
-			&portfoliov1.TriggerJobRequest{Job: "prune_job_runs"})
+		_, err := s.jobs.TriggerJob(s.operator(t, uuid.New(), change),
+			&jobsv1.TriggerJobRequest{Job: "prune_job_runs"})
 		return err
 	}
 	for name, tc := range map[string]struct {

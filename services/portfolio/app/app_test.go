@@ -30,6 +30,7 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/grpcclient"
 	"github.com/purserhq/purser/pkg/testkit"
+	jobsv1 "github.com/purserhq/purser/proto/gen/purser/jobs/v1"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/portfolio/app"
@@ -99,7 +100,7 @@ func (w *wallet) serve(t *testing.T) string {
 
 type service struct {
 	portfoliov1.PortfolioServiceClient
-	admin      portfoliov1.AdminServiceClient
+	jobs       jobsv1.JobServiceClient
 	db         *testkit.DB
 	wallet     *wallet
 	walletAddr string
@@ -154,8 +155,8 @@ func (s service) replica(t *testing.T, redisURL string, logs io.Writer, more ...
 			t.Error(err)
 		}
 	})
-	s.PortfolioServiceClient, s.admin = portfoliov1.NewPortfolioServiceClient(conn),
-		portfoliov1.NewAdminServiceClient(conn)
+	s.PortfolioServiceClient, s.jobs = portfoliov1.NewPortfolioServiceClient(conn),
+		jobsv1.NewJobServiceClient(conn)
 	return s
 }
 

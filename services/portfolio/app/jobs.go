@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -11,50 +10,44 @@ import (
 	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/grpcclient"
 	"github.com/purserhq/purser/pkg/jobs"
-	"github.com/purserhq/purser/pkg/lifecycle"
-	"github.com/purserhq/purser/pkg/postgres"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
+	"github.com/purserhq/purser/services/internal/chassis"
 	"github.com/purserhq/purser/services/portfolio/internal/snapshot"
 	"github.com/purserhq/purser/services/portfolio/internal/store"
 )
 
 const (
-	// snapshotShards of a round, which replicas share.
+	// snapshotShards is how many runs a tick has, which replicas share.
 	snapshotShards = 4
-	// snapshotTimeout of one shard: less than the hour that it is for.
+	// snapshotTimeout bounds one run: less than the hour that it is for.
 	snapshotTimeout = 50 * time.Minute
-	// snapshotRetry is how long after a failure a shard is tried again.
-	snapshotRetry = time.Minute
-	keepRuns      = 30 * 24 * time.Hour
+	// snapshotRetryDelay is how long after a failure a run is tried again.
+	snapshotRetryDelay = time.Minute
 )
 
-// runJobs adds the service's jobs to g, and returns what runs them. Without a
-// service account there is nobody to take snapshots as.
-func runJobs(g *lifecycle.Group, db *postgres.DB, auth *grpc.ClientConn, p *store.Portfolios, s *snapshot.Service,
-	cfg Config, log *slog.Logger) (*jobs.Runner, error) {
-	runner := jobs.New(db, jobs.Options{Log: log})
-	all := []jobs.Job{runner.Pruning("@daily", keepRuns)}
-	if cfg.Service.ID == "" {
-		log.Warn("PURSER_SERVICE_ID is not set: no snapshot is taken but those that are asked for")
-	} else {
-		round := snapshot.NewRound(p, s, inOwnName(auth, cfg.Service), log, time.Now)
-		all = append(all, jobs.Job{
+// snapshotJobs takes everybody's snapshots. Without a service account there is no
+// such job.
+func snapshotJobs(auth *grpc.ClientConn, portfolios *store.Portfolios, snapshots *snapshot.Service, cfg Config,
+	log *slog.Logger) []chassis.Job {
+	if cfg.ServiceAccount.ID == "" {
+		log.Warn("PURSER_SERVICE_ID is not set: no snapshots are taken by schedule, only those that callers ask for")
+		return nil
+	}
+	round := snapshot.NewRound(portfolios, snapshots, asServiceAccount(auth, cfg.ServiceAccount), log, time.Now)
+	return []chassis.Job{{
+		CronSetting: "PURSER_SNAPSHOT_CRON",
+		Job: jobs.Job{
 			Name: "take_snapshots", Cron: cfg.SnapshotCron, Shards: snapshotShards, Timeout: snapshotTimeout,
-			Backoff: func(int) time.Duration { return snapshotRetry },
+			Backoff: func(int) time.Duration { return snapshotRetryDelay },
 			Run:     func(ctx context.Context, r *jobs.Run) error { return round.Run(ctx, r.Shard, r.Shards) },
-		})
-	}
-	for _, j := range all {
-		if err := runner.Add(j); err != nil {
-			return nil, fmt.Errorf("PURSER_SNAPSHOT_CRON: %w", err)
-		}
-	}
-	g.Loop("jobs", func(ctx context.Context) error { return runner.Serve(ctx, cfg.Shutdown.Drain) })
-	return runner, nil
+		},
+	}}
 }
 
-// inOwnName returns what puts the service's own token into a context.
-func inOwnName(auth *grpc.ClientConn, account ServiceConfig) func(context.Context) (context.Context, error) {
+// asServiceAccount returns a function that puts a token of the service account
+// into a context.
+func asServiceAccount(auth *grpc.ClientConn,
+	account ServiceAccountConfig) func(context.Context) (context.Context, error) {
 	sessions := authv1.NewSessionServiceClient(auth)
 	tokens := authn.NewServiceTokens(func(ctx context.Context) (string, time.Time, error) {
 		resp, err := sessions.IssueServiceToken(ctx,

@@ -14,6 +14,7 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/grpcclient"
 	"github.com/purserhq/purser/pkg/testkit"
+	jobsv1 "github.com/purserhq/purser/proto/gen/purser/jobs/v1"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/wallet/migrations"
 )
@@ -43,11 +44,11 @@ func TestOnlyAnOperatorSeesAndTriggersJobs(t *testing.T) {
 	as := func(methods []string, at time.Time, permissions ...string) context.Context {
 		return grpcclient.WithToken(t.Context(), s.issuer.signedIn(t, uuid.New(), methods, at, permissions...))
 	}
-	list := func(ctx context.Context, r *walletv1.ListJobRunsRequest) (*walletv1.ListJobRunsResponse, error) {
-		return s.admin.ListJobRuns(ctx, r)
+	list := func(ctx context.Context, r *jobsv1.ListJobRunsRequest) (*jobsv1.ListJobRunsResponse, error) {
+		return s.jobs.ListJobRuns(ctx, r)
 	}
 	trigger := func(ctx context.Context, job string) error {
-		_, err := s.admin.TriggerJob(ctx, &walletv1.TriggerJobRequest{Job: job})
+		_, err := s.jobs.TriggerJob(ctx, &jobsv1.TriggerJobRequest{Job: job})
 		return err
 	}
 	for _, tc := range []struct {
@@ -81,7 +82,7 @@ func TestOnlyAnOperatorSeesAndTriggersJobs(t *testing.T) {
 					t.Errorf("%s: %v, want %q", what, err, want)
 				}
 			}
-			_, err := list(tc.ctx(), &walletv1.ListJobRunsRequest{})
+			_, err := list(tc.ctx(), &jobsv1.ListJobRunsRequest{})
 			check("ListJobRuns", err, tc.lists)
 			check("TriggerJob", trigger(tc.ctx(), "prune_job_runs"), tc.trigger)
 		})
@@ -92,21 +93,21 @@ func TestOnlyAnOperatorSeesAndTriggersJobs(t *testing.T) {
 	if !logs.has(`msg="job triggered"`) || !logs.has("job=prune_job_runs") {
 		t.Error("nothing says who triggered what")
 	}
-	first, err := list(admin, &walletv1.ListJobRunsRequest{PageSize: 1})
+	first, err := list(admin, &jobsv1.ListJobRunsRequest{PageSize: 1})
 	if err != nil || len(first.GetRuns()) != 1 || first.GetNextPageToken() == "" {
 		t.Fatal(first, err)
 	}
-	next, err := list(admin, &walletv1.ListJobRunsRequest{PageSize: 1, PageToken: first.GetNextPageToken()})
+	next, err := list(admin, &jobsv1.ListJobRunsRequest{PageSize: 1, PageToken: first.GetNextPageToken()})
 	if err != nil || len(next.GetRuns()) != 1 ||
 		next.GetRuns()[0].GetScheduleTime().AsTime().Equal(first.GetRuns()[0].GetScheduleTime().AsTime()) {
 		t.Error(next, err)
 	}
 	_, err = list(as([]string{"pwd"}, now, "admin:system"),
-		&walletv1.ListJobRunsRequest{PageToken: first.GetNextPageToken()})
+		&jobsv1.ListJobRunsRequest{PageToken: first.GetNextPageToken()})
 	violates(t, err, "page_token")
-	_, err = list(admin, &walletv1.ListJobRunsRequest{PageSize: 501})
+	_, err = list(admin, &jobsv1.ListJobRunsRequest{PageSize: 501})
 	violates(t, err, "page_size")
-	_, err = list(admin, &walletv1.ListJobRunsRequest{Job: strings.Repeat("x", 129)})
+	_, err = list(admin, &jobsv1.ListJobRunsRequest{Job: strings.Repeat("x", 129)})
 	violates(t, err, "job")
 }
 
@@ -118,7 +119,7 @@ func TestTheSyncJobSaysOfEachWalletWhyItFailed(t *testing.T) {
 	s.create(ctx, t, strings.Replace(account, ":1:", ":137:", 1)) // whose node is down
 	admin := grpcclient.WithToken(t.Context(),
 		s.issuer.signedIn(t, uuid.New(), []string{"pwd"}, time.Now(), "admin:system"))
-	if _, err := s.admin.TriggerJob(admin, &walletv1.TriggerJobRequest{Job: "sync_wallets"}); err != nil {
+	if _, err := s.jobs.TriggerJob(admin, &jobsv1.TriggerJobRequest{Job: "sync_wallets"}); err != nil {
 		t.Fatal(err)
 	}
 	testkit.Eventually(t, 20*time.Second, func() bool {

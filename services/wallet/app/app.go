@@ -3,26 +3,17 @@ package app
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"net"
 	"time"
 
-	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/cache"
-	"github.com/purserhq/purser/pkg/grpcclient"
-	"github.com/purserhq/purser/pkg/grpcserver"
 	"github.com/purserhq/purser/pkg/lifecycle"
 	"github.com/purserhq/purser/pkg/lock"
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/pkg/process"
-	"github.com/purserhq/purser/pkg/redisx"
-	"github.com/purserhq/purser/proto/access"
-	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
-	"github.com/purserhq/purser/proto/revocations"
+	"github.com/purserhq/purser/services/internal/chassis"
 	"github.com/purserhq/purser/services/wallet/internal/chain"
 	"github.com/purserhq/purser/services/wallet/internal/history"
 	"github.com/purserhq/purser/services/wallet/internal/holding"
@@ -37,98 +28,75 @@ import (
 	"github.com/purserhq/purser/services/wallet/migrations"
 )
 
-// App is the wallet service, listening but not yet answering.
-type App struct {
-	group *lifecycle.Group
-	grpc  net.Addr
-}
+// name of the service, in its database connections, caches and traces.
+const name = "wallet"
 
-// New builds the service from cfg. Whatever it opened is closed again, in
-// reverse, when New itself fails half-way; otherwise Run closes it.
-func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) {
-	g := lifecycle.New(cfg.Shutdown, log)
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, g.CloseAll())
-		}
-	}()
-	db, err := postgres.Open(ctx, cfg.Database.Options("purser-wallet", log))
+// New builds the service from cfg. When it fails, everything that it opened is
+// closed again; otherwise Run closes it.
+func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err error) {
+	b, err := chassis.Open(ctx, name, cfg.Config, log)
 	if err != nil {
-		return nil, fmt.Errorf("open database: %w", err)
+		return nil, err
 	}
-	g.Close("database", db.Close)
-	redis, err := redisx.New(redisx.Options{URL: cfg.RedisURL.Reveal(), Name: "purser-wallet", Log: log})
-	if err != nil {
-		return nil, fmt.Errorf("open Redis: %w", err)
-	}
-	g.Close("redis", redis.Close)
+	defer b.CloseOnError(&err)
 	nodes, err := chain.NewReader(chain.Options{Nodes: cfg.ChainRPCURLs, Chunk: cfg.BalancesPerCall, Log: log,
 		Now: time.Now})
 	if err != nil {
 		return nil, fmt.Errorf("PURSER_CHAIN_RPC_URLS: %w", err)
 	}
-	g.Close("chain", nodes.Close)
+	b.Group.Close("chain", nodes.Close)
 	feed, err := llama.New(cfg.PriceURL.Reveal(), cfg.PriceChains, time.Now)
 	if err != nil {
 		return nil, err
 	}
-	keys := authn.NewRemoteKeys(cfg.Tokens.KeySetURL(), log)
-	g.Close("keys", keys.Close)
-	revoked, err := follow(g, cfg.Auth, keys, log)
+	auth, err := b.DialAuth(cfg.AuthConfig)
 	if err != nil {
 		return nil, err
 	}
+	verifier := b.NewVerifier(cfg.AuthConfig, auth)
 
-	caches := store.NewCaches(redis, store.CacheOptions{Wallets: cfg.Cache.Wallets, Token: cfg.Cache.Token, Log: log})
-	g.Close("caches", func() error { caches.Close(); return nil })
-	quotes := cache.New[price.Quote](redis, cache.Namespace{Service: "wallet", Entity: "price", Schema: 1},
+	caches := store.NewCaches(b.Redis,
+		store.CacheOptions{Wallets: cfg.Cache.Wallets, Token: cfg.Cache.Token, Log: log})
+	b.OnClose("caches", caches.Close)
+	quotes := cache.New[price.Quote](b.Redis, cache.Namespace{Service: name, Entity: "price", Schema: 1},
 		cache.Options{TTL: cfg.Price.Refresh, Budget: store.CacheBudget, Log: log})
-	g.Close("price cache", func() error { quotes.Close(); return nil })
-	g.Loop("cache outbox", cache.NewOutbox(db, redis, log).Serve)
-	tokens, wallets := store.NewTokens(db, caches), store.NewWallets(db, caches)
-	locks := lock.New(redis, lock.Options{Prefix: "purser:wallet", Unfenced: true, Log: log})
-	g.Close("locks", func() error { locks.Close(); return nil })
-	prices := price.NewService(store.NewPrices(db, tokens), feed, quotes, cfg.Price, log, time.Now)
+	b.OnClose("price cache", quotes.Close)
+	locks := lock.New(b.Redis, lock.Options{Prefix: "purser:wallet", Unfenced: true, Log: log})
+	b.OnClose("locks", locks.Close)
 
-	server, err := grpcserver.New(cfg.GRPC, grpcserver.Deps{
-		Rules:     access.Lookup,
-		Verifier:  authn.NewVerifier(keys, authn.Options{Issuer: cfg.Tokens.Issuer, Revoked: revoked.Revoked}),
-		Log:       log,
-		Translate: postgres.Translate,
-	})
+	tokens, wallets := store.NewTokens(b.DB, caches), store.NewWallets(b.DB, caches)
+	prices := price.NewService(store.NewPrices(b.DB, tokens), feed, quotes, cfg.Price, log, time.Now)
+	walletRules := wallet.NewService(wallets, time.Now)
+	pastHoldings := history.NewService(store.NewHistory(b.DB), tokens, nodes, feed, store.NewLocks(locks),
+		cfg.Price.Stale, log, time.Now)
+	syncRound := sync.NewRound(wallets, tokens, nodes, cfg.SyncEvery, cfg.BalancesPerCall, log, time.Now)
+	scheduled, err := b.AddJobs(syncJob(syncRound, cfg))
 	if err != nil {
 		return nil, err
 	}
-	rules := wallet.NewService(wallets, time.Now)
+
+	server, err := b.NewServer(verifier, nil)
+	if err != nil {
+		return nil, err
+	}
 	walletv1.RegisterWalletServiceServer(server,
-		rpc.NewWalletServer(rules, sync.NewService(wallets, tokens, nodes, time.Now)))
-	walletv1.RegisterBalanceServiceServer(server, rpc.NewBalanceServer(rules))
+		rpc.NewWalletServer(walletRules, sync.NewService(wallets, tokens, nodes, time.Now)))
+	walletv1.RegisterBalanceServiceServer(server, rpc.NewBalanceServer(walletRules))
 	walletv1.RegisterTokenServiceServer(server, rpc.NewTokenServer(tokens))
 	walletv1.RegisterPriceServiceServer(server, rpc.NewPriceServer(prices))
-	walletv1.RegisterHoldingsServiceServer(server, rpc.NewHoldingsServer(
-		holding.NewService(wallets, prices, time.Now),
-		history.NewService(store.NewHistory(db), tokens, nodes, feed, store.NewLocks(locks), cfg.Price.Stale, log,
-			time.Now)))
-	runner, err := runJobs(g, db, sync.NewRound(wallets, tokens, nodes, cfg.SyncEvery, cfg.BalancesPerCall, log,
-		time.Now), cfg, log)
-	if err != nil {
-		return nil, err
-	}
-	walletv1.RegisterAdminServiceServer(server, rpc.NewAdminServer(runner, log))
+	walletv1.RegisterHoldingsServiceServer(server,
+		rpc.NewHoldingsServer(holding.NewService(wallets, prices, time.Now), pastHoldings))
+	scheduled.Register(server, nil)
 
-	a := &App{group: g}
-	if a.grpc, err = server.Listen(ctx, g); err != nil {
+	if err := storeTokenList(ctx, b.Group, cfg.TokenList, tokens, log); err != nil {
 		return nil, err
 	}
-	if err := listTokens(ctx, g, cfg.TokenList, tokens, log); err != nil {
-		return nil, err
-	}
-	return a, server.Check()
+	return b.Listen(ctx, server)
 }
 
-// listTokens reads the token list at once, since a mistake in it should stop
-// the start, and stores it: now, or when the database answers again.
-func listTokens(ctx context.Context, g *lifecycle.Group, path string, tokens token.Store, log *slog.Logger) error {
+// storeTokenList reads the token list, since an error in it must stop the start,
+// and stores it: at once, or as soon as the database answers.
+func storeTokenList(ctx context.Context, g *lifecycle.Group, path string, tokens token.Store, log *slog.Logger) error {
 	if path == "" {
 		log.Warn("no token list is set (PURSER_TOKEN_LIST): only tokens known before are synced")
 		return nil
@@ -165,52 +133,12 @@ func listTokens(ctx context.Context, g *lifecycle.Group, path string, tokens tok
 	return nil
 }
 
-// follow hears from auth what was revoked, when it is told where auth is.
-func follow(g *lifecycle.Group, auth grpcclient.Config, keys *authn.RemoteKeys, log *slog.Logger) (*authn.Revocations,
-	error) {
-	revoked := authn.NewRevocations(keys.Refetch, log)
-	if auth.Addr == "" {
-		log.Warn("PURSER_AUTH_ADDR is not set: tokens that were revoked are good until they expire")
-		return revoked, nil
-	}
-	conn, err := grpcclient.Dial(auth, access.Idempotent(authv1.TokenService_ServiceDesc.ServiceName))
-	if err != nil {
-		return nil, fmt.Errorf("PURSER_AUTH_ADDR: %w", err)
-	}
-	g.Close("auth client", conn.Close)
-	g.Loop("revocations", func(ctx context.Context) error { return revoked.Follow(ctx, revocations.Watch(conn)) })
-	return revoked, nil
-}
-
-// Run serves until ctx ends, then stops in order and closes everything.
-func (a *App) Run(ctx context.Context) error { return a.group.Run(ctx) }
-
-// Addr is where gRPC listens, host:port.
-func (a *App) Addr() string { return a.grpc.String() }
-
 // Program is the service's main.
-func Program() process.Service[Config] {
-	return process.Service[Config]{
-		Name: "wallet", Load: Load,
-		Process: func(c Config) process.Config { return c.Process },
-		Check:   check,
-		New: func(ctx context.Context, c Config, log *slog.Logger) (process.Runner, error) {
-			a, err := New(ctx, c, log)
-			if err != nil {
-				return nil, err
-			}
-			log.InfoContext(ctx, "serving", "grpc", a.Addr())
-			return a, nil
-		},
-		Migrate: func(ctx context.Context, c Config, what string, out io.Writer, log *slog.Logger) error {
-			return Migrations().Command(ctx, c.Database, what, out, log)
-		},
-		Health: func(ctx context.Context, c Config) error { return grpcserver.CheckHealth(ctx, c.GRPC) },
-	}
-}
+func Program() process.Service[Config] { return chassis.Program(name, migrations.FS, New) }
 
-// Migrations of the service's schema, as `migrate` and a test's template
-// apply them.
-func Migrations() postgres.Migrations {
-	return postgres.Migrations{Service: "purser-wallet", Files: migrations.FS}
-}
+// Load reads the configuration from environ and reports every error in it.
+func Load(environ []string) (Config, error) { return chassis.Load[Config](environ) }
+
+// Migrations of the service's schema, for "migrate" and for templates of test
+// databases.
+func Migrations() postgres.Migrations { return chassis.Migrations(name, migrations.FS) }

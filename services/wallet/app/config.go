@@ -2,32 +2,17 @@ package app
 
 import (
 	"errors"
-	"fmt"
 	"time"
 
-	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/config"
-	"github.com/purserhq/purser/pkg/grpcclient"
-	"github.com/purserhq/purser/pkg/grpcserver"
-	"github.com/purserhq/purser/pkg/jobs"
-	"github.com/purserhq/purser/pkg/lifecycle"
-	"github.com/purserhq/purser/pkg/postgres"
-	"github.com/purserhq/purser/pkg/process"
-	"github.com/purserhq/purser/pkg/redisx"
+	"github.com/purserhq/purser/services/internal/chassis"
 	"github.com/purserhq/purser/services/wallet/internal/price"
 )
 
 // Config of the wallet service, read from PURSER_*.
 type Config struct {
-	Process  process.Config
-	GRPC     grpcserver.Config `envPrefix:"GRPC_"`
-	Database postgres.Config   `envPrefix:"DATABASE_"`
-	// RedisURL of the cache.
-	RedisURL config.Secret `env:"REDIS_URL,required,notEmpty"`
-	Tokens   authn.Config
-	// Auth is the auth service's gRPC address, to hear from it what was
-	// revoked; without one tokens are good until they expire.
-	Auth grpcclient.Config `envPrefix:"AUTH_"`
+	chassis.Config
+	chassis.AuthConfig
 	// ChainRPCURLs has the JSON-RPC nodes, chain=url, separated by commas. A
 	// chain may stand several times, in the order to try.
 	ChainRPCURLs config.ChainURLs `env:"CHAIN_RPC_URLS"`
@@ -43,10 +28,9 @@ type Config struct {
 	// carry an API key.
 	PriceURL config.Secret `env:"PRICE_URL,required,notEmpty"`
 	// PriceChains has the feed's name of each chain, chain=name.
-	PriceChains Names            `env:"PRICE_CHAINS" envDefault:"1=ethereum,10=optimism,56=bsc,100=xdai,137=polygon,8453=base,42161=arbitrum,43114=avax,31337=local"`
-	Price       price.Policy     `envPrefix:"PRICE_"`
-	Cache       CacheConfig      `envPrefix:"CACHE_"`
-	Shutdown    lifecycle.Config `envPrefix:"SHUTDOWN_"`
+	PriceChains Names        `env:"PRICE_CHAINS" envDefault:"1=ethereum,10=optimism,56=bsc,100=xdai,137=polygon,8453=base,42161=arbitrum,43114=avax,31337=local"`
+	Price       price.Policy `envPrefix:"PRICE_"`
+	Cache       CacheConfig  `envPrefix:"CACHE_"`
 }
 
 // CacheConfig says how long things are cached: at most so old they are where
@@ -66,41 +50,26 @@ func (c CacheConfig) Validate() error {
 	return nil
 }
 
-// Load reads the configuration from environ and reports every mistake.
-func Load(environ []string) (Config, error) {
-	var c Config
-	err := config.Load(environ, &c)
-	return c, err
-}
-
-// Validate reports every mistake in c.
+// Validate reports every error in c.
 func (c Config) Validate() error {
-	mistakes := []error{c.Process.Validate(), c.GRPC.Validate(), c.Database.Validate(), c.Price.Validate(),
-		c.Cache.Validate(), c.Shutdown.Validate()}
-	if err := redisx.CheckURL(c.RedisURL.Reveal()); c.RedisURL != "" && err != nil {
-		mistakes = append(mistakes, fmt.Errorf("PURSER_REDIS_URL: %w", err))
-	}
-	if err := jobs.CheckCron(c.SyncCron); err != nil {
-		mistakes = append(mistakes, fmt.Errorf("PURSER_SYNC_CRON: %w", err))
-	}
+	found := []error{c.Config.Validate(), c.AuthConfig.Validate(), c.Price.Validate(), c.Cache.Validate(),
+		chassis.CheckCron("PURSER_SYNC_CRON", c.SyncCron), c.ChainRPCURLs.Check("PURSER_CHAIN_RPC_URLS")}
 	if c.BalancesPerCall < 1 || c.BalancesPerCall > 5000 {
-		mistakes = append(mistakes, errors.New("PURSER_BALANCES_PER_CALL must be 1 to 5000"))
+		found = append(found, errors.New("PURSER_BALANCES_PER_CALL must be 1 to 5000"))
 	}
 	if c.SyncEvery <= 0 {
-		mistakes = append(mistakes, errors.New("PURSER_SYNC_EVERY must be above 0"))
+		found = append(found, errors.New("PURSER_SYNC_EVERY must be above 0"))
 	}
-	mistakes = append(mistakes, c.Tokens.Validate())
 	if u := c.PriceURL.Reveal(); u != "" && !config.IsHTTPURL(u) {
-		mistakes = append(mistakes, errors.New("PURSER_PRICE_URL must be an http or https URL"))
+		found = append(found, errors.New("PURSER_PRICE_URL must be an http or https URL"))
 	}
-	mistakes = append(mistakes, c.ChainRPCURLs.Check("PURSER_CHAIN_RPC_URLS"))
-	return errors.Join(mistakes...)
+	return errors.Join(found...)
 }
 
-// check reports what is wrong with the files that c names, which only serving
-// needs, and with where it calls.
-func check(c Config) error {
-	return errors.Join(c.GRPC.Check(), c.Auth.Check("PURSER_AUTH_"), config.File("PURSER_TOKEN_LIST", c.TokenList))
+// CheckFiles reports what is wrong with the files that c names, and with where
+// it calls. Only "serve" needs them.
+func (c Config) CheckFiles() error {
+	return errors.Join(c.Config.CheckFiles(), c.AuthConfig.CheckFiles(), config.File("PURSER_TOKEN_LIST", c.TokenList))
 }
 
 // Names are the names of chains.

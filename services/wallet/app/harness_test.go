@@ -21,6 +21,7 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/grpcclient"
 	"github.com/purserhq/purser/pkg/testkit"
+	jobsv1 "github.com/purserhq/purser/proto/gen/purser/jobs/v1"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/wallet/app"
 	"github.com/purserhq/purser/services/wallet/migrations"
@@ -87,7 +88,7 @@ type service struct {
 	tokens   walletv1.TokenServiceClient
 	prices   walletv1.PriceServiceClient
 	holdings walletv1.HoldingsServiceClient
-	admin    walletv1.AdminServiceClient
+	jobs     jobsv1.JobServiceClient
 }
 
 const tokenList = `{"tokens":[
@@ -145,7 +146,7 @@ func replica(t *testing.T, db *testkit.DB, i *issuer, redisURL, tokenList string
 	})
 	s.wallets, s.balances = walletv1.NewWalletServiceClient(conn), walletv1.NewBalanceServiceClient(conn)
 	s.tokens, s.prices = walletv1.NewTokenServiceClient(conn), walletv1.NewPriceServiceClient(conn)
-	s.holdings, s.admin = walletv1.NewHoldingsServiceClient(conn), walletv1.NewAdminServiceClient(conn)
+	s.holdings, s.jobs = walletv1.NewHoldingsServiceClient(conn), jobsv1.NewJobServiceClient(conn)
 	return s
 }
 

@@ -2,43 +2,31 @@ package app
 
 import (
 	"context"
-	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/purserhq/purser/pkg/jobs"
-	"github.com/purserhq/purser/pkg/lifecycle"
-	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/services/internal/chassis"
 	"github.com/purserhq/purser/services/wallet/internal/sync"
 )
 
 const (
-	// syncShards of a round, which replicas share.
+	// syncShards is how many runs a tick has, which replicas share.
 	syncShards = 4
-	// syncTimeout of one shard: less than the time between two rounds.
+	// syncTimeout bounds one run: less than the time between two ticks.
 	syncTimeout = 4 * time.Minute
-	// syncRetry is how long after a failure a shard is tried again.
-	syncRetry = time.Minute
-	keepRuns  = 30 * 24 * time.Hour
+	// syncRetryDelay is how long after a failure a run is tried again.
+	syncRetryDelay = time.Minute
 )
 
-// runJobs adds the service's jobs to g. They need no account: what they touch
-// is the service's own.
-func runJobs(g *lifecycle.Group, db *postgres.DB, round *sync.Round, cfg Config, log *slog.Logger) (*jobs.Runner,
-	error) {
-	runner := jobs.New(db, jobs.Options{Log: log})
-	for _, j := range []jobs.Job{
-		{
+// syncJob syncs everybody's wallets. It needs no service account: it touches
+// nothing but the service's own database.
+func syncJob(round *sync.Round, cfg Config) chassis.Job {
+	return chassis.Job{
+		CronSetting: "PURSER_SYNC_CRON",
+		Job: jobs.Job{
 			Name: "sync_wallets", Cron: cfg.SyncCron, Shards: syncShards, Timeout: syncTimeout,
-			Backoff: func(int) time.Duration { return syncRetry },
+			Backoff: func(int) time.Duration { return syncRetryDelay },
 			Run:     func(ctx context.Context, r *jobs.Run) error { return round.Run(ctx, r.Shard, r.Shards) },
 		},
-		runner.Pruning("@daily", keepRuns),
-	} {
-		if err := runner.Add(j); err != nil {
-			return nil, fmt.Errorf("PURSER_SYNC_CRON: %w", err)
-		}
 	}
-	g.Loop("jobs", func(ctx context.Context) error { return runner.Serve(ctx, cfg.Shutdown.Drain) })
-	return runner, nil
 }

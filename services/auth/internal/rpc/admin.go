@@ -20,9 +20,7 @@ type AdminServer struct {
 	rotator  *signing.Rotator
 	users    *admin.Service
 	services *serviceaccount.Service
-	jobs     Jobs
 	events   audit.Reader
-	recorder audit.Recorder
 }
 
 // AdminDeps are what those who run Purser can see and change.
@@ -30,15 +28,12 @@ type AdminDeps struct {
 	Rotator  *signing.Rotator
 	Users    *admin.Service
 	Services *serviceaccount.Service
-	Jobs     Jobs
 	Events   audit.Reader
-	Recorder audit.Recorder
 }
 
 // NewAdminServer serves all of d.
 func NewAdminServer(d AdminDeps) *AdminServer {
-	return &AdminServer{rotator: d.Rotator, users: d.Users, services: d.Services, jobs: d.Jobs, events: d.Events,
-		recorder: d.Recorder}
+	return &AdminServer{rotator: d.Rotator, users: d.Users, services: d.Services, events: d.Events}
 }
 
 // ListSigningKeys implements the RPC.

@@ -487,7 +487,7 @@ const file_purser_auth_v1_admin_service_proto_rawDesc = "" +
 	"\x18SIGNING_KEY_STATE_ACTIVE\x10\x02\x12\x1e\n" +
 	"\x1aSIGNING_KEY_STATE_RETIRING\x10\x03\x12\x1d\n" +
 	"\x19SIGNING_KEY_STATE_RETIRED\x10\x04\x12!\n" +
-	"\x1dSIGNING_KEY_STATE_COMPROMISED\x10\x052\xf4\x0e\n" +
+	"\x1dSIGNING_KEY_STATE_COMPROMISED\x10\x052\x9c\r\n" +
 	"\fAdminService\x12y\n" +
 	"\x0fListSigningKeys\x12&.purser.auth.v1.ListSigningKeysRequest\x1a'.purser.auth.v1.ListSigningKeysResponse\"\x15\x8a\xe7\x18\x0e\x1a\fadmin:system\x90\x02\x01\x12y\n" +
 	"\x10RotateSigningKey\x12'.purser.auth.v1.RotateSigningKeyRequest\x1a(.purser.auth.v1.RotateSigningKeyResponse\"\x12\x8a\xe7\x18\x0e\x1a\fadmin:system\x12|\n" +
@@ -503,10 +503,7 @@ const file_purser_auth_v1_admin_service_proto_rawDesc = "" +
 	"\x13RotateServiceSecret\x12*.purser.auth.v1.RotateServiceSecretRequest\x1a+.purser.auth.v1.RotateServiceSecretResponse\"\x12\x8a\xe7\x18\x0e\x1a\fadmin:system\x12\x85\x01\n" +
 	"\x13ListServiceAccounts\x12*.purser.auth.v1.ListServiceAccountsRequest\x1a+.purser.auth.v1.ListServiceAccountsResponse\"\x15\x8a\xe7\x18\x0e\x1a\fadmin:system\x90\x02\x01\x12\x8b\x01\n" +
 	"\x15DisableServiceAccount\x12,.purser.auth.v1.DisableServiceAccountRequest\x1a-.purser.auth.v1.DisableServiceAccountResponse\"\x15\x8a\xe7\x18\x0e\x1a\fadmin:system\x90\x02\x02\x12y\n" +
-	"\x0fListAuditEvents\x12&.purser.auth.v1.ListAuditEventsRequest\x1a'.purser.auth.v1.ListAuditEventsResponse\"\x15\x8a\xe7\x18\x0e\x1a\fadmin:system\x90\x02\x01\x12m\n" +
-	"\vListJobRuns\x12\".purser.auth.v1.ListJobRunsRequest\x1a#.purser.auth.v1.ListJobRunsResponse\"\x15\x8a\xe7\x18\x0e\x1a\fadmin:system\x90\x02\x01\x12g\n" +
-	"\n" +
-	"TriggerJob\x12!.purser.auth.v1.TriggerJobRequest\x1a\".purser.auth.v1.TriggerJobResponse\"\x12\x8a\xe7\x18\x0e\x1a\fadmin:systemB<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
+	"\x0fListAuditEvents\x12&.purser.auth.v1.ListAuditEventsRequest\x1a'.purser.auth.v1.ListAuditEventsResponse\"\x15\x8a\xe7\x18\x0e\x1a\fadmin:system\x90\x02\x01B<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
 
 var (
 	file_purser_auth_v1_admin_service_proto_rawDescOnce sync.Once
@@ -543,21 +540,17 @@ var file_purser_auth_v1_admin_service_proto_goTypes = []any{
 	(*ListServiceAccountsRequest)(nil),    // 17: purser.auth.v1.ListServiceAccountsRequest
 	(*DisableServiceAccountRequest)(nil),  // 18: purser.auth.v1.DisableServiceAccountRequest
 	(*ListAuditEventsRequest)(nil),        // 19: purser.auth.v1.ListAuditEventsRequest
-	(*ListJobRunsRequest)(nil),            // 20: purser.auth.v1.ListJobRunsRequest
-	(*TriggerJobRequest)(nil),             // 21: purser.auth.v1.TriggerJobRequest
-	(*ListUsersResponse)(nil),             // 22: purser.auth.v1.ListUsersResponse
-	(*GetUserResponse)(nil),               // 23: purser.auth.v1.GetUserResponse
-	(*SetRolesResponse)(nil),              // 24: purser.auth.v1.SetRolesResponse
-	(*SetAttributesResponse)(nil),         // 25: purser.auth.v1.SetAttributesResponse
-	(*DisableUserResponse)(nil),           // 26: purser.auth.v1.DisableUserResponse
-	(*EnableUserResponse)(nil),            // 27: purser.auth.v1.EnableUserResponse
-	(*CreateServiceAccountResponse)(nil),  // 28: purser.auth.v1.CreateServiceAccountResponse
-	(*RotateServiceSecretResponse)(nil),   // 29: purser.auth.v1.RotateServiceSecretResponse
-	(*ListServiceAccountsResponse)(nil),   // 30: purser.auth.v1.ListServiceAccountsResponse
-	(*DisableServiceAccountResponse)(nil), // 31: purser.auth.v1.DisableServiceAccountResponse
-	(*ListAuditEventsResponse)(nil),       // 32: purser.auth.v1.ListAuditEventsResponse
-	(*ListJobRunsResponse)(nil),           // 33: purser.auth.v1.ListJobRunsResponse
-	(*TriggerJobResponse)(nil),            // 34: purser.auth.v1.TriggerJobResponse
+	(*ListUsersResponse)(nil),             // 20: purser.auth.v1.ListUsersResponse
+	(*GetUserResponse)(nil),               // 21: purser.auth.v1.GetUserResponse
+	(*SetRolesResponse)(nil),              // 22: purser.auth.v1.SetRolesResponse
+	(*SetAttributesResponse)(nil),         // 23: purser.auth.v1.SetAttributesResponse
+	(*DisableUserResponse)(nil),           // 24: purser.auth.v1.DisableUserResponse
+	(*EnableUserResponse)(nil),            // 25: purser.auth.v1.EnableUserResponse
+	(*CreateServiceAccountResponse)(nil),  // 26: purser.auth.v1.CreateServiceAccountResponse
+	(*RotateServiceSecretResponse)(nil),   // 27: purser.auth.v1.RotateServiceSecretResponse
+	(*ListServiceAccountsResponse)(nil),   // 28: purser.auth.v1.ListServiceAccountsResponse
+	(*DisableServiceAccountResponse)(nil), // 29: purser.auth.v1.DisableServiceAccountResponse
+	(*ListAuditEventsResponse)(nil),       // 30: purser.auth.v1.ListAuditEventsResponse
 }
 var file_purser_auth_v1_admin_service_proto_depIdxs = []int32{
 	0,  // 0: purser.auth.v1.SigningKey.state:type_name -> purser.auth.v1.SigningKeyState
@@ -582,26 +575,22 @@ var file_purser_auth_v1_admin_service_proto_depIdxs = []int32{
 	17, // 19: purser.auth.v1.AdminService.ListServiceAccounts:input_type -> purser.auth.v1.ListServiceAccountsRequest
 	18, // 20: purser.auth.v1.AdminService.DisableServiceAccount:input_type -> purser.auth.v1.DisableServiceAccountRequest
 	19, // 21: purser.auth.v1.AdminService.ListAuditEvents:input_type -> purser.auth.v1.ListAuditEventsRequest
-	20, // 22: purser.auth.v1.AdminService.ListJobRuns:input_type -> purser.auth.v1.ListJobRunsRequest
-	21, // 23: purser.auth.v1.AdminService.TriggerJob:input_type -> purser.auth.v1.TriggerJobRequest
-	3,  // 24: purser.auth.v1.AdminService.ListSigningKeys:output_type -> purser.auth.v1.ListSigningKeysResponse
-	5,  // 25: purser.auth.v1.AdminService.RotateSigningKey:output_type -> purser.auth.v1.RotateSigningKeyResponse
-	7,  // 26: purser.auth.v1.AdminService.RevokeSigningKey:output_type -> purser.auth.v1.RevokeSigningKeyResponse
-	22, // 27: purser.auth.v1.AdminService.ListUsers:output_type -> purser.auth.v1.ListUsersResponse
-	23, // 28: purser.auth.v1.AdminService.GetUser:output_type -> purser.auth.v1.GetUserResponse
-	24, // 29: purser.auth.v1.AdminService.SetRoles:output_type -> purser.auth.v1.SetRolesResponse
-	25, // 30: purser.auth.v1.AdminService.SetAttributes:output_type -> purser.auth.v1.SetAttributesResponse
-	26, // 31: purser.auth.v1.AdminService.DisableUser:output_type -> purser.auth.v1.DisableUserResponse
-	27, // 32: purser.auth.v1.AdminService.EnableUser:output_type -> purser.auth.v1.EnableUserResponse
-	28, // 33: purser.auth.v1.AdminService.CreateServiceAccount:output_type -> purser.auth.v1.CreateServiceAccountResponse
-	29, // 34: purser.auth.v1.AdminService.RotateServiceSecret:output_type -> purser.auth.v1.RotateServiceSecretResponse
-	30, // 35: purser.auth.v1.AdminService.ListServiceAccounts:output_type -> purser.auth.v1.ListServiceAccountsResponse
-	31, // 36: purser.auth.v1.AdminService.DisableServiceAccount:output_type -> purser.auth.v1.DisableServiceAccountResponse
-	32, // 37: purser.auth.v1.AdminService.ListAuditEvents:output_type -> purser.auth.v1.ListAuditEventsResponse
-	33, // 38: purser.auth.v1.AdminService.ListJobRuns:output_type -> purser.auth.v1.ListJobRunsResponse
-	34, // 39: purser.auth.v1.AdminService.TriggerJob:output_type -> purser.auth.v1.TriggerJobResponse
-	24, // [24:40] is the sub-list for method output_type
-	8,  // [8:24] is the sub-list for method input_type
+	3,  // 22: purser.auth.v1.AdminService.ListSigningKeys:output_type -> purser.auth.v1.ListSigningKeysResponse
+	5,  // 23: purser.auth.v1.AdminService.RotateSigningKey:output_type -> purser.auth.v1.RotateSigningKeyResponse
+	7,  // 24: purser.auth.v1.AdminService.RevokeSigningKey:output_type -> purser.auth.v1.RevokeSigningKeyResponse
+	20, // 25: purser.auth.v1.AdminService.ListUsers:output_type -> purser.auth.v1.ListUsersResponse
+	21, // 26: purser.auth.v1.AdminService.GetUser:output_type -> purser.auth.v1.GetUserResponse
+	22, // 27: purser.auth.v1.AdminService.SetRoles:output_type -> purser.auth.v1.SetRolesResponse
+	23, // 28: purser.auth.v1.AdminService.SetAttributes:output_type -> purser.auth.v1.SetAttributesResponse
+	24, // 29: purser.auth.v1.AdminService.DisableUser:output_type -> purser.auth.v1.DisableUserResponse
+	25, // 30: purser.auth.v1.AdminService.EnableUser:output_type -> purser.auth.v1.EnableUserResponse
+	26, // 31: purser.auth.v1.AdminService.CreateServiceAccount:output_type -> purser.auth.v1.CreateServiceAccountResponse
+	27, // 32: purser.auth.v1.AdminService.RotateServiceSecret:output_type -> purser.auth.v1.RotateServiceSecretResponse
+	28, // 33: purser.auth.v1.AdminService.ListServiceAccounts:output_type -> purser.auth.v1.ListServiceAccountsResponse
+	29, // 34: purser.auth.v1.AdminService.DisableServiceAccount:output_type -> purser.auth.v1.DisableServiceAccountResponse
+	30, // 35: purser.auth.v1.AdminService.ListAuditEvents:output_type -> purser.auth.v1.ListAuditEventsResponse
+	22, // [22:36] is the sub-list for method output_type
+	8,  // [8:22] is the sub-list for method input_type
 	8,  // [8:8] is the sub-list for extension type_name
 	8,  // [8:8] is the sub-list for extension extendee
 	0,  // [0:8] is the sub-list for field type_name

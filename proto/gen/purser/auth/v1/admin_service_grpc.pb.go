@@ -33,8 +33,6 @@ const (
 	AdminService_ListServiceAccounts_FullMethodName   = "/purser.auth.v1.AdminService/ListServiceAccounts"
 	AdminService_DisableServiceAccount_FullMethodName = "/purser.auth.v1.AdminService/DisableServiceAccount"
 	AdminService_ListAuditEvents_FullMethodName       = "/purser.auth.v1.AdminService/ListAuditEvents"
-	AdminService_ListJobRuns_FullMethodName           = "/purser.auth.v1.AdminService/ListJobRuns"
-	AdminService_TriggerJob_FullMethodName            = "/purser.auth.v1.AdminService/TriggerJob"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -50,14 +48,16 @@ type AdminServiceClient interface {
 	// period is over.
 	//
 	// FAILED_PRECONDITION (KEY_TOO_YOUNG) while not every verifier can know the
-	// standby; the message says until when. PERMISSION_DENIED as TriggerJob.
+	// standby; the message says until when. PERMISSION_DENIED
+	// (API_KEY_CALLER, REAUTHENTICATION_REQUIRED).
 	RotateSigningKey(ctx context.Context, in *RotateSigningKeyRequest, opts ...grpc.CallOption) (*RotateSigningKeyResponse, error)
 	// RevokeSigningKey takes a compromised key out of the set at once and erases
 	// its private half: every token that it signed stops being good with each
 	// verifier's next look at the set. When it was the active key the standby
 	// takes its place, also when it is too young for every verifier to know it.
 	//
-	// NOT_FOUND when there is no such key. PERMISSION_DENIED as TriggerJob.
+	// NOT_FOUND when there is no such key. PERMISSION_DENIED
+	// (API_KEY_CALLER, REAUTHENTICATION_REQUIRED).
 	RevokeSigningKey(ctx context.Context, in *RevokeSigningKeyRequest, opts ...grpc.CallOption) (*RevokeSigningKeyResponse, error)
 	// ListUsers returns accounts, newest first.
 	//
@@ -81,7 +81,8 @@ type AdminServiceClient interface {
 	// SetAttributes gives an account these attributes and no others. They are in
 	// its tokens from the next sign-in or refresh on.
 	//
-	// INVALID_ARGUMENT names the rule. NOT_FOUND. PERMISSION_DENIED as TriggerJob.
+	// INVALID_ARGUMENT names the rule. NOT_FOUND. PERMISSION_DENIED
+	// (API_KEY_CALLER, REAUTHENTICATION_REQUIRED).
 	SetAttributes(ctx context.Context, in *SetAttributesRequest, opts ...grpc.CallOption) (*SetAttributesResponse, error)
 	// DisableUser ends an account's sessions and keeps it from signing in, by
 	// API keys too. Its access tokens are refused as soon as a verifier hears of
@@ -89,12 +90,13 @@ type AdminServiceClient interface {
 	//
 	// NOT_FOUND. FAILED_PRECONDITION (OWN_ACCOUNT) for the caller's own, and
 	// (LAST_ADMIN) when nobody would be an admin any more. PERMISSION_DENIED as
-	// TriggerJob.
+	// X_TRIGGER.
 	DisableUser(ctx context.Context, in *DisableUserRequest, opts ...grpc.CallOption) (*DisableUserResponse, error)
 	// EnableUser lets a disabled account sign in again. Tokens of API keys that it
 	// had before may be refused for some minutes more.
 	//
-	// NOT_FOUND. PERMISSION_DENIED as TriggerJob.
+	// NOT_FOUND. PERMISSION_DENIED
+	// (API_KEY_CALLER, REAUTHENTICATION_REQUIRED).
 	EnableUser(ctx context.Context, in *EnableUserRequest, opts ...grpc.CallOption) (*EnableUserResponse, error)
 	// CreateServiceAccount makes an account for a program and its first secret,
 	// which is shown in this answer and never again.
@@ -115,23 +117,14 @@ type AdminServiceClient interface {
 	ListServiceAccounts(ctx context.Context, in *ListServiceAccountsRequest, opts ...grpc.CallOption) (*ListServiceAccountsResponse, error)
 	// DisableServiceAccount ends an account and its secrets for good.
 	//
-	// NOT_FOUND. PERMISSION_DENIED as TriggerJob.
+	// NOT_FOUND. PERMISSION_DENIED
+	// (API_KEY_CALLER, REAUTHENTICATION_REQUIRED).
 	DisableServiceAccount(ctx context.Context, in *DisableServiceAccountRequest, opts ...grpc.CallOption) (*DisableServiceAccountResponse, error)
 	// ListAuditEvents returns what concerned the safety of accounts, newest
 	// first.
 	//
 	// INVALID_ARGUMENT when page_token is not one of this query.
 	ListAuditEvents(ctx context.Context, in *ListAuditEventsRequest, opts ...grpc.CallOption) (*ListAuditEventsResponse, error)
-	// ListJobRuns returns the runs of the service's jobs, newest first.
-	//
-	// INVALID_ARGUMENT when page_token is not one of this query.
-	ListJobRuns(ctx context.Context, in *ListJobRunsRequest, opts ...grpc.CallOption) (*ListJobRunsResponse, error)
-	// TriggerJob runs a job once more, on any replica, as soon as one is free.
-	//
-	// NOT_FOUND when there is no such job. PERMISSION_DENIED (API_KEY_CALLER) when
-	// the caller signed in with an API key, and (REAUTHENTICATION_REQUIRED) when
-	// the sign-in was proven longer than 10 minutes ago.
-	TriggerJob(ctx context.Context, in *TriggerJobRequest, opts ...grpc.CallOption) (*TriggerJobResponse, error)
 }
 
 type adminServiceClient struct {
@@ -282,26 +275,6 @@ func (c *adminServiceClient) ListAuditEvents(ctx context.Context, in *ListAuditE
 	return out, nil
 }
 
-func (c *adminServiceClient) ListJobRuns(ctx context.Context, in *ListJobRunsRequest, opts ...grpc.CallOption) (*ListJobRunsResponse, error) {
-	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(ListJobRunsResponse)
-	err := c.cc.Invoke(ctx, AdminService_ListJobRuns_FullMethodName, in, out, cOpts...)
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
-}
-
-func (c *adminServiceClient) TriggerJob(ctx context.Context, in *TriggerJobRequest, opts ...grpc.CallOption) (*TriggerJobResponse, error) {
-	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(TriggerJobResponse)
-	err := c.cc.Invoke(ctx, AdminService_TriggerJob_FullMethodName, in, out, cOpts...)
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
-}
-
 // AdminServiceServer is the server API for AdminService service.
 // All implementations must embed UnimplementedAdminServiceServer
 // for forward compatibility.
@@ -315,14 +288,16 @@ type AdminServiceServer interface {
 	// period is over.
 	//
 	// FAILED_PRECONDITION (KEY_TOO_YOUNG) while not every verifier can know the
-	// standby; the message says until when. PERMISSION_DENIED as TriggerJob.
+	// standby; the message says until when. PERMISSION_DENIED
+	// (API_KEY_CALLER, REAUTHENTICATION_REQUIRED).
 	RotateSigningKey(context.Context, *RotateSigningKeyRequest) (*RotateSigningKeyResponse, error)
 	// RevokeSigningKey takes a compromised key out of the set at once and erases
 	// its private half: every token that it signed stops being good with each
 	// verifier's next look at the set. When it was the active key the standby
 	// takes its place, also when it is too young for every verifier to know it.
 	//
-	// NOT_FOUND when there is no such key. PERMISSION_DENIED as TriggerJob.
+	// NOT_FOUND when there is no such key. PERMISSION_DENIED
+	// (API_KEY_CALLER, REAUTHENTICATION_REQUIRED).
 	RevokeSigningKey(context.Context, *RevokeSigningKeyRequest) (*RevokeSigningKeyResponse, error)
 	// ListUsers returns accounts, newest first.
 	//
@@ -346,7 +321,8 @@ type AdminServiceServer interface {
 	// SetAttributes gives an account these attributes and no others. They are in
 	// its tokens from the next sign-in or refresh on.
 	//
-	// INVALID_ARGUMENT names the rule. NOT_FOUND. PERMISSION_DENIED as TriggerJob.
+	// INVALID_ARGUMENT names the rule. NOT_FOUND. PERMISSION_DENIED
+	// (API_KEY_CALLER, REAUTHENTICATION_REQUIRED).
 	SetAttributes(context.Context, *SetAttributesRequest) (*SetAttributesResponse, error)
 	// DisableUser ends an account's sessions and keeps it from signing in, by
 	// API keys too. Its access tokens are refused as soon as a verifier hears of
@@ -354,12 +330,13 @@ type AdminServiceServer interface {
 	//
 	// NOT_FOUND. FAILED_PRECONDITION (OWN_ACCOUNT) for the caller's own, and
 	// (LAST_ADMIN) when nobody would be an admin any more. PERMISSION_DENIED as
-	// TriggerJob.
+	// X_TRIGGER.
 	DisableUser(context.Context, *DisableUserRequest) (*DisableUserResponse, error)
 	// EnableUser lets a disabled account sign in again. Tokens of API keys that it
 	// had before may be refused for some minutes more.
 	//
-	// NOT_FOUND. PERMISSION_DENIED as TriggerJob.
+	// NOT_FOUND. PERMISSION_DENIED
+	// (API_KEY_CALLER, REAUTHENTICATION_REQUIRED).
 	EnableUser(context.Context, *EnableUserRequest) (*EnableUserResponse, error)
 	// CreateServiceAccount makes an account for a program and its first secret,
 	// which is shown in this answer and never again.
@@ -380,23 +357,14 @@ type AdminServiceServer interface {
 	ListServiceAccounts(context.Context, *ListServiceAccountsRequest) (*ListServiceAccountsResponse, error)
 	// DisableServiceAccount ends an account and its secrets for good.
 	//
-	// NOT_FOUND. PERMISSION_DENIED as TriggerJob.
+	// NOT_FOUND. PERMISSION_DENIED
+	// (API_KEY_CALLER, REAUTHENTICATION_REQUIRED).
 	DisableServiceAccount(context.Context, *DisableServiceAccountRequest) (*DisableServiceAccountResponse, error)
 	// ListAuditEvents returns what concerned the safety of accounts, newest
 	// first.
 	//
 	// INVALID_ARGUMENT when page_token is not one of this query.
 	ListAuditEvents(context.Context, *ListAuditEventsRequest) (*ListAuditEventsResponse, error)
-	// ListJobRuns returns the runs of the service's jobs, newest first.
-	//
-	// INVALID_ARGUMENT when page_token is not one of this query.
-	ListJobRuns(context.Context, *ListJobRunsRequest) (*ListJobRunsResponse, error)
-	// TriggerJob runs a job once more, on any replica, as soon as one is free.
-	//
-	// NOT_FOUND when there is no such job. PERMISSION_DENIED (API_KEY_CALLER) when
-	// the caller signed in with an API key, and (REAUTHENTICATION_REQUIRED) when
-	// the sign-in was proven longer than 10 minutes ago.
-	TriggerJob(context.Context, *TriggerJobRequest) (*TriggerJobResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
 }
 
@@ -448,12 +416,6 @@ func (UnimplementedAdminServiceServer) DisableServiceAccount(context.Context, *D
 }
 func (UnimplementedAdminServiceServer) ListAuditEvents(context.Context, *ListAuditEventsRequest) (*ListAuditEventsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListAuditEvents not implemented")
-}
-func (UnimplementedAdminServiceServer) ListJobRuns(context.Context, *ListJobRunsRequest) (*ListJobRunsResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method ListJobRuns not implemented")
-}
-func (UnimplementedAdminServiceServer) TriggerJob(context.Context, *TriggerJobRequest) (*TriggerJobResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method TriggerJob not implemented")
 }
 func (UnimplementedAdminServiceServer) mustEmbedUnimplementedAdminServiceServer() {}
 func (UnimplementedAdminServiceServer) testEmbeddedByValue()                      {}
@@ -728,42 +690,6 @@ func _AdminService_ListAuditEvents_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
-func _AdminService_ListJobRuns_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(ListJobRunsRequest)
-	if err := dec(in); err != nil {
-		return nil, err
-	}
-	if interceptor == nil {
-		return srv.(AdminServiceServer).ListJobRuns(ctx, in)
-	}
-	info := &grpc.UnaryServerInfo{
-		Server:     srv,
-		FullMethod: AdminService_ListJobRuns_FullMethodName,
-	}
-	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(AdminServiceServer).ListJobRuns(ctx, req.(*ListJobRunsRequest))
-	}
-	return interceptor(ctx, in, info, handler)
-}
-
-func _AdminService_TriggerJob_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(TriggerJobRequest)
-	if err := dec(in); err != nil {
-		return nil, err
-	}
-	if interceptor == nil {
-		return srv.(AdminServiceServer).TriggerJob(ctx, in)
-	}
-	info := &grpc.UnaryServerInfo{
-		Server:     srv,
-		FullMethod: AdminService_TriggerJob_FullMethodName,
-	}
-	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(AdminServiceServer).TriggerJob(ctx, req.(*TriggerJobRequest))
-	}
-	return interceptor(ctx, in, info, handler)
-}
-
 // AdminService_ServiceDesc is the grpc.ServiceDesc for AdminService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -826,14 +752,6 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListAuditEvents",
 			Handler:    _AdminService_ListAuditEvents_Handler,
-		},
-		{
-			MethodName: "ListJobRuns",
-			Handler:    _AdminService_ListJobRuns_Handler,
-		},
-		{
-			MethodName: "TriggerJob",
-			Handler:    _AdminService_TriggerJob_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

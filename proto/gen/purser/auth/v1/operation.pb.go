@@ -10,7 +10,6 @@ import (
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
-	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -364,329 +363,11 @@ func (x *ListAuditEventsResponse) GetNextPageToken() string {
 	return ""
 }
 
-// JobRun is one run of a job of the auth service, or a tick that had none.
-type JobRun struct {
-	state        protoimpl.MessageState `protogen:"open.v1"`
-	Job          string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
-	ScheduleTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=schedule_time,json=scheduleTime,proto3" json:"schedule_time,omitempty"`
-	Shard        int32                  `protobuf:"varint,3,opt,name=shard,proto3" json:"shard,omitempty"`
-	// "due", "running", "done" or "skipped".
-	State string `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`
-	// By TriggerJob.
-	Manual bool `protobuf:"varint,5,opt,name=manual,proto3" json:"manual,omitempty"`
-	// Attempts begun so far.
-	Attempt int32 `protobuf:"varint,6,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	// Unset before.
-	StartTime  *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
-	FinishTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=finish_time,json=finishTime,proto3" json:"finish_time,omitempty"`
-	Duration   *durationpb.Duration   `protobuf:"bytes,9,opt,name=duration,proto3" json:"duration,omitempty"`
-	// Of the last attempt that failed.
-	Error         string `protobuf:"bytes,10,opt,name=error,proto3" json:"error,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *JobRun) Reset() {
-	*x = JobRun{}
-	mi := &file_purser_auth_v1_operation_proto_msgTypes[3]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *JobRun) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*JobRun) ProtoMessage() {}
-
-func (x *JobRun) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_operation_proto_msgTypes[3]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use JobRun.ProtoReflect.Descriptor instead.
-func (*JobRun) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_operation_proto_rawDescGZIP(), []int{3}
-}
-
-func (x *JobRun) GetJob() string {
-	if x != nil {
-		return x.Job
-	}
-	return ""
-}
-
-func (x *JobRun) GetScheduleTime() *timestamppb.Timestamp {
-	if x != nil {
-		return x.ScheduleTime
-	}
-	return nil
-}
-
-func (x *JobRun) GetShard() int32 {
-	if x != nil {
-		return x.Shard
-	}
-	return 0
-}
-
-func (x *JobRun) GetState() string {
-	if x != nil {
-		return x.State
-	}
-	return ""
-}
-
-func (x *JobRun) GetManual() bool {
-	if x != nil {
-		return x.Manual
-	}
-	return false
-}
-
-func (x *JobRun) GetAttempt() int32 {
-	if x != nil {
-		return x.Attempt
-	}
-	return 0
-}
-
-func (x *JobRun) GetStartTime() *timestamppb.Timestamp {
-	if x != nil {
-		return x.StartTime
-	}
-	return nil
-}
-
-func (x *JobRun) GetFinishTime() *timestamppb.Timestamp {
-	if x != nil {
-		return x.FinishTime
-	}
-	return nil
-}
-
-func (x *JobRun) GetDuration() *durationpb.Duration {
-	if x != nil {
-		return x.Duration
-	}
-	return nil
-}
-
-func (x *JobRun) GetError() string {
-	if x != nil {
-		return x.Error
-	}
-	return ""
-}
-
-type ListJobRunsRequest struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// At most 500; 0 is 100.
-	PageSize  int32  `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	// Only of this job.
-	Job           string `protobuf:"bytes,3,opt,name=job,proto3" json:"job,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ListJobRunsRequest) Reset() {
-	*x = ListJobRunsRequest{}
-	mi := &file_purser_auth_v1_operation_proto_msgTypes[4]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ListJobRunsRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ListJobRunsRequest) ProtoMessage() {}
-
-func (x *ListJobRunsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_operation_proto_msgTypes[4]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ListJobRunsRequest.ProtoReflect.Descriptor instead.
-func (*ListJobRunsRequest) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_operation_proto_rawDescGZIP(), []int{4}
-}
-
-func (x *ListJobRunsRequest) GetPageSize() int32 {
-	if x != nil {
-		return x.PageSize
-	}
-	return 0
-}
-
-func (x *ListJobRunsRequest) GetPageToken() string {
-	if x != nil {
-		return x.PageToken
-	}
-	return ""
-}
-
-func (x *ListJobRunsRequest) GetJob() string {
-	if x != nil {
-		return x.Job
-	}
-	return ""
-}
-
-type ListJobRunsResponse struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	Runs  []*JobRun              `protobuf:"bytes,1,rep,name=runs,proto3" json:"runs,omitempty"`
-	// Empty on the last page.
-	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ListJobRunsResponse) Reset() {
-	*x = ListJobRunsResponse{}
-	mi := &file_purser_auth_v1_operation_proto_msgTypes[5]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ListJobRunsResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ListJobRunsResponse) ProtoMessage() {}
-
-func (x *ListJobRunsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_operation_proto_msgTypes[5]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ListJobRunsResponse.ProtoReflect.Descriptor instead.
-func (*ListJobRunsResponse) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_operation_proto_rawDescGZIP(), []int{5}
-}
-
-func (x *ListJobRunsResponse) GetRuns() []*JobRun {
-	if x != nil {
-		return x.Runs
-	}
-	return nil
-}
-
-func (x *ListJobRunsResponse) GetNextPageToken() string {
-	if x != nil {
-		return x.NextPageToken
-	}
-	return ""
-}
-
-type TriggerJobRequest struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// A job's name, for example "rotate_signing_keys".
-	Job           string `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *TriggerJobRequest) Reset() {
-	*x = TriggerJobRequest{}
-	mi := &file_purser_auth_v1_operation_proto_msgTypes[6]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *TriggerJobRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*TriggerJobRequest) ProtoMessage() {}
-
-func (x *TriggerJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_operation_proto_msgTypes[6]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use TriggerJobRequest.ProtoReflect.Descriptor instead.
-func (*TriggerJobRequest) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_operation_proto_rawDescGZIP(), []int{6}
-}
-
-func (x *TriggerJobRequest) GetJob() string {
-	if x != nil {
-		return x.Job
-	}
-	return ""
-}
-
-type TriggerJobResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *TriggerJobResponse) Reset() {
-	*x = TriggerJobResponse{}
-	mi := &file_purser_auth_v1_operation_proto_msgTypes[7]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *TriggerJobResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*TriggerJobResponse) ProtoMessage() {}
-
-func (x *TriggerJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_operation_proto_msgTypes[7]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use TriggerJobResponse.ProtoReflect.Descriptor instead.
-func (*TriggerJobResponse) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_operation_proto_rawDescGZIP(), []int{7}
-}
-
 var File_purser_auth_v1_operation_proto protoreflect.FileDescriptor
 
 const file_purser_auth_v1_operation_proto_rawDesc = "" +
 	"\n" +
-	"\x1epurser/auth/v1/operation.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc9\x02\n" +
+	"\x1epurser/auth/v1/operation.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc9\x02\n" +
 	"\n" +
 	"AuditEvent\x12\x19\n" +
 	"\bevent_id\x18\x01 \x01(\tR\aeventId\x12.\n" +
@@ -715,34 +396,7 @@ const file_purser_auth_v1_operation_proto_rawDesc = "" +
 	"\bend_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\"u\n" +
 	"\x17ListAuditEventsResponse\x122\n" +
 	"\x06events\x18\x01 \x03(\v2\x1a.purser.auth.v1.AuditEventR\x06events\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xfe\x02\n" +
-	"\x06JobRun\x12\x10\n" +
-	"\x03job\x18\x01 \x01(\tR\x03job\x12?\n" +
-	"\rschedule_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\fscheduleTime\x12\x14\n" +
-	"\x05shard\x18\x03 \x01(\x05R\x05shard\x12\x14\n" +
-	"\x05state\x18\x04 \x01(\tR\x05state\x12\x16\n" +
-	"\x06manual\x18\x05 \x01(\bR\x06manual\x12\x18\n" +
-	"\aattempt\x18\x06 \x01(\x05R\aattempt\x129\n" +
-	"\n" +
-	"start_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x12;\n" +
-	"\vfinish_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"finishTime\x125\n" +
-	"\bduration\x18\t \x01(\v2\x19.google.protobuf.DurationR\bduration\x12\x14\n" +
-	"\x05error\x18\n" +
-	" \x01(\tR\x05error\"\x82\x01\n" +
-	"\x12ListJobRunsRequest\x12'\n" +
-	"\tpage_size\x18\x01 \x01(\x05B\n" +
-	"\xbaH\a\x1a\x05\x18\xf4\x03(\x00R\bpageSize\x12'\n" +
-	"\n" +
-	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\tpageToken\x12\x1a\n" +
-	"\x03job\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x03job\"i\n" +
-	"\x13ListJobRunsResponse\x12*\n" +
-	"\x04runs\x18\x01 \x03(\v2\x16.purser.auth.v1.JobRunR\x04runs\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"1\n" +
-	"\x11TriggerJobRequest\x12\x1c\n" +
-	"\x03job\x18\x01 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\x03job\"\x14\n" +
-	"\x12TriggerJobResponse*^\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken*^\n" +
 	"\fAuditOutcome\x12\x1d\n" +
 	"\x19AUDIT_OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10AUDIT_OUTCOME_OK\x10\x01\x12\x19\n" +
@@ -761,37 +415,26 @@ func file_purser_auth_v1_operation_proto_rawDescGZIP() []byte {
 }
 
 var file_purser_auth_v1_operation_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_purser_auth_v1_operation_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_purser_auth_v1_operation_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_purser_auth_v1_operation_proto_goTypes = []any{
 	(AuditOutcome)(0),               // 0: purser.auth.v1.AuditOutcome
 	(*AuditEvent)(nil),              // 1: purser.auth.v1.AuditEvent
 	(*ListAuditEventsRequest)(nil),  // 2: purser.auth.v1.ListAuditEventsRequest
 	(*ListAuditEventsResponse)(nil), // 3: purser.auth.v1.ListAuditEventsResponse
-	(*JobRun)(nil),                  // 4: purser.auth.v1.JobRun
-	(*ListJobRunsRequest)(nil),      // 5: purser.auth.v1.ListJobRunsRequest
-	(*ListJobRunsResponse)(nil),     // 6: purser.auth.v1.ListJobRunsResponse
-	(*TriggerJobRequest)(nil),       // 7: purser.auth.v1.TriggerJobRequest
-	(*TriggerJobResponse)(nil),      // 8: purser.auth.v1.TriggerJobResponse
-	(*timestamppb.Timestamp)(nil),   // 9: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),     // 10: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),   // 4: google.protobuf.Timestamp
 }
 var file_purser_auth_v1_operation_proto_depIdxs = []int32{
-	9,  // 0: purser.auth.v1.AuditEvent.time:type_name -> google.protobuf.Timestamp
-	0,  // 1: purser.auth.v1.AuditEvent.outcome:type_name -> purser.auth.v1.AuditOutcome
-	0,  // 2: purser.auth.v1.ListAuditEventsRequest.outcome:type_name -> purser.auth.v1.AuditOutcome
-	9,  // 3: purser.auth.v1.ListAuditEventsRequest.start_time:type_name -> google.protobuf.Timestamp
-	9,  // 4: purser.auth.v1.ListAuditEventsRequest.end_time:type_name -> google.protobuf.Timestamp
-	1,  // 5: purser.auth.v1.ListAuditEventsResponse.events:type_name -> purser.auth.v1.AuditEvent
-	9,  // 6: purser.auth.v1.JobRun.schedule_time:type_name -> google.protobuf.Timestamp
-	9,  // 7: purser.auth.v1.JobRun.start_time:type_name -> google.protobuf.Timestamp
-	9,  // 8: purser.auth.v1.JobRun.finish_time:type_name -> google.protobuf.Timestamp
-	10, // 9: purser.auth.v1.JobRun.duration:type_name -> google.protobuf.Duration
-	4,  // 10: purser.auth.v1.ListJobRunsResponse.runs:type_name -> purser.auth.v1.JobRun
-	11, // [11:11] is the sub-list for method output_type
-	11, // [11:11] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	4, // 0: purser.auth.v1.AuditEvent.time:type_name -> google.protobuf.Timestamp
+	0, // 1: purser.auth.v1.AuditEvent.outcome:type_name -> purser.auth.v1.AuditOutcome
+	0, // 2: purser.auth.v1.ListAuditEventsRequest.outcome:type_name -> purser.auth.v1.AuditOutcome
+	4, // 3: purser.auth.v1.ListAuditEventsRequest.start_time:type_name -> google.protobuf.Timestamp
+	4, // 4: purser.auth.v1.ListAuditEventsRequest.end_time:type_name -> google.protobuf.Timestamp
+	1, // 5: purser.auth.v1.ListAuditEventsResponse.events:type_name -> purser.auth.v1.AuditEvent
+	6, // [6:6] is the sub-list for method output_type
+	6, // [6:6] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_purser_auth_v1_operation_proto_init() }
@@ -805,7 +448,7 @@ func file_purser_auth_v1_operation_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_auth_v1_operation_proto_rawDesc), len(file_purser_auth_v1_operation_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   8,
+			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -5,22 +5,14 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/errs"
-	"github.com/purserhq/purser/pkg/jobs"
 	"github.com/purserhq/purser/pkg/page"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	"github.com/purserhq/purser/services/auth/internal/audit"
 )
-
-// Jobs is what can be seen and asked of the service's jobs; *jobs.Runner is one.
-type Jobs interface {
-	Page(ctx context.Context, caller, job string, size int32, token string) ([]jobs.Record, string, error)
-	Trigger(ctx context.Context, name string) error
-}
 
 // Page sizes of ListAuditEvents, by the contract.
 const (
@@ -115,51 +107,4 @@ func idText(id uuid.UUID) string {
 		return ""
 	}
 	return id.String()
-}
-
-// ListJobRuns implements the RPC.
-func (s *AdminServer) ListJobRuns(ctx context.Context, req *authv1.ListJobRunsRequest) (*authv1.ListJobRunsResponse,
-	error) {
-	runs, next, err := s.jobs.Page(ctx, authn.CallerFrom(ctx).UserID.String(), req.GetJob(), req.GetPageSize(),
-		req.GetPageToken())
-	if err != nil {
-		return nil, err
-	}
-	resp := &authv1.ListJobRunsResponse{NextPageToken: next}
-	for _, r := range runs {
-		resp.Runs = append(resp.Runs, jobRun(r))
-	}
-	return resp, nil
-}
-
-func jobRun(r jobs.Record) *authv1.JobRun {
-	p := &authv1.JobRun{
-		Job: r.Job, ScheduleTime: timestamppb.New(r.ScheduledAt), Shard: int32(r.Shard), State: r.State,
-		Manual:  r.Manual,
-		Attempt: int32(r.Attempt), Error: r.Error,
-	}
-	if r.StartedAt != nil {
-		p.StartTime = timestamppb.New(*r.StartedAt)
-	}
-	if r.FinishedAt != nil {
-		p.FinishTime, p.Duration = timestamppb.New(*r.FinishedAt), durationpb.New(r.Duration)
-	}
-	return p
-}
-
-// TriggerJob implements the RPC.
-func (s *AdminServer) TriggerJob(ctx context.Context, req *authv1.TriggerJobRequest) (*authv1.TriggerJobResponse,
-	error) {
-	caller, err := operator(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.jobs.Trigger(ctx, req.GetJob()); err != nil {
-		return nil, err
-	}
-	err = s.recorder.Record(ctx, audit.Event{Type: audit.JobTriggered, Actor: caller.UserID, Object: req.GetJob()})
-	if err != nil {
-		return nil, err
-	}
-	return &authv1.TriggerJobResponse{}, nil
 }

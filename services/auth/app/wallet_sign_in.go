@@ -52,8 +52,8 @@ func (c SIWEConfig) site() siwe.Site {
 	return s
 }
 
-// newWallets wires the signing in with wallets.
-func newWallets(cfg Config, redis cache.Redis, identities *identity.Service, sessions *session.Service,
+// newWalletSignIn wires signing in with wallets (EIP-4361).
+func newWalletSignIn(cfg Config, redis cache.Redis, identities *identity.Service, sessions *session.Service,
 	events audit.Recorder, log *slog.Logger) *siwe.Service {
 	return siwe.NewService(siwe.Deps{
 		Nonces:     once[siwe.Challenge](redis, "wallet_nonce"),

@@ -106,7 +106,7 @@ func (c Config) oauthBase() string {
 	return strings.TrimRight(c.Issuer, "/")
 }
 
-// newOAuth wires the signing in with providers.
+// newOAuth wires signing in with identity providers.
 func newOAuth(cfg Config, redis cache.Redis, identities *identity.Service, sessions *session.Service,
 	events audit.Recorder) *oauth.Service {
 	return oauth.NewService(oauth.Deps{
@@ -124,8 +124,8 @@ func once[V any](redis cache.Redis, entity string) challenge.Store[challenge.Kep
 		cache.Options{Budget: challengeBudget})
 }
 
-// pages are what the HTTP port serves.
-func pages(cfg Config, keys *http.ServeMux, o *oauth.Service, l *attempts.Limiter, log *slog.Logger) (http.Handler,
+// httpHandler serves the key set and the hosted pages of signing in.
+func httpHandler(cfg Config, keys *http.ServeMux, o *oauth.Service, l *attempts.Limiter, log *slog.Logger) (http.Handler,
 	error) {
 	proxies, err := cfg.OAuth.proxies()
 	web.Pages{OAuth: o, Attempts: l, Secure: strings.HasPrefix(cfg.oauthBase(), "https://"), Proxies: proxies,

@@ -1,0 +1,26 @@
+package app
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/purserhq/purser/pkg/lifecycle"
+	"github.com/purserhq/purser/services/auth/internal/mail"
+	"github.com/purserhq/purser/services/auth/internal/store"
+)
+
+// newMailSender adds to g a loop that sends mails as soon as they are queued. It
+// returns nil when no SMTP server is set.
+func newMailSender(g *lifecycle.Group, mails *store.Mails, cfg mail.Config, log *slog.Logger) (*mail.Post, error) {
+	if cfg.Addr == "" {
+		log.Warn("PURSER_SMTP_ADDR is not set: no mail is sent, mails wait in the outbox")
+		return nil, nil //nolint:nilnil // the SMTP server is optional
+	}
+	carrier, err := mail.NewSMTP(cfg)
+	if err != nil {
+		return nil, err
+	}
+	sender := mail.NewPost(mails, carrier, cfg.Attempts, log)
+	g.Loop("mails", func(ctx context.Context) error { return sender.Serve(ctx, mails.Woken()) })
+	return sender, nil
+}

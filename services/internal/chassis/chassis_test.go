@@ -1,0 +1,163 @@
+package chassis_test
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/purserhq/purser/pkg/config"
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/grpcclient"
+	"github.com/purserhq/purser/pkg/jobs"
+	jobsv1 "github.com/purserhq/purser/proto/gen/purser/jobs/v1"
+	"github.com/purserhq/purser/services/internal/chassis"
+)
+
+type settings struct {
+	chassis.Config
+	chassis.AuthConfig
+	Size int `env:"SIZE" envDefault:"1"`
+}
+
+func (s settings) Validate() error   { return s.Config.Validate() }
+func (s settings) CheckFiles() error { return s.Config.CheckFiles() }
+
+// environ of a service whose database, Redis and auth are not reachable.
+func environ(more ...string) []string {
+	return append([]string{
+		"PURSER_DATABASE_URL=postgres://nobody@127.0.0.1:1/none", "PURSER_REDIS_URL=redis://127.0.0.1:1/0",
+		"PURSER_GRPC_PLAINTEXT=true", "PURSER_ISSUER=http://127.0.0.1:1", "PURSER_AUTH_ADDR=127.0.0.1:1",
+		"PURSER_AUTH_PLAINTEXT=true",
+	}, more...)
+}
+
+func open(t *testing.T, more ...string) (*chassis.Builder, settings) {
+	t.Helper()
+	cfg, err := chassis.Load[settings](environ(more...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := chassis.Open(t.Context(), "test", cfg.Config, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b, cfg
+}
+
+func TestAServiceStartsWhileAllThatItNeedsIsUnavailable(t *testing.T) {
+	b, cfg := open(t)
+	auth, err := b.DialAuth(cfg.AuthConfig)
+	if err != nil || auth == nil {
+		t.Fatal(auth, err)
+	}
+	scheduled, err := b.AddJobs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := b.NewServer(b.NewVerifier(cfg.AuthConfig, auth), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	scheduled.Register(server, nil)
+	app, err := b.Listen(t.Context(), server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := app.Listeners(); len(got) != 2 || got[0] != "grpc" || got[1] != app.Addr() {
+		t.Errorf("listens on %v", got)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- app.Run(ctx) }()
+	conn, err := grpcclient.Dial(grpcclient.Config{Addr: app.Addr(), Plaintext: true}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_, err = jobsv1.NewJobServiceClient(conn).ListJobRuns(ctx, &jobsv1.ListJobRunsRequest{})
+	if e := errs.As(err); e == nil || e.Reason != "TOKEN_MISSING" {
+		t.Errorf("a call without a token is answered with %v", err)
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestOfAServiceThatFailsToStartEverythingIsClosed(t *testing.T) {
+	b, _ := open(t)
+	var closed []string
+	for _, part := range []string{"first", "second"} {
+		b.OnClose(part, func() { closed = append(closed, part) })
+	}
+	err := error(nil)
+	b.CloseOnError(&err)
+	if len(closed) > 0 {
+		t.Fatalf("closed without an error: %v", closed)
+	}
+	err = io.ErrUnexpectedEOF
+	b.CloseOnError(&err)
+	if !slices.Equal(closed, []string{"second", "first"}) {
+		t.Errorf("closed %v", closed)
+	}
+}
+
+func TestAJobWithAWrongScheduleNamesItsOwnSetting(t *testing.T) {
+	run := func(context.Context, *jobs.Run) error { return nil }
+	for setting, want := range map[string]string{"PURSER_SYNC_CRON": "PURSER_SYNC_CRON: ", "": "jobs: schedule of "} {
+		b, _ := open(t)
+		_, err := b.AddJobs(
+			chassis.Job{Job: jobs.Job{Name: "good", Cron: "@daily", Run: run}, CronSetting: "PURSER_OTHER_CRON"},
+			chassis.Job{Job: jobs.Job{Name: "bad", Cron: "at noon", Run: run}, CronSetting: setting})
+		if err == nil || !strings.HasPrefix(err.Error(), want) || strings.Contains(err.Error(), "OTHER") {
+			t.Errorf("with the setting %q: %v", setting, err)
+		}
+		b.CloseOnError(&err)
+	}
+}
+
+func TestEveryErrorOfTheHeadIsReportedAtOnce(t *testing.T) {
+	wrong := map[string]string{
+		"PURSER_DATABASE_URL": "nonsense://", "PURSER_REDIS_URL": "http://redis", "PURSER_GRPC_ADDR": "nowhere",
+		"PURSER_ADMIN_ADDR": "nowhere", "PURSER_SHUTDOWN_DRAIN": "-1s",
+	}
+	var vars []string
+	for name, value := range wrong {
+		vars = append(vars, name+"="+value)
+	}
+	_, err := chassis.Load[settings](vars)
+	if err == nil {
+		t.Fatal("accepted")
+	}
+	for _, name := range append(slices.Collect(maps.Keys(wrong)), "PURSER_GRPC_TLS_CERT", "PURSER_ISSUER") {
+		if !strings.Contains(err.Error(), name) {
+			t.Errorf("%s is not named in\n%v", name, err)
+		}
+	}
+}
+
+func TestAProgramPrintsTheHeadAndTheServicesOwnSettings(t *testing.T) {
+	p := chassis.Program("test", fstest.MapFS{}, func(context.Context, settings, *slog.Logger) (*chassis.App, error) {
+		return nil, io.ErrUnexpectedEOF
+	})
+	var out strings.Builder
+	if err := p.Run(t.Context(), []string{"config"}, environ("PURSER_SIZE=7"), &out, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{"PURSER_SIZE=7\n", "PURSER_REDIS_URL=***\n", "PURSER_AUTH_ADDR=127.0.0.1:1\n"} {
+		if !strings.Contains(out.String(), line) {
+			t.Errorf("%q is missing in\n%s", line, &out)
+		}
+	}
+	if unread := config.Unread(environ("PURSER_SIZES=7"), settings{}); !slices.Equal(unread, []string{"PURSER_SIZES"}) {
+		t.Errorf("unread are %v", unread)
+	}
+	if err := p.Run(t.Context(), nil, environ(), io.Discard, io.Discard); err != io.ErrUnexpectedEOF {
+		t.Errorf("the failure to build is %v", err)
+	}
+}

@@ -1,0 +1,62 @@
+package chassis
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/purserhq/purser/pkg/authn"
+	"github.com/purserhq/purser/pkg/jobs"
+	jobsv1 "github.com/purserhq/purser/proto/gen/purser/jobs/v1"
+)
+
+// jobRunRetention is how long runs of jobs that have ended stay listed.
+const jobRunRetention = 30 * 24 * time.Hour
+
+// Job is a scheduled job of a service.
+type Job struct {
+	jobs.Job
+	// CronSetting is the variable that sets the job's schedule, for errors; ""
+	// for a schedule that is not set by one.
+	CronSetting string
+}
+
+// Jobs are a service's scheduled jobs.
+type Jobs struct {
+	runner *jobs.Runner
+	server *jobServer
+}
+
+// AddJobs adds jobs that run while the service serves, and one that prunes the
+// list of their runs.
+func (b *Builder) AddJobs(all ...Job) (*Jobs, error) {
+	runner := jobs.New(b.DB, jobs.Options{Log: b.Log})
+	for _, j := range append(all, Job{Job: runner.Pruning("@daily", jobRunRetention)}) {
+		if err := runner.Add(j.Job); err != nil {
+			if j.CronSetting != "" {
+				err = fmt.Errorf("%s: %w", j.CronSetting, err)
+			}
+			return nil, err
+		}
+	}
+	b.Group.Loop("jobs", func(ctx context.Context) error { return runner.Serve(ctx, b.cfg.Shutdown.Drain) })
+	return &Jobs{runner: runner, server: &jobServer{runs: runner, log: b.Log}}, nil
+}
+
+// Register serves purser.jobs.v1.JobService on a server. Who triggered a job is
+// logged, and given to record, whose error fails the call; nil records nothing.
+func (j *Jobs) Register(server grpc.ServiceRegistrar,
+	record func(ctx context.Context, caller authn.Caller, job string) error) {
+	j.server.record = record
+	jobsv1.RegisterJobServiceServer(server, j.server)
+}
+
+// CheckCron reports what is wrong with the schedule that a variable sets.
+func CheckCron(variable, schedule string) error {
+	if err := jobs.CheckCron(schedule); err != nil {
+		return fmt.Errorf("%s: %w", variable, err)
+	}
+	return nil
+}
