@@ -13,6 +13,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/go-co-op/gocron/v2"
 	"gorm.io/gorm"
 
 	"github.com/purserhq/purser/pkg/postgres"
@@ -237,6 +238,40 @@ func TestShutdownDuringPollsLeavesNothingRunning(t *testing.T) {
 		t.Errorf("%d runs still claimed after %d shutdowns", n, rounds)
 	}
 	testkit.Figure(t, "%d shutdowns amid polls: nothing left claimed or running", rounds)
+}
+
+// answersOnce is gocron whose second shutdown finds no answer, as it may when
+// it comes just after the first.
+type answersOnce struct {
+	gocron.Scheduler
+	calls atomic.Int64
+}
+
+func (s *answersOnce) ShutdownWithContext(ctx context.Context) error {
+	if s.calls.Add(1) > 1 {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return s.Scheduler.ShutdownWithContext(ctx)
+}
+
+func TestASecondShutdownDoesNotWaitForASecondAnswerOfGocron(t *testing.T) {
+	r := New(setup(t).DB.DB, Options{})
+	if err := r.Start(); err != nil {
+		t.Fatal(err)
+	}
+	r.waker = &answersOnce{Scheduler: r.waker}
+	for range 2 {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		begin := time.Now()
+		if err := r.Shutdown(ctx); err != nil {
+			t.Error(err)
+		}
+		cancel()
+		if took := time.Since(begin); took > patience/2 {
+			t.Errorf("Shutdown took %s", took)
+		}
+	}
 }
 
 // TestATransactionThatIsRolledBackAfterCommitIsTriedAgain: what Commit marked

@@ -111,6 +111,9 @@ type Runner struct {
 	waker  gocron.Scheduler // once started
 	closed bool
 
+	stopping sync.Once
+	stopped  chan struct{} // closed when gocron has answered
+
 	polling sync.Mutex
 	away    atomic.Bool // the last poll failed
 	slots   chan struct{}
@@ -137,7 +140,7 @@ func New(db *postgres.DB, o Options) *Runner {
 		o.Name = fmt.Sprintf("%s/%d/%s", host, os.Getpid(), rand.Text()[:6])
 	}
 	r := &Runner{o: o, ledger: ledger{db, "clock_timestamp()", claimQuery}, now: time.Now, metrics: newMetrics(),
-		jobs: map[string]*job{}, slots: make(chan struct{}, o.Concurrency)}
+		jobs: map[string]*job{}, slots: make(chan struct{}, o.Concurrency), stopped: make(chan struct{})}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	return r
 }
@@ -239,7 +242,7 @@ func (r *Runner) Shutdown(ctx context.Context) error {
 	r.closed = true
 	r.mu.Unlock()
 	if waker != nil {
-		_ = waker.ShutdownWithContext(ctx) // a poll under way is waited for below
+		r.stop(ctx, waker)
 	}
 	done := make(chan struct{})
 	go func() {
@@ -260,4 +263,26 @@ func (r *Runner) Shutdown(ctx context.Context) error {
 	case <-time.After(2 * time.Second):
 	}
 	return ctx.Err()
+}
+
+// stopTimeout is how long gocron may take to stop. It gives a poll under way
+// 10 s, which is longer than pollTimeout lets one take.
+const stopTimeout = 15 * time.Second
+
+// stop asks gocron to stop and waits for its answer until ctx ends. Gocron is
+// asked once: a second call may find it stopped but not yet marked as stopped,
+// and then waits for an answer that was already taken.
+func (r *Runner) stop(ctx context.Context, waker gocron.Scheduler) {
+	r.stopping.Do(func() {
+		go func() {
+			defer close(r.stopped)
+			limited, cancel := context.WithTimeout(context.Background(), stopTimeout)
+			defer cancel()
+			_ = waker.ShutdownWithContext(limited) // Shutdown itself waits for a poll under way
+		}()
+	})
+	select {
+	case <-r.stopped:
+	case <-ctx.Done():
+	}
 }
