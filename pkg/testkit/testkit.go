@@ -11,6 +11,13 @@
 // Limits: the Postgres server of [Postgres] is shared by the tests of one
 // package; a test that breaks its server takes [OwnPostgres]. The one shared
 // server is the package's only global state.
+//
+// Testkit belongs to the module of pkg. As a module of its own, which pkg's
+// tests would require and which requires pkg, it gave a consumer of pkg the
+// same go.mod (measured with `go mod tidy` and `go mod graph`: pgregory.net/rapid
+// and go.uber.org/goleak appear in go.sum alone, for pkg's tests, either way) and
+// a cycle of modules. Hence testkit imports nothing that pkg and its tests don't
+// need anyway: the SMTP server for tests is services/internal/mailserver.
 package testkit
 
 import (
