@@ -54,7 +54,7 @@ func TestAFailureOfAnySortIsStoredAndTriedAgain(t *testing.T) {
 			f.poll(r)
 			records, err := r.Runs(t.Context(), name, nil, 2)
 			if err != nil || len(records) != 1 || records[0].State != "due" || records[0].Attempt != 1 ||
-				len(records[0].Error) > errorMost || !utf8.ValidString(records[0].Error) {
+				len(records[0].Error) > maxErrorBytes || !utf8.ValidString(records[0].Error) {
 				t.Fatalf("%.300v, %v", records, err)
 			}
 			if n := strings.Count(log.String(), "\n"); n != 1 || log.Len() > 20_000 {
@@ -159,7 +159,7 @@ func TestTheDatabasesClockMayJump(t *testing.T) {
 
 func TestAJobMayBeAddedAfterStart(t *testing.T) {
 	f := setup(t)
-	r := New(f.DB.DB, Options{Poll: 5 * time.Millisecond})
+	r := New(f.DB.DB, Options{PollInterval: 5 * time.Millisecond})
 	if err := r.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -195,7 +195,7 @@ func TestJobsThatAreRefused(t *testing.T) {
 		"shards below zero":      {Name: "j", Shards: -1, Run: run},
 		"a timeout below zero":   {Name: "j", Timeout: -1, Run: run},
 		"a jitter below zero":    {Name: "j", Jitter: -1, Run: run},
-		"a cap below zero":       {Name: "j", CatchUpMost: -1, Run: run},
+		"a cap below zero":       {Name: "j", MaxCatchUp: -1, Run: run},
 	} {
 		if New(nil, Options{}).Add(j) == nil {
 			t.Errorf("a job with %s is taken", name)
@@ -210,7 +210,7 @@ func TestShutdownDuringPollsLeavesNothingRunning(t *testing.T) {
 	rounds := testkit.Size(20, 200)
 	for i := range rounds {
 		var running atomic.Int64
-		r := New(f.DB.DB, Options{Poll: time.Millisecond})
+		r := New(f.DB.DB, Options{PollInterval: time.Millisecond})
 		if err := r.Add(Job{Name: "j", Cron: "@every 1s", Shards: 3, Run: func(context.Context, *Run) error {
 			running.Add(1)
 			defer running.Add(-1)
@@ -260,7 +260,7 @@ func TestASecondShutdownDoesNotWaitForASecondAnswerOfGocron(t *testing.T) {
 	if err := r.Start(); err != nil {
 		t.Fatal(err)
 	}
-	r.waker = &answersOnce{Scheduler: r.waker}
+	r.scheduler = &answersOnce{Scheduler: r.scheduler}
 	for range 2 {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		begin := time.Now()
