@@ -61,14 +61,14 @@ func empty(args []any) (any, error) {
 	if args[0] == "get" {
 		return nil, redis.Nil
 	}
-	return int64(mine), nil
+	return int64(leaseGranted), nil
 }
 
 // operations are what may not take longer than the budget, apart from the
 // source, which here takes no time.
 func operations(t *testing.T, c *Cache[string]) map[string]func() {
 	var many []string
-	for i := range 3 * chunk {
+	for i := range 3 * maxKeysPerTrip {
 		many = append(many, strconv.Itoa(i))
 	}
 	return map[string]func(){
@@ -149,14 +149,14 @@ func TestWaitingForAnotherEndsAndTheSilenceOfRedisMeanwhileIsBounded(t *testing.
 			if args[0] == "get" {
 				return nil, redis.Nil
 			}
-			return int64(others), nil
+			return int64(leasedByOther), nil
 		},
 	}.client(t)
 	synctest.Test(t, func(t *testing.T) {
 		c := New[string](client, ns, Options{LoadTimeout: time.Second})
 		begin := time.Now()
 		get(t, c, "k", value("v"), "v")
-		if took := time.Since(begin); took > 20*(time.Millisecond+3*pollMost/2)+redisx.Budget {
+		if took := time.Since(begin); took > 20*(time.Millisecond+3*maxPollInterval/2)+redisx.Budget {
 			t.Errorf("a hang while waiting cost %s", took)
 		}
 		answers = -1 << 20 // Redis is well and the other never ends
@@ -179,18 +179,18 @@ func TestALongListIsCachedPartByPartThoughRedisIsSlow(t *testing.T) {
 			case args[1] == fillScript.sha:
 				stored[args[3].(string)] = true
 			}
-			return int64(mine), nil
+			return int64(leaseGranted), nil
 		},
 	}.client(t)
 	synctest.Test(t, func(t *testing.T) {
 		var many []string
-		for i := range 30 * chunk { // 60 ms to look at
+		for i := range 30 * maxKeysPerTrip { // 60 ms to look at
 			many = append(many, strconv.Itoa(i))
 		}
 		begin := time.Now()
 		got, err := New[string](client, ns, Options{}).GetMany(t.Context(), many, echo)
 		all(t, got, err, many...)
-		if took := time.Since(begin); took > redisx.Budget || len(stored) < chunk {
+		if took := time.Since(begin); took > redisx.Budget || len(stored) < maxKeysPerTrip {
 			t.Errorf("%d stored in %s", len(stored), took)
 		}
 	})

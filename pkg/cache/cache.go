@@ -1,34 +1,34 @@
 // Package cache is cache-aside over Redis in which a slow reader can't store
 // what an invalidation has overtaken.
 //
-// Promise, on one healthy Redis: a value that was loaded before an
-// invalidation of its key is never stored after it, because a fill is stored
-// only while the lease it was given is still there, and Invalidate removes
-// value and lease in one step. A cold key is loaded once, by whoever holds the
-// lease, in all processes together; should the holder die, another has the
-// lease within a second. A Redis that is away, slow or talks nonsense is never
-// an error: the source is read, and all steps of one operation together have
-// waited for Redis 50 ms at most. Polling for what another process loads isn't
-// counted, as long as Redis answers; it ends after LoadTimeout.
+// Promise, on one healthy Redis: a value that was loaded before an invalidation
+// of its key is never stored after it, because a load's result is stored only
+// while the load's lease exists, and Invalidate removes value and lease in one
+// step. A missing key is loaded once over all processes, by the holder of its
+// lease; if the holder dies, another process has the lease within a second. A
+// Redis that is down, slow or answers wrongly is never an error: the source is
+// read, and all steps of one operation have waited for Redis 50 ms at most.
+// Polling for a value that another process loads isn't counted, as long as Redis
+// answers; it ends after LoadTimeout.
 //
-// An invalidation survives a crash and an outage of Redis when it is noted in
-// the transaction that changes the data ([Cache.Note]) and an [Outbox] sweeps:
-// no value from before the commit is left 1.5 s after the commit or, if later,
-// 1 s after the return of Redis, and the time to work off the backlog, some ten
-// thousand keys a second.
+// An invalidation survives a crash and an outage of Redis when it is recorded in
+// the transaction that changes the data ([Cache.RecordInvalidation], [Change])
+// and an [Outbox] runs: no value from before the commit is left 1.5 s after the
+// commit or, if later, 1 s after Redis answers again, plus the time for the
+// backlog, some ten thousand keys a second.
 //
-// Limits: without a note, what remains stale is bounded by the TTL, and comes
-// from a crash between commit and invalidation without [Cache.Write], from an
-// invalidation that failed, or from a failover of Redis that lost one; a note
-// is swept a second after the commit and so heals a failover until then. A load
-// that reads a replica stores what the replica says: loads read the primary. A
-// reader that shares a load with others, as those in one process do, may get
-// what was true when that load began, LoadTimeout ago at most; that is not
-// stored. A soft TTL is compared by the processes' own clocks; where they are
-// wrong, refreshes come early or not at all, and the TTL, which Redis counts,
-// is what bounds a value's age. What doesn't pass within the budget comes from
-// the source: values of megabytes, and of a list the keys beyond some thousand,
-// of which each call caches a part. Loads must end when their context does.
+// Limits: without a recorded invalidation a value can be stale until its TTL
+// after a crash between commit and invalidation without [Cache.Write], after an
+// invalidation that failed, or after a failover of Redis that lost one. A recorded
+// invalidation is repeated a second after the commit, which covers a failover
+// until then. Loads must read the primary: what a replica returns is stored. A
+// caller that shares a load with others of its process may get a value from
+// before an invalidation, read at most LoadTimeout ago; that value is not stored.
+// A soft TTL is compared with the process's own clock; with a wrong clock,
+// refreshes come early or never, and the TTL, which Redis measures, bounds a
+// value's age. What exceeds the budget comes from the source: values of
+// megabytes, and of a list the keys beyond some thousand, of which each call
+// caches a part. Loads must end when their context does.
 //
 // Source: Nishtala et al., "Scaling Memcache at Facebook" (2013), leases;
 // Richardson, "Transactional outbox".
@@ -47,41 +47,42 @@ import (
 	"github.com/purserhq/purser/pkg/redisx"
 )
 
-// ErrNotFound is what a load returns for a key that has no value. It is
-// cached, for a shorter time, and returned to the caller.
+// ErrNotFound is returned by a load for a key that has no value. The absence is
+// cached for NegativeTTL, and Get returns the error to its caller.
 var ErrNotFound = errors.New("cache: not found")
 
-// Namespace is what a kind of entry is kept under:
+// Namespace is the prefix of the keys of one kind of entry:
 // purser:<Service>:<Entity>:v<Schema>:{<id>}.
 type Namespace struct {
 	Service, Entity string
-	// Schema goes up whenever old bytes may not be read as the new type.
+	// Schema is increased whenever stored bytes can't be decoded as the new type.
 	Schema int
 }
 
-// prefix is what all keys begin with. Only an id's own { opens a hash tag.
+// prefix begins all keys. It is escaped so that only an id's { opens a hash tag.
 func (n Namespace) prefix() string {
 	return fmt.Sprintf("purser:%s:%s:v%d:", url.QueryEscape(n.Service), url.QueryEscape(n.Entity), n.Schema)
 }
 
-// Options say how long entries live. Zero and negative values take the defaults
-// named; what is less than a millisecond counts as one.
+// Options of a Cache. Zero and negative values mean the defaults named; durations
+// under a millisecond count as one.
 type Options struct {
 	TTL         time.Duration // 5 min; an entry lives between 0.9 and 1 of it
-	SoftTTL     time.Duration // when a refresh begins; 0 for never
+	SoftTTL     time.Duration // age after which a read starts a refresh in the background; 0 for never
 	NegativeTTL time.Duration // 1/10 of TTL
 	// LoadTimeout bounds a load, by its context, and the wait for another's;
 	// 5 s.
 	LoadTimeout time.Duration
-	// WriteTimeout is how long [Cache.Write] keeps fills out, should its
-	// process die meanwhile; longer than any transaction; 10 s.
+	// WriteTimeout is how long [Cache.Write] prevents fills when its process dies
+	// during it. It must be longer than any transaction; 10 s.
 	WriteTimeout time.Duration
-	// Budget is what one operation may wait for Redis in all; redisx.Budget.
+	// Budget is how long all steps of one operation may wait for Redis;
+	// redisx.Budget.
 	Budget time.Duration
 	Codec  Codec            // JSON
 	Now    func() time.Time // time.Now, for the soft TTL
-	// Log receives a line when the cache begins and ceases to go round Redis;
-	// nil means none.
+	// Log receives a line when Redis stops and when it starts to answer; nil
+	// means none.
 	Log *slog.Logger
 }
 
@@ -97,7 +98,7 @@ type Cache[V any] struct {
 	outage  outage
 	flights flights[entry[V]]
 
-	leaseFor time.Duration // a field so that a test can leave time out of it
+	leaseDuration time.Duration // a field so that tests can set it
 
 	mu         sync.Mutex
 	refreshing map[string]bool // keys past their soft TTL that this process reloads
@@ -112,11 +113,11 @@ func New[V any](r Redis, ns Namespace, o Options) *Cache[V] {
 	o = withDefaults(o)
 	return &Cache[V]{
 		redis: r, ns: ns, prefix: ns.prefix(), o: o, format: newFormat[V](o.Codec),
-		metrics:    newMetrics(ns.Entity),
-		outage:     outage{log: o.Log, entity: ns.Entity, since: time.Now()},
-		flights:    flights[entry[V]]{m: map[string]*flight[entry[V]]{}},
-		leaseFor:   leaseFor,
-		refreshing: map[string]bool{},
+		metrics:       newMetrics(ns.Entity),
+		outage:        outage{log: o.Log, entity: ns.Entity, since: time.Now()},
+		flights:       flights[entry[V]]{m: map[string]*flight[entry[V]]{}},
+		leaseDuration: leaseDuration,
+		refreshing:    map[string]bool{},
 	}
 }
 
@@ -129,11 +130,12 @@ func (c *Cache[V]) Close() {
 	c.work.Wait()
 }
 
-// Get returns the value of key, from the cache or by load. Callers that miss
-// together share one load, which runs with the values of the first one's
-// context until the last one has gone or LoadTimeout is over; each waits no
-// longer than its own ctx. They get the same value: don't change what it points
-// to. The error is load's, [ErrNotFound], or ctx's; a load that panics is one.
+// Get returns the value of key, from the cache or by load. Callers in one process
+// that miss at the same time share one load. It runs with the values of the first
+// caller's context until no caller waits any more or LoadTimeout has passed; each
+// caller waits no longer than its own ctx. They get the same value: don't change
+// what it points to. The error is load's, [ErrNotFound], or ctx's; a panic of load
+// is returned as an error.
 func (c *Cache[V]) Get(ctx context.Context, key string, load func(context.Context) (V, error)) (V, error) {
 	if err := ctx.Err(); err != nil {
 		var zero V
@@ -141,20 +143,20 @@ func (c *Cache[V]) Get(ctx context.Context, key string, load func(context.Contex
 	}
 	b := budget{c.o.Budget}
 	r := one(ctx, c.redis, &b, 0, "get", c.key(key))
-	c.outage.note(ctx, silent(r.err))
-	if hit := c.claim(key, r); hit.state == filled {
+	c.outage.observe(ctx, isUnanswered(r.err))
+	if hit := c.decodeReply(key, r); hit.state == found {
 		c.metrics.add(ctx, c.metrics.hits, 1)
-		if hit.entry.stale != "" {
-			c.refresh(ctx, []claim[V]{hit}, single(load))
+		if hit.entry.staleHeader != "" {
+			c.refresh(ctx, []lookup[V]{hit}, single(load))
 		}
 		return hit.entry.result()
 	}
-	c.count(ctx, c.claims(ctx, &b, []string{key}, []reply{r}))
-	left := b.left
+	c.count(ctx, c.decodeReplies(ctx, &b, []string{key}, []reply{r}))
+	remaining := b.remaining
 	e, err := c.flights.do(ctx, key, func(ctx context.Context, fl *flight[entry[V]]) (entry[V], error) {
 		out := map[string]entry[V]{}
-		err := c.fetch(ctx, &budget{left}, []string{key}, single(func(ctx context.Context) (V, error) {
-			fl.begin()
+		err := c.fetch(ctx, &budget{remaining}, []string{key}, single(func(ctx context.Context) (V, error) {
+			fl.loadStarts()
 			v, err := load(ctx)
 			if err == nil {
 				fl.publish(entry[V]{value: v})
@@ -169,7 +171,7 @@ func (c *Cache[V]) Get(ctx context.Context, key string, load func(context.Contex
 	return e.result()
 }
 
-// single makes a load of one key one of many.
+// single adapts a load of one key.
 func single[V any](load func(context.Context) (V, error)) loader[V] {
 	return func(ctx context.Context, keys []string) (map[string]V, error) {
 		v, err := load(ctx)
@@ -177,56 +179,56 @@ func single[V any](load func(context.Context) (V, error)) loader[V] {
 	}
 }
 
-// GetMany returns the values of keys, those that are missing by one load in
-// the caller's goroutine; for those that others are loading it waits, as Get
-// does. A key that load leaves out of its map is absent, is cached as such and
-// is not in the result. An error of load, or of ctx, is returned with nothing.
+// GetMany returns the values of keys. It loads the missing ones by one call of
+// load, in the caller's goroutine, and waits for those that others are loading, as
+// Get does. A key that is not in load's result is cached as absent and is not in
+// GetMany's result. After an error of load or ctx the result is nil.
 func (c *Cache[V]) GetMany(ctx context.Context, keys []string,
 	load func(context.Context, []string) (map[string]V, error)) (map[string]V, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	b := budget{c.o.Budget}
-	claims := c.look(ctx, &b, unique(keys))
-	c.count(ctx, claims)
-	entries := make(map[string]entry[V], len(claims))
-	wanted, _, _ := sortOut(claims, entries, false)
-	if len(wanted) > 0 {
-		if err := c.fetch(ctx, &b, wanted, load, entries); err != nil {
+	lookups := c.read(ctx, &b, unique(keys))
+	c.count(ctx, lookups)
+	entries := make(map[string]entry[V], len(lookups))
+	missing, _, _ := classify(lookups, entries, false)
+	if len(missing) > 0 {
+		if err := c.fetch(ctx, &b, missing, load, entries); err != nil {
 			return nil, err
 		}
 	}
-	stale := slices.DeleteFunc(claims, func(cl claim[V]) bool { return cl.entry.stale == "" })
+	stale := slices.DeleteFunc(lookups, func(l lookup[V]) bool { return l.entry.staleHeader == "" })
 	if len(stale) > 0 {
 		c.refresh(ctx, stale, load)
 	}
-	found := make(map[string]V, len(entries))
+	values := make(map[string]V, len(entries))
 	for key, e := range entries {
 		if !e.absent {
-			found[key] = e.value
+			values[key] = e.value
 		}
 	}
-	return found, nil
+	return values, nil
 }
 
-// count counts what was found at first.
-func (c *Cache[V]) count(ctx context.Context, claims []claim[V]) {
-	var n [unknown + 1]int
-	for _, cl := range claims {
-		n[cl.state]++
+// count counts hits, misses and unanswered reads.
+func (c *Cache[V]) count(ctx context.Context, lookups []lookup[V]) {
+	var n [unanswered + 1]int
+	for _, l := range lookups {
+		n[l.state]++
 	}
-	c.metrics.add(ctx, c.metrics.hits, n[filled])
-	c.metrics.add(ctx, c.metrics.degraded, n[unknown])
-	c.metrics.add(ctx, c.metrics.misses, len(claims)-n[filled]-n[unknown])
+	c.metrics.add(ctx, c.metrics.hits, n[found])
+	c.metrics.add(ctx, c.metrics.degraded, n[unanswered])
+	c.metrics.add(ctx, c.metrics.misses, len(lookups)-n[found]-n[unanswered])
 }
 
 func unique(keys []string) []string {
 	keys = slices.Clone(keys)
 	seen := make(map[string]bool, len(keys))
 	return slices.DeleteFunc(keys, func(key string) bool {
-		again := seen[key]
+		duplicate := seen[key]
 		seen[key] = true
-		return again
+		return duplicate
 	})
 }
 

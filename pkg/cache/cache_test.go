@@ -252,7 +252,7 @@ func TestAnEntryThatCannotBeReadIsAMiss(t *testing.T) {
 
 func TestAChallengeIsTakenOnceAndFailsClosed(t *testing.T) {
 	s := testkit.Redis(t)
-	once := NewOnce[string](client(t, s), ns, Options{Budget: patience})
+	once := NewSingleUse[string](client(t, s), ns, Options{Budget: patience})
 	if err := once.Put(t.Context(), "k", "v", time.Minute); err != nil {
 		t.Fatal(err)
 	}

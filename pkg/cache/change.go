@@ -4,59 +4,43 @@ import (
 	"context"
 	"errors"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"gorm.io/gorm"
 
 	"github.com/purserhq/purser/pkg/postgres"
 )
 
-// Stale is keys of one cache that a transaction changes the sources of.
-type Stale struct {
+// Invalidation is the keys of one cache whose source a transaction changes.
+type Invalidation struct {
 	Cache interface {
-		Note(tx *gorm.DB, keys ...string) error
+		RecordInvalidation(tx *gorm.DB, keys ...string) error
 		Invalidate(ctx context.Context, keys ...string) error
 	}
 	Keys []string
 }
 
-// Change runs fn in a transaction of postgres.InTx and invalidates what it
-// returns: at once after the commit, and by the [Outbox] in case that fails. A
-// database without [Schema], as while replicas are replaced, has to do without
-// the outbox; fn is then run once more. Its error is the transaction's.
-func Change(ctx context.Context, db *postgres.DB, fn func(tx *gorm.DB) ([]Stale, error)) error {
-	var left []Stale
-	var noteErr error
+// Change runs fn in a transaction of postgres.InTx and carries out the
+// invalidations that fn returns: it records them in the transaction, for the
+// [Outbox], and invalidates at once after the commit. The database needs [Schema].
+// The error is the transaction's.
+func Change(ctx context.Context, db *postgres.DB, fn func(tx *gorm.DB) ([]Invalidation, error)) error {
+	var invalidations []Invalidation
 	err := postgres.InTx(ctx, db, func(tx *gorm.DB) (err error) {
-		if left, err = fn(tx); err != nil {
+		if invalidations, err = fn(tx); err != nil {
 			return err
 		}
-		noteErr = noteAll(tx, left)
-		return noteErr
+		for _, i := range invalidations {
+			if err := i.Cache.RecordInvalidation(tx, i.Keys...); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
-	if missing := (*pgconn.PgError)(nil); noteErr != nil && errors.As(noteErr, &missing) &&
-		missing.Code == undefinedTable {
-		err = postgres.InTx(ctx, db, func(tx *gorm.DB) (err error) {
-			left, err = fn(tx)
-			return err
-		})
-	}
 	if err == nil || errors.Is(err, postgres.ErrCommitUnknown) {
-		for _, s := range left {
-			// The caller's end doesn't stop it; the cache counts its failures.
-			_ = s.Cache.Invalidate(context.WithoutCancel(ctx), s.Keys...)
+		for _, i := range invalidations {
+			// Not cancelled with the caller. Failures are counted, and the
+			// Outbox invalidates the keys later.
+			_ = i.Cache.Invalidate(context.WithoutCancel(ctx), i.Keys...)
 		}
 	}
 	return err
-}
-
-// undefinedTable is Postgres's code of it.
-const undefinedTable = "42P01"
-
-func noteAll(tx *gorm.DB, left []Stale) error {
-	for _, s := range left {
-		if err := s.Cache.Note(tx, s.Keys...); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -19,7 +19,7 @@ func TestEverythingWorksOnARedisCluster(t *testing.T) {
 	o := Options{Budget: patience}
 	a, b := New[string](raw, ns, o), New[string](raw, ns, o)
 	keys := []string{"", "}", "{", "{}", "%", "a}b{c}"}
-	for i := range 3 * chunk / 2 {
+	for i := range 3 * maxKeysPerTrip / 2 {
 		keys = append(keys, fmt.Sprint(i))
 	}
 	loads := 0
@@ -55,7 +55,7 @@ func TestEverythingWorksOnARedisCluster(t *testing.T) {
 	}
 	got, err := b.GetMany(t.Context(), keys, echo)
 	all(t, got, err, keys...)
-	once := NewOnce[string](raw, Namespace{Service: "test", Entity: "challenge"}, o)
+	once := NewSingleUse[string](raw, Namespace{Service: "test", Entity: "challenge"}, o)
 	for _, key := range keys[:12] {
 		if err := once.Put(t.Context(), key, "v", time.Minute); err != nil {
 			t.Fatal(err)

@@ -8,8 +8,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Codec turns values into bytes and back. Unmarshal is given a pointer to a
-// value of the cache's type; what it leaves out of the bytes is zero.
+// Codec encodes values. Unmarshal gets a pointer to a zero value of the cache's
+// type.
 type Codec interface {
 	Marshal(v any) ([]byte, error)
 	Unmarshal(b []byte, v any) error
@@ -37,7 +37,7 @@ func (Proto) Marshal(v any) ([]byte, error) {
 	return proto.Marshal(m)
 }
 
-// Unmarshal makes a message and points v at it.
+// Unmarshal decodes into a new message and sets v to it.
 func (Proto) Unmarshal(b []byte, v any) error {
 	target := reflect.ValueOf(v).Elem()
 	m, ok := target.Interface().(proto.Message)

@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// An entry in Redis is a checksum of the rest, a kind, the time in Unix
-// milliseconds after which to refresh it (0 for never), and the encoded value.
-// The checksum is of the value's type too, so that a namespace used for two
-// types gives misses and no mixture.
+// An entry in Redis is a CRC-32 checksum of what follows, a kind, the soft expiry
+// in Unix milliseconds (0 for none), and the encoded value. The checksum includes
+// the name of the value's type, so that a namespace used for two types gives
+// misses instead of values of the wrong type.
 const (
 	kindValue  = 'v'
 	kindAbsent = 'n'
@@ -22,9 +22,9 @@ const (
 
 // entry is a decoded cached value, or the absence of one.
 type entry[V any] struct {
-	value  V
-	absent bool
-	stale  string // the header, once past the soft TTL
+	value       V
+	absent      bool
+	staleHeader string // the header of a value past its soft TTL; "" otherwise
 }
 
 func (e entry[V]) result() (V, error) {
@@ -48,7 +48,7 @@ func (f format[V]) checksum(raw []byte) uint32 {
 	return crc32.Update(f.seed, crc32.IEEETable, raw[kindAt:])
 }
 
-// encode writes e, to be refreshed after soft, or with the zero time never.
+// encode encodes e with the soft expiry, the zero time for none.
 func (f format[V]) encode(e entry[V], soft time.Time) (raw []byte, err error) {
 	raw = make([]byte, headerSize)
 	raw[kindAt] = kindAbsent
@@ -67,7 +67,7 @@ func (f format[V]) encode(e entry[V], soft time.Time) (raw []byte, err error) {
 	return raw, nil
 }
 
-// decode reads what encode wrote, and nothing else.
+// decode decodes an entry; ok is false when encode has not written it.
 func (f format[V]) decode(text string, now time.Time) (e entry[V], ok bool) {
 	raw := []byte(text)
 	if len(raw) < headerSize || binary.BigEndian.Uint32(raw) != f.checksum(raw) {
@@ -79,7 +79,7 @@ func (f format[V]) decode(text string, now time.Time) (e entry[V], ok bool) {
 		return e, true
 	case kindValue:
 		if soft := int64(binary.BigEndian.Uint64(raw[softAt:])); soft > 0 && soft < now.UnixMilli() {
-			e.stale = text[:headerSize]
+			e.staleHeader = text[:headerSize]
 		}
 		_, err := guarded(func() (struct{}, error) {
 			return struct{}{},

@@ -13,42 +13,42 @@ import (
 )
 
 const (
-	pollLeast    = 2 * time.Millisecond
-	pollMost     = 10 * time.Millisecond
-	loadAttempts = 3
+	minPollInterval = 2 * time.Millisecond
+	maxPollInterval = 10 * time.Millisecond
+	maxLoads        = 3 // by one fetch
 )
 
 type loader[V any] func(context.Context, []string) (map[string]V, error)
 
-// fetch puts the entries of keys that were missing into out. It loads at once
-// what is leased and what no lease can be had for (without Redis, or while a
-// write is under way), and only then waits for what others load, so two that
-// wait for each other's keys end. What others don't fill within LoadTimeout is
-// loaded too.
+// fetch puts the entries of missing keys into out. It first loads the keys that it
+// gets a lease for and those that no lease can be got for (without Redis, or
+// during a write). Only then it polls for the keys that other processes load, so
+// that two callers which need each other's keys don't wait for each other. Keys
+// that others haven't stored within LoadTimeout are loaded too.
 func (c *Cache[V]) fetch(ctx context.Context, b *budget, keys []string, load loader[V],
 	out map[string]entry[V]) error {
-	patience := time.Now().Add(c.o.LoadTimeout)
+	pollUntil := time.Now().Add(c.o.LoadTimeout)
 	loads := 0
-	for round, wait := 1, pollLeast; ; round, wait = round+1, min(2*wait, pollMost) {
-		left := b.left
-		token, claims := c.lease(ctx, b, keys, nil)
-		answered := !slices.ContainsFunc(claims, func(cl claim[V]) bool { return cl.state == unknown })
+	for round, wait := 1, minPollInterval; ; round, wait = round+1, min(2*wait, maxPollInterval) {
+		remaining := b.remaining
+		token, lookups := c.lease(ctx, b, keys, nil)
+		answered := !slices.ContainsFunc(lookups, func(l lookup[V]) bool { return l.state == unanswered })
 		if round > 1 && answered {
-			b.left = left // it waited for another's load, not for Redis
+			b.remaining = remaining // the time went into waiting for another's load, not for Redis
 		}
-		wanted, leased, later := sortOut(claims, out, time.Now().Before(patience))
-		if len(wanted) > 0 {
-			overtaken, err := c.fill(ctx, b, token, wanted, leased, load, out)
+		toLoad, leased, toPoll := classify(lookups, out, time.Now().Before(pollUntil))
+		if len(toLoad) > 0 {
+			overtaken, err := c.loadAndStore(ctx, b, token, toLoad, leased, load, out)
 			if err != nil {
 				return err
 			}
-			// Others may have joined after the invalidation that overtook the
-			// load, so it is worth another.
-			if loads++; loads < loadAttempts {
-				later = append(later, overtaken...)
+			// Callers may have joined after the invalidation that overtook the
+			// load: load again for them.
+			if loads++; loads < maxLoads {
+				toPoll = append(toPoll, overtaken...)
 			}
 		}
-		if keys = later; len(keys) == 0 {
+		if keys = toPoll; len(keys) == 0 {
 			return nil
 		}
 		if err := pause(ctx, wait/2+mathrand.N(wait)); err != nil {
@@ -57,23 +57,24 @@ func (c *Cache[V]) fetch(ctx context.Context, b *budget, keys []string, load loa
 	}
 }
 
-// sortOut puts what was found into out and tells what to load, the part of it
-// that is leased, and what to wait for.
-func sortOut[V any](claims []claim[V], out map[string]entry[V], patient bool) (wanted, leased, later []string) {
-	for _, c := range claims {
+// classify puts the entries that were found into out. It returns the keys to load,
+// those of them that are leased, and the keys to poll for, which there are none of
+// unless mayPoll.
+func classify[V any](lookups []lookup[V], out map[string]entry[V], mayPoll bool) (toLoad, leased, toPoll []string) {
+	for _, l := range lookups {
 		switch {
-		case c.state == filled:
-			out[c.key] = c.entry
-		case c.state == others && patient:
-			later = append(later, c.key)
+		case l.state == found:
+			out[l.key] = l.entry
+		case l.state == leasedByOther && mayPoll:
+			toPoll = append(toPoll, l.key)
 		default:
-			wanted = append(wanted, c.key)
-			if c.state == mine {
-				leased = append(leased, c.key)
+			toLoad = append(toLoad, l.key)
+			if l.state == leaseGranted {
+				leased = append(leased, l.key)
 			}
 		}
 	}
-	return wanted, leased, later
+	return toLoad, leased, toPoll
 }
 
 func pause(ctx context.Context, d time.Duration) error {
@@ -87,37 +88,37 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// fill loads wanted at once into out, and stores what of it is leased with
-// token. A load that fails drops the leases.
-func (c *Cache[V]) fill(ctx context.Context, b *budget, token string, wanted, leased []string, load loader[V],
+// loadAndStore loads keys by one load into out and stores those that are leased
+// under token. It returns the keys that an invalidation has overtaken. When the
+// load fails it releases the leases.
+func (c *Cache[V]) loadAndStore(ctx context.Context, b *budget, token string, keys, leased []string, load loader[V],
 	out map[string]entry[V]) (overtaken []string, err error) {
-	loaded, err := c.load(ctx, token, wanted, leased, load)
+	loaded, err := c.load(ctx, token, keys, leased, load)
 	if err != nil {
-		c.drop(ctx, b, token, leased)
+		c.releaseLeases(ctx, b, token, leased)
 		return nil, err
 	}
-	for _, key := range wanted {
+	for _, key := range keys {
 		v, ok := loaded[key]
 		out[key] = entry[V]{value: v, absent: !ok}
 	}
 	return c.store(ctx, b, token, leased, out), nil
 }
 
-// load runs the load for its own LoadTimeout, whatever waiting for others took
-// before, and holds the leases meanwhile.
-func (c *Cache[V]) load(ctx context.Context, token string, wanted, leased []string, load loader[V]) (map[string]V,
+// load runs the caller's load within LoadTimeout and renews the leases meanwhile.
+func (c *Cache[V]) load(ctx context.Context, token string, keys, leased []string, load loader[V]) (map[string]V,
 	error) {
 	ctx, cancel := context.WithTimeout(ctx, c.o.LoadTimeout)
 	defer cancel()
 	ctx, span := c.metrics.tracer.Start(ctx, "cache load", trace.WithAttributes(
-		attribute.String("cache.entity", c.ns.Entity), attribute.Int("cache.keys", len(wanted))))
+		attribute.String("cache.entity", c.ns.Entity), attribute.Int("cache.keys", len(keys))))
 	defer span.End()
 	if len(leased) > 0 {
-		defer c.hold(ctx, leased, token).Stop()
+		defer c.renewLeases(ctx, leased, token).Stop()
 	}
 	begin := time.Now()
-	// Its own list, which it may change.
-	loaded, err := guarded(func() (map[string]V, error) { return load(ctx, slices.Clone(wanted)) })
+	// The load may change its list.
+	loaded, err := guarded(func() (map[string]V, error) { return load(ctx, slices.Clone(keys)) })
 	if errors.Is(err, ErrNotFound) {
 		loaded, err = nil, nil
 	}
@@ -130,15 +131,15 @@ func (c *Cache[V]) load(ctx context.Context, token string, wanted, leased []stri
 	return loaded, err
 }
 
-// refresh reloads values past their soft TTL in the background: those that
-// nobody in this process reloads yet and whose lease is to be had, by one load.
-func (c *Cache[V]) refresh(ctx context.Context, stale []claim[V], load loader[V]) {
+// refresh reloads values that are past their soft TTL in the background, by one
+// load: those that this process isn't reloading yet and whose lease is free.
+func (c *Cache[V]) refresh(ctx context.Context, stale []lookup[V], load loader[V]) {
 	var keys, old []string
 	c.mu.Lock()
 	for _, s := range stale {
 		if !c.refreshing[s.key] && !c.closed {
 			c.refreshing[s.key] = true
-			keys, old = append(keys, s.key), append(old, s.entry.stale)
+			keys, old = append(keys, s.key), append(old, s.entry.staleHeader)
 		}
 	}
 	if len(keys) > 0 {
@@ -147,7 +148,7 @@ func (c *Cache[V]) refresh(ctx context.Context, stale []claim[V], load loader[V]
 	c.mu.Unlock()
 }
 
-// reload replaces the values of keys whose headers are old.
+// reload replaces the values of keys whose headers are still those in old.
 func (c *Cache[V]) reload(ctx context.Context, keys, old []string, load loader[V]) {
 	defer func() {
 		c.mu.Lock()
@@ -157,12 +158,12 @@ func (c *Cache[V]) reload(ctx context.Context, keys, old []string, load loader[V
 		}
 	}()
 	b, entries := budget{c.o.Budget}, map[string]entry[V]{}
-	token, claims := c.lease(ctx, &b, keys, old)
-	_, leased, _ := sortOut(claims, entries, true)
+	token, lookups := c.lease(ctx, &b, keys, old)
+	_, leased, _ := classify(lookups, entries, true)
 	if len(leased) == 0 {
 		return
 	}
-	if _, err := c.fill(ctx, &b, token, leased, leased, load, entries); err != nil {
+	if _, err := c.loadAndStore(ctx, &b, token, leased, leased, load, entries); err != nil {
 		c.o.Log.WarnContext(ctx, "cache: refresh failed", "entity", c.ns.Entity, "error", err)
 	}
 }

@@ -14,44 +14,44 @@ type flights[T any] struct {
 	m  map[string]*flight[T]
 }
 
-// flight is a load and what is done with its result. Who joined before the load
-// began has the result as soon as it is there; who joined later has to wait
-// until it is known that no invalidation came between.
+// flight is a load and the storing of its result. A caller that joined before the
+// load started gets the result as soon as it is loaded; a caller that joined later
+// waits until it was stored, which shows that no invalidation came in between.
 type flight[T any] struct {
 	all     *flights[T]
 	key     string
 	cancel  context.CancelFunc
 	waiters int
-	begun   bool
+	started bool // the load
 
-	early chan struct{} // closed when first is set
-	first T
-	done  chan struct{} // closed when value and err are set
-	value T
-	err   error
+	published chan struct{} // closed when loaded is set
+	loaded    T
+	done      chan struct{} // closed when value and err are set
+	value     T
+	err       error
 }
 
-// do runs fn, or joins the run under way for key. fn's context keeps the
-// values of the first caller's and ends when nobody waits any more.
+// do runs fn, or joins the flight of key. fn's context has the values of the first
+// caller's and ends when no caller waits any more.
 func (f *flights[T]) do(ctx context.Context, key string, fn func(context.Context, *flight[T]) (T, error)) (T, error) {
 	f.mu.Lock()
 	fl := f.m[key]
 	if fl == nil {
 		run, cancel := context.WithCancel(context.WithoutCancel(ctx))
-		fl = &flight[T]{all: f, key: key, cancel: cancel, early: make(chan struct{}), done: make(chan struct{})}
+		fl = &flight[T]{all: f, key: key, cancel: cancel, published: make(chan struct{}), done: make(chan struct{})}
 		f.m[key] = fl
 		go fl.run(run, fn)
 	}
 	fl.waiters++
-	early := fl.early
-	if fl.begun {
-		early = nil
+	published := fl.published
+	if fl.started {
+		published = nil // wait for done
 	}
 	f.mu.Unlock()
 	defer fl.leave()
 	select {
-	case <-early:
-		return fl.first, nil
+	case <-published:
+		return fl.loaded, nil
 	case <-fl.done:
 		return fl.value, fl.err
 	case <-ctx.Done():
@@ -60,7 +60,7 @@ func (f *flights[T]) do(ctx context.Context, key string, fn func(context.Context
 	}
 }
 
-// errAborted is of a load that ended its goroutine, as a test's FailNow does.
+// errAborted is the error of a load that ended its goroutine, as FailNow does.
 var errAborted = errors.New("cache: the load ended its goroutine")
 
 func (fl *flight[T]) run(ctx context.Context, fn func(context.Context, *flight[T]) (T, error)) {
@@ -74,24 +74,25 @@ func (fl *flight[T]) run(ctx context.Context, fn func(context.Context, *flight[T
 	fl.value, fl.err = fn(ctx, fl)
 }
 
-// begin says that the load begins.
-func (fl *flight[T]) begin() {
+// loadStarts records that the load starts.
+func (fl *flight[T]) loadStarts() {
 	fl.all.mu.Lock()
 	defer fl.all.mu.Unlock()
-	fl.begun = true
+	fl.started = true
 }
 
-// publish gives the result of the first load to those who came before it began.
+// publish returns the result of the first load to the callers that joined before it
+// started.
 func (fl *flight[T]) publish(v T) {
 	select {
-	case <-fl.early: // those of a second load wait for the end
+	case <-fl.published: // the callers of a second load wait for done
 	default:
-		fl.first = v
-		close(fl.early)
+		fl.loaded = v
+		close(fl.published)
 	}
 }
 
-// guarded makes an error of a panic, where nobody's recover would see it.
+// guarded returns a panic of fn as an error.
 func guarded[T any](fn func() (T, error)) (value T, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -108,13 +109,13 @@ func (fl *flight[T]) leave() {
 		return
 	}
 	select {
-	case <-fl.early: // the result is being stored; others may yet join
+	case <-fl.published: // the result is being stored; others may join
 	default:
 		fl.end()
 	}
 }
 
-// end keeps later callers from joining, with the mutex held.
+// end prevents further callers from joining. The caller holds the mutex.
 func (fl *flight[T]) end() {
 	if fl.all.m[fl.key] == fl {
 		delete(fl.all.m, fl.key)
@@ -122,7 +123,7 @@ func (fl *flight[T]) end() {
 	fl.cancel()
 }
 
-// forget keeps later callers from joining what runs for keys.
+// forget prevents further callers from joining the flights of keys.
 func (f *flights[T]) forget(keys []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

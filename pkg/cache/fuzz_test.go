@@ -148,7 +148,7 @@ func TestNoReplyOfRedisIsAnErrorOrAPanic(t *testing.T) {
 		}
 		_ = c.Invalidate(t.Context(), "k")
 		_ = c.Write(t.Context(), []string{"k"}, func() error { return nil })
-		once := NewOnce[string](client, ns, Options{Codec: text{}})
+		once := NewSingleUse[string](client, ns, Options{Codec: text{}})
 		_ = once.Put(t.Context(), "k", "v", time.Minute)
 		if _, ok, err := once.Take(t.Context(), "k"); ok && err != nil {
 			r.Fatal(err)

@@ -62,8 +62,8 @@ func TestALeaseIsGivenAgainToItsHolder(t *testing.T) {
 	}
 	for _, step := range []struct {
 		token string
-		want  state
-	}{{"a", mine}, {"a", mine}, {"b", others}, {"a", mine}} {
+		want  lookupState
+	}{{"a", leaseGranted}, {"a", leaseGranted}, {"b", leasedByOther}, {"a", leaseGranted}} {
 		if got := ask(step.token); got != int64(step.want) {
 			t.Fatalf("%s got %v, want %v", step.token, got, step.want)
 		}
@@ -74,7 +74,8 @@ func TestALeaseIsGivenAgainToItsHolder(t *testing.T) {
 	if renewed("a") != int64(1) || renewed("b") != int64(0) {
 		t.Fatal("a lease is its holder's to renew")
 	}
-	if err := c.Invalidate(t.Context(), "k"); err != nil || renewed("a") != int64(0) || ask("b") != int64(mine) {
+	err := c.Invalidate(t.Context(), "k")
+	if err != nil || renewed("a") != int64(0) || ask("b") != int64(leaseGranted) {
 		t.Fatal("a renewal made a lost lease anew", err)
 	}
 }

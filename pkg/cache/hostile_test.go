@@ -83,7 +83,7 @@ func TestStrangeKeysAndHugeOnesAreKeys(t *testing.T) {
 	s := testkit.Redis(t)
 	c := open[string](t, s, Options{Codec: text{}}) // JSON has no \xff
 	// moving megabytes takes a busy machine longer than it has to renew
-	c.leaseFor = patience
+	c.leaseDuration = patience
 	huge := strings.Repeat("huge", 250_000)
 	keys := []string{"", " ", "%", "}", "{}", "a\x00b", "\r\n", "\xff", "é", huge}
 	got, err := c.GetMany(t.Context(), keys, echo)
@@ -117,12 +117,12 @@ func TestADeleteOfWhatCannotBeReadSparesWhatCameMeanwhile(t *testing.T) {
 	get(t, c, "k", value("good"), "good")
 	settle(t, c)
 	// What "k" had when it was read, and has no more.
-	c.claims(t.Context(), &budget{patience}, []string{"k"}, []reply{{value: "garbage"}})
+	c.decodeReplies(t.Context(), &budget{patience}, []string{"k"}, []reply{{value: "garbage"}})
 	get(t, c, "k", never[string](t), "good")
 	if err := raw.Set(t.Context(), at("k"), "garbage", 0).Err(); err != nil {
 		t.Fatal(err)
 	}
-	c.claims(t.Context(), &budget{patience}, []string{"k"}, []reply{{value: "garbage"}})
+	c.decodeReplies(t.Context(), &budget{patience}, []string{"k"}, []reply{{value: "garbage"}})
 	if n, err := raw.Exists(t.Context(), at("k")).Result(); n != 0 || err != nil {
 		t.Fatal(n, err)
 	}
@@ -135,7 +135,7 @@ func TestADeleteOfWhatCannotBeReadSparesWhatCameMeanwhile(t *testing.T) {
 
 func TestAValueThatCannotBeEncodedIsServedAndTold(t *testing.T) {
 	s := testkit.Redis(t)
-	var said lines
+	var said testkit.LogBuffer
 	c := open[any](t, s, Options{Log: slog.New(slog.NewTextHandler(&said, nil))})
 	broken := make(chan int)
 	get(t, c, "k", value[any](broken), any(broken))

@@ -184,7 +184,7 @@ func TestAHugeListIsReadInChunks(t *testing.T) {
 	s := testkit.Redis(t)
 	c := open[string](t, s, Options{})
 	var keys []string
-	for i := range 2*chunk + 1 {
+	for i := range 2*maxKeysPerTrip + 1 {
 		keys = append(keys, fmt.Sprint(i))
 	}
 	for _, load := range []loader[string]{echo, func(_ context.Context, keys []string) (map[string]string, error) {

@@ -227,14 +227,14 @@ func checkCache(s cacheState) error {
 
 func TestNoOrderOfStepsStoresAStaleValue(t *testing.T) {
 	for _, size := range [][2]int{{2, 2}, {testkit.Size(1, 2), 3}, {testkit.Size(2, 3), 1}} {
-		states, err := explore.All(cacheModel(size[0], size[1], soundCache))
+		states, err := explore.Exhaustive(cacheModel(size[0], size[1], soundCache))
 		if err != nil {
 			t.Fatal(err)
 		}
 		testkit.Figure(t, "each of the %d states of %d readers and %d writers", states, size[0], size[1])
 	}
 	walks := testkit.Size(5000, 200_000)
-	steps, err := explore.Some(cacheModel(mostReaders, mostWriters, soundCache), 1, walks, 80)
+	steps, err := explore.Random(cacheModel(mostReaders, mostWriters, soundCache), 1, walks, 80)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,7 +255,7 @@ func TestTheModelCatchesACacheWithoutOneOfItsRules(t *testing.T) {
 		"one mark for all writes":               without(func(r *cacheRules) { r.markEach = false }),
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := explore.All(cacheModel(2, 3, mutant))
+			_, err := explore.Exhaustive(cacheModel(2, 3, mutant))
 			if !errors.Is(err, errStaleValue) {
 				t.Fatal(err)
 			}

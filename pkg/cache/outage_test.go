@@ -74,7 +74,7 @@ func TestWithRedisAwayAReadCostsItsBudgetAtMost(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := testkit.Redis(t)
-			var said lines
+			var said testkit.LogBuffer
 			c := open[string](t, s, Options{Budget: redisx.Budget, Log: slog.New(slog.NewTextHandler(&said, nil))})
 			var away time.Time
 			reads := hammer(t, c, 64, testkit.Size(70, 1000), func() {
@@ -96,7 +96,7 @@ func TestWithRedisAwayAReadCostsItsBudgetAtMost(t *testing.T) {
 			if most > redisx.Budget+noise || p50 > redisx.Budget {
 				t.Errorf("a read took %s, half of them %s", most, p50)
 			}
-			if !strings.Contains(said.String(), "going round it") {
+			if !strings.Contains(said.String(), "reading from the source") {
 				t.Errorf("the log says nothing:\n%s", said.String())
 			}
 		})
@@ -105,7 +105,7 @@ func TestWithRedisAwayAReadCostsItsBudgetAtMost(t *testing.T) {
 
 func TestAfterAPauseThereAreHitsAgainWithinASecond(t *testing.T) {
 	s := testkit.Redis(t)
-	var said lines
+	var said testkit.LogBuffer
 	c := open[string](t, s, Options{Budget: redisx.Budget, Log: slog.New(slog.NewTextHandler(&said, nil))})
 	warm := open[string](t, s, Options{})
 	for i := range 100 {

@@ -95,7 +95,7 @@ func TestWhatWasNotedIsInvalidatedThoughTheWriterCrashed(t *testing.T) {
 	c := open[string](t, s, Options{})
 	get(t, c, "k", read(db), "old")
 	settle(t, c)
-	change(t, db, func(tx *gorm.DB) error { return c.Note(tx, "k") }) // and no Invalidate
+	change(t, db, func(tx *gorm.DB) error { return c.RecordInvalidation(tx, "k") }) // and no Invalidate
 	testkit.Figure(t, "the old value was gone %s after the commit, which nobody told Redis of",
 		until(t, c, db).Round(time.Millisecond))
 	testkit.Eventually(t, swept, func() bool { return notes(t, db) == 0 })
@@ -122,7 +122,7 @@ func TestWithoutANoteACrashLeavesTheOldValue(t *testing.T) { // the control
 func cutOff(t *testing.T, note bool) time.Duration {
 	db, s := database(t), testkit.Redis(t)
 	p := testkit.Proxy(t, fmt.Sprintf("127.0.0.1:%d", s.Port()))
-	var said lines
+	var said testkit.LogBuffer
 	serve(t, db, p.Rewrite(s.URL()), slog.New(slog.NewTextHandler(&said, nil)))
 	direct := open[string](t, s, Options{TTL: 6 * time.Second})
 	get(t, direct, "k", read(db), "old")
@@ -133,7 +133,7 @@ func cutOff(t *testing.T, note bool) time.Duration {
 	err := c.Write(t.Context(), []string{"k"}, func() error {
 		change(t, db, func(tx *gorm.DB) error {
 			if note {
-				return c.Note(tx, "k")
+				return c.RecordInvalidation(tx, "k")
 			}
 			return nil
 		})
@@ -175,7 +175,7 @@ func TestWhatWasNotedIsInvalidatedOnceRedisIsBack(t *testing.T) {
 func TestTheNotesOfOneKeyMergeAndTheEarliestCounts(t *testing.T) {
 	db, s := database(t), testkit.Redis(t)
 	c := open[string](t, s, Options{})
-	change(t, db, func(tx *gorm.DB) error { return c.Note(tx, "k") })
+	change(t, db, func(tx *gorm.DB) error { return c.RecordInvalidation(tx, "k") })
 	var was, is time.Time
 	age := func() {
 		db.Gorm(t.Context()).Exec("UPDATE cache_invalidations SET noted_at = noted_at - interval '1 minute' WHERE " +
@@ -185,7 +185,7 @@ func TestTheNotesOfOneKeyMergeAndTheEarliestCounts(t *testing.T) {
 	db.Gorm(t.Context()).Raw("SELECT noted_at FROM cache_invalidations").Scan(&was)
 	long := strings.Repeat("long", 10_000)
 	for range 20 {
-		change(t, db, func(tx *gorm.DB) error { return c.Note(tx, "k", "k", "l", "\x00\xff", long, "") })
+		change(t, db, func(tx *gorm.DB) error { return c.RecordInvalidation(tx, "k", "k", "l", "\x00\xff", long, "") })
 		age()
 	}
 	if n := notes(t, db); n != 5 {
@@ -196,11 +196,13 @@ func TestTheNotesOfOneKeyMergeAndTheEarliestCounts(t *testing.T) {
 		t.Fatal(was, is)
 	}
 	boom := errors.New("boom")
-	err := postgres.InTx(t.Context(), db.DB, func(tx *gorm.DB) error { return errors.Join(c.Note(tx, "m"), boom) })
+	err := postgres.InTx(t.Context(), db.DB, func(tx *gorm.DB) error {
+		return errors.Join(c.RecordInvalidation(tx, "m"), boom)
+	})
 	if !errors.Is(err, boom) || notes(t, db) != 5 {
 		t.Fatal("a note outlived its transaction", err)
 	}
-	if err := c.Note(db.Gorm(t.Context()), "k"); err == nil {
+	if err := c.RecordInvalidation(db.Gorm(t.Context()), "k"); err == nil {
 		t.Fatal("a note without a transaction")
 	}
 }
@@ -213,11 +215,11 @@ func TestWritersOfOneKeyDoNotWaitForEachOthersNotes(t *testing.T) {
 	go func() {
 		done <- postgres.InTx(t.Context(), db.DB, func(tx *gorm.DB) error {
 			defer func() { close(noted); <-commit }()
-			return c.Note(tx, "k")
+			return c.RecordInvalidation(tx, "k")
 		})
 	}()
 	<-noted
-	change(t, db, func(tx *gorm.DB) error { return c.Note(tx, "k") })
+	change(t, db, func(tx *gorm.DB) error { return c.RecordInvalidation(tx, "k") })
 	close(commit)
 	if err := <-done; err != nil || notes(t, db) != 2 {
 		t.Fatal(err, notes(t, db))
@@ -268,7 +270,7 @@ func TestABacklogIsSweptInBatchesBySeveralReplicas(t *testing.T) {
 
 func TestANoteThatCannotBeSweptKeepsNobodyWaiting(t *testing.T) {
 	db, s := database(t), testkit.Redis(t)
-	old(t, db, 2*sweepBatch)
+	old(t, db, 2*sweepBatchSize)
 	raw := client(t, s)
 	// ZREM of what is no sorted set fails for ever.
 	if err := raw.Set(t.Context(), beside(at("1"))[2], "not a sorted set", 0).Err(); err != nil {

@@ -30,7 +30,7 @@ func crowd(ctx context.Context, args []string) error {
 		instead[leaseScript.sha] = leaseRegardless
 	}
 	c := New[string](swapped{client, instead}, ns, Options{Budget: patience, LoadTimeout: patience})
-	c.leaseFor = patience // a machine that is too busy to renew within 0.9 s is another matter
+	c.leaseDuration = patience // a machine that is too busy to renew within 0.9 s is another matter
 	fmt.Println("ready")
 	if err := starter.BLPop(ctx, 0, "go").Err(); err != nil {
 		return err
@@ -125,7 +125,7 @@ func TestTheLeaseOfAProcessThatWasKilledEndsWithinASecondAndThatOfALiveOneDoesNo
 		_, err := c.Get(t.Context(), "k", func(context.Context) (string, error) { close(loading); return "v", nil })
 		answer <- err
 	}()
-	if err := pause(t.Context(), 3*leaseFor/2); err != nil {
+	if err := pause(t.Context(), 3*leaseDuration/2); err != nil {
 		t.Fatal(err)
 	}
 	select {
@@ -139,7 +139,7 @@ func TestTheLeaseOfAProcessThatWasKilledEndsWithinASecondAndThatOfALiveOneDoesNo
 		t.Fatal(err)
 	}
 	testkit.Figure(t, "a waiter took over %s after the holder was killed", time.Since(begin).Round(time.Millisecond))
-	if took := time.Since(begin); took > leaseFor+noise {
+	if took := time.Since(begin); took > leaseDuration+noise {
 		t.Fatalf("after %s", took)
 	}
 }

@@ -20,25 +20,26 @@ type Redis interface {
 }
 
 const (
-	worthTrying = 2 * time.Millisecond
-	chunk       = 500 // keys in one round trip
+	minStep        = 2 * time.Millisecond // a shorter step is not worth sending
+	maxKeysPerTrip = 500
 )
 
-// budget is what one operation has left for waiting for Redis. Once it is used
-// up the rest of the operation goes without.
-type budget struct{ left time.Duration }
+// budget is how long one operation may still wait for Redis. Once it is used up
+// the further steps of the operation are not sent.
+type budget struct{ remaining time.Duration }
 
-// spend begins a step within what is left above keep; after ends it. A step that
-// is too short to be worth it has no context.
-func (b *budget) spend(ctx context.Context, keep time.Duration) (bounded context.Context, after func()) {
-	if b.left-keep < worthTrying {
+// spend returns the context of a step, which may take what remains of the budget
+// above reserve, and the function that ends it. Both are nil when less than minStep
+// remains.
+func (b *budget) spend(ctx context.Context, reserve time.Duration) (bounded context.Context, end func()) {
+	if b.remaining-reserve < minStep {
 		return nil, nil
 	}
 	begin := time.Now()
-	bounded, cancel := redisx.Within(ctx, b.left-keep)
+	bounded, cancel := redisx.WithBudget(ctx, b.remaining-reserve)
 	return bounded, func() {
 		cancel()
-		b.left -= time.Since(begin)
+		b.remaining -= time.Since(begin)
 	}
 }
 
@@ -48,38 +49,38 @@ type reply struct {
 }
 
 // one sends one command.
-func one(ctx context.Context, r Redis, b *budget, keep time.Duration, command ...any) reply {
-	ctx, after := b.spend(ctx, keep)
+func one(ctx context.Context, r Redis, b *budget, reserve time.Duration, command ...any) reply {
+	ctx, end := b.spend(ctx, reserve)
 	if ctx == nil {
 		return reply{err: redisx.ErrUnavailable}
 	}
-	defer after()
+	defer end()
 	value, err := r.Do(ctx, command...).Result()
 	return reply{value, err}
 }
 
-// send sends a command for each of n keys, in round trips of a chunk each.
-// Each reply has its own error: of a Cluster one node may be away.
-func send(ctx context.Context, r Redis, b *budget, keep time.Duration, n int, command func(i int) []any) []reply {
+// send sends a command for each of n keys, maxKeysPerTrip in one round trip. Each
+// reply has its own error: one node of a Cluster may be down.
+func send(ctx context.Context, r Redis, b *budget, reserve time.Duration, n int, command func(i int) []any) []reply {
 	if n == 1 { // costs less than a pipeline of one
-		return []reply{one(ctx, r, b, keep, command(0)...)}
+		return []reply{one(ctx, r, b, reserve, command(0)...)}
 	}
 	replies := make([]reply, 0, n)
 	for len(replies) < n {
-		some := min(chunk, n-len(replies))
-		bounded, after := b.spend(ctx, keep)
+		size := min(maxKeysPerTrip, n-len(replies))
+		bounded, end := b.spend(ctx, reserve)
 		if bounded == nil {
-			replies = append(replies, slices.Repeat([]reply{{err: redisx.ErrUnavailable}}, some)...)
+			replies = append(replies, slices.Repeat([]reply{{err: redisx.ErrUnavailable}}, size)...)
 			continue
 		}
-		cmds := make([]*redis.Cmd, some)
+		cmds := make([]*redis.Cmd, size)
 		_, _ = r.Pipelined(bounded, func(p redis.Pipeliner) error {
 			for i := range cmds {
 				cmds[i] = p.Do(bounded, command(len(replies)+i)...)
 			}
 			return nil
 		})
-		after()
+		end()
 		for _, cmd := range cmds {
 			value, err := cmd.Result()
 			replies = append(replies, reply{value, err})
@@ -88,7 +89,7 @@ func send(ctx context.Context, r Redis, b *budget, keep time.Duration, n int, co
 	return replies
 }
 
-// script is Lua that the server keeps by its hash.
+// script is a Lua script that the server caches by its hash.
 type script struct{ source, sha string }
 
 func newScript(source string) script {
@@ -96,31 +97,30 @@ func newScript(source string) script {
 	return script{source, hex.EncodeToString(sum[:])}
 }
 
-// run runs s for each value key and the keys beside it. What a node refuses
-// because it doesn't know s is sent again with the source.
-func run(ctx context.Context, r Redis, b *budget, keep time.Duration, s script, keys []string,
+// run runs s for each value key and the keys of its lease and its writes. Where a
+// node doesn't know s it sends the source.
+func run(ctx context.Context, r Redis, b *budget, reserve time.Duration, s script, keys []string,
 	args func(i int) []any) []reply {
-	call := func(name, what string, i int) []any {
-		// The lease of who fills the value and the marks of writes under way
-		// share its hash tag.
-		return append([]any{name, what, 3, keys[i], keys[i] + ":lease", keys[i] + ":writes"}, args(i)...)
+	call := func(name, script string, i int) []any {
+		// The keys share the value's hash tag.
+		return append([]any{name, script, 3, keys[i], keys[i] + ":lease", keys[i] + ":writes"}, args(i)...)
 	}
-	replies := send(ctx, r, b, keep, len(keys), func(i int) []any { return call("evalsha", s.sha, i) })
-	var refused []int
+	replies := send(ctx, r, b, reserve, len(keys), func(i int) []any { return call("evalsha", s.sha, i) })
+	var unknown []int
 	for i, r := range replies {
 		if redis.HasErrorPrefix(r.err, "NOSCRIPT") {
-			refused = append(refused, i)
+			unknown = append(unknown, i)
 		}
 	}
-	again := send(ctx, r, b, keep, len(refused), func(i int) []any { return call("eval", s.source, refused[i]) })
-	for i, r := range again {
-		replies[refused[i]] = r
+	resent := send(ctx, r, b, reserve, len(unknown), func(i int) []any { return call("eval", s.source, unknown[i]) })
+	for i, r := range resent {
+		replies[unknown[i]] = r
 	}
 	return replies
 }
 
-// constant gives every key the same arguments.
+// constant returns the same arguments for every key.
 func constant(args ...any) func(int) []any { return func(int) []any { return args } }
 
-// silent tells a Redis that gave no answer from one that answered anything.
-func silent(err error) bool { return errors.Is(redisx.Unavailable(err), redisx.ErrUnavailable) }
+// isUnanswered reports whether err means that Redis gave no answer.
+func isUnanswered(err error) bool { return errors.Is(redisx.Unavailable(err), redisx.ErrUnavailable) }

@@ -87,7 +87,7 @@ func TestWhatAnOperatorNeedsIsCounted(t *testing.T) {
 		return client(t, s).Exists(t.Context(),
 			c.key("overtaken")).Val() == 1
 	})
-	change(t, db, func(tx *gorm.DB) error { return c.Note(tx, "k") })
+	change(t, db, func(tx *gorm.DB) error { return c.RecordInvalidation(tx, "k") })
 	db.Gorm(t.Context()).Exec("UPDATE cache_invalidations SET noted_at = noted_at - interval '1 minute'")
 	if err := NewOutbox(db.DB, c.redis, nil).sweep(t.Context()); err != nil {
 		t.Fatal(err)
@@ -125,18 +125,19 @@ func TestWhatAnOperatorNeedsIsCounted(t *testing.T) {
 
 func TestAnOutageIsLoggedOnceWhenItBeginsAndOnceWhenItIsOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var said lines
+		var said testkit.LogBuffer
 		o := outage{log: slog.New(slog.NewTextHandler(&said, nil)), entity: "thing", since: time.Now()}
 		for _, step := range []struct {
 			wait   time.Duration
 			failed bool
 			lines  int
 		}{
-			{0, false, 0}, {0, true, 1}, {0, true, 1}, {calm / 2, false, 1}, {0, true, 1},
-			{calm / 2, false, 1}, {calm, false, 2}, {0, false, 2}, {0, true, 3}, {calm, false, 4},
+			{0, false, 0}, {0, true, 1}, {0, true, 1}, {recoveryTime / 2, false, 1}, {0, true, 1},
+			{recoveryTime / 2, false, 1}, {recoveryTime, false, 2}, {0, false, 2}, {0, true, 3},
+			{recoveryTime, false, 4},
 		} {
 			_ = pause(t.Context(), step.wait)
-			o.note(t.Context(), step.failed)
+			o.observe(t.Context(), step.failed)
 			if n := strings.Count(said.String(), "\n"); n != step.lines {
 				t.Fatal(fmt.Sprintf("%+v: %d lines\n", step, n), said.String())
 			}

@@ -1,7 +1,6 @@
 package grpcserver_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -158,23 +157,8 @@ func known() tokens {
 	return tokens{"reader-secret": reader, "plain-secret": plain}
 }
 
-// logbook collects log lines.
-type logbook struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *logbook) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(b)
-}
-
-func (l *logbook) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
+// logbook is a log of JSON lines.
+type logbook struct{ testkit.LogBuffer }
 
 // lines are those with this message.
 func (l *logbook) lines(t testing.TB, msg string) []map[string]any {

@@ -27,9 +27,9 @@ func BenchmarkClaimAndFinish(b *testing.B) {
 			must(f.Gorm(ctx).Exec(`UPDATE raw SET state = 'due' WHERE id = 1`).Error)
 		},
 		Ours: func() {
-			claimed, err := r.ledger.claim(ctx, "j", "bench", time.Minute)
+			claimed, err := r.ledger.claimRun(ctx, "j", "bench", time.Minute)
 			must(err)
-			_, err = r.ledger.settle(f.Gorm(ctx), claimed[0], outcome{}) // due again, for the next
+			_, err = r.ledger.finishAttempt(f.Gorm(ctx), claimed[0], outcome{}) // due again, for the next
 			must(err)
 		},
 	})

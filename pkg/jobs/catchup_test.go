@@ -29,9 +29,9 @@ func TestMissedTicksFollowThePolicy(t *testing.T) {
 			"00:01", 0, 0, 0},
 		"skip takes no more than that for in time": {Job{CatchUp: CatchUpSkip}, 46 * time.Second, "", 1, 1, 0},
 		"all runs each": {Job{CatchUp: CatchUpAll}, 5 * time.Minute, "00:01 00:02 00:03 00:04 00:05", 0, 0, 0},
-		"all runs the newest of more than it may": {Job{CatchUp: CatchUpAll, CatchUpMost: 2}, 5 * time.Minute,
+		"all runs the newest of more than it may": {Job{CatchUp: CatchUpAll, MaxCatchUp: 2}, 5 * time.Minute,
 			"00:04 00:05", 1, 3, 0},
-		"the cap is of all alone": {Job{CatchUpMost: 3}, 5 * time.Minute, "00:05", 1, 4, 0},
+		"the cap is of all alone": {Job{MaxCatchUp: 3}, 5 * time.Minute, "00:05", 1, 4, 0},
 		"a hundred ticks are the cap unless told": {Job{CatchUp: CatchUpAll, Cron: "@every 1s"}, 150 * time.Second,
 			"", 1, 50, 0},
 		"a tick with several shards counts once only": {Job{Shards: 3}, 2 * time.Minute, "00:02 00:02 00:02", 1, 1, 0},
@@ -51,7 +51,7 @@ func TestMissedTicksFollowThePolicy(t *testing.T) {
 			if job.Cron == "" {
 				job.Cron = "* * * * *"
 			}
-			r := f.runner(Options{Lease: 15 * time.Second, Poll: 500 * time.Millisecond}, job)
+			r := f.runner(Options{Lease: 15 * time.Second, PollInterval: 500 * time.Millisecond}, job)
 			f.forward(c.away)
 			f.poll(r)
 			f.poll(r)
@@ -74,13 +74,13 @@ func TestMissedTicksFollowThePolicy(t *testing.T) {
 
 func TestARetryIsGivenUpForTheNewestTicksThatThePolicyKeeps(t *testing.T) {
 	for name, c := range map[string]struct {
-		policy Policy
+		policy CatchUpPolicy
 		most   int
 		want   int64 // rows still due after four ticks
 	}{"last": {CatchUpLast, 0, 1}, "skip": {CatchUpSkip, 0, 1}, "all": {CatchUpAll, 3, 3}} {
 		t.Run(name, func(t *testing.T) {
 			f := setup(t)
-			r := f.runner(Options{}, Job{Name: "j", Cron: "* * * * *", CatchUp: c.policy, CatchUpMost: c.most,
+			r := f.runner(Options{}, Job{Name: "j", Cron: "* * * * *", CatchUp: c.policy, MaxCatchUp: c.most,
 				Backoff: func(int) time.Duration { return time.Hour },
 				Run:     func(context.Context, *Run) error { return errors.New("boom") }})
 			if err := r.Trigger(t.Context(), "j"); err != nil {
@@ -104,7 +104,7 @@ func TestARetryIsGivenUpForTheNewestTicksThatThePolicyKeeps(t *testing.T) {
 }
 
 func TestAHugeBacklogDoesNotHoldTheOthersUp(t *testing.T) {
-	for name, policy := range map[string]Policy{"last": CatchUpLast, "skip": CatchUpSkip, "all": CatchUpAll} {
+	for name, policy := range map[string]CatchUpPolicy{"last": CatchUpLast, "skip": CatchUpSkip, "all": CatchUpAll} {
 		t.Run(name, func(t *testing.T) {
 			f := setup(t)
 			var ran, other atomic.Int64
@@ -117,7 +117,7 @@ func TestAHugeBacklogDoesNotHoldTheOthersUp(t *testing.T) {
 			var slowest time.Duration
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			for polls := 0; polls < ticks/walkMost+1; polls++ {
+			for polls := 0; polls < ticks/maxMissedPerPoll+1; polls++ {
 				begin := time.Now()
 				f.poll(r)
 				slowest = max(slowest, time.Since(begin))
@@ -126,7 +126,7 @@ func TestAHugeBacklogDoesNotHoldTheOthersUp(t *testing.T) {
 				}
 			}
 			runtime.ReadMemStats(&after)
-			want := map[Policy]int64{CatchUpLast: 1, CatchUpSkip: 0, CatchUpAll: 100}[policy]
+			want := map[CatchUpPolicy]int64{CatchUpLast: 1, CatchUpSkip: 0, CatchUpAll: 100}[policy]
 			if policy == CatchUpSkip {
 				want = ran.Load() // the newest may be in time or not
 			}
@@ -169,7 +169,8 @@ func TestReplicasThatDisagreePlanATickOnce(t *testing.T) {
 	if n := f.count(`SELECT count(DISTINCT scheduled_at) FROM job_runs`); n != 20 {
 		t.Errorf("%d ticks, want 20", n)
 	}
-	if n := f.count(`SELECT count(*) FROM (SELECT 1 FROM job_runs GROUP BY scheduled_at HAVING count(*) <> max(shards) OR min(shards) <> max(shards)) AS x`); n != 0 {
+	if n := f.count(`SELECT count(*) FROM (SELECT 1 FROM job_runs GROUP BY scheduled_at
+		HAVING count(*) <> max(shards) OR min(shards) <> max(shards)) AS x`); n != 0 {
 		t.Errorf("%d ticks with shards of two releases", n)
 	}
 }

@@ -68,7 +68,8 @@ func TestATransactionOfEffectsHoldsNoPollUp(t *testing.T) {
 	if err != nil || took > 2*time.Second { // the lock timeout
 		t.Errorf("a poll took %s: %v", took, err)
 	}
-	if done := f.count(`SELECT count(*) FROM job_runs WHERE state = 'done' AND attempt = 1 AND crashes = 0`); done != 1 {
+	done := f.count(`SELECT count(*) FROM job_runs WHERE state = 'done' AND attempt = 1 AND crashes = 0`)
+	if done != 1 {
 		t.Errorf("%d done at the first attempt, want 1", done)
 	}
 }

@@ -227,7 +227,7 @@ func TestARunWhoseProcessIsKilledIsClaimedAgainWithinALeaseAndASecond(t *testing
 		}
 		killed := time.Now()
 		child.Kill()
-		<-time.After(r.o.Poll * time.Duration(i) / time.Duration(rounds)) // polls fall anywhere
+		<-time.After(r.o.PollInterval * time.Duration(i) / time.Duration(rounds)) // polls fall anywhere
 		if err := r.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -277,7 +277,7 @@ func TestAProcessThatWasPausedPastItsLeaseCannotCommit(t *testing.T) {
 	var outside int64
 	for range rounds {
 		f := setup(t)
-		r := New(f.DB.DB, Options{Lease: killLease, Poll: 50 * time.Millisecond})
+		r := New(f.DB.DB, Options{Lease: killLease, PollInterval: 50 * time.Millisecond})
 		if err := r.Add(Job{Name: "j", Run: func(ctx context.Context, run *Run) error {
 			return twoTransactions(ctx, f.DB.DB, run, func(string) {})
 		}}); err != nil {
@@ -335,13 +335,13 @@ func TestARunThatKillsItsProcessIsHeldBack(t *testing.T) {
 		if err := r.poll(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		claimed, err := r.ledger.claim(t.Context(), "j", "a replica that will be killed", r.o.Lease)
+		claimed, err := r.ledger.claimRun(t.Context(), "j", "a replica that will be killed", r.o.Lease)
 		if err != nil || len(claimed) == 0 {
 			return 0
 		}
 		return claimed[0].Attempt
 	}
-	r.slots = make(chan struct{}) // this replica reaps, but runs nothing itself
+	r.slots = make(chan struct{}) // this replica recovers expired leases, but runs nothing itself
 	var got []int
 	for _, step := range []time.Duration{0, 14 * time.Second, 2 * time.Second, 16 * time.Second, 19 * time.Minute,
 		2 * time.Minute, 16 * time.Second, 29 * time.Minute, 2 * time.Minute} {

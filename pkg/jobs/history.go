@@ -8,34 +8,34 @@ import (
 	"github.com/purserhq/purser/pkg/page"
 )
 
-// Key names a row of the ledger, and the place in its history.
+// Key identifies a row of the ledger and its place in the history.
 type Key struct {
 	ScheduledAt time.Time
 	Job         string
 	Shard       int
 }
 
-// Record is one row of the ledger. Its instants are the database's.
+// Record is one row of the ledger. Its times are read from the database's clock.
 type Record struct {
 	Key
 	Shards        int
 	Manual        bool   // by Trigger
-	State         string // due, running, done or skipped; due after Attempt > 0 waits to be tried again
-	Missed        int    // of a skipped row: how many ticks up to this one it stands for; 0 is itself alone
-	Attempt       int    // begun so far
-	Crashes       int    // of those, ended with their process
+	State         string // due, running, done or skipped; due with Attempt > 0 waits for a retry
+	Missed        int    // of a skipped row: the number of ticks up to this one that it stands for; 0: itself
+	Attempt       int    // attempts begun so far
+	Crashes       int    // attempts whose lease expired
 	ClaimedBy     string
 	NextAttemptAt time.Time
-	StartedAt     *time.Time // of the last attempt, as are the next two
+	StartedAt     *time.Time // of the last attempt, as FinishedAt and Duration
 	FinishedAt    *time.Time
 	Duration      time.Duration `gorm:"column:took"` // 0 while it runs
 	Error         string        // of the last attempt that failed
 }
 
-// Runs returns rows of a job, or of all for "", newest first: at most limit,
-// after the given last row of the page before or from the newest for nil.
+// Runs returns at most limit rows of a job, or of all jobs for "", newest first.
+// They come after the row of key after, or begin with the newest when it is nil.
 func (r *Runner) Runs(ctx context.Context, job string, after *Key, limit int) ([]Record, error) {
-	if strings.ContainsRune(job, 0) { // which no text in Postgres can hold
+	if strings.ContainsRune(job, 0) { // no text in Postgres has one
 		return nil, nil
 	}
 	q := r.ledger.db.Gorm(ctx).Table("job_runs").Select(
@@ -51,15 +51,15 @@ func (r *Runner) Runs(ctx context.Context, job string, after *Key, limit int) ([
 	return records, wrap(q.Scan(&records).Error)
 }
 
-// Sizes of a Page.
 const (
-	defaultPage = 100
-	maxPage     = 500
+	defaultPageSize = 100
+	maxPageSize     = 500
 )
 
-// Page is [Runner.Runs] for a caller far away: the rows and the token of the next
-// page, "" on the last. size is 1 to 500, and 100 for 0. The error is errs.Invalid
-// on page_token for one of another caller or query.
+// Page is [Runner.Runs] for an API with page tokens. It returns the rows and the
+// token of the next page, which is "" on the last page. size is 1 to 500, and 0 for
+// 100. The error is errs.Invalid on page_token when the token belongs to another
+// caller or query.
 func (r *Runner) Page(ctx context.Context, caller, job string, size int32, token string) (records []Record,
 	next string, err error) {
 	query := page.NewQuery("ListJobRuns", caller, job)
@@ -71,7 +71,7 @@ func (r *Runner) Page(ctx context.Context, caller, job string, size int32, token
 	if some {
 		after = &last
 	}
-	limit := page.Size(size, defaultPage, maxPage)
+	limit := page.Size(size, defaultPageSize, maxPageSize)
 	if records, err = r.Runs(ctx, job, after, limit+1); err != nil || len(records) <= limit {
 		return records, "", err
 	}
@@ -80,20 +80,22 @@ func (r *Runner) Page(ctx context.Context, caller, job string, size int32, token
 	return records, next, err
 }
 
-// pruneMost is how many rows one statement deletes, to stay within its timeout.
-const pruneMost = 5000
+// pruneBatch is how many rows one statement deletes, to stay within the statement
+// timeout.
+const pruneBatch = 5000
 
-// Pruning is a job, to be added like any other, that deletes rows in which
-// nothing has happened for longer than keep. Those of a job that no replica
-// has any more go too, run or not.
+// Pruning returns a job named prune_job_runs, to be added like any other. It
+// deletes rows that nothing has happened to for longer than keep, also those of
+// jobs that no replica has any more, in whatever state.
 func (r *Runner) Pruning(cron string, keep time.Duration) Job {
 	return Job{Name: "prune_job_runs", Cron: cron, Run: func(ctx context.Context, _ *Run) error {
 		for {
 			n, err := r.ledger.exec(r.ledger.db.Gorm(ctx), `DELETE FROM job_runs WHERE (job, scheduled_at, shard) IN (
 				SELECT job, scheduled_at, shard FROM job_runs
-				WHERE greatest(next_attempt_at, lease_until, finished_at) < {now} - @keep * interval '1 microsecond' LIMIT @most)`,
-				args{"keep": keep.Microseconds(), "most": pruneMost})
-			if err != nil || n < pruneMost {
+				WHERE greatest(next_attempt_at, lease_until, finished_at) < {now} - @keep * interval '1 microsecond'
+				LIMIT @batch)`,
+				args{"keep": keep.Microseconds(), "batch": pruneBatch})
+			if err != nil || n < pruneBatch {
 				return err
 			}
 		}

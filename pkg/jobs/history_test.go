@@ -18,7 +18,8 @@ func TestHistoryIsPagedWithoutGapOrRepetition(t *testing.T) {
 	r := f.runner(Options{})
 	f.exec(`INSERT INTO job_runs (job, scheduled_at, shard, shards, next_attempt_at)
 		SELECT 'job' || j, timestamptz '2026-01-01Z' + (n / 3) * interval '1.000001 seconds', s, 2, now()
-		FROM generate_series(1, 3) AS j, generate_series(1, 12) AS n, generate_series(0, 1) AS s ON CONFLICT DO NOTHING`)
+		FROM generate_series(1, 3) AS j, generate_series(1, 12) AS n, generate_series(0, 1) AS s
+		ON CONFLICT DO NOTHING`)
 	rapid.Check(t, func(rt *rapid.T) {
 		job := rapid.SampledFrom([]string{"", "job1", "job3", "none"}).Draw(rt, "job")
 		limit := rapid.IntRange(1, 40).Draw(rt, "limit")
@@ -93,12 +94,17 @@ func TestPruningDeletesOnlyWhatIsOver(t *testing.T) {
 		Run: func(context.Context, *Run) error { return nil }})
 	f.forward(3 * time.Minute)
 	f.poll(r)
-	f.exec(`INSERT INTO job_runs (job, scheduled_at, shard, shards, next_attempt_at) VALUES ('removed', test_now(), 0, 1, test_now())`)
+	f.exec(`INSERT INTO job_runs (job, scheduled_at, shard, shards, next_attempt_at)
+		VALUES ('removed', test_now(), 0, 1, test_now())`)
 	f.exec(`INSERT INTO job_runs (job, scheduled_at, shard, shards, next_attempt_at, state, finished_at)
-		SELECT 'many', test_now() + n * interval '1 millisecond', 0, 1, test_now(), 'done', test_now() FROM generate_series(1, ?) AS n`, pruneMost+1)
+		SELECT 'many', test_now() + n * interval '1 millisecond', 0, 1, test_now(), 'done', test_now()
+		FROM generate_series(1, ?) AS n`, pruneBatch+1)
 	f.forward(2 * time.Hour)
-	f.exec(`INSERT INTO job_runs (job, scheduled_at, shard, shards, next_attempt_at) VALUES ('waits', test_now() - interval '3 hours', 0, 1, test_now() + interval '1 hour')`)
-	f.exec(`INSERT INTO job_runs (job, scheduled_at, shard, shards, next_attempt_at, state, lease_until) VALUES ('runs', test_now() - interval '3 hours', 0, 1, test_now() - interval '3 hours', 'running', test_now())`)
+	f.exec(`INSERT INTO job_runs (job, scheduled_at, shard, shards, next_attempt_at)
+		VALUES ('waits', test_now() - interval '3 hours', 0, 1, test_now() + interval '1 hour')`)
+	f.exec(`INSERT INTO job_runs (job, scheduled_at, shard, shards, next_attempt_at, state, lease_until)
+		VALUES ('runs', test_now() - interval '3 hours', 0, 1, test_now() - interval '3 hours', 'running',
+		  test_now())`)
 	prune := r.Pruning("@daily", time.Hour)
 	if err := prune.Run(t.Context(), nil); err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/go-co-op/gocron/v2"
 	"gorm.io/gorm"
 
 	"github.com/purserhq/purser/pkg/postgres"
@@ -53,7 +54,7 @@ func TestAFailureOfAnySortIsStoredAndTriedAgain(t *testing.T) {
 			f.poll(r)
 			records, err := r.Runs(t.Context(), name, nil, 2)
 			if err != nil || len(records) != 1 || records[0].State != "due" || records[0].Attempt != 1 ||
-				len(records[0].Error) > errorMost || !utf8.ValidString(records[0].Error) {
+				len(records[0].Error) > maxErrorBytes || !utf8.ValidString(records[0].Error) {
 				t.Fatalf("%.300v, %v", records, err)
 			}
 			if n := strings.Count(log.String(), "\n"); n != 1 || log.Len() > 20_000 {
@@ -158,7 +159,7 @@ func TestTheDatabasesClockMayJump(t *testing.T) {
 
 func TestAJobMayBeAddedAfterStart(t *testing.T) {
 	f := setup(t)
-	r := New(f.DB.DB, Options{Poll: 5 * time.Millisecond})
+	r := New(f.DB.DB, Options{PollInterval: 5 * time.Millisecond})
 	if err := r.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -194,7 +195,7 @@ func TestJobsThatAreRefused(t *testing.T) {
 		"shards below zero":      {Name: "j", Shards: -1, Run: run},
 		"a timeout below zero":   {Name: "j", Timeout: -1, Run: run},
 		"a jitter below zero":    {Name: "j", Jitter: -1, Run: run},
-		"a cap below zero":       {Name: "j", CatchUpMost: -1, Run: run},
+		"a cap below zero":       {Name: "j", MaxCatchUp: -1, Run: run},
 	} {
 		if New(nil, Options{}).Add(j) == nil {
 			t.Errorf("a job with %s is taken", name)
@@ -209,7 +210,7 @@ func TestShutdownDuringPollsLeavesNothingRunning(t *testing.T) {
 	rounds := testkit.Size(20, 200)
 	for i := range rounds {
 		var running atomic.Int64
-		r := New(f.DB.DB, Options{Poll: time.Millisecond})
+		r := New(f.DB.DB, Options{PollInterval: time.Millisecond})
 		if err := r.Add(Job{Name: "j", Cron: "@every 1s", Shards: 3, Run: func(context.Context, *Run) error {
 			running.Add(1)
 			defer running.Add(-1)
@@ -237,6 +238,40 @@ func TestShutdownDuringPollsLeavesNothingRunning(t *testing.T) {
 		t.Errorf("%d runs still claimed after %d shutdowns", n, rounds)
 	}
 	testkit.Figure(t, "%d shutdowns amid polls: nothing left claimed or running", rounds)
+}
+
+// answersOnce is gocron whose second shutdown finds no answer, as it may when
+// it comes just after the first.
+type answersOnce struct {
+	gocron.Scheduler
+	calls atomic.Int64
+}
+
+func (s *answersOnce) ShutdownWithContext(ctx context.Context) error {
+	if s.calls.Add(1) > 1 {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return s.Scheduler.ShutdownWithContext(ctx)
+}
+
+func TestASecondShutdownDoesNotWaitForASecondAnswerOfGocron(t *testing.T) {
+	r := New(setup(t).DB.DB, Options{})
+	if err := r.Start(); err != nil {
+		t.Fatal(err)
+	}
+	r.scheduler = &answersOnce{Scheduler: r.scheduler}
+	for range 2 {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		begin := time.Now()
+		if err := r.Shutdown(ctx); err != nil {
+			t.Error(err)
+		}
+		cancel()
+		if took := time.Since(begin); took > patience/2 {
+			t.Errorf("Shutdown took %s", took)
+		}
+	}
 }
 
 // TestATransactionThatIsRolledBackAfterCommitIsTriedAgain: what Commit marked

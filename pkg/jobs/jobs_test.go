@@ -224,7 +224,7 @@ func TestARunThatWasTakenOverIsTold(t *testing.T) {
 func TestShutdownDrainsThenCancelsAndLeavesTheRunDue(t *testing.T) {
 	f := setup(t)
 	started := make(chan struct{})
-	r := New(f.DB.DB, Options{Poll: 10 * time.Millisecond})
+	r := New(f.DB.DB, Options{PollInterval: 10 * time.Millisecond})
 	err := r.Add(Job{Name: "j", Run: func(ctx context.Context, _ *Run) error {
 		close(started)
 		<-ctx.Done()

@@ -18,17 +18,19 @@ import (
 //go:embed schema.sql
 var Schema string
 
-// ledger is the table job_runs. Every instant in it is the database's.
+// ledger is the tables job_schedules and job_runs. All times in it are read
+// from the database's clock.
 type ledger struct {
 	db  *postgres.DB
-	now string // the database's clock, in SQL
-	// claimQuery is a field so that a test can show what it protects from.
+	now string // the database's clock as SQL; a field so that tests can set it
+	// claimQuery is a field so that a test can remove a part of it and show that
+	// the part is needed.
 	claimQuery string
 }
 
 type args = map[string]any
 
-// query puts the clock into a statement.
+// query replaces {now} in a statement by the clock.
 func (l ledger) query(sql string) string { return strings.ReplaceAll(sql, "{now}", l.now) }
 
 func (l ledger) exec(tx *gorm.DB, sql string, a args) (int64, error) {
@@ -47,32 +49,36 @@ func wrap(err error) error {
 	return fmt.Errorf("jobs: ledger: %w", err)
 }
 
-// situation is what a poll sees of one job.
-type situation struct {
+// jobState is what a poll reads of one job.
+type jobState struct {
 	Job                string
 	Now, PlannedUntil  time.Time
 	Claimable, Expired bool
 }
 
-func (l ledger) look(ctx context.Context, jobs []string) (found []situation, err error) {
-	return found, l.scan(l.db.Gorm(ctx), &found, `
+// jobStates returns the state of each job that has a schedule in the ledger.
+func (l ledger) jobStates(ctx context.Context, jobs []string) (states []jobState, err error) {
+	return states, l.scan(l.db.Gorm(ctx), &states, `
 		SELECT s.job, s.planned_until, c.now,
-		  EXISTS (SELECT FROM job_runs r WHERE r.job = s.job AND state = 'due' AND next_attempt_at <= c.now) AS claimable,
-		  EXISTS (SELECT FROM job_runs r WHERE r.job = s.job AND state = 'running' AND lease_until < c.now) AS expired
+		  EXISTS (SELECT FROM job_runs r
+		    WHERE r.job = s.job AND state = 'due' AND next_attempt_at <= c.now) AS claimable,
+		  EXISTS (SELECT FROM job_runs r
+		    WHERE r.job = s.job AND state = 'running' AND lease_until < c.now) AS expired
 		FROM job_schedules s, (SELECT {now} AS now) AS c WHERE s.job IN @jobs`, args{"jobs": jobs})
 }
 
-// enter begins a job's schedule: ticks from now on are due.
-func (l ledger) enter(ctx context.Context, job string) error {
+// insertSchedule begins a job's schedule: its ticks from now on are due.
+func (l ledger) insertSchedule(ctx context.Context, job string) error {
 	_, err := l.exec(l.db.Gorm(ctx), `INSERT INTO job_schedules VALUES (@job, {now}) ON CONFLICT DO NOTHING`,
 		args{"job": job})
 	return err
 }
 
-// plan writes ticks with all their shards, one row for those that were missed,
-// and gives up runs older than the newest that the policy keeps: as many as it
-// returns. It does nothing, and returns nothing, when another replica was first.
-func (l ledger) plan(ctx context.Context, j *job, after time.Time, p plan) (superseded []int, err error) {
+// insertTicks writes p's ticks with all their shards and one row that stands for
+// the missed ones. Runs of older ticks that are still due and that the policy
+// doesn't keep become skipped; superseded holds their number. It is empty when
+// another replica has written these ticks, in which case nothing is changed.
+func (l ledger) insertTicks(ctx context.Context, j *job, after time.Time, p dueTicks) (superseded []int, err error) {
 	ticks, err := json.Marshal(append([]time.Time{}, p.ticks...))
 	if err != nil {
 		return nil, wrap(err)
@@ -84,7 +90,7 @@ func (l ledger) plan(ctx context.Context, j *job, after time.Time, p plan) (supe
 		  UPDATE job_runs r SET state = 'skipped', finished_at = coalesce(finished_at, {now}) FROM moved
 		  WHERE r.job = moved.job AND state = 'due' AND NOT manual AND scheduled_at <= (
 		    SELECT scheduled_at FROM job_runs WHERE job = @job AND NOT manual AND shard = 0
-		    ORDER BY scheduled_at DESC OFFSET @kept LIMIT 1)
+		    ORDER BY scheduled_at DESC OFFSET @keep LIMIT 1)
 		  RETURNING 1),
 		missed AS (
 		  INSERT INTO job_runs (job, scheduled_at, shard, shards, state, missed, next_attempt_at, finished_at)
@@ -97,12 +103,13 @@ func (l ledger) plan(ctx context.Context, j *job, after time.Time, p plan) (supe
 		  ON CONFLICT DO NOTHING)
 		SELECT (SELECT count(*) FROM superseded) FROM moved`,
 		args{"job": j.Name, "shards": j.Shards, "jitter": j.Jitter.Microseconds(), "after": after, "until": p.until,
-			"ticks": string(ticks), "missed": p.missed, "missed_until": p.missedUntil, "kept": p.kept})
+			"ticks": string(ticks), "missed": p.missed, "missed_until": p.missedUntil, "keep": p.keepEarlier})
 }
 
-// trigger never takes a tick's place, which is a whole second, and asks again
-// when another trigger had the same microsecond.
-func (l ledger) trigger(ctx context.Context, j *job) error {
+// insertManual writes a run that is due now. Its time is never a whole second,
+// which is reserved for ticks. When another manual run has the same microsecond
+// it takes the next one.
+func (l ledger) insertManual(ctx context.Context, j *job) error {
 	for later := 0; ; later++ {
 		n, err := l.exec(l.db.Gorm(ctx), `
 			INSERT INTO job_runs (job, scheduled_at, shard, shards, next_attempt_at, manual)
@@ -116,22 +123,22 @@ func (l ledger) trigger(ctx context.Context, j *job) error {
 	}
 }
 
-// claimQuery takes the oldest run that is due, unless another of its shard is
-// under way. A row that another replica is just claiming is passed over.
+// claimQuery claims the oldest run that is due and whose shard has no other run
+// running. Rows that another replica is claiming are skipped.
 const claimQuery = `
 	WITH next AS (
 	  SELECT job, scheduled_at, shard FROM job_runs r
 	  WHERE job = @job AND state = 'due' AND next_attempt_at <= {now}
 	    AND NOT EXISTS (SELECT FROM job_runs o WHERE o.job = r.job AND o.shard = r.shard AND o.state = 'running')
 	  ORDER BY scheduled_at, shard LIMIT 1 FOR UPDATE SKIP LOCKED)
-	UPDATE job_runs r SET state = 'running', sequence = nextval('job_runs_sequence'), attempt = attempt + 1, claimed_by = @by,
-	  started_at = {now}, finished_at = NULL, lease_until = {now} + @lease * interval '1 microsecond'
+	UPDATE job_runs r SET state = 'running', sequence = nextval('job_runs_sequence'), attempt = attempt + 1,
+	  claimed_by = @by, started_at = {now}, finished_at = NULL, lease_until = {now} + @lease * interval '1 microsecond'
 	FROM next WHERE r.job = next.job AND r.scheduled_at = next.scheduled_at AND r.shard = next.shard
 	RETURNING r.job, r.scheduled_at, r.shard, r.shards, r.attempt, r.crashes, r.sequence`
 
-// claim returns nothing when there is nothing to claim, or when another tick of
-// the shard was claimed at the same moment.
-func (l ledger) claim(ctx context.Context, job, by string, lease time.Duration) (claimed []*Run, err error) {
+// claimRun returns nil when no run can be claimed, or when another tick of the
+// shard was claimed at the same moment.
+func (l ledger) claimRun(ctx context.Context, job, by string, lease time.Duration) (claimed []*Run, err error) {
 	err = l.scan(l.db.Gorm(ctx), &claimed, l.claimQuery, args{"job": job, "by": by, "lease": lease.Microseconds()})
 	if postgres.IsUniqueViolation(err, "job_runs_one_running") {
 		return nil, nil
@@ -139,51 +146,52 @@ func (l ledger) claim(ctx context.Context, job, by string, lease time.Duration) 
 	return claimed, err
 }
 
-// mine is the row of a run as long as nobody else has claimed it.
-const mine = ` WHERE job = @job AND scheduled_at = @at AND shard = @shard AND sequence = @sequence`
+// whereClaimed selects the row of a run unless it was claimed again since.
+const whereClaimed = ` WHERE job = @job AND scheduled_at = @at AND shard = @shard AND sequence = @sequence`
 
 func (r *Run) args() args {
 	return args{"job": r.Job, "at": r.ScheduledAt, "shard": r.Shard, "sequence": r.Sequence}
 }
 
-// renew reports whether the run is still this replica's, under way or done.
-func (l ledger) renew(ctx context.Context, r *Run, lease time.Duration) (bool, error) {
+// renewLease reports whether the claim is still this replica's: nobody has claimed
+// the run since and it is running, or done by [Run.Commit].
+func (l ledger) renewLease(ctx context.Context, r *Run, lease time.Duration) (bool, error) {
 	a := r.args()
 	a["lease"] = lease.Microseconds()
 	n, err := l.exec(l.db.Gorm(ctx), `UPDATE job_runs SET lease_until = {now} + @lease * interval '1 microsecond'`+
-		mine+` AND state IN ('running', 'done')`, a)
+		whereClaimed+` AND state IN ('running', 'done')`, a)
 	return n == 1, err
 }
 
-// outcome is how an attempt ended: done, or due again after a wait.
-type outcome struct {
-	done    bool
-	wait    time.Duration
-	error   string
-	crashes int
-}
-
-// settle reports false when the run isn't under way any more, or not for this
-// replica.
-func (l ledger) settle(tx *gorm.DB, r *Run, o outcome) (bool, error) {
+// finishAttempt writes how an attempt ended. It reports false, and changes
+// nothing, when the run is not running or was claimed again since.
+func (l ledger) finishAttempt(tx *gorm.DB, r *Run, o outcome) (bool, error) {
 	a := r.args()
-	a["done"], a["wait"], a["error"], a["crashes"] = o.done, o.wait.Microseconds(), o.error, o.crashes
-	n, err := l.exec(tx, `UPDATE job_runs SET state = CASE WHEN @done THEN 'done' ELSE 'due' END, finished_at = {now}, lease_until = NULL,
+	a["done"], a["wait"], a["error"], a["crashes"] = o.done, o.retryAfter.Microseconds(), o.error, o.crashes
+	n, err := l.exec(tx, `UPDATE job_runs SET
+		state = CASE WHEN @done THEN 'done' ELSE 'due' END, finished_at = {now}, lease_until = NULL,
 		next_attempt_at = CASE WHEN @done THEN next_attempt_at ELSE {now} + @wait * interval '1 microsecond' END,
-		error = CASE WHEN @done THEN error ELSE @error END, crashes = crashes + @crashes`+mine+` AND state = 'running'`, a)
+		error = CASE WHEN @done THEN error ELSE @error END, crashes = crashes + @crashes`+
+		whereClaimed+` AND state = 'running'`, a)
 	return n == 1, err
 }
 
-// reap makes runs due again whose lease has run out, and returns them with how
-// long each is to wait. A row that a transaction of effects holds is left.
-func (l ledger) reap(ctx context.Context, job string, wait func(*Run) time.Duration) (gone []*Run, err error) {
-	return gone, postgres.InTx(ctx, l.db, func(tx *gorm.DB) error {
-		gone = nil
-		err := l.scan(tx, &gone, `SELECT job, scheduled_at, shard, shards, attempt, crashes, sequence FROM job_runs
+// expireLeases ends the attempts of running runs whose lease has expired with
+// the outcome that decide returns, and returns these runs. It skips rows locked
+// by a transaction that has called [Run.Commit].
+func (l ledger) expireLeases(ctx context.Context, job string, decide func(*Run) outcome) (expired []*Run, err error) {
+	return expired, postgres.InTx(ctx, l.db, func(tx *gorm.DB) error {
+		expired = nil // the transaction may be run again
+		err := l.scan(tx, &expired, `SELECT job, scheduled_at, shard, shards, attempt, crashes, sequence FROM job_runs
 			WHERE job = @job AND state = 'running' AND lease_until < {now} FOR UPDATE SKIP LOCKED`, args{"job": job})
-		for i := 0; i < len(gone) && err == nil; i++ {
-			_, err = l.settle(tx, gone[i], outcome{wait: wait(gone[i]), error: "the lease ran out", crashes: 1})
+		if err != nil {
+			return err
 		}
-		return err
+		for _, run := range expired {
+			if _, err := l.finishAttempt(tx, run, decide(run)); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }

@@ -15,26 +15,26 @@ type metrics struct {
 	duration                  metric.Float64Histogram
 }
 
-// newMetrics takes no-op instruments where one can't be made.
+// newMetrics ignores errors: an instrument that can't be made is a no-op.
 func newMetrics() metrics {
 	meter := otel.Meter(scope)
 	var m metrics
 	m.success, _ = meter.Int64Counter("task_success_total", metric.WithDescription("Runs that succeeded."))
 	m.failure, _ = meter.Int64Counter("task_error_total",
-		metric.WithDescription("Runs that failed or whose process is gone."))
+		metric.WithDescription("Attempts that failed or whose lease expired."))
 	m.skipped, _ = meter.Int64Counter("task_skipped_total",
-		metric.WithDescription("Ticks and polls that this replica let pass, by reason."))
+		metric.WithDescription("Ticks and polls that this replica skipped, by reason."))
 	m.duration, _ = meter.Float64Histogram("task_duration_seconds", metric.WithUnit("s"),
 		metric.WithDescription("Duration of runs."))
 	return m
 }
 
-func task(name string) metric.MeasurementOption {
+func jobName(name string) metric.MeasurementOption {
 	return metric.WithAttributes(attribute.String("task_name", name))
 }
 
 func (m metrics) skip(ctx context.Context, job, reason string, n int) {
 	if n > 0 {
-		m.skipped.Add(ctx, int64(n), task(job), metric.WithAttributes(attribute.String("reason", reason)))
+		m.skipped.Add(ctx, int64(n), jobName(job), metric.WithAttributes(attribute.String("reason", reason)))
 	}
 }

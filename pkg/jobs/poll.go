@@ -11,49 +11,50 @@ import (
 )
 
 const (
-	pollTimeout = 10 * time.Second
-	walkMost    = 10_000 // missed ticks counted by one poll; the next goes on
+	pollTimeout      = 10 * time.Second
+	maxMissedPerPoll = 10_000 // ticks; the next poll counts the others
 )
 
-// wake is what gocron calls. It tells of an outage once.
-func (r *Runner) wake() {
+// scheduledPoll is the task of gocron. It logs the beginning and the end of an
+// outage of the ledger.
+func (r *Runner) scheduledPoll() {
 	ctx, cancel := context.WithTimeout(r.ctx, pollTimeout)
 	defer cancel()
 	err := r.poll(ctx)
-	switch away := r.away.Swap(err != nil); {
-	case err != nil && !away:
+	switch failedBefore := r.pollFailed.Swap(err != nil); {
+	case err != nil && !failedBefore:
 		r.o.Log.Warn("jobs: the ledger can't be read", "error", err)
-	case err == nil && away:
-		r.o.Log.Info("jobs: the ledger is back")
+	case err == nil && failedBefore:
+		r.o.Log.Info("jobs: the ledger can be read again")
 	}
 }
 
-// poll plans what has become due and claims what it may. What goes wrong with
-// one job leaves the others alone.
+// poll writes the ticks that have become due and starts runs. An error of one
+// job doesn't keep it from serving the others.
 func (r *Runner) poll(ctx context.Context) error {
 	r.polling.Lock()
 	defer r.polling.Unlock()
-	known := r.known()
-	if len(known) == 0 {
+	jobs := r.activeJobs()
+	if len(jobs) == 0 {
 		return nil
 	}
-	situations, err := r.ledger.look(ctx, slices.Collect(maps.Keys(known)))
+	states, err := r.ledger.jobStates(ctx, slices.Collect(maps.Keys(jobs)))
 	if err != nil {
 		return err
 	}
-	var failures []error
-	for _, s := range situations {
-		failures = append(failures, r.serve(ctx, known[s.Job], s))
-		delete(known, s.Job)
+	var errs []error
+	for _, s := range states {
+		errs = append(errs, r.pollJob(ctx, jobs[s.Job], s))
+		delete(jobs, s.Job)
 	}
-	for name := range known {
-		failures = append(failures, r.ledger.enter(ctx, name))
+	for name := range jobs { // which the ledger doesn't have yet
+		errs = append(errs, r.ledger.insertSchedule(ctx, name))
 	}
-	return errors.Join(failures...)
+	return errors.Join(errs...)
 }
 
-// known are the jobs to poll for: none after Shutdown.
-func (r *Runner) known() map[string]*job {
+// activeJobs returns the jobs to poll for, by name: none after Shutdown.
+func (r *Runner) activeJobs() map[string]*job {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
@@ -62,77 +63,71 @@ func (r *Runner) known() map[string]*job {
 	return maps.Clone(r.jobs)
 }
 
-func (r *Runner) serve(ctx context.Context, j *job, s situation) error {
+func (r *Runner) pollJob(ctx context.Context, j *job, s jobState) error {
 	if s.Expired {
-		if err := r.reap(ctx, j); err != nil {
+		if err := r.recoverExpired(ctx, j); err != nil {
 			return err
 		}
 	}
-	planned, err := r.plan(ctx, j, s)
-	if err == nil && (planned || s.Claimable || s.Expired) {
-		err = r.claimAll(ctx, j)
+	scheduled, err := r.scheduleDue(ctx, j, s)
+	if err == nil && (scheduled || s.Claimable || s.Expired) {
+		err = r.startRuns(ctx, j)
 	}
 	return err
 }
 
-// reap makes runs due again whose process is gone: the first time at once,
-// then after the job's backoff, so that a run which kills its process doesn't
-// kill one replica after the other.
-func (r *Runner) reap(ctx context.Context, j *job) error {
-	wait := func(run *Run) time.Duration {
-		if run.Crashes == 0 {
-			return 0
-		}
-		return backoff(j, run.Attempt)
-	}
-	gone, err := r.ledger.reap(ctx, j.Name, wait)
+// recoverExpired makes runs due again whose lease has expired.
+func (r *Runner) recoverExpired(ctx context.Context, j *job) error {
+	expired, err := r.ledger.expireLeases(ctx, j.Name, j.afterCrash)
 	if err != nil {
 		return err
 	}
-	for _, run := range gone {
-		r.metrics.failure.Add(ctx, 1, task(j.Name))
-		r.o.Log.WarnContext(ctx, "job run's process is gone", append(run.attributes(), "crashes", run.Crashes+1)...)
+	for _, run := range expired {
+		r.metrics.failure.Add(ctx, 1, jobName(j.Name))
+		r.o.Log.WarnContext(ctx, "job run's lease expired", append(run.attributes(), "crashes", run.Crashes+1)...)
 	}
 	return nil
 }
 
-// plan is what a walk over a schedule came to.
-type plan struct {
-	until       time.Time // the newest tick walked over
-	ticks       []time.Time
-	missed      int // older ones, or late ones, none of which is to run
-	missedUntil time.Time
-	kept        int // of the ticks planned before, which may still run
+// dueTicks are the ticks of a schedule between two instants, by the job's
+// catch-up policy.
+type dueTicks struct {
+	until       time.Time   // the newest tick
+	ticks       []time.Time // to run, oldest first
+	missed      int         // number of those not to run, which come before ticks
+	missedUntil time.Time   // the newest of them
+	keepEarlier int         // number of ticks in the ledger already that may still run
 }
 
-// walk goes over the ticks after one instant up to now. Only those that the
-// policy keeps are held in memory. A tick later than late is none for
-// CatchUpSkip.
-func (j *job) walk(after, now time.Time, late time.Duration) plan {
-	p := plan{until: after, kept: j.CatchUpMost}
+// dueTicks returns the ticks after one instant up to now. It holds only those
+// to run in memory, and stops after maxMissedPerPoll missed ones. CatchUpSkip
+// misses ticks that are older than maxDelay.
+func (j *job) dueTicks(after, now time.Time, maxDelay time.Duration) dueTicks {
+	d := dueTicks{until: after, keepEarlier: j.MaxCatchUp}
 	for t := j.schedule.Next(after); !t.IsZero() && !t.After(now); t = j.schedule.Next(t) {
-		if p.missed == walkMost { // which of ticks to keep the next poll will know
-			p.until, p.ticks = p.missedUntil, nil
-			return p
+		if d.missed == maxMissedPerPoll { // the next poll finds which ticks are to run
+			d.until, d.ticks = d.missedUntil, nil
+			return d
 		}
-		p.until, p.ticks, p.kept = t, append(p.ticks, t), max(0, p.kept-1)
-		if len(p.ticks) > j.CatchUpMost || j.CatchUp == CatchUpSkip && now.Sub(t) > late {
-			p.missed, p.missedUntil, p.ticks = p.missed+1, p.ticks[0], p.ticks[1:]
+		d.until, d.ticks, d.keepEarlier = t, append(d.ticks, t), max(0, d.keepEarlier-1)
+		if len(d.ticks) > j.MaxCatchUp || j.CatchUp == CatchUpSkip && now.Sub(t) > maxDelay {
+			d.missed, d.missedUntil, d.ticks = d.missed+1, d.ticks[0], d.ticks[1:]
 		}
 	}
-	return p
+	return d
 }
 
-// plan writes the ticks that have come due up to the database's now.
-func (r *Runner) plan(ctx context.Context, j *job, s situation) (bool, error) {
+// scheduleDue writes the ticks that have become due by the database's clock, and
+// reports whether there were any.
+func (r *Runner) scheduleDue(ctx context.Context, j *job, s jobState) (bool, error) {
 	if j.schedule == nil {
 		return false, nil
 	}
-	p := j.walk(s.PlannedUntil, s.Now, r.o.Lease+r.o.Poll)
+	p := j.dueTicks(s.PlannedUntil, s.Now, r.o.Lease+r.o.PollInterval)
 	if p.until.Equal(s.PlannedUntil) {
 		return false, nil
 	}
-	superseded, err := r.ledger.plan(ctx, j, s.PlannedUntil, p)
+	superseded, err := r.ledger.insertTicks(ctx, j, s.PlannedUntil, p)
 	if err != nil || len(superseded) == 0 {
 		return true, err
 	}
@@ -145,10 +140,11 @@ func (r *Runner) plan(ctx context.Context, j *job, s situation) (bool, error) {
 	return true, nil
 }
 
-// claimAll claims and starts runs of j while there are some and a slot is
-// free. A job of one shard is run under its Redis lock, which other replicas
-// find taken; with more shards they are to have a share.
-func (r *Runner) claimAll(ctx context.Context, j *job) error {
+// startRuns claims and starts runs of j until none is due or no slot is free. A
+// job of one shard runs under its Redis lock, so that other replicas don't ask
+// the database for it. Several shards are shared among the replicas, without a
+// lock.
+func (r *Runner) startRuns(ctx context.Context, j *job) error {
 	for {
 		select {
 		case r.slots <- struct{}{}:
@@ -156,22 +152,22 @@ func (r *Runner) claimAll(ctx context.Context, j *job) error {
 			r.metrics.skip(ctx, j.Name, "busy", 1)
 			return nil
 		}
-		guard, held := r.tryLock(ctx, j)
-		if held {
+		guard, lockedByOther := r.tryLock(ctx, j)
+		if lockedByOther {
 			<-r.slots
 			r.metrics.skip(ctx, j.Name, "locked", 1)
 			return nil
 		}
-		run, err := r.claim(ctx, j)
+		run, err := r.claimNext(ctx, j)
 		if run == nil || err != nil {
-			release(guard) //nolint:contextcheck // a release outlives the tick's context
+			release(guard)
 			<-r.slots
 			return err
 		}
-		r.runs.Go(func() { //nolint:contextcheck // runs outlive the tick; their context is the runner's
+		r.runs.Go(func() { // its context is the Runner's: a run outlives the poll
 			defer func() { <-r.slots }()
 			defer release(guard)
-			for ; run != nil; run = r.next(j) {
+			for ; run != nil; run = r.claimFollowing(j) {
 				r.execute(j, run)
 			}
 		})
@@ -181,42 +177,43 @@ func (r *Runner) claimAll(ctx context.Context, j *job) error {
 	}
 }
 
-// claim returns nil when there is nothing to claim.
-func (r *Runner) claim(ctx context.Context, j *job) (*Run, error) {
+// claimNext returns the oldest run of j that is due, or nil when there is none.
+func (r *Runner) claimNext(ctx context.Context, j *job) (*Run, error) {
 	begin := r.now()
-	claimed, err := r.ledger.claim(ctx, j.Name, r.o.Name, r.o.Lease)
+	claimed, err := r.ledger.claimRun(ctx, j.Name, r.o.Name, r.o.Lease)
 	if err != nil || len(claimed) == 0 {
 		return nil, err
 	}
-	claimed[0].ledger, claimed[0].claimed = r.ledger, begin
+	claimed[0].ledger, claimed[0].claimedAt = r.ledger, begin
 	return claimed[0], nil
 }
 
-// next claims what is due of j after a run, so that a backlog isn't worked off
-// at one run a poll. What goes wrong is the next poll's to tell.
-func (r *Runner) next(j *job) *Run {
-	if r.known() == nil {
+// claimFollowing claims the next run of j for the slot of one that has ended, so
+// that a backlog doesn't wait for a poll per run. It returns nil after an error,
+// which the next poll will meet and report.
+func (r *Runner) claimFollowing(j *job) *Run {
+	if r.activeJobs() == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(r.ctx, pollTimeout)
 	defer cancel()
-	run, _ := r.claim(ctx, j)
+	run, _ := r.claimNext(ctx, j)
 	return run
 }
 
-// tryLock reports whether another replica has the job's lock. Without an
-// answer it has not: the ledger decides.
-func (r *Runner) tryLock(ctx context.Context, j *job) (*lock.Guard, bool) {
+// tryLock takes the job's Redis lock, and reports whether another replica has
+// it. Both are zero when Redis doesn't answer: the ledger is enough.
+func (r *Runner) tryLock(ctx context.Context, j *job) (guard *lock.Guard, lockedByOther bool) {
 	if r.o.Locker == nil || j.Shards > 1 {
 		return nil, false
 	}
-	// Its own context: the lock outlives this poll.
+	// The lock outlives this poll.
 	g, err := r.o.Locker.Try(context.WithoutCancel(ctx), "job:"+j.Name, r.o.Lease)
 	return g, errors.Is(err, lock.ErrHeld)
 }
 
 func release(g *lock.Guard) {
 	if g != nil {
-		_ = g.Release() // without an answer it ends with its lease
+		_ = g.Release() // if Redis doesn't answer, the lock expires
 	}
 }

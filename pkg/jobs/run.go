@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,18 +18,16 @@ import (
 
 var (
 	// ErrLost is the cause of the end of a run's context when its lease has
-	// run out or was taken over.
-	ErrLost = errors.New("jobs: the run was lost")
-	// ErrFenced says that the run is no longer this replica's to commit.
-	ErrFenced = errors.New("jobs: another replica has taken the run over, or it is done")
+	// expired or another replica has claimed the run.
+	ErrLost = errors.New("jobs: the run's lease was lost")
+	// ErrFenced is returned by [Run.Commit] when the run was claimed again since,
+	// or is done.
+	ErrFenced = errors.New("jobs: another replica has claimed the run, or it is done")
 )
 
 var errExited = errors.New("the job ended its goroutine")
 
-const (
-	recordTimeout = 5 * time.Second
-	errorMost     = 2000 // bytes of an error that are kept
-)
+const recordTimeout = 5 * time.Second
 
 // Run is one attempt at one shard of one tick.
 type Run struct {
@@ -39,26 +36,26 @@ type Run struct {
 	Shard       int       // from 0
 	Shards      int       // as stored with the tick
 	Attempt     int       // from 1
-	Crashes     int       // attempts before this one whose process was lost
-	// Sequence is greater than that of every earlier claim: the fence for
-	// effects outside the database.
+	Crashes     int       // attempts before this one whose lease expired
+	// Sequence is greater than that of every earlier claim of any run: a fencing
+	// token for effects outside the database.
 	Sequence int64
 
 	ledger ledger
-	// claimed is when the claim was asked for: the lease can't end before a
-	// lease's length from then.
-	claimed time.Time
-	// committing is set by Commit. The ledger's row is locked then, which keeps
-	// others from taking the run over, and the heartbeat from renewing it.
+	// claimedAt is when the claim was sent: the lease can't expire earlier than
+	// its length after that.
+	claimedAt time.Time
+	// committing is set by Commit, whose transaction then locks the ledger's
+	// row: no other replica can claim the run, and no heartbeat renew it.
 	committing atomic.Bool
 }
 
-// Commit is the first statement of the transaction with the run's effects. It
-// marks the run done with them, whatever Run returns afterwards, and fails with
-// [ErrFenced] when it isn't this attempt's to do, in which case the transaction
-// must be rolled back.
+// Commit marks the run as done. Call it first in the transaction that writes the
+// run's effects, so that both are committed or neither is; what Run returns
+// after the commit doesn't change it. On [ErrFenced] roll the transaction back:
+// this attempt has lost its claim.
 func (r *Run) Commit(tx *gorm.DB) error {
-	ours, err := r.ledger.settle(tx, r, outcome{done: true})
+	ours, err := r.ledger.finishAttempt(tx, r, outcome{done: true})
 	if err == nil && !ours {
 		return ErrFenced
 	}
@@ -72,8 +69,8 @@ func (r *Run) attributes() []any {
 	return []any{"job", r.Job, "scheduled_at", r.ScheduledAt, "shard", r.Shard, "attempt", r.Attempt}
 }
 
-// execute runs one claimed run and records how it went, also when the job
-// ends its goroutine.
+// execute runs one claimed run and records its outcome, also when the job panics
+// or ends its goroutine.
 func (r *Runner) execute(j *job, run *Run) {
 	begin := r.now()
 	ctx, span := otel.Tracer(scope).Start(r.ctx, "job "+j.Name, trace.WithAttributes(
@@ -82,9 +79,9 @@ func (r *Runner) execute(j *job, run *Run) {
 		attribute.Int("job.shard", run.Shard), attribute.Int("job.attempt", run.Attempt)))
 	defer span.End()
 	ctx, cancel := context.WithTimeout(ctx, j.Timeout)
-	ctx, lose := context.WithCancelCause(ctx)
+	ctx, cancelCause := context.WithCancelCause(ctx)
 	var heart sync.WaitGroup
-	heart.Go(func() { r.heartbeat(ctx, lose, run) })
+	heart.Go(func() { r.heartbeat(ctx, cancelCause, run) })
 	failure, stack := errExited, ""
 	defer func() {
 		if p := recover(); p != nil {
@@ -100,32 +97,32 @@ func (r *Runner) execute(j *job, run *Run) {
 	failure = j.Run(ctx, run)
 }
 
-// heartbeat renews the run's lease until ctx ends. It ends the run with
-// [ErrLost] when the lease was taken over, or a tenth of it before it could be
-// for want of an answer. From Commit on the row is locked: nobody can take the
-// run over then, however long its transaction takes, and only an answer of the
-// ledger ends it.
-func (r *Runner) heartbeat(ctx context.Context, lose context.CancelCauseFunc, run *Run) {
+// heartbeat renews the run's lease every third of it until ctx ends. It cancels
+// the run with [ErrLost] when another replica has claimed it, or when the ledger
+// hasn't answered until a tenth of the lease is left. After Commit the row is
+// locked and no replica can claim the run, however long the transaction takes:
+// then only the ledger's answer cancels it.
+func (r *Runner) heartbeat(ctx context.Context, cancelCause context.CancelCauseFunc, run *Run) {
 	lease := r.o.Lease
-	end := run.claimed.Add(lease - lease/10)
+	end := run.claimedAt.Add(lease - lease/10)
 	for wait := lease / 3; ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(wait):
 		}
-		begin, patience := r.now(), lease/3
+		begin, timeout := r.now(), lease/3
 		if !run.committing.Load() {
-			patience = min(patience, end.Sub(begin))
+			timeout = min(timeout, end.Sub(begin))
 		}
-		limited, cancel := context.WithTimeout(ctx, patience)
-		ours, err := r.ledger.renew(limited, run, lease)
+		limited, cancel := context.WithTimeout(ctx, timeout)
+		ours, err := r.ledger.renewLease(limited, run, lease)
 		cancel()
 		switch {
 		case err == nil && ours:
 			end, wait = begin.Add(lease-lease/10), lease/3
 		case err == nil, !run.committing.Load() && !r.now().Before(end):
-			lose(ErrLost)
+			cancelCause(ErrLost)
 			return
 		default:
 			wait = lease / 20
@@ -133,62 +130,43 @@ func (r *Runner) heartbeat(ctx context.Context, lose context.CancelCauseFunc, ru
 	}
 }
 
-// backoff asks the job how long to wait, and takes an hour for an answer when
-// that panics.
-func backoff(j *job, attempt int) (wait time.Duration) {
-	defer func() {
-		if recover() != nil {
-			wait = time.Hour
-		}
-	}()
-	return j.Backoff(attempt)
-}
-
-// message is what is kept of an error: a text that Postgres takes.
-func message(err error) string {
-	text := fmt.Sprint(err) // unlike Error it survives a panic
-	return strings.ReplaceAll(strings.ToValidUTF8(text[:min(len(text), errorMost)], ""), "\x00", "")
-}
-
-// record writes the outcome. A run that Commit has marked done stays done
-// whatever its failure: the commit's acknowledgement may have been lost. One
-// that was taken over is accounted for by whoever took it.
+// record writes the outcome to the ledger, the log and the metrics. A run that
+// Commit has marked as done stays done whatever its failure: the commit's
+// acknowledgement may have been lost. A run that another replica has claimed is
+// recorded by that replica.
 func (r *Runner) record(ctx context.Context, j *job, run *Run, failure error, stack string, took time.Duration) {
 	if failure != nil && errors.Is(context.Cause(ctx), ErrLost) {
 		failure = errors.Join(ErrLost, failure)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()
-	o := outcome{done: failure == nil}
+	o := outcome{done: true}
 	attributes := append(run.attributes(), "took", took)
-	if !o.done {
-		o.error = message(failure)
+	if failure != nil {
+		o = j.afterFailure(run, failure, r.ctx.Err() != nil)
 		attributes = append(attributes, "error", o.error)
-		if r.ctx.Err() == nil { // else another replica goes on at once
-			o.wait = backoff(j, run.Attempt)
-		}
 	}
-	ours, err := r.ledger.settle(r.ledger.db.Gorm(ctx), run, o)
+	ours, err := r.ledger.finishAttempt(r.ledger.db.Gorm(ctx), run, o)
 	if err == nil && !ours {
-		ours, err = r.ledger.renew(ctx, run, 0)
+		ours, err = r.ledger.renewLease(ctx, run, 0)
 		o.done = ours // by Commit
 	}
 	switch {
-	case err != nil: // it is taken over when the lease ends
+	case err != nil: // a replica recovers the run when its lease expires
 		r.o.Log.ErrorContext(ctx, "the outcome of a job run could not be stored", append(attributes, "cause", err)...)
 		return
 	case !ours:
-		r.o.Log.WarnContext(ctx, "job run lost", attributes...)
+		r.o.Log.WarnContext(ctx, "job run's lease was lost", attributes...)
 		return
 	case o.done:
-		r.metrics.success.Add(ctx, 1, task(j.Name))
+		r.metrics.success.Add(ctx, 1, jobName(j.Name))
 		r.o.Log.InfoContext(ctx, "job run done", attributes...)
 	default:
 		if stack != "" {
 			attributes = append(attributes, "stack", stack)
 		}
-		r.metrics.failure.Add(ctx, 1, task(j.Name))
-		r.o.Log.ErrorContext(ctx, "job run failed", append(attributes, "again_in", o.wait)...)
+		r.metrics.failure.Add(ctx, 1, jobName(j.Name))
+		r.o.Log.ErrorContext(ctx, "job run failed", append(attributes, "retry_after", o.retryAfter)...)
 	}
-	r.metrics.duration.Record(ctx, took.Seconds(), task(j.Name))
+	r.metrics.duration.Record(ctx, took.Seconds(), jobName(j.Name))
 }

@@ -84,7 +84,8 @@ func TestWhatIsToldOfRuns(t *testing.T) {
 	f.forward(5 * time.Minute)
 	f.poll(r)
 	f.forward(10 * time.Second)
-	f.exec(`UPDATE job_runs SET state = 'running', sequence = 77, lease_until = test_now() - interval '1 second' WHERE job = 'fails'`)
+	f.exec(`UPDATE job_runs SET state = 'running', sequence = 77, lease_until = test_now() - interval '1 second'
+		WHERE job = 'fails'`)
 	f.poll(r)
 	r.slots = make(chan struct{})
 	f.forward(time.Minute)
@@ -109,7 +110,7 @@ func TestWhatIsToldOfRuns(t *testing.T) {
 	}
 	slices.Sort(messages)
 	if got := strings.Join(messages, "; "); got != "ERROR job run failed; INFO job run done; INFO job run done; "+
-		"WARN job run's process is gone; WARN job ticks skipped" {
+		"WARN job run's lease expired; WARN job ticks skipped" {
 		t.Error(got)
 	}
 	runs := map[string]int{}
@@ -135,15 +136,15 @@ func TestAnOutageOfTheLedgerIsToldOnce(t *testing.T) {
 	f.exec(`ALTER TABLE job_schedules RENAME TO away`)
 	f.forward(time.Minute)
 	for range 3 {
-		r.wake()
+		r.scheduledPoll()
 	}
 	f.exec(`ALTER TABLE away RENAME TO job_schedules`)
 	for range 3 {
-		r.wake()
+		r.scheduledPoll()
 	}
 	r.runs.Wait()
 	if a, b := strings.Count(log.String(), "jobs: the ledger can't be read"),
-		strings.Count(log.String(), "jobs: the ledger is back"); a != 1 || b != 1 || ran != 1 {
+		strings.Count(log.String(), "jobs: the ledger can be read again"); a != 1 || b != 1 || ran != 1 {
 		t.Errorf("%d and %d lines, %d runs:\n%s", a, b, ran, log.String())
 	}
 }

@@ -1,7 +1,12 @@
-// Package lifecycle starts the parts of a process and stops them in an order
-// that loses no call: not ready → wait until callers notice → drain servers
-// and jobs side by side, within a limit → close what was opened, last opened
-// first.
+// Package lifecycle starts the parts of a process and shuts them down in an order
+// that loses no call.
+//
+// Promise: on shutdown the process becomes not ready, goes on serving for Notice so
+// that its callers notice, drains all servers and jobs concurrently within Drain, and
+// then closes resources in the reverse order of their adding.
+//
+// Limits: a part that doesn't end a second after Drain is named in the error and left
+// running; resources are closed nevertheless.
 package lifecycle
 
 import (
@@ -17,16 +22,15 @@ import (
 	"time"
 )
 
-// Config of the stopping.
+// Config of the shutdown.
 type Config struct {
-	// Notice is how long a process that is no longer ready goes on answering,
-	// for its callers to notice.
+	// Notice is how long a process goes on serving after it became not ready.
 	Notice time.Duration `env:"NOTICE" envDefault:"0s"`
-	// Drain is how long calls and jobs under way may take to end.
+	// Drain is how long running calls and jobs may take to end.
 	Drain time.Duration `env:"DRAIN" envDefault:"20s"`
 }
 
-// Validate reports every mistake in c.
+// Validate returns an error for each field that is out of range.
 func (c Config) Validate() error {
 	if c.Notice < 0 || c.Notice > 10*time.Minute || c.Drain <= 0 || c.Drain > 10*time.Minute {
 		return errors.New("PURSER_SHUTDOWN_NOTICE must be 0 to 10m, and PURSER_SHUTDOWN_DRAIN above 0 and at most 10m")
@@ -34,8 +38,8 @@ func (c Config) Validate() error {
 	return nil
 }
 
-// Group is the parts of a process. Build it from one goroutine, then call Run
-// once; or CloseAll when the building failed half-way.
+// Group is the parts of a process. Add them from one goroutine, then call Run once,
+// or CloseAll when not all parts could be made.
 type Group struct {
 	cfg     Config
 	log     *slog.Logger
@@ -53,17 +57,16 @@ type part[F any] struct {
 // New returns an empty group.
 func New(cfg Config, log *slog.Logger) *Group { return &Group{cfg: cfg, log: log} }
 
-// OnNotReady adds what tells callers that this process is going away.
+// OnNotReady adds a function that makes the process not ready, as in health checks.
 func (g *Group) OnNotReady(f func()) { g.unready = append(g.unready, f) }
 
-// Serve adds a loop that Run starts; serve returns when its Drain has run. A
-// return before that, or an error, ends Run.
+// Serve adds a loop that Run starts. serve returns after the part's Drain was called;
+// when it returns earlier, or with an error, the group shuts down.
 func (g *Group) Serve(name string, serve func() error) {
 	g.serves = append(g.serves, part[func() error]{name, serve})
 }
 
-// Loop adds a loop that runs until its context ends, which is when draining
-// begins.
+// Loop adds a loop that runs until its context ends, which is when draining starts.
 func (g *Group) Loop(name string, loop func(context.Context) error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	g.Serve(name, func() error { return loop(ctx) })
@@ -71,50 +74,50 @@ func (g *Group) Loop(name string, loop func(context.Context) error) {
 	g.Close(name, func() error { cancel(); return nil })
 }
 
-// Drain adds what ends a loop: it waits for work under way, no longer than
-// the context, and then gives up on it.
+// Drain adds a function that ends a loop. It waits for running work until its context
+// ends, and abandons it then.
 func (g *Group) Drain(name string, drain func(context.Context)) {
 	g.drains = append(g.drains, part[func(context.Context)]{name, drain})
 }
 
-// Close adds what to close at the end, in reverse order of the adding.
+// Close adds a function that closes a resource at the end. They are called in the
+// reverse order of their adding.
 func (g *Group) Close(name string, closing func() error) {
 	g.closes = append(g.closes, part[func() error]{name, closing})
 }
 
-// Run starts every loop and blocks until ctx ends or a loop does, then stops
-// everything in order. It returns the first loop's error, or what closing
-// failed with. What doesn't end within the limit of draining and a second more
-// is named in the error and left behind.
+// Run starts every loop, waits until ctx or a loop ends, and shuts the group down. It
+// returns the errors of loops and of closing, joined. Loops that don't end within
+// Drain and a second more are named in the error.
 func (g *Group) Run(ctx context.Context) error {
-	ended := make(chan end, len(g.serves))
+	ended := make(chan loopEnd, len(g.serves))
 	running := make(map[int]string, len(g.serves))
 	for i, s := range g.serves {
 		running[i] = s.name
-		go func() { ended <- end{i, s.run()} }()
+		go func() { ended <- loopEnd{i, s.run()} }()
 	}
 	var failure error
 	select {
 	case <-ctx.Done():
 		g.notReady()
-		g.wait()
+		g.waitNotice()
 	case e := <-ended:
-		failure = e.of(running)
-		g.log.Error("a part ended, stopping the rest", "error", failure)
+		failure = e.remove(running)
+		g.log.Error("a part ended, shutting down", "error", failure)
 		g.notReady() // no notice: calls already fail
 	}
-	failure = errors.Join(failure, g.drain(ended, running)) //nolint:contextcheck // ctx has ended; draining has its own limit
+	failure = errors.Join(failure, g.drain(ended, running))
 	return errors.Join(failure, g.CloseAll())
 }
 
-// end is how a loop ended, by its place in the order of adding.
-type end struct {
+// loopEnd is the end of a loop, by its index.
+type loopEnd struct {
 	loop int
 	err  error
 }
 
-// of takes the loop off those that run and returns its error with its name.
-func (e end) of(running map[int]string) error {
+// remove removes the loop from the running ones and returns its error with its name.
+func (e loopEnd) remove(running map[int]string) error {
 	name := running[e.loop]
 	delete(running, e.loop)
 	if e.err != nil {
@@ -129,7 +132,7 @@ func (g *Group) notReady() {
 	}
 }
 
-func (g *Group) wait() {
+func (g *Group) waitNotice() {
 	if g.cfg.Notice > 0 {
 		timer := time.NewTimer(g.cfg.Notice)
 		defer timer.Stop()
@@ -137,9 +140,8 @@ func (g *Group) wait() {
 	}
 }
 
-// drain ends the loops that run and waits for them, a second longer than the
-// limit.
-func (g *Group) drain(ended <-chan end, running map[int]string) error {
+// drain drains the running loops and waits for them, a second longer than Drain.
+func (g *Group) drain(ended <-chan loopEnd, running map[int]string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), g.cfg.Drain)
 	defer cancel()
 	drained := make(chan struct{})
@@ -151,16 +153,16 @@ func (g *Group) drain(ended <-chan end, running map[int]string) error {
 		}
 		all.Wait()
 	}()
-	late := time.NewTimer(g.cfg.Drain + time.Second)
-	defer late.Stop()
+	timeout := time.NewTimer(g.cfg.Drain + time.Second)
+	defer timeout.Stop()
 	var failure error
 	for drained != nil || len(running) > 0 {
 		select {
 		case <-drained:
 			drained = nil
 		case e := <-ended:
-			failure = errors.Join(failure, e.of(running))
-		case <-late.C:
+			failure = errors.Join(failure, e.remove(running))
+		case <-timeout.C:
 			names := slices.Sorted(maps.Values(running))
 			return errors.Join(failure, fmt.Errorf("lifecycle: draining did not end within %s; still running: %s",
 				g.cfg.Drain, strings.Join(names, ", ")))
@@ -169,8 +171,8 @@ func (g *Group) drain(ended <-chan end, running map[int]string) error {
 	return failure
 }
 
-// CloseAll closes what was added so far, last first. Each is closed once; a
-// listener that its server has closed already is no failure.
+// CloseAll closes the resources that were added so far, last first, each once. It
+// ignores net.ErrClosed, the error of a listener that its server has closed.
 func (g *Group) CloseAll() error {
 	var failures []error
 	for _, c := range slices.Backward(g.closes) {

@@ -53,7 +53,7 @@ func BenchmarkWokenWaiter(b *testing.B) {
 	s := testkit.Redis(b)
 	l := locker(b, s, Options{Subscriber: client(b,
 		redisx.Options{URL: s.URL(), Timeout: patience, Subscriber: true})})
-	l.pollMost = time.Hour // nothing but the release wakes it
+	l.maxPollInterval = time.Hour // nothing but the release wakes it
 	took := make([]float64, 0, b.N)
 	for i := range b.N {
 		took = append(took, wake(b, l, fmt.Sprint(i)).Seconds()*1000)

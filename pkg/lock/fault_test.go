@@ -55,7 +55,7 @@ func outlived(t *testing.T, n int, fault faultproxy.Fault, budget, margin time.D
 			for {
 				// The server is asked first: what it says was true before the
 				// context is looked at.
-				remaining, err := direct.PTTL(t.Context(), over.key(g.Name())).Result()
+				remaining, err := direct.PTTL(t.Context(), over.key(g.name)).Result()
 				ended := g.Context().Err() != nil
 				switch {
 				case err != nil:
@@ -182,8 +182,8 @@ func TestLocksWorkOnACluster(t *testing.T) {
 		return l
 	}
 	a, b := open(), open()
-	b.pollMost = time.Hour // nothing but the release wakes it, over whichever node
-	for i := range 12 {    // on every node, and of names that would break a hash tag
+	b.maxPollInterval = time.Hour // nothing but the release wakes it, over whichever node
+	for i := range 12 {           // on every node, and of names that would break a hash tag
 		name := fmt.Sprintf("}%d{%%", i)
 		g := try(t, a, name)
 		if _, err := b.Try(t.Context(), name, time.Minute); !errors.Is(err, ErrHeld) {
@@ -270,7 +270,7 @@ func FuzzReply(f *testing.F) {
 			parts = 3
 		}
 		a, unknown, err := parse(reply[:parts])
-		if err == nil && a.taken && fmt.Sprint(a.fence) == "" || err != nil && (a != answer{} || unknown) {
+		if err == nil && a.acquired && fmt.Sprint(a.fence) == "" || err != nil && (a != answer{} || unknown) {
 			t.Fatal(a, unknown, err)
 		}
 	})
@@ -281,7 +281,7 @@ func TestAWaiterIsWokenThoughItsSubscriptionWasCut(t *testing.T) {
 	p := testkit.Proxy(t, s.URL())
 	l := locker(t, s, Options{Subscriber: client(t,
 		redisx.Options{URL: p.Rewrite(s.URL()), Timeout: patience, Subscriber: true})})
-	l.pollMost = time.Hour // nothing but the subscription wakes it
+	l.maxPollInterval = time.Hour // nothing but the subscription wakes it
 	for i := range 3 {
 		name := fmt.Sprint(i)
 		g := try(t, l, name)
@@ -303,7 +303,7 @@ func TestAWaiterThatGivesUpLeavesItsPlaceToTheNext(t *testing.T) {
 	s := testkit.Redis(t)
 	l := locker(t, s, Options{Subscriber: client(t,
 		redisx.Options{URL: s.URL(), Timeout: patience, Subscriber: true})})
-	l.pollMost = time.Hour
+	l.maxPollInterval = time.Hour
 	g := try(t, l, "x")
 	const n = 6
 	got := make([]chan error, n)

@@ -9,22 +9,22 @@ import (
 	"gorm.io/gorm"
 )
 
-// Schema is the table that [Fenced] and [Floor] need. A service puts it into
-// a migration of its own.
+// Schema is the table that [Fenced] and [Floor] need, lock_fences. A service copies
+// it into one of its migrations.
 //
 //go:embed schema.sql
 var Schema string
 
-// ErrFenced says that a newer holder of the lock has already written.
+// ErrFenced is returned when a newer holder of the lock has already written.
 var ErrFenced = errors.New("lock: a newer holder has written")
 
-// Fenced is the first statement of a transaction that writes under g. It lets
-// the transaction go on only while no holder with a greater fence has written,
-// and keeps newer holders waiting until the transaction ends; otherwise it
-// returns [ErrFenced] and the transaction must be rolled back.
+// Fenced checks g's fence in Postgres. Call it first in a transaction that writes
+// under g. It returns [ErrFenced] when a holder with a greater fence has written:
+// roll the transaction back. Otherwise newer holders wait in their Fenced until
+// this transaction ends.
 func Fenced(tx *gorm.DB, g *Guard) error {
 	if g.fence == 0 {
-		return errors.New("lock: an unfenced lock protects no write")
+		return errors.New("lock: Fenced needs a fence, and Options.Unfenced is set")
 	}
 	result := tx.Exec(`INSERT INTO lock_fences AS f (name, fence) VALUES (?, ?)
 		ON CONFLICT (name) DO UPDATE SET fence = EXCLUDED.fence, updated_at = now() WHERE f.fence <= EXCLUDED.fence`,
@@ -38,8 +38,8 @@ func Fenced(tx *gorm.DB, g *Guard) error {
 	return nil
 }
 
-// Floor is an [Options.Floor] that reads the table of [Fenced]. db returns
-// the service's handle for a context.
+// Floor returns an [Options.Floor] that reads the table of [Fenced]. db returns a
+// handle for a context, such as postgres.DB.Gorm.
 func Floor(db func(context.Context) *gorm.DB) func(context.Context, string) (int64, error) {
 	return func(ctx context.Context, name string) (int64, error) {
 		var fence int64

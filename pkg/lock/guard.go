@@ -10,8 +10,7 @@ import (
 	"github.com/purserhq/purser/pkg/redisx"
 )
 
-// Guard is a lock that is held. Release it when done. Its methods may be
-// called from several goroutines.
+// Guard is a held lock. Release it when done. It is safe for concurrent use.
 type Guard struct {
 	locker *Locker
 	name   string
@@ -20,13 +19,13 @@ type Guard struct {
 	fence  int64
 	ttl    time.Duration
 
-	ctx    context.Context //nolint:containedctx // its end is what a guard tells
+	ctx    context.Context //nolint:containedctx // ends with the lease; see Context
 	cancel context.CancelCauseFunc
 
 	mu       sync.Mutex
-	until    time.Time   // when the lease must be taken for lost
-	renewal  *time.Timer // of the next attempt; one of short use needs no other
-	expiry   *time.Timer // ends ctx at until, from the first renewal on
+	until    time.Time   // when the lease counts as lost
+	renewal  *time.Timer // of the next renewal
+	expiry   *time.Timer // ends ctx at until; nil before the first renewal
 	renewing sync.WaitGroup
 
 	release sync.Once
@@ -36,8 +35,8 @@ type Guard struct {
 // errReleased is the cause of a guard's context after Release.
 var errReleased = errors.New("lock: released")
 
-// guard keeps a lease that was asked for at start.
-func (l *Locker) guard(ctx context.Context, name, key, token string, fence int64, ttl time.Duration,
+// newGuard makes the guard of a lease that was requested at start.
+func (l *Locker) newGuard(ctx context.Context, name, key, token string, fence int64, ttl time.Duration,
 	start time.Time) *Guard {
 	g := &Guard{locker: l, name: name, key: key, token: token, fence: fence, ttl: ttl,
 		until: start.Add(ttl - ttl/l.margin)}
@@ -48,16 +47,17 @@ func (l *Locker) guard(ctx context.Context, name, key, token string, fence int64
 	return g
 }
 
-// untilRenewal is a third of the lease or a little less after start.
+// untilRenewal returns the time to the next renewal: a third of the lease after
+// start, or a little less.
 func (g *Guard) untilRenewal(start time.Time) time.Duration {
 	return time.Until(start.Add(g.ttl/3 - rand.N(g.ttl/30)))
 }
 
-// Context ends with cause [ErrLost] a tenth of the lease before it can expire
-// on the server, by this process's monotonic clock, and with the context that
-// the lock was taken under. When that one ends the lease is no longer renewed.
-// Its Err asks the clock and so tells the loss also where a busy or paused
-// process runs its timers late; Done can't.
+// Context returns a context that ends with cause [ErrLost] a tenth of the lease
+// before the lease can expire on the server, by this process's monotonic clock. It
+// also ends with the context that the lock was acquired under, after which the lease
+// is no longer renewed. Err reads the clock, so that it reports the loss also when a
+// busy or paused process runs its timers late; Done can't.
 func (g *Guard) Context() context.Context { return leaseContext{g.ctx, g} }
 
 // leaseContext is a guard's context whose Err doesn't depend on a timer.
@@ -78,21 +78,18 @@ func (c leaseContext) Err() error {
 // when the Locker is unfenced.
 func (g *Guard) Fence() int64 { return g.fence }
 
-// Name is what the lock was taken by.
-func (g *Guard) Name() string { return g.name }
-
-// expire ends the context when the lease has run out. The timer that calls it
-// may be overtaken by a renewal.
+// expire ends the context when the lease has expired. A renewal may have moved the
+// expiry since the timer that calls it was set.
 func (g *Guard) expire() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if !time.Now().Before(g.until) {
-		g.lose()
+		g.endAsLost()
 	}
 }
 
-// lose ends the context, with g.mu held.
-func (g *Guard) lose() {
+// endAsLost ends the context with ErrLost. The caller holds g.mu.
+func (g *Guard) endAsLost() {
 	if g.ctx.Err() != nil {
 		return
 	}
@@ -102,23 +99,23 @@ func (g *Guard) lose() {
 	g.locker.o.Log.WarnContext(ctx, "lock lost", "lock", g.name, "fence", g.fence)
 }
 
-// renew keeps the lease and arranges the next renewal. Without an answer it
-// tries again soon, until the expiry ends it.
+// renew renews the lease and sets the timer of the next renewal. Without an answer
+// it retries after a twentieth of the lease, until the lease expires.
 func (g *Guard) renew() {
-	if !g.begin() {
+	if !g.beginRenewal() {
 		return
 	}
 	defer g.renewing.Done()
 	start := time.Now()
-	ctx, cancel := redisx.Within(g.ctx, g.locker.o.Budget)
+	ctx, cancel := redisx.WithBudget(g.ctx, g.locker.o.Budget)
 	defer cancel()
-	kept, err := renewScript.Run(ctx, g.locker.client, []string{g.key}, g.token, g.ttl.Milliseconds()).Bool()
+	renewed, err := renewScript.Run(ctx, g.locker.client, []string{g.key}, g.token, g.ttl.Milliseconds()).Bool()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {
 	case g.ctx.Err() != nil:
-	case err == nil && !kept:
-		g.lose()
+	case err == nil && !renewed:
+		g.endAsLost()
 	case err != nil:
 		g.renewal.Reset(g.ttl / 20)
 	default:
@@ -128,8 +125,8 @@ func (g *Guard) renew() {
 	}
 }
 
-// begin counts a renewal in, unless the guard has ended.
-func (g *Guard) begin() bool {
+// beginRenewal adds to g.renewing, unless the guard's context has ended.
+func (g *Guard) beginRenewal() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.ctx.Err() != nil {
@@ -142,11 +139,10 @@ func (g *Guard) begin() bool {
 	return true
 }
 
-// Release gives the lock up within twice the budget, 100 ms, also when the
-// guard's context has ended. It returns [ErrLost] when the lease was no longer
-// this guard's, which leaves a later holder's alone, and [ErrUnavailable] when
-// Redis gave no answer; the lease then ends by its expiry. Later calls return
-// the same.
+// Release releases the lock within twice the budget, 100 ms, also when the guard's
+// context has ended. It returns [ErrLost] when the lease was no longer this guard's;
+// a later holder keeps its lease. It returns [ErrUnavailable] when Redis gave no
+// answer; the lease then expires. Later calls return the first one's error.
 func (g *Guard) Release() error {
 	g.release.Do(func() {
 		g.mu.Lock()
@@ -156,10 +152,9 @@ func (g *Guard) Release() error {
 			g.expiry.Stop()
 		}
 		g.mu.Unlock()
-		// A renewal under way finds the lease there or gone, and in neither
-		// case keeps it from being released: not worth waiting for first.
+		// A running renewal can't prevent the release, so it is waited for after.
 		defer g.renewing.Wait()
-		released, err := g.locker.giveBack(g.ctx, g.key, g.token)
+		released, err := g.locker.releaseLease(g.ctx, g.key, g.token)
 		switch {
 		case err != nil:
 			g.err = redisx.Unavailable(err)

@@ -1,19 +1,19 @@
 // Package lock is a lease in Redis with fencing in Postgres.
 //
-// Promise: on one healthy Redis at most one lease of a name is live. A
-// guard's context ends, with cause [ErrLost], before its lease can expire on
-// the server, and at once when the lease is found gone. Only the holder can
-// renew or release a lease, and renewal never brings a lost one back. Each
-// lease has a fence number greater than those before it for that name, also
-// after Redis has lost its data. One operation costs one round trip and at most
-// its budget, 50 ms; with Redis away it fails with [ErrUnavailable]. The
-// waiters of one process share one connection, on which it hears of every
-// release, and only the first of each name asks.
+// Promise: on one healthy Redis at most one lease of a name is live. A guard's
+// context ends, with cause [ErrLost], before its lease can expire on the server,
+// and as soon as a renewal finds the lease lost. Only the holder can renew or
+// release a lease, and a renewal never recreates a lost one. Each lease has a fence,
+// a number greater than those of all earlier leases of its name, also after Redis
+// has lost its data. One operation takes one round trip and at most its budget,
+// 50 ms; when Redis is down it fails with [ErrUnavailable]. All waiters of a process
+// share one subscription, which reports every release, and only the first waiter of
+// each name sends commands.
 //
-// Limits: a lease is not exclusive across a failover of Redis, a jump of its
-// clock, or a holder that is paused past its lease and doesn't know it. What
-// keeps writes right then is [Fenced], which serialises the holders in
-// Postgres; a write that can't call it must bear to be done twice.
+// Limits: a lease is not exclusive across a failover of Redis, a jump of its clock,
+// or a holder that is paused past its lease. [Fenced] protects writes in these cases
+// by serialising the holders in Postgres; a write that can't call it must be
+// idempotent.
 //
 // Source: Gray and Cheriton, "Leases" (1989); Kleppmann, "How to do
 // distributed locking" (2016), for the fence.
@@ -36,58 +36,58 @@ import (
 )
 
 var (
-	// ErrHeld says that somebody else holds the lock.
+	// ErrHeld is returned when another caller holds the lock.
 	ErrHeld = errors.New("lock: held by another")
-	// ErrLost says that the lease ended before it was released. It is the
+	// ErrLost is returned when the lease ended before it was released. It is the
 	// cause of the end of a guard's context.
 	ErrLost = errors.New("lock: the lease was lost")
-	// ErrUnavailable says that Redis gave no answer; it is redisx's.
+	// ErrUnavailable is redisx.ErrUnavailable: Redis gave no answer.
 	ErrUnavailable = redisx.ErrUnavailable
 )
 
 const (
 	scope  = "github.com/purserhq/purser/pkg/lock"
 	minTTL = 30 * time.Millisecond
-	// margin is the part of a lease that a guard's context ends before it.
+	// margin: a guard's context ends 1/margin of the lease before it expires.
 	margin = 10
 )
 
-// Options name the locks' key space and give a Locker what it may need.
+// Options of a Locker. All but Prefix are optional.
 type Options struct {
-	// Prefix begins every key: purser:<service>. It has no braces.
+	// Prefix begins every key: purser:<service>. It must have no braces.
 	Prefix string
-	// Subscriber hears of releases and has them told, so that a waiter in
-	// Acquire is woken; see [redisx.Options.Subscriber]. Lockers of one key
-	// space all have one, or none and then their waiters ask again.
+	// Subscriber makes releases wake the waiters in Acquire by pub/sub; see
+	// [redisx.Options.Subscriber]. Without one, waiters poll. The Lockers of one
+	// key space must all have one or all have none.
 	Subscriber redis.UniversalClient
-	// Floor returns the greatest fence that the database has seen for a name;
-	// see [Floor]. It is asked only when Redis knows no earlier fence.
+	// Floor returns the greatest fence that was written for a name; see [Floor].
+	// It is called only when Redis has no earlier fence of the name.
 	Floor func(ctx context.Context, name string) (int64, error)
-	// Unfenced leases have no fence, which spares Redis a key and a third of
-	// the time: for work that is only wasteful when done twice.
+	// Unfenced leases have no fence, which saves a key in Redis and a third of the
+	// time. Use it when doing the work twice is wasteful but not wrong.
 	Unfenced bool
-	// Budget is what one operation may wait for Redis in all; redisx.Budget. A
-	// release may take twice as long. It doesn't put off the end of a guard's
-	// context. See redisx.Options.Timeout too, which bounds each step.
+	// Budget is how long all steps of one operation may wait for Redis;
+	// redisx.Budget. A release may take twice as long. redisx.Options.Timeout
+	// bounds each step.
 	Budget time.Duration
-	// Log receives one line for each lease that is lost; nil for none.
+	// Log receives a line for each lost lease; nil means none.
 	Log *slog.Logger
 }
 
-// Locker takes locks. It is safe for concurrent use.
+// Locker acquires locks. It is safe for concurrent use.
 type Locker struct {
 	client  redis.UniversalClient
 	o       Options
 	prefix  string
 	waiters waiters
-	// pending is read-locked by what runs in the background: unlike a WaitGroup
-	// it may be waited for while more begins.
+	// pending is read-locked by background releases. A WaitGroup must not be
+	// waited for while goroutines are added.
 	pending sync.RWMutex
 
-	// Fields so that a test can show what they protect from.
-	release  *redis.Script
-	margin   time.Duration
-	pollMost time.Duration
+	// Fields so that a test can change them and show that they are needed.
+	release         *redis.Script
+	margin          time.Duration
+	maxPollInterval time.Duration
 
 	wait metric.Float64Histogram
 	lost metric.Int64Counter
@@ -102,7 +102,7 @@ func New(client redis.UniversalClient, o Options) *Locker {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	l := &Locker{client: client, o: o, prefix: o.Prefix + ":lock:", release: releaseScript, margin: margin,
-		pollMost: pollMost}
+		maxPollInterval: maxPollInterval}
 	l.waiters.client, l.waiters.channel = o.Subscriber, l.prefix+"released"
 	meter := otel.Meter(scope)
 	// An instrument that can't be made is a no-op one.
@@ -113,74 +113,72 @@ func New(client redis.UniversalClient, o Options) *Locker {
 	return l
 }
 
-// Close waits for what the Locker still does in the background, twice the
-// budget at most, and gives up its subscription: waiters ask again then. Guards
-// stay valid and are released on their own.
+// Close ends the subscription, after which waiters poll, and waits for background
+// releases, at most twice the budget. Guards remain valid.
 func (l *Locker) Close() {
 	l.waiters.close()
 	l.pending.Lock()
 	defer l.pending.Unlock()
 }
 
-// key is the lock's; its fence's has the same hash tag.
+// key is the key of a lock. The key of its fence has the same hash tag.
 func (l *Locker) key(name string) string { return redisx.Key(l.prefix, name) }
 
-// Try takes the lock named name for ttl (at least 30 ms), to be renewed until
-// it is released or ctx ends. It fails with [ErrHeld] or [ErrUnavailable], or
-// with ctx's error, in which case the lock is not held.
+// Try acquires the lock named name with a lease of ttl, at least 30 ms, which is
+// renewed until the lock is released or ctx ends. The error is [ErrHeld],
+// [ErrUnavailable] or ctx's; the lock is then not held.
 func (l *Locker) Try(ctx context.Context, name string, ttl time.Duration) (*Guard, error) {
 	g, _, err := l.try(ctx, name, ttl)
 	return g, err
 }
 
-// try also returns how long the present holder's lease has to run.
+// try also returns the remaining time of the current holder's lease.
 func (l *Locker) try(ctx context.Context, name string, ttl time.Duration) (*Guard, time.Duration, error) {
 	if ttl < minTTL {
-		return nil, 0, fmt.Errorf("lock: a ttl of %s is under %s", ttl, minTTL)
+		return nil, 0, fmt.Errorf("lock: ttl is %s and must be at least %s", ttl, minTTL)
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, 0, err
 	}
-	budget, cancel := redisx.Within(ctx, l.o.Budget)
+	budget, cancel := redisx.WithBudget(ctx, l.o.Budget)
 	defer cancel()
 	key, token := l.key(name), rand.Text()
 	start := time.Now()
 	a, err := l.acquire(budget, name, key, token, ttl, false)
 	if err != nil && budget.Err() == nil {
-		// The answer may have been lost after the lock was taken: the same
-		// token finds out, and gets the same fence. The lease counts from the
-		// first time.
+		// The reply may have been lost after the lock was acquired. With the same
+		// token the retry gets the same fence. The lease counts from the first
+		// attempt.
 		a, err = l.acquire(budget, name, key, token, ttl, true)
 	}
 	if err != nil {
-		l.abandon(ctx, key, token)
+		l.releaseInBackground(ctx, key, token)
 		return nil, 0, redisx.Unavailable(err)
 	}
-	if !a.taken {
+	if !a.acquired {
 		return nil, a.remaining, fmt.Errorf("%w: %s", ErrHeld, name)
 	}
 	if ctx.Err() != nil {
-		l.abandon(ctx, key, token)
+		l.releaseInBackground(ctx, key, token)
 		return nil, 0, ctx.Err()
 	}
-	return l.guard(ctx, name, key, token, a.fence, ttl, start), 0, nil
+	return l.newGuard(ctx, name, key, token, a.fence, ttl, start), 0, nil
 }
 
-// abandon gives back a lock that may have been taken, without making the
-// caller wait.
-func (l *Locker) abandon(ctx context.Context, key, token string) {
+// releaseInBackground releases a lock that may have been acquired.
+func (l *Locker) releaseInBackground(ctx context.Context, key, token string) {
 	l.pending.RLock()
 	go func() {
 		defer l.pending.RUnlock()
-		_, _ = l.giveBack(ctx, key, token)
+		_, _ = l.releaseLease(ctx, key, token)
 	}()
 }
 
-// giveBack releases a lease if it is the token's and reports whether it was.
-// The caller's end doesn't stop it, and it has more patience than other
-// operations: what it leaves undone, others wait for.
-func (l *Locker) giveBack(ctx context.Context, key, token string) (bool, error) {
-	ctx, cancel := redisx.Within(ctx, 2*l.o.Budget)
+// releaseLease releases a lease if it is the token's and reports whether it was. It
+// isn't cancelled with ctx and may take twice the budget: others wait for a lease
+// that is not released.
+func (l *Locker) releaseLease(ctx context.Context, key, token string) (bool, error) {
+	ctx, cancel := redisx.WithBudget(ctx, 2*l.o.Budget)
 	defer cancel()
 	args := []any{token}
 	if l.o.Subscriber != nil {
@@ -189,9 +187,9 @@ func (l *Locker) giveBack(ctx context.Context, key, token string) (bool, error) 
 	return l.release.Run(ctx, l.client, []string{key}, args...).Bool()
 }
 
-// Acquire takes the lock like [Locker.Try] and waits while it is held, until
-// ctx ends. It is woken by the release. The waiters of one process that wait
-// for one name are served in order.
+// Acquire acquires the lock like [Locker.Try], but waits for it until ctx ends
+// instead of returning [ErrHeld]. The waiters of one process for one name get it in
+// the order of their calls.
 func (l *Locker) Acquire(ctx context.Context, name string, ttl time.Duration) (*Guard, error) {
 	begin := time.Now()
 	defer func() { l.wait.Record(ctx, time.Since(begin).Seconds()) }()
@@ -201,12 +199,12 @@ func (l *Locker) Acquire(ctx context.Context, name string, ttl time.Duration) (*
 	}
 	_, span := otel.Tracer(scope).Start(ctx, "lock wait")
 	defer span.End()
-	return l.waitFor(ctx, name, ttl)
+	return l.acquireInOrder(ctx, name, ttl)
 }
 
-// Do runs fn while holding the lock and releases it. fn's context is the
-// guard's. Its error is fn's, or why the lock was not had, or [ErrLost] when fn
-// succeeded but the lease ended under it.
+// Do acquires the lock, runs fn with the guard's context and releases the lock. The
+// error is Acquire's or fn's, or [ErrLost] when fn succeeded but the lease was lost
+// before the release.
 func (l *Locker) Do(ctx context.Context, name string, ttl time.Duration,
 	fn func(context.Context, *Guard) error) (err error) {
 	g, err := l.Acquire(ctx, name, ttl)
@@ -214,11 +212,11 @@ func (l *Locker) Do(ctx context.Context, name string, ttl time.Duration,
 		return err
 	}
 	defer func() {
-		ended := g.Context().Err() != nil && errors.Is(context.Cause(g.Context()), ErrLost) //nolint:contextcheck // the guard's context is ctx's child
-		// A release that got no answer leaves the lease to its expiry.
-		if lost := errors.Is(g.Release(), ErrLost); (lost || ended) && err == nil { //nolint:contextcheck // a release outlives the caller's context
+		ended := g.Context().Err() != nil && errors.Is(context.Cause(g.Context()), ErrLost)
+		// A lease whose release got no answer expires.
+		if lost := errors.Is(g.Release(), ErrLost); (lost || ended) && err == nil {
 			err = ErrLost
 		}
 	}()
-	return fn(g.Context(), g) //nolint:contextcheck // the guard's context is ctx's child
+	return fn(g.Context(), g)
 }

@@ -216,10 +216,10 @@ func TestTheSameTokenAskedTwiceGetsTheSameFence(t *testing.T) {
 			t.Fatal(err)
 		}
 		second, err := l.acquire(t.Context(), name, l.key(name), "token", ttl, true)
-		if err != nil || second != first || !first.taken || unfenced != (first.fence == 0) {
+		if err != nil || second != first || !first.acquired || unfenced != (first.fence == 0) {
 			t.Fatal(first, second, err)
 		}
-		if other, err := l.acquire(t.Context(), name, l.key(name), "tok", ttl, true); err != nil || other.taken {
+		if other, err := l.acquire(t.Context(), name, l.key(name), "tok", ttl, true); err != nil || other.acquired {
 			t.Fatal("a token's beginning was taken for the token", err)
 		}
 	}
@@ -242,7 +242,7 @@ func TestAWaiterIsWokenByTheRelease(t *testing.T) {
 	s := testkit.Redis(t)
 	sub := client(t, redisx.Options{URL: s.URL(), Timeout: patience, Subscriber: true})
 	l := locker(t, s, Options{Subscriber: sub})
-	l.pollMost = time.Hour // nothing but the release wakes it
+	l.maxPollInterval = time.Hour // nothing but the release wakes it
 	least := time.Hour
 	for i := range 5 {
 		least = min(least, wake(t, l, fmt.Sprint("x", i)))
@@ -284,7 +284,7 @@ func waits(l *Locker, name string) bool {
 	l.waiters.mu.Lock()
 	defer l.waiters.mu.Unlock()
 	q := l.waiters.queues[l.key(name)]
-	return q != nil && len(q.first) == 1
+	return q != nil && len(q.head) == 1
 }
 
 func TestDoIsExclusive(t *testing.T) {

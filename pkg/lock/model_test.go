@@ -214,14 +214,14 @@ func check(s lockState) error {
 func TestNoOrderOfStepsBreaksTheLocksGuarantees(t *testing.T) {
 	for _, size := range [][2]int{{2, testkit.Size(4, 6)}, {3, testkit.Size(0, 2)}} {
 		holders, end := size[0], size[1]
-		states, err := explore.All(lockModel(holders, int8(end), sound))
+		states, err := explore.Exhaustive(lockModel(holders, int8(end), sound))
 		if err != nil {
 			t.Fatal(err)
 		}
 		testkit.Figure(t, "each of the %d states that %d holders can reach in %d ticks", states, holders, end)
 	}
 	walks := testkit.Size(3000, 100_000)
-	steps, err := explore.Some(lockModel(most, 60, sound), 1, walks, 120)
+	steps, err := explore.Random(lockModel(most, 60, sound), 1, walks, 120)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -245,7 +245,7 @@ func TestTheModelCatchesALockWithoutOneOfItsRules(t *testing.T) {
 		"renewal of another's lock": {without(func(r *rules) { r.tokenAtRenewal = false }), errTwoBelieve},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := explore.All(lockModel(2, 6, mutant.rules)); !errors.Is(err, mutant.want) {
+			if _, err := explore.Exhaustive(lockModel(2, 6, mutant.rules)); !errors.Is(err, mutant.want) {
 				t.Fatal(err)
 			}
 		})
@@ -268,21 +268,21 @@ func TestTheScriptsDoWhatTheModelTakesThemFor(t *testing.T) {
 		case 0, 1, 2:
 			var a answer
 			a, err = l.acquire(ctx, "x", key, token, time.Hour, false)
-			got, want = a.taken, owner == "" || owner == token
+			got, want = a.acquired, owner == "" || owner == token
 			switch {
 			case owner == token && a.fence != last:
 				t.Fatalf("the same token has fence %d and then %d", last, a.fence)
 			case owner == "" && a.fence <= last:
 				t.Fatalf("fence %d after %d", a.fence, last)
 			}
-			if a.taken {
+			if a.acquired {
 				owner, last = token, a.fence
 			}
 		case 3, 4:
 			got, err = renewScript.Run(ctx, l.client, []string{key}, token, time.Hour.Milliseconds()).Bool()
 			want = owner == token
 		case 5, 6:
-			got, err = l.giveBack(ctx, key, token)
+			got, err = l.releaseLease(ctx, key, token)
 			want = owner == token
 			if owner == token {
 				owner = ""

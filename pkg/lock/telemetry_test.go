@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -17,23 +16,6 @@ import (
 	"github.com/purserhq/purser/pkg/testkit"
 )
 
-type lines struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 func TestALossAndAWaitAreTold(t *testing.T) {
 	reader, spans := metric.NewManualReader(), tracetest.NewInMemoryExporter()
 	meters, tracers := otel.GetMeterProvider(), otel.GetTracerProvider()
@@ -41,7 +23,7 @@ func TestALossAndAWaitAreTold(t *testing.T) {
 	otel.SetTracerProvider(trace.NewTracerProvider(trace.WithSyncer(spans)))
 	defer func() { otel.SetMeterProvider(meters); otel.SetTracerProvider(tracers) }()
 	s := testkit.Redis(t)
-	var log lines
+	var log testkit.LogBuffer
 	l := locker(t, s, Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
 
 	g := tryFor(t, l, "x", 300*time.Millisecond)

@@ -13,30 +13,29 @@ import (
 	"github.com/pressly/goose/v3"
 )
 
-// migrationLock is the advisory lock under which schemas change. Advisory
-// locks are per database, so services don't wait for each other.
+// migrationLock is the advisory lock that a migration holds. Advisory locks are per
+// database, so services don't wait for each other.
 const migrationLock int64 = 0x7075727365720001
 
-// Schema is where a database stands against the migrations of this binary.
+// Schema compares a database's schema with the migrations of this binary.
 type Schema struct {
 	Version int64    // of the database, 0 for none
-	Known   int64    // the newest that this binary carries
+	Known   int64    // the newest migration of this binary
 	Pending []string // files not yet applied, oldest first
 }
 
-// Newer reports whether the database is ahead of this binary, which is right
-// during a rollout: old code runs on the schema after it.
+// Newer reports whether the database has migrations that this binary doesn't know. It
+// is expected during a rollout, when old code runs on the new schema.
 func (s Schema) Newer() bool { return s.Version > s.Known }
 
-// Migrate applies the pending goose migrations (*.sql at the top of
-// migrations), each in its own transaction, under an advisory lock: of several
-// replicas that start together one migrates and the others find nothing to do.
-// A database that is newer than the binary is left alone and logged. No
-// statement timeout applies; the lock timeout does, so a migration that would
-// queue behind a long transaction, and everything else behind it, fails
-// instead.
+// Migrate applies the pending goose migrations (*.sql at the top of migrations), each
+// in its own transaction, under an advisory lock: of several replicas one migrates,
+// and the others wait for it, until ctx ends, and find nothing to do. A database that
+// is newer than the binary is not changed, and a warning is logged. No statement
+// timeout applies, but the lock timeout does: a migration fails rather than block all
+// later statements while it waits for a long transaction.
 func Migrate(ctx context.Context, db *DB, migrations fs.FS) error {
-	pool, unlock := locked(db)
+	pool, unlock := lockedPool(db)
 	defer unlock()
 	p, err := provider(pool, migrations)
 	if err != nil || p == nil {
@@ -60,9 +59,9 @@ func Migrate(ctx context.Context, db *DB, migrations fs.FS) error {
 	return nil
 }
 
-// Down takes the newest migration back.
+// Down reverts the newest migration.
 func Down(ctx context.Context, db *DB, migrations fs.FS) error {
-	pool, unlock := locked(db)
+	pool, unlock := lockedPool(db)
 	defer unlock()
 	p, err := provider(pool, migrations)
 	if err != nil || p == nil {
@@ -74,8 +73,8 @@ func Down(ctx context.Context, db *DB, migrations fs.FS) error {
 	return nil
 }
 
-// Status compares the database with the migrations and changes nothing but
-// goose's own table, which it makes when missing.
+// Status compares the database with the migrations. It changes nothing, except that
+// it creates goose's own table when it is missing.
 func Status(ctx context.Context, db *DB, migrations fs.FS) (Schema, error) {
 	p, err := provider(db.sql, migrations)
 	if err != nil || p == nil {
@@ -116,16 +115,16 @@ func provider(pool *sql.DB, migrations fs.FS) (*goose.Provider, error) {
 	return p, nil
 }
 
-// locked is a pool of one connection that has the migration lock before its
-// first statement, and no statement timeout. goose's own locking begins too
-// late: before it goose looks for its table and makes it, which replicas that
-// start together would do at once, and under the service's timeouts.
-func locked(db *DB) (pool *sql.DB, unlock func()) {
+// lockedPool returns a pool of one connection, which takes the migration lock before
+// its first statement and has no statement timeout. Goose's own locking starts too
+// late: goose creates its table before it, which several replicas would do at once,
+// and under the service's timeouts.
+func lockedPool(db *DB) (pool *sql.DB, unlock func()) {
 	pool = stdlib.OpenDB(*db.config, stdlib.OptionAfterConnect(func(ctx context.Context, c *pgx.Conn) error {
 		for _, statement := range []string{
 			`SET statement_timeout = 0`,
 			`SET lock_timeout = 0`,
-			fmt.Sprintf(`SELECT pg_advisory_lock(%d)`, migrationLock), // waits in the server
+			fmt.Sprintf(`SELECT pg_advisory_lock(%d)`, migrationLock), // waits in the server, until ctx ends
 			`RESET lock_timeout`,
 		} {
 			if _, err := c.Exec(ctx, statement); err != nil {
@@ -140,7 +139,7 @@ func locked(db *DB) (pool *sql.DB, unlock func()) {
 		if pool.Stats().OpenConnections == 0 {
 			return
 		}
-		// Closing gives the lock up too, but not behind a PgBouncer.
+		// Closing releases the lock too, but not behind a PgBouncer.
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		_, _ = pool.ExecContext(ctx, fmt.Sprintf(`SELECT pg_advisory_unlock(%d)`, migrationLock))

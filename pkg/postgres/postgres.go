@@ -1,16 +1,16 @@
-// Package postgres opens a service's database: a bounded pool of pgx
-// connections under gorm, migrations, transactions and the meaning of errors.
+// Package postgres opens a service's database: a bounded pool of pgx connections
+// under gorm, with migrations, transactions and the classification of errors.
 //
-// Promise: every statement has a timeout on the server; a DB recovers by
-// itself when the server comes back; InTx retries what Postgres asks to be
-// retried and nothing else; no password and no statement value gets into an
-// error, a log line or a span.
+// Promise: every statement has a timeout on the server; a DB recovers by itself when
+// the server does; InTx retries the errors that Postgres documents as retryable and
+// no others; no password and no value of a statement appears in an error, a log line
+// or a span.
 //
-// Limits: a single gorm write is not wrapped in a transaction of its own, so
-// whatever takes two statements (associations included) belongs in [InTx]. A
-// server that hangs without closing its connections is noticed by the caller's
-// deadline only. Behind PgBouncer the timeouts have to be set on the role, and
-// migrations have to go past it, since they hold a session lock.
+// Limits: gorm doesn't wrap a single write in a transaction, so what takes two
+// statements, associations included, belongs in [InTx]. When a server hangs without
+// closing its connections, only the caller's deadline ends a statement. Behind
+// PgBouncer the timeouts have to be set on the role, and migrations need a direct
+// connection, since they hold a session lock.
 //
 // Source: PostgreSQL documentation, appendix A (error codes) and "Serializable
 // Isolation Level"; pgx and gorm documentation.
@@ -35,8 +35,7 @@ import (
 	"gorm.io/gorm"
 )
 
-// Options says which database to open and how hard to lean on it. Zero values
-// take the defaults named.
+// Options of a DB. Zero values mean the defaults named.
 type Options struct {
 	// URL is postgres://user:password@host:port/database?….
 	URL string
@@ -47,20 +46,20 @@ type Options struct {
 	MaxIdleConns int // MaxOpenConns
 
 	ConnectTimeout   time.Duration // 3 s
-	PoolTimeout      time.Duration // 2 s: how long InTx waits for a connection
+	PoolTimeout      time.Duration // of InTx's wait for a connection; 2 s
 	StatementTimeout time.Duration // 5 s
 	LockTimeout      time.Duration // 2 s
 	ConnMaxLifetime  time.Duration // 30 min
 	ConnMaxIdleTime  time.Duration // 5 min
 
-	// PgBouncer turns named prepared statements and start-up parameters off.
+	// PgBouncer disables named prepared statements and start-up parameters.
 	PgBouncer bool
-	// Lazy opens without reaching the database. A server that is to start
-	// while its database is away sets it; a migration doesn't.
+	// Lazy opens without connecting, so that a service can start while its
+	// database is unavailable.
 	Lazy bool
 
-	// SlowQuery is how long a statement takes to be logged; 500 ms, negative
-	// for never.
+	// SlowQuery is the duration from which on a statement is logged; 500 ms,
+	// negative for never.
 	SlowQuery time.Duration
 	// Log receives slow statements without their values; nil means none.
 	Log *slog.Logger
@@ -77,8 +76,8 @@ type DB struct {
 	poolTimeout time.Duration
 }
 
-// Open checks the options and, unless they say Lazy, reaches the database, at
-// most for the connect timeout. Close the DB when done.
+// Open opens a database. Unless o.Lazy is set it connects, within ConnectTimeout.
+// Close the DB when done.
 func Open(ctx context.Context, o Options) (*DB, error) {
 	o = withDefaults(o)
 	config, err := connConfig(o)
@@ -114,13 +113,13 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	return db, nil
 }
 
-// Gorm is the repository layer's handle, with ctx for every statement.
+// Gorm returns a gorm handle whose statements use ctx.
 func (d *DB) Gorm(ctx context.Context) *gorm.DB { return d.gorm.WithContext(ctx) }
 
-// SQL is the pool below gorm.
+// SQL returns the pool under gorm.
 func (d *DB) SQL() *sql.DB { return d.sql }
 
-// Ping reaches the server, within ctx.
+// Ping connects to the server, within ctx.
 func (d *DB) Ping(ctx context.Context) error {
 	if err := d.sql.PingContext(ctx); err != nil {
 		return fmt.Errorf("postgres: %w", err)
@@ -128,7 +127,7 @@ func (d *DB) Ping(ctx context.Context) error {
 	return nil
 }
 
-// Close closes the pool after the statements that run have ended.
+// Close closes the pool after running statements have ended.
 func (d *DB) Close() error { return d.sql.Close() }
 
 func withDefaults(o Options) Options {

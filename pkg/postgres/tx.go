@@ -20,29 +20,28 @@ const (
 	txBackoff     = 5 * time.Millisecond // doubled each time, half of it random
 )
 
-// ErrCommitUnknown says that the connection was lost while the commit was
-// under way: the transaction has happened or it hasn't. It is not retried.
+// ErrCommitUnknown is returned when the connection was lost during the commit: the
+// transaction may or may not be committed. It is not retried.
 var ErrCommitUnknown = errors.New("postgres: it is unknown whether the transaction was committed")
 
-// TxOption changes how InTx begins a transaction.
+// TxOption is an option of the transaction that InTx begins.
 type TxOption func(*sql.TxOptions)
 
-// Serializable asks for serializable isolation.
+// Serializable sets serializable isolation.
 func Serializable(o *sql.TxOptions) { o.Isolation = sql.LevelSerializable }
 
-// RepeatableRead asks for one snapshot through the whole transaction.
+// RepeatableRead makes all statements of the transaction read one snapshot.
 func RepeatableRead(o *sql.TxOptions) { o.Isolation = sql.LevelRepeatableRead }
 
 // ReadOnly forbids writes.
 func ReadOnly(o *sql.TxOptions) { o.ReadOnly = true }
 
-// InTx runs fn in a transaction on one connection, at read committed unless
-// told otherwise, and commits when fn returns nil. When Postgres asks for a
-// retry (serialization failure 40001, deadlock 40P01), or a statement was
-// prepared before a migration changed what it returns, fn runs again, at most
-// five times in all, so fn must have no effect outside tx that can't be
-// repeated. Any other error, fn's included, is returned as it is. tx is not
-// to be used after fn returns nor by two goroutines at once.
+// InTx runs fn in a transaction on one connection, at read committed by default, and
+// commits when fn returns nil. After a serialization failure (40001), a deadlock
+// (40P01), or a prepared statement whose result columns a migration has changed, it
+// runs fn again, at most five times in all: effects of fn outside tx must be
+// idempotent. It returns other errors, also fn's, unchanged. Don't use tx after fn
+// has returned or from two goroutines at once.
 func InTx(ctx context.Context, db *DB, fn func(tx *gorm.DB) error, options ...TxOption) error {
 	var o sql.TxOptions
 	for _, option := range options {
@@ -51,7 +50,7 @@ func InTx(ctx context.Context, db *DB, fn func(tx *gorm.DB) error, options ...Tx
 	wait := txBackoff
 	for attempt := 1; ; attempt++ {
 		err := inTxOnce(ctx, db, &o, fn)
-		if err == nil || attempt == txAttempts || !retryable(err) {
+		if err == nil || attempt == txAttempts || !isRetryable(err) {
 			return err
 		}
 		timer := time.NewTimer(wait/2 + rand.N(wait))
@@ -71,7 +70,7 @@ func inTxOnce(ctx context.Context, db *DB, o *sql.TxOptions, fn func(*gorm.DB) e
 		return err
 	}
 	defer conn.Close()
-	// After a commit the rollback does nothing; after a panic it is the end.
+	// After a commit the rollback does nothing.
 	defer func() { _ = tx.Rollback() }()
 	g := db.gorm.Session(&gorm.Session{NewDB: true, Context: ctx})
 	g.Statement.ConnPool = &txPool{Tx: tx, conn: conn}
@@ -88,9 +87,8 @@ func inTxOnce(ctx context.Context, db *DB, o *sql.TxOptions, fn func(*gorm.DB) e
 	return nil
 }
 
-// begin opens a transaction on a connection of its own. One that turns out to
-// be dead before anything was sent, as those of a server that was restarted
-// are, is given up for the next.
+// begin opens a transaction on a connection of its own. It takes another connection
+// when the first turns out to be closed, as after a restart of the server.
 func (d *DB) begin(ctx context.Context, o *sql.TxOptions) (*sql.Conn, *sql.Tx, error) {
 	for attempt := 1; ; attempt++ {
 		conn, err := d.conn(ctx)
@@ -102,13 +100,13 @@ func (d *DB) begin(ctx context.Context, o *sql.TxOptions) (*sql.Conn, *sql.Tx, e
 			return conn, tx, nil
 		}
 		_ = conn.Close()
-		if attempt == beginAttempts || !unsent(err) || ctx.Err() != nil {
+		if attempt == beginAttempts || !isUnsent(err) || ctx.Err() != nil {
 			return nil, nil, fmt.Errorf("postgres: begin: %w", err)
 		}
 	}
 }
 
-// conn takes a connection from the pool, waiting no longer than PoolTimeout.
+// conn takes a connection from the pool and waits for one at most PoolTimeout.
 func (d *DB) conn(ctx context.Context) (*sql.Conn, error) {
 	limited, cancel := context.WithTimeoutCause(ctx, d.poolTimeout, errPool)
 	defer cancel()
@@ -122,16 +120,16 @@ func (d *DB) conn(ctx context.Context) (*sql.Conn, error) {
 	return nil, fmt.Errorf("postgres: %w", err)
 }
 
-// txPool is what gorm sees as the transaction. It keeps the connection, which
-// sql.Tx hides.
+// txPool is gorm's connection pool of a transaction. It has the connection, which
+// sql.Tx doesn't expose.
 type txPool struct {
 	*sql.Tx
 	conn *sql.Conn
 }
 
-// Raw hands out the pgx connection that tx runs on, for COPY and batches: what
-// is done with it is part of the transaction. tx must come from InTx; the
-// connection must not be kept.
+// Raw calls fn with the pgx connection of tx, for COPY and batches, which are then
+// part of the transaction. tx must come from InTx. Don't use the connection after fn
+// has returned.
 func Raw(tx *gorm.DB, fn func(*pgx.Conn) error) error {
 	pool, ok := tx.Statement.ConnPool.(*txPool)
 	if !ok {

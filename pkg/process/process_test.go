@@ -10,11 +10,11 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/purserhq/purser/pkg/config"
 	"github.com/purserhq/purser/pkg/process"
+	"github.com/purserhq/purser/pkg/testkit"
 )
 
 type settings struct {
@@ -136,7 +136,7 @@ func TestWhatOnlyServingNeedsIsToldWithTheRest(t *testing.T) {
 
 func TestAVariableThatNothingReadsIsNamedAtTheStart(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
-	logs := &lines{}
+	logs := &testkit.LogBuffer{}
 	if err := program(func(*slog.Logger) { stop() }).Run(ctx, nil, []string{
 		"PURSER_PASSWORD=x", "PURSER_LOGLEVEL=DEBUG", "PURSER_LEDGER_SERVICE_HOST=10.0.0.1",
 		"PURSER_LEDGER_PORT_7601_TCP_ADDR=10.0.0.1", "HOME=/",
@@ -153,7 +153,7 @@ func TestTheAdminPortServesMetricsProfilesAndTheLogLevel(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	running := make(chan *slog.Logger, 1)
 	ended := make(chan error, 1)
-	logs := &lines{}
+	logs := &testkit.LogBuffer{}
 	go func() {
 		ended <- program(func(log *slog.Logger) { running <- log }).
 			Run(ctx, nil, []string{"PURSER_PASSWORD=x", "PURSER_ADMIN_ADDR=" + addr}, io.Discard, logs)
@@ -222,22 +222,4 @@ func call(t *testing.T, method, url, body string, status int) string {
 		t.Errorf("%s %s answers %s, %v", method, url, resp.Status, err)
 	}
 	return string(b)
-}
-
-// lines is a log that may be written to from anywhere.
-type lines struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }

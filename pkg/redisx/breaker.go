@@ -17,25 +17,24 @@ const (
 	probeEvery     = 500 * time.Millisecond
 )
 
-// ErrUnavailable says that Redis can't be reached or doesn't answer in time.
+// ErrUnavailable is returned when Redis can't be reached or doesn't answer in time.
 var ErrUnavailable = errors.New("redis is unavailable")
 
 var errOpen = fmt.Errorf("%w: the circuit breaker is open", ErrUnavailable)
 
-// Unavailable marks err as [ErrUnavailable] when it means that Redis gave no
-// usable answer: no connection, a timeout, an open breaker, a server that is
-// loading or has no cluster. nil, redis.Nil and what the server answered are
-// returned as they are.
+// Unavailable wraps err with [ErrUnavailable] when Redis gave no usable answer: no
+// connection, a timeout, an open breaker, a server that is loading or whose cluster
+// is down. It returns nil, redis.Nil and error replies of the server unchanged.
 func Unavailable(err error) error {
-	if err == nil || errors.Is(err, ErrUnavailable) || !failure(err) {
+	if err == nil || errors.Is(err, ErrUnavailable) || !isFailure(err) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }
 
-// failure tells a server that can't serve from one that answered no, and from a
-// command that could not be sent for what the caller put in it.
-func failure(err error) bool {
+// isFailure reports whether err means that the server can't serve. It does not for
+// an error reply to the command or for arguments that can't be encoded.
+func isFailure(err error) bool {
 	switch {
 	case err == nil, errors.Is(err, redis.Nil), errors.Is(err, context.Canceled),
 		strings.HasPrefix(err.Error(), "redis: can't marshal "):
@@ -44,22 +43,22 @@ func failure(err error) bool {
 		redis.IsTryAgainError(err), redis.IsReadOnlyError(err), redis.HasErrorPrefix(err, "BUSY "):
 		return true
 	}
-	var answer redis.Error
-	return !errors.As(err, &answer)
+	var reply redis.Error
+	return !errors.As(err, &reply)
 }
 
-// breaker is a circuit breaker around every command of one node. It is a hook
-// and not a Limiter: go-redis asks a Limiter once more for the handshake of a
-// fresh connection, and a breaker that lets one probe through then refuses the
-// probe's own handshake and never closes. A hook has the context, so it tells
-// the two apart, and a caller's cancellation from Redis's silence.
+// breaker is a circuit breaker around every command of one node. It is a hook and
+// not a Limiter: go-redis calls a Limiter also for the handshake of a new
+// connection, so that a breaker which admits one probe would refuse the probe's own
+// handshake and never close. A hook has the context, by which it recognizes the
+// handshake and a cancellation by the caller.
 type breaker struct {
-	circuit circuitbreaker.CircuitBreaker[any]
-	bell    bell
+	circuit   circuitbreaker.CircuitBreaker[any]
+	deadlines deadlines
 }
 
 func newBreaker(addr string, log *slog.Logger) *breaker {
-	return &breaker{bell: bell{began: time.Now()}, circuit: circuitbreaker.NewBuilder[any]().
+	return &breaker{deadlines: deadlines{began: time.Now()}, circuit: circuitbreaker.NewBuilder[any]().
 		WithFailureThreshold(failuresToOpen).
 		WithSuccessThreshold(1).
 		WithDelay(probeEvery).
@@ -72,16 +71,17 @@ func newBreaker(addr string, log *slog.Logger) *breaker {
 		Build()}
 }
 
-func (b *breaker) refusing() int64 {
+// open is 1 while the breaker refuses commands, otherwise 0.
+func (b *breaker) open() int64 {
 	if b.circuit.IsClosed() {
 		return 0
 	}
 	return 1
 }
 
-// guard lets commands pass while the circuit is closed, and one as a probe.
+// guard admits commands while the circuit is closed, and one at a time as a probe.
 func (b *breaker) guard(ctx context.Context, cmds []redis.Cmder, next func(context.Context) error) error {
-	if ctx.Value(admitted{}) != nil {
+	if ctx.Value(admittedKey{}) != nil {
 		return next(ctx)
 	}
 	if !b.circuit.TryAcquirePermit() {
@@ -91,29 +91,30 @@ func (b *breaker) guard(ctx context.Context, cmds []redis.Cmder, next func(conte
 		return errOpen
 	}
 	begin, outcome := time.Now(), errPanicked
-	defer func() { b.learn(ctx, begin, outcome) }()
-	err := next(b.bell.permit(ctx))
+	defer func() { b.record(ctx, begin, outcome) }()
+	err := next(b.deadlines.commandContext(ctx))
 	outcome = err
 	for _, cmd := range cmds { // the first error may be a miss, the next a lost connection
-		if !failure(outcome) && failure(cmd.Err()) {
+		if !isFailure(outcome) && isFailure(cmd.Err()) {
 			outcome = cmd.Err()
 		}
 	}
 	return err
 }
 
-// errPanicked is the outcome of a command that didn't return.
+// errPanicked is the outcome of a command that panicked.
 var errPanicked = errors.New("redisx: a command panicked")
 
-// learn tells the circuit what came of a command that it let pass.
-func (b *breaker) learn(ctx context.Context, begin time.Time, outcome error) {
-	callers := ctx.Err() != nil && ctx.Value(ours{}) == nil && time.Since(begin) < Budget*9/10
+// record tells the circuit the outcome of an admitted command. A context of the
+// caller that ended early is no failure of Redis.
+func (b *breaker) record(ctx context.Context, begin time.Time, outcome error) {
+	endedByCaller := ctx.Err() != nil && ctx.Value(budgetKey{}) == nil && time.Since(begin) < Budget*9/10
 	switch {
-	case !failure(outcome) && !errors.Is(outcome, context.Canceled):
+	case !isFailure(outcome) && !errors.Is(outcome, context.Canceled):
 		b.circuit.RecordSuccess()
-	case failure(outcome) && !callers, !b.circuit.IsClosed():
-		// A probe that its caller gave up says nothing, but the permit has to
-		// be given back: ask again after the next delay.
+	case isFailure(outcome) && !endedByCaller, !b.circuit.IsClosed():
+		// A cancelled probe has no result, but its permit has to be returned:
+		// the next probe follows after the delay.
 		b.circuit.RecordFailure()
 	}
 }

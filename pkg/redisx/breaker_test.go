@@ -67,7 +67,7 @@ func TestAnAnswerClosesTheBreakerThoughItsCallerIsGone(t *testing.T) {
 		if err := call(ctx, func() error { cancel(); return redis.Nil }); !errors.Is(err, redis.Nil) {
 			t.Fatal(err)
 		}
-		if b.refusing() != 0 {
+		if b.open() != 0 {
 			t.Fatal("Redis answered and the breaker is open")
 		}
 	})
@@ -77,11 +77,11 @@ func TestAProbeThatWasCancelledSaysNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, call := circuit(t)
 		away(t, call)
-		inner, cancel := Within(t.Context(), Budget)
+		inner, cancel := WithBudget(t.Context(), Budget)
 		defer cancel()
 		ctx, stop := context.WithCancel(inner)
 		_ = call(ctx, func() error { stop(); return context.Canceled })
-		if b.refusing() != 1 {
+		if b.open() != 1 {
 			t.Fatal("nothing was heard of Redis and the breaker is closed")
 		}
 	})
@@ -114,7 +114,7 @@ func TestACommandThatCannotBeSentDoesNotOpenTheBreaker(t *testing.T) {
 // after returns t as it is read d later, when the wall clock was put back by d
 // in between.
 func after(t time.Time, d time.Duration) time.Time {
-	*(*int64)(unsafe.Add(unsafe.Pointer(&t), 8)) += int64(d) //nolint:gosec // the monotonic reading; nothing else can part it from the wall clock's
+	*(*int64)(unsafe.Add(unsafe.Pointer(&t), 8)) += int64(d) // the monotonic reading
 	return t
 }
 
@@ -126,7 +126,7 @@ func TestAWallClockThatIsPutBackEndsNoContextEarly(t *testing.T) {
 	var ctxs []context.Context
 	for _, end := range []time.Time{end, after(end, 100*time.Millisecond), end.Add(-20 * time.Millisecond),
 		time.Now().Add(1)} {
-		ctxs = append(ctxs, b.bell.permit(&within{values: t.Context(), end: end}))
+		ctxs = append(ctxs, b.deadlines.commandContext(&budgetContext{values: t.Context(), end: end}))
 	}
 	for i, ctx := range ctxs {
 		child, cancel := context.WithCancel(ctx)
@@ -137,10 +137,10 @@ func TestAWallClockThatIsPutBackEndsNoContextEarly(t *testing.T) {
 			t.Errorf("context %d is done %s before its end", i, time.Until(end))
 		}
 	}
-	b.bell.mu.Lock()
-	defer b.bell.mu.Unlock()
-	if len(b.bell.rings) != 0 {
-		t.Errorf("%d rings are left", len(b.bell.rings))
+	b.deadlines.mu.Lock()
+	defer b.deadlines.mu.Unlock()
+	if len(b.deadlines.channels) != 0 {
+		t.Errorf("%d channels are left", len(b.deadlines.channels))
 	}
 }
 

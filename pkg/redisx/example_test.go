@@ -34,10 +34,10 @@ func ExampleNew() {
 	// true
 }
 
-// Keys that a script or a transaction uses together hold the same tag.
-func ExampleHashTag() {
-	fmt.Println("purser:wallet:balance:" + redisx.HashTag("eip155:1"))
-	fmt.Println("purser:wallet:balance:" + redisx.HashTag("a}b"))
+// Keys that a script or a transaction uses together have the same hash tag.
+func ExampleKey() {
+	fmt.Println(redisx.Key("purser:wallet:balance:", "eip155:1"))
+	fmt.Println(redisx.Key("purser:wallet:balance:", "a}b"))
 	// Output:
 	// purser:wallet:balance:{eip155:1}
 	// purser:wallet:balance:{a%7Db}

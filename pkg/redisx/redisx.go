@@ -1,17 +1,16 @@
 // Package redisx opens the client that locks, caches and challenges share:
 // one Redis server or a Redis Cluster, behind a circuit breaker.
 //
-// Promise: a Redis that is away or hangs costs a caller little and is noticed
-// soon. There are no hidden retries; every step has a short timeout; after
-// five failures in a row a node's breaker opens, commands then fail without
-// touching the network, and one command every 500 ms probes. A redis.Nil, an
-// error that the server answered and a cancelled caller are no failures. No
-// password gets into an error or a span, and no statement into a span.
+// Promise: a Redis that is down or hangs delays a caller for a short, bounded time.
+// There are no hidden retries; every step has a timeout; after five failures in a
+// row a node's breaker opens, and until Redis answers again commands fail without
+// a network call except one every 500 ms, which probes. A redis.Nil, an error
+// reply and a cancellation by the caller are no failures. No password appears in an
+// error or a span, and no argument of a command in a span.
 //
-// Limits: a probe is a caller's command, so a client that nobody uses doesn't
-// notice that Redis is back until it is used. Pub/sub and blocking commands
-// bypass or would trip the breaker and belong on a client of their own
-// ([Options.Subscriber]).
+// Limits: the probe is a caller's command, so an unused client doesn't find out
+// that Redis answers again. Pub/sub and blocking commands would trip the breaker
+// and need a client of their own ([Options.Subscriber]).
 //
 // Source: Nygard, "Release It!" (circuit breaker); go-redis and failsafe-go
 // documentation.
@@ -31,11 +30,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Budget is what one whole operation of the lock and cache packages may spend
-// on Redis, however many steps it takes.
-const Budget = 50 * time.Millisecond
-
-// Options says which Redis to use. Zero values take the defaults named.
+// Options of a client. Zero values mean the defaults named.
 type Options struct {
 	// URL is redis://user:password@host:port/db, or rediss:// for TLS. With
 	// one or more ?addr=host:port, or with ?cluster=true, it is a Cluster.
@@ -43,15 +38,15 @@ type Options struct {
 	// Name is shown by CLIENT LIST.
 	Name     string
 	PoolSize int // 20 for each node
-	// Timeout bounds each step: dialling, waiting for the pool, a write, a
-	// read. Budget.
+	// Timeout bounds each step: dialling, waiting for a connection of the pool, a
+	// write, a read; Budget.
 	Timeout time.Duration
 
-	// Subscriber makes a client for pub/sub: no breaker, no read timeout but
-	// the caller's.
+	// Subscriber makes a client for pub/sub and blocking commands: without a
+	// breaker and with no read timeout but the caller's.
 	Subscriber bool
 
-	// Log receives one line for each time a breaker opens or closes.
+	// Log receives a line when a breaker opens or closes; nil means none.
 	Log *slog.Logger
 	// TracerProvider is otel's global one when nil. A command has a span when
 	// its context belongs to a trace that is recorded.
@@ -62,7 +57,7 @@ type Options struct {
 var errURL = errors.New("redisx: the Redis URL is malformed; it should read redis://user:password@host:port/0, with " +
 	"?addr=host:port for each further node of a Cluster")
 
-// CheckURL reports a URL that New refuses, without any part of it.
+// CheckURL returns New's error for a URL. It contains no part of the URL.
 func CheckURL(address string) error {
 	c, err := New(Options{URL: address})
 	if err != nil {
@@ -71,8 +66,8 @@ func CheckURL(address string) error {
 	return c.Close()
 }
 
-// New makes a client. It doesn't reach the server: a service starts while
-// Redis is away. Close the client when done.
+// New makes a client. It doesn't connect, so that a service can start while Redis
+// is down. Close the client when done.
 func New(o Options) (redis.UniversalClient, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -159,13 +154,10 @@ func (h hook) run(ctx context.Context, cmds []redis.Cmder, next func(context.Con
 	return h.observe(ctx, cmds, func(ctx context.Context) error { return h.guard(ctx, cmds, next) })
 }
 
-// HashTag returns id in braces, which keeps the keys that hold it in one slot
-// of a Cluster. Different ids have different tags, whatever is in them: a brace
-// that would end the tag early is written as %7D, and an empty tag, which would
-// be none, as {%}.
-func HashTag(id string) string { return Key("", id) }
-
-// Key returns prefix and the [HashTag] of id. The prefix has no braces.
+// Key returns prefix and id as a hash tag, {id}: a Cluster keeps keys with equal
+// hash tags in one slot. The prefix must have no braces; id may be any text:
+// different ids give different tags. A closing brace is escaped as %7D, % as %25,
+// and an empty id becomes {%}, since {} is no hash tag.
 func Key(prefix, id string) string {
 	switch {
 	case id == "":
@@ -176,29 +168,43 @@ func Key(prefix, id string) string {
 	return prefix + "{" + id + "}"
 }
 
-// EvictionPolicy returns the server's maxmemory-policy and whether it may
-// remove keys that have no expiry due, locks among them. Services call it at
-// start and warn.
-func EvictionPolicy(ctx context.Context, client redis.UniversalClient) (policy string, evicts bool, err error) {
-	info, err := client.Info(ctx, "memory").Result()
-	if err != nil {
-		return "", false, Unavailable(err)
+// WarnIfKeysMayBeEvicted logs a warning when the server's maxmemory-policy lets it
+// remove keys before they expire, which would break locks and challenges. Call it
+// once after New. It waits for Redis for at most [Budget] and logs a line at info
+// level when the policy can't be read. Of a Cluster it asks one node.
+func WarnIfKeysMayBeEvicted(ctx context.Context, client redis.UniversalClient, log *slog.Logger) {
+	limited, cancel := Bounded(ctx)
+	defer cancel()
+	policy, err := evictionPolicy(limited, client)
+	switch {
+	case err != nil:
+		log.InfoContext(ctx, "redis: the eviction policy can't be read", "error", err)
+	case policy != "noeviction":
+		log.WarnContext(ctx, "redis may evict locks and challenges: set maxmemory-policy to noeviction",
+			"maxmemory_policy", policy)
 	}
-	for line := range strings.Lines(info) {
-		if value, ok := strings.CutPrefix(line, "maxmemory_policy:"); ok {
-			policy = strings.TrimSpace(value)
-		}
-	}
-	return policy, policy != "noeviction" && policy != "", nil
 }
 
-// LogTo sends what go-redis itself has to say, which by default it prints on
-// stderr, to log at debug level: the breaker's lines tell what matters. It is
-// process-wide; call it once, from main.
+func evictionPolicy(ctx context.Context, client redis.UniversalClient) (string, error) {
+	info, err := client.Info(ctx, "memory").Result()
+	if err != nil {
+		return "", Unavailable(err)
+	}
+	for line := range strings.Lines(info) {
+		if policy, ok := strings.CutPrefix(line, "maxmemory_policy:"); ok {
+			return strings.TrimSpace(policy), nil
+		}
+	}
+	return "", errors.New("redisx: INFO memory has no maxmemory_policy")
+}
+
+// LogTo sends go-redis's own log lines, which it prints on stderr by default, to
+// log at debug level: the breaker logs outages itself. It is process-wide; call it
+// once, from main.
 func LogTo(log *slog.Logger) { redis.SetLogger(clientLog{log}) }
 
 type clientLog struct{ log *slog.Logger }
 
 func (l clientLog) Printf(ctx context.Context, format string, v ...any) {
-	l.log.DebugContext(ctx, "redis client", "says", fmt.Sprintf(format, v...))
+	l.log.DebugContext(ctx, "redis client", "message", fmt.Sprintf(format, v...))
 }

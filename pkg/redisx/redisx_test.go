@@ -1,13 +1,11 @@
 package redisx_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -51,7 +49,7 @@ func TestAnOutageCostsLittleAndEndsByItself(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := testkit.Redis(t)
-			var log safeBuffer
+			var log testkit.LogBuffer
 			c := open(t, redisx.Options{URL: s.URL(), Log: slog.New(slog.NewTextHandler(&log, nil))})
 			testkit.Eventually(t, time.Minute, func() bool { _, err := get(t, c); return err == nil })
 			if err := fault.begin(s); err != nil {
@@ -178,17 +176,34 @@ func TestAClusterIsToldByItsURL(t *testing.T) {
 	}
 }
 
-func TestAServerThatMayEvictIsTold(t *testing.T) {
+func TestAServerThatMayEvictKeysIsWarnedOf(t *testing.T) {
 	s := testkit.Redis(t)
-	c := open(t, redisx.Options{URL: s.URL()})
-	if policy, evicts, err := redisx.EvictionPolicy(t.Context(), c); policy != "noeviction" || evicts || err != nil {
-		t.Fatal(policy, evicts, err)
+	c := open(t, redisx.Options{URL: s.URL(), Timeout: time.Minute})
+	logged := func() string {
+		var log testkit.LogBuffer
+		testkit.Eventually(t, time.Minute, func() bool { // a busy machine may take longer than the budget
+			log = testkit.LogBuffer{}
+			redisx.WarnIfKeysMayBeEvicted(t.Context(), c, slog.New(slog.NewTextHandler(&log, nil)))
+			return !strings.Contains(log.String(), "can't be read")
+		})
+		return log.String()
 	}
-	if err := c.ConfigSet(t.Context(), "maxmemory-policy", "allkeys-lru").Err(); err != nil {
-		t.Fatal(err)
+	if text := logged(); text != "" {
+		t.Fatal(text)
 	}
-	if policy, evicts, err := redisx.EvictionPolicy(t.Context(), c); policy != "allkeys-lru" || !evicts || err != nil {
-		t.Fatal(policy, evicts, err)
+	for _, policy := range []string{"allkeys-lru", "volatile-ttl"} {
+		if err := c.ConfigSet(t.Context(), "maxmemory-policy", policy).Err(); err != nil {
+			t.Fatal(err)
+		}
+		if text := logged(); !strings.Contains(text, "level=WARN") || !strings.Contains(text, policy) {
+			t.Errorf("%s: %q", policy, text)
+		}
+	}
+	s.Kill()
+	var log testkit.LogBuffer
+	redisx.WarnIfKeysMayBeEvicted(t.Context(), c, slog.New(slog.NewTextHandler(&log, nil)))
+	if text := log.String(); !strings.Contains(text, "level=INFO") || !strings.Contains(text, "can't be read") {
+		t.Errorf("without a server: %q", text)
 	}
 }
 
@@ -203,21 +218,4 @@ func BenchmarkOpenBreaker(b *testing.B) {
 		_ = c.Get(b.Context(), "k").Err()
 	}
 	b.ReportMetric(1000, "goal-ns")
-}
-
-type safeBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *safeBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *safeBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }

@@ -12,19 +12,23 @@ import (
 	"github.com/purserhq/purser/pkg/testkit/internal/child"
 )
 
-// childEnv names the program that a spawned process is to run.
-const childEnv = "PURSER_TESTKIT_CHILD"
+const (
+	// childEnv names the program that a spawned process runs.
+	childEnv = "PURSER_TESTKIT_CHILD"
 
-// Children lets tests run parts of themselves as processes of their own, which
-// can be killed and paused as a machine would. A package that uses [Spawn] has
+	waitTimeout = time.Minute // of Child.Wait
+)
+
+// Children lets tests run parts of themselves in processes of their own, which can be
+// killed and paused. A package that uses [Spawn] has
 //
 //	func TestMain(m *testing.M) {
 //		testkit.Children(map[string]func(context.Context, []string) error{"holder": holder})
 //		testkit.Main(m)
 //	}
 //
-// In a process that Spawn started it runs the program and exits: with 1 when
-// that fails, its error on stderr. Elsewhere it does nothing.
+// In a process that Spawn started it runs the program and exits: with 1 and the
+// error on stderr when it fails. In any other process it does nothing.
 func Children(programs map[string]func(ctx context.Context, args []string) error) {
 	name := os.Getenv(childEnv)
 	if name == "" {
@@ -42,7 +46,7 @@ func Children(programs map[string]func(ctx context.Context, args []string) error
 	os.Exit(0)
 }
 
-// Child is a process of this test's own.
+// Child is a process that a test has started.
 type Child struct {
 	t       testing.TB
 	name    string
@@ -90,7 +94,7 @@ func Spawn(t testing.TB, program string, args ...string) *Child {
 	return c
 }
 
-// Line returns the next line that the child prints, and fails the test when it
+// Line returns the next line that the child prints. It fails the test when the child
 // ends or prints none within timeout.
 func (c *Child) Line(timeout time.Duration) string {
 	c.t.Helper()
@@ -112,18 +116,20 @@ func (c *Child) Line(timeout time.Duration) string {
 // Pid is the child's process id.
 func (c *Child) Pid() int { return c.process.Pid() }
 
-// Kill ends the child by SIGKILL and waits until it is gone.
+// Kill ends the child by SIGKILL and waits until it has ended.
 func (c *Child) Kill() { c.process.Kill() }
 
-// Pause freezes the child by SIGSTOP; Resume lets it go on.
+// Pause freezes the child by SIGSTOP. Resume undoes it.
 func (c *Child) Pause() { c.process.Pause() }
 
 // Resume undoes Pause.
 func (c *Child) Resume() { c.process.Resume() }
 
-// Wait blocks until the child ends and returns how: nil for exit code 0. Lines
-// beyond 1,024 that nobody has taken keep it from ending.
+// Wait waits until the child ends and returns its error: nil for exit code 0. It
+// kills the child after a minute. A child that prints more than 1,024 lines which
+// [Child.Line] hasn't returned blocks.
 func (c *Child) Wait() error {
-	<-c.process.Done()
-	return c.process.Err()
+	ctx, cancel := context.WithTimeout(context.Background(), waitTimeout)
+	defer cancel()
+	return c.process.Wait(ctx)
 }

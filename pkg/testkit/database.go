@@ -5,11 +5,13 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io/fs"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -17,39 +19,59 @@ import (
 	"github.com/purserhq/purser/pkg/testkit/pgserver"
 )
 
-// DB is a test's own database.
+// DB is a database that belongs to one test.
 type DB struct {
 	*postgres.DB
 	URL string // of the superuser; for a second pool or another process
 }
 
-// Postgres makes a fresh database with the migrations (goose *.sql files at
-// the top of the file system; nil for none) applied, and drops it when the
-// test ends.
+// Postgres makes a database with the migrations applied (goose *.sql files at the
+// top of the file system; nil for none) and drops it when the test ends.
 func Postgres(t testing.TB, migrations fs.FS) *DB {
 	t.Helper()
-	ctx := t.Context()
-	server := sharedServer(t)
-	from, err := shared.templates.of(ctx, server, migrations)
+	db, drop, err := Database(t.Context(), migrations)
 	if err != nil {
-		t.Fatal(err)
-	}
-	name := "test_" + strings.ToLower(rand.Text()[:12])
-	if err := admin(ctx, server, "CREATE DATABASE "+name+" TEMPLATE "+from); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := admin(context.Background(), server, "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
+		if err := drop(); err != nil {
 			t.Error(err)
 		}
 	})
-	db, err := postgres.Open(ctx, postgres.Options{URL: server.URL(name), Name: "test"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
-	return &DB{DB: db, URL: server.URL(name)}
+	return db
 }
+
+// Database is [Postgres] for an Example, which has no testing.TB. Call drop when
+// done.
+func Database(ctx context.Context, migrations fs.FS) (db *DB, drop func() error, err error) {
+	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
+	defer cancel()
+	server, err := sharedServer()
+	if err != nil {
+		return nil, nil, err
+	}
+	template, err := shared.templates.of(ctx, server, migrations)
+	if err != nil {
+		return nil, nil, err
+	}
+	name := "test_" + strings.ToLower(rand.Text()[:12])
+	if err := admin(ctx, server, "CREATE DATABASE "+name+" TEMPLATE "+template); err != nil {
+		return nil, nil, err
+	}
+	drop = func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+		defer cancel()
+		return admin(ctx, server, "DROP DATABASE "+name+" WITH (FORCE)")
+	}
+	opened, err := postgres.Open(ctx, postgres.Options{URL: server.URL(name), Name: "test"})
+	if err != nil {
+		return nil, nil, errors.Join(err, drop())
+	}
+	return &DB{DB: opened, URL: server.URL(name)}, func() error { return errors.Join(opened.Close(), drop()) }, nil
+}
+
+// databaseTimeout bounds the making of a database, with its template.
+const databaseTimeout = 2 * time.Minute
 
 // templates are the databases with migrations applied, by content.
 type templates struct {
@@ -57,8 +79,8 @@ type templates struct {
 	made map[string]func() error
 }
 
-// of returns the name of a template for these migrations and makes it the
-// first time. Tests that ask meanwhile wait; others go on.
+// of returns the name of the template for these migrations, which the first call
+// makes. Concurrent calls for the same migrations wait for it.
 func (ts *templates) of(ctx context.Context, server *pgserver.Server, migrations fs.FS) (string, error) {
 	if migrations == nil {
 		return "template1", nil
@@ -74,9 +96,12 @@ func (ts *templates) of(ctx context.Context, server *pgserver.Server, migrations
 	}
 	build := ts.made[name]
 	if build == nil {
-		// The test that comes first must not take the template down with it.
-		ctx := context.WithoutCancel(ctx)
-		build = sync.OnceValue(func() error { return makeTemplate(ctx, server, name, migrations) })
+		build = sync.OnceValue(func() error {
+			// Not cancelled with the test that comes first: others wait for it too.
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), databaseTimeout)
+			defer cancel()
+			return makeTemplate(ctx, server, name, migrations)
+		})
 		ts.made[name] = build
 	}
 	ts.mu.Unlock()
@@ -98,8 +123,8 @@ func makeTemplate(ctx context.Context, server *pgserver.Server, name string, mig
 	if err != nil {
 		return err
 	}
-	// A connection to the template, an autovacuum's included, would make the
-	// clones fail.
+	// A connection to the template, also an autovacuum's, would make CREATE
+	// DATABASE fail.
 	return admin(ctx, server, "ALTER DATABASE "+name+" ALLOW_CONNECTIONS false")
 }
 

@@ -1,20 +1,28 @@
 // Package testkit gives tests real servers: a fresh Postgres database and a
 // private Redis for each test that asks.
 //
-// Promise: a test sees nobody else's data and may run in parallel; a database
-// is cloned from a template that has the migrations applied, so the second
-// costs tens of milliseconds. Nothing outlives the test process: servers end
-// with it even when it is killed, and its folders are removed by [Main] or,
-// after a kill, by the next run. A machine without the servers fails the test
-// with what to install; nothing is skipped.
+// Promise: each test has its own data and may run in parallel. A database is cloned
+// from a template that has the migrations applied, so that from the second one on it
+// takes tens of milliseconds. Nothing outlives the test process: servers end with it
+// even when it is killed, and their folders are removed by [Main] or, after a kill,
+// by the next run. On a machine without the servers tests fail with what to
+// install; none is skipped.
 //
-// Limits: the Postgres server of [Postgres] is shared by the tests of one
-// package; a test that breaks its server takes [OwnPostgres]. The one shared
-// server is the package's only global state.
+// Limits: the Postgres server of [Postgres] is shared by the tests of one package; a
+// test that kills or pauses its server uses [OwnPostgres]. The shared server is the
+// package's only global state.
+//
+// Testkit belongs to the module of pkg. As a module of its own, which pkg's
+// tests would require and which requires pkg, it gave a consumer of pkg the
+// same go.mod (measured with `go mod tidy` and `go mod graph`: pgregory.net/rapid
+// and go.uber.org/goleak appear in go.sum alone, for pkg's tests, either way) and
+// a cycle of modules. Hence testkit imports nothing that pkg and its tests don't
+// need anyway: the SMTP server for tests is services/internal/mailserver.
 package testkit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -30,10 +38,13 @@ import (
 	"github.com/purserhq/purser/pkg/testkit/redisserver"
 )
 
-const pollEvery = 2 * time.Millisecond
+const (
+	pollInterval = 2 * time.Millisecond
+	// stopTimeout bounds the stopping of a server and the dropping of a database.
+	stopTimeout = time.Minute
+)
 
-// shared is the process's Postgres server. It can't belong to a test, because
-// it outlives each.
+// shared is the process's Postgres server. It outlives the tests that use it.
 var shared struct {
 	sync.Mutex
 	inMain    bool
@@ -48,7 +59,8 @@ var shared struct {
 //	func TestMain(m *testing.M) { testkit.Main(m) }
 func Main(m *testing.M) { os.Exit(run(m)) }
 
-// LeakFree is Main for packages whose tests must leave no goroutine behind.
+// LeakFree is Main for packages whose tests must leave no goroutine behind. known
+// are goroutines to ignore.
 func LeakFree(m *testing.M, known ...goleak.Option) {
 	code := run(m)
 	if code == 0 {
@@ -68,7 +80,7 @@ func run(m *testing.M) int {
 	shared.Lock()
 	defer shared.Unlock()
 	if shared.server != nil {
-		if err := shared.server.Stop(context.Background()); err != nil {
+		if err := stop(shared.server); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
@@ -76,21 +88,33 @@ func run(m *testing.M) int {
 	return code
 }
 
-func sharedServer(t testing.TB) *pgserver.Server {
-	t.Helper()
+// stop stops a server within stopTimeout.
+func stop(server interface{ Stop(context.Context) error }) error {
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	return server.Stop(ctx)
+}
+
+// stopAfter stops a server when the test ends.
+func stopAfter(t testing.TB, server interface{ Stop(context.Context) error }) {
+	t.Cleanup(func() {
+		if err := stop(server); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func sharedServer() (*pgserver.Server, error) {
 	shared.Lock()
 	defer shared.Unlock()
 	if !shared.inMain {
-		t.Fatal("testkit.Postgres needs func TestMain(m *testing.M) { testkit.Main(m) } in this package, or the " +
-			"server's folder is left behind")
+		return nil, errors.New("testkit: Postgres needs func TestMain(m *testing.M) { testkit.Main(m) } in this " +
+			"package, or the server's folder is left behind")
 	}
 	if shared.server == nil && shared.err == nil {
 		shared.server, shared.err = pgserver.Start(context.Background(), pgserver.Options{})
 	}
-	if shared.err != nil {
-		t.Fatal(shared.err)
-	}
-	return shared.server
+	return shared.server, shared.err
 }
 
 // OwnPostgres starts a server for this test alone, to be killed, paused and
@@ -101,11 +125,7 @@ func OwnPostgres(t testing.TB) *pgserver.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := s.Stop(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
+	stopAfter(t, s)
 	return s
 }
 
@@ -117,11 +137,7 @@ func Redis(t testing.TB) *redisserver.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := s.Stop(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
+	stopAfter(t, s)
 	return s
 }
 
@@ -133,16 +149,12 @@ func RedisCluster(t testing.TB) *rediscluster.Cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := c.Stop(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
+	stopAfter(t, c)
 	return c
 }
 
-// Proxy starts a proxy before target, host:port or a URL, that can break
-// connections. It is closed when the test ends.
+// Proxy starts a proxy to target, host:port or a URL, that can break connections. It
+// is closed when the test ends.
 func Proxy(t testing.TB, target string) *faultproxy.Proxy {
 	t.Helper()
 	if u, err := url.Parse(target); err == nil && u.Host != "" {
@@ -156,11 +168,27 @@ func Proxy(t testing.TB, target string) *faultproxy.Proxy {
 	return p
 }
 
-// Eventually fails the test unless cond becomes true within timeout. It asks
-// every 2 ms, from the test's own goroutine.
+// Receive returns the next value of ch, or the zero value when it is closed. It
+// fails the test when neither happens within timeout.
+func Receive[T any](t testing.TB, ch <-chan T, timeout time.Duration) T {
+	t.Helper()
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
+	select {
+	case value := <-ch:
+		return value
+	case <-timer.C:
+		t.Fatalf("nothing was received within %s", timeout)
+	}
+	var zero T
+	return zero
+}
+
+// Eventually fails the test unless cond becomes true within timeout. It calls cond
+// every 2 ms, in the test's own goroutine.
 func Eventually(t testing.TB, timeout time.Duration, cond func() bool) {
 	t.Helper()
-	tick := time.NewTicker(pollEvery)
+	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	end := time.NewTimer(timeout)
 	defer end.Stop()

@@ -3,6 +3,7 @@ module github.com/purserhq/purser/services/internal
 go 1.26.0
 
 require (
+	github.com/emersion/go-smtp v0.25.1
 	github.com/purserhq/purser/pkg v0.0.0
 	github.com/purserhq/purser/proto v0.0.0
 	github.com/redis/go-redis/v9 v9.23.0
@@ -86,6 +87,8 @@ require (
 	gorm.io/driver/postgres v1.6.3 // indirect
 	gorm.io/gorm v1.31.2 // indirect
 )
+
+require github.com/emersion/go-sasl v0.0.0-20241020182733-b788ff22d5a6 // indirect
 
 replace github.com/purserhq/purser/pkg => ../../pkg
 

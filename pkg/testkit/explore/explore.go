@@ -1,12 +1,12 @@
-// Package explore checks a model of a concurrent protocol: what every order of
-// its clients' steps leads to.
+// Package explore is a model checker for concurrent protocols: it tries the orders of
+// the clients' steps.
 //
-// Promise: [All] visits every state that can be reached and finds a shortest
-// way to one that breaks a guarantee; [Some] walks at random where there are
-// too many. Both are deterministic, Some by its seed.
+// Promise: [Exhaustive] visits every reachable state and finds a shortest sequence of
+// steps to one that breaks a guarantee; [Random] takes random walks where there are
+// too many states. Both are deterministic, Random by its seed.
 //
-// Limits: it knows the model, not the code. Show by other means that the code's
-// steps do what the model's do.
+// Limits: it checks the model, not the code. That the code's steps do what the
+// model's do has to be shown by other tests.
 //
 // Source: Lamport, "Specifying Systems" (2002), for checking by states.
 package explore
@@ -17,22 +17,22 @@ import (
 	"strings"
 )
 
-// Step is one client's next step and what it leads to.
+// Step is one client's next step and the state after it.
 type Step[S comparable] struct {
 	Name string
 	To   S
 }
 
-// Model is a protocol. A state holds everything that a step can depend on.
+// Model is a protocol. A state contains everything that a step can depend on.
 type Model[S comparable] struct {
 	Start S
-	// Steps are those that can be taken in a state, by anybody.
+	// Steps returns the steps that the clients can take in a state.
 	Steps func(S) []Step[S]
-	// Check returns why a state breaks a guarantee, nil when it doesn't.
+	// Check returns an error when a state breaks a guarantee.
 	Check func(S) error
 }
 
-// BrokenError says by which steps a guarantee was broken.
+// BrokenError is a broken guarantee and the steps that led to it.
 type BrokenError struct {
 	Cause error
 	Steps []string
@@ -44,18 +44,18 @@ func (b *BrokenError) Error() string {
 
 func (b *BrokenError) Unwrap() error { return b.Cause }
 
-// All visits every reachable state, nearest first, and returns how many there
-// are, or [*BrokenError].
-func All[S comparable](m Model[S]) (states int, err error) {
+// Exhaustive visits every reachable state, breadth first, and returns their number, or
+// a [*BrokenError].
+func Exhaustive[S comparable](m Model[S]) (states int, err error) {
 	type origin struct {
 		from S
 		step string
 	}
-	came := map[S]origin{m.Start: {}}
-	way := func(s S) (steps []string) {
+	origins := map[S]origin{m.Start: {}}
+	path := func(s S) (steps []string) {
 		for s != m.Start {
-			steps = append([]string{came[s].step}, steps...)
-			s = came[s].from
+			steps = append([]string{origins[s].step}, steps...)
+			s = origins[s].from
 		}
 		return steps
 	}
@@ -64,35 +64,35 @@ func All[S comparable](m Model[S]) (states int, err error) {
 		s := queue[0]
 		queue = queue[1:]
 		if err := m.Check(s); err != nil {
-			return len(came), &BrokenError{err, way(s)}
+			return len(origins), &BrokenError{err, path(s)}
 		}
 		for _, step := range m.Steps(s) {
-			if _, seen := came[step.To]; !seen {
-				came[step.To] = origin{s, step.Name}
+			if _, seen := origins[step.To]; !seen {
+				origins[step.To] = origin{s, step.Name}
 				queue = append(queue, step.To)
 			}
 		}
 	}
-	return len(came), nil
+	return len(origins), nil
 }
 
-// Some takes walks of at most steps random steps each and returns how many
-// steps it took in all, or [*BrokenError].
-func Some[S comparable](m Model[S], seed uint64, walks, steps int) (taken int, err error) {
-	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // repeatable on purpose
+// Random takes walks of at most steps random steps each and returns the number of
+// steps taken in all, or a [*BrokenError].
+func Random[S comparable](m Model[S], seed uint64, walks, steps int) (taken int, err error) {
+	random := rand.New(rand.NewPCG(seed, 0))
 	for range walks {
 		s := m.Start
-		var way []string
+		var path []string
 		for range steps {
 			next := m.Steps(s)
 			if len(next) == 0 {
 				break
 			}
 			step := next[random.IntN(len(next))]
-			s, way = step.To, append(way, step.Name)
+			s, path = step.To, append(path, step.Name)
 			taken++
 			if err := m.Check(s); err != nil {
-				return taken, &BrokenError{err, way}
+				return taken, &BrokenError{err, path}
 			}
 		}
 	}

@@ -45,21 +45,21 @@ func model(atomic bool) explore.Model[counter] {
 }
 
 func TestALostUpdateIsFoundByItsShortestWay(t *testing.T) {
-	_, err := explore.All(model(false))
+	_, err := explore.Exhaustive(model(false))
 	var broken *explore.BrokenError
 	if !errors.As(err, &broken) || !errors.Is(err, errLost) || len(broken.Steps) != 4 {
 		t.Fatal(err)
 	}
-	if _, err := explore.Some(model(false), 1, 100, 10); !errors.Is(err, errLost) {
+	if _, err := explore.Random(model(false), 1, 100, 10); !errors.Is(err, errLost) {
 		t.Fatal(err)
 	}
 }
 
 func TestWhatIsSoundIsVisitedWhole(t *testing.T) {
-	if n, err := explore.All(model(true)); err != nil || n != 4 {
+	if n, err := explore.Exhaustive(model(true)); err != nil || n != 4 {
 		t.Fatal(n, err)
 	}
-	if _, err := explore.Some(model(true), 1, 100, 10); err != nil {
+	if _, err := explore.Random(model(true), 1, 100, 10); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -24,9 +24,9 @@ const (
 )
 
 // boot starts the server on its port, or on a free one for a first start
-// without a port, and waits until it is ready. The caller holds mu.
+// without a port, and waits until it is ready. The caller holds the state's mutex.
 func (s *Server) boot(ctx context.Context) error {
-	choose := s.port == 0
+	choose := s.state.Port == 0
 	linger := time.Now().Add(lingerLimit)
 	for try := 1; ; {
 		if choose {
@@ -34,9 +34,9 @@ func (s *Server) boot(ctx context.Context) error {
 			if err != nil {
 				return fmt.Errorf("pgserver: %w", err)
 			}
-			s.port = port
-		} else if !child.PortFree(s.port) {
-			return explain("postgres", "could not bind", s.opts.Dir, s.port)
+			s.state.Port = port
+		} else if !child.PortFree(s.state.Port) {
+			return explain("postgres", "could not bind", s.opts.Dir, s.state.Port)
 		}
 		err := s.bootOnce(ctx)
 		switch {
@@ -55,7 +55,7 @@ func (s *Server) boot(ctx context.Context) error {
 }
 
 func (s *Server) bootOnce(ctx context.Context) error {
-	s.log.Mark()
+	s.state.Log.Mark()
 	onDeath := syscall.SIGINT
 	if s.temp {
 		onDeath = syscall.SIGQUIT
@@ -68,7 +68,7 @@ func (s *Server) bootOnce(ctx context.Context) error {
 		p.Kill()
 		return err
 	}
-	s.process = p
+	s.state.Process = p
 	return nil
 }
 
@@ -80,7 +80,7 @@ func (s *Server) awaitReady(ctx context.Context, p *child.Process) error {
 	for {
 		select {
 		case <-p.Done():
-			return explain("postgres", s.log.Since(), s.opts.Dir, s.port)
+			return explain("postgres", s.state.Log.Since(), s.opts.Dir, s.state.Port)
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-tick.C:
@@ -96,7 +96,7 @@ func (s *Server) awaitReady(ctx context.Context, p *child.Process) error {
 func (s *Server) settings() []string {
 	set := map[string]string{
 		"listen_addresses":        "127.0.0.1",
-		"port":                    strconv.Itoa(s.port),
+		"port":                    strconv.Itoa(s.state.Port),
 		"unix_socket_directories": "",
 		"max_connections":         "200",
 		"shared_buffers":          "128MB",

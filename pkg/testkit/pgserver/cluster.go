@@ -157,7 +157,7 @@ func (s *Server) initdb(ctx context.Context, dir string) error {
 	if !s.opts.Durable {
 		args = append(args, "--no-sync")
 	}
-	s.log.Mark()
+	s.state.Log.Mark()
 	p, err := child.Start(s.command("initdb", args, syscall.SIGKILL))
 	if err != nil {
 		return fmt.Errorf("pgserver: %w", err)
@@ -166,7 +166,7 @@ func (s *Server) initdb(ctx context.Context, dir string) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		return explain("initdb", s.log.Since(), s.opts.Dir, 0)
+		return explain("initdb", s.state.Log.Since(), s.opts.Dir, 0)
 	}
 	return nil
 }
@@ -180,6 +180,6 @@ func (s *Server) command(program string, args []string, onParentDeath syscall.Si
 	}
 	return child.Command{
 		Path: s.bins.path(program), Args: args, Env: env, Dir: s.opts.Dir,
-		User: s.account, Output: s.log.File(), OnParentDeath: onParentDeath,
+		User: s.account, Output: s.state.Log.File(), OnParentDeath: onParentDeath,
 	}
 }

@@ -112,18 +112,18 @@ func (s *Server) write(name, text string) error {
 }
 
 // boot starts the server on its port, or on a free one for a first start
-// without a port, and waits until it answers. The caller holds mu.
+// without a port, and waits until it answers. The caller holds the state's mutex.
 func (s *Server) boot(ctx context.Context) error {
-	choose := s.port == 0
+	choose := s.state.Port == 0
 	for try := 1; ; try++ {
 		if choose {
 			port, err := child.FreePort()
 			if err != nil {
 				return fmt.Errorf("redisserver: %w", err)
 			}
-			s.port = port
-		} else if !child.PortFree(s.port) {
-			return explain("Address already in use", s.opts.Dir, s.port)
+			s.state.Port = port
+		} else if !child.PortFree(s.state.Port) {
+			return explain("Address already in use", s.opts.Dir, s.state.Port)
 		}
 		err := s.bootOnce(ctx)
 		if err == nil || !choose || !errors.Is(err, ErrPortBusy) || try == portTries {
@@ -136,7 +136,7 @@ func (s *Server) bootOnce(ctx context.Context) error {
 	if err := s.write(s.file("redis.conf"), s.config()); err != nil {
 		return err
 	}
-	s.log.Mark()
+	s.state.Log.Mark()
 	onDeath := syscall.SIGTERM
 	if s.temp {
 		onDeath = syscall.SIGKILL
@@ -144,7 +144,7 @@ func (s *Server) bootOnce(ctx context.Context) error {
 	p, err := child.Start(child.Command{
 		Path: s.path, Args: []string{"redis.conf"}, Dir: s.opts.Dir,
 		Env:    []string{"PATH=/usr/bin:/bin", "HOME=" + s.opts.Dir, "TZ=UTC"},
-		Output: s.log.File(), OnParentDeath: onDeath,
+		Output: s.state.Log.File(), OnParentDeath: onDeath,
 	})
 	if err != nil {
 		return fmt.Errorf("redisserver: %w", err)
@@ -159,7 +159,7 @@ func (s *Server) bootOnce(ctx context.Context) error {
 		p.Kill()
 		return err
 	}
-	s.process = p
+	s.state.Process = p
 	return nil
 }
 
@@ -170,7 +170,7 @@ func (s *Server) config() string {
 	}
 	set := map[string]string{
 		"bind":             "127.0.0.1",
-		"port":             strconv.Itoa(s.port),
+		"port":             strconv.Itoa(s.state.Port),
 		"protected-mode":   "yes",
 		"requirepass":      s.password,
 		"daemonize":        "no",
@@ -193,7 +193,7 @@ func (s *Server) awaitReady(ctx context.Context, p *child.Process) error {
 	for {
 		select {
 		case <-p.Done():
-			return explain(s.log.Since(), s.opts.Dir, s.port)
+			return explain(s.state.Log.Since(), s.opts.Dir, s.state.Port)
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-tick.C:
@@ -209,7 +209,7 @@ func (s *Server) awaitReady(ctx context.Context, p *child.Process) error {
 func (s *Server) answers(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", s.port))
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", s.state.Port))
 	if err != nil {
 		return false
 	}

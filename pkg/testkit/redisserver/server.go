@@ -17,12 +17,10 @@ package redisserver
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
 	"os"
-	"sync"
 	"syscall"
 	"time"
 
@@ -30,7 +28,6 @@ import (
 )
 
 const (
-	startLimit  = 60 * time.Second // when the caller's context has no deadline
 	stopGrace   = 10 * time.Second
 	tempPattern = "purser-redis-"
 )
@@ -52,27 +49,24 @@ type Options struct {
 	// own.
 	Settings map[string]string
 	// Log receives one line for each step that an operator may wonder about;
-	// nil means none. The server's own log is in Dir/redis.log.
+	// nil means none. The server's own log is in Dir/redis.state.Log.
 	Log *slog.Logger
 }
 
-// Server is a running Redis, or one between Kill and Restart. Its methods may
-// be called from several goroutines.
+// Server is a running Redis, or one between Kill and Restart. It is safe for
+// concurrent use.
 type Server struct {
+	child.Server
+
+	state    *child.State
 	opts     Options
 	path     string
 	password string
 	lock     *child.Lock
-	log      *child.Log
 	temp     bool
-
-	mu      sync.Mutex
-	port    int
-	process *child.Process
-	closed  bool
 }
 
-// Start brings a server up and waits until it answers, which after a restart
+// Start starts a server and waits until it answers, which after a restart
 // with Durable includes loading the data. Errors are [ErrNotInstalled],
 // [ErrInUse], [ErrPortBusy], [ErrDiskFull], [ErrNoAccess] or one line of the
 // server's own log. Without a deadline in ctx it gives up after 60 s.
@@ -80,9 +74,11 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	ctx, cancel := bounded(ctx)
+	ctx, cancel := child.StartContext(ctx, "redisserver")
 	defer cancel()
-	s := &Server{opts: o, port: o.Port, temp: o.Dir == ""}
+	s := &Server{opts: o, temp: o.Dir == ""}
+	s.state = &child.State{Package: "redisserver", Port: o.Port, Boot: s.boot, Halt: s.halt, Release: s.release}
+	s.Server = child.NewServer(s.state)
 	if err := s.open(ctx); err != nil {
 		s.release()
 		return nil, err
@@ -98,7 +94,7 @@ func (s *Server) open(ctx context.Context) error {
 	if err := s.takeFolder(); err != nil {
 		return err
 	}
-	if s.log, err = child.OpenLog(s.file("redis.log")); err != nil {
+	if s.state.Log, err = child.OpenLog(s.file("redis.log")); err != nil {
 		return fmt.Errorf("redisserver: %w: %w", ErrNoAccess, err)
 	}
 	if err := s.endOrphan(); err != nil {
@@ -110,12 +106,12 @@ func (s *Server) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.state.Lock()
+	defer s.state.Unlock()
 	return s.boot(ctx)
 }
 
-// URL is how to reach the server. It holds the password.
+// URL returns the server's URL, with the password.
 func (s *Server) URL() string {
 	u := url.URL{
 		Scheme: "redis",
@@ -126,117 +122,33 @@ func (s *Server) URL() string {
 	return u.String()
 }
 
-// Port is where the server listens on 127.0.0.1. It stays the same through
-// Restart.
-func (s *Server) Port() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.port
-}
-
-// Password is what the server asks for.
+// Password returns the password that clients need.
 func (s *Server) Password() string { return s.password }
 
-// Logs returns the last 64 KiB of the server's log.
-func (s *Server) Logs() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return ""
-	}
-	return s.log.All()
-}
-
-// Done is closed when the server process that runs now ends, by Stop, Kill or
-// on its own.
-func (s *Server) Done() <-chan struct{} {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.process.Done()
-}
-
-// Stop ends the server; after 10 s or when ctx ends by SIGKILL, which it
-// reports as an error though the server is gone. A folder that Start made is
-// removed. A second Stop does nothing.
-func (s *Server) Stop(ctx context.Context) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return nil
-	}
-	s.closed = true
-	err := s.halt(ctx)
-	s.release()
-	return err
-}
-
-// Kill ends the server as a crash would. Restart brings it back.
-func (s *Server) Kill() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.process.Kill()
-}
-
-// Pause freezes the server: connections open and nothing answers. Resume
-// undoes it.
-func (s *Server) Pause() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.process.Pause()
-}
-
-// Resume lets a paused server go on.
-func (s *Server) Resume() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.process.Resume()
-}
-
-// Restart stops the server when it runs and starts it again on the same port.
-func (s *Server) Restart(ctx context.Context) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return errors.New("redisserver: Restart after Stop")
-	}
-	ctx, cancel := bounded(ctx)
-	defer cancel()
-	if err := s.halt(ctx); err != nil {
-		return err
-	}
-	return s.boot(ctx)
-}
-
+// halt ends the server by SIGTERM, and after 10 s by SIGKILL.
 func (s *Server) halt(ctx context.Context) error {
-	if !s.process.Running() {
+	if !s.state.Process.Running() {
 		return nil
 	}
 	if s.temp {
-		s.process.Kill() // nothing to keep, so nothing to write out
+		s.state.Process.Kill() // nothing to keep, so nothing to write out
 		return nil
 	}
-	if err := s.process.Stop(ctx, stopGrace, syscall.SIGTERM); err != nil {
+	if err := s.state.Process.Stop(ctx, stopGrace, syscall.SIGTERM); err != nil {
 		return fmt.Errorf("redisserver: %w", err)
 	}
 	return nil
 }
 
-// release gives back what Start took, in any state it got to.
+// release removes and unlocks what Start made, however far it got.
 func (s *Server) release() {
 	if s.temp && s.opts.Dir != "" {
 		_ = os.RemoveAll(s.opts.Dir)
 	}
-	if s.log != nil {
-		s.log.Close()
+	if s.state.Log != nil {
+		s.state.Log.Close()
 	}
 	if s.lock != nil {
 		s.lock.Unlock()
 	}
-}
-
-func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
-	if _, ok := ctx.Deadline(); ok {
-		return context.WithCancel(ctx)
-	}
-	return context.WithTimeoutCause(ctx, startLimit, fmt.Errorf("redisserver: not ready within %s", startLimit))
 }

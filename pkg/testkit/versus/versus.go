@@ -1,12 +1,11 @@
-// Package versus measures an operation beside the raw primitive that it is
-// made of, in one run, so that the ratio means something on a machine whose
-// speed changes from minute to minute.
+// Package versus benchmarks an operation beside the raw primitive that it is made
+// of, in one run, so that their ratio is comparable between machines and runs.
 //
-// Promise: the two take turns, an operation each unless there are several
-// workers, so that what slows the machine down slows both. Figures are means
-// without the fastest and the slowest tenth, which a disturbance doesn't move.
+// Promise: the two alternate after each operation, or after each Batch, so that
+// what slows the machine down slows both. The times are means without the fastest
+// and the slowest tenth.
 //
-// Limits: below a microsecond the clock's own cost counts; give it a Turn of
+// Limits: below a microsecond the cost of reading the clock counts; use a Batch of
 // some hundred operations.
 //
 // Source: Georges et al., "Statistically Rigorous Java Performance Evaluation"
@@ -21,36 +20,36 @@ import (
 	"time"
 )
 
-// Comparison says what is compared and what it should come to.
+// Comparison is what is compared, with goals that are reported beside the results.
 type Comparison struct {
-	// Goal is the greatest ratio of Ours' time to Raw's; 0 for none.
+	// Goal is the maximum of the ratio of Ours' time to Raw's; 0 for none.
 	Goal float64
-	// P99Goal is the greatest ratio of the slowest hundredths, AllocsGoal the
-	// most allocations of Ours; 0 for none.
+	// P99Goal is the maximum of the ratio of the 99th percentiles, AllocsGoal of
+	// the allocations of Ours; 0 for none.
 	P99Goal, AllocsGoal float64
 	// Raw and Ours do the operation once. With Workers they are called by as
 	// many goroutines.
 	Raw, Ours func()
 	Workers   int // 1
-	// Turn is how many operations one turn has, over all workers: 1, or 64
-	// for each worker.
-	Turn int
+	// Batch is the number of operations, over all workers, between two
+	// alternations: 1, or 64 for each worker.
+	Batch int
 }
 
 const allocationRuns = 200
 
 // Run reports the time of one operation as ns/op, the raw primitive's as
-// raw-ns/op, and the ratio of the two beside its goal; p99-ratio is that of the
-// slowest hundredth, and allocs/op are those of Ours.
+// raw-ns/op, and the ratio of the two beside its goal; p99-ratio is the ratio of the
+// 99th percentiles, and allocs/op are those of Ours.
 func Run(b *testing.B, c Comparison) {
 	b.Helper()
 	if c.Workers == 0 {
 		c.Workers = 1
 	}
-	if c.Turn == 0 {
-		c.Turn = 1
+	if c.Batch == 0 {
+		c.Batch = 1
 		if c.Workers > 1 {
-			c.Turn = 64 * c.Workers
+			c.Batch = 64 * c.Workers
 		}
 	}
 	for range min(b.N, 100) { // connections, scripts and caches
@@ -60,20 +59,20 @@ func Run(b *testing.B, c Comparison) {
 	var raw, ours side
 	b.ReportAllocs()
 	b.ResetTimer()
-	for left := b.N; left > 0; left -= c.Turn {
-		n := min(left, c.Turn)
-		if left/c.Turn%2 == 0 {
-			raw.turn(c.Raw, n, c.Workers)
-			ours.turn(c.Ours, n, c.Workers)
+	for left := b.N; left > 0; left -= c.Batch {
+		n := min(left, c.Batch)
+		if left/c.Batch%2 == 0 {
+			raw.run(c.Raw, n, c.Workers)
+			ours.run(c.Ours, n, c.Workers)
 		} else {
-			ours.turn(c.Ours, n, c.Workers)
-			raw.turn(c.Raw, n, c.Workers)
+			ours.run(c.Ours, n, c.Workers)
+			raw.run(c.Raw, n, c.Workers)
 		}
 	}
 	b.StopTimer()
-	b.ReportMetric(trimmed(ours.turns), "ns/op")
-	b.ReportMetric(trimmed(raw.turns), "raw-ns/op")
-	b.ReportMetric(trimmed(ours.turns)/trimmed(raw.turns), "ratio")
+	b.ReportMetric(trimmed(ours.batches), "ns/op")
+	b.ReportMetric(trimmed(raw.batches), "raw-ns/op")
+	b.ReportMetric(trimmed(ours.batches)/trimmed(raw.batches), "ratio")
 	b.ReportMetric(p99(ours.each)/p99(raw.each), "p99-ratio")
 	b.ReportMetric(allocations(c.Ours), "allocs/op")
 	for unit, goal := range map[string]float64{"goal": c.Goal, "p99-goal": c.P99Goal, "allocs-goal": c.AllocsGoal} {
@@ -83,30 +82,30 @@ func Run(b *testing.B, c Comparison) {
 	}
 }
 
-// side is what was measured of one of the two, in nanoseconds.
+// side is the measurements of one of the two, in nanoseconds.
 type side struct {
-	turns []float64 // for one operation, of each turn
-	each  []float64 // of each operation
+	batches []float64 // mean time of an operation, for each batch
+	each    []float64 // time of each operation
 }
 
-func (s *side) turn(op func(), n, workers int) {
+func (s *side) run(op func(), n, workers int) {
 	at := len(s.each)
 	s.each = slices.Grow(s.each, n)[:at+n]
 	took := s.each[at:]
 	begin := time.Now()
 	if workers == 1 {
-		share(op, took)
+		runPart(op, took)
 	} else {
 		var all sync.WaitGroup
 		for part := range slices.Chunk(took, (n+workers-1)/workers) {
-			all.Go(func() { share(op, part) })
+			all.Go(func() { runPart(op, part) })
 		}
 		all.Wait()
 	}
-	s.turns = append(s.turns, float64(time.Since(begin))/float64(n))
+	s.batches = append(s.batches, float64(time.Since(begin))/float64(n))
 }
 
-func share(op func(), took []float64) {
+func runPart(op func(), took []float64) {
 	last := time.Now()
 	for i := range took {
 		op()

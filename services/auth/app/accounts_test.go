@@ -12,8 +12,8 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/grpcclient"
 	"github.com/purserhq/purser/pkg/testkit"
-	"github.com/purserhq/purser/pkg/testkit/mailserver"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
+	"github.com/purserhq/purser/services/internal/mailserver"
 )
 
 // mailed is a service whose mails arrive.

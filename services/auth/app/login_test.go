@@ -96,7 +96,7 @@ func BenchmarkLogin(b *testing.B) {
 		b.Fatal(err)
 	}
 	versus.Run(b, versus.Comparison{
-		Goal: 1 / 0.9, Workers: workers, Turn: 4 * workers,
+		Goal: 1 / 0.9, Workers: workers, Batch: 4 * workers,
 		Raw: func() {
 			if ok, err := argon2id.ComparePasswordAndHash(password, hash); err != nil || !ok {
 				b.Error(ok, err)

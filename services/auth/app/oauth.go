@@ -120,7 +120,7 @@ func newOAuth(cfg Config, redis cache.Redis, identities *identity.Service, sessi
 
 // once keeps challenges of one kind in Redis.
 func once[V any](redis cache.Redis, entity string) challenge.Store[challenge.Kept[V]] {
-	return cache.NewOnce[challenge.Kept[V]](redis, cache.Namespace{Service: "auth", Entity: entity, Schema: 1},
+	return cache.NewSingleUse[challenge.Kept[V]](redis, cache.Namespace{Service: "auth", Entity: entity, Schema: 1},
 		cache.Options{Budget: challengeBudget})
 }
 

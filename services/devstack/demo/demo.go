@@ -13,13 +13,13 @@ import (
 
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/grpcclient"
-	"github.com/purserhq/purser/pkg/testkit/mailserver"
 	"github.com/purserhq/purser/proto/client"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/devstack/progress"
 	"github.com/purserhq/purser/services/devstack/suite"
+	"github.com/purserhq/purser/services/internal/mailserver"
 )
 
 // Options of a demo.

@@ -83,6 +83,9 @@ func edge(from, to string, test bool, tell func(from, to, reason string)) {
 		return
 	}
 	a, b := place(from), place(to)
+	if b.service == "internal" { // what the services share
+		b.service = ""
+	}
 	switch {
 	case a.module == "proto" && b.module != "proto":
 		tell(from, to, "the contracts import nothing of ours, so that a client of another team takes them alone")
@@ -138,8 +141,10 @@ func place(path string) where {
 	return where{module: "services", service: service, rest: rest}
 }
 
+// testkit reports whether a package is for tests and devstack only.
 func testkit(path string) bool {
-	return path == ours+"pkg/testkit" || strings.HasPrefix(path, ours+"pkg/testkit/")
+	return path == ours+"pkg/testkit" || strings.HasPrefix(path, ours+"pkg/testkit/") ||
+		path == ours+"services/internal/mailserver"
 }
 
 // inner returns the name of a package under a service's internal folder.
@@ -272,6 +277,11 @@ func TestAnEdgeAgainstTheDirectionIsReported(t *testing.T) {
 			"no part of a deployed binary"},
 		"a service to a part of it": {"services/wallet/app", "pkg/testkit/pgserver", false,
 			"no part of a deployed binary"},
+		"a service to the mail server for tests": {"services/auth/app", "services/internal/mailserver", false,
+			"no part of a deployed binary"},
+		"a test to the mail server":         {"services/auth/app", "services/internal/mailserver", true, ""},
+		"devstack to the mail server":       {"services/devstack/suite", "services/internal/mailserver", false, ""},
+		"a service to what services share":  {"services/wallet/app", "services/internal/chassis", false, ""},
 		"the library to the test kit":       {"pkg/postgres", "pkg/testkit", false, "no part of a deployed binary"},
 		"a test to the test kit":            {"pkg/postgres", "pkg/testkit", true, ""},
 		"devstack to a part of it":          {"services/devstack/suite", "pkg/testkit/pgserver", false, ""},

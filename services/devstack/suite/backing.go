@@ -16,7 +16,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/purserhq/purser/pkg/testkit/mailserver"
 	"github.com/purserhq/purser/pkg/testkit/pgserver"
 	"github.com/purserhq/purser/pkg/testkit/redisserver"
 	"github.com/purserhq/purser/services/devstack/chain"
@@ -24,6 +23,7 @@ import (
 	"github.com/purserhq/purser/services/devstack/prices"
 	"github.com/purserhq/purser/services/devstack/progress"
 	"github.com/purserhq/purser/services/devstack/tokenlist"
+	"github.com/purserhq/purser/services/internal/mailserver"
 )
 
 // External replaces embedded parts by one's own, each by one URL; "" keeps

@@ -10,9 +10,9 @@ import (
 
 	"github.com/pquerna/otp/totp"
 
-	"github.com/purserhq/purser/pkg/testkit/mailserver"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	"github.com/purserhq/purser/services/devstack/demo"
+	"github.com/purserhq/purser/services/internal/mailserver"
 )
 
 // leftOut are the statements of the documents that are not run, by their

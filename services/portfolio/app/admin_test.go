@@ -57,9 +57,7 @@ func TestWhoTriggersAJobIsLoggedAndItsRunListed(t *testing.T) {
 		run.GetDuration() == nil || run.GetError() != "" {
 		t.Errorf("%v", run)
 	}
-	logs.mu.Lock()
-	defer logs.mu.Unlock()
-	if text := logs.text.String(); strings.Count(text,
+	if text := logs.String(); strings.Count(text,
 		`msg="job triggered" job=prune_job_runs by=`+root.String()) != 1 || strings.Count(text, "job triggered") != 1 {
 		t.Errorf("logged\n%s", text)
 	}

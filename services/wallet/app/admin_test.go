@@ -1,10 +1,8 @@
 package app_test
 
 import (
-	"bytes"
 	"context"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -19,26 +17,8 @@ import (
 	"github.com/purserhq/purser/services/wallet/migrations"
 )
 
-// written is what a service logs.
-type written struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (w *written) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.text.Write(p)
-}
-
-func (w *written) has(text string) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return strings.Contains(w.text.String(), text)
-}
-
 func TestOnlyAnOperatorSeesAndTriggersJobs(t *testing.T) {
-	logs := &written{}
+	logs := &testkit.LogBuffer{}
 	s := replica(t, testkit.Postgres(t, migrations.FS), newIssuer(t), noRedis, tokenList, logs)
 	now := time.Now()
 	as := func(methods []string, at time.Time, permissions ...string) context.Context {
@@ -90,7 +70,8 @@ func TestOnlyAnOperatorSeesAndTriggersJobs(t *testing.T) {
 	admin := as([]string{"pwd"}, now, "admin:system")
 	want(t, trigger(admin, "sync_walletsx"), errs.KindNotFound, "NOT_FOUND")
 	want(t, trigger(admin, ""), errs.KindInvalid, "INVALID_ARGUMENT")
-	if !logs.has(`msg="job triggered"`) || !logs.has("job=prune_job_runs") {
+	logged := logs.String()
+	if !strings.Contains(logged, `msg="job triggered"`) || !strings.Contains(logged, "job=prune_job_runs") {
 		t.Error("nothing says who triggered what")
 	}
 	first, err := list(admin, &jobsv1.ListJobRunsRequest{PageSize: 1})

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -22,23 +21,12 @@ type pair struct {
 	logs  *journal
 }
 
-// journal keeps what replicas log.
-type journal struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (j *journal) Write(b []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(b)
-}
+// journal is the log of both replicas.
+type journal struct{ testkit.LogBuffer }
 
 // redisWasSlow reports whether a cache gave up on Redis.
 func (j *journal) redisWasSlow() bool {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return strings.Contains(j.text.String(), "redis gives no answer")
+	return strings.Contains(j.String(), "redis doesn't answer")
 }
 
 // atOnce fails the test unless get gives want: at once, or on a machine so

@@ -22,6 +22,9 @@ import (
 	"time"
 )
 
+// pauseTimeout bounds the wait for the threads of a paused process to stop.
+const pauseTimeout = 10 * time.Second
+
 // Command describes a program to run.
 type Command struct {
 	Path   string
@@ -162,8 +165,9 @@ func (p *Process) Pause() {
 	p.pauseAll()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
+	end := time.Now().Add(pauseTimeout)
 	for _, pid := range append(p.family(), p.Pid()) {
-		for !stopped(pid) && p.Running() {
+		for !stopped(pid) && p.Running() && time.Now().Before(end) {
 			<-tick.C
 		}
 	}

@@ -30,7 +30,7 @@ const (
 	forFactor = 5 * time.Minute
 )
 
-// Store keeps single-use values; *cache.Once is one.
+// Store keeps single-use values; *cache.SingleUse is one.
 type Store[V any] interface {
 	Put(ctx context.Context, key string, v V, ttl time.Duration) error
 	Take(ctx context.Context, key string) (V, bool, error)

@@ -133,7 +133,7 @@ func lockUser(tx *gorm.DB, condition string, arg any) (row userRow, err error) {
 // change locks a user and runs fn on them in a transaction, after which the
 // cached user is let go of. errs.NotFound when there is none.
 func (s *Accounts) change(ctx context.Context, id uuid.UUID, fn func(tx *gorm.DB, row userRow) error) error {
-	return cache.Change(ctx, s.db, func(tx *gorm.DB) ([]cache.Stale, error) {
+	return cache.Change(ctx, s.db, func(tx *gorm.DB) ([]cache.Invalidation, error) {
 		row, err := lockUser(tx, "id = ?", id)
 		if err != nil {
 			return nil, err
@@ -144,7 +144,7 @@ func (s *Accounts) change(ctx context.Context, id uuid.UUID, fn func(tx *gorm.DB
 		if err := fn(tx, row); err != nil {
 			return nil, err
 		}
-		return []cache.Stale{{Cache: s.users, Keys: []string{id.String()}}}, nil
+		return []cache.Invalidation{{Cache: s.users, Keys: []string{id.String()}}}, nil
 	})
 }
 

@@ -53,10 +53,10 @@ func (s *Identities) Resolve(ctx context.Context, c identity.Claim, u account.Us
 	decide func(identity.Found) (identity.Step, error)) (identity.SignedIn, error) {
 	for attempt := 1; ; attempt++ {
 		var in identity.SignedIn
-		err := cache.Change(ctx, s.accounts.db, func(tx *gorm.DB) ([]cache.Stale, error) {
+		err := cache.Change(ctx, s.accounts.db, func(tx *gorm.DB) ([]cache.Invalidation, error) {
 			var err error
 			in, err = resolve(tx, c, u, decide)
-			return []cache.Stale{{Cache: s.accounts.users, Keys: []string{in.User.String()}}}, err
+			return []cache.Invalidation{{Cache: s.accounts.users, Keys: []string{in.User.String()}}}, err
 		})
 		if !errors.Is(err, errOvertaken) {
 			return in, err

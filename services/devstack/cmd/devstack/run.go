@@ -16,12 +16,12 @@ import (
 	"github.com/purserhq/purser/pkg/config"
 	"github.com/purserhq/purser/pkg/redisx"
 	"github.com/purserhq/purser/pkg/telemetry"
-	"github.com/purserhq/purser/pkg/testkit/mailserver"
 	"github.com/purserhq/purser/services/devstack/console"
 	"github.com/purserhq/purser/services/devstack/demo"
 	"github.com/purserhq/purser/services/devstack/progress"
 	"github.com/purserhq/purser/services/devstack/suite"
 	"github.com/purserhq/purser/services/devstack/traces"
+	"github.com/purserhq/purser/services/internal/mailserver"
 )
 
 // settings of the command, read from PURSER_*. The URLs replace embedded

@@ -76,7 +76,7 @@ const undefinedColumn = "42703"
 func (s *Snapshots) save(ctx context.Context, b batch,
 	then func(tx *gorm.DB, better map[int64]bool) error) (err error) {
 	for _, later := range [][]string{{"backfilled", "unsound_count", "stale_count"}, {"backfilled"}, {}} {
-		err = cache.Change(ctx, s.db, func(tx *gorm.DB) (left []cache.Stale, err error) {
+		err = cache.Change(ctx, s.db, func(tx *gorm.DB) (left []cache.Invalidation, err error) {
 			var better map[int64]bool
 			err = postgres.Raw(tx, func(conn *pgx.Conn) error {
 				better, err = b.store(ctx, conn, later)
@@ -86,7 +86,7 @@ func (s *Snapshots) save(ctx context.Context, b batch,
 				return nil, err
 			}
 			if len(better) > 0 {
-				left = []cache.Stale{{Cache: s.caches.generations, Keys: []string{key(b.portfolio)}}}
+				left = []cache.Invalidation{{Cache: s.caches.generations, Keys: []string{key(b.portfolio)}}}
 			}
 			return left, then(tx, better)
 		})

@@ -69,7 +69,7 @@ func (s *Wallets) rows(ctx context.Context, query string, args ...any) ([]wallet
 
 // SaveAll implements sync.Everybody.
 func (s *Wallets) SaveAll(ctx context.Context, outcomes []sync.Outcome) error {
-	err := cache.Change(ctx, s.db, func(tx *gorm.DB) ([]cache.Stale, error) {
+	err := cache.Change(ctx, s.db, func(tx *gorm.DB) ([]cache.Invalidation, error) {
 		var owners []string
 		err := postgres.Raw(tx, func(conn *pgx.Conn) (err error) {
 			owners, err = saveAll(ctx, conn, outcomes)
@@ -78,7 +78,7 @@ func (s *Wallets) SaveAll(ctx context.Context, outcomes []sync.Outcome) error {
 		if err != nil || len(owners) == 0 {
 			return nil, err
 		}
-		return []cache.Stale{{Cache: s.caches.generations, Keys: owners}}, nil
+		return []cache.Invalidation{{Cache: s.caches.generations, Keys: owners}}, nil
 	})
 	if err != nil {
 		return fmt.Errorf("store syncs: %w", err)

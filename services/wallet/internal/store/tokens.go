@@ -105,7 +105,7 @@ func (s *Tokens) List(ctx context.Context, chain uint64, after string, limit int
 // are fixed on chain, and a list that says otherwise must not move every
 // value by powers of ten.
 func (s *Tokens) Put(ctx context.Context, tokens []token.Token) error {
-	err := cache.Change(ctx, s.db, func(tx *gorm.DB) ([]cache.Stale, error) {
+	err := cache.Change(ctx, s.db, func(tx *gorm.DB) ([]cache.Invalidation, error) {
 		var changed []string
 		err := postgres.Raw(tx, func(conn *pgx.Conn) (err error) {
 			changed, err = put(ctx, conn, tokens)
@@ -114,7 +114,7 @@ func (s *Tokens) Put(ctx context.Context, tokens []token.Token) error {
 		if err != nil || len(changed) == 0 {
 			return nil, err
 		}
-		return []cache.Stale{{Cache: s.caches.tokens, Keys: changed},
+		return []cache.Invalidation{{Cache: s.caches.tokens, Keys: changed},
 			{Cache: s.caches.generations, Keys: []string{tokensGeneration}}}, nil
 	})
 	if err != nil {

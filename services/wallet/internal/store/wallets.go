@@ -58,8 +58,8 @@ func NewWallets(db *postgres.DB, c *Caches) *Wallets { return &Wallets{db: db, c
 
 // change runs fn in a transaction that changes the owner's wallets.
 func (s *Wallets) change(ctx context.Context, owner uuid.UUID, fn func(tx *gorm.DB) error) error {
-	return cache.Change(ctx, s.db, func(tx *gorm.DB) ([]cache.Stale, error) {
-		return []cache.Stale{{Cache: s.caches.generations, Keys: []string{owner.String()}}}, fn(tx)
+	return cache.Change(ctx, s.db, func(tx *gorm.DB) ([]cache.Invalidation, error) {
+		return []cache.Invalidation{{Cache: s.caches.generations, Keys: []string{owner.String()}}}, fn(tx)
 	})
 }
 

@@ -2,9 +2,6 @@ package cache
 
 import (
 	"context"
-	"log/slog"
-	"sync/atomic"
-	"time"
 
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
@@ -23,7 +20,7 @@ type metrics struct {
 	ok, failed []metric.RecordOption
 }
 
-// counter is a no-op one where none can be made.
+// counter ignores the error: an instrument that can't be made is a no-op.
 func counter(name, what string) metric.Int64Counter {
 	i, _ := otel.Meter(scope).Int64Counter(name, metric.WithDescription(what))
 	return i
@@ -41,7 +38,7 @@ func newMetrics(entity string) metrics {
 		degraded:    counter("cache_degraded_total", "Reads that Redis gave no answer to."),
 		undecodable: counter("cache_undecodable_total", "Entries removed because they couldn't be decoded."),
 		overtaken: counter("cache_overtaken_total",
-			"Loaded values that were not stored because of an invalidation meanwhile."),
+			"Loaded values that were not stored because of an invalidation during the load."),
 		notInvalidated: counter("cache_invalidation_failures_total",
 			"Keys that could not be invalidated because Redis gave no answer."),
 		tracer: otel.Tracer(scope),
@@ -57,32 +54,5 @@ func newMetrics(entity string) metrics {
 func (m *metrics) add(ctx context.Context, c metric.Int64Counter, n int) {
 	if n > 0 {
 		c.Add(ctx, int64(n), m.entity...)
-	}
-}
-
-// calm is how long Redis has to answer every time for an outage to be over.
-const calm = time.Second
-
-// outage logs when Redis goes and when it is back, once each.
-type outage struct {
-	log    *slog.Logger
-	entity string
-	since  time.Time
-	last   atomic.Int64 // failure, after since; 0 while Redis answers
-}
-
-func (o *outage) note(ctx context.Context, failed bool) {
-	last := o.last.Load()
-	if !failed && last == 0 {
-		return
-	}
-	now := int64(time.Since(o.since)) + 1
-	switch {
-	case failed:
-		if o.last.Swap(now) == 0 {
-			o.log.WarnContext(ctx, "cache: redis gives no answer, going round it", "entity", o.entity)
-		}
-	case now-last >= int64(calm) && o.last.CompareAndSwap(last, 0):
-		o.log.InfoContext(ctx, "cache: redis answers again", "entity", o.entity)
 	}
 }

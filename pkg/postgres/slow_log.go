@@ -9,8 +9,8 @@ import (
 	"gorm.io/gorm/logger"
 )
 
-// slowLog is gorm's logger reduced to slow statements. Errors are returned to
-// the caller, who logs them once.
+// slowLog is a gorm logger that logs slow statements only. Errors are returned to the
+// caller, who logs them once.
 type slowLog struct {
 	threshold time.Duration
 	log       *slog.Logger
@@ -23,7 +23,7 @@ func (l *slowLog) Info(context.Context, string, ...interface{})  {}
 func (l *slowLog) Warn(context.Context, string, ...interface{})  {}
 func (l *slowLog) Error(context.Context, string, ...interface{}) {}
 
-// ParamsFilter keeps the values out of the statements that Trace is given.
+// ParamsFilter removes the values from the statements that Trace gets.
 func (l *slowLog) ParamsFilter(_ context.Context, sql string, _ ...interface{}) (string, []interface{}) {
 	return sql, nil
 }

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// Size is how far a proof goes: small in an ordinary run, full when
+// Size returns how many rounds a test runs: small in an ordinary run, full when
 // PURSER_PROVE is set, as `make prove` does.
 func Size(small, full int) int {
 	if os.Getenv("PURSER_PROVE") != "" {
@@ -14,8 +14,7 @@ func Size(small, full int) int {
 	return small
 }
 
-// Figure prints what a proof came to, as a line that `make prove` puts in its
-// table.
+// Figure logs a measured result, as a line that `make prove` shows in its table.
 func Figure(t testing.TB, format string, args ...any) {
 	t.Helper()
 	t.Logf("figure: "+format, args...)

@@ -1,8 +1,10 @@
-// Package mailserver is a real SMTP server that keeps the last mails it was
-// given and sends none on, for tests and for development.
+// Package mailserver is an SMTP server that keeps the last mails it received
+// in memory and forwards none, for tests and for development.
 //
-// Limits: one process; it listens on 127.0.0.1 without TLS; what it keeps is
-// gone with it.
+// Limits: it listens on 127.0.0.1 without TLS, keeps the last 100 mails of at
+// most 1 MiB each, and loses them when it is closed.
+//
+// Source: RFC 5321 as github.com/emersion/go-smtp implements it.
 package mailserver
 
 import (
@@ -24,12 +26,12 @@ import (
 )
 
 const (
-	keep     = 100
-	mostSize = 1 << 20
-	patience = 30 * time.Second
+	maxMails     = 100
+	maxMailBytes = 1 << 20
+	ioTimeout    = 30 * time.Second // of one read or write
 )
 
-// ErrPortBusy says that something else listens on the port.
+// ErrPortBusy says that another program listens on the port.
 var ErrPortBusy = errors.New("mailserver: the port is in use")
 
 // Options of a server. The zero value listens on a free port.
@@ -37,12 +39,12 @@ type Options struct {
 	Port int
 	// Received is called with each mail, from many goroutines.
 	Received func(Mail)
-	// Refuse answers a recipient with an SMTP code such as 451 or 550; 0 takes
-	// the mail. It may be called from many goroutines.
+	// Refuse returns the SMTP code that rejects a recipient, such as 451 or
+	// 550, or 0 to accept it. It may be called from many goroutines.
 	Refuse func(to string) int
 }
 
-// Mail as it arrived.
+// Mail is a received mail.
 type Mail struct {
 	From, To string // of the envelope
 	Header   mail.Header
@@ -63,7 +65,8 @@ type Server struct {
 	arrived chan struct{} // closed and replaced with each mail
 }
 
-// Start listens. ErrPortBusy when it can't on the port asked for.
+// Start listens on 127.0.0.1. The error is [ErrPortBusy] when it can't on
+// o.Port.
 func Start(ctx context.Context, o Options) (*Server, error) {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(o.Port)))
 	if err != nil {
@@ -72,8 +75,8 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	s := &Server{o: o, listen: l, done: make(chan struct{}), arrived: make(chan struct{})}
 	s.smtp = smtp.NewServer(smtp.BackendFunc(
 		func(*smtp.Conn) (smtp.Session, error) { return &envelope{server: s}, nil }))
-	s.smtp.Domain, s.smtp.MaxMessageBytes, s.smtp.MaxRecipients = "localhost", mostSize, 10
-	s.smtp.ReadTimeout, s.smtp.WriteTimeout = patience, patience
+	s.smtp.Domain, s.smtp.MaxMessageBytes, s.smtp.MaxRecipients = "localhost", maxMailBytes, 10
+	s.smtp.ReadTimeout, s.smtp.WriteTimeout = ioTimeout, ioTimeout
 	go func() {
 		defer close(s.done)
 		_ = s.smtp.Serve(l) // ends with Close
@@ -81,10 +84,10 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	return s, nil
 }
 
-// Addr is where it listens, host:port.
+// Addr returns the address that the server listens on, as host:port.
 func (s *Server) Addr() string { return s.listen.Addr().String() }
 
-// Close stops listening and cuts what is open.
+// Close stops listening and closes open connections.
 func (s *Server) Close() error {
 	err := s.smtp.Close()
 	<-s.done
@@ -94,7 +97,7 @@ func (s *Server) Close() error {
 	return err
 }
 
-// Mails returns what came for an address, oldest first.
+// Mails returns the mails to an address, oldest first.
 func (s *Server) Mails(to string) []Mail {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -105,22 +108,22 @@ func (s *Server) to(to string) []Mail {
 	return slices.DeleteFunc(slices.Clone(s.mails), func(m Mail) bool { return m.To != to })
 }
 
-// Wait returns the newest mail to an address that meets a condition, when there
-// is one, waiting for it until ctx ends.
-func (s *Server) Wait(ctx context.Context, to string, meets func(Mail) bool) (Mail, error) {
+// Wait returns the newest mail to an address for which matches returns true. It
+// waits for one until ctx ends.
+func (s *Server) Wait(ctx context.Context, to string, matches func(Mail) bool) (Mail, error) {
 	for {
 		s.mu.Lock()
 		found, arrived := s.to(to), s.arrived
 		s.mu.Unlock()
 		for _, m := range slices.Backward(found) {
-			if meets(m) {
+			if matches(m) {
 				return m, nil
 			}
 		}
 		select {
 		case <-arrived:
 		case <-ctx.Done():
-			return Mail{}, fmt.Errorf("no such mail to %s: %w", to, ctx.Err())
+			return Mail{}, fmt.Errorf("mailserver: no such mail to %s: %w", to, ctx.Err())
 		}
 	}
 }
@@ -128,7 +131,7 @@ func (s *Server) Wait(ctx context.Context, to string, meets func(Mail) bool) (Ma
 func (s *Server) receive(m Mail) {
 	s.mu.Lock()
 	s.mails = append(s.mails, m)
-	s.mails = s.mails[max(0, len(s.mails)-keep):]
+	s.mails = s.mails[max(0, len(s.mails)-maxMails):]
 	close(s.arrived)
 	s.arrived = make(chan struct{})
 	s.mu.Unlock()
@@ -137,7 +140,7 @@ func (s *Server) receive(m Mail) {
 	}
 }
 
-// envelope is one connection's mail under way.
+// envelope is the mail that one connection is sending.
 type envelope struct {
 	server *Server
 	from   string

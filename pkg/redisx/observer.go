@@ -17,8 +17,8 @@ import (
 
 const scope = "github.com/purserhq/purser/pkg/redisx"
 
-// observer times the commands of one node, and makes a span of each that
-// belongs to a trace. Statements stay out of both.
+// observer measures the commands of one node and makes a span of each that belongs
+// to a trace. Neither contains arguments.
 type observer struct {
 	tracer  trace.Tracer
 	kind    trace.SpanStartOption
@@ -40,7 +40,7 @@ func newObserver(client *redis.Client, b *breaker, provider trace.TracerProvider
 		system: trace.WithAttributes(attribute.String("db.system.name", "redis"), address),
 		labels: []metric.RecordOption{labels},
 	}
-	// An instrument that can't be made is a no-op one.
+	// Errors are ignored: an instrument that can't be made is a no-op.
 	o.seconds, _ = meter.Float64Histogram("redis_command_seconds", metric.WithUnit("s"),
 		metric.WithDescription("Time of a command or a pipeline, the wait for a connection included."))
 	connections, _ := meter.Int64ObservableGauge("redis_connections",
@@ -48,10 +48,10 @@ func newObserver(client *redis.Client, b *breaker, provider trace.TracerProvider
 	timeouts, _ := meter.Int64ObservableCounter("redis_pool_timeouts_total",
 		metric.WithDescription("Commands that got no connection in time."))
 	open, _ := meter.Int64ObservableGauge("redis_breaker_open",
-		metric.WithDescription("1 while the circuit breaker keeps commands from the node."))
+		metric.WithDescription("1 while the circuit breaker refuses commands to the node."))
 	idle := metric.WithAttributes(address, attribute.String("state", "idle"))
 	used := metric.WithAttributes(address, attribute.String("state", "used"))
-	// Weak, or a node that has left its Cluster would be shown for ever.
+	// A weak pointer, or the metrics of a node that left its Cluster would remain.
 	node := weak.Make(client)
 	callback, err := meter.RegisterCallback(func(_ context.Context, seen metric.Observer) error {
 		client := node.Value()
@@ -62,7 +62,7 @@ func newObserver(client *redis.Client, b *breaker, provider trace.TracerProvider
 		seen.ObserveInt64(connections, int64(pool.IdleConns), idle)
 		seen.ObserveInt64(connections, int64(pool.TotalConns)-int64(pool.IdleConns), used)
 		seen.ObserveInt64(timeouts, int64(pool.Timeouts), labels)
-		seen.ObserveInt64(open, b.refusing(), labels)
+		seen.ObserveInt64(open, b.open(), labels)
 		return nil
 	}, connections, timeouts, open)
 	if err == nil {
@@ -71,8 +71,7 @@ func newObserver(client *redis.Client, b *breaker, provider trace.TracerProvider
 	return o
 }
 
-// observe times a command, or the several of a pipeline; their statements stay
-// out of the span.
+// observe measures a command or a pipeline.
 func (o *observer) observe(ctx context.Context, cmds []redis.Cmder, next func(context.Context) error) error {
 	begin := time.Now()
 	var span trace.Span

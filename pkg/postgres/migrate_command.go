@@ -9,17 +9,19 @@ import (
 	"log/slog"
 )
 
-// Migrations are a service's schema.
+// Migrations are the migrations of a service's schema.
 type Migrations struct {
-	// Service that the connection is named for.
+	// Service names the connection.
 	Service string
 	// Files are goose migrations at the top level.
 	Files fs.FS
 }
 
-// Command carries out what `migrate` was asked for on the database of c, and
-// tells on out what it did: "up", "down" or "status".
-func (m Migrations) Command(ctx context.Context, c Config, what string, out io.Writer, log *slog.Logger) (err error) {
+// Command implements the subcommands of `migrate`: "up" applies pending migrations,
+// "down" reverts the newest, and "status" changes nothing. Each prints the schema's
+// version to out.
+func (m Migrations) Command(ctx context.Context, c Config, subcommand string, out io.Writer,
+	log *slog.Logger) (err error) {
 	o := c.Options(m.Service+"-migrate", log)
 	o.Lazy = false
 	db, err := Open(ctx, o)
@@ -27,14 +29,14 @@ func (m Migrations) Command(ctx context.Context, c Config, what string, out io.W
 		return fmt.Errorf("open database: %w", err)
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	switch what {
+	switch subcommand {
 	case "up":
 		err = Migrate(ctx, db, m.Files)
 	case "down":
 		err = Down(ctx, db, m.Files)
 	case "status":
 	default:
-		return fmt.Errorf("migrate %q: want up, down or status", what)
+		return fmt.Errorf("migrate %q: the subcommand must be up, down or status", subcommand)
 	}
 	if err != nil {
 		return err

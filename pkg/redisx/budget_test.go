@@ -13,11 +13,11 @@ import (
 	"github.com/purserhq/purser/pkg/testkit"
 )
 
-func TestWithinIsAContextThatNobodyElseEnds(t *testing.T) {
+func TestABudgetContextEndsNeitherEarlierNorLaterThanItsTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		type key struct{}
 		parent, cancel := context.WithCancel(context.WithValue(t.Context(), key{}, "value"))
-		ctx, done := redisx.Within(parent, 40*time.Millisecond)
+		ctx, done := redisx.WithBudget(parent, 40*time.Millisecond)
 		defer done()
 		cancel()
 		if end, ok := ctx.Deadline(); !ok || time.Until(end) != 40*time.Millisecond {
@@ -53,12 +53,12 @@ func TestACommandWithoutAConnectionEndsWithItsContext(t *testing.T) {
 	defer s.Resume()
 	blocked := make(chan error, 1)
 	go func() {
-		ctx, done := redisx.Within(t.Context(), 2*time.Second)
+		ctx, done := redisx.WithBudget(t.Context(), 2*time.Second)
 		defer done()
 		blocked <- c.Get(ctx, "k").Err()
 	}()
 	testkit.Eventually(t, time.Minute, func() bool { return c.PoolStats().IdleConns == 0 })
-	ctx, done := redisx.Within(t.Context(), 50*time.Millisecond)
+	ctx, done := redisx.WithBudget(t.Context(), 50*time.Millisecond)
 	defer done()
 	begin := time.Now()
 	if err := c.Get(ctx, "k").Err(); !errors.Is(err, context.DeadlineExceeded) {
@@ -72,13 +72,13 @@ func TestACommandWithoutAConnectionEndsWithItsContext(t *testing.T) {
 	}
 }
 
-func FuzzHashTag(f *testing.F) {
+func FuzzKey(f *testing.F) {
 	f.Add("a", "a}b")
 	f.Add("", "%")
 	f.Add("}", "%7D")
 	f.Add("{", "{{}}")
 	f.Fuzz(func(t *testing.T, a, b string) {
-		one, two := redisx.HashTag(a), redisx.HashTag(b)
+		one, two := redisx.Key("", a), redisx.Key("", b)
 		if (one == two) != (a == b) {
 			t.Fatalf("%q and %q have the tags %q and %q", a, b, one, two)
 		}
