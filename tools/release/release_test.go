@@ -2,12 +2,14 @@
 package release
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 )
 
 // program is another team's, on the lock and the client.
@@ -52,7 +54,8 @@ func main() {
 }
 `
 
-const version = "v0.1.0"
+// version is one of its own for each run, since a module cache never looks at a version twice.
+var version = fmt.Sprintf("v0.1.0-test.%d", time.Now().UnixNano())
 
 // modules are those that `make release` names.
 func modules(t *testing.T, root string) []string {
@@ -124,7 +127,7 @@ func TestAReleaseCanBeRequiredFromOutsideTheTreeWithoutReplace(t *testing.T) {
 		t.Errorf("files of the checkout changed:\n%s", out)
 	}
 
-	proxy, consumer, cache := t.TempDir(), t.TempDir(), t.TempDir()
+	proxy, consumer := t.TempDir(), t.TempDir()
 	must(t, filepath.Join(root, "tools"), []string{"GOWORK=off"}, "go",
 		append([]string{"run", "./moduleproxy", clone, proxy, version}, names...)...)
 	goMod := "module example.com/billing\n\ngo 1.26.0\n\nrequire (\n"
@@ -148,12 +151,9 @@ func TestAReleaseCanBeRequiredFromOutsideTheTreeWithoutReplace(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// The module cache of this machine serves what isn't ours; ours goes into a cache that is thrown away.
-	shared := strings.TrimSpace(must(t, root, nil, "go", "env", "GOMODCACHE"))
-	environ := []string{"GOWORK=off", "GOFLAGS=-mod=mod -modcacherw -buildvcs=false", "GOMODCACHE=" + cache,
-		"GONOSUMDB=github.com/purserhq/*",
-		"GOPROXY=file://" + proxy + ",file://" + filepath.Join(shared, "cache", "download") + "," +
-			strings.TrimSpace(must(t, root, nil, "go", "env", "GOPROXY"))}
+	environ := []string{"GOWORK=off", "GOFLAGS=-mod=mod -modcacherw -buildvcs=false", "GONOSUMDB=github.com/purserhq/*",
+		"GOPROXY=file://" + proxy + "," + strings.TrimSpace(must(t, root, nil, "go", "env", "GOPROXY"))}
+	forget(t, strings.TrimSpace(must(t, root, nil, "go", "env", "GOMODCACHE")))
 	must(t, consumer, environ, "go", "build", "-o", "billing", ".")
 	if out := must(t, consumer, nil, "./billing"); !strings.Contains(out, "built") {
 		t.Errorf("the program prints %s", out)
@@ -164,4 +164,24 @@ func TestAReleaseCanBeRequiredFromOutsideTheTreeWithoutReplace(t *testing.T) {
 			t.Errorf("%s is built with %s", m, out)
 		}
 	}
+}
+
+// forget removes the modules of this version from the module cache after the test.
+func forget(t *testing.T, cache string) {
+	t.Cleanup(func() {
+		for _, pattern := range []string{"", "*/"} {
+			for _, base := range []string{"github.com/purserhq/purser/" + pattern + "*@" + version,
+				"cache/download/github.com/purserhq/purser/" + pattern + "*/@v/" + version + ".*"} {
+				found, err := filepath.Glob(filepath.Join(cache, base))
+				if err != nil {
+					t.Error(err)
+				}
+				for _, f := range found {
+					if err := os.RemoveAll(f); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+		}
+	})
 }
