@@ -127,6 +127,12 @@ func TestAReleaseCanBeRequiredFromOutsideTheTreeWithoutReplace(t *testing.T) {
 		t.Errorf("files of the checkout changed:\n%s", out)
 	}
 
+	// The release commit itself builds, also the modules that are not released.
+	must(t, clone, nil, "git", "checkout", "--quiet", version)
+	for _, m := range append([]string{"services/wallet", "services/devstack"}, names...) {
+		must(t, filepath.Join(clone, m), []string{"GOWORK=off", "GOFLAGS=-mod=readonly"}, "go", "list", "-deps", "./...")
+	}
+
 	proxy, consumer := t.TempDir(), t.TempDir()
 	must(t, filepath.Join(root, "tools"), []string{"GOWORK=off"}, "go",
 		append([]string{"run", "./moduleproxy", clone, proxy, version}, names...)...)
