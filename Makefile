@@ -4,10 +4,14 @@ MODULES := proto pkg proto/client services/internal services/auth services/walle
 TOOLS := $(CURDIR)/bin/tools
 DEMO ?= 1
 GOTEST := go test -race -timeout 11m
+# The modules that other repositories may require, each before those that need it.
+RELEASED := proto pkg proto/client
+PKG ?=
+N ?= 30
 
 .PHONY: help
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 .PHONY: run
 run: setup ## Run the suite on this machine and drive its main job (DEMO=0: only start it)
@@ -49,8 +53,25 @@ setup-tests: ## As setup, and Chromium for the test of the console
 	@tools/setup.sh browser
 
 .PHONY: test
-test: setup-tests buildah binaries ## Run every test, with the race detector
-	$(GOTEST) work
+test: setup-tests buildah binaries .build ## Run every test, with the race detector
+	@rc=0; $(GOTEST) work 2>&1 | tee .build/test.log || rc=$$?; tools/slowest.sh .build/test.log; exit $$rc
+
+.PHONY: check
+check: tools ## Format, vet, lint and test the packages of PKG, as PKG=./pkg/lock
+	@tools/check.sh $(PKG)
+
+.PHONY: stress
+stress: setup ## Run the tests of PKG (or all) N times on one and two processors beside a busy one
+	@mkdir -p bin && GOWORK=off go -C tools build -o ../bin/stress ./stress
+	@exec bin/stress -n $(N) $(PKG)
+
+.PHONY: test-tools
+test-tools: tools protodeps ## Test the tools: contracts check, release, stress
+	GOWORK=off go -C tools test ./...
+
+.PHONY: findings
+findings: ## Run the scripts of findings/ (they use the network; not part of CI)
+	@tools/findings.sh
 
 .PHONY: prove
 prove: setup .build ## Run the proofs at full size and print their figures
@@ -71,6 +92,19 @@ generate: tools protodeps ## Generate code from the contracts
 	PATH=$(TOOLS):$$PATH $(TOOLS)/buf generate
 	PATH=$(TOOLS):$$PATH $(TOOLS)/buf generate --template docs/examples/ledger/buf.gen.yaml
 	@go run ./services/devstack/cmd/accessdoc > .build/access.md && cp .build/access.md docs/access.md
+
+.PHONY: contracts-check
+contracts-check: tools protodeps ## Check that clients of the released contracts still work
+	@tools/contracts.sh check
+
+.PHONY: contracts-image
+contracts-image: tools protodeps ## Record the present contracts as the released ones; only for a release
+	@tools/contracts.sh image
+
+.PHONY: release
+release: tools protodeps ## Prepare tags and requirements of VERSION=v0.1.0; pushes nothing
+	@tools/contracts.sh fresh
+	@tools/release.sh "$(VERSION)" $(RELEASED)
 
 .PHONY: contracts
 contracts: ## Compile the embedded chain's contracts (needs Node.js)
