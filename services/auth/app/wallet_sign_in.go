@@ -7,10 +7,10 @@ import (
 
 	"github.com/purserhq/purser/pkg/cache"
 	"github.com/purserhq/purser/services/auth/internal/audit"
-	"github.com/purserhq/purser/services/auth/internal/evm"
 	"github.com/purserhq/purser/services/auth/internal/identity"
 	"github.com/purserhq/purser/services/auth/internal/session"
 	"github.com/purserhq/purser/services/auth/internal/siwe"
+	"github.com/purserhq/purser/services/internal/ethsig"
 )
 
 // SIWEConfig is of signing in with wallets (EIP-4361).
@@ -57,7 +57,7 @@ func newWalletSignIn(cfg Config, redis cache.Redis, identities *identity.Service
 	events audit.Recorder, log *slog.Logger) *siwe.Service {
 	return siwe.NewService(siwe.Deps{
 		Nonces:     once[siwe.Challenge](redis, "wallet_nonce"),
-		Contracts:  evm.New(cfg.ChainRPCURLs, log),
+		Contracts:  ethsig.NewContracts(cfg.ChainRPCURLs, log),
 		Identities: identities, Sessions: sessions, Audit: events, Now: time.Now,
 	}, cfg.SIWE.site())
 }

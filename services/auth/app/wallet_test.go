@@ -21,7 +21,7 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/grpcclient"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
-	"github.com/purserhq/purser/services/auth/internal/siwe"
+	"github.com/purserhq/purser/services/internal/ethsig"
 )
 
 func keccak(b []byte) []byte {
@@ -42,7 +42,7 @@ func newWallet(t *testing.T) wallet {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return wallet{key, siwe.Address(keccak(key.PubKey().SerializeUncompressed()[1:])[12:]).String()}
+	return wallet{key, ethsig.Address(keccak(key.PubKey().SerializeUncompressed()[1:])[12:]).String()}
 }
 
 // sign is personal_sign: r, s and v.

@@ -19,7 +19,6 @@ func adapters() map[string]string {
 		"llama":    "reads prices over HTTP",
 		"web":      "serves the key set and the hosted sign-in over HTTP",
 		"idp":      "asks identity providers over HTTP",
-		"evm":      "asks contract wallets over JSON-RPC",
 	}
 }
 
@@ -94,11 +93,8 @@ func edge(from, to string, test bool, tell func(from, to, reason string)) {
 			"what it needs as a function or a type")
 	case a.service == shared && b.service != "" && b.service != shared:
 		tell(from, to, "what the services share knows none of them; pass what it needs as a function or a type")
-	case b.service == shared && a.service != "":
-		if b.rest == "servicetest" && !test && a.service != shared {
-			tell(from, to, "servicetest is for tests and is no part of a deployed binary")
-		}
-	case a.service != "" && a.service != "devstack" && b.service != "" && b.service != a.service:
+	case a.service != "" && a.service != "devstack" && b.service != "" && b.service != a.service &&
+		b.service != shared:
 		tell(from, to, "a service reaches another one over gRPC only, so that each is deployed alone")
 	case a.module == client && b.module == "services":
 		tell(from, to, "the client knows the contracts alone, so that another team's program takes no service with it")
@@ -117,13 +113,11 @@ func edge(from, to string, test bool, tell func(from, to, reason string)) {
 	}
 }
 
-const (
-	// client is the module that lies within the contracts' folder.
-	client = "proto/client"
-	// shared is the folder of what the services share. Go lets nobody outside
-	// services import it.
-	shared = "internal"
-)
+// shared is the folder within services of the module that only services import.
+const shared = "internal"
+
+// client is the module that lies within the contracts' folder.
+const client = "proto/client"
 
 type where struct{ module, service, rest string }
 
@@ -238,15 +232,14 @@ func TestAnEdgeAgainstTheDirectionIsReported(t *testing.T) {
 		"a service to another":   {"services/wallet/app", "services/auth/app", false, "over gRPC only"},
 		"a service's test to another": {"services/wallet/internal/wallet", "services/auth/internal/account",
 			true, "over gRPC only"},
-		"a service to what services share": {"services/wallet/app", "services/internal/chassis", false, ""},
-		"devstack to what services share":  {"services/devstack/suite", "services/internal/chassis", false, ""},
-		"what services share to a service": {"services/internal/chassis", "services/auth/app", false,
+		"a service to what they share": {"services/auth/internal/siwe", "services/internal/ethsig", false, ""},
+		"what they share to a service": {"services/internal/ethsig", "services/auth/app", false,
 			"knows none of them"},
-		"a program to servicetest": {"services/wallet/app", "services/internal/servicetest", false,
-			"no part of a deployed binary"},
-		"a test to servicetest":       {"services/wallet/app", "services/internal/servicetest", true, ""},
-		"servicetest to the test kit": {"services/internal/servicetest", "pkg/testkit", false, ""},
-		"the chassis to the test kit": {"services/internal/chassis", "pkg/testkit", false, "no part of a deployed binary"},
+		"what they share to devstack": {"services/internal/ethsig", "services/devstack/chain", true,
+			"knows none of them"},
+		"what they share to a library":   {"services/internal/ethsig", "pkg/errs", false, ""},
+		"what they share to each other":  {"services/internal/chassis", "services/internal/ethsig", false, ""},
+		"the library to what they share": {"pkg/jobs", "services/internal/ethsig", false, "knows no contract"},
 		"a service to devstack": {"services/wallet/app", "services/devstack/chain", false,
 			"over gRPC only"},
 		"devstack to an app": {"services/devstack/suite", "services/wallet/app", false, ""},

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/purserhq/purser/services/internal/ethsig"
 )
 
 // Message is one of EIP-4361. Times are as they were written, so that it is
@@ -13,7 +15,7 @@ import (
 type Message struct {
 	// Scheme before the domain; empty when there is none.
 	Scheme, Domain string
-	Address        Address
+	Address        ethsig.Address
 	// Statement is nil when there is none.
 	Statement *string
 	URI       string
@@ -189,7 +191,7 @@ func (p *parser) head(m *Message) {
 		p.fail("the domain must be an authority of RFC 3986")
 	}
 	line, _ = p.next()
-	address, err := ParseAddress(line)
+	address, err := ethsig.ParseAddress(line)
 	if err != nil {
 		p.fail("the address " + err.Error())
 	}

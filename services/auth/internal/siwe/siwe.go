@@ -28,6 +28,7 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/challenge"
 	"github.com/purserhq/purser/services/auth/internal/identity"
 	"github.com/purserhq/purser/services/auth/internal/session"
+	"github.com/purserhq/purser/services/internal/ethsig"
 )
 
 const (
@@ -48,13 +49,14 @@ type Challenge struct {
 	ChainID uint64
 }
 
-// Contracts asks contract wallets.
+// Contracts verifies signatures of contract wallets; *ethsig.Contracts is one.
 type Contracts interface {
-	// Accepts reports whether the contract at an address takes sig as its
-	// signature of digest (ERC-1271); false when there is no contract.
+	// IsValidSignature reports whether the contract at an address accepts sig
+	// for digest (ERC-1271); false when there is no contract.
 	// errs.Unavailable (CHAIN_UNAVAILABLE) when too few nodes answer, or don't
 	// agree; errs.FailedPrecondition (CHAIN_NOT_CONFIGURED).
-	Accepts(ctx context.Context, chain uint64, contract [20]byte, digest [32]byte, sig []byte) (bool, error)
+	IsValidSignature(ctx context.Context, chainID uint64, contract ethsig.Address, digest [32]byte,
+		sig []byte) (bool, error)
 }
 
 // Sessions begins sessions; *session.Service is one.
@@ -101,7 +103,7 @@ func (s *Service) Start(ctx context.Context, address string, chain uint64) (stri
 	if err := s.enabled(); err != nil {
 		return "", time.Time{}, err
 	}
-	a, err := ParseAddress(address)
+	a, err := ethsig.ParseAddress(address)
 	if err != nil {
 		return "", time.Time{}, errs.Invalid("address", err.Error())
 	}
@@ -116,7 +118,7 @@ func (s *Service) Start(ctx context.Context, address string, chain uint64) (stri
 		Nonce:    nonce,
 		IssuedAt: NewTime(now), Expires: &expires,
 	}
-	if _, err := s.nonces.Put(ctx, nonce, Challenge{Address: a.lower(), ChainID: chain}); err != nil {
+	if _, err := s.nonces.Put(ctx, nonce, Challenge{Address: a.Lower(), ChainID: chain}); err != nil {
 		return "", time.Time{}, err
 	}
 	return m.String(), expires.Time, nil
@@ -168,9 +170,9 @@ func (s *Service) use(ctx context.Context, message, signature string, then func(
 	if err != nil {
 		return errs.Invalid("message", err.Error())
 	}
-	sig, err := parseSignature(signature)
+	sig, err := ethsig.ParseSignature(signature)
 	if err != nil {
-		return err
+		return errs.Invalid("signature", err.Error())
 	}
 	if err := s.check(m); err != nil {
 		return err
@@ -178,10 +180,10 @@ func (s *Service) use(ctx context.Context, message, signature string, then func(
 	none := errs.Unauthenticated("WALLET_NONCE_INVALID",
 		"the nonce was used, has expired, or was given to another address or chain")
 	return s.nonces.Use(ctx, m.Nonce, none, func(c Challenge) error {
-		if c.Address != m.Address.lower() || c.ChainID != m.ChainID {
+		if c.Address != m.Address.Lower() || c.ChainID != m.ChainID {
 			return none
 		}
-		claim, err := s.prove(ctx, m, hash(message), sig)
+		claim, err := s.prove(ctx, m, ethsig.HashMessage(message), sig)
 		if err != nil {
 			return err
 		}
@@ -210,16 +212,16 @@ func (s *Service) check(m Message) error {
 
 // prove returns whose a signature is.
 func (s *Service) prove(ctx context.Context, m Message, digest [32]byte, sig []byte) (identity.Claim, error) {
-	claim := identity.Claim{Provider: Provider, Subject: m.Address.lower(), Label: m.Address.String()}
-	if by, ok := signer(digest, sig); ok && by == m.Address {
+	claim := identity.Claim{Provider: Provider, Subject: m.Address.Lower(), Label: m.Address.String()}
+	if by, ok := ethsig.RecoverAddress(digest, sig); ok && by == m.Address {
 		return claim, nil
 	}
-	if undeployed(sig) {
+	if ethsig.IsUndeployed(sig) {
 		return claim, errs.FailedPrecondition("WALLET_NOT_DEPLOYED",
 			"the wallet's contract is not deployed yet (ERC-6492); deploy it, for example by a first transaction")
 	}
-	ok, err := s.Contracts.Accepts(ctx, m.ChainID, m.Address, digest, sig)
-	if e := errs.As(err); e != nil && e.Reason == "CHAIN_NOT_CONFIGURED" && len(sig) == signatureSize {
+	ok, err := s.Contracts.IsValidSignature(ctx, m.ChainID, m.Address, digest, sig)
+	if e := errs.As(err); e != nil && e.Reason == "CHAIN_NOT_CONFIGURED" && len(sig) == ethsig.KeySignatureSize {
 		ok, err = false, nil // most likely it is of an account with a key, and wrong
 	}
 	if err != nil {

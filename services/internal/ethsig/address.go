@@ -1,4 +1,4 @@
-package siwe
+package ethsig
 
 import (
 	"encoding/hex"
@@ -8,11 +8,12 @@ import (
 	"golang.org/x/crypto/sha3"
 )
 
-// Address is of an account of an EVM chain.
+// Address is the address of an account or a contract on an EVM chain.
 type Address [20]byte
 
-// ParseAddress reads an address in EIP-55 form: with the checksum that its
-// letters' case is, as EIP-4361 asks.
+// ParseAddress reads an address with its EIP-55 checksum. Unlike EIP-55 it
+// refuses an address without the checksum (all lower or all upper case), as
+// EIP-4361 requires. The error is a rule without a subject ("must be …").
 func ParseAddress(s string) (Address, error) {
 	var a Address
 	digits, ok := strings.CutPrefix(s, "0x")
@@ -28,10 +29,10 @@ func ParseAddress(s string) (Address, error) {
 	return a, nil
 }
 
-// String is the EIP-55 form.
+// String returns the address with its EIP-55 checksum.
 func (a Address) String() string {
 	text := []byte(hex.EncodeToString(a[:]))
-	sum := keccak(text)
+	sum := keccak256(text)
 	for i, c := range text {
 		if c >= 'a' && sum[i/2]>>(4*(1-i%2))&0xf >= 8 {
 			text[i] = c - 'a' + 'A'
@@ -40,13 +41,13 @@ func (a Address) String() string {
 	return "0x" + string(text)
 }
 
-// lower is the form that identities are stored by.
-func (a Address) lower() string { return "0x" + hex.EncodeToString(a[:]) }
+// Lower returns the address in lower case, without a checksum.
+func (a Address) Lower() string { return "0x" + hex.EncodeToString(a[:]) }
 
-func keccak(parts ...[]byte) [32]byte {
+func keccak256(parts ...[]byte) [32]byte {
 	h := sha3.NewLegacyKeccak256()
 	for _, p := range parts {
-		_, _ = h.Write(p) // a hash takes everything
+		_, _ = h.Write(p) // a hash.Hash never returns an error
 	}
 	var sum [32]byte
 	h.Sum(sum[:0])

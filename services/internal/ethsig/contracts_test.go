@@ -1,4 +1,4 @@
-package evm_test
+package ethsig_test
 
 import (
 	"encoding/json"
@@ -10,12 +10,13 @@ import (
 	"testing"
 
 	"github.com/purserhq/purser/pkg/errs"
-	"github.com/purserhq/purser/services/auth/internal/evm"
+	"github.com/purserhq/purser/services/internal/ethsig"
 )
 
-const yes = `"result":"0x1626ba7e00000000000000000000000000000000000000000000000000000000"`
+const validResult = `"result":"0x1626ba7e00000000000000000000000000000000000000000000000000000000"`
 
-// node answers every eth_call with this member, and is of a chain.
+// node starts a node of a chain that answers every eth_call with this member of
+// a JSON-RPC response.
 func node(t *testing.T, chain, answer string) string {
 	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -45,10 +46,10 @@ func node(t *testing.T, chain, answer string) string {
 	return s.URL
 }
 
-func accepts(t *testing.T, nodes ...string) (bool, error) {
+func isValid(t *testing.T, nodes ...string) (bool, error) {
 	t.Helper()
-	c := evm.New(map[uint64][]string{31337: nodes}, slog.New(slog.DiscardHandler))
-	var contract [20]byte
+	c := ethsig.NewContracts(map[uint64][]string{31337: nodes}, slog.New(slog.DiscardHandler))
+	var contract ethsig.Address
 	var digest [32]byte
 	for i := range contract {
 		contract[i] = 1
@@ -56,7 +57,7 @@ func accepts(t *testing.T, nodes ...string) (bool, error) {
 	for i := range digest {
 		digest[i] = 2
 	}
-	return c.Accepts(t.Context(), 31337, contract, digest, []byte{3, 3, 3})
+	return c.IsValidSignature(t.Context(), 31337, contract, digest, []byte{3, 3, 3})
 }
 
 func TestAContractAcceptsByTheMagicValueAlone(t *testing.T) {
@@ -65,13 +66,13 @@ func TestAContractAcceptsByTheMagicValueAlone(t *testing.T) {
 		want   bool
 		reason string
 	}{
-		"the magic value":         {yes, true, ""},
-		"another value":           {strings.Replace(yes, "7e0", "7f0", 1), false, ""},
-		"0xffffffff":              {strings.Replace(yes, "1626ba7e", "ffffffff", 1), false, ""},
+		"the magic value":         {validResult, true, ""},
+		"another value":           {strings.Replace(validResult, "7e0", "7f0", 1), false, ""},
+		"0xffffffff":              {strings.Replace(validResult, "1626ba7e", "ffffffff", 1), false, ""},
 		"the magic value at last": {`"result":"0x` + strings.Repeat("0", 56) + `1626ba7e"`, false, ""},
-		"dirt after it":           {strings.Replace(yes, `00"`, `01"`, 1), false, ""},
+		"dirt after it":           {strings.Replace(validResult, `00"`, `01"`, 1), false, ""},
 		"four bytes":              {`"result":"0x1626ba7e"`, false, ""},
-		"more than a word":        {strings.Replace(yes, `00"`, `0000"`, 1), false, ""},
+		"more than a word":        {strings.Replace(validResult, `00"`, `0000"`, 1), false, ""},
 		"no contract":             {`"result":"0x"`, false, ""},
 		"true":                    {`"result":"0x` + strings.Repeat("0", 63) + `1"`, false, ""},
 		"a revert": {`"error":{"code":3,"message":"execution reverted","data":"0x08c379a0"}`, false,
@@ -84,46 +85,46 @@ func TestAContractAcceptsByTheMagicValueAlone(t *testing.T) {
 		"a redirect":               {"redirect", false, "CHAIN_UNAVAILABLE"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := accepts(t, node(t, "0x7a69", tc.answer))
+			got, err := isValid(t, node(t, "0x7a69", tc.answer))
 			if e := errs.As(err); got != tc.want || (e == nil) != (tc.reason == "") ||
 				e != nil && e.Reason != tc.reason {
 				t.Error(got, err)
 			}
 		})
 	}
-	if _, err := accepts(t, node(t, "0x1", yes)); !errs.Is(err, errs.KindUnavailable) {
+	if _, err := isValid(t, node(t, "0x1", validResult)); !errs.Is(err, errs.KindUnavailable) {
 		t.Error("a node of another chain was believed", err)
 	}
-	if _, err := accepts(t); errs.As(err).Reason != "CHAIN_NOT_CONFIGURED" {
+	if _, err := isValid(t); errs.As(err).Reason != "CHAIN_NOT_CONFIGURED" {
 		t.Error(err)
 	}
 }
 
 func TestTwoNodesHaveToAgree(t *testing.T) {
-	no := strings.Replace(yes, "1626ba7e", "ffffffff", 1)
-	good, other, away := node(t, "0x7a69", yes), node(t, "0x7a69", no), "http://127.0.0.1:1"
+	invalidResult := strings.Replace(validResult, "1626ba7e", "ffffffff", 1)
+	valid, invalid, down := node(t, "0x7a69", validResult), node(t, "0x7a69", invalidResult), "http://127.0.0.1:1"
 	for name, tc := range map[string]struct {
 		nodes []string
 		want  bool
 		fails bool
 	}{
-		"both accept":                       {[]string{good, good}, true, false},
-		"both refuse":                       {[]string{other, other}, false, false},
-		"one accepts":                       {[]string{good, other}, false, true},
-		"one refuses":                       {[]string{other, good}, false, true},
-		"one is away":                       {[]string{good, away}, false, true},
-		"one of three is away":              {[]string{away, good, good}, true, false},
-		"one of three is of another chain":  {[]string{good, node(t, "0x1", yes), good}, true, false},
-		"both are away":                     {[]string{away, away}, false, true},
-		"a third doesn't outvote a dispute": {[]string{good, other, good}, false, true},
+		"both accept":                       {[]string{valid, valid}, true, false},
+		"both refuse":                       {[]string{invalid, invalid}, false, false},
+		"one accepts":                       {[]string{valid, invalid}, false, true},
+		"one refuses":                       {[]string{invalid, valid}, false, true},
+		"one is unreachable":                {[]string{valid, down}, false, true},
+		"one of three is unreachable":       {[]string{down, valid, valid}, true, false},
+		"one of three is of another chain":  {[]string{valid, node(t, "0x1", validResult), valid}, true, false},
+		"both are unreachable":              {[]string{down, down}, false, true},
+		"a third doesn't outvote a dispute": {[]string{valid, invalid, valid}, false, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := accepts(t, tc.nodes...)
+			got, err := isValid(t, tc.nodes...)
 			if got != tc.want || (err != nil) != tc.fails || err != nil && errs.As(err).Reason != "CHAIN_UNAVAILABLE" {
 				t.Error(got, err)
 			}
 			if err != nil && strings.Contains(err.Error(), "://") {
-				t.Error("a node's URL is told:", err)
+				t.Error("a node's URL is in the error:", err)
 			}
 		})
 	}
