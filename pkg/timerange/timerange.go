@@ -80,9 +80,11 @@ func (r Range) Check(rules Rules) error {
 		return errs.Invalid(endField, fmt.Sprintf("must not be in the future (now %s), got %s",
 			text(rules.Now), text(r.End)))
 	case hasStart && hasEnd && !r.Start.Before(r.End):
-		return errs.Invalid(startField, fmt.Sprintf("must be before end_time (%s), got %s", text(r.End), text(r.Start)))
+		return errs.Invalid(startField, fmt.Sprintf("must be before end_time (%s), got %s", text(r.End),
+			text(r.Start)))
 	case hasStart && !rules.Earliest.IsZero() && r.Start.Before(rules.Earliest):
-		return errs.Invalid(startField, fmt.Sprintf("must be %s or later, got %s", text(rules.Earliest), text(r.Start)))
+		return errs.Invalid(startField, fmt.Sprintf("must be %s or later, got %s", text(rules.Earliest),
+			text(r.Start)))
 	case hasStart && hasEnd && rules.MaxYears > 0 && r.Start.Before(r.End.AddDate(-rules.MaxYears, 0, 0)):
 		return errs.Invalid(startField, fmt.Sprintf("must be at most %d years before end_time (%s), got %s",
 			rules.MaxYears, text(r.End), text(r.Start)))

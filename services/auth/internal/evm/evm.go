@@ -21,12 +21,12 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/redact"
 )
 
 const (
@@ -72,7 +72,7 @@ func (c *Contracts) Accepts(ctx context.Context, chain uint64, contract [20]byte
 	for i, node := range nodes {
 		ok, err := c.ask(ctx, node, chain, contract, data)
 		if err != nil {
-			err = told(err)
+			err = redact.Error(err, node)
 			c.log.WarnContext(ctx, "node failed", "chain", chain, "node", i+1, "error", err)
 			failures = append(failures, err)
 			continue
@@ -174,19 +174,4 @@ func (c *Contracts) do(ctx context.Context, node string, into any, method string
 		return fmt.Errorf("status %d, no result", resp.StatusCode)
 	}
 	return json.Unmarshal(answer.Result, into)
-}
-
-// told is err as it may be logged: without URLs, whose paths and queries carry
-// API keys, and no longer than a line.
-func told(err error) error {
-	text := err.Error()
-	var failed *url.Error
-	if errors.As(err, &failed) {
-		text = "no answer: " + failed.Err.Error()
-	}
-	const most = 300
-	if len(text) > most {
-		text = strings.ToValidUTF8(text[:most], "") + "…"
-	}
-	return errors.New(text)
 }
