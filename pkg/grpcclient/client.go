@@ -60,16 +60,16 @@ type Config struct {
 // Check reports what is wrong with c, whose variables begin with prefix, such as
 // PURSER_AUTH_. That there is no address is for the caller to judge.
 func (c Config) Check(prefix string) error {
-	var mistakes []error
+	var invalid []error
 	if c.Addr != "" && !strings.Contains(c.Addr, "://") {
-		mistakes = append(mistakes, config.HostPort(prefix+"ADDR", c.Addr))
+		invalid = append(invalid, config.HostPort(prefix+"ADDR", c.Addr))
 	}
 	if c.Plaintext && c.CAFile != "" {
-		mistakes = append(mistakes, fmt.Errorf("%sPLAINTEXT and %[1]sTLS_CA are both set; choose one", prefix))
+		invalid = append(invalid, fmt.Errorf("%sPLAINTEXT and %[1]sTLS_CA are both set; choose one", prefix))
 	} else if _, err := transport(c); err != nil {
-		mistakes = append(mistakes, fmt.Errorf("%sTLS_CA: %w", prefix, err))
+		invalid = append(invalid, fmt.Errorf("%sTLS_CA: %w", prefix, err))
 	}
-	return errors.Join(mistakes...)
+	return errors.Join(invalid...)
 }
 
 // Dial prepares a connection; nothing is called yet. Its calls carry the

@@ -1,4 +1,9 @@
-package config
+// Package chainurl reads settings that have a value for each EVM chain: the URLs
+// of its JSON-RPC nodes, or a name of it.
+//
+// Such a setting reads <chain id>=<value>, separated by commas. A chain id is an
+// EIP-155 id, 1 to 2^63-1; spaces around ids and values are not part of them.
+package chainurl
 
 import (
 	"errors"
@@ -7,45 +12,48 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/purserhq/purser/pkg/config"
 )
 
-// ChainURLs are the URLs of the nodes of each chain, in the order to try, as
-// "1=https://a,1=https://b,137=https://c". It prints without the URLs, whose
-// paths carry API keys.
-type ChainURLs map[uint64][]string
+// Nodes are the URLs of each chain's nodes, in the order to try them, as
+// "1=https://a.example,1=https://b.example,137=https://c.example". It prints
+// without the URLs, whose paths and queries carry API keys.
+type Nodes map[uint64][]string
 
 // UnmarshalText implements encoding.TextUnmarshaler.
-func (c *ChainURLs) UnmarshalText(text []byte) error {
-	*c = ChainURLs{}
-	return ByChain(string(text), func(chain uint64, url string) { (*c)[chain] = append((*c)[chain], url) })
+func (n *Nodes) UnmarshalText(text []byte) error {
+	*n = Nodes{}
+	return ParsePairs(string(text), func(chain uint64, url string) { (*n)[chain] = append((*n)[chain], url) })
 }
 
-// String names the chains only.
-func (c ChainURLs) String() string {
+// String names the chains, in ascending order, and how many nodes each has.
+func (n Nodes) String() string {
 	var parts []string
-	for _, chain := range slices.Sorted(maps.Keys(c)) {
-		parts = append(parts, fmt.Sprintf("%d=(%d nodes)", chain, len(c[chain])))
+	for _, chain := range slices.Sorted(maps.Keys(n)) {
+		parts = append(parts, fmt.Sprintf("%d=(%d nodes)", chain, len(n[chain])))
 	}
 	return strings.Join(parts, ",")
 }
 
-// Check reports every URL that is none of http or https as a mistake of the
-// variable.
-func (c ChainURLs) Check(variable string) error {
-	var mistakes []error
-	for _, chain := range slices.Sorted(maps.Keys(c)) {
-		for i, node := range c[chain] {
-			if !IsHTTPURL(node) {
-				mistakes = append(mistakes, fmt.Errorf("%s: node %d of chain %d must be an http or https URL",
+// Check returns an error for each URL that is not an http or https URL. It names
+// the variable, the chain and the place of the node, and shows no URL.
+func (n Nodes) Check(variable string) error {
+	var errs []error
+	for _, chain := range slices.Sorted(maps.Keys(n)) {
+		for i, node := range n[chain] {
+			if !config.IsHTTPURL(node) {
+				errs = append(errs, fmt.Errorf("%s: node %d of chain %d must be an http or https URL",
 					variable, i+1, chain))
 			}
 		}
 	}
-	return errors.Join(mistakes...)
+	return errors.Join(errs...)
 }
 
-// ByChain reads "1=a,137=b" and calls add for each pair.
-func ByChain(text string, add func(chain uint64, value string)) error {
+// ParsePairs calls add for each pair of a setting such as "1=a,137=b", in its
+// order. The error shows nothing of the text.
+func ParsePairs(text string, add func(chain uint64, value string)) error {
 	for part := range strings.SplitSeq(text, ",") {
 		if part = strings.TrimSpace(part); part == "" {
 			continue

@@ -14,6 +14,7 @@ import (
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/pkg/process"
 	"github.com/purserhq/purser/pkg/redisx"
+	"github.com/purserhq/purser/services/internal/chainurl"
 	"github.com/purserhq/purser/services/wallet/internal/price"
 )
 
@@ -30,7 +31,7 @@ type Config struct {
 	Auth grpcclient.Config `envPrefix:"AUTH_"`
 	// ChainRPCURLs has the JSON-RPC nodes, chain=url, separated by commas. A
 	// chain may stand several times, in the order to try.
-	ChainRPCURLs config.ChainURLs `env:"CHAIN_RPC_URLS"`
+	ChainRPCURLs chainurl.Nodes `env:"CHAIN_RPC_URLS"`
 	// BalancesPerCall is how many balances one call to a node asks for.
 	BalancesPerCall int `env:"BALANCES_PER_CALL" envDefault:"200"`
 	// SyncCron is when wallets are synced that were not for SyncEvery.
@@ -109,5 +110,5 @@ type Names map[uint64]string
 // UnmarshalText reads "1=ethereum,137=polygon".
 func (n *Names) UnmarshalText(text []byte) error {
 	*n = Names{}
-	return config.ByChain(string(text), func(chain uint64, name string) { (*n)[chain] = name })
+	return chainurl.ParsePairs(string(text), func(chain uint64, name string) { (*n)[chain] = name })
 }
