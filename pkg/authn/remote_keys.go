@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/redact"
 )
 
 // Bounds of a RemoteKeys.
@@ -159,7 +160,8 @@ func (r *RemoteKeys) fetchForWant(ctx context.Context, kid string) error {
 		defer close(fetched)
 		defer func() { <-r.turn }()
 		if err := r.fetch(r.ctx); err != nil { //nolint:contextcheck // it serves every waiter, not this one alone
-			r.log.WarnContext(ctx, "fetch of the key set failed", "url", r.url, "error", err)
+			r.log.WarnContext(ctx, "fetch of the key set failed", "url", redact.URL(r.url),
+				"error", redact.Error(err, r.url))
 		}
 		select {
 		case r.early <- struct{}{}:
@@ -256,7 +258,8 @@ func (r *RemoteKeys) refresh() {
 		err := r.fetch(r.ctx)
 		<-r.turn
 		if err != nil && r.ctx.Err() == nil {
-			r.log.Warn("refresh of the key set failed", "url", r.url, "error", err)
+			r.log.Warn("refresh of the key set failed", "url", redact.URL(r.url),
+				"error", redact.Error(err, r.url))
 		}
 		reset(r.pause())
 	}

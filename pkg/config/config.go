@@ -1,10 +1,10 @@
-// Package config reads a service's configuration from environment variables
-// named PURSER_*, tells every mistake at once, and prints what is in force
-// with the secrets masked.
+// Package config reads a program's configuration from environment variables
+// named PURSER_*, reports every error in it at once, and prints the effective
+// settings with the secrets masked.
 //
 // Any variable can come from a file instead: PURSER_X_FILE names a file whose
 // content, less the newlines at its end, is the value of PURSER_X. Setting both is
-// a mistake, and so is an empty file.
+// an error, and so is an empty file.
 package config
 
 import (
@@ -27,8 +27,10 @@ const Prefix = "PURSER_"
 
 // Secret is a value that must not be shown: it prints as "***" with every verb
 // of package fmt, in JSON and in logs. Use Reveal where the value itself is
-// needed. The limit is reflection: printed as an unexported field of a struct,
-// or used as a map's key in JSON, it shows.
+// needed.
+//
+// Limits: fmt shows it as an unexported field of a struct, and JSON as a key of
+// a map.
 type Secret string
 
 // String hides the value.
@@ -39,8 +41,8 @@ func (s Secret) String() string {
 	return "***"
 }
 
-// Format hides the value from every verb, the wrong ones too: fmt answers
-// those with the bare value.
+// Format hides the value from every verb; fmt would print the bare value for one
+// that doesn't fit a string, such as %d.
 func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
 
 // MarshalText hides the value from encoders and slog.
@@ -49,48 +51,50 @@ func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 // Reveal returns the value.
 func (s Secret) Reveal() string { return string(s) }
 
-// Load fills dst, a pointer to a struct with `env` tags, from environ (in
-// os.Environ's form). When dst has a method Validate() error it is called
-// too. The error joins every mistake found, one a line.
+// Load fills dst, a pointer to a struct with `env` tags, from environ, in the
+// form of os.Environ. If dst has a method Validate() error it is called then.
+// The error joins all that were found, one a line, and contains no value of a
+// Secret.
 func Load(environ []string, dst any) error {
 	vars, fileErr := fromFiles(env.ToMap(environ))
-	var mistakes []error
+	var invalid []error
 	if fileErr != nil {
-		mistakes = append(mistakes, fileErr)
+		invalid = append(invalid, fileErr)
 	}
 	if err := env.ParseWithOptions(dst, env.Options{Environment: vars, Prefix: Prefix}); err != nil {
-		mistakes = append(mistakes, plain(err, dst, vars)...)
+		invalid = append(invalid, plain(err, dst, vars)...)
 	}
 	if v, ok := dst.(interface{ Validate() error }); ok {
 		if err := v.Validate(); err != nil {
-			mistakes = append(mistakes, err)
+			invalid = append(invalid, err)
 		}
 	}
-	if len(mistakes) > 0 {
-		return fmt.Errorf("configuration:\n%w", errors.Join(mistakes...))
+	if len(invalid) > 0 {
+		return fmt.Errorf("configuration:\n%w", errors.Join(invalid...))
 	}
 	return nil
 }
 
-// plain takes the library's joined errors apart, one mistake each, and puts
-// the variable's name where the library has the Go field's.
+// plain returns the errors that the parser has joined, each with the variable's
+// name in place of the Go field's.
 func plain(err error, dst any, vars map[string]string) []error {
-	mistakes := []error{err}
+	invalid := []error{err}
 	var agg env.AggregateError
 	if errors.As(err, &agg) {
-		mistakes = agg.Errors
+		invalid = agg.Errors
 	}
-	for i, m := range mistakes {
+	for i, e := range invalid {
 		var parse env.ParseError
-		if errors.As(m, &parse) {
-			mistakes[i] = fmt.Errorf("%s: %w", variable(parse, dst, vars), parse.Err)
+		if errors.As(e, &parse) {
+			invalid[i] = fmt.Errorf("%s: %w", variable(parse, dst, vars), parse.Err)
 		}
 	}
-	return mistakes
+	return invalid
 }
 
-// variable names what a parse error is about: more than one when several
-// fields of that name and type are set.
+// variable returns the name of the variable of a parse error; several names
+// when fields of the same name and type are set, which the error doesn't tell
+// apart.
 func variable(parse env.ParseError, dst any, vars map[string]string) string {
 	var names []string
 	walk(reflect.ValueOf(dst), Prefix, func(name string, f reflect.StructField, _ reflect.Value) {
@@ -105,30 +109,30 @@ func variable(parse env.ParseError, dst any, vars map[string]string) string {
 }
 
 func fromFiles(vars map[string]string) (map[string]string, error) {
-	var mistakes []error
+	var invalid []error
 	for _, name := range slices.Sorted(maps.Keys(vars)) {
 		target, isFile := strings.CutSuffix(name, "_FILE")
 		if !isFile || !strings.HasPrefix(name, Prefix) {
 			continue
 		}
 		if _, both := vars[target]; both {
-			mistakes = append(mistakes, fmt.Errorf("%s and %s are both set; set one", target, name))
+			invalid = append(invalid, fmt.Errorf("%s and %s are both set; set one", target, name))
 			continue
 		}
 		data, err := os.ReadFile(vars[name])
 		if err != nil {
-			mistakes = append(mistakes, fmt.Errorf("%s: %w", name, err))
+			invalid = append(invalid, fmt.Errorf("%s: %w", name, err))
 			continue
 		}
 		if vars[target] = strings.TrimRight(string(data), "\r\n"); vars[target] == "" {
-			mistakes = append(mistakes, fmt.Errorf("%s: the file %s is empty", name, vars[name]))
+			invalid = append(invalid, fmt.Errorf("%s: the file %s is empty", name, vars[name]))
 		}
 	}
-	return vars, errors.Join(mistakes...)
+	return vars, errors.Join(invalid...)
 }
 
-// Print writes the effective configuration to w as NAME=value lines, sorted,
-// secrets masked.
+// Print writes the effective configuration to w: lines of NAME=value, sorted by
+// name, with the secrets masked.
 func Print(w io.Writer, cfg any) error {
 	var lines []string
 	walk(reflect.ValueOf(cfg), Prefix, func(name string, _ reflect.StructField, v reflect.Value) {
@@ -143,12 +147,13 @@ func Print(w io.Writer, cfg any) error {
 	return nil
 }
 
-// injected are variables that Kubernetes sets for Services whose name begins
-// with purser.
+// injected matches the variables that Kubernetes sets in every container for a
+// Service whose name begins with "purser".
 var injected = regexp.MustCompile(`_(SERVICE_(HOST|PORT\w*)|PORT(_\d+_(TCP|UDP)\w*)?)$`)
 
-// Unread lists the variables of environ under Prefix that cfg has no field for:
-// misspelt, as a rule, or another program's.
+// Unread returns the names of the variables in environ that begin with Prefix
+// and have no field in cfg, sorted: misspelt ones, as a rule, or another
+// program's.
 func Unread(environ []string, cfg any) []string {
 	known := map[string]bool{}
 	walk(reflect.ValueOf(cfg), Prefix, func(name string, _ reflect.StructField, _ reflect.Value) {
@@ -164,8 +169,8 @@ func Unread(environ []string, cfg any) []string {
 	return unread
 }
 
-// HostPort reports a mistake of a variable whose value is set and isn't
-// host:port.
+// HostPort returns an error, naming the variable, when its value is set and is
+// not host:port.
 func HostPort(variable, value string) error {
 	if _, port, err := net.SplitHostPort(value); value != "" && (err != nil || port == "") {
 		return fmt.Errorf("%s must read host:port", variable)
@@ -173,7 +178,8 @@ func HostPort(variable, value string) error {
 	return nil
 }
 
-// File reports a mistake of a variable that names a file which can't be read.
+// File returns an error, naming the variable, when its value is the path of a
+// file that can't be read. An empty path is no error.
 func File(variable, path string) error {
 	if path == "" {
 		return nil
@@ -185,8 +191,8 @@ func File(variable, path string) error {
 	return f.Close()
 }
 
-// walk visits the fields of v, a struct or a pointer to one, that have a
-// variable, as the parser finds them.
+// walk calls visit for each field of v, a struct or a pointer to one, that has a
+// variable, by the parser's own rules.
 func walk(v reflect.Value, prefix string, visit func(name string, f reflect.StructField, v reflect.Value)) {
 	v = reflect.Indirect(v)
 	if v.Kind() != reflect.Struct {

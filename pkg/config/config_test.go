@@ -50,14 +50,14 @@ func file(t *testing.T, content string) string {
 	return path
 }
 
-func TestEveryMistakeIsToldAtOnce(t *testing.T) {
+func TestEveryErrorIsReportedAtOnce(t *testing.T) {
 	var s settings
 	err := config.Load([]string{
 		"PURSER_PORT=70000", "PURSER_WAIT=soon", "PURSER_DATABASE_CONNS=many",
 		"PURSER_A=1", "PURSER_A_FILE=/x", "PURSER_B_FILE=" + filepath.Join(t.TempDir(), "absent"),
 	}, &s)
 	if err == nil {
-		t.Fatal("six mistakes were taken")
+		t.Fatal("six errors were accepted")
 	}
 	for _, want := range []string{
 		"PURSER_NAME", "PURSER_DATABASE_URL", "PURSER_PORT must be at most 65535",
@@ -72,7 +72,7 @@ func TestEveryMistakeIsToldAtOnce(t *testing.T) {
 		if second := config.Load([]string{"PURSER_A=1", "PURSER_A_FILE=/x", "PURSER_B_FILE=/absent",
 			"PURSER_C_FILE=/absent"}, &again).Error(); strings.Index(second, "PURSER_B_FILE") > strings.Index(second,
 			"PURSER_C_FILE") {
-			t.Fatalf("the order of the mistakes changes from run to run:\n%s", second)
+			t.Fatalf("the order of the errors changes from run to run:\n%s", second)
 		}
 	}
 }
@@ -94,7 +94,7 @@ func TestAValueComesFromAFile(t *testing.T) {
 	}
 }
 
-func TestAnEmptyFileIsAMistake(t *testing.T) {
+func TestAnEmptyFileIsAnError(t *testing.T) {
 	for name, content := range map[string]string{"of no bytes": "", "of a newline": "\n"} {
 		t.Run(name, func(t *testing.T) {
 			var s settings
@@ -108,7 +108,7 @@ func TestAnEmptyFileIsAMistake(t *testing.T) {
 	}
 }
 
-func TestWhatNothingReadsIsFound(t *testing.T) {
+func TestVariablesThatNothingReadsAreFound(t *testing.T) {
 	got := config.Unread([]string{
 		"PURSER_DATABASE_URL_FILE=/x", "PURSER_WAIT=1s", "PURSER_KEYS=a", "PURSER_DATABASE_URI=u", "PURSER_TOKENS=a",
 		"PURSER_HIDDEN=h",
@@ -128,7 +128,7 @@ func TestAnAddressIsHostAndPort(t *testing.T) {
 	}
 }
 
-func TestAFileAndAVariableTogetherAreAMistake(t *testing.T) {
+func TestAFileAndAVariableTogetherAreAnError(t *testing.T) {
 	for name, value := range map[string]string{"with different values": "postgres://y", "with an empty variable": ""} {
 		t.Run(name, func(t *testing.T) {
 			var s settings
@@ -150,7 +150,7 @@ func TestAFileOfAnotherProgramIsLeftAlone(t *testing.T) {
 	}
 }
 
-func TestAnUnreadableFileIsToldWithoutAnyContent(t *testing.T) {
+func TestAnUnreadableFileIsReportedWithoutAnyContent(t *testing.T) {
 	var s settings
 	err := config.Load([]string{"PURSER_NAME=n", "PURSER_DATABASE_URL_FILE=" + t.TempDir()}, &s)
 	if err == nil || !strings.Contains(err.Error(), "PURSER_DATABASE_URL_FILE") {
@@ -204,7 +204,7 @@ func TestASecretIsNeverShown(t *testing.T) {
 	}
 }
 
-func TestPrintShowsWhatIsInForceWithSecretsMasked(t *testing.T) {
+func TestPrintShowsTheEffectiveSettingsWithSecretsMasked(t *testing.T) {
 	var s settings
 	if err := config.Load([]string{"PURSER_NAME=n", "PURSER_DATABASE_URL=" + value,
 		"PURSER_KEYS=" + value + "," + value}, &s); err != nil {

@@ -26,6 +26,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/config"
+	"github.com/purserhq/purser/pkg/deadline"
 	"github.com/purserhq/purser/pkg/errs/grpcerr"
 )
 
@@ -59,16 +60,16 @@ type Config struct {
 // Check reports what is wrong with c, whose variables begin with prefix, such as
 // PURSER_AUTH_. That there is no address is for the caller to judge.
 func (c Config) Check(prefix string) error {
-	var mistakes []error
+	var invalid []error
 	if c.Addr != "" && !strings.Contains(c.Addr, "://") {
-		mistakes = append(mistakes, config.HostPort(prefix+"ADDR", c.Addr))
+		invalid = append(invalid, config.HostPort(prefix+"ADDR", c.Addr))
 	}
 	if c.Plaintext && c.CAFile != "" {
-		mistakes = append(mistakes, fmt.Errorf("%sPLAINTEXT and %[1]sTLS_CA are both set; choose one", prefix))
+		invalid = append(invalid, fmt.Errorf("%sPLAINTEXT and %[1]sTLS_CA are both set; choose one", prefix))
 	} else if _, err := transport(c); err != nil {
-		mistakes = append(mistakes, fmt.Errorf("%sTLS_CA: %w", prefix, err))
+		invalid = append(invalid, fmt.Errorf("%sTLS_CA: %w", prefix, err))
 	}
-	return errors.Join(mistakes...)
+	return errors.Join(invalid...)
 }
 
 // Dial prepares a connection; nothing is called yet. Its calls carry the
@@ -181,11 +182,8 @@ func typedErrors(ctx context.Context, method string, req, reply any, cc *grpc.Cl
 
 func timeout(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker,
 	opts ...grpc.CallOption) error {
-	if _, ok := ctx.Deadline(); !ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, DefaultTimeout)
-		defer cancel()
-	}
+	ctx, cancel := deadline.Default(ctx, DefaultTimeout)
+	defer cancel()
 	return invoke(ctx, method, req, reply, cc, opts...)
 }
 

@@ -71,32 +71,32 @@ type Config struct {
 	Burst         int     `env:"BURST" envDefault:"400"`
 }
 
-// Validate reports every mistake in c.
+// Validate returns all that is wrong with c, joined, each error naming the variable.
 func (c Config) Validate() error {
-	var mistakes []error
+	var invalid []error
 	switch {
 	case c.Plaintext && (c.TLSCert != "" || c.TLSKey != ""):
-		mistakes = append(mistakes, errors.New(
+		invalid = append(invalid, errors.New(
 			"PURSER_GRPC_PLAINTEXT and PURSER_GRPC_TLS_CERT are both set; choose one"))
 	case !c.Plaintext && (c.TLSCert == "" || c.TLSKey == ""):
-		mistakes = append(mistakes, errors.New(
+		invalid = append(invalid, errors.New(
 			"PURSER_GRPC_TLS_CERT and PURSER_GRPC_TLS_KEY are needed (or PURSER_GRPC_PLAINTEXT=true, by name)"))
 	}
 	if math.IsNaN(c.RatePerSecond) || math.IsInf(c.RatePerSecond, 0) || c.RatePerSecond <= 0 || c.Burst <= 0 {
-		mistakes = append(mistakes, errors.New("PURSER_GRPC_RATE_PER_SECOND and PURSER_GRPC_BURST must be above 0"))
+		invalid = append(invalid, errors.New("PURSER_GRPC_RATE_PER_SECOND and PURSER_GRPC_BURST must be above 0"))
 	}
-	mistakes = append(mistakes, config.HostPort("PURSER_GRPC_ADDR", c.Addr),
+	invalid = append(invalid, config.HostPort("PURSER_GRPC_ADDR", c.Addr),
 		config.HostPort("PURSER_GRPC_HEALTH_ADDR", c.HealthAddr))
 	if c.MinTimeout < 0 || c.MaxTimeout <= c.MinTimeout {
-		mistakes = append(mistakes, errors.New("PURSER_GRPC_MAX_TIMEOUT must be above PURSER_GRPC_MIN_TIMEOUT"))
+		invalid = append(invalid, errors.New("PURSER_GRPC_MAX_TIMEOUT must be above PURSER_GRPC_MIN_TIMEOUT"))
 	}
-	return errors.Join(mistakes...)
+	return errors.Join(invalid...)
 }
 
 // Check reports what is wrong with the files that c names.
 func (c Config) Check() error {
 	if c.TLSCert == "" || c.TLSKey == "" {
-		return nil // which Validate tells where it is a mistake
+		return nil // Validate reports it where TLS is needed
 	}
 	_, err := transport(c)
 	return err

@@ -16,6 +16,7 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/serviceaccount"
 	"github.com/purserhq/purser/services/auth/internal/session"
 	"github.com/purserhq/purser/services/auth/internal/signing"
+	"github.com/purserhq/purser/services/internal/chainurl"
 	"github.com/purserhq/purser/services/internal/chassis"
 )
 
@@ -58,7 +59,7 @@ type Config struct {
 	// ChainRPCURLs has the JSON-RPC nodes that contract wallets are asked on,
 	// chain=url, separated by commas. Of a chain with two or more, two have to
 	// agree.
-	ChainRPCURLs config.ChainURLs `env:"CHAIN_RPC_URLS"`
+	ChainRPCURLs chainurl.Nodes `env:"CHAIN_RPC_URLS"`
 	Attempts     attempts.Policy
 }
 

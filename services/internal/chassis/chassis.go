@@ -42,8 +42,8 @@ type Builder struct {
 }
 
 // Open opens the database and Redis of a service with this name, for example
-// "wallet", and adds the sweeper of its cache outbox. Neither has to answer. The
-// caller defers CloseOnError.
+// "wallet", and adds the sweeper of its cache outbox. Neither has to answer. It
+// logs a warning when Redis may evict keys. The caller defers CloseOnError.
 func Open(ctx context.Context, name string, cfg Config, log *slog.Logger) (*Builder, error) {
 	b := &Builder{Group: lifecycle.New(cfg.Shutdown, log), Log: log, cfg: cfg}
 	db, err := postgres.Open(ctx, cfg.Database.Options(qualified(name), log))
@@ -57,6 +57,7 @@ func Open(ctx context.Context, name string, cfg Config, log *slog.Logger) (*Buil
 		return nil, errors.Join(fmt.Errorf("open Redis: %w", err), b.Group.CloseAll())
 	}
 	b.Group.Close("redis", b.Redis.Close)
+	redisx.WarnIfKeysMayBeEvicted(ctx, b.Redis, log)
 	b.Group.Loop("cache outbox", cache.NewOutbox(db, b.Redis, log).Serve)
 	return b, nil
 }

@@ -10,12 +10,12 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/redact"
 )
 
 const (
@@ -25,8 +25,6 @@ const (
 	verifyTimeout = 2 * callTimeout
 	// maxResponseBytes bounds the body of a node's response.
 	maxResponseBytes = 16 << 10
-	// maxLoggedError is the length in bytes that a node's error is cut to.
-	maxLoggedError = 300
 	// requiredNodes is how many nodes have to return the same result, where a
 	// chain has as many.
 	requiredNodes = 2
@@ -72,7 +70,7 @@ func (c *Contracts) IsValidSignature(ctx context.Context, chainID uint64, contra
 	for i, node := range nodes {
 		valid, err := c.callNode(ctx, node, chainID, contract, data)
 		if err != nil {
-			err = loggable(err)
+			err = redact.Error(err, node)
 			c.log.WarnContext(ctx, "node failed", "chain", chainID, "node", i+1, "error", err)
 			failures = append(failures, err)
 			continue
@@ -176,18 +174,4 @@ func (c *Contracts) request(ctx context.Context, node string, into any, method s
 		return fmt.Errorf("status %d, no result", resp.StatusCode)
 	}
 	return json.Unmarshal(response.Result, into)
-}
-
-// loggable returns err without URLs, whose paths and queries can carry API keys,
-// and cut to maxLoggedError.
-func loggable(err error) error {
-	text := err.Error()
-	var failed *url.Error
-	if errors.As(err, &failed) {
-		text = "no answer: " + failed.Err.Error()
-	}
-	if len(text) > maxLoggedError {
-		text = strings.ToValidUTF8(text[:maxLoggedError], "") + "…"
-	}
-	return errors.New(text)
 }

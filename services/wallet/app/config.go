@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/purserhq/purser/pkg/config"
+	"github.com/purserhq/purser/services/internal/chainurl"
 	"github.com/purserhq/purser/services/internal/chassis"
 	"github.com/purserhq/purser/services/wallet/internal/price"
 )
@@ -15,7 +16,7 @@ type Config struct {
 	chassis.AuthConfig
 	// ChainRPCURLs has the JSON-RPC nodes, chain=url, separated by commas. A
 	// chain may stand several times, in the order to try.
-	ChainRPCURLs config.ChainURLs `env:"CHAIN_RPC_URLS"`
+	ChainRPCURLs chainurl.Nodes `env:"CHAIN_RPC_URLS"`
 	// BalancesPerCall is how many balances one call to a node asks for.
 	BalancesPerCall int `env:"BALANCES_PER_CALL" envDefault:"200"`
 	// SyncCron is when wallets are synced that were not for SyncEvery.
@@ -28,7 +29,7 @@ type Config struct {
 	// carry an API key.
 	PriceURL config.Secret `env:"PRICE_URL,required,notEmpty"`
 	// PriceChains has the feed's name of each chain, chain=name.
-	PriceChains Names        `env:"PRICE_CHAINS" envDefault:"1=ethereum,10=optimism,56=bsc,100=xdai,137=polygon,8453=base,42161=arbitrum,43114=avax,31337=local"`
+	PriceChains Names        `env:"PRICE_CHAINS" envDefault:"1=ethereum,10=optimism,56=bsc,100=xdai,137=polygon,8453=base,42161=arbitrum,43114=avax,31337=local"` //nolint:lll // a struct tag can not be wrapped
 	Price       price.Policy `envPrefix:"PRICE_"`
 	Cache       CacheConfig  `envPrefix:"CACHE_"`
 }
@@ -78,5 +79,5 @@ type Names map[uint64]string
 // UnmarshalText reads "1=ethereum,137=polygon".
 func (n *Names) UnmarshalText(text []byte) error {
 	*n = Names{}
-	return config.ByChain(string(text), func(chain uint64, name string) { (*n)[chain] = name })
+	return chainurl.ParsePairs(string(text), func(chain uint64, name string) { (*n)[chain] = name })
 }

@@ -59,7 +59,7 @@ func (g *gitHub) Identify(ctx context.Context, a oauth.Answer) (identity.Claim, 
 	defer cancel()
 	token, err := g.config(a.RedirectURI).Exchange(ctx, a.Code, oauth2.VerifierOption(a.Verifier))
 	if err != nil {
-		return identity.Claim{}, exchangeFailed(err)
+		return identity.Claim{}, exchangeFailed(err, g.settings.ClientSecret.Reveal(), a.Code, a.Verifier)
 	}
 	var user struct {
 		ID    int64  `json:"id"`

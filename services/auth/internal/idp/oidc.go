@@ -167,7 +167,7 @@ func (o *openID) Identify(ctx context.Context, a oauth.Answer) (identity.Claim, 
 	defer cancel()
 	token, err := o.config(m, a.RedirectURI).Exchange(limited, a.Code, oauth2.VerifierOption(a.Verifier))
 	if err != nil {
-		return identity.Claim{}, exchangeFailed(err)
+		return identity.Claim{}, exchangeFailed(err, o.settings.ClientSecret.Reveal(), a.Code, a.Verifier)
 	}
 	c, err := o.verify(limited, m, token, a.Nonce)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/ethereum/go-ethereum/rpc"
 	"github.com/holiman/uint256"
 
+	"github.com/purserhq/purser/pkg/redact"
 	"github.com/purserhq/purser/services/wallet/internal/sync"
 )
 
@@ -53,7 +54,7 @@ func (r *Reader) ask(ctx context.Context, n *node, b sync.Block, asked []questio
 		return r.codec.unpack(reply, len(asked))
 	}
 	if noState(err) {
-		return nil, fmt.Errorf("%w of block %d: %w", errNoState, b.Number, told(err))
+		return nil, fmt.Errorf("%w of block %d: %w", errNoState, b.Number, redact.Error(err, n.url))
 	}
 	if !refused(err) {
 		return nil, fmt.Errorf("aggregate3 at block %d: %w", b.Number, err)
@@ -96,7 +97,7 @@ var unknownBlock = regexp.MustCompile(`(?i)(header|block).* not found|unknown bl
 // gas, too large), rather than failed to answer, was asked too often or doesn't
 // know the block.
 func refused(err error) bool {
-	if unknownBlock.MatchString(told(err).Error()) {
+	if unknownBlock.MatchString(redact.Error(err).Error()) {
 		return false
 	}
 	var answer rpc.Error

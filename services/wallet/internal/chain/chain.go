@@ -26,6 +26,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/redact"
 	"github.com/purserhq/purser/services/wallet/internal/sync"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 )
@@ -153,7 +154,7 @@ func (r *Reader) first(ctx context.Context, chain uint64, fn func(context.Contex
 			failures = append(failures, err)
 			continue
 		}
-		err = told(err)
+		err = redact.Error(err, n.url)
 		n.restUntil(r.now().Add(rest))
 		r.log.WarnContext(ctx, "node failed", "chain", chain, "node", n.name, "error", err)
 		failures = append(failures, err)

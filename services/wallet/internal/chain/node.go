@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 	gosync "sync"
 	"time"
 
@@ -19,6 +18,7 @@ import (
 	"github.com/ethereum/go-ethereum/ethclient"
 	"github.com/ethereum/go-ethereum/rpc"
 
+	"github.com/purserhq/purser/pkg/redact"
 	"github.com/purserhq/purser/services/wallet/internal/sync"
 )
 
@@ -28,7 +28,8 @@ const checkTimeout = 2 * time.Second
 // node is one JSON-RPC endpoint of a chain.
 type node struct {
 	chain uint64
-	// name for logs: the host alone, for paths and queries carry API keys.
+	url   string // with its API key; not for logs
+	// name for logs: the host alone.
 	name   string
 	client *ethclient.Client
 
@@ -59,10 +60,10 @@ func newNode(chain uint64, rawURL string) (*node, error) {
 		},
 	}))
 	if err != nil {
-		return nil, fmt.Errorf("prepare %s: %w", u.Host, err)
+		return nil, fmt.Errorf("prepare %s: %w", u.Host, redact.Error(err, rawURL))
 	}
-	return &node{chain: chain, name: u.Host, client: ethclient.NewClient(c), absent: map[common.Address]uint64{},
-		found: map[uint64]sync.Block{}}, nil
+	return &node{chain: chain, url: rawURL, name: u.Host, client: ethclient.NewClient(c),
+		absent: map[common.Address]uint64{}, found: map[uint64]sync.Block{}}, nil
 }
 
 // check makes sure that the node is of the chain it is said to be of: at
@@ -96,7 +97,7 @@ func (n *node) newest(ctx context.Context) (sync.Block, error) { return n.block(
 func (n *node) numbered(ctx context.Context, number uint64) (sync.Block, error) {
 	b, err := n.block(ctx, hexutil.EncodeUint64(number))
 	if errors.Is(err, errNoBlock) || noState(err) {
-		return b, fmt.Errorf("%w of block %d: %w", errNoState, number, told(err))
+		return b, fmt.Errorf("%w of block %d: %w", errNoState, number, redact.Error(err, n.url))
 	}
 	if err == nil && b.Number != number {
 		err = fmt.Errorf("asked for block %d, the node gives %d", number, b.Number)
@@ -133,23 +134,6 @@ func (n *node) block(ctx context.Context, which string) (sync.Block, error) {
 		return sync.Block{}, errors.New("out of any range")
 	}
 	return sync.Block{Number: uint64(*head.Number), Hash: *head.Hash, Time: time.Unix(int64(*head.Time), 0).UTC()}, nil
-}
-
-// maxText bounds what is logged of a node's answer, in bytes.
-const maxText = 300
-
-// told is err as it may be logged: without URLs, whose paths and queries
-// carry API keys, and no longer than a line, whatever the node sent.
-func told(err error) error {
-	text := err.Error()
-	var failed *url.Error
-	if errors.As(err, &failed) {
-		text = "no answer: " + failed.Err.Error()
-	}
-	if len(text) > maxText {
-		text = strings.ToValidUTF8(text[:maxText], "") + "…"
-	}
-	return errors.New(text)
 }
 
 func (n *node) restUntil(t time.Time) {

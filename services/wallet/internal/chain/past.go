@@ -16,6 +16,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/purserhq/purser/pkg/redact"
 	"github.com/purserhq/purser/services/wallet/internal/history"
 	"github.com/purserhq/purser/services/wallet/internal/sync"
 	"github.com/purserhq/purser/services/wallet/internal/token"
@@ -39,7 +40,7 @@ var (
 // pruned is how nodes say that they have no state.
 var pruned = regexp.MustCompile(`(?i)missing trie node|pruned?\b|pruning|archive|(world |historical |required historical )?state .*(not available|unavailable)|no state available|world state unavailable|no historical rpc`)
 
-func noState(err error) bool { return err != nil && pruned.MatchString(told(err).Error()) }
+func noState(err error) bool { return err != nil && pruned.MatchString(redact.Error(err).Error()) }
 
 // ReadAt implements history.Chains.
 func (r *Reader) ReadAt(ctx context.Context, chain uint64, times []time.Time, holders []common.Address,
@@ -215,7 +216,7 @@ func (p *past) absent(ctx context.Context, n *node, b sync.Block, contract commo
 	defer cancel()
 	code, err := n.client.CodeAtHash(ctx, contract, b.Hash)
 	if noState(err) {
-		return false, fmt.Errorf("%w of block %d: %w", errNoState, b.Number, told(err))
+		return false, fmt.Errorf("%w of block %d: %w", errNoState, b.Number, redact.Error(err, n.url))
 	}
 	if err != nil {
 		return false, fmt.Errorf("code of %s: %w", contract, err)

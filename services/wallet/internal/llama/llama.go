@@ -26,6 +26,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/purserhq/purser/pkg/redact"
 	"github.com/purserhq/purser/services/wallet/internal/price"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 )
@@ -143,14 +144,11 @@ func (s *Source) fetch(ctx context.Context, coins []string, byCoin map[string]to
 func (s *Source) get(ctx context.Context, path string) (map[string]json.RawMessage, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.base+path, nil)
 	if err != nil {
-		return nil, fmt.Errorf("price request: %w", err)
+		return nil, fmt.Errorf("price request: %w", redact.Error(err, s.base))
 	}
 	resp, err := s.client.Do(req)
-	if failed := (*url.Error)(nil); errors.As(err, &failed) {
-		err = failed.Err // without the URL, whose path may carry an API key
-	}
 	if err != nil {
-		return nil, fmt.Errorf("price feed: %w", err)
+		return nil, fmt.Errorf("price feed: %w", redact.Error(err, s.base))
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
@@ -158,7 +156,7 @@ func (s *Source) get(ctx context.Context, path string) (map[string]json.RawMessa
 	}
 	var r reply
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxReply)).Decode(&r); err != nil {
-		return nil, fmt.Errorf("price feed: %w", err)
+		return nil, fmt.Errorf("price feed: %w", redact.Error(err, s.base))
 	}
 	return r.Coins, nil
 }
