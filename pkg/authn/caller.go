@@ -8,29 +8,29 @@ import (
 	"github.com/google/uuid"
 )
 
-// Caller is who is calling, as their verified access token says. The zero
-// Caller is an anonymous one.
+// Caller is who is calling, by their verified access token. The zero Caller is
+// anonymous.
 type Caller struct {
 	UserID    uuid.UUID
 	SessionID uuid.UUID
 	// Roles and Permissions as the token carries them. Read only.
 	Roles       []string
 	Permissions []string
-	// Attributes of the caller for rules of one's own, such as a region. Read
-	// only; nil when there are none.
+	// Attributes are key-value pairs set by an admin, such as a region, for
+	// services' own rules. Read only; nil when there are none.
 	Attributes map[string]string
-	// Methods are how the caller signed in (RFC 8176: "pwd", "otp"; "key" for
-	// an API key), AuthTime when.
+	// Methods are how the caller signed in: those of RFC 8176, such as "pwd" and
+	// "otp", MethodAPIKey or MethodService. AuthTime is when that was proven.
 	Methods   []string
 	AuthTime  time.Time
 	IssuedAt  time.Time // zero when the token doesn't say
 	ExpiresAt time.Time
-	// Token is the access token itself, to call other services in the
-	// caller's name. Never log it.
+	// Token is the access token itself, to call other services on the caller's
+	// behalf. Never log it.
 	Token string
 }
 
-// Anonymous reports whether nobody has been authenticated.
+// Anonymous reports whether the call carries no verified token.
 func (c Caller) Anonymous() bool { return c.UserID == uuid.Nil }
 
 // May reports whether the caller's token carries the permission.
@@ -45,8 +45,7 @@ func WithCaller(ctx context.Context, c Caller) context.Context {
 	return context.WithValue(ctx, callerKey{}, c)
 }
 
-// CallerFrom returns the caller that the server authenticated, or the
-// anonymous one.
+// CallerFrom returns the caller of ctx; the anonymous one when there is none.
 func CallerFrom(ctx context.Context) Caller {
 	c, ok := ctx.Value(callerKey{}).(Caller)
 	if !ok {

@@ -14,5 +14,13 @@ func NewRemoteKeysOver(transport http.RoundTripper) *RemoteKeys {
 // ParseKeySet is parseKeySet.
 func ParseKeySet(body []byte) (map[string]Key, error) { return parseKeySet(body) }
 
+// SetLimit bounds the revocations that r keeps, before it has any, and returns
+// the limit from before.
+func (r *Revocations) SetLimit(limit int) int {
+	before := r.limit
+	r.limit = limit
+	return before
+}
+
 // SetNow injects a clock, before the keys are used.
 func (r *RemoteKeys) SetNow(now func() time.Time) { r.now = now }

@@ -139,9 +139,9 @@ func TestAFloodOfMadeUpKidsCausesAFetchInTenSecondsAndSlowsNoOther(t *testing.T)
 		go func() { defer close(done); during() }()
 		return latencies(t, v, good, done, &known)
 	}
-	calm := measure(func() { pass(time.Second) })
+	calm := measure(func() { pass(time.Duration(testkit.Size(200, 1000)) * time.Millisecond) })
 	ahead.Store(int64(10 * time.Second)) // so that the first made-up kid causes a fetch
-	seconds := testkit.Size(2, 30)
+	seconds := testkit.Size(1, 30)
 	var refused, bare atomic.Int64
 	var took time.Duration
 	flooded := measure(func() {

@@ -11,94 +11,96 @@ import (
 	"go.opentelemetry.io/otel/metric"
 )
 
-// How a stream of news is followed.
 const (
-	// silence is how long a stream may say nothing: an issuer's heartbeat
-	// comes every RevocationHeartbeat.
-	silence = 3 * RevocationHeartbeat
-	// The pause before a stream is taken up again, doubled each time it fails
-	// and random by half.
-	pauseLeast, pauseMost = 50 * time.Millisecond, 5 * time.Second
-	// toldAfter is how long the news may be away before the log tells.
-	toldAfter = 15 * time.Second
+	// silenceTimeout is how long a stream may be silent before it is replaced: an
+	// issuer sends a heartbeat every RevocationHeartbeat.
+	silenceTimeout = 3 * RevocationHeartbeat
+	// The delay before the next stream: doubled with each failure, and between
+	// half and all of it at random.
+	minReconnectDelay, maxReconnectDelay = 50 * time.Millisecond, 5 * time.Second
+	// warnAfter is the Age of the revocations at which a warning is logged.
+	warnAfter = 15 * time.Second
 )
 
-// RevocationHeartbeat is how often a stream of news says something at least.
+// RevocationHeartbeat is the longest time between two messages of an issuer's
+// stream.
 const RevocationHeartbeat = 3 * time.Second
 
-// WatchRevocations reads one stream of an issuer's news, which begins with all
-// that counts, and hands each to take, until ctx or the stream ends or take
-// fails. It returns why.
-type WatchRevocations func(ctx context.Context, take func(RevocationNews) error) error
+// WatchRevocations reads one stream of an issuer's updates, which begins with all
+// that is revoked now, and passes each to take, until ctx or the stream ends or
+// take fails. It returns the error that ended it.
+type WatchRevocations func(ctx context.Context, take func(RevocationUpdate) error) error
 
-// Follow takes the news that watch brings until ctx ends. A stream that ends,
-// fails, lies or falls silent is given up for a new one; what was heard stays.
-// It returns nil.
+// Follow applies the updates of watch until ctx ends, and returns nil then. A
+// stream that ends, fails, is invalid or falls silent is replaced by a new one;
+// what was revoked stays revoked.
 func (r *Revocations) Follow(ctx context.Context, watch WatchRevocations) error {
 	defer r.observe()()
-	pause, told := pauseLeast, false
+	delay, warned := minReconnectDelay, false
 	for {
 		begun := r.now()
-		heard, err := r.listen(ctx, watch)
+		caughtUp, err := r.listen(ctx, watch)
 		if ctx.Err() != nil {
 			return nil
 		}
-		if heard {
-			told = false
+		if caughtUp {
+			warned = false
 		}
-		if heard && r.now().Sub(begun) >= silence { // not one that ends as soon as it begins
-			pause = pauseLeast
+		if caughtUp && r.now().Sub(begun) >= silenceTimeout { // not for one that ends as soon as it begins
+			delay = minReconnectDelay
 		}
-		if away := r.Away(); away > toldAfter && !told {
-			told = true
-			r.log.Warn("revocations are not heard of", "away", away.Round(time.Second), "error", err)
+		if age := r.Age(); age > warnAfter && !warned {
+			warned = true
+			r.log.Warn("no updates of revocations", "age", age.Round(time.Second), "error", err)
 		}
-		timer := time.NewTimer(pause/2 + rand.N(pause/2))
+		timer := time.NewTimer(delay/2 + rand.N(delay/2))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
 			return nil
 		case <-timer.C:
 		}
-		pause = min(2*pause, pauseMost)
+		delay = min(2*delay, maxReconnectDelay)
 	}
 }
 
-var errSilent = errors.New("authn: the stream of revocations has fallen silent")
+var errSilent = errors.New("authn: the stream of revocations is silent")
 
-// listen follows one stream; heard says that it was once current.
-func (r *Revocations) listen(ctx context.Context, watch WatchRevocations) (heard bool, err error) {
+// listen follows one stream. It returns whether there was an update with
+// CaughtUp, and the error that ended it.
+func (r *Revocations) listen(ctx context.Context, watch WatchRevocations) (caughtUp bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	quiet := time.AfterFunc(silence, func() { cancel(errSilent) })
-	defer quiet.Stop()
-	err = watch(ctx, func(news RevocationNews) error {
-		quiet.Reset(silence)
-		if err := r.Take(news); err != nil {
+	silenceTimer := time.AfterFunc(silenceTimeout, func() { cancel(errSilent) })
+	defer silenceTimer.Stop()
+	err = watch(ctx, func(update RevocationUpdate) error {
+		silenceTimer.Reset(silenceTimeout)
+		if err := r.Apply(update); err != nil {
 			return err
 		}
-		heard = heard || news.Current
+		caughtUp = caughtUp || update.CaughtUp
 		return nil
 	})
 	if cause := context.Cause(ctx); cause != nil {
 		err = fmt.Errorf("%w: %w", cause, err)
 	}
-	return heard, err
+	return caughtUp, err
 }
 
-// observe tells how the following goes, until what it returns is called.
+// observe exports the metrics of r until the function that it returns is
+// called.
 func (r *Revocations) observe() (end func()) {
 	meter := otel.Meter("github.com/purserhq/purser/pkg/authn")
 	// An instrument that can't be made is a no-op one.
-	away, _ := meter.Float64ObservableGauge("authn_revocations_away_seconds", metric.WithUnit("s"),
-		metric.WithDescription("Time since the revocations that are known were last current."))
+	age, _ := meter.Float64ObservableGauge("authn_revocations_age_seconds", metric.WithUnit("s"),
+		metric.WithDescription("Time since the known revocations were last complete."))
 	known, _ := meter.Int64ObservableGauge("authn_revocations_known",
-		metric.WithDescription("Revoked sessions, users and keys that are remembered."))
+		metric.WithDescription("Revoked sessions, users and keys that are kept."))
 	registration, err := meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
-		o.ObserveFloat64(away, r.Away().Seconds())
-		o.ObserveInt64(known, int64(r.Remembered()))
+		o.ObserveFloat64(age, r.Age().Seconds())
+		o.ObserveInt64(known, int64(r.Count()))
 		return nil
-	}, away, known)
+	}, age, known)
 	if err != nil {
 		return func() {}
 	}

@@ -10,6 +10,7 @@ import (
 	"crypto/rsa"
 	"encoding/json"
 	"maps"
+	"sync"
 	"testing"
 	"time"
 
@@ -48,13 +49,16 @@ type signer struct {
 	method  jwt.SigningMethod
 }
 
+// rsaKey is the same in all tests: making one takes long.
+var rsaKey = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
+
 func newSigners(t testing.TB) (map[string]signer, keyring) {
 	t.Helper()
 	_, ed, err := ed25519.GenerateKey(rand.Reader)
 	fail(t, err)
 	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	fail(t, err)
-	rs, err := rsa.GenerateKey(rand.Reader, 2048)
+	rs, err := rsaKey()
 	fail(t, err)
 	signers := map[string]signer{
 		"ed": {ed, jwt.SigningMethodEdDSA}, "ec": {ec, jwt.SigningMethodES256}, "rs": {rs, jwt.SigningMethodRS256},

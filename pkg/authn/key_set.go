@@ -11,9 +11,9 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// parseKeySet reads the signing keys of a JWKS document and passes over
-// those of kinds that Purser doesn't sign with. An empty set is an error:
-// nobody serves one on purpose.
+// parseKeySet returns the signing keys of a JWKS document by their kid. It skips
+// private keys and those of algorithms that Purser doesn't sign with. A set
+// without a usable key is an error: no issuer serves one on purpose.
 func parseKeySet(body []byte) (map[string]Key, error) {
 	var doc struct {
 		Keys []json.RawMessage `json:"keys"`
@@ -40,6 +40,7 @@ func parseKeySet(body []byte) (map[string]Key, error) {
 	return keys, nil
 }
 
+// algorithm returns the JWS algorithm of a key; "" for one that is not accepted.
 func algorithm(jwk jose.JSONWebKey) string {
 	var alg string
 	switch k := jwk.Key.(type) {

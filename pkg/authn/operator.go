@@ -7,19 +7,20 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 )
 
-// How a caller signed in, beside the methods of RFC 8176.
+// Values of Caller.Methods beside those of RFC 8176.
 const (
-	MethodAPIKey  = "key"
-	MethodService = "svc"
+	MethodAPIKey  = "key" // an API key
+	MethodService = "svc" // the secret of a service account
 )
 
-// ProvenFor is how long after a sign-in was proven it counts as recent.
-const ProvenFor = 10 * time.Minute
+// MaxSignInAge is how old a sign-in, or the last Reauthenticate, may be to count
+// as recent.
+const MaxSignInAge = 10 * time.Minute
 
-// Person refuses who signed in with an API key, which is not for the account
-// itself, and service accounts: errs.PermissionDenied (API_KEY_CALLER,
-// SERVICE_CALLER).
-func (c Caller) Person() error {
+// RequirePerson returns an error unless a person has signed in:
+// errs.PermissionDenied with SERVICE_CALLER for a service account and
+// API_KEY_CALLER for an API key.
+func (c Caller) RequirePerson() error {
 	if slices.Contains(c.Methods, MethodService) {
 		return errs.PermissionDenied("SERVICE_CALLER", "a service account can't do this; it is for people")
 	}
@@ -29,24 +30,26 @@ func (c Caller) Person() error {
 	return nil
 }
 
-// Recently refuses who is no Person, or proved to be one longer than ProvenFor
-// ago (REAUTHENTICATION_REQUIRED): for what could lock them out a token that was
-// stolen is not enough.
-func (c Caller) Recently() error {
-	if err := c.Person(); err != nil {
+// RequireRecentSignIn returns the error of RequirePerson, or
+// errs.PermissionDenied (REAUTHENTICATION_REQUIRED) when the person's sign-in is
+// older than MaxSignInAge. It guards what could lock people out of their
+// accounts: a stolen access token is not enough for that.
+func (c Caller) RequireRecentSignIn() error {
+	if err := c.RequirePerson(); err != nil {
 		return err
 	}
-	if time.Since(c.AuthTime) > ProvenFor {
+	if time.Since(c.AuthTime) > MaxSignInAge {
 		return errs.PermissionDenied("REAUTHENTICATION_REQUIRED", "sign in again, or call Reauthenticate, first")
 	}
 	return nil
 }
 
-// Operator refuses who may not change what others have: it takes a person as
-// Recently does, or a service account. Permissions are looked at elsewhere.
-func (c Caller) Operator() error {
+// RequireOperator returns an error unless the caller is a service account or
+// passes RequireRecentSignIn. It guards changes to what others own; permissions
+// are checked before, by the method's access rule.
+func (c Caller) RequireOperator() error {
 	if slices.Contains(c.Methods, MethodService) {
 		return nil
 	}
-	return c.Recently()
+	return c.RequireRecentSignIn()
 }

@@ -17,7 +17,7 @@ func TestWhoMayOperate(t *testing.T) {
 	}{
 		{"a person, now", authn.Caller{Methods: []string{"pwd"}, AuthTime: now}, "", "", ""},
 		{"a person, long ago", authn.Caller{Methods: []string{"pwd"},
-			AuthTime: now.Add(-authn.ProvenFor - time.Second)}, "", "REAUTHENTICATION_REQUIRED",
+			AuthTime: now.Add(-authn.MaxSignInAge - time.Second)}, "", "REAUTHENTICATION_REQUIRED",
 			"REAUTHENTICATION_REQUIRED"},
 		{"no time", authn.Caller{Methods: []string{"pwd"}}, "", "REAUTHENTICATION_REQUIRED",
 			"REAUTHENTICATION_REQUIRED"},
@@ -29,8 +29,8 @@ func TestWhoMayOperate(t *testing.T) {
 		for _, rule := range []struct {
 			name, want string
 			err        error
-		}{{"Person", c.person, c.caller.Person()}, {"Recently", c.recently, c.caller.Recently()},
-			{"Operator", c.operator, c.caller.Operator()}} {
+		}{{"Person", c.person, c.caller.RequirePerson()}, {"Recently", c.recently, c.caller.RequireRecentSignIn()},
+			{"Operator", c.operator, c.caller.RequireOperator()}} {
 			got := ""
 			if e := errs.As(rule.err); e != nil {
 				got = e.Reason

@@ -93,7 +93,7 @@ func BenchmarkVerify(b *testing.B) {
 func fresh(t testing.TB, ring keyring) *authn.Verifier {
 	revoked := newRevocations()
 	for range 10_000 {
-		fail(t, revoked.Take(news(authn.Revoked{Kind: authn.RevokedSession, Subject: uuid.NewString(),
+		fail(t, revoked.Apply(news(authn.Revoked{Kind: authn.RevokedSession, Subject: uuid.NewString(),
 			Until: time.Now().Add(time.Hour)})))
 	}
 	return authn.NewVerifier(ring, authn.Options{Issuer: issuer, Revoked: revoked.Revoked})

@@ -19,26 +19,28 @@ import (
 
 // Bounds of a RemoteKeys.
 const (
-	// unknownKeyPause is the least time between two fetches that an unknown
-	// kid, a missing set or Refetch causes.
-	unknownKeyPause = 10 * time.Second
-	// refetchSpread is the time over which Refetch spreads the fetches.
+	// minFetchInterval is the time from one fetch outside of the schedule to the
+	// next: for an unknown kid, a missing set or Refetch.
+	minFetchInterval = 10 * time.Second
+	// refetchSpread bounds the random delay of a fetch by Refetch, so that the
+	// verifiers of a suite don't fetch at the same moment.
 	refetchSpread = 500 * time.Millisecond
-	// serveWithout is how long known keys serve while the issuer is away.
-	serveWithout = time.Hour
+	// maxKeySetAge is how long keys are used after the issuer last confirmed them.
+	maxKeySetAge = time.Hour
+	// maxKeySet is the largest document that is read, in bytes.
 	maxKeySet    = 256 << 10
 	fetchTimeout = 3 * time.Second
-	// refreshMost is the longest time between two refreshes, so that a long
-	// max-age doesn't let the keys run into serveWithout; retryAfter is the
-	// longest after one that failed.
-	refreshMost = serveWithout / 4
-	retryAfter  = 30 * time.Second
+	// maxRefreshInterval is the longest time between two refreshes, whatever the
+	// document's max-age, so that there are several tries within maxKeySetAge;
+	// maxRetryInterval is the longest after a refresh that failed.
+	maxRefreshInterval = maxKeySetAge / 4
+	maxRetryInterval   = 30 * time.Second
 )
 
-// RemoteKeys is a KeySource that follows a JWKS document (RFC 7517) over
-// HTTP. It fetches when first asked, then at half the document's max-age, at
-// least every 15 minutes, give or take a tenth, with its ETag. It is safe for
-// concurrent use. Close ends the refreshing.
+// RemoteKeys is a KeySource that reads a JWKS document (RFC 7517) over HTTP and
+// refreshes it in the background: after half the document's max-age, at the
+// latest after 15 minutes, both varied by up to a tenth, with its ETag. It is
+// safe for concurrent use. Close ends the refreshing.
 type RemoteKeys struct {
 	url    string
 	client *http.Client
@@ -49,21 +51,21 @@ type RemoteKeys struct {
 	done   chan struct{}
 	end    sync.Once
 
-	turn  chan struct{} // holds one: who may fetch; waiters find the result
-	early chan struct{} // tells the refresher of a fetch out of its turn
-	news  chan struct{} // asks the refresher for one
+	fetchSlot chan struct{} // holds one element: who may fetch; the others find the result
+	fetched   chan struct{} // a fetch outside of the schedule has ended
+	refetch   chan struct{} // Refetch was called
 
-	mu        sync.RWMutex
-	keys      map[string]Key
-	etag      string
-	maxAge    time.Duration
-	fetchedAt time.Time // last time that the issuer confirmed the set
-	triedAt   time.Time // last fetch begun for want of a key, or for Refetch
-	away      bool      // the last fetch failed
+	mu          sync.RWMutex
+	keys        map[string]Key
+	etag        string
+	maxAge      time.Duration
+	fetchedAt   time.Time // last time that the issuer confirmed the set
+	lastAttempt time.Time // last fetch begun for want of a key, or for Refetch
+	lastFailed  bool      // the last fetch
 }
 
-// NewRemoteKeys follows the JWKS document at url. No call is made before a
-// key is asked for or the refresher's first turn comes.
+// NewRemoteKeys reads the JWKS document at url. The first fetch is that of the
+// first call of Key, or of the first refresh.
 func NewRemoteKeys(url string, log *slog.Logger) *RemoteKeys {
 	return newRemoteKeys(url, log, ownTransport())
 }
@@ -72,8 +74,8 @@ func newRemoteKeys(url string, log *slog.Logger, transport http.RoundTripper) *R
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &RemoteKeys{
 		url: url, log: log, now: time.Now, ctx: ctx, cancel: cancel,
-		done: make(chan struct{}), turn: make(chan struct{}, 1), early: make(chan struct{}, 1),
-		news: make(chan struct{}, 1), maxAge: time.Minute,
+		done: make(chan struct{}), fetchSlot: make(chan struct{}, 1), fetched: make(chan struct{}, 1),
+		refetch: make(chan struct{}, 1), maxAge: time.Minute,
 		client: &http.Client{
 			Transport: transport, Timeout: fetchTimeout,
 			CheckRedirect: func(*http.Request, []*http.Request) error {
@@ -85,8 +87,8 @@ func newRemoteKeys(url string, log *slog.Logger, transport http.RoundTripper) *R
 	return r
 }
 
-// ownTransport is the default one with connections of its own, for Close to
-// close.
+// ownTransport returns a copy of the default transport, so that Close closes no
+// connection of others.
 func ownTransport() http.RoundTripper {
 	if t, ok := http.DefaultTransport.(*http.Transport); ok {
 		return t.Clone()
@@ -94,13 +96,13 @@ func ownTransport() http.RoundTripper {
 	return http.DefaultTransport
 }
 
-// Close ends the refreshing and waits for a fetch under way to be cut short;
-// keys already known go on being served until they are an hour old.
+// Close ends the refreshing, cancels a fetch in progress and waits for it. Keys
+// that are known stay in use until they are an hour old.
 func (r *RemoteKeys) Close() error {
 	r.end.Do(func() {
 		r.cancel()
 		<-r.done
-		r.turn <- struct{}{} // and never given back: nobody fetches any more
+		r.fetchSlot <- struct{}{} // never released, so that nothing fetches any more
 		r.client.CloseIdleConnections()
 	})
 	return nil
@@ -108,63 +110,63 @@ func (r *RemoteKeys) Close() error {
 
 // Key implements KeySource.
 func (r *RemoteKeys) Key(ctx context.Context, kid string) (Key, error) {
-	if k, ok := r.known(kid); ok {
+	if k, ok := r.lookup(kid); ok {
 		return k, nil
 	}
-	if err := r.fetchForWant(ctx, kid); err != nil {
+	if err := r.fetchUnknown(ctx, kid); err != nil {
 		return Key{}, err
 	}
-	if k, ok := r.known(kid); ok {
+	if k, ok := r.lookup(kid); ok {
 		return k, nil
 	}
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	// While the issuer is away its newest key may be one that is not known
-	// here, so the token can't be called invalid.
-	if r.away || r.fetchedAt.IsZero() || r.now().Sub(r.fetchedAt) > serveWithout {
+	// While the issuer is unavailable this may be a new key of it, so the token
+	// can't be called invalid.
+	if r.lastFailed || r.fetchedAt.IsZero() || r.now().Sub(r.fetchedAt) > maxKeySetAge {
 		return Key{}, errs.Unavailable("KEYS_UNAVAILABLE", "the issuer's keys can't be read now")
 	}
 	return Key{}, ErrUnknownKey
 }
 
-func (r *RemoteKeys) known(kid string) (Key, bool) {
+func (r *RemoteKeys) lookup(kid string) (Key, bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	if r.now().Sub(r.fetchedAt) > serveWithout {
+	if r.now().Sub(r.fetchedAt) > maxKeySetAge {
 		return Key{}, false
 	}
 	k, ok := r.keys[kid]
 	return k, ok
 }
 
-// fetchForWant fetches because kid is not known, unless that was done within
-// unknownKeyPause. It waits for a fetch under way rather than start another,
-// and no longer than ctx; the fetch itself goes on for whoever else waits.
-func (r *RemoteKeys) fetchForWant(ctx context.Context, kid string) error {
+// fetchUnknown fetches the set because it has no key kid, unless mayFetch
+// refuses. It waits for a fetch in progress instead of starting another, at most
+// until ctx ends; the fetch itself goes on for other callers.
+func (r *RemoteKeys) fetchUnknown(ctx context.Context, kid string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	select {
-	case r.turn <- struct{}{}:
+	case r.fetchSlot <- struct{}{}:
 	case <-r.ctx.Done():
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if !r.wanted(kid) {
-		<-r.turn
+	if !r.mayFetch(kid) {
+		<-r.fetchSlot
 		return nil
 	}
 	fetched := make(chan struct{})
 	go func() {
 		defer close(fetched)
-		defer func() { <-r.turn }()
-		if err := r.fetch(r.ctx); err != nil { //nolint:contextcheck // it serves every waiter, not this one alone
+		defer func() { <-r.fetchSlot }()
+		if err := r.fetch(r.ctx); err != nil { //nolint:contextcheck // it is for all callers
 			r.log.WarnContext(ctx, "fetch of the key set failed", "url", redact.URL(r.url),
 				"error", redact.Error(err, r.url))
 		}
 		select {
-		case r.early <- struct{}{}:
+		case r.fetched <- struct{}{}:
 		default:
 		}
 	}()
@@ -176,112 +178,114 @@ func (r *RemoteKeys) fetchForWant(ctx context.Context, kid string) error {
 	}
 }
 
-// wanted reports whether to fetch for kid now, and notes that it is done.
-func (r *RemoteKeys) wanted(kid string) bool {
-	if _, ok := r.known(kid); ok {
+// mayFetch reports whether to fetch the set for kid now: when kid is still
+// unknown and minFetchInterval has passed since the last attempt. If so it counts
+// as an attempt.
+func (r *RemoteKeys) mayFetch(kid string) bool {
+	if _, ok := r.lookup(kid); ok {
 		return false
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := r.now()
-	if !r.triedAt.IsZero() && now.Sub(r.triedAt) < unknownKeyPause && !r.neverFetched(now) {
+	if !r.lastAttempt.IsZero() && now.Sub(r.lastAttempt) < minFetchInterval && !r.mayFetchFirst(now) {
 		return false
 	}
-	r.triedAt = now
+	r.lastAttempt = now
 	return true
 }
 
-// neverFetched allows a try a second, not one in ten, until there is a set:
-// at the start the issuer may be a moment behind.
-func (r *RemoteKeys) neverFetched(now time.Time) bool {
-	return r.fetchedAt.IsZero() && now.Sub(r.triedAt) >= time.Second
+// mayFetchFirst allows one attempt a second until there is a set: when a suite
+// starts the issuer may be ready a moment later than its verifiers.
+func (r *RemoteKeys) mayFetchFirst(now time.Time) bool {
+	return r.fetchedAt.IsZero() && now.Sub(r.lastAttempt) >= time.Second
 }
 
-// Refetch has the set fetched within a second, for the issuer has said that it
-// changed; when one was fetched so within the last ten seconds, after these. It
-// doesn't wait for it.
+// Refetch has the set fetched within a second, because the issuer said that it
+// changed; not before ten seconds have passed since the last fetch of this kind.
+// It doesn't wait for the fetch.
 func (r *RemoteKeys) Refetch() {
 	select {
-	case r.news <- struct{}{}:
-	default: // one is asked for already
+	case r.refetch <- struct{}{}:
+	default: // a refetch is requested already
 	}
 }
 
-// soon is the time until a fetch that Refetch asked for, and notes that it is
-// done then; a refresh that comes sooner serves as well. A part of a second at
-// random keeps the verifiers of a suite from asking at one moment.
-func (r *RemoteKeys) soon(refresh time.Duration) time.Duration {
+// refetchDelay returns the time until the fetch that Refetch requests, which it
+// counts as an attempt: not before minFetchInterval has passed, and not after the
+// next refresh, which is in refresh.
+func (r *RemoteKeys) refetchDelay(refresh time.Duration) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := r.now()
 	at := now
-	if next := r.triedAt.Add(unknownKeyPause); !r.triedAt.IsZero() && next.After(now) {
+	if next := r.lastAttempt.Add(minFetchInterval); !r.lastAttempt.IsZero() && next.After(now) {
 		at = next
 	}
 	wait := at.Sub(now) + rand.N(refetchSpread)
 	if refresh <= wait {
 		return refresh
 	}
-	r.triedAt = at
+	r.lastAttempt = at
 	return wait
 }
 
 func (r *RemoteKeys) refresh() {
 	defer close(r.done)
-	wait := r.pause()
+	wait := r.refreshDelay()
 	due, at := time.NewTimer(wait), time.Now().Add(wait) // by the timer's clock
 	defer due.Stop()
 	reset := func(wait time.Duration) {
 		at = time.Now().Add(wait)
 		due.Reset(wait)
 	}
-	asked := false // by Refetch
+	refetching := false // by Refetch
 	for {
 		select {
 		case <-r.ctx.Done():
 			return
-		case <-r.early:
-			if !asked {
-				reset(r.pause())
+		case <-r.fetched:
+			if !refetching {
+				reset(r.refreshDelay())
 			}
 			continue
-		case <-r.news:
-			if !asked {
-				asked = true
-				reset(r.soon(time.Until(at)))
+		case <-r.refetch:
+			if !refetching {
+				refetching = true
+				reset(r.refetchDelay(time.Until(at)))
 			}
 			continue
 		case <-due.C:
-			asked = false
+			refetching = false
 		}
-		r.turn <- struct{}{} // a fetch under way ends within fetchTimeout
+		r.fetchSlot <- struct{}{} // a fetch in progress ends within fetchTimeout
 		err := r.fetch(r.ctx)
-		<-r.turn
+		<-r.fetchSlot
 		if err != nil && r.ctx.Err() == nil {
 			r.log.Warn("refresh of the key set failed", "url", redact.URL(r.url),
 				"error", redact.Error(err, r.url))
 		}
-		reset(r.pause())
+		reset(r.refreshDelay())
 	}
 }
 
-// pause is the time until the next refresh.
-func (r *RemoteKeys) pause() time.Duration {
+// refreshDelay returns the time until the next refresh.
+func (r *RemoteKeys) refreshDelay() time.Duration {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	d := min(r.maxAge/2, refreshMost)
-	if r.away {
-		d = min(d, retryAfter)
+	d := min(r.maxAge/2, maxRefreshInterval)
+	if r.lastFailed {
+		d = min(d, maxRetryInterval)
 	}
 	return d - d/10 + rand.N(d/5+1)
 }
 
-// fetch reads the key set and notes whether the issuer was there.
+// fetch reads the key set and records whether that succeeded.
 func (r *RemoteKeys) fetch(ctx context.Context) error {
 	err := r.read(ctx)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.away = err != nil
+	r.lastFailed = err != nil
 	return err
 }
 
@@ -329,19 +333,19 @@ func (r *RemoteKeys) store(resp *http.Response, begun time.Time) error {
 	return nil
 }
 
-// confirm notes that the issuer still serves the set that is known.
+// confirm records that the issuer still serves the known set.
 func (r *RemoteKeys) confirm(h http.Header, begun time.Time) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.keys == nil {
-		return errors.New("status 304, and nothing is known")
+		return errors.New("status 304 without a known key set")
 	}
 	r.fetchedAt, r.maxAge = begun, maxAge(h)
 	return nil
 }
 
-// maxAge reads Cache-Control's max-age, within 2 s and a day; a minute when
-// there is none.
+// maxAge returns the max-age of Cache-Control, clamped to between 2 seconds and
+// a day; a minute when there is none.
 func maxAge(h http.Header) time.Duration {
 	for _, d := range strings.Split(h.Get("Cache-Control"), ",") {
 		v, ok := strings.CutPrefix(strings.TrimSpace(d), "max-age=")

@@ -1,6 +1,7 @@
 package authn
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -9,81 +10,84 @@ import (
 	"github.com/google/uuid"
 )
 
-// Bounds of a Revocations.
 const (
-	// maxRevoked is how much is remembered at most, some 100 MB.
+	// maxRevoked bounds the revocations that are kept; that many take some 100 MB.
 	maxRevoked = 1_000_000
-	// rememberMost is the longest that anything is, whatever the issuer says:
-	// a token lives a day at most, and a key set an hour without its issuer.
-	rememberMost = 25 * time.Hour
-	// forgetEvery is the least time between two looks for what has ended.
-	forgetEvery = 30 * time.Second
+	// maxRetention bounds how long a revocation is kept, whatever the issuer says:
+	// a token is valid for at most a day, and a key set for an hour without its
+	// issuer.
+	maxRetention = 25 * time.Hour
+	// forgetInterval is the time between two searches for expired revocations.
+	forgetInterval = 30 * time.Second
 )
 
-// What a Revoked refuses the tokens of.
+// The values of Revoked.Kind.
 const (
 	RevokedKey     = "KEY"
 	RevokedSession = "SESSION"
 	RevokedUser    = "USER"
 )
 
-// Revoked is one thing whose tokens are refused. It is an alias of an unnamed
-// struct so that the contracts' module can make one without importing this.
+// Revoked is a key, session or user whose tokens are refused. It is an alias of
+// an unnamed struct so that the contracts' module can make one without importing
+// this package.
 type Revoked = struct {
-	// Kind is RevokedKey, RevokedSession or RevokedUser, Subject its kid or id.
+	// Kind is RevokedKey, RevokedSession or RevokedUser. Subject is the key's kid,
+	// or the id of the session or the user.
 	Kind, Subject string
-	// IssuedUntil is, of a user, until when a token was issued to be refused:
-	// later ones are of a user who was let in again.
+	// IssuedUntil limits a user's revocation to tokens that were issued at or
+	// before it: the user may have been enabled again after that.
 	IssuedUntil time.Time
-	// Until is when no such token can be good any more.
+	// Until is when the last of these tokens has expired.
 	Until time.Time
 }
 
-// RevocationNews is what the issuer tells at once.
-type RevocationNews = struct {
-	// Epoch of the key set.
+// RevocationUpdate is one message of the issuer.
+type RevocationUpdate = struct {
+	// Epoch of the key set; rises with every change of it.
 	Epoch   int64
 	Revoked []Revoked
-	// Current: with this, all is told that was revoked before.
-	Current bool
+	// CaughtUp: this update and those before it contain all that is revoked now.
+	CaughtUp bool
 }
 
-// Revocations remembers what the issuer has revoked, for Options.Revoked, and
-// follows its news. It promises: what was heard is refused at once, with no
-// wait in the way of a call, and remembered until no token can be concerned;
-// nothing that is heard later, nor silence, takes it back. Memory is bounded,
-// whatever is told. It is safe for concurrent use.
+// Revocations keeps what the issuer has revoked, for Options.Revoked, and follows
+// its stream of updates. It promises: a revocation takes effect as soon as it is
+// received, without a call waiting for it, and lasts until the tokens it concerns
+// have expired; no later update and no failure of the stream takes it back.
+// Memory is bounded, whatever the issuer sends. It is safe for concurrent use.
 //
-// Limits: while no news come (authn_revocations_away_seconds says how long) a
-// token whose revocation wasn't heard of is good until it expires.
+// Limits: while no updates arrive (authn_revocations_age_seconds is for how long)
+// a token that is revoked in that time stays valid until it expires.
 type Revocations struct {
 	log     *slog.Logger
 	now     func() time.Time
 	changed func()
 
-	mu       sync.RWMutex
-	epoch    int64
-	keys     map[string]time.Time // until when
-	sessions map[uuid.UUID]time.Time
-	users    map[uuid.UUID]userRevoked
-	forgot   time.Time // when what had ended was forgotten
-	current  time.Time // when the news were last current
-	full     bool
+	mu         sync.RWMutex
+	epoch      int64
+	keys       map[string]time.Time // the time until which it is kept
+	sessions   map[uuid.UUID]time.Time
+	users      map[uuid.UUID]userRevoked
+	lastForget time.Time // the last search for expired revocations
+	caughtUpAt time.Time // when the last update with CaughtUp arrived
+	fullLogged bool      // since lastForget
+	limit      int       // maxRevoked, less in tests
 }
 
 type userRevoked struct{ issuedUntil, until time.Time }
 
-// NewRevocations remembers nothing yet. changed is called when the key set has
-// changed or a key was revoked, and must not wait: RemoteKeys.Refetch; nil for
-// nothing.
+// NewRevocations returns Revocations without any. changed is called when the key
+// set has changed or a key was revoked, and must not block: pass
+// RemoteKeys.Refetch, or nil.
 func NewRevocations(changed func(), log *slog.Logger) *Revocations {
 	if changed == nil {
 		changed = func() {}
 	}
 	return &Revocations{
-		log: log, now: time.Now, changed: changed,
+		log: log, now: time.Now, changed: changed, limit: maxRevoked,
 		keys: map[string]time.Time{}, sessions: map[uuid.UUID]time.Time{}, users: map[uuid.UUID]userRevoked{},
-		current: time.Now(), // the time away counts from the start
+		caughtUpAt: time.Now(), // so that Age counts from the start
 	}
 }
 
@@ -101,85 +105,86 @@ func (r *Revocations) Revoked(kid string, c Caller) bool {
 	return ok && !c.IssuedAt.After(u.issuedUntil)
 }
 
-// Take remembers news. It fails for those that no issuer sends; what is right
-// of them is remembered.
-func (r *Revocations) Take(news RevocationNews) error {
-	refetch, err := r.take(news)
+// Apply adds the revocations of update. It returns an error for an invalid
+// revocation and when there are too many; the valid ones are added all the same.
+func (r *Revocations) Apply(update RevocationUpdate) error {
+	refetch, err := r.apply(update)
 	if refetch {
 		r.changed()
 	}
 	return err
 }
 
-func (r *Revocations) take(news RevocationNews) (refetch bool, err error) {
+func (r *Revocations) apply(update RevocationUpdate) (refetch bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := r.now()
-	if now.Sub(r.forgot) >= forgetEvery {
-		r.forget(now)
+	if now.Sub(r.lastForget) >= forgetInterval {
+		r.forgetExpired(now)
 	}
 	known := len(r.keys)
-	for _, one := range news.Revoked {
-		if e := r.remember(one, now); e != nil {
+	for _, entry := range update.Revoked {
+		if e := r.remember(entry, now); e != nil {
 			err = e
 		}
 	}
-	refetch = len(r.keys) > known || r.epoch != 0 && news.Epoch > r.epoch
-	r.epoch = max(r.epoch, news.Epoch)
-	if news.Current && err == nil {
-		r.current = now
+	refetch = len(r.keys) > known || r.epoch != 0 && update.Epoch > r.epoch
+	r.epoch = max(r.epoch, update.Epoch)
+	if update.CaughtUp && err == nil {
+		r.caughtUpAt = now
 	}
 	return refetch, err
 }
 
-func (r *Revocations) remember(one Revoked, now time.Time) error {
-	until := earliest(one.Until, now.Add(rememberMost))
+func (r *Revocations) remember(entry Revoked, now time.Time) error {
+	until := earliest(entry.Until, now.Add(maxRetention))
 	if !until.After(now) {
 		return nil
 	}
-	if one.Kind == RevokedKey {
-		if one.Subject == "" || len(one.Subject) > 128 {
-			return fmt.Errorf("authn: a revoked key with a kid of %d bytes", len(one.Subject))
+	if entry.Kind == RevokedKey {
+		if entry.Subject == "" || len(entry.Subject) > 128 {
+			return fmt.Errorf("authn: the kid of a revoked key has %d bytes, must be 1 to 128", len(entry.Subject))
 		}
-		was, known := r.keys[one.Subject]
-		if !known && !r.room() {
+		was, known := r.keys[entry.Subject]
+		if !known && !r.hasRoom() {
 			return errFull
 		}
-		r.keys[one.Subject] = latest(until, was)
+		r.keys[entry.Subject] = latest(until, was)
 		return nil
 	}
-	id, err := uuid.Parse(one.Subject)
+	id, err := uuid.Parse(entry.Subject)
 	if err != nil || id == uuid.Nil {
-		return fmt.Errorf("authn: a revoked %.20q without an id", one.Kind)
+		return fmt.Errorf("authn: a revoked %.20q has no valid id", entry.Kind)
 	}
-	switch one.Kind {
+	switch entry.Kind {
 	case RevokedSession:
 		was, known := r.sessions[id]
-		if !known && !r.room() {
+		if !known && !r.hasRoom() {
 			return errFull
 		}
 		r.sessions[id] = latest(until, was)
 	case RevokedUser:
 		was, known := r.users[id]
-		if !known && !r.room() {
+		if !known && !r.hasRoom() {
 			return errFull
 		}
-		r.users[id] = userRevoked{latest(earliest(one.IssuedUntil, until), was.issuedUntil), latest(until, was.until)}
-	default: // of a later issuer
+		r.users[id] = userRevoked{latest(earliest(entry.IssuedUntil, until), was.issuedUntil),
+			latest(until, was.until)}
+	default: // a kind of a newer issuer
 	}
 	return nil
 }
 
-var errFull = fmt.Errorf("authn: more than %d revocations", maxRevoked)
+var errFull = errors.New("authn: too many revocations")
 
-// room reports whether one more can be remembered.
-func (r *Revocations) room() bool {
-	if len(r.keys)+len(r.sessions)+len(r.users) < maxRevoked {
+// hasRoom reports whether one more revocation can be kept.
+func (r *Revocations) hasRoom() bool {
+	if len(r.keys)+len(r.sessions)+len(r.users) < r.limit {
 		return true
 	}
-	if !r.full {
-		r.full = true
-		r.log.Error("more is revoked than can be remembered", "remembered", maxRevoked)
+	if !r.fullLogged {
+		r.fullLogged = true
+		r.log.Error("too many revocations: the newest are not enforced", "limit", r.limit)
 	}
 	return false
 }
@@ -198,9 +203,9 @@ func latest(a, b time.Time) time.Time {
 	return b
 }
 
-// forget drops what can concern no token any more.
-func (r *Revocations) forget(now time.Time) {
-	r.forgot, r.full = now, false
+// forgetExpired drops the revocations whose tokens have all expired.
+func (r *Revocations) forgetExpired(now time.Time) {
+	r.lastForget, r.fullLogged = now, false
 	for kid, until := range r.keys {
 		if !until.After(now) {
 			delete(r.keys, kid)
@@ -218,16 +223,16 @@ func (r *Revocations) forget(now time.Time) {
 	}
 }
 
-// Away is for how long the news have not been current, by which they may be
-// late.
-func (r *Revocations) Away() time.Duration {
+// Age returns the time since the revocations were last complete; a revocation
+// may be unknown here for as long.
+func (r *Revocations) Age() time.Duration {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	return max(0, r.now().Sub(r.current))
+	return max(0, r.now().Sub(r.caughtUpAt))
 }
 
-// Remembered is how much is remembered now.
-func (r *Revocations) Remembered() int {
+// Count returns how many revocations are kept.
+func (r *Revocations) Count() int {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return len(r.keys) + len(r.sessions) + len(r.users)

@@ -20,8 +20,8 @@ func newRevocations() *authn.Revocations {
 	return authn.NewRevocations(nil, slog.New(slog.DiscardHandler))
 }
 
-func news(one authn.Revoked) authn.RevocationNews {
-	return authn.RevocationNews{Epoch: 1, Current: true, Revoked: []authn.Revoked{one}}
+func news(one authn.Revoked) authn.RevocationUpdate {
+	return authn.RevocationUpdate{Epoch: 1, CaughtUp: true, Revoked: []authn.Revoked{one}}
 }
 
 func TestWhatWasRevokedIsRefusedAlsoWhenItIsRemembered(t *testing.T) {
@@ -66,7 +66,7 @@ func TestWhatWasRevokedIsRefusedAlsoWhenItIsRemembered(t *testing.T) {
 			if _, err := v.Verify(t.Context(), tc.token); err != nil {
 				t.Fatal("before: ", err)
 			}
-			if err := revoked.Take(news(tc.revoked)); err != nil {
+			if err := revoked.Apply(news(tc.revoked)); err != nil {
 				t.Fatal(err)
 			}
 			fresh := authn.NewVerifier(ring, authn.Options{Issuer: issuer, Revoked: revoked.Revoked})
@@ -82,7 +82,7 @@ func TestWhatWasRevokedIsRefusedAlsoWhenItIsRemembered(t *testing.T) {
 	t.Run("its key, which has left the set", func(t *testing.T) {
 		revoked := newRevocations()
 		v := authn.NewVerifier(keyring{}, authn.Options{Issuer: issuer, Revoked: revoked.Revoked})
-		fail(t, revoked.Take(news(authn.Revoked{Kind: "KEY", Subject: "ed", Until: later})))
+		fail(t, revoked.Apply(news(authn.Revoked{Kind: "KEY", Subject: "ed", Until: later})))
 		if _, err := v.Verify(t.Context(), token(nil)); reasonOf(err) != "TOKEN_REVOKED" {
 			t.Error(err)
 		}
@@ -93,48 +93,51 @@ func TestARevocationIsForgottenWhenNoTokenCanBeConcernedAndNotBefore(t *testing.
 	synctest.Test(t, func(t *testing.T) {
 		revoked := newRevocations()
 		until := time.Now().Add(16 * time.Minute)
-		fail(t, revoked.Take(news(authn.Revoked{Kind: "SESSION", Subject: session.String(), Until: until})))
-		fail(t, revoked.Take(news(authn.Revoked{Kind: "SESSION", Subject: session.String(),
+		fail(t, revoked.Apply(news(authn.Revoked{Kind: "SESSION", Subject: session.String(), Until: until})))
+		fail(t, revoked.Apply(news(authn.Revoked{Kind: "SESSION", Subject: session.String(),
 			Until: time.Now().Add(time.Minute)})))
 		for range 15 {
 			pass(time.Minute)
-			fail(t, revoked.Take(authn.RevocationNews{Epoch: 1, Current: true}))
+			fail(t, revoked.Apply(authn.RevocationUpdate{Epoch: 1, CaughtUp: true}))
 			if !revoked.Revoked("", authn.Caller{SessionID: session}) {
 				t.Fatal("forgotten too early")
 			}
 		}
 		pass(time.Minute)
-		fail(t, revoked.Take(authn.RevocationNews{Epoch: 1, Current: true}))
-		if n := revoked.Remembered(); n != 0 {
+		fail(t, revoked.Apply(authn.RevocationUpdate{Epoch: 1, CaughtUp: true}))
+		if n := revoked.Count(); n != 0 {
 			t.Errorf("%d are remembered", n)
 		}
 	})
 }
 
 func TestAnIssuerThatLiesFillsNoMemoryAndTakesNothingBack(t *testing.T) {
-	most := 1_000_000
+	most := testkit.Size(20_000, 1_000_000)
 	revoked := newRevocations()
-	fail(t, revoked.Take(news(authn.Revoked{Kind: "SESSION", Subject: session.String(),
+	if limit := revoked.SetLimit(most); limit != 1_000_000 {
+		t.Fatalf("%d are remembered at most", limit)
+	}
+	fail(t, revoked.Apply(news(authn.Revoked{Kind: "SESSION", Subject: session.String(),
 		Until: time.Now().Add(time.Hour)})))
 	var full error
 	never := time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
 	id := uuid.New()
 	for n := 0; full == nil && n < 2*most; n += 10_000 {
-		flood := authn.RevocationNews{Epoch: int64(n), Current: true}
+		flood := authn.RevocationUpdate{Epoch: int64(n), CaughtUp: true}
 		for i := range 10_000 {
 			id[0], id[1], id[2] = byte((n+i)>>16), byte((n+i)>>8), byte(n+i)
 			flood.Revoked = append(flood.Revoked, authn.Revoked{Kind: "SESSION", Subject: id.String(), Until: never})
 		}
-		full = revoked.Take(flood)
+		full = revoked.Apply(flood)
 	}
-	if full == nil || revoked.Remembered() != most {
-		t.Fatalf("%d are remembered, %v", revoked.Remembered(), full)
+	if full == nil || revoked.Count() != most {
+		t.Fatalf("%d are remembered, %v", revoked.Count(), full)
 	}
 	for _, lie := range []authn.Revoked{
 		{Kind: "KEY", Subject: "", Until: never}, {Kind: "KEY", Subject: strings.Repeat("k", 129), Until: never},
 		{Kind: "SESSION", Subject: "1", Until: never}, {Kind: "USER", Subject: uuid.Nil.String(), Until: never},
 	} {
-		if err := revoked.Take(news(lie)); err == nil {
+		if err := revoked.Apply(news(lie)); err == nil {
 			t.Errorf("%+v was taken", lie)
 		}
 	}
@@ -145,41 +148,41 @@ func TestAnIssuerThatLiesFillsNoMemoryAndTakesNothingBack(t *testing.T) {
 		t.Error("what was not revoked is refused")
 	}
 	// known before
-	fail(t, revoked.Take(news(authn.Revoked{Kind: "SESSION", Subject: session.String(), Until: never})))
-	testkit.Figure(t, "a stream that revokes without end: %d remembered, then it is given up", revoked.Remembered())
+	fail(t, revoked.Apply(news(authn.Revoked{Kind: "SESSION", Subject: session.String(), Until: never})))
+	testkit.Figure(t, "a stream that revokes without end: %d remembered, then it is given up", revoked.Count())
 }
 
 // streams is an issuer whose streams a test writes, one after the other.
 type streams struct {
 	opened int
-	run    func(n int, ctx context.Context, take func(authn.RevocationNews) error) error
+	run    func(n int, ctx context.Context, take func(authn.RevocationUpdate) error) error
 }
 
-func (s *streams) watch(ctx context.Context, take func(authn.RevocationNews) error) error {
+func (s *streams) watch(ctx context.Context, take func(authn.RevocationUpdate) error) error {
 	s.opened++
 	return s.run(s.opened, ctx, take)
 }
 
 func TestAStreamThatIsCutSilentOrWrongIsTakenUpAgain(t *testing.T) {
-	heartbeat := authn.RevocationNews{Epoch: 1, Current: true}
-	for name, first := range map[string]func(context.Context, func(authn.RevocationNews) error) error{
-		"cut": func(context.Context, func(authn.RevocationNews) error) error {
+	heartbeat := authn.RevocationUpdate{Epoch: 1, CaughtUp: true}
+	for name, first := range map[string]func(context.Context, func(authn.RevocationUpdate) error) error{
+		"cut": func(context.Context, func(authn.RevocationUpdate) error) error {
 			return errors.New(
 				"connection reset")
 		},
 		"silent": func(ctx context.Context, _ func(
-			authn.RevocationNews) error) error {
+			authn.RevocationUpdate) error) error {
 			<-ctx.Done()
 			return ctx.Err()
 		},
-		"wrong": func(_ context.Context, take func(authn.RevocationNews) error) error {
+		"wrong": func(_ context.Context, take func(authn.RevocationUpdate) error) error {
 			return take(news(authn.Revoked{Kind: "SESSION", Subject: "x", Until: time.Now().Add(time.Hour)}))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				revoked := newRevocations()
-				s := &streams{run: func(n int, ctx context.Context, take func(authn.RevocationNews) error) error {
+				s := &streams{run: func(n int, ctx context.Context, take func(authn.RevocationUpdate) error) error {
 					if n == 1 {
 						return first(ctx, take)
 					}
@@ -199,8 +202,8 @@ func TestAStreamThatIsCutSilentOrWrongIsTakenUpAgain(t *testing.T) {
 				go func() { ended <- revoked.Follow(ctx, s.watch) }()
 				pass(20 * time.Second)
 				if s.opened != 2 || !revoked.Revoked("", authn.Caller{SessionID: session}) ||
-					revoked.Away() > authn.RevocationHeartbeat {
-					t.Errorf("%d streams, away %s", s.opened, revoked.Away())
+					revoked.Age() > authn.RevocationHeartbeat {
+					t.Errorf("%d streams, away %s", s.opened, revoked.Age())
 				}
 				stop()
 				fail(t, <-ended)
@@ -212,16 +215,16 @@ func TestAStreamThatIsCutSilentOrWrongIsTakenUpAgain(t *testing.T) {
 func TestWhileNoStreamRunsItIsTriedWithPausesAndSaid(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		revoked := newRevocations()
-		s := &streams{run: func(_ int, _ context.Context, take func(authn.RevocationNews) error) error {
-			fail(t, take(authn.RevocationNews{Epoch: 1})) // not all that counts
+		s := &streams{run: func(_ int, _ context.Context, take func(authn.RevocationUpdate) error) error {
+			fail(t, take(authn.RevocationUpdate{Epoch: 1})) // not all that counts
 			return errors.New("cut")
 		}}
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error)
 		go func() { ended <- revoked.Follow(ctx, s.watch) }()
 		pass(10 * time.Minute)
-		if revoked.Away() != 10*time.Minute || s.opened < 100 || s.opened > 300 {
-			t.Errorf("away %s after %d streams", revoked.Away(), s.opened)
+		if revoked.Age() != 10*time.Minute || s.opened < 100 || s.opened > 300 {
+			t.Errorf("away %s after %d streams", revoked.Age(), s.opened)
 		}
 		stop()
 		fail(t, <-ended)
@@ -233,24 +236,24 @@ func TestNewsOfTheKeySetHaveItFetchedAtOnceAndNotTooOften(t *testing.T) {
 		d.set(func(d *document) { d.maxAge = "86400" })
 		serves(t, r, "a")
 		revoked := authn.NewRevocations(r.Refetch, slog.New(slog.DiscardHandler))
-		fail(t, revoked.Take(authn.RevocationNews{Epoch: 1, Current: true}))
+		fail(t, revoked.Apply(authn.RevocationUpdate{Epoch: 1, CaughtUp: true}))
 		pass(time.Minute)
 		if n := d.fetches.Load(); n != 1 {
 			t.Fatalf("%d fetches for the epoch that was known", n)
 		}
-		fail(t, revoked.Take(authn.RevocationNews{Epoch: 2, Current: true}))
+		fail(t, revoked.Apply(authn.RevocationUpdate{Epoch: 2, CaughtUp: true}))
 		pass(time.Second)
 		if n := d.fetches.Load(); n != 2 {
 			t.Errorf("%d fetches a second after a new epoch", n)
 		}
 		pass(time.Minute)
-		fail(t, revoked.Take(news(authn.Revoked{Kind: "KEY", Subject: "a", Until: time.Now().Add(time.Hour)})))
+		fail(t, revoked.Apply(news(authn.Revoked{Kind: "KEY", Subject: "a", Until: time.Now().Add(time.Hour)})))
 		pass(time.Second)
 		if n := d.fetches.Load(); n != 3 {
 			t.Errorf("%d fetches a second after a key was revoked", n)
 		}
 		for i := range 6000 { // an issuer that lies
-			fail(t, revoked.Take(authn.RevocationNews{Epoch: int64(3 + i), Current: true}))
+			fail(t, revoked.Apply(authn.RevocationUpdate{Epoch: int64(3 + i), CaughtUp: true}))
 			pass(10 * time.Millisecond)
 		}
 		if n := d.fetches.Load(); n < 3+5 || n > 3+7 {

@@ -12,101 +12,105 @@ import (
 )
 
 const (
-	// issueTimeout bounds one call of the issuer, issueRest is how long it is
-	// left alone after one that failed.
-	issueTimeout = 10 * time.Second
-	issueRest    = time.Second
-	// forgetAfter is how old a token is at least when it is forgotten, so that
-	// a service that refuses every token doesn't have one fetched for each call.
-	forgetAfter = 10 * time.Second
+	// issueTimeout bounds one call of the issuer; retryIssueAfter is the time from
+	// a call that failed to the next.
+	issueTimeout    = 10 * time.Second
+	retryIssueAfter = time.Second
+	// minForgetAge is the age below which Forget keeps a token, so that a service
+	// that refuses every token doesn't cause a fetch for each call.
+	minForgetAge = 10 * time.Second
 )
 
-// Issue asks the issuer for a token of a service account, such as
-// purser.auth.v1.SessionService/IssueServiceToken does. Its context is of no
-// caller, whoever the token was asked for by.
-type Issue func(ctx context.Context) (token string, expires time.Time, err error)
+// IssueToken calls the issuer for a token of a service account, as with
+// purser.auth.v1.SessionService/IssueServiceToken. Its context carries no
+// caller, so that no user's token is forwarded to the issuer.
+type IssueToken func(ctx context.Context) (token string, expires time.Time, err error)
 
-// ServiceTokens keeps an access token of a service account at hand. It promises:
-// a new one is fetched when two thirds to four fifths of the old one's time are
-// over, by one call however many ask; until that succeeds the old one serves,
-// as long as it is good; then, rather than a token that is not, callers get
-// UNAVAILABLE (AUTH_UNAVAILABLE), which says for how long the issuer has been
-// away.
+// ServiceTokens holds an access token of a service account and renews it. It
+// promises: a new token is fetched when between two thirds and four fifths of
+// the old one's lifetime have passed, by one call for all callers of Token;
+// until that succeeds the old token is returned while it is valid, and then
+// errs.Unavailable (AUTH_UNAVAILABLE), which says for how long the issuer has
+// been unavailable.
 //
-// It fetches only when it is asked for a token. It is safe for concurrent use.
+// It fetches only within Token: nothing runs in the background. It is safe for
+// concurrent use.
 type ServiceTokens struct {
-	issue Issue
+	issue IssueToken
 	now   func() time.Time
 
-	mu        sync.Mutex
-	token     string
-	fetched   time.Time
-	expires   time.Time
-	renewAt   time.Time
-	failing   time.Time     // since when; zero while it doesn't
-	retryAt   time.Time     // after a failure
-	failure   error         // the last
-	fetching  chan struct{} // closed when the call under way ends; nil without one
-	renewPart func() float64
+	mu            sync.Mutex
+	token         string
+	fetchedAt     time.Time
+	expiresAt     time.Time
+	renewAt       time.Time
+	failingSince  time.Time // zero after a success
+	retryAt       time.Time // no call before; set by a failure
+	lastError     error
+	fetchDone     chan struct{} // closed when the call in progress ends; nil when none is
+	renewFraction func() float64
 }
 
-// NewServiceTokens returns tokens that issue gives, by the clock now; time.Now
-// when nil. Nothing is called yet.
-func NewServiceTokens(issue Issue, now func() time.Time) *ServiceTokens {
+// NewServiceTokens returns ServiceTokens that get their tokens from issue. now is
+// the clock; time.Now when nil. Nothing is called yet.
+func NewServiceTokens(issue IssueToken, now func() time.Time) *ServiceTokens {
 	if now == nil {
 		now = time.Now
 	}
-	return &ServiceTokens{issue: issue, now: now, renewPart: func() float64 {
-		return 2./3 + (4./5-2./3)*rand.Float64() // replicas that start together don't fetch together
+	return &ServiceTokens{issue: issue, now: now, renewFraction: func() float64 {
+		// at random, so that replicas that start together don't fetch together
+		return 2./3 + (4./5-2./3)*rand.Float64()
 	}}
 }
 
-// Token returns a token that is good now. errs.Unavailable: AUTH_UNAVAILABLE
-// when there is none and the issuer is away or refuses the account.
+// Token returns a token that is valid now. The error is errs.Unavailable
+// (AUTH_UNAVAILABLE) when there is none and the issuer is unavailable or refuses
+// the account, or ctx's own.
 func (s *ServiceTokens) Token(ctx context.Context) (string, error) {
 	for {
 		s.mu.Lock()
 		now := s.now()
-		good := s.token != "" && now.Before(s.expires)
-		if s.fetching == nil && (!good || !now.Before(s.renewAt)) && !now.Before(s.retryAt) {
-			s.fetching = make(chan struct{})
-			// In nobody's name: others wait for this token too.
-			go s.fetch(WithCaller(context.WithoutCancel(ctx), Caller{}), s.fetching)
+		valid := s.token != "" && now.Before(s.expiresAt)
+		if s.fetchDone == nil && (!valid || !now.Before(s.renewAt)) && !now.Before(s.retryAt) {
+			s.fetchDone = make(chan struct{})
+			// Without a caller and a deadline: others wait for this token too.
+			go s.fetch(WithCaller(context.WithoutCancel(ctx), Caller{}), s.fetchDone)
 		}
-		token, fetching, away := s.token, s.fetching, s.away(now)
+		token, fetchDone, unavailable := s.token, s.fetchDone, s.unavailable(now)
 		s.mu.Unlock()
 		switch {
-		case good:
+		case valid:
 			return token, nil
-		case fetching == nil:
-			return "", away
+		case fetchDone == nil:
+			return "", unavailable
 		}
 		select {
-		case <-fetching:
+		case <-fetchDone:
 		case <-ctx.Done():
 			return "", fmt.Errorf("wait for a service token: %w", ctx.Err())
 		}
 	}
 }
 
-// Forget drops a token that a service refused before its time, for it was
-// revoked: the next Token fetches another. One that was fetched within the last
-// ten seconds stays, and so does another one than that at hand.
+// Forget drops a token that a service has refused although it has not expired,
+// because it was revoked; the next Token fetches another. It does nothing when
+// the current token is another one or is less than ten seconds old.
 func (s *ServiceTokens) Forget(token string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if token == s.token && s.now().Sub(s.fetched) >= forgetAfter {
+	if token == s.token && s.now().Sub(s.fetchedAt) >= minForgetAge {
 		s.token = ""
 	}
 }
 
-// away says that there is no token, since when, and why.
-func (s *ServiceTokens) away(now time.Time) error {
-	cause := s.failure
+// unavailable returns the error of Token when there is no valid token.
+func (s *ServiceTokens) unavailable(now time.Time) error {
+	cause := s.lastError
 	if cause == nil {
-		cause = errors.New("never asked")
+		cause = errors.New("no token was requested yet")
 	}
-	message := fmt.Sprintf("auth gives no token and has been away for %s", now.Sub(s.failing).Round(time.Second))
+	message := fmt.Sprintf("auth has been unavailable for %s and gives no token",
+		now.Sub(s.failingSince).Round(time.Second))
 	if errs.Is(cause, errs.KindUnauthenticated) {
 		message = "auth refuses the secret of this service"
 	}
@@ -121,20 +125,20 @@ func (s *ServiceTokens) fetch(ctx context.Context, done chan struct{}) {
 	token, expires, err := s.issue(ctx)
 	now := s.now()
 	if err == nil && (token == "" || !now.Before(expires)) {
-		err = errors.New("authn: the issuer gave a token that is no good")
+		err = errors.New("authn: the issuer returned an empty or expired token")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer close(done)
-	s.fetching = nil
+	s.fetchDone = nil
 	if err != nil {
-		if s.failing.IsZero() {
-			s.failing = begun
+		if s.failingSince.IsZero() {
+			s.failingSince = begun
 		}
-		s.failure, s.retryAt = err, now.Add(issueRest)
+		s.lastError, s.retryAt = err, now.Add(retryIssueAfter)
 		return
 	}
-	s.token, s.fetched, s.expires = token, now, expires
-	s.renewAt = now.Add(time.Duration(float64(expires.Sub(now)) * s.renewPart()))
-	s.failing, s.failure, s.retryAt = time.Time{}, nil, time.Time{}
+	s.token, s.fetchedAt, s.expiresAt = token, now, expires
+	s.renewAt = now.Add(time.Duration(float64(expires.Sub(now)) * s.renewFraction()))
+	s.failingSince, s.lastError, s.retryAt = time.Time{}, nil, time.Time{}
 }

@@ -109,7 +109,7 @@ func TestWhileTheIssuerIsAwayTheOldTokenServesUntilItEnds(t *testing.T) {
 		_, err := s.Token(t.Context())
 		e := errs.As(err)
 		if e == nil || e.Kind != errs.KindUnavailable || e.Reason != "AUTH_UNAVAILABLE" ||
-			!strings.Contains(e.Message, "away for 1m30s") || e.RetryAfter <= 0 {
+			!strings.Contains(e.Message, "unavailable for 1m30s") || e.RetryAfter <= 0 {
 			t.Fatalf("answered %v", err)
 		}
 		calls := i.calls

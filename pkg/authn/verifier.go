@@ -1,21 +1,21 @@
-// Package authn verifies Purser's access tokens locally and says who is
-// calling. It promises: the algorithm, type, issuer, audience and times of a
-// token are checked on every call (RFC 9068, RFC 8725); the algorithm is the
-// key's, never the token's choice; a token signed by an unknown key causes at
-// most one fetch of the key set in ten seconds; while the issuer is away the
-// known keys serve for an hour, and a token of any other key, or after that of
-// any key, is neither accepted nor refused but answered UNAVAILABLE.
+// Package authn verifies Purser's access tokens without a call to the issuer,
+// and identifies the caller.
 //
-// A token that was found good is remembered, and then costs no signature check,
-// until it expires, its key leaves the set, or ten thousand others have come.
+// It promises: the algorithm, type, issuer, audience and times of a token are
+// checked on every call (RFC 9068, RFC 8725); the algorithm is the key's, never
+// the token's choice; unknown key ids cause at most one fetch of the key set in
+// ten seconds. While the issuer is unavailable the known keys are used for up to
+// an hour; a token of another key, or of any key after that hour, is answered
+// UNAVAILABLE, neither accepted nor refused.
 //
-// What the issuer has revoked (sessions, users, keys) is refused on every call,
-// remembered or not, once [Revocations] has heard of it; no call waits for
-// that.
+// A verified token is cached, so that its signature is checked once: until it
+// expires, its key leaves the set, or 10,000 other tokens have followed.
 //
-// Limits: without Revocations, and for what its stream didn't bring, a token
-// that was revoked stays valid until it expires (15 minutes unless set
-// otherwise), for nothing is asked of the issuer per call.
+// Revoked keys, sessions and users are refused on every call, also for cached
+// tokens, as soon as [Revocations] knows of them. No call waits for that.
+//
+// Limits: a revocation that Revocations doesn't know of has no effect; the token
+// stays valid until it expires, which is after 15 minutes by default.
 package authn
 
 import (
@@ -38,14 +38,15 @@ const TokenType = "at+jwt"
 // Audience of the tokens that Purser's services accept.
 const Audience = "purser"
 
-// Leeway that a verifier gives on the times of a token unless told otherwise:
-// how far the clock of who signs may be off.
+// Leeway is the default of Options.Leeway: by how much the issuer's clock and
+// the verifier's may differ.
 const Leeway = 30 * time.Second
 
-// maxToken bounds what is parsed: a token is about 700 bytes.
+// maxToken is the largest token that is parsed, in bytes; one has about 700.
 const maxToken = 8 << 10
 
-// Claims is the content of an access token.
+// Claims are those of an access token (RFC 9068). AMR are the methods of the
+// sign-in (RFC 8176); AuthTime is when it was proven.
 type Claims struct {
 	jwt.RegisteredClaims
 	SessionID   string            `json:"sid"`
@@ -63,28 +64,29 @@ type Key struct {
 	Public    crypto.PublicKey
 }
 
-// KeySource finds keys by their kid. It returns ErrUnknownKey for a kid that
-// is not in the set, and an errs.Unavailable when it can't tell, for it has no
-// set to look in or only an old one.
+// KeySource finds keys by their id (kid). Key returns ErrUnknownKey for an id
+// that is not in the set, and errs.Unavailable when there is no set, or only one
+// that is too old to decide.
 type KeySource interface {
 	Key(ctx context.Context, kid string) (Key, error)
 }
 
-// ErrUnknownKey is a kid that the issuer's key set does not have.
+// ErrUnknownKey is returned for a key id that the issuer's key set does not
+// have.
 var ErrUnknownKey = errors.New("authn: unknown key")
 
 // Options of a Verifier.
 type Options struct {
-	// Issuer that tokens must name; required: without one no token is
+	// Issuer that tokens must name (iss). Required: without one no token is
 	// accepted.
 	Issuer string
-	// Leeway on the times of a token; the constant Leeway when zero.
+	// Leeway on a token's iat, nbf and exp; the constant Leeway when zero.
 	Leeway time.Duration
 	// Now is the clock; time.Now when nil.
 	Now func() time.Time
-	// Revoked reports what a token is refused for although it verifies: the
-	// key that signed it, or its session or user. It is asked on every call,
-	// so it must not wait; nil for nothing. [Revocations.Revoked] is one.
+	// Revoked reports whether a token that verifies is refused, because its key,
+	// session or user was revoked. It is called for every token, so it must not
+	// block. [Revocations.Revoked] implements it. With nil nothing is revoked.
 	Revoked func(kid string, c Caller) bool
 }
 
@@ -96,17 +98,18 @@ type Verifier struct {
 	now     func() time.Time
 	leeway  time.Duration
 	revoked func(kid string, c Caller) bool
-	good    *lru.Cache[string, verified] // by the whole token
+	cache   *lru.Cache[string, verified] // by the whole token
 }
 
-// verified is a token whose signature and claims were found good.
+// verified is what is kept of a token whose signature and claims are valid.
 type verified struct {
 	caller Caller
 	kid    string
 	public crypto.PublicKey
 }
 
-const remembered = 10_000
+// maxVerified is how many verified tokens a Verifier keeps.
+const maxVerified = 10_000
 
 // NewVerifier returns a verifier that takes its keys from keys.
 func NewVerifier(keys KeySource, o Options) *Verifier {
@@ -119,8 +122,8 @@ func NewVerifier(keys KeySource, o Options) *Verifier {
 	if o.Revoked == nil {
 		o.Revoked = func(string, Caller) bool { return false }
 	}
-	good, _ := lru.New[string, verified](remembered) // fails only for a size below 1
-	return &Verifier{keys: keys, issuer: o.Issuer, now: o.Now, leeway: o.Leeway, revoked: o.Revoked, good: good,
+	cache, _ := lru.New[string, verified](maxVerified) // fails only for a size below 1
+	return &Verifier{keys: keys, issuer: o.Issuer, now: o.Now, leeway: o.Leeway, revoked: o.Revoked, cache: cache,
 		parser: jwt.NewParser(
 			jwt.WithValidMethods([]string{"EdDSA", "ES256", "RS256"}),
 			jwt.WithIssuer(o.Issuer),
@@ -133,30 +136,31 @@ func NewVerifier(keys KeySource, o Options) *Verifier {
 		)}
 }
 
-// Verify checks a token, as it stands in the header without "Bearer ".
-//
-// The error is errs.Unauthenticated with reason TOKEN_MISSING, TOKEN_EXPIRED,
-// TOKEN_REVOKED or TOKEN_INVALID, or errs.Unavailable with reason KEYS_UNAVAILABLE when it
-// can't be told. The caller's roles and permissions are shared: don't change
+// Verify checks a token, the authorization header's value without "Bearer ", and
+// returns its caller. The caller's slices and maps are shared: don't change
 // them.
+//
+// The error is errs.Unauthenticated (TOKEN_MISSING, TOKEN_EXPIRED, TOKEN_REVOKED
+// or TOKEN_INVALID), errs.Unavailable (KEYS_UNAVAILABLE) while the issuer's keys
+// are not known, or ctx's own.
 func (v *Verifier) Verify(ctx context.Context, token string) (Caller, error) {
 	if token == "" {
 		return Caller{}, errs.Unauthenticated("TOKEN_MISSING",
 			"an access token is needed: authorization: Bearer <token>")
 	}
-	if seen, ok := v.remembers(ctx, token); ok {
-		if v.revoked(seen.kid, seen.caller) {
+	if found, ok := v.lookup(ctx, token); ok {
+		if v.revoked(found.kid, found.caller) {
 			return Caller{}, refusal(errRevoked)
 		}
-		return seen.caller, nil
+		return found.caller, nil
 	}
-	if v.issuer == "" { // which the parser would take for "any"
+	if v.issuer == "" { // for the parser that is any issuer
 		return Caller{}, errs.Internal(errors.New("authn: no issuer is configured"))
 	}
 	if len(token) > maxToken {
 		return Caller{}, invalid(errors.New("too long"))
 	}
-	if strings.ContainsAny(token, "\r\n") { // which the base64 decoder passes over
+	if strings.ContainsAny(token, "\r\n") { // the base64 decoder skips them
 		return Caller{}, invalid(errors.New("a line break"))
 	}
 	var c Claims
@@ -192,26 +196,26 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Caller, error) {
 		return Caller{}, refusal(errRevoked)
 	}
 	used.caller = caller
-	v.good.Add(token, used)
+	v.cache.Add(token, used)
 	return caller, nil
 }
 
-// remembers reports whether token was found good before, has not expired, and
-// is signed by a key that is still in the set.
-func (v *Verifier) remembers(ctx context.Context, token string) (verified, bool) {
-	seen, ok := v.good.Get(token)
+// lookup finds a token in the cache, unless it has expired or its key has left
+// the set.
+func (v *Verifier) lookup(ctx context.Context, token string) (verified, bool) {
+	found, ok := v.cache.Get(token)
 	if !ok {
-		return seen, false
+		return found, false
 	}
-	if v.now().Before(seen.caller.ExpiresAt.Add(v.leeway)) {
-		key, err := v.keys.Key(ctx, seen.kid)
-		same, comparable := seen.public.(interface{ Equal(crypto.PublicKey) bool })
+	if v.now().Before(found.caller.ExpiresAt.Add(v.leeway)) {
+		key, err := v.keys.Key(ctx, found.kid)
+		same, comparable := found.public.(interface{ Equal(crypto.PublicKey) bool })
 		if err == nil && comparable && same.Equal(key.Public) {
-			return seen, true
+			return found, true
 		}
 	}
-	v.good.Remove(token)
-	return seen, false
+	v.cache.Remove(token)
+	return found, false
 }
 
 func (v *Verifier) key(ctx context.Context, t *jwt.Token) (kid string, public crypto.PublicKey, err error) {
@@ -226,7 +230,7 @@ func (v *Verifier) key(ctx context.Context, t *jwt.Token) (kid string, public cr
 	if kid == "" || len(kid) > 128 {
 		return "", nil, errors.New("no usable kid")
 	}
-	if v.revoked(kid, Caller{}) { // also when the key has left the set
+	if v.revoked(kid, Caller{}) { // before the set, which a revoked key may have left
 		return "", nil, errRevoked
 	}
 	k, err := v.keys.Key(ctx, kid)

@@ -1,9 +1,9 @@
-// Package errs holds the typed errors that domain code returns and that
-// cross a gRPC boundary unchanged: a kind, a reason for programs, a message
-// for people, the fields that were wrong, and when to try again.
+// Package errs has the typed errors that domain code returns and that cross a
+// gRPC call unchanged: a kind, a reason for programs, a message for people, the
+// fields that were invalid, and when to retry.
 //
-// It is pure: it knows neither gRPC nor HTTP. Package grpcerr maps it to a
-// status and back (AIP-193).
+// It doesn't depend on gRPC or HTTP. Package grpcerr converts its errors to gRPC
+// statuses and back (AIP-193).
 package errs
 
 import (
@@ -12,11 +12,11 @@ import (
 	"time"
 )
 
-// Kind says what sort of failure an error is.
+// Kind is the class of an error. Each has one gRPC code, see package grpcerr.
 type Kind int
 
-// The kinds. KindInternal is the zero value: an error that nobody has
-// classified is our own fault, and its text is not for the caller.
+// The kinds. KindInternal is the zero value: an error that no code has classified
+// is a fault of the service, and its text is not shown to the caller.
 const (
 	KindInternal Kind = iota
 	KindInvalid
@@ -34,29 +34,29 @@ const (
 
 // Violation is one field that broke one rule.
 type Violation struct {
-	// Field as named in the request message, for example "wallet_id".
+	// Field is its name in the request message, for example "wallet_id".
 	Field string
-	// Rule in words, for example "must be a UUID".
+	// Rule that it broke, for example "must be a UUID".
 	Rule string
 }
 
 // Error is a classified failure. Treat it as immutable once returned.
 type Error struct {
 	Kind Kind
-	// Reason for programs, UPPER_SNAKE.
+	// Reason is for programs, in UPPER_SNAKE.
 	Reason string
-	// Message for people; shown to the caller, so without secrets.
+	// Message is for people. The caller sees it, so it has no secrets.
 	Message string
-	// Violations, for KindInvalid.
+	// Violations are set for KindInvalid.
 	Violations []Violation
-	// RetryAfter, when above zero, says when trying again may help.
+	// RetryAfter, when above zero, is how long to wait before a retry.
 	RetryAfter time.Duration
 
 	cause error
 }
 
-// Error implements error. The cause is part of it; callers over the network
-// only ever see Message.
+// Error implements error. It contains the cause; callers over the network see
+// only Message.
 func (e *Error) Error() string {
 	s := e.Message
 	if e.Reason != "" {
@@ -71,21 +71,22 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.cause }
 
-// Because returns a copy of e that carries a cause for the log.
+// Because returns a copy of e with a cause, which is logged and not sent to the
+// caller.
 func (e *Error) Because(cause error) *Error {
 	c := *e
 	c.cause = cause
 	return &c
 }
 
-// After returns a copy of e that tells the caller when to try again.
+// After returns a copy of e that asks the caller to wait for d before a retry.
 func (e *Error) After(d time.Duration) *Error {
 	c := *e
 	c.RetryAfter = d
 	return &c
 }
 
-// Invalid is a request whose field broke a rule.
+// Invalid is returned for a request with a field that breaks a rule.
 func Invalid(field, rule string) *Error {
 	return &Error{
 		Kind: KindInvalid, Reason: "INVALID_ARGUMENT",
@@ -94,55 +95,56 @@ func Invalid(field, rule string) *Error {
 	}
 }
 
-// NotFound is a thing that does not exist for this caller: what names it, for
-// example "wallet".
+// NotFound is returned for a thing that does not exist or is not the caller's.
+// what names its type, for example "wallet".
 func NotFound(what string) *Error {
 	return &Error{Kind: KindNotFound, Reason: "NOT_FOUND", Message: what + " not found"}
 }
 
-// AlreadyExists is a create that met an equal thing.
+// AlreadyExists is returned for a create of a thing that exists already.
 func AlreadyExists(reason, message string) *Error {
 	return &Error{Kind: KindAlreadyExists, Reason: reason, Message: message}
 }
 
-// Conflict is a write that lost to another: read again, then retry.
+// Conflict is returned for a write that a concurrent write has overtaken: the
+// caller reads again and then retries.
 func Conflict(reason, message string) *Error {
 	return &Error{Kind: KindConflict, Reason: reason, Message: message}
 }
 
-// FailedPrecondition is a call that can't succeed until something else
-// changes.
+// FailedPrecondition is returned for a call that can't succeed until something
+// else changes.
 func FailedPrecondition(reason, message string) *Error {
 	return &Error{Kind: KindFailedPrecondition, Reason: reason, Message: message}
 }
 
-// Unauthenticated is a caller who has not shown who they are.
+// Unauthenticated is returned when the caller's identity is not proven.
 func Unauthenticated(reason, message string) *Error {
 	return &Error{Kind: KindUnauthenticated, Reason: reason, Message: message}
 }
 
-// PermissionDenied is a known caller who may not do this.
+// PermissionDenied is returned for a known caller who may not do this.
 func PermissionDenied(reason, message string) *Error {
 	return &Error{Kind: KindPermissionDenied, Reason: reason, Message: message}
 }
 
-// Exhausted is a limit that was reached.
+// Exhausted is returned when a limit is reached.
 func Exhausted(reason, message string) *Error {
 	return &Error{Kind: KindExhausted, Reason: reason, Message: message}
 }
 
-// Unavailable is a part that is away; it asks for a retry after one second
-// unless After says otherwise.
+// Unavailable is returned when a dependency doesn't answer. It asks for a retry
+// after one second; After sets another time.
 func Unavailable(reason, message string) *Error {
 	return &Error{Kind: KindUnavailable, Reason: reason, Message: message, RetryAfter: time.Second}
 }
 
-// Deadline is a call that could not finish in time.
+// Deadline is returned for a call that could not finish in time.
 func Deadline(reason, message string) *Error {
 	return &Error{Kind: KindDeadline, Reason: reason, Message: message}
 }
 
-// Internal is a failure of ours; cause goes to the log only.
+// Internal is returned for a fault of the service. cause is only logged.
 func Internal(cause error) *Error {
 	return &Error{Kind: KindInternal, Reason: "INTERNAL", Message: "internal error", cause: cause}
 }
@@ -164,7 +166,7 @@ func KindOf(err error) Kind {
 	return KindInternal
 }
 
-// Is reports whether err is of kind k.
+// Is reports whether err has a kind and it is k.
 func Is(err error, k Kind) bool { return err != nil && KindOf(err) == k && As(err) != nil }
 
 // String names the kind.

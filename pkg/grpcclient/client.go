@@ -1,7 +1,7 @@
-// Package grpcclient dials Purser's services the way they expect to be
-// called: dns with round robin and health checking, retries of UNAVAILABLE
-// on the methods that may be repeated, a time limit on every call, traces
-// carried on, and statuses turned back into the typed errors of package errs.
+// Package grpcclient connects to Purser's services: over all addresses of a DNS
+// name, with round robin and health checks; with retries of UNAVAILABLE for the
+// methods that may be repeated, a timeout on every unary call, traces, and
+// statuses converted back into the typed errors of package errs.
 package grpcclient
 
 import (
@@ -33,32 +33,34 @@ import (
 // DefaultTimeout of a unary call whose context has no deadline.
 const DefaultTimeout = 10 * time.Second
 
-// How long a connection that failed waits for the next attempt, at first and at
-// most, and how long an attempt may take.
 const (
-	reconnectFirst = 200 * time.Millisecond
-	reconnectMost  = 3 * time.Second
+	// The delay before a failed connection is tried again, growing from the first
+	// to the second.
+	minReconnectDelay, maxReconnectDelay = 200 * time.Millisecond, 3 * time.Second
+	// connectTimeout bounds one attempt to connect.
 	connectTimeout = 5 * time.Second
 )
 
-// maxMessage in either direction, in bytes; the servers' own bound.
+// maxMessage is the largest message in either direction, in bytes, as the servers
+// have it.
 const maxMessage = 4 << 20
 
 // Config of a connection, read from the variables under its prefix.
 type Config struct {
 	// Addr of the service, host:port or a gRPC target.
 	Addr string `env:"ADDR"`
-	// Plaintext calls without TLS; it has to be asked for.
+	// Plaintext calls without TLS.
 	Plaintext bool `env:"PLAINTEXT"`
 	// CAFile is a PEM file of roots to trust instead of the system's.
 	CAFile string `env:"TLS_CA"`
-	// NoForward leaves the token of the caller that a call is made for out, as is
-	// right for who calls in a name of their own.
+	// NoForward doesn't send the token of the caller in a call's context; for
+	// clients that have credentials of their own.
 	NoForward bool
 }
 
-// Check reports what is wrong with c, whose variables begin with prefix, such as
-// PURSER_AUTH_. That there is no address is for the caller to judge.
+// Check returns all that is wrong with c, joined, each error naming the variable,
+// which begins with prefix, such as PURSER_AUTH_. A missing address is no error
+// here.
 func (c Config) Check(prefix string) error {
 	var invalid []error
 	if c.Addr != "" && !strings.Contains(c.Addr, "://") {
@@ -72,12 +74,12 @@ func (c Config) Check(prefix string) error {
 	return errors.Join(invalid...)
 }
 
-// Dial prepares a connection; nothing is called yet. Its calls carry the
-// token of the caller that their context is of (authn.CallerFrom), unless
-// they have another one or c says NoForward. idempotent lists the full names
-// of the methods that may be retried; more adds interceptors, which run
-// inside those of this package, a resolver or the like. The connection is
-// safe for concurrent use; the caller closes it.
+// Dial prepares a connection; nothing is called yet. Its calls carry the token of
+// the caller in their context (authn.CallerFrom), unless they have an
+// authorization header already or c says NoForward. idempotent lists the full
+// names of the methods that may be retried. more are further options, such as
+// interceptors, which run inside of those of this package. The connection is safe
+// for concurrent use; the caller closes it.
 func Dial(c Config, idempotent []string, more ...grpc.DialOption) (*grpc.ClientConn, error) {
 	if c.Addr == "" {
 		return nil, errors.New("grpcclient: no address")
@@ -107,11 +109,11 @@ func Dial(c Config, idempotent []string, more ...grpc.DialOption) (*grpc.ClientC
 		grpc.WithChainUnaryInterceptor(unary...),
 		grpc.WithChainStreamInterceptor(stream...),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
-		// A replica that was away is back within some seconds; gRPC's own bound
-		// of two minutes would leave it without callers for as long.
+		// A replica that restarts is back within seconds. gRPC's own maximum of two
+		// minutes would leave it without callers for as long.
 		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff: backoff.Config{BaseDelay: reconnectFirst, Multiplier: 1.6, Jitter: 0.2,
-				MaxDelay: reconnectMost},
+			Backoff: backoff.Config{BaseDelay: minReconnectDelay, Multiplier: 1.6, Jitter: 0.2,
+				MaxDelay: maxReconnectDelay},
 			MinConnectTimeout: connectTimeout,
 		}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 20 * time.Second, Timeout: 5 * time.Second}),
@@ -140,7 +142,8 @@ func transport(c Config) (credentials.TransportCredentials, error) {
 	return credentials.NewTLS(cfg), nil
 }
 
-// serviceConfig is gRPC's own JSON form (grpc/service_config.proto).
+// serviceConfig returns the service config of a connection in gRPC's JSON form
+// (grpc/service_config.proto).
 func serviceConfig(idempotent []string) (string, error) {
 	type name struct {
 		Service string `json:"service"`
@@ -153,7 +156,7 @@ func serviceConfig(idempotent []string) (string, error) {
 	var names []name
 	for _, full := range idempotent {
 		service, method, ok := strings.Cut(strings.TrimPrefix(full, "/"), "/")
-		if !ok || service == "" || method == "" { // gRPC would take an empty one for "every"
+		if !ok || service == "" || method == "" { // to gRPC an empty one means all methods
 			return "", fmt.Errorf("grpcclient: %q is not a full method name", full)
 		}
 		names = append(names, name{service, method})
@@ -187,8 +190,8 @@ func timeout(ctx context.Context, method string, req, reply any, cc *grpc.Client
 	return invoke(ctx, method, req, reply, cc, opts...)
 }
 
-// forwardCaller sends the token of the caller that this call is made for. A
-// token that was set by hand stays.
+// forwardCaller sends the token of the caller in ctx, unless the call has an
+// authorization header.
 func forwardCaller(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker,
 	opts ...grpc.CallOption) error {
 	return invoke(withToken(ctx), method, req, reply, cc, opts...)
@@ -208,8 +211,8 @@ func typedErrorsStream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.Clie
 	return typedStream{s}, nil
 }
 
-// typedStream gives the errors of a stream their kinds. io.EOF, which is how
-// a stream ends well, stays as it is.
+// typedStream converts the errors of a stream. io.EOF, by which a stream ends
+// without an error, stays as it is.
 type typedStream struct{ grpc.ClientStream }
 
 func (s typedStream) RecvMsg(m any) error { return grpcerr.FromError(s.ClientStream.RecvMsg(m)) }
@@ -231,8 +234,8 @@ func withToken(ctx context.Context) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
 }
 
-// WithToken returns a context whose calls carry this access token and no
-// other, that of an earlier WithToken included.
+// WithToken returns a context whose calls carry this access token, in place of
+// the caller's and of that of an earlier WithToken.
 func WithToken(ctx context.Context, token string) context.Context {
 	md, _ := metadata.FromOutgoingContext(ctx) // a copy
 	if md == nil {

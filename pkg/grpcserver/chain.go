@@ -9,35 +9,36 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 )
 
-// call is what the layers know of a call. The same layers serve unary and
+// call is a call on its way through the layers, which are the same for unary and
 // streaming methods.
 type call struct {
 	method string
 	rule   Rule
 	hasRule,
 	streaming bool
-	// check validates a received message; set by the validate layer, run at
-	// once for a unary call and at each receive for a stream.
+	// check validates a received message. The validate layer sets it; it is called
+	// before the handler of a unary call and at each receive of a stream.
 	check func(msg any) error
-	// caller is filled by the authn layer, for the layers outside it.
+	// caller is the user's id. The authn layer sets it, also for the layers outside
+	// of it.
 	caller string
 
-	inside  []layer // those still to come
+	layers  []layer // those inside of the current one
 	handler func(ctx context.Context) error
 }
 
-// next goes on to the layers inside, and at last to the handler. Each layer
-// calls it once at most.
+// next runs the layers inside of the current one and then the handler. A layer
+// calls it at most once.
 func (c *call) next(ctx context.Context) error {
-	if len(c.inside) == 0 {
+	if len(c.layers) == 0 {
 		return c.handler(ctx)
 	}
-	l := c.inside[0]
-	c.inside = c.inside[1:]
+	l := c.layers[0]
+	c.layers = c.layers[1:]
 	return l.run(ctx, c)
 }
 
-// layer is one named step of every call.
+// layer is one step of every call: it calls c.next or refuses the call.
 type layer struct {
 	name string
 	run  func(ctx context.Context, c *call) error
@@ -66,7 +67,7 @@ func chain(cfg Config, d Deps, v protovalidate.Validator) []layer {
 	return layers
 }
 
-func (c *call) public() bool { return c.rule.Public || exempt(c.method) }
+func (c *call) public() bool { return c.rule.Public || isInfrastructure(c.method) }
 
 func unary(layers []layer, rules func(string) (Rule, bool)) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
@@ -87,8 +88,9 @@ func unary(layers []layer, rules func(string) (Rule, bool)) grpc.UnaryServerInte
 	}
 }
 
-// stream runs a streaming call whose context also ends when serving does; it
-// then answers UNAVAILABLE, for the caller to go on elsewhere.
+// stream returns the interceptor of streaming calls. A stream's context also ends
+// with serving; the answer is then UNAVAILABLE, so that the caller tries another
+// replica.
 func stream(serving context.Context, layers []layer, rules func(string) (Rule, bool)) grpc.StreamServerInterceptor {
 	return func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 		c := newCall(info.FullMethod, layers, rules, true)
@@ -98,7 +100,7 @@ func stream(serving context.Context, layers []layer, rules func(string) (Rule, b
 			defer context.AfterFunc(serving, cancel)()
 			err := handler(srv, &checkedStream{ServerStream: ss, ctx: ctx, check: c.check})
 			if err != nil && serving.Err() != nil && ss.Context().Err() == nil {
-				return errs.Unavailable("SHUTTING_DOWN", "the server is going away").Because(err)
+				return errs.Unavailable("SHUTTING_DOWN", "the server is shutting down").Because(err)
 			}
 			return err
 		}
@@ -107,7 +109,7 @@ func stream(serving context.Context, layers []layer, rules func(string) (Rule, b
 }
 
 func newCall(method string, layers []layer, rules func(string) (Rule, bool), streaming bool) *call {
-	c := &call{method: method, inside: layers, streaming: streaming, check: func(any) error { return nil }}
+	c := &call{method: method, layers: layers, streaming: streaming, check: func(any) error { return nil }}
 	c.rule, c.hasRule = rules(method)
 	return c
 }

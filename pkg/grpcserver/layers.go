@@ -39,14 +39,14 @@ const (
 	maxIdentities = 100_000
 )
 
-// logLayer writes one line a call, with its final code. Health checks are
-// logged only when they fail.
+// logLayer logs one line for each call, with its final code. gRPC's own services
+// are logged only when they fail.
 func logLayer(log *slog.Logger) func(context.Context, *call) error {
 	return func(ctx context.Context, c *call) error {
 		begun := time.Now()
 		err := c.next(ctx)
 		code := status.Code(err)
-		if code == codes.OK && exempt(c.method) {
+		if code == codes.OK && isInfrastructure(c.method) {
 			return nil
 		}
 		attrs := []slog.Attr{
@@ -69,7 +69,7 @@ func logLayer(log *slog.Logger) func(context.Context, *call) error {
 	}
 }
 
-// recoverLayer turns a panic into INTERNAL, with its stack in the log.
+// recoverLayer answers a panic with INTERNAL and logs it with its stack.
 func recoverLayer(log *slog.Logger) func(context.Context, *call) error {
 	return func(ctx context.Context, c *call) (err error) {
 		defer func() {
@@ -83,8 +83,9 @@ func recoverLayer(log *slog.Logger) func(context.Context, *call) error {
 	}
 }
 
-// errsLayer turns the typed error of any layer below into a status, and logs
-// the cause of those that are our own fault or a dependency's.
+// errsLayer converts the errors of the layers inside of it into statuses, and
+// logs those of this service (INTERNAL) and of its dependencies (UNAVAILABLE)
+// with their causes.
 func errsLayer(log *slog.Logger, translate func(error) error) func(context.Context, *call) error {
 	return func(ctx context.Context, c *call) error {
 		err := c.next(ctx)
@@ -99,7 +100,7 @@ func errsLayer(log *slog.Logger, translate func(error) error) func(context.Conte
 		case codes.Internal:
 			log.ErrorContext(ctx, "call failed", "method", c.method, "error", err.Error())
 		case codes.Unavailable:
-			log.WarnContext(ctx, "dependency away", "method", c.method, "error", err.Error())
+			log.WarnContext(ctx, "dependency unavailable", "method", c.method, "error", err.Error())
 		}
 		return s.Err()
 	}
@@ -128,7 +129,7 @@ func deadlineLayer(minTimeout, maxTimeout time.Duration) func(context.Context, *
 	}
 }
 
-// authnLayer verifies the bearer token of every method that isn't public.
+// authnLayer verifies the bearer token of calls of methods that aren't public.
 func authnLayer(v Verifier) func(context.Context, *call) error {
 	return func(ctx context.Context, c *call) error {
 		if c.public() {
@@ -147,6 +148,7 @@ func authnLayer(v Verifier) func(context.Context, *call) error {
 	}
 }
 
+// bearer returns the token of the authorization header; "" when there is none.
 func bearer(ctx context.Context) (string, error) {
 	values := metadata.ValueFromIncomingContext(ctx, "authorization")
 	switch len(values) {
@@ -163,44 +165,46 @@ func bearer(ctx context.Context) (string, error) {
 	return strings.TrimSpace(token), nil
 }
 
-// accessLayer applies the method's rule; a method without one is refused.
+// accessLayer applies the method's access rule. Calls of a method without one
+// are refused.
 func accessLayer() func(context.Context, *call) error {
 	return func(ctx context.Context, c *call) error {
 		switch {
 		case c.public():
 			return c.next(ctx)
 		case !c.hasRule:
-			return errs.PermissionDenied("NO_ACCESS_RULE", "nobody may call this method")
+			return errs.PermissionDenied("NO_ACCESS_RULE", "the method has no access rule, so nobody may call it")
 		case c.rule.Authenticated && !authn.CallerFrom(ctx).Anonymous():
 			return c.next(ctx)
 		case c.rule.Permission != "" && authn.CallerFrom(ctx).May(c.rule.Permission):
 			return c.next(ctx)
 		default:
-			return errs.PermissionDenied("PERMISSION_MISSING", "needs the permission "+c.rule.Permission)
+			return errs.PermissionDenied("PERMISSION_MISSING", "the caller needs the permission "+c.rule.Permission)
 		}
 	}
 }
 
-// rateLayer bounds the calls of one identity on this replica.
+// rateLayer limits the calls of one identity on this replica, with a token
+// bucket: burst at once, perSecond on average.
 func rateLayer(perSecond float64, burst int) func(context.Context, *call) error {
 	buckets, err := lru.New[string, *rate.Limiter](maxIdentities)
 	if err != nil { // only for a size below 1
 		panic(err)
 	}
 	return func(ctx context.Context, c *call) error {
-		if exempt(c.method) {
+		if isInfrastructure(c.method) {
 			return c.next(ctx)
 		}
 		id := c.caller
 		if id == "" {
 			id = PeerAddress(ctx)
 		}
-		fresh := rate.NewLimiter(rate.Limit(perSecond), burst)
-		bucket, known, _ := buckets.PeekOrAdd(id, fresh)
+		newBucket := rate.NewLimiter(rate.Limit(perSecond), burst)
+		bucket, known, _ := buckets.PeekOrAdd(id, newBucket)
 		if known {
 			buckets.Get(id)
 		} else {
-			bucket = fresh
+			bucket = newBucket
 		}
 		if !bucket.Allow() {
 			wait := time.Duration(float64(time.Second) / perSecond)
@@ -210,8 +214,8 @@ func rateLayer(perSecond float64, burst int) func(context.Context, *call) error 
 	}
 }
 
-// PeerAddress returns the address that a call came from, without its port, as
-// AddressBlock tells it.
+// PeerAddress returns the AddressBlock of the address that a call came from. For
+// a peer without an IP address it is its name, or "unknown".
 func PeerAddress(ctx context.Context) string {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
@@ -228,8 +232,9 @@ func PeerAddress(ctx context.Context) string {
 	return AddressBlock(ip)
 }
 
-// AddressBlock is what calls from an address are counted by: an IPv6 one by its
-// /64, for a single host commands a whole one.
+// AddressBlock returns the text by which calls from an address are counted: an
+// IPv4 address, or the /64 prefix of an IPv6 one, since one host usually has a
+// whole /64.
 func AddressBlock(ip netip.Addr) string {
 	ip = ip.Unmap()
 	if ip.Is6() {
@@ -240,7 +245,8 @@ func AddressBlock(ip netip.Addr) string {
 	return ip.String()
 }
 
-// validateLayer checks messages against the rules in the contract.
+// validateLayer checks messages against the rules in the contract
+// (buf.validate), with errs.Invalid that names each field and rule.
 func validateLayer(v protovalidate.Validator) func(context.Context, *call) error {
 	return func(ctx context.Context, c *call) error {
 		c.check = func(msg any) error {
@@ -254,6 +260,8 @@ func validateLayer(v protovalidate.Validator) func(context.Context, *call) error
 	}
 }
 
+// violations converts the error of the validator into errs.Invalid; it returns
+// other errors as they are.
 func violations(err error) error {
 	var ve *protovalidate.ValidationError
 	if err == nil || !errors.As(err, &ve) {

@@ -117,9 +117,9 @@ func TestAnErrorTellsTheCallerItsKindAndTheLogItsCause(t *testing.T) {
 	}{
 		"a typed error":            {errs.Conflict("LOST", "again").Because(errors.New("hunter2")), "LOST", ""},
 		"an unclassified error":    {errors.New("dsn=hunter2"), "INTERNAL", "call failed"},
-		"one that Translate knows": {errors.New("database away"), "DATABASE_AWAY", "dependency away"},
+		"one that Translate knows": {errors.New("database away"), "DATABASE_AWAY", "dependency unavailable"},
 		"a dependency that is away": {errs.Unavailable("CHAIN_AWAY", "away").Because(errors.New("hunter2")),
-			"CHAIN_AWAY", "dependency away"},
+			"CHAIN_AWAY", "dependency unavailable"},
 		"a call that was given up":   {fmt.Errorf("query: %w", context.Canceled), "CANCELED", ""},
 		"a typed error of zero kind": {&errs.Error{Message: "hunter2"}, "INTERNAL", "call failed"},
 	} {
@@ -140,7 +140,7 @@ func TestAnErrorTellsTheCallerItsKindAndTheLogItsCause(t *testing.T) {
 			if reason(e) != tt.reason || strings.Contains(e.Error(), "hunter2") {
 				t.Errorf("the caller was told %v", e)
 			}
-			for _, msg := range []string{"call failed", "dependency away"} {
+			for _, msg := range []string{"call failed", "dependency unavailable"} {
 				lines := r.log.lines(t, msg)
 				if (len(lines) == 1) != (msg == tt.logged) {
 					t.Errorf("%q lines: %v", msg, lines)

@@ -16,25 +16,27 @@ import (
 	"github.com/purserhq/purser/pkg/lifecycle"
 )
 
-// Liveness is the name by which the health port is asked whether the process
-// answers at all. Unlike the other names, it stays SERVING while it drains.
+// Liveness is the service name by which a probe of the health port checks that
+// the process answers at all. Unlike other names it stays SERVING while the
+// server drains.
 const Liveness = "liveness"
 
-// probed is the health service of the health port.
-type probed struct{ *health.Server }
+// healthPort is the health service of the health port.
+type healthPort struct{ *health.Server }
 
 // Check implements healthpb.HealthServer.
-func (p probed) Check(ctx context.Context, req *healthpb.HealthCheckRequest) (*healthpb.HealthCheckResponse, error) {
+func (p healthPort) Check(ctx context.Context, req *healthpb.HealthCheckRequest) (*healthpb.HealthCheckResponse,
+	error) {
 	if req.GetService() == Liveness {
 		return &healthpb.HealthCheckResponse{Status: healthpb.HealthCheckResponse_SERVING}, nil
 	}
 	return p.Server.Check(ctx, req)
 }
 
-// Listen makes the server a part of a process: listening from now on, served by
-// the group's Run, drained when it stops. It returns where it listens. On the
-// health port nothing is served but the health service, without TLS; it knows
-// Liveness too.
+// Listen adds the server to a process: it listens at once, the group's Run serves
+// it and drains it when it stops. It returns the address. The health port, if
+// configured, serves the health service alone, without TLS; it also answers for
+// Liveness.
 func (s *Server) Listen(ctx context.Context, g *lifecycle.Group) (net.Addr, error) {
 	lis, err := listen(ctx, g, "grpc", s.cfg.Addr)
 	if err != nil {
@@ -55,10 +57,10 @@ func (s *Server) Listen(ctx context.Context, g *lifecycle.Group) (net.Addr, erro
 		return nil, fmt.Errorf("PURSER_GRPC_HEALTH_ADDR: %w", err)
 	}
 	probe := grpc.NewServer(grpc.MaxRecvMsgSize(4<<10), grpc.MaxConcurrentStreams(16))
-	healthpb.RegisterHealthServer(probe, probed{s.health})
+	healthpb.RegisterHealthServer(probe, healthPort{s.health})
 	g.Serve("health", func() error { return probe.Serve(probes) })
 	g.Drain("health", func(context.Context) {
-		<-drained // which it tells of
+		<-drained // until then probes are answered
 		probe.Stop()
 	})
 	return lis.Addr(), nil
@@ -73,17 +75,19 @@ func listen(ctx context.Context, g *lifecycle.Group, name, addr string) (net.Lis
 	return lis, nil
 }
 
-// CheckHealth asks a process that serves with this configuration on this
-// machine whether it is ready, on its health port where it has one. The error
-// says what it is instead.
+// CheckHealth returns nil if the process that serves with this configuration on
+// this machine is ready. It calls the health port if there is one, else the main
+// port.
 func CheckHealth(ctx context.Context, c Config) error {
 	addr, creds := c.Addr, insecure.NewCredentials()
 	switch {
 	case c.HealthAddr != "":
 		addr = c.HealthAddr
 	case !c.Plaintext:
-		// It is this machine's own process: the certificate names another host.
-		creds = credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS13, InsecureSkipVerify: true}) //nolint:gosec // nothing is sent that anybody could want
+		// The process is on this machine; its certificate is for another name.
+		anyName := &tls.Config{MinVersion: tls.VersionTLS13}
+		anyName.InsecureSkipVerify = true //nolint:gosec // nothing secret is sent
+		creds = credentials.NewTLS(anyName)
 	}
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil || port == "0" {

@@ -1,17 +1,17 @@
-// Package grpcserver builds a gRPC server on which nothing is open by
-// accident. It promises: every registered method has an access rule or the
-// server does not start; every call passes the same named layers in the same
-// order (see Layers); every error leaves as a status that names a reason and,
-// for bad input, the field and the rule; an internal error's cause goes to
-// the log and never to the caller.
+// Package grpcserver builds a gRPC server whose methods are closed unless their
+// contract opens them. It promises: a server with a registered method that has no
+// access rule does not start; every call passes the same named layers in the same
+// order (see Layers); every error is answered as a status with a reason and, for
+// invalid input, the field and the rule; the cause of an internal error is
+// logged and never sent to the caller.
 //
-// Telemetry is a stats handler outside the layers; health checks are left
-// out of it.
+// Traces and metrics are made by a stats handler outside of the layers, which
+// ignores health checks.
 //
-// Limits: who owns a row is not decided here: every store query takes the
-// owner. A call that gRPC itself refuses, for its method is unknown or its
-// message too large or no protobuf, doesn't reach the layers and has no log
-// line; it shows in the metrics.
+// Limits: the layers don't decide who owns a row; a service's queries have to be
+// limited to the owner. A call that gRPC itself refuses (an unknown method, a
+// message that is too large or not protobuf) doesn't reach the layers: it is in
+// the metrics, but not in the log.
 package grpcserver
 
 import (
@@ -41,7 +41,8 @@ import (
 	"github.com/purserhq/purser/pkg/config"
 )
 
-// maxHeaders of a call, in bytes; a token has 8 KiB at most.
+// maxHeaders is the largest size of a call's metadata, in bytes. A token has at
+// most 8 KiB.
 const maxHeaders = 64 << 10
 
 // MaxMessage is the largest message in either direction, in bytes.
@@ -49,24 +50,26 @@ const MaxMessage = 4 << 20
 
 // Config of a server, read from PURSER_GRPC_*.
 type Config struct {
-	// Addr to listen on, host:port; port 0 takes a free one.
+	// Addr to listen on, host:port; with port 0 on a free port.
 	Addr string `env:"ADDR" envDefault:"127.0.0.1:0"`
-	// HealthAddr is where the health service is also served, for probes, without
-	// TLS and alone; nowhere when empty.
+	// HealthAddr is a second address, host:port, that serves only the health
+	// service, without TLS, for probes; none when empty.
 	HealthAddr string `env:"HEALTH_ADDR"`
-	// TLSCert and TLSKey are PEM files. TLS 1.3 only.
+	// TLSCert and TLSKey are paths of PEM files. Only TLS 1.3 is spoken.
 	TLSCert string `env:"TLS_CERT"`
 	TLSKey  string `env:"TLS_KEY"`
-	// Plaintext serves without TLS; it has to be asked for.
+	// Plaintext serves without TLS. It is needed when there is no TLSCert, so that
+	// TLS isn't left out by mistake.
 	Plaintext bool `env:"PLAINTEXT"`
-	// Reflection lets grpcurl list and describe the services.
+	// Reflection serves gRPC reflection, by which grpcurl lists the services.
 	Reflection bool `env:"REFLECTION"`
-	// MinTimeout: a call with less time left is refused at once.
+	// MinTimeout is the least remaining time of a unary call; one with less is
+	// refused at once.
 	MinTimeout time.Duration `env:"MIN_TIMEOUT" envDefault:"5ms"`
-	// MaxTimeout of a unary call, also when the caller sets none.
+	// MaxTimeout bounds a unary call, also when the caller sets no deadline.
 	MaxTimeout time.Duration `env:"MAX_TIMEOUT" envDefault:"30s"`
-	// RatePerSecond and Burst of calls of one identity on one replica: a
-	// user, or the peer's address for public methods.
+	// RatePerSecond and Burst limit the calls of one identity on one replica: of a
+	// user, or of the peer's address for public methods.
 	RatePerSecond float64 `env:"RATE_PER_SECOND" envDefault:"200"`
 	Burst         int     `env:"BURST" envDefault:"400"`
 }
@@ -93,7 +96,7 @@ func (c Config) Validate() error {
 	return errors.Join(invalid...)
 }
 
-// Check reports what is wrong with the files that c names.
+// Check returns an error when a file that c names can't be read or is invalid.
 func (c Config) Check() error {
 	if c.TLSCert == "" || c.TLSKey == "" {
 		return nil // Validate reports it where TLS is needed
@@ -102,9 +105,10 @@ func (c Config) Check() error {
 	return err
 }
 
-// Rule says who may call a method; exactly one field is set. It is an alias
-// of an unnamed struct so that it is the same type as the one that the
-// contracts' module reads off the descriptors, without importing it.
+// Rule says who may call a method: anybody, any caller with a valid token, or
+// those with a permission. Exactly one field is set. It is an alias of an unnamed
+// struct so that it is the same type as access.Rule of the contracts' module,
+// which this module doesn't import.
 type Rule = struct {
 	Public        bool
 	Authenticated bool
@@ -116,30 +120,32 @@ type Verifier interface {
 	Verify(ctx context.Context, token string) (authn.Caller, error)
 }
 
-// Deps is what a server needs besides its configuration; all are required
-// but Translate.
+// Deps are what a server needs besides its configuration. Rules, Verifier and
+// Log are required.
 type Deps struct {
-	// Rules returns a method's rule, false when it has none.
+	// Rules returns a method's rule, by its full name such as "/pkg.Service/Method",
+	// and false when it has none.
 	Rules    func(fullMethod string) (Rule, bool)
 	Verifier Verifier
 	Log      *slog.Logger
-	// Translate turns errors of lower layers (a database that is away) into
-	// package errs' kinds; it returns err itself when it has no opinion.
+	// Translate gives an error without a kind one of package errs, such as
+	// Unavailable to that of a database that doesn't answer. It returns other errors
+	// as they are.
 	Translate func(err error) error
-	// Context adds to the context of every call that gets as far as its
-	// handler what the service's own code looks for there; nil for nothing.
+	// Context, if set, returns the context for a call's handler: ctx with values
+	// that the service's own code reads.
 	Context func(context.Context) context.Context
 }
 
-// Server is a gRPC server with Purser's layers. Register services on it, then
-// call Serve.
+// Server is a gRPC server with the layers. Register services on it, then call
+// Listen or Serve.
 type Server struct {
 	*grpc.Server
 	cfg    Config
 	health *health.Server
 	rules  func(string) (Rule, bool)
-	// endStreams ends the context of every stream, so that it can be taken up
-	// on another replica.
+	// endStreams ends the contexts of all streams, so that callers open them anew on
+	// another replica.
 	endStreams context.CancelFunc
 }
 
@@ -171,7 +177,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 			grpc.StatsHandler(otelgrpc.NewServerHandler(otelgrpc.WithFilter(filters.Not(filters.HealthCheck())))),
 			grpc.UnaryInterceptor(unary(layers, d.Rules)),
 			grpc.StreamInterceptor(stream(serving, layers, d.Rules)),
-			// which keep their stacks, that a call through the layers makes grow
+			// Workers keep their stacks, which grow with the layers' calls.
 			grpc.NumStreamWorkers(uint32(8*runtime.GOMAXPROCS(0))),
 			grpc.MaxRecvMsgSize(MaxMessage), grpc.MaxSendMsgSize(MaxMessage),
 			grpc.MaxConcurrentStreams(1000), grpc.MaxHeaderListSize(maxHeaders),
@@ -202,15 +208,15 @@ func transport(cfg Config) (credentials.TransportCredentials, error) {
 	return credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13}), nil
 }
 
-// Check returns an error that names every registered method without an
-// access rule, or with one that isn't exactly one of a Rule's fields. gRPC's
-// own health and reflection services are exempt by name.
+// Check returns an error that names every registered method without an access
+// rule, or whose rule doesn't set exactly one field. gRPC's own health and
+// reflection services are exempt.
 func (s *Server) Check() error {
 	var open []string
 	for name, info := range s.GetServiceInfo() {
 		for _, m := range info.Methods {
 			full := "/" + name + "/" + m.Name
-			if rule, ok := s.rules(full); (!ok || !plain(rule)) && !exempt(full) {
+			if rule, ok := s.rules(full); (!ok || !hasOneField(rule)) && !isInfrastructure(full) {
 				open = append(open, full)
 			}
 		}
@@ -223,15 +229,15 @@ func (s *Server) Check() error {
 	return nil
 }
 
-// plain reports whether exactly one field of a rule is set.
-func plain(r Rule) bool {
+// hasOneField reports whether exactly one field of a rule is set.
+func hasOneField(r Rule) bool {
 	return r == Rule{Public: true} || r == Rule{Authenticated: true} ||
 		r == Rule{Permission: r.Permission} && r.Permission != ""
 }
 
-// exempt lists gRPC's own services, which carry no option of ours and answer
-// anybody.
-func exempt(fullMethod string) bool {
+// isInfrastructure reports whether a method is one of gRPC's own health and
+// reflection services, which have no access rule and answer anybody.
+func isInfrastructure(fullMethod string) bool {
 	for _, service := range []string{
 		"/grpc.health.v1.Health/",
 		"/grpc.reflection.v1.ServerReflection/",
@@ -244,7 +250,8 @@ func exempt(fullMethod string) bool {
 	return false
 }
 
-// Serve answers calls on lis until Shutdown. It refuses to when Check does.
+// Serve answers calls on lis until Shutdown. It returns the error of Check, if
+// any, without serving.
 func (s *Server) Serve(lis net.Listener) error {
 	if err := s.Check(); err != nil {
 		return err
@@ -259,13 +266,13 @@ func (s *Server) Serve(lis net.Listener) error {
 	return nil
 }
 
-// NotReady makes the health service answer NOT_SERVING, so that no new calls
-// are sent here; calls that come are still answered.
+// NotReady makes the health service answer NOT_SERVING, so that callers choose
+// other replicas. Calls that still arrive are answered.
 func (s *Server) NotReady() { s.health.Shutdown() }
 
-// Shutdown ends the streams' contexts, waits for the calls under way, and cuts
-// off those that outlast ctx. It doesn't wait for a handler that goes on after
-// that.
+// Shutdown ends the streams' contexts, waits for the calls in progress until ctx
+// is done, and cancels those that are left. It doesn't wait for handlers that
+// ignore the cancellation.
 func (s *Server) Shutdown(ctx context.Context) {
 	s.NotReady()
 	s.endStreams()

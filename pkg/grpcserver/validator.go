@@ -7,31 +7,31 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// smallMessage is how many bytes a message may have for every rule that it
-// breaks to be listed.
-const smallMessage = 16 << 10
+// maxListedMessage is the largest message, in bytes, of which all violations are
+// listed.
+const maxListedMessage = 16 << 10
 
-// validator lists every rule that a small message breaks and the first one
-// only of a large one: a list of a million bad items would otherwise cost
-// seconds and hundreds of megabytes, which any caller could ask for.
-type validator struct{ all, first protovalidate.Validator }
+// validator lists all violations of a small message, and only the first of a
+// large one: to list those of a million invalid items takes seconds and hundreds
+// of megabytes, which any caller could cause.
+type validator struct{ all, failFast protovalidate.Validator }
 
 func newValidator() (*validator, error) {
 	all, err := protovalidate.New()
 	if err != nil {
 		return nil, fmt.Errorf("validator: %w", err)
 	}
-	first, err := protovalidate.New(protovalidate.WithFailFast())
+	failFast, err := protovalidate.New(protovalidate.WithFailFast())
 	if err != nil {
 		return nil, fmt.Errorf("validator: %w", err)
 	}
-	return &validator{all: all, first: first}, nil
+	return &validator{all: all, failFast: failFast}, nil
 }
 
 // Validate implements protovalidate.Validator.
 func (v *validator) Validate(m proto.Message, options ...protovalidate.ValidationOption) error {
-	if proto.Size(m) > smallMessage {
-		return v.first.Validate(m, options...)
+	if proto.Size(m) > maxListedMessage {
+		return v.failFast.Validate(m, options...)
 	}
 	return v.all.Validate(m, options...)
 }

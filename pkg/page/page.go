@@ -1,11 +1,13 @@
-// Package page makes the opaque tokens of keyset-paged lists (AIP-158).
+// Package page makes the opaque page tokens of lists with keyset pagination
+// (AIP-158).
 //
-// A token carries the key of the last row shown and a digest of the query it
-// belongs to, the caller included. It promises that a token given to another
-// query, or by another caller, is refused by name; it does not hide the key
-// from the caller, and is not a capability: a caller can make a token with any
-// key for their own query, so the query still filters by owner and takes the
-// key as input from outside.
+// A token contains the key of the last row of a page and a digest of the query,
+// which includes the caller. It promises that a token of another query or caller
+// is refused with errs.Invalid on page_token.
+//
+// Limits: a token is neither secret nor signed. The caller can read the key, and
+// can make a token with any key for a query of their own; so a query has to
+// filter by owner, and to treat the key as untrusted input.
 package page
 
 import (
@@ -17,12 +19,12 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 )
 
-// Query identifies a list: everything that decides which rows it has and in
-// what order, the page size excepted.
+// Query identifies a list by all that decides its rows and their order; the page
+// size is not part of it.
 type Query struct{ digest [8]byte }
 
-// NewQuery digests the parts of a query: the method's name, the caller and
-// each filter. Two queries are the same when all their parts are.
+// NewQuery returns the query with these parts: the method's name, the caller's id
+// and each filter. Queries are the same when all their parts are.
 func NewQuery(parts ...string) Query {
 	h := sha256.New()
 	for _, p := range parts {
@@ -33,8 +35,8 @@ func NewQuery(parts ...string) Query {
 	return q
 }
 
-// Token returns the token of the page after the row with this key. Keys are
-// JSON: a string, or a struct of a few exported fields.
+// Token returns the token of the page after the row with the key last: a string,
+// or a struct with a few exported fields, as JSON encodes it.
 func Token[K any](q Query, last K) (string, error) {
 	body, err := json.Marshal(last)
 	if err != nil {
@@ -43,9 +45,9 @@ func Token[K any](q Query, last K) (string, error) {
 	return base64.RawURLEncoding.EncodeToString(append(q.digest[:], body...)), nil
 }
 
-// Parse reads a token of this query. An empty token gives ok == false: start
-// at the first page. The error is errs.Invalid on field page_token when the
-// token is of another query or is no token at all.
+// Parse returns the key in a token of this query. For an empty token ok is false:
+// the list starts at its first page. The error is errs.Invalid on page_token for
+// a token that is malformed or of another query.
 func Parse[K any](q Query, token string) (last K, ok bool, err error) {
 	if token == "" {
 		return last, false, nil
@@ -62,10 +64,11 @@ func Parse[K any](q Query, token string) (last K, ok bool, err error) {
 	return last, true, nil
 }
 
-// Size returns the page size to use: def when asked is 0, never above limit.
-func Size(asked int32, def, limit int) int {
-	if asked <= 0 {
-		return def
+// Size returns the page size to use for the one in a request: defaultSize for 0
+// or less, and at most maxSize.
+func Size(requested int32, defaultSize, maxSize int) int {
+	if requested <= 0 {
+		return defaultSize
 	}
-	return min(int(asked), limit)
+	return min(int(requested), maxSize)
 }

@@ -21,9 +21,10 @@ type admin struct {
 	ended  chan struct{}
 }
 
-// listenAdmin serves /metrics (Prometheus, or OpenMetrics with exemplars where
-// that is asked for), /debug/pprof/ and /log-level: GET tells it, PUT with a
-// level as the body sets it until the process ends.
+// listenAdmin serves the admin port: /metrics, in the format of Prometheus or, if
+// the client accepts it, OpenMetrics with exemplars; /debug/pprof/; and
+// /log-level, where GET returns the level and PUT with a level as the body sets it
+// until the process ends.
 func listenAdmin(ctx context.Context, addr string, metrics *prometheus.Registry, level *slog.LevelVar,
 	log *slog.Logger) (*admin, error) {
 	lis, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
@@ -39,8 +40,7 @@ func listenAdmin(ctx context.Context, addr string, metrics *prometheus.Registry,
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	mux.HandleFunc("GET /log-level", func(w http.ResponseWriter, _ *http.Request) {
-		_,
-			_ = fmt.Fprintln(w, level.Level())
+		_, _ = fmt.Fprintln(w, level.Level())
 	})
 	mux.HandleFunc("PUT /log-level", func(w http.ResponseWriter, r *http.Request) {
 		b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 16))
@@ -48,7 +48,7 @@ func listenAdmin(ctx context.Context, addr string, metrics *prometheus.Registry,
 			err = level.UnmarshalText(b)
 		}
 		if err != nil {
-			http.Error(w, "want DEBUG, INFO, WARN or ERROR", http.StatusBadRequest)
+			http.Error(w, "the level must be DEBUG, INFO, WARN or ERROR", http.StatusBadRequest)
 			return
 		}
 		log.WarnContext(r.Context(), "log level set", "level", level.Level())
@@ -68,6 +68,6 @@ func listenAdmin(ctx context.Context, addr string, metrics *prometheus.Registry,
 }
 
 func (a *admin) close() {
-	_ = a.server.Close() // nobody waits for a profile of a process that has ended
+	_ = a.server.Close() // at once: a profile in progress is of no use any more
 	<-a.ended
 }

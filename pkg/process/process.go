@@ -1,16 +1,16 @@
-// Package process is the main of a service: its commands, its logger and
-// telemetry, and the admin port.
+// Package process is the main function of a service: its commands, its logger
+// and telemetry, and the admin port.
 //
-// It promises: every command reads the same configuration and refuses it with
-// every mistake named; "serve" ends without an error on SIGINT or SIGTERM once
-// everything is drained; the admin port answers from before the service is built
-// until after it is drained.
+// It promises: every command reads the same configuration, and with an invalid
+// one fails with all its errors; "serve" returns without an error on SIGINT or
+// SIGTERM, once everything is drained; the admin port answers from before the
+// service is built until after it is drained.
 //
-// A program that uses it carries the roots of the public certificate
-// authorities and the time zones for where the system has none, as in an image
-// with nothing else in it; where the system has some, those count.
+// The program contains the root certificates of the public authorities and the
+// time zone database, for images that have neither; those of the system are
+// used where there are some.
 //
-// Limits: the admin port asks nobody who they are. Bind it to loopback, or to an
+// Limits: the admin port has no authentication. Bind it to loopback, or to an
 // address that only the operators' network reaches.
 package process
 
@@ -36,61 +36,63 @@ import (
 
 // Config of a process, read from PURSER_*.
 type Config struct {
-	// LogLevel is the least level that is logged: DEBUG, INFO, WARN or ERROR.
+	// LogLevel is the lowest level that is logged: DEBUG, INFO, WARN or ERROR.
 	LogLevel slog.Level `env:"LOG_LEVEL" envDefault:"INFO"`
-	// AdminAddr is where metrics, profiles and the log level are served,
-	// host:port; nowhere when empty.
+	// AdminAddr is the address of the admin port, host:port, which serves metrics,
+	// profiles and the log level; none when empty.
 	AdminAddr string `env:"ADMIN_ADDR"`
 }
 
-// Validate reports every mistake in c.
+// Validate returns what is wrong with c, naming the variable.
 func (c Config) Validate() error { return config.HostPort("PURSER_ADMIN_ADDR", c.AdminAddr) }
 
-// Runner is a service that was built.
+// Runner is a service that is built and not yet serving.
 type Runner interface {
-	// Run serves until ctx ends, then stops in order and closes everything.
+	// Run serves until ctx ends, then drains and closes everything.
 	Run(ctx context.Context) error
 }
 
-// Service is what is a service's own; C is its configuration. All fields are
-// required but Check, Command and Usage.
+// Service is what differs between services; C is the type of its configuration.
+// All fields but Check, Command and Usage are required.
 type Service[C any] struct {
 	// Name of the program, as in "auth".
 	Name string
-	// Load reads the configuration and reports every mistake.
+	// Load reads the configuration; the error joins all that were found.
 	Load func(environ []string) (C, error)
-	// Process is the part of the configuration that is this package's.
+	// Process returns this package's part of the configuration.
 	Process func(C) Config
-	// New builds the service, listening but not yet answering.
+	// New builds the service, which listens but doesn't answer yet.
 	New func(ctx context.Context, c C, log *slog.Logger) (Runner, error)
-	// Migrate carries out "migrate up", "down" or "status".
+	// Migrate carries out "migrate up", "migrate down" or "migrate status"; what is
+	// the second word.
 	Migrate func(ctx context.Context, c C, what string, out io.Writer, log *slog.Logger) error
-	// Check reports every mistake that matters to "serve" alone, such as files
-	// that a migration doesn't have; nil for none.
+	// Check returns what is wrong with the configuration for "serve" alone, such as
+	// files that can't be read, which other commands don't need.
 	Check func(C) error
-	// Health asks a running process of this configuration how it is.
+	// Health returns an error unless the process that serves with this
+	// configuration is ready.
 	Health func(ctx context.Context, c C) error
-	// Command carries out whatever else the program can do; it returns
-	// ErrUnknownCommand for what it can't. Usage lists that, a line each.
+	// Command carries out the service's own commands, which Usage lists, one a line.
+	// It returns ErrUnknownCommand for others.
 	Command func(ctx context.Context, c C, log *slog.Logger, args []string, out io.Writer) error
 	Usage   string
 }
 
-// ErrUnknownCommand is the answer to a command that a program doesn't have.
+// ErrUnknownCommand is returned for a command that the program doesn't have.
 var ErrUnknownCommand = errors.New("unknown command")
 
 // usage of every service.
 const usage = `serve                     answer calls (the default)
 migrate up|down|status    work on the schema of the database
-healthcheck               ask the process that serves with this configuration how it is
+healthcheck               check that the process with this configuration is ready
 config                    print the effective configuration, secrets masked
-version                   print what was built of what`
+version                   print the version and the commit of the program`
 
 const settings = `Settings are PURSER_* variables; PURSER_X_FILE names a file that PURSER_X is read
-from. A start with mistakes lists them all and exits with 1, as what fails does.`
+from. Errors in the settings are listed all at once. The exit code is 1 for any error.`
 
-// Main runs the program with its arguments and environment, and exits with 1
-// after it has told an error on standard error.
+// Main runs the program with its arguments and environment. It prints an error on
+// standard error and exits with 1.
 func (s Service[C]) Main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	err := s.Run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
@@ -101,7 +103,8 @@ func (s Service[C]) Main() {
 	}
 }
 
-// Run carries out one command. out takes what was asked for, logs the log.
+// Run carries out one command: "serve" without arguments. The output of the
+// command goes to out, the log to logs.
 func (s Service[C]) Run(ctx context.Context, args, environ []string, out, logs io.Writer) error {
 	command := "serve"
 	if len(args) > 0 {
@@ -115,7 +118,7 @@ func (s Service[C]) Run(ctx context.Context, args, environ []string, out, logs i
 		_, err := fmt.Fprintf(out, "%s [command]\n\n%s\n\n%s\n", s.Name, s.usage(), settings)
 		return err
 	}
-	if err := s.understand(command, args); err != nil {
+	if err := s.checkArgs(command, args); err != nil {
 		return err
 	}
 	c, err := s.load(command, environ)
@@ -148,17 +151,18 @@ func (s Service[C]) Run(ctx context.Context, args, environ []string, out, logs i
 	return err
 }
 
-// understand refuses what is no command before anything is read. What comes
-// after the first word of the service's own commands is for those to judge.
-func (s Service[C]) understand(command string, args []string) error {
+// checkArgs returns an error for an unknown command or wrong arguments, before the
+// configuration is read. The arguments of a service's own commands are left to
+// Command.
+func (s Service[C]) checkArgs(command string, args []string) error {
 	switch {
 	case command == "migrate":
 		if len(args) != 2 || args[1] != "up" && args[1] != "down" && args[1] != "status" {
-			return errors.New("migrate: want up, down or status")
+			return errors.New("migrate must be followed by up, down or status")
 		}
 	case command == "serve" || command == "healthcheck" || command == "config":
 		if len(args) > 1 {
-			return fmt.Errorf("%s takes no arguments, and %q are given; settings are variables, see help", command,
+			return fmt.Errorf("%s takes no arguments, got %q; settings are environment variables, see help", command,
 				strings.Join(args[1:], " "))
 		}
 	case !strings.HasPrefix(s.Usage, command+" ") && !strings.Contains(s.Usage, "\n"+command+" "):
@@ -168,20 +172,20 @@ func (s Service[C]) understand(command string, args []string) error {
 }
 
 func (s Service[C]) unknown(args []string) error {
-	return fmt.Errorf("unknown command %q: want one of\n%s", strings.Join(args, " "), s.usage())
+	return fmt.Errorf("unknown command %q, must be one of\n%s", strings.Join(args, " "), s.usage())
 }
 
-// load reads the configuration, and checks the rest of it where that matters.
+// load reads the configuration, and for "serve" also calls Check.
 func (s Service[C]) load(command string, environ []string) (C, error) {
 	c, err := s.Load(environ)
 	if s.Check == nil || command != "serve" {
 		return c, err
 	}
-	rest := s.Check(c)
-	if err == nil && rest != nil {
-		rest = fmt.Errorf("configuration:\n%w", rest)
+	checkErr := s.Check(c)
+	if err == nil && checkErr != nil {
+		checkErr = fmt.Errorf("configuration:\n%w", checkErr)
 	}
-	return c, errors.Join(err, rest)
+	return c, errors.Join(err, checkErr)
 }
 
 func (s Service[C]) usage() string { return strings.TrimSpace(usage + "\n" + s.Usage) }
@@ -207,7 +211,7 @@ func (s Service[C]) serve(ctx context.Context, c C, level *slog.LevelVar, log *s
 	return r.Run(ctx)
 }
 
-// version is the module's, or the commit that the program was built of.
+// version returns the module's version, the commit and the Go version.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

@@ -66,11 +66,11 @@ func TestEachCommandDoesWhatItSays(t *testing.T) {
 		{"config", "PURSER_ADMIN_ADDR=\nPURSER_LOG_LEVEL=INFO\nPURSER_PASSWORD=***\n", ""},
 		{"healthcheck", "", "NOT_SERVING"},
 		{"keys list", "[keys list]\n", ""},
-		{"mend", "", "unknown command \"mend\": want one of\nserve "},
+		{"mend", "", "unknown command \"mend\", must be one of\nserve "},
 		{"key", "", "unknown command \"key\""},
-		{"migrate", "", "migrate: want up, down or status"},
-		{"migrate sideways", "", "migrate: want up, down or status"},
-		{"migrate up down", "", "migrate: want up, down or status"},
+		{"migrate", "", "migrate must be followed by up, down or status"},
+		{"migrate sideways", "", "migrate must be followed by up, down or status"},
+		{"migrate up down", "", "migrate must be followed by up, down or status"},
 		{"config -v", "", "config takes no arguments"},
 	} {
 		var out bytes.Buffer

@@ -1,9 +1,10 @@
-// Package telemetry sets up traces, metrics and logs for a process: OpenTelemetry
-// with the standard OTEL_* variables, metrics on a Prometheus registry, and
-// slog lines that carry the trace id.
+// Package telemetry sets up the traces, metrics and logs of a process:
+// OpenTelemetry configured by the standard OTEL_* variables, metrics in a
+// Prometheus registry, and slog lines with the trace id.
 //
-// Without OTEL_TRACES_EXPORTER or OTEL_EXPORTER_OTLP_ENDPOINT no trace leaves
-// the process. The one place where global providers are set.
+// Traces are exported only if OTEL_TRACES_EXPORTER, OTEL_EXPORTER_OTLP_ENDPOINT or
+// OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is set. It is the only package that sets the
+// global providers.
 package telemetry
 
 import (
@@ -28,9 +29,9 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Telemetry is what a process sends out.
+// Telemetry holds the providers of a process.
 type Telemetry struct {
-	// Registry to serve on the admin port.
+	// Registry has the metrics, for the admin port to serve.
 	Registry *prometheus.Registry
 	traces   *sdktrace.TracerProvider
 	metrics  *sdkmetric.MeterProvider
@@ -44,21 +45,21 @@ type options struct {
 	exporter   func(sdktrace.SpanExporter) sdktrace.SpanExporter
 }
 
-// WithSpanProcessor adds what sees every recorded span, whether or not spans
-// leave the process. Shutdown ends it.
+// WithSpanProcessor adds a processor that gets every recorded span, whether or not
+// spans are exported. Shutdown ends it.
 func WithSpanProcessor(p sdktrace.SpanProcessor) Option {
 	return func(o *options) { o.processors = append(o.processors, p) }
 }
 
-// WithSpanExporter sends spans by what wrap returns for the exporter that the
-// variables ask for. It is not called when they ask for none.
+// WithSpanExporter exports spans with what wrap returns for the exporter of the
+// OTEL_* variables. wrap is not called if these configure none.
 func WithSpanExporter(wrap func(sdktrace.SpanExporter) sdktrace.SpanExporter) Option {
 	return func(o *options) { o.exporter = wrap }
 }
 
-// Start sets the global tracer and meter providers and the propagator (W3C
-// trace context and baggage) for a process of this name. Call Shutdown last
-// of all when the process ends.
+// Start sets the global tracer and meter providers and the propagator (W3C trace
+// context and baggage); service is the resource's service.name. Call Shutdown or
+// Flush at the very end of the process.
 func Start(ctx context.Context, service string, option ...Option) (*Telemetry, error) {
 	o := options{exporter: func(e sdktrace.SpanExporter) sdktrace.SpanExporter { return e }}
 	for _, set := range option {
@@ -74,7 +75,7 @@ func Start(ctx context.Context, service string, option ...Option) (*Telemetry, e
 	for _, p := range o.processors {
 		opts = append(opts, sdktrace.WithSpanProcessor(p))
 	}
-	if tracesAsked() {
+	if tracesConfigured() {
 		exp, err := autoexport.NewSpanExporter(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("trace exporter (OTEL_TRACES_EXPORTER=%q): %w", os.Getenv("OTEL_TRACES_EXPORTER"),
@@ -101,28 +102,28 @@ func Start(ctx context.Context, service string, option ...Option) (*Telemetry, e
 	return t, nil
 }
 
-func tracesAsked() bool {
+// tracesConfigured reports whether the environment configures an exporter.
+func tracesConfigured() bool {
 	return os.Getenv("OTEL_TRACES_EXPORTER") != "" ||
 		os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" ||
 		os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != ""
 }
 
-// Shutdown sends what is still held and stops.
+// Shutdown exports what is still buffered and stops the providers.
 func (t *Telemetry) Shutdown(ctx context.Context) error {
 	return errors.Join(t.traces.Shutdown(ctx), t.metrics.Shutdown(ctx))
 }
 
-// Flush is Shutdown for a process that ends: at most five seconds, and what
-// fails is let go, since nobody is left to tell.
+// Flush is Shutdown for the end of a process: it takes at most five seconds and
+// ignores errors.
 func (t *Telemetry) Flush() {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	_ = t.Shutdown(ctx)
 }
 
-// NewLogger returns a logger that writes JSON lines to w, each with the trace
-// id of the context it was logged with, and with the service unless that is
-// empty.
+// NewLogger returns a logger that writes JSON lines to w, with the trace id of
+// their context as trace_id, and with the attribute service unless it is empty.
 func NewLogger(w io.Writer, level slog.Leveler, service string) *slog.Logger {
 	log := slog.New(traceHandler{slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})})
 	if service == "" {
@@ -131,6 +132,7 @@ func NewLogger(w io.Writer, level slog.Leveler, service string) *slog.Logger {
 	return log.With("service", service)
 }
 
+// traceHandler adds the trace id of the context.
 type traceHandler struct{ slog.Handler }
 
 func (h traceHandler) Handle(ctx context.Context, r slog.Record) error {

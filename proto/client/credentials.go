@@ -29,7 +29,7 @@ func Token(token string) Credentials {
 // errs.KindUnauthenticated and the reason INVALID_CREDENTIALS, or TOTP_REQUIRED
 // where the account has a second factor, which is for Session.
 func Password(email, password string) Credentials {
-	return asking(func(c *Clients) authn.Issue {
+	return asking(func(c *Clients) authn.IssueToken {
 		s := &session{auth: c.Sessions, begin: func(ctx context.Context) (*authv1.Tokens, error) {
 			resp, err := c.Sessions.Login(ctx, &authv1.LoginRequest{Email: email, Password: password})
 			return resp.GetTokens(), err
@@ -42,7 +42,7 @@ func Password(email, password string) Credentials {
 // refresh token, and uses that up. Nobody else may refresh it. Once the session
 // has ended calls fail with errs.KindUnauthenticated.
 func Session(refreshToken string) Credentials {
-	return asking(func(c *Clients) authn.Issue {
+	return asking(func(c *Clients) authn.IssueToken {
 		return (&session{auth: c.Sessions, refresh: refreshToken}).issue
 	})
 }
@@ -50,7 +50,7 @@ func Session(refreshToken string) Credentials {
 // ServiceAccount signs in with a service account's name and secret. While auth
 // refuses them, SERVICE_SECRET_INVALID, they are tried every 30 seconds.
 func ServiceAccount(clientID, clientSecret string) Credentials {
-	return asking(func(c *Clients) authn.Issue {
+	return asking(func(c *Clients) authn.IssueToken {
 		return resting(func(ctx context.Context) (string, time.Time, error) {
 			resp, err := c.Sessions.IssueServiceToken(ctx,
 				&authv1.IssueServiceTokenRequest{ClientId: clientID, ClientSecret: clientSecret})
@@ -62,7 +62,7 @@ func ServiceAccount(clientID, clientSecret string) Credentials {
 // APIKey signs in with an API key. While auth refuses it, API_KEY_INVALID, it
 // is tried every 30 seconds.
 func APIKey(key string) Credentials {
-	return asking(func(c *Clients) authn.Issue {
+	return asking(func(c *Clients) authn.IssueToken {
 		return resting(func(ctx context.Context) (string, time.Time, error) {
 			resp, err := c.APIKeys.ExchangeApiKey(ctx, &authv1.ExchangeApiKeyRequest{Key: key})
 			return resp.GetAccessToken(), resp.GetAccessExpireTime().AsTime(), err
@@ -70,7 +70,7 @@ func APIKey(key string) Credentials {
 	})
 }
 
-func asking(issue func(*Clients) authn.Issue) Credentials {
+func asking(issue func(*Clients) authn.IssueToken) Credentials {
 	return func(c *Clients) (source, error) {
 		if c.Sessions == nil {
 			return nil, errors.New("client: these credentials need the address of auth")
@@ -122,7 +122,7 @@ func (s *session) keep(t *authv1.Tokens, err error) (string, time.Time, error) {
 }
 
 // resting remembers a refusal for a while.
-func resting(issue authn.Issue) authn.Issue {
+func resting(issue authn.IssueToken) authn.IssueToken {
 	var (
 		refusal error
 		until   time.Time

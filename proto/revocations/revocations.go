@@ -1,11 +1,12 @@
-// Package revocations carries the news of TokenService.WatchRevocations to a
-// verifier of access tokens: it turns each message into the plain form that
-// package authn of the library takes. A service that verifies tokens follows
-// with one line:
+// Package revocations reads the stream of TokenService.WatchRevocations for
+// package authn of the library: it converts each message into the plain structs
+// that authn.Revocations takes. A service that verifies tokens follows the
+// revocations with one line:
 //
 //	revoked.Follow(ctx, revocations.Watch(conn))
 //
-// Limits: it follows one stream; taking it up again is up to who calls.
+// Limits: Watch reads one stream and returns when it ends; Follow opens the next
+// one.
 package revocations
 
 import (
@@ -19,27 +20,28 @@ import (
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 )
 
-// Revoked is one thing whose tokens are refused. It and News are aliases of
-// unnamed structs so that they are the same types as the library's own, which
-// this module may not import.
+// Revoked is a key, session or user whose tokens are refused: authn.Revoked of
+// the library, which this module may not import. An alias of an unnamed struct
+// is the same type as that one; so is Update.
 type Revoked = struct {
-	// Kind is KEY, SESSION or USER; Subject the kid or id.
+	// Kind is KEY, SESSION or USER; Subject is the kid or the id.
 	Kind, Subject      string
 	IssuedUntil, Until time.Time
 }
 
-// News is one message.
-type News = struct {
-	Epoch   int64
-	Revoked []Revoked
-	Current bool
+// Update is one message of the stream: authn.RevocationUpdate of the library.
+type Update = struct {
+	Epoch    int64
+	Revoked  []Revoked
+	CaughtUp bool
 }
 
-// Watch returns what reads one stream over conn and hands every message to
-// take, until ctx or the stream ends or take fails; it returns why.
-func Watch(conn grpc.ClientConnInterface) func(ctx context.Context, take func(News) error) error {
+// Watch returns a function that opens one stream over conn and passes every
+// message to take, until ctx or the stream ends or take fails. It returns the
+// error that ended it, never nil.
+func Watch(conn grpc.ClientConnInterface) func(ctx context.Context, take func(Update) error) error {
 	client := authv1.NewTokenServiceClient(conn)
-	return func(ctx context.Context, take func(News) error) error {
+	return func(ctx context.Context, take func(Update) error) error {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel() // which ends the stream, also when take fails
 		stream, err := client.WatchRevocations(ctx, &authv1.WatchRevocationsRequest{})
@@ -51,15 +53,15 @@ func Watch(conn grpc.ClientConnInterface) func(ctx context.Context, take func(Ne
 			if err != nil {
 				return fmt.Errorf("watch revocations: %w", err)
 			}
-			if err := take(news(m)); err != nil {
+			if err := take(update(m)); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-func news(m *authv1.WatchRevocationsResponse) News {
-	n := News{Epoch: m.GetEpoch(), Current: m.GetCurrent(), Revoked: make([]Revoked, 0, len(m.GetRevocations()))}
+func update(m *authv1.WatchRevocationsResponse) Update {
+	n := Update{Epoch: m.GetEpoch(), CaughtUp: m.GetCurrent(), Revoked: make([]Revoked, 0, len(m.GetRevocations()))}
 	for _, r := range m.GetRevocations() {
 		one := Revoked{IssuedUntil: at(r.GetIssuedUntil()), Until: at(r.GetExpireTime())}
 		switch of := r.GetOf().(type) {
@@ -69,7 +71,7 @@ func news(m *authv1.WatchRevocationsResponse) News {
 			one.Kind, one.Subject = "SESSION", of.SessionId
 		case *authv1.Revocation_UserId:
 			one.Kind, one.Subject = "USER", of.UserId
-		default: // of a later contract
+		default: // of a newer contract
 			continue
 		}
 		n.Revoked = append(n.Revoked, one)
@@ -77,7 +79,7 @@ func news(m *authv1.WatchRevocationsResponse) News {
 	return n
 }
 
-// at is the zero time for none.
+// at returns the time of t, the zero time for nil.
 func at(t *timestamppb.Timestamp) time.Time {
 	if t == nil {
 		return time.Time{}

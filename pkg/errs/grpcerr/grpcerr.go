@@ -1,9 +1,9 @@
-// Package grpcerr maps the typed errors of package errs to gRPC statuses and
-// back, so that an error means the same on both sides of a call. Details
-// follow AIP-193: google.rpc.ErrorInfo (domain "purser"), BadRequest for
-// field violations, RetryInfo where trying again helps.
+// Package grpcerr converts the typed errors of package errs to gRPC statuses and
+// back, so that an error means the same on both sides of a call. The details
+// follow AIP-193: google.rpc.ErrorInfo (domain "purser"), BadRequest for field
+// violations, RetryInfo for when to retry.
 //
-// An error without a kind becomes INTERNAL and says nothing of its cause.
+// An error without a kind becomes INTERNAL, without its text.
 package grpcerr
 
 import (
@@ -21,18 +21,17 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 )
 
-// Domain of every ErrorInfo.
+// Domain is that of every ErrorInfo.
 const Domain = "purser"
 
-// maxViolations bounds the field violations that a status carries: a status
-// travels in HTTP/2 trailers, and a request can break a rule many times.
+// maxViolations bounds the field violations of a status: it is sent in HTTP/2
+// trailers, and a request can break a rule many times.
 const maxViolations = 32
 
-// ToStatus returns the status that a caller sees for err; nil gives OK. A
-// status that err already carries is one of this server's own gRPC layers (a
-// downstream service's status reaches here as an *errs.Error through the
-// client interceptors): it is kept, without what wraps it, unless its code
-// says that nobody has classified it.
+// ToStatus returns the status that a caller sees for err; OK for nil. A gRPC
+// status within err is kept, without the errors that wrap it, unless its code is
+// UNKNOWN, INTERNAL or DATA_LOSS. Such a status comes from this server's own gRPC
+// code; that of another service arrives as an *errs.Error, see FromError.
 func ToStatus(err error) *status.Status {
 	if err == nil {
 		return status.New(codes.OK, "")
@@ -45,18 +44,18 @@ func ToStatus(err error) *status.Status {
 	case errors.Is(err, context.DeadlineExceeded):
 		e = errs.Deadline("DEADLINE_EXCEEDED", "the call did not finish in time")
 	default:
-		if s := carried(err); s != nil && !unclassified(s.Code()) {
+		if s := statusOf(err); s != nil && !unclassified(s.Code()) {
 			return s
 		}
 	}
 	if e == nil || codeOf(e.Kind) == codes.Internal {
-		e = errs.Internal(err) // whatever its text says is not for the caller
+		e = errs.Internal(err) // its text is not shown to the caller
 	}
 	return withDetails(status.New(codeOf(e.Kind), valid(e.Message)), e)
 }
 
-// carried returns the status in err's chain, nil when there is none.
-func carried(err error) *status.Status {
+// statusOf returns the status in err's chain, nil when there is none.
+func statusOf(err error) *status.Status {
 	var c interface{ GRPCStatus() *status.Status }
 	if !errors.As(err, &c) {
 		return nil
@@ -64,12 +63,13 @@ func carried(err error) *status.Status {
 	return c.GRPCStatus()
 }
 
+// unclassified reports whether a code says nothing of what went wrong.
 func unclassified(c codes.Code) bool {
 	return c == codes.OK || c == codes.Unknown || c == codes.Internal || c == codes.DataLoss
 }
 
-// valid makes s fit for a protobuf string; one that isn't would cost the
-// status all its details.
+// valid returns s as valid UTF-8; with another text a status can't be encoded and
+// loses all its details.
 func valid(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
 func withDetails(s *status.Status, e *errs.Error) *status.Status {
@@ -93,8 +93,8 @@ func withDetails(s *status.Status, e *errs.Error) *status.Status {
 	return out
 }
 
-// FromError turns the error of a gRPC call back into an *errs.Error. It
-// returns nil for nil.
+// FromError converts the error of a gRPC call back into an *errs.Error. It
+// returns nil for nil, and err itself when it is no status.
 func FromError(err error) error {
 	if err == nil {
 		return nil
@@ -125,8 +125,8 @@ func FromError(err error) error {
 	return e
 }
 
-// upperSnake turns a code's Go name into the form of a reason: NotFound into
-// NOT_FOUND.
+// upperSnake converts a code's Go name into the form of a reason, such as
+// NotFound into NOT_FOUND.
 func upperSnake(name string) string {
 	var b strings.Builder
 	for i, r := range name {

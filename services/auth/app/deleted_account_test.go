@@ -17,7 +17,7 @@ func TestADeletedAccountsTokensOfAClockAheadAreRefused(t *testing.T) {
 	s.register(t, "ada@example.com")
 	tokens := s.login(t, "ada@example.com")
 	verifier, revoked := following(t, s, s.addr)
-	testkit.Eventually(t, time.Minute, func() bool { return revoked.Away() < time.Second })
+	testkit.Eventually(t, time.Minute, func() bool { return revoked.Age() < time.Second })
 	accepts(t, tokens.GetAccessToken(), verifier)
 	// The database's clock as the signer's would see it: behind.
 	s.exec(t, "ALTER TABLE revocations ALTER COLUMN at SET DEFAULT clock_timestamp() - interval '20 seconds'")

@@ -80,7 +80,7 @@ func TestEveryVerifierThatFollowsRefusesWhatWasRevokedWithinTwoSeconds(t *testin
 	var verifiers []*authn.Verifier
 	for range testkit.Size(8, 64) {
 		v, revoked := following(t, s, s.addr)
-		testkit.Eventually(t, time.Minute, func() bool { return revoked.Away() < time.Second })
+		testkit.Eventually(t, time.Minute, func() bool { return revoked.Age() < time.Second })
 		verifiers = append(verifiers, v)
 	}
 	alone, _ := following(t, s, "")
@@ -147,7 +147,7 @@ func TestAUserWhoIsLetInAgainIsNotRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, time.Minute, func() bool { return revoked.Remembered() == 1 })
+	testkit.Eventually(t, time.Minute, func() bool { return revoked.Count() == 1 })
 	accepts(t, token, v) // issued later
 }
 
@@ -156,7 +156,7 @@ func TestAStreamThatIsCutIsTakenUpAgainWithAllThatCounts(t *testing.T) {
 	s.register(t, "ada@example.com")
 	proxy := testkit.Proxy(t, s.addr)
 	v, revoked := following(t, s, proxy.Addr())
-	testkit.Eventually(t, time.Minute, func() bool { return revoked.Away() < time.Second })
+	testkit.Eventually(t, time.Minute, func() bool { return revoked.Age() < time.Second })
 	for i, cut := range []func(){
 		func() { proxy.Disconnect() },
 		func() { proxy.ToServer(faultproxy.Fault{Reset: true}); proxy.ToClient(faultproxy.Fault{Reset: true}) },
@@ -183,7 +183,7 @@ func TestTheStateIsToldInPartsAndOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, revoked := following(t, s, s.addr)
-	testkit.Eventually(t, time.Minute, func() bool { return revoked.Remembered() == n })
+	testkit.Eventually(t, time.Minute, func() bool { return revoked.Count() == n })
 	stream, err := s.tokens.WatchRevocations(t.Context(), &authv1.WatchRevocationsRequest{})
 	if err != nil {
 		t.Fatal(err)

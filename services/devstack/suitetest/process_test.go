@@ -78,7 +78,7 @@ func TestTheProgramsSpeakToWhoeverRunsThem(t *testing.T) {
 		"an unknown command": {everyService, "sing", nil, true, 1,
 			[]string{`unknown command "sing"`, "serve "}},
 		"a migration to nowhere": {everyService, "migrate sideways", nil, true, 1,
-			[]string{"want up, down or status"}},
+			[]string{"must be followed by up, down or status"}},
 		"words after serve": {everyService, "serve --port=1", nil, true, 1,
 			[]string{"serve takes no arguments"}},
 		"no configuration": {everyService, "serve", nil, true, 1,

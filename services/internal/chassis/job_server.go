@@ -46,7 +46,7 @@ func (s *jobServer) ListJobRuns(ctx context.Context,
 func (s *jobServer) TriggerJob(ctx context.Context,
 	req *jobsv1.TriggerJobRequest) (*jobsv1.TriggerJobResponse, error) {
 	caller := authn.CallerFrom(ctx)
-	if err := caller.Operator(); err != nil {
+	if err := caller.RequireOperator(); err != nil {
 		return nil, err
 	}
 	if err := s.runs.Trigger(ctx, req.GetJob()); err != nil {

@@ -134,7 +134,7 @@ func TestJobsAreForOperatorsAlone(t *testing.T) {
 			"PERMISSION_MISSING"},
 		"an API key": {func(c *authn.Claims) { c.AMR = []string{authn.MethodAPIKey} }, "API_KEY_CALLER"},
 		"an old sign-in": {func(c *authn.Claims) {
-			c.AuthTime = jwt.NewNumericDate(time.Now().Add(-authn.ProvenFor - time.Minute))
+			c.AuthTime = jwt.NewNumericDate(time.Now().Add(-authn.MaxSignInAge - time.Minute))
 		}, "REAUTHENTICATION_REQUIRED"},
 	} {
 		t.Run(name, func(t *testing.T) { want(t, trigger(tc.change), errs.KindPermissionDenied, tc.reason) })

@@ -168,7 +168,7 @@ func (f *Feed) Read(ctx context.Context) error {
 		return err
 	}
 	fresh := f.take(reading, begun, all)
-	return f.known.Take(authn.RevocationNews{Epoch: reading.Epoch, Revoked: f.policy.told(fresh), Current: true})
+	return f.known.Apply(authn.RevocationUpdate{Epoch: reading.Epoch, Revoked: f.policy.told(fresh), CaughtUp: true})
 }
 
 // window is how far back to read, and whether that is all.

@@ -170,7 +170,7 @@ func TestWhatCountsNoMoreIsForgottenAlsoBehindAKeyThatDoes(t *testing.T) {
 		}
 		pass(time.Hour)
 		news, _, err := f.Reader().Next(t.Context())
-		if err != nil || len(news.Revoked) != 1 || news.Revoked[0].Subject != kid || !news.Current {
+		if err != nil || len(news.Revoked) != 1 || news.Revoked[0].Subject != kid || !news.CaughtUp {
 			t.Errorf("after an hour %d are told, %v", len(news.Revoked), err)
 		}
 		s.set(func() { s.read = 0 })
@@ -188,7 +188,7 @@ func TestAReaderIsToldOfANewEpochAndHearsAHeartbeat(t *testing.T) {
 		next := func() (int64, time.Duration) {
 			begun := time.Now()
 			news, _, err := reader.Next(t.Context())
-			if err != nil || !news.Current {
+			if err != nil || !news.CaughtUp {
 				t.Fatal(news, err)
 			}
 			return news.Epoch, time.Since(begun)

@@ -25,7 +25,7 @@ func (f *Feed) Reader() *Reader { return &Reader{feed: f} }
 // Next waits until there is news, and returns it, at most AtOnce revocations;
 // without any after a heartbeat. errs.Unavailable (REVOCATIONS_UNAVAILABLE)
 // when the database has not been read for some seconds.
-func (r *Reader) Next(ctx context.Context) (authn.RevocationNews, time.Time, error) {
+func (r *Reader) Next(ctx context.Context) (authn.RevocationUpdate, time.Time, error) {
 	beat := time.NewTimer(authn.RevocationHeartbeat)
 	defer beat.Stop()
 	for due := false; ; {
@@ -44,7 +44,7 @@ func (r *Reader) Next(ctx context.Context) (authn.RevocationNews, time.Time, err
 }
 
 // look returns news, or what to wait for when there is none and none is due.
-func (r *Reader) look(due bool) (news authn.RevocationNews, readAt time.Time, wait <-chan struct{}, err error) {
+func (r *Reader) look(due bool) (news authn.RevocationUpdate, readAt time.Time, wait <-chan struct{}, err error) {
 	f := r.feed
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -61,7 +61,7 @@ func (r *Reader) look(due bool) (news authn.RevocationNews, readAt time.Time, wa
 	for _, e := range left[:min(len(left), AtOnce)] {
 		some, r.at = append(some, e.Entry), e.number
 	}
-	news = authn.RevocationNews{Epoch: f.epoch, Revoked: f.policy.told(some), Current: len(some) == len(left)}
+	news = authn.RevocationUpdate{Epoch: f.epoch, Revoked: f.policy.told(some), CaughtUp: len(some) == len(left)}
 	r.epoch, r.began = f.epoch, true
 	return news, f.readAt, nil, nil
 }
