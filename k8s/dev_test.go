@@ -139,8 +139,8 @@ func (c cluster) asksAsPortfolio(t *testing.T) {
 			secret = string(s.Data["secret"])
 		}
 	}
-	token, err := authv1.NewSessionServiceClient(dial("auth")).IssueServiceToken(t.Context(),
-		&authv1.IssueServiceTokenRequest{
+	token, err := authv1.NewSessionServiceClient(dial("auth")).IssueServiceAccountToken(t.Context(),
+		&authv1.IssueServiceAccountTokenRequest{
 			ClientId: "portfolio", ClientSecret: secret,
 		})
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 )
 
-func TestWhoMayOperate(t *testing.T) {
+func TestWhoPassesEachRequirementOfTheSignIn(t *testing.T) {
 	now := time.Now()
 	for _, c := range []struct {
 		name                       string

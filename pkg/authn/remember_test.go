@@ -16,7 +16,7 @@ import (
 	"github.com/purserhq/purser/pkg/testkit/versus"
 )
 
-func TestATokenIsNotRememberedPastItsExpiryNorItsKey(t *testing.T) {
+func TestATokenIsNotCachedPastItsExpiryNorItsKey(t *testing.T) {
 	signers, ring := newSigners(t)
 	now := time.Now()
 	v := authn.NewVerifier(ring, authn.Options{Issuer: issuer, Now: func() time.Time { return now }})

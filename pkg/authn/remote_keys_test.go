@@ -145,7 +145,7 @@ func TestWhileTheIssuerIsAwayKnownKeysServeForAnHour(t *testing.T) {
 	})
 }
 
-func TestAnIssuerThatWasNeverThereIsAskedOnceASecond(t *testing.T) {
+func TestAnIssuerThatWasNeverAvailableIsCalledOnceASecond(t *testing.T) {
 	follow(t, func(t *testing.T, d *document, r *authn.RemoteKeys) {
 		d.set(func(d *document) { d.away = true })
 		for range 100 {

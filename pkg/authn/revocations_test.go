@@ -24,7 +24,7 @@ func news(one authn.Revoked) authn.RevocationUpdate {
 	return authn.RevocationUpdate{Epoch: 1, CaughtUp: true, Revoked: []authn.Revoked{one}}
 }
 
-func TestWhatWasRevokedIsRefusedAlsoWhenItIsRemembered(t *testing.T) {
+func TestARevokedTokenIsRefusedAlsoWhenItIsCached(t *testing.T) {
 	signers, ring := newSigners(t)
 	now := time.Now()
 	token := func(change map[string]any) string {
@@ -89,7 +89,7 @@ func TestWhatWasRevokedIsRefusedAlsoWhenItIsRemembered(t *testing.T) {
 	})
 }
 
-func TestARevocationIsForgottenWhenNoTokenCanBeConcernedAndNotBefore(t *testing.T) {
+func TestARevocationIsForgottenWhenItsTokensHaveExpiredAndNotBefore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		revoked := newRevocations()
 		until := time.Now().Add(16 * time.Minute)
@@ -163,7 +163,7 @@ func (s *streams) watch(ctx context.Context, take func(authn.RevocationUpdate) e
 	return s.run(s.opened, ctx, take)
 }
 
-func TestAStreamThatIsCutSilentOrWrongIsTakenUpAgain(t *testing.T) {
+func TestAStreamThatIsCutSilentOrInvalidIsReplaced(t *testing.T) {
 	heartbeat := authn.RevocationUpdate{Epoch: 1, CaughtUp: true}
 	for name, first := range map[string]func(context.Context, func(authn.RevocationUpdate) error) error{
 		"cut": func(context.Context, func(authn.RevocationUpdate) error) error {
@@ -212,7 +212,7 @@ func TestAStreamThatIsCutSilentOrWrongIsTakenUpAgain(t *testing.T) {
 	}
 }
 
-func TestWhileNoStreamRunsItIsTriedWithPausesAndSaid(t *testing.T) {
+func TestWithoutAStreamTheNextOneIsOpenedAfterAPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		revoked := newRevocations()
 		s := &streams{run: func(_ int, _ context.Context, take func(authn.RevocationUpdate) error) error {
@@ -231,7 +231,7 @@ func TestWhileNoStreamRunsItIsTriedWithPausesAndSaid(t *testing.T) {
 	})
 }
 
-func TestNewsOfTheKeySetHaveItFetchedAtOnceAndNotTooOften(t *testing.T) {
+func TestAChangedKeySetIsFetchedAtOnceAndNotTooOften(t *testing.T) {
 	follow(t, func(t *testing.T, d *document, r *authn.RemoteKeys) {
 		d.set(func(d *document) { d.maxAge = "86400" })
 		serves(t, r, "a")
@@ -264,7 +264,7 @@ func TestNewsOfTheKeySetHaveItFetchedAtOnceAndNotTooOften(t *testing.T) {
 
 // Two rotations within ten seconds are two pieces of news, the second of which
 // has to wait: the refreshes that are due meanwhile don't.
-func TestNewsThatHaveToWaitPutNoRefreshOff(t *testing.T) {
+func TestARefetchThatHasToWaitDelaysNoRefresh(t *testing.T) {
 	follow(t, func(t *testing.T, d *document, r *authn.RemoteKeys) {
 		d.set(func(d *document) { d.maxAge = "2" })
 		serves(t, r, "a")

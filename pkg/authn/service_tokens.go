@@ -22,7 +22,7 @@ const (
 )
 
 // IssueToken calls the issuer for a token of a service account, as with
-// purser.auth.v1.SessionService/IssueServiceToken. Its context carries no
+// purser.auth.v1.SessionService/IssueServiceAccountToken. Its context carries no
 // caller, so that no user's token is forwarded to the issuer.
 type IssueToken func(ctx context.Context) (token string, expires time.Time, err error)
 

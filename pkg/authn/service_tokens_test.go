@@ -127,7 +127,7 @@ func TestWhileTheIssuerIsAwayTheOldTokenServesUntilItEnds(t *testing.T) {
 	})
 }
 
-func TestARefusedSecretIsSaidAndATokenThatIsNoneIsNotTaken(t *testing.T) {
+func TestARefusedSecretIsReportedAndAnInvalidTokenIsNotUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		i := &serviceIssuer{away: errs.Unauthenticated("SERVICE_SECRET_INVALID", "no")}
 		_, err := authn.NewServiceTokens(i.issue, nil).Token(t.Context())

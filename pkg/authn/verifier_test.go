@@ -46,7 +46,7 @@ func TestATokenOfEachAlgorithmTellsWhoIsCalling(t *testing.T) {
 	}
 }
 
-func TestTheFormsThatTheStandardsAllowAreTaken(t *testing.T) {
+func TestTheFormsThatTheStandardsAllowAreAccepted(t *testing.T) {
 	signers, ring := newSigners(t)
 	ed := signers["ed"]
 	for name, token := range map[string]string{
@@ -223,7 +223,7 @@ type brokenSource struct{ err error }
 
 func (b brokenSource) Key(context.Context, string) (authn.Key, error) { return authn.Key{}, b.err }
 
-func TestWhatTheKeySourceCannotTellIsNotARefusal(t *testing.T) {
+func TestAKeySourceThatIsUnavailableRefusesNoToken(t *testing.T) {
 	signers, _ := newSigners(t)
 	token := sign(t, signers["ed"].method, signers["ed"].private, "ed", claims(noon, nil), nil)
 	for name, failure := range map[string]error{

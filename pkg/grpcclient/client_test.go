@@ -254,7 +254,7 @@ func TestTheCallersTokenIsForwardedUnlessOneIsSetByHand(t *testing.T) {
 	}
 }
 
-func TestAConnectionOfAnOwnNameForwardsNobodysToken(t *testing.T) {
+func TestAConnectionWithNoForwardSendsNoCallersToken(t *testing.T) {
 	p := serve(t, fine)
 	conn, err := grpcclient.Dial(grpcclient.Config{Addr: p.addr, Plaintext: true, NoForward: true}, nil)
 	if err != nil {
@@ -283,7 +283,7 @@ func TestWithTokenLeavesTheFirstContextAlone(t *testing.T) {
 	}
 }
 
-func TestAConnectionThatCannotBeRightIsRefused(t *testing.T) {
+func TestAnInvalidConfigurationIsRefused(t *testing.T) {
 	noPEM := filepath.Join(t.TempDir(), "roots.pem")
 	if err := os.WriteFile(noPEM, []byte("no certificate"), 0o600); err != nil {
 		t.Fatal(err)
@@ -315,7 +315,7 @@ func TestAConnectionThatCannotBeRightIsRefused(t *testing.T) {
 	}
 }
 
-func TestAServerThatIsAwayIsUnavailable(t *testing.T) {
+func TestAServerThatDoesNotAnswerIsUnavailable(t *testing.T) {
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

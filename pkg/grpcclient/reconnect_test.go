@@ -11,7 +11,7 @@ import (
 
 // A service that is away is asked for often enough that it has its callers again
 // soon after it is back.
-func TestAServiceThatIsAwayIsTriedAgainSoon(t *testing.T) {
+func TestAnUnavailableServiceIsReconnectedSoon(t *testing.T) {
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

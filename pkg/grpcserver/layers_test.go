@@ -36,9 +36,9 @@ func TestACallPassesTheLayersInTheirOrder(t *testing.T) {
 	}
 }
 
-// TestOfTwoFaultsTheOuterLayersIsTold shows the order from outside: each call
+// TestOfTwoErrorsThatOfTheOuterLayerIsReturned shows the order from outside: each call
 // breaks the rules of two neighbours.
-func TestOfTwoFaultsTheOuterLayersIsTold(t *testing.T) {
+func TestOfTwoErrorsThatOfTheOuterLayerIsReturned(t *testing.T) {
 	slow := plaintext()
 	slow.MinTimeout, slow.MaxTimeout = time.Hour, 2*time.Hour
 	empty := plaintext()
@@ -79,7 +79,7 @@ func TestOfTwoFaultsTheOuterLayersIsTold(t *testing.T) {
 	}
 }
 
-func TestAPanicIsOurFaultAndSaysNothing(t *testing.T) {
+func TestAPanicIsAnInternalErrorWithoutItsText(t *testing.T) {
 	boom := func(context.Context, *dynamicpb.Message) (*dynamicpb.Message, error) { panic("dsn=hunter2") }
 	for name, tt := range map[string]struct {
 		handler func(context.Context, *dynamicpb.Message) (*dynamicpb.Message, error)
@@ -150,7 +150,7 @@ func TestAnErrorTellsTheCallerItsKindAndTheLogItsCause(t *testing.T) {
 	}
 }
 
-func TestTheDeadlineIsBoundedAndShaved(t *testing.T) {
+func TestTheDeadlineIsBoundedAndBeforeTheCallers(t *testing.T) {
 	for name, tt := range map[string]struct {
 		left, least, most time.Duration // left 0: the caller sets none
 		streaming         bool
@@ -159,7 +159,7 @@ func TestTheDeadlineIsBoundedAndShaved(t *testing.T) {
 		"a caller that sets none gets the most": {0, time.Millisecond, 30 * time.Second, false, 30 * time.Second},
 		"a longer one is cut to the most": {time.Minute, time.Millisecond, 30 * time.Second, false,
 			30 * time.Second},
-		"a shorter one is shaved by 20 ms": {10 * time.Second, time.Millisecond, 30 * time.Second, false,
+		"a shorter one less 20 ms": {10 * time.Second, time.Millisecond, 30 * time.Second, false,
 			10*time.Second - 20*time.Millisecond},
 		"a very short one by a tenth": {100 * time.Millisecond, time.Millisecond, 30 * time.Second,
 			false, 90 * time.Millisecond},
@@ -209,7 +209,7 @@ func TestTheHandlerGetsTheDefaultDeadline(t *testing.T) {
 	}
 }
 
-func TestOnlyWhoMayCallsAMethod(t *testing.T) {
+func TestAMethodIsCalledOnlyByWhomItsRuleAllows(t *testing.T) {
 	r := start(t, plaintext(), echo{})
 	for name, tt := range map[string]struct {
 		method string
@@ -247,9 +247,9 @@ func TestOnlyWhoMayCallsAMethod(t *testing.T) {
 	}
 }
 
-// TestAMethodWithoutAUsableRuleIsNobodys needs no Check: it holds though
+// TestAMethodWithoutAUsableRuleIsClosed needs no Check: it holds though
 // somebody serves without it.
-func TestAMethodWithoutAUsableRuleIsNobodys(t *testing.T) {
+func TestAMethodWithoutAUsableRuleIsClosed(t *testing.T) {
 	for name, tt := range map[string]struct {
 		rule grpcserver.Rule
 		ok   bool
@@ -333,7 +333,7 @@ func TestPeersAreCountedByAddressAndIPv6ByTheirNetwork(t *testing.T) {
 	}
 }
 
-func TestAMessageThatBreaksTheContractIsToldFieldAndRule(t *testing.T) {
+func TestTheErrorOfAnInvalidMessageNamesFieldAndRule(t *testing.T) {
 	called := false
 	r := start(t, plaintext(), echo{unary: func(_ context.Context, in *dynamicpb.Message) (*dynamicpb.Message, error) {
 		called = true

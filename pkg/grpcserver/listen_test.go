@@ -20,7 +20,7 @@ import (
 	"github.com/purserhq/purser/pkg/testkit"
 )
 
-func TestTheHealthPortTellsHowTheServerIsUntilItIsDrained(t *testing.T) {
+func TestTheHealthPortAnswersUntilTheServerIsDrained(t *testing.T) {
 	cfg := plaintext()
 	cfg.Addr, cfg.HealthAddr = "127.0.0.1:0", freeAddr(t)
 	entered, leave := make(chan struct{}), make(chan struct{})

@@ -193,7 +193,7 @@ func TestShutdownIsBoundedThoughAHandlerNeverEnds(t *testing.T) {
 	<-down
 }
 
-func TestShutdownEndsStreamsSoThatTheyGoOnElsewhere(t *testing.T) {
+func TestShutdownEndsStreamsSoThatCallersOpenThemOnAnotherReplica(t *testing.T) {
 	entered := make(chan struct{})
 	r := start(t, plaintext(), echo{stream: func(ss grpc.ServerStream) error {
 		close(entered)
@@ -328,7 +328,7 @@ func TestTLSIsOfVersion13Only(t *testing.T) {
 	}
 }
 
-func TestAServerWithoutTLSHasToBeAskedForByName(t *testing.T) {
+func TestAServerWithoutTLSNeedsAnExplicitSetting(t *testing.T) {
 	cert, key, _ := certificate(t)
 	absent := filepath.Join(t.TempDir(), "absent")
 	d := grpcserver.Deps{Rules: rules, Verifier: known(), Log: slog.New(slog.DiscardHandler)}

@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// TestOnABareSystem asks a process of its own, for which there are neither
+// TestAProgramRunsOnASystemWithoutTimeZonesAndRootCertificates asks a process of its own, for which there are neither
 // roots nor time zones but those of the program.
-func TestOnABareSystem(t *testing.T) {
+func TestAProgramRunsOnASystemWithoutTimeZonesAndRootCertificates(t *testing.T) {
 	if os.Getenv("BARE") != "" {
 		roots, err := x509.SystemCertPool()
 		if err != nil {

@@ -82,7 +82,7 @@ func TestEachCommandDoesWhatItSays(t *testing.T) {
 	}
 }
 
-func TestWhatNeedsNoConfigurationAsksForNone(t *testing.T) {
+func TestCommandsThatNeedNoConfigurationReadNone(t *testing.T) {
 	for _, command := range []string{"version", "help"} {
 		var out bytes.Buffer
 		if err := program(nil).Run(t.Context(), []string{command}, nil, &out, io.Discard); err != nil ||
@@ -100,7 +100,7 @@ func TestWhatNeedsNoConfigurationAsksForNone(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoCommandIsToldBeforeTheConfiguration(t *testing.T) {
+func TestAnUnknownCommandIsReportedBeforeTheConfigurationIsRead(t *testing.T) {
 	for _, args := range []string{"mend", "migrate", "serve now"} {
 		if err := program(nil).Run(t.Context(), strings.Fields(args), nil, io.Discard, io.Discard); err == nil ||
 			strings.Contains(err.Error(), "PURSER_PASSWORD") {
@@ -109,7 +109,7 @@ func TestWhatIsNoCommandIsToldBeforeTheConfiguration(t *testing.T) {
 	}
 }
 
-func TestWhatOnlyServingNeedsIsToldWithTheRest(t *testing.T) {
+func TestErrorsThatMatterToServingAloneAreReportedWithTheOthers(t *testing.T) {
 	p := program(nil)
 	p.Check = func(settings) error { return errors.New("PURSER_LIST: no such file") }
 	for name, tt := range map[string]struct {

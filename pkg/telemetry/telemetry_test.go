@@ -65,7 +65,7 @@ func TestALogLineCarriesTheTraceItWasWrittenIn(t *testing.T) {
 	}
 }
 
-func TestTheLevelIsHeeded(t *testing.T) {
+func TestLinesBelowTheLevelAreNotLogged(t *testing.T) {
 	var out bytes.Buffer
 	var level slog.LevelVar
 	l := telemetry.NewLogger(&out, &level, "wallet")
@@ -124,7 +124,7 @@ func TestStartGivesTracesMetricsAndPropagation(t *testing.T) {
 	}
 }
 
-func TestSpansLeaveOnlyWhenAskedForAndAtShutdownTheLatest(t *testing.T) {
+func TestSpansAreExportedOnlyIfConfiguredAndAtShutdownTheLatest(t *testing.T) {
 	for name, tt := range map[string]struct {
 		variable func(url string) (name, value string)
 		exporter string
@@ -184,7 +184,7 @@ func (e exported) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan
 	return e.SpanExporter.ExportSpans(ctx, spans)
 }
 
-func TestAProcessorSeesSpansAlsoWhenNoneLeaveAndAnExporterWhatDoes(t *testing.T) {
+func TestAProcessorGetsAllSpansAndAnExporterThoseThatAreExported(t *testing.T) {
 	for name, tt := range map[string]struct {
 		exporter string
 		leave    int
@@ -217,7 +217,7 @@ func TestAProcessorSeesSpansAlsoWhenNoneLeaveAndAnExporterWhatDoes(t *testing.T)
 	}
 }
 
-func TestAnExporterThatDoesNotExistIsAMistake(t *testing.T) {
+func TestAnExporterThatDoesNotExistIsAnError(t *testing.T) {
 	quiet(t)
 	t.Setenv("OTEL_TRACES_EXPORTER", "carrier-pigeon")
 	if _, err := telemetry.Start(t.Context(), "wallet"); err == nil ||

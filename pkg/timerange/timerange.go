@@ -27,27 +27,31 @@ const (
 // Range is [Start, End). A zero time leaves that side open.
 type Range struct{ Start, End time.Time }
 
-// FromProto returns the range of a request's start_time and end_time, in UTC;
-// the zero time for one that is unset. A timestamp outside of the years 1 to
-// 9999, or with nanoseconds out of range, is errs.Invalid.
-func FromProto(start, end *timestamppb.Timestamp) (Range, error) {
-	var r Range
-	for _, f := range []struct {
-		name string
-		from *timestamppb.Timestamp
-		to   *time.Time
-	}{{startField, start, &r.Start}, {endField, end, &r.End}} {
-		if f.from == nil {
-			continue
-		}
-		if f.from.CheckValid() != nil {
-			return Range{}, errs.Invalid(f.name, fmt.Sprintf(
-				"must be a time within the years 1 to 9999, got %d seconds and %d nanoseconds since 1970",
-				f.from.GetSeconds(), f.from.GetNanos()))
-		}
-		*f.to = f.from.AsTime()
+// FromProto returns the range of a request's start_time and end_time, as Time
+// reads them.
+func FromProto(start, end *timestamppb.Timestamp) (r Range, err error) {
+	if r.Start, err = Time(startField, start); err != nil {
+		return Range{}, err
+	}
+	if r.End, err = Time(endField, end); err != nil {
+		return Range{}, err
 	}
 	return r, nil
+}
+
+// Time returns the time in a field of a request, in UTC; the zero time when it is
+// unset. A timestamp outside of the years 1 to 9999, or with nanoseconds out of
+// range, is errs.Invalid on the field.
+func Time(field string, t *timestamppb.Timestamp) (time.Time, error) {
+	if t == nil {
+		return time.Time{}, nil
+	}
+	if t.CheckValid() != nil {
+		return time.Time{}, errs.Invalid(field, fmt.Sprintf(
+			"must be a time within the years 1 to 9999, got %d seconds and %d nanoseconds since 1970",
+			t.GetSeconds(), t.GetNanos()))
+	}
+	return t.AsTime(), nil
 }
 
 // Rules are what a range has to follow besides that its start is before its

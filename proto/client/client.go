@@ -1,15 +1,15 @@
-// Package client calls Purser's services from a Go program: one Dial gives the
-// typed clients of all of them, with the retries, limits and typed errors of
-// package grpcclient and a token on every call that needs one.
+// Package client calls Purser's services from a Go program. One Dial returns the
+// typed clients of all services, with the retries, limits and typed errors of
+// package grpcclient, and with an access token on every call that needs one.
 //
-// It promises: what the contracts call repeatable is retried when a service is
-// UNAVAILABLE, and nothing else; a token is fetched ahead, by one call however
-// many ask; a call that is refused is never repeated. Errors of calls carry an
-// *errs.Error, see errs.As.
+// It promises: a method is retried when its service is UNAVAILABLE if its contract
+// allows a repeat (idempotency_level), and no other; tokens are renewed before they
+// expire, by one call for all callers; a call that was refused is not repeated.
+// The errors of calls contain an *errs.Error, see errs.As.
 //
-// Limits: the clock has to be right to within a token's time, 5 minutes at
-// the least. One Clients calls as one caller; a gateway that calls as many puts
-// each one's token into the context (grpcclient.WithToken), which wins.
+// Limits: the clock may be wrong by less than the lifetime of a token, 5 minutes at
+// the least. A Clients acts as one caller. A gateway that acts as many puts the
+// token of each into the context (grpcclient.WithToken), which takes precedence.
 package client
 
 import (
@@ -28,32 +28,32 @@ import (
 
 // Config of the connections.
 type Config struct {
-	// Auth, Wallet and Portfolio are where the services are, each host:port or a
-	// gRPC target. A service without an address is not called: its clients are
-	// nil.
+	// Auth, Wallet and Portfolio are the services' addresses, host:port or a gRPC
+	// target. The clients of a service without an address are nil.
 	Auth, Wallet, Portfolio string
-	// Plaintext calls without TLS; it has to be asked for.
+	// Plaintext calls without TLS.
 	Plaintext bool
 	// CAFile is a PEM file of roots to trust instead of the system's.
 	CAFile string
-	// Credentials say who calls, also within a handler of package grpcserver,
-	// whose caller's token is not forwarded. With nil it is, and else only public
-	// methods can be called, and those whose context has a token.
+	// Credentials say who calls. They also apply within a handler of package
+	// grpcserver, whose caller's token is then not forwarded. Without Credentials it
+	// is; a call without a token in its context can only be of a public method.
 	Credentials Credentials
 }
 
-// Clients of the services, safe for concurrent use. Close them when done.
+// Clients are the clients of all services. They are safe for concurrent use. Close
+// them when done.
 type Clients struct {
 	Accounts   authv1.AccountServiceClient
 	Sessions   authv1.SessionServiceClient
 	Identities authv1.IdentityServiceClient
-	Keys       authv1.TokenServiceClient // what verifiers ask for
+	Keys       authv1.TokenServiceClient // for verifiers of access tokens
 	APIKeys    authv1.ApiKeyServiceClient
 	AuthAdmin  authv1.AdminServiceClient
 	AuthJobs   jobsv1.JobServiceClient
 
 	Wallets    walletv1.WalletServiceClient
-	Tokens     walletv1.TokenServiceClient // what wallets hold
+	Tokens     walletv1.TokenServiceClient // the tokens that wallets hold
 	Balances   walletv1.BalanceServiceClient
 	Prices     walletv1.PriceServiceClient
 	Holdings   walletv1.HoldingsServiceClient
@@ -65,9 +65,8 @@ type Clients struct {
 	conns []*grpc.ClientConn
 }
 
-// Dial prepares the connections; nothing is called yet. more are options of
-// every connection, such as interceptors, which run inside those of this
-// package.
+// Dial prepares the connections; nothing is called yet. more are further options of
+// every connection, such as interceptors, which run inside of those of this package.
 func Dial(cfg Config, more ...grpc.DialOption) (*Clients, error) {
 	c := &Clients{}
 	if err := c.dial(cfg, more); err != nil {
@@ -123,11 +122,11 @@ func (c *Clients) dial(cfg Config, more []grpc.DialOption) error {
 	return err
 }
 
-// connect prepares the connection to a service, nil when it has no address.
+// connect prepares the connection to a service; it is nil without an address.
 func (c *Clients) connect(name, addr string, cfg Config, more []grpc.DialOption,
 	services ...grpc.ServiceDesc) (*grpc.ClientConn, error) {
 	if addr == "" {
-		return nil, nil //nolint:nilnil // no connection is what there is
+		return nil, nil //nolint:nilnil // a service without an address has no connection
 	}
 	var idempotent []string
 	for _, s := range services {
@@ -143,8 +142,8 @@ func (c *Clients) connect(name, addr string, cfg Config, more []grpc.DialOption,
 	return conn, nil
 }
 
-// Close closes the connections; calls under way fail. A session that was begun
-// goes on until it expires: Sessions.Logout ends it.
+// Close closes the connections; calls in progress fail. A session that was started
+// stays until it expires, unless Sessions.Logout ended it before.
 func (c *Clients) Close() error {
 	var failures []error
 	for _, conn := range c.conns {

@@ -10,27 +10,27 @@ import (
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 )
 
-// refusedFor is how long auth is not asked again with a secret or a key that
-// it refused: what fails counts against the caller's address.
-const refusedFor = 30 * time.Second
+// refusalTTL is how long a refused secret or key is not tried again: failures count
+// against the limit of the caller's address.
+const refusalTTL = 30 * time.Second
 
-// Credentials are a way of getting access tokens: Token, Password, Session,
-// ServiceAccount or APIKey. Those but Token need the address of auth.
-type Credentials func(*Clients) (source, error)
+// Credentials get access tokens. Make them with Token, Password, Session,
+// ServiceAccount or APIKey; all but Token need Config.Auth.
+type Credentials func(*Clients) (tokenSource, error)
 
-// Token is an access token as it is. It is never renewed.
+// Token is a given access token. It is not renewed.
 func Token(token string) Credentials {
-	return func(*Clients) (source, error) { return static(token), nil }
+	return func(*Clients) (tokenSource, error) { return static(token), nil }
 }
 
 // Password signs in with an e-mail address and a password at the first call and
-// keeps the session refreshed; a session that was ended is begun anew. A
-// password that was refused is not tried again: calls then fail with
-// errs.KindUnauthenticated and the reason INVALID_CREDENTIALS, or TOTP_REQUIRED
-// where the account has a second factor, which is for Session.
+// refreshes the session. When the session has ended it signs in again. A refused
+// password is not tried again: calls then fail with errs.KindUnauthenticated and
+// the reason INVALID_CREDENTIALS, or TOTP_REQUIRED for an account with a second
+// factor, for which there is Session.
 func Password(email, password string) Credentials {
-	return asking(func(c *Clients) authn.IssueToken {
-		s := &session{auth: c.Sessions, begin: func(ctx context.Context) (*authv1.Tokens, error) {
+	return withTokens(func(c *Clients) authn.IssueToken {
+		s := &session{auth: c.Sessions, signIn: func(ctx context.Context) (*authv1.Tokens, error) {
 			resp, err := c.Sessions.Login(ctx, &authv1.LoginRequest{Email: email, Password: password})
 			return resp.GetTokens(), err
 		}}
@@ -38,91 +38,95 @@ func Password(email, password string) Credentials {
 	})
 }
 
-// Session goes on with a session that was begun in whatever way, by its
-// refresh token, and uses that up. Nobody else may refresh it. Once the session
-// has ended calls fail with errs.KindUnauthenticated.
+// Session continues a session from its refresh token, which it uses up; nothing else
+// may refresh that session. When the session has ended calls fail with
+// errs.KindUnauthenticated.
 func Session(refreshToken string) Credentials {
-	return asking(func(c *Clients) authn.IssueToken {
-		return (&session{auth: c.Sessions, refresh: refreshToken}).issue
+	return withTokens(func(c *Clients) authn.IssueToken {
+		return (&session{auth: c.Sessions, refreshToken: refreshToken}).issue
 	})
 }
 
-// ServiceAccount signs in with a service account's name and secret. While auth
-// refuses them, SERVICE_SECRET_INVALID, they are tried every 30 seconds.
+// ServiceAccount signs in with a service account's name and secret. While these are
+// refused (SERVICE_SECRET_INVALID) they are tried every 30 seconds.
 func ServiceAccount(clientID, clientSecret string) Credentials {
-	return asking(func(c *Clients) authn.IssueToken {
-		return resting(func(ctx context.Context) (string, time.Time, error) {
-			resp, err := c.Sessions.IssueServiceToken(ctx,
-				&authv1.IssueServiceTokenRequest{ClientId: clientID, ClientSecret: clientSecret})
+	return withTokens(func(c *Clients) authn.IssueToken {
+		return rememberRefusal(func(ctx context.Context) (string, time.Time, error) {
+			resp, err := c.Sessions.IssueServiceAccountToken(ctx,
+				&authv1.IssueServiceAccountTokenRequest{ClientId: clientID, ClientSecret: clientSecret})
 			return resp.GetAccessToken(), resp.GetAccessExpireTime().AsTime(), err
 		})
 	})
 }
 
-// APIKey signs in with an API key. While auth refuses it, API_KEY_INVALID, it
-// is tried every 30 seconds.
+// APIKey signs in with an API key. While it is refused (API_KEY_INVALID) it is tried
+// every 30 seconds.
 func APIKey(key string) Credentials {
-	return asking(func(c *Clients) authn.IssueToken {
-		return resting(func(ctx context.Context) (string, time.Time, error) {
+	return withTokens(func(c *Clients) authn.IssueToken {
+		return rememberRefusal(func(ctx context.Context) (string, time.Time, error) {
 			resp, err := c.APIKeys.ExchangeApiKey(ctx, &authv1.ExchangeApiKeyRequest{Key: key})
 			return resp.GetAccessToken(), resp.GetAccessExpireTime().AsTime(), err
 		})
 	})
 }
 
-func asking(issue func(*Clients) authn.IssueToken) Credentials {
-	return func(c *Clients) (source, error) {
+// withTokens returns credentials whose tokens issue gets and authn.ServiceTokens
+// renews.
+func withTokens(issue func(*Clients) authn.IssueToken) Credentials {
+	return func(c *Clients) (tokenSource, error) {
 		if c.Sessions == nil {
 			return nil, errors.New("client: these credentials need the address of auth")
 		}
-		return fetched{authn.NewServiceTokens(issue(c), nil)}, nil
+		return fetchedTokens{authn.NewServiceTokens(issue(c), nil)}, nil
 	}
 }
 
-// session is one that is refreshed, and begun anew where that can be done. One
-// issue runs at a time.
+// session is a session that is refreshed, and replaced by a new sign-in when it has
+// ended, if there is a signIn. issue is not called concurrently.
 type session struct {
-	auth    authv1.SessionServiceClient
-	begin   func(context.Context) (*authv1.Tokens, error) // nil where it can't be
-	refresh string
-	refused error
+	auth         authv1.SessionServiceClient
+	signIn       func(context.Context) (*authv1.Tokens, error) // nil if there is no way to
+	refreshToken string
+	refused      error
 }
 
-// issue gets the next access token. An answer to Refresh that was lost is asked
-// for again with the same token, which gets the identical successor within a
-// minute; after that the session is over.
+// issue returns the next access token. If the response to Refresh was lost it calls
+// again with the same refresh token, which is possible within a minute; after that
+// the session has ended.
 func (s *session) issue(ctx context.Context) (string, time.Time, error) {
 	if s.refused != nil {
 		return "", time.Time{}, s.refused
 	}
-	if s.refresh != "" {
-		resp, err := s.auth.Refresh(ctx, &authv1.RefreshRequest{RefreshToken: s.refresh})
+	if s.refreshToken != "" {
+		resp, err := s.auth.Refresh(ctx, &authv1.RefreshRequest{RefreshToken: s.refreshToken})
 		if err == nil || !errs.Is(err, errs.KindUnauthenticated) {
-			return s.keep(resp.GetTokens(), err)
+			return s.store(resp.GetTokens(), err)
 		}
-		s.refresh = ""
-		if s.begin == nil {
+		s.refreshToken = ""
+		if s.signIn == nil {
 			s.refused = err
 			return "", time.Time{}, err
 		}
 	}
-	tokens, err := s.begin(ctx)
+	tokens, err := s.signIn(ctx)
 	if errs.Is(err, errs.KindUnauthenticated) {
 		s.refused = err
 	}
-	return s.keep(tokens, err)
+	return s.store(tokens, err)
 }
 
-func (s *session) keep(t *authv1.Tokens, err error) (string, time.Time, error) {
+// store keeps the refresh token of t.
+func (s *session) store(t *authv1.Tokens, err error) (string, time.Time, error) {
 	if err != nil {
 		return "", time.Time{}, err
 	}
-	s.refresh = t.GetRefreshToken()
+	s.refreshToken = t.GetRefreshToken()
 	return t.GetAccessToken(), t.GetAccessExpireTime().AsTime(), nil
 }
 
-// resting remembers a refusal for a while.
-func resting(issue authn.IssueToken) authn.IssueToken {
+// rememberRefusal returns issue, but for refusalTTL after a refusal the same error
+// without a call.
+func rememberRefusal(issue authn.IssueToken) authn.IssueToken {
 	var (
 		refusal error
 		until   time.Time
@@ -133,7 +137,7 @@ func resting(issue authn.IssueToken) authn.IssueToken {
 		}
 		token, expires, err := issue(ctx)
 		if errs.Is(err, errs.KindUnauthenticated) {
-			refusal, until = err, time.Now().Add(refusedFor)
+			refusal, until = err, time.Now().Add(refusalTTL)
 		}
 		return token, expires, err
 	}

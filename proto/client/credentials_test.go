@@ -42,9 +42,9 @@ func TestARefreshThatFails(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			logins := 0
-			s := &session{auth: sessions{refusal: tt.refusal}, refresh: "r1"}
+			s := &session{auth: sessions{refusal: tt.refusal}, refreshToken: "r1"}
 			if tt.logins >= 0 {
-				s.begin = func(context.Context) (*authv1.Tokens, error) {
+				s.signIn = func(context.Context) (*authv1.Tokens, error) {
 					logins++
 					return &authv1.Tokens{AccessToken: "t", RefreshToken: "r2"}, tt.login
 				}
@@ -59,17 +59,17 @@ func TestARefreshThatFails(t *testing.T) {
 					break
 				}
 			}
-			if logins != max(tt.logins, 0) || (s.refresh != "") != tt.keeps {
-				t.Errorf("%d sign-ins, refresh token %q", logins, s.refresh)
+			if logins != max(tt.logins, 0) || (s.refreshToken != "") != tt.keeps {
+				t.Errorf("%d sign-ins, refresh token %q", logins, s.refreshToken)
 			}
 		})
 	}
 }
 
-func TestARefusedSecretRests(t *testing.T) {
+func TestARefusedSecretIsNotTriedAgainForAWhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		calls := 0
-		issue := resting(func(context.Context) (string, time.Time, error) {
+		issue := rememberRefusal(func(context.Context) (string, time.Time, error) {
 			calls++
 			return "", time.Time{}, errs.Unauthenticated("SERVICE_SECRET_INVALID", "")
 		})

@@ -54,7 +54,7 @@ func ExampleSession() {
 	}
 	defer func() { _ = anybody.Close() }()
 	begun, err := anybody.Sessions.Login(context.Background(),
-		&authv1.LoginRequest{Email: "you@example.com", Password: "…", Otp: "123456"})
+		&authv1.LoginRequest{Email: "you@example.com", Password: "…", SecondFactorCode: "123456"})
 	if err != nil {
 		return
 	}

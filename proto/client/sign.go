@@ -14,16 +14,16 @@ import (
 	"github.com/purserhq/purser/proto/access"
 )
 
-// source gives access tokens; it is safe for concurrent use.
-type source interface {
-	// Token returns one that is good now, as far as is known.
+// tokenSource returns access tokens. It is safe for concurrent use.
+type tokenSource interface {
+	// Token returns a token that is valid now, unless it was revoked.
 	Token(ctx context.Context) (string, error)
-	// Forget is told of one that was refused.
+	// Forget is called with a token that a service has refused.
 	Forget(token string)
 }
 
-// signer puts a token on each call that needs one and has none.
-type signer struct{ tokens source }
+// signer adds a token to each call that needs one and has none.
+type signer struct{ tokens tokenSource }
 
 func (s *signer) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn,
 	invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
@@ -55,8 +55,8 @@ func (s *signer) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.Cli
 	return &signedStream{ClientStream: stream, signer: s, token: token}, nil
 }
 
-// signedStream tells of a token that its stream is refused for. Every stream
-// ends with the error of a RecvMsg, which is where that is said.
+// signedStream calls forget when its stream is refused. Every stream ends with the
+// error of a RecvMsg, so the other methods don't need to.
 type signedStream struct {
 	grpc.ClientStream
 	signer *signer
@@ -69,14 +69,15 @@ func (s *signedStream) RecvMsg(m any) error {
 	return err
 }
 
+// forget drops a token if err says that the call was refused for it.
 func (s *signer) forget(token string, err error) {
-	if ended(err) {
+	if refusedForToken(err) {
 		s.tokens.Forget(token)
 	}
 }
 
-// sign returns the context to call with, and the token that was put into it.
-// Public methods get none: the tokens themselves are fetched by those.
+// sign returns the context for a call and the token that it has added. Calls of
+// public methods, by which the tokens themselves are fetched, get none.
 func (s *signer) sign(ctx context.Context, method string) (context.Context, string, error) {
 	rule, _ := access.Lookup(method)
 	if md, _ := metadata.FromOutgoingContext(ctx); rule.Public || len(md.Get("authorization")) > 0 {
@@ -89,9 +90,9 @@ func (s *signer) sign(ctx context.Context, method string) (context.Context, stri
 	return grpcclient.WithToken(ctx, token), token, nil
 }
 
-// ended reports whether a call was refused for its token, rather than for a
+// refusedForToken reports whether a call was refused for its token, and not for a
 // password or a code in the request.
-func ended(err error) bool {
+func refusedForToken(err error) bool {
 	e := errs.As(grpcerr.FromError(err))
 	if e == nil || e.Kind != errs.KindUnauthenticated {
 		return false
@@ -103,23 +104,24 @@ func ended(err error) bool {
 	return false
 }
 
-// fetched is tokens that auth is asked for.
-type fetched struct{ *authn.ServiceTokens }
+// fetchedTokens are tokens that auth issues.
+type fetchedTokens struct{ *authn.ServiceTokens }
 
-// Token returns a token, or what auth said against it: that the issuer gives
-// none is the answer only while it can't be asked.
-func (f fetched) Token(ctx context.Context) (string, error) {
+// Token returns a token, or the error by which auth has refused to issue one.
+// AUTH_UNAVAILABLE is returned only while auth doesn't answer.
+func (f fetchedTokens) Token(ctx context.Context) (string, error) {
 	token, err := f.ServiceTokens.Token(ctx)
 	if e := errs.As(err); e != nil {
-		if cause := errs.As(errors.Unwrap(e)); cause != nil && said(cause) {
+		if cause := errs.As(errors.Unwrap(e)); cause != nil && isAnswer(cause) {
 			return "", cause
 		}
 	}
 	return token, err
 }
 
-// said reports whether an error is auth's judgement of who asks.
-func said(e *errs.Error) bool {
+// isAnswer reports whether an error is a decision of auth about the caller, and not
+// a failure to reach it.
+func isAnswer(e *errs.Error) bool {
 	switch e.Kind {
 	case errs.KindUnauthenticated, errs.KindPermissionDenied, errs.KindInvalid, errs.KindFailedPrecondition,
 		errs.KindExhausted:
@@ -129,7 +131,7 @@ func said(e *errs.Error) bool {
 	}
 }
 
-// static is a token that somebody else keeps good.
+// static is a token that is not renewed here.
 type static string
 
 func (s static) Token(context.Context) (string, error) { return string(s), nil }

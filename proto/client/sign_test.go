@@ -29,7 +29,7 @@ type ending struct {
 
 func (e ending) RecvMsg(any) error { return e.err }
 
-func TestAStreamThatIsRefusedForItsTokenHasItForgotten(t *testing.T) {
+func TestTheTokenOfARefusedStreamIsForgotten(t *testing.T) {
 	revoked := grpcerr.ToStatus(errs.Unauthenticated("TOKEN_REVOKED", "revoked")).Err()
 	for name, tt := range map[string]struct {
 		method string

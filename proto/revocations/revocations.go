@@ -61,10 +61,10 @@ func Watch(conn grpc.ClientConnInterface) func(ctx context.Context, take func(Up
 }
 
 func update(m *authv1.WatchRevocationsResponse) Update {
-	n := Update{Epoch: m.GetEpoch(), CaughtUp: m.GetCurrent(), Revoked: make([]Revoked, 0, len(m.GetRevocations()))}
+	n := Update{Epoch: m.GetEpoch(), CaughtUp: m.GetCaughtUp(), Revoked: make([]Revoked, 0, len(m.GetRevocations()))}
 	for _, r := range m.GetRevocations() {
-		one := Revoked{IssuedUntil: at(r.GetIssuedUntil()), Until: at(r.GetExpireTime())}
-		switch of := r.GetOf().(type) {
+		one := Revoked{IssuedUntil: at(r.GetMaxIssueTime()), Until: at(r.GetExpireTime())}
+		switch of := r.GetSubject().(type) {
 		case *authv1.Revocation_KeyId:
 			one.Kind, one.Subject = "KEY", of.KeyId
 		case *authv1.Revocation_SessionId:

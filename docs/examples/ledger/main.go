@@ -1,5 +1,5 @@
-// Command ledger is a service of another team: Purser's tokens, rules from its
-// own contract.
+// Command ledger is an example of another team's service: it accepts Purser's access
+// tokens, and takes its access rules from its own contract.
 package main
 
 import (
@@ -26,8 +26,8 @@ type ledger struct {
 	ledgerv1.UnimplementedLedgerServiceServer
 }
 
-// ListEntries is reached with the permission portfolio:read only, as its
-// contract says.
+// ListEntries is called only with the permission portfolio:read, as its contract
+// requires.
 func (ledger) ListEntries(ctx context.Context, _ *ledgerv1.ListEntriesRequest) (*ledgerv1.ListEntriesResponse, error) {
 	return &ledgerv1.ListEntriesResponse{Entries: []string{"opened by " + authn.CallerFrom(ctx).UserID.String()}}, nil
 }

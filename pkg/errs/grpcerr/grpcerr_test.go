@@ -70,7 +70,7 @@ func TestEveryKindSurvivesTheRoundTrip(t *testing.T) {
 	}
 }
 
-func TestWhatNobodyClassifiedBecomesInternalAndSaysNothing(t *testing.T) {
+func TestAnErrorWithoutAKindBecomesInternalWithoutItsText(t *testing.T) {
 	const secret = "dsn=postgres://u:hunter2@db"
 	for name, err := range map[string]error{
 		"a plain error":          errors.New(secret),
@@ -101,7 +101,7 @@ func TestWhatNobodyClassifiedBecomesInternalAndSaysNothing(t *testing.T) {
 	}
 }
 
-func TestContextErrorsAreNotOurFault(t *testing.T) {
+func TestContextErrorsAreNotInternal(t *testing.T) {
 	for name, tt := range map[string]struct {
 		err    error
 		code   codes.Code
@@ -158,7 +158,7 @@ func TestAStatusOfOurOwnLayersKeepsItsCodeWithoutWhatWrapsIt(t *testing.T) {
 	}
 }
 
-func TestABrokenTextDoesNotCostTheDetails(t *testing.T) {
+func TestATextThatIsNotUTF8KeepsTheDetails(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		text := string(rapid.SliceOf(rapid.Byte()).Draw(rt, "text"))
 		sent := errs.Invalid("field", text).After(time.Second)

@@ -91,14 +91,14 @@ func mailedCode(t *testing.T, m mailserver.Mail) string {
 
 func (s mailed) verify(t *testing.T, token string) error {
 	t.Helper()
-	_, err := s.accounts.VerifyEmail(t.Context(), &authv1.VerifyEmailRequest{Token: token})
+	_, err := s.accounts.VerifyEmail(t.Context(), &authv1.VerifyEmailRequest{Code: token})
 	return err
 }
 
 func (s mailed) complete(t *testing.T, token, password string) error {
 	t.Helper()
 	_, err := s.accounts.CompletePasswordReset(t.Context(),
-		&authv1.CompletePasswordResetRequest{Token: token, NewPassword: password})
+		&authv1.CompletePasswordResetRequest{Code: token, NewPassword: password})
 	return err
 }
 
@@ -194,7 +194,7 @@ func TestACodeThatIsTooOldIsRefused(t *testing.T) {
 	s.askReset(t, "ada@example.com")
 	verify, reset := mailedCode(t, s.wait(t, "ada@example.com", verifySubject, 1)),
 		mailedCode(t, s.wait(t, "ada@example.com", resetSubject, 1))
-	check, err := s.accounts.CheckPasswordReset(t.Context(), &authv1.CheckPasswordResetRequest{Token: reset})
+	check, err := s.accounts.CheckPasswordReset(t.Context(), &authv1.CheckPasswordResetRequest{Code: reset})
 	if left := time.Until(check.GetExpireTime().AsTime()); err != nil || left > 30*time.Minute ||
 		left < 29*time.Minute {
 		t.Fatal(check, err)
@@ -212,7 +212,7 @@ func TestACodeThatIsTooOldIsRefused(t *testing.T) {
 	}
 	want(t, s.verify(t, verify), errs.KindFailedPrecondition, "TOKEN_INVALID")
 	want(t, s.complete(t, reset, newPassword), errs.KindFailedPrecondition, "TOKEN_INVALID")
-	_, err = s.accounts.CheckPasswordReset(t.Context(), &authv1.CheckPasswordResetRequest{Token: reset})
+	_, err = s.accounts.CheckPasswordReset(t.Context(), &authv1.CheckPasswordResetRequest{Code: reset})
 	want(t, err, errs.KindFailedPrecondition, "TOKEN_INVALID")
 	s.login(t, "ada@example.com") // with the old password
 }

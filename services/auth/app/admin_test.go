@@ -182,7 +182,7 @@ func TestADisabledAccountIsShutOutAndOneAdminStays(t *testing.T) {
 	}
 	s.login(t, "ada@example.com")
 	if events, err := s.admin.ListAuditEvents(admin,
-		&authv1.ListAuditEventsRequest{Subject: ada, Actor: root}); err != nil || len(events.GetEvents()) != 3 {
+		&authv1.ListAuditEventsRequest{SubjectId: ada, ActorId: root}); err != nil || len(events.GetEvents()) != 3 {
 		t.Errorf("recorded %v, %v", events, err)
 	}
 }
@@ -198,14 +198,14 @@ func TestAnAdminReadsEventsAndRunsOfJobs(t *testing.T) {
 		request *authv1.ListAuditEventsRequest
 		want    string
 	}{
-		"of a subject": {&authv1.ListAuditEventsRequest{Subject: ada}, "session.login account.registered"},
-		"of a type":    {&authv1.ListAuditEventsRequest{Subject: ada, Type: "session.login"}, "session.login"},
+		"of a subject": {&authv1.ListAuditEventsRequest{SubjectId: ada}, "session.login account.registered"},
+		"of a type":    {&authv1.ListAuditEventsRequest{SubjectId: ada, Type: "session.login"}, "session.login"},
 		"refused": {&authv1.ListAuditEventsRequest{Outcome: authv1.AuditOutcome_AUDIT_OUTCOME_REFUSED},
 			"session.login"},
-		"since a minute": {&authv1.ListAuditEventsRequest{Subject: ada, StartTime: begun,
+		"since a minute": {&authv1.ListAuditEventsRequest{SubjectId: ada, StartTime: begun,
 			EndTime: timestamppb.New(time.Now().Add(time.Minute))}, "session.login account.registered"},
 		"before that":   {&authv1.ListAuditEventsRequest{EndTime: begun}, ""},
-		"of nobody":     {&authv1.ListAuditEventsRequest{Actor: uuid.NewString()}, ""},
+		"of nobody":     {&authv1.ListAuditEventsRequest{ActorId: uuid.NewString()}, ""},
 		"of a NUL byte": {&authv1.ListAuditEventsRequest{Type: "\x00"}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -294,8 +294,8 @@ func TestChangesAskForAPersonWhoSteppedUpOrAService(t *testing.T) {
 			_, err := s.admin.CreateServiceAccount(ctx, &authv1.CreateServiceAccountRequest{Name: "x"})
 			return err
 		},
-		"RotateServiceSecret": func(ctx context.Context) error {
-			_, err := s.admin.RotateServiceSecret(ctx, &authv1.RotateServiceSecretRequest{ServiceAccountId: id})
+		"RotateServiceAccountSecret": func(ctx context.Context) error {
+			_, err := s.admin.RotateServiceAccountSecret(ctx, &authv1.RotateServiceAccountSecretRequest{ServiceAccountId: id})
 			return err
 		},
 		"DisableServiceAccount": func(ctx context.Context) error {

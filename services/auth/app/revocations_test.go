@@ -200,13 +200,13 @@ func TestTheStateIsToldInPartsAndOnce(t *testing.T) {
 				t.Fatalf("it counts for %s", left)
 			}
 		}
-		current = m.GetCurrent()
+		current = m.GetCaughtUp()
 	}
 	if len(told) != n {
 		t.Errorf("%d of %d were told", len(told), n)
 	}
 	begun := time.Now()
-	if m, err := stream.Recv(); err != nil || len(m.GetRevocations()) != 0 || !m.GetCurrent() ||
+	if m, err := stream.Recv(); err != nil || len(m.GetRevocations()) != 0 || !m.GetCaughtUp() ||
 		time.Since(begun) > 2*authn.RevocationHeartbeat {
 		t.Errorf("the heartbeat is %v, %v after %s", m, err, time.Since(begun))
 	}
@@ -250,7 +250,7 @@ func TestAReplicaThatCanNotReadTheDatabaseEndsItsStreams(t *testing.T) {
 		return m, stream, err
 	}
 	m, stream, err := watch()
-	if err != nil || !m.GetCurrent() {
+	if err != nil || !m.GetCaughtUp() {
 		t.Fatal(m, err)
 	}
 	proxy.ToServer(faultproxy.Fault{Blackhole: true})

@@ -46,13 +46,13 @@ func TestASecondFactorIsAskedForFromItsConfirmationOn(t *testing.T) {
 	s.login(t, "ada@example.com") // it is pending: not asked for
 	now := time.Now()
 	confirmed, err := s.sessions.ConfirmTotp(ada,
-		&authv1.ConfirmTotpRequest{Code: code(t, e.GetSecret(), now.Add(-30*time.Second))})
+		&authv1.ConfirmTotpRequest{TotpCode: code(t, e.GetSecret(), now.Add(-30*time.Second))})
 	if err != nil || len(confirmed.GetRecoveryCodes()) != 10 {
 		t.Fatal(confirmed, err)
 	}
 	try := func(password, otp string) (*authv1.LoginResponse, error) {
 		return s.sessions.Login(t.Context(), &authv1.LoginRequest{Email: "ada@example.com", Password: password,
-			Otp: otp})
+			SecondFactorCode: otp})
 	}
 	_, err = try(password, "")
 	want(t, err, errs.KindUnauthenticated, "TOTP_REQUIRED")
@@ -75,7 +75,7 @@ func TestASecondFactorIsAskedForFromItsConfirmationOn(t *testing.T) {
 	if strings.Join(after.AMR, " ") != "pwd otp mfa" || !after.AuthTime.Equal(before.AuthTime.Time) {
 		t.Errorf("%v of %s, refreshed %v of %s", before.AMR, before.AuthTime, after.AMR, after.AuthTime)
 	}
-	if _, err := s.sessions.DisableTotp(ada, &authv1.DisableTotpRequest{Code: confirmed.GetRecoveryCodes()[0]}); err != nil {
+	if _, err := s.sessions.DisableTotp(ada, &authv1.DisableTotpRequest{SecondFactorCode: confirmed.GetRecoveryCodes()[0]}); err != nil {
 		t.Fatal(err)
 	}
 	s.login(t, "ada@example.com")
@@ -102,15 +102,15 @@ func TestWhatCouldLockSomebodyOutAsksForAStepUp(t *testing.T) {
 			return err
 		},
 		"ConfirmTotp": func(ctx context.Context) error {
-			_, err := s.sessions.ConfirmTotp(ctx, &authv1.ConfirmTotpRequest{Code: "123456"})
+			_, err := s.sessions.ConfirmTotp(ctx, &authv1.ConfirmTotpRequest{TotpCode: "123456"})
 			return err
 		},
 		"DisableTotp": func(ctx context.Context) error {
-			_, err := s.sessions.DisableTotp(ctx, &authv1.DisableTotpRequest{Code: "123456"})
+			_, err := s.sessions.DisableTotp(ctx, &authv1.DisableTotpRequest{SecondFactorCode: "123456"})
 			return err
 		},
 		"RenewRecoveryCodes": func(ctx context.Context) error {
-			_, err := s.sessions.RenewRecoveryCodes(ctx, &authv1.RenewRecoveryCodesRequest{Code: "123456"})
+			_, err := s.sessions.RenewRecoveryCodes(ctx, &authv1.RenewRecoveryCodesRequest{SecondFactorCode: "123456"})
 			return err
 		},
 	} {

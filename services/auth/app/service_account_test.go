@@ -21,8 +21,8 @@ import (
 
 func (s service) issue(t *testing.T, client, secret string) (string, error) {
 	t.Helper()
-	resp, err := s.sessions.IssueServiceToken(t.Context(),
-		&authv1.IssueServiceTokenRequest{ClientId: client, ClientSecret: secret})
+	resp, err := s.sessions.IssueServiceAccountToken(t.Context(),
+		&authv1.IssueServiceAccountTokenRequest{ClientId: client, ClientSecret: secret})
 	return resp.GetAccessToken(), err
 }
 
@@ -111,8 +111,8 @@ func TestSecretsAreGoodSideBySideForAsLongAsIsAsked(t *testing.T) {
 		}
 		return seen.GetActive()
 	}
-	second, err := s.admin.RotateServiceSecret(admin,
-		&authv1.RotateServiceSecretRequest{ServiceAccountId: id, Overlap: durationpb.New(time.Hour)})
+	second, err := s.admin.RotateServiceAccountSecret(admin,
+		&authv1.RotateServiceAccountSecretRequest{ServiceAccountId: id, Overlap: durationpb.New(time.Hour)})
 	if err != nil || len(second.GetServiceAccount().GetSecrets()) != 2 ||
 		second.GetServiceAccount().GetSecrets()[1].GetExpireTime() == nil {
 		t.Fatal(second, err)
@@ -125,7 +125,7 @@ func TestSecretsAreGoodSideBySideForAsLongAsIsAsked(t *testing.T) {
 	if !active() {
 		t.Error("a token of a secret that is still good is not")
 	}
-	third, err := s.admin.RotateServiceSecret(admin, &authv1.RotateServiceSecretRequest{ServiceAccountId: id})
+	third, err := s.admin.RotateServiceAccountSecret(admin, &authv1.RotateServiceAccountSecretRequest{ServiceAccountId: id})
 	if err != nil || len(third.GetServiceAccount().GetSecrets()) != 1 {
 		t.Fatal(third, err)
 	}
@@ -149,9 +149,9 @@ func TestSecretsAreGoodSideBySideForAsLongAsIsAsked(t *testing.T) {
 	if n := s.announced(t, "USER"); n != 1 {
 		t.Errorf("the disabled account is announced %d times", n)
 	}
-	_, err = s.admin.RotateServiceSecret(admin, &authv1.RotateServiceSecretRequest{ServiceAccountId: id})
+	_, err = s.admin.RotateServiceAccountSecret(admin, &authv1.RotateServiceAccountSecretRequest{ServiceAccountId: id})
 	want(t, err, errs.KindFailedPrecondition, "SERVICE_ACCOUNT_DISABLED")
-	_, err = s.admin.RotateServiceSecret(admin, &authv1.RotateServiceSecretRequest{ServiceAccountId: uuid.NewString()})
+	_, err = s.admin.RotateServiceAccountSecret(admin, &authv1.RotateServiceAccountSecretRequest{ServiceAccountId: uuid.NewString()})
 	want(t, err, errs.KindNotFound, "NOT_FOUND")
 	list, err := s.admin.ListServiceAccounts(admin, &authv1.ListServiceAccountsRequest{})
 	if err != nil || len(list.GetServiceAccounts()) != 1 || list.GetServiceAccounts()[0].GetDisableTime() == nil ||
@@ -209,8 +209,8 @@ func TestAServiceIsNoPersonAndGivesNoMoreThanItHolds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = s.admin.RotateServiceSecret(robot,
-		&authv1.RotateServiceSecretRequest{ServiceAccountId: stronger.GetServiceAccount().GetServiceAccountId()})
+	_, err = s.admin.RotateServiceAccountSecret(robot,
+		&authv1.RotateServiceAccountSecretRequest{ServiceAccountId: stronger.GetServiceAccount().GetServiceAccountId()})
 	want(t, err, errs.KindPermissionDenied, "PERMISSION_NOT_HELD")
 	_, err = s.admin.ListUsers(robot, &authv1.ListUsersRequest{})
 	want(t, err, errs.KindPermissionDenied, "PERMISSION_MISSING")

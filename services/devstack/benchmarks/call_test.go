@@ -39,7 +39,7 @@ type answering struct {
 
 func newAnswering() *answering {
 	v := &portfoliov1.Valuation{Currency: "USD", Total: "1234567.89012345", Complete: true,
-		ValueTime: timestamppb.Now()}
+		ValuationTime: timestamppb.Now()}
 	for i := range 10 {
 		v.Positions = append(v.Positions, &portfoliov1.Position{
 			TokenId: fmt.Sprintf("eip155:1/erc20:0x%040x", i), Symbol: "TOKEN", Decimals: 18,

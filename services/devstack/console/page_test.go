@@ -87,8 +87,8 @@ func (s *stage) holdings(t *testing.T, b *browser) {
 // operation checks the keys and the job runs.
 func (s *stage) operation(t *testing.T, b *browser) {
 	t.Helper()
-	issued, err := s.clients.Sessions.IssueServiceToken(t.Context(),
-		&authv1.IssueServiceTokenRequest{ClientId: "console", ClientSecret: s.secret})
+	issued, err := s.clients.Sessions.IssueServiceAccountToken(t.Context(),
+		&authv1.IssueServiceAccountTokenRequest{ClientId: "console", ClientSecret: s.secret})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -179,7 +179,7 @@ func (s *services) holdings(ctx context.Context) (any, error) {
 		p.Positions = append(p.Positions, row)
 	}
 	if v.GetStale() {
-		p.Snapshot = moment(v.GetValueTime())
+		p.Snapshot = moment(v.GetValuationTime())
 		return nil, &behindError{service: "wallet", data: p, known: p.Snapshot}
 	}
 	return p, nil

@@ -62,8 +62,8 @@ func dial(o Options) (*services, error) {
 	sessions := authv1.NewSessionServiceClient(s.auth)
 	s.user = authn.NewServiceTokens((&login{sessions: sessions, email: o.Email, password: o.Password}).token, nil)
 	s.operator = authn.NewServiceTokens(func(ctx context.Context) (string, time.Time, error) {
-		resp, err := sessions.IssueServiceToken(ctx,
-			&authv1.IssueServiceTokenRequest{ClientId: account, ClientSecret: o.Secret})
+		resp, err := sessions.IssueServiceAccountToken(ctx,
+			&authv1.IssueServiceAccountTokenRequest{ClientId: account, ClientSecret: o.Secret})
 		return resp.GetAccessToken(), resp.GetAccessExpireTime().AsTime(), err
 	}, nil)
 	return s, nil

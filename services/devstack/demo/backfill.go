@@ -44,7 +44,7 @@ func (d *driver) backfill(note progress.Note) (string, error) {
 			&portfoliov1.TakeSnapshotRequest{StartTime: timestamppb.New(next), EndTime: timestamppb.New(until)})
 		p := resp.GetBackfill()
 		switch {
-		case err == nil && (p.GetHourCount() > 0 || p.GetRemainingCount() == 0):
+		case err == nil && (p.GetProcessedCount() > 0 || p.GetRemainingCount() == 0):
 			failed = 0
 		case failed < tries && (err == nil || d.soon(err)):
 			failed++
@@ -60,7 +60,7 @@ func (d *driver) backfill(note progress.Note) (string, error) {
 		if b.Why != "" {
 			break
 		}
-		b.Done, b.Stored, b.Incomplete = b.Done+int(p.GetHourCount()), b.Stored+int(p.GetStoredCount()),
+		b.Done, b.Stored, b.Incomplete = b.Done+int(p.GetProcessedCount()), b.Stored+int(p.GetStoredCount()),
 			b.Incomplete+int(p.GetIncompleteCount())
 		if next = until; p.GetNextStartTime() != nil {
 			next = p.GetNextStartTime().AsTime()

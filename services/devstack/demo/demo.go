@@ -153,7 +153,7 @@ func (d *driver) verify(progress.Note) (string, error) {
 			return "", err
 		}
 	}
-	if _, err := d.Accounts.VerifyEmail(d.ctx, &authv1.VerifyEmailRequest{Token: code}); err != nil {
+	if _, err := d.Accounts.VerifyEmail(d.ctx, &authv1.VerifyEmailRequest{Code: code}); err != nil {
 		return "", err
 	}
 	return "with the code that was mailed", nil

@@ -21,7 +21,7 @@ import (
 // past reads the whole history of a range, page by page, and returns it with
 // the number of pages.
 func past(t *testing.T, ctx context.Context, c *demo.Clients, from, until time.Time,
-	size int32) (hours []*walletv1.HoldingsAt, pages int) {
+	size int32) (hours []*walletv1.HistoricalHoldings, pages int) {
 	t.Helper()
 	req := &walletv1.ListHistoricalHoldingsRequest{StartTime: timestamppb.New(from), EndTime: timestamppb.New(until),
 		PageSize: size}
@@ -32,7 +32,7 @@ func past(t *testing.T, ctx context.Context, c *demo.Clients, from, until time.T
 		}
 		pages++
 		for _, h := range resp.GetHours() {
-			if n := len(hours); n > 0 && hours[n-1].GetTime().AsTime().Equal(h.GetTime().AsTime()) {
+			if n := len(hours); n > 0 && hours[n-1].GetHourTime().AsTime().Equal(h.GetHourTime().AsTime()) {
 				hours[n-1] = joined(hours[n-1], h)
 			} else {
 				hours = append(hours, h)
@@ -45,7 +45,7 @@ func past(t *testing.T, ctx context.Context, c *demo.Clients, from, until time.T
 }
 
 // joined are the two halves of an hour that a page ended in.
-func joined(a, b *walletv1.HoldingsAt) *walletv1.HoldingsAt {
+func joined(a, b *walletv1.HistoricalHoldings) *walletv1.HistoricalHoldings {
 	for _, w := range b.GetWallets() {
 		if last := a.GetWallets()[len(a.GetWallets())-1]; last.GetWalletId() == w.GetWalletId() {
 			last.Holdings = append(last.Holdings, w.GetHoldings()...)
@@ -58,7 +58,7 @@ func joined(a, b *walletv1.HoldingsAt) *walletv1.HoldingsAt {
 
 // checkPast works a history out anew from what chain and feed were seeded
 // with.
-func checkPast(t *testing.T, s *suite.Suite, hours []*walletv1.HoldingsAt, from, until time.Time,
+func checkPast(t *testing.T, s *suite.Suite, hours []*walletv1.HistoricalHoldings, from, until time.Time,
 	wallets map[string]common.Address) {
 	t.Helper()
 	assets := map[string]common.Address{"ETH": chain.Native()}
@@ -70,8 +70,8 @@ func checkPast(t *testing.T, s *suite.Suite, hours []*walletv1.HoldingsAt, from,
 	}
 	for i, h := range hours {
 		at := from.Add(time.Duration(i) * time.Hour)
-		if !h.GetTime().AsTime().Equal(at) || len(h.GetWallets()) != len(wallets) {
-			t.Fatalf("hour %s has %d wallets, want %s and %d", h.GetTime().AsTime(), len(h.GetWallets()), at,
+		if !h.GetHourTime().AsTime().Equal(at) || len(h.GetWallets()) != len(wallets) {
+			t.Fatalf("hour %s has %d wallets, want %s and %d", h.GetHourTime().AsTime(), len(h.GetWallets()), at,
 				len(wallets))
 		}
 		for _, w := range h.GetWallets() {
@@ -103,7 +103,7 @@ func checkPastPrice(t *testing.T, symbol string, p *walletv1.Price, at time.Time
 	t.Helper()
 	want, ok := prices.PriceAt(symbol, at)
 	if !ok {
-		if p.GetUnavailableReason() != "NO_PRICE" || p.GetPrice() != "" {
+		if p.GetUnpricedReason() != "NO_PRICE" || p.GetPrice() != "" {
 			t.Fatalf("%s: price %v of %s", at, p, symbol)
 		}
 		return
@@ -161,7 +161,7 @@ func TestThePastIsWhatChainAndFeedWereSeededWith(t *testing.T) {
 			for _, w := range h.GetWallets() {
 				if len(w.GetHoldings()) > 0 || w.GetSync().GetState() != walletv1.SyncState_SYNC_STATE_SYNCED ||
 					w.GetSync().GetSyncTime() != nil {
-					t.Errorf("%s: %v", h.GetTime().AsTime(), w)
+					t.Errorf("%s: %v", h.GetHourTime().AsTime(), w)
 				}
 			}
 		}

@@ -73,7 +73,7 @@ func (w *wallet) GetHoldings(ctx context.Context, _ *walletv1.GetHoldingsRequest
 	price := &walletv1.Price{TokenId: "t", Price: cmp.Or(w.price, "1824.53"), Source: "test",
 		PriceTime: timestamppb.Now()}
 	if w.price == "none" {
-		price = &walletv1.Price{TokenId: "t", UnavailableReason: "NO_PRICE"}
+		price = &walletv1.Price{TokenId: "t", UnpricedReason: "NO_PRICE"}
 	}
 	return &walletv1.GetHoldingsResponse{Wallets: []*walletv1.WalletHoldings{{
 		WalletId: "w", Account: "eip155:1:0x1", Sync: &walletv1.Sync{SyncTime: timestamppb.Now()},

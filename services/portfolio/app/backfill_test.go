@@ -62,13 +62,13 @@ func worth(h time.Time) (total string, complete bool) {
 	return sum.FloatString(8), !unpriced && !failed
 }
 
-func (p *past) at(h time.Time) *walletv1.HoldingsAt {
+func (p *past) at(h time.Time) *walletv1.HistoricalHoldings {
 	first, second, prices, unpriced, failed := then(h)
 	held := func(id string, decimals uint32, amount *big.Int, price string) *walletv1.Holding {
 		quote := &walletv1.Price{TokenId: id, Price: price, Source: "test",
 			PriceTime: timestamppb.New(h.Add(-time.Minute))}
 		if price == "" {
-			quote = &walletv1.Price{TokenId: id, UnavailableReason: "NO_PRICE"}
+			quote = &walletv1.Price{TokenId: id, UnpricedReason: "NO_PRICE"}
 		}
 		return &walletv1.Holding{Balance: &walletv1.Balance{Token: &walletv1.Token{Id: id, Symbol: id,
 			Decimals: decimals, Verified: true}, Amount: amount.String()}, Price: quote}
@@ -86,7 +86,7 @@ func (p *past) at(h time.Time) *walletv1.HoldingsAt {
 		b.Sync, b.Holdings = &walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_FAILED,
 			Error: "no state of that block"}, nil
 	}
-	return &walletv1.HoldingsAt{Time: timestamppb.New(h), Wallets: []*walletv1.WalletHoldings{a, b}}
+	return &walletv1.HistoricalHoldings{HourTime: timestamppb.New(h), Wallets: []*walletv1.WalletHoldings{a, b}}
 }
 
 // ListHistoricalHoldings answers at most ten hours a page, of which the last goes
@@ -243,7 +243,7 @@ func TestABackfillThatIsCutOffIsGoneOnWith(t *testing.T) {
 	resp, err := s.TakeSnapshot(ctx, &portfoliov1.TakeSnapshotRequest{StartTime: timestamppb.New(from),
 		EndTime: timestamppb.New(until)})
 	// Of a page that doesn't arrive nothing is known.
-	if b := resp.GetBackfill(); err != nil || b.GetStoredCount() != 49 || b.GetHourCount() != 49 ||
+	if b := resp.GetBackfill(); err != nil || b.GetStoredCount() != 49 || b.GetProcessedCount() != 49 ||
 		b.GetRemainingCount() != 251 {
 		t.Fatalf("%v, %v", resp, err)
 	}

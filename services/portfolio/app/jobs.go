@@ -50,8 +50,8 @@ func asServiceAccount(auth *grpc.ClientConn,
 	account ServiceAccountConfig) func(context.Context) (context.Context, error) {
 	sessions := authv1.NewSessionServiceClient(auth)
 	tokens := authn.NewServiceTokens(func(ctx context.Context) (string, time.Time, error) {
-		resp, err := sessions.IssueServiceToken(ctx,
-			&authv1.IssueServiceTokenRequest{ClientId: account.ID, ClientSecret: account.Secret.Reveal()})
+		resp, err := sessions.IssueServiceAccountToken(ctx,
+			&authv1.IssueServiceAccountTokenRequest{ClientId: account.ID, ClientSecret: account.Secret.Reveal()})
 		if err != nil {
 			return "", time.Time{}, err
 		}

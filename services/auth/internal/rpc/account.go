@@ -74,7 +74,7 @@ func (s *AccountServer) quietly(ctx context.Context, name string, call func() er
 // VerifyEmail implements the RPC.
 func (s *AccountServer) VerifyEmail(ctx context.Context, req *authv1.VerifyEmailRequest) (*authv1.VerifyEmailResponse,
 	error) {
-	err := s.guessed(ctx, func() error { return s.accounts.Verify(ctx, req.GetToken()) })
+	err := s.guessed(ctx, func() error { return s.accounts.Verify(ctx, req.GetCode()) })
 	return &authv1.VerifyEmailResponse{}, err
 }
 
@@ -83,7 +83,7 @@ func (s *AccountServer) CheckPasswordReset(ctx context.Context,
 	req *authv1.CheckPasswordResetRequest) (*authv1.CheckPasswordResetResponse, error) {
 	var until time.Time
 	err := s.guessed(ctx, func() (err error) {
-		until, err = s.accounts.CheckReset(ctx, req.GetToken())
+		until, err = s.accounts.CheckReset(ctx, req.GetCode())
 		return err
 	})
 	return &authv1.CheckPasswordResetResponse{ExpireTime: timestamp(until)}, err
@@ -92,7 +92,7 @@ func (s *AccountServer) CheckPasswordReset(ctx context.Context,
 // CompletePasswordReset implements the RPC.
 func (s *AccountServer) CompletePasswordReset(ctx context.Context,
 	req *authv1.CompletePasswordResetRequest) (*authv1.CompletePasswordResetResponse, error) {
-	err := s.guessed(ctx, func() error { return s.accounts.CompleteReset(ctx, req.GetToken(), req.GetNewPassword()) })
+	err := s.guessed(ctx, func() error { return s.accounts.CompleteReset(ctx, req.GetCode(), req.GetNewPassword()) })
 	return &authv1.CompletePasswordResetResponse{}, err
 }
 

@@ -139,6 +139,6 @@ func userRecord(a admin.Account) *authv1.UserRecord {
 			CreateTime:    timestamppb.New(a.CreatedAt),
 			EmailVerified: !a.VerifiedAt.IsZero(),
 		},
-		Attributes: a.Attributes, DisableTime: timestamp(a.DisabledAt), SecondFactor: a.SecondFactor,
+		Attributes: a.Attributes, DisableTime: timestamp(a.DisabledAt), HasSecondFactor: a.SecondFactor,
 	}
 }

@@ -57,7 +57,7 @@ func auditFilter(req *authv1.ListAuditEventsRequest) (audit.Filter, error) {
 	for _, id := range []struct {
 		name, from string
 		to         *uuid.UUID
-	}{{"subject", req.GetSubject(), &f.Subject}, {"actor", req.GetActor(), &f.Actor}} {
+	}{{"subject_id", req.GetSubjectId(), &f.Subject}, {"actor_id", req.GetActorId(), &f.Actor}} {
 		if id.from == "" {
 			continue
 		}
@@ -90,10 +90,10 @@ func auditFilter(req *authv1.ListAuditEventsRequest) (audit.Filter, error) {
 
 func auditEvent(e audit.Recorded) *authv1.AuditEvent {
 	p := &authv1.AuditEvent{
-		EventId: e.ID.String(), Time: timestamppb.New(e.At), Type: string(e.Type),
+		EventId: e.ID.String(), EventTime: timestamppb.New(e.At), Type: string(e.Type),
 		Outcome: authv1.AuditOutcome_AUDIT_OUTCOME_OK,
-		Reason:  e.Reason, Actor: idText(e.Actor), Subject: idText(e.Subject), Object: e.Object,
-		Address: e.Client.Address, Device: e.Client.Device, Seal: e.Seal,
+		Reason:  e.Reason, ActorId: idText(e.Actor), SubjectId: idText(e.Subject), ObjectId: e.Object,
+		Address: e.Client.Address, Device: e.Client.Device, SealNumber: e.Seal,
 	}
 	if e.Outcome == audit.Refused {
 		p.Outcome = authv1.AuditOutcome_AUDIT_OUTCOME_REFUSED

@@ -51,7 +51,7 @@ func (s *SessionServer) ExchangeLoginCode(ctx context.Context,
 	req *authv1.ExchangeLoginCodeRequest) (*authv1.ExchangeLoginCodeResponse, error) {
 	var t session.Tokens
 	err := attempt(ctx, s.attempts, func() (err error) {
-		t, err = s.ways.OAuth.Exchange(ctx, req.GetCode(), req.GetCodeVerifier(), req.GetOtp())
+		t, err = s.ways.OAuth.Exchange(ctx, req.GetCode(), req.GetCodeVerifier(), req.GetSecondFactorCode())
 		return err
 	})
 	if err != nil {

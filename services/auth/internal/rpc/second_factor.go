@@ -28,7 +28,7 @@ func (s *SessionServer) ConfirmTotp(ctx context.Context, req *authv1.ConfirmTotp
 	error) {
 	var codes []string
 	err := s.withCode(ctx, func(user uuid.UUID) (err error) {
-		codes, err = s.factors.Confirm(ctx, user, req.GetCode())
+		codes, err = s.factors.Confirm(ctx, user, req.GetTotpCode())
 		return err
 	})
 	if err != nil {
@@ -40,7 +40,7 @@ func (s *SessionServer) ConfirmTotp(ctx context.Context, req *authv1.ConfirmTotp
 // DisableTotp implements the RPC.
 func (s *SessionServer) DisableTotp(ctx context.Context, req *authv1.DisableTotpRequest) (*authv1.DisableTotpResponse,
 	error) {
-	err := s.withCode(ctx, func(user uuid.UUID) error { return s.factors.Disable(ctx, user, req.GetCode()) })
+	err := s.withCode(ctx, func(user uuid.UUID) error { return s.factors.Disable(ctx, user, req.GetSecondFactorCode()) })
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +52,7 @@ func (s *SessionServer) RenewRecoveryCodes(ctx context.Context,
 	req *authv1.RenewRecoveryCodesRequest) (*authv1.RenewRecoveryCodesResponse, error) {
 	var codes []string
 	err := s.withCode(ctx, func(user uuid.UUID) (err error) {
-		codes, err = s.factors.RenewRecoveryCodes(ctx, user, req.GetCode())
+		codes, err = s.factors.RenewRecoveryCodes(ctx, user, req.GetSecondFactorCode())
 		return err
 	})
 	if err != nil {
@@ -93,7 +93,7 @@ func (s *SessionServer) Reauthenticate(ctx context.Context,
 	}
 	resp := &authv1.ReauthenticateResponse{}
 	err = s.guess(ctx, caller.UserID, func() error {
-		t, err := s.sessions.Reauthenticate(ctx, caller.UserID, caller.SessionID, req.GetPassword(), req.GetOtp())
+		t, err := s.sessions.Reauthenticate(ctx, caller.UserID, caller.SessionID, req.GetPassword(), req.GetSecondFactorCode())
 		resp.AccessToken, resp.AccessExpireTime = t.Access, timestamppb.New(t.AccessExpiresAt)
 		return err
 	})

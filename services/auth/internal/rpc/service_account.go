@@ -12,9 +12,9 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/serviceaccount"
 )
 
-// IssueServiceToken implements the RPC.
-func (s *SessionServer) IssueServiceToken(ctx context.Context,
-	req *authv1.IssueServiceTokenRequest) (*authv1.IssueServiceTokenResponse, error) {
+// IssueServiceAccountToken implements the RPC.
+func (s *SessionServer) IssueServiceAccountToken(ctx context.Context,
+	req *authv1.IssueServiceAccountTokenRequest) (*authv1.IssueServiceAccountTokenResponse, error) {
 	giveBack, err := s.attempts.Take(ctx, clientAddress(ctx), "")
 	if err != nil {
 		return nil, err
@@ -26,7 +26,7 @@ func (s *SessionServer) IssueServiceToken(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	return &authv1.IssueServiceTokenResponse{AccessToken: token, AccessExpireTime: timestamppb.New(expires)}, nil
+	return &authv1.IssueServiceAccountTokenResponse{AccessToken: token, AccessExpireTime: timestamppb.New(expires)}, nil
 }
 
 // CreateServiceAccount implements the RPC.
@@ -43,9 +43,9 @@ func (s *AdminServer) CreateServiceAccount(ctx context.Context,
 	return &authv1.CreateServiceAccountResponse{ClientSecret: secret, ServiceAccount: serviceAccount(a)}, nil
 }
 
-// RotateServiceSecret implements the RPC.
-func (s *AdminServer) RotateServiceSecret(ctx context.Context,
-	req *authv1.RotateServiceSecretRequest) (*authv1.RotateServiceSecretResponse, error) {
+// RotateServiceAccountSecret implements the RPC.
+func (s *AdminServer) RotateServiceAccountSecret(ctx context.Context,
+	req *authv1.RotateServiceAccountSecretRequest) (*authv1.RotateServiceAccountSecretResponse, error) {
 	caller, id, err := changeService(ctx, req)
 	if err != nil {
 		return nil, err
@@ -54,7 +54,7 @@ func (s *AdminServer) RotateServiceSecret(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	return &authv1.RotateServiceSecretResponse{ClientSecret: secret, ServiceAccount: serviceAccount(a)}, nil
+	return &authv1.RotateServiceAccountSecretResponse{ClientSecret: secret, ServiceAccount: serviceAccount(a)}, nil
 }
 
 // ListServiceAccounts implements the RPC.
@@ -108,8 +108,8 @@ func serviceAccount(a serviceaccount.Account) *authv1.ServiceAccount {
 		CreateTime: timestamppb.New(a.CreatedAt), DisableTime: timestamp(a.DisabledAt),
 	}
 	for _, s := range a.Secrets {
-		p.Secrets = append(p.Secrets, &authv1.ServiceSecret{
-			ServiceSecretId: s.ID.String(), CreateTime: timestamppb.New(s.CreatedAt),
+		p.Secrets = append(p.Secrets, &authv1.ServiceAccountSecret{
+			SecretId: s.ID.String(), CreateTime: timestamppb.New(s.CreatedAt),
 			ExpireTime: timestamp(s.ExpiresAt), LastUseTime: timestamp(s.LastUsedAt),
 		})
 	}

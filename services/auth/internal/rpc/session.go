@@ -52,7 +52,7 @@ func (s *SessionServer) Login(ctx context.Context, req *authv1.LoginRequest) (*a
 		return nil, err
 	}
 	begun := time.Now()
-	t, err := s.sessions.Login(ctx, req.GetEmail(), req.GetPassword(), req.GetOtp())
+	t, err := s.sessions.Login(ctx, req.GetEmail(), req.GetPassword(), req.GetSecondFactorCode())
 	if !wrongGuess(err) {
 		giveBack()
 	}

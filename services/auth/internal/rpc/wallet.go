@@ -28,7 +28,7 @@ func (s *SessionServer) FinishWalletLogin(ctx context.Context,
 	req *authv1.FinishWalletLoginRequest) (*authv1.FinishWalletLoginResponse, error) {
 	var t session.Tokens
 	err := attempt(ctx, s.attempts, func() (err error) {
-		t, err = s.ways.Wallets.Finish(ctx, req.GetMessage(), req.GetSignature(), req.GetOtp())
+		t, err = s.ways.Wallets.Finish(ctx, req.GetMessage(), req.GetSignature(), req.GetSecondFactorCode())
 		return err
 	})
 	if err != nil {

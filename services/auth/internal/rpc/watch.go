@@ -29,7 +29,7 @@ func (s *TokenServer) WatchRevocations(_ *authv1.WatchRevocationsRequest,
 		if err != nil {
 			return err
 		}
-		m := &authv1.WatchRevocationsResponse{Epoch: news.Epoch, Current: news.Current,
+		m := &authv1.WatchRevocationsResponse{Epoch: news.Epoch, CaughtUp: news.CaughtUp,
 			ReadTime: timestamppb.New(readAt)}
 		for _, r := range news.Revoked {
 			m.Revocations = append(m.Revocations, revocationToProto(r))
@@ -44,12 +44,12 @@ func revocationToProto(r authn.Revoked) *authv1.Revocation {
 	p := &authv1.Revocation{ExpireTime: timestamppb.New(r.Until)}
 	switch r.Kind {
 	case authn.RevokedKey:
-		p.Of = &authv1.Revocation_KeyId{KeyId: r.Subject}
+		p.Subject = &authv1.Revocation_KeyId{KeyId: r.Subject}
 	case authn.RevokedSession:
-		p.Of = &authv1.Revocation_SessionId{SessionId: r.Subject}
+		p.Subject = &authv1.Revocation_SessionId{SessionId: r.Subject}
 	case authn.RevokedUser:
-		p.Of = &authv1.Revocation_UserId{UserId: r.Subject}
-		p.IssuedUntil = timestamppb.New(r.IssuedUntil)
+		p.Subject = &authv1.Revocation_UserId{UserId: r.Subject}
+		p.MaxIssueTime = timestamppb.New(r.IssuedUntil)
 	}
 	return p
 }

@@ -64,8 +64,8 @@ type assembly struct {
 
 // add takes the next part of the answer. Its hours have to come one after the
 // other, without a gap.
-func (a *assembly) add(h *walletv1.HoldingsAt) error {
-	at := h.GetTime().AsTime()
+func (a *assembly) add(h *walletv1.HistoricalHoldings) error {
+	at := h.GetHourTime().AsTime()
 	if a.open == nil || !at.Equal(a.open.At) {
 		if err := a.close(); err != nil {
 			return err

@@ -42,12 +42,12 @@ func (a *archive) ListHistoricalHoldings(ctx context.Context, r *walletv1.ListHi
 
 func hour(n int) time.Time { return time.Date(2026, 3, 1, n, 0, 0, 0, time.UTC) }
 
-func then(n int, w ...*walletv1.WalletHoldings) *walletv1.HoldingsAt {
-	return &walletv1.HoldingsAt{Time: timestamppb.New(hour(n)), Wallets: w}
+func then(n int, w ...*walletv1.WalletHoldings) *walletv1.HistoricalHoldings {
+	return &walletv1.HistoricalHoldings{HourTime: timestamppb.New(hour(n)), Wallets: w}
 }
 
 // leaf is a page of these hours; more follow unless it is the last.
-func leaf(more bool, hours ...*walletv1.HoldingsAt) *walletv1.ListHistoricalHoldingsResponse {
+func leaf(more bool, hours ...*walletv1.HistoricalHoldings) *walletv1.ListHistoricalHoldingsResponse {
 	resp := &walletv1.ListHistoricalHoldingsResponse{Hours: hours}
 	if more {
 		resp.NextPageToken = "more"
@@ -112,7 +112,7 @@ func TestHoursAreWholeWhereverTheirPagesEnd(t *testing.T) {
 		{"an amount that is none", []*walletv1.ListHistoricalHoldingsResponse{leaf(false,
 			then(1, of("a", held("x", "1e9", 0))))}, nil, "", "01", "INTERNAL"},
 		{"another owner's", []*walletv1.ListHistoricalHoldingsResponse{{OwnerId: uuid.NewString(),
-			Hours: []*walletv1.HoldingsAt{then(1, of("a"))}}}, nil, "", "01", "INTERNAL"},
+			Hours: []*walletv1.HistoricalHoldings{then(1, of("a"))}}}, nil, "", "01", "INTERNAL"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			a := &archive{serve: func(_ context.Context, n int) (*walletv1.ListHistoricalHoldingsResponse, error) {

@@ -136,7 +136,7 @@ func holdingFrom(h *walletv1.Holding) (valuation.Holding, error) {
 	v := valuation.Holding{
 		TokenID: t.GetId(), Symbol: t.GetSymbol(), Decimals: uint8(t.GetDecimals()), Verified: t.GetVerified(),
 		Amount: amount, Price: p.GetPrice(), PriceSource: p.GetSource(),
-		PriceStale: p.GetStale(), Reason: p.GetUnavailableReason(),
+		PriceStale: p.GetStale(), Reason: p.GetUnpricedReason(),
 	}
 	if p.GetPriceTime() != nil {
 		v.PriceTime = p.GetPriceTime().AsTime()

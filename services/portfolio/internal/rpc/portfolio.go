@@ -108,7 +108,7 @@ func (s *PortfolioServer) backfill(ctx context.Context, p portfolio.Portfolio,
 		return nil, err
 	}
 	resp := &portfoliov1.TakeSnapshotResponse{Stored: done.Stored > 0, Backfill: &portfoliov1.BackfillProgress{
-		HourCount: int32(done.Done), StoredCount: int32(done.Stored), IncompleteCount: int32(done.Incomplete),
+		ProcessedCount: int32(done.Done), StoredCount: int32(done.Stored), IncompleteCount: int32(done.Incomplete),
 		RemainingCount: int32(done.Remaining), NextStartTime: timeToProto(done.Next),
 	}}
 	if done.Newest != nil {

@@ -80,7 +80,7 @@ func tokenToProto(t token.Token) *walletv1.Token {
 }
 
 func quoteToProto(q price.Quote, stale bool) *walletv1.Price {
-	out := &walletv1.Price{TokenId: q.TokenID, UnavailableReason: string(q.Reason)}
+	out := &walletv1.Price{TokenId: q.TokenID, UnpricedReason: string(q.Reason)}
 	if q.Reason == "" {
 		out.Price, out.Currency, out.Source, out.Stale = q.Price, price.Currency, q.Source, stale
 		out.PriceTime = timestamppb.New(q.At)

@@ -109,15 +109,15 @@ func (s *HoldingsServer) ListHistoricalHoldings(ctx context.Context,
 }
 
 // groupHours puts the rows of one hour, which stand together, under it.
-func groupHours(rows []history.Row) []*walletv1.HoldingsAt {
-	var out []*walletv1.HoldingsAt
+func groupHours(rows []history.Row) []*walletv1.HistoricalHoldings {
+	var out []*walletv1.HistoricalHoldings
 	for len(rows) > 0 {
 		hour := rows[0].Hour
 		var of []holding.Row
 		for len(rows) > 0 && rows[0].Hour.Equal(hour) {
 			of, rows = append(of, rows[0].Row), rows[1:]
 		}
-		out = append(out, &walletv1.HoldingsAt{Time: timestamppb.New(hour), Wallets: group(of)})
+		out = append(out, &walletv1.HistoricalHoldings{HourTime: timestamppb.New(hour), Wallets: group(of)})
 	}
 	return out
 }

@@ -4,9 +4,9 @@
 // 	protoc        (unknown)
 // source: purser/access/v1/access.proto
 
-// Package purser.access.v1 holds the method option that says who may call an
-// RPC. Every RPC of every Purser service carries it; a server refuses to
-// start when a registered method does not.
+// Package purser.access.v1 has the method option that says who may call an RPC.
+// Every RPC of every Purser service has it; a server refuses to start when a
+// registered method does not.
 
 package accessv1
 
@@ -108,18 +108,17 @@ type isRule_Kind interface {
 }
 
 type Rule_Public struct {
-	// Anybody may call, with or without a token. A token that is sent is
-	// still not looked at.
+	// Anybody may call, with or without a token; a token is ignored.
 	Public bool `protobuf:"varint,1,opt,name=public,proto3,oneof"`
 }
 
 type Rule_Authenticated struct {
-	// Any caller with a valid access token.
+	// Any caller with a valid access token may call.
 	Authenticated bool `protobuf:"varint,2,opt,name=authenticated,proto3,oneof"`
 }
 
 type Rule_Permission struct {
-	// A caller whose access token carries this permission, for example
+	// A caller whose access token has this permission may call, for example
 	// "wallet:write".
 	Permission string `protobuf:"bytes,3,opt,name=permission,proto3,oneof"`
 }
@@ -143,8 +142,8 @@ var file_purser_access_v1_access_proto_extTypes = []protoimpl.ExtensionInfo{
 
 // Extension fields to descriptorpb.MethodOptions.
 var (
-	// The rule of this method. The number is from the range that protobuf
-	// leaves to in-house use.
+	// The access rule of this method. The number is in the range that protobuf
+	// reserves for use within an organization.
 	//
 	// optional purser.access.v1.Rule rule = 50801;
 	E_Rule = &file_purser_access_v1_access_proto_extTypes[0]

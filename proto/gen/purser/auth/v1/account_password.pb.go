@@ -25,8 +25,8 @@ const (
 
 type VerifyEmailRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The code of the mail.
-	Token         string `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	// The mailed code.
+	Code          string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -61,9 +61,9 @@ func (*VerifyEmailRequest) Descriptor() ([]byte, []int) {
 	return file_purser_auth_v1_account_password_proto_rawDescGZIP(), []int{0}
 }
 
-func (x *VerifyEmailRequest) GetToken() string {
+func (x *VerifyEmailRequest) GetCode() string {
 	if x != nil {
-		return x.Token
+		return x.Code
 	}
 	return ""
 }
@@ -266,8 +266,8 @@ func (*RequestPasswordResetResponse) Descriptor() ([]byte, []int) {
 
 type CheckPasswordResetRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The code of the mail.
-	Token         string `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	// The mailed code.
+	Code          string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -302,16 +302,16 @@ func (*CheckPasswordResetRequest) Descriptor() ([]byte, []int) {
 	return file_purser_auth_v1_account_password_proto_rawDescGZIP(), []int{6}
 }
 
-func (x *CheckPasswordResetRequest) GetToken() string {
+func (x *CheckPasswordResetRequest) GetCode() string {
 	if x != nil {
-		return x.Token
+		return x.Code
 	}
 	return ""
 }
 
 type CheckPasswordResetResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Until when the code can be used, unless a newer one is mailed.
+	// When the code expires, unless a newer one is mailed before.
 	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -356,9 +356,9 @@ func (x *CheckPasswordResetResponse) GetExpireTime() *timestamppb.Timestamp {
 
 type CompletePasswordResetRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The code of the mail.
-	Token string `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
-	// As in RegisterRequest.
+	// The mailed code.
+	Code string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	// By the rules of RegisterRequest.password.
 	NewPassword   string `protobuf:"bytes,2,opt,name=new_password,json=newPassword,proto3" json:"new_password,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -394,9 +394,9 @@ func (*CompletePasswordResetRequest) Descriptor() ([]byte, []int) {
 	return file_purser_auth_v1_account_password_proto_rawDescGZIP(), []int{8}
 }
 
-func (x *CompletePasswordResetRequest) GetToken() string {
+func (x *CompletePasswordResetRequest) GetCode() string {
 	if x != nil {
-		return x.Token
+		return x.Code
 	}
 	return ""
 }
@@ -446,9 +446,9 @@ func (*CompletePasswordResetResponse) Descriptor() ([]byte, []int) {
 
 type ChangePasswordRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Empty for the first password of an account that has none.
+	// Empty if the account has no password yet.
 	CurrentPassword string `protobuf:"bytes,1,opt,name=current_password,json=currentPassword,proto3" json:"current_password,omitempty"`
-	// As in RegisterRequest.
+	// By the rules of RegisterRequest.password.
 	NewPassword   string `protobuf:"bytes,2,opt,name=new_password,json=newPassword,proto3" json:"new_password,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -610,10 +610,10 @@ var File_purser_auth_v1_account_password_proto protoreflect.FileDescriptor
 
 const file_purser_auth_v1_account_password_proto_rawDesc = "" +
 	"\n" +
-	"%purser/auth/v1/account_password.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"6\n" +
-	"\x12VerifyEmailRequest\x12 \n" +
-	"\x05token\x18\x01 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\x05token\"\x15\n" +
+	"%purser/auth/v1/account_password.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"4\n" +
+	"\x12VerifyEmailRequest\x12\x1e\n" +
+	"\x04code\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\x04code\"\x15\n" +
 	"\x13VerifyEmailResponse\"=\n" +
 	"\x19ResendVerificationRequest\x12 \n" +
 	"\x05email\x18\x01 \x01(\tB\n" +
@@ -622,16 +622,16 @@ const file_purser_auth_v1_account_password_proto_rawDesc = "" +
 	"\x1bRequestPasswordResetRequest\x12 \n" +
 	"\x05email\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x18\xfe\x01`\x01R\x05email\"\x1e\n" +
-	"\x1cRequestPasswordResetResponse\"=\n" +
-	"\x19CheckPasswordResetRequest\x12 \n" +
-	"\x05token\x18\x01 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\x05token\"Y\n" +
+	"\x1cRequestPasswordResetResponse\";\n" +
+	"\x19CheckPasswordResetRequest\x12\x1e\n" +
+	"\x04code\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\x04code\"Y\n" +
 	"\x1aCheckPasswordResetResponse\x12;\n" +
 	"\vexpire_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"expireTime\"o\n" +
-	"\x1cCompletePasswordResetRequest\x12 \n" +
-	"\x05token\x18\x01 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\x05token\x12-\n" +
+	"expireTime\"m\n" +
+	"\x1cCompletePasswordResetRequest\x12\x1e\n" +
+	"\x04code\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\x04code\x12-\n" +
 	"\fnew_password\x18\x02 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\b\x18\x80\x01R\vnewPassword\"\x1f\n" +
 	"\x1dCompletePasswordResetResponse\"{\n" +

@@ -23,20 +23,20 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Profile is what users say of themselves; any of it may be empty.
+// Profile is what users state about themselves. Every field may be empty.
 type Profile struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// No control characters, as in the other names.
+	// At most 80 characters, without control characters; so are the other names.
 	DisplayName string `protobuf:"bytes,1,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
 	FirstName   string `protobuf:"bytes,2,opt,name=first_name,json=firstName,proto3" json:"first_name,omitempty"`
 	LastName    string `protobuf:"bytes,3,opt,name=last_name,json=lastName,proto3" json:"last_name,omitempty"`
-	// May have several lines.
+	// At most 500 characters; may have several lines.
 	Bio string `protobuf:"bytes,4,opt,name=bio,proto3" json:"bio,omitempty"`
 	// Name in the IANA time zone database, for example "Europe/Zurich".
 	TimeZone string `protobuf:"bytes,5,opt,name=time_zone,json=timeZone,proto3" json:"time_zone,omitempty"`
 	// ISO 4217 code, for example "CHF".
 	PreferredCurrency string `protobuf:"bytes,6,opt,name=preferred_currency,json=preferredCurrency,proto3" json:"preferred_currency,omitempty"`
-	// An https URL, which nothing here fetches.
+	// An https URL. The service doesn't fetch it.
 	PictureUrl    string `protobuf:"bytes,7,opt,name=picture_url,json=pictureUrl,proto3" json:"picture_url,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -124,8 +124,8 @@ func (x *Profile) GetPictureUrl() string {
 type UpdateProfileRequest struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Profile *Profile               `protobuf:"bytes,1,opt,name=profile,proto3" json:"profile,omitempty"`
-	// Paths of Profile, for example "time_zone". A path whose field is not in
-	// profile empties it.
+	// The fields of Profile to set, for example "time_zone". A field that is not set
+	// in profile becomes empty.
 	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -177,7 +177,7 @@ func (x *UpdateProfileRequest) GetUpdateMask() *fieldmaskpb.FieldMask {
 
 type UpdateProfileResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// As it is now.
+	// After the update.
 	Profile       *Profile `protobuf:"bytes,1,opt,name=profile,proto3" json:"profile,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -220,8 +220,8 @@ func (x *UpdateProfileResponse) GetProfile() *Profile {
 	return nil
 }
 
-// NotificationPreferences are what a user wants to be told by mail beside what
-// concerns the safety of the account.
+// NotificationPreferences are the mails that a user wants besides those about the
+// security of the account.
 type NotificationPreferences struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	PriceAlerts   *bool                  `protobuf:"varint,1,opt,name=price_alerts,json=priceAlerts,proto3,oneof" json:"price_alerts,omitempty"`
@@ -328,7 +328,7 @@ func (x *UpdateNotificationPreferencesRequest) GetNotificationPreferences() *Not
 
 type UpdateNotificationPreferencesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// As they are now, each of them set.
+	// After the update; every field is set.
 	NotificationPreferences *NotificationPreferences `protobuf:"bytes,1,opt,name=notification_preferences,json=notificationPreferences,proto3" json:"notification_preferences,omitempty"`
 	unknownFields           protoimpl.UnknownFields
 	sizeCache               protoimpl.SizeCache

@@ -35,9 +35,9 @@ type User struct {
 	// Names of the roles held, for example "individual_investor".
 	Roles      []string               `protobuf:"bytes,4,rep,name=roles,proto3" json:"roles,omitempty"`
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// It is proven that the address is the owner's.
+	// The address is proven to be the owner's.
 	EmailVerified bool `protobuf:"varint,6,opt,name=email_verified,json=emailVerified,proto3" json:"email_verified,omitempty"`
-	// Holds display_name too.
+	// It contains display_name too.
 	Profile                 *Profile                 `protobuf:"bytes,7,opt,name=profile,proto3" json:"profile,omitempty"`
 	NotificationPreferences *NotificationPreferences `protobuf:"bytes,8,opt,name=notification_preferences,json=notificationPreferences,proto3" json:"notification_preferences,omitempty"`
 	unknownFields           protoimpl.UnknownFields
@@ -132,14 +132,14 @@ func (x *User) GetNotificationPreferences() *NotificationPreferences {
 
 type RegisterRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// An e-mail address in ASCII, an internationalised domain in its xn-- form;
-	// compared without regard to case.
+	// An e-mail address in ASCII, with an internationalised domain in its xn-- form.
+	// Addresses are compared without regard to case.
 	Email string `protobuf:"bytes,1,opt,name=email,proto3" json:"email,omitempty"`
-	// 8 to 128 characters; the deployment may ask for more than 8 (15 unless
-	// set otherwise). No rule about which characters; not one that is known from
-	// a breach, nor the address.
+	// 8 to 128 characters; a deployment may set a higher minimum, which is 15 by
+	// default. Any characters are allowed. It must not be known from a breach, nor be
+	// the e-mail address.
 	Password string `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
-	// Shown to the user only. At most 80 characters.
+	// At most 80 characters.
 	DisplayName   string `protobuf:"bytes,3,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -36,85 +36,83 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// AccountService creates accounts and lets a caller see, change and delete
-// their own. Callers who signed in with an API key may only see it
-// (PERMISSION_DENIED, API_KEY_CALLER).
+// AccountService creates accounts, and lets callers read, change and delete their
+// own. API keys may only read (PERMISSION_DENIED, API_KEY_CALLER), as may service
+// accounts (SERVICE_CALLER).
 type AccountServiceClient interface {
-	// Register creates an account for an e-mail address, and mails it a code for
-	// VerifyEmail. It can be signed in to at once; email_verified of User tells
-	// whether it is proven whose the address is.
+	// Register creates an account for an e-mail address and mails it a code for
+	// VerifyEmail. The account can be used at once; User.email_verified says whether
+	// the address is proven to be the owner's.
 	//
-	// The answer is the same, after the same time, whether or not the address
-	// already has an account: an existing account is left as it is, and its
-	// owner is told by mail.
+	// If the address has an account already, the response and the time it takes are
+	// the same. That account is not changed, and its owner is notified by mail.
 	//
-	// INVALID_ARGUMENT names the field and the rule it broke, for example a
-	// password that is too short or known from a breach.
-	// RESOURCE_EXHAUSTED with a retry delay when the caller registers, or an e-mail
-	// address is registered, too often (TOO_MANY_ATTEMPTS) or too many passwords are being hashed at
-	// once (PASSWORD_HASHING_BUSY).
+	// INVALID_ARGUMENT names the field and the rule it breaks, for example for a
+	// password that is too short or known from a breach. RESOURCE_EXHAUSTED with a
+	// retry delay: TOO_MANY_ATTEMPTS when the caller registers, or the address is
+	// registered, too often; PASSWORD_HASHING_BUSY when too many passwords are being
+	// hashed.
 	Register(ctx context.Context, in *RegisterRequest, opts ...grpc.CallOption) (*RegisterResponse, error)
 	// VerifyEmail proves with a mailed code that the account's address is its
-	// owner's. A code can be used once, for 24 hours, until a newer one is mailed.
+	// owner's. A code can be used once, within 24 hours, unless a newer one has been
+	// mailed.
 	//
-	// FAILED_PRECONDITION (TOKEN_INVALID) for a code that is unknown, used up,
-	// too old, or for something else. RESOURCE_EXHAUSTED as Register.
+	// FAILED_PRECONDITION (TOKEN_INVALID) for a code that is unknown, used, expired or
+	// of another purpose. RESOURCE_EXHAUSTED as in Register.
 	VerifyEmail(ctx context.Context, in *VerifyEmailRequest, opts ...grpc.CallOption) (*VerifyEmailResponse, error)
 	// ResendVerification mails a new code for VerifyEmail, if the address has an
-	// account and is not verified. The answer is the same, after the same time,
-	// if not. An account is sent 5 mails of a kind an hour unless the deployment
-	// sets otherwise; nobody is told of those that are not sent.
+	// account and is not verified. Otherwise the response and the time it takes are
+	// the same. By default an account gets at most 5 mails of a kind an hour; the
+	// response doesn't say that a mail was not sent.
 	//
-	// RESOURCE_EXHAUSTED as Register, and when an address is asked for too often.
+	// RESOURCE_EXHAUSTED as in Register, also for too many requests for an address.
 	ResendVerification(ctx context.Context, in *ResendVerificationRequest, opts ...grpc.CallOption) (*ResendVerificationResponse, error)
-	// RequestPasswordReset mails a code for CompletePasswordReset, if the address
-	// has an account that is not disabled. The answer is the same, after the same
-	// time, if not. Mails and errors as with ResendVerification.
+	// RequestPasswordReset mails a code for CompletePasswordReset, if the address has
+	// an account that is not disabled. Otherwise the response and the time it takes
+	// are the same. Limits and errors as in ResendVerification.
 	RequestPasswordReset(ctx context.Context, in *RequestPasswordResetRequest, opts ...grpc.CallOption) (*RequestPasswordResetResponse, error)
-	// CheckPasswordReset tells whether a code could be used, without using it.
+	// CheckPasswordReset checks a mailed code without using it up.
 	//
-	// FAILED_PRECONDITION and RESOURCE_EXHAUSTED as VerifyEmail.
+	// FAILED_PRECONDITION and RESOURCE_EXHAUSTED as in VerifyEmail.
 	CheckPasswordReset(ctx context.Context, in *CheckPasswordResetRequest, opts ...grpc.CallOption) (*CheckPasswordResetResponse, error)
-	// CompletePasswordReset sets a new password with a mailed code, which can be
-	// used once, for 30 minutes, until a newer one is mailed. Every session ends.
-	// The address is verified with it, since the mail was read; if it was not
-	// before, somebody else may have made the account: its API keys and
-	// everything else that could be signed in with end too.
+	// CompletePasswordReset sets a new password with a mailed code, which can be used
+	// once, within 30 minutes, unless a newer one has been mailed. It ends every
+	// session and verifies the address. Since somebody else may have created the
+	// account, it also removes the API keys and identities that were added before the
+	// address was verified, and the second factor if it was not verified until now.
 	//
-	// INVALID_ARGUMENT as Register; the code is good still. FAILED_PRECONDITION
-	// and RESOURCE_EXHAUSTED as VerifyEmail.
+	// INVALID_ARGUMENT as in Register; the code is not used up. FAILED_PRECONDITION
+	// and RESOURCE_EXHAUSTED as in VerifyEmail.
 	CompletePasswordReset(ctx context.Context, in *CompletePasswordResetRequest, opts ...grpc.CallOption) (*CompletePasswordResetResponse, error)
 	// GetMe returns the caller's own account.
 	GetMe(ctx context.Context, in *GetMeRequest, opts ...grpc.CallOption) (*GetMeResponse, error)
-	// UpdateProfile sets the fields of the caller's profile that update_mask
-	// names, and leaves the others. There is no etag: of two callers at once each
-	// field is the last one's.
+	// UpdateProfile sets the fields of the caller's profile that update_mask names.
+	// There is no etag: of concurrent updates the last one of each field wins.
 	//
-	// INVALID_ARGUMENT names the field and the rule it broke; update_mask when it
-	// has a path that is none of the profile's.
+	// INVALID_ARGUMENT names the field and the rule it breaks, and update_mask for a
+	// path that is no field of Profile.
 	UpdateProfile(ctx context.Context, in *UpdateProfileRequest, opts ...grpc.CallOption) (*UpdateProfileResponse, error)
-	// UpdateNotificationPreferences sets the choices that are in the request, and
-	// leaves the others. Mails that concern the safety of the account always go.
+	// UpdateNotificationPreferences sets the preferences that are set in the request,
+	// and keeps the others. Mails about the security of the account are always sent.
 	UpdateNotificationPreferences(ctx context.Context, in *UpdateNotificationPreferencesRequest, opts ...grpc.CallOption) (*UpdateNotificationPreferencesResponse, error)
 	// ChangePassword sets a new password, ends the caller's other sessions and
-	// tells the owner by mail. An account that has none, since it is signed in to
-	// in another way, is given its first one: the caller must have signed in
-	// within ten minutes for that, and the account must have an address.
+	// notifies the owner by mail. It also sets the first password of an account
+	// without one; the caller must have signed in within 10 minutes for that, and the
+	// account must have an e-mail address.
 	//
-	// INVALID_ARGUMENT as Register. PERMISSION_DENIED: PASSWORD_WRONG for the
-	// current one, REAUTHENTICATION_REQUIRED. FAILED_PRECONDITION
-	// (EMAIL_REQUIRED). ABORTED (PASSWORD_CHANGED) when it was changed meanwhile.
-	// RESOURCE_EXHAUSTED after too many wrong passwords (TOO_MANY_ATTEMPTS), or
-	// as Register.
+	// INVALID_ARGUMENT as in Register. PERMISSION_DENIED: PASSWORD_WRONG for a wrong
+	// current_password; REAUTHENTICATION_REQUIRED for a first password.
+	// FAILED_PRECONDITION (EMAIL_REQUIRED) for a first password without an address.
+	// ABORTED (PASSWORD_CHANGED) when the password was changed concurrently.
+	// RESOURCE_EXHAUSTED: TOO_MANY_ATTEMPTS after too many wrong passwords,
+	// PASSWORD_HASHING_BUSY.
 	ChangePassword(ctx context.Context, in *ChangePasswordRequest, opts ...grpc.CallOption) (*ChangePasswordResponse, error)
-	// DeleteMe deletes the caller's account and everything personal that is kept
-	// of it, for good. What concerned its safety stays on record by its id alone.
-	// The wallets and portfolios of the account are other services', kept under
-	// its id, which then names nobody.
+	// DeleteMe deletes the caller's account and its personal data for good. Audit
+	// events are kept with the account's id only. The account's wallets and
+	// portfolios belong to other services, which keep them under the id.
 	//
-	// PERMISSION_DENIED (REAUTHENTICATION_REQUIRED) unless the caller signed in
-	// within ten minutes. FAILED_PRECONDITION (LAST_ADMIN) when nobody would be
-	// an admin any more.
+	// PERMISSION_DENIED (REAUTHENTICATION_REQUIRED) unless the caller signed in within
+	// 10 minutes. FAILED_PRECONDITION (LAST_ADMIN) for the only admin.
 	DeleteMe(ctx context.Context, in *DeleteMeRequest, opts ...grpc.CallOption) (*DeleteMeResponse, error)
 }
 
@@ -240,85 +238,83 @@ func (c *accountServiceClient) DeleteMe(ctx context.Context, in *DeleteMeRequest
 // All implementations must embed UnimplementedAccountServiceServer
 // for forward compatibility.
 //
-// AccountService creates accounts and lets a caller see, change and delete
-// their own. Callers who signed in with an API key may only see it
-// (PERMISSION_DENIED, API_KEY_CALLER).
+// AccountService creates accounts, and lets callers read, change and delete their
+// own. API keys may only read (PERMISSION_DENIED, API_KEY_CALLER), as may service
+// accounts (SERVICE_CALLER).
 type AccountServiceServer interface {
-	// Register creates an account for an e-mail address, and mails it a code for
-	// VerifyEmail. It can be signed in to at once; email_verified of User tells
-	// whether it is proven whose the address is.
+	// Register creates an account for an e-mail address and mails it a code for
+	// VerifyEmail. The account can be used at once; User.email_verified says whether
+	// the address is proven to be the owner's.
 	//
-	// The answer is the same, after the same time, whether or not the address
-	// already has an account: an existing account is left as it is, and its
-	// owner is told by mail.
+	// If the address has an account already, the response and the time it takes are
+	// the same. That account is not changed, and its owner is notified by mail.
 	//
-	// INVALID_ARGUMENT names the field and the rule it broke, for example a
-	// password that is too short or known from a breach.
-	// RESOURCE_EXHAUSTED with a retry delay when the caller registers, or an e-mail
-	// address is registered, too often (TOO_MANY_ATTEMPTS) or too many passwords are being hashed at
-	// once (PASSWORD_HASHING_BUSY).
+	// INVALID_ARGUMENT names the field and the rule it breaks, for example for a
+	// password that is too short or known from a breach. RESOURCE_EXHAUSTED with a
+	// retry delay: TOO_MANY_ATTEMPTS when the caller registers, or the address is
+	// registered, too often; PASSWORD_HASHING_BUSY when too many passwords are being
+	// hashed.
 	Register(context.Context, *RegisterRequest) (*RegisterResponse, error)
 	// VerifyEmail proves with a mailed code that the account's address is its
-	// owner's. A code can be used once, for 24 hours, until a newer one is mailed.
+	// owner's. A code can be used once, within 24 hours, unless a newer one has been
+	// mailed.
 	//
-	// FAILED_PRECONDITION (TOKEN_INVALID) for a code that is unknown, used up,
-	// too old, or for something else. RESOURCE_EXHAUSTED as Register.
+	// FAILED_PRECONDITION (TOKEN_INVALID) for a code that is unknown, used, expired or
+	// of another purpose. RESOURCE_EXHAUSTED as in Register.
 	VerifyEmail(context.Context, *VerifyEmailRequest) (*VerifyEmailResponse, error)
 	// ResendVerification mails a new code for VerifyEmail, if the address has an
-	// account and is not verified. The answer is the same, after the same time,
-	// if not. An account is sent 5 mails of a kind an hour unless the deployment
-	// sets otherwise; nobody is told of those that are not sent.
+	// account and is not verified. Otherwise the response and the time it takes are
+	// the same. By default an account gets at most 5 mails of a kind an hour; the
+	// response doesn't say that a mail was not sent.
 	//
-	// RESOURCE_EXHAUSTED as Register, and when an address is asked for too often.
+	// RESOURCE_EXHAUSTED as in Register, also for too many requests for an address.
 	ResendVerification(context.Context, *ResendVerificationRequest) (*ResendVerificationResponse, error)
-	// RequestPasswordReset mails a code for CompletePasswordReset, if the address
-	// has an account that is not disabled. The answer is the same, after the same
-	// time, if not. Mails and errors as with ResendVerification.
+	// RequestPasswordReset mails a code for CompletePasswordReset, if the address has
+	// an account that is not disabled. Otherwise the response and the time it takes
+	// are the same. Limits and errors as in ResendVerification.
 	RequestPasswordReset(context.Context, *RequestPasswordResetRequest) (*RequestPasswordResetResponse, error)
-	// CheckPasswordReset tells whether a code could be used, without using it.
+	// CheckPasswordReset checks a mailed code without using it up.
 	//
-	// FAILED_PRECONDITION and RESOURCE_EXHAUSTED as VerifyEmail.
+	// FAILED_PRECONDITION and RESOURCE_EXHAUSTED as in VerifyEmail.
 	CheckPasswordReset(context.Context, *CheckPasswordResetRequest) (*CheckPasswordResetResponse, error)
-	// CompletePasswordReset sets a new password with a mailed code, which can be
-	// used once, for 30 minutes, until a newer one is mailed. Every session ends.
-	// The address is verified with it, since the mail was read; if it was not
-	// before, somebody else may have made the account: its API keys and
-	// everything else that could be signed in with end too.
+	// CompletePasswordReset sets a new password with a mailed code, which can be used
+	// once, within 30 minutes, unless a newer one has been mailed. It ends every
+	// session and verifies the address. Since somebody else may have created the
+	// account, it also removes the API keys and identities that were added before the
+	// address was verified, and the second factor if it was not verified until now.
 	//
-	// INVALID_ARGUMENT as Register; the code is good still. FAILED_PRECONDITION
-	// and RESOURCE_EXHAUSTED as VerifyEmail.
+	// INVALID_ARGUMENT as in Register; the code is not used up. FAILED_PRECONDITION
+	// and RESOURCE_EXHAUSTED as in VerifyEmail.
 	CompletePasswordReset(context.Context, *CompletePasswordResetRequest) (*CompletePasswordResetResponse, error)
 	// GetMe returns the caller's own account.
 	GetMe(context.Context, *GetMeRequest) (*GetMeResponse, error)
-	// UpdateProfile sets the fields of the caller's profile that update_mask
-	// names, and leaves the others. There is no etag: of two callers at once each
-	// field is the last one's.
+	// UpdateProfile sets the fields of the caller's profile that update_mask names.
+	// There is no etag: of concurrent updates the last one of each field wins.
 	//
-	// INVALID_ARGUMENT names the field and the rule it broke; update_mask when it
-	// has a path that is none of the profile's.
+	// INVALID_ARGUMENT names the field and the rule it breaks, and update_mask for a
+	// path that is no field of Profile.
 	UpdateProfile(context.Context, *UpdateProfileRequest) (*UpdateProfileResponse, error)
-	// UpdateNotificationPreferences sets the choices that are in the request, and
-	// leaves the others. Mails that concern the safety of the account always go.
+	// UpdateNotificationPreferences sets the preferences that are set in the request,
+	// and keeps the others. Mails about the security of the account are always sent.
 	UpdateNotificationPreferences(context.Context, *UpdateNotificationPreferencesRequest) (*UpdateNotificationPreferencesResponse, error)
 	// ChangePassword sets a new password, ends the caller's other sessions and
-	// tells the owner by mail. An account that has none, since it is signed in to
-	// in another way, is given its first one: the caller must have signed in
-	// within ten minutes for that, and the account must have an address.
+	// notifies the owner by mail. It also sets the first password of an account
+	// without one; the caller must have signed in within 10 minutes for that, and the
+	// account must have an e-mail address.
 	//
-	// INVALID_ARGUMENT as Register. PERMISSION_DENIED: PASSWORD_WRONG for the
-	// current one, REAUTHENTICATION_REQUIRED. FAILED_PRECONDITION
-	// (EMAIL_REQUIRED). ABORTED (PASSWORD_CHANGED) when it was changed meanwhile.
-	// RESOURCE_EXHAUSTED after too many wrong passwords (TOO_MANY_ATTEMPTS), or
-	// as Register.
+	// INVALID_ARGUMENT as in Register. PERMISSION_DENIED: PASSWORD_WRONG for a wrong
+	// current_password; REAUTHENTICATION_REQUIRED for a first password.
+	// FAILED_PRECONDITION (EMAIL_REQUIRED) for a first password without an address.
+	// ABORTED (PASSWORD_CHANGED) when the password was changed concurrently.
+	// RESOURCE_EXHAUSTED: TOO_MANY_ATTEMPTS after too many wrong passwords,
+	// PASSWORD_HASHING_BUSY.
 	ChangePassword(context.Context, *ChangePasswordRequest) (*ChangePasswordResponse, error)
-	// DeleteMe deletes the caller's account and everything personal that is kept
-	// of it, for good. What concerned its safety stays on record by its id alone.
-	// The wallets and portfolios of the account are other services', kept under
-	// its id, which then names nobody.
+	// DeleteMe deletes the caller's account and its personal data for good. Audit
+	// events are kept with the account's id only. The account's wallets and
+	// portfolios belong to other services, which keep them under the id.
 	//
-	// PERMISSION_DENIED (REAUTHENTICATION_REQUIRED) unless the caller signed in
-	// within ten minutes. FAILED_PRECONDITION (LAST_ADMIN) when nobody would be
-	// an admin any more.
+	// PERMISSION_DENIED (REAUTHENTICATION_REQUIRED) unless the caller signed in within
+	// 10 minutes. FAILED_PRECONDITION (LAST_ADMIN) for the only admin.
 	DeleteMe(context.Context, *DeleteMeRequest) (*DeleteMeResponse, error)
 	mustEmbedUnimplementedAccountServiceServer()
 }

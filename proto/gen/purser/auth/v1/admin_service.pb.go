@@ -24,18 +24,21 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// SigningKeyState is where a key is in its life.
+// SigningKeyState is the state of a signing key. A key passes through them in this
+// order; a compromised one skips the rest.
 type SigningKeyState int32
 
 const (
 	SigningKeyState_SIGNING_KEY_STATE_UNSPECIFIED SigningKeyState = 0
-	// In the key set, standing by until every verifier knows it.
+	// Standby: in the key set, so that every verifier knows it before it signs.
 	SigningKeyState_SIGNING_KEY_STATE_PUBLISHED SigningKeyState = 1
-	// Signs.
+	// It signs the access tokens.
 	SigningKeyState_SIGNING_KEY_STATE_ACTIVE SigningKeyState = 2
-	// In the key set for the tokens that it signed.
-	SigningKeyState_SIGNING_KEY_STATE_RETIRING    SigningKeyState = 3
-	SigningKeyState_SIGNING_KEY_STATE_RETIRED     SigningKeyState = 4
+	// It doesn't sign any more, and stays in the key set until its tokens have expired.
+	SigningKeyState_SIGNING_KEY_STATE_RETIRING SigningKeyState = 3
+	// Not in the key set any more.
+	SigningKeyState_SIGNING_KEY_STATE_RETIRED SigningKeyState = 4
+	// Revoked by RevokeSigningKey.
 	SigningKeyState_SIGNING_KEY_STATE_COMPROMISED SigningKeyState = 5
 )
 
@@ -86,10 +89,10 @@ func (SigningKeyState) EnumDescriptor() ([]byte, []int) {
 	return file_purser_auth_v1_admin_service_proto_rawDescGZIP(), []int{0}
 }
 
-// SigningKey is the public side of a key that signs access tokens.
+// SigningKey describes a key that signs access tokens, without its private key.
 type SigningKey struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// RFC 7638 thumbprint.
+	// The key's RFC 7638 thumbprint.
 	Kid string `protobuf:"bytes,1,opt,name=kid,proto3" json:"kid,omitempty"`
 	// As in the JWS header: "EdDSA", "ES256" or "RS256".
 	Algorithm   string                 `protobuf:"bytes,2,opt,name=algorithm,proto3" json:"algorithm,omitempty"`
@@ -99,7 +102,8 @@ type SigningKey struct {
 	ActivateTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=activate_time,json=activateTime,proto3" json:"activate_time,omitempty"`
 	// When it stopped signing; unset before.
 	RetireTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=retire_time,json=retireTime,proto3" json:"retire_time,omitempty"`
-	// It began to sign before every verifier could know it, after a compromise.
+	// It became active before every verifier could know it, after a compromise of the
+	// key before.
 	Waived        bool `protobuf:"varint,7,opt,name=waived,proto3" json:"waived,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -224,12 +228,12 @@ type ListSigningKeysResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// At most 1,000.
 	Keys []*SigningKey `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
-	// Rises with every change of the ring.
+	// The epoch of the key set; rises with every change of it.
 	Epoch int64 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	// When something is due of the ring, if nothing else happens.
-	NextStepTime  *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=next_step_time,json=nextStepTime,proto3" json:"next_step_time,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// When the state of a key changes next by schedule.
+	NextChangeTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=next_change_time,json=nextChangeTime,proto3" json:"next_change_time,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ListSigningKeysResponse) Reset() {
@@ -276,9 +280,9 @@ func (x *ListSigningKeysResponse) GetEpoch() int64 {
 	return 0
 }
 
-func (x *ListSigningKeysResponse) GetNextStepTime() *timestamppb.Timestamp {
+func (x *ListSigningKeysResponse) GetNextChangeTime() *timestamppb.Timestamp {
 	if x != nil {
-		return x.NextStepTime
+		return x.NextChangeTime
 	}
 	return nil
 }
@@ -468,11 +472,11 @@ const file_purser_auth_v1_admin_service_proto_rawDesc = "" +
 	"\vretire_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"retireTime\x12\x16\n" +
 	"\x06waived\x18\a \x01(\bR\x06waived\"\x18\n" +
-	"\x16ListSigningKeysRequest\"\xa1\x01\n" +
+	"\x16ListSigningKeysRequest\"\xa5\x01\n" +
 	"\x17ListSigningKeysResponse\x12.\n" +
 	"\x04keys\x18\x01 \x03(\v2\x1a.purser.auth.v1.SigningKeyR\x04keys\x12\x14\n" +
-	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\x12@\n" +
-	"\x0enext_step_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\fnextStepTime\"\x19\n" +
+	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\x12D\n" +
+	"\x10next_change_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x0enextChangeTime\"\x19\n" +
 	"\x17RotateSigningKeyRequest\"H\n" +
 	"\x18RotateSigningKeyResponse\x12,\n" +
 	"\x03key\x18\x01 \x01(\v2\x1a.purser.auth.v1.SigningKeyR\x03key\"7\n" +
@@ -487,7 +491,7 @@ const file_purser_auth_v1_admin_service_proto_rawDesc = "" +
 	"\x18SIGNING_KEY_STATE_ACTIVE\x10\x02\x12\x1e\n" +
 	"\x1aSIGNING_KEY_STATE_RETIRING\x10\x03\x12\x1d\n" +
 	"\x19SIGNING_KEY_STATE_RETIRED\x10\x04\x12!\n" +
-	"\x1dSIGNING_KEY_STATE_COMPROMISED\x10\x052\x9c\r\n" +
+	"\x1dSIGNING_KEY_STATE_COMPROMISED\x10\x052\xb1\r\n" +
 	"\fAdminService\x12y\n" +
 	"\x0fListSigningKeys\x12&.purser.auth.v1.ListSigningKeysRequest\x1a'.purser.auth.v1.ListSigningKeysResponse\"\x15\x8a\xe7\x18\x0e\x1a\fadmin:system\x90\x02\x01\x12y\n" +
 	"\x10RotateSigningKey\x12'.purser.auth.v1.RotateSigningKeyRequest\x1a(.purser.auth.v1.RotateSigningKeyResponse\"\x12\x8a\xe7\x18\x0e\x1a\fadmin:system\x12|\n" +
@@ -499,8 +503,8 @@ const file_purser_auth_v1_admin_service_proto_rawDesc = "" +
 	"\vDisableUser\x12\".purser.auth.v1.DisableUserRequest\x1a#.purser.auth.v1.DisableUserResponse\"\x14\x8a\xe7\x18\r\x1a\vadmin:users\x90\x02\x02\x12i\n" +
 	"\n" +
 	"EnableUser\x12!.purser.auth.v1.EnableUserRequest\x1a\".purser.auth.v1.EnableUserResponse\"\x14\x8a\xe7\x18\r\x1a\vadmin:users\x90\x02\x02\x12\x85\x01\n" +
-	"\x14CreateServiceAccount\x12+.purser.auth.v1.CreateServiceAccountRequest\x1a,.purser.auth.v1.CreateServiceAccountResponse\"\x12\x8a\xe7\x18\x0e\x1a\fadmin:system\x12\x82\x01\n" +
-	"\x13RotateServiceSecret\x12*.purser.auth.v1.RotateServiceSecretRequest\x1a+.purser.auth.v1.RotateServiceSecretResponse\"\x12\x8a\xe7\x18\x0e\x1a\fadmin:system\x12\x85\x01\n" +
+	"\x14CreateServiceAccount\x12+.purser.auth.v1.CreateServiceAccountRequest\x1a,.purser.auth.v1.CreateServiceAccountResponse\"\x12\x8a\xe7\x18\x0e\x1a\fadmin:system\x12\x97\x01\n" +
+	"\x1aRotateServiceAccountSecret\x121.purser.auth.v1.RotateServiceAccountSecretRequest\x1a2.purser.auth.v1.RotateServiceAccountSecretResponse\"\x12\x8a\xe7\x18\x0e\x1a\fadmin:system\x12\x85\x01\n" +
 	"\x13ListServiceAccounts\x12*.purser.auth.v1.ListServiceAccountsRequest\x1a+.purser.auth.v1.ListServiceAccountsResponse\"\x15\x8a\xe7\x18\x0e\x1a\fadmin:system\x90\x02\x01\x12\x8b\x01\n" +
 	"\x15DisableServiceAccount\x12,.purser.auth.v1.DisableServiceAccountRequest\x1a-.purser.auth.v1.DisableServiceAccountResponse\"\x15\x8a\xe7\x18\x0e\x1a\fadmin:system\x90\x02\x02\x12y\n" +
 	"\x0fListAuditEvents\x12&.purser.auth.v1.ListAuditEventsRequest\x1a'.purser.auth.v1.ListAuditEventsResponse\"\x15\x8a\xe7\x18\x0e\x1a\fadmin:system\x90\x02\x01B<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
@@ -520,37 +524,37 @@ func file_purser_auth_v1_admin_service_proto_rawDescGZIP() []byte {
 var file_purser_auth_v1_admin_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_purser_auth_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_purser_auth_v1_admin_service_proto_goTypes = []any{
-	(SigningKeyState)(0),                  // 0: purser.auth.v1.SigningKeyState
-	(*SigningKey)(nil),                    // 1: purser.auth.v1.SigningKey
-	(*ListSigningKeysRequest)(nil),        // 2: purser.auth.v1.ListSigningKeysRequest
-	(*ListSigningKeysResponse)(nil),       // 3: purser.auth.v1.ListSigningKeysResponse
-	(*RotateSigningKeyRequest)(nil),       // 4: purser.auth.v1.RotateSigningKeyRequest
-	(*RotateSigningKeyResponse)(nil),      // 5: purser.auth.v1.RotateSigningKeyResponse
-	(*RevokeSigningKeyRequest)(nil),       // 6: purser.auth.v1.RevokeSigningKeyRequest
-	(*RevokeSigningKeyResponse)(nil),      // 7: purser.auth.v1.RevokeSigningKeyResponse
-	(*timestamppb.Timestamp)(nil),         // 8: google.protobuf.Timestamp
-	(*ListUsersRequest)(nil),              // 9: purser.auth.v1.ListUsersRequest
-	(*GetUserRequest)(nil),                // 10: purser.auth.v1.GetUserRequest
-	(*SetRolesRequest)(nil),               // 11: purser.auth.v1.SetRolesRequest
-	(*SetAttributesRequest)(nil),          // 12: purser.auth.v1.SetAttributesRequest
-	(*DisableUserRequest)(nil),            // 13: purser.auth.v1.DisableUserRequest
-	(*EnableUserRequest)(nil),             // 14: purser.auth.v1.EnableUserRequest
-	(*CreateServiceAccountRequest)(nil),   // 15: purser.auth.v1.CreateServiceAccountRequest
-	(*RotateServiceSecretRequest)(nil),    // 16: purser.auth.v1.RotateServiceSecretRequest
-	(*ListServiceAccountsRequest)(nil),    // 17: purser.auth.v1.ListServiceAccountsRequest
-	(*DisableServiceAccountRequest)(nil),  // 18: purser.auth.v1.DisableServiceAccountRequest
-	(*ListAuditEventsRequest)(nil),        // 19: purser.auth.v1.ListAuditEventsRequest
-	(*ListUsersResponse)(nil),             // 20: purser.auth.v1.ListUsersResponse
-	(*GetUserResponse)(nil),               // 21: purser.auth.v1.GetUserResponse
-	(*SetRolesResponse)(nil),              // 22: purser.auth.v1.SetRolesResponse
-	(*SetAttributesResponse)(nil),         // 23: purser.auth.v1.SetAttributesResponse
-	(*DisableUserResponse)(nil),           // 24: purser.auth.v1.DisableUserResponse
-	(*EnableUserResponse)(nil),            // 25: purser.auth.v1.EnableUserResponse
-	(*CreateServiceAccountResponse)(nil),  // 26: purser.auth.v1.CreateServiceAccountResponse
-	(*RotateServiceSecretResponse)(nil),   // 27: purser.auth.v1.RotateServiceSecretResponse
-	(*ListServiceAccountsResponse)(nil),   // 28: purser.auth.v1.ListServiceAccountsResponse
-	(*DisableServiceAccountResponse)(nil), // 29: purser.auth.v1.DisableServiceAccountResponse
-	(*ListAuditEventsResponse)(nil),       // 30: purser.auth.v1.ListAuditEventsResponse
+	(SigningKeyState)(0),                       // 0: purser.auth.v1.SigningKeyState
+	(*SigningKey)(nil),                         // 1: purser.auth.v1.SigningKey
+	(*ListSigningKeysRequest)(nil),             // 2: purser.auth.v1.ListSigningKeysRequest
+	(*ListSigningKeysResponse)(nil),            // 3: purser.auth.v1.ListSigningKeysResponse
+	(*RotateSigningKeyRequest)(nil),            // 4: purser.auth.v1.RotateSigningKeyRequest
+	(*RotateSigningKeyResponse)(nil),           // 5: purser.auth.v1.RotateSigningKeyResponse
+	(*RevokeSigningKeyRequest)(nil),            // 6: purser.auth.v1.RevokeSigningKeyRequest
+	(*RevokeSigningKeyResponse)(nil),           // 7: purser.auth.v1.RevokeSigningKeyResponse
+	(*timestamppb.Timestamp)(nil),              // 8: google.protobuf.Timestamp
+	(*ListUsersRequest)(nil),                   // 9: purser.auth.v1.ListUsersRequest
+	(*GetUserRequest)(nil),                     // 10: purser.auth.v1.GetUserRequest
+	(*SetRolesRequest)(nil),                    // 11: purser.auth.v1.SetRolesRequest
+	(*SetAttributesRequest)(nil),               // 12: purser.auth.v1.SetAttributesRequest
+	(*DisableUserRequest)(nil),                 // 13: purser.auth.v1.DisableUserRequest
+	(*EnableUserRequest)(nil),                  // 14: purser.auth.v1.EnableUserRequest
+	(*CreateServiceAccountRequest)(nil),        // 15: purser.auth.v1.CreateServiceAccountRequest
+	(*RotateServiceAccountSecretRequest)(nil),  // 16: purser.auth.v1.RotateServiceAccountSecretRequest
+	(*ListServiceAccountsRequest)(nil),         // 17: purser.auth.v1.ListServiceAccountsRequest
+	(*DisableServiceAccountRequest)(nil),       // 18: purser.auth.v1.DisableServiceAccountRequest
+	(*ListAuditEventsRequest)(nil),             // 19: purser.auth.v1.ListAuditEventsRequest
+	(*ListUsersResponse)(nil),                  // 20: purser.auth.v1.ListUsersResponse
+	(*GetUserResponse)(nil),                    // 21: purser.auth.v1.GetUserResponse
+	(*SetRolesResponse)(nil),                   // 22: purser.auth.v1.SetRolesResponse
+	(*SetAttributesResponse)(nil),              // 23: purser.auth.v1.SetAttributesResponse
+	(*DisableUserResponse)(nil),                // 24: purser.auth.v1.DisableUserResponse
+	(*EnableUserResponse)(nil),                 // 25: purser.auth.v1.EnableUserResponse
+	(*CreateServiceAccountResponse)(nil),       // 26: purser.auth.v1.CreateServiceAccountResponse
+	(*RotateServiceAccountSecretResponse)(nil), // 27: purser.auth.v1.RotateServiceAccountSecretResponse
+	(*ListServiceAccountsResponse)(nil),        // 28: purser.auth.v1.ListServiceAccountsResponse
+	(*DisableServiceAccountResponse)(nil),      // 29: purser.auth.v1.DisableServiceAccountResponse
+	(*ListAuditEventsResponse)(nil),            // 30: purser.auth.v1.ListAuditEventsResponse
 }
 var file_purser_auth_v1_admin_service_proto_depIdxs = []int32{
 	0,  // 0: purser.auth.v1.SigningKey.state:type_name -> purser.auth.v1.SigningKeyState
@@ -558,7 +562,7 @@ var file_purser_auth_v1_admin_service_proto_depIdxs = []int32{
 	8,  // 2: purser.auth.v1.SigningKey.activate_time:type_name -> google.protobuf.Timestamp
 	8,  // 3: purser.auth.v1.SigningKey.retire_time:type_name -> google.protobuf.Timestamp
 	1,  // 4: purser.auth.v1.ListSigningKeysResponse.keys:type_name -> purser.auth.v1.SigningKey
-	8,  // 5: purser.auth.v1.ListSigningKeysResponse.next_step_time:type_name -> google.protobuf.Timestamp
+	8,  // 5: purser.auth.v1.ListSigningKeysResponse.next_change_time:type_name -> google.protobuf.Timestamp
 	1,  // 6: purser.auth.v1.RotateSigningKeyResponse.key:type_name -> purser.auth.v1.SigningKey
 	1,  // 7: purser.auth.v1.RevokeSigningKeyResponse.key:type_name -> purser.auth.v1.SigningKey
 	2,  // 8: purser.auth.v1.AdminService.ListSigningKeys:input_type -> purser.auth.v1.ListSigningKeysRequest
@@ -571,7 +575,7 @@ var file_purser_auth_v1_admin_service_proto_depIdxs = []int32{
 	13, // 15: purser.auth.v1.AdminService.DisableUser:input_type -> purser.auth.v1.DisableUserRequest
 	14, // 16: purser.auth.v1.AdminService.EnableUser:input_type -> purser.auth.v1.EnableUserRequest
 	15, // 17: purser.auth.v1.AdminService.CreateServiceAccount:input_type -> purser.auth.v1.CreateServiceAccountRequest
-	16, // 18: purser.auth.v1.AdminService.RotateServiceSecret:input_type -> purser.auth.v1.RotateServiceSecretRequest
+	16, // 18: purser.auth.v1.AdminService.RotateServiceAccountSecret:input_type -> purser.auth.v1.RotateServiceAccountSecretRequest
 	17, // 19: purser.auth.v1.AdminService.ListServiceAccounts:input_type -> purser.auth.v1.ListServiceAccountsRequest
 	18, // 20: purser.auth.v1.AdminService.DisableServiceAccount:input_type -> purser.auth.v1.DisableServiceAccountRequest
 	19, // 21: purser.auth.v1.AdminService.ListAuditEvents:input_type -> purser.auth.v1.ListAuditEventsRequest
@@ -585,7 +589,7 @@ var file_purser_auth_v1_admin_service_proto_depIdxs = []int32{
 	24, // 29: purser.auth.v1.AdminService.DisableUser:output_type -> purser.auth.v1.DisableUserResponse
 	25, // 30: purser.auth.v1.AdminService.EnableUser:output_type -> purser.auth.v1.EnableUserResponse
 	26, // 31: purser.auth.v1.AdminService.CreateServiceAccount:output_type -> purser.auth.v1.CreateServiceAccountResponse
-	27, // 32: purser.auth.v1.AdminService.RotateServiceSecret:output_type -> purser.auth.v1.RotateServiceSecretResponse
+	27, // 32: purser.auth.v1.AdminService.RotateServiceAccountSecret:output_type -> purser.auth.v1.RotateServiceAccountSecretResponse
 	28, // 33: purser.auth.v1.AdminService.ListServiceAccounts:output_type -> purser.auth.v1.ListServiceAccountsResponse
 	29, // 34: purser.auth.v1.AdminService.DisableServiceAccount:output_type -> purser.auth.v1.DisableServiceAccountResponse
 	30, // 35: purser.auth.v1.AdminService.ListAuditEvents:output_type -> purser.auth.v1.ListAuditEventsResponse

@@ -19,111 +19,104 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AdminService_ListSigningKeys_FullMethodName       = "/purser.auth.v1.AdminService/ListSigningKeys"
-	AdminService_RotateSigningKey_FullMethodName      = "/purser.auth.v1.AdminService/RotateSigningKey"
-	AdminService_RevokeSigningKey_FullMethodName      = "/purser.auth.v1.AdminService/RevokeSigningKey"
-	AdminService_ListUsers_FullMethodName             = "/purser.auth.v1.AdminService/ListUsers"
-	AdminService_GetUser_FullMethodName               = "/purser.auth.v1.AdminService/GetUser"
-	AdminService_SetRoles_FullMethodName              = "/purser.auth.v1.AdminService/SetRoles"
-	AdminService_SetAttributes_FullMethodName         = "/purser.auth.v1.AdminService/SetAttributes"
-	AdminService_DisableUser_FullMethodName           = "/purser.auth.v1.AdminService/DisableUser"
-	AdminService_EnableUser_FullMethodName            = "/purser.auth.v1.AdminService/EnableUser"
-	AdminService_CreateServiceAccount_FullMethodName  = "/purser.auth.v1.AdminService/CreateServiceAccount"
-	AdminService_RotateServiceSecret_FullMethodName   = "/purser.auth.v1.AdminService/RotateServiceSecret"
-	AdminService_ListServiceAccounts_FullMethodName   = "/purser.auth.v1.AdminService/ListServiceAccounts"
-	AdminService_DisableServiceAccount_FullMethodName = "/purser.auth.v1.AdminService/DisableServiceAccount"
-	AdminService_ListAuditEvents_FullMethodName       = "/purser.auth.v1.AdminService/ListAuditEvents"
+	AdminService_ListSigningKeys_FullMethodName            = "/purser.auth.v1.AdminService/ListSigningKeys"
+	AdminService_RotateSigningKey_FullMethodName           = "/purser.auth.v1.AdminService/RotateSigningKey"
+	AdminService_RevokeSigningKey_FullMethodName           = "/purser.auth.v1.AdminService/RevokeSigningKey"
+	AdminService_ListUsers_FullMethodName                  = "/purser.auth.v1.AdminService/ListUsers"
+	AdminService_GetUser_FullMethodName                    = "/purser.auth.v1.AdminService/GetUser"
+	AdminService_SetRoles_FullMethodName                   = "/purser.auth.v1.AdminService/SetRoles"
+	AdminService_SetAttributes_FullMethodName              = "/purser.auth.v1.AdminService/SetAttributes"
+	AdminService_DisableUser_FullMethodName                = "/purser.auth.v1.AdminService/DisableUser"
+	AdminService_EnableUser_FullMethodName                 = "/purser.auth.v1.AdminService/EnableUser"
+	AdminService_CreateServiceAccount_FullMethodName       = "/purser.auth.v1.AdminService/CreateServiceAccount"
+	AdminService_RotateServiceAccountSecret_FullMethodName = "/purser.auth.v1.AdminService/RotateServiceAccountSecret"
+	AdminService_ListServiceAccounts_FullMethodName        = "/purser.auth.v1.AdminService/ListServiceAccounts"
+	AdminService_DisableServiceAccount_FullMethodName      = "/purser.auth.v1.AdminService/DisableServiceAccount"
+	AdminService_ListAuditEvents_FullMethodName            = "/purser.auth.v1.AdminService/ListAuditEvents"
 )
 
 // AdminServiceClient is the client API for AdminService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// AdminService is for those who run Purser.
+// AdminService is for operators: it manages the keys that sign access tokens, users,
+// service accounts, and lists audit events.
+//
+// Its methods that change something answer PERMISSION_DENIED with API_KEY_CALLER to
+// an API key, and with REAUTHENTICATION_REQUIRED to a person whose sign-in is older
+// than 10 minutes. A service account with the permission may call them.
 type AdminServiceClient interface {
-	// ListSigningKeys returns the keys that sign or have signed access tokens,
-	// newest first, without their private halves.
+	// ListSigningKeys returns the keys that sign, have signed or will sign access
+	// tokens, newest first, without their private keys.
 	ListSigningKeys(ctx context.Context, in *ListSigningKeysRequest, opts ...grpc.CallOption) (*ListSigningKeysResponse, error)
-	// RotateSigningKey makes the standby the active key before the active one's
-	// period is over.
+	// RotateSigningKey makes the standby key the active key now, ahead of schedule.
 	//
-	// FAILED_PRECONDITION (KEY_TOO_YOUNG) while not every verifier can know the
-	// standby; the message says until when. PERMISSION_DENIED
-	// (API_KEY_CALLER, REAUTHENTICATION_REQUIRED).
+	// FAILED_PRECONDITION (KEY_TOO_YOUNG) while some verifier may not know the standby
+	// key yet; the message says until when.
 	RotateSigningKey(ctx context.Context, in *RotateSigningKeyRequest, opts ...grpc.CallOption) (*RotateSigningKeyResponse, error)
-	// RevokeSigningKey takes a compromised key out of the set at once and erases
-	// its private half: every token that it signed stops being good with each
-	// verifier's next look at the set. When it was the active key the standby
-	// takes its place, also when it is too young for every verifier to know it.
+	// RevokeSigningKey removes a compromised key from the key set and erases its private
+	// key. Verifiers refuse the tokens that it signed as soon as they know of it. If
+	// it was the active key, the standby key becomes active at once, even if some
+	// verifier may not know it yet.
 	//
-	// NOT_FOUND when there is no such key. PERMISSION_DENIED
-	// (API_KEY_CALLER, REAUTHENTICATION_REQUIRED).
+	// NOT_FOUND when there is no such key.
 	RevokeSigningKey(ctx context.Context, in *RevokeSigningKeyRequest, opts ...grpc.CallOption) (*RevokeSigningKeyResponse, error)
 	// ListUsers returns accounts, newest first.
 	//
-	// INVALID_ARGUMENT when page_token is not one of this query.
+	// INVALID_ARGUMENT for a page_token of another query.
 	ListUsers(ctx context.Context, in *ListUsersRequest, opts ...grpc.CallOption) (*ListUsersResponse, error)
 	// GetUser returns an account.
 	//
-	// NOT_FOUND when there is none with this id.
+	// NOT_FOUND when there is no account with this id.
 	GetUser(ctx context.Context, in *GetUserRequest, opts ...grpc.CallOption) (*GetUserResponse, error)
-	// SetRoles gives an account these roles and no others. They are in its tokens
-	// from the next sign-in or refresh on: within the access token's time, or with
-	// end_sessions at the next sign-in.
+	// SetRoles replaces the roles of an account. They are in its access tokens from the
+	// next sign-in or refresh on; end_sessions forces a sign-in.
 	//
-	// INVALID_ARGUMENT for a role that there is not. NOT_FOUND.
-	// FAILED_PRECONDITION (LAST_ADMIN) when nobody would be an admin any more.
-	// PERMISSION_DENIED (API_KEY_CALLER) when the caller signed in with an API key,
-	// (REAUTHENTICATION_REQUIRED) when the sign-in was proven longer than 10
-	// minutes ago, and (PERMISSION_NOT_HELD) for a role that permits more than the
-	// caller may.
+	// INVALID_ARGUMENT for an unknown role. NOT_FOUND. FAILED_PRECONDITION
+	// (LAST_ADMIN) when no admin would be left. PERMISSION_DENIED as for the service,
+	// and PERMISSION_NOT_HELD for a role with a permission that the caller doesn't
+	// have.
 	SetRoles(ctx context.Context, in *SetRolesRequest, opts ...grpc.CallOption) (*SetRolesResponse, error)
-	// SetAttributes gives an account these attributes and no others. They are in
-	// its tokens from the next sign-in or refresh on.
+	// SetAttributes replaces the attributes of an account. They are in its access tokens
+	// from the next sign-in or refresh on.
 	//
-	// INVALID_ARGUMENT names the rule. NOT_FOUND. PERMISSION_DENIED
-	// (API_KEY_CALLER, REAUTHENTICATION_REQUIRED).
+	// INVALID_ARGUMENT names the rule that an attribute breaks. NOT_FOUND.
 	SetAttributes(ctx context.Context, in *SetAttributesRequest, opts ...grpc.CallOption) (*SetAttributesResponse, error)
-	// DisableUser ends an account's sessions and keeps it from signing in, by
-	// API keys too. Its access tokens are refused as soon as a verifier hears of
-	// it, and by themselves when they expire.
+	// DisableUser ends an account's sessions and prevents it from signing in, also with
+	// API keys. Its access tokens are refused as soon as a verifier knows of it.
 	//
-	// NOT_FOUND. FAILED_PRECONDITION (OWN_ACCOUNT) for the caller's own, and
-	// (LAST_ADMIN) when nobody would be an admin any more. PERMISSION_DENIED as
-	// X_TRIGGER.
+	// NOT_FOUND. FAILED_PRECONDITION: OWN_ACCOUNT for the caller's own account,
+	// LAST_ADMIN when no admin would be left.
 	DisableUser(ctx context.Context, in *DisableUserRequest, opts ...grpc.CallOption) (*DisableUserResponse, error)
-	// EnableUser lets a disabled account sign in again. Tokens of API keys that it
-	// had before may be refused for some minutes more.
+	// EnableUser lets a disabled account sign in again. Access tokens that were issued
+	// before stay refused until they expire.
 	//
-	// NOT_FOUND. PERMISSION_DENIED
-	// (API_KEY_CALLER, REAUTHENTICATION_REQUIRED).
+	// NOT_FOUND.
 	EnableUser(ctx context.Context, in *EnableUserRequest, opts ...grpc.CallOption) (*EnableUserResponse, error)
-	// CreateServiceAccount makes an account for a program and its first secret,
-	// which is shown in this answer and never again.
+	// CreateServiceAccount creates a service account and its first secret. The secret
+	// is returned by this call only.
 	//
-	// ALREADY_EXISTS (SERVICE_ACCOUNT_EXISTS) when the name is taken.
-	// INVALID_ARGUMENT for a permission that there is not. PERMISSION_DENIED
-	// (PERMISSION_NOT_HELD) for one that the caller doesn't hold, otherwise as
-	// SetRoles.
+	// ALREADY_EXISTS (SERVICE_ACCOUNT_EXISTS) when the name is in use.
+	// INVALID_ARGUMENT for an unknown permission. PERMISSION_DENIED as for the service,
+	// and PERMISSION_NOT_HELD for a permission that the caller doesn't have.
 	CreateServiceAccount(ctx context.Context, in *CreateServiceAccountRequest, opts ...grpc.CallOption) (*CreateServiceAccountResponse, error)
-	// RotateServiceSecret makes a new secret, shown in this answer and never
-	// again, and lets the ones from before end.
+	// RotateServiceAccountSecret creates a new secret, and ends the former ones after
+	// overlap. The secret is returned by this call only.
 	//
-	// NOT_FOUND. FAILED_PRECONDITION (SERVICE_ACCOUNT_DISABLED). PERMISSION_DENIED
-	// as CreateServiceAccount, also when the account holds a permission that the
-	// caller doesn't.
-	RotateServiceSecret(ctx context.Context, in *RotateServiceSecretRequest, opts ...grpc.CallOption) (*RotateServiceSecretResponse, error)
-	// ListServiceAccounts returns the service accounts.
+	// NOT_FOUND. FAILED_PRECONDITION (SERVICE_ACCOUNT_DISABLED). PERMISSION_DENIED as
+	// for the service, and PERMISSION_NOT_HELD when the account has a permission that
+	// the caller doesn't have.
+	RotateServiceAccountSecret(ctx context.Context, in *RotateServiceAccountSecretRequest, opts ...grpc.CallOption) (*RotateServiceAccountSecretResponse, error)
+	// ListServiceAccounts returns all service accounts, including disabled ones.
 	ListServiceAccounts(ctx context.Context, in *ListServiceAccountsRequest, opts ...grpc.CallOption) (*ListServiceAccountsResponse, error)
-	// DisableServiceAccount ends an account and its secrets for good.
+	// DisableServiceAccount disables a service account and its secrets for good.
 	//
-	// NOT_FOUND. PERMISSION_DENIED
-	// (API_KEY_CALLER, REAUTHENTICATION_REQUIRED).
+	// NOT_FOUND.
 	DisableServiceAccount(ctx context.Context, in *DisableServiceAccountRequest, opts ...grpc.CallOption) (*DisableServiceAccountResponse, error)
-	// ListAuditEvents returns what concerned the safety of accounts, newest
-	// first.
+	// ListAuditEvents returns the events that are relevant to the security of accounts,
+	// newest first.
 	//
-	// INVALID_ARGUMENT when page_token is not one of this query.
+	// INVALID_ARGUMENT for a page_token of another query.
 	ListAuditEvents(ctx context.Context, in *ListAuditEventsRequest, opts ...grpc.CallOption) (*ListAuditEventsResponse, error)
 }
 
@@ -235,10 +228,10 @@ func (c *adminServiceClient) CreateServiceAccount(ctx context.Context, in *Creat
 	return out, nil
 }
 
-func (c *adminServiceClient) RotateServiceSecret(ctx context.Context, in *RotateServiceSecretRequest, opts ...grpc.CallOption) (*RotateServiceSecretResponse, error) {
+func (c *adminServiceClient) RotateServiceAccountSecret(ctx context.Context, in *RotateServiceAccountSecretRequest, opts ...grpc.CallOption) (*RotateServiceAccountSecretResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(RotateServiceSecretResponse)
-	err := c.cc.Invoke(ctx, AdminService_RotateServiceSecret_FullMethodName, in, out, cOpts...)
+	out := new(RotateServiceAccountSecretResponse)
+	err := c.cc.Invoke(ctx, AdminService_RotateServiceAccountSecret_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -279,91 +272,84 @@ func (c *adminServiceClient) ListAuditEvents(ctx context.Context, in *ListAuditE
 // All implementations must embed UnimplementedAdminServiceServer
 // for forward compatibility.
 //
-// AdminService is for those who run Purser.
+// AdminService is for operators: it manages the keys that sign access tokens, users,
+// service accounts, and lists audit events.
+//
+// Its methods that change something answer PERMISSION_DENIED with API_KEY_CALLER to
+// an API key, and with REAUTHENTICATION_REQUIRED to a person whose sign-in is older
+// than 10 minutes. A service account with the permission may call them.
 type AdminServiceServer interface {
-	// ListSigningKeys returns the keys that sign or have signed access tokens,
-	// newest first, without their private halves.
+	// ListSigningKeys returns the keys that sign, have signed or will sign access
+	// tokens, newest first, without their private keys.
 	ListSigningKeys(context.Context, *ListSigningKeysRequest) (*ListSigningKeysResponse, error)
-	// RotateSigningKey makes the standby the active key before the active one's
-	// period is over.
+	// RotateSigningKey makes the standby key the active key now, ahead of schedule.
 	//
-	// FAILED_PRECONDITION (KEY_TOO_YOUNG) while not every verifier can know the
-	// standby; the message says until when. PERMISSION_DENIED
-	// (API_KEY_CALLER, REAUTHENTICATION_REQUIRED).
+	// FAILED_PRECONDITION (KEY_TOO_YOUNG) while some verifier may not know the standby
+	// key yet; the message says until when.
 	RotateSigningKey(context.Context, *RotateSigningKeyRequest) (*RotateSigningKeyResponse, error)
-	// RevokeSigningKey takes a compromised key out of the set at once and erases
-	// its private half: every token that it signed stops being good with each
-	// verifier's next look at the set. When it was the active key the standby
-	// takes its place, also when it is too young for every verifier to know it.
+	// RevokeSigningKey removes a compromised key from the key set and erases its private
+	// key. Verifiers refuse the tokens that it signed as soon as they know of it. If
+	// it was the active key, the standby key becomes active at once, even if some
+	// verifier may not know it yet.
 	//
-	// NOT_FOUND when there is no such key. PERMISSION_DENIED
-	// (API_KEY_CALLER, REAUTHENTICATION_REQUIRED).
+	// NOT_FOUND when there is no such key.
 	RevokeSigningKey(context.Context, *RevokeSigningKeyRequest) (*RevokeSigningKeyResponse, error)
 	// ListUsers returns accounts, newest first.
 	//
-	// INVALID_ARGUMENT when page_token is not one of this query.
+	// INVALID_ARGUMENT for a page_token of another query.
 	ListUsers(context.Context, *ListUsersRequest) (*ListUsersResponse, error)
 	// GetUser returns an account.
 	//
-	// NOT_FOUND when there is none with this id.
+	// NOT_FOUND when there is no account with this id.
 	GetUser(context.Context, *GetUserRequest) (*GetUserResponse, error)
-	// SetRoles gives an account these roles and no others. They are in its tokens
-	// from the next sign-in or refresh on: within the access token's time, or with
-	// end_sessions at the next sign-in.
+	// SetRoles replaces the roles of an account. They are in its access tokens from the
+	// next sign-in or refresh on; end_sessions forces a sign-in.
 	//
-	// INVALID_ARGUMENT for a role that there is not. NOT_FOUND.
-	// FAILED_PRECONDITION (LAST_ADMIN) when nobody would be an admin any more.
-	// PERMISSION_DENIED (API_KEY_CALLER) when the caller signed in with an API key,
-	// (REAUTHENTICATION_REQUIRED) when the sign-in was proven longer than 10
-	// minutes ago, and (PERMISSION_NOT_HELD) for a role that permits more than the
-	// caller may.
+	// INVALID_ARGUMENT for an unknown role. NOT_FOUND. FAILED_PRECONDITION
+	// (LAST_ADMIN) when no admin would be left. PERMISSION_DENIED as for the service,
+	// and PERMISSION_NOT_HELD for a role with a permission that the caller doesn't
+	// have.
 	SetRoles(context.Context, *SetRolesRequest) (*SetRolesResponse, error)
-	// SetAttributes gives an account these attributes and no others. They are in
-	// its tokens from the next sign-in or refresh on.
+	// SetAttributes replaces the attributes of an account. They are in its access tokens
+	// from the next sign-in or refresh on.
 	//
-	// INVALID_ARGUMENT names the rule. NOT_FOUND. PERMISSION_DENIED
-	// (API_KEY_CALLER, REAUTHENTICATION_REQUIRED).
+	// INVALID_ARGUMENT names the rule that an attribute breaks. NOT_FOUND.
 	SetAttributes(context.Context, *SetAttributesRequest) (*SetAttributesResponse, error)
-	// DisableUser ends an account's sessions and keeps it from signing in, by
-	// API keys too. Its access tokens are refused as soon as a verifier hears of
-	// it, and by themselves when they expire.
+	// DisableUser ends an account's sessions and prevents it from signing in, also with
+	// API keys. Its access tokens are refused as soon as a verifier knows of it.
 	//
-	// NOT_FOUND. FAILED_PRECONDITION (OWN_ACCOUNT) for the caller's own, and
-	// (LAST_ADMIN) when nobody would be an admin any more. PERMISSION_DENIED as
-	// X_TRIGGER.
+	// NOT_FOUND. FAILED_PRECONDITION: OWN_ACCOUNT for the caller's own account,
+	// LAST_ADMIN when no admin would be left.
 	DisableUser(context.Context, *DisableUserRequest) (*DisableUserResponse, error)
-	// EnableUser lets a disabled account sign in again. Tokens of API keys that it
-	// had before may be refused for some minutes more.
+	// EnableUser lets a disabled account sign in again. Access tokens that were issued
+	// before stay refused until they expire.
 	//
-	// NOT_FOUND. PERMISSION_DENIED
-	// (API_KEY_CALLER, REAUTHENTICATION_REQUIRED).
+	// NOT_FOUND.
 	EnableUser(context.Context, *EnableUserRequest) (*EnableUserResponse, error)
-	// CreateServiceAccount makes an account for a program and its first secret,
-	// which is shown in this answer and never again.
+	// CreateServiceAccount creates a service account and its first secret. The secret
+	// is returned by this call only.
 	//
-	// ALREADY_EXISTS (SERVICE_ACCOUNT_EXISTS) when the name is taken.
-	// INVALID_ARGUMENT for a permission that there is not. PERMISSION_DENIED
-	// (PERMISSION_NOT_HELD) for one that the caller doesn't hold, otherwise as
-	// SetRoles.
+	// ALREADY_EXISTS (SERVICE_ACCOUNT_EXISTS) when the name is in use.
+	// INVALID_ARGUMENT for an unknown permission. PERMISSION_DENIED as for the service,
+	// and PERMISSION_NOT_HELD for a permission that the caller doesn't have.
 	CreateServiceAccount(context.Context, *CreateServiceAccountRequest) (*CreateServiceAccountResponse, error)
-	// RotateServiceSecret makes a new secret, shown in this answer and never
-	// again, and lets the ones from before end.
+	// RotateServiceAccountSecret creates a new secret, and ends the former ones after
+	// overlap. The secret is returned by this call only.
 	//
-	// NOT_FOUND. FAILED_PRECONDITION (SERVICE_ACCOUNT_DISABLED). PERMISSION_DENIED
-	// as CreateServiceAccount, also when the account holds a permission that the
-	// caller doesn't.
-	RotateServiceSecret(context.Context, *RotateServiceSecretRequest) (*RotateServiceSecretResponse, error)
-	// ListServiceAccounts returns the service accounts.
+	// NOT_FOUND. FAILED_PRECONDITION (SERVICE_ACCOUNT_DISABLED). PERMISSION_DENIED as
+	// for the service, and PERMISSION_NOT_HELD when the account has a permission that
+	// the caller doesn't have.
+	RotateServiceAccountSecret(context.Context, *RotateServiceAccountSecretRequest) (*RotateServiceAccountSecretResponse, error)
+	// ListServiceAccounts returns all service accounts, including disabled ones.
 	ListServiceAccounts(context.Context, *ListServiceAccountsRequest) (*ListServiceAccountsResponse, error)
-	// DisableServiceAccount ends an account and its secrets for good.
+	// DisableServiceAccount disables a service account and its secrets for good.
 	//
-	// NOT_FOUND. PERMISSION_DENIED
-	// (API_KEY_CALLER, REAUTHENTICATION_REQUIRED).
+	// NOT_FOUND.
 	DisableServiceAccount(context.Context, *DisableServiceAccountRequest) (*DisableServiceAccountResponse, error)
-	// ListAuditEvents returns what concerned the safety of accounts, newest
-	// first.
+	// ListAuditEvents returns the events that are relevant to the security of accounts,
+	// newest first.
 	//
-	// INVALID_ARGUMENT when page_token is not one of this query.
+	// INVALID_ARGUMENT for a page_token of another query.
 	ListAuditEvents(context.Context, *ListAuditEventsRequest) (*ListAuditEventsResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
 }
@@ -405,8 +391,8 @@ func (UnimplementedAdminServiceServer) EnableUser(context.Context, *EnableUserRe
 func (UnimplementedAdminServiceServer) CreateServiceAccount(context.Context, *CreateServiceAccountRequest) (*CreateServiceAccountResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateServiceAccount not implemented")
 }
-func (UnimplementedAdminServiceServer) RotateServiceSecret(context.Context, *RotateServiceSecretRequest) (*RotateServiceSecretResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method RotateServiceSecret not implemented")
+func (UnimplementedAdminServiceServer) RotateServiceAccountSecret(context.Context, *RotateServiceAccountSecretRequest) (*RotateServiceAccountSecretResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RotateServiceAccountSecret not implemented")
 }
 func (UnimplementedAdminServiceServer) ListServiceAccounts(context.Context, *ListServiceAccountsRequest) (*ListServiceAccountsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListServiceAccounts not implemented")
@@ -618,20 +604,20 @@ func _AdminService_CreateServiceAccount_Handler(srv interface{}, ctx context.Con
 	return interceptor(ctx, in, info, handler)
 }
 
-func _AdminService_RotateServiceSecret_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(RotateServiceSecretRequest)
+func _AdminService_RotateServiceAccountSecret_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RotateServiceAccountSecretRequest)
 	if err := dec(in); err != nil {
 		return nil, err
 	}
 	if interceptor == nil {
-		return srv.(AdminServiceServer).RotateServiceSecret(ctx, in)
+		return srv.(AdminServiceServer).RotateServiceAccountSecret(ctx, in)
 	}
 	info := &grpc.UnaryServerInfo{
 		Server:     srv,
-		FullMethod: AdminService_RotateServiceSecret_FullMethodName,
+		FullMethod: AdminService_RotateServiceAccountSecret_FullMethodName,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(AdminServiceServer).RotateServiceSecret(ctx, req.(*RotateServiceSecretRequest))
+		return srv.(AdminServiceServer).RotateServiceAccountSecret(ctx, req.(*RotateServiceAccountSecretRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -738,8 +724,8 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _AdminService_CreateServiceAccount_Handler,
 		},
 		{
-			MethodName: "RotateServiceSecret",
-			Handler:    _AdminService_RotateServiceSecret_Handler,
+			MethodName: "RotateServiceAccountSecret",
+			Handler:    _AdminService_RotateServiceAccountSecret_Handler,
 		},
 		{
 			MethodName: "ListServiceAccounts",

@@ -24,18 +24,19 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// ApiKey is all of a key but the key itself.
+// ApiKey describes a key, without the key itself.
 type ApiKey struct {
-	state    protoimpl.MessageState `protogen:"open.v1"`
-	ApiKeyId string                 `protobuf:"bytes,1,opt,name=api_key_id,json=apiKeyId,proto3" json:"api_key_id,omitempty"`
-	Name     string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUIDv7.
+	ApiKeyId string `protobuf:"bytes,1,opt,name=api_key_id,json=apiKeyId,proto3" json:"api_key_id,omitempty"`
+	Name     string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	// Permissions, for example "portfolio:read".
 	Scopes []string `protobuf:"bytes,3,rep,name=scopes,proto3" json:"scopes,omitempty"`
-	// Where it may be used from; from anywhere when empty.
+	// The addresses that it may be used from, as prefixes; any address when empty.
 	AllowedCidrs []string               `protobuf:"bytes,4,rep,name=allowed_cidrs,json=allowedCidrs,proto3" json:"allowed_cidrs,omitempty"`
 	CreateTime   *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	ExpireTime   *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
-	// Unset while it hasn't been used; exact to the minute.
+	// Unset before the first use; accurate to a minute.
 	LastUseTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=last_use_time,json=lastUseTime,proto3" json:"last_use_time,omitempty"`
 	// Unset unless it was revoked.
 	RevokeTime    *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=revoke_time,json=revokeTime,proto3" json:"revoke_time,omitempty"`
@@ -131,13 +132,14 @@ func (x *ApiKey) GetRevokeTime() *timestamppb.Timestamp {
 
 type CreateApiKeyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// For the caller to tell keys apart. 1 to 80 characters.
+	// Shown to the user, to tell keys apart. 1 to 80 characters, without control
+	// characters.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// At least one, at most 20.
+	// Permissions, 1 to 20, each once.
 	Scopes []string `protobuf:"bytes,2,rep,name=scopes,proto3" json:"scopes,omitempty"`
-	// IPv4 or IPv6 prefixes such as 192.0.2.0/24; at most 20.
+	// At most 20 IPv4 or IPv6 prefixes, such as 192.0.2.0/24; any address when empty.
 	AllowedCidrs []string `protobuf:"bytes,3,rep,name=allowed_cidrs,json=allowedCidrs,proto3" json:"allowed_cidrs,omitempty"`
-	// At most a year from now; 90 days from now when unset.
+	// In the future, at most a year from now. 90 days from now when unset.
 	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -203,7 +205,7 @@ func (x *CreateApiKeyRequest) GetExpireTime() *timestamppb.Timestamp {
 
 type CreateApiKeyResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The key. Keep it secret; it can't be read again.
+	// The key. It is secret, and can't be read again.
 	Key           string  `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	ApiKey        *ApiKey `protobuf:"bytes,2,opt,name=api_key,json=apiKey,proto3" json:"api_key,omitempty"`
 	unknownFields protoimpl.UnknownFields

@@ -29,31 +29,34 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// ApiKeyService gives programs, such as trading bots, keys to sign in with in
-// their owner's name.
+// ApiKeyService manages API keys, with which programs such as trading bots act on
+// behalf of their owner. Users manage their own keys only: a key of somebody else is
+// NOT_FOUND. Methods other than ExchangeApiKey answer PERMISSION_DENIED
+// (API_KEY_CALLER, SERVICE_CALLER) unless a person has signed in.
 type ApiKeyServiceClient interface {
-	// CreateApiKey makes a key. It is shown in this answer and never again.
+	// CreateApiKey creates a key. The key itself is returned by this call only.
 	//
-	// PERMISSION_DENIED (SCOPE_NOT_HELD) for a scope that the caller's own token
-	// doesn't carry, (API_KEY_CALLER) when the caller signed in with a key, and
-	// (REAUTHENTICATION_REQUIRED) when the sign-in is older than 10 minutes.
-	// FAILED_PRECONDITION (TOO_MANY_API_KEYS) past 50 keys.
+	// PERMISSION_DENIED: SCOPE_NOT_HELD for a scope that the caller's access token
+	// doesn't have, REAUTHENTICATION_REQUIRED when the sign-in is older than 10
+	// minutes.
+	// FAILED_PRECONDITION (TOO_MANY_API_KEYS) when the caller has 50 keys that can
+	// be used.
 	CreateApiKey(ctx context.Context, in *CreateApiKeyRequest, opts ...grpc.CallOption) (*CreateApiKeyResponse, error)
-	// ListApiKeys returns the caller's keys, revoked and expired ones included,
-	// newest first.
+	// ListApiKeys returns the caller's keys, including revoked and expired ones,
+	// newest first, in one page.
 	ListApiKeys(ctx context.Context, in *ListApiKeysRequest, opts ...grpc.CallOption) (*ListApiKeysResponse, error)
-	// RevokeApiKey ends a key. Access tokens that it was exchanged for stay valid
-	// until they expire, 5 minutes at most. It is no error when it was revoked
-	// before.
+	// RevokeApiKey revokes a key. Access tokens that it was exchanged for are refused
+	// as soon as a verifier knows of it, and expire within 5 minutes in any case.
+	// Revoking a key twice is no error.
 	//
 	// NOT_FOUND when the caller has no such key.
 	RevokeApiKey(ctx context.Context, in *RevokeApiKeyRequest, opts ...grpc.CallOption) (*RevokeApiKeyResponse, error)
-	// ExchangeApiKey gives an access token of 5 minutes at most, with those of
-	// the key's scopes that its owner holds now.
+	// ExchangeApiKey returns an access token that is valid for at most 5 minutes, with
+	// those of the key's scopes that its owner holds now.
 	//
-	// UNAUTHENTICATED (API_KEY_INVALID) alike for a key that is unknown, revoked
-	// or expired, or not allowed from the caller's address.
-	// RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) after too many that failed.
+	// UNAUTHENTICATED (API_KEY_INVALID) for a key that is unknown, revoked, expired
+	// or not allowed from the caller's address, without saying which.
+	// RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) after too many failures.
 	ExchangeApiKey(ctx context.Context, in *ExchangeApiKeyRequest, opts ...grpc.CallOption) (*ExchangeApiKeyResponse, error)
 }
 
@@ -109,31 +112,34 @@ func (c *apiKeyServiceClient) ExchangeApiKey(ctx context.Context, in *ExchangeAp
 // All implementations must embed UnimplementedApiKeyServiceServer
 // for forward compatibility.
 //
-// ApiKeyService gives programs, such as trading bots, keys to sign in with in
-// their owner's name.
+// ApiKeyService manages API keys, with which programs such as trading bots act on
+// behalf of their owner. Users manage their own keys only: a key of somebody else is
+// NOT_FOUND. Methods other than ExchangeApiKey answer PERMISSION_DENIED
+// (API_KEY_CALLER, SERVICE_CALLER) unless a person has signed in.
 type ApiKeyServiceServer interface {
-	// CreateApiKey makes a key. It is shown in this answer and never again.
+	// CreateApiKey creates a key. The key itself is returned by this call only.
 	//
-	// PERMISSION_DENIED (SCOPE_NOT_HELD) for a scope that the caller's own token
-	// doesn't carry, (API_KEY_CALLER) when the caller signed in with a key, and
-	// (REAUTHENTICATION_REQUIRED) when the sign-in is older than 10 minutes.
-	// FAILED_PRECONDITION (TOO_MANY_API_KEYS) past 50 keys.
+	// PERMISSION_DENIED: SCOPE_NOT_HELD for a scope that the caller's access token
+	// doesn't have, REAUTHENTICATION_REQUIRED when the sign-in is older than 10
+	// minutes.
+	// FAILED_PRECONDITION (TOO_MANY_API_KEYS) when the caller has 50 keys that can
+	// be used.
 	CreateApiKey(context.Context, *CreateApiKeyRequest) (*CreateApiKeyResponse, error)
-	// ListApiKeys returns the caller's keys, revoked and expired ones included,
-	// newest first.
+	// ListApiKeys returns the caller's keys, including revoked and expired ones,
+	// newest first, in one page.
 	ListApiKeys(context.Context, *ListApiKeysRequest) (*ListApiKeysResponse, error)
-	// RevokeApiKey ends a key. Access tokens that it was exchanged for stay valid
-	// until they expire, 5 minutes at most. It is no error when it was revoked
-	// before.
+	// RevokeApiKey revokes a key. Access tokens that it was exchanged for are refused
+	// as soon as a verifier knows of it, and expire within 5 minutes in any case.
+	// Revoking a key twice is no error.
 	//
 	// NOT_FOUND when the caller has no such key.
 	RevokeApiKey(context.Context, *RevokeApiKeyRequest) (*RevokeApiKeyResponse, error)
-	// ExchangeApiKey gives an access token of 5 minutes at most, with those of
-	// the key's scopes that its owner holds now.
+	// ExchangeApiKey returns an access token that is valid for at most 5 minutes, with
+	// those of the key's scopes that its owner holds now.
 	//
-	// UNAUTHENTICATED (API_KEY_INVALID) alike for a key that is unknown, revoked
-	// or expired, or not allowed from the caller's address.
-	// RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) after too many that failed.
+	// UNAUTHENTICATED (API_KEY_INVALID) for a key that is unknown, revoked, expired
+	// or not allowed from the caller's address, without saying which.
+	// RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) after too many failures.
 	ExchangeApiKey(context.Context, *ExchangeApiKeyRequest) (*ExchangeApiKeyResponse, error)
 	mustEmbedUnimplementedApiKeyServiceServer()
 }

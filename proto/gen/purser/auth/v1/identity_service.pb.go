@@ -24,20 +24,22 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Identity is who a user is elsewhere.
+// Identity is an account at an identity provider, or a wallet, that signs in to a
+// user's account.
 type Identity struct {
-	state      protoimpl.MessageState `protogen:"open.v1"`
-	IdentityId string                 `protobuf:"bytes,1,opt,name=identity_id,json=identityId,proto3" json:"identity_id,omitempty"`
-	// Name of the provider, such as "google"; "eip155" for a wallet.
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUIDv7.
+	IdentityId string `protobuf:"bytes,1,opt,name=identity_id,json=identityId,proto3" json:"identity_id,omitempty"`
+	// The name of the provider, such as "google"; "eip155" for a wallet.
 	Provider string `protobuf:"bytes,2,opt,name=provider,proto3" json:"provider,omitempty"`
-	// Never changes at the provider. Of a wallet: its address, and for a contract
-	// wallet the chain's id and a colon before it.
+	// The provider's id of the account, which never changes. Of a wallet it is the
+	// address, and of a contract wallet <chain id>:<address>.
 	Subject string `protobuf:"bytes,3,opt,name=subject,proto3" json:"subject,omitempty"`
-	// What the user knows it by, as of the last sign-in: an e-mail address, a
-	// login, an address.
+	// What the user recognizes it by, as of the last sign-in: an e-mail address, a
+	// login name or a wallet's address.
 	Label      string                 `protobuf:"bytes,4,opt,name=label,proto3" json:"label,omitempty"`
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// Unset before the first sign-in.
+	// The last sign-in; unset before the first.
 	LastUseTime   *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=last_use_time,json=lastUseTime,proto3" json:"last_use_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -277,7 +279,7 @@ func (*UnlinkIdentityResponse) Descriptor() ([]byte, []int) {
 
 type LinkWalletRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// As FinishWalletLogin's.
+	// As in FinishWalletLoginRequest.
 	Message       string `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
 	Signature     string `protobuf:"bytes,2,opt,name=signature,proto3" json:"signature,omitempty"`
 	unknownFields protoimpl.UnknownFields

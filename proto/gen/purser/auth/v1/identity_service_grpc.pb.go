@@ -28,30 +28,31 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// IdentityService shows and changes what the caller can sign in with beside a
-// password: accounts at identity providers, and wallets.
+// IdentityService manages what the caller can sign in with besides a password:
+// accounts at identity providers, and wallets.
 type IdentityServiceClient interface {
-	// ListIdentities returns the caller's identities, oldest first: at most 20.
+	// ListIdentities returns the caller's identities, at most 20, oldest first.
 	//
-	// PERMISSION_DENIED (API_KEY_CALLER) for an API key.
+	// PERMISSION_DENIED (API_KEY_CALLER, SERVICE_CALLER) unless a person has signed
+	// in.
 	ListIdentities(ctx context.Context, in *ListIdentitiesRequest, opts ...grpc.CallOption) (*ListIdentitiesResponse, error)
-	// UnlinkIdentity takes an identity from the caller's account. Sessions that
-	// were begun with it stay; RevokeSession ends them.
+	// UnlinkIdentity removes an identity from the caller's account. Sessions that were
+	// started with it stay; SessionService.RevokeSession ends them.
 	//
 	// NOT_FOUND when the caller has no such identity. FAILED_PRECONDITION
-	// (LAST_SIGN_IN_METHOD) when it is the only way to sign in to the account.
-	// PERMISSION_DENIED: API_KEY_CALLER, or REAUTHENTICATION_REQUIRED when the
-	// caller signed in longer than ten minutes ago.
+	// (LAST_SIGN_IN_METHOD) for the only way to sign in to the account.
+	// PERMISSION_DENIED as in ListIdentities, and REAUTHENTICATION_REQUIRED when the
+	// sign-in is older than 10 minutes.
 	UnlinkIdentity(ctx context.Context, in *UnlinkIdentityRequest, opts ...grpc.CallOption) (*UnlinkIdentityResponse, error)
-	// LinkWallet gives the wallet that signed a message of StartWalletLogin to
-	// the caller's account, which can be signed in to with it from then on. A
-	// wallet that has an account stays with it: accounts are never merged.
+	// LinkWallet adds the wallet that signed a message of
+	// SessionService.StartWalletLogin to the caller's account, so that the wallet can
+	// sign in to it. A wallet that has an account keeps it: accounts are not merged.
 	//
-	// ALREADY_EXISTS (IDENTITY_LINKED) when the wallet has an account, this or
-	// another. FAILED_PRECONDITION (TOO_MANY_IDENTITIES) past 20.
-	// PERMISSION_DENIED as UnlinkIdentity. RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS)
-	// with a retry delay. Otherwise, for the message and the signature, as
-	// FinishWalletLogin.
+	// ALREADY_EXISTS (IDENTITY_LINKED) when the wallet has an account, the caller's or
+	// another. FAILED_PRECONDITION (TOO_MANY_IDENTITIES) when the caller has 20
+	// identities. PERMISSION_DENIED as in UnlinkIdentity. RESOURCE_EXHAUSTED
+	// (TOO_MANY_ATTEMPTS) with a retry delay. The errors of the message and the
+	// signature are those of SessionService.FinishWalletLogin.
 	LinkWallet(ctx context.Context, in *LinkWalletRequest, opts ...grpc.CallOption) (*LinkWalletResponse, error)
 }
 
@@ -97,30 +98,31 @@ func (c *identityServiceClient) LinkWallet(ctx context.Context, in *LinkWalletRe
 // All implementations must embed UnimplementedIdentityServiceServer
 // for forward compatibility.
 //
-// IdentityService shows and changes what the caller can sign in with beside a
-// password: accounts at identity providers, and wallets.
+// IdentityService manages what the caller can sign in with besides a password:
+// accounts at identity providers, and wallets.
 type IdentityServiceServer interface {
-	// ListIdentities returns the caller's identities, oldest first: at most 20.
+	// ListIdentities returns the caller's identities, at most 20, oldest first.
 	//
-	// PERMISSION_DENIED (API_KEY_CALLER) for an API key.
+	// PERMISSION_DENIED (API_KEY_CALLER, SERVICE_CALLER) unless a person has signed
+	// in.
 	ListIdentities(context.Context, *ListIdentitiesRequest) (*ListIdentitiesResponse, error)
-	// UnlinkIdentity takes an identity from the caller's account. Sessions that
-	// were begun with it stay; RevokeSession ends them.
+	// UnlinkIdentity removes an identity from the caller's account. Sessions that were
+	// started with it stay; SessionService.RevokeSession ends them.
 	//
 	// NOT_FOUND when the caller has no such identity. FAILED_PRECONDITION
-	// (LAST_SIGN_IN_METHOD) when it is the only way to sign in to the account.
-	// PERMISSION_DENIED: API_KEY_CALLER, or REAUTHENTICATION_REQUIRED when the
-	// caller signed in longer than ten minutes ago.
+	// (LAST_SIGN_IN_METHOD) for the only way to sign in to the account.
+	// PERMISSION_DENIED as in ListIdentities, and REAUTHENTICATION_REQUIRED when the
+	// sign-in is older than 10 minutes.
 	UnlinkIdentity(context.Context, *UnlinkIdentityRequest) (*UnlinkIdentityResponse, error)
-	// LinkWallet gives the wallet that signed a message of StartWalletLogin to
-	// the caller's account, which can be signed in to with it from then on. A
-	// wallet that has an account stays with it: accounts are never merged.
+	// LinkWallet adds the wallet that signed a message of
+	// SessionService.StartWalletLogin to the caller's account, so that the wallet can
+	// sign in to it. A wallet that has an account keeps it: accounts are not merged.
 	//
-	// ALREADY_EXISTS (IDENTITY_LINKED) when the wallet has an account, this or
-	// another. FAILED_PRECONDITION (TOO_MANY_IDENTITIES) past 20.
-	// PERMISSION_DENIED as UnlinkIdentity. RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS)
-	// with a retry delay. Otherwise, for the message and the signature, as
-	// FinishWalletLogin.
+	// ALREADY_EXISTS (IDENTITY_LINKED) when the wallet has an account, the caller's or
+	// another. FAILED_PRECONDITION (TOO_MANY_IDENTITIES) when the caller has 20
+	// identities. PERMISSION_DENIED as in UnlinkIdentity. RESOURCE_EXHAUSTED
+	// (TOO_MANY_ATTEMPTS) with a retry delay. The errors of the message and the
+	// signature are those of SessionService.FinishWalletLogin.
 	LinkWallet(context.Context, *LinkWalletRequest) (*LinkWalletResponse, error)
 	mustEmbedUnimplementedIdentityServiceServer()
 }

@@ -25,10 +25,10 @@ const (
 
 type StartOAuthRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Name of a provider, as the deployment configured it, such as "google".
+	// The name of a provider that the deployment has configured, such as "google".
 	Provider string `protobuf:"bytes,1,opt,name=provider,proto3" json:"provider,omitempty"`
-	// Where the provider sends the user back to: one of those that the deployment
-	// allows, letter by letter.
+	// Where the provider sends the user back to: exactly one of the URIs that the
+	// deployment allows.
 	RedirectUri   string `protobuf:"bytes,2,opt,name=redirect_uri,json=redirectUri,proto3" json:"redirect_uri,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -80,13 +80,12 @@ func (x *StartOAuthRequest) GetRedirectUri() string {
 
 type StartOAuthResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Send the user there.
+	// The URL to send the user to.
 	AuthorizationUrl string `protobuf:"bytes,1,opt,name=authorization_url,json=authorizationUrl,proto3" json:"authorization_url,omitempty"`
-	// What the provider hands back with the code.
+	// The value that the provider returns together with the code.
 	State string `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
-	// Keep it where only the browser or app that signs in can read it, and never
-	// in a URL: it is what tells its own sign-in from one that somebody else
-	// began.
+	// Proves in FinishOAuth that the same browser or app started the sign-in. Keep it
+	// where only that one can read it, and never in a URL.
 	Secret        string                 `protobuf:"bytes,3,opt,name=secret,proto3" json:"secret,omitempty"`
 	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -153,12 +152,13 @@ func (x *StartOAuthResponse) GetExpireTime() *timestamppb.Timestamp {
 
 type FinishOAuthRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// From the address that the provider sent the user back to.
+	// The query parameters state and code of the URI that the provider sent the user
+	// back to.
 	State string `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"`
 	Code  string `protobuf:"bytes,2,opt,name=code,proto3" json:"code,omitempty"`
-	// From StartOAuthResponse.
+	// StartOAuthResponse.secret.
 	Secret string `protobuf:"bytes,3,opt,name=secret,proto3" json:"secret,omitempty"`
-	// "iss" of that address (RFC 9207), if it is there.
+	// The query parameter iss (RFC 9207), if the URI has one.
 	Iss           string `protobuf:"bytes,4,opt,name=iss,proto3" json:"iss,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -224,14 +224,16 @@ func (x *FinishOAuthRequest) GetIss() string {
 
 type ExchangeLoginCodeRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Code  string                 `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
-	// Of the code_challenge that the hosted page was opened with; empty without
-	// one.
+	// The login code.
+	Code string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	// The PKCE verifier (RFC 7636) of the code_challenge that the hosted page was
+	// opened with; empty if there was none.
 	CodeVerifier string `protobuf:"bytes,2,opt,name=code_verifier,json=codeVerifier,proto3" json:"code_verifier,omitempty"`
-	// Of the second factor, where the account has one.
-	Otp           string `protobuf:"bytes,3,opt,name=otp,proto3" json:"otp,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// The current code of the user's authenticator app, or a recovery code. Required if
+	// the account has a second factor.
+	SecondFactorCode string `protobuf:"bytes,3,opt,name=second_factor_code,json=secondFactorCode,proto3" json:"second_factor_code,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *ExchangeLoginCodeRequest) Reset() {
@@ -278,9 +280,9 @@ func (x *ExchangeLoginCodeRequest) GetCodeVerifier() string {
 	return ""
 }
 
-func (x *ExchangeLoginCodeRequest) GetOtp() string {
+func (x *ExchangeLoginCodeRequest) GetSecondFactorCode() string {
 	if x != nil {
-		return x.Otp
+		return x.SecondFactorCode
 	}
 	return ""
 }
@@ -307,12 +309,12 @@ const file_purser_auth_v1_oauth_proto_rawDesc = "" +
 	"\xbaH\ar\x05\x10\x01\x18\x80 R\x04code\x12\"\n" +
 	"\x06secret\x18\x03 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\x06secret\x12\x1a\n" +
-	"\x03iss\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x10R\x03iss\"\x84\x01\n" +
+	"\x03iss\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x10R\x03iss\"\xa0\x01\n" +
 	"\x18ExchangeLoginCodeRequest\x12\x1e\n" +
 	"\x04code\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\x04code\x12-\n" +
-	"\rcode_verifier\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\fcodeVerifier\x12\x19\n" +
-	"\x03otp\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18@R\x03otpB<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
+	"\rcode_verifier\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\fcodeVerifier\x125\n" +
+	"\x12second_factor_code\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18@R\x10secondFactorCodeB<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
 
 var (
 	file_purser_auth_v1_oauth_proto_rawDescOnce sync.Once

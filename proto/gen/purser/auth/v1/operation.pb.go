@@ -23,13 +23,15 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// AuditOutcome is what became of what was tried.
+// AuditOutcome is the result of the audited action.
 type AuditOutcome int32
 
 const (
 	AuditOutcome_AUDIT_OUTCOME_UNSPECIFIED AuditOutcome = 0
-	AuditOutcome_AUDIT_OUTCOME_OK          AuditOutcome = 1
-	AuditOutcome_AUDIT_OUTCOME_REFUSED     AuditOutcome = 2
+	// It was carried out.
+	AuditOutcome_AUDIT_OUTCOME_OK AuditOutcome = 1
+	// It was refused; AuditEvent.reason says why.
+	AuditOutcome_AUDIT_OUTCOME_REFUSED AuditOutcome = 2
 )
 
 // Enum value maps for AuditOutcome.
@@ -73,29 +75,32 @@ func (AuditOutcome) EnumDescriptor() ([]byte, []int) {
 	return file_purser_auth_v1_operation_proto_rawDescGZIP(), []int{0}
 }
 
-// AuditEvent is one thing that concerned the safety of an account.
+// AuditEvent is an action, or an attempt at one, that is relevant to the security
+// of an account.
 type AuditEvent struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	EventId string                 `protobuf:"bytes,1,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
-	Time    *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
-	// For example "session.login".
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUIDv7.
+	EventId   string                 `protobuf:"bytes,1,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
+	EventTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=event_time,json=eventTime,proto3" json:"event_time,omitempty"`
+	// The action, for example "session.login".
 	Type    string       `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`
 	Outcome AuditOutcome `protobuf:"varint,4,opt,name=outcome,proto3,enum=purser.auth.v1.AuditOutcome" json:"outcome,omitempty"`
-	// Why it was refused or done, as errors carry it; may be empty.
+	// Why it was refused or carried out: a reason as in errors. May be empty.
 	Reason string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
-	// Who did it; empty when that is not known.
-	Actor string `protobuf:"bytes,6,opt,name=actor,proto3" json:"actor,omitempty"`
-	// Whose account it concerns; may be empty.
-	Subject string `protobuf:"bytes,7,opt,name=subject,proto3" json:"subject,omitempty"`
-	// The id of what it was done to, such as a session; may be empty.
-	Object string `protobuf:"bytes,8,opt,name=object,proto3" json:"object,omitempty"`
-	// Where it came from: an IP address, an IPv6 one by its /64. Empty once it
-	// was erased.
+	// The user or service account that did it; empty when that is not known.
+	ActorId string `protobuf:"bytes,6,opt,name=actor_id,json=actorId,proto3" json:"actor_id,omitempty"`
+	// The user or service account that it was done to; may be empty.
+	SubjectId string `protobuf:"bytes,7,opt,name=subject_id,json=subjectId,proto3" json:"subject_id,omitempty"`
+	// The id of what was changed, such as a session; may be empty.
+	ObjectId string `protobuf:"bytes,8,opt,name=object_id,json=objectId,proto3" json:"object_id,omitempty"`
+	// The IP address that it was done from; of an IPv6 address its /64 prefix. Empty
+	// after it has been erased.
 	Address string `protobuf:"bytes,9,opt,name=address,proto3" json:"address,omitempty"`
-	// The user agent as it named itself. Empty once it was erased.
+	// The User-Agent, as the client sent it. Empty after it has been erased.
 	Device string `protobuf:"bytes,10,opt,name=device,proto3" json:"device,omitempty"`
-	// The seal that it is in; 0 while it is in none.
-	Seal          int64 `protobuf:"varint,11,opt,name=seal,proto3" json:"seal,omitempty"`
+	// The number of the seal that proves that the event is unchanged; 0 while it is
+	// not sealed.
+	SealNumber    int64 `protobuf:"varint,11,opt,name=seal_number,json=sealNumber,proto3" json:"seal_number,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -137,9 +142,9 @@ func (x *AuditEvent) GetEventId() string {
 	return ""
 }
 
-func (x *AuditEvent) GetTime() *timestamppb.Timestamp {
+func (x *AuditEvent) GetEventTime() *timestamppb.Timestamp {
 	if x != nil {
-		return x.Time
+		return x.EventTime
 	}
 	return nil
 }
@@ -165,23 +170,23 @@ func (x *AuditEvent) GetReason() string {
 	return ""
 }
 
-func (x *AuditEvent) GetActor() string {
+func (x *AuditEvent) GetActorId() string {
 	if x != nil {
-		return x.Actor
+		return x.ActorId
 	}
 	return ""
 }
 
-func (x *AuditEvent) GetSubject() string {
+func (x *AuditEvent) GetSubjectId() string {
 	if x != nil {
-		return x.Subject
+		return x.SubjectId
 	}
 	return ""
 }
 
-func (x *AuditEvent) GetObject() string {
+func (x *AuditEvent) GetObjectId() string {
 	if x != nil {
-		return x.Object
+		return x.ObjectId
 	}
 	return ""
 }
@@ -200,24 +205,27 @@ func (x *AuditEvent) GetDevice() string {
 	return ""
 }
 
-func (x *AuditEvent) GetSeal() int64 {
+func (x *AuditEvent) GetSealNumber() int64 {
 	if x != nil {
-		return x.Seal
+		return x.SealNumber
 	}
 	return 0
 }
 
 type ListAuditEventsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// At most 500; 0 is 100.
+	// 1 to 500; 100 when 0.
 	PageSize  int32  `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	// A user's or service account's id.
-	Subject string       `protobuf:"bytes,3,opt,name=subject,proto3" json:"subject,omitempty"`
-	Actor   string       `protobuf:"bytes,4,opt,name=actor,proto3" json:"actor,omitempty"`
-	Type    string       `protobuf:"bytes,5,opt,name=type,proto3" json:"type,omitempty"`
+	// Only events with this subject_id.
+	SubjectId string `protobuf:"bytes,3,opt,name=subject_id,json=subjectId,proto3" json:"subject_id,omitempty"`
+	// Only events with this actor_id.
+	ActorId string `protobuf:"bytes,4,opt,name=actor_id,json=actorId,proto3" json:"actor_id,omitempty"`
+	// Only events of this type.
+	Type string `protobuf:"bytes,5,opt,name=type,proto3" json:"type,omitempty"`
+	// Only events with this outcome; all when unset.
 	Outcome AuditOutcome `protobuf:"varint,6,opt,name=outcome,proto3,enum=purser.auth.v1.AuditOutcome" json:"outcome,omitempty"`
-	// From this time on, and before end_time.
+	// Only events at or after start_time and before end_time; either may be unset.
 	StartTime     *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
 	EndTime       *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -268,16 +276,16 @@ func (x *ListAuditEventsRequest) GetPageToken() string {
 	return ""
 }
 
-func (x *ListAuditEventsRequest) GetSubject() string {
+func (x *ListAuditEventsRequest) GetSubjectId() string {
 	if x != nil {
-		return x.Subject
+		return x.SubjectId
 	}
 	return ""
 }
 
-func (x *ListAuditEventsRequest) GetActor() string {
+func (x *ListAuditEventsRequest) GetActorId() string {
 	if x != nil {
-		return x.Actor
+		return x.ActorId
 	}
 	return ""
 }
@@ -367,28 +375,32 @@ var File_purser_auth_v1_operation_proto protoreflect.FileDescriptor
 
 const file_purser_auth_v1_operation_proto_rawDesc = "" +
 	"\n" +
-	"\x1epurser/auth/v1/operation.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc9\x02\n" +
+	"\x1epurser/auth/v1/operation.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf0\x02\n" +
 	"\n" +
 	"AuditEvent\x12\x19\n" +
-	"\bevent_id\x18\x01 \x01(\tR\aeventId\x12.\n" +
-	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
+	"\bevent_id\x18\x01 \x01(\tR\aeventId\x129\n" +
+	"\n" +
+	"event_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\teventTime\x12\x12\n" +
 	"\x04type\x18\x03 \x01(\tR\x04type\x126\n" +
 	"\aoutcome\x18\x04 \x01(\x0e2\x1c.purser.auth.v1.AuditOutcomeR\aoutcome\x12\x16\n" +
-	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x14\n" +
-	"\x05actor\x18\x06 \x01(\tR\x05actor\x12\x18\n" +
-	"\asubject\x18\a \x01(\tR\asubject\x12\x16\n" +
-	"\x06object\x18\b \x01(\tR\x06object\x12\x18\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x19\n" +
+	"\bactor_id\x18\x06 \x01(\tR\aactorId\x12\x1d\n" +
+	"\n" +
+	"subject_id\x18\a \x01(\tR\tsubjectId\x12\x1b\n" +
+	"\tobject_id\x18\b \x01(\tR\bobjectId\x12\x18\n" +
 	"\aaddress\x18\t \x01(\tR\aaddress\x12\x16\n" +
 	"\x06device\x18\n" +
-	" \x01(\tR\x06device\x12\x12\n" +
-	"\x04seal\x18\v \x01(\x03R\x04seal\"\x85\x03\n" +
+	" \x01(\tR\x06device\x12\x1f\n" +
+	"\vseal_number\x18\v \x01(\x03R\n" +
+	"sealNumber\"\x8f\x03\n" +
 	"\x16ListAuditEventsRequest\x12'\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xf4\x03(\x00R\bpageSize\x12'\n" +
 	"\n" +
-	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\tpageToken\x12%\n" +
-	"\asubject\x18\x03 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\asubject\x12!\n" +
-	"\x05actor\x18\x04 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\x05actor\x12\x1b\n" +
+	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\tpageToken\x12*\n" +
+	"\n" +
+	"subject_id\x18\x03 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\tsubjectId\x12&\n" +
+	"\bactor_id\x18\x04 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\aactorId\x12\x1b\n" +
 	"\x04type\x18\x05 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04type\x12@\n" +
 	"\aoutcome\x18\x06 \x01(\x0e2\x1c.purser.auth.v1.AuditOutcomeB\b\xbaH\x05\x82\x01\x02\x10\x01R\aoutcome\x129\n" +
 	"\n" +
@@ -424,7 +436,7 @@ var file_purser_auth_v1_operation_proto_goTypes = []any{
 	(*timestamppb.Timestamp)(nil),   // 4: google.protobuf.Timestamp
 }
 var file_purser_auth_v1_operation_proto_depIdxs = []int32{
-	4, // 0: purser.auth.v1.AuditEvent.time:type_name -> google.protobuf.Timestamp
+	4, // 0: purser.auth.v1.AuditEvent.event_time:type_name -> google.protobuf.Timestamp
 	0, // 1: purser.auth.v1.AuditEvent.outcome:type_name -> purser.auth.v1.AuditOutcome
 	0, // 2: purser.auth.v1.ListAuditEventsRequest.outcome:type_name -> purser.auth.v1.AuditOutcome
 	4, // 3: purser.auth.v1.ListAuditEventsRequest.start_time:type_name -> google.protobuf.Timestamp

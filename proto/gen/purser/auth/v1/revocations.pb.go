@@ -60,13 +60,13 @@ func (*WatchRevocationsRequest) Descriptor() ([]byte, []int) {
 
 type WatchRevocationsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Of the key set; rises with every change of it.
+	// The epoch of the key set; rises with every change of it.
 	Epoch int64 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	// At most 1,000; what counts at the beginning of a stream can be more and
-	// then takes several messages. Some may be told twice.
+	// At most 1,000; those at the beginning of a stream can take several messages. One
+	// may be sent more than once.
 	Revocations []*Revocation `protobuf:"bytes,2,rep,name=revocations,proto3" json:"revocations,omitempty"`
-	// With this message all is told that was revoked before read_time.
-	Current       bool                   `protobuf:"varint,3,opt,name=current,proto3" json:"current,omitempty"`
+	// This message and those before it contain all that was revoked before read_time.
+	CaughtUp      bool                   `protobuf:"varint,3,opt,name=caught_up,json=caughtUp,proto3" json:"caught_up,omitempty"`
 	ReadTime      *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=read_time,json=readTime,proto3" json:"read_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -116,9 +116,9 @@ func (x *WatchRevocationsResponse) GetRevocations() []*Revocation {
 	return nil
 }
 
-func (x *WatchRevocationsResponse) GetCurrent() bool {
+func (x *WatchRevocationsResponse) GetCaughtUp() bool {
 	if x != nil {
-		return x.Current
+		return x.CaughtUp
 	}
 	return false
 }
@@ -131,18 +131,21 @@ func (x *WatchRevocationsResponse) GetReadTime() *timestamppb.Timestamp {
 }
 
 // Revocation is a key, a session or a user whose access tokens are refused
-// although they verify.
+// although their signatures verify.
 type Revocation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Types that are valid to be assigned to Of:
+	// Whose tokens are refused.
+	//
+	// Types that are valid to be assigned to Subject:
 	//
 	//	*Revocation_KeyId
 	//	*Revocation_SessionId
 	//	*Revocation_UserId
-	Of isRevocation_Of `protobuf_oneof:"of"`
-	// Of a user, tokens issued after this are good: the user was let in again.
-	IssuedUntil *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=issued_until,json=issuedUntil,proto3" json:"issued_until,omitempty"`
-	// From then on no such token can be good, and this can be forgotten.
+	Subject isRevocation_Subject `protobuf_oneof:"subject"`
+	// Set for a user: tokens that were issued after it are valid, since the user may
+	// have been enabled again.
+	MaxIssueTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=max_issue_time,json=maxIssueTime,proto3" json:"max_issue_time,omitempty"`
+	// When all these tokens have expired, so that the revocation can be forgotten.
 	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -178,16 +181,16 @@ func (*Revocation) Descriptor() ([]byte, []int) {
 	return file_purser_auth_v1_revocations_proto_rawDescGZIP(), []int{2}
 }
 
-func (x *Revocation) GetOf() isRevocation_Of {
+func (x *Revocation) GetSubject() isRevocation_Subject {
 	if x != nil {
-		return x.Of
+		return x.Subject
 	}
 	return nil
 }
 
 func (x *Revocation) GetKeyId() string {
 	if x != nil {
-		if x, ok := x.Of.(*Revocation_KeyId); ok {
+		if x, ok := x.Subject.(*Revocation_KeyId); ok {
 			return x.KeyId
 		}
 	}
@@ -196,7 +199,7 @@ func (x *Revocation) GetKeyId() string {
 
 func (x *Revocation) GetSessionId() string {
 	if x != nil {
-		if x, ok := x.Of.(*Revocation_SessionId); ok {
+		if x, ok := x.Subject.(*Revocation_SessionId); ok {
 			return x.SessionId
 		}
 	}
@@ -205,16 +208,16 @@ func (x *Revocation) GetSessionId() string {
 
 func (x *Revocation) GetUserId() string {
 	if x != nil {
-		if x, ok := x.Of.(*Revocation_UserId); ok {
+		if x, ok := x.Subject.(*Revocation_UserId); ok {
 			return x.UserId
 		}
 	}
 	return ""
 }
 
-func (x *Revocation) GetIssuedUntil() *timestamppb.Timestamp {
+func (x *Revocation) GetMaxIssueTime() *timestamppb.Timestamp {
 	if x != nil {
-		return x.IssuedUntil
+		return x.MaxIssueTime
 	}
 	return nil
 }
@@ -226,52 +229,52 @@ func (x *Revocation) GetExpireTime() *timestamppb.Timestamp {
 	return nil
 }
 
-type isRevocation_Of interface {
-	isRevocation_Of()
+type isRevocation_Subject interface {
+	isRevocation_Subject()
 }
 
 type Revocation_KeyId struct {
-	// The kid of a compromised key: every token that it signed.
+	// The kid of a compromised key.
 	KeyId string `protobuf:"bytes,1,opt,name=key_id,json=keyId,proto3,oneof"`
 }
 
 type Revocation_SessionId struct {
-	// The sid of the session's tokens, or those of an API key.
+	// The sid of the tokens of a session or an API key.
 	SessionId string `protobuf:"bytes,2,opt,name=session_id,json=sessionId,proto3,oneof"`
 }
 
 type Revocation_UserId struct {
-	// The sub of the user's tokens.
+	// The sub of a user's tokens.
 	UserId string `protobuf:"bytes,3,opt,name=user_id,json=userId,proto3,oneof"`
 }
 
-func (*Revocation_KeyId) isRevocation_Of() {}
+func (*Revocation_KeyId) isRevocation_Subject() {}
 
-func (*Revocation_SessionId) isRevocation_Of() {}
+func (*Revocation_SessionId) isRevocation_Subject() {}
 
-func (*Revocation_UserId) isRevocation_Of() {}
+func (*Revocation_UserId) isRevocation_Subject() {}
 
 var File_purser_auth_v1_revocations_proto protoreflect.FileDescriptor
 
 const file_purser_auth_v1_revocations_proto_rawDesc = "" +
 	"\n" +
 	" purser/auth/v1/revocations.proto\x12\x0epurser.auth.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x19\n" +
-	"\x17WatchRevocationsRequest\"\xc1\x01\n" +
+	"\x17WatchRevocationsRequest\"\xc4\x01\n" +
 	"\x18WatchRevocationsResponse\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x03R\x05epoch\x12<\n" +
-	"\vrevocations\x18\x02 \x03(\v2\x1a.purser.auth.v1.RevocationR\vrevocations\x12\x18\n" +
-	"\acurrent\x18\x03 \x01(\bR\acurrent\x127\n" +
-	"\tread_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\breadTime\"\xe3\x01\n" +
+	"\vrevocations\x18\x02 \x03(\v2\x1a.purser.auth.v1.RevocationR\vrevocations\x12\x1b\n" +
+	"\tcaught_up\x18\x03 \x01(\bR\bcaughtUp\x127\n" +
+	"\tread_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\breadTime\"\xeb\x01\n" +
 	"\n" +
 	"Revocation\x12\x17\n" +
 	"\x06key_id\x18\x01 \x01(\tH\x00R\x05keyId\x12\x1f\n" +
 	"\n" +
 	"session_id\x18\x02 \x01(\tH\x00R\tsessionId\x12\x19\n" +
-	"\auser_id\x18\x03 \x01(\tH\x00R\x06userId\x12=\n" +
-	"\fissued_until\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\vissuedUntil\x12;\n" +
+	"\auser_id\x18\x03 \x01(\tH\x00R\x06userId\x12@\n" +
+	"\x0emax_issue_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\fmaxIssueTime\x12;\n" +
 	"\vexpire_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"expireTimeB\x04\n" +
-	"\x02ofB<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
+	"expireTimeB\t\n" +
+	"\asubjectB<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
 
 var (
 	file_purser_auth_v1_revocations_proto_rawDescOnce sync.Once
@@ -295,7 +298,7 @@ var file_purser_auth_v1_revocations_proto_goTypes = []any{
 var file_purser_auth_v1_revocations_proto_depIdxs = []int32{
 	2, // 0: purser.auth.v1.WatchRevocationsResponse.revocations:type_name -> purser.auth.v1.Revocation
 	3, // 1: purser.auth.v1.WatchRevocationsResponse.read_time:type_name -> google.protobuf.Timestamp
-	3, // 2: purser.auth.v1.Revocation.issued_until:type_name -> google.protobuf.Timestamp
+	3, // 2: purser.auth.v1.Revocation.max_issue_time:type_name -> google.protobuf.Timestamp
 	3, // 3: purser.auth.v1.Revocation.expire_time:type_name -> google.protobuf.Timestamp
 	4, // [4:4] is the sub-list for method output_type
 	4, // [4:4] is the sub-list for method input_type

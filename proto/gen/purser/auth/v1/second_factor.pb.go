@@ -61,9 +61,9 @@ func (*EnrollTotpRequest) Descriptor() ([]byte, []int) {
 
 type EnrollTotpResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The secret in base32, for an app that it is typed into.
+	// The secret in base32, to type into an authenticator app.
 	Secret string `protobuf:"bytes,1,opt,name=secret,proto3" json:"secret,omitempty"`
-	// otpauth:// with the secret, as a QR code carries it.
+	// An otpauth:// URI with the secret, to show as a QR code.
 	Uri           string `protobuf:"bytes,2,opt,name=uri,proto3" json:"uri,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -115,8 +115,8 @@ func (x *EnrollTotpResponse) GetUri() string {
 
 type ConfirmTotpRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The app's current code.
-	Code          string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	// The authenticator app's current code.
+	TotpCode      string `protobuf:"bytes,1,opt,name=totp_code,json=totpCode,proto3" json:"totp_code,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -151,16 +151,16 @@ func (*ConfirmTotpRequest) Descriptor() ([]byte, []int) {
 	return file_purser_auth_v1_second_factor_proto_rawDescGZIP(), []int{2}
 }
 
-func (x *ConfirmTotpRequest) GetCode() string {
+func (x *ConfirmTotpRequest) GetTotpCode() string {
 	if x != nil {
-		return x.Code
+		return x.TotpCode
 	}
 	return ""
 }
 
 type ConfirmTotpResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Ten, each good once. They can't be read again.
+	// Ten codes, each of which can be used once. They can't be read again.
 	RecoveryCodes []string `protobuf:"bytes,1,rep,name=recovery_codes,json=recoveryCodes,proto3" json:"recovery_codes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -205,10 +205,10 @@ func (x *ConfirmTotpResponse) GetRecoveryCodes() []string {
 
 type DisableTotpRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The app's current code, or a recovery code.
-	Code          string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// The current code of the authenticator app, or a recovery code.
+	SecondFactorCode string `protobuf:"bytes,1,opt,name=second_factor_code,json=secondFactorCode,proto3" json:"second_factor_code,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *DisableTotpRequest) Reset() {
@@ -241,9 +241,9 @@ func (*DisableTotpRequest) Descriptor() ([]byte, []int) {
 	return file_purser_auth_v1_second_factor_proto_rawDescGZIP(), []int{4}
 }
 
-func (x *DisableTotpRequest) GetCode() string {
+func (x *DisableTotpRequest) GetSecondFactorCode() string {
 	if x != nil {
-		return x.Code
+		return x.SecondFactorCode
 	}
 	return ""
 }
@@ -286,10 +286,10 @@ func (*DisableTotpResponse) Descriptor() ([]byte, []int) {
 
 type RenewRecoveryCodesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The app's current code, or a recovery code.
-	Code          string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// The current code of the authenticator app, or a recovery code.
+	SecondFactorCode string `protobuf:"bytes,1,opt,name=second_factor_code,json=secondFactorCode,proto3" json:"second_factor_code,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *RenewRecoveryCodesRequest) Reset() {
@@ -322,17 +322,17 @@ func (*RenewRecoveryCodesRequest) Descriptor() ([]byte, []int) {
 	return file_purser_auth_v1_second_factor_proto_rawDescGZIP(), []int{6}
 }
 
-func (x *RenewRecoveryCodesRequest) GetCode() string {
+func (x *RenewRecoveryCodesRequest) GetSecondFactorCode() string {
 	if x != nil {
-		return x.Code
+		return x.SecondFactorCode
 	}
 	return ""
 }
 
 type RenewRecoveryCodesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Ten, each good once; those from before are not any more. They can't be
-	// read again.
+	// Ten new codes, each of which can be used once; the former ones are invalid.
+	// They can't be read again.
 	RecoveryCodes []string `protobuf:"bytes,1,rep,name=recovery_codes,json=recoveryCodes,proto3" json:"recovery_codes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -377,13 +377,13 @@ func (x *RenewRecoveryCodesResponse) GetRecoveryCodes() []string {
 
 type ReauthenticateRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Needed when the account has no second factor.
+	// Required if the account has no second factor.
 	Password string `protobuf:"bytes,1,opt,name=password,proto3" json:"password,omitempty"`
-	// The app's current code, or a recovery code. Needed when the account has a
-	// second factor.
-	Otp           string `protobuf:"bytes,2,opt,name=otp,proto3" json:"otp,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// The current code of the user's authenticator app, or a recovery code. Required if
+	// the account has a second factor.
+	SecondFactorCode string `protobuf:"bytes,2,opt,name=second_factor_code,json=secondFactorCode,proto3" json:"second_factor_code,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *ReauthenticateRequest) Reset() {
@@ -423,16 +423,17 @@ func (x *ReauthenticateRequest) GetPassword() string {
 	return ""
 }
 
-func (x *ReauthenticateRequest) GetOtp() string {
+func (x *ReauthenticateRequest) GetSecondFactorCode() string {
 	if x != nil {
-		return x.Otp
+		return x.SecondFactorCode
 	}
 	return ""
 }
 
 type ReauthenticateResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Of the same session, with a fresh auth_time. The refresh token stays.
+	// An access token of the same session with a new auth_time. The refresh token
+	// stays the same.
 	AccessToken      string                 `protobuf:"bytes,1,opt,name=access_token,json=accessToken,proto3" json:"access_token,omitempty"`
 	AccessExpireTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=access_expire_time,json=accessExpireTime,proto3" json:"access_expire_time,omitempty"`
 	unknownFields    protoimpl.UnknownFields
@@ -491,21 +492,21 @@ const file_purser_auth_v1_second_factor_proto_rawDesc = "" +
 	"\x11EnrollTotpRequest\">\n" +
 	"\x12EnrollTotpResponse\x12\x16\n" +
 	"\x06secret\x18\x01 \x01(\tR\x06secret\x12\x10\n" +
-	"\x03uri\x18\x02 \x01(\tR\x03uri\"3\n" +
-	"\x12ConfirmTotpRequest\x12\x1d\n" +
-	"\x04code\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x04code\"<\n" +
+	"\x03uri\x18\x02 \x01(\tR\x03uri\"<\n" +
+	"\x12ConfirmTotpRequest\x12&\n" +
+	"\ttotp_code\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\btotpCode\"<\n" +
 	"\x13ConfirmTotpResponse\x12%\n" +
-	"\x0erecovery_codes\x18\x01 \x03(\tR\rrecoveryCodes\"3\n" +
-	"\x12DisableTotpRequest\x12\x1d\n" +
-	"\x04code\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x04code\"\x15\n" +
-	"\x13DisableTotpResponse\":\n" +
-	"\x19RenewRecoveryCodesRequest\x12\x1d\n" +
-	"\x04code\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x04code\"C\n" +
+	"\x0erecovery_codes\x18\x01 \x03(\tR\rrecoveryCodes\"M\n" +
+	"\x12DisableTotpRequest\x127\n" +
+	"\x12second_factor_code\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x10secondFactorCode\"\x15\n" +
+	"\x13DisableTotpResponse\"T\n" +
+	"\x19RenewRecoveryCodesRequest\x127\n" +
+	"\x12second_factor_code\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x10secondFactorCode\"C\n" +
 	"\x1aRenewRecoveryCodesResponse\x12%\n" +
-	"\x0erecovery_codes\x18\x01 \x03(\tR\rrecoveryCodes\"X\n" +
+	"\x0erecovery_codes\x18\x01 \x03(\tR\rrecoveryCodes\"t\n" +
 	"\x15ReauthenticateRequest\x12$\n" +
-	"\bpassword\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\bpassword\x12\x19\n" +
-	"\x03otp\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\x03otp\"\x85\x01\n" +
+	"\bpassword\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\bpassword\x125\n" +
+	"\x12second_factor_code\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\x10secondFactorCode\"\x85\x01\n" +
 	"\x16ReauthenticateResponse\x12!\n" +
 	"\faccess_token\x18\x01 \x01(\tR\vaccessToken\x12H\n" +
 	"\x12access_expire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x10accessExpireTimeB<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"

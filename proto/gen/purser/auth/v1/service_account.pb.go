@@ -24,19 +24,20 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// ServiceAccount is what a program signs in as in its own name.
+// ServiceAccount is the account of a program that acts on its own behalf.
 type ServiceAccount struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The subject of its tokens.
+	// UUIDv7; the sub of its tokens.
 	ServiceAccountId string `protobuf:"bytes,1,opt,name=service_account_id,json=serviceAccountId,proto3" json:"service_account_id,omitempty"`
-	// Its client_id.
+	// Unique. It is the client_id of IssueServiceAccountToken.
 	Name        string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	Permissions []string               `protobuf:"bytes,3,rep,name=permissions,proto3" json:"permissions,omitempty"`
 	CreateTime  *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// Unset unless it is disabled.
+	// Unset while it is enabled.
 	DisableTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=disable_time,json=disableTime,proto3" json:"disable_time,omitempty"`
-	// Those that can be used now, newest first; two while one replaces another.
-	Secrets       []*ServiceSecret `protobuf:"bytes,6,rep,name=secrets,proto3" json:"secrets,omitempty"`
+	// The secrets that can be used now, newest first; there are two while one
+	// replaces another.
+	Secrets       []*ServiceAccountSecret `protobuf:"bytes,6,rep,name=secrets,proto3" json:"secrets,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -106,40 +107,41 @@ func (x *ServiceAccount) GetDisableTime() *timestamppb.Timestamp {
 	return nil
 }
 
-func (x *ServiceAccount) GetSecrets() []*ServiceSecret {
+func (x *ServiceAccount) GetSecrets() []*ServiceAccountSecret {
 	if x != nil {
 		return x.Secrets
 	}
 	return nil
 }
 
-// ServiceSecret is all of a secret but the secret itself.
-type ServiceSecret struct {
-	state           protoimpl.MessageState `protogen:"open.v1"`
-	ServiceSecretId string                 `protobuf:"bytes,1,opt,name=service_secret_id,json=serviceSecretId,proto3" json:"service_secret_id,omitempty"`
-	CreateTime      *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// Unset while it has no end.
+// ServiceAccountSecret describes a secret, without the secret itself.
+type ServiceAccountSecret struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUIDv7.
+	SecretId   string                 `protobuf:"bytes,1,opt,name=secret_id,json=secretId,proto3" json:"secret_id,omitempty"`
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	// Unset for a secret that doesn't expire.
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
-	// Unset while it hasn't been used; exact to the minute.
+	// Unset before the first use; accurate to a minute.
 	LastUseTime   *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=last_use_time,json=lastUseTime,proto3" json:"last_use_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *ServiceSecret) Reset() {
-	*x = ServiceSecret{}
+func (x *ServiceAccountSecret) Reset() {
+	*x = ServiceAccountSecret{}
 	mi := &file_purser_auth_v1_service_account_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *ServiceSecret) String() string {
+func (x *ServiceAccountSecret) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*ServiceSecret) ProtoMessage() {}
+func (*ServiceAccountSecret) ProtoMessage() {}
 
-func (x *ServiceSecret) ProtoReflect() protoreflect.Message {
+func (x *ServiceAccountSecret) ProtoReflect() protoreflect.Message {
 	mi := &file_purser_auth_v1_service_account_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -151,33 +153,33 @@ func (x *ServiceSecret) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use ServiceSecret.ProtoReflect.Descriptor instead.
-func (*ServiceSecret) Descriptor() ([]byte, []int) {
+// Deprecated: Use ServiceAccountSecret.ProtoReflect.Descriptor instead.
+func (*ServiceAccountSecret) Descriptor() ([]byte, []int) {
 	return file_purser_auth_v1_service_account_proto_rawDescGZIP(), []int{1}
 }
 
-func (x *ServiceSecret) GetServiceSecretId() string {
+func (x *ServiceAccountSecret) GetSecretId() string {
 	if x != nil {
-		return x.ServiceSecretId
+		return x.SecretId
 	}
 	return ""
 }
 
-func (x *ServiceSecret) GetCreateTime() *timestamppb.Timestamp {
+func (x *ServiceAccountSecret) GetCreateTime() *timestamppb.Timestamp {
 	if x != nil {
 		return x.CreateTime
 	}
 	return nil
 }
 
-func (x *ServiceSecret) GetExpireTime() *timestamppb.Timestamp {
+func (x *ServiceAccountSecret) GetExpireTime() *timestamppb.Timestamp {
 	if x != nil {
 		return x.ExpireTime
 	}
 	return nil
 }
 
-func (x *ServiceSecret) GetLastUseTime() *timestamppb.Timestamp {
+func (x *ServiceAccountSecret) GetLastUseTime() *timestamppb.Timestamp {
 	if x != nil {
 		return x.LastUseTime
 	}
@@ -186,9 +188,9 @@ func (x *ServiceSecret) GetLastUseTime() *timestamppb.Timestamp {
 
 type CreateServiceAccountRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// 1 to 63 lower-case letters, digits and "-", beginning with a letter.
+	// 1 to 63 lower-case letters, digits and "-"; the first is a letter.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// At most 20.
+	// At most 20, each once, for example "wallet:read".
 	Permissions   []string `protobuf:"bytes,2,rep,name=permissions,proto3" json:"permissions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -240,7 +242,7 @@ func (x *CreateServiceAccountRequest) GetPermissions() []string {
 
 type CreateServiceAccountResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Keep it secret; it can't be read again.
+	// The secret. It can't be read again.
 	ClientSecret   string          `protobuf:"bytes,1,opt,name=client_secret,json=clientSecret,proto3" json:"client_secret,omitempty"`
 	ServiceAccount *ServiceAccount `protobuf:"bytes,2,opt,name=service_account,json=serviceAccount,proto3" json:"service_account,omitempty"`
 	unknownFields  protoimpl.UnknownFields
@@ -291,30 +293,29 @@ func (x *CreateServiceAccountResponse) GetServiceAccount() *ServiceAccount {
 	return nil
 }
 
-type RotateServiceSecretRequest struct {
+type RotateServiceAccountSecretRequest struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
 	ServiceAccountId string                 `protobuf:"bytes,1,opt,name=service_account_id,json=serviceAccountId,proto3" json:"service_account_id,omitempty"`
-	// How long the secrets from before can still be used: at most 7 days; 0 ends
-	// them at once.
+	// How long the former secrets can still be used: 0 to 7 days; 0 ends them at once.
 	Overlap       *durationpb.Duration `protobuf:"bytes,2,opt,name=overlap,proto3" json:"overlap,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *RotateServiceSecretRequest) Reset() {
-	*x = RotateServiceSecretRequest{}
+func (x *RotateServiceAccountSecretRequest) Reset() {
+	*x = RotateServiceAccountSecretRequest{}
 	mi := &file_purser_auth_v1_service_account_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *RotateServiceSecretRequest) String() string {
+func (x *RotateServiceAccountSecretRequest) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*RotateServiceSecretRequest) ProtoMessage() {}
+func (*RotateServiceAccountSecretRequest) ProtoMessage() {}
 
-func (x *RotateServiceSecretRequest) ProtoReflect() protoreflect.Message {
+func (x *RotateServiceAccountSecretRequest) ProtoReflect() protoreflect.Message {
 	mi := &file_purser_auth_v1_service_account_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -326,48 +327,48 @@ func (x *RotateServiceSecretRequest) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use RotateServiceSecretRequest.ProtoReflect.Descriptor instead.
-func (*RotateServiceSecretRequest) Descriptor() ([]byte, []int) {
+// Deprecated: Use RotateServiceAccountSecretRequest.ProtoReflect.Descriptor instead.
+func (*RotateServiceAccountSecretRequest) Descriptor() ([]byte, []int) {
 	return file_purser_auth_v1_service_account_proto_rawDescGZIP(), []int{4}
 }
 
-func (x *RotateServiceSecretRequest) GetServiceAccountId() string {
+func (x *RotateServiceAccountSecretRequest) GetServiceAccountId() string {
 	if x != nil {
 		return x.ServiceAccountId
 	}
 	return ""
 }
 
-func (x *RotateServiceSecretRequest) GetOverlap() *durationpb.Duration {
+func (x *RotateServiceAccountSecretRequest) GetOverlap() *durationpb.Duration {
 	if x != nil {
 		return x.Overlap
 	}
 	return nil
 }
 
-type RotateServiceSecretResponse struct {
+type RotateServiceAccountSecretResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Keep it secret; it can't be read again.
+	// The secret. It can't be read again.
 	ClientSecret   string          `protobuf:"bytes,1,opt,name=client_secret,json=clientSecret,proto3" json:"client_secret,omitempty"`
 	ServiceAccount *ServiceAccount `protobuf:"bytes,2,opt,name=service_account,json=serviceAccount,proto3" json:"service_account,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
-func (x *RotateServiceSecretResponse) Reset() {
-	*x = RotateServiceSecretResponse{}
+func (x *RotateServiceAccountSecretResponse) Reset() {
+	*x = RotateServiceAccountSecretResponse{}
 	mi := &file_purser_auth_v1_service_account_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *RotateServiceSecretResponse) String() string {
+func (x *RotateServiceAccountSecretResponse) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*RotateServiceSecretResponse) ProtoMessage() {}
+func (*RotateServiceAccountSecretResponse) ProtoMessage() {}
 
-func (x *RotateServiceSecretResponse) ProtoReflect() protoreflect.Message {
+func (x *RotateServiceAccountSecretResponse) ProtoReflect() protoreflect.Message {
 	mi := &file_purser_auth_v1_service_account_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -379,19 +380,19 @@ func (x *RotateServiceSecretResponse) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use RotateServiceSecretResponse.ProtoReflect.Descriptor instead.
-func (*RotateServiceSecretResponse) Descriptor() ([]byte, []int) {
+// Deprecated: Use RotateServiceAccountSecretResponse.ProtoReflect.Descriptor instead.
+func (*RotateServiceAccountSecretResponse) Descriptor() ([]byte, []int) {
 	return file_purser_auth_v1_service_account_proto_rawDescGZIP(), []int{5}
 }
 
-func (x *RotateServiceSecretResponse) GetClientSecret() string {
+func (x *RotateServiceAccountSecretResponse) GetClientSecret() string {
 	if x != nil {
 		return x.ClientSecret
 	}
 	return ""
 }
 
-func (x *RotateServiceSecretResponse) GetServiceAccount() *ServiceAccount {
+func (x *RotateServiceAccountSecretResponse) GetServiceAccount() *ServiceAccount {
 	if x != nil {
 		return x.ServiceAccount
 	}
@@ -436,7 +437,7 @@ func (*ListServiceAccountsRequest) Descriptor() ([]byte, []int) {
 
 type ListServiceAccountsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// By name, at most 1,000.
+	// Ordered by name; at most 1,000.
 	ServiceAccounts []*ServiceAccount `protobuf:"bytes,1,rep,name=service_accounts,json=serviceAccounts,proto3" json:"service_accounts,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -559,7 +560,7 @@ func (*DisableServiceAccountResponse) Descriptor() ([]byte, []int) {
 	return file_purser_auth_v1_service_account_proto_rawDescGZIP(), []int{9}
 }
 
-type IssueServiceTokenRequest struct {
+type IssueServiceAccountTokenRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The service account's name.
 	ClientId      string `protobuf:"bytes,1,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
@@ -568,20 +569,20 @@ type IssueServiceTokenRequest struct {
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *IssueServiceTokenRequest) Reset() {
-	*x = IssueServiceTokenRequest{}
+func (x *IssueServiceAccountTokenRequest) Reset() {
+	*x = IssueServiceAccountTokenRequest{}
 	mi := &file_purser_auth_v1_service_account_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *IssueServiceTokenRequest) String() string {
+func (x *IssueServiceAccountTokenRequest) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*IssueServiceTokenRequest) ProtoMessage() {}
+func (*IssueServiceAccountTokenRequest) ProtoMessage() {}
 
-func (x *IssueServiceTokenRequest) ProtoReflect() protoreflect.Message {
+func (x *IssueServiceAccountTokenRequest) ProtoReflect() protoreflect.Message {
 	mi := &file_purser_auth_v1_service_account_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -593,26 +594,26 @@ func (x *IssueServiceTokenRequest) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use IssueServiceTokenRequest.ProtoReflect.Descriptor instead.
-func (*IssueServiceTokenRequest) Descriptor() ([]byte, []int) {
+// Deprecated: Use IssueServiceAccountTokenRequest.ProtoReflect.Descriptor instead.
+func (*IssueServiceAccountTokenRequest) Descriptor() ([]byte, []int) {
 	return file_purser_auth_v1_service_account_proto_rawDescGZIP(), []int{10}
 }
 
-func (x *IssueServiceTokenRequest) GetClientId() string {
+func (x *IssueServiceAccountTokenRequest) GetClientId() string {
 	if x != nil {
 		return x.ClientId
 	}
 	return ""
 }
 
-func (x *IssueServiceTokenRequest) GetClientSecret() string {
+func (x *IssueServiceAccountTokenRequest) GetClientSecret() string {
 	if x != nil {
 		return x.ClientSecret
 	}
 	return ""
 }
 
-type IssueServiceTokenResponse struct {
+type IssueServiceAccountTokenResponse struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
 	AccessToken      string                 `protobuf:"bytes,1,opt,name=access_token,json=accessToken,proto3" json:"access_token,omitempty"`
 	AccessExpireTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=access_expire_time,json=accessExpireTime,proto3" json:"access_expire_time,omitempty"`
@@ -620,20 +621,20 @@ type IssueServiceTokenResponse struct {
 	sizeCache        protoimpl.SizeCache
 }
 
-func (x *IssueServiceTokenResponse) Reset() {
-	*x = IssueServiceTokenResponse{}
+func (x *IssueServiceAccountTokenResponse) Reset() {
+	*x = IssueServiceAccountTokenResponse{}
 	mi := &file_purser_auth_v1_service_account_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *IssueServiceTokenResponse) String() string {
+func (x *IssueServiceAccountTokenResponse) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*IssueServiceTokenResponse) ProtoMessage() {}
+func (*IssueServiceAccountTokenResponse) ProtoMessage() {}
 
-func (x *IssueServiceTokenResponse) ProtoReflect() protoreflect.Message {
+func (x *IssueServiceAccountTokenResponse) ProtoReflect() protoreflect.Message {
 	mi := &file_purser_auth_v1_service_account_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -645,19 +646,19 @@ func (x *IssueServiceTokenResponse) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use IssueServiceTokenResponse.ProtoReflect.Descriptor instead.
-func (*IssueServiceTokenResponse) Descriptor() ([]byte, []int) {
+// Deprecated: Use IssueServiceAccountTokenResponse.ProtoReflect.Descriptor instead.
+func (*IssueServiceAccountTokenResponse) Descriptor() ([]byte, []int) {
 	return file_purser_auth_v1_service_account_proto_rawDescGZIP(), []int{11}
 }
 
-func (x *IssueServiceTokenResponse) GetAccessToken() string {
+func (x *IssueServiceAccountTokenResponse) GetAccessToken() string {
 	if x != nil {
 		return x.AccessToken
 	}
 	return ""
 }
 
-func (x *IssueServiceTokenResponse) GetAccessExpireTime() *timestamppb.Timestamp {
+func (x *IssueServiceAccountTokenResponse) GetAccessExpireTime() *timestamppb.Timestamp {
 	if x != nil {
 		return x.AccessExpireTime
 	}
@@ -668,17 +669,17 @@ var File_purser_auth_v1_service_account_proto protoreflect.FileDescriptor
 
 const file_purser_auth_v1_service_account_proto_rawDesc = "" +
 	"\n" +
-	"$purser/auth/v1/service_account.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa9\x02\n" +
+	"$purser/auth/v1/service_account.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb0\x02\n" +
 	"\x0eServiceAccount\x12,\n" +
 	"\x12service_account_id\x18\x01 \x01(\tR\x10serviceAccountId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12 \n" +
 	"\vpermissions\x18\x03 \x03(\tR\vpermissions\x12;\n" +
 	"\vcreate_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12=\n" +
-	"\fdisable_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\vdisableTime\x127\n" +
-	"\asecrets\x18\x06 \x03(\v2\x1d.purser.auth.v1.ServiceSecretR\asecrets\"\xf5\x01\n" +
-	"\rServiceSecret\x12*\n" +
-	"\x11service_secret_id\x18\x01 \x01(\tR\x0fserviceSecretId\x12;\n" +
+	"\fdisable_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\vdisableTime\x12>\n" +
+	"\asecrets\x18\x06 \x03(\v2$.purser.auth.v1.ServiceAccountSecretR\asecrets\"\xed\x01\n" +
+	"\x14ServiceAccountSecret\x12\x1b\n" +
+	"\tsecret_id\x18\x01 \x01(\tR\bsecretId\x12;\n" +
 	"\vcreate_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12;\n" +
 	"\vexpire_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
@@ -689,11 +690,11 @@ const file_purser_auth_v1_service_account_proto_rawDesc = "" +
 	"\vpermissions\x18\x02 \x03(\tB\x12\xbaH\x0f\x92\x01\f\x10\x14\x18\x01\"\x06r\x04\x10\x01\x18@R\vpermissions\"\x8c\x01\n" +
 	"\x1cCreateServiceAccountResponse\x12#\n" +
 	"\rclient_secret\x18\x01 \x01(\tR\fclientSecret\x12G\n" +
-	"\x0fservice_account\x18\x02 \x01(\v2\x1e.purser.auth.v1.ServiceAccountR\x0eserviceAccount\"\x99\x01\n" +
-	"\x1aRotateServiceSecretRequest\x126\n" +
+	"\x0fservice_account\x18\x02 \x01(\v2\x1e.purser.auth.v1.ServiceAccountR\x0eserviceAccount\"\xa0\x01\n" +
+	"!RotateServiceAccountSecretRequest\x126\n" +
 	"\x12service_account_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x10serviceAccountId\x12C\n" +
-	"\aoverlap\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\x0e\xbaH\v\xaa\x01\b\"\x04\b\x80\xf5$2\x00R\aoverlap\"\x8b\x01\n" +
-	"\x1bRotateServiceSecretResponse\x12#\n" +
+	"\aoverlap\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\x0e\xbaH\v\xaa\x01\b\"\x04\b\x80\xf5$2\x00R\aoverlap\"\x92\x01\n" +
+	"\"RotateServiceAccountSecretResponse\x12#\n" +
 	"\rclient_secret\x18\x01 \x01(\tR\fclientSecret\x12G\n" +
 	"\x0fservice_account\x18\x02 \x01(\v2\x1e.purser.auth.v1.ServiceAccountR\x0eserviceAccount\"\x1c\n" +
 	"\x1aListServiceAccountsRequest\"h\n" +
@@ -701,12 +702,12 @@ const file_purser_auth_v1_service_account_proto_rawDesc = "" +
 	"\x10service_accounts\x18\x01 \x03(\v2\x1e.purser.auth.v1.ServiceAccountR\x0fserviceAccounts\"V\n" +
 	"\x1cDisableServiceAccountRequest\x126\n" +
 	"\x12service_account_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x10serviceAccountId\"\x1f\n" +
-	"\x1dDisableServiceAccountResponse\"s\n" +
-	"\x18IssueServiceTokenRequest\x12&\n" +
+	"\x1dDisableServiceAccountResponse\"z\n" +
+	"\x1fIssueServiceAccountTokenRequest\x12&\n" +
 	"\tclient_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?R\bclientId\x12/\n" +
 	"\rclient_secret\x18\x02 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\fclientSecret\"\x88\x01\n" +
-	"\x19IssueServiceTokenResponse\x12!\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\fclientSecret\"\x8f\x01\n" +
+	" IssueServiceAccountTokenResponse\x12!\n" +
 	"\faccess_token\x18\x01 \x01(\tR\vaccessToken\x12H\n" +
 	"\x12access_expire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x10accessExpireTimeB<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
 
@@ -724,33 +725,33 @@ func file_purser_auth_v1_service_account_proto_rawDescGZIP() []byte {
 
 var file_purser_auth_v1_service_account_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_purser_auth_v1_service_account_proto_goTypes = []any{
-	(*ServiceAccount)(nil),                // 0: purser.auth.v1.ServiceAccount
-	(*ServiceSecret)(nil),                 // 1: purser.auth.v1.ServiceSecret
-	(*CreateServiceAccountRequest)(nil),   // 2: purser.auth.v1.CreateServiceAccountRequest
-	(*CreateServiceAccountResponse)(nil),  // 3: purser.auth.v1.CreateServiceAccountResponse
-	(*RotateServiceSecretRequest)(nil),    // 4: purser.auth.v1.RotateServiceSecretRequest
-	(*RotateServiceSecretResponse)(nil),   // 5: purser.auth.v1.RotateServiceSecretResponse
-	(*ListServiceAccountsRequest)(nil),    // 6: purser.auth.v1.ListServiceAccountsRequest
-	(*ListServiceAccountsResponse)(nil),   // 7: purser.auth.v1.ListServiceAccountsResponse
-	(*DisableServiceAccountRequest)(nil),  // 8: purser.auth.v1.DisableServiceAccountRequest
-	(*DisableServiceAccountResponse)(nil), // 9: purser.auth.v1.DisableServiceAccountResponse
-	(*IssueServiceTokenRequest)(nil),      // 10: purser.auth.v1.IssueServiceTokenRequest
-	(*IssueServiceTokenResponse)(nil),     // 11: purser.auth.v1.IssueServiceTokenResponse
-	(*timestamppb.Timestamp)(nil),         // 12: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),           // 13: google.protobuf.Duration
+	(*ServiceAccount)(nil),                     // 0: purser.auth.v1.ServiceAccount
+	(*ServiceAccountSecret)(nil),               // 1: purser.auth.v1.ServiceAccountSecret
+	(*CreateServiceAccountRequest)(nil),        // 2: purser.auth.v1.CreateServiceAccountRequest
+	(*CreateServiceAccountResponse)(nil),       // 3: purser.auth.v1.CreateServiceAccountResponse
+	(*RotateServiceAccountSecretRequest)(nil),  // 4: purser.auth.v1.RotateServiceAccountSecretRequest
+	(*RotateServiceAccountSecretResponse)(nil), // 5: purser.auth.v1.RotateServiceAccountSecretResponse
+	(*ListServiceAccountsRequest)(nil),         // 6: purser.auth.v1.ListServiceAccountsRequest
+	(*ListServiceAccountsResponse)(nil),        // 7: purser.auth.v1.ListServiceAccountsResponse
+	(*DisableServiceAccountRequest)(nil),       // 8: purser.auth.v1.DisableServiceAccountRequest
+	(*DisableServiceAccountResponse)(nil),      // 9: purser.auth.v1.DisableServiceAccountResponse
+	(*IssueServiceAccountTokenRequest)(nil),    // 10: purser.auth.v1.IssueServiceAccountTokenRequest
+	(*IssueServiceAccountTokenResponse)(nil),   // 11: purser.auth.v1.IssueServiceAccountTokenResponse
+	(*timestamppb.Timestamp)(nil),              // 12: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),                // 13: google.protobuf.Duration
 }
 var file_purser_auth_v1_service_account_proto_depIdxs = []int32{
 	12, // 0: purser.auth.v1.ServiceAccount.create_time:type_name -> google.protobuf.Timestamp
 	12, // 1: purser.auth.v1.ServiceAccount.disable_time:type_name -> google.protobuf.Timestamp
-	1,  // 2: purser.auth.v1.ServiceAccount.secrets:type_name -> purser.auth.v1.ServiceSecret
-	12, // 3: purser.auth.v1.ServiceSecret.create_time:type_name -> google.protobuf.Timestamp
-	12, // 4: purser.auth.v1.ServiceSecret.expire_time:type_name -> google.protobuf.Timestamp
-	12, // 5: purser.auth.v1.ServiceSecret.last_use_time:type_name -> google.protobuf.Timestamp
+	1,  // 2: purser.auth.v1.ServiceAccount.secrets:type_name -> purser.auth.v1.ServiceAccountSecret
+	12, // 3: purser.auth.v1.ServiceAccountSecret.create_time:type_name -> google.protobuf.Timestamp
+	12, // 4: purser.auth.v1.ServiceAccountSecret.expire_time:type_name -> google.protobuf.Timestamp
+	12, // 5: purser.auth.v1.ServiceAccountSecret.last_use_time:type_name -> google.protobuf.Timestamp
 	0,  // 6: purser.auth.v1.CreateServiceAccountResponse.service_account:type_name -> purser.auth.v1.ServiceAccount
-	13, // 7: purser.auth.v1.RotateServiceSecretRequest.overlap:type_name -> google.protobuf.Duration
-	0,  // 8: purser.auth.v1.RotateServiceSecretResponse.service_account:type_name -> purser.auth.v1.ServiceAccount
+	13, // 7: purser.auth.v1.RotateServiceAccountSecretRequest.overlap:type_name -> google.protobuf.Duration
+	0,  // 8: purser.auth.v1.RotateServiceAccountSecretResponse.service_account:type_name -> purser.auth.v1.ServiceAccount
 	0,  // 9: purser.auth.v1.ListServiceAccountsResponse.service_accounts:type_name -> purser.auth.v1.ServiceAccount
-	12, // 10: purser.auth.v1.IssueServiceTokenResponse.access_expire_time:type_name -> google.protobuf.Timestamp
+	12, // 10: purser.auth.v1.IssueServiceAccountTokenResponse.access_expire_time:type_name -> google.protobuf.Timestamp
 	11, // [11:11] is the sub-list for method output_type
 	11, // [11:11] is the sub-list for method input_type
 	11, // [11:11] is the sub-list for extension type_name

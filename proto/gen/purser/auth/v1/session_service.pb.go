@@ -24,20 +24,21 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Session is one sign-in and what has been refreshed from it.
+// Session is one sign-in and its refreshes.
 type Session struct {
-	state      protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUIDv7; the sid of its access tokens.
 	SessionId  string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// When it ends however often it is refreshed.
+	// When it ends, however often it is refreshed.
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
-	// When it was begun or refreshed last.
+	// When it was started or last refreshed.
 	LastUseTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=last_use_time,json=lastUseTime,proto3" json:"last_use_time,omitempty"`
-	// The user agent that did, as it named itself.
+	// The User-Agent of the last use, as the client sent it.
 	Device string `protobuf:"bytes,5,opt,name=device,proto3" json:"device,omitempty"`
-	// The IP address that did; an IPv6 one by its /64.
+	// The IP address of the last use; of an IPv6 address its /64 prefix.
 	Address string `protobuf:"bytes,6,opt,name=address,proto3" json:"address,omitempty"`
-	// It is the one that the caller's access token belongs to.
+	// It is the session of the caller's access token.
 	Current       bool `protobuf:"varint,7,opt,name=current,proto3" json:"current,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -122,15 +123,15 @@ func (x *Session) GetCurrent() bool {
 	return false
 }
 
-// Tokens is what a session is held with.
+// Tokens are the access token and the refresh token of a session.
 type Tokens struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// A JWT of type at+jwt (RFC 9068), sent as "authorization: Bearer <token>".
 	AccessToken      string                 `protobuf:"bytes,1,opt,name=access_token,json=accessToken,proto3" json:"access_token,omitempty"`
 	AccessExpireTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=access_expire_time,json=accessExpireTime,proto3" json:"access_expire_time,omitempty"`
-	// Opaque, 256 random bits in base64url. Keep it secret.
+	// Opaque and secret: 256 random bits in base64url.
 	RefreshToken string `protobuf:"bytes,3,opt,name=refresh_token,json=refreshToken,proto3" json:"refresh_token,omitempty"`
-	// When the refresh token ends unless it is used before.
+	// When the refresh token expires.
 	RefreshExpireTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=refresh_expire_time,json=refreshExpireTime,proto3" json:"refresh_expire_time,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
@@ -198,11 +199,11 @@ type LoginRequest struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Email    string                 `protobuf:"bytes,1,opt,name=email,proto3" json:"email,omitempty"`
 	Password string                 `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
-	// A code of the authenticator app, or a recovery code, when the account has
-	// a second factor. Otherwise it is not looked at.
-	Otp           string `protobuf:"bytes,3,opt,name=otp,proto3" json:"otp,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// The current code of the user's authenticator app, or a recovery code. Required if
+	// the account has a second factor, otherwise ignored.
+	SecondFactorCode string `protobuf:"bytes,3,opt,name=second_factor_code,json=secondFactorCode,proto3" json:"second_factor_code,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *LoginRequest) Reset() {
@@ -249,9 +250,9 @@ func (x *LoginRequest) GetPassword() string {
 	return ""
 }
 
-func (x *LoginRequest) GetOtp() string {
+func (x *LoginRequest) GetSecondFactorCode() string {
 	if x != nil {
-		return x.Otp
+		return x.SecondFactorCode
 	}
 	return ""
 }
@@ -534,7 +535,7 @@ func (*LogoutAllResponse) Descriptor() ([]byte, []int) {
 
 type ListSessionsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// At most 100; 0 is 20.
+	// 1 to 100; 20 when 0.
 	PageSize      int32  `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -720,9 +721,10 @@ func (*RevokeSessionResponse) Descriptor() ([]byte, []int) {
 
 type FinishOAuthResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Unset when there is a login_code.
-	Tokens        *Tokens `protobuf:"bytes,1,opt,name=tokens,proto3" json:"tokens,omitempty"`
-	LoginCode     string  `protobuf:"bytes,2,opt,name=login_code,json=loginCode,proto3" json:"login_code,omitempty"`
+	// Unset when login_code is set.
+	Tokens *Tokens `protobuf:"bytes,1,opt,name=tokens,proto3" json:"tokens,omitempty"`
+	// For ExchangeLoginCode; set if the account has a second factor.
+	LoginCode     string `protobuf:"bytes,2,opt,name=login_code,json=loginCode,proto3" json:"login_code,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -879,13 +881,13 @@ const file_purser_auth_v1_session_service_proto_rawDesc = "" +
 	"\faccess_token\x18\x01 \x01(\tR\vaccessToken\x12H\n" +
 	"\x12access_expire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x10accessExpireTime\x12#\n" +
 	"\rrefresh_token\x18\x03 \x01(\tR\frefreshToken\x12J\n" +
-	"\x13refresh_expire_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x11refreshExpireTime\"s\n" +
+	"\x13refresh_expire_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x11refreshExpireTime\"\x8f\x01\n" +
 	"\fLoginRequest\x12 \n" +
 	"\x05email\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\xfe\x01R\x05email\x12&\n" +
 	"\bpassword\x18\x02 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\bpassword\x12\x19\n" +
-	"\x03otp\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18@R\x03otp\"?\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\bpassword\x125\n" +
+	"\x12second_factor_code\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18@R\x10secondFactorCode\"?\n" +
 	"\rLoginResponse\x12.\n" +
 	"\x06tokens\x18\x01 \x01(\v2\x16.purser.auth.v1.TokensR\x06tokens\"A\n" +
 	"\x0eRefreshRequest\x12/\n" +
@@ -915,7 +917,7 @@ const file_purser_auth_v1_session_service_proto_rawDesc = "" +
 	"\x19ExchangeLoginCodeResponse\x12.\n" +
 	"\x06tokens\x18\x01 \x01(\v2\x16.purser.auth.v1.TokensR\x06tokens\"K\n" +
 	"\x19FinishWalletLoginResponse\x12.\n" +
-	"\x06tokens\x18\x01 \x01(\v2\x16.purser.auth.v1.TokensR\x06tokens2\xb5\r\n" +
+	"\x06tokens\x18\x01 \x01(\v2\x16.purser.auth.v1.TokensR\x06tokens2\xcb\r\n" +
 	"\x0eSessionService\x12L\n" +
 	"\x05Login\x12\x1c.purser.auth.v1.LoginRequest\x1a\x1d.purser.auth.v1.LoginResponse\"\x06\x8a\xe7\x18\x02\b\x01\x12U\n" +
 	"\aRefresh\x12\x1e.purser.auth.v1.RefreshRequest\x1a\x1f.purser.auth.v1.RefreshResponse\"\t\x8a\xe7\x18\x02\b\x01\x90\x02\x02\x12R\n" +
@@ -923,8 +925,8 @@ const file_purser_auth_v1_session_service_proto_rawDesc = "" +
 	"\tLogoutAll\x12 .purser.auth.v1.LogoutAllRequest\x1a!.purser.auth.v1.LogoutAllResponse\"\t\x8a\xe7\x18\x02\x10\x01\x90\x02\x02\x12d\n" +
 	"\fListSessions\x12#.purser.auth.v1.ListSessionsRequest\x1a$.purser.auth.v1.ListSessionsResponse\"\t\x8a\xe7\x18\x02\x10\x01\x90\x02\x01\x12g\n" +
 	"\rRevokeSession\x12$.purser.auth.v1.RevokeSessionRequest\x1a%.purser.auth.v1.RevokeSessionResponse\"\t\x8a\xe7\x18\x02\x10\x01\x90\x02\x02\x12g\n" +
-	"\x0eReauthenticate\x12%.purser.auth.v1.ReauthenticateRequest\x1a&.purser.auth.v1.ReauthenticateResponse\"\x06\x8a\xe7\x18\x02\x10\x01\x12s\n" +
-	"\x11IssueServiceToken\x12(.purser.auth.v1.IssueServiceTokenRequest\x1a).purser.auth.v1.IssueServiceTokenResponse\"\t\x8a\xe7\x18\x02\b\x01\x90\x02\x02\x12[\n" +
+	"\x0eReauthenticate\x12%.purser.auth.v1.ReauthenticateRequest\x1a&.purser.auth.v1.ReauthenticateResponse\"\x06\x8a\xe7\x18\x02\x10\x01\x12\x88\x01\n" +
+	"\x18IssueServiceAccountToken\x12/.purser.auth.v1.IssueServiceAccountTokenRequest\x1a0.purser.auth.v1.IssueServiceAccountTokenResponse\"\t\x8a\xe7\x18\x02\b\x01\x90\x02\x02\x12[\n" +
 	"\n" +
 	"EnrollTotp\x12!.purser.auth.v1.EnrollTotpRequest\x1a\".purser.auth.v1.EnrollTotpResponse\"\x06\x8a\xe7\x18\x02\x10\x01\x12^\n" +
 	"\vConfirmTotp\x12\".purser.auth.v1.ConfirmTotpRequest\x1a#.purser.auth.v1.ConfirmTotpResponse\"\x06\x8a\xe7\x18\x02\x10\x01\x12^\n" +
@@ -951,43 +953,43 @@ func file_purser_auth_v1_session_service_proto_rawDescGZIP() []byte {
 
 var file_purser_auth_v1_session_service_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_purser_auth_v1_session_service_proto_goTypes = []any{
-	(*Session)(nil),                    // 0: purser.auth.v1.Session
-	(*Tokens)(nil),                     // 1: purser.auth.v1.Tokens
-	(*LoginRequest)(nil),               // 2: purser.auth.v1.LoginRequest
-	(*LoginResponse)(nil),              // 3: purser.auth.v1.LoginResponse
-	(*RefreshRequest)(nil),             // 4: purser.auth.v1.RefreshRequest
-	(*RefreshResponse)(nil),            // 5: purser.auth.v1.RefreshResponse
-	(*LogoutRequest)(nil),              // 6: purser.auth.v1.LogoutRequest
-	(*LogoutResponse)(nil),             // 7: purser.auth.v1.LogoutResponse
-	(*LogoutAllRequest)(nil),           // 8: purser.auth.v1.LogoutAllRequest
-	(*LogoutAllResponse)(nil),          // 9: purser.auth.v1.LogoutAllResponse
-	(*ListSessionsRequest)(nil),        // 10: purser.auth.v1.ListSessionsRequest
-	(*ListSessionsResponse)(nil),       // 11: purser.auth.v1.ListSessionsResponse
-	(*RevokeSessionRequest)(nil),       // 12: purser.auth.v1.RevokeSessionRequest
-	(*RevokeSessionResponse)(nil),      // 13: purser.auth.v1.RevokeSessionResponse
-	(*FinishOAuthResponse)(nil),        // 14: purser.auth.v1.FinishOAuthResponse
-	(*ExchangeLoginCodeResponse)(nil),  // 15: purser.auth.v1.ExchangeLoginCodeResponse
-	(*FinishWalletLoginResponse)(nil),  // 16: purser.auth.v1.FinishWalletLoginResponse
-	(*timestamppb.Timestamp)(nil),      // 17: google.protobuf.Timestamp
-	(*ReauthenticateRequest)(nil),      // 18: purser.auth.v1.ReauthenticateRequest
-	(*IssueServiceTokenRequest)(nil),   // 19: purser.auth.v1.IssueServiceTokenRequest
-	(*EnrollTotpRequest)(nil),          // 20: purser.auth.v1.EnrollTotpRequest
-	(*ConfirmTotpRequest)(nil),         // 21: purser.auth.v1.ConfirmTotpRequest
-	(*DisableTotpRequest)(nil),         // 22: purser.auth.v1.DisableTotpRequest
-	(*RenewRecoveryCodesRequest)(nil),  // 23: purser.auth.v1.RenewRecoveryCodesRequest
-	(*StartOAuthRequest)(nil),          // 24: purser.auth.v1.StartOAuthRequest
-	(*FinishOAuthRequest)(nil),         // 25: purser.auth.v1.FinishOAuthRequest
-	(*ExchangeLoginCodeRequest)(nil),   // 26: purser.auth.v1.ExchangeLoginCodeRequest
-	(*StartWalletLoginRequest)(nil),    // 27: purser.auth.v1.StartWalletLoginRequest
-	(*FinishWalletLoginRequest)(nil),   // 28: purser.auth.v1.FinishWalletLoginRequest
-	(*ReauthenticateResponse)(nil),     // 29: purser.auth.v1.ReauthenticateResponse
-	(*IssueServiceTokenResponse)(nil),  // 30: purser.auth.v1.IssueServiceTokenResponse
-	(*EnrollTotpResponse)(nil),         // 31: purser.auth.v1.EnrollTotpResponse
-	(*ConfirmTotpResponse)(nil),        // 32: purser.auth.v1.ConfirmTotpResponse
-	(*DisableTotpResponse)(nil),        // 33: purser.auth.v1.DisableTotpResponse
-	(*RenewRecoveryCodesResponse)(nil), // 34: purser.auth.v1.RenewRecoveryCodesResponse
-	(*StartOAuthResponse)(nil),         // 35: purser.auth.v1.StartOAuthResponse
-	(*StartWalletLoginResponse)(nil),   // 36: purser.auth.v1.StartWalletLoginResponse
+	(*Session)(nil),                          // 0: purser.auth.v1.Session
+	(*Tokens)(nil),                           // 1: purser.auth.v1.Tokens
+	(*LoginRequest)(nil),                     // 2: purser.auth.v1.LoginRequest
+	(*LoginResponse)(nil),                    // 3: purser.auth.v1.LoginResponse
+	(*RefreshRequest)(nil),                   // 4: purser.auth.v1.RefreshRequest
+	(*RefreshResponse)(nil),                  // 5: purser.auth.v1.RefreshResponse
+	(*LogoutRequest)(nil),                    // 6: purser.auth.v1.LogoutRequest
+	(*LogoutResponse)(nil),                   // 7: purser.auth.v1.LogoutResponse
+	(*LogoutAllRequest)(nil),                 // 8: purser.auth.v1.LogoutAllRequest
+	(*LogoutAllResponse)(nil),                // 9: purser.auth.v1.LogoutAllResponse
+	(*ListSessionsRequest)(nil),              // 10: purser.auth.v1.ListSessionsRequest
+	(*ListSessionsResponse)(nil),             // 11: purser.auth.v1.ListSessionsResponse
+	(*RevokeSessionRequest)(nil),             // 12: purser.auth.v1.RevokeSessionRequest
+	(*RevokeSessionResponse)(nil),            // 13: purser.auth.v1.RevokeSessionResponse
+	(*FinishOAuthResponse)(nil),              // 14: purser.auth.v1.FinishOAuthResponse
+	(*ExchangeLoginCodeResponse)(nil),        // 15: purser.auth.v1.ExchangeLoginCodeResponse
+	(*FinishWalletLoginResponse)(nil),        // 16: purser.auth.v1.FinishWalletLoginResponse
+	(*timestamppb.Timestamp)(nil),            // 17: google.protobuf.Timestamp
+	(*ReauthenticateRequest)(nil),            // 18: purser.auth.v1.ReauthenticateRequest
+	(*IssueServiceAccountTokenRequest)(nil),  // 19: purser.auth.v1.IssueServiceAccountTokenRequest
+	(*EnrollTotpRequest)(nil),                // 20: purser.auth.v1.EnrollTotpRequest
+	(*ConfirmTotpRequest)(nil),               // 21: purser.auth.v1.ConfirmTotpRequest
+	(*DisableTotpRequest)(nil),               // 22: purser.auth.v1.DisableTotpRequest
+	(*RenewRecoveryCodesRequest)(nil),        // 23: purser.auth.v1.RenewRecoveryCodesRequest
+	(*StartOAuthRequest)(nil),                // 24: purser.auth.v1.StartOAuthRequest
+	(*FinishOAuthRequest)(nil),               // 25: purser.auth.v1.FinishOAuthRequest
+	(*ExchangeLoginCodeRequest)(nil),         // 26: purser.auth.v1.ExchangeLoginCodeRequest
+	(*StartWalletLoginRequest)(nil),          // 27: purser.auth.v1.StartWalletLoginRequest
+	(*FinishWalletLoginRequest)(nil),         // 28: purser.auth.v1.FinishWalletLoginRequest
+	(*ReauthenticateResponse)(nil),           // 29: purser.auth.v1.ReauthenticateResponse
+	(*IssueServiceAccountTokenResponse)(nil), // 30: purser.auth.v1.IssueServiceAccountTokenResponse
+	(*EnrollTotpResponse)(nil),               // 31: purser.auth.v1.EnrollTotpResponse
+	(*ConfirmTotpResponse)(nil),              // 32: purser.auth.v1.ConfirmTotpResponse
+	(*DisableTotpResponse)(nil),              // 33: purser.auth.v1.DisableTotpResponse
+	(*RenewRecoveryCodesResponse)(nil),       // 34: purser.auth.v1.RenewRecoveryCodesResponse
+	(*StartOAuthResponse)(nil),               // 35: purser.auth.v1.StartOAuthResponse
+	(*StartWalletLoginResponse)(nil),         // 36: purser.auth.v1.StartWalletLoginResponse
 }
 var file_purser_auth_v1_session_service_proto_depIdxs = []int32{
 	17, // 0: purser.auth.v1.Session.create_time:type_name -> google.protobuf.Timestamp
@@ -1008,7 +1010,7 @@ var file_purser_auth_v1_session_service_proto_depIdxs = []int32{
 	10, // 15: purser.auth.v1.SessionService.ListSessions:input_type -> purser.auth.v1.ListSessionsRequest
 	12, // 16: purser.auth.v1.SessionService.RevokeSession:input_type -> purser.auth.v1.RevokeSessionRequest
 	18, // 17: purser.auth.v1.SessionService.Reauthenticate:input_type -> purser.auth.v1.ReauthenticateRequest
-	19, // 18: purser.auth.v1.SessionService.IssueServiceToken:input_type -> purser.auth.v1.IssueServiceTokenRequest
+	19, // 18: purser.auth.v1.SessionService.IssueServiceAccountToken:input_type -> purser.auth.v1.IssueServiceAccountTokenRequest
 	20, // 19: purser.auth.v1.SessionService.EnrollTotp:input_type -> purser.auth.v1.EnrollTotpRequest
 	21, // 20: purser.auth.v1.SessionService.ConfirmTotp:input_type -> purser.auth.v1.ConfirmTotpRequest
 	22, // 21: purser.auth.v1.SessionService.DisableTotp:input_type -> purser.auth.v1.DisableTotpRequest
@@ -1025,7 +1027,7 @@ var file_purser_auth_v1_session_service_proto_depIdxs = []int32{
 	11, // 32: purser.auth.v1.SessionService.ListSessions:output_type -> purser.auth.v1.ListSessionsResponse
 	13, // 33: purser.auth.v1.SessionService.RevokeSession:output_type -> purser.auth.v1.RevokeSessionResponse
 	29, // 34: purser.auth.v1.SessionService.Reauthenticate:output_type -> purser.auth.v1.ReauthenticateResponse
-	30, // 35: purser.auth.v1.SessionService.IssueServiceToken:output_type -> purser.auth.v1.IssueServiceTokenResponse
+	30, // 35: purser.auth.v1.SessionService.IssueServiceAccountToken:output_type -> purser.auth.v1.IssueServiceAccountTokenResponse
 	31, // 36: purser.auth.v1.SessionService.EnrollTotp:output_type -> purser.auth.v1.EnrollTotpResponse
 	32, // 37: purser.auth.v1.SessionService.ConfirmTotp:output_type -> purser.auth.v1.ConfirmTotpResponse
 	33, // 38: purser.auth.v1.SessionService.DisableTotp:output_type -> purser.auth.v1.DisableTotpResponse

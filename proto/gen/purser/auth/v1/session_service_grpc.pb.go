@@ -19,163 +19,165 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	SessionService_Login_FullMethodName              = "/purser.auth.v1.SessionService/Login"
-	SessionService_Refresh_FullMethodName            = "/purser.auth.v1.SessionService/Refresh"
-	SessionService_Logout_FullMethodName             = "/purser.auth.v1.SessionService/Logout"
-	SessionService_LogoutAll_FullMethodName          = "/purser.auth.v1.SessionService/LogoutAll"
-	SessionService_ListSessions_FullMethodName       = "/purser.auth.v1.SessionService/ListSessions"
-	SessionService_RevokeSession_FullMethodName      = "/purser.auth.v1.SessionService/RevokeSession"
-	SessionService_Reauthenticate_FullMethodName     = "/purser.auth.v1.SessionService/Reauthenticate"
-	SessionService_IssueServiceToken_FullMethodName  = "/purser.auth.v1.SessionService/IssueServiceToken"
-	SessionService_EnrollTotp_FullMethodName         = "/purser.auth.v1.SessionService/EnrollTotp"
-	SessionService_ConfirmTotp_FullMethodName        = "/purser.auth.v1.SessionService/ConfirmTotp"
-	SessionService_DisableTotp_FullMethodName        = "/purser.auth.v1.SessionService/DisableTotp"
-	SessionService_RenewRecoveryCodes_FullMethodName = "/purser.auth.v1.SessionService/RenewRecoveryCodes"
-	SessionService_StartOAuth_FullMethodName         = "/purser.auth.v1.SessionService/StartOAuth"
-	SessionService_FinishOAuth_FullMethodName        = "/purser.auth.v1.SessionService/FinishOAuth"
-	SessionService_ExchangeLoginCode_FullMethodName  = "/purser.auth.v1.SessionService/ExchangeLoginCode"
-	SessionService_StartWalletLogin_FullMethodName   = "/purser.auth.v1.SessionService/StartWalletLogin"
-	SessionService_FinishWalletLogin_FullMethodName  = "/purser.auth.v1.SessionService/FinishWalletLogin"
+	SessionService_Login_FullMethodName                    = "/purser.auth.v1.SessionService/Login"
+	SessionService_Refresh_FullMethodName                  = "/purser.auth.v1.SessionService/Refresh"
+	SessionService_Logout_FullMethodName                   = "/purser.auth.v1.SessionService/Logout"
+	SessionService_LogoutAll_FullMethodName                = "/purser.auth.v1.SessionService/LogoutAll"
+	SessionService_ListSessions_FullMethodName             = "/purser.auth.v1.SessionService/ListSessions"
+	SessionService_RevokeSession_FullMethodName            = "/purser.auth.v1.SessionService/RevokeSession"
+	SessionService_Reauthenticate_FullMethodName           = "/purser.auth.v1.SessionService/Reauthenticate"
+	SessionService_IssueServiceAccountToken_FullMethodName = "/purser.auth.v1.SessionService/IssueServiceAccountToken"
+	SessionService_EnrollTotp_FullMethodName               = "/purser.auth.v1.SessionService/EnrollTotp"
+	SessionService_ConfirmTotp_FullMethodName              = "/purser.auth.v1.SessionService/ConfirmTotp"
+	SessionService_DisableTotp_FullMethodName              = "/purser.auth.v1.SessionService/DisableTotp"
+	SessionService_RenewRecoveryCodes_FullMethodName       = "/purser.auth.v1.SessionService/RenewRecoveryCodes"
+	SessionService_StartOAuth_FullMethodName               = "/purser.auth.v1.SessionService/StartOAuth"
+	SessionService_FinishOAuth_FullMethodName              = "/purser.auth.v1.SessionService/FinishOAuth"
+	SessionService_ExchangeLoginCode_FullMethodName        = "/purser.auth.v1.SessionService/ExchangeLoginCode"
+	SessionService_StartWalletLogin_FullMethodName         = "/purser.auth.v1.SessionService/StartWalletLogin"
+	SessionService_FinishWalletLogin_FullMethodName        = "/purser.auth.v1.SessionService/FinishWalletLogin"
 )
 
 // SessionServiceClient is the client API for SessionService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// SessionService signs users in and out.
+// SessionService signs users in and out, and manages their sessions and second
+// factors.
+//
+// LogoutAll, ListSessions and RevokeSession answer PERMISSION_DENIED
+// (API_KEY_CALLER, SERVICE_CALLER) unless a person has signed in.
 type SessionServiceClient interface {
 	// Login checks an e-mail address and password and starts a session.
 	//
-	// UNAUTHENTICATED (INVALID_CREDENTIALS) for an unknown address and for a
-	// wrong password alike; (TOTP_REQUIRED) when the password was right and the
-	// account has a second factor: call again with otp too; (TOTP_INVALID) when
-	// that is wrong or was used before. RESOURCE_EXHAUSTED with a retry delay
-	// after too many failures of an account or a caller's address
-	// (TOO_MANY_ATTEMPTS), or when too many passwords are being checked at once
-	// (PASSWORD_HASHING_BUSY).
+	// UNAUTHENTICATED: INVALID_CREDENTIALS for an unknown address and for a wrong
+	// password, without saying which; TOTP_REQUIRED when the password is right and
+	// the account has a second factor: call again with second_factor_code;
+	// TOTP_INVALID when that is wrong or was used before; ACCOUNT_DISABLED.
+	// RESOURCE_EXHAUSTED with a retry delay: TOO_MANY_ATTEMPTS after too many failures
+	// of an account or from an address, PASSWORD_HASHING_BUSY when too many passwords
+	// are being checked.
 	Login(ctx context.Context, in *LoginRequest, opts ...grpc.CallOption) (*LoginResponse, error)
-	// Refresh exchanges a refresh token for a new pair of tokens; the old one
-	// is used up.
+	// Refresh exchanges a refresh token for a new pair of tokens. The old refresh
+	// token is used up.
 	//
-	// Callers that share a token may present it side by side: within ten seconds
-	// of its first use each gets the identical newest refresh token. An answer
-	// that was lost can be asked for again within a minute, while the successor
-	// has not been used. Any other second use ends the session, for it means
-	// that the token was stolen.
+	// Concurrent callers may use the same token: within ten seconds of its first use
+	// each gets the same new refresh token. If the response was lost, the call can be
+	// repeated within a minute, as long as the new refresh token has not been used.
+	// Any other second use ends the session, since it means that the token was
+	// stolen.
 	//
 	// UNAUTHENTICATED: REFRESH_TOKEN_INVALID, REFRESH_TOKEN_EXPIRED,
 	// REFRESH_TOKEN_REUSED, SESSION_REVOKED or ACCOUNT_DISABLED.
-	// RESOURCE_EXHAUSTED (REFRESHED_TOO_OFTEN) past 32 refreshes of a session in
+	// RESOURCE_EXHAUSTED (REFRESHED_TOO_OFTEN) after 32 refreshes of a session within
 	// ten seconds.
 	Refresh(ctx context.Context, in *RefreshRequest, opts ...grpc.CallOption) (*RefreshResponse, error)
-	// Logout ends the session that the caller's access token belongs to. Its
-	// refresh token is refused from then on; the access token itself stays
-	// valid until it expires.
+	// Logout ends the session of the caller's access token. Its refresh token is
+	// refused from then on, and its access tokens as soon as a verifier knows of it
+	// (see TokenService.WatchRevocations).
 	Logout(ctx context.Context, in *LogoutRequest, opts ...grpc.CallOption) (*LogoutResponse, error)
-	// LogoutAll ends every session of the caller, this one included.
+	// LogoutAll ends every session of the caller, including the current one.
 	LogoutAll(ctx context.Context, in *LogoutAllRequest, opts ...grpc.CallOption) (*LogoutAllResponse, error)
-	// ListSessions returns the caller's sessions that have not ended, newest
-	// first.
+	// ListSessions returns the caller's sessions that have not ended, newest first.
 	//
-	// INVALID_ARGUMENT when page_token is not one of this query.
+	// INVALID_ARGUMENT for a page_token of another query.
 	ListSessions(ctx context.Context, in *ListSessionsRequest, opts ...grpc.CallOption) (*ListSessionsResponse, error)
-	// RevokeSession ends one of the caller's sessions. It is no error when it has
-	// ended before.
+	// RevokeSession ends one of the caller's sessions. Ending it twice is no error.
 	//
 	// NOT_FOUND when the caller has no such session.
 	RevokeSession(ctx context.Context, in *RevokeSessionRequest, opts ...grpc.CallOption) (*RevokeSessionResponse, error)
-	// Reauthenticate proves anew who holds the caller's session and answers with
-	// an access token that says so: what methods ask for that answer
-	// REAUTHENTICATION_REQUIRED.
+	// Reauthenticate proves again that the session is the user's own, with the password
+	// or the second factor. The access token that it returns passes the methods that
+	// answer REAUTHENTICATION_REQUIRED, for 10 minutes.
 	//
 	// UNAUTHENTICATED: INVALID_CREDENTIALS for a wrong password, TOTP_REQUIRED,
-	// TOTP_INVALID, SESSION_REVOKED. RESOURCE_EXHAUSTED as Login.
-	// PERMISSION_DENIED when the caller is no person who signed in
-	// (API_KEY_CALLER, SERVICE_CALLER).
+	// TOTP_INVALID, SESSION_REVOKED. RESOURCE_EXHAUSTED as in Login.
+	// PERMISSION_DENIED (API_KEY_CALLER, SERVICE_CALLER) unless a person has signed
+	// in.
 	Reauthenticate(ctx context.Context, in *ReauthenticateRequest, opts ...grpc.CallOption) (*ReauthenticateResponse, error)
-	// IssueServiceToken gives a service account an access token of 5 minutes with
-	// its permissions, for its secret (RFC 6749, section 4.4). It is not
-	// refreshed but asked for anew.
+	// IssueServiceAccountToken returns an access token for a service account's secret
+	// (RFC 6749, section 4.4). It is valid for 5 minutes and has the account's
+	// permissions. There is no refresh token: call again for the next one.
 	//
-	// UNAUTHENTICATED (SERVICE_SECRET_INVALID) alike for an unknown client, a
-	// wrong secret and a disabled account. RESOURCE_EXHAUSTED
-	// (TOO_MANY_ATTEMPTS) after too many that failed.
-	IssueServiceToken(ctx context.Context, in *IssueServiceTokenRequest, opts ...grpc.CallOption) (*IssueServiceTokenResponse, error)
-	// EnrollTotp makes a secret for an authenticator app (RFC 6238). It counts
-	// once ConfirmTotp shows, within 15 minutes, that the app has it; until then
-	// another call replaces it.
+	// UNAUTHENTICATED (SERVICE_SECRET_INVALID) for an unknown client_id, a wrong
+	// secret and a disabled account, without saying which. RESOURCE_EXHAUSTED
+	// (TOO_MANY_ATTEMPTS) after too many failures.
+	IssueServiceAccountToken(ctx context.Context, in *IssueServiceAccountTokenRequest, opts ...grpc.CallOption) (*IssueServiceAccountTokenResponse, error)
+	// EnrollTotp creates a secret for an authenticator app (RFC 6238). It becomes the
+	// account's second factor when ConfirmTotp proves, within 15 minutes, that the app
+	// has it. Another call replaces an unconfirmed secret.
 	//
 	// FAILED_PRECONDITION (TOTP_ALREADY_ENROLLED) when the account has a second
-	// factor. PERMISSION_DENIED as Reauthenticate, and
-	// (REAUTHENTICATION_REQUIRED) when the sign-in was proven longer than 10
-	// minutes ago.
+	// factor. PERMISSION_DENIED as in Reauthenticate, and REAUTHENTICATION_REQUIRED
+	// when the sign-in is older than 10 minutes.
 	EnrollTotp(ctx context.Context, in *EnrollTotpRequest, opts ...grpc.CallOption) (*EnrollTotpResponse, error)
-	// ConfirmTotp turns the second factor on, so that every way of signing in
-	// asks for it, and returns the recovery codes.
+	// ConfirmTotp turns the second factor on and returns the recovery codes. From then
+	// on every way of signing in requires the second factor.
 	//
-	// FAILED_PRECONDITION (TOTP_NOT_PENDING) when no enrollment waits.
-	// UNAUTHENTICATED (TOTP_INVALID). RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS).
-	// PERMISSION_DENIED as EnrollTotp.
+	// FAILED_PRECONDITION (TOTP_NOT_PENDING) without a pending enrollment.
+	// UNAUTHENTICATED (TOTP_INVALID) for a wrong code. RESOURCE_EXHAUSTED
+	// (TOO_MANY_ATTEMPTS) after too many. PERMISSION_DENIED as in EnrollTotp.
 	ConfirmTotp(ctx context.Context, in *ConfirmTotpRequest, opts ...grpc.CallOption) (*ConfirmTotpResponse, error)
 	// DisableTotp turns the second factor off.
 	//
-	// FAILED_PRECONDITION (TOTP_NOT_ENROLLED) when there is none, otherwise as
-	// ConfirmTotp.
+	// FAILED_PRECONDITION (TOTP_NOT_ENROLLED) when the account has none. The other
+	// errors are those of ConfirmTotp.
 	DisableTotp(ctx context.Context, in *DisableTotpRequest, opts ...grpc.CallOption) (*DisableTotpResponse, error)
-	// RenewRecoveryCodes replaces the recovery codes by ten new ones. Errors as
-	// DisableTotp.
+	// RenewRecoveryCodes replaces the recovery codes by ten new ones. Its errors are
+	// those of DisableTotp.
 	RenewRecoveryCodes(ctx context.Context, in *RenewRecoveryCodesRequest, opts ...grpc.CallOption) (*RenewRecoveryCodesResponse, error)
-	// StartOAuth begins a sign-in with an account at an identity provider, for an
-	// app of one's own: send the user to authorization_url, and call FinishOAuth
-	// with what the provider sends back, within five minutes. A browser without
-	// an app of its own opens the hosted page instead, see ExchangeLoginCode.
+	// StartOAuth begins a sign-in with an account at an identity provider, for apps
+	// that handle the redirect themselves: send the user to authorization_url, and
+	// call FinishOAuth with what the provider returns, within five minutes. For others
+	// there is a hosted page, see ExchangeLoginCode.
 	//
 	// NOT_FOUND for a provider that is not configured. INVALID_ARGUMENT for a
 	// redirect_uri that is not allowed. UNAVAILABLE: PROVIDER_UNAVAILABLE,
 	// SIGN_IN_UNAVAILABLE. RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) with a retry
 	// delay.
 	StartOAuth(ctx context.Context, in *StartOAuthRequest, opts ...grpc.CallOption) (*StartOAuthResponse, error)
-	// FinishOAuth ends what StartOAuth began and starts a session: once, but that
-	// it may be called again after UNAVAILABLE. An account is found by the
-	// identity, or, when that is new, by the e-mail address that the provider
-	// has verified, or else made. For an account with a second factor it returns
-	// a login_code in place of tokens: ExchangeLoginCode takes both.
+	// FinishOAuth completes a sign-in of StartOAuth and starts a session. A state can
+	// be used once, but the call may be repeated after UNAVAILABLE. The account is the
+	// identity's; for a new identity it is that of the e-mail address, if the provider
+	// has verified it, or a new account. If the account has a second factor a
+	// login_code is returned in place of tokens, for ExchangeLoginCode.
 	//
-	// UNAUTHENTICATED: OAUTH_STATE_INVALID for a state that is used up, expired
-	// or somebody else's; PROVIDER_REFUSED, PROVIDER_ANSWER_INVALID,
-	// IDENTITY_INVALID, IDENTITY_UNLINKED, ACCOUNT_DISABLED. FAILED_PRECONDITION
+	// UNAUTHENTICATED: OAUTH_STATE_INVALID for a state that is used, expired or
+	// another browser's; PROVIDER_REFUSED and PROVIDER_ANSWER_INVALID when the
+	// provider's answer is a refusal or can't be trusted; IDENTITY_INVALID,
+	// IDENTITY_UNLINKED, ACCOUNT_DISABLED. FAILED_PRECONDITION
 	// (PROVIDER_EMAIL_UNVERIFIED). UNAVAILABLE: PROVIDER_UNAVAILABLE,
-	// SIGN_IN_UNAVAILABLE. RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) with a retry
-	// delay.
+	// SIGN_IN_UNAVAILABLE. RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) with a retry delay.
 	FinishOAuth(ctx context.Context, in *FinishOAuthRequest, opts ...grpc.CallOption) (*FinishOAuthResponse, error)
-	// ExchangeLoginCode turns a login code into tokens: of FinishOAuth, within
-	// five minutes, or of the hosted page (GET /oauth/<provider>/start on the
-	// HTTP port), within one. It does so once; a second factor that is missing
-	// (which gives five minutes to find it) or wrong (five times) doesn't use the
-	// code up.
+	// ExchangeLoginCode exchanges a login code for tokens, once: that of FinishOAuth
+	// within five minutes, that of the hosted page (GET /oauth/<provider>/start on the
+	// HTTP port) within one. A missing second factor doesn't use the code up and
+	// extends its time to five minutes; a wrong one may be repeated five times.
 	//
 	// UNAUTHENTICATED: LOGIN_CODE_INVALID, TOTP_REQUIRED, TOTP_INVALID,
-	// ACCOUNT_DISABLED, IDENTITY_UNLINKED when the identity was taken from the
-	// account meanwhile. UNAVAILABLE (SIGN_IN_UNAVAILABLE). RESOURCE_EXHAUSTED
+	// ACCOUNT_DISABLED, IDENTITY_UNLINKED when the identity has been removed from the
+	// account since. UNAVAILABLE (SIGN_IN_UNAVAILABLE). RESOURCE_EXHAUSTED
 	// (TOO_MANY_ATTEMPTS) with a retry delay.
 	ExchangeLoginCode(ctx context.Context, in *ExchangeLoginCodeRequest, opts ...grpc.CallOption) (*ExchangeLoginCodeResponse, error)
-	// StartWalletLogin returns a message for a wallet to sign (EIP-4361), good
-	// for five minutes: for FinishWalletLogin, or for IdentityService.LinkWallet.
+	// StartWalletLogin returns a message for a wallet to sign (EIP-4361), which is
+	// valid for five minutes, for FinishWalletLogin or IdentityService.LinkWallet.
 	//
 	// INVALID_ARGUMENT for an address whose checksum is wrong, or a chain that is
 	// not allowed. FAILED_PRECONDITION (WALLET_SIGN_IN_DISABLED). UNAVAILABLE
 	// (SIGN_IN_UNAVAILABLE). RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) with a retry
 	// delay.
 	StartWalletLogin(ctx context.Context, in *StartWalletLoginRequest, opts ...grpc.CallOption) (*StartWalletLoginResponse, error)
-	// FinishWalletLogin starts a session for the account of the wallet that
-	// signed a message of StartWalletLogin; the first time it makes one, without
-	// an e-mail address. An account with a key is one identity on all chains, a
-	// contract wallet (ERC-1271) one on its own. A message is used up, but by
-	// UNAVAILABLE and by a second factor that is missing or wrong (five times).
+	// FinishWalletLogin starts a session for the account of the wallet that signed a
+	// message of StartWalletLogin. A new wallet gets a new account, without an e-mail
+	// address. An externally owned account is the same identity on all chains; a
+	// contract wallet (ERC-1271) is one on its own chain. A message can be used once,
+	// except after UNAVAILABLE, after a missing second factor, and after a wrong one,
+	// which may be repeated five times.
 	//
-	// INVALID_ARGUMENT names what is wrong with the message or the signature's
-	// form. UNAUTHENTICATED: WALLET_MESSAGE_REFUSED for another site or chain or
-	// one that is not valid yet, WALLET_MESSAGE_EXPIRED, WALLET_NONCE_INVALID,
+	// INVALID_ARGUMENT names what is wrong with the form of the message or the
+	// signature. UNAUTHENTICATED: WALLET_MESSAGE_REFUSED for a message of another site
+	// or chain, or one that is not valid yet; WALLET_MESSAGE_EXPIRED,
+	// WALLET_NONCE_INVALID,
 	// WALLET_SIGNATURE_INVALID, TOTP_REQUIRED, TOTP_INVALID, ACCOUNT_DISABLED,
 	// IDENTITY_UNLINKED.
 	// FAILED_PRECONDITION: WALLET_NOT_DEPLOYED (ERC-6492), CHAIN_NOT_CONFIGURED,
@@ -263,10 +265,10 @@ func (c *sessionServiceClient) Reauthenticate(ctx context.Context, in *Reauthent
 	return out, nil
 }
 
-func (c *sessionServiceClient) IssueServiceToken(ctx context.Context, in *IssueServiceTokenRequest, opts ...grpc.CallOption) (*IssueServiceTokenResponse, error) {
+func (c *sessionServiceClient) IssueServiceAccountToken(ctx context.Context, in *IssueServiceAccountTokenRequest, opts ...grpc.CallOption) (*IssueServiceAccountTokenResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(IssueServiceTokenResponse)
-	err := c.cc.Invoke(ctx, SessionService_IssueServiceToken_FullMethodName, in, out, cOpts...)
+	out := new(IssueServiceAccountTokenResponse)
+	err := c.cc.Invoke(ctx, SessionService_IssueServiceAccountToken_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -367,140 +369,142 @@ func (c *sessionServiceClient) FinishWalletLogin(ctx context.Context, in *Finish
 // All implementations must embed UnimplementedSessionServiceServer
 // for forward compatibility.
 //
-// SessionService signs users in and out.
+// SessionService signs users in and out, and manages their sessions and second
+// factors.
+//
+// LogoutAll, ListSessions and RevokeSession answer PERMISSION_DENIED
+// (API_KEY_CALLER, SERVICE_CALLER) unless a person has signed in.
 type SessionServiceServer interface {
 	// Login checks an e-mail address and password and starts a session.
 	//
-	// UNAUTHENTICATED (INVALID_CREDENTIALS) for an unknown address and for a
-	// wrong password alike; (TOTP_REQUIRED) when the password was right and the
-	// account has a second factor: call again with otp too; (TOTP_INVALID) when
-	// that is wrong or was used before. RESOURCE_EXHAUSTED with a retry delay
-	// after too many failures of an account or a caller's address
-	// (TOO_MANY_ATTEMPTS), or when too many passwords are being checked at once
-	// (PASSWORD_HASHING_BUSY).
+	// UNAUTHENTICATED: INVALID_CREDENTIALS for an unknown address and for a wrong
+	// password, without saying which; TOTP_REQUIRED when the password is right and
+	// the account has a second factor: call again with second_factor_code;
+	// TOTP_INVALID when that is wrong or was used before; ACCOUNT_DISABLED.
+	// RESOURCE_EXHAUSTED with a retry delay: TOO_MANY_ATTEMPTS after too many failures
+	// of an account or from an address, PASSWORD_HASHING_BUSY when too many passwords
+	// are being checked.
 	Login(context.Context, *LoginRequest) (*LoginResponse, error)
-	// Refresh exchanges a refresh token for a new pair of tokens; the old one
-	// is used up.
+	// Refresh exchanges a refresh token for a new pair of tokens. The old refresh
+	// token is used up.
 	//
-	// Callers that share a token may present it side by side: within ten seconds
-	// of its first use each gets the identical newest refresh token. An answer
-	// that was lost can be asked for again within a minute, while the successor
-	// has not been used. Any other second use ends the session, for it means
-	// that the token was stolen.
+	// Concurrent callers may use the same token: within ten seconds of its first use
+	// each gets the same new refresh token. If the response was lost, the call can be
+	// repeated within a minute, as long as the new refresh token has not been used.
+	// Any other second use ends the session, since it means that the token was
+	// stolen.
 	//
 	// UNAUTHENTICATED: REFRESH_TOKEN_INVALID, REFRESH_TOKEN_EXPIRED,
 	// REFRESH_TOKEN_REUSED, SESSION_REVOKED or ACCOUNT_DISABLED.
-	// RESOURCE_EXHAUSTED (REFRESHED_TOO_OFTEN) past 32 refreshes of a session in
+	// RESOURCE_EXHAUSTED (REFRESHED_TOO_OFTEN) after 32 refreshes of a session within
 	// ten seconds.
 	Refresh(context.Context, *RefreshRequest) (*RefreshResponse, error)
-	// Logout ends the session that the caller's access token belongs to. Its
-	// refresh token is refused from then on; the access token itself stays
-	// valid until it expires.
+	// Logout ends the session of the caller's access token. Its refresh token is
+	// refused from then on, and its access tokens as soon as a verifier knows of it
+	// (see TokenService.WatchRevocations).
 	Logout(context.Context, *LogoutRequest) (*LogoutResponse, error)
-	// LogoutAll ends every session of the caller, this one included.
+	// LogoutAll ends every session of the caller, including the current one.
 	LogoutAll(context.Context, *LogoutAllRequest) (*LogoutAllResponse, error)
-	// ListSessions returns the caller's sessions that have not ended, newest
-	// first.
+	// ListSessions returns the caller's sessions that have not ended, newest first.
 	//
-	// INVALID_ARGUMENT when page_token is not one of this query.
+	// INVALID_ARGUMENT for a page_token of another query.
 	ListSessions(context.Context, *ListSessionsRequest) (*ListSessionsResponse, error)
-	// RevokeSession ends one of the caller's sessions. It is no error when it has
-	// ended before.
+	// RevokeSession ends one of the caller's sessions. Ending it twice is no error.
 	//
 	// NOT_FOUND when the caller has no such session.
 	RevokeSession(context.Context, *RevokeSessionRequest) (*RevokeSessionResponse, error)
-	// Reauthenticate proves anew who holds the caller's session and answers with
-	// an access token that says so: what methods ask for that answer
-	// REAUTHENTICATION_REQUIRED.
+	// Reauthenticate proves again that the session is the user's own, with the password
+	// or the second factor. The access token that it returns passes the methods that
+	// answer REAUTHENTICATION_REQUIRED, for 10 minutes.
 	//
 	// UNAUTHENTICATED: INVALID_CREDENTIALS for a wrong password, TOTP_REQUIRED,
-	// TOTP_INVALID, SESSION_REVOKED. RESOURCE_EXHAUSTED as Login.
-	// PERMISSION_DENIED when the caller is no person who signed in
-	// (API_KEY_CALLER, SERVICE_CALLER).
+	// TOTP_INVALID, SESSION_REVOKED. RESOURCE_EXHAUSTED as in Login.
+	// PERMISSION_DENIED (API_KEY_CALLER, SERVICE_CALLER) unless a person has signed
+	// in.
 	Reauthenticate(context.Context, *ReauthenticateRequest) (*ReauthenticateResponse, error)
-	// IssueServiceToken gives a service account an access token of 5 minutes with
-	// its permissions, for its secret (RFC 6749, section 4.4). It is not
-	// refreshed but asked for anew.
+	// IssueServiceAccountToken returns an access token for a service account's secret
+	// (RFC 6749, section 4.4). It is valid for 5 minutes and has the account's
+	// permissions. There is no refresh token: call again for the next one.
 	//
-	// UNAUTHENTICATED (SERVICE_SECRET_INVALID) alike for an unknown client, a
-	// wrong secret and a disabled account. RESOURCE_EXHAUSTED
-	// (TOO_MANY_ATTEMPTS) after too many that failed.
-	IssueServiceToken(context.Context, *IssueServiceTokenRequest) (*IssueServiceTokenResponse, error)
-	// EnrollTotp makes a secret for an authenticator app (RFC 6238). It counts
-	// once ConfirmTotp shows, within 15 minutes, that the app has it; until then
-	// another call replaces it.
+	// UNAUTHENTICATED (SERVICE_SECRET_INVALID) for an unknown client_id, a wrong
+	// secret and a disabled account, without saying which. RESOURCE_EXHAUSTED
+	// (TOO_MANY_ATTEMPTS) after too many failures.
+	IssueServiceAccountToken(context.Context, *IssueServiceAccountTokenRequest) (*IssueServiceAccountTokenResponse, error)
+	// EnrollTotp creates a secret for an authenticator app (RFC 6238). It becomes the
+	// account's second factor when ConfirmTotp proves, within 15 minutes, that the app
+	// has it. Another call replaces an unconfirmed secret.
 	//
 	// FAILED_PRECONDITION (TOTP_ALREADY_ENROLLED) when the account has a second
-	// factor. PERMISSION_DENIED as Reauthenticate, and
-	// (REAUTHENTICATION_REQUIRED) when the sign-in was proven longer than 10
-	// minutes ago.
+	// factor. PERMISSION_DENIED as in Reauthenticate, and REAUTHENTICATION_REQUIRED
+	// when the sign-in is older than 10 minutes.
 	EnrollTotp(context.Context, *EnrollTotpRequest) (*EnrollTotpResponse, error)
-	// ConfirmTotp turns the second factor on, so that every way of signing in
-	// asks for it, and returns the recovery codes.
+	// ConfirmTotp turns the second factor on and returns the recovery codes. From then
+	// on every way of signing in requires the second factor.
 	//
-	// FAILED_PRECONDITION (TOTP_NOT_PENDING) when no enrollment waits.
-	// UNAUTHENTICATED (TOTP_INVALID). RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS).
-	// PERMISSION_DENIED as EnrollTotp.
+	// FAILED_PRECONDITION (TOTP_NOT_PENDING) without a pending enrollment.
+	// UNAUTHENTICATED (TOTP_INVALID) for a wrong code. RESOURCE_EXHAUSTED
+	// (TOO_MANY_ATTEMPTS) after too many. PERMISSION_DENIED as in EnrollTotp.
 	ConfirmTotp(context.Context, *ConfirmTotpRequest) (*ConfirmTotpResponse, error)
 	// DisableTotp turns the second factor off.
 	//
-	// FAILED_PRECONDITION (TOTP_NOT_ENROLLED) when there is none, otherwise as
-	// ConfirmTotp.
+	// FAILED_PRECONDITION (TOTP_NOT_ENROLLED) when the account has none. The other
+	// errors are those of ConfirmTotp.
 	DisableTotp(context.Context, *DisableTotpRequest) (*DisableTotpResponse, error)
-	// RenewRecoveryCodes replaces the recovery codes by ten new ones. Errors as
-	// DisableTotp.
+	// RenewRecoveryCodes replaces the recovery codes by ten new ones. Its errors are
+	// those of DisableTotp.
 	RenewRecoveryCodes(context.Context, *RenewRecoveryCodesRequest) (*RenewRecoveryCodesResponse, error)
-	// StartOAuth begins a sign-in with an account at an identity provider, for an
-	// app of one's own: send the user to authorization_url, and call FinishOAuth
-	// with what the provider sends back, within five minutes. A browser without
-	// an app of its own opens the hosted page instead, see ExchangeLoginCode.
+	// StartOAuth begins a sign-in with an account at an identity provider, for apps
+	// that handle the redirect themselves: send the user to authorization_url, and
+	// call FinishOAuth with what the provider returns, within five minutes. For others
+	// there is a hosted page, see ExchangeLoginCode.
 	//
 	// NOT_FOUND for a provider that is not configured. INVALID_ARGUMENT for a
 	// redirect_uri that is not allowed. UNAVAILABLE: PROVIDER_UNAVAILABLE,
 	// SIGN_IN_UNAVAILABLE. RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) with a retry
 	// delay.
 	StartOAuth(context.Context, *StartOAuthRequest) (*StartOAuthResponse, error)
-	// FinishOAuth ends what StartOAuth began and starts a session: once, but that
-	// it may be called again after UNAVAILABLE. An account is found by the
-	// identity, or, when that is new, by the e-mail address that the provider
-	// has verified, or else made. For an account with a second factor it returns
-	// a login_code in place of tokens: ExchangeLoginCode takes both.
+	// FinishOAuth completes a sign-in of StartOAuth and starts a session. A state can
+	// be used once, but the call may be repeated after UNAVAILABLE. The account is the
+	// identity's; for a new identity it is that of the e-mail address, if the provider
+	// has verified it, or a new account. If the account has a second factor a
+	// login_code is returned in place of tokens, for ExchangeLoginCode.
 	//
-	// UNAUTHENTICATED: OAUTH_STATE_INVALID for a state that is used up, expired
-	// or somebody else's; PROVIDER_REFUSED, PROVIDER_ANSWER_INVALID,
-	// IDENTITY_INVALID, IDENTITY_UNLINKED, ACCOUNT_DISABLED. FAILED_PRECONDITION
+	// UNAUTHENTICATED: OAUTH_STATE_INVALID for a state that is used, expired or
+	// another browser's; PROVIDER_REFUSED and PROVIDER_ANSWER_INVALID when the
+	// provider's answer is a refusal or can't be trusted; IDENTITY_INVALID,
+	// IDENTITY_UNLINKED, ACCOUNT_DISABLED. FAILED_PRECONDITION
 	// (PROVIDER_EMAIL_UNVERIFIED). UNAVAILABLE: PROVIDER_UNAVAILABLE,
-	// SIGN_IN_UNAVAILABLE. RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) with a retry
-	// delay.
+	// SIGN_IN_UNAVAILABLE. RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) with a retry delay.
 	FinishOAuth(context.Context, *FinishOAuthRequest) (*FinishOAuthResponse, error)
-	// ExchangeLoginCode turns a login code into tokens: of FinishOAuth, within
-	// five minutes, or of the hosted page (GET /oauth/<provider>/start on the
-	// HTTP port), within one. It does so once; a second factor that is missing
-	// (which gives five minutes to find it) or wrong (five times) doesn't use the
-	// code up.
+	// ExchangeLoginCode exchanges a login code for tokens, once: that of FinishOAuth
+	// within five minutes, that of the hosted page (GET /oauth/<provider>/start on the
+	// HTTP port) within one. A missing second factor doesn't use the code up and
+	// extends its time to five minutes; a wrong one may be repeated five times.
 	//
 	// UNAUTHENTICATED: LOGIN_CODE_INVALID, TOTP_REQUIRED, TOTP_INVALID,
-	// ACCOUNT_DISABLED, IDENTITY_UNLINKED when the identity was taken from the
-	// account meanwhile. UNAVAILABLE (SIGN_IN_UNAVAILABLE). RESOURCE_EXHAUSTED
+	// ACCOUNT_DISABLED, IDENTITY_UNLINKED when the identity has been removed from the
+	// account since. UNAVAILABLE (SIGN_IN_UNAVAILABLE). RESOURCE_EXHAUSTED
 	// (TOO_MANY_ATTEMPTS) with a retry delay.
 	ExchangeLoginCode(context.Context, *ExchangeLoginCodeRequest) (*ExchangeLoginCodeResponse, error)
-	// StartWalletLogin returns a message for a wallet to sign (EIP-4361), good
-	// for five minutes: for FinishWalletLogin, or for IdentityService.LinkWallet.
+	// StartWalletLogin returns a message for a wallet to sign (EIP-4361), which is
+	// valid for five minutes, for FinishWalletLogin or IdentityService.LinkWallet.
 	//
 	// INVALID_ARGUMENT for an address whose checksum is wrong, or a chain that is
 	// not allowed. FAILED_PRECONDITION (WALLET_SIGN_IN_DISABLED). UNAVAILABLE
 	// (SIGN_IN_UNAVAILABLE). RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) with a retry
 	// delay.
 	StartWalletLogin(context.Context, *StartWalletLoginRequest) (*StartWalletLoginResponse, error)
-	// FinishWalletLogin starts a session for the account of the wallet that
-	// signed a message of StartWalletLogin; the first time it makes one, without
-	// an e-mail address. An account with a key is one identity on all chains, a
-	// contract wallet (ERC-1271) one on its own. A message is used up, but by
-	// UNAVAILABLE and by a second factor that is missing or wrong (five times).
+	// FinishWalletLogin starts a session for the account of the wallet that signed a
+	// message of StartWalletLogin. A new wallet gets a new account, without an e-mail
+	// address. An externally owned account is the same identity on all chains; a
+	// contract wallet (ERC-1271) is one on its own chain. A message can be used once,
+	// except after UNAVAILABLE, after a missing second factor, and after a wrong one,
+	// which may be repeated five times.
 	//
-	// INVALID_ARGUMENT names what is wrong with the message or the signature's
-	// form. UNAUTHENTICATED: WALLET_MESSAGE_REFUSED for another site or chain or
-	// one that is not valid yet, WALLET_MESSAGE_EXPIRED, WALLET_NONCE_INVALID,
+	// INVALID_ARGUMENT names what is wrong with the form of the message or the
+	// signature. UNAUTHENTICATED: WALLET_MESSAGE_REFUSED for a message of another site
+	// or chain, or one that is not valid yet; WALLET_MESSAGE_EXPIRED,
+	// WALLET_NONCE_INVALID,
 	// WALLET_SIGNATURE_INVALID, TOTP_REQUIRED, TOTP_INVALID, ACCOUNT_DISABLED,
 	// IDENTITY_UNLINKED.
 	// FAILED_PRECONDITION: WALLET_NOT_DEPLOYED (ERC-6492), CHAIN_NOT_CONFIGURED,
@@ -539,8 +543,8 @@ func (UnimplementedSessionServiceServer) RevokeSession(context.Context, *RevokeS
 func (UnimplementedSessionServiceServer) Reauthenticate(context.Context, *ReauthenticateRequest) (*ReauthenticateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Reauthenticate not implemented")
 }
-func (UnimplementedSessionServiceServer) IssueServiceToken(context.Context, *IssueServiceTokenRequest) (*IssueServiceTokenResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method IssueServiceToken not implemented")
+func (UnimplementedSessionServiceServer) IssueServiceAccountToken(context.Context, *IssueServiceAccountTokenRequest) (*IssueServiceAccountTokenResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method IssueServiceAccountToken not implemented")
 }
 func (UnimplementedSessionServiceServer) EnrollTotp(context.Context, *EnrollTotpRequest) (*EnrollTotpResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method EnrollTotp not implemented")
@@ -716,20 +720,20 @@ func _SessionService_Reauthenticate_Handler(srv interface{}, ctx context.Context
 	return interceptor(ctx, in, info, handler)
 }
 
-func _SessionService_IssueServiceToken_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(IssueServiceTokenRequest)
+func _SessionService_IssueServiceAccountToken_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(IssueServiceAccountTokenRequest)
 	if err := dec(in); err != nil {
 		return nil, err
 	}
 	if interceptor == nil {
-		return srv.(SessionServiceServer).IssueServiceToken(ctx, in)
+		return srv.(SessionServiceServer).IssueServiceAccountToken(ctx, in)
 	}
 	info := &grpc.UnaryServerInfo{
 		Server:     srv,
-		FullMethod: SessionService_IssueServiceToken_FullMethodName,
+		FullMethod: SessionService_IssueServiceAccountToken_FullMethodName,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(SessionServiceServer).IssueServiceToken(ctx, req.(*IssueServiceTokenRequest))
+		return srv.(SessionServiceServer).IssueServiceAccountToken(ctx, req.(*IssueServiceAccountTokenRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -932,8 +936,8 @@ var SessionService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _SessionService_Reauthenticate_Handler,
 		},
 		{
-			MethodName: "IssueServiceToken",
-			Handler:    _SessionService_IssueServiceToken_Handler,
+			MethodName: "IssueServiceAccountToken",
+			Handler:    _SessionService_IssueServiceAccountToken_Handler,
 		},
 		{
 			MethodName: "EnrollTotp",

@@ -66,7 +66,7 @@ type GetJwksResponse struct {
 	Keys  []*JsonWebKey          `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
 	// Rises with every change of the set.
 	Epoch int64 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	// How long the answer may be kept.
+	// How long the response may be cached.
 	MaxAge        *durationpb.Duration `protobuf:"bytes,3,opt,name=max_age,json=maxAge,proto3" json:"max_age,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -123,11 +123,11 @@ func (x *GetJwksResponse) GetMaxAge() *durationpb.Duration {
 	return nil
 }
 
-// JsonWebKey is one public key (RFC 7517; RFC 7518 for P-256 and RSA, RFC 8037
-// for Ed25519). Numbers are in base64url without padding.
+// JsonWebKey is a public key (RFC 7517; RFC 7518 for P-256 and RSA, RFC 8037 for
+// Ed25519). Numbers are in base64url without padding.
 type JsonWebKey struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// RFC 7638 thumbprint.
+	// The key's RFC 7638 thumbprint.
 	Kid string `protobuf:"bytes,1,opt,name=kid,proto3" json:"kid,omitempty"`
 	// Key type: "OKP", "EC" or "RSA".
 	Kty string `protobuf:"bytes,2,opt,name=kty,proto3" json:"kty,omitempty"`
@@ -137,10 +137,10 @@ type JsonWebKey struct {
 	Use string `protobuf:"bytes,4,opt,name=use,proto3" json:"use,omitempty"`
 	// Curve: "Ed25519" or "P-256"; empty for RSA.
 	Crv string `protobuf:"bytes,5,opt,name=crv,proto3" json:"crv,omitempty"`
-	// The public key of Ed25519, or the point's coordinates on P-256.
+	// The public key of Ed25519 (x), or the coordinates of the point on P-256.
 	X string `protobuf:"bytes,6,opt,name=x,proto3" json:"x,omitempty"`
 	Y string `protobuf:"bytes,7,opt,name=y,proto3" json:"y,omitempty"`
-	// The modulus and the exponent of RSA.
+	// The modulus and the exponent of an RSA key.
 	N             string `protobuf:"bytes,8,opt,name=n,proto3" json:"n,omitempty"`
 	E             string `protobuf:"bytes,9,opt,name=e,proto3" json:"e,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -285,7 +285,8 @@ func (x *IntrospectRequest) GetToken() string {
 	return ""
 }
 
-// The fields of RFC 7662, section 2.2, that Purser's tokens have.
+// IntrospectResponse has the fields of RFC 7662, section 2.2, that Purser's tokens
+// have.
 type IntrospectResponse struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Active bool                   `protobuf:"varint,1,opt,name=active,proto3" json:"active,omitempty"`

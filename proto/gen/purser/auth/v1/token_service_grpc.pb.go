@@ -29,36 +29,33 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// TokenService tells other services what they need to verify access tokens.
+// TokenService serves what other services need to verify access tokens.
 type TokenServiceClient interface {
-	// GetJwks returns the public keys that access tokens may be signed with:
-	// the same set as the HTTP endpoint /.well-known/jwks.json.
+	// GetJwks returns the public keys that access tokens may be signed with: the same
+	// set as the HTTP endpoint /.well-known/jwks.json. It is never empty.
 	//
-	// UNAVAILABLE (JWKS_UNAVAILABLE) while no key set is known; never an empty
-	// set.
+	// UNAVAILABLE (JWKS_UNAVAILABLE) while no key set is known.
 	GetJwks(ctx context.Context, in *GetJwksRequest, opts ...grpc.CallOption) (*GetJwksResponse, error)
-	// Introspect says whether an access token is good now, its session included,
-	// which verifying alone can't tell (RFC 7662). A token that isn't good, for
-	// whatever reason, is not active, and nothing else is said of it. What was
-	// revoked within the last second may still be told to be active; a session
-	// that runs out by itself is until its last token expires.
+	// Introspect returns whether an access token is active now (RFC 7662): it verifies
+	// and its session has not ended. Of an inactive token no other field is set, so
+	// the cause is not returned. A token that was revoked within the last second may
+	// still be active, and the tokens of a session that expires are active until they
+	// expire themselves.
 	Introspect(ctx context.Context, in *IntrospectRequest, opts ...grpc.CallOption) (*IntrospectResponse, error)
-	// Revoke ends the session that a refresh token belongs to, or that an access
-	// token does (RFC 7009). The answer is the same when the token is not one of
-	// ours or its session has ended.
+	// Revoke ends the session of a refresh token or an access token (RFC 7009). For a
+	// token that is unknown, or whose session has ended, the response is the same.
 	Revoke(ctx context.Context, in *RevokeRequest, opts ...grpc.CallOption) (*RevokeResponse, error)
-	// WatchRevocations tells which access tokens are to be refused before they
-	// expire: first all that counts now, then each change within a second, and
-	// something every three seconds at least, so that a verifier knows that it
-	// is current. The stream ends now and then, to be taken up again anywhere;
-	// what was told stays true. It is open to everybody because verifiers have
-	// no tokens of their own, and tells nothing but ids that mean nothing to
-	// who doesn't hold the tokens.
+	// WatchRevocations streams which access tokens have to be refused before they
+	// expire: first all that are revoked now, then each change within a second. There
+	// is a message at least every three seconds, so that a verifier knows that it is
+	// up to date. A stream may end at any time; the caller opens another one, on any
+	// replica, and keeps what it has received. It is public because verifiers have no
+	// tokens of their own; the ids in it are of no use to others.
 	//
-	// RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) when an address, or all together,
-	// have too many streams of this replica. UNAVAILABLE
-	// (REVOCATIONS_UNAVAILABLE), also of a stream that runs, when this replica
-	// can't tell what was revoked; another one may.
+	// RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) when this replica has too many streams, of
+	// the caller's address or in all. UNAVAILABLE (REVOCATIONS_UNAVAILABLE), also in a
+	// running stream, while this replica can't read what is revoked; another replica
+	// may.
 	WatchRevocations(ctx context.Context, in *WatchRevocationsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchRevocationsResponse], error)
 }
 
@@ -123,36 +120,33 @@ type TokenService_WatchRevocationsClient = grpc.ServerStreamingClient[WatchRevoc
 // All implementations must embed UnimplementedTokenServiceServer
 // for forward compatibility.
 //
-// TokenService tells other services what they need to verify access tokens.
+// TokenService serves what other services need to verify access tokens.
 type TokenServiceServer interface {
-	// GetJwks returns the public keys that access tokens may be signed with:
-	// the same set as the HTTP endpoint /.well-known/jwks.json.
+	// GetJwks returns the public keys that access tokens may be signed with: the same
+	// set as the HTTP endpoint /.well-known/jwks.json. It is never empty.
 	//
-	// UNAVAILABLE (JWKS_UNAVAILABLE) while no key set is known; never an empty
-	// set.
+	// UNAVAILABLE (JWKS_UNAVAILABLE) while no key set is known.
 	GetJwks(context.Context, *GetJwksRequest) (*GetJwksResponse, error)
-	// Introspect says whether an access token is good now, its session included,
-	// which verifying alone can't tell (RFC 7662). A token that isn't good, for
-	// whatever reason, is not active, and nothing else is said of it. What was
-	// revoked within the last second may still be told to be active; a session
-	// that runs out by itself is until its last token expires.
+	// Introspect returns whether an access token is active now (RFC 7662): it verifies
+	// and its session has not ended. Of an inactive token no other field is set, so
+	// the cause is not returned. A token that was revoked within the last second may
+	// still be active, and the tokens of a session that expires are active until they
+	// expire themselves.
 	Introspect(context.Context, *IntrospectRequest) (*IntrospectResponse, error)
-	// Revoke ends the session that a refresh token belongs to, or that an access
-	// token does (RFC 7009). The answer is the same when the token is not one of
-	// ours or its session has ended.
+	// Revoke ends the session of a refresh token or an access token (RFC 7009). For a
+	// token that is unknown, or whose session has ended, the response is the same.
 	Revoke(context.Context, *RevokeRequest) (*RevokeResponse, error)
-	// WatchRevocations tells which access tokens are to be refused before they
-	// expire: first all that counts now, then each change within a second, and
-	// something every three seconds at least, so that a verifier knows that it
-	// is current. The stream ends now and then, to be taken up again anywhere;
-	// what was told stays true. It is open to everybody because verifiers have
-	// no tokens of their own, and tells nothing but ids that mean nothing to
-	// who doesn't hold the tokens.
+	// WatchRevocations streams which access tokens have to be refused before they
+	// expire: first all that are revoked now, then each change within a second. There
+	// is a message at least every three seconds, so that a verifier knows that it is
+	// up to date. A stream may end at any time; the caller opens another one, on any
+	// replica, and keeps what it has received. It is public because verifiers have no
+	// tokens of their own; the ids in it are of no use to others.
 	//
-	// RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) when an address, or all together,
-	// have too many streams of this replica. UNAVAILABLE
-	// (REVOCATIONS_UNAVAILABLE), also of a stream that runs, when this replica
-	// can't tell what was revoked; another one may.
+	// RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) when this replica has too many streams, of
+	// the caller's address or in all. UNAVAILABLE (REVOCATIONS_UNAVAILABLE), also in a
+	// running stream, while this replica can't read what is revoked; another replica
+	// may.
 	WatchRevocations(*WatchRevocationsRequest, grpc.ServerStreamingServer[WatchRevocationsResponse]) error
 	mustEmbedUnimplementedTokenServiceServer()
 }

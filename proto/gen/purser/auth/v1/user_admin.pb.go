@@ -23,18 +23,18 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// UserRecord is an account as those who run Purser see it.
+// UserRecord is an account as admins see it.
 type UserRecord struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	User  *User                  `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
-	// They ride in the account's tokens.
+	// Key-value pairs that are in the account's access tokens.
 	Attributes map[string]string `protobuf:"bytes,2,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Unset unless it is disabled.
+	// Unset while the account is enabled.
 	DisableTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=disable_time,json=disableTime,proto3" json:"disable_time,omitempty"`
-	// Signing in asks for a code of an authenticator app.
-	SecondFactor  bool `protobuf:"varint,4,opt,name=second_factor,json=secondFactor,proto3" json:"second_factor,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// Signing in requires a second factor.
+	HasSecondFactor bool `protobuf:"varint,4,opt,name=has_second_factor,json=hasSecondFactor,proto3" json:"has_second_factor,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *UserRecord) Reset() {
@@ -88,23 +88,23 @@ func (x *UserRecord) GetDisableTime() *timestamppb.Timestamp {
 	return nil
 }
 
-func (x *UserRecord) GetSecondFactor() bool {
+func (x *UserRecord) GetHasSecondFactor() bool {
 	if x != nil {
-		return x.SecondFactor
+		return x.HasSecondFactor
 	}
 	return false
 }
 
 type ListUsersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// At most 200; 0 is 50.
+	// 1 to 200; 50 when 0.
 	PageSize  int32  `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	// Only addresses that begin so, without regard to case.
+	// Only accounts whose e-mail address begins with this, without regard to case.
 	EmailPrefix string `protobuf:"bytes,3,opt,name=email_prefix,json=emailPrefix,proto3" json:"email_prefix,omitempty"`
-	// Only holders of this role.
+	// Only accounts with this role.
 	Role string `protobuf:"bytes,4,opt,name=role,proto3" json:"role,omitempty"`
-	// Only disabled accounts, or only others; all when unset.
+	// Only disabled accounts when true, only enabled ones when false; all when unset.
 	Disabled      *bool `protobuf:"varint,5,opt,name=disabled,proto3,oneof" json:"disabled,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -319,9 +319,9 @@ func (x *GetUserResponse) GetUser() *UserRecord {
 type SetRolesRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	UserId string                 `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
-	// All the roles that the account is to have; none takes all away.
+	// All roles that the account is to have, at most 16; none removes all.
 	Roles []string `protobuf:"bytes,2,rep,name=roles,proto3" json:"roles,omitempty"`
-	// End the account's sessions, so that tokens with the old roles end too.
+	// Also end the account's sessions, so that tokens with the former roles end.
 	EndSessions   bool `protobuf:"varint,3,opt,name=end_sessions,json=endSessions,proto3" json:"end_sessions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -425,10 +425,10 @@ func (x *SetRolesResponse) GetUser() *UserRecord {
 type SetAttributesRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	UserId string                 `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
-	// All the attributes that the account is to have. At most 16; names of 1 to
-	// 32 lower-case letters, digits and "_", beginning with a letter; values of
-	// at most 128 bytes without control characters; 1024 bytes in all, for they
-	// ride in every token.
+	// All attributes that the account is to have, at most 16. A name has 1 to 32
+	// lower-case letters, digits and "_", and begins with a letter; a value has at
+	// most 128 bytes, without control characters. They have at most 1024 bytes in
+	// all, since every access token contains them.
 	Attributes    map[string]string `protobuf:"bytes,2,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -686,15 +686,15 @@ var File_purser_auth_v1_user_admin_proto protoreflect.FileDescriptor
 
 const file_purser_auth_v1_user_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x1fpurser/auth/v1/user_admin.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$purser/auth/v1/account_service.proto\"\xa5\x02\n" +
+	"\x1fpurser/auth/v1/user_admin.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$purser/auth/v1/account_service.proto\"\xac\x02\n" +
 	"\n" +
 	"UserRecord\x12(\n" +
 	"\x04user\x18\x01 \x01(\v2\x14.purser.auth.v1.UserR\x04user\x12J\n" +
 	"\n" +
 	"attributes\x18\x02 \x03(\v2*.purser.auth.v1.UserRecord.AttributesEntryR\n" +
 	"attributes\x12=\n" +
-	"\fdisable_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\vdisableTime\x12#\n" +
-	"\rsecond_factor\x18\x04 \x01(\bR\fsecondFactor\x1a=\n" +
+	"\fdisable_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\vdisableTime\x12*\n" +
+	"\x11has_second_factor\x18\x04 \x01(\bR\x0fhasSecondFactor\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xdc\x01\n" +

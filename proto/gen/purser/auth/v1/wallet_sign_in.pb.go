@@ -25,10 +25,11 @@ const (
 
 type StartWalletLoginRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Of an account or a contract wallet, in EIP-55 form.
+	// The address of an externally owned account or a contract wallet, in EIP-55
+	// form.
 	Address string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
-	// EIP-155 id of a chain that the deployment allows. For a contract wallet: the
-	// one that it is on.
+	// EIP-155 id of a chain that the deployment allows; for a contract wallet that of
+	// its chain.
 	ChainId       uint64 `protobuf:"varint,2,opt,name=chain_id,json=chainId,proto3" json:"chain_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -80,7 +81,7 @@ func (x *StartWalletLoginRequest) GetChainId() uint64 {
 
 type StartWalletLoginResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Have the wallet sign it as it is (personal_sign, EIP-191).
+	// The text for the wallet to sign unchanged (EIP-191, personal_sign).
 	Message       string                 `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
 	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -133,15 +134,16 @@ func (x *StartWalletLoginResponse) GetExpireTime() *timestamppb.Timestamp {
 
 type FinishWalletLoginRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// As it was signed, byte for byte.
+	// The signed message, byte for byte.
 	Message string `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
-	// 0x and hexadecimal digits: 65 bytes of an account with a key, whatever the
-	// contract takes of a contract wallet.
+	// 0x and hexadecimal digits: 65 bytes for an externally owned account, as long as
+	// the contract requires for a contract wallet.
 	Signature string `protobuf:"bytes,2,opt,name=signature,proto3" json:"signature,omitempty"`
-	// Of the second factor, where the account has one.
-	Otp           string `protobuf:"bytes,3,opt,name=otp,proto3" json:"otp,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// The current code of the user's authenticator app, or a recovery code. Required if
+	// the account has a second factor.
+	SecondFactorCode string `protobuf:"bytes,3,opt,name=second_factor_code,json=secondFactorCode,proto3" json:"second_factor_code,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *FinishWalletLoginRequest) Reset() {
@@ -188,9 +190,9 @@ func (x *FinishWalletLoginRequest) GetSignature() string {
 	return ""
 }
 
-func (x *FinishWalletLoginRequest) GetOtp() string {
+func (x *FinishWalletLoginRequest) GetSecondFactorCode() string {
 	if x != nil {
-		return x.Otp
+		return x.SecondFactorCode
 	}
 	return ""
 }
@@ -206,12 +208,12 @@ const file_purser_auth_v1_wallet_sign_in_proto_rawDesc = "" +
 	"\x18StartWalletLoginResponse\x12\x18\n" +
 	"\amessage\x18\x01 \x01(\tR\amessage\x12;\n" +
 	"\vexpire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"expireTime\"\x86\x01\n" +
+	"expireTime\"\xa2\x01\n" +
 	"\x18FinishWalletLoginRequest\x12$\n" +
 	"\amessage\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80@R\amessage\x12)\n" +
-	"\tsignature\x18\x02 \x01(\tB\v\xbaH\br\x06\x10\x01\x18\x82\x80\x01R\tsignature\x12\x19\n" +
-	"\x03otp\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18@R\x03otpB<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
+	"\tsignature\x18\x02 \x01(\tB\v\xbaH\br\x06\x10\x01\x18\x82\x80\x01R\tsignature\x125\n" +
+	"\x12second_factor_code\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18@R\x10secondFactorCodeB<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
 
 var (
 	file_purser_auth_v1_wallet_sign_in_proto_rawDescOnce sync.Once

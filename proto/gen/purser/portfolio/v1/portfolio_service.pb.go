@@ -24,14 +24,14 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Interval is the width of a point of a timeline.
+// Interval is the time that a point of a timeline covers.
 type Interval int32
 
 const (
-	// As INTERVAL_DAILY.
+	// The same as INTERVAL_DAILY.
 	Interval_INTERVAL_UNSPECIFIED Interval = 0
 	Interval_INTERVAL_HOURLY      Interval = 1
-	// Days of the asked time zone, 23 or 25 hours long when its clocks change.
+	// Days of the requested time zone; 23 or 25 hours when its clocks change.
 	Interval_INTERVAL_DAILY Interval = 2
 )
 
@@ -82,7 +82,7 @@ type Portfolio struct {
 	// UUIDv7.
 	Id   string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	// Holds all the owner's wallets.
+	// It has all wallets of the owner.
 	Default       bool                   `protobuf:"varint,3,opt,name=default,proto3" json:"default,omitempty"`
 	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -147,25 +147,26 @@ func (x *Portfolio) GetCreateTime() *timestamppb.Timestamp {
 	return nil
 }
 
-// Valuation is the worth of a portfolio at one moment. Money is a decimal
-// number in a string, without exponent.
+// Valuation is the value of a portfolio at one time. Values and prices are decimal
+// numbers without exponent, for example "1824.53".
 type Valuation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// ISO 4217; always "USD".
+	// ISO 4217 code; always "USD".
 	Currency string `protobuf:"bytes,1,opt,name=currency,proto3" json:"currency,omitempty"`
-	// The sum of the values of the counted positions.
+	// The sum of the values of all verified positions that have a price.
 	Total     string      `protobuf:"bytes,2,opt,name=total,proto3" json:"total,omitempty"`
 	Positions []*Position `protobuf:"bytes,3,rep,name=positions,proto3" json:"positions,omitempty"`
-	// Positions left out of the total for want of a price.
+	// How many positions are not in total because they have no price.
 	UnpricedCount int32 `protobuf:"varint,4,opt,name=unpriced_count,json=unpricedCount,proto3" json:"unpriced_count,omitempty"`
-	// Positions left out of the total because their token is not verified.
+	// How many positions are not in total because their token is not verified.
 	UnverifiedCount int32 `protobuf:"varint,5,opt,name=unverified_count,json=unverifiedCount,proto3" json:"unverified_count,omitempty"`
-	// False when a price was missing or stale, or a wallet not synced.
+	// No price is missing or stale, and all wallets are synced.
 	Complete bool `protobuf:"varint,6,opt,name=complete,proto3" json:"complete,omitempty"`
-	// What kept it from being complete, one line each.
-	IncompleteReasons []string               `protobuf:"bytes,7,rep,name=incomplete_reasons,json=incompleteReasons,proto3" json:"incomplete_reasons,omitempty"`
-	ValueTime         *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=value_time,json=valueTime,proto3" json:"value_time,omitempty"`
-	// The wallet service was away and this is the last snapshot.
+	// Why it is not complete, one line each.
+	IncompleteReasons []string `protobuf:"bytes,7,rep,name=incomplete_reasons,json=incompleteReasons,proto3" json:"incomplete_reasons,omitempty"`
+	// When the portfolio had this value.
+	ValuationTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=valuation_time,json=valuationTime,proto3" json:"valuation_time,omitempty"`
+	// It is the last snapshot, because the wallet service is unavailable.
 	Stale         bool `protobuf:"varint,9,opt,name=stale,proto3" json:"stale,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -250,9 +251,9 @@ func (x *Valuation) GetIncompleteReasons() []string {
 	return nil
 }
 
-func (x *Valuation) GetValueTime() *timestamppb.Timestamp {
+func (x *Valuation) GetValuationTime() *timestamppb.Timestamp {
 	if x != nil {
-		return x.ValueTime
+		return x.ValuationTime
 	}
 	return nil
 }
@@ -264,27 +265,28 @@ func (x *Valuation) GetStale() bool {
 	return false
 }
 
-// Position is how much of one token the portfolio's wallets hold together.
+// Position is what all wallets of the portfolio hold of a token.
 type Position struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// CAIP-19.
+	// CAIP-19 id.
 	TokenId string `protobuf:"bytes,1,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
 	Symbol  string `protobuf:"bytes,2,opt,name=symbol,proto3" json:"symbol,omitempty"`
-	// 0 to 255.
+	// 0 to 255: one token is 10^decimals base units.
 	Decimals uint32 `protobuf:"varint,3,opt,name=decimals,proto3" json:"decimals,omitempty"`
-	// In base units, a decimal integer; a sum over wallets can pass 2^256-1.
+	// In base units: a decimal integer of at least 0. As a sum over wallets it can be
+	// above 2^256-1.
 	Amount string `protobuf:"bytes,4,opt,name=amount,proto3" json:"amount,omitempty"`
-	// Per whole token, empty when unknown.
+	// Of one token; empty when unknown.
 	Price       string                 `protobuf:"bytes,5,opt,name=price,proto3" json:"price,omitempty"`
 	PriceSource string                 `protobuf:"bytes,6,opt,name=price_source,json=priceSource,proto3" json:"price_source,omitempty"`
 	PriceTime   *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=price_time,json=priceTime,proto3" json:"price_time,omitempty"`
 	PriceStale  bool                   `protobuf:"varint,8,opt,name=price_stale,json=priceStale,proto3" json:"price_stale,omitempty"`
-	// amount / 10^decimals × price; empty when unpriced.
+	// amount / 10^decimals × price; empty when there is no price.
 	Value string `protobuf:"bytes,9,opt,name=value,proto3" json:"value,omitempty"`
-	// value / total, 0 to 1; 0 when not counted in the total.
+	// value / total, 0 to 1; 0 for a position that is not in total.
 	Share    float64 `protobuf:"fixed64,10,opt,name=share,proto3" json:"share,omitempty"`
 	Verified bool    `protobuf:"varint,11,opt,name=verified,proto3" json:"verified,omitempty"`
-	// Why there is no value: UNKNOWN_TOKEN, NO_PRICE, SOURCE_UNAVAILABLE or
+	// Set when value is empty: UNKNOWN_TOKEN, NO_PRICE, SOURCE_UNAVAILABLE or
 	// VALUE_OUT_OF_RANGE.
 	UnpricedReason string `protobuf:"bytes,12,opt,name=unpriced_reason,json=unpricedReason,proto3" json:"unpriced_reason,omitempty"`
 	unknownFields  protoimpl.UnknownFields
@@ -405,7 +407,7 @@ func (x *Position) GetUnpricedReason() string {
 	return ""
 }
 
-// Snapshot is the value of a portfolio in one hour.
+// Snapshot is the stored value of a portfolio for an hour.
 type Snapshot struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	PortfolioId string                 `protobuf:"bytes,1,opt,name=portfolio_id,json=portfolioId,proto3" json:"portfolio_id,omitempty"`
@@ -418,7 +420,7 @@ type Snapshot struct {
 	Complete      bool                   `protobuf:"varint,6,opt,name=complete,proto3" json:"complete,omitempty"`
 	PositionCount int32                  `protobuf:"varint,7,opt,name=position_count,json=positionCount,proto3" json:"position_count,omitempty"`
 	UnpricedCount int32                  `protobuf:"varint,8,opt,name=unpriced_count,json=unpricedCount,proto3" json:"unpriced_count,omitempty"`
-	// Taken afterwards, as of bucket_time, from the balances and prices of then.
+	// It was taken later, from the balances and prices at bucket_time.
 	Backfilled    bool `protobuf:"varint,9,opt,name=backfilled,proto3" json:"backfilled,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -519,19 +521,21 @@ func (x *Snapshot) GetBackfilled() bool {
 
 // TimelinePoint is the value of a portfolio within one interval.
 type TimelinePoint struct {
-	state     protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Inclusive.
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
 	// Exclusive.
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
-	// The first and the last snapshot of the interval.
+	// The totals of the first and the last snapshot of the interval, and the lowest
+	// and the highest.
 	Open          string `protobuf:"bytes,3,opt,name=open,proto3" json:"open,omitempty"`
 	Close         string `protobuf:"bytes,4,opt,name=close,proto3" json:"close,omitempty"`
 	Min           string `protobuf:"bytes,5,opt,name=min,proto3" json:"min,omitempty"`
 	Max           string `protobuf:"bytes,6,opt,name=max,proto3" json:"max,omitempty"`
 	SnapshotCount int32  `protobuf:"varint,7,opt,name=snapshot_count,json=snapshotCount,proto3" json:"snapshot_count,omitempty"`
-	// No snapshot fell into the interval: the values are the last known ones.
+	// The interval has no snapshot: the values are those of the last one before.
 	CarriedForward bool `protobuf:"varint,8,opt,name=carried_forward,json=carriedForward,proto3" json:"carried_forward,omitempty"`
-	// All snapshots in it were complete.
+	// All its snapshots are complete; if carried_forward, the last one before is.
 	Complete      bool `protobuf:"varint,9,opt,name=complete,proto3" json:"complete,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -812,8 +816,8 @@ type TakeSnapshotRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Empty for the default portfolio.
 	PortfolioId string `protobuf:"bytes,1,opt,name=portfolio_id,json=portfolioId,proto3" json:"portfolio_id,omitempty"`
-	// Both or neither: hours that begin at or after start_time and before
-	// end_time, which is at most now, and more than 15 minutes ago.
+	// Set both to backfill the hours that begin at or after start_time and before
+	// end_time, which is not in the future; or neither.
 	StartTime     *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
 	EndTime       *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -873,11 +877,12 @@ func (x *TakeSnapshotRequest) GetEndTime() *timestamppb.Timestamp {
 
 type TakeSnapshotResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Of a range the newest that this call stored; unset when it stored none.
+	// For a range the newest snapshot that this call stored; unset when it stored
+	// none.
 	Snapshot *Snapshot `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
-	// False when the hour already had a snapshot that was kept.
+	// False when the hour has another snapshot that was kept.
 	Stored bool `protobuf:"varint,2,opt,name=stored,proto3" json:"stored,omitempty"`
-	// Only with a range.
+	// Set for a range only.
 	Backfill      *BackfillProgress `protobuf:"bytes,3,opt,name=backfill,proto3" json:"backfill,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -934,20 +939,20 @@ func (x *TakeSnapshotResponse) GetBackfill() *BackfillProgress {
 	return nil
 }
 
-// BackfillProgress is how far TakeSnapshot came with a range.
+// BackfillProgress is how far TakeSnapshot has processed a range.
 type BackfillProgress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Hours that this call is done with.
-	HourCount int32 `protobuf:"varint,1,opt,name=hour_count,json=hourCount,proto3" json:"hour_count,omitempty"`
-	// Of those, snapshots stored. The other hours already had one that was kept,
-	// or the portfolio had no wallets.
+	// Hours that this call has processed.
+	ProcessedCount int32 `protobuf:"varint,1,opt,name=processed_count,json=processedCount,proto3" json:"processed_count,omitempty"`
+	// How many of them it has stored a snapshot for. The others have another snapshot
+	// that was kept, or the portfolio has no wallets.
 	StoredCount int32 `protobuf:"varint,2,opt,name=stored_count,json=storedCount,proto3" json:"stored_count,omitempty"`
-	// Of those stored, incomplete ones: a price or balance of then is not to be
-	// had.
+	// How many of the stored snapshots are incomplete: a price or balance of that time
+	// is not available.
 	IncompleteCount int32 `protobuf:"varint,3,opt,name=incomplete_count,json=incompleteCount,proto3" json:"incomplete_count,omitempty"`
-	// Hours of the range that are still to be done.
+	// Hours of the range that are left.
 	RemainingCount int32 `protobuf:"varint,4,opt,name=remaining_count,json=remainingCount,proto3" json:"remaining_count,omitempty"`
-	// The first of them, to go on with; unset when the range is done.
+	// The first hour that is left; unset when there is none.
 	NextStartTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=next_start_time,json=nextStartTime,proto3" json:"next_start_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -983,9 +988,9 @@ func (*BackfillProgress) Descriptor() ([]byte, []int) {
 	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{11}
 }
 
-func (x *BackfillProgress) GetHourCount() int32 {
+func (x *BackfillProgress) GetProcessedCount() int32 {
 	if x != nil {
-		return x.HourCount
+		return x.ProcessedCount
 	}
 	return 0
 }
@@ -1081,9 +1086,10 @@ func (x *ListSnapshotsRequest) GetPageToken() string {
 }
 
 type ListSnapshotsResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Snapshots     []*Snapshot            `protobuf:"bytes,1,rep,name=snapshots,proto3" json:"snapshots,omitempty"`
-	NextPageToken string                 `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Snapshots []*Snapshot            `protobuf:"bytes,1,rep,name=snapshots,proto3" json:"snapshots,omitempty"`
+	// Empty on the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1139,12 +1145,12 @@ type GetTimelineRequest struct {
 	Interval    Interval `protobuf:"varint,2,opt,name=interval,proto3,enum=purser.portfolio.v1.Interval" json:"interval,omitempty"`
 	// 30 days before end_time when unset.
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
-	// Now when unset. At most now.
+	// Not in the future; now when unset.
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
-	// IANA name, for example "Europe/Zurich"; UTC when empty. Days begin and
-	// end at midnight there.
+	// IANA name of the time zone in which days begin at midnight, for example
+	// "Europe/Zurich"; UTC when empty.
 	TimeZone string `protobuf:"bytes,5,opt,name=time_zone,json=timeZone,proto3" json:"time_zone,omitempty"`
-	// At most this many points, the newest ones: 1 to 5000; 1000 when 0.
+	// The largest number of points, 1 to 5000; 1000 when 0. The newest are returned.
 	Limit         int32 `protobuf:"varint,6,opt,name=limit,proto3" json:"limit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1226,7 +1232,7 @@ type GetTimelineResponse struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Currency string                 `protobuf:"bytes,1,opt,name=currency,proto3" json:"currency,omitempty"`
 	Points   []*TimelinePoint       `protobuf:"bytes,2,rep,name=points,proto3" json:"points,omitempty"`
-	// Older points were left out for the limit.
+	// There are older points, which limit excludes.
 	Truncated     bool `protobuf:"varint,3,opt,name=truncated,proto3" json:"truncated,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1293,7 +1299,7 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
 	"\adefault\x18\x03 \x01(\bR\adefault\x12;\n" +
 	"\vcreate_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTime\"\xe8\x02\n" +
+	"createTime\"\xf0\x02\n" +
 	"\tValuation\x12\x1a\n" +
 	"\bcurrency\x18\x01 \x01(\tR\bcurrency\x12\x14\n" +
 	"\x05total\x18\x02 \x01(\tR\x05total\x12;\n" +
@@ -1301,9 +1307,8 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\x0eunpriced_count\x18\x04 \x01(\x05R\runpricedCount\x12)\n" +
 	"\x10unverified_count\x18\x05 \x01(\x05R\x0funverifiedCount\x12\x1a\n" +
 	"\bcomplete\x18\x06 \x01(\bR\bcomplete\x12-\n" +
-	"\x12incomplete_reasons\x18\a \x03(\tR\x11incompleteReasons\x129\n" +
-	"\n" +
-	"value_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tvalueTime\x12\x14\n" +
+	"\x12incomplete_reasons\x18\a \x03(\tR\x11incompleteReasons\x12A\n" +
+	"\x0evaluation_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\rvaluationTime\x12\x14\n" +
 	"\x05stale\x18\t \x01(\bR\x05stale\"\xf7\x02\n" +
 	"\bPosition\x12\x19\n" +
 	"\btoken_id\x18\x01 \x01(\tR\atokenId\x12\x16\n" +
@@ -1361,10 +1366,9 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\x14TakeSnapshotResponse\x129\n" +
 	"\bsnapshot\x18\x01 \x01(\v2\x1d.purser.portfolio.v1.SnapshotR\bsnapshot\x12\x16\n" +
 	"\x06stored\x18\x02 \x01(\bR\x06stored\x12A\n" +
-	"\bbackfill\x18\x03 \x01(\v2%.purser.portfolio.v1.BackfillProgressR\bbackfill\"\xec\x01\n" +
-	"\x10BackfillProgress\x12\x1d\n" +
-	"\n" +
-	"hour_count\x18\x01 \x01(\x05R\thourCount\x12!\n" +
+	"\bbackfill\x18\x03 \x01(\v2%.purser.portfolio.v1.BackfillProgressR\bbackfill\"\xf6\x01\n" +
+	"\x10BackfillProgress\x12'\n" +
+	"\x0fprocessed_count\x18\x01 \x01(\x05R\x0eprocessedCount\x12!\n" +
 	"\fstored_count\x18\x02 \x01(\x05R\vstoredCount\x12)\n" +
 	"\x10incomplete_count\x18\x03 \x01(\x05R\x0fincompleteCount\x12'\n" +
 	"\x0fremaining_count\x18\x04 \x01(\x05R\x0eremainingCount\x12B\n" +
@@ -1439,7 +1443,7 @@ var file_purser_portfolio_v1_portfolio_service_proto_goTypes = []any{
 var file_purser_portfolio_v1_portfolio_service_proto_depIdxs = []int32{
 	17, // 0: purser.portfolio.v1.Portfolio.create_time:type_name -> google.protobuf.Timestamp
 	3,  // 1: purser.portfolio.v1.Valuation.positions:type_name -> purser.portfolio.v1.Position
-	17, // 2: purser.portfolio.v1.Valuation.value_time:type_name -> google.protobuf.Timestamp
+	17, // 2: purser.portfolio.v1.Valuation.valuation_time:type_name -> google.protobuf.Timestamp
 	17, // 3: purser.portfolio.v1.Position.price_time:type_name -> google.protobuf.Timestamp
 	17, // 4: purser.portfolio.v1.Snapshot.bucket_time:type_name -> google.protobuf.Timestamp
 	17, // 5: purser.portfolio.v1.Snapshot.snapshot_time:type_name -> google.protobuf.Timestamp

@@ -30,52 +30,51 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// PortfolioService values what a user holds and keeps the history of that
-// value. Every user has one default portfolio that holds all their wallets;
-// an empty portfolio_id means that one. A portfolio of somebody else is
-// NOT_FOUND.
+// PortfolioService values what a user's wallets hold and stores the history of that
+// value. Every user has one default portfolio with all their wallets, which is
+// created on first use; an empty portfolio_id selects it. A portfolio of somebody
+// else is NOT_FOUND.
 type PortfolioServiceClient interface {
-	// GetPortfolio returns a portfolio. The default one is created on first
-	// use.
+	// GetPortfolio returns a portfolio.
 	GetPortfolio(ctx context.Context, in *GetPortfolioRequest, opts ...grpc.CallOption) (*GetPortfolioResponse, error)
-	// GetValuation says what the portfolio is worth now.
+	// GetValuation returns what the portfolio is worth now. While the wallet service
+	// is unavailable it returns the last snapshot, with stale set.
 	//
-	// While the wallet service is away the last snapshot is returned with
-	// stale set; UNAVAILABLE (WALLET_UNAVAILABLE) when there is none.
+	// UNAVAILABLE (WALLET_UNAVAILABLE) when there is no snapshot either.
 	GetValuation(ctx context.Context, in *GetValuationRequest, opts ...grpc.CallOption) (*GetValuationResponse, error)
-	// TakeSnapshot stores the portfolio's value in the bucket of the current
-	// hour, UTC. However often it is called in an hour there is one snapshot: a
-	// complete one replaces an incomplete one, an incomplete one replaces another
-	// that lacks more, and otherwise the first is kept. Lacking more is the balances
-	// of more wallets, or as many and the prices of more positions, or as many of
-	// both and more stale prices.
+	// TakeSnapshot stores the portfolio's value for the current hour, UTC. There is one
+	// snapshot an hour. A complete one replaces an incomplete one; an incomplete one
+	// replaces another that lacks the balances of more wallets, or of as many wallets
+	// and the prices of more positions, or of as many of both and has more stale
+	// prices. Otherwise the first is kept.
 	//
-	// With start_time and end_time it takes the snapshots of the hours that begin
-	// in that range instead, from the balances and prices of then and oldest
-	// first, by the same rule. It works for a few seconds: while next_start_time of
-	// the answer is set, call again with it as start_time. What was stored stays
-	// when a call fails, and hours that have a complete snapshot are passed over, so
-	// that it can be taken up again at any time, from the beginning too. An hour
-	// that is incomplete is done with for that range, and is read again by a call
-	// that begins at or before it. An hour that began within the last 15 minutes
-	// is not settled yet, and a range ends before it: its own snapshot is taken
-	// without a range, or by a later call.
+	// With start_time and end_time it backfills: it takes the snapshots of the hours
+	// that begin in that range, oldest first, from the balances and prices of that
+	// time, by the same rule. A call works for a few seconds; while
+	// backfill.next_start_time is set, call again with it as start_time. Snapshots that
+	// are stored stay when a call fails, and hours with a complete snapshot are
+	// skipped, so a backfill can be repeated from its beginning. An hour with an
+	// incomplete snapshot is read again by a call whose range contains it. A range ends
+	// before an hour that began within the last 15 minutes, since its balances and
+	// prices may still change.
 	//
-	// UNAVAILABLE with nothing stored while the wallet service is away
-	// (WALLET_UNAVAILABLE), no price is known (PRICES_UNAVAILABLE) or none of
-	// the wallets was ever synced (WALLETS_NOT_SYNCED). INVALID_ARGUMENT for a
-	// start that is not before the end, an end in the future or a range over five
-	// years. Of a range also UNAVAILABLE (CHAIN_UNAVAILABLE) and, while another
-	// call reads the same history, RESOURCE_EXHAUSTED (HISTORY_READ_UNDER_WAY),
-	// and FAILED_PRECONDITION (CHAIN_NOT_CONFIGURED). An hour of which nothing can
-	// be valued ends the call, and is named in the message: go on after it.
+	// UNAVAILABLE, with nothing stored: WALLET_UNAVAILABLE while the wallet service is
+	// unavailable, PRICES_UNAVAILABLE when no price is known, WALLETS_NOT_SYNCED when
+	// no wallet was ever synced, and for a range CHAIN_UNAVAILABLE. For a range also:
+	// INVALID_ARGUMENT for a start_time that is not before end_time, an end_time in the
+	// future or more than five years; RESOURCE_EXHAUSTED (HISTORY_READ_UNDER_WAY) while
+	// another call reads the same history; FAILED_PRECONDITION (CHAIN_NOT_CONFIGURED).
+	// An hour of which nothing can be valued ends the call; the message names it:
+	// continue after it.
 	TakeSnapshot(ctx context.Context, in *TakeSnapshotRequest, opts ...grpc.CallOption) (*TakeSnapshotResponse, error)
 	// ListSnapshots returns the snapshots of a portfolio, newest first.
-	ListSnapshots(ctx context.Context, in *ListSnapshotsRequest, opts ...grpc.CallOption) (*ListSnapshotsResponse, error)
-	// GetTimeline returns the portfolio's value over time, one point an
-	// interval, oldest first.
 	//
-	// INVALID_ARGUMENT for a start that is not before the end, an end in the
+	// INVALID_ARGUMENT for a page_token of another query.
+	ListSnapshots(ctx context.Context, in *ListSnapshotsRequest, opts ...grpc.CallOption) (*ListSnapshotsResponse, error)
+	// GetTimeline returns the portfolio's value over time: one point for each interval,
+	// oldest first. Intervals before the first snapshot have no point.
+	//
+	// INVALID_ARGUMENT for a start_time that is not before end_time, an end_time in the
 	// future, a range over five years, or an unknown time zone.
 	GetTimeline(ctx context.Context, in *GetTimelineRequest, opts ...grpc.CallOption) (*GetTimelineResponse, error)
 }
@@ -142,52 +141,51 @@ func (c *portfolioServiceClient) GetTimeline(ctx context.Context, in *GetTimelin
 // All implementations must embed UnimplementedPortfolioServiceServer
 // for forward compatibility.
 //
-// PortfolioService values what a user holds and keeps the history of that
-// value. Every user has one default portfolio that holds all their wallets;
-// an empty portfolio_id means that one. A portfolio of somebody else is
-// NOT_FOUND.
+// PortfolioService values what a user's wallets hold and stores the history of that
+// value. Every user has one default portfolio with all their wallets, which is
+// created on first use; an empty portfolio_id selects it. A portfolio of somebody
+// else is NOT_FOUND.
 type PortfolioServiceServer interface {
-	// GetPortfolio returns a portfolio. The default one is created on first
-	// use.
+	// GetPortfolio returns a portfolio.
 	GetPortfolio(context.Context, *GetPortfolioRequest) (*GetPortfolioResponse, error)
-	// GetValuation says what the portfolio is worth now.
+	// GetValuation returns what the portfolio is worth now. While the wallet service
+	// is unavailable it returns the last snapshot, with stale set.
 	//
-	// While the wallet service is away the last snapshot is returned with
-	// stale set; UNAVAILABLE (WALLET_UNAVAILABLE) when there is none.
+	// UNAVAILABLE (WALLET_UNAVAILABLE) when there is no snapshot either.
 	GetValuation(context.Context, *GetValuationRequest) (*GetValuationResponse, error)
-	// TakeSnapshot stores the portfolio's value in the bucket of the current
-	// hour, UTC. However often it is called in an hour there is one snapshot: a
-	// complete one replaces an incomplete one, an incomplete one replaces another
-	// that lacks more, and otherwise the first is kept. Lacking more is the balances
-	// of more wallets, or as many and the prices of more positions, or as many of
-	// both and more stale prices.
+	// TakeSnapshot stores the portfolio's value for the current hour, UTC. There is one
+	// snapshot an hour. A complete one replaces an incomplete one; an incomplete one
+	// replaces another that lacks the balances of more wallets, or of as many wallets
+	// and the prices of more positions, or of as many of both and has more stale
+	// prices. Otherwise the first is kept.
 	//
-	// With start_time and end_time it takes the snapshots of the hours that begin
-	// in that range instead, from the balances and prices of then and oldest
-	// first, by the same rule. It works for a few seconds: while next_start_time of
-	// the answer is set, call again with it as start_time. What was stored stays
-	// when a call fails, and hours that have a complete snapshot are passed over, so
-	// that it can be taken up again at any time, from the beginning too. An hour
-	// that is incomplete is done with for that range, and is read again by a call
-	// that begins at or before it. An hour that began within the last 15 minutes
-	// is not settled yet, and a range ends before it: its own snapshot is taken
-	// without a range, or by a later call.
+	// With start_time and end_time it backfills: it takes the snapshots of the hours
+	// that begin in that range, oldest first, from the balances and prices of that
+	// time, by the same rule. A call works for a few seconds; while
+	// backfill.next_start_time is set, call again with it as start_time. Snapshots that
+	// are stored stay when a call fails, and hours with a complete snapshot are
+	// skipped, so a backfill can be repeated from its beginning. An hour with an
+	// incomplete snapshot is read again by a call whose range contains it. A range ends
+	// before an hour that began within the last 15 minutes, since its balances and
+	// prices may still change.
 	//
-	// UNAVAILABLE with nothing stored while the wallet service is away
-	// (WALLET_UNAVAILABLE), no price is known (PRICES_UNAVAILABLE) or none of
-	// the wallets was ever synced (WALLETS_NOT_SYNCED). INVALID_ARGUMENT for a
-	// start that is not before the end, an end in the future or a range over five
-	// years. Of a range also UNAVAILABLE (CHAIN_UNAVAILABLE) and, while another
-	// call reads the same history, RESOURCE_EXHAUSTED (HISTORY_READ_UNDER_WAY),
-	// and FAILED_PRECONDITION (CHAIN_NOT_CONFIGURED). An hour of which nothing can
-	// be valued ends the call, and is named in the message: go on after it.
+	// UNAVAILABLE, with nothing stored: WALLET_UNAVAILABLE while the wallet service is
+	// unavailable, PRICES_UNAVAILABLE when no price is known, WALLETS_NOT_SYNCED when
+	// no wallet was ever synced, and for a range CHAIN_UNAVAILABLE. For a range also:
+	// INVALID_ARGUMENT for a start_time that is not before end_time, an end_time in the
+	// future or more than five years; RESOURCE_EXHAUSTED (HISTORY_READ_UNDER_WAY) while
+	// another call reads the same history; FAILED_PRECONDITION (CHAIN_NOT_CONFIGURED).
+	// An hour of which nothing can be valued ends the call; the message names it:
+	// continue after it.
 	TakeSnapshot(context.Context, *TakeSnapshotRequest) (*TakeSnapshotResponse, error)
 	// ListSnapshots returns the snapshots of a portfolio, newest first.
-	ListSnapshots(context.Context, *ListSnapshotsRequest) (*ListSnapshotsResponse, error)
-	// GetTimeline returns the portfolio's value over time, one point an
-	// interval, oldest first.
 	//
-	// INVALID_ARGUMENT for a start that is not before the end, an end in the
+	// INVALID_ARGUMENT for a page_token of another query.
+	ListSnapshots(context.Context, *ListSnapshotsRequest) (*ListSnapshotsResponse, error)
+	// GetTimeline returns the portfolio's value over time: one point for each interval,
+	// oldest first. Intervals before the first snapshot have no point.
+	//
+	// INVALID_ARGUMENT for a start_time that is not before end_time, an end_time in the
 	// future, a range over five years, or an unknown time zone.
 	GetTimeline(context.Context, *GetTimelineRequest) (*GetTimelineResponse, error)
 	mustEmbedUnimplementedPortfolioServiceServer()

@@ -24,12 +24,12 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Balance is how much of one token a wallet held at one block.
+// Balance is the amount of a token that a wallet held at a block.
 type Balance struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Token *Token                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
 	// In base units: a decimal integer without sign or leading zeros, 0 to
-	// 2^256-1. Divide by 10^token.decimals for the amount as people write it.
+	// 2^256-1. Divided by 10^token.decimals it is the amount in tokens.
 	Amount      string `protobuf:"bytes,2,opt,name=amount,proto3" json:"amount,omitempty"`
 	BlockNumber uint64 `protobuf:"varint,3,opt,name=block_number,json=blockNumber,proto3" json:"block_number,omitempty"`
 	// The time of that block.
@@ -158,9 +158,10 @@ func (x *ListBalancesRequest) GetPageToken() string {
 }
 
 type ListBalancesResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Balances      []*Balance             `protobuf:"bytes,1,rep,name=balances,proto3" json:"balances,omitempty"`
-	NextPageToken string                 `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Balances []*Balance             `protobuf:"bytes,1,rep,name=balances,proto3" json:"balances,omitempty"`
+	// Empty on the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

@@ -26,12 +26,13 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// BalanceService reads the balances that the last sync stored.
+// BalanceService returns the balances of the last sync.
 type BalanceServiceClient interface {
-	// ListBalances returns the balances of one of the caller's wallets, ordered
-	// by token id, zero balances included.
+	// ListBalances returns the balances of one of the caller's wallets, including zero
+	// balances, ordered by token id.
 	//
-	// NOT_FOUND if the caller owns no such wallet.
+	// NOT_FOUND if the caller has no such wallet. INVALID_ARGUMENT for a page_token of
+	// another query.
 	ListBalances(ctx context.Context, in *ListBalancesRequest, opts ...grpc.CallOption) (*ListBalancesResponse, error)
 }
 
@@ -57,12 +58,13 @@ func (c *balanceServiceClient) ListBalances(ctx context.Context, in *ListBalance
 // All implementations must embed UnimplementedBalanceServiceServer
 // for forward compatibility.
 //
-// BalanceService reads the balances that the last sync stored.
+// BalanceService returns the balances of the last sync.
 type BalanceServiceServer interface {
-	// ListBalances returns the balances of one of the caller's wallets, ordered
-	// by token id, zero balances included.
+	// ListBalances returns the balances of one of the caller's wallets, including zero
+	// balances, ordered by token id.
 	//
-	// NOT_FOUND if the caller owns no such wallet.
+	// NOT_FOUND if the caller has no such wallet. INVALID_ARGUMENT for a page_token of
+	// another query.
 	ListBalances(context.Context, *ListBalancesRequest) (*ListBalancesResponse, error)
 	mustEmbedUnimplementedBalanceServiceServer()
 }

@@ -28,7 +28,7 @@ const (
 type WalletHoldings struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	WalletId string                 `protobuf:"bytes,1,opt,name=wallet_id,json=walletId,proto3" json:"wallet_id,omitempty"`
-	// CAIP-10.
+	// CAIP-10 account id.
 	Account       string     `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`
 	Sync          *Sync      `protobuf:"bytes,3,opt,name=sync,proto3" json:"sync,omitempty"`
 	Holdings      []*Holding `protobuf:"bytes,4,rep,name=holdings,proto3" json:"holdings,omitempty"`
@@ -149,11 +149,11 @@ func (x *Holding) GetPrice() *Price {
 
 type GetHoldingsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// In rows (a holding, or a wallet without any): 1 to 2000; 1000 when 0.
+	// In rows, each a holding or a wallet without any: 1 to 2000; 1000 when 0.
 	PageSize  int32  `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	// Whose wallets; the caller's own when empty. Another's need the permission
-	// wallet:any, as a service account that values portfolios by itself has.
+	// The owner of the wallets; the caller when empty. Another owner requires the
+	// permission wallet:any, which is for service accounts.
 	OwnerId       string `protobuf:"bytes,3,opt,name=owner_id,json=ownerId,proto3" json:"owner_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -211,10 +211,11 @@ func (x *GetHoldingsRequest) GetOwnerId() string {
 }
 
 type GetHoldingsResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Wallets       []*WalletHoldings      `protobuf:"bytes,1,rep,name=wallets,proto3" json:"wallets,omitempty"`
-	NextPageToken string                 `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
-	// Whose wallets these are.
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Wallets []*WalletHoldings      `protobuf:"bytes,1,rep,name=wallets,proto3" json:"wallets,omitempty"`
+	// Empty on the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// The owner of the wallets.
 	OwnerId       string `protobuf:"bytes,3,opt,name=owner_id,json=ownerId,proto3" json:"owner_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -271,32 +272,32 @@ func (x *GetHoldingsResponse) GetOwnerId() string {
 	return ""
 }
 
-// HoldingsAt is what wallets held at one moment.
-type HoldingsAt struct {
+// HistoricalHoldings is what wallets held at the start of an hour.
+type HistoricalHoldings struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The start of an hour, UTC.
-	Time *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
-	// As in GetHoldings. sync has the last block at or before time, and prices
+	// The start of the hour, UTC.
+	HourTime *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=hour_time,json=hourTime,proto3" json:"hour_time,omitempty"`
+	// As in GetHoldings. sync has the last block at or before hour_time, and prices
 	// are the last ones at or before it.
 	Wallets       []*WalletHoldings `protobuf:"bytes,2,rep,name=wallets,proto3" json:"wallets,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *HoldingsAt) Reset() {
-	*x = HoldingsAt{}
+func (x *HistoricalHoldings) Reset() {
+	*x = HistoricalHoldings{}
 	mi := &file_purser_wallet_v1_holdings_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *HoldingsAt) String() string {
+func (x *HistoricalHoldings) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*HoldingsAt) ProtoMessage() {}
+func (*HistoricalHoldings) ProtoMessage() {}
 
-func (x *HoldingsAt) ProtoReflect() protoreflect.Message {
+func (x *HistoricalHoldings) ProtoReflect() protoreflect.Message {
 	mi := &file_purser_wallet_v1_holdings_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -308,19 +309,19 @@ func (x *HoldingsAt) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use HoldingsAt.ProtoReflect.Descriptor instead.
-func (*HoldingsAt) Descriptor() ([]byte, []int) {
+// Deprecated: Use HistoricalHoldings.ProtoReflect.Descriptor instead.
+func (*HistoricalHoldings) Descriptor() ([]byte, []int) {
 	return file_purser_wallet_v1_holdings_service_proto_rawDescGZIP(), []int{4}
 }
 
-func (x *HoldingsAt) GetTime() *timestamppb.Timestamp {
+func (x *HistoricalHoldings) GetHourTime() *timestamppb.Timestamp {
 	if x != nil {
-		return x.Time
+		return x.HourTime
 	}
 	return nil
 }
 
-func (x *HoldingsAt) GetWallets() []*WalletHoldings {
+func (x *HistoricalHoldings) GetWallets() []*WalletHoldings {
 	if x != nil {
 		return x.Wallets
 	}
@@ -329,14 +330,14 @@ func (x *HoldingsAt) GetWallets() []*WalletHoldings {
 
 type ListHistoricalHoldingsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Hours that begin at or after start_time and before end_time, which is at
-	// most now.
+	// The range has the hours that begin at or after start_time and before end_time.
+	// end_time is not in the future.
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
 	EndTime   *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
-	// In rows, as in GetHoldings: 1 to 2000; 1000 when 0.
+	// In rows, as in GetHoldingsRequest: 1 to 2000; 1000 when 0.
 	PageSize  int32  `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	PageToken string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	// Whose wallets, as in GetHoldings.
+	// As in GetHoldingsRequest.
 	OwnerId       string `protobuf:"bytes,5,opt,name=owner_id,json=ownerId,proto3" json:"owner_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -409,11 +410,11 @@ func (x *ListHistoricalHoldingsRequest) GetOwnerId() string {
 
 type ListHistoricalHoldingsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// An hour that fills more than a page goes on on the next.
-	Hours []*HoldingsAt `protobuf:"bytes,1,rep,name=hours,proto3" json:"hours,omitempty"`
+	// An hour that doesn't fit on a page continues on the next.
+	Hours []*HistoricalHoldings `protobuf:"bytes,1,rep,name=hours,proto3" json:"hours,omitempty"`
 	// Empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
-	// Whose wallets these are.
+	// The owner of the wallets.
 	OwnerId       string `protobuf:"bytes,3,opt,name=owner_id,json=ownerId,proto3" json:"owner_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -449,7 +450,7 @@ func (*ListHistoricalHoldingsResponse) Descriptor() ([]byte, []int) {
 	return file_purser_wallet_v1_holdings_service_proto_rawDescGZIP(), []int{6}
 }
 
-func (x *ListHistoricalHoldingsResponse) GetHours() []*HoldingsAt {
+func (x *ListHistoricalHoldingsResponse) GetHours() []*HistoricalHoldings {
 	if x != nil {
 		return x.Hours
 	}
@@ -492,10 +493,9 @@ const file_purser_wallet_v1_holdings_service_proto_rawDesc = "" +
 	"\x13GetHoldingsResponse\x12:\n" +
 	"\awallets\x18\x01 \x03(\v2 .purser.wallet.v1.WalletHoldingsR\awallets\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x19\n" +
-	"\bowner_id\x18\x03 \x01(\tR\aownerId\"x\n" +
-	"\n" +
-	"HoldingsAt\x12.\n" +
-	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12:\n" +
+	"\bowner_id\x18\x03 \x01(\tR\aownerId\"\x89\x01\n" +
+	"\x12HistoricalHoldings\x127\n" +
+	"\thour_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\bhourTime\x12:\n" +
 	"\awallets\x18\x02 \x03(\v2 .purser.wallet.v1.WalletHoldingsR\awallets\"\x9b\x02\n" +
 	"\x1dListHistoricalHoldingsRequest\x12A\n" +
 	"\n" +
@@ -505,9 +505,9 @@ const file_purser_wallet_v1_holdings_service_proto_rawDesc = "" +
 	"\xbaH\a\x1a\x05\x18\xd0\x0f(\x00R\bpageSize\x12'\n" +
 	"\n" +
 	"page_token\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\tpageToken\x12&\n" +
-	"\bowner_id\x18\x05 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\aownerId\"\x97\x01\n" +
-	"\x1eListHistoricalHoldingsResponse\x122\n" +
-	"\x05hours\x18\x01 \x03(\v2\x1c.purser.wallet.v1.HoldingsAtR\x05hours\x12&\n" +
+	"\bowner_id\x18\x05 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\aownerId\"\x9f\x01\n" +
+	"\x1eListHistoricalHoldingsResponse\x12:\n" +
+	"\x05hours\x18\x01 \x03(\v2$.purser.wallet.v1.HistoricalHoldingsR\x05hours\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x19\n" +
 	"\bowner_id\x18\x03 \x01(\tR\aownerId2\x97\x02\n" +
 	"\x0fHoldingsService\x12p\n" +
@@ -532,7 +532,7 @@ var file_purser_wallet_v1_holdings_service_proto_goTypes = []any{
 	(*Holding)(nil),                        // 1: purser.wallet.v1.Holding
 	(*GetHoldingsRequest)(nil),             // 2: purser.wallet.v1.GetHoldingsRequest
 	(*GetHoldingsResponse)(nil),            // 3: purser.wallet.v1.GetHoldingsResponse
-	(*HoldingsAt)(nil),                     // 4: purser.wallet.v1.HoldingsAt
+	(*HistoricalHoldings)(nil),             // 4: purser.wallet.v1.HistoricalHoldings
 	(*ListHistoricalHoldingsRequest)(nil),  // 5: purser.wallet.v1.ListHistoricalHoldingsRequest
 	(*ListHistoricalHoldingsResponse)(nil), // 6: purser.wallet.v1.ListHistoricalHoldingsResponse
 	(*Sync)(nil),                           // 7: purser.wallet.v1.Sync
@@ -546,11 +546,11 @@ var file_purser_wallet_v1_holdings_service_proto_depIdxs = []int32{
 	8,  // 2: purser.wallet.v1.Holding.balance:type_name -> purser.wallet.v1.Balance
 	9,  // 3: purser.wallet.v1.Holding.price:type_name -> purser.wallet.v1.Price
 	0,  // 4: purser.wallet.v1.GetHoldingsResponse.wallets:type_name -> purser.wallet.v1.WalletHoldings
-	10, // 5: purser.wallet.v1.HoldingsAt.time:type_name -> google.protobuf.Timestamp
-	0,  // 6: purser.wallet.v1.HoldingsAt.wallets:type_name -> purser.wallet.v1.WalletHoldings
+	10, // 5: purser.wallet.v1.HistoricalHoldings.hour_time:type_name -> google.protobuf.Timestamp
+	0,  // 6: purser.wallet.v1.HistoricalHoldings.wallets:type_name -> purser.wallet.v1.WalletHoldings
 	10, // 7: purser.wallet.v1.ListHistoricalHoldingsRequest.start_time:type_name -> google.protobuf.Timestamp
 	10, // 8: purser.wallet.v1.ListHistoricalHoldingsRequest.end_time:type_name -> google.protobuf.Timestamp
-	4,  // 9: purser.wallet.v1.ListHistoricalHoldingsResponse.hours:type_name -> purser.wallet.v1.HoldingsAt
+	4,  // 9: purser.wallet.v1.ListHistoricalHoldingsResponse.hours:type_name -> purser.wallet.v1.HistoricalHoldings
 	2,  // 10: purser.wallet.v1.HoldingsService.GetHoldings:input_type -> purser.wallet.v1.GetHoldingsRequest
 	5,  // 11: purser.wallet.v1.HoldingsService.ListHistoricalHoldings:input_type -> purser.wallet.v1.ListHistoricalHoldingsRequest
 	3,  // 12: purser.wallet.v1.HoldingsService.GetHoldings:output_type -> purser.wallet.v1.GetHoldingsResponse

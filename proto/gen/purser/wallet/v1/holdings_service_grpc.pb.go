@@ -27,29 +27,30 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// HoldingsService is what other services value portfolios from.
+// HoldingsService returns balances together with prices, from which portfolios are
+// valued.
 type HoldingsServiceClient interface {
-	// GetHoldings returns what the caller's wallets hold, with prices, ordered
-	// by wallet and token. A wallet that holds nothing or was never synced
-	// appears without holdings, so that none is passed over in silence; a
-	// wallet whose holdings fill more than a page goes on on the next.
+	// GetHoldings returns what the caller's wallets hold, with prices, ordered by wallet
+	// and token. A wallet that holds nothing or was never synced is returned without
+	// holdings. A wallet whose holdings don't fit on a page continues on the next.
 	//
-	// PERMISSION_DENIED (PERMISSION_MISSING) for another owner's without
-	// wallet:any.
+	// PERMISSION_DENIED (PERMISSION_MISSING) for another owner_id without the
+	// permission wallet:any. INVALID_ARGUMENT for a page_token of another query.
 	GetHoldings(ctx context.Context, in *GetHoldingsRequest, opts ...grpc.CallOption) (*GetHoldingsResponse, error)
-	// ListHistoricalHoldings returns what the caller's wallets held at the start
-	// of each hour of a range, with the prices of then: hour by hour, oldest
-	// first, each ordered as GetHoldings. What is not known yet is read from the
-	// chains and price sources and kept, so a page may end early, and also be
-	// empty, with a next_page_token: the rest takes another call. It is about the
-	// wallets that there are now, also of hours before they were added; a wallet
-	// whose history can't be had stands in the hour with sync.state FAILED.
+	// ListHistoricalHoldings returns what the caller's current wallets held at the
+	// start of each hour of a range, with the prices of that time: oldest hour first,
+	// each ordered as in GetHoldings. Hours before a wallet was added are included.
+	// Hours that are not stored yet are read from the chains and the price source and
+	// stored. So a page may be short or empty and still have a next_page_token; call
+	// again with it. A wallet whose history can't be read has sync.state FAILED in
+	// that hour.
 	//
-	// INVALID_ARGUMENT for a start that is not before the end or is before 2015,
-	// an end in the future or a range over five years. UNAVAILABLE
-	// (CHAIN_UNAVAILABLE) while no node of a chain answers; a wallet on a chain
-	// without a node is FAILED. RESOURCE_EXHAUSTED (HISTORY_READ_UNDER_WAY) while
-	// another call reads the same owner's. PERMISSION_DENIED as GetHoldings.
+	// INVALID_ARGUMENT for a start_time that is not before end_time or is before 2015,
+	// an end_time in the future, a range over five years or a page_token of another
+	// query. UNAVAILABLE (CHAIN_UNAVAILABLE) while no node of a chain answers; wallets
+	// on a chain without a configured node are FAILED. RESOURCE_EXHAUSTED
+	// (HISTORY_READ_UNDER_WAY) while another call reads the history of the same owner.
+	// PERMISSION_DENIED as in GetHoldings.
 	ListHistoricalHoldings(ctx context.Context, in *ListHistoricalHoldingsRequest, opts ...grpc.CallOption) (*ListHistoricalHoldingsResponse, error)
 }
 
@@ -85,29 +86,30 @@ func (c *holdingsServiceClient) ListHistoricalHoldings(ctx context.Context, in *
 // All implementations must embed UnimplementedHoldingsServiceServer
 // for forward compatibility.
 //
-// HoldingsService is what other services value portfolios from.
+// HoldingsService returns balances together with prices, from which portfolios are
+// valued.
 type HoldingsServiceServer interface {
-	// GetHoldings returns what the caller's wallets hold, with prices, ordered
-	// by wallet and token. A wallet that holds nothing or was never synced
-	// appears without holdings, so that none is passed over in silence; a
-	// wallet whose holdings fill more than a page goes on on the next.
+	// GetHoldings returns what the caller's wallets hold, with prices, ordered by wallet
+	// and token. A wallet that holds nothing or was never synced is returned without
+	// holdings. A wallet whose holdings don't fit on a page continues on the next.
 	//
-	// PERMISSION_DENIED (PERMISSION_MISSING) for another owner's without
-	// wallet:any.
+	// PERMISSION_DENIED (PERMISSION_MISSING) for another owner_id without the
+	// permission wallet:any. INVALID_ARGUMENT for a page_token of another query.
 	GetHoldings(context.Context, *GetHoldingsRequest) (*GetHoldingsResponse, error)
-	// ListHistoricalHoldings returns what the caller's wallets held at the start
-	// of each hour of a range, with the prices of then: hour by hour, oldest
-	// first, each ordered as GetHoldings. What is not known yet is read from the
-	// chains and price sources and kept, so a page may end early, and also be
-	// empty, with a next_page_token: the rest takes another call. It is about the
-	// wallets that there are now, also of hours before they were added; a wallet
-	// whose history can't be had stands in the hour with sync.state FAILED.
+	// ListHistoricalHoldings returns what the caller's current wallets held at the
+	// start of each hour of a range, with the prices of that time: oldest hour first,
+	// each ordered as in GetHoldings. Hours before a wallet was added are included.
+	// Hours that are not stored yet are read from the chains and the price source and
+	// stored. So a page may be short or empty and still have a next_page_token; call
+	// again with it. A wallet whose history can't be read has sync.state FAILED in
+	// that hour.
 	//
-	// INVALID_ARGUMENT for a start that is not before the end or is before 2015,
-	// an end in the future or a range over five years. UNAVAILABLE
-	// (CHAIN_UNAVAILABLE) while no node of a chain answers; a wallet on a chain
-	// without a node is FAILED. RESOURCE_EXHAUSTED (HISTORY_READ_UNDER_WAY) while
-	// another call reads the same owner's. PERMISSION_DENIED as GetHoldings.
+	// INVALID_ARGUMENT for a start_time that is not before end_time or is before 2015,
+	// an end_time in the future, a range over five years or a page_token of another
+	// query. UNAVAILABLE (CHAIN_UNAVAILABLE) while no node of a chain answers; wallets
+	// on a chain without a configured node are FAILED. RESOURCE_EXHAUSTED
+	// (HISTORY_READ_UNDER_WAY) while another call reads the history of the same owner.
+	// PERMISSION_DENIED as in GetHoldings.
 	ListHistoricalHoldings(context.Context, *ListHistoricalHoldingsRequest) (*ListHistoricalHoldingsResponse, error)
 	mustEmbedUnimplementedHoldingsServiceServer()
 }

@@ -27,23 +27,23 @@ const (
 // Price is the price of one whole token (10^decimals base units).
 type Price struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// CAIP-19.
+	// CAIP-19 id.
 	TokenId string `protobuf:"bytes,1,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
-	// A decimal number without exponent, for example "1824.53"; empty when
-	// unavailable. Never negative.
+	// A decimal number, at least 0, without exponent, for example "1824.53"; empty when
+	// unknown.
 	Price string `protobuf:"bytes,2,opt,name=price,proto3" json:"price,omitempty"`
-	// ISO 4217; always "USD".
+	// ISO 4217 code; always "USD".
 	Currency string `protobuf:"bytes,3,opt,name=currency,proto3" json:"currency,omitempty"`
-	// Where the price is from, for example "llama".
+	// The name of the source, for example "llama".
 	Source string `protobuf:"bytes,4,opt,name=source,proto3" json:"source,omitempty"`
-	// The source's own time of the price.
+	// The time of the price, by its source.
 	PriceTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=price_time,json=priceTime,proto3" json:"price_time,omitempty"`
-	// Older than the deployment's staleness limit.
+	// price_time is further in the past than the deployment allows.
 	Stale bool `protobuf:"varint,6,opt,name=stale,proto3" json:"stale,omitempty"`
-	// Why there is no price: UNKNOWN_TOKEN, NO_PRICE or SOURCE_UNAVAILABLE.
-	UnavailableReason string `protobuf:"bytes,7,opt,name=unavailable_reason,json=unavailableReason,proto3" json:"unavailable_reason,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Set when price is empty: UNKNOWN_TOKEN, NO_PRICE or SOURCE_UNAVAILABLE.
+	UnpricedReason string `protobuf:"bytes,7,opt,name=unpriced_reason,json=unpricedReason,proto3" json:"unpriced_reason,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Price) Reset() {
@@ -118,9 +118,9 @@ func (x *Price) GetStale() bool {
 	return false
 }
 
-func (x *Price) GetUnavailableReason() string {
+func (x *Price) GetUnpricedReason() string {
 	if x != nil {
-		return x.UnavailableReason
+		return x.UnpricedReason
 	}
 	return ""
 }
@@ -218,7 +218,7 @@ var File_purser_wallet_v1_price_service_proto protoreflect.FileDescriptor
 
 const file_purser_wallet_v1_price_service_proto_rawDesc = "" +
 	"\n" +
-	"$purser/wallet/v1/price_service.proto\x12\x10purser.wallet.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\"\xec\x01\n" +
+	"$purser/wallet/v1/price_service.proto\x12\x10purser.wallet.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\"\xe6\x01\n" +
 	"\x05Price\x12\x19\n" +
 	"\btoken_id\x18\x01 \x01(\tR\atokenId\x12\x14\n" +
 	"\x05price\x18\x02 \x01(\tR\x05price\x12\x1a\n" +
@@ -226,8 +226,8 @@ const file_purser_wallet_v1_price_service_proto_rawDesc = "" +
 	"\x06source\x18\x04 \x01(\tR\x06source\x129\n" +
 	"\n" +
 	"price_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tpriceTime\x12\x14\n" +
-	"\x05stale\x18\x06 \x01(\bR\x05stale\x12-\n" +
-	"\x12unavailable_reason\x18\a \x01(\tR\x11unavailableReason\"G\n" +
+	"\x05stale\x18\x06 \x01(\bR\x05stale\x12'\n" +
+	"\x0funpriced_reason\x18\a \x01(\tR\x0eunpricedReason\"G\n" +
 	"\x10GetPricesRequest\x123\n" +
 	"\ttoken_ids\x18\x01 \x03(\tB\x16\xbaH\x13\x92\x01\x10\b\x01\x10\xf4\x03\x18\x01\"\ar\x05\x10\x01\x18\xa0\x01R\btokenIds\"D\n" +
 	"\x11GetPricesResponse\x12/\n" +

@@ -26,14 +26,14 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// PriceService tells what tokens are worth.
+// PriceService returns the prices of tokens.
 type PriceServiceClient interface {
-	// GetPrices returns the latest price of each token, in the order asked. A
-	// price older than the deployment's refresh period is fetched anew first;
-	// when its source is away the last one is returned with its age.
+	// GetPrices returns the latest price of each token, in the order of the request. A
+	// price that is older than the deployment's refresh period is read from its source
+	// first; while the source is unavailable the last known price is returned.
 	//
-	// A token without a price has unavailable_reason set and no price: an
-	// unknown price is never zero.
+	// A token without a price has unpriced_reason in place of price: an unknown price
+	// is never zero.
 	GetPrices(ctx context.Context, in *GetPricesRequest, opts ...grpc.CallOption) (*GetPricesResponse, error)
 }
 
@@ -59,14 +59,14 @@ func (c *priceServiceClient) GetPrices(ctx context.Context, in *GetPricesRequest
 // All implementations must embed UnimplementedPriceServiceServer
 // for forward compatibility.
 //
-// PriceService tells what tokens are worth.
+// PriceService returns the prices of tokens.
 type PriceServiceServer interface {
-	// GetPrices returns the latest price of each token, in the order asked. A
-	// price older than the deployment's refresh period is fetched anew first;
-	// when its source is away the last one is returned with its age.
+	// GetPrices returns the latest price of each token, in the order of the request. A
+	// price that is older than the deployment's refresh period is read from its source
+	// first; while the source is unavailable the last known price is returned.
 	//
-	// A token without a price has unavailable_reason set and no price: an
-	// unknown price is never zero.
+	// A token without a price has unpriced_reason in place of price: an unknown price
+	// is never zero.
 	GetPrices(context.Context, *GetPricesRequest) (*GetPricesResponse, error)
 	mustEmbedUnimplementedPriceServiceServer()
 }

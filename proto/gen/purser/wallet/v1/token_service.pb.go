@@ -26,15 +26,14 @@ const (
 // Token is a fungible token of one chain, or the chain's native coin.
 type Token struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// CAIP-19, for example "eip155:1/slip44:60" or "eip155:1/erc20:0x…" with
-	// the contract in lower case.
+	// CAIP-19 id, for example "eip155:1/slip44:60" or "eip155:1/erc20:0x…", with the
+	// address of the contract in lower case.
 	Id     string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Symbol string `protobuf:"bytes,2,opt,name=symbol,proto3" json:"symbol,omitempty"`
 	Name   string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
-	// 0 to 255: how many base units make one token, as a power of ten.
+	// 0 to 255: one token is 10^decimals base units.
 	Decimals uint32 `protobuf:"varint,4,opt,name=decimals,proto3" json:"decimals,omitempty"`
-	// On the deployment's verified list. Tokens that are not are left out of
-	// totals.
+	// The deployment has verified the token. Unverified tokens don't count in totals.
 	Verified      bool `protobuf:"varint,5,opt,name=verified,proto3" json:"verified,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -195,7 +194,7 @@ func (x *GetTokenResponse) GetToken() *Token {
 
 type ListTokensRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// CAIP-2 chain id to list, for example "eip155:1"; all chains when empty.
+	// CAIP-2 id of a chain, for example "eip155:1"; all chains when empty.
 	ChainId string `protobuf:"bytes,1,opt,name=chain_id,json=chainId,proto3" json:"chain_id,omitempty"`
 	// 1 to 500; 100 when 0.
 	PageSize      int32  `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
@@ -256,9 +255,10 @@ func (x *ListTokensRequest) GetPageToken() string {
 }
 
 type ListTokensResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Tokens        []*Token               `protobuf:"bytes,1,rep,name=tokens,proto3" json:"tokens,omitempty"`
-	NextPageToken string                 `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Tokens []*Token               `protobuf:"bytes,1,rep,name=tokens,proto3" json:"tokens,omitempty"`
+	// Empty on the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

@@ -27,12 +27,16 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// TokenService lists the tokens whose balances are read. They come from the
+// TokenService returns the tokens whose balances are read: those of the
 // deployment's token list.
 type TokenServiceClient interface {
-	// GetToken returns one token by its CAIP-19 id.
+	// GetToken returns a token by its CAIP-19 id.
+	//
+	// NOT_FOUND when the list has no such token.
 	GetToken(ctx context.Context, in *GetTokenRequest, opts ...grpc.CallOption) (*GetTokenResponse, error)
-	// ListTokens returns the known tokens, ordered by id.
+	// ListTokens returns the tokens, ordered by id.
+	//
+	// INVALID_ARGUMENT for a page_token of another query.
 	ListTokens(ctx context.Context, in *ListTokensRequest, opts ...grpc.CallOption) (*ListTokensResponse, error)
 }
 
@@ -68,12 +72,16 @@ func (c *tokenServiceClient) ListTokens(ctx context.Context, in *ListTokensReque
 // All implementations must embed UnimplementedTokenServiceServer
 // for forward compatibility.
 //
-// TokenService lists the tokens whose balances are read. They come from the
+// TokenService returns the tokens whose balances are read: those of the
 // deployment's token list.
 type TokenServiceServer interface {
-	// GetToken returns one token by its CAIP-19 id.
+	// GetToken returns a token by its CAIP-19 id.
+	//
+	// NOT_FOUND when the list has no such token.
 	GetToken(context.Context, *GetTokenRequest) (*GetTokenResponse, error)
-	// ListTokens returns the known tokens, ordered by id.
+	// ListTokens returns the tokens, ordered by id.
+	//
+	// INVALID_ARGUMENT for a page_token of another query.
 	ListTokens(context.Context, *ListTokensRequest) (*ListTokensResponse, error)
 	mustEmbedUnimplementedTokenServiceServer()
 }

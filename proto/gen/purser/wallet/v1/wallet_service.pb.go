@@ -25,11 +25,12 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// SyncState is how a wallet's last sync ended.
 type SyncState int32
 
 const (
 	SyncState_SYNC_STATE_UNSPECIFIED SyncState = 0
-	// Never synced.
+	// The wallet was never synced.
 	SyncState_SYNC_STATE_PENDING SyncState = 1
 	SyncState_SYNC_STATE_SYNCING SyncState = 2
 	SyncState_SYNC_STATE_SYNCED  SyncState = 3
@@ -81,10 +82,11 @@ func (SyncState) EnumDescriptor() ([]byte, []int) {
 	return file_purser_wallet_v1_wallet_service_proto_rawDescGZIP(), []int{0}
 }
 
+// WalletView selects the fields of a wallet.
 type WalletView int32
 
 const (
-	// As WALLET_VIEW_BASIC.
+	// The same as WALLET_VIEW_BASIC.
 	WalletView_WALLET_VIEW_UNSPECIFIED   WalletView = 0
 	WalletView_WALLET_VIEW_BASIC         WalletView = 1
 	WalletView_WALLET_VIEW_WITH_BALANCES WalletView = 2
@@ -143,9 +145,9 @@ type Wallet struct {
 	Sync       *Sync                  `protobuf:"bytes,4,opt,name=sync,proto3" json:"sync,omitempty"`
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
-	// Changes whenever the wallet's own fields change.
+	// Changes with every update of the wallet; a sync doesn't change it.
 	Etag string `protobuf:"bytes,7,opt,name=etag,proto3" json:"etag,omitempty"`
-	// Filled by WALLET_VIEW_WITH_BALANCES only. Zero balances are left out.
+	// Set with WALLET_VIEW_WITH_BALANCES only, without zero balances.
 	Balances      []*Balance `protobuf:"bytes,8,rep,name=balances,proto3" json:"balances,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -237,7 +239,7 @@ func (x *Wallet) GetBalances() []*Balance {
 	return nil
 }
 
-// Sync says how fresh a wallet's balances are.
+// Sync is the state of the last sync of a wallet's balances.
 type Sync struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	State SyncState              `protobuf:"varint,1,opt,name=state,proto3,enum=purser.wallet.v1.SyncState" json:"state,omitempty"`
@@ -245,9 +247,9 @@ type Sync struct {
 	BlockNumber uint64 `protobuf:"varint,2,opt,name=block_number,json=blockNumber,proto3" json:"block_number,omitempty"`
 	// Unset before the first successful sync.
 	SyncTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=sync_time,json=syncTime,proto3" json:"sync_time,omitempty"`
-	// Why the last sync failed; empty otherwise.
+	// The error of the last sync; empty if it succeeded.
 	Error string `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
-	// When a failed sync is worth trying again.
+	// When to retry a failed sync, if that may help.
 	RetryTime     *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=retry_time,json=retryTime,proto3" json:"retry_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -320,12 +322,12 @@ func (x *Sync) GetRetryTime() *timestamppb.Timestamp {
 
 type CreateWalletRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// CAIP-10, namespace eip155. The address may be in lower case or in EIP-55
-	// form; mixed case with a wrong checksum is refused.
+	// CAIP-10 account id of the namespace eip155. The address is in lower case or in
+	// EIP-55 form; one in mixed case with a wrong checksum is INVALID_ARGUMENT.
 	Account string `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
 	// At most 80 characters.
 	Label string `protobuf:"bytes,2,opt,name=label,proto3" json:"label,omitempty"`
-	// A UUID chosen by the caller; makes a repeat of this call safe.
+	// A UUID that the caller chooses, so that the call can be repeated.
 	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -633,9 +635,9 @@ type UpdateWalletRequest struct {
 	WalletId string                 `protobuf:"bytes,1,opt,name=wallet_id,json=walletId,proto3" json:"wallet_id,omitempty"`
 	// 1 to 80 characters.
 	Label string `protobuf:"bytes,2,opt,name=label,proto3" json:"label,omitempty"`
-	// Which fields to change: "label". Empty means all that can be changed.
+	// The fields to set: "label". Empty for all that can be set.
 	UpdateMask *fieldmaskpb.FieldMask `protobuf:"bytes,3,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
-	// Optional; see Wallet.etag.
+	// If set, Wallet.etag that the wallet must still have.
 	Etag          string `protobuf:"bytes,4,opt,name=etag,proto3" json:"etag,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -746,7 +748,7 @@ func (x *UpdateWalletResponse) GetWallet() *Wallet {
 type DeleteWalletRequest struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	WalletId string                 `protobuf:"bytes,1,opt,name=wallet_id,json=walletId,proto3" json:"wallet_id,omitempty"`
-	// Optional; see Wallet.etag.
+	// If set, Wallet.etag that the wallet must still have.
 	Etag          string `protobuf:"bytes,2,opt,name=etag,proto3" json:"etag,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -879,7 +881,7 @@ func (x *SyncWalletRequest) GetWalletId() string {
 type SyncWalletResponse struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Wallet *Wallet                `protobuf:"bytes,1,opt,name=wallet,proto3" json:"wallet,omitempty"`
-	// How many tokens were read, zero balances included.
+	// How many balances were read, including zero balances.
 	TokenCount    int32 `protobuf:"varint,2,opt,name=token_count,json=tokenCount,proto3" json:"token_count,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -31,37 +31,42 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// WalletService keeps the wallets that a user watches. Every method works on
-// the caller's own wallets: a wallet of somebody else is NOT_FOUND.
+// WalletService manages the wallets that a user watches. Every method works on the
+// caller's own wallets only: a wallet of somebody else is NOT_FOUND.
 type WalletServiceClient interface {
-	// CreateWallet adds an account to the caller's wallets, watch-only.
+	// CreateWallet adds a chain account to the caller's wallets. No key is needed: the
+	// account is only read.
 	//
-	// With a request_id a repeat of the same call returns the same wallet; the
-	// same request_id with another body is INVALID_ARGUMENT. ALREADY_EXISTS
-	// (WALLET_EXISTS) when the caller has this account already.
+	// With a request_id the call can be repeated and returns the same wallet.
+	// INVALID_ARGUMENT for an invalid account, and for a request_id that was used with
+	// another account or label. ALREADY_EXISTS (WALLET_EXISTS) when the caller has
+	// this account already.
 	CreateWallet(ctx context.Context, in *CreateWalletRequest, opts ...grpc.CallOption) (*CreateWalletResponse, error)
-	// GetWallet returns one wallet.
+	// GetWallet returns a wallet.
+	//
+	// NOT_FOUND.
 	GetWallet(ctx context.Context, in *GetWalletRequest, opts ...grpc.CallOption) (*GetWalletResponse, error)
 	// ListWallets returns the caller's wallets, oldest first.
 	//
-	// INVALID_ARGUMENT when page_token is not one of this query.
+	// INVALID_ARGUMENT for a page_token of another query.
 	ListWallets(ctx context.Context, in *ListWalletsRequest, opts ...grpc.CallOption) (*ListWalletsResponse, error)
-	// UpdateWallet changes the fields in update_mask; "label" is the only one.
+	// UpdateWallet sets the fields in update_mask; "label" is the only one.
 	//
-	// ABORTED (ETAG_MISMATCH) when etag is given and the wallet changed since
-	// the caller read it.
+	// NOT_FOUND. ABORTED (ETAG_MISMATCH) when etag is set and the wallet has changed
+	// since.
 	UpdateWallet(ctx context.Context, in *UpdateWalletRequest, opts ...grpc.CallOption) (*UpdateWalletResponse, error)
 	// DeleteWallet removes a wallet and its balances.
 	//
-	// ABORTED (ETAG_MISMATCH) as in UpdateWallet.
+	// NOT_FOUND. ABORTED (ETAG_MISMATCH) as in UpdateWallet.
 	DeleteWallet(ctx context.Context, in *DeleteWalletRequest, opts ...grpc.CallOption) (*DeleteWalletResponse, error)
-	// SyncWallet reads the wallet's balances from the chain, all at one block,
-	// and stores them.
+	// SyncWallet reads the wallet's balances from the chain, all at the same block, and
+	// stores them.
 	//
-	// UNAVAILABLE when no node answers (CHAIN_UNAVAILABLE), or one answers with a
-	// block before the last sync's (CHAIN_BEHIND) or one that the chain can't
-	// have reached since (CHAIN_IMPLAUSIBLE); what was stored before stays. FAILED_PRECONDITION (CHAIN_NOT_CONFIGURED) when the
-	// deployment has no node for the wallet's chain.
+	// UNAVAILABLE: CHAIN_UNAVAILABLE when no node answers, CHAIN_BEHIND when the node's
+	// block is before that of the last sync, CHAIN_IMPLAUSIBLE when the chain can't
+	// have reached the node's block since. The stored balances then stay.
+	// FAILED_PRECONDITION (CHAIN_NOT_CONFIGURED) when the deployment has no node of the
+	// wallet's chain. NOT_FOUND.
 	SyncWallet(ctx context.Context, in *SyncWalletRequest, opts ...grpc.CallOption) (*SyncWalletResponse, error)
 }
 
@@ -137,37 +142,42 @@ func (c *walletServiceClient) SyncWallet(ctx context.Context, in *SyncWalletRequ
 // All implementations must embed UnimplementedWalletServiceServer
 // for forward compatibility.
 //
-// WalletService keeps the wallets that a user watches. Every method works on
-// the caller's own wallets: a wallet of somebody else is NOT_FOUND.
+// WalletService manages the wallets that a user watches. Every method works on the
+// caller's own wallets only: a wallet of somebody else is NOT_FOUND.
 type WalletServiceServer interface {
-	// CreateWallet adds an account to the caller's wallets, watch-only.
+	// CreateWallet adds a chain account to the caller's wallets. No key is needed: the
+	// account is only read.
 	//
-	// With a request_id a repeat of the same call returns the same wallet; the
-	// same request_id with another body is INVALID_ARGUMENT. ALREADY_EXISTS
-	// (WALLET_EXISTS) when the caller has this account already.
+	// With a request_id the call can be repeated and returns the same wallet.
+	// INVALID_ARGUMENT for an invalid account, and for a request_id that was used with
+	// another account or label. ALREADY_EXISTS (WALLET_EXISTS) when the caller has
+	// this account already.
 	CreateWallet(context.Context, *CreateWalletRequest) (*CreateWalletResponse, error)
-	// GetWallet returns one wallet.
+	// GetWallet returns a wallet.
+	//
+	// NOT_FOUND.
 	GetWallet(context.Context, *GetWalletRequest) (*GetWalletResponse, error)
 	// ListWallets returns the caller's wallets, oldest first.
 	//
-	// INVALID_ARGUMENT when page_token is not one of this query.
+	// INVALID_ARGUMENT for a page_token of another query.
 	ListWallets(context.Context, *ListWalletsRequest) (*ListWalletsResponse, error)
-	// UpdateWallet changes the fields in update_mask; "label" is the only one.
+	// UpdateWallet sets the fields in update_mask; "label" is the only one.
 	//
-	// ABORTED (ETAG_MISMATCH) when etag is given and the wallet changed since
-	// the caller read it.
+	// NOT_FOUND. ABORTED (ETAG_MISMATCH) when etag is set and the wallet has changed
+	// since.
 	UpdateWallet(context.Context, *UpdateWalletRequest) (*UpdateWalletResponse, error)
 	// DeleteWallet removes a wallet and its balances.
 	//
-	// ABORTED (ETAG_MISMATCH) as in UpdateWallet.
+	// NOT_FOUND. ABORTED (ETAG_MISMATCH) as in UpdateWallet.
 	DeleteWallet(context.Context, *DeleteWalletRequest) (*DeleteWalletResponse, error)
-	// SyncWallet reads the wallet's balances from the chain, all at one block,
-	// and stores them.
+	// SyncWallet reads the wallet's balances from the chain, all at the same block, and
+	// stores them.
 	//
-	// UNAVAILABLE when no node answers (CHAIN_UNAVAILABLE), or one answers with a
-	// block before the last sync's (CHAIN_BEHIND) or one that the chain can't
-	// have reached since (CHAIN_IMPLAUSIBLE); what was stored before stays. FAILED_PRECONDITION (CHAIN_NOT_CONFIGURED) when the
-	// deployment has no node for the wallet's chain.
+	// UNAVAILABLE: CHAIN_UNAVAILABLE when no node answers, CHAIN_BEHIND when the node's
+	// block is before that of the last sync, CHAIN_IMPLAUSIBLE when the chain can't
+	// have reached the node's block since. The stored balances then stay.
+	// FAILED_PRECONDITION (CHAIN_NOT_CONFIGURED) when the deployment has no node of the
+	// wallet's chain. NOT_FOUND.
 	SyncWallet(context.Context, *SyncWalletRequest) (*SyncWalletResponse, error)
 	mustEmbedUnimplementedWalletServiceServer()
 }

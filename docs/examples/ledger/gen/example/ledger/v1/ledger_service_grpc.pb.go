@@ -27,11 +27,11 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// LedgerService is the service of another team.
+// LedgerService is an example of another team's service.
 type LedgerServiceClient interface {
 	// ListEntries returns the caller's entries.
 	ListEntries(ctx context.Context, in *ListEntriesRequest, opts ...grpc.CallOption) (*ListEntriesResponse, error)
-	// CloseBooks is for those who run the system.
+	// CloseBooks is for operators.
 	CloseBooks(ctx context.Context, in *CloseBooksRequest, opts ...grpc.CallOption) (*CloseBooksResponse, error)
 }
 
@@ -67,11 +67,11 @@ func (c *ledgerServiceClient) CloseBooks(ctx context.Context, in *CloseBooksRequ
 // All implementations must embed UnimplementedLedgerServiceServer
 // for forward compatibility.
 //
-// LedgerService is the service of another team.
+// LedgerService is an example of another team's service.
 type LedgerServiceServer interface {
 	// ListEntries returns the caller's entries.
 	ListEntries(context.Context, *ListEntriesRequest) (*ListEntriesResponse, error)
-	// CloseBooks is for those who run the system.
+	// CloseBooks is for operators.
 	CloseBooks(context.Context, *CloseBooksRequest) (*CloseBooksResponse, error)
 	mustEmbedUnimplementedLedgerServiceServer()
 }
