@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/purserhq/purser/pkg/redisx"
+	"github.com/purserhq/purser/pkg/testkit"
 )
 
 // pretend is a Redis on the virtual clock: it answers each round trip after
@@ -99,7 +100,7 @@ func TestAnOperationNeverAddsMoreThanItsBudget(t *testing.T) {
 		"hangs":  func() time.Duration { return time.Hour },
 		"random": func() time.Duration { return rand.N(30 * time.Millisecond) },
 	}
-	for ms := 1; ms <= 60; ms += 3 {
+	for ms := 1; ms <= 60; ms += testkit.Size(9, 3) {
 		latencies[strconv.Itoa(ms)+" ms"] = func() time.Duration { return time.Duration(ms) * time.Millisecond }
 	}
 	for name, latency := range latencies {

@@ -80,7 +80,7 @@ func settle[V any](t testing.TB, c *Cache[V]) {
 		return nil
 	}
 	for done := running(); done != nil; done = running() {
-		<-done
+		testkit.Receive(t, done, time.Minute)
 	}
 }
 
@@ -218,7 +218,7 @@ func TestEachWaiterHasItsOwnDeadline(t *testing.T) {
 		_, err := c.Get(ctx, "k", func(context.Context) (string, error) { close(loading); <-goOn; return "v", nil })
 		first <- err
 	}()
-	<-loading
+	testkit.Receive(t, loading, time.Minute)
 	second := make(chan string, 1)
 	go func() { v, _ := c.Get(t.Context(), "k", never[string](t)); second <- v }()
 	testkit.Eventually(t, time.Minute, func() bool {
@@ -227,11 +227,11 @@ func TestEachWaiterHasItsOwnDeadline(t *testing.T) {
 		return c.flights.m["k"] != nil && c.flights.m["k"].waiters == 2
 	})
 	cancel() // the one whose load it is leaves
-	if err := <-first; !errors.Is(err, context.Canceled) {
+	if err := testkit.Receive(t, first, time.Minute); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
 	close(goOn)
-	if v := <-second; v != "v" {
+	if v := testkit.Receive(t, second, time.Minute); v != "v" {
 		t.Fatalf("the other got %q", v)
 	}
 }

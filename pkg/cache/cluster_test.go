@@ -14,6 +14,7 @@ import (
 )
 
 func TestEverythingWorksOnARedisCluster(t *testing.T) {
+	t.Parallel()
 	cluster := testkit.RedisCluster(t)
 	raw := dial(t, cluster.URL(), patience)
 	o := Options{Budget: patience}

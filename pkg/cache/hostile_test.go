@@ -195,7 +195,7 @@ func TestCloseWaitsForTheRefreshThatRunsAndLetsNoneBegin(t *testing.T) {
 	now.Add(2)
 	loading, goOn, closed := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	get(t, c, "k", func(context.Context) (string, error) { close(loading); <-goOn; return "new", nil }, "old")
-	<-loading
+	testkit.Receive(t, loading, time.Minute)
 	go func() { c.Close(); close(closed) }()
 	select {
 	case <-closed:
@@ -203,7 +203,7 @@ func TestCloseWaitsForTheRefreshThatRunsAndLetsNoneBegin(t *testing.T) {
 	case <-time.After(20 * time.Millisecond):
 	}
 	close(goOn)
-	<-closed
+	testkit.Receive(t, closed, time.Minute)
 	now.Add(5)
 	get(t, c, "k", never[string](t), "new") // reads go on, without refreshes
 	c.Close()

@@ -114,7 +114,7 @@ func TestGetManyWaitsForOthersAndTakesOverFromTheDead(t *testing.T) {
 			return "v slow", nil
 		})
 	}()
-	<-loading
+	testkit.Receive(t, loading, time.Minute)
 	if err := client(t, s).Set(t.Context(), lease("dead"), "a token", 300*time.Millisecond).Err(); err != nil {
 		t.Fatal(err)
 	}

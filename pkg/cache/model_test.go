@@ -17,7 +17,7 @@ import (
 // expire at any moment; a write's mark only when its transaction is over, which
 // is what WriteTimeout promises. Anybody may die, but for the writer of an
 // Invalidate between its commit and its call, which is the stated limit.
-const mostReaders, mostWriters = 5, 3
+const maxReaders, maxWriters = 5, 3
 
 type readerPhase uint8
 
@@ -59,8 +59,8 @@ type cacheState struct {
 	marks    uint8
 	promised int8 // the greatest version whose invalidation is over
 	stale    bool // a reader got less than was promised when it began
-	readers  [mostReaders]reader
-	writers  [mostWriters]writerState
+	readers  [maxReaders]reader
+	writers  [maxWriters]writerState
 }
 
 type cacheRules struct {
@@ -226,7 +226,11 @@ func checkCache(s cacheState) error {
 }
 
 func TestNoOrderOfStepsStoresAStaleValue(t *testing.T) {
-	for _, size := range [][2]int{{2, 2}, {testkit.Size(1, 2), 3}, {testkit.Size(2, 3), 1}} {
+	sizes := [][2]int{{1, 3}, {2, 1}} // readers and writers
+	if testkit.Size(0, 1) == 1 {
+		sizes = [][2]int{{2, 2}, {2, 3}, {3, 1}}
+	}
+	for _, size := range sizes {
 		states, err := explore.Exhaustive(cacheModel(size[0], size[1], soundCache))
 		if err != nil {
 			t.Fatal(err)
@@ -234,11 +238,11 @@ func TestNoOrderOfStepsStoresAStaleValue(t *testing.T) {
 		testkit.Figure(t, "each of the %d states of %d readers and %d writers", states, size[0], size[1])
 	}
 	walks := testkit.Size(5000, 200_000)
-	steps, err := explore.Random(cacheModel(mostReaders, mostWriters, soundCache), 1, walks, 80)
+	steps, err := explore.Random(cacheModel(maxReaders, maxWriters, soundCache), 1, walks, 80)
 	if err != nil {
 		t.Fatal(err)
 	}
-	testkit.Figure(t, "%d random steps of %d readers and %d writers", steps, mostReaders, mostWriters)
+	testkit.Figure(t, "%d random steps of %d readers and %d writers", steps, maxReaders, maxWriters)
 }
 
 func TestTheModelCatchesACacheWithoutOneOfItsRules(t *testing.T) {
@@ -255,7 +259,12 @@ func TestTheModelCatchesACacheWithoutOneOfItsRules(t *testing.T) {
 		"one mark for all writes":               without(func(r *cacheRules) { r.markEach = false }),
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := explore.Exhaustive(cacheModel(2, 3, mutant))
+			var err error
+			for _, size := range [][2]int{{1, 2}, {1, 3}, {2, 3}} { // the smallest that shows it
+				if _, err = explore.Exhaustive(cacheModel(size[0], size[1], mutant)); err != nil {
+					break
+				}
+			}
 			if !errors.Is(err, errStaleValue) {
 				t.Fatal(err)
 			}

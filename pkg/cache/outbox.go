@@ -80,7 +80,8 @@ func NewOutbox(db *postgres.DB, r Redis, log *slog.Logger) *Outbox {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Outbox{db, r, log, counter("cache_outbox_swept_total", "Recorded invalidations that the outbox has carried out.")}
+	swept := counter("cache_outbox_swept_total", "Recorded invalidations that the outbox has carried out.")
+	return &Outbox{db, r, log, swept}
 }
 
 // Serve sweeps every 300 ms until ctx ends. A sweep carries out the invalidations

@@ -218,10 +218,10 @@ func TestWritersOfOneKeyDoNotWaitForEachOthersNotes(t *testing.T) {
 			return c.RecordInvalidation(tx, "k")
 		})
 	}()
-	<-noted
+	testkit.Receive(t, noted, time.Minute)
 	change(t, db, func(tx *gorm.DB) error { return c.RecordInvalidation(tx, "k") })
 	close(commit)
-	if err := <-done; err != nil || notes(t, db) != 2 {
+	if err := testkit.Receive(t, done, time.Minute); err != nil || notes(t, db) != 2 {
 		t.Fatal(err, notes(t, db))
 	}
 }

@@ -164,7 +164,7 @@ func TestReplicasThatDisagreePlanATickOnce(t *testing.T) {
 		wg.Wait()
 	}
 	for _, r := range replicas {
-		r.runs.Wait()
+		f.wait(r)
 	}
 	if n := f.count(`SELECT count(DISTINCT scheduled_at) FROM job_runs`); n != 20 {
 		t.Errorf("%d ticks, want 20", n)

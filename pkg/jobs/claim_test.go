@@ -80,7 +80,7 @@ func (tr *trial) rounds(n int) {
 			tr.pollAll()
 			close(tr.goOn)
 			for _, r := range tr.replicas {
-				r.runs.Wait()
+				tr.wait(r)
 			}
 		}
 	}

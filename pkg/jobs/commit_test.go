@@ -8,11 +8,13 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/pkg/testkit"
 )
 
 // From Commit on nobody can take the run over, so a transaction of effects may
 // take longer than the lease.
 func TestATransactionOfEffectsMayOutlastTheLease(t *testing.T) {
+	t.Parallel()
 	f := setup(t)
 	attempts := 0
 	r := f.runner(Options{Lease: 300 * time.Millisecond},
@@ -58,13 +60,13 @@ func TestATransactionOfEffectsHoldsNoPollUp(t *testing.T) {
 	if err := r.poll(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	<-marked
+	testkit.Receive(t, marked, time.Minute)
 	f.forward(time.Hour)
 	begin := time.Now()
 	err := other.poll(t.Context())
 	took := time.Since(begin)
 	close(goOn)
-	r.runs.Wait()
+	f.wait(r)
 	if err != nil || took > 2*time.Second { // the lock timeout
 		t.Errorf("a poll took %s: %v", took, err)
 	}

@@ -83,6 +83,7 @@ func crash(ctx context.Context, args []string) error {
 }
 
 func TestTheEffectHappensOnceWhereverTheProcessIsKilled(t *testing.T) {
+	t.Parallel()
 	points := []string{"before both", "between", "in the second", "after both"}
 	rounds := testkit.Size(1, 5)
 	outside := map[string]int64{}
@@ -121,6 +122,7 @@ func TestTheEffectHappensOnceWhereverTheProcessIsKilled(t *testing.T) {
 // TestTheEffectHappensOnceWhenTheAcknowledgementIsLost cuts the connection
 // once the server has the commit.
 func TestTheEffectHappensOnceWhenTheAcknowledgementIsLost(t *testing.T) {
+	t.Parallel()
 	f := setup(t)
 	address, err := url.Parse(f.URL)
 	if err != nil {
@@ -204,7 +206,7 @@ func hang(ctx context.Context, args []string) error {
 
 func TestARunWhoseProcessIsKilledIsClaimedAgainWithinALeaseAndASecond(t *testing.T) {
 	var took []time.Duration
-	rounds := testkit.Size(3, 15)
+	rounds := testkit.Size(2, 15)
 	for i := range rounds {
 		f := setup(t)
 		s := testkit.Redis(t)
@@ -237,9 +239,7 @@ func TestARunWhoseProcessIsKilledIsClaimedAgainWithinALeaseAndASecond(t *testing
 		case <-time.After(patience):
 			t.Error("never claimed again")
 		}
-		if err := r.Shutdown(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		f.shutdown(r)
 		if n := f.count(`SELECT crashes FROM job_runs`); n != 1 {
 			t.Errorf("%d crashes counted", n)
 		}
@@ -273,6 +273,7 @@ func stale(ctx context.Context, args []string) error {
 }
 
 func TestAProcessThatWasPausedPastItsLeaseCannotCommit(t *testing.T) {
+	t.Parallel()
 	rounds := testkit.Size(1, 10)
 	var outside int64
 	for range rounds {
@@ -304,9 +305,7 @@ func TestAProcessThatWasPausedPastItsLeaseCannotCommit(t *testing.T) {
 		if err := child.Wait(); err != nil {
 			t.Error(err)
 		}
-		if err := r.Shutdown(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		f.shutdown(r)
 		if n := f.count(`SELECT count(*) FROM effects WHERE job = 'inside'`); n != 1 {
 			t.Errorf("%d effects", n)
 		}

@@ -132,16 +132,16 @@ func TestTheDatabasesClockMayJump(t *testing.T) {
 	if err := r.poll(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	<-started
+	testkit.Receive(t, started, time.Minute)
 	f.forward(20 * time.Second) // the lease seems to be over, though its holder lives
 	if err := r.poll(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	<-started
-	if err := <-cause; !errors.Is(err, ErrLost) {
+	testkit.Receive(t, started, time.Minute)
+	if err := testkit.Receive(t, cause, time.Minute); !errors.Is(err, ErrLost) {
 		t.Errorf("the one that was taken over ended with %v", err)
 	}
-	r.runs.Wait()
+	f.wait(r)
 	f.forward(-10 * time.Minute)
 	for range 9 {
 		f.poll(r)
@@ -176,11 +176,9 @@ func TestAJobMayBeAddedAfterStart(t *testing.T) {
 	if err := r.Trigger(t.Context(), "j"); err != nil {
 		t.Fatal(err)
 	}
-	<-ran
+	testkit.Receive(t, ran, time.Minute)
 	for range 2 {
-		if err := r.Shutdown(t.Context()); err != nil {
-			t.Error(err)
-		}
+		f.shutdown(r)
 	}
 	if r.Start() == nil {
 		t.Error("started after Shutdown")
@@ -225,9 +223,13 @@ func TestShutdownDuringPollsLeavesNothingRunning(t *testing.T) {
 		if err := r.Trigger(t.Context(), "j"); err != nil {
 			t.Fatal(err)
 		}
-		done := make(chan error)
-		time.AfterFunc(time.Duration(i%10)*3*time.Millisecond, func() { done <- r.Shutdown(context.Background()) })
-		if err := <-done; err != nil {
+		done := make(chan error, 1)
+		time.AfterFunc(time.Duration(i%10)*3*time.Millisecond, func() {
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			defer cancel()
+			done <- r.Shutdown(ctx)
+		})
+		if err := testkit.Receive(t, done, time.Minute); err != nil {
 			t.Error(err)
 		}
 		if n := running.Load(); n != 0 {

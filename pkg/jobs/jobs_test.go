@@ -71,11 +71,7 @@ func (f fixture) runner(o Options, jobs ...Job) *Runner {
 			f.t.Fatal(err)
 		}
 	}
-	f.t.Cleanup(func() {
-		if err := r.Shutdown(context.Background()); err != nil {
-			f.t.Error(err)
-		}
-	})
+	f.t.Cleanup(func() { f.shutdown(r) })
 	f.poll(r) // from here on ticks are due
 	return r
 }
@@ -86,7 +82,24 @@ func (f fixture) poll(r *Runner) {
 	if err := r.poll(f.t.Context()); err != nil {
 		f.t.Fatal(err)
 	}
-	r.runs.Wait()
+	f.wait(r)
+}
+
+// wait waits for the runs of r.
+func (f fixture) wait(r *Runner) {
+	f.t.Helper()
+	done := make(chan struct{})
+	go func() { defer close(done); r.runs.Wait() }()
+	testkit.Receive(f.t, done, time.Minute)
+}
+
+func (f fixture) shutdown(r *Runner) {
+	f.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := r.Shutdown(ctx); err != nil {
+		f.t.Error(err)
+	}
 }
 
 func TestAFailureIsTriedAgainAfterItsBackoffAlsoByAnotherProcess(t *testing.T) {
@@ -186,11 +199,11 @@ func TestARunWhoseReplicaDiedIsTakenOverAndTheOldOneIsFenced(t *testing.T) {
 	if err := dead.poll(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	<-started
+	testkit.Receive(t, started, time.Minute)
 	f.exec(`UPDATE job_runs SET lease_until = test_now() - interval '1 second'`)
 	f.poll(next)
 	close(goOn)
-	dead.runs.Wait()
+	f.wait(dead)
 	if !errors.Is(fenced, ErrFenced) {
 		t.Fatal(fenced)
 	}
@@ -213,12 +226,12 @@ func TestARunThatWasTakenOverIsTold(t *testing.T) {
 	if err := r.poll(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	<-started
+	testkit.Receive(t, started, time.Minute)
 	f.exec(`UPDATE job_runs SET sequence = nextval('job_runs_sequence')`)
-	if err := <-cause; !errors.Is(err, ErrLost) {
+	if err := testkit.Receive(t, cause, time.Minute); !errors.Is(err, ErrLost) {
 		t.Fatal(err)
 	}
-	r.runs.Wait()
+	f.wait(r)
 }
 
 func TestShutdownDrainsThenCancelsAndLeavesTheRunDue(t *testing.T) {
@@ -239,7 +252,7 @@ func TestShutdownDrainsThenCancelsAndLeavesTheRunDue(t *testing.T) {
 	if err := r.Trigger(t.Context(), "j"); err != nil {
 		t.Fatal(err)
 	}
-	<-started
+	testkit.Receive(t, started, time.Minute)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if err := r.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {

@@ -110,6 +110,7 @@ func (s spec) ticks(t testing.TB, from, to time.Time) (found []time.Time) {
 // TestTicksAreTheMinutesWhoseCivilTimeMatches looks at a week and a half around
 // a change of the clocks, minute by minute.
 func TestTicksAreTheMinutesWhoseCivilTimeMatches(t *testing.T) {
+	t.Parallel()
 	for range testkit.Size(1, 10) {
 		rapid.Check(t, func(rt *rapid.T) {
 			s := anySpec(rt)
@@ -146,7 +147,8 @@ func TestTicksAreTheMinutesWhoseCivilTimeMatches(t *testing.T) {
 
 // TestTenYearsOfTicks walks ten years of each zone without a gap, at full size.
 func TestTenYearsOfTicks(t *testing.T) {
-	days, each := testkit.Size(150, 3652), testkit.Size(3, 5)
+	t.Parallel()
+	days, each := testkit.Size(150, 3652), testkit.Size(2, 5)
 	specs := rapid.Custom(anySpec)
 	total := 0
 	for i, zone := range zones {

@@ -142,7 +142,7 @@ func TestAnOutageOfTheLedgerIsToldOnce(t *testing.T) {
 	for range 3 {
 		r.scheduledPoll()
 	}
-	r.runs.Wait()
+	f.wait(r)
 	if a, b := strings.Count(log.String(), "jobs: the ledger can't be read"),
 		strings.Count(log.String(), "jobs: the ledger can be read again"); a != 1 || b != 1 || ran != 1 {
 		t.Errorf("%d and %d lines, %d runs:\n%s", a, b, ran, log.String())

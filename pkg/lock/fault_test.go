@@ -84,6 +84,7 @@ func outlived(t *testing.T, n int, fault faultproxy.Fault, budget, margin time.D
 }
 
 func TestAGuardsContextEndsBeforeTheServersLeaseWhateverTheLineDoes(t *testing.T) {
+	t.Parallel()
 	n := testkit.Size(10, 100)
 	for name, f := range map[string]faultproxy.Fault{
 		"200 ms later":  {Latency: 200 * time.Millisecond},
@@ -92,6 +93,7 @@ func TestAGuardsContextEndsBeforeTheServersLeaseWhateverTheLineDoes(t *testing.T
 		"reset":         {Reset: true},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			wrong, lead := outlived(t, n, f, redisx.Budget, margin)
 			if wrong != 0 {
 				t.Fatalf("%d of %d contexts outlived their lease", wrong, n)
@@ -101,6 +103,7 @@ func TestAGuardsContextEndsBeforeTheServersLeaseWhateverTheLineDoes(t *testing.T
 		})
 	}
 	t.Run("control: counted past the lease they don't", func(t *testing.T) {
+		t.Parallel()
 		if wrong, _ := outlived(t, 3, faultproxy.Fault{Blackhole: true}, redisx.Budget, -2); wrong == 0 {
 			t.Fatal("the margin is not what ends the contexts in time")
 		}
@@ -172,6 +175,7 @@ func TestTakingAndReleasingLeavesNoGoroutine(t *testing.T) {
 }
 
 func TestLocksWorkOnACluster(t *testing.T) {
+	t.Parallel()
 	cluster, db := testkit.RedisCluster(t), fences(t)
 	open := func() *Locker {
 		l := New(client(t, redisx.Options{URL: cluster.URL(), Timeout: patience}), Options{
@@ -201,7 +205,7 @@ func TestLocksWorkOnACluster(t *testing.T) {
 		if err := g.Release(); err != nil {
 			t.Fatal(err)
 		}
-		next := <-got
+		next := testkit.Receive(t, got, time.Minute)
 		if next.Fence() <= g.Fence() {
 			t.Fatal(g.Fence(), next.Fence())
 		}
@@ -293,7 +297,7 @@ func TestAWaiterIsWokenThoughItsSubscriptionWasCut(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.Heal()
-		if err := <-got; err != nil {
+		if err := testkit.Receive(t, got, time.Minute); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -318,7 +322,7 @@ func TestAWaiterThatGivesUpLeavesItsPlaceToTheNext(t *testing.T) {
 	}
 	for _, i := range []int{0, 3, 1} { // the first, one in between, and the first again
 		leave[i]()
-		if err := <-got[i]; !errors.Is(err, context.Canceled) {
+		if err := testkit.Receive(t, got[i], time.Minute); !errors.Is(err, context.Canceled) {
 			t.Fatal(err)
 		}
 	}
@@ -326,7 +330,7 @@ func TestAWaiterThatGivesUpLeavesItsPlaceToTheNext(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, i := range []int{2, 4, 5} {
-		if err := <-got[i]; err != nil {
+		if err := testkit.Receive(t, got[i], time.Minute); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -77,7 +77,7 @@ func loss(t testing.TB, g *Guard) func() time.Time {
 	context.AfterFunc(g.Context(), func() { ended <- time.Now() })
 	return func() time.Time {
 		t.Helper()
-		at := <-ended
+		at := testkit.Receive(t, ended, time.Minute)
 		if !errors.Is(context.Cause(g.Context()), ErrLost) {
 			t.Fatal(context.Cause(g.Context()))
 		}
@@ -86,6 +86,7 @@ func loss(t testing.TB, g *Guard) func() time.Time {
 }
 
 func TestALockIsHeldByOneAndRenewedUntilReleased(t *testing.T) {
+	t.Parallel()
 	s := testkit.Redis(t)
 	a, b := locker(t, s, Options{}), locker(t, s, Options{})
 	const ttl = time.Second
@@ -141,6 +142,7 @@ func TestAGuardWhoseLeaseWasLostCannotReleaseTheNextHoldersLock(t *testing.T) {
 }
 
 func TestALossIsToldAtOnceAndFencesStillRise(t *testing.T) {
+	t.Parallel()
 	s := testkit.Redis(t)
 	l := locker(t, s, Options{})
 	g := tryFor(t, l, "x", ttl)
@@ -163,6 +165,7 @@ func TestALossIsToldAtOnceAndFencesStillRise(t *testing.T) {
 }
 
 func TestTheGuardsContextEndsBeforeTheLeaseWhenRedisHangs(t *testing.T) {
+	t.Parallel()
 	s := testkit.Redis(t)
 	l := locker(t, s, Options{Budget: time.Second})
 	g := tryFor(t, l, "x", ttl)
@@ -276,7 +279,7 @@ func wake(t testing.TB, l *Locker, name string) time.Duration {
 	if err := g.Release(); err != nil {
 		t.Fatal(err)
 	}
-	return (<-got).Sub(begin)
+	return testkit.Receive(t, got, time.Minute).Sub(begin)
 }
 
 // waits reports whether somebody stands in line for a lock.

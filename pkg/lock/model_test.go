@@ -212,7 +212,7 @@ func check(s lockState) error {
 }
 
 func TestNoOrderOfStepsBreaksTheLocksGuarantees(t *testing.T) {
-	for _, size := range [][2]int{{2, testkit.Size(4, 6)}, {3, testkit.Size(0, 2)}} {
+	for _, size := range [][2]int{{2, testkit.Size(3, 6)}, {3, testkit.Size(0, 2)}} {
 		holders, end := size[0], size[1]
 		states, err := explore.Exhaustive(lockModel(holders, int8(end), sound))
 		if err != nil {

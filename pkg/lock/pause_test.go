@@ -111,7 +111,8 @@ func staleCommits(t *testing.T, rounds int, mode string) (stale int) {
 		}
 	}
 	err := db.Gorm(t.Context()).Raw(`SELECT count(*) FROM notes n
-		WHERE EXISTS (SELECT FROM notes e WHERE e.round = n.round AND e.id < n.id AND e.fence > n.fence)`).Scan(&stale).Error
+		WHERE EXISTS (SELECT FROM notes e
+		  WHERE e.round = n.round AND e.id < n.id AND e.fence > n.fence)`).Scan(&stale).Error
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,6 +120,7 @@ func staleCommits(t *testing.T, rounds int, mode string) (stale int) {
 }
 
 func TestAHolderThatIsStoppedPastItsLeaseCannotWriteAfterItsSuccessor(t *testing.T) {
+	t.Parallel()
 	stops := testkit.Size(5, 200)
 	if n := staleCommits(t, stops, "fenced"); n != 0 {
 		t.Fatalf("%d stale commits", n)

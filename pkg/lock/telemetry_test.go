@@ -45,7 +45,7 @@ func TestALossAndAWaitAreTold(t *testing.T) {
 	if err := g.Release(); err != nil {
 		t.Fatal(err)
 	}
-	<-done
+	testkit.Receive(t, done, time.Minute)
 
 	testkit.Eventually(t, time.Minute, func() bool {
 		return strings.Contains(log.String(), `level=WARN msg="lock lost" lock=x fence=`)

@@ -41,7 +41,8 @@ func migration(up, down string) *fstest.MapFile {
 
 func accounts() fs.FS {
 	return fstest.MapFS{"00001_accounts.sql": migration(
-		`CREATE TABLE accounts (id bigint PRIMARY KEY, owner text CONSTRAINT accounts_owner_key UNIQUE, amount numeric NOT NULL DEFAULT 0);`,
+		`CREATE TABLE accounts (id bigint PRIMARY KEY, owner text CONSTRAINT accounts_owner_key UNIQUE,
+		  amount numeric NOT NULL DEFAULT 0);`,
 		`DROP TABLE accounts;`)}
 }
 
@@ -74,7 +75,8 @@ func TestTheServerLimitsEachStatement(t *testing.T) {
 		LockTimeout: 20 * time.Millisecond})
 	var name, statement, lock string
 	row := db.SQL().QueryRowContext(t.Context(),
-		`SELECT current_setting('application_name'), current_setting('statement_timeout'), current_setting('lock_timeout')`)
+		`SELECT current_setting('application_name'), current_setting('statement_timeout'),
+		  current_setting('lock_timeout')`)
 	if err := row.Scan(&name, &statement, &lock); err != nil {
 		t.Fatal(err)
 	}

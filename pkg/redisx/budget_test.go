@@ -67,7 +67,7 @@ func TestACommandWithoutAConnectionEndsWithItsContext(t *testing.T) {
 	if took := time.Since(begin); took > time.Second {
 		t.Fatalf("waited for %s", took)
 	}
-	if err := <-blocked; err == nil {
+	if err := testkit.Receive(t, blocked, time.Minute); err == nil {
 		t.Fatal("a hung server answered")
 	}
 }

@@ -58,16 +58,16 @@ func Database(ctx context.Context, migrations fs.FS) (db *DB, drop func() error,
 	if err := admin(ctx, server, "CREATE DATABASE "+name+" TEMPLATE "+template); err != nil {
 		return nil, nil, err
 	}
-	drop = func() error {
+	dropDatabase := func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 		defer cancel()
 		return admin(ctx, server, "DROP DATABASE "+name+" WITH (FORCE)")
 	}
 	opened, err := postgres.Open(ctx, postgres.Options{URL: server.URL(name), Name: "test"})
 	if err != nil {
-		return nil, nil, errors.Join(err, drop())
+		return nil, nil, errors.Join(err, dropDatabase())
 	}
-	return &DB{DB: opened, URL: server.URL(name)}, func() error { return errors.Join(opened.Close(), drop()) }, nil
+	return &DB{DB: opened, URL: server.URL(name)}, func() error { return errors.Join(opened.Close(), dropDatabase()) }, nil
 }
 
 // databaseTimeout bounds the making of a database, with its template.

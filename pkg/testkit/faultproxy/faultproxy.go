@@ -1,13 +1,11 @@
-// Package faultproxy is a TCP proxy that breaks connections in the ways
-// networks do, for tests of what a client makes of it.
+// Package faultproxy is a TCP proxy that injects network faults, for tests of clients.
 //
-// Promise: faults can be set and healed at any moment, for each direction by
-// itself, and take effect on open connections too, with the next bytes. Latency
-// delays and doesn't limit: bytes sent close together arrive close together.
+// Promise: faults can be set and removed at any time, for each direction, and apply
+// to open connections too, from the next bytes on. Latency delays without limiting
+// the throughput.
 //
-// Limits: it knows bytes, not messages; a cut is counted from the moment when
-// the fault is set, over all connections together. What the kernel has buffered
-// on either side of the proxy can't be called back.
+// Limits: it sees bytes, not messages. CutAfter counts from when the fault is set, over
+// all connections. Bytes that the kernel has buffered are not affected.
 //
 // Source: the fault kinds are those of tc-netem(8), without loss and
 // reordering, which TCP hides.
@@ -23,21 +21,20 @@ import (
 	"time"
 )
 
-// Fault is what happens to the bytes of one direction. The zero value passes
-// them on.
+// Fault is applied to the bytes of one direction. The zero value forwards them.
 type Fault struct {
-	Latency time.Duration // added to each byte's way
-	// Blackhole takes the bytes and passes none on.
+	Latency time.Duration // added to the delivery of each byte
+	// Blackhole discards the bytes.
 	Blackhole bool
-	// CutAfter ends the connection once that many bytes have passed, in the
-	// middle of what was sent; 0 doesn't.
+	// CutAfter ends the connection after that many bytes, also in the middle of a
+	// message; 0 means never.
 	CutAfter int64
-	// Reset ends connections by RST instead of FIN: those that CutAfter ends,
-	// or, without it, each at the next byte.
+	// Reset ends connections by RST instead of FIN: after CutAfter bytes, or, when
+	// that is 0, at the next byte.
 	Reset bool
 }
 
-// Proxy passes on connections to one address. It is safe for concurrent use.
+// Proxy forwards connections to one address. It is safe for concurrent use.
 type Proxy struct {
 	listener net.Listener
 	target   string
@@ -51,11 +48,11 @@ type Proxy struct {
 }
 
 type direction struct {
-	fault Fault
-	left  int64 // of CutAfter
+	fault     Fault
+	remaining int64 // bytes until CutAfter
 }
 
-// pair is one connection of a client and the proxy's own to the server.
+// pair is a client's connection and the proxy's connection to the server for it.
 type pair struct{ client, server *net.TCPConn }
 
 func (p *pair) close(reset bool) {
@@ -67,8 +64,8 @@ func (p *pair) close(reset bool) {
 	}
 }
 
-// Start listens on a free port of 127.0.0.1 and passes connections on to
-// target, host:port.
+// Start listens on a free port of 127.0.0.1 and forwards connections to target,
+// host:port.
 func Start(target string) (*Proxy, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // nothing to wait for
 	if err != nil {
@@ -83,35 +80,35 @@ func Start(target string) (*Proxy, error) {
 // Addr is where the proxy listens, host:port.
 func (p *Proxy) Addr() string { return p.listener.Addr().String() }
 
-// Rewrite returns a URL like rawURL that goes through the proxy.
+// Rewrite returns rawURL with the proxy's address as its host.
 func (p *Proxy) Rewrite(rawURL string) string {
 	u, err := url.Parse(rawURL)
 	if err != nil {
-		return "faultproxy: " + p.Addr() // which no client takes for a URL
+		return "faultproxy: " + p.Addr() // which is no valid URL
 	}
 	u.Host = p.Addr()
 	return u.String()
 }
 
-// ToServer sets what happens to what clients send.
+// ToServer sets the fault of the bytes that clients send.
 func (p *Proxy) ToServer(f Fault) { p.set(p.toServer, f) }
 
-// ToClient sets what happens to what the server sends.
+// ToClient sets the fault of the bytes that the server sends.
 func (p *Proxy) ToClient(f Fault) { p.set(p.toClient, f) }
 
-// Heal ends the faults of both directions. Connections that a blackhole has
-// swallowed bytes of are reset, because their streams have a hole.
+// Heal removes the faults of both directions. After a Blackhole it resets all
+// connections, since bytes are missing from their streams.
 func (p *Proxy) Heal() {
 	p.mu.Lock()
-	holes := p.toServer.fault.Blackhole || p.toClient.fault.Blackhole
+	hadBlackhole := p.toServer.fault.Blackhole || p.toClient.fault.Blackhole
 	*p.toServer, *p.toClient = direction{}, direction{}
 	p.mu.Unlock()
-	if holes {
+	if hadBlackhole {
 		p.Disconnect()
 	}
 }
 
-// Disconnect resets the connections that are open.
+// Disconnect resets the open connections.
 func (p *Proxy) Disconnect() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -120,7 +117,7 @@ func (p *Proxy) Disconnect() {
 	}
 }
 
-// Close ends the proxy and its connections and waits for both.
+// Close closes the listener and the connections and waits for their goroutines.
 func (p *Proxy) Close() {
 	p.mu.Lock()
 	p.closed = true
@@ -133,7 +130,7 @@ func (p *Proxy) Close() {
 func (p *Proxy) set(d *direction, f Fault) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	*d = direction{fault: f, left: f.CutAfter}
+	*d = direction{fault: f, remaining: f.CutAfter}
 }
 
 func (p *Proxy) accept() {
@@ -171,23 +168,24 @@ func (p *Proxy) serve(client *net.TCPConn) {
 	p.mu.Unlock()
 }
 
-// chunk is bytes on their way, to be written not before due.
+// chunk is bytes to be written at due.
 type chunk struct {
 	bytes []byte
 	due   time.Time
-	last  verdict
+	then  action
 }
 
-type verdict int
+// action follows a chunk.
+type action int
 
 const (
-	goOn verdict = iota
+	goOn action = iota
 	cut
 	reset
 )
 
-// pass reads at once and writes when it is due, so that latency adds up for
-// nobody.
+// pass reads chunks at once and writes each when it is due, so that latencies don't
+// add up.
 func (p *Proxy) pass(c *pair, from, to *net.TCPConn, d *direction) {
 	queue := make(chan chunk, 1024)
 	var writer sync.WaitGroup
@@ -198,9 +196,9 @@ func (p *Proxy) pass(c *pair, from, to *net.TCPConn, d *direction) {
 	for {
 		n, err := from.Read(buffer)
 		if n > 0 {
-			next := p.judge(d, buffer[:n])
+			next := p.apply(d, buffer[:n])
 			queue <- next
-			if next.last != goOn {
+			if next.then != goOn {
 				return
 			}
 		}
@@ -214,8 +212,8 @@ func (p *Proxy) pass(c *pair, from, to *net.TCPConn, d *direction) {
 	}
 }
 
-// judge says what becomes of bytes that were just read.
-func (p *Proxy) judge(d *direction, b []byte) chunk {
+// apply applies the direction's fault to bytes that were read.
+func (p *Proxy) apply(d *direction, b []byte) chunk {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	f := d.fault
@@ -223,18 +221,18 @@ func (p *Proxy) judge(d *direction, b []byte) chunk {
 	switch {
 	case f.Blackhole:
 		return next
-	case f.CutAfter > 0 && d.left <= int64(len(b)):
-		b, next.last = b[:max(d.left, 0)], cut
+	case f.CutAfter > 0 && d.remaining <= int64(len(b)):
+		b, next.then = b[:max(d.remaining, 0)], cut
 		if f.Reset {
-			next.last = reset
+			next.then = reset
 		}
 	case f.CutAfter > 0:
-		d.left -= int64(len(b))
+		d.remaining -= int64(len(b))
 	case f.Reset:
-		b, next.last = nil, reset
+		b, next.then = nil, reset
 	}
-	if next.last == cut {
-		d.left = 0
+	if next.then == cut {
+		d.remaining = 0
 	}
 	next.bytes = append([]byte(nil), b...)
 	return next
@@ -251,8 +249,8 @@ func write(c *pair, to *net.TCPConn, queue <-chan chunk) {
 				continue // drains the queue
 			}
 		}
-		if next.last != goOn {
-			c.close(next.last == reset)
+		if next.then != goOn {
+			c.close(next.then == reset)
 		}
 	}
 	_ = to.CloseWrite()

@@ -16,18 +16,18 @@ import (
 )
 
 const (
-	pollEvery    = 5 * time.Millisecond
-	portTries    = 5
-	lingerLimit  = 10 * time.Second
-	statusLine   = 7 // of postmaster.pid, from 0: "starting", "ready", …
-	sharedMemory = 6
+	pollEvery     = 5 * time.Millisecond
+	portTries     = 5
+	lingerTimeout = 10 * time.Second // for the backends of a dead server to end
+	statusLine    = 7                // of postmaster.pid, from 0: "starting", "ready", …
+	sharedMemory  = 6
 )
 
 // boot starts the server on its port, or on a free one for a first start
 // without a port, and waits until it is ready. The caller holds the state's mutex.
 func (s *Server) boot(ctx context.Context) error {
 	choose := s.state.Port == 0
-	linger := time.Now().Add(lingerLimit)
+	linger := time.Now().Add(lingerTimeout)
 	for try := 1; ; {
 		if choose {
 			port, err := child.FreePort()
@@ -72,8 +72,8 @@ func (s *Server) bootOnce(ctx context.Context) error {
 	return nil
 }
 
-// awaitReady watches the status that the postmaster writes to its pid file,
-// as pg_ctl does.
+// awaitReady reads the status that the postmaster writes to its pid file, as pg_ctl
+// does.
 func (s *Server) awaitReady(ctx context.Context, p *child.Process) error {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
@@ -127,13 +127,13 @@ func (s *Server) settings() []string {
 	return args
 }
 
-// endOrphan deals with the pid file of a server whose owner was killed. The
-// folder's lock is ours, so no owner is alive: a server that still runs is an
-// orphan and is stopped. When the number has gone to another program the file
-// is removed, because Postgres would take that program for a server.
+// endOrphan stops the server of an owner that was killed. Since this process has the
+// folder's lock, no owner is alive, and a running server is an orphan. When another
+// program has the pid file's process id now, the file is removed, because Postgres
+// would mistake that program for a server.
 func (s *Server) endOrphan() error {
 	if pid := child.Holder(s.pidFile(), s.dataDir(), "postgres"); pid != 0 {
-		s.opts.Log.Warn("stopping a PostgreSQL server whose owner is gone", "pid", pid, "dir", s.opts.Dir)
+		s.opts.Log.Warn("stopping a PostgreSQL server whose owner has ended", "pid", pid, "dir", s.opts.Dir)
 		if err := child.EndOrphan(pid, syscall.SIGINT, stopGrace); err != nil {
 			return fmt.Errorf("pgserver: %w: a server of an earlier run still uses %s: %w", ErrInUse, s.opts.Dir, err)
 		}
@@ -147,11 +147,11 @@ func (s *Server) endOrphan() error {
 
 // sweep removes the folders of test processes that were killed.
 func sweep() {
-	mine := uint32(os.Geteuid())
+	euid := uint32(os.Geteuid())
 	account, _ := child.FindAccount("postgres", "nobody")
 	owned := func(info os.FileInfo) bool {
 		uid := child.AccountOf(info).UID
-		return uid == mine || mine == 0 && account != nil && uid == account.UID
+		return uid == euid || euid == 0 && account != nil && uid == account.UID
 	}
 	child.Sweep(os.TempDir()+"/"+tempPattern+"*", owned, func(dir string) error {
 		s := &Server{opts: Options{Dir: dir}}

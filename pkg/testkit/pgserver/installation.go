@@ -76,7 +76,8 @@ func candidates() []string {
 		slices.SortFunc(matches, func(a, b string) int { return cmp.Compare(numberIn(b), numberIn(a)) })
 		dirs = append(dirs, matches...)
 	}
-	if out, err := exec.Command("pg_config", "--bindir").Output(); err == nil { //nolint:noctx // prints one line and ends
+	//nolint:noctx // prints one line and ends
+	if out, err := exec.Command("pg_config", "--bindir").Output(); err == nil {
 		dirs = append(dirs, string(out[:max(0, len(out)-1)]))
 	}
 	return dirs
@@ -93,7 +94,8 @@ func majorOf(dir string) (int, error) {
 	if _, err := os.Stat(filepath.Join(dir, "initdb")); err != nil {
 		return 0, err
 	}
-	out, err := exec.Command(filepath.Join(dir, "postgres"), "--version").Output() //nolint:noctx // prints one line and ends
+	//nolint:noctx // prints one line and ends
+	out, err := exec.Command(filepath.Join(dir, "postgres"), "--version").Output()
 	if err != nil {
 		return 0, err
 	}

@@ -38,12 +38,12 @@ const (
 // Options says where and how to run the cluster.
 type Options struct {
 	// Dir holds the cluster, its password and its log. It is made when
-	// missing and stays after Stop. Empty takes a folder under os.TempDir that
+	// missing and stays after Stop. "" means a folder under os.TempDir that
 	// Stop removes.
 	Dir string
-	// Port on 127.0.0.1; 0 takes a free one.
+	// Port on 127.0.0.1; 0 means a free one.
 	Port int
-	// Durable keeps fsync and what belongs to it on. Tests leave it off.
+	// Durable keeps fsync, synchronous_commit and full_page_writes on.
 	Durable bool
 	// Settings are further lines of postgresql.conf, which win over the
 	// package's own.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/purserhq/purser/pkg/testkit"
 	"github.com/purserhq/purser/pkg/testkit/pgserver"
 )
 
@@ -34,7 +35,10 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	fmt.Println("ready")
-	<-s.Done()
+	select {
+	case <-s.Done():
+	case <-time.After(5 * time.Minute): // the test kills it much sooner
+	}
 }
 
 // folder is a data folder that an unprivileged user may enter, which the
@@ -81,6 +85,7 @@ func query(t *testing.T, url, sql string) (string, error) {
 }
 
 func TestADatabaseBelongsToItsRoleAndSurvivesAKillAndARestart(t *testing.T) {
+	t.Parallel()
 	s := start(t, pgserver.Options{Dir: folder(t), Durable: true})
 	for range 2 { // both calls may be repeated
 		if err := s.CreateRole(t.Context(), "wallet"); err != nil {
@@ -113,6 +118,7 @@ func TestADatabaseBelongsToItsRoleAndSurvivesAKillAndARestart(t *testing.T) {
 }
 
 func TestTheServerAsksForThePasswordAndIsNotRoot(t *testing.T) {
+	t.Parallel()
 	s := start(t, pgserver.Options{})
 	bare := fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?sslmode=disable", s.Port())
 	if _, err := query(t, bare, `SELECT 'in'`); err == nil {
@@ -125,6 +131,7 @@ func TestTheServerAsksForThePasswordAndIsNotRoot(t *testing.T) {
 }
 
 func TestAPausedServerDoesNotAnswerUntilResumed(t *testing.T) {
+	t.Parallel()
 	s := start(t, pgserver.Options{})
 	c, err := pgx.Connect(t.Context(), s.URL("postgres"))
 	if err != nil {
@@ -140,12 +147,13 @@ func TestAPausedServerDoesNotAnswerUntilResumed(t *testing.T) {
 	case <-time.After(100 * time.Millisecond):
 	}
 	s.Resume()
-	if err := <-answer; err != nil {
+	if err := testkit.Receive(t, answer, time.Minute); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func TestABusyPortIsNamed(t *testing.T) {
+	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -158,6 +166,7 @@ func TestABusyPortIsNamed(t *testing.T) {
 }
 
 func TestASecondOwnerOfAFolderIsRefused(t *testing.T) {
+	t.Parallel()
 	dir := folder(t)
 	start(t, pgserver.Options{Dir: dir})
 	_, err := pgserver.Start(t.Context(), pgserver.Options{Dir: dir})
@@ -167,6 +176,7 @@ func TestASecondOwnerOfAFolderIsRefused(t *testing.T) {
 }
 
 func TestDataOfAnotherMajorVersionIsExplained(t *testing.T) {
+	t.Parallel()
 	dir := folder(t)
 	s := start(t, pgserver.Options{Dir: dir})
 	if err := s.Stop(t.Context()); err != nil {
@@ -203,6 +213,7 @@ func TestStopRemovesATemporaryFolder(t *testing.T) {
 }
 
 func TestAServerEndsWithItsKilledOwner(t *testing.T) {
+	t.Parallel()
 	dir := folder(t)
 	owner := exec.Command(os.Args[0])
 	owner.Env = append(os.Environ(), ownerEnv+"="+dir)
@@ -246,6 +257,7 @@ func postmaster(t *testing.T, dir string) (pid int) {
 }
 
 func TestAnOrphanThatStillRunsIsStoppedAndItsDataUsed(t *testing.T) {
+	t.Parallel()
 	dir := folder(t)
 	s := start(t, pgserver.Options{Dir: dir})
 	if err := s.Stop(t.Context()); err != nil {
@@ -291,6 +303,7 @@ func TestAnOrphanThatStillRunsIsStoppedAndItsDataUsed(t *testing.T) {
 }
 
 func TestAStalePidFileWithAnotherProgramsPidIsIgnored(t *testing.T) {
+	t.Parallel()
 	dir := folder(t)
 	s := start(t, pgserver.Options{Dir: dir})
 	b, err := os.ReadFile(dir + "/data/postmaster.pid")

@@ -1,10 +1,10 @@
 // Package rediscluster runs a private Redis Cluster of three masters from the
 // machine's own redis-server, for tests.
 //
-// Promise: Start returns once every node serves its third of the slots and
-// knows the others. What is said in redisserver of a server holds for each.
+// Promise: Start returns when every node serves its third of the slots and knows the
+// others. The promises of redisserver apply to each node.
 //
-// Limits: no replicas, so a node that is killed takes its slots away.
+// Limits: there are no replicas: the slots of a killed node are unavailable.
 //
 // Source: "Redis cluster specification"; redis.conf of Redis 7.
 package rediscluster
@@ -26,9 +26,9 @@ import (
 )
 
 const (
-	nodes = 3
-	slots = 16384
-	limit = 60 * time.Second
+	nodes        = 3
+	slots        = 16384
+	startTimeout = 60 * time.Second
 
 	portTries = 5
 )
@@ -39,9 +39,9 @@ type Cluster struct {
 	password string
 }
 
-// Start brings three nodes up and joins them. It gives up after 60 s.
+// Start starts three nodes and joins them. It gives up after 60 s.
 func Start(ctx context.Context) (*Cluster, error) {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	c := &Cluster{password: rand.Text()}
 	if err := c.open(ctx); err != nil {
@@ -69,8 +69,8 @@ func (c *Cluster) open(ctx context.Context) error {
 	return c.await(ctx)
 }
 
-// node starts one. The port of the cluster's bus is only known to be free
-// shortly before.
+// node starts a node. Its cluster bus needs a free port, which another process may
+// use before the node does; open retries.
 func (c *Cluster) node(ctx context.Context) (*redisserver.Server, error) {
 	bus, err := child.FreePort()
 	if err != nil {
@@ -82,7 +82,7 @@ func (c *Cluster) node(ctx context.Context) (*redisserver.Server, error) {
 	}, Password: c.password})
 }
 
-// join gives node i its slots and lets it meet those before it.
+// join assigns node i its slots and lets it meet the nodes before it.
 func (c *Cluster) join(ctx context.Context, node *redis.Client, i int) error {
 	first, last := i*slots/nodes, (i+1)*slots/nodes-1
 	if err := node.ClusterAddSlotsRange(ctx, first, last).Err(); err != nil {
@@ -151,7 +151,7 @@ func (c *Cluster) on(s *redisserver.Server, fn func(*redis.Client) error) error 
 	return fn(node)
 }
 
-// URL is how redisx.New reaches the cluster. It holds the password.
+// URL returns the cluster's URL for redisx.New, with the password.
 func (c *Cluster) URL() string {
 	addr := func(i int) string { return fmt.Sprintf("127.0.0.1:%d", c.Nodes[i].Port()) }
 	u := url.URL{

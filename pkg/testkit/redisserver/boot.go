@@ -82,15 +82,15 @@ func (s *Server) endOrphan() error {
 	if pid == 0 {
 		return nil
 	}
-	s.opts.Log.Warn("stopping a Redis server whose owner is gone", "pid", pid, "dir", s.opts.Dir)
+	s.opts.Log.Warn("stopping a Redis server whose owner has ended", "pid", pid, "dir", s.opts.Dir)
 	if err := child.EndOrphan(pid, syscall.SIGTERM, stopGrace); err != nil {
 		return fmt.Errorf("redisserver: %w: a server of an earlier run still uses %s: %w", ErrInUse, s.opts.Dir, err)
 	}
 	return nil
 }
 
-// readPassword keeps one password for the life of the folder, so that a
-// client which outlives a run need not be told another.
+// readPassword returns the folder's password, which it makes for a new folder. Clients
+// can keep it over restarts.
 func (s *Server) readPassword() (string, error) {
 	name := s.file("password")
 	if b, err := os.ReadFile(name); err == nil && len(strings.TrimSpace(string(b))) > 0 {
@@ -153,8 +153,8 @@ func (s *Server) bootOnce(ctx context.Context) error {
 		p.Kill()
 		return err
 	}
-	// The server writes a pid file only when it runs as a daemon or is told a
-	// path, and then not before it listens; written here it is always there.
+	// The server writes a pid file only as a daemon or when it is configured, and
+	// only after it listens.
 	if err := s.write(s.file("redis.pid"), strconv.Itoa(p.Pid())+"\n"); err != nil {
 		p.Kill()
 		return err

@@ -11,7 +11,7 @@ import (
 var (
 	ErrNotInstalled = errors.New("redis-server is not installed")
 	ErrInUse        = errors.New("the data folder is in use")
-	ErrPortBusy     = errors.New("the port is taken")
+	ErrPortBusy     = errors.New("the port is in use")
 	ErrDiskFull     = errors.New("the disk is full")
 	ErrNoAccess     = errors.New("the data folder can't be used")
 )

@@ -2,7 +2,7 @@
 // redis-server: for tests, and as the Redis of the embedded suite.
 //
 // Promise: Start returns a server that answers, or an error of one line that
-// says what to do. The server listens on 127.0.0.1 only, asks for a random
+// says what to do. The server listens on 127.0.0.1 only, requires a random
 // password that is in a file with mode 0600 and never in an argument list,
 // refuses writes rather than evict keys when memory runs out, and ends with
 // the caller. One process at a time owns a folder; a server left behind by a
@@ -35,15 +35,15 @@ const (
 // Options says where and how to run the server.
 type Options struct {
 	// Dir holds the configuration, the log and, with Durable, the data. It is
-	// made when missing and stays after Stop. Empty takes a folder under
+	// created when missing and stays after Stop. "" means a folder under
 	// os.TempDir that Stop removes.
 	Dir string
-	// Port on 127.0.0.1; 0 takes a free one.
+	// Port on 127.0.0.1; 0 means a free one.
 	Port int
-	// Durable keeps an append-only file, synced every second.
+	// Durable writes an append-only file, synced every second.
 	Durable bool
-	// Password is what clients have to give; empty takes the folder's, which
-	// is made up for a new one.
+	// Password that clients need; "" means the folder's, which is made for a
+	// new folder.
 	Password string
 	// Settings are further lines of redis.conf, which win over the package's
 	// own.

@@ -26,7 +26,8 @@ func FindAccount(names ...string) (*Account, error) {
 	return nil, fmt.Errorf("none of the users %v exists on this machine", names)
 }
 
-// AccountOf returns the owner of a file, named by number where it has no name.
+// AccountOf returns the owner of a file. An owner without a name is named by its
+// number.
 func AccountOf(info os.FileInfo) *Account {
 	st := info.Sys().(*syscall.Stat_t)
 	a := &Account{Name: strconv.Itoa(int(st.Uid)), UID: st.Uid, GID: st.Gid}
@@ -49,8 +50,8 @@ func (a *Account) credential() *syscall.Credential {
 	return &syscall.Credential{Uid: a.UID, Gid: a.GID}
 }
 
-// Own makes the account the owner of everything under dir. A server that is
-// just ending may remove files meanwhile.
+// Own makes the account the owner of dir and everything in it. It ignores files that
+// are removed meanwhile, as by a server that is ending.
 func (a *Account) Own(dir string) error {
 	return filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
 		if err == nil {
@@ -63,8 +64,8 @@ func (a *Account) Own(dir string) error {
 	})
 }
 
-// Blocked returns the first folder above dir that the account may not enter,
-// or "" when the way is free.
+// Blocked returns the outermost folder above dir that the account has no permission to
+// enter, or "" when there is none.
 func (a *Account) Blocked(dir string) string {
 	parent := filepath.Dir(dir)
 	if parent != dir {
@@ -74,7 +75,7 @@ func (a *Account) Blocked(dir string) string {
 	}
 	info, err := os.Stat(parent)
 	if err != nil {
-		return "" // whoever uses the folder meets the better error
+		return "" // using the folder gives a better error
 	}
 	st, mode := info.Sys().(*syscall.Stat_t), info.Mode().Perm()
 	switch {

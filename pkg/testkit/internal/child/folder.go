@@ -13,7 +13,7 @@ import (
 
 const lockName = "owner.lock"
 
-// LockedError says that another live process owns a folder.
+// LockedError is returned when another live process owns a folder.
 type LockedError struct {
 	Dir string
 	Pid int // 0 when it couldn't be read
@@ -23,11 +23,12 @@ func (e *LockedError) Error() string {
 	return fmt.Sprintf("another instance uses %s (pid %d)", e.Dir, e.Pid)
 }
 
-// Lock is the ownership of a folder by this process. The kernel drops it when
-// the process ends, however it ends.
+// Lock is this process's ownership of a folder. The kernel releases it when the process
+// ends, also when it is killed.
 type Lock struct{ file *os.File }
 
-// LockFolder takes dir for this process, or fails with a [LockedError].
+// LockFolder locks dir for this process. The error is a [LockedError] when another
+// process owns it.
 func LockFolder(dir string) (*Lock, error) {
 	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -50,12 +51,12 @@ func LockFolder(dir string) (*Lock, error) {
 	return &Lock{file: f}, nil
 }
 
-// Unlock gives the folder up. It may be called twice.
+// Unlock releases the folder. It may be called twice.
 func (l *Lock) Unlock() { _ = l.file.Close() }
 
-// Holder returns the live process that a pid file in dir names, or 0 when
-// there is none or the number has meanwhile gone to another program. program
-// is the start of the executable's name.
+// Holder returns the id of the live process that a pid file in dir names, or 0 when
+// there is none or another program has the id now. program is the start of the
+// executable's name.
 func Holder(pidFile, dir, program string) int {
 	pid := firstLineInt(pidFile)
 	if pid <= 1 || syscall.Kill(pid, 0) == syscall.ESRCH || !worksIn(pid, dir, program) {
@@ -67,12 +68,11 @@ func Holder(pidFile, dir, program string) int {
 // Alive reports whether any process has this id.
 func Alive(pid int) bool { return pid > 0 && syscall.Kill(pid, 0) != syscall.ESRCH }
 
-// PidIn reads the process id on the first line of a pid file, 0 when there is
-// none.
+// PidIn returns the process id on the first line of a pid file, 0 when there is none.
 func PidIn(pidFile string) int { return firstLineInt(pidFile) }
 
-// EndOrphan stops a server that this process didn't start: signal, grace,
-// then SIGKILL. It returns once the process is gone or after twice the grace.
+// EndOrphan stops a server that this process didn't start: by a signal, and after grace
+// by SIGKILL. It returns when the process has ended, or an error after twice grace.
 func EndOrphan(pid int, s syscall.Signal, grace time.Duration) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -82,7 +82,7 @@ func EndOrphan(pid int, s syscall.Signal, grace time.Duration) error {
 			return fmt.Errorf("stop process %d: %w", pid, err)
 		}
 		for end := time.Now().Add(grace); time.Now().Before(end); <-tick.C {
-			if gone(pid) {
+			if hasEnded(pid) {
 				return nil
 			}
 		}
@@ -90,9 +90,8 @@ func EndOrphan(pid int, s syscall.Signal, grace time.Duration) error {
 	return fmt.Errorf("process %d does not end", pid)
 }
 
-// gone also counts a process that has ended and that its parent hasn't waited
-// for.
-func gone(pid int) bool {
+// hasEnded is true also for a zombie, which its parent hasn't waited for.
+func hasEnded(pid int) bool {
 	if !Alive(pid) {
 		return true
 	}
@@ -100,9 +99,9 @@ func gone(pid int) bool {
 	return err == nil && strings.Contains(string(stat), ") Z ")
 }
 
-// Sweep hands every folder beside this one that matches pattern, whose owner
-// is dead, to end, and then removes it. Folders younger than a minute are left
-// alone: their owner may not have locked them yet.
+// Sweep calls end for every folder that matches pattern and whose owner is dead, and
+// removes the folder when end succeeds. It ignores folders younger than a minute: their
+// owner may not have locked them yet.
 func Sweep(pattern string, owned func(os.FileInfo) bool, end func(dir string) error) {
 	dirs, _ := filepath.Glob(pattern)
 	for _, dir := range dirs {

@@ -6,8 +6,8 @@ import (
 )
 
 const (
-	logLimit = 8 << 20  // a log that is longer at a start is set aside
-	logTail  = 64 << 10 // how much Since returns at most
+	maxLogBytes      = 8 << 20  // a longer log is renamed at the start
+	maxReturnedBytes = 64 << 10 // of Since and All
 )
 
 // Log is the file that a child writes its output to.
@@ -16,10 +16,10 @@ type Log struct {
 	start int64
 }
 
-// OpenLog opens path for appending. A file over 8 MiB is first renamed to
-// path.old, in place of the one before.
+// OpenLog opens path for appending. It renames a file over 8 MiB to path.old first,
+// replacing an earlier one.
 func OpenLog(path string) (*Log, error) {
-	if info, err := os.Stat(path); err == nil && info.Size() > logLimit {
+	if info, err := os.Stat(path); err == nil && info.Size() > maxLogBytes {
 		_ = os.Rename(path, path+".old")
 	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
@@ -31,17 +31,17 @@ func OpenLog(path string) (*Log, error) {
 	return l, nil
 }
 
-// File is what to give a child as its output.
+// File returns the file for a child's output.
 func (l *Log) File() *os.File { return l.file }
 
-// Mark sets where Since begins: at the end of what is written by now.
+// Mark sets the start of Since to the current end of the file.
 func (l *Log) Mark() {
 	if info, err := l.file.Stat(); err == nil {
 		l.start = info.Size()
 	}
 }
 
-// Since returns what was written after the last Mark, the last 64 KiB of it.
+// Since returns the last 64 KiB that were written after the last Mark.
 func (l *Log) Since() string { return l.read(l.start) }
 
 // All returns the last 64 KiB of the file.
@@ -52,10 +52,10 @@ func (l *Log) read(from int64) string {
 	if err != nil {
 		return ""
 	}
-	from = max(from, info.Size()-logTail)
+	from = max(from, info.Size()-maxReturnedBytes)
 	b, _ := io.ReadAll(io.NewSectionReader(l.file, from, info.Size()-from))
 	return string(b)
 }
 
-// Close closes the file. The text can't be read afterwards.
+// Close closes the file, which can't be read afterwards.
 func (l *Log) Close() { _ = l.file.Close() }

@@ -11,8 +11,8 @@ import (
 
 func setDeathSignal(a *syscall.SysProcAttr, s syscall.Signal) { a.Pdeathsig = s }
 
-// childrenOf reads the parent of every process: the shorter
-// /proc/<pid>/task/<tid>/children exists only in some kernels.
+// childrenOf reads the parent of every process, since /proc/<pid>/task/<tid>/children
+// doesn't exist in every kernel.
 func childrenOf(parent int) []int {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -48,7 +48,7 @@ func worksIn(pid int, dir, _ string) bool {
 	return errA == nil && errB == nil && os.SameFile(a, b)
 }
 
-// stopped reports whether every thread of a process has stopped, or is gone.
+// stopped reports whether every thread of a process has stopped or ended.
 func stopped(pid int) bool {
 	stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
 	if err != nil {

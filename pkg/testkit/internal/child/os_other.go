@@ -26,12 +26,12 @@ func childrenOf(parent int) []int {
 	return pids
 }
 
-// worksIn falls back on the program's name where a process's working folder
-// can't be read.
+// worksIn compares the program's name, since a process's working folder can't be read
+// on these systems.
 func worksIn(pid int, _, program string) bool {
 	out, err := exec.Command("ps", "-p", strconv.Itoa(pid), "-o", "comm=").Output()
 	return err == nil && strings.HasPrefix(filepath.Base(strings.TrimSpace(string(out))), program)
 }
 
-// stopped can't be told outside Linux.
+// stopped is not implemented outside Linux.
 func stopped(int) bool { return true }

@@ -5,8 +5,8 @@ import (
 	"net"
 )
 
-// FreePort returns a TCP port on 127.0.0.1 that nobody listens on now. Another
-// process may take it before the caller does; the caller tries again then.
+// FreePort returns a TCP port on 127.0.0.1 that no process listens on. Another process
+// may listen on it before the caller does, which has to retry then.
 func FreePort() (int, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a local bind does not wait
 	if err != nil {

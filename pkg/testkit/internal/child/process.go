@@ -1,9 +1,8 @@
-// Package child runs a server program as a child of this process and keeps
-// hold of it.
+// Package child runs a server program as a child of this process.
 //
-// Promise: a started program is always waited for; it can be stopped within a
-// bound, killed, paused and resumed together with the processes it forked; on
-// Linux it is signalled by the kernel when this process dies, however it dies.
+// Promise: a started program is always waited for; it can be stopped within a bound,
+// and killed, paused and resumed together with the processes that it forked; on Linux
+// the kernel signals it when this process ends, also when it is killed.
 //
 // Limits: Unix only. Outside Linux a child outlives a parent that was killed;
 // the next start finds it by its pid file (see [Holder]) and ends it.
@@ -46,8 +45,8 @@ type Process struct {
 	err  error // written before done is closed
 }
 
-// Start runs c in a process group of its own, so that a terminal's Ctrl-C
-// reaches only this process, which then stops the child in its own order.
+// Start runs c in a process group of its own, so that a terminal's Ctrl-C reaches only
+// this process, which stops the child itself.
 func Start(c Command) (*Process, error) {
 	cmd := exec.Command(c.Path, c.Args...) //nolint:noctx // a child outlives the call that starts it; Stop ends it
 	cmd.Env, cmd.Dir = c.Env, c.Dir
@@ -117,15 +116,15 @@ func (p *Process) Wait(ctx context.Context) error {
 	}
 }
 
-// Stop sends each signal in turn, giving the child grace to end after each,
-// and kills it at last or when ctx ends. It returns nil when a signal was
-// enough.
+// Stop sends the signals one after the other, waits up to grace for the child to end
+// after each, and kills it after the last or when ctx ends. It returns nil when the
+// child ended by a signal.
 func (p *Process) Stop(ctx context.Context, grace time.Duration, signals ...syscall.Signal) error {
 	p.Resume()
 	timer := time.NewTimer(grace)
 	defer timer.Stop()
 	for _, s := range signals {
-		_ = p.os.Signal(s) // fails only when it has ended, which Done tells
+		_ = p.os.Signal(s) // fails only when it has ended; see Done
 		timer.Reset(grace)
 		select {
 		case <-p.done:
@@ -140,8 +139,8 @@ func (p *Process) Stop(ctx context.Context, grace time.Duration, signals ...sysc
 	return fmt.Errorf("process %d had to be killed: it did not end within %s", p.Pid(), grace)
 }
 
-// Kill ends the child and everything it forked, as a crash or a power cut
-// would, and waits until the child is gone.
+// Kill ends the child and the processes it forked by SIGKILL and waits until the child
+// has ended.
 func (p *Process) Kill() {
 	if !p.Running() {
 		return
@@ -155,9 +154,9 @@ func (p *Process) Kill() {
 	<-p.done
 }
 
-// Pause freezes the child and everything it forked: its sockets accept and
-// nothing answers, which is how a hung server looks. On Linux it returns once
-// every thread has stopped.
+// Pause freezes the child and the processes it forked, like a hung server: its sockets
+// accept connections and nothing answers. On Linux it returns when every thread has
+// stopped, or after 10 s.
 func (p *Process) Pause() {
 	if !p.Running() {
 		return
