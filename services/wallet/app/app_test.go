@@ -53,7 +53,7 @@ func (s service) calls(id string) map[string]func(context.Context) error {
 	}
 }
 
-func TestAWalletOfSomebodyElseIsNotFound(t *testing.T) {
+func TestAnotherOwnersWalletIsNotFound(t *testing.T) {
 	s := start(t)
 	mine, mallory := s.user(t), s.user(t)
 	w := s.create(mine, t, account)
@@ -310,7 +310,7 @@ func TestASyncSaysWhatIsMissing(t *testing.T) {
 	}
 }
 
-func TestLoadTellsEveryMistakeAtOnce(t *testing.T) {
+func TestLoadReportsAllErrorsTogether(t *testing.T) {
 	_, err := app.Load([]string{
 		"PURSER_ISSUER=auth", "PURSER_JWKS_URL=keys.json", "PURSER_PRICE_URL=feed/hunter2",
 		"PURSER_BALANCES_PER_CALL=0",

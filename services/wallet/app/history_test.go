@@ -59,7 +59,7 @@ func TestThePastOfAnotherOwnerNeedsAPermissionOfItsOwn(t *testing.T) {
 	}
 }
 
-func TestThePastOfAChainThatIsAwayIsUnavailable(t *testing.T) {
+func TestThePastOfAChainWhoseNodesFailIsUnavailable(t *testing.T) {
 	s := start(t)
 	ctx := s.user(t)
 	s.create(ctx, t, strings.Replace(account, ":1:", ":137:", 1))
@@ -67,7 +67,7 @@ func TestThePastOfAChainThatIsAwayIsUnavailable(t *testing.T) {
 	servicetest.WantError(t, err, errs.KindUnavailable, "CHAIN_UNAVAILABLE")
 }
 
-func TestThePastIsAskedForInRangesAndPagesThatAreSome(t *testing.T) {
+func TestBadRequestsForThePastNameTheirField(t *testing.T) {
 	s := start(t)
 	ctx := s.user(t)
 	s.create(ctx, t, account)

@@ -106,7 +106,7 @@ func TestWhatOneReplicaWritesTheOtherAnswersAtOnce(t *testing.T) {
 
 // The control of the test above: what is written past the service is not seen,
 // since the answers come from the cache.
-func TestWhatIsWrittenPastTheServiceIsNotSeen(t *testing.T) {
+func TestAWriteThatBypassesTheServiceIsNotSeen(t *testing.T) {
 	r := startReplicas(t)
 	ctx := r.A.user(t)
 	w := r.A.create(ctx, t, account)
@@ -119,7 +119,7 @@ func TestWhatIsWrittenPastTheServiceIsNotSeen(t *testing.T) {
 	})
 }
 
-func TestAWriteWhileRedisIsAwayIsSeenByTheOtherReplicaOnceItIsBack(t *testing.T) {
+func TestAWriteWithoutRedisIsSeenByTheOtherReplicaOnceRedisIsBack(t *testing.T) {
 	for _, tc := range []struct {
 		name  string
 		noted bool

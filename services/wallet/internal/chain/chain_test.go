@@ -14,8 +14,8 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/services/wallet/internal/balancesync"
 	"github.com/purserhq/purser/services/wallet/internal/chain"
-	"github.com/purserhq/purser/services/wallet/internal/sync"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 )
 
@@ -31,7 +31,7 @@ func newReader(t testing.TB, chunk int, urls ...string) *reader {
 	r := &reader{now: noon(), log: &bytes.Buffer{}}
 	var err error
 	r.Reader, err = chain.NewReader(chain.Options{
-		Nodes: map[uint64][]string{1: urls}, Chunk: chunk,
+		Nodes: map[uint64][]string{1: urls}, ChunkSize: chunk,
 		Log: slog.New(slog.NewTextHandler(r.log, nil)), Now: func() time.Time { return r.now },
 	})
 	if err != nil {
@@ -41,13 +41,13 @@ func newReader(t testing.TB, chunk int, urls ...string) *reader {
 	return r
 }
 
-func (r *reader) read(t testing.TB, tokens []token.Token) (sync.Reading, error) {
+func (r *reader) read(t testing.TB, tokens []token.Token) (balancesync.Reading, error) {
 	t.Helper()
 	return r.Read(t.Context(), 1, common.Address{19: 0xaa}, tokens)
 }
 
 // amounts are the balances as text, "-" for one that was not read.
-func amounts(r sync.Reading) string {
+func amounts(r balancesync.Reading) string {
 	var out []string
 	for _, a := range r.Amounts {
 		if a == nil {
@@ -92,7 +92,7 @@ func TestBalancesAreReadAtTheBlockThatTheNodeNames(t *testing.T) {
 	}
 }
 
-func TestANodeThatIsDownIsPassedOverAndRests(t *testing.T) {
+func TestANodeThatIsDownIsSkippedAndGetsACooldown(t *testing.T) {
 	down, up := newNode(t), newNode(t)
 	down.raw = func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "busy", http.StatusTooManyRequests) }
 	r := newReader(t, 10, down.URL, up.URL)
@@ -114,13 +114,13 @@ func TestANodeThatIsDownIsPassedOverAndRests(t *testing.T) {
 	}
 }
 
-func TestANodeThatRestsIsAskedWhenThereIsNoOther(t *testing.T) {
+func TestANodeInCooldownIsUsedWhenThereIsNoOther(t *testing.T) {
 	n := newNode(t)
 	n.head = fault{-32000, "starting"}
 	r := newReader(t, 10, n.URL)
 	_, err := r.read(t, tokens(1))
 	unavailable(t, err)
-	n.head = block(101, noon())
+	n.head = blockJSON(101, noon())
 	if got, err := r.read(t, tokens(1)); err != nil || got.Block.Number != 101 {
 		t.Error(got, err)
 	}
@@ -153,7 +153,7 @@ func TestNodesThatAreNotBelieved(t *testing.T) {
 	}{
 		{"a node of another chain", func(_ *testing.T, n *node) { n.id = "0x89" }},
 		{"a chain id past 64 bits", func(_ *testing.T, n *node) { n.id = "0x10000000000000001" }},
-		{"a newest block in the future", set(block(100, future))},
+		{"a newest block in the future", set(blockJSON(100, future))},
 		{"no newest block", set(nil)},
 		{"a block without a hash", set(map[string]any{"number": "0x1", "timestamp": "0x1"})},
 		{"a block without a number", set(map[string]any{"hash": blockHash, "timestamp": "0x1"})},
@@ -250,8 +250,8 @@ func TestASlowNodeHasTimeForEveryCallOfABatch(t *testing.T) {
 					targets)
 			}
 			r := newReader(t, 10, n.URL)
-			r.SetLimit(500*time.Millisecond, each)
-			_, got, err := r.ReadAll(t.Context(), 1, holders, tokens(50))
+			r.SetTimeouts(500*time.Millisecond, each)
+			_, got, err := r.ReadBatch(t.Context(), 1, holders, tokens(50))
 			if each == 0 {
 				unavailable(t, err)
 			} else if err != nil || len(got) != 5 || len(n.chunks) != 25 {
@@ -340,7 +340,7 @@ func TestNoKeyOfANodesURLGetsIntoErrorsOrLogs(t *testing.T) {
 	}
 }
 
-func TestURLsThatAreNone(t *testing.T) {
+func TestURLsThatAreRefused(t *testing.T) {
 	for _, url := range []string{"", "node.example", "ftp://node.example", "http://", "://", "unix:///run/node"} {
 		if _, err := chain.NewReader(chain.Options{Nodes: map[uint64][]string{1: {url}}}); err == nil {
 			t.Errorf("%q was taken", url)

@@ -51,7 +51,7 @@ type node struct {
 
 const blockHash = "0x00000000000000000000000000000000000000000000000000000000000000aa"
 
-func block(number uint64, at time.Time) map[string]any {
+func blockJSON(number uint64, at time.Time) map[string]any {
 	return map[string]any{
 		"number": hexutil.Uint64(number), "hash": blockHash, "timestamp": hexutil.Uint64(at.Unix()),
 		// Fields of the chain's own, from which nobody can compute the hash.
@@ -67,7 +67,7 @@ func newNode(t testing.TB) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &node{codec: codec, id: "0x1", head: block(100, noon()), blocks: map[string]bool{}}
+	n := &node{codec: codec, id: "0x1", head: blockJSON(100, noon()), blocks: map[string]bool{}}
 	n.answer = func(targets []common.Address) any {
 		results := make([]chain.Result, len(targets))
 		for i, target := range targets {

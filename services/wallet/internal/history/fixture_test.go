@@ -17,11 +17,11 @@ import (
 	"github.com/purserhq/purser/pkg/lock"
 	"github.com/purserhq/purser/pkg/redisx"
 	"github.com/purserhq/purser/pkg/testkit"
+	"github.com/purserhq/purser/services/wallet/internal/block"
 	"github.com/purserhq/purser/services/wallet/internal/caip"
 	"github.com/purserhq/purser/services/wallet/internal/history"
 	"github.com/purserhq/purser/services/wallet/internal/price"
 	"github.com/purserhq/purser/services/wallet/internal/store"
-	walletsync "github.com/purserhq/purser/services/wallet/internal/sync"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 	"github.com/purserhq/purser/services/wallet/migrations"
@@ -73,11 +73,11 @@ func (w *world) ReadAt(ctx context.Context, chain uint64, times []time.Time, hol
 			return out, ctx.Err()
 		}
 		if w.failed != nil {
-			if out[i].Failed = w.failed(chain, t); out[i].Failed != "" {
+			if out[i].Error = w.failed(chain, t); out[i].Error != "" {
 				continue
 			}
 		}
-		out[i].Block = walletsync.Block{Number: uint64(t.Unix() / 3600), Time: t.Add(-time.Second)}
+		out[i].Block = block.Block{Number: uint64(t.Unix() / 3600), Time: t.Add(-time.Second)}
 		for range holders {
 			amounts := make([]*uint256.Int, len(tokens))
 			for j := range tokens {
@@ -96,14 +96,14 @@ func (w *world) ReadAt(ctx context.Context, chain uint64, times []time.Time, hol
 }
 
 func (w *world) History(ctx context.Context, tokens []token.Token, from time.Time,
-	hours int) (map[string][]price.Quote, error) {
+	hours int) (map[string][]price.Price, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.coins += len(tokens)
 	if w.broken != nil {
 		return nil, w.broken
 	}
-	out := map[string][]price.Quote{}
+	out := map[string][]price.Price{}
 	if w.hangs {
 		<-ctx.Done()
 		return nil, ctx.Err()
@@ -112,7 +112,7 @@ func (w *world) History(ctx context.Context, tokens []token.Token, from time.Tim
 		out[t.ID] = nil
 		for i := range hours {
 			if text, at := w.feed(t.ID, from.Add(time.Duration(i)*time.Hour)); text != "" {
-				out[t.ID] = append(out[t.ID], price.Quote{TokenID: t.ID, Price: text, Source: "test", At: at})
+				out[t.ID] = append(out[t.ID], price.Price{Value: text, Source: "test", At: at})
 			}
 		}
 	}
@@ -212,7 +212,7 @@ func (f *fixture) read(t *testing.T, hours, size int) (rows []history.Row, pages
 	var after history.Cursor
 	until := day().Add(time.Duration(hours) * time.Hour)
 	for {
-		some, next, err := f.Of(t.Context(), f.owner, day(), until, after, size)
+		some, next, err := f.List(t.Context(), f.owner, day(), until, after, size)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -241,7 +241,7 @@ func (f *fixture) whole(t *testing.T, rows []history.Row, hours int) {
 			!r.Balance.Amount.Eq(number) {
 			t.Fatalf("row %d is of %s: %+v", i, r.Hour, r)
 		}
-		if r.Quote.Price != number.Dec() || r.Wallet.Sync.State != wallet.Synced ||
+		if r.Quote.Value != number.Dec() || r.Wallet.Sync.State != wallet.Synced ||
 			r.Wallet.Sync.Block != number.Uint64() {
 			t.Fatalf("row %d: %+v, %+v", i, r.Quote, r.Wallet.Sync)
 		}

@@ -82,7 +82,7 @@ func TestAnHourIsReadAgainWhenSomethingMayHaveChanged(t *testing.T) {
 
 // An hour that can't be had stands among the others, once for each wallet, and
 // nothing of it is kept.
-func TestAnHourThatFailsIsToldAndNeverZeroNorLeftOut(t *testing.T) {
+func TestAnHourThatFailsIsReturnedAsFailedAndNeverZeroNorLeftOut(t *testing.T) {
 	f := newFixture(t, noRedis)
 	f.add(t, f.owner, 2, 9) // on a chain whose state is gone
 	f.failed = func(chain uint64, at time.Time) string {
@@ -134,22 +134,22 @@ func TestAWalletThatHoldsNothingIsKnown(t *testing.T) {
 	}
 }
 
-func TestAPageEndsBeforeAChainThatIsAway(t *testing.T) {
+func TestAPageEndsBeforeTheHoursOfAChainThatIsUnavailable(t *testing.T) {
 	f := newFixture(t, noRedis)
 	rows, _ := f.read(t, 48, 1000)
 	f.whole(t, rows, 48)
 	f.away = errs.Unavailable("CHAIN_UNAVAILABLE", "no node answers")
 	until := day().Add(100 * time.Hour)
-	some, next, err := f.Of(t.Context(), f.owner, day(), until, history.Cursor{}, 1000)
+	some, next, err := f.List(t.Context(), f.owner, day(), until, history.Cursor{}, 1000)
 	if err != nil || next == nil {
 		t.Fatal(err)
 	}
 	f.whole(t, some, 48)
-	if _, _, err := f.Of(t.Context(), f.owner, day(), until, *next, 1000); !errs.Is(err, errs.KindUnavailable) {
+	if _, _, err := f.List(t.Context(), f.owner, day(), until, *next, 1000); !errs.Is(err, errs.KindUnavailable) {
 		t.Errorf("of what it lacks: %v", err)
 	}
 	f.away = nil
-	rest, next, err := f.Of(t.Context(), f.owner, day(), until, *next, 1000)
+	rest, next, err := f.List(t.Context(), f.owner, day(), until, *next, 1000)
 	if err != nil || next != nil {
 		t.Fatal(next, err)
 	}
@@ -164,7 +164,7 @@ func TestWhatACallReadStaysWhenItsCallerGoes(t *testing.T) {
 			cancel()
 		}
 	}
-	if _, _, err := f.Of(ctx, f.owner, day(), day().Add(40*time.Hour), history.Cursor{}, 1000); err == nil {
+	if _, _, err := f.List(ctx, f.owner, day(), day().Add(40*time.Hour), history.Cursor{}, 1000); err == nil {
 		t.Error("the caller went, and was answered")
 	}
 	f.during = nil
@@ -187,7 +187,7 @@ func TestACallReadsForItsTimeOnlyAndTheNextGoesOn(t *testing.T) {
 	var after history.Cursor
 	for {
 		ctx, cancel := context.WithTimeout(t.Context(), 600*time.Millisecond)
-		some, next, err := f.Of(ctx, f.owner, day(), day().Add(40*time.Hour), after, 1000)
+		some, next, err := f.List(ctx, f.owner, day(), day().Add(40*time.Hour), after, 1000)
 		cancel()
 		if err != nil {
 			t.Fatal(err)
@@ -207,7 +207,7 @@ func TestACallReadsForItsTimeOnlyAndTheNextGoesOn(t *testing.T) {
 
 // Of hours that fail nothing is kept, and yet a call that has time for a few of
 // them gets on.
-func TestACallGetsOnThroughHoursThatFailSlowly(t *testing.T) {
+func TestACallMakesProgressThroughHoursThatFailSlowly(t *testing.T) {
 	f := newFixture(t, noRedis)
 	f.failed = func(uint64, time.Time) string { return "pruned" }
 	f.during = func(ctx context.Context, n int) {
@@ -219,7 +219,7 @@ func TestACallGetsOnThroughHoursThatFailSlowly(t *testing.T) {
 	after := history.Cursor{}
 	for calls := 1; ; calls++ {
 		ctx, cancel := context.WithTimeout(t.Context(), 600*time.Millisecond)
-		some, next, err := f.Of(ctx, f.owner, day(), day().Add(40*time.Hour), after, 1000)
+		some, next, err := f.List(ctx, f.owner, day(), day().Add(40*time.Hour), after, 1000)
 		cancel()
 		if err != nil {
 			t.Fatal(err)
@@ -240,17 +240,17 @@ func TestACallGetsOnThroughHoursThatFailSlowly(t *testing.T) {
 	}
 }
 
-func TestSomebodyElsesHistoryIsNotThere(t *testing.T) {
+func TestAnotherOwnersHistoryIsNotFound(t *testing.T) {
 	f := newFixture(t, noRedis)
 	f.read(t, 3, 1000)
-	rows, next, err := f.Of(t.Context(), uuid.New(), day(), day().Add(3*time.Hour), history.Cursor{}, 1000)
+	rows, next, err := f.List(t.Context(), uuid.New(), day(), day().Add(3*time.Hour), history.Cursor{}, 1000)
 	if len(rows) != 0 || next != nil || err != nil {
 		t.Error(rows, next, err)
 	}
 	mallory := uuid.New()
 	f.add(t, mallory, 1, 1) // the same account
 	f.failed = func(uint64, time.Time) string { return "not theirs" }
-	rows, _, err = f.Of(t.Context(), mallory, day(), day().Add(3*time.Hour),
+	rows, _, err = f.List(t.Context(), mallory, day(), day().Add(3*time.Hour),
 		history.Cursor{Hour: day().Unix(), Wallet: f.wallets[0].ID}, 1000)
 	if err != nil || len(rows) != 3 && len(rows) != 2 {
 		t.Fatal(rows, err)
@@ -283,37 +283,6 @@ func mustRead(t *testing.T, f *fixture, hours int) []history.Row {
 	return rows
 }
 
-func TestRangesThatAreNone(t *testing.T) {
-	f := newFixture(t, noRedis)
-	now := noon()
-	for _, tc := range []struct {
-		name       string
-		start, end time.Time
-		field      string
-	}{
-		{"an hour", now.Add(-time.Hour), now, ""},
-		{"five years", now.AddDate(-5, 0, 0), now, ""},
-		{"an end at its start", now, now, "start_time"},
-		{"an end before its start", now, now.Add(-time.Hour), "start_time"},
-		{"a future end", now.Add(-time.Hour), now.Add(time.Nanosecond), "end_time"},
-		{"more than five years", now.AddDate(-5, 0, 0).Add(-time.Nanosecond), now, "end_time"},
-		{"before there were chains", time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC),
-			time.Date(1, 1, 2, 0, 0, 0, 0, time.UTC), "start_time"},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			_, _, err := f.Hours(tc.start, tc.end)
-			if tc.field == "" && err != nil ||
-				tc.field != "" && (errs.As(err) == nil || errs.As(err).Violations[0].Field != tc.field) {
-				t.Errorf("answered %v", err)
-			}
-		})
-	}
-	from, until, err := f.Hours(now.Add(-2*time.Hour+time.Second), now.Add(-time.Second))
-	if err != nil || !from.Equal(now.Add(-time.Hour)) || !until.Equal(now) {
-		t.Errorf("from %s until %s, %v", from, until, err)
-	}
-}
-
 func TestOneCallAtATimeReadsAnOwnersHistory(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
@@ -338,7 +307,7 @@ func TestOneCallAtATimeReadsAnOwnersHistory(t *testing.T) {
 					return
 				}
 				tried = true
-				_, _, err := second.Of(t.Context(), f.owner, day(), until, history.Cursor{}, 1000)
+				_, _, err := second.List(t.Context(), f.owner, day(), until, history.Cursor{}, 1000)
 				e := errs.As(err)
 				if held := e != nil && e.Kind == errs.KindExhausted && e.Reason == "HISTORY_READ_UNDER_WAY" &&
 					e.RetryAfter > 0; held != tc.held {
@@ -346,7 +315,7 @@ func TestOneCallAtATimeReadsAnOwnersHistory(t *testing.T) {
 				}
 				other := uuid.New()
 				f.add(t, other, 1, 7)
-				if _, _, err := second.Of(t.Context(), other, day(), until, history.Cursor{}, 1000); err != nil {
+				if _, _, err := second.List(t.Context(), other, day(), until, history.Cursor{}, 1000); err != nil {
 					t.Errorf("another owner is kept waiting: %v", err)
 				}
 			}
@@ -359,11 +328,11 @@ func TestOneCallAtATimeReadsAnOwnersHistory(t *testing.T) {
 	}
 }
 
-func TestAFewHistoriesAreReadAtOnceInAProcess(t *testing.T) {
+func TestAProcessReadsAFewHistoriesConcurrently(t *testing.T) {
 	f := newFixture(t, noRedis)
 	somebody := func() uuid.UUID { return f.add(t, uuid.New(), 1, 7).Owner }
 	ask := func(ctx context.Context, owner uuid.UUID) error {
-		_, _, err := f.Of(ctx, owner, day(), day().Add(time.Hour), history.Cursor{}, 1000)
+		_, _, err := f.List(ctx, owner, day(), day().Add(time.Hour), history.Cursor{}, 1000)
 		return err
 	}
 	release, done := make(chan struct{}), make(chan error, 4)

@@ -9,7 +9,7 @@ import (
 
 // What was kept of an hour that must be read again, and can't be, is told, but
 // never as all of it.
-func TestAnHourThatCanNotBeReadAgainIsNotToldAsWhole(t *testing.T) {
+func TestAnHourThatCanNotBeReadAgainIsReturnedAsFailed(t *testing.T) {
 	for _, tc := range []struct {
 		name  string
 		first time.Duration // how long after its beginning the hour is read first; 0 for days

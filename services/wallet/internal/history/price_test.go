@@ -31,7 +31,7 @@ func TestAPriceIsTheLastOneAtOrBeforeTheHourAndNotTooOld(t *testing.T) {
 				case r.Quote.Reason == price.NoPrice:
 					got += "- "
 				default:
-					got += r.Quote.Price + " "
+					got += r.Quote.Value + " "
 				}
 			}
 			if got != tc.want {
@@ -41,7 +41,7 @@ func TestAPriceIsTheLastOneAtOrBeforeTheHourAndNotTooOld(t *testing.T) {
 	}
 }
 
-func TestPricesThatWereNotToBeHadAreAskedForAgainAfterAWhile(t *testing.T) {
+func TestPricesThatWereUnavailableAreFetchedAgainAfterAWhile(t *testing.T) {
 	f := newFixture(t, noRedis)
 	sound := f.feed
 	reason := func(want price.Reason) {

@@ -18,10 +18,10 @@ func (f *fixture) within(t *testing.T, limit time.Duration, hours int, after his
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
-	return f.Of(ctx, f.owner, day(), day().Add(time.Duration(hours)*time.Hour), after, 1000)
+	return f.List(ctx, f.owner, day(), day().Add(time.Duration(hours)*time.Hour), after, 1000)
 }
 
-func TestAFeedThatHangsKeepsNobodyFromTheBalances(t *testing.T) {
+func TestAFeedThatHangsDoesNotWithholdTheBalances(t *testing.T) {
 	f := newFixture(t, noRedis)
 	f.hangs = true
 	rows, next, err := f.within(t, 600*time.Millisecond, 3, history.Cursor{})
@@ -86,7 +86,7 @@ func TestAWalletOnAChainWithoutANodeFailsAndLeavesTheOthers(t *testing.T) {
 }
 
 // The pages of an hour that is known don't ask for its prices again and again.
-func TestTheRestOfAnHourIsNotPricedAgain(t *testing.T) {
+func TestTheNextPageOfAnHourDoesNotFetchItsPricesAgain(t *testing.T) {
 	f := newFixture(t, noRedis)
 	f.broken = errs.Unavailable("X", "away")
 	f.read(t, 1, 1)

@@ -1,4 +1,4 @@
-package sync_test
+package balancesync_test
 
 import (
 	"bytes"
@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	gosync "sync"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,8 +18,9 @@ import (
 
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/testkit"
+	"github.com/purserhq/purser/services/wallet/internal/balancesync"
+	"github.com/purserhq/purser/services/wallet/internal/block"
 	"github.com/purserhq/purser/services/wallet/internal/caip"
-	"github.com/purserhq/purser/services/wallet/internal/sync"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
@@ -27,7 +28,7 @@ import (
 // crowd is everybody's wallets and the chains that they are on. A chain has
 // two tokens; a holder has the first byte of their address of each.
 type crowd struct {
-	mu      gosync.Mutex
+	mu      sync.Mutex
 	wallets map[uuid.UUID]wallet.Wallet
 	held    map[uuid.UUID][]wallet.Balance
 	tokens  int
@@ -39,7 +40,7 @@ type crowd struct {
 	most    int            // balances of one
 	away    map[uint64]error
 	blind   map[common.Address]bool // whose balances can't be read
-	heads   map[uint64]sync.Block
+	heads   map[uint64]block.Block
 	waiting map[uint64]chan struct{} // a chain that hangs until it is closed
 }
 
@@ -47,11 +48,11 @@ func newCrowd(chains map[uint64]int) *crowd {
 	c := &crowd{
 		wallets: map[uuid.UUID]wallet.Wallet{}, held: map[uuid.UUID][]wallet.Balance{}, tokens: 2,
 		asked: map[uint64]int{},
-		away:  map[uint64]error{}, blind: map[common.Address]bool{}, heads: map[uint64]sync.Block{},
+		away:  map[uint64]error{}, blind: map[common.Address]bool{}, heads: map[uint64]block.Block{},
 		waiting: map[uint64]chan struct{}{},
 	}
 	for chain, n := range chains {
-		c.heads[chain] = sync.Block{Number: 1000 + chain, Time: noon()}
+		c.heads[chain] = block.Block{Number: 1000 + chain, Time: noon()}
 		for i := range n {
 			id := uuid.New()
 			c.wallets[id] = wallet.Wallet{ID: id, Owner: uuid.New(),
@@ -63,21 +64,23 @@ func newCrowd(chains map[uint64]int) *crowd {
 }
 
 // Due is as the store's, in the order of ids when that is asked for.
-func (c *crowd) Due(ctx context.Context, d sync.Due) ([]wallet.Wallet, error) {
+func (c *crowd) Due(ctx context.Context, d balancesync.DueQuery) ([]wallet.Wallet, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	compare := func(a, b sync.Place) int {
-		if !c.byID && !a.Turn.Equal(b.Turn) {
-			return a.Turn.Compare(b.Turn)
+	compare := func(a, b balancesync.QueuePosition) int {
+		if !c.byID && !a.Time.Equal(b.Time) {
+			return a.Time.Compare(b.Time)
 		}
 		return bytes.Compare(a.ID[:], b.ID[:])
 	}
-	place := func(w wallet.Wallet) sync.Place { return sync.Place{Turn: sync.Turn(w.Sync), ID: w.ID} }
+	place := func(w wallet.Wallet) balancesync.QueuePosition {
+		return balancesync.QueuePosition{Time: balancesync.QueueTime(w.Sync), ID: w.ID}
+	}
 	var due []wallet.Wallet
 	for _, w := range c.wallets {
-		turn := sync.Turn(w.Sync)
+		turn := balancesync.QueueTime(w.Sync)
 		if w.Account.Chain == d.Chain && int(w.ID[15])%d.Shards == d.Shard && compare(place(w), d.After) > 0 &&
-			!turn.After(d.Now) && (w.Sync.State != wallet.Synced || turn.Before(d.Before)) {
+			!turn.After(d.Now) && (w.Sync.State != wallet.Synced || turn.Before(d.SyncedBefore)) {
 			due = append(due, w)
 		}
 	}
@@ -85,7 +88,7 @@ func (c *crowd) Due(ctx context.Context, d sync.Due) ([]wallet.Wallet, error) {
 	return due[:min(len(due), d.Limit)], ctx.Err()
 }
 
-func (c *crowd) Stranded(_ context.Context, chains []uint64, _ time.Time, limit int) ([]wallet.Wallet, error) {
+func (c *crowd) WithoutNode(_ context.Context, chains []uint64, _ time.Time, limit int) ([]wallet.Wallet, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var out []wallet.Wallet
@@ -97,7 +100,7 @@ func (c *crowd) Stranded(_ context.Context, chains []uint64, _ time.Time, limit 
 	return out, nil
 }
 
-func (c *crowd) SaveAll(ctx context.Context, outcomes []sync.Outcome) error {
+func (c *crowd) SaveOutcomes(ctx context.Context, outcomes []balancesync.Outcome) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.saves++
@@ -111,7 +114,7 @@ func (c *crowd) SaveAll(ctx context.Context, outcomes []sync.Outcome) error {
 	return cmp.Or(c.full, ctx.Err())
 }
 
-func (c *crowd) Oldest(context.Context, []uint64) (time.Time, error) { return noon(), nil }
+func (c *crowd) OldestSync(context.Context, []uint64) (time.Time, error) { return noon(), nil }
 
 func (c *crowd) List(_ context.Context, chain uint64, after string, _ int) (out []token.Token, err error) {
 	for i := range c.tokens {
@@ -132,7 +135,7 @@ func (c *crowd) Chains() []uint64 {
 	return chains
 }
 
-func (c *crowd) ReadAll(ctx context.Context, chain uint64, holders []common.Address, tokens []token.Token) (sync.Block,
+func (c *crowd) ReadBatch(ctx context.Context, chain uint64, holders []common.Address, tokens []token.Token) (block.Block,
 	[][]*uint256.Int, error) {
 	c.mu.Lock()
 	c.asked[chain]++
@@ -143,7 +146,7 @@ func (c *crowd) ReadAll(ctx context.Context, chain uint64, holders []common.Addr
 		select {
 		case <-wait:
 		case <-ctx.Done():
-			return sync.Block{}, nil, ctx.Err()
+			return block.Block{}, nil, ctx.Err()
 		}
 	}
 	var amounts [][]*uint256.Int
@@ -160,7 +163,7 @@ func (c *crowd) ReadAll(ctx context.Context, chain uint64, holders []common.Addr
 }
 
 func (c *crowd) run(ctx context.Context) error {
-	return sync.NewRound(c, c, c, 5*time.Minute, 200, slog.New(slog.DiscardHandler), noon).Run(ctx, 0, 1)
+	return balancesync.NewRound(c, c, c, 5*time.Minute, 200, slog.New(slog.DiscardHandler), noon).Run(ctx, 0, 1)
 }
 
 // states counts wallets of a chain by their state.
@@ -176,18 +179,18 @@ func (c *crowd) states(chain uint64) map[wallet.SyncState]int {
 	return n
 }
 
-func TestARoundSyncsEverybodyInBatches(t *testing.T) {
+func TestARoundSyncsTheWalletsOfAllOwnersInBatches(t *testing.T) {
 	c := newCrowd(map[uint64]int{1: 450, 2: 30})
 	if err := c.run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for _, w := range c.wallets {
 		s, held := w.Sync, c.held[w.ID]
-		if s.State != wallet.Synced || s.Block != 1000+w.Account.Chain || !s.At.Equal(noon()) || s.Retry != nil ||
+		if s.State != wallet.Synced || s.Block != 1000+w.Account.Chain || !s.At.Equal(noon()) || s.RetryAt != nil ||
 			s.Error != "" {
 			t.Fatalf("%+v", s)
 		}
-		if len(held) != 2 || held[0].Amount.Uint64() != uint64(w.Account.Address[0]) || held[1].Block != s.Block {
+		if len(held) != 2 || held[0].Amount.Uint64() != uint64(w.Account.Address[0]) || held[1].Block.Number != s.Block {
 			t.Fatalf("%+v", held)
 		}
 	}
@@ -196,7 +199,7 @@ func TestARoundSyncsEverybodyInBatches(t *testing.T) {
 	}
 }
 
-func TestABatchHasNoMoreBalancesThanANodeCanBear(t *testing.T) {
+func TestABatchHasNoMoreBalancesThanItsLimit(t *testing.T) {
 	c := newCrowd(map[uint64]int{1: 150})
 	c.tokens = 300
 	if err := c.run(t.Context()); err != nil {
@@ -225,7 +228,7 @@ func TestAChainThatFailsFailsItsOwnWalletsAlone(t *testing.T) {
 	}
 	for _, w := range c.wallets {
 		s := w.Sync
-		if w.Account.Chain == 2 && (s.Error != "no node of chain eip155:2 answers" || s.Retry == nil || s.Block != 7 ||
+		if w.Account.Chain == 2 && (s.Error != "no node of chain eip155:2 answers" || s.RetryAt == nil || s.Block != 7 ||
 			!s.At.Equal(earlier) || len(c.held[w.ID]) > 0) {
 			t.Fatalf("%+v", s)
 		}
@@ -268,7 +271,7 @@ func TestAChainThatHangsDoesntHoldUpTheOthers(t *testing.T) {
 	}
 }
 
-func TestAWalletFailsAloneWhenOnlyItsOwnReadingIsBad(t *testing.T) {
+func TestAWalletFailsAloneWhenOnlyItsReadingIsNotPlausible(t *testing.T) {
 	c := newCrowd(map[uint64]int{1: 3})
 	var ids []uuid.UUID
 	for id := range c.wallets {

@@ -1,4 +1,4 @@
-package sync_test
+package balancesync_test
 
 import (
 	"fmt"
