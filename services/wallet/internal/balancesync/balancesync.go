@@ -21,6 +21,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/holiman/uint256"
 
+	"github.com/purserhq/purser/pkg/deadline"
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/services/wallet/internal/block"
 	"github.com/purserhq/purser/services/wallet/internal/token"
@@ -114,8 +115,8 @@ func (s *Service) Sync(ctx context.Context, owner, id uuid.UUID) (wallet.Wallet,
 // its outcome included: its process has died if it is still under way then.
 func leaseUntil(ctx context.Context, now time.Time) *time.Time {
 	timeout := defaultSyncTimeout
-	if end, ok := ctx.Deadline(); ok {
-		timeout = time.Until(end)
+	if left, ok := deadline.Remaining(ctx); ok {
+		timeout = left
 	}
 	until := now.Add(timeout + 3*outcomeTimeout).UTC()
 	return &until

@@ -28,7 +28,7 @@ type world struct {
 	wallet   wallet.Wallet
 	balances map[string]uint64 // by token id
 	states   []wallet.SyncState
-	full     error // that storing balances gives
+	saveErr  error // of SaveBalances
 
 	tokens []token.Token
 
@@ -45,7 +45,8 @@ func newWorld(tokens int) *world {
 			Sync: wallet.Sync{State: wallet.Synced, Block: 50, At: &earlier},
 		},
 		balances: map[string]uint64{},
-		reading:  balancesync.Reading{Block: block.Block{Number: 100, Hash: [32]byte{9}, Time: noon().Add(-time.Second)}},
+		reading: balancesync.Reading{Block: block.Block{Number: 100, Hash: [32]byte{9},
+			Time: noon().Add(-time.Second)}},
 	}
 	for i := range tokens {
 		t := token.Token{ID: fmt.Sprintf("token %04d", i), Symbol: fmt.Sprintf("T%d", i), Chain: 1}
@@ -77,8 +78,8 @@ func (w *world) SaveSync(ctx context.Context, owner, id uuid.UUID, s wallet.Sync
 }
 
 func (w *world) SaveBalances(ctx context.Context, owner, id uuid.UUID, b []wallet.Balance, s wallet.Sync) error {
-	if w.full != nil {
-		return w.full
+	if w.saveErr != nil {
+		return w.saveErr
 	}
 	for _, x := range b {
 		w.balances[x.Token.ID] = x.Amount.Uint64()
@@ -96,7 +97,8 @@ func (w *world) List(_ context.Context, chain uint64, after string, limit int) (
 	return out, nil
 }
 
-func (w *world) Read(ctx context.Context, _ uint64, _ common.Address, tokens []token.Token) (balancesync.Reading, error) {
+func (w *world) Read(ctx context.Context, _ uint64, _ common.Address, tokens []token.Token) (balancesync.Reading,
+	error) {
 	if w.during != nil {
 		w.during()
 	}
@@ -147,17 +149,18 @@ func TestATokenThatCouldNotBeReadKeepsItsBalanceAndIsNamed(t *testing.T) {
 }
 
 func TestAFailureIsRecordedAndLeavesEverythingElse(t *testing.T) {
-	away := errs.Unavailable("CHAIN_UNAVAILABLE", "no node answers").Because(errors.New("secret detail"))
+	unavailable := errs.Unavailable("CHAIN_UNAVAILABLE", "no node answers").Because(errors.New("secret detail"))
 	for _, tc := range []struct {
 		name string
 		bend func(w *world, cancel func())
 		kind errs.Kind
 		text string
 	}{
-		{"the chain is away", func(w *world, _ func()) { w.failure = away }, errs.KindUnavailable, "no node answers"},
+		{"the chain is unavailable", func(w *world, _ func()) { w.failure = unavailable }, errs.KindUnavailable,
+			"no node answers"},
 		{"the chain fails in an unknown way", func(w *world, _ func()) { w.failure = errors.New("secret detail") },
 			errs.KindInternal, "internal error"},
-		{"the balances can't be stored", func(w *world, _ func()) { w.full = errors.New("secret detail") },
+		{"the balances can't be stored", func(w *world, _ func()) { w.saveErr = errors.New("secret detail") },
 			errs.KindInternal, "internal error"},
 		{"the chain answers too little", func(w *world, _ func()) { w.reading.Amounts = w.reading.Amounts[:1] },
 			errs.KindInternal, "internal error"},
@@ -190,7 +193,7 @@ func TestAFailureIsRecordedAndLeavesEverythingElse(t *testing.T) {
 
 func TestAnotherOwnersWalletIsNotSynced(t *testing.T) {
 	w := newWorld(1)
-	w.during = func() { t.Error("the chain was asked") }
+	w.during = func() { t.Error("the chain was read") }
 	_, _, err := balancesync.NewService(w, w, w, noon).Sync(t.Context(), uuid.New(), w.wallet.ID)
 	if !errs.Is(err, errs.KindNotFound) || len(w.states) != 0 {
 		t.Errorf("answered %v, states %v", err, w.states)

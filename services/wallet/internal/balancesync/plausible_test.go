@@ -73,7 +73,7 @@ func TestTheFirstSyncTakesAnyBlock(t *testing.T) {
 	}
 }
 
-// A sound node may be asked after the one that was not believed.
+// A later read may be from another node.
 func TestAfterARefusedBlockAPlausibleOneIsAccepted(t *testing.T) {
 	w := newWorld(2)
 	sound := w.reading.Block

@@ -18,14 +18,15 @@ import (
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
 
-// slow is a crowd whose chain takes its time for a batch.
+// slow is a fakeQueue whose chain takes its time for a batch.
 type slow struct {
-	*crowd
+	*fakeQueue
 	takes time.Duration
 	read  func() // runs when a batch has taken it
 }
 
-func (s slow) ReadBatch(ctx context.Context, chain uint64, holders []common.Address, tokens []token.Token) (block.Block,
+func (s slow) ReadBatch(ctx context.Context, chain uint64, holders []common.Address,
+	tokens []token.Token) (block.Block,
 	[][]*uint256.Int, error) {
 	select {
 	case <-time.After(s.takes):
@@ -35,7 +36,7 @@ func (s slow) ReadBatch(ctx context.Context, chain uint64, holders []common.Addr
 	if s.read != nil {
 		s.read()
 	}
-	_, amounts, err := s.crowd.ReadBatch(ctx, chain, holders, tokens)
+	_, amounts, err := s.fakeQueue.ReadBatch(ctx, chain, holders, tokens)
 	return block.Block{Number: uint64(time.Now().Unix() / 12), Time: time.Now()}, amounts, err
 }
 
@@ -47,7 +48,7 @@ func (s slow) run(ctx context.Context) error {
 }
 
 // never counts the wallets that were never synced.
-func (c *crowd) never() int {
+func (c *fakeQueue) never() int {
 	n := 0
 	for _, w := range c.wallets {
 		if w.Sync.At == nil {
@@ -63,7 +64,7 @@ func TestARoundThatIsCutOffGoesOnWithThoseThatWaitLongest(t *testing.T) {
 		"control: in the order of ids": true} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := slow{crowd: newCrowd(map[uint64]int{1: 400}), takes: 32 * time.Second}
+				s := slow{fakeQueue: newFakeQueue(map[uint64]int{1: 400}), takes: 32 * time.Second}
 				s.tokens, s.byID = 250, byID
 				for range 8 {
 					tick := time.After(5 * time.Minute)
@@ -81,16 +82,16 @@ func TestARoundThatIsCutOffGoesOnWithThoseThatWaitLongest(t *testing.T) {
 }
 
 func TestAWalletIsReadOnceARoundWhenItsChainHasNoNewBlock(t *testing.T) {
-	c := newCrowd(map[uint64]int{1: 450})
-	c.heads[1] = block.Block{Number: 7, Time: noon().Add(-time.Hour)}
-	if err := c.run(t.Context()); err != nil || c.asked[1] != 3 || c.never() != 0 {
-		t.Errorf("450 wallets in %d readings, %d never: %v", c.asked[1], c.never(), err)
+	c := newFakeQueue(map[uint64]int{1: 450})
+	c.newest[1] = block.Block{Number: 7, Time: noon().Add(-time.Hour)}
+	if err := c.run(t.Context()); err != nil || c.reads[1] != 3 || c.never() != 0 {
+		t.Errorf("450 wallets in %d readings, %d never: %v", c.reads[1], c.never(), err)
 	}
 }
 
 func TestALeaseEndsAfterTheLongestBatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := slow{crowd: newCrowd(map[uint64]int{1: 3}), takes: 4*time.Minute - time.Second}
+		s := slow{fakeQueue: newFakeQueue(map[uint64]int{1: 3}), takes: 4*time.Minute - time.Second}
 		s.read = func() {
 			for _, w := range s.wallets {
 				if w.Sync.State != wallet.Syncing || w.Sync.RetryAt.Before(time.Now().Add(time.Second)) {
@@ -106,7 +107,7 @@ func TestALeaseEndsAfterTheLongestBatch(t *testing.T) {
 
 func TestTheEndOfARoundFailsNoWallet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := slow{crowd: newCrowd(map[uint64]int{1: 3}), takes: time.Hour}
+		s := slow{fakeQueue: newFakeQueue(map[uint64]int{1: 3}), takes: time.Hour}
 		hour := time.Now().Add(-time.Hour)
 		states := []wallet.Sync{{State: wallet.Pending}, {State: wallet.Synced, Block: 7, At: &hour},
 			{State: wallet.Failed, Error: "away", RetryAt: &hour}}
@@ -127,10 +128,10 @@ func TestTheEndOfARoundFailsNoWallet(t *testing.T) {
 }
 
 func TestABatchTakesNoMoreCallsThanItsLimit(t *testing.T) {
-	c := newCrowd(map[uint64]int{1: 60})
+	c := newFakeQueue(map[uint64]int{1: 60})
 	c.tokens = 100
 	err := balancesync.NewRound(c, c, c, 5*time.Minute, 40, slog.New(slog.DiscardHandler), noon).Run(t.Context(), 0, 1)
-	if err != nil || c.most != 1000 || c.states(1)[wallet.Synced] != 60 {
-		t.Errorf("%d balances in one reading, %v, %v", c.most, c.states(1), err)
+	if err != nil || c.largestBatch != 1000 || c.states(1)[wallet.Synced] != 60 {
+		t.Errorf("%d balances in one reading, %v, %v", c.largestBatch, c.states(1), err)
 	}
 }

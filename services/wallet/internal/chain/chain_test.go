@@ -102,7 +102,7 @@ func TestANodeThatIsDownIsSkippedAndGetsACooldown(t *testing.T) {
 		}
 	}
 	if down.asked() != 1 {
-		t.Errorf("the node that is down was asked %d times while it should rest", down.asked())
+		t.Errorf("the node that is down was asked %d times in its cooldown", down.asked())
 	}
 	down.raw = nil
 	r.now = r.now.Add(15 * time.Second)
@@ -110,7 +110,7 @@ func TestANodeThatIsDownIsSkippedAndGetsACooldown(t *testing.T) {
 		t.Fatal(err)
 	}
 	if down.asked() == 1 {
-		t.Error("a node that has rested isn't asked again")
+		t.Error("the node is not used after its cooldown")
 	}
 }
 
@@ -127,6 +127,7 @@ func TestANodeInCooldownIsUsedWhenThereIsNoOther(t *testing.T) {
 }
 
 func TestNodesThatAreNotBelieved(t *testing.T) {
+	t.Parallel()
 	long := strings.Repeat("x", 1<<20)
 	short := func(results int) func(t *testing.T, n *node) {
 		return func(t *testing.T, n *node) {
@@ -141,8 +142,7 @@ func TestNodesThatAreNotBelieved(t *testing.T) {
 		return func(_ *testing.T, n *node) {
 			n.raw = func(w http.ResponseWriter, _ *http.Request) {
 				w.WriteHeader(status)
-				_,
-					_ = w.Write([]byte(body))
+				_, _ = w.Write([]byte(body))
 			}
 		}
 	}
@@ -191,6 +191,7 @@ func TestNodesThatAreNotBelieved(t *testing.T) {
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
 			hostile, sound := newNode(t), newNode(t)
 			tc.bend(t, hostile)
 			_, err := newReader(t, 10, hostile.URL).read(t, tokens(3))
@@ -238,16 +239,17 @@ func TestATokenThatCanNotBeReadIsUnreadAndNotZero(t *testing.T) {
 // A node that takes 30 ms a call has 25 calls to answer, in a limit of half a
 // second and what each call adds to it.
 func TestASlowNodeHasTimeForEveryCallOfABatch(t *testing.T) {
+	t.Parallel()
 	holders := []common.Address{{1}, {2}, {3}, {4}, {5}}
 	for name, each := range map[string]time.Duration{"each call has its time": time.Second,
 		"control: the limit is the same for all": 0} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			n := newNode(t)
 			sound := n.answer
 			n.answer = func(targets []common.Address) any {
 				<-time.After(30 * time.Millisecond)
-				return sound(
-					targets)
+				return sound(targets)
 			}
 			r := newReader(t, 10, n.URL)
 			r.SetTimeouts(500*time.Millisecond, each)

@@ -314,6 +314,7 @@ func TestWhatWasReadIsReturnedWhenTheCallerGoes(t *testing.T) {
 // A caller's few seconds are enough to find the node that answers, however the
 // one before it hangs.
 func TestANodeThatHangsLeavesTimeForTheNext(t *testing.T) {
+	t.Parallel()
 	for _, method := range []string{"eth_chainId", "eth_getBlockByNumber", "eth_call"} {
 		t.Run(method, func(t *testing.T) {
 			t.Parallel()

@@ -67,7 +67,8 @@ type hourSet map[WalletHour]bool
 // the wallets.
 func missingHours(wallets []wallet.Wallet, sp span, known hourSet) []time.Time {
 	return slices.DeleteFunc(sp.hours(), func(hour time.Time) bool {
-		return !slices.ContainsFunc(wallets, func(w wallet.Wallet) bool { return !known[WalletHour{w.ID, hour.Unix()}] })
+		missing := func(w wallet.Wallet) bool { return !known[WalletHour{w.ID, hour.Unix()}] }
+		return !slices.ContainsFunc(wallets, missing)
 	})
 }
 
