@@ -105,7 +105,7 @@ func edge(from, to string, test bool, tell func(from, to, reason string)) {
 		tell(from, to, "what is deployed are the programs: its tests run those")
 	case a.service == "devstack" && b.service != "" && b.service != "devstack" && b.rest != "app":
 		tell(from, to, "devstack starts the services as they are, through services/"+b.service+"/app")
-	case !test && testkit(to) && !testkit(from) && a.service != "devstack" && a.rest != "servicetest":
+	case !test && testkit(to) && !testkit(from) && a.service != "devstack":
 		tell(from, to, "the test kit starts servers and is no part of a deployed binary; only tests and devstack "+
 			"use it")
 	case adapter(to) && domain(from) && a.service == b.service && !test:
@@ -138,7 +138,7 @@ func place(path string) where {
 // testkit reports whether a package is for tests and devstack only.
 func testkit(path string) bool {
 	return path == ours+"pkg/testkit" || strings.HasPrefix(path, ours+"pkg/testkit/") ||
-		path == ours+"services/internal/mailserver"
+		path == ours+"services/internal/mailserver" || path == ours+"services/internal/servicetest"
 }
 
 // inner returns the name of a package under a service's internal folder.
@@ -272,14 +272,18 @@ func TestAnEdgeAgainstTheDirectionIsReported(t *testing.T) {
 			"no part of a deployed binary"},
 		"a service to the mail server for tests": {"services/auth/app", "services/internal/mailserver", false,
 			"no part of a deployed binary"},
-		"a test to the mail server":         {"services/auth/app", "services/internal/mailserver", true, ""},
-		"devstack to the mail server":       {"services/devstack/suite", "services/internal/mailserver", false, ""},
-		"a service to what services share":  {"services/wallet/app", "services/internal/chassis", false, ""},
-		"the library to the test kit":       {"pkg/postgres", "pkg/testkit", false, "no part of a deployed binary"},
-		"a test to the test kit":            {"pkg/postgres", "pkg/testkit", true, ""},
-		"devstack to a part of it":          {"services/devstack/suite", "pkg/testkit/pgserver", false, ""},
-		"the test kit to its parts":         {"pkg/testkit", "pkg/testkit/pgserver", false, ""},
-		"a package that begins like it too": {"services/wallet/app", "pkg/testkitchen", false, ""},
+		"a service to the test kit of services": {"services/wallet/app", "services/internal/servicetest", false,
+			"no part of a deployed binary"},
+		"a test to the test kit of services":        {"services/wallet/app", "services/internal/servicetest", true, ""},
+		"the test kit of services to the library's": {"services/internal/servicetest", "pkg/testkit", false, ""},
+		"a test to the mail server":                 {"services/auth/app", "services/internal/mailserver", true, ""},
+		"devstack to the mail server":               {"services/devstack/suite", "services/internal/mailserver", false, ""},
+		"a service to what services share":          {"services/wallet/app", "services/internal/chassis", false, ""},
+		"the library to the test kit":               {"pkg/postgres", "pkg/testkit", false, "no part of a deployed binary"},
+		"a test to the test kit":                    {"pkg/postgres", "pkg/testkit", true, ""},
+		"devstack to a part of it":                  {"services/devstack/suite", "pkg/testkit/pgserver", false, ""},
+		"the test kit to its parts":                 {"pkg/testkit", "pkg/testkit/pgserver", false, ""},
+		"a package that begins like it too":         {"services/wallet/app", "pkg/testkitchen", false, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			to, foreign := strings.CutPrefix(tt.to, "=")

@@ -10,19 +10,20 @@ import (
 
 	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/errs"
-	"github.com/purserhq/purser/pkg/grpcclient"
 	"github.com/purserhq/purser/pkg/testkit"
 	jobsv1 "github.com/purserhq/purser/proto/gen/purser/jobs/v1"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+	"github.com/purserhq/purser/services/internal/servicetest"
 	"github.com/purserhq/purser/services/wallet/migrations"
 )
 
 func TestOnlyAnOperatorSeesAndTriggersJobs(t *testing.T) {
 	logs := &testkit.LogBuffer{}
-	s := replica(t, testkit.Postgres(t, migrations.FS), newIssuer(t), noRedis, tokenList, logs)
+	s := replica(t, testkit.Postgres(t, migrations.FS), servicetest.NewIssuer(t), servicetest.NoRedis, tokenList, logs)
 	now := time.Now()
 	as := func(methods []string, at time.Time, permissions ...string) context.Context {
-		return grpcclient.WithToken(t.Context(), s.issuer.signedIn(t, uuid.New(), methods, at, permissions...))
+		return s.issuer.As(t, uuid.New(), servicetest.Permissions(permissions...),
+			servicetest.SignedIn(at, methods...))
 	}
 	list := func(ctx context.Context, r *jobsv1.ListJobRunsRequest) (*jobsv1.ListJobRunsResponse, error) {
 		return s.jobs.ListJobRuns(ctx, r)
@@ -68,8 +69,8 @@ func TestOnlyAnOperatorSeesAndTriggersJobs(t *testing.T) {
 		})
 	}
 	admin := as([]string{"pwd"}, now, "admin:system")
-	want(t, trigger(admin, "sync_walletsx"), errs.KindNotFound, "NOT_FOUND")
-	want(t, trigger(admin, ""), errs.KindInvalid, "INVALID_ARGUMENT")
+	servicetest.WantError(t, trigger(admin, "sync_walletsx"), errs.KindNotFound, "NOT_FOUND")
+	servicetest.WantError(t, trigger(admin, ""), errs.KindInvalid, "INVALID_ARGUMENT")
 	logged := logs.String()
 	if !strings.Contains(logged, `msg="job triggered"`) || !strings.Contains(logged, "job=prune_job_runs") {
 		t.Error("nothing says who triggered what")
@@ -85,11 +86,11 @@ func TestOnlyAnOperatorSeesAndTriggersJobs(t *testing.T) {
 	}
 	_, err = list(as([]string{"pwd"}, now, "admin:system"),
 		&jobsv1.ListJobRunsRequest{PageToken: first.GetNextPageToken()})
-	violates(t, err, "page_token")
+	servicetest.WantViolation(t, err, "page_token")
 	_, err = list(admin, &jobsv1.ListJobRunsRequest{PageSize: 501})
-	violates(t, err, "page_size")
+	servicetest.WantViolation(t, err, "page_size")
 	_, err = list(admin, &jobsv1.ListJobRunsRequest{Job: strings.Repeat("x", 129)})
-	violates(t, err, "job")
+	servicetest.WantViolation(t, err, "job")
 }
 
 // The job runs without a node's answer too: it says what became of each wallet.
@@ -98,8 +99,8 @@ func TestTheSyncJobSaysOfEachWalletWhyItFailed(t *testing.T) {
 	ctx := s.user(t)
 	s.create(ctx, t, account)                                     // on chain 1, without a node
 	s.create(ctx, t, strings.Replace(account, ":1:", ":137:", 1)) // whose node is down
-	admin := grpcclient.WithToken(t.Context(),
-		s.issuer.signedIn(t, uuid.New(), []string{"pwd"}, time.Now(), "admin:system"))
+	admin := s.issuer.As(t, uuid.New(), servicetest.Permissions("admin:system"),
+		servicetest.SignedIn(time.Now(), "pwd"))
 	if _, err := s.jobs.TriggerJob(admin, &jobsv1.TriggerJobRequest{Job: "sync_wallets"}); err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/purserhq/purser/pkg/process"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/internal/chassis"
+	"github.com/purserhq/purser/services/wallet/internal/balancesync"
 	"github.com/purserhq/purser/services/wallet/internal/chain"
 	"github.com/purserhq/purser/services/wallet/internal/history"
 	"github.com/purserhq/purser/services/wallet/internal/holding"
@@ -21,7 +22,6 @@ import (
 	"github.com/purserhq/purser/services/wallet/internal/price"
 	"github.com/purserhq/purser/services/wallet/internal/rpc"
 	"github.com/purserhq/purser/services/wallet/internal/store"
-	"github.com/purserhq/purser/services/wallet/internal/sync"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 	"github.com/purserhq/purser/services/wallet/internal/tokenlist"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
@@ -39,7 +39,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 		return nil, err
 	}
 	defer b.CloseOnError(&err)
-	nodes, err := chain.NewReader(chain.Options{Nodes: cfg.ChainRPCURLs, Chunk: cfg.BalancesPerCall, Log: log,
+	nodes, err := chain.NewReader(chain.Options{Nodes: cfg.ChainRPCURLs, ChunkSize: cfg.BalancesPerCall, Log: log,
 		Now: time.Now})
 	if err != nil {
 		return nil, fmt.Errorf("PURSER_CHAIN_RPC_URLS: %w", err)
@@ -69,7 +69,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	walletRules := wallet.NewService(wallets, time.Now)
 	pastHoldings := history.NewService(store.NewHistory(b.DB), tokens, nodes, feed, store.NewLocks(locks),
 		cfg.Price.Stale, log, time.Now)
-	syncRound := sync.NewRound(wallets, tokens, nodes, cfg.SyncEvery, cfg.BalancesPerCall, log, time.Now)
+	syncRound := balancesync.NewRound(wallets, tokens, nodes, cfg.SyncEvery, cfg.BalancesPerCall, log, time.Now)
 	scheduled, err := b.AddJobs(syncJob(syncRound, cfg))
 	if err != nil {
 		return nil, err
@@ -80,7 +80,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 		return nil, err
 	}
 	walletv1.RegisterWalletServiceServer(server,
-		rpc.NewWalletServer(walletRules, sync.NewService(wallets, tokens, nodes, time.Now)))
+		rpc.NewWalletServer(walletRules, balancesync.NewService(wallets, tokens, nodes, time.Now)))
 	walletv1.RegisterBalanceServiceServer(server, rpc.NewBalanceServer(walletRules))
 	walletv1.RegisterTokenServiceServer(server, rpc.NewTokenServer(tokens))
 	walletv1.RegisterPriceServiceServer(server, rpc.NewPriceServer(prices))

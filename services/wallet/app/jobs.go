@@ -6,7 +6,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/jobs"
 	"github.com/purserhq/purser/services/internal/chassis"
-	"github.com/purserhq/purser/services/wallet/internal/sync"
+	"github.com/purserhq/purser/services/wallet/internal/balancesync"
 )
 
 const (
@@ -20,7 +20,7 @@ const (
 
 // syncJob syncs everybody's wallets. It needs no service account: it touches
 // nothing but the service's own database.
-func syncJob(round *sync.Round, cfg Config) chassis.Job {
+func syncJob(round *balancesync.Round, cfg Config) chassis.Job {
 	return chassis.Job{
 		CronSetting: "PURSER_SYNC_CRON",
 		Job: jobs.Job{

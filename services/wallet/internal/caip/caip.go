@@ -1,9 +1,9 @@
-// Package caip reads and writes the chain-agnostic ids of accounts (CAIP-10)
+// Package caip parses and formats the ids of chains (CAIP-2), accounts (CAIP-10)
 // and assets (CAIP-19) of EVM chains (namespace eip155).
 //
-// An id is accepted with its address in one case throughout or in EIP-55
-// form; mixed case with a wrong checksum is refused, since it is most likely
-// a typing error. Ids are kept in lower case and shown in EIP-55.
+// An address may be in lower case, in upper case, or in mixed case with a correct
+// EIP-55 checksum; a wrong checksum is refused, since it is most likely a typing
+// error. Ids are stored in lower case and displayed with EIP-55 addresses.
 package caip
 
 import (
@@ -17,15 +17,16 @@ import (
 // Namespace of EVM chains.
 const Namespace = "eip155"
 
-// ErrForm and the other errors say which rule an id broke, in words fit for a
-// caller.
+// The errors of parsing. Each states the rule that an id breaks, fit for a caller.
 var (
-	ErrForm      = errors.New(`must be a CAIP-10 account of an EVM chain, for example "eip155:1:0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"`)
+	ErrForm = errors.New("must be a CAIP-10 account of an EVM chain, for example " +
+		`"eip155:1:0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"`)
 	ErrChainForm = errors.New(`must be a CAIP-2 id of an EVM chain, for example "eip155:1"`)
 	ErrChain     = errors.New("chain reference must be a positive decimal number")
 	ErrAddress   = errors.New("address must be 0x and 40 hexadecimal digits")
 	ErrChecksum  = errors.New("address has a wrong EIP-55 checksum; check it, or write it in lower case")
-	ErrAssetForm = errors.New(`must be a CAIP-19 id of an EVM token, for example "eip155:1/slip44:60" or "eip155:1/erc20:0x…"`)
+	ErrAssetForm = errors.New("must be a CAIP-19 id of an EVM token, for example " +
+		`"eip155:1/slip44:60" or "eip155:1/erc20:0x…"`)
 )
 
 // Account is an account of an EVM chain.
@@ -34,7 +35,7 @@ type Account struct {
 	Address common.Address
 }
 
-// ParseAccount reads a CAIP-10 id. The error is one of this package's.
+// ParseAccount parses a CAIP-10 id. The error is one of this package's.
 func ParseAccount(s string) (Account, error) {
 	parts := strings.Split(s, ":")
 	if len(parts) != 3 || parts[0] != Namespace {
@@ -51,16 +52,16 @@ func ParseAccount(s string) (Account, error) {
 	return Account{Chain: chain, Address: address}, nil
 }
 
-// String is the CAIP-10 id in lower case.
+// String returns the CAIP-10 id in lower case.
 func (a Account) String() string { return strings.ToLower(a.Display()) }
 
-// Display is the CAIP-10 id with the address in EIP-55 form.
+// Display returns the CAIP-10 id with the address in EIP-55 form.
 func (a Account) Display() string { return ChainID(a.Chain) + ":" + a.Address.Hex() }
 
-// ChainID is the CAIP-2 id of an EVM chain.
+// ChainID returns the CAIP-2 id of an EVM chain.
 func ChainID(chain uint64) string { return Namespace + ":" + strconv.FormatUint(chain, 10) }
 
-// ParseChainID reads the CAIP-2 id of an EVM chain. The error is one of this
+// ParseChainID parses the CAIP-2 id of an EVM chain. The error is one of this
 // package's.
 func ParseChainID(s string) (uint64, error) {
 	reference, ok := strings.CutPrefix(s, Namespace+":")
@@ -70,7 +71,8 @@ func ParseChainID(s string) (uint64, error) {
 	return parseChain(reference)
 }
 
-// ParseAddress reads an address and checks its EIP-55 checksum if it has one.
+// ParseAddress parses an address, and checks its EIP-55 checksum if it is in mixed
+// case.
 func ParseAddress(s string) (common.Address, error) {
 	digits, ok := strings.CutPrefix(s, "0x")
 	if !ok || len(digits) != 2*common.AddressLength || strings.Trim(digits, "0123456789abcdefABCDEF") != "" {
@@ -84,8 +86,8 @@ func ParseAddress(s string) (common.Address, error) {
 	return address, nil
 }
 
-// parseChain reads a chain reference: no sign, no leading zero, at most 32
-// digits by CAIP-2, and here what fits EIP-155's practical range.
+// parseChain parses a chain reference without sign or leading zeros, below 2^63.
+// (CAIP-2 allows 32 digits; no EVM chain has such an id.)
 func parseChain(s string) (uint64, error) {
 	n, err := strconv.ParseUint(s, 10, 63)
 	if err != nil || n == 0 || strconv.FormatUint(n, 10) != s {
@@ -104,7 +106,7 @@ type Asset struct {
 	Contract common.Address
 }
 
-// ParseAsset reads a CAIP-19 id. The error is one of this package's.
+// ParseAsset parses a CAIP-19 id. The error is one of this package's.
 func ParseAsset(s string) (Asset, error) {
 	chainPart, assetPart, ok := strings.Cut(s, "/")
 	reference, isEVM := strings.CutPrefix(chainPart, Namespace+":")
@@ -131,7 +133,7 @@ func ParseAsset(s string) (Asset, error) {
 	}
 }
 
-// String is the CAIP-19 id in lower case.
+// String returns the CAIP-19 id in lower case.
 func (a Asset) String() string {
 	if a.Native {
 		return ChainID(a.Chain) + "/slip44:" + strconv.FormatUint(uint64(a.Coin), 10)

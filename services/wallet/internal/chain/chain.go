@@ -1,12 +1,13 @@
-// Package chain reads balances from EVM chains over JSON-RPC, many at once
-// through Multicall3.
+// Package chain reads balances from EVM chains over JSON-RPC, many in one call
+// through the Multicall3 contract.
 //
-// It promises: one block for a whole reading, named by its hash, so that a
-// reorg in the middle is an error and not a mixture; nodes are tried in order
-// and one that failed rests; a node of another chain than configured, whose
-// newest block lies in the future or whose blocks' times fall, is not used; a
-// chunk that a node refuses is halved down to one call; what can't be read of
-// the past is never taken for zero.
+// It promises: all balances of a reading are of one block, which is named by its
+// hash, so that a reorg during the reading is an error; the nodes of a chain are
+// tried in order, and those that failed within the node cooldown after the
+// others; a node is not used if it is of another chain than configured, if its
+// newest block is in the future, or if the times of its blocks decrease; a chunk
+// of balances that a node refuses is halved until it works or is a single call;
+// a balance that could not be read is never taken for zero.
 package chain
 
 import (
@@ -27,50 +28,60 @@ import (
 
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/redact"
-	"github.com/purserhq/purser/services/wallet/internal/sync"
+	"github.com/purserhq/purser/services/wallet/internal/balancesync"
+	"github.com/purserhq/purser/services/wallet/internal/block"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 )
 
-// Bounds of talking to nodes.
 const (
+	// callTimeout bounds one HTTP request to a node.
 	callTimeout = 5 * time.Second
-	// slowCall is how long each call of a reading may take on average.
-	slowCall = 2 * time.Second
-	rest     = 15 * time.Second
-	// ahead is how far a block's time may lie in the future: clocks differ.
-	ahead    = 2 * time.Minute
-	maxReply = 16 << 20
+	// chunkTimeout bounds the calls for one chunk, of which there are several
+	// when it is halved.
+	chunkTimeout = 3 * callTimeout
+	// baseTimeout bounds a reading of current balances from one node, with
+	// timeoutPerCall more for each chunk.
+	baseTimeout    = 3 * callTimeout
+	timeoutPerCall = 2 * time.Second
+	// nodeCooldown is how long a node that failed is tried after all others.
+	nodeCooldown = 15 * time.Second
+	// maxClockSkew is how far a block's time may be in the future.
+	maxClockSkew = 2 * time.Minute
+	// maxReplyBytes bounds what is read of a node's reply.
+	maxReplyBytes = 16 << 20
 )
 
 // Options of a Reader.
 type Options struct {
 	// Nodes are the JSON-RPC URLs of each chain, in the order to try.
 	Nodes map[uint64][]string
-	// Chunk is how many balances are asked for in one call.
-	Chunk int
-	Log   *slog.Logger
-	Now   func() time.Time
+	// ChunkSize is how many balances are read in one call, at least 1.
+	ChunkSize int
+	Log       *slog.Logger
+	Now       func() time.Time
 }
 
-// Reader implements sync.Chains, sync.Heads and history.Chains. It is safe for concurrent use.
+// Reader implements balancesync.BalanceReader, balancesync.BatchReader and
+// history.BalanceReader. It is safe for concurrent use.
 type Reader struct {
-	nodes map[uint64][]*node
-	codec *codec
-	chunk int
-	base  time.Duration // of a reading's limit
-	each  time.Duration // call's share of it
-	log   *slog.Logger
-	now   func() time.Time
+	nodes          map[uint64][]*node
+	codec          *codec
+	chunkSize      int
+	baseTimeout    time.Duration
+	timeoutPerCall time.Duration
+	log            *slog.Logger
+	now            func() time.Time
 }
 
-// NewReader prepares the nodes; none is called yet.
+// NewReader returns a reader. No node is called yet; it is an error if a URL is
+// not http or https.
 func NewReader(o Options) (*Reader, error) {
 	c, err := newCodec()
 	if err != nil {
 		return nil, err
 	}
-	r := &Reader{nodes: map[uint64][]*node{}, codec: c, chunk: max(1, o.Chunk), base: 3 * callTimeout, each: slowCall,
-		log: o.Log, now: o.Now}
+	r := &Reader{nodes: map[uint64][]*node{}, codec: c, chunkSize: max(1, o.ChunkSize), baseTimeout: baseTimeout,
+		timeoutPerCall: timeoutPerCall, log: o.Log, now: o.Now}
 	for chain, urls := range o.Nodes {
 		for _, u := range urls {
 			n, err := newNode(chain, u)
@@ -96,43 +107,50 @@ func (r *Reader) Close() error {
 // Chains lists the chains that have a node, in order.
 func (r *Reader) Chains() []uint64 { return slices.Sorted(maps.Keys(r.nodes)) }
 
-// Read implements sync.Chains.
-func (r *Reader) Read(ctx context.Context, chain uint64, holder common.Address, tokens []token.Token) (sync.Reading,
-	error) {
-	ctx, span := otel.Tracer("purser/wallet/chain").Start(ctx, "chain.Read", trace.WithSpanKind(trace.SpanKindClient),
-		trace.WithAttributes(attribute.Int64("chain.id", int64(min(chain, math.MaxInt64))),
-			attribute.Int("tokens", len(tokens))))
+// spanOptions are those of a reading's trace span.
+func spanOptions(chain uint64, tokens int, more ...attribute.KeyValue) []trace.SpanStartOption {
+	attributes := append([]attribute.KeyValue{attribute.Int64("chain.id", int64(min(chain, math.MaxInt64))),
+		attribute.Int("tokens", tokens)}, more...)
+	return []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attributes...)}
+}
+
+const tracer = "purser/wallet/chain"
+
+// Read implements balancesync.BalanceReader.
+func (r *Reader) Read(ctx context.Context, chain uint64, holder common.Address,
+	tokens []token.Token) (balancesync.Reading, error) {
+	ctx, span := otel.Tracer(tracer).Start(ctx, "chain.Read", spanOptions(chain, len(tokens))...)
 	defer span.End()
-	block, amounts, err := r.readAll(ctx, chain, []common.Address{holder}, tokens)
+	b, amounts, err := r.readNewest(ctx, chain, []common.Address{holder}, tokens)
 	if err != nil {
-		return sync.Reading{}, err
+		return balancesync.Reading{}, err
 	}
-	return sync.Reading{Block: block, Amounts: amounts[0]}, nil
+	return balancesync.Reading{Block: b, Amounts: amounts[0]}, nil
 }
 
-// ReadAll implements sync.Heads.
-func (r *Reader) ReadAll(ctx context.Context, chain uint64, holders []common.Address,
-	tokens []token.Token) (sync.Block, [][]*uint256.Int, error) {
-	ctx, span := otel.Tracer("purser/wallet/chain").Start(ctx, "chain.ReadAll",
-		trace.WithSpanKind(trace.SpanKindClient),
-		trace.WithAttributes(attribute.Int64("chain.id", int64(min(chain, math.MaxInt64))),
-			attribute.Int("holders", len(holders)), attribute.Int("tokens", len(tokens))))
+// ReadBatch implements balancesync.BatchReader.
+func (r *Reader) ReadBatch(ctx context.Context, chain uint64, holders []common.Address,
+	tokens []token.Token) (block.Block, [][]*uint256.Int, error) {
+	ctx, span := otel.Tracer(tracer).Start(ctx, "chain.ReadBatch",
+		spanOptions(chain, len(tokens), attribute.Int("holders", len(holders)))...)
 	defer span.End()
-	return r.readAll(ctx, chain, holders, tokens)
+	return r.readNewest(ctx, chain, holders, tokens)
 }
 
-func (r *Reader) readAll(ctx context.Context, chain uint64, holders []common.Address,
-	tokens []token.Token) (block sync.Block, amounts [][]*uint256.Int, err error) {
-	err = r.first(ctx, chain, func(ctx context.Context, n *node) (err error) {
-		block, amounts, err = r.readFrom(ctx, n, holders, tokens)
+// readNewest reads the balances of all holders at the chain's newest block.
+func (r *Reader) readNewest(ctx context.Context, chain uint64, holders []common.Address,
+	tokens []token.Token) (b block.Block, amounts [][]*uint256.Int, err error) {
+	err = r.tryNodes(ctx, chain, func(ctx context.Context, n *node) (err error) {
+		b, amounts, err = r.readFrom(ctx, n, holders, tokens)
 		return err
 	})
-	return block, amounts, err
+	return b, amounts, err
 }
 
-// first has the chain's nodes do fn, in order until one has done it. One that
-// fails rests.
-func (r *Reader) first(ctx context.Context, chain uint64, fn func(context.Context, *node) error) error {
+// tryNodes calls fn with the chain's nodes until it succeeds with one. A node
+// with which it fails gets the cooldown, unless it only lacks the state of an
+// old block.
+func (r *Reader) tryNodes(ctx context.Context, chain uint64, fn func(context.Context, *node) error) error {
 	nodes := r.nodes[chain]
 	if len(nodes) == 0 {
 		return errs.FailedPrecondition("CHAIN_NOT_CONFIGURED",
@@ -140,74 +158,73 @@ func (r *Reader) first(ctx context.Context, chain uint64, fn func(context.Contex
 	}
 	var failures []error
 	for _, n := range r.inOrder(nodes) {
-		err := n.check(ctx)
+		err := n.checkChain(ctx)
 		if err == nil {
 			err = fn(ctx, n)
 		}
-		if err == nil {
+		switch {
+		case err == nil:
 			return nil
-		}
-		if ctx.Err() != nil {
+		case ctx.Err() != nil:
 			return ctx.Err()
-		}
-		if errors.Is(err, errNoState) { // which is no reason to rest: it has newer blocks
+		case errors.Is(err, errNoState):
 			failures = append(failures, err)
 			continue
 		}
 		err = redact.Error(err, n.url)
-		n.restUntil(r.now().Add(rest))
+		n.startCooldown(r.now().Add(nodeCooldown))
 		r.log.WarnContext(ctx, "node failed", "chain", chain, "node", n.name, "error", err)
 		failures = append(failures, err)
 	}
 	return errs.Unavailable("CHAIN_UNAVAILABLE", fmt.Sprintf("no node of chain eip155:%d answers", chain)).
-		Because(errors.Join(failures...)).After(rest)
+		Because(errors.Join(failures...)).After(nodeCooldown)
 }
 
-// inOrder puts the nodes that rest behind the others.
+// inOrder returns the nodes in cooldown after the others.
 func (r *Reader) inOrder(nodes []*node) []*node {
 	now := r.now()
-	var fit, resting []*node
+	var ready, cooling []*node
 	for _, n := range nodes {
-		if n.rests(now) {
-			resting = append(resting, n)
+		if n.inCooldown(now) {
+			cooling = append(cooling, n)
 		} else {
-			fit = append(fit, n)
+			ready = append(ready, n)
 		}
 	}
-	return append(fit, resting...)
+	return append(ready, cooling...)
 }
 
 // readFrom reads the balances of all holders at a node's newest block.
-func (r *Reader) readFrom(ctx context.Context, n *node, holders []common.Address, tokens []token.Token) (sync.Block,
-	[][]*uint256.Int, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.limit(len(holders)*len(tokens)))
+func (r *Reader) readFrom(ctx context.Context, n *node, holders []common.Address,
+	tokens []token.Token) (block.Block, [][]*uint256.Int, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.readTimeout(len(holders)*len(tokens)))
 	defer cancel()
-	block, err := r.newest(ctx, n)
+	b, err := r.newest(ctx, n)
 	if err != nil {
-		return block, nil, err
+		return b, nil, err
 	}
-	answers, err := r.askAll(ctx, n, block, questions(holders, tokens))
+	results, err := r.readChunks(ctx, n, b, queriesFor(holders, tokens))
 	if err == nil {
-		err = readable(answers, block)
+		err = checkAnyRead(results, b)
 	}
-	return block, perHolder(answers, len(holders), len(tokens)), err
+	return b, amountsByHolder(results, len(holders), len(tokens)), err
 }
 
-// limit is how long a node may take for so many balances: it grows with the
-// calls that they take, or a node that is fit for one wallet would fail with
-// many.
-func (r *Reader) limit(balances int) time.Duration {
-	return r.base + r.each*time.Duration(balances/r.chunk)
+// readTimeout is how long a node may take for this many balances. It grows with
+// the number of calls, so that a node that is fast enough for one wallet is fast
+// enough for a batch.
+func (r *Reader) readTimeout(balances int) time.Duration {
+	return r.baseTimeout + r.timeoutPerCall*time.Duration(balances/r.chunkSize)
 }
 
-// newest is the newest block of a node, unless it lies in the future.
-func (r *Reader) newest(ctx context.Context, n *node) (sync.Block, error) {
-	block, err := n.newest(ctx)
+// newest returns a node's newest block. It is an error if that is in the future.
+func (r *Reader) newest(ctx context.Context, n *node) (block.Block, error) {
+	b, err := n.newest(ctx)
 	if err != nil {
-		return block, fmt.Errorf("newest block: %w", err)
+		return b, fmt.Errorf("newest block: %w", err)
 	}
-	if block.Time.After(r.now().Add(ahead)) {
-		return block, fmt.Errorf("newest block %d is of %s, in the future", block.Number, block.Time)
+	if b.Time.After(r.now().Add(maxClockSkew)) {
+		return b, fmt.Errorf("newest block %d is of %s, in the future", b.Number, b.Time)
 	}
-	return block, nil
+	return b, nil
 }

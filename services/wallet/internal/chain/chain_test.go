@@ -14,8 +14,8 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/services/wallet/internal/balancesync"
 	"github.com/purserhq/purser/services/wallet/internal/chain"
-	"github.com/purserhq/purser/services/wallet/internal/sync"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 )
 
@@ -31,7 +31,7 @@ func newReader(t testing.TB, chunk int, urls ...string) *reader {
 	r := &reader{now: noon(), log: &bytes.Buffer{}}
 	var err error
 	r.Reader, err = chain.NewReader(chain.Options{
-		Nodes: map[uint64][]string{1: urls}, Chunk: chunk,
+		Nodes: map[uint64][]string{1: urls}, ChunkSize: chunk,
 		Log: slog.New(slog.NewTextHandler(r.log, nil)), Now: func() time.Time { return r.now },
 	})
 	if err != nil {
@@ -41,13 +41,13 @@ func newReader(t testing.TB, chunk int, urls ...string) *reader {
 	return r
 }
 
-func (r *reader) read(t testing.TB, tokens []token.Token) (sync.Reading, error) {
+func (r *reader) read(t testing.TB, tokens []token.Token) (balancesync.Reading, error) {
 	t.Helper()
 	return r.Read(t.Context(), 1, common.Address{19: 0xaa}, tokens)
 }
 
 // amounts are the balances as text, "-" for one that was not read.
-func amounts(r sync.Reading) string {
+func amounts(r balancesync.Reading) string {
 	var out []string
 	for _, a := range r.Amounts {
 		if a == nil {
@@ -92,7 +92,7 @@ func TestBalancesAreReadAtTheBlockThatTheNodeNames(t *testing.T) {
 	}
 }
 
-func TestANodeThatIsDownIsPassedOverAndRests(t *testing.T) {
+func TestANodeThatIsDownIsSkippedAndGetsACooldown(t *testing.T) {
 	down, up := newNode(t), newNode(t)
 	down.raw = func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "busy", http.StatusTooManyRequests) }
 	r := newReader(t, 10, down.URL, up.URL)
@@ -102,7 +102,7 @@ func TestANodeThatIsDownIsPassedOverAndRests(t *testing.T) {
 		}
 	}
 	if down.asked() != 1 {
-		t.Errorf("the node that is down was asked %d times while it should rest", down.asked())
+		t.Errorf("the node that is down was asked %d times in its cooldown", down.asked())
 	}
 	down.raw = nil
 	r.now = r.now.Add(15 * time.Second)
@@ -110,23 +110,24 @@ func TestANodeThatIsDownIsPassedOverAndRests(t *testing.T) {
 		t.Fatal(err)
 	}
 	if down.asked() == 1 {
-		t.Error("a node that has rested isn't asked again")
+		t.Error("the node is not used after its cooldown")
 	}
 }
 
-func TestANodeThatRestsIsAskedWhenThereIsNoOther(t *testing.T) {
+func TestANodeInCooldownIsUsedWhenThereIsNoOther(t *testing.T) {
 	n := newNode(t)
 	n.head = fault{-32000, "starting"}
 	r := newReader(t, 10, n.URL)
 	_, err := r.read(t, tokens(1))
 	unavailable(t, err)
-	n.head = block(101, noon())
+	n.head = blockJSON(101, noon())
 	if got, err := r.read(t, tokens(1)); err != nil || got.Block.Number != 101 {
 		t.Error(got, err)
 	}
 }
 
 func TestNodesThatAreNotBelieved(t *testing.T) {
+	t.Parallel()
 	long := strings.Repeat("x", 1<<20)
 	short := func(results int) func(t *testing.T, n *node) {
 		return func(t *testing.T, n *node) {
@@ -141,8 +142,7 @@ func TestNodesThatAreNotBelieved(t *testing.T) {
 		return func(_ *testing.T, n *node) {
 			n.raw = func(w http.ResponseWriter, _ *http.Request) {
 				w.WriteHeader(status)
-				_,
-					_ = w.Write([]byte(body))
+				_, _ = w.Write([]byte(body))
 			}
 		}
 	}
@@ -153,7 +153,7 @@ func TestNodesThatAreNotBelieved(t *testing.T) {
 	}{
 		{"a node of another chain", func(_ *testing.T, n *node) { n.id = "0x89" }},
 		{"a chain id past 64 bits", func(_ *testing.T, n *node) { n.id = "0x10000000000000001" }},
-		{"a newest block in the future", set(block(100, future))},
+		{"a newest block in the future", set(blockJSON(100, future))},
 		{"no newest block", set(nil)},
 		{"a block without a hash", set(map[string]any{"number": "0x1", "timestamp": "0x1"})},
 		{"a block without a number", set(map[string]any{"hash": blockHash, "timestamp": "0x1"})},
@@ -191,6 +191,7 @@ func TestNodesThatAreNotBelieved(t *testing.T) {
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
 			hostile, sound := newNode(t), newNode(t)
 			tc.bend(t, hostile)
 			_, err := newReader(t, 10, hostile.URL).read(t, tokens(3))
@@ -238,20 +239,21 @@ func TestATokenThatCanNotBeReadIsUnreadAndNotZero(t *testing.T) {
 // A node that takes 30 ms a call has 25 calls to answer, in a limit of half a
 // second and what each call adds to it.
 func TestASlowNodeHasTimeForEveryCallOfABatch(t *testing.T) {
+	t.Parallel()
 	holders := []common.Address{{1}, {2}, {3}, {4}, {5}}
 	for name, each := range map[string]time.Duration{"each call has its time": time.Second,
 		"control: the limit is the same for all": 0} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			n := newNode(t)
 			sound := n.answer
 			n.answer = func(targets []common.Address) any {
 				<-time.After(30 * time.Millisecond)
-				return sound(
-					targets)
+				return sound(targets)
 			}
 			r := newReader(t, 10, n.URL)
-			r.SetLimit(500*time.Millisecond, each)
-			_, got, err := r.ReadAll(t.Context(), 1, holders, tokens(50))
+			r.SetTimeouts(500*time.Millisecond, each)
+			_, got, err := r.ReadBatch(t.Context(), 1, holders, tokens(50))
 			if each == 0 {
 				unavailable(t, err)
 			} else if err != nil || len(got) != 5 || len(n.chunks) != 25 {
@@ -340,7 +342,7 @@ func TestNoKeyOfANodesURLGetsIntoErrorsOrLogs(t *testing.T) {
 	}
 }
 
-func TestURLsThatAreNone(t *testing.T) {
+func TestURLsThatAreRefused(t *testing.T) {
 	for _, url := range []string{"", "node.example", "ftp://node.example", "http://", "://", "unix:///run/node"} {
 		if _, err := chain.NewReader(chain.Options{Nodes: map[uint64][]string{1: {url}}}); err == nil {
 			t.Errorf("%q was taken", url)

@@ -9,8 +9,10 @@ import (
 	"github.com/purserhq/purser/services/wallet/internal/token"
 )
 
-// SetLimit sets what limit is made of.
-func (r *Reader) SetLimit(base, each time.Duration) { r.base, r.each = base, each }
+// SetTimeouts sets what readTimeout is computed from.
+func (r *Reader) SetTimeouts(base, perCall time.Duration) {
+	r.baseTimeout, r.timeoutPerCall = base, perCall
+}
 
 // Codec is codec.
 type Codec struct{ *codec }
@@ -23,19 +25,19 @@ func NewCodec() (Codec, error) {
 
 // Pack is pack.
 func (c Codec) Pack(holder common.Address, tokens []token.Token) ([]byte, error) {
-	return c.pack(questions([]common.Address{holder}, tokens))
+	return c.pack(queriesFor([]common.Address{holder}, tokens))
 }
 
 // Unpack is unpack.
 func (c Codec) Unpack(reply []byte, n int) ([]*uint256.Int, error) {
-	answers, err := c.unpack(reply, n)
+	results, err := c.unpack(reply, n)
 	if err != nil {
 		return nil, err
 	}
-	return perHolder(answers, 1, n)[0], nil
+	return amountsByHolder(results, 1, n)[0], nil
 }
 
-// Result is one answer of Multicall3.
+// Result is one result of Multicall3.
 type Result = result3
 
 // Answer encodes what Multicall3 returns.

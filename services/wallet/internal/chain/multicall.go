@@ -1,18 +1,23 @@
 package chain
 
 import (
+	"context"
 	"fmt"
+	"slices"
 	"strings"
 
+	"github.com/ethereum/go-ethereum"
 	"github.com/ethereum/go-ethereum/accounts/abi"
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/holiman/uint256"
 
+	"github.com/purserhq/purser/pkg/redact"
+	"github.com/purserhq/purser/services/wallet/internal/block"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 )
 
-// multicallABI is the part of Multicall3 that is used, and ERC-20's balanceOf
-// (EIP-20).
+// multicallABI has the methods of Multicall3 that are used, and ERC-20's
+// balanceOf (EIP-20).
 const multicallABI = `[
  {"type":"function","name":"aggregate3","stateMutability":"payable",
   "inputs":[{"name":"calls","type":"tuple[]","components":[
@@ -24,21 +29,23 @@ const multicallABI = `[
  {"type":"function","name":"balanceOf","stateMutability":"view",
   "inputs":[{"name":"owner","type":"address"}],"outputs":[{"name":"balance","type":"uint256"}]}]`
 
-// Multicall3 is the contract's address on every chain that has it.
+// Multicall3 is the contract's address, the same on every chain that has it.
 const Multicall3 = "0xcA11bde05977b3631167028862bE2a173976CA11"
 
-// codec packs questions for Multicall3 and reads its answers.
+// codec encodes the calls of Multicall3 and decodes its results.
 type codec struct {
 	abi     abi.ABI
 	address common.Address
 }
 
+// call3 is Multicall3's Call3.
 type call3 struct {
 	Target       common.Address
 	AllowFailure bool
 	CallData     []byte
 }
 
+// result3 is Multicall3's Result.
 type result3 struct {
 	Success    bool
 	ReturnData []byte
@@ -52,35 +59,35 @@ func newCodec() (*codec, error) {
 	return &codec{abi: parsed, address: common.HexToAddress(Multicall3)}, nil
 }
 
-// question is whose balance of which token is asked for.
-type question struct {
+// query asks for one holder's balance of one token.
+type query struct {
 	holder common.Address
 	token  token.Token
 }
 
-// questions asks for every token of every holder, holder by holder.
-func questions(holders []common.Address, tokens []token.Token) []question {
-	out := make([]question, 0, len(holders)*len(tokens))
+// queriesFor asks for every token of every holder, holder by holder.
+func queriesFor(holders []common.Address, tokens []token.Token) []query {
+	queries := make([]query, 0, len(holders)*len(tokens))
 	for _, h := range holders {
 		for _, t := range tokens {
-			out = append(out, question{h, t})
+			queries = append(queries, query{h, t})
 		}
 	}
-	return out
+	return queries
 }
 
-// answer is a balance, or why there is none.
-type answer struct {
-	amount *uint256.Int // nil for none
-	// empty: the call succeeded and returned nothing, as one of an address
-	// without code does.
-	empty bool
+// result of a query.
+type result struct {
+	amount *uint256.Int // nil when it could not be read
+	// noData: the call succeeded and returned nothing, like every call of an
+	// address without code.
+	noData bool
 }
 
-// pack asks all questions in one call.
-func (c *codec) pack(asked []question) ([]byte, error) {
-	calls := make([]call3, len(asked))
-	for i, q := range asked {
+// pack encodes all queries as one call.
+func (c *codec) pack(queries []query) ([]byte, error) {
+	calls := make([]call3, len(queries))
+	for i, q := range queries {
 		target, method := q.token.Contract, "balanceOf"
 		if q.token.Native {
 			target, method = c.address, "getEthBalance"
@@ -98,25 +105,92 @@ func (c *codec) pack(asked []question) ([]byte, error) {
 	return data, nil
 }
 
-// unpack reads n balances. One that failed or isn't a single word is none: a
-// token that answers anything else has no balance to speak of, least of all
-// zero.
-func (c *codec) unpack(reply []byte, n int) ([]answer, error) {
-	var results []result3
-	if err := c.abi.UnpackIntoInterface(&results, "aggregate3", reply); err != nil {
+// unpack decodes the results of n queries. A call that failed, or returned
+// anything but one word, has no amount; it is not zero.
+func (c *codec) unpack(reply []byte, n int) ([]result, error) {
+	var results3 []result3
+	if err := c.abi.UnpackIntoInterface(&results3, "aggregate3", reply); err != nil {
 		return nil, fmt.Errorf("unpack aggregate3: %w", err)
 	}
-	if len(results) != n {
-		return nil, fmt.Errorf("aggregate3 answered %d of %d calls", len(results), n)
+	if len(results3) != n {
+		return nil, fmt.Errorf("aggregate3 answered %d of %d calls", len(results3), n)
 	}
-	answers := make([]answer, n)
-	for i, r := range results {
+	results := make([]result, n)
+	for i, r := range results3 {
 		switch {
 		case r.Success && len(r.ReturnData) == 32:
-			answers[i].amount = new(uint256.Int).SetBytes32(r.ReturnData)
+			results[i].amount = new(uint256.Int).SetBytes32(r.ReturnData)
 		case r.Success && len(r.ReturnData) == 0:
-			answers[i].empty = true
+			results[i].noData = true
 		}
 	}
-	return answers, nil
+	return results, nil
+}
+
+// readChunks reads balances at a block, chunk by chunk.
+func (r *Reader) readChunks(ctx context.Context, n *node, b block.Block, queries []query) ([]result, error) {
+	results := make([]result, 0, len(queries))
+	for chunk := range slices.Chunk(queries, r.chunkSize) {
+		limited, cancel := context.WithTimeout(ctx, chunkTimeout)
+		read, err := r.readChunk(limited, n, b, chunk)
+		cancel()
+		if err != nil {
+			return nil, err
+		}
+		results = append(results, read...)
+	}
+	return results, nil
+}
+
+// readChunk reads balances in one call. If the node refuses it, the chunk is
+// halved, and each half read so. A single balance that is refused has no amount.
+func (r *Reader) readChunk(ctx context.Context, n *node, b block.Block, queries []query) ([]result, error) {
+	data, err := r.codec.pack(queries)
+	if err != nil {
+		return nil, err
+	}
+	reply, err := n.client.CallContractAtHash(ctx, ethereum.CallMsg{To: &r.codec.address, Data: data}, b.Hash)
+	switch {
+	case err == nil && len(reply) == 0:
+		return nil, fmt.Errorf("%w at block %d", errNoMulticall, b.Number)
+	case err == nil:
+		return r.codec.unpack(reply, len(queries))
+	case isNoState(err):
+		return nil, fmt.Errorf("%w of block %d: %w", errNoState, b.Number, redact.Error(err, n.url))
+	case !isRefused(err):
+		return nil, fmt.Errorf("aggregate3 at block %d: %w", b.Number, err)
+	case len(queries) == 1:
+		return make([]result, 1), nil
+	}
+	half := len(queries) / 2
+	low, err := r.readChunk(ctx, n, b, queries[:half])
+	if err != nil {
+		return nil, err
+	}
+	high, err := r.readChunk(ctx, n, b, queries[half:])
+	return append(low, high...), err
+}
+
+// checkAnyRead returns an error when none of the results has an amount.
+func checkAnyRead(results []result, b block.Block) error {
+	if len(results) > 0 && !slices.ContainsFunc(results, func(r result) bool { return r.amount != nil }) {
+		return fmt.Errorf("no balance could be read at block %d", b.Number)
+	}
+	return nil
+}
+
+// amountsByHolder groups the results of queriesFor by holder; nil when there are
+// more or fewer.
+func amountsByHolder(results []result, holders, tokens int) [][]*uint256.Int {
+	if len(results) != holders*tokens {
+		return nil
+	}
+	amounts := make([][]*uint256.Int, holders)
+	for h := range amounts {
+		amounts[h] = make([]*uint256.Int, tokens)
+		for t := range amounts[h] {
+			amounts[h][t] = results[h*tokens+t].amount
+		}
+	}
+	return amounts
 }

@@ -10,7 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	gosync "sync"
+	"sync"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -19,31 +19,34 @@ import (
 	"github.com/ethereum/go-ethereum/rpc"
 
 	"github.com/purserhq/purser/pkg/redact"
-	"github.com/purserhq/purser/services/wallet/internal/sync"
+	"github.com/purserhq/purser/services/wallet/internal/block"
 )
 
-// checkTimeout bounds the question which chain a node is of.
-const checkTimeout = 2 * time.Second
+const (
+	// chainCheckTimeout bounds the call for a node's chain id, so that there is
+	// time for the next node.
+	chainCheckTimeout = 2 * time.Second
+	// maxOldBlocks is how many blocks are remembered of a node.
+	maxOldBlocks = 4096
+)
 
 // node is one JSON-RPC endpoint of a chain.
 type node struct {
 	chain uint64
 	url   string // with its API key; not for logs
-	// name for logs: the host alone.
+	// name is the host, for logs.
 	name   string
 	client *ethclient.Client
 
-	mu      gosync.Mutex
-	checked bool
-	resting time.Time
-	// absent has the newest block at which a contract was seen to have no code.
-	absent map[common.Address]uint64
-	// found are old blocks by number, for the next search; at most maxFound.
-	found map[uint64]sync.Block
+	mu            sync.Mutex
+	chainChecked  bool
+	cooldownUntil time.Time
+	// noCodeAt has, by contract, the newest block at which it had no code.
+	noCodeAt map[common.Address]uint64
+	// oldBlocks are final blocks by number, for the next search; at most
+	// maxOldBlocks.
+	oldBlocks map[uint64]block.Block
 }
-
-// maxFound bounds the blocks that are remembered of a node.
-const maxFound = 4096
 
 func newNode(chain uint64, rawURL string) (*node, error) {
 	u, err := url.Parse(rawURL)
@@ -54,7 +57,7 @@ func newNode(chain uint64, rawURL string) (*node, error) {
 	transport.MaxIdleConnsPerHost = 8
 	c, err := rpc.DialOptions(context.Background(), rawURL, rpc.WithHTTPClient(&http.Client{
 		Timeout:   callTimeout,
-		Transport: bounded{transport},
+		Transport: limitedTransport{transport},
 		CheckRedirect: func(*http.Request, []*http.Request) error {
 			return errors.New("a node may not redirect")
 		},
@@ -63,19 +66,19 @@ func newNode(chain uint64, rawURL string) (*node, error) {
 		return nil, fmt.Errorf("prepare %s: %w", u.Host, redact.Error(err, rawURL))
 	}
 	return &node{chain: chain, url: rawURL, name: u.Host, client: ethclient.NewClient(c),
-		absent: map[common.Address]uint64{}, found: map[uint64]sync.Block{}}, nil
+		noCodeAt: map[common.Address]uint64{}, oldBlocks: map[uint64]block.Block{}}, nil
 }
 
-// check makes sure that the node is of the chain it is said to be of: at
-// first, and again after each failure, since another may answer then.
-func (n *node) check(ctx context.Context) error {
+// checkChain returns an error unless the node is of the configured chain. It asks
+// before the node's first use and after each cooldown.
+func (n *node) checkChain(ctx context.Context) error {
 	n.mu.Lock()
-	done := n.checked
+	done := n.chainChecked
 	n.mu.Unlock()
 	if done {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, checkTimeout) // so that there is time for the next
+	ctx, cancel := context.WithTimeout(ctx, chainCheckTimeout)
 	defer cancel()
 	id, err := n.client.ChainID(ctx)
 	if err != nil {
@@ -85,18 +88,18 @@ func (n *node) check(ctx context.Context) error {
 		return fmt.Errorf("the node is of chain %s, not %d", id, n.chain)
 	}
 	n.mu.Lock()
-	n.checked = true
+	n.chainChecked = true
 	n.mu.Unlock()
 	return nil
 }
 
-// newest reads the newest block.
-func (n *node) newest(ctx context.Context) (sync.Block, error) { return n.block(ctx, "latest") }
+// newest returns the newest block.
+func (n *node) newest(ctx context.Context) (block.Block, error) { return n.block(ctx, "latest") }
 
-// numbered reads the block of this number; errNoState when the node has none.
-func (n *node) numbered(ctx context.Context, number uint64) (sync.Block, error) {
+// numbered returns the block of this number; errNoState when the node has none.
+func (n *node) numbered(ctx context.Context, number uint64) (block.Block, error) {
 	b, err := n.block(ctx, hexutil.EncodeUint64(number))
-	if errors.Is(err, errNoBlock) || noState(err) {
+	if errors.Is(err, errNoBlock) || isNoState(err) {
 		return b, fmt.Errorf("%w of block %d: %w", errNoState, number, redact.Error(err, n.url))
 	}
 	if err == nil && b.Number != number {
@@ -105,96 +108,97 @@ func (n *node) numbered(ctx context.Context, number uint64) (sync.Block, error) 
 	return b, err
 }
 
-// maxTime is past any block's time, in seconds, and far from where times wrap
-// round.
-const maxTime = 1 << 40
+// maxBlockTime, in Unix seconds, is later than any block's time, and far below
+// where time.Time overflows.
+const maxBlockTime = 1 << 40
 
-// errNoBlock is a block that the node doesn't have.
-var errNoBlock = errors.New("no such block")
-
-// block reads a block. Its hash is the one that the node says, not one
-// computed from the header: some chains (Avalanche's, for one) have header
-// fields of their own.
-func (n *node) block(ctx context.Context, which string) (sync.Block, error) {
+// block returns the block of a number or tag. Its hash is the one that the node
+// gives, not one computed from the header, since the headers of some chains, such
+// as Avalanche, have fields of their own.
+func (n *node) block(ctx context.Context, which string) (block.Block, error) {
 	var head *struct {
 		Number *hexutil.Uint64 `json:"number"`
 		Hash   *common.Hash    `json:"hash"`
 		Time   *hexutil.Uint64 `json:"timestamp"`
 	}
 	if err := n.client.Client().CallContext(ctx, &head, "eth_getBlockByNumber", which, false); err != nil {
-		return sync.Block{}, err
+		return block.Block{}, err
 	}
 	if head == nil {
-		return sync.Block{}, errNoBlock
+		return block.Block{}, errNoBlock
 	}
 	if head.Number == nil || head.Hash == nil || head.Time == nil {
-		return sync.Block{}, errors.New("without number, hash or timestamp")
+		return block.Block{}, errors.New("the block has no number, hash or timestamp")
 	}
-	if *head.Number > math.MaxInt64 || *head.Time > maxTime {
-		return sync.Block{}, errors.New("out of any range")
+	if *head.Number > math.MaxInt64 || *head.Time > maxBlockTime {
+		return block.Block{}, errors.New("the block's number or timestamp is out of range")
 	}
-	return sync.Block{Number: uint64(*head.Number), Hash: *head.Hash, Time: time.Unix(int64(*head.Time), 0).UTC()}, nil
+	return block.Block{Number: uint64(*head.Number), Hash: *head.Hash, Time: time.Unix(int64(*head.Time), 0).UTC()}, nil
 }
 
-func (n *node) restUntil(t time.Time) {
+// startCooldown has the node tried after all others until t. Its chain is checked
+// again before its next use, since a different node may answer then.
+func (n *node) startCooldown(t time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.resting, n.checked = t, false
-	clear(n.found) // another node may answer then
+	n.cooldownUntil, n.chainChecked = t, false
+	clear(n.oldBlocks)
 }
 
-func (n *node) rests(now time.Time) bool {
+func (n *node) inCooldown(now time.Time) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return now.Before(n.resting)
+	return now.Before(n.cooldownUntil)
 }
 
-// codeless reports whether a contract is known to have had no code at a block.
-func (n *node) codeless(contract common.Address, block uint64) bool {
+// knownWithoutCode reports whether a contract is known to have had no code at a
+// block.
+func (n *node) knownWithoutCode(contract common.Address, block uint64) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	last, known := n.absent[contract]
+	last, known := n.noCodeAt[contract]
 	return known && block <= last
 }
 
-func (n *node) noteCodeless(contract common.Address, block uint64) {
+func (n *node) rememberWithoutCode(contract common.Address, block uint64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.absent[contract] = max(n.absent[contract], block)
+	n.noCodeAt[contract] = max(n.noCodeAt[contract], block)
 }
 
-// noteFound remembers an old block.
-func (n *node) noteFound(b sync.Block) {
+// rememberBlock keeps a final block for later searches.
+func (n *node) rememberBlock(b block.Block) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if _, there := n.found[b.Number]; !there && len(n.found) >= maxFound {
-		clear(n.found)
+	if _, known := n.oldBlocks[b.Number]; !known && len(n.oldBlocks) >= maxOldBlocks {
+		clear(n.oldBlocks)
 	}
-	n.found[b.Number] = b
+	n.oldBlocks[b.Number] = b
 }
 
-// foundBelow are the blocks that are remembered, below head and by number.
-func (n *node) foundBelow(head sync.Block) []sync.Block {
+// blocksBelow returns the remembered blocks below head, by number.
+func (n *node) blocksBelow(head block.Block) []block.Block {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	var out []sync.Block
-	for _, number := range slices.Sorted(maps.Keys(n.found)) {
+	var out []block.Block
+	for _, number := range slices.Sorted(maps.Keys(n.oldBlocks)) {
 		if number < head.Number {
-			out = append(out, n.found[number])
+			out = append(out, n.oldBlocks[number])
 		}
 	}
 	return out
 }
 
-// bounded cuts replies at maxReply, so that a hostile node can't fill memory.
-type bounded struct{ http.RoundTripper }
+// limitedTransport cuts replies at maxReplyBytes, so that a hostile node can't
+// fill the memory.
+type limitedTransport struct{ http.RoundTripper }
 
-func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
+func (b limitedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := b.RoundTripper.RoundTrip(r)
 	if err != nil {
 		return nil, err
 	}
-	resp.Body = &limitedBody{Reader: io.LimitReader(resp.Body, maxReply), Closer: resp.Body}
+	resp.Body = &limitedBody{Reader: io.LimitReader(resp.Body, maxReplyBytes), Closer: resp.Body}
 	return resp, nil
 }
 

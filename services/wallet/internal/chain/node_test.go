@@ -25,7 +25,7 @@ type fault struct {
 	Message string `json:"message"`
 }
 
-// node is a JSON-RPC node whose answers a test bends.
+// node is a JSON-RPC node whose answers a test can change.
 type node struct {
 	*httptest.Server
 	codec chain.Codec
@@ -51,7 +51,7 @@ type node struct {
 
 const blockHash = "0x00000000000000000000000000000000000000000000000000000000000000aa"
 
-func block(number uint64, at time.Time) map[string]any {
+func blockJSON(number uint64, at time.Time) map[string]any {
 	return map[string]any{
 		"number": hexutil.Uint64(number), "hash": blockHash, "timestamp": hexutil.Uint64(at.Unix()),
 		// Fields of the chain's own, from which nobody can compute the hash.
@@ -59,15 +59,15 @@ func block(number uint64, at time.Time) map[string]any {
 	}
 }
 
-// newNode is a node of chain 1 that is sound; a token's balance is the first
-// byte of its contract.
+// newNode starts a node of chain 1 that answers correctly; a token's balance is the
+// first byte of its contract.
 func newNode(t testing.TB) *node {
 	t.Helper()
 	codec, err := chain.NewCodec()
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &node{codec: codec, id: "0x1", head: block(100, noon()), blocks: map[string]bool{}}
+	n := &node{codec: codec, id: "0x1", head: blockJSON(100, noon()), blocks: map[string]bool{}}
 	n.answer = func(targets []common.Address) any {
 		results := make([]chain.Result, len(targets))
 		for i, target := range targets {
@@ -100,7 +100,7 @@ func (n *node) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	n.serve(w, r)
 }
 
-// serve answers as the node is bent.
+// serve answers as the node is set.
 func (n *node) serve(w http.ResponseWriter, r *http.Request) {
 	if n.limit > 0 && r.ContentLength > n.limit {
 		http.Error(w, "too large", http.StatusRequestEntityTooLarge)
@@ -123,7 +123,7 @@ func (n *node) serve(w http.ResponseWriter, r *http.Request) {
 		reply["result"] = result
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(reply) // the reader went away
+	_ = json.NewEncoder(w).Encode(reply) // fails if the reader has closed the connection
 }
 
 func (n *node) call(method string, params []json.RawMessage) any {

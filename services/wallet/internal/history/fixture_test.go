@@ -17,11 +17,11 @@ import (
 	"github.com/purserhq/purser/pkg/lock"
 	"github.com/purserhq/purser/pkg/redisx"
 	"github.com/purserhq/purser/pkg/testkit"
+	"github.com/purserhq/purser/services/wallet/internal/block"
 	"github.com/purserhq/purser/services/wallet/internal/caip"
 	"github.com/purserhq/purser/services/wallet/internal/history"
 	"github.com/purserhq/purser/services/wallet/internal/price"
 	"github.com/purserhq/purser/services/wallet/internal/store"
-	walletsync "github.com/purserhq/purser/services/wallet/internal/sync"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 	"github.com/purserhq/purser/services/wallet/migrations"
@@ -34,37 +34,36 @@ func noon() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) }
 // day is the start of the hours that the tests are about.
 func day() time.Time { return noon().AddDate(0, 0, -10).Truncate(24 * time.Hour) }
 
-// world is the chain and the price feed of a test: a holder has, at an hour, the
-// number of hours since 1970 of the first token, and a price is that number too.
+// world is the chains and the price feed of a test. At an hour, a holder has the
+// number of hours since 1970 of the first token, and this is each price too.
 type world struct {
-	mu sync.Mutex
-	// asked are the moments that the chain was asked for, and coins the prices.
-	asked []time.Time
-	coins int
+	mu              sync.Mutex
+	reads           []time.Time // of the chains
+	pricesRequested int         // by token
 
-	away   error                                  // of the chain
-	absent uint64                                 // a chain without a node
-	failed func(chain uint64, t time.Time) string // of a moment
-	unread bool                                   // the second token can't be read
-	during func(ctx context.Context, n int)       // runs before the n-th moment is read
-	feed   func(id string, t time.Time) (string, time.Time)
-	broken error // of the feed
-	hangs  bool  // the feed takes a call and doesn't answer
+	chainErr         error
+	chainWithoutNode uint64
+	hourError        func(chain uint64, t time.Time) string
+	secondUnread     bool                             // the second token can't be read
+	during           func(ctx context.Context, n int) // runs before the n-th read
+	feedPrice        func(id string, t time.Time) (string, time.Time)
+	feedErr          error
+	feedHangs        bool // the feed never answers
 }
 
 func (w *world) ReadAt(ctx context.Context, chain uint64, times []time.Time, holders []common.Address,
 	tokens []token.Token) ([]history.Reading, error) {
 	out := make([]history.Reading, len(times))
-	if w.away != nil {
-		return out, w.away
+	if w.chainErr != nil {
+		return out, w.chainErr
 	}
-	if chain == w.absent {
+	if chain == w.chainWithoutNode {
 		return out, errs.FailedPrecondition("CHAIN_NOT_CONFIGURED", "no node is configured")
 	}
 	for i, t := range times {
 		w.mu.Lock()
-		w.asked = append(w.asked, t)
-		n := len(w.asked)
+		w.reads = append(w.reads, t)
+		n := len(w.reads)
 		w.mu.Unlock()
 		if w.during != nil {
 			w.during(ctx, n)
@@ -72,12 +71,12 @@ func (w *world) ReadAt(ctx context.Context, chain uint64, times []time.Time, hol
 		if ctx.Err() != nil {
 			return out, ctx.Err()
 		}
-		if w.failed != nil {
-			if out[i].Failed = w.failed(chain, t); out[i].Failed != "" {
+		if w.hourError != nil {
+			if out[i].Error = w.hourError(chain, t); out[i].Error != "" {
 				continue
 			}
 		}
-		out[i].Block = walletsync.Block{Number: uint64(t.Unix() / 3600), Time: t.Add(-time.Second)}
+		out[i].Block = block.Block{Number: uint64(t.Unix() / 3600), Time: t.Add(-time.Second)}
 		for range holders {
 			amounts := make([]*uint256.Int, len(tokens))
 			for j := range tokens {
@@ -86,7 +85,7 @@ func (w *world) ReadAt(ctx context.Context, chain uint64, times []time.Time, hol
 			if len(tokens) > 0 {
 				amounts[0] = uint256.NewInt(uint64(t.Unix() / 3600))
 			}
-			if w.unread && len(tokens) > 1 {
+			if w.secondUnread && len(tokens) > 1 {
 				amounts[1] = nil
 			}
 			out[i].Amounts = append(out[i].Amounts, amounts)
@@ -96,33 +95,33 @@ func (w *world) ReadAt(ctx context.Context, chain uint64, times []time.Time, hol
 }
 
 func (w *world) History(ctx context.Context, tokens []token.Token, from time.Time,
-	hours int) (map[string][]price.Quote, error) {
+	hours int) (map[string][]price.Price, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.coins += len(tokens)
-	if w.broken != nil {
-		return nil, w.broken
+	w.pricesRequested += len(tokens)
+	if w.feedErr != nil {
+		return nil, w.feedErr
 	}
-	out := map[string][]price.Quote{}
-	if w.hangs {
+	out := map[string][]price.Price{}
+	if w.feedHangs {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
 	for _, t := range tokens {
 		out[t.ID] = nil
 		for i := range hours {
-			if text, at := w.feed(t.ID, from.Add(time.Duration(i)*time.Hour)); text != "" {
-				out[t.ID] = append(out[t.ID], price.Quote{TokenID: t.ID, Price: text, Source: "test", At: at})
+			if text, at := w.feedPrice(t.ID, from.Add(time.Duration(i)*time.Hour)); text != "" {
+				out[t.ID] = append(out[t.ID], price.Price{Value: text, Source: "test", At: at})
 			}
 		}
 	}
 	return out, ctx.Err()
 }
 
-func (w *world) moments() int {
+func (w *world) readCount() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return len(w.asked)
+	return len(w.reads)
 }
 
 type fixture struct {
@@ -138,7 +137,7 @@ type fixture struct {
 	locker  *lock.Locker
 }
 
-// noRedis is an address where nothing listens.
+// noRedis refuses every connection.
 const noRedis = "redis://127.0.0.1:1/0"
 
 // newFixture has two wallets and two tokens of chain 1.
@@ -157,7 +156,7 @@ func newFixture(t *testing.T, redisURL string) *fixture {
 		db:  db, now: noon(), owner: uuid.New(),
 		locker: lock.New(client, lock.Options{Prefix: "purser:test", Unfenced: true, Budget: 5 * time.Second})}
 	t.Cleanup(f.locker.Close)
-	f.feed = func(_ string, at time.Time) (string, time.Time) {
+	f.feedPrice = func(_ string, at time.Time) (string, time.Time) {
 		return uint256.NewInt(uint64(at.Unix() / 3600)).Dec(), at
 	}
 	f.list(t, 2)
@@ -168,13 +167,13 @@ func newFixture(t *testing.T, redisURL string) *fixture {
 	return f
 }
 
-// replica is one more instance of the service.
+// replica returns another instance of the service.
 func (f *fixture) replica() *history.Service {
 	return history.NewService(f.store, f.tokens, f.world, f.world, store.NewLocks(f.locker), 2*time.Hour,
 		slog.New(slog.DiscardHandler), func() time.Time { return f.now })
 }
 
-// list puts n tokens on the list of chain 1.
+// list stores n tokens of chain 1.
 func (f *fixture) list(t *testing.T, n int) {
 	t.Helper()
 	var tokens []token.Token
@@ -205,14 +204,14 @@ func (f *fixture) add(t *testing.T, owner uuid.UUID, chain uint64, address byte)
 	return w
 }
 
-// read returns the whole of a range, in pages of size rows, and how many pages
-// it took.
+// read returns all rows of a range, read in pages of size rows, and the number of
+// pages.
 func (f *fixture) read(t *testing.T, hours, size int) (rows []history.Row, pages int) {
 	t.Helper()
 	var after history.Cursor
 	until := day().Add(time.Duration(hours) * time.Hour)
 	for {
-		some, next, err := f.Of(t.Context(), f.owner, day(), until, after, size)
+		some, next, err := f.List(t.Context(), f.owner, day(), until, after, size)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -227,9 +226,9 @@ func (f *fixture) read(t *testing.T, hours, size int) (rows []history.Row, pages
 	}
 }
 
-// whole fails the test unless the rows are all of a range, with what the world
-// says.
-func (f *fixture) whole(t *testing.T, rows []history.Row, hours int) {
+// wantAll fails the test unless the rows are all of a range, with the balances and
+// prices of the world.
+func (f *fixture) wantAll(t *testing.T, rows []history.Row, hours int) {
 	t.Helper()
 	if len(rows) != hours*len(f.wallets) {
 		t.Fatalf("%d rows, want %d", len(rows), hours*len(f.wallets))
@@ -241,11 +240,11 @@ func (f *fixture) whole(t *testing.T, rows []history.Row, hours int) {
 			!r.Balance.Amount.Eq(number) {
 			t.Fatalf("row %d is of %s: %+v", i, r.Hour, r)
 		}
-		if r.Quote.Price != number.Dec() || r.Wallet.Sync.State != wallet.Synced ||
+		if r.Quote.Value != number.Dec() || r.Wallet.Sync.State != wallet.Synced ||
 			r.Wallet.Sync.Block != number.Uint64() {
 			t.Fatalf("row %d: %+v, %+v", i, r.Quote, r.Wallet.Sync)
 		}
 	}
 }
 
-var errAway = errors.New("away")
+var errUnavailable = errors.New("unavailable")

@@ -1,23 +1,23 @@
-// Package history tells what wallets held at the start of past hours, and what
-// it was worth then.
+// Package history lists what wallets held at the start of past hours, and what
+// each token was worth then. Balances and prices that are missing are read on
+// request and stored.
 //
 // It promises: balances are those of the last block at or before the hour, and
-// prices the last ones at or before it; what was read once is kept and not read
-// again; an hour that can't be had is told with the reason, and is never zero
-// and never skipped; of an owner's history one call at a time reads what is
-// missing, in a time that is bounded, and what it has read stays when it ends
-// early; it has read something then, or it tells what there is: a price that
-// did not come in time as unavailable.
+// prices the last ones at or before it, unless they are stale then; what was
+// read is stored and not read again; an hour that can't be read is returned with
+// the error, and is neither skipped nor zero; one call at a time reads an owner's
+// missing hours, within a bounded time, and what it has read is stored when it
+// ends early; every call either stores something or returns hours, if need be
+// with prices that are unavailable, so that repeated calls come to an end.
 //
-// Limits: while Redis is away, it is one call at a time and process. An hour
-// that was read within a quarter of an hour after it began is read again later,
-// since a reorg could have changed it.
+// Limits: without Redis, "one call at a time" holds within a process only. An
+// hour that was read before its block was final, or without some of its tokens,
+// is read again later.
 package history
 
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -25,249 +25,163 @@ import (
 	"github.com/google/uuid"
 	"github.com/holiman/uint256"
 
-	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/services/wallet/internal/block"
 	"github.com/purserhq/purser/services/wallet/internal/holding"
 	"github.com/purserhq/purser/services/wallet/internal/price"
-	"github.com/purserhq/purser/services/wallet/internal/sync"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
 
-const (
-	// budget is how long one call reads what is missing.
-	budget = 4 * time.Second
-	// window is how many hours are looked at together, and pairs how many hours
-	// of wallets: about what a page has room for, since each page looks anew.
-	window, pairs = 48, 2000
-	// Settled is the age at which a block changes no more.
-	Settled = 15 * time.Minute
-	// again is when what was not to be had is asked for once more.
-	again = 10 * time.Minute
-)
-
-// Reading is what a chain said of one moment.
+// Reading is what a chain's node answered about one time.
 type Reading struct {
-	// Block is the last one at or before the moment; zero when the chain had
-	// not begun.
-	Block sync.Block
-	// Amounts in base units by the holders and tokens asked for, nil where a
-	// token could not be read. No Amounts: the moment was not read.
+	// Block is the last one at or before the time; zero if the chain began later.
+	Block block.Block
+	// Amounts in base units by holder and token, nil for a token that could not
+	// be read. Without Amounts the time was not read.
 	Amounts [][]*uint256.Int
-	// Failed is why there is nothing of this moment, fit for a caller; "" when
-	// it was read, or not tried to the end.
-	Failed string
+	// Error says why the balances of this time can't be read, fit for a caller;
+	// "" if they were read, or were not tried.
+	Error string
 }
 
-// Chains reads balances of the past; package chain does it over JSON-RPC.
-type Chains interface {
-	// ReadAt asks for all balances at each of the times, which rise. When it
-	// fails, or ctx ends, what was read until then is returned with the error:
-	// errs.FailedPrecondition (CHAIN_NOT_CONFIGURED), errs.Unavailable
-	// (CHAIN_UNAVAILABLE). A moment that Failed does so for every holder.
+// BalanceReader reads balances of the past; package chain does it over JSON-RPC.
+type BalanceReader interface {
+	// ReadAt returns a reading of all balances for each of the times, which are
+	// in order. If it fails or ctx ends, the readings made until then are
+	// returned with the error: errs.FailedPrecondition (CHAIN_NOT_CONFIGURED),
+	// errs.Unavailable (CHAIN_UNAVAILABLE). A Reading's Error holds for every
+	// holder.
 	ReadAt(ctx context.Context, chain uint64, times []time.Time, holders []common.Address,
 		tokens []token.Token) ([]Reading, error)
 }
 
-// Prices are sources of past prices; package llama is one.
-type Prices interface {
-	// History returns the prices that it has about each of hours hours, in
-	// order of their times, by token id. A token without an entry was not asked
-	// for to the end; with an error, or when ctx ends, what was had until then
-	// is returned.
-	History(ctx context.Context, tokens []token.Token, from time.Time, hours int) (map[string][]price.Quote, error)
+// PriceSource has past prices; package llama is one.
+type PriceSource interface {
+	// History returns the prices of this many hours from a time on, by token id,
+	// in order of their times. A token that the source has no price of has an
+	// empty entry. If it fails or ctx ends, what was read until then is returned
+	// with the error; tokens that were not read have no entry.
+	History(ctx context.Context, tokens []token.Token, from time.Time, hours int) (map[string][]price.Price, error)
 }
 
-// Key names an hour of a wallet.
-type Key struct {
+// WalletHour is an hour of a wallet.
+type WalletHour struct {
 	Wallet uuid.UUID
 	Hour   int64 // Unix time of its start
 }
 
-// Kept is what is known of an hour of a wallet.
-type Kept struct {
-	Key
-	// Tokens is how many the chain had when it was read.
-	Tokens int
-	// Unread are the tokens that could not be read; "" for none.
+// Record says how a wallet's hour was read.
+type Record struct {
+	WalletHour
+	// TokenCount is how many tokens of the chain were known when it was read.
+	TokenCount int
+	// Unread names the tokens that could not be read; "" for none.
 	Unread string
 	ReadAt time.Time
 }
 
-// Entry is an hour of a wallet to be kept.
-type Entry struct {
-	Kept
-	Block sync.Block
+// HourBalances is a wallet's hour with its balances.
+type HourBalances struct {
+	Record
+	Block block.Block
 	// Balances above zero, by token id.
 	Balances map[string]uint256.Int
 }
 
-// Wanted is a price that is needed.
-type Wanted struct {
+// TokenHour is an hour of a token.
+type TokenHour struct {
 	Token token.Token
 	Hour  time.Time
 }
 
-// Store keeps the history. Every reading takes the owner.
+// HourPrice is the price of a token at an hour; zero when the source has none.
+type HourPrice struct {
+	TokenHour
+	price.Price
+}
+
+// Store has the history. Reads take the owner: the rows of other owners are not
+// found.
 type Store interface {
-	// All returns the owner's wallets by id.
-	All(ctx context.Context, owner uuid.UUID) ([]wallet.Wallet, error)
-	// Kept returns what is known of [from, until).
-	Kept(ctx context.Context, owner uuid.UUID, from, until time.Time) ([]Kept, error)
-	// Keep stores entries over what was known; those of wallets that are gone
-	// are passed over.
-	Keep(ctx context.Context, entries []Entry) error
-	// Wanted returns the tokens held in [from, until) without a price that is
-	// known for good, and not asked for since recently.
-	Wanted(ctx context.Context, owner uuid.UUID, from, until, recently time.Time) ([]Wanted, error)
-	// KeepPrices stores the prices of these hours, in the same order; one
-	// without is noted as asked for.
-	KeepPrices(ctx context.Context, hours []Wanted, quotes []price.Quote, askedAt time.Time) error
-	// Rows returns up to limit rows before until and after the cursor, in one
-	// statement. A price is Reason price.NoPrice when there was none, and
-	// price.SourceUnavailable when it is not known.
+	// Wallets returns the owner's wallets by id.
+	Wallets(ctx context.Context, owner uuid.UUID) ([]wallet.Wallet, error)
+	// Records returns those of the hours in [from, until) that were read.
+	Records(ctx context.Context, owner uuid.UUID, from, until time.Time) ([]Record, error)
+	// SaveBalances stores hours, and replaces those that are stored. Deleted
+	// wallets are skipped.
+	SaveBalances(ctx context.Context, hours []HourBalances) error
+	// MissingPrices returns the tokens held in [from, until) that have no final
+	// price, by hour, without those that the source was asked for after
+	// fetchedBefore.
+	MissingPrices(ctx context.Context, owner uuid.UUID, from, until, fetchedBefore time.Time) ([]TokenHour, error)
+	// SavePrices stores prices. One that the source has not is stored as such,
+	// but doesn't replace a stored price.
+	SavePrices(ctx context.Context, prices []HourPrice, fetchedAt time.Time) error
+	// Rows returns up to limit rows after the cursor and before until, from one
+	// statement. The reason of a missing price is price.NoPrice if the source has
+	// none, and price.SourceUnavailable if it was not asked.
 	Rows(ctx context.Context, owner uuid.UUID, after Cursor, until time.Time, limit int) ([]Row, error)
 }
 
-// Row is a holding of a wallet at the start of an hour, or the wallet alone.
+// Row is a balance of a wallet at the start of an hour, or the wallet alone if it
+// has none.
 type Row struct {
 	Hour time.Time
 	holding.Row
 }
 
-// Cursor is where a page ended.
+// Cursor is the last row of a page, or, without a Wallet, an hour that the next
+// page begins with.
 type Cursor struct {
 	Hour   int64 // Unix time
 	Wallet uuid.UUID
 	Token  string
 }
 
-// Within reports whether c is in an hour of [from, until), as one that was given
-// out is.
+// Within reports whether c is of a full hour in [from, until), like every cursor
+// of this range.
 func (c Cursor) Within(from, until time.Time) bool {
 	return c.Hour >= from.Unix() && c.Hour < until.Unix() && c.Hour%int64(time.Hour/time.Second) == 0
 }
 
-// before reports whether c comes before the first row of a wallet in an hour.
-func (c Cursor) before(k Key) bool {
-	return c.Hour < k.Hour || c.Hour == k.Hour && bytes.Compare(c.Wallet[:], k.Wallet[:]) < 0
+// before reports whether c comes before the rows of a wallet's hour.
+func (c Cursor) before(h WalletHour) bool {
+	return c.Hour < h.Hour || c.Hour == h.Hour && bytes.Compare(c.Wallet[:], h.Wallet[:]) < 0
 }
 
-// Service reads history. It is safe for concurrent use.
-type Service struct {
-	store  Store
-	tokens sync.Tokens
-	chains Chains
-	prices Prices
-	turns  *turns
-	stale  time.Duration
-	log    *slog.Logger
-	now    func() time.Time
+// notBefore returns c, or the start of hour if c is before it.
+func (c Cursor) notBefore(hour time.Time) Cursor {
+	if c.Hour < hour.Unix() {
+		return Cursor{Hour: hour.Unix()}
+	}
+	return c
 }
 
-// NewService returns the rules. A price older than stale before an hour is none
-// of it.
-func NewService(s Store, t sync.Tokens, c Chains, p Prices, l Locks, stale time.Duration, log *slog.Logger,
-	now func() time.Time) *Service {
-	return &Service{store: s, tokens: t, chains: c, prices: p, turns: newTurns(l, log), stale: stale, log: log,
-		now: now}
-}
-
-// Bounds of a range.
-const maxYears = 5
-
-// first is the year before which no EVM chain was.
-const first = 2015
-
-// Hours are those that begin in [start, end), from the first to before the
-// last. The error is errs.Invalid.
-func (s *Service) Hours(start, end time.Time) (from, until time.Time, err error) {
-	switch {
-	case !start.Before(end):
-		err = errs.Invalid("start_time", "must be before end_time")
-	case start.Year() < first:
-		err = errs.Invalid("start_time", fmt.Sprintf("must be in %d or later", first))
-	case end.After(s.now()):
-		err = errs.Invalid("end_time", "must not be in the future")
-	case start.AddDate(maxYears, 0, 0).Before(end):
-		err = errs.Invalid("end_time", fmt.Sprintf("must be at most %d years after start_time", maxYears))
-	}
-	return ceil(start), ceil(end), err
-}
-
-// ceil is the first full hour at or after t.
-func ceil(t time.Time) time.Time {
-	t = t.UTC()
-	if full := t.Truncate(time.Hour); !full.Equal(t) {
-		return full.Add(time.Hour)
-	}
-	return t
-}
-
-// Of returns up to limit rows of what the owner's wallets held in the hours of
-// [from, until), and the cursor of the next page, nil on the last. It reads
-// what is missing for as long as there is time; the page ends before what is
-// not known then. The error is Chains.ReadAt's errs.Unavailable, or errs.Exhausted
-// (HISTORY_READ_UNDER_WAY), when there is nothing before what is missing.
-func (s *Service) Of(ctx context.Context, owner uuid.UUID, from, until time.Time, after Cursor, limit int) ([]Row,
-	*Cursor, error) {
-	c, err := s.call(ctx, owner)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer c.end()
-	if len(c.wallets) == 0 {
-		return nil, nil, nil
-	}
-	if after.Hour < from.Unix() {
-		after = Cursor{Hour: from.Unix()}
-	}
-	begun := time.Unix(after.Hour, 0).UTC()
-	hour := begun
-	span := time.Duration(max(1, min(window, pairs/len(c.wallets)))) * time.Hour
-	var rows []Row
-	for hour.Before(until) && len(rows) <= limit {
-		end := hour.Add(span)
-		begins := after.Wallet == uuid.Nil || !hour.Equal(begun)
-		if !begins { // the rest of an hour may fill the page
-			end = hour.Add(time.Hour)
-		}
-		if end.After(until) {
-			end = until
-		}
-		reached, failed, err := c.cover(ctx, hour, end, !begins)
-		if err != nil && hour.Equal(begun) {
-			return nil, nil, err
-		}
-		if err != nil {
-			break // the next page meets it again, at its start
-		}
-		some, err := c.rows(ctx, after, hour, reached, failed, limit+1-len(rows))
-		if err != nil {
-			return nil, nil, err
-		}
-		rows = append(rows, some...)
-		c.told = c.told || reached.After(hour)
-		hour = reached
-		if reached.Before(end) {
-			break
-		}
-	}
-	switch {
-	case len(rows) > limit:
-		return rows[:limit], cursorOf(rows[limit-1]), nil
-	case hour.Before(until):
-		if hour.Equal(begun) {
-			return rows, &after, nil
-		}
-		return rows, &Cursor{Hour: hour.Unix()}, nil
-	}
-	return rows, nil, nil
-}
-
-func cursorOf(r Row) *Cursor {
+// cursorAt returns the cursor of a row.
+func cursorAt(r Row) *Cursor {
 	c := &Cursor{Hour: r.Hour.Unix(), Wallet: r.Wallet.ID}
 	if r.Balance != nil {
 		c.Token = r.Balance.Token.ID
 	}
 	return c
+}
+
+// Service lists history. It is safe for concurrent use.
+type Service struct {
+	store       Store
+	tokens      token.Lister
+	chains      BalanceReader
+	prices      PriceSource
+	locks       *ownerLocks
+	maxPriceAge time.Duration
+	log         *slog.Logger
+	now         func() time.Time
+}
+
+// NewService returns the rules. A price that is more than maxPriceAge older than
+// an hour is not used for it.
+func NewService(s Store, t token.Lister, c BalanceReader, p PriceSource, l Locks, maxPriceAge time.Duration,
+	log *slog.Logger, now func() time.Time) *Service {
+	return &Service{store: s, tokens: t, chains: c, prices: p, locks: newOwnerLocks(l, log),
+		maxPriceAge: maxPriceAge, log: log, now: now}
 }

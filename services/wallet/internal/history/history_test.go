@@ -16,20 +16,20 @@ import (
 func TestWhatWasReadOnceIsNotReadAgain(t *testing.T) {
 	f := newFixture(t, noRedis)
 	rows, _ := f.read(t, 100, 1000)
-	f.whole(t, rows, 100)
-	moments, coins := f.moments(), f.coins
-	if moments != 100 {
-		t.Errorf("%d moments were read", moments)
+	f.wantAll(t, rows, 100)
+	reads, prices := f.readCount(), f.pricesRequested
+	if reads != 100 {
+		t.Errorf("%d hours were read", reads)
 	}
 	for _, size := range []int{1, 3, 7, 1000} {
 		rows, pages := f.read(t, 100, size)
-		f.whole(t, rows, 100)
+		f.wantAll(t, rows, 100)
 		if least := (200 + size - 1) / size; pages < least || pages > least+1 {
 			t.Errorf("%d pages of %d rows", pages, size)
 		}
 	}
-	if f.moments() != moments || f.coins != coins {
-		t.Errorf("%d moments and %d coins were asked for again", f.moments()-moments, f.coins-coins)
+	if f.readCount() != reads || f.pricesRequested != prices {
+		t.Errorf("%d hours were read and %d prices requested again", f.readCount()-reads, f.pricesRequested-prices)
 	}
 }
 
@@ -38,18 +38,18 @@ func TestAnHourIsReadAgainWhenSomethingMayHaveChanged(t *testing.T) {
 		name  string
 		first func(t *testing.T, f *fixture)
 		then  func(t *testing.T, f *fixture)
-		again int // moments of three hours
+		reads int // of three hours
 	}{
 		{"nothing has", nil, nil, 0},
 		{"the token list has grown", nil, func(t *testing.T, f *fixture) { f.list(t, 3) }, 3},
 		{"it was read before its blocks had settled",
 			func(_ *testing.T, f *fixture) { f.now = day().Add(2*time.Hour + 14*time.Minute) },
 			func(_ *testing.T, f *fixture) { f.now = noon() }, 1},
-		{"a token could not be read, ten minutes ago", func(_ *testing.T, f *fixture) { f.unread = true },
+		{"a token could not be read, ten minutes ago", func(_ *testing.T, f *fixture) { f.secondUnread = true },
 			func(_ *testing.T, f *fixture) { f.now = f.now.Add(10 * time.Minute) }, 3},
-		{"a token could not be read, just now", func(_ *testing.T, f *fixture) { f.unread = true }, nil, 0},
+		{"a token could not be read, just now", func(_ *testing.T, f *fixture) { f.secondUnread = true }, nil, 0},
 		{"an hour failed", func(_ *testing.T, f *fixture) {
-			f.failed = func(_ uint64, at time.Time) string {
+			f.hourError = func(_ uint64, at time.Time) string {
 				if at.Equal(day().Add(time.Hour)) {
 					return "no state"
 				}
@@ -64,14 +64,14 @@ func TestAnHourIsReadAgainWhenSomethingMayHaveChanged(t *testing.T) {
 				tc.first(t, f)
 			}
 			first, _ := f.read(t, 3, 1000)
-			before := f.moments()
-			f.failed = nil
+			before := f.readCount()
+			f.hourError = nil
 			if tc.then != nil {
 				tc.then(t, f)
 			}
 			second, _ := f.read(t, 3, 1000)
-			if got := f.moments() - before; got != tc.again {
-				t.Errorf("%d moments were read again, want %d", got, tc.again)
+			if got := f.readCount() - before; got != tc.reads {
+				t.Errorf("%d hours were read again, want %d", got, tc.reads)
 			}
 			if len(first) != 6 || len(second) != 6 {
 				t.Errorf("%d and %d rows", len(first), len(second))
@@ -81,11 +81,11 @@ func TestAnHourIsReadAgainWhenSomethingMayHaveChanged(t *testing.T) {
 }
 
 // An hour that can't be had stands among the others, once for each wallet, and
-// nothing of it is kept.
-func TestAnHourThatFailsIsToldAndNeverZeroNorLeftOut(t *testing.T) {
+// nothing of it is stored.
+func TestAnHourThatFailsIsReturnedAsFailedAndNeverZeroNorLeftOut(t *testing.T) {
 	f := newFixture(t, noRedis)
 	f.add(t, f.owner, 2, 9) // on a chain whose state is gone
-	f.failed = func(chain uint64, at time.Time) string {
+	f.hourError = func(chain uint64, at time.Time) string {
 		if chain == 2 || at.Equal(day().Add(50*time.Hour)) {
 			return "pruned"
 		}
@@ -102,17 +102,17 @@ func TestAnHourThatFailsIsToldAndNeverZeroNorLeftOut(t *testing.T) {
 			if !r.Hour.Equal(hour) || r.Wallet.ID != w.ID {
 				t.Fatalf("row %d is of %s and %s", i, r.Hour, r.Wallet.ID)
 			}
-			lost := w.Account.Chain == 2 || i/3 == 50
-			if s := r.Wallet.Sync; lost != (s.State == wallet.Failed) || lost != (s.Error == "pruned") ||
-				lost != (r.Balance == nil) || lost && s.At != nil {
+			failed := w.Account.Chain == 2 || i/3 == 50
+			if s := r.Wallet.Sync; failed != (s.State == wallet.Failed) || failed != (s.Error == "pruned") ||
+				failed != (r.Balance == nil) || failed && s.At != nil {
 				t.Fatalf("row %d: %+v, %+v", i, s, r.Balance)
 			}
 		}
 	}
-	var kept int
-	if err := f.db.Gorm(t.Context()).Raw("SELECT count(*) FROM wallet_history").Scan(&kept).Error; err != nil ||
-		kept != 118 {
-		t.Errorf("%d hours are kept, %v", kept, err)
+	var stored int
+	if err := f.db.Gorm(t.Context()).Raw("SELECT count(*) FROM wallet_history").Scan(&stored).Error; err != nil ||
+		stored != 118 {
+		t.Errorf("%d hours are stored, %v", stored, err)
 	}
 }
 
@@ -120,7 +120,7 @@ func TestAWalletThatHoldsNothingIsKnown(t *testing.T) {
 	f := newFixture(t, noRedis)
 	f.add(t, f.owner, 5, 9) // no token of that chain is known
 	rows, _ := f.read(t, 3, 1000)
-	before := f.moments()
+	before := f.readCount()
 	again, _ := f.read(t, 3, 1000)
 	empty := 0
 	for _, r := range append(rows, again...) {
@@ -128,32 +128,32 @@ func TestAWalletThatHoldsNothingIsKnown(t *testing.T) {
 			empty++
 		}
 	}
-	if len(rows) != 9 || len(again) != 9 || empty != 6 || f.moments() != before {
-		t.Errorf("%d and %d rows, %d without balances, %d moments more", len(rows), len(again), empty,
-			f.moments()-before)
+	if len(rows) != 9 || len(again) != 9 || empty != 6 || f.readCount() != before {
+		t.Errorf("%d and %d rows, %d without balances, %d reads more", len(rows), len(again), empty,
+			f.readCount()-before)
 	}
 }
 
-func TestAPageEndsBeforeAChainThatIsAway(t *testing.T) {
+func TestAPageEndsBeforeTheHoursOfAChainThatIsUnavailable(t *testing.T) {
 	f := newFixture(t, noRedis)
 	rows, _ := f.read(t, 48, 1000)
-	f.whole(t, rows, 48)
-	f.away = errs.Unavailable("CHAIN_UNAVAILABLE", "no node answers")
+	f.wantAll(t, rows, 48)
+	f.chainErr = errs.Unavailable("CHAIN_UNAVAILABLE", "no node answers")
 	until := day().Add(100 * time.Hour)
-	some, next, err := f.Of(t.Context(), f.owner, day(), until, history.Cursor{}, 1000)
+	some, next, err := f.List(t.Context(), f.owner, day(), until, history.Cursor{}, 1000)
 	if err != nil || next == nil {
 		t.Fatal(err)
 	}
-	f.whole(t, some, 48)
-	if _, _, err := f.Of(t.Context(), f.owner, day(), until, *next, 1000); !errs.Is(err, errs.KindUnavailable) {
+	f.wantAll(t, some, 48)
+	if _, _, err := f.List(t.Context(), f.owner, day(), until, *next, 1000); !errs.Is(err, errs.KindUnavailable) {
 		t.Errorf("of what it lacks: %v", err)
 	}
-	f.away = nil
-	rest, next, err := f.Of(t.Context(), f.owner, day(), until, *next, 1000)
+	f.chainErr = nil
+	rest, next, err := f.List(t.Context(), f.owner, day(), until, *next, 1000)
 	if err != nil || next != nil {
 		t.Fatal(next, err)
 	}
-	f.whole(t, append(some, rest...), 100)
+	f.wantAll(t, append(some, rest...), 100)
 }
 
 func TestWhatACallReadStaysWhenItsCallerGoes(t *testing.T) {
@@ -164,14 +164,14 @@ func TestWhatACallReadStaysWhenItsCallerGoes(t *testing.T) {
 			cancel()
 		}
 	}
-	if _, _, err := f.Of(ctx, f.owner, day(), day().Add(40*time.Hour), history.Cursor{}, 1000); err == nil {
+	if _, _, err := f.List(ctx, f.owner, day(), day().Add(40*time.Hour), history.Cursor{}, 1000); err == nil {
 		t.Error("the caller went, and was answered")
 	}
 	f.during = nil
 	rows, _ := f.read(t, 40, 1000)
-	f.whole(t, rows, 40)
-	if got := f.moments(); got != 20+21 { // the one under way when the caller went is read again
-		t.Errorf("%d moments were read in all", got)
+	f.wantAll(t, rows, 40)
+	if got := f.readCount(); got != 20+21 { // the one under way when the caller went is read again
+		t.Errorf("%d hours were read in all", got)
 	}
 }
 
@@ -187,7 +187,7 @@ func TestACallReadsForItsTimeOnlyAndTheNextGoesOn(t *testing.T) {
 	var after history.Cursor
 	for {
 		ctx, cancel := context.WithTimeout(t.Context(), 600*time.Millisecond)
-		some, next, err := f.Of(ctx, f.owner, day(), day().Add(40*time.Hour), after, 1000)
+		some, next, err := f.List(ctx, f.owner, day(), day().Add(40*time.Hour), after, 1000)
 		cancel()
 		if err != nil {
 			t.Fatal(err)
@@ -199,17 +199,17 @@ func TestACallReadsForItsTimeOnlyAndTheNextGoesOn(t *testing.T) {
 		}
 		after = *next
 	}
-	f.whole(t, rows, 40)
+	f.wantAll(t, rows, 40)
 	if calls < 3 {
 		t.Errorf("%d calls", calls)
 	}
 }
 
-// Of hours that fail nothing is kept, and yet a call that has time for a few of
+// Hours that fail are not stored, and yet a call that has time for a few of
 // them gets on.
-func TestACallGetsOnThroughHoursThatFailSlowly(t *testing.T) {
+func TestACallMakesProgressThroughHoursThatFailSlowly(t *testing.T) {
 	f := newFixture(t, noRedis)
-	f.failed = func(uint64, time.Time) string { return "pruned" }
+	f.hourError = func(uint64, time.Time) string { return "pruned" }
 	f.during = func(ctx context.Context, n int) {
 		if n%20 == 0 {
 			<-ctx.Done()
@@ -219,7 +219,7 @@ func TestACallGetsOnThroughHoursThatFailSlowly(t *testing.T) {
 	after := history.Cursor{}
 	for calls := 1; ; calls++ {
 		ctx, cancel := context.WithTimeout(t.Context(), 600*time.Millisecond)
-		some, next, err := f.Of(ctx, f.owner, day(), day().Add(40*time.Hour), after, 1000)
+		some, next, err := f.List(ctx, f.owner, day(), day().Add(40*time.Hour), after, 1000)
 		cancel()
 		if err != nil {
 			t.Fatal(err)
@@ -240,17 +240,17 @@ func TestACallGetsOnThroughHoursThatFailSlowly(t *testing.T) {
 	}
 }
 
-func TestSomebodyElsesHistoryIsNotThere(t *testing.T) {
+func TestAnotherOwnersHistoryIsNotFound(t *testing.T) {
 	f := newFixture(t, noRedis)
 	f.read(t, 3, 1000)
-	rows, next, err := f.Of(t.Context(), uuid.New(), day(), day().Add(3*time.Hour), history.Cursor{}, 1000)
+	rows, next, err := f.List(t.Context(), uuid.New(), day(), day().Add(3*time.Hour), history.Cursor{}, 1000)
 	if len(rows) != 0 || next != nil || err != nil {
 		t.Error(rows, next, err)
 	}
 	mallory := uuid.New()
 	f.add(t, mallory, 1, 1) // the same account
-	f.failed = func(uint64, time.Time) string { return "not theirs" }
-	rows, _, err = f.Of(t.Context(), mallory, day(), day().Add(3*time.Hour),
+	f.hourError = func(uint64, time.Time) string { return "not theirs" }
+	rows, _, err = f.List(t.Context(), mallory, day(), day().Add(3*time.Hour),
 		history.Cursor{Hour: day().Unix(), Wallet: f.wallets[0].ID}, 1000)
 	if err != nil || len(rows) != 3 && len(rows) != 2 {
 		t.Fatal(rows, err)
@@ -273,45 +273,14 @@ func TestAWalletThatIsDeletedMeanwhileIsPassedOver(t *testing.T) {
 	}
 	rows, _ := f.read(t, 3, 1000)
 	f.wallets = f.wallets[1:]
-	f.whole(t, rows, 3)
-	f.whole(t, mustRead(t, f, 3), 3)
+	f.wantAll(t, rows, 3)
+	f.wantAll(t, mustRead(t, f, 3), 3)
 }
 
 func mustRead(t *testing.T, f *fixture, hours int) []history.Row {
 	t.Helper()
 	rows, _ := f.read(t, hours, 1000)
 	return rows
-}
-
-func TestRangesThatAreNone(t *testing.T) {
-	f := newFixture(t, noRedis)
-	now := noon()
-	for _, tc := range []struct {
-		name       string
-		start, end time.Time
-		field      string
-	}{
-		{"an hour", now.Add(-time.Hour), now, ""},
-		{"five years", now.AddDate(-5, 0, 0), now, ""},
-		{"an end at its start", now, now, "start_time"},
-		{"an end before its start", now, now.Add(-time.Hour), "start_time"},
-		{"a future end", now.Add(-time.Hour), now.Add(time.Nanosecond), "end_time"},
-		{"more than five years", now.AddDate(-5, 0, 0).Add(-time.Nanosecond), now, "end_time"},
-		{"before there were chains", time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC),
-			time.Date(1, 1, 2, 0, 0, 0, 0, time.UTC), "start_time"},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			_, _, err := f.Hours(tc.start, tc.end)
-			if tc.field == "" && err != nil ||
-				tc.field != "" && (errs.As(err) == nil || errs.As(err).Violations[0].Field != tc.field) {
-				t.Errorf("answered %v", err)
-			}
-		})
-	}
-	from, until, err := f.Hours(now.Add(-2*time.Hour+time.Second), now.Add(-time.Second))
-	if err != nil || !from.Equal(now.Add(-time.Hour)) || !until.Equal(now) {
-		t.Errorf("from %s until %s, %v", from, until, err)
-	}
 }
 
 func TestOneCallAtATimeReadsAnOwnersHistory(t *testing.T) {
@@ -338,7 +307,7 @@ func TestOneCallAtATimeReadsAnOwnersHistory(t *testing.T) {
 					return
 				}
 				tried = true
-				_, _, err := second.Of(t.Context(), f.owner, day(), until, history.Cursor{}, 1000)
+				_, _, err := second.List(t.Context(), f.owner, day(), until, history.Cursor{}, 1000)
 				e := errs.As(err)
 				if held := e != nil && e.Kind == errs.KindExhausted && e.Reason == "HISTORY_READ_UNDER_WAY" &&
 					e.RetryAfter > 0; held != tc.held {
@@ -346,24 +315,24 @@ func TestOneCallAtATimeReadsAnOwnersHistory(t *testing.T) {
 				}
 				other := uuid.New()
 				f.add(t, other, 1, 7)
-				if _, _, err := second.Of(t.Context(), other, day(), until, history.Cursor{}, 1000); err != nil {
-					t.Errorf("another owner is kept waiting: %v", err)
+				if _, _, err := second.List(t.Context(), other, day(), until, history.Cursor{}, 1000); err != nil {
+					t.Errorf("another owner has to wait: %v", err)
 				}
 			}
-			f.whole(t, mustRead(t, f, 3), 3)
+			f.wantAll(t, mustRead(t, f, 3), 3)
 			if !tried {
 				t.Fatal("nothing was read")
 			}
-			f.whole(t, mustRead(t, f, 4), 4) // the turn is given back
+			f.wantAll(t, mustRead(t, f, 4), 4) // the turn is given back
 		})
 	}
 }
 
-func TestAFewHistoriesAreReadAtOnceInAProcess(t *testing.T) {
+func TestAProcessReadsAFewHistoriesConcurrently(t *testing.T) {
 	f := newFixture(t, noRedis)
 	somebody := func() uuid.UUID { return f.add(t, uuid.New(), 1, 7).Owner }
 	ask := func(ctx context.Context, owner uuid.UUID) error {
-		_, _, err := f.Of(ctx, owner, day(), day().Add(time.Hour), history.Cursor{}, 1000)
+		_, _, err := f.List(ctx, owner, day(), day().Add(time.Hour), history.Cursor{}, 1000)
 		return err
 	}
 	release, done := make(chan struct{}), make(chan error, 4)
@@ -372,7 +341,7 @@ func TestAFewHistoriesAreReadAtOnceInAProcess(t *testing.T) {
 		owner := somebody()
 		go func() { done <- ask(context.WithoutCancel(t.Context()), owner) }()
 	}
-	testkit.Eventually(t, 10*time.Second, func() bool { return f.moments() == 4 })
+	testkit.Eventually(t, 10*time.Second, func() bool { return f.readCount() == 4 })
 	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 	defer cancel()
 	if e := errs.As(ask(ctx, somebody())); e == nil || e.Kind != errs.KindExhausted ||

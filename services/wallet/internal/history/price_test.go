@@ -23,7 +23,7 @@ func TestAPriceIsTheLastOneAtOrBeforeTheHourAndNotTooOld(t *testing.T) {
 			t.Parallel()
 			f := newFixture(t, noRedis)
 			f.wallets = f.wallets[:1]
-			f.feed = func(string, time.Time) (string, time.Time) { return "7", day().Add(tc.at) }
+			f.feedPrice = func(string, time.Time) (string, time.Time) { return "7", day().Add(tc.at) }
 			got := ""
 			for _, r := range mustRead(t, f, 3) {
 				switch {
@@ -31,7 +31,7 @@ func TestAPriceIsTheLastOneAtOrBeforeTheHourAndNotTooOld(t *testing.T) {
 				case r.Quote.Reason == price.NoPrice:
 					got += "- "
 				default:
-					got += r.Quote.Price + " "
+					got += r.Quote.Value + " "
 				}
 			}
 			if got != tc.want {
@@ -41,9 +41,9 @@ func TestAPriceIsTheLastOneAtOrBeforeTheHourAndNotTooOld(t *testing.T) {
 	}
 }
 
-func TestPricesThatWereNotToBeHadAreAskedForAgainAfterAWhile(t *testing.T) {
+func TestPricesThatWereUnavailableAreFetchedAgainAfterAWhile(t *testing.T) {
 	f := newFixture(t, noRedis)
-	sound := f.feed
+	feedPrice := f.feedPrice
 	reason := func(want price.Reason) {
 		t.Helper()
 		for _, r := range mustRead(t, f, 3) {
@@ -52,17 +52,17 @@ func TestPricesThatWereNotToBeHadAreAskedForAgainAfterAWhile(t *testing.T) {
 			}
 		}
 	}
-	f.broken = errAway
+	f.feedErr = errUnavailable
 	reason(price.SourceUnavailable)
-	f.broken, f.feed = nil, func(string, time.Time) (string, time.Time) { return "", time.Time{} }
+	f.feedErr, f.feedPrice = nil, func(string, time.Time) (string, time.Time) { return "", time.Time{} }
 	reason(price.NoPrice)
-	asked := f.coins
-	f.feed = sound
+	requested := f.pricesRequested
+	f.feedPrice = feedPrice
 	reason(price.NoPrice)
-	if f.coins != asked {
-		t.Error("the feed was asked again at once")
+	if f.pricesRequested != requested {
+		t.Error("prices were requested again at once")
 	}
 	f.now = f.now.Add(10*time.Minute + time.Second)
 	reason("")
-	f.whole(t, mustRead(t, f, 3), 3)
+	f.wantAll(t, mustRead(t, f, 3), 3)
 }

@@ -18,31 +18,31 @@ func (f *fixture) within(t *testing.T, limit time.Duration, hours int, after his
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
-	return f.Of(ctx, f.owner, day(), day().Add(time.Duration(hours)*time.Hour), after, 1000)
+	return f.List(ctx, f.owner, day(), day().Add(time.Duration(hours)*time.Hour), after, 1000)
 }
 
-func TestAFeedThatHangsKeepsNobodyFromTheBalances(t *testing.T) {
+func TestAFeedThatHangsDoesNotWithholdTheBalances(t *testing.T) {
 	f := newFixture(t, noRedis)
-	f.hangs = true
+	f.feedHangs = true
 	rows, next, err := f.within(t, 600*time.Millisecond, 3, history.Cursor{})
 	if err != nil || next != nil || len(rows) != 6 {
 		t.Fatal(len(rows), next, err)
 	}
 	for _, r := range rows {
 		if r.Balance == nil || r.Quote.Reason != price.SourceUnavailable {
-			t.Errorf("told as %+v with %+v", r.Balance, r.Quote)
+			t.Errorf("balance %+v, quote %+v", r.Balance, r.Quote)
 		}
 	}
-	f.hangs = false // and none of them is taken to have no price
-	f.whole(t, mustRead(t, f, 3), 3)
+	f.feedHangs = false // and none of them is taken to have no price
+	f.wantAll(t, mustRead(t, f, 3), 3)
 }
 
 // Two chains whose state is gone, and slow to say so: what the first one takes
-// must not keep the second from being asked.
+// must leave time for the second.
 func TestSlowChainsThatFailDoNotKeepEachOtherFromBeingAsked(t *testing.T) {
 	f := newFixture(t, noRedis)
 	f.add(t, f.owner, 2, 9)
-	f.failed = func(uint64, time.Time) string { return "pruned" }
+	f.hourError = func(uint64, time.Time) string { return "pruned" }
 	f.during = func(ctx context.Context, n int) {
 		if n%20 == 0 {
 			<-ctx.Done()
@@ -70,27 +70,27 @@ func TestSlowChainsThatFailDoNotKeepEachOtherFromBeingAsked(t *testing.T) {
 
 func TestAWalletOnAChainWithoutANodeFailsAndLeavesTheOthers(t *testing.T) {
 	f := newFixture(t, noRedis)
-	lost := f.add(t, f.owner, 999, 9)
-	f.absent = 999
+	unconfigured := f.add(t, f.owner, 999, 9)
+	f.chainWithoutNode = 999
 	rows, _ := f.read(t, 60, 1000)
 	if len(rows) != 180 {
 		t.Fatalf("%d rows", len(rows))
 	}
 	for _, r := range rows {
 		s := r.Wallet.Sync
-		if of := r.Wallet.ID == lost.ID; of != (s.State == wallet.Failed) ||
+		if of := r.Wallet.ID == unconfigured.ID; of != (s.State == wallet.Failed) ||
 			of != strings.Contains(s.Error, "no node") || of != (r.Balance == nil) {
-			t.Fatalf("told as %+v", s)
+			t.Fatalf("sync %+v", s)
 		}
 	}
 }
 
-// The pages of an hour that is known don't ask for its prices again and again.
-func TestTheRestOfAnHourIsNotPricedAgain(t *testing.T) {
+// Only the first page of a complete hour requests its prices.
+func TestTheNextPageOfAnHourDoesNotFetchItsPricesAgain(t *testing.T) {
 	f := newFixture(t, noRedis)
-	f.broken = errs.Unavailable("X", "away")
+	f.feedErr = errs.Unavailable("X", "unavailable")
 	f.read(t, 1, 1)
-	if f.coins != 1 { // both wallets hold the one token
-		t.Errorf("%d coins were asked for in two pages", f.coins)
+	if f.pricesRequested != 1 { // both wallets hold the one token
+		t.Errorf("%d prices were requested in two pages", f.pricesRequested)
 	}
 }

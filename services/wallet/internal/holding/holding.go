@@ -1,5 +1,5 @@
-// Package holding joins what wallets hold with what it is worth per token:
-// the reading that portfolios are valued from.
+// Package holding lists what wallets hold, with the price of each token.
+// Portfolios are valued from it.
 package holding
 
 import (
@@ -17,27 +17,26 @@ import (
 type Row struct {
 	Wallet  wallet.Wallet
 	Balance *wallet.Balance
-	Quote   price.Quote
-	Stale   bool
+	// Quote of the balance's token; zero without a balance.
+	Quote price.Quote
 }
 
-// Cursor is where a page ended.
+// Cursor is the last row of a page.
 type Cursor struct {
 	Wallet uuid.UUID
 	Token  string
 }
 
-// Store reads the rows, without prices.
+// Store has the balances.
 type Store interface {
-	// Holdings returns up to limit rows of all the owner's wallets, by wallet
-	// and token, after the cursor, in one statement.
+	// Holdings returns up to limit rows of all the owner's wallets without quotes,
+	// after the cursor, by wallet and token, from one statement.
 	Holdings(ctx context.Context, owner uuid.UUID, after Cursor, limit int) ([]Row, error)
 }
 
-// Prices gives quotes.
+// Prices returns current prices; *price.Service does.
 type Prices interface {
 	Quotes(ctx context.Context, ids []string) (map[string]price.Quote, error)
-	Stale(q price.Quote) bool
 }
 
 // Service reads holdings.
@@ -47,14 +46,14 @@ type Service struct {
 	now    func() time.Time
 }
 
-// NewService returns the reading over a store and prices.
+// NewService returns the rules over a store and prices.
 func NewService(s Store, p Prices, now func() time.Time) *Service {
 	return &Service{store: s, prices: p, now: now}
 }
 
-// Of returns up to limit rows of what the owner's wallets hold, with prices,
-// and the cursor of the next page, nil on the last.
-func (s *Service) Of(ctx context.Context, owner uuid.UUID, after Cursor, limit int) ([]Row, *Cursor, error) {
+// List returns up to limit rows of what the owner's wallets hold, with quotes, and
+// the cursor of the next page, nil on the last.
+func (s *Service) List(ctx context.Context, owner uuid.UUID, after Cursor, limit int) ([]Row, *Cursor, error) {
 	rows, err := s.store.Holdings(ctx, owner, after, limit+1)
 	if err != nil {
 		return nil, nil, err
@@ -81,7 +80,6 @@ func (s *Service) Of(ctx context.Context, owner uuid.UUID, after Cursor, limit i
 		rows[i].Wallet.Sync = rows[i].Wallet.Sync.AsOf(now)
 		if b := rows[i].Balance; b != nil {
 			rows[i].Quote = quotes[b.Token.ID]
-			rows[i].Stale = s.prices.Stale(rows[i].Quote)
 		}
 	}
 	return rows, next, nil

@@ -21,78 +21,82 @@ import (
 )
 
 const (
-	// points is how many points one request asks for at most, of all its coins.
-	points = 500
-	// sideBySide is how many requests for charts are under way at once.
-	sideBySide = 4
+	// maxPointsPerRequest is how many points one request asks for, of all its
+	// coins.
+	maxPointsPerRequest = 500
+	// maxConcurrentCharts is how many requests for charts are made concurrently.
+	maxConcurrentCharts = 4
 )
 
-// History implements history.Prices by GET /chart/{coins}, which has a point
+// History implements history.PriceSource by GET /chart/{coins}, which has a point
 // about every full hour.
 func (s *Source) History(ctx context.Context, tokens []token.Token, from time.Time,
-	hours int) (map[string][]price.Quote, error) {
-	if s.rests() {
-		return nil, errRests
+	hours int) (map[string][]price.Price, error) {
+	if s.inCooldown() {
+		return nil, errCooldown
 	}
 	byCoin, coins := s.coins(tokens)
 	ctx, span := otel.Tracer("purser/wallet/llama").Start(ctx, "llama.History",
 		trace.WithSpanKind(trace.SpanKindClient),
 		trace.WithAttributes(attribute.Int("tokens", len(coins)), attribute.Int("hours", hours)))
 	defer span.End()
-	quotes := map[string][]price.Quote{}
+	prices := map[string][]price.Price{}
 	for _, t := range tokens {
 		if _, named := s.chains[t.Chain]; !named {
-			quotes[t.ID] = nil // the feed has none
+			prices[t.ID] = nil // the feed has none
 		}
 	}
 	var mu sync.Mutex
-	g, asking := errgroup.WithContext(ctx)
-	g.SetLimit(sideBySide)
-	for part := range slices.Chunk(coins, min(batch, points/max(1, min(hours, points)))) {
+	g, groupCtx := errgroup.WithContext(ctx)
+	g.SetLimit(maxConcurrentCharts)
+	chunkSize := min(maxCoinsPerRequest, maxPointsPerRequest/max(1, min(hours, maxPointsPerRequest)))
+	for chunk := range slices.Chunk(coins, chunkSize) {
 		g.Go(func() error {
-			got, err := s.charts(asking, part, byCoin, from, hours)
+			got, err := s.charts(groupCtx, chunk, byCoin, from, hours)
 			if err != nil {
 				return err
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			maps.Copy(quotes, got)
+			maps.Copy(prices, got)
 			return nil
 		})
 	}
 	err := g.Wait()
 	if err != nil && ctx.Err() == nil {
-		s.rest()
+		s.startCooldown()
 	}
-	return quotes, err
+	return prices, err
 }
 
-// charts asks for all hours of a few coins, each of which is in the answer.
+// charts returns the prices of a few coins in all hours, by token id. Every coin
+// has an entry.
 func (s *Source) charts(ctx context.Context, coins []string, byCoin map[string]token.Token, from time.Time,
-	hours int) (map[string][]price.Quote, error) {
-	quotes := map[string][]price.Quote{}
+	hours int) (map[string][]price.Price, error) {
+	prices := map[string][]price.Price{}
 	for _, c := range coins {
-		quotes[byCoin[c].ID] = nil
+		prices[byCoin[c].ID] = nil
 	}
 	for hours > 0 {
-		some := min(hours, points)
-		if err := s.chart(ctx, coins, byCoin, from, some, quotes); err != nil {
+		n := min(hours, maxPointsPerRequest)
+		if err := s.chart(ctx, coins, byCoin, from, n, prices); err != nil {
 			return nil, err
 		}
-		from, hours = from.Add(time.Duration(some)*time.Hour), hours-some
+		from, hours = from.Add(time.Duration(n)*time.Hour), hours-n
 	}
-	for _, q := range quotes {
-		slices.SortStableFunc(q, func(a, b price.Quote) int { return a.At.Compare(b.At) })
+	for _, p := range prices {
+		slices.SortStableFunc(p, func(a, b price.Price) int { return a.At.Compare(b.At) })
 	}
-	return quotes, nil
+	return prices, nil
 }
 
 type chart struct {
 	Prices []json.RawMessage `json:"prices"`
 }
 
+// chart appends the prices of one request to those in into.
 func (s *Source) chart(ctx context.Context, coins []string, byCoin map[string]token.Token, from time.Time, hours int,
-	into map[string][]price.Quote) error {
+	into map[string][]price.Price) error {
 	query := url.Values{"start": {strconv.FormatInt(from.Unix(), 10)}, "span": {strconv.Itoa(hours)}, "period": {"1h"}}
 	found, err := s.get(ctx, "/chart/"+url.PathEscape(strings.Join(coins, ","))+"?"+query.Encode())
 	if err != nil {
@@ -106,8 +110,8 @@ func (s *Source) chart(ctx context.Context, coins []string, byCoin map[string]to
 			continue
 		}
 		for _, p := range c.Prices {
-			if q, ok := s.quote(t, p); ok {
-				into[t.ID] = append(into[t.ID], q)
+			if parsed, ok := s.parse(p); ok {
+				into[t.ID] = append(into[t.ID], parsed)
 			}
 		}
 	}

@@ -29,11 +29,11 @@ func pointOf(text string, at time.Time) string {
 	return fmt.Sprintf(`{"timestamp":%d,"price":%s}`, at.Unix(), text)
 }
 
-// priced are quotes as text.
-func priced(quotes []price.Quote) string {
+// priced are prices as text.
+func priced(prices []price.Price) string {
 	var out []string
-	for _, q := range quotes {
-		out = append(out, q.At.Format("15:04")+" "+q.Price)
+	for _, p := range prices {
+		out = append(out, p.At.Format("15:04")+" "+p.Value)
 	}
 	return strings.Join(out, ", ")
 }
@@ -69,7 +69,7 @@ func TestChartsAreReadAsSentAndInOrder(t *testing.T) {
 
 // Every hour of every coin is asked for once, and no request has more points
 // than the public feed allows.
-func TestChartsAreAskedForInBatches(t *testing.T) {
+func TestChartsAreRequestedInBatches(t *testing.T) {
 	for _, tc := range []struct{ coins, hours int }{{1, 1}, {7, 50}, {100, 50}, {3, 1234}, {600, 2}} {
 		t.Run(fmt.Sprintf("%d coins and %d hours", tc.coins, tc.hours), func(t *testing.T) {
 			var mu sync.Mutex
@@ -115,7 +115,7 @@ func TestChartsAreAskedForInBatches(t *testing.T) {
 	}
 }
 
-func TestAFeedWithoutChartsRests(t *testing.T) {
+func TestAFeedWithoutChartsGetsACooldown(t *testing.T) {
 	f := newFeed(t, 500, "")
 	s := newSource(t, f.URL+"/hunter2", noon)
 	for range 3 {
@@ -131,7 +131,7 @@ func TestAFeedWithoutChartsRests(t *testing.T) {
 
 // A feed that is too slow for all of them loses nobody what it did say, and
 // what it was not asked or didn't answer is not taken for none.
-func TestTheChartsThatCameInTimeAreReturnedWithTheError(t *testing.T) {
+func TestTheChartsReadInTimeAreReturnedWithTheError(t *testing.T) {
 	var calls atomic.Int32
 	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 	defer cancel()
@@ -158,7 +158,7 @@ func TestTheChartsThatCameInTimeAreReturnedWithTheError(t *testing.T) {
 	}
 }
 
-func TestSeveralChartsAreAskedForAtOnce(t *testing.T) {
+func TestSeveralChartsAreRequestedConcurrently(t *testing.T) {
 	together := make(chan struct{})
 	var calls atomic.Int32
 	f := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

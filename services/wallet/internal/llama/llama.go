@@ -2,9 +2,10 @@
 // coins API: GET /prices/current/{chain}:{address},… and
 // GET /chart/{chain}:{address},…
 //
-// It promises: prices are read from the digits sent, never through a float;
-// one that is not a positive finite number, or of the future, is left out; a
-// feed that failed rests for a while; a reply is bounded in size and time.
+// It promises: prices are read from the digits sent, never through a float; a
+// price that is not a positive finite number, or is of the future, is left out; a
+// feed that failed is not called during its cooldown; a reply is bounded in size
+// and time.
 package llama
 
 import (
@@ -31,30 +32,35 @@ import (
 	"github.com/purserhq/purser/services/wallet/internal/token"
 )
 
-// Name of the source in quotes.
+// Name of the source in prices.
 const Name = "llama"
 
-// Bounds of talking to the feed.
 const (
-	batch    = 80
-	timeout  = 3 * time.Second
-	rest     = 5 * time.Second
-	maxReply = 4 << 20
-	ahead    = 5 * time.Minute
+	// maxCoinsPerRequest is how many coins one request asks for.
+	maxCoinsPerRequest = 80
+	// requestTimeout bounds one request.
+	requestTimeout = 3 * time.Second
+	// feedCooldown is how long the feed is not called after a failure.
+	feedCooldown = 5 * time.Second
+	// maxReplyBytes bounds what is read of a reply.
+	maxReplyBytes = 4 << 20
+	// maxClockSkew is how far a price's time may be in the future.
+	maxClockSkew = 5 * time.Minute
 )
 
-// Source implements price.Source and history.Prices. It is safe for concurrent use.
+// Source implements price.Source and history.PriceSource. It is safe for concurrent use.
 type Source struct {
 	base   string
 	chains map[uint64]string
 	client *http.Client
 	now    func() time.Time
 
-	mu      sync.Mutex
-	resting time.Time
+	mu            sync.Mutex
+	cooldownUntil time.Time
 }
 
-// New reads from the feed at base; chains has the feed's name of each chain.
+// New returns the feed at base. chains has the feed's name of each chain; tokens of
+// others have no price.
 func New(base string, chains map[uint64]string, now func() time.Time) (*Source, error) {
 	u, err := url.Parse(base)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
@@ -62,39 +68,40 @@ func New(base string, chains map[uint64]string, now func() time.Time) (*Source, 
 	}
 	return &Source{
 		base: strings.TrimRight(base, "/"), chains: chains, now: now,
-		client: &http.Client{Timeout: timeout, CheckRedirect: func(*http.Request, []*http.Request) error {
+		client: &http.Client{Timeout: requestTimeout, CheckRedirect: func(*http.Request, []*http.Request) error {
 			return errors.New("a price feed may not redirect")
 		}},
 	}, nil
 }
 
 // Current implements price.Source.
-func (s *Source) Current(ctx context.Context, tokens []token.Token) (map[string]price.Quote, error) {
-	if s.rests() {
-		return nil, errRests
+func (s *Source) Current(ctx context.Context, tokens []token.Token) (map[string]price.Price, error) {
+	if s.inCooldown() {
+		return nil, errCooldown
 	}
 	byCoin, coins := s.coins(tokens)
-	// Made by hand: a span of the HTTP client would carry the URL, and with it
-	// whatever key the feed wants.
+	// A span of the HTTP client would carry the URL, which may have an API key.
 	ctx, span := otel.Tracer("purser/wallet/llama").Start(ctx, "llama.Current",
 		trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attribute.Int("tokens", len(coins))))
 	defer span.End()
-	quotes := map[string]price.Quote{}
-	for some := range slices.Chunk(coins, batch) {
-		if err := s.fetch(ctx, some, byCoin, quotes); err != nil {
+	prices := map[string]price.Price{}
+	for chunk := range slices.Chunk(coins, maxCoinsPerRequest) {
+		fetched, err := s.fetch(ctx, chunk, byCoin)
+		if err != nil {
 			if ctx.Err() == nil {
-				s.rest()
+				s.startCooldown()
 			}
 			return nil, err
 		}
+		maps.Copy(prices, fetched)
 	}
-	return quotes, nil
+	return prices, nil
 }
 
-var errRests = errors.New("the price feed rests after a failure")
+var errCooldown = errors.New("the price feed is in its cooldown after a failure")
 
-// coins are the names of tokens in the feed, in order; tokens of chains that it
-// has no name for are left out.
+// coins returns the tokens by their names in the feed, and the names in order.
+// Tokens of chains without a name are left out.
 func (s *Source) coins(tokens []token.Token) (byCoin map[string]token.Token, coins []string) {
 	byCoin = map[string]token.Token{}
 	for _, t := range tokens {
@@ -122,25 +129,27 @@ type coin struct {
 	Timestamp json.Number `json:"timestamp"`
 }
 
-func (s *Source) fetch(ctx context.Context, coins []string, byCoin map[string]token.Token,
-	into map[string]price.Quote) error {
+// fetch returns the current prices of coins, by token id.
+func (s *Source) fetch(ctx context.Context, coins []string, byCoin map[string]token.Token) (map[string]price.Price,
+	error) {
 	found, err := s.get(ctx, "/prices/current/"+url.PathEscape(strings.Join(coins, ",")))
 	if err != nil {
-		return err
+		return nil, err
 	}
+	prices := map[string]price.Price{}
 	for name, raw := range found {
-		t, asked := byCoin[strings.ToLower(name)]
-		if !asked {
+		t, requested := byCoin[strings.ToLower(name)]
+		if !requested {
 			continue
 		}
-		if q, ok := s.quote(t, raw); ok {
-			into[t.ID] = q
+		if p, ok := s.parse(raw); ok {
+			prices[t.ID] = p
 		}
 	}
-	return nil
+	return prices, nil
 }
 
-// get asks the feed and returns what it says of each coin.
+// get makes a request and returns the JSON of each coin in the reply.
 func (s *Source) get(ctx context.Context, path string) (map[string]json.RawMessage, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.base+path, nil)
 	if err != nil {
@@ -155,39 +164,39 @@ func (s *Source) get(ctx context.Context, path string) (map[string]json.RawMessa
 		return nil, fmt.Errorf("price feed: status %d", resp.StatusCode)
 	}
 	var r reply
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxReply)).Decode(&r); err != nil {
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxReplyBytes)).Decode(&r); err != nil {
 		return nil, fmt.Errorf("price feed: %w", redact.Error(err, s.base))
 	}
 	return r.Coins, nil
 }
 
-// quote reads one price of a reply; one that is malformed leaves the others
-// be.
-func (s *Source) quote(t token.Token, raw json.RawMessage) (price.Quote, bool) {
+// parse reads one price of a reply; false for one that is malformed or of the
+// future.
+func (s *Source) parse(raw json.RawMessage) (price.Price, bool) {
 	var c coin
 	if json.Unmarshal(raw, &c) != nil {
-		return price.Quote{}, false
+		return price.Price{}, false
 	}
 	seconds, err := c.Timestamp.Int64()
-	// Compared as seconds: a time past any would wrap round to one of the past.
-	if err != nil || seconds <= 0 || seconds > s.now().Add(ahead).Unix() {
-		return price.Quote{}, false
+	// Compared as seconds, since a huge number overflows time.Time.
+	if err != nil || seconds <= 0 || seconds > s.now().Add(maxClockSkew).Unix() {
+		return price.Price{}, false
 	}
-	text, err := price.Parse(c.Price.String())
+	value, err := price.Parse(c.Price.String())
 	if err != nil {
-		return price.Quote{}, false
+		return price.Price{}, false
 	}
-	return price.Quote{TokenID: t.ID, Price: text, Source: Name, At: time.Unix(seconds, 0).UTC()}, true
+	return price.Price{Value: value, Source: Name, At: time.Unix(seconds, 0).UTC()}, true
 }
 
-func (s *Source) rest() {
+func (s *Source) startCooldown() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.resting = s.now().Add(rest)
+	s.cooldownUntil = s.now().Add(feedCooldown)
 }
 
-func (s *Source) rests() bool {
+func (s *Source) inCooldown() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.now().Before(s.resting)
+	return s.now().Before(s.cooldownUntil)
 }

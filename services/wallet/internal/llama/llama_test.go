@@ -107,18 +107,18 @@ func TestPricesAreReadAsSent(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if q := got["erc20"]; q.Price != tc.want ||
-				tc.want != "" && (q.Source != "llama" || q.TokenID != "erc20" || q.At.IsZero()) {
-				t.Errorf("quote %+v, want %q", q, tc.want)
+			if q := got["erc20"]; q.Value != tc.want ||
+				tc.want != "" && (q.Source != "llama" || q.At.IsZero()) {
+				t.Errorf("price %+v, want %q", q, tc.want)
 			}
-			if strings.HasSuffix(tc.name, "the others stay") && got["native"].Price != "7" {
+			if strings.HasSuffix(tc.name, "the others stay") && got["native"].Value != "7" {
 				t.Errorf("the other coin: %+v", got)
 			}
 		})
 	}
 }
 
-func TestTheCoinsAreAskedForInBatches(t *testing.T) {
+func TestCoinsAreRequestedInBatches(t *testing.T) {
 	f := newFeed(t, 200, `{"coins":{}}`)
 	var many []token.Token
 	for i := range 170 {
@@ -143,7 +143,7 @@ func TestTheCoinsAreAskedForInBatches(t *testing.T) {
 	}
 }
 
-func TestAFeedThatFailsRests(t *testing.T) {
+func TestAFeedThatFailsGetsACooldown(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
 		status int
@@ -172,14 +172,14 @@ func TestAFeedThatFailsRests(t *testing.T) {
 			}
 			f.set(200, reply(coin, "5", noon().Unix()))
 			now = now.Add(5 * time.Second)
-			if got, err := s.Current(t.Context(), tokens()); err != nil || got["erc20"].Price != "5" {
+			if got, err := s.Current(t.Context(), tokens()); err != nil || got["erc20"].Value != "5" {
 				t.Errorf("after its rest: %v, %v", got, err)
 			}
 		})
 	}
 }
 
-func TestAFeedThatHangsIsGivenUp(t *testing.T) {
+func TestAFeedThatHangsIsTimedOut(t *testing.T) {
 	hang := make(chan struct{})
 	f := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-hang }))
 	defer f.Close()
@@ -203,7 +203,7 @@ func TestNoKeyOfTheFeedsURLGetsIntoErrors(t *testing.T) {
 	}
 }
 
-func TestURLsThatAreNone(t *testing.T) {
+func TestURLsThatAreRefused(t *testing.T) {
 	for _, url := range []string{"", "feed.example", "file:///prices", "http://"} {
 		if _, err := llama.New(url, nil, noon); err == nil {
 			t.Errorf("%q was taken", url)

@@ -19,8 +19,8 @@ func cold(t *testing.T, old bool) *fixture {
 	f := newFixture(t, testkit.Redis(t).URL())
 	if old {
 		at := f.now.Add(-time.Hour)
-		q := price.Quote{TokenID: f.ids[0], Price: "4", Source: "test", At: at}
-		if err := f.store.SavePrices(t.Context(), []price.Quote{q}, at); err != nil {
+		p := price.Price{Value: "4", Source: "test", At: at}
+		if err := f.store.SavePrices(t.Context(), map[string]price.Price{f.ids[0]: p}, at); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -35,16 +35,16 @@ func TestOneFailureOfTheFeedIsNotCached(t *testing.T) {
 		meanwhile price.Quote
 	}{
 		{"a token without a price", false, price.Quote{Reason: price.SourceUnavailable}},
-		{"a token with an old price", true, price.Quote{Price: "4"}},
+		{"a token with an old price", true, price.Quote{Price: price.Price{Value: "4"}}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := cold(t, tc.old)
 			f.source.away = true
-			if q := f.quotes(t, f.ids...)[f.ids[0]]; q.Price != tc.meanwhile.Price || q.Reason != tc.meanwhile.Reason {
+			if q := f.quotes(t, f.ids...)[f.ids[0]]; q.Value != tc.meanwhile.Value || q.Reason != tc.meanwhile.Reason {
 				t.Errorf("while the feed is away: %+v", q)
 			}
 			f.source.away = false
-			if q := f.quotes(t, f.ids...)[f.ids[0]]; q.Price != "5" {
+			if q := f.quotes(t, f.ids...)[f.ids[0]]; q.Value != "5" {
 				t.Errorf("the next caller gets %+v", q)
 			}
 			f.quotes(t, f.ids...)
@@ -80,7 +80,7 @@ func TestACallerWhoLeavesHidesNoPriceFromTheNext(t *testing.T) {
 			}
 			_, _ = f.Quotes(ctx, f.ids) // nobody is there to read it
 			f.source.during, f.source.away = nil, false
-			if q := f.quotes(t, f.ids[0])[f.ids[0]]; q.Price != "5" {
+			if q := f.quotes(t, f.ids[0])[f.ids[0]]; q.Value != "5" {
 				t.Errorf("the next caller gets %+v", q)
 			}
 			if len(f.source.asked) != tc.asked {
@@ -95,14 +95,14 @@ func TestIDsThatACallerMadeUpLeaveNothingInTheCache(t *testing.T) {
 	f := newFixture(t, redis)
 	f.source.say(f.ids[0], "5", f.now)
 	const madeUp = "eip155:1/slip44:1"
-	got, err := f.Ask(t.Context(), []string{f.ids[0], f.ids[1], madeUp, madeUp})
+	got, err := f.LookUp(t.Context(), []string{f.ids[0], f.ids[1], madeUp, madeUp})
 	if err != nil || len(got) != 3 {
 		t.Fatal(got, err)
 	}
-	if q := got[madeUp]; q.TokenID != madeUp || q.Price != "" || q.Reason != price.UnknownToken {
+	if q := got[madeUp]; q.TokenID != madeUp || q.Value != "" || q.Reason != price.UnknownToken {
 		t.Errorf("made up: %+v", q)
 	}
-	if got[f.ids[0]].Price != "5" || got[f.ids[1]].Reason != price.NoPrice {
+	if got[f.ids[0]].Value != "5" || got[f.ids[1]].Reason != price.NoPrice {
 		t.Errorf("known: %+v", got)
 	}
 	client, err := redisx.New(redisx.Options{URL: redis, Timeout: 5 * time.Second})
@@ -115,7 +115,7 @@ func TestIDsThatACallerMadeUpLeaveNothingInTheCache(t *testing.T) {
 		func(k string) bool { return strings.Contains(k, "slip44") }) {
 		t.Errorf("the cache has %q, %v; want the two known tokens", keys, err)
 	}
-	if got, err := f.Ask(t.Context(), []string{madeUp}); err != nil || got[madeUp].Reason != price.UnknownToken {
+	if got, err := f.LookUp(t.Context(), []string{madeUp}); err != nil || got[madeUp].Reason != price.UnknownToken {
 		t.Errorf("nothing but made-up ids: %v, %v", got, err)
 	}
 }

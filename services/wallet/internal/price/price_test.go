@@ -28,14 +28,14 @@ func policy() price.Policy { return price.Policy{Refresh: 30 * time.Second, Stal
 
 // source is a price feed that a test sets, and whose calls it counts.
 type source struct {
-	quotes map[string]price.Quote
+	prices map[string]price.Price
 	away   bool
 	asked  [][]string // the ids of each call, sorted
 	// during, when set, runs while the source is asked.
 	during func(ctx context.Context)
 }
 
-func (s *source) Current(ctx context.Context, tokens []token.Token) (map[string]price.Quote, error) {
+func (s *source) Current(ctx context.Context, tokens []token.Token) (map[string]price.Price, error) {
 	var ids []string
 	for _, t := range tokens {
 		ids = append(ids, t.ID)
@@ -48,11 +48,11 @@ func (s *source) Current(ctx context.Context, tokens []token.Token) (map[string]
 	if s.away {
 		return nil, errors.New("away")
 	}
-	return maps.Clone(s.quotes), ctx.Err()
+	return maps.Clone(s.prices), ctx.Err()
 }
 
 func (s *source) say(id, text string, at time.Time) {
-	s.quotes[id] = price.Quote{TokenID: id, Price: text, Source: "test", At: at}
+	s.prices[id] = price.Price{Value: text, Source: "test", At: at}
 }
 
 type fixture struct {
@@ -77,7 +77,7 @@ func newFixture(t *testing.T, redisURL string) *fixture {
 	caches := store.NewCaches(client, store.CacheOptions{Budget: 5 * time.Second})
 	t.Cleanup(caches.Close)
 	known := store.NewTokens(db.DB, caches)
-	f := &fixture{store: store.NewPrices(db.DB, known), source: &source{quotes: map[string]price.Quote{}},
+	f := &fixture{store: store.NewPrices(db.DB, known), source: &source{prices: map[string]price.Price{}},
 		now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), db: db}
 	var tokens []token.Token
 	for i := range 2 {
@@ -117,14 +117,14 @@ func TestEveryIDGetsAPriceOrAReason(t *testing.T) {
 	const unknown = "eip155:1/slip44:1"
 	f.source.say(f.ids[0], "1824.530000000000000001", f.now)
 	got := f.quotes(t, f.ids[0], f.ids[1], unknown)
-	if q := got[f.ids[0]]; q.Price != "1824.530000000000000001" || q.Reason != "" || q.Source != "test" ||
+	if q := got[f.ids[0]]; q.Value != "1824.530000000000000001" || q.Reason != "" || q.Source != "test" ||
 		!q.At.Equal(f.now) {
 		t.Errorf("a price: %+v", q)
 	}
-	if q := got[f.ids[1]]; q.Price != "" || q.Reason != price.NoPrice {
+	if q := got[f.ids[1]]; q.Value != "" || q.Reason != price.NoPrice {
 		t.Errorf("without a price: %+v", q)
 	}
-	if q := got[unknown]; q.Price != "" || q.Reason != price.UnknownToken {
+	if q := got[unknown]; q.Value != "" || q.Reason != price.UnknownToken {
 		t.Errorf("unknown: %+v", q)
 	}
 	if slices.Contains(f.source.asked[0], unknown) {
@@ -135,7 +135,7 @@ func TestEveryIDGetsAPriceOrAReason(t *testing.T) {
 	}
 }
 
-func TestWhileTheSourceIsAwayTheLastPriceServesWithItsAge(t *testing.T) {
+func TestWhileTheSourceFailsTheLastPriceIsReturnedWithItsAge(t *testing.T) {
 	f := newFixture(t, noRedis)
 	began := f.now
 	f.source.say(f.ids[0], "5", began)
@@ -154,10 +154,10 @@ func TestWhileTheSourceIsAwayTheLastPriceServesWithItsAge(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			f.now = began.Add(tc.age)
 			got := f.quotes(t, f.ids...)
-			if q := got[f.ids[0]]; q.Price != "5" || !q.At.Equal(began) || f.Stale(q) != tc.stale {
-				t.Errorf("%+v, stale %v", q, f.Stale(q))
+			if q := got[f.ids[0]]; q.Value != "5" || !q.At.Equal(began) || q.Stale != tc.stale {
+				t.Errorf("%+v, stale %v", q, q.Stale)
 			}
-			if q := got[f.ids[1]]; q.Price != "" || q.Reason != price.SourceUnavailable || f.Stale(q) {
+			if q := got[f.ids[1]]; q.Value != "" || q.Reason != price.SourceUnavailable || q.Stale {
 				t.Errorf("never priced: %+v", q)
 			}
 		})
@@ -214,11 +214,11 @@ func TestTheNewestPriceBySourceTimeWins(t *testing.T) {
 	for _, s := range steps {
 		f.now = f.now.Add(time.Hour)
 		f.source.say(f.ids[0], s.say, began.Add(s.at))
-		if q := f.quotes(t, f.ids[0])[f.ids[0]]; q.Price != s.want {
-			t.Errorf("%s: answered %s, want %s", s.name, q.Price, s.want)
+		if q := f.quotes(t, f.ids[0])[f.ids[0]]; q.Value != s.want {
+			t.Errorf("%s: answered %s, want %s", s.name, q.Value, s.want)
 		}
 		stored, err := f.store.Prices(t.Context(), f.ids)
-		if err != nil || stored[f.ids[0]].Price != s.want {
+		if err != nil || stored[f.ids[0]].Value != s.want {
 			t.Errorf("%s: stored %v, %v", s.name, stored, err)
 		}
 	}
@@ -232,7 +232,7 @@ func TestTheCacheSparesTheDatabaseAndTheSource(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := f.quotes(t, f.ids...)
-	if q := got[f.ids[0]]; q.Price != "5" || !q.At.Equal(f.now) || q.Source != "test" {
+	if q := got[f.ids[0]]; q.Value != "5" || !q.At.Equal(f.now) || q.Source != "test" {
 		t.Errorf("from the cache: %+v", q)
 	}
 	if q := got[f.ids[1]]; q.Reason != price.NoPrice {
@@ -249,7 +249,7 @@ func TestPricesThatCanNotBeStoredAreAnsweredAllTheSame(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.source.say(f.ids[0], "5", f.now)
-	if q := f.quotes(t, f.ids[0])[f.ids[0]]; q.Price != "5" {
+	if q := f.quotes(t, f.ids[0])[f.ids[0]]; q.Value != "5" {
 		t.Errorf("answered %+v", q)
 	}
 }
@@ -268,15 +268,15 @@ func TestAskingForPricesReadsTheTokensOnce(t *testing.T) {
 			if err := f.db.Gorm(t.Context()).Callback().Query().Register("count", count); err != nil {
 				t.Fatal(err)
 			}
-			got, err := f.Ask(t.Context(), f.ids)
-			if err != nil || len(got) != 2 || got[f.ids[0]].Price != "5" || got[f.ids[1]].Reason != price.NoPrice ||
+			got, err := f.LookUp(t.Context(), f.ids)
+			if err != nil || len(got) != 2 || got[f.ids[0]].Value != "5" || got[f.ids[1]].Reason != price.NoPrice ||
 				reads != 1 {
 				t.Errorf("%v, %v, after %d readings of the tokens", got, err, reads)
 			}
 			f.source.away, f.now = true, f.now.Add(time.Hour)
 			const unknown = "eip155:1/slip44:1"
-			got, err = f.Ask(t.Context(), append(f.ids, unknown))
-			if err != nil || len(got) != 3 || got[unknown].Reason != price.UnknownToken || got[f.ids[0]].Price != "5" {
+			got, err = f.LookUp(t.Context(), append(f.ids, unknown))
+			if err != nil || len(got) != 3 || got[unknown].Reason != price.UnknownToken || got[f.ids[0]].Value != "5" {
 				t.Errorf("%v, %v", got, err)
 			}
 		})

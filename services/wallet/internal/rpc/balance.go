@@ -9,10 +9,10 @@ import (
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
 
-// Page sizes of ListBalances and ListTokens, by the contract.
+// Page sizes of ListBalances and ListTokens, as in the contract.
 const (
-	defaultRows = 100
-	maxRows     = 500
+	defaultRowsPerPage = 100
+	maxRowsPerPage     = 500
 )
 
 // BalanceServer serves purser.wallet.v1.BalanceService.
@@ -21,7 +21,7 @@ type BalanceServer struct {
 	wallets *wallet.Service
 }
 
-// NewBalanceServer serves the balances.
+// NewBalanceServer serves balances.
 func NewBalanceServer(w *wallet.Service) *BalanceServer { return &BalanceServer{wallets: w} }
 
 // ListBalances implements the RPC.
@@ -40,7 +40,7 @@ func (s *BalanceServer) ListBalances(ctx context.Context,
 	if err := checkCursor(after); err != nil {
 		return nil, err
 	}
-	limit := page.Size(req.GetPageSize(), defaultRows, maxRows)
+	limit := page.Size(req.GetPageSize(), defaultRowsPerPage, maxRowsPerPage)
 	balances, err := s.wallets.Balances(ctx, owner, id, after, limit+1)
 	if err != nil {
 		return nil, err

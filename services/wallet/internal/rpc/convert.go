@@ -1,5 +1,5 @@
-// Package rpc translates between the contracts of purser.wallet.v1 and the
-// domain. No rule lives here.
+// Package rpc serves the contracts of purser.wallet.v1. It parses requests, calls
+// the domain, whose rules these are, and converts the results.
 package rpc
 
 import (
@@ -24,7 +24,8 @@ func parseID(field, text string) (uuid.UUID, error) {
 	return id, nil
 }
 
-// checkCursor refuses a token id of a page token that a caller made up.
+// checkCursor returns an error for a token id that no page token has: page tokens
+// are not signed, and a caller may have changed one.
 func checkCursor(id string) error {
 	if id == "" {
 		return nil
@@ -55,7 +56,7 @@ func syncToProto(s wallet.Sync) *walletv1.Sync {
 	}
 	return &walletv1.Sync{
 		State: walletv1.SyncState(state), BlockNumber: s.Block, SyncTime: timeToProto(s.At),
-		Error: s.Error, RetryTime: timeToProto(s.Retry),
+		Error: s.Error, RetryTime: timeToProto(s.RetryAt),
 	}
 }
 
@@ -69,7 +70,7 @@ func timeToProto(t *time.Time) *timestamppb.Timestamp {
 func balanceToProto(b wallet.Balance) *walletv1.Balance {
 	return &walletv1.Balance{
 		Token: tokenToProto(b.Token), Amount: b.Amount.Dec(),
-		BlockNumber: b.Block, BlockTime: timestamppb.New(b.BlockTime),
+		BlockNumber: b.Block.Number, BlockTime: timestamppb.New(b.Block.Time),
 	}
 }
 
@@ -79,11 +80,10 @@ func tokenToProto(t token.Token) *walletv1.Token {
 	}
 }
 
-func quoteToProto(q price.Quote, stale bool) *walletv1.Price {
-	out := &walletv1.Price{TokenId: q.TokenID, UnpricedReason: string(q.Reason)}
-	if q.Reason == "" {
-		out.Price, out.Currency, out.Source, out.Stale = q.Price, price.Currency, q.Source, stale
-		out.PriceTime = timestamppb.New(q.At)
+func quoteToProto(q price.Quote) *walletv1.Price {
+	if q.Reason != "" {
+		return &walletv1.Price{TokenId: q.TokenID, UnpricedReason: string(q.Reason)}
 	}
-	return out
+	return &walletv1.Price{TokenId: q.TokenID, Price: q.Value, Currency: price.Currency, Source: q.Source,
+		PriceTime: timestamppb.New(q.At), Stale: q.Stale}
 }

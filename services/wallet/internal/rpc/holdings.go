@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"time"
 
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -9,18 +10,19 @@ import (
 	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/page"
+	"github.com/purserhq/purser/pkg/timerange"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/wallet/internal/history"
 	"github.com/purserhq/purser/services/wallet/internal/holding"
 )
 
-// Page sizes of GetHoldings, by the contract.
+// Page sizes of GetHoldings and ListHistoricalHoldings, as in the contract.
 const (
-	defaultHoldings = 1000
-	maxHoldings     = 2000
+	defaultHoldingsPerPage = 1000
+	maxHoldingsPerPage     = 2000
 )
 
-// anyOwner is the permission that reaches beyond one's own wallets.
+// anyOwner is the permission to read the wallets of all owners.
 const anyOwner = "wallet:any"
 
 // HoldingsServer serves purser.wallet.v1.HoldingsService.
@@ -30,7 +32,7 @@ type HoldingsServer struct {
 	history  *history.Service
 }
 
-// NewHoldingsServer serves the holdings, of now and of the past.
+// NewHoldingsServer serves current and past holdings.
 func NewHoldingsServer(now *holding.Service, past *history.Service) *HoldingsServer {
 	return &HoldingsServer{holdings: now, history: past}
 }
@@ -51,11 +53,11 @@ func (s *HoldingsServer) GetHoldings(ctx context.Context,
 	if err := checkCursor(after.Token); err != nil {
 		return nil, err
 	}
-	rows, next, err := s.holdings.Of(ctx, owner, after, page.Size(req.GetPageSize(), defaultHoldings, maxHoldings))
+	rows, next, err := s.holdings.List(ctx, owner, after, page.Size(req.GetPageSize(), defaultHoldingsPerPage, maxHoldingsPerPage))
 	if err != nil {
 		return nil, err
 	}
-	resp := &walletv1.GetHoldingsResponse{Wallets: group(rows), OwnerId: owner.String()}
+	resp := &walletv1.GetHoldingsResponse{Wallets: groupWallets(rows), OwnerId: owner.String()}
 	if next != nil {
 		if resp.NextPageToken, err = page.Token(query, *next); err != nil {
 			return nil, err
@@ -72,30 +74,24 @@ func (s *HoldingsServer) ListHistoricalHoldings(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	for field, at := range map[string]*timestamppb.Timestamp{"start_time": req.GetStartTime(),
-		"end_time": req.GetEndTime()} {
-		if at.CheckValid() != nil {
-			return nil, errs.Invalid(field, "must be a time from the year 1 to 9999")
-		}
-	}
-	from, until, err := s.history.Hours(req.GetStartTime().AsTime(), req.GetEndTime().AsTime())
+	from, until, err := historyHours(req.GetStartTime(), req.GetEndTime(), time.Now())
 	if err != nil {
 		return nil, err
 	}
 	query := page.NewQuery("ListHistoricalHoldings", caller.UserID.String(), owner.String(), from.String(),
 		until.String())
-	after, some, err := page.Parse[history.Cursor](query, req.GetPageToken())
+	after, continued, err := page.Parse[history.Cursor](query, req.GetPageToken())
 	if err != nil {
 		return nil, err
 	}
-	if some && !after.Within(from, until) {
+	if continued && !after.Within(from, until) {
 		return nil, errs.Invalid("page_token", "must be a next_page_token of this same query")
 	}
 	if err := checkCursor(after.Token); err != nil {
 		return nil, err
 	}
-	rows, next, err := s.history.Of(ctx, owner, from, until, after,
-		page.Size(req.GetPageSize(), defaultHoldings, maxHoldings))
+	rows, next, err := s.history.List(ctx, owner, from, until, after,
+		page.Size(req.GetPageSize(), defaultHoldingsPerPage, maxHoldingsPerPage))
 	if err != nil {
 		return nil, err
 	}
@@ -108,21 +104,43 @@ func (s *HoldingsServer) ListHistoricalHoldings(ctx context.Context,
 	return resp, nil
 }
 
-// groupHours puts the rows of one hour, which stand together, under it.
+// maxHistoryYears is how long the range of one request may be.
+const maxHistoryYears = 5
+
+// historyHours returns the first hour that begins in the range of a request and
+// the hour after the last one. The error is errs.Invalid.
+func historyHours(start, end *timestamppb.Timestamp, now time.Time) (from, until time.Time, err error) {
+	r, err := timerange.FromProto(start, end)
+	if err != nil {
+		return from, until, err
+	}
+	err = r.Check(timerange.Rules{
+		Required: true, Now: now, MaxYears: maxHistoryYears,
+		Earliest: time.Date(2015, 1, 1, 0, 0, 0, 0, time.UTC), // no EVM chain is older
+	})
+	if err != nil {
+		return from, until, err
+	}
+	from, until = r.Hours()
+	return from, until, nil
+}
+
+// groupHours groups rows, which are in order, by hour.
 func groupHours(rows []history.Row) []*walletv1.HistoricalHoldings {
 	var out []*walletv1.HistoricalHoldings
 	for len(rows) > 0 {
 		hour := rows[0].Hour
-		var of []holding.Row
+		var inHour []holding.Row
 		for len(rows) > 0 && rows[0].Hour.Equal(hour) {
-			of, rows = append(of, rows[0].Row), rows[1:]
+			inHour, rows = append(inHour, rows[0].Row), rows[1:]
 		}
-		out = append(out, &walletv1.HistoricalHoldings{HourTime: timestamppb.New(hour), Wallets: group(of)})
+		out = append(out, &walletv1.HistoricalHoldings{HourTime: timestamppb.New(hour), Wallets: groupWallets(inHour)})
 	}
 	return out
 }
 
-// ownerOf is whose wallets are asked for: the caller's own for "".
+// ownerOf returns the owner that a request names, the caller for "". The error is
+// errs.Invalid, or errs.PermissionDenied for another owner without anyOwner.
 func ownerOf(caller authn.Caller, text string) (uuid.UUID, error) {
 	if text == "" {
 		return caller.UserID, nil
@@ -137,8 +155,8 @@ func ownerOf(caller authn.Caller, text string) (uuid.UUID, error) {
 	return owner, nil
 }
 
-// group puts the rows of one wallet, which stand together, under it.
-func group(rows []holding.Row) []*walletv1.WalletHoldings {
+// groupWallets groups rows, which are in order, by wallet.
+func groupWallets(rows []holding.Row) []*walletv1.WalletHoldings {
 	var out []*walletv1.WalletHoldings
 	var last uuid.UUID
 	for _, r := range rows {
@@ -151,7 +169,7 @@ func group(rows []holding.Row) []*walletv1.WalletHoldings {
 		if r.Balance != nil {
 			w := out[len(out)-1]
 			w.Holdings = append(w.Holdings, &walletv1.Holding{
-				Balance: balanceToProto(*r.Balance), Price: quoteToProto(r.Quote, r.Stale),
+				Balance: balanceToProto(*r.Balance), Price: quoteToProto(r.Quote),
 			})
 		}
 	}

@@ -16,7 +16,7 @@ type PriceServer struct {
 	prices *price.Service
 }
 
-// NewPriceServer serves the prices.
+// NewPriceServer serves prices.
 func NewPriceServer(p *price.Service) *PriceServer { return &PriceServer{prices: p} }
 
 // GetPrices implements the RPC.
@@ -30,14 +30,13 @@ func (s *PriceServer) GetPrices(ctx context.Context, req *walletv1.GetPricesRequ
 		}
 		ids[i] = asset.String()
 	}
-	quotes, err := s.prices.Ask(ctx, ids)
+	quotes, err := s.prices.LookUp(ctx, ids)
 	if err != nil {
 		return nil, err
 	}
 	resp := &walletv1.GetPricesResponse{}
 	for _, id := range ids {
-		q := quotes[id]
-		resp.Prices = append(resp.Prices, quoteToProto(q, s.prices.Stale(q)))
+		resp.Prices = append(resp.Prices, quoteToProto(quotes[id]))
 	}
 	return resp, nil
 }

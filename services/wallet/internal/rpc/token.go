@@ -16,7 +16,7 @@ type TokenServer struct {
 	tokens token.Store
 }
 
-// NewTokenServer serves the tokens.
+// NewTokenServer serves tokens.
 func NewTokenServer(t token.Store) *TokenServer { return &TokenServer{tokens: t} }
 
 // GetToken implements the RPC.
@@ -51,7 +51,7 @@ func (s *TokenServer) ListTokens(ctx context.Context, req *walletv1.ListTokensRe
 	if err := checkCursor(after); err != nil {
 		return nil, err
 	}
-	limit := page.Size(req.GetPageSize(), defaultRows, maxRows)
+	limit := page.Size(req.GetPageSize(), defaultRowsPerPage, maxRowsPerPage)
 	tokens, err := s.tokens.List(ctx, chain, after, limit+1)
 	if err != nil {
 		return nil, err

@@ -10,25 +10,25 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/page"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
-	"github.com/purserhq/purser/services/wallet/internal/sync"
+	"github.com/purserhq/purser/services/wallet/internal/balancesync"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
 
-// Page sizes of ListWallets, by the contract.
+// Page sizes of ListWallets, as in the contract.
 const (
-	defaultWallets = 50
-	maxWallets     = 200
+	defaultWalletsPerPage = 50
+	maxWalletsPerPage     = 200
 )
 
 // WalletServer serves purser.wallet.v1.WalletService.
 type WalletServer struct {
 	walletv1.UnimplementedWalletServiceServer
 	wallets *wallet.Service
-	sync    *sync.Service
+	sync    *balancesync.Service
 }
 
-// NewWalletServer serves the wallets.
-func NewWalletServer(w *wallet.Service, s *sync.Service) *WalletServer {
+// NewWalletServer serves wallets and their syncs.
+func NewWalletServer(w *wallet.Service, s *balancesync.Service) *WalletServer {
 	return &WalletServer{wallets: w, sync: s}
 }
 
@@ -75,7 +75,7 @@ func (s *WalletServer) ListWallets(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	limit := page.Size(req.GetPageSize(), defaultWallets, maxWallets)
+	limit := page.Size(req.GetPageSize(), defaultWalletsPerPage, maxWalletsPerPage)
 	wallets, err := s.wallets.List(ctx, owner, after, limit+1,
 		req.GetView() == walletv1.WalletView_WALLET_VIEW_WITH_BALANCES)
 	if err != nil {
@@ -102,7 +102,7 @@ func (s *WalletServer) UpdateWallet(ctx context.Context,
 		return nil, err
 	}
 	if paths := req.GetUpdateMask().GetPaths(); len(paths) > 0 && !slices.Equal(paths, []string{"label"}) {
-		return nil, errs.Invalid("update_mask", `may name "label" only`)
+		return nil, errs.Invalid("update_mask", `must be empty or ["label"]`)
 	}
 	w, err := s.wallets.Rename(ctx, authn.CallerFrom(ctx).UserID, id, req.GetLabel(), req.GetEtag())
 	if err != nil {

@@ -98,7 +98,7 @@ func TestBalancesGoForwardByBlockOnly(t *testing.T) {
 	}
 }
 
-func TestBlocksAndHashesAreKept(t *testing.T) {
+func TestBlocksAndHashesAreStored(t *testing.T) {
 	f := newFixture(t)
 	w := f.create(t, f.owner, 1)
 	want := balance(f.tokens[0], 1, 41)
@@ -107,7 +107,7 @@ func TestBlocksAndHashesAreKept(t *testing.T) {
 	if err != nil || len(got) != 1 {
 		t.Fatal(got, err)
 	}
-	if got[0].Block != 41 || got[0].BlockHash != want.BlockHash || !got[0].BlockTime.Equal(want.BlockTime) ||
+	if got[0].Block.Number != 41 || got[0].Block.Hash != want.Block.Hash || !got[0].Block.Time.Equal(want.Block.Time) ||
 		got[0].Token != want.Token {
 		t.Errorf("%+v came back as %+v", want, got[0])
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/services/wallet/internal/block"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
 
@@ -48,16 +49,16 @@ func (s *Wallets) Balances(ctx context.Context, owner, id uuid.UUID, after strin
 	return balances, nil
 }
 
-// SaveSync implements sync.Store.
+// SaveSync implements balancesync.Store.
 func (s *Wallets) SaveSync(ctx context.Context, owner, id uuid.UUID, state wallet.Sync) error {
 	return s.change(ctx, owner, func(tx *gorm.DB) error { return saveSync(tx, owner, id, state) })
 }
 
-// saveSync never moves synced_block back: of two syncs at once the one that
-// read the older block may finish last.
+// saveSync never decreases synced_block: of two concurrent syncs the one that read
+// the older block may finish last.
 func saveSync(tx *gorm.DB, owner, id uuid.UUID, state wallet.Sync) error {
 	set := map[string]any{
-		"sync_state": string(state.State), "sync_error": state.Error, "retry_at": state.Retry,
+		"sync_state": string(state.State), "sync_error": state.Error, "retry_at": state.RetryAt,
 	}
 	if state.At != nil {
 		set["synced_block"] = gorm.Expr("greatest(synced_block, ?)", int64(state.Block))
@@ -73,35 +74,36 @@ func saveSync(tx *gorm.DB, owner, id uuid.UUID, state wallet.Sync) error {
 	return nil
 }
 
-// SaveBalances implements sync.Store: one upsert for all, whatever their
-// number.
+// SaveBalances implements balancesync.Store: one upsert for all balances.
 func (s *Wallets) SaveBalances(ctx context.Context, owner, id uuid.UUID, balances []wallet.Balance,
 	state wallet.Sync) error {
 	return s.change(ctx, owner, func(tx *gorm.DB) error {
 		if err := saveSync(tx, owner, id, state); err != nil {
 			return err
 		}
-		held := make([]balanceOf, len(balances))
+		rows := make([]walletBalance, len(balances))
 		for i, b := range balances {
-			held[i] = balanceOf{id, b}
+			rows[i] = walletBalance{id, b}
 		}
-		return postgres.Raw(tx, func(conn *pgx.Conn) error { return upsert(ctx, conn, held) })
+		return postgres.Raw(tx, func(conn *pgx.Conn) error { return upsertBalances(ctx, conn, rows) })
 	})
 }
 
-// balanceOf is a balance of a wallet.
-type balanceOf struct {
+// walletBalance is a balance of a wallet.
+type walletBalance struct {
 	wallet uuid.UUID
 	wallet.Balance
 }
 
-func upsert(ctx context.Context, conn *pgx.Conn, balances []balanceOf) error {
+// upsertBalances stores balances with one statement, each unless a newer block's is
+// stored.
+func upsertBalances(ctx context.Context, conn *pgx.Conn, balances []walletBalance) error {
 	n := len(balances)
 	wallets, tokens, amounts := make([]uuid.UUID, n), make([]string, n), make([]string, n)
 	blocks, hashes, times := make([]int64, n), make([][]byte, n), make([]time.Time, n)
 	for i, b := range balances {
 		wallets[i], tokens[i], amounts[i] = b.wallet, b.Token.ID, b.Amount.Dec()
-		blocks[i], hashes[i], times[i] = int64(b.Block), b.BlockHash[:], b.BlockTime
+		blocks[i], hashes[i], times[i] = int64(b.Block.Number), b.Block.Hash[:], b.Block.Time
 	}
 	_, err := conn.Exec(ctx, `
 		INSERT INTO balances (wallet_id, token_id, amount, block_number, block_hash, block_time)
@@ -130,7 +132,7 @@ func balanceFromRow(r balanceRow) (wallet.Balance, error) {
 		return wallet.Balance{}, err
 	}
 	return wallet.Balance{
-		Token: t, Amount: a, Block: uint64(max(0, r.BlockNumber)),
-		BlockHash: hash(r.BlockHash), BlockTime: r.BlockTime,
+		Token: t, Amount: a,
+		Block: block.Block{Number: uint64(max(0, r.BlockNumber)), Hash: hash(r.BlockHash), Time: r.BlockTime},
 	}, nil
 }

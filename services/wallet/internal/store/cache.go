@@ -10,38 +10,39 @@ import (
 	"github.com/purserhq/purser/pkg/redisx"
 )
 
-// CacheBudget is what one cache may wait for Redis in one call. A call asks
-// two at most, so it waits for redisx.Budget in all.
+// CacheBudget is how long one call waits for Redis in one cache. A call uses up to
+// two caches, so that it waits redisx.Budget in total.
 const CacheBudget = redisx.Budget / 2
 
-// CacheOptions say how long things are cached.
+// CacheOptions are the options of Caches.
 type CacheOptions struct {
+	// Wallets and Token are the TTLs of a page of wallets and of a token.
 	Wallets, Token time.Duration
-	Budget         time.Duration // CacheBudget
+	Budget         time.Duration // CacheBudget if zero
 	Log            *slog.Logger
 }
 
-// generationTTL has no part in how old an answer may be: that is the TTL of
-// what is kept under a generation.
+// generationTTL is the TTL of a generation's name. How old a page may be depends on
+// the TTL of pages alone.
 const generationTTL = time.Hour
 
-// Caches are those of this package.
+// Caches are the caches of this package.
 //
-// A page of wallets is kept under the generation of its owner, a random name
-// that is cached too, and, when it shows tokens, under the one of the tokens.
-// To invalidate a generation makes all pages under it unreachable at once, and
-// a reader that was slow can only store under the old one.
+// The key of a page of wallets contains the generation of its owner, a random name
+// that is cached too, and, if the page has balances, the generation of the tokens.
+// The invalidation of a generation makes all its pages unreachable at once, and a
+// slow reader can only store a page under the old one.
 type Caches struct {
-	tokens      *cache.Cache[tokenRow]    // by id; never that there is none
+	tokens      *cache.Cache[tokenRow]    // by id; known tokens only
 	pages       *cache.Cache[[]walletRow] // by owner, generations and query
 	generations *cache.Cache[string]      // by owner; tokensGeneration
 }
 
-// tokensGeneration is the key of the generation of all tokens. No owner's is
-// like it: those are UUIDs.
+// tokensGeneration is the key of the generation of all tokens. Those of owners are
+// UUIDs.
 const tokensGeneration = "tokens"
 
-// NewCaches makes the caches on r. Close them before it.
+// NewCaches returns the caches on r. They must be closed before r.
 func NewCaches(r cache.Redis, o CacheOptions) *Caches {
 	if o.Budget == 0 {
 		o.Budget = CacheBudget
@@ -59,14 +60,14 @@ func NewCaches(r cache.Redis, o CacheOptions) *Caches {
 	}
 }
 
-// Close ends what the caches do in the background.
+// Close stops the caches' background work.
 func (c *Caches) Close() {
 	c.tokens.Close()
 	c.pages.Close()
 	c.generations.Close()
 }
 
-// generation returns the present generations of keys in one name.
+// generation returns the current generations of keys as one text.
 func (c *Caches) generation(ctx context.Context, keys ...string) (name string, err error) {
 	found, err := c.generations.GetMany(ctx, keys,
 		func(_ context.Context, missing []string) (map[string]string, error) {

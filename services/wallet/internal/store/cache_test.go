@@ -86,14 +86,14 @@ func text(w wallet.Wallet) string {
 		s += fmt.Sprint(" at ", w.Sync.At.UnixNano())
 	}
 	for _, b := range w.Balances {
-		s += fmt.Sprint(", ", b.Token, b.Amount.Dec(), b.Block, b.BlockHash, b.BlockTime.UnixNano())
+		s += fmt.Sprint(", ", b.Token, b.Amount.Dec(), b.Block.Number, b.Block.Hash, b.Block.Time.UnixNano())
 	}
 	return s
 }
 
 // A reader that has read before a write, and stores after it, stores under a
 // generation that nobody asks for any more.
-func TestAReaderThatAWriteOvertakesLeavesNothingBehind(t *testing.T) {
+func TestAReadThatAWriteOvertakesCachesNothingOld(t *testing.T) {
 	redis := testkit.Redis(t).URL()
 	f := newFixture(t).on(t, redis)
 	other := f.on(t, redis)
@@ -189,7 +189,7 @@ func TestOnlyTokensThatChangedAreInvalidated(t *testing.T) {
 	}
 }
 
-func TestATokenIsReadOnceAndOneThatThereIsNotIsFoundOnceItIs(t *testing.T) {
+func TestAKnownTokenIsCachedAndAnUnknownOneIsFoundOnceItIsStored(t *testing.T) {
 	f := newFixture(t)
 	c := caches(t, testkit.Redis(t).URL())
 	known, prices := store.NewTokens(f.db.DB, c), store.NewPrices(f.db.DB, store.NewTokens(f.db.DB, c))

@@ -14,7 +14,6 @@ import (
 
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/services/wallet/internal/history"
-	"github.com/purserhq/purser/services/wallet/internal/holding"
 	"github.com/purserhq/purser/services/wallet/internal/price"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
@@ -25,8 +24,8 @@ type History struct{ db *postgres.DB }
 // NewHistory returns the history in db.
 func NewHistory(db *postgres.DB) *History { return &History{db: db} }
 
-// All implements history.Store.
-func (s *History) All(ctx context.Context, owner uuid.UUID) ([]wallet.Wallet, error) {
+// Wallets implements history.Store.
+func (s *History) Wallets(ctx context.Context, owner uuid.UUID) ([]wallet.Wallet, error) {
 	var rows []walletRow
 	if err := s.db.Gorm(ctx).Where("owner_id = ?", owner).Order("id").Find(&rows).Error; err != nil {
 		return nil, fmt.Errorf("read wallets: %w", err)
@@ -41,8 +40,8 @@ func (s *History) All(ctx context.Context, owner uuid.UUID) ([]wallet.Wallet, er
 	return wallets, nil
 }
 
-// Kept implements history.Store.
-func (s *History) Kept(ctx context.Context, owner uuid.UUID, from, until time.Time) ([]history.Kept, error) {
+// Records implements history.Store.
+func (s *History) Records(ctx context.Context, owner uuid.UUID, from, until time.Time) ([]history.Record, error) {
 	var rows []struct {
 		WalletID   uuid.UUID
 		Hour       time.Time
@@ -55,49 +54,50 @@ func (s *History) Kept(ctx context.Context, owner uuid.UUID, from, until time.Ti
 		FROM wallets w JOIN wallet_history h ON h.wallet_id = w.id
 		WHERE w.owner_id = ? AND h.hour >= ? AND h.hour < ?`, owner, from, until).Scan(&rows).Error
 	if err != nil {
-		return nil, fmt.Errorf("read what is known of the history: %w", err)
+		return nil, fmt.Errorf("read the history's records: %w", err)
 	}
-	kept := make([]history.Kept, len(rows))
+	records := make([]history.Record, len(rows))
 	for i, r := range rows {
-		kept[i] = history.Kept{Key: history.Key{Wallet: r.WalletID, Hour: r.Hour.Unix()}, Tokens: r.TokenCount,
-			Unread: r.Unread, ReadAt: r.ReadAt}
+		records[i] = history.Record{WalletHour: history.WalletHour{Wallet: r.WalletID, Hour: r.Hour.Unix()},
+			TokenCount: r.TokenCount, Unread: r.Unread, ReadAt: r.ReadAt}
 	}
-	return kept, nil
+	return records, nil
 }
 
-// Keep implements history.Store: five statements, whatever the number of
-// entries.
-func (s *History) Keep(ctx context.Context, entries []history.Entry) error {
-	if len(entries) == 0 {
+// SaveBalances implements history.Store. The number of statements doesn't depend
+// on that of the hours.
+func (s *History) SaveBalances(ctx context.Context, hours []history.HourBalances) error {
+	if len(hours) == 0 {
 		return nil
 	}
 	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
-		return postgres.Raw(tx, func(conn *pgx.Conn) error { return keep(ctx, conn, entries) })
+		return postgres.Raw(tx, func(conn *pgx.Conn) error { return saveHours(ctx, conn, hours) })
 	})
 }
 
-// keep writes the wallets that are still there, which stay until the end of
-// the transaction, and in one order, so that two don't deadlock.
-func keep(ctx context.Context, conn *pgx.Conn, entries []history.Entry) error {
+// saveHours writes the hours of the wallets that exist. It locks those against
+// deletion until the end of the transaction, and writes in one order, so that
+// concurrent calls don't deadlock.
+func saveHours(ctx context.Context, conn *pgx.Conn, hours []history.HourBalances) error {
 	var ids []uuid.UUID
-	for _, e := range entries {
-		ids = append(ids, e.Wallet)
+	for _, h := range hours {
+		ids = append(ids, h.Wallet)
 	}
 	rows, err := conn.Query(ctx, "SELECT id FROM wallets WHERE id = ANY($1) ORDER BY id FOR KEY SHARE",
 		slices.Compact(slices.SortedFunc(slices.Values(ids), compareIDs)))
 	if err != nil {
 		return fmt.Errorf("read wallets: %w", err)
 	}
-	there, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	existing, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
 	if err != nil {
 		return fmt.Errorf("read wallets: %w", err)
 	}
-	entries = slices.DeleteFunc(slices.Clone(entries),
-		func(e history.Entry) bool { return !slices.Contains(there, e.Wallet) })
-	slices.SortFunc(entries, func(a, b history.Entry) int {
+	hours = slices.DeleteFunc(slices.Clone(hours),
+		func(h history.HourBalances) bool { return !slices.Contains(existing, h.Wallet) })
+	slices.SortFunc(hours, func(a, b history.HourBalances) int {
 		return cmp.Or(compareIDs(a.Wallet, b.Wallet), cmp.Compare(a.Hour, b.Hour))
 	})
-	if err := keepHours(ctx, conn, entries); err != nil {
+	if err := upsertHours(ctx, conn, hours); err != nil {
 		return fmt.Errorf("store history: %w", err)
 	}
 	return nil
@@ -105,17 +105,18 @@ func keep(ctx context.Context, conn *pgx.Conn, entries []history.Entry) error {
 
 func compareIDs(a, b uuid.UUID) int { return slices.Compare(a[:], b[:]) }
 
-func keepHours(ctx context.Context, conn *pgx.Conn, entries []history.Entry) error {
-	n := len(entries)
+// upsertHours writes hours, and their balances in place of those that are stored.
+func upsertHours(ctx context.Context, conn *pgx.Conn, read []history.HourBalances) error {
+	n := len(read)
 	ids, hours, readAt := make([]uuid.UUID, n), make([]time.Time, n), make([]time.Time, n)
 	blocks, hashes, times := make([]int64, n), make([][]byte, n), make([]*time.Time, n)
 	counts, unread := make([]int32, n), make([]string, n)
 	var of []uuid.UUID
 	var at []time.Time
 	var tokens, amounts []string
-	for i, e := range entries {
+	for i, e := range read {
 		ids[i], hours[i], readAt[i] = e.Wallet, time.Unix(e.Hour, 0), e.ReadAt
-		blocks[i], hashes[i], counts[i], unread[i] = int64(e.Block.Number), e.Block.Hash[:], int32(e.Tokens), e.Unread
+		blocks[i], hashes[i], counts[i], unread[i] = int64(e.Block.Number), e.Block.Hash[:], int32(e.TokenCount), e.Unread
 		if !e.Block.Time.IsZero() {
 			times[i] = &e.Block.Time
 		}
@@ -127,7 +128,8 @@ func keepHours(ctx context.Context, conn *pgx.Conn, entries []history.Entry) err
 	}
 	_, err := conn.Exec(ctx, `
 		INSERT INTO wallet_history (wallet_id, hour, block_number, block_hash, block_time, token_count, unread, read_at)
-		SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::bigint[], $4::bytea[], $5::timestamptz[], $6::integer[], $7::text[], $8::timestamptz[])
+		SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::bigint[], $4::bytea[], $5::timestamptz[],
+		                     $6::integer[], $7::text[], $8::timestamptz[])
 		ON CONFLICT (wallet_id, hour) DO UPDATE
 		SET block_number = excluded.block_number, block_hash = excluded.block_hash, block_time = excluded.block_time,
 		    token_count = excluded.token_count, unread = excluded.unread, read_at = excluded.read_at`,
@@ -150,16 +152,16 @@ func keepHours(ctx context.Context, conn *pgx.Conn, entries []history.Entry) err
 }
 
 type historyRow struct {
-	Holding    holdingRow `gorm:"embedded"`
-	Hour       time.Time
-	ReadBlock  int64
-	ReadHash   []byte
-	ReadTime   *time.Time
-	Unread     string
-	Price      *string
-	Source     *string
-	PriceTime  *time.Time
-	PriceAsked bool
+	Holding      holdingRow `gorm:"embedded"`
+	Hour         time.Time
+	ReadBlock    int64
+	ReadHash     []byte
+	ReadTime     *time.Time
+	Unread       string
+	Price        *string
+	Source       *string
+	PriceTime    *time.Time
+	PriceFetched bool
 }
 
 // Rows implements history.Store.
@@ -171,7 +173,7 @@ func (s *History) Rows(ctx context.Context, owner uuid.UUID, after history.Curso
 		SELECT w.id, w.owner_id, w.account, w.label, w.version, w.created_at, w.updated_at,
 		       h.hour, h.block_number AS read_block, h.block_hash AS read_hash, h.block_time AS read_time, h.unread,
 		       b.token_id, b.amount::text AS amount, t.symbol, t.name, t.decimals, t.verified,
-		       p.price::text AS price, p.source, p.price_time, p.token_id IS NOT NULL AS price_asked
+		       p.price::text AS price, p.source, p.price_time, p.token_id IS NOT NULL AS price_fetched
 		FROM wallets w
 		JOIN wallet_history h ON h.wallet_id = w.id
 		LEFT JOIN balance_history b ON b.wallet_id = h.wallet_id AND b.hour = h.hour
@@ -194,13 +196,13 @@ func (s *History) Rows(ctx context.Context, owner uuid.UUID, after history.Curso
 }
 
 func historyFromRow(r historyRow) (history.Row, error) {
-	// An hour's balances are all of one block.
-	of := r.Holding
-	of.BlockNumber, of.BlockHash, of.BlockTime = &r.ReadBlock, r.ReadHash, r.ReadTime
-	if of.BlockTime == nil { // nor are there balances before the chain began
-		of.TokenID = nil
+	// All balances of an hour are of the block that it was read at.
+	atBlock := r.Holding
+	atBlock.BlockNumber, atBlock.BlockHash, atBlock.BlockTime = &r.ReadBlock, r.ReadHash, r.ReadTime
+	if atBlock.BlockTime == nil { // the chain began later: there are no balances
+		atBlock.TokenID = nil
 	}
-	h, err := holdingFromRow(of)
+	h, err := holdingFromRow(atBlock)
 	if err != nil {
 		return history.Row{}, err
 	}
@@ -209,22 +211,19 @@ func historyFromRow(r historyRow) (history.Row, error) {
 	if h.Balance != nil {
 		h.Quote, err = pastQuote(h.Balance.Token.ID, r)
 	}
-	return history.Row{Hour: r.Hour.UTC(), Row: holding.Row{Wallet: h.Wallet, Balance: h.Balance, Quote: h.Quote}}, err
+	return history.Row{Hour: r.Hour.UTC(), Row: h}, err
 }
 
-func pastQuote(id string, r historyRow) (price.Quote, error) {
-	q := price.Quote{TokenID: id}
+func pastQuote(tokenID string, r historyRow) (q price.Quote, err error) {
+	q.TokenID = tokenID
 	switch {
-	case !r.PriceAsked:
+	case !r.PriceFetched:
 		q.Reason = price.SourceUnavailable
 	case r.Price == nil || r.Source == nil || r.PriceTime == nil:
 		q.Reason = price.NoPrice
 	default:
-		text, err := price.Parse(*r.Price)
-		if err != nil {
-			return q, fmt.Errorf("price of %s in the database: %w", id, err)
-		}
-		q.Price, q.Source, q.At = text, *r.Source, r.PriceTime.UTC()
+		q.Price, err = priceFromRow(priceRow{TokenID: tokenID, Price: *r.Price, Source: *r.Source,
+			PriceTime: *r.PriceTime})
 	}
-	return q, nil
+	return q, err
 }

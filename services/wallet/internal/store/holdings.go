@@ -23,8 +23,7 @@ type holdingRow struct {
 	Verified    *bool
 }
 
-// Holdings implements holding.Store: one statement, whatever the number of
-// wallets.
+// Holdings implements holding.Store with one statement.
 func (s *Wallets) Holdings(ctx context.Context, owner uuid.UUID, after holding.Cursor, limit int) ([]holding.Row,
 	error) {
 	var rows []holdingRow

@@ -9,24 +9,24 @@ import (
 	"github.com/purserhq/purser/services/wallet/internal/history"
 )
 
-// historyLease is how long a process that died keeps others from an owner's
-// history.
+// historyLease is how long an owner's history stays locked after the death of the
+// process that holds the lock.
 const historyLease = 10 * time.Second
 
 // Locks implements history.Locks.
 type Locks struct{ locker *lock.Locker }
 
-// NewLocks returns the locks of l.
+// NewLocks returns locks of l.
 func NewLocks(l *lock.Locker) *Locks { return &Locks{locker: l} }
 
-// Hold implements history.Locks.
-func (l *Locks) Hold(ctx context.Context, name string) (release func(), err error) {
+// Lock implements history.Locks.
+func (l *Locks) Lock(ctx context.Context, name string) (unlock func(), err error) {
 	guard, err := l.locker.Try(ctx, name, historyLease)
 	if errors.Is(err, lock.ErrHeld) {
-		return nil, history.ErrHeld
+		return nil, history.ErrLocked
 	}
 	if err != nil {
 		return nil, err
 	}
-	return func() { _ = guard.Release() }, nil // or it ends by itself
+	return func() { _ = guard.Release() }, nil // if this fails, the lease expires
 }

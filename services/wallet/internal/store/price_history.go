@@ -13,15 +13,15 @@ import (
 
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/services/wallet/internal/history"
-	"github.com/purserhq/purser/services/wallet/internal/price"
 )
 
-// settledPrices is how long after an hour its last price may still come in.
-const settledPrices = "15 minutes"
+// priceFinalAfter is how long after an hour the source may still get a later price
+// of it. A price that was fetched sooner is fetched again.
+const priceFinalAfter = "15 minutes"
 
-// Wanted implements history.Store.
-func (s *History) Wanted(ctx context.Context, owner uuid.UUID, from, until, recently time.Time) ([]history.Wanted,
-	error) {
+// MissingPrices implements history.Store.
+func (s *History) MissingPrices(ctx context.Context, owner uuid.UUID, from, until,
+	fetchedBefore time.Time) ([]history.TokenHour, error) {
 	var rows []struct {
 		Token tokenRow `gorm:"embedded"`
 		Hour  time.Time
@@ -33,12 +33,13 @@ func (s *History) Wanted(ctx context.Context, owner uuid.UUID, from, until, rece
 		JOIN tokens t ON t.id = b.token_id
 		LEFT JOIN price_history p ON p.token_id = b.token_id AND p.hour = b.hour
 		WHERE w.owner_id = ? AND b.hour >= ? AND b.hour < ?
-		  AND (p.token_id IS NULL OR p.asked_at < ? AND (p.price IS NULL OR p.asked_at < p.hour + interval '`+settledPrices+`'))
-		ORDER BY b.hour, t.id`, owner, from, until, recently).Scan(&rows).Error
+		  AND (p.token_id IS NULL OR p.fetched_at < ?
+		       AND (p.price IS NULL OR p.fetched_at < p.hour + interval '`+priceFinalAfter+`'))
+		ORDER BY b.hour, t.id`, owner, from, until, fetchedBefore).Scan(&rows).Error
 	if err != nil {
-		return nil, fmt.Errorf("read which prices are wanted: %w", err)
+		return nil, fmt.Errorf("read missing prices: %w", err)
 	}
-	out := make([]history.Wanted, len(rows))
+	out := make([]history.TokenHour, len(rows))
 	for i, r := range rows {
 		out[i].Hour = r.Hour.UTC()
 		if out[i].Token, err = tokenFromRow(r.Token); err != nil {
@@ -48,33 +49,27 @@ func (s *History) Wanted(ctx context.Context, owner uuid.UUID, from, until, rece
 	return out, nil
 }
 
-// KeepPrices implements history.Store: one statement. Rows are locked in one
-// order, so that two that ask for the same don't deadlock; a price that is
-// known is not lost because a source has none any more.
-func (s *History) KeepPrices(ctx context.Context, hours []history.Wanted, quotes []price.Quote,
-	askedAt time.Time) error {
-	n := len(hours)
+// SavePrices implements history.Store with one statement. Rows are written in one
+// order, so that concurrent calls don't deadlock.
+func (s *History) SavePrices(ctx context.Context, prices []history.HourPrice, fetchedAt time.Time) error {
+	n := len(prices)
 	if n == 0 {
 		return nil
 	}
-	order := make([]int, n)
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortFunc(order, func(a, b int) int {
-		return cmp.Or(cmp.Compare(hours[a].Token.ID, hours[b].Token.ID), hours[a].Hour.Compare(hours[b].Hour))
+	sorted := slices.SortedFunc(slices.Values(prices), func(a, b history.HourPrice) int {
+		return cmp.Or(cmp.Compare(a.Token.ID, b.Token.ID), a.Hour.Compare(b.Hour))
 	})
-	tokens, at, sources := make([]string, n), make([]time.Time, n), make([]string, n)
-	prices, times := make([]*string, n), make([]*time.Time, n)
-	for i, from := range order {
-		tokens[i], at[i] = hours[from].Token.ID, hours[from].Hour
-		if q := quotes[from]; q.Price != "" {
-			sources[i], prices[i], times[i] = q.Source, &q.Price, &q.At
+	tokens, hours, sources := make([]string, n), make([]time.Time, n), make([]string, n)
+	values, times := make([]*string, n), make([]*time.Time, n)
+	for i, p := range sorted {
+		tokens[i], hours[i] = p.Token.ID, p.Hour
+		if p.Value != "" {
+			sources[i], values[i], times[i] = p.Source, &p.Value, &p.At
 		}
 	}
 	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
 		return postgres.Raw(tx, func(conn *pgx.Conn) error {
-			_, err := conn.Exec(ctx, keepPrices, askedAt, tokens, at, prices, sources, times)
+			_, err := conn.Exec(ctx, upsertPriceHistory, fetchedAt, tokens, hours, values, sources, times)
 			if err != nil {
 				return fmt.Errorf("store past prices: %w", err)
 			}
@@ -83,12 +78,13 @@ func (s *History) KeepPrices(ctx context.Context, hours []history.Wanted, quotes
 	})
 }
 
-const keepPrices = `
-	INSERT INTO price_history (token_id, hour, price, source, price_time, asked_at)
+const upsertPriceHistory = `
+	INSERT INTO price_history (token_id, hour, price, source, price_time, fetched_at)
 	SELECT token, hour, price::numeric, source, at, $1
-	FROM unnest($2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::timestamptz[]) AS p (token, hour, price, source, at)
+	FROM unnest($2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::timestamptz[])
+	  AS p (token, hour, price, source, at)
 	ON CONFLICT (token_id, hour) DO UPDATE
-	SET asked_at = excluded.asked_at,
+	SET fetched_at = excluded.fetched_at,
 	    price = coalesce(excluded.price, price_history.price),
 	    source = CASE WHEN excluded.price IS NULL THEN price_history.source ELSE excluded.source END,
 	    price_time = coalesce(excluded.price_time, price_history.price_time)`

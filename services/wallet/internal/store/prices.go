@@ -1,9 +1,9 @@
 package store
 
 import (
-	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -31,7 +31,7 @@ type Prices struct {
 	tokens *Tokens
 }
 
-// NewPrices returns the prices in db of tokens.
+// NewPrices returns the prices in db.
 func NewPrices(db *postgres.DB, tokens *Tokens) *Prices { return &Prices{db: db, tokens: tokens} }
 
 // Tokens implements price.Store.
@@ -40,42 +40,48 @@ func (s *Prices) Tokens(ctx context.Context, ids []string) (map[string]token.Tok
 }
 
 // Prices implements price.Store.
-func (s *Prices) Prices(ctx context.Context, ids []string) (map[string]price.Known, error) {
+func (s *Prices) Prices(ctx context.Context, ids []string) (map[string]price.Stored, error) {
 	var rows []priceRow
 	err := s.db.Gorm(ctx).Where("token_id IN ?", ids).Find(&rows).Error
 	if err != nil {
 		return nil, fmt.Errorf("read prices: %w", err)
 	}
-	out := make(map[string]price.Known, len(rows))
+	out := make(map[string]price.Stored, len(rows))
 	for _, r := range rows {
-		text, err := price.Parse(r.Price)
+		p, err := priceFromRow(r)
 		if err != nil {
-			return nil, fmt.Errorf("price of %s in the database: %w", r.TokenID, err)
+			return nil, err
 		}
-		out[r.TokenID] = price.Known{
-			Quote:     price.Quote{TokenID: r.TokenID, Price: text, Source: r.Source, At: r.PriceTime.UTC()},
-			FetchedAt: r.FetchedAt,
-		}
+		out[r.TokenID] = price.Stored{Price: p, FetchedAt: r.FetchedAt}
 	}
 	return out, nil
 }
 
-// SavePrices implements price.Store. Rows are locked in one order, so that
-// two replicas that fetch at once don't deadlock.
-func (s *Prices) SavePrices(ctx context.Context, quotes []price.Quote, fetchedAt time.Time) error {
-	if len(quotes) == 0 {
+func priceFromRow(r priceRow) (price.Price, error) {
+	value, err := price.Parse(r.Price)
+	if err != nil {
+		return price.Price{}, fmt.Errorf("price of %s in the database: %w", r.TokenID, err)
+	}
+	return price.Price{Value: value, Source: r.Source, At: r.PriceTime.UTC()}, nil
+}
+
+// SavePrices implements price.Store. Rows are written in the order of their
+// tokens, so that concurrent calls don't deadlock.
+func (s *Prices) SavePrices(ctx context.Context, prices map[string]price.Price, fetchedAt time.Time) error {
+	if len(prices) == 0 {
 		return nil
 	}
-	rows := make([]priceRow, len(quotes))
-	for i, q := range quotes {
-		rows[i] = priceRow{TokenID: q.TokenID, Price: q.Price, Source: q.Source, PriceTime: q.At, FetchedAt: fetchedAt}
+	rows := make([]priceRow, 0, len(prices))
+	for _, id := range slices.Sorted(maps.Keys(prices)) {
+		p := prices[id]
+		rows = append(rows, priceRow{TokenID: id, Price: p.Value, Source: p.Source, PriceTime: p.At,
+			FetchedAt: fetchedAt})
 	}
-	slices.SortFunc(rows, func(a, b priceRow) int { return cmp.Compare(a.TokenID, b.TokenID) })
 	err := s.db.Gorm(ctx).Clauses(clause.OnConflict{
 		Columns: []clause.Column{{Name: "token_id"}},
 		DoUpdates: clause.Assignments(map[string]any{
 			"price": newer("price"), "source": newer("source"), "price_time": newer("price_time"),
-			// Also when the source said something older: it was asked.
+			// Also of an older price: it is what the source has now.
 			"fetched_at": gorm.Expr("greatest(excluded.fetched_at, prices.fetched_at)"),
 		}),
 	}).Create(&rows).Error
@@ -85,7 +91,7 @@ func (s *Prices) SavePrices(ctx context.Context, quotes []price.Quote, fetchedAt
 	return nil
 }
 
-// newer takes a column of the price with the later time.
+// newer takes a column from the price with the later time.
 func newer(column string) clause.Expr {
 	return gorm.Expr("CASE WHEN excluded.price_time >= prices.price_time THEN excluded." + column + " ELSE prices." +
 		column + " END")

@@ -1,6 +1,5 @@
-// Package store keeps wallets, tokens, balances and prices in Postgres. Every
-// query on behalf of a user filters by owner: a row of somebody else does not
-// exist.
+// Package store has the wallets, tokens, balances, prices and history in Postgres.
+// Every query for a user filters by owner: rows of other owners are not found.
 package store
 
 import (
@@ -51,7 +50,7 @@ func tokenFromRow(r tokenRow) (token.Token, error) {
 	}, nil
 }
 
-// amount reads a numeric(78,0) as Postgres writes it.
+// amount parses a numeric(78,0) as Postgres formats it.
 func amount(text string) (uint256.Int, error) {
 	var v uint256.Int
 	if err := v.SetFromDecimal(text); err != nil {

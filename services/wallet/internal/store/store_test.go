@@ -16,6 +16,7 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/redisx"
 	"github.com/purserhq/purser/pkg/testkit"
+	"github.com/purserhq/purser/services/wallet/internal/block"
 	"github.com/purserhq/purser/services/wallet/internal/caip"
 	"github.com/purserhq/purser/services/wallet/internal/holding"
 	"github.com/purserhq/purser/services/wallet/internal/store"
@@ -92,9 +93,9 @@ func (f fixture) create(t testing.TB, owner uuid.UUID, account byte) wallet.Wall
 	return w
 }
 
-func balance(t token.Token, amount uint64, block uint64) wallet.Balance {
-	return wallet.Balance{Token: t, Amount: *uint256.NewInt(amount), Block: block, BlockHash: [32]byte{byte(block)},
-		BlockTime: at(int(block))}
+func balance(t token.Token, amount, number uint64) wallet.Balance {
+	return wallet.Balance{Token: t, Amount: *uint256.NewInt(amount),
+		Block: block.Block{Number: number, Hash: [32]byte{byte(number)}, Time: at(int(number))}}
 }
 
 func synced(block uint64) wallet.Sync {
@@ -109,7 +110,7 @@ func (f fixture) save(t testing.TB, w wallet.Wallet, block uint64, b ...wallet.B
 	}
 }
 
-func TestAWalletOfSomebodyElseDoesNotExist(t *testing.T) {
+func TestAnotherOwnersWalletDoesNotExist(t *testing.T) {
 	f := newFixture(t)
 	w, mallory := f.create(t, f.owner, 1), uuid.New()
 	f.save(t, w, 5, balance(f.tokens[0], 7, 5))
@@ -165,7 +166,7 @@ func (f fixture) dump(t *testing.T) (text string) {
 	return text
 }
 
-func TestAnAccountIsThereOnceForEachOwner(t *testing.T) {
+func TestAnOwnerHasAnAccountOnlyOnce(t *testing.T) {
 	f := newFixture(t)
 	f.create(t, f.owner, 1)
 	_, err := f.Create(t.Context(), fresh(f.owner, 1), nil)

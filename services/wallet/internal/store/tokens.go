@@ -24,8 +24,8 @@ type Tokens struct {
 // NewTokens returns the tokens in db.
 func NewTokens(db *postgres.DB, c *Caches) *Tokens { return &Tokens{db: db, caches: c} }
 
-// ByID implements token.Store. That there is none is not cached: ids are what
-// callers make up.
+// ByID implements token.Store. The absence of a token is not cached, since callers
+// may ask for any id.
 func (s *Tokens) ByID(ctx context.Context, id string) (token.Token, error) {
 	row, err := s.caches.tokens.Get(ctx, id, func(ctx context.Context) (row tokenRow, err error) {
 		err = s.db.Gorm(ctx).Where("id = ?", id).Take(&row).Error
@@ -40,9 +40,8 @@ func (s *Tokens) ByID(ctx context.Context, id string) (token.Token, error) {
 	return tokenFromRow(row)
 }
 
-// errUnknown is a load of which nothing is cached, since one of its ids is no
-// token's.
-var errUnknown = errors.New("store: an id that is no token's")
+// errUnknownToken fails a load with an unknown id, so that nothing of it is cached.
+var errUnknownToken = errors.New("store: unknown token id")
 
 // byIDs returns the tokens with these ids that are known.
 func (s *Tokens) byIDs(ctx context.Context, ids []string) (map[string]token.Token, error) {
@@ -50,11 +49,11 @@ func (s *Tokens) byIDs(ctx context.Context, ids []string) (map[string]token.Toke
 		func(ctx context.Context, missing []string) (map[string]tokenRow, error) {
 			rows, err := s.readRows(ctx, missing)
 			if err == nil && len(rows) < len(missing) {
-				err = errUnknown
+				err = errUnknownToken
 			}
 			return rows, err
 		})
-	if errors.Is(err, errUnknown) {
+	if errors.Is(err, errUnknownToken) {
 		rows, err = s.readRows(ctx, ids)
 	}
 	if err != nil {
@@ -101,9 +100,9 @@ func (s *Tokens) List(ctx context.Context, chain uint64, after string, limit int
 	return tokens, nil
 }
 
-// Put implements token.Store. Decimals of a known token don't change: they
-// are fixed on chain, and a list that says otherwise must not move every
-// value by powers of ten.
+// Put implements token.Store. The decimals of a stored token don't change: they
+// are fixed on chain, and an error in a list must not multiply every value by a
+// power of ten.
 func (s *Tokens) Put(ctx context.Context, tokens []token.Token) error {
 	err := cache.Change(ctx, s.db, func(tx *gorm.DB) ([]cache.Invalidation, error) {
 		var changed []string
@@ -123,10 +122,9 @@ func (s *Tokens) Put(ctx context.Context, tokens []token.Token) error {
 	return nil
 }
 
-// put stores tokens and returns the ids of those that are new or not as they
-// were: a service that starts with the list it had invalidates nothing. The
-// rows are locked in one order, so that replicas that start together don't
-// deadlock.
+// put stores tokens and returns the ids of those that are new or have changed: a
+// restart with the same list invalidates nothing. The rows are written in one
+// order, so that replicas that start together don't deadlock.
 func put(ctx context.Context, conn *pgx.Conn, tokens []token.Token) ([]string, error) {
 	n := len(tokens)
 	ids, chains, contracts := make([]string, n), make([]string, n), make([]string, n)
@@ -144,7 +142,8 @@ func put(ctx context.Context, conn *pgx.Conn, tokens []token.Token) ([]string, e
 		ORDER BY id
 		ON CONFLICT (id) DO UPDATE
 		SET symbol = excluded.symbol, name = excluded.name, verified = excluded.verified
-		WHERE (tokens.symbol, tokens.name, tokens.verified) IS DISTINCT FROM (excluded.symbol, excluded.name, excluded.verified)
+		WHERE (tokens.symbol, tokens.name, tokens.verified)
+		      IS DISTINCT FROM (excluded.symbol, excluded.name, excluded.verified)
 		RETURNING id`,
 		ids, chains, contracts, symbols, names, decimals, verified)
 	if err != nil {

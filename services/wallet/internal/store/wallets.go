@@ -56,15 +56,16 @@ type Wallets struct {
 // NewWallets returns the wallets in db.
 func NewWallets(db *postgres.DB, c *Caches) *Wallets { return &Wallets{db: db, caches: c} }
 
-// change runs fn in a transaction that changes the owner's wallets.
+// change runs fn in a transaction, and invalidates the cached pages of the owner's
+// wallets.
 func (s *Wallets) change(ctx context.Context, owner uuid.UUID, fn func(tx *gorm.DB) error) error {
 	return cache.Change(ctx, s.db, func(tx *gorm.DB) ([]cache.Invalidation, error) {
 		return []cache.Invalidation{{Cache: s.caches.generations, Keys: []string{owner.String()}}}, fn(tx)
 	})
 }
 
-// Create implements wallet.Store. The request is claimed first, so of two
-// equal calls at once the second waits for the first and finds its answer.
+// Create implements wallet.Store. The request is claimed first, so that of two
+// concurrent equal calls the second waits for the first and returns its response.
 func (s *Wallets) Create(ctx context.Context, w wallet.Wallet, r *wallet.Request) (wallet.Wallet, error) {
 	out := w
 	err := s.change(ctx, w.Owner, func(tx *gorm.DB) error {
@@ -91,11 +92,12 @@ func (s *Wallets) Create(ctx context.Context, w wallet.Wallet, r *wallet.Request
 	return out, err
 }
 
-// claim stores the answer to a request, or returns the one stored before.
+// claim stores the response to a request, or returns the stored response of an
+// earlier one.
 func claim(tx *gorm.DB, row walletRow, r wallet.Request) (*walletRow, error) {
 	body, err := json.Marshal(row)
 	if err != nil {
-		return nil, fmt.Errorf("encode answer: %w", err)
+		return nil, fmt.Errorf("encode response: %w", err)
 	}
 	mine := requestRow{
 		OwnerID: row.OwnerID, RequestID: r.ID, Method: r.Method,
@@ -106,7 +108,7 @@ func claim(tx *gorm.DB, row walletRow, r wallet.Request) (*walletRow, error) {
 		return nil, fmt.Errorf("claim request: %w", res.Error)
 	}
 	if res.RowsAffected == 1 {
-		return nil, nil //nolint:nilnil // no earlier answer, no error
+		return nil, nil //nolint:nilnil // no earlier response, no error
 	}
 	var earlier requestRow
 	if err := tx.Where("owner_id = ? AND request_id = ?", row.OwnerID, r.ID).Take(&earlier).Error; err != nil {
@@ -117,7 +119,7 @@ func claim(tx *gorm.DB, row walletRow, r wallet.Request) (*walletRow, error) {
 	}
 	var seen walletRow
 	if err := json.Unmarshal(earlier.Response, &seen); err != nil {
-		return nil, fmt.Errorf("decode answer: %w", err)
+		return nil, fmt.Errorf("decode response: %w", err)
 	}
 	return &seen, nil
 }
@@ -135,8 +137,8 @@ func (s *Wallets) ByID(ctx context.Context, owner, id uuid.UUID) (wallet.Wallet,
 	return fromRow(row)
 }
 
-// List implements wallet.Store: one statement, and one more for the balances
-// of all its wallets.
+// List implements wallet.Store with one statement, and one more for the balances of
+// all the wallets.
 func (s *Wallets) List(ctx context.Context, owner, after uuid.UUID, limit int, balances bool) ([]wallet.Wallet,
 	error) {
 	rows, err := s.page(ctx, owner, after, limit, balances)
@@ -152,13 +154,13 @@ func (s *Wallets) List(ctx context.Context, owner, after uuid.UUID, limit int, b
 	return wallets, nil
 }
 
-// page returns the rows of List, from the cache if they are there.
+// page returns the rows of List, from the cache or the database.
 func (s *Wallets) page(ctx context.Context, owner, after uuid.UUID, limit int, balances bool) ([]walletRow, error) {
-	of := []string{owner.String()}
-	if balances { // which show the names of tokens
-		of = append(of, tokensGeneration)
+	keys := []string{owner.String()}
+	if balances { // they contain the names of tokens
+		keys = append(keys, tokensGeneration)
 	}
-	generation, err := s.caches.generation(ctx, of...)
+	generation, err := s.caches.generation(ctx, keys...)
 	if err != nil {
 		return nil, err
 	}
@@ -202,7 +204,8 @@ func (s *Wallets) Delete(ctx context.Context, owner, id uuid.UUID, version int64
 	})
 }
 
-// changeOne runs the one statement of fn, and says why when it touched no row.
+// changeOne runs the statement of fn. If that changes no row, the error is
+// errs.NotFound or errs.Conflict.
 func (s *Wallets) changeOne(ctx context.Context, owner, id uuid.UUID, fn func(tx *gorm.DB) *gorm.DB) error {
 	err := s.change(ctx, owner, func(tx *gorm.DB) error {
 		res := fn(tx)
@@ -223,7 +226,7 @@ func (s *Wallets) changeOne(ctx context.Context, owner, id uuid.UUID, fn func(tx
 	return nil
 }
 
-// errNoRow ends a transaction that changed nothing.
+// errNoRow rolls back a transaction that changed no row.
 var errNoRow = errors.New("no such row")
 
 func toRow(w wallet.Wallet) walletRow {
@@ -231,7 +234,7 @@ func toRow(w wallet.Wallet) walletRow {
 		ID: w.ID, OwnerID: w.Owner, Account: w.Account.String(), Label: w.Label, Version: w.Version,
 		CreatedAt: w.CreatedAt, UpdatedAt: w.UpdatedAt,
 		SyncState: string(w.Sync.State), SyncedBlock: int64(w.Sync.Block),
-		SyncedAt: w.Sync.At, SyncError: w.Sync.Error, RetryAt: w.Sync.Retry,
+		SyncedAt: w.Sync.At, SyncError: w.Sync.Error, RetryAt: w.Sync.RetryAt,
 	}
 }
 
@@ -245,7 +248,7 @@ func fromRow(r walletRow) (wallet.Wallet, error) {
 		CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt,
 		Sync: wallet.Sync{
 			State: wallet.SyncState(r.SyncState), Block: uint64(max(0, r.SyncedBlock)),
-			At: r.SyncedAt, Error: r.SyncError, Retry: r.RetryAt,
+			At: r.SyncedAt, Error: r.SyncError, RetryAt: r.RetryAt,
 		},
 	}
 	for _, br := range r.Balances {

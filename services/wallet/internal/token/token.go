@@ -1,4 +1,4 @@
-// Package token knows the fungible tokens whose balances are read.
+// Package token describes the fungible tokens whose balances are read.
 package token
 
 import (
@@ -19,17 +19,40 @@ type Token struct {
 	Symbol   string
 	Name     string
 	Decimals uint8
-	// Verified: on the deployment's list.
+	// Verified: on the deployment's token list.
 	Verified bool
 }
 
-// Store is where tokens are kept.
+// Lister lists tokens.
+type Lister interface {
+	// List returns up to limit tokens with ids above after, in order of their
+	// ids, of one chain or, for 0, of all.
+	List(ctx context.Context, chain uint64, after string, limit int) ([]Token, error)
+}
+
+// Store has the tokens.
 type Store interface {
+	Lister
 	// ByID returns errs.NotFound for a token that is not known.
 	ByID(ctx context.Context, id string) (Token, error)
-	// List returns up to limit tokens with ids above after, in order, of one
-	// chain or, for 0, of all.
-	List(ctx context.Context, chain uint64, after string, limit int) ([]Token, error)
-	// Put adds or renews tokens.
+	// Put adds tokens, or updates what is stored under their ids.
 	Put(ctx context.Context, tokens []Token) error
+}
+
+// ListAll returns all tokens of a chain, in order of their ids.
+func ListAll(ctx context.Context, l Lister, chain uint64) ([]Token, error) {
+	const pageSize = 1000
+	var all []Token
+	after := ""
+	for {
+		page, err := l.List(ctx, chain, after, pageSize)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, page...)
+		if len(page) < pageSize {
+			return all, nil
+		}
+		after = page[len(page)-1].ID
+	}
 }

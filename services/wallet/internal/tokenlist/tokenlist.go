@@ -1,7 +1,7 @@
-// Package tokenlist reads the tokens of a deployment from a file in the shape
+// Package tokenlist reads the tokens of a deployment from a file in the format
 // of a Token List (tokenlists.org): {"tokens":[{"chainId","address","symbol",
-// "name","decimals"}]}. A token at the zero address is the chain's native
-// coin. A token tagged "unverified" is synced but left out of totals.
+// "name","decimals"}]}. A token at the zero address is the chain's native coin.
+// A token with the tag "unverified" is synced, but does not count in totals.
 package tokenlist
 
 import (
@@ -19,7 +19,8 @@ import (
 	"github.com/purserhq/purser/services/wallet/internal/token"
 )
 
-const maxText = 100
+// maxTextBytes is how long a symbol and a name may be.
+const maxTextBytes = 100
 
 type entry struct {
 	ChainID  uint64   `json:"chainId"`
@@ -30,7 +31,7 @@ type entry struct {
 	Tags     []string `json:"tags"`
 }
 
-// Read returns the tokens in the file. The error joins every mistake in it.
+// Read returns the tokens in the file. The error joins all errors in it.
 func Read(path string) ([]token.Token, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -42,7 +43,7 @@ func Read(path string) ([]token.Token, error) {
 	if err := json.Unmarshal(data, &list); err != nil {
 		return nil, fmt.Errorf("token list %s: %w", path, err)
 	}
-	var mistakes []error
+	var failures []error
 	tokens := make([]token.Token, 0, len(list.Tokens))
 	seen := map[string]bool{}
 	for i, e := range list.Tokens {
@@ -51,13 +52,13 @@ func Read(path string) ([]token.Token, error) {
 			err = errors.New("is listed twice")
 		}
 		if err != nil {
-			mistakes = append(mistakes, fmt.Errorf("token list %s: tokens[%d] (%s): %w", path, i, e.Symbol, err))
+			failures = append(failures, fmt.Errorf("token list %s: tokens[%d] (%s): %w", path, i, e.Symbol, err))
 			continue
 		}
 		seen[t.ID] = true
 		tokens = append(tokens, t)
 	}
-	return tokens, errors.Join(mistakes...)
+	return tokens, errors.Join(failures...)
 }
 
 func (e entry) token() (token.Token, error) {
@@ -72,7 +73,7 @@ func (e entry) token() (token.Token, error) {
 		return token.Token{}, errors.New("decimals must be 0 to 255")
 	case e.Symbol == "" || !printable(e.Symbol) || !printable(e.Name):
 		return token.Token{}, fmt.Errorf("symbol (1 to %d bytes) and name (0 to %d) must have no control characters",
-			maxText, maxText)
+			maxTextBytes, maxTextBytes)
 	}
 	asset := caip.Asset{Chain: e.ChainID, Contract: address}
 	if address == (common.Address{}) {
@@ -86,10 +87,10 @@ func (e entry) token() (token.Token, error) {
 }
 
 func printable(s string) bool {
-	return len(s) <= maxText && !strings.ContainsFunc(s, unicode.IsControl)
+	return len(s) <= maxTextBytes && !strings.ContainsFunc(s, unicode.IsControl)
 }
 
-// coinType is the SLIP-44 number of a chain's native coin: ether's unless the
+// coinType returns the SLIP-44 number of a chain's native coin: ether's unless the
 // chain has a coin of its own.
 func coinType(chain uint64) uint32 {
 	switch chain {

@@ -67,7 +67,7 @@ func TestRead(t *testing.T) {
 	}
 }
 
-func TestEveryMistakeIsToldWithItsPlace(t *testing.T) {
+func TestEveryErrorInTheListIsReportedWithItsPlace(t *testing.T) {
 	one := `{"chainId":1,"address":"` + zero + `","symbol":"A","decimals":1}`
 	_, err := read(t, `{"tokens":[`+one+`,{"symbol":"B"},`+one+`]}`)
 	if err == nil || !strings.Contains(err.Error(), "tokens[1] (B)") ||

@@ -1,4 +1,4 @@
-// Package wallet is the rules of the wallets that users watch.
+// Package wallet has the rules of the wallets that users watch.
 package wallet
 
 import (
@@ -14,11 +14,12 @@ import (
 	"github.com/holiman/uint256"
 
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/services/wallet/internal/block"
 	"github.com/purserhq/purser/services/wallet/internal/caip"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 )
 
-// MaxLabel in characters.
+// MaxLabel is how many characters a label may have.
 const MaxLabel = 80
 
 // SyncState of a wallet's balances.
@@ -38,22 +39,23 @@ type Sync struct {
 	Block uint64     // of the last success, 0 before the first
 	At    *time.Time // of the last success
 	Error string
-	// Retry is when a failed sync is worth trying again, and while one is
-	// under way the lease of who does it: when it has ended by.
-	Retry *time.Time
+	// RetryAt is when a failed sync may be tried again; while one is under way,
+	// when its lease expires.
+	RetryAt *time.Time
 }
 
-// diedText is the error of a sync whose process ended before it did.
-const diedText = "the sync ended without an outcome"
+// expiredLeaseError is the error of a sync whose process ended before it did.
+const expiredLeaseError = "the sync ended without an outcome"
 
-// AsOf is s at t: a sync that is still under way past its lease has failed.
+// AsOf returns s as it is at t: a sync under way whose lease has expired has
+// failed.
 func (s Sync) AsOf(t time.Time) Sync {
 	switch {
-	case s.State != Syncing || s.Retry == nil:
-	case t.Before(*s.Retry):
-		s.Retry = nil
+	case s.State != Syncing || s.RetryAt == nil:
+	case t.Before(*s.RetryAt):
+		s.RetryAt = nil
 	default:
-		s.State, s.Error = Failed, diedText
+		s.State, s.Error = Failed, expiredLeaseError
 	}
 	return s
 }
@@ -77,11 +79,9 @@ func (w Wallet) ETag() string { return strconv.FormatInt(w.Version, 36) }
 
 // Balance is how much of a token a wallet held at a block.
 type Balance struct {
-	Token     token.Token
-	Amount    uint256.Int // base units
-	Block     uint64
-	BlockHash [32]byte
-	BlockTime time.Time
+	Token  token.Token
+	Amount uint256.Int // base units
+	Block  block.Block
 }
 
 // Request is a caller's request_id and what it was sent with.
@@ -91,8 +91,8 @@ type Request struct {
 	Hash   [32]byte
 }
 
-// Store is what the rules need of storage. Every method takes the owner: a
-// wallet of somebody else does not exist.
+// Store has the wallets. Every method takes the owner: another owner's wallet is
+// not found.
 type Store interface {
 	// Create stores w. With a request whose id was seen before it returns the
 	// wallet made then, or errs.Invalid on request_id when the hash differs.
@@ -101,8 +101,8 @@ type Store interface {
 	ByID(ctx context.Context, owner, id uuid.UUID) (Wallet, error)
 	// List returns up to limit wallets with ids above after, in order.
 	List(ctx context.Context, owner, after uuid.UUID, limit int, balances bool) ([]Wallet, error)
-	// SaveLabel stores the label if the version is still w.Version, and
-	// returns errs.Conflict otherwise; errs.NotFound when it is gone.
+	// SaveLabel stores the label if the version is still w.Version; otherwise it
+	// returns errs.Conflict, or errs.NotFound for a deleted wallet.
 	SaveLabel(ctx context.Context, owner uuid.UUID, w Wallet) error
 	// Delete removes the wallet if its version is still this one; 0 for any.
 	Delete(ctx context.Context, owner, id uuid.UUID, version int64) error
@@ -122,7 +122,8 @@ type Service struct {
 // NewService returns the rules.
 func NewService(s Store, now func() time.Time) *Service { return &Service{store: s, now: now} }
 
-// Create adds an account to the owner's wallets. requestID may be uuid.Nil.
+// Create adds an account to the owner's wallets. A call with the requestID of an
+// earlier one returns that one's wallet; uuid.Nil is no request id.
 func (s *Service) Create(ctx context.Context, owner uuid.UUID, account, label string, requestID uuid.UUID) (Wallet,
 	error) {
 	a, err := caip.ParseAccount(account)
@@ -211,7 +212,8 @@ func (s *Service) Balances(ctx context.Context, owner, id uuid.UUID, after strin
 	return s.store.Balances(ctx, owner, id, after, limit)
 }
 
-// Mismatch is a write that lost to another.
+// Mismatch is the error of a write to a wallet that has changed since the caller
+// read it: errs.Conflict (ETAG_MISMATCH).
 func Mismatch() error {
 	return errs.Conflict("ETAG_MISMATCH", "the wallet changed since it was read")
 }

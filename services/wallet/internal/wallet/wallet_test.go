@@ -78,7 +78,7 @@ func violates(t *testing.T, err error, field string) {
 	}
 }
 
-func TestAWalletIsMadeWatchedAndPending(t *testing.T) {
+func TestANewWalletIsPending(t *testing.T) {
 	f := newFixture()
 	w := f.create(t, account, "  cold  ", uuid.Nil)
 	if w.ID.Version() != 7 || w.Owner != f.owner || w.Label != "cold" || w.Version != 1 ||
@@ -211,9 +211,9 @@ func TestASyncThatOutlivesItsLeaseHasFailed(t *testing.T) {
 		{"one that was done", wallet.Synced, nil, wallet.Synced, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			s := wallet.Sync{State: tc.state, Block: 5, At: &before, Retry: tc.retry}
+			s := wallet.Sync{State: tc.state, Block: 5, At: &before, RetryAt: tc.retry}
 			got := s.AsOf(now)
-			if got.State != tc.want || (got.Retry != nil) != tc.shown || got.Block != 5 || got.At != &before {
+			if got.State != tc.want || (got.RetryAt != nil) != tc.shown || got.Block != 5 || got.At != &before {
 				t.Errorf("%+v", got)
 			}
 			if died := tc.want == wallet.Failed && tc.state == wallet.Syncing; (got.Error != "") != died {

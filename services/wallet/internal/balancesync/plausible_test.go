@@ -1,17 +1,17 @@
-package sync_test
+package balancesync_test
 
 import (
 	"testing"
 	"time"
 
 	"github.com/purserhq/purser/pkg/errs"
-	"github.com/purserhq/purser/services/wallet/internal/sync"
+	"github.com/purserhq/purser/services/wallet/internal/block"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
 
 // The last sync was of block 50, an hour before noon. A chain may grow by 200
 // blocks a second, and by 10,000 at once.
-func TestABlockThatCanNotFollowTheLastOneIsRefused(t *testing.T) {
+func TestABlockThatIsNotPlausibleAfterTheLastOneIsRefused(t *testing.T) {
 	const hour = 50 + 10_000 + 200*3600
 	earlier := noon().Add(-time.Hour)
 	for _, tc := range []struct {
@@ -34,7 +34,7 @@ func TestABlockThatCanNotFollowTheLastOneIsRefused(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			w := newWorld(2)
-			w.reading.Block = sync.Block{Number: tc.number, Hash: [32]byte{9}, Time: tc.at}
+			w.reading.Block = block.Block{Number: tc.number, Hash: [32]byte{9}, Time: tc.at}
 			_, _, err := w.sync(t.Context())
 			s := w.wallet.Sync
 			if tc.reason == "" {
@@ -47,8 +47,8 @@ func TestABlockThatCanNotFollowTheLastOneIsRefused(t *testing.T) {
 			if e == nil || e.Kind != errs.KindUnavailable || e.Reason != tc.reason || e.RetryAfter != 30*time.Second {
 				t.Fatalf("answered %v, want %s", err, tc.reason)
 			}
-			if s.State != wallet.Failed || s.Error != e.Message || s.Retry == nil ||
-				!s.Retry.Equal(noon().Add(30*time.Second)) {
+			if s.State != wallet.Failed || s.Error != e.Message || s.RetryAt == nil ||
+				!s.RetryAt.Equal(noon().Add(30*time.Second)) {
 				t.Errorf("recorded %+v", s)
 			}
 			if s.Block != 50 || !s.At.Equal(earlier) {
@@ -73,8 +73,8 @@ func TestTheFirstSyncTakesAnyBlock(t *testing.T) {
 	}
 }
 
-// A sound node may be asked after the one that was not believed.
-func TestAfterARefusedBlockATrueOneIsTaken(t *testing.T) {
+// A later read may be from another node.
+func TestAfterARefusedBlockAPlausibleOneIsAccepted(t *testing.T) {
 	w := newWorld(2)
 	sound := w.reading.Block
 	w.reading.Block.Number = 1 << 40
@@ -83,7 +83,7 @@ func TestAfterARefusedBlockATrueOneIsTaken(t *testing.T) {
 	}
 	w.reading.Block = sound
 	if got, _, err := w.sync(t.Context()); err != nil || got.Sync.State != wallet.Synced || got.Sync.Block != 100 ||
-		got.Sync.Error != "" || got.Sync.Retry != nil {
+		got.Sync.Error != "" || got.Sync.RetryAt != nil {
 		t.Errorf("answered %v, %+v", err, got.Sync)
 	}
 }

@@ -1,4 +1,4 @@
-package sync_test
+package balancesync_test
 
 import (
 	"fmt"
@@ -15,7 +15,7 @@ func TestARoundCountsWhatBecameOfTheWallets(t *testing.T) {
 	reader := metric.NewManualReader()
 	otel.SetMeterProvider(metric.NewMeterProvider(metric.WithReader(reader)))
 	t.Cleanup(func() { otel.SetMeterProvider(before) })
-	if err := newCrowd(map[uint64]int{1: 5, 999: 2}).run(t.Context()); err != nil {
+	if err := newFakeQueue(map[uint64]int{1: 5, 999: 2}).run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	var data metricdata.ResourceMetrics

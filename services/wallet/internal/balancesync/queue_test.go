@@ -1,4 +1,4 @@
-package sync_test
+package balancesync_test
 
 import (
 	"context"
@@ -12,41 +12,43 @@ import (
 	"github.com/google/uuid"
 	"github.com/holiman/uint256"
 
-	"github.com/purserhq/purser/services/wallet/internal/sync"
+	"github.com/purserhq/purser/services/wallet/internal/balancesync"
+	"github.com/purserhq/purser/services/wallet/internal/block"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
 
-// slow is a crowd whose chain takes its time for a batch.
+// slow is a fakeQueue whose chain takes its time for a batch.
 type slow struct {
-	*crowd
+	*fakeQueue
 	takes time.Duration
 	read  func() // runs when a batch has taken it
 }
 
-func (s slow) ReadAll(ctx context.Context, chain uint64, holders []common.Address, tokens []token.Token) (sync.Block,
+func (s slow) ReadBatch(ctx context.Context, chain uint64, holders []common.Address,
+	tokens []token.Token) (block.Block,
 	[][]*uint256.Int, error) {
 	select {
 	case <-time.After(s.takes):
 	case <-ctx.Done():
-		return sync.Block{}, nil, ctx.Err()
+		return block.Block{}, nil, ctx.Err()
 	}
 	if s.read != nil {
 		s.read()
 	}
-	_, amounts, err := s.crowd.ReadAll(ctx, chain, holders, tokens)
-	return sync.Block{Number: uint64(time.Now().Unix() / 12), Time: time.Now()}, amounts, err
+	_, amounts, err := s.fakeQueue.ReadBatch(ctx, chain, holders, tokens)
+	return block.Block{Number: uint64(time.Now().Unix() / 12), Time: time.Now()}, amounts, err
 }
 
 // run is a round that is cut off after four minutes.
 func (s slow) run(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 4*time.Minute)
 	defer cancel()
-	return sync.NewRound(s, s, s, 5*time.Minute, 200, slog.New(slog.DiscardHandler), time.Now).Run(ctx, 0, 1)
+	return balancesync.NewRound(s, s, s, 5*time.Minute, 200, slog.New(slog.DiscardHandler), time.Now).Run(ctx, 0, 1)
 }
 
 // never counts the wallets that were never synced.
-func (c *crowd) never() int {
+func (c *fakeQueue) never() int {
 	n := 0
 	for _, w := range c.wallets {
 		if w.Sync.At == nil {
@@ -62,7 +64,7 @@ func TestARoundThatIsCutOffGoesOnWithThoseThatWaitLongest(t *testing.T) {
 		"control: in the order of ids": true} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := slow{crowd: newCrowd(map[uint64]int{1: 400}), takes: 32 * time.Second}
+				s := slow{fakeQueue: newFakeQueue(map[uint64]int{1: 400}), takes: 32 * time.Second}
 				s.tokens, s.byID = 250, byID
 				for range 8 {
 					tick := time.After(5 * time.Minute)
@@ -79,20 +81,20 @@ func TestARoundThatIsCutOffGoesOnWithThoseThatWaitLongest(t *testing.T) {
 	}
 }
 
-func TestAWalletIsReadOnceARoundWhenItsChainStandsStill(t *testing.T) {
-	c := newCrowd(map[uint64]int{1: 450})
-	c.heads[1] = sync.Block{Number: 7, Time: noon().Add(-time.Hour)}
-	if err := c.run(t.Context()); err != nil || c.asked[1] != 3 || c.never() != 0 {
-		t.Errorf("450 wallets in %d readings, %d never: %v", c.asked[1], c.never(), err)
+func TestAWalletIsReadOnceARoundWhenItsChainHasNoNewBlock(t *testing.T) {
+	c := newFakeQueue(map[uint64]int{1: 450})
+	c.newest[1] = block.Block{Number: 7, Time: noon().Add(-time.Hour)}
+	if err := c.run(t.Context()); err != nil || c.reads[1] != 3 || c.never() != 0 {
+		t.Errorf("450 wallets in %d readings, %d never: %v", c.reads[1], c.never(), err)
 	}
 }
 
 func TestALeaseEndsAfterTheLongestBatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := slow{crowd: newCrowd(map[uint64]int{1: 3}), takes: 4*time.Minute - time.Second}
+		s := slow{fakeQueue: newFakeQueue(map[uint64]int{1: 3}), takes: 4*time.Minute - time.Second}
 		s.read = func() {
 			for _, w := range s.wallets {
-				if w.Sync.State != wallet.Syncing || w.Sync.Retry.Before(time.Now().Add(time.Second)) {
+				if w.Sync.State != wallet.Syncing || w.Sync.RetryAt.Before(time.Now().Add(time.Second)) {
 					t.Errorf("a live sync reads as %+v at %s", w.Sync, time.Now())
 				}
 			}
@@ -103,12 +105,12 @@ func TestALeaseEndsAfterTheLongestBatch(t *testing.T) {
 	})
 }
 
-func TestTheEndOfARoundFailsNobody(t *testing.T) {
+func TestTheEndOfARoundFailsNoWallet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := slow{crowd: newCrowd(map[uint64]int{1: 3}), takes: time.Hour}
+		s := slow{fakeQueue: newFakeQueue(map[uint64]int{1: 3}), takes: time.Hour}
 		hour := time.Now().Add(-time.Hour)
 		states := []wallet.Sync{{State: wallet.Pending}, {State: wallet.Synced, Block: 7, At: &hour},
-			{State: wallet.Failed, Error: "away", Retry: &hour}}
+			{State: wallet.Failed, Error: "away", RetryAt: &hour}}
 		before := map[uuid.UUID]wallet.Sync{}
 		for id, w := range s.wallets {
 			w.Sync, states = states[0], states[1:]
@@ -125,11 +127,11 @@ func TestTheEndOfARoundFailsNobody(t *testing.T) {
 	})
 }
 
-func TestABatchTakesNoMoreCallsThanANodeCanBear(t *testing.T) {
-	c := newCrowd(map[uint64]int{1: 60})
+func TestABatchTakesNoMoreCallsThanItsLimit(t *testing.T) {
+	c := newFakeQueue(map[uint64]int{1: 60})
 	c.tokens = 100
-	err := sync.NewRound(c, c, c, 5*time.Minute, 40, slog.New(slog.DiscardHandler), noon).Run(t.Context(), 0, 1)
-	if err != nil || c.most != 1000 || c.states(1)[wallet.Synced] != 60 {
-		t.Errorf("%d balances in one reading, %v, %v", c.most, c.states(1), err)
+	err := balancesync.NewRound(c, c, c, 5*time.Minute, 40, slog.New(slog.DiscardHandler), noon).Run(t.Context(), 0, 1)
+	if err != nil || c.largestBatch != 1000 || c.states(1)[wallet.Synced] != 60 {
+		t.Errorf("%d balances in one reading, %v, %v", c.largestBatch, c.states(1), err)
 	}
 }

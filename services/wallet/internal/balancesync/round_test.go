@@ -1,4 +1,4 @@
-package sync_test
+package balancesync_test
 
 import (
 	"bytes"
@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	gosync "sync"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,40 +18,40 @@ import (
 
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/testkit"
+	"github.com/purserhq/purser/services/wallet/internal/balancesync"
+	"github.com/purserhq/purser/services/wallet/internal/block"
 	"github.com/purserhq/purser/services/wallet/internal/caip"
-	"github.com/purserhq/purser/services/wallet/internal/sync"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
 
-// crowd is everybody's wallets and the chains that they are on. A chain has
-// two tokens; a holder has the first byte of their address of each.
-type crowd struct {
-	mu      gosync.Mutex
-	wallets map[uuid.UUID]wallet.Wallet
-	held    map[uuid.UUID][]wallet.Balance
-	tokens  int
-	saves   int
-	full    error
-	byID    bool // those that are due come in the order of ids
+// fakeQueue is the wallets of all owners, and the chains that they are on. A chain
+// has two tokens; the balance of each is the first byte of the holder's address.
+type fakeQueue struct {
+	mu       sync.Mutex
+	wallets  map[uuid.UUID]wallet.Wallet
+	balances map[uuid.UUID][]wallet.Balance
+	tokens   int
+	saves    int
+	saveErr  error
+	byID     bool // due wallets are in the order of ids
 
-	asked   map[uint64]int // readings by chain
-	most    int            // balances of one
-	away    map[uint64]error
-	blind   map[common.Address]bool // whose balances can't be read
-	heads   map[uint64]sync.Block
-	waiting map[uint64]chan struct{} // a chain that hangs until it is closed
+	reads        map[uint64]int // by chain
+	largestBatch int            // balances
+	readErrs     map[uint64]error
+	unreadable   map[common.Address]bool // whose balances can't be read
+	newest       map[uint64]block.Block
+	blocked      map[uint64]chan struct{} // reads of the chain wait until it is closed
 }
 
-func newCrowd(chains map[uint64]int) *crowd {
-	c := &crowd{
-		wallets: map[uuid.UUID]wallet.Wallet{}, held: map[uuid.UUID][]wallet.Balance{}, tokens: 2,
-		asked: map[uint64]int{},
-		away:  map[uint64]error{}, blind: map[common.Address]bool{}, heads: map[uint64]sync.Block{},
-		waiting: map[uint64]chan struct{}{},
+func newFakeQueue(chains map[uint64]int) *fakeQueue {
+	c := &fakeQueue{
+		wallets: map[uuid.UUID]wallet.Wallet{}, balances: map[uuid.UUID][]wallet.Balance{}, tokens: 2,
+		reads: map[uint64]int{}, readErrs: map[uint64]error{}, unreadable: map[common.Address]bool{},
+		newest: map[uint64]block.Block{}, blocked: map[uint64]chan struct{}{},
 	}
 	for chain, n := range chains {
-		c.heads[chain] = sync.Block{Number: 1000 + chain, Time: noon()}
+		c.newest[chain] = block.Block{Number: 1000 + chain, Time: noon()}
 		for i := range n {
 			id := uuid.New()
 			c.wallets[id] = wallet.Wallet{ID: id, Owner: uuid.New(),
@@ -62,22 +62,24 @@ func newCrowd(chains map[uint64]int) *crowd {
 	return c
 }
 
-// Due is as the store's, in the order of ids when that is asked for.
-func (c *crowd) Due(ctx context.Context, d sync.Due) ([]wallet.Wallet, error) {
+// Due does what the store does, or, with byID, returns wallets in the order of ids.
+func (c *fakeQueue) Due(ctx context.Context, d balancesync.DueQuery) ([]wallet.Wallet, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	compare := func(a, b sync.Place) int {
-		if !c.byID && !a.Turn.Equal(b.Turn) {
-			return a.Turn.Compare(b.Turn)
+	compare := func(a, b balancesync.QueuePosition) int {
+		if !c.byID && !a.Time.Equal(b.Time) {
+			return a.Time.Compare(b.Time)
 		}
 		return bytes.Compare(a.ID[:], b.ID[:])
 	}
-	place := func(w wallet.Wallet) sync.Place { return sync.Place{Turn: sync.Turn(w.Sync), ID: w.ID} }
+	place := func(w wallet.Wallet) balancesync.QueuePosition {
+		return balancesync.QueuePosition{Time: balancesync.QueueTime(w.Sync), ID: w.ID}
+	}
 	var due []wallet.Wallet
 	for _, w := range c.wallets {
-		turn := sync.Turn(w.Sync)
+		turn := balancesync.QueueTime(w.Sync)
 		if w.Account.Chain == d.Chain && int(w.ID[15])%d.Shards == d.Shard && compare(place(w), d.After) > 0 &&
-			!turn.After(d.Now) && (w.Sync.State != wallet.Synced || turn.Before(d.Before)) {
+			!turn.After(d.Now) && (w.Sync.State != wallet.Synced || turn.Before(d.SyncedBefore)) {
 			due = append(due, w)
 		}
 	}
@@ -85,7 +87,7 @@ func (c *crowd) Due(ctx context.Context, d sync.Due) ([]wallet.Wallet, error) {
 	return due[:min(len(due), d.Limit)], ctx.Err()
 }
 
-func (c *crowd) Stranded(_ context.Context, chains []uint64, _ time.Time, limit int) ([]wallet.Wallet, error) {
+func (c *fakeQueue) WithoutNode(_ context.Context, chains []uint64, _ time.Time, limit int) ([]wallet.Wallet, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var out []wallet.Wallet
@@ -97,7 +99,7 @@ func (c *crowd) Stranded(_ context.Context, chains []uint64, _ time.Time, limit 
 	return out, nil
 }
 
-func (c *crowd) SaveAll(ctx context.Context, outcomes []sync.Outcome) error {
+func (c *fakeQueue) SaveOutcomes(ctx context.Context, outcomes []balancesync.Outcome) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.saves++
@@ -105,15 +107,15 @@ func (c *crowd) SaveAll(ctx context.Context, outcomes []sync.Outcome) error {
 		if w, there := c.wallets[o.Wallet.ID]; there {
 			w.Sync = o.Sync
 			c.wallets[w.ID] = w
-			c.held[w.ID] = o.Balances
+			c.balances[w.ID] = o.Balances
 		}
 	}
-	return cmp.Or(c.full, ctx.Err())
+	return cmp.Or(c.saveErr, ctx.Err())
 }
 
-func (c *crowd) Oldest(context.Context, []uint64) (time.Time, error) { return noon(), nil }
+func (c *fakeQueue) OldestSync(context.Context, []uint64) (time.Time, error) { return noon(), nil }
 
-func (c *crowd) List(_ context.Context, chain uint64, after string, _ int) (out []token.Token, err error) {
+func (c *fakeQueue) List(_ context.Context, chain uint64, after string, _ int) (out []token.Token, err error) {
 	for i := range c.tokens {
 		if id := fmt.Sprintf("%04d", i); id > after {
 			out = append(out, token.Token{ID: id, Chain: chain, Symbol: fmt.Sprint("T", i)})
@@ -122,9 +124,9 @@ func (c *crowd) List(_ context.Context, chain uint64, after string, _ int) (out 
 	return out, nil
 }
 
-func (c *crowd) Chains() []uint64 {
+func (c *fakeQueue) Chains() []uint64 {
 	var chains []uint64
-	for chain := range c.heads {
+	for chain := range c.newest {
 		if chain != 999 {
 			chains = append(chains, chain)
 		}
@@ -132,39 +134,40 @@ func (c *crowd) Chains() []uint64 {
 	return chains
 }
 
-func (c *crowd) ReadAll(ctx context.Context, chain uint64, holders []common.Address, tokens []token.Token) (sync.Block,
+func (c *fakeQueue) ReadBatch(ctx context.Context, chain uint64, holders []common.Address,
+	tokens []token.Token) (block.Block,
 	[][]*uint256.Int, error) {
 	c.mu.Lock()
-	c.asked[chain]++
-	c.most = max(c.most, len(holders)*len(tokens))
-	away, wait := c.away[chain], c.waiting[chain]
+	c.reads[chain]++
+	c.largestBatch = max(c.largestBatch, len(holders)*len(tokens))
+	err, wait := c.readErrs[chain], c.blocked[chain]
 	c.mu.Unlock()
 	if wait != nil {
 		select {
 		case <-wait:
 		case <-ctx.Done():
-			return sync.Block{}, nil, ctx.Err()
+			return block.Block{}, nil, ctx.Err()
 		}
 	}
 	var amounts [][]*uint256.Int
 	for _, h := range holders {
 		row := make([]*uint256.Int, len(tokens))
 		for i := range row {
-			if !c.blind[h] {
+			if !c.unreadable[h] {
 				row[i] = uint256.NewInt(uint64(h[0]))
 			}
 		}
 		amounts = append(amounts, row)
 	}
-	return c.heads[chain], amounts, away
+	return c.newest[chain], amounts, err
 }
 
-func (c *crowd) run(ctx context.Context) error {
-	return sync.NewRound(c, c, c, 5*time.Minute, 200, slog.New(slog.DiscardHandler), noon).Run(ctx, 0, 1)
+func (c *fakeQueue) run(ctx context.Context) error {
+	return balancesync.NewRound(c, c, c, 5*time.Minute, 200, slog.New(slog.DiscardHandler), noon).Run(ctx, 0, 1)
 }
 
 // states counts wallets of a chain by their state.
-func (c *crowd) states(chain uint64) map[wallet.SyncState]int {
+func (c *fakeQueue) states(chain uint64) map[wallet.SyncState]int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n := map[wallet.SyncState]int{}
@@ -176,40 +179,41 @@ func (c *crowd) states(chain uint64) map[wallet.SyncState]int {
 	return n
 }
 
-func TestARoundSyncsEverybodyInBatches(t *testing.T) {
-	c := newCrowd(map[uint64]int{1: 450, 2: 30})
+func TestARoundSyncsTheWalletsOfAllOwnersInBatches(t *testing.T) {
+	c := newFakeQueue(map[uint64]int{1: 450, 2: 30})
 	if err := c.run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for _, w := range c.wallets {
-		s, held := w.Sync, c.held[w.ID]
-		if s.State != wallet.Synced || s.Block != 1000+w.Account.Chain || !s.At.Equal(noon()) || s.Retry != nil ||
+		s, held := w.Sync, c.balances[w.ID]
+		if s.State != wallet.Synced || s.Block != 1000+w.Account.Chain || !s.At.Equal(noon()) || s.RetryAt != nil ||
 			s.Error != "" {
 			t.Fatalf("%+v", s)
 		}
-		if len(held) != 2 || held[0].Amount.Uint64() != uint64(w.Account.Address[0]) || held[1].Block != s.Block {
+		if len(held) != 2 || held[0].Amount.Uint64() != uint64(w.Account.Address[0]) ||
+			held[1].Block.Number != s.Block {
 			t.Fatalf("%+v", held)
 		}
 	}
-	if c.asked[1] > 3 || c.asked[2] > 3 || c.saves > 9 {
-		t.Errorf("480 wallets in %v readings and %d writes", c.asked, c.saves)
+	if c.reads[1] > 3 || c.reads[2] > 3 || c.saves > 9 {
+		t.Errorf("480 wallets in %v readings and %d writes", c.reads, c.saves)
 	}
 }
 
-func TestABatchHasNoMoreBalancesThanANodeCanBear(t *testing.T) {
-	c := newCrowd(map[uint64]int{1: 150})
+func TestABatchHasNoMoreBalancesThanItsLimit(t *testing.T) {
+	c := newFakeQueue(map[uint64]int{1: 150})
 	c.tokens = 300
 	if err := c.run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if c.most > 5000 || c.states(1)[wallet.Synced] != 150 {
-		t.Errorf("%d balances in one reading, %v", c.most, c.states(1))
+	if c.largestBatch > 5000 || c.states(1)[wallet.Synced] != 150 {
+		t.Errorf("%d balances in one reading, %v", c.largestBatch, c.states(1))
 	}
 }
 
 func TestAChainThatFailsFailsItsOwnWalletsAlone(t *testing.T) {
-	c := newCrowd(map[uint64]int{1: 300, 2: 300, 999: 2})
-	c.away[2] = errs.Unavailable("CHAIN_UNAVAILABLE",
+	c := newFakeQueue(map[uint64]int{1: 300, 2: 300, 999: 2})
+	c.readErrs[2] = errs.Unavailable("CHAIN_UNAVAILABLE",
 		"no node of chain eip155:2 answers").Because(errors.New("secret detail"))
 	earlier := noon().Add(-time.Hour)
 	for id, w := range c.wallets {
@@ -225,19 +229,20 @@ func TestAChainThatFailsFailsItsOwnWalletsAlone(t *testing.T) {
 	}
 	for _, w := range c.wallets {
 		s := w.Sync
-		if w.Account.Chain == 2 && (s.Error != "no node of chain eip155:2 answers" || s.Retry == nil || s.Block != 7 ||
-			!s.At.Equal(earlier) || len(c.held[w.ID]) > 0) {
+		if w.Account.Chain == 2 && (s.Error != "no node of chain eip155:2 answers" || s.RetryAt == nil ||
+			s.Block != 7 ||
+			!s.At.Equal(earlier) || len(c.balances[w.ID]) > 0) {
 			t.Fatalf("%+v", s)
 		}
 	}
-	if c.asked[2] != 1 || c.asked[999] != 0 {
-		t.Errorf("the chain that is away was asked %d times", c.asked[2])
+	if c.reads[2] != 1 || c.reads[999] != 0 {
+		t.Errorf("the chain that fails was read %d times", c.reads[2])
 	}
 }
 
 // Anybody can add a wallet on a chain that doesn't exist.
 func TestAChainWithoutANodeIsNoFailureOfTheRound(t *testing.T) {
-	c := newCrowd(map[uint64]int{1: 2, 999: 2})
+	c := newFakeQueue(map[uint64]int{1: 2, 999: 2})
 	if err := c.run(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -251,8 +256,8 @@ func TestAChainWithoutANodeIsNoFailureOfTheRound(t *testing.T) {
 }
 
 func TestAChainThatHangsDoesntHoldUpTheOthers(t *testing.T) {
-	c := newCrowd(map[uint64]int{1: 450, 2: 300}) // several pages
-	c.waiting[2] = make(chan struct{})
+	c := newFakeQueue(map[uint64]int{1: 450, 2: 300}) // several pages
+	c.blocked[2] = make(chan struct{})
 	done := make(chan error, 1)
 	go func() { done <- c.run(t.Context()) }()
 	testkit.Eventually(t, 10*time.Second, func() bool {
@@ -262,14 +267,14 @@ func TestAChainThatHangsDoesntHoldUpTheOthers(t *testing.T) {
 	if got := c.states(2); got[wallet.Pending] != 100 {
 		t.Errorf("of a batch that has not begun: %v", got)
 	}
-	close(c.waiting[2])
+	close(c.blocked[2])
 	if err := <-done; err != nil || c.states(2)[wallet.Synced] != 300 {
 		t.Errorf("then %v, %v", c.states(2), err)
 	}
 }
 
-func TestAWalletFailsAloneWhenOnlyItsOwnReadingIsBad(t *testing.T) {
-	c := newCrowd(map[uint64]int{1: 3})
+func TestAWalletFailsAloneWhenOnlyItsReadingIsNotPlausible(t *testing.T) {
+	c := newFakeQueue(map[uint64]int{1: 3})
 	var ids []uuid.UUID
 	for id := range c.wallets {
 		ids = append(ids, id)
@@ -278,7 +283,7 @@ func TestAWalletFailsAloneWhenOnlyItsOwnReadingIsBad(t *testing.T) {
 	later := noon().Add(-time.Second)
 	ahead.Sync.Block, ahead.Sync.At = 5000, &later // the node is behind it
 	c.wallets[ids[0]] = ahead
-	c.blind[c.wallets[ids[1]].Account.Address] = true
+	c.unreadable[c.wallets[ids[1]].Account.Address] = true
 	if err := c.run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -287,15 +292,15 @@ func TestAWalletFailsAloneWhenOnlyItsOwnReadingIsBad(t *testing.T) {
 			t.Errorf("wallet %d: %+v", i, got)
 		}
 	}
-	if len(c.held[ids[0]])+len(c.held[ids[1]]) != 0 {
+	if len(c.balances[ids[0]])+len(c.balances[ids[1]]) != 0 {
 		t.Error("balances of a bad reading were stored")
 	}
 }
 
 func TestARoundThatCanNotStoreFails(t *testing.T) {
-	c := newCrowd(map[uint64]int{1: 3})
-	c.full = errors.New("full")
-	if err := c.run(t.Context()); !errors.Is(err, c.full) {
+	c := newFakeQueue(map[uint64]int{1: 3})
+	c.saveErr = errors.New("full")
+	if err := c.run(t.Context()); !errors.Is(err, c.saveErr) {
 		t.Errorf("answered %v", err)
 	}
 }

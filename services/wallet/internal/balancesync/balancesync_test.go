@@ -1,4 +1,4 @@
-package sync_test
+package balancesync_test
 
 import (
 	"context"
@@ -14,8 +14,9 @@ import (
 	"github.com/holiman/uint256"
 
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/services/wallet/internal/balancesync"
+	"github.com/purserhq/purser/services/wallet/internal/block"
 	"github.com/purserhq/purser/services/wallet/internal/caip"
-	"github.com/purserhq/purser/services/wallet/internal/sync"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
@@ -27,11 +28,11 @@ type world struct {
 	wallet   wallet.Wallet
 	balances map[string]uint64 // by token id
 	states   []wallet.SyncState
-	full     error // that storing balances gives
+	saveErr  error // of SaveBalances
 
 	tokens []token.Token
 
-	reading sync.Reading
+	reading balancesync.Reading
 	failure error
 	during  func() // runs while the chain is read
 }
@@ -44,7 +45,8 @@ func newWorld(tokens int) *world {
 			Sync: wallet.Sync{State: wallet.Synced, Block: 50, At: &earlier},
 		},
 		balances: map[string]uint64{},
-		reading:  sync.Reading{Block: sync.Block{Number: 100, Hash: [32]byte{9}, Time: noon().Add(-time.Second)}},
+		reading: balancesync.Reading{Block: block.Block{Number: 100, Hash: [32]byte{9},
+			Time: noon().Add(-time.Second)}},
 	}
 	for i := range tokens {
 		t := token.Token{ID: fmt.Sprintf("token %04d", i), Symbol: fmt.Sprintf("T%d", i), Chain: 1}
@@ -76,8 +78,8 @@ func (w *world) SaveSync(ctx context.Context, owner, id uuid.UUID, s wallet.Sync
 }
 
 func (w *world) SaveBalances(ctx context.Context, owner, id uuid.UUID, b []wallet.Balance, s wallet.Sync) error {
-	if w.full != nil {
-		return w.full
+	if w.saveErr != nil {
+		return w.saveErr
 	}
 	for _, x := range b {
 		w.balances[x.Token.ID] = x.Amount.Uint64()
@@ -95,18 +97,19 @@ func (w *world) List(_ context.Context, chain uint64, after string, limit int) (
 	return out, nil
 }
 
-func (w *world) Read(ctx context.Context, _ uint64, _ common.Address, tokens []token.Token) (sync.Reading, error) {
+func (w *world) Read(ctx context.Context, _ uint64, _ common.Address, tokens []token.Token) (balancesync.Reading,
+	error) {
 	if w.during != nil {
 		w.during()
 	}
 	if len(tokens) != len(w.tokens) {
-		return sync.Reading{}, fmt.Errorf("asked for %d of %d tokens", len(tokens), len(w.tokens))
+		return balancesync.Reading{}, fmt.Errorf("asked for %d of %d tokens", len(tokens), len(w.tokens))
 	}
 	return w.reading, errors.Join(ctx.Err(), w.failure)
 }
 
 func (w *world) sync(ctx context.Context) (wallet.Wallet, int, error) {
-	return sync.NewService(w, w, w, noon).Sync(ctx, w.wallet.Owner, w.wallet.ID)
+	return balancesync.NewService(w, w, w, noon).Sync(ctx, w.wallet.Owner, w.wallet.ID)
 }
 
 func TestASyncStoresEveryBalanceAndSaysSo(t *testing.T) {
@@ -120,7 +123,7 @@ func TestASyncStoresEveryBalanceAndSaysSo(t *testing.T) {
 	}
 	for who, s := range map[string]wallet.Sync{"stored": w.wallet.Sync, "answered": got.Sync} {
 		if s.State != wallet.Synced || s.Block != 100 || !s.At.Equal(noon().Add(-time.Second)) || s.Error != "" ||
-			s.Retry != nil {
+			s.RetryAt != nil {
 			t.Errorf("%s: %+v", who, s)
 		}
 	}
@@ -146,17 +149,18 @@ func TestATokenThatCouldNotBeReadKeepsItsBalanceAndIsNamed(t *testing.T) {
 }
 
 func TestAFailureIsRecordedAndLeavesEverythingElse(t *testing.T) {
-	away := errs.Unavailable("CHAIN_UNAVAILABLE", "no node answers").Because(errors.New("secret detail"))
+	unavailable := errs.Unavailable("CHAIN_UNAVAILABLE", "no node answers").Because(errors.New("secret detail"))
 	for _, tc := range []struct {
 		name string
 		bend func(w *world, cancel func())
 		kind errs.Kind
 		text string
 	}{
-		{"the chain is away", func(w *world, _ func()) { w.failure = away }, errs.KindUnavailable, "no node answers"},
+		{"the chain is unavailable", func(w *world, _ func()) { w.failure = unavailable }, errs.KindUnavailable,
+			"no node answers"},
 		{"the chain fails in an unknown way", func(w *world, _ func()) { w.failure = errors.New("secret detail") },
 			errs.KindInternal, "internal error"},
-		{"the balances can't be stored", func(w *world, _ func()) { w.full = errors.New("secret detail") },
+		{"the balances can't be stored", func(w *world, _ func()) { w.saveErr = errors.New("secret detail") },
 			errs.KindInternal, "internal error"},
 		{"the chain answers too little", func(w *world, _ func()) { w.reading.Amounts = w.reading.Amounts[:1] },
 			errs.KindInternal, "internal error"},
@@ -173,8 +177,8 @@ func TestAFailureIsRecordedAndLeavesEverythingElse(t *testing.T) {
 				t.Fatalf("answered %v", err)
 			}
 			s := w.wallet.Sync
-			if s.State != wallet.Failed || s.Error != tc.text || s.Retry == nil ||
-				!s.Retry.Equal(noon().Add(30*time.Second)) {
+			if s.State != wallet.Failed || s.Error != tc.text || s.RetryAt == nil ||
+				!s.RetryAt.Equal(noon().Add(30*time.Second)) {
 				t.Errorf("recorded %+v", s)
 			}
 			if s.Block != 50 || !s.At.Equal(before) {
@@ -187,10 +191,10 @@ func TestAFailureIsRecordedAndLeavesEverythingElse(t *testing.T) {
 	}
 }
 
-func TestAWalletOfSomebodyElseIsNotSynced(t *testing.T) {
+func TestAnotherOwnersWalletIsNotSynced(t *testing.T) {
 	w := newWorld(1)
-	w.during = func() { t.Error("the chain was asked") }
-	_, _, err := sync.NewService(w, w, w, noon).Sync(t.Context(), uuid.New(), w.wallet.ID)
+	w.during = func() { t.Error("the chain was read") }
+	_, _, err := balancesync.NewService(w, w, w, noon).Sync(t.Context(), uuid.New(), w.wallet.ID)
 	if !errs.Is(err, errs.KindNotFound) || len(w.states) != 0 {
 		t.Errorf("answered %v, states %v", err, w.states)
 	}
@@ -200,7 +204,7 @@ func TestAWalletThatIsDeletedMeanwhileIsNotFound(t *testing.T) {
 	w := newWorld(1)
 	w.during = func() { w.wallet.ID = uuid.New() }
 	id := w.wallet.ID
-	_, _, err := sync.NewService(w, w, w, noon).Sync(t.Context(), w.wallet.Owner, id)
+	_, _, err := balancesync.NewService(w, w, w, noon).Sync(t.Context(), w.wallet.Owner, id)
 	if !errs.Is(err, errs.KindNotFound) {
 		t.Errorf("answered %v", err)
 	}
@@ -218,12 +222,12 @@ func TestASyncTakesALeaseForAsLongAsItsCallMayTake(t *testing.T) {
 				least = limit
 			}
 			w.during = func() {
-				until := w.wallet.Sync.Retry
+				until := w.wallet.Sync.RetryAt
 				if until == nil || until.Before(noon().Add(least)) || until.After(noon().Add(least+10*time.Second)) {
 					t.Errorf("the lease ends %v", until)
 				}
 			}
-			if got, _, err := w.sync(ctx); err != nil || got.Sync.Retry != nil || w.wallet.Sync.Retry != nil {
+			if got, _, err := w.sync(ctx); err != nil || got.Sync.RetryAt != nil || w.wallet.Sync.RetryAt != nil {
 				t.Errorf("answered %+v, %v", got.Sync, err)
 			}
 		})

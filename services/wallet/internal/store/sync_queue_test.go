@@ -9,8 +9,8 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/purserhq/purser/pkg/testkit"
+	"github.com/purserhq/purser/services/wallet/internal/balancesync"
 	"github.com/purserhq/purser/services/wallet/internal/caip"
-	walletsync "github.com/purserhq/purser/services/wallet/internal/sync"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
 
@@ -27,12 +27,12 @@ func TestAWalletIsDueInOneShardWhenItsTimeHasCome(t *testing.T) {
 		{wallet.Sync{State: wallet.Pending}, true},
 		{wallet.Sync{State: wallet.Synced, At: &old}, true},
 		{wallet.Sync{State: wallet.Synced, At: &recent}, false},
-		{wallet.Sync{State: wallet.Failed, At: &old, Retry: &past}, true},
-		{wallet.Sync{State: wallet.Failed, At: &old, Retry: &future}, false},
-		{wallet.Sync{State: wallet.Failed, At: &recent, Retry: &past}, true},
+		{wallet.Sync{State: wallet.Failed, At: &old, RetryAt: &past}, true},
+		{wallet.Sync{State: wallet.Failed, At: &old, RetryAt: &future}, false},
+		{wallet.Sync{State: wallet.Failed, At: &recent, RetryAt: &past}, true},
 		{wallet.Sync{State: wallet.Failed}, true},
-		{wallet.Sync{State: wallet.Syncing, Retry: &past}, true}, // its process died
-		{wallet.Sync{State: wallet.Syncing, Retry: &future}, false},
+		{wallet.Sync{State: wallet.Syncing, RetryAt: &past}, true}, // its process died
+		{wallet.Sync{State: wallet.Syncing, RetryAt: &future}, false},
 	} {
 		owner := uuid.New() // everybody's
 		w := f.create(t, owner, byte(i))
@@ -43,7 +43,7 @@ func TestAWalletIsDueInOneShardWhenItsTimeHasCome(t *testing.T) {
 	}
 	seen := map[uuid.UUID]int{}
 	for shard := range 4 {
-		q := walletsync.Due{Chain: 1, Shard: shard, Shards: 4, Before: at(50), Now: now, Limit: 2}
+		q := balancesync.DueQuery{Chain: 1, Shard: shard, Shards: 4, SyncedBefore: at(50), Now: now, Limit: 2}
 		for {
 			page, err := f.Due(t.Context(), q)
 			if err != nil {
@@ -60,14 +60,14 @@ func TestAWalletIsDueInOneShardWhenItsTimeHasCome(t *testing.T) {
 	}
 	for id, want := range due {
 		if got := seen[id]; got > 1 || want != (got == 1) {
-			w, err := f.Due(t.Context(), walletsync.Due{Chain: 1, Shards: 1, Now: now, Limit: 100})
+			w, err := f.Due(t.Context(), balancesync.DueQuery{Chain: 1, Shards: 1, Now: now, Limit: 100})
 			t.Errorf("wallet %s was due %d times, want %v (%v, %v)", id, got, want, w, err)
 		}
 	}
 }
 
-func place(w wallet.Wallet) walletsync.Place {
-	return walletsync.Place{Turn: walletsync.Turn(w.Sync), ID: w.ID}
+func place(w wallet.Wallet) balancesync.QueuePosition {
+	return balancesync.QueuePosition{Time: balancesync.QueueTime(w.Sync), ID: w.ID}
 }
 
 // stands creates a wallet of this chain that stands so.
@@ -84,7 +84,7 @@ func (f fixture) stands(t *testing.T, chain uint64, account byte, s wallet.Sync)
 	return w.ID
 }
 
-func TestThoseOfAChainThatWaitLongestAreDueFirst(t *testing.T) {
+func TestTheWalletsOfAChainThatWaitLongestAreDueFirst(t *testing.T) {
 	f := newFixture(t)
 	sync := func(state wallet.SyncState, last, retry int) wallet.Sync {
 		s := wallet.Sync{State: state}
@@ -92,7 +92,7 @@ func TestThoseOfAChainThatWaitLongestAreDueFirst(t *testing.T) {
 			s.At = &a
 		}
 		if a := at(retry); retry > 0 {
-			s.Retry = &a
+			s.RetryAt = &a
 		}
 		return s
 	}
@@ -107,7 +107,7 @@ func TestThoseOfAChainThatWaitLongestAreDueFirst(t *testing.T) {
 	f.stands(t, 1, 100, sync(wallet.Pending, 0, 0))
 	f.stands(t, 11, 101, sync(wallet.Synced, 80, 0))
 	var got []uuid.UUID
-	q := walletsync.Due{Chain: 11, Shards: 1, Before: at(70), Now: at(90), Limit: 1}
+	q := balancesync.DueQuery{Chain: 11, Shards: 1, SyncedBefore: at(70), Now: at(90), Limit: 1}
 	for {
 		page, err := f.Due(t.Context(), q)
 		if err != nil {
@@ -133,43 +133,43 @@ func TestTheOrderOfWalletsIsThatOfAnIndex(t *testing.T) {
 		t.Fatal(err)
 	}
 	testkit.Eventually(t, 10*time.Second, func() bool { // for scans are counted late
-		page, err := f.Due(t.Context(), walletsync.Due{Chain: 1, Shards: 4, Before: time.Now(), Now: time.Now(),
+		page, err := f.Due(t.Context(), balancesync.DueQuery{Chain: 1, Shards: 4, SyncedBefore: time.Now(), Now: time.Now(),
 			Limit: 50})
 		if err != nil || len(page) != 50 {
 			t.Fatal(len(page), err)
 		}
 		var n int
 		if err := f.db.SQL().QueryRowContext(t.Context(),
-			"SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'wallets_turn'").Scan(&n); err != nil {
+			"SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'wallets_sync_queue'").Scan(&n); err != nil {
 			t.Fatal(err)
 		}
 		return n > 0
 	})
 }
 
-func TestAWalletIsStrandedUntilItHasFailed(t *testing.T) {
+func TestAWalletWithoutANodeIsListedUntilItHasFailed(t *testing.T) {
 	f := newFixture(t)
 	past, future := at(99), at(101)
 	want := []uuid.UUID{f.stands(t, 11, 1, wallet.Sync{State: wallet.Pending}), f.stands(t, 11, 2, synced(10)),
-		f.stands(t, 11, 3, wallet.Sync{State: wallet.Syncing, Retry: &past})}
-	f.stands(t, 11, 4, wallet.Sync{State: wallet.Syncing, Retry: &future})
-	f.stands(t, 11, 5, wallet.Sync{State: wallet.Failed, Retry: &past})
+		f.stands(t, 11, 3, wallet.Sync{State: wallet.Syncing, RetryAt: &past})}
+	f.stands(t, 11, 4, wallet.Sync{State: wallet.Syncing, RetryAt: &future})
+	f.stands(t, 11, 5, wallet.Sync{State: wallet.Failed, RetryAt: &past})
 	f.stands(t, 1, 6, wallet.Sync{State: wallet.Pending})
 	var got []uuid.UUID
-	page, err := f.Stranded(t.Context(), []uint64{1, 5}, at(100), 10)
+	page, err := f.WithoutNode(t.Context(), []uint64{1, 5}, at(100), 10)
 	for _, w := range page {
 		got = append(got, w.ID)
 	}
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("%v, want %v: %v", got, want, err)
 	}
-	if page, err = f.Stranded(t.Context(), nil, at(100), 2); err != nil || len(page) != 2 {
+	if page, err = f.WithoutNode(t.Context(), nil, at(100), 2); err != nil || len(page) != 2 {
 		t.Errorf("%d of any chain: %v", len(page), err)
 	}
 }
 
-func outcome(w wallet.Wallet, block uint64, b ...wallet.Balance) walletsync.Outcome {
-	return walletsync.Outcome{Wallet: w, Sync: synced(block), Balances: b}
+func outcome(w wallet.Wallet, block uint64, b ...wallet.Balance) balancesync.Outcome {
+	return balancesync.Outcome{Wallet: w, Sync: synced(block), Balances: b}
 }
 
 func TestABatchIsStoredForwardOnlyAndWithoutTheWalletsThatAreGone(t *testing.T) {
@@ -183,11 +183,11 @@ func TestABatchIsStoredForwardOnlyAndWithoutTheWalletsThatAreGone(t *testing.T) 
 		t.Fatal(err)
 	}
 	retry := at(200)
-	err := f.SaveAll(t.Context(), []walletsync.Outcome{
+	err := f.SaveOutcomes(t.Context(), []balancesync.Outcome{
 		outcome(gone, 10, balance(f.tokens[0], 1, 10)),
 		outcome(ahead, 10, balance(f.tokens[0], 1, 10), balance(f.tokens[1], 2, 10)),
 		outcome(behind, 10, balance(f.tokens[0], 0, 10)),
-		{Wallet: failed, Sync: wallet.Sync{State: wallet.Failed, Error: "away", Retry: &retry}},
+		{Wallet: failed, Sync: wallet.Sync{State: wallet.Failed, Error: "away", RetryAt: &retry}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -211,7 +211,7 @@ func TestABatchIsStoredForwardOnlyAndWithoutTheWalletsThatAreGone(t *testing.T) 
 			t.Errorf("%+v, %v; want block %d, %v", got.Sync, f.amounts(t, tc.w), tc.block, tc.want)
 		}
 	}
-	if err := f.SaveAll(t.Context(), []walletsync.Outcome{outcome(gone, 10)}); err != nil {
+	if err := f.SaveOutcomes(t.Context(), []balancesync.Outcome{outcome(gone, 10)}); err != nil {
 		t.Errorf("of one that is gone: %v", err)
 	}
 }
@@ -231,7 +231,7 @@ func TestABatchInvalidatesThePagesOfItsOwners(t *testing.T) {
 	if got := state(); got != wallet.Pending {
 		t.Fatal(got)
 	}
-	if err := a.SaveAll(t.Context(), []walletsync.Outcome{outcome(w, 10)}); err != nil {
+	if err := a.SaveOutcomes(t.Context(), []balancesync.Outcome{outcome(w, 10)}); err != nil {
 		t.Fatal(err)
 	}
 	if got := state(); got != wallet.Synced {
@@ -241,7 +241,7 @@ func TestABatchInvalidatesThePagesOfItsOwners(t *testing.T) {
 
 func TestTheOldestSyncIsOfTheChainsThatCanBeRead(t *testing.T) {
 	f := newFixture(t)
-	if got, err := f.Oldest(t.Context(), []uint64{1}); err != nil || !got.IsZero() {
+	if got, err := f.OldestSync(t.Context(), []uint64{1}); err != nil || !got.IsZero() {
 		t.Errorf("without wallets: %s, %v", got, err)
 	}
 	f.save(t, f.create(t, f.owner, 1), 50)
@@ -254,7 +254,7 @@ func TestTheOldestSyncIsOfTheChainsThatCanBeRead(t *testing.T) {
 		chains []uint64
 		want   time.Time
 	}{{[]uint64{1}, at(50)}, {[]uint64{1, 11}, at(0)}, {[]uint64{2}, time.Time{}}, {nil, time.Time{}}} {
-		if got, err := f.Oldest(t.Context(), tc.chains); err != nil || !got.Equal(tc.want) {
+		if got, err := f.OldestSync(t.Context(), tc.chains); err != nil || !got.Equal(tc.want) {
 			t.Errorf("of %v: %s, %v, want %s", tc.chains, got, err, tc.want)
 		}
 	}

@@ -21,7 +21,7 @@ import (
 
 // numbered is a block whose hash tells its number.
 func numbered(number uint64, at time.Time) map[string]any {
-	b := block(number, at)
+	b := blockJSON(number, at)
 	b["hash"] = common.BigToHash(new(big.Int).SetUint64(number + 1))
 	return b
 }
@@ -49,7 +49,7 @@ func (r *reader) readAt(t testing.TB, count int, times ...time.Time) ([]history.
 // there is none.
 func told(r history.Reading) string {
 	if r.Amounts == nil {
-		return r.Failed
+		return r.Error
 	}
 	var of []string
 	for _, h := range r.Amounts {
@@ -87,7 +87,7 @@ func TestTheBlockOfAMomentIsTheLastOneAtOrBeforeIt(t *testing.T) {
 			i := rapid.IntRange(0, len(at)-1).Draw(t, "block")
 			times = append(times, at[i].Add(time.Duration(rapid.IntRange(-2, 20).Draw(t, "off"))*time.Second))
 		}
-		r, err := chain.NewReader(chain.Options{Nodes: map[uint64][]string{1: {n.URL}}, Chunk: 10, Now: noon})
+		r, err := chain.NewReader(chain.Options{Nodes: map[uint64][]string{1: {n.URL}}, ChunkSize: 10, Now: noon})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -105,7 +105,7 @@ func TestTheBlockOfAMomentIsTheLastOneAtOrBeforeIt(t *testing.T) {
 			}
 			switch r := got[i]; {
 			case !when.Before(noon()):
-				if r.Amounts != nil || r.Failed == "" {
+				if r.Amounts != nil || r.Error == "" {
 					t.Fatalf("%s is not over: %+v", when, r)
 				}
 			case want < 0:
@@ -170,7 +170,7 @@ func TestNodesThatAreNotBelievedAboutThePast(t *testing.T) {
 				return
 			}
 			unavailable(t, err)
-			if got[0].Amounts != nil || got[0].Failed != "" {
+			if got[0].Amounts != nil || got[0].Error != "" {
 				t.Errorf("and read %s", told(got[0]))
 			}
 			if got, err := newReader(t, 10, hostile.URL, sound.URL).readAt(t, 2, at); err != nil ||
@@ -205,7 +205,7 @@ func TestAnHourThatNoNodeHasTheStateOfFailsWithTheReason(t *testing.T) {
 			}
 			old = true
 			got, err := r.readAt(t, 1, hourOf(40))
-			if err != nil || got[0].Amounts != nil || !strings.Contains(got[0].Failed, "archive node") {
+			if err != nil || got[0].Amounts != nil || !strings.Contains(got[0].Error, "archive node") {
 				t.Fatalf("read %s, %v", told(got[0]), err)
 			}
 			if r.log.Len() > 0 {
@@ -218,7 +218,7 @@ func TestAnHourThatNoNodeHasTheStateOfFailsWithTheReason(t *testing.T) {
 			down := newNode(t)
 			down.Close()
 			if got, err := newReader(t, 10, prunes.URL, down.URL).readAt(t, 1, hourOf(40)); err != nil ||
-				got[0].Failed == "" {
+				got[0].Error == "" {
 				t.Errorf("with one beside it that is down: %s, %v", told(got[0]), err)
 			}
 		})
@@ -232,7 +232,7 @@ func TestAnHourThatNoNodeHasTheStateOfFailsWithTheReason(t *testing.T) {
 			return numbered(number, hourOf(number))
 		}
 		got, err := newReader(t, 10, n.URL).readAt(t, 1, hourOf(40), hourOf(95))
-		if err != nil || got[0].Failed == "" || told(got[1]) != "95: 1 1" {
+		if err != nil || got[0].Error == "" || told(got[1]) != "95: 1 1" {
 			t.Errorf("read %s and %s, %v", told(got[0]), told(got[1]), err)
 		}
 	})
@@ -240,7 +240,7 @@ func TestAnHourThatNoNodeHasTheStateOfFailsWithTheReason(t *testing.T) {
 		n := withPast(newNode(t))
 		n.answer = func([]common.Address) any { return "0x" }
 		got, err := newReader(t, 10, n.URL).readAt(t, 1, hourOf(40))
-		if err != nil || !strings.Contains(got[0].Failed, "Multicall3") {
+		if err != nil || !strings.Contains(got[0].Error, "Multicall3") {
 			t.Errorf("read %s, %v", told(got[0]), err)
 		}
 	})
@@ -276,7 +276,7 @@ func TestAContractThatWasNotThereYetHeldNothing(t *testing.T) {
 		t.Errorf("asked %d times more of a contract that came later, %v", asked.Load()-before, err)
 	}
 	n.code = func(common.Address) any { return fault{-32000, "missing trie node"} }
-	if got, err := r.readAt(t, 2, hourOf(60)); err != nil || got[0].Failed == "" {
+	if got, err := r.readAt(t, 2, hourOf(60)); err != nil || got[0].Error == "" {
 		t.Errorf("without the state: %s, %v", told(got[0]), err)
 	}
 }
@@ -302,8 +302,8 @@ func TestWhatWasReadIsReturnedWhenTheCallerGoes(t *testing.T) {
 		if r.Amounts != nil {
 			read++
 		}
-		if r.Failed != "" {
-			t.Errorf("failed: %s", r.Failed)
+		if r.Error != "" {
+			t.Errorf("failed: %s", r.Error)
 		}
 	}
 	if err == nil || read < 10 || read > 30 {
@@ -314,6 +314,7 @@ func TestWhatWasReadIsReturnedWhenTheCallerGoes(t *testing.T) {
 // A caller's few seconds are enough to find the node that answers, however the
 // one before it hangs.
 func TestANodeThatHangsLeavesTimeForTheNext(t *testing.T) {
+	t.Parallel()
 	for _, method := range []string{"eth_chainId", "eth_getBlockByNumber", "eth_call"} {
 		t.Run(method, func(t *testing.T) {
 			t.Parallel()
@@ -370,7 +371,7 @@ func TestBlocksThatWereFoundAreRemembered(t *testing.T) {
 	}
 }
 
-func TestSeveralCallsAboutAMomentAreMadeAtOnce(t *testing.T) {
+func TestTheChunksOfAnHourAreReadConcurrently(t *testing.T) {
 	n := withPast(newNode(t))
 	answer, together := n.answer, make(chan struct{})
 	var calls atomic.Int64

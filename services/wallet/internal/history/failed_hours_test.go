@@ -7,14 +7,14 @@ import (
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
 
-// What was kept of an hour that must be read again, and can't be, is told, but
-// never as all of it.
-func TestAnHourThatCanNotBeReadAgainIsNotToldAsWhole(t *testing.T) {
+// An hour that must be read again, and can't be, is returned with the stored
+// balances, and as failed since they may not be all.
+func TestAnHourThatCanNotBeReadAgainIsReturnedAsFailed(t *testing.T) {
 	for _, tc := range []struct {
-		name  string
-		first time.Duration // how long after its beginning the hour is read first; 0 for days
-		then  func(t *testing.T, f *fixture)
-		lost  bool
+		name   string
+		first  time.Duration // how long after its beginning the hour is read first; 0 for days
+		then   func(t *testing.T, f *fixture)
+		failed bool
 	}{
 		{"it was read before a token was listed", 0, func(t *testing.T, f *fixture) { f.list(t, 3) }, true},
 		{"it was read before its blocks had settled", 10 * time.Minute, nil, true},
@@ -28,7 +28,7 @@ func TestAnHourThatCanNotBeReadAgainIsNotToldAsWhole(t *testing.T) {
 			}
 			mustRead(t, f, 1)
 			f.now = noon()
-			f.failed = func(uint64, time.Time) string { return "pruned" }
+			f.hourError = func(uint64, time.Time) string { return "pruned" }
 			if tc.then != nil {
 				tc.then(t, f)
 			}
@@ -38,9 +38,9 @@ func TestAnHourThatCanNotBeReadAgainIsNotToldAsWhole(t *testing.T) {
 					t.Fatalf("%d rows", len(rows))
 				}
 				for _, r := range rows {
-					if s := r.Wallet.Sync; r.Balance == nil || tc.lost != (s.State == wallet.Failed) ||
-						tc.lost != (s.Error == "pruned") {
-						t.Errorf("told as %+v with %+v", s, r.Balance)
+					if s := r.Wallet.Sync; r.Balance == nil || tc.failed != (s.State == wallet.Failed) ||
+						tc.failed != (s.Error == "pruned") {
+						t.Errorf("sync %+v with %+v", s, r.Balance)
 					}
 				}
 			}

@@ -1,0 +1,204 @@
+// Package balancesync reads wallets' balances from their chains and stores
+// them: one wallet on request ([Service]), all that are due in a job ([Round]).
+//
+// It promises: all balances of one sync are of one block; a token that could
+// not be read keeps its stored balance; a balance is never replaced by that of
+// an older block; a zero is stored as zero; a sync whose process died counts as
+// failed once its lease has expired. A block that no chain can have reached
+// since the last sync is refused, since it would keep every later one out.
+//
+// Limits: a chain with a single node is believed within these bounds.
+package balancesync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/google/uuid"
+	"github.com/holiman/uint256"
+
+	"github.com/purserhq/purser/pkg/deadline"
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/services/wallet/internal/block"
+	"github.com/purserhq/purser/services/wallet/internal/token"
+	"github.com/purserhq/purser/services/wallet/internal/wallet"
+)
+
+const (
+	// retryAfter is when a failed sync may be tried again.
+	retryAfter = 30 * time.Second
+	// outcomeTimeout bounds the write of a sync's outcome, which is made even
+	// after the caller's context has ended.
+	outcomeTimeout = 2 * time.Second
+	// defaultSyncTimeout is how long a sync may take whose caller sets no
+	// deadline.
+	defaultSyncTimeout = time.Minute
+)
+
+// Reading is what a chain's node answered about one account.
+type Reading struct {
+	Block block.Block
+	// Amounts in base units, in the order of the tokens that were read; nil for
+	// a token that could not be read.
+	Amounts []*uint256.Int
+}
+
+// BalanceReader reads the balances of one account; package chain does it over
+// JSON-RPC.
+type BalanceReader interface {
+	// Read returns the balances of holder, all at the newest block. The error
+	// is errs.FailedPrecondition (CHAIN_NOT_CONFIGURED) without a node for the
+	// chain, errs.Unavailable (CHAIN_UNAVAILABLE) when no node answers.
+	Read(ctx context.Context, chain uint64, holder common.Address, tokens []token.Token) (Reading, error)
+}
+
+// Store has the wallets and their balances.
+type Store interface {
+	ByID(ctx context.Context, owner, id uuid.UUID) (wallet.Wallet, error)
+	// SaveSync stores the state of a sync. The wallet's version stays.
+	SaveSync(ctx context.Context, owner, id uuid.UUID, s wallet.Sync) error
+	// SaveBalances stores the sync's outcome, and each balance unless a newer
+	// block's is stored, in one transaction.
+	SaveBalances(ctx context.Context, owner, id uuid.UUID, b []wallet.Balance, s wallet.Sync) error
+}
+
+// Service syncs one wallet at a time. It is safe for concurrent use.
+type Service struct {
+	store  Store
+	tokens token.Lister
+	reader BalanceReader
+	now    func() time.Time
+}
+
+// NewService returns the rules over a store, the tokens to read and a reader.
+func NewService(s Store, t token.Lister, r BalanceReader, now func() time.Time) *Service {
+	return &Service{store: s, tokens: t, reader: r, now: now}
+}
+
+// Sync reads and stores the balances of the owner's wallet, and returns the
+// wallet and how many tokens were read. An error is stored as the sync's outcome
+// before it is returned.
+func (s *Service) Sync(ctx context.Context, owner, id uuid.UUID) (wallet.Wallet, int, error) {
+	w, err := s.store.ByID(ctx, owner, id)
+	if err != nil {
+		return wallet.Wallet{}, 0, err
+	}
+	tokens, err := token.ListAll(ctx, s.tokens, w.Account.Chain)
+	if err != nil {
+		return wallet.Wallet{}, 0, err
+	}
+	w.Sync.State, w.Sync.RetryAt = wallet.Syncing, leaseUntil(ctx, s.now())
+	if err := s.store.SaveSync(ctx, owner, id, w.Sync); err != nil {
+		return wallet.Wallet{}, 0, err
+	}
+	reading, err := s.reader.Read(ctx, w.Account.Chain, w.Account.Address, tokens)
+	if err != nil {
+		return wallet.Wallet{}, 0, s.saveFailure(ctx, w, err)
+	}
+	balances, unread, err := checkReading(w.Sync, reading, tokens)
+	if err != nil {
+		return wallet.Wallet{}, 0, s.saveFailure(ctx, w, err)
+	}
+	synced := syncedState(reading.Block, unread)
+	if err := s.store.SaveBalances(ctx, owner, id, balances, synced); err != nil {
+		return wallet.Wallet{}, 0, s.saveFailure(ctx, w, err)
+	}
+	w.Sync = synced
+	return w, len(balances), nil
+}
+
+// leaseUntil returns when a sync of this call has certainly ended, the write of
+// its outcome included: its process has died if it is still under way then.
+func leaseUntil(ctx context.Context, now time.Time) *time.Time {
+	timeout := defaultSyncTimeout
+	if left, ok := deadline.Remaining(ctx); ok {
+		timeout = left
+	}
+	until := now.Add(timeout + 3*outcomeTimeout).UTC()
+	return &until
+}
+
+// Bounds of how fast a chain grows, far above any known one: between two syncs
+// maxExtraBlocks, and maxBlocksPerSecond of the time between their blocks.
+const (
+	maxBlocksPerSecond = 200
+	maxExtraBlocks     = 10_000
+)
+
+// checkPlausible returns an error for a block that can't come after the last
+// sync's: one before it, or one that the chain can't have reached since. A
+// wallet whose first sync met a made-up block can be deleted and added again.
+func checkPlausible(last wallet.Sync, b block.Block) error {
+	if last.At == nil {
+		return nil
+	}
+	if b.Number < last.Block {
+		return errs.Unavailable("CHAIN_BEHIND",
+			fmt.Sprintf("the node is at block %d, behind the last sync's %d", b.Number, last.Block)).After(retryAfter)
+	}
+	elapsed := max(0, b.Time.Sub(*last.At))
+	if b.Number-last.Block > maxExtraBlocks+maxBlocksPerSecond*uint64(elapsed/time.Second) {
+		return errs.Unavailable("CHAIN_IMPLAUSIBLE",
+			fmt.Sprintf("the node says block %d, which the chain can't have reached since block %d", b.Number,
+				last.Block)).After(retryAfter)
+	}
+	return nil
+}
+
+// checkReading returns the balances of a reading and the symbols of the tokens
+// that could not be read. It is an error when the block is not plausible or the
+// reading is not of these tokens.
+func checkReading(last wallet.Sync, r Reading, tokens []token.Token) (balances []wallet.Balance, unread []string,
+	err error) {
+	if err := checkPlausible(last, r.Block); err != nil {
+		return nil, nil, err
+	}
+	if len(r.Amounts) != len(tokens) {
+		return nil, nil, fmt.Errorf("read %d balances of %d", len(r.Amounts), len(tokens))
+	}
+	for i, t := range tokens {
+		if r.Amounts[i] == nil {
+			unread = append(unread, t.Symbol)
+			continue
+		}
+		balances = append(balances, wallet.Balance{Token: t, Amount: *r.Amounts[i], Block: r.Block})
+	}
+	return balances, unread, nil
+}
+
+// syncedState is the state after a successful sync.
+func syncedState(b block.Block, unread []string) wallet.Sync {
+	s := wallet.Sync{State: wallet.Synced, Block: b.Number, At: &b.Time}
+	if len(unread) > 0 {
+		s.Error = "not readable: " + strings.Join(unread, ", ")
+	}
+	return s
+}
+
+// failedState is the state after a failed sync. The block and time of the last
+// success stay.
+func failedState(last wallet.Sync, cause error, now time.Time) wallet.Sync {
+	retryAt := now.Add(retryAfter).UTC()
+	text := "internal error"
+	if e := errs.As(cause); e != nil {
+		text = e.Message
+	} else if errors.Is(cause, context.DeadlineExceeded) || errors.Is(cause, context.Canceled) {
+		text = "the call ended before the sync did"
+	}
+	last.State, last.Error, last.RetryAt = wallet.Failed, text, &retryAt
+	return last
+}
+
+// saveFailure stores cause as the outcome of w's sync, and returns it.
+func (s *Service) saveFailure(ctx context.Context, w wallet.Wallet, cause error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), outcomeTimeout)
+	defer cancel()
+	if err := s.store.SaveSync(ctx, w.Owner, w.ID, failedState(w.Sync, cause, s.now())); err != nil {
+		return fmt.Errorf("%w (and its outcome could not be stored: %w)", cause, err)
+	}
+	return cause
+}

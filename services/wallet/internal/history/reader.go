@@ -1,0 +1,225 @@
+package history
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/holiman/uint256"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/services/wallet/internal/token"
+	"github.com/purserhq/purser/services/wallet/internal/wallet"
+)
+
+const (
+	// maxBalancesPerRead is how many balances of an hour are read in one call of
+	// BalanceReader, so that it ends well within readBudget.
+	maxBalancesPerRead = 2000
+	// maxConcurrentReads is how many hours are read concurrently by one call, or
+	// groups of wallets if there are more of them.
+	maxConcurrentReads = 8
+)
+
+// readResult is what is known of a span after its missing hours were read.
+type readResult struct {
+	known  hourSet               // hours that were read, now or before, and those in errors
+	errors map[WalletHour]string // of hours that can't be read
+	saved  bool                  // balances were stored
+}
+
+// reader reads the missing balances of a span.
+type reader struct {
+	store   Store
+	chains  BalanceReader
+	now     func() time.Time
+	wallets ownerWallets
+	span    span
+
+	mu        sync.Mutex
+	result    readResult
+	chainErrs map[uint64]error // of chains that are not read any more
+}
+
+func newReader(s *Service, wallets ownerWallets, sp span, known hourSet) *reader {
+	return &reader{store: s.store, chains: s.chains, now: s.now, wallets: wallets, span: sp,
+		result:    readResult{known: maps.Clone(known), errors: map[WalletHour]string{}},
+		chainErrs: map[uint64]error{}}
+}
+
+// walletGroup is wallets of one chain that are read in one call.
+type walletGroup struct {
+	chain   uint64
+	wallets []wallet.Wallet
+	holders []common.Address // of the wallets
+}
+
+// groups divides the wallets by chain, and into groups of up to
+// maxBalancesPerRead balances.
+func (w ownerWallets) groups() []walletGroup {
+	byChain := map[uint64][]wallet.Wallet{}
+	for _, w := range w.all {
+		byChain[w.Account.Chain] = append(byChain[w.Account.Chain], w)
+	}
+	var groups []walletGroup
+	for _, chain := range slices.Sorted(maps.Keys(byChain)) {
+		size := max(1, maxBalancesPerRead/max(1, len(w.tokens[chain])))
+		for wallets := range slices.Chunk(byChain[chain], size) {
+			g := walletGroup{chain: chain, wallets: wallets}
+			for _, w := range wallets {
+				g.holders = append(g.holders, w.Account.Address)
+			}
+			groups = append(groups, g)
+		}
+	}
+	return groups
+}
+
+// read reads and stores the missing hours until ctx ends. The error is that of a
+// chain or of the store; what was read until then is in the result.
+//
+// All wallets are read a few hours at a time. An hour that can't be read is not
+// stored, so a call makes progress only if it has finished an hour of all wallets.
+func (r *reader) read(ctx context.Context, missing []time.Time) (readResult, error) {
+	groups := r.wallets.groups()
+	for hours := range slices.Chunk(missing, max(1, maxConcurrentReads/len(groups))) {
+		var all errgroup.Group
+		all.SetLimit(maxConcurrentReads)
+		for _, g := range groups {
+			all.Go(func() error { return r.readGroup(ctx, g, hours) })
+		}
+		if err := all.Wait(); err != nil {
+			return r.result, err
+		}
+	}
+	for _, g := range groups {
+		if err := r.chainErrs[g.chain]; err != nil {
+			return r.result, err
+		}
+	}
+	return r.result, nil
+}
+
+// readGroup reads and stores those of the hours that are missing of a group.
+func (r *reader) readGroup(ctx context.Context, g walletGroup, hours []time.Time) error {
+	hours = r.missingOf(g, hours)
+	if len(hours) == 0 || ctx.Err() != nil {
+		return nil
+	}
+	readings, err := r.chains.ReadAt(ctx, g.chain, hours, g.holders, r.wallets.tokens[g.chain])
+	r.recordErrors(ctx, g.chain, hours, readings, err)
+	return r.save(ctx, r.balances(g, hours, readings))
+}
+
+// missingOf returns the hours that are missing of a group: none if its chain has
+// failed.
+func (r *reader) missingOf(g walletGroup, hours []time.Time) []time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.chainErrs[g.chain] != nil {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(hours), func(hour time.Time) bool {
+		return len(missingHours(g.wallets, span{hour, hour.Add(time.Hour)}, r.result.known)) == 0
+	})
+}
+
+// recordErrors records what could not be read of a chain. Without a node for it
+// no later hour can be read either; with any other error the chain is not read
+// any more in this call. An error after ctx has ended is none of the chain's.
+func (r *reader) recordErrors(ctx context.Context, chain uint64, hours []time.Time, readings []Reading, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, reading := range readings {
+		if reading.Error != "" {
+			r.fail(chain, hours[i], reading.Error)
+		}
+	}
+	e := errs.As(err)
+	switch {
+	case err == nil:
+	case e != nil && e.Kind == errs.KindFailedPrecondition:
+		for _, hour := range (span{hours[0], r.span.until}).hours() {
+			r.fail(chain, hour, e.Message)
+		}
+	case ctx.Err() == nil:
+		r.chainErrs[chain] = err
+	}
+}
+
+// fail records the error of a chain's hour for all its wallets of which the hour
+// is missing. The caller holds the mutex.
+func (r *reader) fail(chain uint64, hour time.Time, text string) {
+	for _, w := range r.wallets.all {
+		if h := (WalletHour{w.ID, hour.Unix()}); w.Account.Chain == chain && !r.result.known[h] {
+			r.result.known[h], r.result.errors[h] = true, text
+		}
+	}
+}
+
+// balances returns the hours of a group that the readings have and that were
+// missing.
+func (r *reader) balances(g walletGroup, hours []time.Time, readings []Reading) []HourBalances {
+	tokens, now := r.wallets.tokens[g.chain], r.now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var read []HourBalances
+	for i, reading := range readings {
+		for j, w := range g.wallets {
+			h := WalletHour{w.ID, hours[i].Unix()}
+			complete := len(reading.Amounts) == len(g.wallets) && len(reading.Amounts[j]) == len(tokens)
+			if r.result.known[h] || !complete {
+				continue
+			}
+			held, unread := heldAndUnread(tokens, reading.Amounts[j])
+			read = append(read, HourBalances{
+				Record: Record{WalletHour: h, TokenCount: len(tokens), Unread: unread, ReadAt: now},
+				Block:  reading.Block, Balances: held,
+			})
+		}
+	}
+	return read
+}
+
+// save stores hours, also after ctx has ended.
+func (r *reader) save(ctx context.Context, hours []HourBalances) error {
+	if len(hours) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
+	defer cancel()
+	if err := r.store.SaveBalances(ctx, hours); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.result.saved = true
+	for _, h := range hours {
+		r.result.known[h.WalletHour] = true
+	}
+	return nil
+}
+
+// heldAndUnread returns the amounts above zero by token id, and a text with the
+// symbols of the tokens that could not be read, "" for none.
+func heldAndUnread(tokens []token.Token, amounts []*uint256.Int) (map[string]uint256.Int, string) {
+	held := map[string]uint256.Int{}
+	var unread []string
+	for i, t := range tokens {
+		switch a := amounts[i]; {
+		case a == nil:
+			unread = append(unread, t.Symbol)
+		case !a.IsZero():
+			held[t.ID] = *a
+		}
+	}
+	if len(unread) > 0 {
+		return held, "not readable: " + strings.Join(unread, ", ")
+	}
+	return held, ""
+}

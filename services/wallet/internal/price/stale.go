@@ -1,0 +1,39 @@
+package price
+
+import (
+	"errors"
+	"slices"
+	"time"
+)
+
+// Policy is how old prices may be.
+type Policy struct {
+	// Refresh is the age at which a price is fetched anew.
+	Refresh time.Duration `env:"REFRESH" envDefault:"30s"`
+	// Stale is the age, by the source's own time, above which a price is stale: a
+	// current one is marked so, and one that is as old at a past hour is not used
+	// for it.
+	Stale time.Duration `env:"STALE" envDefault:"2h"`
+}
+
+// Validate reports every error in p.
+func (p Policy) Validate() error {
+	if p.Refresh < time.Second || p.Stale <= p.Refresh {
+		return errors.New("PURSER_PRICE_REFRESH must be at least 1s, and PURSER_PRICE_STALE above it")
+	}
+	return nil
+}
+
+// StaleAt reports whether the price is more than maxAge old at t.
+func (p Price) StaleAt(t time.Time, maxAge time.Duration) bool { return t.Sub(p.At) > maxAge }
+
+// LastAt returns the last of the prices, which are in order of their times, that
+// is at or before t; false when there is none or it is stale at t.
+func LastAt(prices []Price, t time.Time, maxAge time.Duration) (Price, bool) {
+	for _, p := range slices.Backward(prices) {
+		if !p.At.After(t) {
+			return p, !p.StaleAt(t, maxAge)
+		}
+	}
+	return Price{}, false
+}

@@ -1,0 +1,4 @@
+package rpc
+
+// HistoryHours is historyHours.
+var HistoryHours = historyHours

@@ -1,0 +1,158 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"gorm.io/gorm"
+
+	"github.com/purserhq/purser/pkg/cache"
+	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/services/wallet/internal/balancesync"
+	"github.com/purserhq/purser/services/wallet/internal/wallet"
+)
+
+// queueTime is balancesync.QueueTime in SQL, written as in the index
+// wallets_sync_queue.
+const queueTime = `coalesce(
+	CASE sync_state WHEN 'PENDING' THEN NULL WHEN 'SYNCED' THEN synced_at ELSE retry_at END,
+	'0001-01-01 00:00:00+00'::timestamptz)`
+
+// Due implements balancesync.QueueStore. The condition on the shard is a CASE,
+// which the planner expects half of the rows to meet. Of an equality it expects so
+// few that it would read and sort all rows instead of using the index.
+func (s *Wallets) Due(ctx context.Context, q balancesync.DueQuery) ([]wallet.Wallet, error) {
+	wallets, err := s.rows(ctx, `
+		SELECT * FROM wallets
+		WHERE split_part(account, ':', 2) = ? AND (`+queueTime+`, id) > (?::timestamptz, ?::uuid)
+		  AND `+queueTime+` <= ? AND (sync_state <> 'SYNCED' OR `+queueTime+` < ?)
+		  AND CASE get_byte(uuid_send(id), 15) % ? WHEN ? THEN true ELSE false END
+		ORDER BY `+queueTime+`, id LIMIT ?`,
+		strconv.FormatUint(q.Chain, 10), q.After.Time, q.After.ID, q.Now, q.SyncedBefore, q.Shards, q.Shard, q.Limit)
+	if err != nil {
+		return nil, fmt.Errorf("read due wallets: %w", err)
+	}
+	return wallets, nil
+}
+
+// WithoutNode implements balancesync.QueueStore.
+func (s *Wallets) WithoutNode(ctx context.Context, chains []uint64, now time.Time, limit int) ([]wallet.Wallet, error) {
+	wallets, err := s.rows(ctx, `
+		SELECT * FROM wallets
+		WHERE split_part(account, ':', 2) NOT IN ? AND sync_state <> 'FAILED'
+		  AND (sync_state <> 'SYNCING' OR coalesce(retry_at <= ?, true))
+		ORDER BY id LIMIT ?`, chainNumbers(chains), now, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read wallets without a node: %w", err)
+	}
+	return wallets, nil
+}
+
+func (s *Wallets) rows(ctx context.Context, query string, args ...any) ([]wallet.Wallet, error) {
+	var rows []walletRow
+	if err := s.db.Gorm(ctx).Raw(query, args...).Scan(&rows).Error; err != nil {
+		return nil, err
+	}
+	wallets := make([]wallet.Wallet, len(rows))
+	for i, r := range rows {
+		w, err := fromRow(r)
+		if err != nil {
+			return nil, err
+		}
+		wallets[i] = w
+	}
+	return wallets, nil
+}
+
+// SaveOutcomes implements balancesync.QueueStore.
+func (s *Wallets) SaveOutcomes(ctx context.Context, outcomes []balancesync.Outcome) error {
+	err := cache.Change(ctx, s.db, func(tx *gorm.DB) ([]cache.Invalidation, error) {
+		var owners []string
+		err := postgres.Raw(tx, func(conn *pgx.Conn) (err error) {
+			owners, err = saveOutcomes(ctx, conn, outcomes)
+			return err
+		})
+		if err != nil || len(owners) == 0 {
+			return nil, err
+		}
+		return []cache.Invalidation{{Cache: s.caches.generations, Keys: owners}}, nil
+	})
+	if err != nil {
+		return fmt.Errorf("store syncs: %w", err)
+	}
+	return nil
+}
+
+// saveOutcomes returns the owners of the wallets that it changed. The wallets are
+// locked in one order, so that concurrent calls don't deadlock; deleted ones have
+// no row to lock.
+func saveOutcomes(ctx context.Context, conn *pgx.Conn, outcomes []balancesync.Outcome) (owners []string, err error) {
+	byID := make(map[uuid.UUID]balancesync.Outcome, len(outcomes))
+	ids := make([]uuid.UUID, len(outcomes))
+	for i, o := range outcomes {
+		ids[i], byID[o.Wallet.ID] = o.Wallet.ID, o
+	}
+	rows, err := conn.Query(ctx, "SELECT id FROM wallets WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE", ids)
+	if err != nil {
+		return nil, err
+	}
+	existing, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	if err != nil {
+		return nil, err
+	}
+	n := len(existing)
+	states, texts := make([]string, n), make([]string, n)
+	blocks, times, retries := make([]int64, n), make([]*time.Time, n), make([]*time.Time, n)
+	var balances []walletBalance
+	for i, id := range existing {
+		o := byID[id]
+		states[i], texts[i], retries[i] = string(o.Sync.State), o.Sync.Error, o.Sync.RetryAt
+		blocks[i], times[i] = int64(o.Sync.Block), o.Sync.At
+		for _, b := range o.Balances {
+			balances = append(balances, walletBalance{id, b})
+		}
+		if owner := o.Wallet.Owner.String(); !slices.Contains(owners, owner) {
+			owners = append(owners, owner)
+		}
+	}
+	// Like saveSync: synced_block and synced_at never decrease.
+	_, err = conn.Exec(ctx, `
+		UPDATE wallets w SET sync_state = s.state, sync_error = s.error, retry_at = s.retry,
+		       synced_block = CASE WHEN s.at IS NULL THEN w.synced_block ELSE greatest(w.synced_block, s.block) END,
+		       synced_at = greatest(w.synced_at, s.at)
+		FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::bigint[], $6::timestamptz[])
+		  AS s (id, state, error, retry, block, at)
+		WHERE w.id = s.id`, existing, states, texts, retries, blocks, times)
+	if err != nil || len(balances) == 0 {
+		return owners, err
+	}
+	return owners, upsertBalances(ctx, conn, balances)
+}
+
+// Oldest implements balancesync.QueueStore.
+func (s *Wallets) OldestSync(ctx context.Context, chains []uint64) (time.Time, error) {
+	var oldest sql.NullTime // NULL without wallets
+	err := s.db.Gorm(ctx).Raw(`
+		SELECT min(coalesce(synced_at, created_at)) FROM wallets WHERE split_part(account, ':', 2) IN ?`,
+		chainNumbers(chains)).Row().Scan(&oldest)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read the oldest sync: %w", err)
+	}
+	return oldest.Time, nil
+}
+
+// chainNumbers returns chains as accounts contain them, and "", which is none,
+// since the list of NOT IN must not be empty.
+func chainNumbers(chains []uint64) []string {
+	numbers := []string{""}
+	for _, c := range chains {
+		numbers = append(numbers, strconv.FormatUint(c, 10))
+	}
+	return numbers
+}

@@ -1,0 +1,192 @@
+-- +goose Up
+
+-- The schema of the wallet service. Accounts are CAIP-10 and tokens CAIP-19, in
+-- lower case. Amounts are in base units: 2^256-1 has 78 digits. Prices are US
+-- dollars per whole token.
+
+-- Wallets: the accounts that users watch, and the state of their last sync.
+
+CREATE TABLE wallets (
+    id           uuid        PRIMARY KEY,
+    owner_id     uuid        NOT NULL,
+    account      text        NOT NULL,
+    label        text        NOT NULL DEFAULT '',
+    version      bigint      NOT NULL DEFAULT 1,
+    created_at   timestamptz NOT NULL,
+    updated_at   timestamptz NOT NULL,
+    sync_state   text        NOT NULL DEFAULT 'PENDING'
+                 CHECK (sync_state IN ('PENDING', 'SYNCING', 'SYNCED', 'FAILED')),
+    synced_block bigint      NOT NULL DEFAULT 0, -- of the last success, like synced_at
+    synced_at    timestamptz,
+    sync_error   text        NOT NULL DEFAULT '',
+    -- FAILED: when the next sync may start. SYNCING: when the lease expires.
+    retry_at     timestamptz,
+    CONSTRAINT wallets_owner_account_key UNIQUE (owner_id, account),
+    CONSTRAINT wallets_account_lower CHECK (account = lower(account))
+);
+
+-- The pages of an owner's wallets.
+CREATE INDEX wallets_owner ON wallets (owner_id, id);
+
+-- The order in which the wallets of a chain are synced: those that never were,
+-- then by the last sync, or the retry time after a failed one.
+CREATE INDEX wallets_sync_queue ON wallets (
+    split_part(account, ':', 2),
+    coalesce(
+        CASE sync_state WHEN 'PENDING' THEN NULL WHEN 'SYNCED' THEN synced_at ELSE retry_at END,
+        '0001-01-01 00:00:00+00'::timestamptz
+    ),
+    id
+);
+
+-- The response to each request_id, for repeated calls.
+CREATE TABLE requests (
+    owner_id     uuid        NOT NULL,
+    request_id   uuid        NOT NULL,
+    method       text        NOT NULL,
+    request_hash bytea       NOT NULL, -- SHA-256 of the request's fields
+    response     bytea       NOT NULL,
+    created_at   timestamptz NOT NULL,
+    PRIMARY KEY (owner_id, request_id)
+);
+
+-- Tokens: those whose balances are read.
+
+CREATE TABLE tokens (
+    id       text     PRIMARY KEY,
+    chain    text     NOT NULL, -- CAIP-2
+    contract text     NOT NULL DEFAULT '', -- '' for the native coin
+    symbol   text     NOT NULL,
+    name     text     NOT NULL,
+    decimals smallint NOT NULL CHECK (decimals BETWEEN 0 AND 255),
+    verified boolean  NOT NULL, -- on the deployment's token list
+    CONSTRAINT tokens_chain_contract_key UNIQUE (chain, contract)
+);
+
+-- Balances: those of the newest block that each wallet was read at.
+
+CREATE TABLE balances (
+    wallet_id    uuid           NOT NULL REFERENCES wallets (id) ON DELETE CASCADE,
+    token_id     text           NOT NULL REFERENCES tokens (id),
+    amount       numeric(78, 0) NOT NULL CHECK (amount >= 0),
+    block_number bigint         NOT NULL,
+    block_hash   bytea          NOT NULL,
+    block_time   timestamptz    NOT NULL,
+    PRIMARY KEY (wallet_id, token_id)
+);
+
+-- Prices: the newest one of each token.
+
+CREATE TABLE prices (
+    token_id   text        PRIMARY KEY REFERENCES tokens (id) ON DELETE CASCADE,
+    price      numeric     NOT NULL CHECK (price > 0),
+    source     text        NOT NULL,
+    price_time timestamptz NOT NULL, -- the source's own time of the price
+    fetched_at timestamptz NOT NULL
+);
+
+-- History: what wallets held at the start of past hours, and prices then.
+
+-- How each hour of a wallet was read, at the last block at or before it; block 0
+-- without a time when the chain began later. A row without balances is an hour in
+-- which the wallet held nothing.
+CREATE TABLE wallet_history (
+    wallet_id    uuid        NOT NULL REFERENCES wallets (id) ON DELETE CASCADE,
+    hour         timestamptz NOT NULL,
+    block_number bigint      NOT NULL,
+    block_hash   bytea       NOT NULL,
+    block_time   timestamptz,
+    token_count  integer     NOT NULL, -- known tokens of the chain
+    unread       text        NOT NULL DEFAULT '', -- the tokens that could not be read, as a text
+    read_at      timestamptz NOT NULL,
+    PRIMARY KEY (wallet_id, hour),
+    CONSTRAINT wallet_history_on_the_hour CHECK (date_trunc('hour', hour, 'UTC') = hour)
+) PARTITION BY RANGE (hour);
+CREATE TABLE wallet_history_default PARTITION OF wallet_history DEFAULT;
+
+-- Balances above zero in the hours of wallet_history.
+CREATE TABLE balance_history (
+    wallet_id uuid           NOT NULL REFERENCES wallets (id) ON DELETE CASCADE,
+    hour      timestamptz    NOT NULL,
+    token_id  text           NOT NULL REFERENCES tokens (id),
+    amount    numeric(78, 0) NOT NULL CHECK (amount > 0),
+    PRIMARY KEY (wallet_id, hour, token_id)
+) PARTITION BY RANGE (hour);
+CREATE TABLE balance_history_default PARTITION OF balance_history DEFAULT;
+
+-- The last price at or before an hour. In a row without a price the source had
+-- none when it was fetched.
+CREATE TABLE price_history (
+    token_id   text        NOT NULL REFERENCES tokens (id) ON DELETE CASCADE,
+    hour       timestamptz NOT NULL,
+    price      numeric     CHECK (price > 0),
+    source     text        NOT NULL,
+    price_time timestamptz,
+    fetched_at timestamptz NOT NULL,
+    PRIMARY KEY (token_id, hour)
+) PARTITION BY RANGE (hour);
+CREATE TABLE price_history_default PARTITION OF price_history DEFAULT;
+
+-- Cache: the outbox of invalidations (cache.Schema of pkg/cache).
+
+CREATE TABLE cache_invalidations (
+    id       bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    key      bytea       NOT NULL,
+    noted_at timestamptz NOT NULL
+);
+
+-- A hash takes keys of any length.
+CREATE INDEX cache_invalidations_key ON cache_invalidations USING hash (key);
+
+-- Jobs: the schedule and the runs (jobs.Schema of pkg/jobs).
+
+CREATE SEQUENCE job_runs_sequence;
+
+-- Up to which instant a job's ticks are in the ledger. Whoever moves it writes
+-- them, so that replicas never plan a tick twice.
+CREATE TABLE job_schedules (
+    job           text        PRIMARY KEY,
+    planned_until timestamptz NOT NULL
+);
+
+CREATE TABLE job_runs (
+    job             text        NOT NULL,
+    scheduled_at    timestamptz NOT NULL,
+    shard           integer     NOT NULL,
+    shards          integer     NOT NULL,
+    manual          boolean     NOT NULL DEFAULT false,
+    state           text        NOT NULL DEFAULT 'due' CHECK (state IN ('due', 'running', 'done', 'skipped')),
+    missed          integer     NOT NULL DEFAULT 0, -- ticks up to this one that were skipped unseen and have no row of their own
+    sequence        bigint      NOT NULL DEFAULT 0,
+    attempt         integer     NOT NULL DEFAULT 0,
+    crashes         integer     NOT NULL DEFAULT 0, -- attempts whose lease ran out
+    next_attempt_at timestamptz NOT NULL,
+    claimed_by      text        NOT NULL DEFAULT '',
+    lease_until     timestamptz,
+    started_at      timestamptz,
+    finished_at     timestamptz,
+    duration        interval    GENERATED ALWAYS AS (finished_at - started_at) STORED,
+    error           text        NOT NULL DEFAULT '', -- of the last attempt that failed
+    PRIMARY KEY (job, scheduled_at, shard)
+);
+
+-- A retry of one tick never runs beside the next tick.
+CREATE UNIQUE INDEX job_runs_one_running ON job_runs (job, shard) WHERE state = 'running';
+
+CREATE INDEX job_runs_open ON job_runs (job, scheduled_at) WHERE state IN ('due', 'running');
+
+CREATE INDEX job_runs_history ON job_runs (scheduled_at, job, shard);
+
+-- +goose Down
+DROP TABLE job_runs;
+DROP TABLE job_schedules;
+DROP SEQUENCE job_runs_sequence;
+DROP TABLE cache_invalidations;
+DROP TABLE price_history;
+DROP TABLE balance_history;
+DROP TABLE wallet_history;
+DROP TABLE prices;
+DROP TABLE balances;
+DROP TABLE tokens;
+DROP TABLE requests;
+DROP TABLE wallets;
