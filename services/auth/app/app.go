@@ -105,14 +105,14 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 		return nil, err
 	}
 	events := store.NewAudit(db)
-	factors := totp.NewService(store.NewFactors(db), sealer, cfg.TOTPName)
+	factors := totp.NewService(store.NewSecondFactors(db), sealer, cfg.TOTPName)
 	people := store.NewAccounts(db, users, mails)
 	accounts, err := newAccounts(people, hasher, events, cfg)
 	if err != nil {
 		return nil, err
 	}
 	sessions := session.NewService(session.Deps{
-		Store: store.NewSessions(db), Signer: ring, Passwords: hasher, Factor: factors, Audit: events, Now: time.Now,
+		Store: store.NewSessions(db), Signer: ring, Passwords: hasher, SecondFactor: factors, Audit: events, Now: time.Now,
 	}, cfg.Session)
 
 	identities := identity.NewService(store.NewIdentities(people), time.Now)

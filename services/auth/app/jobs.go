@@ -37,7 +37,7 @@ func runJobs(g *lifecycle.Group, db *postgres.DB, rotator *signing.Rotator, mail
 		{
 			Name: "forget_used_tokens", Cron: "* * * * *", CatchUp: jobs.CatchUpSkip, Timeout: time.Minute,
 			Run: func(ctx context.Context, _ *jobs.Run) error {
-				return sessions.Forget(ctx,
+				return sessions.EraseSuccessors(ctx,
 					cfg.Session.Recoverable())
 			},
 		},
