@@ -149,7 +149,7 @@ func TestAnAddressIsVerifiedByTheCodeThatWasMailedOnce(t *testing.T) {
 	want(t, s.complete(t, token, newPassword), errs.KindFailedPrecondition, "TOKEN_INVALID") // another purpose
 	var stored int
 	if err := s.db.SQL().QueryRowContext(t.Context(),
-		"SELECT count(*) FROM mailed_tokens k WHERE strpos(k::text, $1) > 0", token).Scan(&stored); err != nil ||
+		"SELECT count(*) FROM mailed_codes k WHERE strpos(k::text, $1) > 0", token).Scan(&stored); err != nil ||
 		stored != 0 {
 		t.Error("the code itself is stored", err)
 	}
@@ -201,13 +201,13 @@ func TestACodeThatIsTooOldIsRefused(t *testing.T) {
 	}
 	var days float64
 	err = s.db.SQL().QueryRowContext(t.Context(),
-		"SELECT extract(epoch FROM expires_at - now()) / 3600 FROM mailed_tokens WHERE purpose = 'VERIFY_EMAIL'").Scan(
+		"SELECT extract(epoch FROM expires_at - now()) / 3600 FROM mailed_codes WHERE purpose = 'VERIFY_EMAIL'").Scan(
 		&days)
 	if err != nil || days > 24 || days < 23.9 {
 		t.Error(days, err)
 	}
 	if _, err := s.db.SQL().ExecContext(t.Context(),
-		"UPDATE mailed_tokens SET expires_at = clock_timestamp()"); err != nil {
+		"UPDATE mailed_codes SET expires_at = clock_timestamp()"); err != nil {
 		t.Fatal(err)
 	}
 	want(t, s.verify(t, verify), errs.KindFailedPrecondition, "TOKEN_INVALID")

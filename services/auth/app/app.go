@@ -84,15 +84,15 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 		return nil, err
 	}
 	auditEvents := store.NewAudit(b.DB)
-	secondFactors := totp.NewService(store.NewFactors(b.DB), sealer, cfg.TOTPName)
+	secondFactors := totp.NewService(store.NewSecondFactors(b.DB), sealer, cfg.TOTPName)
 	accountStore := store.NewAccounts(b.DB, userCache, mails)
 	accounts, err := newAccounts(accountStore, hasher, auditEvents, cfg)
 	if err != nil {
 		return nil, err
 	}
 	sessions := session.NewService(session.Deps{
-		Store: store.NewSessions(b.DB), Signer: ring, Passwords: hasher, Factor: secondFactors, Audit: auditEvents,
-		Now: time.Now,
+		Store: store.NewSessions(b.DB), Signer: ring, Passwords: hasher, SecondFactor: secondFactors,
+		Audit: auditEvents, Now: time.Now,
 	}, cfg.Session)
 	identities := identity.NewService(store.NewIdentities(accountStore), time.Now)
 	identityProviders := newOAuth(cfg, b.Redis, identities, sessions, auditEvents)

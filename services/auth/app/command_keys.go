@@ -57,7 +57,7 @@ func rewrap(ctx context.Context, issuer string, sealer *signing.Sealer, db *post
 	if err != nil {
 		return err
 	}
-	factors, err := store.NewFactors(db).Rewrap(ctx, func(user uuid.UUID, wrapped []byte) ([]byte, error) {
+	factors, err := store.NewSecondFactors(db).Rewrap(ctx, func(user uuid.UUID, wrapped []byte) ([]byte, error) {
 		return sealer.Rewrap(wrapped, totp.Binding(user))
 	})
 	if err != nil {

@@ -33,7 +33,7 @@ func addJobs(b *chassis.Builder, rotator *signing.Rotator, mails *store.Mails, s
 			},
 		},
 		job("forget_used_tokens", "* * * * *", time.Minute, jobs.CatchUpSkip, func(ctx context.Context) error {
-			return sessions.Forget(ctx, cfg.Session.Recoverable())
+			return sessions.EraseSuccessors(ctx, cfg.Session.Recoverable())
 		}),
 		job("seal_audit", "* * * * *", 10*time.Minute, jobs.CatchUpSkip, auditChain.Seal),
 		job("prune_sessions", "17 3 * * *", 10*time.Minute, jobs.CatchUpLast, func(ctx context.Context) error {

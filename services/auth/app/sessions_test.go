@@ -108,14 +108,14 @@ func TestSessionsThatEndedLongAgoArePrunedWithTheirTokens(t *testing.T) {
 	if families, tokens, sealed := counts(); families != 1 || tokens != 2 || sealed != 1 {
 		t.Error(families, tokens, sealed)
 	}
-	if err := sessions.Forget(t.Context(), time.Hour); err != nil {
+	if err := sessions.EraseSuccessors(t.Context(), time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, sealed := counts(); sealed != 1 {
 		t.Error("what can be recovered was erased")
 	}
 	testkit.Eventually(t, time.Minute, func() bool {
-		if err := sessions.Forget(t.Context(), time.Microsecond); err != nil {
+		if err := sessions.EraseSuccessors(t.Context(), time.Microsecond); err != nil {
 			t.Fatal(err)
 		}
 		_, _, sealed := counts()

@@ -1,9 +1,9 @@
-// Package migrations holds the schema of the auth database (goose).
+// Package migrations has the schema of the auth database (goose).
 package migrations
 
 import "embed"
 
-// FS has the migrations, named NNNNN_what.sql.
+// FS has the migrations, named NNNNN_subject.sql.
 //
 //go:embed *.sql
 var FS embed.FS

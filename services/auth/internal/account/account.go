@@ -1,12 +1,10 @@
-// Package account is the rules of accounts: making them, proving whose their
-// addresses are, their passwords and profiles, and deleting them.
+// Package account has the rules of accounts: registration, verified addresses, passwords, profiles and deletion.
 //
-// It promises: an answer that anybody may ask for doesn't tell whether an
-// address has an account; a mailed code works once, for its purpose alone; a
-// new password ends the sessions that the old one may have started.
+// It promises: an answer to an anonymous caller doesn't reveal whether an address has an account; a mailed code works
+// once, for its purpose alone; a new password ends the sessions that the old one may have started. Rules are pure
+// functions (see Decide): a Store reads the locked account, calls the rule and stores the Changes that it returns.
 //
-// Limits: that the answers take the same time is the caller's to see to (see
-// package rpc). Accounts that are not verified can be signed in to.
+// Limits: that the answers take the same time is up to package rpc. Accounts that are not verified can be signed in to.
 package account
 
 import (
@@ -31,72 +29,51 @@ type User struct {
 	Notifications Notifications
 	Roles         []string
 	CreatedAt     time.Time
-	// VerifiedAt is when it was proven that its address is its owner's; zero
-	// while it is not.
+	// VerifiedAt is when somebody proved to own the address; zero while nobody has.
 	VerifiedAt time.Time
 }
 
-// Standing is what an account may do at the moment.
+// Standing is what an account may do now.
 type Standing struct {
 	Roles []string
-	// Attributes ride in its tokens, for callers' own rules.
+	// Attributes are put into its tokens, for the rules of other services.
 	Attributes map[string]string
 	// Disabled accounts can't sign in, nor refresh.
 	Disabled bool
 }
 
-// ErrDisabled is the answer to who proved to be the owner of a disabled account.
+// ErrDisabled is the answer to somebody who proved to be the owner of a disabled account.
 func ErrDisabled() error {
 	return errs.Unauthenticated("ACCOUNT_DISABLED", "the account is disabled")
 }
 
-// Store is where accounts are kept. What it is given to send goes to the
-// address of the account that it is about.
+// Store is where accounts are stored. Its Change methods lock one account, decide on it and store the result in one
+// transaction. They refuse what CheckCaller refuses, and answer errs.NotFound when there is no such account.
 type Store interface {
-	// Register stores a new account, or leaves the one that has its address as
-	// it is.
-	Register(ctx context.Context, r Registration) error
+	// Register stores a new account. When one has its address already, it changes that as taken decides.
+	// errs.Unavailable (TRY_AGAIN) when that one was deleted meanwhile.
+	Register(ctx context.Context, r Registration, include Include, taken Decide) error
 	// ByID returns errs.NotFound for an id that nobody has.
 	ByID(ctx context.Context, id uuid.UUID) (User, error)
-	// Ask keeps what was asked for of the account with an address, when there
-	// is one that want takes. It ends what was asked for before.
-	Ask(ctx context.Context, email string, want func(Owner) bool, a Asked) error
-	// Asked returns until when a code is good; errs.NotFound when it isn't.
-	Asked(ctx context.Context, p Purpose, h Hash) (time.Time, error)
-	// Verify uses up a code, and notes that its account's address is verified.
-	// errs.NotFound when the code isn't good.
-	Verify(ctx context.Context, h Hash) error
-	// Reset uses up a code, sets the password of its account and ends its
-	// sessions; when its address was not verified, everything else that the
-	// account can be signed in with, too, and otherwise the identities and API
-	// keys from before it was. errs.NotFound when the code isn't good.
-	Reset(ctx context.Context, h Hash, passwordHash string, notice mail.Mail) error
-	// Password returns a user's address and password hash, each empty when
-	// there is none; errs.NotFound.
+	Change(ctx context.Context, id uuid.UUID, include Include, decide Decide) error
+	// ChangeByEmail lets decide have the zero State when no account has the address: then only the events of what it
+	// returns are stored. It is no change by the user, so CheckCaller has no say.
+	ChangeByEmail(ctx context.Context, email string, include Include, decide Decide) error
+	// ChangeByCode uses up a mailed code with a change of its account. errs.NotFound when it is unknown, used or
+	// expired.
+	ChangeByCode(ctx context.Context, p Purpose, h Hash, include Include, decide Decide) error
+	// CodeExpiry returns when a mailed code expires; errs.NotFound when it is unknown, used or expired.
+	CodeExpiry(ctx context.Context, p Purpose, h Hash) (time.Time, error)
+	// Password returns a user's address and password hash, each empty when there is none; errs.NotFound.
 	Password(ctx context.Context, id uuid.UUID) (email, passwordHash string, err error)
-	// ChangePassword replaces a password hash if it is still old, and ends the
-	// sessions but except. errs.Conflict (PASSWORD_CHANGED).
-	ChangePassword(ctx context.Context, id uuid.UUID, old, changed string, except uuid.UUID, notice mail.Mail) error
-	// Update stores what change makes of a user's profile and choices.
-	Update(ctx context.Context, id uuid.UUID, change func(*User), e audit.Event) (User, error)
-	// Delete deletes a user with everything personal.
-	Delete(ctx context.Context, id uuid.UUID, farewell mail.Mail) error
 }
 
-// Registration is an account to be made.
+// Registration is an account to be made, with what is stored beside it: Changes applies to the new account.
 type Registration struct {
 	User         User
 	PasswordHash string
-	// Asked is for a new account, Tried for the owner of the address when it
-	// has one.
-	Asked Asked
-	Tried mail.Mail
-	// MailsPerHour bounds the mails of one kind to one account.
-	MailsPerHour int
+	Changes      Changes
 }
-
-// Owner is who an address belongs to.
-type Owner struct{ Verified, Disabled bool }
 
 // Passwords hashes and checks passwords; see package password.
 type Passwords interface {
@@ -104,7 +81,7 @@ type Passwords interface {
 	Matches(ctx context.Context, password, hash string) (bool, error)
 }
 
-// Breaches knows passwords from breaches; see package password.
+// Breaches knows passwords that were published in breaches; see package password.
 type Breaches interface {
 	Known(ctx context.Context, password string) bool
 }
@@ -117,29 +94,28 @@ type Policy struct {
 	MailsPerHour int
 }
 
-// Deps are what the rules stand on.
+// Deps are what a Service depends on.
 type Deps struct {
 	Store     Store
 	Passwords Passwords
 	Breaches  Breaches
 	Texts     *mail.Texts
-	// Audit keeps what was refused.
+	// Audit records what was refused.
 	Audit audit.Recorder
 	Now   func() time.Time
 }
 
-// Service is the rules of accounts.
+// Service applies the rules of accounts.
 type Service struct {
 	Deps
 	policy Policy
 }
 
-// NewService returns the rules.
+// NewService returns a Service.
 func NewService(d Deps, p Policy) *Service { return &Service{Deps: d, policy: p} }
 
-// Register creates an account and mails a code to verify its address with.
-// Whether the address was taken is told to nobody but its owner, by mail: the
-// password is hashed either way.
+// Register creates an account and mails a code to verify its address with. Only the owner of a taken address is told
+// that it was taken, by mail: the answer is the same, and the password is hashed either way.
 func (s *Service) Register(ctx context.Context, email, password, displayName string) error {
 	email = NormalEmail(email)
 	if strings.EqualFold(password, email) {
@@ -149,7 +125,7 @@ func (s *Service) Register(ctx context.Context, email, password, displayName str
 		return err
 	}
 	p := Profile{DisplayName: displayName}
-	if err := p.tidy([]string{"display_name"}, ""); err != nil {
+	if err := p.normalize([]string{"display_name"}, ""); err != nil {
 		return err
 	}
 	hash, err := s.Passwords.Hash(ctx, password)
@@ -160,34 +136,47 @@ func (s *Service) Register(ctx context.Context, email, password, displayName str
 	if err != nil {
 		return fmt.Errorf("new user id: %w", err)
 	}
-	asked, err := s.asked(VerifyEmail)
+	code, err := s.newCodeRequest(VerifyEmail)
 	if err != nil {
 		return err
 	}
-	tried, err := s.Texts.Mail(mail.RegistrationTried, mail.Data{})
+	notice, err := s.Texts.Mail(mail.RegistrationTried, mail.Data{})
 	if err != nil {
 		return err
 	}
+	u := User{ID: id, Email: email, Profile: p, Roles: []string{role.IndividualInvestor}, CreatedAt: s.Now().UTC()}
 	return s.Store.Register(ctx, Registration{
-		User: User{
-			ID: id, Email: email, Profile: p, Roles: []string{role.IndividualInvestor}, CreatedAt: s.Now().UTC(),
+		User: u, PasswordHash: hash, Changes: Changes{
+			NewCode: &code.Code, Mails: []mail.Mail{State{User: u}.addressed(code.mail)},
+			Events: []audit.Event{{Type: audit.Registered, Subject: id}},
 		},
-		PasswordHash: hash, Asked: asked, Tried: tried, MailsPerHour: s.policy.MailsPerHour,
+	}, Include{RecentMails: notice.Kind}, func(owner State, _ time.Time) (Changes, error) {
+		return registrationTried(owner, notice, s.policy.MailsPerHour), nil
 	})
+}
+
+// registrationTried is the rule of a registration whose address has an account: the owner is told, within the limit of
+// mails, and the account stays as it is.
+func registrationTried(owner State, notice mail.Mail, maxPerHour int) Changes {
+	c := Changes{Events: []audit.Event{{Type: audit.RegistrationTried, Outcome: audit.Refused, Reason: "EMAIL_TAKEN",
+		Subject: owner.ID}}}
+	if owner.RecentMails < maxPerHour {
+		c.Mails = []mail.Mail{owner.addressed(notice)}
+	}
+	return c
 }
 
 // ByID returns an account.
 func (s *Service) ByID(ctx context.Context, id uuid.UUID) (User, error) { return s.Store.ByID(ctx, id) }
 
-// NormalEmail is the form that addresses are stored and compared in.
+// NormalEmail returns the form in which addresses are stored and compared.
 func NormalEmail(email string) string { return strings.ToLower(strings.TrimSpace(email)) }
 
-// refused records that something was refused, for a reason of ours, and returns
-// that.
-func (s *Service) refused(ctx context.Context, e audit.Event, why *errs.Error) error {
-	e.Outcome, e.Reason = audit.Refused, why.Reason
+// refused records the event of a refusal and returns the refusal.
+func (s *Service) refused(ctx context.Context, e audit.Event, refusal *errs.Error) error {
+	e.Outcome, e.Reason = audit.Refused, refusal.Reason
 	if err := s.Audit.Record(ctx, e); err != nil {
 		return err
 	}
-	return why
+	return refusal
 }

@@ -3,6 +3,7 @@ package account
 import (
 	"context"
 	"fmt"
+	"time"
 	"unicode/utf8"
 
 	"github.com/google/uuid"
@@ -12,10 +13,10 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/mail"
 )
 
-// MaxPassword is the longest password, in characters.
+// MaxPassword is the maximum length of a password, in characters.
 const MaxPassword = 128
 
-// acceptable refuses what is no password to have, in the name of a field.
+// acceptable refuses a password that is too short, too long or known from a breach. errs.Invalid on field.
 func (s *Service) acceptable(ctx context.Context, field, password string) error {
 	if n := utf8.RuneCountInString(password); n < s.policy.MinPassword || n > MaxPassword {
 		return errs.Invalid(field, fmt.Sprintf("must have %d to %d characters", s.policy.MinPassword, MaxPassword))
@@ -26,21 +27,21 @@ func (s *Service) acceptable(ctx context.Context, field, password string) error 
 	return nil
 }
 
-// Change is a password to be changed.
-type Change struct {
+// PasswordChange is a user's request for another password.
+type PasswordChange struct {
 	User uuid.UUID
-	// Session that goes on.
+	// Session is the one that the user is signed in with, which goes on.
 	Session uuid.UUID
-	// Current is empty for an account without a password; Recent says that its
-	// owner proved to be there just now, which the first one needs.
+	// Current is empty for an account without a password. CheckRecent then refuses unless the user has signed in or
+	// reauthenticated a short time ago.
 	Current, New string
-	Recent       func() error
+	CheckRecent  func() error
 }
 
-// ChangePassword replaces a password, or sets the first one, and ends the other
-// sessions. errs.PermissionDenied (PASSWORD_WRONG) and what Recent says;
-// errs.FailedPrecondition (EMAIL_REQUIRED); errs.Conflict (PASSWORD_CHANGED).
-func (s *Service) ChangePassword(ctx context.Context, c Change) error {
+// ChangePassword replaces a password, or sets the first one, and ends the other sessions. errs.PermissionDenied
+// (PASSWORD_WRONG) or the error of CheckRecent; errs.FailedPrecondition (EMAIL_REQUIRED); errs.Conflict
+// (PASSWORD_CHANGED) when it was changed meanwhile.
+func (s *Service) ChangePassword(ctx context.Context, c PasswordChange) error {
 	if err := s.acceptable(ctx, "new_password", c.New); err != nil {
 		return err
 	}
@@ -59,11 +60,36 @@ func (s *Service) ChangePassword(ctx context.Context, c Change) error {
 	if err != nil {
 		return err
 	}
-	return s.Store.ChangePassword(ctx, c.User, old, hash, c.Session, notice)
+	return s.Store.Change(ctx, c.User, Include{}, func(state State, _ time.Time) (Changes, error) {
+		return changePassword(state, old, hash, c.Session, notice)
+	})
+}
+
+// changePassword is the rule of a user's own change of a password that was checked against old.
+func changePassword(s State, old, changed string, session uuid.UUID, notice mail.Mail) (Changes, error) {
+	if s.PasswordHash != old {
+		return Changes{}, errs.Conflict("PASSWORD_CHANGED", "the password was changed meanwhile")
+	}
+	var c Changes
+	c.setPassword(s, changed, session, notice, audit.Event{Type: audit.PasswordChanged, Actor: s.ID, Subject: s.ID})
+	return c, nil
+}
+
+// setPassword adds a new password and its consequences: the sessions except one end, the codes for a new password too,
+// and the owner is told. Sessions that end for another reason already keep that.
+func (c *Changes) setPassword(s State, hash string, except uuid.UUID, notice mail.Mail, e audit.Event) {
+	c.PasswordHash, c.EndCodes = &hash, ResetPassword
+	if c.EndSessions == nil {
+		c.EndSessions = &SessionEnd{Reason: "PASSWORD_CHANGED", Except: except}
+	}
+	if s.Email != "" {
+		c.Mails = append(c.Mails, s.addressed(notice))
+	}
+	c.Events = append(c.Events, e)
 }
 
 // mayChange checks that the caller is the owner.
-func (s *Service) mayChange(ctx context.Context, c Change, email, old string) error {
+func (s *Service) mayChange(ctx context.Context, c PasswordChange, email, old string) error {
 	e := audit.Event{Type: audit.PasswordChanged, Actor: c.User, Subject: c.User}
 	switch {
 	case old == "" && email == "":
@@ -71,7 +97,7 @@ func (s *Service) mayChange(ctx context.Context, c Change, email, old string) er
 	case old == "" && c.Current != "":
 		return s.refused(ctx, e, errs.PermissionDenied("PASSWORD_WRONG", "the account has no password yet"))
 	case old == "":
-		return c.Recent()
+		return c.CheckRecent()
 	}
 	ok, err := s.Passwords.Matches(ctx, c.Current, old)
 	if err != nil {
@@ -83,11 +109,36 @@ func (s *Service) mayChange(ctx context.Context, c Change, email, old string) er
 	return nil
 }
 
-// Delete deletes an account.
+// Delete deletes an account with everything personal; an account that is deleted already is no error.
+// errs.FailedPrecondition (LAST_ADMIN).
 func (s *Service) Delete(ctx context.Context, user uuid.UUID) error {
 	farewell, err := s.Texts.Mail(mail.AccountDeleted, mail.Data{At: s.Now()})
 	if err != nil {
 		return err
 	}
-	return s.Store.Delete(ctx, user, farewell)
+	err = s.Store.Change(ctx, user, Include{Admins: true}, func(state State, _ time.Time) (Changes, error) {
+		return deleteAccount(state, farewell)
+	})
+	if errs.Is(err, errs.KindNotFound) {
+		return nil
+	}
+	return err
+}
+
+// deleteAccount is the rule of a user's own deletion.
+func deleteAccount(s State, farewell mail.Mail) (Changes, error) {
+	if err := s.Admins.CheckLastAdmin(); err != nil {
+		return Changes{}, err
+	}
+	c := Changes{
+		Delete: true, EndSessions: &SessionEnd{Reason: "ACCOUNT_DELETED"}, RevokeTokens: true,
+		Events: []audit.Event{{Type: audit.AccountDeleted, Actor: s.ID, Subject: s.ID}},
+	}
+	// An address that was never verified may be a stranger's, whom somebody could flood by creating and deleting
+	// accounts.
+	if s.Email != "" && !s.VerifiedAt.IsZero() {
+		farewell.To = s.Email // without a User: a user's mails are deleted with them
+		c.Mails = []mail.Mail{farewell}
+	}
+	return c, nil
 }

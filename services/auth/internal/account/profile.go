@@ -15,7 +15,7 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/audit"
 )
 
-// Profile is what users say of themselves; any of it may be empty.
+// Profile is what a user states about themselves; any of it may be empty.
 type Profile struct {
 	DisplayName, FirstName, LastName string
 	Bio                              string
@@ -24,20 +24,19 @@ type Profile struct {
 	PictureURL                       string // https
 }
 
-// Notifications are what a user wants to be told beside what concerns the
-// safety of the account; a choice that was never made is nil.
+// Notifications are a user's choices of optional notifications; nil where no choice was made.
 type Notifications struct {
 	PriceAlerts   *bool `json:",omitempty"`
 	WeeklySummary *bool `json:",omitempty"`
 	ProductNews   *bool `json:",omitempty"`
 }
 
-// paths of a Profile, as callers name its fields.
+// paths are the names of a Profile's fields in the API, in the order of at.
 func paths() []string {
 	return []string{"display_name", "first_name", "last_name", "bio", "time_zone", "preferred_currency", "picture_url"}
 }
 
-// at returns the field of a path, nil for one that there isn't.
+// at returns the field of a path, nil for an unknown one.
 func (p *Profile) at(path string) *string {
 	fields := []*string{&p.DisplayName, &p.FirstName, &p.LastName, &p.Bio, &p.TimeZone, &p.Currency, &p.PictureURL}
 	if i := slices.Index(paths(), path); i >= 0 {
@@ -46,46 +45,59 @@ func (p *Profile) at(path string) *string {
 	return nil
 }
 
-// UpdateProfile sets the fields of a user's profile that paths name, and
-// returns what it came to.
-func (s *Service) UpdateProfile(ctx context.Context, user uuid.UUID, p Profile, named []string) (Profile, error) {
-	if len(named) == 0 {
+// UpdateProfile sets the fields of a user's profile that mask names, and returns the whole profile. errs.Invalid.
+func (s *Service) UpdateProfile(ctx context.Context, user uuid.UUID, p Profile, mask []string) (Profile, error) {
+	if len(mask) == 0 {
 		return Profile{}, errs.Invalid("update_mask", "must have a path")
 	}
-	for _, path := range named {
+	for _, path := range mask {
 		if p.at(path) == nil {
 			return Profile{}, errs.Invalid("update_mask", "must have no other paths than "+strings.Join(paths(), ", "))
 		}
 	}
-	if err := p.tidy(named, "profile."); err != nil {
+	if err := p.normalize(mask, "profile."); err != nil {
 		return Profile{}, err
 	}
-	u, err := s.Store.Update(ctx, user, func(u *User) {
-		for _, path := range named {
+	u, err := s.update(ctx, user, audit.ProfileUpdated, func(u *User) {
+		for _, path := range mask {
 			*u.at(path) = *p.at(path)
 		}
-	}, audit.Event{Type: audit.ProfileUpdated, Actor: user, Subject: user})
+	})
 	return u.Profile, err
 }
 
-// tidy brings the fields of these paths into the form that they are kept in,
-// and says which breaks a rule, by its path after prefix.
-func (p *Profile) tidy(named []string, prefix string) error {
-	for _, path := range named {
+// update stores a user's own change of their profile and notifications, and returns the result.
+func (s *Service) update(ctx context.Context, id uuid.UUID, t audit.Type, change func(*User)) (u User, err error) {
+	err = s.Store.Change(ctx, id, Include{}, func(state State, _ time.Time) (Changes, error) {
+		u = state.User
+		change(&u)
+		e := audit.Event{Type: t, Actor: id, Subject: id}
+		return Changes{Profile: &u.Profile, Notifications: &u.Notifications, Events: []audit.Event{e}}, nil
+	})
+	return u, err
+}
+
+// normalize trims the fields of these paths and brings them into their stored form. errs.Invalid on the first field
+// that breaks its rule, named prefix and path.
+func (p *Profile) normalize(paths []string, prefix string) error {
+	for _, path := range paths {
 		field := p.at(path)
 		*field = strings.TrimSpace(*field)
-		if rule := broken(path, field); rule != "" && *field != "" {
+		if *field == "" {
+			continue
+		}
+		if rule := brokenRule(path, field); rule != "" {
 			return errs.Invalid(prefix+path, rule)
 		}
 	}
 	return nil
 }
 
-// broken is the rule that a field breaks, "" for none.
-func broken(path string, field *string) string {
+// brokenRule returns the rule that a field breaks, "" for none, and brings a currency into upper case.
+func brokenRule(path string, field *string) string {
 	switch path {
 	case "bio":
-		if strings.ContainsFunc(*field, func(r rune) bool { return r != '\n' && unseen(r) }) {
+		if strings.ContainsFunc(*field, func(r rune) bool { return r != '\n' && invisible(r) }) {
 			return "must not contain control characters but line ends"
 		}
 	case "time_zone":
@@ -100,35 +112,35 @@ func broken(path string, field *string) string {
 		*field = unit.String()
 	case "picture_url":
 		u, err := url.Parse(*field)
-		if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || strings.ContainsFunc(*field, unseen) {
+		if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || strings.ContainsFunc(*field, invisible) {
 			return "must be an https URL without a user"
 		}
 	default:
-		if strings.ContainsFunc(*field, unseen) {
+		if strings.ContainsFunc(*field, invisible) {
 			return "must not contain control characters"
 		}
 	}
 	return ""
 }
 
-// unseen are the control characters, and those that make text after them read
-// from the other side (UTR 36, section 2.5).
-func unseen(r rune) bool {
+// invisible reports whether r is a control character, or one that reverses the direction of the text after it (UTR 36,
+// section 2.5).
+func invisible(r rune) bool {
 	return unicode.IsControl(r) || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069
 }
 
-// UpdateNotifications sets the choices that are made in n, and returns all.
+// UpdateNotifications stores the choices that n makes, and returns all of the user's.
 func (s *Service) UpdateNotifications(ctx context.Context, user uuid.UUID, n Notifications) (Notifications, error) {
-	u, err := s.Store.Update(ctx, user, func(u *User) {
-		for _, choice := range []struct{ now, is **bool }{
+	u, err := s.update(ctx, user, audit.NotificationsUpdated, func(u *User) {
+		for _, choice := range []struct{ from, to **bool }{
 			{&n.PriceAlerts, &u.Notifications.PriceAlerts},
 			{&n.WeeklySummary, &u.Notifications.WeeklySummary},
 			{&n.ProductNews, &u.Notifications.ProductNews},
 		} {
-			if *choice.now != nil {
-				*choice.is = *choice.now
+			if *choice.from != nil {
+				*choice.to = *choice.from
 			}
 		}
-	}, audit.Event{Type: audit.NotificationsUpdated, Actor: user, Subject: user})
+	})
 	return u.Notifications, err
 }

@@ -1,11 +1,9 @@
-// Package apikey gives programs keys to sign in with in their owner's name.
+// Package apikey issues keys with which programs sign in in their owner's name.
 //
-// It promises: a key is shown once and kept as a hash; it gives no more than
-// its scopes and no more than its owner holds at the moment, from no other
-// address than it allows, for five minutes at a time.
+// It promises: a key is shown once and stored as a hash; a token for it carries no permission beyond the key's scopes and
+// what its owner holds at the moment, is issued to no other address than the key allows, and lasts five minutes.
 //
-// Limits: revoking a key leaves the tokens that it was exchanged for, until
-// they expire.
+// Limits: tokens that a revoked key was exchanged for are accepted until verifiers hear of the revocation.
 package apikey
 
 import (
@@ -30,17 +28,17 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/role"
 )
 
-// TokenTTL is how long a token lives that a key was exchanged for.
+// TokenTTL is the lifetime of a token that a key was exchanged for.
 const TokenTTL = 5 * time.Minute
 
 const (
 	// Method is the amr of tokens that a key was exchanged for.
 	Method = authn.MethodAPIKey
-	// prefix lets a key that leaked be found by who scans for it.
-	prefix       = "purser_key_"
-	defaultLife  = 90 * 24 * time.Hour
-	longestLife  = 366 * 24 * time.Hour
-	mostOfAnUser = 50
+	// prefix makes a leaked key recognizable to secret scanners.
+	prefix          = "purser_key_"
+	defaultLifetime = 90 * 24 * time.Hour
+	maxLifetime     = 366 * 24 * time.Hour
+	maxPerUser      = 50
 )
 
 // Hash is the SHA-256 of a key. A key is random, so a fast hash is enough.
@@ -60,11 +58,11 @@ type Key struct {
 	RevokedAt  *time.Time
 }
 
-// Store is where keys are kept.
+// Store is where keys are stored.
 type Store interface {
-	// Create stores a key, and e with it, unless its user has most already, and
-	// reports whether it did.
-	Create(ctx context.Context, k Key, most int, e audit.Event) (bool, error)
+	// Create locks the key's user and stores the key and e, unless check refuses for how many of the user's keys can be
+	// used. It refuses what account.CheckCaller refuses.
+	Create(ctx context.Context, k Key, e audit.Event, check func(usable int) error) error
 	// List returns the user's keys, newest first.
 	List(ctx context.Context, user uuid.UUID) ([]Key, error)
 	// Revoke ends a key of this user, and stores e when it had not ended
@@ -72,9 +70,9 @@ type Store interface {
 	Revoke(ctx context.Context, user, id uuid.UUID, at time.Time, e audit.Event) error
 	// ByHash returns a key and its owner's standing; errs.NotFound.
 	ByHash(ctx context.Context, h Hash) (Key, account.Standing, error)
-	// Used notes that a key was used.
-	Used(ctx context.Context, id uuid.UUID, at time.Time) error
-	// Alive reports whether a key of this user can still be used at now.
+	// RecordUse stores when a key was used.
+	RecordUse(ctx context.Context, id uuid.UUID, at time.Time) error
+	// Alive reports whether a key of this user can be used at now.
 	Alive(ctx context.Context, user, id uuid.UUID, now time.Time) (bool, error)
 }
 
@@ -83,7 +81,7 @@ type Signer interface {
 	Sign(c authn.Claims, ttl time.Duration) (string, time.Time, error)
 }
 
-// Service is the rules of API keys.
+// Service applies the rules of API keys.
 type Service struct {
 	store  Store
 	signer Signer
@@ -91,22 +89,23 @@ type Service struct {
 	now    func() time.Time
 }
 
-// NewService returns the rules over a store.
+// NewService returns a Service over a store.
 func NewService(s Store, signer Signer, a audit.Recorder, now func() time.Time) *Service {
 	return &Service{store: s, signer: signer, audit: a, now: now}
 }
 
-// Wish is what a key is to be; a zero ExpiresAt takes the default.
-type Wish struct {
+// CreateRequest is a request for a key.
+type CreateRequest struct {
 	Name      string
 	Scopes    []string
-	Allowed   []string // prefixes
-	ExpiresAt time.Time
+	Allowed   []string  // network prefixes; any address when empty
+	ExpiresAt time.Time // 90 days from now when zero
 }
 
-// Create makes a key for the caller and returns it; it can't be read again.
-func (s *Service) Create(ctx context.Context, caller authn.Caller, w Wish) (string, Key, error) {
-	k, err := s.plan(caller, w)
+// Create makes a key for the caller and returns it; it can't be read again. errs.Invalid, errs.PermissionDenied
+// (SCOPE_NOT_HELD), errs.FailedPrecondition (TOO_MANY_API_KEYS).
+func (s *Service) Create(ctx context.Context, caller authn.Caller, r CreateRequest) (string, Key, error) {
+	k, err := s.newKey(caller, r)
 	if err != nil {
 		return "", Key{}, err
 	}
@@ -114,24 +113,29 @@ func (s *Service) Create(ctx context.Context, caller authn.Caller, w Wish) (stri
 	_, _ = rand.Read(secret) // never fails: crypto/rand ends the program instead
 	key := prefix + base64.RawURLEncoding.EncodeToString(secret)
 	k.Hash = sha256.Sum256([]byte(key))
-	created, err := s.store.Create(ctx, k, mostOfAnUser,
-		audit.Event{Type: audit.APIKeyCreated, Actor: k.UserID, Subject: k.UserID, Object: k.ID.String()})
-	if err != nil {
+	e := audit.Event{Type: audit.APIKeyCreated, Actor: k.UserID, Subject: k.UserID, Object: k.ID.String()}
+	if err := s.store.Create(ctx, k, e, checkCount); err != nil {
 		return "", Key{}, err
-	}
-	if !created {
-		return "", Key{}, errs.FailedPrecondition("TOO_MANY_API_KEYS",
-			fmt.Sprintf("a user has at most %d keys that can be used; revoke one first", mostOfAnUser))
 	}
 	return key, k, nil
 }
 
-func (s *Service) plan(caller authn.Caller, w Wish) (Key, error) {
-	name := strings.TrimSpace(w.Name)
-	if name == "" || strings.ContainsFunc(name, unicode.IsControl) {
-		return Key{}, errs.Invalid("name", "must have a character that can be seen, and none that controls")
+// checkCount refuses one more key than a user may have.
+func checkCount(usable int) error {
+	if usable >= maxPerUser {
+		return errs.FailedPrecondition("TOO_MANY_API_KEYS",
+			fmt.Sprintf("a user has at most %d keys that can be used; revoke one first", maxPerUser))
 	}
-	for _, scope := range w.Scopes {
+	return nil
+}
+
+// newKey checks a request and returns the key without its hash.
+func (s *Service) newKey(caller authn.Caller, r CreateRequest) (Key, error) {
+	name := strings.TrimSpace(r.Name)
+	if name == "" || strings.ContainsFunc(name, unicode.IsControl) {
+		return Key{}, errs.Invalid("name", "must have a visible character and no control characters")
+	}
+	for _, scope := range r.Scopes {
 		if !caller.May(scope) {
 			return Key{}, errs.PermissionDenied("SCOPE_NOT_HELD", "the caller doesn't hold "+scope)
 		}
@@ -141,15 +145,15 @@ func (s *Service) plan(caller authn.Caller, w Wish) (Key, error) {
 		return Key{}, fmt.Errorf("new key id: %w", err)
 	}
 	now := s.now().UTC()
-	k := Key{ID: id, UserID: caller.UserID, Name: name, Scopes: w.Scopes, Allowed: []netip.Prefix{}, CreatedAt: now,
-		ExpiresAt: w.ExpiresAt.UTC()}
+	k := Key{ID: id, UserID: caller.UserID, Name: name, Scopes: r.Scopes, Allowed: []netip.Prefix{}, CreatedAt: now,
+		ExpiresAt: r.ExpiresAt.UTC()}
 	switch {
-	case w.ExpiresAt.IsZero():
-		k.ExpiresAt = now.Add(defaultLife)
-	case !k.ExpiresAt.After(now) || k.ExpiresAt.After(now.Add(longestLife)):
+	case r.ExpiresAt.IsZero():
+		k.ExpiresAt = now.Add(defaultLifetime)
+	case !k.ExpiresAt.After(now) || k.ExpiresAt.After(now.Add(maxLifetime)):
 		return Key{}, errs.Invalid("expire_time", "must be in the future, and at most a year from now")
 	}
-	for _, text := range w.Allowed {
+	for _, text := range r.Allowed {
 		p, err := netip.ParsePrefix(text)
 		if err != nil {
 			return Key{}, errs.Invalid("allowed_cidrs", "must be prefixes such as 192.0.2.0/24")
@@ -164,14 +168,14 @@ func (s *Service) List(ctx context.Context, user uuid.UUID) ([]Key, error) {
 	return s.store.List(ctx, user)
 }
 
-// Revoke ends one of the caller's keys. errs.NotFound when it is not one.
+// Revoke ends one of the caller's keys. errs.NotFound when it is none of theirs.
 func (s *Service) Revoke(ctx context.Context, user, id uuid.UUID) error {
 	return s.store.Revoke(ctx, user, id, s.now().UTC(),
 		audit.Event{Type: audit.APIKeyRevoked, Actor: user, Subject: user, Object: id.String()})
 }
 
-// Exchange gives an access token for a key that is used from an address.
-// errs.Unauthenticated (API_KEY_INVALID) whatever is wrong with it.
+// Exchange issues an access token for a key that is used from an address. errs.Unauthenticated (API_KEY_INVALID)
+// whatever is wrong with it.
 func (s *Service) Exchange(ctx context.Context, key string, from netip.Addr) (token string, expires time.Time,
 	err error) {
 	invalid := errs.Unauthenticated("API_KEY_INVALID", "the key is not valid, or not from this address")
@@ -201,24 +205,24 @@ func (s *Service) Exchange(ctx context.Context, key string, from netip.Addr) (to
 		return "", time.Time{}, err
 	}
 	if k.LastUsedAt == nil || now.Sub(*k.LastUsedAt) >= time.Minute {
-		err = s.store.Used(ctx, k.ID, now)
+		err = s.store.RecordUse(ctx, k.ID, now)
 	}
 	return token, expires, err
 }
 
-// refused records that a key was not taken, and returns why.
-func (s *Service) refused(ctx context.Context, k Key, why *errs.Error) error {
-	e := audit.Event{Type: audit.APIKeyRefused, Outcome: audit.Refused, Reason: why.Reason, Subject: k.UserID}
+// refused records that a key was refused, and returns the refusal.
+func (s *Service) refused(ctx context.Context, k Key, refusal *errs.Error) error {
+	e := audit.Event{Type: audit.APIKeyRefused, Outcome: audit.Refused, Reason: refusal.Reason, Subject: k.UserID}
 	if k.ID != uuid.Nil {
 		e.Object = k.ID.String()
 	}
 	if err := s.audit.Record(ctx, e); err != nil {
 		return err
 	}
-	return why
+	return refusal
 }
 
-// Alive reports whether a key of this user can still be used.
+// Alive reports whether a key of this user can be used.
 func (s *Service) Alive(ctx context.Context, user, id uuid.UUID) (bool, error) {
 	return s.store.Alive(ctx, user, id, s.now())
 }

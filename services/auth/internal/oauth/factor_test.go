@@ -62,17 +62,18 @@ func (w *world) Identify(context.Context, oauth.Answer) (identity.Claim, error) 
 }
 
 func (w *world) Resolve(context.Context, identity.Claim, account.User,
-	func(identity.Found) (identity.Step, error)) (identity.SignedIn, error) {
+	func(identity.Found) (identity.Decision, error)) (identity.SignedIn, error) {
 	return identity.SignedIn{User: w.user, Identity: w.user}, nil
 }
 
-func (w *world) Add(context.Context, uuid.UUID, identity.Claim, time.Time, int) (identity.Identity, error) {
+func (w *world) Add(context.Context, uuid.UUID, identity.Claim, time.Time,
+	func(int) error) (identity.Identity, error) {
 	return identity.Identity{}, nil
 }
 
 func (w *world) List(context.Context, uuid.UUID) ([]identity.Identity, error) { return nil, nil }
 
-func (w *world) Remove(context.Context, uuid.UUID, uuid.UUID) error { return nil }
+func (w *world) Change(context.Context, uuid.UUID, account.Decide) error { return nil }
 
 func (w *world) Record(_ context.Context, e audit.Event) error {
 	w.events = append(w.events, e)

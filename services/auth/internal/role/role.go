@@ -1,4 +1,4 @@
-// Package role maps roles to permissions: the one table of who may do what.
+// Package role maps roles to permissions.
 package role
 
 import (
@@ -11,16 +11,15 @@ const (
 	Admin              = "admin"
 	Trader             = "trader"
 	FundManager        = "fund_manager"
-	IndividualInvestor = "individual_investor" // what a new account gets
+	IndividualInvestor = "individual_investor" // of a new account
 )
 
-// ForwardClient lets a service account say which address a call that it passes
-// on came from.
+// ForwardClient is the permission of a service account to state the client address of a call that it forwards.
 const ForwardClient = "client:forward"
 
-// table is the permissions of each role. write and delete reach one's own
-// things only; ":any" reaches beyond.
-func table() map[string][]string {
+// permissions returns those of each role. read, write and delete are of the caller's own resources; ":any" extends them
+// to everybody's.
+func permissions() map[string][]string {
 	all := []string{
 		"wallet:read", "wallet:write", "wallet:delete",
 		"portfolio:read", "portfolio:write",
@@ -36,21 +35,20 @@ func table() map[string][]string {
 	}
 }
 
-// Names of the roles, the most powerful first.
+// Names returns the names of all roles, the most powerful first.
 func Names() []string { return []string{Admin, Trader, FundManager, IndividualInvestor} }
 
-// Permissions returns what the roles together permit, sorted. A role that is
-// not known permits nothing.
+// Permissions returns what the roles permit, sorted and without duplicates. An unknown role permits nothing.
 func Permissions(roles []string) []string {
 	set := map[string]struct{}{}
-	t := table()
+	byRole := permissions()
 	for _, r := range roles {
-		for _, p := range t[r] {
+		for _, p := range byRole[r] {
 			set[p] = struct{}{}
 		}
 	}
 	return slices.Sorted(maps.Keys(set))
 }
 
-// Exists reports whether there is such a permission. An admin holds them all.
-func Exists(permission string) bool { return slices.Contains(table()[Admin], permission) }
+// Exists reports whether a permission exists. An admin holds all of them.
+func Exists(permission string) bool { return slices.Contains(permissions()[Admin], permission) }

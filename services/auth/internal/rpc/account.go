@@ -165,9 +165,9 @@ func (s *AccountServer) ChangePassword(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	err = s.accounts.ChangePassword(ctx, account.Change{
+	err = s.accounts.ChangePassword(ctx, account.PasswordChange{
 		User: caller.UserID, Session: caller.SessionID, Current: req.GetCurrentPassword(), New: req.GetNewPassword(),
-		Recent: func() error { _, err := recently(ctx); return err },
+		CheckRecent: func() error { _, err := recently(ctx); return err },
 	})
 	if e := errs.As(err); e == nil || e.Reason != "PASSWORD_WRONG" {
 		giveBack()

@@ -39,7 +39,7 @@ func (s *APIKeyServer) CreateApiKey(ctx context.Context,
 		}
 		expires = req.GetExpireTime().AsTime()
 	}
-	key, k, err := s.keys.Create(ctx, caller, apikey.Wish{
+	key, k, err := s.keys.Create(ctx, caller, apikey.CreateRequest{
 		Name: req.GetName(), Scopes: req.GetScopes(), Allowed: req.GetAllowedCidrs(), ExpiresAt: expires,
 	})
 	if err != nil {

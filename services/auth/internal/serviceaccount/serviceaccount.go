@@ -1,14 +1,11 @@
-// Package serviceaccount lets programs sign in in their own name (RFC 6749,
-// section 4.4).
+// Package serviceaccount lets programs sign in as themselves, with a client id and a secret (RFC 6749, section 4.4).
 //
-// It promises: a secret is shown once and kept as a hash; while one replaces
-// another both are good, for a stated time or not at all; a token lasts five
-// minutes, carries the account's own permissions, says "svc" in amr and is not
-// refreshed; whatever is wrong with what was presented is answered alike, and
-// compared in constant time.
+// It promises: a secret is shown once and stored as a hash; when it is replaced, the old one stays valid for a stated
+// overlap, which may be zero; a token lasts five minutes, carries the account's own permissions, says "svc" in amr and is
+// not refreshed; every invalid secret gets the same answer, and secrets are compared in constant time.
 //
-// Limits: wrong secrets are counted by address alone, since who counts against
-// the account could keep the service out, and 256 random bits can't be guessed.
+// Limits: wrong secrets are counted by client address alone: counted by account, they would let anybody lock a service
+// out, and 256 random bits can't be guessed.
 package serviceaccount
 
 import (
@@ -32,17 +29,17 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/role"
 )
 
-// TokenTTL is how long a token of a service account lives.
+// TokenTTL is the lifetime of a service account's token.
 const TokenTTL = 5 * time.Minute
 
 const (
 	// Method is the amr of a service account's tokens.
 	Method = authn.MethodService
-	// prefix lets a secret that leaked be found by who scans for it.
+	// prefix makes a leaked secret recognizable to secret scanners.
 	prefix = "purser_svc_"
-	// secretBytes of a secret are random.
+	// secretBytes is the number of random bytes of a secret.
 	secretBytes = 32
-	// MaxOverlap is the longest that secrets stay good beside a newer one.
+	// MaxOverlap is the maximum time for which old secrets stay valid beside a newer one.
 	MaxOverlap = 7 * 24 * time.Hour
 )
 
@@ -56,7 +53,7 @@ type Account struct {
 	Permissions []string
 	CreatedAt   time.Time
 	DisabledAt  time.Time // zero unless it is disabled
-	Secrets     []Secret  // those that can be used, newest first
+	Secrets     []Secret  // newest first
 }
 
 // Secret is a secret as stored.
@@ -65,30 +62,28 @@ type Secret struct {
 	Hash       Hash
 	CreatedAt  time.Time
 	ExpiresAt  time.Time // zero while it is the newest
-	LastUsedAt time.Time // zero while it wasn't used
+	LastUsedAt time.Time // zero before its first use
 }
 
-// Store is where service accounts are kept. What it returns has the secrets
-// that can be used at now.
+// Change is a rule: what to make of a locked account, which has all its stored secrets, and the event to record, none
+// when it has no type. Tokens of the secrets that it drops, and of an account that it disables, are revoked. It may run
+// more than once, and only the last result is stored; when it fails, nothing is.
+type Change func(a Account) (Account, audit.Event, error)
+
+// Store is where service accounts are stored. What it reads has the secrets that can be used at now.
 type Store interface {
-	// Create stores an account with its first secret, and e with it; false
-	// when the name is taken, with nothing changed.
+	// Create stores an account with its secrets, and e; false when the name is taken, with nothing changed.
 	Create(ctx context.Context, a Account, e audit.Event) (bool, error)
-	// ByName and ByID return errs.NotFound for what nobody has.
+	// ByName and ByID return errs.NotFound for an unknown name or id.
 	ByName(ctx context.Context, name string, now time.Time) (Account, error)
 	ByID(ctx context.Context, id uuid.UUID, now time.Time) (Account, error)
+	// List returns the accounts by name, at most 1,000.
 	List(ctx context.Context, now time.Time) ([]Account, error)
-	// Rotate adds a secret to an account that is not disabled, lets its others
-	// end at the given time, or at once when that is not after the new one's
-	// making, and stores e. errs.NotFound, errs.FailedPrecondition.
-	Rotate(ctx context.Context, id uuid.UUID, fresh Secret, othersEnd time.Time, e audit.Event) error
-	// Disable ends an account and its secrets, and stores e when it had not
-	// ended before. errs.NotFound.
-	Disable(ctx context.Context, id uuid.UUID, at time.Time, e audit.Event) error
-	// SetPermissions replaces an account's permissions, and stores e.
-	SetPermissions(ctx context.Context, id uuid.UUID, permissions []string, e audit.Event) error
-	// Used notes that a secret was used.
-	Used(ctx context.Context, secret uuid.UUID, at time.Time) error
+	// Change locks an account and stores what change makes of it, in one transaction: its permissions, when it was
+	// disabled, and which secrets it has until when. errs.NotFound.
+	Change(ctx context.Context, id uuid.UUID, change Change) error
+	// RecordUse stores when a secret was used.
+	RecordUse(ctx context.Context, secret uuid.UUID, at time.Time) error
 }
 
 // Signer signs access tokens; *signing.Ring is one.
@@ -96,7 +91,7 @@ type Signer interface {
 	Sign(c authn.Claims, ttl time.Duration) (string, time.Time, error)
 }
 
-// Service is the rules of service accounts.
+// Service applies the rules of service accounts.
 type Service struct {
 	store  Store
 	signer Signer
@@ -104,14 +99,13 @@ type Service struct {
 	now    func() time.Time
 }
 
-// NewService returns the rules over a store. Without a signer it can't issue
-// tokens.
+// NewService returns a Service over a store. signer may be nil where no tokens are issued.
 func NewService(s Store, signer Signer, a audit.Recorder, now func() time.Time) *Service {
 	return &Service{store: s, signer: signer, audit: a, now: now}
 }
 
-// Grantor is who makes or changes an account: nobody gives what they don't
-// hold. The zero Actor is the command line, which may give everything.
+// Grantor is the caller who creates or changes an account: nobody grants a permission that they don't hold. The zero
+// Grantor is the command line, which may grant everything.
 type Grantor struct {
 	Actor uuid.UUID
 	May   func(permission string) bool
@@ -126,23 +120,24 @@ func (g Grantor) check(permissions []string) error {
 	return nil
 }
 
-var goodName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,62}$`)
+var validName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,62}$`)
 
-// Create makes an account and returns its secret, which can't be read again.
+// Create makes an account and returns its secret, which can't be read again. errs.Invalid, errs.PermissionDenied
+// (PERMISSION_NOT_HELD), errs.AlreadyExists (SERVICE_ACCOUNT_EXISTS).
 func (s *Service) Create(ctx context.Context, by Grantor, name string, permissions []string) (string, Account, error) {
 	return s.create(ctx, by, name, permissions, newSecret)
 }
 
-// maker makes a secret: its text, and what is stored of it.
-type maker func(now time.Time) (string, Secret, error)
+// secretSource returns a secret: its text, and what is stored of it.
+type secretSource func(now time.Time) (string, Secret, error)
 
-func (s *Service) create(ctx context.Context, by Grantor, name string, permissions []string, fresh maker) (string,
+func (s *Service) create(ctx context.Context, by Grantor, name string, permissions []string, source secretSource) (string,
 	Account, error) {
-	if !goodName.MatchString(name) {
+	if !validName.MatchString(name) {
 		return "", Account{}, errs.Invalid("name",
 			`must be lower-case letters, digits and "-", beginning with a letter`)
 	}
-	if err := known(permissions); err != nil {
+	if err := checkPermissions(permissions); err != nil {
 		return "", Account{}, err
 	}
 	if err := by.check(permissions); err != nil {
@@ -153,7 +148,7 @@ func (s *Service) create(ctx context.Context, by Grantor, name string, permissio
 		return "", Account{}, fmt.Errorf("new service account id: %w", err)
 	}
 	now := s.now().UTC()
-	text, secret, err := fresh(now)
+	text, secret, err := source(now)
 	if err != nil {
 		return "", Account{}, err
 	}
@@ -170,10 +165,11 @@ func (s *Service) create(ctx context.Context, by Grantor, name string, permissio
 	return text, a, nil
 }
 
-func known(permissions []string) error {
+// checkPermissions refuses permissions that don't exist.
+func checkPermissions(permissions []string) error {
 	for _, p := range permissions {
 		if !role.Exists(p) {
-			return errs.Invalid("permissions", "there is no permission "+p)
+			return errs.Invalid("permissions", "unknown permission "+p)
 		}
 	}
 	return nil
@@ -193,30 +189,32 @@ func asSecret(text string, now time.Time) (string, Secret, error) {
 	return text, Secret{ID: id, Hash: sha256.Sum256([]byte(text)), CreatedAt: now}, nil
 }
 
-// Rotate makes a new secret and returns it; those from before are good for
-// overlap more, 0 to MaxOverlap. errs.NotFound, errs.FailedPrecondition
-// (SERVICE_ACCOUNT_DISABLED).
+// Rotate makes a new secret and returns it; the old ones stay valid for overlap, 0 to MaxOverlap. errs.NotFound,
+// errs.PermissionDenied (PERMISSION_NOT_HELD), errs.FailedPrecondition (SERVICE_ACCOUNT_DISABLED).
 func (s *Service) Rotate(ctx context.Context, by Grantor, id uuid.UUID, overlap time.Duration) (string, Account,
 	error) {
 	return s.rotate(ctx, by, id, overlap, newSecret)
 }
 
-func (s *Service) rotate(ctx context.Context, by Grantor, id uuid.UUID, overlap time.Duration, fresh maker) (string,
-	Account, error) {
+func (s *Service) rotate(ctx context.Context, by Grantor, id uuid.UUID, overlap time.Duration,
+	source secretSource) (string, Account, error) {
 	now := s.now().UTC()
 	a, err := s.store.ByID(ctx, id, now)
 	if err != nil {
 		return "", Account{}, err
 	}
-	if err := by.check(a.Permissions); err != nil { // or a new secret would give them
+	if err := by.check(a.Permissions); err != nil { // whoever has the new secret holds them
 		return "", Account{}, err
 	}
-	text, secret, err := fresh(now)
+	text, secret, err := source(now)
 	if err != nil {
 		return "", Account{}, err
 	}
-	err = s.store.Rotate(ctx, id, secret, now.Add(min(max(overlap, 0), MaxOverlap)),
-		audit.Event{Type: audit.ServiceRotated, Actor: by.Actor, Subject: id, Object: secret.ID.String()})
+	e := audit.Event{Type: audit.ServiceRotated, Actor: by.Actor, Subject: id, Object: secret.ID.String()}
+	err = s.store.Change(ctx, id, func(a Account) (Account, audit.Event, error) {
+		a, err := a.rotated(secret, overlap)
+		return a, e, err
+	})
 	if err != nil {
 		return "", Account{}, err
 	}
@@ -224,16 +222,51 @@ func (s *Service) rotate(ctx context.Context, by Grantor, id uuid.UUID, overlap 
 	return text, a, err
 }
 
+// rotated is the rule of a new secret: the others end after overlap, unless they end before that.
+func (a Account) rotated(fresh Secret, overlap time.Duration) (Account, error) {
+	if !a.DisabledAt.IsZero() {
+		return a, errs.FailedPrecondition("SERVICE_ACCOUNT_DISABLED", "the service account is disabled")
+	}
+	a.Secrets = endSecrets(a.Secrets, fresh.CreatedAt.Add(min(max(overlap, 0), MaxOverlap)), fresh.CreatedAt)
+	a.Secrets = slices.Insert(a.Secrets, 0, fresh)
+	return a, nil
+}
+
+// endSecrets lets secrets expire at a time, unless they do before, and drops those that have expired by now.
+func endSecrets(secrets []Secret, at, now time.Time) []Secret {
+	var left []Secret
+	for _, s := range secrets {
+		if s.ExpiresAt.IsZero() || s.ExpiresAt.After(at) {
+			s.ExpiresAt = at
+		}
+		if s.ExpiresAt.After(now) {
+			left = append(left, s)
+		}
+	}
+	return left
+}
+
 // List returns the accounts by name, at most 1,000.
 func (s *Service) List(ctx context.Context) ([]Account, error) { return s.store.List(ctx, s.now()) }
 
-// Disable ends an account for good. errs.NotFound.
+// Disable disables an account for good. A disabled account is left as it is. errs.NotFound.
 func (s *Service) Disable(ctx context.Context, actor, id uuid.UUID) error {
-	return s.store.Disable(ctx, id, s.now().UTC(), audit.Event{Type: audit.ServiceDisabled, Actor: actor, Subject: id})
+	now := s.now().UTC()
+	return s.store.Change(ctx, id, func(a Account) (Account, audit.Event, error) {
+		if !a.DisabledAt.IsZero() {
+			return a, audit.Event{}, nil
+		}
+		return a.disabled(now), audit.Event{Type: audit.ServiceDisabled, Actor: actor, Subject: id}, nil
+	})
 }
 
-// Issue gives a token for a secret. errs.Unauthenticated
-// (SERVICE_SECRET_INVALID) whatever is wrong with it.
+// disabled is the rule of disabling an enabled account: its secrets end with it.
+func (a Account) disabled(now time.Time) Account {
+	a.DisabledAt, a.Secrets = now, endSecrets(a.Secrets, now, now)
+	return a
+}
+
+// Issue issues a token for a secret. errs.Unauthenticated (SERVICE_SECRET_INVALID) whatever is wrong with it.
 func (s *Service) Issue(ctx context.Context, name, presented string) (token string, expires time.Time, err error) {
 	now := s.now().UTC()
 	a, err := s.store.ByName(ctx, name, now)
@@ -242,12 +275,12 @@ func (s *Service) Issue(ctx context.Context, name, presented string) (token stri
 	}
 	secret, ok := a.matching(presented)
 	if !ok {
-		why := errs.Unauthenticated("SERVICE_SECRET_INVALID", "the client or its secret is not valid")
-		if err := s.audit.Record(ctx, audit.Event{Type: audit.ServiceRefused, Outcome: audit.Refused,
-			Reason: why.Reason, Subject: a.ID}); err != nil {
+		refusal := errs.Unauthenticated("SERVICE_SECRET_INVALID", "the client or its secret is not valid")
+		e := audit.Event{Type: audit.ServiceRefused, Outcome: audit.Refused, Reason: refusal.Reason, Subject: a.ID}
+		if err := s.audit.Record(ctx, e); err != nil {
 			return "", time.Time{}, err
 		}
-		return "", time.Time{}, why
+		return "", time.Time{}, refusal
 	}
 	token, expires, err = s.signer.Sign(authn.Claims{
 		RegisteredClaims: jwt.RegisteredClaims{Subject: a.ID.String(), ID: uuid.NewString()},
@@ -257,12 +290,12 @@ func (s *Service) Issue(ctx context.Context, name, presented string) (token stri
 		AuthTime:         jwt.NewNumericDate(now),
 	}, TokenTTL)
 	if err == nil && now.Sub(secret.LastUsedAt) >= time.Minute {
-		err = s.store.Used(ctx, secret.ID, now)
+		err = s.store.RecordUse(ctx, secret.ID, now)
 	}
 	return token, expires, err
 }
 
-// matching is the account's secret that was presented.
+// matching returns the account's secret that was presented; false when there is none, or the account is disabled.
 func (a Account) matching(presented string) (found Secret, ok bool) {
 	hash := Hash(sha256.Sum256([]byte(presented)))
 	for _, s := range a.Secrets {
@@ -273,7 +306,7 @@ func (a Account) matching(presented string) (found Secret, ok bool) {
 	return found, ok
 }
 
-// Alive reports whether a secret of this account can still be used.
+// Alive reports whether a secret of this account can be used.
 func (s *Service) Alive(ctx context.Context, id, secret uuid.UUID) (bool, error) {
 	a, err := s.store.ByID(ctx, id, s.now())
 	if errs.Is(err, errs.KindNotFound) {
@@ -283,18 +316,16 @@ func (s *Service) Alive(ctx context.Context, id, secret uuid.UUID) (bool, error)
 		slices.ContainsFunc(a.Secrets, func(x Secret) bool { return x.ID == secret }), err
 }
 
-// Ensure makes sure that an account is there with these permissions, unless
-// they are nil and it has some already, and that presented, unless it is
-// empty, is a secret of it; it returns a new secret when that is not so, and
-// "" when all is well. errs.FailedPrecondition (SERVICE_ACCOUNT_DISABLED).
+// Ensure creates an account, or gives an existing one these permissions unless they are nil. It returns "" when presented
+// is a valid secret of the account, otherwise a new secret; the old ones stay valid for an hour. errs.Invalid,
+// errs.FailedPrecondition (SERVICE_ACCOUNT_DISABLED).
 func (s *Service) Ensure(ctx context.Context, name string, permissions []string, presented string) (string, error) {
 	return s.ensure(ctx, name, permissions, presented, newSecret)
 }
 
-// EnsureGiven is Ensure for a secret that was made elsewhere: when it is none
-// of the account's it becomes the newest, and added is true. It must have the
-// form of those that are made here, so that nobody gives one that can be
-// guessed: errs.Invalid. One that was ended comes back when it is given again.
+// EnsureGiven is Ensure for a secret that was generated by somebody else: when it is not a valid secret of the account
+// it becomes the newest, and added is true. It must have the form of a generated secret, so that nobody sets one that can
+// be guessed: errs.Invalid on secret. A secret that had ended becomes valid again.
 func (s *Service) EnsureGiven(ctx context.Context, name string, permissions []string, given string) (added bool,
 	err error) {
 	random, ok := strings.CutPrefix(given, prefix)
@@ -308,11 +339,11 @@ func (s *Service) EnsureGiven(ctx context.Context, name string, permissions []st
 }
 
 func (s *Service) ensure(ctx context.Context, name string, permissions []string, presented string,
-	fresh maker) (string, error) {
+	source secretSource) (string, error) {
 	now := s.now().UTC()
 	a, err := s.store.ByName(ctx, name, now)
 	if errs.Is(err, errs.KindNotFound) {
-		text, _, err := s.create(ctx, Grantor{}, name, permissions, fresh)
+		text, _, err := s.create(ctx, Grantor{}, name, permissions, source)
 		return text, err
 	}
 	if err != nil {
@@ -321,20 +352,26 @@ func (s *Service) ensure(ctx context.Context, name string, permissions []string,
 	if !a.DisabledAt.IsZero() {
 		return "", errs.FailedPrecondition("SERVICE_ACCOUNT_DISABLED", "the service account is disabled")
 	}
-	if err := known(permissions); err != nil {
+	if err := checkPermissions(permissions); err != nil {
 		return "", err
 	}
-	if want := slices.Sorted(slices.Values(permissions)); permissions != nil && !slices.Equal(want, a.Permissions) {
-		err := s.store.SetPermissions(ctx, a.ID, want,
-			audit.Event{Type: audit.ServiceChanged, Subject: a.ID, Object: name})
-		if err != nil {
+	if sorted := slices.Sorted(slices.Values(permissions)); permissions != nil && !slices.Equal(sorted, a.Permissions) {
+		if err := s.setPermissions(ctx, a, sorted); err != nil {
 			return "", err
 		}
 	}
 	if _, ok := a.matching(presented); ok {
 		return "", nil
 	}
-	// The ones from before stay for a while: other replicas may use them.
-	text, _, err := s.rotate(ctx, Grantor{}, a.ID, time.Hour, fresh)
+	// The old ones stay valid for a while, because other replicas of the program may use them.
+	text, _, err := s.rotate(ctx, Grantor{}, a.ID, time.Hour, source)
 	return text, err
+}
+
+func (s *Service) setPermissions(ctx context.Context, a Account, permissions []string) error {
+	e := audit.Event{Type: audit.ServiceChanged, Subject: a.ID, Object: a.Name}
+	return s.store.Change(ctx, a.ID, func(a Account) (Account, audit.Event, error) {
+		a.Permissions = permissions
+		return a, e, nil
+	})
 }

@@ -12,13 +12,12 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/audit"
 )
 
-// Reauthenticate proves anew who holds a session (RFC 9470 calls it step-up)
-// and returns an access token that says so; the refresh token stays as it is.
+// Reauthenticate authenticates the user of a session once more (step-up, RFC 9470) and returns an access token with the
+// new time; the refresh token stays as it is.
 //
-// An account with a second factor needs a code of it, and the password only
-// when one is given; any other account needs its password. errs.Invalid on
-// password when it is missing; errs.Unauthenticated: INVALID_CREDENTIALS,
-// SESSION_REVOKED, ACCOUNT_DISABLED, or as SecondFactor.
+// An account with a second factor needs a code of it, and the password only when one is given; any other account needs
+// its password. errs.Invalid on password when it is missing; errs.Unauthenticated: INVALID_CREDENTIALS, SESSION_REVOKED,
+// ACCOUNT_DISABLED, or as SecondFactor.
 func (s *Service) Reauthenticate(ctx context.Context, user, session uuid.UUID, password, code string) (Tokens, error) {
 	proven, err := s.prove(ctx, user, password, code)
 	if err != nil {
@@ -55,7 +54,7 @@ func (s *Service) Reauthenticate(ctx context.Context, user, session uuid.UUID, p
 	return tokens, nil
 }
 
-// prove returns how it was proven that a user is there.
+// prove checks the password, unless it is empty, and the code, and returns the methods that they prove (RFC 8176).
 func (s *Service) prove(ctx context.Context, user uuid.UUID, password, code string) ([]string, error) {
 	var proven []string
 	if password != "" {
@@ -72,16 +71,16 @@ func (s *Service) prove(ctx context.Context, user uuid.UUID, password, code stri
 		}
 		proven = append(proven, "pwd")
 	}
-	if s.Factor != nil {
-		more, err := s.Factor.Check(ctx, user, code)
+	if s.SecondFactor != nil {
+		more, err := s.SecondFactor.Check(ctx, user, code)
 		if err != nil {
 			return nil, err
 		}
 		proven = append(proven, more...)
 	}
 	if len(proven) == 0 {
-		return nil, errs.Invalid("password", "is needed, for the account has no second factor; without a password "+
-			"sign in again")
+		return nil, errs.Invalid("password", "is required, because the account has no second factor; an account "+
+			"without a password signs in again")
 	}
 	return proven, nil
 }

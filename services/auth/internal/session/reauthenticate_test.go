@@ -15,7 +15,7 @@ import (
 )
 
 func (s timed) ChangeOwn(ctx context.Context, user, family uuid.UUID,
-	change func(session.Family, account.Standing, time.Time) (session.Family, audit.Event, error)) error {
+	change session.Change) error {
 	return s.Sessions.ChangeOwn(ctx, user, family,
 		func(f session.Family, is account.Standing, _ time.Time) (session.Family, audit.Event, error) {
 			return change(f, is, s.clock.now())
@@ -77,7 +77,7 @@ func TestAStepUpIsOfItsSessionAndStaysWithItsTokens(t *testing.T) {
 
 func TestWithASecondFactorAStepUpNeedsItsCode(t *testing.T) {
 	f := newFixture(t)
-	f.Factor = factor{}
+	f.SecondFactor = factor{}
 	if _, err := f.Login(t.Context(), email, password, "123456"); err != nil {
 		t.Fatal(err)
 	}

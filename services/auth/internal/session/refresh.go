@@ -10,9 +10,8 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/audit"
 )
 
-// mostTogether is how often a session can be refreshed within that time, since
-// every token of it stays good.
-const mostTogether = 32
+// maxSharedRefreshes bounds the refreshes of a session within sharedUse, since each of their tokens stays usable.
+const maxSharedRefreshes = 32
 
 // Refresh exchanges a token for its successor. errs.Unauthenticated with
 // reason REFRESH_TOKEN_INVALID, REFRESH_TOKEN_EXPIRED, REFRESH_TOKEN_REUSED or
@@ -23,9 +22,8 @@ func (s *Service) Refresh(ctx context.Context, token Token) (Tokens, error) {
 		tokens  Tokens
 		refusal error
 	)
-	err := s.Store.Change(ctx, token.Hash(), func(f Family, standing account.Standing, now time.Time) (Family,
-		audit.Event, error) {
-		// Assigned afresh at every run: the transaction may be repeated.
+	change := func(f Family, standing account.Standing, now time.Time) (Family, audit.Event, error) {
+		// Assigned at every run, because the transaction may be repeated.
 		var (
 			next Token
 			e    audit.Event
@@ -39,16 +37,16 @@ func (s *Service) Refresh(ctx context.Context, token Token) (Tokens, error) {
 		if err != nil || refusal != nil {
 			return f, e, err
 		}
-		// Sign before storing: a token is not used up by a call that can't be
-		// answered, or a signer that is away for longer than the recovery would
-		// end sessions.
+		// Signed before storing: otherwise calls that can't be answered would use tokens up, and a signer that is
+		// unavailable for longer than the recovery would end sessions.
 		f.LastUsedAt, f.Client = now, audit.ClientFrom(ctx)
 		tokens, err = s.tokens(f, next, standing)
 		return f, e, err
-	})
+	}
+	err := s.Store.Change(ctx, token.Hash(), change)
 	switch {
 	case errs.Is(err, errs.KindNotFound):
-		return Tokens{}, errs.Unauthenticated("REFRESH_TOKEN_INVALID", "the refresh token is not one of ours")
+		return Tokens{}, errs.Unauthenticated("REFRESH_TOKEN_INVALID", "the refresh token is unknown")
 	case err != nil:
 		return Tokens{}, err
 	case refusal != nil:
@@ -57,8 +55,8 @@ func (s *Service) Refresh(ctx context.Context, token Token) (Tokens, error) {
 	return tokens, nil
 }
 
-// rotate decides what presenting a token does to its family. A refusal is an
-// outcome that is stored (a revocation), not a failure of the transaction.
+// rotate is the rule of what presenting a token does to its family. A refusal is not a failure of the transaction: it
+// may revoke the family, which is stored.
 func (s *Service) rotate(f Family, token Token, now time.Time) (_ Family, next Token, e audit.Event, refusal,
 	err error) {
 	hash := token.Hash()
@@ -69,8 +67,8 @@ func (s *Service) rotate(f Family, token Token, now time.Time) (_ Family, next T
 		return f, "", e, errs.Unauthenticated("REFRESH_TOKEN_EXPIRED", "the session has expired"), nil
 	case hash == f.Current && !now.Before(f.CurrentExpiresAt):
 		return f, "", e, errs.Unauthenticated("REFRESH_TOKEN_EXPIRED", "the refresh token has expired"), nil
-	case hash == f.Current && len(f.recoverable(now)) >= mostTogether:
-		return f, "", e, errs.Exhausted("REFRESHED_TOO_OFTEN", "the session is refreshed too often").After(together),
+	case hash == f.Current && len(f.recoverable(now)) >= maxSharedRefreshes:
+		return f, "", e, errs.Exhausted("REFRESHED_TOO_OFTEN", "the session is refreshed too often").After(sharedUse),
 			nil
 	case hash == f.Current:
 		next = NewToken()
@@ -92,27 +90,31 @@ func (s *Service) rotate(f Family, token Token, now time.Time) (_ Family, next T
 		"the refresh token was used before; the session has ended"), nil
 }
 
-// recoverable are the used tokens that may be presented again once the current
-// one is used too.
+// recoverable returns the used tokens that may be presented again once the current one is used too.
 func (f Family) recoverable(now time.Time) []Used {
-	return slices.DeleteFunc(slices.Clone(f.Used), func(u Used) bool { return !now.Before(u.At.Add(together)) })
+	return slices.DeleteFunc(slices.Clone(f.Used), func(u Used) bool { return !now.Before(u.At.Add(sharedUse)) })
 }
 
-// successor is the current token for who presents a used one: the last one
-// used while its successor is unused, within the recovery; any other of the
-// last ten seconds.
+// successor returns the current token to a caller that presents a used one: the last one that was used, within the
+// recovery, or any other within sharedUse of its use. The successors lead to the current token one by one.
 func (s *Service) successor(f Family, token Token, now time.Time) (Token, bool) {
-	for next, first := token, true; ; first = false {
-		at := slices.IndexFunc(f.Used, func(u Used) bool { return u.Hash == next.Hash() })
-		if at < 0 {
-			return next, !first && next.Hash() == f.Current
+	next := token
+	for {
+		i := slices.IndexFunc(f.Used, func(u Used) bool { return u.Hash == next.Hash() })
+		if i < 0 {
+			return next, next != token && next.Hash() == f.Current
 		}
-		limit := together
-		if at == len(f.Used)-1 && first {
-			limit = max(limit, s.policy.Recovery)
+		if next == token {
+			limit := sharedUse
+			if i == len(f.Used)-1 {
+				limit = max(limit, s.policy.Recovery)
+			}
+			if !now.Before(f.Used[i].At.Add(limit)) {
+				return "", false
+			}
 		}
-		opened, err := next.open(f.Used[at].Successor)
-		if err != nil || first && !now.Before(f.Used[at].At.Add(limit)) {
+		opened, err := next.open(f.Used[i].Successor)
+		if err != nil {
 			return "", false
 		}
 		next = opened

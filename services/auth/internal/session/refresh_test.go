@@ -8,7 +8,6 @@ import (
 
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/services/auth/internal/account"
-	"github.com/purserhq/purser/services/auth/internal/audit"
 	"github.com/purserhq/purser/services/auth/internal/session"
 )
 
@@ -231,8 +230,7 @@ type unlocked struct {
 }
 
 // Change implements session.Store without its lock.
-func (u *unlocked) Change(ctx context.Context, token session.Hash,
-	change func(session.Family, account.Standing, time.Time) (session.Family, audit.Event, error)) error {
+func (u *unlocked) Change(ctx context.Context, token session.Hash, change session.Change) error {
 	var f session.Family
 	var hash []byte
 	err := u.f.db.SQL().QueryRowContext(ctx, `

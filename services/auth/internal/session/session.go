@@ -1,14 +1,12 @@
 // Package session signs users in and keeps them signed in.
 //
-// A session is a family of refresh tokens, one row, locked for every change.
-// It promises: callers that present one token within ten seconds get the
-// identical newest successor, so two tabs never fork or log out; an answer that
-// was lost can be asked for again for a minute while its successor is unused;
-// any other second use of a token revokes the family (RFC 9700, section 4.14).
-// These times are the database's, whichever replica is asked.
+// A session is a family of refresh tokens (RFC 9700, section 4.14), one row that is locked for every change. It promises:
+// callers that present one token within ten seconds get the identical newest successor, so two tabs neither fork the
+// session nor end it; an answer that was lost can be requested again for a minute while its successor is unused; any
+// other second use of a token revokes the family. These times are measured by the database's clock.
 //
-// Limits: revoking ends the refreshing; an access token that is out stays
-// valid until it expires.
+// Limits: revoking a session ends its refreshing; its access token is accepted until it expires, or until a verifier
+// hears of the revocation.
 package session
 
 import (
@@ -29,21 +27,21 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/role"
 )
 
-// Policy is how long things last.
+// Policy has the lifetimes of sessions and their tokens.
 type Policy struct {
 	Access   time.Duration `env:"ACCESS_TTL" envDefault:"15m"`
-	Refresh  time.Duration `env:"REFRESH_TTL" envDefault:"168h"`    // sliding
+	Refresh  time.Duration `env:"REFRESH_TTL" envDefault:"168h"`    // of one refresh token
 	Absolute time.Duration `env:"SESSION_TTL" envDefault:"720h"`    // of the family
-	Recovery time.Duration `env:"REFRESH_RECOVERY" envDefault:"1m"` // of a lost answer
+	Recovery time.Duration `env:"REFRESH_RECOVERY" envDefault:"1m"` // in which a lost answer can be requested again
 }
 
-// together is how long callers that share a token may use it side by side.
-const together = 10 * time.Second
+// sharedUse is how long after its first use a refresh token may be used again by callers that share it.
+const sharedUse = 10 * time.Second
 
-// Recoverable is how long after its use a token's successor is kept at most.
-func (p Policy) Recoverable() time.Duration { return max(p.Recovery, together) }
+// Recoverable returns the maximum time after the use of a token for which its successor is stored.
+func (p Policy) Recoverable() time.Duration { return max(p.Recovery, sharedUse) }
 
-// Tokens is what a session is held with.
+// Tokens are an access token and the refresh token that renews it.
 type Tokens struct {
 	Access           string
 	AccessExpiresAt  time.Time
@@ -59,16 +57,14 @@ type Family struct {
 	ExpiresAt        time.Time
 	Current          Hash
 	CurrentExpiresAt time.Time
-	// Used are the tokens whose successors can still be recovered, oldest
-	// first.
+	// Used are the tokens whose successors can be recovered, oldest first.
 	Used         []Used
 	RevokedAt    *time.Time
 	RevokeReason string
-	// LastUsedAt is when it was begun or refreshed last, by Client.
+	// LastUsedAt is when Client began or refreshed it last.
 	LastUsedAt time.Time
 	Client     audit.Client
-	// Methods are how it was signed in to (RFC 8176), AuthTime when that was
-	// proven last.
+	// Methods are how the user was authenticated (RFC 8176), AuthTime when that was last.
 	Methods  []string
 	AuthTime time.Time
 }
@@ -77,43 +73,39 @@ type Family struct {
 type Used struct {
 	Hash Hash
 	At   time.Time
-	// Successor is readable with the token alone.
+	// Successor is encrypted under a key that is derived from the used token.
 	Successor []byte
 }
 
-// Store is where sessions are kept.
+// Change is a rule: what to make of a locked family of a user with this standing, and the event to record, none when
+// it has no type. now is the database's clock, read under the lock. It may run more than once, and only the last result
+// is stored; when it fails, nothing is.
+type Change func(f Family, standing account.Standing, now time.Time) (Family, audit.Event, error)
+
+// Store is where sessions are stored.
 type Store interface {
-	// Credentials returns the id and password hash of the account with this
-	// address, in as many statements whether there is one or not; a zero id
-	// and no error when there is none.
+	// Credentials returns the id and password hash of the account with this address; a zero id and no error when there
+	// is none. It runs the same statements either way.
 	Credentials(ctx context.Context, email string) (id uuid.UUID, hash string, err error)
 	// Standing of a user; errs.NotFound.
 	Standing(ctx context.Context, user uuid.UUID) (account.Standing, error)
-	// Start stores a new family, and e with it, if its user may sign in and has
-	// what p proves still; errs.Unauthenticated (ACCOUNT_DISABLED,
-	// INVALID_CREDENTIALS, IDENTITY_UNLINKED) otherwise. errs.Unavailable
-	// (TRY_AGAIN) when their roles or attributes are not those of is any more.
-	Start(ctx context.Context, f Family, is account.Standing, p Proof, e audit.Event) error
-	// Change locks the family that ever had this refresh token and stores
-	// what change makes of it and its user's standing, and the event unless it
-	// has no type, in one transaction; when change fails, nothing. now is the
-	// database's clock. errs.NotFound when none had it. change may run more
-	// than once.
-	Change(ctx context.Context, token Hash, change func(f Family, s account.Standing, now time.Time) (Family,
-		audit.Event, error)) error
-	// ChangeOwn is Change for a family of this user. errs.NotFound when it is
-	// not one.
-	ChangeOwn(ctx context.Context, user, family uuid.UUID,
-		change func(f Family, s account.Standing, now time.Time) (Family, audit.Event, error)) error
+	// Start locks a user and stores what begin makes of their present state, in one transaction. identity is the one
+	// that Owner.Linked is about. begin may run more than once. errs.NotFound when there is no such user.
+	Start(ctx context.Context, user, identity uuid.UUID, begin func(Owner) (Start, error)) error
+	// Change locks the family that this refresh token is or was one of, and stores what change makes of it.
+	// errs.NotFound when it is of none.
+	Change(ctx context.Context, token Hash, change Change) error
+	// ChangeOwn is Change for a family of this user. errs.NotFound when the user has no such family.
+	ChangeOwn(ctx context.Context, user, family uuid.UUID, change Change) error
 	// PasswordHash of a user, empty for one who has no password.
 	PasswordHash(ctx context.Context, user uuid.UUID) (string, error)
-	// Revoke ends a family of this user, and stores e when it had not ended
-	// before. errs.NotFound when the user has no such family.
+	// Revoke ends a family of this user, and stores e unless it had ended before. errs.NotFound when the user has no such
+	// family.
 	Revoke(ctx context.Context, user, family uuid.UUID, reason string, e audit.Event) error
-	// RevokeAll ends the families of this user but except, and stores e.
+	// RevokeAll ends the families of this user except one, and stores e.
 	RevokeAll(ctx context.Context, user, except uuid.UUID, reason string, e audit.Event) error
-	// List returns the user's families that have not ended at now, newest
-	// first: at most limit, older than before unless that is zero.
+	// List returns the user's families that have not ended at now, newest first: at most limit, begun before the family
+	// before unless that is zero.
 	List(ctx context.Context, user, before uuid.UUID, limit int, now time.Time) ([]Family, error)
 	// Find returns a family of this user.
 	Find(ctx context.Context, user, family uuid.UUID) (Family, error)
@@ -124,51 +116,48 @@ type Signer interface {
 	Sign(c authn.Claims, ttl time.Duration) (string, time.Time, error)
 }
 
-// Checker checks passwords; see package password.
-type Checker interface {
+// PasswordChecker checks passwords; see package password.
+type PasswordChecker interface {
 	Matches(ctx context.Context, password, hash string) (bool, error)
-	// Outdated reports whether a hash is to be replaced when its password is at
-	// hand, which Hash does.
+	// Outdated reports whether a hash has older parameters than those of Hash, and should be replaced when its password
+	// is known.
 	Outdated(hash string) bool
 	Hash(ctx context.Context, password string) (string, error)
 }
 
-// Proof is what a session is begun with, which has to hold still when it is
-// stored: a password, or an identity elsewhere.
+// Proof is what somebody has signed in with: a password or an identity. It is checked again when the session is stored.
 type Proof struct {
-	// Hash that the password matched, and what to keep in its place unless
-	// that is empty.
-	Hash, Replacement string
-	Identity          uuid.UUID
+	// PasswordHash is the one that the password matched, Replacement a newer one of that password, if any.
+	PasswordHash, Replacement string
+	Identity                  uuid.UUID
 }
 
-// SecondFactor checks what a user has beside their first way of signing in.
+// SecondFactor checks second factors.
 type SecondFactor interface {
-	// Check returns what code proves (RFC 8176, such as "otp"); nothing when
-	// the user has no second factor. errs.Unauthenticated: TOTP_REQUIRED when
-	// they have one and code is empty, TOTP_INVALID when it is wrong.
+	// Check returns the methods that code proves (RFC 8176, such as "otp"); none when the user has no second factor.
+	// errs.Unauthenticated: TOTP_REQUIRED when they have one and code is empty, TOTP_INVALID when it is wrong.
 	Check(ctx context.Context, user uuid.UUID, code string) (methods []string, err error)
 }
 
-// Deps are what the rules stand on.
+// Deps are what a Service depends on.
 type Deps struct {
 	Store     Store
 	Signer    Signer
-	Passwords Checker
-	// Factor is nil where there are no second factors.
-	Factor SecondFactor
-	// Audit keeps what was refused.
+	Passwords PasswordChecker
+	// SecondFactor is nil where there are no second factors.
+	SecondFactor SecondFactor
+	// Audit records what was refused.
 	Audit audit.Recorder
 	Now   func() time.Time
 }
 
-// Service is the rules of sessions.
+// Service applies the rules of sessions.
 type Service struct {
 	Deps
 	policy Policy
 }
 
-// NewService returns the rules.
+// NewService returns a Service.
 func NewService(d Deps, p Policy) *Service { return &Service{Deps: d, policy: p} }
 
 // Login checks a password, and code where the account has a second factor, and
@@ -186,7 +175,7 @@ func (s *Service) Login(ctx context.Context, email, password, code string) (Toke
 	if !ok {
 		return Tokens{}, s.refused(ctx, audit.Login, user, ErrCredentials())
 	}
-	p := Proof{Hash: hash}
+	p := Proof{PasswordHash: hash}
 	if s.Passwords.Outdated(hash) {
 		if p.Replacement, err = s.Passwords.Hash(ctx, password); err != nil {
 			return Tokens{}, err
@@ -195,32 +184,29 @@ func (s *Service) Login(ctx context.Context, email, password, code string) (Toke
 	return s.Begin(ctx, SignIn{User: user, Methods: []string{"pwd"}, Code: code, Proof: p})
 }
 
-// ErrUnlinked is the answer to an identity that its account has no more.
+// ErrUnlinked is the answer to a sign-in with an identity that was unlinked meanwhile.
 func ErrUnlinked() error {
 	return errs.Unauthenticated("IDENTITY_UNLINKED",
-		"the identity was taken from the account meanwhile; sign in again")
+		"the identity was unlinked from the account meanwhile; sign in again")
 }
 
-// ErrCredentials is the answer to an unknown address and a wrong password.
+// ErrCredentials is the answer to a wrong password and to an unknown address alike.
 func ErrCredentials() error {
 	return errs.Unauthenticated("INVALID_CREDENTIALS", "the e-mail address or the password is wrong")
 }
 
-// SignIn is who has proven to be whom.
+// SignIn is a user who was authenticated.
 type SignIn struct {
 	User uuid.UUID
-	// Methods that proved it (RFC 8176): at least one.
+	// Methods of the authentication (RFC 8176), at least one.
 	Methods []string
 	// Code of the second factor, empty when none was given.
-	Code string
-	// Proof is what they have proven it with.
+	Code  string
 	Proof Proof
 }
 
-// Begin starts a session for who has proven to be a user: every way of signing
-// in ends here. errs.Unauthenticated: ACCOUNT_DISABLED, IDENTITY_UNLINKED, or as
-// SecondFactor.
-// Where it comes from is that of the context.
+// Begin starts a session for an authenticated user; all ways of signing in end here. The client is that of ctx.
+// errs.Unauthenticated: ACCOUNT_DISABLED, INVALID_CREDENTIALS, IDENTITY_UNLINKED, or as SecondFactor.
 func (s *Service) Begin(ctx context.Context, in SignIn) (Tokens, error) {
 	standing, err := s.Store.Standing(ctx, in.User)
 	if err != nil {
@@ -230,8 +216,8 @@ func (s *Service) Begin(ctx context.Context, in SignIn) (Tokens, error) {
 		return Tokens{}, s.refused(ctx, audit.Login, in.User, account.ErrDisabled())
 	}
 	methods := in.Methods
-	if s.Factor != nil {
-		more, err := s.Factor.Check(ctx, in.User, in.Code)
+	if s.SecondFactor != nil {
+		more, err := s.SecondFactor.Check(ctx, in.User, in.Code)
 		if err != nil {
 			return Tokens{}, s.refused(ctx, audit.Login, in.User, err)
 		}
@@ -248,32 +234,40 @@ func (s *Service) Begin(ctx context.Context, in SignIn) (Tokens, error) {
 		Current: token.Hash(), CurrentExpiresAt: now.Add(min(s.policy.Refresh, s.policy.Absolute)),
 		LastUsedAt: now, Client: audit.ClientFrom(ctx), Methods: methods, AuthTime: now,
 	}
-	// Sign before storing: a session that can't be used is not begun.
+	// Signed before storing: a session whose tokens can't be given is not begun.
 	t, err := s.tokens(f, token, standing)
 	if err != nil {
 		return Tokens{}, err
 	}
-	err = s.Store.Start(ctx, f, standing, in.Proof, audit.Event{
+	e := audit.Event{
 		Type: audit.Login, Reason: strings.Join(methods, " "), Actor: in.User, Subject: in.User, Object: id.String(),
+	}
+	err = s.Store.Start(ctx, in.User, in.Proof.Identity, func(o Owner) (Start, error) {
+		if err := in.Proof.check(o, standing); err != nil {
+			return Start{}, err
+		}
+		return Start{Family: f, PasswordHash: in.Proof.Replacement, Event: e}, nil
 	})
+	if errs.Is(err, errs.KindNotFound) { // deleted meanwhile
+		err = ErrCredentials()
+	}
 	if err != nil {
 		return Tokens{}, s.refused(ctx, audit.Login, in.User, err)
 	}
 	return t, nil
 }
 
-// refused records that a sign-in or step-up was refused, for a reason of ours,
-// and returns that.
-func (s *Service) refused(ctx context.Context, what audit.Type, user uuid.UUID, why error) error {
-	e := errs.As(why)
+// refused records that a sign-in or step-up was refused, and returns err. It records no other errors.
+func (s *Service) refused(ctx context.Context, t audit.Type, user uuid.UUID, err error) error {
+	e := errs.As(err)
 	if e == nil || e.Kind != errs.KindUnauthenticated {
-		return why
-	}
-	if err := s.Audit.Record(ctx, audit.Event{Type: what, Outcome: audit.Refused, Reason: e.Reason,
-		Subject: user}); err != nil {
 		return err
 	}
-	return why
+	event := audit.Event{Type: t, Outcome: audit.Refused, Reason: e.Reason, Subject: user}
+	if failed := s.Audit.Record(ctx, event); failed != nil {
+		return failed
+	}
+	return err
 }
 
 // Logout ends the caller's session.
@@ -292,19 +286,19 @@ func (s *Service) LogoutAll(ctx context.Context, user uuid.UUID) error {
 		audit.Event{Type: audit.SessionsRevoked, Reason: "LOGOUT", Actor: user, Subject: user})
 }
 
-// Revoke ends one of the caller's sessions. errs.NotFound when it is not one.
+// Revoke ends one of the caller's sessions. errs.NotFound when it is none of theirs.
 func (s *Service) Revoke(ctx context.Context, user, session uuid.UUID) error {
 	return s.Store.Revoke(ctx, user, session, "REVOKED",
 		audit.Event{Type: audit.SessionRevoked, Actor: user, Subject: user, Object: session.String()})
 }
 
-// List returns the caller's sessions that have not ended, newest first: at
-// most limit, older than before unless that is zero.
+// List returns the caller's sessions that have not ended, newest first: at most limit, begun before the session before
+// unless that is zero.
 func (s *Service) List(ctx context.Context, user, before uuid.UUID, limit int) ([]Family, error) {
 	return s.Store.List(ctx, user, before, limit, s.Now())
 }
 
-// Alive reports whether a session of this user still runs.
+// Alive reports whether a session of this user has not ended.
 func (s *Service) Alive(ctx context.Context, user, session uuid.UUID) (bool, error) {
 	f, err := s.Store.Find(ctx, user, session)
 	if errs.Is(err, errs.KindNotFound) {
@@ -313,8 +307,8 @@ func (s *Service) Alive(ctx context.Context, user, session uuid.UUID) (bool, err
 	return err == nil && f.RevokedAt == nil && s.Now().Before(f.ExpiresAt), err
 }
 
-// RevokeToken ends the session that a refresh token is or was one of; a token
-// that is not ours ends nothing (RFC 7009, section 2.2).
+// RevokeToken ends the session that a refresh token is or was one of; an unknown token is no error (RFC 7009, section
+// 2.2).
 func (s *Service) RevokeToken(ctx context.Context, token Token) error {
 	err := s.Store.Change(ctx, token.Hash(), func(f Family, _ account.Standing, now time.Time) (Family, audit.Event,
 		error) {
@@ -350,18 +344,18 @@ func (s *Service) tokens(f Family, refresh Token, standing account.Standing) (To
 		RefreshExpiresAt: f.CurrentExpiresAt}, nil
 }
 
-// Validate reports every mistake in p.
+// Validate returns all errors in p.
 func (p Policy) Validate() error {
-	var mistakes []error
+	var invalid []error
 	if p.Access < time.Second || p.Access > 24*time.Hour {
-		mistakes = append(mistakes, errors.New("PURSER_ACCESS_TTL must be 1s to 24h"))
+		invalid = append(invalid, errors.New("PURSER_ACCESS_TTL must be 1s to 24h"))
 	}
 	if p.Refresh <= p.Access || p.Absolute < p.Refresh {
-		mistakes = append(mistakes, errors.New(
+		invalid = append(invalid, errors.New(
 			"PURSER_REFRESH_TTL must be above PURSER_ACCESS_TTL and at most PURSER_SESSION_TTL"))
 	}
 	if p.Recovery < 0 || p.Recovery > 10*time.Minute {
-		mistakes = append(mistakes, errors.New("PURSER_REFRESH_RECOVERY must be 0 to 10m"))
+		invalid = append(invalid, errors.New("PURSER_REFRESH_RECOVERY must be 0 to 10m"))
 	}
-	return errors.Join(mistakes...)
+	return errors.Join(invalid...)
 }

@@ -80,8 +80,8 @@ func newFixture(t *testing.T) fixture {
 	f.Service = f.over(timed{f.store, f.clock})
 	err := store.NewAccounts(db.DB, nil, store.NewMails(db.DB)).Register(t.Context(), account.Registration{
 		User:         account.User{ID: f.user, Email: email, Roles: []string{"trader"}, CreatedAt: f.clock.now()},
-		PasswordHash: password, Asked: account.Asked{Purpose: account.VerifyEmail},
-	})
+		PasswordHash: password,
+	}, account.Include{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,8 +94,7 @@ type timed struct {
 	clock *clock
 }
 
-func (s timed) Change(ctx context.Context, token session.Hash,
-	change func(session.Family, account.Standing, time.Time) (session.Family, audit.Event, error)) error {
+func (s timed) Change(ctx context.Context, token session.Hash, change session.Change) error {
 	return s.Sessions.Change(ctx, token, func(f session.Family, is account.Standing, _ time.Time) (session.Family,
 		audit.Event, error) {
 		return change(f, is, s.clock.now())
@@ -367,7 +366,7 @@ func (factor) Check(_ context.Context, _ uuid.UUID, code string) ([]string, erro
 
 func TestSecondFactorIsAskedForAfterThePassword(t *testing.T) {
 	f := newFixture(t)
-	f.Factor = factor{}
+	f.SecondFactor = factor{}
 	for code, reason := range map[string]string{"": "TOTP_REQUIRED", "000000": "TOTP_INVALID"} {
 		if _, err := f.Login(t.Context(), email, password, code); errs.As(err) == nil ||
 			errs.As(err).Reason != reason {

@@ -145,7 +145,7 @@ func TestEverySecondFactorIsRewrappedUnlessItChangesMeanwhile(t *testing.T) {
 		}
 	}
 	changed := false
-	n, err := store.NewFactors(db.DB).Rewrap(t.Context(), func(user uuid.UUID, wrapped []byte) ([]byte, error) {
+	n, err := store.NewSecondFactors(db.DB).Rewrap(t.Context(), func(user uuid.UUID, wrapped []byte) ([]byte, error) {
 		if !changed { // enrolled anew
 			changed = true
 			if _, err := db.SQL().ExecContext(t.Context(),

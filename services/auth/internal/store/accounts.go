@@ -28,7 +28,7 @@ type userRow struct {
 	Roles        []roleRow `gorm:"foreignKey:UserID"`
 }
 
-// profileColumns are what a user can change of themselves.
+// profileColumns are the columns of users that they edit themselves.
 type profileColumns struct {
 	DisplayName       string
 	FirstName         string
@@ -56,42 +56,52 @@ type Accounts struct {
 	mails *Mails
 }
 
-// NewAccounts returns the accounts in db; users caches them by id, and never
-// that there is none, so that one who registers needs no invalidation. What
-// changes a user goes through change, which invalidates it. mails is woken when
-// one was queued.
+// NewAccounts returns the accounts in db. users caches them by id; it caches no absence, so a registration needs no
+// invalidation. mails is woken when one may have been queued.
 func NewAccounts(db *postgres.DB, users *cache.Cache[account.User], mails *Mails) *Accounts {
 	return &Accounts{db: db, users: users, mails: mails}
 }
 
 // Register implements account.Store.
-func (s *Accounts) Register(ctx context.Context, r account.Registration) error {
+func (s *Accounts) Register(ctx context.Context, r account.Registration, include account.Include,
+	taken account.Decide) error {
 	err := postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
 		row := userRow{
-			ID: r.User.ID, Email: &r.User.Email, PasswordHash: &r.PasswordHash, Profile: columns(r.User),
-			CreatedAt: r.User.CreatedAt, Attributes: map[string]string{},
+			ID: r.User.ID, Email: &r.User.Email, PasswordHash: &r.PasswordHash,
+			Profile: profileColumnsOf(r.User.Profile, r.User.Notifications), CreatedAt: r.User.CreatedAt,
+			Attributes: map[string]string{},
 		}
-		res := tx.Clauses(clause.OnConflict{Columns: []clause.Column{{Name: "email"}}, DoNothing: true}).
-			Omit("Roles").Create(&row)
-		if res.Error != nil {
-			return fmt.Errorf("create user: %w", res.Error)
-		}
-		if res.RowsAffected == 0 {
-			return tried(tx, r)
-		}
-		if err := grant(tx, r.User.ID, r.User.Roles); err != nil {
+		created, err := createUser(tx, &row, r.User.Roles)
+		if err != nil {
 			return err
 		}
-		if err := ask(tx, row, r.Asked); err != nil {
-			return err
+		if created {
+			return apply(tx, account.State{User: r.User}, r.Changes)
 		}
-		return record(tx, audit.Event{Type: audit.Registered, Subject: r.User.ID})
+		owner, now, err := lockAccount(tx, "email = ?", r.User.Email)
+		if err != nil {
+			return errs.Unavailable("TRY_AGAIN", "the account with this address was deleted just now").Because(err)
+		}
+		return decideAndApply(tx, owner, now, include, taken)
 	})
 	s.mails.wake()
 	return err
 }
 
-func grant(tx *gorm.DB, user uuid.UUID, names []string) error {
+// createUser stores a user with their roles; false when the address is taken.
+func createUser(tx *gorm.DB, row *userRow, roles []string) (bool, error) {
+	done := tx.Clauses(clause.OnConflict{Columns: []clause.Column{{Name: "email"}}, DoNothing: true}).
+		Omit("Roles").Create(row)
+	if done.Error != nil {
+		return false, fmt.Errorf("create user: %w", done.Error)
+	}
+	if done.RowsAffected == 0 {
+		return false, nil
+	}
+	return true, addRoles(tx, row.ID, roles)
+}
+
+func addRoles(tx *gorm.DB, user uuid.UUID, names []string) error {
 	if len(names) == 0 {
 		return nil
 	}
@@ -105,62 +115,19 @@ func grant(tx *gorm.DB, user uuid.UUID, names []string) error {
 	return nil
 }
 
-// tried tells the owner of an address that somebody tried to register it.
-func tried(tx *gorm.DB, r account.Registration) error {
-	row, err := lockUser(tx, "email = ?", r.User.Email)
-	if err != nil {
-		return errs.Unavailable("TRY_AGAIN", "the account with this address was deleted just now").Because(err)
-	}
-	may, err := mayQueue(tx, row.ID, r.Tried.Kind, r.MailsPerHour)
-	if err != nil {
-		return err
-	}
-	if may {
-		if err := queue(tx, to(row, r.Tried)); err != nil {
-			return err
-		}
-	}
-	return record(tx, audit.Event{Type: audit.RegistrationTried, Outcome: audit.Refused, Reason: "EMAIL_TAKEN",
-		Subject: row.ID})
-}
-
-// lockUser locks the user that meets a condition; errs.NotFound.
-func lockUser(tx *gorm.DB, condition string, arg any) (row userRow, err error) {
-	err = tx.Clauses(clause.Locking{Strength: clause.LockingStrengthUpdate}).Where(condition, arg).Take(&row).Error
-	return row, missing(err, "user")
-}
-
-// change locks a user and runs fn on them in a transaction, after which the
-// cached user is let go of. errs.NotFound when there is none.
-func (s *Accounts) change(ctx context.Context, id uuid.UUID, fn func(tx *gorm.DB, row userRow) error) error {
-	return cache.Change(ctx, s.db, func(tx *gorm.DB) ([]cache.Invalidation, error) {
-		row, err := lockUser(tx, "id = ?", id)
-		if err != nil {
-			return nil, err
-		}
-		if err := present(tx, id); err != nil {
-			return nil, err
-		}
-		if err := fn(tx, row); err != nil {
-			return nil, err
-		}
-		return []cache.Invalidation{{Cache: s.users, Keys: []string{id.String()}}}, nil
-	})
-}
-
-// AddRole gives the account with this address a role; no error when it has it.
-// errs.NotFound when there is none.
+// AddRole gives the account with this address a role; no error when it has the role. errs.NotFound when there is no such
+// account.
 func (s *Accounts) AddRole(ctx context.Context, email, role string) error {
-	var found userRow
-	if err := s.db.Gorm(ctx).Select("id").Where("email = ?", email).Take(&found).Error; err != nil {
-		return missing(err, "user")
-	}
-	return s.change(ctx, found.ID, func(tx *gorm.DB, row userRow) error {
-		err := tx.Clauses(clause.OnConflict{DoNothing: true}).Create(&roleRow{UserID: row.ID, Role: role}).Error
+	return cache.Change(ctx, s.db, func(tx *gorm.DB) ([]cache.Invalidation, error) {
+		user, _, err := lockAccount(tx, "email = ?", email)
 		if err != nil {
-			return fmt.Errorf("add role: %w", err)
+			return nil, err
 		}
-		return record(tx, audit.Event{Type: audit.RoleGranted, Subject: row.ID, Object: role})
+		err = tx.Clauses(clause.OnConflict{DoNothing: true}).Create(&roleRow{UserID: user.ID, Role: role}).Error
+		if err != nil {
+			return nil, fmt.Errorf("add role: %w", err)
+		}
+		return s.stale(user.ID), record(tx, audit.Event{Type: audit.RoleGranted, Subject: user.ID, Object: role})
 	})
 }
 
@@ -177,32 +144,35 @@ func (s *Accounts) ByID(ctx context.Context, id uuid.UUID) (account.User, error)
 	return u, nil
 }
 
+// Password implements account.Store.
+func (s *Accounts) Password(ctx context.Context, id uuid.UUID) (email, hash string, err error) {
+	var row userRow
+	if err := s.db.Gorm(ctx).Select("email", "password_hash").Where("id = ?", id).Take(&row).Error; err != nil {
+		return "", "", missing(err, "user")
+	}
+	return orEmpty(row.Email), orEmpty(row.PasswordHash), nil
+}
+
 func (r userRow) user() account.User {
-	u := account.User{
-		ID: r.ID, Roles: roleNames(r.Roles), CreatedAt: r.CreatedAt, Notifications: r.Profile.Notifications,
+	return account.User{
+		ID: r.ID, Email: orEmpty(r.Email), Roles: roleNames(r.Roles), CreatedAt: r.CreatedAt,
+		VerifiedAt: orZero(r.VerifiedAt), Notifications: r.Profile.Notifications,
 		Profile: account.Profile{
 			DisplayName: r.Profile.DisplayName, FirstName: r.Profile.FirstName, LastName: r.Profile.LastName,
-			Bio:      r.Profile.Bio,
-			TimeZone: r.Profile.TimeZone, Currency: r.Profile.PreferredCurrency, PictureURL: r.Profile.PictureURL,
+			Bio: r.Profile.Bio, TimeZone: r.Profile.TimeZone, Currency: r.Profile.PreferredCurrency,
+			PictureURL: r.Profile.PictureURL,
 		},
 	}
-	if r.Email != nil {
-		u.Email = *r.Email
-	}
-	if r.VerifiedAt != nil {
-		u.VerifiedAt = *r.VerifiedAt
-	}
-	return u
 }
 
-func columns(u account.User) profileColumns {
+func profileColumnsOf(p account.Profile, n account.Notifications) profileColumns {
 	return profileColumns{
-		DisplayName: u.DisplayName, FirstName: u.FirstName, LastName: u.LastName, Bio: u.Bio,
-		TimeZone: u.TimeZone, PreferredCurrency: u.Currency, PictureURL: u.PictureURL, Notifications: u.Notifications,
+		DisplayName: p.DisplayName, FirstName: p.FirstName, LastName: p.LastName, Bio: p.Bio,
+		TimeZone: p.TimeZone, PreferredCurrency: p.Currency, PictureURL: p.PictureURL, Notifications: n,
 	}
 }
 
-// standing is what a user may do at the moment.
+// standing reads what a user may do now; errs.NotFound.
 func standing(tx *gorm.DB, user uuid.UUID) (account.Standing, error) {
 	var row userRow
 	err := tx.Select("id", "attributes", "disabled_at").Preload("Roles",

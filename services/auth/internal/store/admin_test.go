@@ -29,7 +29,11 @@ func TestOfTwoAdminsWhoDemoteEachOtherOneStays(t *testing.T) {
 		}
 	}
 	demote := func(tx *gorm.DB, id uuid.UUID) error {
-		if err := keepAnAdmin(tx, id); err != nil {
+		admins, err := lockAdmins(tx, id)
+		if err == nil {
+			err = admins.CheckLastAdmin()
+		}
+		if err != nil {
 			return err
 		}
 		return tx.Where("user_id = ?", id).Delete(&roleRow{}).Error

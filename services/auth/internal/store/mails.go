@@ -56,18 +56,6 @@ func queue(tx *gorm.DB, m mail.Mail) error {
 	return nil
 }
 
-// mayQueue reports whether a user was sent fewer mails of a kind than most in
-// the last hour. The user's row has to be locked, for those at once to count.
-func mayQueue(tx *gorm.DB, user uuid.UUID, kind mail.Kind, most int) (bool, error) {
-	var n int64
-	err := tx.Model(&mailRow{}).Where("user_id = ? AND kind = ? AND queued_at > clock_timestamp() - interval '1 hour'",
-		user, kind).Count(&n).Error
-	if err != nil {
-		return false, fmt.Errorf("count mails: %w", err)
-	}
-	return n < int64(most), nil
-}
-
 // Take implements mail.Store.
 func (s *Mails) Take(ctx context.Context, n int, putOff time.Duration) ([]mail.Taken, error) {
 	var rows []mailRow

@@ -32,11 +32,11 @@ func (s *Keys) Rewrap(ctx context.Context, issuer, kid string, old, fresh []byte
 // Rewrap gives every wrapped data key to rewrap, with its user, and stores what
 // that returns unless it is nil or the row has changed meanwhile. It returns
 // how many it stored.
-func (s *Factors) Rewrap(ctx context.Context, rewrap func(user uuid.UUID, wrapped []byte) ([]byte, error)) (n int,
+func (s *SecondFactors) Rewrap(ctx context.Context, rewrap func(user uuid.UUID, wrapped []byte) ([]byte, error)) (n int,
 	err error) {
 	var after uuid.UUID
 	for {
-		var rows []factorRow
+		var rows []secondFactorRow
 		err := s.db.Gorm(ctx).Select("user_id", "wrapped_key").Where("user_id > ?",
 			after).Order("user_id").Limit(rewrappedAtOnce).Find(&rows).Error
 		if err != nil {
@@ -51,7 +51,7 @@ func (s *Factors) Rewrap(ctx context.Context, rewrap func(user uuid.UUID, wrappe
 			if fresh == nil {
 				continue
 			}
-			done := s.db.Gorm(ctx).Model(&factorRow{}).Where("user_id = ? AND wrapped_key = ?", row.UserID,
+			done := s.db.Gorm(ctx).Model(&secondFactorRow{}).Where("user_id = ? AND wrapped_key = ?", row.UserID,
 				row.WrappedKey).Update("wrapped_key", fresh)
 			if done.Error != nil {
 				return n, fmt.Errorf("rewrap second factor: %w", done.Error)

@@ -27,7 +27,7 @@ func TestASecondFactorThatIsUsedWhileItIsRewrappedStaysRewrapped(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	factors, done := NewFactors(db.DB), make(chan error, 1)
+	factors, done := NewSecondFactors(db.DB), make(chan error, 1)
 	rewrap := func(ctx context.Context) {
 		_, err := factors.Rewrap(ctx, func(uuid.UUID, []byte) ([]byte, error) { return []byte("new"), nil })
 		done <- err

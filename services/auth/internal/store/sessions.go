@@ -36,8 +36,8 @@ type sessionRow struct {
 
 func (sessionRow) TableName() string { return "sessions" }
 
-// refreshTokenRow is a token that was ever given. UsedAt and SealedSuccessor
-// are there while the successor can be recovered.
+// refreshTokenRow is a token that was ever issued. It has UsedAt and SealedSuccessor while its successor can be
+// recovered.
 type refreshTokenRow struct {
 	TokenHash       []byte `gorm:"primaryKey"`
 	SessionID       uuid.UUID
@@ -55,7 +55,7 @@ func NewSessions(db *postgres.DB) *Sessions { return &Sessions{db: db} }
 
 // Credentials implements session.Store.
 func (s *Sessions) Credentials(ctx context.Context, email string) (uuid.UUID, string, error) {
-	if strings.ContainsRune(email, 0) { // which no text in Postgres can hold
+	if strings.ContainsRune(email, 0) { // Postgres has no text with a NUL
 		email = ""
 	}
 	var row userRow
@@ -66,10 +66,7 @@ func (s *Sessions) Credentials(ctx context.Context, email string) (uuid.UUID, st
 	if err != nil {
 		return uuid.Nil, "", missing(err, "user")
 	}
-	if row.PasswordHash == nil { // signs in in other ways
-		return row.ID, "", nil
-	}
-	return row.ID, *row.PasswordHash, nil
+	return row.ID, orEmpty(row.PasswordHash), nil
 }
 
 // PasswordHash implements session.Store.
@@ -78,10 +75,7 @@ func (s *Sessions) PasswordHash(ctx context.Context, user uuid.UUID) (string, er
 	if err := s.db.Gorm(ctx).Select("password_hash").Where("id = ?", user).Take(&row).Error; err != nil {
 		return "", missing(err, "user")
 	}
-	if row.PasswordHash == nil {
-		return "", nil
-	}
-	return *row.PasswordHash, nil
+	return orEmpty(row.PasswordHash), nil
 }
 
 // Standing implements session.Store.
@@ -89,23 +83,18 @@ func (s *Sessions) Standing(ctx context.Context, user uuid.UUID) (account.Standi
 	return standing(s.db.Gorm(ctx), user)
 }
 
-// changeFamily is what a change makes of a family, its user's standing and the
-// database's clock.
-type changeFamily = func(session.Family, account.Standing, time.Time) (session.Family, audit.Event, error)
-
 // Change implements session.Store.
-func (s *Sessions) Change(ctx context.Context, token session.Hash, change changeFamily) error {
+func (s *Sessions) Change(ctx context.Context, token session.Hash, change session.Change) error {
 	return s.change(ctx, change, "id = (SELECT session_id FROM refresh_tokens WHERE token_hash = ?)", token[:])
 }
 
 // ChangeOwn implements session.Store.
-func (s *Sessions) ChangeOwn(ctx context.Context, user, id uuid.UUID, change changeFamily) error {
+func (s *Sessions) ChangeOwn(ctx context.Context, user, id uuid.UUID, change session.Change) error {
 	return s.change(ctx, change, "id = ? AND user_id = ?", id, user)
 }
 
-// change locks the family that meets a condition and stores what change makes
-// of it.
-func (s *Sessions) change(ctx context.Context, change changeFamily, condition string, args ...any) error {
+// change locks the family that meets a condition and stores what change makes of it.
+func (s *Sessions) change(ctx context.Context, change session.Change, condition string, args ...any) error {
 	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
 		row, is, now, err := lockFamily(tx, condition, args...)
 		if err != nil {
@@ -119,25 +108,72 @@ func (s *Sessions) change(ctx context.Context, change changeFamily, condition st
 		if err != nil {
 			return err
 		}
-		if err := note(tx, was, f, e); err != nil {
+		if err := recordChange(tx, was, f, e); err != nil {
 			return err
 		}
 		row = toRow(f)
 		if err := tx.Select("*").Updates(&row).Error; err != nil {
 			return fmt.Errorf("save session: %w", err)
 		}
-		if err := keepUsed(tx, was, f); err != nil {
+		if err := storeUsed(tx, was, f); err != nil {
 			return err
 		}
 		if f.Current != was.Current {
-			return remember(tx, f)
+			return storeCurrent(tx, f)
 		}
 		return nil
 	})
 }
 
-// lockFamily locks the family that meets a condition, and reads the standing of
-// its user, and the clock once the lock is held.
+// Start implements session.Store.
+func (s *Sessions) Start(ctx context.Context, user, identity uuid.UUID,
+	begin func(session.Owner) (session.Start, error)) error {
+	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
+		owner, err := lockOwner(tx, user, identity)
+		if err != nil {
+			return err
+		}
+		start, err := begin(owner)
+		if err != nil {
+			return err
+		}
+		if start.PasswordHash != "" {
+			err := tx.Model(&userRow{}).Where("id = ?", user).Update("password_hash", start.PasswordHash).Error
+			if err != nil {
+				return fmt.Errorf("replace password hash: %w", err)
+			}
+		}
+		row := toRow(start.Family)
+		if err := tx.Create(&row).Error; err != nil {
+			return fmt.Errorf("create session: %w", err)
+		}
+		if err := storeCurrent(tx, start.Family); err != nil {
+			return err
+		}
+		return record(tx, start.Event)
+	})
+}
+
+// lockOwner locks a user and reads what a sign-in with an identity depends on; errs.NotFound.
+func lockOwner(tx *gorm.DB, user, identity uuid.UUID) (o session.Owner, err error) {
+	state, _, err := lockAccount(tx, "id = ?", user)
+	if err != nil {
+		return o, err
+	}
+	o.PasswordHash = state.PasswordHash
+	if o.Standing, err = standing(tx, user); err != nil || identity == uuid.Nil {
+		return o, err
+	}
+	var n int64
+	err = tx.Model(&identityRow{}).Where("id = ? AND user_id = ?", identity, user).Count(&n).Error
+	if err != nil {
+		return o, fmt.Errorf("read identity: %w", err)
+	}
+	o.Linked = n > 0
+	return o, nil
+}
+
+// lockFamily locks the family that meets a condition, and reads it, the standing of its user and then the clock.
 func lockFamily(tx *gorm.DB, condition string, args ...any) (sessionRow, account.Standing, time.Time, error) {
 	var found []struct {
 		Session    sessionRow `gorm:"embedded"`
@@ -162,8 +198,8 @@ func lockFamily(tx *gorm.DB, condition string, args ...any) (sessionRow, account
 		nil
 }
 
-// note keeps what a change of a family is to be known for.
-func note(tx *gorm.DB, was, is session.Family, e audit.Event) error {
+// recordChange announces a family that was revoked, and records the event.
+func recordChange(tx *gorm.DB, was, is session.Family, e audit.Event) error {
 	if was.RevokedAt == nil && is.RevokedAt != nil {
 		if err := announce(tx, revokedSession, is.ID); err != nil {
 			return err
@@ -175,7 +211,7 @@ func note(tx *gorm.DB, was, is session.Family, e audit.Event) error {
 	return record(tx, e)
 }
 
-// family is a row with the used tokens that can be recovered.
+// family reads a session with the used tokens that can be recovered.
 func family(tx *gorm.DB, row sessionRow) (session.Family, error) {
 	f := fromRow(row)
 	var used []refreshTokenRow
@@ -190,9 +226,8 @@ func family(tx *gorm.DB, row sessionRow) (session.Family, error) {
 	return f, nil
 }
 
-// keepUsed stores which used tokens can be recovered, and the successors of no
-// others.
-func keepUsed(tx *gorm.DB, was, is session.Family) error {
+// storeUsed stores the successors of the used tokens that can be recovered, and erases those of the others.
+func storeUsed(tx *gorm.DB, was, is session.Family) error {
 	has := func(f session.Family, u session.Used) bool {
 		return slices.ContainsFunc(f.Used, func(other session.Used) bool { return other.Hash == u.Hash })
 	}
@@ -203,7 +238,7 @@ func keepUsed(tx *gorm.DB, was, is session.Family) error {
 		err := tx.Model(&refreshTokenRow{TokenHash: u.Hash[:]}).Select("UsedAt", "SealedSuccessor").
 			Updates(refreshTokenRow{UsedAt: &u.At, SealedSuccessor: u.Successor}).Error
 		if err != nil {
-			return fmt.Errorf("keep used token: %w", err)
+			return fmt.Errorf("store used token: %w", err)
 		}
 	}
 	for _, u := range was.Used {
@@ -211,17 +246,17 @@ func keepUsed(tx *gorm.DB, was, is session.Family) error {
 			continue
 		}
 		if err := tx.Model(&refreshTokenRow{TokenHash: u.Hash[:]}).Update("sealed_successor", nil).Error; err != nil {
-			return fmt.Errorf("forget used token: %w", err)
+			return fmt.Errorf("erase successor: %w", err)
 		}
 	}
 	return nil
 }
 
-// remember keeps the current token's hash for as long as the family lives.
-func remember(tx *gorm.DB, f session.Family) error {
+// storeCurrent stores the current token's hash, by which the family is found.
+func storeCurrent(tx *gorm.DB, f session.Family) error {
 	row := refreshTokenRow{TokenHash: f.Current[:], SessionID: f.ID}
 	if err := tx.Create(&row).Error; err != nil {
-		return fmt.Errorf("remember refresh token: %w", err)
+		return fmt.Errorf("store refresh token: %w", err)
 	}
 	return nil
 }
@@ -251,12 +286,11 @@ func (s *Sessions) RevokeAll(ctx context.Context, user, except uuid.UUID, reason
 	})
 }
 
-// revoke ends the families that meet a condition, with them what could be
-// recovered, and says of how many.
+// revoke ends the families that meet a condition, erases their successors, and returns how many it ended.
 func revoke(tx *gorm.DB, reason, condition string, args ...any) (int, error) {
 	var ended []uuid.UUID
-	err := tx.Raw("UPDATE sessions SET revoked_at = clock_timestamp(), revoke_reason = ? WHERE revoked_at IS NULL AND "+condition+" RETURNING id",
-		append([]any{reason}, args...)...).Scan(&ended).Error
+	err := tx.Raw("UPDATE sessions SET revoked_at = clock_timestamp(), revoke_reason = ? WHERE revoked_at IS NULL AND "+
+		condition+" RETURNING id", append([]any{reason}, args...)...).Scan(&ended).Error
 	if err != nil {
 		return 0, fmt.Errorf("revoke sessions: %w", err)
 	}
@@ -266,13 +300,12 @@ func revoke(tx *gorm.DB, reason, condition string, args ...any) (int, error) {
 	err = tx.Model(&refreshTokenRow{}).Where("session_id IN ? AND sealed_successor IS NOT NULL",
 		ended).Update("sealed_successor", nil).Error
 	if err != nil {
-		return 0, fmt.Errorf("forget used tokens: %w", err)
+		return 0, fmt.Errorf("erase successors: %w", err)
 	}
 	return len(ended), announce(tx, revokedSession, ended...)
 }
 
-// List implements session.Store. Ids are UUIDv7, so their order is that of the
-// beginning.
+// List implements session.Store. Ids are UUIDv7, so their order is that of creation.
 func (s *Sessions) List(ctx context.Context, user, before uuid.UUID, limit int, now time.Time) ([]session.Family,
 	error) {
 	q := s.db.Gorm(ctx).Where("user_id = ? AND revoked_at IS NULL AND least(expires_at, current_expires_at) > ?", user,
@@ -300,23 +333,23 @@ func (s *Sessions) Find(ctx context.Context, user, id uuid.UUID) (session.Family
 	return fromRow(row), nil
 }
 
-// Forget erases the successors that can no longer be recovered, because they
-// were given longer than recovery ago.
-func (s *Sessions) Forget(ctx context.Context, recovery time.Duration) error {
+// EraseSuccessors erases the successors of tokens that were used longer than recovery ago.
+func (s *Sessions) EraseSuccessors(ctx context.Context, recovery time.Duration) error {
 	err := s.db.Gorm(ctx).Exec(`UPDATE refresh_tokens SET sealed_successor = NULL
-		WHERE sealed_successor IS NOT NULL AND used_at < clock_timestamp() - ? * interval '1 microsecond'`, recovery.Microseconds()).Error
+		WHERE sealed_successor IS NOT NULL AND used_at < clock_timestamp() - ? * interval '1 microsecond'`,
+		recovery.Microseconds()).Error
 	if err != nil {
-		return fmt.Errorf("forget used tokens: %w", err)
+		return fmt.Errorf("erase successors: %w", err)
 	}
 	return nil
 }
 
-// Prune deletes the families that ended longer than keep ago, a thousand at a
-// time.
+// Prune deletes the families that ended longer than keep ago, a thousand per statement.
 func (s *Sessions) Prune(ctx context.Context, keep time.Duration) error {
 	for {
 		done := s.db.Gorm(ctx).Exec(`DELETE FROM sessions WHERE id IN (SELECT id FROM sessions
-			WHERE least(coalesce(revoked_at, expires_at), expires_at) < clock_timestamp() - ? * interval '1 microsecond' LIMIT 1000)`, keep.Microseconds())
+			WHERE least(coalesce(revoked_at, expires_at), expires_at) < clock_timestamp() - ? * interval '1 microsecond'
+			LIMIT 1000)`, keep.Microseconds())
 		if done.Error != nil {
 			return fmt.Errorf("prune sessions: %w", done.Error)
 		}

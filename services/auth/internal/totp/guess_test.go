@@ -98,8 +98,8 @@ func TestASecretOpensForItsOwnAccountOnly(t *testing.T) {
 	eve := uuid.New()
 	f.register(t, eve, "eve@example.com")
 	// Who can write to the table gives another account their own factor.
-	err := f.db.Gorm(t.Context()).Exec("INSERT INTO second_factors SELECT ?, sealed, wrapped_key, created_at, "+
-		"confirmed_at, last_step, 0, NULL, recovery FROM second_factors", eve).Error
+	err := f.db.Gorm(t.Context()).Exec("INSERT INTO second_factors SELECT ?, sealed_secret, wrapped_key, created_at, "+
+		"confirmed_at, last_step, 0, NULL, recovery_hashes FROM second_factors", eve).Error
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +112,7 @@ func TestASecretOpensForItsOwnAccountOnly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := totp.NewService(timed{store.NewFactors(f.db.DB), f.clock}, other, "Purser").Check(t.Context(), f.user,
+	if _, err := totp.NewService(timed{store.NewSecondFactors(f.db.DB), f.clock}, other, "Purser").Check(t.Context(), f.user,
 		"123456"); err == nil || errs.As(err) != nil {
 		t.Errorf("with another key-encryption key: %v", err)
 	}

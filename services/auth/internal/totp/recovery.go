@@ -8,14 +8,13 @@ import (
 	"github.com/google/uuid"
 )
 
-// recoveryCount is how many recovery codes an account has at first.
+// recoveryCount is the number of recovery codes that an account is given.
 const recoveryCount = 10
 
-// Hash is the SHA-256 of an account's id and a recovery code. A code is random,
-// so a fast hash is enough.
+// Hash is the SHA-256 of an account's id and a recovery code. A code is random, so a fast hash is enough.
 type Hash [sha256.Size]byte
 
-// recoveryCodes makes fresh codes, as they are shown and as they are kept.
+// recoveryCodes makes new codes, as they are shown and as they are stored.
 func recoveryCodes(user uuid.UUID) (codes []string, hashes []Hash) {
 	for range recoveryCount {
 		text := strings.ToLower(rand.Text()[:16]) // 80 bits

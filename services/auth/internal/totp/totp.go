@@ -1,17 +1,13 @@
-// Package totp gives accounts a second factor: the codes of an authenticator
-// app (RFC 6238: SHA-1, six digits, thirty seconds), and ten recovery codes for
-// when the app is lost.
+// Package totp gives accounts a second factor: the codes of an authenticator app (RFC 6238: SHA-1, six digits, thirty
+// seconds), and ten recovery codes for when the app is lost.
 //
-// It promises: a code counts once, on whichever replica, and within one step of
-// the database's clock; a recovery code counts once; a secret is readable with
-// the key-encryption key and for its own account only, and recovery codes are
-// kept as hashes; five wrong codes in a row block further ones for a minute,
-// and each more for twice as long, up to an hour, so that guessing finds a code
-// once in some forty years. Recovery codes are not blocked: 80 random bits
-// can't be guessed, and their owner gets in while somebody else guesses.
+// It promises: a code is accepted once, on whichever replica, and within one step of the database's clock; a recovery
+// code is accepted once; a secret can be decrypted only with the key-encryption key and for its own account, and recovery
+// codes are stored as hashes. Five wrong codes in a row block further ones for a minute, and each further one for twice as
+// long, up to an hour, so that guessing takes some forty years on average. Recovery codes are not blocked: their 80
+// random bits can't be guessed, and the owner gets in while somebody else guesses.
 //
-// Limits: codes can be phished; who reads both the database and the
-// key-encryption key can make them.
+// Limits: codes can be phished; whoever reads both the database and the key-encryption key can compute them.
 package totp
 
 import (
@@ -34,70 +30,69 @@ import (
 )
 
 const (
-	// step is how long one code lasts, in seconds.
+	// step is how long one code is valid, in seconds.
 	step = 30
-	// pendingFor is how long an enrollment waits to be confirmed.
-	pendingFor = 15 * time.Minute
+	// pendingTTL is how long an enrollment can be confirmed.
+	pendingTTL = 15 * time.Minute
 )
 
-// Factor is an account's second factor as stored; the zero Factor is none.
+// Factor is an account's second factor as stored; the zero Factor stands for none.
 type Factor struct {
 	User            uuid.UUID
-	Sealed, Wrapped []byte // the secret
+	Sealed, Wrapped []byte // the encrypted secret and its encrypted data key
 	CreatedAt       time.Time
 	ConfirmedAt     time.Time // zero while it is pending
-	LastStep        int64     // of the last code that was taken
+	LastStep        int64     // of the last code that was accepted
 	Failures        int       // in a row
 	BlockedUntil    time.Time
-	Recovery        []Hash // of the codes that are left
+	Recovery        []Hash // of the unused recovery codes
 }
 
-// Store is where factors are kept.
+// Change is a rule: what to make of a user's locked second factor, and the event to record, none when it has no type. now
+// is the database's clock, read under the lock. The zero Factor stands for none, as argument and as result. It may run
+// more than once, and only the last result is stored; when it fails, nothing is.
+type Change func(f Factor, now time.Time) (Factor, audit.Event, error)
+
+// Store is where second factors are stored.
 type Store interface {
-	// Label is what an account is known by: its address, or its id.
-	// errs.NotFound.
+	// Label returns what an account is known by: its address, or its id when it has none. errs.NotFound.
 	Label(ctx context.Context, user uuid.UUID) (string, error)
-	// Confirmed reports whether a user has a factor that is asked for.
+	// Confirmed reports whether a user has a confirmed second factor.
 	Confirmed(ctx context.Context, user uuid.UUID) (bool, error)
-	// Change locks the user's factor and stores what change makes of it, and
-	// the event unless it has no type, in one transaction; when change fails,
-	// nothing. now is the database's clock. The zero Factor is none, both
-	// ways. errs.NotFound for an id that nobody has. change may run more than
-	// once.
-	Change(ctx context.Context, user uuid.UUID,
-		change func(f Factor, now time.Time) (Factor, audit.Event, error)) error
+	// Change locks a user and their second factor and stores what change makes of it, in one transaction. It refuses
+	// what account.CheckCaller refuses. errs.NotFound for an id that nobody has.
+	Change(ctx context.Context, user uuid.UUID, change Change) error
 }
 
-// Sealer keeps secrets unreadable at rest; *signing.Sealer is one.
+// Sealer encrypts secrets at rest; *signing.Sealer is one.
 type Sealer interface {
 	Seal(secret, binding []byte) (sealed, wrapped []byte, err error)
 	Open(sealed, wrapped, binding []byte) ([]byte, error)
 }
 
-// Binding is what the secret of a user is sealed for.
+// Binding returns the additional data with which the secret of a user is sealed.
 func Binding(user uuid.UUID) []byte { return []byte("totp|" + user.String()) }
 
-// Service is the rules of second factors.
+// Service applies the rules of second factors.
 type Service struct {
 	store  Store
 	sealer Sealer
 	name   string
 }
 
-// NewService returns the rules; name is what an app shows beside the account.
+// NewService returns a Service; name is what an authenticator app shows beside the account.
 func NewService(s Store, sealer Sealer, name string) *Service {
 	return &Service{store: s, sealer: sealer, name: name}
 }
 
-// Enrollment is what an app needs to make codes.
+// Enrollment is what an authenticator app needs to make codes.
 type Enrollment struct {
 	Secret string // base32, without padding
 	URI    string // otpauth://, as in a QR code
 }
 
-// Enroll makes a secret for an account, which counts once it is confirmed. One
-// that waits to be is replaced. errs.FailedPrecondition (TOTP_ALREADY_ENROLLED)
-// when a confirmed one is there.
+// Enroll makes a secret for an account, which is required at sign-in once it is confirmed. It replaces an unconfirmed one.
+// errs.FailedPrecondition (TOTP_ALREADY_ENROLLED) when a confirmed one exists.
 func (s *Service) Enroll(ctx context.Context, user uuid.UUID) (Enrollment, error) {
 	label, err := s.store.Label(ctx, user)
 	if err != nil {
@@ -116,9 +111,9 @@ func (s *Service) Enroll(ctx context.Context, user uuid.UUID) (Enrollment, error
 	err = s.store.Change(ctx, user, func(f Factor, now time.Time) (Factor, audit.Event, error) {
 		if !f.ConfirmedAt.IsZero() {
 			return f, audit.Event{}, errs.FailedPrecondition("TOTP_ALREADY_ENROLLED",
-				"a second factor is there; disable it first")
+				"the account has a second factor; disable it first")
 		}
-		// The count of failures stays, or enrolling anew would be a way round.
+		// The failures are carried over, or a new enrollment would reset the block.
 		fresh := Factor{User: user, Sealed: sealed, Wrapped: wrapped, CreatedAt: now, Failures: f.Failures,
 			BlockedUntil: f.BlockedUntil}
 		return fresh, audit.Event{Type: audit.FactorEnrolled, Actor: user, Subject: user}, nil
@@ -126,15 +121,14 @@ func (s *Service) Enroll(ctx context.Context, user uuid.UUID) (Enrollment, error
 	return Enrollment{Secret: key.Secret(), URI: key.URL()}, err
 }
 
-// Confirm makes the pending factor count, once a code shows that the app has
-// it, and returns the recovery codes; they can't be read again.
-// errs.FailedPrecondition (TOTP_NOT_PENDING), or as Check.
+// Confirm activates the pending factor for a code that shows that the app has it, and returns the recovery codes; they
+// can't be read again. errs.FailedPrecondition (TOTP_NOT_PENDING), or as Check.
 func (s *Service) Confirm(ctx context.Context, user uuid.UUID, code string) ([]string, error) {
 	codes, hashes := recoveryCodes(user)
-	err := s.with(ctx, user, code, audit.FactorConfirmed, func(f *Factor, now time.Time) error {
-		if f.User == uuid.Nil || !f.ConfirmedAt.IsZero() || now.Sub(f.CreatedAt) > pendingFor {
+	err := s.changeWithCode(ctx, user, code, audit.FactorConfirmed, func(f *Factor, now time.Time) error {
+		if f.User == uuid.Nil || !f.ConfirmedAt.IsZero() || now.Sub(f.CreatedAt) > pendingTTL {
 			return errs.FailedPrecondition("TOTP_NOT_PENDING",
-				"no enrollment waits to be confirmed; call EnrollTotp first")
+				"no enrollment is waiting to be confirmed; call EnrollTotp first")
 		}
 		return nil
 	}, func(f *Factor, now time.Time) { f.ConfirmedAt, f.Recovery = now, hashes })
@@ -144,18 +138,17 @@ func (s *Service) Confirm(ctx context.Context, user uuid.UUID, code string) ([]s
 	return codes, nil
 }
 
-// Disable takes the second factor away for a code of it or a recovery code.
+// Disable removes the second factor, for a code of it or a recovery code.
 // errs.FailedPrecondition (TOTP_NOT_ENROLLED), or as Check.
 func (s *Service) Disable(ctx context.Context, user uuid.UUID, code string) error {
-	return s.with(ctx, user, code, audit.FactorDisabled, enrolled, func(f *Factor, _ time.Time) { *f = Factor{} })
+	return s.changeWithCode(ctx, user, code, audit.FactorDisabled, checkEnrolled, func(f *Factor, _ time.Time) { *f = Factor{} })
 }
 
-// RenewRecoveryCodes replaces the recovery codes, for a code of the factor or
-// one of them, and returns the new ones; they can't be read again. Errors as
-// Disable.
+// RenewRecoveryCodes replaces the recovery codes, for a code of the factor or an old recovery code, and returns the new
+// ones; they can't be read again. Errors as Disable.
 func (s *Service) RenewRecoveryCodes(ctx context.Context, user uuid.UUID, code string) ([]string, error) {
 	codes, hashes := recoveryCodes(user)
-	err := s.with(ctx, user, code, audit.RecoveryCodesRenewed, enrolled,
+	err := s.changeWithCode(ctx, user, code, audit.RecoveryCodesRenewed, checkEnrolled,
 		func(f *Factor, _ time.Time) { f.Recovery = hashes })
 	if err != nil {
 		return nil, err
@@ -163,31 +156,31 @@ func (s *Service) RenewRecoveryCodes(ctx context.Context, user uuid.UUID, code s
 	return codes, nil
 }
 
-func enrolled(f *Factor, _ time.Time) error {
+// checkEnrolled refuses an account without a confirmed second factor.
+func checkEnrolled(f *Factor, _ time.Time) error {
 	if f.ConfirmedAt.IsZero() {
 		return errs.FailedPrecondition("TOTP_NOT_ENROLLED", "the account has no second factor")
 	}
 	return nil
 }
 
-// with does something to a factor that allows it, for a right code, and records
-// that it was done or refused.
-func (s *Service) with(ctx context.Context, user uuid.UUID, code string, what audit.Type,
-	allow func(*Factor, time.Time) error, do func(*Factor, time.Time)) error {
+// changeWithCode applies change to a factor that check allows, for a right code. It records whether the code was right.
+func (s *Service) changeWithCode(ctx context.Context, user uuid.UUID, code string, t audit.Type,
+	check func(*Factor, time.Time) error, change func(*Factor, time.Time)) error {
 	var refusal error
 	err := s.store.Change(ctx, user, func(f Factor, now time.Time) (Factor, audit.Event, error) {
-		e := audit.Event{Type: what, Actor: user, Subject: user}
-		if err := allow(&f, now); err != nil {
+		e := audit.Event{Type: t, Actor: user, Subject: user}
+		if err := check(&f, now); err != nil {
 			return f, e, err
 		}
-		_, why, err := s.prove(&f, code, now)
+		_, wrong, err := s.useCode(&f, code, now)
 		refusal = nil
 		switch {
 		case err != nil:
-		case why != nil:
-			refusal, e.Outcome, e.Reason = why, audit.Refused, why.Reason
+		case wrong != nil:
+			refusal, e.Outcome, e.Reason = wrong, audit.Refused, wrong.Reason
 		default:
-			do(&f, now)
+			change(&f, now)
 		}
 		return f, e, err
 	})
@@ -205,27 +198,27 @@ func (s *Service) Check(ctx context.Context, user uuid.UUID, code string) (metho
 		return nil, err
 	}
 	if code == "" {
-		return nil, errs.Unauthenticated("TOTP_REQUIRED", "a code of the second factor is needed")
+		return nil, errs.Unauthenticated("TOTP_REQUIRED", "a code of the second factor is required")
 	}
 	var refusal error
 	err = s.store.Change(ctx, user, func(f Factor, now time.Time) (Factor, audit.Event, error) {
 		refusal, methods = nil, nil
 		var e audit.Event
-		if f.ConfirmedAt.IsZero() { // it was taken away meanwhile
+		if f.ConfirmedAt.IsZero() { // it was disabled meanwhile
 			return f, e, nil
 		}
-		recovered, why, err := s.prove(&f, code, now)
+		recovery, wrong, err := s.useCode(&f, code, now)
 		switch {
 		case err != nil:
 			return f, e, err
-		case why != nil:
-			refusal = why
-			if now.Before(f.BlockedUntil) && why.Reason == "TOTP_INVALID" {
+		case wrong != nil:
+			refusal = wrong
+			if now.Before(f.BlockedUntil) && wrong.Reason == "TOTP_INVALID" {
 				e = audit.Event{Type: audit.FactorBlocked, Outcome: audit.Refused, Reason: "TOO_MANY_ATTEMPTS",
 					Subject: user}
 			}
 			return f, e, nil
-		case recovered:
+		case recovery:
 			e = audit.Event{Type: audit.RecoveryCodeUsed, Actor: user, Subject: user}
 		}
 		methods = []string{"otp", "mfa"}
@@ -240,9 +233,9 @@ func (s *Service) Check(ctx context.Context, user uuid.UUID, code string) (metho
 	return methods, nil
 }
 
-// prove uses a code up. Why it isn't taken is an outcome that is stored, as is
-// a failure that counts.
-func (s *Service) prove(f *Factor, code string, now time.Time) (recovered bool, why *errs.Error, err error) {
+// useCode uses a code up and reports whether it was a recovery code. A refusal is not a failure of the transaction: it is
+// counted in the factor, which is stored.
+func (s *Service) useCode(f *Factor, code string, now time.Time) (recovery bool, refusal *errs.Error, err error) {
 	wrong := errs.Unauthenticated("TOTP_INVALID", "the code is wrong, or was used before")
 	code = strings.NewReplacer(" ", "", "-", "").Replace(code)
 	if len(code) != otp.DigitsSix.Length() {
@@ -274,24 +267,23 @@ func (s *Service) prove(f *Factor, code string, now time.Time) (recovered bool, 
 	return false, nil, nil
 }
 
-// matching is the newest of the steps around now that has this code, 0 when
-// none has.
+// matching returns the newest of the steps around now whose code this is, 0 when it is of none.
 func matching(secret []byte, code string, now time.Time) (int64, error) {
 	text := base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(secret)
 	var found int64
 	for at := now.Unix()/step - 1; at <= now.Unix()/step+1; at++ {
-		want, err := hotp.GenerateCode(text, uint64(at))
+		expected, err := hotp.GenerateCode(text, uint64(at))
 		if err != nil {
 			return 0, fmt.Errorf("make TOTP code: %w", err)
 		}
-		if subtle.ConstantTimeCompare([]byte(want), []byte(code)) == 1 {
+		if subtle.ConstantTimeCompare([]byte(expected), []byte(code)) == 1 {
 			found = at
 		}
 	}
 	return found, nil
 }
 
-// blockAfter is how long codes are blocked after failures in a row.
+// blockAfter returns for how long codes are blocked after so many failures in a row.
 func blockAfter(failures int) time.Duration {
 	if failures < 5 {
 		return 0

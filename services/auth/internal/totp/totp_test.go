@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"net/url"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,7 +17,6 @@ import (
 	"github.com/purserhq/purser/pkg/testkit"
 	"github.com/purserhq/purser/services/auth/internal/account"
 	"github.com/purserhq/purser/services/auth/internal/audit"
-	"github.com/purserhq/purser/services/auth/internal/mail"
 	"github.com/purserhq/purser/services/auth/internal/signing"
 	"github.com/purserhq/purser/services/auth/internal/store"
 	"github.com/purserhq/purser/services/auth/internal/totp"
@@ -54,13 +52,12 @@ func (c *clock) pass(d time.Duration) {
 
 // timed is a store whose database has the test's clock.
 type timed struct {
-	*store.Factors
+	*store.SecondFactors
 	clock *clock
 }
 
-func (s timed) Change(ctx context.Context, user uuid.UUID,
-	change func(totp.Factor, time.Time) (totp.Factor, audit.Event, error)) error {
-	return s.Factors.Change(ctx, user, func(f totp.Factor, _ time.Time) (totp.Factor, audit.Event, error) {
+func (s timed) Change(ctx context.Context, user uuid.UUID, change totp.Change) error {
+	return s.SecondFactors.Change(ctx, user, func(f totp.Factor, _ time.Time) (totp.Factor, audit.Event, error) {
 		return change(f, s.clock.now())
 	})
 }
@@ -73,7 +70,7 @@ func newFixture(t *testing.T) fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.Service = totp.NewService(timed{store.NewFactors(db.DB), f.clock}, sealer, "Purser")
+	f.Service = totp.NewService(timed{store.NewSecondFactors(db.DB), f.clock}, sealer, "Purser")
 	f.register(t, f.user, "ada@example.com")
 	return f
 }
@@ -82,9 +79,8 @@ func (f fixture) register(t *testing.T, id uuid.UUID, email string) {
 	t.Helper()
 	err := store.NewAccounts(f.db.DB, nil, store.NewMails(f.db.DB)).Register(t.Context(), account.Registration{
 		User:         account.User{ID: id, Email: email, CreatedAt: f.clock.now()},
-		PasswordHash: "hash", Asked: account.Asked{Purpose: account.VerifyEmail, Mail: mail.Mail{ID: id},
-			Hash: account.Hash(slices.Concat(id[:], id[:]))},
-	})
+		PasswordHash: "hash",
+	}, account.Include{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

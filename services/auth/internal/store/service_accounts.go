@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -10,7 +11,6 @@ import (
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
 
-	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/services/auth/internal/audit"
 	"github.com/purserhq/purser/services/auth/internal/serviceaccount"
@@ -48,7 +48,7 @@ func NewServiceAccounts(db *postgres.DB) *ServiceAccounts { return &ServiceAccou
 func (s *ServiceAccounts) Create(ctx context.Context, a serviceaccount.Account, e audit.Event) (created bool,
 	err error) {
 	err = postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
-		row := serviceAccountRow{ID: a.ID, Name: a.Name, Permissions: append([]string{}, a.Permissions...),
+		row := serviceAccountRow{ID: a.ID, Name: a.Name, Permissions: permissionList(a.Permissions),
 			CreatedAt: a.CreatedAt}
 		done := tx.Clauses(clause.OnConflict{Columns: []clause.Column{{Name: "name"}}, DoNothing: true}).Omit(
 			"Secrets").Create(&row)
@@ -79,7 +79,7 @@ func addSecret(tx *gorm.DB, account uuid.UUID, s serviceaccount.Secret) error {
 
 // ByName implements serviceaccount.Store.
 func (s *ServiceAccounts) ByName(ctx context.Context, name string, now time.Time) (serviceaccount.Account, error) {
-	if strings.ContainsRune(name, 0) { // which no text in Postgres can hold
+	if strings.ContainsRune(name, 0) { // Postgres has no text with a NUL
 		name = ""
 	}
 	return s.find(ctx, now, "name = ?", name)
@@ -99,7 +99,7 @@ func (s *ServiceAccounts) find(ctx context.Context, now time.Time, condition str
 	return row.account(), nil
 }
 
-// usable reads accounts with the secrets that can be used.
+// usable selects accounts with the secrets that can be used at now.
 func (s *ServiceAccounts) usable(ctx context.Context, now time.Time) *gorm.DB {
 	return s.db.Gorm(ctx).Preload("Secrets", func(db *gorm.DB) *gorm.DB {
 		return db.Where("expires_at IS NULL OR expires_at > ?", now).Order("id DESC")
@@ -131,92 +131,91 @@ func (r serviceAccountRow) account() serviceaccount.Account {
 	return a
 }
 
-// changeAccount locks an account and runs fn on it in a transaction, which
-// keeps e when fn says that something changed.
-func (s *ServiceAccounts) changeAccount(ctx context.Context, id uuid.UUID, e audit.Event,
-	fn func(tx *gorm.DB, row serviceAccountRow) (bool, error)) error {
+// Change implements serviceaccount.Store.
+func (s *ServiceAccounts) Change(ctx context.Context, id uuid.UUID, change serviceaccount.Change) error {
 	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
 		var row serviceAccountRow
-		if err := tx.Clauses(clause.Locking{Strength: clause.LockingStrengthUpdate}).Where("id = ?",
-			id).Take(&row).Error; err != nil {
+		err := tx.Clauses(clause.Locking{Strength: clause.LockingStrengthUpdate}).Where("id = ?", id).Take(&row).Error
+		if err != nil {
 			return missing(err, "service account")
 		}
-		changed, err := fn(tx, row)
-		if err != nil || !changed {
+		if err := tx.Where("account_id = ?", id).Order("id DESC").Find(&row.Secrets).Error; err != nil {
+			return fmt.Errorf("read service secrets: %w", err)
+		}
+		was := row.account()
+		is, e, err := change(was)
+		if err != nil {
 			return err
+		}
+		row = serviceAccountRow{ID: id, Permissions: permissionList(is.Permissions), DisabledAt: nullTime(is.DisabledAt)}
+		if err := tx.Select("Permissions", "DisabledAt").Updates(&row).Error; err != nil {
+			return fmt.Errorf("update service account: %w", err)
+		}
+		if err := storeSecrets(tx, id, was.Secrets, is.Secrets); err != nil {
+			return err
+		}
+		if was.DisabledAt.IsZero() && !is.DisabledAt.IsZero() {
+			if err := announce(tx, revokedUser, id); err != nil {
+				return err
+			}
+		}
+		if e.Type == "" {
+			return nil
 		}
 		return record(tx, e)
 	})
 }
 
-// Rotate implements serviceaccount.Store.
-func (s *ServiceAccounts) Rotate(ctx context.Context, id uuid.UUID, fresh serviceaccount.Secret, othersEnd time.Time,
-	e audit.Event) error {
-	return s.changeAccount(ctx, id, e, func(tx *gorm.DB, row serviceAccountRow) (bool, error) {
-		if row.DisabledAt != nil {
-			return false, errs.FailedPrecondition("SERVICE_ACCOUNT_DISABLED", "the service account is disabled")
-		}
-		if err := endSecrets(tx, id, othersEnd, fresh.CreatedAt); err != nil {
-			return false, err
-		}
-		return true, addSecret(tx, id, fresh)
-	})
-}
+// permissionList returns permissions as they are stored: never null.
+func permissionList(permissions []string) []string { return append([]string{}, permissions...) }
 
-// endSecrets lets an account's secrets end at a time, where they don't before.
-// Those that have ended by now are deleted, and their tokens called back.
-func endSecrets(tx *gorm.DB, account uuid.UUID, at, now time.Time) error {
-	err := tx.Exec("UPDATE service_secrets SET expires_at = least(expires_at, ?) WHERE account_id = ?", at,
-		account).Error
-	if err != nil {
-		return fmt.Errorf("end service secrets: %w", err)
+// storeSecrets adds, changes and deletes an account's secrets, and revokes the tokens of those that it deletes.
+func storeSecrets(tx *gorm.DB, account uuid.UUID, was, is []serviceaccount.Secret) error {
+	byID := func(list []serviceaccount.Secret, id uuid.UUID) (serviceaccount.Secret, bool) {
+		i := slices.IndexFunc(list, func(s serviceaccount.Secret) bool { return s.ID == id })
+		if i < 0 {
+			return serviceaccount.Secret{}, false
+		}
+		return list[i], true
 	}
-	var ended []uuid.UUID
-	err = tx.Raw("DELETE FROM service_secrets WHERE account_id = ? AND expires_at <= ? RETURNING id", account,
-		now).Scan(&ended).Error
-	if err != nil {
-		return fmt.Errorf("delete ended service secrets: %w", err)
+	var dropped []uuid.UUID
+	for _, s := range was {
+		left, ok := byID(is, s.ID)
+		switch {
+		case !ok:
+			dropped = append(dropped, s.ID)
+		case !left.ExpiresAt.Equal(s.ExpiresAt):
+			err := tx.Model(&serviceSecretRow{ID: s.ID}).Update("expires_at", left.ExpiresAt).Error
+			if err != nil {
+				return fmt.Errorf("update service secret: %w", err)
+			}
+		}
 	}
-	if len(ended) == 0 {
-		return nil
+	if len(dropped) > 0 {
+		if err := tx.Where("id IN ?", dropped).Delete(&serviceSecretRow{}).Error; err != nil {
+			return fmt.Errorf("delete service secrets: %w", err)
+		}
+		// Their tokens name them as their sessions.
+		if err := announce(tx, revokedSession, dropped...); err != nil {
+			return err
+		}
 	}
-	return announce(tx, revokedSession, ended...) // which their tokens name as their session
+	for _, s := range is {
+		if _, ok := byID(was, s.ID); ok {
+			continue
+		}
+		if err := addSecret(tx, account, s); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// Disable implements serviceaccount.Store.
-func (s *ServiceAccounts) Disable(ctx context.Context, id uuid.UUID, at time.Time, e audit.Event) error {
-	return s.changeAccount(ctx, id, e, func(tx *gorm.DB, row serviceAccountRow) (bool, error) {
-		if row.DisabledAt != nil {
-			return false, nil
-		}
-		if err := tx.Model(&serviceAccountRow{}).Where("id = ?", id).Update("disabled_at", at).Error; err != nil {
-			return false, fmt.Errorf("disable service account: %w", err)
-		}
-		if err := endSecrets(tx, id, at, at); err != nil {
-			return false, err
-		}
-		return true, announce(tx, revokedUser, id)
-	})
-}
-
-// SetPermissions implements serviceaccount.Store.
-func (s *ServiceAccounts) SetPermissions(ctx context.Context, id uuid.UUID, permissions []string,
-	e audit.Event) error {
-	return s.changeAccount(ctx, id, e, func(tx *gorm.DB, _ serviceAccountRow) (bool, error) {
-		err := tx.Model(&serviceAccountRow{ID: id}).Select("Permissions").Updates(
-			serviceAccountRow{Permissions: append([]string{}, permissions...)}).Error
-		if err != nil {
-			return false, fmt.Errorf("set permissions of service account: %w", err)
-		}
-		return true, nil
-	})
-}
-
-// Used implements serviceaccount.Store.
-func (s *ServiceAccounts) Used(ctx context.Context, secret uuid.UUID, at time.Time) error {
+// RecordUse implements serviceaccount.Store.
+func (s *ServiceAccounts) RecordUse(ctx context.Context, secret uuid.UUID, at time.Time) error {
 	if err := s.db.Gorm(ctx).Model(&serviceSecretRow{}).Where("id = ?", secret).Update("last_used_at",
 		at).Error; err != nil {
-		return fmt.Errorf("note the use of a service secret: %w", err)
+		return fmt.Errorf("record the use of a service secret: %w", err)
 	}
 	return nil
 }

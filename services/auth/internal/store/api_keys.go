@@ -21,7 +21,7 @@ type apiKeyRow struct {
 	Name       string
 	Hash       []byte
 	Scopes     []string       `gorm:"serializer:json"`
-	Allowed    []netip.Prefix `gorm:"serializer:json"`
+	Allowed    []netip.Prefix `gorm:"column:allowed_cidrs;serializer:json"`
 	CreatedAt  time.Time
 	ExpiresAt  time.Time
 	LastUsedAt *time.Time
@@ -43,15 +43,13 @@ type APIKeys struct{ db *postgres.DB }
 // NewAPIKeys returns the API keys in db.
 func NewAPIKeys(db *postgres.DB) *APIKeys { return &APIKeys{db: db} }
 
-// Create implements apikey.Store. The user's row is locked, so that keys which
-// are made at once are counted.
-func (s *APIKeys) Create(ctx context.Context, k apikey.Key, most int, e audit.Event) (created bool, err error) {
-	err = postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
-		created = false
+// Create implements apikey.Store.
+func (s *APIKeys) Create(ctx context.Context, k apikey.Key, e audit.Event, check func(usable int) error) error {
+	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
 		if err := tx.Exec("SELECT FROM users WHERE id = ? FOR UPDATE", k.UserID).Error; err != nil {
 			return fmt.Errorf("lock user: %w", err)
 		}
-		if err := present(tx, k.UserID); err != nil {
+		if err := checkCaller(tx, k.UserID); err != nil {
 			return err
 		}
 		var usable int64
@@ -60,8 +58,8 @@ func (s *APIKeys) Create(ctx context.Context, k apikey.Key, most int, e audit.Ev
 		if err != nil {
 			return fmt.Errorf("count API keys: %w", err)
 		}
-		if usable >= int64(most) {
-			return nil
+		if err := check(int(usable)); err != nil {
+			return err
 		}
 		row := apiKeyRow{
 			ID: k.ID, UserID: k.UserID, Name: k.Name, Hash: k.Hash[:], Scopes: k.Scopes, Allowed: k.Allowed,
@@ -70,14 +68,11 @@ func (s *APIKeys) Create(ctx context.Context, k apikey.Key, most int, e audit.Ev
 		if err := tx.Create(&row).Error; err != nil {
 			return fmt.Errorf("create API key: %w", err)
 		}
-		created = true
 		return record(tx, e)
 	})
-	return created, err
 }
 
-// List implements apikey.Store. Ids are UUIDv7, so their order is that of the
-// making.
+// List implements apikey.Store. Ids are UUIDv7, so their order is that of creation.
 func (s *APIKeys) List(ctx context.Context, user uuid.UUID) ([]apikey.Key, error) {
 	var rows []apiKeyRow
 	if err := s.db.Gorm(ctx).Where("user_id = ?", user).Order("id DESC").Limit(1000).Find(&rows).Error; err != nil {
@@ -104,7 +99,7 @@ func (s *APIKeys) Revoke(ctx context.Context, user, id uuid.UUID, at time.Time, 
 		if done.RowsAffected == 0 {
 			return nil
 		}
-		if err := announce(tx, revokedSession, id); err != nil { // which its tokens name as their session
+		if err := announce(tx, revokedSession, id); err != nil { // the session that its tokens name
 			return err
 		}
 		return record(tx, e)
@@ -121,15 +116,29 @@ func (s *APIKeys) ByHash(ctx context.Context, h apikey.Hash) (apikey.Key, accoun
 	return row.key(), is, err
 }
 
-// Used implements apikey.Store.
-func (s *APIKeys) Used(ctx context.Context, id uuid.UUID, at time.Time) error {
+// revokeAPIKeys revokes keys of a user, and their tokens.
+func revokeAPIKeys(tx *gorm.DB, user uuid.UUID, ids []uuid.UUID) error {
+	var revoked []uuid.UUID
+	err := tx.Raw(`UPDATE api_keys SET revoked_at = clock_timestamp()
+		WHERE user_id = ? AND id IN ? AND revoked_at IS NULL RETURNING id`, user, ids).Scan(&revoked).Error
+	if err != nil {
+		return fmt.Errorf("revoke API keys: %w", err)
+	}
+	if len(revoked) == 0 {
+		return nil
+	}
+	return announce(tx, revokedSession, revoked...) // the sessions that their tokens name
+}
+
+// RecordUse implements apikey.Store.
+func (s *APIKeys) RecordUse(ctx context.Context, id uuid.UUID, at time.Time) error {
 	if err := s.db.Gorm(ctx).Model(&apiKeyRow{}).Where("id = ?", id).Update("last_used_at", at).Error; err != nil {
-		return fmt.Errorf("note the use of an API key: %w", err)
+		return fmt.Errorf("record the use of an API key: %w", err)
 	}
 	return nil
 }
 
-// Alive reports whether a key of this user can still be used at now.
+// Alive implements apikey.Store.
 func (s *APIKeys) Alive(ctx context.Context, user, id uuid.UUID, now time.Time) (bool, error) {
 	var n int64
 	err := s.db.Gorm(ctx).Model(&apiKeyRow{}).Where("id = ? AND user_id = ? AND revoked_at IS NULL AND expires_at > ?",

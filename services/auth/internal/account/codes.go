@@ -1,0 +1,176 @@
+package account
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/services/auth/internal/audit"
+	"github.com/purserhq/purser/services/auth/internal/mail"
+)
+
+// Purpose of a mailed code. A code is valid for one purpose only.
+type Purpose string
+
+// The purposes.
+const (
+	VerifyEmail   Purpose = "VERIFY_EMAIL"
+	ResetPassword Purpose = "RESET_PASSWORD"
+)
+
+// lifetime of a code from its request on.
+func (p Purpose) lifetime() time.Duration {
+	if p == ResetPassword {
+		return 30 * time.Minute
+	}
+	return 24 * time.Hour
+}
+
+// Hash is the SHA-256 of a code; the code itself is not stored. A code is random, so a fast hash is enough.
+type Hash [sha256.Size]byte
+
+func hashOf(code string) Hash { return sha256.Sum256([]byte(code)) }
+
+// codeRequest is a request for a new code, with the mail that carries it.
+type codeRequest struct {
+	Code
+	mail       mail.Mail
+	event      audit.Type
+	maxPerHour int // mails of this kind to one account
+}
+
+// newCodeRequest makes a code and its mail.
+func (s *Service) newCodeRequest(p Purpose) (codeRequest, error) {
+	b := make([]byte, 32)
+	_, _ = rand.Read(b) // never fails: crypto/rand ends the program instead
+	code := base64.RawURLEncoding.EncodeToString(b)
+	kind, event := mail.VerifyEmail, audit.VerificationAsked
+	if p == ResetPassword {
+		kind, event = mail.ResetPassword, audit.ResetAsked
+	}
+	m, err := s.Texts.Mail(kind, mail.Data{Token: code})
+	return codeRequest{
+		Code: Code{Purpose: p, Hash: hashOf(code), Lifetime: p.lifetime()},
+		mail: m, event: event, maxPerHour: s.policy.MailsPerHour,
+	}, err
+}
+
+// decide is the rule of who gets a code: the owner of an account that the purpose applies to, within the limit of
+// mails. Anybody else gets nothing but an event.
+func (r codeRequest) decide(s State, _ time.Time) (Changes, error) {
+	refused := ""
+	switch {
+	case s.ID == uuid.Nil:
+		refused = "NO_SUCH_ACCOUNT"
+	case r.Purpose == VerifyEmail && !s.VerifiedAt.IsZero(), r.Purpose == ResetPassword && !s.DisabledAt.IsZero():
+		refused = "NOT_APPLICABLE"
+	case s.RecentMails >= r.maxPerHour:
+		refused = "TOO_MANY_MAILS"
+	}
+	e := audit.Event{Type: r.event, Subject: s.ID}
+	if refused != "" {
+		e.Outcome, e.Reason = audit.Refused, refused
+		return Changes{Events: []audit.Event{e}}, nil
+	}
+	return Changes{NewCode: &r.Code, Mails: []mail.Mail{s.addressed(r.mail)}, Events: []audit.Event{e}}, nil
+}
+
+// requestCode mails a new code to an address, when its account may have one.
+func (s *Service) requestCode(ctx context.Context, email string, p Purpose) error {
+	r, err := s.newCodeRequest(p)
+	if err != nil {
+		return err
+	}
+	return s.Store.ChangeByEmail(ctx, NormalEmail(email), Include{RecentMails: r.mail.Kind}, r.decide)
+}
+
+// errToken is the answer to a code that can't be used, whatever the reason.
+func errToken() *errs.Error {
+	return errs.FailedPrecondition("TOKEN_INVALID", "the code is wrong, used or expired: request a new one")
+}
+
+// ResendVerification mails a new code to an address whose account is not verified; for any other it does nothing.
+func (s *Service) ResendVerification(ctx context.Context, email string) error {
+	return s.requestCode(ctx, email, VerifyEmail)
+}
+
+// Verify uses up a code and marks the address of its account as verified. errs.FailedPrecondition (TOKEN_INVALID).
+func (s *Service) Verify(ctx context.Context, code string) error {
+	err := s.Store.ChangeByCode(ctx, VerifyEmail, hashOf(code), Include{}, verify)
+	if errs.Is(err, errs.KindNotFound) {
+		return s.refused(ctx, audit.Event{Type: audit.EmailVerified}, errToken())
+	}
+	return err
+}
+
+// verify is the rule of a code that proves an address.
+func verify(s State, now time.Time) (Changes, error) {
+	c := Changes{Events: []audit.Event{{Type: audit.EmailVerified, Subject: s.ID}}}
+	if s.VerifiedAt.IsZero() {
+		c.VerifiedAt = now
+	}
+	return c, nil
+}
+
+// RequestReset mails a code for a new password to an address whose account is not disabled; for any other it does
+// nothing.
+func (s *Service) RequestReset(ctx context.Context, email string) error {
+	return s.requestCode(ctx, email, ResetPassword)
+}
+
+// CheckReset returns when a code for a new password expires. errs.FailedPrecondition (TOKEN_INVALID).
+func (s *Service) CheckReset(ctx context.Context, code string) (time.Time, error) {
+	expiresAt, err := s.Store.CodeExpiry(ctx, ResetPassword, hashOf(code))
+	if errs.Is(err, errs.KindNotFound) {
+		return time.Time{}, errToken()
+	}
+	return expiresAt, err
+}
+
+// CompleteReset uses up a code, sets a new password and ends the sessions, and with them what TakeOver says.
+// errs.FailedPrecondition (TOKEN_INVALID).
+func (s *Service) CompleteReset(ctx context.Context, code, password string) error {
+	if err := s.acceptable(ctx, "new_password", password); err != nil {
+		return err
+	}
+	// Checked before hashing, which a made-up code is not worth.
+	if _, err := s.CheckReset(ctx, code); err != nil {
+		return s.refusedReset(ctx, err)
+	}
+	hash, err := s.Passwords.Hash(ctx, password)
+	if err != nil {
+		return err
+	}
+	notice, err := s.Texts.Mail(mail.PasswordChanged, mail.Data{At: s.Now()})
+	if err != nil {
+		return err
+	}
+	err = s.Store.ChangeByCode(ctx, ResetPassword, hashOf(code), Include{Credentials: true},
+		func(state State, now time.Time) (Changes, error) { return reset(state, now, hash, notice), nil })
+	if errs.Is(err, errs.KindNotFound) {
+		err = errToken()
+	}
+	return s.refusedReset(ctx, err)
+}
+
+// reset is the rule of a code that sets a new password: it proves the address as well.
+func reset(s State, now time.Time, passwordHash string, notice mail.Mail) Changes {
+	c := TakeOver(s)
+	if s.VerifiedAt.IsZero() {
+		c.VerifiedAt = now
+	}
+	c.setPassword(s, passwordHash, uuid.Nil, notice, audit.Event{Type: audit.PasswordReset, Subject: s.ID})
+	return c
+}
+
+func (s *Service) refusedReset(ctx context.Context, err error) error {
+	if e := errs.As(err); e != nil && e.Kind == errs.KindFailedPrecondition {
+		return s.refused(ctx, audit.Event{Type: audit.PasswordReset}, e)
+	}
+	return err
+}

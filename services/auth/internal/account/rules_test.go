@@ -1,0 +1,238 @@
+package account
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/purserhq/purser/pkg/authn"
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/services/auth/internal/audit"
+	"github.com/purserhq/purser/services/auth/internal/mail"
+)
+
+// noon is when everything in these tests is decided.
+func noon() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) }
+
+func verified(at time.Time) State {
+	return State{User: User{ID: uuid.New(), Email: "ada@example.com", VerifiedAt: at}, PasswordHash: "old"}
+}
+
+// events lists the types and reasons of events.
+func events(c Changes) []string {
+	var list []string
+	for _, e := range c.Events {
+		list = append(list, string(e.Type)+" "+e.Reason)
+	}
+	return list
+}
+
+func reasonOf(err error) string {
+	if e := errs.As(err); e != nil {
+		return e.Reason
+	}
+	return ""
+}
+
+func TestACodeIsMailedToWhomItsPurposeAppliesWithinTheLimit(t *testing.T) {
+	for name, tc := range map[string]struct {
+		purpose Purpose
+		state   State
+		refused string
+	}{
+		"no account":                       {VerifyEmail, State{}, "NO_SUCH_ACCOUNT"},
+		"no account for a reset":           {ResetPassword, State{}, "NO_SUCH_ACCOUNT"},
+		"an unverified address":            {VerifyEmail, verified(time.Time{}), ""},
+		"a verified address":               {VerifyEmail, verified(noon()), "NOT_APPLICABLE"},
+		"a reset of a verified account":    {ResetPassword, verified(noon()), ""},
+		"a reset of an unverified account": {ResetPassword, verified(time.Time{}), ""},
+		"a reset of a disabled account": {ResetPassword, State{User: User{ID: uuid.New()}, DisabledAt: noon()},
+			"NOT_APPLICABLE"},
+		"a disabled account may be verified": {VerifyEmail, State{User: User{ID: uuid.New()}, DisabledAt: noon()}, ""},
+		"one mail below the limit":           {VerifyEmail, State{User: User{ID: uuid.New()}, RecentMails: 4}, ""},
+		"the limit is reached": {VerifyEmail, State{User: User{ID: uuid.New()}, RecentMails: 5},
+			"TOO_MANY_MAILS"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := codeRequest{Code: Code{Purpose: tc.purpose, Lifetime: time.Hour}, mail: mail.Mail{Subject: "x"},
+				event: audit.VerificationAsked, maxPerHour: 5}
+			c, err := r.decide(tc.state, noon())
+			if err != nil || len(c.Events) != 1 || c.Events[0].Reason != tc.refused ||
+				c.Events[0].Subject != tc.state.ID || (c.Events[0].Outcome == audit.Refused) != (tc.refused != "") {
+				t.Fatalf("recorded %+v, %v", c.Events, err)
+			}
+			if tc.refused != "" {
+				if c.NewCode != nil || c.Mails != nil {
+					t.Error("a code is mailed")
+				}
+				return
+			}
+			if c.NewCode == nil || *c.NewCode != r.Code || len(c.Mails) != 1 || c.Mails[0].User != tc.state.ID ||
+				c.Mails[0].To != tc.state.Email || c.Mails[0].Subject != "x" {
+				t.Errorf("changes %+v", c)
+			}
+		})
+	}
+}
+
+func TestTheOwnerIsToldOfARegistrationOfTheirAddressWithinTheLimit(t *testing.T) {
+	for _, tc := range []struct{ recent, mails int }{{0, 1}, {4, 1}, {5, 0}, {6, 0}} {
+		s := verified(noon())
+		s.RecentMails = tc.recent
+		c := registrationTried(s, mail.Mail{}, 5)
+		if len(c.Mails) != tc.mails || tc.mails == 1 && c.Mails[0].To != s.Email ||
+			!slices.Equal(events(c), []string{"account.registration_tried EMAIL_TAKEN"}) ||
+			c.PasswordHash != nil || c.NewCode != nil {
+			t.Errorf("after %d mails: %+v", tc.recent, c)
+		}
+	}
+}
+
+func TestATakeOverRemovesWhatWasAddedBeforeTheAddressWasVerified(t *testing.T) {
+	early := Credential{ID: uuid.New(), AddedAt: noon().Add(-time.Second)}
+	at := Credential{ID: uuid.New(), AddedAt: noon()}
+	for name, tc := range map[string]struct {
+		verifiedAt       time.Time
+		identities, keys []Credential
+		unlinked         []uuid.UUID
+		revoked          []uuid.UUID
+		emptied          bool
+		events           []string
+	}{
+		"unverified": {time.Time{}, []Credential{early, at}, []Credential{early}, []uuid.UUID{early.ID, at.ID},
+			[]uuid.UUID{early.ID}, true, []string{"account.taken_over EMAIL_UNVERIFIED"}},
+		"unverified, with nothing added": {time.Time{}, nil, nil, nil, nil, true,
+			[]string{"account.taken_over EMAIL_UNVERIFIED"}},
+		"verified after an identity": {noon(), []Credential{early, at}, nil, []uuid.UUID{early.ID}, nil, false,
+			[]string{"account.taken_over ADDED_UNVERIFIED"}},
+		"verified after a key": {noon(), nil, []Credential{early, at}, nil, []uuid.UUID{early.ID}, false,
+			[]string{"account.taken_over ADDED_UNVERIFIED"}},
+		"verified before everything": {noon(), []Credential{at}, []Credential{at}, nil, nil, false, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := verified(tc.verifiedAt)
+			s.Identities, s.APIKeys = tc.identities, tc.keys
+			c := TakeOver(s)
+			emptied := c.PasswordHash != nil && *c.PasswordHash == "" && c.RemoveSecondFactor &&
+				c.EndSessions != nil && *c.EndSessions == SessionEnd{Reason: "ACCOUNT_TAKEN_OVER"}
+			left := c.PasswordHash == nil && !c.RemoveSecondFactor && c.EndSessions == nil
+			if !slices.Equal(c.UnlinkIdentities, tc.unlinked) || !slices.Equal(c.RevokeAPIKeys, tc.revoked) ||
+				emptied != tc.emptied || left == tc.emptied || !slices.Equal(events(c), tc.events) {
+				t.Errorf("changes %+v", c)
+			}
+		})
+	}
+}
+
+func TestAResetTakesOverVerifiesAndSetsThePassword(t *testing.T) {
+	for name, tc := range map[string]struct {
+		verifiedAt, verifies time.Time
+		ended                string
+		events               []string
+	}{
+		"unverified": {time.Time{}, noon(), "ACCOUNT_TAKEN_OVER",
+			[]string{"account.taken_over EMAIL_UNVERIFIED", "account.password_reset "}},
+		"verified": {noon().Add(-time.Hour), time.Time{}, "PASSWORD_CHANGED", []string{"account.password_reset "}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := verified(tc.verifiedAt)
+			c := reset(s, noon(), "new", mail.Mail{})
+			if !c.VerifiedAt.Equal(tc.verifies) || c.PasswordHash == nil || *c.PasswordHash != "new" ||
+				c.EndCodes != ResetPassword || c.EndSessions.Reason != tc.ended || c.EndSessions.Except != uuid.Nil ||
+				len(c.Mails) != 1 || c.Mails[0].To != s.Email || !slices.Equal(events(c), tc.events) {
+				t.Errorf("changes %+v", c)
+			}
+		})
+	}
+}
+
+func TestACodeVerifiesAnAddressOnceAndKeepsTheTime(t *testing.T) {
+	for before, set := range map[time.Time]time.Time{{}: noon(), noon().Add(-time.Hour): {}} {
+		c, err := verify(verified(before), noon())
+		if err != nil || !c.VerifiedAt.Equal(set) || !slices.Equal(events(c), []string{"account.email_verified "}) {
+			t.Errorf("verified before at %v: %+v, %v", before, c, err)
+		}
+	}
+}
+
+func TestAPasswordChangeEndsTheOtherSessionsUnlessItWasOvertaken(t *testing.T) {
+	s, session := verified(noon()), uuid.New()
+	if _, err := changePassword(s, "older", "new", session, mail.Mail{}); reasonOf(err) != "PASSWORD_CHANGED" {
+		t.Errorf("a password that was changed meanwhile: %v", err)
+	}
+	c, err := changePassword(s, "old", "new", session, mail.Mail{})
+	if err != nil || *c.PasswordHash != "new" || *c.EndSessions != (SessionEnd{"PASSWORD_CHANGED", session}) ||
+		c.EndCodes != ResetPassword || len(c.Mails) != 1 ||
+		!slices.Equal(events(c), []string{"account.password_changed "}) {
+		t.Errorf("changes %+v, %v", c, err)
+	}
+	s.Email = ""
+	if c, err := changePassword(s, "old", "new", session, mail.Mail{}); err != nil || len(c.Mails) != 0 {
+		t.Errorf("an account without an address is mailed to: %+v, %v", c, err)
+	}
+}
+
+func TestADeletionSaysFarewellToAVerifiedAddressAndLeavesAnAdmin(t *testing.T) {
+	for name, tc := range map[string]struct {
+		verifiedAt time.Time
+		admins     Admins
+		mails      int
+		reason     string
+	}{
+		"verified":                   {noon(), Admins{}, 1, ""},
+		"never verified":             {time.Time{}, Admins{}, 0, ""},
+		"one of two admins":          {noon(), Admins{This: true, Others: true}, 1, ""},
+		"the last admin":             {noon(), Admins{This: true}, 0, "LAST_ADMIN"},
+		"nobody is an admin":         {noon(), Admins{}, 1, ""},
+		"somebody else is the admin": {noon(), Admins{Others: true}, 1, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := verified(tc.verifiedAt)
+			s.Admins = tc.admins
+			c, err := deleteAccount(s, mail.Mail{})
+			if reasonOf(err) != tc.reason || (err == nil) != c.Delete || len(c.Mails) != tc.mails {
+				t.Fatalf("changes %+v, %v", c, err)
+			}
+			if len(c.Mails) == 1 && (c.Mails[0].To != s.Email || c.Mails[0].User != uuid.Nil) {
+				t.Errorf("the mail %+v would be deleted with the user", c.Mails[0])
+			}
+			if err == nil && (!c.RevokeTokens || c.EndSessions.Reason != "ACCOUNT_DELETED") {
+				t.Errorf("changes %+v", c)
+			}
+		})
+	}
+}
+
+func TestAChangeOfOnesOwnAccountNeedsARunningSession(t *testing.T) {
+	user, session, failure := uuid.New(), uuid.New(), errors.New("no database")
+	for name, tc := range map[string]struct {
+		caller  authn.Caller
+		running bool
+		err     error
+		asked   bool
+		reason  string
+	}{
+		"a running session":     {authn.Caller{UserID: user, SessionID: session}, true, nil, true, ""},
+		"a revoked session":     {authn.Caller{UserID: user, SessionID: session}, false, nil, true, "SESSION_REVOKED"},
+		"an unreadable session": {authn.Caller{UserID: user, SessionID: session}, false, failure, true, ""},
+		"an administrator":      {authn.Caller{UserID: uuid.New(), SessionID: session}, false, nil, false, ""},
+		"nobody":                {authn.Caller{}, false, nil, false, ""},
+		"an API key": {authn.Caller{UserID: user, SessionID: session, Methods: []string{authn.MethodAPIKey}}, false,
+			nil, false, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			asked := false
+			err := CheckCaller(tc.caller, user, func(id uuid.UUID) (bool, error) {
+				asked = true
+				return tc.running && id == session, tc.err
+			})
+			if asked != tc.asked || reasonOf(err) != tc.reason || tc.err != nil && !errors.Is(err, tc.err) ||
+				tc.reason == "" && tc.err == nil && err != nil {
+				t.Errorf("answered %v; the session was read: %t", err, asked)
+			}
+		})
+	}
+}
