@@ -12,10 +12,10 @@ import (
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 )
 
-// shownRuns of each service's jobs.
+// shownRuns limits the job runs shown of each service.
 const shownRuns = 8
 
-// keyRing is the signing keys.
+// keyRing is the data of the section "keys".
 type keyRing struct {
 	Epoch int64
 	Next  time.Time
