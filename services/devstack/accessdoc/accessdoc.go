@@ -1,5 +1,5 @@
-// Package accessdoc writes docs/access.md: who may call which method, read off
-// the contracts that are linked in, and which role holds which permission.
+// Package accessdoc generates docs/access.md: which permission each method of the linked contracts needs, and which
+// role has which permission.
 package accessdoc
 
 import (
@@ -22,13 +22,15 @@ import (
 
 const head = `# Who may call what
 
-Generated from the contracts and auth's table of roles by ` + "`make generate`" + `; a test holds it against them. The servers enforce the same rules: a method without one keeps its server from starting.
+Generated from the contracts and auth's table of roles by ` + "`make generate`" + `; a test holds it against them. ` +
+	`The servers enforce the same rules: a method without one keeps its server from starting.
 
-A permission to read, write or delete is for what is the caller's own; a permission that ends in ` + "`:any`" + ` reaches beyond. What is another user's answers NOT_FOUND.
+A permission to read, write or delete is for what is the caller's own; a permission that ends in ` +
+	"`:any`" + ` reaches beyond. What is another user's answers NOT_FOUND.
 
 `
 
-// Markdown is the page.
+// Markdown returns the page.
 func Markdown() string {
 	var b strings.Builder
 	b.WriteString(head)
@@ -70,7 +72,7 @@ func roles(b *strings.Builder) {
 	}
 }
 
-// services of ours, by name.
+// services returns the services of the contracts, sorted by name.
 func services() []protoreflect.ServiceDescriptor {
 	var all []protoreflect.ServiceDescriptor
 	protoregistry.GlobalFiles.RangeFiles(func(f protoreflect.FileDescriptor) bool {

@@ -3,12 +3,13 @@ package chain
 import (
 	"crypto/ecdsa"
 	"fmt"
+	"sync"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/crypto"
 )
 
-// Account is an account of the local chain whose key everybody knows.
+// Account is an account of the local chain. Its key is public.
 type Account struct {
 	// Name is the account's role in the plan: "alice", "treasury" and so on.
 	Name    string
@@ -17,8 +18,8 @@ type Account struct {
 	key *ecdsa.PrivateKey
 }
 
-// Key returns the private key, for signing in tests and demos. It is the hash of
-// a sentence in this file: never send anything of value to its address.
+// Key returns the private key. It is derived from a text in this file: never send anything of value to the
+// address.
 func (a Account) Key() *ecdsa.PrivateKey { return a.key }
 
 // devAccount derives the account of the given name.
@@ -32,9 +33,9 @@ func devAccount(name string) Account {
 	return Account{Name: name, Address: crypto.PubkeyToAddress(key.PublicKey), key: key}
 }
 
-// Cast is every account that the plan knows.
+// Cast is the accounts of the plan.
 type Cast struct {
-	// Deployer makes the tokens in block 1 and does nothing else.
+	// Deployer creates the tokens in block 1 and does nothing else.
 	Deployer Account
 	// Treasury owns the tokens' supply and is the other side of most transfers.
 	Treasury Account
@@ -44,14 +45,17 @@ type Cast struct {
 	// Alice and Bob are the demo holders, with months of transfers. Alice never
 	// held DAI; Bob never held WBTC, and sends away all his LINK on the second day.
 	Alice, Bob Account
-	// Vault holds 2^256-1 base units of MAX, and one ether to pay fees with.
+	// Vault holds 2^256-1 base units of MAX, and one ether for fees.
 	Vault Account
 	// Others receive from Alice and Bob now and then.
 	Others [4]Account
 }
 
 // DevCast returns the accounts, which are the same on every chain.
-func DevCast() Cast {
+func DevCast() Cast { return devCast() }
+
+// devCast derives the keys once: every block and every balance of the plan needs them.
+var devCast = sync.OnceValue(func() Cast {
 	return Cast{
 		Deployer: devAccount("deployer"),
 		Treasury: devAccount("treasury"),
@@ -62,9 +66,9 @@ func DevCast() Cast {
 		Others: [4]Account{devAccount("other 1"), devAccount("other 2"), devAccount("other 3"),
 			devAccount("other 4")},
 	}
-}
+})
 
-// feeRecipient gets the fees of every block. Nobody has its key.
+// feeRecipient receives the fees of every block. Its key is unknown.
 func feeRecipient() common.Address {
 	return common.BytesToAddress(crypto.Keccak256([]byte("purser devstack fee recipient"))[12:])
 }

@@ -12,7 +12,8 @@ import (
 )
 
 func TestEveryBalanceAtEveryBlockIsWhatThePlanSays(t *testing.T) {
-	c := start(t, nil)
+	t.Parallel()
+	c := shared(t)
 	r := dial(t, c)
 	cast := c.Cast()
 	holders := map[string]common.Address{
@@ -48,7 +49,8 @@ func TestEveryBalanceAtEveryBlockIsWhatThePlanSays(t *testing.T) {
 }
 
 func TestDemoHoldersHaveSomeZeroBalances(t *testing.T) {
-	c := start(t, nil)
+	t.Parallel()
+	c := shared(t)
 	r := dial(t, c)
 	cast := c.Cast()
 	for _, none := range []struct {
@@ -66,7 +68,8 @@ func TestDemoHoldersHaveSomeZeroBalances(t *testing.T) {
 }
 
 func TestTheLargestBalanceRoundTripsAndMoves(t *testing.T) {
-	c := start(t, nil)
+	t.Parallel()
+	c := start(t, withShortHistory)
 	r := dial(t, c)
 	cast, maxToken := c.Cast(), token(t, c, "MAX").Address
 	all := new(uint256.Int).SetAllOne()
@@ -88,7 +91,8 @@ func TestTheLargestBalanceRoundTripsAndMoves(t *testing.T) {
 }
 
 func TestFundsArriveInTheNextBlock(t *testing.T) {
-	c := start(t, nil)
+	t.Parallel()
+	c := start(t, withShortHistory)
 	r := dial(t, c)
 	to := common.HexToAddress("0x00000000000000000000000000000000000000a2")
 	amount := uint256.NewInt(123_456_789)

@@ -9,8 +9,8 @@ import (
 	"github.com/holiman/uint256"
 )
 
-// blockBuilder puts transactions into one block. A transaction that can't go in is
-// left out: it must not keep the block from being made.
+// blockBuilder adds transactions to one block. It leaves out invalid transactions, so that they cannot prevent
+// the block.
 type blockBuilder struct {
 	gen    *core.BlockGen
 	chain  *core.BlockChain
@@ -65,7 +65,7 @@ func (b blockBuilder) body(m Move, nonce uint64) *types.LegacyTx {
 	return tx
 }
 
-// affords reports whether the block has room for tx and its sender the money.
+// affords reports whether the block has the gas for tx and its sender the funds.
 func (b blockBuilder) affords(from common.Address, tx *types.Transaction) bool {
 	cost, overflow := uint256.FromBig(tx.Cost())
 	return !overflow && !b.gen.GetBalance(from).Lt(cost) &&
@@ -84,7 +84,7 @@ func senders() map[common.Address]Account {
 	}
 }
 
-// deploymentData is the data that brings a minted token into being.
+// deploymentData is the data of the transaction that creates a minted token.
 func deploymentData(m Move) []byte {
 	erc20, err := LoadArtifact("ERC20")
 	if err != nil {

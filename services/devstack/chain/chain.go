@@ -23,7 +23,7 @@ type Chain struct {
 	stack *node.Node
 	eth   *eth.Ethereum
 
-	// mining is held while blocks are made or transactions numbered.
+	// mining is held while blocks are made or nonces assigned.
 	mining sync.Mutex
 	cursor cursor
 
@@ -33,16 +33,15 @@ type Chain struct {
 	closeErr  error
 }
 
-// Block is where a chain stands.
+// Block identifies a block.
 type Block struct {
 	Number uint64
 	Hash   common.Hash
 	Time   time.Time
 }
 
-// Start opens the chain in o.Dir, or makes one, fills it with blocks up to now and
-// serves it. ctx ends the start, not the chain: a start that is cut short leaves a
-// folder that the next one carries on from. The caller must Close the chain.
+// Start opens or creates the chain in o.Dir, adds the blocks up to now and serves it. Cancelling ctx ends
+// the start, not the chain; the next start continues an interrupted one. The caller must Close the chain.
 func Start(ctx context.Context, o Options) (*Chain, error) {
 	o, err := o.complete()
 	if err != nil {
@@ -88,7 +87,7 @@ func (c *Chain) open(ctx context.Context) error {
 	return nil
 }
 
-// abandon closes what a failed start had opened.
+// abandon closes what a failed start has opened.
 func (c *Chain) abandon() error {
 	var err error
 	if c.eth != nil {
@@ -114,14 +113,14 @@ func (c *Chain) run() {
 				return
 			case <-ticks:
 				if err := c.Mine(ctx); err != nil && ctx.Err() == nil {
-					c.options.Log.Error("no block mined", "error", err)
+					c.options.Log.Error("block not mined", "error", err)
 				}
 			}
 		}
 	})
 }
 
-// ticks says when to mine, and how to stop saying so.
+// ticks returns the ticks of the mining loop, and a function that stops them.
 func (o Options) ticks() (<-chan time.Time, func()) {
 	switch {
 	case o.Ticks != nil:
@@ -171,11 +170,10 @@ func (c *Chain) Holders() []common.Address {
 	return []common.Address{c.cast.Alice.Address, c.cast.Bob.Address}
 }
 
-// Plan is what the chain was seeded with, and goes on with.
+// Plan is the plan of the chain's blocks.
 func (c *Chain) Plan() Plan { return c.meta.plan() }
 
-// Expected is what holder must own of asset at the block with time at, by the plan
-// alone: see Plan.Balance.
+// Expected is holder's balance of asset at the block with time at according to the plan, see Plan.Balance.
 func (c *Chain) Expected(holder, asset common.Address, at time.Time) *uint256.Int {
 	return c.Plan().Balance(holder, asset, at)
 }

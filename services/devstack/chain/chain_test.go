@@ -2,7 +2,9 @@ package chain_test
 
 import (
 	"context"
+	"errors"
 	"math/big"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -21,7 +23,12 @@ func anchor() time.Time { return time.Date(2026, time.March, 14, 15, 0, 0, 0, ti
 // history is long enough for Bob to have sent away his LINK.
 const history = 48 * time.Hour
 
-// clock is a clock that stands still until told.
+// shortHistory is enough for tests that only need the accounts and tokens of block 1.
+const shortHistory = 3 * time.Hour
+
+func withShortHistory(o *chain.Options) { o.History = shortHistory }
+
+// clock is a clock that stands still until it is advanced.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -41,8 +48,7 @@ func (c *clock) Advance(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// start runs a chain with two days of history in a new folder, unless change
-// says otherwise.
+// start runs a chain with two days of history in a new folder; change may set other options.
 func start(t *testing.T, change func(*chain.Options)) *chain.Chain {
 	t.Helper()
 	o := chain.Options{
@@ -64,6 +70,42 @@ func start(t *testing.T, change func(*chain.Options)) *chain.Chain {
 		}
 	})
 	return c
+}
+
+// sharedChain is the chain that start makes by default, for all tests that only read.
+var sharedChain = sync.OnceValues(func() (*chain.Chain, error) {
+	dir, err := os.MkdirTemp("", "purser-chain-")
+	if err != nil {
+		return nil, err
+	}
+	sharedDir = dir
+	return chain.Start(context.Background(),
+		chain.Options{Dir: dir, Anchor: anchor(), History: history, Now: newClock(anchor()).Now})
+})
+
+// sharedDir is the folder of sharedChain; "" before it is started.
+var sharedDir string
+
+// shared returns a running chain. Tests must neither send to it nor mine on it.
+func shared(t *testing.T) *chain.Chain {
+	t.Helper()
+	c, err := sharedChain()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// closeShared ends sharedChain, if a test has started it.
+func closeShared() error {
+	if sharedDir == "" {
+		return nil
+	}
+	c, err := sharedChain()
+	if err == nil {
+		err = c.Close()
+	}
+	return errors.Join(err, os.RemoveAll(sharedDir))
 }
 
 // reader reads a chain over JSON-RPC, as the wallet service does.

@@ -1,7 +1,6 @@
 package chain
 
-// cursor walks the plan forward, so that a block's moves cost one step's work and
-// not the whole plan's.
+// cursor iterates over the plan, so that the moves of the next block do not need the whole plan again.
 type cursor struct {
 	plan Plan
 	book *ledger
@@ -12,8 +11,7 @@ func newCursor(p Plan) cursor {
 	return cursor{plan: p, book: newLedger()}
 }
 
-// moves returns the moves of the steps in (after, upTo]. Going back is allowed,
-// and walks from the start again.
+// moves returns the moves of the steps in (after, upTo]. If after is before the cursor, it starts over.
 func (c *cursor) moves(after, upTo int) []Move {
 	if c.done > after {
 		*c = newCursor(c.plan)

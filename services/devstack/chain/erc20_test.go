@@ -70,7 +70,8 @@ func deploy(t *testing.T, c *chain.Chain, decimals uint8, supply *uint256.Int) (
 }
 
 func TestATokenCanHave255DecimalsAndTheLargestSupply(t *testing.T) {
-	c := start(t, nil)
+	t.Parallel()
+	c := start(t, withShortHistory)
 	supply := new(uint256.Int).SetAllOne()
 	odd, faucet := deploy(t, c, 255, supply)
 	var decimals uint8
@@ -85,7 +86,8 @@ func TestATokenCanHave255DecimalsAndTheLargestSupply(t *testing.T) {
 }
 
 func TestAllowancesAreSpentAndUnlimitedOnesAreNot(t *testing.T) {
-	c := start(t, nil)
+	t.Parallel()
+	c := start(t, withShortHistory)
 	odd, faucet := deploy(t, c, 0, uint256.NewInt(1_000))
 	owner, friend := faucet.from.Address, &sender{reader: faucet.reader, chain: c, from: c.Cast().Vault}
 	allowance := func() *big.Int {
@@ -115,7 +117,8 @@ func TestAllowancesAreSpentAndUnlimitedOnesAreNot(t *testing.T) {
 }
 
 func TestNothingGoesToTheZeroAddress(t *testing.T) {
-	c := start(t, nil)
+	t.Parallel()
+	c := start(t, withShortHistory)
 	odd, faucet := deploy(t, c, 0, uint256.NewInt(1_000))
 	faucet.fails(odd, "transfer", common.Address{}, big.NewInt(1))
 	faucet.fails(odd, "approve", common.Address{}, big.NewInt(1))

@@ -5,7 +5,7 @@ import (
 	"github.com/holiman/uint256"
 )
 
-// ledger is the balances that follow from the plan's moves, kept without the EVM.
+// ledger computes balances from the plan's moves, without the EVM.
 type ledger struct {
 	cast     Cast
 	tokens   map[string]Token
@@ -27,7 +27,7 @@ func newLedger() *ledger {
 	return l
 }
 
-// balance returns the ledger's own number, zero if there is none: don't change it.
+// balance returns the ledger's own number; callers must not modify it.
 func (l *ledger) balance(holder, asset common.Address) *uint256.Int {
 	if b, ok := l.balances[position{holder, asset}]; ok {
 		return b
@@ -35,7 +35,7 @@ func (l *ledger) balance(holder, asset common.Address) *uint256.Int {
 	return new(uint256.Int)
 }
 
-// apply enters a move and the fee that its sender pays.
+// apply adds a move and its sender's fee to the balances.
 func (l *ledger) apply(m Move) {
 	if m.From == (common.Address{}) {
 		l.add(m.To, m.Asset, m.Amount)
@@ -55,9 +55,8 @@ func (l *ledger) sub(holder, asset common.Address, amount *uint256.Int) {
 	l.balances[position{holder, asset}] = new(uint256.Int).Sub(l.balance(holder, asset), amount)
 }
 
-// fee is what the move costs its sender, in wei. It is to be asked before the
-// move is entered: a first receipt writes a new storage slot and a last sending
-// clears one.
+// fee returns the cost of a move in wei. It must be called before the move is applied: the gas depends on
+// whether the move writes a new storage slot or clears one.
 func (l *ledger) fee(m Move) *uint256.Int {
 	gas := uint64(etherTransferGas)
 	if m.Asset != Native() {

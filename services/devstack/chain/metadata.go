@@ -10,12 +10,12 @@ import (
 	"time"
 )
 
-// seedFormat changes whenever the same options would give other blocks: other
-// contracts, another plan, other fees.
+// seedFormat must change whenever the same options give other blocks: with other contracts, another plan or
+// other fees.
 const seedFormat = 1
 
-// metadata is what a stored chain was made with. It is written before the first
-// block, so a folder that holds blocks always has it.
+// metadata is the options that a stored chain was created with. It is written before the first block, so
+// that every folder with blocks has it.
 type metadata struct {
 	Format     int           `json:"format"`
 	ChainID    uint64        `json:"chain_id"`
@@ -26,8 +26,8 @@ type metadata struct {
 
 const metadataFile = "purser-chain.json"
 
-// openMetadata returns what the chain in dir was made with, and writes it down if
-// there is none yet. dir must be locked by the caller.
+// openMetadata reads the metadata of the chain in dir, or writes it for a new chain. The caller must have
+// locked dir.
 func openMetadata(dir string, o Options) (metadata, error) {
 	want := metadata{
 		Format: seedFormat, ChainID: o.ChainID, Seed: o.Seed, Start: o.start(), BlockEvery: o.BlockEvery,
@@ -52,8 +52,8 @@ func openMetadata(dir string, o Options) (metadata, error) {
 	}
 }
 
-// fits reports whether a stored chain can be carried on under other options. The
-// start isn't compared: it is the stored one that counts.
+// fits reports whether a stored chain can continue with these options. Its start is kept and not
+// compared.
 func (m metadata) fits(want metadata) bool {
 	want.Start = m.Start
 	return m == want

@@ -10,17 +10,15 @@ import (
 )
 
 const (
-	// batchSize is how many blocks are made before they are stored.
+	// batchSize is the number of blocks made before they are stored.
 	batchSize = 128
 
-	// safeDepth and finalDepth are how many blocks "safe" and "finalized" trail the
-	// head by.
+	// safeDepth and finalDepth are the distances of the "safe" and the "finalized" block from the head.
 	safeDepth, finalDepth = 1, 2
 )
 
-// Mine makes the blocks that are due up to now, and one block with the pending
-// transactions. Its time is the clock's, or one second after its parent's if the
-// clock hasn't moved on.
+// Mine adds the blocks of all steps up to now, and one block with the pending transactions. The time of that
+// block is the clock's, or one second after its parent's if that is later.
 func (c *Chain) Mine(ctx context.Context) error {
 	c.mining.Lock()
 	defer c.mining.Unlock()
@@ -32,8 +30,7 @@ func (c *Chain) Mine(ctx context.Context) error {
 	return c.extend([]uint64{at}, c.pending())
 }
 
-// catchUp makes the blocks that are due at a start, the last of them at this very
-// moment, so that the head is never old.
+// catchUp adds the blocks that are due at a start, the last of them with the current time.
 func (c *Chain) catchUp(ctx context.Context) error {
 	c.mining.Lock()
 	defer c.mining.Unlock()
@@ -45,11 +42,11 @@ func (c *Chain) catchUp(ctx context.Context) error {
 	if err := c.fill(ctx, times); err != nil {
 		return err
 	}
-	c.settle()
+	c.updateFinality()
 	return nil
 }
 
-// due lists the times of the plan's steps that lie between the head and now.
+// due returns the times of the plan's steps between the head and now.
 func (c *Chain) due() []uint64 {
 	plan, now := c.Plan(), c.options.Now()
 	var times []uint64
@@ -95,7 +92,7 @@ func (c *Chain) extend(times []uint64, pending []*types.Transaction) error {
 	if err := c.eth.ChainDb().SyncKeyValue(); err != nil {
 		return fmt.Errorf("chain: %w", err)
 	}
-	c.settle()
+	c.updateFinality()
 	return nil
 }
 
@@ -129,8 +126,8 @@ func (c *Chain) stepsAt(unix uint64) int {
 	return c.Plan().Steps(time.Unix(int64(unix), 0))
 }
 
-// settle moves "safe" and "finalized" up.
-func (c *Chain) settle() {
+// updateFinality sets the "safe" and the "finalized" block.
+func (c *Chain) updateFinality() {
 	bc := c.eth.BlockChain()
 	head := bc.CurrentBlock().Number.Uint64()
 	bc.SetSafe(bc.GetHeaderByNumber(head - min(head, safeDepth)))

@@ -53,7 +53,8 @@ func (r reader) pack(method string, args ...any) []byte {
 }
 
 func TestMulticallReadsEveryBalanceInOneCallAtAPastBlock(t *testing.T) {
-	c := start(t, nil)
+	t.Parallel()
+	c := shared(t)
 	r := dial(t, c)
 	holders := append(c.Holders(), c.Cast().Vault.Address)
 	block := new(big.Int).SetUint64(c.Head().Number / 2)
@@ -89,7 +90,8 @@ func TestMulticallReadsEveryBalanceInOneCallAtAPastBlock(t *testing.T) {
 }
 
 func TestMulticallFailuresAreAllowedOnlyWhereTheCallSaysSo(t *testing.T) {
-	c := start(t, nil)
+	t.Parallel()
+	c := shared(t)
 	r := dial(t, c)
 	usdc := token(t, c, "USDC").Address
 	good := call3{usdc, false, r.pack("balanceOf", c.Cast().Alice.Address)}
@@ -133,8 +135,9 @@ func TestMulticallFailuresAreAllowedOnlyWhereTheCallSaysSo(t *testing.T) {
 	}
 }
 
-func TestMulticallTellsAboutTheBlock(t *testing.T) {
-	c := start(t, nil)
+func TestMulticallReturnsBlockProperties(t *testing.T) {
+	t.Parallel()
+	c := shared(t)
 	r := dial(t, c)
 	head := c.Head()
 	parent, err := r.HeaderByNumber(t.Context(), new(big.Int).SetUint64(head.Number-1))

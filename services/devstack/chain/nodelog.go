@@ -8,17 +8,15 @@ import (
 	gethlog "github.com/ethereum/go-ethereum/log"
 )
 
-// nodeLogger is go-ethereum's logger over a slog handler. It is a type of our own
-// because gethlog.SetDefault makes its own type slog's default too, and the
-// program's log would end up here.
+// nodeLogger is go-ethereum's logger over a slog handler. It is a separate type because gethlog.SetDefault
+// makes a logger of go-ethereum's own type the default of slog too.
 type nodeLogger struct{ gethlog.Logger }
 
-// newNodeLogger routes the node's log to target. What ends the process is also
-// written to lastWords if target doesn't take it.
-func newNodeLogger(target *slog.Logger, lastWords io.Writer) nodeLogger {
+// newNodeLogger sends the node's log to target. Fatal errors go to fatalOut if target discards them.
+func newNodeLogger(target *slog.Logger, fatalOut io.Writer) nodeLogger {
 	handler := nodeHandler{
-		target:    target.Handler(),
-		lastWords: slog.NewTextHandler(lastWords, nil),
+		target:   target.Handler(),
+		fatalOut: slog.NewTextHandler(fatalOut, nil),
 	}
 	return nodeLogger{gethlog.NewLogger(handler)}
 }
@@ -26,7 +24,7 @@ func newNodeLogger(target *slog.Logger, lastWords io.Writer) nodeLogger {
 // nodeHandler demotes Info to Debug, drops what is below, and turns go-ethereum's
 // level for fatal errors into slog's Error.
 type nodeHandler struct {
-	target, lastWords slog.Handler
+	target, fatalOut slog.Handler
 }
 
 func nodeLevel(level slog.Level) slog.Level {
@@ -54,15 +52,15 @@ func (h nodeHandler) Handle(ctx context.Context, r slog.Record) error {
 		return h.target.Handle(ctx, r)
 	}
 	if fatal {
-		return h.lastWords.Handle(ctx, r)
+		return h.fatalOut.Handle(ctx, r)
 	}
 	return nil
 }
 
 func (h nodeHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return nodeHandler{h.target.WithAttrs(attrs), h.lastWords.WithAttrs(attrs)}
+	return nodeHandler{h.target.WithAttrs(attrs), h.fatalOut.WithAttrs(attrs)}
 }
 
 func (h nodeHandler) WithGroup(name string) slog.Handler {
-	return nodeHandler{h.target.WithGroup(name), h.lastWords.WithGroup(name)}
+	return nodeHandler{h.target.WithGroup(name), h.fatalOut.WithGroup(name)}
 }

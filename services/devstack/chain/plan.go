@@ -19,9 +19,8 @@ type Move struct {
 	Amount *uint256.Int
 }
 
-// Plan is what happens on the chain by itself: a step every BlockEvery, from the
-// genesis time on and without end. It is a pure function of its three fields, and
-// knows nothing of the EVM. A Plan is safe for concurrent use.
+// Plan is the generated activity of the chain: a step every Every, from the genesis time on and without
+// end. It is a pure function of its three fields, without the EVM. A Plan is safe for concurrent use.
 type Plan struct {
 	// Start is the time of the genesis block, which is step 0 and has no moves.
 	Start time.Time
@@ -57,10 +56,9 @@ func (p Plan) Moves(t time.Time) []Move {
 	return moves
 }
 
-// Balance is what holder must own of asset (a token's address, or Native()) right
-// after every step at or before t, in base units. For ether that is after the
-// fees of holder's own moves. Moves outside the plan, by Fund, Send or a raw
-// transaction, aren't in it, and the Deployer's ether isn't followed.
+// Balance returns holder's balance of asset (a token's address, or Native()) after every step at or before
+// t, in base units. Ether balances include the fees of holder's own moves. Transfers outside the plan, by
+// Fund, Send or a raw transaction, are not included, nor is the Deployer's ether.
 func (p Plan) Balance(holder, asset common.Address, t time.Time) *uint256.Int {
 	book := newLedger()
 	for step := 1; step <= p.Steps(t); step++ {
@@ -69,8 +67,7 @@ func (p Plan) Balance(holder, asset common.Address, t time.Time) *uint256.Int {
 	return new(uint256.Int).Set(book.balance(holder, asset))
 }
 
-// step returns the moves of one step and enters them in book, which must hold
-// every step before it.
+// step returns the moves of one step and applies them to book, which must contain all steps before it.
 func (p Plan) step(step int, book *ledger) []Move {
 	s := &stepPlan{cast: book.cast, tokens: book.tokens, book: book, at: p.At(step)}
 	switch step {
@@ -80,13 +77,13 @@ func (p Plan) step(step int, book *ledger) []Move {
 	case drainStep:
 		s.drain()
 	default:
-		s.trade(s.cast.Alice, s.cast.Bob, newDice(p.Seed, step, 0))
-		s.trade(s.cast.Bob, s.cast.Alice, newDice(p.Seed, step, 1))
+		s.trade(s.cast.Alice, s.cast.Bob, newRandom(p.Seed, step, 0))
+		s.trade(s.cast.Bob, s.cast.Alice, newRandom(p.Seed, step, 1))
 	}
 	return s.moves
 }
 
-// stepPlan gathers the moves of one step.
+// stepPlan collects the moves of one step.
 type stepPlan struct {
 	cast   Cast
 	tokens map[string]Token
@@ -101,7 +98,7 @@ func (s *stepPlan) move(from, to common.Address, asset common.Address, amount *u
 	s.moves = append(s.moves, m)
 }
 
-// mint brings the tokens into being.
+// mint creates the tokens.
 func (s *stepPlan) mint() {
 	for _, t := range SeededTokens() {
 		holder := s.cast.Treasury.Address
@@ -112,8 +109,8 @@ func (s *stepPlan) mint() {
 	}
 }
 
-// open gives the faucet a hundredth of everything, the demo holders what they begin
-// with, and the vault ether for fees.
+// open gives the faucet a hundredth of each token, the demo holders their opening balances, and the vault
+// ether for fees.
 func (s *stepPlan) open() {
 	treasury := s.cast.Treasury.Address
 	for _, t := range SeededTokens() {
@@ -131,7 +128,7 @@ func (s *stepPlan) open() {
 	s.move(treasury, s.cast.Vault.Address, Native(), units(1, 18))
 }
 
-// drain takes Bob's LINK to zero, for good.
+// drain sends away all of Bob's LINK. He never receives any again.
 func (s *stepPlan) drain() {
 	link := s.tokens["LINK"].Address
 	all := new(uint256.Int).Set(s.book.balance(s.cast.Bob.Address, link))
@@ -139,12 +136,12 @@ func (s *stepPlan) drain() {
 }
 
 // trade makes at most one move in or out of holder.
-func (s *stepPlan) trade(holder, friend Account, d *dice) {
+func (s *stepPlan) trade(holder, friend Account, d *random) {
 	assets := s.assets(holder)
 	a := assets[d.below(uint64(len(assets)))]
 	switch kind := d.below(100); {
 	case kind < 30:
-		s.move(s.cast.Treasury.Address, holder.Address, a.address, d.upTo(a.largest))
+		s.move(s.cast.Treasury.Address, holder.Address, a.address, d.upTo(a.maxMove))
 	case kind < 55:
 		to := s.cast.Others[d.below(uint64(len(s.cast.Others)))]
 		s.moveOut(holder, to, a, d)
@@ -153,22 +150,22 @@ func (s *stepPlan) trade(holder, friend Account, d *dice) {
 	}
 }
 
-// moveOut sends at most an eighth of what holder has, so that nothing runs out.
-func (s *stepPlan) moveOut(holder, to Account, a asset, d *dice) {
-	most := new(uint256.Int).Rsh(s.book.balance(holder.Address, a.address), 3)
-	if most.Gt(a.largest) {
-		most.Set(a.largest)
+// moveOut sends at most an eighth of holder's balance, so that it never reaches zero.
+func (s *stepPlan) moveOut(holder, to Account, a asset, d *random) {
+	limit := new(uint256.Int).Rsh(s.book.balance(holder.Address, a.address), 3)
+	if limit.Gt(a.maxMove) {
+		limit.Set(a.maxMove)
 	}
-	if most.IsZero() {
+	if limit.IsZero() {
 		return
 	}
-	s.move(holder.Address, to.Address, a.address, d.upTo(most))
+	s.move(holder.Address, to.Address, a.address, d.upTo(limit))
 }
 
-// asset is something that a demo holder deals in.
+// asset is a token or ether that a demo holder trades.
 type asset struct {
 	address          common.Address
-	opening, largest *uint256.Int
+	opening, maxMove *uint256.Int
 }
 
 func (s *stepPlan) assets(holder Account) []asset {
@@ -185,7 +182,7 @@ func (s *stepPlan) assets(holder Account) []asset {
 	return []asset{eth, usdc, {s.tokens["DAI"].Address, units(40_000, 18), units(3_000, 18)}}
 }
 
-// shared is an asset that both demo holders deal in: ether or USDC.
-func (s *stepPlan) shared(d *dice) asset {
+// shared picks an asset that both demo holders trade: ether or USDC.
+func (s *stepPlan) shared(d *random) asset {
 	return s.assets(s.cast.Bob)[d.below(2)]
 }

@@ -66,7 +66,7 @@ func TestHoldersMoveMostDaysInEveryAssetTheyDealIn(t *testing.T) {
 	}
 }
 
-func TestBalanceBeforeTheFirstStepIsNothing(t *testing.T) {
+func TestBalancesBeforeTheFirstStepAreZero(t *testing.T) {
 	plan, _ := ninetyDays()
 	alice := chain.DevCast().Alice.Address
 	for _, at := range []time.Time{plan.Start.Add(-time.Hour), plan.Start, plan.Start.Add(time.Hour - 1)} {
@@ -79,7 +79,7 @@ func TestBalanceBeforeTheFirstStepIsNothing(t *testing.T) {
 	}
 }
 
-func TestAccountsAndTokensHaveLastingAddresses(t *testing.T) {
+func TestAccountsAndTokensHaveConstantAddresses(t *testing.T) {
 	var have []string
 	for _, token := range chain.SeededTokens() {
 		have = append(have, token.Symbol+" "+token.Address.Hex())

@@ -20,36 +20,43 @@ import (
 )
 
 func TestTheSameOptionsGiveTheSameChain(t *testing.T) {
-	first, second := start(t, nil), start(t, nil)
+	t.Parallel()
+	first, second := shared(t), start(t, nil)
 	if first.Head() != second.Head() {
 		t.Errorf("heads differ: %+v and %+v", first.Head(), second.Head())
 	}
 	if first.Head().Number != 48 || !first.Head().Time.Equal(anchor()) {
 		t.Errorf("head is %+v, want block 48 at %s", first.Head(), anchor())
 	}
+	base := start(t, withShortHistory)
 	for what, change := range map[string]func(*chain.Options){
 		"seed":     func(o *chain.Options) { o.Seed = 2 },
 		"chain id": func(o *chain.Options) { o.ChainID = 1338 },
 		"anchor":   func(o *chain.Options) { o.Anchor = anchor().Add(-time.Hour) },
-		"history":  func(o *chain.Options) { o.History = 47 * time.Hour },
+		"history":  func(o *chain.Options) { o.History = shortHistory - time.Hour },
 	} {
-		if other := start(t, change); other.Head().Hash == first.Head().Hash {
+		other := start(t, func(o *chain.Options) {
+			withShortHistory(o)
+			change(o)
+		})
+		if other.Head().Hash == base.Head().Hash {
 			t.Errorf("another %s gives the same chain", what)
 		}
 	}
 }
 
-// TestTheChainIsTheOneOfItsFormat holds the head's hash against a recorded one. If
-// it fails because contracts, plan or genesis were meant to change, raise
-// seedFormat: a stored chain of the old kind can't be carried on.
-func TestTheChainIsTheOneOfItsFormat(t *testing.T) {
+// TestTheChainMatchesItsFormat compares the head's hash with a recorded one. If it fails because contracts, plan or
+// genesis have changed, raise seedFormat: a stored chain of the old format cannot be continued.
+func TestTheChainMatchesItsFormat(t *testing.T) {
+	t.Parallel()
 	const want = "0x949417f3785e3702a1d9bd6a8848c67ddd143e7c214583f093a984134976519b"
-	if have := start(t, nil).Head().Hash.Hex(); have != want {
+	if have := shared(t).Head().Hash.Hex(); have != want {
 		t.Errorf("head is %s, want %s", have, want)
 	}
 }
 
 func TestARestartKeepsHistoryAndFillsThePauseWithHourlyBlocks(t *testing.T) {
+	t.Parallel()
 	dir, now := t.TempDir(), newClock(anchor())
 	options := func(o *chain.Options) { o.Dir, o.Now, o.Anchor = dir, now.Now, now.Now() }
 	c := start(t, options)
@@ -65,11 +72,11 @@ func TestARestartKeepsHistoryAndFillsThePauseWithHourlyBlocks(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	now.Advance(10 * 24 * time.Hour) // the anchor moves too, and must not matter
+	now.Advance(3 * 24 * time.Hour) // the anchor moves too, and must not matter
 	c = start(t, options)
 	r := dial(t, c)
-	if head := c.Head(); head.Number != funded.Number+10*24 || !head.Time.Equal(now.Now()) {
-		t.Errorf("head is %+v, want %d hourly blocks up to %s", head, 10*24, now.Now())
+	if head := c.Head(); head.Number != funded.Number+3*24 || !head.Time.Equal(now.Now()) {
+		t.Errorf("head is %+v, want %d hourly blocks up to %s", head, 3*24, now.Now())
 	}
 	for _, old := range []chain.Block{before, funded} {
 		header, err := r.HeaderByNumber(t.Context(), new(big.Int).SetUint64(old.Number))
@@ -93,24 +100,29 @@ func TestARestartKeepsHistoryAndFillsThePauseWithHourlyBlocks(t *testing.T) {
 	}
 }
 
-func TestAnInterruptedFirstStartIsCarriedOn(t *testing.T) {
+// interruptedHistory is two batches of blocks, so that the first start can be interrupted between them.
+const interruptedHistory = 132 * time.Hour
+
+func TestAnInterruptedFirstStartIsContinued(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
-	longer := func(o *chain.Options) { o.Dir, o.History = dir, 400*time.Hour }
+	longer := func(o *chain.Options) { o.Dir, o.History = dir, interruptedHistory }
 	ctx, cancel := context.WithCancel(t.Context())
 	o := chain.Options{Anchor: anchor(), Now: newClock(anchor()).Now, Progress: func(int, int) { cancel() }}
 	longer(&o)
 	if _, err := chain.Start(ctx, o); !errors.Is(err, context.Canceled) {
 		t.Fatalf("have %v, want a cancelled start", err)
 	}
-	whole := start(t, func(o *chain.Options) { o.History = 400 * time.Hour })
+	whole := start(t, func(o *chain.Options) { o.History = interruptedHistory })
 	if c := start(t, longer); c.Head() != whole.Head() {
 		t.Errorf("carried on to %+v, in one go %+v", c.Head(), whole.Head())
 	}
 }
 
 func TestAFolderOfAnotherChainIsRefusedUnlessReset(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
-	c := start(t, func(o *chain.Options) { o.Dir = dir })
+	c := start(t, func(o *chain.Options) { o.Dir, o.History = dir, shortHistory })
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -119,20 +131,21 @@ func TestAFolderOfAnotherChainIsRefusedUnlessReset(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "chain id 31337") || strings.Contains(err.Error(), "\n") {
 		t.Fatalf("have %v, want one line that names the stored chain id", err)
 	}
-	if again := start(t, func(o *chain.Options) { o.Dir = dir }); again.Head() != c.Head() {
+	if again := start(t, func(o *chain.Options) { o.Dir, o.History = dir, shortHistory }); again.Head() != c.Head() {
 		t.Error("the refusal changed the stored chain")
 	} else if err := again.Close(); err != nil {
 		t.Fatal(err)
 	}
-	reset := start(t, func(o *chain.Options) { o.Dir, o.ChainID, o.Reset = dir, 1338, true })
+	reset := start(t, func(o *chain.Options) { o.Dir, o.ChainID, o.Reset, o.History = dir, 1338, true, shortHistory })
 	if reset.ChainID() != 1338 {
 		t.Errorf("chain id is %d after a reset", reset.ChainID())
 	}
 }
 
 func TestAChainWithoutItsDescriptionIsRefused(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
-	if err := start(t, func(o *chain.Options) { o.Dir = dir }).Close(); err != nil {
+	if err := start(t, func(o *chain.Options) { o.Dir, o.History = dir, shortHistory }).Close(); err != nil {
 		t.Fatal(err)
 	}
 	description := filepath.Join(dir, "node", "purser-chain.json")
@@ -164,9 +177,10 @@ func TestOptionsThatCantWorkAreRefused(t *testing.T) {
 	}
 }
 
-func TestAFolderInUseIsSaid(t *testing.T) {
+func TestAFolderInUseIsReported(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
-	start(t, func(o *chain.Options) { o.Dir = dir })
+	start(t, func(o *chain.Options) { o.Dir, o.History = dir, shortHistory })
 	_, err := chain.Start(t.Context(), chain.Options{Dir: dir, Anchor: anchor(), Now: newClock(anchor()).Now})
 	if err == nil || !strings.Contains(err.Error(), "in use by another process") {
 		t.Errorf("have %v", err)
@@ -184,7 +198,12 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(1)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if err := closeShared(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
 }
 
 // mineUntilKilled prints each head after it is stored.
@@ -205,6 +224,7 @@ func mineUntilKilled(dir string, out io.Writer) error {
 }
 
 func TestAKilledChainOpensAgainWithEveryBlockItReported(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	for round, lines := range []int{1, 40} {
 		number, hash := killAfter(t, dir, lines)

@@ -26,7 +26,8 @@ func convert[T any](v any) *T {
 }
 
 func TestTransferLogsAddUpToTheBalance(t *testing.T) {
-	c := start(t, nil)
+	t.Parallel()
+	c := shared(t)
 	r := dial(t, c)
 	logs, err := r.FilterLogs(t.Context(), ethereum.FilterQuery{
 		FromBlock: big.NewInt(0),
@@ -66,7 +67,8 @@ func TestTransferLogsAddUpToTheBalance(t *testing.T) {
 }
 
 func TestTokensDescribeThemselves(t *testing.T) {
-	c := start(t, nil)
+	t.Parallel()
+	c := shared(t)
 	r := dial(t, c)
 	for _, tk := range c.Tokens() {
 		var name, symbol string
@@ -83,7 +85,8 @@ func TestTokensDescribeThemselves(t *testing.T) {
 }
 
 func TestHeadSafeAndFinalizedStandInOrder(t *testing.T) {
-	c := start(t, nil)
+	t.Parallel()
+	c := shared(t)
 	r := dial(t, c)
 	head := c.Head().Number
 	for tag, want := range map[rpc.BlockNumber]uint64{
@@ -108,8 +111,9 @@ func TestHeadSafeAndFinalizedStandInOrder(t *testing.T) {
 	}
 }
 
-func TestARawTransactionIsMinedInTheNextBlockAndABadOneHurtsNobody(t *testing.T) {
-	c := start(t, nil)
+func TestRawTransactionsAreMinedInTheNextBlockAlsoBesideAFailingOne(t *testing.T) {
+	t.Parallel()
+	c := start(t, withShortHistory)
 	r := dial(t, c)
 	faucet, usdc := c.Cast().Faucet, token(t, c, "USDC").Address
 	signer := types.LatestSignerForChainID(new(big.Int).SetUint64(c.ChainID()))
@@ -143,6 +147,7 @@ func TestARawTransactionIsMinedInTheNextBlockAndABadOneHurtsNobody(t *testing.T)
 }
 
 func TestThePlanGoesOnAfterHistoryEnds(t *testing.T) {
+	t.Parallel()
 	now := newClock(anchor())
 	c := start(t, func(o *chain.Options) { o.Now = now.Now })
 	r := dial(t, c)
@@ -163,8 +168,9 @@ func TestThePlanGoesOnAfterHistoryEnds(t *testing.T) {
 }
 
 func TestBlocksAreMinedOnEveryTick(t *testing.T) {
+	t.Parallel()
 	now, ticks := newClock(anchor()), make(chan time.Time)
-	c := start(t, func(o *chain.Options) { o.Now, o.Ticks = now.Now, ticks })
+	c := start(t, func(o *chain.Options) { o.Now, o.Ticks, o.History = now.Now, ticks, shortHistory })
 	before := c.Head()
 	for range 3 {
 		now.Advance(12 * time.Second)
@@ -176,9 +182,10 @@ func TestBlocksAreMinedOnEveryTick(t *testing.T) {
 	}
 }
 
-func TestABlockIsMinedThoughTheClockStandsStillOrGoesBack(t *testing.T) {
+func TestABlockIsMinedAlsoIfTheClockStopsOrGoesBack(t *testing.T) {
+	t.Parallel()
 	now := newClock(anchor())
-	c := start(t, func(o *chain.Options) { o.Now = now.Now })
+	c := start(t, func(o *chain.Options) { o.Now, o.History = now.Now, shortHistory })
 	mine(t, c)
 	now.Advance(-time.Hour)
 	mine(t, c)
@@ -188,7 +195,8 @@ func TestABlockIsMinedThoughTheClockStandsStillOrGoesBack(t *testing.T) {
 }
 
 func TestOnlyTheReadingNamespacesAreServed(t *testing.T) {
-	c := start(t, nil)
+	t.Parallel()
+	c := shared(t)
 	client, err := rpc.DialContext(t.Context(), c.URL())
 	if err != nil {
 		t.Fatal(err)
@@ -217,7 +225,8 @@ func TestOtherAddressesThanLoopbackAreRefused(t *testing.T) {
 	}
 }
 
-func TestABusyPortIsSaid(t *testing.T) {
+func TestABusyPortIsReported(t *testing.T) {
+	t.Parallel()
 	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

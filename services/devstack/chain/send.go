@@ -14,15 +14,15 @@ import (
 )
 
 // Fund sends amount of asset (a token's address, or Native()), in base units, from
-// the faucet. It happens in the next block. The faucet has a hundredth of every
-// token's supply, none of MAX.
+// the faucet. The transfer is in the next block. The faucet has a hundredth of
+// every token's supply and no MAX.
 func (c *Chain) Fund(ctx context.Context, to, asset common.Address, amount *uint256.Int) (common.Hash, error) {
 	return c.Send(ctx, c.cast.Faucet, to, asset, amount)
 }
 
 // Send sends amount of asset (a token's address, or Native()), in base units, from
-// an account of the Cast. It happens in the next block, and fails there if the
-// account has too little. What Alice or Bob send this way isn't in Expected.
+// an account of the Cast. The transfer is in the next block, and fails there if the
+// balance is too low. Expected does not include it.
 func (c *Chain) Send(ctx context.Context, from Account, to, asset common.Address, amount *uint256.Int) (common.Hash,
 	error) {
 	c.mining.Lock()

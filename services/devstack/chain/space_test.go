@@ -17,7 +17,7 @@ func smallOptions(t *testing.T) Options {
 	return Options{Dir: t.TempDir(), Anchor: at, History: 2 * time.Hour, Now: func() time.Time { return at }}
 }
 
-func TestANearlyFullDiskIsSaidBeforeAnythingIsWritten(t *testing.T) {
+func TestANearlyFullDiskIsReportedBeforeAnythingIsWritten(t *testing.T) {
 	o := smallOptions(t)
 	o.freeSpace = func(string) (uint64, error) { return 5 << 20, nil }
 	_, err := Start(t.Context(), o)
@@ -91,7 +91,7 @@ func TestNodeLogIsDemotedAndLeavesSlogsDefaultAlone(t *testing.T) {
 	}
 }
 
-func TestWhatEndsTheProcessIsPrintedThoughTheLogIsDiscarded(t *testing.T) {
+func TestFatalErrorsArePrintedAlsoIfTheLogIsDiscarded(t *testing.T) {
 	var last bytes.Buffer
 	logger := newNodeLogger(slog.New(slog.DiscardHandler), &last)
 	logger.Error("lost")

@@ -2,6 +2,8 @@ package chain
 
 import (
 	"fmt"
+	"slices"
+	"sync"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/crypto"
@@ -13,24 +15,26 @@ type Token struct {
 	Symbol, Name string
 	Decimals     uint8
 	Address      common.Address
-	// Verified is false for the token that no price source knows.
+	// Verified is false for the token without a price.
 	Verified bool
 	// Supply is the whole supply, in base units.
 	Supply *uint256.Int
 }
 
-// Native stands for ether where a token's address is asked for.
+// Native is the address that stands for ether in place of a token's.
 func Native() common.Address { return common.Address{} }
 
-// MulticallAddress is where Multicall3 lives, here as on public chains.
+// MulticallAddress is the address of Multicall3, here as on public chains.
 func MulticallAddress() common.Address {
 	return common.HexToAddress("0xcA11bde05977b3631167028862bE2a173976CA11")
 }
 
-// SeededTokens returns the tokens that every chain has from block 1 on, in the
-// order of their deployment. Their addresses are the same on every chain.
-func SeededTokens() []Token {
-	deployer := devAccount("deployer").Address
+// SeededTokens returns the tokens that every chain has from block 1 on, in the order of their
+// deployment. Their addresses are the same on every chain. The supplies must not be modified.
+func SeededTokens() []Token { return slices.Clone(seededTokens()) }
+
+var seededTokens = sync.OnceValue(func() []Token {
+	deployer := DevCast().Deployer.Address
 	tokens := []Token{
 		{Symbol: "WETH", Name: "Wrapped Ether (local)", Decimals: 18, Verified: true, Supply: units(3_000_000, 18)},
 		{Symbol: "USDC", Name: "USD Coin (local)", Decimals: 6, Verified: true, Supply: units(50_000_000_000, 6)},
@@ -45,7 +49,7 @@ func SeededTokens() []Token {
 		tokens[i].Address = crypto.CreateAddress(deployer, uint64(i))
 	}
 	return tokens
-}
+})
 
 // units returns n whole tokens in base units.
 func units(n uint64, decimals uint8) *uint256.Int {
@@ -53,8 +57,7 @@ func units(n uint64, decimals uint8) *uint256.Int {
 	return scale.Mul(scale, uint256.NewInt(n))
 }
 
-// deployment is the data of the transaction that makes the token, minting its
-// supply to holder.
+// deployment is the data of the transaction that creates the token and mints its supply to holder.
 func (t Token) deployment(erc20 Artifact, holder common.Address) ([]byte, error) {
 	args, err := erc20.ABI.Pack("", t.Name, t.Symbol, t.Decimals, t.Supply.ToBig(), holder)
 	if err != nil {

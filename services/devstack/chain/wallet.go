@@ -10,20 +10,18 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 )
 
-// WalletOf is the address of owner's contract wallet, which DeployWallet puts
-// there.
+// WalletOf is the address of owner's contract wallet, see DeployWallet.
 func WalletOf(owner Account) common.Address {
 	return crypto.CreateAddress(walletDeployer(owner).Address, 0)
 }
 
-// walletDeployer does nothing but deploy, so that the address follows from the
-// owner alone.
+// walletDeployer sends no other transactions, so that the wallet's address depends on the owner only.
 func walletDeployer(owner Account) Account {
 	return devAccount("deployer of the wallet of " + owner.Name)
 }
 
-// DeployWallet puts a contract wallet (ERC-1271) on the chain that signs as
-// owner does, unless it is there, by two blocks of its own.
+// DeployWallet deploys a contract wallet (ERC-1271) that accepts owner's signatures, unless it exists. It
+// mines two blocks.
 func (c *Chain) DeployWallet(ctx context.Context, owner Account) (common.Address, error) {
 	address, deployer := WalletOf(owner), walletDeployer(owner)
 	state, err := c.eth.BlockChain().State()
@@ -54,7 +52,7 @@ func (c *Chain) DeployWallet(ctx context.Context, owner Account) (common.Address
 	if err != nil {
 		return address, fmt.Errorf("chain: %w", err)
 	}
-	// The pool looks at the block with the funds in its own time.
+	// The pool handles the block with the funds asynchronously.
 	if err := c.eth.TxPool().Sync(); err != nil {
 		return address, fmt.Errorf("chain: %w", err)
 	}
@@ -65,16 +63,15 @@ func (c *Chain) DeployWallet(ctx context.Context, owner Account) (common.Address
 		return address, err
 	}
 	if state, err = c.eth.BlockChain().State(); err == nil && state.GetCodeSize(address) == 0 {
-		err = fmt.Errorf("chain: wallet of %s: it was not deployed", owner.Name)
+		err = fmt.Errorf("chain: wallet of %s: the deployment failed", owner.Name)
 	}
 	return address, err
 }
 
-// walletGasLimit is more than the deployment takes.
+// walletGasLimit exceeds the gas of the deployment.
 const walletGasLimit = 500_000
 
-// SignMessage is what a wallet's personal_sign gives of a message with the
-// account's key (EIP-191): r, s and v.
+// SignMessage signs a message with the account's key as personal_sign does (EIP-191). It returns r, s and v.
 func (a Account) SignMessage(message string) ([]byte, error) {
 	digest := crypto.Keccak256(fmt.Appendf(nil, "\x19Ethereum Signed Message:\n%d%s", len(message), message))
 	sig, err := crypto.Sign(digest, a.key)

@@ -22,10 +22,10 @@ import (
 	"github.com/purserhq/purser/pkg/testkit"
 )
 
-// patience with the page, which looks every two seconds.
-const patience = 15 * time.Second
+// pageTimeout bounds waiting for the page.
+const pageTimeout = 15 * time.Second
 
-// browser is a page in a real one.
+// browser is a page open in Chromium.
 type browser struct {
 	t   *testing.T
 	ctx context.Context //nolint:containedctx // chromedp keeps the page in it
@@ -35,8 +35,7 @@ type browser struct {
 	errors   []string
 }
 
-// chromium finds the browser. Without one the test fails: nothing else tells
-// whether the page works.
+// chromium finds the browser. Without one the test fails.
 func chromium(t *testing.T) string {
 	t.Helper()
 	for _, name := range []string{
@@ -49,12 +48,12 @@ func chromium(t *testing.T) string {
 		}
 	}
 	t.Fatal("Chromium is missing: tools/setup.sh browser installs it, or says how to; PURSER_CHROMIUM names one " +
-		"that is elsewhere")
+		"that is installed somewhere else")
 	return ""
 }
 
-// open starts a browser on an empty profile and goes to a page.
-func open(t *testing.T, page string) *browser {
+// openBrowser starts Chromium with an empty profile and opens a page.
+func openBrowser(t *testing.T, page string) *browser {
 	t.Helper()
 	flags := append([]chromedp.ExecAllocatorOption{
 		chromedp.ExecPath(chromium(t)), chromedp.UserDataDir(t.TempDir()), chromedp.WindowSize(1360, 1000),
@@ -67,7 +66,7 @@ func open(t *testing.T, page string) *browser {
 	}
 	allocated, stop := chromedp.NewExecAllocator(t.Context(), flags...)
 	b := &browser{t: t}
-	ctx, closePage := chromedp.NewContext(allocated, chromedp.WithListener(b.hear))
+	ctx, closePage := chromedp.NewContext(allocated, chromedp.WithListener(b.record))
 	b.ctx = ctx
 	t.Cleanup(func() {
 		closePage()
@@ -83,17 +82,18 @@ func open(t *testing.T, page string) *browser {
 	return b
 }
 
-// call sends a command of the protocol.
+// call sends a command of the DevTools protocol.
 func call[P, R any](b *browser, command cdp.Command[P, R], params P) {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	ctx, cancel := context.WithTimeout(b.ctx, pageTimeout)
 	defer cancel()
 	if _, err := chromedp.Call(ctx, command, params); err != nil {
 		b.t.Fatal(err)
 	}
 }
 
-func (b *browser) hear(event any) {
+// record stores requests and errors of the page.
+func (b *browser) record(event any) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch e := event.(type) {
@@ -114,17 +114,17 @@ func (b *browser) hear(event any) {
 
 func (b *browser) do(actions ...chromedp.Action[chromedp.Void]) {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	ctx, cancel := context.WithTimeout(b.ctx, pageTimeout)
 	defer cancel()
 	if err := chromedp.Do(ctx, actions...); err != nil {
 		b.t.Fatal(err)
 	}
 }
 
-// eval returns what an expression is on the page.
+// eval returns the value of an expression on the page.
 func eval[T any](b *browser, expression string) T {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	ctx, cancel := context.WithTimeout(b.ctx, pageTimeout)
 	defer cancel()
 	out, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression))
 	if err != nil {
@@ -133,7 +133,7 @@ func eval[T any](b *browser, expression string) T {
 	return out
 }
 
-// text of the elements that a selector finds, without the space around it.
+// text returns the texts of the elements that a selector finds, with white space folded.
 func (b *browser) text(selector string) []string {
 	b.t.Helper()
 	quoted, _ := json.Marshal(selector)
@@ -141,7 +141,7 @@ func (b *browser) text(selector string) []string {
 		quoted)+")].map((e) => e.textContent.trim().replace(/\\s+/g, ' '))")
 }
 
-// shows waits until an element's text has this in it.
+// shows waits until the text is in an element that the selector finds.
 func (b *browser) shows(selector, text string) {
 	b.t.Helper()
 	b.t.Cleanup(func() {
@@ -149,20 +149,20 @@ func (b *browser) shows(selector, text string) {
 			b.t.Logf("waited for %q in %s", text, selector)
 		}
 	})
-	testkit.Eventually(b.t, patience, func() bool {
-		return strings.Contains(strings.Join(b.text(selector), "\n"),
-			text)
+	testkit.Eventually(b.t, pageTimeout, func() bool {
+		return strings.Contains(strings.Join(b.text(selector), "\n"), text)
 	})
 }
 
-// scheme makes the browser ask for light or dark.
+// scheme sets the preferred colour scheme, light or dark.
 func (b *browser) scheme(name string) {
 	b.t.Helper()
-	call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: name}}})
+	features := []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: name}}
+	call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: features})
 }
 
-// focused walks with the tab key and returns what had the focus, in order: an
-// id, else the kind of element.
+// focused presses the tab key and returns the elements focused, in order, each by its id, range, class or
+// tag name.
 func (b *browser) focused(steps int) []string {
 	b.t.Helper()
 	var out []string
@@ -174,8 +174,8 @@ func (b *browser) focused(steps int) []string {
 	return out
 }
 
-// elsewhere are the requests that went to another host than this page's.
-func (b *browser) elsewhere(page string) []string {
+// foreignRequests returns the requests that went to another host than the page's.
+func (b *browser) foreignRequests(page string) []string {
 	own, err := url.Parse(page)
 	if err != nil {
 		b.t.Fatal(err)
@@ -194,16 +194,17 @@ func (b *browser) elsewhere(page string) []string {
 	return out
 }
 
-func (b *browser) complaints() []string {
+// loggedErrors returns the errors and warnings of the browser and its console.
+func (b *browser) loggedErrors() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return append([]string(nil), b.errors...)
 }
 
-// picture writes the whole page to a file.
-func (b *browser) picture(path string) {
+// screenshot writes a picture of the whole page to a file.
+func (b *browser) screenshot(path string) {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	ctx, cancel := context.WithTimeout(b.ctx, pageTimeout)
 	defer cancel()
 	png, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
 	if err != nil {
@@ -214,30 +215,33 @@ func (b *browser) picture(path string) {
 	}
 }
 
-// faint lists the texts whose contrast with what is behind them is under 4.5
-// to 1, which WCAG 2.2 asks for at level AA.
-func (b *browser) faint() []string {
+// lowContrast lists the texts whose contrast with their background is under 4.5 to 1, the minimum of
+// WCAG 2.2 at level AA.
+func (b *browser) lowContrast() []string {
 	b.t.Helper()
 	return eval[[]string](b, `(() => {
 		const parse = (c) => (c.match(/[\d.]+/g) || []).map(Number);
-		const light = ([r, g, b]) => [r, g, b].map((v) => v / 255).map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+		const linear = (v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+		const luminance = ([r, g, b]) => [r, g, b].map((v) => linear(v / 255))
 			.reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-		const behind = (e) => {
+		const blend = (under, [r, g, b, a]) => [r, g, b].map((v, i) => v * a + under[i] * (1 - a));
+		const background = (e) => {
 			const layers = [];
 			for (let up = e; up; up = up.parentElement) {
 				const c = parse(getComputedStyle(up).backgroundColor);
 				layers.push([c[0], c[1], c[2], c[3] ?? 1]);
 				if ((c[3] ?? 1) === 1) { break; }
 			}
-			return layers.reverse().reduce((under, [r, g, b, a]) => [r, g, b].map((v, i) => v * a + under[i] * (1 - a)), [255, 255, 255]);
+			return layers.reverse().reduce(blend, [255, 255, 255]);
 		};
 		const out = [];
 		for (const e of document.querySelectorAll("body *")) {
 			const own = [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
 			if (!own || !e.checkVisibility()) { continue; }
-			const [a, b] = [light(parse(getComputedStyle(e).color)), light(behind(e))];
+			const [a, b] = [luminance(parse(getComputedStyle(e).color)), luminance(background(e))];
 			const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-			if (ratio < 4.5) { out.push(e.tagName + "." + e.className + " " + ratio.toFixed(2) + ": " + e.textContent.trim().slice(0, 40)); }
+			const name = e.tagName + "." + e.className;
+			if (ratio < 4.5) { out.push(name + " " + ratio.toFixed(2) + ": " + e.textContent.trim().slice(0, 40)); }
 		}
 		return out;
 	})()`)

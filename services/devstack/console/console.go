@@ -1,14 +1,11 @@
-// Package console is a web page that shows the suite at work: the value of the
-// demo user's portfolio, the signing keys, the runs of the jobs and the last
-// traces. It is part of devstack alone.
+// Package console serves a web page that shows the suite at work: the value of the demo user's
+// portfolio, the signing keys, the job runs and the latest traces. It is part of devstack only.
 //
-// It promises: it asks the services over gRPC as any client would, reads and
-// never writes; no token leaves this process; whatever a service that is away
-// had told before stays on the page, with the time it is of.
+// It promises: it calls the services over gRPC as any client would and only reads; no token leaves
+// this process; while a service is unavailable the page keeps showing its last data, with their time.
 //
-// Limits: for development. Everybody on this machine can read it; it listens
-// on loopback and answers nobody who reached it by another name, which keeps
-// pages of elsewhere out.
+// Limits: for development. Every user of this machine can read the page. It listens on loopback and
+// refuses requests with another Host header, which protects it from DNS rebinding by other web pages.
 package console
 
 import (
@@ -24,9 +21,12 @@ import (
 	"sync"
 	"time"
 
+	"github.com/purserhq/purser/services/devstack/loopback"
 	"github.com/purserhq/purser/services/devstack/suite"
 	"github.com/purserhq/purser/services/devstack/traces"
 )
+
+const defaultRefresh = 2 * time.Second
 
 var (
 	//go:embed assets
@@ -37,21 +37,23 @@ var (
 
 // Options of a console. Addr and Endpoints are required.
 type Options struct {
-	// Addr to listen on, on loopback.
+	// Addr is the loopback address to listen on.
 	Addr      string
 	Endpoints suite.Endpoints
 	// Email and Password of the user whose portfolio is shown.
 	Email, Password string
-	// NoUser says why there is none, where Email is empty.
+	// NoUser is shown in place of a portfolio when Email is empty.
 	NoUser string
-	// Secret of the service account that Ensure names.
+	// Secret of the console's service account, see EnsureServiceAccount.
 	Secret string
+	// Refresh is how often an open page asks for new data; 2 seconds when zero.
+	Refresh time.Duration
 	// Traces to show; may be nil.
 	Traces *traces.Ring
 	Log    *slog.Logger
 }
 
-// Console is a running one.
+// Console is a running web server.
 type Console struct {
 	listener net.Listener
 	server   *http.Server
@@ -61,14 +63,14 @@ type Console struct {
 	sections map[string][]*panel
 	traces   *traces.Ring
 	noUser   string
+	refresh  time.Duration
 	log      *slog.Logger
 }
 
 // Start serves a console until Close.
 func Start(ctx context.Context, o Options) (*Console, error) {
-	addr, err := net.ResolveTCPAddr("tcp", o.Addr)
-	if err != nil || !addr.IP.IsLoopback() {
-		return nil, fmt.Errorf("console: %q is not a loopback address", o.Addr)
+	if o.Refresh == 0 {
+		o.Refresh = defaultRefresh
 	}
 	page, err := template.New("").Funcs(functions()).ParseFS(pages, "templates/*.html")
 	if err != nil {
@@ -78,7 +80,7 @@ func Start(ctx context.Context, o Options) (*Console, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr.String())
+	l, err := loopback.Listen(ctx, o.Addr)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("console: %w", err), s.close())
 	}
@@ -87,9 +89,10 @@ func Start(ctx context.Context, o Options) (*Console, error) {
 	}
 	c := &Console{
 		listener: l, served: make(chan error, 1), services: s, page: page,
-		sections: s.sections(), traces: o.Traces, noUser: o.NoUser, log: o.Log,
+		sections: s.sections(), traces: o.Traces, noUser: o.NoUser,
+		refresh: o.Refresh, log: o.Log,
 	}
-	c.server = &http.Server{Handler: guarded(l.Addr(), c.routes()), ReadHeaderTimeout: 5 * time.Second,
+	c.server = &http.Server{Handler: localReadsOnly(l.Addr(), c.routes()), ReadHeaderTimeout: 5 * time.Second,
 		MaxHeaderBytes: 16 << 10}
 	go func() { c.served <- c.server.Serve(l) }()
 	return c, nil
@@ -118,16 +121,15 @@ func (c *Console) routes() http.Handler {
 		}
 		c.render(w, r, name)
 	})
-	mux.HandleFunc("GET /value.json", c.series)
+	mux.HandleFunc("GET /value.json", c.serveChart)
 	files, _ := fs.Sub(assets, "assets") // the folder is embedded
 	mux.Handle("GET /assets/", http.StripPrefix("/assets/", http.FileServerFS(files)))
 	return mux
 }
 
-// guarded answers only who reads, and who calls the console by a name of this
-// machine: a page of elsewhere whose own name was made to lead here is turned
-// away.
-func guarded(self net.Addr, next http.Handler) http.Handler {
+// localReadsOnly refuses requests that write and requests whose Host header is not one of this
+// server's own addresses, such as a name of another web page that resolves to it (DNS rebinding).
+func localReadsOnly(self net.Addr, next http.Handler) http.Handler {
 	_, port, _ := net.SplitHostPort(self.String())
 	own := map[string]bool{self.String(): true, net.JoinHostPort("127.0.0.1", port): true,
 		net.JoinHostPort("localhost", port): true}
@@ -151,15 +153,15 @@ func guarded(self net.Addr, next http.Handler) http.Handler {
 	})
 }
 
-// look asks for the state of these sections' panels side by side.
-func (c *Console) look(ctx context.Context, names ...string) map[string][]state {
+// panelStates loads the panels of these sections concurrently.
+func (c *Console) panelStates(ctx context.Context, names ...string) map[string][]state {
 	found := map[string][]state{}
 	var all sync.WaitGroup
 	for _, name := range names {
 		states := make([]state, len(c.sections[name]))
 		found[name] = states
 		for i, p := range c.sections[name] {
-			all.Go(func() { states[i] = p.look(ctx) })
+			all.Go(func() { states[i] = p.refresh(ctx) })
 		}
 	}
 	all.Wait()

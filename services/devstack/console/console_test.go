@@ -15,25 +15,24 @@ import (
 	"github.com/purserhq/purser/services/devstack/suite"
 )
 
-func TestTheConsoleAnswersOnlyWhoReadsItByAnOwnName(t *testing.T) {
+func TestTheConsoleAnswersOnlyReadsAddressedToThisMachine(t *testing.T) {
 	self := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 7611}
-	h := guarded(self, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		_,
-			_ = io.WriteString(w, "the page")
+	h := localReadsOnly(self, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "the page")
 	}))
 	for name, tt := range map[string]struct {
 		method, host string
 		want         int
 	}{
-		"by its address":                       {"GET", "127.0.0.1:7611", http.StatusOK},
-		"by the name of this machine":          {"HEAD", "localhost:7611", http.StatusOK},
-		"by a name that was made to lead here": {"GET", "evil.example:7611", http.StatusMisdirectedRequest},
-		"by one that only looks like it": {"GET", "localhost.evil.example:7611",
+		"by its address":                                  {"GET", "127.0.0.1:7611", http.StatusOK},
+		"by the name of this machine":                     {"HEAD", "localhost:7611", http.StatusOK},
+		"by a foreign name that resolves to this machine": {"GET", "evil.example:7611", http.StatusMisdirectedRequest},
+		"by a foreign name that begins like it": {"GET", "localhost.evil.example:7611",
 			http.StatusMisdirectedRequest},
-		"by the port of another": {"GET", "127.0.0.1:80", http.StatusMisdirectedRequest},
-		"without a port":         {"GET", "localhost", http.StatusMisdirectedRequest},
-		"to write":               {"POST", "127.0.0.1:7611", http.StatusMethodNotAllowed},
-		"to ask what a page of elsewhere may send": {"OPTIONS", "127.0.0.1:7611", http.StatusMethodNotAllowed},
+		"by another port":                  {"GET", "127.0.0.1:80", http.StatusMisdirectedRequest},
+		"without a port":                   {"GET", "localhost", http.StatusMisdirectedRequest},
+		"a write":                          {"POST", "127.0.0.1:7611", http.StatusMethodNotAllowed},
+		"a CORS preflight of another page": {"OPTIONS", "127.0.0.1:7611", http.StatusMethodNotAllowed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := httptest.NewRequestWithContext(t.Context(), tt.method, "/", nil)
@@ -58,52 +57,53 @@ func TestTheConsoleListensOnLoopbackOnly(t *testing.T) {
 	if c, err := Start(t.Context(), Options{Addr: "0.0.0.0:0",
 		Endpoints: suite.Endpoints{Auth: "x:1", Wallet: "x:1", Portfolio: "x:1"}}); err == nil {
 		_ = c.Close()
-		t.Error("it listens where others reach it")
+		t.Error("it listens on an address that other machines reach")
 	}
 }
 
-func TestAPanelKeepsWhatItKnewWhileItsServiceIsAway(t *testing.T) {
+func TestAPanelKeepsItsDataWhileItsServiceIsUnavailable(t *testing.T) {
 	begin := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	at := func(minutes int) time.Time { return begin.Add(time.Duration(minutes) * time.Minute) }
-	away := errs.Unavailable("AWAY", "away")
+	unavailable := errs.Unavailable("UNAVAILABLE", "unavailable")
 
-	never := state{}.after("wallet", nil, away, at(0))
-	if never.Data != nil || !never.Known.IsZero() || !never.Away.Equal(at(0)) {
-		t.Errorf("away from the beginning: %+v", never)
+	initial := state{}.next("wallet", nil, unavailable, at(0))
+	if initial.Data != nil || !initial.DataTime.IsZero() || !initial.UnavailableSince.Equal(at(0)) {
+		t.Errorf("unavailable from the beginning: %+v", initial)
 	}
-	known := state{}.after("wallet", "data", nil, at(0))
-	gone := known.after("wallet", nil, away, at(1)).after("wallet", nil, context.DeadlineExceeded, at(2))
-	if gone.Data != "data" || !gone.Known.Equal(at(0)) || !gone.Away.Equal(at(1)) {
-		t.Errorf("away: %+v", gone)
+	loaded := state{}.next("wallet", "data", nil, at(0))
+	failed := loaded.next("wallet", nil, unavailable, at(1)).next("wallet", nil, context.DeadlineExceeded, at(2))
+	if failed.Data != "data" || !failed.DataTime.Equal(at(0)) || !failed.UnavailableSince.Equal(at(1)) {
+		t.Errorf("unavailable: %+v", failed)
 	}
-	back := gone.after("wallet", "new", nil, at(3))
-	if back.Data != "new" || !back.Known.Equal(at(3)) || !back.Away.IsZero() {
-		t.Errorf("back: %+v", back)
+	recovered := failed.next("wallet", "new", nil, at(3))
+	if recovered.Data != "new" || !recovered.DataTime.Equal(at(3)) || !recovered.UnavailableSince.IsZero() {
+		t.Errorf("recovered: %+v", recovered)
 	}
-	again := back.after("wallet", nil, away, at(4))
-	if !again.Away.Equal(at(4)) {
-		t.Errorf("away again since %v", again.Away)
+	if again := recovered.next("wallet", nil, unavailable, at(4)); !again.UnavailableSince.Equal(at(4)) {
+		t.Errorf("unavailable again since %v", again.UnavailableSince)
 	}
 
-	behind := state{}.after("portfolio", nil, &behindError{service: "wallet", data: "snapshot", known: at(-9)}, at(0))
-	if behind.Service != "wallet" || behind.Data != "snapshot" || !behind.Known.Equal(at(-9)) ||
-		!behind.Away.Equal(at(0)) {
-		t.Errorf("what is behind is away: %+v", behind)
+	withoutWallet := &dependencyError{service: "wallet", data: "snapshot", dataTime: at(-9)}
+	degraded := state{}.next("portfolio", nil, withoutWallet, at(0))
+	if degraded.Service != "wallet" || degraded.Data != "snapshot" || !degraded.DataTime.Equal(at(-9)) ||
+		!degraded.UnavailableSince.Equal(at(0)) {
+		t.Errorf("the service behind it is unavailable: %+v", degraded)
 	}
-	if both := behind.after("portfolio", nil, away, at(1)); both.Service != "portfolio" || !both.Away.Equal(at(1)) {
-		t.Errorf("then the service too: %+v", both)
+	both := degraded.next("portfolio", nil, unavailable, at(1))
+	if both.Service != "portfolio" || !both.UnavailableSince.Equal(at(1)) {
+		t.Errorf("then the service itself too: %+v", both)
 	}
-	if old := known.after("wallet", nil, &errs.Error{Reason: "UNIMPLEMENTED"}, at(1)); !old.NotOffered ||
-		!old.Away.IsZero() {
+	old := loaded.next("wallet", nil, &errs.Error{Reason: "UNIMPLEMENTED"}, at(1))
+	if !old.NotOffered || !old.UnavailableSince.IsZero() {
 		t.Errorf("an older service: %+v", old)
 	}
-	if odd := known.after("wallet", nil, errors.New("secret cause"), at(1)); odd.Trouble == "" ||
-		strings.Contains(odd.Trouble, "secret") || odd.Data != "data" {
+	odd := loaded.next("wallet", nil, errors.New("secret cause"), at(1))
+	if odd.Error == "" || strings.Contains(odd.Error, "secret") || odd.Data != "data" {
 		t.Errorf("an answer that is an error: %+v", odd)
 	}
 }
 
-func TestAChangeIsToldOnlyOfHistoryThatIsKnown(t *testing.T) {
+func TestAChangeIsShownOnlyIfTheHistoryCoversItsPeriod(t *testing.T) {
 	newest := time.Date(2026, 1, 10, 12, 0, 0, 0, time.UTC)
 	points := func(hours int) []point {
 		var out []point
@@ -117,11 +117,11 @@ func TestAChangeIsToldOnlyOfHistoryThatIsKnown(t *testing.T) {
 		points []point
 		want   string
 	}{
-		"none":        {nil, ""},
-		"an hour":     {points(1), ""},
-		"a day":       {points(24), "+1.50 %"},
-		"three days":  {points(72), "+1.50 %"},
-		"from nought": {[]point{{newest.Add(-day), "0", false}, {newest, "1", false}}, ""},
+		"none":       {nil, ""},
+		"an hour":    {points(1), ""},
+		"a day":      {points(24), "+1.50 %"},
+		"three days": {points(72), "+1.50 %"},
+		"from zero":  {[]point{{newest.Add(-day), "0", false}, {newest, "1", false}}, ""},
 	} {
 		if got := (timeline{Hourly: tt.points}).Change(tt.points, day); got != tt.want {
 			t.Errorf("%s: %q, want %q", name, got, tt.want)
@@ -131,6 +131,6 @@ func TestAChangeIsToldOnlyOfHistoryThatIsKnown(t *testing.T) {
 		t.Errorf("a loss is %q", got)
 	}
 	if got := percent("200000", "199999.99"); got != "0.00 %" {
-		t.Errorf("next to nothing is %q", got)
+		t.Errorf("a change that rounds to zero is %q", got)
 	}
 }

@@ -11,10 +11,10 @@ import (
 	jobsv1 "github.com/purserhq/purser/proto/gen/purser/jobs/v1"
 )
 
-// shownRuns of each service's jobs.
+// shownRuns limits the job runs shown of each service.
 const shownRuns = 8
 
-// keyRing is the signing keys.
+// keyRing is the data of the section "keys".
 type keyRing struct {
 	Epoch int64
 	Next  time.Time
@@ -31,7 +31,7 @@ func (s *services) keys(ctx context.Context) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := keyRing{Epoch: resp.GetEpoch(), Next: moment(resp.GetNextStepTime())}
+	r := keyRing{Epoch: resp.GetEpoch(), Next: moment(resp.GetNextChangeTime())}
 	for _, k := range resp.GetKeys() {
 		r.Keys = append(r.Keys, key{
 			ID: k.GetKid(), Algorithm: k.GetAlgorithm(),

@@ -22,26 +22,26 @@ import (
 	"github.com/purserhq/purser/services/devstack/traces"
 )
 
-func TestTheConsoleShowsInABrowserWhatTheServicesSay(t *testing.T) {
-	s := set(t)
-	s.traced(t)
-	b := open(t, s.console.URL())
+func TestTheConsoleShowsTheServicesDataInABrowser(t *testing.T) {
+	s := startStage(t)
+	s.makeTrace(t)
+	b := openBrowser(t, s.console.URL())
 	b.shows("#services", "portfolio serving")
 
-	s.holdings(t, b)
-	s.operation(t, b)
-	s.trace(t, b)
-	s.follows(t, b)
-	s.past(t, b)
-	s.looks(t, b)
-	keyboard(t, b)
-	s.wayAndBack(t, b)
+	s.showsHoldings(t, b)
+	s.showsKeysAndJobs(t, b)
+	s.showsWaterfall(t, b)
+	s.showsNewSnapshot(t, b)
+	s.showsBackfill(t, b)
+	s.hasReadableColours(t, b)
+	worksWithKeyboard(t, b)
+	s.showsAnOutageAndItsEnd(t, b)
 
-	if got := b.elsewhere(s.console.URL()); len(got) > 0 {
-		t.Errorf("the page asked for what is elsewhere: %q", got)
+	if got := b.foreignRequests(s.console.URL()); len(got) > 0 {
+		t.Errorf("the page sent requests to other hosts: %q", got)
 	}
-	if got := b.complaints(); len(got) > 0 {
-		t.Errorf("the browser complains: %q", got)
+	if got := b.loggedErrors(); len(got) > 0 {
+		t.Errorf("the browser logged errors: %q", got)
 	}
 	if page := eval[string](b, "document.documentElement.outerHTML"); strings.Contains(page, "eyJ") ||
 		strings.Contains(page, s.secret) {
@@ -49,17 +49,16 @@ func TestTheConsoleShowsInABrowserWhatTheServicesSay(t *testing.T) {
 	}
 }
 
-// traced makes a trace of a valuation across the services.
-func (s *stage) traced(t *testing.T) {
+// makeTrace traces a valuation across the services.
+func (s *stage) makeTrace(t *testing.T) {
 	t.Helper()
 	if err := (&demo.Result{Token: s.token}).ShowTrace(t.Context(), s.Endpoints, s.ring, io.Discard); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// holdings checks the total and each row. Prices move, so both are asked
-// until they agree.
-func (s *stage) holdings(t *testing.T, b *browser) {
+// showsHoldings checks the total and each row. Prices move, so it compares until both agree.
+func (s *stage) showsHoldings(t *testing.T, b *browser) {
 	t.Helper()
 	var want, got []string
 	t.Cleanup(func() {
@@ -67,7 +66,7 @@ func (s *stage) holdings(t *testing.T, b *browser) {
 			t.Logf("the valuation is %q, the page shows %q", want, got)
 		}
 	})
-	testkit.Eventually(t, patience, func() bool {
+	testkit.Eventually(t, pageTimeout, func() bool {
 		resp, err := s.clients.Portfolios.GetValuation(s.user, &portfoliov1.GetValuationRequest{})
 		if err != nil {
 			t.Fatal(err)
@@ -80,12 +79,12 @@ func (s *stage) holdings(t *testing.T, b *browser) {
 		return slices.Equal(got, want)
 	})
 	if len(want) < 5 {
-		t.Errorf("there is little to compare: %q", want)
+		t.Errorf("too few values to compare: %q", want)
 	}
 }
 
-// operation checks the keys and the job runs.
-func (s *stage) operation(t *testing.T, b *browser) {
+// showsKeysAndJobs checks the signing keys and the job runs.
+func (s *stage) showsKeysAndJobs(t *testing.T, b *browser) {
 	t.Helper()
 	issued, err := s.clients.Sessions.IssueServiceAccountToken(t.Context(),
 		&authv1.IssueServiceAccountTokenRequest{ClientId: "console", ClientSecret: s.secret})
@@ -98,7 +97,7 @@ func (s *stage) operation(t *testing.T, b *browser) {
 	}
 	defer conn.Close()
 	admin, as := authv1.NewAdminServiceClient(conn), grpcclient.WithToken(t.Context(), issued.GetAccessToken())
-	testkit.Eventually(t, patience, func() bool {
+	testkit.Eventually(t, pageTimeout, func() bool {
 		keys, err := admin.ListSigningKeys(as, &authv1.ListSigningKeysRequest{})
 		if err != nil {
 			t.Fatal(err)
@@ -118,7 +117,7 @@ func (s *stage) operation(t *testing.T, b *browser) {
 	jobs := jobsv1.NewJobServiceClient(conn)
 	s.trigger(t, jobs)
 	b.shows("[data-run=auth] th", "seal_audit by hand")
-	testkit.Eventually(t, patience, func() bool {
+	testkit.Eventually(t, pageTimeout, func() bool {
 		runs, err := jobs.ListJobRuns(as, &jobsv1.ListJobRunsRequest{PageSize: 8})
 		if err != nil {
 			t.Fatal(err)
@@ -136,7 +135,7 @@ func (s *stage) operation(t *testing.T, b *browser) {
 	})
 }
 
-// trigger runs a job of auth once, which only a person who is an admin may.
+// trigger runs a job of auth once, which needs a user with the role admin.
 func (s *stage) trigger(t *testing.T, jobs jobsv1.JobServiceClient) {
 	t.Helper()
 	if _, err := s.AuthCommand(t.Context(), "admin", "grant", email); err != nil {
@@ -152,9 +151,8 @@ func (s *stage) trigger(t *testing.T, jobs jobsv1.JobServiceClient) {
 	}
 }
 
-// trace checks that the newest trace of a valuation that reached wallet is
-// shown span by span.
-func (s *stage) trace(t *testing.T, b *browser) {
+// showsWaterfall checks that the newest trace of a valuation that reached wallet is shown span by span.
+func (s *stage) showsWaterfall(t *testing.T, b *browser) {
 	t.Helper()
 	var want traces.Trace
 	for _, tr := range s.ring.Recent(100) {
@@ -182,8 +180,8 @@ func (s *stage) trace(t *testing.T, b *browser) {
 	}
 }
 
-// follows takes a snapshot and sees it appear on the page as it is.
-func (s *stage) follows(t *testing.T, b *browser) {
+// showsNewSnapshot takes a snapshot and waits for it on the open page.
+func (s *stage) showsNewSnapshot(t *testing.T, b *browser) {
 	t.Helper()
 	b.shows("#value", "There is no snapshot yet.")
 	b.do(chromedp.Evaluate[chromedp.Void]("window.loaded = 'once'"))
@@ -194,7 +192,7 @@ func (s *stage) follows(t *testing.T, b *browser) {
 	total := demo.Money(resp.GetSnapshot().GetTotal())
 	b.shows("#newest", total)
 	b.shows("#days", "1 rows")
-	testkit.Eventually(t, patience, func() bool {
+	testkit.Eventually(t, pageTimeout, func() bool {
 		return strings.Contains(eval[string](b, "document.getElementById('chart').ariaLabel"), total+" USD")
 	})
 	if eval[string](b, "window.loaded ?? ''") != "once" {
@@ -202,9 +200,8 @@ func (s *stage) follows(t *testing.T, b *browser) {
 	}
 }
 
-// past takes the snapshots of hours that have passed and sees every day of
-// them.
-func (s *stage) past(t *testing.T, b *browser) {
+// showsBackfill takes snapshots of past hours and waits for every day of them.
+func (s *stage) showsBackfill(t *testing.T, b *browser) {
 	t.Helper()
 	now := time.Now().Truncate(time.Hour)
 	for from := timestamppb.New(now.Add(time.Hour - history())); from != nil; {
@@ -225,55 +222,53 @@ func (s *stage) past(t *testing.T, b *browser) {
 		want = append(want, p.GetStartTime().AsTime().Format(time.DateOnly), demo.Money(p.GetClose()))
 	}
 	if len(want) < 6 {
-		t.Errorf("there are few days to compare: %q", want)
+		t.Errorf("too few days to compare: %q", want)
 	}
-	testkit.Eventually(t, patience, func() bool {
+	testkit.Eventually(t, pageTimeout, func() bool {
 		return slices.Equal(b.text("#days tbody td:nth-child(1), #days tbody td:nth-child(2)"), want)
 	})
 	b.shows("#value .changes", "24 hours ")
-	testkit.Eventually(t, patience, func() bool {
-		return eval[bool](b,
-			"document.querySelector('#chart canvas')?.clientWidth > 300")
+	testkit.Eventually(t, pageTimeout, func() bool {
+		return eval[bool](b, "document.querySelector('#chart canvas')?.clientWidth > 300")
 	})
 }
 
-// looks checks both colour schemes, and keeps a picture of each where one is
-// asked for.
-func (s *stage) looks(t *testing.T, b *browser) {
+// hasReadableColours checks the contrast in both colour schemes, and writes a screenshot of each if
+// asked to.
+func (s *stage) hasReadableColours(t *testing.T, b *browser) {
 	t.Helper()
-	if pictures() != "" { // with a trace that found the caches filled
-		s.traced(t)
+	if screenshotDir() != "" { // with a trace of a cached valuation
+		s.makeTrace(t)
 		b.do(chromedp.Reload())
-		testkit.Eventually(t, patience, func() bool {
-			return eval[bool](b,
-				"document.querySelector('#chart canvas') !== null")
+		testkit.Eventually(t, pageTimeout, func() bool {
+			return eval[bool](b, "document.querySelector('#chart canvas') !== null")
 		})
 	}
-	ground := map[string]string{}
+	background := map[string]string{}
 	for _, scheme := range []string{"light", "dark"} {
 		b.scheme(scheme)
-		ground[scheme] = eval[string](b, "getComputedStyle(document.body).backgroundColor")
-		if got := b.faint(); len(got) > 0 {
-			t.Errorf("%s: too faint: %q", scheme, got)
+		background[scheme] = eval[string](b, "getComputedStyle(document.body).backgroundColor")
+		if got := b.lowContrast(); len(got) > 0 {
+			t.Errorf("%s: low contrast: %q", scheme, got)
 		}
-		if dir := pictures(); dir != "" {
-			b.picture(filepath.Join(dir, "console-"+scheme+".png"))
+		if dir := screenshotDir(); dir != "" {
+			b.screenshot(filepath.Join(dir, "console-"+scheme+".png"))
 		}
 	}
 	b.scheme("light")
-	if ground["light"] == ground["dark"] {
-		t.Errorf("light and dark are both %s", ground["light"])
+	if background["light"] == background["dark"] {
+		t.Errorf("light and dark are both %s", background["light"])
 	}
 	// The control of the contrast.
 	b.do(chromedp.Evaluate[chromedp.Void]("document.querySelector('h1').style.color = '#999'"))
-	if len(b.faint()) != 1 {
-		t.Error("grey on white is not called faint")
+	if len(b.lowContrast()) != 1 {
+		t.Error("grey on white is not reported")
 	}
 	b.do(chromedp.Evaluate[chromedp.Void]("document.querySelector('h1').style.color = ''"))
 }
 
-// keyboard reaches everything that can be used, and reads the chart.
-func keyboard(t *testing.T, b *browser) {
+// worksWithKeyboard reaches every control with the tab key, and reads the chart.
+func worksWithKeyboard(t *testing.T, b *browser) {
 	t.Helper()
 	b.do(chromedp.Evaluate[chromedp.Void]("document.activeElement.blur()"))
 	order := b.focused(8)
@@ -291,25 +286,25 @@ func keyboard(t *testing.T, b *browser) {
 	}
 }
 
-// wayAndBack stops wallet and runs it again.
-func (s *stage) wayAndBack(t *testing.T, b *browser) {
+// showsAnOutageAndItsEnd stops wallet and starts it again.
+func (s *stage) showsAnOutageAndItsEnd(t *testing.T, b *browser) {
 	t.Helper()
 	before := b.text("#holdings tbody th")
 	if err := s.StopService("wallet"); err != nil {
 		t.Fatal(err)
 	}
-	b.shows("#services .away", "wallet away since ")
-	b.shows("#holdings .notice", "wallet is away since ")
-	b.shows("#holdings .notice", "showing what was known at ")
+	b.shows("#services .unavailable", "wallet unavailable since ")
+	b.shows("#holdings .notice", "wallet is unavailable since ")
+	b.shows("#holdings .notice", "showing its data of ")
 	if got := b.text("#holdings tbody th"); !slices.Equal(got, before) {
-		t.Errorf("while wallet is away the page shows %q", got)
+		t.Errorf("while wallet is unavailable the page shows %q", got)
 	}
 	if got := b.text("#keys .notice"); len(got) > 0 {
-		t.Errorf("auth is not away, but %q", got)
+		t.Errorf("auth is available, but the page shows %q", got)
 	}
 	if err := s.RestartService(t.Context(), "wallet"); err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, patience, func() bool { return len(b.text(".notice:not([hidden])")) == 0 })
-	s.holdings(t, b)
+	testkit.Eventually(t, pageTimeout, func() bool { return len(b.text(".notice:not([hidden])")) == 0 })
+	s.showsHoldings(t, b)
 }

@@ -9,98 +9,94 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 )
 
-const (
-	// freshFor is how long an answer is shown before the service is asked again,
-	// however many pages are open.
-	freshFor = time.Second
-	// patience with a service.
-	patience = 2 * time.Second
-)
+// loadTimeout bounds the load of a panel.
+const loadTimeout = 2 * time.Second
 
-// panel is one part of the page that one service is asked for, and what was
-// last known of it.
+// panel is a part of the page that shows the data of one service, with the last data loaded.
 type panel struct {
-	// service is the one that is asked.
 	service string
 	load    func(ctx context.Context) (any, error)
+	// maxAge is how long data is served before it is loaded again, however many pages are open.
+	maxAge time.Duration
 
-	mu    sync.Mutex
-	asked time.Time
-	state state
+	mu       sync.Mutex
+	loadedAt time.Time
+	state    state
 }
 
 // state of a panel.
 type state struct {
-	// Service is the one asked, or the one behind it that is away.
+	// Service is the panel's, or the service behind it that is unavailable.
 	Service string
-	// Data is nil when nothing was ever known.
-	Data  any
-	Known time.Time
-	// Away is since when the service hasn't answered; zero while it does.
-	Away time.Time
-	// NotOffered by the service, of an older version say.
+	// Data was loaded at DataTime; nil if it never was.
+	Data     any
+	DataTime time.Time
+	// UnavailableSince is zero while the service answers.
+	UnavailableSince time.Time
+	// NotOffered is true for a service, such as an older version, without this method.
 	NotOffered bool
-	// Trouble is why an answer had no data.
-	Trouble string
+	// Error is the message of another error that the service answered with.
+	Error string
 }
 
-// behindError is an answer without its part of another service, which is away.
-// data is what there is instead, as of known.
-type behindError struct {
-	service string
-	data    any
-	known   time.Time
+// dependencyError is the answer of a service that works without another one, which is unavailable. data
+// is what it serves instead, as of dataTime.
+type dependencyError struct {
+	service  string
+	data     any
+	dataTime time.Time
 }
 
-func (e *behindError) Error() string { return e.service + " is away" }
+func (e *dependencyError) Error() string { return e.service + " is unavailable" }
 
-// look asks the service unless it was asked just now.
-func (p *panel) look(ctx context.Context) state {
+// refresh loads the panel's data unless they are younger than maxAge.
+func (p *panel) refresh(ctx context.Context) state {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if time.Since(p.asked) < freshFor {
+	if time.Since(p.loadedAt) < p.maxAge {
 		return p.state
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience) // the answer is for others too
+	// The result is shared by all pages, so it does not end with one request.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loadTimeout)
 	defer cancel()
 	data, err := p.load(ctx)
-	p.asked = time.Now()
-	p.state = p.state.after(p.service, data, err, p.asked)
+	p.loadedAt = time.Now()
+	p.state = p.state.next(p.service, data, err, p.loadedAt)
 	return p.state
 }
 
-// after is the state once the service has answered.
-func (s state) after(service string, data any, err error, now time.Time) state {
-	var behind *behindError
-	next := state{Service: service, Data: s.Data, Known: s.Known}
+// next returns the state after a load that gave data or err.
+func (s state) next(service string, data any, err error, now time.Time) state {
+	var dependency *dependencyError
+	next := state{Service: service, Data: s.Data, DataTime: s.DataTime}
 	switch {
 	case err == nil:
-		next.Data, next.Known = data, now
+		next.Data, next.DataTime = data, now
 		return next
-	case errors.As(err, &behind):
-		next.Service = behind.service
+	case errors.As(err, &dependency):
+		next.Service = dependency.service
 		if next.Data == nil {
-			next.Data, next.Known = behind.data, behind.known
+			next.Data, next.DataTime = dependency.data, dependency.dataTime
 		}
 	case errs.As(err) != nil && errs.As(err).Reason == "UNIMPLEMENTED":
 		next.NotOffered = true
 		return next
 	case !errs.Is(err, errs.KindUnavailable) && !errs.Is(err, errs.KindDeadline) &&
 		!errors.Is(err, context.DeadlineExceeded):
-		next.Trouble = told(err)
+		next.Error = errorText(err)
 		return next
 	}
-	next.Away = now
-	if !s.Away.IsZero() && s.Service == next.Service {
-		next.Away = s.Away
+	next.UnavailableSince = now
+	if !s.UnavailableSince.IsZero() && s.Service == next.Service {
+		next.UnavailableSince = s.UnavailableSince
 	}
 	return next
 }
 
-// told is what an error says to a caller.
-func told(err error) string {
+// errorText returns the message of an error that is meant for callers.
+func errorText(err error) string {
 	if e := errs.As(err); e != nil && e.Message != "" {
 		return e.Message
 	}
-	return "the answer was an error: see the suite's log"
+	return "internal error: see the suite's log"
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"math/big"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,12 +17,12 @@ import (
 
 const (
 	day = 24 * time.Hour
-	// hourlyFor and dailyFor are how far back the value is shown.
-	hourlyFor = 7 * day
-	dailyFor  = 90 * day
+	// hourlyRange and dailyRange are how far back the value is shown.
+	hourlyRange = 7 * day
+	dailyRange  = 90 * day
 )
 
-// timeline is the value over time.
+// timeline is the data of the section "value".
 type timeline struct {
 	Currency      string
 	Hourly, Daily []point
@@ -29,12 +30,12 @@ type timeline struct {
 
 // point is the value at the end of an interval.
 type point struct {
-	Time    time.Time
-	Value   string
-	Carried bool
+	Time           time.Time
+	Value          string // decimal
+	CarriedForward bool
 }
 
-// Newest is the last value known; nil when there is none.
+// Newest returns the latest point; nil if there is none.
 func (t timeline) Newest() *point {
 	if len(t.Hourly) == 0 {
 		return nil
@@ -42,17 +43,15 @@ func (t timeline) Newest() *point {
 	return &t.Hourly[len(t.Hourly)-1]
 }
 
-// Latest are the daily points, newest first.
-func (t timeline) Latest() []point {
-	var out []point
-	for i := len(t.Daily) - 1; i >= 0; i-- {
-		out = append(out, t.Daily[i])
-	}
-	return out
+// DailyNewestFirst returns the daily points in reverse order.
+func (t timeline) DailyNewestFirst() []point {
+	points := slices.Clone(t.Daily)
+	slices.Reverse(points)
+	return points
 }
 
-// Change is by how much the value moved since the first point shown at or
-// after this time before the newest; "" when it can't be said.
+// Change returns the change in percent between the newest point and the first of points that is at most
+// since older; "" if points do not reach back that far.
 func (t timeline) Change(points []point, since time.Duration) string {
 	newest := t.Newest()
 	if newest == nil {
@@ -63,14 +62,14 @@ func (t timeline) Change(points []point, since time.Duration) string {
 			continue
 		}
 		if i == 0 && p.Time.Sub(newest.Time.Add(-since)) > since/4 {
-			return "" // that history isn't known
+			return "" // no point is close to the beginning of the period
 		}
 		return percent(p.Value, newest.Value)
 	}
 	return ""
 }
 
-// percent is the change from one decimal to another, with two places.
+// percent returns the change from one decimal to another, with two places; "" if from is not positive.
 func percent(from, to string) string {
 	a, ok := new(big.Rat).SetString(from)
 	b, also := new(big.Rat).SetString(to)
@@ -92,32 +91,31 @@ func percent(from, to string) string {
 func (s *services) value(ctx context.Context) (any, error) {
 	client := portfoliov1.NewPortfolioServiceClient(s.portfolio)
 	var t timeline
-	for _, ask := range []struct {
+	for _, series := range []struct {
 		interval portfoliov1.Interval
-		reach    time.Duration
-		into     *[]point
-	}{{portfoliov1.Interval_INTERVAL_HOURLY, hourlyFor, &t.Hourly},
-		{portfoliov1.Interval_INTERVAL_DAILY, dailyFor, &t.Daily}} {
+		length   time.Duration
+		points   *[]point
+	}{{portfoliov1.Interval_INTERVAL_HOURLY, hourlyRange, &t.Hourly},
+		{portfoliov1.Interval_INTERVAL_DAILY, dailyRange, &t.Daily}} {
 		resp, err := client.GetTimeline(ctx, &portfoliov1.GetTimelineRequest{
-			Interval: ask.interval, StartTime: timestamppb.New(time.Now().Add(-ask.reach)),
+			Interval: series.interval, StartTime: timestamppb.New(time.Now().Add(-series.length)),
 		})
 		if err != nil {
 			return nil, err
 		}
 		t.Currency = resp.GetCurrency()
 		for _, p := range resp.GetPoints() {
-			*ask.into = append(*ask.into, point{Time: p.GetStartTime().AsTime(), Value: p.GetClose(),
-				Carried: p.GetCarriedForward()})
+			*series.points = append(*series.points, point{Time: p.GetStartTime().AsTime(), Value: p.GetClose(),
+				CarriedForward: p.GetCarriedForward()})
 		}
 	}
 	return t, nil
 }
 
-// series answers with the points of the chart: the seconds since 1970, the
-// value as a decimal, and as people read it.
-func (c *Console) series(w http.ResponseWriter, r *http.Request) {
+// serveChart answers with the points of the chart, each as [Unix seconds, decimal, formatted value].
+func (c *Console) serveChart(w http.ResponseWriter, r *http.Request) {
 	rows := map[string][][3]any{"hourly": {}, "daily": {}}
-	for _, s := range c.look(r.Context(), "value")["value"] {
+	for _, s := range c.panelStates(r.Context(), "value")["value"] {
 		t, _ := s.Data.(timeline)
 		for name, points := range map[string][]point{"hourly": t.Hourly, "daily": t.Daily} {
 			for _, p := range points {
@@ -127,29 +125,29 @@ func (c *Console) series(w http.ResponseWriter, r *http.Request) {
 	}
 	body, err := json.Marshal(rows)
 	if err != nil {
-		http.Error(w, "no series", http.StatusInternalServerError)
+		http.Error(w, "the chart could not be encoded", http.StatusInternalServerError)
 		return
 	}
-	answer(w, r, "application/json", body)
+	serveCached(w, r, "application/json", body)
 }
 
-// portfolio is what the user holds now.
+// portfolio is the data of the section "holdings".
 type portfolio struct {
 	Total, Currency string
 	Positions       []position
 	Incomplete      []string
-	// Snapshot is when the values are of, when they are not of now.
-	Snapshot time.Time
+	// SnapshotTime is set if the values are those of a snapshot and not of now.
+	SnapshotTime time.Time
 }
 
 type position struct {
 	Symbol, Amount, Price, Value, Share, Source string
 	PriceTime                                   time.Time
 	Stale                                       bool
-	// Note is why it isn't counted; "" when it is.
+	// Note says why the position does not count; "" if it does.
 	Note string
-	// From and Part are where the share begins and how wide it is, of 100.
-	From, Part float64
+	// Left and Width place the share in the bar of the allocation, in percent.
+	Left, Width float64
 }
 
 func (s *services) holdings(ctx context.Context) (any, error) {
@@ -160,14 +158,14 @@ func (s *services) holdings(ctx context.Context) (any, error) {
 	}
 	v := resp.GetValuation()
 	p := portfolio{Total: v.GetTotal(), Currency: v.GetCurrency(), Incomplete: v.GetIncompleteReasons()}
-	from := 0.0
+	left := 0.0
 	for _, held := range v.GetPositions() {
 		row := position{
 			Symbol: held.GetSymbol(), Amount: demo.Amount(held.GetAmount(), int(held.GetDecimals())),
 			Price: demo.Money(held.GetPrice()),
 			Value: demo.Money(held.GetValue()), Source: held.GetPriceSource(), PriceTime: moment(held.GetPriceTime()),
 			Stale: held.GetPriceStale(),
-			From:  from, Part: 100 * held.GetShare(),
+			Left:  left, Width: 100 * held.GetShare(),
 		}
 		switch {
 		case held.GetUnpricedReason() != "":
@@ -175,17 +173,17 @@ func (s *services) holdings(ctx context.Context) (any, error) {
 		case !held.GetVerified():
 			row.Note = "not verified, not counted"
 		}
-		from += row.Part
+		left += row.Width
 		p.Positions = append(p.Positions, row)
 	}
 	if v.GetStale() {
-		p.Snapshot = moment(v.GetValuationTime())
-		return nil, &behindError{service: "wallet", data: p, known: p.Snapshot}
+		p.SnapshotTime = moment(v.GetValuationTime())
+		return nil, &dependencyError{service: "wallet", data: p, dataTime: p.SnapshotTime}
 	}
 	return p, nil
 }
 
-// moment is a time, zero when it is unset.
+// moment converts a timestamp; unset gives the zero time.
 func moment(t *timestamppb.Timestamp) time.Time {
 	if t == nil {
 		return time.Time{}

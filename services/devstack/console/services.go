@@ -21,15 +21,15 @@ import (
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 )
 
-// account is the service account that reads keys and job runs.
-const account = "console"
+// serviceAccount is the console's own, which reads keys and job runs.
+const serviceAccount = "console"
 
-// Ensure makes the service account by a command of the auth service, and
-// returns its secret, which is kept in dir.
-func Ensure(ctx context.Context, command func(ctx context.Context, args ...string) (string, error),
+// EnsureServiceAccount creates the console's service account with a command of the auth service, unless
+// it exists, and returns its secret, which is stored in dir.
+func EnsureServiceAccount(ctx context.Context, command func(ctx context.Context, args ...string) (string, error),
 	dir string) (string, error) {
 	file := filepath.Join(dir, "console-secret")
-	if _, err := command(ctx, "service-account", "ensure", account, "--permissions=admin:system",
+	if _, err := command(ctx, "service-account", "ensure", serviceAccount, "--permissions=admin:system",
 		"--secret-file="+file); err != nil {
 		return "", err
 	}
@@ -40,7 +40,8 @@ func Ensure(ctx context.Context, command func(ctx context.Context, args ...strin
 	return strings.TrimSpace(string(b)), nil
 }
 
-// services are connections to the suite's.
+// services are the connections to the suite's services, with a token source of the user and one of
+// the console's service account.
 type services struct {
 	options                 Options
 	auth, wallet, portfolio *grpc.ClientConn
@@ -63,7 +64,7 @@ func dial(o Options) (*services, error) {
 	s.user = authn.NewServiceTokens((&login{sessions: sessions, email: o.Email, password: o.Password}).token, nil)
 	s.operator = authn.NewServiceTokens(func(ctx context.Context) (string, time.Time, error) {
 		resp, err := sessions.IssueServiceAccountToken(ctx,
-			&authv1.IssueServiceAccountTokenRequest{ClientId: account, ClientSecret: o.Secret})
+			&authv1.IssueServiceAccountTokenRequest{ClientId: serviceAccount, ClientSecret: o.Secret})
 		return resp.GetAccessToken(), resp.GetAccessExpireTime().AsTime(), err
 	}, nil)
 	return s, nil
@@ -79,50 +80,49 @@ func (s *services) close() error {
 	return errors.Join(failures...)
 }
 
-// refusedFor is how long a sign-in that was refused is not tried again: each
-// one counts against the account.
-const refusedFor = time.Minute
+// signInRetryAfter is the pause after a refused sign-in: each attempt counts against the account.
+const signInRetryAfter = time.Minute
 
-// login keeps one session of the user.
+// login holds a session of the user. Unlike client.Password it tries again after a refusal.
 type login struct {
 	sessions        authv1.SessionServiceClient
 	email, password string
 
-	mu      sync.Mutex
-	refresh string
-	refused error
-	until   time.Time
+	mu           sync.Mutex
+	refreshToken string
+	refusal      error
+	refusedUntil time.Time
 }
 
-// token goes on with the session, or begins one.
+// token refreshes the session, or signs in if there is none or it has ended.
 func (l *login) token(ctx context.Context) (string, time.Time, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if time.Now().Before(l.until) {
-		return "", time.Time{}, l.refused
+	if time.Now().Before(l.refusedUntil) {
+		return "", time.Time{}, l.refusal
 	}
-	if l.refresh != "" {
-		resp, err := l.sessions.Refresh(ctx, &authv1.RefreshRequest{RefreshToken: l.refresh})
+	if l.refreshToken != "" {
+		resp, err := l.sessions.Refresh(ctx, &authv1.RefreshRequest{RefreshToken: l.refreshToken})
 		if err == nil || !errs.Is(err, errs.KindUnauthenticated) {
-			return l.keep(resp.GetTokens(), err)
+			return l.store(resp.GetTokens(), err)
 		}
 	}
 	resp, err := l.sessions.Login(ctx, &authv1.LoginRequest{Email: l.email, Password: l.password})
 	if err != nil && !errs.Is(err, errs.KindUnavailable) {
-		l.refused, l.until = err, time.Now().Add(refusedFor)
+		l.refusal, l.refusedUntil = err, time.Now().Add(signInRetryAfter)
 	}
-	return l.keep(resp.GetTokens(), err)
+	return l.store(resp.GetTokens(), err)
 }
 
-func (l *login) keep(t *authv1.Tokens, err error) (string, time.Time, error) {
+func (l *login) store(t *authv1.Tokens, err error) (string, time.Time, error) {
 	if err != nil {
 		return "", time.Time{}, err
 	}
-	l.refresh = t.GetRefreshToken()
+	l.refreshToken = t.GetRefreshToken()
 	return t.GetAccessToken(), t.GetAccessExpireTime().AsTime(), nil
 }
 
-// sections of the page, by the name of their template.
+// sections returns the panels of each section of the page, by the name of its template.
 func (s *services) sections() map[string][]*panel {
 	found := map[string][]*panel{
 		"services": {s.health("auth", s.auth), s.health("wallet", s.wallet), s.health("portfolio", s.portfolio)},
@@ -141,26 +141,33 @@ func (s *services) sections() map[string][]*panel {
 	return found
 }
 
-// panel of what a service is asked for with one of the two tokens.
+// panel loads its data with call, with a token from one of the two sources.
 func (s *services) panel(service string, conn *grpc.ClientConn, tokens *authn.ServiceTokens,
-	ask func(context.Context) (any, error)) *panel {
-	return &panel{service: service, load: func(ctx context.Context) (any, error) {
-		ctx = unseen(ctx)
+	call func(context.Context) (any, error)) *panel {
+	return s.newPanel(service, func(ctx context.Context) (any, error) {
 		token, err := tokens.Token(ctx)
 		if err != nil {
 			s.auth.ResetConnectBackoff()
-			return nil, s.withoutToken(err, service)
+			return nil, tokenError(err, service)
 		}
-		data, err := ask(grpcclient.WithToken(ctx, token))
+		data, err := call(grpcclient.WithToken(ctx, token))
 		if errs.Is(err, errs.KindUnavailable) {
-			conn.ResetConnectBackoff() // it is asked every two seconds anyway
+			conn.ResetConnectBackoff() // the page is the backoff
 		}
 		return data, err
+	})
+}
+
+func (s *services) newPanel(service string, load func(context.Context) (any, error)) *panel {
+	maxAge := s.options.Refresh / 2
+	return &panel{service: service, maxAge: maxAge, load: func(ctx context.Context) (any, error) {
+		return load(withoutTrace(ctx))
 	}}
 }
 
-// withoutToken tells a sign-in that was refused from an auth that is away.
-func (s *services) withoutToken(err error, service string) error {
+// tokenError turns the error of a token source into the state of a panel: a refused sign-in, or auth
+// being unavailable.
+func tokenError(err error, service string) error {
 	cause := errors.Unwrap(err)
 	switch {
 	case errs.Is(cause, errs.KindUnauthenticated):
@@ -168,12 +175,12 @@ func (s *services) withoutToken(err error, service string) error {
 	case service == "auth":
 		return err
 	}
-	return &behindError{service: "auth"}
+	return &dependencyError{service: "auth"}
 }
 
 func (s *services) health(service string, conn *grpc.ClientConn) *panel {
-	return &panel{service: service, load: func(ctx context.Context) (any, error) {
-		resp, err := healthpb.NewHealthClient(conn).Check(unseen(ctx), &healthpb.HealthCheckRequest{})
+	return s.newPanel(service, func(ctx context.Context) (any, error) {
+		resp, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{})
 		if err != nil {
 			conn.ResetConnectBackoff()
 			return nil, err
@@ -182,12 +189,11 @@ func (s *services) health(service string, conn *grpc.ClientConn) *panel {
 			return nil, errs.Unavailable("NOT_SERVING", service+" is not serving")
 		}
 		return true, nil
-	}}
+	})
 }
 
-// unseen keeps a call out of the traces: the page looks every two seconds, and
-// would show little but itself.
-func unseen(ctx context.Context) context.Context {
+// withoutTrace keeps the page's own calls out of the traces, by a parent span that is not sampled.
+func withoutTrace(ctx context.Context) context.Context {
 	var id trace.TraceID
 	var span trace.SpanID
 	_, _ = rand.Read(id[:]) // never fails

@@ -26,18 +26,18 @@ const (
 	password = "a long enough passphrase"
 )
 
-// pictures is the folder that screenshots are written to; "" for none.
-func pictures() string { return os.Getenv("PURSER_SCREENSHOTS") }
+// screenshotDir is where screenshots are written to; "" for none.
+func screenshotDir() string { return os.Getenv("PURSER_SCREENSHOTS") }
 
-// history of the chain: that of make run where pictures are taken.
+// history of the chain: that of make run if screenshots are taken.
 func history() time.Duration {
-	if pictures() != "" {
+	if screenshotDir() != "" {
 		return 90 * 24 * time.Hour
 	}
 	return 60 * time.Hour
 }
 
-// stage is a suite with a user, and a console that shows both.
+// stage is a suite with a user, and a console on it.
 type stage struct {
 	*suite.Suite
 	clients *demo.Clients
@@ -48,12 +48,12 @@ type stage struct {
 	secret  string
 }
 
-func set(t *testing.T) *stage {
+func startStage(t *testing.T) *stage {
 	t.Helper()
 	s := &stage{ring: traces.NewRing(4096)}
 	otel.SetTracerProvider(sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(s.ring)))
 	otel.SetTextMapPropagator(propagation.TraceContext{})
-	dir, err := os.MkdirTemp("", "purser-suite-") // one that Postgres's own user may enter
+	dir, err := os.MkdirTemp("", "purser-suite-") // the postgres user can enter it
 	if err == nil {
 		err = os.Chmod(dir, 0o755)
 	}
@@ -78,12 +78,12 @@ func set(t *testing.T) *stage {
 	}
 	t.Cleanup(func() { _ = s.clients.Close() })
 	s.signUp(t)
-	if s.secret, err = console.Ensure(t.Context(), s.AuthCommand, dir); err != nil {
+	if s.secret, err = console.EnsureServiceAccount(t.Context(), s.AuthCommand, dir); err != nil {
 		t.Fatal(err)
 	}
 	s.console, err = console.Start(t.Context(), console.Options{
 		Addr: "127.0.0.1:0", Endpoints: s.Endpoints, Email: email, Password: password, Secret: s.secret,
-		Traces: s.ring,
+		Traces: s.ring, Refresh: 300 * time.Millisecond,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -96,7 +96,7 @@ func set(t *testing.T) *stage {
 	return s
 }
 
-// signUp makes the user, with the chain's two busiest holders as wallets.
+// signUp registers the user and adds the chain's demo holders as wallets.
 func (s *stage) signUp(t *testing.T) {
 	t.Helper()
 	if _, err := s.clients.Accounts.Register(t.Context(),

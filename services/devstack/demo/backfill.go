@@ -11,32 +11,32 @@ import (
 	"github.com/purserhq/purser/services/devstack/progress"
 )
 
-// Backfill is what the filling in of the portfolio's history came to.
+// Backfill is the result of the backfill of the portfolio's history.
 type Backfill struct {
-	// Hours of the range, those that were done, those of them that this run stored,
-	// and stored incomplete.
+	// Hours of the range; those processed; of these, the snapshots that this run stored, and the
+	// incomplete ones among them.
 	Hours, Done, Stored, Incomplete int
-	// Why some were not done: a node that keeps no old state, say.
-	Why string
+	// StopReason is set if the backfill stopped early, for example at a node without historical state.
+	StopReason string
 }
 
 const (
-	// tries is how often in a row a call may fail for a while, or come nowhere.
-	tries = 5
-	// stretch is what one call is asked for, so that there is something to tell.
-	stretch = 10 * 24 * time.Hour
+	// maxRetries limits the failed calls, or calls without progress, in a row.
+	maxRetries = 5
+	// requestRange is the part of the history of one call, so that progress can be shown.
+	requestRange = 10 * 24 * time.Hour
 )
 
-// backfill fills in the hours of the past that have no complete snapshot. That
-// they can't be had, as from a node without old state, is told and no failure.
+// backfill takes snapshots for the past hours that have no complete one. History that is unavailable,
+// as from a node without historical state, is reported and is no error.
 func (d *driver) backfill(note progress.Note) (string, error) {
 	begun := time.Now()
-	end := begun.UTC().Truncate(time.Hour) // the hour that it is has a snapshot of its own
-	b := &Backfill{Hours: int(d.o.History / time.Hour)}
-	d.r.Backfill = b
-	for next, failed := end.Add(-d.o.History), 0; next.Before(end); {
-		note("%d of %d hours%s", b.Done, b.Hours, b.left(time.Since(begun)))
-		until := next.Add(stretch)
+	end := begun.UTC().Truncate(time.Hour) // the current hour has a snapshot already
+	b := &Backfill{Hours: int(d.options.History / time.Hour)}
+	d.result.Backfill = b
+	for next, failed := end.Add(-d.options.History), 0; next.Before(end); {
+		note("%d of %d hours%s", b.Done, b.Hours, b.remaining(time.Since(begun)))
+		until := next.Add(requestRange)
 		if until.After(end) {
 			until = end
 		}
@@ -46,18 +46,18 @@ func (d *driver) backfill(note progress.Note) (string, error) {
 		switch {
 		case err == nil && (p.GetProcessedCount() > 0 || p.GetRemainingCount() == 0):
 			failed = 0
-		case failed < tries && (err == nil || d.soon(err)):
+		case failed < maxRetries && (err == nil || d.waitToRetry(err)):
 			failed++
 			continue
 		case err == nil:
-			b.Why = "no progress"
+			b.StopReason = "no progress"
 		case errs.Is(err, errs.KindUnavailable), errs.Is(err, errs.KindFailedPrecondition),
 			errs.Is(err, errs.KindExhausted):
-			b.Why = errs.As(err).Message
+			b.StopReason = errs.As(err).Message
 		default:
 			return "", err
 		}
-		if b.Why != "" {
+		if b.StopReason != "" {
 			break
 		}
 		b.Done, b.Stored, b.Incomplete = b.Done+int(p.GetProcessedCount()), b.Stored+int(p.GetStoredCount()),
@@ -66,16 +66,16 @@ func (d *driver) backfill(note progress.Note) (string, error) {
 			next = p.GetNextStartTime().AsTime()
 		}
 	}
-	return b.text(), d.days(begun)
+	return b.text(), d.readDays(begun)
 }
 
-// left says how long the rest takes; "" before anything is known of that.
-func (b *Backfill) left(took time.Duration) string {
+// remaining estimates the remaining time; "" before the first progress.
+func (b *Backfill) remaining(elapsed time.Duration) string {
 	if b.Done == 0 {
 		return ""
 	}
-	rest := took * time.Duration(b.Hours-b.Done) / time.Duration(b.Done)
-	return fmt.Sprintf(", about %s to go", rest.Round(time.Second))
+	remaining := elapsed * time.Duration(b.Hours-b.Done) / time.Duration(b.Done)
+	return fmt.Sprintf(", about %s left", remaining.Round(time.Second))
 }
 
 func (b *Backfill) text() string {
@@ -83,18 +83,18 @@ func (b *Backfill) text() string {
 	if b.Incomplete > 0 {
 		text += fmt.Sprintf(", %d incomplete", b.Incomplete)
 	}
-	if kept := b.Done - b.Stored; kept > 0 {
-		text += fmt.Sprintf(", %d were there", kept)
+	if existing := b.Done - b.Stored; existing > 0 {
+		text += fmt.Sprintf(", %d existed", existing)
 	}
-	if b.Why != "" {
-		text += "; the others not: " + b.Why
+	if b.StopReason != "" {
+		text += "; stopped: " + b.StopReason
 	}
 	return text
 }
 
-// soon waits as long as a failure asks for, and is false when it says that
-// trying again doesn't help.
-func (d *driver) soon(err error) bool {
+// waitToRetry waits for the delay that the error asks for. It returns false if the error is not
+// retryable or ctx ends.
+func (d *driver) waitToRetry(err error) bool {
 	e := errs.As(err)
 	if e == nil || e.RetryAfter == 0 {
 		return false
@@ -109,16 +109,16 @@ func (d *driver) soon(err error) bool {
 	}
 }
 
-// days reads the value of each day of the range, in UTC.
-func (d *driver) days(end time.Time) error {
+// readDays reads the value of each day of the range, in UTC.
+func (d *driver) readDays(end time.Time) error {
 	resp, err := d.Portfolios.GetTimeline(d.ctx, &portfoliov1.GetTimelineRequest{
-		Interval: portfoliov1.Interval_INTERVAL_DAILY, StartTime: timestamppb.New(end.Add(-d.o.History)),
+		Interval: portfoliov1.Interval_INTERVAL_DAILY, StartTime: timestamppb.New(end.Add(-d.options.History)),
 		EndTime: timestamppb.New(end),
 	})
 	if err != nil {
 		return err
 	}
-	d.r.Days = resp.GetPoints()
-	d.r.Best, d.r.Worst, err = extremes(d.r.Days)
+	d.result.Days = resp.GetPoints()
+	d.result.Best, d.result.Worst, err = extremes(d.result.Days)
 	return err
 }

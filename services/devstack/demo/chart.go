@@ -13,8 +13,8 @@ import (
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 )
 
-// Change of a portfolio's value in one day: its close against the close of the
-// day before, so with what was paid in and out.
+// Change of a portfolio's value in one day: its close minus the close of the day before, deposits and
+// withdrawals included.
 type Change struct {
 	Day time.Time
 	// Amount in USD and Percent of the close before, decimals with two places,
@@ -24,9 +24,8 @@ type Change struct {
 	exact *apd.Decimal
 }
 
-// extremes are the days that the value rose and fell most in, or fell and rose
-// least in; nil for none. Days of which one of the closes is incomplete, and the
-// first, which has none before it, don't count.
+// extremes returns the days with the largest and the smallest change; nil if no day has one. A day has a
+// change if its close and that of the day before are complete.
 func extremes(days []*portfoliov1.TimelinePoint) (best, worst *Change, err error) {
 	for i := 1; i < len(days); i++ {
 		if !days[i-1].GetComplete() || !days[i].GetComplete() {
@@ -60,12 +59,12 @@ func change(before, after string) (*Change, error) {
 		_, err = decimals.Sub(c.exact, &to, &from)
 	}
 	if err == nil {
-		c.Amount, err = places(decimals, c.exact)
+		c.Amount, err = twoPlaces(decimals, c.exact)
 	}
 	if err == nil && !from.IsZero() {
 		if _, err = decimals.Quo(&percent, c.exact, &from); err == nil {
 			percent.Exponent += 2
-			c.Percent, err = places(decimals, &percent)
+			c.Percent, err = twoPlaces(decimals, &percent)
 		}
 	}
 	if err != nil {
@@ -74,8 +73,8 @@ func change(before, after string) (*Change, error) {
 	return c, nil
 }
 
-// places writes d with two of them.
-func places(c *apd.Context, d *apd.Decimal) (string, error) {
+// twoPlaces formats d with two decimal places.
+func twoPlaces(c *apd.Context, d *apd.Decimal) (string, error) {
 	var rounded apd.Decimal
 	if _, err := c.Quantize(&rounded, d, -2); err != nil {
 		return "", err
@@ -85,7 +84,7 @@ func places(c *apd.Context, d *apd.Decimal) (string, error) {
 
 func (c *Change) String() string {
 	if c == nil {
-		return "none that is complete"
+		return "no complete day"
 	}
 	text := c.Day.Format(time.DateOnly) + "  " + signed(c.Amount) + " USD"
 	if c.Percent != "" {
@@ -95,14 +94,14 @@ func (c *Change) String() string {
 }
 
 func signed(d string) string {
-	if rest, below := strings.CutPrefix(d, "-"); below {
-		return "-" + Money(rest)
+	if amount, negative := strings.CutPrefix(d, "-"); negative {
+		return "-" + Money(amount)
 	}
 	return "+" + Money(d)
 }
 
 const (
-	chartWidth  = 98 // of a line, in columns
+	chartWidth  = 98 // columns
 	chartHeight = 12
 	dateWidth   = len(time.DateOnly)
 	yAxisWidth  = 3
@@ -111,25 +110,25 @@ const (
 // chart draws the close of each day.
 func (r *Result) chart() string {
 	if len(r.Days) < 2 {
-		return "Value by day: not two days of history yet, so no chart"
+		return "Value by day: no chart before two days of history"
 	}
-	var closes []float64 // to draw with, and for nothing else
-	widest := 0
+	var closes []float64 // only for drawing
+	maxLabelWidth := 0
 	for _, p := range r.Days {
-		f, _ := strconv.ParseFloat(p.GetClose(), 64) // past 1e308, at the upper edge
+		f, _ := strconv.ParseFloat(p.GetClose(), 64) // beyond 1e308: the upper edge
 		closes = append(closes, f)
-		widest = max(widest, utf8.RuneCountInString(axis(f)))
+		maxLabelWidth = max(maxLabelWidth, utf8.RuneCountInString(axis(f)))
 	}
 	first, last := r.Days[0].GetStartTime().AsTime(), r.Days[len(r.Days)-1].GetStartTime().AsTime()
 	day := func(v float64) string { return time.Unix(int64(v), 0).UTC().Format(time.DateOnly) }
-	width := max(dateWidth, chartWidth-widest-yAxisWidth-dateWidth/2)
+	width := max(dateWidth, chartWidth-maxLabelWidth-yAxisWidth-dateWidth/2)
 	plot := asciigraph.Plot(closes,
 		asciigraph.Width(width), asciigraph.Height(chartHeight), asciigraph.YAxisValueFormatter(axis),
 		asciigraph.XAxisRange(float64(first.Unix()), float64(last.Unix())), asciigraph.XAxisValueFormatter(day),
 		asciigraph.XAxisTickCount(min(len(closes), 1+width/(2*dateWidth-5))))
 	return fmt.Sprintf("Value by day, %s to %s, in USD: the close of each day (UTC)\n\n%s\n\n"+
-		"Best day   %s\nWorst day  %s\nA day's change is its close against the close of the day before, with what "+
-		"was paid in and out.",
+		"Best day   %s\nWorst day  %s\nA day's change is its close minus the close of the day before, deposits and "+
+		"withdrawals included.",
 		day(float64(first.Unix())), day(float64(last.Unix())), plot, r.Best, r.Worst)
 }
 

@@ -12,8 +12,7 @@ import (
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 )
 
-// days are points that close so, from the first of March on; a ~ makes one
-// incomplete.
+// days returns points with these closes, from 1 March on; a ~ marks an incomplete one.
 func days(closes ...string) (points []*portfoliov1.TimelinePoint) {
 	for i, c := range closes {
 		total, incomplete := strings.CutPrefix(c, "~")
@@ -25,14 +24,14 @@ func days(closes ...string) (points []*portfoliov1.TimelinePoint) {
 	return points
 }
 
-func TestADaysChangeIsItsCloseAgainstTheCloseBefore(t *testing.T) {
+func TestADaysChangeIsItsCloseMinusTheCloseBefore(t *testing.T) {
 	for _, tc := range []struct {
 		name        string
 		closes      []string
 		best, worst string
 	}{
-		{"one day", []string{"1"}, "none", "none"},
-		{"none", nil, "none", "none"},
+		{"one day", []string{"1"}, "no complete day", "no complete day"},
+		{"none", nil, "no complete day", "no complete day"},
 		{"up and down", []string{"100.00000000", "110", "99", "99.99"}, "2026-03-02  +10.00 USD  (+10.00 %)",
 			"2026-03-03  -11.00 USD  (-10.00 %)"},
 		{"up alone", []string{"100", "101", "103"}, "2026-03-03  +2.00 USD  (+1.98 %)",
@@ -56,7 +55,7 @@ func TestADaysChangeIsItsCloseAgainstTheCloseBefore(t *testing.T) {
 		})
 	}
 	if _, _, err := extremes(days("1", "x")); err == nil {
-		t.Error("a close that is no number is taken")
+		t.Error("a close that is no number is accepted")
 	}
 }
 
@@ -72,8 +71,8 @@ func TestTheChartFitsATerminal(t *testing.T) {
 		"no change": {"5", "5", "5"},
 		"nothing":   {"0", "0"},
 		"a year":    year(func(i int) string { return fmt.Sprint(i * i) }),
-		"riches":    year(func(i int) string { return fmt.Sprintf("%d000000000000000000000000000000.12345678", i) }),
-		"crumbs":    year(func(i int) string { return fmt.Sprintf("0.%08d", i) }),
+		"large":     year(func(i int) string { return fmt.Sprintf("%d000000000000000000000000000000.12345678", i) }),
+		"small":     year(func(i int) string { return fmt.Sprintf("0.%08d", i) }),
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := &Result{Days: days(closes...)}
@@ -91,7 +90,7 @@ func TestTheChartFitsATerminal(t *testing.T) {
 		})
 	}
 	for _, closes := range [][]string{nil, {"1"}} {
-		if chart := (&Result{Days: days(closes...)}).chart(); !strings.Contains(chart, "not two days") {
+		if chart := (&Result{Days: days(closes...)}).chart(); !strings.Contains(chart, "two days") {
 			t.Errorf("%d days: %s", len(closes), chart)
 		}
 	}

@@ -1,7 +1,6 @@
-// Package demo drives the suite's main job through its public gRPC API, as a
-// client would: sign up, sign in, add wallets, sync them, price and value
-// them, take a snapshot, fill in those of the past, read the timeline, and rotate the signing key under
-// calls. It can be run again on the same data.
+// Package demo uses the suite through its public gRPC API as a client would: it registers, signs in, adds
+// and syncs wallets, values them, takes a snapshot, backfills past ones, reads the timeline, and rotates
+// the signing key under load. It can run again on the same data.
 package demo
 
 import (
@@ -29,18 +28,16 @@ type Options struct {
 	Password  string
 	// Accounts to add as wallets, CAIP-10.
 	Accounts []string
-	// Rotate makes the next signing key the active one, as `auth keys rotate`
-	// does; nil leaves the step out.
+	// Rotate activates the next signing key, as `auth keys rotate` does; nil skips the step.
 	Rotate func(ctx context.Context) error
-	// Mails is where the services' mails arrive.
+	// Mails receives the services' mails.
 	Mails *mailserver.Server
-	// History is how far back the portfolio's value is filled in; 0 leaves the
-	// step out.
+	// History is the length of the backfill; 0 skips the step.
 	History time.Duration
 	Out     *progress.Printer
 }
 
-// Result is what the demo came to.
+// Result is the data that the demo read.
 type Result struct {
 	Token     string
 	Wallets   []*walletv1.Wallet
@@ -49,10 +46,11 @@ type Result struct {
 	Snapshot  *portfoliov1.Snapshot
 	Hourly    []*portfoliov1.TimelinePoint
 	Daily     []*portfoliov1.TimelinePoint
-	// With a history: how its filling in went, the days of it, oldest first, and
-	// those that the value rose and fell most in; nil for none.
-	Backfill    *Backfill
-	Days        []*portfoliov1.TimelinePoint
+	// Backfill is nil without a history.
+	Backfill *Backfill
+	// Days of the history, oldest first.
+	Days []*portfoliov1.TimelinePoint
+	// Best and Worst are the days with the largest and the smallest change; nil if there is none.
 	Best, Worst *Change
 }
 
@@ -64,14 +62,14 @@ func Dial(e suite.Endpoints) (*Clients, error) {
 	return client.Dial(client.Config{Auth: e.Auth, Wallet: e.Wallet, Portfolio: e.Portfolio, Plaintext: true})
 }
 
-// Run drives the main job and shows each step.
+// Run runs all steps and prints each.
 func Run(ctx context.Context, o Options) (_ *Result, err error) {
 	c, err := Dial(o.Endpoints)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
-	d := &driver{Clients: c, o: o, r: &Result{}, ctx: ctx}
+	d := &driver{Clients: c, options: o, result: &Result{}, ctx: ctx}
 	type step struct {
 		name string
 		run  func(progress.Note) (string, error)
@@ -98,82 +96,82 @@ func Run(ctx context.Context, o Options) (_ *Result, err error) {
 			return nil, err
 		}
 	}
-	return d.r, nil
+	return d.result, nil
 }
 
+// driver is one run of the demo.
 type driver struct {
 	*Clients
-	o   Options
-	r   *Result
-	ctx context.Context //nolint:containedctx // one run; replaced when signed in
+	options Options
+	result  *Result
+	ctx     context.Context //nolint:containedctx // one run; replaced when signed in
 }
 
 func (d *driver) register(progress.Note) (string, error) {
-	_, err := d.Accounts.Register(d.ctx, &authv1.RegisterRequest{Email: d.o.Email, Password: d.o.Password,
+	_, err := d.Accounts.Register(d.ctx, &authv1.RegisterRequest{Email: d.options.Email, Password: d.options.Password,
 		DisplayName: "Demo"})
-	return d.o.Email, err
+	return d.options.Email, err
 }
 
 func (d *driver) signIn(progress.Note) (string, error) {
-	resp, err := d.Sessions.Login(d.ctx, &authv1.LoginRequest{Email: d.o.Email, Password: d.o.Password})
+	resp, err := d.Sessions.Login(d.ctx, &authv1.LoginRequest{Email: d.options.Email, Password: d.options.Password})
 	if err != nil {
 		return "", err
 	}
 	t := resp.GetTokens()
-	d.r.Token = t.GetAccessToken()
-	d.ctx = grpcclient.WithToken(d.ctx, d.r.Token)
+	d.result.Token = t.GetAccessToken()
+	d.ctx = grpcclient.WithToken(d.ctx, d.result.Token)
 	me, err := d.Accounts.GetMe(d.ctx, &authv1.GetMeRequest{})
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("user %s, token good until %s", me.GetUser().GetId(),
+	return fmt.Sprintf("user %s, token valid until %s", me.GetUser().GetId(),
 		t.GetAccessExpireTime().AsTime().Local().Format(time.TimeOnly)), nil
 }
 
-// mailWait is how long a mail may take.
-const mailWait = 10 * time.Second
+// mailTimeout bounds waiting for a mail.
+const mailTimeout = 10 * time.Second
 
-// verify proves the address with the code that was mailed, unless an earlier
-// run did.
+// verify verifies the e-mail address with the mailed code, unless an earlier run did.
 func (d *driver) verify(progress.Note) (string, error) {
 	me, err := d.Accounts.GetMe(d.ctx, &authv1.GetMeRequest{})
 	if err != nil {
 		return "", err
 	}
 	if me.GetUser().GetEmailVerified() {
-		return "verified before", nil
+		return "already verified", nil
 	}
 	code, err := d.mailedCode(time.Second)
-	if err != nil { // mailed to an earlier run
+	if err != nil { // the mail went to an earlier run
 		if _, err := d.Accounts.ResendVerification(d.ctx,
-			&authv1.ResendVerificationRequest{Email: d.o.Email}); err != nil {
+			&authv1.ResendVerificationRequest{Email: d.options.Email}); err != nil {
 			return "", err
 		}
-		if code, err = d.mailedCode(mailWait); err != nil {
+		if code, err = d.mailedCode(mailTimeout); err != nil {
 			return "", err
 		}
 	}
 	if _, err := d.Accounts.VerifyEmail(d.ctx, &authv1.VerifyEmailRequest{Code: code}); err != nil {
 		return "", err
 	}
-	return "with the code that was mailed", nil
+	return "with the mailed code", nil
 }
 
 var codes = regexp.MustCompile(`(?m)^[A-Za-z0-9_-]{43}$`)
 
-func (d *driver) mailedCode(patience time.Duration) (string, error) {
-	ctx, cancel := context.WithTimeout(d.ctx, patience)
+func (d *driver) mailedCode(timeout time.Duration) (string, error) {
+	ctx, cancel := context.WithTimeout(d.ctx, timeout)
 	defer cancel()
-	m, err := d.o.Mails.Wait(ctx, d.o.Email, func(m mailserver.Mail) bool { return Code(m) != "" })
+	m, err := d.options.Mails.Wait(ctx, d.options.Email, func(m mailserver.Mail) bool { return Code(m) != "" })
 	return Code(m), err
 }
 
-// Code is the one-time code of a mail, "" when it has none.
+// Code returns the one-time code in a mail; "" if there is none.
 func Code(m mailserver.Mail) string { return codes.FindString(m.Body) }
 
 func (d *driver) addWallets(progress.Note) (string, error) {
 	added := 0
-	for i, a := range d.o.Accounts {
+	for i, a := range d.options.Accounts {
 		_, err := d.Wallets.CreateWallet(d.ctx,
 			&walletv1.CreateWalletRequest{Account: a, Label: fmt.Sprintf("Demo %d", i+1)})
 		switch {
@@ -187,23 +185,23 @@ func (d *driver) addWallets(progress.Note) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	d.r.Wallets = resp.GetWallets()
-	return fmt.Sprintf("%d added, %d in all", added, len(d.r.Wallets)), nil
+	d.result.Wallets = resp.GetWallets()
+	return fmt.Sprintf("%d added, %d in total", added, len(d.result.Wallets)), nil
 }
 
 func (d *driver) syncBalances(note progress.Note) (string, error) {
 	var block uint64
 	tokens := 0
-	for i, w := range d.r.Wallets {
-		note("wallet %d of %d", i+1, len(d.r.Wallets))
+	for i, w := range d.result.Wallets {
+		note("wallet %d of %d", i+1, len(d.result.Wallets))
 		resp, err := d.Wallets.SyncWallet(d.ctx, &walletv1.SyncWalletRequest{WalletId: w.GetId()})
 		if err != nil {
 			return "", err
 		}
-		d.r.Wallets[i] = resp.GetWallet()
+		d.result.Wallets[i] = resp.GetWallet()
 		block, tokens = resp.GetWallet().GetSync().GetBlockNumber(), int(resp.GetTokenCount())
 	}
-	return fmt.Sprintf("%d wallets × %d tokens at block %d", len(d.r.Wallets), tokens, block), nil
+	return fmt.Sprintf("%d wallets × %d tokens at block %d", len(d.result.Wallets), tokens, block), nil
 }
 
 func (d *driver) price(progress.Note) (string, error) {
@@ -219,9 +217,9 @@ func (d *driver) price(progress.Note) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	d.r.Prices = resp.GetPrices()
+	d.result.Prices = resp.GetPrices()
 	priced, source := 0, ""
-	for _, p := range d.r.Prices {
+	for _, p := range d.result.Prices {
 		if p.GetPrice() != "" {
 			priced, source = priced+1, p.GetSource()
 		}
@@ -234,9 +232,9 @@ func (d *driver) value(progress.Note) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	d.r.Valuation = resp.GetValuation()
-	return fmt.Sprintf("%s %s in %d positions", Money(d.r.Valuation.GetTotal()), d.r.Valuation.GetCurrency(),
-		len(d.r.Valuation.GetPositions())), nil
+	d.result.Valuation = resp.GetValuation()
+	return fmt.Sprintf("%s %s in %d positions", Money(d.result.Valuation.GetTotal()), d.result.Valuation.GetCurrency(),
+		len(d.result.Valuation.GetPositions())), nil
 }
 
 func (d *driver) snapshot(progress.Note) (string, error) {
@@ -244,13 +242,13 @@ func (d *driver) snapshot(progress.Note) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	d.r.Snapshot = resp.GetSnapshot()
-	what := "stored"
+	d.result.Snapshot = resp.GetSnapshot()
+	outcome := "stored"
 	if !resp.GetStored() {
-		what = "kept the one of this hour"
+		outcome = "this hour has one"
 	}
-	return fmt.Sprintf("%s, bucket %s", what, d.r.Snapshot.GetBucketTime().AsTime().Format("2006-01-02 15:04 MST")),
-		nil
+	bucket := d.result.Snapshot.GetBucketTime().AsTime().Format("2006-01-02 15:04 MST")
+	return fmt.Sprintf("%s, bucket %s", outcome, bucket), nil
 }
 
 func (d *driver) timeline(progress.Note) (string, error) {
@@ -258,8 +256,8 @@ func (d *driver) timeline(progress.Note) (string, error) {
 		interval portfoliov1.Interval
 		into     *[]*portfoliov1.TimelinePoint
 	}{
-		{portfoliov1.Interval_INTERVAL_HOURLY, &d.r.Hourly},
-		{portfoliov1.Interval_INTERVAL_DAILY, &d.r.Daily},
+		{portfoliov1.Interval_INTERVAL_HOURLY, &d.result.Hourly},
+		{portfoliov1.Interval_INTERVAL_DAILY, &d.result.Daily},
 	} {
 		resp, err := d.Portfolios.GetTimeline(d.ctx, &portfoliov1.GetTimelineRequest{Interval: t.interval})
 		if err != nil {
@@ -267,5 +265,5 @@ func (d *driver) timeline(progress.Note) (string, error) {
 		}
 		*t.into = resp.GetPoints()
 	}
-	return fmt.Sprintf("%d hourly and %d daily points", len(d.r.Hourly), len(d.r.Daily)), nil
+	return fmt.Sprintf("%d hourly and %d daily points", len(d.result.Hourly), len(d.result.Daily)), nil
 }

@@ -20,67 +20,65 @@ import (
 
 const (
 	rotations = 2
-	// callers call all the while: every other one with the token that it began
-	// with, the rest with the newest.
-	callers   = 4
-	callEvery = 20 * time.Millisecond
-	// renewEvery is how often a new token is asked for; a session takes 32 of
-	// them in ten seconds.
-	renewEvery = 500 * time.Millisecond
+	// callers run concurrently: half of them keep their first token, the others use the latest.
+	callers      = 4
+	callInterval = 20 * time.Millisecond
+	// refreshInterval stays below the limit of a session, 32 refreshes in ten seconds.
+	refreshInterval = 500 * time.Millisecond
 )
 
-// rotation is what goes on while the key is rotated.
+// rotation is the state of a rotation under load.
 type rotation struct {
 	*driver
 	session *authv1.Tokens
-	newest  atomic.Pointer[string]
+	latest  atomic.Pointer[string] // access token
 	calls   atomic.Int64
-	failed  chan error // the first failure
+	failed  chan error // the first error of a call
 }
 
-// rotate rotates the signing key under calls to all three services, and fails
-// when one of them does.
+// rotate rotates the signing key while it calls all three services. It fails if a call fails.
 func (d *driver) rotate(note progress.Note) (string, error) {
-	resp, err := d.Sessions.Login(d.ctx, &authv1.LoginRequest{Email: d.o.Email, Password: d.o.Password})
+	resp, err := d.Sessions.Login(d.ctx, &authv1.LoginRequest{Email: d.options.Email, Password: d.options.Password})
 	if err != nil {
 		return "", err
 	}
 	r := &rotation{driver: d, session: resp.GetTokens(), failed: make(chan error, 1)}
 	begun := r.session.GetAccessToken()
-	r.newest.Store(&begun)
+	r.latest.Store(&begun)
 	ctx, stop := context.WithCancel(d.ctx)
 	var all sync.WaitGroup
 	for i := range callers {
 		all.Go(func() { r.call(ctx, i%2 == 0) })
 	}
-	kids, err := r.turn(ctx, note)
+	kids, err := r.rotateAndFollow(ctx, note)
 	stop()
 	all.Wait()
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%s; %d calls meanwhile, 0 failed", strings.Join(kids, " → "), r.calls.Load()), nil
+	return fmt.Sprintf("%s; %d calls during the rotation, 0 failed", strings.Join(kids, " → "), r.calls.Load()), nil
 }
 
-// turn rotates the key and follows it until tokens are signed with the last.
-func (r *rotation) turn(ctx context.Context, note progress.Note) (kids []string, err error) {
-	first, err := kid(*r.newest.Load())
+// rotateAndFollow rotates the key and refreshes the session until the last key signs its token. It
+// returns the ids of the keys.
+func (r *rotation) rotateAndFollow(ctx context.Context, note progress.Note) (kids []string, err error) {
+	first, err := kid(*r.latest.Load())
 	if err != nil {
 		return nil, err
 	}
 	kids = []string{first}
-	tick := time.NewTicker(renewEvery)
+	tick := time.NewTicker(refreshInterval)
 	defer tick.Stop()
 	for done := 0; len(kids) <= rotations; {
 		if done < len(kids) {
-			switch err := r.o.Rotate(ctx); {
+			switch err := r.options.Rotate(ctx); {
 			case err == nil:
 				done++
 			case errs.As(err) == nil || errs.As(err).Reason != "KEY_TOO_YOUNG":
 				return nil, err
 			}
 		}
-		note("rotation %d of %d: waiting until every verifier knows the next key; %d calls, 0 failed", len(kids),
+		note("rotation %d of %d: waiting until all verifiers know the next key; %d calls, 0 failed", len(kids),
 			rotations, r.calls.Load())
 		select {
 		case <-ctx.Done():
@@ -89,7 +87,7 @@ func (r *rotation) turn(ctx context.Context, note progress.Note) (kids []string,
 			return nil, err
 		case <-tick.C:
 		}
-		now, err := r.renew(ctx)
+		now, err := r.refresh(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -100,8 +98,8 @@ func (r *rotation) turn(ctx context.Context, note progress.Note) (kids []string,
 	return kids, nil
 }
 
-// renew gets a new token and says which key signed it.
-func (r *rotation) renew(ctx context.Context) (string, error) {
+// refresh gets a new token and returns the id of the key that signed it.
+func (r *rotation) refresh(ctx context.Context) (string, error) {
 	resp, err := r.Sessions.Refresh(ctx, &authv1.RefreshRequest{RefreshToken: r.session.GetRefreshToken()})
 	if err != nil {
 		return "", fmt.Errorf("refresh: %w", err)
@@ -109,18 +107,18 @@ func (r *rotation) renew(ctx context.Context) (string, error) {
 	r.calls.Add(1)
 	r.session = resp.GetTokens()
 	token := r.session.GetAccessToken()
-	r.newest.Store(&token)
+	r.latest.Store(&token)
 	return kid(token)
 }
 
 // call calls the services in turn until ctx ends or a call fails.
-func (r *rotation) call(ctx context.Context, old bool) {
-	token := *r.newest.Load()
-	tick := time.NewTicker(callEvery)
+func (r *rotation) call(ctx context.Context, keepToken bool) {
+	token := *r.latest.Load()
+	tick := time.NewTicker(callInterval)
 	defer tick.Stop()
 	for n := 0; ; n++ {
-		if !old {
-			token = *r.newest.Load()
+		if !keepToken {
+			token = *r.latest.Load()
 		}
 		as := grpcclient.WithToken(ctx, token)
 		var err error
@@ -137,8 +135,8 @@ func (r *rotation) call(ctx context.Context, old bool) {
 		}
 		if err != nil {
 			select {
-			case r.failed <- fmt.Errorf("a call failed while the key was rotated: %w", err):
-			default: // another told first
+			case r.failed <- fmt.Errorf("a call failed during the key rotation: %w", err):
+			default: // another caller failed first
 			}
 			return
 		}
@@ -151,7 +149,7 @@ func (r *rotation) call(ctx context.Context, old bool) {
 	}
 }
 
-// kid is the beginning of the id of the key that signed a token.
+// kid returns the first characters of the id of the key that signed a token.
 func kid(token string) (string, error) {
 	t, _, err := jwt.NewParser().ParseUnverified(token, jwt.MapClaims{})
 	if err != nil {

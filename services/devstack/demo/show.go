@@ -11,11 +11,10 @@ import (
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 )
 
-// newest is how many points of a timeline are shown.
-const newest = 8
+// shownPoints limits the points shown of a timeline.
+const shownPoints = 8
 
-// Show prints the holdings and the timeline as tables, and the value by day as a
-// chart.
+// Show prints the holdings and the timeline as tables, and the value by day as a chart.
 func (r *Result) Show(w io.Writer) error {
 	parts := []string{r.holdings(), r.timeline()}
 	if r.Backfill != nil {
@@ -59,7 +58,7 @@ func (r *Result) timeline() string {
 	t.SetTitle("Timeline (UTC)")
 	t.AppendHeader(table.Row{"", "From", "Open", "Close", "Min", "Max", "Snapshots"})
 	rows := func(label, layout string, points []*portfoliov1.TimelinePoint) {
-		for _, p := range points[max(0, len(points)-newest):] {
+		for _, p := range points[max(0, len(points)-shownPoints):] {
 			count := fmt.Sprint(p.GetSnapshotCount())
 			if p.GetCarriedForward() {
 				count = "carried"
@@ -74,8 +73,7 @@ func (r *Result) timeline() string {
 	return t.Render()
 }
 
-// Amount writes base units as people do, to six decimals, cut and not
-// rounded up: nobody is shown more than they have.
+// Amount formats base units as a decimal with at most six places, rounded down.
 func Amount(base string, decimals int) string {
 	if len(base) <= decimals {
 		base = strings.Repeat("0", decimals-len(base)+1) + base
@@ -87,8 +85,8 @@ func Amount(base string, decimals int) string {
 	return Money(whole + "." + fraction[:min(6, len(fraction))])
 }
 
-// Money writes a decimal number with a comma between thousands, and two
-// decimals unless it has fewer places before them than that shows.
+// Money formats a decimal with commas between thousands. Numbers under 100 have up to six decimal places,
+// others two.
 func Money(d string) string {
 	if d == "" {
 		return ""

@@ -16,31 +16,30 @@ import (
 )
 
 const (
-	// freshWithin is how long the caches may keep a valuation, and some more.
-	freshWithin = 10 * time.Second
-	// freshEvery is how often a new one is asked for meanwhile.
-	freshEvery = time.Second
-	// endsWithin is how long after the answer a server's span may end.
-	endsWithin = time.Second
+	// uncachedTimeout bounds waiting for a valuation that is not from a cache. It exceeds the caches' TTL.
+	uncachedTimeout  = 10 * time.Second
+	uncachedInterval = time.Second
+	// spanTimeout bounds waiting for a server's span, which may end after its answer has arrived.
+	spanTimeout = time.Second
 )
 
-// ShowTrace values the portfolio until that isn't answered from a cache, and
-// prints the trace of the call.
+// ShowTrace values the portfolio until the answer is not from a cache, and prints the trace of that call as
+// a waterfall.
 func (r *Result) ShowTrace(ctx context.Context, e suite.Endpoints, ring *traces.Ring, w io.Writer) (err error) {
 	c, err := Dial(e)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
-	ctx = traces.In(grpcclient.WithToken(ctx, r.Token), "demo")
-	t, err := valued(ctx, c, ring)
-	for until := time.Now().Add(freshWithin); err == nil && !fresh(t) && time.Now().Before(until); {
+	ctx = traces.WithService(grpcclient.WithToken(ctx, r.Token), "demo")
+	t, err := traceValuation(ctx, c, ring)
+	for until := time.Now().Add(uncachedTimeout); err == nil && !uncached(t) && time.Now().Before(until); {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(freshEvery):
+		case <-time.After(uncachedInterval):
 		}
-		t, err = valued(ctx, c, ring)
+		t, err = traceValuation(ctx, c, ring)
 	}
 	if ctx.Err() != nil {
 		return nil
@@ -54,25 +53,24 @@ func (r *Result) ShowTrace(ctx context.Context, e suite.Endpoints, ring *traces.
 	return nil
 }
 
-// valued calls GetValuation once and returns its trace.
-func valued(ctx context.Context, c *Clients, ring *traces.Ring) (traces.Trace, error) {
+// traceValuation calls GetValuation once and returns its trace.
+func traceValuation(ctx context.Context, c *Clients, ring *traces.Ring) (traces.Trace, error) {
 	ctx, span := otel.Tracer("purser/devstack/demo").Start(ctx, "value portfolio")
 	_, err := c.Portfolios.GetValuation(ctx, &portfoliov1.GetValuationRequest{})
 	span.End()
 	id := span.SpanContext().TraceID()
 	t := ring.Trace(id)
-	for until := time.Now().Add(endsWithin); !t.Whole() && time.Now().Before(until); t = ring.Trace(id) {
+	for until := time.Now().Add(spanTimeout); !t.Whole() && time.Now().Before(until); t = ring.Trace(id) {
 		select {
 		case <-ctx.Done():
 			return t, ctx.Err()
-		case <-time.After(endsWithin / 50):
+		case <-time.After(spanTimeout / 50):
 		}
 	}
 	return t, err
 }
 
-// fresh reports whether a trace is of a valuation that was worked out: not
-// of Redis alone, but of wallet's database.
-func fresh(t traces.Trace) bool {
+// uncached reports whether a trace is of a valuation that was computed, which reads wallet's database.
+func uncached(t traces.Trace) bool {
 	return t.Has("portfolio", "redis") && t.Has("wallet", "redis") && t.Has("wallet", "postgresql")
 }

@@ -16,8 +16,8 @@ import (
 	"github.com/zitadel/oidc/v3/pkg/op"
 )
 
-// store is what the provider knows, in memory. It implements op.Storage, of
-// which this flow needs about half.
+// store is the state of the provider, in memory. It implements op.Storage; methods of flows that the
+// provider does not offer are in oidc_types.go.
 type store struct {
 	client
 	key *ecdsa.PrivateKey
@@ -40,7 +40,7 @@ func newStore(redirectURIs []string) (*store, error) {
 	}, nil
 }
 
-// approve lets a request go on as user; false when there is no such request.
+// approve sets the user of a request; false if the request is unknown.
 func (s *store) approve(id string, user User) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -70,7 +70,7 @@ func (s *store) AuthRequestByID(_ context.Context, id string) (op.AuthRequest, e
 	return nil, errUnknown
 }
 
-// AuthRequestByCode uses a code up.
+// AuthRequestByCode returns the request of a code, which is valid once.
 func (s *store) AuthRequestByCode(ctx context.Context, code string) (op.AuthRequest, error) {
 	s.mu.Lock()
 	id := s.codes[code]
@@ -105,15 +105,15 @@ func (s *store) SetUserinfoFromToken(_ context.Context, info *oidc.UserInfo, tok
 	s.mu.Lock()
 	subject := s.tokens[tokenID]
 	s.mu.Unlock()
-	return tell(info, subject)
+	return setUserinfo(info, subject)
 }
 
-// SetUserinfoFromRequest puts the address into the ID token, too.
+// SetUserinfoFromRequest adds the e-mail address to the ID token.
 func (s *store) SetUserinfoFromRequest(_ context.Context, info *oidc.UserInfo, r op.IDTokenRequest, _ []string) error {
-	return tell(info, r.GetSubject())
+	return setUserinfo(info, r.GetSubject())
 }
 
-func tell(info *oidc.UserInfo, subject string) error {
+func setUserinfo(info *oidc.UserInfo, subject string) error {
 	u, ok := userBy(func(u User) bool { return u.Subject == subject })
 	if !ok {
 		return errUnknown
@@ -146,7 +146,7 @@ func (s *store) AuthorizeClientIDSecret(_ context.Context, id, secret string) er
 
 func (s *store) Health(context.Context) error { return nil }
 
-// private and public are the two halves of the key.
+// private and public are the signing key as op.SigningKey and op.Key.
 type (
 	private struct{ *store }
 	public  struct{ *store }

@@ -8,12 +8,12 @@ import (
 	"github.com/purserhq/purser/services/devstack/accessdoc"
 )
 
-func TestTheTableOfAccessIsFresh(t *testing.T) {
+func TestTheAccessTableIsUpToDate(t *testing.T) {
 	b, err := os.ReadFile(filepath.Join(root(t), "docs", "access.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if string(b) != accessdoc.Markdown() {
-		t.Error("docs/access.md is not what the contracts and the roles say: run make generate")
+		t.Error("docs/access.md differs from the contracts and the roles: run make generate")
 	}
 }

@@ -17,8 +17,8 @@ import (
 	_ "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 )
 
-// written is a method as it stands in a .proto file.
-type written struct {
+// protoMethod is a method as declared in a .proto file.
+type protoMethod struct {
 	full, file string
 	line       int
 	commented  bool
@@ -30,9 +30,9 @@ var (
 	rpcLine     = regexp.MustCompile(`^\s*rpc (\w+)\s*\(`)
 )
 
-// writtenIn finds the methods of a .proto file.
-func writtenIn(s source) []written {
-	var methods []written
+// protoMethods lists the methods of a .proto file.
+func protoMethods(s source) []protoMethod {
+	var methods []protoMethod
 	var pack, service, before string
 	number := 0
 	for line := range strings.Lines(s.text) {
@@ -44,7 +44,7 @@ func writtenIn(s source) []written {
 			service = m[1]
 		}
 		if m := rpcLine.FindStringSubmatch(line); m != nil {
-			methods = append(methods, written{
+			methods = append(methods, protoMethod{
 				full: "/" + pack + "." + service + "/" + m[1], file: s.path, line: number,
 				commented: strings.HasPrefix(strings.TrimSpace(before), "// "),
 			})
@@ -54,26 +54,26 @@ func writtenIn(s source) []written {
 	return methods
 }
 
-// openMethods tells the methods without a rule or a comment.
-func openMethods(methods []written, lookup func(string) (access.Rule, bool)) []string {
+// methodViolations lists the methods without an access rule or a comment.
+func methodViolations(methods []protoMethod, lookup func(string) (access.Rule, bool)) []string {
 	var found []string
 	for _, m := range methods {
 		if r, ok := lookup(m.full); !ok || r == (access.Rule{}) {
 			found = append(found, fmt.Sprintf(
-				"%s:%d: %s has no access rule: whoever adds a method decides who may call it, with option "+
-					"(purser.access.v1.rule); a server doesn't start without", m.file, m.line, m.full))
+				"%s:%d: %s has no access rule: set option (purser.access.v1.rule) to say who may call it; "+
+					"a server does not start without", m.file, m.line, m.full))
 		}
 		if !m.commented {
 			found = append(found, fmt.Sprintf(
-				"%s:%d: %s has no comment: the contract is the manual, say what it does, what it needs and which "+
-					"errors it gives", m.file, m.line, m.full))
+				"%s:%d: %s has no comment: say what it does, what it needs and which errors it returns", m.file,
+				m.line, m.full))
 		}
 	}
 	return found
 }
 
-// linked lists the methods of our services that are registered.
-func linked() []string {
+// registeredMethods lists the methods of the generated code that is linked into this test.
+func registeredMethods() []string {
 	var names []string
 	protoregistry.GlobalFiles.RangeFiles(func(f protoreflect.FileDescriptor) bool {
 		if !strings.HasPrefix(string(f.Package()), "purser.") {
@@ -91,33 +91,34 @@ func linked() []string {
 	return names
 }
 
-func TestEveryMethodSaysWhoMayCallItAndWhatItDoes(t *testing.T) {
-	var all []written
+func TestEveryMethodHasAnAccessRuleAndAComment(t *testing.T) {
+	var all []protoMethod
 	var names []string
 	for _, s := range sources(t, ".proto") {
 		if s.under("proto/purser") {
-			all = append(all, writtenIn(s)...)
+			all = append(all, protoMethods(s)...)
 		}
 	}
 	for _, m := range all {
 		names = append(names, m.full)
 	}
 	slices.Sort(names)
-	if got := linked(); !slices.Equal(got, names) {
-		t.Errorf("the contracts have the methods\n%s\nand linked here are\n%s\ngenerate the code, or import it above",
+	if got := registeredMethods(); !slices.Equal(got, names) {
+		t.Errorf("the contracts declare\n%s\nand the linked code registers\n%s\nrun make generate, or import the "+
+			"package above",
 			strings.Join(names, "\n"), strings.Join(got, "\n"))
 	}
-	report(t, openMethods(all, access.Lookup))
+	report(t, methodViolations(all, access.Lookup))
 }
 
-// TestAMethodThatSaysNothingIsReported is the control of the test above.
-func TestAMethodThatSaysNothingIsReported(t *testing.T) {
-	methods := writtenIn(source{"proto/purser/wallet/v1/x.proto", `syntax = "proto3";
+// TestAMethodWithoutRuleOrCommentIsReported is the control of the test above.
+func TestAMethodWithoutRuleOrCommentIsReported(t *testing.T) {
+	methods := protoMethods(source{"proto/purser/wallet/v1/x.proto", `syntax = "proto3";
 package purser.wallet.v1;
 
-// WalletService has a method of each sort.
+// WalletService has one valid method and two invalid ones.
 service WalletService {
-  // GetWallet is a real one.
+  // GetWallet exists.
   rpc GetWallet(GetWalletRequest) returns (GetWalletResponse) {}
 
   // Forgotten has a comment and no rule.
@@ -126,7 +127,7 @@ service WalletService {
   rpc ListWallets (Request) returns (Response) {}
 }
 `})
-	got := openMethods(methods, access.Lookup)
+	got := methodViolations(methods, access.Lookup)
 	if len(methods) != 3 || len(got) != 2 ||
 		!strings.Contains(got[0], "x.proto:10: /purser.wallet.v1.WalletService/Forgotten has no access rule") ||
 		!strings.Contains(got[1], "x.proto:12: /purser.wallet.v1.WalletService/ListWallets has no comment") {

@@ -12,16 +12,16 @@ import (
 
 const maxLines = 400
 
-// panics are the files that may call panic, with the reason.
-func panics() map[string]string {
+// allowedPanics are the files that may call panic, with the reason.
+func allowedPanics() map[string]string {
 	return map[string]string{
-		"pkg/grpcserver/layers.go":            "the size of the rate limiter is a constant of the file",
-		"services/devstack/chain/block.go":    "the chain's own plan is wrong, which a test of it shows",
-		"services/devstack/chain/accounts.go": "the accounts are made from constants",
+		"pkg/grpcserver/layers.go":            "the size of the rate limiter is a constant",
+		"services/devstack/chain/block.go":    "only a wrong plan of the chain can cause it, which a test would show",
+		"services/devstack/chain/accounts.go": "the accounts are derived from constants",
 	}
 }
 
-// call is a call in a file, by what is called.
+// call is a function call in a Go file.
 type call struct {
 	name string
 	line int
@@ -54,14 +54,14 @@ func callsIn(s source) ([]call, error) {
 	return calls, nil
 }
 
-// money is a float beside a name of money, either way round.
+// A line of code that matches both puts an amount of money into a float.
 var (
 	float = regexp.MustCompile(`\bfloat(32|64)\b`)
 	money = regexp.MustCompile(`(?i)(amount|balance|price|value|cost|fee)`)
 )
 
-// untidy tells what a Go file has that it may not have.
-func untidy(s source) []string {
+// codeViolations checks a Go file against the rules on sleeping, panics, floats and length.
+func codeViolations(s source) []string {
 	var found []string
 	tell := func(line int, text string) { found = append(found, fmt.Sprintf("%s:%d: %s", s.path, line, text)) }
 	calls, err := callsIn(s)
@@ -73,9 +73,9 @@ func untidy(s source) []string {
 		case c.name == "time.Sleep" && s.isTest():
 			tell(c.line, "a test that sleeps is slow on a fast machine and fails on a slow one: use synctest, an "+
 				"injected clock or testkit.Eventually")
-		case c.name == "panic" && !s.isTest() && panics()[s.path] == "":
-			tell(c.line, "a panic ends a call with nothing told: return an error, or list the file here with its "+
-				"reason")
+		case c.name == "panic" && !s.isTest() && allowedPanics()[s.path] == "":
+			tell(c.line, "a panic gives the caller no error: return one, or list the file in allowedPanics "+
+				"with the reason")
 		}
 	}
 	number := 0
@@ -87,16 +87,16 @@ func untidy(s source) []string {
 		}
 	}
 	if number > maxLines {
-		tell(number, fmt.Sprintf("more than %d lines are not read from top to bottom: split it by what its parts "+
-			"are about", maxLines))
+		tell(number, fmt.Sprintf("a file has at most %d lines: split it by topic", maxLines))
 	}
 	return found
 }
 
-func TestTheCodeIsTidy(t *testing.T) {
-	listed := panics()
+func TestGoFilesFollowTheCodeRules(t *testing.T) {
+	t.Parallel()
+	listed := allowedPanics()
 	for _, s := range sources(t, ".go") {
-		report(t, untidy(s))
+		report(t, codeViolations(s))
 		if listed[s.path] == "" {
 			continue
 		}
@@ -115,8 +115,8 @@ func TestTheCodeIsTidy(t *testing.T) {
 	}
 }
 
-// TestWhatIsUntidyIsReported is the control of the test above.
-func TestWhatIsUntidyIsReported(t *testing.T) {
+// TestViolationsOfTheCodeRulesAreReported is the control of the test above.
+func TestViolationsOfTheCodeRulesAreReported(t *testing.T) {
 	for name, tt := range map[string]struct {
 		path, body string
 		want       string // empty where the file is fine
@@ -125,7 +125,7 @@ func TestWhatIsUntidyIsReported(t *testing.T) {
 			"x_test.go:2: a test that sleeps"},
 		"code that sleeps":               {"pkg/x/x.go", "func f() { time.Sleep(1) }", ""},
 		"a test that speaks of sleeping": {"pkg/x/x_test.go", `const s = "time.Sleep(1)"`, ""},
-		"code that panics":               {"pkg/x/x.go", "func f() { panic(1) }", "a panic ends a call"},
+		"code that panics":               {"pkg/x/x.go", "func f() { panic(1) }", "a panic gives the caller no error"},
 		"code that is listed":            {"pkg/grpcserver/layers.go", "func f() { panic(1) }", ""},
 		"a test that panics":             {"pkg/x/x_test.go", "func f() { panic(1) }", ""},
 		"a method called panic":          {"pkg/x/x.go", "func f() { x.panic(1) }", ""},
@@ -138,12 +138,12 @@ func TestWhatIsUntidyIsReported(t *testing.T) {
 		"a share as a float": {"services/portfolio/x.go",
 			"type t struct { Share float64 } // of the value", ""},
 		"a price as a float, not of a token": {"pkg/x/x.go", "type t struct { Price float64 }", ""},
-		"a file of 401 lines":                {"pkg/x/x.go", strings.Repeat("\n", 400), "more than 400 lines"},
+		"a file of 401 lines":                {"pkg/x/x.go", strings.Repeat("\n", 400), "at most 400 lines"},
 		"a file of 400 lines":                {"pkg/x/x.go", strings.Repeat("\n", 399), ""},
 		"a file that is no Go":               {"pkg/x/x.go", "func {", "expected"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := strings.Join(untidy(source{tt.path, "package x\n" + tt.body}), "\n")
+			got := strings.Join(codeViolations(source{tt.path, "package x\n" + tt.body}), "\n")
 			if (got == "") != (tt.want == "") || !strings.Contains(got, tt.want) {
 				t.Errorf("reported %q, want %q", got, tt.want)
 			}
@@ -151,6 +151,6 @@ func TestWhatIsUntidyIsReported(t *testing.T) {
 	}
 	if !generated("// Code generated by x. DO NOT EDIT.\npackage x") ||
 		generated("package x\n// Code generated by x. DO NOT EDIT.") {
-		t.Error("what is generated is not told from what is written")
+		t.Error("generated files are not recognised")
 	}
 }

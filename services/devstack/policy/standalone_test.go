@@ -5,13 +5,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
 )
 
-// scratch is another team's program on the library and the contracts.
-const scratch = `package main
+// externalProgram is another team's program on the library and the contracts.
+const externalProgram = `package main
 
 import (
 	"context"
@@ -62,7 +63,7 @@ func main() {
 		Verifier: authn.NewVerifier(keys, authn.Options{Issuer: "https://issuer.example"}),
 	})
 	if err != nil {
-		fmt.Println("refused, as it should be:", err)
+		fmt.Println("expected:", err)
 		return
 	}
 	walletv1.RegisterWalletServiceServer(server, walletServer{})
@@ -71,8 +72,9 @@ func main() {
 `
 
 func TestAnotherTeamsModuleBuildsOnTheLibraryAndTheContracts(t *testing.T) {
+	t.Parallel()
 	top, dir := root(t), t.TempDir()
-	write(t, dir, "main.go", scratch)
+	write(t, dir, "main.go", externalProgram)
 	write(t, dir, "go.mod", strings.Join([]string{
 		"module example.com/scratch", "", "go 1.26.0", "",
 		"require " + ours + "pkg v0.0.0", "require " + ours + "proto v0.0.0", "require " + ours + client + " v0.0.0",
@@ -81,17 +83,27 @@ func TestAnotherTeamsModuleBuildsOnTheLibraryAndTheContracts(t *testing.T) {
 		"replace " + ours + "proto => " + filepath.Join(top, "proto"),
 		"replace " + ours + client + " => " + filepath.Join(top, client), "",
 	}, "\n"))
-	write(t, dir, "go.sum", sums(t, filepath.Join(top, "pkg"), filepath.Join(top, "proto"),
+	write(t, dir, "go.sum", mergeSums(t, filepath.Join(top, "pkg"), filepath.Join(top, "proto"),
 		filepath.Join(top, client)))
-	outsideOf(t, dir, "build", "-o", "scratch", ".")
+	args := []string{"build", "-o", "scratch"}
+	if raceDetector() { // reuses the packages of this test binary from the build cache
+		args = append(args, "-race")
+	}
+	goOutsideWorkspace(t, dir, append(args, ".")...)
 	out, err := exec.CommandContext(t.Context(), filepath.Join(dir, "scratch")).CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "PURSER_GRPC_TLS_CERT") {
 		t.Errorf("the program ran with %v:\n%s", err, out)
 	}
 }
 
-// outsideOf runs the go command in a module outside the workspace.
-func outsideOf(t *testing.T, dir string, args ...string) {
+// raceDetector reports whether this test binary was built with -race.
+func raceDetector() bool {
+	info, ok := debug.ReadBuildInfo()
+	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+}
+
+// goOutsideWorkspace runs the go command in a module outside the workspace.
+func goOutsideWorkspace(t *testing.T, dir string, args ...string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", args...)
 	cmd.Dir = dir
@@ -108,8 +120,8 @@ func write(t *testing.T, dir, name, text string) {
 	}
 }
 
-// sums joins the go.sum files of modules.
-func sums(t *testing.T, modules ...string) string {
+// mergeSums joins the go.sum files of modules.
+func mergeSums(t *testing.T, modules ...string) string {
 	t.Helper()
 	lines := map[string]bool{}
 	for _, m := range modules {

@@ -13,9 +13,9 @@ import (
 	"testing"
 )
 
-// told lists the metrics, spans and log messages of a Go file, in that order.
-// A span's name may end with something worked out.
-func told(s source) (metrics, spans, events []string, err error) {
+// signalsIn lists the metrics, spans and log messages of a Go file. A span's name may be the constant
+// beginning of an expression.
+func signalsIn(s source) (metrics, spans, events []string, err error) {
 	file, err := parser.ParseFile(token.NewFileSet(), s.path, s.text, parser.SkipObjectResolution)
 	if err != nil {
 		return nil, nil, nil, err
@@ -53,7 +53,7 @@ var (
 	level      = regexp.MustCompile(`^(Debug|Info|Warn|Error)Context$`)
 )
 
-// literal is the i-th argument when it is, or begins with, a string.
+// literal returns the i-th argument if it is, or begins with, a string literal; "" otherwise.
 func literal(c *ast.CallExpr, i int) string {
 	if len(c.Args) <= i {
 		return ""
@@ -73,13 +73,13 @@ func literal(c *ast.CallExpr, i int) string {
 	return text
 }
 
-// listed are the names in backticks of a section's tables: those of the first
-// cell that has any.
-func listed(page, section string) []string {
-	_, rest, _ := strings.Cut(page, "\n## "+section+"\n")
-	rest, _, _ = strings.Cut(rest, "\n## ")
+// tableNames returns the names in backticks in the tables of a section: of each row, those in the
+// first cell that has any.
+func tableNames(page, section string) []string {
+	_, body, _ := strings.Cut(page, "\n## "+section+"\n")
+	body, _, _ = strings.Cut(body, "\n## ")
 	var names []string
-	for line := range strings.Lines(rest) {
+	for line := range strings.Lines(body) {
 		if !strings.HasPrefix(line, "|") {
 			continue
 		}
@@ -97,21 +97,22 @@ func listed(page, section string) []string {
 
 var backticks = regexp.MustCompile("`([^`]+)`")
 
-func difference(t *testing.T, what string, code, page []string) {
+func compareWithDocs(t *testing.T, kind string, code, page []string) {
 	t.Helper()
 	for _, name := range code {
 		if !slices.Contains(page, name) {
-			t.Errorf("the %s %q is not in docs/metrics.md", what, name)
+			t.Errorf("the %s %q is not in docs/metrics.md", kind, name)
 		}
 	}
 	for _, name := range page {
 		if !slices.Contains(code, name) {
-			t.Errorf("docs/metrics.md lists the %s %q, which nothing tells", what, name)
+			t.Errorf("docs/metrics.md lists the %s %q, which no code emits", kind, name)
 		}
 	}
 }
 
-func TestWhatTheLibraryAndTheServicesTellIsListed(t *testing.T) {
+func TestEveryMetricSpanAndLogEventIsInTheDocs(t *testing.T) {
+	t.Parallel()
 	text, err := os.ReadFile(filepath.Join(root(t), "docs/metrics.md"))
 	if err != nil {
 		t.Fatal(err)
@@ -123,22 +124,22 @@ func TestWhatTheLibraryAndTheServicesTellIsListed(t *testing.T) {
 			"services/auth/internal", "services/portfolio/internal", "services/wallet/internal") {
 			continue
 		}
-		m, sp, e, err := told(s)
+		m, sp, e, err := signalsIn(s)
 		if err != nil {
 			t.Fatal(err)
 		}
 		metrics, spans, events = append(metrics, m...), append(spans, sp...), append(events, e...)
 	}
 	if len(metrics) == 0 || len(spans) == 0 || len(events) == 0 {
-		t.Fatal("nothing was found")
+		t.Fatal("no metric, span or log event was found: the search is wrong")
 	}
-	difference(t, "metric", metrics, listed(page, "Metrics"))
-	difference(t, "span", spans, listed(page, "Spans"))
-	difference(t, "log event", events, listed(page, "Log events"))
+	compareWithDocs(t, "metric", metrics, tableNames(page, "Metrics"))
+	compareWithDocs(t, "span", spans, tableNames(page, "Spans"))
+	compareWithDocs(t, "log event", events, tableNames(page, "Log events"))
 }
 
-func TestWhatIsToldIsFound(t *testing.T) {
-	m, s, e, err := told(source{"x.go", `package x
+func TestMetricsSpansAndLogEventsAreFoundInSource(t *testing.T) {
+	m, s, e, err := signalsIn(source{"x.go", `package x
 func f() {
 	a, _ := meter.Int64Counter("a_total")
 	counter("b_total", "what")
@@ -154,7 +155,7 @@ func f() {
 		!slices.Equal(e, []string{"it fell", "it stood up"}) {
 		t.Fatal(m, s, e)
 	}
-	if got := listed("# P\n\n## A\n\n| x | y |\n|---|---|\n| WARN | `it fell` | `err` |\n\n## B\n| `other` |\n",
+	if got := tableNames("# P\n\n## A\n\n| x | y |\n|---|---|\n| WARN | `it fell` | `err` |\n\n## B\n| `other` |\n",
 		"A"); !slices.Equal(got, []string{"it fell"}) {
 		t.Fatal(got)
 	}

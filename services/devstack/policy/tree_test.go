@@ -9,36 +9,47 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
 const ours = "github.com/purserhq/purser/"
 
-// root is the top of the checkout: where go.work is.
+// root returns the top of the checkout.
 func root(t testing.TB) string {
 	t.Helper()
-	dir, err := os.Getwd()
+	dir, err := findRoot()
 	if err != nil {
 		t.Fatal(err)
 	}
+	return dir
+}
+
+// findRoot walks up from this package to the folder of go.work.
+func findRoot() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
 	for {
 		if _, err := os.Stat(filepath.Join(dir, "go.work")); err == nil {
-			return dir
+			return dir, nil
 		}
 		up := filepath.Dir(dir)
 		if up == dir {
-			t.Fatal("there is no go.work above this package")
+			return "", errors.New("there is no go.work above this package")
 		}
 		dir = up
 	}
 }
 
-// pkg is a Go package and what it imports.
+// pkg is a Go package with its imports.
 type pkg struct {
 	ImportPath string
 	Imports    []string
-	// TestImports and XTestImports are those of its tests.
+	// TestImports and XTestImports are the imports of its tests.
 	TestImports, XTestImports []string
 	Standard                  bool
 }
@@ -46,7 +57,7 @@ type pkg struct {
 // graph is packages by import path.
 type graph map[string]pkg
 
-// load lists the workspace's packages and all that they depend on.
+// load lists the workspace's packages and their dependencies.
 func load(t testing.TB) graph {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", "list", "-deps",
@@ -71,12 +82,12 @@ func load(t testing.TB) graph {
 	}
 }
 
-// source is one file of ours, by its path from the root.
+// source is a file of the checkout; path is relative to its root.
 type source struct{ path, text string }
 
 func (s source) isTest() bool { return strings.HasSuffix(s.path, "_test.go") }
 
-// under reports whether the file lies in one of the folders.
+// under reports whether the file is in one of the folders.
 func (s source) under(folders ...string) bool {
 	for _, f := range folders {
 		if strings.HasPrefix(s.path, f+"/") {
@@ -86,12 +97,33 @@ func (s source) under(folders ...string) bool {
 	return false
 }
 
-// sources are the files of ours with this ending, generated ones left out.
+// sources returns the checkout's files with this ending, without generated ones.
+// The tree is read once per test binary.
 func sources(t testing.TB, ending string) []source {
 	t.Helper()
-	top := root(t)
+	all, err := readTree()
+	if err != nil {
+		t.Fatal(err)
+	}
 	var found []source
-	err := filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
+	for _, s := range all {
+		if strings.HasSuffix(s.path, ending) {
+			found = append(found, s)
+		}
+	}
+	if len(found) == 0 {
+		t.Fatalf("no file ends in %s: the walk is wrong", ending)
+	}
+	return found
+}
+
+var readTree = sync.OnceValues(func() ([]source, error) {
+	top, err := findRoot()
+	if err != nil {
+		return nil, err
+	}
+	var found []source
+	err = filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -103,7 +135,7 @@ func sources(t testing.TB, ending string) []source {
 			}
 			return nil
 		}
-		if !strings.HasSuffix(name, ending) {
+		if name != "Makefile" && !slices.Contains(sourceEndings(), filepath.Ext(name)) {
 			return nil
 		}
 		b, err := os.ReadFile(path)
@@ -115,16 +147,15 @@ func sources(t testing.TB, ending string) []source {
 		}
 		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(found) == 0 {
-		t.Fatalf("no file ends in %s: the walk is wrong", ending)
-	}
-	return found
+	return found, err
+})
+
+// sourceEndings are the endings of the files that readTree reads, besides Makefiles.
+func sourceEndings() []string {
+	return []string{".go", ".proto", ".sql", ".sh", ".css", ".js", ".html"}
 }
 
-// generated reports whether a file says so above its package clause.
+// generated reports whether a Go file is marked as generated code above its package clause.
 func generated(text string) bool {
 	for s := bufio.NewScanner(strings.NewReader(text)); s.Scan(); {
 		line := s.Text()

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// maxPoints is how many points of all coins together one chart may have.
+// maxPoints limits the points of all coins of one request.
 const maxPoints = 500
 
 // chart is the history of a coin in an answer.
@@ -50,8 +50,7 @@ func (f *Feed) chart(w http.ResponseWriter, r *http.Request) {
 	answer(w, charts)
 }
 
-// history is the chart of the coin with the given key; false if it has no
-// point.
+// history returns the chart of the coin with this key; false if it has no points.
 func (f *Feed) history(key string, start time.Time, span int, faults Faults) (c chart, ok bool) {
 	for i := range span {
 		at := start.Add(time.Duration(i) * time.Hour)

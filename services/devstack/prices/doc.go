@@ -5,14 +5,12 @@
 //	GET /prices/historical/{timestamp}/{coins}
 //	GET /chart/{coins}?start={timestamp}&span={points}&period=1h
 //
-// {coins} is a comma-separated list of "chain:0xaddress" or "coingecko:id". A coin
-// that the feed doesn't know, or has no price for at that time, is absent from the
-// answer, as it is there.
+// {coins} is a comma-separated list of "chain:0xaddress" or "coingecko:id". As in the DefiLlama API, the answer
+// leaves out coins that are unknown or have no price at that time.
 //
-// Prices are made up. They are a pure function of the symbol and the hour, the same
-// in every run and on every machine, from 2020 to the clock's now; between two
-// full hours a price doesn't change. They are computed in whole numbers of a
-// hundred-millionth of a dollar and printed as exact decimals, never as floats.
+// Prices are generated. They are a pure function of the symbol and the hour, the same in every run and on every
+// machine, from 2020 to the clock's now; within an hour a price does not change. They are computed in integers of
+// 1e-8 dollars and printed as exact decimals, never as floats.
 //
-// Faults makes the feed misbehave, for testing what reads it.
+// Faults makes the feed misbehave, to test its clients.
 package prices

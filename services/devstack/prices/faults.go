@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// Faults is how a feed misbehaves. The zero value is a feed that works. Several
-// can be set at once: Delay comes first, then Status or Body, then the prices.
+// Faults configures how a feed misbehaves. The zero value has no faults. Several can be set: Delay comes first, then
+// Status or Body, then the prices.
 type Faults struct {
-	// Delay is how long an answer is held back.
+	// Delay of each answer.
 	Delay time.Duration
 	// Status, if not 0, is answered in place of prices, such as 429 or 500.
 	Status int
@@ -26,7 +26,7 @@ type Faults struct {
 	Age time.Duration
 }
 
-// answer writes the answer that the faults put in place of prices, if any.
+// answer writes Status and Body, if set, and reports whether it did.
 func (f Faults) answer(w http.ResponseWriter) bool {
 	if f.Status == 0 && f.Body == "" {
 		return false
@@ -37,7 +37,7 @@ func (f Faults) answer(w http.ResponseWriter) bool {
 	if f.Status != 0 {
 		w.WriteHeader(f.Status)
 	}
-	// A reader that has gone away is no concern of the feed's.
+	// It fails only if the client has gone.
 	_, _ = w.Write([]byte(f.Body))
 	return true
 }

@@ -8,21 +8,21 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/purserhq/purser/services/devstack/loopback"
 )
 
-// Coin is something that the feed can be asked for.
+// Coin is a coin of the feed.
 type Coin struct {
-	// Keys are the names it goes by: "local:0xaddress" or "coingecko:ethereum".
-	// They are compared without regard to case.
+	// Keys are its names in requests, such as "local:0xaddress" or "coingecko:ethereum". Case is ignored.
 	Keys []string
-	// Symbol is what PriceAt knows it by. A symbol that it doesn't know is a coin
-	// without a price, which is absent from every answer.
+	// Symbol for PriceAt. A coin whose symbol PriceAt does not know has no price and is absent from every answer.
 	Symbol string
 	// Decimals is the number of decimals of the token.
 	Decimals uint8
 }
 
-// Options say what a feed serves. Only Coins is required.
+// Options of a feed. Only Coins is required.
 type Options struct {
 	// Coins are the coins that the feed knows.
 	Coins []Coin
@@ -59,9 +59,9 @@ func Start(ctx context.Context, o Options) (*Feed, error) {
 	if o.Addr == "" {
 		o.Addr = "127.0.0.1:0"
 	}
-	listener, err := listen(ctx, o.Addr)
+	listener, err := loopback.Listen(ctx, o.Addr)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("prices: %w", err)
 	}
 	f := newFeed(o)
 	f.listener = listener
@@ -90,21 +90,6 @@ func newFeed(o Options) *Feed {
 		}
 	}
 	return f
-}
-
-func listen(ctx context.Context, addr string) (net.Listener, error) {
-	tcp, err := net.ResolveTCPAddr("tcp", addr)
-	if err != nil {
-		return nil, fmt.Errorf("prices: %w", err)
-	}
-	if !tcp.IP.IsLoopback() {
-		return nil, fmt.Errorf("prices: %q is not a loopback address", addr)
-	}
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", tcp.String())
-	if err != nil {
-		return nil, fmt.Errorf("prices: %w", err)
-	}
-	return l, nil
 }
 
 // URL is where the feed is served, such as http://127.0.0.1:9000.

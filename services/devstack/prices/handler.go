@@ -9,22 +9,20 @@ import (
 	"time"
 )
 
-// confidence is what every quote states, as the public feed does for well-known
-// coins.
+// confidence of every quote, the usual value of the public feed for well-known coins.
 const confidence = "0.99"
 
 // quote is a coin in an answer.
 type quote struct {
 	Decimals *uint8 `json:"decimals,omitempty"`
 	Symbol   string `json:"symbol"`
-	// Price and Confidence are printed exactly as they are.
+	// Price and Confidence are printed verbatim.
 	Price      number `json:"price"`
 	Timestamp  int64  `json:"timestamp"`
 	Confidence number `json:"confidence"`
 }
 
-// number is a JSON number as text. Unlike json.Number it may be any other JSON
-// value too, so that a fault can say it.
+// number is a JSON number as text. Unlike json.Number it may be any JSON value, for faults.
 type number string
 
 func (n number) MarshalJSON() ([]byte, error) { return []byte(n), nil }
@@ -49,7 +47,7 @@ func (f *Feed) Handler() http.Handler {
 	return mux
 }
 
-// serve answers with the prices at one time, stated to be of another.
+// serve answers with the prices at one time; stated is the timestamp in the answer.
 func (f *Feed) serve(w http.ResponseWriter, r *http.Request, at, stated time.Time) {
 	faults, answered := f.begin(w, r)
 	if answered {
@@ -65,7 +63,7 @@ func (f *Feed) serve(w http.ResponseWriter, r *http.Request, at, stated time.Tim
 	answer(w, quotes)
 }
 
-// begin counts a request and answers it already if it is to fail.
+// begin counts a request and applies the faults. answered is true if it has written an answer.
 func (f *Feed) begin(w http.ResponseWriter, r *http.Request) (faults Faults, answered bool) {
 	f.mu.Lock()
 	f.requests++
@@ -83,7 +81,7 @@ func (f *Feed) begin(w http.ResponseWriter, r *http.Request) (faults Faults, ans
 	return faults, faults.answer(w)
 }
 
-// answer writes what there is of each coin.
+// answer writes the coins as JSON.
 func answer(w http.ResponseWriter, coins any) {
 	body, err := json.Marshal(map[string]any{"coins": coins})
 	if err != nil {
@@ -100,8 +98,8 @@ func (f *Feed) quote(key string, at time.Time, faults Faults) (quote, bool) {
 		return quote{}, false
 	}
 	price, ok := PriceAt(coin.Symbol, at)
-	if made, replaced := faults.Price[coin.Symbol]; replaced {
-		price, ok = made, true
+	if fault, replaced := faults.Price[coin.Symbol]; replaced {
+		price, ok = fault, true
 	}
 	if !ok {
 		return quote{}, false

@@ -21,14 +21,14 @@ func PriceAt(symbol string, t time.Time) (decimal string, ok bool) {
 	return format(asset.at(hour)), true
 }
 
-// asset is how a price moves.
+// asset has the parameters of a price.
 type asset struct {
-	// walk names the walk; assets with the same name move as one.
+	// walk seeds the noise; assets with the same walk move together.
 	walk uint64
 	// base is the price around which it moves, in units of 1e-8 dollars.
 	base int64
-	// swing is how far it strays from base at most, in millionths.
-	swing int64
+	// maxDeviation from base, in millionths.
+	maxDeviation int64
 }
 
 const scale = 100_000_000 // 1e-8 dollars make one dollar
@@ -36,51 +36,48 @@ const scale = 100_000_000 // 1e-8 dollars make one dollar
 func assetFor(symbol string) (asset, bool) {
 	switch symbol {
 	case "ETH", "WETH":
-		return asset{walk: 1, base: 2_850 * scale, swing: 450_000}, true
+		return asset{walk: 1, base: 2_850 * scale, maxDeviation: 450_000}, true
 	case "WBTC":
-		return asset{walk: 2, base: 71_500 * scale, swing: 380_000}, true
+		return asset{walk: 2, base: 71_500 * scale, maxDeviation: 380_000}, true
 	case "LINK":
-		return asset{walk: 3, base: 1_640_000_000, swing: 550_000}, true
+		return asset{walk: 3, base: 1_640_000_000, maxDeviation: 550_000}, true
 	case "USDC":
-		return asset{walk: 4, base: scale, swing: 1_500}, true
+		return asset{walk: 4, base: scale, maxDeviation: 1_500}, true
 	case "DAI":
-		return asset{walk: 5, base: scale, swing: 2_500}, true
+		return asset{walk: 5, base: scale, maxDeviation: 2_500}, true
 	default:
 		return asset{}, false
 	}
 }
 
 // at is the price in an hour since 1970, in units of 1e-8 dollars. It is always
-// positive, because swing is under a million.
+// positive, because maxDeviation is under a million.
 func (a asset) at(hour int64) int64 {
-	// Value noise: random heights at the corners of longer and longer spans, joined
-	// by straight lines and added up. It looks like a random walk, with a price at
-	// any hour found without walking there.
+	// Value noise: for several spans, random heights at the ends of each span are interpolated linearly, and the
+	// results are added. It looks like a random walk, but each hour is computed on its own.
 	var sum int64
 	for _, o := range octaves() {
 		sum += o.weight * noise(a.walk, o.hours, hour)
 	}
-	strayed := sum / 1_000 * a.swing / 1_000_000 // millionths
-	return a.base + a.base/1_000_000*strayed
+	deviation := sum / 1_000 * a.maxDeviation / 1_000_000 // millionths
+	return a.base + a.base/1_000_000*deviation
 }
 
-// octave is one of the layers of noise: its span in hours, and its share of the
-// swing in thousandths.
+// octave is a layer of noise: its span in hours, and its share of the deviation in thousandths.
 type octave struct{ hours, weight int64 }
 
 func octaves() []octave {
 	return []octave{{4_320, 480}, {1_080, 260}, {240, 140}, {48, 70}, {12, 35}, {1, 15}}
 }
 
-// noise is a number in [-1e6, 1e6] that moves in a straight line between the
-// corners of its span.
+// noise returns a number in [-1e6, 1e6], interpolated linearly between the ends of the span.
 func noise(walk uint64, span, hour int64) int64 {
 	corner, into := hour/span, hour%span
 	from, to := height(walk, span, corner), height(walk, span, corner+1)
 	return from + (to-from)*into/span
 }
 
-// height is the random height of a corner, in [-1e6, 1e6].
+// height returns the random number of the end of a span, in [-1e6, 1e6].
 func height(walk uint64, span, corner int64) int64 {
 	z := mix(walk<<48 ^ uint64(span)<<32 ^ uint64(corner))
 	return int64(z%2_000_001) - 1_000_000

@@ -1,6 +1,5 @@
-// Package progress prints the steps of a long start as they happen: what is
-// being done, how long it took, what came of it. A step that takes more than
-// a second says every second that it is still at it.
+// Package progress prints the steps of a long start as they happen, each with its name, duration and
+// result. A step of more than a second also prints its state every second.
 package progress
 
 import (
@@ -20,10 +19,10 @@ type Printer struct {
 // New prints to out.
 func New(out io.Writer) *Printer { return &Printer{out: out, begun: time.Now()} }
 
-// Note is what a step says of itself while it runs.
+// Note sets the state of a running step.
 type Note func(format string, args ...any)
 
-// Step runs work and prints its name, its time and its result or error.
+// Step runs work and prints its name, duration and result or error.
 func (p *Printer) Step(name string, work func(Note) (string, error)) error {
 	begun := time.Now()
 	var mu sync.Mutex
@@ -60,14 +59,14 @@ func (p *Printer) Step(name string, work func(Note) (string, error)) error {
 	return nil
 }
 
-// Printf prints a line of its own.
+// Printf prints text between the steps.
 func (p *Printer) Printf(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	_, _ = fmt.Fprintf(p.out, format, args...) // a closed terminal is no reason to stop
+	_, _ = fmt.Fprintf(p.out, format, args...) // the program goes on without its terminal
 }
 
-// Elapsed since the printer was made.
+// Elapsed returns the time since New.
 func (p *Printer) Elapsed() string { return seconds(time.Since(p.begun)) }
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.2fs", d.Seconds()) }

@@ -26,44 +26,42 @@ import (
 	"github.com/purserhq/purser/services/internal/mailserver"
 )
 
-// External replaces embedded parts by one's own, each by one URL; "" keeps
-// the embedded one.
+// External are the URLs of servers to use in place of the embedded ones; "" keeps the embedded one.
 type External struct {
 	Database, Redis, Chain, Prices, TokenList string
 }
 
 // Options of a suite. Only Dir is required.
 type Options struct {
-	// Dir holds all data; it is made if missing.
+	// Dir is the data folder; it is created if missing.
 	Dir      string
 	Ports    Ports
 	External External
-	// Durable keeps the embedded Postgres and Redis safe from a crash of the
-	// machine; tests leave it off.
+	// Durable makes the embedded Postgres and Redis sync their writes to disk; tests leave it off.
 	Durable bool
-	// History of the embedded chain, and the time between its blocks while it
-	// runs; 90 days, and none, when zero.
-	History, LiveEvery time.Duration
+	// History is how far back the embedded chain has blocks; 90 days when zero.
+	History time.Duration
+	// LiveEvery is the time between blocks while the chain runs; no blocks are mined when zero.
+	LiveEvery time.Duration
 	// Now is the clock of the chain and the price feed.
 	Now func() time.Time
-	// Extra variables of a service, NAME=value, by its name; they win.
+	// Extra are environment variables, NAME=value, by service; they override those of the suite.
 	Extra map[string][]string
-	// Mailed is called with each mail that the services sent; may be nil.
+	// Mailed is called with each mail that the services send; may be nil.
 	Mailed func(mailserver.Mail)
 	Log    *slog.Logger
-	// Out shows the steps; discarded when nil.
+	// Out prints the steps; nil discards them.
 	Out *progress.Printer
 }
 
-// Part is something the suite runs on.
+// Part is a server that the suite runs on.
 type Part struct {
-	Name, Where string
-	Embedded    bool
+	Name, Address string
+	Embedded      bool
 }
 
-// Backing is what the services run on: a database server, Redis, a chain,
-// prices, a mail server that sends nothing on and an identity provider. Parts
-// that are not embedded are nil.
+// Backing is the servers that the services run on: Postgres, Redis, a chain, a price feed, a mail server
+// that keeps all mails to itself, and an identity provider. Servers that are not embedded are nil.
 type Backing struct {
 	Postgres *pgserver.Server
 	Redis    *redisserver.Server
@@ -81,11 +79,11 @@ type Backing struct {
 	kekFile   string
 }
 
-// services by name, in the order they are started in.
+// services are the names of the services in the order of their start.
 func services() []string { return []string{"auth", "wallet", "portfolio"} }
 
-// StartBacking starts the embedded parts side by side and makes a database
-// for each service. Close it, also when it returns an error half-way.
+// StartBacking starts the embedded servers concurrently and creates a database for each service. The
+// caller must Close it, also after an error.
 func StartBacking(ctx context.Context, o Options) (*Backing, error) {
 	if o.Out == nil {
 		o.Out = progress.New(io.Discard)
@@ -120,7 +118,7 @@ func (b *Backing) step(name string, work func(progress.Note) (string, error)) er
 func (b *Backing) startDatabase(ctx context.Context) error {
 	return b.step("Postgres", func(progress.Note) (string, error) {
 		if b.opts.External.Database != "" {
-			return b.own("Postgres", "PURSER_DATABASE_URL"), b.useDatabase(ctx)
+			return b.external("Postgres", "PURSER_DATABASE_URL"), b.useDatabase(ctx)
 		}
 		var err error
 		b.Postgres, err = pgserver.Start(ctx, pgserver.Options{
@@ -150,7 +148,7 @@ func (b *Backing) startDatabase(ctx context.Context) error {
 func (b *Backing) startRedis(ctx context.Context) error {
 	return b.step("Redis", func(progress.Note) (string, error) {
 		if b.opts.External.Redis != "" {
-			return b.own("Redis", "PURSER_REDIS_URL"), nil
+			return b.external("Redis", "PURSER_REDIS_URL"), nil
 		}
 		var err error
 		b.Redis, err = redisserver.Start(ctx, redisserver.Options{
@@ -172,10 +170,10 @@ func (b *Backing) startChain(ctx context.Context) error {
 		if b.opts.External.Chain != "" {
 			b.tokenList = b.opts.External.TokenList
 			if b.tokenList == "" {
-				return "", errors.New("with PURSER_CHAIN_RPC_URLS set, PURSER_TOKEN_LIST must name a token list for " +
+				return "", errors.New("PURSER_CHAIN_RPC_URLS is set: PURSER_TOKEN_LIST must name a token list for " +
 					"that chain")
 			}
-			return b.own("chain", "PURSER_CHAIN_RPC_URLS"), nil
+			return b.external("chain", "PURSER_CHAIN_RPC_URLS"), nil
 		}
 		c, err := chain.Start(ctx, chain.Options{
 			Dir: filepath.Join(b.opts.Dir, "chain"), HTTPAddr: loopback(b.opts.Ports.Chain),
@@ -205,18 +203,18 @@ func (b *Backing) startMail(ctx context.Context) error {
 		if err != nil {
 			return "", err
 		}
-		return b.embedded("mail", b.Mail.Addr()) + ", sends nothing on", nil
+		return b.embedded("mail", b.Mail.Addr()) + ", delivers nothing", nil
 	})
 }
 
 func (b *Backing) startPrices() error {
 	return b.step("prices", func(progress.Note) (string, error) {
 		if b.opts.External.Prices != "" {
-			return b.own("prices", "PURSER_PRICE_URL"), nil
+			return b.external("prices", "PURSER_PRICE_URL"), nil
 		}
 		if b.Chain == nil {
-			return "", errors.New("the embedded prices are those of the embedded chain's tokens: with " +
-				"PURSER_CHAIN_RPC_URLS set, set PURSER_PRICE_URL too")
+			return "", errors.New("PURSER_CHAIN_RPC_URLS is set: PURSER_PRICE_URL must be set too, because the " +
+				"embedded price feed only knows the tokens of the embedded chain")
 		}
 		var err error
 		b.Prices, err = prices.Start(context.Background(), prices.Options{
@@ -229,7 +227,7 @@ func (b *Backing) startPrices() error {
 	})
 }
 
-// coins are the chain's tokens under their keys in the feed.
+// coins returns the chain's tokens with their keys in the price feed.
 func coins(c *chain.Chain) []prices.Coin {
 	list := []prices.Coin{{
 		Keys: []string{"local:" + strings.ToLower(chain.Native().Hex()), "coingecko:ethereum"}, Symbol: "ETH",
@@ -243,30 +241,30 @@ func coins(c *chain.Chain) []prices.Coin {
 	return list
 }
 
-// Parts says what the services run on, by name.
+// Parts returns the servers that the services run on, sorted by name.
 func (b *Backing) Parts() []Part {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return slices.SortedFunc(slices.Values(b.parts), func(x, y Part) int { return cmp.Compare(x.Name, y.Name) })
 }
 
-// own notes a part that the user brought.
-func (b *Backing) own(name, variable string) string {
+// external records a server that the user configured.
+func (b *Backing) external(name, variable string) string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.parts = append(b.parts, Part{Name: name, Where: "yours (" + variable + ")"})
-	return "yours (" + variable + ")"
+	b.parts = append(b.parts, Part{Name: name, Address: "external (" + variable + ")"})
+	return "external (" + variable + ")"
 }
 
-// embedded notes a part that was started here.
-func (b *Backing) embedded(name, where string) string {
+// embedded records a server started here.
+func (b *Backing) embedded(name, address string) string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.parts = append(b.parts, Part{Name: name, Where: where, Embedded: true})
-	return "embedded, " + where
+	b.parts = append(b.parts, Part{Name: name, Address: address, Embedded: true})
+	return "embedded, " + address
 }
 
-// Close stops what was started, the database last.
+// Close stops the embedded servers, the database last.
 func (b *Backing) Close(ctx context.Context) error {
 	var failures []error
 	if b.Mail != nil {

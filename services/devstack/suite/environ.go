@@ -9,13 +9,13 @@ import (
 	"strings"
 )
 
-// Endpoints are where the services listen, host:port.
+// Endpoints are the addresses of the services, host:port.
 type Endpoints struct {
 	Auth, AuthHTTP, Wallet, Portfolio string
 }
 
-// Issuer that tokens name. The address where its keys are read is set apart
-// from it, so that a suite on other ports finds its old keys again.
+// Issuer of the tokens. It does not depend on the ports, so that a suite on other ports keeps its keys;
+// the services read the key set from PURSER_JWKS_URL.
 const Issuer = "http://auth.purser.localhost"
 
 // AuthEnviron is the configuration of the auth service on this backing.
@@ -38,8 +38,7 @@ func (b *Backing) AuthEnviron() []string {
 	)
 }
 
-// WalletEnviron is the configuration of the wallet service; e has where auth
-// listens.
+// WalletEnviron is the configuration of the wallet service; e must have the addresses of auth.
 func (b *Backing) WalletEnviron(e Endpoints) []string {
 	feed := b.opts.External.Prices
 	if b.Prices != nil {
@@ -56,8 +55,8 @@ func (b *Backing) WalletEnviron(e Endpoints) []string {
 	)
 }
 
-// PortfolioEnviron is the configuration of the portfolio service; e has where
-// auth and wallet listen.
+// PortfolioEnviron is the configuration of the portfolio service; e must have the addresses of auth and
+// wallet.
 func (b *Backing) PortfolioEnviron(e Endpoints) []string {
 	own := []string{
 		"PURSER_REDIS_URL=" + b.redisURL(),
@@ -76,16 +75,15 @@ func (b *Backing) PortfolioEnviron(e Endpoints) []string {
 // portfolioSecret is the file with the secret of portfolio's service account.
 func (b *Backing) portfolioSecret() string { return filepath.Join(b.opts.Dir, "portfolio-secret") }
 
-// EnsurePortfolio is the command of the auth service that makes portfolio's
-// service account, and the file with its secret, which PortfolioEnviron names
-// once it is there.
-func (b *Backing) EnsurePortfolio() []string {
+// EnsurePortfolioAccount is the command line of the auth service that creates portfolio's service account
+// and the file with its secret. PortfolioEnviron uses the file once it exists.
+func (b *Backing) EnsurePortfolioAccount() []string {
 	return []string{"service-account", "ensure", "portfolio", "--permissions=wallet:read,wallet:any",
 		"--secret-file=" + b.portfolioSecret()}
 }
 
-// environ is what every service is told, then its own, then what the options
-// add: of a variable that stands twice the last one counts.
+// environ returns the variables of all services, then own, then those of the options. The last value of
+// a variable wins.
 func (b *Backing) environ(service string, port int, own ...string) []string {
 	return slices.Concat([]string{
 		"PURSER_GRPC_ADDR=" + loopback(port),
@@ -96,7 +94,7 @@ func (b *Backing) environ(service string, port int, own ...string) []string {
 	}, own, b.opts.Extra[service])
 }
 
-// nodes are the chains' JSON-RPC nodes.
+// nodes returns PURSER_CHAIN_RPC_URLS: chain id=URL, separated by commas.
 func (b *Backing) nodes() string {
 	if b.Chain != nil {
 		return fmt.Sprintf("%d=%s", b.Chain.ChainID(), b.Chain.URL())
@@ -104,7 +102,7 @@ func (b *Backing) nodes() string {
 	return b.opts.External.Chain
 }
 
-// chains are the ids of nodes, which wallets may sign in on.
+// chains returns the chain ids of nodes, on which wallets may sign in.
 func (b *Backing) chains() string {
 	var ids []string
 	for node := range strings.SplitSeq(b.nodes(), ",") {
@@ -116,12 +114,11 @@ func (b *Backing) chains() string {
 	return strings.Join(ids, ",")
 }
 
-// hostedURL is where browsers reach auth's hosted pages. With ports chosen by
-// the system that isn't known before auth runs, and they lead nowhere.
+// hostedURL is the base URL of auth's hosted pages. It is unusable if the port is chosen by the system,
+// because that port is not known before auth runs.
 func (b *Backing) hostedURL() string { return "http://" + loopback(b.opts.Ports.AuthHTTP) }
 
-// HostedStart is the page that signs a browser in with one of the providers
-// "local" and "local-github".
+// HostedStart is the page that signs a browser in with the provider "local" or "local-github".
 func (b *Backing) HostedStart(provider string) string {
 	return b.hostedURL() + "/oauth/" + provider + "/start?return_to=" + url.QueryEscape(b.Login.AppURL())
 }

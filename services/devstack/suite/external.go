@@ -10,8 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// useDatabase makes a database for each service on the server that the user
-// named, unless it is there.
+// useDatabase creates a database for each service on the external server, unless it exists.
 func (b *Backing) useDatabase(ctx context.Context) (err error) {
 	base, err := url.Parse(b.opts.External.Database)
 	if err != nil || !strings.HasPrefix(base.Scheme, "postgres") || base.Host == "" {
@@ -34,9 +33,9 @@ func (b *Backing) useDatabase(ctx context.Context) (err error) {
 				return fmt.Errorf("PURSER_DATABASE_URL: create %s: %w", name, err)
 			}
 		}
-		own := *base
-		own.Path = "/" + name
-		b.databases[s] = own.String()
+		service := *base
+		service.Path = "/" + name
+		b.databases[s] = service.String()
 	}
 	return nil
 }

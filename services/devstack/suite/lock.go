@@ -9,8 +9,7 @@ import (
 	"syscall"
 )
 
-// folderLock keeps a data folder to one suite at a time. The system drops it
-// with the process, however that ends.
+// folderLock locks a data folder for one suite. The lock ends with the process.
 type folderLock struct{ file *os.File }
 
 func lockFolder(dir string) (*folderLock, error) {
@@ -26,9 +25,9 @@ func lockFolder(dir string) (*folderLock, error) {
 		if !errors.Is(err, syscall.EWOULDBLOCK) {
 			return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
 		}
-		pid, _ := os.ReadFile(f.Name()) // only to be helpful
-		return nil, fmt.Errorf("another suite (pid %s) is running on %s; stop it with Ctrl-C, or set PURSER_DEV_DIR "+
-			"and PURSER_DEV_PORT for a second one",
+		pid, _ := os.ReadFile(f.Name()) // for the message only
+		return nil, fmt.Errorf("another suite (pid %s) uses %s: stop it with Ctrl-C, or set PURSER_DEV_DIR and "+
+			"PURSER_DEV_PORT for a second suite",
 			strings.TrimSpace(string(pid)), dir)
 	}
 	if err := f.Truncate(0); err == nil {

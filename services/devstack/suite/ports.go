@@ -8,8 +8,7 @@ import (
 	"strconv"
 )
 
-// Ports of the suite on 127.0.0.1, in a row from one base; all zero for free
-// ones.
+// Ports of the suite on 127.0.0.1, consecutive from a base; 0 lets the system choose.
 type Ports struct {
 	Auth, Wallet, Portfolio        int // gRPC
 	AuthHTTP                       int // key set
@@ -19,10 +18,10 @@ type Ports struct {
 	Console                        int // web page
 }
 
-// DefaultPort is the first of the row.
+// DefaultPort is the default base.
 const DefaultPort = 7600
 
-// PortsFrom lays the ports out from base.
+// PortsFrom returns the ports base+1 to base+11.
 func PortsFrom(base int) Ports {
 	return Ports{
 		Auth: base + 1, Wallet: base + 2, Portfolio: base + 3, AuthHTTP: base + 4,
@@ -31,11 +30,11 @@ func PortsFrom(base int) Ports {
 	}
 }
 
-const freePorts = "stop what listens there, or set PURSER_DEV_PORT to the number before eleven free ones"
+const freePorts = "stop the program that listens there, or set PURSER_DEV_PORT to the number before eleven free " +
+	"ports"
 
-// check reports every port that is in use. Those of Postgres and Redis are
-// left to their servers' own start: a server that a killed suite left behind
-// is stopped there first.
+// check returns an error for every port in use. It leaves out those of Postgres and Redis: their start
+// first stops a server that a killed suite left running.
 func (p Ports) check(ctx context.Context) error {
 	var busy []error
 	for _, port := range []struct {

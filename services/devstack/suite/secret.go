@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// secretFile makes sure that path holds 32 random bytes in base64, readable
-// by its owner alone, and returns the path. What is there stays.
+// secretFile writes 32 random bytes in base64 to path, readable by the owner only, unless the file
+// exists. It returns the path.
 func secretFile(path string) (string, error) {
 	if _, err := os.Stat(path); err == nil {
 		return path, nil
@@ -20,18 +20,17 @@ func secretFile(path string) (string, error) {
 	}
 	b := make([]byte, 32)
 	_, _ = rand.Read(b) // never fails: crypto/rand ends the program instead
-	fresh := path + ".new"
-	if err := os.WriteFile(fresh, []byte(base64.StdEncoding.EncodeToString(b)+"\n"), 0o600); err != nil {
+	temp := path + ".new"
+	if err := os.WriteFile(temp, []byte(base64.StdEncoding.EncodeToString(b)+"\n"), 0o600); err != nil {
 		return "", fmt.Errorf("secret: %w", err)
 	}
-	if err := os.Rename(fresh, path); err != nil { // whole or not at all
+	if err := os.Rename(temp, path); err != nil { // atomic
 		return "", fmt.Errorf("secret: %w", err)
 	}
 	return path, nil
 }
 
-// Secret returns the content of a file of random characters in the data
-// folder, made on first use.
+// Secret returns the content of a file with 32 random bytes in base64, which the first call creates.
 func Secret(path string) (string, error) {
 	path, err := secretFile(path)
 	if err != nil {

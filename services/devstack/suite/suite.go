@@ -1,10 +1,8 @@
-// Package suite runs auth, wallet and portfolio in one process, on embedded
-// parts or on one's own: what `make run` starts and what the tests of the
-// whole suite drive.
+// Package suite runs auth, wallet and portfolio in one process, on embedded servers or on external
+// ones. `make run` and the tests of the whole suite start it.
 //
-// It promises: a data folder is used by one suite at a time; what was started
-// is stopped in order, the database last; a start that can't succeed says why
-// in one line.
+// It promises: a data folder is used by one suite at a time; everything started is stopped in reverse
+// order, the database last; a failed start returns an error of one line.
 //
 // Limits: for development; everything listens on 127.0.0.1, without TLS.
 package suite
@@ -32,10 +30,10 @@ import (
 	walletapp "github.com/purserhq/purser/services/wallet/app"
 )
 
-// stopLimit bounds the stopping of everything.
-const stopLimit = 30 * time.Second
+// stopTimeout bounds Stop.
+const stopTimeout = 30 * time.Second
 
-// Suite is the three services and what they run on.
+// Suite is the three services with their backing.
 type Suite struct {
 	*Backing
 	Endpoints Endpoints
@@ -45,7 +43,7 @@ type Suite struct {
 	failed  chan error
 }
 
-// service is one that runs.
+// service is a running service.
 type service struct {
 	name string
 	stop context.CancelFunc
@@ -53,8 +51,8 @@ type service struct {
 	err  error
 }
 
-// Start brings the suite up and waits until every service answers. On error
-// everything that was started is stopped again.
+// Start starts the suite and waits until every service is healthy. On an error it stops everything
+// that it had started.
 func Start(ctx context.Context, o Options) (*Suite, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -82,7 +80,7 @@ func (s *Suite) startServices(ctx context.Context) error {
 	return nil
 }
 
-// startService builds a service, runs it and waits until it answers.
+// startService builds a service, runs it and waits until it is healthy.
 func (s *Suite) startService(ctx context.Context, name string) error {
 	return map[string]func(context.Context) error{"auth": s.startAuth, "wallet": s.startWallet,
 		"portfolio": s.startPortfolio}[name](ctx)
@@ -99,7 +97,7 @@ func (s *Suite) startAuth(ctx context.Context) error {
 			return nil, err
 		}
 		s.Endpoints.Auth, s.Endpoints.AuthHTTP = a.Addr(), a.HTTPAddr()
-		_, err = s.AuthCommand(ctx, s.EnsurePortfolio()...)
+		_, err = s.AuthCommand(ctx, s.EnsurePortfolioAccount()...)
 		return a, err
 	})
 }
@@ -134,8 +132,8 @@ func (s *Suite) startPortfolio(ctx context.Context) error {
 	})
 }
 
-// AuthCommand runs a command of the auth service, such as "keys rotate", on the
-// suite's database, and returns what it prints.
+// AuthCommand runs a command of the auth service, such as "keys rotate", on the suite's database, and
+// returns its output.
 func (s *Suite) AuthCommand(ctx context.Context, args ...string) (string, error) {
 	cfg, err := authapp.Load(s.AuthEnviron())
 	if err != nil {
@@ -155,8 +153,8 @@ type runner interface {
 func build[C, A any](ctx context.Context, cfg C, db postgres.Config, m postgres.Migrations,
 	make func(context.Context, C, *slog.Logger) (A, error), log *slog.Logger) (A, error) {
 	if err := m.Command(ctx, db, "up", io.Discard, log); err != nil {
-		var none A
-		return none, err
+		var zero A
+		return zero, err
 	}
 	return make(ctx, cfg, log)
 }
@@ -167,21 +165,21 @@ func (s *Suite) start(ctx context.Context, name string, build func(*slog.Logger)
 		if err != nil {
 			return "", err
 		}
-		running, stop := context.WithCancel(traces.In(context.WithoutCancel(ctx), name))
+		running, stop := context.WithCancel(traces.WithService(context.WithoutCancel(ctx), name))
 		r := &service{name: name, stop: stop, done: make(chan struct{})}
 		s.running = append(s.running, r)
 		go func() {
 			defer close(r.done)
 			r.err = a.Run(running)
 			if running.Err() == nil {
-				s.failed <- errors.Join(fmt.Errorf("%s ended by itself", name), r.err)
+				s.failed <- errors.Join(fmt.Errorf("%s ended unexpectedly", name), r.err)
 			}
 		}()
 		return a.Addr(), Healthy(ctx, a.Addr())
 	})
 }
 
-// Healthy waits until the gRPC service at addr says that it is serving.
+// Healthy waits up to 15 seconds until the gRPC service at addr reports that it is serving.
 func Healthy(ctx context.Context, addr string) error {
 	conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
@@ -205,11 +203,10 @@ func Healthy(ctx context.Context, addr string) error {
 	}
 }
 
-// Failed tells when a service ended by itself.
+// Failed receives the error of each service that ended without being stopped.
 func (s *Suite) Failed() <-chan error { return s.failed }
 
-// StopService ends one service and leaves the rest running. Ending one that
-// doesn't run does nothing.
+// StopService stops one service. It does nothing if the service is not running.
 func (s *Suite) StopService(name string) error {
 	for _, r := range s.running {
 		if r.name == name {
@@ -221,9 +218,9 @@ func (s *Suite) StopService(name string) error {
 	return nil
 }
 
-// RestartService runs a service again that StopService ended, where it was.
+// RestartService starts a service that StopService stopped, at the same address.
 func (s *Suite) RestartService(ctx context.Context, name string) error {
-	for service, at := range map[string]struct {
+	for service, bound := range map[string]struct {
 		addr string
 		port *int
 	}{
@@ -233,21 +230,21 @@ func (s *Suite) RestartService(ctx context.Context, name string) error {
 		if service != name {
 			continue
 		}
-		addr, err := netip.ParseAddrPort(at.addr)
+		addr, err := netip.ParseAddrPort(bound.addr)
 		if err != nil {
 			return fmt.Errorf("restart %s: %w", name, err)
 		}
-		*at.port = int(addr.Port())
+		*bound.port = int(addr.Port())
 	}
 	s.running = slices.DeleteFunc(s.running, func(r *service) bool { return r.name == name })
 	err := s.startService(ctx, name)
-	slices.SortFunc(s.running, func(a, b *service) int { // Stop goes by the order
+	slices.SortFunc(s.running, func(a, b *service) int { // Stop relies on the order
 		return slices.Index(services(), a.name) - slices.Index(services(), b.name)
 	})
 	return err
 }
 
-// Stop ends the services, callers before called, then the embedded parts.
+// Stop stops the services, callers before the services that they call, then the embedded servers.
 func (s *Suite) Stop() error {
 	var failures []error
 	for i := len(s.running) - 1; i >= 0; i-- {
@@ -259,7 +256,7 @@ func (s *Suite) Stop() error {
 		}))
 	}
 	s.running = nil
-	ctx, cancel := context.WithTimeout(context.Background(), stopLimit)
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
 	return errors.Join(append(failures, s.Close(ctx))...)
 }

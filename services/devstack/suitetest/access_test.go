@@ -29,9 +29,8 @@ import (
 	"github.com/purserhq/purser/services/devstack/suite"
 )
 
-// Every method of every service, with every kind of token that is none. The
-// tokens are signed by a key that the suite publishes, so that each is wrong
-// in one thing only; the control is the same token with nothing wrong.
+// Every method of every service is called with every kind of invalid token. The tokens are signed by a key that the
+// suite publishes, so that each has one defect only; the control is a valid token.
 func TestEveryMethodRefusesEveryWrongToken(t *testing.T) {
 	s := start(t, func(o *suite.Options) {
 		o.Extra = map[string][]string{"auth": {"PURSER_KEYS_POLL=100ms", "PURSER_KEYS_SIGNER_LEASE=30s"}}
@@ -90,7 +89,7 @@ func TestEveryMethodRefusesEveryWrongToken(t *testing.T) {
 			good[:strings.LastIndex(good, ".")] + "." + strings.Repeat("A", 86), "TOKEN_INVALID"},
 	}
 	methods := 0
-	for _, m := range registered() {
+	for _, m := range registeredMethods() {
 		full := fmt.Sprintf("/%s/%s", m.Parent().FullName(), m.Name())
 		rule, ok := access.Lookup(full)
 		if !ok {
@@ -112,7 +111,7 @@ func TestEveryMethodRefusesEveryWrongToken(t *testing.T) {
 			t.Errorf("%s refused a good token: %v", full, err)
 		}
 		if err := invoke(t, s, m, sign(func(_ *jwt.Token, c *authn.Claims) { c.AMR = []string{"key"} })); err == nil &&
-			rule.Authenticated && !forKeysToo()[full] {
+			rule.Authenticated && !allowedForAPIKeys()[full] {
 			t.Errorf("%s is for persons alone, and took the token of an API key", full)
 		}
 		if rule.Permission != "" {
@@ -125,9 +124,9 @@ func TestEveryMethodRefusesEveryWrongToken(t *testing.T) {
 	}
 }
 
-// forKeysToo are the methods for every caller that take the token of an API key
-// as well: what tells of the token itself, and ends it.
-func forKeysToo() map[string]bool {
+// allowedForAPIKeys are the methods for all authenticated callers that also accept a token of an API key: those on
+// the token itself.
+func allowedForAPIKeys() map[string]bool {
 	return map[string]bool{
 		"/purser.auth.v1.AccountService/GetMe":    true,
 		"/purser.auth.v1.SessionService/Logout":   true,
@@ -140,8 +139,8 @@ func isAuth(err error) bool {
 	return strings.Contains(s, "TOKEN_") || strings.Contains(s, "PERMISSION_")
 }
 
-// registered lists the methods of all Purser services.
-func registered() []protoreflect.MethodDescriptor {
+// registeredMethods lists the methods of all Purser services.
+func registeredMethods() []protoreflect.MethodDescriptor {
 	var all []protoreflect.MethodDescriptor
 	protoregistry.GlobalFiles.RangeFiles(func(f protoreflect.FileDescriptor) bool {
 		if !strings.HasPrefix(string(f.Package()), "purser.") {
@@ -158,8 +157,7 @@ func registered() []protoreflect.MethodDescriptor {
 	return all
 }
 
-// invoke calls a method with an empty request: a token is looked at before a
-// request is.
+// invoke calls a method with an empty request: the token is verified before the request.
 func invoke(t *testing.T, s *suite.Suite, m protoreflect.MethodDescriptor, token string) error {
 	t.Helper()
 	return invokeWith(t, s, m, token, dynamicpb.NewMessage(m.Input()))
@@ -197,7 +195,7 @@ func invokeWith(t *testing.T, s *suite.Suite, m protoreflect.MethodDescriptor, t
 	return stream.RecvMsg(out)
 }
 
-// publishedKey puts a key of the test's own in the suite's key set.
+// publishedKey adds a key of the test to the suite's key set.
 func publishedKey(t *testing.T, s *suite.Suite) (kid string, private ed25519.PrivateKey) {
 	t.Helper()
 	public, private, err := ed25519.GenerateKey(rand.Reader)

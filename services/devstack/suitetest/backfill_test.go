@@ -22,7 +22,7 @@ import (
 	"github.com/purserhq/purser/services/devstack/suite"
 )
 
-// backfill fills in a range as a client does.
+// backfill backfills a range as a client does.
 func backfill(t *testing.T, ctx context.Context, c *demo.Clients, from, until time.Time) (stored, incomplete int32) {
 	t.Helper()
 	for next := timestamppb.New(from); next != nil; {
@@ -37,9 +37,9 @@ func backfill(t *testing.T, ctx context.Context, c *demo.Clients, from, until ti
 	return stored, incomplete
 }
 
-// worth is what the chain's plan and the feed's prices come to, each token's
-// value rounded half to even at eight decimals.
-func worth(t *testing.T, s *suite.Suite, at time.Time) *big.Rat {
+// expectedTotal computes the holders' value from the chain's plan and the feed's prices. Each token's value is
+// rounded half to even at eight decimals.
+func expectedTotal(t *testing.T, s *suite.Suite, at time.Time) *big.Rat {
 	t.Helper()
 	assets, decimals := map[string]common.Address{"ETH": chain.Native()}, map[string]uint8{"ETH": 18}
 	for _, token := range s.Chain.Tokens() {
@@ -68,8 +68,8 @@ func worth(t *testing.T, s *suite.Suite, at time.Time) *big.Rat {
 	return new(big.Rat).SetFrac(total, big.NewInt(100_000_000))
 }
 
-func TestEachHourOfABackfillIsWorthWhatChainAndFeedWereSeededWith(t *testing.T) {
-	s := start(t)
+func TestEachBackfilledHourMatchesChainAndPriceFeed(t *testing.T) {
+	s := shared(t)
 	c := dial(t, s.Endpoints)
 	ctx, _ := withHolders(t, s, c)
 	const before, hours = 3, 52
@@ -91,7 +91,7 @@ func TestEachHourOfABackfillIsWorthWhatChainAndFeedWereSeededWith(t *testing.T) 
 			!snap.GetBackfilled() || !snap.GetComplete() {
 			t.Fatalf("hour %s is %v", at, snap)
 		}
-		if want := worth(t, s, at); rat(t, snap.GetTotal()).Cmp(want) != 0 {
+		if want := expectedTotal(t, s, at); rat(t, snap.GetTotal()).Cmp(want) != 0 {
 			t.Errorf("%s is worth %s, want %s", at, snap.GetTotal(), want.FloatString(8))
 		}
 		if held := at.After(begin); held != (rat(t, snap.GetTotal()).Sign() > 0) {
@@ -110,18 +110,17 @@ func TestEachHourOfABackfillIsWorthWhatChainAndFeedWereSeededWith(t *testing.T) 
 			t.Errorf("point %v, snapshot %v", p, list.GetSnapshots()[i])
 		}
 	}
-	asked := s.Prices.Requests()
-	if stored, _ := backfill(t, ctx, c, from, until); stored != 0 || s.Prices.Requests() != asked {
-		t.Errorf("again: %d stored, the feed was asked %d times", stored, s.Prices.Requests()-asked)
+	requests := s.Prices.Requests()
+	if stored, _ := backfill(t, ctx, c, from, until); stored != 0 || s.Prices.Requests() != requests {
+		t.Errorf("repeated: %d stored, %d requests to the feed", stored, s.Prices.Requests()-requests)
 	}
 	other, _ := signIn(t, c)
 	if stored, _ := backfill(t, other, c, from, until); stored != 0 {
-		t.Errorf("who has no wallets has %d snapshots", stored)
+		t.Errorf("a user without wallets has %d snapshots", stored)
 	}
 }
 
-// stored are somebody's snapshots, with the positions that each says it has and
-// those that it has.
+// stored returns a user's snapshots with their position counts and the positions stored.
 func stored(t *testing.T, ctx context.Context, c *demo.Clients, s *suite.Suite) (lines []string) {
 	t.Helper()
 	p, err := c.Portfolios.GetPortfolio(ctx, &portfoliov1.GetPortfolioRequest{})
@@ -135,7 +134,8 @@ func stored(t *testing.T, ctx context.Context, c *demo.Clients, s *suite.Suite) 
 	defer func() { _ = conn.Close(context.Background()) }()
 	rows, err := conn.Query(t.Context(), `
 		SELECT format('%s %s %s %s %s', bucket, taken_at, total, complete, position_count) || coalesce((
-		  SELECT string_agg(format(' %s %s %s', token_id, amount, value), ',' ORDER BY token_id) FROM snapshot_positions p
+		  SELECT string_agg(format(' %s %s %s', token_id, amount, value), ',' ORDER BY token_id)
+		  FROM snapshot_positions p
 		  WHERE p.portfolio_id = s.portfolio_id AND p.bucket = s.bucket), '')
 		FROM snapshots s WHERE portfolio_id = $1 ORDER BY bucket`, p.GetPortfolio().GetId())
 	if err != nil {
@@ -147,22 +147,22 @@ func stored(t *testing.T, ctx context.Context, c *demo.Clients, s *suite.Suite) 
 	return lines
 }
 
-// The service is killed wherever a backfill happens to be, again and again.
-func TestABackfillWhoseServiceIsKilledComesToTheSame(t *testing.T) {
-	s := start(t)
+// The service is killed at random moments of a backfill.
+func TestABackfillInterruptedByKillsGivesTheSameSnapshots(t *testing.T) {
+	s := shared(t)
 	c := dial(t, s.Endpoints)
-	calm, _ := withHolders(t, s, c)
+	undisturbed, _ := withHolders(t, s, c)
 	ctx, _ := withHolders(t, s, c)
-	const stretch, hours, kills = 3 * time.Hour, 48, 6
+	const requestRange, hours, kills = 3 * time.Hour, 48, 6
 	from := s.Chain.Plan().Start
 	until := from.Add(hours * time.Hour)
-	backfill(t, calm, c, from, until)
+	backfill(t, undisturbed, c, from, until)
 	environ := slices.Concat(s.PortfolioEnviron(s.Endpoints), []string{"PURSER_GRPC_ADDR=127.0.0.1:0"})
-	next, cut := from, 0
+	next, failed := from, 0
 	for round := 0; next.Before(until); round++ {
 		p := launch(t, filepath.Join(programs(t), "portfolio"), environ)
 		e := s.Endpoints
-		e.Portfolio = p.said["grpc"]
+		e.Portfolio = p.addrs["grpc"]
 		own := dial(t, e)
 		if round < kills {
 			late := time.AfterFunc(rand.N(150*time.Millisecond), func() { _ = p.cmd.Process.Kill() })
@@ -170,24 +170,24 @@ func TestABackfillWhoseServiceIsKilledComesToTheSame(t *testing.T) {
 		}
 		for next.Before(until) {
 			resp, err := own.Portfolios.TakeSnapshot(ctx, &portfoliov1.TakeSnapshotRequest{
-				StartTime: timestamppb.New(next), EndTime: timestamppb.New(next.Add(stretch)),
+				StartTime: timestamppb.New(next), EndTime: timestamppb.New(next.Add(requestRange)),
 			})
 			if err != nil {
-				cut++
+				failed++
 				break
 			}
-			if next = next.Add(stretch); resp.GetBackfill().GetNextStartTime() != nil {
+			if next = next.Add(requestRange); resp.GetBackfill().GetNextStartTime() != nil {
 				next = resp.GetBackfill().GetNextStartTime().AsTime()
 			}
 		}
 		_ = p.end(t, syscall.SIGKILL)
 	}
-	if cut == 0 {
-		t.Error("no call was cut off: this proves nothing")
+	if failed == 0 {
+		t.Error("no call was interrupted: this proves nothing")
 	}
-	want := stored(t, calm, c, s)
+	want := stored(t, undisturbed, c, s)
 	if got := stored(t, ctx, c, s); len(want) != hours || !slices.Equal(got, want) {
 		t.Errorf("%d hours, undisturbed %d:\n%v\n%v", len(got), len(want), got, want)
 	}
-	testkit.Figure(t, "%d calls were cut off by a SIGKILL", cut)
+	testkit.Figure(t, "%d calls were interrupted by a SIGKILL", failed)
 }

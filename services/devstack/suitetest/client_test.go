@@ -23,7 +23,7 @@ import (
 	"github.com/purserhq/purser/services/devstack/suite"
 )
 
-// register makes a user and returns what they sign in with.
+// register creates a user and returns their credentials.
 func register(t *testing.T, c *client.Clients) (email, password string) {
 	t.Helper()
 	email, password = strings.ToLower(rand.Text())+"@example.com", rand.Text()
@@ -34,7 +34,8 @@ func register(t *testing.T, c *client.Clients) (email, password string) {
 	return email, password
 }
 
-func as(t *testing.T, s *suite.Suite, c client.Credentials, more ...grpc.DialOption) *client.Clients {
+// dialAs returns clients with these credentials.
+func dialAs(t *testing.T, s *suite.Suite, c client.Credentials, more ...grpc.DialOption) *client.Clients {
 	t.Helper()
 	clients, err := client.Dial(client.Config{
 		Auth: s.Endpoints.Auth, Wallet: s.Endpoints.Wallet, Portfolio: s.Endpoints.Portfolio, Plaintext: true,
@@ -47,8 +48,8 @@ func as(t *testing.T, s *suite.Suite, c client.Credentials, more ...grpc.DialOpt
 	return clients
 }
 
-// lost loses the first answer to a method, after the server has given it.
-func lost(method string, count *atomic.Int64) grpc.DialOption {
+// dropFirstAnswer drops the first answer to a method after the server has sent it.
+func dropFirstAnswer(method string, count *atomic.Int64) grpc.DialOption {
 	return grpc.WithChainUnaryInterceptor(func(ctx context.Context, m string, req, reply any, cc *grpc.ClientConn,
 		invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 		err := invoke(ctx, m, req, reply, cc, opts...)
@@ -59,13 +60,13 @@ func lost(method string, count *atomic.Int64) grpc.DialOption {
 	})
 }
 
-func TestEveryWayOfTheClientToSignIn(t *testing.T) {
+func TestEveryCredentialOfTheClient(t *testing.T) {
 	s := start(t, func(o *suite.Options) {
 		o.Extra = map[string][]string{"auth": {"PURSER_ACCESS_TTL=6s"},
 			"wallet": {"PURSER_GRPC_RATE_PER_SECOND=10000"}}
 	})
 	email, password := register(t, dial(t, s.Endpoints))
-	person := as(t, s, client.Password(email, password))
+	person := dialAs(t, s, client.Password(email, password))
 	list := func(c *client.Clients) error {
 		_, err := c.Wallets.ListWallets(t.Context(), &walletv1.ListWalletsRequest{})
 		return err
@@ -106,7 +107,7 @@ func TestEveryWayOfTheClientToSignIn(t *testing.T) {
 		"a wrong password":         {client.Password(email, "wrong"), "INVALID_CREDENTIALS"},
 		"nothing":                  {nil, "TOKEN_MISSING"},
 	} {
-		if err := list(as(t, s, tt.credentials)); tt.reason == "" && err != nil ||
+		if err := list(dialAs(t, s, tt.credentials)); tt.reason == "" && err != nil ||
 			tt.reason != "" && (errs.As(err) == nil || errs.As(err).Reason != tt.reason) {
 			t.Errorf("with %s: %v, want %q", name, err, tt.reason)
 		}
@@ -116,7 +117,7 @@ func TestEveryWayOfTheClientToSignIn(t *testing.T) {
 	// lost on the way doesn't end it.
 	const refresh = "/purser.auth.v1.SessionService/Refresh"
 	var refreshes atomic.Int64
-	patient := as(t, s, client.Password(email, password), lost(refresh, &refreshes))
+	patient := dialAs(t, s, client.Password(email, password), dropFirstAnswer(refresh, &refreshes))
 	testkit.Eventually(t, 30*time.Second, func() bool {
 		if err := list(patient); err != nil {
 			t.Fatal(err)
@@ -135,7 +136,7 @@ func TestEveryWayOfTheClientToSignIn(t *testing.T) {
 
 // The program of docs/client.md, as it stands.
 func TestTheClientsExampleRuns(t *testing.T) {
-	s := start(t)
+	s := shared(t)
 	email, password := register(t, dial(t, s.Endpoints))
 	run := func(password string, accounts ...string) (string, error) {
 		cmd := exec.CommandContext(t.Context(), "go",

@@ -1,4 +1,3 @@
-// Package suitetest holds the tests of the whole suite: the three services on
-// real Postgres, real Redis and a real EVM chain, driven through their public
-// gRPC API only.
+// Package suitetest tests the whole suite: the three services on real Postgres, real Redis and a real EVM chain,
+// through their public gRPC API.
 package suitetest

@@ -15,53 +15,54 @@ import (
 	"github.com/purserhq/purser/services/internal/mailserver"
 )
 
-// leftOut are the statements of the documents that are not run, by their
-// program, or by their document and beginning, with the reason.
-func leftOut() map[string]string {
+// excludedStatements are the statements of the documents that are not run, by their program, or by their document
+// and beginning, with the reason.
+func excludedStatements() map[string]string {
 	return map[string]string{
-		"make": "CI runs the targets, or they start what these tests are part of",
-		"docs/observability.md: OTEL": "starts what these tests are part of; services/devstack/traces tests " +
-			"it with a collector",
+		"make": "CI runs the targets, or they start these tests",
+		"docs/observability.md: OTEL": "starts these tests; services/devstack/traces tests it with a " +
+			"collector",
 		"docs/observability.md: grep":         "the log is that of make run",
 		"docs/observability.md: curl":         "the suite has no admin port; pkg/process tests that of a program",
 		"kubectl":                             "there is no cluster; k8s tests what would be applied to one",
 		"docs/deploy.md: for s in auth":       "kind and kubectl, which have no cluster",
 		"docs/deploy.md: grpcurl -plaintext":  "it asks through a port that kubectl forwards",
-		"docs/audit.md: auth audit verify 87": "a seal is made once a minute; services/auth tests the command with one",
+		"docs/audit.md: auth audit verify 87": "a seal is made once a minute; services/auth tests the command",
 	}
 }
 
-// operators are the documents whose reader is an admin.
-func operators() []string { return []string{"docs/admin.md", "docs/jobs.md"} }
+// adminDocs are the documents whose reader is an admin.
+func adminDocs() []string { return []string{"docs/admin.md", "docs/jobs.md"} }
 
-// put is a value that a document can't know, in the statements of it that have
-// certain words.
-type put struct {
-	doc, in, left string
-	value         func(*testing.T, *reader) string
+// placeholder is a text in a document's statements that stands for a value known only when they run.
+type placeholder struct {
+	doc string
+	// within is a text of the statements that have the placeholder.
+	within, text string
+	value        func(*testing.T, *reader) string
 }
 
-func puts() []put {
+func placeholders() []placeholder {
 	const accounts, admin, grpcurl, keys = "docs/accounts.md", "docs/admin.md", "docs/grpcurl.md",
 		"docs/signing-keys.md"
-	return []put{
-		{accounts, "VerifyEmail", "_4mF5JFd…", mailed("Confirm your e-mail address")},
-		{accounts, "PasswordReset", "SYmXYnFl…", mailed("Set a new password")},
-		{accounts, "ChangePassword", "$TOKEN", signedIn("another stable of mine")},
-		{accounts, "$TOKEN", "$TOKEN", signedIn("the third stable of mine")},
+	return []placeholder{
+		{accounts, "VerifyEmail", "_4mF5JFd…", mailedCode("Confirm your e-mail address")},
+		{accounts, "PasswordReset", "SYmXYnFl…", mailedCode("Set a new password")},
+		{accounts, "ChangePassword", "$TOKEN", tokenWith("another stable of mine")},
+		{accounts, "$TOKEN", "$TOKEN", tokenWith("the third stable of mine")},
 
-		{admin, "ConfirmTotp", "123456", authenticator},
+		{admin, "ConfirmTotp", "123456", totpCode},
 		{admin, "Login", "123456", recoveryCode},
 		{admin, "RenewRecoveryCodes", "…", recoveryCode},
 		{admin, "DisableTotp", "…", recoveryCode},
-		{admin, "userId", "…", somebody},
-		{admin, "subject", "…", somebody},
+		{admin, "userId", "…", otherUserID},
+		{admin, "subject", "…", otherUserID},
 
 		{grpcurl, "CreateWallet", "eip155:31337:0x…",
 			func(_ *testing.T, r *reader) string { return account(r.s, r.s.Chain.Holders()[0]) }},
-		{grpcurl, "SyncWallet", "…", last(`"id": "([^"]+)"`)},
+		{grpcurl, "SyncWallet", "…", printedBefore(`"id": "([^"]+)"`)},
 
-		{keys, "revoke KID", "KID", last(`(?m)^(\S+) +EdDSA `)},
+		{keys, "revoke KID", "KID", printedBefore(`(?m)^(\S+) +EdDSA `)},
 
 		{"docs/sign-in.md", "-c jar -b jar", "jar",
 			func(_ *testing.T, r *reader) string { return filepath.Join(r.dir, "jar") }},
@@ -79,16 +80,16 @@ func (r *reader) token(t *testing.T) string {
 	return resp.GetTokens().GetAccessToken()
 }
 
-// signedIn is a token that the reader gets with a password.
-func signedIn(password string) func(*testing.T, *reader) string {
+// tokenWith signs the reader in with a new password.
+func tokenWith(password string) func(*testing.T, *reader) string {
 	return func(t *testing.T, r *reader) string {
 		r.password = password
 		return r.token(t)
 	}
 }
 
-// mailed is the code of the last mail to the reader with a subject.
-func mailed(subject string) func(*testing.T, *reader) string {
+// mailedCode is the code in the latest mail to the reader with a subject.
+func mailedCode(subject string) func(*testing.T, *reader) string {
 	return func(t *testing.T, r *reader) string {
 		m, err := r.s.Mail.Wait(t.Context(), r.email, func(m mailserver.Mail) bool { return m.Subject == subject })
 		if err != nil {
@@ -98,8 +99,8 @@ func mailed(subject string) func(*testing.T, *reader) string {
 	}
 }
 
-// last is a part of what a statement before printed, the latest that had it.
-func last(pattern string) func(*testing.T, *reader) string {
+// printedBefore is the first group of the pattern in the latest output that matches.
+func printedBefore(pattern string) func(*testing.T, *reader) string {
 	re := regexp.MustCompile(pattern)
 	return func(t *testing.T, r *reader) string {
 		for _, printed := range slices.Backward(r.printed) {
@@ -107,21 +108,21 @@ func last(pattern string) func(*testing.T, *reader) string {
 				return found[1]
 			}
 		}
-		t.Errorf("nothing printed has %s", pattern)
+		t.Errorf("no output matches %s", pattern)
 		return ""
 	}
 }
 
-// authenticator is the code of an app that has the secret which was printed.
-func authenticator(t *testing.T, r *reader) string {
-	code, err := totp.GenerateCode(last(`"secret": "([^"]+)"`)(t, r), time.Now())
+// totpCode is the current code of the secret printed before.
+func totpCode(t *testing.T, r *reader) string {
+	code, err := totp.GenerateCode(printedBefore(`"secret": "([^"]+)"`)(t, r), time.Now())
 	if err != nil {
 		t.Error(err)
 	}
 	return code
 }
 
-// recoveryCode is one that was printed and not used yet.
+// recoveryCode is an unused recovery code printed before.
 func recoveryCode(t *testing.T, r *reader) string {
 	for _, printed := range slices.Backward(r.printed) {
 		_, codes, ok := strings.Cut(printed, `"recoveryCodes": [`)
@@ -139,8 +140,8 @@ func recoveryCode(t *testing.T, r *reader) string {
 	return ""
 }
 
-// somebody is the id of a user other than the reader.
-func somebody(t *testing.T, r *reader) string {
+// otherUserID is the id of a user other than the reader.
+func otherUserID(t *testing.T, r *reader) string {
 	if r.other == "" {
 		c := dial(t, r.s.Endpoints)
 		ctx, _ := signIn(t, c)

@@ -21,16 +21,15 @@ import (
 // statement is one that a reader can paste into a shell, however many lines it
 // has, and what the comments under it say comes of it.
 type statement struct {
-	doc  string
-	line int
-	text string
-	told string
+	doc      string
+	line     int
+	text     string
+	expected string // comment below the statement
 }
 
 func (s statement) where() string { return fmt.Sprintf("%s:%d", s.doc, s.line) }
 
-// shellBlocks are the statements of the blocks of a document that are marked
-// as sh.
+// shellBlocks returns the statements of a document's blocks that are marked as sh.
 func shellBlocks(t *testing.T, doc string) []statement {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(checkout, doc))
@@ -51,10 +50,10 @@ func statements(t *testing.T, doc, text string) []statement {
 	for i, line := range strings.Split(text, "\n") {
 		if fence, ok := strings.CutPrefix(line, "```"); ok {
 			if open == "sh" && lines != nil {
-				t.Errorf("%s:%d: bash can't read what begins here", doc, begun)
+				t.Errorf("%s:%d: bash cannot parse the statement that begins here", doc, begun)
 			}
 			if slices.Contains([]string{"bash", "shell", "console", "zsh"}, fence) {
-				t.Errorf("%s:%d: mark it as sh, as the others are, so that it is run", doc, i+1)
+				t.Errorf("%s:%d: mark the block as sh, so that it is run", doc, i+1)
 			}
 			open, lines = fence, nil
 			continue
@@ -65,7 +64,7 @@ func statements(t *testing.T, doc, text string) []statement {
 		if lines == nil {
 			if line = strings.TrimRight(line, " "); line == "" || strings.HasPrefix(line, "#") {
 				if len(all) > 0 && line != "" {
-					all[len(all)-1].told += line + "\n"
+					all[len(all)-1].expected += line + "\n"
 				}
 				continue
 			}
@@ -81,8 +80,7 @@ func statements(t *testing.T, doc, text string) []statement {
 	return all
 }
 
-// shell is one bash that runs the statements of a document, so that what one
-// sets the next one has.
+// shell is a bash that runs the statements of a document in one session.
 type shell struct {
 	in  io.Writer
 	out *bufio.Reader
@@ -116,7 +114,7 @@ func startShell(t *testing.T, dir string, environ []string) *shell {
 	return s
 }
 
-// run returns what a statement prints, on whichever output, and its exit code.
+// run returns the output of a statement on stdout and stderr, and its exit code.
 func (s *shell) run(text string) (printed string, code int, err error) {
 	s.n++
 	file := filepath.Join(s.dir, fmt.Sprint("output-", s.n))
@@ -135,12 +133,12 @@ func (s *shell) run(text string) (printed string, code int, err error) {
 }
 
 var (
-	documented = regexp.MustCompile(`76(0[1-9]|1[01]|50)`) // ports of make run, and the example's
-	saidCode   = regexp.MustCompile(`Code: (\w+)`)
-	saidReason = regexp.MustCompile(`\b[A-Z]+(_[A-Z]+)+\b`)
+	documented     = regexp.MustCompile(`76(0[1-9]|1[01]|50)`) // ports of make run, and the example's
+	expectedCode   = regexp.MustCompile(`Code: (\w+)`)
+	expectedReason = regexp.MustCompile(`\b[A-Z]+(_[A-Z]+)+\b`)
 )
 
-// reader is who reads a document and runs what it says.
+// reader is a user who runs the commands of a document.
 type reader struct {
 	s               *suite.Suite
 	port, own       int // the suite's first, and one for a program of the reader's
@@ -152,9 +150,9 @@ type reader struct {
 	other           string          // another user's id
 }
 
-// meant is a statement as it is run here: on this suite's ports, as this
-// reader, with values where the document leaves them out.
-func (r *reader) meant(t *testing.T, s statement) string {
+// adapt returns a statement as it is run here: with this suite's ports, this user's data, and values for the
+// document's placeholders.
+func (r *reader) adapt(t *testing.T, s statement) string {
 	t.Helper()
 	text := documented.ReplaceAllStringFunc(s.text, func(port string) string {
 		if port == "7650" {
@@ -165,25 +163,24 @@ func (r *reader) meant(t *testing.T, s statement) string {
 	})
 	text = strings.ReplaceAll(text, "you@example.com", r.email)
 	text = strings.ReplaceAll(text, "/run/secrets", r.dir)
-	for _, p := range puts() {
-		if p.doc == s.doc && strings.Contains(s.text, p.in) && strings.Contains(text, p.left) {
-			text = strings.ReplaceAll(text, p.left, p.value(t, r))
+	for _, p := range placeholders() {
+		if p.doc == s.doc && strings.Contains(s.text, p.within) && strings.Contains(text, p.text) {
+			text = strings.ReplaceAll(text, p.text, p.value(t, r))
 		}
 	}
 	return text
 }
 
-// amiss tells what came of a statement other than the document says; "" when
-// nothing did.
-func amiss(s statement, printed string, code int) string {
-	want := saidCode.FindStringSubmatch(s.told)
+// mismatch compares the result of a statement with the document; "" if they agree.
+func mismatch(s statement, printed string, code int) string {
+	want := expectedCode.FindStringSubmatch(s.expected)
 	if (code != 0) != (want != nil) {
 		return fmt.Sprintf("its exit code is %d", code)
 	}
 	if want == nil {
 		return ""
 	}
-	for _, said := range append(saidReason.FindAllString(s.told, -1), want[0]) {
+	for _, said := range append(expectedReason.FindAllString(s.expected, -1), want[0]) {
 		if !strings.Contains(printed, said) {
 			return "it doesn't print " + said
 		}
@@ -191,9 +188,9 @@ func amiss(s statement, printed string, code int) string {
 	return ""
 }
 
-// Every command of the documents is run against a suite, in the order in which
-// it stands, or is listed in leftOut with the reason.
-func TestTheDocumentsCommandsDoWhatTheySay(t *testing.T) {
+// Every command of the documents is run against a suite, in its order in the document, or is listed in
+// excludedStatements with the reason.
+func TestTheCommandsInTheDocsWork(t *testing.T) {
 	port := freePorts(t)
 	s := start(t, func(o *suite.Options) {
 		o.Ports = suite.PortsFrom(port)
@@ -206,7 +203,7 @@ func TestTheDocumentsCommandsDoWhatTheySay(t *testing.T) {
 		t.Run(doc, func(t *testing.T) {
 			all := shellBlocks(t, doc)
 			all = slices.DeleteFunc(all, func(s statement) bool {
-				key, out := excused(leftOut(), s)
+				key, out := isExcluded(excludedStatements(), s)
 				used[key] = used[key] || out
 				return out
 			})
@@ -215,19 +212,19 @@ func TestTheDocumentsCommandsDoWhatTheySay(t *testing.T) {
 			}
 			r := newReader(t, s, port, doc, path)
 			for _, s := range all {
-				meant := r.meant(t, s)
-				printed, code, err := r.sh.run(meant)
+				adapted := r.adapt(t, s)
+				printed, code, err := r.sh.run(adapted)
 				if err != nil {
 					t.Fatalf("%s: %v", s.where(), err)
 				}
 				r.printed = append(r.printed, printed)
-				if a := amiss(s, printed, code); a != "" {
-					t.Errorf("%s: %s\n%s\nwas run as\n%s\nand printed\n%s", s.where(), a, s.text, meant, printed)
+				if a := mismatch(s, printed, code); a != "" {
+					t.Errorf("%s: %s\n%s\nwas run as\n%s\nand printed\n%s", s.where(), a, s.text, adapted, printed)
 				}
 			}
 		})
 	}
-	for key := range leftOut() {
+	for key := range excludedStatements() {
 		if !used[key] {
 			t.Errorf("no document has %q: take it off the list", key)
 		}
@@ -253,9 +250,9 @@ func documents(t *testing.T) []string {
 	return docs
 }
 
-// excused reports whether a statement is on a list of those that aren't run
-// here, by its program or by its document and beginning.
-func excused(list map[string]string, s statement) (key string, out bool) {
+// isExcluded reports whether a statement is on the list of those that are not run, by its program or by its
+// document and beginning.
+func isExcluded(list map[string]string, s statement) (key string, out bool) {
 	for key := range list {
 		doc, begins, ok := strings.Cut(key, ": ")
 		if !ok {
@@ -270,8 +267,7 @@ func excused(list map[string]string, s statement) (key string, out bool) {
 	return "", false
 }
 
-// commands is a folder with the programs that the documents name, each with
-// the configuration that it has in the suite.
+// commands makes a folder with the programs that the documents name, each with its configuration in the suite.
 func commands(t *testing.T, s *suite.Suite) (dir string) {
 	t.Helper()
 	dir = folder(t)
@@ -292,8 +288,8 @@ func commands(t *testing.T, s *suite.Suite) (dir string) {
 	return dir
 }
 
-// newReader signs somebody up who is named after the document, with an access
-// token at hand: $TOKEN, and $AUTH as a header.
+// newReader registers a user named after the document. The shell has an access token as $TOKEN, and as a header
+// $AUTH.
 func newReader(t *testing.T, s *suite.Suite, port int, doc, path string) *reader {
 	t.Helper()
 	name := strings.ToLower(strings.TrimSuffix(filepath.Base(doc), ".md"))
@@ -303,7 +299,7 @@ func newReader(t *testing.T, s *suite.Suite, port int, doc, path string) *reader
 		&authv1.RegisterRequest{Email: r.email, Password: r.password}); err != nil {
 		t.Fatal(err)
 	}
-	if slices.Contains(operators(), doc) {
+	if slices.Contains(adminDocs(), doc) {
 		if _, err := s.AuthCommand(t.Context(), "admin", "grant", r.email); err != nil {
 			t.Fatal(err)
 		}
@@ -322,12 +318,12 @@ func newReader(t *testing.T, s *suite.Suite, port int, doc, path string) *reader
 }
 
 // The control of the test above, without a suite.
-func TestWhatADocumentSaysIsHeldAgainstWhatHappens(t *testing.T) {
+func TestTheOutputOfADocumentedCommandIsCompared(t *testing.T) {
 	text := "```sh\nA=1 \\\n  B=2\nf() {\n  false\n}\n\nf # it fails\n# Code: NotFound … NO_SUCH\n```\n```go\nno " +
 		"shell\n```\n"
 	all := statements(t, "x.md", text)
 	if len(all) != 3 || all[0].text != "A=1 \\\n  B=2" || all[1].line != 4 ||
-		!strings.Contains(all[2].told, "NO_SUCH") {
+		!strings.Contains(all[2].expected, "NO_SUCH") {
 		t.Fatalf("read %+v", all)
 	}
 	sh := startShell(t, t.TempDir(), os.Environ())
@@ -342,14 +338,14 @@ func TestWhatADocumentSaysIsHeldAgainstWhatHappens(t *testing.T) {
 	list := map[string]string{"make": "", "x.md: grpcurl a": ""}
 	for text, want := range map[string]string{"make run": "make", "maker": "", "grpcurl a b": "x.md: grpcurl a",
 		"grpcurl b": ""} {
-		if got, out := excused(list, statement{doc: "x.md", text: text}); got != want || out != (want != "") {
-			t.Errorf("%q is excused by %q", text, got)
+		if got, out := isExcluded(list, statement{doc: "x.md", text: text}); got != want || out != (want != "") {
+			t.Errorf("%q is excluded by %q", text, got)
 		}
 	}
 	for name, tt := range map[string]struct {
-		told, printed string
-		code          int
-		fine          bool
+		expected, printed string
+		code              int
+		fine              bool
 	}{
 		"what works":                     {"# some words", "", 0, true},
 		"what fails":                     {"# some words", "", 1, false},
@@ -358,8 +354,8 @@ func TestWhatADocumentSaysIsHeldAgainstWhatHappens(t *testing.T) {
 		"what fails with another code":   {"# Code: NotFound", "Code: Internal", 1, false},
 		"what fails for another reason":  {"# Code: NotFound … NO_SUCH", "Code: NotFound OTHER", 1, false},
 	} {
-		if a := amiss(statement{told: tt.told}, tt.printed, tt.code); (a == "") != tt.fine {
-			t.Errorf("%s: amiss is %q", name, a)
+		if a := mismatch(statement{expected: tt.expected}, tt.printed, tt.code); (a == "") != tt.fine {
+			t.Errorf("%s: the mismatch is %q", name, a)
 		}
 	}
 }

@@ -15,8 +15,8 @@ import (
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 )
 
-func TestWhatCallersSeeWhenTheyAreWrong(t *testing.T) {
-	s := start(t)
+func TestErrorsOfInvalidCalls(t *testing.T) {
+	s := shared(t)
 	c := dial(t, s.Endpoints)
 	alice, tokens := signIn(t, c)
 	mallory, _ := signIn(t, c)
@@ -152,10 +152,10 @@ func TestWhatCallersSeeWhenTheyAreWrong(t *testing.T) {
 	})
 }
 
-// get drops the answer of a call that is made for its error.
+// get returns the error of a call only.
 func get[T any](_ T, err error) error { return err }
 
-// wrongChecksum is the address with the case of one letter changed.
+// wrongChecksum changes the case of one letter of an address.
 func wrongChecksum(address string) string {
 	at := 2 + strings.IndexFunc(address[2:], unicode.IsLetter)
 	letter := address[at : at+1]
@@ -167,9 +167,9 @@ func wrongChecksum(address string) string {
 	return address[:at] + letter + address[at+1:]
 }
 
-// Logging out ends the refreshing; the access token runs out by itself.
+// A logout revokes the refresh token; the access token stays valid until it expires.
 func TestASessionFromSignInToLogout(t *testing.T) {
-	s := start(t)
+	s := shared(t)
 	c := dial(t, s.Endpoints)
 	ctx, tokens := signIn(t, c)
 	first, err := c.Sessions.Refresh(t.Context(), &authv1.RefreshRequest{RefreshToken: tokens.GetRefreshToken()})
@@ -191,10 +191,9 @@ func TestASessionFromSignInToLogout(t *testing.T) {
 	wantError(t, err, codes.Unauthenticated, "SESSION_REVOKED")
 }
 
-// A request that is wrong a hundred thousand times over costs as little as
-// one that is wrong once.
+// A request with a million invalid elements is rejected as fast as one with a single one.
 func TestAHugeWrongRequestIsRefusedCheaply(t *testing.T) {
-	s := start(t)
+	s := shared(t)
 	c := dial(t, s.Endpoints)
 	ctx, _ := signIn(t, c)
 	ctx, cancel := context.WithTimeout(ctx, 6*time.Second) // with the race detector, beside other tests

@@ -18,9 +18,8 @@ import (
 	"github.com/purserhq/purser/services/devstack/suite"
 )
 
-// past reads the whole history of a range, page by page, and returns it with
-// the number of pages.
-func past(t *testing.T, ctx context.Context, c *demo.Clients, from, until time.Time,
+// readHistory reads the history of a range page by page. It returns it with the number of pages.
+func readHistory(t *testing.T, ctx context.Context, c *demo.Clients, from, until time.Time,
 	size int32) (hours []*walletv1.HistoricalHoldings, pages int) {
 	t.Helper()
 	req := &walletv1.ListHistoricalHoldingsRequest{StartTime: timestamppb.New(from), EndTime: timestamppb.New(until),
@@ -33,7 +32,7 @@ func past(t *testing.T, ctx context.Context, c *demo.Clients, from, until time.T
 		pages++
 		for _, h := range resp.GetHours() {
 			if n := len(hours); n > 0 && hours[n-1].GetHourTime().AsTime().Equal(h.GetHourTime().AsTime()) {
-				hours[n-1] = joined(hours[n-1], h)
+				hours[n-1] = mergePages(hours[n-1], h)
 			} else {
 				hours = append(hours, h)
 			}
@@ -44,8 +43,8 @@ func past(t *testing.T, ctx context.Context, c *demo.Clients, from, until time.T
 	}
 }
 
-// joined are the two halves of an hour that a page ended in.
-func joined(a, b *walletv1.HistoricalHoldings) *walletv1.HistoricalHoldings {
+// mergePages joins the two parts of an hour that was split by a page.
+func mergePages(a, b *walletv1.HistoricalHoldings) *walletv1.HistoricalHoldings {
 	for _, w := range b.GetWallets() {
 		if last := a.GetWallets()[len(a.GetWallets())-1]; last.GetWalletId() == w.GetWalletId() {
 			last.Holdings = append(last.Holdings, w.GetHoldings()...)
@@ -56,9 +55,8 @@ func joined(a, b *walletv1.HistoricalHoldings) *walletv1.HistoricalHoldings {
 	return a
 }
 
-// checkPast works a history out anew from what chain and feed were seeded
-// with.
-func checkPast(t *testing.T, s *suite.Suite, hours []*walletv1.HistoricalHoldings, from, until time.Time,
+// checkHistoricalHoldings compares a history with the chain's plan and the feed's prices.
+func checkHistoricalHoldings(t *testing.T, s *suite.Suite, hours []*walletv1.HistoricalHoldings, from, until time.Time,
 	wallets map[string]common.Address) {
 	t.Helper()
 	assets := map[string]common.Address{"ETH": chain.Native()}
@@ -83,7 +81,7 @@ func checkPast(t *testing.T, s *suite.Suite, hours []*walletv1.HistoricalHolding
 			for _, row := range w.GetHoldings() {
 				symbol := row.GetBalance().GetToken().GetSymbol()
 				held[symbol] = row.GetBalance().GetAmount()
-				checkPastPrice(t, symbol, row.GetPrice(), at)
+				checkHistoricalPrice(t, symbol, row.GetPrice(), at)
 			}
 			for symbol, asset := range assets {
 				want := ""
@@ -99,7 +97,7 @@ func checkPast(t *testing.T, s *suite.Suite, hours []*walletv1.HistoricalHolding
 	}
 }
 
-func checkPastPrice(t *testing.T, symbol string, p *walletv1.Price, at time.Time) {
+func checkHistoricalPrice(t *testing.T, symbol string, p *walletv1.Price, at time.Time) {
 	t.Helper()
 	want, ok := prices.PriceAt(symbol, at)
 	if !ok {
@@ -113,8 +111,8 @@ func checkPastPrice(t *testing.T, symbol string, p *walletv1.Price, at time.Time
 	}
 }
 
-// withHolders signs in a user with wallets of the chain's holders and of who has
-// nothing; their addresses by wallet.
+// withHolders signs in a user with wallets of the chain's holders and of an empty account. It returns the addresses
+// by wallet id.
 func withHolders(t *testing.T, s *suite.Suite, c *demo.Clients) (context.Context, map[string]common.Address) {
 	t.Helper()
 	ctx, _ := signIn(t, c)
@@ -129,31 +127,31 @@ func withHolders(t *testing.T, s *suite.Suite, c *demo.Clients) (context.Context
 	return ctx, wallets
 }
 
-func TestThePastIsWhatChainAndFeedWereSeededWith(t *testing.T) {
-	s := start(t)
+func TestHistoricalHoldingsMatchChainAndPriceFeed(t *testing.T) {
+	s := shared(t)
 	c := dial(t, s.Endpoints)
 	ctx, wallets := withHolders(t, s, c)
 	until := s.Chain.Head().Time.Truncate(time.Hour)
 	from := s.Chain.Plan().Start
-	hours, _ := past(t, ctx, c, from, until, 0)
-	checkPast(t, s, hours, from, until, wallets)
+	hours, _ := readHistory(t, ctx, c, from, until, 0)
+	checkHistoricalHoldings(t, s, hours, from, until, wallets)
 
-	t.Run("again, from what is kept, in pages that end anywhere", func(t *testing.T) {
+	t.Run("again, from the stored history, in pages of any size", func(t *testing.T) {
 		asked := s.Prices.Requests()
 		for _, size := range []int32{1, 7, 2000} {
 			until := from.Add(30 * time.Hour)
-			hours, pages := past(t, ctx, c, from, until, size)
-			checkPast(t, s, hours, from, until, wallets)
+			hours, pages := readHistory(t, ctx, c, from, until, size)
+			checkHistoricalHoldings(t, s, hours, from, until, wallets)
 			if pages < 200/int(size) {
 				t.Errorf("%d pages of %d rows", pages, size)
 			}
 		}
 		if now := s.Prices.Requests(); now != asked {
-			t.Errorf("the feed was asked %d times more", now-asked)
+			t.Errorf("%d more requests to the feed", now-asked)
 		}
 	})
-	t.Run("before the chain there was nothing", func(t *testing.T) {
-		hours, _ := past(t, ctx, c, from.Add(-5*time.Hour), from, 0)
+	t.Run("before the chain there are no holdings", func(t *testing.T) {
+		hours, _ := readHistory(t, ctx, c, from.Add(-5*time.Hour), from, 0)
 		if len(hours) != 5 {
 			t.Fatalf("%d hours", len(hours))
 		}
@@ -166,7 +164,7 @@ func TestThePastIsWhatChainAndFeedWereSeededWith(t *testing.T) {
 			}
 		}
 	})
-	t.Run("of ranges that are none", func(t *testing.T) {
+	t.Run("invalid ranges", func(t *testing.T) {
 		now := time.Now()
 		for name, r := range map[string][2]time.Time{
 			"start_time": {until, until}, "end_time": {until, now.Add(time.Hour)},
@@ -184,9 +182,8 @@ func TestThePastIsWhatChainAndFeedWereSeededWith(t *testing.T) {
 	})
 }
 
-// Ninety days of two wallets, as portfolio's backfill asks for them; nine where
-// nothing is to be proven.
-func TestNinetyDaysAreReadInTime(t *testing.T) {
+// Ninety days of two wallets, as portfolio's backfill reads them; nine days unless PURSER_PROVE is set.
+func TestNinetyDaysOfHoldingsAreReadInAMinute(t *testing.T) {
 	days := testkit.Size(9, 90)
 	s := start(t, func(o *suite.Options) { o.History = time.Duration(days) * 24 * time.Hour })
 	c := dial(t, s.Endpoints)
@@ -198,9 +195,9 @@ func TestNinetyDaysAreReadInTime(t *testing.T) {
 		}
 	}
 	until := s.Chain.Head().Time.Truncate(time.Hour)
-	for _, what := range []string{"read", "read again, from what is kept"} {
+	for _, what := range []string{"read", "read again, from the stored history"} {
 		begun := time.Now()
-		hours, pages := past(t, ctx, c, until.AddDate(0, 0, -days), until, 2000)
+		hours, pages := readHistory(t, ctx, c, until.AddDate(0, 0, -days), until, 2000)
 		took := time.Since(begun)
 		testkit.Figure(t, "%d days of 2 wallets %s: %d hours in %d pages, %s", days, what, len(hours), pages,
 			took.Round(10*time.Millisecond))

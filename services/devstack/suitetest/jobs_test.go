@@ -19,9 +19,8 @@ import (
 	"github.com/purserhq/purser/services/devstack/suite"
 )
 
-// Portfolio's job signs in at auth in its own name and reads everybody's
-// holdings at wallet.
-func TestEverybodysSnapshotIsTakenWithoutTheirAsking(t *testing.T) {
+// Portfolio's job signs in with its service account and reads the holdings of all users from wallet.
+func TestTheSnapshotJobTakesASnapshotOfEveryPortfolio(t *testing.T) {
 	s := start(t, func(o *suite.Options) {
 		o.Extra = map[string][]string{"portfolio": {"PURSER_SNAPSHOT_CRON=@every 1s"}}
 	})
@@ -56,14 +55,13 @@ func TestEverybodysSnapshotIsTakenWithoutTheirAsking(t *testing.T) {
 	resp, err := c.Portfolios.GetTimeline(nobody,
 		&portfoliov1.GetTimelineRequest{Interval: portfoliov1.Interval_INTERVAL_HOURLY})
 	if err != nil || len(resp.GetPoints()) != 0 {
-		t.Errorf("who has no wallets has the history %v, %v", resp.GetPoints(), err)
+		t.Errorf("a user without wallets has the history %v, %v", resp.GetPoints(), err)
 	}
 }
 
-// Wallet's job syncs wallets without their owners' asking, and an operator sees
-// its runs and has it run at once.
-func TestEverybodysWalletsAreSyncedWithoutTheirAsking(t *testing.T) {
-	s := start(t)
+// Wallet's job syncs the wallets of all users. An operator can trigger it and list its runs.
+func TestTheSyncJobSyncsEveryWallet(t *testing.T) {
+	s := shared(t)
 	c := dial(t, s.Endpoints)
 	wallets := map[context.Context]*walletv1.Wallet{}
 	for _, h := range s.Chain.Holders() {
@@ -84,7 +82,7 @@ func TestEverybodysWalletsAreSyncedWithoutTheirAsking(t *testing.T) {
 	user, _ := signIn(t, c)
 	_, err = jobs.TriggerJob(user, &jobsv1.TriggerJobRequest{Job: "sync_wallets"})
 	wantError(t, err, codes.PermissionDenied, "PERMISSION_MISSING")
-	admin := operator(t, s, c)
+	admin := signInAdmin(t, s, c)
 	_, err = jobs.TriggerJob(admin, &jobsv1.TriggerJobRequest{Job: "no_such_job"})
 	wantError(t, err, codes.NotFound, "NOT_FOUND")
 	if _, err := jobs.TriggerJob(admin, &jobsv1.TriggerJobRequest{Job: "sync_wallets"}); err != nil {
@@ -123,7 +121,7 @@ func TestEverybodysWalletsAreSyncedWithoutTheirAsking(t *testing.T) {
 	})
 }
 
-// walletJobs is the job service of wallet.
+// walletJobs is a client of the job service of wallet.
 func walletJobs(t *testing.T, s *suite.Suite) jobsv1.JobServiceClient {
 	t.Helper()
 	conn, err := grpcclient.Dial(grpcclient.Config{Addr: s.Endpoints.Wallet, Plaintext: true}, nil)
@@ -134,8 +132,8 @@ func walletJobs(t *testing.T, s *suite.Suite) jobsv1.JobServiceClient {
 	return jobsv1.NewJobServiceClient(conn)
 }
 
-// operator is a context in the name of an admin who has just signed in.
-func operator(t *testing.T, s *suite.Suite, c *demo.Clients) context.Context {
+// signInAdmin registers an admin and returns a context with their access token.
+func signInAdmin(t *testing.T, s *suite.Suite, c *demo.Clients) context.Context {
 	t.Helper()
 	email, password := strings.ToLower(rand.Text())+"@example.com", rand.Text()
 	if _, err := c.Accounts.Register(t.Context(),

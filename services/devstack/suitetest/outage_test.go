@@ -16,10 +16,10 @@ import (
 	"github.com/purserhq/purser/services/devstack/suite"
 )
 
-// recovery is how long a part that is back may take to be used again.
-const recovery = 10 * time.Second
+// recoveryTimeout bounds the time until a restarted server is used again.
+const recoveryTimeout = 10 * time.Second
 
-func TestRedisAwayCostsNobodyAnAnswer(t *testing.T) {
+func TestEveryCallSucceedsWithoutRedis(t *testing.T) {
 	s := start(t)
 	c := dial(t, s.Endpoints)
 	ctx, tokens := signIn(t, c)
@@ -28,7 +28,7 @@ func TestRedisAwayCostsNobodyAnAnswer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	everything := func(when string) {
+	everyCallSucceeds := func(when string) {
 		t.Helper()
 		got, err := c.Portfolios.GetValuation(ctx, &portfoliov1.GetValuationRequest{})
 		if err != nil || got.GetValuation().GetTotal() != before.GetValuation().GetTotal() {
@@ -43,14 +43,14 @@ func TestRedisAwayCostsNobodyAnAnswer(t *testing.T) {
 			"sync": syncErr, "snapshot": snapErr, "refresh": freshErr, "rename": renameErr,
 			"user":     get(c.Accounts.GetMe(ctx, &authv1.GetMeRequest{})),
 			"timeline": get(c.Portfolios.GetTimeline(ctx, &portfoliov1.GetTimelineRequest{})),
-			"token":    get(c.Tokens.GetToken(ctx, &walletv1.GetTokenRequest{TokenId: tokenOf(t, ctx, c)})),
+			"token":    get(c.Tokens.GetToken(ctx, &walletv1.GetTokenRequest{TokenId: heldTokenID(t, ctx, c)})),
 		} {
 			if err != nil {
 				t.Errorf("%s: %s: %v", when, what, err)
 			}
 		}
 		signIn(t, c)
-		testkit.Eventually(t, recovery, func() bool { // once the outbox is swept, if Redis was away meanwhile
+		testkit.Eventually(t, recoveryTimeout, func() bool { // after the outbox is swept, if Redis was unavailable
 			list, err := c.Wallets.ListWallets(ctx, &walletv1.ListWalletsRequest{})
 			if err != nil {
 				t.Errorf("%s: wallets: %v", when, err)
@@ -59,30 +59,30 @@ func TestRedisAwayCostsNobodyAnAnswer(t *testing.T) {
 		})
 	}
 	s.Redis.Kill()
-	everything("killed")
+	everyCallSucceeds("killed")
 	if err := s.Redis.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	everything("back")
+	everyCallSucceeds("back")
 	s.Redis.Pause()
-	everything("hung")
+	everyCallSucceeds("hung")
 	s.Redis.Resume()
-	everything("back again")
+	everyCallSucceeds("back again")
 }
 
-func TestPostgresAwayIsUnavailableAndItsReturnIsNoticed(t *testing.T) {
-	s := start(t, func(o *suite.Options) { o.Durable = true }) // what was committed must be there after the kill
+func TestWithoutPostgresCallsAreUnavailableUntilItReturns(t *testing.T) {
+	s := start(t, func(o *suite.Options) { o.Durable = true }) // committed data must survive the kill
 	c := dial(t, s.Endpoints)
 	ctx, _ := signIn(t, c)
 	w := addWallet(t, ctx, c, account(s, s.Chain.Holders()[0]))
-	token := tokenOf(t, ctx, c)
+	token := heldTokenID(t, ctx, c)
 	cached := map[string]func() error{
 		"user":     func() error { return get(c.Accounts.GetMe(ctx, &authv1.GetMeRequest{})) },
 		"wallets":  func() error { return get(c.Wallets.ListWallets(ctx, &walletv1.ListWalletsRequest{})) },
 		"token":    func() error { return get(c.Tokens.GetToken(ctx, &walletv1.GetTokenRequest{TokenId: token})) },
 		"timeline": func() error { return get(c.Portfolios.GetTimeline(ctx, &portfoliov1.GetTimelineRequest{})) },
 	}
-	for range 5 { // so that it is cached, also when Redis is slow at times
+	for range 5 { // to be sure that it is cached even if Redis is slow
 		for what, call := range cached {
 			if err := call(); err != nil {
 				t.Fatalf("%s: %v", what, err)
@@ -93,7 +93,7 @@ func TestPostgresAwayIsUnavailableAndItsReturnIsNoticed(t *testing.T) {
 
 	for what, call := range cached {
 		t.Log("from the cache:", what)
-		testkit.Eventually(t, recovery, func() bool { return call() == nil })
+		testkit.Eventually(t, recoveryTimeout, func() bool { return call() == nil })
 	}
 	login := func() error {
 		return get(c.Sessions.Login(t.Context(),
@@ -115,7 +115,7 @@ func TestPostgresAwayIsUnavailableAndItsReturnIsNoticed(t *testing.T) {
 			t.Errorf("%s: no RetryInfo in %v", what, e)
 		}
 	}
-	// Verification needs no database: a bad token is still told from a good one.
+	// Verification needs no database.
 	_, err := c.Wallets.GetWallet(t.Context(), &walletv1.GetWalletRequest{WalletId: w.GetId()})
 	wantError(t, err, codes.Unauthenticated, "TOKEN_MISSING")
 	if keys, err := c.Keys.GetJwks(t.Context(), &authv1.GetJwksRequest{}); err != nil || len(keys.GetKeys()) != 2 {
@@ -125,14 +125,14 @@ func TestPostgresAwayIsUnavailableAndItsReturnIsNoticed(t *testing.T) {
 	if err := s.Postgres.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, recovery, func() bool {
+	testkit.Eventually(t, recoveryTimeout, func() bool {
 		return get(c.Portfolios.GetValuation(ctx, &portfoliov1.GetValuationRequest{})) == nil &&
 			errs.Is(login(), errs.KindUnauthenticated)
 	})
 }
 
-// tokenOf is the id of a token that the user holds.
-func tokenOf(t *testing.T, ctx context.Context, c *demo.Clients) string {
+// heldTokenID is the id of a token that the user holds.
+func heldTokenID(t *testing.T, ctx context.Context, c *demo.Clients) string {
 	t.Helper()
 	v, err := c.Portfolios.GetValuation(ctx, &portfoliov1.GetValuationRequest{})
 	if err != nil {
@@ -141,7 +141,7 @@ func tokenOf(t *testing.T, ctx context.Context, c *demo.Clients) string {
 	return v.GetValuation().GetPositions()[0].GetTokenId()
 }
 
-func TestWhileTheChainIsAwayOnlySyncFails(t *testing.T) {
+func TestWithoutTheChainOnlySyncFails(t *testing.T) {
 	s := start(t)
 	c := dial(t, s.Endpoints)
 	ctx, _ := signIn(t, c)
@@ -165,8 +165,8 @@ func TestWhileTheChainIsAwayOnlySyncFails(t *testing.T) {
 	}
 }
 
-func TestWhileWalletIsAwayTheLastSnapshotIsServedAndNoneIsWritten(t *testing.T) {
-	s := start(t)
+func TestWithoutWalletTheLastSnapshotIsServedAndNoneIsWritten(t *testing.T) {
+	s := shared(t)
 	c := dial(t, s.Endpoints)
 	ctx, _ := signIn(t, c)
 	other, _ := signIn(t, c)
@@ -175,9 +175,7 @@ func TestWhileWalletIsAwayTheLastSnapshotIsServedAndNoneIsWritten(t *testing.T) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.StopService("wallet"); err != nil {
-		t.Fatal(err)
-	}
+	stopService(t, s, "wallet")
 	v, err := c.Portfolios.GetValuation(ctx, &portfoliov1.GetValuationRequest{})
 	if err != nil || !v.GetValuation().GetStale() || v.GetValuation().GetComplete() ||
 		v.GetValuation().GetTotal() != snap.GetSnapshot().GetTotal() {
@@ -193,18 +191,16 @@ func TestWhileWalletIsAwayTheLastSnapshotIsServedAndNoneIsWritten(t *testing.T) 
 	}
 }
 
-func TestWhileAuthIsAwayItsTokensAreStillVerified(t *testing.T) {
-	s := start(t)
+func TestWithoutAuthItsTokensAreStillVerified(t *testing.T) {
+	s := shared(t)
 	c := dial(t, s.Endpoints)
 	ctx, _ := signIn(t, c)
 	if _, err := c.Portfolios.GetValuation(ctx, &portfoliov1.GetValuationRequest{}); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.StopService("auth"); err != nil {
-		t.Fatal(err)
-	}
+	stopService(t, s, "auth")
 	if _, err := c.Portfolios.GetValuation(ctx, &portfoliov1.GetValuationRequest{}); err != nil {
-		t.Errorf("with auth away: %v", err)
+		t.Errorf("without auth: %v", err)
 	}
 	_, err := c.Portfolios.GetValuation(t.Context(), &portfoliov1.GetValuationRequest{})
 	wantError(t, err, codes.Unauthenticated, "TOKEN_MISSING")

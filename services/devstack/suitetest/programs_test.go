@@ -48,14 +48,14 @@ func programs(t *testing.T) string {
 	return dir
 }
 
-// startPrograms runs each service as a program of its own.
+// startPrograms runs each service as a program.
 func startPrograms(t *testing.T, b *suite.Backing) suite.Endpoints {
 	t.Helper()
 	dir := programs(t)
 	var e suite.Endpoints
 	auth := serve(t, filepath.Join(dir, "auth"), b.AuthEnviron())
 	e.Auth, e.AuthHTTP = auth["grpc"], auth["http"]
-	ensure := exec.CommandContext(t.Context(), filepath.Join(dir, "auth"), b.EnsurePortfolio()...)
+	ensure := exec.CommandContext(t.Context(), filepath.Join(dir, "auth"), b.EnsurePortfolioAccount()...)
 	ensure.Env = b.AuthEnviron()
 	if out, err := ensure.CombinedOutput(); err != nil {
 		t.Fatalf("auth service-account ensure: %v\n%s", err, out)
@@ -70,8 +70,7 @@ func startPrograms(t *testing.T, b *suite.Backing) suite.Endpoints {
 	return e
 }
 
-// serve migrates the database and runs a service until the test ends; it
-// returns where the service says it listens.
+// serve migrates the database and runs a service until the test ends. It returns the addresses in the service's log.
 func serve(t *testing.T, program string, environ []string) map[string]string {
 	t.Helper()
 	migrate := exec.CommandContext(t.Context(), program, "migrate", "up")
@@ -79,23 +78,22 @@ func serve(t *testing.T, program string, environ []string) map[string]string {
 	if out, err := migrate.CombinedOutput(); err != nil || !strings.Contains(string(out), "0 pending") {
 		t.Fatalf("%s migrate up: %v\n%s", program, err, out)
 	}
-	return launch(t, program, environ).said
+	return launch(t, program, environ).addrs
 }
 
-// process is a service that runs as a program of its own.
+// process is a service running as a program.
 type process struct {
 	program string
 	cmd     *exec.Cmd
-	said    map[string]string // where it listens
-	rest    chan string       // its log, at its end
+	addrs   map[string]string // where it listens: grpc, http, …
+	log     chan string       // receives its log when it ends
 	ended   bool
 }
 
-// launch runs a service whose database is migrated until the test ends, or
-// end is called.
+// launch runs a service on a migrated database until the test ends or end is called.
 func launch(t *testing.T, program string, environ []string) *process {
 	t.Helper()
-	p := &process{program: program, cmd: exec.Command(program, "serve"), rest: make(chan string, 1)}
+	p := &process{program: program, cmd: exec.Command(program, "serve"), log: make(chan string, 1)}
 	p.cmd.Env = environ
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
@@ -105,10 +103,10 @@ func launch(t *testing.T, program string, environ []string) *process {
 		t.Fatal(err)
 	}
 	lines := bufio.NewReader(stderr)
-	p.said = serving(t, lines)
+	p.addrs = waitUntilServing(t, lines)
 	go func() { // the pipe is read to its end before Wait
-		rest, _ := io.ReadAll(lines)
-		p.rest <- string(rest)
+		text, _ := io.ReadAll(lines)
+		p.log <- string(text)
 	}()
 	t.Cleanup(func() {
 		if p.ended {
@@ -121,34 +119,35 @@ func launch(t *testing.T, program string, environ []string) *process {
 	return p
 }
 
-// end ends the program by a signal and returns what it exited with.
+// end sends a signal to the program and returns the error of its exit.
 func (p *process) end(t *testing.T, by os.Signal) error {
 	t.Helper()
 	p.ended = true
 	_ = p.cmd.Process.Signal(by)
-	rest := <-p.rest
+	log := <-p.log
 	err := p.cmd.Wait()
 	if t.Failed() || err != nil && by == syscall.SIGTERM {
-		t.Logf("end of the log of %s:\n%s", p.program, rest[max(0, len(rest)-8<<10):])
+		t.Logf("end of the log of %s:\n%s", p.program, log[max(0, len(log)-8<<10):])
 	}
 	return err
 }
 
-func serving(t *testing.T, lines *bufio.Reader) map[string]string {
+// waitUntilServing reads the log until the service is serving, and returns its addresses.
+func waitUntilServing(t *testing.T, lines *bufio.Reader) map[string]string {
 	t.Helper()
 	for {
 		line, err := lines.ReadString('\n')
 		if err != nil {
 			t.Fatalf("the program ended: %v %s", err, line)
 		}
-		said := map[string]any{}
-		if json.Unmarshal([]byte(line), &said) != nil || said["msg"] != "serving" {
+		entry := map[string]any{}
+		if json.Unmarshal([]byte(line), &entry) != nil || entry["msg"] != "serving" {
 			continue
 		}
-		where := map[string]string{}
-		for k, v := range said {
-			where[k] = fmt.Sprint(v)
+		addrs := map[string]string{}
+		for k, v := range entry {
+			addrs[k] = fmt.Sprint(v)
 		}
-		return where
+		return addrs
 	}
 }

@@ -12,10 +12,10 @@ import (
 // checkout is the root of the repository.
 const checkout = "../../.."
 
-// grpcurl runs the pinned grpcurl and returns all that it prints.
+// grpcurl is the path of the pinned grpcurl.
 type grpcurl string
 
-// makeGrpcurl builds grpcurl and the protoset as the docs say to.
+// makeGrpcurl builds grpcurl and the protoset with make, as in the docs.
 func makeGrpcurl(t *testing.T) (run grpcurl, protoset string) {
 	t.Helper()
 	bin, err := filepath.Abs(filepath.Join(checkout, "bin"))
@@ -42,7 +42,7 @@ func TestAServerWithoutReflectionIsCalledWithTheProtoset(t *testing.T) {
 	run, protoset := makeGrpcurl(t)
 	const list = "purser.wallet.v1.WalletService/ListWallets"
 
-	// The control: without the protoset the server says nothing of its methods.
+	// The control: without the protoset grpcurl knows no methods.
 	for _, args := range [][]string{{s.Endpoints.Wallet, "list"}, {s.Endpoints.Wallet, list}} {
 		if out, err := run.call(t, args...); err == nil ||
 			!strings.Contains(out, "does not support the reflection API") {
@@ -76,7 +76,7 @@ func TestAServerWithoutReflectionIsCalledWithTheProtoset(t *testing.T) {
 		}
 		for _, want := range tt.want {
 			if !strings.Contains(out, want) {
-				t.Errorf("%s does not tell %s:\n%s", name, want, out)
+				t.Errorf("%s does not print %s:\n%s", name, want, out)
 			}
 		}
 	}

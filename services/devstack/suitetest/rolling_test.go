@@ -29,16 +29,16 @@ import (
 )
 
 const (
-	// rate of the calls while replicas are restarted, each second.
+	// rate is the number of calls per second while replicas are restarted.
 	rate = 500
-	// users who make them; one alone would meet its own limit.
+	// users share the calls, so that none reaches its rate limit.
 	users = 8
 )
 
-// caller makes a call of a load.
+// caller makes one call.
 type caller func(ctx context.Context, opts ...grpc.CallOption) error
 
-// mix is what a service is called with: reads, and writes that may be repeated.
+// mix is the calls to a service: reads and idempotent writes.
 type mix struct {
 	services []string
 	calls    func(grpc.ClientConnInterface) []caller
@@ -69,8 +69,8 @@ func mixes() map[string]mix {
 			return []caller{
 				of(a.GetMe, &authv1.GetMeRequest{}),
 				of(authv1.NewSessionServiceClient(conn).ListSessions, &authv1.ListSessionsRequest{}),
-				of(a.UpdateNotificationPreferences,
-					&authv1.UpdateNotificationPreferencesRequest{NotificationPreferences: &authv1.NotificationPreferences{WeeklySummary: new(true)}}),
+				of(a.UpdateNotificationPreferences, &authv1.UpdateNotificationPreferencesRequest{
+					NotificationPreferences: &authv1.NotificationPreferences{WeeklySummary: new(true)}}),
 			}
 		}},
 	}
@@ -83,7 +83,7 @@ func of[Q, A any](method func(context.Context, *Q, ...grpc.CallOption) (*A, erro
 	}
 }
 
-// replicas of one service, each a program on an address of its own.
+// replicas are two programs of one service, each with its own address.
 type replicas struct {
 	program string
 	environ []string
@@ -108,7 +108,7 @@ func (r *replicas) start(t *testing.T, i int) {
 		[]string{"PURSER_GRPC_ADDR=" + r.addrs[i], "PURSER_HTTP_ADDR=127.0.0.1:0"}))
 }
 
-// dial connects to both, as to a name that resolves to both.
+// dial connects to both replicas, like a name that resolves to both.
 func (r *replicas) dial(t *testing.T, idempotent []string) *grpc.ClientConn {
 	t.Helper()
 	both := manual.NewBuilderWithScheme("replicas")
@@ -124,7 +124,7 @@ func (r *replicas) dial(t *testing.T, idempotent []string) *grpc.ClientConn {
 	return conn
 }
 
-// load is calls to replicas over one connection, and what became of them.
+// load makes calls to replicas over one connection and counts the results.
 type load struct {
 	to    *replicas
 	as    []context.Context
@@ -156,8 +156,7 @@ func (l *load) call(n int) {
 	}
 }
 
-// steadily calls so often a second until stop is called, which waits for the
-// last answer.
+// steadily makes rate calls per second until stop is called, which waits for the last answer.
 func (l *load) steadily(rate int) (stop func()) {
 	end, ended := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -213,8 +212,8 @@ func TestNoCallIsLostWhileReplicasAreRestarted(t *testing.T) {
 			for _, s := range m.services {
 				idempotent = append(idempotent, access.Idempotent(s)...)
 			}
-			// Half of the calls are never repeated, as the calls must not be that
-			// change something: a replica that ends in order needs no retries.
+			// Half of the calls are not retried, as calls that write are not: a graceful shutdown must not
+			// need retries.
 			loads := []*load{
 				{to: r, as: as, calls: m.calls(r.dial(t, idempotent))},
 				{to: r, as: as, calls: m.calls(r.dial(t, nil))},
@@ -241,11 +240,10 @@ func TestNoCallIsLostWhileReplicasAreRestarted(t *testing.T) {
 	}
 }
 
-// restart ends one replica in order and starts it again, while the other one
-// serves.
+// restart stops one replica gracefully and starts it again, while the other one serves.
 func restart(t *testing.T, r *replicas, i int, loads []*load) {
 	t.Helper()
-	for _, l := range loads { // or the other one would be the only one
+	for _, l := range loads { // both replicas must serve before one stops
 		l.reaches(t, 0)
 		l.reaches(t, 1)
 	}
@@ -266,13 +264,12 @@ func report(t *testing.T, service string, rounds int, took time.Duration, loads 
 			t.Errorf("%d of %d calls failed, the first with: %v", l.failed.Load(), l.made.Load(), *first)
 		}
 	}
-	testkit.Figure(t, "%s: %d calls, %.0f/s, while one replica of two was ended by SIGTERM %d times; failed: %d; "+
+	testkit.Figure(t, "%s: %d calls, %.0f/s, while one of two replicas was stopped by SIGTERM %d times; failed: %d; "+
 		"slowest: %s",
 		service, made, float64(made)/took.Seconds(), rounds, failed, slowest.Round(time.Millisecond))
 }
 
-// kill is the control: what doesn't end in order loses calls. It kills a
-// replica that is busy.
+// kill is the control: a replica that is killed while busy loses calls.
 func kill(t *testing.T, l *load) *load {
 	t.Helper()
 	const callers = 32

@@ -21,8 +21,7 @@ import (
 	"github.com/purserhq/purser/services/devstack/suite"
 )
 
-// freePort is one that nothing listens on. Browsers and the provider have to
-// know where auth's pages will be.
+// freePort returns an unused port, for tests in which the address of auth's pages must be known before it starts.
 func freePort(t *testing.T) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -33,8 +32,7 @@ func freePort(t *testing.T) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-// browse opens a page, follows it to where it leads on, chooses a user on the
-// login page, and returns the address of the page that this ends on.
+// browse opens a page, chooses a user on the login page, and returns the address that the redirects end at.
 func browse(t *testing.T, page, user string) *url.URL {
 	t.Helper()
 	jar, err := cookiejar.New(nil)
@@ -63,7 +61,7 @@ func browse(t *testing.T, page, user string) *url.URL {
 	return resp.Request.URL
 }
 
-// me is the account that tokens are of.
+// me returns the user of the tokens.
 func me(t *testing.T, c *demo.Clients, tokens *authv1.Tokens) *authv1.User {
 	t.Helper()
 	resp, err := c.Accounts.GetMe(grpcclient.WithToken(t.Context(), tokens.GetAccessToken()), &authv1.GetMeRequest{})
@@ -122,7 +120,7 @@ func TestABrowserSignsInWithTheLocalProviders(t *testing.T) {
 }
 
 func TestWalletsOfAKeyAndOfAContractSignIn(t *testing.T) {
-	s := start(t)
+	s := shared(t)
 	c := dial(t, s.Endpoints)
 	alice, bob := s.Chain.Cast().Alice, s.Chain.Cast().Bob
 	contract, err := s.Chain.DeployWallet(t.Context(), alice)
@@ -154,7 +152,7 @@ func TestWalletsOfAKeyAndOfAContractSignIn(t *testing.T) {
 	if len(ids) != 2 {
 		t.Errorf("%d accounts of a key and a contract", len(ids))
 	}
-	// the last isn't deployed
+	// the last contract is not deployed
 	for _, address := range []string{alice.Address.Hex(), contract.Hex(), chain.WalletOf(bob).Hex()} {
 		_, err := signIn(t.Context(), address, bob)
 		wantError(t, err, codes.Unauthenticated, "WALLET_SIGNATURE_INVALID")

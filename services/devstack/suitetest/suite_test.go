@@ -3,11 +3,13 @@ package suitetest
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,7 +23,9 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/errs/grpcerr"
 	"github.com/purserhq/purser/pkg/grpcclient"
+	"github.com/purserhq/purser/pkg/testkit"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
+	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/devstack/demo"
 	"github.com/purserhq/purser/services/devstack/suite"
@@ -33,14 +37,95 @@ var spans = tracetest.NewSpanRecorder()
 func TestMain(m *testing.M) {
 	otel.SetTracerProvider(sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans)))
 	otel.SetTextMapPropagator(propagation.TraceContext{})
-	os.Exit(m.Run())
+	code := m.Run()
+	if err := stopShared(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
 }
 
 // history of the chains in these tests: long enough for balances to have
 // moved.
 const history = 60 * time.Hour
 
-// start runs a suite of its own for a test.
+// sharedSuite is what start makes by default, for all tests that need no options of their own and leave
+// every part of it running.
+var sharedSuite = sync.OnceValues(func() (*suite.Suite, error) {
+	dir, err := makeFolder()
+	if err != nil {
+		return nil, err
+	}
+	sharedDir = dir
+	return suite.Start(context.Background(), withoutSyncJob(suite.Options{
+		Dir: dir, History: history,
+		Extra: map[string][]string{"auth": {"PURSER_ATTEMPTS_PER_ADDRESS=10000"}}, // all tests share the address
+		Log:   slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),
+	}))
+})
+
+// sharedDir is the folder of sharedSuite; "" before it is started.
+var sharedDir string
+
+// shared returns a running suite. Each test brings its own users; one that stops a service starts it
+// again.
+func shared(t *testing.T) *suite.Suite {
+	t.Helper()
+	s, err := sharedSuite()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// stopShared stops sharedSuite, if a test has started it.
+func stopShared() error {
+	if sharedDir == "" {
+		return nil
+	}
+	s, err := sharedSuite()
+	if err == nil {
+		err = s.Stop()
+	}
+	return errors.Join(err, os.RemoveAll(sharedDir))
+}
+
+// stopService stops a service of the shared suite until the test ends. The suite is then whole again
+// as soon as a valuation, which needs all three services, succeeds.
+func stopService(t *testing.T, s *suite.Suite, name string) {
+	t.Helper()
+	if err := s.StopService(name); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx := context.WithoutCancel(t.Context())
+		if err := s.RestartService(ctx, name); err != nil {
+			t.Fatal(err)
+		}
+		c, err := demo.Dial(s.Endpoints)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = c.Close() }()
+		user, _ := signInUntil(t, ctx, c)
+		testkit.Eventually(t, recoveryTimeout, func() bool {
+			v, err := c.Portfolios.GetValuation(user, &portfoliov1.GetValuationRequest{})
+			return err == nil && !v.GetValuation().GetStale()
+		})
+	})
+}
+
+// withoutSyncJob keeps wallet's job from syncing wallets, unless the options set its schedule.
+func withoutSyncJob(o suite.Options) suite.Options {
+	o.Extra = maps.Clone(o.Extra)
+	if o.Extra == nil {
+		o.Extra = map[string][]string{}
+	}
+	o.Extra["wallet"] = append([]string{"PURSER_SYNC_CRON=0 0 29 2 *"}, o.Extra["wallet"]...)
+	return o
+}
+
+// start runs a suite for one test.
 func start(t *testing.T, change ...func(*suite.Options)) *suite.Suite {
 	t.Helper()
 	o := suite.Options{
@@ -50,13 +135,7 @@ func start(t *testing.T, change ...func(*suite.Options)) *suite.Suite {
 	for _, c := range change {
 		c(&o)
 	}
-	// No wallet is synced but those that a test syncs, unless it says so.
-	o.Extra = maps.Clone(o.Extra)
-	if o.Extra == nil {
-		o.Extra = map[string][]string{}
-	}
-	o.Extra["wallet"] = append([]string{"PURSER_SYNC_CRON=0 0 29 2 *"}, o.Extra["wallet"]...)
-	s, err := suite.Start(t.Context(), o)
+	s, err := suite.Start(t.Context(), withoutSyncJob(o))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,14 +147,19 @@ func start(t *testing.T, change ...func(*suite.Options)) *suite.Suite {
 	return s
 }
 
-// folder is one that Postgres's own user may enter, which those of t.TempDir
-// are not.
-func folder(t *testing.T) string {
-	t.Helper()
+// makeFolder makes a folder that the postgres user can enter, unlike those of t.TempDir.
+func makeFolder() (string, error) {
 	dir, err := os.MkdirTemp("", "purser-suite-")
 	if err == nil {
 		err = os.Chmod(dir, 0o755)
 	}
+	return dir, err
+}
+
+// folder makes a folder that is removed when the test ends.
+func folder(t *testing.T) string {
+	t.Helper()
+	dir, err := makeFolder()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,20 +181,25 @@ func dial(t *testing.T, e suite.Endpoints) *demo.Clients {
 	return c
 }
 
-// signIn makes a user of its own and returns a context in their name, and
-// their tokens.
+// signIn registers a new user and returns a context with their access token, and their tokens.
 func signIn(t *testing.T, c *demo.Clients) (context.Context, *authv1.Tokens) {
 	t.Helper()
+	return signInUntil(t, t.Context(), c)
+}
+
+// signInUntil is signIn for a context that may outlive the test.
+func signInUntil(t *testing.T, ctx context.Context, c *demo.Clients) (context.Context, *authv1.Tokens) {
+	t.Helper()
 	email, password := strings.ToLower(rand.Text())+"@example.com", rand.Text()
-	if _, err := c.Accounts.Register(t.Context(),
+	if _, err := c.Accounts.Register(ctx,
 		&authv1.RegisterRequest{Email: email, Password: password}); err != nil {
 		t.Fatal(err)
 	}
-	resp, err := c.Sessions.Login(t.Context(), &authv1.LoginRequest{Email: email, Password: password})
+	resp, err := c.Sessions.Login(ctx, &authv1.LoginRequest{Email: email, Password: password})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return grpcclient.WithToken(t.Context(), resp.GetTokens().GetAccessToken()), resp.GetTokens()
+	return grpcclient.WithToken(ctx, resp.GetTokens().GetAccessToken()), resp.GetTokens()
 }
 
 func account(s *suite.Suite, address fmt.Stringer) string {

@@ -16,10 +16,10 @@ import (
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 )
 
-// One call of portfolio is one trace: portfolio's own Redis and Postgres,
-// wallet, and wallet's Redis and Postgres, each below what caused it.
+// One call of portfolio is one trace: portfolio's Redis and Postgres, wallet, and wallet's Redis and Postgres, each
+// below its caller.
 func TestOnePortfolioCallIsOneTraceAcrossServicesPostgresAndRedis(t *testing.T) {
-	s := start(t)
+	s := shared(t)
 	c := dial(t, s.Endpoints)
 	ctx, _ := signIn(t, c)
 	addWallet(t, ctx, c, account(s, s.Chain.Holders()[0]))
@@ -35,15 +35,15 @@ func TestOnePortfolioCallIsOneTraceAcrossServicesPostgresAndRedis(t *testing.T) 
 			t.Logf("gaps: %v", gaps(spansOf(id)))
 		}
 	})
-	// A server's span ends a moment after its client has the answer.
+	// A server's span may end after its client has the answer.
 	testkit.Eventually(t, 5*time.Second, func() bool { return len(gaps(spansOf(id))) == 0 })
 	// The control: without any one of its parts the trace has a gap.
 	for _, part := range []string{"portfolio client", "portfolio server", "wallet client", "wallet server", "redis",
 		"postgres"} {
 		without := slices.DeleteFunc(spansOf(id),
-			func(span sdktrace.ReadOnlySpan) bool { return stands(span) == part })
+			func(span sdktrace.ReadOnlySpan) bool { return componentOf(span) == part })
 		if len(gaps(without)) == 0 {
-			t.Errorf("the trace is called whole without %q", part)
+			t.Errorf("no gap is reported without %q", part)
 		}
 	}
 	for _, span := range spansOf(id) {
@@ -56,9 +56,9 @@ func TestOnePortfolioCallIsOneTraceAcrossServicesPostgresAndRedis(t *testing.T) 
 	}
 }
 
-// gaps lists what should stand below what and doesn't.
+// gaps lists the expected parent-child pairs that are missing.
 func gaps(all []sdktrace.ReadOnlySpan) []string {
-	tree := treeOf(all)
+	tree := childComponents(all)
 	var missing []string
 	for parent, children := range map[string][]string{
 		"test":             {"portfolio client"},
@@ -86,25 +86,25 @@ func spansOf(id trace.TraceID) []sdktrace.ReadOnlySpan {
 	return out
 }
 
-// treeOf maps what a span stands for to what stands below it. Spans that
-// stand for nothing by themselves (a transaction, a pool) are passed through.
-func treeOf(all []sdktrace.ReadOnlySpan) map[string][]string {
+// childComponents maps each component to the components below it. Spans without a component, such as those of a
+// transaction or a connection pool, are skipped.
+func childComponents(all []sdktrace.ReadOnlySpan) map[string][]string {
 	byID := map[trace.SpanID]sdktrace.ReadOnlySpan{}
 	for _, span := range all {
 		byID[span.SpanContext().SpanID()] = span
 	}
 	tree := map[string][]string{}
 	for _, span := range all {
-		what := stands(span)
+		what := componentOf(span)
 		if what == "" {
 			continue
 		}
 		parent, ok := byID[span.Parent().SpanID()]
-		for ok && stands(parent) == "" {
+		for ok && componentOf(parent) == "" {
 			parent, ok = byID[parent.Parent().SpanID()]
 		}
 		if ok {
-			above := stands(parent)
+			above := componentOf(parent)
 			if !slices.Contains(tree[above], what) {
 				tree[above] = append(tree[above], what)
 			}
@@ -113,9 +113,10 @@ func treeOf(all []sdktrace.ReadOnlySpan) map[string][]string {
 	return tree
 }
 
-func stands(span sdktrace.ReadOnlySpan) string {
+// componentOf names the component of a span; "" for none.
+func componentOf(span sdktrace.ReadOnlySpan) string {
 	attrs := attribute.NewSet(span.Attributes()...)
-	if system, ok := firstOf(attrs, "db.system.name", "db.system"); ok {
+	if system, ok := firstAttribute(attrs, "db.system.name", "db.system"); ok {
 		return strings.TrimSuffix(system, "ql")
 	}
 	if span.Name() == "test" {
@@ -129,7 +130,7 @@ func stands(span sdktrace.ReadOnlySpan) string {
 	return ""
 }
 
-func firstOf(attrs attribute.Set, keys ...attribute.Key) (string, bool) {
+func firstAttribute(attrs attribute.Set, keys ...attribute.Key) (string, bool) {
 	for _, k := range keys {
 		if v, ok := attrs.Value(k); ok {
 			return v.String(), true

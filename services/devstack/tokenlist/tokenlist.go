@@ -1,8 +1,5 @@
-// Package tokenlist writes the tokens of the local chain in the shape of a Uniswap
-// token list (https://tokenlists.org, schema version 1), which is how wallets and
-// exchanges publish the tokens that they vouch for.
-//
-// Every token of the chain is listed, and ether at the zero address.
+// Package tokenlist writes a token list (https://tokenlists.org, schema version 1) with the tokens of the local chain,
+// and ether at the zero address.
 package tokenlist
 
 import (
@@ -21,8 +18,7 @@ type List struct {
 	Tokens    []Token   `json:"tokens"`
 }
 
-// Version is the list's own version: major rises when tokens go, minor when tokens
-// come, patch when their details change.
+// Version of the list: major rises when tokens are removed, minor when they are added, patch when they change.
 type Version struct {
 	Major int `json:"major"`
 	Minor int `json:"minor"`
@@ -38,7 +34,7 @@ type Token struct {
 	Decimals uint8  `json:"decimals"`
 }
 
-// New makes the list of the given tokens, as of the given time.
+// New makes a list of these tokens with this timestamp.
 func New(chainID uint64, at time.Time, tokens []chain.Token) List {
 	l := List{
 		Name:      "Purser local chain",
@@ -56,7 +52,7 @@ func New(chainID uint64, at time.Time, tokens []chain.Token) List {
 	return l
 }
 
-// JSON is the list as a file.
+// JSON returns the content of the list's file.
 func (l List) JSON() ([]byte, error) {
 	raw, err := json.MarshalIndent(l, "", "  ")
 	if err != nil {

@@ -61,7 +61,7 @@ func (c *collector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func TestOneCallIsOneTraceOfAllServicesHereAndInTheCollector(t *testing.T) {
+func TestOneCallIsOneTraceInTheRingAndInTheCollector(t *testing.T) {
 	c := &collector{spans: map[string]map[string]int{}}
 	listening := httptest.NewServer(c)
 	defer listening.Close()
@@ -137,10 +137,11 @@ func valuation(t *testing.T) trace.TraceID {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Wallets.SyncWallet(ctx, &walletv1.SyncWalletRequest{WalletId: made.GetWallet().GetId()}); err != nil {
+	sync := &walletv1.SyncWalletRequest{WalletId: made.GetWallet().GetId()}
+	if _, err := c.Wallets.SyncWallet(ctx, sync); err != nil {
 		t.Fatal(err)
 	}
-	traced, span := otel.Tracer("test").Start(traces.In(ctx, "test"), "value portfolio")
+	traced, span := otel.Tracer("test").Start(traces.WithService(ctx, "test"), "value portfolio")
 	defer span.End()
 	if _, err := c.Portfolios.GetValuation(traced, &portfoliov1.GetValuationRequest{}); err != nil {
 		t.Fatal(err)

@@ -1,9 +1,9 @@
-// Package traces keeps the last spans of the suite's process in memory, names
-// the service that each is of, and shows a trace as a tree.
+// Package traces keeps the latest spans of the suite's process in memory, adds to each the name of
+// its service, and prints a trace as a waterfall.
 //
-// In the suite the three services are one process with one OpenTelemetry
-// resource, so each span says in an attribute whose it is. As programs of
-// their own they have resources of their own and need none of this.
+// The suite runs the three services in one process with one OpenTelemetry resource, so an attribute of
+// each span names its service. Services that run as separate programs have a resource each and do not
+// need this package.
 package traces
 
 import (
@@ -18,31 +18,31 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// maxText is how many bytes of a name or an error are kept.
-const maxText = 256
+// maxTextBytes limits the stored part of a name or an error.
+const maxTextBytes = 256
 
-// Span is one that has ended.
+// Span is an ended span.
 type Span struct {
 	ID, Parent trace.SpanID
 	// Service is "" when it isn't known.
 	Service string
 	Name    string
 	Kind    trace.SpanKind
-	// System is the database's name, as in "redis"; "" for what is none.
+	// System is the database system, such as "redis"; "" if the span is not of a database.
 	System   string
 	Start    time.Time
 	Duration time.Duration
-	// Failed spans may say why.
-	Failed bool
-	Error  string
+	Failed   bool
+	// Error of a failed span; may be "".
+	Error string
 }
 
-// Ring is a span processor that keeps the last spans that ended. It is safe
-// for concurrent use.
+// Ring is a span processor with a ring buffer of the latest ended spans. It is safe for concurrent
+// use.
 type Ring struct {
-	mu   sync.Mutex
-	kept []entry
-	next int // where the next one goes
+	mu      sync.Mutex
+	entries []entry
+	next    int // index of the oldest entry once the ring is full
 }
 
 type entry struct {
@@ -50,14 +50,14 @@ type entry struct {
 	span  Span
 }
 
-// NewRing keeps at most this many spans, of at most a kilobyte each.
-func NewRing(spans int) *Ring { return &Ring{kept: make([]entry, 0, spans)} }
+// NewRing makes a ring of at most this many spans, of up to about 1 KiB each.
+func NewRing(spans int) *Ring { return &Ring{entries: make([]entry, 0, spans)} }
 
-// OnStart names the service that a span is of.
-func (r *Ring) OnStart(parent context.Context, s sdktrace.ReadWriteSpan) { name(parent, s) }
+// OnStart sets the Service attribute of a span.
+func (r *Ring) OnStart(parent context.Context, s sdktrace.ReadWriteSpan) { setService(parent, s) }
 
-// OnEnd keeps a span, unless it is of the embedded chain: a node is not told
-// which trace asks it, so each answer would be a trace of its own.
+// OnEnd stores a span. Spans of the embedded chain are left out: JSON-RPC carries no trace context,
+// so each answer would be a trace of its own.
 func (r *Ring) OnEnd(s sdktrace.ReadOnlySpan) {
 	attrs := s.Attributes()
 	if value(attrs, Service) == chain {
@@ -65,49 +65,49 @@ func (r *Ring) OnEnd(s sdktrace.ReadOnlySpan) {
 	}
 	e := entry{s.SpanContext().TraceID(), Span{
 		ID: s.SpanContext().SpanID(), Parent: s.Parent().SpanID(),
-		Service: cut(value(attrs, Service)), Name: cut(s.Name()), Kind: s.SpanKind(),
-		System: cut(value(attrs, "db.system.name")),
+		Service: truncate(value(attrs, Service)), Name: truncate(s.Name()), Kind: s.SpanKind(),
+		System: truncate(value(attrs, "db.system.name")),
 		Start:  s.StartTime(), Duration: s.EndTime().Sub(s.StartTime()),
-		Failed: s.Status().Code == codes.Error, Error: cut(s.Status().Description),
+		Failed: s.Status().Code == codes.Error, Error: truncate(s.Status().Description),
 	}}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.kept) < cap(r.kept) {
-		r.kept = append(r.kept, e)
+	if len(r.entries) < cap(r.entries) {
+		r.entries = append(r.entries, e)
 		return
 	}
-	r.kept[r.next] = e
-	r.next = (r.next + 1) % len(r.kept)
+	r.entries[r.next] = e
+	r.next = (r.next + 1) % len(r.entries)
 }
 
-func cut(s string) string { return string([]byte(s[:min(len(s), maxText)])) } // a copy, or the whole would stay
+// truncate returns a copy, so that the ring does not keep a long string alive.
+func truncate(s string) string { return string([]byte(s[:min(len(s), maxTextBytes)])) }
 
-// Shutdown does nothing: what is kept ends with the process.
+// Shutdown does nothing.
 func (*Ring) Shutdown(context.Context) error { return nil }
 
 // ForceFlush does nothing.
 func (*Ring) ForceFlush(context.Context) error { return nil }
 
-// Trace returns what is kept of a trace; without spans when that is nothing.
+// Trace returns the stored spans of a trace; none if the trace is unknown.
 func (r *Ring) Trace(id trace.TraceID) Trace {
 	t := Trace{ID: id}
 	r.mu.Lock()
-	for _, e := range r.kept {
+	for _, e := range r.entries {
 		if e.trace == id {
 			t.Spans = append(t.Spans, e.span)
 		}
 	}
 	r.mu.Unlock()
-	return t.arranged()
+	return t.sorted()
 }
 
-// Recent returns the traces that ended last, newest first, at most limit. One
-// whose first span hasn't ended is left out, unless that may be a span of the
-// caller's, in another process.
+// Recent returns up to limit traces, the latest ended first. A trace whose root span has not ended
+// is left out, unless the root may be in the caller's process.
 func (r *Ring) Recent(limit int) []Trace {
 	found := map[trace.TraceID]*Trace{}
 	r.mu.Lock()
-	for _, e := range r.kept {
+	for _, e := range r.entries {
 		t := found[e.trace]
 		if t == nil {
 			t = &Trace{ID: e.trace}
@@ -117,13 +117,13 @@ func (r *Ring) Recent(limit int) []Trace {
 	}
 	r.mu.Unlock()
 	var all []Trace
-	for _, t := range found {
-		arranged := t.arranged()
-		if len(arranged.Spans) == 0 {
+	for _, unsorted := range found {
+		t := unsorted.sorted()
+		if len(t.Spans) == 0 {
 			continue
 		}
-		if first := arranged.Spans[0]; !first.Parent.IsValid() || first.Kind == trace.SpanKindServer {
-			all = append(all, arranged)
+		if root := t.Spans[0]; !root.Parent.IsValid() || root.Kind == trace.SpanKindServer {
+			all = append(all, t)
 		}
 	}
 	slices.SortFunc(all, func(a, b Trace) int {

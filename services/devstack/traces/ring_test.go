@@ -27,7 +27,8 @@ func TestASpanIsOfTheServiceThatItsMethodContextOrDatabaseNames(t *testing.T) {
 	tr := tracer(ring)
 	client, server := trace.WithSpanKind(trace.SpanKindClient), trace.WithSpanKind(trace.SpanKindServer)
 
-	ctx, root := tr.Start(traces.In(t.Context(), "demo"), "purser.portfolio.v1.PortfolioService/GetValuation", client)
+	ctx, root := tr.Start(traces.WithService(t.Context(), "demo"), "purser.portfolio.v1.PortfolioService/GetValuation",
+		client)
 	_, answer := tr.Start(remote(root), "purser.portfolio.v1.PortfolioService/GetValuation", server)
 	inside, call := tr.Start(trace.ContextWithSpan(t.Context(), answer),
 		"purser.wallet.v1.HoldingsService/GetHoldings", client)
@@ -65,10 +66,10 @@ func TestASpanIsOfTheServiceThatItsMethodContextOrDatabaseNames(t *testing.T) {
 	}
 }
 
-func TestATraceIsATreeWithTimesAndErrors(t *testing.T) {
+func TestATracePrintsAsAWaterfallWithTimesAndErrors(t *testing.T) {
 	ring := traces.NewRing(100)
 	tr := tracer(ring)
-	ctx, root := tr.Start(traces.In(t.Context(), "demo"), "root")
+	ctx, root := tr.Start(traces.WithService(t.Context(), "demo"), "root")
 	under, first := tr.Start(ctx, "first")
 	_, deep := tr.Start(under, "deep\x1b[31m\n")
 	deep.SetStatus(codes.Error, "it fell\nover")

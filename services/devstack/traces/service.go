@@ -11,36 +11,32 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Service is the attribute with the name of the service that a span is of.
+// Service is the attribute with the name of a span's service.
 const Service attribute.Key = "purser.service"
 
-// chain is what the embedded chain's spans are of.
+// chain is the service name of the embedded chain's spans.
 const chain = "chain"
 
 type serviceKey struct{}
 
-// In returns a context whose spans are of this service, unless they are below
-// another one's.
-func In(ctx context.Context, service string) context.Context {
+// WithService returns a context whose root spans get this service name.
+func WithService(ctx context.Context, service string) context.Context {
 	return context.WithValue(ctx, serviceKey{}, service)
 }
 
-// name gives a span the name of its service: that of the method it answers,
-// else that of the span above it in this process, of its context or of its
-// database. A job's span has none of these and takes it from the first
-// statement below it.
-func name(parent context.Context, s sdktrace.ReadWriteSpan) {
-	service := answers(s)
-	above, ok := trace.SpanFromContext(parent).(sdktrace.ReadWriteSpan)
-	ok = ok && service == ""
-	if ok {
-		service = value(above.Attributes(), Service)
-	}
-	if service != "" {
-		ok = false // the span above has it too
+// setService finds the service of a span: by the method that it serves, else by its parent span in
+// this process, its context or its database. The span of a job has none of these; it gets the service
+// of its first child with a database.
+func setService(ctx context.Context, s sdktrace.ReadWriteSpan) {
+	service := servedBy(s)
+	parent, unnamed := trace.SpanFromContext(ctx).(sdktrace.ReadWriteSpan)
+	unnamed = unnamed && service == ""
+	if unnamed {
+		service = value(parent.Attributes(), Service)
+		unnamed = service == ""
 	}
 	if service == "" {
-		service, _ = parent.Value(serviceKey{}).(string)
+		service, _ = ctx.Value(serviceKey{}).(string)
 	}
 	if service == "" {
 		service, _ = strings.CutPrefix(value(s.Attributes(), semconv.DBNamespaceKey), "purser_")
@@ -49,22 +45,22 @@ func name(parent context.Context, s sdktrace.ReadWriteSpan) {
 		return
 	}
 	s.SetAttributes(Service.String(service))
-	if ok {
-		above.SetAttributes(Service.String(service))
+	if unnamed {
+		parent.SetAttributes(Service.String(service))
 	}
 }
 
-// answers is the service whose method a server's span answers, "" of others;
-// the embedded chain is one.
-func answers(s sdktrace.ReadOnlySpan) string {
+// servedBy returns the service that a server span belongs to, chain for the embedded node; "" for
+// other spans.
+func servedBy(s sdktrace.ReadOnlySpan) string {
 	if strings.HasPrefix(s.Name(), "jsonrpc.") {
 		return chain
 	}
 	if s.SpanKind() != trace.SpanKindServer {
 		return ""
 	}
-	rest, ok := strings.CutPrefix(s.Name(), "purser.")
-	service, _, _ := strings.Cut(rest, ".")
+	method, ok := strings.CutPrefix(s.Name(), "purser.")
+	service, _, _ := strings.Cut(method, ".")
 	if !ok {
 		return ""
 	}
@@ -80,8 +76,8 @@ func value(attrs []attribute.KeyValue, key attribute.Key) string {
 	return ""
 }
 
-// ByService is an exporter that sends each span as of a resource of its
-// service's own, named as the service's program names it.
+// ByService wraps an exporter: each span gets a resource with the name of its service, as if the
+// service ran as a program of its own.
 func ByService(to sdktrace.SpanExporter) sdktrace.SpanExporter { return byService{to} }
 
 type byService struct{ sdktrace.SpanExporter }

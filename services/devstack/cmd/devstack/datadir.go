@@ -11,13 +11,13 @@ import (
 	"syscall"
 )
 
-// dataDir is where the suite keeps its data: the folder asked for, or .data
-// here. Postgres won't run as root, so when root starts the suite in a place
-// that other users may not enter (a checkout in /root), it is a folder of
-// this place's own in /var/tmp instead. `make clean` knows both.
-func dataDir(asked string) (string, error) {
-	if asked != "" {
-		dir, err := filepath.Abs(asked)
+// dataDir returns the data folder: the configured one, or .data in the working folder. Postgres does not
+// run as root; if root starts the suite in a folder that other users cannot enter, such as a checkout in
+// /root, the default is a folder in /var/tmp named by a hash of the working folder. `make clean` removes
+// either.
+func dataDir(configured string) (string, error) {
+	if configured != "" {
+		dir, err := filepath.Abs(configured)
 		if err != nil {
 			return "", fmt.Errorf("PURSER_DEV_DIR: %w", err)
 		}
@@ -34,9 +34,8 @@ func dataDir(asked string) (string, error) {
 	return ownFolder(filepath.Join("/var/tmp", "purser-"+hex.EncodeToString(sum[:6])))
 }
 
-// ownFolder makes a folder where others may write, or makes sure that the one
-// there is ours: anybody can guess its name and could have put it, or a link,
-// there for root to write through.
+// ownFolder creates a folder in a world-writable parent, or checks that the existing one belongs to root:
+// another user can guess its name and could have created it, or a link, for root to write through.
 func ownFolder(dir string) (string, error) {
 	err := os.Mkdir(dir, 0o755)
 	if err == nil {
@@ -51,7 +50,7 @@ func ownFolder(dir string) (string, error) {
 	}
 	owner, ok := info.Sys().(*syscall.Stat_t)
 	if !info.IsDir() || !ok || owner.Uid != 0 || info.Mode().Perm()&0o022 != 0 {
-		return "", fmt.Errorf("data folder %s is not root's own: remove it, or set PURSER_DEV_DIR", dir)
+		return "", fmt.Errorf("data folder %s does not belong to root: remove it, or set PURSER_DEV_DIR", dir)
 	}
 	return dir, nil
 }

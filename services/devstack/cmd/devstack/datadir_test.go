@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestAFolderThatSomebodyElseMayHavePutThereIsRefused(t *testing.T) {
+func TestAFolderThatAnotherUserCanControlIsRefused(t *testing.T) {
 	if os.Geteuid() != 0 {
 		// Only root uses such a folder, and only root can make the others here.
 		if _, err := ownFolder(filepath.Join(t.TempDir(), "new")); err != nil {
@@ -37,7 +37,7 @@ func TestAFolderThatSomebodyElseMayHavePutThereIsRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 			if dir, err := ownFolder(path); err == nil {
-				t.Errorf("%s was taken", dir)
+				t.Errorf("%s was accepted", dir)
 			}
 		})
 	}

@@ -1,5 +1,5 @@
-// Command devstack runs the whole suite on one machine and shows it at work:
-// what `make run` starts. See package suite.
+// Command devstack runs the whole suite on one machine, with a demo. `make run` starts it. See package
+// suite.
 package main
 
 import (

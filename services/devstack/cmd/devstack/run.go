@@ -24,8 +24,7 @@ import (
 	"github.com/purserhq/purser/services/internal/mailserver"
 )
 
-// settings of the command, read from PURSER_*. The URLs replace embedded
-// parts.
+// settings of the command, read from PURSER_*. The URLs replace embedded servers.
 type settings struct {
 	Dir      string        `env:"DEV_DIR"`
 	Port     int           `env:"DEV_PORT" envDefault:"7600"`
@@ -39,7 +38,7 @@ type settings struct {
 	Tokens   string        `env:"TOKEN_LIST"`
 }
 
-// Validate reports every mistake in s.
+// Validate returns all errors in s.
 func (s settings) Validate() error {
 	if s.Port < 1 || s.Port > 65535-11 {
 		return errors.New("PURSER_DEV_PORT must be 1 to 65524: the suite takes the eleven ports after it")
@@ -47,21 +46,21 @@ func (s settings) Validate() error {
 	return nil
 }
 
-// keptSpans is how many spans are kept to be shown.
-const keptSpans = 8192
+// storedSpans is the size of the trace ring.
+const storedSpans = 8192
 
-// history is how far back the demo fills in the portfolio's value.
+// history is the length of the demo's backfill.
 const history = 90 * 24 * time.Hour
 
-// liveBlocks is the time between blocks of the embedded chain.
-const liveBlocks = 12 * time.Second
+// blockInterval is the time between blocks of the embedded chain.
+const blockInterval = 12 * time.Second
 
 func run(ctx context.Context, args, environ []string, out io.Writer) (err error) {
 	if len(args) > 0 && args[0] == "sign" {
 		return sign(args[1:], os.Stdin, out)
 	}
 	if len(args) > 0 {
-		return fmt.Errorf("unknown argument %q: want none, or sign; devstack is configured by PURSER_* variables",
+		return fmt.Errorf("unknown argument %q: must be sign or absent; PURSER_* variables configure devstack",
 			args[0])
 	}
 	var s settings
@@ -79,7 +78,7 @@ func run(ctx context.Context, args, environ []string, out io.Writer) (err error)
 		return fmt.Errorf("log file: %w", err)
 	}
 	defer func() { err = errors.Join(err, logs.Close()) }()
-	ring := traces.NewRing(keptSpans)
+	ring := traces.NewRing(storedSpans)
 	tel, err := telemetry.Start(ctx, "purser-devstack", telemetry.WithSpanProcessor(ring),
 		telemetry.WithSpanExporter(traces.ByService))
 	if err != nil {
@@ -91,7 +90,7 @@ func run(ctx context.Context, args, environ []string, out io.Writer) (err error)
 	show := progress.New(out)
 	show.Printf("Purser suite, data in %s\n", s.Dir)
 	up, err := suite.Start(ctx, suite.Options{
-		Dir: s.Dir, Ports: suite.PortsFrom(s.Port), Durable: true, LiveEvery: liveBlocks,
+		Dir: s.Dir, Ports: suite.PortsFrom(s.Port), Durable: true, LiveEvery: blockInterval,
 		External: suite.External{
 			Database: s.Database.Reveal(), Redis: s.Redis.Reveal(), Chain: s.Chain, Prices: s.Prices,
 			TokenList: s.Tokens,
@@ -113,7 +112,7 @@ func run(ctx context.Context, args, environ []string, out io.Writer) (err error)
 			return err
 		}
 	}
-	g, err := s.drive(ctx, up, ring, show, out)
+	g, err := s.runDemo(ctx, up, ring, show, out)
 	if err != nil || ctx.Err() != nil {
 		return err
 	}
@@ -134,8 +133,8 @@ func run(ctx context.Context, args, environ []string, out io.Writer) (err error)
 	}
 }
 
-// drive runs the demo and returns what tells how to go on from there.
-func (s settings) drive(ctx context.Context, up *suite.Suite, ring *traces.Ring, show *progress.Printer,
+// runDemo runs the demo, unless it is turned off, and returns the guide to print.
+func (s settings) runDemo(ctx context.Context, up *suite.Suite, ring *traces.Ring, show *progress.Printer,
 	out io.Writer) (guide, error) {
 	accounts := s.Accounts
 	if len(accounts) == 0 && up.Chain != nil {
@@ -147,13 +146,14 @@ func (s settings) drive(ctx context.Context, up *suite.Suite, ring *traces.Ring,
 	switch {
 	case !s.Demo:
 	case len(accounts) == 0:
-		show.Printf("no demo: with your own chain, set PURSER_DEMO_ACCOUNTS to CAIP-10 accounts, separated by commas\n")
+		show.Printf("no demo: with an external chain, set PURSER_DEMO_ACCOUNTS to CAIP-10 accounts, separated by " +
+			"commas\n")
 	default:
 		var err error
 		if g.password, err = suite.Secret(filepath.Join(s.Dir, "demo-password")); err != nil {
 			return g, err
 		}
-		show.Printf("signing keys on a short policy: %s\n",
+		show.Printf("signing keys rotate fast for the demo: %s\n",
 			strings.ReplaceAll(strings.Join(suite.ShortKeys(), " "), "PURSER_KEYS_", ""))
 		begun := time.Now()
 		r, err := demo.Run(ctx, demo.Options{
@@ -168,7 +168,7 @@ func (s settings) drive(ctx context.Context, up *suite.Suite, ring *traces.Ring,
 			return g, fmt.Errorf("demo: %w (the services' log is %s)", err, filepath.Join(s.Dir, "suite.log"))
 		}
 		if err != nil { // Ctrl-C
-			return g, nil //nolint:nilerr // being told to stop is no failure
+			return g, nil //nolint:nilerr // stopping on request is no failure
 		}
 		if err := r.Show(out); err != nil {
 			return g, err
@@ -182,28 +182,28 @@ func (s settings) drive(ctx context.Context, up *suite.Suite, ring *traces.Ring,
 	return g, nil
 }
 
-// console shows the demo's portfolio, if there is one, on a web page.
+// console starts the web page, with the demo's portfolio if there is one.
 func (s settings) console(ctx context.Context, up *suite.Suite, ring *traces.Ring, g guide,
 	log *slog.Logger) (*console.Console, error) {
 	o := console.Options{
 		Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(suite.PortsFrom(s.Port).Console)), Endpoints: up.Endpoints,
 		Traces: ring, Log: log,
-		NoUser: "No portfolio to show: the suite was started with DEMO=0.",
+		NoUser: "No portfolio: the suite was started with DEMO=0.",
 	}
 	switch {
 	case g.token != "":
 		o.Email, o.Password = g.email, g.password
 	case s.Demo:
-		o.NoUser = "No portfolio to show: with your own chain, set PURSER_DEMO_ACCOUNTS."
+		o.NoUser = "No portfolio: with an external chain, set PURSER_DEMO_ACCOUNTS."
 	}
 	var err error
-	if o.Secret, err = console.Ensure(ctx, up.AuthCommand, s.Dir); err != nil {
+	if o.Secret, err = console.EnsureServiceAccount(ctx, up.AuthCommand, s.Dir); err != nil {
 		return nil, err
 	}
 	return console.Start(ctx, o)
 }
 
-// guide tells what runs where and how to try it.
+// guide is the text that says what runs where and how to try it.
 type guide struct {
 	suite                       *suite.Suite
 	dir, email, password, token string
@@ -225,10 +225,10 @@ func (g guide) String() string {
 		if !p.Embedded {
 			kind = ""
 		}
-		fmt.Fprintf(&b, "  %-10s %s%s\n", p.Name, kind, p.Where)
+		fmt.Fprintf(&b, "  %-10s %s%s\n", p.Name, kind, p.Address)
 	}
 	fmt.Fprintf(&b, "  %-10s %s (log: suite.log; make clean removes it)\n\n", "data", g.dir)
-	fmt.Fprintf(&b, "See it all in a browser:\n\n%s\n\n", g.console)
+	fmt.Fprintf(&b, "Console:\n\n%s\n\n", g.console)
 	fmt.Fprintf(&b, "Sign in with the local provider in a browser (wallets: see docs/sign-in.md):\n\n%s\n\n",
 		g.suite.HostedStart("local"))
 	if g.token == "" {

@@ -12,11 +12,11 @@ import (
 	"github.com/purserhq/purser/services/devstack/chain"
 )
 
-// sign signs a message from in, less a newline at its end, as a wallet would:
-// with the key of a demo account, which everybody knows. With -address it tells
-// the account's address instead, with -contract that of its contract wallet.
+// sign signs the message from in, without its final newline, with the key of a demo account, which
+// is public, as a wallet does with personal_sign. With -address it prints the account's address instead, with
+// -contract that of its contract wallet.
 func sign(args []string, in io.Reader, out io.Writer) error {
-	usage := errors.New("want devstack sign alice|bob < message, or devstack sign alice|bob -address|-contract")
+	usage := errors.New("usage: devstack sign alice|bob < message, or devstack sign alice|bob -address|-contract")
 	if len(args) == 0 || len(args) > 2 {
 		return usage
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/zitadel/oidc/v3/pkg/op"
 )
 
-// request is somebody on their way through the login page.
+// request is an authorization request, before or after its user is chosen.
 type request struct {
 	*oidc.AuthRequest
 	id   string
@@ -36,7 +36,7 @@ func (r *request) GetCodeChallenge() *oidc.CodeChallenge {
 	return &oidc.CodeChallenge{Challenge: r.CodeChallenge, Method: r.CodeChallengeMethod}
 }
 
-// client is the one app that the provider knows.
+// client is the provider's only app.
 type client struct{ redirectURIs []string }
 
 func (c client) GetID() string                       { return ClientID }
@@ -63,7 +63,7 @@ func (c client) RestrictAdditionalAccessTokenScopes() func([]string) []string {
 	return slices.Clone[[]string]
 }
 
-// What follows of op.Storage is of flows that the provider doesn't have.
+// The methods below complete op.Storage; their flows are not offered.
 
 func (s *store) CreateAccessAndRefreshTokens(context.Context, op.TokenRequest, string) (string, string, time.Time,
 	error) {

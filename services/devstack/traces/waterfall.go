@@ -13,19 +13,19 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Trace is what is kept of one, the first span first and each one before
-// those that it caused.
+// Trace holds the stored spans of a trace in the order of a waterfall: the root first, each span
+// before its children, siblings by their start.
 type Trace struct {
 	ID    trace.TraceID
 	Spans []Span
-	// Depth of each span below the first.
+	// Depth of each span in the tree; 0 for the root.
 	Depth []int
 }
 
-// End is when the first span ended.
+// End is when the root span ended.
 func (t Trace) End() time.Time { return t.Spans[0].Start.Add(t.Spans[0].Duration) }
 
-// Whole reports whether every span but the first stands below another.
+// Whole reports whether every span but the root has its parent in the trace.
 func (t Trace) Whole() bool {
 	for _, d := range t.Depth[min(1, len(t.Depth)):] {
 		if d == 0 {
@@ -35,32 +35,31 @@ func (t Trace) Whole() bool {
 	return len(t.Spans) > 0
 }
 
-// Has reports whether a span is of this service and this database, as in
-// "redis" or "postgresql".
+// Has reports whether a service has a span of a database system, such as "redis" or "postgresql".
 func (t Trace) Has(service, system string) bool {
 	return slices.ContainsFunc(t.Spans, func(s Span) bool { return s.Service == service && s.System == system })
 }
 
-// arranged puts the spans in the order of the tree. A span whose cause is not
-// kept stands beside the first.
-func (t Trace) arranged() Trace {
-	kept := map[trace.SpanID]bool{}
+// sorted returns the trace with its spans in depth-first order. A span whose parent is not stored is
+// a root.
+func (t Trace) sorted() Trace {
+	stored := map[trace.SpanID]bool{}
 	for _, s := range t.Spans {
-		kept[s.ID] = true
+		stored[s.ID] = true
 	}
-	below := map[trace.SpanID][]Span{}
+	children := map[trace.SpanID][]Span{}
 	for _, s := range t.Spans {
-		above := s.Parent
-		if !kept[above] {
-			above = trace.SpanID{}
+		parent := s.Parent
+		if !stored[parent] {
+			parent = trace.SpanID{}
 		}
-		below[above] = append(below[above], s)
+		children[parent] = append(children[parent], s)
 	}
 	out := Trace{ID: t.ID}
-	var add func(above trace.SpanID, depth int)
-	add = func(above trace.SpanID, depth int) {
-		spans := below[above]
-		delete(below, above) // whatever a span says of itself, it is added once
+	var add func(parent trace.SpanID, depth int)
+	add = func(parent trace.SpanID, depth int) {
+		spans := children[parent]
+		delete(children, parent) // each span is added once, even if its parent links form a cycle
 		slices.SortFunc(spans, func(a, b Span) int {
 			return cmp.Or(a.Start.Compare(b.Start), slices.Compare(a.ID[:], b.ID[:]))
 		})
@@ -73,8 +72,8 @@ func (t Trace) arranged() Trace {
 	return out
 }
 
-// Title is a span's name as people read it: a method without its package, a
-// statement with its database, a call that goes out with an arrow.
+// Title is a span's name for display: a gRPC method without its package, an outgoing call with an
+// arrow, a database statement with its system.
 func (s Span) Title() string {
 	name := s.Name
 	if i := strings.LastIndexByte(name, '.'); i >= 0 && strings.HasPrefix(name, "purser.") {
@@ -86,25 +85,24 @@ func (s Span) Title() string {
 	if s.System != "" {
 		name = strings.TrimSuffix(s.System, "ql") + ": " + name
 	}
-	return plain(name)
+	return printable(name)
 }
 
-// Why is the error of a span that failed, on one line.
-func (s Span) Why() string { return plain(s.Error) }
+// ErrorText is the error of a failed span, on one line.
+func (s Span) ErrorText() string { return printable(s.Error) }
 
-// plain is text on one line without what could steer a terminal: a caller
-// chooses the name of a method that there is not.
-func plain(text string) string {
+// printable returns text on one line without control characters, which could drive a terminal:
+// the name of an unknown method is chosen by the caller.
+func printable(text string) string {
 	return strings.Join(strings.FieldsFunc(text,
 		func(r rune) bool { return !unicode.IsGraphic(r) || unicode.IsSpace(r) }), " ")
 }
 
-// width of a span's name and of an error in a tree, so that it is at most a
-// hundred columns wide.
-const width = 54
+// maxTitleWidth limits the first column, so that a printed waterfall fits into 100 columns.
+const maxTitleWidth = 54
 
-// String shows the trace as a tree, with the start of each span after the
-// first one's and its duration.
+// String prints the trace as a waterfall: the tree of spans, with the start of each relative to the
+// root's and its duration.
 func (t Trace) String() string {
 	w := table.NewWriter()
 	w.SetStyle(table.StyleLight)
@@ -113,9 +111,9 @@ func (t Trace) String() string {
 	for i, s := range t.Spans {
 		title := s.Title()
 		if s.Failed {
-			title = strings.TrimSuffix("✗ "+title+": "+s.Why(), ": ")
+			title = strings.TrimSuffix("✗ "+title+": "+s.ErrorText(), ": ")
 		}
-		w.AppendRow(table.Row{text.Snip(t.Branch(i)+title, width, "…"), s.Service,
+		w.AppendRow(table.Row{text.Snip(t.Branch(i)+title, maxTitleWidth, "…"), s.Service,
 			millis(s.Start.Sub(t.Spans[0].Start)), millis(s.Duration)})
 	}
 	w.SetColumnConfigs([]table.ColumnConfig{
@@ -125,14 +123,14 @@ func (t Trace) String() string {
 	return w.Render()
 }
 
-// Branch is what leads from the first span to the i-th.
+// Branch returns the lines of the tree in front of the i-th span.
 func (t Trace) Branch(i int) string {
 	if t.Depth[i] == 0 {
 		return ""
 	}
 	lines := make([]string, t.Depth[i])
 	for level := range lines {
-		more := t.follows(i, level+1)
+		more := t.hasSibling(i, level+1)
 		switch last := level == len(lines)-1; {
 		case last && more:
 			lines[level] = "├ "
@@ -147,8 +145,8 @@ func (t Trace) Branch(i int) string {
 	return strings.Join(lines, "")
 }
 
-// follows reports whether another span of this depth comes below the same one.
-func (t Trace) follows(i, depth int) bool {
+// hasSibling reports whether a span after the i-th has this depth and the same ancestors above it.
+func (t Trace) hasSibling(i, depth int) bool {
 	for _, d := range t.Depth[i+1:] {
 		if d <= depth {
 			return d == depth

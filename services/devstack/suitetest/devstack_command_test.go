@@ -20,7 +20,7 @@ import (
 	walletapp "github.com/purserhq/purser/services/wallet/app"
 )
 
-// command is the suite's own program.
+// command is a running devstack program.
 type command struct {
 	cmd            *exec.Cmd
 	lines          *bufio.Scanner
@@ -46,8 +46,7 @@ func devstack(t *testing.T, dir string, port int) *command {
 	return c
 }
 
-// until reads what the program prints up to a line with this text, or to its
-// end.
+// until reads the output up to a line with this text, or to its end.
 func (c *command) until(text string) bool {
 	for c.lines.Scan() {
 		c.output.WriteString(c.lines.Text() + "\n")
@@ -58,7 +57,7 @@ func (c *command) until(text string) bool {
 	return false
 }
 
-// fails waits for a program that can't start and returns its complaint.
+// fails waits for a program whose start fails, and returns its error output.
 func (c *command) fails(t *testing.T) string {
 	t.Helper()
 	c.until("")
@@ -76,7 +75,7 @@ func (c *command) fails(t *testing.T) string {
 
 const up = "purser.auth.v1.SessionService/Login"
 
-func TestTheSuiteSurvivesWhatHappensToPrograms(t *testing.T) {
+func TestTheSuiteSurvivesRestartsKillsAndBusyPorts(t *testing.T) {
 	dir, port := folder(t), freePorts(t)
 	first := devstack(t, dir, port)
 	if !first.until(up) {
@@ -84,7 +83,7 @@ func TestTheSuiteSurvivesWhatHappensToPrograms(t *testing.T) {
 	}
 
 	if got := devstack(t, dir, port).fails(t); !strings.Contains(got,
-		fmt.Sprintf("another suite (pid %d) is running", first.cmd.Process.Pid)) {
+		fmt.Sprintf("another suite (pid %d) uses", first.cmd.Process.Pid)) {
 		t.Errorf("a second one on the same data says %q", got)
 	}
 	if got := devstack(t, folder(t), port).fails(t); !strings.Contains(got,
@@ -100,7 +99,7 @@ func TestTheSuiteSurvivesWhatHappensToPrograms(t *testing.T) {
 	if !second.until(up) {
 		t.Fatalf("it did not come up after a SIGKILL:\n%s", second.output.String())
 	}
-	if !strings.Contains(second.output.String(), "0 added, 2 in all") {
+	if !strings.Contains(second.output.String(), "0 added, 2 in total") {
 		t.Errorf("the second run did not find the first one's wallets:\n%s", second.output.String())
 	}
 	if err := second.cmd.Process.Signal(syscall.SIGINT); err != nil {
@@ -117,7 +116,7 @@ func TestTheSuiteSurvivesWhatHappensToPrograms(t *testing.T) {
 	}
 }
 
-// freePorts finds eleven ports in a row.
+// freePorts finds a port with eleven unused ports after it.
 func freePorts(t *testing.T) int {
 	t.Helper()
 	for base := 21600; base < 32000; base += 12 {
@@ -140,7 +139,7 @@ func freePorts(t *testing.T) int {
 	return 0
 }
 
-func TestDataOfAnOlderSchemaIsBroughtForward(t *testing.T) {
+func TestDataOfAnOlderSchemaIsMigrated(t *testing.T) {
 	dir := folder(t)
 	b, err := suite.StartBacking(t.Context(), suite.Options{Dir: dir, History: history, Durable: true})
 	if err != nil {
@@ -171,7 +170,8 @@ func TestDataOfAnOlderSchemaIsBroughtForward(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Prices.GetPrices(ctx, &walletv1.GetPricesRequest{TokenIds: []string{tokens.GetTokens()[0].GetId()}}); err != nil {
+	ids := []string{tokens.GetTokens()[0].GetId()}
+	if _, err := c.Prices.GetPrices(ctx, &walletv1.GetPricesRequest{TokenIds: ids}); err != nil {
 		t.Errorf("prices, which the older schema has no table for: %v", err)
 	}
 }

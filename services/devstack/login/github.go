@@ -12,11 +12,11 @@ import (
 	"sync"
 )
 
-// hubPath is what the stand-in for GitHub is under.
-const hubPath = "/github"
+// githubPath is the path of the GitHub stand-in.
+const githubPath = "/github"
 
-// hub is as much of GitHub as signing in asks of it.
-type hub struct {
+// github is the part of GitHub that a sign-in needs: OAuth, the user and their e-mail addresses.
+type github struct {
 	redirectURIs []string
 
 	mu     sync.Mutex
@@ -24,24 +24,24 @@ type hub struct {
 	tokens map[string]User
 }
 
-// grant is what a code stands for.
+// grant is what an authorization code was issued for.
 type grant struct {
 	user                   User
 	redirectURI, challenge string
 }
 
-func newHub(redirectURIs []string) *hub {
-	return &hub{redirectURIs: redirectURIs, codes: map[string]grant{}, tokens: map[string]User{}}
+func newGitHub(redirectURIs []string) *github {
+	return &github{redirectURIs: redirectURIs, codes: map[string]grant{}, tokens: map[string]User{}}
 }
 
-func (h *hub) register(mux *http.ServeMux, show func(http.ResponseWriter, string, url.Values)) {
-	mux.HandleFunc("GET "+hubPath+"/login/oauth/authorize", func(w http.ResponseWriter, r *http.Request) {
+func (h *github) register(mux *http.ServeMux, show func(http.ResponseWriter, string, url.Values)) {
+	mux.HandleFunc("GET "+githubPath+"/login/oauth/authorize", func(w http.ResponseWriter, r *http.Request) {
 		q := r.URL.Query()
 		user, ok := userBy(func(u User) bool { return u.Name == q.Get("user") })
 		switch {
 		case q.Get("client_id") != ClientID || !slices.Contains(h.redirectURIs, q.Get("redirect_uri")) ||
 			q.Get("code_challenge_method") != "S256":
-			http.Error(w, "unknown client, or a redirect URI that isn't its own", http.StatusBadRequest)
+			http.Error(w, "unknown client or redirect URI", http.StatusBadRequest)
 		case !ok:
 			show(w, "login", q)
 		default:
@@ -49,16 +49,16 @@ func (h *hub) register(mux *http.ServeMux, show func(http.ResponseWriter, string
 			http.Redirect(w, r, q.Get("redirect_uri")+"?"+back.Encode(), http.StatusFound)
 		}
 	})
-	mux.HandleFunc("POST "+hubPath+"/login/oauth/access_token", h.token)
-	mux.HandleFunc("GET "+hubPath+"/api/user", h.ask(func(u User) any {
-		return map[string]any{"id": u.number, "login": u.Name, "name": u.Name}
+	mux.HandleFunc("POST "+githubPath+"/login/oauth/access_token", h.token)
+	mux.HandleFunc("GET "+githubPath+"/api/user", h.withUser(func(u User) any {
+		return map[string]any{"id": u.githubID, "login": u.Name, "name": u.Name}
 	}))
-	mux.HandleFunc("GET "+hubPath+"/api/user/emails", h.ask(func(u User) any {
+	mux.HandleFunc("GET "+githubPath+"/api/user/emails", h.withUser(func(u User) any {
 		return []map[string]any{{"email": u.Email, "primary": true, "verified": u.Verified}}
 	}))
 }
 
-func (h *hub) grant(user User, q url.Values) string {
+func (h *github) grant(user User, q url.Values) string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	code := rand.Text()
@@ -66,7 +66,7 @@ func (h *hub) grant(user User, q url.Values) string {
 	return code
 }
 
-func (h *hub) token(w http.ResponseWriter, r *http.Request) {
+func (h *github) token(w http.ResponseWriter, r *http.Request) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	code := r.FormValue("code")
@@ -84,8 +84,8 @@ func (h *hub) token(w http.ResponseWriter, r *http.Request) {
 	write(w, map[string]string{"access_token": token, "token_type": "bearer"})
 }
 
-// ask answers who has a token.
-func (h *hub) ask(about func(User) any) http.HandlerFunc {
+// withUser serves a value about the user of the access token.
+func (h *github) withUser(value func(User) any) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		h.mu.Lock()
 		user, ok := h.tokens[strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")]
@@ -94,11 +94,11 @@ func (h *hub) ask(about func(User) any) http.HandlerFunc {
 			w.WriteHeader(http.StatusUnauthorized)
 			return
 		}
-		write(w, about(user))
+		write(w, value(user))
 	}
 }
 
 func write(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(v) // the reader went away: nothing to do
+	_ = json.NewEncoder(w).Encode(v) // fails only if the client has gone
 }

@@ -26,9 +26,9 @@ import (
 	"github.com/purserhq/purser/services/devstack/suite"
 )
 
-// nobodys are fields that name what belongs to no user, or what a caller names
+// unownedIDs are fields that name what belongs to no user, or what a caller names
 // themselves.
-func nobodys() map[protoreflect.Name]string {
+func unownedIDs() map[protoreflect.Name]string {
 	return map[protoreflect.Name]string{
 		"token_id":   "a token on a chain",
 		"token_ids":  "tokens on chains",
@@ -38,18 +38,17 @@ func nobodys() map[protoreflect.Name]string {
 	}
 }
 
-// The ids of one user's things, in every method that takes one, from another
-// user: the methods and their fields are read off the contracts, so that one
-// that is added is tried, or fails this test until it is known whose it is.
-func TestAnotherUsersThingsAreNotThere(t *testing.T) {
-	s := start(t)
+// The ids of one user's resources, in every method that takes one, sent by another user. The methods and fields are
+// read from the contracts, so that a new one is tried, or fails this test until its owner is listed here.
+func TestAnotherUsersResourcesAreNotFound(t *testing.T) {
+	s := shared(t)
 	c := dial(t, s.Endpoints)
 	alice, tokens := signIn(t, c)
 	_, mallory := signIn(t, c)
-	theirs := things(t, s, c, alice, tokens)
-	before := everything(t, c, alice)
+	theirs := makeResources(t, s, c, alice, tokens)
+	before := allData(t, c, alice)
 	tried := 0
-	for _, m := range registered() {
+	for _, m := range registeredMethods() {
 		full := fmt.Sprintf("/%s/%s", m.Parent().FullName(), m.Name())
 		rule, _ := access.Lookup(full)
 		for i := range m.Input().Fields().Len() {
@@ -57,7 +56,7 @@ func TestAnotherUsersThingsAreNotThere(t *testing.T) {
 			if !strings.HasSuffix(string(f.Name()), "_id") && !strings.HasSuffix(string(f.Name()), "_ids") {
 				continue
 			}
-			if _, ok := nobodys()[f.Name()]; ok {
+			if _, ok := unownedIDs()[f.Name()]; ok {
 				continue
 			}
 			in := dynamicpb.NewMessage(m.Input())
@@ -66,26 +65,26 @@ func TestAnotherUsersThingsAreNotThere(t *testing.T) {
 				id, known = uuid.NewString(), true
 			}
 			if !known || f.IsList() || f.Kind() != protoreflect.StringKind {
-				t.Errorf("%s takes %s: say in this test whose it is", full, f.Name())
+				t.Errorf("%s takes %s: list in this test who owns it", full, f.Name())
 				continue
 			}
 			in.Set(f, protoreflect.ValueOfString(id))
 			if label := m.Input().Fields().ByName("label"); label != nil {
 				in.Set(label, protoreflect.ValueOfString("mine now"))
 			}
-			begin(in)
+			setTimes(in)
 			err := invokeWith(t, s, m, mallory.GetAccessToken(), in)
 			if rule.Permission != "" && strings.HasPrefix(rule.Permission, "admin:") {
 				wantError(t, err, codes.PermissionDenied, "PERMISSION_MISSING")
 				continue
 			}
 			tried++
-			if f.Name() == "owner_id" { // whoever that is, and whether there is one
+			if f.Name() == "owner_id" { // whether or not that user exists
 				wantError(t, err, codes.PermissionDenied, "PERMISSION_MISSING")
 			} else {
 				wantError(t, err, codes.NotFound, "NOT_FOUND")
 			}
-			// The control: its owner finds it, where the request is whole as it is.
+			// The control: its owner finds it, where the request needs no other fields.
 			if strings.HasPrefix(string(m.Name()), "Get") {
 				if err := invokeWith(t, s, m, tokens.GetAccessToken(), in); err != nil {
 					t.Errorf("%s of one's own: %v", full, err)
@@ -96,13 +95,13 @@ func TestAnotherUsersThingsAreNotThere(t *testing.T) {
 	if tried < 10 {
 		t.Errorf("only %d methods were tried", tried)
 	}
-	if after := everything(t, c, alice); after != before {
-		t.Errorf("what another user did changed\n%s\nto\n%s", before, after)
+	if after := allData(t, c, alice); after != before {
+		t.Errorf("another user changed\n%s\nto\n%s", before, after)
 	}
 }
 
-// begin fills in the times that a request must have.
-func begin(in *dynamicpb.Message) {
+// setTimes sets the required times of a request.
+func setTimes(in *dynamicpb.Message) {
 	for name, ago := range map[protoreflect.Name]time.Duration{"start_time": 2 * time.Hour, "end_time": time.Hour} {
 		if f := in.Descriptor().Fields().ByName(name); f != nil {
 			in.Set(f, protoreflect.ValueOfMessage(timestamppb.New(time.Now().Add(-ago)).ProtoReflect()))
@@ -110,9 +109,8 @@ func begin(in *dynamicpb.Message) {
 	}
 }
 
-// things makes one of everything that a user can own; their ids by the name of
-// the field that takes them.
-func things(t *testing.T, s *suite.Suite, c *demo.Clients, alice context.Context,
+// makeResources creates one of each resource that a user can own. It returns their ids by field name.
+func makeResources(t *testing.T, s *suite.Suite, c *demo.Clients, alice context.Context,
 	tokens *authv1.Tokens) map[protoreflect.Name]string {
 	t.Helper()
 	claims := claimsOf(t, tokens.GetAccessToken())
@@ -132,7 +130,9 @@ func things(t *testing.T, s *suite.Suite, c *demo.Clients, alice context.Context
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close(context.Background()) }()
-	_, err = conn.Exec(t.Context(), `INSERT INTO identities (id, user_id, provider, subject, label, created_at) VALUES ($1, $2, 'test', 'alice', 'alice', now())`,
+	_, err = conn.Exec(t.Context(), `
+		INSERT INTO identities (id, user_id, provider, subject, label, created_at)
+		VALUES ($1, $2, 'test', 'alice', 'alice', now())`,
 		identity, claims.Subject)
 	if err != nil {
 		t.Fatal(err)
@@ -144,8 +144,8 @@ func things(t *testing.T, s *suite.Suite, c *demo.Clients, alice context.Context
 	}
 }
 
-// everything is what a user has, as text.
-func everything(t *testing.T, c *demo.Clients, alice context.Context) string {
+// allData is a user's data as text.
+func allData(t *testing.T, c *demo.Clients, alice context.Context) string {
 	t.Helper()
 	var b strings.Builder
 	add := func(m proto.Message, err error) {

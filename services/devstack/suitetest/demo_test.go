@@ -21,10 +21,10 @@ import (
 // The main job, once with the three services in one process and once as three
 // programs with a database each, and every number of it against what the
 // chain and the feed were seeded with.
-func TestTheMainJobComesToTheNumbersThatChainAndFeedWereSeededWith(t *testing.T) {
+func TestTheDemosValuesMatchChainAndPriceFeed(t *testing.T) {
 	t.Run("in one process", func(t *testing.T) {
 		s := start(t, func(o *suite.Options) { o.Extra = map[string][]string{"auth": suite.ShortKeys()} })
-		driveAndCheck(t, s.Backing, s.Endpoints, func(ctx context.Context) error {
+		runDemoAndCheck(t, s.Backing, s.Endpoints, func(ctx context.Context) error {
 			_, err := s.AuthCommand(ctx, "keys", "rotate")
 			return err
 		})
@@ -39,13 +39,13 @@ func TestTheMainJobComesToTheNumbersThatChainAndFeedWereSeededWith(t *testing.T)
 		if err != nil {
 			t.Fatal(err)
 		}
-		driveAndCheck(t, b, startPrograms(t, b), nil)
+		runDemoAndCheck(t, b, startPrograms(t, b), nil)
 	})
 }
 
-// driveAndCheck drives the demo; its step that rotates the signing key under
+// runDemoAndCheck drives the demo; its step that rotates the signing key under
 // calls fails when one of them does.
-func driveAndCheck(t *testing.T, b *suite.Backing, e suite.Endpoints, rotate func(context.Context) error) {
+func runDemoAndCheck(t *testing.T, b *suite.Backing, e suite.Endpoints, rotate func(context.Context) error) {
 	t.Helper()
 	var accounts []string
 	for _, h := range b.Chain.Holders() {
@@ -62,13 +62,13 @@ func driveAndCheck(t *testing.T, b *suite.Backing, e suite.Endpoints, rotate fun
 	if err := r.Show(&out); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"register", "sign in", "with the code that was mailed", "sync balances",
+	for _, want := range []string{"register", "sign in", "with the mailed code", "sync balances",
 		"take snapshot", "TOKEN", "USDC", "SHARE", "Timeline", "Value by day", "Best day", "Worst day"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the output lacks %q:\n%s", want, out.String())
 		}
 	}
-	if rotated := strings.Contains(out.String(), "calls meanwhile, 0 failed"); rotated != (rotate != nil) {
+	if rotated := strings.Contains(out.String(), "calls during the rotation, 0 failed"); rotated != (rotate != nil) {
 		t.Errorf("the key was rotated: %v\n%s", rotated, out.String())
 	}
 	for _, w := range r.Wallets {
@@ -77,7 +77,7 @@ func driveAndCheck(t *testing.T, b *suite.Backing, e suite.Endpoints, rotate fun
 		}
 	}
 	checkValuation(t, b.Chain, r)
-	checkHistory(t, r)
+	checkTimeline(t, r)
 }
 
 // checkValuation works every number out anew from the seeds.
@@ -131,15 +131,15 @@ func checkValuation(t *testing.T, c *chain.Chain, r *demo.Result) {
 	}
 }
 
-// checkHistory looks for the snapshot at the end of the timelines, after all the
-// hours that were filled in.
-func checkHistory(t *testing.T, r *demo.Result) {
+// checkTimeline checks that the timelines end with the snapshot, after all backfilled hours.
+func checkTimeline(t *testing.T, r *demo.Result) {
 	t.Helper()
 	if got := r.Snapshot.GetBucketTime().AsTime(); !got.Equal(got.Truncate(time.Hour)) || !r.Snapshot.GetComplete() {
 		t.Errorf("snapshot %v", r.Snapshot)
 	}
 	hours := int(history / time.Hour)
-	if b := r.Backfill; b.Hours != hours || b.Done != hours || b.Stored != hours || b.Incomplete != 0 || b.Why != "" {
+	b := r.Backfill
+	if b.Hours != hours || b.Done != hours || b.Stored != hours || b.Incomplete != 0 || b.StopReason != "" {
 		t.Errorf("backfilled %+v", b)
 	}
 	if len(r.Hourly) != hours+1 || len(r.Days) < 3 || r.Best == nil || r.Worst == nil {
@@ -166,7 +166,7 @@ func rat(t *testing.T, decimal string) *big.Rat {
 // 2^256-1 base units of a token that has no price: exact all the way, and
 // unpriced, not an error.
 func TestTheLargestAmountSurvivesFromChainToPortfolio(t *testing.T) {
-	s := start(t)
+	s := shared(t)
 	c := dial(t, s.Endpoints)
 	ctx, _ := signIn(t, c)
 	w := addWallet(t, ctx, c, account(s, s.Chain.Cast().Vault.Address))

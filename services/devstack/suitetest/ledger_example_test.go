@@ -27,10 +27,9 @@ const (
 	closeBooks  = "/example.ledger.v1.LedgerService/CloseBooks"
 )
 
-// The example of docs/protect-your-service.md, as a program of its own beside
-// the suite.
-func TestAServiceOfAnotherTeamTakesOurTokensByTheRulesOfItsOwnContract(t *testing.T) {
-	s := start(t)
+// The example of docs/protect-your-service.md runs as a program beside the suite.
+func TestAnotherTeamsServiceAppliesItsOwnAccessRulesToTokens(t *testing.T) {
+	s := shared(t)
 	c, err := demo.Dial(s.Endpoints)
 	if err != nil {
 		t.Fatal(err)
@@ -45,7 +44,7 @@ func TestAServiceOfAnotherTeamTakesOurTokensByTheRulesOfItsOwnContract(t *testin
 	}
 	defer func() { _ = conn.Close() }()
 	call := func(ctx context.Context, method string) (string, *errs.Error) {
-		var answer emptypb.Empty // its fields stay with it unread
+		var answer emptypb.Empty // keeps the fields as unknown ones
 		err := conn.Invoke(ctx, method, &emptypb.Empty{}, &answer)
 		return string(answer.ProtoReflect().GetUnknown()), errs.As(err)
 	}
@@ -69,7 +68,7 @@ func TestAServiceOfAnotherTeamTakesOurTokensByTheRulesOfItsOwnContract(t *testin
 		reason string
 	}{
 		"without a token":        {"", listEntries, errs.KindUnauthenticated, "TOKEN_MISSING"},
-		"with a token cut short": {token[:len(token)-2], listEntries, errs.KindUnauthenticated, "TOKEN_INVALID"},
+		"with a truncated token": {token[:len(token)-2], listEntries, errs.KindUnauthenticated, "TOKEN_INVALID"},
 		"without the permission": {token, closeBooks, errs.KindPermissionDenied, "PERMISSION_MISSING"},
 	} {
 		if _, e := call(with(tt.token), tt.method); e == nil || e.Kind != tt.kind || e.Reason != tt.reason {
@@ -95,8 +94,7 @@ func TestTheExampleIsUnder30LinesOfItsOwn(t *testing.T) {
 	}
 }
 
-// startLedger builds the example and runs it until the test ends; it returns
-// where it listens.
+// startLedger builds the example and runs it until the test ends. It returns its address.
 func startLedger(t *testing.T, s *suite.Suite) string {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "ledger")
