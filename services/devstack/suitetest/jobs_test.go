@@ -20,6 +20,7 @@ import (
 
 // Portfolio's job signs in with its service account and reads the holdings of all users from wallet.
 func TestTheSnapshotJobTakesASnapshotOfEveryPortfolio(t *testing.T) {
+	t.Parallel()
 	s := start(t, func(o *suite.Options) {
 		o.Extra = map[string][]string{"portfolio": {"PURSER_SNAPSHOT_CRON=@every 1s"}}
 	})
@@ -120,7 +121,7 @@ func TestTheSyncJobSyncsEveryWallet(t *testing.T) {
 	})
 }
 
-// walletAdmin is a client of wallet's AdminService.
+// walletAdmin is wallet's service for operators.
 func walletAdmin(t *testing.T, s *suite.Suite) walletv1.AdminServiceClient {
 	t.Helper()
 	conn, err := grpcclient.Dial(grpcclient.Config{Addr: s.Endpoints.Wallet, Plaintext: true}, nil)
