@@ -132,7 +132,7 @@ func (s *stage) showsKeysAndJobs(t *testing.T, b *browser) {
 	})
 }
 
-// trigger runs a job of auth once, which only a person who is an admin may.
+// trigger runs a job of auth once, which needs a user with the role admin.
 func (s *stage) trigger(t *testing.T, admin authv1.AdminServiceClient) {
 	t.Helper()
 	if _, err := s.AuthCommand(t.Context(), "admin", "grant", email); err != nil {

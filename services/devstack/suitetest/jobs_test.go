@@ -121,7 +121,7 @@ func TestTheSyncJobSyncsEveryWallet(t *testing.T) {
 	})
 }
 
-// walletAdmin is wallet's service for operators.
+// walletAdmin is a client of wallet's AdminService.
 func walletAdmin(t *testing.T, s *suite.Suite) walletv1.AdminServiceClient {
 	t.Helper()
 	conn, err := grpcclient.Dial(grpcclient.Config{Addr: s.Endpoints.Wallet, Plaintext: true}, nil)
