@@ -8,39 +8,36 @@ import (
 	"time"
 )
 
-// Options say where a chain lives and what it looks like. Only Dir is required.
+// Options of a chain. Only Dir is required.
 type Options struct {
-	// Dir is the folder that holds the chain. It is made if it isn't there.
+	// Dir is the folder of the chain. It is created if missing.
 	Dir string
 
-	// Anchor is the moment where generated history ends; the default is Now().
-	// It matters only at the first start: afterwards the stored chain decides.
+	// Anchor is the end of the generated history; the default is Now(). It is used at the first start only.
 	Anchor time.Time
 
-	// History is how far back of Anchor the chain begins; the default is 90 days.
-	// Used at the first start only.
+	// History is the length of the generated history before Anchor; the default is 90 days. It is used at the first
+	// start only.
 	History time.Duration
 
-	// BlockEvery is the spacing of generated blocks, in whole seconds up to a day;
-	// the default is one hour. A stored chain can't be opened with another value.
+	// BlockEvery is the interval of generated blocks, in whole seconds up to a day; the default is one hour. A stored
+	// chain cannot be opened with another value.
 	BlockEvery time.Duration
 
-	// LiveEvery is the time between two blocks while the chain runs. Zero means
-	// that blocks come only from Mine.
+	// LiveEvery is the time between two blocks while the chain runs. With zero only Mine makes blocks.
 	LiveEvery time.Duration
 
-	// HTTPAddr is host:port for JSON-RPC. The host must be a loopback address;
-	// port 0 takes any free one. The default is 127.0.0.1:0.
+	// HTTPAddr is the loopback address for JSON-RPC; port 0 lets the system choose. The default is 127.0.0.1:0.
 	HTTPAddr string
 
 	// ChainID is the EIP-155 chain id; the default is 31337.
 	ChainID uint64
 
-	// Seed picks the plan of transfers; the default is 1.
+	// Seed of the plan of transfers; the default is 1.
 	Seed uint64
 
-	// Reset throws a stored chain away if it was made with other options (seed,
-	// chain id, spacing, or an older build) instead of failing.
+	// Reset deletes a stored chain that was made with other options (seed, chain id, interval, or an older build)
+	// instead of failing.
 	Reset bool
 
 	// Now is the clock; the default is time.Now.
@@ -50,15 +47,13 @@ type Options struct {
 	// received. For tests.
 	Ticks <-chan time.Time
 
-	// Log receives the node's log, with go-ethereum's Info demoted to Debug. The
-	// default discards it.
+	// Log receives the node's log, with go-ethereum's Info as Debug. The default discards it.
 	Log *slog.Logger
 
-	// Progress, if set, is told after every batch of generated blocks how many of
-	// this start's blocks are done.
+	// Progress, if set, is called after every batch of blocks that a start generates.
 	Progress func(done, total int)
 
-	// freeSpace reports the bytes free for Dir.
+	// freeSpace returns the free bytes of Dir's file system.
 	freeSpace func(dir string) (uint64, error)
 }
 
@@ -70,7 +65,7 @@ const (
 	defaultHTTPAddr   = "127.0.0.1:0"
 )
 
-// complete fills in defaults and refuses what can't work.
+// complete sets defaults and validates the options.
 func (o Options) complete() (Options, error) {
 	if o.Dir == "" {
 		return o, errors.New("chain: Dir is empty")
@@ -111,11 +106,11 @@ func (o Options) complete() (Options, error) {
 func (o Options) validate() error {
 	switch {
 	case o.BlockEvery < time.Second || o.BlockEvery > 24*time.Hour || o.BlockEvery%time.Second != 0:
-		return fmt.Errorf("chain: BlockEvery is %s, want whole seconds up to a day", o.BlockEvery)
+		return fmt.Errorf("chain: BlockEvery is %s, must be whole seconds up to a day", o.BlockEvery)
 	case o.History < o.BlockEvery:
-		return fmt.Errorf("chain: History is %s, want at least one block of %s", o.History, o.BlockEvery)
+		return fmt.Errorf("chain: History is %s, must be at least one block of %s", o.History, o.BlockEvery)
 	case o.LiveEvery < 0:
-		return fmt.Errorf("chain: LiveEvery is %s, want zero or more", o.LiveEvery)
+		return fmt.Errorf("chain: LiveEvery is %s, must be zero or more", o.LiveEvery)
 	case o.start().Unix() <= 0:
 		return fmt.Errorf("chain: history would begin at %s, before 1970", o.start())
 	}
@@ -134,8 +129,7 @@ func truncate(t time.Time, every time.Duration) time.Time {
 	return time.Unix(t.Unix()/seconds*seconds, 0).UTC()
 }
 
-// loopback splits addr and refuses any host that isn't a loopback address: the
-// keys of this chain are public.
+// loopback splits addr, which must be a loopback address: the keys of this chain are public.
 func loopback(addr string) (host string, port int, err error) {
 	tcp, err := net.ResolveTCPAddr("tcp", addr)
 	if err != nil {

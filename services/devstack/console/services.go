@@ -152,7 +152,7 @@ func (s *services) panel(service string, conn *grpc.ClientConn, tokens *authn.Se
 		}
 		data, err := call(grpcclient.WithToken(ctx, token))
 		if errs.Is(err, errs.KindUnavailable) {
-			conn.ResetConnectBackoff() // the page is the backoff
+			conn.ResetConnectBackoff() // the page limits the attempts
 		}
 		return data, err
 	})

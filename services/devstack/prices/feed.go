@@ -26,8 +26,7 @@ type Coin struct {
 type Options struct {
 	// Coins are the coins that the feed knows.
 	Coins []Coin
-	// Addr is host:port to listen on. The host must be a loopback address; port 0
-	// takes any free one. The default is 127.0.0.1:0.
+	// Addr is the loopback address to listen on; port 0 lets the system choose. The default is 127.0.0.1:0.
 	Addr string
 	// Now is the clock; the default is time.Now. There are no prices after it.
 	Now func() time.Time

@@ -32,6 +32,7 @@ import (
 // Every method of every service is called with every kind of invalid token. The tokens are signed by a key that the
 // suite publishes, so that each has one defect only; the control is a valid token.
 func TestEveryMethodRefusesEveryWrongToken(t *testing.T) {
+	t.Parallel()
 	s := start(t, func(o *suite.Options) {
 		o.Extra = map[string][]string{"auth": {"PURSER_KEYS_POLL=100ms", "PURSER_KEYS_SIGNER_LEASE=30s"}}
 	})

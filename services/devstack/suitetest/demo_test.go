@@ -22,7 +22,9 @@ import (
 // programs with a database each, and every number of it against what the
 // chain and the feed were seeded with.
 func TestTheDemosValuesMatchChainAndPriceFeed(t *testing.T) {
+	t.Parallel()
 	t.Run("in one process", func(t *testing.T) {
+		t.Parallel()
 		s := start(t, func(o *suite.Options) { o.Extra = map[string][]string{"auth": suite.ShortKeys()} })
 		runDemoAndCheck(t, s.Backing, s.Endpoints, func(ctx context.Context) error {
 			_, err := s.AuthCommand(ctx, "keys", "rotate")
@@ -30,6 +32,7 @@ func TestTheDemosValuesMatchChainAndPriceFeed(t *testing.T) {
 		})
 	})
 	t.Run("as three programs", func(t *testing.T) {
+		t.Parallel()
 		b, err := suite.StartBacking(t.Context(), suite.Options{Dir: folder(t), History: history})
 		t.Cleanup(func() {
 			if err := b.Close(context.Background()); err != nil {

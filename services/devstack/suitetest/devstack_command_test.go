@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/fstest"
@@ -76,6 +77,7 @@ func (c *command) fails(t *testing.T) string {
 const up = "purser.auth.v1.SessionService/Login"
 
 func TestTheSuiteSurvivesRestartsKillsAndBusyPorts(t *testing.T) {
+	t.Parallel()
 	dir, port := folder(t), freePorts(t)
 	first := devstack(t, dir, port)
 	if !first.until(up) {
@@ -116,10 +118,18 @@ func TestTheSuiteSurvivesRestartsKillsAndBusyPorts(t *testing.T) {
 	}
 }
 
-// freePorts finds a port with eleven unused ports after it.
+// triedPorts counts the bases that freePorts has tried, so that parallel tests get different ports.
+var triedPorts atomic.Int64
+
+// freePorts finds a port with eleven unused ports after it, below the range of ports that the system chooses from.
 func freePorts(t *testing.T) int {
 	t.Helper()
-	for base := 21600; base < 32000; base += 12 {
+	const lowest, highest = 21600, 32000
+	for {
+		base := lowest + 12*int(triedPorts.Add(1)-1)
+		if base >= highest {
+			t.Fatal("no eleven free ports in a row")
+		}
 		var open []net.Listener
 		for p := base + 1; p <= base+11; p++ {
 			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", p))
@@ -135,11 +145,10 @@ func freePorts(t *testing.T) int {
 			return base
 		}
 	}
-	t.Fatal("no eleven free ports in a row")
-	return 0
 }
 
 func TestDataOfAnOlderSchemaIsMigrated(t *testing.T) {
+	t.Parallel()
 	dir := folder(t)
 	b, err := suite.StartBacking(t.Context(), suite.Options{Dir: dir, History: history, Durable: true})
 	if err != nil {

@@ -191,6 +191,7 @@ func mismatch(s statement, printed string, code int) string {
 // Every command of the documents is run against a suite, in its order in the document, or is listed in
 // excludedStatements with the reason.
 func TestTheCommandsInTheDocsWork(t *testing.T) {
+	t.Parallel()
 	port := freePorts(t)
 	s := start(t, func(o *suite.Options) {
 		o.Ports = suite.PortsFrom(port)

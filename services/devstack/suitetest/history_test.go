@@ -184,6 +184,7 @@ func TestHistoricalHoldingsMatchChainAndPriceFeed(t *testing.T) {
 
 // Ninety days of two wallets, as portfolio's backfill reads them; nine days unless PURSER_PROVE is set.
 func TestNinetyDaysOfHoldingsAreReadInAMinute(t *testing.T) {
+	t.Parallel()
 	days := testkit.Size(9, 90)
 	s := start(t, func(o *suite.Options) { o.History = time.Duration(days) * 24 * time.Hour })
 	c := dial(t, s.Endpoints)

@@ -21,6 +21,7 @@ import (
 
 // Portfolio's job signs in with its service account and reads the holdings of all users from wallet.
 func TestTheSnapshotJobTakesASnapshotOfEveryPortfolio(t *testing.T) {
+	t.Parallel()
 	s := start(t, func(o *suite.Options) {
 		o.Extra = map[string][]string{"portfolio": {"PURSER_SNAPSHOT_CRON=@every 1s"}}
 	})

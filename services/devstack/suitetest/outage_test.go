@@ -142,6 +142,7 @@ func heldTokenID(t *testing.T, ctx context.Context, c *demo.Clients) string {
 }
 
 func TestWithoutTheChainOnlySyncFails(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	c := dial(t, s.Endpoints)
 	ctx, _ := signIn(t, c)

@@ -1,9 +1,11 @@
 package suitetest
 
 import (
+	"fmt"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/purserhq/purser/services/devstack/suite"
@@ -15,16 +17,19 @@ const checkout = "../../.."
 // grpcurl is the path of the pinned grpcurl.
 type grpcurl string
 
-// makeGrpcurl builds grpcurl and the protoset with make, as in the docs.
+// buildGrpcurl builds grpcurl and the protoset with make, as in the docs, and returns their folder.
+var buildGrpcurl = sync.OnceValues(func() (string, error) {
+	if out, err := exec.Command("make", "-C", checkout, "protoset", "grpcurl").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("make protoset grpcurl: %w\n%s", err, out)
+	}
+	return filepath.Abs(filepath.Join(checkout, "bin"))
+})
+
 func makeGrpcurl(t *testing.T) (run grpcurl, protoset string) {
 	t.Helper()
-	bin, err := filepath.Abs(filepath.Join(checkout, "bin"))
+	bin, err := buildGrpcurl()
 	if err != nil {
 		t.Fatal(err)
-	}
-	if out, err := exec.CommandContext(t.Context(), "make", "-C", checkout, "protoset",
-		"grpcurl").CombinedOutput(); err != nil {
-		t.Fatalf("make protoset grpcurl: %v\n%s", err, out)
 	}
 	return grpcurl(filepath.Join(bin, "grpcurl")), filepath.Join(bin, "purser.protoset")
 }
@@ -37,6 +42,7 @@ func (g grpcurl) call(t *testing.T, args ...string) (string, error) {
 }
 
 func TestAServerWithoutReflectionIsCalledWithTheProtoset(t *testing.T) {
+	t.Parallel()
 	off := []string{"PURSER_GRPC_REFLECTION=false"}
 	s := start(t, func(o *suite.Options) { o.Extra = map[string][]string{"wallet": off} })
 	run, protoset := makeGrpcurl(t)
