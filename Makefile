@@ -131,6 +131,7 @@ screenshots: setup-tests ## Take the pictures of the console again
 .PHONY: tidy
 tidy: ## Tidy every module
 	@for m in $(MODULES) tools; do echo "tidy $$m"; (cd $$m && GOWORK=off go mod tidy); done
+	@go list -m all >/dev/null # which completes go.work.sum, for otherwise a later command would
 
 .PHONY: standalone
 standalone: ## Build every module by itself, outside the workspace

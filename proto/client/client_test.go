@@ -27,6 +27,7 @@ import (
 	"github.com/purserhq/purser/pkg/testkit"
 	"github.com/purserhq/purser/proto/client"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
+	jobsv1 "github.com/purserhq/purser/proto/gen/purser/jobs/v1"
 )
 
 func TestMain(m *testing.M) { testkit.LeakFree(m) }
@@ -254,8 +255,8 @@ func TestAWrongConfigurationIsRefused(t *testing.T) {
 	_ = c.Close()
 }
 
-// A service of the contracts that is missing here would be found only by who
-// needs it.
+// A service of the contracts without a client would be noticed only by its first
+// user. JobService has a client for each program that serves it.
 func TestEveryServiceHasItsClient(t *testing.T) {
 	services := 0
 	protoregistry.GlobalFiles.RangeFiles(func(f protoreflect.FileDescriptor) bool {
@@ -270,17 +271,26 @@ func TestEveryServiceHasItsClient(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = c.Close() }()
-	v, clients := reflect.ValueOf(*c), 0
+	v, clients := reflect.ValueOf(*c), map[reflect.Type]int{}
 	for i := range v.NumField() {
 		if !v.Type().Field(i).IsExported() {
 			continue
 		}
-		clients++
+		clients[v.Type().Field(i).Type]++
 		if v.Field(i).IsNil() {
 			t.Errorf("%s is not set", v.Type().Field(i).Name)
 		}
 	}
-	if clients != services {
-		t.Errorf("%d clients for %d services", clients, services)
+	if len(clients) != services {
+		t.Errorf("clients of %d services, the contracts have %d", len(clients), services)
+	}
+	for of, n := range clients {
+		want := 1
+		if of == reflect.TypeFor[jobsv1.JobServiceClient]() {
+			want = 3 // of auth, wallet and portfolio
+		}
+		if n != want {
+			t.Errorf("%d clients of the type %s, want %d", n, of, want)
+		}
 	}
 }
