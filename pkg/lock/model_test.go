@@ -17,9 +17,9 @@ import (
 // any two steps, which is the same as the others' steps coming in between, and
 // may die. What is asked, executed and answered are three steps.
 const (
-	most      = 6 // holders at most
-	modelTTL  = 3
-	modelEdge = 1 // the margin
+	maxHolders = 6
+	modelTTL   = 3
+	modelEdge  = 1 // the margin
 )
 
 type phase uint8
@@ -57,7 +57,7 @@ type lockState struct {
 	committed int8 // the greatest fence that the database was shown
 	flushes   int8
 	wrong     [3]bool
-	holders   [most]holder
+	holders   [maxHolders]holder
 }
 
 // wrong's parts.
@@ -221,11 +221,11 @@ func TestNoOrderOfStepsBreaksTheLocksGuarantees(t *testing.T) {
 		testkit.Figure(t, "each of the %d states that %d holders can reach in %d ticks", states, holders, end)
 	}
 	walks := testkit.Size(3000, 100_000)
-	steps, err := explore.Random(lockModel(most, 60, sound), 1, walks, 120)
+	steps, err := explore.Random(lockModel(maxHolders, 60, sound), 1, walks, 120)
 	if err != nil {
 		t.Fatal(err)
 	}
-	testkit.Figure(t, "%d random steps of %d holders over 60 ticks", steps, most)
+	testkit.Figure(t, "%d random steps of %d holders over 60 ticks", steps, maxHolders)
 }
 
 func TestTheModelCatchesALockWithoutOneOfItsRules(t *testing.T) {
