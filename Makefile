@@ -60,6 +60,10 @@ test: setup-tests buildah binaries .build ## Run every test, with the race detec
 check: tools ## Format, vet, lint and test the packages of PKG, as PKG=./pkg/lock
 	@tools/check.sh $(PKG)
 
+.PHONY: migrations
+migrations: setup ## Apply the migrations of SERVICE=wallet to a Postgres of its own, up, down and up
+	@tools/migrations.sh "$(SERVICE)"
+
 .PHONY: stress
 stress: setup ## Run the tests of PKG (or all) N times on one and two processors beside a busy one
 	@mkdir -p bin && GOWORK=off go -C tools build -o ../bin/stress ./stress
