@@ -5,9 +5,13 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 service=${1:-}
-[ -d "services/$service/migrations" ] || { echo "usage: make migrations SERVICE=auth|wallet|portfolio" >&2; exit 2; }
+if [ ! -d "services/$service/migrations" ]; then
+  echo "usage: make migrations SERVICE=auth|wallet|portfolio" >&2
+  exit 2
+fi
 
-bin=${PURSER_PG_BIN:-$(ls -d /usr/lib/postgresql/*/bin /opt/homebrew/opt/postgresql*/bin 2>/dev/null | tail -1 || true)}
+bin=${PURSER_PG_BIN:-}
+[ -n "$bin" ] || bin=$(ls -d /usr/lib/postgresql/*/bin /opt/homebrew/opt/postgresql*/bin 2>/dev/null | tail -1 || true)
 [ -n "$bin" ] || bin=$(dirname "$(command -v initdb)")
 dir=$(mktemp -d)
 as=()
