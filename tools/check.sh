@@ -6,7 +6,10 @@
 # GOLANGCI_LINT names the linter (bin/tools/golangci-lint otherwise; without that file the linters are left out).
 set -euo pipefail
 cd "$(dirname "$0")/.."
-[ $# -gt 0 ] || { echo "usage: make check PKG=./pkg/lock (several may be named, and ./pkg/... is all under it)" >&2; exit 2; }
+if [ $# -eq 0 ]; then
+  echo "usage: make check PKG=./pkg/lock (several may be named, and ./pkg/... is all under it)" >&2
+  exit 2
+fi
 root=$PWD
 lint=${GOLANGCI_LINT:-$root/bin/tools/golangci-lint}
 

@@ -62,7 +62,9 @@ for file in $(git -C "$tree" ls-files '*go.mod'); do
   done
 done
 for m in "${modules[@]}"; do
-  if grep -E "^(require)?[[:space:]]*$prefix/[^ ]+ v" "$tree/$m/go.mod" | grep -v " $version\$" | grep -v " $version //"; then
+  others=$(grep -E "^(require)?[[:space:]]*$prefix/[^ ]+ v" "$tree/$m/go.mod" | grep -vE " $version( //|\$)" || true)
+  if [ -n "$others" ]; then
+    echo "$others" >&2
     echo "$m requires a module of this repository that is not released: add it to the list" >&2
     exit 1
   fi

@@ -7,7 +7,8 @@ set -euo pipefail
 have_postgres() {
   [ -n "${PURSER_PG_BIN:-}" ] && [ -x "$PURSER_PG_BIN/initdb" ] && return 0
   command -v initdb >/dev/null && return 0
-  ls /usr/lib/postgresql/*/bin/initdb /opt/homebrew/opt/postgresql*/bin/initdb /usr/local/opt/postgresql*/bin/initdb >/dev/null 2>&1
+  ls /usr/lib/postgresql/*/bin/initdb /opt/homebrew/opt/postgresql*/bin/initdb \
+    /usr/local/opt/postgresql*/bin/initdb >/dev/null 2>&1
 }
 have_redis() { command -v redis-server >/dev/null; }
 have_browser() {
@@ -46,7 +47,8 @@ elif command -v brew >/dev/null; then
   by_hand="brew install ${missing[*]}"
   brew install --quiet "${missing[@]}"
 else
-  by_hand="install PostgreSQL 14 or later and Redis 6.2 or later, with initdb and redis-server on PATH; for the tests also Chromium"
+  by_hand="install PostgreSQL 14 or later and Redis 6.2 or later, with initdb and redis-server on PATH;"
+  by_hand="$by_hand for the tests also Chromium"
 fi
 
 if ! have_postgres || ! have_redis || ! have_browser; then

@@ -130,7 +130,8 @@ func TestAReleaseCanBeRequiredFromOutsideTheTreeWithoutReplace(t *testing.T) {
 	// The release commit itself builds, also the modules that are not released.
 	must(t, clone, nil, "git", "checkout", "--quiet", version)
 	for _, m := range append([]string{"services/wallet", "services/devstack"}, names...) {
-		must(t, filepath.Join(clone, m), []string{"GOWORK=off", "GOFLAGS=-mod=readonly"}, "go", "list", "-deps", "./...")
+		alone := []string{"GOWORK=off", "GOFLAGS=-mod=readonly"}
+		must(t, filepath.Join(clone, m), alone, "go", "list", "-deps", "./...")
 	}
 
 	proxy, consumer := t.TempDir(), t.TempDir()
@@ -157,7 +158,8 @@ func TestAReleaseCanBeRequiredFromOutsideTheTreeWithoutReplace(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	environ := []string{"GOWORK=off", "GOFLAGS=-mod=mod -modcacherw -buildvcs=false", "GONOSUMDB=github.com/purserhq/*",
+	environ := []string{"GOWORK=off", "GOFLAGS=-mod=mod -modcacherw -buildvcs=false",
+		"GONOSUMDB=github.com/purserhq/*",
 		"GOPROXY=file://" + proxy + "," + strings.TrimSpace(must(t, root, nil, "go", "env", "GOPROXY"))}
 	forget(t, strings.TrimSpace(must(t, root, nil, "go", "env", "GOMODCACHE")))
 	must(t, consumer, environ, "go", "build", "-o", "billing", ".")

@@ -115,7 +115,8 @@ func stress(ctx context.Context, runs int, timeout time.Duration, logs string, p
 		for _, cpus := range []int{1, 2} {
 			r := row{target: p, cpus: cpus}
 			for n := 1; n <= runs && ctx.Err() == nil; n++ {
-				log := filepath.Join(logs, fmt.Sprintf("%s-%dcpu-%d.log", strings.ReplaceAll(short(p), "/", "-"), cpus, n))
+				name := fmt.Sprintf("%s-%dcpu-%d.log", strings.ReplaceAll(short(p), "/", "-"), cpus, n)
+				log := filepath.Join(logs, name)
 				took, err := once(ctx, p.Dir, file, cpus, timeout, log)
 				r.runs++
 				r.slowest = max(r.slowest, took)
