@@ -15,7 +15,7 @@ import (
 
 // newPost adds to g what sends mails as soon as they are queued; nil without an
 // SMTP server.
-func newPost(g *lifecycle.Group, mails *store.Mails, cfg mail.Config, log *slog.Logger) (*mail.Post, error) {
+func newPost(g *lifecycle.Group, mails *store.Mails, cfg mail.Config, log *slog.Logger) (*mail.Outbox, error) {
 	if cfg.Addr == "" {
 		log.Warn("no mail is sent: PURSER_SMTP_ADDR is not set; mails wait in the outbox until it is")
 		return nil, nil //nolint:nilnil // there is none, as asked for
@@ -24,8 +24,8 @@ func newPost(g *lifecycle.Group, mails *store.Mails, cfg mail.Config, log *slog.
 	if err != nil {
 		return nil, err
 	}
-	post := mail.NewPost(mails, carrier, cfg.Attempts, log)
-	g.Loop("mails", func(ctx context.Context) error { return post.Serve(ctx, mails.Woken()) })
+	post := mail.NewOutbox(mails, carrier, cfg.Attempts, log)
+	g.Loop("mails", func(ctx context.Context) error { return post.Run(ctx, mails.Queued()) })
 	return post, nil
 }
 

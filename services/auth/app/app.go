@@ -75,22 +75,22 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 		return nil, err
 	}
 	ring := signing.NewRing(cfg.Issuer, cfg.policy(), store.NewKeys(db), sealer, log)
-	sets := store.NewKeySets(redis)
-	ring.Share(sets)
+	sets := store.NewKeySetCache(redis)
+	ring.UseCache(sets)
 	first, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	if err := ring.Refresh(first); err != nil {
 		log.Warn("the key ring can't be read yet", "error", err)
 	}
-	g.Loop("key ring", ring.Keep)
-	feed := revocation.NewFeed(cfg.Issuer, cfg.revocations(), store.NewRevocations(db), ring.Wake, log)
+	g.Loop("key ring", ring.Run)
+	feed := revocation.NewFeed(cfg.Issuer, cfg.revocations(), store.NewRevocations(db), ring.TriggerRefresh, log)
 	if err := feed.Read(first); err != nil {
 		log.Warn("revocations can't be read yet", "error", err)
 	}
-	g.Loop("revocations", feed.Keep)
+	g.Loop("revocations", feed.Run)
 	rotator := signing.NewRotator(cfg.Issuer, cfg.policy(), store.NewKeys(db), sealer, log)
-	rotator.Notify(ring.Wake)
-	rotator.Share(sets)
+	rotator.OnChange(ring.TriggerRefresh)
+	rotator.UseCache(sets)
 	mails := store.NewMails(db)
 	post, err := newPost(g, mails, cfg.Mail, log)
 	if err != nil {
@@ -100,7 +100,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	if err != nil {
 		return nil, err
 	}
-	hasher, err := password.New(cmp.Or(cfg.HashesAtOnce, password.AtOnce()))
+	hasher, err := password.New(cmp.Or(cfg.HashesAtOnce, password.MaxConcurrent()))
 	if err != nil {
 		return nil, err
 	}

@@ -24,7 +24,7 @@ const (
 )
 
 // runJobs adds the service's jobs to g, and returns what runs them.
-func runJobs(g *lifecycle.Group, db *postgres.DB, rotator *signing.Rotator, mails *store.Mails, post *mail.Post,
+func runJobs(g *lifecycle.Group, db *postgres.DB, rotator *signing.Rotator, mails *store.Mails, post *mail.Outbox,
 	cfg Config, log *slog.Logger) (*jobs.Runner, error) {
 	chain := audit.NewChain(store.NewAudit(db), log, time.Now)
 	sessions, revocations := store.NewSessions(db), store.NewRevocations(db)
@@ -53,7 +53,7 @@ func runJobs(g *lifecycle.Group, db *postgres.DB, rotator *signing.Rotator, mail
 			Name: "prune_revocations", Cron: "*/10 * * * *", CatchUp: jobs.CatchUpSkip, Timeout: 5 * time.Minute,
 			Run: func(ctx context.Context, _ *jobs.Run) error {
 				return revocations.Prune(ctx,
-					cfg.revocations().Keep())
+					cfg.revocations().Retention())
 			},
 		},
 		{
@@ -65,7 +65,7 @@ func runJobs(g *lifecycle.Group, db *postgres.DB, rotator *signing.Rotator, mail
 	if post != nil {
 		all = append(all, jobs.Job{
 			Name: "send_mails", Cron: "* * * * *", CatchUp: jobs.CatchUpSkip, Timeout: 10 * time.Minute,
-			Run: func(ctx context.Context, _ *jobs.Run) error { return post.Deliver(ctx) },
+			Run: func(ctx context.Context, _ *jobs.Run) error { return post.SendDue(ctx) },
 		})
 	}
 	for _, j := range all {

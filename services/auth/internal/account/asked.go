@@ -50,9 +50,9 @@ func (s *Service) asked(p Purpose) (Asked, error) {
 	b := make([]byte, 32)
 	_, _ = rand.Read(b) // never fails: crypto/rand ends the program instead
 	token := base64.RawURLEncoding.EncodeToString(b)
-	kind, event := mail.VerifyEmail, audit.VerificationAsked
+	kind, event := mail.VerifyEmail, audit.VerificationRequested
 	if p == ResetPassword {
-		kind, event = mail.ResetPassword, audit.ResetAsked
+		kind, event = mail.ResetPassword, audit.PasswordResetRequested
 	}
 	m, err := s.Texts.Mail(kind, mail.Data{Token: token})
 	return Asked{

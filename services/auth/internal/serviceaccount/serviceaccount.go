@@ -159,7 +159,7 @@ func (s *Service) create(ctx context.Context, by Grantor, name string, permissio
 	}
 	a := Account{ID: id, Name: name, Permissions: slices.Sorted(slices.Values(permissions)), CreatedAt: now,
 		Secrets: []Secret{secret}}
-	created, err := s.store.Create(ctx, a, audit.Event{Type: audit.ServiceCreated, Actor: by.Actor, Subject: id,
+	created, err := s.store.Create(ctx, a, audit.Event{Type: audit.ServiceAccountCreated, Actor: by.Actor, Subject: id,
 		Object: name})
 	if err != nil {
 		return "", Account{}, err
@@ -216,7 +216,7 @@ func (s *Service) rotate(ctx context.Context, by Grantor, id uuid.UUID, overlap 
 		return "", Account{}, err
 	}
 	err = s.store.Rotate(ctx, id, secret, now.Add(min(max(overlap, 0), MaxOverlap)),
-		audit.Event{Type: audit.ServiceRotated, Actor: by.Actor, Subject: id, Object: secret.ID.String()})
+		audit.Event{Type: audit.ServiceAccountRotated, Actor: by.Actor, Subject: id, Object: secret.ID.String()})
 	if err != nil {
 		return "", Account{}, err
 	}
@@ -229,7 +229,7 @@ func (s *Service) List(ctx context.Context) ([]Account, error) { return s.store.
 
 // Disable ends an account for good. errs.NotFound.
 func (s *Service) Disable(ctx context.Context, actor, id uuid.UUID) error {
-	return s.store.Disable(ctx, id, s.now().UTC(), audit.Event{Type: audit.ServiceDisabled, Actor: actor, Subject: id})
+	return s.store.Disable(ctx, id, s.now().UTC(), audit.Event{Type: audit.ServiceAccountDisabled, Actor: actor, Subject: id})
 }
 
 // Issue gives a token for a secret. errs.Unauthenticated
@@ -243,7 +243,7 @@ func (s *Service) Issue(ctx context.Context, name, presented string) (token stri
 	secret, ok := a.matching(presented)
 	if !ok {
 		why := errs.Unauthenticated("SERVICE_SECRET_INVALID", "the client or its secret is not valid")
-		if err := s.audit.Record(ctx, audit.Event{Type: audit.ServiceRefused, Outcome: audit.Refused,
+		if err := s.audit.Record(ctx, audit.Event{Type: audit.ServiceAccountRefused, Outcome: audit.Refused,
 			Reason: why.Reason, Subject: a.ID}); err != nil {
 			return "", time.Time{}, err
 		}
@@ -326,7 +326,7 @@ func (s *Service) ensure(ctx context.Context, name string, permissions []string,
 	}
 	if want := slices.Sorted(slices.Values(permissions)); permissions != nil && !slices.Equal(want, a.Permissions) {
 		err := s.store.SetPermissions(ctx, a.ID, want,
-			audit.Event{Type: audit.ServiceChanged, Subject: a.ID, Object: name})
+			audit.Event{Type: audit.ServiceAccountChanged, Subject: a.ID, Object: name})
 		if err != nil {
 			return "", err
 		}

@@ -127,9 +127,9 @@ type Signer interface {
 // Checker checks passwords; see package password.
 type Checker interface {
 	Matches(ctx context.Context, password, hash string) (bool, error)
-	// Outdated reports whether a hash is to be replaced when its password is at
+	// NeedsRehash reports whether a hash is to be replaced when its password is at
 	// hand, which Hash does.
-	Outdated(hash string) bool
+	NeedsRehash(hash string) bool
 	Hash(ctx context.Context, password string) (string, error)
 }
 
@@ -187,7 +187,7 @@ func (s *Service) Login(ctx context.Context, email, password, code string) (Toke
 		return Tokens{}, s.refused(ctx, audit.Login, user, ErrCredentials())
 	}
 	p := Proof{Hash: hash}
-	if s.Passwords.Outdated(hash) {
+	if s.Passwords.NeedsRehash(hash) {
 		if p.Replacement, err = s.Passwords.Hash(ctx, password); err != nil {
 			return Tokens{}, err
 		}

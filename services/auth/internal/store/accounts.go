@@ -87,7 +87,7 @@ func (s *Accounts) Register(ctx context.Context, r account.Registration) error {
 		}
 		return record(tx, audit.Event{Type: audit.Registered, Subject: r.User.ID})
 	})
-	s.mails.wake()
+	s.mails.signalQueued()
 	return err
 }
 
@@ -111,12 +111,12 @@ func tried(tx *gorm.DB, r account.Registration) error {
 	if err != nil {
 		return errs.Unavailable("TRY_AGAIN", "the account with this address was deleted just now").Because(err)
 	}
-	may, err := mayQueue(tx, row.ID, r.Tried.Kind, r.MailsPerHour)
+	may, err := mayQueueMail(tx, row.ID, r.Tried.Kind, r.MailsPerHour)
 	if err != nil {
 		return err
 	}
 	if may {
-		if err := queue(tx, to(row, r.Tried)); err != nil {
+		if err := queueMail(tx, to(row, r.Tried)); err != nil {
 			return err
 		}
 	}

@@ -33,7 +33,7 @@ func (s *Accounts) Ask(ctx context.Context, email string, want func(account.Owne
 			refused.Reason = "NOT_APPLICABLE"
 			return record(tx, refused)
 		}
-		may, err := mayQueue(tx, row.ID, a.Mail.Kind, a.MailsPerHour)
+		may, err := mayQueueMail(tx, row.ID, a.Mail.Kind, a.MailsPerHour)
 		if err != nil {
 			return err
 		}
@@ -48,7 +48,7 @@ func (s *Accounts) Ask(ctx context.Context, email string, want func(account.Owne
 		done.Subject = row.ID
 		return record(tx, done)
 	})
-	s.mails.wake()
+	s.mails.signalQueued()
 	return err
 }
 
@@ -61,7 +61,7 @@ func ask(tx *gorm.DB, row userRow, a account.Asked) error {
 	if err != nil {
 		return fmt.Errorf("keep code: %w", err)
 	}
-	return queue(tx, to(row, a.Mail))
+	return queueMail(tx, to(row, a.Mail))
 }
 
 // to addresses a mail to the user that it is about.
@@ -78,7 +78,7 @@ func tell(tx *gorm.DB, row userRow, m mail.Mail) error {
 	if row.Email == nil {
 		return nil
 	}
-	return queue(tx, to(row, m))
+	return queueMail(tx, to(row, m))
 }
 
 // Asked implements account.Store.
@@ -149,7 +149,7 @@ func (s *Accounts) Reset(ctx context.Context, h account.Hash, passwordHash strin
 		e := audit.Event{Type: audit.PasswordReset, Subject: row.ID}
 		return setPassword(tx, row, passwordHash, uuid.Nil, notice, e)
 	})
-	s.mails.wake()
+	s.mails.signalQueued()
 	return err
 }
 
@@ -213,7 +213,7 @@ func (s *Accounts) ChangePassword(ctx context.Context, id uuid.UUID, old, change
 		e := audit.Event{Type: audit.PasswordChanged, Actor: id, Subject: id}
 		return setPassword(tx, row, changed, except, notice, e)
 	})
-	s.mails.wake()
+	s.mails.signalQueued()
 	return err
 }
 
@@ -256,7 +256,7 @@ func (s *Accounts) Delete(ctx context.Context, id uuid.UUID, farewell mail.Mail)
 		// that are made and deleted again would be a way to flood.
 		if row.Email != nil && row.VerifiedAt != nil {
 			farewell.To = *row.Email // of nobody's, or it would be deleted too
-			if err := queue(tx, farewell); err != nil {
+			if err := queueMail(tx, farewell); err != nil {
 				return err
 			}
 		}
@@ -272,6 +272,6 @@ func (s *Accounts) Delete(ctx context.Context, id uuid.UUID, farewell mail.Mail)
 	if errs.Is(err, errs.KindNotFound) { // deleted already
 		return nil
 	}
-	s.mails.wake()
+	s.mails.signalQueued()
 	return err
 }

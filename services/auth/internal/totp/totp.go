@@ -121,7 +121,7 @@ func (s *Service) Enroll(ctx context.Context, user uuid.UUID) (Enrollment, error
 		// The count of failures stays, or enrolling anew would be a way round.
 		fresh := Factor{User: user, Sealed: sealed, Wrapped: wrapped, CreatedAt: now, Failures: f.Failures,
 			BlockedUntil: f.BlockedUntil}
-		return fresh, audit.Event{Type: audit.FactorEnrolled, Actor: user, Subject: user}, nil
+		return fresh, audit.Event{Type: audit.SecondFactorEnrolled, Actor: user, Subject: user}, nil
 	})
 	return Enrollment{Secret: key.Secret(), URI: key.URL()}, err
 }
@@ -131,7 +131,7 @@ func (s *Service) Enroll(ctx context.Context, user uuid.UUID) (Enrollment, error
 // errs.FailedPrecondition (TOTP_NOT_PENDING), or as Check.
 func (s *Service) Confirm(ctx context.Context, user uuid.UUID, code string) ([]string, error) {
 	codes, hashes := recoveryCodes(user)
-	err := s.with(ctx, user, code, audit.FactorConfirmed, func(f *Factor, now time.Time) error {
+	err := s.with(ctx, user, code, audit.SecondFactorConfirmed, func(f *Factor, now time.Time) error {
 		if f.User == uuid.Nil || !f.ConfirmedAt.IsZero() || now.Sub(f.CreatedAt) > pendingFor {
 			return errs.FailedPrecondition("TOTP_NOT_PENDING",
 				"no enrollment waits to be confirmed; call EnrollTotp first")
@@ -147,7 +147,7 @@ func (s *Service) Confirm(ctx context.Context, user uuid.UUID, code string) ([]s
 // Disable takes the second factor away for a code of it or a recovery code.
 // errs.FailedPrecondition (TOTP_NOT_ENROLLED), or as Check.
 func (s *Service) Disable(ctx context.Context, user uuid.UUID, code string) error {
-	return s.with(ctx, user, code, audit.FactorDisabled, enrolled, func(f *Factor, _ time.Time) { *f = Factor{} })
+	return s.with(ctx, user, code, audit.SecondFactorDisabled, enrolled, func(f *Factor, _ time.Time) { *f = Factor{} })
 }
 
 // RenewRecoveryCodes replaces the recovery codes, for a code of the factor or
@@ -221,7 +221,7 @@ func (s *Service) Check(ctx context.Context, user uuid.UUID, code string) (metho
 		case why != nil:
 			refusal = why
 			if now.Before(f.BlockedUntil) && why.Reason == "TOTP_INVALID" {
-				e = audit.Event{Type: audit.FactorBlocked, Outcome: audit.Refused, Reason: "TOO_MANY_ATTEMPTS",
+				e = audit.Event{Type: audit.SecondFactorBlocked, Outcome: audit.Refused, Reason: "TOO_MANY_ATTEMPTS",
 					Subject: user}
 			}
 			return f, e, nil
