@@ -63,10 +63,10 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 		return nil, err
 	}
 	ring, rotator := newKeys(b, cfg, sealer)
-	revocations := revocation.NewFeed(cfg.Issuer, cfg.revocations(), store.NewRevocations(b.DB), ring.Wake, log)
+	revocations := revocation.NewFeed(cfg.Issuer, cfg.revocations(), store.NewRevocations(b.DB), ring.TriggerRefresh, log)
 	readAtStart(ctx, ring, revocations, log)
-	b.Group.Loop("key ring", ring.Keep)
-	b.Group.Loop("revocations", revocations.Keep)
+	b.Group.Loop("key ring", ring.Run)
+	b.Group.Loop("revocations", revocations.Run)
 	verifier := authn.NewVerifier(ring, authn.Options{Issuer: cfg.Issuer, Revoked: revocations.Revoked})
 
 	mails := store.NewMails(b.DB)
@@ -79,7 +79,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 		return nil, err
 	}
 
-	hasher, err := password.New(cmp.Or(cfg.HashesAtOnce, password.AtOnce()))
+	hasher, err := password.New(cmp.Or(cfg.HashesAtOnce, password.MaxConcurrent()))
 	if err != nil {
 		return nil, err
 	}
@@ -138,12 +138,12 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 
 // newKeys returns the key ring, which signs tokens, and what rotates its keys.
 func newKeys(b *chassis.Builder, cfg Config, sealer *signing.Sealer) (*signing.Ring, *signing.Rotator) {
-	sharedKeySets := store.NewKeySets(b.Redis)
+	sharedKeySets := store.NewKeySetCache(b.Redis)
 	ring := signing.NewRing(cfg.Issuer, cfg.policy(), store.NewKeys(b.DB), sealer, b.Log)
-	ring.Share(sharedKeySets)
+	ring.UseCache(sharedKeySets)
 	rotator := signing.NewRotator(cfg.Issuer, cfg.policy(), store.NewKeys(b.DB), sealer, b.Log)
-	rotator.Notify(ring.Wake)
-	rotator.Share(sharedKeySets)
+	rotator.OnChange(ring.TriggerRefresh)
+	rotator.UseCache(sharedKeySets)
 	return ring, rotator
 }
 

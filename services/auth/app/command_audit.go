@@ -36,7 +36,7 @@ func verifyAudit(ctx context.Context, chain *audit.Chain, known []string, out io
 		_, err = fmt.Fprintln(out, "nothing is sealed yet")
 	}
 	if err == nil && r.Unsealed > 0 {
-		_, err = fmt.Fprintf(out, "%d events have no seal yet, the oldest of %s\n", r.Unsealed, at(r.Oldest))
+		_, err = fmt.Fprintf(out, "%d events have no seal yet, the oldest of %s\n", r.Unsealed, at(r.OldestUnsealed))
 	}
 	return err
 }

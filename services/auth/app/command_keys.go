@@ -82,8 +82,8 @@ func show(o signing.Overview, issuer string, sealer *signing.Sealer, out io.Writ
 		return err
 	}
 	next := "as soon as a replica looks"
-	if !o.Next.IsZero() {
-		next = at(o.Next)
+	if !o.NextStepAt.IsZero() {
+		next = at(o.NextStepAt)
 	}
 	_, err := fmt.Fprintf(out, "epoch %d, next step %s\n", o.Epoch, next)
 	return err

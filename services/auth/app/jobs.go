@@ -20,7 +20,7 @@ const (
 )
 
 // addJobs adds the service's jobs. sender is nil when there is no SMTP server.
-func addJobs(b *chassis.Builder, rotator *signing.Rotator, mails *store.Mails, sender *mail.Post,
+func addJobs(b *chassis.Builder, rotator *signing.Rotator, mails *store.Mails, sender *mail.Outbox,
 	cfg Config) (*chassis.Jobs, error) {
 	sessions, revocations := store.NewSessions(b.DB), store.NewRevocations(b.DB)
 	auditChain := audit.NewChain(store.NewAudit(b.DB), b.Log, time.Now)
@@ -40,14 +40,14 @@ func addJobs(b *chassis.Builder, rotator *signing.Rotator, mails *store.Mails, s
 			return sessions.Prune(ctx, sessionRetention)
 		}),
 		job("prune_revocations", "*/10 * * * *", 5*time.Minute, jobs.CatchUpSkip, func(ctx context.Context) error {
-			return revocations.Prune(ctx, cfg.revocations().Keep())
+			return revocations.Prune(ctx, cfg.revocations().Retention())
 		}),
 		job("prune_mails", "27 3 * * *", 10*time.Minute, jobs.CatchUpLast, func(ctx context.Context) error {
 			return mails.Prune(ctx, mailRetention)
 		}),
 	}
 	if sender != nil {
-		all = append(all, job("send_mails", "* * * * *", 10*time.Minute, jobs.CatchUpSkip, sender.Deliver))
+		all = append(all, job("send_mails", "* * * * *", 10*time.Minute, jobs.CatchUpSkip, sender.SendDue))
 	}
 	return b.AddJobs(all...)
 }

@@ -226,7 +226,7 @@ func TestTheAuditRecordIsVerifiedByCommand(t *testing.T) {
 			t.Errorf("%v: %v", args, err)
 		}
 	}
-	var broken *audit.BrokenError
+	var broken *audit.BrokenChainError
 	if _, err := s.command(t, "audit", "verify", "1000", strings.Repeat("0", 64)); !errors.As(err, &broken) ||
 		broken.Seal != 1000 {
 		t.Error(err)

@@ -112,15 +112,15 @@ func newOAuth(cfg Config, redis cache.Redis, identities *identity.Service, sessi
 	return oauth.NewService(oauth.Deps{
 		Providers:  idp.Providers(cfg.OAuth.Providers),
 		States:     once[oauth.State](redis, "oauth_state"),
-		Codes:      once[oauth.Proven](redis, "login_code"),
+		Codes:      once[oauth.LoginCode](redis, "login_code"),
 		Identities: identities, Sessions: sessions, Audit: events, Now: time.Now,
-	}, oauth.Addresses{Apps: cfg.OAuth.RedirectURIs, Returns: cfg.OAuth.ReturnTo,
+	}, oauth.Addresses{AppRedirectURIs: cfg.OAuth.RedirectURIs, ReturnURLs: cfg.OAuth.ReturnTo,
 		Callback: cfg.oauthBase() + web.CallbackPath})
 }
 
 // once keeps challenges of one kind in Redis.
-func once[V any](redis cache.Redis, entity string) challenge.Store[challenge.Kept[V]] {
-	return cache.NewSingleUse[challenge.Kept[V]](redis, cache.Namespace{Service: "auth", Entity: entity, Schema: 1},
+func once[V any](redis cache.Redis, entity string) challenge.Store[challenge.Stored[V]] {
+	return cache.NewSingleUse[challenge.Stored[V]](redis, cache.Namespace{Service: "auth", Entity: entity, Schema: 1},
 		cache.Options{Budget: challengeBudget})
 }
 

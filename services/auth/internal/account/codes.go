@@ -49,9 +49,9 @@ func (s *Service) newCodeRequest(p Purpose) (codeRequest, error) {
 	b := make([]byte, 32)
 	_, _ = rand.Read(b) // never fails: crypto/rand ends the program instead
 	code := base64.RawURLEncoding.EncodeToString(b)
-	kind, event := mail.VerifyEmail, audit.VerificationAsked
+	kind, event := mail.VerifyEmail, audit.VerificationRequested
 	if p == ResetPassword {
-		kind, event = mail.ResetPassword, audit.ResetAsked
+		kind, event = mail.ResetPassword, audit.PasswordResetRequested
 	}
 	m, err := s.Texts.Mail(kind, mail.Data{Token: code})
 	return codeRequest{

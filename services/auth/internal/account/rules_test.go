@@ -58,7 +58,7 @@ func TestACodeIsMailedToWhomItsPurposeAppliesWithinTheLimit(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := codeRequest{Code: Code{Purpose: tc.purpose, Lifetime: time.Hour}, mail: mail.Mail{Subject: "x"},
-				event: audit.VerificationAsked, maxPerHour: 5}
+				event: audit.VerificationRequested, maxPerHour: 5}
 			c, err := r.decide(tc.state, noon())
 			if err != nil || len(c.Events) != 1 || c.Events[0].Reason != tc.refused ||
 				c.Events[0].Subject != tc.state.ID || (c.Events[0].Outcome == audit.Refused) != (tc.refused != "") {

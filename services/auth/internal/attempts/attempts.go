@@ -1,14 +1,14 @@
-// Package attempts bounds how often passwords may be tried.
+// Package attempts limits how often passwords and other secrets can be guessed.
 //
-// It promises: an attempt is charged before the password is looked at and
-// given back when it was right, so that guesses in parallel can't slip by; an
-// account and the address that tries are charged apart, so neither many
-// accounts from one place nor one account from many is a way round; replicas
-// count together, in Redis, by its clock.
+// It promises: an attempt is charged before the secret is checked and refunded
+// when it was right, so that parallel guesses can't exceed the limit; the account
+// and the client's address are charged separately, so that neither many accounts
+// from one address nor one account from many addresses evades the limit; replicas
+// count in Redis, by its clock.
 //
-// Limits: while Redis is away each replica counts for itself, with n of them up
-// to n times as much. Somebody who fails on purpose keeps an account's owner
-// out for as long.
+// Limits: while Redis is unavailable each replica counts alone, so n replicas
+// allow up to n times the limit. Failing on purpose can lock an account's owner
+// out for as long as it continues.
 //
 // Source: the generic cell rate algorithm of ITU-T I.371, virtual scheduling.
 package attempts
@@ -24,13 +24,13 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 )
 
-// Policy is how many attempts may fail in a minute.
+// Policy is the maximal number of failed attempts in a minute.
 type Policy struct {
 	PerAccount int `env:"ATTEMPTS_PER_ACCOUNT" envDefault:"5"`
 	PerAddress int `env:"ATTEMPTS_PER_ADDRESS" envDefault:"60"`
 }
 
-// Validate reports every mistake in p.
+// Validate returns every invalid setting of p as one error.
 func (p Policy) Validate() error {
 	if p.PerAccount < 1 || p.PerAddress < 1 {
 		return errors.New("PURSER_ATTEMPTS_PER_ACCOUNT and PURSER_ATTEMPTS_PER_ADDRESS must be at least 1")
@@ -38,33 +38,33 @@ func (p Policy) Validate() error {
 	return nil
 }
 
-// Bucket is what is charged: it takes PerMinute at once, and is refilled evenly
-// over a minute.
+// Bucket is a token bucket: it holds up to PerMinute attempts, and is refilled
+// evenly over a minute. Kind and Key identify it.
 type Bucket struct {
 	Kind, Key string
 	PerMinute int
 }
 
-// Every is how long one takes to be refilled.
-func (b Bucket) Every() time.Duration { return time.Minute / time.Duration(b.PerMinute) }
+// RefillInterval is how long it takes to refill one attempt.
+func (b Bucket) RefillInterval() time.Duration { return time.Minute / time.Duration(b.PerMinute) }
 
-// Shared is what replicas count together in.
+// Shared counts attempts for all replicas. It is safe for concurrent use.
 type Shared interface {
-	// Take charges one, or says how long until one would be there; its error
-	// means that it can't tell. It is safe for concurrent use.
-	Take(ctx context.Context, b Bucket) (giveBack func(), wait time.Duration, err error)
+	// Take charges one attempt; or, when the bucket is empty, charges nothing
+	// and returns how long to wait. An error means that the count is unknown.
+	Take(ctx context.Context, b Bucket) (refund func(), wait time.Duration, err error)
 }
 
 // Limiter counts attempts. It is safe for concurrent use.
 type Limiter struct {
-	policy Policy
-	shared Shared
-	local  *local
-	alone  metric.Int64Counter
+	policy    Policy
+	shared    Shared
+	local     *local
+	localOnly metric.Int64Counter
 }
 
-// New returns a limiter that counts in shared, and in this process by the clock
-// now.
+// New returns a limiter that counts in shared and, by the clock now, in this
+// process.
 func New(p Policy, shared Shared, now func() time.Time) (*Limiter, error) {
 	own, err := newLocal(now)
 	if err != nil {
@@ -72,48 +72,50 @@ func New(p Policy, shared Shared, now func() time.Time) (*Limiter, error) {
 	}
 	l := &Limiter{policy: p, shared: shared, local: own}
 	// An instrument that can't be made is a no-op one.
-	l.alone, _ = otel.Meter("github.com/purserhq/purser/services/auth/attempts").Int64Counter(
+	l.localOnly, _ = otel.Meter("github.com/purserhq/purser/services/auth/attempts").Int64Counter(
 		"auth_attempts_local_total",
-		metric.WithDescription("Attempts that one replica counted alone, for Redis was away."))
+		metric.WithDescription("Attempts that a replica counted alone because Redis was unavailable."))
 	return l, nil
 }
 
-// Take charges an attempt from an address, on an account unless it is "".
-// giveBack takes the charge back; call it at most once, when the attempt was
-// right, or could not be judged. errs.Exhausted (TOO_MANY_ATTEMPTS) with when
-// to try again, and nothing charged, past either bound.
-func (l *Limiter) Take(ctx context.Context, address, account string) (giveBack func(), err error) {
+// Take charges an attempt to an address and, unless it is "", to an account.
+// refund undoes that; call it at most once, when the attempt was right or could
+// not be checked. errs.Exhausted (TOO_MANY_ATTEMPTS), with when to retry, when
+// either limit is reached; then nothing is charged.
+func (l *Limiter) Take(ctx context.Context, address, account string) (refund func(), err error) {
 	charges := []Bucket{{"address", address, l.policy.PerAddress}}
 	if account != "" {
 		charges = append(charges, Bucket{"account", account, l.policy.PerAccount})
 	}
-	var taken []func()
-	giveBack = func() {
-		for _, undo := range taken {
+	var refunds []func()
+	refund = func() {
+		for _, undo := range refunds {
 			undo()
 		}
 	}
-	// In this process first: that is what holds while Redis is away, and keeps
-	// a flood from Redis.
-	for _, take := range []func(context.Context, Bucket) (func(), time.Duration){l.local.take, l.everywhere} {
+	// The local limit is checked first. It protects Redis from floods, and is
+	// the only one while Redis is unavailable.
+	counters := []func(context.Context, Bucket) (func(), time.Duration){l.local.take, l.takeShared}
+	for _, take := range counters {
 		for _, b := range charges {
 			undo, wait := take(ctx, b)
 			if wait > 0 {
-				giveBack()
+				refund()
 				return nil, errs.Exhausted("TOO_MANY_ATTEMPTS", "too many attempts").After(wait)
 			}
-			taken = append(taken, undo)
+			refunds = append(refunds, undo)
 		}
 	}
-	return giveBack, nil
+	return refund, nil
 }
 
-// everywhere charges what replicas share, and nothing while that is away.
-func (l *Limiter) everywhere(ctx context.Context, b Bucket) (giveBack func(), wait time.Duration) {
-	giveBack, wait, err := l.shared.Take(ctx, b)
+// takeShared charges the bucket that all replicas share, and nothing while Redis
+// is unavailable.
+func (l *Limiter) takeShared(ctx context.Context, b Bucket) (refund func(), wait time.Duration) {
+	refund, wait, err := l.shared.Take(ctx, b)
 	if err != nil {
-		l.alone.Add(ctx, 1)
+		l.localOnly.Add(ctx, 1)
 		return func() {}, 0
 	}
-	return giveBack, wait
+	return refund, wait
 }

@@ -74,11 +74,11 @@ func TestAnAddressCannotGoFromAccountToAccount(t *testing.T) {
 func TestARightPasswordCostsNothing(t *testing.T) {
 	l, _ := limiter(t, 5, 10)
 	for i := range 100 {
-		giveBack, err := l.Take(t.Context(), "address", "account")
+		refund, err := l.Take(t.Context(), "address", "account")
 		if err != nil {
 			t.Fatal(i, err)
 		}
-		giveBack()
+		refund()
 	}
 }
 
@@ -105,11 +105,11 @@ func TestRightPasswordsThatOverlapCostNothing(t *testing.T) {
 	var judging []func()
 	for i := range 1000 {
 		*now = now.Add(100 * time.Millisecond)
-		giveBack, err := l.Take(t.Context(), "one address", fmt.Sprint(i))
+		refund, err := l.Take(t.Context(), "one address", fmt.Sprint(i))
 		if err != nil {
 			t.Fatal(i, err)
 		}
-		if judging = append(judging, giveBack); len(judging) > 10 {
+		if judging = append(judging, refund); len(judging) > 10 {
 			judging[0]()
 			judging = judging[1:]
 		}

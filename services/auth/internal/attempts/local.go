@@ -9,46 +9,47 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 )
 
-// remembered is how many buckets one replica keeps.
-const remembered = 200_000
+// maxLocalBuckets is how many buckets one replica holds; the least recently used
+// are dropped.
+const maxLocalBuckets = 200_000
 
 // local counts in this process. It is safe for concurrent use.
 type local struct {
-	full *lru.Cache[string, *level]
-	now  func() time.Time
+	levels *lru.Cache[string, *bucketLevel]
+	now    func() time.Time
 }
 
 func newLocal(now func() time.Time) (*local, error) {
-	full, err := lru.New[string, *level](remembered)
+	full, err := lru.New[string, *bucketLevel](maxLocalBuckets)
 	if err != nil {
 		return nil, fmt.Errorf("attempts: %w", err)
 	}
 	return &local{full, now}, nil
 }
 
-// take charges one, or says how long until one would be there.
-func (l *local) take(_ context.Context, b Bucket) (giveBack func(), wait time.Duration) {
-	key, fresh := b.Kind+" "+b.Key, &level{}
-	found, known, _ := l.full.PeekOrAdd(key, fresh)
+// take is Shared.Take.
+func (l *local) take(_ context.Context, b Bucket) (refund func(), wait time.Duration) {
+	key, fresh := b.Kind+" "+b.Key, &bucketLevel{}
+	found, known, _ := l.levels.PeekOrAdd(key, fresh)
 	if known {
-		l.full.Get(key) // it was used: keep it
+		l.levels.Get(key) // marks it as recently used
 	} else {
 		found = fresh
 	}
-	if wait := found.take(l.now(), b.Every(), b.PerMinute); wait > 0 {
+	if wait := found.take(l.now(), b.RefillInterval(), b.PerMinute); wait > 0 {
 		return nil, wait
 	}
-	return func() { found.giveBack(b.Every()) }, 0
+	return func() { found.refund(b.RefillInterval()) }, 0
 }
 
-// level of a bucket. A reservation of x/time/rate would not do: what it
-// restores is less the more were made since.
-type level struct {
+// bucketLevel is how full a bucket is. x/time/rate is not used because cancelling
+// one of its reservations restores less the more were made since.
+type bucketLevel struct {
 	mu   sync.Mutex
-	full time.Time // when everything will have been refilled
+	full time.Time // when the bucket will be full
 }
 
-func (l *level) take(now time.Time, every time.Duration, size int) (wait time.Duration) {
+func (l *bucketLevel) take(now time.Time, every time.Duration, size int) (wait time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	full := l.full
@@ -63,7 +64,7 @@ func (l *level) take(now time.Time, every time.Duration, size int) (wait time.Du
 	return 0
 }
 
-func (l *level) giveBack(every time.Duration) {
+func (l *bucketLevel) refund(every time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.full = l.full.Add(-every)

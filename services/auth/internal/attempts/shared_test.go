@@ -26,8 +26,8 @@ func replicas(t *testing.T, p attempts.Policy, each func() redis.UniversalClient
 			t.Fatal(err)
 		}
 		// and there is a connection
-		if giveBack, err := list[i].Take(t.Context(), "192.0.2.9", "bob@example.com"); err == nil {
-			giveBack()
+		if refund, err := list[i].Take(t.Context(), "192.0.2.9", "bob@example.com"); err == nil {
+			refund()
 		}
 	}
 	return list
@@ -87,11 +87,11 @@ func TestWhatIsGivenBackToAllCanBeTakenAgain(t *testing.T) {
 	list := replicas(t, attempts.Policy{PerAccount: 1, PerAddress: 1},
 		func() redis.UniversalClient { return client(t, server.URL()) })
 	for i := range 20 {
-		giveBack, err := list[i%len(list)].Take(t.Context(), "192.0.2.1", "ada@example.com")
+		refund, err := list[i%len(list)].Take(t.Context(), "192.0.2.1", "ada@example.com")
 		if err != nil {
 			t.Fatalf("the attempt %d: %v", i, err)
 		}
-		giveBack()
+		refund()
 	}
 	if _, err := list[0].Take(t.Context(), "192.0.2.1", "ada@example.com"); err != nil {
 		t.Fatal(err)

@@ -1,10 +1,11 @@
-// Package audit is the record of what concerned the safety of accounts: who
-// did what to whom, from where, and with what result.
+// Package audit defines the audit log of security events: who did what to which
+// account, from where, and with what outcome.
 //
-// It promises: what changes something is recorded in the transaction of the
-// change, so neither is ever there without the other; an event never changes.
+// It promises: a change and its event are committed in one transaction; an event
+// never changes; events are sealed in a hash chain (see Chain).
 //
-// Limits: where an event came from can be erased, and is, with the account.
+// Limits: the client's address and device can be erased, and are erased with the
+// account.
 package audit
 
 import (
@@ -16,7 +17,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// Outcome of what was tried.
+// Outcome of an action.
 type Outcome string
 
 // The outcomes.
@@ -25,28 +26,28 @@ const (
 	Refused Outcome = "REFUSED"
 )
 
-// Event is one thing that happened.
+// Event is an entry of the audit log.
 type Event struct {
-	// Type as in types.go, for example Login.
+	// Type is one of the constants, such as Login.
 	Type    Type
 	Outcome Outcome // OK when empty
-	// Reason that it was refused or done for, a REASON as errors carry; may be
-	// empty.
+	// Reason is why the action was refused or done, in UPPER_SNAKE like the
+	// reasons of errors; may be empty.
 	Reason string
-	// Actor is who did it, Subject whose account it concerns; zero when that
-	// is not known.
+	// Actor is the user or service account that acted, Subject the account that
+	// the event concerns; zero when unknown.
 	Actor, Subject uuid.UUID
-	// Object is the id of what it was done to, such as a session or a key;
-	// may be empty. Nothing personal.
+	// Object is the id of what was acted on, such as a session or a key; may be
+	// empty. It must not contain personal data, because it is never erased.
 	Object string
 }
 
-// Recorder keeps events that change nothing else, such as what was refused.
+// Recorder records events that come with no change, such as refusals.
 type Recorder interface {
 	Record(ctx context.Context, e Event) error
 }
 
-// Client is where a call came from.
+// Client identifies where a call came from.
 type Client struct {
 	Address string // an IP address; an IPv6 one by its /64
 	Device  string // the user agent as it named itself, at most 200 bytes
@@ -54,20 +55,19 @@ type Client struct {
 
 type clientKey struct{}
 
-// WithClient returns a context whose events come from c.
+// WithClient returns a context in which events are recorded with c.
 func WithClient(ctx context.Context, c Client) context.Context {
 	return context.WithValue(ctx, clientKey{}, c)
 }
 
-// ClientFrom returns where the events of ctx come from, the zero Client when
-// that is not known, as of a job.
+// ClientFrom returns the Client of WithClient, or the zero Client, as in a job.
 func ClientFrom(ctx context.Context) Client {
 	c, _ := ctx.Value(clientKey{}).(Client)
 	return c
 }
 
-// Digest is what an event keeps of where it came from once that is erased:
-// without the salt it can't be guessed back.
+// Digest returns the salted HMAC-SHA-256 of c, which the hash chain covers instead
+// of c. Once c and the salt are erased, it can't be reversed by guessing.
 func (c Client) Digest(salt []byte) []byte {
 	mac := hmac.New(sha256.New, salt)
 	var n [8]byte

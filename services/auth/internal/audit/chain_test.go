@@ -80,7 +80,7 @@ func TestAChainThatNobodyTouchedIsWhole(t *testing.T) {
 	r.events(t, 2)
 	report, err := r.Verify(t.Context(), nil)
 	if err != nil || report.Last.Number != 3 || report.Events != 12 || report.Unsealed != 2 ||
-		time.Since(report.Oldest) > time.Minute {
+		time.Since(report.OldestUnsealed) > time.Minute {
 		t.Errorf("found %+v, %v", report, err)
 	}
 }
@@ -123,11 +123,14 @@ func TestWhateverIsChangedAfterwardsIsFound(t *testing.T) {
 		"an event removed": {`WITH gone AS (DELETE FROM audit_personal WHERE event_id = ` + second +
 			` RETURNING event_id)
 			DELETE FROM audit_events WHERE id = ` + second, 2},
-		"an event added": {`INSERT INTO audit_events (id, at, type, outcome, reason, object, personal_digest, seal)
+		"an event added": {`INSERT INTO audit_events
+			(id, at, type, outcome, reason, object, personal_digest, seal)
 			VALUES (gen_random_uuid(), now(), 'session.login', 'OK', '', '', '', 2)`, 2},
-		"an event added to no seal there is": {`INSERT INTO audit_events (id, at, type, outcome, reason, object, personal_digest, seal)
+		"an event added to no seal there is": {`INSERT INTO audit_events
+			(id, at, type, outcome, reason, object, personal_digest, seal)
 			VALUES (gen_random_uuid(), now(), 'session.login', 'OK', '', '', '', 9)`, 4},
-		"an event added before the first": {`INSERT INTO audit_events (id, at, type, outcome, reason, object, personal_digest, seal)
+		"an event added before the first": {`INSERT INTO audit_events
+			(id, at, type, outcome, reason, object, personal_digest, seal)
 			VALUES (gen_random_uuid(), now(), 'session.login', 'OK', '', '', '', 0)`, 4},
 		"a seal removed":          {"DELETE FROM audit_seals WHERE number = 2", 2},
 		"the last seal removed":   {"DELETE FROM audit_seals WHERE number = 3", 3},
@@ -146,7 +149,7 @@ func TestWhateverIsChangedAfterwardsIsFound(t *testing.T) {
 				r.tamper(t, s)
 			}
 			_, err := r.Verify(t.Context(), nil)
-			var broken *audit.BrokenError
+			var broken *audit.BrokenChainError
 			if !errors.As(err, &broken) || broken.Seal != tt.seal {
 				t.Errorf("found %v, want it broken at seal %d", err, tt.seal)
 			}
@@ -177,7 +180,7 @@ func TestAKnownHashShowsAChainThatWasMadeAnew(t *testing.T) {
 	if _, err := r.Verify(t.Context(), nil); err != nil {
 		t.Errorf("without a known hash: %v", err) // the control
 	}
-	var broken *audit.BrokenError
+	var broken *audit.BrokenChainError
 	if _, err := r.Verify(t.Context(), known); !errors.As(err, &broken) || broken.Seal != 2 {
 		t.Errorf("with one: %v", err)
 	}
@@ -212,9 +215,9 @@ type busy struct {
 	meanwhile func()
 }
 
-func (b *busy) Stray(ctx context.Context, last int64) (beyond, unsealed int, oldest time.Time, err error) {
+func (b *busy) CountUncovered(ctx context.Context, last int64) (beyond, unsealed int, oldest time.Time, err error) {
 	b.meanwhile()
-	return b.Audit.Stray(ctx, last)
+	return b.Audit.CountUncovered(ctx, last)
 }
 
 func TestAChainThatGrowsWhileItIsVerifiedIsWhole(t *testing.T) {
@@ -236,9 +239,10 @@ func TestAChainThatGrowsWhileItIsVerifiedIsWhole(t *testing.T) {
 		t.Errorf("found %+v, %v", report, err)
 	}
 	more = 1 // the control: a stray event is found beside it
-	r.tamper(t, `INSERT INTO audit_events (id, at, type, outcome, reason, object, personal_digest, seal)
+	r.tamper(t, `INSERT INTO audit_events
+			(id, at, type, outcome, reason, object, personal_digest, seal)
 		VALUES (gen_random_uuid(), now(), 'session.login', 'OK', '', '', '', 19)`)
-	var broken *audit.BrokenError
+	var broken *audit.BrokenChainError
 	if _, err := chain.Verify(t.Context(), nil); !errors.As(err, &broken) || broken.Seal != 7 {
 		t.Error(err)
 	}

@@ -1,12 +1,13 @@
-// Package challenge keeps what can be used once: the state of a sign-in at a
-// provider, a code that stands for one, the nonce of a message to sign.
+// Package challenge stores single-use secrets: the state of a sign-in at a
+// provider, a login code, the nonce of a message to sign.
 //
-// It promises: of several that use a challenge at once one does; it is known
-// by its hash alone; without an answer of the store nothing passes. One that
-// was used is gone, unless what it was used for could not be decided: the
-// other side was away or takes no more for now, or a second factor is missing
-// or was wrong, at most five times. Then it is put back for as long as it still had,
-// and used twenty times at most: others may be asked for each, who count.
+// It promises: of concurrent uses of one challenge only one gets its value; only a
+// hash of the secret is stored; while the store is unavailable every use fails. A
+// used challenge is deleted, unless its use failed for a reason that a retry can
+// cure: something was unavailable or busy, or the second factor was missing or
+// wrong. Then it is stored again for the rest of its lifetime. That ends after
+// maxWrongCodes wrong second factors, or maxUses uses, because each use can cost a
+// call to a third party.
 package challenge
 
 import (
@@ -21,87 +22,91 @@ import (
 )
 
 const (
-	// wrongFactors is how many wrong second factors use a challenge up.
-	wrongFactors = 5
-	// mostUses is how often a challenge is used at most.
-	mostUses = 20
-	// forFactor is how long somebody has to find their second factor, once,
-	// where a challenge doesn't live as long anyway.
-	forFactor = 5 * time.Minute
+	// maxWrongCodes is how many wrong second factors a challenge allows.
+	maxWrongCodes = 5
+	// maxUses is how often a challenge can be used if its uses fail.
+	maxUses = 20
+	// secondFactorTime is the minimal lifetime of a challenge after it was first
+	// used without a required second factor, so that the user can enter one.
+	secondFactorTime = 5 * time.Minute
 )
 
-// Store keeps single-use values; *cache.SingleUse is one.
+// Store stores single-use values; *cache.SingleUse is one. It is safe for concurrent
+// use.
 type Store[V any] interface {
+	// Put stores v for ttl; Take returns and deletes it, and false when there
+	// is none.
 	Put(ctx context.Context, key string, v V, ttl time.Duration) error
 	Take(ctx context.Context, key string) (V, bool, error)
 }
 
-// Kept is a challenge as stored.
-type Kept[V any] struct {
-	Value   V
-	Expires time.Time
-	Used    int  // how often it was put back
-	Wrong   int  // second factors that were wrong
-	Asked   bool // for the second factor: it was given the time for that
+// Stored is a challenge as it is stored.
+type Stored[V any] struct {
+	Value    V
+	Expires  time.Time
+	Used     int  // how often it was put back
+	Wrong    int  // second factors that were wrong
+	Extended bool // has got secondFactorTime already
 }
 
-// Box is challenges of one kind. It is safe for concurrent use.
-type Box[V any] struct {
-	store Store[Kept[V]]
+// Registry holds the challenges of one kind. It is safe for concurrent use.
+type Registry[V any] struct {
+	store Store[Stored[V]]
 	life  time.Duration
 	now   func() time.Time
 }
 
-// NewBox returns challenges that live for life.
-func NewBox[V any](s Store[Kept[V]], life time.Duration, now func() time.Time) *Box[V] {
-	return &Box[V]{store: s, life: life, now: now}
+// NewRegistry returns a registry whose challenges expire after life.
+func NewRegistry[V any](s Store[Stored[V]], life time.Duration, now func() time.Time) *Registry[V] {
+	return &Registry[V]{store: s, life: life, now: now}
 }
 
-// New returns 256 random bits in base64url.
+// New returns a secret: 256 random bits in base64url.
 func New() string {
 	b := make([]byte, 32)
 	_, _ = rand.Read(b) // never fails: crypto/rand ends the program instead
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-// Hash is what is kept of a secret. It is random, so a fast hash is enough.
+// Hash returns the key that a secret is stored by. The secret is random, so a fast
+// hash is sufficient.
 func Hash(secret string) string {
 	h := sha256.Sum256([]byte(secret))
 	return base64.RawURLEncoding.EncodeToString(h[:])
 }
 
-// Put keeps v under a secret and says until when. errs.Unavailable
-// (SIGN_IN_UNAVAILABLE) when the store gave no answer.
-func (b *Box[V]) Put(ctx context.Context, secret string, v V) (time.Time, error) {
-	expires := b.now().UTC().Add(b.life)
-	k := Kept[V]{Value: v, Expires: expires, Asked: b.life >= forFactor}
-	return expires, unavailable(b.store.Put(ctx, Hash(secret), k, b.life))
+// Put stores v under a secret and returns when it expires. errs.Unavailable
+// (SIGN_IN_UNAVAILABLE) when the store fails.
+func (r *Registry[V]) Put(ctx context.Context, secret string, v V) (time.Time, error) {
+	expires := r.now().UTC().Add(r.life)
+	k := Stored[V]{Value: v, Expires: expires, Extended: r.life >= secondFactorTime}
+	return expires, unavailable(r.store.Put(ctx, Hash(secret), k, r.life))
 }
 
-// Use lets use have what is kept under a secret; none is the error when there
-// is nothing, because it was used, has expired or never was. Errors of use are
-// returned; errs.Unavailable (SIGN_IN_UNAVAILABLE) when the store gave no
-// answer.
-func (b *Box[V]) Use(ctx context.Context, secret string, none error, use func(V) error) error {
-	k, ok, err := b.store.Take(ctx, Hash(secret))
+// Use passes the value that is stored under a secret to use, and returns use's
+// error; or it returns none when there is no value, because it was used, has
+// expired or never existed. errs.Unavailable (SIGN_IN_UNAVAILABLE) when the store
+// fails.
+func (r *Registry[V]) Use(ctx context.Context, secret string, none error, use func(V) error) error {
+	k, ok, err := r.store.Take(ctx, Hash(secret))
 	if err != nil {
 		return unavailable(err)
 	}
-	if !ok || !b.now().Before(k.Expires) {
+	if !ok || !r.now().Before(k.Expires) {
 		return none
 	}
 	err = use(k.Value)
-	if k, again := b.again(k, err); again {
-		// The caller's end must not use it up. If it is lost here, it is used:
-		// they begin anew.
-		_ = b.store.Put(context.WithoutCancel(ctx), Hash(secret), k, k.Expires.Sub(b.now()))
+	if k, reusable := r.afterFailure(k, err); reusable {
+		// The end of the caller's context must not prevent this. If it fails, the
+		// challenge is lost, and the user starts again.
+		_ = r.store.Put(context.WithoutCancel(ctx), Hash(secret), k, k.Expires.Sub(r.now()))
 	}
 	return err
 }
 
-// again says whether a challenge may be used again after err, and what is kept
-// of it then.
-func (b *Box[V]) again(k Kept[V], err error) (Kept[V], bool) {
+// afterFailure reports whether a challenge may be used again after err, and
+// returns what to store for that.
+func (r *Registry[V]) afterFailure(k Stored[V], err error) (Stored[V], bool) {
 	if err == nil {
 		return k, false
 	}
@@ -113,22 +118,22 @@ func (b *Box[V]) again(k Kept[V], err error) (Kept[V], bool) {
 	case e.Kind == errs.KindUnavailable, e.Kind == errs.KindDeadline, e.Kind == errs.KindCanceled,
 		e.Kind == errs.KindExhausted:
 	case e.Reason == "TOTP_REQUIRED":
-		if until := b.now().UTC().Add(forFactor); !k.Asked && until.After(k.Expires) {
+		if until := r.now().UTC().Add(secondFactorTime); !k.Extended && until.After(k.Expires) {
 			k.Expires = until
 		}
-		k.Asked = true
+		k.Extended = true
 	case e.Reason == "TOTP_INVALID":
 		k.Wrong++
 	default:
 		return k, false
 	}
 	k.Used++
-	return k, k.Wrong < wrongFactors && k.Used < mostUses && b.now().Before(k.Expires)
+	return k, k.Wrong < maxWrongCodes && k.Used < maxUses && r.now().Before(k.Expires)
 }
 
 func unavailable(err error) error {
 	if err == nil {
 		return nil
 	}
-	return errs.Unavailable("SIGN_IN_UNAVAILABLE", "signing in this way is not possible at the moment").Because(err)
+	return errs.Unavailable("SIGN_IN_UNAVAILABLE", "this way of signing in is unavailable at the moment").Because(err)
 }

@@ -15,12 +15,12 @@ import (
 // memory is a store; careless, it looks before it takes.
 type memory struct {
 	mu       sync.Mutex
-	kept     map[string]challenge.Kept[string]
+	kept     map[string]challenge.Stored[string]
 	careless func()
 	away     bool
 }
 
-func (m *memory) Put(_ context.Context, key string, v challenge.Kept[string], ttl time.Duration) error {
+func (m *memory) Put(_ context.Context, key string, v challenge.Stored[string], ttl time.Duration) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.away || ttl <= 0 {
@@ -30,11 +30,11 @@ func (m *memory) Put(_ context.Context, key string, v challenge.Kept[string], tt
 	return nil
 }
 
-func (m *memory) Take(_ context.Context, key string) (challenge.Kept[string], bool, error) {
+func (m *memory) Take(_ context.Context, key string) (challenge.Stored[string], bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.away {
-		return challenge.Kept[string]{}, false, errors.New("away")
+		return challenge.Stored[string]{}, false, errors.New("away")
 	}
 	v, ok := m.kept[key]
 	if m.careless != nil {
@@ -48,15 +48,15 @@ func (m *memory) Take(_ context.Context, key string) (challenge.Kept[string], bo
 
 type clock struct{ at time.Time }
 
-func newBox(life time.Duration) (*challenge.Box[string], *memory, *clock) {
-	m, c := &memory{kept: map[string]challenge.Kept[string]{}}, &clock{time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
-	return challenge.NewBox[string](m, life, func() time.Time { return c.at }), m, c
+func newBox(life time.Duration) (*challenge.Registry[string], *memory, *clock) {
+	m, c := &memory{kept: map[string]challenge.Stored[string]{}}, &clock{time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
+	return challenge.NewRegistry[string](m, life, func() time.Time { return c.at }), m, c
 }
 
 var errNone = errs.Unauthenticated("NONE", "there is none") // never changed
 
 // use presents a secret for something that ends with outcome.
-func use(t *testing.T, b *challenge.Box[string], outcome error) error {
+func use(t *testing.T, b *challenge.Registry[string], outcome error) error {
 	t.Helper()
 	return b.Use(t.Context(), "secret", errNone, func(v string) error {
 		if v != "value" {
@@ -66,7 +66,7 @@ func use(t *testing.T, b *challenge.Box[string], outcome error) error {
 	})
 }
 
-func put(t *testing.T, b *challenge.Box[string]) {
+func put(t *testing.T, b *challenge.Registry[string]) {
 	t.Helper()
 	if _, err := b.Put(t.Context(), "secret", "value"); err != nil {
 		t.Fatal(err)

@@ -1,14 +1,18 @@
-// Package idp speaks to identity providers: those of OpenID Connect by their
-// discovery document, and GitHub by its API.
+// Package idp is the client of identity providers: OpenID Connect providers by
+// discovery (OpenID Connect Discovery 1.0), and GitHub by its API.
 //
-// It promises: a provider is given five seconds and read one megabyte of an
-// answer; nothing is asked of an address that isn't public, whatever a name
-// resolves to when it is connected to, nor over plain HTTP, unless the
-// provider is allowed to be private; no redirect leads to another host.
+// It promises: a request ends within five seconds and reads at most one megabyte
+// of a response; unless the provider has AllowPrivate, connections are made over
+// https to public addresses only, checked after name resolution (no SSRF by DNS);
+// redirects to another host are refused.
+//
+// Limits: no HTTP proxy is used. A provider's metadata may be up to 24 hours old
+// while it is unavailable.
 package idp
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -18,16 +22,18 @@ import (
 	"slices"
 	"syscall"
 	"time"
+
+	"github.com/purserhq/purser/pkg/redact"
 )
 
 const (
-	timeout   = 5 * time.Second
-	maxAnswer = 1 << 20
-	maxHeader = 64 << 10
+	timeout          = 5 * time.Second
+	maxResponseBytes = 1 << 20
+	maxHeaderBytes   = 64 << 10
 )
 
-// reserved are the networks that aren't public beside those that netip knows:
-// RFC 6890 and what can carry an address of another network inside.
+// reserved returns the networks that are not public and not known to netip: those
+// of RFC 6890, and those whose addresses embed an address of another network.
 func reserved() []netip.Prefix {
 	return []netip.Prefix{
 		netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("100.64.0.0/10"),
@@ -42,20 +48,20 @@ func reserved() []netip.Prefix {
 	}
 }
 
-// isPublic reports whether an address is of the public internet.
+// isPublic reports whether an address belongs to the public internet.
 func isPublic(a netip.Addr) bool {
 	a = a.Unmap().WithZone("")
 	return a.IsGlobalUnicast() && !a.IsPrivate() &&
 		!slices.ContainsFunc(reserved(), func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-// newClient returns a client for one provider. No proxy is used: what it
-// connects to couldn't be told.
+// newClient returns a client for one provider. It uses no proxy, because the
+// addresses that a proxy connects to can't be checked.
 func newClient(allowPrivate bool) *http.Client {
 	dialer := &net.Dialer{Timeout: timeout}
 	if !allowPrivate {
-		// Asked with the address that is about to be connected to, so a name
-		// that resolves to another one by now is caught too.
+		// Control is called with the resolved address, so a name that resolves
+		// differently from before (DNS rebinding) is checked too.
 		dialer.Control = func(_, address string, _ syscall.RawConn) error {
 			at, err := netip.ParseAddrPort(address)
 			if err != nil || !isPublic(at.Addr()) {
@@ -66,9 +72,9 @@ func newClient(allowPrivate bool) *http.Client {
 	}
 	return &http.Client{
 		Timeout: timeout,
-		Transport: guarded{plain: allowPrivate, next: &http.Transport{
+		Transport: guardedTransport{allowHTTP: allowPrivate, next: &http.Transport{
 			DialContext: dialer.DialContext, ForceAttemptHTTP2: true, TLSHandshakeTimeout: timeout,
-			MaxResponseHeaderBytes: maxHeader, MaxConnsPerHost: 32, MaxIdleConns: 8, IdleConnTimeout: time.Minute,
+			MaxResponseHeaderBytes: maxHeaderBytes, MaxConnsPerHost: 32, MaxIdleConns: 8, IdleConnTimeout: time.Minute,
 		}},
 		CheckRedirect: func(r *http.Request, via []*http.Request) error {
 			if len(via) > 3 || r.URL.Host != via[0].URL.Host {
@@ -79,41 +85,65 @@ func newClient(allowPrivate bool) *http.Client {
 	}
 }
 
-// guarded refuses plain HTTP and cuts answers that are too large.
-type guarded struct {
-	plain bool
-	next  http.RoundTripper
+// guardedTransport refuses plain HTTP and limits the size of responses.
+type guardedTransport struct {
+	allowHTTP bool
+	next      http.RoundTripper
 }
 
-func (g guarded) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.URL.Scheme != "https" && !g.plain {
-		return nil, errors.New("a provider is asked over https only")
+func (g guardedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Scheme != "https" && !g.allowHTTP {
+		return nil, errors.New("plain http is not allowed for this provider")
 	}
 	resp, err := g.next.RoundTrip(r)
 	if err != nil {
 		return nil, err
 	}
-	resp.Body = &cut{ReadCloser: resp.Body, left: maxAnswer}
+	resp.Body = &limitedBody{ReadCloser: resp.Body, left: maxResponseBytes}
 	return resp, nil
 }
 
-// cut is a body that fails past its limit, so that half an answer is never
-// taken for a whole one.
-type cut struct {
+// limitedBody is a body that fails at its limit, so that a truncated response is
+// never parsed.
+type limitedBody struct {
 	io.ReadCloser
 	left int64
 }
 
-func (c *cut) Read(p []byte) (int, error) {
+func (c *limitedBody) Read(p []byte) (int, error) {
 	if c.left <= 0 {
-		return 0, errors.New("the answer is larger than a megabyte")
+		return 0, errors.New("the response is larger than a megabyte")
 	}
 	n, err := c.ReadCloser.Read(p[:min(int64(len(p)), c.left)])
 	c.left -= int64(n)
 	return n, err
 }
 
-// bounded is ctx with the time that a provider is given.
-func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+// withTimeout bounds an operation on a provider by timeout.
+func withTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, timeout)
+}
+
+// requestJSON sends a request with a bearer token and decodes the JSON response.
+func requestJSON(client *http.Client, r *http.Request, token string, into any) error {
+	r.Header.Set("Authorization", "Bearer "+token)
+	r.Header.Set("Accept", "application/json")
+	resp, err := client.Do(r)
+	if err != nil {
+		return unavailable(redact.Error(err, token))
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	switch {
+	case err != nil:
+		return unavailable(err)
+	case resp.StatusCode >= 500, resp.StatusCode == http.StatusTooManyRequests:
+		return unavailable(fmt.Errorf("status %d", resp.StatusCode))
+	case resp.StatusCode != http.StatusOK:
+		return invalid(fmt.Errorf("status %d", resp.StatusCode))
+	}
+	if err := json.Unmarshal(body, into); err != nil {
+		return invalid(err)
+	}
+	return nil
 }

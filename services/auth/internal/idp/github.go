@@ -13,7 +13,7 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/oauth"
 )
 
-// gitHub has no OpenID Connect: who somebody is, is asked of its API.
+// gitHub has no OpenID Connect, so its API is queried for the user's identity.
 type gitHub struct {
 	settings Settings
 	client   *http.Client
@@ -49,35 +49,35 @@ func (g *gitHub) AuthURL(_ context.Context, r oauth.Request) (string, error) {
 		oauth2.SetAuthURLParam("code_challenge_method", "S256")), nil
 }
 
-// Identify implements oauth.Provider. The subject is the account's number: its
-// name can be changed, and be another's then.
+// Identify implements oauth.Provider. The subject is the numeric id of the account,
+// because its login name can be changed and then be used by another account.
 func (g *gitHub) Identify(ctx context.Context, a oauth.Answer) (identity.Claim, error) {
 	if a.Issuer != "" && a.Issuer != g.settings.BaseURL+"/login/oauth" {
-		return identity.Claim{}, invalid(errors.New("it comes from another issuer"))
+		return identity.Claim{}, invalid(errors.New("the response names another issuer"))
 	}
-	ctx, cancel := bounded(context.WithValue(ctx, oauth2.HTTPClient, g.client))
+	ctx, cancel := withTimeout(context.WithValue(ctx, oauth2.HTTPClient, g.client))
 	defer cancel()
 	token, err := g.config(a.RedirectURI).Exchange(ctx, a.Code, oauth2.VerifierOption(a.Verifier))
 	if err != nil {
-		return identity.Claim{}, exchangeFailed(err, g.settings.ClientSecret.Reveal(), a.Code, a.Verifier)
+		return identity.Claim{}, exchangeError(err, g.settings.ClientSecret.Reveal(), a.Code, a.Verifier)
 	}
 	var user struct {
 		ID    int64  `json:"id"`
 		Login string `json:"login"`
 		Name  string `json:"name"`
 	}
-	if err := g.ask(ctx, token, "/user", &user); err != nil {
+	if err := g.get(ctx, token, "/user", &user); err != nil {
 		return identity.Claim{}, err
 	}
 	if user.ID <= 0 {
-		return identity.Claim{}, invalid(errors.New("the user has no number"))
+		return identity.Claim{}, invalid(errors.New("the user has no id"))
 	}
 	var emails []struct {
-		Email    string `json:"email"`
-		Primary  bool   `json:"primary"`
-		Verified truth  `json:"verified"`
+		Email    string       `json:"email"`
+		Primary  bool         `json:"primary"`
+		Verified boolOrString `json:"verified"`
 	}
-	if err := g.ask(ctx, token, "/user/emails", &emails); err != nil {
+	if err := g.get(ctx, token, "/user/emails", &emails); err != nil {
 		return identity.Claim{}, err
 	}
 	c := identity.Claim{Subject: strconv.FormatInt(user.ID, 10), Name: user.Name, Label: user.Login}
@@ -89,11 +89,11 @@ func (g *gitHub) Identify(ctx context.Context, a oauth.Answer) (identity.Claim, 
 	return c, nil
 }
 
-func (g *gitHub) ask(ctx context.Context, token *oauth2.Token, path string, into any) error {
+func (g *gitHub) get(ctx context.Context, token *oauth2.Token, path string, into any) error {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, g.settings.APIURL+path, nil)
 	if err != nil {
 		return invalid(err)
 	}
 	r.Header.Set("X-GitHub-Api-Version", "2022-11-28")
-	return askJSON(g.client, r, token.AccessToken, into)
+	return requestJSON(g.client, r, token.AccessToken, into)
 }

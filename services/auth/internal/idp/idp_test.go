@@ -175,7 +175,8 @@ func newHub(t *testing.T) (*hub, oauth.Provider) {
 	h := &hub{status: map[string]int{}, answers: map[string]string{
 		"/login/oauth/access_token": `{"access_token":"at","token_type":"bearer","scope":"user:email"}`,
 		"/user":                     `{"id":7,"login":"ada","name":"Ada","email":"public@example.com"}`,
-		"/user/emails":              `[{"email":"old@example.com","verified":true,"primary":false},{"email":"ada@example.com","verified":true,"primary":true}]`,
+		"/user/emails": `[{"email":"old@example.com","verified":true,"primary":false},
+			{"email":"ada@example.com","verified":true,"primary":true}]`,
 	}}
 	h.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/login/oauth/access_token" {
@@ -213,7 +214,8 @@ func TestGitHubIsAskedForThePrimaryAddressAndWhetherItIsVerified(t *testing.T) {
 		h.form.Get("redirect_uri") != "https://app.example" {
 		t.Error(h.form)
 	}
-	h.answers["/user/emails"] = `[{"email":"ada@example.com","verified":false,"primary":true},{"email":"old@example.com","verified":true}]`
+	h.answers["/user/emails"] = `[{"email":"ada@example.com","verified":false,"primary":true},
+		{"email":"old@example.com","verified":true}]`
 	if got, err := p.Identify(t.Context(), oauth.Answer{Code: "x"}); err != nil || got.Verified ||
 		got.Email != "ada@example.com" {
 		t.Error("an address that isn't primary was taken", got, err)

@@ -19,15 +19,15 @@ import (
 )
 
 const (
-	// fresh is how long a discovery document, and the keys found by it, are
-	// used before they are looked at again; stale how long when that fails.
-	fresh = time.Hour
-	stale = 24 * time.Hour
-	// rest is how long a provider that failed is left alone while there is a
-	// document to go on with.
-	rest = 10 * time.Second
-	// ahead is how far in the future a token may be issued: clocks differ.
-	ahead = time.Minute
+	// metadataMaxAge is how long a discovery document is used before it is fetched
+	// again; metadataMaxStale is how long it is used while that fails.
+	metadataMaxAge   = time.Hour
+	metadataMaxStale = 24 * time.Hour
+	// retryCooldown is how long a failed fetch is not retried while a document of
+	// less than metadataMaxStale is known.
+	retryCooldown = 10 * time.Second
+	// maxClockSkew is how far in the future an ID token may be issued.
+	maxClockSkew = time.Minute
 )
 
 // openID is a provider of OpenID Connect.
@@ -41,12 +41,12 @@ type openID struct {
 	failed time.Time
 }
 
-// metadata is a discovery document, with the keys that it leads to.
+// metadata is a discovery document and the key set that it names.
 type metadata struct {
 	provider *oidc.Provider
 	keys     *oidc.RemoteKeySet
-	// namesItself: its answers carry an iss (RFC 9207).
-	namesItself bool
+	// sendsIssuer says that authorization responses contain iss (RFC 9207).
+	sendsIssuer bool
 	algorithms  []string
 	at          time.Time
 }
@@ -76,19 +76,22 @@ func (o *openID) config(m *metadata, redirectURI string) *oauth2.Config {
 	}
 }
 
-// discover returns the provider's document. It is fetched by one caller for
-// all, and a caller waits no longer than its own context lets it.
+// discover returns the provider's metadata. Concurrent callers share one fetch; each
+// waits until its own context ends.
 func (o *openID) discover(ctx context.Context) (*metadata, error) {
 	o.mu.Lock()
 	known, failed := o.known, o.failed
 	o.mu.Unlock()
-	if known != nil && (time.Since(known.at) < fresh || time.Since(failed) < rest && time.Since(known.at) < stale) {
-		return known, nil
+	if known != nil {
+		age, coolingDown := time.Since(known.at), time.Since(failed) < retryCooldown
+		if age < metadataMaxAge || coolingDown && age < metadataMaxStale {
+			return known, nil
+		}
 	}
 	done := o.flight.DoChan("", func() (any, error) { return o.fetch(context.WithoutCancel(ctx)) })
 	select {
 	case <-ctx.Done():
-		return nil, away(ctx.Err())
+		return nil, unavailable(ctx.Err())
 	case r := <-done:
 		if r.Err == nil {
 			return r.Val.(*metadata), nil
@@ -96,15 +99,15 @@ func (o *openID) discover(ctx context.Context) (*metadata, error) {
 		o.mu.Lock()
 		o.failed = time.Now()
 		o.mu.Unlock()
-		if known != nil && time.Since(known.at) < stale {
+		if known != nil && time.Since(known.at) < metadataMaxStale {
 			return known, nil
 		}
-		return nil, away(r.Err)
+		return nil, unavailable(r.Err)
 	}
 }
 
 func (o *openID) fetch(ctx context.Context) (*metadata, error) {
-	ctx, cancel := bounded(oidc.ClientContext(ctx, o.client))
+	ctx, cancel := withTimeout(oidc.ClientContext(ctx, o.client))
 	defer cancel()
 	p, err := oidc.NewProvider(ctx, o.settings.Issuer)
 	if err != nil {
@@ -112,20 +115,20 @@ func (o *openID) fetch(ctx context.Context) (*metadata, error) {
 	}
 	var more struct {
 		JWKSURI     string   `json:"jwks_uri"`
-		NamesItself bool     `json:"authorization_response_iss_parameter_supported"`
+		SendsIssuer bool     `json:"authorization_response_iss_parameter_supported"`
 		Algorithms  []string `json:"id_token_signing_alg_values_supported"`
 	}
 	if err := p.Claims(&more); err != nil {
 		return nil, fmt.Errorf("discovery document: %w", err)
 	}
-	m := &metadata{provider: p, namesItself: more.NamesItself, at: time.Now()}
+	m := &metadata{provider: p, sendsIssuer: more.SendsIssuer, at: time.Now()}
 	m.keys = oidc.NewRemoteKeySet(oidc.ClientContext(context.Background(), o.client), more.JWKSURI)
 	for _, a := range more.Algorithms {
 		if asymmetric(a) {
 			m.algorithms = append(m.algorithms, a)
 		}
 	}
-	if len(m.algorithms) == 0 { // the one that every provider has
+	if len(m.algorithms) == 0 { // every provider has to support it
 		m.algorithms = []string{oidc.RS256}
 	}
 	o.mu.Lock()
@@ -134,8 +137,8 @@ func (o *openID) fetch(ctx context.Context) (*metadata, error) {
 	return m, nil
 }
 
-// asymmetric reports whether an algorithm signs with a key that is not the one
-// to verify with: the others would let whoever knows that one sign.
+// asymmetric reports whether an algorithm signs by a private key. The symmetric ones
+// would let everybody who can verify a token sign one.
 func asymmetric(alg string) bool {
 	switch alg {
 	case oidc.RS256, oidc.RS384, oidc.RS512, oidc.ES256, oidc.ES384, oidc.ES512, oidc.PS256, oidc.PS384, oidc.PS512,
@@ -145,13 +148,13 @@ func asymmetric(alg string) bool {
 	return false
 }
 
-// idClaims are those of an ID token, or of the userinfo endpoint.
+// idClaims are the claims of an ID token or of the userinfo endpoint.
 type idClaims struct {
-	Subject  string `json:"sub"`
-	Email    string `json:"email"`
-	Verified truth  `json:"email_verified"`
-	Name     string `json:"name"`
-	Party    string `json:"azp"`
+	Subject         string       `json:"sub"`
+	Email           string       `json:"email"`
+	Verified        boolOrString `json:"email_verified"`
+	Name            string       `json:"name"`
+	AuthorizedParty string       `json:"azp"`
 }
 
 // Identify implements oauth.Provider.
@@ -160,21 +163,21 @@ func (o *openID) Identify(ctx context.Context, a oauth.Answer) (identity.Claim, 
 	if err != nil {
 		return identity.Claim{}, err
 	}
-	if a.Issuer != o.settings.Issuer && (a.Issuer != "" || m.namesItself) {
-		return identity.Claim{}, invalid(errors.New("it comes from another issuer"))
+	if a.Issuer != o.settings.Issuer && (a.Issuer != "" || m.sendsIssuer) {
+		return identity.Claim{}, invalid(errors.New("the response names another issuer"))
 	}
-	limited, cancel := bounded(oidc.ClientContext(ctx, o.client))
+	limited, cancel := withTimeout(oidc.ClientContext(ctx, o.client))
 	defer cancel()
 	token, err := o.config(m, a.RedirectURI).Exchange(limited, a.Code, oauth2.VerifierOption(a.Verifier))
 	if err != nil {
-		return identity.Claim{}, exchangeFailed(err, o.settings.ClientSecret.Reveal(), a.Code, a.Verifier)
+		return identity.Claim{}, exchangeError(err, o.settings.ClientSecret.Reveal(), a.Code, a.Verifier)
 	}
 	c, err := o.verify(limited, m, token, a.Nonce)
 	if err != nil {
 		return identity.Claim{}, err
 	}
 	if c.Email == "" && m.provider.UserInfoEndpoint() != "" {
-		if err := o.complete(limited, m, token, &c); err != nil {
+		if err := o.addUserInfo(limited, m, token, &c); err != nil {
 			return identity.Claim{}, err
 		}
 	}
@@ -187,13 +190,13 @@ func (o *openID) verify(ctx context.Context, m *metadata, token *oauth2.Token, n
 	var c idClaims
 	raw, ok := token.Extra("id_token").(string)
 	if !ok {
-		return c, invalid(errors.New("it has no ID token"))
+		return c, invalid(errors.New("the token response has no ID token"))
 	}
-	keys := &noting{keys: m.keys}
+	keys := &keyFetchRecorder{keys: m.keys}
 	id, err := oidc.NewVerifier(o.settings.Issuer, keys,
 		&oidc.Config{ClientID: o.settings.ClientID, SupportedSigningAlgs: m.algorithms}).Verify(ctx, raw)
-	if keys.away != nil {
-		return c, away(keys.away)
+	if keys.fetchErr != nil {
+		return c, unavailable(keys.fetchErr)
 	}
 	if err != nil {
 		return c, invalid(err)
@@ -204,10 +207,11 @@ func (o *openID) verify(ctx context.Context, m *metadata, token *oauth2.Token, n
 	switch {
 	case nonce == "" || subtle.ConstantTimeCompare([]byte(id.Nonce), []byte(nonce)) != 1:
 		return c, invalid(errors.New("the ID token has another nonce"))
-	case c.Party != "" && c.Party != o.settings.ClientID, c.Party == "" && len(id.Audience) > 1:
+	case c.AuthorizedParty != "" && c.AuthorizedParty != o.settings.ClientID,
+		c.AuthorizedParty == "" && len(id.Audience) > 1:
 		return c, invalid(errors.New("the ID token was issued to another party"))
-	case id.IssuedAt.After(time.Now().Add(ahead)):
-		return c, invalid(errors.New("the ID token is of the future"))
+	case id.IssuedAt.After(time.Now().Add(maxClockSkew)):
+		return c, invalid(errors.New("the ID token was issued in the future"))
 	}
 	if id.AccessTokenHash != "" {
 		if err := id.VerifyAccessToken(token.AccessToken); err != nil {
@@ -217,14 +221,14 @@ func (o *openID) verify(ctx context.Context, m *metadata, token *oauth2.Token, n
 	return c, nil
 }
 
-// complete takes what the ID token doesn't say from the userinfo endpoint.
-func (o *openID) complete(ctx context.Context, m *metadata, token *oauth2.Token, c *idClaims) error {
+// addUserInfo adds the claims that the ID token lacks from the userinfo endpoint.
+func (o *openID) addUserInfo(ctx context.Context, m *metadata, token *oauth2.Token, c *idClaims) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, m.provider.UserInfoEndpoint(), nil)
 	if err != nil {
 		return invalid(err)
 	}
 	var info idClaims
-	if err := askJSON(o.client, req, token.AccessToken, &info); err != nil {
+	if err := requestJSON(o.client, req, token.AccessToken, &info); err != nil {
 		return err
 	}
 	if info.Subject != c.Subject { // OpenID Connect Core 1.0, section 5.3.2
@@ -237,25 +241,26 @@ func (o *openID) complete(ctx context.Context, m *metadata, token *oauth2.Token,
 	return nil
 }
 
-// noting tells keys that couldn't be fetched from a signature that is wrong.
-type noting struct {
-	keys *oidc.RemoteKeySet
-	away error
+// keyFetchRecorder records a failure to fetch the keys, which the verifier does not
+// distinguish from an invalid signature.
+type keyFetchRecorder struct {
+	keys     *oidc.RemoteKeySet
+	fetchErr error
 }
 
-func (n *noting) VerifySignature(ctx context.Context, jwt string) ([]byte, error) {
+func (n *keyFetchRecorder) VerifySignature(ctx context.Context, jwt string) ([]byte, error) {
 	payload, err := n.keys.VerifySignature(ctx, jwt)
 	if err != nil && (ctx.Err() != nil || strings.HasPrefix(err.Error(), "fetching keys")) {
-		n.away = err
+		n.fetchErr = err
 	}
 	return payload, err
 }
 
-// truth is a boolean that some providers write as a string.
-type truth bool
+// boolOrString is a boolean that some providers encode as a string.
+type boolOrString bool
 
-// UnmarshalJSON takes true and "true"; anything else is false.
-func (t *truth) UnmarshalJSON(b []byte) error {
+// UnmarshalJSON decodes true and "true" as true, and everything else as false.
+func (t *boolOrString) UnmarshalJSON(b []byte) error {
 	*t = string(b) == "true" || string(b) == `"true"`
 	return nil
 }

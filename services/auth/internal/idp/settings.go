@@ -15,30 +15,30 @@ import (
 
 // Settings of one provider.
 type Settings struct {
-	// Name in URLs and RPCs, such as "google". What was linked under it is lost
-	// when it changes.
+	// Name in URLs and RPCs, such as "google". Identities are stored under it, so
+	// changing it unlinks all accounts.
 	Name string `json:"name"`
 	// Kind is "oidc", "google" or "github".
 	Kind string `json:"kind"`
-	// Issuer of kind oidc.
+	// Issuer is the URL of the issuer, for kind oidc only.
 	Issuer       string        `json:"issuer,omitempty"`
 	ClientID     string        `json:"client_id"`
 	ClientSecret config.Secret `json:"client_secret"`
-	// Scopes instead of those that the kind asks for.
+	// Scopes replace the default scopes of the kind.
 	Scopes []string `json:"scopes,omitempty"`
-	// AllowPrivate lets it be at an address that isn't public, and without TLS.
+	// AllowPrivate allows an address that is not public, and plain http.
 	AllowPrivate bool `json:"allow_private,omitempty"`
-	// BaseURL and APIURL of a GitHub of one's own.
+	// BaseURL and APIURL of a GitHub Enterprise Server, for kind github only.
 	BaseURL string `json:"base_url,omitempty"`
 	APIURL  string `json:"api_url,omitempty"`
 }
 
-// List is the providers, a JSON array of Settings.
+// List is the configured providers: a JSON array of Settings.
 type List []Settings
 
 var providerName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
 
-// UnmarshalText reads the array and refuses members that it doesn't know.
+// UnmarshalText decodes the array. Unknown members are an error.
 func (l *List) UnmarshalText(text []byte) error {
 	*l = nil
 	if len(bytes.TrimSpace(text)) == 0 {
@@ -47,13 +47,14 @@ func (l *List) UnmarshalText(text []byte) error {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
 	if err := d.Decode((*[]Settings)(l)); err != nil {
-		// Not the decoder's words: they may quote a secret.
-		return errors.New(`must be a JSON array of providers, for example [{"name":"google","kind":"google","client_id":"…","client_secret":"…"}]`)
+		// The decoder's error is dropped, because it can quote a secret.
+		return errors.New("must be a JSON array of providers, for example " +
+			`[{"name":"google","kind":"google","client_id":"…","client_secret":"…"}]`)
 	}
 	return nil
 }
 
-// String names the providers only.
+// String returns the names and kinds only, no secrets.
 func (l List) String() string {
 	names := make([]string, len(l))
 	for i, s := range l {
@@ -62,32 +63,33 @@ func (l List) String() string {
 	return strings.Join(names, ",")
 }
 
-// Validate reports every mistake in l.
+// Validate returns every invalid setting of l as one error.
 func (l List) Validate() error {
-	var mistakes []error
+	var failures []error
 	seen := map[string]bool{}
 	for i, s := range l {
-		tell := func(what string) {
-			mistakes = append(mistakes, fmt.Errorf("PURSER_OAUTH_PROVIDERS: provider %d (%q): %s", i+1, s.Name, what))
+		add := func(what string) {
+			failures = append(failures, fmt.Errorf("PURSER_OAUTH_PROVIDERS: provider %d (%q): %s", i+1, s.Name, what))
 		}
 		if !providerName.MatchString(s.Name) || s.Name == "callback" || s.Name == "eip155" {
-			tell("name must be a lower-case word other than callback and eip155")
+			add("name must be a lower-case word other than callback and eip155")
 		}
 		if seen[s.Name] {
-			tell("the name stands twice")
+			add("the name is used twice")
 		}
 		seen[s.Name] = true
 		if s.ClientID == "" || s.ClientSecret == "" {
-			tell("client_id and client_secret are needed")
+			add("client_id and client_secret are needed")
 		}
-		for _, what := range s.mistakes() {
-			tell(what)
+		for _, what := range s.invalidFields() {
+			add(what)
 		}
 	}
-	return errors.Join(mistakes...)
+	return errors.Join(failures...)
 }
 
-func (s Settings) mistakes() []string {
+// invalidFields returns one text per invalid field.
+func (s Settings) invalidFields() []string {
 	var found []string
 	address := func(name, text string, needed bool) {
 		u, err := url.Parse(text)
@@ -101,7 +103,7 @@ func (s Settings) mistakes() []string {
 	}
 	unused := func(name, text string) {
 		if text != "" {
-			found = append(found, name+" is not of the kind "+s.Kind)
+			found = append(found, name+" is not used by the kind "+s.Kind)
 		}
 	}
 	switch s.Kind {
@@ -118,7 +120,7 @@ func (s Settings) mistakes() []string {
 		address("base_url", s.BaseURL, false)
 		address("api_url", s.APIURL, false)
 		if (s.BaseURL == "") != (s.APIURL == "") {
-			found = append(found, "base_url and api_url are given together")
+			found = append(found, "base_url and api_url must be set together")
 		}
 	default:
 		found = append(found, "kind must be oidc, google or github")
@@ -126,7 +128,7 @@ func (s Settings) mistakes() []string {
 	return found
 }
 
-// Providers returns those of l by name; none is called yet.
+// Providers returns the providers of l by name. It makes no request.
 func Providers(l List) map[string]oauth.Provider {
 	all := map[string]oauth.Provider{}
 	for _, s := range l {

@@ -26,8 +26,8 @@ func TestEveryMistakeOfTheProvidersIsTold(t *testing.T) {
 	}
 	for _, want := range []string{
 		`1 ("Corp"): name must`, `1 ("Corp"): issuer must begin with https://`, `2 ("a"): issuer must be a URL`,
-		`3 ("a"): the name stands twice`,
-		`3 ("a"): client_id`, `3 ("a"): issuer is not of the kind google`, `4 ("b"): kind must be`,
+		`3 ("a"): the name is used twice`,
+		`3 ("a"): client_id`, `3 ("a"): issuer is not used by the kind google`, `4 ("b"): kind must be`,
 		`5 ("c"): base_url and api_url`, `6 ("callback"): name must`,
 	} {
 		if !strings.Contains(err.Error(), want) {

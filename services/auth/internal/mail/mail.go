@@ -1,14 +1,13 @@
-// Package mail tells the owners of accounts what they have to know, by e-mail
-// in plain text.
+// Package mail sends transactional e-mails to the owners of accounts, in plain
+// text, from an outbox in the database.
 //
-// It promises: a mail that was queued in the transaction of a change is sent at
-// least once after its commit, within about a second while the SMTP server
-// takes it, or is given up after a set number of attempts, with a metric and a
-// log event; what it said and to whom is erased with that. Nothing that a user
-// chose stands in a mail but the address it goes to, so no mail carries another
-// one's words.
+// It promises: a mail is queued in the transaction of the change that it reports.
+// After the commit it is sent at least once, usually within a second, or given up
+// after a configured number of attempts, with a metric and a log event; then its
+// receiver and content are erased. The receiver's address is the only text chosen
+// by a user, so that mails can't be abused to send foreign content.
 //
-// Limits: an attempt whose end isn't known is repeated, so a mail may come
+// Limits: an attempt with an unknown result is repeated, so a mail can arrive
 // twice, with the same Message-ID. Addresses are ASCII: an internationalised
 // domain in its xn-- form, no internationalised local part (RFC 6531).
 package mail
@@ -27,7 +26,7 @@ import (
 // Kind of a mail; its text is texts/<kind>.txt.
 type Kind string
 
-// The kinds. All concern the safety of an account, so none can be turned off.
+// The kinds. All concern the security of an account, so none can be disabled.
 const (
 	VerifyEmail       Kind = "verify_email"
 	ResetPassword     Kind = "reset_password"
@@ -44,12 +43,12 @@ func kinds() []Kind {
 type Mail struct {
 	ID   uuid.UUID
 	Kind Kind
-	// User is whose account it is about, zero when that is gone.
+	// User is the owner of the account, zero when the account was deleted.
 	User              uuid.UUID
 	To, Subject, Body string
 }
 
-// Data is what a text has places for; a kind uses some of it.
+// Data are the values that the templates insert; each kind uses some of them.
 type Data struct {
 	// Token is a one-time code: 256 random bits in base64url.
 	Token string
@@ -59,15 +58,14 @@ type Data struct {
 //go:embed texts/*.txt
 var files embed.FS
 
-// Texts makes mails of their texts.
+// Texts renders the templates of mails. It is safe for concurrent use.
 type Texts struct {
 	byKind map[Kind]*template.Template
 	links  string
 }
 
-// NewTexts reads the texts. links is the base URL of the product's pages, to
-// which a one-time code is added as /<kind>#token=<code>; "" for mails with the
-// code alone.
+// NewTexts parses the templates. links is the base URL of the product's pages, to
+// which /<kind>#token=<code> is appended; with "" mails contain the code alone.
 func NewTexts(links string) (*Texts, error) {
 	t := &Texts{byKind: map[Kind]*template.Template{}, links: strings.TrimRight(links, "/")}
 	for _, k := range kinds() {
@@ -82,8 +80,8 @@ func NewTexts(links string) (*Texts, error) {
 	return t, nil
 }
 
-// Mail returns a mail of a kind. Whom it goes to is left to the store, which
-// knows the account that it is about.
+// Mail renders a mail of a kind. User and To are left to the store, which reads
+// the account.
 func (t *Texts) Mail(kind Kind, d Data) (Mail, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
@@ -91,7 +89,7 @@ func (t *Texts) Mail(kind Kind, d Data) (Mail, error) {
 	}
 	view := struct{ Token, Link, At string }{d.Token, "", d.At.UTC().Format("2 January 2006 at 15:04 UTC")}
 	if t.links != "" && d.Token != "" {
-		// In the fragment it is sent to no server and stands in no log.
+		// A fragment is not sent to servers, so the code appears in no log.
 		view.Link = t.links + "/" + strings.ReplaceAll(string(kind), "_", "-") + "#token=" + url.QueryEscape(d.Token)
 	}
 	var b strings.Builder

@@ -16,61 +16,61 @@ import (
 	"github.com/purserhq/purser/pkg/config"
 )
 
-// patience with the SMTP server over one mail.
-const patience = 20 * time.Second
+// smtpTimeout bounds sending one mail.
+const smtpTimeout = 20 * time.Second
 
-// Config of the SMTP server, and of what mails say. Without an address mails
-// wait in the outbox.
+// Config of the SMTP server and the mails. Without Addr mails stay in the outbox.
 type Config struct {
 	Addr     string        `env:"SMTP_ADDR"` // host:port
 	User     string        `env:"SMTP_USER"`
 	Password config.Secret `env:"SMTP_PASSWORD"`
-	// TLS is starttls, tls (from the first byte on) or none.
+	// TLS is starttls, tls (implicit TLS) or none.
 	TLS string `env:"SMTP_TLS" envDefault:"starttls"`
 	// From is the sender, for example "Purser <no-reply@example.com>".
 	From string `env:"SMTP_FROM"`
-	// Attempts after which a mail is given up: with 8, some two hours.
+	// Attempts after which a mail is given up; 8 take about two hours.
 	Attempts int `env:"SMTP_ATTEMPTS" envDefault:"8"`
-	// Links is the base URL of the pages that one-time codes are opened with.
+	// Links is the base URL of the pages that links with one-time codes open.
 	Links string `env:"MAIL_LINKS_URL"`
-	// PerHour is how many mails of one kind an account is sent in an hour.
+	// PerHour is the maximal number of mails of one kind to one account in an
+	// hour.
 	PerHour int `env:"MAIL_PER_HOUR" envDefault:"5"`
 }
 
-// Validate reports every mistake in c.
+// Validate returns every invalid setting of c as one error.
 func (c Config) Validate() error {
-	var mistakes []error
-	say := func(format string, args ...any) { mistakes = append(mistakes, fmt.Errorf(format, args...)) }
+	var failures []error
+	invalid := func(format string, args ...any) { failures = append(failures, fmt.Errorf(format, args...)) }
 	if c.Addr == "" && (c.User != "" || c.Password != "" || c.From != "") {
-		say("PURSER_SMTP_ADDR is needed by the other PURSER_SMTP_*")
+		invalid("PURSER_SMTP_ADDR is needed by the other PURSER_SMTP_*")
 	}
 	if c.Addr != "" {
 		if _, _, err := c.server(); err != nil {
-			say("PURSER_SMTP_ADDR must be host:port")
+			invalid("PURSER_SMTP_ADDR must be host:port")
 		}
 		if from, err := netmail.ParseAddress(c.From); err != nil || !sendable(from.Address) {
-			say("PURSER_SMTP_FROM must be an e-mail address, with a name or without")
+			invalid("PURSER_SMTP_FROM must be an e-mail address, with a name or without")
 		}
 	}
 	if (c.User == "") != (c.Password == "") {
-		say("PURSER_SMTP_USER and PURSER_SMTP_PASSWORD go together")
+		invalid("PURSER_SMTP_USER and PURSER_SMTP_PASSWORD go together")
 	}
 	if c.TLS != "starttls" && c.TLS != "tls" && c.TLS != "none" {
-		say("PURSER_SMTP_TLS must be starttls, tls or none")
+		invalid("PURSER_SMTP_TLS must be starttls, tls or none")
 	}
 	if c.TLS == "none" && c.User != "" {
-		say("PURSER_SMTP_TLS=none would send PURSER_SMTP_PASSWORD in the clear")
+		invalid("PURSER_SMTP_TLS=none would send PURSER_SMTP_PASSWORD in the clear")
 	}
 	if c.Attempts < 1 || c.Attempts > 100 {
-		say("PURSER_SMTP_ATTEMPTS must be 1 to 100")
+		invalid("PURSER_SMTP_ATTEMPTS must be 1 to 100")
 	}
 	if c.PerHour < 1 {
-		say("PURSER_MAIL_PER_HOUR must be at least 1")
+		invalid("PURSER_MAIL_PER_HOUR must be at least 1")
 	}
 	if c.Links != "" && !config.IsHTTPURL(c.Links) {
-		say("PURSER_MAIL_LINKS_URL must be an http or https URL")
+		invalid("PURSER_MAIL_LINKS_URL must be an http or https URL")
 	}
-	return errors.Join(mistakes...)
+	return errors.Join(failures...)
 }
 
 func (c Config) server() (host string, port int, err error) {
@@ -92,7 +92,7 @@ type SMTP struct {
 	from    *netmail.Address
 }
 
-// NewSMTP returns a carrier for a configuration that is valid.
+// NewSMTP returns a transport for a configuration that passed Validate.
 func NewSMTP(c Config) (*SMTP, error) {
 	host, port, err := c.server()
 	if err != nil {
@@ -103,7 +103,7 @@ func NewSMTP(c Config) (*SMTP, error) {
 		return nil, fmt.Errorf("PURSER_SMTP_FROM: %w", err)
 	}
 	s := &SMTP{host: host, from: from, options: []gomail.Option{
-		gomail.WithPort(port), gomail.WithTimeout(patience), gomail.WithoutSMTPUTF8(),
+		gomail.WithPort(port), gomail.WithTimeout(smtpTimeout), gomail.WithoutSMTPUTF8(),
 	}}
 	switch c.TLS {
 	case "tls":
@@ -120,15 +120,15 @@ func NewSMTP(c Config) (*SMTP, error) {
 	return s, nil
 }
 
-// Carry implements Carrier, on a connection of its own.
-func (s *SMTP) Carry(ctx context.Context, m Mail) error {
+// Send implements Transport, on a new connection.
+func (s *SMTP) Send(ctx context.Context, m Mail) error {
 	if !sendable(m.To) {
-		return &RefusedError{"the address is none that a mail can be sent to"}
+		return &RefusedError{"the receiver is not a valid ASCII e-mail address"}
 	}
 	msg := gomail.NewMsg(gomail.WithNoDefaultUserAgent())
 	msg.FromMailAddress(s.from)
 	msg.ToMailAddress(&netmail.Address{Address: m.To})
-	msg.Subject(strings.Map(oneLine, m.Subject))
+	msg.Subject(strings.Map(dropControl, m.Subject))
 	msg.SetDate()
 	_, domain, _ := strings.Cut(s.from.Address, "@")
 	msg.SetMessageIDWithValue(m.ID.String() + "@" + domain)
@@ -138,13 +138,14 @@ func (s *SMTP) Carry(ctx context.Context, m Mail) error {
 	if err != nil {
 		return fmt.Errorf("smtp: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, smtpTimeout)
 	defer cancel()
-	return plain(client.DialAndSendWithContext(ctx, msg))
+	return withoutReceiver(client.DialAndSendWithContext(ctx, msg))
 }
 
-// plain leaves of a server's answer what can't name the receiver.
-func plain(err error) error {
+// withoutReceiver reduces a server's error to codes, because its text can contain
+// the receiver's address.
+func withoutReceiver(err error) error {
 	var answer *gomail.SendError
 	if !errors.As(err, &answer) {
 		return err
@@ -156,14 +157,15 @@ func plain(err error) error {
 	return errors.New(text)
 }
 
-// address is what contracts take for one (HTML5's), so nothing that could end a
-// header or a command.
-var address = regexp.MustCompile(`^[a-zA-Z0-9.!#$%&'*+/=?^_{|}~` + "`" + `-]+@[a-zA-Z0-9-]+(\.[a-zA-Z0-9-]+)*$`)
+// validAddress is HTML5's syntax of an e-mail address, which the API uses too. It
+// allows nothing that could end a header or an SMTP command.
+var validAddress = regexp.MustCompile(`^[a-zA-Z0-9.!#$%&'*+/=?^_{|}~` + "`" + `-]+@[a-zA-Z0-9-]+(\.[a-zA-Z0-9-]+)*$`)
 
-func sendable(to string) bool { return len(to) <= 254 && address.MatchString(to) }
+func sendable(to string) bool { return len(to) <= 254 && validAddress.MatchString(to) }
 
-// oneLine drops what would end a header.
-func oneLine(r rune) rune {
+// dropControl is for strings.Map: it removes control characters, which could end
+// a header.
+func dropControl(r rune) rune {
 	if r < ' ' || r == 0x7f {
 		return -1
 	}

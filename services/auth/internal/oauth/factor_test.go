@@ -96,9 +96,11 @@ func newWorld() *world {
 	now := func() time.Time { return w.at }
 	w.Service = oauth.NewService(oauth.Deps{
 		Providers: map[string]oauth.Provider{"p": w},
-		States:    &once[challenge.Kept[oauth.State]]{}, Codes: &once[challenge.Kept[oauth.Proven]]{},
+		States:    &once[challenge.Stored[oauth.State]]{}, Codes: &once[challenge.Stored[oauth.LoginCode]]{},
 		Identities: identity.NewService(w, now), Sessions: w, Audit: w, Now: now,
-	}, oauth.Addresses{Apps: []string{"https://app.example"}, Returns: []string{"https://app.example/done"}})
+	}, oauth.Addresses{
+		AppRedirectURIs: []string{"https://app.example"}, ReturnURLs: []string{"https://app.example/done"},
+	})
 	return w
 }
 

@@ -1,16 +1,17 @@
-// Package oauth signs users in with accounts that they have elsewhere, by the
-// authorization code flow with PKCE (RFC 6749, RFC 7636, RFC 9700; OpenID
-// Connect Core 1.0).
+// Package oauth signs users in with accounts at external providers, by the
+// authorization code flow with PKCE (RFC 6749, RFC 7636, RFC 9700; OpenID Connect
+// Core 1.0).
 //
-// It promises: a sign-in is finished once, within five minutes, by the browser
-// or app that started it, which alone holds its secret, and with the provider
-// that it was started for; somebody is sent to no other address than those
-// that are allowed, letter by letter. An app of one's own calls Start and
-// Finish; the hosted pages hand its address a code that Exchange turns into
-// tokens, once and within a minute.
+// There are two ways: an app of the operator calls Start and Finish; or the hosted
+// pages use StartHosted and FinishHosted, and redirect to an app with a login code
+// that Exchange turns into tokens, once and within a minute.
 //
-// While the provider gives no answer a sign-in isn't used up: Finish may be
-// called again with what the provider sent.
+// It promises: a sign-in is finished once, within five minutes, by the browser or
+// app that started it, which alone knows its secret, and with the provider that it
+// was started for; redirects go only to configured addresses, compared exactly.
+//
+// While the provider is unavailable a sign-in is not used up: Finish may be called
+// again with the same response.
 package oauth
 
 import (
@@ -32,133 +33,134 @@ import (
 )
 
 const (
-	// Method is the amr of sessions that a provider vouched for.
+	// Method is the amr (RFC 8176) of sessions that were started by a provider.
 	Method = "oauth"
-	// stateLife is how long a sign-in may take, codeLife how long the code of
-	// a hosted one waits for its app, factorLife how long one waits for a
-	// second factor.
-	stateLife  = 5 * time.Minute
-	codeLife   = time.Minute
-	factorLife = 5 * time.Minute
+	// stateLife is how long a sign-in at a provider may take.
+	stateLife = 5 * time.Minute
+	// codeLife is how long a login code is valid; secondFactorLife is how long one
+	// is valid for an account that has a second factor.
+	codeLife         = time.Minute
+	secondFactorLife = 5 * time.Minute
 )
 
-// Provider is where users have accounts.
+// Provider is an external identity provider.
 type Provider interface {
-	// AuthURL is where a user is sent to. errs.Unavailable
+	// AuthURL returns the URL that the user is redirected to. errs.Unavailable
 	// (PROVIDER_UNAVAILABLE).
 	AuthURL(ctx context.Context, r Request) (string, error)
-	// Identify turns the provider's answer into who somebody is.
+	// Identify exchanges the code of an answer for the user's identity.
 	// errs.Unavailable (PROVIDER_UNAVAILABLE), errs.Unauthenticated
 	// (PROVIDER_REFUSED, PROVIDER_ANSWER_INVALID).
 	Identify(ctx context.Context, a Answer) (identity.Claim, error)
 }
 
-// Request is what a provider is asked.
+// Request is an authorization request.
 type Request struct {
 	State, Nonce string
-	// Challenge is the S256 one of PKCE.
+	// Challenge is the code challenge of PKCE, by S256.
 	Challenge   string
 	RedirectURI string
 }
 
-// Answer is what came back, and what it has to fit.
+// Answer is an authorization response, with the values of its request to verify.
 type Answer struct {
 	Code string
-	// Issuer that the answer named (RFC 9207); may be empty.
+	// Issuer is the iss parameter (RFC 9207); may be empty.
 	Issuer                       string
 	Nonce, Verifier, RedirectURI string
 }
 
-// State of a sign-in that was started.
+// State is a sign-in that was started.
 type State struct {
 	Provider string
-	// Secret is the hash of what the browser or app holds.
+	// Secret is the hash of the secret that the browser or app holds.
 	Secret                       string
 	Nonce, Verifier, RedirectURI string
-	// Return is set where it was started on the hosted page.
+	// Return is set if it was started on the hosted page.
 	Return *Return
 }
 
-// Return is how somebody gets back from the hosted pages.
+// Return is how the hosted pages return to an app.
 type Return struct {
+	// To is the URL of the app.
 	To string
-	// State is the app's own, given back to it.
+	// State is the app's own, which it gets back.
 	State string
-	// Challenge that the app has to know the verifier of; none when empty.
+	// Challenge is the app's own code challenge (RFC 7636, S256); may be empty.
 	Challenge string
 }
 
-// Proven is who a login code stands for.
-type Proven struct {
+// LoginCode is what is stored for a login code.
+type LoginCode struct {
 	User, Identity uuid.UUID
 	Challenge      string
 }
 
-// Sessions begins sessions; *session.Service is one.
+// Sessions starts sessions; *session.Service is one.
 type Sessions interface {
 	Begin(ctx context.Context, in session.SignIn) (session.Tokens, error)
 }
 
-// Deps are what the rules stand on.
+// Deps are the dependencies of a Service.
 type Deps struct {
 	Providers  map[string]Provider
-	States     challenge.Store[challenge.Kept[State]]
-	Codes      challenge.Store[challenge.Kept[Proven]]
+	States     challenge.Store[challenge.Stored[State]]
+	Codes      challenge.Store[challenge.Stored[LoginCode]]
 	Identities *identity.Service
 	Sessions   Sessions
 	Audit      audit.Recorder
 	Now        func() time.Time
 }
 
-// Addresses are those that somebody may be sent to.
+// Addresses are the URLs that browsers may be redirected to.
 type Addresses struct {
-	// Apps are the redirect URIs of apps that call Start.
-	Apps []string
-	// Returns are where the hosted pages may send somebody.
-	Returns []string
-	// Callback is the hosted pages' own redirect URI.
+	// AppRedirectURIs are the redirect URIs of apps that call Start.
+	AppRedirectURIs []string
+	// ReturnURLs are the URLs of apps that the hosted pages may return to.
+	ReturnURLs []string
+	// Callback is the redirect URI of the hosted pages.
 	Callback string
 }
 
-// Service is the rules of signing in elsewhere.
+// Service implements signing in with providers. It is safe for concurrent use.
 type Service struct {
 	Deps
 	addresses Addresses
-	states    *challenge.Box[State]
-	// Of one kind, which live for codeLife and factorLife.
-	codes, factorCodes *challenge.Box[Proven]
+	states    *challenge.Registry[State]
+	// Both hold login codes, which live for codeLife and secondFactorLife.
+	codes, secondFactorCodes *challenge.Registry[LoginCode]
 }
 
-// NewService returns the rules.
+// NewService returns a service that redirects to these addresses only.
 func NewService(d Deps, a Addresses) *Service {
 	return &Service{
 		Deps: d, addresses: a,
-		states:      challenge.NewBox(d.States, stateLife, d.Now),
-		codes:       challenge.NewBox(d.Codes, codeLife, d.Now),
-		factorCodes: challenge.NewBox(d.Codes, factorLife, d.Now),
+		states:            challenge.NewRegistry(d.States, stateLife, d.Now),
+		codes:             challenge.NewRegistry(d.Codes, codeLife, d.Now),
+		secondFactorCodes: challenge.NewRegistry(d.Codes, secondFactorLife, d.Now),
 	}
 }
 
-// Started is a sign-in that was started: send the user to URL, keep Secret.
+// Started is the result of Start: redirect the user to URL and keep Secret.
 type Started struct {
 	URL, State, Secret string
 	ExpiresAt          time.Time
 }
 
-// Start begins a sign-in for an app. errs.NotFound for a provider that there is
-// none of, errs.Invalid for a redirect URI that isn't allowed, or as AuthURL.
+// Start starts a sign-in for an app. errs.NotFound for an unknown provider,
+// errs.Invalid for a redirect URI that isn't allowed, or as Provider.AuthURL.
 func (s *Service) Start(ctx context.Context, provider, redirectURI string) (Started, error) {
-	if !slices.Contains(s.addresses.Apps, redirectURI) {
+	if !slices.Contains(s.addresses.AppRedirectURIs, redirectURI) {
 		return Started{}, errs.Invalid("redirect_uri",
 			"must be one of those that are allowed (PURSER_OAUTH_REDIRECT_URIS)")
 	}
 	return s.start(ctx, provider, redirectURI, nil)
 }
 
-// StartHosted begins a sign-in on the hosted page. Errors as Start.
+// StartHosted starts a sign-in on the hosted page. Errors as Start.
 func (s *Service) StartHosted(ctx context.Context, provider string, r Return) (Started, error) {
 	switch {
-	case !slices.Contains(s.addresses.Returns, r.To):
+	case !slices.Contains(s.addresses.ReturnURLs, r.To):
 		return Started{}, errs.Invalid("return_to", "must be one of those that are allowed (PURSER_OAUTH_RETURN_TO)")
 	case len(r.State) > 512:
 		return Started{}, errs.Invalid("state", "must have at most 512 bytes")
@@ -189,28 +191,28 @@ func (s *Service) start(ctx context.Context, provider, redirectURI string, r *Re
 	return started, err
 }
 
-// Callback is what the provider sent somebody back with.
+// Callback is the authorization response of a provider.
 type Callback struct {
 	State, Code, Issuer string
 	// Error of the provider, such as access_denied.
 	Error string
-	// Secret that Started had.
+	// Secret is Started.Secret.
 	Secret string
 }
 
 func errState() error {
 	return errs.Unauthenticated("OAUTH_STATE_INVALID",
-		"the sign-in was finished, has expired, or was started elsewhere; start again")
+		"the sign-in was finished, has expired, or was started by another browser or app; start again")
 }
 
-// Finish ends what Start began. Where the account has a second factor it
-// returns a login code for Exchange instead of tokens. errs.Unauthenticated:
+// Finish completes a sign-in of Start. If the account has a second factor it returns
+// a login code for Exchange instead of tokens. errs.Unauthenticated:
 // OAUTH_STATE_INVALID, or as Identify, identity.Service.SignIn and
 // session.Service.Begin.
 func (s *Service) Finish(ctx context.Context, c Callback) (tokens session.Tokens, code string, err error) {
 	proven := false
 	err = s.states.Use(ctx, c.State, errState(), func(st State) error {
-		if st.Return != nil || !s.holds(st, c) {
+		if st.Return != nil || !s.fromInitiator(st, c) {
 			return errState()
 		}
 		in, err := s.identify(ctx, st, c)
@@ -221,7 +223,7 @@ func (s *Service) Finish(ctx context.Context, c Callback) (tokens session.Tokens
 		tokens, err = s.begin(ctx, in, "")
 		if e := errs.As(err); e != nil && e.Reason == "TOTP_REQUIRED" {
 			code = challenge.New()
-			_, err = s.factorCodes.Put(ctx, code, Proven{User: in.User, Identity: in.Identity})
+			_, err = s.secondFactorCodes.Put(ctx, code, LoginCode{User: in.User, Identity: in.Identity})
 		}
 		return err
 	})
@@ -231,14 +233,14 @@ func (s *Service) Finish(ctx context.Context, c Callback) (tokens session.Tokens
 	return tokens, code, s.refused(ctx, err)
 }
 
-// FinishHosted ends what StartHosted began and returns where to send the
-// browser: to the app with a login code, or with the reason that there is
-// none. The error is for those who can't be sent back, since nothing is known
-// of them, and of a provider that gives no answer.
+// FinishHosted completes a sign-in of StartHosted and returns the URL to redirect
+// the browser to: that of the app, with a login code or the reason for a refusal.
+// An error means that the browser can't be redirected, because the state is unknown
+// or the provider is unavailable.
 func (s *Service) FinishHosted(ctx context.Context, c Callback) (string, error) {
 	var back string
 	err := s.states.Use(ctx, c.State, errState(), func(st State) error {
-		if st.Return == nil || !s.holds(st, c) {
+		if st.Return == nil || !s.fromInitiator(st, c) {
 			return errState()
 		}
 		code, err := "", error(errs.Unauthenticated("PROVIDER_REFUSED", "the provider refused the sign-in"))
@@ -259,7 +261,7 @@ func (s *Service) FinishHosted(ctx context.Context, c Callback) (string, error) 
 		if st.Return.State != "" {
 			query["state"] = st.Return.State
 		}
-		back, err = with(st.Return.To, query)
+		back, err = addQuery(st.Return.To, query)
 		return err
 	})
 	return back, s.refused(ctx, err)
@@ -271,21 +273,22 @@ func (s *Service) hostedCode(ctx context.Context, st State, c Callback) (string,
 		return "", err
 	}
 	code := challenge.New()
-	_, err = s.codes.Put(ctx, code, Proven{User: in.User, Identity: in.Identity, Challenge: st.Return.Challenge})
+	_, err = s.codes.Put(ctx, code, LoginCode{User: in.User, Identity: in.Identity, Challenge: st.Return.Challenge})
 	return code, err
 }
 
-// Exchange turns a login code into tokens: once, but for a second factor that
-// is missing or wrong. errs.Unauthenticated: LOGIN_CODE_INVALID, or as
+// Exchange turns a login code into tokens. A code can be used once, except after a
+// missing or wrong second factor, otp. errs.Unauthenticated: LOGIN_CODE_INVALID, or as
 // session.Service.Begin.
 func (s *Service) Exchange(ctx context.Context, code, verifier, otp string) (tokens session.Tokens, err error) {
-	invalid := errs.Unauthenticated("LOGIN_CODE_INVALID", "the code was used, has expired, or is another's")
+	invalid := errs.Unauthenticated("LOGIN_CODE_INVALID",
+		"the code was used, has expired, or was issued to another app")
 	proven := false
-	err = s.codes.Use(ctx, code, invalid, func(p Proven) error {
+	err = s.codes.Use(ctx, code, invalid, func(p LoginCode) error {
 		// A verifier without a challenge means that the code was started by
 		// somebody else (RFC 9700, section 4.8.2).
 		if (p.Challenge == "") != (verifier == "") ||
-			p.Challenge != "" && !same(challenge.Hash(verifier), p.Challenge) {
+			p.Challenge != "" && !equalInConstantTime(challenge.Hash(verifier), p.Challenge) {
 			return invalid
 		}
 		proven = true
@@ -304,14 +307,15 @@ func (s *Service) begin(ctx context.Context, in identity.SignedIn, otp string) (
 	})
 }
 
-// holds reports whether a callback comes from who started the sign-in.
-func (s *Service) holds(st State, c Callback) bool {
-	return same(challenge.Hash(c.Secret), st.Secret)
+// fromInitiator reports whether a callback comes from the browser or app that
+// started the sign-in.
+func (s *Service) fromInitiator(st State, c Callback) bool {
+	return equalInConstantTime(challenge.Hash(c.Secret), st.Secret)
 }
 
 func (s *Service) identify(ctx context.Context, st State, c Callback) (identity.SignedIn, error) {
 	p, ok := s.Providers[st.Provider]
-	if !ok { // configured no more
+	if !ok { // removed from the configuration
 		return identity.SignedIn{}, errState()
 	}
 	claim, err := p.Identify(ctx, Answer{Code: c.Code, Issuer: c.Issuer, Nonce: st.Nonce, Verifier: st.Verifier,
@@ -323,8 +327,8 @@ func (s *Service) identify(ctx context.Context, st State, c Callback) (identity.
 	return s.Identities.SignIn(ctx, claim, true)
 }
 
-// refused records a refusal of ours and returns it. What Begin refuses it
-// records itself.
+// refused records err in the audit log if it is a refusal, and returns it. Refusals
+// of Sessions.Begin are recorded there.
 func (s *Service) refused(ctx context.Context, err error) error {
 	e := errs.As(err)
 	if e == nil || e.Kind != errs.KindUnauthenticated && e.Kind != errs.KindFailedPrecondition {
@@ -337,15 +341,17 @@ func (s *Service) refused(ctx context.Context, err error) error {
 	return err
 }
 
-func same(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
+func equalInConstantTime(a, b string) bool {
+	return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1
+}
 
 func isChallenge(s string) bool {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
 	return err == nil && len(b) == sha256.Size
 }
 
-// with adds to the query of an address that is allowed.
-func with(address string, query map[string]string) (string, error) {
+// addQuery sets parameters of the query of an address.
+func addQuery(address string, query map[string]string) (string, error) {
 	u, err := url.Parse(address)
 	if err != nil {
 		return "", errs.Internal(err)

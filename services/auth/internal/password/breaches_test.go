@@ -54,25 +54,27 @@ func TestTheAPIOfBreachesIsAskedByAPrefixAndFailsOpen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	prefix, rest := password.Digest(known)
+	prefix, suffix := password.Digest(known)
 	for name, tc := range map[string]struct {
 		answer func(w http.ResponseWriter)
 		want   bool
 	}{
-		"it is among them":     {func(w http.ResponseWriter) { fmt.Fprintf(w, "0000:1\r\n%s:7\r\n", rest) }, true},
-		"in small letters":     {func(w http.ResponseWriter) { fmt.Fprintf(w, "%s:7", strings.ToLower(rest)) }, true},
-		"it is padding":        {func(w http.ResponseWriter) { fmt.Fprintf(w, "%s:0\r\n", rest) }, false},
+		"it is among them": {func(w http.ResponseWriter) { fmt.Fprintf(w, "0000:1\r\n%s:7\r\n", suffix) }, true},
+		"in small letters": {func(w http.ResponseWriter) {
+			fmt.Fprintf(w, "%s:7", strings.ToLower(suffix))
+		}, true},
+		"it is padding":        {func(w http.ResponseWriter) { fmt.Fprintf(w, "%s:0\r\n", suffix) }, false},
 		"it is not among them": {func(w http.ResponseWriter) { fmt.Fprintf(w, "0000:1\r\n") }, false},
 		"nothing":              {func(http.ResponseWriter) {}, false},
 		"a failure that has it": {func(w http.ResponseWriter) {
 			w.WriteHeader(http.StatusInternalServerError)
-			fmt.Fprintf(w, "%s:7", rest)
+			fmt.Fprintf(w, "%s:7", suffix)
 		}, false},
 		"a line without an end": {func(w http.ResponseWriter) { fmt.Fprint(w, strings.Repeat("x", 200_000)) },
 			false},
 		"more than it should have": {func(w http.ResponseWriter) {
 			fmt.Fprint(w, strings.Repeat("0000:1\r\n", 300_000),
-				rest, ":7")
+				suffix, ":7")
 		}, false},
 	} {
 		answer = func(w http.ResponseWriter, _ string) { tc.answer(w) }

@@ -31,17 +31,17 @@ func TestHashesOfBcryptAreCheckedAndOutdated(t *testing.T) {
 		if ok, err := h.Matches(t.Context(), secret+"x", hash); err != nil || ok {
 			t.Errorf("%s takes another password: %v", version, err)
 		}
-		if !h.Outdated(hash) {
+		if !h.NeedsRehash(hash) {
 			t.Errorf("%s is not outdated", version)
 		}
 	}
 	fresh, err := h.Hash(t.Context(), secret)
-	if err != nil || h.Outdated(fresh) || h.Outdated("") {
+	if err != nil || h.NeedsRehash(fresh) || h.NeedsRehash("") {
 		t.Error("a hash as we make it is outdated", err)
 	}
 	for _, weaker := range []string{strings.Replace(fresh, "t=2", "t=1", 1),
 		strings.Replace(fresh, "m=19456", "m=9728", 1)} {
-		if !h.Outdated(weaker) {
+		if !h.NeedsRehash(weaker) {
 			t.Errorf("%s is not outdated", weaker)
 		}
 	}
@@ -66,7 +66,7 @@ func TestAHashOutOfBoundsIsRefusedBeforeItIsComputed(t *testing.T) {
 		if ok, err := h.Matches(t.Context(), secret, hash); err == nil || ok {
 			t.Errorf("%q: %v, %v", hash, ok, err)
 		}
-		if h.Outdated(hash) {
+		if h.NeedsRehash(hash) {
 			t.Errorf("%q is to be replaced", hash)
 		}
 	}
@@ -128,7 +128,7 @@ func TestHashesAreSizedToTheMemory(t *testing.T) {
 			t.Errorf("%s: %d, not %d", tc.name, got, tc.want)
 		}
 	}
-	if password.AtOnce() < 1 {
+	if password.MaxConcurrent() < 1 {
 		t.Error("none on this machine")
 	}
 }

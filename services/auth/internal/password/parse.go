@@ -8,38 +8,38 @@ import (
 	"golang.org/x/crypto/bcrypt"
 )
 
-// What a stored hash may ask for at most, so that one that was imported, or
-// forged in the database, can't stop the service.
+// Bounds of the parameters of a stored hash, so that one that was imported, or
+// forged in the database, can't exhaust the service.
 const (
-	mostMemoryKiB  = 256 * 1024
-	mostIterations = 16
-	mostLanes      = 16
-	leastBytes     = 8
-	mostBytes      = 128
-	mostCost       = 14 // of bcrypt: about a second
-	mostHash       = 512
+	maxMemoryKiB  = 256 * 1024
+	maxIterations = 16
+	maxLanes      = 16
+	minBytes      = 8
+	maxBytes      = 128
+	maxCost       = 14 // of bcrypt: about a second
+	maxHash       = 512
 )
 
-var errHash = errors.New("the stored hash is none of argon2id or bcrypt within bounds")
+var errHash = errors.New("the stored hash is neither argon2id nor bcrypt with parameters within bounds")
 
-// parsed is a hash that can be compared with.
+// parsed is a stored hash that passed the bounds.
 type parsed struct {
 	hash   string
 	bcrypt bool
 	params argon2id.Params
 }
 
-// parse reads an argon2id hash in PHC form, or one of bcrypt: 2a, 2b and 2y,
-// which are the same but for bugs of those that made them.
+// parse reads an argon2id hash in PHC form, or a bcrypt hash with the prefix 2a, 2b
+// or 2y, which differ only in bugs of the programs that made them.
 func parse(hash string) (parsed, error) {
 	p := parsed{hash: hash}
-	if len(hash) > mostHash {
+	if len(hash) > maxHash {
 		return p, errHash
 	}
 	for _, prefix := range []string{"$2a$", "$2b$", "$2y$"} {
 		if strings.HasPrefix(hash, prefix) {
 			cost, err := bcrypt.Cost([]byte(hash))
-			if err != nil || cost > mostCost || len(hash) != 60 {
+			if err != nil || cost > maxCost || len(hash) != 60 {
 				return p, errHash
 			}
 			p.bcrypt = true
@@ -51,19 +51,20 @@ func parse(hash string) (parsed, error) {
 		return p, errHash
 	}
 	p.params = *params
-	if !within(params.Memory, 8*uint32(params.Parallelism), mostMemoryKiB) ||
-		!within(params.Iterations, 1, mostIterations) ||
-		!within(uint32(params.Parallelism), 1, mostLanes) ||
-		!within(len(salt), leastBytes, mostBytes) || !within(len(key), leastBytes, mostBytes) {
+	if !within(params.Memory, 8*uint32(params.Parallelism), maxMemoryKiB) ||
+		!within(params.Iterations, 1, maxIterations) ||
+		!within(uint32(params.Parallelism), 1, maxLanes) ||
+		!within(len(salt), minBytes, maxBytes) || !within(len(key), minBytes, maxBytes) {
 		return p, errHash
 	}
 	return p, nil
 }
 
-func within[N int | uint32](n, least, most N) bool { return least <= n && n <= most }
+func within[N int | uint32](n, low, high N) bool { return low <= n && n <= high }
 
-// turns that comparing takes: one for each MemoryKiB begun.
-func (p parsed) turns() int64 {
+// slots returns how many slots a comparison needs: its memory divided by MemoryKiB,
+// rounded up.
+func (p parsed) slots() int64 {
 	if p.bcrypt {
 		return 1
 	}

@@ -1,11 +1,14 @@
-// Package password hashes and checks passwords with argon2id (RFC 9106) at
-// 19 MiB, two passes and one lane (OWASP's parameters), in PHC strings, and
-// knows which are not to be taken.
+// Package password hashes and checks passwords with argon2id (RFC 9106; 19 MiB,
+// two passes and one lane as OWASP recommends) in PHC strings, and recognizes
+// breached passwords.
 //
-// It promises: no more hashes run at once than a set number of 19 MiB: a caller
-// over that is told to come back, so that a flood of logins takes no more
-// memory than planned for. Hashes of bcrypt, and of argon2id with other
-// parameters, are checked too, and told to be outdated.
+// It promises: the memory of concurrent hashes is bounded. It is divided into
+// slots of MemoryKiB; a call that gets no slot within slotTimeout fails with
+// errs.Exhausted, so that a flood of logins can't exhaust memory. Hashes of bcrypt,
+// and of argon2id with other parameters, are checked too, and reported by
+// NeedsRehash.
+//
+// Limits: parameters of stored hashes are bounded, see parse.
 package password
 
 import (
@@ -21,25 +24,24 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 )
 
-// MemoryKiB that one hash takes.
+// MemoryKiB is the memory of one hash, and the size of a slot.
 const MemoryKiB = 19 * 1024
 
-// queue is how long a caller waits for a turn.
-const queue = 500 * time.Millisecond
+// slotTimeout is how long a call waits for its slots.
+const slotTimeout = 500 * time.Millisecond
 
 // Hasher hashes and checks passwords. It is safe for concurrent use.
 type Hasher struct {
-	turns  *semaphore.Weighted
-	atOnce int64
-	params argon2id.Params
-	decoy  string
+	slots     *semaphore.Weighted
+	slotCount int64
+	params    argon2id.Params
+	decoy     string
 }
 
-// New returns a hasher that runs at most this many hashes at once; each takes
-// MemoryKiB.
-func New(atOnce int) (*Hasher, error) {
+// New returns a hasher with slotCount slots of MemoryKiB.
+func New(slotCount int) (*Hasher, error) {
 	h := &Hasher{
-		turns: semaphore.NewWeighted(int64(atOnce)), atOnce: int64(atOnce),
+		slots: semaphore.NewWeighted(int64(slotCount)), slotCount: int64(slotCount),
 		params: argon2id.Params{Memory: MemoryKiB, Iterations: 2, Parallelism: 1, SaltLength: 16, KeyLength: 32},
 	}
 	decoy, err := argon2id.CreateHash("nobody's password", &h.params)
@@ -51,9 +53,9 @@ func New(atOnce int) (*Hasher, error) {
 }
 
 // Hash returns the PHC string of a password. errs.Exhausted
-// (PASSWORD_HASHING_BUSY) when no turn came up in half a second.
+// (PASSWORD_HASHING_BUSY) when no slot became free within half a second.
 func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
-	done, err := h.turn(ctx, 1)
+	done, err := h.acquire(ctx, 1)
 	if err != nil {
 		return "", err
 	}
@@ -65,9 +67,9 @@ func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 	return s, nil
 }
 
-// Matches reports whether password is the one that hash was made of. An empty
-// hash, for an account that doesn't exist, takes the same time as one of ours
-// and matches nothing. Errors as Hash.
+// Matches reports whether hash is a hash of password. An empty hash, for an
+// account that doesn't exist, takes as long as one made by Hash and never matches.
+// Errors as Hash.
 func (h *Hasher) Matches(ctx context.Context, password, hash string) (bool, error) {
 	against := hash
 	if hash == "" {
@@ -77,7 +79,7 @@ func (h *Hasher) Matches(ctx context.Context, password, hash string) (bool, erro
 	if err != nil {
 		return false, fmt.Errorf("check password: %w", err)
 	}
-	done, err := h.turn(ctx, p.turns())
+	done, err := h.acquire(ctx, p.slots())
 	if err != nil {
 		return false, err
 	}
@@ -89,24 +91,25 @@ func (h *Hasher) Matches(ctx context.Context, password, hash string) (bool, erro
 	return ok && hash != "", nil
 }
 
-// Outdated reports whether hash is not as Hash would make it now.
-func (h *Hasher) Outdated(hash string) bool {
+// NeedsRehash reports whether hash has another algorithm or other parameters than
+// Hash uses.
+func (h *Hasher) NeedsRehash(hash string) bool {
 	p, err := parse(hash)
 	return err == nil && (p.bcrypt || p.params != h.params)
 }
 
-// turn waits for so many turns, or all that there are.
-func (h *Hasher) turn(ctx context.Context, turns int64) (done func(), err error) {
-	turns = min(turns, h.atOnce)
-	waiting, cancel := context.WithTimeout(ctx, queue)
+// acquire waits for so many slots, or for all when there are fewer.
+func (h *Hasher) acquire(ctx context.Context, slots int64) (done func(), err error) {
+	slots = min(slots, h.slotCount)
+	waiting, cancel := context.WithTimeout(ctx, slotTimeout)
 	defer cancel()
-	if err := h.turns.Acquire(waiting, turns); err != nil {
+	if err := h.slots.Acquire(waiting, slots); err != nil {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
 		return nil, errs.Exhausted("PASSWORD_HASHING_BUSY", "too many sign-ins at once").After(time.Second)
 	}
-	return func() { h.turns.Release(turns) }, nil
+	return func() { h.slots.Release(slots) }, nil
 }
 
 func (p parsed) matches(password string) (bool, error) {

@@ -15,9 +15,9 @@ import (
 
 const secret = "correct horse battery"
 
-func newHasher(t testing.TB, atOnce int) *password.Hasher {
+func newHasher(t testing.TB, slotCount int) *password.Hasher {
 	t.Helper()
-	h, err := password.New(atOnce)
+	h, err := password.New(slotCount)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,8 +72,8 @@ func TestMatches(t *testing.T) {
 func TestOverTheLimitCallersAreToldToComeBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHasher(t, 3)
-		if !h.Occupy(3) {
-			t.Fatal("no turns to take")
+		if !h.AcquireSlots(3) {
+			t.Fatal("no slots to take")
 		}
 		begun := time.Now()
 		_, err := h.Hash(t.Context(), secret)
@@ -90,11 +90,11 @@ func TestOverTheLimitCallersAreToldToComeBack(t *testing.T) {
 		if _, err := h.Matches(gone, secret, ""); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("a caller that had gone was answered %v", err)
 		}
-		h.Leave(1)
+		h.ReleaseSlots(1)
 		if _, err := h.Hash(t.Context(), secret); err != nil {
 			t.Errorf("with a turn free: %v", err)
 		}
-		if !h.Occupy(1) {
+		if !h.AcquireSlots(1) {
 			t.Error("a hash that has ended keeps its turn")
 		}
 	})

@@ -1,17 +1,17 @@
-// Package revocation tells verifiers which access tokens to refuse before they
-// expire: those of sessions that ended, users who were disabled and keys that
-// were compromised.
+// Package revocation streams to verifiers which access tokens to refuse before
+// they expire: those of ended sessions, disabled users and compromised keys.
 //
-// It promises: what was committed is told within a poll of the database and a
-// fetch of what it says; what is told once is told to every reader that begins
-// later, until no token can be concerned any more; a reader is never told to be
-// current while the database can't be read.
+// It promises: a committed revocation is streamed within Policy.Poll and the
+// duration of one query; a new reader receives every revocation that a valid
+// token can still be affected by; a reader receives no Current message while the
+// database can't be read.
 //
-// Limits: a token says in whole seconds when it was issued, by the clock of who
-// issued it; of a user who was disabled and let in again, one that is issued
-// within that second is refused too. A revocation whose transaction takes longer than a minute to commit
-// is told within a minute of that. When the life of tokens is lowered by the
-// configuration, what was revoked before is told for the new one only.
+// Limits: the issue time of a token has a resolution of one second, so when a
+// user is disabled and enabled again, a token issued within that second is
+// refused too. A revocation whose transaction takes more than rereadOverlap to
+// commit is streamed up to fullReadInterval after the commit. When TokenTTL is
+// lowered by the configuration, older revocations are streamed for the new
+// Retention only.
 package revocation
 
 import (
@@ -26,120 +26,127 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 )
 
-// Policy of the telling.
+// Policy is the configuration of a Feed.
 type Policy struct {
-	// Poll is how often a replica reads what was revoked.
+	// Poll is the interval in which a replica reads revocations.
 	Poll time.Duration `env:"POLL" envDefault:"500ms"`
-	// StreamsPerAddress bounds the readers of one address on one replica.
+	// StreamsPerAddress is the maximal number of streams of one IP address on
+	// one replica.
 	StreamsPerAddress int `env:"STREAMS_PER_ADDRESS" envDefault:"256"`
-	// TokenTTL is the longest life of a token, Skew how far the clock that
-	// issued it may be off; of the keys' policy.
+	// TokenTTL is the maximal lifetime of a token, Skew the maximal error of the
+	// clock that issued it; both from the policy of the signing keys.
 	TokenTTL time.Duration `env:"-"`
 	Skew     time.Duration `env:"-"`
 }
 
-// Validate reports every mistake in p.
+// Validate returns every invalid setting of p as one error.
 func (p Policy) Validate() error {
-	var mistakes []error
+	var failures []error
 	if p.Poll < 10*time.Millisecond || p.Poll > time.Minute {
-		mistakes = append(mistakes, errors.New("PURSER_REVOCATIONS_POLL must be 10ms to 1m"))
+		failures = append(failures, errors.New("PURSER_REVOCATIONS_POLL must be 10ms to 1m"))
 	}
 	if p.StreamsPerAddress < 1 {
-		mistakes = append(mistakes, errors.New("PURSER_REVOCATIONS_STREAMS_PER_ADDRESS must be at least 1"))
+		failures = append(failures, errors.New("PURSER_REVOCATIONS_STREAMS_PER_ADDRESS must be at least 1"))
 	}
-	return errors.Join(mistakes...)
+	return errors.Join(failures...)
 }
 
-// Keep is how long after a revocation a token that it concerns can be good: one
-// that was issued at that moment by a clock ahead, to a verifier with its
-// leeway.
-func (p Policy) Keep() time.Duration { return p.TokenTTL + p.Skew + authn.Leeway }
+// Retention is how long after a revocation a token that it affects can be valid:
+// one that was issued at that moment by a clock that is ahead by Skew, and is
+// verified with authn.Leeway.
+func (p Policy) Retention() time.Duration { return p.TokenTTL + p.Skew + authn.Leeway }
 
 const (
-	// keepKeys is how long a compromised key is told of: a verifier serves its
-	// key set for an hour without the issuer.
-	keepKeys = 24 * time.Hour
-	// overlap is how far back a poll reads what the polls before should have
-	// seen, for what is committed late, and rereadEvery how often all is read.
-	overlap     = 30 * time.Second
-	rereadEvery = time.Minute
-	// AtOnce bounds the revocations that a reader is told of at once.
-	AtOnce = 1000
+	// keyRetention is how long a compromised key is streamed: a verifier can use
+	// its cached key set for an hour after the issuer became unavailable.
+	keyRetention = 24 * time.Hour
+	// rereadOverlap is how far before the previous poll a poll reads, to find
+	// revocations that were committed late. Every fullReadInterval a poll reads
+	// all of Retention.
+	rereadOverlap    = 30 * time.Second
+	fullReadInterval = time.Minute
+	// MaxPerNews is the maximal number of revocations in one message.
+	MaxPerNews = 1000
 )
 
 // Entry is one revocation.
 type Entry struct {
-	// Kind is one of authn's, Subject a kid or an id.
+	// Kind is authn.RevokedKey, RevokedSession or RevokedUser; Subject is the
+	// kid, or the id of the session or user.
 	Kind, Subject string
 	At            time.Time
 }
 
-// Reading is what the database says at one moment.
+// Reading is what was revoked, as of one moment.
 type Reading struct {
 	Epoch   int64 // of the key set
 	Entries []Entry
 }
 
-// Store is where revocations are kept.
+// Store is the database of revocations.
 type Store interface {
-	// Revocations returns the sessions and users revoked within the last
-	// window and the keys of issuer within the last keys, by the database's
-	// clock. errs.NotFound while the issuer has no key ring.
-	Revocations(ctx context.Context, issuer string, window, keys time.Duration) (Reading, error)
+	// Revocations returns the sessions and users that were revoked within the
+	// last window, and the keys of issuer that were compromised within the last
+	// keyWindow, by the database's clock. errs.NotFound while the issuer has no
+	// key ring.
+	Revocations(ctx context.Context, issuer string, window, keyWindow time.Duration) (Reading, error)
 }
 
-// Feed reads what was revoked and tells it. It is safe for concurrent use.
+// Feed polls the database for revocations and passes them to its Readers, and to
+// this process's own verifier. It is safe for concurrent use.
 type Feed struct {
-	issuer  string
-	policy  Policy
-	store   Store
-	log     *slog.Logger
-	changed func()
-	known   *authn.Revocations
-	now     func() time.Time
+	issuer     string
+	policy     Policy
+	store      Store
+	log        *slog.Logger
+	onNewEpoch func()
+	local      *authn.Revocations
+	now        func() time.Time
 
-	mu      sync.Mutex
-	entries []numbered // in the order of their arrival
-	arrived int        // the number of the last one
-	seen    map[Entry]bool
-	epoch   int64
-	readAt  time.Time // when the last reading began; zero before the first
-	allAt   time.Time // when the last one of all did
-	news    chan struct{}
+	mu         sync.Mutex
+	entries    []numberedEntry // in the order of their numbers
+	lastNumber int             // of the last entry
+	seen       map[Entry]bool
+	epoch      int64
+	readAt     time.Time     // when the last successful poll began; zero before
+	fullReadAt time.Time     // when the last poll of all of Retention began
+	updated    chan struct{} // closed and replaced when there is news
 }
 
-// numbered is an entry by the order of arrival, from 1.
-type numbered struct {
+// numberedEntry is an entry with its number in the order in which it was read,
+// from 1.
+type numberedEntry struct {
 	Entry
 	number int
 }
 
-// NewFeed knows nothing until Keep or Read. changed is called when the key set
-// is at another epoch, and must not wait.
-func NewFeed(issuer string, p Policy, s Store, changed func(), log *slog.Logger) *Feed {
+// NewFeed returns a feed without entries; see Run and Read. onNewEpoch is called
+// when the key set is at another epoch; it must not block.
+func NewFeed(issuer string, p Policy, s Store, onNewEpoch func(), log *slog.Logger) *Feed {
 	return &Feed{
-		issuer: issuer, policy: p, store: s, changed: changed, log: log, now: time.Now,
-		known: authn.NewRevocations(changed, log), seen: map[Entry]bool{}, news: make(chan struct{}),
+		issuer: issuer, policy: p, store: s, onNewEpoch: onNewEpoch, log: log, now: time.Now,
+		local: authn.NewRevocations(onNewEpoch, log), seen: map[Entry]bool{}, updated: make(chan struct{}),
 	}
 }
 
 // Revoked implements authn.Options.Revoked: this service's own verifier.
-func (f *Feed) Revoked(kid string, c authn.Caller) bool { return f.known.Revoked(kid, c) }
+func (f *Feed) Revoked(kid string, c authn.Caller) bool { return f.local.Revoked(kid, c) }
 
-// Fresh reports whether all is known that was revoked until some seconds ago.
+// Fresh reports whether the last successful poll began less than 5 seconds, or
+// four times Policy.Poll, ago.
 func (f *Feed) Fresh() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.fresh()
 }
 
-// fresh allows a few polls to fail.
+// fresh is Fresh with f.mu held.
 func (f *Feed) fresh() bool {
 	return !f.readAt.IsZero() && f.now().Sub(f.readAt) < max(5*time.Second, 4*f.policy.Poll)
 }
 
-// Keep reads every Poll until ctx ends.
-func (f *Feed) Keep(ctx context.Context) error {
+// Run calls Read every Policy.Poll until ctx ends.
+func (f *Feed) Run(ctx context.Context) error {
 	tick := time.NewTicker(f.policy.Poll)
 	defer tick.Stop()
 	for failing := false; ; {
@@ -159,30 +166,31 @@ func (f *Feed) Keep(ctx context.Context) error {
 	}
 }
 
-// Read reads once what was revoked since the last time.
+// Read polls the database once.
 func (f *Feed) Read(ctx context.Context) error {
 	begun := f.now()
 	window, all := f.window(begun)
-	reading, err := f.store.Revocations(ctx, f.issuer, window, keepKeys)
+	reading, err := f.store.Revocations(ctx, f.issuer, window, keyRetention)
 	if err != nil {
 		return err
 	}
-	fresh := f.take(reading, begun, all)
-	return f.known.Apply(authn.RevocationUpdate{Epoch: reading.Epoch, Revoked: f.policy.told(fresh), CaughtUp: true})
+	fresh := f.merge(reading, begun, all)
+	return f.local.Apply(authn.RevocationUpdate{Epoch: reading.Epoch, Revoked: f.policy.revoked(fresh), CaughtUp: true})
 }
 
-// window is how far back to read, and whether that is all.
+// window returns how far back to read, and whether that is all of Retention.
 func (f *Feed) window(now time.Time) (_ time.Duration, all bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.readAt.IsZero() || now.Sub(f.allAt) >= rereadEvery {
-		return f.policy.Keep(), true
+	if f.readAt.IsZero() || now.Sub(f.fullReadAt) >= fullReadInterval {
+		return f.policy.Retention(), true
 	}
-	return min(f.policy.Keep(), now.Sub(f.readAt)+overlap), false
+	return min(f.policy.Retention(), now.Sub(f.readAt)+rereadOverlap), false
 }
 
-// take adds what is new of a reading, tells those who wait, and returns it.
-func (f *Feed) take(r Reading, begun time.Time, all bool) []Entry {
+// merge adds the entries of a reading that are new, wakes the Readers, and returns
+// those entries.
+func (f *Feed) merge(r Reading, begun time.Time, all bool) []Entry {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var fresh []Entry
@@ -191,41 +199,41 @@ func (f *Feed) take(r Reading, begun time.Time, all bool) []Entry {
 		if !f.seen[e] {
 			f.seen[e] = true
 			fresh = append(fresh, e)
-			f.arrived++
-			f.entries = append(f.entries, numbered{e, f.arrived})
+			f.lastNumber++
+			f.entries = append(f.entries, numberedEntry{e, f.lastNumber})
 		}
 	}
 	changed := len(fresh) > 0 || r.Epoch > f.epoch || f.readAt.IsZero()
 	f.epoch, f.readAt = max(f.epoch, r.Epoch), begun
 	if all {
-		f.allAt = begun
-		f.drop(r)
+		f.fullReadAt = begun
+		f.forgetExpired(r)
 	}
 	if changed {
-		close(f.news)
-		f.news = make(chan struct{})
+		close(f.updated)
+		f.updated = make(chan struct{})
 	}
 	return fresh
 }
 
-// drop forgets what a reading of all no longer has.
-func (f *Feed) drop(all Reading) {
+// forgetExpired removes the entries that a full reading no longer contains.
+func (f *Feed) forgetExpired(all Reading) {
 	has := make(map[Entry]bool, len(all.Entries))
 	for _, e := range all.Entries {
 		e.At = e.At.UTC()
 		has[e] = true
 	}
-	f.entries = slices.DeleteFunc(slices.Clone(f.entries), func(e numbered) bool { return !has[e.Entry] })
+	f.entries = slices.DeleteFunc(slices.Clone(f.entries), func(e numberedEntry) bool { return !has[e.Entry] })
 	f.seen = has
 }
 
-// told is what verifiers are told of entries.
-func (p Policy) told(entries []Entry) []authn.Revoked {
+// revoked converts entries into the messages for verifiers.
+func (p Policy) revoked(entries []Entry) []authn.Revoked {
 	list := make([]authn.Revoked, len(entries))
 	for i, e := range entries {
-		list[i] = authn.Revoked{Kind: e.Kind, Subject: e.Subject, IssuedUntil: e.At, Until: e.At.Add(p.Keep())}
+		list[i] = authn.Revoked{Kind: e.Kind, Subject: e.Subject, IssuedUntil: e.At, Until: e.At.Add(p.Retention())}
 		if e.Kind == authn.RevokedKey {
-			list[i].Until = e.At.Add(keepKeys)
+			list[i].Until = e.At.Add(keyRetention)
 		}
 	}
 	return list

@@ -80,7 +80,7 @@ func world(t *testing.T, s *table, body func(t *testing.T, f *revocation.Feed, t
 		f := revocation.NewFeed("issuer", policy(), s, func() {}, slog.New(slog.DiscardHandler))
 		ctx, stop := context.WithCancel(t.Context())
 		told := &heard{of: map[string]int{}}
-		go func() { _ = f.Keep(ctx) }()
+		go func() { _ = f.Run(ctx) }()
 		go func() {
 			for reader := f.Reader(); ; {
 				news, _, err := reader.Next(ctx)

@@ -10,26 +10,27 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 )
 
-// Reader is told what one stream of a feed has not been told yet. It is used by
-// one goroutine.
+// Reader is the position of one stream in a feed. It is not safe for concurrent
+// use.
 type Reader struct {
-	feed  *Feed
-	at    int // the number of the last entry that it was told
-	epoch int64
-	began bool
+	feed       *Feed
+	lastNumber int // number of the last entry that it returned
+	epoch      int64
+	started    bool // Next has returned once
 }
 
-// Reader returns a reader that was told nothing.
+// Reader returns a reader that starts with the oldest entry.
 func (f *Feed) Reader() *Reader { return &Reader{feed: f} }
 
-// Next waits until there is news, and returns it, at most AtOnce revocations;
-// without any after a heartbeat. errs.Unavailable (REVOCATIONS_UNAVAILABLE)
-// when the database has not been read for some seconds.
+// Next waits for entries that this reader has not returned, or a new epoch, and
+// returns up to MaxPerNews of them with the time of the poll; after
+// authn.RevocationHeartbeat it returns without any. The first call does not wait.
+// errs.Unavailable (REVOCATIONS_UNAVAILABLE) when the feed is not Fresh.
 func (r *Reader) Next(ctx context.Context) (authn.RevocationUpdate, time.Time, error) {
 	beat := time.NewTimer(authn.RevocationHeartbeat)
 	defer beat.Stop()
-	for due := false; ; {
-		news, at, wait, err := r.look(due)
+	for heartbeatDue := false; ; {
+		news, at, wait, err := r.poll(heartbeatDue)
 		if err != nil || wait == nil {
 			return news, at, err
 		}
@@ -37,31 +38,34 @@ func (r *Reader) Next(ctx context.Context) (authn.RevocationUpdate, time.Time, e
 		case <-ctx.Done():
 			return news, at, ctx.Err()
 		case <-beat.C:
-			due = true
+			heartbeatDue = true
 		case <-wait:
 		}
 	}
 }
 
-// look returns news, or what to wait for when there is none and none is due.
-func (r *Reader) look(due bool) (news authn.RevocationUpdate, readAt time.Time, wait <-chan struct{}, err error) {
+// poll returns news, or the channel to wait for when there is none and no
+// heartbeat is due.
+func (r *Reader) poll(heartbeatDue bool) (news authn.RevocationUpdate, readAt time.Time, wait <-chan struct{},
+	err error) {
 	f := r.feed
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if !f.fresh() {
-		return news, readAt, nil, errs.Unavailable("REVOCATIONS_UNAVAILABLE", "what was revoked can't be read now")
+		return news, readAt, nil, errs.Unavailable("REVOCATIONS_UNAVAILABLE", "revocations can't be read now")
 	}
-	from, _ := slices.BinarySearchFunc(f.entries, r.at+1,
-		func(e numbered, number int) int { return cmp.Compare(e.number, number) })
-	left := f.entries[from:]
-	if len(left) == 0 && r.began && r.epoch == f.epoch && !due {
-		return news, readAt, f.news, nil
+	from, _ := slices.BinarySearchFunc(f.entries, r.lastNumber+1,
+		func(e numberedEntry, number int) int { return cmp.Compare(e.number, number) })
+	unread := f.entries[from:]
+	if len(unread) == 0 && r.started && r.epoch == f.epoch && !heartbeatDue {
+		return news, readAt, f.updated, nil
 	}
-	var some []Entry
-	for _, e := range left[:min(len(left), AtOnce)] {
-		some, r.at = append(some, e.Entry), e.number
+	var entries []Entry
+	for _, e := range unread[:min(len(unread), MaxPerNews)] {
+		entries, r.lastNumber = append(entries, e.Entry), e.number
 	}
-	news = authn.RevocationUpdate{Epoch: f.epoch, Revoked: f.policy.told(some), CaughtUp: len(some) == len(left)}
-	r.epoch, r.began = f.epoch, true
+	news = authn.RevocationUpdate{Epoch: f.epoch, Revoked: f.policy.revoked(entries),
+		CaughtUp: len(entries) == len(unread)}
+	r.epoch, r.started = f.epoch, true
 	return news, f.readAt, nil, nil
 }

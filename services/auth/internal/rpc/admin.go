@@ -43,7 +43,7 @@ func (s *AdminServer) ListSigningKeys(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	resp := &authv1.ListSigningKeysResponse{Epoch: o.Epoch, NextChangeTime: timestamp(o.Next)}
+	resp := &authv1.ListSigningKeysResponse{Epoch: o.Epoch, NextChangeTime: timestamp(o.NextStepAt)}
 	for _, k := range o.Keys {
 		resp.Keys = append(resp.Keys, signingKey(k))
 	}

@@ -88,7 +88,7 @@ func auditFilter(req *authv1.ListAuditEventsRequest) (audit.Filter, error) {
 	return f, nil
 }
 
-func auditEvent(e audit.Recorded) *authv1.AuditEvent {
+func auditEvent(e audit.RecordedEvent) *authv1.AuditEvent {
 	p := &authv1.AuditEvent{
 		EventId: e.ID.String(), EventTime: timestamppb.New(e.At), Type: string(e.Type),
 		Outcome: authv1.AuditOutcome_AUDIT_OUTCOME_OK,

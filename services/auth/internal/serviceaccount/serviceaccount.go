@@ -154,7 +154,7 @@ func (s *Service) create(ctx context.Context, by Grantor, name string, permissio
 	}
 	a := Account{ID: id, Name: name, Permissions: slices.Sorted(slices.Values(permissions)), CreatedAt: now,
 		Secrets: []Secret{secret}}
-	created, err := s.store.Create(ctx, a, audit.Event{Type: audit.ServiceCreated, Actor: by.Actor, Subject: id,
+	created, err := s.store.Create(ctx, a, audit.Event{Type: audit.ServiceAccountCreated, Actor: by.Actor, Subject: id,
 		Object: name})
 	if err != nil {
 		return "", Account{}, err
@@ -210,7 +210,7 @@ func (s *Service) rotate(ctx context.Context, by Grantor, id uuid.UUID, overlap 
 	if err != nil {
 		return "", Account{}, err
 	}
-	e := audit.Event{Type: audit.ServiceRotated, Actor: by.Actor, Subject: id, Object: secret.ID.String()}
+	e := audit.Event{Type: audit.ServiceAccountRotated, Actor: by.Actor, Subject: id, Object: secret.ID.String()}
 	err = s.store.Change(ctx, id, func(a Account) (Account, audit.Event, error) {
 		a, err := a.rotated(secret, overlap)
 		return a, e, err
@@ -256,7 +256,7 @@ func (s *Service) Disable(ctx context.Context, actor, id uuid.UUID) error {
 		if !a.DisabledAt.IsZero() {
 			return a, audit.Event{}, nil
 		}
-		return a.disabled(now), audit.Event{Type: audit.ServiceDisabled, Actor: actor, Subject: id}, nil
+		return a.disabled(now), audit.Event{Type: audit.ServiceAccountDisabled, Actor: actor, Subject: id}, nil
 	})
 }
 
@@ -276,7 +276,7 @@ func (s *Service) Issue(ctx context.Context, name, presented string) (token stri
 	secret, ok := a.matching(presented)
 	if !ok {
 		refusal := errs.Unauthenticated("SERVICE_SECRET_INVALID", "the client or its secret is not valid")
-		e := audit.Event{Type: audit.ServiceRefused, Outcome: audit.Refused, Reason: refusal.Reason, Subject: a.ID}
+		e := audit.Event{Type: audit.ServiceAccountRefused, Outcome: audit.Refused, Reason: refusal.Reason, Subject: a.ID}
 		if err := s.audit.Record(ctx, e); err != nil {
 			return "", time.Time{}, err
 		}
@@ -369,7 +369,7 @@ func (s *Service) ensure(ctx context.Context, name string, permissions []string,
 }
 
 func (s *Service) setPermissions(ctx context.Context, a Account, permissions []string) error {
-	e := audit.Event{Type: audit.ServiceChanged, Subject: a.ID, Object: a.Name}
+	e := audit.Event{Type: audit.ServiceAccountChanged, Subject: a.ID, Object: a.Name}
 	return s.store.Change(ctx, a.ID, func(a Account) (Account, audit.Event, error) {
 		a.Permissions = permissions
 		return a, e, nil

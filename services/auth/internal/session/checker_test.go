@@ -12,6 +12,6 @@ func (plain) Matches(_ context.Context, password, hash string) (bool, error) {
 	return hash != "" && password == strings.TrimPrefix(hash, "old "), nil
 }
 
-func (plain) Outdated(hash string) bool { return strings.HasPrefix(hash, "old ") }
+func (plain) NeedsRehash(hash string) bool { return strings.HasPrefix(hash, "old ") }
 
 func (plain) Hash(_ context.Context, password string) (string, error) { return password, nil }

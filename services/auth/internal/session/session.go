@@ -119,9 +119,9 @@ type Signer interface {
 // PasswordChecker checks passwords; see package password.
 type PasswordChecker interface {
 	Matches(ctx context.Context, password, hash string) (bool, error)
-	// Outdated reports whether a hash has older parameters than those of Hash, and should be replaced when its password
+	// NeedsRehash reports whether a hash has older parameters than those of Hash, and should be replaced when its password
 	// is known.
-	Outdated(hash string) bool
+	NeedsRehash(hash string) bool
 	Hash(ctx context.Context, password string) (string, error)
 }
 
@@ -176,7 +176,7 @@ func (s *Service) Login(ctx context.Context, email, password, code string) (Toke
 		return Tokens{}, s.refused(ctx, audit.Login, user, ErrCredentials())
 	}
 	p := Proof{PasswordHash: hash}
-	if s.Passwords.Outdated(hash) {
+	if s.Passwords.NeedsRehash(hash) {
 		if p.Replacement, err = s.Passwords.Hash(ctx, password); err != nil {
 			return Tokens{}, err
 		}

@@ -13,19 +13,19 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// The algorithms that tokens may be signed by, by their names in a JWS header
-// (RFC 8037; RFC 7518).
+// The algorithms for signing tokens, by their names in a JWS header (RFC 8037,
+// RFC 7518).
 const (
 	EdDSA = "EdDSA" // Ed25519
 	ES256 = "ES256" // ECDSA on P-256
 	RS256 = "RS256" // RSA of rsaBits
 )
 
-// rsaBits are enough for a key that is replaced every day (NIST SP 800-57,
-// part 1, table 2).
+// rsaBits is the length of RSA keys: 112 bits of security (NIST SP 800-57, part
+// 1, table 2), enough for a key that is replaced every day.
 const rsaBits = 2048
 
-// Algorithms lists the names that an Algorithm can have.
+// Algorithms returns the values that Policy.Algorithm can have.
 func Algorithms() []string { return []string{EdDSA, ES256, RS256} }
 
 func methodOf(algorithm string) (jwt.SigningMethod, error) {
@@ -37,7 +37,7 @@ func methodOf(algorithm string) (jwt.SigningMethod, error) {
 	case RS256:
 		return jwt.SigningMethodRS256, nil
 	}
-	return nil, fmt.Errorf("algorithm %q is none of %v", algorithm, Algorithms())
+	return nil, fmt.Errorf("algorithm %q is not one of %v", algorithm, Algorithms())
 }
 
 func newPrivate(algorithm string) (crypto.Signer, error) {
@@ -50,11 +50,11 @@ func newPrivate(algorithm string) (crypto.Signer, error) {
 	case RS256:
 		return rsa.GenerateKey(rand.Reader, rsaBits)
 	}
-	return nil, fmt.Errorf("algorithm %q is none of %v", algorithm, Algorithms())
+	return nil, fmt.Errorf("algorithm %q is not one of %v", algorithm, Algorithms())
 }
 
-// encodePublic is how a public key is stored: the 32 bytes of Ed25519, and
-// PKIX for the others.
+// encodePublic returns a public key as it is stored: the 32 bytes of Ed25519, or
+// PKIX for the other algorithms.
 func encodePublic(public crypto.PublicKey) ([]byte, error) {
 	if ed, ok := public.(ed25519.PublicKey); ok {
 		return ed, nil
@@ -62,11 +62,12 @@ func encodePublic(public crypto.PublicKey) ([]byte, error) {
 	return x509.MarshalPKIXPublicKey(public)
 }
 
-// decodePublic reads what encodePublic made of a key for the algorithm.
+// decodePublic reads the result of encodePublic, and checks that the key is one
+// for the algorithm.
 func decodePublic(algorithm string, stored []byte) (crypto.PublicKey, error) {
 	if algorithm == EdDSA {
 		if len(stored) != ed25519.PublicKeySize {
-			return nil, fmt.Errorf("a public key of %d bytes", len(stored))
+			return nil, fmt.Errorf("public key has %d bytes, not %d", len(stored), ed25519.PublicKeySize)
 		}
 		return ed25519.PublicKey(stored), nil
 	}
@@ -75,13 +76,13 @@ func decodePublic(algorithm string, stored []byte) (crypto.PublicKey, error) {
 		return nil, fmt.Errorf("public key: %w", err)
 	}
 	if !fits(algorithm, public) {
-		return nil, fmt.Errorf("a %T is no key for %q", public, algorithm)
+		return nil, fmt.Errorf("a %T is not a key for %s", public, algorithm)
 	}
 	return public, nil
 }
 
-// encodePrivate is what is sealed of a private key: the seed of Ed25519, and
-// PKCS #8 for the others.
+// encodePrivate returns a private key as it is sealed: the seed of Ed25519, or
+// PKCS #8 for the other algorithms.
 func encodePrivate(private crypto.Signer) ([]byte, error) {
 	if ed, ok := private.(ed25519.PrivateKey); ok {
 		return ed.Seed(), nil
@@ -89,11 +90,12 @@ func encodePrivate(private crypto.Signer) ([]byte, error) {
 	return x509.MarshalPKCS8PrivateKey(private)
 }
 
-// decodePrivate reads what encodePrivate made of a key for the algorithm.
+// decodePrivate reads the result of encodePrivate, and checks that the key is one
+// for the algorithm.
 func decodePrivate(algorithm string, secret []byte) (crypto.Signer, error) {
 	if algorithm == EdDSA {
 		if len(secret) != ed25519.SeedSize {
-			return nil, fmt.Errorf("a seed of %d bytes", len(secret))
+			return nil, fmt.Errorf("seed has %d bytes, not %d", len(secret), ed25519.SeedSize)
 		}
 		return ed25519.NewKeyFromSeed(secret), nil
 	}
@@ -103,7 +105,7 @@ func decodePrivate(algorithm string, secret []byte) (crypto.Signer, error) {
 	}
 	private, ok := parsed.(crypto.Signer)
 	if !ok || !fits(algorithm, private.Public()) {
-		return nil, fmt.Errorf("a %T is no key for %q", parsed, algorithm)
+		return nil, fmt.Errorf("a %T is not a key for %s", parsed, algorithm)
 	}
 	return private, nil
 }

@@ -14,6 +14,7 @@ import (
 	jwxjwt "github.com/lestrrat-go/jwx/v3/jwt"
 
 	"github.com/purserhq/purser/pkg/authn"
+	"github.com/purserhq/purser/pkg/testkit"
 	"github.com/purserhq/purser/services/auth/internal/signing"
 )
 
@@ -101,7 +102,7 @@ func TestAChangeOfAlgorithmTakesEffectWithTheNextKeysAndBreaksNoToken(t *testing
 		w.rotator = signing.NewRotator(issuer, p, w.store, sealer(t, "kek"), slog.New(slog.DiscardHandler))
 		both := false
 		for w.store.promotions < before+4 {
-			w.second(128)
+			w.second(testkit.Size(64, 128))
 			both = both || len(algorithms()) > 1
 		}
 		if in := algorithms(); len(in) != 1 || !in[algorithm] || !both {

@@ -223,7 +223,7 @@ func TestAClockThatIsTooFarOffIsToldByAMetric(t *testing.T) {
 	m.clock = func() time.Time { return c.at.Add(-2 * policy().Skew) }
 	ctx, cancel := context.WithCancel(t.Context())
 	kept := make(chan error)
-	go func() { kept <- r.Keep(ctx) }()
+	go func() { kept <- r.Run(ctx) }()
 	defer func() { cancel(); <-kept }()
 	testkit.Eventually(t, time.Minute, func() bool {
 		var all metricdata.ResourceMetrics

@@ -19,7 +19,8 @@ func ring(t *testing.T, db *testkit.DB) string {
 	t.Helper()
 	var epoch, active, published, all int
 	err := db.SQL().QueryRowContext(t.Context(), `
-		SELECT max(epoch), count(*) FILTER (WHERE state = 'ACTIVE'), count(*) FILTER (WHERE state = 'PUBLISHED'), count(*)
+		SELECT max(epoch), count(*) FILTER (WHERE state = 'ACTIVE'),
+			count(*) FILTER (WHERE state = 'PUBLISHED'), count(*)
 		FROM key_ring JOIN signing_keys USING (issuer)`).Scan(&epoch, &active, &published, &all)
 	if err != nil {
 		t.Fatal(err)
@@ -44,7 +45,8 @@ func (u *unlocked) Bootstrap(ctx context.Context, issuer string, first []signing
 	}
 	for _, k := range first {
 		_, err := u.db.SQL().ExecContext(ctx, `
-			INSERT INTO signing_keys (kid, issuer, algorithm, state, public_key, sealed_private, wrapped_key, created_at)
+			INSERT INTO signing_keys
+				(kid, issuer, algorithm, state, public_key, sealed_private, wrapped_key, created_at)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, now())`,
 			k.KID, issuer, k.Algorithm, string(k.State), k.Public, k.Sealed, k.Wrapped)
 		if err != nil {

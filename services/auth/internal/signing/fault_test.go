@@ -21,7 +21,7 @@ type fault int
 const (
 	none    fault = iota
 	crashed       // before its commit
-	unheard       // after its commit, whose acknowledgement is lost
+	ackLost       // after its commit, whose acknowledgement is lost
 )
 
 var errFault = errors.New("the connection is gone")
@@ -36,7 +36,7 @@ func (f *faulty) tx(do func() error) error {
 	switch f.draw() {
 	case crashed:
 		return errFault
-	case unheard:
+	case ackLost:
 		if err := do(); err != nil {
 			return err
 		}
@@ -65,7 +65,7 @@ func (r *rotating) invariants(t *rapid.T, p signing.Policy) {
 		switch {
 		case k.State == signing.Active:
 			active++
-			if young := k.ActivatedAt.Before(k.PublishedAt.Add(p.KnownAfter())); young && !k.Waived &&
+			if young := k.ActivatedAt.Before(k.PublishedAt.Add(p.PropagationTime())); young && !k.Waived &&
 				!k.ActivatedAt.Equal(k.PublishedAt) {
 				t.Fatalf("%s signs and is too young (I1)", k.KID)
 			}
@@ -90,7 +90,7 @@ func TestNoCrashAndNoLostAcknowledgementBreaksTheRing(t *testing.T) {
 		now := time.Unix(1_800_000_000, 0)
 		memory := &rotating{now: func() time.Time { return now }}
 		f := &faulty{memory, func() fault {
-			drawn := rapid.SampledFrom([]fault{none, none, crashed, unheard}).Draw(t, "fault")
+			drawn := rapid.SampledFrom([]fault{none, none, crashed, ackLost}).Draw(t, "fault")
 			if drawn != none {
 				faults++
 			}
@@ -155,7 +155,7 @@ func TestNoCrashAndNoLostAcknowledgementBreaksTheRing(t *testing.T) {
 			t.Fatalf("nothing signs afterwards: %v", err)
 		}
 	})
-	testkit.Figure(t, "%d transactions crashed or went unheard: the invariants held, and each ring recovered", faults)
+	testkit.Figure(t, "%d transactions crashed or lost their acknowledgement: the invariants held, and each ring recovered", faults)
 }
 
 // behind is how old at most the set is that verifiers of a publisher hold, when

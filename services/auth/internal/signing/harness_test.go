@@ -61,7 +61,7 @@ func (r *rotating) Load(context.Context, string) (signing.Reading, error) {
 func (r *rotating) Apply(_ context.Context, _ string, epoch int64, s signing.Step, fresh *signing.Key,
 	p signing.Policy) error {
 	if epoch != r.epoch {
-		return signing.ErrEpoch
+		return signing.ErrEpochChanged
 	}
 	for i := range r.keys {
 		k := &r.keys[i]
@@ -69,7 +69,7 @@ func (r *rotating) Apply(_ context.Context, _ string, epoch int64, s signing.Ste
 		case s.Demote:
 			k.State, k.RetiringAt = signing.Retiring, r.now()
 		case s.Promote:
-			if !s.Waived && r.now().Before(k.PublishedAt.Add(p.KnownAfter())) {
+			if !s.Waived && r.now().Before(k.PublishedAt.Add(p.PropagationTime())) {
 				return errors.New("too young")
 			}
 			k.State, k.ActivatedAt, k.Waived = signing.Active, r.now(), s.Waived
@@ -290,7 +290,7 @@ func TestKeysRotateWithoutAnyVerifierNoticing(t *testing.T) {
 		w.store.promotions, w.verified, w.unsigned)
 	t.Run("control: a key that signs as soon as it exists is not known everywhere", func(t *testing.T) {
 		hasty := compressed()
-		hasty.MaxAge, hasty.Poll, hasty.Skew = 0, 0, 0 // so that KnownAfter is at once
+		hasty.MaxAge, hasty.Poll, hasty.Skew = 0, 0, 0 // so that PropagationTime is at once
 		hasty.Period = 10 * time.Second
 		w := newWorld(t, hasty)
 		for range testkit.Size(60, 600) {

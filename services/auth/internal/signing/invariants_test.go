@@ -25,7 +25,7 @@ import (
 
 func TestAKeyIsKnownAfterThePollTheMaxAgeAndTheSkew(t *testing.T) {
 	want := 10*time.Second + 5*time.Minute + 30*time.Second
-	if got := policy().KnownAfter(); got != want {
+	if got := policy().PropagationTime(); got != want {
 		t.Errorf("%s, not %s", got, want)
 	}
 	now := time.Unix(1_800_000_000, 0)
@@ -33,10 +33,11 @@ func TestAKeyIsKnownAfterThePollTheMaxAgeAndTheSkew(t *testing.T) {
 		{KID: "old", State: signing.Active, PublishedAt: now.Add(-time.Hour), ActivatedAt: now.Add(-time.Hour)},
 		{KID: "next", State: signing.Published, PublishedAt: now},
 	}
-	if s := signing.Plan(keys, now.Add(want-1), policy(), true); s.Promote != "" || !s.Next.Equal(now.Add(want)) {
+	early := signing.NextStep(keys, now.Add(want-1), policy(), true)
+	if s := early; s.Promote != "" || !s.NextDueAt.Equal(now.Add(want)) {
 		t.Errorf("before that: %+v", s)
 	}
-	if s := signing.Plan(keys, now.Add(want), policy(), true); s.Promote != "next" || s.Waived {
+	if s := signing.NextStep(keys, now.Add(want), policy(), true); s.Promote != "next" || s.Waived {
 		t.Errorf("then: %+v", s)
 	}
 }
@@ -158,7 +159,7 @@ func TestAKeyIsErasedWhenNoSignerCanUseItAndLeavesTheSetWhenItsTokensAreOver(t *
 		forced  bool
 		want    string
 	}{
-		{p.KnownAfter(), true, "RETIRING"},
+		{p.PropagationTime(), true, "RETIRING"},
 		{p.Lease + p.Skew - 30*time.Second, false, "RETIRING"},
 		{30 * time.Second, false, "RETIRING erased"},
 		{p.TokenTTL + p.Skew - 30*time.Second, false, "RETIRING erased"},
@@ -196,7 +197,7 @@ func TestTheCachedSetsOfOldEpochsAreCountedWhenRemovedAndWhenNot(t *testing.T) {
 	w := newWorld(t, compressed())
 	for _, c := range []signing.Cache{lost{}, emptied{}} {
 		r := signing.NewRotator(issuer, w.policy, w.store, sealer(t, "kek"), slog.New(slog.DiscardHandler))
-		r.Share(c)
+		r.UseCache(c)
 		w.now = w.now.Add(compressed().Period)
 		if err := r.Rotate(t.Context(), false); err != nil {
 			t.Fatal(err)
@@ -220,24 +221,24 @@ func TestTheCachedSetsOfOldEpochsAreCountedWhenRemovedAndWhenNot(t *testing.T) {
 	}
 }
 
-// heard is a cache that holds one set for ever.
-type heard struct {
+// singleSetCache is a cache that holds one set for ever.
+type singleSetCache struct {
 	signing.Cache
 	epoch  int64
 	sealed []byte
 }
 
-func (h *heard) Put(_ context.Context, _ string, epoch int64, sealed []byte, _ time.Duration) error {
+func (h *singleSetCache) Put(_ context.Context, _ string, epoch int64, sealed []byte, _ time.Duration) error {
 	h.epoch, h.sealed = epoch, sealed
 	return nil
 }
 
-func (h *heard) Newest(context.Context, string, int64) (int64, []byte, error) {
+func (h *singleSetCache) Newest(context.Context, string, int64) (int64, []byte, error) {
 	return h.epoch, h.sealed, nil
 }
 
 func TestASetThatWasHeardIsServedForItsAgeNotAnew(t *testing.T) {
-	w, _, cut, away := two(t, &heard{})
+	w, _, cut, away := two(t, &singleSetCache{})
 	away.err = errors.New("away")
 	begun := w.now
 	for w.now.Before(begun.Add(2 * w.policy.MaxAge)) {
@@ -263,7 +264,8 @@ func TestEachRuleOfThePolicyIsKeptByItself(t *testing.T) {
 		"more skew than leeway": {func(p *signing.Policy) { p.Skew = 31 * time.Second },
 			"PURSER_KEYS_CLOCK_SKEW must"},
 		"a skew below zero": {func(p *signing.Policy) { p.Skew = -1 }, "PURSER_KEYS_CLOCK_SKEW must"},
-		"a period in which no verifier knows the next key": {func(p *signing.Policy) { p.Period = p.KnownAfter() - 1 },
+		"a period in which no verifier knows the next key": {
+			func(p *signing.Policy) { p.Period = p.PropagationTime() - 1 },
 			"PURSER_KEYS_ROTATION_PERIOD must"},
 		"tokens that never live": {func(p *signing.Policy) { p.TokenTTL = 0 },
 			"PURSER_ACCESS_TTL must"},

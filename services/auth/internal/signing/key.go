@@ -11,37 +11,38 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// State of a key in its life.
+// State of a key in its life cycle.
 type State string
 
-// The states, in the order of a key's life; any can become COMPROMISED.
+// The states, in their order; a key in any of them can become COMPROMISED.
 const (
-	Published   State = "PUBLISHED" // in the key set, standing by
-	Active      State = "ACTIVE"    // in the key set, signs
-	Retiring    State = "RETIRING"  // in the key set, for the tokens that it signed
-	Retired     State = "RETIRED"
-	Compromised State = "COMPROMISED"
+	Published   State = "PUBLISHED"   // in the key set, does not sign yet
+	Active      State = "ACTIVE"      // in the key set, signs
+	Retiring    State = "RETIRING"    // in the key set until the tokens that it signed expire
+	Retired     State = "RETIRED"     // no longer in the key set
+	Compromised State = "COMPROMISED" // removed from the key set at once
 )
 
-// Key is a signing key as it is stored: the private half sealed.
+// Key is a signing key as it is stored, with its private half sealed.
 type Key struct {
-	// KID is the RFC 7638 thumbprint.
+	// KID is the RFC 7638 thumbprint of the public half.
 	KID       string
 	Algorithm string
 	State     State
-	// Public is the public half, as encodePublic has it.
+	// Public is the public half as encodePublic returns it.
 	Public []byte
-	// Sealed and Wrapped are Sealer's output for the private half; none once
-	// that is erased.
+	// Sealed and Wrapped are the results of Sealer.Seal for the private half;
+	// empty once that is erased.
 	Sealed, Wrapped []byte
 	PublishedAt     time.Time
 	ActivatedAt     time.Time
 	RetiringAt      time.Time
-	// Waived: promoted before every verifier could know it.
+	// Waived says that the key was promoted less than PropagationTime after its
+	// publication (see Step.Waived).
 	Waived bool
 }
 
-// generate makes a key for an algorithm and seals its private half.
+// generate creates a key for an algorithm and seals its private half.
 func generate(s *Sealer, issuer string, state State, algorithm string) (Key, error) {
 	private, err := newPrivate(algorithm)
 	if err != nil {
@@ -64,7 +65,7 @@ func generate(s *Sealer, issuer string, state State, algorithm string) (Key, err
 	return k, err
 }
 
-// private opens the key for signing.
+// private opens the private half, and checks that it belongs to the public one.
 func (k Key) private(s *Sealer, issuer string) (crypto.Signer, error) {
 	secret, err := s.Open(k.Sealed, k.Wrapped, binding(issuer, k))
 	if err != nil {
@@ -81,8 +82,8 @@ func (k Key) private(s *Sealer, issuer string) (crypto.Signer, error) {
 	return private, nil
 }
 
-// binding ties a sealed key to its row, so that none can be passed off for
-// another.
+// binding is the additional data that a sealed key is authenticated with. It
+// names the key's row, so that rows can't be swapped in the database.
 func binding(issuer string, k Key) []byte {
 	return []byte(issuer + "|" + k.KID + "|" + k.Algorithm)
 }

@@ -151,13 +151,13 @@ func newSuite(t *testing.T) *suite {
 		t.Fatal(err)
 	}
 	s.keys = store.NewKeys(s.db)
-	sets := store.NewKeySets(redisClient(t, s.redis.URL()))
+	sets := store.NewKeySetCache(redisClient(t, s.redis.URL()))
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(func() { cancel(); s.all.Wait() }) // before what they use is closed
 	for range 3 {
 		l := &lessee{Store: s.keys, suite: s}
 		l.ring = signing.NewRing(issuer, brief(), l, sealer(t, "kek"), log)
-		l.ring.Share(sets)
+		l.ring.UseCache(sets)
 		if l.poll(ctx); l.from.IsZero() {
 			t.Fatal("the ring can't be read")
 		}
@@ -181,8 +181,8 @@ func newSuite(t *testing.T) *suite {
 	}
 	for range 2 {
 		r := signing.NewRotator(issuer, brief(), s.keys, sealer(t, "kek"), log)
-		r.Share(sets)
-		r.Notify(func() {
+		r.UseCache(sets)
+		r.OnChange(func() {
 			if strike := s.strike.Swap(nil); strike != nil {
 				(*strike)()
 			}
@@ -301,7 +301,8 @@ func (s *suite) killPostgres() (next string) {
 	testkit.Eventually(s.t, time.Minute, func() bool {
 		var waiting int
 		err := s.db.SQL().QueryRow(`SELECT count(*) FROM pg_stat_activity
-			WHERE wait_event_type = 'Lock' AND query LIKE 'UPDATE signing_keys SET state = ''ACTIVE''%'`).Scan(&waiting)
+			WHERE wait_event_type = 'Lock'
+				AND query LIKE 'UPDATE signing_keys SET state = ''ACTIVE''%'`).Scan(&waiting)
 		return err == nil && waiting > 0
 	})
 	s.down.Store(true)

@@ -5,17 +5,17 @@ import (
 	"fmt"
 )
 
-// RewrapStore is where data keys are kept, wrapped.
+// RewrapStore is the database of wrapped data keys.
 type RewrapStore interface {
-	// Rewrap replaces the wrapped data key of a key that is still old's, in a
-	// transaction that records it. It is no error when the key has another by
-	// now, or none.
+	// Rewrap replaces the wrapped data key of kid by fresh and records that in
+	// the same transaction. It does nothing when the wrapped data key is no
+	// longer old.
 	Rewrap(ctx context.Context, issuer, kid string, old, fresh []byte) error
 }
 
-// Rewrap puts the data keys of issuer's keys that are under a previous
-// key-encryption key under the current one, and returns how many were. The
-// private keys and the epoch stay as they are.
+// Rewrap wraps the data keys of issuer's signing keys by the current
+// key-encryption key, and returns how many were wrapped by a previous one. The
+// private keys and the epoch do not change.
 func Rewrap(ctx context.Context, s *Sealer, issuer string, keys []Key, store RewrapStore) (n int, err error) {
 	for _, k := range keys {
 		if len(k.Wrapped) == 0 {
@@ -36,8 +36,8 @@ func Rewrap(ctx context.Context, s *Sealer, issuer string, keys []Key, store Rew
 	return n, nil
 }
 
-// CurrentKey reports whether a key of issuer is under the current key-encryption
-// key. It fails when it is under none that is known.
+// CurrentKey reports whether the data key of a signing key is wrapped by the
+// current key-encryption key. It fails when no known key unwraps it.
 func (s *Sealer) CurrentKey(issuer string, k Key) (bool, error) {
 	return s.Current(k.Wrapped, binding(issuer, k))
 }

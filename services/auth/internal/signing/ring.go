@@ -1,12 +1,19 @@
-// Package signing keeps the keys that sign access tokens and publishes their
-// public halves.
+// Package signing signs access tokens, publishes the key set (JWKS) that they are
+// verified with, and rotates the keys.
 //
-// It promises: the first boot makes one ACTIVE key, which nobody can have
-// cached a set without, and a PUBLISHED standby in the same transaction; a
-// signer signs only with a key that it has read from the database within the
-// lease; header, algorithm and key of a token come from one immutable
-// snapshot; a publisher never goes back an epoch, never serves an empty set,
-// and lowers the max-age it states by the age of what it knows.
+// All keys of an issuer form a ring in the database. Its epoch is raised by each
+// change.
+//
+// It promises: the first start of any replica creates one ACTIVE key and one
+// PUBLISHED standby in one transaction; a key becomes ACTIVE only after every
+// verifier had the time to fetch it, except after a compromise; a replica signs
+// only with a key that it read from the database within Policy.Lease; a token's
+// header, algorithm and key come from one immutable snapshot; the published set
+// never returns to an older epoch, is never empty, and its max-age is reduced by
+// the age of the snapshot.
+//
+// Limits: private keys are sealed at rest, but are in the memory of every
+// replica that signs. A verifier that ignores max-age can miss a new key.
 package signing
 
 import (
@@ -29,131 +36,132 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 )
 
-// Policy is the times that signing and publishing keep.
+// Policy is the configuration of signing, publishing and rotation.
 type Policy struct {
-	// MaxAge that the key set may be kept for.
+	// MaxAge is how long a verifier may cache the key set (Cache-Control).
 	MaxAge time.Duration `env:"JWKS_MAX_AGE" envDefault:"5m"`
-	// Poll is how often a replica reads the ring.
+	// Poll is the interval in which a replica reads the ring.
 	Poll time.Duration `env:"POLL" envDefault:"10s"`
-	// Lease is how long after a read the active key may sign.
+	// Lease is how long after a read of the ring the active key may sign.
 	Lease time.Duration `env:"SIGNER_LEASE" envDefault:"1m"`
-	// Skew is how far a replica's clock may be from the database's, and the
-	// leeway that verifiers give.
+	// Skew is the maximal difference between a replica's clock and the
+	// database's. Verifiers allow at least that leeway.
 	Skew time.Duration `env:"CLOCK_SKEW" envDefault:"30s"`
-	// Period that a key signs for.
+	// Period is how long a key is ACTIVE.
 	Period time.Duration `env:"ROTATION_PERIOD" envDefault:"24h"`
-	// Cron is when it is looked at whether something is due.
+	// Cron is the schedule of the job that makes the steps that are due.
 	Cron string `env:"ROTATION_CRON" envDefault:"*/5 * * * *"`
-	// Algorithm of the keys that are made from now on.
+	// Algorithm of the keys that are created from now on.
 	Algorithm string `env:"ALGORITHM" envDefault:"EdDSA"`
-	// TokenTTL is the longest life of a token; of the sessions' policy.
+	// TokenTTL is the maximal lifetime of a token, from the sessions' policy.
 	TokenTTL time.Duration `env:"-"`
 }
 
-// KnownAfter is how long after its publication every verifier that keeps to
-// the max-age knows a key.
-func (p Policy) KnownAfter() time.Duration { return p.Poll + p.MaxAge + p.Skew }
+// PropagationTime is how long after its publication a key is known to every
+// verifier that respects max-age.
+func (p Policy) PropagationTime() time.Duration { return p.Poll + p.MaxAge + p.Skew }
 
-// shredAfter is how long after a key began to retire no signer's lease on it
-// can be alive, and retireAfter how long the last token that it signed can be
-// good.
+// shredAfter is how long after a key became RETIRING its private half is erased:
+// no replica's lease on it can last longer. retireAfter is how long after that
+// moment the key leaves the set: no token that it signed can be valid longer.
 func (p Policy) shredAfter() time.Duration  { return p.Lease + p.Skew }
 func (p Policy) retireAfter() time.Duration { return p.Lease + p.TokenTTL + 2*p.Skew }
 
-// algorithm is EdDSA unless set.
+// algorithm is Algorithm, or EdDSA when that is empty.
 func (p Policy) algorithm() string { return cmp.Or(p.Algorithm, EdDSA) }
 
-// Validate reports every mistake in p.
+// Validate returns every invalid setting of p as one error.
 func (p Policy) Validate() error {
-	var mistakes []error
+	var failures []error
 	if p.Poll <= 0 || p.Lease < 2*p.Poll {
-		mistakes = append(mistakes, errors.New(
+		failures = append(failures, errors.New(
 			"PURSER_KEYS_SIGNER_LEASE must be at least twice PURSER_KEYS_POLL, which must be above 0"))
 	}
 	if p.MaxAge < 2*p.Poll || p.MaxAge < 2*time.Second {
-		mistakes = append(mistakes, errors.New(
+		failures = append(failures, errors.New(
 			"PURSER_KEYS_JWKS_MAX_AGE must be at least twice PURSER_KEYS_POLL, and 2s"))
 	}
 	if p.Skew < 0 || p.Skew > authn.Leeway {
-		mistakes = append(mistakes, fmt.Errorf(
+		failures = append(failures, fmt.Errorf(
 			"PURSER_KEYS_CLOCK_SKEW must be 0 to %s, the leeway that verifiers give", authn.Leeway))
 	}
-	if p.Period < p.KnownAfter() {
-		mistakes = append(mistakes, fmt.Errorf(
+	if p.Period < p.PropagationTime() {
+		failures = append(failures, fmt.Errorf(
 			"PURSER_KEYS_ROTATION_PERIOD must be at least PURSER_KEYS_POLL + PURSER_KEYS_JWKS_MAX_AGE + "+
 				"PURSER_KEYS_CLOCK_SKEW, %s: the next key has to be known to every verifier before it signs",
-			p.KnownAfter()))
+			p.PropagationTime()))
 	}
 	if !slices.Contains(Algorithms(), p.algorithm()) {
-		mistakes = append(mistakes, fmt.Errorf("PURSER_KEYS_ALGORITHM must be one of %s",
+		failures = append(failures, fmt.Errorf("PURSER_KEYS_ALGORITHM must be one of %s",
 			strings.Join(Algorithms(), ", ")))
 	}
 	if p.TokenTTL <= 0 {
-		mistakes = append(mistakes, errors.New("PURSER_ACCESS_TTL must be above 0"))
+		failures = append(failures, errors.New("PURSER_ACCESS_TTL must be above 0"))
 	}
-	return errors.Join(mistakes...)
+	return errors.Join(failures...)
 }
 
-// Store is where the ring is kept.
+// Store is the database of the ring.
 type Store interface {
-	// Bootstrap stores the first keys of an issuer and makes its epoch 1. It
-	// does nothing when the issuer has an epoch above 0 already; of two that
-	// race, one does.
-	Bootstrap(ctx context.Context, issuer string, first []Key) error
-	// Load returns the ring as of one moment; epoch 0 and no keys when there
-	// is none yet.
+	// Bootstrap stores the first keys of an issuer and sets its epoch to 1. It
+	// does nothing when the epoch is above 0 already, so of concurrent calls
+	// one takes effect.
+	Bootstrap(ctx context.Context, issuer string, keys []Key) error
+	// Load returns a consistent reading of the ring; epoch 0 and no keys when
+	// it does not exist yet.
 	Load(ctx context.Context, issuer string) (Reading, error)
 }
 
-// Reading is a ring as of one moment.
+// Reading is the state of a ring at one moment.
 type Reading struct {
 	Epoch int64
-	Keys  []Key // those in the set
-	// Now is the database's clock.
+	Keys  []Key // PUBLISHED, ACTIVE and RETIRING
+	// Now is that moment, by the database's clock.
 	Now time.Time
 }
 
-// Ring signs tokens and publishes keys. It is safe for concurrent use.
+// Ring signs tokens and publishes the key set from the snapshot that it read
+// last. It is safe for concurrent use.
 type Ring struct {
-	issuer string
-	policy Policy
-	store  Store
-	sealer *Sealer
-	log    *slog.Logger
-	now    func() time.Time
-	state  atomic.Pointer[snapshot]
-	wake   chan struct{}
-	cache  Cache // nil for none
+	issuer     string
+	policy     Policy
+	store      Store
+	sealer     *Sealer
+	log        *slog.Logger
+	now        func() time.Time
+	state      atomic.Pointer[snapshot]
+	refreshNow chan struct{}
+	cache      Cache // nil for none
 }
 
-// snapshot is one reading of the ring; never changed.
+// snapshot is what a Ring derives from one reading; immutable.
 type snapshot struct {
-	epoch   int64
-	readAt  time.Time     // of the database: the lease to sign
-	heardAt time.Time     // when the set was known to be the database's
-	skew    time.Duration // of this process's clock against the database's, at least
-	at      time.Time     // by the database's clock, no later than
-	atHere  time.Time     // this moment by this process's
-	kid     string
-	private crypto.Signer
-	method  jwt.SigningMethod
-	public  map[string]authn.Key
-	set     jose.JSONWebKeySet
-	next    time.Time // when something is due of the ring
-	doc     []byte
-	etag    string
+	epoch       int64
+	readAt      time.Time     // when the database was read; the lease starts here
+	setReadAt   time.Time     // as readAt, but may be later by the cache
+	skew        time.Duration // lower bound of the clocks' difference
+	databaseNow time.Time     // the database's clock at the reading
+	localNow    time.Time     // this process's clock after the reading
+	kid         string
+	private     crypto.Signer
+	method      jwt.SigningMethod
+	public      map[string]authn.Key
+	set         jose.JSONWebKeySet
+	nextStepAt  time.Time // when the next step is due, by this process's clock
+	document    []byte
+	etag        string
 }
 
-// NewRing returns a ring that knows no key until Refresh.
+// NewRing returns a ring. It can neither sign nor publish before Refresh.
 func NewRing(issuer string, p Policy, store Store, sealer *Sealer, log *slog.Logger) *Ring {
 	return &Ring{issuer: issuer, policy: p, store: store, sealer: sealer, log: log, now: time.Now,
-		wake: make(chan struct{}, 1)}
+		refreshNow: make(chan struct{}, 1)}
 }
 
-// Keep bootstraps the ring and reads it every Poll until ctx ends; while it
-// has never been read, every second.
-func (r *Ring) Keep(ctx context.Context) error {
-	defer r.observe()()
+// Run calls Refresh every Poll, and when TriggerRefresh is called, until ctx
+// ends. After a failure it retries within a second.
+func (r *Ring) Run(ctx context.Context) error {
+	defer r.registerGauges()()
 	for {
 		wait := r.policy.Poll
 		if err := r.Refresh(ctx); err != nil && ctx.Err() == nil {
@@ -166,26 +174,28 @@ func (r *Ring) Keep(ctx context.Context) error {
 			timer.Stop()
 			return nil
 		case <-timer.C:
-		case <-r.wake:
+		case <-r.refreshNow:
 			timer.Stop()
 		}
 	}
 }
 
-// Wake has Keep read the ring at once. It doesn't wait for it.
-func (r *Ring) Wake() {
+// TriggerRefresh makes Run read the ring immediately. It does not block.
+func (r *Ring) TriggerRefresh() {
 	select {
-	case r.wake <- struct{}{}:
-	default: // it is about to
+	case r.refreshNow <- struct{}{}:
+	default: // a refresh is pending already
 	}
 }
 
-// Refresh reads the ring once, and bootstraps it when it has no keys.
+// Refresh reads the ring once, and creates its first keys when it does not exist.
+// When the database is unavailable, it reads the cache and returns the database's
+// error all the same.
 func (r *Ring) Refresh(ctx context.Context) error {
 	begun := r.now()
 	reading, err := r.store.Load(ctx, r.issuer)
 	if err != nil {
-		return errors.Join(err, r.hear(ctx))
+		return errors.Join(err, r.readCache(ctx))
 	}
 	if reading.Epoch == 0 {
 		if err := r.bootstrap(ctx); err != nil {
@@ -200,15 +210,15 @@ func (r *Ring) Refresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.at, s.atHere = reading.Now, r.now()
-	s.skew = skew(s.at, begun, s.atHere)
+	s.databaseNow, s.localNow = reading.Now, r.now()
+	s.skew = skew(s.databaseNow, begun, s.localNow)
 	r.adopt(s)
-	r.share(ctx, s, reading.Now)
+	r.writeCache(ctx, s, reading.Now)
 	return nil
 }
 
-// skew is how far a clock that read before and after is at least from one that
-// read at in between.
+// skew is a lower bound of the difference between two clocks: one that showed at
+// while the other went from before to after.
 func skew(at, before, after time.Time) time.Duration {
 	switch {
 	case at.Before(before):
@@ -232,7 +242,7 @@ func (r *Ring) bootstrap(ctx context.Context) error {
 }
 
 func (r *Ring) read(reading Reading, at time.Time) (*snapshot, error) {
-	s := &snapshot{epoch: reading.Epoch, readAt: at, heardAt: at, next: r.expect(reading, at),
+	s := &snapshot{epoch: reading.Epoch, readAt: at, setReadAt: at, nextStepAt: r.nextStepAt(reading, at),
 		public: map[string]authn.Key{}}
 	for _, k := range reading.Keys {
 		public, err := decodePublic(k.Algorithm, k.Public)
@@ -260,16 +270,17 @@ func (r *Ring) read(reading Reading, at time.Time) (*snapshot, error) {
 	if err != nil {
 		return nil, fmt.Errorf("key set: %w", err)
 	}
-	s.doc, s.etag = doc, etagOf(doc)
+	s.document, s.etag = doc, etagOf(doc)
 	return s, nil
 }
 
-// adopt takes s unless a later epoch, or a later reading, is known.
+// adopt replaces the snapshot by s, unless the current one is of a later epoch or
+// a later reading.
 func (r *Ring) adopt(s *snapshot) {
 	for {
 		old := r.state.Load()
 		if old != nil && (old.epoch > s.epoch ||
-			old.epoch == s.epoch && (old.heardAt.After(s.heardAt) || old.readAt.After(s.readAt))) {
+			old.epoch == s.epoch && (old.setReadAt.After(s.setReadAt) || old.readAt.After(s.readAt))) {
 			return
 		}
 		if r.state.CompareAndSwap(old, s) {
@@ -278,26 +289,28 @@ func (r *Ring) adopt(s *snapshot) {
 	}
 }
 
-// Sign signs claims as an access token, and sets their issuer, audience and
-// times: issued now, good for ttl, or the policy's TokenTTL if that is less,
-// for its key stays in the set no longer than such a token lives. The clock is
-// read once, for the lease and for the token, whose times are the database's
-// and not ahead of it: all of Skew is left to who verifies, and what is revoked
-// as of a moment can't have been issued past it.
+// Sign signs claims as an access token after setting issuer, audience and times.
+// The token is issued now and valid for the lesser of ttl and Policy.TokenTTL,
+// because its key stays in the set for that long only.
 //
-// errs.Unavailable: SIGNING_UNAVAILABLE when the ring has not been read within
-// the lease, CLOCK_SKEWED when this process's clock is too far from the
-// database's.
+// The times are the database's clock, estimated from the last reading and never
+// ahead of it. So verifiers keep all of Skew for their own clocks, and a token
+// issued before a revocation carries a time before it.
+//
+// errs.Unavailable: SIGNING_UNAVAILABLE when the ring was not read within Lease,
+// CLOCK_SKEWED when this process's clock differs from the database's by more
+// than Skew.
 func (r *Ring) Sign(c authn.Claims, ttl time.Duration) (token string, expires time.Time, err error) {
 	s, now := r.state.Load(), r.now()
 	if s == nil || s.private == nil || now.Sub(s.readAt) >= r.policy.Lease {
 		return "", time.Time{}, errs.Unavailable("SIGNING_UNAVAILABLE", "tokens can't be signed now")
 	}
 	if s.skew > r.policy.Skew {
-		return "", time.Time{}, errs.Unavailable("CLOCK_SKEWED", "tokens can't be signed by a clock that is wrong").
-			Because(fmt.Errorf("the clock is %s from the database's", s.skew))
+		return "", time.Time{}, errs.Unavailable("CLOCK_SKEWED",
+			"tokens can't be signed while this server's clock is wrong").
+			Because(fmt.Errorf("the clock differs from the database's by %s", s.skew))
 	}
-	issued := s.at.Add(now.Sub(s.atHere))
+	issued := s.databaseNow.Add(now.Sub(s.localNow))
 	expires = issued.Add(min(ttl, r.policy.TokenTTL)).Truncate(time.Second)
 	c.Issuer, c.Audience = r.issuer, jwt.ClaimStrings{authn.Audience}
 	c.IssuedAt, c.NotBefore = jwt.NewNumericDate(issued), jwt.NewNumericDate(issued)
@@ -311,33 +324,34 @@ func (r *Ring) Sign(c authn.Claims, ttl time.Duration) (token string, expires ti
 	return token, expires, nil
 }
 
-// KeySet is what is published.
+// KeySet is the published key set.
 type KeySet struct {
 	Keys []jose.JSONWebKey
 	// Document is the set as JSON (RFC 7517), ETag its strong validator.
 	Document []byte
 	ETag     string
 	Epoch    int64
-	// MaxAge that a reader may keep it for, above zero.
+	// MaxAge is how long a reader may cache the set: whole seconds, above zero.
 	MaxAge time.Duration
 }
 
-// Published returns the key set, and false when none may be served: before
-// the first reading, and when the last one is older than MaxAge.
+// Published returns the key set, and false when none may be served: before the
+// first reading, and when the last one is older than MaxAge.
 func (r *Ring) Published() (KeySet, bool) {
 	s := r.state.Load()
 	if s == nil {
 		return KeySet{}, false
 	}
-	age := max(0, r.now().Sub(s.heardAt)-r.policy.Poll)
+	age := max(0, r.now().Sub(s.setReadAt)-r.policy.Poll)
 	left := (r.policy.MaxAge - age).Truncate(time.Second)
 	if left <= 0 {
 		return KeySet{}, false
 	}
-	return KeySet{Keys: s.set.Keys, Document: s.doc, ETag: s.etag, Epoch: s.epoch, MaxAge: left}, true
+	return KeySet{Keys: s.set.Keys, Document: s.document, ETag: s.etag, Epoch: s.epoch, MaxAge: left}, true
 }
 
-// Key implements authn.KeySource: this service verifies with its own ring.
+// Key implements authn.KeySource, so that auth verifies tokens by its own ring.
+// errs.Unavailable (KEYS_UNAVAILABLE) before the first reading.
 func (r *Ring) Key(_ context.Context, kid string) (authn.Key, error) {
 	s := r.state.Load()
 	if s == nil {

@@ -13,47 +13,48 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 )
 
-// ErrEpoch says that the ring has changed since it was read.
-var ErrEpoch = errors.New("signing: the ring is at another epoch")
+// ErrEpochChanged says that the ring has changed since it was read.
+var ErrEpochChanged = errors.New("signing: the ring is at another epoch")
 
-// stepsAtOnce bounds what one call of Rotate does: after a compromise and a
-// long pause two steps are due.
-const stepsAtOnce = 5
+// maxStepsPerCall bounds the steps that one call of Rotate makes. More than one
+// is due after a compromise, or when no rotator ran for a while.
+const maxStepsPerCall = 5
 
 // RotationStore is a Store whose ring can be changed.
 type RotationStore interface {
 	Store
 	// Apply makes a step's transitions and raises the epoch, in one
-	// transaction under the ring's lock. It fails with ErrEpoch when the epoch
-	// is another, and when a key is not in the state that the step needs or is
-	// promoted before p allows. fresh is the key that the step creates.
-	Apply(ctx context.Context, issuer string, epoch int64, s Step, fresh *Key, p Policy) error
+	// transaction under the ring's lock. It fails with ErrEpochChanged when the
+	// ring is no longer at epoch, and with another error when a key is not in
+	// the state that the step needs, or is promoted before p allows. created is
+	// the new standby, nil unless the step creates one.
+	Apply(ctx context.Context, issuer string, epoch int64, s Step, created *Key, p Policy) error
 	// List returns the issuer's keys in every state, newest first.
 	List(ctx context.Context, issuer string) ([]Key, error)
-	// Compromise marks a key, erases its private half and raises the epoch.
-	// errs.NotFound when the ring has no such key; no error when it was marked
-	// before.
+	// Compromise marks a key as COMPROMISED, erases its private half and raises
+	// the epoch; it does nothing to a key that is COMPROMISED already.
+	// errs.NotFound when the ring has no such key.
 	Compromise(ctx context.Context, issuer, kid string) error
 }
 
-// Rotator changes the ring when something is due. Any number may run at once,
-// in any number of replicas: the epoch lets one of them make each step. It is
-// safe for concurrent use.
+// Rotator makes the steps that are due of a ring (see NextStep). Rotators of
+// several replicas may run concurrently: the epoch, compared under the ring's
+// lock, lets only one of them make each step. It is safe for concurrent use.
 type Rotator struct {
-	issuer string
-	policy Policy
-	store  RotationStore
-	sealer *Sealer
-	log    *slog.Logger
-	notify func()
-	cache  Cache // nil for none
+	issuer   string
+	policy   Policy
+	store    RotationStore
+	sealer   *Sealer
+	log      *slog.Logger
+	onChange func()
+	cache    Cache // nil for none
 
 	rotations, retirements, failed, invalidated, uninvalidated metric.Int64Counter
 }
 
 // NewRotator returns a rotator for issuer's ring.
 func NewRotator(issuer string, p Policy, store RotationStore, sealer *Sealer, log *slog.Logger) *Rotator {
-	r := &Rotator{issuer: issuer, policy: p, store: store, sealer: sealer, log: log, notify: func() {}}
+	r := &Rotator{issuer: issuer, policy: p, store: store, sealer: sealer, log: log, onChange: func() {}}
 	meter := otel.Meter(meterName)
 	// An instrument that can't be made is a no-op one.
 	r.rotations, _ = meter.Int64Counter("jwt_key_rotations_total",
@@ -69,13 +70,13 @@ func NewRotator(issuer string, p Policy, store RotationStore, sealer *Sealer, lo
 	return r
 }
 
-// Notify has changed called when this process has changed the ring, before any
-// use of the Rotator; it must not wait.
-func (r *Rotator) Notify(changed func()) { r.notify = changed }
+// OnChange sets a function that is called after each change that this Rotator
+// made. It must not block. Call OnChange before the Rotator is used.
+func (r *Rotator) OnChange(f func()) { r.onChange = f }
 
-// Rotate makes what is due of the ring. forced promotes the standby before the
-// active key's period is over; errs.FailedPrecondition (KEY_TOO_YOUNG) when not
-// every verifier can know it yet.
+// Rotate makes the steps that are due. forced promotes the standby before the
+// active key's Period is over; errs.FailedPrecondition (KEY_TOO_YOUNG) when the
+// standby was published less than PropagationTime ago.
 func (r *Rotator) Rotate(ctx context.Context, forced bool) error {
 	err := r.rotate(ctx, forced)
 	if err != nil && errs.As(err) == nil {
@@ -85,25 +86,25 @@ func (r *Rotator) Rotate(ctx context.Context, forced bool) error {
 }
 
 func (r *Rotator) rotate(ctx context.Context, forced bool) error {
-	for range stepsAtOnce {
+	for range maxStepsPerCall {
 		reading, err := r.store.Load(ctx, r.issuer)
 		if err != nil {
 			return err
 		}
-		if reading.Epoch == 0 { // whoever signs makes the first keys
+		if reading.Epoch == 0 { // Ring.Refresh creates the first keys
 			return nil
 		}
-		step := Plan(reading.Keys, reading.Now, r.policy, forced)
+		step := NextStep(reading.Keys, reading.Now, r.policy, forced)
 		if forced && step.Promote == "" {
 			return errs.FailedPrecondition("KEY_TOO_YOUNG",
 				fmt.Sprintf("the next key is not known to every verifier before %s",
-					step.Next.UTC().Format(time.RFC3339)))
+					step.NextDueAt.UTC().Format(time.RFC3339)))
 		}
 		if !step.Due() {
 			return nil
 		}
-		switch err := r.take(ctx, reading.Epoch, step); {
-		case errors.Is(err, ErrEpoch): // another has made it, or the next
+		switch err := r.apply(ctx, reading.Epoch, step); {
+		case errors.Is(err, ErrEpochChanged): // another rotator was faster
 			continue
 		case err != nil:
 			return err
@@ -113,12 +114,12 @@ func (r *Rotator) rotate(ctx context.Context, forced bool) error {
 	return nil
 }
 
-// Share has the rotator remove the key sets of old epochs from c. Call it
-// before the rotator is used.
-func (r *Rotator) Share(c Cache) { r.cache = c }
+// UseCache makes the Rotator delete the key set of an old epoch from c. Call it
+// before the Rotator is used.
+func (r *Rotator) UseCache(c Cache) { r.cache = c }
 
-// invalidate removes the key set of an epoch that is over. Where that fails it
-// ends by itself, and is taken for no other's: the epoch is in its key.
+// invalidate deletes the key set of an old epoch from the cache. A failure does
+// no harm: the set expires, and its cache key names the epoch.
 func (r *Rotator) invalidate(ctx context.Context, epoch int64) {
 	if r.cache == nil {
 		return
@@ -130,19 +131,20 @@ func (r *Rotator) invalidate(ctx context.Context, epoch int64) {
 	r.invalidated.Add(ctx, 1)
 }
 
-func (r *Rotator) take(ctx context.Context, epoch int64, s Step) error {
-	var fresh *Key
-	if s.Create {
+// apply makes one step, and generates the key that it creates.
+func (r *Rotator) apply(ctx context.Context, epoch int64, s Step) error {
+	var created *Key
+	if s.CreateStandby {
 		k, err := generate(r.sealer, r.issuer, Published, r.policy.algorithm())
 		if err != nil {
 			return err
 		}
-		fresh = &k
+		created = &k
 	}
-	if err := r.store.Apply(ctx, r.issuer, epoch, s, fresh, r.policy); err != nil {
+	if err := r.store.Apply(ctx, r.issuer, epoch, s, created, r.policy); err != nil {
 		return err
 	}
-	r.notify()
+	r.onChange()
 	r.invalidate(ctx, epoch)
 	attributes := []any{"epoch", epoch + 1}
 	if s.Promote != "" {
@@ -153,16 +155,16 @@ func (r *Rotator) take(ctx context.Context, epoch int64, s Step) error {
 		r.retirements.Add(ctx, int64(len(s.Retire)))
 		attributes = append(attributes, "retired", s.Retire)
 	}
-	if fresh != nil {
-		attributes = append(attributes, "standby", fresh.KID)
+	if created != nil {
+		attributes = append(attributes, "standby", created.KID)
 	}
 	r.log.InfoContext(ctx, "signing keys changed", attributes...)
 	return nil
 }
 
-// Revoke takes a compromised key out of the set at once, and makes the standby
-// active if it was the active one, however young it is. errs.NotFound when the
-// ring has no such key.
+// Revoke removes a compromised key from the set immediately. If it was the
+// active key, the standby is promoted, even before PropagationTime.
+// errs.NotFound when the ring has no such key.
 func (r *Rotator) Revoke(ctx context.Context, kid string) error {
 	before, err := r.store.Load(ctx, r.issuer)
 	if err != nil {
@@ -171,20 +173,21 @@ func (r *Rotator) Revoke(ctx context.Context, kid string) error {
 	if err := r.store.Compromise(ctx, r.issuer, kid); err != nil {
 		return err
 	}
-	r.notify()
+	r.onChange()
 	r.invalidate(ctx, before.Epoch)
 	r.log.WarnContext(ctx, "signing key revoked", "kid", kid)
 	return r.Rotate(ctx, false)
 }
 
-// Overview is the ring for those who run it.
+// Overview is the state of the ring, for operators.
 type Overview struct {
 	Epoch int64
 	Keys  []Key // in every state, newest first
-	Next  time.Time
+	// NextStepAt is Step.NextDueAt.
+	NextStepAt time.Time
 }
 
-// Overview reads the ring.
+// Overview returns the state of the ring.
 func (r *Rotator) Overview(ctx context.Context) (Overview, error) {
 	reading, err := r.store.Load(ctx, r.issuer)
 	if err != nil {
@@ -194,5 +197,5 @@ func (r *Rotator) Overview(ctx context.Context) (Overview, error) {
 	if err != nil {
 		return Overview{}, err
 	}
-	return Overview{reading.Epoch, keys, Plan(reading.Keys, reading.Now, r.policy, false).Next}, nil
+	return Overview{reading.Epoch, keys, NextStep(reading.Keys, reading.Now, r.policy, false).NextDueAt}, nil
 }

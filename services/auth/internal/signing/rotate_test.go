@@ -72,8 +72,10 @@ func TestOfManyRotatorsOneMakesEachStep(t *testing.T) {
 	var active, standby, young, keys, promoted int
 	err := db.SQL().QueryRowContext(t.Context(), fmt.Sprintf(`
 		SELECT count(*) FILTER (WHERE state = 'ACTIVE'), count(*) FILTER (WHERE state = 'PUBLISHED'),
-			count(*) FILTER (WHERE published_at <> created_at OR activated_at <> published_at AND activated_at < published_at + interval '%d ms'),
-			count(*), count(activated_at) FROM signing_keys`, hurried().KnownAfter().Milliseconds())).Scan(&active, &standby, &young, &keys, &promoted)
+			count(*) FILTER (WHERE published_at <> created_at
+				OR activated_at <> published_at AND activated_at < published_at + interval '%d ms'),
+			count(*), count(activated_at) FROM signing_keys`, hurried().PropagationTime().Milliseconds())).
+		Scan(&active, &standby, &young, &keys, &promoted)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +111,7 @@ func (h heedless) Apply(ctx context.Context, issuer string, _ int64, s signing.S
 		if err != nil {
 			return err
 		}
-		if err := h.Keys.Apply(ctx, issuer, reading.Epoch, s, fresh, p); !errors.Is(err, signing.ErrEpoch) {
+		if err := h.Keys.Apply(ctx, issuer, reading.Epoch, s, fresh, p); !errors.Is(err, signing.ErrEpochChanged) {
 			return err
 		}
 	}
@@ -123,7 +125,7 @@ func TestWithoutTheEpochOneStepIsMadeTwice(t *testing.T) {
 		t.Fatal("no two replicas made the same step: the epoch protects from nothing")
 	}
 	for _, err := range failures {
-		if errors.Is(err, signing.ErrEpoch) {
+		if errors.Is(err, signing.ErrEpochChanged) {
 			t.Fatal(err)
 		}
 	}
@@ -157,7 +159,8 @@ func TestARevokedKeyLeavesTheSetAtOnceAndTheNextSigns(t *testing.T) {
 	var waived int
 	var erased bool
 	err := db.SQL().QueryRowContext(t.Context(), `SELECT state, sealed_private IS NULL AND wrapped_key IS NULL,
-		(SELECT count(*) FROM signing_keys WHERE waived) FROM signing_keys WHERE kid = $1`, old).Scan(&state, &erased, &waived)
+		(SELECT count(*) FROM signing_keys WHERE waived) FROM signing_keys
+		WHERE kid = $1`, old).Scan(&state, &erased, &waived)
 	if err != nil || state != "COMPROMISED" || !erased || waived != 1 {
 		t.Error(state, erased, waived, err)
 	}

@@ -11,18 +11,18 @@ import (
 // KeySize of the key-encryption key, in bytes.
 const KeySize = 32
 
-// Sealer keeps private keys unreadable at rest: AES-256-GCM under a data key
-// of each row's own, wrapped by the key-encryption key (NIST SP 800-38D, with
-// random 96-bit nonces; each data key seals once). It reads what previous
-// key-encryption keys wrapped, and wraps with the current one only. It is safe
-// for concurrent use.
+// Sealer encrypts secrets at rest by envelope encryption: AES-256-GCM under a
+// data key that is used once, which is wrapped by the key-encryption key (NIST SP
+// 800-38D, with random 96-bit nonces). Data keys that a previous key-encryption
+// key wrapped can be opened; new ones are wrapped by the current one only. It is
+// safe for concurrent use.
 type Sealer struct {
 	kek      cipher.AEAD
 	previous []cipher.AEAD
 }
 
-// NewSealer takes the current key-encryption key and those before it that rows
-// may still be under, each exactly KeySize bytes.
+// NewSealer takes the current key-encryption key, and the previous ones that rows
+// may still be wrapped by, each of exactly KeySize bytes.
 func NewSealer(kek []byte, previous ...[]byte) (*Sealer, error) {
 	s := &Sealer{}
 	for i, key := range append([][]byte{kek}, previous...) {
@@ -42,7 +42,8 @@ func NewSealer(kek []byte, previous ...[]byte) (*Sealer, error) {
 	return s, nil
 }
 
-// Seal encrypts secret for the row that binding names.
+// Seal encrypts secret under a new data key, and returns that key wrapped.
+// binding names the row that it is for, and has to be given to Open.
 func (s *Sealer) Seal(secret, binding []byte) (sealed, wrapped []byte, err error) {
 	dataKey := make([]byte, KeySize)
 	if _, err := rand.Read(dataKey); err != nil {
@@ -55,7 +56,7 @@ func (s *Sealer) Seal(secret, binding []byte) (sealed, wrapped []byte, err error
 	return seal(a, secret, binding), seal(s.kek, dataKey, binding), nil
 }
 
-// Open decrypts what Seal made, for the same binding only.
+// Open decrypts the results of Seal. It fails with another binding.
 func (s *Sealer) Open(sealed, wrapped, binding []byte) ([]byte, error) {
 	dataKey, _, err := s.unwrap(wrapped, binding)
 	if err != nil {
@@ -68,15 +69,15 @@ func (s *Sealer) Open(sealed, wrapped, binding []byte) ([]byte, error) {
 	return open(a, sealed, binding)
 }
 
-// Current reports whether wrapped is under the current key-encryption key. It
-// fails when it is under none that is known.
+// Current reports whether wrapped is wrapped by the current key-encryption key.
+// It fails when no known key unwraps it.
 func (s *Sealer) Current(wrapped, binding []byte) (bool, error) {
 	_, current, err := s.unwrap(wrapped, binding)
 	return current, err
 }
 
-// Rewrap returns wrapped under the current key-encryption key, and nil when it
-// is already. What its data key seals stays as it is.
+// Rewrap wraps the data key of wrapped by the current key-encryption key; nil when
+// it is already. The ciphertext under the data key stays valid.
 func (s *Sealer) Rewrap(wrapped, binding []byte) ([]byte, error) {
 	dataKey, current, err := s.unwrap(wrapped, binding)
 	if err != nil || current {
@@ -110,7 +111,7 @@ func seal(a cipher.AEAD, plain, binding []byte) []byte { return a.Seal(nil, nil,
 func open(a cipher.AEAD, sealed, binding []byte) ([]byte, error) {
 	plain, err := a.Open(nil, nil, sealed, binding)
 	if err != nil {
-		return nil, errors.New("sealed bytes do not open")
+		return nil, errors.New("sealed bytes can't be opened")
 	}
 	return plain, nil
 }

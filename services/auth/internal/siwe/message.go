@@ -10,8 +10,8 @@ import (
 	"github.com/purserhq/purser/services/internal/ethsig"
 )
 
-// Message is one of EIP-4361. Times are as they were written, so that it is
-// written again as it was read.
+// Message is an EIP-4361 message. Times keep their original text, so that String
+// returns exactly what Parse read.
 type Message struct {
 	// Scheme before the domain; empty when there is none.
 	Scheme, Domain string
@@ -23,27 +23,27 @@ type Message struct {
 	ChainID   uint64
 	Nonce     string
 	IssuedAt  Time
-	// The rest is optional: nil when not there.
+	// The following fields are optional: nil when absent.
 	Expires, NotBefore *Time
 	RequestID          *string
 	Resources          []string
-	// HasResources tells an empty list from none.
+	// HasResources distinguishes an empty list from an absent one.
 	HasResources bool
 }
 
-// Time is an RFC 3339 one with how it was written.
+// Time is an RFC 3339 time with its original text.
 type Time struct {
 	time.Time
 	text string
 }
 
-// NewTime returns a time to write, in UTC and to the second.
+// NewTime returns t in UTC, truncated to seconds.
 func NewTime(t time.Time) Time {
 	t = t.UTC().Truncate(time.Second)
 	return Time{t, t.Format(time.RFC3339)}
 }
 
-// String is how it was written.
+// String returns the original text.
 func (t Time) String() string { return t.text }
 
 const (
@@ -51,7 +51,7 @@ const (
 	greeting   = " wants you to sign in with your Ethereum account:"
 )
 
-// String is the message as it is signed.
+// String returns the text that is signed.
 func (m Message) String() string {
 	var b strings.Builder
 	if m.Scheme != "" {
@@ -81,9 +81,9 @@ func (m Message) String() string {
 	return b.String()
 }
 
-// Parse reads a message by the letter of the ABNF of EIP-4361. What it takes,
-// String writes again byte for byte. The error says which rule was broken, in
-// words fit for a caller.
+// Parse reads a message of at most 8 KiB strictly by the ABNF of EIP-4361. String
+// of the result returns the same bytes. The error says which rule is violated, and
+// may be shown to the caller.
 func Parse(text string) (Message, error) {
 	if len(text) > maxMessage {
 		return Message{}, errors.New("must have at most 8192 bytes")
@@ -96,19 +96,19 @@ func Parse(text string) (Message, error) {
 	return m, nil
 }
 
-// parser reads line by line; after the first mistake it reads nothing more.
+// parser reads line by line. Only the first error is kept.
 type parser struct {
 	lines []string
 	err   error
 }
 
-func (p *parser) fail(why string) {
+func (p *parser) fail(rule string) {
 	if p.err == nil {
-		p.err = errors.New(why)
+		p.err = errors.New(rule)
 	}
 }
 
-// next takes a line; false when none is left.
+// next consumes a line; false at the end.
 func (p *parser) next() (string, bool) {
 	if len(p.lines) == 0 {
 		return "", false
@@ -124,17 +124,17 @@ func (p *parser) blank() {
 	}
 }
 
-// field takes "name: value".
+// field consumes "name: value" and returns the value.
 func (p *parser) field(name string) string {
 	line, _ := p.next()
 	value, ok := strings.CutPrefix(line, name+": ")
 	if !ok {
-		p.fail(name + " must follow in its place")
+		p.fail(name + " must be there, in the order of EIP-4361")
 	}
 	return value
 }
 
-// option takes "name: value" if that is what follows.
+// option is field for an optional one; false when the next line is another.
 func (p *parser) option(name string) (string, bool) {
 	if len(p.lines) == 0 || !strings.HasPrefix(p.lines[0], name+": ") {
 		return "", false
@@ -149,7 +149,7 @@ func (p *parser) message() Message {
 	if len(p.lines) > 0 && p.lines[0] != "" {
 		statement, _ := p.next()
 		if strings.Trim(statement, statementChars) != "" {
-			p.fail("the statement has a character that is none of a URI, nor a space")
+			p.fail("the statement must consist of characters of a URI and spaces")
 		}
 		m.Statement = &statement
 	}
@@ -163,7 +163,7 @@ func (p *parser) message() Message {
 	chain := p.field("Chain ID")
 	id, err := strconv.ParseUint(chain, 10, 63)
 	if err != nil || strconv.FormatUint(id, 10) != chain {
-		p.fail("Chain ID must be a number")
+		p.fail("Chain ID must be a decimal number without leading zeros")
 	}
 	m.ChainID = id
 	if m.Nonce = p.field("Nonce"); len(m.Nonce) < 8 || strings.Trim(m.Nonce, alphanumeric) != "" {
@@ -226,12 +226,12 @@ func (p *parser) options(m *Message) {
 		}
 	}
 	if len(p.lines) > 0 {
-		p.fail("must end after what EIP-4361 lists, in its order")
+		p.fail("must end after the fields of EIP-4361, in their order")
 	}
 }
 
-// time reads an RFC 3339 date-time. Go's own reading is laxer: it takes a comma
-// before the fraction, hours of one digit and, elsewhere, zones past a day.
+// time parses an RFC 3339 date-time. time.Parse alone is too lax: it accepts a comma
+// before the fraction and hours of one digit.
 func (p *parser) time(name, text string) Time {
 	t, err := time.Parse(time.RFC3339Nano, text)
 	if err != nil || !isDateTime(text) {
@@ -240,7 +240,7 @@ func (p *parser) time(name, text string) Time {
 	return Time{t, text}
 }
 
-// isDateTime checks the form that time.Parse is lax about.
+// isDateTime checks the syntax that time.Parse is lax about.
 func isDateTime(s string) bool {
 	if len(s) < len("2006-01-02T15:04:05Z") || strings.ContainsAny(s, ",") {
 		return false
@@ -267,7 +267,7 @@ const (
 	statementChars = unreserved + subDelims + ":/?#[]@ "
 )
 
-// isEscaped reports whether s is of these characters and percent-encoded ones.
+// isEscaped reports whether s consists of these characters and percent-encoded ones.
 func isEscaped(s, chars string) bool {
 	for i := 0; i < len(s); i++ {
 		switch {
@@ -289,9 +289,8 @@ func isScheme(s string) bool {
 	return s != "" && strings.Trim(s, alphanumeric+"+-.") == "" && strings.Trim(s[:1], alphanumeric[:52]) == ""
 }
 
-// IsAuthority reports whether s is a host, or host and port, of RFC 3986. Its
-// authority may have user information too, which in a message to sign serves
-// only to deceive.
+// IsAuthority reports whether s is host or host:port by RFC 3986. User information,
+// which RFC 3986 allows, is refused: in a message to sign it only deceives.
 func IsAuthority(s string) bool {
 	if rest, ok := strings.CutPrefix(s, "["); ok {
 		host, port, ok := strings.Cut(rest, "]")

@@ -1,16 +1,16 @@
-// Package siwe signs users in with wallets (EIP-4361).
+// Package siwe signs users in with Ethereum wallets (EIP-4361).
 //
-// It promises: a message signs in once, within five minutes, for the address,
-// the chain and the domain that it was made for. An account with a key is
-// known by its signature (EIP-191). A contract's is asked of the contract
-// (ERC-1271): of two nodes, which have to agree, where a chain has two.
+// It promises: a message signs in once, within five minutes, and only for the
+// address, chain and domain that it was issued for. An account with a key is
+// verified by its signature, a contract wallet by a call of the contract; see
+// package ethsig.
 //
-// An account with a key is one identity on all chains, for the key is the same.
-// A contract is one on its own chain only: at the same address of another
-// chain somebody else may have put another one.
+// An account with a key is one identity on all chains, because the key is the same
+// on all. A contract wallet is an identity on its own chain only, because another
+// contract can be deployed at the same address of another chain.
 //
-// Limits: a chain with a single node is believed what that says. Wallets that
-// are not deployed yet (ERC-6492) are refused.
+// Limits: those of ethsig. Contract wallets that are not deployed yet (ERC-6492)
+// are refused.
 package siwe
 
 import (
@@ -32,18 +32,19 @@ import (
 )
 
 const (
-	// Method is the amr of sessions that a wallet's signature began.
+	// Method is the amr (RFC 8176) of sessions that were started by a wallet.
 	Method = "wallet"
-	// Provider is the identities' (CAIP-2's namespace).
+	// Provider of the identities: the CAIP-2 namespace.
 	Provider = "eip155"
-	life     = 5 * time.Minute
-	// ahead is how far in the future a message may be issued: clocks differ.
-	ahead = 30 * time.Second
-	// statement that a wallet shows.
+	// challengeLife is how long a nonce can be used.
+	challengeLife = 5 * time.Minute
+	// maxClockSkew is how far in the future a message may be issued.
+	maxClockSkew = 30 * time.Second
+	// statement is the text that a wallet displays.
 	statement = "Sign in with this wallet."
 )
 
-// Challenge is what a nonce was given for.
+// Challenge is what a nonce was issued for.
 type Challenge struct {
 	Address string // lower case
 	ChainID uint64
@@ -59,24 +60,25 @@ type Contracts interface {
 		sig []byte) (bool, error)
 }
 
-// Sessions begins sessions; *session.Service is one.
+// Sessions starts sessions; *session.Service is one.
 type Sessions interface {
 	Begin(ctx context.Context, in session.SignIn) (session.Tokens, error)
 }
 
-// Site is what wallets sign in to.
+// Site is the site that wallets sign in to.
 type Site struct {
-	// Domain is host, or host:port, of the page that asks for the signature;
-	// wallets compare it. Signing in with wallets is off while it is empty.
+	// Domain is the host, or host:port, of the page that requests the signature;
+	// wallets compare it. If it is empty, signing in with wallets is disabled.
 	Domain string
 	// URI of that page.
-	URI    string
+	URI string
+	// Chains are the EIP-155 ids that are allowed.
 	Chains []uint64
 }
 
-// Deps are what the rules stand on.
+// Deps are the dependencies of a Service.
 type Deps struct {
-	Nonces     challenge.Store[challenge.Kept[Challenge]]
+	Nonces     challenge.Store[challenge.Stored[Challenge]]
 	Contracts  Contracts
 	Identities *identity.Service
 	Sessions   Sessions
@@ -84,20 +86,20 @@ type Deps struct {
 	Now        func() time.Time
 }
 
-// Service is the rules of signing in with wallets.
+// Service implements signing in with wallets. It is safe for concurrent use.
 type Service struct {
 	Deps
 	site   Site
-	nonces *challenge.Box[Challenge]
+	nonces *challenge.Registry[Challenge]
 }
 
-// NewService returns the rules.
+// NewService returns a service for a site.
 func NewService(d Deps, s Site) *Service {
-	return &Service{Deps: d, site: s, nonces: challenge.NewBox(d.Nonces, life, d.Now)}
+	return &Service{Deps: d, site: s, nonces: challenge.NewRegistry(d.Nonces, challengeLife, d.Now)}
 }
 
-// Start returns the message for a wallet to sign, and until when it can be
-// used. errs.Invalid names address or chain_id; errs.FailedPrecondition
+// Start returns a message for a wallet to sign, and when it expires. errs.Invalid
+// names address or chain_id; errs.FailedPrecondition
 // (WALLET_SIGN_IN_DISABLED).
 func (s *Service) Start(ctx context.Context, address string, chain uint64) (string, time.Time, error) {
 	if err := s.enabled(); err != nil {
@@ -112,7 +114,7 @@ func (s *Service) Start(ctx context.Context, address string, chain uint64) (stri
 	}
 	nonce := rand.Text()
 	text, now := statement, s.Now()
-	expires := NewTime(now.Add(life))
+	expires := NewTime(now.Add(challengeLife))
 	m := Message{
 		Domain: s.site.Domain, Address: a, Statement: &text, URI: s.site.URI, Version: "1", ChainID: chain,
 		Nonce:    nonce,
@@ -124,14 +126,14 @@ func (s *Service) Start(ctx context.Context, address string, chain uint64) (stri
 	return m.String(), expires.Time, nil
 }
 
-// Finish starts a session for the account of the wallet that signed a message;
-// there is one from the first time on. code is of the second factor. A message
-// is used up but by CHAIN_UNAVAILABLE, and a second factor that is missing or
-// wrong. errs.Invalid names what is wrong with message or signature;
-// errs.Unauthenticated: WALLET_MESSAGE_EXPIRED, WALLET_MESSAGE_REFUSED,
-// WALLET_NONCE_INVALID, WALLET_SIGNATURE_INVALID; errs.FailedPrecondition:
-// WALLET_NOT_DEPLOYED, WALLET_SIGN_IN_DISABLED, CHAIN_NOT_CONFIGURED; or as
-// session.Service.Begin.
+// Finish starts a session for the account of the wallet that signed message, and
+// creates the account the first time. code is the second factor's, if the account
+// has one. A message can be used once, except after CHAIN_UNAVAILABLE and after a
+// missing or wrong second factor (see package challenge). errs.Invalid names
+// message or signature; errs.Unauthenticated: WALLET_MESSAGE_EXPIRED,
+// WALLET_MESSAGE_REFUSED, WALLET_NONCE_INVALID, WALLET_SIGNATURE_INVALID;
+// errs.FailedPrecondition: WALLET_NOT_DEPLOYED, WALLET_SIGN_IN_DISABLED,
+// CHAIN_NOT_CONFIGURED; or as session.Service.Begin.
 func (s *Service) Finish(ctx context.Context, message, signature, code string) (tokens session.Tokens, err error) {
 	begun := false
 	err = s.use(ctx, message, signature, func(c identity.Claim) error {
@@ -150,8 +152,8 @@ func (s *Service) Finish(ctx context.Context, message, signature, code string) (
 	return tokens, s.refused(ctx, err)
 }
 
-// Link gives the wallet that signed a message to a user, who can sign in with
-// it from then on. Errors as Finish and identity.Service.Add.
+// Link adds the wallet that signed message to a user's identities, so that the user
+// can sign in with it. Errors as Finish and identity.Service.Add.
 func (s *Service) Link(ctx context.Context, user uuid.UUID, message, signature string) (linked identity.Identity,
 	err error) {
 	err = s.use(ctx, message, signature, func(c identity.Claim) error {
@@ -161,8 +163,9 @@ func (s *Service) Link(ctx context.Context, user uuid.UUID, message, signature s
 	return linked, s.refused(ctx, err)
 }
 
-// use checks a signed message and lets then have whose it is, once.
-func (s *Service) use(ctx context.Context, message, signature string, then func(identity.Claim) error) error {
+// use verifies a signed message, uses its nonce up, and passes the signer's claim to
+// apply.
+func (s *Service) use(ctx context.Context, message, signature string, apply func(identity.Claim) error) error {
 	if err := s.enabled(); err != nil {
 		return err
 	}
@@ -174,7 +177,7 @@ func (s *Service) use(ctx context.Context, message, signature string, then func(
 	if err != nil {
 		return errs.Invalid("signature", err.Error())
 	}
-	if err := s.check(m); err != nil {
+	if err := s.checkMessage(m); err != nil {
 		return err
 	}
 	none := errs.Unauthenticated("WALLET_NONCE_INVALID",
@@ -183,35 +186,37 @@ func (s *Service) use(ctx context.Context, message, signature string, then func(
 		if c.Address != m.Address.Lower() || c.ChainID != m.ChainID {
 			return none
 		}
-		claim, err := s.prove(ctx, m, ethsig.HashMessage(message), sig)
+		claim, err := s.verifySignature(ctx, m, ethsig.HashMessage(message), sig)
 		if err != nil {
 			return err
 		}
-		return then(claim)
+		return apply(claim)
 	})
 }
 
-// check is what can be told of a message by itself.
-func (s *Service) check(m Message) error {
+// checkMessage checks the fields of a message against the site and the clock.
+func (s *Service) checkMessage(m Message) error {
 	now := s.Now()
 	switch {
 	case m.Domain != s.site.Domain, m.URI != s.site.URI,
 		m.Scheme != "" && !strings.HasPrefix(s.site.URI, m.Scheme+":"):
 		return errs.Unauthenticated("WALLET_MESSAGE_REFUSED", "the message is for another site")
 	case !slices.Contains(s.site.Chains, m.ChainID):
-		return errs.Unauthenticated("WALLET_MESSAGE_REFUSED", "the message is of a chain that isn't allowed")
+		return errs.Unauthenticated("WALLET_MESSAGE_REFUSED", "the message names a chain that isn't allowed")
 	case m.Expires == nil:
 		return errs.Unauthenticated("WALLET_MESSAGE_REFUSED", "the message has no expiration time")
 	case !now.Before(m.Expires.Time):
 		return errs.Unauthenticated("WALLET_MESSAGE_EXPIRED", "the message has expired")
-	case m.NotBefore != nil && now.Before(m.NotBefore.Time), now.Add(ahead).Before(m.IssuedAt.Time):
+	case m.NotBefore != nil && now.Before(m.NotBefore.Time), now.Add(maxClockSkew).Before(m.IssuedAt.Time):
 		return errs.Unauthenticated("WALLET_MESSAGE_REFUSED", "the message is not valid yet")
 	}
 	return nil
 }
 
-// prove returns whose a signature is.
-func (s *Service) prove(ctx context.Context, m Message, digest [32]byte, sig []byte) (identity.Claim, error) {
+// verifySignature returns the identity that signed, or an error when the signature
+// is not one of m.Address.
+func (s *Service) verifySignature(ctx context.Context, m Message, digest [32]byte,
+	sig []byte) (identity.Claim, error) {
 	claim := identity.Claim{Provider: Provider, Subject: m.Address.Lower(), Label: m.Address.String()}
 	if by, ok := ethsig.RecoverAddress(digest, sig); ok && by == m.Address {
 		return claim, nil
@@ -222,7 +227,7 @@ func (s *Service) prove(ctx context.Context, m Message, digest [32]byte, sig []b
 	}
 	ok, err := s.Contracts.IsValidSignature(ctx, m.ChainID, m.Address, digest, sig)
 	if e := errs.As(err); e != nil && e.Reason == "CHAIN_NOT_CONFIGURED" && len(sig) == ethsig.KeySignatureSize {
-		ok, err = false, nil // most likely it is of an account with a key, and wrong
+		ok, err = false, nil // most likely a wrong signature of an account with a key
 	}
 	if err != nil {
 		return claim, err
@@ -243,7 +248,7 @@ func (s *Service) enabled() error {
 	return nil
 }
 
-// refused records a refusal of ours and returns it.
+// refused records err in the audit log if it is a refusal, and returns it.
 func (s *Service) refused(ctx context.Context, err error) error {
 	e := errs.As(err)
 	if e == nil || e.Kind != errs.KindUnauthenticated {

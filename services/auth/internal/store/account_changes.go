@@ -61,7 +61,7 @@ func (s *Accounts) change(ctx context.Context,
 		}
 		return s.stale(state.ID), nil
 	})
-	s.mails.wake()
+	s.mails.signalQueued()
 	return err
 }
 
@@ -215,7 +215,7 @@ func apply(tx *gorm.DB, s account.State, c account.Changes) error {
 		}
 	}
 	for _, m := range c.Mails {
-		if err := queue(tx, m); err != nil {
+		if err := queueMail(tx, m); err != nil {
 			return err
 		}
 	}

@@ -84,7 +84,7 @@ func (s *Accounts) Register(ctx context.Context, r account.Registration, include
 		}
 		return decideAndApply(tx, owner, now, include, taken)
 	})
-	s.mails.wake()
+	s.mails.signalQueued()
 	return err
 }
 

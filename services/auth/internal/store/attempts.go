@@ -12,12 +12,12 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/attempts"
 )
 
-// A bucket of attempts in Redis is the time, in microseconds of the server's clock, at
-// which everything will have been refilled; none when that is past.
+// A bucket of attempts in Redis is the time at which it will be full, in
+// microseconds of the server's clock. A bucket that is full has no key.
 
-// takeScript charges one to KEYS[1], of which one is refilled every ARGV[1]
-// microseconds and ARGV[2] are there at most. It returns how many microseconds
-// to wait, with nothing charged, or 0.
+// takeScript charges one attempt to the bucket KEYS[1], which holds up to ARGV[2]
+// attempts and refills one every ARGV[1] microseconds. It returns 0, or how many
+// microseconds to wait; then nothing is charged.
 var takeScript = redis.NewScript(`
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
@@ -28,8 +28,8 @@ if wait > 0 then return wait end
 redis.call('SET', KEYS[1], string.format('%.0f', full), 'PX', math.ceil((full - now) / 1000))
 return 0`)
 
-// giveBackScript takes a charge of ARGV[1] microseconds back.
-var giveBackScript = redis.NewScript(`
+// refundScript undoes a charge of ARGV[1] microseconds.
+var refundScript = redis.NewScript(`
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
 local full = tonumber(redis.call('GET', KEYS[1]) or 0) - tonumber(ARGV[1])
@@ -44,10 +44,10 @@ type Attempts struct{ redis redis.UniversalClient }
 func NewAttempts(r redis.UniversalClient) *Attempts { return &Attempts{r} }
 
 // Take implements attempts.Shared.
-func (s *Attempts) Take(ctx context.Context, b attempts.Bucket) (giveBack func(), wait time.Duration, err error) {
-	name := sha256.Sum256([]byte(b.Key)) // no address or account stands in Redis
+func (s *Attempts) Take(ctx context.Context, b attempts.Bucket) (refund func(), wait time.Duration, err error) {
+	name := sha256.Sum256([]byte(b.Key)) // so that Redis stores no address or account
 	keys := []string{redisx.Key("purser:auth:attempts:"+b.Kind+":", hex.EncodeToString(name[:16]))}
-	every := b.Every().Microseconds()
+	every := b.RefillInterval().Microseconds()
 	limited, cancel := redisx.Bounded(ctx)
 	defer cancel()
 	micros, err := takeScript.Run(limited, s.redis, keys, every, b.PerMinute).Int64()
@@ -57,7 +57,7 @@ func (s *Attempts) Take(ctx context.Context, b attempts.Bucket) (giveBack func()
 	return func() {
 		limited, cancel := redisx.Bounded(ctx)
 		defer cancel()
-		// What can't be given back now is refilled in time.
-		_ = giveBackScript.Run(limited, s.redis, keys, every).Err()
+		// Without the refund the bucket refills in time.
+		_ = refundScript.Run(limited, s.redis, keys, every).Err()
 	}, 0, nil
 }

@@ -37,20 +37,21 @@ type auditPersonalRow struct {
 
 func (auditPersonalRow) TableName() string { return "audit_personal" }
 
-// Audit implements audit.Recorder.
+// Audit is the audit log in Postgres. It implements audit.Recorder, audit.Reader
+// and audit.ChainStore.
 type Audit struct{ db *postgres.DB }
 
-// NewAudit returns the record of events in db.
+// NewAudit returns the audit log in db.
 func NewAudit(db *postgres.DB) *Audit { return &Audit{db: db} }
 
-// Record implements audit.Recorder. What is recorded is not undone by the end
-// of the call that it is about.
+// Record implements audit.Recorder. It ignores the cancellation of ctx, so that the
+// caller can't prevent the record by hanging up.
 func (s *Audit) Record(ctx context.Context, e audit.Event) error {
 	return postgres.InTx(context.WithoutCancel(ctx), s.db, func(tx *gorm.DB) error { return record(tx, e) })
 }
 
-// record keeps an event with the transaction, which takes from its context
-// where the event came from.
+// record inserts an event in the transaction tx, with the audit.Client of its
+// context.
 func record(tx *gorm.DB, e audit.Event) error {
 	id, err := uuid.NewV7()
 	if err != nil {
@@ -73,7 +74,7 @@ func record(tx *gorm.DB, e audit.Event) error {
 	personal := auditPersonalRow{EventID: id, Subject: row.Subject, Salt: salt, Address: client.Address,
 		Device: client.Device}
 	if err := tx.Create(&personal).Error; err != nil {
-		return fmt.Errorf("record where an event came from: %w", err)
+		return fmt.Errorf("record client of event: %w", err)
 	}
 	return nil
 }

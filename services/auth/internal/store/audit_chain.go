@@ -30,10 +30,10 @@ func (r sealRow) seal() audit.Seal {
 }
 
 // Seal implements audit.ChainStore.
-func (s *Audit) Seal(ctx context.Context, most int, next func(audit.Seal, []audit.Sealed) audit.Seal) (seal audit.Seal,
-	made bool, err error) {
+func (s *Audit) Seal(ctx context.Context, limit int, makeSeal func(audit.Seal, []audit.SealedEvent) audit.Seal) (
+	seal audit.Seal, sealed bool, err error) {
 	err = postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
-		made = false
+		sealed = false
 		if err := tx.Exec("LOCK TABLE audit_seals IN SHARE ROW EXCLUSIVE MODE").Error; err != nil {
 			return fmt.Errorf("lock seals: %w", err)
 		}
@@ -41,11 +41,11 @@ func (s *Audit) Seal(ctx context.Context, most int, next func(audit.Seal, []audi
 		if err := tx.Order("number DESC").Limit(1).Find(&last).Error; err != nil {
 			return fmt.Errorf("read last seal: %w", err)
 		}
-		events, err := sealedEvents(tx, "e.seal IS NULL", most)
+		events, err := sealedEvents(tx, "e.seal IS NULL", limit)
 		if err != nil || len(events) == 0 {
 			return err
 		}
-		made, seal = true, next(last.seal(), events)
+		sealed, seal = true, makeSeal(last.seal(), events)
 		row := sealRow{Number: seal.Number, At: seal.At, Events: seal.Events, Previous: seal.Previous[:],
 			Hash: seal.Hash[:]}
 		if err := tx.Create(&row).Error; err != nil {
@@ -60,7 +60,7 @@ func (s *Audit) Seal(ctx context.Context, most int, next func(audit.Seal, []audi
 		}
 		return nil
 	})
-	return seal, made, err
+	return seal, sealed, err
 }
 
 // Seals implements audit.ChainStore.
@@ -77,12 +77,12 @@ func (s *Audit) Seals(ctx context.Context, after int64, limit int) ([]audit.Seal
 }
 
 // Events implements audit.ChainStore.
-func (s *Audit) Events(ctx context.Context, seal int64, most int) ([]audit.Sealed, error) {
-	return sealedEvents(s.db.Gorm(ctx), "e.seal = ?", most, seal)
+func (s *Audit) Events(ctx context.Context, seal int64, limit int) ([]audit.SealedEvent, error) {
+	return sealedEvents(s.db.Gorm(ctx), "e.seal = ?", limit, seal)
 }
 
 // Stray implements audit.ChainStore.
-func (s *Audit) Stray(ctx context.Context, last int64) (beyond, unsealed int, oldest time.Time, err error) {
+func (s *Audit) CountUncovered(ctx context.Context, last int64) (beyond, unsealed int, oldest time.Time, err error) {
 	var row struct {
 		Beyond, Unsealed int
 		Oldest           *time.Time
@@ -98,8 +98,9 @@ func (s *Audit) Stray(ctx context.Context, last int64) (beyond, unsealed int, ol
 	return row.Beyond, row.Unsealed, oldest, nil
 }
 
-// sealedEvents are those that meet a condition, in the order of their ids.
-func sealedEvents(tx *gorm.DB, condition string, most int, args ...any) ([]audit.Sealed, error) {
+// sealedEvents returns up to limit events that meet a condition, in the order of
+// their ids.
+func sealedEvents(tx *gorm.DB, condition string, limit int, args ...any) ([]audit.SealedEvent, error) {
 	var rows []struct {
 		Event   auditRow `gorm:"embedded"`
 		Salt    []byte
@@ -107,14 +108,15 @@ func sealedEvents(tx *gorm.DB, condition string, most int, args ...any) ([]audit
 		Device  *string
 	}
 	err := tx.Raw(`SELECT e.*, p.salt, p.address, p.device FROM audit_events e
-		LEFT JOIN audit_personal p ON p.event_id = e.id WHERE `+condition+` ORDER BY e.id LIMIT ?`, append(args, most)...).Scan(&rows).Error
+		LEFT JOIN audit_personal p ON p.event_id = e.id WHERE `+condition+`
+		ORDER BY e.id LIMIT ?`, append(args, limit)...).Scan(&rows).Error
 	if err != nil {
 		return nil, fmt.Errorf("read events: %w", err)
 	}
-	events := make([]audit.Sealed, len(rows))
+	events := make([]audit.SealedEvent, len(rows))
 	for i, row := range rows {
 		r := row.Event
-		events[i] = audit.Sealed{
+		events[i] = audit.SealedEvent{
 			Event: audit.Event{
 				Type: audit.Type(r.Type), Outcome: audit.Outcome(r.Outcome), Reason: r.Reason,
 				Actor: orZeroID(r.Actor), Subject: orZeroID(r.Subject), Object: r.Object,
@@ -126,11 +128,4 @@ func sealedEvents(tx *gorm.DB, condition string, most int, args ...any) ([]audit
 		}
 	}
 	return events, nil
-}
-
-func orZeroID(id *uuid.UUID) uuid.UUID {
-	if id == nil {
-		return uuid.Nil
-	}
-	return *id
 }

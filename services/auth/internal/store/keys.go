@@ -35,41 +35,42 @@ type Keys struct{ db *postgres.DB }
 // NewKeys returns the signing keys in db.
 func NewKeys(db *postgres.DB) *Keys { return &Keys{db: db} }
 
-// Bootstrap implements signing.Store. The ring's row is locked before its
-// epoch is looked at, so of two replicas that start together one does it.
-func (s *Keys) Bootstrap(ctx context.Context, issuer string, first []signing.Key) error {
+// Bootstrap implements signing.Store. The ring's row is locked before its epoch is
+// read, so of replicas that start at the same time only one creates keys.
+func (s *Keys) Bootstrap(ctx context.Context, issuer string, keys []signing.Key) error {
 	if err := s.db.Gorm(ctx).Exec("INSERT INTO key_ring (issuer, epoch) VALUES (?, 0) ON CONFLICT DO NOTHING",
 		issuer).Error; err != nil {
 		return fmt.Errorf("create key ring: %w", err)
 	}
-	err := s.inRing(ctx, issuer, func(tx *gorm.DB, epoch int64, now time.Time) error {
+	err := s.updateRing(ctx, issuer, func(tx *gorm.DB, epoch int64, now time.Time) error {
 		if epoch != 0 {
-			return signing.ErrEpoch // another has
+			return signing.ErrEpochChanged // another replica was faster
 		}
-		for _, k := range first {
-			if err := create(tx, issuer, k, now); err != nil {
+		for _, k := range keys {
+			if err := createKey(tx, issuer, k, now); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	if errors.Is(err, signing.ErrEpoch) {
+	if errors.Is(err, signing.ErrEpochChanged) {
 		return nil
 	}
 	return err
 }
 
-// Load implements signing.Store, in one statement: the epoch, the keys and the
-// clock are of one moment.
+// Load implements signing.Store. It is one statement, so that the epoch, the keys
+// and the clock are consistent.
 func (s *Keys) Load(ctx context.Context, issuer string) (signing.Reading, error) {
 	var rows []struct {
 		Epoch int64
 		Now   time.Time
-		Key   keyRow `gorm:"embedded"` // without a kid where all keys were compromised
+		Key   keyRow `gorm:"embedded"` // without a kid when the ring has no such keys
 	}
 	err := s.db.Gorm(ctx).Raw(`
 		SELECT r.epoch, clock_timestamp() AS now, k.*
-		FROM key_ring r LEFT JOIN signing_keys k ON k.issuer = r.issuer AND k.state IN ('PUBLISHED', 'ACTIVE', 'RETIRING')
+		FROM key_ring r
+		LEFT JOIN signing_keys k ON k.issuer = r.issuer AND k.state IN ('PUBLISHED', 'ACTIVE', 'RETIRING')
 		WHERE r.issuer = ?
 		ORDER BY k.kid`, issuer).Scan(&rows).Error
 	if err != nil {
@@ -85,7 +86,7 @@ func (s *Keys) Load(ctx context.Context, issuer string) (signing.Reading, error)
 	return reading, nil
 }
 
-// List returns an issuer's keys in every state, newest first, at most 1,000.
+// List implements signing.RotationStore. It returns up to 1,000 keys.
 func (s *Keys) List(ctx context.Context, issuer string) ([]signing.Key, error) {
 	var rows []keyRow
 	err := s.db.Gorm(ctx).Where("issuer = ?", issuer).Order("created_at DESC, kid").Limit(1000).Find(&rows).Error

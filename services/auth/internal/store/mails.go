@@ -25,29 +25,29 @@ type mailRow struct {
 
 func (mailRow) TableName() string { return "mails" }
 
-// Mails is the outbox of mails. It implements mail.Store.
+// Mails is the outbox of mails in Postgres. It implements mail.Store.
 type Mails struct {
-	db    *postgres.DB
-	woken chan struct{}
+	db     *postgres.DB
+	queued chan struct{}
 }
 
 // NewMails returns the outbox in db.
-func NewMails(db *postgres.DB) *Mails { return &Mails{db: db, woken: make(chan struct{}, 1)} }
+func NewMails(db *postgres.DB) *Mails { return &Mails{db: db, queued: make(chan struct{}, 1)} }
 
-// Woken tells that something may have been queued by this process.
-func (s *Mails) Woken() <-chan struct{} { return s.woken }
+// Queued returns a channel that receives after this process has queued mails.
+func (s *Mails) Queued() <-chan struct{} { return s.queued }
 
-// wake is called once what was queued is committed. It is no matter when it
-// isn't: a job looks after what is left.
-func (s *Mails) wake() {
+// signalQueued wakes the outbox after the commit of a transaction that queued
+// mails. If it is not called, the outbox job sends them later.
+func (s *Mails) signalQueued() {
 	select {
-	case s.woken <- struct{}{}:
-	default: // it is awake
+	case s.queued <- struct{}{}:
+	default: // a signal is pending already
 	}
 }
 
-// queue sends a mail when the transaction is committed.
-func queue(tx *gorm.DB, m mail.Mail) error {
+// queueMail adds a mail to the outbox in the transaction tx.
+func queueMail(tx *gorm.DB, m mail.Mail) error {
 	row := mailRow{ID: m.ID, UserID: orNil(m.User), Kind: string(m.Kind), Recipient: m.To, Subject: m.Subject,
 		Body: m.Body}
 	if err := tx.Create(&row).Error; err != nil {
@@ -56,60 +56,61 @@ func queue(tx *gorm.DB, m mail.Mail) error {
 	return nil
 }
 
-// Take implements mail.Store.
-func (s *Mails) Take(ctx context.Context, n int, putOff time.Duration) ([]mail.Taken, error) {
+// Claim implements mail.Store.
+func (s *Mails) Claim(ctx context.Context, n int, lease time.Duration) ([]mail.Claimed, error) {
 	var rows []mailRow
-	err := s.db.Gorm(ctx).Raw(`UPDATE mails SET attempts = attempts + 1, due_at = clock_timestamp() + ? * interval '1 microsecond'
+	err := s.db.Gorm(ctx).Raw(`UPDATE mails
+		SET attempts = attempts + 1, due_at = clock_timestamp() + ? * interval '1 microsecond'
 		WHERE id IN (SELECT id FROM mails WHERE sent_at IS NULL AND dead_at IS NULL AND due_at <= clock_timestamp()
 			ORDER BY due_at LIMIT ? FOR UPDATE SKIP LOCKED)
-		RETURNING id, user_id, kind, recipient, subject, body, attempts`, putOff.Microseconds(), n).Scan(&rows).Error
+		RETURNING id, user_id, kind, recipient, subject, body, attempts`, lease.Microseconds(), n).Scan(&rows).Error
 	if err != nil {
-		return nil, fmt.Errorf("take mails: %w", err)
+		return nil, fmt.Errorf("claim mails: %w", err)
 	}
 	slices.SortFunc(rows, func(a, b mailRow) int { return slices.Compare(a.ID[:], b.ID[:]) }) // UUIDv7
-	taken := make([]mail.Taken, len(rows))
+	claimed := make([]mail.Claimed, len(rows))
 	for i, r := range rows {
-		taken[i] = mail.Taken{Attempt: r.Attempts,
+		claimed[i] = mail.Claimed{Attempt: r.Attempts,
 			Mail: mail.Mail{ID: r.ID, Kind: mail.Kind(r.Kind), To: r.Recipient, Subject: r.Subject, Body: r.Body}}
 		if r.UserID != nil {
-			taken[i].User = *r.UserID
+			claimed[i].User = *r.UserID
 		}
 	}
-	return taken, nil
+	return claimed, nil
 }
 
-// Sent implements mail.Store.
-func (s *Mails) Sent(ctx context.Context, id uuid.UUID) error {
-	return s.settle(ctx, id, "sent_at = clock_timestamp(), recipient = '', subject = '', body = '', last_error = ''")
+// MarkSent implements mail.Store.
+func (s *Mails) MarkSent(ctx context.Context, id uuid.UUID) error {
+	return s.finish(ctx, id, "sent_at = clock_timestamp(), recipient = '', subject = '', body = '', last_error = ''")
 }
 
-// GiveUp implements mail.Store.
-func (s *Mails) GiveUp(ctx context.Context, id uuid.UUID, reason string) error {
-	return s.settle(ctx, id, "dead_at = clock_timestamp(), recipient = '', subject = '', body = '', last_error = ?",
+// MarkFailed implements mail.Store.
+func (s *Mails) MarkFailed(ctx context.Context, id uuid.UUID, reason string) error {
+	return s.finish(ctx, id, "dead_at = clock_timestamp(), recipient = '', subject = '', body = '', last_error = ?",
 		reason)
 }
 
-// PutOff implements mail.Store.
-func (s *Mails) PutOff(ctx context.Context, id uuid.UUID, reason string, again time.Duration) error {
-	return s.settle(ctx, id, "due_at = clock_timestamp() + ? * interval '1 microsecond', last_error = ?",
-		again.Microseconds(), reason)
+// Retry implements mail.Store.
+func (s *Mails) Retry(ctx context.Context, id uuid.UUID, reason string, retryIn time.Duration) error {
+	return s.finish(ctx, id, "due_at = clock_timestamp() + ? * interval '1 microsecond', last_error = ?",
+		retryIn.Microseconds(), reason)
 }
 
-// settle notes what came of a mail. One that another replica has sent meanwhile
-// stays sent.
-func (s *Mails) settle(ctx context.Context, id uuid.UUID, set string, args ...any) error {
+// finish records the result of an attempt, unless another replica has recorded a
+// final one.
+func (s *Mails) finish(ctx context.Context, id uuid.UUID, set string, args ...any) error {
 	err := s.db.Gorm(ctx).Exec("UPDATE mails SET "+set+" WHERE id = ? AND sent_at IS NULL AND dead_at IS NULL",
 		append(args, id)...).Error
 	if err != nil {
-		return fmt.Errorf("settle mail: %w", err)
+		return fmt.Errorf("record the result of a mail: %w", err)
 	}
 	return nil
 }
 
-// Prune deletes the mails that were sent or given up longer than keep ago.
-func (s *Mails) Prune(ctx context.Context, keep time.Duration) error {
+// Prune deletes the mails that were sent or given up more than retention ago.
+func (s *Mails) Prune(ctx context.Context, retention time.Duration) error {
 	err := s.db.Gorm(ctx).Exec("DELETE FROM mails WHERE coalesce(sent_at, dead_at) < clock_timestamp() - ? * "+
-		"interval '1 microsecond'", keep.Microseconds()).Error
+		"interval '1 microsecond'", retention.Microseconds()).Error
 	if err != nil {
 		return fmt.Errorf("prune mails: %w", err)
 	}

@@ -13,14 +13,17 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/revocation"
 )
 
-// Kinds of what verifiers have to hear of.
+// Kinds of revocations, as in authn.
 const (
-	revokedSession = "SESSION" // or API key: what a token names as its session
+	revokedSession = "SESSION" // or API key, whose id is the session id of its tokens
 	revokedUser    = "USER"
 )
 
-// announcedAtOnce bounds the parameters of a statement.
-const announcedAtOnce = 1000
+// maxInsertRows bounds the rows, and so the parameters, of an INSERT.
+const maxInsertRows = 1000
+
+// maxPruneRows is the number of rows that one DELETE removes.
+const maxPruneRows = 1000
 
 type revocationRow struct {
 	Kind    string
@@ -29,14 +32,14 @@ type revocationRow struct {
 
 func (revocationRow) TableName() string { return "revocations" }
 
-// announce tells verifiers that subjects were revoked, once the transaction is
-// committed.
+// announce inserts revocations, which are streamed to verifiers after the commit
+// (see package revocation).
 func announce(tx *gorm.DB, kind string, subjects ...uuid.UUID) error {
 	rows := make([]revocationRow, len(subjects))
 	for i, id := range subjects {
 		rows[i] = revocationRow{Kind: kind, Subject: id}
 	}
-	if err := tx.CreateInBatches(rows, announcedAtOnce).Error; err != nil {
+	if err := tx.CreateInBatches(rows, maxInsertRows).Error; err != nil {
 		return fmt.Errorf("announce revocation: %w", err)
 	}
 	return nil
@@ -45,13 +48,13 @@ func announce(tx *gorm.DB, kind string, subjects ...uuid.UUID) error {
 // Revocations implements revocation.Store.
 type Revocations struct{ db *postgres.DB }
 
-// NewRevocations returns what was revoked in db.
+// NewRevocations returns the revocations in db.
 func NewRevocations(db *postgres.DB) *Revocations { return &Revocations{db: db} }
 
-// Revocations implements revocation.Store, in one statement: the epoch is of
-// the moment that the compromised keys are of.
-func (s *Revocations) Revocations(ctx context.Context, issuer string, window, keys time.Duration) (revocation.Reading,
-	error) {
+// Revocations implements revocation.Store. It is one statement, so that the epoch
+// and the compromised keys are consistent.
+func (s *Revocations) Revocations(ctx context.Context, issuer string, window,
+	keyWindow time.Duration) (revocation.Reading, error) {
 	var rows []struct {
 		Epoch   int64
 		Kind    *string
@@ -61,13 +64,17 @@ func (s *Revocations) Revocations(ctx context.Context, issuer string, window, ke
 	err := s.db.Gorm(ctx).Raw(`
 		SELECT r.epoch, v.kind, coalesce(v.subject, '') AS subject, coalesce(v.at, now()) AS at
 		FROM key_ring r LEFT JOIN LATERAL (
-			SELECT kind, subject::text AS subject, at FROM revocations WHERE at > now() - @window * interval '1 microsecond'
+			SELECT kind, subject::text AS subject, at FROM revocations
+			WHERE at > now() - @window * interval '1 microsecond'
 			UNION ALL
 			SELECT 'KEY', kid, compromised_at FROM signing_keys
-			WHERE issuer = r.issuer AND state = 'COMPROMISED' AND compromised_at > now() - @keys * interval '1 microsecond'
+			WHERE issuer = r.issuer AND state = 'COMPROMISED'
+				AND compromised_at > now() - @keys * interval '1 microsecond'
 		) v ON true
 		WHERE r.issuer = @issuer
-		ORDER BY v.at`, map[string]any{"issuer": issuer, "window": window.Microseconds(), "keys": keys.Microseconds()}).Scan(&rows).Error
+		ORDER BY v.at`, map[string]any{
+		"issuer": issuer, "window": window.Microseconds(), "keys": keyWindow.Microseconds(),
+	}).Scan(&rows).Error
 	if err != nil {
 		return revocation.Reading{}, fmt.Errorf("read revocations: %w", err)
 	}
@@ -83,15 +90,15 @@ func (s *Revocations) Revocations(ctx context.Context, issuer string, window, ke
 	return r, nil
 }
 
-// Prune deletes what is older than keep, a thousand at a time.
-func (s *Revocations) Prune(ctx context.Context, keep time.Duration) error {
+// Prune deletes revocations that are older than retention, in batches.
+func (s *Revocations) Prune(ctx context.Context, retention time.Duration) error {
 	for {
 		done := s.db.Gorm(ctx).Exec(`DELETE FROM revocations WHERE id IN (SELECT id FROM revocations
-			WHERE at < now() - ? * interval '1 microsecond' LIMIT 1000)`, keep.Microseconds())
+			WHERE at < now() - ? * interval '1 microsecond' LIMIT ?)`, retention.Microseconds(), maxPruneRows)
 		if done.Error != nil {
 			return fmt.Errorf("prune revocations: %w", done.Error)
 		}
-		if done.RowsAffected < 1000 {
+		if done.RowsAffected < maxPruneRows {
 			return nil
 		}
 	}

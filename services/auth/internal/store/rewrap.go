@@ -11,8 +11,8 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/audit"
 )
 
-// rewrappedAtOnce bounds what is read at once.
-const rewrappedAtOnce = 500
+// rewrapPageSize is the number of rows that are read at once.
+const rewrapPageSize = 500
 
 // Rewrap implements signing.RewrapStore.
 func (s *Keys) Rewrap(ctx context.Context, issuer, kid string, old, fresh []byte) error {
@@ -29,16 +29,16 @@ func (s *Keys) Rewrap(ctx context.Context, issuer, kid string, old, fresh []byte
 	})
 }
 
-// Rewrap gives every wrapped data key to rewrap, with its user, and stores what
-// that returns unless it is nil or the row has changed meanwhile. It returns
-// how many it stored.
+// Rewrap passes every wrapped data key, with its user, to rewrap and stores the
+// result, unless that is nil or the row has changed meanwhile. It returns how many
+// results were stored.
 func (s *SecondFactors) Rewrap(ctx context.Context, rewrap func(user uuid.UUID, wrapped []byte) ([]byte, error)) (n int,
 	err error) {
 	var after uuid.UUID
 	for {
 		var rows []secondFactorRow
 		err := s.db.Gorm(ctx).Select("user_id", "wrapped_key").Where("user_id > ?",
-			after).Order("user_id").Limit(rewrappedAtOnce).Find(&rows).Error
+			after).Order("user_id").Limit(rewrapPageSize).Find(&rows).Error
 		if err != nil {
 			return n, fmt.Errorf("read second factors: %w", err)
 		}
@@ -58,7 +58,7 @@ func (s *SecondFactors) Rewrap(ctx context.Context, rewrap func(user uuid.UUID, 
 			}
 			n += int(done.RowsAffected)
 		}
-		if len(rows) < rewrappedAtOnce {
+		if len(rows) < rewrapPageSize {
 			return n, nil
 		}
 	}

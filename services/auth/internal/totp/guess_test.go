@@ -50,7 +50,7 @@ func TestWrongCodesInARowBlockForLongerAndLonger(t *testing.T) {
 	f.check(t, f.code(t, secret, 0), "")
 	var events int
 	if err := f.db.SQL().QueryRowContext(t.Context(),
-		"SELECT count(*) FROM audit_events WHERE type = $1 AND subject = $2", audit.FactorBlocked,
+		"SELECT count(*) FROM audit_events WHERE type = $1 AND subject = $2", audit.SecondFactorBlocked,
 		f.user).Scan(&events); err != nil || events != 9 {
 		t.Errorf("%d blocks are recorded, %v", events, err)
 	}
@@ -140,8 +140,8 @@ func TestChangesOfAFactorAreRecorded(t *testing.T) {
 		got = append(got, strings.TrimSpace(r.Type+" "+r.Outcome+" "+r.Reason))
 	}
 	want := []string{
-		"factor.enrolled OK", "factor.confirmed OK", "factor.recovery_codes_renewed REFUSED TOTP_INVALID",
-		"factor.recovery_code_used OK", "factor.recovery_codes_renewed OK", "factor.disabled OK",
+		"second_factor.enrolled OK", "second_factor.confirmed OK", "second_factor.recovery_codes_renewed REFUSED TOTP_INVALID",
+		"second_factor.recovery_code_used OK", "second_factor.recovery_codes_renewed OK", "second_factor.disabled OK",
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("recorded\n%s", strings.Join(got, "\n"))

@@ -116,7 +116,7 @@ func (s *Service) Enroll(ctx context.Context, user uuid.UUID) (Enrollment, error
 		// The failures are carried over, or a new enrollment would reset the block.
 		fresh := Factor{User: user, Sealed: sealed, Wrapped: wrapped, CreatedAt: now, Failures: f.Failures,
 			BlockedUntil: f.BlockedUntil}
-		return fresh, audit.Event{Type: audit.FactorEnrolled, Actor: user, Subject: user}, nil
+		return fresh, audit.Event{Type: audit.SecondFactorEnrolled, Actor: user, Subject: user}, nil
 	})
 	return Enrollment{Secret: key.Secret(), URI: key.URL()}, err
 }
@@ -125,7 +125,7 @@ func (s *Service) Enroll(ctx context.Context, user uuid.UUID) (Enrollment, error
 // can't be read again. errs.FailedPrecondition (TOTP_NOT_PENDING), or as Check.
 func (s *Service) Confirm(ctx context.Context, user uuid.UUID, code string) ([]string, error) {
 	codes, hashes := recoveryCodes(user)
-	err := s.changeWithCode(ctx, user, code, audit.FactorConfirmed, func(f *Factor, now time.Time) error {
+	err := s.changeWithCode(ctx, user, code, audit.SecondFactorConfirmed, func(f *Factor, now time.Time) error {
 		if f.User == uuid.Nil || !f.ConfirmedAt.IsZero() || now.Sub(f.CreatedAt) > pendingTTL {
 			return errs.FailedPrecondition("TOTP_NOT_PENDING",
 				"no enrollment is waiting to be confirmed; call EnrollTotp first")
@@ -141,7 +141,7 @@ func (s *Service) Confirm(ctx context.Context, user uuid.UUID, code string) ([]s
 // Disable removes the second factor, for a code of it or a recovery code.
 // errs.FailedPrecondition (TOTP_NOT_ENROLLED), or as Check.
 func (s *Service) Disable(ctx context.Context, user uuid.UUID, code string) error {
-	return s.changeWithCode(ctx, user, code, audit.FactorDisabled, checkEnrolled, func(f *Factor, _ time.Time) { *f = Factor{} })
+	return s.changeWithCode(ctx, user, code, audit.SecondFactorDisabled, checkEnrolled, func(f *Factor, _ time.Time) { *f = Factor{} })
 }
 
 // RenewRecoveryCodes replaces the recovery codes, for a code of the factor or an old recovery code, and returns the new
@@ -214,7 +214,7 @@ func (s *Service) Check(ctx context.Context, user uuid.UUID, code string) (metho
 		case wrong != nil:
 			refusal = wrong
 			if now.Before(f.BlockedUntil) && wrong.Reason == "TOTP_INVALID" {
-				e = audit.Event{Type: audit.FactorBlocked, Outcome: audit.Refused, Reason: "TOO_MANY_ATTEMPTS",
+				e = audit.Event{Type: audit.SecondFactorBlocked, Outcome: audit.Refused, Reason: "TOO_MANY_ATTEMPTS",
 					Subject: user}
 			}
 			return f, e, nil

@@ -155,7 +155,8 @@ func TestTheDiscoveryDocumentsSayWhereTheKeySetIs(t *testing.T) {
 			t.Fatal(err)
 		}
 		const want = `{"issuer":"https://auth.example","jwks_uri":"https://auth.example/.well-known/jwks.json",` +
-			`"response_types_supported":[],"subject_types_supported":["public"],"id_token_signing_alg_values_supported":["EdDSA","ES256","RS256"]}`
+			`"response_types_supported":[],"subject_types_supported":["public"],` +
+			`"id_token_signing_alg_values_supported":["EdDSA","ES256","RS256"]}`
 		if string(body) != want || resp.Header.Get("Content-Type") != "application/json" {
 			t.Errorf("%s: %s, %v", path, body, resp.Header)
 		}

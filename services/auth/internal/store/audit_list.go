@@ -12,7 +12,7 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/audit"
 )
 
-// recordedRow is an event with where it came from, as long as that is kept.
+// recordedRow is an event with its client, null once erased.
 type recordedRow struct {
 	Event   auditRow `gorm:"embedded"`
 	Seal    *int64
@@ -20,12 +20,12 @@ type recordedRow struct {
 	Device  *string
 }
 
-func (r recordedRow) recorded() audit.Recorded {
-	e := audit.Recorded{
+func (r recordedRow) recorded() audit.RecordedEvent {
+	e := audit.RecordedEvent{
 		ID: r.Event.ID, At: r.Event.At.UTC(),
 		Event: audit.Event{
 			Type: audit.Type(r.Event.Type), Outcome: audit.Outcome(r.Event.Outcome), Reason: r.Event.Reason,
-			Actor: orNone(r.Event.Actor), Subject: orNone(r.Event.Subject), Object: r.Event.Object,
+			Actor: orZeroID(r.Event.Actor), Subject: orZeroID(r.Event.Subject), Object: r.Event.Object,
 		},
 	}
 	if r.Seal != nil {
@@ -37,24 +37,24 @@ func (r recordedRow) recorded() audit.Recorded {
 	return e
 }
 
-// orNone is the way back from orNil.
-func orNone(id *uuid.UUID) uuid.UUID {
+// orZeroID is the inverse of orNil.
+func orZeroID(id *uuid.UUID) uuid.UUID {
 	if id == nil {
 		return uuid.Nil
 	}
 	return *id
 }
 
-// List implements audit.Reader. Ids are UUIDv7, so their order is that of time,
-// and they bound it.
-func (s *Audit) List(ctx context.Context, f audit.Filter) ([]audit.Recorded, error) {
-	if strings.ContainsRune(string(f.Type), 0) { // which no text in Postgres can hold
+// List implements audit.Reader. Ids are UUIDv7, so the primary key is ordered by
+// time, and a range of time is also a range of ids.
+func (s *Audit) List(ctx context.Context, f audit.Filter) ([]audit.RecordedEvent, error) {
+	if strings.ContainsRune(string(f.Type), 0) { // Postgres has no text with a NUL
 		return nil, nil
 	}
 	q := s.db.Gorm(ctx).Table("audit_events e").Select("e.*, p.address, p.device").
 		Joins("LEFT JOIN audit_personal p ON p.event_id = e.id").Order("e.id DESC").Limit(f.Limit)
-	where := func(asked bool, condition string, args ...any) {
-		if asked {
+	where := func(filtered bool, condition string, args ...any) {
+		if filtered {
 			q = q.Where(condition, args...)
 		}
 	}
@@ -63,24 +63,24 @@ func (s *Audit) List(ctx context.Context, f audit.Filter) ([]audit.Recorded, err
 	where(f.Type != "", "e.type = ?", string(f.Type))
 	where(f.Outcome != "", "e.outcome = ?", string(f.Outcome))
 	where(f.Before != uuid.Nil, "e.id < ?", f.Before)
-	where(!f.From.IsZero(), "e.at >= ? AND e.id >= ?", f.From, firstOf(f.From.Add(-idMargin)))
-	where(!f.Until.IsZero(), "e.at < ? AND e.id < ?", f.Until, firstOf(f.Until.Add(idMargin)))
+	where(!f.From.IsZero(), "e.at >= ? AND e.id >= ?", f.From, minID(f.From.Add(-idMargin)))
+	where(!f.Until.IsZero(), "e.at < ? AND e.id < ?", f.Until, minID(f.Until.Add(idMargin)))
 	var rows []recordedRow
 	if err := q.Scan(&rows).Error; err != nil {
 		return nil, fmt.Errorf("list events: %w", err)
 	}
-	events := make([]audit.Recorded, len(rows))
+	events := make([]audit.RecordedEvent, len(rows))
 	for i, row := range rows {
 		events[i] = row.recorded()
 	}
 	return events, nil
 }
 
-// idMargin is how far an event's id and time may be apart.
+// idMargin is the maximal difference between an event's time and the time in its id.
 const idMargin = time.Minute
 
-// firstOf is the lowest UUIDv7 of an instant.
-func firstOf(at time.Time) (id uuid.UUID) {
+// minID returns the lowest UUIDv7 of an instant.
+func minID(at time.Time) (id uuid.UUID) {
 	var ms [8]byte
 	binary.BigEndian.PutUint64(ms[:], uint64(max(at.UnixMilli(), 0)))
 	copy(id[:6], ms[2:])

@@ -12,35 +12,35 @@ import (
 	"github.com/purserhq/purser/pkg/redisx"
 )
 
-// epochsAhead is how many epochs after its own a replica looks for: a rotation
-// makes one, a compromise up to three.
-const epochsAhead = 8
+// searchedEpochs is how many epochs Newest looks up. A rotation raises the epoch by
+// one, a compromise by up to three.
+const searchedEpochs = 8
 
-// KeySets implements signing.Cache in Redis. Every call ends within redisx's
-// budget.
-type KeySets struct{ redis redis.UniversalClient }
+// KeySetCache implements signing.Cache in Redis. Every call is bounded by
+// redisx.Bounded.
+type KeySetCache struct{ redis redis.UniversalClient }
 
-// NewKeySets returns the key sets in r.
-func NewKeySets(r redis.UniversalClient) *KeySets { return &KeySets{redis: r} }
+// NewKeySetCache returns the key set cache in r.
+func NewKeySetCache(r redis.UniversalClient) *KeySetCache { return &KeySetCache{redis: r} }
 
-// keySetKey is on one slot for all epochs of an issuer.
+// keySetKey puts all epochs of an issuer on one Redis Cluster slot.
 func keySetKey(issuer string, epoch int64) string {
 	sum := sha256.Sum256([]byte(issuer))
 	return fmt.Sprintf("auth:jwks:{%s}:%d", hex.EncodeToString(sum[:8]), epoch)
 }
 
 // Put implements signing.Cache.
-func (s *KeySets) Put(ctx context.Context, issuer string, epoch int64, sealed []byte, ttl time.Duration) error {
+func (s *KeySetCache) Put(ctx context.Context, issuer string, epoch int64, sealed []byte, ttl time.Duration) error {
 	ctx, cancel := redisx.Bounded(ctx)
 	defer cancel()
 	return s.redis.Set(ctx, keySetKey(issuer, epoch), sealed, ttl).Err()
 }
 
 // Newest implements signing.Cache.
-func (s *KeySets) Newest(ctx context.Context, issuer string, from int64) (epoch int64, sealed []byte, err error) {
+func (s *KeySetCache) Newest(ctx context.Context, issuer string, from int64) (epoch int64, sealed []byte, err error) {
 	ctx, cancel := redisx.Bounded(ctx)
 	defer cancel()
-	keys := make([]string, epochsAhead)
+	keys := make([]string, searchedEpochs)
 	for i := range keys {
 		keys[i] = keySetKey(issuer, from+int64(i))
 	}
@@ -57,7 +57,7 @@ func (s *KeySets) Newest(ctx context.Context, issuer string, from int64) (epoch 
 }
 
 // Delete implements signing.Cache.
-func (s *KeySets) Delete(ctx context.Context, issuer string, epoch int64) error {
+func (s *KeySetCache) Delete(ctx context.Context, issuer string, epoch int64) error {
 	ctx, cancel := redisx.Bounded(ctx)
 	defer cancel()
 	return s.redis.Del(ctx, keySetKey(issuer, epoch)).Err()

@@ -21,19 +21,19 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/oauth"
 )
 
-// Pages are the hosted sign-in: GET /oauth/{provider}/start?return_to=… sends a
-// browser to the provider, GET /oauth/callback takes it back from there and
-// hands a login code to the address that it is to return to.
+// Pages are the hosted sign-in. GET /oauth/{provider}/start?return_to=… redirects a
+// browser to the provider. GET /oauth/callback receives the provider's response and
+// redirects the browser to return_to with a login code.
 //
-// What ties the two is a cookie that no script can read, one for each sign-in,
-// so that several can go on at once.
+// Both are bound to one browser by a cookie that scripts can't read (HttpOnly). Each
+// sign-in has its own, so that several can run concurrently.
 type Pages struct {
 	OAuth    *oauth.Service
 	Attempts *attempts.Limiter
-	// Secure says that the pages are reached over https.
+	// Secure says that browsers reach the pages over https.
 	Secure bool
-	// Proxies are the networks of those in front of this port, who are believed
-	// what X-Forwarded-For says of whom they pass on.
+	// Proxies are the networks of trusted reverse proxies, whose X-Forwarded-For
+	// is believed.
 	Proxies []netip.Prefix
 	Log     *slog.Logger
 }
@@ -41,7 +41,7 @@ type Pages struct {
 // CallbackPath is the hosted pages' redirect URI under their base URL.
 const CallbackPath = "/oauth/callback"
 
-const cookieLife = 300 // seconds, as long as a sign-in may take
+const cookieLife = 300 // seconds, as long as a sign-in is valid
 
 // Register adds the pages to mux.
 func (p Pages) Register(mux *http.ServeMux) {
@@ -50,7 +50,7 @@ func (p Pages) Register(mux *http.ServeMux) {
 }
 
 func (p Pages) start(w http.ResponseWriter, r *http.Request) {
-	ctx := p.client(r)
+	ctx := p.contextOf(r)
 	if _, err := p.Attempts.Take(ctx, grpcserver.PeerAddress(ctx), ""); err != nil {
 		p.fail(ctx, w, err)
 		return
@@ -68,7 +68,7 @@ func (p Pages) start(w http.ResponseWriter, r *http.Request) {
 }
 
 func (p Pages) callback(w http.ResponseWriter, r *http.Request) {
-	ctx := p.client(r)
+	ctx := p.contextOf(r)
 	giveBack, err := p.Attempts.Take(ctx, grpcserver.PeerAddress(ctx), "")
 	if err != nil {
 		p.fail(ctx, w, err)
@@ -76,8 +76,8 @@ func (p Pages) callback(w http.ResponseWriter, r *http.Request) {
 	}
 	q := r.URL.Query()
 	c := oauth.Callback{State: q.Get("state"), Code: q.Get("code"), Issuer: q.Get("iss"), Error: q.Get("error")}
-	if held, err := r.Cookie(p.cookie(c.State, "", 0).Name); err == nil {
-		c.Secret = held.Value
+	if cookie, err := r.Cookie(p.cookie(c.State, "", 0).Name); err == nil {
+		c.Secret = cookie.Value
 	}
 	back, err := p.OAuth.FinishHosted(ctx, c)
 	if !errs.Is(err, errs.KindUnauthenticated) {
@@ -91,8 +91,8 @@ func (p Pages) callback(w http.ResponseWriter, r *http.Request) {
 	redirect(w, back)
 }
 
-// cookie is the one of a sign-in. __Host- keeps other hosts of the domain from
-// setting it; browsers take that over https only.
+// cookie returns the cookie of a sign-in. The prefix __Host- prevents other hosts of
+// the domain from setting it; browsers accept that over https only.
 func (p Pages) cookie(state, secret string, age int) *http.Cookie {
 	h := sha256.Sum256([]byte(state))
 	name := "purser-oauth-" + hex.EncodeToString(h[:8])
@@ -103,36 +103,36 @@ func (p Pages) cookie(state, secret string, age int) *http.Cookie {
 		SameSite: http.SameSiteLaxMode}
 }
 
-// redirect sends a browser on without telling the next page where it was.
+// redirect redirects a browser without a Referer.
 func redirect(w http.ResponseWriter, to string) {
-	private(w)
+	setPrivateHeaders(w)
 	w.Header().Set("Location", to)
 	w.WriteHeader(http.StatusFound)
 }
 
-func private(w http.ResponseWriter) {
+func setPrivateHeaders(w http.ResponseWriter) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Referrer-Policy", "no-referrer")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 }
 
-// fail shows why a browser can't be sent on.
+// fail renders an error for a browser that can't be redirected.
 func (p Pages) fail(ctx context.Context, w http.ResponseWriter, err error) {
-	status, text := http.StatusInternalServerError, "Something went wrong here. Try again."
+	status, text := http.StatusInternalServerError, "Something went wrong. Try again."
 	if e := errs.As(err); e != nil && e.Kind != errs.KindInternal {
 		status, text = statusOf(e.Kind), e.Message+" ("+e.Reason+")"
 	}
 	if status >= http.StatusInternalServerError {
 		p.Log.WarnContext(ctx, "hosted sign-in failed", "error", err)
 	}
-	private(w)
+	setPrivateHeaders(w)
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	if status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests {
 		w.Header().Set("Retry-After", "1")
 	}
 	w.WriteHeader(status)
-	// the reader went away: nothing to do
+	// This fails only if the client hung up.
 	_, _ = w.Write([]byte("<!doctype html><title>Sign in</title><p>" + html.EscapeString(text) + "\n"))
 }
 
@@ -150,26 +150,26 @@ func statusOf(k errs.Kind) int {
 	return http.StatusInternalServerError
 }
 
-// maxDevice bounds the bytes of a user agent that are kept.
-const maxDevice = 200
+// maxUserAgentBytes bounds the User-Agent that is recorded.
+const maxUserAgentBytes = 200
 
-// client is the context of a request with where it came from, as that of a
-// call has it.
-func (p Pages) client(r *http.Request) context.Context {
+// contextOf returns the context of a request with the peer and the audit.Client, as
+// the interceptors of gRPC set them.
+func (p Pages) contextOf(r *http.Request) context.Context {
 	ctx := r.Context()
 	if at, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
-		from := netip.AddrPortFrom(p.passedOn(at.Addr(), r.Header.Values("X-Forwarded-For")), at.Port())
+		from := netip.AddrPortFrom(p.clientAddress(at.Addr(), r.Header.Values("X-Forwarded-For")), at.Port())
 		ctx = peer.NewContext(ctx, &peer.Peer{Addr: net.TCPAddrFromAddrPort(from)})
 	}
 	device := r.UserAgent()
-	device = strings.ReplaceAll(strings.ToValidUTF8(device[:min(len(device), maxDevice)], ""), "\x00", "")
+	device = strings.ReplaceAll(strings.ToValidUTF8(device[:min(len(device), maxUserAgentBytes)], ""), "\x00", "")
 	return audit.WithClient(ctx, audit.Client{Device: device, Address: grpcserver.PeerAddress(ctx)})
 }
 
-// passedOn is the address that a request comes from: of the peer, or, where that
-// is a proxy, of whom it names as the one before it. What stands before somebody
-// who is no proxy is anybody's word.
-func (p Pages) passedOn(from netip.Addr, forwarded []string) netip.Addr {
+// clientAddress returns the address of the client: that of the peer, or, as long as
+// the address is one of a trusted proxy, the previous one in X-Forwarded-For.
+// Anything before the first untrusted address could be forged.
+func (p Pages) clientAddress(from netip.Addr, forwarded []string) netip.Addr {
 	from = from.Unmap().WithZone("")
 	hops := strings.Split(strings.Join(forwarded, ","), ",")
 	for i := len(hops) - 1; i >= 0 && slices.ContainsFunc(p.Proxies,

@@ -18,7 +18,7 @@ func anyPolicy(t *rapid.T) signing.Policy {
 	p := signing.Policy{Poll: seconds("poll", 1, 30), Skew: seconds("skew", 0, 30), TokenTTL: seconds("ttl", 1, 3600)}
 	p.MaxAge = 2*p.Poll + seconds("max age", 1, 600)
 	p.Lease = 2*p.Poll + seconds("lease", 0, 120)
-	p.Period = p.KnownAfter() + seconds("period", 0, 86400)
+	p.Period = p.PropagationTime() + seconds("period", 0, 86400)
 	if err := p.Validate(); err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func (h *history) take(s signing.Step) {
 	}
 	if s.Promote != "" {
 		k := h.key(s.Promote)
-		young := h.now.Before(k.PublishedAt.Add(h.policy.KnownAfter()))
+		young := h.now.Before(k.PublishedAt.Add(h.policy.PropagationTime()))
 		if k.State != signing.Published || young != s.Waived || young && s.Demote != "" {
 			h.t.Fatalf("%s is promoted from %s, young %v, waived %v, for %q", k.KID, k.State, young, s.Waived,
 				s.Demote)
@@ -84,7 +84,7 @@ func (h *history) take(s signing.Step) {
 		}
 		k.State = signing.Retired
 	}
-	if s.Create {
+	if s.CreateStandby {
 		h.create(signing.Published)
 	}
 }
@@ -112,8 +112,8 @@ func TestNoHistoryOfARingBreaksItsInvariants(t *testing.T) {
 			}
 			forced := rapid.Bool().Draw(t, "forced")
 			steps := 0
-			for s := signing.Plan(h.keys, h.now, h.policy, forced); s.Due(); s = signing.Plan(h.keys, h.now, h.policy,
-				false) {
+			next := func(forced bool) signing.Step { return signing.NextStep(h.keys, h.now, h.policy, forced) }
+			for s := next(forced); s.Due(); s = next(false) {
 				h.take(s)
 				if steps++; steps > 4 {
 					t.Fatalf("the plan has no end: %+v", s)
@@ -122,15 +122,15 @@ func TestNoHistoryOfARingBreaksItsInvariants(t *testing.T) {
 			if h.count(signing.Active) != 1 || h.count(signing.Published) != 1 {
 				t.Fatalf("%d active and %d standing by", h.count(signing.Active), h.count(signing.Published))
 			}
-			s := signing.Plan(h.keys, h.now, h.policy, false)
-			if s.Next.IsZero() || !s.Next.After(h.now) {
-				t.Fatalf("nothing is due, and next is %s", s.Next)
+			s := signing.NextStep(h.keys, h.now, h.policy, false)
+			if s.NextDueAt.IsZero() || !s.NextDueAt.After(h.now) {
+				t.Fatalf("nothing is due, and next is %s", s.NextDueAt)
 			}
-			if early := signing.Plan(h.keys, s.Next.Add(-time.Nanosecond), h.policy, false); early.Due() {
-				t.Fatalf("something is due before %s", s.Next)
+			if early := signing.NextStep(h.keys, s.NextDueAt.Add(-time.Nanosecond), h.policy, false); early.Due() {
+				t.Fatalf("something is due before %s", s.NextDueAt)
 			}
-			if due := signing.Plan(h.keys, s.Next, h.policy, false); !due.Due() {
-				t.Fatalf("nothing is due at %s", s.Next)
+			if due := signing.NextStep(h.keys, s.NextDueAt, h.policy, false); !due.Due() {
+				t.Fatalf("nothing is due at %s", s.NextDueAt)
 			}
 		}
 	})

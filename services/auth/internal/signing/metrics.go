@@ -10,18 +10,19 @@ import (
 
 const meterName = "github.com/purserhq/purser/services/auth/signing"
 
-// observe tells how the ring stands, until what it returns is called.
-func (r *Ring) observe() (end func()) {
+// registerGauges exports the state of the ring as metrics, until the function
+// that it returns is called.
+func (r *Ring) registerGauges() (unregister func()) {
 	meter := otel.Meter(meterName)
 	// An instrument that can't be made is a no-op one.
 	next, _ := meter.Float64ObservableGauge("jwt_key_next_step_seconds", metric.WithUnit("s"),
-		metric.WithDescription("Time until something is due of the ring; below zero when it is overdue."))
+		metric.WithDescription("Time until the next step of the rotation is due; below zero when it is overdue."))
 	age, _ := meter.Float64ObservableGauge("jwt_key_ring_age_seconds", metric.WithUnit("s"),
 		metric.WithDescription("Time since the ring was last read from the database."))
 	skewed, _ := meter.Float64ObservableGauge("jwt_signer_clock_skew_seconds", metric.WithUnit("s"),
-		metric.WithDescription("How far this process's clock is from the database's, at least."))
+		metric.WithDescription("Lower bound of the difference between this process's clock and the database's."))
 	epoch, _ := meter.Int64ObservableGauge("jwt_key_ring_epoch",
-		metric.WithDescription("The epoch that is published."))
+		metric.WithDescription("The epoch of the key set that is published."))
 	begun := r.now()
 	registration, err := meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 		s, now := r.state.Load(), r.now()
@@ -30,7 +31,7 @@ func (r *Ring) observe() (end func()) {
 			return nil
 		}
 		o.ObserveFloat64(age, now.Sub(s.readAt).Seconds())
-		o.ObserveFloat64(next, s.next.Sub(now).Seconds())
+		o.ObserveFloat64(next, s.nextStepAt.Sub(now).Seconds())
 		o.ObserveFloat64(skewed, s.skew.Seconds())
 		o.ObserveInt64(epoch, s.epoch)
 		return nil
@@ -41,16 +42,16 @@ func (r *Ring) observe() (end func()) {
 	return func() { _ = registration.Unregister() }
 }
 
-// expect is when something is due of a reading, by this process's clock. What
-// is due already was so since the reading before said it would be, if there was
-// one.
-func (r *Ring) expect(reading Reading, at time.Time) time.Time {
-	step := Plan(reading.Keys, reading.Now, r.policy, false)
+// nextStepAt is when the next step is due of a reading, by this process's clock.
+// A step that is due already was so since the time that the previous reading
+// predicted; without a previous one, since at.
+func (r *Ring) nextStepAt(reading Reading, at time.Time) time.Time {
+	step := NextStep(reading.Keys, reading.Now, r.policy, false)
 	if !step.Due() {
-		return at.Add(step.Next.Sub(reading.Now))
+		return at.Add(step.NextDueAt.Sub(reading.Now))
 	}
-	if old := r.state.Load(); old != nil && old.next.Before(at) {
-		return old.next
+	if old := r.state.Load(); old != nil && old.nextStepAt.Before(at) {
+		return old.nextStepAt
 	}
 	return at
 }

@@ -1,5 +1,5 @@
-// Package web serves over plain HTTP what verifiers read, the key set (RFC 7517)
-// and where it is, and the pages that sign a browser in elsewhere.
+// Package web serves HTTP: the key set (RFC 7517) and its discovery documents for
+// verifiers, and the hosted pages that sign a browser in with a provider.
 package web
 
 import (
@@ -11,20 +11,20 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/signing"
 )
 
-// keySetPath is where the key set is, under the issuer.
+// keySetPath is the path of the key set, relative to the issuer.
 const keySetPath = "/.well-known/jwks.json"
 
-// Handler serves the key set of issuer with a strong ETag and the max-age that
-// the ring allows. Without a set it answers 503, not to be stored, and never
-// an empty one. The two discovery documents say where it is.
+// Handler serves the key set of issuer with a strong ETag and the ring's max-age, and
+// two discovery documents with its URL. While the ring has no set the status is 503
+// with no-store; an empty set is never served.
 func Handler(issuer string, ring *signing.Ring) *http.ServeMux {
 	mux := http.NewServeMux()
-	discovery := document(issuer)
+	discovery := discoveryDocument(issuer)
 	for _, path := range []string{"/.well-known/openid-configuration", "/.well-known/oauth-authorization-server"} {
 		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
 			w.Header().Set("Cache-Control", "public, max-age=3600")
-			_, _ = w.Write(discovery) // the reader went away: nothing to do
+			_, _ = w.Write(discovery) // fails only if the client hung up
 		})
 	}
 	mux.HandleFunc("GET "+keySetPath, func(w http.ResponseWriter, r *http.Request) {
@@ -32,7 +32,7 @@ func Handler(issuer string, ring *signing.Ring) *http.ServeMux {
 		if !ok {
 			w.Header().Set("Cache-Control", "no-store")
 			w.Header().Set("Retry-After", "1")
-			http.Error(w, "no key set is known now", http.StatusServiceUnavailable)
+			http.Error(w, "the key set is unavailable", http.StatusServiceUnavailable)
 			return
 		}
 		w.Header().Set("ETag", set.ETag)
@@ -42,18 +42,17 @@ func Handler(issuer string, ring *signing.Ring) *http.ServeMux {
 			return
 		}
 		w.Header().Set("Content-Type", "application/jwk-set+json")
-		_, _ = w.Write(set.Document) // the reader went away: nothing to do
+		_, _ = w.Write(set.Document) // fails only if the client hung up
 	})
 	return mux
 }
 
-// document is the metadata that both discovery documents hold (OpenID Connect
-// Discovery 1.0, section 3; RFC 8414, section 2): only what is true of an
-// issuer that stock verifiers need to check its access tokens. There is no
-// authorization endpoint, so no response type is supported. The algorithms are
-// those that a key can be for: readers keep the document for longer than a
-// change of algorithm takes.
-func document(issuer string) []byte {
+// discoveryDocument returns the metadata that both discovery documents contain
+// (OpenID Connect Discovery 1.0, section 3; RFC 8414, section 2): only what stock
+// verifiers need to check access tokens. There is no authorization endpoint, so no
+// response type is supported. All algorithms are listed, because clients may cache
+// the document for longer than a change of the algorithm takes.
+func discoveryDocument(issuer string) []byte {
 	b, err := json.Marshal(struct {
 		Issuer        string   `json:"issuer"`
 		JWKSURI       string   `json:"jwks_uri"`
@@ -61,14 +60,14 @@ func document(issuer string) []byte {
 		SubjectTypes  []string `json:"subject_types_supported"`
 		Algorithms    []string `json:"id_token_signing_alg_values_supported"`
 	}{issuer, strings.TrimRight(issuer, "/") + keySetPath, []string{}, []string{"public"}, signing.Algorithms()})
-	if err != nil { // strings are always encoded
+	if err != nil { // strings can always be encoded
 		return nil
 	}
 	return b
 }
 
-// matches compares as RFC 9110, section 13.1.2, asks: weakly, against a list,
-// or against any with "*".
+// matches evaluates If-None-Match (RFC 9110, section 13.1.2): by weak comparison,
+// with a list of tags or "*".
 func matches(ifNoneMatch []string, etag string) bool {
 	for _, line := range ifNoneMatch {
 		for candidate := range strings.SplitSeq(line, ",") {

@@ -38,7 +38,7 @@ func two(t *testing.T, sets signing.Cache) (w *world, whole, cut *signing.Ring, 
 		}
 		*r = signing.NewRing(issuer, w.policy, s, sealer(t, "kek"), slog.New(slog.DiscardHandler))
 		(*r).SetNow(func() time.Time { return w.now })
-		(*r).Share(sets)
+		(*r).UseCache(sets)
 		if err := (*r).Refresh(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -49,10 +49,10 @@ func two(t *testing.T, sets signing.Cache) (w *world, whole, cut *signing.Ring, 
 func TestAReplicaWithoutItsDatabaseLearnsTheNewSetFromTheCache(t *testing.T) {
 	server := testkit.Redis(t)
 	client := redisClient(t, server.URL())
-	sets := store.NewKeySets(client)
+	sets := store.NewKeySetCache(client)
 	w, whole, cut, away := two(t, sets)
 	rotator := signing.NewRotator(issuer, w.policy, w.store, sealer(t, "kek"), slog.New(slog.DiscardHandler))
-	rotator.Share(sets)
+	rotator.UseCache(sets)
 	old := kidOf(t, cut.Sign)
 	away.err = errors.New("away")
 	for range 600 {
@@ -91,7 +91,8 @@ func TestAReplicaWithoutItsDatabaseLearnsTheNewSetFromTheCache(t *testing.T) {
 	if err != nil || len(keys) != 1 {
 		t.Errorf("the cache has %v, %v: the old ones are not deleted", keys, err)
 	}
-	testkit.Figure(t, "cut off from Postgres for 10 minutes and %d rotations: the current set was published throughout", w.store.promotions)
+	testkit.Figure(t, "cut off from Postgres for 10 minutes and %d rotations: the current set was "+
+		"published throughout", w.store.promotions)
 	t.Run("control: without the cache it has none", func(t *testing.T) {
 		w, _, cut, away := two(t, nil)
 		away.err = errors.New("away")
@@ -105,7 +106,7 @@ func TestAReplicaWithoutItsDatabaseLearnsTheNewSetFromTheCache(t *testing.T) {
 func TestWhoWritesToTheCacheMakesNoKeys(t *testing.T) {
 	server := testkit.Redis(t)
 	client := redisClient(t, server.URL())
-	w, whole, cut, away := two(t, store.NewKeySets(client))
+	w, whole, cut, away := two(t, store.NewKeySetCache(client))
 	_ = whole
 	keys, err := client.Keys(t.Context(), "auth:jwks:*").Result()
 	if err != nil || len(keys) != 1 {
@@ -136,9 +137,9 @@ func TestWhoWritesToTheCacheMakesNoKeys(t *testing.T) {
 }
 
 func TestARedisThatIsAwayCostsTheKeysNothing(t *testing.T) {
-	w, whole, _, _ := two(t, store.NewKeySets(redisClient(t, "redis://127.0.0.1:1/0")))
+	w, whole, _, _ := two(t, store.NewKeySetCache(redisClient(t, "redis://127.0.0.1:1/0")))
 	rotator := signing.NewRotator(issuer, w.policy, w.store, sealer(t, "kek"), slog.New(slog.DiscardHandler))
-	rotator.Share(store.NewKeySets(redisClient(t, "redis://127.0.0.1:1/0")))
+	rotator.UseCache(store.NewKeySetCache(redisClient(t, "redis://127.0.0.1:1/0")))
 	for range 60 {
 		w.now = w.now.Add(time.Second)
 		if err := errors.Join(rotator.Rotate(t.Context(), false), whole.Refresh(t.Context())); err != nil {

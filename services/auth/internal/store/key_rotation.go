@@ -16,48 +16,51 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/signing"
 )
 
-// Apply implements signing.RotationStore. That a promoted key is old enough is
-// the statement's own condition.
-func (s *Keys) Apply(ctx context.Context, issuer string, epoch int64, step signing.Step, fresh *signing.Key,
+// Apply implements signing.RotationStore. The UPDATE itself checks that a promoted
+// key is at least PropagationTime old.
+func (s *Keys) Apply(ctx context.Context, issuer string, epoch int64, step signing.Step, created *signing.Key,
 	p signing.Policy) error {
-	return s.inRing(ctx, issuer, func(tx *gorm.DB, at int64, now time.Time) error {
+	return s.updateRing(ctx, issuer, func(tx *gorm.DB, at int64, now time.Time) error {
 		if at != epoch {
-			return signing.ErrEpoch
+			return signing.ErrEpochChanged
 		}
-		change := transition{tx: tx, args: map[string]any{"issuer": issuer, "waived": step.Waived,
-			"known": p.KnownAfter().Microseconds()}}
+		change := keyUpdate{tx: tx, args: map[string]any{"issuer": issuer, "waived": step.Waived,
+			"propagation": p.PropagationTime().Microseconds()}}
 		if step.Demote != "" {
 			change.exec(step.Demote, `state = 'RETIRING', retiring_at = clock_timestamp()`, `state = 'ACTIVE'`)
 		}
 		if step.Promote != "" {
 			change.exec(step.Promote, `state = 'ACTIVE', activated_at = clock_timestamp(), waived = @waived`,
-				`state = 'PUBLISHED' AND (@waived OR published_at + @known * interval '1 microsecond' <= clock_timestamp())`)
+				`state = 'PUBLISHED'
+					AND (@waived OR published_at + @propagation * interval '1 microsecond' <= clock_timestamp())`)
 		}
 		for _, kid := range step.Shred {
 			change.exec(kid, `sealed_private = NULL, wrapped_key = NULL`, `state = 'RETIRING'`)
 		}
 		for _, kid := range step.Retire {
-			change.exec(kid, `state = 'RETIRED', retired_at = clock_timestamp(), sealed_private = NULL, wrapped_key = NULL`, `state = 'RETIRING'`)
+			change.exec(kid, `state = 'RETIRED', retired_at = clock_timestamp(),
+				sealed_private = NULL, wrapped_key = NULL`, `state = 'RETIRING'`)
 		}
 		if change.err != nil {
 			return change.err
 		}
-		if reason := unusual(step); reason != "" {
+		if reason := promotionReason(step); reason != "" {
 			err := record(tx, audit.Event{Type: audit.KeyRotated, Reason: reason, Actor: authn.CallerFrom(ctx).UserID,
 				Object: step.Promote})
 			if err != nil {
 				return err
 			}
 		}
-		if fresh == nil {
+		if created == nil {
 			return nil
 		}
-		return create(tx, issuer, *fresh, now)
+		return createKey(tx, issuer, *created, now)
 	})
 }
 
-// unusual is why a key was promoted before its time, empty when it wasn't.
-func unusual(s signing.Step) string {
+// promotionReason returns why a key was promoted before the
+// active key's Period was over; empty when it was not.
+func promotionReason(s signing.Step) string {
 	switch {
 	case s.Waived:
 		return "WAIVED"
@@ -69,10 +72,10 @@ func unusual(s signing.Step) string {
 
 // Compromise implements signing.RotationStore.
 func (s *Keys) Compromise(ctx context.Context, issuer, kid string) error {
-	if strings.ContainsRune(kid, 0) { // which no text in Postgres can hold
+	if strings.ContainsRune(kid, 0) { // Postgres has no text with a NUL
 		return errs.NotFound("signing key")
 	}
-	err := s.inRing(ctx, issuer, func(tx *gorm.DB, _ int64, _ time.Time) error {
+	err := s.updateRing(ctx, issuer, func(tx *gorm.DB, _ int64, _ time.Time) error {
 		var state string
 		if err := tx.Raw("SELECT state FROM signing_keys WHERE issuer = ? AND kid = ?", issuer,
 			kid).Scan(&state).Error; err != nil {
@@ -98,11 +101,11 @@ func (s *Keys) Compromise(ctx context.Context, issuer, kid string) error {
 	return err
 }
 
-// errUnchanged undoes a transaction that has nothing to change.
+// errUnchanged rolls back a transaction without a change.
 var errUnchanged = errors.New("store: nothing to change")
 
-// inRing changes a ring under its lock and raises its epoch.
-func (s *Keys) inRing(ctx context.Context, issuer string,
+// updateRing calls change with the ring's row locked, and raises the epoch.
+func (s *Keys) updateRing(ctx context.Context, issuer string,
 	change func(tx *gorm.DB, epoch int64, now time.Time) error) error {
 	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
 		var ring struct {
@@ -123,15 +126,15 @@ func (s *Keys) inRing(ctx context.Context, issuer string,
 	})
 }
 
-// transition makes changes to keys of one ring until one fails.
-type transition struct {
+// keyUpdate updates keys of one ring; after an error it does nothing.
+type keyUpdate struct {
 	tx   *gorm.DB
 	args map[string]any
 	err  error
 }
 
-// exec changes the key kid, which has to meet the condition.
-func (t *transition) exec(kid, set, condition string) {
+// exec updates the key kid. It is an error when the key does not meet the condition.
+func (t *keyUpdate) exec(kid, set, condition string) {
 	if t.err != nil {
 		return
 	}
@@ -141,11 +144,11 @@ func (t *transition) exec(kid, set, condition string) {
 	case done.Error != nil:
 		t.err = fmt.Errorf("change key %s: %w", kid, done.Error)
 	case done.RowsAffected != 1:
-		t.err = fmt.Errorf("key %s is not what the step takes it for, or too young", kid)
+		t.err = fmt.Errorf("key %s is not in the state that the step needs, or too young", kid)
 	}
 }
 
-func create(tx *gorm.DB, issuer string, k signing.Key, now time.Time) error {
+func createKey(tx *gorm.DB, issuer string, k signing.Key, now time.Time) error {
 	row := keyRow{
 		KID: k.KID, Issuer: issuer, Algorithm: k.Algorithm, State: string(k.State), PublicKey: k.Public,
 		SealedPrivate: k.Sealed, WrappedKey: k.Wrapped, CreatedAt: now, PublishedAt: &now,
