@@ -26,6 +26,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/config"
+	"github.com/purserhq/purser/pkg/deadline"
 	"github.com/purserhq/purser/pkg/errs/grpcerr"
 )
 
@@ -181,11 +182,8 @@ func typedErrors(ctx context.Context, method string, req, reply any, cc *grpc.Cl
 
 func timeout(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker,
 	opts ...grpc.CallOption) error {
-	if _, ok := ctx.Deadline(); !ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, DefaultTimeout)
-		defer cancel()
-	}
+	ctx, cancel := deadline.Default(ctx, DefaultTimeout)
+	defer cancel()
 	return invoke(ctx, method, req, reply, cc, opts...)
 }
 

@@ -21,20 +21,23 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/purserhq/purser/pkg/authn"
+	"github.com/purserhq/purser/pkg/deadline"
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/errs/grpcerr"
 )
 
-// shave is kept back from a call's deadline, so that an answer that tells of
-// a late dependency still arrives in time.
-const shave = 20 * time.Millisecond
-
-// maxViolations are told of one message: a request can break a rule a million
-// times.
-const maxViolations = 32
-
-// maxIdentities bounds the memory of the rate limiter.
-const maxIdentities = 100_000
+const (
+	// maxReplyReserve bounds what is kept of a call's time for its answer to
+	// travel in, so that an error about a slow dependency arrives before the
+	// caller gives up. It is a tenth of the time that the call has left.
+	maxReplyReserve = 20 * time.Millisecond
+	// maxViolations are reported of one message, which can break a rule a million
+	// times.
+	maxViolations = 32
+	// maxIdentities bounds the rate limiter's memory: how many callers it counts
+	// at a time.
+	maxIdentities = 100_000
+)
 
 // logLayer writes one line a call, with its final code. Health checks are
 // logged only when they fail.
@@ -102,26 +105,24 @@ func errsLayer(log *slog.Logger, translate func(error) error) func(context.Conte
 	}
 }
 
-// deadlineLayer refuses a call that can't finish in time and keeps a little
-// of the time for the way back. Streams live until they are ended.
-func deadlineLayer(least, most time.Duration) func(context.Context, *call) error {
+// deadlineLayer refuses a unary call with less than minTimeout left, and ends
+// the others after maxTimeout at the latest, and before their own deadline. A
+// stream has no deadline but its caller's.
+func deadlineLayer(minTimeout, maxTimeout time.Duration) func(context.Context, *call) error {
 	return func(ctx context.Context, c *call) error {
 		if c.streaming {
 			return c.next(ctx)
 		}
-		now := time.Now()
-		end := now.Add(most)
-		if d, ok := ctx.Deadline(); ok {
-			left := d.Sub(now)
-			if left < least {
-				return errs.Deadline("DEADLINE_TOO_SHORT",
-					fmt.Sprintf("the call has %s left and needs at least %s", left.Round(time.Microsecond), least))
-			}
-			if d.Before(end) {
-				end = d.Add(-min(shave, left/10))
-			}
+		timeout := maxTimeout
+		left, limited := deadline.Remaining(ctx)
+		if limited && left < minTimeout {
+			return errs.Deadline("DEADLINE_TOO_SHORT", fmt.Sprintf("the call has %s left and needs at least %s",
+				left.Round(time.Microsecond), minTimeout))
 		}
-		ctx, cancel := context.WithDeadline(ctx, end)
+		if limited && left < maxTimeout {
+			timeout = left - min(maxReplyReserve, left/10)
+		}
+		ctx, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
 		return c.next(ctx)
 	}

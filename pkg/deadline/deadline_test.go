@@ -1,0 +1,115 @@
+package deadline_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/purserhq/purser/pkg/deadline"
+)
+
+// caller is a context with this time left, or without a deadline when it is 0.
+func caller(t *testing.T, left time.Duration) context.Context {
+	t.Helper()
+	if left == 0 {
+		return t.Context()
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), left)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func TestAPartOfTheWorkGetsItsShareOfTheCallersTime(t *testing.T) {
+	for name, tt := range map[string]struct {
+		left  time.Duration
+		share float64
+		limit time.Duration
+		want  time.Duration // 0 for no deadline
+	}{
+		"half of the time":                       {10 * time.Second, 0.5, time.Minute, 5 * time.Second},
+		"three quarters of the time":             {10 * time.Second, 0.75, time.Minute, 7500 * time.Millisecond},
+		"all of the time":                        {10 * time.Second, 1, time.Minute, 10 * time.Second},
+		"the limit when the share is longer":     {10 * time.Minute, 0.5, time.Minute, time.Minute},
+		"the limit when there is no deadline":    {0, 0.5, time.Minute, time.Minute},
+		"the share when there is no limit":       {10 * time.Second, 0.5, deadline.Unlimited, 5 * time.Second},
+		"no deadline when there is neither":      {0, 0.5, deadline.Unlimited, 0},
+		"the share of a year to the microsecond": {365 * 24 * time.Hour, 0.5, deadline.Unlimited, 4380 * time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := deadline.Share(caller(t, tt.left), tt.share, tt.limit)
+				defer cancel()
+				got, ok := deadline.Remaining(ctx)
+				if ok != (tt.want != 0) || got != tt.want {
+					t.Errorf("%s, %v; want %s", got, ok, tt.want)
+				}
+				budget := deadline.Budget(caller(t, tt.left), tt.share, tt.limit)
+				if tt.want != 0 && budget != tt.want || tt.want == 0 && budget != deadline.Unlimited {
+					t.Errorf("a budget of %s; want %s", budget, tt.want)
+				}
+			})
+		})
+	}
+}
+
+func TestACallersTimeThatIsOverLeavesNoShare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		late := caller(t, time.Second)
+		time.Sleep(2 * time.Second)
+		if left, ok := deadline.Remaining(late); !ok || left != -time.Second {
+			t.Errorf("%s left, %v", left, ok)
+		}
+		if b := deadline.Budget(late, 0.5, time.Minute); b >= 0 {
+			t.Errorf("a budget of %s", b)
+		}
+		ctx, cancel := deadline.Share(late, 0.5, time.Minute)
+		defer cancel()
+		if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			t.Errorf("a share that has ended with %v", ctx.Err())
+		}
+	})
+}
+
+func TestAShareEndsBeforeItsCallerAndWithIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		parent := caller(t, 10*time.Second)
+		share, cancel := deadline.Share(parent, 0.5, time.Minute)
+		defer cancel()
+		<-share.Done()
+		if parent.Err() != nil {
+			t.Error("the caller's own time ended with the share")
+		}
+		stopped, stop := context.WithCancel(parent)
+		share, cancel = deadline.Share(stopped, 0.5, time.Minute)
+		defer cancel()
+		stop()
+		if !errors.Is(share.Err(), context.Canceled) {
+			t.Errorf("the share of a canceled call ended with %v", share.Err())
+		}
+	})
+}
+
+func TestADefaultIsForACallerWithoutADeadline(t *testing.T) {
+	for name, tt := range map[string]struct{ left, want time.Duration }{
+		"without a deadline":    {0, time.Minute},
+		"with a shorter one":    {time.Second, time.Second},
+		"with a longer one":     {time.Hour, time.Hour},
+		"with one of that time": {time.Minute, time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := deadline.Default(caller(t, tt.left), time.Minute)
+				defer cancel()
+				if got, ok := deadline.Remaining(ctx); !ok || got != tt.want {
+					t.Errorf("%s, %v; want %s", got, ok, tt.want)
+				}
+				cancel()
+				if ctx.Err() == nil {
+					t.Error("not done after its cancel")
+				}
+			})
+		})
+	}
+}
