@@ -89,7 +89,8 @@ func edge(from, to string, test bool, tell func(from, to, reason string)) {
 	case a.module == "pkg" && b.module != "pkg":
 		tell(from, to, "the library knows no contract and no service, so that another team takes it alone; pass "+
 			"what it needs as a function or a type")
-	case a.service != "" && a.service != "devstack" && b.service != "" && b.service != a.service:
+	case a.service != "" && a.service != "devstack" && b.service != "" && b.service != a.service &&
+		b.service != shared:
 		tell(from, to, "a service reaches another one over gRPC only, so that each is deployed alone")
 	case a.module == client && b.module == "services":
 		tell(from, to, "the client knows the contracts alone, so that another team's program takes no service with it")
@@ -98,7 +99,8 @@ func edge(from, to string, test bool, tell func(from, to, reason string)) {
 			"it calls by pkg/grpcclient")
 	case a.module == "k8s" && b.service != "":
 		tell(from, to, "what is deployed are the programs: its tests run those")
-	case a.service == "devstack" && b.service != "" && b.service != "devstack" && b.rest != "app":
+	case a.service == "devstack" && b.service != "" && b.service != "devstack" && b.service != shared &&
+		b.rest != "app":
 		tell(from, to, "devstack starts the services as they are, through services/"+b.service+"/app")
 	case !test && testkit(to) && !testkit(from) && a.service != "devstack":
 		tell(from, to, "the test kit starts servers and is no part of a deployed binary; only tests and devstack "+
@@ -110,6 +112,9 @@ func edge(from, to string, test bool, tell func(from, to, reason string)) {
 
 // client is the module that lies within the contracts' folder.
 const client = "proto/client"
+
+// shared is the module of what all services use, in services/internal.
+const shared = "internal"
 
 type where struct{ module, service, rest string }
 
@@ -128,7 +133,8 @@ func place(path string) where {
 }
 
 func testkit(path string) bool {
-	return path == ours+"pkg/testkit" || strings.HasPrefix(path, ours+"pkg/testkit/")
+	return path == ours+"pkg/testkit" || strings.HasPrefix(path, ours+"pkg/testkit/") ||
+		path == ours+"services/internal/servicetest"
 }
 
 // inner returns the name of a package under a service's internal folder.
@@ -252,6 +258,12 @@ func TestAnEdgeAgainstTheDirectionIsReported(t *testing.T) {
 			"no part of a deployed binary"},
 		"a service to a part of it": {"services/wallet/app", "pkg/testkit/pgserver", false,
 			"no part of a deployed binary"},
+		"a service's test to what services share": {"services/wallet/app", "services/internal/servicetest", true, ""},
+		"a service to the test kit of services": {"services/wallet/app", "services/internal/servicetest", false,
+			"no part of a deployed binary"},
+		"the test kit of services to the library's": {"services/internal/servicetest", "pkg/testkit", false, ""},
+		"what services share to a service": {"services/internal/chassis", "services/wallet/app", false,
+			"over gRPC only"},
 		"the library to the test kit":       {"pkg/postgres", "pkg/testkit", false, "no part of a deployed binary"},
 		"a test to the test kit":            {"pkg/postgres", "pkg/testkit", true, ""},
 		"devstack to a part of it":          {"services/devstack/suite", "pkg/testkit/pgserver", false, ""},

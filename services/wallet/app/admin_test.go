@@ -1,10 +1,8 @@
 package app_test
 
 import (
-	"bytes"
 	"context"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -12,36 +10,19 @@ import (
 
 	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/errs"
-	"github.com/purserhq/purser/pkg/grpcclient"
 	"github.com/purserhq/purser/pkg/testkit"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+	"github.com/purserhq/purser/services/internal/servicetest"
 	"github.com/purserhq/purser/services/wallet/migrations"
 )
 
-// written is what a service logs.
-type written struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (w *written) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.text.Write(p)
-}
-
-func (w *written) has(text string) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return strings.Contains(w.text.String(), text)
-}
-
 func TestOnlyAnOperatorSeesAndTriggersJobs(t *testing.T) {
-	logs := &written{}
-	s := replica(t, testkit.Postgres(t, migrations.FS), newIssuer(t), noRedis, tokenList, logs)
+	logs := &servicetest.Logs{}
+	s := replica(t, testkit.Postgres(t, migrations.FS), servicetest.NewIssuer(t), servicetest.NoRedis, tokenList, logs)
 	now := time.Now()
 	as := func(methods []string, at time.Time, permissions ...string) context.Context {
-		return grpcclient.WithToken(t.Context(), s.issuer.signedIn(t, uuid.New(), methods, at, permissions...))
+		return s.issuer.As(t, uuid.New(), servicetest.Permissions(permissions...),
+			servicetest.SignedIn(at, methods...))
 	}
 	list := func(ctx context.Context, r *walletv1.ListJobRunsRequest) (*walletv1.ListJobRunsResponse, error) {
 		return s.admin.ListJobRuns(ctx, r)
@@ -87,9 +68,9 @@ func TestOnlyAnOperatorSeesAndTriggersJobs(t *testing.T) {
 		})
 	}
 	admin := as([]string{"pwd"}, now, "admin:system")
-	want(t, trigger(admin, "sync_walletsx"), errs.KindNotFound, "NOT_FOUND")
-	want(t, trigger(admin, ""), errs.KindInvalid, "INVALID_ARGUMENT")
-	if !logs.has(`msg="job triggered"`) || !logs.has("job=prune_job_runs") {
+	servicetest.WantError(t, trigger(admin, "sync_walletsx"), errs.KindNotFound, "NOT_FOUND")
+	servicetest.WantError(t, trigger(admin, ""), errs.KindInvalid, "INVALID_ARGUMENT")
+	if !logs.Contains(`msg="job triggered"`) || !logs.Contains("job=prune_job_runs") {
 		t.Error("nothing says who triggered what")
 	}
 	first, err := list(admin, &walletv1.ListJobRunsRequest{PageSize: 1})
@@ -103,11 +84,11 @@ func TestOnlyAnOperatorSeesAndTriggersJobs(t *testing.T) {
 	}
 	_, err = list(as([]string{"pwd"}, now, "admin:system"),
 		&walletv1.ListJobRunsRequest{PageToken: first.GetNextPageToken()})
-	violates(t, err, "page_token")
+	servicetest.WantViolation(t, err, "page_token")
 	_, err = list(admin, &walletv1.ListJobRunsRequest{PageSize: 501})
-	violates(t, err, "page_size")
+	servicetest.WantViolation(t, err, "page_size")
 	_, err = list(admin, &walletv1.ListJobRunsRequest{Job: strings.Repeat("x", 129)})
-	violates(t, err, "job")
+	servicetest.WantViolation(t, err, "job")
 }
 
 // The job runs without a node's answer too: it says what became of each wallet.
@@ -116,8 +97,8 @@ func TestTheSyncJobSaysOfEachWalletWhyItFailed(t *testing.T) {
 	ctx := s.user(t)
 	s.create(ctx, t, account)                                     // on chain 1, without a node
 	s.create(ctx, t, strings.Replace(account, ":1:", ":137:", 1)) // whose node is down
-	admin := grpcclient.WithToken(t.Context(),
-		s.issuer.signedIn(t, uuid.New(), []string{"pwd"}, time.Now(), "admin:system"))
+	admin := s.issuer.As(t, uuid.New(), servicetest.Permissions("admin:system"),
+		servicetest.SignedIn(time.Now(), "pwd"))
 	if _, err := s.admin.TriggerJob(admin, &walletv1.TriggerJobRequest{Job: "sync_wallets"}); err != nil {
 		t.Fatal(err)
 	}

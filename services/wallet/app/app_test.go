@@ -14,6 +14,7 @@ import (
 	"github.com/purserhq/purser/pkg/config"
 	"github.com/purserhq/purser/pkg/errs"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+	"github.com/purserhq/purser/services/internal/servicetest"
 	"github.com/purserhq/purser/services/wallet/app"
 )
 
@@ -58,8 +59,9 @@ func TestAWalletOfSomebodyElseIsNotFound(t *testing.T) {
 	w := s.create(mine, t, account)
 	for name, call := range s.calls(w.GetId()) {
 		t.Run(name, func(t *testing.T) {
-			theirs := want(t, call(mallory), errs.KindNotFound, "NOT_FOUND")
-			nobodys := want(t, s.calls(uuid.NewString())[name](mallory), errs.KindNotFound, "NOT_FOUND")
+			theirs := servicetest.WantError(t, call(mallory), errs.KindNotFound, "NOT_FOUND")
+			nobodys := servicetest.WantError(t, s.calls(uuid.NewString())[name](mallory), errs.KindNotFound,
+				"NOT_FOUND")
 			if theirs.Error() != nobodys.Error() {
 				t.Errorf("told apart: %v and %v", theirs, nobodys)
 			}
@@ -114,9 +116,10 @@ func TestEveryMethodAsksForItsPermission(t *testing.T) {
 	all := []string{"wallet:read", "wallet:write", "wallet:delete"}
 	for name, call := range calls {
 		t.Run(name, func(t *testing.T) {
-			want(t, call(t.Context()), errs.KindUnauthenticated, "TOKEN_MISSING")
-			want(t, call(s.may(t)), errs.KindPermissionDenied, "PERMISSION_MISSING")
-			want(t, call(s.may(t, "portfolio:read", "admin:system", "wallet", "wallet:*")), errs.KindPermissionDenied,
+			servicetest.WantError(t, call(t.Context()), errs.KindUnauthenticated, "TOKEN_MISSING")
+			servicetest.WantError(t, call(s.may(t)), errs.KindPermissionDenied, "PERMISSION_MISSING")
+			servicetest.WantError(t, call(s.may(t, "portfolio:read", "admin:system", "wallet", "wallet:*")),
+				errs.KindPermissionDenied,
 				"PERMISSION_MISSING")
 			needs := "wallet:read"
 			switch method, _, _ := strings.Cut(name, " "); method {
@@ -168,7 +171,7 @@ func TestBadInputNamesItsFieldAndRule(t *testing.T) {
 			list(&walletv1.ListWalletsRequest{PageToken: "!"})},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			if rule := violates(t, tc.err, tc.field); !strings.Contains(rule, tc.rule) {
+			if rule := servicetest.WantViolation(t, tc.err, tc.field); !strings.Contains(rule, tc.rule) {
 				t.Errorf("the rule reads %q", rule)
 			}
 		})
@@ -178,24 +181,24 @@ func TestBadInputNamesItsFieldAndRule(t *testing.T) {
 			_, err := s.wallets.UpdateWallet(ctx,
 				&walletv1.UpdateWalletRequest{WalletId: w.GetId(), Label: "x",
 					UpdateMask: &fieldmaskpb.FieldMask{Paths: paths}})
-			violates(t, err, "update_mask")
+			servicetest.WantViolation(t, err, "update_mask")
 		}
 		_, err := s.wallets.UpdateWallet(ctx,
 			&walletv1.UpdateWalletRequest{WalletId: w.GetId(), Label: " ",
 				UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"label"}}})
-		violates(t, err, "label")
+		servicetest.WantViolation(t, err, "label")
 	})
 	t.Run("tokens, chains and prices", func(t *testing.T) {
 		_, err := s.tokens.GetToken(ctx, &walletv1.GetTokenRequest{TokenId: "ETH"})
-		violates(t, err, "token_id")
+		servicetest.WantViolation(t, err, "token_id")
 		for _, chain := range []string{"1", "eip155:0", "eip155:01", "eip155:1\x00"} {
 			_, err = s.tokens.ListTokens(ctx, &walletv1.ListTokensRequest{ChainId: chain})
-			violates(t, err, "chain_id")
+			servicetest.WantViolation(t, err, "chain_id")
 		}
 		_, err = s.prices.GetPrices(ctx, &walletv1.GetPricesRequest{TokenIds: []string{"eip155:1/slip44:60", "ETH"}})
-		violates(t, err, "token_ids[1]")
+		servicetest.WantViolation(t, err, "token_ids[1]")
 		_, err = s.prices.GetPrices(ctx, &walletv1.GetPricesRequest{})
-		violates(t, err, "token_ids")
+		servicetest.WantViolation(t, err, "token_ids")
 	})
 }
 
@@ -213,9 +216,9 @@ func TestARequestIDMakesARepeatSafe(t *testing.T) {
 	}
 	_, err = s.wallets.CreateWallet(ctx, &walletv1.CreateWalletRequest{Account: account, Label: "warm",
 		RequestId: r.GetRequestId()})
-	violates(t, err, "request_id")
+	servicetest.WantViolation(t, err, "request_id")
 	_, err = s.wallets.CreateWallet(ctx, &walletv1.CreateWalletRequest{Account: account})
-	want(t, err, errs.KindAlreadyExists, "WALLET_EXISTS")
+	servicetest.WantError(t, err, errs.KindAlreadyExists, "WALLET_EXISTS")
 }
 
 // account of the i-th wallet.
@@ -253,12 +256,12 @@ func TestPageTokensBelongToOneQueryOfOneUser(t *testing.T) {
 		t.Errorf("%d wallets of 5", len(seen))
 	}
 	_, err := s.wallets.ListWallets(theirs, &walletv1.ListWalletsRequest{PageToken: token})
-	violates(t, err, "page_token")
+	servicetest.WantViolation(t, err, "page_token")
 	_, err = s.wallets.ListWallets(mine, &walletv1.ListWalletsRequest{PageToken: token,
 		View: walletv1.WalletView_WALLET_VIEW_WITH_BALANCES})
-	violates(t, err, "page_token")
+	servicetest.WantViolation(t, err, "page_token")
 	_, err = s.holdings.GetHoldings(mine, &walletv1.GetHoldingsRequest{PageToken: token})
-	violates(t, err, "page_token")
+	servicetest.WantViolation(t, err, "page_token")
 }
 
 // A page token is not signed: its digest can be copied and its key made up.
@@ -277,7 +280,7 @@ func TestAPageTokenWithAKeyThatIsMadeUp(t *testing.T) {
 		`"'; DROP TABLE tokens"`} {
 		forged := base64.RawURLEncoding.EncodeToString(append(bytes.Clone(raw[:8]), key...))
 		_, err := s.tokens.ListTokens(ctx, &walletv1.ListTokensRequest{PageToken: forged})
-		violates(t, err, "page_token")
+		servicetest.WantViolation(t, err, "page_token")
 	}
 	rest, err := s.tokens.ListTokens(ctx, &walletv1.ListTokensRequest{PageToken: real.GetNextPageToken()})
 	if err != nil || len(rest.GetTokens()) != 2 {
@@ -290,10 +293,10 @@ func TestASyncSaysWhatIsMissing(t *testing.T) {
 	ctx := s.user(t)
 	w := s.create(ctx, t, account)
 	_, err := s.wallets.SyncWallet(ctx, &walletv1.SyncWalletRequest{WalletId: w.GetId()})
-	want(t, err, errs.KindFailedPrecondition, "CHAIN_NOT_CONFIGURED")
+	servicetest.WantError(t, err, errs.KindFailedPrecondition, "CHAIN_NOT_CONFIGURED")
 	polygon := s.create(ctx, t, strings.Replace(account, ":1:", ":137:", 1))
 	_, err = s.wallets.SyncWallet(ctx, &walletv1.SyncWalletRequest{WalletId: polygon.GetId()})
-	if e := want(t, err, errs.KindUnavailable, "CHAIN_UNAVAILABLE"); e.RetryAfter <= 0 {
+	if e := servicetest.WantError(t, err, errs.KindUnavailable, "CHAIN_UNAVAILABLE"); e.RetryAfter <= 0 {
 		t.Error("without a time to retry")
 	}
 	got, err := s.wallets.GetWallet(ctx, &walletv1.GetWalletRequest{WalletId: polygon.GetId()})

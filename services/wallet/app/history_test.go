@@ -6,27 +6,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/golang-jwt/jwt/v5"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/page"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+	"github.com/purserhq/purser/services/internal/servicetest"
 )
-
-// idOf is the id of a context's user.
-func idOf(t *testing.T, ctx context.Context) string {
-	t.Helper()
-	md, _ := metadata.FromOutgoingContext(ctx)
-	var claims authn.Claims
-	if _, _, err := jwt.NewParser().ParseUnverified(strings.TrimPrefix(md.Get("authorization")[0], "Bearer "),
-		&claims); err != nil {
-		t.Fatal(err)
-	}
-	return claims.Subject
-}
 
 // lastHours asks for two hours of the past.
 func lastHours(change func(*walletv1.ListHistoricalHoldingsRequest)) *walletv1.ListHistoricalHoldingsRequest {
@@ -46,13 +32,13 @@ func TestThePastOfAnotherOwnerNeedsAPermissionOfItsOwn(t *testing.T) {
 	of := func(owner string) *walletv1.ListHistoricalHoldingsRequest {
 		return lastHours(func(r *walletv1.ListHistoricalHoldingsRequest) { r.OwnerId = owner })
 	}
-	_, err := s.holdings.ListHistoricalHoldings(eve, of(idOf(t, ada)))
-	want(t, err, errs.KindPermissionDenied, "PERMISSION_MISSING")
+	_, err := s.holdings.ListHistoricalHoldings(eve, of(servicetest.UserID(ada, t)))
+	servicetest.WantError(t, err, errs.KindPermissionDenied, "PERMISSION_MISSING")
 	_, err = s.holdings.ListHistoricalHoldings(service, of("ada"))
-	violates(t, err, "owner_id")
+	servicetest.WantViolation(t, err, "owner_id")
 	for who, ask := range map[string]func() (*walletv1.ListHistoricalHoldingsResponse, error){
 		"the service": func() (*walletv1.ListHistoricalHoldingsResponse, error) {
-			return s.holdings.ListHistoricalHoldings(service, of(idOf(t, ada)))
+			return s.holdings.ListHistoricalHoldings(service, of(servicetest.UserID(ada, t)))
 		},
 		"ada": func() (*walletv1.ListHistoricalHoldingsResponse, error) {
 			return s.holdings.ListHistoricalHoldings(ada, of(""))
@@ -66,7 +52,8 @@ func TestThePastOfAnotherOwnerNeedsAPermissionOfItsOwn(t *testing.T) {
 	}
 	for who, ctx := range map[string]context.Context{"eve": eve, "the service": service} {
 		got, err := s.holdings.ListHistoricalHoldings(ctx, of(""))
-		if err != nil || len(got.GetHours()) != 0 || got.GetNextPageToken() != "" || got.GetOwnerId() != idOf(t, ctx) {
+		if err != nil || len(got.GetHours()) != 0 || got.GetNextPageToken() != "" ||
+			got.GetOwnerId() != servicetest.UserID(ctx, t) {
 			t.Errorf("%s, who has no wallets: %v, %v", who, got, err)
 		}
 	}
@@ -77,7 +64,7 @@ func TestThePastOfAChainThatIsAwayIsUnavailable(t *testing.T) {
 	ctx := s.user(t)
 	s.create(ctx, t, strings.Replace(account, ":1:", ":137:", 1))
 	_, err := s.holdings.ListHistoricalHoldings(ctx, lastHours(nil))
-	want(t, err, errs.KindUnavailable, "CHAIN_UNAVAILABLE")
+	servicetest.WantError(t, err, errs.KindUnavailable, "CHAIN_UNAVAILABLE")
 }
 
 func TestThePastIsAskedForInRangesAndPagesThatAreSome(t *testing.T) {
@@ -88,7 +75,8 @@ func TestThePastIsAskedForInRangesAndPagesThatAreSome(t *testing.T) {
 	from, until := good.GetStartTime().AsTime(), good.GetEndTime().AsTime()
 	token := func(cursor map[string]any, parts ...string) string {
 		if len(parts) == 0 {
-			parts = []string{"ListHistoricalHoldings", idOf(t, ctx), idOf(t, ctx), from.String(), until.String()}
+			parts = []string{"ListHistoricalHoldings", servicetest.UserID(ctx, t), servicetest.UserID(ctx, t),
+				from.String(), until.String()}
 		}
 		text, err := page.Token(page.NewQuery(parts...), cursor)
 		if err != nil {
@@ -119,7 +107,7 @@ func TestThePastIsAskedForInRangesAndPagesThatAreSome(t *testing.T) {
 		{"a page token that is none", "page_token",
 			func(r *walletv1.ListHistoricalHoldingsRequest) { r.PageToken = "!" }},
 		{"one of GetHoldings", "page_token", func(r *walletv1.ListHistoricalHoldingsRequest) {
-			r.PageToken = token(within, "GetHoldings", idOf(t, ctx), idOf(t, ctx))
+			r.PageToken = token(within, "GetHoldings", servicetest.UserID(ctx, t), servicetest.UserID(ctx, t))
 		}},
 		{"one of another range", "page_token", func(r *walletv1.ListHistoricalHoldingsRequest) {
 			r.PageToken, r.StartTime = token(within), timestamppb.New(from.Add(-time.Hour))
@@ -139,7 +127,7 @@ func TestThePastIsAskedForInRangesAndPagesThatAreSome(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			_, err := s.holdings.ListHistoricalHoldings(ctx, lastHours(tc.bend))
-			violates(t, err, tc.field)
+			servicetest.WantViolation(t, err, tc.field)
 		})
 	}
 	// The control: it is the token that was wrong above.

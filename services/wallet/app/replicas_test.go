@@ -3,83 +3,23 @@ package app_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/testkit"
-	"github.com/purserhq/purser/pkg/testkit/redisserver"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+	"github.com/purserhq/purser/services/internal/servicetest"
 	"github.com/purserhq/purser/services/wallet/migrations"
 )
 
-// pair is two replicas on one Redis and one database.
-type pair struct {
-	a, b  service
-	redis *redisserver.Server
-	logs  *journal
-}
-
-// journal keeps what replicas log.
-type journal struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (j *journal) Write(b []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(b)
-}
-
-// redisWasSlow reports whether a cache gave up on Redis.
-func (j *journal) redisWasSlow() bool {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return strings.Contains(j.text.String(), "redis gives no answer")
-}
-
-// atOnce fails the test unless get gives want: at once, or on a machine so
-// busy that Redis gave no answer in time, once the outbox is swept.
-func (j *journal) atOnce(t *testing.T, what, want string, get func() string) {
+func startReplicas(t *testing.T) servicetest.Replicas[service] {
 	t.Helper()
-	if got := get(); got == want {
-		return
-	} else if !j.redisWasSlow() {
-		t.Errorf("%s %q, want %q", what, got, want)
-		return
-	}
-	testkit.Eventually(t, 10*time.Second, func() bool { return get() == want })
-}
-
-func startPair(t *testing.T) pair {
-	t.Helper()
-	// What Redis has answered, it has after a crash.
-	redis, err := redisserver.Start(t.Context(),
-		redisserver.Options{Dir: t.TempDir(), Durable: true, Settings: map[string]string{"appendfsync": "always"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := redis.Stop(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
-	p := pair{redis: redis, logs: &journal{}}
-	db, i := testkit.Postgres(t, migrations.FS), newIssuer(t)
-	p.a, p.b = replica(t, db, i, redis.URL(), tokenList, p.logs), replica(t, db, i, redis.URL(), tokenList, p.logs)
-	return p
-}
-
-// swept waits until the outbox is empty.
-func (p pair) swept(t *testing.T) {
-	t.Helper()
-	testkit.Eventually(t, 10*time.Second, func() bool {
-		var left int
-		err := p.a.db.SQL().QueryRowContext(t.Context(), "SELECT count(*) FROM cache_invalidations").Scan(&left)
-		return err == nil && left == 0
+	db, i := testkit.Postgres(t, migrations.FS), servicetest.NewIssuer(t)
+	return servicetest.StartReplicas(t, func(redisURL string, logs io.Writer) service {
+		return replica(t, db, i, redisURL, tokenList, logs)
 	})
 }
 
@@ -104,21 +44,14 @@ func (s service) list(ctx context.Context, t *testing.T) string {
 	return strings.Join(out, ", ")
 }
 
-func (s service) exec(t *testing.T, query string, args ...any) {
-	t.Helper()
-	if _, err := s.db.SQL().ExecContext(t.Context(), query, args...); err != nil {
-		t.Fatal(err)
-	}
-}
-
 func TestWhatOneReplicaWritesTheOtherAnswersAtOnce(t *testing.T) {
-	p := startPair(t)
-	ctx, other := p.a.user(t), p.a.user(t)
+	r := startReplicas(t)
+	ctx, other := r.A.user(t), r.A.user(t)
 	polygon := strings.Replace(account, ":1:", ":137:", 1)
-	w := p.a.create(ctx, t, polygon)
+	w := r.A.create(ctx, t, polygon)
 	const token = "eip155:137/erc20:0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed"
-	p.a.exec(t, "INSERT INTO balances VALUES ($1, $2, 7, 1, '', now())", w.GetId(), token)
-	theirs := p.a.create(other, t, polygon)
+	r.A.exec(t, "INSERT INTO balances VALUES ($1, $2, 7, 1, '', now())", w.GetId(), token)
+	theirs := r.A.create(other, t, polygon)
 	for _, step := range []struct {
 		name  string
 		write func() error
@@ -127,46 +60,46 @@ func TestWhatOneReplicaWritesTheOtherAnswersAtOnce(t *testing.T) {
 	}{
 		{"nothing is written", func() error { return nil }, "cold PENDING, cold PENDING 7 BBB", "BBB"},
 		{"a wallet is renamed", func() error {
-			_, err := p.a.wallets.UpdateWallet(ctx, &walletv1.UpdateWalletRequest{WalletId: w.GetId(), Label: "warm"})
+			_, err := r.A.wallets.UpdateWallet(ctx, &walletv1.UpdateWalletRequest{WalletId: w.GetId(), Label: "warm"})
 			return err
 		}, "warm PENDING, warm PENDING 7 BBB", "BBB"},
 		{"a sync fails", func() error {
-			_, err := p.a.wallets.SyncWallet(ctx, &walletv1.SyncWalletRequest{WalletId: w.GetId()})
-			want(t, err, errs.KindUnavailable, "CHAIN_UNAVAILABLE")
+			_, err := r.A.wallets.SyncWallet(ctx, &walletv1.SyncWalletRequest{WalletId: w.GetId()})
+			servicetest.WantError(t, err, errs.KindUnavailable, "CHAIN_UNAVAILABLE")
 			return nil
 		}, "warm FAILED, warm FAILED 7 BBB", "BBB"},
 		{"a replica starts with another token list", func() error {
-			replica(t, p.a.db, p.a.issuer, p.redis.URL(), strings.Replace(tokenList, "BBB", "CCC", 1), p.logs)
+			replica(t, r.A.db, r.A.issuer, r.Redis.URL(), strings.Replace(tokenList, "BBB", "CCC", 1), r.Logs)
 			return nil
 		}, "warm FAILED, warm FAILED 7 CCC", "CCC"},
 		{"another user deletes their wallet", func() error {
-			_, err := p.a.wallets.DeleteWallet(other, &walletv1.DeleteWalletRequest{WalletId: theirs.GetId()})
+			_, err := r.A.wallets.DeleteWallet(other, &walletv1.DeleteWalletRequest{WalletId: theirs.GetId()})
 			return err
 		}, "warm FAILED, warm FAILED 7 CCC", "CCC"},
 		{"a second wallet is added", func() error {
-			_, err := p.a.wallets.CreateWallet(ctx, &walletv1.CreateWalletRequest{Account: account, Label: "new"})
+			_, err := r.A.wallets.CreateWallet(ctx, &walletv1.CreateWalletRequest{Account: account, Label: "new"})
 			return err
 		}, "warm FAILED, new PENDING, warm FAILED 7 CCC, new PENDING", "CCC"},
 		{"the first is deleted", func() error {
-			_, err := p.a.wallets.DeleteWallet(ctx, &walletv1.DeleteWalletRequest{WalletId: w.GetId()})
+			_, err := r.A.wallets.DeleteWallet(ctx, &walletv1.DeleteWalletRequest{WalletId: w.GetId()})
 			return err
 		}, "new PENDING, new PENDING", "CCC"},
 	} {
 		if err := step.write(); err != nil {
 			t.Fatalf("%s: %v", step.name, err)
 		}
-		for replica, s := range map[string]service{"the writer": p.a, "the other": p.b} {
-			p.logs.atOnce(t, step.name+": "+replica+" answers", step.want, func() string { return s.list(ctx, t) })
+		for name, s := range map[string]service{"the writer": r.A, "the other": r.B} {
+			r.WantFresh(t, step.name+": "+name+" answers", step.want, func() string { return s.list(ctx, t) })
 		}
-		p.logs.atOnce(t, step.name+": the token is", step.token, func() string {
-			got, err := p.b.tokens.GetToken(ctx, &walletv1.GetTokenRequest{TokenId: token})
+		r.WantFresh(t, step.name+": the token is", step.token, func() string {
+			got, err := r.B.tokens.GetToken(ctx, &walletv1.GetTokenRequest{TokenId: token})
 			if err != nil {
 				t.Fatal(err)
 			}
 			return got.GetToken().GetSymbol()
 		})
 	}
-	if got := p.b.list(other, t); got != "" {
+	if got := r.B.list(other, t); got != "" {
 		t.Errorf("the other user has %q", got)
 	}
 }
@@ -174,15 +107,15 @@ func TestWhatOneReplicaWritesTheOtherAnswersAtOnce(t *testing.T) {
 // The control of the test above: what is written past the service is not seen,
 // since the answers come from the cache.
 func TestWhatIsWrittenPastTheServiceIsNotSeen(t *testing.T) {
-	p := startPair(t)
-	ctx := p.a.user(t)
-	w := p.a.create(ctx, t, account)
+	r := startReplicas(t)
+	ctx := r.A.user(t)
+	w := r.A.create(ctx, t, account)
 	tries := 0
 	testkit.Eventually(t, 10*time.Second, func() bool { // the first answers may have gone round a busy Redis
 		tries++
-		before := p.b.list(ctx, t)
-		p.a.exec(t, "UPDATE wallets SET label = $2 WHERE id = $1", w.GetId(), fmt.Sprint(tries))
-		return p.b.list(ctx, t) == before
+		before := r.B.list(ctx, t)
+		r.A.exec(t, "UPDATE wallets SET label = $2 WHERE id = $1", w.GetId(), fmt.Sprint(tries))
+		return r.B.list(ctx, t) == before
 	})
 }
 
@@ -196,37 +129,37 @@ func TestAWriteWhileRedisIsAwayIsSeenByTheOtherReplicaOnceItIsBack(t *testing.T)
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			p := startPair(t)
-			ctx := p.a.user(t)
-			w := p.a.create(ctx, t, account)
+			r := startReplicas(t)
+			ctx := r.A.user(t)
+			w := r.A.create(ctx, t, account)
 			const old, fresh = "cold PENDING, cold PENDING", "warm PENDING, warm PENDING"
-			p.swept(t)     // or the note of the new wallet ends what is cached next
-			for range 10 { // so that it is cached, also when Redis is slow at times
-				if got := p.b.list(ctx, t); got != old {
+			servicetest.WaitForOutbox(t, r.A.db) // or the note of the new wallet ends what is cached next
+			for range 10 {                       // so that it is cached, also when Redis is slow at times
+				if got := r.B.list(ctx, t); got != old {
 					t.Fatal(got)
 				}
 			}
-			p.redis.Kill()
-			if _, err := p.a.wallets.UpdateWallet(ctx,
+			r.Redis.Kill()
+			if _, err := r.A.wallets.UpdateWallet(ctx,
 				&walletv1.UpdateWalletRequest{WalletId: w.GetId(), Label: "warm"}); err != nil {
 				t.Fatal(err)
 			}
-			if got := p.b.list(ctx, t); got != fresh {
+			if got := r.B.list(ctx, t); got != fresh {
 				t.Errorf("while Redis is away: %q", got)
 			}
 			if !tc.noted {
-				p.a.exec(t, "DELETE FROM cache_invalidations")
+				r.A.exec(t, "DELETE FROM cache_invalidations")
 			}
-			if err := p.redis.Restart(t.Context()); err != nil {
+			if err := r.Redis.Restart(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			if !tc.noted {
-				testkit.Eventually(t, 10*time.Second, func() bool { return p.b.list(ctx, t) == old })
+				testkit.Eventually(t, 10*time.Second, func() bool { return r.B.list(ctx, t) == old })
 				return
 			}
 			begin := time.Now()
-			p.swept(t)
-			if got := p.b.list(ctx, t); got != fresh {
+			servicetest.WaitForOutbox(t, r.A.db)
+			if got := r.B.list(ctx, t); got != fresh {
 				t.Errorf("after the sweep: %q", got)
 			}
 			testkit.Figure(t, "the outbox was swept %s after the return of Redis",

@@ -1,0 +1,123 @@
+// Package servicetest runs a service in a test the way it is deployed: with its
+// own configuration, on real servers, called over gRPC.
+//
+// It offers a stand-in for the token issuer ([Issuer]), the start of a service
+// or of two replicas of it ([Start], [StartReplicas]), the log of what runs
+// ([Logs]), and checks of errors ([WantError], [WantViolation]).
+//
+// Everything that it starts is stopped when the test ends; a service whose Run
+// returns an error fails its test.
+package servicetest
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/purserhq/purser/pkg/grpcclient"
+	"github.com/purserhq/purser/pkg/testkit"
+	"github.com/purserhq/purser/pkg/testkit/redisserver"
+)
+
+// NoRedis is the URL of a Redis that refuses every connection, for tests that
+// need none.
+const NoRedis = "redis://127.0.0.1:1/0"
+
+// App is a service's app.App.
+type App interface {
+	Run(ctx context.Context) error
+	// Addr is where gRPC listens, host:port.
+	Addr() string
+}
+
+// Start loads a configuration from settings ("NAME=value"), runs the service
+// until the test ends, and returns a connection to it. The settings must
+// include PURSER_GRPC_PLAINTEXT=true. load and newApp are the Load and New of
+// the service's app package.
+func Start[C any, A App](t testing.TB, load func(settings []string) (C, error),
+	newApp func(context.Context, C, *slog.Logger) (A, error), logs io.Writer, settings ...string) *grpc.ClientConn {
+	t.Helper()
+	cfg, err := load(settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := newApp(t.Context(), cfg, slog.New(slog.NewTextHandler(logs, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- a.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	conn, err := grpcclient.Dial(grpcclient.Config{Addr: a.Addr(), Plaintext: true}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// Replicas are two instances of a service on one Redis. S is the test's own
+// type for a running service; both are to use the same database.
+type Replicas[S any] struct {
+	A, B S
+	// Redis keeps across [redisserver.Server.Kill] and Restart what it has
+	// acknowledged.
+	Redis *redisserver.Server
+	Logs  *Logs // of both
+}
+
+// StartReplicas calls start once for each replica.
+func StartReplicas[S any](t testing.TB, start func(redisURL string, logs io.Writer) S) Replicas[S] {
+	t.Helper()
+	redis, err := redisserver.Start(t.Context(),
+		redisserver.Options{Dir: t.TempDir(), Durable: true, Settings: map[string]string{"appendfsync": "always"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := redis.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	r := Replicas[S]{Redis: redis, Logs: &Logs{}}
+	r.A, r.B = start(redis.URL(), r.Logs), start(redis.URL(), r.Logs)
+	return r
+}
+
+// WantFresh fails the test unless get returns want at its first call. If a
+// cache of the replicas has ever given up on a Redis that was too slow, which
+// happens on a busy machine, get has 10 seconds until the outbox has
+// invalidated what it reads. what begins the failure's text.
+func (r Replicas[S]) WantFresh(t testing.TB, what, want string, get func() string) {
+	t.Helper()
+	got := get()
+	if got == want {
+		return
+	}
+	if !r.Logs.Contains("redis gives no answer") {
+		t.Errorf("%s %q, want %q", what, got, want)
+		return
+	}
+	testkit.Eventually(t, 10*time.Second, func() bool { return get() == want })
+}
+
+// WaitForOutbox waits until no cache invalidation of db waits for Redis. It
+// fails the test after 10 seconds.
+func WaitForOutbox(t testing.TB, db *testkit.DB) {
+	t.Helper()
+	testkit.Eventually(t, 10*time.Second, func() bool {
+		var left int
+		err := db.SQL().QueryRowContext(t.Context(), "SELECT count(*) FROM cache_invalidations").Scan(&left)
+		return err == nil && left == 0
+	})
+}
