@@ -117,7 +117,7 @@ func valuations(g *lifecycle.Group, r cache.Redis, ttl time.Duration,
 		return nil
 	}
 	c := cache.New[valuation.Valuation](r, cache.Namespace{Service: "portfolio", Entity: "valuation", Schema: 1},
-		cache.Options{TTL: ttl, LoadTimeout: portfolio.RecentLoad, Budget: store.CacheBudget, Log: log})
+		cache.Options{TTL: ttl, LoadTimeout: portfolio.ValuationLoadTimeout, Budget: store.CacheBudget, Log: log})
 	g.Close("valuation cache", func() error { c.Close(); return nil })
 	return c
 }

@@ -37,7 +37,7 @@ func runJobs(g *lifecycle.Group, db *postgres.DB, auth *grpc.ClientConn, p *stor
 	if cfg.Service.ID == "" {
 		log.Warn("PURSER_SERVICE_ID is not set: no snapshot is taken but those that are asked for")
 	} else {
-		round := snapshot.NewRound(p, s, inOwnName(auth, cfg.Service), log, time.Now)
+		round := snapshot.NewHourlyJob(p, s, inOwnName(auth, cfg.Service), log, time.Now)
 		all = append(all, jobs.Job{
 			Name: "take_snapshots", Cron: cfg.SnapshotCron, Shards: snapshotShards, Timeout: snapshotTimeout,
 			Backoff: func(int) time.Duration { return snapshotRetry },

@@ -40,7 +40,7 @@ func TestReplicasThatHaveAllFoundNoDefaultPortfolio(t *testing.T) {
 			done := make(chan error, 1)
 			go func() {
 				done <- race(len(replicas), func(i int) error {
-					_, err := replicas[i].Default(t.Context(), fresh(owner))
+					_, err := replicas[i].FindOrCreateDefault(t.Context(), newDefault(owner))
 					return err
 				})
 			}()

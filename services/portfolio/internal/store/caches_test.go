@@ -24,7 +24,7 @@ func (f fixture) replica(t testing.TB) fixture {
 // before them.
 func (f fixture) closes(t *testing.T, p portfolio.Portfolio, bounds ...time.Time) string {
 	t.Helper()
-	h, err := f.History(t.Context(), p, bounds)
+	h, err := f.Aggregate(t.Context(), p, bounds)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,7 +32,7 @@ func (f fixture) closes(t *testing.T, p portfolio.Portfolio, bounds ...time.Time
 	if h.Before != nil {
 		text = h.Before.Total + " then"
 	}
-	for _, b := range h.Buckets {
+	for _, b := range h.Intervals {
 		text += fmt.Sprintf(" %d: %s", b.Index, b.Close)
 	}
 	return text
@@ -41,7 +41,7 @@ func (f fixture) closes(t *testing.T, p portfolio.Portfolio, bounds ...time.Time
 func TestASnapshotIsOnEveryPageOfItsPortfolioAtOnce(t *testing.T) {
 	f := newFixture(t, testkit.Redis(t).URL())
 	other := f.replica(t)
-	stranger, err := f.portfolios(t).Default(t.Context(), fresh(uuid.New()))
+	otherUser, err := f.portfolios(t).FindOrCreateDefault(t.Context(), newDefault(uuid.New()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,8 +55,8 @@ func TestASnapshotIsOnEveryPageOfItsPortfolioAtOnce(t *testing.T) {
 				}
 			}
 		}
-		if got := other.closes(t, stranger, hour(0), hour(2)); got != "" {
-			t.Errorf("%s: somebody else's has %q", when, got)
+		if got := other.closes(t, otherUser, hour(0), hour(2)); got != "" {
+			t.Errorf("%s: another user's has %q", when, got)
 		}
 	}
 	const one, two = "23.15841785", "46.31683569"
@@ -75,7 +75,7 @@ func TestASnapshotIsOnEveryPageOfItsPortfolioAtOnce(t *testing.T) {
 	if _, err := f.db.SQL().ExecContext(t.Context(), "UPDATE snapshots SET total = 0"); err != nil {
 		t.Fatal(err)
 	}
-	check("after a change that nobody was told of", " 0: "+two+" 1: "+one, " 0: "+one, two+" then 0: "+one)
+	check("after a change without an invalidation", " 0: "+two+" 1: "+one, " 0: "+one, two+" then 0: "+one)
 }
 
 // A reader that has read before a snapshot, and stores after it, stores under
@@ -118,7 +118,7 @@ func TestAPortfolioIsReadOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got, err := s.Default(t.Context(), fresh(f.p.Owner)); err != nil || got.ID != f.p.ID {
+	if got, err := s.FindOrCreateDefault(t.Context(), newDefault(f.p.Owner)); err != nil || got.ID != f.p.ID {
 		t.Errorf("the default one: %+v, %v", got, err)
 	}
 }

@@ -17,17 +17,17 @@ import (
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
 
-// past values what was held in hours of which some are incomplete.
-func past(t testing.TB, price string, incomplete func(n int) bool, hours ...int) []valuation.Valuation {
+// backfilled returns the valuations of these hours, of which some are incomplete.
+func backfilled(t testing.TB, price string, incomplete func(n int) bool, hours ...int) []valuation.Valuation {
 	t.Helper()
 	var values []valuation.Valuation
 	for _, n := range hours {
 		held := []valuation.Holding{{TokenID: "a", Symbol: "A", Verified: true, Amount: big.NewInt(int64(n + 1)),
-			Price: price, PriceSource: "test", PriceTime: hour(n - 1)}}
+			Price: valuation.Price{Amount: price, Source: "test", Time: hour(n - 1)}}}
 		if incomplete(n) {
 			held = append(held, valuation.Holding{TokenID: "b", Symbol: "B", Verified: true, Amount: big.NewInt(1)})
 		}
-		v, err := valuation.Of([]valuation.Wallet{{Synced: true}}, held, hour(n))
+		v, err := valuation.Compute([]valuation.Wallet{{Synced: true}}, held, hour(n))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -43,8 +43,10 @@ func even(n int) bool { return n%2 == 0 }
 func (f fixture) rows(t *testing.T) (lines []string) {
 	t.Helper()
 	rows, err := f.db.SQL().QueryContext(t.Context(), `
-		SELECT format('%s %s %s %s', extract(hour FROM bucket AT TIME ZONE 'UTC'), total, CASE WHEN complete THEN 'complete' ELSE 'incomplete' END,
-		       (SELECT count(*) FROM snapshot_positions p WHERE p.portfolio_id = s.portfolio_id AND p.bucket = s.bucket))
+		SELECT format('%s %s %s %s', extract(hour FROM bucket AT TIME ZONE 'UTC'), total,
+		         CASE WHEN complete THEN 'complete' ELSE 'incomplete' END,
+		         (SELECT count(*) FROM snapshot_positions p
+		          WHERE p.portfolio_id = s.portfolio_id AND p.bucket = s.bucket))
 		FROM snapshots s WHERE portfolio_id = $1 ORDER BY bucket`, f.p.ID)
 	if err != nil {
 		t.Fatal(err)
@@ -63,19 +65,20 @@ func (f fixture) rows(t *testing.T) (lines []string) {
 	return lines
 }
 
-func TestHoursOfThePastAreStoredByTheSameRule(t *testing.T) {
+func TestBackfilledHoursAreStoredByTheSameRule(t *testing.T) {
 	f := newFixture(t, noRedis)
-	now := past(t, "7", even, 0, 1)
+	now := backfilled(t, "7", even, 0, 1)
 	for _, v := range now { // 0 incomplete, 1 complete
-		v.At = v.At.Add(time.Minute)
-		f.save(t, v.At.Truncate(time.Hour), v)
+		v.ValueTime = v.ValueTime.Add(time.Minute)
+		f.save(t, v.ValueTime.Truncate(time.Hour), v)
 	}
-	stored, err := f.SavePast(t.Context(), f.p, past(t, "1", func(n int) bool { return n == 3 }, 0, 1, 2, 3))
+	stored, err := f.SaveBackfilled(t.Context(), f.p,
+		backfilled(t, "1", func(n int) bool { return n == 3 }, 0, 1, 2, 3))
 	if err != nil || len(stored) != 3 {
 		t.Fatal(stored, err)
 	}
 	for i, n := range []int{0, 2, 3} {
-		if s := stored[i]; !s.Bucket.Equal(hour(n)) || !s.TakenAt.Equal(hour(n)) || !s.Backfilled ||
+		if s := stored[i]; !s.Bucket.Equal(hour(n)) || !s.SnapshotTime.Equal(hour(n)) || !s.Backfilled ||
 			s.Complete != (n != 3) || s.Portfolio != f.p.ID {
 			t.Errorf("%+v", s)
 		}
@@ -91,22 +94,23 @@ func TestHoursOfThePastAreStoredByTheSameRule(t *testing.T) {
 	}
 	for i, s := range list {
 		n := 3 - i
-		if s.Backfilled != (n != 1) || s.Backfilled != s.TakenAt.Equal(s.Bucket) {
+		if s.Backfilled != (n != 1) || s.Backfilled != s.SnapshotTime.Equal(s.Bucket) {
 			t.Errorf("%+v", s)
 		}
 	}
-	if again, err := f.SavePast(t.Context(), f.p, past(t, "1", even, 0, 1, 2, 3)); err != nil || len(again) != 1 ||
+	if again, err := f.SaveBackfilled(t.Context(), f.p, backfilled(t, "1", even, 0, 1, 2, 3)); err != nil ||
+		len(again) != 1 ||
 		!again[0].Complete {
 		t.Errorf("again: %+v, %v", again, err)
 	}
 	// One of now takes the place of an incomplete one of then, and is none.
-	if _, err := f.SavePast(t.Context(), f.p, past(t, "1", even, 4)); err != nil {
+	if _, err := f.SaveBackfilled(t.Context(), f.p, backfilled(t, "1", even, 4)); err != nil {
 		t.Fatal(err)
 	}
-	v := past(t, "9", never, 4)[0]
-	v.At = v.At.Add(time.Minute)
+	v := backfilled(t, "9", never, 4)[0]
+	v.ValueTime = v.ValueTime.Add(time.Minute)
 	if snap, stored, err := f.Save(t.Context(), f.p, hour(4), v); err != nil || !stored || snap.Backfilled ||
-		!snap.TakenAt.Equal(v.At) {
+		!snap.SnapshotTime.Equal(v.ValueTime) {
 		t.Errorf("%+v, %v, %v", snap, stored, err)
 	}
 }
@@ -115,20 +119,21 @@ func TestHoursOfThePastAreStoredByTheSameRule(t *testing.T) {
 // some stale ones.
 func lacking(t *testing.T, n, wallets, prices, stale int) valuation.Valuation {
 	t.Helper()
-	held := []valuation.Holding{{TokenID: "a", Symbol: "A", Verified: true, Amount: big.NewInt(1), Price: "1"}}
+	held := []valuation.Holding{{TokenID: "a", Symbol: "A", Verified: true, Amount: big.NewInt(1),
+		Price: valuation.Price{Amount: "1"}}}
 	for i := range prices + stale {
 		h := valuation.Holding{TokenID: fmt.Sprint(i), Symbol: "B", Verified: true, Amount: big.NewInt(1),
-			Reason: "SOURCE_UNAVAILABLE"}
+			Price: valuation.Price{UnpricedReason: "SOURCE_UNAVAILABLE"}}
 		if i >= prices {
-			h.Price, h.PriceStale, h.Reason = "1", true, ""
+			h.Price = valuation.Price{Amount: "1", Stale: true}
 		}
 		held = append(held, h)
 	}
 	from := []valuation.Wallet{{Synced: true}}
 	for range wallets {
-		from = append(from, valuation.Wallet{Failed: true})
+		from = append(from, valuation.Wallet{SyncFailed: true})
 	}
-	v, err := valuation.Of(from, held, hour(n))
+	v, err := valuation.Compute(from, held, hour(n))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,9 +145,9 @@ func lacking(t *testing.T, n, wallets, prices, stale int) valuation.Valuation {
 func TestAnIncompleteSnapshotIsReplacedByOneThatLacksLess(t *testing.T) {
 	f := newFixture(t, noRedis)
 	for n, tc := range []struct {
-		name     string
-		had, new [3]int // wallets, prices, stale prices
-		replaced bool
+		name          string
+		existing, new [3]int // wallets, prices, stale prices
+		replaced      bool
 	}{
 		{"all prices but one come later", [3]int{0, 19, 0}, [3]int{0, 1, 0}, true},
 		{"and not the other way round", [3]int{0, 1, 0}, [3]int{0, 19, 0}, false},
@@ -155,9 +160,10 @@ func TestAnIncompleteSnapshotIsReplacedByOneThatLacksLess(t *testing.T) {
 		{"a complete one", [3]int{0, 0, 0}, [3]int{0, 0, 1}, false},
 		{"by a complete one", [3]int{0, 0, 1}, [3]int{0, 0, 0}, true},
 	} {
-		had, v := lacking(t, n, tc.had[0], tc.had[1], tc.had[2]), lacking(t, n, tc.new[0], tc.new[1], tc.new[2])
-		f.save(t, hour(n), had)
-		want := had
+		existing, v := lacking(t, n, tc.existing[0], tc.existing[1], tc.existing[2]),
+			lacking(t, n, tc.new[0], tc.new[1], tc.new[2])
+		f.save(t, hour(n), existing)
+		want := existing
 		if tc.replaced {
 			want = v
 		}
@@ -165,18 +171,19 @@ func TestAnIncompleteSnapshotIsReplacedByOneThatLacksLess(t *testing.T) {
 			snap.Unpriced != want.Unpriced || snap.Total.Cmp(want.Total) != 0 {
 			t.Errorf("%s: %v, %+v, %v", tc.name, stored, snap, err)
 		}
-		past := hour(n + 100)
-		had.At, v.At = past, past
-		if _, err := f.SavePast(t.Context(), f.p, []valuation.Valuation{had}); err != nil {
+		bucket := hour(n + 100)
+		existing.ValueTime, v.ValueTime = bucket, bucket
+		if _, err := f.SaveBackfilled(t.Context(), f.p, []valuation.Valuation{existing}); err != nil {
 			t.Fatal(err)
 		}
-		if stored, err := f.SavePast(t.Context(), f.p, []valuation.Valuation{v}); err != nil ||
+		if stored, err := f.SaveBackfilled(t.Context(), f.p, []valuation.Valuation{v}); err != nil ||
 			(len(stored) == 1) != tc.replaced {
 			t.Errorf("%s, of the past: %+v, %v", tc.name, stored, err)
 		}
 	}
-	if n := f.count(t, `SELECT count(*) FROM snapshots s WHERE position_count = (SELECT count(*) FROM snapshot_positions p
-		WHERE p.portfolio_id = s.portfolio_id AND p.bucket = s.bucket)`); n != 20 {
+	if n := f.count(t, `SELECT count(*) FROM snapshots s
+		WHERE position_count = (SELECT count(*) FROM snapshot_positions p
+		                        WHERE p.portfolio_id = s.portfolio_id AND p.bucket = s.bucket)`); n != 20 {
 		t.Errorf("%d of 20 snapshots have their own positions", n)
 	}
 }
@@ -195,7 +202,7 @@ func TestTheLeastLackingSnapshotStays(t *testing.T) {
 		}
 	}
 	for _, hours := range rounds {
-		if _, err := f.SavePast(t.Context(), f.p, hours); err != nil {
+		if _, err := f.SaveBackfilled(t.Context(), f.p, hours); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -208,14 +215,14 @@ func TestTheLeastLackingSnapshotStays(t *testing.T) {
 
 func TestMissingHoursAreThoseWithoutACompleteSnapshot(t *testing.T) {
 	f := newFixture(t, noRedis)
-	if _, err := f.SavePast(t.Context(), f.p, past(t, "1", even, 1, 2, 3, 5)); err != nil {
+	if _, err := f.SaveBackfilled(t.Context(), f.p, backfilled(t, "1", even, 1, 2, 3, 5)); err != nil {
 		t.Fatal(err)
 	}
 	for _, tc := range []struct {
 		first, until, limit int
 		want                []int
 	}{{0, 7, 100, []int{0, 2, 4, 6}}, {0, 7, 2, []int{0, 2}}, {1, 2, 100, nil}, {3, 3, 100, nil}, {5, 4, 100, nil}} {
-		got, err := f.Missing(t.Context(), f.p.ID, hour(tc.first), hour(tc.until), tc.limit)
+		got, err := f.MissingHours(t.Context(), f.p.ID, hour(tc.first), hour(tc.until), tc.limit)
 		if err != nil || len(got) != len(tc.want) {
 			t.Fatalf("%+v: %v, %v", tc, got, err)
 		}
@@ -225,35 +232,37 @@ func TestMissingHoursAreThoseWithoutACompleteSnapshot(t *testing.T) {
 			}
 		}
 	}
-	if got, err := f.Missing(t.Context(), uuid.New(), hour(0), hour(7), 100); err != nil || len(got) != 7 {
+	if got, err := f.MissingHours(t.Context(), uuid.New(), hour(0), hour(7), 100); err != nil || len(got) != 7 {
 		t.Errorf("of another portfolio: %v, %v", got, err)
 	}
 }
 
 // Two replicas that fill in the same hours, and one that takes some of now.
-func TestThoseWhoStoreTheSameHoursAtOnceComeToTheSame(t *testing.T) {
+func TestReplicasThatStoreTheSameHoursAtOnceStoreTheSame(t *testing.T) {
 	for range 5 {
 		f := newFixture(t, noRedis)
 		var hours []int
 		for n := range 200 {
 			hours = append(hours, n)
 		}
-		whole, holed := past(t, "1", never, hours...), past(t, "1", even, hours...)
+		whole, holed := backfilled(t, "1", never, hours...), backfilled(t, "1", even, hours...)
 		replicas := []fixture{f, f.replica(t), f.replica(t), f.replica(t)}
 		err := race(8, func(i int) error {
 			values := slices.Clone(whole)
 			if i%2 == 0 {
 				values = slices.Clone(holed)
 			}
-			_, err := replicas[i%4].SavePast(t.Context(), f.p, values)
+			_, err := replicas[i%4].SaveBackfilled(t.Context(), f.p, values)
 			return err
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if n := f.count(t, `SELECT count(*) FROM snapshots s WHERE complete AND total = (SELECT sum(value) FROM snapshot_positions p
-			WHERE p.portfolio_id = s.portfolio_id AND p.bucket = s.bucket AND verified)`); n != 200 {
-			t.Errorf("%d of 200 hours are complete and sound", n)
+		if n := f.count(t, `SELECT count(*) FROM snapshots s
+			WHERE complete AND total = (
+			  SELECT sum(value) FROM snapshot_positions p
+			  WHERE p.portfolio_id = s.portfolio_id AND p.bucket = s.bucket AND verified)`); n != 200 {
+			t.Errorf("%d of 200 hours are complete and consistent", n)
 		}
 		if n := f.count(t, "SELECT count(*) FROM snapshot_positions"); n != 200 {
 			t.Errorf("%d positions", n)
@@ -276,10 +285,10 @@ func TestTheNumberOfStatementsDoesNotGrowWithTheHours(t *testing.T) {
 		for n := range hours {
 			list = append(list, 1000*hours+n)
 		}
-		values := past(t, "1", even, list...)
+		values := backfilled(t, "1", even, list...)
 		spans.Reset()
 		ctx, call := tracing.Tracer("test").Start(t.Context(), "call")
-		stored, err := s.SavePast(ctx, f.p, values)
+		stored, err := s.SaveBackfilled(ctx, f.p, values)
 		call.End()
 		if err != nil || len(stored) != hours {
 			t.Fatal(len(stored), err)
@@ -288,21 +297,21 @@ func TestTheNumberOfStatementsDoesNotGrowWithTheHours(t *testing.T) {
 		for _, span := range spans.GetSpans() {
 			statements = append(statements, span.Name)
 		}
-		if want := []string{"BEGIN", "INSERT", "DELETE", "INSERT", "WITH", "COMMIT", "call"}; hours != 2 &&
-			!slices.Equal(statements, want) {
+		want := []string{"BEGIN", "INSERT", "DELETE", `copy_from "snapshot_positions"`, "WITH", "COMMIT", "call"}
+		if hours != 2 && !slices.Equal(statements, want) {
 			t.Errorf("%d hours take %v", hours, statements)
 		}
 	}
 }
 
-func TestAPageIsOneInvalidation(t *testing.T) {
+func TestABatchIsOneInvalidation(t *testing.T) {
 	f := newFixture(t, testkit.Redis(t).URL())
 	other := f.replica(t)
 	if got := other.closes(t, f.p, hour(0), hour(24)); got != "" {
 		t.Fatal(got)
 	}
 	notes := f.count(t, "SELECT last_value FROM cache_invalidations_id_seq")
-	if _, err := f.SavePast(t.Context(), f.p, past(t, "1", never, 0, 1, 2, 3)); err != nil {
+	if _, err := f.SaveBackfilled(t.Context(), f.p, backfilled(t, "1", never, 0, 1, 2, 3)); err != nil {
 		t.Fatal(err)
 	}
 	if n := f.count(t, "SELECT last_value FROM cache_invalidations_id_seq") - notes; n > 1 {
@@ -313,43 +322,77 @@ func TestAPageIsOneInvalidation(t *testing.T) {
 	}
 }
 
-// New code runs on the schemas before it.
-func TestSnapshotsAreStoredBeforeTheColumnsAreMigrated(t *testing.T) {
-	for drop, backfilled := range map[string]bool{
-		"DROP COLUMN unsound_count, DROP COLUMN stale_count":                         true,
-		"DROP COLUMN unsound_count, DROP COLUMN stale_count, DROP COLUMN backfilled": false,
-	} {
-		f := newFixture(t, noRedis)
-		if _, err := f.db.SQL().ExecContext(t.Context(), "ALTER TABLE snapshots "+drop); err != nil {
-			t.Fatal(err)
-		}
-		f.save(t, hour(0), past(t, "1", never, 0)[0])
-		f.save(t, hour(1), lacking(t, 1, 0, 1, 0))
-		if stored, err := f.SavePast(t.Context(), f.p, past(t, "1", never, 0, 1, 2)); err != nil || len(stored) != 2 {
-			t.Fatal(stored, err)
-		}
-		list, err := f.List(t.Context(), f.p.ID, time.Time{}, 10)
-		if err != nil || len(list) != 3 || list[0].Backfilled != backfilled || !list[1].Complete {
-			t.Errorf("%s: %+v, %v", drop, list, err)
-		}
-	}
-}
-
-// A row that was stored before the columns doesn't say all that it lacks. It
-// stays rather than be replaced by one that may be worse.
-func TestASnapshotFromBeforeThemIsReplacedOnlyByACertainlyBetterOne(t *testing.T) {
+// Wallets come before prices, and prices before stale prices.
+func TestASnapshotIsReplacedOnlyByACertainlyBetterOne(t *testing.T) {
 	f := newFixture(t, noRedis)
 	f.save(t, hour(0), lacking(t, 0, 0, 5, 0))
-	if _, err := f.db.SQL().ExecContext(t.Context(),
-		"UPDATE snapshots SET unsound_count = DEFAULT, stale_count = DEFAULT"); err != nil {
-		t.Fatal(err)
-	}
 	for _, step := range []struct {
 		v      valuation.Valuation
 		stored bool
 	}{{lacking(t, 0, 1, 0, 0), false}, {lacking(t, 0, 0, 5, 1), false}, {lacking(t, 0, 0, 4, 9), true}} {
 		if stored := f.save(t, hour(0), step.v); stored != step.stored {
-			t.Errorf("stored %v: %v", stored, step.v.Reasons)
+			t.Errorf("stored %v: %v", stored, step.v.IncompleteReasons)
 		}
+	}
+}
+
+// Numbers of any size and scale, nulls and times come back exactly.
+func TestPositionsComeBackExactly(t *testing.T) {
+	f := newFixture(t, noRedis)
+	amount := func(text string) *big.Int {
+		n, ok := new(big.Int).SetString(text, 10)
+		if !ok {
+			t.Fatal(text)
+		}
+		return n
+	}
+	at := hour(-1).Add(123456789 * time.Nanosecond)
+	tokens := []valuation.Holding{
+		{TokenID: "an amount of 78 digits", Amount: amount(maxUint256), Decimals: 77, Verified: true,
+			Price: valuation.Price{Amount: "1", Source: "test", Time: at}},
+		{TokenID: "an amount of 0", Amount: amount("0"), Verified: true,
+			Price: valuation.Price{Amount: "0", Source: "test", Time: at}},
+		{TokenID: "a price of 31 decimals", Amount: amount("1"), Decimals: 255,
+			Price: valuation.Price{Amount: "0.0000000000000000000000000000001", Time: at, Stale: true}},
+		{TokenID: "a price with trailing zeros", Amount: amount("100"), Verified: true,
+			Price: valuation.Price{Amount: "12345678901234567890.1200", Time: at}},
+		{TokenID: "no price", Amount: amount("10000"), Verified: true,
+			Price: valuation.Price{UnpricedReason: "SOURCE_UNAVAILABLE"}},
+		{TokenID: "a price of which no value comes", Amount: amount(maxUint256), Verified: true,
+			Price: valuation.Price{Amount: "123456789012345678901234567890", Time: at}},
+		{TokenID: `<&> "quotes" \ and é`, Symbol: "\t\u2028", Amount: amount("7")},
+	}
+	want, err := valuation.Compute([]valuation.Wallet{{Synced: true}}, tokens, hour(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored, err := f.SaveBackfilled(t.Context(), f.p, []valuation.Valuation{want})
+	if err != nil || len(stored) != 1 || stored[0].Total.Cmp(want.Total) != 0 {
+		t.Fatal(stored, err)
+	}
+	got, err := f.LastSnapshot(t.Context(), f.p.ID)
+	if err != nil || len(got.Positions) != len(tokens) || got.Total.Cmp(want.Total) != 0 {
+		t.Fatal(got, err)
+	}
+	for i, w := range want.Positions {
+		if !w.Price.Time.IsZero() {
+			w.Price.Time = w.Price.Time.Truncate(time.Microsecond)
+		}
+		g := got.Positions[i]
+		if g.TokenID != w.TokenID || g.Symbol != w.Symbol || g.Decimals != w.Decimals || g.Price != w.Price ||
+			g.Amount.Cmp(w.Amount) != 0 || fmt.Sprint(g.Value) != fmt.Sprint(w.Value) {
+			t.Errorf("%+v came back as %+v", w, g)
+		}
+	}
+	// A price with an exponent is the number that it is.
+	tokens = []valuation.Holding{{TokenID: "e", Amount: amount("5"), Verified: true,
+		Price: valuation.Price{Amount: "1e-30", Time: at}}}
+	if want, err = valuation.Compute([]valuation.Wallet{{Synced: true}}, tokens, hour(1)); err != nil {
+		t.Fatal(err)
+	}
+	f.save(t, hour(1), want)
+	got, err = f.LastSnapshot(t.Context(), f.p.ID)
+	if err != nil || got.Positions[0].Price.Amount != "0.000000000000000000000000000001" {
+		t.Errorf("1e-30 came back as %+v, %v", got.Positions, err)
 	}
 }
