@@ -55,7 +55,8 @@ func historyPage(more bool, hours ...*walletv1.HoldingsAt) *walletv1.ListHistori
 	return resp
 }
 
-// hours reads those from 1 to 3 of an archive of these pages.
+// hours reads the hours 1 to 3, and returns those that were visited, with the number
+// of their wallets and holdings, and the next hour.
 func hours(ctx context.Context, a *fakeHistory, visit func(snapshot.HourHoldings) error) (string, string, error) {
 	var seen []string
 	next, err := holdings.NewReader(a).ReadHours(ctx, uuid.New(), hour(1), hour(3),

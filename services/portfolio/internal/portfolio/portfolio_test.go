@@ -117,7 +117,7 @@ func TestTheLastSnapshotIsReturnedWhileTheWalletServiceIsUnavailable(t *testing.
 				!strings.Contains(v.IncompleteReasons[0], "last snapshot")) {
 				t.Errorf("of %s, %q", v.ValueTime, v.IncompleteReasons)
 			}
-			// A snapshot is taken of what is there now, or not at all.
+			// Value, which snapshots are taken of, never returns the last snapshot.
 			if _, err := w.service().Value(t.Context(), portfolio.Portfolio{Owner: w.owner}); !errors.Is(err,
 				tc.holdingsErr) {
 				t.Errorf("Value answered %v", err)

@@ -81,7 +81,7 @@ func TestWhatIsCachedOfAValuation(t *testing.T) {
 					t.Errorf("answered %s of %s, %v; want %s of %s", v.Total, v.ValueTime, err, want, at)
 				}
 			}
-			// What is stored is worked out anew, always.
+			// Value never uses the cache.
 			if v, err := s.Value(t.Context(), p); err != nil || v.Total.Text('f') != "7.00000000" {
 				t.Errorf("Value answered %s, %v", v.Total, err)
 			}

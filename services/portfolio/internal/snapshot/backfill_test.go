@@ -299,8 +299,8 @@ func TestAnHourOfWhichNothingIsKnownIsNotStoredAsZero(t *testing.T) {
 				}
 				return
 			}
-			// The call that stored the hours before says how far it came, and the
-			// next one why it goes no further.
+			// The call that stored the hours before it returns its progress, and the next
+			// one the error.
 			if err != nil || !got.NextStart.Equal(bad) || got.Stored != 2 {
 				t.Errorf("%+v, %v", got, err)
 			}

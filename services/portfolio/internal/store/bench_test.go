@@ -9,8 +9,8 @@ import (
 	"github.com/purserhq/purser/services/portfolio/internal/store"
 )
 
-// A timeline from the cache, beside the same one from Postgres: thirty days by
-// the day, and five years in five hundred points, of hourly snapshots.
+// BenchmarkTimeline reads timelines of hourly snapshots from the cache and, to compare,
+// from Postgres: thirty days by the day, and five years in five hundred points.
 func BenchmarkTimeline(b *testing.B) {
 	f := newFixture(b, noRedis)
 	_, err := f.db.SQL().ExecContext(b.Context(), `

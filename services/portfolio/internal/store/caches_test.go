@@ -13,15 +13,15 @@ import (
 	"github.com/purserhq/purser/services/portfolio/internal/store"
 )
 
-// replica is another one of f.
+// replica returns another replica on the same database and Redis.
 func (f fixture) replica(t testing.TB) fixture {
 	t.Helper()
 	f.Snapshots = store.NewSnapshots(f.db.DB, f.caches(t))
 	return f
 }
 
-// closes are the last values of p's intervals between bounds, and the value
-// before them.
+// closes returns as text the last value before bounds, and that of each interval
+// between them.
 func (f fixture) closes(t *testing.T, p portfolio.Portfolio, bounds ...time.Time) string {
 	t.Helper()
 	h, err := f.Aggregate(t.Context(), p, bounds)
@@ -71,15 +71,15 @@ func TestASnapshotIsOnEveryPageOfItsPortfolioAtOnce(t *testing.T) {
 	}
 	f.save(t, hour(1), value(t, "1", true))
 	check("after the second", " 0: "+two+" 1: "+one, " 0: "+one, two+" then 0: "+one)
-	// The control: what is written past the service is not seen.
+	// The control: a change without an invalidation is not seen.
 	if _, err := f.db.SQL().ExecContext(t.Context(), "UPDATE snapshots SET total = 0"); err != nil {
 		t.Fatal(err)
 	}
 	check("after a change without an invalidation", " 0: "+two+" 1: "+one, " 0: "+one, two+" then 0: "+one)
 }
 
-// A reader that has read before a snapshot, and stores after it, stores under
-// a generation that nobody asks for any more.
+// A reader that read before a snapshot was stored, and caches after it, caches under a
+// generation that is not read any more.
 func TestAReaderThatASnapshotOvertakesLeavesNothingBehind(t *testing.T) {
 	f := newFixture(t, testkit.Redis(t).URL())
 	other := f.replica(t)
@@ -123,7 +123,7 @@ func TestAPortfolioIsReadOnce(t *testing.T) {
 	}
 }
 
-// New code runs on the schema before it.
+// While replicas are replaced, a new one can run before its migrations.
 func TestSnapshotsAreStoredBeforeTheOutboxIsMigrated(t *testing.T) {
 	f := newFixture(t, testkit.Redis(t).URL())
 	other := f.replica(t)

@@ -39,7 +39,7 @@ func backfilled(t testing.TB, price string, incomplete func(n int) bool, hours .
 func never(int) bool  { return false }
 func even(n int) bool { return n%2 == 0 }
 
-// rows are the snapshots of f.p, with the number of their positions.
+// rows returns the snapshots of f.p as text, with the number of their positions.
 func (f fixture) rows(t *testing.T) (lines []string) {
 	t.Helper()
 	rows, err := f.db.SQL().QueryContext(t.Context(), `
@@ -103,7 +103,8 @@ func TestBackfilledHoursAreStoredByTheSameRule(t *testing.T) {
 		!again[0].Complete {
 		t.Errorf("again: %+v, %v", again, err)
 	}
-	// One of now takes the place of an incomplete one of then, and is none.
+	// A snapshot of the current hour that replaces an incomplete backfilled one is not
+	// backfilled.
 	if _, err := f.SaveBackfilled(t.Context(), f.p, backfilled(t, "1", even, 4)); err != nil {
 		t.Fatal(err)
 	}
@@ -115,8 +116,8 @@ func TestBackfilledHoursAreStoredByTheSameRule(t *testing.T) {
 	}
 }
 
-// lacking is a valuation of an hour without some wallets and prices, and with
-// some stale ones.
+// lacking returns the valuation of an hour that lacks this many wallets and prices, and
+// has this many stale prices.
 func lacking(t *testing.T, n, wallets, prices, stale int) valuation.Valuation {
 	t.Helper()
 	held := []valuation.Holding{{TokenID: "a", Symbol: "A", Verified: true, Amount: big.NewInt(1),
@@ -140,8 +141,8 @@ func lacking(t *testing.T, n, wallets, prices, stale int) valuation.Valuation {
 	return v
 }
 
-// A token that never gets a price must not keep the sum of an hour in which the
-// feed failed for ever.
+// Otherwise a token that never has a price would keep the total of an hour in which the
+// feed failed.
 func TestAnIncompleteSnapshotIsReplacedByOneThatLacksLess(t *testing.T) {
 	f := newFixture(t, noRedis)
 	for n, tc := range []struct {
@@ -188,8 +189,8 @@ func TestAnIncompleteSnapshotIsReplacedByOneThatLacksLess(t *testing.T) {
 	}
 }
 
-// In whatever order they come: each hour gets all of them in another one.
-func TestTheLeastLackingSnapshotStays(t *testing.T) {
+// Each hour gets the same four snapshots, in another order.
+func TestTheSnapshotThatLacksTheLeastStays(t *testing.T) {
 	f := newFixture(t, noRedis)
 	kinds := [][3]int{{0, 1, 0}, {0, 1, 2}, {0, 4, 0}, {2, 0, 0}}
 	rounds := make([][]valuation.Valuation, len(kinds))
@@ -237,7 +238,8 @@ func TestMissingHoursAreThoseWithoutACompleteSnapshot(t *testing.T) {
 	}
 }
 
-// Two replicas that fill in the same hours, and one that takes some of now.
+// Eight backfills of the same hours run at once, on four replicas; half of them lack
+// prices.
 func TestReplicasThatStoreTheSameHoursAtOnceStoreTheSame(t *testing.T) {
 	for range 5 {
 		f := newFixture(t, noRedis)
@@ -384,7 +386,7 @@ func TestPositionsComeBackExactly(t *testing.T) {
 			t.Errorf("%+v came back as %+v", w, g)
 		}
 	}
-	// A price with an exponent is the number that it is.
+	// A price with an exponent is stored as the same number.
 	tokens = []valuation.Holding{{TokenID: "e", Amount: amount("5"), Verified: true,
 		Price: valuation.Price{Amount: "1e-30", Time: at}}}
 	if want, err = valuation.Compute([]valuation.Wallet{{Synced: true}}, tokens, hour(1)); err != nil {

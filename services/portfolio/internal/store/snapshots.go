@@ -48,7 +48,7 @@ func (snapshotRow) TableName() string { return "snapshots" }
 func snapshotToRow(portfolioID uuid.UUID, bucket time.Time, v valuation.Valuation, backfilled bool) snapshotRow {
 	return snapshotRow{
 		PortfolioID: portfolioID, Bucket: bucket.UTC(),
-		// Of a finer time Postgres would round the text, and truncate a parameter.
+		// Postgres rounds a finer time in JSON, and truncates one in a parameter.
 		SnapshotTime: v.ValueTime.UTC().Truncate(time.Microsecond),
 		Currency:     valuation.Currency, Total: v.Total.Text('f'), Complete: v.Complete(),
 		PositionCount: len(v.Positions), IncompleteWalletCount: v.IncompleteWallets, UnpricedCount: v.Unpriced,

@@ -42,10 +42,10 @@ func newFixture(t testing.TB, redisURL string) fixture {
 	return f
 }
 
-// noRedis is an address where nothing listens.
+// noRedis is the URL of a Redis that refuses every connection.
 const noRedis = "redis://127.0.0.1:1/0"
 
-// caches of one replica.
+// caches returns the caches of another replica.
 func (f fixture) caches(t testing.TB) *store.Caches {
 	t.Helper()
 	client, err := redisx.New(redisx.Options{URL: f.url, Timeout: 5 * time.Second})
@@ -59,7 +59,7 @@ func (f fixture) caches(t testing.TB) *store.Caches {
 	return c
 }
 
-// portfolios of one replica.
+// portfolios returns the portfolios of another replica.
 func (f fixture) portfolios(t testing.TB) *store.Portfolios {
 	t.Helper()
 	return store.NewPortfolios(f.db.DB, f.caches(t))
@@ -72,7 +72,7 @@ func newDefault(owner uuid.UUID) portfolio.Portfolio {
 
 func hour(n int) time.Time { return time.Date(2026, 3, 1, n, 0, 0, 0, time.UTC) }
 
-// race runs n calls at once.
+// race runs n calls at once and returns their errors.
 func race(n int, call func(i int) error) error {
 	failures := make([]error, n)
 	begin := make(chan struct{})
@@ -143,8 +143,8 @@ func TestAPortfolioOfSomebodyElseIsNotFound(t *testing.T) {
 
 const maxUint256 = "115792089237316195423570985008687907853269984665640564039457584007913129639935"
 
-// value is a valuation of one priced token; incomplete adds one without a
-// price.
+// value returns a valuation of a token at this price, and if it is incomplete of
+// another token without a price.
 func value(t *testing.T, price string, complete bool) valuation.Valuation {
 	t.Helper()
 	amount, _ := new(big.Int).SetString(maxUint256, 10)
@@ -228,15 +228,16 @@ func TestSixteenSavesAtOnceLeaveOneSnapshotWithItsOwnPositions(t *testing.T) {
 	}
 }
 
-// consistent reports whether the total of the one snapshot is that of the
-// positions beside it.
+// consistent reports whether there is one snapshot whose total is the sum of its
+// positions.
 func (f fixture) consistent(t *testing.T) bool {
 	t.Helper()
 	return f.count(t, `SELECT count(*) FROM snapshots s WHERE total = (SELECT sum(value) FROM snapshot_positions p
 		WHERE p.portfolio_id = s.portfolio_id AND p.bucket = s.bucket AND verified)`) == 1
 }
 
-// The control: two writers whose row and positions are not one transaction.
+// The control: two writers that don't write the row and the positions in one
+// transaction.
 func TestWithoutATransactionPositionsOfAnotherSnapshotStay(t *testing.T) {
 	f := newFixture(t, noRedis)
 	row := func(v valuation.Valuation) {

@@ -12,7 +12,7 @@ import (
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
 
-// A valuation that was cached is the same to the last digit.
+// The cache stores valuations as JSON, which must keep every digit.
 func TestAValuationComesBackFromJSONExactly(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		var holdings []valuation.Holding

@@ -229,7 +229,7 @@ func TestPositionsAreOrderedByValue(t *testing.T) {
 	}
 }
 
-// halfEven is the independent rounding: by math/big.Rat.
+// halfEven rounds to Scale decimals with math/big.Rat, independently of apd.
 func halfEven(r *big.Rat) *big.Int {
 	scaled := new(big.Rat).Mul(r, new(big.Rat).SetInt64(1e8))
 	q, m := new(big.Int).QuoRem(scaled.Num(), scaled.Denom(), new(big.Int))
