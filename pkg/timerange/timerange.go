@@ -9,8 +9,6 @@ import (
 	"fmt"
 	"time"
 
-	"google.golang.org/protobuf/types/known/timestamppb"
-
 	"github.com/purserhq/purser/pkg/errs"
 )
 
@@ -27,27 +25,41 @@ const (
 // Range is [Start, End). A zero time leaves that side open.
 type Range struct{ Start, End time.Time }
 
-// FromProto returns the range of a request's start_time and end_time, in UTC;
-// the zero time for one that is unset. A timestamp outside of the years 1 to
-// 9999, or with nanoseconds out of range, is errs.Invalid.
-func FromProto(start, end *timestamppb.Timestamp) (Range, error) {
-	var r Range
-	for _, f := range []struct {
-		name string
-		from *timestamppb.Timestamp
-		to   *time.Time
-	}{{startField, start, &r.Start}, {endField, end, &r.End}} {
-		if f.from == nil {
-			continue
-		}
-		if f.from.CheckValid() != nil {
-			return Range{}, errs.Invalid(f.name, fmt.Sprintf(
-				"must be a time within the years 1 to 9999, got %d seconds and %d nanoseconds since 1970",
-				f.from.GetSeconds(), f.from.GetNanos()))
-		}
-		*f.to = f.from.AsTime()
+// Timestamp is *timestamppb.Timestamp. This package doesn't import it, so that code
+// without protobuf can check ranges too.
+type Timestamp interface {
+	comparable
+	CheckValid() error
+	AsTime() time.Time
+	GetSeconds() int64
+	GetNanos() int32
+}
+
+// FromProto returns the range of a request's start_time and end_time, as Time
+// reads them.
+func FromProto[T Timestamp](start, end T) (r Range, err error) {
+	if r.Start, err = Time(startField, start); err != nil {
+		return Range{}, err
+	}
+	if r.End, err = Time(endField, end); err != nil {
+		return Range{}, err
 	}
 	return r, nil
+}
+
+// Time returns the time in a field of a request, in UTC; the zero time when it is
+// unset. A timestamp outside of the years 1 to 9999, or with nanoseconds out of
+// range, is errs.Invalid on the field.
+func Time[T Timestamp](field string, t T) (time.Time, error) {
+	if unset := *new(T); t == unset {
+		return time.Time{}, nil
+	}
+	if t.CheckValid() != nil {
+		return time.Time{}, errs.Invalid(field, fmt.Sprintf(
+			"must be a time within the years 1 to 9999, got %d seconds and %d nanoseconds since 1970",
+			t.GetSeconds(), t.GetNanos()))
+	}
+	return t.AsTime(), nil
 }
 
 // Rules are what a range has to follow besides that its start is before its
@@ -80,9 +92,11 @@ func (r Range) Check(rules Rules) error {
 		return errs.Invalid(endField, fmt.Sprintf("must not be in the future (now %s), got %s",
 			text(rules.Now), text(r.End)))
 	case hasStart && hasEnd && !r.Start.Before(r.End):
-		return errs.Invalid(startField, fmt.Sprintf("must be before end_time (%s), got %s", text(r.End), text(r.Start)))
+		return errs.Invalid(startField, fmt.Sprintf("must be before end_time (%s), got %s", text(r.End),
+			text(r.Start)))
 	case hasStart && !rules.Earliest.IsZero() && r.Start.Before(rules.Earliest):
-		return errs.Invalid(startField, fmt.Sprintf("must be %s or later, got %s", text(rules.Earliest), text(r.Start)))
+		return errs.Invalid(startField, fmt.Sprintf("must be %s or later, got %s", text(rules.Earliest),
+			text(r.Start)))
 	case hasStart && hasEnd && rules.MaxYears > 0 && r.Start.Before(r.End.AddDate(-rules.MaxYears, 0, 0)):
 		return errs.Invalid(startField, fmt.Sprintf("must be at most %d years before end_time (%s), got %s",
 			rules.MaxYears, text(r.End), text(r.Start)))

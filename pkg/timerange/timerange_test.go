@@ -50,7 +50,8 @@ func TestARangeFollowsTheRulesOrItsErrorNamesTheFieldTheRuleAndWhatWasGiven(t *t
 			time.Date(2024, 2, 29, 0, 0, 0, 0, time.UTC), past, ""},
 		"the year 1": {time.Date(1, 1, 1, 0, 0, 1, 0, time.UTC), now, past,
 			"start_time: must be at most 5 years before end_time (2026-03-01T12:00:00Z), got 0001-01-01T00:00:01Z"},
-		"times of other zones, told in UTC": {now.In(time.FixedZone("", 3600)), now.In(time.FixedZone("", -3600)), past,
+		"times of other zones, told in UTC": {now.In(time.FixedZone("", 3600)), now.In(time.FixedZone("", -3600)),
+			past,
 			"start_time: must be before end_time (2026-03-01T12:00:00Z), got 2026-03-01T12:00:00Z"},
 	} {
 		t.Run(name, func(t *testing.T) {
