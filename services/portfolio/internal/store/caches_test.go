@@ -122,19 +122,3 @@ func TestAPortfolioIsReadOnce(t *testing.T) {
 		t.Errorf("the default one: %+v, %v", got, err)
 	}
 }
-
-// While replicas are replaced, a new one can run before its migrations.
-func TestSnapshotsAreStoredBeforeTheOutboxIsMigrated(t *testing.T) {
-	f := newFixture(t, testkit.Redis(t).URL())
-	other := f.replica(t)
-	if _, err := f.db.SQL().ExecContext(t.Context(), "DROP TABLE cache_invalidations"); err != nil {
-		t.Fatal(err)
-	}
-	other.closes(t, f.p, hour(0), hour(1))
-	if !f.save(t, hour(0), value(t, "1", true)) {
-		t.Error("not stored")
-	}
-	if got := other.closes(t, f.p, hour(0), hour(1)); got != " 0: 23.15841785" {
-		t.Errorf("the other replica answers %q", got)
-	}
-}
