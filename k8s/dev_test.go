@@ -21,12 +21,12 @@ import (
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 )
 
-// cluster runs what the dev overlay has, on this machine instead of in pods.
+// cluster runs the containers of the dev overlay as processes on this machine.
 type cluster struct {
 	rendering
-	addr   map[string]string // of gRPC, by service
-	health map[string]string
-	http   string // of auth
+	addr   map[string]string // gRPC addresses by service
+	health map[string]string // health-check addresses by service
+	http   string            // auth's HTTP address
 }
 
 func TestTheDevOverlayComesUp(t *testing.T) {
@@ -35,14 +35,15 @@ func TestTheDevOverlayComesUp(t *testing.T) {
 	for _, service := range services() {
 		c.addr[service], c.health[service] = freeAddr(t), freeAddr(t)
 	}
-	c.stores(t)
-	for round, says := range []string{"became its newest secret", "is a secret of it"} { // a release, and the next
+	c.startStores(t)
+	// The migration Jobs run for a first release and once more for the next one.
+	for round, output := range []string{"became its newest secret", "is a secret of it"} {
 		for _, service := range services() {
 			j, _ := named[*batchv1.Job](c.rendering, service+"-migrate")
 			w := workload{"Job " + j.Name, j, &j.Spec.Template}
 			for _, container := range w.containers() {
 				out, err := c.command(t, w, container, container.Args...).CombinedOutput()
-				if err != nil || container.Args[0] == "service-account" && !strings.Contains(string(out), says) {
+				if err != nil || container.Args[0] == "service-account" && !strings.Contains(string(out), output) {
 					t.Fatalf("round %d: %s: %v: %s", round, w.name, err, out)
 				}
 			}
@@ -56,12 +57,12 @@ func TestTheDevOverlayComesUp(t *testing.T) {
 			p.ready(t, func() *exec.Cmd { return c.command(t, w, container, "healthcheck") })
 		}
 	}
-	c.asksAsPortfolio(t)
+	c.callWalletAsPortfolio(t)
 }
 
-// stores starts a Postgres, as the overlay's own prepares it, and a Redis, and
-// puts where they are into the secrets.
-func (c cluster) stores(t *testing.T) {
+// startStores starts Postgres, prepared by the overlay's init.sql, and Redis, and
+// puts their addresses into the rendered Secrets.
+func (c cluster) startStores(t *testing.T) {
 	t.Helper()
 	postgres, redis := testkit.OwnPostgres(t), testkit.Redis(t)
 	script, err := os.ReadFile("overlays/dev/init.sql")
@@ -86,24 +87,24 @@ func (c cluster) stores(t *testing.T) {
 	}
 }
 
-// command runs a service's program with what a container is given, but for
-// where everything is.
+// command runs a service's program with the environment, files and arguments of
+// its container; only addresses and paths are those of this machine.
 func (c cluster) command(t *testing.T, w workload, container *corev1.Container, args ...string) *exec.Cmd {
 	t.Helper()
 	service := w.label("name")
-	dir := mount(t, c.rendering, inside(c.rendering), w, container)
+	dir := mount(t, c.rendering, renderedSecrets(c.rendering), w, container)
 	env := environment(c.rendering, container, dir)
-	here := map[string]string{
+	local := map[string]string{
 		"PURSER_GRPC_ADDR": c.addr[service], "PURSER_GRPC_HEALTH_ADDR": c.health[service],
 		"PURSER_ADMIN_ADDR": "127.0.0.1:0", "PURSER_HTTP_ADDR": c.http,
 		"PURSER_AUTH_ADDR": c.addr["auth"], "PURSER_WALLET_ADDR": c.addr["wallet"], "PURSER_SHUTDOWN_NOTICE": "0s",
 	}
-	for name := range here {
+	for name := range local {
 		if _, ok := env[name]; !ok {
-			delete(here, name)
+			delete(local, name)
 		}
 	}
-	maps.Copy(env, here)
+	maps.Copy(env, local)
 	if service != "auth" {
 		env["PURSER_JWKS_URL"] = "http://" + c.http + "/.well-known/jwks.json"
 	}
@@ -120,10 +121,11 @@ func (c cluster) command(t *testing.T, w workload, container *corev1.Container, 
 	return cmd
 }
 
-// asksAsPortfolio asks wallet for somebody's holdings with a token of
-// portfolio's own, as its jobs do: so the Secret, the account, its permissions
-// and the key set's address all fit together.
-func (c cluster) asksAsPortfolio(t *testing.T) {
+// callWalletAsPortfolio reads a user's holdings from wallet with a token of
+// portfolio's service account, as portfolio's jobs do. It succeeds only if the
+// Secret, the service account, its permissions and the address of the key set
+// match.
+func (c cluster) callWalletAsPortfolio(t *testing.T) {
 	t.Helper()
 	dial := func(service string) *grpc.ClientConn {
 		conn, err := grpcclient.Dial(grpcclient.Config{Addr: c.addr[service], Plaintext: true}, nil)

@@ -1,3 +1,4 @@
-// Package k8s holds no code: its tests render the overlays and check what
-// would be applied, and build the images.
+// Package k8s has only tests: they render the Kustomize overlays, check the
+// objects that `kubectl apply` would get, run the dev overlay's programs on this
+// machine, and build the container images.
 package k8s

@@ -17,8 +17,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 )
 
-// programs builds the services, once, as `make images` does: the go command
-// leaves alone what is up to date.
+// programs builds the services once, as `make images` does. The go command
+// rebuilds only what has changed.
 var programs = sync.OnceValue(func() error {
 	if out, err := exec.Command("make", "-C", "..", "--no-print-directory", "binaries").CombinedOutput(); err != nil {
 		return fmt.Errorf("make binaries: %w\n%s", err, out)
@@ -35,8 +35,9 @@ func program(t *testing.T, service string) string {
 	return filepath.Join("..", ".build", "images", service, service)
 }
 
-// given stands for the secrets that are not in the rendering.
-func given() map[string]string {
+// externalSecretValues are values, by key, for the Secrets that an overlay expects
+// but doesn't have itself.
+func externalSecretValues() map[string]string {
 	return map[string]string{
 		"database-url":   "postgres://user:password@10.0.0.5:5432/database?sslmode=verify-full",
 		"redis-url":      "rediss://:password@10.0.0.6:6379/0",
@@ -49,7 +50,8 @@ func given() map[string]string {
 	}
 }
 
-// mount puts what a container mounts into a folder, at its paths.
+// mount writes the files that a container mounts into a new folder, under their
+// paths in the container, and returns the folder.
 func mount(t *testing.T, r rendering, known secrets, w workload, c *corev1.Container) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -71,7 +73,7 @@ func mount(t *testing.T, r rendering, known secrets, w workload, c *corev1.Conta
 					if ok {
 						put(m.MountPath, key, s.Data[key])
 					} else {
-						put(m.MountPath, key, []byte(given()[key]))
+						put(m.MountPath, key, []byte(externalSecretValues()[key]))
 					}
 				}
 			case v.ConfigMap != nil:
@@ -85,8 +87,8 @@ func mount(t *testing.T, r rendering, known secrets, w workload, c *corev1.Conta
 	return dir
 }
 
-// environment of a container, as the kubelet makes it, with the paths under
-// which something is mounted in dir.
+// environment returns a container's environment as the kubelet would build it;
+// paths of mounted files point into dir.
 func environment(r rendering, c *corev1.Container, dir string) map[string]string {
 	env := map[string]string{}
 	for _, from := range c.EnvFrom {
@@ -99,7 +101,7 @@ func environment(r rendering, c *corev1.Container, dir string) map[string]string
 	for _, e := range c.Env {
 		value := e.Value
 		if f := e.ValueFrom; f != nil && f.ResourceFieldRef != nil {
-			value = strconv.FormatInt(share(c, f.ResourceFieldRef), 10)
+			value = strconv.FormatInt(resourceShare(c, f.ResourceFieldRef), 10)
 		}
 		for name, known := range env {
 			value = strings.ReplaceAll(value, "$("+name+")", known)
@@ -116,8 +118,9 @@ func environment(r rendering, c *corev1.Container, dir string) map[string]string
 	return env
 }
 
-// share of a container's limit, in divisors, rounded up.
-func share(c *corev1.Container, f *corev1.ResourceFieldSelector) int64 {
+// resourceShare returns a container's limit divided by the selector's divisor,
+// rounded up, as the kubelet does.
+func resourceShare(c *corev1.Container, f *corev1.ResourceFieldSelector) int64 {
 	limit, _ := strings.CutPrefix(f.Resource, "limits.")
 	q := c.Resources.Limits[corev1.ResourceName(limit)]
 	d := f.Divisor
@@ -127,9 +130,9 @@ func share(c *corev1.Container, f *corev1.ResourceFieldSelector) int64 {
 	return (q.Value() + d.Value() - 1) / d.Value()
 }
 
-// effective is the configuration that a service takes from an environment,
-// with its secrets masked, and what it says against it.
-func effective(t *testing.T, service string, env map[string]string) (map[string]string, error) {
+// effectiveConfiguration returns the configuration that a service reads from an
+// environment, with secrets masked, or the error that the service reports.
+func effectiveConfiguration(t *testing.T, service string, env map[string]string) (map[string]string, error) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), program(t, service), "config")
 	cmd.Env = []string{}
@@ -148,8 +151,10 @@ func effective(t *testing.T, service string, env map[string]string) (map[string]
 	return found, nil
 }
 
-// misconfigured tells what is wrong with what a container is told.
-func misconfigured(t *testing.T, r rendering, known secrets, w workload, c *corev1.Container) (found []string) {
+// configurationFindings returns what is wrong with a container's environment,
+// ports, probes and limits.
+func configurationFindings(t *testing.T, r rendering, known secrets, w workload,
+	c *corev1.Container) (found []string) {
 	t.Helper()
 	want := func(good bool, format string, args ...any) {
 		if !good {
@@ -158,14 +163,14 @@ func misconfigured(t *testing.T, r rendering, known secrets, w workload, c *core
 	}
 	service := w.label("name")
 	env := environment(r, c, mount(t, r, known, w, c))
-	has, err := effective(t, service, env)
+	has, err := effectiveConfiguration(t, service, env)
 	if err != nil {
 		return []string{w.name + ": " + c.Name + ": " + err.Error()}
 	}
 	for name, value := range env {
 		read := strings.TrimSuffix(name, "_FILE")
 		if _, ok := has[read]; strings.HasPrefix(name, "PURSER_") {
-			want(ok, "%s is nothing that %s reads", name, service)
+			want(ok, "%s is not a variable that %s reads", name, service)
 		}
 		if _, serves := w.object.(*appsv1.Deployment); serves && filepath.IsAbs(value) {
 			_, err := os.Stat(value)
@@ -182,20 +187,23 @@ func misconfigured(t *testing.T, r rendering, known secrets, w workload, c *core
 			want(addr == fmt.Sprintf(":%d", n), "%s is %s, and the port %s is %d", variable, addr, port, n)
 		}
 	}
-	took := func(variable string) time.Duration {
+	duration := func(variable string) time.Duration {
 		d, err := time.ParseDuration(has[variable])
 		want(err == nil, "%s: %v", variable, err)
 		return d
 	}
-	notice, drain := took("PURSER_SHUTDOWN_NOTICE"), took("PURSER_SHUTDOWN_DRAIN")
+	notice, drain := duration("PURSER_SHUTDOWN_NOTICE"), duration("PURSER_SHUTDOWN_DRAIN")
 	probe := c.ReadinessProbe
 	noticed := time.Duration(probe.PeriodSeconds*probe.FailureThreshold+probe.TimeoutSeconds) * time.Second
-	want(notice >= noticed, "callers may notice after %s that it goes away, and it stops answering after %s", noticed,
+	want(notice >= noticed, "its readiness probe can take %s to fail, and PURSER_SHUTDOWN_NOTICE is %s", noticed,
 		notice)
-	want(drain >= took("PURSER_GRPC_MAX_TIMEOUT"), "calls may take longer than the %s of draining", drain)
-	// A second past draining, five for telemetry, and one to start ending.
+	want(drain >= duration("PURSER_GRPC_MAX_TIMEOUT"), "PURSER_GRPC_MAX_TIMEOUT is longer than the %s of draining",
+		drain)
+	// After draining, a process takes up to one second to close, five to flush
+	// telemetry, and one to begin its shutdown.
 	grace := time.Duration(*w.pod.Spec.TerminationGracePeriodSeconds) * time.Second
-	want(grace >= notice+drain+7*time.Second, "it is killed after %s, and ends in %s and %s", grace, notice, drain)
+	want(grace >= notice+drain+7*time.Second, "it is killed after %s, and may take %s, %s and 7s to end", grace,
+		notice, drain)
 	limit := c.Resources.Limits.Memory().Value()
 	soft, err := strconv.ParseInt(env["GOMEMLIMIT"], 10, 64)
 	want(err == nil && soft >= limit*85/100 && soft <= limit*96/100, "GOMEMLIMIT is %s of %d: want 85 to 96 %%",
@@ -203,26 +211,26 @@ func misconfigured(t *testing.T, r rendering, known secrets, w workload, c *core
 	return found
 }
 
-// knownTo are the Secrets that an overlay's pods can mount.
-func knownTo(t *testing.T, overlay string, r rendering) secrets {
+// mountableSecrets returns the Secrets that an overlay's pods can mount.
+func mountableSecrets(t *testing.T, overlay string, r rendering) secrets {
 	t.Helper()
 	if overlay == "prod" {
-		return outside(t)
+		return exampleSecrets(t)
 	}
-	return inside(r)
+	return renderedSecrets(r)
 }
 
 func TestWhatIsRenderedIsAConfigurationThatTheServiceTakes(t *testing.T) {
 	t.Parallel()
 	for _, overlay := range overlays() {
 		r := render(t, overlay)
-		known := knownTo(t, overlay, r)
+		known := mountableSecrets(t, overlay, r)
 		for _, w := range workloads(r) {
 			if !slices.Contains(services(), w.label("name")) {
 				continue
 			}
 			for _, c := range w.containers() {
-				report(t, overlay, misconfigured(t, r, known, w, c))
+				report(t, overlay, configurationFindings(t, r, known, w, c))
 				help, err := exec.CommandContext(t.Context(), program(t, w.label("name")), "help").Output()
 				if err != nil || len(c.Args) == 0 || !strings.Contains("\n"+string(help), "\n"+c.Args[0]+" ") {
 					t.Errorf("%s: %s: %q is no command of it (%v)", overlay, w.name, c.Args, err)
@@ -239,7 +247,8 @@ func TestProdIsEncryptedAndTellsNothingOfItself(t *testing.T) {
 			d, _ := named[*appsv1.Deployment](r, service)
 			w := workload{"Deployment " + service, d, &d.Spec.Template}
 			c := w.containers()[0]
-			has, err := effective(t, service, environment(r, c, mount(t, r, knownTo(t, overlay, r), w, c)))
+			has, err := effectiveConfiguration(t, service,
+				environment(r, c, mount(t, r, mountableSecrets(t, overlay, r), w, c)))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -253,15 +262,15 @@ func TestProdIsEncryptedAndTellsNothingOfItself(t *testing.T) {
 	}
 }
 
-// TestAMistakeOfTheConfigurationIsReported is the control of the test before.
+// TestAMistakeOfTheConfigurationIsReported is the control of the test above.
 func TestAMistakeOfTheConfigurationIsReported(t *testing.T) {
 	for name, tt := range map[string]struct {
-		spoil func(rendering, *appsv1.Deployment, *corev1.Container)
-		want  string
+		mutate func(rendering, *appsv1.Deployment, *corev1.Container)
+		want   string
 	}{
 		"a variable that nobody reads": {func(_ rendering, _ *appsv1.Deployment, c *corev1.Container) {
 			c.Env = append(c.Env, corev1.EnvVar{Name: "PURSER_GRPC_REFLEXION", Value: "true"})
-		}, "PURSER_GRPC_REFLEXION is nothing"},
+		}, "PURSER_GRPC_REFLEXION is not a variable"},
 		"a value that is none": {func(_ rendering, _ *appsv1.Deployment, c *corev1.Container) {
 			c.Env = append(c.Env, corev1.EnvVar{Name: "PURSER_CACHE_USER_TTL", Value: "soon"})
 		}, "PURSER_CACHE_USER_TTL"},
@@ -282,7 +291,7 @@ func TestAMistakeOfTheConfigurationIsReported(t *testing.T) {
 		"a probe that notices late": {func(_ rendering, _ *appsv1.Deployment,
 			c *corev1.Container) {
 			c.ReadinessProbe.PeriodSeconds = 10
-		}, "callers may notice"},
+		}, "its readiness probe can take"},
 		"calls longer than the draining": {func(_ rendering, _ *appsv1.Deployment, c *corev1.Container) {
 			c.Env = append(c.Env, corev1.EnvVar{Name: "PURSER_GRPC_MAX_TIMEOUT", Value: "31s"})
 		}, "longer than the 30s"},
@@ -296,10 +305,10 @@ func TestAMistakeOfTheConfigurationIsReported(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := render(t, "prod")
 			d, _ := named[*appsv1.Deployment](r, "auth")
-			tt.spoil(r, d, &d.Spec.Template.Spec.Containers[0])
+			tt.mutate(r, d, &d.Spec.Template.Spec.Containers[0])
 			w := workload{"Deployment auth", d, &d.Spec.Template}
-			if got := strings.Join(misconfigured(t, r, outside(t), w, w.containers()[0]), "\n"); !strings.Contains(got,
-				tt.want) {
+			found := configurationFindings(t, r, exampleSecrets(t), w, w.containers()[0])
+			if got := strings.Join(found, "\n"); !strings.Contains(got, tt.want) {
 				t.Errorf("reported %q, want %q", got, tt.want)
 			}
 		})

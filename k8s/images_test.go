@@ -15,9 +15,9 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 )
 
-const nobody = 65532
+const nonRootUID = 65532
 
-// image is one that was built, with what is in it at root.
+// image is a built container image; root is where its files are mounted.
 type image struct {
 	root   string
 	config struct {
@@ -28,12 +28,12 @@ type image struct {
 	}
 }
 
-// images builds them with buildah, in a store of the test's own.
-func images(t *testing.T) map[string]image {
+// buildImages builds every service's image with buildah, in a store in a temporary
+// folder, and returns them by service.
+func buildImages(t *testing.T) map[string]image {
 	t.Helper()
 	if _, err := exec.LookPath("buildah"); err != nil || os.Geteuid() != 0 {
-		t.Skip("the images are not tried: that takes root and buildah (apt-get install buildah, which `make test` " +
-			"does for root)")
+		t.Skip("building images needs root and buildah (apt-get install buildah, which `make test` does for root)")
 	}
 	dir := t.TempDir()
 	buildah := []string{"buildah", "--storage-driver=vfs", "--root=" + dir + "/root", "--runroot=" + dir + "/run"}
@@ -48,7 +48,12 @@ func images(t *testing.T) map[string]image {
 		}
 		return out
 	}
-	run("make", "-C", "..", "--no-print-directory", "images", "TAG=test", "IMAGE_TOOL="+strings.Join(buildah, " "))
+	if err := programs(); err != nil {
+		t.Fatal(err)
+	}
+	// The programs are built already, so binaries, which images depends on, is left out.
+	run("make", "-C", "..", "--no-print-directory", "-o", "binaries", "images", "TAG=test",
+		"IMAGE_TOOL="+strings.Join(buildah, " "))
 	found := map[string]image{}
 	for _, service := range services() {
 		name := "purser/" + service + ":test"
@@ -65,7 +70,8 @@ func images(t *testing.T) map[string]image {
 	return found
 }
 
-// command runs the image's program as Kubernetes would, with nothing else there.
+// command runs the image's program as Kubernetes would: in the image's files
+// alone, as an unprivileged user.
 func (i image) command(t *testing.T, env map[string]string, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), i.config.Entrypoint[0], args...)
@@ -74,13 +80,14 @@ func (i image) command(t *testing.T, env map[string]string, args ...string) *exe
 	for name, value := range env {
 		cmd.Env = append(cmd.Env, name+"="+value)
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: i.root, Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	user := &syscall.Credential{Uid: nonRootUID, Gid: nonRootUID}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: i.root, Credential: user}
 	return cmd
 }
 
 func TestAnImageHasItsProgramAloneAndServes(t *testing.T) {
 	t.Parallel()
-	built := images(t)
+	built := buildImages(t)
 	r := render(t, "dev")
 	for _, service := range services() {
 		t.Run(service, func(t *testing.T) {
@@ -92,7 +99,7 @@ func TestAnImageHasItsProgramAloneAndServes(t *testing.T) {
 				ports[fmt.Sprintf("%d/tcp", p.ContainerPort)] = struct{}{}
 			}
 			c := i.config
-			if c.User != fmt.Sprintf("%d:%[1]d", nobody) ||
+			if c.User != fmt.Sprintf("%d:%[1]d", nonRootUID) ||
 				!reflect.DeepEqual(c.Entrypoint, []string{"/" + service}) ||
 				!reflect.DeepEqual(c.ExposedPorts, ports) ||
 				c.Labels["org.opencontainers.image.title"] != "purser/"+service ||
@@ -117,12 +124,12 @@ func TestAnImageHasItsProgramAloneAndServes(t *testing.T) {
 					t.Errorf("the program doesn't carry %s", carried)
 				}
 			}
-			serves(t, r, w, i)
+			checkServing(t, r, w, i)
 		})
 	}
 }
 
-// files are the names and modes of what isn't a folder.
+// files returns the paths and modes of everything under root but folders.
 func files(t *testing.T, root string) (found []string) {
 	t.Helper()
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
@@ -141,12 +148,13 @@ func files(t *testing.T, root string) (found []string) {
 	return found
 }
 
-// serves starts the image's program with what its pod is given, asks it how it
-// is, and ends it. Its database is away: it starts without.
-func serves(t *testing.T, r rendering, w workload, i image) {
+// checkServing starts the image's program with its pod's environment and files,
+// waits for its health check and stops it. There is no database: the program has
+// to start without one.
+func checkServing(t *testing.T, r rendering, w workload, i image) {
 	t.Helper()
 	c := w.containers()[0]
-	given := mount(t, r, inside(r), w, c)
+	given := mount(t, r, renderedSecrets(r), w, c)
 	if err := os.CopyFS(i.root, os.DirFS(given)); err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +162,7 @@ func serves(t *testing.T, r rendering, w workload, i image) {
 		if err != nil {
 			return err
 		}
-		return os.Chown(path, nobody, nobody)
+		return os.Chown(path, nonRootUID, nonRootUID)
 	}
 	for _, top := range []string{"run", "etc"} {
 		if _, err := os.Stat(filepath.Join(given, top)); err == nil {

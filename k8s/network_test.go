@@ -16,8 +16,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// peer is one end of a connection: a pod by its labels, of the overlay's
-// namespace unless it says of which, or an address outside.
+// peer is one end of a connection: a pod, by its labels and those of its namespace
+// (nil for the overlay's own), or an IP address outside of the cluster.
 type peer struct {
 	pod, namespace map[string]string
 	ip             netip.Addr
@@ -25,40 +25,40 @@ type peer struct {
 
 func (w workload) peer() peer { return peer{pod: w.pod.Labels} }
 
-// target is where something listens.
+// target is a port that a peer listens on.
 type target struct {
 	peer
 	protocol corev1.Protocol
 	port     int32
 }
 
-// open reports whether the policies let a connection through: out of the one
-// pod and into the other. A pod that no policy selects is open.
-func open(r rendering, from peer, to target) bool {
-	leaves, leaving, enters, entering := false, false, false, false
+// allows reports whether the network policies allow a connection: out of the one
+// pod and into the other. A pod that no policy selects is unrestricted.
+func allows(r rendering, from peer, to target) bool {
+	egressAllowed, egressLimited, ingressAllowed, ingressLimited := false, false, false, false
 	for _, p := range all[*networkingv1.NetworkPolicy](r) {
 		if from.local() && matches(&p.Spec.PodSelector, from.pod) &&
 			slices.Contains(p.Spec.PolicyTypes, networkingv1.PolicyTypeEgress) {
-			leaving = true
+			egressLimited = true
 			for _, rule := range p.Spec.Egress {
-				leaves = leaves || permits(rule.To, to.peer) && through(rule.Ports, to)
+				egressAllowed = egressAllowed || allowsPeer(rule.To, to.peer) && allowsPort(rule.Ports, to)
 			}
 		}
 		if to.local() && matches(&p.Spec.PodSelector, to.pod) &&
 			slices.Contains(p.Spec.PolicyTypes, networkingv1.PolicyTypeIngress) {
-			entering = true
+			ingressLimited = true
 			for _, rule := range p.Spec.Ingress {
-				enters = enters || permits(rule.From, from) && through(rule.Ports, to)
+				ingressAllowed = ingressAllowed || allowsPeer(rule.From, from) && allowsPort(rule.Ports, to)
 			}
 		}
 	}
-	return (leaves || !leaving) && (enters || !entering)
+	return (egressAllowed || !egressLimited) && (ingressAllowed || !ingressLimited)
 }
 
-// local reports whether it is a pod of the overlay's namespace.
+// local reports whether p is a pod of the overlay's namespace.
 func (p peer) local() bool { return p.pod != nil && p.namespace == nil }
 
-func permits(rule []networkingv1.NetworkPolicyPeer, p peer) bool {
+func allowsPeer(rule []networkingv1.NetworkPolicyPeer, p peer) bool {
 	return len(rule) == 0 || slices.ContainsFunc(rule, func(x networkingv1.NetworkPolicyPeer) bool {
 		if x.IPBlock != nil {
 			in := func(cidr string) bool { return netip.MustParsePrefix(cidr).Contains(p.ip) }
@@ -72,14 +72,15 @@ func permits(rule []networkingv1.NetworkPolicyPeer, p peer) bool {
 	})
 }
 
-func through(ports []networkingv1.NetworkPolicyPort, to target) bool {
+func allowsPort(ports []networkingv1.NetworkPolicyPort, to target) bool {
 	return len(ports) == 0 || slices.ContainsFunc(ports, func(x networkingv1.NetworkPolicyPort) bool {
 		return x.Protocol != nil && *x.Protocol == to.protocol && x.Port != nil && x.Port.IntVal == to.port
 	})
 }
 
-// calls are what a container's environment has it connect to, by variable.
-func calls(t *testing.T, r rendering, known secrets, w workload) map[string]target {
+// configuredTargets returns what a server connects to according to its
+// environment, by variable.
+func configuredTargets(t *testing.T, r rendering, known secrets, w workload) map[string]target {
 	t.Helper()
 	c := w.containers()[0]
 	env := environment(r, c, mount(t, r, known, w, c))
@@ -114,8 +115,8 @@ func calls(t *testing.T, r rendering, known secrets, w workload) map[string]targ
 	return found
 }
 
-// resolve finds the pods behind a Service, or takes a name for one of the
-// internet.
+// resolve returns the pods behind a Service; any other name is taken for a host on
+// the internet.
 func resolve(t *testing.T, r rendering, address string) target {
 	t.Helper()
 	u, err := url.Parse(address)
@@ -146,18 +147,19 @@ func resolve(t *testing.T, r rendering, address string) target {
 	return target{peer{ip: ip}, corev1.ProtocolTCP, int32(port)}
 }
 
-// edges tells which connections are shut that the environment asks for, and
-// which are open between the pods that it doesn't.
-func edges(t *testing.T, r rendering, known secrets) (found []string) {
+// networkFindings returns the connections that an environment needs and the
+// policies deny, and those between pods that no environment needs and the policies
+// allow.
+func networkFindings(t *testing.T, r rendering, known secrets) (found []string) {
 	t.Helper()
 	for _, from := range workloads(r) {
 		asked := map[string]bool{}
 		if slices.Contains(services(), from.label("name")) {
-			for variable, to := range calls(t, r, known, from) {
+			for variable, to := range configuredTargets(t, r, known, from) {
 				asked[fmt.Sprint(to.pod, to.port)] = true
 				// A Job that migrates uses the database alone.
 				if (from.label("component") == "server" || variable == "PURSER_DATABASE_URL") &&
-					!open(r, from.peer(), to) {
+					!allows(r, from.peer(), to) {
 					found = append(found, fmt.Sprintf("%s can't reach what %s names", from.name, variable))
 				}
 			}
@@ -166,22 +168,24 @@ func edges(t *testing.T, r rendering, known secrets) (found []string) {
 			for _, c := range to.containers() {
 				for _, p := range c.Ports {
 					if !asked[fmt.Sprint(to.pod.Labels, p.ContainerPort)] &&
-						open(r, from.peer(), target{to.peer(), corev1.ProtocolTCP, p.ContainerPort}) {
+						allows(r, from.peer(), target{to.peer(), corev1.ProtocolTCP, p.ContainerPort}) {
 						found = append(found,
-							fmt.Sprintf("%s can reach port %s of %s, and has no use for it", from.name, p.Name,
+							fmt.Sprintf("%s can reach port %s of %s, and no variable of it names that port", from.name,
+								p.Name,
 								to.name))
 					}
 				}
 			}
 		}
 	}
-	return append(found, beyond(r)...)
+	return append(found, namespaceBoundaryFindings(r)...)
 }
 
-// beyond tells what is wrong with the ways out of the namespace and into it.
-func beyond(r rendering) (found []string) {
+// namespaceBoundaryFindings returns what is wrong with the connections out of the
+// namespace and into it.
+func namespaceBoundaryFindings(r rendering) (found []string) {
 	check := func(want bool, from peer, to target, what string) {
-		if open(r, from, to) != want {
+		if allows(r, from, to) != want {
 			found = append(found, fmt.Sprintf("%s: want open to be %t", what, want))
 		}
 	}
@@ -221,7 +225,7 @@ func beyond(r rendering) (found []string) {
 func TestTheNetworkHasTheEdgesThatTheConfigurationNamesAndNoOthers(t *testing.T) {
 	for _, overlay := range overlays() {
 		r := render(t, overlay)
-		report(t, overlay, edges(t, r, knownTo(t, overlay, r)))
+		report(t, overlay, networkFindings(t, r, mountableSecrets(t, overlay, r)))
 	}
 }
 
@@ -243,12 +247,12 @@ func TestAnEdgeTooManyOrTooFewIsReported(t *testing.T) {
 		}
 	}
 	for name, tt := range map[string]struct {
-		spoil func(rendering) rendering
-		want  string
+		mutate func(rendering) rendering
+		want   string
 	}{
 		"nothing is denied": {func(r rendering) rendering {
 			return slices.DeleteFunc(r, func(o object) bool { _, is := o.(*networkingv1.NetworkPolicy); return is })
-		}, "Deployment wallet can reach port grpc of Deployment portfolio, and has no use"},
+		}, "Deployment wallet can reach port grpc of Deployment portfolio, and no variable"},
 		"no default": {without("default-deny"), "a client to a pod without a policy"},
 		"no names":   {without("dns"), "Deployment auth to DNS"},
 		"no stores": {without("use-stores"),
@@ -274,9 +278,9 @@ func TestAnEdgeTooManyOrTooFewIsReported(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := render(t, "dev")
-			known := inside(r)
-			r = tt.spoil(r)
-			if got := strings.Join(edges(t, r, known), "\n"); !strings.Contains(got, tt.want) {
+			known := renderedSecrets(r)
+			r = tt.mutate(r)
+			if got := strings.Join(networkFindings(t, r, known), "\n"); !strings.Contains(got, tt.want) {
 				t.Errorf("reported %q, want %q", got, tt.want)
 			}
 		})

@@ -13,33 +13,34 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// unsafe tells what a workload's pods may do that they needn't, and what they
-// lack.
-func unsafe(w workload) (found []string) {
+// securityFindings returns what a workload's pods may do without need, and which
+// safeguards they lack.
+func securityFindings(w workload) (found []string) {
 	want := func(good bool, format string, args ...any) {
 		if !good {
 			found = append(found, w.name+": "+fmt.Sprintf(format, args...))
 		}
 	}
 	spec := w.pod.Spec
-	want(is(spec.AutomountServiceAccountToken, false),
-		"its pods call no API of the cluster and get no token for it: automountServiceAccountToken: false")
-	want(is(spec.EnableServiceLinks, false), "variables of other Services don't belong into its environment: "+
-		"enableServiceLinks: false")
-	want(!spec.HostNetwork && !spec.HostPID && !spec.HostIPC, "it has no business with the host")
+	want(isSet(spec.AutomountServiceAccountToken, false),
+		"its pods don't call the cluster's API and get no token for it: set automountServiceAccountToken: false")
+	want(isSet(spec.EnableServiceLinks, false),
+		"variables of other Services would be in its environment: set enableServiceLinks: false")
+	want(!spec.HostNetwork && !spec.HostPID && !spec.HostIPC,
+		"it shares a namespace (network, PID or IPC) of the host")
 	s := spec.SecurityContext
-	want(s != nil && is(s.RunAsNonRoot, true) && s.RunAsUser != nil && *s.RunAsUser > 0,
+	want(s != nil && isSet(s.RunAsNonRoot, true) && s.RunAsUser != nil && *s.RunAsUser > 0,
 		"it runs as root: runAsNonRoot, and a runAsUser by number, which runAsNonRoot needs")
 	want(s != nil && s.SeccompProfile != nil && s.SeccompProfile.Type == corev1.SeccompProfileTypeRuntimeDefault,
 		"seccompProfile: RuntimeDefault is missing")
 	for _, v := range spec.Volumes {
 		want(v.HostPath == nil, "volume %s is of the host", v.Name)
 		want(v.Secret == nil || v.Secret.DefaultMode != nil && *v.Secret.DefaultMode&0o007 == 0,
-			"everybody in the pod reads volume %s: defaultMode: 0440", v.Name)
+			"every user of the pod can read volume %s: set defaultMode: 0440", v.Name)
 	}
 	for _, c := range w.containers() {
 		s := c.SecurityContext
-		want(s != nil && is(s.AllowPrivilegeEscalation, false) && is(s.ReadOnlyRootFilesystem, true) &&
+		want(s != nil && isSet(s.AllowPrivilegeEscalation, false) && isSet(s.ReadOnlyRootFilesystem, true) &&
 			s.Privileged == nil,
 			"%s: allowPrivilegeEscalation: false and readOnlyRootFilesystem: true", c.Name)
 		want(s != nil && s.Capabilities != nil && slices.Equal(s.Capabilities.Drop, []corev1.Capability{"ALL"}) &&
@@ -50,7 +51,7 @@ func unsafe(w workload) (found []string) {
 				r)
 		}
 		_, tag, _ := strings.Cut(c.Image[strings.LastIndex(c.Image, "/")+1:], ":")
-		want(tag != "" && tag != "latest", "%s: image %s names no release: what runs is then whatever was pushed last",
+		want(tag != "" && tag != "latest", "%s: image %s names no release: the image pushed last would run",
 			c.Name, c.Image)
 		for _, e := range c.Env {
 			want(e.ValueFrom == nil || e.ValueFrom.SecretKeyRef == nil,
@@ -61,10 +62,11 @@ func unsafe(w workload) (found []string) {
 	return found
 }
 
-func is(b *bool, want bool) bool { return b != nil && *b == want }
+func isSet(b *bool, want bool) bool { return b != nil && *b == want }
 
-// unready tells what a Deployment lacks to be replaced without a lost call.
-func unready(d *appsv1.Deployment) (found []string) {
+// rolloutFindings returns what a Deployment lacks to be replaced without a failed
+// call.
+func rolloutFindings(d *appsv1.Deployment) (found []string) {
 	want := func(good bool, text string) {
 		if !good {
 			found = append(found, "Deployment "+d.Name+": "+text)
@@ -72,9 +74,9 @@ func unready(d *appsv1.Deployment) (found []string) {
 	}
 	r := d.Spec.Strategy.RollingUpdate
 	want(r != nil && r.MaxUnavailable != nil && *r.MaxUnavailable == intstr.FromInt32(0),
-		"a rollout takes a replica away before the new one is there: maxUnavailable: 0")
+		"a rollout stops a replica before its replacement is ready: set maxUnavailable: 0")
 	want(len(d.Spec.Template.Spec.TopologySpreadConstraints) > 0,
-		"its replicas may all be on one node: topologySpreadConstraints")
+		"its replicas may all be on one node: set topologySpreadConstraints")
 	c := d.Spec.Template.Spec.Containers[0]
 	for name, p := range map[string]*corev1.Probe{"startup": c.StartupProbe, "readiness": c.ReadinessProbe,
 		"liveness": c.LivenessProbe} {
@@ -84,22 +86,22 @@ func unready(d *appsv1.Deployment) (found []string) {
 				port = of.ContainerPort
 			}
 		}
-		want(p != nil && p.GRPC != nil && p.GRPC.Port == port, name+"Probe: grpc, on the health port")
+		want(p != nil && p.GRPC != nil && p.GRPC.Port == port, name+"Probe must be grpc, on the health port")
 	}
 	want(c.LivenessProbe != nil && c.LivenessProbe.GRPC != nil && c.LivenessProbe.GRPC.Service != nil &&
 		*c.LivenessProbe.GRPC.Service == "liveness",
-		"a replica that drains is killed for it: the liveness probe asks for the service liveness")
+		"a replica that drains is killed for it: the liveness probe must check the service \"liveness\"")
 	return found
 }
 
-// unguarded tells which Deployment's pods may all be evicted at once.
-func unguarded(r rendering) (found []string) {
+// deploymentsWithoutBudget returns the Deployments whose pods may all be evicted at
+// the same time.
+func deploymentsWithoutBudget(r rendering) (found []string) {
 	for _, d := range all[*appsv1.Deployment](r) {
 		b, ok := named[*policyv1.PodDisruptionBudget](r, d.Name)
 		if !ok || b.Spec.MaxUnavailable == nil || *b.Spec.MaxUnavailable != intstr.FromInt32(1) ||
 			!matches(b.Spec.Selector, d.Spec.Template.Labels) {
-			found = append(found, d.Name+": there is no PodDisruptionBudget of this name that lets one of its pods "+
-				"go at a time")
+			found = append(found, d.Name+": has no PodDisruptionBudget of this name with maxUnavailable: 1")
 		}
 	}
 	return found
@@ -109,12 +111,12 @@ func TestPodsMayDoNoMoreThanTheyNeed(t *testing.T) {
 	for _, overlay := range overlays() {
 		r := render(t, overlay)
 		for _, w := range workloads(r) {
-			report(t, overlay, unsafe(w))
+			report(t, overlay, securityFindings(w))
 		}
 		for _, d := range all[*appsv1.Deployment](r) {
-			report(t, overlay, unready(d))
+			report(t, overlay, rolloutFindings(d))
 		}
-		report(t, overlay, unguarded(r))
+		report(t, overlay, deploymentsWithoutBudget(r))
 	}
 }
 
@@ -128,8 +130,8 @@ func TestAPodThatMayDoMoreIsReported(t *testing.T) {
 	}
 	yes, root, open := true, int64(0), int32(0o644)
 	for name, tt := range map[string]struct {
-		spoil func(*appsv1.Deployment)
-		want  string
+		mutate func(*appsv1.Deployment)
+		want   string
 	}{
 		"a token": {pod(func(s *corev1.PodSpec) { s.AutomountServiceAccountToken = nil }),
 			"get no token"},
@@ -184,10 +186,10 @@ func TestAPodThatMayDoMoreIsReported(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := render(t, "dev")
 			d, _ := named[*appsv1.Deployment](r, "auth")
-			tt.spoil(d)
-			found := slices.Concat(unready(d), unguarded(r))
+			tt.mutate(d)
+			found := slices.Concat(rolloutFindings(d), deploymentsWithoutBudget(r))
 			for _, w := range workloads(r) {
-				found = append(found, unsafe(w)...)
+				found = append(found, securityFindings(w)...)
 			}
 			if len(found) == 0 || !strings.Contains(strings.Join(found, "\n"), tt.want) {
 				t.Errorf("reported %q, want %q", found, tt.want)

@@ -9,14 +9,13 @@ import (
 	"time"
 )
 
-// process is a program that runs.
+// process is a running program.
 type process struct {
 	cmd   *exec.Cmd
-	log   strings.Builder // to be read once it has ended
+	log   strings.Builder // may be read only once the program has ended
 	ended chan error
 }
 
-// start starts a program.
 func start(t *testing.T, cmd *exec.Cmd) *process {
 	t.Helper()
 	p := &process{cmd: cmd, ended: make(chan error, 1)}
@@ -28,11 +27,11 @@ func start(t *testing.T, cmd *exec.Cmd) *process {
 	return p
 }
 
-// ready waits until the program's own health check says so.
+// ready waits until the program's own health check succeeds.
 func (p *process) ready(t *testing.T, healthcheck func() *exec.Cmd) {
 	t.Helper()
 	for begun := time.Now(); ; {
-		says, err := healthcheck().CombinedOutput()
+		output, err := healthcheck().CombinedOutput()
 		if err == nil {
 			return
 		}
@@ -43,12 +42,12 @@ func (p *process) ready(t *testing.T, healthcheck func() *exec.Cmd) {
 		}
 		if time.Since(begun) > time.Minute {
 			p.stop(t)
-			t.Fatalf("it does not get ready: %s\n%s", says, &p.log)
+			t.Fatalf("it is not ready after a minute: %s\n%s", output, &p.log)
 		}
 	}
 }
 
-// stop ends the program as the kubelet does.
+// stop ends the program with SIGTERM, as the kubelet does.
 func (p *process) stop(t *testing.T) {
 	t.Helper()
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
@@ -57,7 +56,7 @@ func (p *process) stop(t *testing.T) {
 	}
 }
 
-// freeAddr is one that nothing listens on.
+// freeAddr returns an address that nothing listens on.
 func freeAddr(t *testing.T) string {
 	t.Helper()
 	lis, err := net.Listen("tcp", "127.0.0.1:0")

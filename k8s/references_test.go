@@ -19,11 +19,11 @@ import (
 	"sigs.k8s.io/kustomize/kyaml/yaml"
 )
 
-// secrets are the keys of each Secret that there is.
+// secrets are the keys of each Secret, by its name.
 type secrets map[string][]string
 
-// inside are the Secrets of a rendering itself.
-func inside(r rendering) secrets {
+// renderedSecrets returns the Secrets that are part of a rendering.
+func renderedSecrets(r rendering) secrets {
 	found := secrets{}
 	for _, s := range all[*corev1.Secret](r) {
 		found[s.Name] = slices.Collect(maps.Keys(s.Data))
@@ -31,9 +31,9 @@ func inside(r rendering) secrets {
 	return found
 }
 
-// outside are the Secrets that prod's example makes, which is no part of the
-// overlay.
-func outside(t *testing.T) secrets {
+// exampleSecrets returns the Secrets that external-secrets.example.yaml makes for
+// prod. The example is not part of the overlay.
+func exampleSecrets(t *testing.T) secrets {
 	t.Helper()
 	text, err := os.ReadFile("overlays/prod/external-secrets.example.yaml")
 	if err != nil {
@@ -69,19 +69,19 @@ func outside(t *testing.T) secrets {
 	}
 }
 
-// missing tells what a workload refers to that isn't there.
-func missing(r rendering, known secrets, w workload) (found []string) {
-	tell := func(what, name string) {
-		found = append(found, fmt.Sprintf("%s refers to %s %s, which isn't there", w.name, what, name))
+// missingReferences returns what a workload refers to and the rendering lacks.
+func missingReferences(r rendering, known secrets, w workload) (found []string) {
+	add := func(what, name string) {
+		found = append(found, fmt.Sprintf("%s refers to %s %s, which is missing", w.name, what, name))
 	}
 	config := func(name string) {
 		if _, ok := named[*corev1.ConfigMap](r, name); !ok {
-			tell("ConfigMap", name)
+			add("ConfigMap", name)
 		}
 	}
 	if name := w.pod.Spec.ServiceAccountName; name != "" {
 		if _, ok := named[*corev1.ServiceAccount](r, name); !ok {
-			tell("ServiceAccount", name)
+			add("ServiceAccount", name)
 		}
 	}
 	volumes, mounted := map[string]bool{}, map[string]bool{}
@@ -91,7 +91,7 @@ func missing(r rendering, known secrets, w workload) (found []string) {
 			config(v.ConfigMap.Name)
 		}
 		if v.Secret != nil && known[v.Secret.SecretName] == nil {
-			tell("Secret", v.Secret.SecretName)
+			add("Secret", v.Secret.SecretName)
 		}
 	}
 	if s, ok := w.object.(*appsv1.StatefulSet); ok {
@@ -105,7 +105,7 @@ func missing(r rendering, known secrets, w workload) (found []string) {
 		}
 		for _, m := range c.VolumeMounts {
 			if !volumes[m.Name] {
-				tell("volume", m.Name)
+				add("volume", m.Name)
 			}
 			mounted[m.Name] = true
 		}
@@ -114,29 +114,31 @@ func missing(r rendering, known secrets, w workload) (found []string) {
 		if mounted[v.Name] {
 			continue
 		}
-		found = append(found, fmt.Sprintf("%s mounts its volume %s nowhere", w.name, v.Name))
+		found = append(found, fmt.Sprintf("%s has a volume %s that no container mounts", w.name, v.Name))
 	}
 	return found
 }
 
-// dangling tells what a rendering refers to that isn't there.
-func dangling(r rendering, known secrets) (found []string) {
+// brokenReferences returns what the objects of a rendering refer to and the
+// rendering lacks.
+func brokenReferences(r rendering, known secrets) (found []string) {
 	for _, w := range workloads(r) {
-		found = append(found, missing(r, known, w)...)
+		found = append(found, missingReferences(r, known, w)...)
 	}
 	for _, h := range all[*autoscalingv2.HorizontalPodAutoscaler](r) {
 		if d, ok := named[*appsv1.Deployment](r, h.Spec.ScaleTargetRef.Name); !ok {
-			found = append(found, fmt.Sprintf("%s scales Deployment %s, which isn't there", h.Name,
+			found = append(found, fmt.Sprintf("%s scales Deployment %s, which is missing", h.Name,
 				h.Spec.ScaleTargetRef.Name))
 		} else if d.Spec.Replicas != nil {
 			found = append(found, h.Name+": the Deployment's replicas undo the autoscaler's at every apply")
 		}
 	}
-	return append(found, unselected(r)...)
+	return append(found, servicesWithoutPod(r)...)
 }
 
-// unselected tells of Services that lead to no pod, or to no port of it.
-func unselected(r rendering) (found []string) {
+// servicesWithoutPod returns the Services that select no pods, or lead to a port
+// that their pods don't have.
+func servicesWithoutPod(r rendering) (found []string) {
 	for _, s := range all[*corev1.Service](r) {
 		var pods []workload
 		for _, w := range workloads(r) {
@@ -158,7 +160,7 @@ func unselected(r rendering) (found []string) {
 	return found
 }
 
-// containerPort is the number of a port by its name.
+// containerPort returns the number of a port by its name.
 func containerPort(w workload, name string) (int32, bool) {
 	for _, c := range w.pod.Spec.Containers {
 		for _, p := range c.Ports {
@@ -177,12 +179,12 @@ func matches(s *metav1.LabelSelector, of map[string]string) bool {
 
 func TestWhatIsReferredToIsThere(t *testing.T) {
 	dev, prod := render(t, "dev"), render(t, "prod")
-	report(t, "dev", dangling(dev, inside(dev)))
-	report(t, "prod", dangling(prod, outside(t)))
-	if s := inside(prod); len(s) > 0 {
+	report(t, "dev", brokenReferences(dev, renderedSecrets(dev)))
+	report(t, "prod", brokenReferences(prod, exampleSecrets(t)))
+	if s := renderedSecrets(prod); len(s) > 0 {
 		t.Errorf("prod has Secrets of its own, whose values are in the repository: %v", s)
 	}
-	for name := range outside(t) {
+	for name := range exampleSecrets(t) {
 		if !slices.ContainsFunc(workloads(prod), func(w workload) bool {
 			return slices.ContainsFunc(w.pod.Spec.Volumes,
 				func(v corev1.Volume) bool { return v.Secret != nil && v.Secret.SecretName == name })
@@ -195,8 +197,8 @@ func TestWhatIsReferredToIsThere(t *testing.T) {
 // TestWhatIsNotThereIsReported is the control of the test above.
 func TestWhatIsNotThereIsReported(t *testing.T) {
 	for name, tt := range map[string]struct {
-		spoil func(rendering, *appsv1.Deployment, *corev1.Service)
-		want  string
+		mutate func(rendering, *appsv1.Deployment, *corev1.Service)
+		want   string
 	}{
 		"a config": {func(_ rendering, d *appsv1.Deployment, _ *corev1.Service) {
 			d.Spec.Template.Spec.Containers[0].EnvFrom[0].ConfigMapRef.Name = "x"
@@ -212,7 +214,7 @@ func TestWhatIsNotThereIsReported(t *testing.T) {
 		}, "refers to volume"},
 		"a volume that nothing mounts": {func(_ rendering, d *appsv1.Deployment, _ *corev1.Service) {
 			d.Spec.Template.Spec.Containers[0].VolumeMounts = nil
-		}, "nowhere"},
+		}, "no container mounts"},
 		"pods of a service": {func(_ rendering, _ *appsv1.Deployment,
 			s *corev1.Service) {
 			s.Spec.Selector["x"] = "y"
@@ -234,35 +236,35 @@ func TestWhatIsNotThereIsReported(t *testing.T) {
 			r := render(t, "prod")
 			d, _ := named[*appsv1.Deployment](r, "auth")
 			s, _ := named[*corev1.Service](r, "auth")
-			tt.spoil(r, d, s)
-			if got := strings.Join(dangling(r, outside(t)), "\n"); !strings.Contains(got, tt.want) {
+			tt.mutate(r, d, s)
+			if got := strings.Join(brokenReferences(r, exampleSecrets(t)), "\n"); !strings.Contains(got, tt.want) {
 				t.Errorf("reported %q, want %q", got, tt.want)
 			}
 		})
 	}
 }
 
-// TestTheJobsCanRunBeforeTheRollout holds the overlays against the commands of
-// docs/deploy.md, which apply first what doesn't have this label.
+// TestTheJobsCanRunBeforeTheRollout checks the overlays against the commands of
+// docs/deploy.md, which first apply everything that isn't labelled as a server.
 func TestTheJobsCanRunBeforeTheRollout(t *testing.T) {
 	for _, overlay := range overlays() {
-		var first, rest rendering
+		var beforeRollout, rollout rendering
 		for _, o := range render(t, overlay) {
 			if o.GetLabels()["app.kubernetes.io/component"] == "server" {
-				rest = append(rest, o)
+				rollout = append(rollout, o)
 			} else {
-				first = append(first, o)
+				beforeRollout = append(beforeRollout, o)
 			}
 		}
-		if n := len(all[*appsv1.Deployment](rest)) +
-			len(all[*autoscalingv2.HorizontalPodAutoscaler](rest)); n != len(rest) ||
-			len(all[*appsv1.Deployment](first)) > 0 {
+		if n := len(all[*appsv1.Deployment](rollout)) +
+			len(all[*autoscalingv2.HorizontalPodAutoscaler](rollout)); n != len(rollout) ||
+			len(all[*appsv1.Deployment](beforeRollout)) > 0 {
 			t.Errorf("%s: the rollout is more than the Deployments and autoscalers, or less: %d of %d", overlay, n,
-				len(rest))
+				len(rollout))
 		}
-		for _, w := range workloads(first) {
+		for _, w := range workloads(beforeRollout) {
 			if w.label("component") == "migrate" {
-				report(t, overlay, missing(first, knownTo(t, overlay, first), w))
+				report(t, overlay, missingReferences(beforeRollout, mountableSecrets(t, overlay, beforeRollout), w))
 			}
 		}
 	}

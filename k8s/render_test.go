@@ -18,43 +18,41 @@ import (
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 )
 
-// overlays are the ones that are applied.
+// overlays are the overlays that can be applied.
 func overlays() []string { return []string{"dev", "prod"} }
 
-// services are those with a Deployment of their own.
+// services are the services, each of which has a Deployment.
 func services() []string { return []string{"auth", "portfolio", "wallet"} }
 
-// object is one of the rendering.
+// object is a Kubernetes object of a rendering.
 type object interface {
 	runtime.Object
 	metav1.Object
 }
 
-// rendering is what an overlay applies.
+// rendering is the objects that an overlay applies.
 type rendering []object
 
-// render is an overlay as `kubectl kustomize` renders it, each object strictly
-// in its type: a field that Kubernetes doesn't know is a failure.
+// render returns an overlay as `kubectl kustomize` renders it, in objects that the
+// test may change. They are decoded strictly: a field that Kubernetes doesn't know
+// fails the test.
 func render(t *testing.T, overlay string) rendering {
 	t.Helper()
-	texts, err := rendered()
+	rendered, err := renderAll()
 	if err != nil {
 		t.Fatal(err)
 	}
-	var all rendering
-	for _, text := range texts[overlay] {
-		o, err := decode(text)
-		if err != nil {
-			t.Fatalf("%v:\n%s", err, text)
-		}
-		all = append(all, o)
+	var objects rendering
+	for _, o := range rendered[overlay] {
+		objects = append(objects, o.DeepCopyObject().(object))
 	}
-	return all
+	return objects
 }
 
-// rendered is the text of each object, by overlay.
-var rendered = sync.OnceValues(func() (map[string][][]byte, error) {
-	texts := map[string][][]byte{}
+// renderAll renders and decodes each overlay once, since that takes far longer than
+// to copy the objects.
+var renderAll = sync.OnceValues(func() (map[string]rendering, error) {
+	renderings := map[string]rendering{}
 	for _, overlay := range overlays() {
 		found, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(),
 			"overlays/"+overlay)
@@ -66,13 +64,17 @@ var rendered = sync.OnceValues(func() (map[string][][]byte, error) {
 			if err != nil {
 				return nil, err
 			}
-			texts[overlay] = append(texts[overlay], text)
+			o, err := decode(text)
+			if err != nil {
+				return nil, fmt.Errorf("%w:\n%s", err, text)
+			}
+			renderings[overlay] = append(renderings[overlay], o)
 		}
 	}
-	return texts, nil
+	return renderings, nil
 })
 
-// types are those that an object can have.
+// types returns the types that an object can have.
 var types = sync.OnceValues(func() (*runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
@@ -86,7 +88,7 @@ var types = sync.OnceValues(func() (*runtime.Scheme, error) {
 	return scheme, nil
 })
 
-// decode reads one object.
+// decode decodes one object.
 func decode(text []byte) (object, error) {
 	scheme, err := types()
 	if err != nil {
@@ -105,7 +107,7 @@ func decode(text []byte) (object, error) {
 	return o, nil
 }
 
-// all are the objects of one type.
+// all returns the objects of one type.
 func all[T object](r rendering) []T {
 	var found []T
 	for _, o := range r {
@@ -116,7 +118,7 @@ func all[T object](r rendering) []T {
 	return found
 }
 
-// named is the object of one type with a name.
+// named returns the object of one type with a name.
 func named[T object](r rendering, name string) (T, bool) {
 	for _, o := range all[T](r) {
 		if o.GetName() == name {
@@ -127,17 +129,17 @@ func named[T object](r rendering, name string) (T, bool) {
 	return none, false
 }
 
-// workload is what makes pods.
+// workload is an object that creates pods.
 type workload struct {
 	name   string
 	object object
 	pod    *corev1.PodTemplateSpec
 }
 
-// label of the workload's pods.
+// label returns a label app.kubernetes.io/<key> of the workload's pods.
 func (w workload) label(key string) string { return w.pod.Labels["app.kubernetes.io/"+key] }
 
-// containers of a pod, those that prepare it too.
+// containers returns a pod's containers, init containers included.
 func (w workload) containers() []*corev1.Container {
 	var all []*corev1.Container
 	for i := range w.pod.Spec.InitContainers {
@@ -149,8 +151,8 @@ func (w workload) containers() []*corev1.Container {
 	return all
 }
 
-// workloads are those of a rendering. A kind that isn't known here is missed,
-// so unknownKinds tells of it.
+// workloads returns the workloads of a rendering. It misses kinds that it doesn't
+// know, which unknownKinds reports.
 func workloads(r rendering) []workload {
 	var found []workload
 	for _, o := range r {

@@ -9,8 +9,6 @@ import (
 	"fmt"
 	"time"
 
-	"google.golang.org/protobuf/types/known/timestamppb"
-
 	"github.com/purserhq/purser/pkg/errs"
 )
 
@@ -27,9 +25,19 @@ const (
 // Range is [Start, End). A zero time leaves that side open.
 type Range struct{ Start, End time.Time }
 
+// Timestamp is *timestamppb.Timestamp. This package doesn't import it, so that code
+// without protobuf can check ranges too.
+type Timestamp interface {
+	comparable
+	CheckValid() error
+	AsTime() time.Time
+	GetSeconds() int64
+	GetNanos() int32
+}
+
 // FromProto returns the range of a request's start_time and end_time, as Time
 // reads them.
-func FromProto(start, end *timestamppb.Timestamp) (r Range, err error) {
+func FromProto[T Timestamp](start, end T) (r Range, err error) {
 	if r.Start, err = Time(startField, start); err != nil {
 		return Range{}, err
 	}
@@ -42,8 +50,8 @@ func FromProto(start, end *timestamppb.Timestamp) (r Range, err error) {
 // Time returns the time in a field of a request, in UTC; the zero time when it is
 // unset. A timestamp outside of the years 1 to 9999, or with nanoseconds out of
 // range, is errs.Invalid on the field.
-func Time(field string, t *timestamppb.Timestamp) (time.Time, error) {
-	if t == nil {
+func Time[T Timestamp](field string, t T) (time.Time, error) {
+	if unset := *new(T); t == unset {
 		return time.Time{}, nil
 	}
 	if t.CheckValid() != nil {

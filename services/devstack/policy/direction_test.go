@@ -82,9 +82,6 @@ func edge(from, to string, test bool, tell func(from, to, reason string)) {
 		return
 	}
 	a, b := place(from), place(to)
-	if b.service == "internal" { // what the services share
-		b.service = ""
-	}
 	switch {
 	case a.module == "proto" && b.module != "proto":
 		tell(from, to, "the contracts import nothing of ours, so that a client of another team takes them alone")
@@ -103,7 +100,8 @@ func edge(from, to string, test bool, tell func(from, to, reason string)) {
 			"it calls by pkg/grpcclient")
 	case a.module == "k8s" && b.service != "":
 		tell(from, to, "what is deployed are the programs: its tests run those")
-	case a.service == "devstack" && b.service != "" && b.service != "devstack" && b.rest != "app":
+	case a.service == "devstack" && b.service != "" && b.service != "devstack" && b.service != shared &&
+		b.rest != "app":
 		tell(from, to, "devstack starts the services as they are, through services/"+b.service+"/app")
 	case !test && testkit(to) && !testkit(from) && a.service != "devstack":
 		tell(from, to, "the test kit starts servers and is no part of a deployed binary; only tests and devstack "+

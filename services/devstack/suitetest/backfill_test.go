@@ -133,7 +133,7 @@ func stored(t *testing.T, ctx context.Context, c *demo.Clients, s *suite.Suite) 
 	}
 	defer func() { _ = conn.Close(context.Background()) }()
 	rows, err := conn.Query(t.Context(), `
-		SELECT format('%s %s %s %s %s', bucket, taken_at, total, complete, position_count) || coalesce((
+		SELECT format('%s %s %s %s %s', bucket, snapshot_time, total, complete, position_count) || coalesce((
 		  SELECT string_agg(format(' %s %s %s', token_id, amount, value), ',' ORDER BY token_id)
 		  FROM snapshot_positions p
 		  WHERE p.portfolio_id = s.portfolio_id AND p.bucket = s.bucket), '')

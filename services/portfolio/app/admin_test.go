@@ -7,32 +7,30 @@ import (
 	"testing"
 	"time"
 
-	"github.com/golang-jwt/jwt/v5"
 	"github.com/google/uuid"
+
 	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/errs"
-	"github.com/purserhq/purser/pkg/grpcclient"
 	"github.com/purserhq/purser/pkg/testkit"
 	jobsv1 "github.com/purserhq/purser/proto/gen/purser/jobs/v1"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
+	"github.com/purserhq/purser/services/internal/servicetest"
 )
 
-// operator is a caller who may trigger jobs, but for what change makes of them.
-func (s service) operator(t *testing.T, user uuid.UUID, change func(*authn.Claims)) context.Context {
+// operator returns a context for calls of a user who may trigger jobs, unless other
+// claims change that.
+func (s service) operator(t *testing.T, user uuid.UUID, claims ...servicetest.Claim) context.Context {
 	t.Helper()
-	return grpcclient.WithToken(t.Context(), s.sign(t, user, func(c *authn.Claims) {
-		c.Permissions, c.AMR, c.AuthTime = []string{"admin:system"}, []string{"pwd"}, c.IssuedAt
-		change(c)
-	}))
+	return s.issuer.As(t, user, append([]servicetest.Claim{
+		servicetest.Permissions("admin:system"), servicetest.SignedIn(time.Now(), "pwd"),
+	}, claims...)...)
 }
 
-func asIs(*authn.Claims) {}
-
 func TestWhoTriggersAJobIsLoggedAndItsRunListed(t *testing.T) {
-	logs := &journal{}
-	s := start(t).replica(t, "redis://127.0.0.1:1/0", logs) // has no service account
+	logs := &testkit.LogBuffer{}
+	s := start(t).replica(t, servicetest.NoRedis, logs) // has no service account
 	root := uuid.New()
-	admin := s.operator(t, root, asIs)
+	admin := s.operator(t, root)
 	if runs, err := s.jobs.ListJobRuns(admin, &jobsv1.ListJobRunsRequest{}); err != nil ||
 		len(runs.GetRuns()) > 0 {
 		t.Fatalf("before the first: %v, %v", runs, err)
@@ -42,7 +40,7 @@ func TestWhoTriggersAJobIsLoggedAndItsRunListed(t *testing.T) {
 	}
 	for _, name := range []string{"take_snapshots", "no such job", "x\x00"} {
 		_, err := s.jobs.TriggerJob(admin, &jobsv1.TriggerJobRequest{Job: name})
-		want(t, err, errs.KindNotFound, "NOT_FOUND")
+		servicetest.WantError(t, err, errs.KindNotFound, "NOT_FOUND")
 	}
 	var run *jobsv1.JobRun
 	testkit.Eventually(t, time.Minute, func() bool {
@@ -63,15 +61,15 @@ func TestWhoTriggersAJobIsLoggedAndItsRunListed(t *testing.T) {
 	}
 }
 
-func TestARunThatFailsSaysWhyAndIsDueAgain(t *testing.T) {
-	s := start(t).replica(t, "redis://127.0.0.1:1/0", io.Discard,
+func TestAFailedRunHasItsErrorAndIsDueAgain(t *testing.T) {
+	s := start(t).replica(t, servicetest.NoRedis, io.Discard,
 		"PURSER_AUTH_ADDR=127.0.0.1:1", "PURSER_AUTH_PLAINTEXT=true", "PURSER_SERVICE_ID=portfolio",
 		"PURSER_SERVICE_SECRET=of-a-test")
-	ctx, _ := s.user(t, "portfolio:read")
+	ctx, _ := s.newUser(t, "portfolio:read")
 	if _, err := s.GetPortfolio(ctx, &portfoliov1.GetPortfolioRequest{}); err != nil {
 		t.Fatal(err)
 	}
-	admin := s.operator(t, uuid.New(), asIs)
+	admin := s.operator(t, uuid.New())
 	if _, err := s.jobs.TriggerJob(admin, &jobsv1.TriggerJobRequest{Job: "take_snapshots"}); err != nil {
 		t.Fatal(err)
 	}
@@ -91,9 +89,10 @@ func TestARunThatFailsSaysWhyAndIsDueAgain(t *testing.T) {
 
 func TestAPageOfRunsIsOfOneCallersQuery(t *testing.T) {
 	s := start(t)
-	admin, other := s.operator(t, uuid.New(), asIs), s.operator(t, uuid.New(), asIs)
+	admin, other := s.operator(t, uuid.New()), s.operator(t, uuid.New())
 	s.exec(t, `INSERT INTO job_runs (job, scheduled_at, shard, shards, next_attempt_at, state)
-		SELECT 'job', timestamptz '2026-01-01Z' + n * interval '1 hour', 0, 1, now(), 'done' FROM generate_series(1, 5) AS n`)
+		SELECT 'job', timestamptz '2026-01-01Z' + n * interval '1 hour', 0, 1, now(), 'done'
+		FROM generate_series(1, 5) AS n`)
 	page := func(ctx context.Context, r *jobsv1.ListJobRunsRequest) (*jobsv1.ListJobRunsResponse, error) {
 		return s.jobs.ListJobRuns(ctx, r)
 	}
@@ -107,39 +106,40 @@ func TestAPageOfRunsIsOfOneCallersQuery(t *testing.T) {
 		t.Fatal(rest, err)
 	}
 	for name, err := range map[string]error{
-		"another caller": second(page(other, &jobsv1.ListJobRunsRequest{Job: "job",
+		"another caller": errorOf(page(other, &jobsv1.ListJobRunsRequest{Job: "job",
 			PageToken: first.GetNextPageToken()})),
-		"another query": second(page(admin, &jobsv1.ListJobRunsRequest{PageToken: first.GetNextPageToken()})),
-		"no token":      second(page(admin, &jobsv1.ListJobRunsRequest{PageToken: "x"})),
-		"a huge page":   second(page(admin, &jobsv1.ListJobRunsRequest{PageSize: 501})),
+		"another query": errorOf(page(admin, &jobsv1.ListJobRunsRequest{PageToken: first.GetNextPageToken()})),
+		"no token":      errorOf(page(admin, &jobsv1.ListJobRunsRequest{PageToken: "x"})),
+		"a huge page":   errorOf(page(admin, &jobsv1.ListJobRunsRequest{PageSize: 501})),
 	} {
-		t.Run(name, func(t *testing.T) { want(t, err, errs.KindInvalid, "INVALID_ARGUMENT") })
+		t.Run(name, func(t *testing.T) { servicetest.WantError(t, err, errs.KindInvalid, "INVALID_ARGUMENT") })
 	}
 }
 
-func second[T any](_ T, err error) error { return err }
+func errorOf[T any](_ T, err error) error { return err }
 
 func TestJobsAreForOperatorsAlone(t *testing.T) {
 	s := start(t)
-	trigger := func(change func(*authn.Claims)) error {
-		_, err := s.jobs.TriggerJob(s.operator(t, uuid.New(), change),
+	trigger := func(claim servicetest.Claim) error {
+		_, err := s.jobs.TriggerJob(s.operator(t, uuid.New(), claim),
 			&jobsv1.TriggerJobRequest{Job: "prune_job_runs"})
 		return err
 	}
 	for name, tc := range map[string]struct {
-		change func(*authn.Claims)
+		claim  servicetest.Claim
 		reason string
 	}{
-		"nobody's permission": {func(c *authn.Claims) { c.Permissions = []string{"portfolio:write"} },
-			"PERMISSION_MISSING"},
-		"an API key": {func(c *authn.Claims) { c.AMR = []string{authn.MethodAPIKey} }, "API_KEY_CALLER"},
-		"an old sign-in": {func(c *authn.Claims) {
-			c.AuthTime = jwt.NewNumericDate(time.Now().Add(-authn.MaxSignInAge - time.Minute))
-		}, "REAUTHENTICATION_REQUIRED"},
+		"no permission": {servicetest.Permissions("portfolio:write"), "PERMISSION_MISSING"},
+		"an API key":    {servicetest.SignedIn(time.Now(), authn.MethodAPIKey), "API_KEY_CALLER"},
+		"an old sign-in": {servicetest.SignedIn(time.Now().Add(-authn.MaxSignInAge-time.Minute), "pwd"),
+			"REAUTHENTICATION_REQUIRED"},
 	} {
-		t.Run(name, func(t *testing.T) { want(t, trigger(tc.change), errs.KindPermissionDenied, tc.reason) })
+		t.Run(name, func(t *testing.T) {
+			servicetest.WantError(t, trigger(tc.claim), errs.KindPermissionDenied,
+				tc.reason)
+		})
 	}
-	if err := trigger(func(c *authn.Claims) { c.AMR = []string{authn.MethodService} }); err != nil {
+	if err := trigger(servicetest.SignedIn(time.Now(), authn.MethodService)); err != nil {
 		t.Errorf("a service account: %v", err)
 	}
 }

@@ -77,7 +77,7 @@ func newValuationCache(b *chassis.Builder, ttl time.Duration) *cache.Cache[valua
 		return nil
 	}
 	c := cache.New[valuation.Valuation](b.Redis, cache.Namespace{Service: name, Entity: "valuation", Schema: 1},
-		cache.Options{TTL: ttl, LoadTimeout: portfolio.RecentLoad, Budget: store.CacheBudget, Log: b.Log})
+		cache.Options{TTL: ttl, LoadTimeout: portfolio.ValuationLoadTimeout, Budget: store.CacheBudget, Log: b.Log})
 	b.OnClose("valuation cache", c.Close)
 	return c
 }

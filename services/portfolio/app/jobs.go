@@ -33,13 +33,13 @@ func snapshotJobs(auth *grpc.ClientConn, portfolios *store.Portfolios, snapshots
 		log.Warn("PURSER_SERVICE_ID is not set: no snapshots are taken by schedule, only those that callers ask for")
 		return nil
 	}
-	round := snapshot.NewRound(portfolios, snapshots, asServiceAccount(auth, cfg.ServiceAccount), log, time.Now)
+	hourly := snapshot.NewHourlyJob(portfolios, snapshots, asServiceAccount(auth, cfg.ServiceAccount), log, time.Now)
 	return []chassis.Job{{
 		CronSetting: "PURSER_SNAPSHOT_CRON",
 		Job: jobs.Job{
 			Name: "take_snapshots", Cron: cfg.SnapshotCron, Shards: snapshotShards, Timeout: snapshotTimeout,
 			Backoff: func(int) time.Duration { return snapshotRetryDelay },
-			Run:     func(ctx context.Context, r *jobs.Run) error { return round.Run(ctx, r.Shard, r.Shards) },
+			Run:     func(ctx context.Context, r *jobs.Run) error { return hourly.Run(ctx, r.Shard, r.Shards) },
 		},
 	}}
 }

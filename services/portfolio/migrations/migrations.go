@@ -3,7 +3,8 @@ package migrations
 
 import "embed"
 
-// FS has the migrations, named NNNNN_what.sql.
+// FS contains the migrations, named NNNNN_<name>.sql. A released migration never
+// changes: a later one does.
 //
 //go:embed *.sql
 var FS embed.FS

@@ -5,12 +5,24 @@ import (
 	"testing"
 
 	"github.com/purserhq/purser/pkg/cache"
+	"github.com/purserhq/purser/pkg/jobs"
 	"github.com/purserhq/purser/services/portfolio/migrations"
 )
 
-func TestTheOutboxIsTheOneThatTheCacheWritesTo(t *testing.T) {
-	text, err := migrations.FS.ReadFile("00002_cache_invalidations.sql")
-	if err != nil || !strings.Contains(string(text), strings.TrimSpace(cache.Schema)) {
-		t.Errorf("the migration lacks cache.Schema, %v; add one that brings the table up to it", err)
+// wantTables fails the test unless the first migration has these tables, word for
+// word.
+func wantTables(t *testing.T, name, tables string) {
+	t.Helper()
+	text, err := migrations.FS.ReadFile("00001_schema.sql")
+	if err != nil || !strings.Contains(string(text), strings.TrimSpace(tables)) {
+		t.Errorf("the migrations lack %s, %v; add one that brings the tables up to it", name, err)
 	}
+}
+
+func TestTheOutboxIsTheOneThatTheCacheWritesTo(t *testing.T) {
+	wantTables(t, "cache.Schema", cache.Schema)
+}
+
+func TestTheJobTablesAreTheOnesThatTheJobsWriteTo(t *testing.T) {
+	wantTables(t, "jobs.Schema", jobs.Schema)
 }

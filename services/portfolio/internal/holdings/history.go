@@ -9,25 +9,27 @@ import (
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/purserhq/purser/pkg/deadline"
 	"github.com/purserhq/purser/pkg/errs"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/portfolio/internal/snapshot"
 )
 
-// leastPage is the time that reading another page takes.
-const leastPage = 100 * time.Millisecond
+// minPageTime is the time that has to be left to read another page of a history.
+const minPageTime = 100 * time.Millisecond
 
-// Hours implements snapshot.History.
-func (r *Reader) Hours(ctx context.Context, owner uuid.UUID, first, last time.Time,
-	visit func(snapshot.Hour) error) (time.Time, error) {
-	a := &assembly{visit: visit, first: first, last: last, next: first}
+// ReadHours implements snapshot.HistoryReader.
+func (r *Reader) ReadHours(ctx context.Context, owner uuid.UUID, first, last time.Time,
+	visit func(snapshot.HourHoldings) error) (time.Time, error) {
+	a := &hourAssembler{visit: visit, first: first, last: last, next: first}
 	for token := ""; ; {
-		if end, ok := ctx.Deadline(); ok && time.Until(end) < leastPage {
+		if left, ok := deadline.Remaining(ctx); ok && left < minPageTime {
 			return a.next, nil
 		}
 		resp, err := r.client.ListHistoricalHoldings(ctx, &walletv1.ListHistoricalHoldingsRequest{
 			StartTime: timestamppb.New(first),
-			// No later than it has to be: last may have begun just now.
+			// The end is exclusive, and may not be in the future: last may have begun
+			// just now.
 			EndTime:  timestamppb.New(last.Add(time.Nanosecond)),
 			PageSize: pageSize, PageToken: token, OwnerId: owner.String(),
 		})
@@ -35,11 +37,10 @@ func (r *Reader) Hours(ctx context.Context, owner uuid.UUID, first, last time.Ti
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 				return a.next, nil
 			}
-			return a.next, away(err)
+			return a.next, unavailable(err)
 		}
 		if got := resp.GetOwnerId(); got != owner.String() {
-			return a.next, errs.Internal(fmt.Errorf("asked for the history of %s, answered with that of %q", owner,
-				got))
+			return a.next, errs.Internal(fmt.Errorf("history of owner %q, requested that of %s", got, owner))
 		}
 		for _, h := range resp.GetHours() {
 			if err := a.add(h); err != nil {
@@ -47,75 +48,79 @@ func (r *Reader) Hours(ctx context.Context, owner uuid.UUID, first, last time.Ti
 			}
 		}
 		if token = resp.GetNextPageToken(); token == "" {
-			err := a.end()
+			err := a.finish()
 			return a.next, err
 		}
 	}
 }
 
-// assembly puts hours together that go over pages.
-type assembly struct {
-	visit       func(snapshot.Hour) error
-	first, last time.Time // that were asked for
-	next        time.Time // the first that wasn't visited
-	open        *snapshot.Hour
-	wallet      string // the last one of open
+// hourAssembler joins the parts of hours that continue on the next page.
+type hourAssembler struct {
+	visit       func(snapshot.HourHoldings) error
+	first, last time.Time // the hours that were requested
+	next        time.Time // the first hour that was not visited
+
+	current       *snapshot.HourHoldings // the hour whose parts are being read
+	currentWallet string                 // the id of its last wallet
 }
 
-// add takes the next part of the answer. Its hours have to come one after the
-// other, without a gap.
-func (a *assembly) add(h *walletv1.HistoricalHoldings) error {
+// add takes the next part of the response. Hours have to follow each other without
+// a gap.
+func (a *hourAssembler) add(h *walletv1.HistoricalHoldings) error {
 	at := h.GetHourTime().AsTime()
-	if a.open == nil || !at.Equal(a.open.At) {
-		if err := a.close(); err != nil {
+	if a.current == nil || !at.Equal(a.current.Time) {
+		if err := a.visitCurrent(); err != nil {
 			return err
 		}
 		if !at.Equal(a.next) || at.After(a.last) {
-			return errs.Internal(fmt.Errorf("history of %s where that of %s is due", at, a.next))
+			return errs.Internal(fmt.Errorf("history has the hour %s where %s is next, of %s to %s",
+				at, a.next, a.first, a.last))
 		}
-		a.open, a.wallet = &snapshot.Hour{At: at}, ""
+		a.current, a.currentWallet = &snapshot.HourHoldings{Time: at}, ""
 	}
 	for _, w := range h.GetWallets() {
-		if w.GetWalletId() != a.wallet {
-			a.wallet = w.GetWalletId()
-			seen := walletFrom(w)
-			// Before its chain began there was nothing, and no block to name.
-			seen.Synced = seen.Synced || w.GetSync().GetState() == walletv1.SyncState_SYNC_STATE_SYNCED
-			a.open.Wallets = append(a.open.Wallets, seen)
+		if w.GetWalletId() != a.currentWallet {
+			a.currentWallet = w.GetWalletId()
+			wallet := walletFromProto(w)
+			// Before its chain began a wallet is synced without a block, and so without
+			// a time.
+			wallet.Synced = wallet.Synced || w.GetSync().GetState() == walletv1.SyncState_SYNC_STATE_SYNCED
+			a.current.Wallets = append(a.current.Wallets, wallet)
 		}
 		for _, held := range w.GetHoldings() {
-			v, err := holdingFrom(held)
+			v, err := holdingFromProto(held)
 			if err != nil {
 				return err
 			}
-			if v.PriceTime.After(at) {
-				return errs.Internal(fmt.Errorf("price of %s from after %s", v.TokenID, at))
+			if v.Price.Time.After(at) {
+				return errs.Internal(fmt.Errorf("price of %s is of %s, after the hour %s", v.TokenID, v.Price.Time,
+					at))
 			}
-			a.open.Holdings = append(a.open.Holdings, v)
+			a.current.Holdings = append(a.current.Holdings, v)
 		}
 	}
-	if len(a.open.Holdings) > maxPages*pageSize {
-		return tooMany()
+	if len(a.current.Holdings) > maxHoldings {
+		return tooManyHoldings()
 	}
 	return nil
 }
 
-// close hands over the hour that is whole.
-func (a *assembly) close() error {
-	if a.open == nil {
+// visitCurrent passes the current hour on: all of its parts were read.
+func (a *hourAssembler) visitCurrent() error {
+	if a.current == nil {
 		return nil
 	}
-	if err := a.visit(*a.open); err != nil {
+	if err := a.visit(*a.current); err != nil {
 		return err
 	}
-	a.open, a.next = nil, a.open.At.Add(time.Hour)
+	a.current, a.next = nil, a.current.Time.Add(time.Hour)
 	return nil
 }
 
-// end is after the last page. Who has no wallets has no hours, and who has any
-// has all.
-func (a *assembly) end() error {
-	if err := a.close(); err != nil {
+// finish is called after the last page. An owner without wallets has no hours; any
+// other has all that were requested.
+func (a *hourAssembler) finish() error {
+	if err := a.visitCurrent(); err != nil {
 		return err
 	}
 	if a.next.Equal(a.first) {

@@ -23,17 +23,17 @@ import (
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
 
-// archive answers the n-th page of a history, counted from 0.
-type archive struct {
+// fakeHistory is a wallet service that returns the n-th page of a history, from 0.
+type fakeHistory struct {
 	walletv1.HoldingsServiceClient // nil: the other methods
 	serve                          func(ctx context.Context, n int) (*walletv1.ListHistoricalHoldingsResponse, error)
-	asked                          []*walletv1.ListHistoricalHoldingsRequest
+	requests                       []*walletv1.ListHistoricalHoldingsRequest
 }
 
-func (a *archive) ListHistoricalHoldings(ctx context.Context, r *walletv1.ListHistoricalHoldingsRequest,
+func (a *fakeHistory) ListHistoricalHoldings(ctx context.Context, r *walletv1.ListHistoricalHoldingsRequest,
 	_ ...grpc.CallOption) (*walletv1.ListHistoricalHoldingsResponse, error) {
-	a.asked = append(a.asked, r)
-	resp, err := a.serve(ctx, len(a.asked)-1)
+	a.requests = append(a.requests, r)
+	resp, err := a.serve(ctx, len(a.requests)-1)
 	if resp != nil && resp.OwnerId == "" {
 		resp.OwnerId = r.GetOwnerId()
 	}
@@ -42,12 +42,12 @@ func (a *archive) ListHistoricalHoldings(ctx context.Context, r *walletv1.ListHi
 
 func hour(n int) time.Time { return time.Date(2026, 3, 1, n, 0, 0, 0, time.UTC) }
 
-func then(n int, w ...*walletv1.WalletHoldings) *walletv1.HistoricalHoldings {
+func hourOf(n int, w ...*walletv1.WalletHoldings) *walletv1.HistoricalHoldings {
 	return &walletv1.HistoricalHoldings{HourTime: timestamppb.New(hour(n)), Wallets: w}
 }
 
-// leaf is a page of these hours; more follow unless it is the last.
-func leaf(more bool, hours ...*walletv1.HistoricalHoldings) *walletv1.ListHistoricalHoldingsResponse {
+// historyPage is a page of these hours; more follow unless it is the last.
+func historyPage(more bool, hours ...*walletv1.HistoricalHoldings) *walletv1.ListHistoricalHoldingsResponse {
 	resp := &walletv1.ListHistoricalHoldingsResponse{Hours: hours}
 	if more {
 		resp.NextPageToken = "more"
@@ -55,24 +55,26 @@ func leaf(more bool, hours ...*walletv1.HistoricalHoldings) *walletv1.ListHistor
 	return resp
 }
 
-// hours reads those from 1 to 3 of an archive of these pages.
-func hours(ctx context.Context, a *archive, visit func(snapshot.Hour) error) (string, string, error) {
+// hours reads the hours 1 to 3, and returns those that were visited, with the number
+// of their wallets and holdings, and the next hour.
+func hours(ctx context.Context, a *fakeHistory, visit func(snapshot.HourHoldings) error) (string, string, error) {
 	var seen []string
-	next, err := holdings.NewReader(a).Hours(ctx, uuid.New(), hour(1), hour(3), func(h snapshot.Hour) error {
-		seen = append(seen, fmt.Sprintf("%d: %d/%d", h.At.Hour(), len(h.Wallets), len(h.Holdings)))
-		if visit == nil {
-			return nil
-		}
-		return visit(h)
-	})
+	next, err := holdings.NewReader(a).ReadHours(ctx, uuid.New(), hour(1), hour(3),
+		func(h snapshot.HourHoldings) error {
+			seen = append(seen, fmt.Sprintf("%d: %d/%d", h.Time.Hour(), len(h.Wallets), len(h.Holdings)))
+			if visit == nil {
+				return nil
+			}
+			return visit(h)
+		})
 	return strings.Join(seen, " "), next.Format("15"), err
 }
 
 func TestHoursAreWholeWhereverTheirPagesEnd(t *testing.T) {
-	late := held("x", "1", 0)
+	late := holdingOf("x", "1", 0)
 	late.Price.PriceTime = timestamppb.New(hour(1).Add(time.Second))
-	x := held("x", "1", 0)
-	away := status.Error(codes.Unavailable, "away")
+	x := holdingOf("x", "1", 0)
+	unavailable := status.Error(codes.Unavailable, "unavailable")
 	for _, tc := range []struct {
 		name       string
 		pages      []*walletv1.ListHistoricalHoldingsResponse
@@ -80,42 +82,54 @@ func TestHoursAreWholeWhereverTheirPagesEnd(t *testing.T) {
 		seen, next string
 		reason     string
 	}{
-		{"one page", []*walletv1.ListHistoricalHoldingsResponse{leaf(false, then(1, of("a", x)), then(2, of("a")),
-			then(3, of("a", x, x), of("b")))}, nil, "1: 1/1 2: 1/0 3: 2/2", "04", ""},
+		{"one page", []*walletv1.ListHistoricalHoldingsResponse{historyPage(false, hourOf(1, walletOf("a", x)),
+			hourOf(2, walletOf("a")),
+			hourOf(3, walletOf("a", x, x), walletOf("b")))}, nil, "1: 1/1 2: 1/0 3: 2/2", "04", ""},
 		{
 			"an hour and a wallet over three, one of them empty", []*walletv1.ListHistoricalHoldingsResponse{
-				leaf(true, then(1, of("a", x), of("b", x))), leaf(true),
-				leaf(true, then(1, of("b", x)), then(2, of("a"))), leaf(false, then(3, of("a"))),
+				historyPage(true, hourOf(1, walletOf("a", x), walletOf("b", x))), historyPage(true),
+				historyPage(true, hourOf(1, walletOf("b", x)), hourOf(2, walletOf("a"))),
+				historyPage(false, hourOf(3, walletOf("a"))),
 			}, nil, "1: 2/3 2: 1/0 3: 1/0", "04", "",
 		},
-		{"no wallets", []*walletv1.ListHistoricalHoldingsResponse{leaf(true), leaf(false)}, nil, "", "04", ""},
-		{"away at once", nil, away, "", "01", "WALLET_UNAVAILABLE"},
-		{"away after an hour that may go on",
-			[]*walletv1.ListHistoricalHoldingsResponse{leaf(true, then(1, of("a", x)))}, away, "", "01",
+		{"no wallets", []*walletv1.ListHistoricalHoldingsResponse{historyPage(true), historyPage(false)}, nil, "",
+			"04", ""},
+		{"unavailable at once", nil, unavailable, "", "01", "WALLET_UNAVAILABLE"},
+		{"unavailable after an hour that may go on",
+			[]*walletv1.ListHistoricalHoldingsResponse{historyPage(true, hourOf(1, walletOf("a", x)))}, unavailable,
+			"", "01",
 			"WALLET_UNAVAILABLE"},
-		{"away after the next has begun", []*walletv1.ListHistoricalHoldingsResponse{leaf(true, then(1, of("a", x)),
-			then(2, of("a")))}, away, "1: 1/1", "02", "WALLET_UNAVAILABLE"},
+		{"unavailable after the next has begun",
+			[]*walletv1.ListHistoricalHoldingsResponse{historyPage(true, hourOf(1, walletOf("a", x)),
+				hourOf(2, walletOf("a")))}, unavailable, "1: 1/1", "02", "WALLET_UNAVAILABLE"},
 		{"another reads it", nil, grpcerr.ToStatus(errs.Exhausted("HISTORY_READ_UNDER_WAY", "under way")).Err(), "",
 			"01", "HISTORY_READ_UNDER_WAY"},
-		{"a gap", []*walletv1.ListHistoricalHoldingsResponse{leaf(false, then(1, of("a")), then(3, of("a")))}, nil,
+		{"a gap", []*walletv1.ListHistoricalHoldingsResponse{historyPage(false, hourOf(1, walletOf("a")),
+			hourOf(3, walletOf("a")))}, nil,
 			"1: 1/0", "02", "INTERNAL"},
-		{"the first is not there", []*walletv1.ListHistoricalHoldingsResponse{leaf(false, then(2, of("a")))}, nil, "",
+		{"the first is not there", []*walletv1.ListHistoricalHoldingsResponse{historyPage(false,
+			hourOf(2, walletOf("a")))}, nil, "",
 			"01", "INTERNAL"},
-		{"an hour again", []*walletv1.ListHistoricalHoldingsResponse{leaf(false, then(1, of("a")), then(2, of("a")),
-			then(1, of("a")))}, nil, "1: 1/0 2: 1/0", "03", "INTERNAL"},
-		{"one that wasn't asked for", []*walletv1.ListHistoricalHoldingsResponse{leaf(false, then(1, of("a")),
-			then(2, of("a")), then(3, of("a")), then(4, of("a")))}, nil, "1: 1/0 2: 1/0 3: 1/0", "04", "INTERNAL"},
-		{"the last is not there", []*walletv1.ListHistoricalHoldingsResponse{leaf(false, then(1, of("a")),
-			then(2, of("a")))}, nil, "1: 1/0 2: 1/0", "03", "WALLET_UNAVAILABLE"},
-		{"a price of later", []*walletv1.ListHistoricalHoldingsResponse{leaf(false, then(1, of("a", late)))}, nil, "",
+		{"an hour again", []*walletv1.ListHistoricalHoldingsResponse{historyPage(false, hourOf(1, walletOf("a")),
+			hourOf(2, walletOf("a")),
+			hourOf(1, walletOf("a")))}, nil, "1: 1/0 2: 1/0", "03", "INTERNAL"},
+		{"one that wasn't asked for", []*walletv1.ListHistoricalHoldingsResponse{historyPage(false,
+			hourOf(1, walletOf("a")),
+			hourOf(2, walletOf("a")), hourOf(3, walletOf("a")), hourOf(4, walletOf("a")))}, nil,
+			"1: 1/0 2: 1/0 3: 1/0", "04", "INTERNAL"},
+		{"the last is not there", []*walletv1.ListHistoricalHoldingsResponse{historyPage(false,
+			hourOf(1, walletOf("a")),
+			hourOf(2, walletOf("a")))}, nil, "1: 1/0 2: 1/0", "03", "WALLET_UNAVAILABLE"},
+		{"a price of later", []*walletv1.ListHistoricalHoldingsResponse{historyPage(false,
+			hourOf(1, walletOf("a", late)))}, nil, "",
 			"01", "INTERNAL"},
-		{"an amount that is none", []*walletv1.ListHistoricalHoldingsResponse{leaf(false,
-			then(1, of("a", held("x", "1e9", 0))))}, nil, "", "01", "INTERNAL"},
+		{"an amount that is none", []*walletv1.ListHistoricalHoldingsResponse{historyPage(false,
+			hourOf(1, walletOf("a", holdingOf("x", "1e9", 0))))}, nil, "", "01", "INTERNAL"},
 		{"another owner's", []*walletv1.ListHistoricalHoldingsResponse{{OwnerId: uuid.NewString(),
-			Hours: []*walletv1.HistoricalHoldings{then(1, of("a"))}}}, nil, "", "01", "INTERNAL"},
+			Hours: []*walletv1.HistoricalHoldings{hourOf(1, walletOf("a"))}}}, nil, "", "01", "INTERNAL"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			a := &archive{serve: func(_ context.Context, n int) (*walletv1.ListHistoricalHoldingsResponse, error) {
+			a := &fakeHistory{serve: func(_ context.Context, n int) (*walletv1.ListHistoricalHoldingsResponse, error) {
 				if n < len(tc.pages) {
 					return tc.pages[n], nil
 				}
@@ -129,7 +143,7 @@ func TestHoursAreWholeWhereverTheirPagesEnd(t *testing.T) {
 				tc.reason != "" && (e == nil || e.Reason != tc.reason) {
 				t.Errorf("answered %v, want %q", err, tc.reason)
 			}
-			if r := a.asked[0]; !r.GetStartTime().AsTime().Equal(hour(1)) ||
+			if r := a.requests[0]; !r.GetStartTime().AsTime().Equal(hour(1)) ||
 				!r.GetEndTime().AsTime().Equal(hour(3).Add(1)) || r.GetPageSize() != 2000 {
 				t.Errorf("asked for %v", r)
 			}
@@ -137,29 +151,29 @@ func TestHoursAreWholeWhereverTheirPagesEnd(t *testing.T) {
 	}
 }
 
-func TestHowSoundAnHourOfAWalletIsComesWithIt(t *testing.T) {
+func TestTheSyncOfAWalletComesWithEachHour(t *testing.T) {
 	for name, tc := range map[string]struct {
 		sync *walletv1.Sync
 		want valuation.Wallet
 	}{
 		"a block": {&walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_SYNCED,
-			SyncTime: timestamppb.New(hour(0))}, valuation.Wallet{Synced: true, SyncedAt: hour(0)}},
+			SyncTime: timestamppb.New(hour(0))}, valuation.Wallet{Synced: true, SyncTime: hour(0)}},
 		"before the chain began": {&walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_SYNCED},
 			valuation.Wallet{Synced: true}},
 		"a token was not read": {&walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_SYNCED,
-			Error: "not readable: X"}, valuation.Wallet{Synced: true, Problem: "not readable: X"}},
+			Error: "not readable: X"}, valuation.Wallet{Synced: true, SyncError: "not readable: X"}},
 		"not to be had": {&walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_FAILED, Error: "pruned"},
-			valuation.Wallet{Failed: true, Problem: "pruned"}},
+			valuation.Wallet{SyncFailed: true, SyncError: "pruned"}},
 		"nothing said": {nil, valuation.Wallet{}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := of("a")
+			w := walletOf("a")
 			w.Sync = tc.sync
-			a := &archive{serve: func(context.Context, int) (*walletv1.ListHistoricalHoldingsResponse, error) {
-				return leaf(false, then(1, w), then(2, w), then(3, w)), nil
+			a := &fakeHistory{serve: func(context.Context, int) (*walletv1.ListHistoricalHoldingsResponse, error) {
+				return historyPage(false, hourOf(1, w), hourOf(2, w), hourOf(3, w)), nil
 			}}
 			tc.want.Account = "account a"
-			_, _, err := hours(t.Context(), a, func(h snapshot.Hour) error {
+			_, _, err := hours(t.Context(), a, func(h snapshot.HourHoldings) error {
 				if h.Wallets[0] != tc.want {
 					t.Errorf("%+v", h.Wallets[0])
 				}
@@ -174,11 +188,11 @@ func TestHowSoundAnHourOfAWalletIsComesWithIt(t *testing.T) {
 
 func TestAnHourThatCantBeStoredEndsTheReading(t *testing.T) {
 	broken := errors.New("broken")
-	a := &archive{serve: func(context.Context, int) (*walletv1.ListHistoricalHoldingsResponse, error) {
-		return leaf(false, then(1, of("a")), then(2, of("a")), then(3, of("a"))), nil
+	a := &fakeHistory{serve: func(context.Context, int) (*walletv1.ListHistoricalHoldingsResponse, error) {
+		return historyPage(false, hourOf(1, walletOf("a")), hourOf(2, walletOf("a")), hourOf(3, walletOf("a"))), nil
 	}}
-	seen, next, err := hours(t.Context(), a, func(h snapshot.Hour) error {
-		if h.At.Equal(hour(2)) {
+	seen, next, err := hours(t.Context(), a, func(h snapshot.HourHoldings) error {
+		if h.Time.Equal(hour(2)) {
 			return broken
 		}
 		return nil
@@ -192,9 +206,9 @@ func TestAReadingEndsWithItsTimeAndKeepsWhatIsWhole(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		a := &archive{serve: func(ctx context.Context, n int) (*walletv1.ListHistoricalHoldingsResponse, error) {
+		a := &fakeHistory{serve: func(ctx context.Context, n int) (*walletv1.ListHistoricalHoldingsResponse, error) {
 			if n == 0 {
-				return leaf(true, then(1, of("a")), then(2, of("a"))), nil
+				return historyPage(true, hourOf(1, walletOf("a")), hourOf(2, walletOf("a"))), nil
 			}
 			<-ctx.Done()
 			return nil, status.FromContextError(ctx.Err()).Err()
@@ -202,13 +216,13 @@ func TestAReadingEndsWithItsTimeAndKeepsWhatIsWhole(t *testing.T) {
 		if seen, next, err := hours(ctx, a, nil); seen != "1: 1/0" || next != "02" || err != nil {
 			t.Errorf("visited %q, next %s, %v", seen, next, err)
 		}
-		if seen, next, err := hours(ctx, a, nil); seen != "" || next != "01" || err != nil || len(a.asked) != 2 {
-			t.Errorf("without time: visited %q, next %s, %v, asked %d times", seen, next, err, len(a.asked))
+		if seen, next, err := hours(ctx, a, nil); seen != "" || next != "01" || err != nil || len(a.requests) != 2 {
+			t.Errorf("without time: visited %q, next %s, %v, asked %d times", seen, next, err, len(a.requests))
 		}
-		gone, cancel := context.WithCancel(t.Context())
+		canceled, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, _, err := hours(gone, a, nil); err == nil {
-			t.Error("a caller who has gone is answered")
+		if _, _, err := hours(canceled, a, nil); err == nil {
+			t.Error("a canceled call is answered")
 		}
 	})
 }

@@ -1,59 +1,66 @@
-// Package holdings reads what a user's wallets hold and held from the wallet service, in
-// the caller's own name, or in this service's where there is no caller.
+// Package holdings reads from the wallet service what a user's wallets hold now and
+// held in the past, with prices. It calls with the caller's own token, or in jobs,
+// which have no caller, with that of this service's account.
+//
+// A wallet service that can't be reached, or takes too long, is errs.Unavailable
+// with WALLET_UNAVAILABLE.
 package holdings
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"math"
 	"math/big"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/purserhq/purser/pkg/authn"
+	"github.com/purserhq/purser/pkg/deadline"
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/proto/access"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
 
-// Bounds of one reading, in rows.
+// Limits of one read.
 const (
-	pageSize = 2000
-	maxPages = 50
-	// pageTimeout leaves the caller time for the last snapshot instead, as
-	// does reserve: the share of the caller's own time that is kept back.
+	pageSize    = 2000 // rows
+	maxPages    = 50
+	maxHoldings = maxPages * pageSize
+	// pageTimeout and pageShare, the share of the caller's remaining time, limit how
+	// long one page may take: the caller can still answer with the last snapshot.
 	pageTimeout = 5 * time.Second
-	reserve     = 4 // a quarter
+	pageShare   = 0.75
 )
 
-// Reader implements portfolio.Holdings and snapshot.History.
+// Reader implements portfolio.Holdings and snapshot.HistoryReader. It is safe for
+// concurrent use.
 type Reader struct {
 	client walletv1.HoldingsServiceClient
 }
 
-// NewReader reads through client, whose connection forwards the caller's
-// token.
+// NewReader reads through client, whose connection forwards the token of the
+// context.
 func NewReader(c walletv1.HoldingsServiceClient) *Reader { return &Reader{client: c} }
 
-// Of implements portfolio.Holdings.
-func (r *Reader) Of(ctx context.Context, owner uuid.UUID) ([]valuation.Wallet, []valuation.Holding, error) {
+// Current implements portfolio.Holdings.
+func (r *Reader) Current(ctx context.Context, owner uuid.UUID) ([]valuation.Wallet, []valuation.Holding, error) {
 	var wallets []valuation.Wallet
 	var holdings []valuation.Holding
-	last, token := "", ""
+	lastWallet, token := "", ""
 	for range maxPages {
 		resp, err := r.page(ctx, owner, token)
 		if err != nil {
 			return nil, nil, err
 		}
 		for _, w := range resp.GetWallets() {
-			if w.GetWalletId() != last {
-				last = w.GetWalletId()
-				wallets = append(wallets, walletFrom(w))
+			if w.GetWalletId() != lastWallet { // a wallet can continue on the next page
+				lastWallet = w.GetWalletId()
+				wallets = append(wallets, walletFromProto(w))
 			}
 			for _, h := range w.GetHoldings() {
-				v, err := holdingFrom(h)
+				v, err := holdingFromProto(h)
 				if err != nil {
 					return nil, nil, err
 				}
@@ -64,82 +71,80 @@ func (r *Reader) Of(ctx context.Context, owner uuid.UUID) ([]valuation.Wallet, [
 			return wallets, holdings, nil
 		}
 	}
-	return nil, nil, tooMany()
+	return nil, nil, tooManyHoldings()
 }
 
-func tooMany() error {
+func tooManyHoldings() error {
 	return errs.Exhausted("TOO_MANY_HOLDINGS",
-		fmt.Sprintf("more than %d holdings can't be valued at once", maxPages*pageSize))
+		fmt.Sprintf("the portfolio has more than the %d holdings that can be valued at once", maxHoldings))
 }
 
-// Readable implements portfolio.Holdings, by the rule of the wallet service.
-func (r *Reader) Readable(ctx context.Context) bool {
+// MayRead implements portfolio.Holdings: the caller needs the permission that the
+// wallet service demands for GetHoldings.
+func (r *Reader) MayRead(ctx context.Context) bool {
 	rule, ok := access.Lookup(walletv1.HoldingsService_GetHoldings_FullMethodName)
 	return ok && authn.CallerFrom(ctx).May(rule.Permission)
 }
 
 func (r *Reader) page(ctx context.Context, owner uuid.UUID, token string) (*walletv1.GetHoldingsResponse, error) {
-	limited, cancel := context.WithTimeout(ctx, within(ctx))
+	limited, cancel := deadline.Share(ctx, pageShare, pageTimeout)
 	defer cancel()
 	resp, err := r.client.GetHoldings(limited,
 		&walletv1.GetHoldingsRequest{PageSize: pageSize, PageToken: token, OwnerId: owner.String()})
 	if err != nil {
-		return nil, away(err)
+		return nil, unavailable(err)
 	}
-	// A release that doesn't know owner_id answers for who calls: this service
-	// itself, which has no wallets.
+	// A wallet service of a release that doesn't know owner_id returns the holdings of
+	// the token's user: in a job that is this service itself, which has no wallets.
 	if got := resp.GetOwnerId(); got != owner.String() && (got != "" || authn.CallerFrom(ctx).Anonymous()) {
 		return nil, errs.Unavailable("WALLET_UNAVAILABLE",
-			"the wallet service can't tell another owner's holdings yet")
+			"the wallet service can't return another owner's holdings yet")
 	}
 	return resp, nil
 }
 
-// within is how long a page may take.
-func within(ctx context.Context) time.Duration {
-	end, ok := ctx.Deadline()
-	if !ok {
-		return pageTimeout
-	}
-	left := time.Until(end)
-	return min(pageTimeout, left-left/reserve)
-}
-
-// away gives an unreachable wallet service its name. Running out of time is
-// the same to the caller as long as their own call has time left.
-func away(err error) error {
+// unavailable returns WALLET_UNAVAILABLE for a wallet service that can't be reached
+// or took too long, and other errors as they are.
+func unavailable(err error) error {
 	if errs.Is(err, errs.KindUnavailable) || errs.Is(err, errs.KindDeadline) {
-		return errs.Unavailable("WALLET_UNAVAILABLE", "the wallet service is away").Because(err)
+		return errs.Unavailable("WALLET_UNAVAILABLE", "the wallet service is unavailable").Because(err)
 	}
 	return err
 }
 
-func walletFrom(w *walletv1.WalletHoldings) valuation.Wallet {
+func walletFromProto(w *walletv1.WalletHoldings) valuation.Wallet {
+	sync := w.GetSync()
 	out := valuation.Wallet{
-		Account: w.GetAccount(),
-		Synced:  w.GetSync().GetSyncTime() != nil,
-		Failed:  w.GetSync().GetState() == walletv1.SyncState_SYNC_STATE_FAILED,
-		Problem: w.GetSync().GetError(),
+		Account:    w.GetAccount(),
+		Synced:     sync.GetSyncTime() != nil,
+		SyncFailed: sync.GetState() == walletv1.SyncState_SYNC_STATE_FAILED,
+		SyncError:  sync.GetError(),
 	}
 	if out.Synced {
-		out.SyncedAt = w.GetSync().GetSyncTime().AsTime()
+		out.SyncTime = sync.GetSyncTime().AsTime()
 	}
 	return out
 }
 
-func holdingFrom(h *walletv1.Holding) (valuation.Holding, error) {
-	t, p := h.GetBalance().GetToken(), h.GetPrice()
+func holdingFromProto(h *walletv1.Holding) (valuation.Holding, error) {
+	t := h.GetBalance().GetToken()
 	amount, ok := new(big.Int).SetString(h.GetBalance().GetAmount(), 10)
-	if !ok || t.GetDecimals() > 255 {
-		return valuation.Holding{}, errs.Internal(errors.New("malformed holding of " + t.GetId()))
+	if !ok || t.GetDecimals() > math.MaxUint8 {
+		return valuation.Holding{}, errs.Internal(fmt.Errorf("holding of %s: amount %q, decimals %d",
+			t.GetId(), h.GetBalance().GetAmount(), t.GetDecimals()))
 	}
-	v := valuation.Holding{
+	return valuation.Holding{
 		TokenID: t.GetId(), Symbol: t.GetSymbol(), Decimals: uint8(t.GetDecimals()), Verified: t.GetVerified(),
-		Amount: amount, Price: p.GetPrice(), PriceSource: p.GetSource(),
-		PriceStale: p.GetStale(), Reason: p.GetUnpricedReason(),
+		Amount: amount, Price: priceFromProto(h.GetPrice()),
+	}, nil
+}
+
+func priceFromProto(p *walletv1.Price) valuation.Price {
+	out := valuation.Price{
+		Amount: p.GetPrice(), Source: p.GetSource(), Stale: p.GetStale(), UnpricedReason: p.GetUnpricedReason(),
 	}
 	if p.GetPriceTime() != nil {
-		v.PriceTime = p.GetPriceTime().AsTime()
+		out.Time = p.GetPriceTime().AsTime()
 	}
-	return v, nil
+	return out
 }

@@ -20,18 +20,17 @@ import (
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
 
-// wallet stands in for the wallet service: it answers the n-th page, counted
-// from 0.
+// wallet is a wallet service: it returns the n-th page, from 0.
 type wallet func(ctx context.Context, n int) (*walletv1.GetHoldingsResponse, error)
 
-type client struct {
+type fakeClient struct {
 	walletv1.HoldingsServiceClient // nil: the other methods
 	t                              *testing.T
 	serve                          wallet
 	calls                          int
 }
 
-func (c *client) GetHoldings(ctx context.Context, r *walletv1.GetHoldingsRequest,
+func (c *fakeClient) GetHoldings(ctx context.Context, r *walletv1.GetHoldingsRequest,
 	_ ...grpc.CallOption) (*walletv1.GetHoldingsResponse, error) {
 	n := c.calls
 	c.calls++
@@ -52,12 +51,12 @@ func (c *client) GetHoldings(ctx context.Context, r *walletv1.GetHoldingsRequest
 	return resp, grpcerr.FromError(err)
 }
 
-func reader(t *testing.T, serve wallet) (*holdings.Reader, *client) {
-	c := &client{t: t, serve: serve}
+func reader(t *testing.T, serve wallet) (*holdings.Reader, *fakeClient) {
+	c := &fakeClient{t: t, serve: serve}
 	return holdings.NewReader(c), c
 }
 
-func held(id, amount string, decimals uint32) *walletv1.Holding {
+func holdingOf(id, amount string, decimals uint32) *walletv1.Holding {
 	return &walletv1.Holding{
 		Balance: &walletv1.Balance{Token: &walletv1.Token{Id: id, Symbol: "S", Decimals: decimals, Verified: true},
 			Amount: amount},
@@ -66,7 +65,7 @@ func held(id, amount string, decimals uint32) *walletv1.Holding {
 	}
 }
 
-func of(id string, h ...*walletv1.Holding) *walletv1.WalletHoldings {
+func walletOf(id string, h ...*walletv1.Holding) *walletv1.WalletHoldings {
 	return &walletv1.WalletHoldings{WalletId: id, Account: "account " + id,
 		Sync: &walletv1.Sync{SyncTime: timestamppb.Now()}, Holdings: h}
 }
@@ -82,32 +81,32 @@ func page(n int, w ...*walletv1.WalletHoldings) *walletv1.GetHoldingsResponse {
 const maxUint256 = "115792089237316195423570985008687907853269984665640564039457584007913129639935"
 
 func TestAllPagesAreReadAndAWalletOnTwoIsOne(t *testing.T) {
-	failed := of("c")
+	failed := walletOf("c")
 	failed.Sync = &walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_FAILED}
 	pages := []*walletv1.GetHoldingsResponse{
-		page(1, of("a", held("x", "1", 0)), of("b", held("x", maxUint256, 255))),
-		page(2, of("b", held("y", "0", 6))),
+		page(1, walletOf("a", holdingOf("x", "1", 0)), walletOf("b", holdingOf("x", maxUint256, 255))),
+		page(2, walletOf("b", holdingOf("y", "0", 6))),
 		page(3), // an empty page isn't the last
 		page(-1, failed),
 	}
 	r, c := reader(t, func(_ context.Context, n int) (*walletv1.GetHoldingsResponse, error) { return pages[n], nil })
-	wallets, held, err := r.Of(t.Context(), uuid.New())
+	wallets, held, err := r.Current(t.Context(), uuid.New())
 	if err != nil || c.calls != 4 || len(wallets) != 3 || len(held) != 3 {
 		t.Fatalf("%d calls, wallets %v, holdings %v, %v", c.calls, wallets, held, err)
 	}
-	if w := wallets[1]; w.Account != "account b" || !w.Synced || w.Failed {
+	if w := wallets[1]; w.Account != "account b" || !w.Synced || w.SyncFailed {
 		t.Errorf("wallet %+v", w)
 	}
-	if w := wallets[2]; w.Synced || !w.Failed {
+	if w := wallets[2]; w.Synced || !w.SyncFailed {
 		t.Errorf("wallet %+v", w)
 	}
-	if h := held[1]; h.Amount.String() != maxUint256 || h.Decimals != 255 || h.Price != "5" || !h.PriceStale ||
-		h.PriceSource != "test" || h.PriceTime.Unix() != 7 || !h.Verified || h.TokenID != "x" || h.Symbol != "S" {
+	if h := held[1]; h.Amount.String() != maxUint256 || h.Decimals != 255 || h.Price.Amount != "5" || !h.Price.Stale ||
+		h.Price.Source != "test" || h.Price.Time.Unix() != 7 || !h.Verified || h.TokenID != "x" || h.Symbol != "S" {
 		t.Errorf("holding %+v", h)
 	}
 }
 
-func TestHowSoundAWalletIsComesWithIt(t *testing.T) {
+func TestTheSyncOfAWalletComesWithIt(t *testing.T) {
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	for _, tc := range []struct {
 		name string
@@ -117,32 +116,32 @@ func TestHowSoundAWalletIsComesWithIt(t *testing.T) {
 		{"no sync", nil, valuation.Wallet{}},
 		{"never synced", &walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_PENDING}, valuation.Wallet{}},
 		{"synced", &walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_SYNCED, SyncTime: timestamppb.New(at)},
-			valuation.Wallet{Synced: true, SyncedAt: at}},
+			valuation.Wallet{Synced: true, SyncTime: at}},
 		{
 			"synced but for one token", &walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_SYNCED,
 				SyncTime: timestamppb.New(at), Error: "not readable: T1"},
-			valuation.Wallet{Synced: true, SyncedAt: at, Problem: "not readable: T1"},
+			valuation.Wallet{Synced: true, SyncTime: at, SyncError: "not readable: T1"},
 		},
 		{
 			"synced once, and failed since", &walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_FAILED,
 				SyncTime: timestamppb.New(at), Error: "no node answers"},
-			valuation.Wallet{Synced: true, SyncedAt: at, Failed: true, Problem: "no node answers"},
+			valuation.Wallet{Synced: true, SyncTime: at, SyncFailed: true, SyncError: "no node answers"},
 		},
 		{
 			"failed from the first", &walletv1.Sync{State: walletv1.SyncState_SYNC_STATE_FAILED,
 				Error: "no node answers"},
-			valuation.Wallet{Failed: true, Problem: "no node answers"},
+			valuation.Wallet{SyncFailed: true, SyncError: "no node answers"},
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			w := of("a")
+			w := walletOf("a")
 			w.Sync = tc.sync
 			tc.want.Account = "account a"
 			r, _ := reader(t, func(context.Context, int) (*walletv1.GetHoldingsResponse, error) {
 				return page(-1, w),
 					nil
 			})
-			wallets, _, err := r.Of(t.Context(), uuid.New())
+			wallets, _, err := r.Current(t.Context(), uuid.New())
 			if err != nil || len(wallets) != 1 || wallets[0] != tc.want {
 				t.Errorf("read %+v, %v; want %+v", wallets, err, tc.want)
 			}
@@ -150,30 +149,29 @@ func TestHowSoundAWalletIsComesWithIt(t *testing.T) {
 	}
 }
 
-func TestAServiceThatNeverEndsIsGivenUp(t *testing.T) {
-	r, c := reader(t, func(_ context.Context, n int) (*walletv1.GetHoldingsResponse,
-		error) {
-		return page(n+1, of("a")), nil
+func TestAnEndlessListOfPagesEndsWithAnError(t *testing.T) {
+	r, c := reader(t, func(_ context.Context, n int) (*walletv1.GetHoldingsResponse, error) {
+		return page(n+1, walletOf("a")), nil
 	})
-	_, _, err := r.Of(t.Context(), uuid.New())
+	_, _, err := r.Current(t.Context(), uuid.New())
 	if e := errs.As(err); e == nil || e.Reason != "TOO_MANY_HOLDINGS" || c.calls != 50 {
 		t.Errorf("%d calls, %v", c.calls, err)
 	}
 }
 
-func TestMalformedHoldingsAreOurOwnFault(t *testing.T) {
+func TestMalformedHoldingsAreAnInternalError(t *testing.T) {
 	for name, h := range map[string]*walletv1.Holding{
-		"no amount": held("x", "", 0), "words": held("x", "one", 0), "a point": held("x", "1.5", 0),
-		"an exponent": held("x", "1e5", 0),
-		"hexadecimal": held("x", "0x1", 0), "an underscore": held("x", "1_0", 0), "256 decimals": held("x", "1", 256),
-		"nothing": {},
+		"no amount": holdingOf("x", "", 0), "words": holdingOf("x", "one", 0), "a point": holdingOf("x", "1.5", 0),
+		"an exponent": holdingOf("x", "1e5", 0),
+		"hexadecimal": holdingOf("x", "0x1", 0), "an underscore": holdingOf("x", "1_0", 0),
+		"256 decimals": holdingOf("x", "1", 256),
+		"nothing":      {},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r, _ := reader(t, func(context.Context, int) (*walletv1.GetHoldingsResponse,
-				error) {
-				return page(-1, of("a", h)), nil
+			r, _ := reader(t, func(context.Context, int) (*walletv1.GetHoldingsResponse, error) {
+				return page(-1, walletOf("a", h)), nil
 			})
-			if _, _, err := r.Of(t.Context(), uuid.New()); !errs.Is(err, errs.KindInternal) {
+			if _, _, err := r.Current(t.Context(), uuid.New()); !errs.Is(err, errs.KindInternal) {
 				t.Errorf("answered %v", err)
 			}
 		})
@@ -187,7 +185,7 @@ func TestFailuresOfTheWalletService(t *testing.T) {
 		kind   errs.Kind
 		reason string
 	}{
-		{"it is away", errs.Unavailable("X", "x"), errs.KindUnavailable, "WALLET_UNAVAILABLE"},
+		{"it is unavailable", errs.Unavailable("X", "x"), errs.KindUnavailable, "WALLET_UNAVAILABLE"},
 		{"it takes too long", errs.Deadline("X", "x"), errs.KindUnavailable, "WALLET_UNAVAILABLE"},
 		{"the caller may not read wallets", errs.PermissionDenied("PERMISSION_MISSING", "x"),
 			errs.KindPermissionDenied, "PERMISSION_MISSING"},
@@ -196,11 +194,11 @@ func TestFailuresOfTheWalletService(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			r, _ := reader(t, func(_ context.Context, n int) (*walletv1.GetHoldingsResponse, error) {
 				if n == 0 {
-					return page(1, of("a", held("x", "1", 0))), nil
+					return page(1, walletOf("a", holdingOf("x", "1", 0))), nil
 				}
 				return nil, tc.err
 			})
-			wallets, held, err := r.Of(t.Context(), uuid.New())
+			wallets, held, err := r.Current(t.Context(), uuid.New())
 			if e := errs.As(err); e == nil || e.Kind != tc.kind || e.Reason != tc.reason || wallets != nil ||
 				held != nil {
 				t.Errorf("answered %v with %v and %v", err, wallets, held)
@@ -232,7 +230,7 @@ func TestAServiceThatHangsLeavesTheCallerTime(t *testing.T) {
 					defer cancel()
 				}
 				begun := time.Now()
-				_, _, err := r.Of(ctx, uuid.New())
+				_, _, err := r.Current(ctx, uuid.New())
 				if e := errs.As(err); e == nil || e.Reason != "WALLET_UNAVAILABLE" || time.Since(begun) != tc.want ||
 					ctx.Err() != nil {
 					t.Errorf("after %s: %v; the caller: %v", time.Since(begun), err, ctx.Err())
@@ -242,14 +240,14 @@ func TestAServiceThatHangsLeavesTheCallerTime(t *testing.T) {
 	}
 }
 
-// It answers for who calls: this service itself, whose wallets would be taken
-// for those of everybody.
-func TestAnOlderReleaseIsNotTakenForAnAnswerAboutAnotherOwner(t *testing.T) {
+// An older release returns the holdings of the token's user: in a job that is this
+// service itself.
+func TestHoldingsOfAnotherOwnerThanTheRequestedOneAreRefused(t *testing.T) {
 	owner := uuid.New()
 	for name, tt := range map[string]struct {
 		answered string
 		caller   authn.Caller
-		taken    bool
+		accepted bool
 	}{
 		"an older one, by a job":        {"an older release", authn.Caller{}, false},
 		"an older one, by its owner":    {"an older release", authn.Caller{UserID: owner}, true},
@@ -258,12 +256,12 @@ func TestAnOlderReleaseIsNotTakenForAnAnswerAboutAnotherOwner(t *testing.T) {
 		"of the owner, by a job":        {owner.String(), authn.Caller{}, true},
 	} {
 		r, _ := reader(t, func(context.Context, int) (*walletv1.GetHoldingsResponse, error) {
-			resp := page(-1, of("a", held("x", "1", 0)))
+			resp := page(-1, walletOf("a", holdingOf("x", "1", 0)))
 			resp.OwnerId = tt.answered
 			return resp, nil
 		})
-		_, _, err := r.Of(authn.WithCaller(t.Context(), tt.caller), owner)
-		if (err == nil) != tt.taken || err != nil && errs.As(err).Reason != "WALLET_UNAVAILABLE" {
+		_, _, err := r.Current(authn.WithCaller(t.Context(), tt.caller), owner)
+		if (err == nil) != tt.accepted || err != nil && errs.As(err).Reason != "WALLET_UNAVAILABLE" {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

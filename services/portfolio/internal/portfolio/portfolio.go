@@ -1,5 +1,5 @@
-// Package portfolio is the rules of portfolios: named sets of wallets. Every
-// user has a default one that holds all of theirs.
+// Package portfolio finds and values portfolios: named sets of wallets. Every user
+// has one default portfolio, which holds all of their wallets.
 package portfolio
 
 import (
@@ -15,7 +15,7 @@ import (
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
 
-// DefaultName of the portfolio that holds all wallets.
+// DefaultName is the name of a default portfolio.
 const DefaultName = "All wallets"
 
 // Portfolio is a named set of wallets.
@@ -27,82 +27,86 @@ type Portfolio struct {
 	CreatedAt time.Time
 }
 
-// Store is where portfolios are kept. Every method takes the owner: a
-// portfolio of somebody else does not exist.
+// Store stores portfolios. Every method takes the owner: another user's portfolio
+// is as one that doesn't exist.
 type Store interface {
+	// ByID returns errs.NotFound for a portfolio that doesn't exist or is another
+	// owner's.
 	ByID(ctx context.Context, owner, id uuid.UUID) (Portfolio, error)
-	// Default returns the owner's default portfolio, made as fresh if there
-	// was none.
-	Default(ctx context.Context, fresh Portfolio) (Portfolio, error)
+	// FindOrCreateDefault returns the default portfolio of p.Owner, which it creates
+	// as p if there is none.
+	FindOrCreateDefault(ctx context.Context, p Portfolio) (Portfolio, error)
 }
 
 // Snapshots gives the last known valuation.
 type Snapshots interface {
-	// Last returns the newest snapshot with its positions, errs.NotFound when
+	// LastSnapshot returns the newest snapshot with its positions, errs.NotFound when
 	// there is none.
-	Last(ctx context.Context, portfolio uuid.UUID) (valuation.Valuation, error)
+	LastSnapshot(ctx context.Context, portfolio uuid.UUID) (valuation.Valuation, error)
 }
 
-// Holdings reads what the caller's wallets hold. The error is
-// errs.Unavailable while that can't be told.
+// Holdings reads what wallets hold.
 type Holdings interface {
-	Of(ctx context.Context, owner uuid.UUID) ([]valuation.Wallet, []valuation.Holding, error)
-	// Readable reports whether the caller may read them: one who may not is
-	// not shown what was read for another token of the same user.
-	Readable(ctx context.Context) bool
+	// Current returns what the owner's wallets hold now, errs.Unavailable while it
+	// can't be read.
+	Current(ctx context.Context, owner uuid.UUID) ([]valuation.Wallet, []valuation.Holding, error)
+	// MayRead reports whether the caller may read holdings. One who may not doesn't
+	// get a cached valuation that was computed for another token of the same user.
+	MayRead(ctx context.Context) bool
 }
 
-// Service is the rules.
+// Service finds and values portfolios. It is safe for concurrent use.
 type Service struct {
 	store     Store
 	snapshots Snapshots
 	holdings  Holdings
-	recent    *cache.Cache[valuation.Valuation]
+	cache     *cache.Cache[valuation.Valuation]
 	now       func() time.Time
 }
 
-// NewService returns the rules over a store, the snapshots and the holdings.
-// recent keeps valuations for a moment; nil for none.
-func NewService(s Store, snaps Snapshots, h Holdings, recent *cache.Cache[valuation.Valuation],
+// NewService returns the service. It caches complete valuations in c; nil for no
+// cache.
+func NewService(s Store, snaps Snapshots, h Holdings, c *cache.Cache[valuation.Valuation],
 	now func() time.Time) *Service {
-	return &Service{store: s, snapshots: snaps, holdings: h, recent: recent, now: now}
+	return &Service{store: s, snapshots: snaps, holdings: h, cache: c, now: now}
 }
 
-// Find returns the owner's portfolio with this id, or for uuid.Nil the
-// default one.
+// Find returns the owner's portfolio with this id, or the default portfolio for
+// uuid.Nil, which is created on first use. It returns errs.NotFound for a portfolio
+// of another owner.
 func (s *Service) Find(ctx context.Context, owner, id uuid.UUID) (Portfolio, error) {
 	if id != uuid.Nil {
 		return s.store.ByID(ctx, owner, id)
 	}
-	fresh, err := uuid.NewV7()
+	newID, err := uuid.NewV7()
 	if err != nil {
 		return Portfolio{}, fmt.Errorf("new portfolio id: %w", err)
 	}
-	return s.store.Default(ctx, Portfolio{
-		ID: fresh, Owner: owner, Name: DefaultName, Default: true,
+	return s.store.FindOrCreateDefault(ctx, Portfolio{
+		ID: newID, Owner: owner, Name: DefaultName, Default: true,
 		CreatedAt: s.now().UTC().Truncate(time.Microsecond),
 	})
 }
 
-// Value says what a portfolio is worth now, worked out anew. errs.Unavailable
-// (WALLET_UNAVAILABLE) while its holdings can't be read.
+// Value computes what a portfolio is worth now, without the cache. It returns
+// errs.Unavailable (WALLET_UNAVAILABLE) while the holdings can't be read.
 func (s *Service) Value(ctx context.Context, p Portfolio) (valuation.Valuation, error) {
-	wallets, holdings, err := s.holdings.Of(ctx, p.Owner)
+	wallets, holdings, err := s.holdings.Current(ctx, p.Owner)
 	if err != nil {
 		return valuation.Valuation{}, err
 	}
-	return valuation.Of(wallets, holdings, s.now().UTC())
+	return valuation.Compute(wallets, holdings, s.now().UTC())
 }
 
-// ValueOrLast is Value, of a moment ago if it is cached, or the last snapshot
-// marked stale while the holdings can't be read; Value's error when there is
-// none.
-func (s *Service) ValueOrLast(ctx context.Context, p Portfolio) (valuation.Valuation, error) {
-	v, err := s.recentValue(ctx, p)
+// ValueOrLastSnapshot returns what a portfolio is worth now, from the cache if it
+// is there. While the holdings can't be read it returns the last snapshot, marked as
+// stale, or the error of Value if there is no snapshot.
+func (s *Service) ValueOrLastSnapshot(ctx context.Context, p Portfolio) (valuation.Valuation, error) {
+	v, err := s.cachedValue(ctx, p)
 	if !errs.Is(err, errs.KindUnavailable) {
 		return v, err
 	}
-	last, lastErr := s.snapshots.Last(ctx, p.ID)
+	last, lastErr := s.snapshots.LastSnapshot(ctx, p.ID)
 	if errs.Is(lastErr, errs.KindNotFound) {
 		return valuation.Valuation{}, err
 	}
@@ -110,6 +114,7 @@ func (s *Service) ValueOrLast(ctx context.Context, p Portfolio) (valuation.Valua
 		return valuation.Valuation{}, errors.Join(err, lastErr)
 	}
 	last.Stale = true
-	last.Reasons = append(last.Reasons, "the wallet service is away; this is the last snapshot")
+	last.IncompleteReasons = append(last.IncompleteReasons,
+		"the wallet service is unavailable; this is the last snapshot")
 	return last, nil
 }

@@ -17,46 +17,50 @@ import (
 
 func noon() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) }
 
-// world is the store, the snapshots and the wallet service of a test.
-type world struct {
-	owner    uuid.UUID
-	asked    portfolio.Portfolio
-	last     valuation.Valuation
-	lastErr  error
-	holdings []valuation.Holding
-	away     error
-	barred   bool // from reading holdings
+// fakeDependencies are the store, the snapshots and the holdings.
+type fakeDependencies struct {
+	owner       uuid.UUID
+	created     portfolio.Portfolio
+	last        valuation.Valuation
+	lastErr     error
+	holdings    []valuation.Holding
+	holdingsErr error
+	mayNotRead  bool
 }
 
-func (w *world) ByID(_ context.Context, owner, id uuid.UUID) (portfolio.Portfolio, error) {
+func (w *fakeDependencies) ByID(_ context.Context, owner, id uuid.UUID) (portfolio.Portfolio, error) {
 	if owner != w.owner {
 		return portfolio.Portfolio{}, errs.NotFound("portfolio")
 	}
 	return portfolio.Portfolio{ID: id, Owner: owner}, nil
 }
 
-func (w *world) Default(_ context.Context, fresh portfolio.Portfolio) (portfolio.Portfolio, error) {
-	w.asked = fresh
+func (w *fakeDependencies) FindOrCreateDefault(_ context.Context, fresh portfolio.Portfolio) (portfolio.Portfolio,
+	error) {
+	w.created = fresh
 	return fresh, nil
 }
 
-func (w *world) Last(context.Context, uuid.UUID) (valuation.Valuation, error) {
+func (w *fakeDependencies) LastSnapshot(context.Context, uuid.UUID) (valuation.Valuation, error) {
 	return w.last, w.lastErr
 }
 
-func (w *world) Of(_ context.Context, owner uuid.UUID) ([]valuation.Wallet, []valuation.Holding, error) {
+func (w *fakeDependencies) Current(_ context.Context, owner uuid.UUID) ([]valuation.Wallet, []valuation.Holding,
+	error) {
 	if owner != w.owner {
-		return nil, nil, errors.New("asked for somebody else's holdings")
+		return nil, nil, errors.New("asked for another user's holdings")
 	}
-	return []valuation.Wallet{{Synced: true}}, w.holdings, w.away
+	return []valuation.Wallet{{Synced: true}}, w.holdings, w.holdingsErr
 }
 
-func (w *world) Readable(context.Context) bool { return !w.barred }
+func (w *fakeDependencies) MayRead(context.Context) bool { return !w.mayNotRead }
 
-func (w *world) service() *portfolio.Service { return portfolio.NewService(w, w, w, nil, noon) }
+func (w *fakeDependencies) service() *portfolio.Service {
+	return portfolio.NewService(w, w, w, nil, noon)
+}
 
 func TestNoIDMeansTheDefaultPortfolio(t *testing.T) {
-	w := &world{owner: uuid.New()}
+	w := &fakeDependencies{owner: uuid.New()}
 	p, err := w.service().Find(t.Context(), w.owner, uuid.Nil)
 	if err != nil || p.Owner != w.owner || !p.Default || p.Name != portfolio.DefaultName || p.ID.Version() != 7 ||
 		!p.CreatedAt.Equal(noon()) {
@@ -67,37 +71,39 @@ func TestNoIDMeansTheDefaultPortfolio(t *testing.T) {
 		t.Errorf("%+v, %v", p, err)
 	}
 	if _, err := w.service().Find(t.Context(), uuid.New(), id); !errs.Is(err, errs.KindNotFound) {
-		t.Errorf("somebody else's: %v", err)
+		t.Errorf("another user's: %v", err)
 	}
 }
 
-func TestTheLastSnapshotStandsInWhileTheWalletServiceIsAway(t *testing.T) {
-	away := errs.Unavailable("WALLET_UNAVAILABLE", "away")
-	last, err := valuation.Of([]valuation.Wallet{{Synced: true}},
-		[]valuation.Holding{{TokenID: "a", Verified: true, Amount: big.NewInt(3), Price: "5"}}, noon().Add(-time.Hour))
+func TestTheLastSnapshotIsReturnedWhileTheWalletServiceIsUnavailable(t *testing.T) {
+	unavailable := errs.Unavailable("WALLET_UNAVAILABLE", "unavailable")
+	last, err := valuation.Compute([]valuation.Wallet{{Synced: true}},
+		[]valuation.Holding{{TokenID: "a", Verified: true, Amount: big.NewInt(3),
+			Price: valuation.Price{Amount: "5"}}}, noon().Add(-time.Hour))
 	if err != nil {
 		t.Fatal(err)
 	}
 	broken := errors.New("broken")
 	for _, tc := range []struct {
-		name    string
-		away    error
-		lastErr error
-		total   string // "" for an error
-		stale   bool
-		want    error
+		name        string
+		holdingsErr error
+		lastErr     error
+		total       string // "" for an error
+		stale       bool
+		want        error
 	}{
 		{"the wallet service answers", nil, nil, "7.00000000", false, nil},
-		{"it is away", away, nil, "15.00000000", true, nil},
-		{"it is away and there is no snapshot", away, errs.NotFound("snapshot"), "", false, away},
-		{"it is away and so is the database", away, broken, "", false, broken},
+		{"it is unavailable", unavailable, nil, "15.00000000", true, nil},
+		{"it is unavailable and there is no snapshot", unavailable, errs.NotFound("snapshot"), "", false, unavailable},
+		{"it is unavailable and so is the database", unavailable, broken, "", false, broken},
 		{"it refuses the caller", errs.PermissionDenied("PERMISSION_MISSING", "x"), nil, "", false, nil},
 		{"it holds too much", errs.Exhausted("TOO_MANY_HOLDINGS", "x"), nil, "", false, nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			w := &world{owner: uuid.New(), last: last, lastErr: tc.lastErr, away: tc.away,
-				holdings: []valuation.Holding{{TokenID: "a", Verified: true, Amount: big.NewInt(1), Price: "7"}}}
-			v, err := w.service().ValueOrLast(t.Context(), portfolio.Portfolio{Owner: w.owner})
+			w := &fakeDependencies{owner: uuid.New(), last: last, lastErr: tc.lastErr, holdingsErr: tc.holdingsErr,
+				holdings: []valuation.Holding{{TokenID: "a", Verified: true, Amount: big.NewInt(1),
+					Price: valuation.Price{Amount: "7"}}}}
+			v, err := w.service().ValueOrLastSnapshot(t.Context(), portfolio.Portfolio{Owner: w.owner})
 			if tc.total == "" {
 				if err == nil || tc.want != nil && !errors.Is(err, tc.want) {
 					t.Errorf("answered %+v, %v", v, err)
@@ -107,12 +113,13 @@ func TestTheLastSnapshotStandsInWhileTheWalletServiceIsAway(t *testing.T) {
 			if err != nil || v.Total.Text('f') != tc.total || v.Stale != tc.stale || v.Complete() == tc.stale {
 				t.Fatalf("answered %+v, %v", v, err)
 			}
-			if tc.stale && (!v.At.Equal(noon().Add(-time.Hour)) || !strings.Contains(v.Reasons[0], "last snapshot")) {
-				t.Errorf("of %s, %q", v.At, v.Reasons)
+			if tc.stale && (!v.ValueTime.Equal(noon().Add(-time.Hour)) ||
+				!strings.Contains(v.IncompleteReasons[0], "last snapshot")) {
+				t.Errorf("of %s, %q", v.ValueTime, v.IncompleteReasons)
 			}
-			// A snapshot is taken of what is there now, or not at all.
+			// Value, which snapshots are taken of, never returns the last snapshot.
 			if _, err := w.service().Value(t.Context(), portfolio.Portfolio{Owner: w.owner}); !errors.Is(err,
-				tc.away) {
+				tc.holdingsErr) {
 				t.Errorf("Value answered %v", err)
 			}
 		})

@@ -6,7 +6,7 @@ import (
 	"github.com/cockroachdb/apd/v3"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/timerange"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	"github.com/purserhq/purser/services/portfolio/internal/snapshot"
 	"github.com/purserhq/purser/services/portfolio/internal/timeline"
@@ -15,16 +15,17 @@ import (
 
 func valuationToProto(v valuation.Valuation) *portfoliov1.Valuation {
 	out := &portfoliov1.Valuation{
-		Currency: valuation.Currency, Total: money(v.Total),
+		Currency: valuation.Currency, Total: decimalToProto(v.Total),
 		UnpricedCount: int32(v.Unpriced), UnverifiedCount: int32(v.Unverified),
-		Complete: v.Complete(), IncompleteReasons: v.Reasons,
-		ValuationTime: timestamppb.New(v.At), Stale: v.Stale,
+		Complete: v.Complete(), IncompleteReasons: v.IncompleteReasons,
+		ValuationTime: timestamppb.New(v.ValueTime), Stale: v.Stale,
 	}
 	for _, p := range v.Positions {
 		out.Positions = append(out.Positions, &portfoliov1.Position{
 			TokenId: p.TokenID, Symbol: p.Symbol, Decimals: uint32(p.Decimals), Amount: p.Amount.String(),
-			Price: p.Price, PriceSource: p.PriceSource, PriceTime: timeToProto(p.PriceTime), PriceStale: p.PriceStale,
-			Value: money(p.Value), Share: p.Share, Verified: p.Verified, UnpricedReason: p.Reason,
+			Price: p.Price.Amount, PriceSource: p.Price.Source, PriceTime: timeToProto(p.Price.Time),
+			PriceStale: p.Price.Stale, UnpricedReason: p.Price.UnpricedReason,
+			Value: decimalToProto(p.Value), Share: p.Share, Verified: p.Verified,
 		})
 	}
 	return out
@@ -33,9 +34,16 @@ func valuationToProto(v valuation.Valuation) *portfoliov1.Valuation {
 func snapshotToProto(s snapshot.Snapshot) *portfoliov1.Snapshot {
 	return &portfoliov1.Snapshot{
 		PortfolioId: s.Portfolio.String(), BucketTime: timestamppb.New(s.Bucket),
-		SnapshotTime: timestamppb.New(s.TakenAt),
-		Currency:     valuation.Currency, Total: money(s.Total), Complete: s.Complete,
+		SnapshotTime: timestamppb.New(s.SnapshotTime),
+		Currency:     valuation.Currency, Total: decimalToProto(s.Total), Complete: s.Complete,
 		PositionCount: int32(s.Positions), UnpricedCount: int32(s.Unpriced), Backfilled: s.Backfilled,
+	}
+}
+
+func progressToProto(p snapshot.BackfillProgress) *portfoliov1.BackfillProgress {
+	return &portfoliov1.BackfillProgress{
+		ProcessedCount: int32(p.Done), StoredCount: int32(p.Stored), IncompleteCount: int32(p.Incomplete),
+		RemainingCount: int32(p.Remaining), NextStartTime: timeToProto(p.NextStart),
 	}
 }
 
@@ -43,18 +51,19 @@ func pointToProto(p timeline.Point) *portfoliov1.TimelinePoint {
 	return &portfoliov1.TimelinePoint{
 		StartTime: timestamppb.New(p.Start), EndTime: timestamppb.New(p.End),
 		Open: p.Open, Close: p.Close, Min: p.Min, Max: p.Max,
-		SnapshotCount: int32(p.Snapshots), CarriedForward: p.Carried, Complete: p.Complete,
+		SnapshotCount: int32(p.Snapshots), CarriedForward: p.CarriedForward, Complete: p.Complete,
 	}
 }
 
-// money is a decimal number without exponent; empty for none.
-func money(d *apd.Decimal) string {
+// decimalToProto returns a decimal number without an exponent, "" for nil.
+func decimalToProto(d *apd.Decimal) string {
 	if d == nil {
 		return ""
 	}
 	return d.Text('f')
 }
 
+// timeToProto returns nil for the zero time.
 func timeToProto(t time.Time) *timestamppb.Timestamp {
 	if t.IsZero() {
 		return nil
@@ -62,23 +71,13 @@ func timeToProto(t time.Time) *timestamppb.Timestamp {
 	return timestamppb.New(t)
 }
 
-// rangeFromProto returns the zero time for one that isn't set.
-func rangeFromProto(req interface {
-	GetStartTime() *timestamppb.Timestamp
-	GetEndTime() *timestamppb.Timestamp
-}) (start, end time.Time, err error) {
-	for _, f := range []struct {
-		name string
-		from *timestamppb.Timestamp
-		to   *time.Time
-	}{{"start_time", req.GetStartTime(), &start}, {"end_time", req.GetEndTime(), &end}} {
-		if f.from == nil {
-			continue
-		}
-		if f.from.CheckValid() != nil {
-			return start, end, errs.Invalid(f.name, "must be a time within the years 1 to 9999")
-		}
-		*f.to = f.from.AsTime()
+func timelineRequestFromProto(req *portfoliov1.GetTimelineRequest) (timeline.Request, error) {
+	interval := timeline.Daily
+	if req.GetInterval() == portfoliov1.Interval_INTERVAL_HOURLY {
+		interval = timeline.Hourly
 	}
-	return start, end, nil
+	r, err := timerange.FromProto(req.GetStartTime(), req.GetEndTime())
+	return timeline.Request{
+		Interval: interval, Start: r.Start, End: r.End, Zone: req.GetTimeZone(), Limit: int(req.GetLimit()),
+	}, err
 }

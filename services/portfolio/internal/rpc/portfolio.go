@@ -1,17 +1,15 @@
-// Package rpc translates between the contract of purser.portfolio.v1 and the
-// domain. No rule lives here.
+// Package rpc serves purser.portfolio.v1: it translates between the contract and the
+// domain packages, and has no rules of its own.
 package rpc
 
 import (
 	"context"
 	"time"
 
-	"github.com/google/uuid"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/purserhq/purser/pkg/authn"
-	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/page"
+	"github.com/purserhq/purser/pkg/timerange"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
 	"github.com/purserhq/purser/services/portfolio/internal/snapshot"
@@ -19,10 +17,10 @@ import (
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
 
-// Page sizes of ListSnapshots, by the contract.
+// Page sizes of ListSnapshots, which the contract states.
 const (
-	defaultSnapshots = 100
-	maxSnapshots     = 500
+	defaultSnapshotPage = 100
+	maxSnapshotPage     = 500
 )
 
 // PortfolioServer serves purser.portfolio.v1.PortfolioService.
@@ -38,25 +36,10 @@ func NewPortfolioServer(p *portfolio.Service, s *snapshot.Service, t *timeline.S
 	return &PortfolioServer{portfolios: p, snapshots: s, timelines: t}
 }
 
-// find returns the caller's portfolio with this id, the default one for "".
-func (s *PortfolioServer) find(ctx context.Context, text string) (portfolio.Portfolio, error) {
-	var id uuid.UUID
-	if text != "" {
-		var err error
-		if id, err = uuid.Parse(text); err != nil {
-			return portfolio.Portfolio{}, errs.Invalid("portfolio_id", "must be a UUID")
-		}
-		if id == uuid.Nil {
-			return portfolio.Portfolio{}, errs.NotFound("portfolio")
-		}
-	}
-	return s.portfolios.Find(ctx, authn.CallerFrom(ctx).UserID, id)
-}
-
 // GetPortfolio implements the RPC.
 func (s *PortfolioServer) GetPortfolio(ctx context.Context,
 	req *portfoliov1.GetPortfolioRequest) (*portfoliov1.GetPortfolioResponse, error) {
-	p, err := s.find(ctx, req.GetPortfolioId())
+	p, err := s.callersPortfolio(ctx, req.GetPortfolioId())
 	if err != nil {
 		return nil, err
 	}
@@ -68,11 +51,11 @@ func (s *PortfolioServer) GetPortfolio(ctx context.Context,
 // GetValuation implements the RPC.
 func (s *PortfolioServer) GetValuation(ctx context.Context,
 	req *portfoliov1.GetValuationRequest) (*portfoliov1.GetValuationResponse, error) {
-	p, err := s.find(ctx, req.GetPortfolioId())
+	p, err := s.callersPortfolio(ctx, req.GetPortfolioId())
 	if err != nil {
 		return nil, err
 	}
-	v, err := s.portfolios.ValueOrLast(ctx, p)
+	v, err := s.portfolios.ValueOrLastSnapshot(ctx, p)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +65,7 @@ func (s *PortfolioServer) GetValuation(ctx context.Context,
 // TakeSnapshot implements the RPC.
 func (s *PortfolioServer) TakeSnapshot(ctx context.Context,
 	req *portfoliov1.TakeSnapshotRequest) (*portfoliov1.TakeSnapshotResponse, error) {
-	p, err := s.find(ctx, req.GetPortfolioId())
+	p, err := s.callersPortfolio(ctx, req.GetPortfolioId())
 	if err != nil {
 		return nil, err
 	}
@@ -96,23 +79,20 @@ func (s *PortfolioServer) TakeSnapshot(ctx context.Context,
 	return &portfoliov1.TakeSnapshotResponse{Snapshot: snapshotToProto(snap), Stored: stored}, nil
 }
 
-// backfill takes the snapshots of a range.
+// backfill implements TakeSnapshot of a range.
 func (s *PortfolioServer) backfill(ctx context.Context, p portfolio.Portfolio,
 	req *portfoliov1.TakeSnapshotRequest) (*portfoliov1.TakeSnapshotResponse, error) {
-	start, end, err := rangeFromProto(req)
+	r, err := timerange.FromProto(req.GetStartTime(), req.GetEndTime())
 	if err != nil {
 		return nil, err
 	}
-	done, err := s.snapshots.Backfill(ctx, p, start, end)
+	progress, err := s.snapshots.Backfill(ctx, p, r.Start, r.End)
 	if err != nil {
 		return nil, err
 	}
-	resp := &portfoliov1.TakeSnapshotResponse{Stored: done.Stored > 0, Backfill: &portfoliov1.BackfillProgress{
-		ProcessedCount: int32(done.Done), StoredCount: int32(done.Stored), IncompleteCount: int32(done.Incomplete),
-		RemainingCount: int32(done.Remaining), NextStartTime: timeToProto(done.Next),
-	}}
-	if done.Newest != nil {
-		resp.Snapshot = snapshotToProto(*done.Newest)
+	resp := &portfoliov1.TakeSnapshotResponse{Stored: progress.Stored > 0, Backfill: progressToProto(progress)}
+	if progress.Newest != nil {
+		resp.Snapshot = snapshotToProto(*progress.Newest)
 	}
 	return resp, nil
 }
@@ -120,7 +100,7 @@ func (s *PortfolioServer) backfill(ctx context.Context, p portfolio.Portfolio,
 // ListSnapshots implements the RPC.
 func (s *PortfolioServer) ListSnapshots(ctx context.Context,
 	req *portfoliov1.ListSnapshotsRequest) (*portfoliov1.ListSnapshotsResponse, error) {
-	p, err := s.find(ctx, req.GetPortfolioId())
+	p, err := s.callersPortfolio(ctx, req.GetPortfolioId())
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +109,7 @@ func (s *PortfolioServer) ListSnapshots(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	limit := page.Size(req.GetPageSize(), defaultSnapshots, maxSnapshots)
+	limit := page.Size(req.GetPageSize(), defaultSnapshotPage, maxSnapshotPage)
 	snaps, err := s.snapshots.List(ctx, p.ID, before, limit+1)
 	if err != nil {
 		return nil, err
@@ -150,31 +130,21 @@ func (s *PortfolioServer) ListSnapshots(ctx context.Context,
 // GetTimeline implements the RPC.
 func (s *PortfolioServer) GetTimeline(ctx context.Context,
 	req *portfoliov1.GetTimelineRequest) (*portfoliov1.GetTimelineResponse, error) {
-	r, err := timelineRequest(req)
+	r, err := timelineRequestFromProto(req)
 	if err != nil {
 		return nil, err
 	}
-	p, err := s.find(ctx, req.GetPortfolioId())
+	p, err := s.callersPortfolio(ctx, req.GetPortfolioId())
 	if err != nil {
 		return nil, err
 	}
-	points, truncated, err := s.timelines.Of(ctx, p, r)
+	points, truncated, err := s.timelines.Points(ctx, p, r)
 	if err != nil {
 		return nil, err
 	}
 	resp := &portfoliov1.GetTimelineResponse{Currency: valuation.Currency, Truncated: truncated}
-	for _, pt := range points {
-		resp.Points = append(resp.Points, pointToProto(pt))
+	for _, point := range points {
+		resp.Points = append(resp.Points, pointToProto(point))
 	}
 	return resp, nil
-}
-
-func timelineRequest(req *portfoliov1.GetTimelineRequest) (timeline.Request, error) {
-	r := timeline.Request{Interval: timeline.Daily, Zone: req.GetTimeZone(), Limit: int(req.GetLimit())}
-	if req.GetInterval() == portfoliov1.Interval_INTERVAL_HOURLY {
-		r.Interval = timeline.Hourly
-	}
-	var err error
-	r.Start, r.End, err = rangeFromProto(req)
-	return r, err
 }

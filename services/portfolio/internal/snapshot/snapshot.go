@@ -1,9 +1,11 @@
-// Package snapshot keeps the hourly history of a portfolio's value.
+// Package snapshot stores the hourly history of a portfolio's value.
 //
-// It promises: one row an hour (UTC) however often it is taken; a complete
-// valuation replaces an incomplete one and never the other way round, nor does
-// an incomplete one replace another unless less is missing from it; nothing is
-// written while a source is away, least of all a zero.
+// It promises:
+//   - There is one snapshot an hour (UTC), however often one is taken.
+//   - A complete snapshot replaces an incomplete one, and an incomplete one replaces
+//     another that lacks more. Nothing else is ever replaced.
+//   - Nothing is stored while the wallet service, a chain or the price feed is
+//     unavailable; in particular no zero.
 package snapshot
 
 import (
@@ -22,85 +24,92 @@ import (
 // Snapshot is the value of a portfolio in one hour.
 type Snapshot struct {
 	Portfolio uuid.UUID
-	Bucket    time.Time
-	TakenAt   time.Time
-	Total     *apd.Decimal
-	Complete  bool
-	Positions int
-	Unpriced  int
-	// Backfilled is one that was taken afterwards, as of Bucket.
+	// Bucket is the start of the hour, UTC.
+	Bucket time.Time
+	// SnapshotTime is the moment of the value: Bucket itself when Backfilled.
+	SnapshotTime time.Time
+	Total        *apd.Decimal
+	Complete     bool
+	// Positions and Unpriced are how many positions there are, and how many have no
+	// price.
+	Positions, Unpriced int
+	// Backfilled when it was taken after its hour, from the balances and prices of
+	// that time.
 	Backfilled bool
 }
 
-// Store is where snapshots are kept.
+// Store stores snapshots.
 type Store interface {
-	// Save stores a valuation in its bucket unless one that is as good is there,
-	// and returns what is there now and whether it is this one. A complete one is
-	// better than one that isn't. Of two that aren't the better one has fewer
-	// unsound wallets, with as many of them fewer unpriced positions, and with as
-	// many of those too fewer outdated ones.
+	// Save stores a valuation as the snapshot of a bucket, unless the bucket has one
+	// that is at least as good. It returns the bucket's snapshot, and whether that is
+	// the new one.
+	//
+	// A complete snapshot is better than an incomplete one. Of two incomplete ones
+	// the better one has fewer incomplete wallets; with as many of them, fewer
+	// unpriced positions; with as many of those too, fewer stale prices.
 	Save(ctx context.Context, p portfolio.Portfolio, bucket time.Time, v valuation.Valuation) (Snapshot, bool, error)
-	// SavePast stores valuations in the buckets that they are of, as Save does
-	// but all or none, and returns those that it stored, oldest first. The
-	// valuations are of hours, in order.
-	SavePast(ctx context.Context, p portfolio.Portfolio, hours []valuation.Valuation) ([]Snapshot, error)
-	// Missing returns up to limit hours from first to before until that have no
-	// complete snapshot, oldest first.
-	Missing(ctx context.Context, portfolio uuid.UUID, first, until time.Time, limit int) ([]time.Time, error)
-	// List returns up to limit snapshots before a bucket, newest first.
+	// SaveBackfilled stores valuations of full hours, which are in order, by the rule
+	// of Save. It stores all that are better or, with an error, none, and returns
+	// those that it stored, oldest first.
+	SaveBackfilled(ctx context.Context, p portfolio.Portfolio, hours []valuation.Valuation) ([]Snapshot, error)
+	// MissingHours returns up to limit hours at or after first and before until that
+	// have no complete snapshot, oldest first.
+	MissingHours(ctx context.Context, portfolio uuid.UUID, first, until time.Time, limit int) ([]time.Time, error)
+	// List returns up to limit snapshots of buckets before this one, newest first.
 	List(ctx context.Context, portfolio uuid.UUID, before time.Time, limit int) ([]Snapshot, error)
 }
 
-// Valuer values a portfolio; *portfolio.Service is one.
+// Valuer computes what a portfolio is worth now; *portfolio.Service implements it.
 type Valuer interface {
 	Value(ctx context.Context, p portfolio.Portfolio) (valuation.Valuation, error)
 }
 
-// Service is the rules.
+// Service takes, backfills and lists snapshots. It is safe for concurrent use.
 type Service struct {
 	store   Store
 	valuer  Valuer
-	history History
+	history HistoryReader
 	log     *slog.Logger
 	now     func() time.Time
 }
 
-// NewService returns the rules.
-func NewService(s Store, v Valuer, h History, log *slog.Logger, now func() time.Time) *Service {
+// NewService returns the service. Take needs a Valuer, Backfill a HistoryReader.
+func NewService(s Store, v Valuer, h HistoryReader, log *slog.Logger, now func() time.Time) *Service {
 	return &Service{store: s, valuer: v, history: h, log: log, now: now}
 }
 
-// Take values the portfolio and stores it in the bucket of that moment. The
-// bool is false when a snapshot that was there was kept.
+// Take values the portfolio and stores it as the current hour's snapshot. It
+// returns the hour's snapshot, and false if that is an earlier one that is at least
+// as good.
 //
-// errs.Unavailable with WALLET_UNAVAILABLE, PRICES_UNAVAILABLE or
-// WALLETS_NOT_SYNCED: nothing is stored then.
+// It stores nothing with errs.Unavailable: WALLET_UNAVAILABLE, PRICES_UNAVAILABLE
+// or WALLETS_NOT_SYNCED.
 func (s *Service) Take(ctx context.Context, p portfolio.Portfolio) (Snapshot, bool, error) {
 	v, err := s.valuer.Value(ctx, p)
 	if err != nil {
 		return Snapshot{}, false, err
 	}
-	if err := blind(v); err != nil {
+	if err := rejectUnknownZero(v); err != nil {
 		return Snapshot{}, false, err
 	}
-	return s.store.Save(ctx, p, v.At.UTC().Truncate(time.Hour), v)
+	return s.store.Save(ctx, p, v.ValueTime.UTC().Truncate(time.Hour), v)
 }
 
-// blind refuses a zero that may be one only because something could not be
-// seen: zero is stored when everything was.
-func blind(v valuation.Valuation) error {
+// rejectUnknownZero returns an error for a total of zero that is incomplete: it may
+// be zero only because balances or prices are missing.
+func rejectUnknownZero(v valuation.Valuation) error {
 	switch {
 	case !v.Total.IsZero() || v.Complete():
 		return nil
-	case v.Unsynced > 0:
+	case v.UnsyncedWallets > 0:
 		return errs.Unavailable("WALLETS_NOT_SYNCED",
-			"not every wallet of the portfolio was ever synced, and the others hold nothing of value; sync them first")
+			"a wallet of the portfolio was never synced, and the others hold nothing of value; sync it first")
 	default:
-		return errs.Unavailable("PRICES_UNAVAILABLE", "nothing that the portfolio holds could be priced")
+		return errs.Unavailable("PRICES_UNAVAILABLE", "nothing that the portfolio holds has a price")
 	}
 }
 
-// List returns up to limit snapshots before a bucket, newest first.
+// List returns up to limit snapshots of buckets before this one, newest first.
 func (s *Service) List(ctx context.Context, portfolio uuid.UUID, before time.Time, limit int) ([]Snapshot, error) {
 	return s.store.List(ctx, portfolio, before, limit)
 }

@@ -14,37 +14,37 @@ import (
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
 
-// memory counts what is stored.
-type memory struct {
+// recordingStore notes the buckets that are stored.
+type recordingStore struct {
 	snapshot.Store
 	buckets []time.Time
 }
 
-func (m *memory) Save(_ context.Context, p portfolio.Portfolio, bucket time.Time,
+func (m *recordingStore) Save(_ context.Context, p portfolio.Portfolio, bucket time.Time,
 	v valuation.Valuation) (snapshot.Snapshot, bool, error) {
 	m.buckets = append(m.buckets, bucket)
 	return snapshot.Snapshot{Portfolio: p.ID, Bucket: bucket, Total: v.Total}, true, nil
 }
 
-type valuer struct {
+type fakeValuer struct {
 	v   valuation.Valuation
 	err error
 }
 
-func (v valuer) Value(context.Context, portfolio.Portfolio) (valuation.Valuation, error) {
+func (v fakeValuer) Value(context.Context, portfolio.Portfolio) (valuation.Valuation, error) {
 	return v.v, v.err
 }
 
 func holding(verified bool, price, reason string) valuation.Holding {
-	return valuation.Holding{TokenID: price + reason, Amount: big.NewInt(1), Verified: verified, Price: price,
-		Reason: reason}
+	return valuation.Holding{TokenID: price + reason, Amount: big.NewInt(1), Verified: verified,
+		Price: valuation.Price{Amount: price, UnpricedReason: reason}}
 }
 
 func TestTake(t *testing.T) {
 	synced, never := valuation.Wallet{Account: "s", Synced: true}, valuation.Wallet{Account: "n"}
-	priced, away, none := holding(true, "5", ""), holding(true, "", "SOURCE_UNAVAILABLE"),
+	priced, unavailable, none := holding(true, "5", ""), holding(true, "", "SOURCE_UNAVAILABLE"),
 		holding(true, "", "NO_PRICE")
-	spam, spamAway := holding(false, "5", ""), holding(false, "", "SOURCE_UNAVAILABLE")
+	spam, spamUnavailable := holding(false, "5", ""), holding(false, "", "SOURCE_UNAVAILABLE")
 	for _, tc := range []struct {
 		name     string
 		wallets  []valuation.Wallet
@@ -52,12 +52,14 @@ func TestTake(t *testing.T) {
 		reason   string // "" for stored
 	}{
 		{"what is known is stored", []valuation.Wallet{synced}, []valuation.Holding{priced}, ""},
-		{"one price away is stored as incomplete", []valuation.Wallet{synced}, []valuation.Holding{priced, away}, ""},
-		{"all prices away", []valuation.Wallet{synced}, []valuation.Holding{away}, "PRICES_UNAVAILABLE"},
-		{"all prices away or none", []valuation.Wallet{synced}, []valuation.Holding{away, none}, "PRICES_UNAVAILABLE"},
-		{"all prices away but that of spam", []valuation.Wallet{synced}, []valuation.Holding{away, spam},
+		{"one price unavailable is stored as incomplete", []valuation.Wallet{synced},
+			[]valuation.Holding{priced, unavailable}, ""},
+		{"all prices unavailable", []valuation.Wallet{synced}, []valuation.Holding{unavailable}, "PRICES_UNAVAILABLE"},
+		{"all prices unavailable or none", []valuation.Wallet{synced}, []valuation.Holding{unavailable, none},
 			"PRICES_UNAVAILABLE"},
-		{"only spam's price away", []valuation.Wallet{synced}, []valuation.Holding{spamAway}, ""},
+		{"all prices unavailable but that of spam", []valuation.Wallet{synced}, []valuation.Holding{unavailable, spam},
+			"PRICES_UNAVAILABLE"},
+		{"only spam's price unavailable", []valuation.Wallet{synced}, []valuation.Holding{spamUnavailable}, ""},
 		{"tokens that nobody prices, which an empty answer of the feed looks like", []valuation.Wallet{synced},
 			[]valuation.Holding{none}, "PRICES_UNAVAILABLE"},
 		{"no holdings are worth zero", []valuation.Wallet{synced}, nil, ""},
@@ -69,13 +71,13 @@ func TestTake(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			at := time.Date(2026, 3, 1, 12, 59, 59, 999, time.FixedZone("", 5400))
-			v, err := valuation.Of(tc.wallets, tc.holdings, at)
+			v, err := valuation.Compute(tc.wallets, tc.holdings, at)
 			if err != nil {
 				t.Fatal(err)
 			}
-			m := &memory{}
+			m := &recordingStore{}
 			id := uuid.New()
-			snap, stored, err := snapshot.NewService(m, valuer{v: v}, nil, nil, time.Now).Take(t.Context(),
+			snap, stored, err := snapshot.NewService(m, fakeValuer{v: v}, nil, nil, time.Now).Take(t.Context(),
 				portfolio.Portfolio{ID: id})
 			if tc.reason == "" {
 				// Half past eleven, UTC.
@@ -93,9 +95,10 @@ func TestTake(t *testing.T) {
 	}
 }
 
-func TestWhileTheWalletServiceIsAwayNothingIsStored(t *testing.T) {
-	m := &memory{}
-	_, _, err := snapshot.NewService(m, valuer{err: errs.Unavailable("WALLET_UNAVAILABLE", "away")}, nil, nil,
+func TestWhileTheWalletServiceIsUnavailableNothingIsStored(t *testing.T) {
+	m := &recordingStore{}
+	_, _, err := snapshot.NewService(m, fakeValuer{err: errs.Unavailable("WALLET_UNAVAILABLE", "unavailable")}, nil,
+		nil,
 		time.Now).Take(t.Context(), portfolio.Portfolio{})
 	if e := errs.As(err); e == nil || e.Reason != "WALLET_UNAVAILABLE" || len(m.buckets) != 0 {
 		t.Errorf("answered %v, stored %v", err, m.buckets)

@@ -9,12 +9,15 @@ import (
 	"github.com/purserhq/purser/services/portfolio/internal/store"
 )
 
-// A timeline from the cache, beside the same one from Postgres: thirty days by
-// the day, and five years in five hundred points, of hourly snapshots.
+// BenchmarkTimeline reads timelines of hourly snapshots from the cache and, to compare,
+// from Postgres: thirty days by the day, and five years in five hundred points.
 func BenchmarkTimeline(b *testing.B) {
 	f := newFixture(b, noRedis)
-	_, err := f.db.SQL().ExecContext(b.Context(), `INSERT INTO snapshots
-		SELECT $1, t, t, 'USD', 1234.56789012, true, 1, 0 FROM generate_series($2::timestamptz, $3::timestamptz, '1 hour') AS t`,
+	_, err := f.db.SQL().ExecContext(b.Context(), `
+		INSERT INTO snapshots (portfolio_id, bucket, snapshot_time, currency, total, complete, position_count,
+		                       incomplete_wallet_count, unpriced_count, stale_price_count, backfilled)
+		SELECT $1, t, t, 'USD', 1234.56789012, true, 1, 0, 0, 0, false
+		FROM generate_series($2::timestamptz, $3::timestamptz, '1 hour') AS t`,
 		f.p.ID, hour(0), hour(5*365*24))
 	if err != nil {
 		b.Fatal(err)
@@ -34,9 +37,9 @@ func BenchmarkTimeline(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			read := func(s *store.Snapshots) func() {
 				return func() {
-					got, err := s.History(b.Context(), f.p, bounds)
-					if err != nil || len(got.Buckets) != tc.points {
-						b.Fatal(len(got.Buckets), err)
+					got, err := s.Aggregate(b.Context(), f.p, bounds)
+					if err != nil || len(got.Intervals) != tc.points {
+						b.Fatal(len(got.Intervals), err)
 					}
 				}
 			}

@@ -11,8 +11,8 @@ import (
 	"github.com/purserhq/purser/services/portfolio/internal/store"
 )
 
-// Four replicas that have all found no default portfolio make one, thanks to
-// the index; without it, the control, each makes its own.
+// Four replicas that all found no default portfolio create one, because of the unique
+// index. In the control, without the index, each creates its own.
 func TestReplicasThatHaveAllFoundNoDefaultPortfolio(t *testing.T) {
 	for _, tc := range []struct {
 		name, prepare string
@@ -26,8 +26,8 @@ func TestReplicasThatHaveAllFoundNoDefaultPortfolio(t *testing.T) {
 			if _, err := f.db.SQL().ExecContext(t.Context(), tc.prepare); err != nil {
 				t.Fatal(err)
 			}
-			// Readers pass this lock, writers wait: all have read before one
-			// writes.
+			// This lock blocks writers but not readers: all replicas read before the
+			// first writes.
 			lock, err := f.db.SQL().BeginTx(t.Context(), nil)
 			if err != nil {
 				t.Fatal(err)
@@ -40,7 +40,7 @@ func TestReplicasThatHaveAllFoundNoDefaultPortfolio(t *testing.T) {
 			done := make(chan error, 1)
 			go func() {
 				done <- race(len(replicas), func(i int) error {
-					_, err := replicas[i].Default(t.Context(), fresh(owner))
+					_, err := replicas[i].FindOrCreateDefault(t.Context(), newDefault(owner))
 					return err
 				})
 			}()

@@ -6,11 +6,11 @@ import (
 	"github.com/google/uuid"
 )
 
-func TestEveryPortfolioIsDueInOneShardUntilItsSnapshotIsWhole(t *testing.T) {
+func TestEveryPortfolioIsDueInOneShardUntilItsSnapshotIsComplete(t *testing.T) {
 	f := newFixture(t, noRedis)
 	portfolios := f.portfolios(t)
 	for range 39 {
-		if _, err := portfolios.Default(t.Context(), fresh(uuid.New())); err != nil {
+		if _, err := portfolios.FindOrCreateDefault(t.Context(), newDefault(uuid.New())); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -18,7 +18,7 @@ func TestEveryPortfolioIsDueInOneShardUntilItsSnapshotIsWhole(t *testing.T) {
 		seen := map[uuid.UUID]int{}
 		for shard := range 4 {
 			for after := uuid.Nil; ; {
-				page, err := portfolios.Due(t.Context(), hour(bucket), shard, 4, after, 3)
+				page, err := portfolios.DueForSnapshot(t.Context(), hour(bucket), shard, 4, after, 3)
 				if err != nil {
 					t.Fatal(err)
 				}

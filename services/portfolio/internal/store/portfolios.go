@@ -1,4 +1,5 @@
-// Package store keeps portfolios and their snapshots in Postgres.
+// Package store stores portfolios and their snapshots in Postgres, and caches what it
+// reads in Redis.
 package store
 
 import (
@@ -26,7 +27,8 @@ type portfolioRow struct {
 
 func (portfolioRow) TableName() string { return "portfolios" }
 
-// Portfolios implements portfolio.Store.
+// Portfolios implements portfolio.Store and snapshot.DuePortfolios. It is safe for
+// concurrent use.
 type Portfolios struct {
 	db     *postgres.DB
 	caches *Caches
@@ -35,14 +37,15 @@ type Portfolios struct {
 // NewPortfolios returns the portfolios in db.
 func NewPortfolios(db *postgres.DB, c *Caches) *Portfolios { return &Portfolios{db: db, caches: c} }
 
-// ByID implements portfolio.Store. That there is none is not cached: ids are
-// what callers make up.
+// ByID implements portfolio.Store: the owner is part of the query and of the cache
+// key, so nobody reads another owner's portfolio. That there is none is not cached,
+// since callers can make up any number of ids.
 func (s *Portfolios) ByID(ctx context.Context, owner, id uuid.UUID) (portfolio.Portfolio, error) {
-	p, err := s.caches.portfolios.Get(ctx, key(portfolio.Portfolio{Owner: owner, ID: id}),
+	p, err := s.caches.portfolios.Get(ctx, portfolioKey(portfolio.Portfolio{Owner: owner, ID: id}),
 		func(ctx context.Context) (portfolio.Portfolio, error) {
 			var row portfolioRow
 			err := s.db.Gorm(ctx).Where("id = ? AND owner_id = ?", id, owner).Take(&row).Error
-			return fromRow(row), err
+			return portfolioFromRow(row), err
 		})
 	if errors.Is(err, gorm.ErrRecordNotFound) {
 		return portfolio.Portfolio{}, errs.NotFound("portfolio")
@@ -53,21 +56,20 @@ func (s *Portfolios) ByID(ctx context.Context, owner, id uuid.UUID) (portfolio.P
 	return p, nil
 }
 
-// Default implements portfolio.Store.
-func (s *Portfolios) Default(ctx context.Context, fresh portfolio.Portfolio) (portfolio.Portfolio, error) {
-	return s.caches.portfolios.Get(ctx, fresh.Owner.String()+"/default",
+// FindOrCreateDefault implements portfolio.Store.
+func (s *Portfolios) FindOrCreateDefault(ctx context.Context, p portfolio.Portfolio) (portfolio.Portfolio, error) {
+	return s.caches.portfolios.Get(ctx, p.Owner.String()+"/default",
 		func(ctx context.Context) (portfolio.Portfolio, error) {
-			p, err := s.readDefault(ctx, fresh.Owner)
+			found, err := s.readDefault(ctx, p.Owner)
 			if !errors.Is(err, gorm.ErrRecordNotFound) {
-				return p, err
+				return found, err
 			}
-			row := portfolioRow{ID: fresh.ID, OwnerID: fresh.Owner, Name: fresh.Name, IsDefault: true,
-				CreatedAt: fresh.CreatedAt}
+			row := portfolioRow{ID: p.ID, OwnerID: p.Owner, Name: p.Name, IsDefault: true, CreatedAt: p.CreatedAt}
 			if err := s.db.Gorm(ctx).Clauses(clause.OnConflict{DoNothing: true}).Create(&row).Error; err != nil {
 				return portfolio.Portfolio{}, fmt.Errorf("create portfolio: %w", err)
 			}
-			// Of two that create at once one wins; both read the winner.
-			return s.readDefault(ctx, fresh.Owner)
+			// Of two calls that create one at once, one succeeds: both read that row.
+			return s.readDefault(ctx, p.Owner)
 		})
 }
 
@@ -76,11 +78,11 @@ func (s *Portfolios) readDefault(ctx context.Context, owner uuid.UUID) (portfoli
 	if err := s.db.Gorm(ctx).Where("owner_id = ? AND is_default", owner).Take(&row).Error; err != nil {
 		return portfolio.Portfolio{}, fmt.Errorf("read default portfolio: %w", err)
 	}
-	return fromRow(row), nil
+	return portfolioFromRow(row), nil
 }
 
-// Due implements snapshot.Everybody.
-func (s *Portfolios) Due(ctx context.Context, bucket time.Time, shard, shards int, after uuid.UUID,
+// DueForSnapshot implements snapshot.DuePortfolios.
+func (s *Portfolios) DueForSnapshot(ctx context.Context, bucket time.Time, shard, shards int, after uuid.UUID,
 	limit int) ([]portfolio.Portfolio, error) {
 	var rows []portfolioRow
 	err := s.db.Gorm(ctx).Raw(`
@@ -89,15 +91,15 @@ func (s *Portfolios) Due(ctx context.Context, bucket time.Time, shard, shards in
 			AND NOT EXISTS (SELECT FROM snapshots s WHERE s.portfolio_id = p.id AND s.bucket = ? AND s.complete)
 		ORDER BY p.id LIMIT ?`, after, shards, shard, bucket, limit).Scan(&rows).Error
 	if err != nil {
-		return nil, fmt.Errorf("read portfolios: %w", err)
+		return nil, fmt.Errorf("read portfolios that are due for a snapshot: %w", err)
 	}
 	list := make([]portfolio.Portfolio, len(rows))
 	for i, row := range rows {
-		list[i] = fromRow(row)
+		list[i] = portfolioFromRow(row)
 	}
 	return list, nil
 }
 
-func fromRow(r portfolioRow) portfolio.Portfolio {
+func portfolioFromRow(r portfolioRow) portfolio.Portfolio {
 	return portfolio.Portfolio{ID: r.ID, Owner: r.OwnerID, Name: r.Name, Default: r.IsDefault, CreatedAt: r.CreatedAt}
 }

@@ -17,22 +17,8 @@ import (
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
 
-type snapshotRow struct {
-	PortfolioID   uuid.UUID
-	Bucket        time.Time
-	TakenAt       time.Time
-	Currency      string
-	Total         string
-	Complete      bool
-	PositionCount int
-	UnpricedCount int
-	Backfilled    bool
-}
-
-func (snapshotRow) TableName() string { return "snapshots" }
-
-// Snapshots implements snapshot.Store, portfolio.Snapshots and
-// timeline.Store.
+// Snapshots implements snapshot.Store, portfolio.Snapshots and timeline.Store. It
+// is safe for concurrent use.
 type Snapshots struct {
 	db     *postgres.DB
 	caches *Caches
@@ -41,36 +27,44 @@ type Snapshots struct {
 // NewSnapshots returns the snapshots in db.
 func NewSnapshots(db *postgres.DB, c *Caches) *Snapshots { return &Snapshots{db: db, caches: c} }
 
-// List implements snapshot.Store.
-func (s *Snapshots) List(ctx context.Context, portfolio uuid.UUID, before time.Time, limit int) ([]snapshot.Snapshot,
-	error) {
-	q := s.db.Gorm(ctx).Where("portfolio_id = ?", portfolio).Order("bucket DESC").Limit(limit)
-	if !before.IsZero() {
-		q = q.Where("bucket < ?", before)
+// snapshotRow is a row of the table: gorm reads it by its columns, and
+// upsertSnapshots takes it as JSON with the same names.
+type snapshotRow struct {
+	PortfolioID           uuid.UUID `json:"portfolio_id"`
+	Bucket                time.Time `json:"bucket"`
+	SnapshotTime          time.Time `json:"snapshot_time"`
+	Currency              string    `json:"currency"`
+	Total                 string    `json:"total"`
+	Complete              bool      `json:"complete"`
+	PositionCount         int       `json:"position_count"`
+	IncompleteWalletCount int       `json:"incomplete_wallet_count"`
+	UnpricedCount         int       `json:"unpriced_count"`
+	StalePriceCount       int       `json:"stale_price_count"`
+	Backfilled            bool      `json:"backfilled"`
+}
+
+func (snapshotRow) TableName() string { return "snapshots" }
+
+func snapshotToRow(portfolioID uuid.UUID, bucket time.Time, v valuation.Valuation, backfilled bool) snapshotRow {
+	return snapshotRow{
+		PortfolioID: portfolioID, Bucket: bucket.UTC(),
+		// Postgres rounds a finer time in JSON, and truncates one in a parameter.
+		SnapshotTime: v.ValueTime.UTC().Truncate(time.Microsecond),
+		Currency:     valuation.Currency, Total: v.Total.Text('f'), Complete: v.Complete(),
+		PositionCount: len(v.Positions), IncompleteWalletCount: v.IncompleteWallets, UnpricedCount: v.Unpriced,
+		StalePriceCount: v.StalePrices, Backfilled: backfilled,
 	}
-	var rows []snapshotRow
-	if err := q.Find(&rows).Error; err != nil {
-		return nil, fmt.Errorf("list snapshots: %w", err)
-	}
-	out := make([]snapshot.Snapshot, len(rows))
-	for i, r := range rows {
-		var err error
-		if out[i], err = snapshotFromRow(r); err != nil {
-			return nil, err
-		}
-	}
-	return out, nil
 }
 
 func snapshotFromRow(r snapshotRow) (snapshot.Snapshot, error) {
-	total, err := decimal(r.Total)
+	total, err := parseDecimal(r.Total)
 	return snapshot.Snapshot{
-		Portfolio: r.PortfolioID, Bucket: r.Bucket.UTC(), TakenAt: r.TakenAt.UTC(), Total: total,
-		Complete: r.Complete, Positions: r.PositionCount, Unpriced: r.UnpricedCount,
-		Backfilled: r.Backfilled,
+		Portfolio: r.PortfolioID, Bucket: r.Bucket.UTC(), SnapshotTime: r.SnapshotTime.UTC(), Total: total,
+		Complete: r.Complete, Positions: r.PositionCount, Unpriced: r.UnpricedCount, Backfilled: r.Backfilled,
 	}, err
 }
 
+// positionRow is a row of the table as gorm reads it; positionValues writes it.
 type positionRow struct {
 	TokenID        string
 	Symbol         string
@@ -87,10 +81,65 @@ type positionRow struct {
 
 func (positionRow) TableName() string { return "snapshot_positions" }
 
-// Last implements portfolio.Snapshots.
-func (s *Snapshots) Last(ctx context.Context, portfolio uuid.UUID) (valuation.Valuation, error) {
+func positionFromRow(r positionRow) (valuation.Position, error) {
+	amount, ok := new(big.Int).SetString(r.Amount, 10)
+	if !ok {
+		return valuation.Position{}, fmt.Errorf("amount of %s in the database: %q", r.TokenID, r.Amount)
+	}
+	p := valuation.Position{
+		TokenID: r.TokenID, Symbol: r.Symbol, Decimals: uint8(r.Decimals), Verified: r.Verified, Amount: amount,
+		Price: valuation.Price{Source: r.PriceSource, Stale: r.PriceStale, UnpricedReason: r.UnpricedReason},
+	}
+	if r.Price != nil {
+		p.Price.Amount = *r.Price
+	}
+	if r.PriceTime != nil {
+		p.Price.Time = r.PriceTime.UTC()
+	}
+	if r.Value == nil {
+		return p, nil
+	}
+	var err error
+	p.Value, err = parseDecimal(*r.Value)
+	return p, err
+}
+
+func parseDecimal(text string) (*apd.Decimal, error) {
+	d, _, err := apd.NewFromString(text)
+	if err != nil {
+		return nil, fmt.Errorf("decimal %q in the database: %w", text, err)
+	}
+	return d, nil
+}
+
+// List implements snapshot.Store.
+func (s *Snapshots) List(ctx context.Context, portfolioID uuid.UUID, before time.Time,
+	limit int) ([]snapshot.Snapshot, error) {
+	q := s.db.Gorm(ctx).Where("portfolio_id = ?", portfolioID).Order("bucket DESC").Limit(limit)
+	if !before.IsZero() {
+		q = q.Where("bucket < ?", before)
+	}
+	var rows []snapshotRow
+	if err := q.Find(&rows).Error; err != nil {
+		return nil, fmt.Errorf("list snapshots: %w", err)
+	}
+	return snapshotsFromRows(rows)
+}
+
+func snapshotsFromRows(rows []snapshotRow) (out []snapshot.Snapshot, err error) {
+	out = make([]snapshot.Snapshot, len(rows))
+	for i, r := range rows {
+		if out[i], err = snapshotFromRow(r); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// LastSnapshot implements portfolio.Snapshots.
+func (s *Snapshots) LastSnapshot(ctx context.Context, portfolioID uuid.UUID) (valuation.Valuation, error) {
 	var row snapshotRow
-	err := s.db.Gorm(ctx).Where("portfolio_id = ?", portfolio).Order("bucket DESC").Take(&row).Error
+	err := s.db.Gorm(ctx).Where("portfolio_id = ?", portfolioID).Order("bucket DESC").Take(&row).Error
 	if errors.Is(err, gorm.ErrRecordNotFound) {
 		return valuation.Valuation{}, errs.NotFound("snapshot")
 	}
@@ -98,8 +147,7 @@ func (s *Snapshots) Last(ctx context.Context, portfolio uuid.UUID) (valuation.Va
 		return valuation.Valuation{}, fmt.Errorf("read last snapshot: %w", err)
 	}
 	var rows []positionRow
-	err = s.db.Gorm(ctx).Where("portfolio_id = ? AND bucket = ?", portfolio, row.Bucket).
-		Find(&rows).Error
+	err = s.db.Gorm(ctx).Where("portfolio_id = ? AND bucket = ?", portfolioID, row.Bucket).Find(&rows).Error
 	if err != nil {
 		return valuation.Valuation{}, fmt.Errorf("read positions: %w", err)
 	}
@@ -109,36 +157,22 @@ func (s *Snapshots) Last(ctx context.Context, portfolio uuid.UUID) (valuation.Va
 			return valuation.Valuation{}, err
 		}
 	}
-	return valuation.Restore(row.TakenAt.UTC(), positions)
+	return valuation.FromPositions(row.SnapshotTime.UTC(), positions)
 }
 
-func positionFromRow(r positionRow) (valuation.Position, error) {
-	amount, ok := new(big.Int).SetString(r.Amount, 10)
-	if !ok {
-		return valuation.Position{}, fmt.Errorf("amount %q in the database", r.Amount)
-	}
-	p := valuation.Position{
-		TokenID: r.TokenID, Symbol: r.Symbol, Decimals: uint8(r.Decimals), Verified: r.Verified,
-		Amount: amount, PriceSource: r.PriceSource, PriceStale: r.PriceStale, Reason: r.UnpricedReason,
-	}
-	if r.Price != nil {
-		p.Price = *r.Price
-	}
-	if r.PriceTime != nil {
-		p.PriceTime = r.PriceTime.UTC()
-	}
-	if r.Value == nil {
-		return p, nil
-	}
-	var err error
-	p.Value, err = decimal(*r.Value)
-	return p, err
-}
-
-func decimal(text string) (*apd.Decimal, error) {
-	d, _, err := apd.NewFromString(text)
+// MissingHours implements snapshot.Store.
+func (s *Snapshots) MissingHours(ctx context.Context, portfolioID uuid.UUID, first, until time.Time,
+	limit int) ([]time.Time, error) {
+	var hours []time.Time
+	err := s.db.Gorm(ctx).Raw(`
+		SELECT hour FROM generate_series(?::timestamptz, ?::timestamptz - interval '1 hour', interval '1 hour') AS hour
+		WHERE NOT EXISTS (SELECT FROM snapshots WHERE portfolio_id = ? AND bucket = hour AND complete)
+		ORDER BY hour LIMIT ?`, first, until, portfolioID, limit).Scan(&hours).Error
 	if err != nil {
-		return nil, fmt.Errorf("decimal %q in the database: %w", text, err)
+		return nil, fmt.Errorf("read missing hours: %w", err)
 	}
-	return d, nil
+	for i := range hours {
+		hours[i] = hours[i].UTC()
+	}
+	return hours, nil
 }

@@ -34,7 +34,7 @@ func newFixture(t testing.TB, redisURL string) fixture {
 	db := testkit.Postgres(t, migrations.FS)
 	f := fixture{db: db, url: redisURL}
 	f.Snapshots = store.NewSnapshots(db.DB, f.caches(t))
-	p, err := f.portfolios(t).Default(t.Context(), fresh(uuid.New()))
+	p, err := f.portfolios(t).FindOrCreateDefault(t.Context(), newDefault(uuid.New()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,10 +42,10 @@ func newFixture(t testing.TB, redisURL string) fixture {
 	return f
 }
 
-// noRedis is an address where nothing listens.
+// noRedis is the URL of a Redis that refuses every connection.
 const noRedis = "redis://127.0.0.1:1/0"
 
-// caches of one replica.
+// caches returns the caches of another replica.
 func (f fixture) caches(t testing.TB) *store.Caches {
 	t.Helper()
 	client, err := redisx.New(redisx.Options{URL: f.url, Timeout: 5 * time.Second})
@@ -59,20 +59,20 @@ func (f fixture) caches(t testing.TB) *store.Caches {
 	return c
 }
 
-// portfolios of one replica.
+// portfolios returns the portfolios of another replica.
 func (f fixture) portfolios(t testing.TB) *store.Portfolios {
 	t.Helper()
 	return store.NewPortfolios(f.db.DB, f.caches(t))
 }
 
-func fresh(owner uuid.UUID) portfolio.Portfolio {
+func newDefault(owner uuid.UUID) portfolio.Portfolio {
 	return portfolio.Portfolio{ID: uuid.Must(uuid.NewV7()), Owner: owner, Name: "All wallets", Default: true,
 		CreatedAt: hour(0)}
 }
 
 func hour(n int) time.Time { return time.Date(2026, 3, 1, n, 0, 0, 0, time.UTC) }
 
-// race runs n calls at once.
+// race runs n calls at once and returns their errors.
 func race(n int, call func(i int) error) error {
 	failures := make([]error, n)
 	begin := make(chan struct{})
@@ -95,7 +95,7 @@ func TestSixteenFirstCallsMakeOneDefaultPortfolio(t *testing.T) {
 			owner, ids := uuid.New(), make([]uuid.UUID, 16)
 			replicas := []*store.Portfolios{f.portfolios(t), f.portfolios(t), f.portfolios(t), f.portfolios(t)}
 			err := race(16, func(i int) error {
-				p, err := replicas[i%4].Default(t.Context(), fresh(owner))
+				p, err := replicas[i%4].FindOrCreateDefault(t.Context(), newDefault(owner))
 				ids[i] = p.ID
 				return err
 			})
@@ -105,7 +105,7 @@ func TestSixteenFirstCallsMakeOneDefaultPortfolio(t *testing.T) {
 			if n := f.count(t, "SELECT count(*) FROM portfolios WHERE owner_id = $1", owner); n != 1 {
 				t.Errorf("%d rows", n)
 			}
-			again, err := f.portfolios(t).Default(t.Context(), fresh(owner))
+			again, err := f.portfolios(t).FindOrCreateDefault(t.Context(), newDefault(owner))
 			if err != nil || again.ID != ids[0] || !again.Default || again.Owner != owner ||
 				!again.CreatedAt.Equal(hour(0)) {
 				t.Errorf("later: %+v, %v", again, err)
@@ -143,22 +143,23 @@ func TestAPortfolioOfSomebodyElseIsNotFound(t *testing.T) {
 
 const maxUint256 = "115792089237316195423570985008687907853269984665640564039457584007913129639935"
 
-// value is a valuation of one priced token; incomplete adds one without a
-// price.
+// value returns a valuation of a token at this price, and if it is incomplete of
+// another token without a price.
 func value(t *testing.T, price string, complete bool) valuation.Valuation {
 	t.Helper()
 	amount, _ := new(big.Int).SetString(maxUint256, 10)
 	h := valuation.Holding{
-		TokenID: "a", Symbol: "A", Decimals: 76, Verified: true, Amount: amount, Price: price,
-		PriceSource: "test", PriceTime: hour(-1), PriceStale: false,
+		TokenID: "a", Symbol: "A", Decimals: 76, Verified: true, Amount: amount,
+		Price: valuation.Price{Amount: price, Source: "test", Time: hour(-1), Stale: false},
 	}
-	spam := valuation.Holding{TokenID: "spam", Symbol: "SPAM", Decimals: 255, Amount: big.NewInt(5), Price: "1"}
+	spam := valuation.Holding{TokenID: "spam", Symbol: "SPAM", Decimals: 255, Amount: big.NewInt(5),
+		Price: valuation.Price{Amount: "1"}}
 	holdings := []valuation.Holding{spam, h, h} // 2×(2^256-1)
 	if !complete {
 		holdings = append(holdings, valuation.Holding{TokenID: "b", Symbol: "B", Verified: true, Amount: big.NewInt(1),
-			Reason: "NO_PRICE"})
+			Price: valuation.Price{UnpricedReason: "NO_PRICE"}})
 	}
-	v, err := valuation.Of([]valuation.Wallet{{Synced: true}}, holdings, hour(0).Add(90*time.Second))
+	v, err := valuation.Compute([]valuation.Wallet{{Synced: true}}, holdings, hour(0).Add(90*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,31 +218,35 @@ func TestSixteenSavesAtOnceLeaveOneSnapshotWithItsOwnPositions(t *testing.T) {
 		}); err != nil {
 			t.Fatal(err)
 		}
-		last, err := f.Last(t.Context(), f.p.ID)
+		last, err := f.LastSnapshot(t.Context(), f.p.ID)
 		if err != nil || !last.Complete() || len(last.Positions) != 2 {
 			t.Fatalf("%+v, %v", last, err)
 		}
-		if !f.sound(t) {
+		if !f.consistent(t) {
 			t.Error("the positions are of another snapshot")
 		}
 	}
 }
 
-// sound reports whether the total of the one snapshot is that of the
-// positions beside it.
-func (f fixture) sound(t *testing.T) bool {
+// consistent reports whether there is one snapshot whose total is the sum of its
+// positions.
+func (f fixture) consistent(t *testing.T) bool {
 	t.Helper()
 	return f.count(t, `SELECT count(*) FROM snapshots s WHERE total = (SELECT sum(value) FROM snapshot_positions p
 		WHERE p.portfolio_id = s.portfolio_id AND p.bucket = s.bucket AND verified)`) == 1
 }
 
-// The control: two writers whose row and positions are not one transaction.
+// The control: two writers that don't write the row and the positions in one
+// transaction.
 func TestWithoutATransactionPositionsOfAnotherSnapshotStay(t *testing.T) {
 	f := newFixture(t, noRedis)
 	row := func(v valuation.Valuation) {
 		_, err := f.db.SQL().ExecContext(t.Context(),
-			`INSERT INTO snapshots VALUES ($1, $2, $2, 'USD', $3::numeric, true, 1, 0)
-			ON CONFLICT (portfolio_id, bucket) DO UPDATE SET total = excluded.total`, f.p.ID, hour(0), v.Total.Text('f'))
+			`INSERT INTO snapshots (portfolio_id, bucket, snapshot_time, currency, total, complete, position_count,
+			                        incomplete_wallet_count, unpriced_count, stale_price_count, backfilled)
+			VALUES ($1, $2, $2, 'USD', $3::numeric, true, 1, 0, 0, 0, false)
+			ON CONFLICT (portfolio_id, bucket) DO UPDATE SET total = excluded.total`,
+			f.p.ID, hour(0), v.Total.Text('f'))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -249,7 +254,8 @@ func TestWithoutATransactionPositionsOfAnotherSnapshotStay(t *testing.T) {
 	positions := func(v valuation.Valuation) {
 		_, err := f.db.SQL().ExecContext(t.Context(),
 			`INSERT INTO snapshot_positions VALUES ($1, $2, 'a', 'A', 0, true, 1, 1, '', NULL, false, $3::numeric, '')
-			ON CONFLICT (portfolio_id, bucket, token_id) DO UPDATE SET value = excluded.value`, f.p.ID, hour(0), v.Total.Text('f'))
+			ON CONFLICT (portfolio_id, bucket, token_id) DO UPDATE SET value = excluded.value`,
+			f.p.ID, hour(0), v.Total.Text('f'))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -257,42 +263,42 @@ func TestWithoutATransactionPositionsOfAnotherSnapshotStay(t *testing.T) {
 	one, other := value(t, "1", true), value(t, "2", true)
 	row(one)
 	positions(one)
-	if !f.sound(t) {
-		t.Fatal("a snapshot alone is not sound")
+	if !f.consistent(t) {
+		t.Fatal("a single snapshot is inconsistent")
 	}
 	row(one)
 	row(other)
 	positions(other)
 	positions(one)
-	if f.sound(t) {
-		t.Error("two that interleave are sound: the check proves nothing")
+	if f.consistent(t) {
+		t.Error("two interleaved writers are consistent: the check proves nothing")
 	}
 }
 
-func TestTheLastSnapshotComesBackWhole(t *testing.T) {
+func TestTheLastSnapshotComesBackUnchanged(t *testing.T) {
 	f := newFixture(t, noRedis)
-	if _, err := f.Last(t.Context(), f.p.ID); !errs.Is(err, errs.KindNotFound) {
+	if _, err := f.LastSnapshot(t.Context(), f.p.ID); !errs.Is(err, errs.KindNotFound) {
 		t.Fatalf("before the first: %v", err)
 	}
 	f.save(t, hour(-1), value(t, "7", true))
 	want := value(t, "1.50", false)
 	f.save(t, hour(0), want)
-	got, err := f.Last(t.Context(), f.p.ID)
+	got, err := f.LastSnapshot(t.Context(), f.p.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !got.At.Equal(want.At) || got.Total.Cmp(want.Total) != 0 || got.Unpriced != want.Unpriced ||
-		got.Unverified != want.Unverified || !slices.Equal(got.Reasons, want.Reasons) ||
+	if !got.ValueTime.Equal(want.ValueTime) || got.Total.Cmp(want.Total) != 0 || got.Unpriced != want.Unpriced ||
+		got.Unverified != want.Unverified || !slices.Equal(got.IncompleteReasons, want.IncompleteReasons) ||
 		len(got.Positions) != len(want.Positions) {
 		t.Fatalf("%+v came back as %+v", want, got)
 	}
 	for i, w := range want.Positions {
 		g := got.Positions[i]
 		if g.Amount.Cmp(w.Amount) != 0 || (g.Value == nil) != (w.Value == nil) ||
-			g.Value != nil && g.Value.Text('f') != w.Value.Text('f') || !g.PriceTime.Equal(w.PriceTime) {
+			g.Value != nil && g.Value.Text('f') != w.Value.Text('f') || !g.Price.Time.Equal(w.Price.Time) {
 			t.Errorf("position %+v came back as %+v", w, g)
 		}
-		g.Amount, g.Value, g.PriceTime = w.Amount, w.Value, w.PriceTime
+		g.Amount, g.Value, g.Price.Time = w.Amount, w.Value, w.Price.Time
 		if g != w {
 			t.Errorf("position %+v came back as %+v", w, g)
 		}
@@ -336,12 +342,12 @@ func TestBucketsKnowOpenCloseMinAndMax(t *testing.T) {
 		f.save(t, hour(n), value(t, price, n != 24))
 	}
 	bounds := []time.Time{hour(0), hour(24), hour(48), hour(72), hour(96)}
-	h, err := f.History(t.Context(), f.p, bounds)
+	h, err := f.Aggregate(t.Context(), f.p, bounds)
 	if err != nil || h.Before != nil {
 		t.Fatal(h.Before, err)
 	}
 	var lines []string
-	for _, b := range h.Buckets {
+	for _, b := range h.Intervals {
 		lines = append(lines, fmt.Sprintf("%d: %s %s %s %s, %d, %v", b.Index, b.Open, b.Close, b.Min, b.Max,
 			b.Snapshots, b.Complete))
 	}
@@ -358,12 +364,12 @@ func TestBucketsKnowOpenCloseMinAndMax(t *testing.T) {
 		want   string
 	}{{hour(0), ""}, {hour(0).Add(time.Minute), "46.31683569"}, {hour(24), "69.47525354"},
 		{hour(1000), "231.58417847"}} {
-		got, err := f.History(t.Context(), f.p, []time.Time{tc.before, tc.before.Add(time.Hour)})
+		got, err := f.Aggregate(t.Context(), f.p, []time.Time{tc.before, tc.before.Add(time.Hour)})
 		if err != nil || (got.Before != nil) != (tc.want != "") || got.Before != nil && got.Before.Total != tc.want {
 			t.Errorf("before %s: %+v, %v", tc.before, got.Before, err)
 		}
 	}
-	if got, err := f.History(t.Context(), f.p, []time.Time{hour(25), hour(26)}); err != nil || got.Before == nil ||
+	if got, err := f.Aggregate(t.Context(), f.p, []time.Time{hour(25), hour(26)}); err != nil || got.Before == nil ||
 		got.Before.Complete {
 		t.Errorf("the incomplete one: %+v, %v", got.Before, err)
 	}

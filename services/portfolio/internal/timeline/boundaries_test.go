@@ -30,8 +30,8 @@ func utc(t testing.TB, text string) time.Time {
 	return at.UTC()
 }
 
-// The days that clocks make odd, by the tz database. start is within the
-// first interval, end within the last.
+// Days of unusual length, according to the tz database. start is within the first
+// interval, end within the last.
 func TestDaysBeginWhenTheZonesCalendarSays(t *testing.T) {
 	for _, tc := range []struct{ name, zone, start, end, want string }{
 		{"spring in Zurich has 23 hours", "Europe/Zurich", "2026-03-28 12:00:00", "2026-03-30 12:00:00",
@@ -103,8 +103,8 @@ func TestALimitKeepsTheNewest(t *testing.T) {
 	}
 }
 
-// zones have every sort of change: over midnight, by half hours, by two hours
-// and by a day.
+// zones returns time zones with every kind of clock change: across midnight, by half an
+// hour, by two hours and by a day.
 func zones() []string {
 	return []string{
 		"UTC", "Europe/Zurich", "Europe/Lisbon", "America/Sao_Paulo", "Africa/Cairo", "Asia/Beirut", "America/Havana",
@@ -116,8 +116,8 @@ func zones() []string {
 	}
 }
 
-// firstInstants is the slow way: minute by minute, each minute on which a
-// local date is seen for the first time.
+// firstInstants computes boundaries in another way: minute by minute it returns each
+// minute in which a local date occurs for the first time.
 func firstInstants(z *time.Location, from, to time.Time) []time.Time {
 	var out []time.Time
 	newest := 0
@@ -164,8 +164,8 @@ func TestBoundariesAreTheFirstInstantsOfTheirDates(t *testing.T) {
 	})
 }
 
-// Every change of every one of the zones since 1990, since chance seldom
-// meets one.
+// Random times rarely meet a clock change: this tests every change of these zones since
+// 1990.
 func TestBoundariesAroundEveryChangeOfClocks(t *testing.T) {
 	for _, name := range zones() {
 		z := zone(t, name)

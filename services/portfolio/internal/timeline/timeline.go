@@ -1,22 +1,23 @@
-// Package timeline answers how a portfolio's value moved.
+// Package timeline returns how a portfolio's value moved, one point an interval.
 //
-// It promises: days begin and end at midnight of the asked zone, whatever its
-// clocks do; boundaries are computed here and passed to SQL; the newest points
-// are the ones kept when there are too many; an interval without a snapshot
-// carries the last known value forward and says so; nothing is made up before
-// the first snapshot.
+// It promises:
+//   - Days begin and end at midnight of the requested time zone, also when its
+//     clocks change; see Boundaries.
+//   - When there are more points than the limit, the newest are returned.
+//   - An interval without a snapshot has the last known value, and says so. There is
+//     no point before the first snapshot.
 //
-// A snapshot belongs to the interval that its hour begins in. Hours are UTC's
-// own: zones whose offset is not whole hours don't shift them.
+// A snapshot belongs to the interval that its hour begins in. Hours are those of
+// UTC: a zone whose offset is not whole hours doesn't shift them.
 package timeline
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"time"
 
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/timerange"
 	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
 )
 
@@ -29,105 +30,106 @@ const (
 	Daily
 )
 
-// Bounds of a request.
+// Limits and defaults of a request.
 const (
-	DefaultSpan  = 30 * 24 * time.Hour
-	maxYears     = 5
-	DefaultLimit = 1000
-	MaxLimit     = 5000
-	// skew is how far a caller's clock may be ahead.
-	skew = time.Minute
+	DefaultRange  = 30 * 24 * time.Hour
+	maxRangeYears = 5
+	DefaultLimit  = 1000
+	MaxLimit      = 5000
 )
 
-// Request says which points to answer with. Zero times take the defaults.
+// Request is which points to return.
 type Request struct {
-	Interval   Interval
+	Interval Interval // Daily when 0
+	// Start is DefaultRange before End when zero, End is now when zero.
 	Start, End time.Time
 	Zone       string // IANA name, UTC when empty
-	Limit      int
+	Limit      int    // DefaultLimit when 0
 }
 
 // Point is the value within one interval.
 type Point struct {
-	Start, End time.Time
-	// Decimal numbers.
+	Start, End time.Time // End is exclusive
+	// Open and Close are the first and the last total, decimal numbers.
 	Open, Close, Min, Max string
 	Snapshots             int
-	Carried               bool
+	// CarriedForward when there is no snapshot: the values are the last known ones.
+	CarriedForward bool
+	// Complete when all snapshots are, or the one that was carried forward.
+	Complete bool
+}
+
+// Aggregate sums up the snapshots of one interval.
+type Aggregate struct {
+	Index                 int // of the interval
+	Open, Close, Min, Max string
+	Snapshots             int
 	Complete              bool
 }
 
-// Bucket is what a store knows of one interval.
-type Bucket struct {
-	// Index of the interval.
-	Index                 int
-	Open, Close, Min, Max string
-	Snapshots             int
-	Complete              bool
-}
-
-// Value is a total and whether it was complete.
+// Value is the total of a snapshot, and whether it is complete.
 type Value struct {
 	Total    string
 	Complete bool
 }
 
-// History is what a store knows of a row of intervals.
-type History struct {
-	// Buckets in order; intervals without a snapshot are left out.
-	Buckets []Bucket
-	// Before is of the newest snapshot before the first interval; nil when
-	// there is none.
+// Aggregates sum up the snapshots of consecutive intervals.
+type Aggregates struct {
+	// Intervals in order, without those that have no snapshot.
+	Intervals []Aggregate
+	// Before is the newest snapshot before the first interval; nil when there is
+	// none.
 	Before *Value
 }
 
 // Store aggregates snapshots.
 type Store interface {
-	// History aggregates the snapshots within each interval [bounds[i],
-	// bounds[i+1]). It is shared with other callers: don't change it.
-	History(ctx context.Context, p portfolio.Portfolio, bounds []time.Time) (History, error)
+	// Aggregate sums up the snapshots within each interval [bounds[i], bounds[i+1]).
+	// Other callers may get the same Aggregates: they must not be changed.
+	Aggregate(ctx context.Context, p portfolio.Portfolio, bounds []time.Time) (Aggregates, error)
 }
 
-// Service is the rules.
+// Service returns timelines. It is safe for concurrent use.
 type Service struct {
 	store Store
 	now   func() time.Time
 }
 
-// NewService returns the rules.
+// NewService returns the service.
 func NewService(s Store, now func() time.Time) *Service { return &Service{store: s, now: now} }
 
-// Of returns the points of a portfolio, oldest first, and whether older ones
-// were left out for the limit. errs.Invalid names the field that is wrong.
-func (s *Service) Of(ctx context.Context, p portfolio.Portfolio, r Request) ([]Point, bool, error) {
-	r, zone, err := s.complete(r)
+// Points returns the points of a portfolio, oldest first, and whether older ones
+// were left out because of the limit. It returns errs.Invalid for a request that
+// breaks a rule.
+func (s *Service) Points(ctx context.Context, p portfolio.Portfolio, r Request) ([]Point, bool, error) {
+	r, zone, err := s.withDefaults(r)
 	if err != nil {
 		return nil, false, err
 	}
 	bounds, truncated := Boundaries(r.Interval, zone, r.Start, r.End, r.Limit)
-	h, err := s.store.History(ctx, p, bounds)
+	a, err := s.store.Aggregate(ctx, p, bounds)
 	if err != nil {
 		return nil, false, err
 	}
-	return h.points(bounds), truncated, nil
+	return a.points(bounds), truncated, nil
 }
 
-// points carries the last known value into intervals without a snapshot.
-func (h History) points(bounds []time.Time) []Point {
+// points carries the last known value forward into intervals without a snapshot.
+func (a Aggregates) points(bounds []time.Time) []Point {
 	points := make([]Point, 0, len(bounds)-1)
-	buckets, last := h.Buckets, h.Before
+	intervals, last := a.Intervals, a.Before
 	for i := range len(bounds) - 1 {
 		p := Point{Start: bounds[i], End: bounds[i+1]}
 		switch {
-		case len(buckets) > 0 && buckets[0].Index == i:
-			b := buckets[0]
-			buckets = buckets[1:]
-			p.Open, p.Close, p.Min, p.Max = b.Open, b.Close, b.Min, b.Max
-			p.Snapshots, p.Complete = b.Snapshots, b.Complete
-			last = &Value{Total: b.Close, Complete: b.Complete}
+		case len(intervals) > 0 && intervals[0].Index == i:
+			in := intervals[0]
+			intervals = intervals[1:]
+			p.Open, p.Close, p.Min, p.Max = in.Open, in.Close, in.Min, in.Max
+			p.Snapshots, p.Complete = in.Snapshots, in.Complete
+			last = &Value{Total: in.Close, Complete: in.Complete}
 		case last != nil:
 			p.Open, p.Close, p.Min, p.Max = last.Total, last.Total, last.Total, last.Total
-			p.Carried, p.Complete = true, last.Complete
+			p.CarriedForward, p.Complete = true, last.Complete
 		default:
 			continue
 		}
@@ -136,23 +138,18 @@ func (h History) points(bounds []time.Time) []Point {
 	return points
 }
 
-// complete fills in the defaults and checks the rules.
-func (s *Service) complete(r Request) (Request, *time.Location, error) {
+// withDefaults sets what a request leaves out, and checks it.
+func (s *Service) withDefaults(r Request) (Request, *time.Location, error) {
 	now := s.now()
-	switch {
-	case r.End.IsZero():
+	if r.End.IsZero() {
 		r.End = now
-	case r.End.After(now.Add(skew)):
-		return r, nil, errs.Invalid("end_time", "must not be in the future")
 	}
 	if r.Start.IsZero() {
-		r.Start = r.End.Add(-DefaultSpan)
+		r.Start = r.End.Add(-DefaultRange)
 	}
-	if !r.Start.Before(r.End) {
-		return r, nil, errs.Invalid("start_time", "must be before end_time")
-	}
-	if r.Start.Before(r.End.AddDate(-maxYears, 0, 0)) {
-		return r, nil, errs.Invalid("start_time", fmt.Sprintf("must be at most %d years before end_time", maxYears))
+	rules := timerange.Rules{Now: now, Skew: timerange.ClockSkew, MaxYears: maxRangeYears}
+	if err := (timerange.Range{Start: r.Start, End: r.End}).Check(rules); err != nil {
+		return r, nil, err
 	}
 	if r.Interval == 0 {
 		r.Interval = Daily
@@ -161,66 +158,8 @@ func (s *Service) complete(r Request) (Request, *time.Location, error) {
 		r.Limit = DefaultLimit
 	}
 	zone, err := time.LoadLocation(r.Zone)
-	if err != nil || strings.EqualFold(r.Zone, "local") {
+	if err != nil || strings.EqualFold(r.Zone, "local") { // the server's own zone
 		return r, nil, errs.Invalid("time_zone", `must be an IANA time zone, for example "Europe/Zurich"`)
 	}
 	return r, zone, nil
-}
-
-// Boundaries returns the limits of the intervals that cover [start, end), the
-// newest ones when there are more than limit, and whether older ones were cut
-// off. There is at least one interval: two boundaries.
-func Boundaries(i Interval, zone *time.Location, start, end time.Time, limit int) (bounds []time.Time, cut bool) {
-	floor, step := hourOf, nextHour
-	if i == Daily {
-		floor = func(t time.Time) time.Time { return dayOf(t, zone) }
-		step = func(t time.Time) time.Time { return nextDay(t, zone) }
-	}
-	bounds = []time.Time{floor(start)}
-	for t := bounds[0]; t.Before(end); {
-		t = step(t)
-		bounds = append(bounds, t)
-	}
-	if over := len(bounds) - 1 - limit; over > 0 {
-		return bounds[over:], true
-	}
-	return bounds, false
-}
-
-func hourOf(t time.Time) time.Time   { return t.UTC().Truncate(time.Hour) }
-func nextHour(t time.Time) time.Time { return t.Add(time.Hour) }
-
-// dayOf returns the first instant of t's day in zone.
-func dayOf(t time.Time, zone *time.Location) time.Time {
-	y, m, d := t.In(zone).Date()
-	return midnight(y, m, d, zone)
-}
-
-func nextDay(t time.Time, zone *time.Location) time.Time {
-	y, m, d := t.In(zone).Date()
-	next := midnight(y, m, d+1, zone)
-	if !next.After(t) { // a zone that skipped a whole day
-		next = midnight(y, m, d+2, zone)
-	}
-	return next
-}
-
-// midnight returns the first instant of a day. Where clocks go forward at
-// midnight that is 01:00; where they go back over it, the first of two 00:00.
-func midnight(y int, m time.Month, d int, zone *time.Location) time.Time {
-	noon := time.Date(y, m, d, 12, 0, 0, 0, zone)
-	t := time.Date(y, m, d, 0, 0, 0, 0, zone)
-	if t.Day() != noon.Day() { // 00:00 does not exist: t is before the gap
-		_, t = t.ZoneBounds()
-	}
-	if from, _ := t.ZoneBounds(); !from.IsZero() && t.Sub(from) < 3*time.Hour {
-		// Clocks changed shortly before: the same day may have begun earlier.
-		_, was := from.Add(-time.Second).Zone()
-		_, is := t.Zone()
-		if first := t.Add(-time.Duration(was-is) * time.Second); was > is && first.Before(from) &&
-			first.In(zone).Day() == noon.Day() {
-			t = first
-		}
-	}
-	return t.UTC()
 }

@@ -12,30 +12,31 @@ import (
 	"github.com/purserhq/purser/services/portfolio/internal/timeline"
 )
 
-// memory answers with what a test put in and keeps what it was asked.
-type memory struct {
-	buckets []timeline.Bucket
-	before  *timeline.Value
-	bounds  []time.Time
+// fakeStore returns these aggregates and notes the boundaries that it was called with.
+type fakeStore struct {
+	intervals []timeline.Aggregate
+	before    *timeline.Value
+	bounds    []time.Time
 }
 
-func (m *memory) History(_ context.Context, _ portfolio.Portfolio, bounds []time.Time) (timeline.History, error) {
+func (m *fakeStore) Aggregate(_ context.Context, _ portfolio.Portfolio, bounds []time.Time) (timeline.Aggregates,
+	error) {
 	m.bounds = bounds
-	return timeline.History{Buckets: m.buckets, Before: m.before}, nil
+	return timeline.Aggregates{Intervals: m.intervals, Before: m.before}, nil
 }
 
 func now() time.Time { return time.Date(2026, 3, 11, 15, 30, 0, 0, time.UTC) }
 
-func points(t *testing.T, m *memory, r timeline.Request) ([]string, bool) {
+func points(t *testing.T, m *fakeStore, r timeline.Request) ([]string, bool) {
 	t.Helper()
-	got, truncated, err := timeline.NewService(m, now).Of(t.Context(), portfolio.Portfolio{}, r)
+	got, truncated, err := timeline.NewService(m, now).Points(t.Context(), portfolio.Portfolio{}, r)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var out []string
 	for _, p := range got {
 		s := fmt.Sprintf("%s %s/%s/%s/%s of %d", p.Start.Format("2"), p.Open, p.Close, p.Min, p.Max, p.Snapshots)
-		if p.Carried {
+		if p.CarriedForward {
 			s += " carried"
 		}
 		if !p.Complete {
@@ -49,28 +50,30 @@ func points(t *testing.T, m *memory, r timeline.Request) ([]string, bool) {
 	return out, truncated
 }
 
-func bucket(index int, complete bool) timeline.Bucket {
-	return timeline.Bucket{Index: index, Open: "2", Close: "3", Min: "1", Max: "4", Snapshots: 24, Complete: complete}
+func aggregate(index int, complete bool) timeline.Aggregate {
+	return timeline.Aggregate{Index: index, Open: "2", Close: "3", Min: "1", Max: "4", Snapshots: 24,
+		Complete: complete}
 }
 
 func TestTheLastValueIsCarriedForwardAndNothingIsMadeUp(t *testing.T) {
 	// the 7th to the 11th
 	days := timeline.Request{Interval: timeline.Daily, Start: now().AddDate(0, 0, -4), End: now()}
 	for _, tc := range []struct {
-		name    string
-		buckets []timeline.Bucket
-		before  *timeline.Value
-		want    []string
+		name      string
+		intervals []timeline.Aggregate
+		before    *timeline.Value
+		want      []string
 	}{
 		{"no snapshot at all", nil, nil, nil},
-		{"none before the first", []timeline.Bucket{bucket(3, true)}, nil,
+		{"none before the first", []timeline.Aggregate{aggregate(3, true)}, nil,
 			[]string{"10 2/3/1/4 of 24", "11 3/3/3/3 of 0 carried"}},
-		{"gaps carry the last close", []timeline.Bucket{bucket(0, true), bucket(2, false), bucket(4, true)}, nil,
+		{"gaps carry the last close", []timeline.Aggregate{aggregate(0, true), aggregate(2, false),
+			aggregate(4, true)}, nil,
 			[]string{
 				"7 2/3/1/4 of 24", "8 3/3/3/3 of 0 carried", "9 2/3/1/4 of 24 incomplete",
 				"10 3/3/3/3 of 0 carried incomplete", "11 2/3/1/4 of 24",
 			}},
-		{"a snapshot from before carries into the first", []timeline.Bucket{bucket(1, true)},
+		{"a snapshot from before carries into the first", []timeline.Aggregate{aggregate(1, true)},
 			&timeline.Value{Total: "9", Complete: true}, []string{
 				"7 9/9/9/9 of 0 carried", "8 2/3/1/4 of 24", "9 3/3/3/3 of 0 carried", "10 3/3/3/3 of 0 carried",
 				"11 3/3/3/3 of 0 carried",
@@ -82,7 +85,7 @@ func TestTheLastValueIsCarriedForwardAndNothingIsMadeUp(t *testing.T) {
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			m := &memory{buckets: tc.buckets, before: tc.before}
+			m := &fakeStore{intervals: tc.intervals, before: tc.before}
 			if got, truncated := points(t, m, days); truncated || !slices.Equal(got, tc.want) {
 				t.Errorf("points\n%q, want\n%q", got, tc.want)
 			}
@@ -91,7 +94,7 @@ func TestTheLastValueIsCarriedForwardAndNothingIsMadeUp(t *testing.T) {
 }
 
 func TestDefaults(t *testing.T) {
-	m := &memory{}
+	m := &fakeStore{}
 	if _, truncated := points(t, m, timeline.Request{}); truncated || len(m.bounds) != 32 {
 		t.Errorf("%d boundaries, truncated %v", len(m.bounds), truncated)
 	}
@@ -139,7 +142,7 @@ func TestRequestsThatNameTheFieldThatIsWrong(t *testing.T) {
 		{"a NUL byte", timeline.Request{Zone: "UTC\x00"}, "time_zone"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			_, _, err := timeline.NewService(&memory{}, now).Of(t.Context(), portfolio.Portfolio{}, tc.r)
+			_, _, err := timeline.NewService(&fakeStore{}, now).Points(t.Context(), portfolio.Portfolio{}, tc.r)
 			e := errs.As(err)
 			switch {
 			case tc.field == "" && err == nil:

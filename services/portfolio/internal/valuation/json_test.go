@@ -12,7 +12,7 @@ import (
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
 
-// A valuation that was cached is the same to the last digit.
+// The cache stores valuations as JSON, which must keep every digit.
 func TestAValuationComesBackFromJSONExactly(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		var holdings []valuation.Holding
@@ -22,14 +22,15 @@ func TestAValuationComesBackFromJSONExactly(t *testing.T) {
 				TokenID: fmt.Sprint(i), Symbol: rapid.String().Draw(r, "symbol"),
 				Verified: rapid.Bool().Draw(r, "verified"),
 				Decimals: rapid.Uint8().Draw(r, "decimals"), Amount: amount,
-				Price: rapid.SampledFrom(
+				Price: valuation.Price{Amount: rapid.SampledFrom(
 					[]string{"", "0.1", "1824.53", "0.000000000000000000000123",
 						"99999999999999999999.9999999999999999999"}).Draw(r, "price"),
-				PriceTime: time.Unix(rapid.Int64Range(0, 1<<33).Draw(r, "time"),
-					rapid.Int64Range(0, 999_999_999).Draw(r, "nanoseconds")).UTC(),
+					Time: time.Unix(rapid.Int64Range(0, 1<<33).Draw(r, "time"),
+						rapid.Int64Range(0, 999_999_999).Draw(r, "nanoseconds")).UTC()},
 			})
 		}
-		v, err := valuation.Of([]valuation.Wallet{{Account: "w", Synced: rapid.Bool().Draw(r, "synced")}}, holdings,
+		v, err := valuation.Compute([]valuation.Wallet{{Account: "w", Synced: rapid.Bool().Draw(r, "synced")}},
+			holdings,
 			noon().Add(123456789))
 		if err != nil {
 			t.Fatal(err)
@@ -48,13 +49,14 @@ func TestAValuationComesBackFromJSONExactly(t *testing.T) {
 	})
 }
 
-// whole is everything of a valuation.
+// whole returns everything of a valuation as text.
 func whole(v valuation.Valuation) string {
-	s := fmt.Sprintln(v.At, text(v.Total), v.Unpriced, v.Unverified, v.Wallets, v.Unsynced, v.Unsound, v.Outdated,
-		len(v.Reasons), v.Reasons, v.Stale)
+	s := fmt.Sprintln(v.ValueTime, text(v.Total), v.Unpriced, v.Unverified, v.Wallets, v.UnsyncedWallets,
+		v.IncompleteWallets, v.StalePrices,
+		len(v.IncompleteReasons), v.IncompleteReasons, v.Stale)
 	for _, p := range v.Positions {
-		s += fmt.Sprintln(p.TokenID, p.Symbol, p.Decimals, p.Verified, p.Amount, p.Price, p.PriceSource, p.PriceTime,
-			p.PriceStale, text(p.Value), p.Reason, p.Share)
+		s += fmt.Sprintln(p.TokenID, p.Symbol, p.Decimals, p.Verified, p.Amount, p.Price.Amount, p.Price.Source,
+			p.Price.Time, p.Price.Stale, text(p.Value), p.Price.UnpricedReason, p.Share)
 	}
 	return s
 }

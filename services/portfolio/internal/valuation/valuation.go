@@ -1,10 +1,13 @@
-// Package valuation says what holdings are worth.
+// Package valuation computes what holdings are worth.
 //
-// It promises: amounts and money are integers and decimals throughout; a
-// position's value is amount / 10^decimals × price, rounded half to even to
-// Scale decimals, and the total is the sum of the values shown; an unknown
-// price leaves its position out of the total and says so, and never counts as
-// zero; tokens that are not verified are shown and left out.
+// It promises:
+//   - Amounts are integers and money is decimals throughout; nothing is a float
+//     but a position's share of the total.
+//   - A position's value is amount / 10^decimals × price, rounded half to even to
+//     Scale decimals. The total is the sum of these rounded values.
+//   - A position without a price is left out of the total and named as a reason why
+//     the valuation is incomplete. It never counts as zero.
+//   - Positions of tokens that are not verified are listed, but not counted.
 package valuation
 
 import (
@@ -23,17 +26,37 @@ const Currency = "USD"
 // Scale is the number of decimals that values are rounded to.
 const Scale = 8
 
-// MaxAge of a wallet's balances for a valuation to be called complete.
-const MaxAge = 24 * time.Hour
+// MaxBalanceAge is how old a wallet's balances may be in a complete valuation.
+const MaxBalanceAge = 24 * time.Hour
 
-// MaxValue that a position may have; a larger one is most likely a broken
-// price and is left out as VALUE_OUT_OF_RANGE.
+// MaxValue is the limit that a position's value has to stay below. A value at or
+// above it most likely comes from a broken price: the position is unpriced, with
+// ReasonOutOfRange.
 const MaxValue = "1e30"
 
-// OutOfRange is the reason of a position past MaxValue.
-const OutOfRange = "VALUE_OUT_OF_RANGE"
+// Reasons why a position is unpriced, besides those of the wallet service.
+const (
+	ReasonNoPrice    = "NO_PRICE"
+	ReasonOutOfRange = "VALUE_OUT_OF_RANGE"
+)
 
-// Holding is one balance and its token's price.
+// Price of one whole token.
+type Price struct {
+	// Amount in Currency, a decimal number; empty when the price is unknown.
+	Amount string
+	Source string
+	Time   time.Time
+	// Stale when it is older than the wallet service allows.
+	Stale bool
+	// UnpricedReason is why a holding has no price, or a position no value: a code
+	// such as NO_PRICE. It is empty for one that has.
+	UnpricedReason string
+}
+
+// Known reports whether there is a price.
+func (p Price) Known() bool { return p.Amount != "" }
+
+// Holding is one wallet's balance of a token, with the token's price.
 type Holding struct {
 	TokenID  string
 	Symbol   string
@@ -41,171 +64,187 @@ type Holding struct {
 	Verified bool
 	// Amount in base units, 0 to 2^256-1.
 	Amount *big.Int
-	// Price of a whole token as a decimal number; empty with a Reason.
-	Price       string
-	PriceSource string
-	PriceTime   time.Time
-	PriceStale  bool
-	Reason      string
+	Price  Price
 }
 
-// Wallet says how sound a wallet's holdings are.
+// Wallet is how a wallet's balances were read.
 type Wallet struct {
-	Account string
-	// Synced at least once; Failed when the last sync failed.
-	Synced, Failed bool
-	// SyncedAt is when it last was, if Synced and known.
-	SyncedAt time.Time
-	// Problem of the last sync in words: why it failed, or what it could not
-	// read.
-	Problem string
+	Account string // CAIP-10
+	// Synced: its balances were read at least once.
+	Synced bool
+	// SyncTime is when they were last read; zero when that never happened or isn't
+	// known.
+	SyncTime time.Time
+	// SyncFailed: the last sync failed.
+	SyncFailed bool
+	// SyncError is why the last sync failed, or what it could not read.
+	SyncError string
 }
 
 // Position is how much of one token all wallets hold together.
 type Position struct {
-	TokenID     string
-	Symbol      string
-	Decimals    uint8
-	Verified    bool
-	Amount      *big.Int
-	Price       string
-	PriceSource string
-	PriceTime   time.Time
-	PriceStale  bool
-	// Value, or nil with a Reason.
-	Value  *apd.Decimal
-	Reason string
-	// Share of the total, 0 to 1; 0 for one that isn't counted.
+	TokenID  string
+	Symbol   string
+	Decimals uint8
+	Verified bool
+	// Amount in base units. The sum over wallets can exceed 2^256-1.
+	Amount *big.Int
+	Price  Price
+	// Value is nil if and only if Price.UnpricedReason is set.
+	Value *apd.Decimal
+	// Share of the total, 0 to 1; 0 for a position that isn't counted.
 	Share float64
 }
 
-// Counted reports whether the position is part of the total.
+// Counted reports whether the position's value is part of the total.
 func (p Position) Counted() bool { return p.Value != nil && p.Verified }
 
 // Valuation is the worth of a portfolio at one moment.
 type Valuation struct {
-	At         time.Time
-	Total      *apd.Decimal
-	Positions  []Position // the most valuable first, then by token id
-	Unpriced   int
-	Unverified int
-	Wallets    int
-	// Unsynced is how many wallets were never synced.
-	Unsynced int
-	// Unsound is how many wallets' balances are missing or may not be those of At,
-	// Unsynced among them, and Outdated how many counted positions have a stale
-	// price.
-	Unsound, Outdated int
-	// Reasons why it isn't complete; none when it is.
-	Reasons []string
-	// Stale when it is an older one given for want of a new one.
+	ValueTime time.Time
+	Total     *apd.Decimal
+	// Positions by value, the largest first; then those that aren't counted, by
+	// token id.
+	Positions []Position
+	// Unpriced and Unverified are how many positions are left out of the total.
+	Unpriced, Unverified int
+	// Wallets is how many wallets were valued, UnsyncedWallets how many of them
+	// were never synced.
+	Wallets, UnsyncedWallets int
+	// IncompleteWallets is how many wallets' balances are missing or may be out of
+	// date, UnsyncedWallets among them.
+	IncompleteWallets int
+	// StalePrices is how many counted positions have a stale price.
+	StalePrices int
+	// IncompleteReasons says in words what was missing or stale; empty for a
+	// complete valuation.
+	IncompleteReasons []string
+	// Stale when it is an older valuation, returned because none could be computed.
 	Stale bool
 }
 
-// Complete reports whether nothing was missing or stale.
-func (v Valuation) Complete() bool { return len(v.Reasons) == 0 }
+// Complete reports whether no balance and no price was missing or stale.
+func (v Valuation) Complete() bool { return len(v.IncompleteReasons) == 0 }
 
-// Of values what wallets hold. An error is a malformed amount or price, which
-// is the giver's fault.
-func Of(wallets []Wallet, holdings []Holding, at time.Time) (Valuation, error) {
-	v := Valuation{At: at, Total: new(apd.Decimal), Wallets: len(wallets)}
+// Compute values what wallets hold. It fails only for a malformed amount or price,
+// which is an error of whoever passed it.
+func Compute(wallets []Wallet, holdings []Holding, at time.Time) (Valuation, error) {
+	v := Valuation{ValueTime: at, Total: new(apd.Decimal), Wallets: len(wallets)}
 	for _, w := range wallets {
-		switch {
-		case !w.Synced:
-			v.Unsynced++
-			v.Reasons = append(v.Reasons, "wallet "+w.Account+" was never synced")
-		case w.Failed:
-			v.Reasons = append(v.Reasons, "the last sync of wallet "+w.Account+" failed")
-		case w.Problem != "":
-			v.Reasons = append(v.Reasons, "the last sync of wallet "+w.Account+" was not whole: "+w.Problem)
-		case !w.SyncedAt.IsZero() && at.Sub(w.SyncedAt) > MaxAge:
-			v.Reasons = append(v.Reasons, "wallet "+w.Account+" was last synced at "+w.SyncedAt.UTC().Format(
-				time.RFC3339))
-		}
+		v.checkWallet(w)
 	}
-	v.Unsound = len(v.Reasons)
-	positions, err := merge(holdings)
+	positions, err := sumByToken(holdings)
 	if err != nil {
 		return Valuation{}, err
 	}
 	for i := range positions {
-		if err := price(&positions[i]); err != nil {
+		if err := setValue(&positions[i]); err != nil {
 			return Valuation{}, err
 		}
 		v.count(positions[i])
 	}
 	slices.SortFunc(positions, byValue)
 	v.Positions = positions
-	return v, v.share()
+	return v, v.setShares()
 }
 
-// merge adds up the holdings of each token. They can be of two readings, one
-// of which knew no price: the one that did counts.
-func merge(holdings []Holding) ([]Position, error) {
+// FromPositions returns the valuation that has these positions, which have their
+// values. It knows nothing of wallets.
+func FromPositions(at time.Time, positions []Position) (Valuation, error) {
+	v := Valuation{ValueTime: at, Total: new(apd.Decimal), Positions: positions}
+	for _, p := range positions {
+		v.count(p)
+	}
+	slices.SortFunc(v.Positions, byValue)
+	return v, v.setShares()
+}
+
+// checkWallet notes what makes a wallet's balances incomplete.
+func (v *Valuation) checkWallet(w Wallet) {
+	var reason string
+	switch {
+	case !w.Synced:
+		v.UnsyncedWallets++
+		reason = "wallet " + w.Account + " was never synced"
+	case w.SyncFailed:
+		reason = "the last sync of wallet " + w.Account + " failed"
+	case w.SyncError != "":
+		reason = "the last sync of wallet " + w.Account + " was incomplete: " + w.SyncError
+	case !w.SyncTime.IsZero() && v.ValueTime.Sub(w.SyncTime) > MaxBalanceAge:
+		reason = "wallet " + w.Account + " was last synced at " + w.SyncTime.UTC().Format(time.RFC3339)
+	default:
+		return
+	}
+	v.IncompleteWallets++
+	v.IncompleteReasons = append(v.IncompleteReasons, reason)
+}
+
+// sumByToken adds up the holdings of each token. Holdings of one token can come
+// from two reads, of which one found no price: the known price is used.
+func sumByToken(holdings []Holding) ([]Position, error) {
 	index := map[string]int{}
 	var positions []Position
 	for _, h := range holdings {
 		if h.Amount == nil || h.Amount.Sign() < 0 {
-			return nil, fmt.Errorf("holding of %s: no amount, or one below zero", h.TokenID)
+			return nil, fmt.Errorf("holding of %s: amount %v, must be set and not below 0", h.TokenID, h.Amount)
 		}
 		i, seen := index[h.TokenID]
 		if !seen {
 			index[h.TokenID] = len(positions)
 			positions = append(positions, Position{
 				TokenID: h.TokenID, Symbol: h.Symbol, Decimals: h.Decimals, Verified: h.Verified,
-				Amount: new(big.Int).Set(h.Amount), Price: h.Price, PriceSource: h.PriceSource,
-				PriceTime: h.PriceTime, PriceStale: h.PriceStale, Reason: h.Reason,
+				Amount: new(big.Int).Set(h.Amount), Price: h.Price,
 			})
 			continue
 		}
 		p := &positions[i]
 		p.Amount.Add(p.Amount, h.Amount)
-		if p.Price == "" && h.Price != "" {
-			p.Price, p.PriceSource, p.PriceTime, p.PriceStale, p.Reason = h.Price, h.PriceSource, h.PriceTime,
-				h.PriceStale, ""
+		if !p.Price.Known() && h.Price.Known() {
+			p.Price = h.Price
 		}
 	}
 	return positions, nil
 }
 
-// price fills in the value of a position.
-func price(p *Position) error {
-	if p.Price == "" {
-		p.Reason = cmp.Or(p.Reason, "NO_PRICE")
+// setValue computes the value of a position, or sets why it has none.
+func setValue(p *Position) error {
+	if !p.Price.Known() {
+		p.Price.UnpricedReason = cmp.Or(p.Price.UnpricedReason, ReasonNoPrice)
 		return nil
 	}
-	unit, cond, err := apd.NewFromString(p.Price)
+	unit, cond, err := apd.NewFromString(p.Price.Amount)
 	if err != nil || cond.Any() || unit.Form != apd.Finite || unit.Sign() < 0 {
-		return fmt.Errorf("price %q of %s", p.Price, p.TokenID)
+		return fmt.Errorf("price of %s: %q, must be a decimal number and not below 0", p.TokenID, p.Price.Amount)
 	}
-	// The product of two integers, exactly; the point is put in after.
+	// An exact product of two integers; the exponent is applied afterwards.
 	coeff := new(apd.BigInt).SetMathBigInt(p.Amount)
 	coeff.Mul(coeff, &unit.Coeff)
 	exact := apd.NewWithBigInt(coeff, unit.Exponent-int32(p.Decimals))
 	limit, _, err := apd.NewFromString(MaxValue)
 	if err != nil {
-		return fmt.Errorf("bound: %w", err)
+		return fmt.Errorf("MaxValue: %w", err)
 	}
 	if exact.Cmp(limit) >= 0 {
-		p.Reason = OutOfRange
+		p.Price.UnpricedReason = ReasonOutOfRange
 		return nil
 	}
 	value := new(apd.Decimal)
-	if _, err := decimals().Quantize(value, exact, -Scale); err != nil {
+	if _, err := decimalContext().Quantize(value, exact, -Scale); err != nil {
 		return fmt.Errorf("round the value of %s: %w", p.TokenID, err)
 	}
-	p.Value = value
+	p.Value, p.Price.UnpricedReason = value, ""
 	return nil
 }
 
-// decimals holds values below MaxValue with room for sums of them.
-func decimals() *apd.Context {
+// decimalContext has room for sums of many values below MaxValue.
+func decimalContext() *apd.Context {
 	c := apd.BaseContext.WithPrecision(80)
 	c.Rounding = apd.RoundHalfEven
 	c.MinExponent, c.MaxExponent = -2000, 2000
 	return c
 }
 
+// count adds a position to the total, or to the positions that are left out.
 func (v *Valuation) count(p Position) {
 	switch {
 	case !p.Verified:
@@ -213,18 +252,18 @@ func (v *Valuation) count(p Position) {
 		return
 	case p.Value == nil:
 		v.Unpriced++
-		v.Reasons = append(v.Reasons, p.Symbol+" is unpriced: "+p.Reason)
+		v.IncompleteReasons = append(v.IncompleteReasons, p.Symbol+" is unpriced: "+p.Price.UnpricedReason)
 		return
-	case p.PriceStale:
-		v.Outdated++
-		v.Reasons = append(v.Reasons, "the price of "+p.Symbol+" is stale")
+	case p.Price.Stale:
+		v.StalePrices++
+		v.IncompleteReasons = append(v.IncompleteReasons, "the price of "+p.Symbol+" is stale")
 	}
-	if _, err := decimals().Add(v.Total, v.Total, p.Value); err != nil {
-		v.Reasons = append(v.Reasons, p.Symbol+" could not be added")
+	if _, err := decimalContext().Add(v.Total, v.Total, p.Value); err != nil {
+		v.IncompleteReasons = append(v.IncompleteReasons, p.Symbol+" could not be added to the total")
 	}
 }
 
-func (v *Valuation) share() error {
+func (v *Valuation) setShares() error {
 	if v.Total.IsZero() {
 		return nil
 	}
@@ -234,7 +273,7 @@ func (v *Valuation) share() error {
 			continue
 		}
 		ratio := new(apd.Decimal)
-		if _, err := decimals().Quo(ratio, p.Value, v.Total); err != nil {
+		if _, err := decimalContext().Quo(ratio, p.Value, v.Total); err != nil {
 			return fmt.Errorf("share of %s: %w", p.TokenID, err)
 		}
 		f, err := ratio.Float64()
@@ -246,6 +285,7 @@ func (v *Valuation) share() error {
 	return nil
 }
 
+// byValue orders positions as Valuation.Positions says.
 func byValue(a, b Position) int {
 	switch {
 	case a.Counted() && b.Counted():
@@ -258,14 +298,4 @@ func byValue(a, b Position) int {
 		return 1
 	}
 	return cmp.Compare(a.TokenID, b.TokenID)
-}
-
-// Restore puts a valuation together again from its positions.
-func Restore(at time.Time, positions []Position) (Valuation, error) {
-	v := Valuation{At: at, Total: new(apd.Decimal), Positions: positions}
-	for _, p := range positions {
-		v.count(p)
-	}
-	slices.SortFunc(v.Positions, byValue)
-	return v, v.share()
 }

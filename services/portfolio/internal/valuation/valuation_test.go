@@ -29,12 +29,12 @@ const maxUint256 = "115792089237316195423570985008687907853269984665640564039457
 // hold is a verified holding.
 func hold(id, amount string, decimals uint8, price string) valuation.Holding {
 	return valuation.Holding{TokenID: id, Symbol: strings.ToUpper(id), Decimals: decimals, Verified: true,
-		Amount: integer(amount), Price: price, PriceSource: "test", PriceTime: noon()}
+		Amount: integer(amount), Price: valuation.Price{Amount: price, Source: "test", Time: noon()}}
 }
 
 func of(t testing.TB, holdings ...valuation.Holding) valuation.Valuation {
 	t.Helper()
-	v, err := valuation.Of([]valuation.Wallet{{Account: "w", Synced: true}}, holdings, noon())
+	v, err := valuation.Compute([]valuation.Wallet{{Account: "w", Synced: true}}, holdings, noon())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +70,8 @@ func TestValuesAreExact(t *testing.T) {
 			if text(p.Value) != tc.want {
 				t.Errorf("value %s, want %s", text(p.Value), tc.want)
 			}
-			if out := p.Value == nil; out != (p.Reason == valuation.OutOfRange) || out == v.Complete() ||
+			if out := p.Value == nil; out != (p.Price.UnpricedReason == valuation.ReasonOutOfRange) ||
+				out == v.Complete() ||
 				out == p.Counted() {
 				t.Errorf("position %+v, complete %v", p, v.Complete())
 			}
@@ -104,47 +105,47 @@ func TestAmountsOfOneTokenAreAddedUpPast256Bits(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotKnownIsNotCounted(t *testing.T) {
+func TestAPositionWithoutAPriceIsNotCounted(t *testing.T) {
 	scam := hold("scam", "1000", 0, "1000000")
 	scam.Verified = false
 	silent := hold("silent", "7", 0, "")
-	away := hold("away", "7", 0, "")
-	away.Reason = "SOURCE_UNAVAILABLE"
+	unavailable := hold("unavailable", "7", 0, "")
+	unavailable.Price.UnpricedReason = "SOURCE_UNAVAILABLE"
 	unpricedScam := hold("unpriced-scam", "7", 0, "")
 	unpricedScam.Verified = false
-	v := of(t, scam, silent, hold("a", "3", 0, "2"), away, unpricedScam)
+	v := of(t, scam, silent, hold("a", "3", 0, "2"), unavailable, unpricedScam)
 	if text(v.Total) != "6.00000000" || v.Unpriced != 2 || v.Unverified != 2 || v.Complete() {
 		t.Errorf("total %s, %d unpriced, %d unverified, complete %v", text(v.Total), v.Unpriced, v.Unverified,
 			v.Complete())
 	}
-	if all := strings.Join(v.Reasons, "; "); len(v.Reasons) != 2 ||
+	if all := strings.Join(v.IncompleteReasons, "; "); len(v.IncompleteReasons) != 2 ||
 		!strings.Contains(all, "SILENT is unpriced: NO_PRICE") ||
-		!strings.Contains(all, "AWAY is unpriced: SOURCE_UNAVAILABLE") {
-		t.Errorf("reasons %q", v.Reasons)
+		!strings.Contains(all, "UNAVAILABLE is unpriced: SOURCE_UNAVAILABLE") {
+		t.Errorf("reasons %q", v.IncompleteReasons)
 	}
 	for _, p := range v.Positions {
 		if counted := p.TokenID == "a"; p.Counted() != counted || (p.Share == 1) != counted ||
 			!counted && p.Share != 0 {
 			t.Errorf("%s: counted %v, share %v", p.TokenID, p.Counted(), p.Share)
 		}
-		if p.Price == "" && (p.Value != nil || p.Reason == "") {
-			t.Errorf("%s without a price: value %s, reason %q", p.TokenID, text(p.Value), p.Reason)
+		if !p.Price.Known() && (p.Value != nil || p.Price.UnpricedReason == "") {
+			t.Errorf("%s without a price: value %s, reason %q", p.TokenID, text(p.Value), p.Price.UnpricedReason)
 		}
 	}
 	// Spam alone leaves a valuation complete.
 	if v := of(t, scam, unpricedScam); !v.Complete() || !v.Total.IsZero() {
-		t.Errorf("spam alone: %v, %s", v.Reasons, text(v.Total))
+		t.Errorf("spam alone: %v, %s", v.IncompleteReasons, text(v.Total))
 	}
 }
 
 func TestAPriceThatOneOfTwoReadingsKnewCounts(t *testing.T) {
 	unknown := hold("a", "1", 0, "")
-	unknown.Reason = "SOURCE_UNAVAILABLE"
+	unknown.Price.UnpricedReason = "SOURCE_UNAVAILABLE"
 	known := hold("a", "2", 0, "5")
 	for _, order := range [][]valuation.Holding{{unknown, known}, {known, unknown}} {
 		v := of(t, order...)
-		if p := v.Positions[0]; text(v.Total) != "15.00000000" || !v.Complete() || p.Reason != "" ||
-			p.PriceSource != "test" {
+		if p := v.Positions[0]; text(v.Total) != "15.00000000" || !v.Complete() || p.Price.UnpricedReason != "" ||
+			p.Price.Source != "test" {
 			t.Errorf("total %s, position %+v", text(v.Total), p)
 		}
 	}
@@ -152,7 +153,7 @@ func TestAPriceThatOneOfTwoReadingsKnewCounts(t *testing.T) {
 
 func TestWhatKeepsAValuationFromBeingComplete(t *testing.T) {
 	stale := hold("a", "1", 0, "1")
-	stale.PriceStale = true
+	stale.Price.Stale = true
 	for _, tc := range []struct {
 		name    string
 		wallets []valuation.Wallet
@@ -162,27 +163,28 @@ func TestWhatKeepsAValuationFromBeingComplete(t *testing.T) {
 		{"nothing", []valuation.Wallet{{Account: "w", Synced: true}}, hold("a", "1", 0, "1"), ""},
 		{"a wallet that was never synced", []valuation.Wallet{{Account: "w", Synced: true}, {Account: "x"}},
 			hold("a", "1", 0, "1"), "wallet x was never synced"},
-		{"a wallet whose last sync failed", []valuation.Wallet{{Account: "x", Synced: true, Failed: true}},
+		{"a wallet whose last sync failed", []valuation.Wallet{{Account: "x", Synced: true, SyncFailed: true}},
 			hold("a", "1", 0, "1"), "the last sync of wallet x failed"},
 		{"a stale price", []valuation.Wallet{{Account: "w", Synced: true}}, stale, "the price of A is stale"},
 		{"a wallet that was not wholly readable",
-			[]valuation.Wallet{{Account: "x", Synced: true, SyncedAt: noon(), Problem: "not readable: T1"}},
-			hold("a", "1", 0, "1"), "the last sync of wallet x was not whole: not readable: T1"},
+			[]valuation.Wallet{{Account: "x", Synced: true, SyncTime: noon(), SyncError: "not readable: T1"}},
+			hold("a", "1", 0, "1"), "the last sync of wallet x was incomplete: not readable: T1"},
 		{"a wallet whose last sync failed and says why",
-			[]valuation.Wallet{{Account: "x", Synced: true, SyncedAt: noon(), Failed: true,
-				Problem: "no node answers"}}, hold("a", "1", 0, "1"), "the last sync of wallet x failed"},
+			[]valuation.Wallet{{Account: "x", Synced: true, SyncTime: noon(), SyncFailed: true,
+				SyncError: "no node answers"}}, hold("a", "1", 0, "1"), "the last sync of wallet x failed"},
 		{"a wallet synced a day ago is nothing",
-			[]valuation.Wallet{{Account: "x", Synced: true, SyncedAt: noon().Add(-valuation.MaxAge)}},
+			[]valuation.Wallet{{Account: "x", Synced: true, SyncTime: noon().Add(-valuation.MaxBalanceAge)}},
 			hold("a", "1", 0, "1"), ""},
-		{"a wallet synced longer ago", []valuation.Wallet{{Account: "w", Synced: true, SyncedAt: noon()},
-			{Account: "x", Synced: true, SyncedAt: noon().Add(-valuation.MaxAge - time.Second)}},
+		{"a wallet synced longer ago", []valuation.Wallet{{Account: "w", Synced: true, SyncTime: noon()},
+			{Account: "x", Synced: true, SyncTime: noon().Add(-valuation.MaxBalanceAge - time.Second)}},
 			hold("a", "1", 0, "1"), "wallet x was last synced at 2026-02-28T11:59:59Z"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			v, err := valuation.Of(tc.wallets, []valuation.Holding{tc.holding}, noon())
-			if err != nil || v.Complete() != (tc.reason == "") || strings.Join(v.Reasons, ";") != tc.reason ||
+			v, err := valuation.Compute(tc.wallets, []valuation.Holding{tc.holding}, noon())
+			if err != nil || v.Complete() != (tc.reason == "") ||
+				strings.Join(v.IncompleteReasons, ";") != tc.reason ||
 				text(v.Total) != "1.00000000" {
-				t.Errorf("reasons %q, total %s, %v", v.Reasons, text(v.Total), err)
+				t.Errorf("reasons %q, total %s, %v", v.IncompleteReasons, text(v.Total), err)
 			}
 		})
 	}
@@ -197,13 +199,13 @@ func TestMalformedHoldingsAreRefused(t *testing.T) {
 		"NaN":              hold("a", "1", 0, "NaN"), "infinity": hold("a", "1", 0, "Infinity"),
 		"words": hold("a", "1", 0, "one"),
 	} {
-		if v, err := valuation.Of(nil, []valuation.Holding{h}, noon()); err == nil {
+		if v, err := valuation.Compute(nil, []valuation.Holding{h}, noon()); err == nil {
 			t.Errorf("%s: %+v", name, v)
 		}
 	}
 }
 
-func TestTheMostValuableStandFirst(t *testing.T) {
+func TestPositionsAreOrderedByValue(t *testing.T) {
 	scam := hold("a-scam", "1", 0, "1000")
 	scam.Verified = false
 	v := of(t, scam, hold("c", "1", 0, "5"), hold("unpriced", "1", 0, ""), hold("b", "1", 0, "5"),
@@ -220,14 +222,14 @@ func TestTheMostValuableStandFirst(t *testing.T) {
 	}
 	mixed := slices.Clone(v.Positions)
 	slices.Reverse(mixed)
-	back, err := valuation.Restore(noon(), mixed)
+	back, err := valuation.FromPositions(noon(), mixed)
 	if err != nil || !slices.Equal(order(back), want) || back.Total.Cmp(v.Total) != 0 || back.Unpriced != 1 ||
 		back.Unverified != 1 {
 		t.Errorf("restored %v, total %s, %v", order(back), text(back.Total), err)
 	}
 }
 
-// halfEven is the independent rounding: by math/big.Rat.
+// halfEven rounds to Scale decimals with math/big.Rat, independently of apd.
 func halfEven(r *big.Rat) *big.Int {
 	scaled := new(big.Rat).Mul(r, new(big.Rat).SetInt64(1e8))
 	q, m := new(big.Int).QuoRem(scaled.Num(), scaled.Denom(), new(big.Int))
@@ -261,9 +263,9 @@ func TestValuesTotalsAndSharesAgreeWithBigRationals(t *testing.T) {
 			prices[id].Quo(prices[id], new(big.Rat).SetInt(
 				new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(decimals)), nil)))
 			holdings = append(holdings, valuation.Holding{TokenID: id, Decimals: decimals, Verified: true,
-				Amount: amount, Price: price})
+				Amount: amount, Price: valuation.Price{Amount: price}})
 		}
-		v, err := valuation.Of(nil, holdings, noon())
+		v, err := valuation.Compute(nil, holdings, noon())
 		if err != nil {
 			r.Fatal(err)
 		}
@@ -271,7 +273,7 @@ func TestValuesTotalsAndSharesAgreeWithBigRationals(t *testing.T) {
 		for _, p := range v.Positions {
 			exact := new(big.Rat).Mul(new(big.Rat).SetInt(amounts[p.TokenID]), prices[p.TokenID])
 			if exact.Cmp(limit) >= 0 {
-				if p.Value != nil || p.Reason != valuation.OutOfRange {
+				if p.Value != nil || p.Price.UnpricedReason != valuation.ReasonOutOfRange {
 					r.Fatalf("%s is worth %s: %+v", p.TokenID, exact.FloatString(10), p)
 				}
 				continue

@@ -13,18 +13,18 @@ import (
 	"github.com/purserhq/purser/services/portfolio/internal/store"
 )
 
-// replica is another one of f.
+// replica returns another replica on the same database and Redis.
 func (f fixture) replica(t testing.TB) fixture {
 	t.Helper()
 	f.Snapshots = store.NewSnapshots(f.db.DB, f.caches(t))
 	return f
 }
 
-// closes are the last values of p's intervals between bounds, and the value
-// before them.
+// closes returns as text the last value before bounds, and that of each interval
+// between them.
 func (f fixture) closes(t *testing.T, p portfolio.Portfolio, bounds ...time.Time) string {
 	t.Helper()
-	h, err := f.History(t.Context(), p, bounds)
+	h, err := f.Aggregate(t.Context(), p, bounds)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,7 +32,7 @@ func (f fixture) closes(t *testing.T, p portfolio.Portfolio, bounds ...time.Time
 	if h.Before != nil {
 		text = h.Before.Total + " then"
 	}
-	for _, b := range h.Buckets {
+	for _, b := range h.Intervals {
 		text += fmt.Sprintf(" %d: %s", b.Index, b.Close)
 	}
 	return text
@@ -41,7 +41,7 @@ func (f fixture) closes(t *testing.T, p portfolio.Portfolio, bounds ...time.Time
 func TestASnapshotIsOnEveryPageOfItsPortfolioAtOnce(t *testing.T) {
 	f := newFixture(t, testkit.Redis(t).URL())
 	other := f.replica(t)
-	stranger, err := f.portfolios(t).Default(t.Context(), fresh(uuid.New()))
+	otherUser, err := f.portfolios(t).FindOrCreateDefault(t.Context(), newDefault(uuid.New()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,8 +55,8 @@ func TestASnapshotIsOnEveryPageOfItsPortfolioAtOnce(t *testing.T) {
 				}
 			}
 		}
-		if got := other.closes(t, stranger, hour(0), hour(2)); got != "" {
-			t.Errorf("%s: somebody else's has %q", when, got)
+		if got := other.closes(t, otherUser, hour(0), hour(2)); got != "" {
+			t.Errorf("%s: another user's has %q", when, got)
 		}
 	}
 	const one, two = "23.15841785", "46.31683569"
@@ -71,15 +71,15 @@ func TestASnapshotIsOnEveryPageOfItsPortfolioAtOnce(t *testing.T) {
 	}
 	f.save(t, hour(1), value(t, "1", true))
 	check("after the second", " 0: "+two+" 1: "+one, " 0: "+one, two+" then 0: "+one)
-	// The control: what is written past the service is not seen.
+	// The control: a change without an invalidation is not seen.
 	if _, err := f.db.SQL().ExecContext(t.Context(), "UPDATE snapshots SET total = 0"); err != nil {
 		t.Fatal(err)
 	}
-	check("after a change that nobody was told of", " 0: "+two+" 1: "+one, " 0: "+one, two+" then 0: "+one)
+	check("after a change without an invalidation", " 0: "+two+" 1: "+one, " 0: "+one, two+" then 0: "+one)
 }
 
-// A reader that has read before a snapshot, and stores after it, stores under
-// a generation that nobody asks for any more.
+// A reader that read before a snapshot was stored, and caches after it, caches under a
+// generation that is not read any more.
 func TestAReaderThatASnapshotOvertakesLeavesNothingBehind(t *testing.T) {
 	f := newFixture(t, testkit.Redis(t).URL())
 	other := f.replica(t)
@@ -118,23 +118,7 @@ func TestAPortfolioIsReadOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got, err := s.Default(t.Context(), fresh(f.p.Owner)); err != nil || got.ID != f.p.ID {
+	if got, err := s.FindOrCreateDefault(t.Context(), newDefault(f.p.Owner)); err != nil || got.ID != f.p.ID {
 		t.Errorf("the default one: %+v, %v", got, err)
-	}
-}
-
-// New code runs on the schema before it.
-func TestSnapshotsAreStoredBeforeTheOutboxIsMigrated(t *testing.T) {
-	f := newFixture(t, testkit.Redis(t).URL())
-	other := f.replica(t)
-	if _, err := f.db.SQL().ExecContext(t.Context(), "DROP TABLE cache_invalidations"); err != nil {
-		t.Fatal(err)
-	}
-	other.closes(t, f.p, hour(0), hour(1))
-	if !f.save(t, hour(0), value(t, "1", true)) {
-		t.Error("not stored")
-	}
-	if got := other.closes(t, f.p, hour(0), hour(1)); got != " 0: 23.15841785" {
-		t.Errorf("the other replica answers %q", got)
 	}
 }

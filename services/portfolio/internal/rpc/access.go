@@ -1,0 +1,30 @@
+package rpc
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+
+	"github.com/purserhq/purser/pkg/authn"
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
+)
+
+// callersPortfolio is the access check of every method: it returns the portfolio of
+// the caller with this id, or the caller's default portfolio for "". Another user's
+// portfolio is NOT_FOUND, as one that doesn't exist; the store's query has the
+// owner as a condition. The permission was checked before, by the rule of the method
+// in the contract.
+func (s *PortfolioServer) callersPortfolio(ctx context.Context, portfolioID string) (portfolio.Portfolio, error) {
+	var id uuid.UUID
+	if portfolioID != "" {
+		var err error
+		if id, err = uuid.Parse(portfolioID); err != nil {
+			return portfolio.Portfolio{}, errs.Invalid("portfolio_id", "must be a UUID")
+		}
+		if id == uuid.Nil { // which means the default portfolio to Find
+			return portfolio.Portfolio{}, errs.NotFound("portfolio")
+		}
+	}
+	return s.portfolios.Find(ctx, authn.CallerFrom(ctx).UserID, id)
+}
