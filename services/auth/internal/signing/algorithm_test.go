@@ -83,6 +83,7 @@ func withGolangJWT(token string, set jose.JSONWebKeySet, algorithm string) error
 }
 
 func TestAChangeOfAlgorithmTakesEffectWithTheNextKeysAndBreaksNoToken(t *testing.T) {
+	t.Parallel() // beside the test that waits for its servers
 	w := newWorld(t, compressed())
 	algorithms := func() map[string]bool {
 		reading, err := w.store.Load(t.Context(), issuer)

@@ -277,7 +277,8 @@ func (w *world) verify(v *verifier) {
 }
 
 func TestKeysRotateWithoutAnyVerifierNoticing(t *testing.T) {
-	rotations, verifications := testkit.Size(6, 220), testkit.Size(128, 1024)
+	t.Parallel() // beside the test that waits for its servers
+	rotations, verifications := testkit.Size(4, 220), testkit.Size(128, 1024)
 	w := newWorld(t, compressed())
 	for w.store.promotions < rotations {
 		w.second(verifications)

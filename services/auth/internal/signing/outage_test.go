@@ -311,6 +311,7 @@ func (s *suite) killPostgres() (next string) {
 }
 
 func TestRedisThenPostgresKilledWithinARotationFailNoVerification(t *testing.T) {
+	t.Parallel() // it mostly waits for its servers
 	s := newSuite(t)
 	rounds := testkit.Size(1, 10)
 	for range rounds {

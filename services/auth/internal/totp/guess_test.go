@@ -132,7 +132,7 @@ func TestChangesOfAFactorAreRecorded(t *testing.T) {
 	}
 	var rows []struct{ Type, Outcome, Reason string }
 	if err := f.db.Gorm(t.Context()).Raw("SELECT type, outcome, reason FROM audit_events WHERE subject = ? AND type "+
-		"LIKE 'factor.%' ORDER BY id", f.user).Scan(&rows).Error; err != nil {
+		"LIKE 'second_factor.%' ORDER BY id", f.user).Scan(&rows).Error; err != nil {
 		t.Fatal(err)
 	}
 	var got []string
@@ -140,7 +140,8 @@ func TestChangesOfAFactorAreRecorded(t *testing.T) {
 		got = append(got, strings.TrimSpace(r.Type+" "+r.Outcome+" "+r.Reason))
 	}
 	want := []string{
-		"second_factor.enrolled OK", "second_factor.confirmed OK", "second_factor.recovery_codes_renewed REFUSED TOTP_INVALID",
+		"second_factor.enrolled OK", "second_factor.confirmed OK",
+		"second_factor.recovery_codes_renewed REFUSED TOTP_INVALID",
 		"second_factor.recovery_code_used OK", "second_factor.recovery_codes_renewed OK", "second_factor.disabled OK",
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
