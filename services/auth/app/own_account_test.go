@@ -253,7 +253,7 @@ func TestADeletedAccountLeavesNothingPersonal(t *testing.T) {
 		"users WHERE id = '" + id + "'":                              0,
 		"sessions WHERE user_id = '" + id + "'":                      0,
 		"api_keys":                                                   0,
-		"mailed_codes WHERE user_id = '" + id + "'":                 0,
+		"mailed_codes WHERE user_id = '" + id + "'":                  0,
 		"mails WHERE user_id = '" + id + "'":                         0,
 		"audit_personal WHERE subject = '" + id + "'":                0,
 		"audit_events WHERE type = 'account.deleted'":                1,
