@@ -112,7 +112,8 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 		return nil, err
 	}
 	sessions := session.NewService(session.Deps{
-		Store: store.NewSessions(db), Signer: ring, Passwords: hasher, SecondFactor: factors, Audit: events, Now: time.Now,
+		Store: store.NewSessions(db), Signer: ring, Passwords: hasher, SecondFactor: factors, Audit: events,
+		Now: time.Now,
 	}, cfg.Session)
 
 	identities := identity.NewService(store.NewIdentities(people), time.Now)
@@ -139,14 +140,14 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	authv1.RegisterAccountServiceServer(server, rpc.NewAccountServer(accounts, limiter, floor))
 	authv1.RegisterSessionServiceServer(server,
 		rpc.NewSessionServer(sessions, factors, services, limiter, floor,
-			rpc.Ways{OAuth: elsewhere, Wallets: wallets}))
+			rpc.SignInMethods{OAuth: elsewhere, Wallets: wallets}))
 	authv1.RegisterIdentityServiceServer(server, rpc.NewIdentityServer(identities, wallets, limiter))
 	keys := apikey.NewService(store.NewAPIKeys(db), ring, events, time.Now)
 	authv1.RegisterTokenServiceServer(server,
 		rpc.NewTokenServer(ring, verifier, sessions, keys, services, feed, cfg.Revocations.StreamsPerAddress))
 	authv1.RegisterApiKeyServiceServer(server, rpc.NewAPIKeyServer(keys, limiter))
 	authv1.RegisterAdminServiceServer(server, rpc.NewAdminServer(rpc.AdminDeps{
-		Rotator: rotator, Users: admin.NewService(store.NewAdmin(people)), Services: services, Jobs: runner,
+		Rotator: rotator, Users: admin.NewService(store.NewAdmin(people)), ServiceAccounts: services, Jobs: runner,
 		Events: events, Recorder: events,
 	}))
 
