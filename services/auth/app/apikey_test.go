@@ -104,7 +104,6 @@ func TestAnAPIKeyIsExchangedForATokenWithinItsScopes(t *testing.T) {
 }
 
 func TestAnAPIKeyThatBreaksARuleIsNotCreated(t *testing.T) {
-	t.Parallel()
 	s := start(t)
 	s.register(t, "ada@example.com")
 	ada := grpcclient.WithToken(t.Context(), s.login(t, "ada@example.com").GetAccessToken())

@@ -22,7 +22,7 @@ import (
 
 // parallelTests is how many tests run at once unless -parallel says otherwise. Each has its own database and service,
 // and mostly waits for them.
-const parallelTests = "4"
+const parallelTests = "3"
 
 func TestMain(m *testing.M) {
 	flag.Parse()

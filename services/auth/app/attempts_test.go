@@ -39,7 +39,6 @@ func untilRefused(t *testing.T, perMinute int, try func(n int) error, right func
 }
 
 func TestASixthWrongPasswordWithinAMinuteIsRefused(t *testing.T) {
-	t.Parallel()
 	s := start(t)
 	s.register(t, "ada@example.com")
 	s.register(t, "bob@example.com")

@@ -145,7 +145,6 @@ func TestADisabledAccountIsNotLinkedNorSignedInTo(t *testing.T) {
 }
 
 func TestConcurrentFirstSignInsCreateOneAccount(t *testing.T) {
-	t.Parallel()
 	s, p := withProvider(t)
 	const n = 8
 	asked := make([]*authv1.FinishOAuthRequest, n)

@@ -49,7 +49,6 @@ func TestAnOldHashIsReplacedWhenItsPasswordIsUsed(t *testing.T) {
 // Sign-ins with the old password, whose hash would be replaced, beside a change
 // of it: the change stays, and no session is left that began with the old one.
 func TestASignInDuringAChangeOfThePasswordUndoesNothing(t *testing.T) {
-	t.Parallel()
 	s := startMailed(t, "PURSER_PASSWORD_HASHES_AT_ONCE=16")
 	s.register(t, "ada@example.com")
 	mine := s.login(t, "ada@example.com")

@@ -159,7 +159,6 @@ func TestAChangeOfPasswordEndsTheOtherSessionsAndTellsTheOwner(t *testing.T) {
 }
 
 func TestOfTwoConcurrentChangesOfAPasswordOneSucceeds(t *testing.T) {
-	t.Parallel()
 	s := startMailed(t, "PURSER_PASSWORD_HASHES_AT_ONCE=16")
 	s.register(t, "ada@example.com")
 	ada := grpcclient.WithToken(t.Context(), s.login(t, "ada@example.com").GetAccessToken())
