@@ -126,6 +126,7 @@ func (s mailed) tryLogin(t *testing.T, email, password string) (*authv1.Tokens, 
 }
 
 func TestAnAddressIsVerifiedByTheCodeThatWasMailedOnce(t *testing.T) {
+	t.Parallel()
 	s := startMailed(t, "PURSER_MAIL_LINKS_URL=https://app.example/")
 	begun := time.Now()
 	s.register(t, "Ada@Example.com")
@@ -163,6 +164,7 @@ func TestAnAddressIsVerifiedByTheCodeThatWasMailedOnce(t *testing.T) {
 }
 
 func TestANewerCodeEndsTheOneBefore(t *testing.T) {
+	t.Parallel()
 	s := startMailed(t)
 	s.register(t, "ada@example.com")
 	first := mailedCode(t, s.wait(t, "ada@example.com", verifySubject, 1))
@@ -189,6 +191,7 @@ func TestANewerCodeEndsTheOneBefore(t *testing.T) {
 }
 
 func TestACodeThatIsTooOldIsRefused(t *testing.T) {
+	t.Parallel()
 	s := startMailed(t)
 	s.register(t, "ada@example.com")
 	s.askReset(t, "ada@example.com")
@@ -218,6 +221,7 @@ func TestACodeThatIsTooOldIsRefused(t *testing.T) {
 }
 
 func TestAResetEndsEverySessionAndWorksForOneOfTwoAtOnce(t *testing.T) {
+	t.Parallel()
 	s := startMailed(t, "PURSER_PASSWORD_HASHES_AT_ONCE=16")
 	s.register(t, "ada@example.com")
 	if err := s.verify(t, mailedCode(t, s.wait(t, "ada@example.com", verifySubject, 1))); err != nil {
@@ -285,7 +289,8 @@ func (s service) apiKey(t *testing.T, access string) string {
 }
 
 // Mallory registers Ada's address before she does.
-func TestWhoProvesAnAddressByAResetShutsOutWhoRegisteredIt(t *testing.T) {
+func TestAResetOfAnUnverifiedAccountLocksOutWhoeverRegisteredIt(t *testing.T) {
+	t.Parallel()
 	s := startMailed(t)
 	s.register(t, "ada@example.com")
 	mallory := s.login(t, "ada@example.com")
@@ -309,7 +314,8 @@ func TestWhoProvesAnAddressByAResetShutsOutWhoRegisteredIt(t *testing.T) {
 	}
 }
 
-func TestTheOwnerOfAnAddressHearsOfWhoTriesToRegisterIt(t *testing.T) {
+func TestTheOwnerOfAnAddressIsMailedWhenSomebodyTriesToRegisterIt(t *testing.T) {
+	t.Parallel()
 	s := startMailed(t)
 	s.register(t, "ada@example.com")
 	if _, err := s.accounts.Register(t.Context(),

@@ -10,7 +10,8 @@ import (
 	jobsv1 "github.com/purserhq/purser/proto/gen/purser/jobs/v1"
 )
 
-func TestNobodyGivesARoleThatPermitsMoreThanTheyMay(t *testing.T) {
+func TestNobodyGrantsARoleThatPermitsMoreThanTheirOwn(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	admin := s.asAdmin(t)
 	s.register(t, "ada@example.com")
@@ -44,7 +45,8 @@ func TestNobodyGivesARoleThatPermitsMoreThanTheyMay(t *testing.T) {
 
 // Whatever attributes an account is given, its tokens are ones that verifiers
 // take: a "<" is six bytes in JSON, and eight in a token.
-func TestATokenWithAllTheAttributesThatThereMayBeIsTaken(t *testing.T) {
+func TestATokenWithTheMaximumOfAttributesIsAccepted(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	admin := s.asAdmin(t)
 	s.register(t, "ada@example.com")
@@ -69,6 +71,7 @@ func TestATokenWithAllTheAttributesThatThereMayBeIsTaken(t *testing.T) {
 }
 
 func TestAnAdminSeesWhoseAddressIsVerified(t *testing.T) {
+	t.Parallel()
 	s := startMailed(t)
 	admin := s.asAdmin(t)
 	s.register(t, "ada@example.com")
@@ -84,7 +87,8 @@ func TestAnAdminSeesWhoseAddressIsVerified(t *testing.T) {
 }
 
 // What no text in Postgres can hold is of nothing.
-func TestANULByteIsNoKeyAndNoJob(t *testing.T) {
+func TestANULByteNamesNoKeyAndNoJob(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	admin := s.asAdmin(t)
 	_, err := s.admin.RevokeSigningKey(admin, &authv1.RevokeSigningKeyRequest{Kid: "x\x00"})

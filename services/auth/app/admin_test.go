@@ -29,6 +29,7 @@ func (s service) find(t *testing.T, admin context.Context, email string) *authv1
 }
 
 func TestAnAdminFindsAccounts(t *testing.T) {
+	t.Parallel()
 	s := start(t, "PURSER_ATTEMPTS_PER_ADDRESS=1000")
 	admin := s.asAdmin(t)
 	for _, name := range []string{"ada", "adb", "a%b", "a_b", "bob"} {
@@ -84,7 +85,8 @@ func TestAnAdminFindsAccounts(t *testing.T) {
 	want(t, err, errs.KindNotFound, "NOT_FOUND")
 }
 
-func TestRolesAndAttributesRideInTheNextToken(t *testing.T) {
+func TestRolesAndAttributesAreInTheNextToken(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	admin := s.asAdmin(t)
 	s.register(t, "ada@example.com")
@@ -115,7 +117,8 @@ func TestRolesAndAttributesRideInTheNextToken(t *testing.T) {
 	if _, err := s.admin.SetRoles(admin, &authv1.SetRolesRequest{UserId: id, EndSessions: true}); err != nil {
 		t.Fatal(err)
 	}
-	_, err = s.sessions.Refresh(t.Context(), &authv1.RefreshRequest{RefreshToken: refreshed.GetTokens().GetRefreshToken()})
+	_, err = s.sessions.Refresh(t.Context(),
+		&authv1.RefreshRequest{RefreshToken: refreshed.GetTokens().GetRefreshToken()})
 	want(t, err, errs.KindUnauthenticated, "SESSION_REVOKED")
 	_, err = s.admin.SetRoles(admin, &authv1.SetRolesRequest{UserId: id, Roles: []string{"root"}})
 	want(t, err, errs.KindInvalid, "INVALID_ARGUMENT")
@@ -137,7 +140,8 @@ func TestRolesAndAttributesRideInTheNextToken(t *testing.T) {
 	}
 }
 
-func TestADisabledAccountIsShutOutAndOneAdminStays(t *testing.T) {
+func TestADisabledAccountIsLockedOutAndTheLastAdminCanNotBeDisabled(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	admin := s.asAdmin(t)
 	s.register(t, "ada@example.com")
@@ -188,6 +192,7 @@ func TestADisabledAccountIsShutOutAndOneAdminStays(t *testing.T) {
 }
 
 func TestAnAdminReadsEventsAndRunsOfJobs(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	begun := timestamppb.New(time.Now().Add(-time.Minute))
 	admin := s.asAdmin(t)
@@ -232,7 +237,8 @@ func TestAnAdminReadsEventsAndRunsOfJobs(t *testing.T) {
 			}
 		})
 	}
-	_, err := s.admin.ListAuditEvents(admin, &authv1.ListAuditEventsRequest{StartTime: &timestamppb.Timestamp{Seconds: 1 << 60}})
+	_, err := s.admin.ListAuditEvents(admin,
+		&authv1.ListAuditEventsRequest{StartTime: &timestamppb.Timestamp{Seconds: 1 << 60}})
 	want(t, err, errs.KindInvalid, "INVALID_ARGUMENT")
 
 	if _, err := s.jobs.TriggerJob(admin, &jobsv1.TriggerJobRequest{Job: "prune_sessions"}); err != nil {
@@ -250,7 +256,8 @@ func TestAnAdminReadsEventsAndRunsOfJobs(t *testing.T) {
 	})
 }
 
-func TestChangesAskForAPersonWhoSteppedUpOrAService(t *testing.T) {
+func TestAdministrativeChangesNeedAReauthenticatedUserOrAServiceAccount(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	admin := s.asAdmin(t)
 	key, err := s.keys.CreateApiKey(admin, &authv1.CreateApiKeyRequest{Name: "x",

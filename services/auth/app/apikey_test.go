@@ -17,7 +17,8 @@ import (
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 )
 
-func TestABotSignsInWithAKeyThatGivesNoMoreThanItsScopes(t *testing.T) {
+func TestAnAPIKeyIsExchangedForATokenWithinItsScopes(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	s.register(t, "ada@example.com")
 	s.register(t, "eve@example.com")
@@ -102,7 +103,7 @@ func TestABotSignsInWithAKeyThatGivesNoMoreThanItsScopes(t *testing.T) {
 	}
 }
 
-func TestAKeyIsNotMadeThatBreaksARule(t *testing.T) {
+func TestAnAPIKeyThatBreaksARuleIsNotCreated(t *testing.T) {
 	s := start(t)
 	s.register(t, "ada@example.com")
 	ada := grpcclient.WithToken(t.Context(), s.login(t, "ada@example.com").GetAccessToken())

@@ -111,13 +111,13 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	floor := rpc.NewFloor(cfg.Floor)
 	authv1.RegisterAccountServiceServer(server, rpc.NewAccountServer(accounts, limiter, floor))
 	authv1.RegisterSessionServiceServer(server, rpc.NewSessionServer(sessions, secondFactors, serviceAccounts, limiter,
-		floor, rpc.Ways{OAuth: identityProviders, Wallets: walletSignIn}))
+		floor, rpc.SignInMethods{OAuth: identityProviders, Wallets: walletSignIn}))
 	authv1.RegisterIdentityServiceServer(server, rpc.NewIdentityServer(identities, walletSignIn, limiter))
 	authv1.RegisterTokenServiceServer(server, rpc.NewTokenServer(ring, verifier, sessions, apiKeys, serviceAccounts,
 		revocations, cfg.Revocations.StreamsPerAddress))
 	authv1.RegisterApiKeyServiceServer(server, rpc.NewAPIKeyServer(apiKeys, limiter))
 	authv1.RegisterAdminServiceServer(server, rpc.NewAdminServer(rpc.AdminDeps{
-		Rotator: rotator, Users: admin.NewService(store.NewAdmin(accountStore)), Services: serviceAccounts,
+		Rotator: rotator, Users: admin.NewService(store.NewAdmin(accountStore)), ServiceAccounts: serviceAccounts,
 		Events: auditEvents,
 	}))
 	scheduled.Register(server, func(ctx context.Context, caller authn.Caller, job string) error {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"flag"
 	"log/slog"
 	"strings"
 	"testing"
@@ -20,7 +21,17 @@ import (
 	"github.com/purserhq/purser/services/auth/migrations"
 )
 
-func TestMain(m *testing.M) { testkit.Main(m) }
+// parallelTests is how many tests run at once unless -parallel says otherwise. Each has its own database and service,
+// and mostly waits for them.
+const parallelTests = "3"
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		_ = f.Value.Set(parallelTests) // a number is always accepted
+	}
+	testkit.Main(m)
+}
 
 const (
 	issuer   = "http://auth.test"
@@ -127,6 +138,7 @@ func want(t *testing.T, err error, kind errs.Kind, reason string) *errs.Error {
 }
 
 func TestAUserRegistersSignsInRefreshesAndSignsOut(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	s.register(t, "Ada@Example.com")
 	tokens := s.login(t, "ada@example.com")
@@ -149,11 +161,13 @@ func TestAUserRegistersSignsInRefreshesAndSignsOut(t *testing.T) {
 	if _, err := s.sessions.Logout(signedIn, &authv1.LogoutRequest{}); err != nil {
 		t.Fatal(err)
 	}
-	_, err = s.sessions.Refresh(t.Context(), &authv1.RefreshRequest{RefreshToken: refreshed.GetTokens().GetRefreshToken()})
+	_, err = s.sessions.Refresh(t.Context(),
+		&authv1.RefreshRequest{RefreshToken: refreshed.GetTokens().GetRefreshToken()})
 	want(t, err, errs.KindUnauthenticated, "SESSION_REVOKED")
 }
 
 func TestARegisteredAddressCanNotBeTakenOver(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	s.register(t, "ada@example.com")
 	first, err := s.accounts.Register(t.Context(),
@@ -173,6 +187,7 @@ func TestARegisteredAddressCanNotBeTakenOver(t *testing.T) {
 }
 
 func TestBadInputNamesItsField(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	for _, tc := range []struct {
 		name, field string
@@ -225,7 +240,8 @@ func TestBadInputNamesItsField(t *testing.T) {
 	want(t, err, errs.KindUnauthenticated, "REFRESH_TOKEN_INVALID")
 }
 
-func TestLoadTellsEveryMistakeAtOnce(t *testing.T) {
+func TestLoadReportsAllErrorsAtOnce(t *testing.T) {
+	t.Parallel()
 	_, err := app.Load([]string{
 		"PURSER_ISSUER=auth.example", "PURSER_KEK=c2hvcnQ=", "PURSER_MIN_PASSWORD=4",
 		"PURSER_PASSWORD_HASHES_AT_ONCE=-1", "PURSER_KEYS_SIGNER_LEASE=1s", "PURSER_ACCESS_TTL=0s",
@@ -258,6 +274,7 @@ func TestLoadTellsEveryMistakeAtOnce(t *testing.T) {
 }
 
 func TestPrintedConfigurationShowsNoSecret(t *testing.T) {
+	t.Parallel()
 	cfg, err := app.Load(append(environ("postgres://auth:hunter2@db.example/auth"),
 		"PURSER_REDIS_URL=redis://:hunter2@redis"))
 	if err != nil {

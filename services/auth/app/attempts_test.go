@@ -38,7 +38,7 @@ func untilRefused(t *testing.T, perMinute int, try func(n int) error, right func
 	}
 }
 
-func TestASixthWrongPasswordWithinAMinuteIsOneTooMany(t *testing.T) {
+func TestASixthWrongPasswordWithinAMinuteIsRefused(t *testing.T) {
 	s := start(t)
 	s.register(t, "ada@example.com")
 	s.register(t, "bob@example.com")
@@ -54,7 +54,8 @@ func TestASixthWrongPasswordWithinAMinuteIsOneTooMany(t *testing.T) {
 }
 
 // Or a refusal would tell which accounts there are.
-func TestAnAccountThatThereIsNotIsLimitedTheSame(t *testing.T) {
+func TestAttemptsOnAnUnknownAccountAreLimitedAlike(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	untilRefused(t, 5,
 		func(int) error { return s.guess(t, "nobody@example.com") },
@@ -62,6 +63,7 @@ func TestAnAccountThatThereIsNotIsLimitedTheSame(t *testing.T) {
 }
 
 func TestRegistrationsAreCountedByAddress(t *testing.T) {
+	t.Parallel()
 	s := start(t, "PURSER_ATTEMPTS_PER_ADDRESS=3")
 	// a taken one counts as a new one
 	emails := []string{"ada@example.com", "ada@example.com", "bob@example.com", "cyd@example.com"}

@@ -12,7 +12,8 @@ import (
 // A user who is deleted is told of by when their tokens were issued, which a
 // signer's clock may put some seconds ahead; each session by its id, which it
 // can't.
-func TestADeletedAccountsTokensOfAClockAheadAreRefused(t *testing.T) {
+func TestTokensOfADeletedAccountFromASignerWhoseClockIsAheadAreRefused(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	s.register(t, "ada@example.com")
 	tokens := s.login(t, "ada@example.com")

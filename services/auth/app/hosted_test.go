@@ -65,6 +65,7 @@ func (s service) startHosted(t *testing.T, b *http.Client, p *provider, more url
 }
 
 func TestABrowserSignsInOnTheHostedPages(t *testing.T) {
+	t.Parallel()
 	s, p := withProvider(t)
 	b := browser(t)
 	callback := s.startHosted(t, b, p, url.Values{"state": {"the app's own"}})
@@ -104,7 +105,8 @@ func must(t *testing.T, address string) *url.URL {
 	return u
 }
 
-func TestACallbackIsOfTheBrowserThatStarted(t *testing.T) {
+func TestACallbackIsAcceptedFromTheBrowserThatStartedOnly(t *testing.T) {
+	t.Parallel()
 	s, p := withProvider(t)
 	mine, other := browser(t), browser(t)
 	for name, b := range map[string]*http.Client{"without a cookie": browser(t),
@@ -136,7 +138,8 @@ func TestACallbackIsOfTheBrowserThatStarted(t *testing.T) {
 	}
 }
 
-func TestTheHostedPagesLeadNowhereElse(t *testing.T) {
+func TestTheHostedPagesRedirectToConfiguredAddressesOnly(t *testing.T) {
+	t.Parallel()
 	s, p := withProvider(t)
 	for _, to := range []string{
 		"", "https://evil.example", "//evil.example", "https://app.example/done", returnTo + "&x=1",
@@ -149,7 +152,8 @@ func TestTheHostedPagesLeadNowhereElse(t *testing.T) {
 			t.Errorf("%q: %d, %s", to, status, text)
 		}
 	}
-	if status, _ := open(t, browser(t), s.http+"/oauth/nobody/start?"+url.Values{"return_to": {returnTo}}.Encode()); status != http.StatusNotFound {
+	nobody := s.http + "/oauth/nobody/start?" + url.Values{"return_to": {returnTo}}.Encode()
+	if status, _ := open(t, browser(t), nobody); status != http.StatusNotFound {
 		t.Error(status)
 	}
 	b := browser(t)
@@ -176,7 +180,8 @@ func TestTheHostedPagesLeadNowhereElse(t *testing.T) {
 	}
 }
 
-func TestALoginCodeIsForWhoKnowsTheVerifier(t *testing.T) {
+func TestALoginCodeNeedsItsVerifier(t *testing.T) {
+	t.Parallel()
 	s, p := withProvider(t)
 	verifier := strings.Repeat("v", 43)
 	sum := sha256.Sum256([]byte(verifier))
@@ -210,7 +215,8 @@ func TestALoginCodeIsForWhoKnowsTheVerifier(t *testing.T) {
 	}
 }
 
-func TestOverHTTPSTheCookieIsOfThisHostAlone(t *testing.T) {
+func TestOverHTTPSTheCookieIsForThisHostOnly(t *testing.T) {
+	t.Parallel()
 	s, _ := withProvider(t, "PURSER_OAUTH_BASE_URL=https://auth.example")
 	resp, err := browser(t).Get(s.http + "/oauth/corp/start?" + url.Values{"return_to": {returnTo}}.Encode())
 	if err != nil {

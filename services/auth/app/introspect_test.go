@@ -19,7 +19,7 @@ import (
 	"github.com/purserhq/purser/services/auth/migrations"
 )
 
-func TestIntrospectionAsksTheDatabaseOnlyWhenItKnowsNotWhatWasRevoked(t *testing.T) {
+func TestIntrospectionReadsTheDatabaseOnlyWhileTheFeedIsStale(t *testing.T) {
 	t.Parallel() // it mostly waits
 	db := testkit.Postgres(t, migrations.FS)
 	proxy := testkit.Proxy(t, db.URL)

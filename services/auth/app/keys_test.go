@@ -57,7 +57,7 @@ func (s service) asAdmin(t *testing.T) context.Context {
 	return grpcclient.WithToken(t.Context(), s.login(t, "root@example.com").GetAccessToken())
 }
 
-func TestKeysRotateByThemselvesWhileTokensStayGood(t *testing.T) {
+func TestKeysRotateByThemselvesWhileTokensStayValid(t *testing.T) {
 	t.Parallel() // it mostly waits
 	s := start(t, short()...)
 	admin := s.asAdmin(t)
@@ -98,6 +98,7 @@ func TestKeysRotateByThemselvesWhileTokensStayGood(t *testing.T) {
 }
 
 func TestAnAdminRotatesAndRevokesKeysAndNobodyElseDoes(t *testing.T) {
+	t.Parallel()
 	s := start(t, "PURSER_KEYS_POLL=200ms")
 	admin := s.asAdmin(t)
 	s.register(t, "ada@example.com")
@@ -155,6 +156,7 @@ func (s service) jwks(t *testing.T) string {
 }
 
 func TestTheCommandsSayWhatTheyDid(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	list, err := s.command(t, "keys", "list")
 	if err != nil || !strings.Contains(list, "ACTIVE") || !strings.Contains(list, "PUBLISHED") ||
@@ -181,6 +183,7 @@ func TestTheCommandsSayWhatTheyDid(t *testing.T) {
 }
 
 func TestAKeyEncryptionKeyIsReplacedByCommand(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	fresh := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte("n"), 32))
 	run := func(args ...string) string {
@@ -213,6 +216,7 @@ func TestAKeyEncryptionKeyIsReplacedByCommand(t *testing.T) {
 }
 
 func TestTheAuditRecordIsVerifiedByCommand(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	s.register(t, "ada@example.com")
 	if out, err := s.command(t, "audit", "verify"); err != nil ||

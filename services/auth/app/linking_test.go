@@ -23,7 +23,9 @@ func (s service) exec(t *testing.T, statement string, args ...any) {
 // events lists the types of what was recorded, in order.
 func (s service) events(t *testing.T) (types []string) {
 	t.Helper()
-	if err := s.db.Gorm(t.Context()).Raw("SELECT type || ' ' || outcome || ' ' || reason FROM audit_events ORDER BY id").Scan(&types).Error; err != nil {
+	err := s.db.Gorm(t.Context()).Raw("SELECT type || ' ' || outcome || ' ' || reason FROM audit_events ORDER BY id").
+		Scan(&types).Error
+	if err != nil {
 		t.Fatal(err)
 	}
 	return types
@@ -39,6 +41,7 @@ func (s service) me(t *testing.T, token string) *authv1.User {
 }
 
 func TestAnAccountWithAVerifiedAddressIsLinkedAndKeepsItsPassword(t *testing.T) {
+	t.Parallel()
 	s, p := withProvider(t)
 	s.register(t, "ada@example.com")
 	s.exec(t, "UPDATE users SET email_verified_at = now()")
@@ -60,7 +63,8 @@ func TestAnAccountWithAVerifiedAddressIsLinkedAndKeepsItsPassword(t *testing.T) 
 }
 
 // Mallory registers Ada's address before Ada does and waits for her.
-func TestWhoProvesToOwnAnAddressGetsTheAccountWithoutWhoMadeIt(t *testing.T) {
+func TestTheOwnerOfAnAddressTakesOverTheAccountThatSomebodyElseRegistered(t *testing.T) {
+	t.Parallel()
 	s, p := withProvider(t)
 	s.register(t, "ada@example.com")
 	mallory := s.login(t, "ada@example.com")
@@ -98,7 +102,8 @@ func TestWhoProvesToOwnAnAddressGetsTheAccountWithoutWhoMadeIt(t *testing.T) {
 	}
 }
 
-func TestAnAddressThatIsNotProvenLinksNothing(t *testing.T) {
+func TestAnUnverifiedAddressLinksNothing(t *testing.T) {
+	t.Parallel()
 	s, p := withProvider(t)
 	s.register(t, "kit@example.com")
 	s.exec(t, "UPDATE users SET email_verified_at = now()")
@@ -126,6 +131,7 @@ func TestAnAddressThatIsNotProvenLinksNothing(t *testing.T) {
 }
 
 func TestADisabledAccountIsNotLinkedNorSignedInTo(t *testing.T) {
+	t.Parallel()
 	s, p := withProvider(t)
 	s.register(t, "ada@example.com")
 	s.exec(t, "UPDATE users SET email_verified_at = now(), disabled_at = now()")
@@ -138,7 +144,7 @@ func TestADisabledAccountIsNotLinkedNorSignedInTo(t *testing.T) {
 	want(t, err, errs.KindUnauthenticated, "ACCOUNT_DISABLED")
 }
 
-func TestFirstSignInsAtOnceMakeOneAccount(t *testing.T) {
+func TestConcurrentFirstSignInsCreateOneAccount(t *testing.T) {
 	s, p := withProvider(t)
 	const n = 8
 	asked := make([]*authv1.FinishOAuthRequest, n)
@@ -175,7 +181,8 @@ func TestFirstSignInsAtOnceMakeOneAccount(t *testing.T) {
 	}
 }
 
-func TestTheLastWayToSignInStays(t *testing.T) {
+func TestTheLastWayToSignInCanNotBeUnlinked(t *testing.T) {
+	t.Parallel()
 	s, p := withProvider(t)
 	ada := grpcclient.WithToken(t.Context(), s.signIn(t, p).GetAccessToken())
 	p.signedIn("eve", "eve@example.com", true)

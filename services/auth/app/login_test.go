@@ -23,6 +23,7 @@ func (s service) passwordHash(t *testing.T) (hash string) {
 }
 
 func TestAnOldHashIsReplacedWhenItsPasswordIsUsed(t *testing.T) {
+	t.Parallel()
 	s := startMailed(t)
 	s.register(t, "ada@example.com")
 	old, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
@@ -47,7 +48,7 @@ func TestAnOldHashIsReplacedWhenItsPasswordIsUsed(t *testing.T) {
 
 // Sign-ins with the old password, whose hash would be replaced, beside a change
 // of it: the change stays, and no session is left that began with the old one.
-func TestASignInBesideAChangeOfThePasswordUndoesNothing(t *testing.T) {
+func TestASignInDuringAChangeOfThePasswordUndoesNothing(t *testing.T) {
 	s := startMailed(t, "PURSER_PASSWORD_HASHES_AT_ONCE=16")
 	s.register(t, "ada@example.com")
 	mine := s.login(t, "ada@example.com")

@@ -25,6 +25,7 @@ func (s service) eventuallyRefused(t *testing.T, token string) {
 }
 
 func TestAMailIsErasedOnceItWasSent(t *testing.T) {
+	t.Parallel()
 	s := startMailed(t)
 	s.register(t, "ada@example.com")
 	s.wait(t, "ada@example.com", verifySubject, 1)
@@ -37,7 +38,8 @@ func TestAMailIsErasedOnceItWasSent(t *testing.T) {
 	}
 }
 
-func TestAMailThatTheServerPutsOffIsTriedAgain(t *testing.T) {
+func TestAMailThatTheServerDefersIsRetried(t *testing.T) {
+	t.Parallel()
 	var refusals atomic.Int64
 	s := startMailedWith(t, mailserver.Options{Refuse: func(string) int {
 		if refusals.Add(1) <= 2 {
@@ -50,7 +52,8 @@ func TestAMailThatTheServerPutsOffIsTriedAgain(t *testing.T) {
 		testkit.Eventually(t, 20*time.Second, func() bool {
 			return int(refusals.Load()) >= n && s.count(t, "mails WHERE last_error LIKE '%451%' AND body <> ''") == 1
 		})
-		if s.count(t, "mails WHERE last_error LIKE '%451%' AND due_at > clock_timestamp() + interval '5 seconds'") != 1 {
+		if s.count(t, "mails WHERE last_error LIKE '%451%' "+
+			"AND due_at > clock_timestamp() + interval '5 seconds'") != 1 {
 			t.Error("it is not put off")
 		}
 		if n == 1 {
@@ -65,7 +68,8 @@ func TestAMailThatTheServerPutsOffIsTriedAgain(t *testing.T) {
 	}
 }
 
-func TestAMailIsGivenUpWhenTheServerNeverTakesItOrAfterSoManyAttempts(t *testing.T) {
+func TestAMailIsGivenUpWhenTheServerRejectsItOrAfterTheMaximumOfAttempts(t *testing.T) {
+	t.Parallel()
 	s := startMailedWith(t, mailserver.Options{Refuse: func(to string) int {
 		if strings.HasPrefix(to, "gone") {
 			return 550
@@ -94,6 +98,7 @@ func TestAMailIsGivenUpWhenTheServerNeverTakesItOrAfterSoManyAttempts(t *testing
 }
 
 func TestMailsWaitForAServer(t *testing.T) {
+	t.Parallel()
 	s := start(t) // without one
 	s.register(t, "ada@example.com")
 	if s.count(t, "mails WHERE recipient = 'ada@example.com' AND attempts = 0") != 1 {
@@ -102,6 +107,7 @@ func TestMailsWaitForAServer(t *testing.T) {
 }
 
 func TestNobodyIsSentMoreMailsThanFiveAnHourOfAKind(t *testing.T) {
+	t.Parallel()
 	s := startMailed(t)
 	s.register(t, "ada@example.com")
 	var all sync.WaitGroup
@@ -146,7 +152,8 @@ func TestNobodyIsSentMoreMailsThanFiveAnHourOfAKind(t *testing.T) {
 	}
 }
 
-func TestAskingForMailsIsLimitedAndKeepsNobodyOut(t *testing.T) {
+func TestRequestsForMailsAreLimitedAndLockNobodyOut(t *testing.T) {
+	t.Parallel()
 	s := startMailed(t, "PURSER_ATTEMPTS_PER_ACCOUNT=5")
 	s.register(t, "ada@example.com")
 	for _, email := range []string{"ada@example.com", "nobody@example.com"} {
@@ -171,6 +178,7 @@ func TestAskingForMailsIsLimitedAndKeepsNobodyOut(t *testing.T) {
 
 // Addresses that could end a command or a header are none.
 func TestNothingIsSmuggledIntoAMailByItsAddress(t *testing.T) {
+	t.Parallel()
 	s := startMailed(t)
 	for _, email := range []string{
 		"ada@example.com\r\nBcc: eve@example.com", "ada@example.com\nSubject: x", "ada@example.com,eve@example.com",
@@ -195,7 +203,8 @@ func TestNothingIsSmuggledIntoAMailByItsAddress(t *testing.T) {
 }
 
 // An account that is made and deleted again leaves no count of its mails.
-func TestARegistrationThatIsRepeatedDoesNotFloodAnAddress(t *testing.T) {
+func TestRepeatedRegistrationsDoNotFloodAnAddress(t *testing.T) {
+	t.Parallel()
 	s := startMailed(t, "PURSER_ATTEMPTS_PER_ACCOUNT=5")
 	untilRefused(t, 5,
 		func(int) error {

@@ -21,6 +21,7 @@ import (
 )
 
 func TestANewUserSignsInWithAProviderAndIsKnownTheNextTime(t *testing.T) {
+	t.Parallel()
 	s, p := withProvider(t)
 	first := s.signIn(t, p)
 	ada := grpcclient.WithToken(t.Context(), first.GetAccessToken())
@@ -55,6 +56,7 @@ func TestANewUserSignsInWithAProviderAndIsKnownTheNextTime(t *testing.T) {
 }
 
 func TestALyingProviderSignsNobodyIn(t *testing.T) {
+	t.Parallel()
 	s, p := withProvider(t)
 	stranger, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -129,7 +131,8 @@ func TestALyingProviderSignsNobodyIn(t *testing.T) {
 	s.signIn(t, p) // the control
 }
 
-func TestASignInIsFinishedOnceByWhoStartedIt(t *testing.T) {
+func TestASignInIsFinishedOnceAndByTheClientThatStartedIt(t *testing.T) {
+	t.Parallel()
 	s, p := withProvider(t)
 	mine, other := s.begin(t, p), s.begin(t, p)
 	for name, change := range map[string]func(*authv1.FinishOAuthRequest){
@@ -176,7 +179,8 @@ func TestASignInIsFinishedOnceByWhoStartedIt(t *testing.T) {
 	}
 }
 
-func TestAnIssuerThatIsNamedMustBeTheOne(t *testing.T) {
+func TestAStatedIssuerMustBeTheProviders(t *testing.T) {
+	t.Parallel()
 	s, p := withProvider(t)
 	asked := s.begin(t, p)
 	asked.Iss = "https://elsewhere.example"
@@ -195,7 +199,8 @@ func TestAnIssuerThatIsNamedMustBeTheOne(t *testing.T) {
 	want(t, err, errs.KindUnauthenticated, "PROVIDER_ANSWER_INVALID")
 }
 
-func TestWhileAProviderIsAwayASignInIsNotUsedUp(t *testing.T) {
+func TestWhileAProviderIsUnavailableASignInIsNotUsedUp(t *testing.T) {
+	t.Parallel()
 	s, p := withProvider(t)
 	asked := s.begin(t, p)
 	for path, broken := range map[string]http.HandlerFunc{
@@ -217,6 +222,7 @@ func TestWhileAProviderIsAwayASignInIsNotUsedUp(t *testing.T) {
 }
 
 func TestWithoutRedisNobodySignsInWithAProvider(t *testing.T) {
+	t.Parallel()
 	p := newProvider(t)
 	s := start(t, p.settings()...) // on a Redis that isn't there
 	_, err := s.sessions.StartOAuth(t.Context(), &authv1.StartOAuthRequest{Provider: "corp", RedirectUri: redirectURI})

@@ -15,6 +15,7 @@ import (
 )
 
 func TestAProfileIsChangedFieldByField(t *testing.T) {
+	t.Parallel()
 	s := startMailed(t)
 	s.register(t, "ada@example.com")
 	token := s.login(t, "ada@example.com").GetAccessToken()
@@ -68,6 +69,7 @@ func TestAProfileIsChangedFieldByField(t *testing.T) {
 }
 
 func TestAProfileNamesTheFieldThatIsWrong(t *testing.T) {
+	t.Parallel()
 	s := startMailed(t)
 	s.register(t, "ada@example.com")
 	ada := grpcclient.WithToken(t.Context(), s.login(t, "ada@example.com").GetAccessToken())
@@ -124,6 +126,7 @@ func (s mailed) change(ctx context.Context, current, fresh string) error {
 }
 
 func TestAChangeOfPasswordEndsTheOtherSessionsAndTellsTheOwner(t *testing.T) {
+	t.Parallel()
 	s := startMailed(t)
 	s.register(t, "ada@example.com")
 	mine, other := s.login(t, "ada@example.com"), s.login(t, "ada@example.com")
@@ -155,7 +158,7 @@ func TestAChangeOfPasswordEndsTheOtherSessionsAndTellsTheOwner(t *testing.T) {
 	want(t, err, errs.KindUnauthenticated, "INVALID_CREDENTIALS")
 }
 
-func TestOfTwoChangesOfAPasswordAtOnceOneCounts(t *testing.T) {
+func TestOfTwoConcurrentChangesOfAPasswordOneSucceeds(t *testing.T) {
 	s := startMailed(t, "PURSER_PASSWORD_HASHES_AT_ONCE=16")
 	s.register(t, "ada@example.com")
 	ada := grpcclient.WithToken(t.Context(), s.login(t, "ada@example.com").GetAccessToken())
@@ -180,6 +183,7 @@ func TestOfTwoChangesOfAPasswordAtOnceOneCounts(t *testing.T) {
 }
 
 func TestAStolenTokenGuessesAtThePasswordFiveTimesAMinute(t *testing.T) {
+	t.Parallel()
 	s := startMailed(t, "PURSER_ATTEMPTS_PER_ACCOUNT=5")
 	s.register(t, "ada@example.com")
 	ada := grpcclient.WithToken(t.Context(), s.login(t, "ada@example.com").GetAccessToken())
@@ -189,7 +193,8 @@ func TestAStolenTokenGuessesAtThePasswordFiveTimesAMinute(t *testing.T) {
 	s.login(t, "ada@example.com") // the owner is not kept out
 }
 
-func TestAnAccountWithoutAPasswordGetsItsFirstFromWhoSignedInJustNow(t *testing.T) {
+func TestTheFirstPasswordOfAnAccountNeedsARecentSignIn(t *testing.T) {
+	t.Parallel()
 	s := startMailed(t)
 	s.register(t, "ada@example.com")
 	tokens := s.login(t, "ada@example.com")
@@ -221,6 +226,7 @@ func TestAnAccountWithoutAPasswordGetsItsFirstFromWhoSignedInJustNow(t *testing.
 }
 
 func TestADeletedAccountLeavesNothingPersonal(t *testing.T) {
+	t.Parallel()
 	s := startMailed(t)
 	s.register(t, "ada@example.com")
 	s.register(t, "bob@example.com")
@@ -242,7 +248,8 @@ func TestADeletedAccountLeavesNothingPersonal(t *testing.T) {
 	_, err = s.accounts.DeleteMe(asBot, &authv1.DeleteMeRequest{})
 	want(t, err, errs.KindPermissionDenied, "API_KEY_CALLER")
 	want(t, s.change(asBot, password, newPassword), errs.KindPermissionDenied, "API_KEY_CALLER")
-	_, err = s.accounts.UpdateProfile(asBot, &authv1.UpdateProfileRequest{UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"bio"}}})
+	_, err = s.accounts.UpdateProfile(asBot,
+		&authv1.UpdateProfileRequest{UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"bio"}}})
 	want(t, err, errs.KindPermissionDenied, "API_KEY_CALLER")
 
 	if _, err := s.accounts.DeleteMe(ada, &authv1.DeleteMeRequest{}); err != nil {

@@ -104,7 +104,8 @@ func TestEveryVerifierThatFollowsRefusesWhatWasRevokedWithinTwoSeconds(t *testin
 		}},
 		{"a user who was disabled", func(t *testing.T, tokens *authv1.Tokens) error {
 			return s.db.Gorm(t.Context()).Exec(
-				`INSERT INTO revocations (kind, subject) SELECT 'USER', id FROM users WHERE email = 'eve@example.com'`).Error
+				`INSERT INTO revocations (kind, subject) SELECT 'USER', id FROM users
+					WHERE email = 'eve@example.com'`).Error
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -138,12 +139,14 @@ func TestEveryVerifierThatFollowsRefusesWhatWasRevokedWithinTwoSeconds(t *testin
 	}
 }
 
-func TestAUserWhoIsLetInAgainIsNotRefused(t *testing.T) {
+func TestAUserWhoIsEnabledAgainIsNotRefused(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	s.register(t, "ada@example.com")
 	v, revoked := following(t, s, s.addr)
 	token := s.login(t, "ada@example.com").GetAccessToken()
-	err := s.db.Gorm(t.Context()).Exec(`INSERT INTO revocations (kind, subject, at) SELECT 'USER', id, now() - interval '2 s' FROM users`).Error
+	err := s.db.Gorm(t.Context()).Exec(`INSERT INTO revocations (kind, subject, at)
+		SELECT 'USER', id, now() - interval '2 s' FROM users`).Error
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +154,8 @@ func TestAUserWhoIsLetInAgainIsNotRefused(t *testing.T) {
 	accepts(t, token, v) // issued later
 }
 
-func TestAStreamThatIsCutIsTakenUpAgainWithAllThatCounts(t *testing.T) {
+func TestABrokenStreamIsResumedWithAllRevocations(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	s.register(t, "ada@example.com")
 	proxy := testkit.Proxy(t, s.addr)
@@ -175,10 +179,12 @@ func TestAStreamThatIsCutIsTakenUpAgainWithAllThatCounts(t *testing.T) {
 	}
 }
 
-func TestTheStateIsToldInPartsAndOnce(t *testing.T) {
+func TestTheStateIsStreamedInPartsAndOnce(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	const n = 2500
-	err := s.db.Gorm(t.Context()).Exec(`INSERT INTO revocations (kind, subject) SELECT 'SESSION', gen_random_uuid() FROM generate_series(1, ?)`, n).Error
+	err := s.db.Gorm(t.Context()).Exec(`INSERT INTO revocations (kind, subject)
+		SELECT 'SESSION', gen_random_uuid() FROM generate_series(1, ?)`, n).Error
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,7 +218,8 @@ func TestTheStateIsToldInPartsAndOnce(t *testing.T) {
 	}
 }
 
-func TestOneAddressHasSoManyStreamsAndNoMore(t *testing.T) {
+func TestTheStreamsOfAnAddressAreLimited(t *testing.T) {
+	t.Parallel()
 	s := start(t, "PURSER_REVOCATIONS_STREAMS_PER_ADDRESS=3")
 	open := func() (context.CancelFunc, error) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -265,7 +272,8 @@ func TestAReplicaThatCanNotReadTheDatabaseEndsItsStreams(t *testing.T) {
 	testkit.Eventually(t, time.Minute, func() bool { _, _, err := watch(); return err == nil })
 }
 
-func TestWhatWasRevokedIsPrunedOnceNoTokenIsConcerned(t *testing.T) {
+func TestRevocationsArePrunedOnceTheirTokensHaveExpired(t *testing.T) {
+	t.Parallel()
 	db := testkit.Postgres(t, migrations.FS)
 	err := db.Gorm(t.Context()).Exec(`INSERT INTO revocations (kind, subject, at)
 		SELECT 'SESSION', gen_random_uuid(), now() - n * interval '1 s' FROM generate_series(1, 2500) n`).Error

@@ -34,7 +34,8 @@ func code(t *testing.T, secret string, at time.Time) string {
 	return c
 }
 
-func TestASecondFactorIsAskedForFromItsConfirmationOn(t *testing.T) {
+func TestASecondFactorIsRequiredFromItsConfirmationOn(t *testing.T) {
+	t.Parallel()
 	s := start(t, "PURSER_ATTEMPTS_PER_ACCOUNT=60")
 	s.register(t, "ada@example.com")
 	first := s.login(t, "ada@example.com")
@@ -75,13 +76,15 @@ func TestASecondFactorIsAskedForFromItsConfirmationOn(t *testing.T) {
 	if strings.Join(after.AMR, " ") != "pwd otp mfa" || !after.AuthTime.Equal(before.AuthTime.Time) {
 		t.Errorf("%v of %s, refreshed %v of %s", before.AMR, before.AuthTime, after.AMR, after.AuthTime)
 	}
-	if _, err := s.sessions.DisableTotp(ada, &authv1.DisableTotpRequest{SecondFactorCode: confirmed.GetRecoveryCodes()[0]}); err != nil {
+	disable := &authv1.DisableTotpRequest{SecondFactorCode: confirmed.GetRecoveryCodes()[0]}
+	if _, err := s.sessions.DisableTotp(ada, disable); err != nil {
 		t.Fatal(err)
 	}
 	s.login(t, "ada@example.com")
 }
 
-func TestWhatCouldLockSomebodyOutAsksForAStepUp(t *testing.T) {
+func TestChangesThatCouldLockAUserOutNeedReauthentication(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	s.register(t, "ada@example.com")
 	tokens := s.login(t, "ada@example.com")
@@ -137,6 +140,7 @@ func TestWhatCouldLockSomebodyOutAsksForAStepUp(t *testing.T) {
 }
 
 func TestCodesOfASignedInUserAreLimited(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	s.register(t, "ada@example.com")
 	ada := grpcclient.WithToken(t.Context(), s.login(t, "ada@example.com").GetAccessToken())

@@ -41,7 +41,8 @@ func (s service) serve(t *testing.T, admin context.Context, name string, permiss
 	return grpcclient.WithToken(t.Context(), token)
 }
 
-func TestAServiceSignsInInItsOwnName(t *testing.T) {
+func TestAServiceAccountSignsInAsItself(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	admin := s.asAdmin(t)
 	made, err := s.admin.CreateServiceAccount(admin,
@@ -91,7 +92,8 @@ func TestAServiceSignsInInItsOwnName(t *testing.T) {
 	want(t, err, errs.KindInvalid, "INVALID_ARGUMENT")
 }
 
-func TestSecretsAreGoodSideBySideForAsLongAsIsAsked(t *testing.T) {
+func TestTheOldSecretStaysValidForTheOverlap(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	admin := s.asAdmin(t)
 	made, err := s.admin.CreateServiceAccount(admin, &authv1.CreateServiceAccountRequest{Name: "portfolio"})
@@ -170,7 +172,8 @@ func (s service) announced(t *testing.T, kind string) (n int) {
 	return n
 }
 
-func TestAServiceIsNoPersonAndGivesNoMoreThanItHolds(t *testing.T) {
+func TestAServiceAccountIsNoUserAndGrantsNoMoreThanItHolds(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	admin := s.asAdmin(t)
 	robot := s.serve(t, admin, "robot", "admin:system", "wallet:read")
@@ -216,7 +219,8 @@ func TestAServiceIsNoPersonAndGivesNoMoreThanItHolds(t *testing.T) {
 	want(t, err, errs.KindPermissionDenied, "PERMISSION_MISSING")
 }
 
-func TestOnlyATrustedServiceSaysWhereACallCameFrom(t *testing.T) {
+func TestOnlyATrustedServiceAccountStatesTheClientAddress(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	admin := s.asAdmin(t)
 	gateway, other := s.serve(t, admin, "gateway", "client:forward"), s.serve(t, admin, "other", "wallet:read")
@@ -261,6 +265,7 @@ func TestOnlyATrustedServiceSaysWhereACallCameFrom(t *testing.T) {
 }
 
 func TestEnsuringAServiceAccountAgainChangesNothing(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	file := filepath.Join(t.TempDir(), "secret")
 	ensure := func(permissions string) string {
@@ -307,7 +312,8 @@ func TestEnsuringAServiceAccountAgainChangesNothing(t *testing.T) {
 	}
 }
 
-func TestASecretThatWasMadeElsewhereIsTaken(t *testing.T) {
+func TestAGivenSecretIsAccepted(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	file := filepath.Join(t.TempDir(), "secret")
 	ensure := func(secret string) (string, error) {

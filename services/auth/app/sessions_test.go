@@ -16,6 +16,7 @@ import (
 )
 
 func TestAUserListsAndEndsTheirSessionsAndIntrospectionSeesIt(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	s.register(t, "ada@example.com")
 	s.register(t, "eve@example.com")
@@ -80,6 +81,7 @@ func TestAUserListsAndEndsTheirSessionsAndIntrospectionSeesIt(t *testing.T) {
 }
 
 func TestSessionsThatEndedLongAgoArePrunedWithTheirTokens(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	s.register(t, "ada@example.com")
 	old, fresh := s.login(t, "ada@example.com"), s.login(t, "ada@example.com")
@@ -90,7 +92,8 @@ func TestSessionsThatEndedLongAgoArePrunedWithTheirTokens(t *testing.T) {
 		}
 	}
 	db := s.db.Gorm(context.WithoutCancel(t.Context()))
-	err := db.Exec(`UPDATE sessions SET revoked_at = now() - interval '31 days' WHERE id = (SELECT min(id::text)::uuid FROM sessions)`).Error
+	err := db.Exec(`UPDATE sessions SET revoked_at = now() - interval '31 days'
+		WHERE id = (SELECT min(id::text)::uuid FROM sessions)`).Error
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +102,8 @@ func TestSessionsThatEndedLongAgoArePrunedWithTheirTokens(t *testing.T) {
 		t.Fatal(err)
 	}
 	counts := func() (families, tokens, sealed int) {
-		err := db.Raw(`SELECT (SELECT count(*) FROM sessions), count(*), count(sealed_successor) FROM refresh_tokens`).Row().Scan(&families, &tokens, &sealed)
+		err := db.Raw(`SELECT (SELECT count(*) FROM sessions), count(*), count(sealed_successor)
+			FROM refresh_tokens`).Row().Scan(&families, &tokens, &sealed)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -140,8 +140,8 @@ CREATE TABLE key_ring (
     epoch  bigint NOT NULL
 );
 
--- The keys of a ring. A private key is encrypted with AES-256-GCM under a data key of its own (sealed_private), and the
--- data key under the key-encryption key (wrapped_key).
+-- The keys of a ring. A private key is encrypted with AES-256-GCM under a data key of its own (sealed_private), and
+-- the data key under the key-encryption key (wrapped_key).
 CREATE TABLE signing_keys (
     kid            text        PRIMARY KEY,
     issuer         text        NOT NULL REFERENCES key_ring (issuer),

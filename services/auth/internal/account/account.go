@@ -4,7 +4,8 @@
 // once, for its purpose alone; a new password ends the sessions that the old one may have started. Rules are pure
 // functions (see Decide): a Store reads the locked account, calls the rule and stores the Changes that it returns.
 //
-// Limits: that the answers take the same time is up to package rpc. Accounts that are not verified can be signed in to.
+// Limits: that the answers take the same time is up to package rpc. Accounts that are not verified can be signed in
+// to.
 package account
 
 import (

@@ -112,7 +112,8 @@ func brokenRule(path string, field *string) string {
 		*field = unit.String()
 	case "picture_url":
 		u, err := url.Parse(*field)
-		if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || strings.ContainsFunc(*field, invisible) {
+		if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil ||
+			strings.ContainsFunc(*field, invisible) {
 			return "must be an https URL without a user"
 		}
 	default:

@@ -22,7 +22,8 @@ func TakeOver(s State) Changes {
 		}
 	}
 	c := Changes{
-		UnlinkIdentities: addedBefore(s.Identities, &s.VerifiedAt), RevokeAPIKeys: addedBefore(s.APIKeys, &s.VerifiedAt),
+		UnlinkIdentities: addedBefore(s.Identities, &s.VerifiedAt),
+		RevokeAPIKeys:    addedBefore(s.APIKeys, &s.VerifiedAt),
 	}
 	if len(c.UnlinkIdentities)+len(c.RevokeAPIKeys) > 0 {
 		c.Events = []audit.Event{{Type: audit.AccountTakenOver, Reason: "ADDED_UNVERIFIED", Subject: s.ID}}

@@ -69,8 +69,8 @@ func (s *Service) Find(ctx context.Context, id uuid.UUID) (Account, error) {
 	return s.store.Find(ctx, id)
 }
 
-// SetRoles gives an account these roles and no others. errs.PermissionDenied (PERMISSION_NOT_HELD) for a role that permits
-// what the caller may not; errs.FailedPrecondition (LAST_ADMIN).
+// SetRoles gives an account these roles and no others. errs.PermissionDenied (PERMISSION_NOT_HELD) for a role that
+// permits what the caller may not; errs.FailedPrecondition (LAST_ADMIN).
 func (s *Service) SetRoles(ctx context.Context, caller authn.Caller, id uuid.UUID, roles []string,
 	endSessions bool) (Account, error) {
 	for _, r := range roles {
@@ -152,8 +152,8 @@ func (s *Service) SetAttributes(ctx context.Context, actor, id uuid.UUID, attrib
 	return s.store.Find(ctx, id)
 }
 
-// Disable ends an account's sessions and its tokens, and keeps it from signing in. A disabled account is left as it is.
-// errs.FailedPrecondition (OWN_ACCOUNT, LAST_ADMIN).
+// Disable ends an account's sessions and its tokens, and keeps it from signing in. A disabled account is left as it
+// is. errs.FailedPrecondition (OWN_ACCOUNT, LAST_ADMIN).
 func (s *Service) Disable(ctx context.Context, actor, id uuid.UUID) error {
 	if actor == id {
 		return errs.FailedPrecondition("OWN_ACCOUNT", "nobody can disable their own account")

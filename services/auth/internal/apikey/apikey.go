@@ -1,7 +1,7 @@
 // Package apikey issues keys with which programs sign in in their owner's name.
 //
-// It promises: a key is shown once and stored as a hash; a token for it carries no permission beyond the key's scopes and
-// what its owner holds at the moment, is issued to no other address than the key allows, and lasts five minutes.
+// It promises: a key is shown once and stored as a hash; a token for it carries no permission beyond the key's scopes
+// and what its owner holds at the moment, is issued to no other address than the key allows, and lasts five minutes.
 //
 // Limits: tokens that a revoked key was exchanged for are accepted until verifiers hear of the revocation.
 package apikey
@@ -60,8 +60,8 @@ type Key struct {
 
 // Store is where keys are stored.
 type Store interface {
-	// Create locks the key's user and stores the key and e, unless check refuses for how many of the user's keys can be
-	// used. It refuses what account.CheckCaller refuses.
+	// Create locks the key's user and stores the key and e, unless check refuses for how many of the user's keys can
+	// be used. It refuses what account.CheckCaller refuses.
 	Create(ctx context.Context, k Key, e audit.Event, check func(usable int) error) error
 	// List returns the user's keys, newest first.
 	List(ctx context.Context, user uuid.UUID) ([]Key, error)

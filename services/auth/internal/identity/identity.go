@@ -55,7 +55,8 @@ type Identity struct {
 type Found struct {
 	// Linked is the account that the identity belongs to.
 	Linked *account.State
-	// ByEmail is the account with the claim's address, and its Credentials; nil unless the claim's address is verified.
+	// ByEmail is the account with the claim's address, and its Credentials; nil unless the claim's address is
+	// verified.
 	ByEmail *account.State
 }
 
@@ -84,8 +85,8 @@ type Decision struct {
 // Store is where identities are stored.
 type Store interface {
 	// Resolve finds what exists for c with the accounts locked, lets decide choose, does that and records it, in one
-	// transaction. u is the account to create. decide may run more than once. It returns the account, with the identity
-	// that is linked to it now. errs.Conflict (IDENTITY_CHANGED) when it is being linked by others.
+	// transaction. u is the account to create. decide may run more than once. It returns the account, with the
+	// identity that is linked to it now. errs.Conflict (IDENTITY_CHANGED) when it is being linked by others.
 	Resolve(ctx context.Context, c Claim, u account.User, decide func(Found) (Decision, error)) (SignedIn, error)
 	// Add locks this user and links an identity to them, unless check refuses for how many are linked already.
 	// errs.AlreadyExists (IDENTITY_LINKED) when it belongs to an account.
@@ -149,8 +150,8 @@ func decide(c Claim, f Found, needsEmail bool, now time.Time) (Decision, error) 
 	return d, nil
 }
 
-// Add links the identity of a claim to the caller's account. errs.AlreadyExists (IDENTITY_LINKED) when it belongs to one
-// already, errs.FailedPrecondition (TOO_MANY_IDENTITIES).
+// Add links the identity of a claim to the caller's account. errs.AlreadyExists (IDENTITY_LINKED) when it belongs to
+// one already, errs.FailedPrecondition (TOO_MANY_IDENTITIES).
 func (s *Service) Add(ctx context.Context, user uuid.UUID, c Claim) (Identity, error) {
 	c, err := c.normal()
 	if err != nil {
@@ -181,8 +182,8 @@ func (s *Service) Remove(ctx context.Context, user, id uuid.UUID) error {
 	})
 }
 
-// remove is the rule of unlinking an identity. Under the lock, the second of two that are removed at once is seen to be
-// the last.
+// remove is the rule of unlinking an identity. Under the lock, the second of two that are removed at once is seen to
+// be the last.
 func remove(s account.State, id uuid.UUID) (account.Changes, error) {
 	if !slices.ContainsFunc(s.Identities, func(c account.Credential) bool { return c.ID == id }) {
 		return account.Changes{}, errs.NotFound("identity")
@@ -201,7 +202,8 @@ func remove(s account.State, id uuid.UUID) (account.Changes, error) {
 func (c Claim) normal() (Claim, error) {
 	if c.Provider == "" || c.Subject == "" || len(c.Subject) > maxSubject ||
 		strings.ContainsFunc(c.Subject, unprintable) {
-		return c, errs.Unauthenticated("IDENTITY_INVALID", "the provider names no subject, or one that is too long or not printable ASCII")
+		return c, errs.Unauthenticated("IDENTITY_INVALID",
+			"the provider names no subject, or one that is too long or not printable ASCII")
 	}
 	local, host, ok := strings.Cut(c.Email, "@")
 	if !ok || local == "" || host == "" || strings.Contains(host, "@") || len(c.Email) > maxEmail ||

@@ -17,8 +17,8 @@ const (
 // ForwardClient is the permission of a service account to state the client address of a call that it forwards.
 const ForwardClient = "client:forward"
 
-// permissions returns those of each role. read, write and delete are of the caller's own resources; ":any" extends them
-// to everybody's.
+// permissions returns those of each role. read, write and delete are of the caller's own resources; ":any" extends
+// them to everybody's.
 func permissions() map[string][]string {
 	all := []string{
 		"wallet:read", "wallet:write", "wallet:delete",

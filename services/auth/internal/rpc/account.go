@@ -1,5 +1,5 @@
-// Package rpc translates between the contracts of purser.auth.v1 and the
-// domain. No rule lives here.
+// Package rpc translates between the API purser.auth.v1 and the domain packages. It adds what depends on the call: the
+// limits of attempts and the floor of response times.
 package rpc
 
 import (
@@ -23,18 +23,17 @@ type AccountServer struct {
 	floor    Floor
 }
 
-// NewAccountServer serves the accounts; f is of what mustn't tell whether there
-// is one.
+// NewAccountServer returns the server; f is the floor of the methods that must not reveal whether an account exists.
 func NewAccountServer(a *account.Service, l *attempts.Limiter, f Floor) *AccountServer {
 	return &AccountServer{accounts: a, attempts: l, floor: f}
 }
 
 // Register implements the RPC.
 func (s *AccountServer) Register(ctx context.Context, req *authv1.RegisterRequest) (*authv1.RegisterResponse, error) {
-	// Every registration counts: it costs a password hash, and telling a new
-	// address from a taken one by what it costs would tell. By what is registered
-	// too: each sends it a mail, also when the account is deleted in between.
-	err := s.quietly(ctx, "register:"+account.NormalEmail(req.GetEmail()), func() error {
+	// Every registration is counted, because each costs a password hash and a count of only some would reveal which
+	// addresses are taken. It is counted by e-mail address too, because each sends a mail there, also when the account
+	// is deleted in between.
+	err := s.withFloor(ctx, "register:"+account.NormalEmail(req.GetEmail()), func() error {
 		return s.accounts.Register(ctx, req.GetEmail(), req.GetPassword(), req.GetDisplayName())
 	})
 	return &authv1.RegisterResponse{}, err
@@ -43,7 +42,7 @@ func (s *AccountServer) Register(ctx context.Context, req *authv1.RegisterReques
 // ResendVerification implements the RPC.
 func (s *AccountServer) ResendVerification(ctx context.Context,
 	req *authv1.ResendVerificationRequest) (*authv1.ResendVerificationResponse, error) {
-	err := s.quietly(ctx, "mail:"+account.NormalEmail(req.GetEmail()), func() error {
+	err := s.withFloor(ctx, "mail:"+account.NormalEmail(req.GetEmail()), func() error {
 		return s.accounts.ResendVerification(ctx, req.GetEmail())
 	})
 	return &authv1.ResendVerificationResponse{}, err
@@ -52,52 +51,51 @@ func (s *AccountServer) ResendVerification(ctx context.Context,
 // RequestPasswordReset implements the RPC.
 func (s *AccountServer) RequestPasswordReset(ctx context.Context,
 	req *authv1.RequestPasswordResetRequest) (*authv1.RequestPasswordResetResponse, error) {
-	err := s.quietly(ctx, "mail:"+account.NormalEmail(req.GetEmail()), func() error {
+	err := s.withFloor(ctx, "mail:"+account.NormalEmail(req.GetEmail()), func() error {
 		return s.accounts.RequestReset(ctx, req.GetEmail())
 	})
 	return &authv1.RequestPasswordResetResponse{}, err
 }
 
-// quietly counts a call of the caller's address, and of an account unless that
-// is "", and takes no less than the floor for it. A name of its own keeps an
-// account's mails apart from its sign-ins: asking for mails keeps nobody out.
-func (s *AccountServer) quietly(ctx context.Context, name string, call func() error) error {
+// withFloor counts a call by the client's address and by name, and answers no sooner than the floor. Names of mails
+// differ from those of sign-ins, so that requests for mails lock nobody out.
+func (s *AccountServer) withFloor(ctx context.Context, name string, call func() error) error {
 	if _, err := s.attempts.Take(ctx, clientAddress(ctx), name); err != nil {
 		return err
 	}
-	begun := time.Now()
+	start := time.Now()
 	err := call()
-	s.floor.level(ctx, begun, err)
+	s.floor.wait(ctx, start, err)
 	return err
 }
 
 // VerifyEmail implements the RPC.
 func (s *AccountServer) VerifyEmail(ctx context.Context, req *authv1.VerifyEmailRequest) (*authv1.VerifyEmailResponse,
 	error) {
-	err := s.guessed(ctx, func() error { return s.accounts.Verify(ctx, req.GetCode()) })
+	err := s.withCode(ctx, func() error { return s.accounts.Verify(ctx, req.GetCode()) })
 	return &authv1.VerifyEmailResponse{}, err
 }
 
 // CheckPasswordReset implements the RPC.
 func (s *AccountServer) CheckPasswordReset(ctx context.Context,
 	req *authv1.CheckPasswordResetRequest) (*authv1.CheckPasswordResetResponse, error) {
-	var until time.Time
-	err := s.guessed(ctx, func() (err error) {
-		until, err = s.accounts.CheckReset(ctx, req.GetCode())
+	var expiresAt time.Time
+	err := s.withCode(ctx, func() (err error) {
+		expiresAt, err = s.accounts.CheckReset(ctx, req.GetCode())
 		return err
 	})
-	return &authv1.CheckPasswordResetResponse{ExpireTime: timestamp(until)}, err
+	return &authv1.CheckPasswordResetResponse{ExpireTime: timestamp(expiresAt)}, err
 }
 
 // CompletePasswordReset implements the RPC.
 func (s *AccountServer) CompletePasswordReset(ctx context.Context,
 	req *authv1.CompletePasswordResetRequest) (*authv1.CompletePasswordResetResponse, error) {
-	err := s.guessed(ctx, func() error { return s.accounts.CompleteReset(ctx, req.GetCode(), req.GetNewPassword()) })
+	err := s.withCode(ctx, func() error { return s.accounts.CompleteReset(ctx, req.GetCode(), req.GetNewPassword()) })
 	return &authv1.CompletePasswordResetResponse{}, err
 }
 
-// guessed counts a call that names a code, unless the code was good.
-func (s *AccountServer) guessed(ctx context.Context, call func() error) error {
+// withCode counts a call with a mailed code, unless the code was valid.
+func (s *AccountServer) withCode(ctx context.Context, call func() error) error {
 	giveBack, err := s.attempts.Take(ctx, clientAddress(ctx), "")
 	if err != nil {
 		return err
@@ -160,7 +158,7 @@ func (s *AccountServer) ChangePassword(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	// Who stole a token may guess at the password with it.
+	// Counted by user, because whoever stole a token may guess the password with it.
 	giveBack, err := s.attempts.Take(ctx, clientAddress(ctx), "password:"+caller.UserID.String())
 	if err != nil {
 		return nil, err
@@ -198,13 +196,14 @@ func profileToProto(p account.Profile) *authv1.Profile {
 	}
 }
 
-// notificationsToProto says no where no choice was made.
+// notificationsToProto returns false where no choice was made.
 func notificationsToProto(n account.Notifications) *authv1.NotificationPreferences {
-	chosen := func(c *bool) *bool {
-		yes := c != nil && *c
-		return &yes
+	enabled := func(choice *bool) *bool {
+		value := choice != nil && *choice
+		return &value
 	}
 	return &authv1.NotificationPreferences{
-		PriceAlerts: chosen(n.PriceAlerts), WeeklySummary: chosen(n.WeeklySummary), ProductNews: chosen(n.ProductNews),
+		PriceAlerts: enabled(n.PriceAlerts), WeeklySummary: enabled(n.WeeklySummary),
+		ProductNews: enabled(n.ProductNews),
 	}
 }

@@ -17,23 +17,24 @@ import (
 // AdminServer serves purser.auth.v1.AdminService.
 type AdminServer struct {
 	authv1.UnimplementedAdminServiceServer
-	rotator  *signing.Rotator
-	users    *admin.Service
-	services *serviceaccount.Service
-	events   audit.Reader
+	rotator         *signing.Rotator
+	users           *admin.Service
+	serviceAccounts *serviceaccount.Service
+	events          audit.Reader
 }
 
-// AdminDeps are what those who run Purser can see and change.
+// AdminDeps are what an AdminServer depends on.
 type AdminDeps struct {
-	Rotator  *signing.Rotator
-	Users    *admin.Service
-	Services *serviceaccount.Service
-	Events   audit.Reader
+	Rotator         *signing.Rotator
+	Users           *admin.Service
+	ServiceAccounts *serviceaccount.Service
+	Events          audit.Reader
 }
 
-// NewAdminServer serves all of d.
+// NewAdminServer returns the server.
 func NewAdminServer(d AdminDeps) *AdminServer {
-	return &AdminServer{rotator: d.Rotator, users: d.Users, services: d.Services, events: d.Events}
+	return &AdminServer{rotator: d.Rotator, users: d.Users, serviceAccounts: d.ServiceAccounts,
+		events: d.Events}
 }
 
 // ListSigningKeys implements the RPC.
@@ -86,7 +87,7 @@ func (s *AdminServer) active(ctx context.Context) (*authv1.SigningKey, error) {
 			return signingKey(k), nil
 		}
 	}
-	return nil, errs.Unavailable("NO_ACTIVE_KEY", "no key signs now")
+	return nil, errs.Unavailable("NO_ACTIVE_KEY", "no signing key is active now")
 }
 
 func signingKey(k signing.Key) *authv1.SigningKey {

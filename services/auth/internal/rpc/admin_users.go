@@ -63,7 +63,7 @@ func (s *AdminServer) GetUser(ctx context.Context, req *authv1.GetUserRequest) (
 
 // SetRoles implements the RPC.
 func (s *AdminServer) SetRoles(ctx context.Context, req *authv1.SetRolesRequest) (*authv1.SetRolesResponse, error) {
-	caller, id, err := change(ctx, req)
+	caller, id, err := userChange(ctx, req)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +77,7 @@ func (s *AdminServer) SetRoles(ctx context.Context, req *authv1.SetRolesRequest)
 // SetAttributes implements the RPC.
 func (s *AdminServer) SetAttributes(ctx context.Context,
 	req *authv1.SetAttributesRequest) (*authv1.SetAttributesResponse, error) {
-	caller, id, err := change(ctx, req)
+	caller, id, err := userChange(ctx, req)
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +91,7 @@ func (s *AdminServer) SetAttributes(ctx context.Context,
 // DisableUser implements the RPC.
 func (s *AdminServer) DisableUser(ctx context.Context, req *authv1.DisableUserRequest) (*authv1.DisableUserResponse,
 	error) {
-	caller, id, err := change(ctx, req)
+	caller, id, err := userChange(ctx, req)
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +104,7 @@ func (s *AdminServer) DisableUser(ctx context.Context, req *authv1.DisableUserRe
 // EnableUser implements the RPC.
 func (s *AdminServer) EnableUser(ctx context.Context, req *authv1.EnableUserRequest) (*authv1.EnableUserResponse,
 	error) {
-	caller, id, err := change(ctx, req)
+	caller, id, err := userChange(ctx, req)
 	if err != nil {
 		return nil, err
 	}
@@ -114,8 +114,8 @@ func (s *AdminServer) EnableUser(ctx context.Context, req *authv1.EnableUserRequ
 	return &authv1.EnableUserResponse{}, nil
 }
 
-// change is who changes a user, and which one.
-func change(ctx context.Context, req interface{ GetUserId() string }) (authn.Caller, uuid.UUID, error) {
+// userChange returns the operator who changes a user, and the user's id.
+func userChange(ctx context.Context, req interface{ GetUserId() string }) (authn.Caller, uuid.UUID, error) {
 	caller, err := operator(ctx)
 	if err != nil {
 		return caller, uuid.Nil, err

@@ -6,19 +6,20 @@ import (
 	"github.com/purserhq/purser/pkg/authn"
 )
 
-// person is the caller, unless an API key or a service account.
+// person returns the caller, who must be a user in a session of their own. errs.PermissionDenied for an API key and a
+// service account.
 func person(ctx context.Context) (authn.Caller, error) {
 	caller := authn.CallerFrom(ctx)
 	return caller, caller.RequirePerson()
 }
 
-// recently is a person who proved to be themselves a short time ago.
+// recently returns a person who has signed in or reauthenticated a short time ago.
 func recently(ctx context.Context) (authn.Caller, error) {
 	caller := authn.CallerFrom(ctx)
 	return caller, caller.RequireRecentSignIn()
 }
 
-// operator is who may change what others have.
+// operator returns the caller of an administrative change.
 func operator(ctx context.Context) (authn.Caller, error) {
 	caller := authn.CallerFrom(ctx)
 	return caller, caller.RequireOperator()

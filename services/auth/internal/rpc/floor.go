@@ -7,22 +7,20 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 )
 
-// Floor is the least time that an answer takes which would otherwise tell by
-// its time whether an account exists. It has to be above what the slowest such
-// answer takes, old password hashes included; one that takes longer stands out.
-type Floor struct{ least time.Duration }
+// Floor is the minimum response time of calls whose duration would otherwise reveal whether an account exists. It has
+// to be above the slowest such call, including checks of old password hashes: a slower one can be told apart.
+type Floor struct{ minimum time.Duration }
 
 // NewFloor returns a floor; 0 is none.
-func NewFloor(least time.Duration) Floor { return Floor{least} }
+func NewFloor(minimum time.Duration) Floor { return Floor{minimum} }
 
-// level waits until the answer of a call that began at begun may be given, or
-// the caller has gone. What is told from the request alone, or doesn't name an
-// account, is told at once.
-func (f Floor) level(ctx context.Context, begun time.Time, err error) {
+// wait returns once the call that started at start may be answered, or ctx ends. Errors in the request itself depend
+// on no account and are answered at once.
+func (f Floor) wait(ctx context.Context, start time.Time, err error) {
 	if errs.Is(err, errs.KindInvalid) {
 		return
 	}
-	timer := time.NewTimer(time.Until(begun.Add(f.least)))
+	timer := time.NewTimer(time.Until(start.Add(f.minimum)))
 	defer timer.Stop()
 	select {
 	case <-timer.C:

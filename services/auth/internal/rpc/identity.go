@@ -21,7 +21,7 @@ type IdentityServer struct {
 	attempts   *attempts.Limiter
 }
 
-// NewIdentityServer serves the identities.
+// NewIdentityServer returns the server.
 func NewIdentityServer(i *identity.Service, w *siwe.Service, a *attempts.Limiter) *IdentityServer {
 	return &IdentityServer{identities: i, wallets: w, attempts: a}
 }

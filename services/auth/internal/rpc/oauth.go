@@ -11,13 +11,13 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/session"
 )
 
-// StartOAuth implements the RPC. Every start counts: each is kept for minutes.
+// StartOAuth implements the RPC. Every start is counted, because each is stored for minutes.
 func (s *SessionServer) StartOAuth(ctx context.Context, req *authv1.StartOAuthRequest) (*authv1.StartOAuthResponse,
 	error) {
 	if _, err := s.attempts.Take(ctx, clientAddress(ctx), ""); err != nil {
 		return nil, err
 	}
-	started, err := s.ways.OAuth.Start(ctx, req.GetProvider(), req.GetRedirectUri())
+	started, err := s.methods.OAuth.Start(ctx, req.GetProvider(), req.GetRedirectUri())
 	if err != nil {
 		return nil, err
 	}
@@ -32,7 +32,7 @@ func (s *SessionServer) FinishOAuth(ctx context.Context, req *authv1.FinishOAuth
 	error) {
 	resp := &authv1.FinishOAuthResponse{}
 	err := attempt(ctx, s.attempts, func() error {
-		t, code, err := s.ways.OAuth.Finish(ctx,
+		t, code, err := s.methods.OAuth.Finish(ctx,
 			oauth.Callback{State: req.GetState(), Code: req.GetCode(), Secret: req.GetSecret(), Issuer: req.GetIss()})
 		if err == nil && code == "" {
 			resp.Tokens = tokensToProto(t)
@@ -51,7 +51,7 @@ func (s *SessionServer) ExchangeLoginCode(ctx context.Context,
 	req *authv1.ExchangeLoginCodeRequest) (*authv1.ExchangeLoginCodeResponse, error) {
 	var t session.Tokens
 	err := attempt(ctx, s.attempts, func() (err error) {
-		t, err = s.ways.OAuth.Exchange(ctx, req.GetCode(), req.GetCodeVerifier(), req.GetSecondFactorCode())
+		t, err = s.methods.OAuth.Exchange(ctx, req.GetCode(), req.GetCodeVerifier(), req.GetSecondFactorCode())
 		return err
 	})
 	if err != nil {
@@ -60,14 +60,13 @@ func (s *SessionServer) ExchangeLoginCode(ctx context.Context,
 	return &authv1.ExchangeLoginCodeResponse{Tokens: tokensToProto(t)}, nil
 }
 
-// attempt charges try to the caller's address, unless it was right or could not
-// be judged.
-func attempt(ctx context.Context, l *attempts.Limiter, try func() error) error {
+// attempt counts a call by the client's address, unless it succeeded or failed for another reason than a wrong guess.
+func attempt(ctx context.Context, l *attempts.Limiter, call func() error) error {
 	giveBack, err := l.Take(ctx, clientAddress(ctx), "")
 	if err != nil {
 		return err
 	}
-	err = try()
+	err = call()
 	if !wrongGuess(err) {
 		giveBack()
 	}

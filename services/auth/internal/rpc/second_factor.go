@@ -16,7 +16,7 @@ func (s *SessionServer) EnrollTotp(ctx context.Context, _ *authv1.EnrollTotpRequ
 	if err != nil {
 		return nil, err
 	}
-	e, err := s.factors.Enroll(ctx, caller.UserID)
+	e, err := s.secondFactors.Enroll(ctx, caller.UserID)
 	if err != nil {
 		return nil, err
 	}
@@ -28,7 +28,7 @@ func (s *SessionServer) ConfirmTotp(ctx context.Context, req *authv1.ConfirmTotp
 	error) {
 	var codes []string
 	err := s.withCode(ctx, func(user uuid.UUID) (err error) {
-		codes, err = s.factors.Confirm(ctx, user, req.GetTotpCode())
+		codes, err = s.secondFactors.Confirm(ctx, user, req.GetTotpCode())
 		return err
 	})
 	if err != nil {
@@ -40,7 +40,7 @@ func (s *SessionServer) ConfirmTotp(ctx context.Context, req *authv1.ConfirmTotp
 // DisableTotp implements the RPC.
 func (s *SessionServer) DisableTotp(ctx context.Context, req *authv1.DisableTotpRequest) (*authv1.DisableTotpResponse,
 	error) {
-	err := s.withCode(ctx, func(user uuid.UUID) error { return s.factors.Disable(ctx, user, req.GetSecondFactorCode()) })
+	err := s.withCode(ctx, func(user uuid.UUID) error { return s.secondFactors.Disable(ctx, user, req.GetSecondFactorCode()) })
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +52,7 @@ func (s *SessionServer) RenewRecoveryCodes(ctx context.Context,
 	req *authv1.RenewRecoveryCodesRequest) (*authv1.RenewRecoveryCodesResponse, error) {
 	var codes []string
 	err := s.withCode(ctx, func(user uuid.UUID) (err error) {
-		codes, err = s.factors.RenewRecoveryCodes(ctx, user, req.GetSecondFactorCode())
+		codes, err = s.secondFactors.RenewRecoveryCodes(ctx, user, req.GetSecondFactorCode())
 		return err
 	})
 	if err != nil {
@@ -61,23 +61,22 @@ func (s *SessionServer) RenewRecoveryCodes(ctx context.Context,
 	return &authv1.RenewRecoveryCodesResponse{RecoveryCodes: codes}, nil
 }
 
-// withCode does something that takes a code, for a caller who proved recently
-// to be themselves.
-func (s *SessionServer) withCode(ctx context.Context, do func(user uuid.UUID) error) error {
+// withCode runs a change that needs a code, for a caller who has signed in or reauthenticated recently.
+func (s *SessionServer) withCode(ctx context.Context, change func(user uuid.UUID) error) error {
 	caller, err := recently(ctx)
 	if err != nil {
 		return err
 	}
-	return s.guess(ctx, caller.UserID, func() error { return do(caller.UserID) })
+	return s.attemptOf(ctx, caller.UserID, func() error { return change(caller.UserID) })
 }
 
-// guess counts an attempt of a signed-in user against their limits.
-func (s *SessionServer) guess(ctx context.Context, user uuid.UUID, try func() error) error {
+// attemptOf is attempt, counted by a signed-in user as well.
+func (s *SessionServer) attemptOf(ctx context.Context, user uuid.UUID, call func() error) error {
 	giveBack, err := s.attempts.Take(ctx, clientAddress(ctx), "user:"+user.String())
 	if err != nil {
 		return err
 	}
-	err = try()
+	err = call()
 	if !wrongGuess(err) {
 		giveBack()
 	}
@@ -92,7 +91,7 @@ func (s *SessionServer) Reauthenticate(ctx context.Context,
 		return nil, err
 	}
 	resp := &authv1.ReauthenticateResponse{}
-	err = s.guess(ctx, caller.UserID, func() error {
+	err = s.attemptOf(ctx, caller.UserID, func() error {
 		t, err := s.sessions.Reauthenticate(ctx, caller.UserID, caller.SessionID, req.GetPassword(), req.GetSecondFactorCode())
 		resp.AccessToken, resp.AccessExpireTime = t.Access, timestamppb.New(t.AccessExpiresAt)
 		return err

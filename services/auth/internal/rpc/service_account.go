@@ -19,7 +19,7 @@ func (s *SessionServer) IssueServiceAccountToken(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	token, expires, err := s.services.Issue(ctx, req.GetClientId(), req.GetClientSecret())
+	token, expires, err := s.serviceAccounts.Issue(ctx, req.GetClientId(), req.GetClientSecret())
 	if !wrongGuess(err) {
 		giveBack()
 	}
@@ -36,7 +36,7 @@ func (s *AdminServer) CreateServiceAccount(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	secret, a, err := s.services.Create(ctx, grantor(caller), req.GetName(), req.GetPermissions())
+	secret, a, err := s.serviceAccounts.Create(ctx, grantor(caller), req.GetName(), req.GetPermissions())
 	if err != nil {
 		return nil, err
 	}
@@ -46,11 +46,11 @@ func (s *AdminServer) CreateServiceAccount(ctx context.Context,
 // RotateServiceAccountSecret implements the RPC.
 func (s *AdminServer) RotateServiceAccountSecret(ctx context.Context,
 	req *authv1.RotateServiceAccountSecretRequest) (*authv1.RotateServiceAccountSecretResponse, error) {
-	caller, id, err := changeService(ctx, req)
+	caller, id, err := serviceAccountChange(ctx, req)
 	if err != nil {
 		return nil, err
 	}
-	secret, a, err := s.services.Rotate(ctx, grantor(caller), id, req.GetOverlap().AsDuration())
+	secret, a, err := s.serviceAccounts.Rotate(ctx, grantor(caller), id, req.GetOverlap().AsDuration())
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +60,7 @@ func (s *AdminServer) RotateServiceAccountSecret(ctx context.Context,
 // ListServiceAccounts implements the RPC.
 func (s *AdminServer) ListServiceAccounts(ctx context.Context,
 	_ *authv1.ListServiceAccountsRequest) (*authv1.ListServiceAccountsResponse, error) {
-	list, err := s.services.List(ctx)
+	list, err := s.serviceAccounts.List(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -74,18 +74,18 @@ func (s *AdminServer) ListServiceAccounts(ctx context.Context,
 // DisableServiceAccount implements the RPC.
 func (s *AdminServer) DisableServiceAccount(ctx context.Context,
 	req *authv1.DisableServiceAccountRequest) (*authv1.DisableServiceAccountResponse, error) {
-	caller, id, err := changeService(ctx, req)
+	caller, id, err := serviceAccountChange(ctx, req)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.services.Disable(ctx, caller.UserID, id); err != nil {
+	if err := s.serviceAccounts.Disable(ctx, caller.UserID, id); err != nil {
 		return nil, err
 	}
 	return &authv1.DisableServiceAccountResponse{}, nil
 }
 
-// changeService is who changes a service account, and which one.
-func changeService(ctx context.Context, req interface{ GetServiceAccountId() string }) (authn.Caller, uuid.UUID,
+// serviceAccountChange returns the operator who changes a service account, and its id.
+func serviceAccountChange(ctx context.Context, req interface{ GetServiceAccountId() string }) (authn.Caller, uuid.UUID,
 	error) {
 	caller, err := operator(ctx)
 	if err != nil {

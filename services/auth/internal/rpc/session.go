@@ -23,48 +23,46 @@ import (
 // SessionServer serves purser.auth.v1.SessionService.
 type SessionServer struct {
 	authv1.UnimplementedSessionServiceServer
-	sessions *session.Service
-	factors  *totp.Service
-	services *serviceaccount.Service
-	attempts *attempts.Limiter
-	ways     Ways
-	floor    Floor
+	sessions        *session.Service
+	secondFactors   *totp.Service
+	serviceAccounts *serviceaccount.Service
+	attempts        *attempts.Limiter
+	methods         SignInMethods
+	floor           Floor
 }
 
-// Ways to sign in beside a password.
-type Ways struct {
+// SignInMethods are the ways to sign in other than a password.
+type SignInMethods struct {
 	OAuth   *oauth.Service
 	Wallets *siwe.Service
 }
 
-// NewSessionServer serves the sessions, their second factors, and service
-// accounts; least is of a password sign-in that is refused.
-func NewSessionServer(s *session.Service, f *totp.Service, v *serviceaccount.Service, a *attempts.Limiter, least Floor,
-	w Ways) *SessionServer {
-	return &SessionServer{sessions: s, factors: f, services: v, attempts: a, floor: least, ways: w}
+// NewSessionServer returns the server; floor is that of a refused password sign-in.
+func NewSessionServer(s *session.Service, f *totp.Service, v *serviceaccount.Service, a *attempts.Limiter, floor Floor,
+	m SignInMethods) *SessionServer {
+	return &SessionServer{sessions: s, secondFactors: f, serviceAccounts: v, attempts: a, floor: floor, methods: m}
 }
 
 // Login implements the RPC.
 func (s *SessionServer) Login(ctx context.Context, req *authv1.LoginRequest) (*authv1.LoginResponse, error) {
-	// A name of its own: what is typed as an address is no other account's name.
+	// The prefix keeps whatever is typed as an address from being the name of another count.
 	giveBack, err := s.attempts.Take(ctx, clientAddress(ctx), "login:"+account.NormalEmail(req.GetEmail()))
 	if err != nil {
 		return nil, err
 	}
-	begun := time.Now()
+	start := time.Now()
 	t, err := s.sessions.Login(ctx, req.GetEmail(), req.GetPassword(), req.GetSecondFactorCode())
 	if !wrongGuess(err) {
 		giveBack()
 	}
 	if err != nil {
-		s.floor.level(ctx, begun, err)
+		s.floor.wait(ctx, start, err)
 		return nil, err
 	}
 	return &authv1.LoginResponse{Tokens: tokensToProto(t)}, nil
 }
 
-// wrongGuess reports whether what was tried was wrong, which to be asked for
-// more is not.
+// wrongGuess reports whether a sign-in failed for a wrong secret. A missing second factor is none.
 func wrongGuess(err error) bool {
 	return errs.Is(err, errs.KindUnauthenticated) && errs.As(err).Reason != "TOTP_REQUIRED"
 }

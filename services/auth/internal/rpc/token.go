@@ -25,21 +25,20 @@ import (
 // TokenServer serves purser.auth.v1.TokenService.
 type TokenServer struct {
 	authv1.UnimplementedTokenServiceServer
-	ring     *signing.Ring
-	verifier *authn.Verifier
-	sessions *session.Service
-	keys     *apikey.Service
-	services *serviceaccount.Service
-	feed     *revocation.Feed
-	streams  *streams
+	ring            *signing.Ring
+	verifier        *authn.Verifier
+	sessions        *session.Service
+	keys            *apikey.Service
+	serviceAccounts *serviceaccount.Service
+	feed            *revocation.Feed
+	streams         *streams
 }
 
-// NewTokenServer serves the ring's keys, and what is known of a token by the
-// verifier, and of its session, API key or service account, and what the feed says was revoked,
-// on so many streams of an address at once.
+// NewTokenServer returns the server of the ring's keys, of introspection and of the revocations in f, which it streams
+// on at most streamsPerAddress streams per client address.
 func NewTokenServer(r *signing.Ring, v *authn.Verifier, s *session.Service, k *apikey.Service,
 	a *serviceaccount.Service, f *revocation.Feed, streamsPerAddress int) *TokenServer {
-	return &TokenServer{ring: r, verifier: v, sessions: s, keys: k, services: a, feed: f,
+	return &TokenServer{ring: r, verifier: v, sessions: s, keys: k, serviceAccounts: a, feed: f,
 		streams: newStreams(streamsPerAddress)}
 }
 
@@ -47,7 +46,7 @@ func NewTokenServer(r *signing.Ring, v *authn.Verifier, s *session.Service, k *a
 func (s *TokenServer) GetJwks(context.Context, *authv1.GetJwksRequest) (*authv1.GetJwksResponse, error) {
 	set, ok := s.ring.Published()
 	if !ok {
-		return nil, errs.Unavailable("JWKS_UNAVAILABLE", "no key set is known now")
+		return nil, errs.Unavailable("JWKS_UNAVAILABLE", "no key set is available now")
 	}
 	resp := &authv1.GetJwksResponse{Epoch: set.Epoch, MaxAge: durationpb.New(set.MaxAge)}
 	for _, k := range set.Keys {
@@ -60,7 +59,7 @@ func (s *TokenServer) GetJwks(context.Context, *authv1.GetJwksRequest) (*authv1.
 	return resp, nil
 }
 
-// webKey takes the fields from the key's JSON, whatever its type has.
+// webKey converts a key by way of its JSON, which has other fields for each type.
 func webKey(k jose.JSONWebKey) (*authv1.JsonWebKey, error) {
 	document, err := json.Marshal(k)
 	if err != nil {
@@ -76,7 +75,7 @@ func webKey(k jose.JSONWebKey) (*authv1.JsonWebKey, error) {
 // Introspect implements the RPC.
 func (s *TokenServer) Introspect(ctx context.Context, req *authv1.IntrospectRequest) (*authv1.IntrospectResponse,
 	error) {
-	c, alive, err := s.look(ctx, req.GetToken())
+	c, alive, err := s.inspect(ctx, req.GetToken())
 	if err != nil || !alive {
 		return &authv1.IntrospectResponse{}, err
 	}
@@ -86,9 +85,9 @@ func (s *TokenServer) Introspect(ctx context.Context, req *authv1.IntrospectRequ
 	}, nil
 }
 
-// look verifies an access token and tells whether its session still runs: by
-// what the feed knows to be revoked while that is fresh, else by asking.
-func (s *TokenServer) look(ctx context.Context, token string) (authn.Caller, bool, error) {
+// inspect verifies an access token and reports whether its session, API key or secret has not ended: by the feed of
+// revocations while that is fresh, otherwise by the database.
+func (s *TokenServer) inspect(ctx context.Context, token string) (authn.Caller, bool, error) {
 	c, err := s.verifier.Verify(ctx, token)
 	if errs.Is(err, errs.KindUnauthenticated) {
 		return c, false, nil
@@ -104,7 +103,7 @@ func (s *TokenServer) look(ctx context.Context, token string) (authn.Caller, boo
 		return c, alive, err
 	}
 	if slices.Contains(c.Methods, serviceaccount.Method) {
-		alive, err := s.services.Alive(ctx, c.UserID, c.SessionID)
+		alive, err := s.serviceAccounts.Alive(ctx, c.UserID, c.SessionID)
 		return c, alive, err
 	}
 	alive, err := s.sessions.Alive(ctx, c.UserID, c.SessionID)
@@ -113,8 +112,8 @@ func (s *TokenServer) look(ctx context.Context, token string) (authn.Caller, boo
 
 // Revoke implements the RPC.
 func (s *TokenServer) Revoke(ctx context.Context, req *authv1.RevokeRequest) (*authv1.RevokeResponse, error) {
-	if strings.Contains(req.GetToken(), ".") { // no refresh token has one
-		c, alive, err := s.look(ctx, req.GetToken())
+	if strings.Contains(req.GetToken(), ".") { // an access token: refresh tokens have no dot
+		c, alive, err := s.inspect(ctx, req.GetToken())
 		if err != nil || !alive {
 			return &authv1.RevokeResponse{}, err
 		}
@@ -127,7 +126,7 @@ func (s *TokenServer) Revoke(ctx context.Context, req *authv1.RevokeRequest) (*a
 				"the token of a service account ends by itself within 5 minutes; rotate its secret")
 		}
 		err = s.sessions.Revoke(ctx, c.UserID, c.SessionID)
-		if errs.Is(err, errs.KindNotFound) { // it ended long ago
+		if errs.Is(err, errs.KindNotFound) { // deleted after its end
 			err = nil
 		}
 		return &authv1.RevokeResponse{}, err

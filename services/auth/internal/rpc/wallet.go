@@ -9,14 +9,13 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/session"
 )
 
-// StartWalletLogin implements the RPC. Every start counts: each is kept for
-// minutes.
+// StartWalletLogin implements the RPC. Every start is counted, because each is stored for minutes.
 func (s *SessionServer) StartWalletLogin(ctx context.Context,
 	req *authv1.StartWalletLoginRequest) (*authv1.StartWalletLoginResponse, error) {
 	if _, err := s.attempts.Take(ctx, clientAddress(ctx), ""); err != nil {
 		return nil, err
 	}
-	message, expires, err := s.ways.Wallets.Start(ctx, req.GetAddress(), req.GetChainId())
+	message, expires, err := s.methods.Wallets.Start(ctx, req.GetAddress(), req.GetChainId())
 	if err != nil {
 		return nil, err
 	}
@@ -28,7 +27,7 @@ func (s *SessionServer) FinishWalletLogin(ctx context.Context,
 	req *authv1.FinishWalletLoginRequest) (*authv1.FinishWalletLoginResponse, error) {
 	var t session.Tokens
 	err := attempt(ctx, s.attempts, func() (err error) {
-		t, err = s.ways.Wallets.Finish(ctx, req.GetMessage(), req.GetSignature(), req.GetSecondFactorCode())
+		t, err = s.methods.Wallets.Finish(ctx, req.GetMessage(), req.GetSignature(), req.GetSecondFactorCode())
 		return err
 	})
 	if err != nil {

@@ -12,12 +12,12 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/audit"
 )
 
-// Reauthenticate authenticates the user of a session once more (step-up, RFC 9470) and returns an access token with the
-// new time; the refresh token stays as it is.
+// Reauthenticate authenticates the user of a session once more (step-up, RFC 9470) and returns an access token with
+// the new time; the refresh token stays as it is.
 //
 // An account with a second factor needs a code of it, and the password only when one is given; any other account needs
-// its password. errs.Invalid on password when it is missing; errs.Unauthenticated: INVALID_CREDENTIALS, SESSION_REVOKED,
-// ACCOUNT_DISABLED, or as SecondFactor.
+// its password. errs.Invalid on password when it is missing; errs.Unauthenticated: INVALID_CREDENTIALS,
+// SESSION_REVOKED, ACCOUNT_DISABLED, or as SecondFactor.
 func (s *Service) Reauthenticate(ctx context.Context, user, session uuid.UUID, password, code string) (Tokens, error) {
 	proven, err := s.prove(ctx, user, password, code)
 	if err != nil {

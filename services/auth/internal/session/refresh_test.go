@@ -49,7 +49,8 @@ func TestReuseAfterTheRecoveryEndsTheSession(t *testing.T) {
 	f.refused(t, second.Refresh, "SESSION_REVOKED")
 	f.refused(t, first.Refresh, "SESSION_REVOKED")
 	if n := f.count(t, "SELECT count(*) FROM sessions WHERE revoked_at IS NOT NULL AND revoke_reason = "+
-		"'REFRESH_TOKEN_REUSED' AND NOT EXISTS (SELECT FROM refresh_tokens WHERE sealed_successor IS NOT NULL)"); n != 1 {
+		"'REFRESH_TOKEN_REUSED' AND NOT EXISTS "+
+		"(SELECT FROM refresh_tokens WHERE sealed_successor IS NOT NULL)"); n != 1 {
 		t.Error("the revocation is not stored with its reason")
 	}
 }

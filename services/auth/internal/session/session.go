@@ -1,9 +1,9 @@
 // Package session signs users in and keeps them signed in.
 //
-// A session is a family of refresh tokens (RFC 9700, section 4.14), one row that is locked for every change. It promises:
-// callers that present one token within ten seconds get the identical newest successor, so two tabs neither fork the
-// session nor end it; an answer that was lost can be requested again for a minute while its successor is unused; any
-// other second use of a token revokes the family. These times are measured by the database's clock.
+// A session is a family of refresh tokens (RFC 9700, section 4.14), one row that is locked for every change. It
+// promises: callers that present one token within ten seconds get the identical newest successor, so two tabs neither
+// fork the session nor end it; an answer that was lost can be requested again for a minute while its successor is
+// unused; any other second use of a token revokes the family. These times are measured by the database's clock.
 //
 // Limits: revoking a session ends its refreshing; its access token is accepted until it expires, or until a verifier
 // hears of the revocation.
@@ -78,8 +78,8 @@ type Used struct {
 }
 
 // Change is a rule: what to make of a locked family of a user with this standing, and the event to record, none when
-// it has no type. now is the database's clock, read under the lock. It may run more than once, and only the last result
-// is stored; when it fails, nothing is.
+// it has no type. now is the database's clock, read under the lock. It may run more than once, and only the last
+// result is stored; when it fails, nothing is.
 type Change func(f Family, standing account.Standing, now time.Time) (Family, audit.Event, error)
 
 // Store is where sessions are stored.
@@ -99,13 +99,13 @@ type Store interface {
 	ChangeOwn(ctx context.Context, user, family uuid.UUID, change Change) error
 	// PasswordHash of a user, empty for one who has no password.
 	PasswordHash(ctx context.Context, user uuid.UUID) (string, error)
-	// Revoke ends a family of this user, and stores e unless it had ended before. errs.NotFound when the user has no such
-	// family.
+	// Revoke ends a family of this user, and stores e unless it had ended before. errs.NotFound when the user has no
+	// such family.
 	Revoke(ctx context.Context, user, family uuid.UUID, reason string, e audit.Event) error
 	// RevokeAll ends the families of this user except one, and stores e.
 	RevokeAll(ctx context.Context, user, except uuid.UUID, reason string, e audit.Event) error
-	// List returns the user's families that have not ended at now, newest first: at most limit, begun before the family
-	// before unless that is zero.
+	// List returns the user's families that have not ended at now, newest first: at most limit, begun before the
+	// family before unless that is zero.
 	List(ctx context.Context, user, before uuid.UUID, limit int, now time.Time) ([]Family, error)
 	// Find returns a family of this user.
 	Find(ctx context.Context, user, family uuid.UUID) (Family, error)
@@ -119,13 +119,14 @@ type Signer interface {
 // PasswordChecker checks passwords; see package password.
 type PasswordChecker interface {
 	Matches(ctx context.Context, password, hash string) (bool, error)
-	// NeedsRehash reports whether a hash has older parameters than those of Hash, and should be replaced when its password
-	// is known.
+	// NeedsRehash reports whether a hash has older parameters than those of Hash, and should be replaced when its
+	// password is known.
 	NeedsRehash(hash string) bool
 	Hash(ctx context.Context, password string) (string, error)
 }
 
-// Proof is what somebody has signed in with: a password or an identity. It is checked again when the session is stored.
+// Proof is what somebody has signed in with: a password or an identity. It is checked again when the session is
+// stored.
 type Proof struct {
 	// PasswordHash is the one that the password matched, Replacement a newer one of that password, if any.
 	PasswordHash, Replacement string

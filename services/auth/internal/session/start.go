@@ -11,8 +11,8 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/audit"
 )
 
-// Owner is a user as they are while a session of theirs is stored, read under the lock on their account. So a change of
-// what they signed in with comes before, and is seen, or after, and ends the session.
+// Owner is a user as they are while a session of theirs is stored, read under the lock on their account. So a change
+// of what they signed in with comes before, and is seen, or after, and ends the session.
 type Owner struct {
 	Standing     account.Standing
 	PasswordHash string // empty when there is none

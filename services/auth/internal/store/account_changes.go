@@ -17,9 +17,9 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/role"
 )
 
-// The row of a user is the lock on their account: whatever changes how the account can be signed in with takes it first.
-// After it come, in this order, the lock on the admins, and the rows of the second factor, of codes, sessions, identities
-// and API keys.
+// The row of a user is the lock on their account: whatever changes how the account can be signed in with takes it
+// first. After it come, in this order, the lock on the admins, and the rows of the second factor, of codes, sessions,
+// identities and API keys.
 
 // Change implements account.Store.
 func (s *Accounts) Change(ctx context.Context, id uuid.UUID, include account.Include, decide account.Decide) error {
@@ -97,7 +97,8 @@ func decideOn(tx *gorm.DB, s *account.State, now time.Time, include account.Incl
 	return decide(*s, now)
 }
 
-func decideAndApply(tx *gorm.DB, s account.State, now time.Time, include account.Include, decide account.Decide) error {
+func decideAndApply(tx *gorm.DB, s account.State, now time.Time, include account.Include,
+	decide account.Decide) error {
 	c, err := decideOn(tx, &s, now, include, decide)
 	if err != nil {
 		return err
@@ -120,7 +121,8 @@ func lockAccount(tx *gorm.DB, condition string, arg any) (account.State, time.Ti
 		return account.State{}, time.Time{}, errs.NotFound("user")
 	}
 	row := rows[0].User
-	return account.State{User: row.user(), PasswordHash: orEmpty(row.PasswordHash), DisabledAt: orZero(row.DisabledAt)},
+	return account.State{User: row.user(), PasswordHash: orEmpty(row.PasswordHash),
+			DisabledAt: orZero(row.DisabledAt)},
 		rows[0].Now.UTC(), nil
 }
 
@@ -188,8 +190,8 @@ func recentMails(tx *gorm.DB, user uuid.UUID, kind mail.Kind) (int, error) {
 	return int(n), nil
 }
 
-// lockAdmins reads the enabled admins, as one account sees them. The lock lasts until the end of the transaction, so that
-// two admins who demote, disable or delete each other do so one after the other.
+// lockAdmins reads the enabled admins, as one account sees them. The lock lasts until the end of the transaction, so
+// that two admins who demote, disable or delete each other do so one after the other.
 func lockAdmins(tx *gorm.DB, user uuid.UUID) (a account.Admins, err error) {
 	if err := tx.Exec("SELECT pg_advisory_xact_lock(hashtext('purser: the last admin'))").Error; err != nil {
 		return a, fmt.Errorf("lock the admins: %w", err)
@@ -309,8 +311,8 @@ func applyToCredentials(tx *gorm.DB, s account.State, c account.Changes) error {
 	return nil
 }
 
-// announceAll revokes every token of a user, and those of each API key by the key's id as well: a signer whose clock is
-// ahead may issue one that seems to be newer than the revocation of the user.
+// announceAll revokes every token of a user, and those of each API key by the key's id as well: a signer whose clock
+// is ahead may issue one that seems to be newer than the revocation of the user.
 func announceAll(tx *gorm.DB, user uuid.UUID) error {
 	var keys []uuid.UUID
 	err := tx.Model(&apiKeyRow{}).Where("user_id = ? AND revoked_at IS NULL", user).Pluck("id", &keys).Error

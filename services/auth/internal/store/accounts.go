@@ -115,8 +115,8 @@ func addRoles(tx *gorm.DB, user uuid.UUID, names []string) error {
 	return nil
 }
 
-// AddRole gives the account with this address a role; no error when it has the role. errs.NotFound when there is no such
-// account.
+// AddRole gives the account with this address a role; no error when it has the role. errs.NotFound when there is no
+// such account.
 func (s *Accounts) AddRole(ctx context.Context, email, role string) error {
 	return cache.Change(ctx, s.db, func(tx *gorm.DB) ([]cache.Invalidation, error) {
 		user, _, err := lockAccount(tx, "email = ?", email)

@@ -27,7 +27,8 @@ type adminRow struct {
 
 const adminColumns = `users.id, email, display_name, created_at, email_verified_at, attributes, disabled_at,
 	EXISTS (SELECT FROM second_factors f WHERE f.user_id = users.id AND f.confirmed_at IS NOT NULL) AS second_factor,
-	coalesce((SELECT jsonb_agg(r.role ORDER BY r.role) FROM user_roles r WHERE r.user_id = users.id), '[]') AS role_names`
+	coalesce((SELECT jsonb_agg(r.role ORDER BY r.role) FROM user_roles r WHERE r.user_id = users.id), '[]')
+		AS role_names`
 
 func (r adminRow) account() admin.Account {
 	u := r.User.user()

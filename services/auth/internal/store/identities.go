@@ -122,8 +122,8 @@ func lockIfAny(tx *gorm.DB, include account.Include, condition string, arg any) 
 	return &state, err
 }
 
-// recordUse stores that an identity was signed in with. errRace when it was unlinked while this transaction waited for the
-// lock on its user.
+// recordUse stores that an identity was signed in with. errRace when it was unlinked while this transaction waited for
+// the lock on its user.
 func recordUse(tx *gorm.DB, linked identityRow, c identity.Claim, now time.Time) error {
 	done := tx.Model(&identityRow{}).Where("id = ? AND user_id = ?", linked.ID, linked.UserID).
 		Select("LastUsedAt", "Label").Updates(identityRow{LastUsedAt: &now, Label: c.Label})

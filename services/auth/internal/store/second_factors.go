@@ -50,7 +50,8 @@ func (s *SecondFactors) Label(ctx context.Context, user uuid.UUID) (string, erro
 // Confirmed implements totp.Store.
 func (s *SecondFactors) Confirmed(ctx context.Context, user uuid.UUID) (bool, error) {
 	var n int64
-	err := s.db.Gorm(ctx).Model(&secondFactorRow{}).Where("user_id = ? AND confirmed_at IS NOT NULL", user).Count(&n).Error
+	err := s.db.Gorm(ctx).Model(&secondFactorRow{}).Where("user_id = ? AND confirmed_at IS NOT NULL",
+		user).Count(&n).Error
 	if err != nil {
 		return false, fmt.Errorf("look for a second factor: %w", err)
 	}
@@ -102,7 +103,8 @@ func saveSecondFactor(tx *gorm.DB, user uuid.UUID, f totp.Factor) error {
 	row := secondFactorRow{
 		UserID: f.User, SealedSecret: f.Sealed, WrappedKey: f.Wrapped, CreatedAt: f.CreatedAt,
 		ConfirmedAt: nullTime(f.ConfirmedAt),
-		LastStep:    f.LastStep, Failures: f.Failures, BlockedUntil: nullTime(f.BlockedUntil), RecoveryHashes: [][]byte{},
+		LastStep:    f.LastStep, Failures: f.Failures, BlockedUntil: nullTime(f.BlockedUntil),
+		RecoveryHashes: [][]byte{},
 	}
 	for _, h := range f.Recovery {
 		row.RecoveryHashes = append(row.RecoveryHashes, h[:])

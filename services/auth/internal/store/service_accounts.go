@@ -147,7 +147,8 @@ func (s *ServiceAccounts) Change(ctx context.Context, id uuid.UUID, change servi
 		if err != nil {
 			return err
 		}
-		row = serviceAccountRow{ID: id, Permissions: permissionList(is.Permissions), DisabledAt: nullTime(is.DisabledAt)}
+		row = serviceAccountRow{ID: id, Permissions: permissionList(is.Permissions),
+			DisabledAt: nullTime(is.DisabledAt)}
 		if err := tx.Select("Permissions", "DisabledAt").Updates(&row).Error; err != nil {
 			return fmt.Errorf("update service account: %w", err)
 		}

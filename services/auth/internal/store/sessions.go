@@ -289,8 +289,9 @@ func (s *Sessions) RevokeAll(ctx context.Context, user, except uuid.UUID, reason
 // revoke ends the families that meet a condition, erases their successors, and returns how many it ended.
 func revoke(tx *gorm.DB, reason, condition string, args ...any) (int, error) {
 	var ended []uuid.UUID
-	err := tx.Raw("UPDATE sessions SET revoked_at = clock_timestamp(), revoke_reason = ? WHERE revoked_at IS NULL AND "+
-		condition+" RETURNING id", append([]any{reason}, args...)...).Scan(&ended).Error
+	err := tx.Raw("UPDATE sessions SET revoked_at = clock_timestamp(), revoke_reason = ? "+
+		"WHERE revoked_at IS NULL AND "+condition+" RETURNING id",
+		append([]any{reason}, args...)...).Scan(&ended).Error
 	if err != nil {
 		return 0, fmt.Errorf("revoke sessions: %w", err)
 	}
@@ -348,7 +349,8 @@ func (s *Sessions) EraseSuccessors(ctx context.Context, recovery time.Duration) 
 func (s *Sessions) Prune(ctx context.Context, keep time.Duration) error {
 	for {
 		done := s.db.Gorm(ctx).Exec(`DELETE FROM sessions WHERE id IN (SELECT id FROM sessions
-			WHERE least(coalesce(revoked_at, expires_at), expires_at) < clock_timestamp() - ? * interval '1 microsecond'
+			WHERE least(coalesce(revoked_at, expires_at), expires_at)
+				< clock_timestamp() - ? * interval '1 microsecond'
 			LIMIT 1000)`, keep.Microseconds())
 		if done.Error != nil {
 			return fmt.Errorf("prune sessions: %w", done.Error)

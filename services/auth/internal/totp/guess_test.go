@@ -112,7 +112,8 @@ func TestASecretOpensForItsOwnAccountOnly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := totp.NewService(timed{store.NewSecondFactors(f.db.DB), f.clock}, other, "Purser").Check(t.Context(), f.user,
+	if _, err := totp.NewService(timed{store.NewSecondFactors(f.db.DB), f.clock}, other, "Purser").Check(t.Context(),
+		f.user,
 		"123456"); err == nil || errs.As(err) != nil {
 		t.Errorf("with another key-encryption key: %v", err)
 	}

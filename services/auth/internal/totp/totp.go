@@ -2,10 +2,10 @@
 // seconds), and ten recovery codes for when the app is lost.
 //
 // It promises: a code is accepted once, on whichever replica, and within one step of the database's clock; a recovery
-// code is accepted once; a secret can be decrypted only with the key-encryption key and for its own account, and recovery
-// codes are stored as hashes. Five wrong codes in a row block further ones for a minute, and each further one for twice as
-// long, up to an hour, so that guessing takes some forty years on average. Recovery codes are not blocked: their 80
-// random bits can't be guessed, and the owner gets in while somebody else guesses.
+// code is accepted once; a secret can be decrypted only with the key-encryption key and for its own account, and
+// recovery codes are stored as hashes. Five wrong codes in a row block further ones for a minute, and each further one
+// for twice as long, up to an hour, so that guessing takes some forty years on average. Recovery codes are not
+// blocked: their 80 random bits can't be guessed, and the owner gets in while somebody else guesses.
 //
 // Limits: codes can be phished; whoever reads both the database and the key-encryption key can compute them.
 package totp
@@ -48,9 +48,9 @@ type Factor struct {
 	Recovery        []Hash // of the unused recovery codes
 }
 
-// Change is a rule: what to make of a user's locked second factor, and the event to record, none when it has no type. now
-// is the database's clock, read under the lock. The zero Factor stands for none, as argument and as result. It may run
-// more than once, and only the last result is stored; when it fails, nothing is.
+// Change is a rule: what to make of a user's locked second factor, and the event to record, none when it has no type.
+// now is the database's clock, read under the lock. The zero Factor stands for none, as argument and as result. It may
+// run more than once, and only the last result is stored; when it fails, nothing is.
 type Change func(f Factor, now time.Time) (Factor, audit.Event, error)
 
 // Store is where second factors are stored.
@@ -91,8 +91,8 @@ type Enrollment struct {
 	URI    string // otpauth://, as in a QR code
 }
 
-// Enroll makes a secret for an account, which is required at sign-in once it is confirmed. It replaces an unconfirmed one.
-// errs.FailedPrecondition (TOTP_ALREADY_ENROLLED) when a confirmed one exists.
+// Enroll makes a secret for an account, which is required at sign-in once it is confirmed. It replaces an unconfirmed
+// one. errs.FailedPrecondition (TOTP_ALREADY_ENROLLED) when a confirmed one exists.
 func (s *Service) Enroll(ctx context.Context, user uuid.UUID) (Enrollment, error) {
 	label, err := s.store.Label(ctx, user)
 	if err != nil {
@@ -141,11 +141,12 @@ func (s *Service) Confirm(ctx context.Context, user uuid.UUID, code string) ([]s
 // Disable removes the second factor, for a code of it or a recovery code.
 // errs.FailedPrecondition (TOTP_NOT_ENROLLED), or as Check.
 func (s *Service) Disable(ctx context.Context, user uuid.UUID, code string) error {
-	return s.changeWithCode(ctx, user, code, audit.SecondFactorDisabled, checkEnrolled, func(f *Factor, _ time.Time) { *f = Factor{} })
+	return s.changeWithCode(ctx, user, code, audit.SecondFactorDisabled, checkEnrolled,
+		func(f *Factor, _ time.Time) { *f = Factor{} })
 }
 
-// RenewRecoveryCodes replaces the recovery codes, for a code of the factor or an old recovery code, and returns the new
-// ones; they can't be read again. Errors as Disable.
+// RenewRecoveryCodes replaces the recovery codes, for a code of the factor or an old recovery code, and returns the
+// new ones; they can't be read again. Errors as Disable.
 func (s *Service) RenewRecoveryCodes(ctx context.Context, user uuid.UUID, code string) ([]string, error) {
 	codes, hashes := recoveryCodes(user)
 	err := s.changeWithCode(ctx, user, code, audit.RecoveryCodesRenewed, checkEnrolled,
@@ -164,7 +165,8 @@ func checkEnrolled(f *Factor, _ time.Time) error {
 	return nil
 }
 
-// changeWithCode applies change to a factor that check allows, for a right code. It records whether the code was right.
+// changeWithCode applies change to a factor that check allows, for a right code. It records whether the code was
+// right.
 func (s *Service) changeWithCode(ctx context.Context, user uuid.UUID, code string, t audit.Type,
 	check func(*Factor, time.Time) error, change func(*Factor, time.Time)) error {
 	var refusal error
@@ -233,8 +235,8 @@ func (s *Service) Check(ctx context.Context, user uuid.UUID, code string) (metho
 	return methods, nil
 }
 
-// useCode uses a code up and reports whether it was a recovery code. A refusal is not a failure of the transaction: it is
-// counted in the factor, which is stored.
+// useCode uses a code up and reports whether it was a recovery code. A refusal is not a failure of the transaction: it
+// is counted in the factor, which is stored.
 func (s *Service) useCode(f *Factor, code string, now time.Time) (recovery bool, refusal *errs.Error, err error) {
 	wrong := errs.Unauthenticated("TOTP_INVALID", "the code is wrong, or was used before")
 	code = strings.NewReplacer(" ", "", "-", "").Replace(code)

@@ -25,7 +25,7 @@ func (s overtaken) Standing(ctx context.Context, user uuid.UUID) (account.Standi
 	return is, err
 }
 
-func TestASessionIsNotBegunOnWhatIsSoNoMore(t *testing.T) {
+func TestASessionIsNotBegunOnAStaleProof(t *testing.T) {
 	for name, tc := range map[string]struct{ happens, reason string }{
 		"the account is disabled":      {"UPDATE users SET disabled_at = now()", "ACCOUNT_DISABLED"},
 		"the account is deleted":       {"DELETE FROM users", "INVALID_CREDENTIALS"},

@@ -23,7 +23,7 @@ func (o *interrupted) Sign(c authn.Claims, ttl time.Duration) (string, time.Time
 
 // What is changed between the look at an account and the beginning of its
 // session would have ended that session a moment later.
-func TestASignInThatAChangeOfTheAccountOvertakesBeginsNothing(t *testing.T) {
+func TestASignInThatRacesAChangeOfTheAccountBeginsNoSession(t *testing.T) {
 	for name, tc := range map[string]struct {
 		statement, reason string
 	}{

@@ -20,7 +20,7 @@ import (
 // Verifiers that Purser didn't write follow the issuer's own documents: go-oidc,
 // which fetches the set for a key that it doesn't know, and jwx, which fetches
 // it by its max-age, here at least every second, and never for a key.
-func TestStockVerifiersNoticeNoRotation(t *testing.T) {
+func TestThirdPartyVerifiersAcceptTokensThroughRotations(t *testing.T) {
 	t.Parallel() // it mostly waits
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -24,7 +24,8 @@ func (s service) link(t *testing.T, token string, w wallet) {
 
 // Mallory made the account in advance and signs in with a wallet at the moment
 // at which its owner takes it over.
-func TestAnIdentityThatIsTakenFromAnAccountMeanwhileSignsInToItNoMore(t *testing.T) {
+func TestAnIdentityThatIsUnlinkedMeanwhileDoesNotSignIn(t *testing.T) {
+	t.Parallel()
 	s, w := withWallets(t), newWallet(t)
 	s.register(t, "ada@example.com")
 	token := s.login(t, "ada@example.com").GetAccessToken()
@@ -54,7 +55,8 @@ func TestAnIdentityThatIsTakenFromAnAccountMeanwhileSignsInToItNoMore(t *testing
 	testkit.Eventually(t, 30*time.Second, func() bool {
 		var waiting int
 		err := s.db.SQL().QueryRowContext(t.Context(),
-			"SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'").Scan(&waiting)
+			"SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "+
+				"AND wait_event_type = 'Lock'").Scan(&waiting)
 		return err == nil && waiting > 0
 	})
 	if err := tx.Commit(); err != nil {
@@ -69,7 +71,8 @@ func TestAnIdentityThatIsTakenFromAnAccountMeanwhileSignsInToItNoMore(t *testing
 	}
 }
 
-func TestALoginCodeIsGoodForAsLongAsItsIdentityIsLinked(t *testing.T) {
+func TestALoginCodeIsValidWhileItsIdentityIsLinked(t *testing.T) {
+	t.Parallel()
 	s, p := withProvider(t)
 	s.register(t, "ada@example.com")
 	s.exec(t, "UPDATE users SET email_verified_at = now()")
@@ -97,7 +100,8 @@ func TestALoginCodeIsGoodForAsLongAsItsIdentityIsLinked(t *testing.T) {
 
 // What is typed as an address may read like the name under which something else
 // of an account is counted.
-func TestNobodyIsKeptFromWhatAnotherTypesAsAnAddress(t *testing.T) {
+func TestGuessesAtMadeUpAddressesLockNobodyOut(t *testing.T) {
+	t.Parallel()
 	s := start(t, "PURSER_ATTEMPTS_PER_ADDRESS=100000")
 	s.register(t, "ada@example.com")
 	token := s.login(t, "ada@example.com").GetAccessToken()

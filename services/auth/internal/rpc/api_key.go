@@ -20,7 +20,7 @@ type APIKeyServer struct {
 	attempts *attempts.Limiter
 }
 
-// NewAPIKeyServer serves the keys.
+// NewAPIKeyServer returns the server.
 func NewAPIKeyServer(k *apikey.Service, a *attempts.Limiter) *APIKeyServer {
 	return &APIKeyServer{keys: k, attempts: a}
 }

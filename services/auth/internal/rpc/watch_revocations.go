@@ -12,7 +12,7 @@ import (
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 )
 
-// maxStreams bounds the streams of all addresses together on one replica.
+// maxStreams bounds the streams of one replica.
 const maxStreams = 10_000
 
 // WatchRevocations implements the RPC.
@@ -54,34 +54,34 @@ func revocationToProto(r authn.Revoked) *authv1.Revocation {
 	return p
 }
 
-// streams counts those that run.
+// streams counts the open streams.
 type streams struct {
-	perAddress int
+	maxPerAddress int
 
-	mu  sync.Mutex
-	all int
-	of  map[string]int // by address
+	mu        sync.Mutex
+	total     int
+	byAddress map[string]int
 }
 
-func newStreams(perAddress int) *streams {
-	return &streams{perAddress: perAddress, of: map[string]int{}}
+func newStreams(maxPerAddress int) *streams {
+	return &streams{maxPerAddress: maxPerAddress, byAddress: map[string]int{}}
 }
 
-// begin counts one more stream of an address, until end.
+// begin counts one more stream of an address until end is called. errs.Exhausted (TOO_MANY_STREAMS).
 func (s *streams) begin(address string) (end func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.of[address] >= s.perAddress || s.all >= maxStreams {
+	if s.byAddress[address] >= s.maxPerAddress || s.total >= maxStreams {
 		return nil, errs.Exhausted("TOO_MANY_STREAMS", "too many streams; end one first")
 	}
-	s.of[address]++
-	s.all++
+	s.byAddress[address]++
+	s.total++
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.all--
-		if s.of[address]--; s.of[address] == 0 {
-			delete(s.of, address)
+		s.total--
+		if s.byAddress[address]--; s.byAddress[address] == 0 {
+			delete(s.byAddress, address)
 		}
 	}, nil
 }

@@ -16,12 +16,11 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/serviceaccount"
 )
 
-// ClientAddress is the metadata in which a service account that holds
-// role.ForwardClient says where a call that it passes on came from: one IPv4 or
-// IPv6 address.
+// ClientAddress is the metadata key with which a service account that holds role.ForwardClient states the client
+// address of a call that it forwards: one IPv4 or IPv6 address.
 const ClientAddress = "purser-client-address"
 
-// maxDevice bounds the bytes of a user agent that are kept.
+// maxDevice is the maximum length of a stored user agent, in bytes.
 const maxDevice = 200
 
 // Verifier checks access tokens; *authn.Verifier is one.
@@ -31,9 +30,8 @@ type Verifier interface {
 
 type addressKey struct{}
 
-// WithClient returns a function that adds to a context where its call came
-// from: the peer, or what a trusted service account says. v verifies that
-// account's token on public methods, which look at none.
+// WithClient returns a function that adds the client of a call to its context: the peer, or the one that a trusted
+// service account states. On public methods, whose callers are not authenticated, v verifies that account's token.
 func WithClient(v Verifier) func(context.Context) context.Context {
 	return func(ctx context.Context) context.Context {
 		var device string
@@ -43,15 +41,15 @@ func WithClient(v Verifier) func(context.Context) context.Context {
 		device = strings.ToValidUTF8(device[:min(len(device), maxDevice)], "")
 		client := audit.Client{Device: strings.ReplaceAll(device, "\x00", ""), Address: grpcserver.PeerAddress(ctx)}
 		address := peerIP(ctx)
-		if told, ok := forwarded(ctx, v); ok {
-			address, client.Address = told, grpcserver.AddressBlock(told)
+		if stated, ok := forwarded(ctx, v); ok {
+			address, client.Address = stated, grpcserver.AddressBlock(stated)
 		}
 		return audit.WithClient(context.WithValue(ctx, addressKey{}, address), client)
 	}
 }
 
-// forwarded is the address that a trusted service account says a call came
-// from. From anybody else, and when it is no address, what is said is nothing.
+// forwarded returns the client address that a trusted service account states. It ignores those of other callers and
+// those that are no address.
 func forwarded(ctx context.Context, v Verifier) (netip.Addr, bool) {
 	values := metadata.ValueFromIncomingContext(ctx, ClientAddress)
 	if len(values) != 1 {
@@ -89,17 +87,16 @@ func parseAddress(text string) (netip.Addr, bool) {
 	return a, !a.IsUnspecified() && !a.IsMulticast()
 }
 
-// clientIP is the address that a call came from, the zero one when it has none.
+// clientIP returns the address of the client, the zero one when it is unknown.
 func clientIP(ctx context.Context) netip.Addr {
 	a, _ := ctx.Value(addressKey{}).(netip.Addr)
 	return a
 }
 
-// clientAddress is what attempts are counted by: the address that a call came
-// from, an IPv6 one by its /64.
+// clientAddress returns the address by which attempts are counted: an IPv6 one by its /64.
 func clientAddress(ctx context.Context) string { return audit.ClientFrom(ctx).Address }
 
-// peerIP is the address that a call came from by its connection.
+// peerIP returns the address of the connection's other end.
 func peerIP(ctx context.Context) netip.Addr {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
