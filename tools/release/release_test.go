@@ -98,7 +98,7 @@ func TestAReleaseCanBeRequiredFromOutsideTheTreeWithoutReplace(t *testing.T) {
 	must(t, root, nil, "git", "clone", "--quiet", "--no-tags", "--shared", ".", clone)
 	// What is not committed yet is tested too.
 	for _, path := range append([]string{"tools/release.sh"}, names...) {
-		must(t, root, nil, "cp", "-r", filepath.Join(path), filepath.Join(clone, filepath.Dir(path))+"/")
+		must(t, root, nil, "cp", "-r", path, filepath.Join(clone, filepath.Dir(path))+"/")
 	}
 	who := []string{"GIT_AUTHOR_NAME=t", "GIT_AUTHOR_EMAIL=t@example.com", "GIT_COMMITTER_NAME=t",
 		"GIT_COMMITTER_EMAIL=t@example.com"}

@@ -40,8 +40,8 @@ func main() {
 	logs := flag.String("logs", filepath.Join(".build", "stress"), "folder for the output of failed runs")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	failures, err := stress(ctx, *runs, *timeout, *logs, flag.Args())
+	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "stress:", err)
 	}
@@ -199,9 +199,9 @@ func table(w io.Writer, rows []row) {
 	for _, r := range rows {
 		width = max(width, len(short(r.target)))
 	}
-	fmt.Fprintf(w, "\n%-*s  cpus  runs  failures  slowest\n", width, "package")
+	_, _ = fmt.Fprintf(w, "\n%-*s  cpus  runs  failures  slowest\n", width, "package")
 	for _, r := range rows {
-		fmt.Fprintf(w, "%-*s  %4d  %4d  %8d  %7s\n", width, short(r.target), r.cpus, r.runs, r.failures,
+		_, _ = fmt.Fprintf(w, "%-*s  %4d  %4d  %8d  %7s\n", width, short(r.target), r.cpus, r.runs, r.failures,
 			r.slowest.Round(10*time.Millisecond))
 	}
 }
