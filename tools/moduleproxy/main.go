@@ -36,7 +36,8 @@ func main() {
 // add writes the files of one module: VERSION.info, VERSION.mod and VERSION.zip, and the list of versions.
 func add(repository, proxy, version, dir string) error {
 	tag := dir + "/" + version
-	gomod, err := exec.CommandContext(context.Background(), "git", "-C", repository, "show", tag+":"+dir+"/go.mod").Output()
+	show := exec.CommandContext(context.Background(), "git", "-C", repository, "show", tag+":"+dir+"/go.mod")
+	gomod, err := show.Output()
 	if err != nil {
 		return fmt.Errorf("read go.mod at %s: %w", tag, err)
 	}
