@@ -103,7 +103,7 @@ func TestAChangeOfAlgorithmTakesEffectWithTheNextKeysAndBreaksNoToken(t *testing
 		w.rotator = signing.NewRotator(issuer, p, w.store, sealer(t, "kek"), slog.New(slog.DiscardHandler))
 		both := false
 		for w.store.promotions < before+4 {
-			w.second(testkit.Size(64, 128))
+			w.second(testkit.Size(16, 128))
 			both = both || len(algorithms()) > 1
 		}
 		if in := algorithms(); len(in) != 1 || !in[algorithm] || !both {

@@ -155,7 +155,8 @@ func TestNoCrashAndNoLostAcknowledgementBreaksTheRing(t *testing.T) {
 			t.Fatalf("nothing signs afterwards: %v", err)
 		}
 	})
-	testkit.Figure(t, "%d transactions crashed or lost their acknowledgement: the invariants held, and each ring recovered", faults)
+	testkit.Figure(t, "%d transactions crashed or lost their acknowledgement: "+
+		"the invariants held, and each ring recovered", faults)
 }
 
 // behind is how old at most the set is that verifiers of a publisher hold, when
