@@ -26,6 +26,7 @@ func (s service) operator(t *testing.T, user uuid.UUID, claims ...servicetest.Cl
 }
 
 func TestWhoTriggersAJobIsLoggedAndItsRunListed(t *testing.T) {
+	t.Parallel()
 	logs := &servicetest.Logs{}
 	s := start(t).replica(t, servicetest.NoRedis, logs) // has no service account
 	root := uuid.New()
@@ -61,6 +62,7 @@ func TestWhoTriggersAJobIsLoggedAndItsRunListed(t *testing.T) {
 }
 
 func TestAFailedRunHasItsErrorAndIsDueAgain(t *testing.T) {
+	t.Parallel()
 	s := start(t).replica(t, servicetest.NoRedis, io.Discard,
 		"PURSER_AUTH_ADDR=127.0.0.1:1", "PURSER_AUTH_PLAINTEXT=true", "PURSER_SERVICE_ID=portfolio",
 		"PURSER_SERVICE_SECRET=of-a-test")
@@ -87,6 +89,7 @@ func TestAFailedRunHasItsErrorAndIsDueAgain(t *testing.T) {
 }
 
 func TestAPageOfRunsIsOfOneCallersQuery(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	admin, other := s.operator(t, uuid.New()), s.operator(t, uuid.New())
 	s.exec(t, `INSERT INTO job_runs (job, scheduled_at, shard, shards, next_attempt_at, state)
@@ -118,6 +121,7 @@ func TestAPageOfRunsIsOfOneCallersQuery(t *testing.T) {
 func errorOf[T any](_ T, err error) error { return err }
 
 func TestJobsAreForOperatorsAlone(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	trigger := func(claim servicetest.Claim) error {
 		_, err := s.admin.TriggerJob(s.operator(t, uuid.New(), claim),
