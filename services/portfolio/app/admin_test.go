@@ -27,6 +27,7 @@ func (s service) operator(t *testing.T, user uuid.UUID, claims ...servicetest.Cl
 }
 
 func TestWhoTriggersAJobIsLoggedAndItsRunListed(t *testing.T) {
+	t.Parallel()
 	logs := &testkit.LogBuffer{}
 	s := start(t).replica(t, servicetest.NoRedis, logs) // has no service account
 	root := uuid.New()
@@ -62,6 +63,7 @@ func TestWhoTriggersAJobIsLoggedAndItsRunListed(t *testing.T) {
 }
 
 func TestAFailedRunHasItsErrorAndIsDueAgain(t *testing.T) {
+	t.Parallel()
 	s := start(t).replica(t, servicetest.NoRedis, io.Discard,
 		"PURSER_AUTH_ADDR=127.0.0.1:1", "PURSER_AUTH_PLAINTEXT=true", "PURSER_SERVICE_ID=portfolio",
 		"PURSER_SERVICE_SECRET=of-a-test")
@@ -88,6 +90,7 @@ func TestAFailedRunHasItsErrorAndIsDueAgain(t *testing.T) {
 }
 
 func TestAPageOfRunsIsOfOneCallersQuery(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	admin, other := s.operator(t, uuid.New()), s.operator(t, uuid.New())
 	s.exec(t, `INSERT INTO job_runs (job, scheduled_at, shard, shards, next_attempt_at, state)
@@ -119,6 +122,7 @@ func TestAPageOfRunsIsOfOneCallersQuery(t *testing.T) {
 func errorOf[T any](_ T, err error) error { return err }
 
 func TestJobsAreForOperatorsAlone(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	trigger := func(claim servicetest.Claim) error {
 		_, err := s.jobs.TriggerJob(s.operator(t, uuid.New(), claim),

@@ -44,6 +44,7 @@ func (s service) calls(id string) map[string]func(context.Context) error {
 }
 
 func TestAPortfolioOfSomebodyElseIsNotFound(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	mine, _ := s.newUser(t, "portfolio:read", "portfolio:write")
 	mallory, _ := s.newUser(t, "portfolio:read", "portfolio:write")
@@ -70,6 +71,7 @@ func TestAPortfolioOfSomebodyElseIsNotFound(t *testing.T) {
 }
 
 func TestEveryMethodAsksForItsPermission(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	for name, call := range s.calls("") {
 		t.Run(name, func(t *testing.T) {
@@ -90,6 +92,7 @@ func TestEveryMethodAsksForItsPermission(t *testing.T) {
 }
 
 func TestAValuationUsesTheCallersTokenAndIsTheLastSnapshotWhileWalletIsUnavailable(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	ctx, token := s.newUser(t, "portfolio:read", "portfolio:write")
 	s.wallet.setUnavailable(true)

@@ -69,6 +69,7 @@ func pastHours(n int) (start, end time.Time) {
 }
 
 func TestABackfillStoresWhatWasHeldAtThePricesOfThatTime(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	user := uuid.New()
 	ctx, token := s.as(t, user, "portfolio:read", "portfolio:write")
@@ -112,6 +113,7 @@ func TestABackfillStoresWhatWasHeldAtThePricesOfThatTime(t *testing.T) {
 // The wallet service fails and callers cancel: when the backfill is continued, it ends
 // with the same snapshots as an undisturbed one.
 func TestABackfillThatIsInterruptedCanBeContinued(t *testing.T) {
+	t.Parallel()
 	from, until := pastHours(300)
 	undisturbed := start(t)
 	caller, _ := undisturbed.newUser(t, "portfolio:read", "portfolio:write")
