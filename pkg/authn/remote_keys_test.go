@@ -267,9 +267,12 @@ func TestOnlyUsablePublicKeysAreRead(t *testing.T) {
 		"a key without a kid":             {jwks(t, map[string]any{"": public("ed")}), 0},
 		"a key for encryption":            {bytes.ReplaceAll(all, []byte(`"sig"`), []byte(`"enc"`)), 0},
 		"a key of another algorithm": {[]byte(
-			`{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"x","alg":"RS256","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}`), 0},
+			`{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"x","alg":"RS256",` +
+				`"x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}`), 0},
 		"an RSA key too short": {[]byte(
-			`{"keys":[{"kty":"RSA","kid":"x","n":"4f5wg5l2hKsTeNem_V41fGnJm6gOdrj8ym3rFkEU_wT8RDtnSgFEZOQpHEgQ7JL38xUfU0Y3g6aYw9QT0hJ7mCpz9Er5qLaMXJwZxzHzAahlfA0icqabvJOMvQtzD6uQv6wPEyZtDTWiQi9AXwBpHssPnpYGIn20ZZuNlX2BrCk","e":"AQAB"}]}`), 0},
+			`{"keys":[{"kty":"RSA","kid":"x","n":"4f5wg5l2hKsTeNem_V41fGnJm6gOdrj8ym3rFkEU_wT8RDtnSgFEZOQpHEgQ7JL3` +
+				`8xUfU0Y3g6aYw9QT0hJ7mCpz9Er5qLaMXJwZxzHzAahlfA0icqabvJOMvQtzD6uQv6wPEyZtDTWiQi9AXwBpHssPnpYGIn20` +
+				`ZZuNlX2BrCk","e":"AQAB"}]}`), 0},
 		"an empty set":         {[]byte(`{"keys":[]}`), 0},
 		"no set":               {[]byte(`{}`), 0},
 		"nothing":              {nil, 0},
@@ -279,7 +282,8 @@ func TestOnlyUsablePublicKeysAreRead(t *testing.T) {
 		"a curve that is not P-256": {[]byte(
 			`{"keys":[{"kty":"EC","crv":"P-384","kid":"x","x":"AA","y":"AA"}]}`), 0},
 		"a point that is not on the curve": {[]byte(
-			`{"keys":[{"kty":"EC","crv":"P-256","kid":"x","x":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAE","y":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAE"}]}`), 0},
+			`{"keys":[{"kty":"EC","crv":"P-256","kid":"x","x":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAE",` +
+				`"y":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAE"}]}`), 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			keys, err := authn.ParseKeySet(tt.body)

@@ -306,8 +306,9 @@ func TestTLSIsOfVersion13Only(t *testing.T) {
 	var roots *x509.CertPool
 	cfg.TLSCert, cfg.TLSKey, roots = certificate(t)
 	r := start(t, cfg, echo{})
-	dial := func(most uint16) (*tls.Conn, error) {
-		d := tls.Dialer{Config: &tls.Config{RootCAs: roots, MaxVersion: most, NextProtos: []string{"h2"}}} //nolint:gosec // the old version is what is tried
+	dial := func(maxVersion uint16) (*tls.Conn, error) {
+		//nolint:gosec // the old version is tried
+		d := tls.Dialer{Config: &tls.Config{RootCAs: roots, MaxVersion: maxVersion, NextProtos: []string{"h2"}}}
 		c, err := d.DialContext(t.Context(), "tcp", r.addr)
 		if err != nil {
 			return nil, err

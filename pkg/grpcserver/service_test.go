@@ -61,7 +61,8 @@ var note = sync.OnceValue(func() protoreflect.MessageDescriptor {
 		return &descriptorpb.FieldDescriptorProto{Name: &name, Number: &number, Type: kind.Enum(), Label: label.Enum(),
 			Options: o}
 	}
-	text := (&validate.FieldRules_builder{String: (&validate.StringRules_builder{MinLen: proto.Uint64(1), MaxLen: proto.Uint64(5)}).Build()}).Build()
+	lengths := (&validate.StringRules_builder{MinLen: proto.Uint64(1), MaxLen: proto.Uint64(5)}).Build()
+	text := (&validate.FieldRules_builder{String: lengths}).Build()
 	count := (&validate.FieldRules_builder{Int32: (&validate.Int32Rules_builder{Lte: proto.Int32(9)}).Build()}).Build()
 	tags := (&validate.FieldRules_builder{Repeated: (&validate.RepeatedRules_builder{Items: text}).Build()}).Build()
 	file, err := protodesc.NewFile(&descriptorpb.FileDescriptorProto{

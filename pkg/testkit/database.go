@@ -67,7 +67,8 @@ func Database(ctx context.Context, migrations fs.FS) (db *DB, drop func() error,
 	if err != nil {
 		return nil, nil, errors.Join(err, dropDatabase())
 	}
-	return &DB{DB: opened, URL: server.URL(name)}, func() error { return errors.Join(opened.Close(), dropDatabase()) }, nil
+	return &DB{DB: opened, URL: server.URL(name)}, func() error { return errors.Join(opened.Close(), dropDatabase()) },
+		nil
 }
 
 // databaseTimeout bounds the making of a database, with its template.

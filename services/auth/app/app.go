@@ -63,7 +63,8 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 		return nil, err
 	}
 	ring, rotator := newKeys(b, cfg, sealer)
-	revocations := revocation.NewFeed(cfg.Issuer, cfg.revocations(), store.NewRevocations(b.DB), ring.TriggerRefresh, log)
+	revocations := revocation.NewFeed(cfg.Issuer, cfg.revocations(), store.NewRevocations(b.DB), ring.TriggerRefresh,
+		log)
 	readAtStart(ctx, ring, revocations, log)
 	b.Group.Loop("key ring", ring.Run)
 	b.Group.Loop("revocations", revocations.Run)

@@ -29,7 +29,8 @@ service-account ensure NAME [--permissions=A,B] [--secret-file=FILE | --given-se
                           make sure that the account is there with these permissions, and that
                           FILE holds a secret of it: a new one is written, or the given one
                           taken, when it doesn't; without FILE a new secret is printed
-audit verify [N HASH]...  work the chain of audit events out anew, and compare it with the hashes of seals that the log told`
+audit verify [N HASH]...  compute the chain of audit events again, and compare it with the hashes of
+                          seals that the log has`
 
 // Command runs what Usage lists, and writes what it has to say to out. The
 // caller has to be able to read the configuration, secrets included: that is

@@ -53,7 +53,8 @@ func addJobs(b *chassis.Builder, rotator *signing.Rotator, mails *store.Mails, s
 }
 
 // job is one with a fixed schedule.
-func job(name, cron string, timeout time.Duration, catchUp jobs.CatchUpPolicy, run func(context.Context) error) chassis.Job {
+func job(name, cron string, timeout time.Duration, catchUp jobs.CatchUpPolicy,
+	run func(context.Context) error) chassis.Job {
 	return chassis.Job{Job: jobs.Job{
 		Name: name, Cron: cron, Timeout: timeout, CatchUp: catchUp,
 		Run: func(ctx context.Context, _ *jobs.Run) error { return run(ctx) },

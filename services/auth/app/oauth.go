@@ -125,7 +125,8 @@ func once[V any](redis cache.Redis, entity string) challenge.Store[challenge.Sto
 }
 
 // httpHandler serves the key set and the hosted pages of signing in.
-func httpHandler(cfg Config, keys *http.ServeMux, o *oauth.Service, l *attempts.Limiter, log *slog.Logger) (http.Handler,
+func httpHandler(cfg Config, keys *http.ServeMux, o *oauth.Service, l *attempts.Limiter,
+	log *slog.Logger) (http.Handler,
 	error) {
 	proxies, err := cfg.OAuth.proxies()
 	web.Pages{OAuth: o, Attempts: l, Secure: strings.HasPrefix(cfg.oauthBase(), "https://"), Proxies: proxies,

@@ -65,7 +65,8 @@ func jobRuns(conn grpc.ClientConnInterface) func(context.Context) (any, error) {
 		for _, r := range resp.GetRuns() {
 			took := r.GetDuration().AsDuration()
 			runs = append(runs, run{
-				Job: r.GetJob(), State: jobRunState(r.GetState()), Error: r.GetError(), Due: moment(r.GetScheduleTime()),
+				Job: r.GetJob(), State: jobRunState(r.GetState()), Error: r.GetError(),
+				Due:   moment(r.GetScheduleTime()),
 				Shard: r.GetShard(), Attempt: r.GetAttempt(), Manual: r.GetManual(), Took: took, Ran: took > 0,
 			})
 		}

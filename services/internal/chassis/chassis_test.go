@@ -154,7 +154,8 @@ func TestAProgramPrintsTheHeadAndTheServicesOwnSettings(t *testing.T) {
 			t.Errorf("%q is missing in\n%s", line, &out)
 		}
 	}
-	if unread := config.Unread(environ("PURSER_SIZES=7"), settings{}); !slices.Equal(unread, []string{"PURSER_SIZES"}) {
+	if unread := config.Unread(environ("PURSER_SIZES=7"), settings{}); !slices.Equal(unread,
+		[]string{"PURSER_SIZES"}) {
 		t.Errorf("unread are %v", unread)
 	}
 	if err := p.Run(t.Context(), nil, environ(), io.Discard, io.Discard); err != io.ErrUnexpectedEOF {

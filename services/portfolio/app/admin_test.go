@@ -81,7 +81,8 @@ func TestAFailedRunHasItsErrorAndIsDueAgain(t *testing.T) {
 			t.Fatal(runs, err)
 		}
 		for _, r := range runs.GetRuns() {
-			if r.GetState() == jobsv1.JobRunState_JOB_RUN_STATE_DUE && r.GetAttempt() > 0 && strings.Contains(r.GetError(), "AUTH_UNAVAILABLE") {
+			if r.GetState() == jobsv1.JobRunState_JOB_RUN_STATE_DUE && r.GetAttempt() > 0 &&
+				strings.Contains(r.GetError(), "AUTH_UNAVAILABLE") {
 				return true
 			}
 		}

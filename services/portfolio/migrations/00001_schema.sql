@@ -81,7 +81,7 @@ CREATE TABLE job_runs (
     shards          integer     NOT NULL,
     manual          boolean     NOT NULL DEFAULT false,
     state           text        NOT NULL DEFAULT 'due' CHECK (state IN ('due', 'running', 'done', 'skipped')),
-    missed          integer     NOT NULL DEFAULT 0, -- ticks up to this one that were skipped unseen and have no row of their own
+    missed          integer     NOT NULL DEFAULT 0, -- skipped ticks up to this one that have no row of their own
     sequence        bigint      NOT NULL DEFAULT 0,
     attempt         integer     NOT NULL DEFAULT 0,
     crashes         integer     NOT NULL DEFAULT 0, -- attempts whose lease ran out

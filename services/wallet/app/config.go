@@ -28,8 +28,9 @@ type Config struct {
 	// PriceURL of a feed in the shape of DefiLlama's coins API. Its path may
 	// carry an API key.
 	PriceURL config.Secret `env:"PRICE_URL,required,notEmpty"`
-	// PriceChains has the feed's name of each chain, chain=name.
-	PriceChains Names        `env:"PRICE_CHAINS" envDefault:"1=ethereum,10=optimism,56=bsc,100=xdai,137=polygon,8453=base,42161=arbitrum,43114=avax,31337=local"` //nolint:lll // a struct tag can not be wrapped
+	// PriceChains has the feed's name of each chain, chain=name; "default" is
+	// defaultPriceChains.
+	PriceChains Names        `env:"PRICE_CHAINS" envDefault:"default"`
 	Price       price.Policy `envPrefix:"PRICE_"`
 	Cache       CacheConfig  `envPrefix:"CACHE_"`
 }
@@ -73,11 +74,19 @@ func (c Config) CheckFiles() error {
 	return errors.Join(c.Config.CheckFiles(), c.AuthConfig.CheckFiles(), config.File("PURSER_TOKEN_LIST", c.TokenList))
 }
 
-// Names are the names of chains.
+// Names are the names of chains in a price feed.
 type Names map[uint64]string
 
-// UnmarshalText reads "1=ethereum,137=polygon".
+// defaultPriceChains are DefiLlama's names, and the embedded chain's.
+const defaultPriceChains = "1=ethereum,10=optimism,56=bsc,100=xdai,137=polygon,8453=base,42161=arbitrum," +
+	"43114=avax,31337=local"
+
+// UnmarshalText reads "1=ethereum,137=polygon", or "default".
 func (n *Names) UnmarshalText(text []byte) error {
+	pairs := string(text)
+	if pairs == "default" {
+		pairs = defaultPriceChains
+	}
 	*n = Names{}
-	return chainurl.ParsePairs(string(text), func(chain uint64, name string) { (*n)[chain] = name })
+	return chainurl.ParsePairs(pairs, func(chain uint64, name string) { (*n)[chain] = name })
 }

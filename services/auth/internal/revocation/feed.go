@@ -175,7 +175,8 @@ func (f *Feed) Read(ctx context.Context) error {
 		return err
 	}
 	fresh := f.merge(reading, begun, all)
-	return f.local.Apply(authn.RevocationUpdate{Epoch: reading.Epoch, Revoked: f.policy.revoked(fresh), CaughtUp: true})
+	return f.local.Apply(authn.RevocationUpdate{Epoch: reading.Epoch, Revoked: f.policy.revoked(fresh),
+		CaughtUp: true})
 }
 
 // window returns how far back to read, and whether that is all of Retention.

@@ -40,7 +40,10 @@ func (s *SessionServer) ConfirmTotp(ctx context.Context, req *authv1.ConfirmTotp
 // DisableTotp implements the RPC.
 func (s *SessionServer) DisableTotp(ctx context.Context, req *authv1.DisableTotpRequest) (*authv1.DisableTotpResponse,
 	error) {
-	err := s.withCode(ctx, func(user uuid.UUID) error { return s.secondFactors.Disable(ctx, user, req.GetSecondFactorCode()) })
+	err := s.withCode(ctx, func(user uuid.UUID) error {
+		return s.secondFactors.Disable(ctx, user,
+			req.GetSecondFactorCode())
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +95,8 @@ func (s *SessionServer) Reauthenticate(ctx context.Context,
 	}
 	resp := &authv1.ReauthenticateResponse{}
 	err = s.attemptOf(ctx, caller.UserID, func() error {
-		t, err := s.sessions.Reauthenticate(ctx, caller.UserID, caller.SessionID, req.GetPassword(), req.GetSecondFactorCode())
+		t, err := s.sessions.Reauthenticate(ctx, caller.UserID, caller.SessionID, req.GetPassword(),
+			req.GetSecondFactorCode())
 		resp.AccessToken, resp.AccessExpireTime = t.Access, timestamppb.New(t.AccessExpiresAt)
 		return err
 	})

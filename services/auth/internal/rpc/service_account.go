@@ -26,7 +26,8 @@ func (s *SessionServer) IssueServiceAccountToken(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	return &authv1.IssueServiceAccountTokenResponse{AccessToken: token, AccessExpireTime: timestamppb.New(expires)}, nil
+	return &authv1.IssueServiceAccountTokenResponse{AccessToken: token, AccessExpireTime: timestamppb.New(expires)},
+		nil
 }
 
 // CreateServiceAccount implements the RPC.

@@ -277,7 +277,8 @@ func (s *Service) Issue(ctx context.Context, name, presented string) (token stri
 	secret, ok := a.matching(presented)
 	if !ok {
 		refusal := errs.Unauthenticated("SERVICE_SECRET_INVALID", "the client or its secret is not valid")
-		e := audit.Event{Type: audit.ServiceAccountRefused, Outcome: audit.Refused, Reason: refusal.Reason, Subject: a.ID}
+		e := audit.Event{Type: audit.ServiceAccountRefused, Outcome: audit.Refused, Reason: refusal.Reason,
+			Subject: a.ID}
 		if err := s.audit.Record(ctx, e); err != nil {
 			return "", time.Time{}, err
 		}

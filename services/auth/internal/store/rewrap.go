@@ -32,7 +32,8 @@ func (s *Keys) Rewrap(ctx context.Context, issuer, kid string, old, fresh []byte
 // Rewrap passes every wrapped data key, with its user, to rewrap and stores the
 // result, unless that is nil or the row has changed meanwhile. It returns how many
 // results were stored.
-func (s *SecondFactors) Rewrap(ctx context.Context, rewrap func(user uuid.UUID, wrapped []byte) ([]byte, error)) (n int,
+func (s *SecondFactors) Rewrap(ctx context.Context,
+	rewrap func(user uuid.UUID, wrapped []byte) ([]byte, error)) (n int,
 	err error) {
 	var after uuid.UUID
 	for {
