@@ -340,7 +340,8 @@ func TestPrintedConfigurationShowsNoSecret(t *testing.T) {
 		"PURSER_DATABASE_URL=postgres://wallet:hunter2@db/wallet", "PURSER_REDIS_URL=redis://:hunter2@redis",
 		"PURSER_GRPC_PLAINTEXT=true",
 		"PURSER_ISSUER=https://auth.example", "PURSER_PRICE_URL=https://feed.example/hunter2",
-		"PURSER_CHAIN_RPC_URLS=1=https://node.example/v2/hunter2,1=https://user:hunter2@other.example,10=https://third.example",
+		"PURSER_CHAIN_RPC_URLS=1=https://node.example/v2/hunter2,1=https://user:hunter2@other.example," +
+			"10=https://third.example",
 	})
 	if err != nil {
 		t.Fatal(err)
