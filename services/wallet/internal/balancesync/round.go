@@ -142,7 +142,8 @@ func (r *Round) Run(ctx context.Context, shard, shards int) error {
 	failures := make([]error, len(chains)+2)
 	var chainsDone sync.WaitGroup
 	for i, chain := range chains {
-		q := DueQuery{Chain: chain, Shard: shard, Shards: shards, SyncedBefore: started.Add(-r.syncEvery), Now: started}
+		q := DueQuery{Chain: chain, Shard: shard, Shards: shards, SyncedBefore: started.Add(-r.syncEvery),
+			Now: started}
 		chainsDone.Go(func() { failures[i] = r.syncChain(ctx, q, n) })
 	}
 	if shard == 0 {

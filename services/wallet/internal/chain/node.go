@@ -133,7 +133,8 @@ func (n *node) block(ctx context.Context, which string) (block.Block, error) {
 	if *head.Number > math.MaxInt64 || *head.Time > maxBlockTime {
 		return block.Block{}, errors.New("the block's number or timestamp is out of range")
 	}
-	return block.Block{Number: uint64(*head.Number), Hash: *head.Hash, Time: time.Unix(int64(*head.Time), 0).UTC()}, nil
+	at := time.Unix(int64(*head.Time), 0).UTC()
+	return block.Block{Number: uint64(*head.Number), Hash: *head.Hash, Time: at}, nil
 }
 
 // startCooldown has the node tried after all others until t. Its chain is checked

@@ -154,7 +154,7 @@ func (s *Service) read(ctx context.Context, ids []string, find tokenFinder) (map
 // source fails; prices that can't be stored are returned nevertheless.
 func (s *Service) fetch(ctx context.Context, due []token.Token) (map[string]Price, error) {
 	if len(due) == 0 {
-		return nil, nil
+		return map[string]Price{}, nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fetchTimeout)
 	defer cancel()

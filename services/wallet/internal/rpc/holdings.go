@@ -53,7 +53,8 @@ func (s *HoldingsServer) GetHoldings(ctx context.Context,
 	if err := checkCursor(after.Token); err != nil {
 		return nil, err
 	}
-	rows, next, err := s.holdings.List(ctx, owner, after, page.Size(req.GetPageSize(), defaultHoldingsPerPage, maxHoldingsPerPage))
+	rows, next, err := s.holdings.List(ctx, owner, after,
+		page.Size(req.GetPageSize(), defaultHoldingsPerPage, maxHoldingsPerPage))
 	if err != nil {
 		return nil, err
 	}

@@ -29,12 +29,13 @@ func TestAmountsRoundTripExactly(t *testing.T) {
 	f := newFixture(t)
 	w := f.create(t, f.owner, 1)
 	for name, text := range map[string]string{
-		"zero":                        "0",
-		"one":                         "1",
-		"past a float's digits":       "9007199254740993",
-		"past 64 bits":                "18446744073709551616",
-		"a 1 with 77 zeros":           "1" + zeros(77),
-		"2^256-1":                     "115792089237316195423570985008687907853269984665640564039457584007913129639935",
+		"zero":                  "0",
+		"one":                   "1",
+		"past a float's digits": "9007199254740993",
+		"past 64 bits":          "18446744073709551616",
+		"a 1 with 77 zeros":     "1" + zeros(77),
+		"2^256-1": "115792089237316195423570985008687907853269" +
+			"984665640564039457584007913129639935",
 		"a round number of 78 digits": "1" + "15792" + zeros(72),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -107,7 +108,8 @@ func TestBlocksAndHashesAreStored(t *testing.T) {
 	if err != nil || len(got) != 1 {
 		t.Fatal(got, err)
 	}
-	if got[0].Block.Number != 41 || got[0].Block.Hash != want.Block.Hash || !got[0].Block.Time.Equal(want.Block.Time) ||
+	if got[0].Block.Number != 41 || got[0].Block.Hash != want.Block.Hash ||
+		!got[0].Block.Time.Equal(want.Block.Time) ||
 		got[0].Token != want.Token {
 		t.Errorf("%+v came back as %+v", want, got[0])
 	}

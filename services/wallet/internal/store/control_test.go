@@ -59,7 +59,8 @@ func TestWithoutTheBlockInTheUpsertAnOldBalanceStays(t *testing.T) {
 	w := f.create(t, f.owner, 1)
 	f.save(t, w, 10, balance(f.tokens[0], 5, 10))
 	_, err := f.db.SQL().ExecContext(t.Context(), `INSERT INTO balances VALUES ($1, $2, 1, 9, '', now())
-		ON CONFLICT (wallet_id, token_id) DO UPDATE SET amount = excluded.amount, block_number = excluded.block_number`, w.ID, f.tokens[0].ID)
+		ON CONFLICT (wallet_id, token_id) DO UPDATE
+		SET amount = excluded.amount, block_number = excluded.block_number`, w.ID, f.tokens[0].ID)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -116,7 +116,8 @@ func upsertHours(ctx context.Context, conn *pgx.Conn, read []history.HourBalance
 	var tokens, amounts []string
 	for i, e := range read {
 		ids[i], hours[i], readAt[i] = e.Wallet, time.Unix(e.Hour, 0), e.ReadAt
-		blocks[i], hashes[i], counts[i], unread[i] = int64(e.Block.Number), e.Block.Hash[:], int32(e.TokenCount), e.Unread
+		blocks[i], hashes[i], counts[i], unread[i] = int64(e.Block.Number), e.Block.Hash[:], int32(e.TokenCount),
+			e.Unread
 		if !e.Block.Time.IsZero() {
 			times[i] = &e.Block.Time
 		}
@@ -127,7 +128,8 @@ func upsertHours(ctx context.Context, conn *pgx.Conn, read []history.HourBalance
 		}
 	}
 	_, err := conn.Exec(ctx, `
-		INSERT INTO wallet_history (wallet_id, hour, block_number, block_hash, block_time, token_count, unread, read_at)
+		INSERT INTO wallet_history (wallet_id, hour, block_number, block_hash, block_time,
+		                            token_count, unread, read_at)
 		SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::bigint[], $4::bytea[], $5::timestamptz[],
 		                     $6::integer[], $7::text[], $8::timestamptz[])
 		ON CONFLICT (wallet_id, hour) DO UPDATE

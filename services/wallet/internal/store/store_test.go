@@ -157,10 +157,10 @@ func TestAnotherOwnersWalletDoesNotExist(t *testing.T) {
 // dump is all that is stored of wallets and balances.
 func (f fixture) dump(t *testing.T) (text string) {
 	t.Helper()
-	err := f.db.SQL().QueryRowContext(t.Context(), `
+	row := f.db.SQL().QueryRowContext(t.Context(), `
 		SELECT coalesce((SELECT string_agg(w::text, E'\n' ORDER BY id) FROM wallets w), '') || E'\n' ||
-		       coalesce((SELECT string_agg(b::text, E'\n' ORDER BY wallet_id, token_id) FROM balances b), '')`).Scan(&text)
-	if err != nil {
+		       coalesce((SELECT string_agg(b::text, E'\n' ORDER BY wallet_id, token_id) FROM balances b), '')`)
+	if err := row.Scan(&text); err != nil {
 		t.Fatal(err)
 	}
 	return text

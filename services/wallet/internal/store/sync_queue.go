@@ -42,7 +42,8 @@ func (s *Wallets) Due(ctx context.Context, q balancesync.DueQuery) ([]wallet.Wal
 }
 
 // WithoutNode implements balancesync.QueueStore.
-func (s *Wallets) WithoutNode(ctx context.Context, chains []uint64, now time.Time, limit int) ([]wallet.Wallet, error) {
+func (s *Wallets) WithoutNode(ctx context.Context, chains []uint64, now time.Time, limit int) ([]wallet.Wallet,
+	error) {
 	wallets, err := s.rows(ctx, `
 		SELECT * FROM wallets
 		WHERE split_part(account, ':', 2) NOT IN ? AND sync_state <> 'FAILED'

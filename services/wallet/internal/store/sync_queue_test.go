@@ -128,19 +128,22 @@ func TestTheOrderOfWalletsIsThatOfAnIndex(t *testing.T) {
 	f := newFixture(t)
 	if _, err := f.db.SQL().ExecContext(t.Context(), `
 		INSERT INTO wallets (id, owner_id, account, created_at, updated_at, sync_state, synced_at)
-		SELECT gen_random_uuid(), gen_random_uuid(), 'eip155:1:0x' || lpad(to_hex(i), 40, '0'), now(), now(), 'SYNCED', now() - i * interval '1 second'
+		SELECT gen_random_uuid(), gen_random_uuid(), 'eip155:1:0x' || lpad(to_hex(i), 40, '0'), now(), now(),
+		       'SYNCED', now() - i * interval '1 second'
 		FROM generate_series(1, 5000) AS i; ANALYZE wallets`); err != nil {
 		t.Fatal(err)
 	}
 	testkit.Eventually(t, 10*time.Second, func() bool { // for scans are counted late
-		page, err := f.Due(t.Context(), balancesync.DueQuery{Chain: 1, Shards: 4, SyncedBefore: time.Now(), Now: time.Now(),
-			Limit: 50})
+		now := time.Now()
+		page, err := f.Due(t.Context(),
+			balancesync.DueQuery{Chain: 1, Shards: 4, SyncedBefore: now, Now: now, Limit: 50})
 		if err != nil || len(page) != 50 {
 			t.Fatal(len(page), err)
 		}
 		var n int
-		if err := f.db.SQL().QueryRowContext(t.Context(),
-			"SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'wallets_sync_queue'").Scan(&n); err != nil {
+		row := f.db.SQL().QueryRowContext(t.Context(),
+			"SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'wallets_sync_queue'")
+		if err := row.Scan(&n); err != nil {
 			t.Fatal(err)
 		}
 		return n > 0
