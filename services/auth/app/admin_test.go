@@ -302,7 +302,8 @@ func TestAdministrativeChangesNeedAReauthenticatedUserOrAServiceAccount(t *testi
 			return err
 		},
 		"RotateServiceAccountSecret": func(ctx context.Context) error {
-			_, err := s.admin.RotateServiceAccountSecret(ctx, &authv1.RotateServiceAccountSecretRequest{ServiceAccountId: id})
+			_, err := s.admin.RotateServiceAccountSecret(ctx,
+				&authv1.RotateServiceAccountSecretRequest{ServiceAccountId: id})
 			return err
 		},
 		"DisableServiceAccount": func(ctx context.Context) error {

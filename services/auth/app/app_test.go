@@ -96,7 +96,8 @@ func startOn(t testing.TB, db *testkit.DB, url string, more ...string) service {
 	return service{
 		db: db, addr: a.Addr(), http: "http://" + a.HTTPAddr(), accounts: authv1.NewAccountServiceClient(conn),
 		sessions: authv1.NewSessionServiceClient(conn), tokens: authv1.NewTokenServiceClient(conn),
-		admin: authv1.NewAdminServiceClient(conn), jobs: jobsv1.NewJobServiceClient(conn), keys: authv1.NewApiKeyServiceClient(conn),
+		admin: authv1.NewAdminServiceClient(conn), jobs: jobsv1.NewJobServiceClient(conn),
+		keys:       authv1.NewApiKeyServiceClient(conn),
 		identities: authv1.NewIdentityServiceClient(conn),
 	}
 }

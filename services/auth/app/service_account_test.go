@@ -127,7 +127,8 @@ func TestTheOldSecretStaysValidForTheOverlap(t *testing.T) {
 	if !active() {
 		t.Error("a token of a secret that is still good is not")
 	}
-	third, err := s.admin.RotateServiceAccountSecret(admin, &authv1.RotateServiceAccountSecretRequest{ServiceAccountId: id})
+	third, err := s.admin.RotateServiceAccountSecret(admin,
+		&authv1.RotateServiceAccountSecretRequest{ServiceAccountId: id})
 	if err != nil || len(third.GetServiceAccount().GetSecrets()) != 1 {
 		t.Fatal(third, err)
 	}
@@ -153,7 +154,8 @@ func TestTheOldSecretStaysValidForTheOverlap(t *testing.T) {
 	}
 	_, err = s.admin.RotateServiceAccountSecret(admin, &authv1.RotateServiceAccountSecretRequest{ServiceAccountId: id})
 	want(t, err, errs.KindFailedPrecondition, "SERVICE_ACCOUNT_DISABLED")
-	_, err = s.admin.RotateServiceAccountSecret(admin, &authv1.RotateServiceAccountSecretRequest{ServiceAccountId: uuid.NewString()})
+	_, err = s.admin.RotateServiceAccountSecret(admin,
+		&authv1.RotateServiceAccountSecretRequest{ServiceAccountId: uuid.NewString()})
 	want(t, err, errs.KindNotFound, "NOT_FOUND")
 	list, err := s.admin.ListServiceAccounts(admin, &authv1.ListServiceAccountsRequest{})
 	if err != nil || len(list.GetServiceAccounts()) != 1 || list.GetServiceAccounts()[0].GetDisableTime() == nil ||
