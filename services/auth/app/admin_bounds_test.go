@@ -10,7 +10,6 @@ import (
 )
 
 func TestNobodyGrantsARoleThatPermitsMoreThanTheirOwn(t *testing.T) {
-	t.Parallel()
 	s := start(t)
 	admin := s.asAdmin(t)
 	s.register(t, "ada@example.com")
@@ -45,7 +44,6 @@ func TestNobodyGrantsARoleThatPermitsMoreThanTheirOwn(t *testing.T) {
 // Whatever attributes an account is given, its tokens are ones that verifiers
 // take: a "<" is six bytes in JSON, and eight in a token.
 func TestATokenWithTheMaximumOfAttributesIsAccepted(t *testing.T) {
-	t.Parallel()
 	s := start(t)
 	admin := s.asAdmin(t)
 	s.register(t, "ada@example.com")
@@ -70,7 +68,6 @@ func TestATokenWithTheMaximumOfAttributesIsAccepted(t *testing.T) {
 }
 
 func TestAnAdminSeesWhoseAddressIsVerified(t *testing.T) {
-	t.Parallel()
 	s := startMailed(t)
 	admin := s.asAdmin(t)
 	s.register(t, "ada@example.com")
@@ -87,7 +84,6 @@ func TestAnAdminSeesWhoseAddressIsVerified(t *testing.T) {
 
 // What no text in Postgres can hold is of nothing.
 func TestANULByteNamesNoKeyAndNoJob(t *testing.T) {
-	t.Parallel()
 	s := start(t)
 	admin := s.asAdmin(t)
 	_, err := s.admin.RevokeSigningKey(admin, &authv1.RevokeSigningKeyRequest{Kid: "x\x00"})
