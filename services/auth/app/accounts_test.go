@@ -126,7 +126,6 @@ func (s mailed) tryLogin(t *testing.T, email, password string) (*authv1.Tokens, 
 }
 
 func TestAnAddressIsVerifiedByTheCodeThatWasMailedOnce(t *testing.T) {
-	t.Parallel()
 	s := startMailed(t, "PURSER_MAIL_LINKS_URL=https://app.example/")
 	begun := time.Now()
 	s.register(t, "Ada@Example.com")
@@ -164,7 +163,6 @@ func TestAnAddressIsVerifiedByTheCodeThatWasMailedOnce(t *testing.T) {
 }
 
 func TestANewerCodeEndsTheOneBefore(t *testing.T) {
-	t.Parallel()
 	s := startMailed(t)
 	s.register(t, "ada@example.com")
 	first := mailedCode(t, s.wait(t, "ada@example.com", verifySubject, 1))
@@ -191,7 +189,6 @@ func TestANewerCodeEndsTheOneBefore(t *testing.T) {
 }
 
 func TestACodeThatIsTooOldIsRefused(t *testing.T) {
-	t.Parallel()
 	s := startMailed(t)
 	s.register(t, "ada@example.com")
 	s.askReset(t, "ada@example.com")
@@ -221,7 +218,6 @@ func TestACodeThatIsTooOldIsRefused(t *testing.T) {
 }
 
 func TestAResetEndsEverySessionAndWorksForOneOfTwoAtOnce(t *testing.T) {
-	t.Parallel()
 	s := startMailed(t, "PURSER_PASSWORD_HASHES_AT_ONCE=16")
 	s.register(t, "ada@example.com")
 	if err := s.verify(t, mailedCode(t, s.wait(t, "ada@example.com", verifySubject, 1))); err != nil {
@@ -290,7 +286,6 @@ func (s service) apiKey(t *testing.T, access string) string {
 
 // Mallory registers Ada's address before she does.
 func TestAResetOfAnUnverifiedAccountLocksOutWhoeverRegisteredIt(t *testing.T) {
-	t.Parallel()
 	s := startMailed(t)
 	s.register(t, "ada@example.com")
 	mallory := s.login(t, "ada@example.com")
@@ -315,7 +310,6 @@ func TestAResetOfAnUnverifiedAccountLocksOutWhoeverRegisteredIt(t *testing.T) {
 }
 
 func TestTheOwnerOfAnAddressIsMailedWhenSomebodyTriesToRegisterIt(t *testing.T) {
-	t.Parallel()
 	s := startMailed(t)
 	s.register(t, "ada@example.com")
 	if _, err := s.accounts.Register(t.Context(),

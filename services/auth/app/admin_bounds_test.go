@@ -11,7 +11,6 @@ import (
 )
 
 func TestNobodyGrantsARoleThatPermitsMoreThanTheirOwn(t *testing.T) {
-	t.Parallel()
 	s := start(t)
 	admin := s.asAdmin(t)
 	s.register(t, "ada@example.com")
@@ -46,7 +45,6 @@ func TestNobodyGrantsARoleThatPermitsMoreThanTheirOwn(t *testing.T) {
 // Whatever attributes an account is given, its tokens are ones that verifiers
 // take: a "<" is six bytes in JSON, and eight in a token.
 func TestATokenWithTheMaximumOfAttributesIsAccepted(t *testing.T) {
-	t.Parallel()
 	s := start(t)
 	admin := s.asAdmin(t)
 	s.register(t, "ada@example.com")
@@ -71,7 +69,6 @@ func TestATokenWithTheMaximumOfAttributesIsAccepted(t *testing.T) {
 }
 
 func TestAnAdminSeesWhoseAddressIsVerified(t *testing.T) {
-	t.Parallel()
 	s := startMailed(t)
 	admin := s.asAdmin(t)
 	s.register(t, "ada@example.com")
@@ -88,7 +85,6 @@ func TestAnAdminSeesWhoseAddressIsVerified(t *testing.T) {
 
 // What no text in Postgres can hold is of nothing.
 func TestANULByteNamesNoKeyAndNoJob(t *testing.T) {
-	t.Parallel()
 	s := start(t)
 	admin := s.asAdmin(t)
 	_, err := s.admin.RevokeSigningKey(admin, &authv1.RevokeSigningKeyRequest{Kid: "x\x00"})

@@ -29,7 +29,6 @@ func (s service) find(t *testing.T, admin context.Context, email string) *authv1
 }
 
 func TestAnAdminFindsAccounts(t *testing.T) {
-	t.Parallel()
 	s := start(t, "PURSER_ATTEMPTS_PER_ADDRESS=1000")
 	admin := s.asAdmin(t)
 	for _, name := range []string{"ada", "adb", "a%b", "a_b", "bob"} {
@@ -86,7 +85,6 @@ func TestAnAdminFindsAccounts(t *testing.T) {
 }
 
 func TestRolesAndAttributesAreInTheNextToken(t *testing.T) {
-	t.Parallel()
 	s := start(t)
 	admin := s.asAdmin(t)
 	s.register(t, "ada@example.com")
@@ -141,7 +139,6 @@ func TestRolesAndAttributesAreInTheNextToken(t *testing.T) {
 }
 
 func TestADisabledAccountIsLockedOutAndTheLastAdminCanNotBeDisabled(t *testing.T) {
-	t.Parallel()
 	s := start(t)
 	admin := s.asAdmin(t)
 	s.register(t, "ada@example.com")
@@ -192,7 +189,6 @@ func TestADisabledAccountIsLockedOutAndTheLastAdminCanNotBeDisabled(t *testing.T
 }
 
 func TestAnAdminReadsEventsAndRunsOfJobs(t *testing.T) {
-	t.Parallel()
 	s := start(t)
 	begun := timestamppb.New(time.Now().Add(-time.Minute))
 	admin := s.asAdmin(t)
@@ -257,7 +253,6 @@ func TestAnAdminReadsEventsAndRunsOfJobs(t *testing.T) {
 }
 
 func TestAdministrativeChangesNeedAReauthenticatedUserOrAServiceAccount(t *testing.T) {
-	t.Parallel()
 	s := start(t)
 	admin := s.asAdmin(t)
 	key, err := s.keys.CreateApiKey(admin, &authv1.CreateApiKeyRequest{Name: "x",

@@ -18,7 +18,6 @@ import (
 )
 
 func TestAnAPIKeyIsExchangedForATokenWithinItsScopes(t *testing.T) {
-	t.Parallel()
 	s := start(t)
 	s.register(t, "ada@example.com")
 	s.register(t, "eve@example.com")

@@ -55,7 +55,6 @@ func TestASixthWrongPasswordWithinAMinuteIsRefused(t *testing.T) {
 
 // Or a refusal would tell which accounts there are.
 func TestAttemptsOnAnUnknownAccountAreLimitedAlike(t *testing.T) {
-	t.Parallel()
 	s := start(t)
 	untilRefused(t, 5,
 		func(int) error { return s.guess(t, "nobody@example.com") },
@@ -63,7 +62,6 @@ func TestAttemptsOnAnUnknownAccountAreLimitedAlike(t *testing.T) {
 }
 
 func TestRegistrationsAreCountedByAddress(t *testing.T) {
-	t.Parallel()
 	s := start(t, "PURSER_ATTEMPTS_PER_ADDRESS=3")
 	// a taken one counts as a new one
 	emails := []string{"ada@example.com", "ada@example.com", "bob@example.com", "cyd@example.com"}

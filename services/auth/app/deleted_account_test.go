@@ -13,7 +13,6 @@ import (
 // signer's clock may put some seconds ahead; each session by its id, which it
 // can't.
 func TestTokensOfADeletedAccountFromASignerWhoseClockIsAheadAreRefused(t *testing.T) {
-	t.Parallel()
 	s := start(t)
 	s.register(t, "ada@example.com")
 	tokens := s.login(t, "ada@example.com")

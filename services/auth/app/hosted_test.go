@@ -65,7 +65,6 @@ func (s service) startHosted(t *testing.T, b *http.Client, p *provider, more url
 }
 
 func TestABrowserSignsInOnTheHostedPages(t *testing.T) {
-	t.Parallel()
 	s, p := withProvider(t)
 	b := browser(t)
 	callback := s.startHosted(t, b, p, url.Values{"state": {"the app's own"}})
@@ -106,7 +105,6 @@ func must(t *testing.T, address string) *url.URL {
 }
 
 func TestACallbackIsAcceptedFromTheBrowserThatStartedOnly(t *testing.T) {
-	t.Parallel()
 	s, p := withProvider(t)
 	mine, other := browser(t), browser(t)
 	for name, b := range map[string]*http.Client{"without a cookie": browser(t),
@@ -139,7 +137,6 @@ func TestACallbackIsAcceptedFromTheBrowserThatStartedOnly(t *testing.T) {
 }
 
 func TestTheHostedPagesRedirectToConfiguredAddressesOnly(t *testing.T) {
-	t.Parallel()
 	s, p := withProvider(t)
 	for _, to := range []string{
 		"", "https://evil.example", "//evil.example", "https://app.example/done", returnTo + "&x=1",
@@ -181,7 +178,6 @@ func TestTheHostedPagesRedirectToConfiguredAddressesOnly(t *testing.T) {
 }
 
 func TestALoginCodeNeedsItsVerifier(t *testing.T) {
-	t.Parallel()
 	s, p := withProvider(t)
 	verifier := strings.Repeat("v", 43)
 	sum := sha256.Sum256([]byte(verifier))
@@ -216,7 +212,6 @@ func TestALoginCodeNeedsItsVerifier(t *testing.T) {
 }
 
 func TestOverHTTPSTheCookieIsForThisHostOnly(t *testing.T) {
-	t.Parallel()
 	s, _ := withProvider(t, "PURSER_OAUTH_BASE_URL=https://auth.example")
 	resp, err := browser(t).Get(s.http + "/oauth/corp/start?" + url.Values{"return_to": {returnTo}}.Encode())
 	if err != nil {

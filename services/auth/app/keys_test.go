@@ -98,7 +98,6 @@ func TestKeysRotateByThemselvesWhileTokensStayValid(t *testing.T) {
 }
 
 func TestAnAdminRotatesAndRevokesKeysAndNobodyElseDoes(t *testing.T) {
-	t.Parallel()
 	s := start(t, "PURSER_KEYS_POLL=200ms")
 	admin := s.asAdmin(t)
 	s.register(t, "ada@example.com")
@@ -156,7 +155,6 @@ func (s service) jwks(t *testing.T) string {
 }
 
 func TestTheCommandsSayWhatTheyDid(t *testing.T) {
-	t.Parallel()
 	s := start(t)
 	list, err := s.command(t, "keys", "list")
 	if err != nil || !strings.Contains(list, "ACTIVE") || !strings.Contains(list, "PUBLISHED") ||
@@ -183,7 +181,6 @@ func TestTheCommandsSayWhatTheyDid(t *testing.T) {
 }
 
 func TestAKeyEncryptionKeyIsReplacedByCommand(t *testing.T) {
-	t.Parallel()
 	s := start(t)
 	fresh := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte("n"), 32))
 	run := func(args ...string) string {
@@ -216,7 +213,6 @@ func TestAKeyEncryptionKeyIsReplacedByCommand(t *testing.T) {
 }
 
 func TestTheAuditRecordIsVerifiedByCommand(t *testing.T) {
-	t.Parallel()
 	s := start(t)
 	s.register(t, "ada@example.com")
 	if out, err := s.command(t, "audit", "verify"); err != nil ||

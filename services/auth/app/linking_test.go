@@ -41,7 +41,6 @@ func (s service) me(t *testing.T, token string) *authv1.User {
 }
 
 func TestAnAccountWithAVerifiedAddressIsLinkedAndKeepsItsPassword(t *testing.T) {
-	t.Parallel()
 	s, p := withProvider(t)
 	s.register(t, "ada@example.com")
 	s.exec(t, "UPDATE users SET email_verified_at = now()")
@@ -64,7 +63,6 @@ func TestAnAccountWithAVerifiedAddressIsLinkedAndKeepsItsPassword(t *testing.T) 
 
 // Mallory registers Ada's address before Ada does and waits for her.
 func TestTheOwnerOfAnAddressTakesOverTheAccountThatSomebodyElseRegistered(t *testing.T) {
-	t.Parallel()
 	s, p := withProvider(t)
 	s.register(t, "ada@example.com")
 	mallory := s.login(t, "ada@example.com")
@@ -103,7 +101,6 @@ func TestTheOwnerOfAnAddressTakesOverTheAccountThatSomebodyElseRegistered(t *tes
 }
 
 func TestAnUnverifiedAddressLinksNothing(t *testing.T) {
-	t.Parallel()
 	s, p := withProvider(t)
 	s.register(t, "kit@example.com")
 	s.exec(t, "UPDATE users SET email_verified_at = now()")
@@ -131,7 +128,6 @@ func TestAnUnverifiedAddressLinksNothing(t *testing.T) {
 }
 
 func TestADisabledAccountIsNotLinkedNorSignedInTo(t *testing.T) {
-	t.Parallel()
 	s, p := withProvider(t)
 	s.register(t, "ada@example.com")
 	s.exec(t, "UPDATE users SET email_verified_at = now(), disabled_at = now()")
@@ -182,7 +178,6 @@ func TestConcurrentFirstSignInsCreateOneAccount(t *testing.T) {
 }
 
 func TestTheLastWayToSignInCanNotBeUnlinked(t *testing.T) {
-	t.Parallel()
 	s, p := withProvider(t)
 	ada := grpcclient.WithToken(t.Context(), s.signIn(t, p).GetAccessToken())
 	p.signedIn("eve", "eve@example.com", true)

@@ -23,7 +23,6 @@ func (s service) passwordHash(t *testing.T) (hash string) {
 }
 
 func TestAnOldHashIsReplacedWhenItsPasswordIsUsed(t *testing.T) {
-	t.Parallel()
 	s := startMailed(t)
 	s.register(t, "ada@example.com")
 	old, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)

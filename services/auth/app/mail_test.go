@@ -25,7 +25,6 @@ func (s service) eventuallyRefused(t *testing.T, token string) {
 }
 
 func TestAMailIsErasedOnceItWasSent(t *testing.T) {
-	t.Parallel()
 	s := startMailed(t)
 	s.register(t, "ada@example.com")
 	s.wait(t, "ada@example.com", verifySubject, 1)
@@ -39,7 +38,6 @@ func TestAMailIsErasedOnceItWasSent(t *testing.T) {
 }
 
 func TestAMailThatTheServerDefersIsRetried(t *testing.T) {
-	t.Parallel()
 	var refusals atomic.Int64
 	s := startMailedWith(t, mailserver.Options{Refuse: func(string) int {
 		if refusals.Add(1) <= 2 {
@@ -69,7 +67,6 @@ func TestAMailThatTheServerDefersIsRetried(t *testing.T) {
 }
 
 func TestAMailIsGivenUpWhenTheServerRejectsItOrAfterTheMaximumOfAttempts(t *testing.T) {
-	t.Parallel()
 	s := startMailedWith(t, mailserver.Options{Refuse: func(to string) int {
 		if strings.HasPrefix(to, "gone") {
 			return 550
@@ -98,7 +95,6 @@ func TestAMailIsGivenUpWhenTheServerRejectsItOrAfterTheMaximumOfAttempts(t *test
 }
 
 func TestMailsWaitForAServer(t *testing.T) {
-	t.Parallel()
 	s := start(t) // without one
 	s.register(t, "ada@example.com")
 	if s.count(t, "mails WHERE recipient = 'ada@example.com' AND attempts = 0") != 1 {
@@ -107,7 +103,6 @@ func TestMailsWaitForAServer(t *testing.T) {
 }
 
 func TestNobodyIsSentMoreMailsThanFiveAnHourOfAKind(t *testing.T) {
-	t.Parallel()
 	s := startMailed(t)
 	s.register(t, "ada@example.com")
 	var all sync.WaitGroup
@@ -153,7 +148,6 @@ func TestNobodyIsSentMoreMailsThanFiveAnHourOfAKind(t *testing.T) {
 }
 
 func TestRequestsForMailsAreLimitedAndLockNobodyOut(t *testing.T) {
-	t.Parallel()
 	s := startMailed(t, "PURSER_ATTEMPTS_PER_ACCOUNT=5")
 	s.register(t, "ada@example.com")
 	for _, email := range []string{"ada@example.com", "nobody@example.com"} {
@@ -178,7 +172,6 @@ func TestRequestsForMailsAreLimitedAndLockNobodyOut(t *testing.T) {
 
 // Addresses that could end a command or a header are none.
 func TestNothingIsSmuggledIntoAMailByItsAddress(t *testing.T) {
-	t.Parallel()
 	s := startMailed(t)
 	for _, email := range []string{
 		"ada@example.com\r\nBcc: eve@example.com", "ada@example.com\nSubject: x", "ada@example.com,eve@example.com",
@@ -204,7 +197,6 @@ func TestNothingIsSmuggledIntoAMailByItsAddress(t *testing.T) {
 
 // An account that is made and deleted again leaves no count of its mails.
 func TestRepeatedRegistrationsDoNotFloodAnAddress(t *testing.T) {
-	t.Parallel()
 	s := startMailed(t, "PURSER_ATTEMPTS_PER_ACCOUNT=5")
 	untilRefused(t, 5,
 		func(int) error {

@@ -21,7 +21,6 @@ import (
 )
 
 func TestANewUserSignsInWithAProviderAndIsKnownTheNextTime(t *testing.T) {
-	t.Parallel()
 	s, p := withProvider(t)
 	first := s.signIn(t, p)
 	ada := grpcclient.WithToken(t.Context(), first.GetAccessToken())
@@ -56,7 +55,6 @@ func TestANewUserSignsInWithAProviderAndIsKnownTheNextTime(t *testing.T) {
 }
 
 func TestALyingProviderSignsNobodyIn(t *testing.T) {
-	t.Parallel()
 	s, p := withProvider(t)
 	stranger, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -132,7 +130,6 @@ func TestALyingProviderSignsNobodyIn(t *testing.T) {
 }
 
 func TestASignInIsFinishedOnceAndByTheClientThatStartedIt(t *testing.T) {
-	t.Parallel()
 	s, p := withProvider(t)
 	mine, other := s.begin(t, p), s.begin(t, p)
 	for name, change := range map[string]func(*authv1.FinishOAuthRequest){
@@ -180,7 +177,6 @@ func TestASignInIsFinishedOnceAndByTheClientThatStartedIt(t *testing.T) {
 }
 
 func TestAStatedIssuerMustBeTheProviders(t *testing.T) {
-	t.Parallel()
 	s, p := withProvider(t)
 	asked := s.begin(t, p)
 	asked.Iss = "https://elsewhere.example"
@@ -200,7 +196,6 @@ func TestAStatedIssuerMustBeTheProviders(t *testing.T) {
 }
 
 func TestWhileAProviderIsUnavailableASignInIsNotUsedUp(t *testing.T) {
-	t.Parallel()
 	s, p := withProvider(t)
 	asked := s.begin(t, p)
 	for path, broken := range map[string]http.HandlerFunc{
@@ -222,7 +217,6 @@ func TestWhileAProviderIsUnavailableASignInIsNotUsedUp(t *testing.T) {
 }
 
 func TestWithoutRedisNobodySignsInWithAProvider(t *testing.T) {
-	t.Parallel()
 	p := newProvider(t)
 	s := start(t, p.settings()...) // on a Redis that isn't there
 	_, err := s.sessions.StartOAuth(t.Context(), &authv1.StartOAuthRequest{Provider: "corp", RedirectUri: redirectURI})

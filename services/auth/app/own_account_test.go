@@ -15,7 +15,6 @@ import (
 )
 
 func TestAProfileIsChangedFieldByField(t *testing.T) {
-	t.Parallel()
 	s := startMailed(t)
 	s.register(t, "ada@example.com")
 	token := s.login(t, "ada@example.com").GetAccessToken()
@@ -69,7 +68,6 @@ func TestAProfileIsChangedFieldByField(t *testing.T) {
 }
 
 func TestAProfileNamesTheFieldThatIsWrong(t *testing.T) {
-	t.Parallel()
 	s := startMailed(t)
 	s.register(t, "ada@example.com")
 	ada := grpcclient.WithToken(t.Context(), s.login(t, "ada@example.com").GetAccessToken())
@@ -126,7 +124,6 @@ func (s mailed) change(ctx context.Context, current, fresh string) error {
 }
 
 func TestAChangeOfPasswordEndsTheOtherSessionsAndTellsTheOwner(t *testing.T) {
-	t.Parallel()
 	s := startMailed(t)
 	s.register(t, "ada@example.com")
 	mine, other := s.login(t, "ada@example.com"), s.login(t, "ada@example.com")
@@ -183,7 +180,6 @@ func TestOfTwoConcurrentChangesOfAPasswordOneSucceeds(t *testing.T) {
 }
 
 func TestAStolenTokenGuessesAtThePasswordFiveTimesAMinute(t *testing.T) {
-	t.Parallel()
 	s := startMailed(t, "PURSER_ATTEMPTS_PER_ACCOUNT=5")
 	s.register(t, "ada@example.com")
 	ada := grpcclient.WithToken(t.Context(), s.login(t, "ada@example.com").GetAccessToken())
@@ -194,7 +190,6 @@ func TestAStolenTokenGuessesAtThePasswordFiveTimesAMinute(t *testing.T) {
 }
 
 func TestTheFirstPasswordOfAnAccountNeedsARecentSignIn(t *testing.T) {
-	t.Parallel()
 	s := startMailed(t)
 	s.register(t, "ada@example.com")
 	tokens := s.login(t, "ada@example.com")
@@ -226,7 +221,6 @@ func TestTheFirstPasswordOfAnAccountNeedsARecentSignIn(t *testing.T) {
 }
 
 func TestADeletedAccountLeavesNothingPersonal(t *testing.T) {
-	t.Parallel()
 	s := startMailed(t)
 	s.register(t, "ada@example.com")
 	s.register(t, "bob@example.com")

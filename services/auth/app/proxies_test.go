@@ -37,7 +37,6 @@ func (s service) startFrom(t *testing.T, most int, forwarded func(n int) []strin
 }
 
 func TestClientsBehindATrustedProxyAreCountedSeparately(t *testing.T) {
-	t.Parallel()
 	const limit = "PURSER_ATTEMPTS_PER_ADDRESS=3"
 	s, _ := withProvider(t, limit, "PURSER_OAUTH_TRUSTED_PROXIES=127.0.0.0/8,10.0.0.0/8")
 	for name, tc := range map[string]struct {

@@ -25,7 +25,6 @@ func (s service) link(t *testing.T, token string, w wallet) {
 // Mallory made the account in advance and signs in with a wallet at the moment
 // at which its owner takes it over.
 func TestAnIdentityThatIsUnlinkedMeanwhileDoesNotSignIn(t *testing.T) {
-	t.Parallel()
 	s, w := withWallets(t), newWallet(t)
 	s.register(t, "ada@example.com")
 	token := s.login(t, "ada@example.com").GetAccessToken()
@@ -72,7 +71,6 @@ func TestAnIdentityThatIsUnlinkedMeanwhileDoesNotSignIn(t *testing.T) {
 }
 
 func TestALoginCodeIsValidWhileItsIdentityIsLinked(t *testing.T) {
-	t.Parallel()
 	s, p := withProvider(t)
 	s.register(t, "ada@example.com")
 	s.exec(t, "UPDATE users SET email_verified_at = now()")
@@ -101,7 +99,6 @@ func TestALoginCodeIsValidWhileItsIdentityIsLinked(t *testing.T) {
 // What is typed as an address may read like the name under which something else
 // of an account is counted.
 func TestGuessesAtMadeUpAddressesLockNobodyOut(t *testing.T) {
-	t.Parallel()
 	s := start(t, "PURSER_ATTEMPTS_PER_ADDRESS=100000")
 	s.register(t, "ada@example.com")
 	token := s.login(t, "ada@example.com").GetAccessToken()

@@ -140,7 +140,6 @@ func TestEveryVerifierThatFollowsRefusesWhatWasRevokedWithinTwoSeconds(t *testin
 }
 
 func TestAUserWhoIsEnabledAgainIsNotRefused(t *testing.T) {
-	t.Parallel()
 	s := start(t)
 	s.register(t, "ada@example.com")
 	v, revoked := following(t, s, s.addr)
@@ -155,7 +154,6 @@ func TestAUserWhoIsEnabledAgainIsNotRefused(t *testing.T) {
 }
 
 func TestABrokenStreamIsResumedWithAllRevocations(t *testing.T) {
-	t.Parallel()
 	s := start(t)
 	s.register(t, "ada@example.com")
 	proxy := testkit.Proxy(t, s.addr)
@@ -180,7 +178,6 @@ func TestABrokenStreamIsResumedWithAllRevocations(t *testing.T) {
 }
 
 func TestTheStateIsStreamedInPartsAndOnce(t *testing.T) {
-	t.Parallel()
 	s := start(t)
 	const n = 2500
 	err := s.db.Gorm(t.Context()).Exec(`INSERT INTO revocations (kind, subject)
@@ -219,7 +216,6 @@ func TestTheStateIsStreamedInPartsAndOnce(t *testing.T) {
 }
 
 func TestTheStreamsOfAnAddressAreLimited(t *testing.T) {
-	t.Parallel()
 	s := start(t, "PURSER_REVOCATIONS_STREAMS_PER_ADDRESS=3")
 	open := func() (context.CancelFunc, error) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -273,7 +269,6 @@ func TestAReplicaThatCanNotReadTheDatabaseEndsItsStreams(t *testing.T) {
 }
 
 func TestRevocationsArePrunedOnceTheirTokensHaveExpired(t *testing.T) {
-	t.Parallel()
 	db := testkit.Postgres(t, migrations.FS)
 	err := db.Gorm(t.Context()).Exec(`INSERT INTO revocations (kind, subject, at)
 		SELECT 'SESSION', gen_random_uuid(), now() - n * interval '1 s' FROM generate_series(1, 2500) n`).Error

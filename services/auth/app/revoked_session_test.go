@@ -13,7 +13,6 @@ import (
 // A token outlives its session until the revocation is heard of. Mallory, whose
 // account in advance Ada has just taken over, must not make a way back in then.
 func TestATokenOfARevokedSessionChangesNothingOfTheAccount(t *testing.T) {
-	t.Parallel()
 	s, w := withWallets(t, "PURSER_ATTEMPTS_PER_ACCOUNT=1000"), newWallet(t)
 	s.register(t, "ada@example.com")
 	ctx := grpcclient.WithToken(t.Context(), s.login(t, "ada@example.com").GetAccessToken())

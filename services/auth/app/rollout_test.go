@@ -49,7 +49,6 @@ ALTER TABLE users DROP COLUMN nickname, DROP COLUMN retired_at;
 // During a rollout replicas of this release run on the schema of the next one,
 // and on this one again when it is rolled back, with what both have stored.
 func TestThisReleaseRunsWhileTheSchemaOfTheNextOneComesAndGoes(t *testing.T) {
-	t.Parallel()
 	s := start(t)
 	s.register(t, "ada@example.com")
 	refresh := s.login(t, "ada@example.com").GetRefreshToken()

@@ -35,7 +35,6 @@ func code(t *testing.T, secret string, at time.Time) string {
 }
 
 func TestASecondFactorIsRequiredFromItsConfirmationOn(t *testing.T) {
-	t.Parallel()
 	s := start(t, "PURSER_ATTEMPTS_PER_ACCOUNT=60")
 	s.register(t, "ada@example.com")
 	first := s.login(t, "ada@example.com")
@@ -84,7 +83,6 @@ func TestASecondFactorIsRequiredFromItsConfirmationOn(t *testing.T) {
 }
 
 func TestChangesThatCouldLockAUserOutNeedReauthentication(t *testing.T) {
-	t.Parallel()
 	s := start(t)
 	s.register(t, "ada@example.com")
 	tokens := s.login(t, "ada@example.com")
@@ -140,7 +138,6 @@ func TestChangesThatCouldLockAUserOutNeedReauthentication(t *testing.T) {
 }
 
 func TestCodesOfASignedInUserAreLimited(t *testing.T) {
-	t.Parallel()
 	s := start(t)
 	s.register(t, "ada@example.com")
 	ada := grpcclient.WithToken(t.Context(), s.login(t, "ada@example.com").GetAccessToken())

@@ -42,7 +42,6 @@ func (s service) serve(t *testing.T, admin context.Context, name string, permiss
 }
 
 func TestAServiceAccountSignsInAsItself(t *testing.T) {
-	t.Parallel()
 	s := start(t)
 	admin := s.asAdmin(t)
 	made, err := s.admin.CreateServiceAccount(admin,
@@ -93,7 +92,6 @@ func TestAServiceAccountSignsInAsItself(t *testing.T) {
 }
 
 func TestTheOldSecretStaysValidForTheOverlap(t *testing.T) {
-	t.Parallel()
 	s := start(t)
 	admin := s.asAdmin(t)
 	made, err := s.admin.CreateServiceAccount(admin, &authv1.CreateServiceAccountRequest{Name: "portfolio"})
@@ -175,7 +173,6 @@ func (s service) announced(t *testing.T, kind string) (n int) {
 }
 
 func TestAServiceAccountIsNoUserAndGrantsNoMoreThanItHolds(t *testing.T) {
-	t.Parallel()
 	s := start(t)
 	admin := s.asAdmin(t)
 	robot := s.serve(t, admin, "robot", "admin:system", "wallet:read")
@@ -222,7 +219,6 @@ func TestAServiceAccountIsNoUserAndGrantsNoMoreThanItHolds(t *testing.T) {
 }
 
 func TestOnlyATrustedServiceAccountStatesTheClientAddress(t *testing.T) {
-	t.Parallel()
 	s := start(t)
 	admin := s.asAdmin(t)
 	gateway, other := s.serve(t, admin, "gateway", "client:forward"), s.serve(t, admin, "other", "wallet:read")
@@ -267,7 +263,6 @@ func TestOnlyATrustedServiceAccountStatesTheClientAddress(t *testing.T) {
 }
 
 func TestEnsuringAServiceAccountAgainChangesNothing(t *testing.T) {
-	t.Parallel()
 	s := start(t)
 	file := filepath.Join(t.TempDir(), "secret")
 	ensure := func(permissions string) string {
@@ -315,7 +310,6 @@ func TestEnsuringAServiceAccountAgainChangesNothing(t *testing.T) {
 }
 
 func TestAGivenSecretIsAccepted(t *testing.T) {
-	t.Parallel()
 	s := start(t)
 	file := filepath.Join(t.TempDir(), "secret")
 	ensure := func(secret string) (string, error) {

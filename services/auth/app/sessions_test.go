@@ -16,7 +16,6 @@ import (
 )
 
 func TestAUserListsAndEndsTheirSessionsAndIntrospectionSeesIt(t *testing.T) {
-	t.Parallel()
 	s := start(t)
 	s.register(t, "ada@example.com")
 	s.register(t, "eve@example.com")
@@ -81,7 +80,6 @@ func TestAUserListsAndEndsTheirSessionsAndIntrospectionSeesIt(t *testing.T) {
 }
 
 func TestSessionsThatEndedLongAgoArePrunedWithTheirTokens(t *testing.T) {
-	t.Parallel()
 	s := start(t)
 	s.register(t, "ada@example.com")
 	old, fresh := s.login(t, "ada@example.com"), s.login(t, "ada@example.com")

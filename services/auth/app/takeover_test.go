@@ -11,7 +11,6 @@ import (
 // Mallory registers Ada's address and leaves ways back; Ada takes the mail for
 // her own, verifies the address and, knowing no password, sets one.
 func TestAResetRemovesWhatWasAddedBeforeTheAddressWasVerified(t *testing.T) {
-	t.Parallel()
 	s := startMailed(t, "PURSER_REDIS_URL="+redisOf(t), "PURSER_SIWE_DOMAIN=app.example")
 	s.register(t, "ada@example.com")
 	token := s.login(t, "ada@example.com").GetAccessToken()

@@ -23,7 +23,6 @@ import (
 )
 
 func TestTheKeySetIsTheSameOverBothPorts(t *testing.T) {
-	t.Parallel()
 	for _, algorithm := range signing.Algorithms() {
 		t.Run(algorithm, func(t *testing.T) { sameOverBothPorts(t, start(t, "PURSER_KEYS_ALGORITHM="+algorithm)) })
 	}
@@ -124,7 +123,6 @@ func (f forger) forge(t *testing.T, m jwt.SigningMethod, key any,
 }
 
 func TestForgedTokensAreRefused(t *testing.T) {
-	t.Parallel()
 	s := start(t)
 	f := newForger(t, s)
 	_, stranger, err := ed25519.GenerateKey(nil)
@@ -185,7 +183,6 @@ func TestForgedTokensAreRefused(t *testing.T) {
 }
 
 func TestEveryMethodThatIsNotPublicNeedsAToken(t *testing.T) {
-	t.Parallel()
 	s := start(t)
 	s.register(t, "ada@example.com")
 	token := s.login(t, "ada@example.com").GetAccessToken()

@@ -91,7 +91,6 @@ func (s service) signInWith(t *testing.T, w wallet) *authv1.Tokens {
 }
 
 func TestAWalletSignsInAndIsKnownTheNextTime(t *testing.T) {
-	t.Parallel()
 	s, w := withWallets(t), newWallet(t)
 	tokens := s.signInWith(t, w)
 	me := s.me(t, tokens.GetAccessToken())
@@ -125,7 +124,6 @@ func TestAWalletSignsInAndIsKnownTheNextTime(t *testing.T) {
 }
 
 func TestAWrongMessageOrSignatureSignsNobodyIn(t *testing.T) {
-	t.Parallel()
 	s, w, other := withWallets(t), newWallet(t), newWallet(t)
 	edit := func(old, replacement string) func(string) (string, []byte) {
 		return func(m string) (string, []byte) {
@@ -225,7 +223,6 @@ func higher(sig []byte) []byte {
 }
 
 func TestAMessageSignsInOnce(t *testing.T) {
-	t.Parallel()
 	s, w := withWallets(t), newWallet(t)
 	message := s.message(t, w.address)
 	sig := w.sign(message)
@@ -255,7 +252,6 @@ func TestAMessageSignsInOnce(t *testing.T) {
 }
 
 func TestALinkedWalletSignsInAndCanNotBeLinkedToAnotherAccount(t *testing.T) {
-	t.Parallel()
 	s, w := withWallets(t), newWallet(t)
 	s.register(t, "ada@example.com")
 	token := s.login(t, "ada@example.com").GetAccessToken()
@@ -294,7 +290,6 @@ func TestALinkedWalletSignsInAndCanNotBeLinkedToAnotherAccount(t *testing.T) {
 }
 
 func TestAContractWalletIsKnownByItsChain(t *testing.T) {
-	t.Parallel()
 	var away atomic.Bool
 	node := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var body bytes.Buffer
@@ -331,7 +326,6 @@ func TestAContractWalletIsKnownByItsChain(t *testing.T) {
 }
 
 func TestWithoutAConfiguredSiteNoWalletSignsIn(t *testing.T) {
-	t.Parallel()
 	s, w := start(t), newWallet(t)
 	_, err := s.sessions.StartWalletLogin(t.Context(), &authv1.StartWalletLoginRequest{Address: w.address, ChainId: 1})
 	want(t, err, errs.KindFailedPrecondition, "WALLET_SIGN_IN_DISABLED")
