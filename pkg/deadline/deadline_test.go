@@ -57,7 +57,7 @@ func TestAPartOfTheWorkGetsItsShareOfTheCallersTime(t *testing.T) {
 func TestACallersTimeThatIsOverLeavesNoShare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		late := caller(t, time.Second)
-		time.Sleep(2 * time.Second)
+		<-time.After(2 * time.Second)
 		if left, ok := deadline.Remaining(late); !ok || left != -time.Second {
 			t.Errorf("%s left, %v", left, ok)
 		}

@@ -2,6 +2,7 @@ package chassis_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"maps"
@@ -158,7 +159,7 @@ func TestAProgramPrintsTheHeadAndTheServicesOwnSettings(t *testing.T) {
 		[]string{"PURSER_SIZES"}) {
 		t.Errorf("unread are %v", unread)
 	}
-	if err := p.Run(t.Context(), nil, environ(), io.Discard, io.Discard); err != io.ErrUnexpectedEOF {
+	if err := p.Run(t.Context(), nil, environ(), io.Discard, io.Discard); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("the failure to build is %v", err)
 	}
 }

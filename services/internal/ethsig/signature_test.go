@@ -1,6 +1,7 @@
 package ethsig_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
@@ -14,8 +15,9 @@ func TestAKeysAddressIsRecoveredFromItsSignature(t *testing.T) {
 	const address = "0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf" // of the private key 1
 	digest := ethsig.HashMessage("hello")
 	compact := ecdsa.SignCompact(key, digest[:], false)
-	sig := append(compact[1:], compact[0])
-	low := append(sig[:64:64], sig[64]-27)
+	sig := slices.Concat(compact[1:], compact[:1])
+	low := slices.Clone(sig)
+	low[64] -= 27
 	for name, s := range map[string][]byte{"v of 27 or 28": sig, "v of 0 or 1": low} {
 		if got, ok := ethsig.RecoverAddress(digest, s); !ok || got.String() != address {
 			t.Errorf("%s: %v %v", name, got, ok)

@@ -29,6 +29,9 @@ func TestConcurrentRefreshesNeverForkNorEndAFamilyAndReplaysAlwaysDo(t *testing.
 			}
 			successors, failures := f.race(t, timed{f.store, f.clock}, begun.Refresh)
 			refused.Add(int32(len(failures)))
+			for _, failure := range failures {
+				t.Logf("refused: %v", failure)
+			}
 			if len(successors) != 1 {
 				forked.Add(1)
 			}
