@@ -1,4 +1,5 @@
-// Package docs checks the pages of this repository: relative links lead somewhere, and lines are not too long.
+// Package docs checks the pages of this repository: relative links lead somewhere, files that they name exist, and
+// lines are not too long.
 package docs
 
 import (
@@ -17,7 +18,11 @@ const (
 	maxColumns = 119
 )
 
-var link = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+var (
+	link = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	// named is a path from the root in backticks; it may be a pattern of filepath.Glob.
+	named = regexp.MustCompile("`((?:docs|findings|k8s|pkg|proto|services|tools)/[\\w./*-]+)`")
+)
 
 // pages are all Markdown files of the checkout, by their path from the root.
 func pages(t *testing.T) map[string]string {
@@ -74,8 +79,8 @@ func headings(text string) []string {
 // generated pages are written by a program, which does not wrap lines.
 func generated(text string) bool { return strings.Contains(text, "\nGenerated from the contracts ") }
 
-// amiss lists what is wrong with a page. exists reports whether a path from the root exists; page returns the text of
-// one.
+// amiss lists what is wrong with a page. exists reports whether a path from the root, or a match of it, exists;
+// page returns the text of one.
 func amiss(path, text string, exists func(string) bool, page func(string) string) []string {
 	var found []string
 	for _, m := range link.FindAllStringSubmatch(text, -1) {
@@ -93,6 +98,11 @@ func amiss(path, text string, exists func(string) bool, page func(string) string
 			found = append(found, path+": "+m[1]+": the page has no such heading")
 		}
 	}
+	for _, m := range named.FindAllStringSubmatch(text, -1) {
+		if !exists(strings.TrimSuffix(m[1], "/...")) {
+			found = append(found, path+": there is no "+m[1])
+		}
+	}
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\n")
 		if generated(text) {
@@ -105,11 +115,11 @@ func amiss(path, text string, exists func(string) bool, page func(string) string
 	return found
 }
 
-func TestLinksLeadSomewhereAndLinesAreNotTooLong(t *testing.T) {
+func TestLinksLeadSomewhereFilesExistAndLinesAreNotTooLong(t *testing.T) {
 	all := pages(t)
 	exists := func(path string) bool {
-		_, err := os.Stat(filepath.Join(root, path))
-		return err == nil
+		matches, err := filepath.Glob(filepath.Join(root, path))
+		return err == nil && len(matches) > 0
 	}
 	for path, text := range all {
 		for _, problem := range amiss(path, text, exists, func(p string) string { return all[p] }) {
@@ -119,13 +129,14 @@ func TestLinksLeadSomewhereAndLinesAreNotTooLong(t *testing.T) {
 }
 
 // The control of the test above.
-func TestADeadLinkAndALongLineAreReported(t *testing.T) {
+func TestADeadLinkAMissingFileAndALongLineAreReported(t *testing.T) {
 	exists := func(path string) bool { return path == "docs/a.md" }
 	page := func(string) string { return "# One\n## Two `x`: three\n" }
 	for text, want := range map[string]int{
 		"[a](a.md) [b](a.md#one) [c](#two-x-three) [d](https://example.com/x)": 0,
 		"[a](b.md)": 1, "[a](a.md#three)": 1, strings.Repeat("ä", 119): 0, strings.Repeat("ä", 120): 1,
-		"| " + strings.Repeat("x", 200): 0,
+		"| " + strings.Repeat("x", 200):                         0,
+		"`docs/a.md` `pkg` `docs/<name>.md` `go test ./docs/b`": 0, "`docs/b.md`": 1,
 	} {
 		if got := amiss("docs/a.md", text, exists, page); len(got) != want {
 			t.Errorf("%q: %q", text, got)
