@@ -3,6 +3,7 @@ package suitetest
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -168,14 +169,14 @@ func TestHistoricalHoldingsMatchChainAndPriceFeed(t *testing.T) {
 		now := time.Now()
 		for name, r := range map[string][2]time.Time{
 			"start_time": {until, until}, "end_time": {until, now.Add(time.Hour)},
-			"end_time ":   {now.AddDate(-5, 0, -1), now},
-			"start_time ": {time.Date(2014, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(2014, 1, 2, 0, 0, 0, 0, time.UTC)},
+			"start_time ":  {now.AddDate(-5, 0, -1), now},
+			"start_time  ": {time.Date(2014, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(2014, 1, 2, 0, 0, 0, 0, time.UTC)},
 		} {
 			_, err := c.Holdings.ListHistoricalHoldings(ctx,
 				&walletv1.ListHistoricalHoldingsRequest{StartTime: timestamppb.New(r[0]),
 					EndTime: timestamppb.New(r[1])})
-			if e := wantError(t, err, codes.InvalidArgument, "INVALID_ARGUMENT"); e.Violations[0].Field != name &&
-				e.Violations[0].Field+" " != name {
+			if e := wantError(t, err, codes.InvalidArgument, "INVALID_ARGUMENT"); e.Violations[0].Field !=
+				strings.TrimSpace(name) {
 				t.Errorf("%q: %v", name, e)
 			}
 		}
