@@ -9,7 +9,7 @@
 //
 // Limits: a secret that nobody names is found only inside a URL. Parts of a
 // secret URL that are shorter than minPart bytes are taken for words, not for
-// keys.
+// keys. A key in a host name is shown.
 package redact
 
 import (
@@ -54,7 +54,7 @@ func Error(err error, secrets ...string) error {
 	text = urlPattern.ReplaceAllStringFunc(text, func(found string) string {
 		// What ends a sentence, or a part of one, is not the URL's.
 		end := strings.TrimRight(found, ".,:;!?)]}")
-		return URL(end) + found[len(end):]
+		return URL(strings.ReplaceAll(end, `\/`, "/")) + found[len(end):]
 	})
 	text = masker(secrets, urls).Replace(text)
 	if len(text) > MaxText {
@@ -75,8 +75,8 @@ func (r *redacted) Error() string { return r.text }
 // Is reports whether err, or an error that it wraps, is target.
 func (r *redacted) Is(target error) bool { return errors.Is(r.err, target) }
 
-// urlPattern finds URLs in a text.
-var urlPattern = regexp.MustCompile("[A-Za-z][A-Za-z0-9+.-]*://[^\\s\"'<>`\\\\]+")
+// urlPattern finds URLs in a text, also as JSON with escaped slashes has them.
+var urlPattern = regexp.MustCompile("[A-Za-z][A-Za-z0-9+.-]*:(?://|\\\\/\\\\/)(?:\\\\/|[^\\s\"'<>`\\\\])+")
 
 // withoutRequests returns the text of err in which each *url.Error, at whatever
 // depth, stands without its URL, and these URLs.
@@ -127,26 +127,29 @@ func masker(secrets, urls []string) *strings.Replacer {
 }
 
 // parts returns what of a URL may be a key: its user info, also as in a header
-// of Basic authentication, its path and query, whole and in pieces. Nothing for
-// a text that is no URL.
+// of Basic authentication, its path and query, whole and in pieces, and its
+// fragment. Of a URL that doesn't parse it is every piece, for url.Parse quotes
+// some of them in its error. Nothing for a text that is no URL.
 func parts(text string) []string {
 	u, err := url.Parse(text)
-	if err != nil || u.Host == "" {
+	if err != nil {
+		_, rest, _ := strings.Cut(text, "://")
+		return pieces(rest)
+	}
+	if u.Host == "" {
 		return nil
 	}
-	found := []string{u.RequestURI(), u.EscapedPath(), u.RawQuery, u.Fragment}
-	found = append(found, strings.Split(u.EscapedPath(), "/")...)
-	for _, segment := range strings.Split(u.EscapedPath(), "/") {
-		if decoded, err := url.PathUnescape(segment); err == nil {
-			found = append(found, decoded)
-		}
+	found := []string{u.RequestURI(), u.EscapedPath(), u.RawQuery}
+	found = append(found, pieces(u.EscapedFragment())...)
+	for segment := range strings.SplitSeq(u.EscapedPath(), "/") {
+		found = append(found, pieces(segment)...)
 	}
 	for pair := range strings.SplitSeq(u.RawQuery, "&") {
-		_, value, _ := strings.Cut(pair, "=")
-		found = append(found, value)
-		if decoded, err := url.QueryUnescape(value); err == nil {
-			found = append(found, decoded)
+		name, value, hasValue := strings.Cut(pair, "=")
+		if !hasValue {
+			value = name
 		}
+		found = append(found, pieces(value)...)
 	}
 	if u.User != nil {
 		password, _ := u.User.Password()
@@ -154,6 +157,26 @@ func parts(text string) []string {
 		found = append(found, u.User.Username(), password, u.User.String(), basic)
 	}
 	return found
+}
+
+// pieces returns a part of a URL, whole and divided at the delimiters of RFC
+// 3986, section 2.2, each as it is and decoded.
+func pieces(part string) []string {
+	isDelimiter := func(r rune) bool { return strings.ContainsRune(":/?#[]@!$&'()*+,;=", r) }
+	var found []string
+	for _, whole := range []string{part, decoded(part, url.PathUnescape), decoded(part, url.QueryUnescape)} {
+		found = append(found, whole)
+		found = append(found, strings.FieldsFunc(whole, isDelimiter)...)
+	}
+	return found
+}
+
+// decoded returns a part of a URL decoded, or as it is if it is malformed.
+func decoded(part string, decode func(string) (string, error)) string {
+	if text, err := decode(part); err == nil {
+		return text
+	}
+	return part
 }
 
 // percent is a percent-encoded byte.

@@ -110,7 +110,9 @@ func TestOfAServiceThatFailsToStartEverythingIsClosed(t *testing.T) {
 
 func TestAJobWithAWrongScheduleNamesItsOwnSetting(t *testing.T) {
 	run := func(context.Context, *jobs.Run) error { return nil }
-	for setting, want := range map[string]string{"PURSER_SYNC_CRON": "PURSER_SYNC_CRON: ", "": "jobs: schedule of "} {
+	for setting, want := range map[string]string{
+		"PURSER_SYNC_CRON": "PURSER_SYNC_CRON: ", "": `jobs: bad: Cron "at noon": `,
+	} {
 		b, _ := open(t)
 		_, err := b.AddJobs(
 			chassis.Job{Job: jobs.Job{Name: "good", Cron: "@daily", Run: run}, CronSetting: "PURSER_OTHER_CRON"},
