@@ -1,5 +1,5 @@
 // Package cache is cache-aside over Redis in which a slow reader can't store
-// what an invalidation has overtaken.
+// what an invalidation has superseded.
 //
 // Promise, on one healthy Redis: a value that was loaded before an invalidation
 // of its key is never stored after it, because a load's result is stored only

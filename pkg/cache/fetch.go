@@ -38,14 +38,14 @@ func (c *Cache[V]) fetch(ctx context.Context, b *budget, keys []string, load loa
 		}
 		toLoad, leased, toPoll := classify(lookups, out, time.Now().Before(pollUntil))
 		if len(toLoad) > 0 {
-			overtaken, err := c.loadAndStore(ctx, b, token, toLoad, leased, load, out)
+			superseded, err := c.loadAndStore(ctx, b, token, toLoad, leased, load, out)
 			if err != nil {
 				return err
 			}
-			// Callers may have joined after the invalidation that overtook the
-			// load: load again for them.
+			// Callers may have joined after the invalidation that superseded the
+			// loaded values: load again for them.
 			if loads++; loads < maxLoads {
-				toPoll = append(toPoll, overtaken...)
+				toPoll = append(toPoll, superseded...)
 			}
 		}
 		if keys = toPoll; len(keys) == 0 {
@@ -89,10 +89,10 @@ func pause(ctx context.Context, d time.Duration) error {
 }
 
 // loadAndStore loads keys by one load into out and stores those that are leased
-// under token. It returns the keys that an invalidation has overtaken. When the
+// under token. It returns the keys that an invalidation has superseded. When the
 // load fails it releases the leases.
 func (c *Cache[V]) loadAndStore(ctx context.Context, b *budget, token string, keys, leased []string, load loader[V],
-	out map[string]entry[V]) (overtaken []string, err error) {
+	out map[string]entry[V]) (superseded []string, err error) {
 	loaded, err := c.load(ctx, token, keys, leased, load)
 	if err != nil {
 		c.releaseLeases(ctx, b, token, leased)

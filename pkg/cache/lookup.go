@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	mathrand "math/rand/v2"
 	"slices"
 	"time"
 
@@ -32,12 +31,6 @@ return 1`)
 	renewScript = newScript(`
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
 return redis.call('PEXPIRE', KEYS[2], ARGV[2])`)
-
-	fillScript = newScript(`
-if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
-redis.call('DEL', KEYS[2])
-return 1`)
 
 	// removeScript removes the value or the lease if it equals ARGV[1].
 	removeScript = newScript(`
@@ -156,39 +149,6 @@ func (c *Cache[V]) renewLeases(ctx context.Context, keys []string, token string)
 			c.renewLeases(ctx, keys, token)
 		}
 	})
-}
-
-// store writes the entries of leased keys to Redis and returns the keys whose
-// lease an invalidation has removed, which it doesn't store.
-func (c *Cache[V]) store(ctx context.Context, b *budget, token string, keys []string,
-	entries map[string]entry[V]) (overtaken []string) {
-	var soft time.Time
-	if c.o.SoftTTL > 0 {
-		soft = c.o.Now().Add(c.o.SoftTTL)
-	}
-	var stored []string
-	var args [][]any
-	for _, key := range keys {
-		raw, err := c.format.encode(entries[key], soft)
-		if err != nil {
-			c.o.Log.ErrorContext(ctx, "cache: a value can't be encoded", "entity", c.ns.Entity, "error", err)
-			c.releaseLeases(ctx, b, token, []string{key})
-			continue
-		}
-		ttl := c.o.TTL
-		if entries[key].absent {
-			ttl = c.o.NegativeTTL
-		}
-		stored = append(stored, key)
-		args = append(args, []any{token, raw, milliseconds(ttl - mathrand.N(ttl/10+1))})
-	}
-	for i, r := range c.run(ctx, b, 0, fillScript, stored, func(i int) []any { return args[i] }) {
-		if r.err == nil && r.value == int64(0) {
-			overtaken = append(overtaken, stored[i])
-		}
-	}
-	c.metrics.add(ctx, c.metrics.overtaken, len(overtaken))
-	return overtaken
 }
 
 // releaseLeases releases leases, so that a waiter may load at once.

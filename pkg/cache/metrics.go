@@ -12,7 +12,7 @@ import (
 const scope = "github.com/purserhq/purser/pkg/cache"
 
 type metrics struct {
-	hits, misses, degraded, undecodable, overtaken, notInvalidated metric.Int64Counter
+	hits, misses, degraded, undecodable, superseded, notInvalidated metric.Int64Counter
 
 	loads      metric.Float64Histogram
 	tracer     trace.Tracer
@@ -37,7 +37,7 @@ func newMetrics(entity string) metrics {
 		misses:      counter("cache_misses_total", "Reads that found no entry."),
 		degraded:    counter("cache_degraded_total", "Reads that Redis gave no answer to."),
 		undecodable: counter("cache_undecodable_total", "Entries removed because they couldn't be decoded."),
-		overtaken: counter("cache_overtaken_total",
+		superseded: counter("cache_superseded_total",
 			"Loaded values that were not stored because of an invalidation during the load."),
 		notInvalidated: counter("cache_invalidation_failures_total",
 			"Keys that could not be invalidated because Redis gave no answer."),

@@ -79,13 +79,13 @@ func TestWhatAnOperatorNeedsIsCounted(t *testing.T) {
 	}
 	get(t, c, "broken", value("v"), "v")
 	var once sync.Once
-	get(t, c, "overtaken", func(ctx context.Context) (_ string, err error) {
-		once.Do(func() { err = c.Invalidate(ctx, "overtaken") })
+	get(t, c, "superseded", func(ctx context.Context) (_ string, err error) {
+		once.Do(func() { err = c.Invalidate(ctx, "superseded") })
 		return "v", err
 	}, "v")
 	testkit.Eventually(t, time.Minute, func() bool {
 		return client(t, s).Exists(t.Context(),
-			c.key("overtaken")).Val() == 1
+			c.key("superseded")).Val() == 1
 	})
 	change(t, db, func(tx *gorm.DB) error { return c.RecordInvalidation(tx, "k") })
 	db.Gorm(t.Context()).Exec("UPDATE cache_invalidations SET noted_at = noted_at - interval '1 minute'")
@@ -102,7 +102,7 @@ func TestWhatAnOperatorNeedsIsCounted(t *testing.T) {
 		"cache_degraded_total{entity=counted}":                      1,
 		"cache_undecodable_total{entity=counted}":                   1,
 		"cache_invalidation_failures_total{entity=counted}":         1,
-		"cache_overtaken_total{entity=counted}":                     1,
+		"cache_superseded_total{entity=counted}":                    1,
 		"cache_load_duration_seconds{entity=counted,outcome=error}": 1,
 		"cache_load_duration_seconds{entity=counted,outcome=ok}":    5,
 		"cache_outbox_swept_total{}":                                1,

@@ -14,7 +14,7 @@ import (
 
 // crashInWrite commits in Write and loses everything that comes after, while a
 // reader comes by before the commit; it returns what a reader gets a while
-// after. The reader's load is done, as it is when a slow one is overtaken.
+// after. The reader's load is done, as it is when a slow one is superseded.
 func crashInWrite(t *testing.T, instead swap) string {
 	s := testkit.Redis(t)
 	dying := client(t, s)

@@ -8,8 +8,8 @@
 // after a restart. A run whose process died is claimed by another replica once
 // its lease has expired: at once after its first crash, after the job's backoff
 // from the second on. A Redis lock saves queries and is not needed for any of
-// this. No tick is dropped silently: one that never runs is a skipped row of the
-// ledger, or is counted by one.
+// this. No tick is dropped silently: one that never runs is recorded as a skipped
+// row of the ledger, singly or in a row that counts several.
 //
 // A tick is a minute whose civil time in the schedule's zone matches. Where the
 // clocks go forward the hour that doesn't exist has no tick; where they go back
@@ -51,17 +51,17 @@ import (
 	"github.com/purserhq/purser/pkg/postgres"
 )
 
-// CatchUpPolicy says which ticks run that were missed, as during an outage. The
-// others are recorded as skipped. Whenever a tick becomes due, runs of older ticks
-// that still wait for a slot or a retry become skipped too, unless the policy
-// keeps their tick.
+// CatchUpPolicy says how many of a job's newest ticks may run. When a tick becomes
+// due, every older one that is no longer among them and isn't running is skipped:
+// whether it was missed in an outage, waits for a slot or waits for a retry. Runs
+// written by Trigger are never skipped.
 type CatchUpPolicy int
 
 const (
-	// CatchUpLast runs the newest tick.
+	// CatchUpLast runs the newest tick only.
 	CatchUpLast CatchUpPolicy = iota
-	// CatchUpSkip runs the newest tick unless it is first seen more than one
-	// Lease and one PollInterval late by the database's clock.
+	// CatchUpSkip runs the newest tick only, and skips it too if the ledger is
+	// polled more than Lease + PollInterval late for it, by the database's clock.
 	CatchUpSkip
 	// CatchUpAll runs the newest Job.MaxCatchUp ticks, oldest first.
 	CatchUpAll
@@ -80,7 +80,7 @@ type Job struct {
 	// hour begin at once. Keep it well under the time between two ticks.
 	Jitter  time.Duration
 	CatchUp CatchUpPolicy
-	// MaxCatchUp is how many missed ticks CatchUpAll runs; 0 means 100.
+	// MaxCatchUp is how many of the newest ticks CatchUpAll runs; 0 means 100.
 	MaxCatchUp int
 	// Backoff is the wait before the next attempt after the attempt-th failure,
 	// from 1; nil means min(1 h, (attempt+1) · 60 s).
@@ -88,12 +88,16 @@ type Job struct {
 	Run     func(context.Context, *Run) error
 }
 
-// Options of a Runner. Zero values mean the defaults named.
+// Options of a Runner. Zero values mean the defaults named last.
 type Options struct {
 	Name         string        // stored in claimed_by; host, process id and a random part
 	PollInterval time.Duration // between two reads of the ledger; 500 ms
-	Lease        time.Duration // after a replica's death its runs wait this long; 15 s
-	Concurrency  int           // runs at once in this process; 8. A job keeps its slot while more runs of it are due
+	// Lease is how long a claim lasts without renewal; a dead replica's runs wait
+	// that long; 15 s.
+	Lease time.Duration
+	// Concurrency is how many runs this process executes at once. A job keeps its
+	// slot while more runs of it are due; 8.
+	Concurrency int
 	// Locker, when set, saves queries: a replica that finds a job's lock held
 	// doesn't ask the database for a run.
 	Locker *lock.Locker
@@ -104,7 +108,7 @@ type Options struct {
 type Runner struct {
 	o       Options
 	ledger  ledger
-	now     func() time.Time // for durations alone, never to decide what is due
+	now     func() time.Time // measures durations only; what is due is decided by the database's clock
 	metrics metrics
 
 	mu        sync.Mutex
@@ -113,10 +117,10 @@ type Runner struct {
 	closed    bool
 
 	stopping sync.Once
-	stopped  chan struct{} // closed when gocron has answered
+	stopped  chan struct{} // closed when gocron has shut down
 
 	polling    sync.Mutex
-	pollFailed atomic.Bool // the last one
+	pollFailed atomic.Bool // whether the last poll failed
 	slots      chan struct{}
 	runs       sync.WaitGroup
 	ctx        context.Context //nolint:containedctx // of every run; ended by Shutdown
@@ -223,8 +227,8 @@ func (r *Runner) Trigger(ctx context.Context, name string) error {
 // ErrUnknown is returned for a job that was not added. It is an errs.NotFound.
 var ErrUnknown error = errs.NotFound("job")
 
-// Serve starts the Runner and shuts it down when ctx ends. Running runs then have
-// drain to end.
+// Serve starts the Runner and shuts it down when ctx ends. Runs in progress get
+// drain to finish.
 func (r *Runner) Serve(ctx context.Context, drain time.Duration) error {
 	if err := r.Start(); err != nil {
 		return err
@@ -235,7 +239,7 @@ func (r *Runner) Serve(ctx context.Context, drain time.Duration) error {
 	return r.Shutdown(limit)
 }
 
-// Shutdown stops claiming and waits for running runs. When ctx ends it cancels
+// Shutdown stops claiming and waits for runs in progress. When ctx ends it cancels
 // them, waits up to two seconds more and returns ctx's error; a cancelled run is
 // due at once, for another replica. A further call waits again.
 func (r *Runner) Shutdown(ctx context.Context) error {
@@ -270,9 +274,9 @@ func (r *Runner) Shutdown(ctx context.Context) error {
 // stopTimeout bounds gocron's shutdown, which waits up to 10 s for a running poll.
 const stopTimeout = 15 * time.Second
 
-// stopScheduler asks gocron to stop and waits for its answer until ctx ends. Gocron is
-// asked once: a second call may find it stopped but not yet marked as stopped,
-// and then waits for an answer that was already taken.
+// stopScheduler stops gocron and waits until it has shut down or ctx ends. It
+// calls gocron's shutdown once: a second call can find gocron stopped but not yet
+// marked as such, and then waits for a signal that the first call has consumed.
 func (r *Runner) stopScheduler(ctx context.Context, scheduler gocron.Scheduler) {
 	r.stopping.Do(func() {
 		go func() {

@@ -29,12 +29,12 @@ type outcome struct {
 
 // defaultBackoff grows by a minute with each attempt, from two minutes after
 // the first to an hour. Runs of one job don't wait for each other, and a shard
-// has one run at a time, so it has no random part; ticks have [Job.Jitter].
+// has one run at a time, so it needs no jitter; for ticks there is [Job.Jitter].
 func defaultBackoff(attempt int) time.Duration {
 	return min(maxBackoff, time.Duration(attempt+1)*backoffStep)
 }
 
-// backoff is the wait after the attempt-th failure: the job's own.
+// backoff calls Job.Backoff; it returns maxBackoff if that panics.
 func (j *job) backoff(attempt int) (wait time.Duration) {
 	defer func() {
 		if recover() != nil {

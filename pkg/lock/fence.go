@@ -18,10 +18,14 @@ var Schema string
 // ErrFenced is returned when a newer holder of the lock has already written.
 var ErrFenced = errors.New("lock: a newer holder has written")
 
-// Fenced checks g's fence in Postgres. Call it first in a transaction that writes
-// under g. It returns [ErrFenced] when a holder with a greater fence has written:
-// roll the transaction back. Otherwise newer holders wait in their Fenced until
-// this transaction ends.
+// Fenced checks g's fence in Postgres. It is for code that holds a lock of its own
+// and writes to Postgres under it: a holder that was paused past its lease may not
+// overwrite what a newer one wrote. Package jobs doesn't need it: its runs are
+// fenced by jobs.Run.Sequence, with jobs.Run.Commit.
+//
+// Call it first in a transaction that writes under g. It returns [ErrFenced] when a
+// holder with a greater fence has written: roll the transaction back. Otherwise
+// newer holders wait in their Fenced until this transaction ends.
 func Fenced(tx *gorm.DB, g *Guard) error {
 	if g.fence == 0 {
 		return errors.New("lock: Fenced needs a fence, and Options.Unfenced is set")

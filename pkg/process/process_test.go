@@ -119,7 +119,7 @@ func TestErrorsThatMatterToServingAloneAreReportedWithTheOthers(t *testing.T) {
 	}{
 		"serve":                    {"serve", []string{"PURSER_PASSWORD=x"}, []string{"configuration:\nPURSER_LIST"}},
 		"config":                   {"config", []string{"PURSER_PASSWORD=x"}, nil},
-		"serve with more mistakes": {"serve", nil, []string{"PURSER_PASSWORD", "\nPURSER_LIST"}},
+		"serve with several errors": {"serve", nil, []string{"PURSER_PASSWORD", "\nPURSER_LIST"}},
 		"a migration":              {"migrate up", []string{"PURSER_PASSWORD=x"}, nil},
 	} {
 		err := p.Run(t.Context(), strings.Fields(tt.command), tt.environ, io.Discard, io.Discard)

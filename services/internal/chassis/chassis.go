@@ -1,6 +1,6 @@
 // Package chassis is the skeleton that the services of the suite share: the
-// commands of a program, the head of its configuration, its database and Redis,
-// its gRPC server, the link to auth, and its scheduled jobs.
+// commands of a program, the common configuration, the database and Redis, the gRPC
+// server, the client of auth, and scheduled jobs.
 //
 // Promise: a service that is built with it opens its parts in one order and
 // closes them in the reverse order, also when building it fails half-way; it
@@ -42,8 +42,8 @@ type Builder struct {
 }
 
 // Open opens the database and Redis of a service with this name, for example
-// "wallet", and adds the sweeper of its cache outbox. Neither has to answer. It
-// logs a warning when Redis may evict keys. The caller defers CloseOnError.
+// "wallet", and adds the sweeper of its cache outbox. Both may be unreachable.
+// It logs a warning when Redis may evict keys. The caller defers CloseOnError.
 func Open(ctx context.Context, name string, cfg Config, log *slog.Logger) (*Builder, error) {
 	b := &Builder{Group: lifecycle.New(cfg.Shutdown, log), Log: log, cfg: cfg}
 	db, err := postgres.Open(ctx, cfg.Database.Options(qualified(name), log))
@@ -63,7 +63,7 @@ func Open(ctx context.Context, name string, cfg Config, log *slog.Logger) (*Buil
 }
 
 // CloseOnError closes everything that was opened, last opened first, when *err
-// is not nil, and joins what closing failed with.
+// is not nil, and joins the errors of closing to it.
 func (b *Builder) CloseOnError(err *error) {
 	if *err != nil {
 		*err = errors.Join(*err, b.Group.CloseAll())
@@ -119,6 +119,6 @@ func (a *App) Addr() string { return a.addr.String() }
 // line that is logged at start.
 func (a *App) Listeners() []any { return []any{"grpc", a.Addr()} }
 
-// qualified is how a service is called where names of other products stand
-// beside it: database connections, Redis clients.
+// qualified is the name of a service for database connections and Redis clients,
+// which other products may share.
 func qualified(name string) string { return "purser-" + name }

@@ -25,8 +25,8 @@ type settings struct {
 	Size int `env:"SIZE" envDefault:"1"`
 }
 
-func (s settings) Validate() error   { return s.Config.Validate() }
-func (s settings) CheckFiles() error { return s.Config.CheckFiles() }
+func (s settings) Validate() error      { return s.Config.Validate() }
+func (s settings) CheckForServe() error { return s.Config.CheckForServe() }
 
 // environ of a service whose database, Redis and auth are not reachable.
 func environ(more ...string) []string {

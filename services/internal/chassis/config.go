@@ -14,7 +14,7 @@ import (
 	"github.com/purserhq/purser/pkg/redisx"
 )
 
-// Config is the head of each service's configuration, read from PURSER_*. A
+// Config is the configuration common to all services, read from PURSER_*. A
 // service embeds it.
 type Config struct {
 	Process  process.Config
@@ -25,8 +25,8 @@ type Config struct {
 	Shutdown lifecycle.Config `envPrefix:"SHUTDOWN_"`
 }
 
-// Head returns c. Program finds the head of a service's configuration by it.
-func (c Config) Head() Config { return c }
+// Common returns c: the common configuration within that of a service.
+func (c Config) Common() Config { return c }
 
 // Validate reports every error in c.
 func (c Config) Validate() error {
@@ -34,9 +34,8 @@ func (c Config) Validate() error {
 		checkRedisURL(c.RedisURL))
 }
 
-// CheckFiles reports what is wrong with the files that c names. Only "serve"
-// needs them.
-func (c Config) CheckFiles() error { return c.GRPC.Check() }
+// CheckForServe checks what only "serve" needs: the files that c names.
+func (c Config) CheckForServe() error { return c.GRPC.Check() }
 
 func checkRedisURL(u config.Secret) error {
 	if u == "" {
@@ -48,8 +47,8 @@ func checkRedisURL(u config.Secret) error {
 	return nil
 }
 
-// AuthConfig is what a service that verifies auth's tokens reads from PURSER_*. A
-// service embeds it.
+// AuthConfig is the configuration of a service that verifies auth's tokens, read
+// from PURSER_*. A service embeds it.
 type AuthConfig struct {
 	Tokens authn.Config
 	// Auth is the gRPC address of the auth service, which streams revocations.
@@ -60,6 +59,6 @@ type AuthConfig struct {
 // Validate reports every error in c.
 func (c AuthConfig) Validate() error { return c.Tokens.Validate() }
 
-// CheckFiles reports what is wrong with the files that c names and with auth's
-// address. Only "serve" needs them.
-func (c AuthConfig) CheckFiles() error { return c.Auth.Check("PURSER_AUTH_") }
+// CheckForServe checks what only "serve" needs: auth's address and the files that
+// its client needs.
+func (c AuthConfig) CheckForServe() error { return c.Auth.Check("PURSER_AUTH_") }

@@ -22,9 +22,10 @@ type jobRuns interface {
 // jobServer serves purser.jobs.v1.JobService.
 type jobServer struct {
 	jobsv1.UnimplementedJobServiceServer
-	runs   jobRuns
-	record func(ctx context.Context, caller authn.Caller, job string) error
-	log    *slog.Logger
+	runs jobRuns
+	// audit is called after each trigger; its error fails the call. nil skips it.
+	audit func(ctx context.Context, caller authn.Caller, job string) error
+	log   *slog.Logger
 }
 
 // ListJobRuns implements the RPC.
@@ -53,8 +54,8 @@ func (s *jobServer) TriggerJob(ctx context.Context,
 		return nil, err
 	}
 	s.log.InfoContext(ctx, "job triggered", "job", req.GetJob(), "by", caller.UserID)
-	if s.record != nil {
-		if err := s.record(ctx, caller, req.GetJob()); err != nil {
+	if s.audit != nil {
+		if err := s.audit(ctx, caller, req.GetJob()); err != nil {
 			return nil, err
 		}
 	}
@@ -87,7 +88,7 @@ func jobRunState(state string) jobsv1.JobRunState {
 	return jobsv1.JobRunState_JOB_RUN_STATE_UNSPECIFIED
 }
 
-// timestamp is nil for nil.
+// timestamp returns nil for nil.
 func timestamp(t *time.Time) *timestamppb.Timestamp {
 	if t == nil {
 		return nil

@@ -12,14 +12,14 @@ import (
 	jobsv1 "github.com/purserhq/purser/proto/gen/purser/jobs/v1"
 )
 
-// jobRunRetention is how long runs of jobs that have ended stay listed.
+// jobRunRetention is how long ended runs of jobs stay listed.
 const jobRunRetention = 30 * 24 * time.Hour
 
 // Job is a scheduled job of a service.
 type Job struct {
 	jobs.Job
-	// CronSetting is the variable that sets the job's schedule, for errors; ""
-	// for a schedule that is not set by one.
+	// CronSetting is the environment variable that sets the job's schedule, named
+	// in errors; "" if none does.
 	CronSetting string
 }
 
@@ -45,15 +45,17 @@ func (b *Builder) AddJobs(all ...Job) (*Jobs, error) {
 	return &Jobs{runner: runner, server: &jobServer{runs: runner, log: b.Log}}, nil
 }
 
-// Register serves purser.jobs.v1.JobService on a server. Who triggered a job is
-// logged, and given to record, whose error fails the call; nil records nothing.
+// Register serves purser.jobs.v1.JobService on a server. It logs who triggered a
+// job, and calls audit after each trigger; audit's error fails the call, and a nil
+// audit is skipped.
 func (j *Jobs) Register(server grpc.ServiceRegistrar,
-	record func(ctx context.Context, caller authn.Caller, job string) error) {
-	j.server.record = record
+	audit func(ctx context.Context, caller authn.Caller, job string) error) {
+	j.server.audit = audit
 	jobsv1.RegisterJobServiceServer(server, j.server)
 }
 
-// CheckCron reports what is wrong with the schedule that a variable sets.
+// CheckCron returns the error of a schedule, with the variable that sets it; nil if
+// the schedule is valid.
 func CheckCron(variable, schedule string) error {
 	if err := jobs.CheckCron(schedule); err != nil {
 		return fmt.Errorf("%s: %w", variable, err)

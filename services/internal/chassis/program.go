@@ -12,11 +12,14 @@ import (
 	"github.com/purserhq/purser/pkg/process"
 )
 
-// Configured is the configuration of a service: a struct that embeds [Config].
-type Configured interface {
-	Head() Config
+// ServiceConfig is the configuration of a service: a struct that embeds [Config].
+type ServiceConfig interface {
+	Common() Config
+	// Validate checks the values, which every command needs.
 	Validate() error
-	CheckFiles() error
+	// CheckForServe checks what only "serve" needs: files, addresses of other
+	// services.
+	CheckForServe() error
 }
 
 // Service is a built service: an [App], or a struct that embeds one.
@@ -25,16 +28,16 @@ type Service interface {
 	Listeners() []any
 }
 
-// Program returns the main of a service with this name, for example "wallet":
-// its own commands may be added to the result. build makes the service from its
-// configuration.
-func Program[C Configured, S Service](name string, migrations fs.FS,
+// Program returns the program of a service with this name, for example "wallet".
+// The service may add commands of its own to the result. build makes the service
+// from its configuration.
+func Program[C ServiceConfig, S Service](name string, migrations fs.FS,
 	build func(context.Context, C, *slog.Logger) (S, error)) process.Service[C] {
 	return process.Service[C]{
 		Name:    name,
 		Load:    Load[C],
-		Process: func(c C) process.Config { return c.Head().Process },
-		Check:   C.CheckFiles,
+		Process: func(c C) process.Config { return c.Common().Process },
+		Check:   C.CheckForServe,
 		New: func(ctx context.Context, c C, log *slog.Logger) (process.Runner, error) {
 			s, err := build(ctx, c, log)
 			if err != nil {
@@ -44,15 +47,15 @@ func Program[C Configured, S Service](name string, migrations fs.FS,
 			return s, nil
 		},
 		Migrate: func(ctx context.Context, c C, command string, out io.Writer, log *slog.Logger) error {
-			return Migrations(name, migrations).Command(ctx, c.Head().Database, command, out, log)
+			return Migrations(name, migrations).Command(ctx, c.Common().Database, command, out, log)
 		},
-		Health: func(ctx context.Context, c C) error { return grpcserver.CheckHealth(ctx, c.Head().GRPC) },
+		Health: func(ctx context.Context, c C) error { return grpcserver.CheckHealth(ctx, c.Common().GRPC) },
 	}
 }
 
-// Load reads a configuration from environ, in the form of os.Environ, and
-// reports every error in it.
-func Load[C Configured](environ []string) (C, error) {
+// Load reads a configuration from environ, in the form of os.Environ. The error
+// joins all errors in it.
+func Load[C ServiceConfig](environ []string) (C, error) {
 	var c C
 	err := config.Load(environ, &c)
 	return c, err

@@ -42,17 +42,17 @@ type CacheConfig struct {
 	Timeline time.Duration `env:"TIMELINE_TTL" envDefault:"5m"`
 }
 
-// Validate reports every mistake in c.
+// Validate reports every error in c.
 func (c CacheConfig) Validate() error {
-	var mistakes []error
+	var found []error
 	if c.Portfolio <= 0 || c.Timeline <= 0 {
-		mistakes = append(mistakes, errors.New(
+		found = append(found, errors.New(
 			"PURSER_CACHE_PORTFOLIO_TTL and PURSER_CACHE_TIMELINE_TTL must be above 0"))
 	}
 	if c.Valuation < 0 || c.Valuation > maxValuationTTL {
-		mistakes = append(mistakes, fmt.Errorf("PURSER_CACHE_VALUATION_TTL must be 0 to %s", maxValuationTTL))
+		found = append(found, fmt.Errorf("PURSER_CACHE_VALUATION_TTL must be 0 to %s", maxValuationTTL))
 	}
-	return errors.Join(mistakes...)
+	return errors.Join(found...)
 }
 
 // maxValuationTTL keeps a valuation from being called current that isn't.
@@ -73,8 +73,8 @@ func (c Config) Validate() error {
 	return errors.Join(found...)
 }
 
-// CheckFiles reports what is wrong with the files that c names, and with where
-// it calls. Only "serve" needs them.
-func (c Config) CheckFiles() error {
-	return errors.Join(c.Config.CheckFiles(), c.AuthConfig.CheckFiles(), c.Wallet.Check("PURSER_WALLET_"))
+// CheckForServe checks what only "serve" needs: the files that c names, and the
+// addresses of other services.
+func (c Config) CheckForServe() error {
+	return errors.Join(c.Config.CheckForServe(), c.AuthConfig.CheckForServe(), c.Wallet.Check("PURSER_WALLET_"))
 }

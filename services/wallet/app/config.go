@@ -44,7 +44,7 @@ type CacheConfig struct {
 	Token time.Duration `env:"TOKEN_TTL" envDefault:"10m"`
 }
 
-// Validate reports every mistake in c.
+// Validate reports every error in c.
 func (c CacheConfig) Validate() error {
 	if c.Wallets <= 0 || c.Token <= 0 {
 		return errors.New("PURSER_CACHE_WALLETS_TTL and PURSER_CACHE_TOKEN_TTL must be above 0")
@@ -68,10 +68,10 @@ func (c Config) Validate() error {
 	return errors.Join(found...)
 }
 
-// CheckFiles reports what is wrong with the files that c names, and with where
-// it calls. Only "serve" needs them.
-func (c Config) CheckFiles() error {
-	return errors.Join(c.Config.CheckFiles(), c.AuthConfig.CheckFiles(), config.File("PURSER_TOKEN_LIST", c.TokenList))
+// CheckForServe checks what only "serve" needs: the files that c names, and the
+// addresses of other services.
+func (c Config) CheckForServe() error {
+	return errors.Join(c.Config.CheckForServe(), c.AuthConfig.CheckForServe(), config.File("PURSER_TOKEN_LIST", c.TokenList))
 }
 
 // Names are the names of chains in a price feed.

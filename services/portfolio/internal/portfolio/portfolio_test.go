@@ -113,9 +113,9 @@ func TestTheLastSnapshotIsReturnedWhileTheWalletServiceIsUnavailable(t *testing.
 			if err != nil || v.Total.Text('f') != tc.total || v.Stale != tc.stale || v.Complete() == tc.stale {
 				t.Fatalf("answered %+v, %v", v, err)
 			}
-			if tc.stale && (!v.ValueTime.Equal(noon().Add(-time.Hour)) ||
+			if tc.stale && (!v.ValuationTime.Equal(noon().Add(-time.Hour)) ||
 				!strings.Contains(v.IncompleteReasons[0], "last snapshot")) {
-				t.Errorf("of %s, %q", v.ValueTime, v.IncompleteReasons)
+				t.Errorf("of %s, %q", v.ValuationTime, v.IncompleteReasons)
 			}
 			// Value, which snapshots are taken of, never returns the last snapshot.
 			if _, err := w.service().Value(t.Context(), portfolio.Portfolio{Owner: w.owner}); !errors.Is(err,

@@ -77,8 +77,8 @@ func TestWhatIsCachedOfAValuation(t *testing.T) {
 			}
 			for range 2 {
 				if v, err := s.ValueOrLastSnapshot(t.Context(), p); err != nil || v.Total.Text('f') != want ||
-					!v.ValueTime.Equal(at) || v.Stale || !v.Complete() {
-					t.Errorf("answered %s of %s, %v; want %s of %s", v.Total, v.ValueTime, err, want, at)
+					!v.ValuationTime.Equal(at) || v.Stale || !v.Complete() {
+					t.Errorf("answered %s of %s, %v; want %s of %s", v.Total, v.ValuationTime, err, want, at)
 				}
 			}
 			// Value never uses the cache.
@@ -103,7 +103,7 @@ func TestAnIncompleteValuationIsAnsweredWhole(t *testing.T) {
 	w := &fakeDependencies{owner: uuid.New(), holdings: holding("", "NO_PRICE")}
 	v, err := portfolio.NewService(w, w, w, newCache(t), noon).ValueOrLastSnapshot(t.Context(),
 		portfolio.Portfolio{Owner: w.owner})
-	if err != nil || v.Complete() || v.Unpriced != 1 || len(v.Positions) != 1 || !v.ValueTime.Equal(noon()) {
+	if err != nil || v.Complete() || v.Unpriced != 1 || len(v.Positions) != 1 || !v.ValuationTime.Equal(noon()) {
 		t.Errorf("answered %+v, %v", v, err)
 	}
 }

@@ -18,7 +18,7 @@ func valuationToProto(v valuation.Valuation) *portfoliov1.Valuation {
 		Currency: valuation.Currency, Total: decimalToProto(v.Total),
 		UnpricedCount: int32(v.Unpriced), UnverifiedCount: int32(v.Unverified),
 		Complete: v.Complete(), IncompleteReasons: v.IncompleteReasons,
-		ValuationTime: timestamppb.New(v.ValueTime), Stale: v.Stale,
+		ValuationTime: timestamppb.New(v.ValuationTime), Stale: v.Stale,
 	}
 	for _, p := range v.Positions {
 		out.Positions = append(out.Positions, &portfoliov1.Position{

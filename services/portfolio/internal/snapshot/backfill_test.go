@@ -54,10 +54,10 @@ func (d *fakeStore) SaveBackfilled(_ context.Context, _ portfolio.Portfolio,
 		if !v.Complete() {
 			total = "~" + total
 		}
-		previous, ok := d.hours[v.ValueTime.Unix()]
+		previous, ok := d.hours[v.ValuationTime.Unix()]
 		if !ok || strings.HasPrefix(previous, "~") && v.Complete() {
-			d.hours[v.ValueTime.Unix()] = total
-			stored = append(stored, snapshot.Snapshot{Bucket: v.ValueTime, SnapshotTime: v.ValueTime, Total: v.Total,
+			d.hours[v.ValuationTime.Unix()] = total
+			stored = append(stored, snapshot.Snapshot{Bucket: v.ValuationTime, SnapshotTime: v.ValuationTime, Total: v.Total,
 				Complete: v.Complete()})
 		}
 	}

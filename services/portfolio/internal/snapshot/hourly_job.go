@@ -92,6 +92,6 @@ func (j *HourlyJob) take(ctx context.Context, p portfolio.Portfolio) (stored boo
 	if v.Wallets == 0 || rejectUnknownZero(v) != nil {
 		return false, nil //nolint:nilerr // a portfolio that can't be valued doesn't stop the job
 	}
-	_, stored, err = j.snapshots.store.Save(ctx, p, v.ValueTime.UTC().Truncate(time.Hour), v)
+	_, stored, err = j.snapshots.store.Save(ctx, p, v.ValuationTime.UTC().Truncate(time.Hour), v)
 	return stored, err
 }

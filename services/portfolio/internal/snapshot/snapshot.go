@@ -92,7 +92,7 @@ func (s *Service) Take(ctx context.Context, p portfolio.Portfolio) (Snapshot, bo
 	if err := rejectUnknownZero(v); err != nil {
 		return Snapshot{}, false, err
 	}
-	return s.store.Save(ctx, p, v.ValueTime.UTC().Truncate(time.Hour), v)
+	return s.store.Save(ctx, p, v.ValuationTime.UTC().Truncate(time.Hour), v)
 }
 
 // rejectUnknownZero returns an error for a total of zero that is incomplete: it may

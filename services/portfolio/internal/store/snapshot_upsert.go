@@ -19,14 +19,14 @@ import (
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
 
-// upsertSnapshots stores the snapshots whose hour has no better one, and returns
-// the buckets of those that it stored. $1 is a JSON array of rows of the table, with
+// upsertSnapshots stores the snapshots that are better than the stored one of their
+// hour, if any, and returns the buckets of those that it stored. $1 is a JSON array of rows of the table, with
 // decimals as strings so that they stay exact.
 //
 // A complete snapshot is better than an incomplete one. Of two incomplete ones the
-// better one has fewer incomplete wallets, then fewer unpriced positions, then fewer
-// stale prices. Wallets come first, since a wallet that could not be read may hold
-// any number of positions.
+// better one has fewer incomplete wallets; if equal, fewer unpriced positions; if
+// equal, fewer stale prices. On a tie the stored one is kept. Wallets count most,
+// since a wallet that could not be read may hold any number of positions.
 //
 // Rows are locked in the order of their buckets, so that two transactions that store
 // the same hours don't deadlock.
@@ -84,7 +84,7 @@ func (s *Snapshots) SaveBackfilled(ctx context.Context, p portfolio.Portfolio,
 	hours []valuation.Valuation) (stored []snapshot.Snapshot, err error) {
 	candidates := make([]candidate, len(hours))
 	for i, v := range hours {
-		candidates[i] = candidate{snapshotToRow(p.ID, v.ValueTime, v, true), v.Positions}
+		candidates[i] = candidate{snapshotToRow(p.ID, v.ValuationTime, v, true), v.Positions}
 	}
 	err = s.upsert(ctx, p, candidates, func(_ *gorm.DB, upserted []snapshotRow) error {
 		stored, err = snapshotsFromRows(upserted)
@@ -93,17 +93,18 @@ func (s *Snapshots) SaveBackfilled(ctx context.Context, p portfolio.Portfolio,
 	return stored, err
 }
 
-// candidate is a snapshot that is stored unless its hour has a better one.
+// candidate is a snapshot that is stored if it is better than the stored one of its
+// hour, if any.
 type candidate struct {
 	row       snapshotRow
 	positions []valuation.Position
 }
 
-// upsert stores the candidates that are better than what is there, and calls then
-// with their rows before it commits. The transaction, and with it then, may run more
-// than once.
+// upsert stores the candidates that are better than the stored snapshots of their
+// hours, and calls afterUpsert with the stored rows before it commits. The
+// transaction, and with it afterUpsert, may run more than once.
 func (s *Snapshots) upsert(ctx context.Context, p portfolio.Portfolio, candidates []candidate,
-	then func(tx *gorm.DB, upserted []snapshotRow) error) error {
+	afterUpsert func(tx *gorm.DB, upserted []snapshotRow) error) error {
 	return cache.Change(ctx, s.db, func(tx *gorm.DB) (stale []cache.Invalidation, err error) {
 		var upserted []snapshotRow
 		err = postgres.Raw(tx, func(conn *pgx.Conn) error {
@@ -116,7 +117,7 @@ func (s *Snapshots) upsert(ctx context.Context, p portfolio.Portfolio, candidate
 		if len(upserted) > 0 {
 			stale = []cache.Invalidation{{Cache: s.caches.generations, Keys: []string{portfolioKey(p)}}}
 		}
-		return stale, then(tx, upserted)
+		return stale, afterUpsert(tx, upserted)
 	})
 }
 

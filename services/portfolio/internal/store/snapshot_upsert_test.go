@@ -69,8 +69,8 @@ func TestBackfilledHoursAreStoredByTheSameRule(t *testing.T) {
 	f := newFixture(t, noRedis)
 	now := backfilled(t, "7", even, 0, 1)
 	for _, v := range now { // 0 incomplete, 1 complete
-		v.ValueTime = v.ValueTime.Add(time.Minute)
-		f.save(t, v.ValueTime.Truncate(time.Hour), v)
+		v.ValuationTime = v.ValuationTime.Add(time.Minute)
+		f.save(t, v.ValuationTime.Truncate(time.Hour), v)
 	}
 	stored, err := f.SaveBackfilled(t.Context(), f.p,
 		backfilled(t, "1", func(n int) bool { return n == 3 }, 0, 1, 2, 3))
@@ -109,9 +109,9 @@ func TestBackfilledHoursAreStoredByTheSameRule(t *testing.T) {
 		t.Fatal(err)
 	}
 	v := backfilled(t, "9", never, 4)[0]
-	v.ValueTime = v.ValueTime.Add(time.Minute)
+	v.ValuationTime = v.ValuationTime.Add(time.Minute)
 	if snap, stored, err := f.Save(t.Context(), f.p, hour(4), v); err != nil || !stored || snap.Backfilled ||
-		!snap.SnapshotTime.Equal(v.ValueTime) {
+		!snap.SnapshotTime.Equal(v.ValuationTime) {
 		t.Errorf("%+v, %v, %v", snap, stored, err)
 	}
 }
@@ -173,7 +173,7 @@ func TestAnIncompleteSnapshotIsReplacedByOneThatLacksLess(t *testing.T) {
 			t.Errorf("%s: %v, %+v, %v", tc.name, stored, snap, err)
 		}
 		bucket := hour(n + 100)
-		existing.ValueTime, v.ValueTime = bucket, bucket
+		existing.ValuationTime, v.ValuationTime = bucket, bucket
 		if _, err := f.SaveBackfilled(t.Context(), f.p, []valuation.Valuation{existing}); err != nil {
 			t.Fatal(err)
 		}

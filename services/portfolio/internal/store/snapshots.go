@@ -49,7 +49,7 @@ func snapshotToRow(portfolioID uuid.UUID, bucket time.Time, v valuation.Valuatio
 	return snapshotRow{
 		PortfolioID: portfolioID, Bucket: bucket.UTC(),
 		// Postgres rounds a finer time in JSON, and truncates one in a parameter.
-		SnapshotTime: v.ValueTime.UTC().Truncate(time.Microsecond),
+		SnapshotTime: v.ValuationTime.UTC().Truncate(time.Microsecond),
 		Currency:     valuation.Currency, Total: v.Total.Text('f'), Complete: v.Complete(),
 		PositionCount: len(v.Positions), IncompleteWalletCount: v.IncompleteWallets, UnpricedCount: v.Unpriced,
 		StalePriceCount: v.StalePrices, Backfilled: backfilled,

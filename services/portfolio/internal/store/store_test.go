@@ -287,7 +287,7 @@ func TestTheLastSnapshotComesBackUnchanged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !got.ValueTime.Equal(want.ValueTime) || got.Total.Cmp(want.Total) != 0 || got.Unpriced != want.Unpriced ||
+	if !got.ValuationTime.Equal(want.ValuationTime) || got.Total.Cmp(want.Total) != 0 || got.Unpriced != want.Unpriced ||
 		got.Unverified != want.Unverified || !slices.Equal(got.IncompleteReasons, want.IncompleteReasons) ||
 		len(got.Positions) != len(want.Positions) {
 		t.Fatalf("%+v came back as %+v", want, got)

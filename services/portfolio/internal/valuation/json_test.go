@@ -51,7 +51,7 @@ func TestAValuationComesBackFromJSONExactly(t *testing.T) {
 
 // whole returns everything of a valuation as text.
 func whole(v valuation.Valuation) string {
-	s := fmt.Sprintln(v.ValueTime, text(v.Total), v.Unpriced, v.Unverified, v.Wallets, v.UnsyncedWallets,
+	s := fmt.Sprintln(v.ValuationTime, text(v.Total), v.Unpriced, v.Unverified, v.Wallets, v.UnsyncedWallets,
 		v.IncompleteWallets, v.StalePrices,
 		len(v.IncompleteReasons), v.IncompleteReasons, v.Stale)
 	for _, p := range v.Positions {

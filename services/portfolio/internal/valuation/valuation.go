@@ -101,8 +101,8 @@ func (p Position) Counted() bool { return p.Value != nil && p.Verified }
 
 // Valuation is the worth of a portfolio at one moment.
 type Valuation struct {
-	ValueTime time.Time
-	Total     *apd.Decimal
+	ValuationTime time.Time
+	Total         *apd.Decimal
 	// Positions by value, the largest first; then those that aren't counted, by
 	// token id.
 	Positions []Position
@@ -129,7 +129,7 @@ func (v Valuation) Complete() bool { return len(v.IncompleteReasons) == 0 }
 // Compute values what wallets hold. It fails only for a malformed amount or price,
 // which is an error of whoever passed it.
 func Compute(wallets []Wallet, holdings []Holding, at time.Time) (Valuation, error) {
-	v := Valuation{ValueTime: at, Total: new(apd.Decimal), Wallets: len(wallets)}
+	v := Valuation{ValuationTime: at, Total: new(apd.Decimal), Wallets: len(wallets)}
 	for _, w := range wallets {
 		v.checkWallet(w)
 	}
@@ -151,7 +151,7 @@ func Compute(wallets []Wallet, holdings []Holding, at time.Time) (Valuation, err
 // FromPositions returns the valuation that has these positions, which have their
 // values. It knows nothing of wallets.
 func FromPositions(at time.Time, positions []Position) (Valuation, error) {
-	v := Valuation{ValueTime: at, Total: new(apd.Decimal), Positions: positions}
+	v := Valuation{ValuationTime: at, Total: new(apd.Decimal), Positions: positions}
 	for _, p := range positions {
 		v.count(p)
 	}
@@ -170,7 +170,7 @@ func (v *Valuation) checkWallet(w Wallet) {
 		reason = "the last sync of wallet " + w.Account + " failed"
 	case w.SyncError != "":
 		reason = "the last sync of wallet " + w.Account + " was incomplete: " + w.SyncError
-	case !w.SyncTime.IsZero() && v.ValueTime.Sub(w.SyncTime) > MaxBalanceAge:
+	case !w.SyncTime.IsZero() && v.ValuationTime.Sub(w.SyncTime) > MaxBalanceAge:
 		reason = "wallet " + w.Account + " was last synced at " + w.SyncTime.UTC().Format(time.RFC3339)
 	default:
 		return

@@ -15,12 +15,13 @@ import (
 
 const (
 	// readBudget is how long one call reads missing balances, and priceBudget how
-	// long it reads missing prices after that; readShare and priceShare are their
-	// shares of the caller's time if that is short.
+	// long it reads missing prices after that. readShare and priceShare are the
+	// fractions of the caller's remaining time that are used instead when they are
+	// less.
 	readBudget, priceBudget = 4 * time.Second, 2 * time.Second
 	readShare, priceShare   = 0.5, 0.25
-	// retryAfter is when tokens that could not be read, and prices that the source
-	// did not have, are tried again.
+	// retryAfter is how long after the last attempt a token that could not be read,
+	// or a price that the source did not have, is requested again.
 	retryAfter = 10 * time.Minute
 	// writeTimeout bounds the write of what was read, which is made even after
 	// the caller's context has ended.
@@ -63,33 +64,33 @@ func (s *Service) ownerWallets(ctx context.Context, owner uuid.UUID) (ownerWalle
 // hourSet is a set of wallets' hours.
 type hourSet map[WalletHour]bool
 
-// missingHours returns the hours of a span that known lacks for at least one of
+// missingHours returns the hours of a span that are not done for at least one of
 // the wallets.
-func missingHours(wallets []wallet.Wallet, sp span, known hourSet) []time.Time {
+func missingHours(wallets []wallet.Wallet, sp span, done hourSet) []time.Time {
 	return slices.DeleteFunc(sp.hours(), func(hour time.Time) bool {
-		missing := func(w wallet.Wallet) bool { return !known[WalletHour{w.ID, hour.Unix()}] }
+		missing := func(w wallet.Wallet) bool { return !done[WalletHour{w.ID, hour.Unix()}] }
 		return !slices.ContainsFunc(wallets, missing)
 	})
 }
 
 // completeUntil returns the first missing hour of a span, or its end.
-func completeUntil(wallets []wallet.Wallet, sp span, known hourSet) time.Time {
-	if missing := missingHours(wallets, sp, known); len(missing) > 0 {
+func completeUntil(wallets []wallet.Wallet, sp span, done hourSet) time.Time {
+	if missing := missingHours(wallets, sp, done); len(missing) > 0 {
 		return missing[0]
 	}
 	return sp.until
 }
 
-// needsNoReading reports whether the hour of a record need not be read again: its
-// block was final, the chain has no more tokens than then, and all of them could
-// be read, or have been tried less than retryAfter ago.
-func (r Record) needsNoReading(tokenCount int, now time.Time) bool {
+// upToDate reports whether the hour of a record need not be read again: its block
+// was final, the chain has no more tokens than then, and all of them could be read,
+// or the last attempt was less than retryAfter ago.
+func (r Record) upToDate(tokenCount int, now time.Time) bool {
 	final := !r.ReadAt.Before(time.Unix(r.Hour, 0).Add(block.FinalAfter))
 	return final && r.TokenCount >= tokenCount && (r.Unread == "" || now.Sub(r.ReadAt) < retryAfter)
 }
 
-// knownHours returns the hours of a span that need not be read.
-func (s *Service) knownHours(ctx context.Context, wallets ownerWallets, sp span) (hourSet, error) {
+// doneHours returns the hours of a span that need no further read.
+func (s *Service) doneHours(ctx context.Context, wallets ownerWallets, sp span) (hourSet, error) {
 	records, err := s.store.Records(ctx, wallets.owner, sp.from, sp.until)
 	if err != nil {
 		return nil, err
@@ -99,41 +100,44 @@ func (s *Service) knownHours(ctx context.Context, wallets ownerWallets, sp span)
 		tokenCounts[w.ID] = len(wallets.tokens[w.Account.Chain])
 	}
 	now := s.now()
-	known := hourSet{}
+	done := hourSet{}
 	for _, r := range records {
-		if r.needsNoReading(tokenCounts[r.Wallet], now) {
-			known[r.WalletHour] = true
+		if r.upToDate(tokenCounts[r.Wallet], now) {
+			done[r.WalletHour] = true
 		}
 	}
-	return known, nil
+	return done, nil
 }
 
-// completion is what is known of a span after what was missing has been read.
+// completion is the result of complete.
 type completion struct {
 	until  time.Time             // the hours before it can be returned
 	errors map[WalletHour]string // of hours that can't be read
 	saved  bool                  // balances were stored
 }
 
-// complete reads what is missing of a span, and stores it. The prices of an hour
-// that is continued are read only if new balances were; earlier pages have tried
-// the others. The error says why no hour is complete; there may be none.
+// complete reads what is missing of a span, and stores it. If an earlier page
+// already returned rows of this hour (continued), its prices are read only when
+// new balances were stored.
+//
+// If no hour is complete, the completion's until is the start of the span. The
+// error is the cause then, or nil if time ran out.
 func (s *Service) complete(ctx context.Context, wallets ownerWallets, lock *ownerLock, ends deadlines, sp span,
-	continued bool, done progress) (completion, error) {
+	continued bool, sofar progress) (completion, error) {
 	none := completion{until: sp.from}
-	known, err := s.knownHours(ctx, wallets, sp)
+	done, err := s.doneHours(ctx, wallets, sp)
 	if err != nil {
 		return none, err
 	}
-	read, readErr := s.readMissing(ctx, wallets, lock, ends, sp, known)
-	until := completeUntil(wallets.all, sp, read.known)
+	read, readErr := s.readMissing(ctx, wallets, lock, ends, sp, done)
+	until := completeUntil(wallets.all, sp, read.done)
 	if !until.After(sp.from) {
 		return none, readErr
 	}
-	done.saved = done.saved || read.saved
-	if !continued || done.saved {
+	sofar.saved = sofar.saved || read.saved
+	if !continued || sofar.saved {
 		priced, err := s.priceMissing(ctx, wallets.owner, lock, ends, span{sp.from, until})
-		if err != nil || !priced.mayReturn(done) {
+		if err != nil || !priced.mayReturn(sofar) {
 			return none, err
 		}
 	}
@@ -141,18 +145,18 @@ func (s *Service) complete(ctx context.Context, wallets ownerWallets, lock *owne
 }
 
 // readMissing reads the missing balances of a span until the read deadline. It
-// takes the owner's lock if there are any.
+// acquires the owner's lock if there are any.
 func (s *Service) readMissing(ctx context.Context, wallets ownerWallets, lock *ownerLock, ends deadlines, sp span,
-	known hourSet) (readResult, error) {
-	nothing := readResult{known: known}
+	done hourSet) (readResult, error) {
+	nothing := readResult{done: done}
 	ctx, cancel := context.WithDeadline(ctx, ends.read)
 	defer cancel()
-	missing := missingHours(wallets.all, sp, known)
+	missing := missingHours(wallets.all, sp, done)
 	if len(missing) == 0 || ctx.Err() != nil {
 		return nothing, nil
 	}
 	if err := lock.acquire(ctx); err != nil {
 		return nothing, err
 	}
-	return newReader(s, wallets, sp, known).read(ctx, missing)
+	return newReader(s, wallets, sp, done).read(ctx, missing)
 }

@@ -7,8 +7,8 @@
 // read is stored and not read again; an hour that can't be read is returned with
 // the error, and is neither skipped nor zero; one call at a time reads an owner's
 // missing hours, within a bounded time, and what it has read is stored when it
-// ends early; every call either stores something or returns hours, if need be
-// with prices that are unavailable, so that repeated calls come to an end.
+// ends early; every call either stores something or returns hours, if necessary
+// with prices that are unavailable, so that repeated calls reach the last page.
 //
 // Limits: without Redis, "one call at a time" holds within a process only. An
 // hour that was read before its block was final, or without some of its tokens,
@@ -111,11 +111,12 @@ type Store interface {
 	// wallets are skipped.
 	SaveBalances(ctx context.Context, hours []HourBalances) error
 	// MissingPrices returns the tokens held in [from, until) that have no final
-	// price, by hour, without those that the source was asked for after
-	// fetchedBefore.
-	MissingPrices(ctx context.Context, owner uuid.UUID, from, until, fetchedBefore time.Time) ([]TokenHour, error)
-	// SavePrices stores prices. One that the source has not is stored as such,
-	// but doesn't replace a stored price.
+	// price, by hour, skipping those that were requested at or after
+	// requestedSince. A price is final if it was fetched long enough after its hour
+	// that the source adds no later price for it.
+	MissingPrices(ctx context.Context, owner uuid.UUID, from, until, requestedSince time.Time) ([]TokenHour, error)
+	// SavePrices stores prices. A price the source doesn't have is stored as
+	// missing, and never replaces a stored price.
 	SavePrices(ctx context.Context, prices []HourPrice, fetchedAt time.Time) error
 	// Rows returns up to limit rows after the cursor and before until, from one
 	// statement. The reason of a missing price is price.NoPrice if the source has
@@ -172,16 +173,16 @@ type Service struct {
 	tokens      token.Lister
 	chains      BalanceReader
 	prices      PriceSource
-	locks       *ownerLocks
+	limiter     *ownerLimiter
 	maxPriceAge time.Duration
 	log         *slog.Logger
 	now         func() time.Time
 }
 
-// NewService returns the rules. A price that is more than maxPriceAge older than
+// NewService returns a Service. A price that is more than maxPriceAge older than
 // an hour is not used for it.
-func NewService(s Store, t token.Lister, c BalanceReader, p PriceSource, l Locks, maxPriceAge time.Duration,
+func NewService(s Store, t token.Lister, c BalanceReader, p PriceSource, l SharedLocker, maxPriceAge time.Duration,
 	log *slog.Logger, now func() time.Time) *Service {
-	return &Service{store: s, tokens: t, chains: c, prices: p, locks: newOwnerLocks(l, log),
+	return &Service{store: s, tokens: t, chains: c, prices: p, limiter: newOwnerLimiter(l, log),
 		maxPriceAge: maxPriceAge, log: log, now: now}
 }

@@ -13,9 +13,8 @@ import (
 )
 
 const (
-	// maxHoursPerSpan is how many hours are completed together, and
-	// maxWalletHoursPerSpan how many hours of wallets: about as many as a page
-	// has rows.
+	// maxHoursPerSpan limits the hours of one span, and maxWalletHoursPerSpan its
+	// hours times wallets: about as many as a page has rows.
 	maxHoursPerSpan, maxWalletHoursPerSpan = 48, 2000
 )
 
@@ -31,7 +30,7 @@ func (s span) hours() []time.Time {
 	return hours
 }
 
-// progress is what a call has done for the spans before the present one.
+// progress is what a call has done so far, in the spans before the present one.
 type progress struct {
 	saved    bool // balances were stored
 	returned bool // hours are on the page
@@ -39,27 +38,28 @@ type progress struct {
 
 // List returns up to limit rows of what the owner's wallets held in the hours of
 // [from, until), and the cursor of the next page, nil on the last. Both times are
-// full hours. It reads what is missing while it has time; the page ends before
-// the first hour that is still incomplete then. If that is the first hour of the
-// page, the error says why: that of BalanceReader.ReadAt, or errs.Exhausted
-// (HISTORY_READ_UNDER_WAY). A page may be empty and not the last.
+// full hours. It reads what is missing until its time budget is used up; the page
+// ends before the first hour that is still incomplete. If that is the first hour
+// of the page, the error is the cause: that of BalanceReader.ReadAt, or
+// errs.Exhausted (HISTORY_READ_UNDER_WAY). A page may be empty without being the
+// last.
 func (s *Service) List(ctx context.Context, owner uuid.UUID, from, until time.Time, after Cursor,
 	limit int) ([]Row, *Cursor, error) {
 	wallets, err := s.ownerWallets(ctx, owner)
 	if err != nil || len(wallets.all) == 0 {
 		return nil, nil, err
 	}
-	lock := s.locks.of(owner)
+	lock := s.limiter.lockOf(owner)
 	defer lock.release()
 	ends := newDeadlines(ctx)
 	after = after.notBefore(from)
 	start := time.Unix(after.Hour, 0).UTC()
 	hour := start
 	var page []Row
-	var done progress
+	var sofar progress
 	for hour.Before(until) && len(page) <= limit {
 		sp, continued := nextSpan(hour, until, after, len(wallets.all))
-		completed, err := s.complete(ctx, wallets, lock, ends, sp, continued, done)
+		completed, err := s.complete(ctx, wallets, lock, ends, sp, continued, sofar)
 		if err != nil && hour.Equal(start) {
 			return nil, nil, err
 		}
@@ -71,8 +71,8 @@ func (s *Service) List(ctx context.Context, owner uuid.UUID, from, until time.Ti
 			return nil, nil, err
 		}
 		page = append(page, rows...)
-		done.saved = done.saved || completed.saved
-		done.returned = done.returned || completed.until.After(hour)
+		sofar.saved = sofar.saved || completed.saved
+		sofar.returned = sofar.returned || completed.until.After(hour)
 		hour = completed.until
 		if hour.Before(sp.until) {
 			break

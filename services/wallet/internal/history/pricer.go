@@ -13,32 +13,35 @@ import (
 	"github.com/purserhq/purser/services/wallet/internal/token"
 )
 
-// priceResult is how the reading of missing prices has ended.
+// priceResult is the result of priceMissing.
 type priceResult struct {
 	requested bool // the source was asked
 	saved     int  // prices that were stored
-	timedOut  bool // some are missing because the time was up
+	timedOut  bool // some are missing because time ran out
 }
 
 // mayReturn reports whether the hours may be returned with the prices that are
-// stored now; the missing ones are unavailable then. If the time was up, they are
-// left to the next call when that is sure to get further: when this one has
-// stored something, or has other hours to return. Otherwise a source that never
-// answers would withhold the balances for ever.
-func (r priceResult) mayReturn(done progress) bool {
-	switch {
-	case !r.timedOut:
+// stored now; missing prices are returned as unavailable.
+//
+// If time ran out, the hours are left to the next call when this call made
+// progress: it stored prices, or balances if the source was not asked, or it has
+// other hours to return. Without progress they are returned, so that a source
+// that never answers can't block the balances forever.
+func (r priceResult) mayReturn(sofar progress) bool {
+	if !r.timedOut {
 		return true
-	case r.requested:
-		return r.saved == 0 && !done.returned
-	default:
-		return !done.saved && !done.returned
 	}
+	stored := sofar.saved
+	if r.requested {
+		stored = r.saved > 0
+	}
+	return !stored && !sofar.returned
 }
 
 // priceMissing reads the missing prices of a span until the price deadline, and
-// stores them. It takes the owner's lock if there are any. An error of the source
-// is logged and not returned: its prices are unavailable, and tried again.
+// stores them. It acquires the owner's lock if there are any. An error of the
+// source is logged and not returned: its prices are unavailable until a later
+// call reads them.
 func (s *Service) priceMissing(ctx context.Context, owner uuid.UUID, lock *ownerLock, ends deadlines,
 	sp span) (priceResult, error) {
 	now := s.now()
@@ -66,8 +69,8 @@ func (s *Service) priceMissing(ctx context.Context, owner uuid.UUID, lock *owner
 	return priceResult{requested: true, saved: len(prices), timedOut: timedOut}, nil
 }
 
-// requestPrices asks the source for the prices of all tokens in all hours, which
-// are in order, and for so long before that a price is not stale at the first.
+// requestPrices requests the prices of all tokens from the source: from
+// maxPriceAge before the first hour until the last one. The hours are in order.
 func (s *Service) requestPrices(ctx context.Context, hours []TokenHour) (map[string][]price.Price, error) {
 	tokens := map[string]token.Token{}
 	for _, h := range hours {

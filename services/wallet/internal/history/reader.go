@@ -21,14 +21,14 @@ const (
 	// maxBalancesPerRead is how many balances of an hour are read in one call of
 	// BalanceReader, so that it ends well within readBudget.
 	maxBalancesPerRead = 2000
-	// maxConcurrentReads is how many hours are read concurrently by one call, or
-	// groups of wallets if there are more of them.
+	// maxConcurrentReads is how many reads one call makes concurrently, each of a
+	// group of wallets.
 	maxConcurrentReads = 8
 )
 
-// readResult is what is known of a span after its missing hours were read.
+// readResult is the state of a span after its missing hours were read.
 type readResult struct {
-	known  hourSet               // hours that were read, now or before, and those in errors
+	done   hourSet               // hours that need no further read: stored or failed
 	errors map[WalletHour]string // of hours that can't be read
 	saved  bool                  // balances were stored
 }
@@ -43,12 +43,12 @@ type reader struct {
 
 	mu        sync.Mutex
 	result    readResult
-	chainErrs map[uint64]error // of chains that are not read any more
+	chainErrs map[uint64]error // of chains that this call stopped to read
 }
 
-func newReader(s *Service, wallets ownerWallets, sp span, known hourSet) *reader {
+func newReader(s *Service, wallets ownerWallets, sp span, done hourSet) *reader {
 	return &reader{store: s.store, chains: s.chains, now: s.now, wallets: wallets, span: sp,
-		result:    readResult{known: maps.Clone(known), errors: map[WalletHour]string{}},
+		result:    readResult{done: maps.Clone(done), errors: map[WalletHour]string{}},
 		chainErrs: map[uint64]error{}}
 }
 
@@ -105,9 +105,9 @@ func (r *reader) read(ctx context.Context, missing []time.Time) (readResult, err
 	return r.result, nil
 }
 
-// readGroup reads and stores those of the hours that are missing of a group.
+// readGroup reads and stores the hours that the group still lacks.
 func (r *reader) readGroup(ctx context.Context, g walletGroup, hours []time.Time) error {
-	hours = r.missingOf(g, hours)
+	hours = r.missingForGroup(g, hours)
 	if len(hours) == 0 || ctx.Err() != nil {
 		return nil //nolint:nilerr // the time to read is over; what was read until then is returned
 	}
@@ -116,22 +116,25 @@ func (r *reader) readGroup(ctx context.Context, g walletGroup, hours []time.Time
 	return r.save(ctx, r.balances(g, hours, readings))
 }
 
-// missingOf returns the hours that are missing of a group: none if its chain has
+// missingForGroup returns the hours the group still lacks; none if its chain has
 // failed.
-func (r *reader) missingOf(g walletGroup, hours []time.Time) []time.Time {
+func (r *reader) missingForGroup(g walletGroup, hours []time.Time) []time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.chainErrs[g.chain] != nil {
 		return nil
 	}
 	return slices.DeleteFunc(slices.Clone(hours), func(hour time.Time) bool {
-		return len(missingHours(g.wallets, span{hour, hour.Add(time.Hour)}, r.result.known)) == 0
+		return len(missingHours(g.wallets, span{hour, hour.Add(time.Hour)}, r.result.done)) == 0
 	})
 }
 
-// recordErrors records what could not be read of a chain. Without a node for it
-// no later hour can be read either; with any other error the chain is not read
-// any more in this call. An error after ctx has ended is none of the chain's.
+// recordErrors records what could not be read of a chain: the error of each
+// reading, and err, the error of the whole read:
+//   - FailedPrecondition (the chain has no node) fails these and all later hours of
+//     the span.
+//   - Any other error stops the reading of this chain in this call.
+//   - An error after ctx has ended is ignored: it isn't the chain's.
 func (r *reader) recordErrors(ctx context.Context, chain uint64, hours []time.Time, readings []Reading, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -152,18 +155,17 @@ func (r *reader) recordErrors(ctx context.Context, chain uint64, hours []time.Ti
 	}
 }
 
-// fail records the error of a chain's hour for all its wallets of which the hour
-// is missing. The caller holds the mutex.
+// fail records the error of a chain's hour for all its wallets that lack the hour.
+// The caller holds the mutex.
 func (r *reader) fail(chain uint64, hour time.Time, text string) {
 	for _, w := range r.wallets.all {
-		if h := (WalletHour{w.ID, hour.Unix()}); w.Account.Chain == chain && !r.result.known[h] {
-			r.result.known[h], r.result.errors[h] = true, text
+		if h := (WalletHour{w.ID, hour.Unix()}); w.Account.Chain == chain && !r.result.done[h] {
+			r.result.done[h], r.result.errors[h] = true, text
 		}
 	}
 }
 
-// balances returns the hours of a group that the readings have and that were
-// missing.
+// balances returns those hours in the readings that the group's wallets lack.
 func (r *reader) balances(g walletGroup, hours []time.Time, readings []Reading) []HourBalances {
 	tokens, now := r.wallets.tokens[g.chain], r.now()
 	r.mu.Lock()
@@ -173,7 +175,7 @@ func (r *reader) balances(g walletGroup, hours []time.Time, readings []Reading) 
 		for j, w := range g.wallets {
 			h := WalletHour{w.ID, hours[i].Unix()}
 			complete := len(reading.Amounts) == len(g.wallets) && len(reading.Amounts[j]) == len(tokens)
-			if r.result.known[h] || !complete {
+			if r.result.done[h] || !complete {
 				continue
 			}
 			held, unread := heldAndUnread(tokens, reading.Amounts[j])
@@ -200,7 +202,7 @@ func (r *reader) save(ctx context.Context, hours []HourBalances) error {
 	defer r.mu.Unlock()
 	r.result.saved = true
 	for _, h := range hours {
-		r.result.known[h.WalletHour] = true
+		r.result.done[h.WalletHour] = true
 	}
 	return nil
 }

@@ -13,13 +13,13 @@ import (
 // process that holds the lock.
 const historyLease = 10 * time.Second
 
-// Locks implements history.Locks.
+// Locks implements history.SharedLocker.
 type Locks struct{ locker *lock.Locker }
 
 // NewLocks returns locks of l.
 func NewLocks(l *lock.Locker) *Locks { return &Locks{locker: l} }
 
-// Lock implements history.Locks.
+// Lock implements history.SharedLocker.
 func (l *Locks) Lock(ctx context.Context, name string) (unlock func(), err error) {
 	guard, err := l.locker.Try(ctx, name, historyLease)
 	if errors.Is(err, lock.ErrHeld) {

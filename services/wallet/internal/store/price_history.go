@@ -21,7 +21,7 @@ const priceFinalAfter = "15 minutes"
 
 // MissingPrices implements history.Store.
 func (s *History) MissingPrices(ctx context.Context, owner uuid.UUID, from, until,
-	fetchedBefore time.Time) ([]history.TokenHour, error) {
+	requestedSince time.Time) ([]history.TokenHour, error) {
 	var rows []struct {
 		Token tokenRow `gorm:"embedded"`
 		Hour  time.Time
@@ -35,7 +35,7 @@ func (s *History) MissingPrices(ctx context.Context, owner uuid.UUID, from, unti
 		WHERE w.owner_id = ? AND b.hour >= ? AND b.hour < ?
 		  AND (p.token_id IS NULL OR p.fetched_at < ?
 		       AND (p.price IS NULL OR p.fetched_at < p.hour + interval '`+priceFinalAfter+`'))
-		ORDER BY b.hour, t.id`, owner, from, until, fetchedBefore).Scan(&rows).Error
+		ORDER BY b.hour, t.id`, owner, from, until, requestedSince).Scan(&rows).Error
 	if err != nil {
 		return nil, fmt.Errorf("read missing prices: %w", err)
 	}

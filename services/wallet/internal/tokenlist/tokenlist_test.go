@@ -33,7 +33,7 @@ const (
 )
 
 func TestRead(t *testing.T) {
-	for _, tc := range []struct{ name, tokens, want, mistake string }{
+	for _, tc := range []struct{ name, tokens, want, wantErr string }{
 		{"a token", `{"chainId":1,"address":"` + address + `","symbol":" T ","name":"Token","decimals":18}`,
 			"eip155:1/erc20:" + strings.ToLower(address) + " T", ""},
 		{"the native coin", `{"chainId":137,"address":"` + zero + `","symbol":"POL","decimals":18}`,
@@ -59,8 +59,8 @@ func TestRead(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got, err := read(t, `{"name":"list","tokens":[`+tc.tokens+`]}`)
-			if got != tc.want || (err == nil) != (tc.mistake == "") ||
-				err != nil && !strings.Contains(err.Error(), tc.mistake) {
+			if got != tc.want || (err == nil) != (tc.wantErr == "") ||
+				err != nil && !strings.Contains(err.Error(), tc.wantErr) {
 				t.Errorf("read %q, %v", got, err)
 			}
 		})

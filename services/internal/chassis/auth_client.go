@@ -14,8 +14,8 @@ import (
 	"github.com/purserhq/purser/proto/revocations"
 )
 
-// DialAuth connects to the auth service. The connection is nil when c has no
-// address. It need not be reachable.
+// DialAuth connects to the auth service, which may be unreachable. The connection
+// is nil when c has no address.
 func (b *Builder) DialAuth(c AuthConfig) (*grpc.ClientConn, error) {
 	if c.Auth.Addr == "" {
 		b.Log.Warn("PURSER_AUTH_ADDR is not set: revoked tokens are accepted until they expire")
