@@ -124,7 +124,7 @@ func TestAJobWithAWrongScheduleNamesItsOwnSetting(t *testing.T) {
 	}
 }
 
-func TestEveryErrorOfTheHeadIsReportedAtOnce(t *testing.T) {
+func TestEveryErrorOfTheCommonConfigurationIsReportedAtOnce(t *testing.T) {
 	wrong := map[string]string{
 		"PURSER_DATABASE_URL": "nonsense://", "PURSER_REDIS_URL": "http://redis", "PURSER_GRPC_ADDR": "nowhere",
 		"PURSER_ADMIN_ADDR": "nowhere", "PURSER_SHUTDOWN_DRAIN": "-1s",
@@ -144,7 +144,7 @@ func TestEveryErrorOfTheHeadIsReportedAtOnce(t *testing.T) {
 	}
 }
 
-func TestAProgramPrintsTheHeadAndTheServicesOwnSettings(t *testing.T) {
+func TestAProgramPrintsTheCommonAndTheServicesOwnSettings(t *testing.T) {
 	p := chassis.Program("test", fstest.MapFS{}, func(context.Context, settings, *slog.Logger) (*chassis.App, error) {
 		return nil, io.ErrUnexpectedEOF
 	})

@@ -71,7 +71,8 @@ func (c Config) Validate() error {
 // CheckForServe checks what only "serve" needs: the files that c names, and the
 // addresses of other services.
 func (c Config) CheckForServe() error {
-	return errors.Join(c.Config.CheckForServe(), c.AuthConfig.CheckForServe(), config.File("PURSER_TOKEN_LIST", c.TokenList))
+	return errors.Join(c.Config.CheckForServe(), c.AuthConfig.CheckForServe(),
+		config.File("PURSER_TOKEN_LIST", c.TokenList))
 }
 
 // Names are the names of chains in a price feed.

@@ -57,8 +57,8 @@ func (d *fakeStore) SaveBackfilled(_ context.Context, _ portfolio.Portfolio,
 		previous, ok := d.hours[v.ValuationTime.Unix()]
 		if !ok || strings.HasPrefix(previous, "~") && v.Complete() {
 			d.hours[v.ValuationTime.Unix()] = total
-			stored = append(stored, snapshot.Snapshot{Bucket: v.ValuationTime, SnapshotTime: v.ValuationTime, Total: v.Total,
-				Complete: v.Complete()})
+			stored = append(stored, snapshot.Snapshot{Bucket: v.ValuationTime, SnapshotTime: v.ValuationTime,
+				Total: v.Total, Complete: v.Complete()})
 		}
 	}
 	return stored, nil
