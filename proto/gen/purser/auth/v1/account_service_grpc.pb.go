@@ -49,7 +49,7 @@ type AccountServiceClient interface {
 	//
 	// INVALID_ARGUMENT names the field and the rule it breaks, for example for a
 	// password that is too short or known from a breach. RESOURCE_EXHAUSTED with a
-	// retry delay: TOO_MANY_ATTEMPTS when the caller registers, or the address is
+	// retry delay: TOO_MANY_ATTEMPTS when the caller registers, or the e-mail address is
 	// registered, too often; PASSWORD_HASHING_BUSY when too many passwords are being
 	// hashed.
 	Register(ctx context.Context, in *RegisterRequest, opts ...grpc.CallOption) (*RegisterResponse, error)
@@ -57,7 +57,7 @@ type AccountServiceClient interface {
 	// owner's. A code can be used once, within 24 hours, unless a newer one has been
 	// mailed.
 	//
-	// FAILED_PRECONDITION (TOKEN_INVALID) for a code that is unknown, used, expired or
+	// FAILED_PRECONDITION (CODE_INVALID) for a code that is unknown, used, expired or
 	// of another purpose. RESOURCE_EXHAUSTED as in Register.
 	VerifyEmail(ctx context.Context, in *VerifyEmailRequest, opts ...grpc.CallOption) (*VerifyEmailResponse, error)
 	// ResendVerification mails a new code for VerifyEmail, if the address has an
@@ -251,7 +251,7 @@ type AccountServiceServer interface {
 	//
 	// INVALID_ARGUMENT names the field and the rule it breaks, for example for a
 	// password that is too short or known from a breach. RESOURCE_EXHAUSTED with a
-	// retry delay: TOO_MANY_ATTEMPTS when the caller registers, or the address is
+	// retry delay: TOO_MANY_ATTEMPTS when the caller registers, or the e-mail address is
 	// registered, too often; PASSWORD_HASHING_BUSY when too many passwords are being
 	// hashed.
 	Register(context.Context, *RegisterRequest) (*RegisterResponse, error)
@@ -259,7 +259,7 @@ type AccountServiceServer interface {
 	// owner's. A code can be used once, within 24 hours, unless a newer one has been
 	// mailed.
 	//
-	// FAILED_PRECONDITION (TOKEN_INVALID) for a code that is unknown, used, expired or
+	// FAILED_PRECONDITION (CODE_INVALID) for a code that is unknown, used, expired or
 	// of another purpose. RESOURCE_EXHAUSTED as in Register.
 	VerifyEmail(context.Context, *VerifyEmailRequest) (*VerifyEmailResponse, error)
 	// ResendVerification mails a new code for VerifyEmail, if the address has an
