@@ -35,7 +35,7 @@ type User struct {
 	// Names of the roles held, for example "individual_investor".
 	Roles      []string               `protobuf:"bytes,4,rep,name=roles,proto3" json:"roles,omitempty"`
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// The address is proven to be the owner's.
+	// The e-mail address is proven to be the owner's.
 	EmailVerified bool `protobuf:"varint,6,opt,name=email_verified,json=emailVerified,proto3" json:"email_verified,omitempty"`
 	// It contains display_name too.
 	Profile                 *Profile                 `protobuf:"bytes,7,opt,name=profile,proto3" json:"profile,omitempty"`

@@ -50,7 +50,7 @@ const (
 type SessionServiceClient interface {
 	// Login checks an e-mail address and password and starts a session.
 	//
-	// UNAUTHENTICATED: INVALID_CREDENTIALS for an unknown address and for a wrong
+	// UNAUTHENTICATED: INVALID_CREDENTIALS for an unknown e-mail address and for a wrong
 	// password, without saying which; TOTP_REQUIRED when the password is right and
 	// the account has a second factor: call again with second_factor_code;
 	// TOTP_INVALID when that is wrong or was used before; ACCOUNT_DISABLED.
@@ -376,7 +376,7 @@ func (c *sessionServiceClient) FinishWalletLogin(ctx context.Context, in *Finish
 type SessionServiceServer interface {
 	// Login checks an e-mail address and password and starts a session.
 	//
-	// UNAUTHENTICATED: INVALID_CREDENTIALS for an unknown address and for a wrong
+	// UNAUTHENTICATED: INVALID_CREDENTIALS for an unknown e-mail address and for a wrong
 	// password, without saying which; TOTP_REQUIRED when the password is right and
 	// the account has a second factor: call again with second_factor_code;
 	// TOTP_INVALID when that is wrong or was used before; ACCOUNT_DISABLED.
