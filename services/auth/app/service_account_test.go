@@ -211,8 +211,9 @@ func TestAServiceAccountIsNoUserAndGrantsNoMoreThanItHolds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	strongerID := stronger.GetServiceAccount().GetServiceAccountId()
 	_, err = s.admin.RotateServiceAccountSecret(robot,
-		&authv1.RotateServiceAccountSecretRequest{ServiceAccountId: stronger.GetServiceAccount().GetServiceAccountId()})
+		&authv1.RotateServiceAccountSecretRequest{ServiceAccountId: strongerID})
 	want(t, err, errs.KindPermissionDenied, "PERMISSION_NOT_HELD")
 	_, err = s.admin.ListUsers(robot, &authv1.ListUsersRequest{})
 	want(t, err, errs.KindPermissionDenied, "PERMISSION_MISSING")
