@@ -144,9 +144,9 @@ func TestAnAddressIsVerifiedByTheCodeThatWasMailedOnce(t *testing.T) {
 		t.Fatal("verified before it was")
 	}
 	for _, other := range []string{token[:42], token + "x", strings.ToUpper(token), "\x00", strings.Repeat("x", 128)} {
-		want(t, s.verify(t, other), errs.KindFailedPrecondition, "TOKEN_INVALID")
+		want(t, s.verify(t, other), errs.KindFailedPrecondition, "CODE_INVALID")
 	}
-	want(t, s.complete(t, token, newPassword), errs.KindFailedPrecondition, "TOKEN_INVALID") // another purpose
+	want(t, s.complete(t, token, newPassword), errs.KindFailedPrecondition, "CODE_INVALID") // another purpose
 	var stored int
 	if err := s.db.SQL().QueryRowContext(t.Context(),
 		"SELECT count(*) FROM mailed_codes k WHERE strpos(k::text, $1) > 0", token).Scan(&stored); err != nil ||
@@ -159,7 +159,7 @@ func TestAnAddressIsVerifiedByTheCodeThatWasMailedOnce(t *testing.T) {
 	if !s.me(t, access).GetEmailVerified() {
 		t.Error("not shown as verified")
 	}
-	want(t, s.verify(t, token), errs.KindFailedPrecondition, "TOKEN_INVALID")
+	want(t, s.verify(t, token), errs.KindFailedPrecondition, "CODE_INVALID")
 }
 
 func TestANewerCodeEndsTheOneBefore(t *testing.T) {
@@ -175,7 +175,7 @@ func TestANewerCodeEndsTheOneBefore(t *testing.T) {
 	}
 	resend("ADA@example.com")
 	second := mailedCode(t, s.wait(t, "ada@example.com", verifySubject, 2))
-	want(t, s.verify(t, first), errs.KindFailedPrecondition, "TOKEN_INVALID")
+	want(t, s.verify(t, first), errs.KindFailedPrecondition, "CODE_INVALID")
 	if err := s.verify(t, second); err != nil {
 		t.Fatal(err)
 	}
@@ -210,10 +210,10 @@ func TestACodeThatIsTooOldIsRefused(t *testing.T) {
 		"UPDATE mailed_codes SET expires_at = clock_timestamp()"); err != nil {
 		t.Fatal(err)
 	}
-	want(t, s.verify(t, verify), errs.KindFailedPrecondition, "TOKEN_INVALID")
-	want(t, s.complete(t, reset, newPassword), errs.KindFailedPrecondition, "TOKEN_INVALID")
+	want(t, s.verify(t, verify), errs.KindFailedPrecondition, "CODE_INVALID")
+	want(t, s.complete(t, reset, newPassword), errs.KindFailedPrecondition, "CODE_INVALID")
 	_, err = s.accounts.CheckPasswordReset(t.Context(), &authv1.CheckPasswordResetRequest{Code: reset})
-	want(t, err, errs.KindFailedPrecondition, "TOKEN_INVALID")
+	want(t, err, errs.KindFailedPrecondition, "CODE_INVALID")
 	s.login(t, "ada@example.com") // with the old password
 }
 
@@ -227,7 +227,7 @@ func TestAResetEndsEverySessionAndWorksForOneOfTwoAtOnce(t *testing.T) {
 	key := s.apiKey(t, tokens.GetAccessToken())
 	s.askReset(t, "ada@example.com")
 	token := mailedCode(t, s.wait(t, "ada@example.com", resetSubject, 1))
-	want(t, s.verify(t, token), errs.KindFailedPrecondition, "TOKEN_INVALID") // another purpose
+	want(t, s.verify(t, token), errs.KindFailedPrecondition, "CODE_INVALID") // another purpose
 	short := want(t, s.complete(t, token, "too short"), errs.KindInvalid, "INVALID_ARGUMENT")
 	if short.Violations[0].Field != "new_password" {
 		t.Error(short.Violations)
@@ -239,7 +239,7 @@ func TestAResetEndsEverySessionAndWorksForOneOfTwoAtOnce(t *testing.T) {
 			switch err := s.complete(t, token, newPassword); {
 			case err == nil:
 				done.Add(1)
-			case errs.As(err) != nil && errs.As(err).Reason == "TOKEN_INVALID":
+			case errs.As(err) != nil && errs.As(err).Reason == "CODE_INVALID":
 				refused.Add(1)
 			default:
 				t.Error(err)
@@ -304,7 +304,7 @@ func TestAResetOfAnUnverifiedAccountLocksOutWhoeverRegisteredIt(t *testing.T) {
 	want(t, err, errs.KindUnauthenticated, "API_KEY_INVALID")
 	_, err = s.tryLogin(t, "ada@example.com", password)
 	want(t, err, errs.KindUnauthenticated, "INVALID_CREDENTIALS")
-	if n := s.count(t, "audit_events WHERE type = 'account.taken_over'"); n != 1 {
+	if n := s.count(t, "audit_events WHERE type = 'account.reclaimed'"); n != 1 {
 		t.Errorf("recorded %d times", n)
 	}
 }

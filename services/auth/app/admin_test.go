@@ -219,7 +219,7 @@ func TestAnAdminReadsEventsAndRunsOfJobs(t *testing.T) {
 				}
 				for _, e := range list.GetEvents() {
 					got = append(got, e.GetType())
-					if e.GetAddress() != "127.0.0.1" || !strings.HasPrefix(e.GetDevice(), "grpc-go/") ||
+					if e.GetIpAddress() != "127.0.0.1" || !strings.HasPrefix(e.GetUserAgent(), "grpc-go/") ||
 						e.GetEventTime() == nil {
 						t.Errorf("%v", e)
 					}

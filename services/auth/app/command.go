@@ -22,7 +22,7 @@ import (
 // Usage of the commands that work on the database.
 const Usage = `keys list                 the signing keys and when the next step is due
 keys rotate               make the standby the active key before its time
-keys revoke KID           take a compromised key out of the set at once
+keys revoke KID           remove a compromised key from the set at once
 keys rewrap               put what is under PURSER_KEK_PREVIOUS under PURSER_KEK
 admin grant EMAIL         give an account the role admin, from its next sign-in or refresh on
 service-account ensure NAME [--permissions=A,B] [--secret-file=FILE | --given-secret-file=FILE]
@@ -41,7 +41,7 @@ func Command(ctx context.Context, cfg Config, log *slog.Logger, args []string, o
 		return fmt.Errorf("open database: %w", err)
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	ctx = audit.WithClient(ctx, audit.Client{Device: "command line"})
+	ctx = audit.WithClient(ctx, audit.Client{UserAgent: "command line"})
 	switch {
 	case len(args) >= 2 && args[0] == "keys":
 		return keys(ctx, cfg, db, args[1:], out, log)

@@ -58,7 +58,7 @@ func rewrap(ctx context.Context, issuer string, sealer *signing.Sealer, db *post
 		return err
 	}
 	factors, err := store.NewSecondFactors(db).Rewrap(ctx, func(user uuid.UUID, wrapped []byte) ([]byte, error) {
-		return sealer.Rewrap(wrapped, totp.Binding(user))
+		return sealer.Rewrap(wrapped, totp.AAD(user))
 	})
 	if err != nil {
 		return err
@@ -72,8 +72,8 @@ func show(o signing.Overview, issuer string, sealer *signing.Sealer, out io.Writ
 	_, _ = fmt.Fprintln(table, "KID\tALGORITHM\tSTATE\tPUBLISHED\tACTIVE SINCE\tRETIRING SINCE\tKEK\t")
 	for _, k := range o.Keys {
 		state := string(k.State)
-		if k.Waived {
-			state += " (waived)"
+		if k.PromotedEarly {
+			state += " (promoted early)"
 		}
 		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", k.KID, k.Algorithm, state, at(k.PublishedAt),
 			at(k.ActivatedAt), at(k.RetiringAt), under(sealer, issuer, k))
@@ -94,7 +94,7 @@ func under(sealer *signing.Sealer, issuer string, k signing.Key) string {
 	if len(k.Wrapped) == 0 {
 		return "-" // its private half is erased
 	}
-	switch current, err := sealer.CurrentKey(issuer, k); {
+	switch current, err := sealer.IsWrappedByCurrentKey(issuer, k); {
 	case err != nil:
 		return "UNKNOWN"
 	case current:

@@ -125,7 +125,7 @@ func TestAnAdminRotatesAndRevokesKeysAndNobodyElseDoes(t *testing.T) {
 		}
 	}
 	revoked, err := s.admin.RevokeSigningKey(admin, &authv1.RevokeSigningKeyRequest{Kid: active})
-	if err != nil || revoked.GetKey().GetKid() == active || !revoked.GetKey().GetWaived() {
+	if err != nil || revoked.GetKey().GetKid() == active || !revoked.GetKey().GetPromotedEarly() {
 		t.Fatal(revoked, err)
 	}
 	testkit.Eventually(t, time.Minute, func() bool { return !strings.Contains(s.jwks(t), active) })
@@ -157,7 +157,7 @@ func (s service) jwks(t *testing.T) string {
 func TestTheCommandsSayWhatTheyDid(t *testing.T) {
 	s := start(t)
 	list, err := s.command(t, "keys", "list")
-	if err != nil || !strings.Contains(list, "ACTIVE") || !strings.Contains(list, "PUBLISHED") ||
+	if err != nil || !strings.Contains(list, "ACTIVE") || !strings.Contains(list, "STANDBY") ||
 		!strings.Contains(list, "epoch 1, next step") {
 		t.Fatal(list, err)
 	}
@@ -165,7 +165,7 @@ func TestTheCommandsSayWhatTheyDid(t *testing.T) {
 		t.Error(err)
 	}
 	kid := strings.Fields(list[strings.Index(list, "\n")+1:])[0]
-	if out, err := s.command(t, "keys", "revoke", kid); err != nil || !strings.Contains(out, "COMPROMISED") {
+	if out, err := s.command(t, "keys", "revoke", kid); err != nil || !strings.Contains(out, "REVOKED") {
 		t.Error(out, err)
 	}
 	if _, err := s.command(t, "admin", "grant", "nobody@example.com"); errs.As(err) == nil ||

@@ -62,7 +62,7 @@ func TestAnAccountWithAVerifiedAddressIsLinkedAndKeepsItsPassword(t *testing.T) 
 }
 
 // Mallory registers Ada's address before Ada does and waits for her.
-func TestTheOwnerOfAnAddressTakesOverTheAccountThatSomebodyElseRegistered(t *testing.T) {
+func TestTheOwnerOfAnAddressReclaimsTheAccountThatSomebodyElseRegistered(t *testing.T) {
 	s, p := withProvider(t)
 	s.register(t, "ada@example.com")
 	mallory := s.login(t, "ada@example.com")
@@ -93,7 +93,7 @@ func TestTheOwnerOfAnAddressTakesOverTheAccountThatSomebodyElseRegistered(t *tes
 		"SELECT count(*) FROM revocations WHERE kind = 'SESSION'").Scan(&announced); err != nil || announced != 2 {
 		t.Error(announced, err)
 	}
-	if e := s.events(t); !slices.Contains(e, "account.taken_over OK EMAIL_UNVERIFIED") ||
+	if e := s.events(t); !slices.Contains(e, "account.reclaimed OK EMAIL_UNVERIFIED") ||
 		!slices.Contains(e, "identity.linked OK EMAIL_VERIFIED") ||
 		!slices.Contains(e, "session.login REFUSED PROVIDER_EMAIL_UNVERIFIED") {
 		t.Error(e)

@@ -167,7 +167,7 @@ func TestRequestsForMailsAreLimitedAndLockNobodyOut(t *testing.T) {
 	guesses := startMailed(t, "PURSER_ATTEMPTS_PER_ADDRESS=5")
 	untilRefused(t, 5,
 		func(int) error { return guesses.complete(t, "no code of ours", newPassword) },
-		func(err error) { want(t, err, errs.KindFailedPrecondition, "TOKEN_INVALID") })
+		func(err error) { want(t, err, errs.KindFailedPrecondition, "CODE_INVALID") })
 }
 
 // Addresses that could end a command or a header are none.

@@ -150,7 +150,7 @@ func TestAChangeOfPasswordEndsTheOtherSessionsAndTellsTheOwner(t *testing.T) {
 	}
 	_, err := s.sessions.Refresh(t.Context(), &authv1.RefreshRequest{RefreshToken: other.GetRefreshToken()})
 	want(t, err, errs.KindUnauthenticated, "SESSION_REVOKED")
-	want(t, s.complete(t, asked, password), errs.KindFailedPrecondition, "TOKEN_INVALID") // asked for before
+	want(t, s.complete(t, asked, password), errs.KindFailedPrecondition, "CODE_INVALID") // asked for before
 	_, err = s.tryLogin(t, "ada@example.com", password)
 	want(t, err, errs.KindUnauthenticated, "INVALID_CREDENTIALS")
 }
@@ -276,7 +276,7 @@ func TestADeletedAccountLeavesNothingPersonal(t *testing.T) {
 	want(t, err, errs.KindUnauthenticated, "REFRESH_TOKEN_INVALID")
 	_, err = s.keys.ExchangeApiKey(t.Context(), &authv1.ExchangeApiKeyRequest{Key: key})
 	want(t, err, errs.KindUnauthenticated, "API_KEY_INVALID")
-	want(t, s.complete(t, reset, newPassword), errs.KindFailedPrecondition, "TOKEN_INVALID")
+	want(t, s.complete(t, reset, newPassword), errs.KindFailedPrecondition, "CODE_INVALID")
 	_, err = s.tryLogin(t, "ada@example.com", password)
 	want(t, err, errs.KindUnauthenticated, "INVALID_CREDENTIALS")
 	s.me(t, bob.GetAccessToken())

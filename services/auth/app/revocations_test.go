@@ -97,7 +97,7 @@ func TestEveryVerifierThatFollowsRefusesWhatWasRevokedWithinTwoSeconds(t *testin
 			_, err := s.tokens.Revoke(t.Context(), &authv1.RevokeRequest{Token: tokens.GetRefreshToken()})
 			return err
 		}},
-		{"a compromised key", func(t *testing.T, tokens *authv1.Tokens) error {
+		{"a revoked key", func(t *testing.T, tokens *authv1.Tokens) error {
 			_, err := s.admin.RevokeSigningKey(admin,
 				&authv1.RevokeSigningKeyRequest{Kid: kidOf(t, tokens.GetAccessToken())})
 			return err
@@ -128,7 +128,7 @@ func TestEveryVerifierThatFollowsRefusesWhatWasRevokedWithinTwoSeconds(t *testin
 				took.Round(10*time.Millisecond))
 			// the control: it knows of nothing before the token or the key set ends
 			accepts(t, tokens.GetAccessToken(), alone)
-			if tc.name != "a compromised key" {
+			if tc.name != "a revoked key" {
 				accepts(t, bystander, verifiers...)
 			}
 			// The service's own verifier, on the same call.

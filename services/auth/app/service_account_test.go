@@ -233,7 +233,7 @@ func TestOnlyATrustedServiceAccountStatesTheClientAddress(t *testing.T) {
 		want(t, err, errs.KindUnauthenticated, "INVALID_CREDENTIALS")
 		var at string
 		if err := s.db.SQL().QueryRowContext(t.Context(),
-			"SELECT address FROM audit_personal ORDER BY event_id DESC LIMIT 1").Scan(&at); err != nil {
+			"SELECT ip_address FROM audit_personal ORDER BY event_id DESC LIMIT 1").Scan(&at); err != nil {
 			t.Fatal(err)
 		}
 		return at

@@ -28,8 +28,8 @@ func TestAUserListsAndEndsTheirSessionsAndIntrospectionSeesIt(t *testing.T) {
 		list.GetNextPageToken() == "" {
 		t.Fatal(list, err)
 	}
-	if one := list.GetSessions()[0]; !strings.HasPrefix(one.GetDevice(), "grpc-go/") ||
-		one.GetAddress() != "127.0.0.1" {
+	if one := list.GetSessions()[0]; !strings.HasPrefix(one.GetUserAgent(), "grpc-go/") ||
+		one.GetIpAddress() != "127.0.0.1" {
 		t.Errorf("%v", one)
 	}
 	_, err = s.sessions.ListSessions(eve, &authv1.ListSessionsRequest{PageToken: list.GetNextPageToken()})

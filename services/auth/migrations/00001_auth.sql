@@ -81,8 +81,8 @@ CREATE TABLE sessions (
     revoked_at         timestamptz,
     revoke_reason      text        NOT NULL DEFAULT '',
     last_used_at       timestamptz NOT NULL,
-    device             text        NOT NULL DEFAULT '',
-    address            text        NOT NULL DEFAULT '',
+    user_agent         text        NOT NULL DEFAULT '',
+    ip_address         text        NOT NULL DEFAULT '',
     methods            jsonb       NOT NULL, -- of the authentication (RFC 8176)
     auth_time          timestamptz NOT NULL  -- when the user was last authenticated
 );
@@ -155,14 +155,14 @@ CREATE TABLE signing_keys (
     activated_at   timestamptz,
     retiring_at    timestamptz,
     retired_at     timestamptz,
-    compromised_at timestamptz,
-    -- Activated before all verifiers could know it, after a compromise.
-    waived         boolean     NOT NULL DEFAULT false,
+    revoked_at     timestamptz,
+    -- It became active before every verifier could know it, because the active key was revoked.
+    promoted_early boolean     NOT NULL DEFAULT false,
     CONSTRAINT signing_keys_state_is_known
-        CHECK (state IN ('PENDING', 'PUBLISHED', 'ACTIVE', 'RETIRING', 'RETIRED', 'COMPROMISED')),
+        CHECK (state IN ('STANDBY', 'ACTIVE', 'RETIRING', 'RETIRED', 'REVOKED')),
     CONSTRAINT signing_keys_retiring_has_time CHECK (state <> 'RETIRING' OR retiring_at IS NOT NULL),
     -- A key that has left the set can't sign any more.
-    CONSTRAINT signing_keys_retired_is_erased CHECK (state NOT IN ('RETIRED', 'COMPROMISED') OR sealed_private IS NULL)
+    CONSTRAINT signing_keys_retired_is_erased CHECK (state NOT IN ('RETIRED', 'REVOKED') OR sealed_private IS NULL)
 );
 CREATE UNIQUE INDEX signing_keys_one_active ON signing_keys (issuer) WHERE state = 'ACTIVE';
 
@@ -211,11 +211,11 @@ CREATE TRIGGER audit_events_append_only BEFORE UPDATE OR DELETE ON audit_events
 
 -- Where events came from. It can be erased: the digest that is left in the event can't be guessed without the salt.
 CREATE TABLE audit_personal (
-    event_id uuid  PRIMARY KEY REFERENCES audit_events (id),
-    subject  uuid,
-    salt     bytea NOT NULL,
-    address  text  NOT NULL,
-    device   text  NOT NULL
+    event_id   uuid  PRIMARY KEY REFERENCES audit_events (id),
+    subject    uuid,
+    salt       bytea NOT NULL,
+    ip_address text  NOT NULL,
+    user_agent text  NOT NULL
 );
 CREATE INDEX audit_personal_subject ON audit_personal (subject);
 

@@ -221,7 +221,7 @@ func publishedKey(t *testing.T, s *suite.Suite) (kid string, private ed25519.Pri
 	defer func() { _ = conn.Close(context.Background()) }()
 	_, err = conn.Exec(t.Context(), `
 		INSERT INTO signing_keys (kid, issuer, algorithm, state, public_key, created_at, published_at)
-		VALUES ($1, $2, 'EdDSA', 'PUBLISHED', $3, now(), now())`, kid, suite.Issuer, []byte(public))
+		VALUES ($1, $2, 'EdDSA', 'STANDBY', $3, now(), now())`, kid, suite.Issuer, []byte(public))
 	if err != nil {
 		t.Fatal(err)
 	}

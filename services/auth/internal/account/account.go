@@ -1,11 +1,11 @@
 // Package account has the rules of accounts: registration, verified addresses, passwords, profiles and deletion.
 //
 // It promises: an answer to an anonymous caller doesn't reveal whether an address has an account; a mailed code works
-// once, for its purpose alone; a new password ends the sessions that the old one may have started. Rules are pure
-// functions (see Decide): a Store reads the locked account, calls the rule and stores the Changes that it returns.
+// once, for its purpose alone; a new password ends the sessions that the old one may have started. What changes is
+// decided by pure functions (see Decide): a Store reads the locked account, calls the function and stores the Changes
+// that it returns.
 //
-// Limits: that the answers take the same time is up to package rpc. Accounts that are not verified can be signed in
-// to.
+// Limits: package rpc makes the response times equal. Users can sign in to an account whose address is not verified.
 package account
 
 import (
@@ -25,7 +25,7 @@ import (
 // User is an account.
 type User struct {
 	ID    uuid.UUID
-	Email string // lower case; empty for one that has none, as a wallet's
+	Email string // lower case; empty for an account without one, e.g. created by a wallet sign-in
 	Profile
 	Notifications Notifications
 	Roles         []string
@@ -34,8 +34,8 @@ type User struct {
 	VerifiedAt time.Time
 }
 
-// Standing is what an account may do now.
-type Standing struct {
+// AccessState is what decides about the access of an account, as of now.
+type AccessState struct {
 	Roles []string
 	// Attributes are put into its tokens, for the rules of other services.
 	Attributes map[string]string
@@ -51,14 +51,14 @@ func ErrDisabled() error {
 // Store is where accounts are stored. Its Change methods lock one account, decide on it and store the result in one
 // transaction. They refuse what CheckCaller refuses, and answer errs.NotFound when there is no such account.
 type Store interface {
-	// Register stores a new account. When one has its address already, it changes that as taken decides.
-	// errs.Unavailable (TRY_AGAIN) when that one was deleted meanwhile.
-	Register(ctx context.Context, r Registration, include Include, taken Decide) error
+	// Register stores a new account. If another account has the address, Register applies onTaken to that one
+	// instead. errs.Unavailable (TRY_AGAIN) when that one was deleted meanwhile.
+	Register(ctx context.Context, r Registration, include Include, onTaken Decide) error
 	// ByID returns errs.NotFound for an id that nobody has.
 	ByID(ctx context.Context, id uuid.UUID) (User, error)
 	Change(ctx context.Context, id uuid.UUID, include Include, decide Decide) error
-	// ChangeByEmail lets decide have the zero State when no account has the address: then only the events of what it
-	// returns are stored. It is no change by the user, so CheckCaller has no say.
+	// ChangeByEmail changes the account with this address. If there is none, decide gets the zero State, and only the
+	// events that it returns are stored. CheckCaller is not applied: the caller has not signed in.
 	ChangeByEmail(ctx context.Context, email string, include Include, decide Decide) error
 	// ChangeByCode uses up a mailed code with a change of its account. errs.NotFound when it is unknown, used or
 	// expired.
@@ -156,8 +156,8 @@ func (s *Service) Register(ctx context.Context, email, password, displayName str
 	})
 }
 
-// registrationTried is the rule of a registration whose address has an account: the owner is told, within the limit of
-// mails, and the account stays as it is.
+// registrationTried decides about a registration whose address has an account: its owner is notified, within the limit
+// of mails, and the account stays as it is.
 func registrationTried(owner State, notice mail.Mail, maxPerHour int) Changes {
 	c := Changes{Events: []audit.Event{{Type: audit.RegistrationTried, Outcome: audit.Refused, Reason: "EMAIL_TAKEN",
 		Subject: owner.ID}}}

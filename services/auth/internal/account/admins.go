@@ -8,8 +8,9 @@ type Admins struct {
 	Others bool // there are others
 }
 
-// CheckLastAdmin refuses a change after which an account is no enabled admin, when there is no other: nobody could
-// give that role any more. errs.FailedPrecondition (LAST_ADMIN).
+// CheckLastAdmin refuses a change that would remove the last enabled admin: nobody could assign the role any more.
+// Call it only for a change that disables the account, deletes it or removes the role. errs.FailedPrecondition
+// (LAST_ADMIN).
 func (a Admins) CheckLastAdmin() error {
 	if a.This && !a.Others {
 		return errs.FailedPrecondition("LAST_ADMIN",

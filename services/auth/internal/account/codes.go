@@ -60,7 +60,7 @@ func (s *Service) newCodeRequest(p Purpose) (codeRequest, error) {
 	}, err
 }
 
-// decide is the rule of who gets a code: the owner of an account that the purpose applies to, within the limit of
+// decide says who gets a code: the owner of an account that the purpose applies to, within the limit of
 // mails. Anybody else gets nothing but an event.
 func (r codeRequest) decide(s State, _ time.Time) (Changes, error) {
 	refused := ""
@@ -89,9 +89,9 @@ func (s *Service) requestCode(ctx context.Context, email string, p Purpose) erro
 	return s.Store.ChangeByEmail(ctx, NormalEmail(email), Include{RecentMails: r.mail.Kind}, r.decide)
 }
 
-// errToken is the answer to a code that can't be used, whatever the reason.
-func errToken() *errs.Error {
-	return errs.FailedPrecondition("TOKEN_INVALID", "the code is wrong, used or expired: request a new one")
+// errCodeInvalid is the answer to a code that can't be used, whatever the reason.
+func errCodeInvalid() *errs.Error {
+	return errs.FailedPrecondition("CODE_INVALID", "the code is wrong, used or expired: request a new one")
 }
 
 // ResendVerification mails a new code to an address whose account is not verified; for any other it does nothing.
@@ -99,16 +99,16 @@ func (s *Service) ResendVerification(ctx context.Context, email string) error {
 	return s.requestCode(ctx, email, VerifyEmail)
 }
 
-// Verify uses up a code and marks the address of its account as verified. errs.FailedPrecondition (TOKEN_INVALID).
+// Verify uses up a code and marks the address of its account as verified. errs.FailedPrecondition (CODE_INVALID).
 func (s *Service) Verify(ctx context.Context, code string) error {
 	err := s.Store.ChangeByCode(ctx, VerifyEmail, hashOf(code), Include{}, verify)
 	if errs.Is(err, errs.KindNotFound) {
-		return s.refused(ctx, audit.Event{Type: audit.EmailVerified}, errToken())
+		return s.refused(ctx, audit.Event{Type: audit.EmailVerified}, errCodeInvalid())
 	}
 	return err
 }
 
-// verify is the rule of a code that proves an address.
+// verify decides what a code that proves an address changes.
 func verify(s State, now time.Time) (Changes, error) {
 	c := Changes{Events: []audit.Event{{Type: audit.EmailVerified, Subject: s.ID}}}
 	if s.VerifiedAt.IsZero() {
@@ -123,17 +123,17 @@ func (s *Service) RequestReset(ctx context.Context, email string) error {
 	return s.requestCode(ctx, email, ResetPassword)
 }
 
-// CheckReset returns when a code for a new password expires. errs.FailedPrecondition (TOKEN_INVALID).
+// CheckReset returns when a code for a new password expires. errs.FailedPrecondition (CODE_INVALID).
 func (s *Service) CheckReset(ctx context.Context, code string) (time.Time, error) {
 	expiresAt, err := s.Store.CodeExpiry(ctx, ResetPassword, hashOf(code))
 	if errs.Is(err, errs.KindNotFound) {
-		return time.Time{}, errToken()
+		return time.Time{}, errCodeInvalid()
 	}
 	return expiresAt, err
 }
 
-// CompleteReset uses up a code, sets a new password and ends the sessions, and with them what TakeOver says.
-// errs.FailedPrecondition (TOKEN_INVALID).
+// CompleteReset uses up a code, sets a new password, ends the sessions and removes what Reclaim says.
+// errs.FailedPrecondition (CODE_INVALID).
 func (s *Service) CompleteReset(ctx context.Context, code, password string) error {
 	if err := s.acceptable(ctx, "new_password", password); err != nil {
 		return err
@@ -153,14 +153,14 @@ func (s *Service) CompleteReset(ctx context.Context, code, password string) erro
 	err = s.Store.ChangeByCode(ctx, ResetPassword, hashOf(code), Include{Credentials: true},
 		func(state State, now time.Time) (Changes, error) { return reset(state, now, hash, notice), nil })
 	if errs.Is(err, errs.KindNotFound) {
-		err = errToken()
+		err = errCodeInvalid()
 	}
 	return s.refusedReset(ctx, err)
 }
 
-// reset is the rule of a code that sets a new password: it proves the address as well.
+// reset decides what a code that sets a new password changes: it proves the address as well.
 func reset(s State, now time.Time, passwordHash string, notice mail.Mail) Changes {
-	c := TakeOver(s)
+	c := Reclaim(s)
 	if s.VerifiedAt.IsZero() {
 		c.VerifiedAt = now
 	}

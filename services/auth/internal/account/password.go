@@ -65,7 +65,7 @@ func (s *Service) ChangePassword(ctx context.Context, c PasswordChange) error {
 	})
 }
 
-// changePassword is the rule of a user's own change of a password that was checked against old.
+// changePassword decides about a user's own change of a password that was checked against old.
 func changePassword(s State, old, changed string, session uuid.UUID, notice mail.Mail) (Changes, error) {
 	if s.PasswordHash != old {
 		return Changes{}, errs.Conflict("PASSWORD_CHANGED", "the password was changed meanwhile")
@@ -75,8 +75,8 @@ func changePassword(s State, old, changed string, session uuid.UUID, notice mail
 	return c, nil
 }
 
-// setPassword adds a new password and its consequences: the sessions except one end, the codes for a new password too,
-// and the owner is told. Sessions that end for another reason already keep that.
+// setPassword adds a new password and its consequences: every session but one ends, codes for a password reset become
+// invalid, and the owner is notified. If sessions already end for another reason, that reason is kept.
 func (c *Changes) setPassword(s State, hash string, except uuid.UUID, notice mail.Mail, e audit.Event) {
 	c.PasswordHash, c.EndCodes = &hash, ResetPassword
 	if c.EndSessions == nil {
@@ -125,7 +125,7 @@ func (s *Service) Delete(ctx context.Context, user uuid.UUID) error {
 	return err
 }
 
-// deleteAccount is the rule of a user's own deletion.
+// deleteAccount decides about a user's deletion of their own account.
 func deleteAccount(s State, farewell mail.Mail) (Changes, error) {
 	if err := s.Admins.CheckLastAdmin(); err != nil {
 		return Changes{}, err

@@ -98,7 +98,7 @@ func brokenRule(path string, field *string) string {
 	switch path {
 	case "bio":
 		if strings.ContainsFunc(*field, func(r rune) bool { return r != '\n' && invisible(r) }) {
-			return "must not contain control characters but line ends"
+			return "must not contain control characters except line breaks"
 		}
 	case "time_zone":
 		if _, err := time.LoadLocation(*field); err != nil || *field == "Local" {

@@ -91,7 +91,7 @@ func TestTheOwnerIsToldOfARegistrationOfTheirAddressWithinTheLimit(t *testing.T)
 	}
 }
 
-func TestATakeOverRemovesWhatWasAddedBeforeTheAddressWasVerified(t *testing.T) {
+func TestAReclaimRemovesWhatWasAddedBeforeTheAddressWasVerified(t *testing.T) {
 	early := Credential{ID: uuid.New(), AddedAt: noon().Add(-time.Second)}
 	at := Credential{ID: uuid.New(), AddedAt: noon()}
 	for name, tc := range map[string]struct {
@@ -103,21 +103,21 @@ func TestATakeOverRemovesWhatWasAddedBeforeTheAddressWasVerified(t *testing.T) {
 		events           []string
 	}{
 		"unverified": {time.Time{}, []Credential{early, at}, []Credential{early}, []uuid.UUID{early.ID, at.ID},
-			[]uuid.UUID{early.ID}, true, []string{"account.taken_over EMAIL_UNVERIFIED"}},
+			[]uuid.UUID{early.ID}, true, []string{"account.reclaimed EMAIL_UNVERIFIED"}},
 		"unverified, with nothing added": {time.Time{}, nil, nil, nil, nil, true,
-			[]string{"account.taken_over EMAIL_UNVERIFIED"}},
+			[]string{"account.reclaimed EMAIL_UNVERIFIED"}},
 		"verified after an identity": {noon(), []Credential{early, at}, nil, []uuid.UUID{early.ID}, nil, false,
-			[]string{"account.taken_over ADDED_UNVERIFIED"}},
+			[]string{"account.reclaimed ADDED_UNVERIFIED"}},
 		"verified after a key": {noon(), nil, []Credential{early, at}, nil, []uuid.UUID{early.ID}, false,
-			[]string{"account.taken_over ADDED_UNVERIFIED"}},
+			[]string{"account.reclaimed ADDED_UNVERIFIED"}},
 		"verified before everything": {noon(), []Credential{at}, []Credential{at}, nil, nil, false, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := verified(tc.verifiedAt)
 			s.Identities, s.APIKeys = tc.identities, tc.keys
-			c := TakeOver(s)
+			c := Reclaim(s)
 			emptied := c.PasswordHash != nil && *c.PasswordHash == "" && c.RemoveSecondFactor &&
-				c.EndSessions != nil && *c.EndSessions == SessionEnd{Reason: "ACCOUNT_TAKEN_OVER"}
+				c.EndSessions != nil && *c.EndSessions == SessionEnd{Reason: "ACCOUNT_RECLAIMED"}
 			left := c.PasswordHash == nil && !c.RemoveSecondFactor && c.EndSessions == nil
 			if !slices.Equal(c.UnlinkIdentities, tc.unlinked) || !slices.Equal(c.RevokeAPIKeys, tc.revoked) ||
 				emptied != tc.emptied || left == tc.emptied || !slices.Equal(events(c), tc.events) {
@@ -127,14 +127,14 @@ func TestATakeOverRemovesWhatWasAddedBeforeTheAddressWasVerified(t *testing.T) {
 	}
 }
 
-func TestAResetTakesOverVerifiesAndSetsThePassword(t *testing.T) {
+func TestAResetReclaimsVerifiesAndSetsThePassword(t *testing.T) {
 	for name, tc := range map[string]struct {
 		verifiedAt, verifies time.Time
 		ended                string
 		events               []string
 	}{
-		"unverified": {time.Time{}, noon(), "ACCOUNT_TAKEN_OVER",
-			[]string{"account.taken_over EMAIL_UNVERIFIED", "account.password_reset "}},
+		"unverified": {time.Time{}, noon(), "ACCOUNT_RECLAIMED",
+			[]string{"account.reclaimed EMAIL_UNVERIFIED", "account.password_reset "}},
 		"verified": {noon().Add(-time.Hour), time.Time{}, "PASSWORD_CHANGED", []string{"account.password_reset "}},
 	} {
 		t.Run(name, func(t *testing.T) {

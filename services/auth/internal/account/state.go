@@ -9,7 +9,7 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/mail"
 )
 
-// State is an account as a rule finds it, read while its row is locked.
+// State is an account as a decision function gets it, read while its row is locked.
 type State struct {
 	User         // without Roles
 	PasswordHash string
@@ -38,12 +38,12 @@ type Include struct {
 	Admins bool
 }
 
-// Decide is a rule: what to change of an account in this state. now is the database's clock, read under the lock.
-// It may run more than once, and only the last result is stored; when it fails, nothing is.
+// Decide is a decision function: it returns what to change of an account in this state. now is the database's clock,
+// read under the lock. It may be called more than once; only the last result is stored, and nothing if it fails.
 type Decide func(s State, now time.Time) (Changes, error)
 
-// Changes is what a rule changes of an account. A Store writes all of it in the transaction that holds the lock. Zero
-// fields change nothing.
+// Changes is what a decision function changes of an account. A Store writes all of it in the transaction that holds
+// the lock. Zero fields change nothing.
 type Changes struct {
 	Profile       *Profile
 	Notifications *Notifications

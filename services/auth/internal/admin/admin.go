@@ -94,7 +94,7 @@ func (s *Service) SetRoles(ctx context.Context, caller authn.Caller, id uuid.UUI
 	return s.store.Find(ctx, id)
 }
 
-// setRoles is the rule of an account's new roles, sorted. Its state needs Admins unless it is to be an admin.
+// setRoles decides about an account's new roles, which are sorted. Its state needs Admins unless it is to be an admin.
 func setRoles(s account.State, actor uuid.UUID, roles []string, endSessions bool) (account.Changes, error) {
 	if !slices.Contains(roles, role.Admin) {
 		if err := s.Admins.CheckLastAdmin(); err != nil {

@@ -68,8 +68,8 @@ type Store interface {
 	// Revoke ends a key of this user, and stores e when it had not ended
 	// before. errs.NotFound when the user has no such key.
 	Revoke(ctx context.Context, user, id uuid.UUID, at time.Time, e audit.Event) error
-	// ByHash returns a key and its owner's standing; errs.NotFound.
-	ByHash(ctx context.Context, h Hash) (Key, account.Standing, error)
+	// ByHash returns a key and its owner's access state; errs.NotFound.
+	ByHash(ctx context.Context, h Hash) (Key, account.AccessState, error)
 	// RecordUse stores when a key was used.
 	RecordUse(ctx context.Context, id uuid.UUID, at time.Time) error
 	// Alive reports whether a key of this user can be used at now.
@@ -179,7 +179,7 @@ func (s *Service) Revoke(ctx context.Context, user, id uuid.UUID) error {
 func (s *Service) Exchange(ctx context.Context, key string, from netip.Addr) (token string, expires time.Time,
 	err error) {
 	invalid := errs.Unauthenticated("API_KEY_INVALID", "the key is not valid, or not from this address")
-	k, standing, err := s.store.ByHash(ctx, sha256.Sum256([]byte(key)))
+	k, access, err := s.store.ByHash(ctx, sha256.Sum256([]byte(key)))
 	if errs.Is(err, errs.KindNotFound) {
 		return "", time.Time{}, s.refused(ctx, Key{}, invalid)
 	}
@@ -187,17 +187,17 @@ func (s *Service) Exchange(ctx context.Context, key string, from netip.Addr) (to
 		return "", time.Time{}, err
 	}
 	now := s.now().UTC()
-	if k.RevokedAt != nil || !now.Before(k.ExpiresAt) || !k.allows(from) || standing.Disabled {
+	if k.RevokedAt != nil || !now.Before(k.ExpiresAt) || !k.allows(from) || access.Disabled {
 		return "", time.Time{}, s.refused(ctx, k, invalid)
 	}
-	held := role.Permissions(standing.Roles)
+	held := role.Permissions(access.Roles)
 	scopes := slices.DeleteFunc(slices.Clone(k.Scopes),
 		func(scope string) bool { return !slices.Contains(held, scope) })
 	token, expires, err = s.signer.Sign(authn.Claims{
 		RegisteredClaims: jwt.RegisteredClaims{Subject: k.UserID.String(), ID: uuid.NewString()},
 		SessionID:        k.ID.String(),
 		Permissions:      scopes,
-		Attributes:       standing.Attributes,
+		Attributes:       access.Attributes,
 		AMR:              []string{Method},
 		AuthTime:         jwt.NewNumericDate(now),
 	}, min(TokenTTL, k.ExpiresAt.Sub(now)))

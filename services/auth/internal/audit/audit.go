@@ -4,7 +4,7 @@
 // It promises: a change and its event are committed in one transaction; an event
 // never changes; events are sealed in a hash chain (see Chain).
 //
-// Limits: the client's address and device can be erased, and are erased with the
+// Limits: the client's IP address and user agent can be erased, and are erased with the
 // account.
 package audit
 
@@ -49,8 +49,8 @@ type Recorder interface {
 
 // Client identifies where a call came from.
 type Client struct {
-	Address string // an IP address; an IPv6 one by its /64
-	Device  string // the user agent as it named itself, at most 200 bytes
+	IPAddress string // an IP address; an IPv6 one by its /64
+	UserAgent string // the user agent as it named itself, at most 200 bytes
 }
 
 type clientKey struct{}
@@ -71,7 +71,7 @@ func ClientFrom(ctx context.Context) Client {
 func (c Client) Digest(salt []byte) []byte {
 	mac := hmac.New(sha256.New, salt)
 	var n [8]byte
-	for _, s := range []string{c.Address, c.Device} {
+	for _, s := range []string{c.IPAddress, c.UserAgent} {
 		binary.BigEndian.PutUint64(n[:], uint64(len(s)))
 		mac.Write(n[:])
 		mac.Write([]byte(s))

@@ -101,7 +101,7 @@ type ChainStore interface {
 // serialize all sign-ins.
 //
 // It promises: Verify detects the change, removal or insertion of a sealed event
-// and of a seal, and a changed address or device that was not erased.
+// and of a seal, and a changed IP address or user agent that was not erased.
 //
 // Limits: an attacker who can write to the database can recompute the whole chain
 // or truncate it. This is detected only by comparing with the number and hash of
@@ -228,7 +228,8 @@ func (c *Chain) verifySeal(ctx context.Context, last, s Seal, known map[int64]Ha
 	}
 	for _, e := range events {
 		if e.Client != nil && !bytes.Equal(e.Client.Digest(e.Salt), e.Digest) {
-			return &BrokenChainError{s.Number, fmt.Sprintf("the address or device of event %s was changed", e.ID)}
+			reason := fmt.Sprintf("the IP address or user agent of event %s was changed", e.ID)
+			return &BrokenChainError{s.Number, reason}
 		}
 	}
 	if s.hashOver(events) != s.Hash {

@@ -36,7 +36,7 @@ func newRecord(t *testing.T) record {
 // events records some, from one address.
 func (r record) events(t *testing.T, n int) {
 	t.Helper()
-	ctx := audit.WithClient(t.Context(), audit.Client{Address: "192.0.2.1", Device: "grpcurl"})
+	ctx := audit.WithClient(t.Context(), audit.Client{IPAddress: "192.0.2.1", UserAgent: "grpcurl"})
 	for i := range n {
 		err := r.store.Record(ctx, audit.Event{Type: audit.Login, Reason: fmt.Sprint(i), Actor: uuid.New(),
 			Subject: uuid.New(), Object: uuid.NewString()})
@@ -111,9 +111,9 @@ func TestWhateverIsChangedAfterwardsIsFound(t *testing.T) {
 		"when it was": {"UPDATE audit_events SET at = at + interval '1 microsecond' WHERE id = " +
 			second, 2},
 		"its digest": {"UPDATE audit_events SET personal_digest = '' WHERE id = " + second, 2},
-		"where it came from": {"UPDATE audit_personal SET address = '192.0.2.2' WHERE event_id = " + second,
+		"where it came from": {"UPDATE audit_personal SET ip_address = '192.0.2.2' WHERE event_id = " + second,
 			2},
-		"its device": {"UPDATE audit_personal SET device = 'curl' WHERE event_id = " + second, 2},
+		"its user agent": {"UPDATE audit_personal SET user_agent = 'curl' WHERE event_id = " + second, 2},
 		"one character between fields": {"UPDATE audit_events SET reason = reason || left(object, 1), object = " +
 			"substr(object, 2) WHERE id = " + second, 2},
 		"two events' order": {"UPDATE audit_events e SET reason = o.reason FROM audit_events o WHERE " +

@@ -52,10 +52,9 @@ const (
 	JobTriggered           Type = "job.triggered"
 	KeyRotated             Type = "signing_key.rotated"
 	KeyRevoked             Type = "signing_key.revoked"
-	// AccountTakenOver is an account with an unverified address that was handed
-	// over to a user who proved to own the address; sessions and credentials of
-	// the previous owner were deleted.
-	AccountTakenOver Type = "account.taken_over"
+	// AccountReclaimed is an account whose owner proved to own its address;
+	// sessions and credentials that somebody else may have added were removed.
+	AccountReclaimed Type = "account.reclaimed"
 	IdentityLinked   Type = "identity.linked"
 	IdentityUnlinked Type = "identity.unlinked"
 	// KeyRewrapped is a signing key whose data key was wrapped by the current

@@ -127,7 +127,7 @@ func (s *Service) SignIn(ctx context.Context, c Claim, needsEmail bool) (SignedI
 	return s.store.Resolve(ctx, c, u, func(f Found) (Decision, error) { return decide(c, f, needsEmail, now) })
 }
 
-// decide is the rule of which account a claim signs in to.
+// decide says which account a claim signs in to.
 func decide(c Claim, f Found, needsEmail bool, now time.Time) (Decision, error) {
 	owner, d := f.Linked, Decision{Step: SignIn}
 	if owner == nil {
@@ -140,7 +140,7 @@ func decide(c Claim, f Found, needsEmail bool, now time.Time) (Decision, error) 
 		}
 		d.Step = Link
 		if owner.VerifiedAt.IsZero() {
-			d.Changes = account.TakeOver(*owner)
+			d.Changes = account.Reclaim(*owner)
 			d.Changes.VerifiedAt = now
 		}
 	}
@@ -182,7 +182,7 @@ func (s *Service) Remove(ctx context.Context, user, id uuid.UUID) error {
 	})
 }
 
-// remove is the rule of unlinking an identity. Under the lock, the second of two that are removed at once is seen to
+// remove decides about unlinking an identity. Under the lock, the second of two that are removed at once is seen to
 // be the last.
 func remove(s account.State, id uuid.UUID) (account.Changes, error) {
 	if !slices.ContainsFunc(s.Identities, func(c account.Credential) bool { return c.ID == id }) {

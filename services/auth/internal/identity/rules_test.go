@@ -34,7 +34,7 @@ func TestAClaimSignsInToItsAccountOrIsLinkedOrGetsANewOne(t *testing.T) {
 		verified, needsEmail bool
 		found                Found
 		step                 Step
-		takesOver            bool
+		reclaims             bool
 		reason               string
 	}{
 		"linked": {false, true, Found{Linked: state(false, false)}, SignIn, false, ""},
@@ -56,9 +56,9 @@ func TestAClaimSignsInToItsAccountOrIsLinkedOrGetsANewOne(t *testing.T) {
 			if err != nil {
 				return
 			}
-			takesOver := d.Changes.VerifiedAt.Equal(noon()) && d.Changes.PasswordHash != nil &&
+			reclaims := d.Changes.VerifiedAt.Equal(noon()) && d.Changes.PasswordHash != nil &&
 				d.Changes.RemoveSecondFactor
-			if d.Step != tc.step || takesOver != tc.takesOver || !takesOver && d.Changes.Events != nil {
+			if d.Step != tc.step || reclaims != tc.reclaims || !reclaims && d.Changes.Events != nil {
 				t.Errorf("decided %+v", d)
 			}
 		})

@@ -1,5 +1,5 @@
 // Package revocation streams to verifiers which access tokens to refuse before
-// they expire: those of ended sessions, disabled users and compromised keys.
+// they expire: those of ended sessions, disabled users and revoked keys.
 //
 // It promises: a committed revocation is streamed within Policy.Poll and the
 // duration of one query; a new reader receives every revocation that a valid
@@ -57,7 +57,7 @@ func (p Policy) Validate() error {
 func (p Policy) Retention() time.Duration { return p.TokenTTL + p.Skew + authn.Leeway }
 
 const (
-	// keyRetention is how long a compromised key is streamed: a verifier can use
+	// keyRetention is how long a revoked key is streamed: a verifier can use
 	// its cached key set for an hour after the issuer became unavailable.
 	keyRetention = 24 * time.Hour
 	// rereadOverlap is how far before the previous poll a poll reads, to find
@@ -86,7 +86,7 @@ type Reading struct {
 // Store is the database of revocations.
 type Store interface {
 	// Revocations returns the sessions and users that were revoked within the
-	// last window, and the keys of issuer that were compromised within the last
+	// last window, and the keys of issuer that were revoked within the last
 	// keyWindow, by the database's clock. errs.NotFound while the issuer has no
 	// key ring.
 	Revocations(ctx context.Context, issuer string, window, keyWindow time.Duration) (Reading, error)

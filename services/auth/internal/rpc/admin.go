@@ -92,7 +92,7 @@ func (s *AdminServer) active(ctx context.Context) (*authv1.SigningKey, error) {
 
 func signingKey(k signing.Key) *authv1.SigningKey {
 	return &authv1.SigningKey{
-		Kid: k.KID, Algorithm: k.Algorithm, Waived: k.Waived,
+		Kid: k.KID, Algorithm: k.Algorithm, PromotedEarly: k.PromotedEarly,
 		State:       authv1.SigningKeyState(authv1.SigningKeyState_value["SIGNING_KEY_STATE_"+string(k.State)]),
 		PublishTime: timestamp(k.PublishedAt), ActivateTime: timestamp(k.ActivatedAt),
 		RetireTime: timestamp(k.RetiringAt),

@@ -2,12 +2,12 @@ package rpc
 
 import (
 	"context"
-	"time"
 
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/timerange"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	"github.com/purserhq/purser/services/auth/internal/apikey"
 	"github.com/purserhq/purser/services/auth/internal/attempts"
@@ -32,12 +32,9 @@ func (s *APIKeyServer) CreateApiKey(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	var expires time.Time
-	if req.GetExpireTime() != nil {
-		if req.GetExpireTime().CheckValid() != nil {
-			return nil, errs.Invalid("expire_time", "must be a time from the year 1 to 9999")
-		}
-		expires = req.GetExpireTime().AsTime()
+	expires, err := timerange.Time("expire_time", req.GetExpireTime())
+	if err != nil {
+		return nil, err
 	}
 	key, k, err := s.keys.Create(ctx, caller, apikey.CreateRequest{
 		Name: req.GetName(), Scopes: req.GetScopes(), Allowed: req.GetAllowedCidrs(), ExpiresAt: expires,

@@ -2,7 +2,6 @@ package rpc
 
 import (
 	"context"
-	"time"
 
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -10,6 +9,7 @@ import (
 	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/page"
+	"github.com/purserhq/purser/pkg/timerange"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	"github.com/purserhq/purser/services/auth/internal/audit"
 )
@@ -66,18 +66,12 @@ func auditFilter(req *authv1.ListAuditEventsRequest) (audit.Filter, error) {
 			return f, errs.Invalid(id.name, "must be a UUID")
 		}
 	}
-	for _, at := range []struct {
-		name string
-		from *timestamppb.Timestamp
-		to   *time.Time
-	}{{"start_time", req.GetStartTime(), &f.From}, {"end_time", req.GetEndTime(), &f.Until}} {
-		if at.from == nil {
-			continue
-		}
-		if at.from.CheckValid() != nil {
-			return f, errs.Invalid(at.name, "must be a time from the year 1 to 9999")
-		}
-		*at.to = at.from.AsTime()
+	var err error
+	if f.From, err = timerange.Time("start_time", req.GetStartTime()); err != nil {
+		return f, err
+	}
+	if f.Until, err = timerange.Time("end_time", req.GetEndTime()); err != nil {
+		return f, err
 	}
 	switch req.GetOutcome() {
 	case authv1.AuditOutcome_AUDIT_OUTCOME_OK:
@@ -93,7 +87,7 @@ func auditEvent(e audit.RecordedEvent) *authv1.AuditEvent {
 		EventId: e.ID.String(), EventTime: timestamppb.New(e.At), Type: string(e.Type),
 		Outcome: authv1.AuditOutcome_AUDIT_OUTCOME_OK,
 		Reason:  e.Reason, ActorId: idText(e.Actor), SubjectId: idText(e.Subject), ObjectId: e.Object,
-		Address: e.Client.Address, Device: e.Client.Device, SealNumber: e.Seal,
+		IpAddress: e.Client.IPAddress, UserAgent: e.Client.UserAgent, SealNumber: e.Seal,
 	}
 	if e.Outcome == audit.Refused {
 		p.Outcome = authv1.AuditOutcome_AUDIT_OUTCOME_REFUSED

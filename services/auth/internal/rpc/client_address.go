@@ -20,8 +20,8 @@ import (
 // address of a call that it forwards: one IPv4 or IPv6 address.
 const ClientAddress = "purser-client-address"
 
-// maxDevice is the maximum length of a stored user agent, in bytes.
-const maxDevice = 200
+// maxUserAgent is the maximum length of a stored user agent, in bytes.
+const maxUserAgent = 200
 
 // Verifier checks access tokens; *authn.Verifier is one.
 type Verifier interface {
@@ -34,15 +34,16 @@ type addressKey struct{}
 // service account states. On public methods, whose callers are not authenticated, v verifies that account's token.
 func WithClient(v Verifier) func(context.Context) context.Context {
 	return func(ctx context.Context) context.Context {
-		var device string
+		var userAgent string
 		if agents := metadata.ValueFromIncomingContext(ctx, "user-agent"); len(agents) > 0 {
-			device = agents[0]
+			userAgent = agents[0]
 		}
-		device = strings.ToValidUTF8(device[:min(len(device), maxDevice)], "")
-		client := audit.Client{Device: strings.ReplaceAll(device, "\x00", ""), Address: grpcserver.PeerAddress(ctx)}
+		userAgent = strings.ToValidUTF8(userAgent[:min(len(userAgent), maxUserAgent)], "")
+		userAgent = strings.ReplaceAll(userAgent, "\x00", "")
+		client := audit.Client{UserAgent: userAgent, IPAddress: grpcserver.PeerAddress(ctx)}
 		address := peerIP(ctx)
 		if stated, ok := forwarded(ctx, v); ok {
-			address, client.Address = stated, grpcserver.AddressBlock(stated)
+			address, client.IPAddress = stated, grpcserver.AddressBlock(stated)
 		}
 		return audit.WithClient(context.WithValue(ctx, addressKey{}, address), client)
 	}
@@ -94,7 +95,7 @@ func clientIP(ctx context.Context) netip.Addr {
 }
 
 // clientAddress returns the address by which attempts are counted: an IPv6 one by its /64.
-func clientAddress(ctx context.Context) string { return audit.ClientFrom(ctx).Address }
+func clientAddress(ctx context.Context) string { return audit.ClientFrom(ctx).IPAddress }
 
 // peerIP returns the address of the connection's other end.
 func peerIP(ctx context.Context) netip.Addr {

@@ -125,7 +125,7 @@ func (s *SessionServer) ListSessions(ctx context.Context,
 		resp.Sessions = append(resp.Sessions, &authv1.Session{
 			SessionId: f.ID.String(), CreateTime: timestamppb.New(f.CreatedAt),
 			ExpireTime:  timestamppb.New(f.ExpiresAt),
-			LastUseTime: timestamppb.New(f.LastUsedAt), Device: f.Client.Device, Address: f.Client.Address,
+			LastUseTime: timestamppb.New(f.LastUsedAt), UserAgent: f.Client.UserAgent, IpAddress: f.Client.IPAddress,
 			Current: f.ID == caller.SessionID,
 		})
 	}

@@ -65,7 +65,7 @@ type Secret struct {
 	LastUsedAt time.Time // zero before its first use
 }
 
-// Change is a rule: what to make of a locked account, which has all its stored secrets, and the event to record, none
+// Change decides what to make of a locked account, which has all its stored secrets, and the event to record, none
 // when it has no type. Tokens of the secrets that it drops, and of an account that it disables, are revoked. It may
 // run more than once, and only the last result is stored; when it fails, nothing is.
 type Change func(a Account) (Account, audit.Event, error)
@@ -223,7 +223,7 @@ func (s *Service) rotate(ctx context.Context, by Grantor, id uuid.UUID, overlap 
 	return text, a, err
 }
 
-// rotated is the rule of a new secret: the others end after overlap, unless they end before that.
+// rotated adds a new secret: the others end after overlap, unless they end before that.
 func (a Account) rotated(fresh Secret, overlap time.Duration) (Account, error) {
 	if !a.DisabledAt.IsZero() {
 		return a, errs.FailedPrecondition("SERVICE_ACCOUNT_DISABLED", "the service account is disabled")
@@ -261,7 +261,7 @@ func (s *Service) Disable(ctx context.Context, actor, id uuid.UUID) error {
 	})
 }
 
-// disabled is the rule of disabling an enabled account: its secrets end with it.
+// disabled disables an enabled account: its secrets end with it.
 func (a Account) disabled(now time.Time) Account {
 	a.DisabledAt, a.Secrets = now, endSecrets(a.Secrets, now, now)
 	return a

@@ -26,9 +26,9 @@ func (s *Service) Reauthenticate(ctx context.Context, user, session uuid.UUID, p
 	var tokens Tokens
 	ended := errs.Unauthenticated("SESSION_REVOKED", "the session has ended")
 	err = s.Store.ChangeOwn(ctx, user, session,
-		func(f Family, standing account.Standing, now time.Time) (Family, audit.Event, error) {
+		func(f Family, access account.AccessState, now time.Time) (Family, audit.Event, error) {
 			switch {
-			case standing.Disabled:
+			case access.Disabled:
 				return f, audit.Event{}, account.ErrDisabled()
 			case f.RevokedAt != nil || !now.Before(f.ExpiresAt):
 				return f, audit.Event{}, ended
@@ -41,7 +41,7 @@ func (s *Service) Reauthenticate(ctx context.Context, user, session uuid.UUID, p
 			}
 			f.AuthTime = now
 			var err error
-			tokens, err = s.tokens(f, "", standing)
+			tokens, err = s.tokens(f, "", access)
 			return f, audit.Event{Type: audit.Reauthenticated, Actor: user, Subject: user, Object: session.String()},
 				err
 		})

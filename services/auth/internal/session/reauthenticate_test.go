@@ -17,7 +17,7 @@ import (
 func (s timed) ChangeOwn(ctx context.Context, user, family uuid.UUID,
 	change session.Change) error {
 	return s.Sessions.ChangeOwn(ctx, user, family,
-		func(f session.Family, is account.Standing, _ time.Time) (session.Family, audit.Event, error) {
+		func(f session.Family, is account.AccessState, _ time.Time) (session.Family, audit.Event, error) {
 			return change(f, is, s.clock.now())
 		})
 }

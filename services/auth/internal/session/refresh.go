@@ -22,14 +22,14 @@ func (s *Service) Refresh(ctx context.Context, token Token) (Tokens, error) {
 		tokens  Tokens
 		refusal error
 	)
-	change := func(f Family, standing account.Standing, now time.Time) (Family, audit.Event, error) {
+	change := func(f Family, access account.AccessState, now time.Time) (Family, audit.Event, error) {
 		// Assigned at every run, because the transaction may be repeated.
 		var (
 			next Token
 			e    audit.Event
 			err  error
 		)
-		if standing.Disabled {
+		if access.Disabled {
 			refusal = account.ErrDisabled()
 			return f, e, nil
 		}
@@ -40,7 +40,7 @@ func (s *Service) Refresh(ctx context.Context, token Token) (Tokens, error) {
 		// Signed before storing: otherwise calls that can't be answered would use tokens up, and a signer that is
 		// unavailable for longer than the recovery would end sessions.
 		f.LastUsedAt, f.Client = now, audit.ClientFrom(ctx)
-		tokens, err = s.tokens(f, next, standing)
+		tokens, err = s.tokens(f, next, access)
 		return f, e, err
 	}
 	err := s.Store.Change(ctx, token.Hash(), change)
@@ -55,7 +55,7 @@ func (s *Service) Refresh(ctx context.Context, token Token) (Tokens, error) {
 	return tokens, nil
 }
 
-// rotate is the rule of what presenting a token does to its family. A refusal is not a failure of the transaction: it
+// rotate decides what presenting a token does to its family. A refusal is not a failure of the transaction: it
 // may revoke the family, which is stored.
 func (s *Service) rotate(f Family, token Token, now time.Time) (_ Family, next Token, e audit.Event, refusal,
 	err error) {

@@ -249,7 +249,7 @@ func (u *unlocked) Change(ctx context.Context, token session.Hash, change sessio
 	}
 	u.read.Wait()
 	f.Current = session.Hash(hash)
-	if f, _, err = change(f, account.Standing{}, u.f.clock.now()); err != nil {
+	if f, _, err = change(f, account.AccessState{}, u.f.clock.now()); err != nil {
 		return err
 	}
 	_, err = u.f.db.SQL().ExecContext(ctx, `

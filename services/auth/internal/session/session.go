@@ -77,18 +77,18 @@ type Used struct {
 	Successor []byte
 }
 
-// Change is a rule: what to make of a locked family of a user with this standing, and the event to record, none when
+// Change decides what to make of a locked family of a user with this access state, and which event to record, none if
 // it has no type. now is the database's clock, read under the lock. It may run more than once, and only the last
 // result is stored; when it fails, nothing is.
-type Change func(f Family, standing account.Standing, now time.Time) (Family, audit.Event, error)
+type Change func(f Family, access account.AccessState, now time.Time) (Family, audit.Event, error)
 
 // Store is where sessions are stored.
 type Store interface {
 	// Credentials returns the id and password hash of the account with this address; a zero id and no error when there
 	// is none. It runs the same statements either way.
 	Credentials(ctx context.Context, email string) (id uuid.UUID, hash string, err error)
-	// Standing of a user; errs.NotFound.
-	Standing(ctx context.Context, user uuid.UUID) (account.Standing, error)
+	// AccessState of a user; errs.NotFound.
+	AccessState(ctx context.Context, user uuid.UUID) (account.AccessState, error)
 	// Start locks a user and stores what begin makes of their present state, in one transaction. identity is the one
 	// that Owner.Linked is about. begin may run more than once. errs.NotFound when there is no such user.
 	Start(ctx context.Context, user, identity uuid.UUID, begin func(Owner) (Start, error)) error
@@ -209,11 +209,11 @@ type SignIn struct {
 // Begin starts a session for an authenticated user; all ways of signing in end here. The client is that of ctx.
 // errs.Unauthenticated: ACCOUNT_DISABLED, INVALID_CREDENTIALS, IDENTITY_UNLINKED, or as SecondFactor.
 func (s *Service) Begin(ctx context.Context, in SignIn) (Tokens, error) {
-	standing, err := s.Store.Standing(ctx, in.User)
+	access, err := s.Store.AccessState(ctx, in.User)
 	if err != nil {
 		return Tokens{}, err
 	}
-	if standing.Disabled {
+	if access.Disabled {
 		return Tokens{}, s.refused(ctx, audit.Login, in.User, account.ErrDisabled())
 	}
 	methods := in.Methods
@@ -236,7 +236,7 @@ func (s *Service) Begin(ctx context.Context, in SignIn) (Tokens, error) {
 		LastUsedAt: now, Client: audit.ClientFrom(ctx), Methods: methods, AuthTime: now,
 	}
 	// Signed before storing: a session whose tokens can't be given is not begun.
-	t, err := s.tokens(f, token, standing)
+	t, err := s.tokens(f, token, access)
 	if err != nil {
 		return Tokens{}, err
 	}
@@ -244,7 +244,7 @@ func (s *Service) Begin(ctx context.Context, in SignIn) (Tokens, error) {
 		Type: audit.Login, Reason: strings.Join(methods, " "), Actor: in.User, Subject: in.User, Object: id.String(),
 	}
 	err = s.Store.Start(ctx, in.User, in.Proof.Identity, func(o Owner) (Start, error) {
-		if err := in.Proof.check(o, standing); err != nil {
+		if err := in.Proof.check(o, access); err != nil {
 			return Start{}, err
 		}
 		return Start{Family: f, PasswordHash: in.Proof.Replacement, Event: e}, nil
@@ -311,7 +311,7 @@ func (s *Service) Alive(ctx context.Context, user, session uuid.UUID) (bool, err
 // RevokeToken ends the session that a refresh token is or was one of; an unknown token is no error (RFC 7009, section
 // 2.2).
 func (s *Service) RevokeToken(ctx context.Context, token Token) error {
-	err := s.Store.Change(ctx, token.Hash(), func(f Family, _ account.Standing, now time.Time) (Family, audit.Event,
+	err := s.Store.Change(ctx, token.Hash(), func(f Family, _ account.AccessState, now time.Time) (Family, audit.Event,
 		error) {
 		var e audit.Event
 		if f.RevokedAt == nil {
@@ -327,13 +327,13 @@ func (s *Service) RevokeToken(ctx context.Context, token Token) error {
 	return err
 }
 
-func (s *Service) tokens(f Family, refresh Token, standing account.Standing) (Tokens, error) {
+func (s *Service) tokens(f Family, refresh Token, state account.AccessState) (Tokens, error) {
 	c := authn.Claims{
 		RegisteredClaims: jwt.RegisteredClaims{Subject: f.UserID.String(), ID: uuid.NewString()},
 		SessionID:        f.ID.String(),
-		Roles:            standing.Roles,
-		Permissions:      role.Permissions(standing.Roles),
-		Attributes:       standing.Attributes,
+		Roles:            state.Roles,
+		Permissions:      role.Permissions(state.Roles),
+		Attributes:       state.Attributes,
 		AMR:              f.Methods,
 		AuthTime:         jwt.NewNumericDate(f.AuthTime),
 	}

@@ -95,7 +95,7 @@ type timed struct {
 }
 
 func (s timed) Change(ctx context.Context, token session.Hash, change session.Change) error {
-	return s.Sessions.Change(ctx, token, func(f session.Family, is account.Standing, _ time.Time) (session.Family,
+	return s.Sessions.Change(ctx, token, func(f session.Family, is account.AccessState, _ time.Time) (session.Family,
 		audit.Event, error) {
 		return change(f, is, s.clock.now())
 	})
@@ -278,15 +278,15 @@ func TestAUserSeesAndEndsTheirOwnSessionsOnly(t *testing.T) {
 	f := newFixture(t)
 	var begun []session.Tokens
 	for range 3 {
-		tokens, err := f.Login(audit.WithClient(t.Context(), audit.Client{Device: "grpc-go/1", Address: "192.0.2.1"}),
-			email, password, "")
+		client := audit.Client{UserAgent: "grpc-go/1", IPAddress: "192.0.2.1"}
+		tokens, err := f.Login(audit.WithClient(t.Context(), client), email, password, "")
 		if err != nil {
 			t.Fatal(err)
 		}
 		begun = append(begun, tokens)
 	}
 	f.clock.pass(time.Hour)
-	if _, err := f.Refresh(audit.WithClient(t.Context(), audit.Client{Device: "grpc-go/2", Address: "192.0.2.2"}),
+	if _, err := f.Refresh(audit.WithClient(t.Context(), audit.Client{UserAgent: "grpc-go/2", IPAddress: "192.0.2.2"}),
 		session.Token(begun[0].Refresh)); err != nil {
 		t.Fatal(err)
 	}
@@ -295,8 +295,8 @@ func TestAUserSeesAndEndsTheirOwnSessionsOnly(t *testing.T) {
 		t.Fatal(list, err)
 	}
 	oldest := list[2]
-	if oldest.Client != (audit.Client{Device: "grpc-go/2", Address: "192.0.2.2"}) ||
-		!oldest.LastUsedAt.Equal(f.clock.now()) || list[0].Client.Device != "grpc-go/1" {
+	if oldest.Client != (audit.Client{UserAgent: "grpc-go/2", IPAddress: "192.0.2.2"}) ||
+		!oldest.LastUsedAt.Equal(f.clock.now()) || list[0].Client.UserAgent != "grpc-go/1" {
 		t.Errorf("%+v", list)
 	}
 	if page, err := f.List(t.Context(), f.user, list[0].ID, 1); err != nil || len(page) != 1 ||

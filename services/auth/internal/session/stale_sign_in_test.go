@@ -19,8 +19,8 @@ type overtaken struct {
 	by func()
 }
 
-func (s overtaken) Standing(ctx context.Context, user uuid.UUID) (account.Standing, error) {
-	is, err := s.Sessions.Standing(ctx, user)
+func (s overtaken) AccessState(ctx context.Context, user uuid.UUID) (account.AccessState, error) {
+	is, err := s.Sessions.AccessState(ctx, user)
 	s.by()
 	return is, err
 }

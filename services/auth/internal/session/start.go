@@ -14,7 +14,7 @@ import (
 // Owner is a user as they are while a session of theirs is stored, read under the lock on their account. So a change
 // of what they signed in with comes before, and is seen, or after, and ends the session.
 type Owner struct {
-	Standing     account.Standing
+	Access       account.AccessState
 	PasswordHash string // empty when there is none
 	Linked       bool   // the identity that they signed in with belongs to them
 }
@@ -26,19 +26,19 @@ type Start struct {
 	Event        audit.Event
 }
 
-// check is the rule of who may begin a session: somebody whose account is enabled and whose proof is still valid. In
-// their tokens, which were signed before, they have the standing signed. errs.Unauthenticated: INVALID_CREDENTIALS,
-// ACCOUNT_DISABLED, IDENTITY_UNLINKED; errs.Unavailable (TRY_AGAIN) when the roles or attributes have changed: the
-// change may have ended all sessions, and would have ended this one.
-func (p Proof) check(o Owner, signed account.Standing) error {
+// check says who may begin a session: somebody whose account is enabled and whose proof is still valid. signed is the
+// access state in their tokens, which were signed before the lock was taken. errs.Unauthenticated:
+// INVALID_CREDENTIALS, ACCOUNT_DISABLED, IDENTITY_UNLINKED; errs.Unavailable (TRY_AGAIN) when the roles or attributes
+// have changed: the change may have ended all sessions, and would have ended this one.
+func (p Proof) check(o Owner, signed account.AccessState) error {
 	switch {
 	case p.PasswordHash != "" && o.PasswordHash != p.PasswordHash:
 		return ErrCredentials()
-	case o.Standing.Disabled:
+	case o.Access.Disabled:
 		return account.ErrDisabled()
 	case p.Identity != uuid.Nil && !o.Linked:
 		return ErrUnlinked()
-	case !slices.Equal(o.Standing.Roles, signed.Roles) || !maps.Equal(o.Standing.Attributes, signed.Attributes):
+	case !slices.Equal(o.Access.Roles, signed.Roles) || !maps.Equal(o.Access.Attributes, signed.Attributes):
 		return errs.Unavailable("TRY_AGAIN", "the account was changed just now")
 	}
 	return nil

@@ -10,8 +10,8 @@ import (
 )
 
 func TestASessionBeginsOnlyOnWhatIsStillValid(t *testing.T) {
-	signed := account.Standing{Roles: []string{"trader"}, Attributes: map[string]string{"tier": "gold"}}
-	same := Owner{Standing: signed, PasswordHash: "hash", Linked: true}
+	signed := account.AccessState{Roles: []string{"trader"}, Attributes: map[string]string{"tier": "gold"}}
+	same := Owner{Access: signed, PasswordHash: "hash", Linked: true}
 	with := func(change func(*Owner)) Owner {
 		o := same
 		change(&o)
@@ -33,13 +33,13 @@ func TestASessionBeginsOnlyOnWhatIsStillValid(t *testing.T) {
 		"an identity that was unlinked": {byIdentity, with(func(o *Owner) { o.Linked = false }),
 			"IDENTITY_UNLINKED"},
 		"an identity, and another password": {byIdentity, with(func(o *Owner) { o.PasswordHash = "new" }), ""},
-		"a disabled account": {byIdentity, with(func(o *Owner) { o.Standing.Disabled = true }),
+		"a disabled account": {byIdentity, with(func(o *Owner) { o.Access.Disabled = true }),
 			"ACCOUNT_DISABLED"},
-		"a wrong password of a disabled one": {byPassword, Owner{Standing: account.Standing{Disabled: true}},
+		"a wrong password of a disabled one": {byPassword, Owner{Access: account.AccessState{Disabled: true}},
 			"INVALID_CREDENTIALS"},
-		"a role less": {byPassword, with(func(o *Owner) { o.Standing.Roles = nil }),
+		"a role less": {byPassword, with(func(o *Owner) { o.Access.Roles = nil }),
 			"TRY_AGAIN"},
-		"another attribute": {byPassword, with(func(o *Owner) { o.Standing.Attributes = nil }),
+		"another attribute": {byPassword, with(func(o *Owner) { o.Access.Attributes = nil }),
 			"TRY_AGAIN"},
 	} {
 		t.Run(name, func(t *testing.T) {

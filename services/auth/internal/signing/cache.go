@@ -36,7 +36,7 @@ type cachedSet struct {
 // envelope is the JSON that is stored in the cache.
 type envelope struct{ Sealed, Wrapped []byte }
 
-func cacheBinding(issuer string, epoch int64) []byte {
+func cacheAAD(issuer string, epoch int64) []byte {
 	return fmt.Appendf(nil, "jwks|%s|%d", issuer, epoch)
 }
 
@@ -52,7 +52,7 @@ func (r *Ring) writeCache(ctx context.Context, s *snapshot, now time.Time) {
 			return err
 		}
 		var e envelope
-		if e.Sealed, e.Wrapped, err = r.sealer.Seal(plain, cacheBinding(r.issuer, s.epoch)); err != nil {
+		if e.Sealed, e.Wrapped, err = r.sealer.Seal(plain, cacheAAD(r.issuer, s.epoch)); err != nil {
 			return err
 		}
 		document, err := json.Marshal(e)
@@ -66,9 +66,9 @@ func (r *Ring) writeCache(ctx context.Context, s *snapshot, now time.Time) {
 	}
 }
 
-// readCache adopts the set that another replica read last. It replaces what this
-// replica publishes and verifies with, but does not extend the lease to sign,
-// which starts from this replica's own read of the database.
+// readCache adopts the set that another replica read last: it replaces the set
+// that this replica publishes and verifies with. The signing lease is not
+// extended: it starts at this replica's own last read of the database.
 func (r *Ring) readCache(ctx context.Context) error {
 	old := r.state.Load()
 	if r.cache == nil || old == nil {
@@ -82,7 +82,7 @@ func (r *Ring) readCache(ctx context.Context) error {
 	if err := json.Unmarshal(document, &e); err != nil {
 		return fmt.Errorf("cached key set: %w", err)
 	}
-	plain, err := r.sealer.Open(e.Sealed, e.Wrapped, cacheBinding(r.issuer, epoch))
+	plain, err := r.sealer.Open(e.Sealed, e.Wrapped, cacheAAD(r.issuer, epoch))
 	if err != nil {
 		return fmt.Errorf("cached key set of epoch %d: %w", epoch, err)
 	}
@@ -102,7 +102,7 @@ func (r *Ring) readCache(ctx context.Context) error {
 	for _, k := range s.set.Keys {
 		s.public[k.KeyID] = authn.Key{Algorithm: k.Algorithm, Public: k.Key}
 	}
-	if _, ok := s.public[old.kid]; ok { // a compromised key is not in the set
+	if _, ok := s.public[old.kid]; ok { // a revoked key is not in the set
 		s.kid, s.private, s.method = old.kid, old.private, old.method
 	}
 	// This process's clock may be behind the database's by Skew.

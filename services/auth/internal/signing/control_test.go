@@ -13,19 +13,19 @@ import (
 )
 
 // sound is the ring after one bootstrap.
-const sound = "epoch 1: 1 ACTIVE 1 PUBLISHED of 2"
+const sound = "epoch 1: 1 ACTIVE 1 STANDBY of 2"
 
 func ring(t *testing.T, db *testkit.DB) string {
 	t.Helper()
 	var epoch, active, published, all int
 	err := db.SQL().QueryRowContext(t.Context(), `
 		SELECT max(epoch), count(*) FILTER (WHERE state = 'ACTIVE'),
-			count(*) FILTER (WHERE state = 'PUBLISHED'), count(*)
+			count(*) FILTER (WHERE state = 'STANDBY'), count(*)
 		FROM key_ring JOIN signing_keys USING (issuer)`).Scan(&epoch, &active, &published, &all)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return fmt.Sprintf("epoch %d: %d ACTIVE %d PUBLISHED of %d", epoch, active, published, all)
+	return fmt.Sprintf("epoch %d: %d ACTIVE %d STANDBY of %d", epoch, active, published, all)
 }
 
 // unlocked bootstraps without a lock on the ring's row and without a look at

@@ -54,8 +54,8 @@ func (f *faulty) Apply(ctx context.Context, issuer string, epoch int64, s signin
 	return f.tx(func() error { return f.rotating.Apply(ctx, issuer, epoch, s, fresh, p) })
 }
 
-func (f *faulty) Compromise(ctx context.Context, issuer, kid string) error {
-	return f.tx(func() error { return f.rotating.Compromise(ctx, issuer, kid) })
+func (f *faulty) RevokeKey(ctx context.Context, issuer, kid string) error {
+	return f.tx(func() error { return f.rotating.RevokeKey(ctx, issuer, kid) })
 }
 
 // invariants checks what has to hold of a ring at every moment.
@@ -65,15 +65,15 @@ func (r *rotating) invariants(t *rapid.T, p signing.Policy) {
 		switch {
 		case k.State == signing.Active:
 			active++
-			if young := k.ActivatedAt.Before(k.PublishedAt.Add(p.PropagationTime())); young && !k.Waived &&
+			if young := k.ActivatedAt.Before(k.PublishedAt.Add(p.PropagationTime())); young && !k.PromotedEarly &&
 				!k.ActivatedAt.Equal(k.PublishedAt) {
 				t.Fatalf("%s signs and is too young (I1)", k.KID)
 			}
 			if len(k.Sealed) == 0 {
 				t.Fatalf("%s signs and is erased", k.KID)
 			}
-		case k.State == signing.Compromised && len(k.Sealed) > 0:
-			t.Fatalf("%s is compromised and not erased", k.KID)
+		case k.State == signing.Revoked && len(k.Sealed) > 0:
+			t.Fatalf("%s is revoked and not erased", k.KID)
 		}
 	}
 	if active > 1 {
@@ -81,7 +81,7 @@ func (r *rotating) invariants(t *rapid.T, p signing.Policy) {
 	}
 }
 
-// A history of rotations, compromises and restarts of which any transaction may
+// A history of rotations, revocations and restarts of which any transaction may
 // crash and any acknowledgement be lost.
 func TestNoCrashAndNoLostAcknowledgementBreaksTheRing(t *testing.T) {
 	p, seal := compressed(), sealer(t, "kek")
@@ -112,7 +112,7 @@ func TestNoCrashAndNoLostAcknowledgementBreaksTheRing(t *testing.T) {
 			switch rapid.IntRange(0, 9).Draw(t, "event") {
 			case 0:
 				if set, ok := r.Published(); ok {
-					k := rapid.SampledFrom(set.Keys).Draw(t, "compromised")
+					k := rapid.SampledFrom(set.Keys).Draw(t, "revoked")
 					_ = rotator.Revoke(ctx, k.KeyID) // it may fail, and then is asked for again by who wanted it
 				}
 			case 1:
@@ -140,14 +140,14 @@ func TestNoCrashAndNoLostAcknowledgementBreaksTheRing(t *testing.T) {
 				Now: func() time.Time { return now }})
 			for _, tk := range tokens {
 				_, err := v.Verify(ctx, tk.token)
-				if now.Before(tk.expires) && err != nil && !memory.compromised(tk.token) {
+				if now.Before(tk.expires) && err != nil && !memory.revoked(tk.token) {
 					t.Fatalf("a token that is good is refused (I2): %v", err)
 				}
 			}
 			tokens = slices.DeleteFunc(tokens, func(s signed) bool { return !now.Before(s.expires) })
 		}
 		f.draw = func() fault { return none }
-		_ = r.Refresh(ctx) // which fails when every key was compromised
+		_ = r.Refresh(ctx) // which fails when every key was revoked
 		if err := errors.Join(rotator.Rotate(ctx, false), r.Refresh(ctx)); err != nil {
 			t.Fatalf("it doesn't recover: %v", err)
 		}

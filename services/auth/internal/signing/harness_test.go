@@ -51,7 +51,7 @@ func (r *rotating) Bootstrap(_ context.Context, _ string, first []signing.Key) e
 func (r *rotating) Load(context.Context, string) (signing.Reading, error) {
 	var in []signing.Key
 	for _, k := range r.keys {
-		if k.State == signing.Published || k.State == signing.Active || k.State == signing.Retiring {
+		if k.State == signing.Standby || k.State == signing.Active || k.State == signing.Retiring {
 			in = append(in, k)
 		}
 	}
@@ -69,13 +69,13 @@ func (r *rotating) Apply(_ context.Context, _ string, epoch int64, s signing.Ste
 		case s.Demote:
 			k.State, k.RetiringAt = signing.Retiring, r.now()
 		case s.Promote:
-			if !s.Waived && r.now().Before(k.PublishedAt.Add(p.PropagationTime())) {
+			if !s.PromotedEarly && r.now().Before(k.PublishedAt.Add(p.PropagationTime())) {
 				return errors.New("too young")
 			}
-			k.State, k.ActivatedAt, k.Waived = signing.Active, r.now(), s.Waived
+			k.State, k.ActivatedAt, k.PromotedEarly = signing.Active, r.now(), s.PromotedEarly
 			r.promotions++
 		}
-		if slices.Contains(s.Shred, k.KID) {
+		if slices.Contains(s.Erase, k.KID) {
 			k.Sealed, k.Wrapped = nil, nil
 		}
 		if slices.Contains(s.Retire, k.KID) {
@@ -94,21 +94,21 @@ func (r *rotating) Apply(_ context.Context, _ string, epoch int64, s signing.Ste
 
 func (r *rotating) List(context.Context, string) ([]signing.Key, error) { return r.keys, nil }
 
-func (r *rotating) Compromise(_ context.Context, _, kid string) error {
+func (r *rotating) RevokeKey(_ context.Context, _, kid string) error {
 	for i := range r.keys {
-		if k := &r.keys[i]; k.KID == kid && k.State != signing.Compromised {
-			k.State, k.Sealed, k.Wrapped = signing.Compromised, nil, nil
+		if k := &r.keys[i]; k.KID == kid && k.State != signing.Revoked {
+			k.State, k.Sealed, k.Wrapped = signing.Revoked, nil, nil
 			r.epoch++
 		}
 	}
 	return nil
 }
 
-// compromised reports whether a token is of a key that was.
-func (r *rotating) compromised(token string) bool {
+// revoked reports whether a token is of a key that was.
+func (r *rotating) revoked(token string) bool {
 	t, _, err := jwt.NewParser().ParseUnverified(token, jwt.MapClaims{})
 	return err == nil && slices.ContainsFunc(r.keys,
-		func(k signing.Key) bool { return k.KID == t.Header["kid"] && k.State == signing.Compromised })
+		func(k signing.Key) bool { return k.KID == t.Header["kid"] && k.State == signing.Revoked })
 }
 
 // verifier knows the set that it fetched last.

@@ -31,13 +31,13 @@ func TestAKeyIsKnownAfterThePollTheMaxAgeAndTheSkew(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	keys := []signing.Key{
 		{KID: "old", State: signing.Active, PublishedAt: now.Add(-time.Hour), ActivatedAt: now.Add(-time.Hour)},
-		{KID: "next", State: signing.Published, PublishedAt: now},
+		{KID: "next", State: signing.Standby, PublishedAt: now},
 	}
 	early := signing.NextStep(keys, now.Add(want-1), policy(), true)
 	if s := early; s.Promote != "" || !s.NextDueAt.Equal(now.Add(want)) {
 		t.Errorf("before that: %+v", s)
 	}
-	if s := signing.NextStep(keys, now.Add(want), policy(), true); s.Promote != "next" || s.Waived {
+	if s := signing.NextStep(keys, now.Add(want), policy(), true); s.Promote != "next" || s.PromotedEarly {
 		t.Errorf("then: %+v", s)
 	}
 }
@@ -69,7 +69,7 @@ func TestASealedKeyIsBoundToItsIssuerKidAndAlgorithm(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for binding, opens := range map[string]bool{
+	for aad, opens := range map[string]bool{
 		issuer + "|" + k.KID + "|EdDSA":     true, // the control
 		issuer + "|" + k.KID + "|ES256":     false,
 		issuer + "|" + k.KID:                false,
@@ -77,8 +77,8 @@ func TestASealedKeyIsBoundToItsIssuerKidAndAlgorithm(t *testing.T) {
 		"https://other|" + k.KID + "|EdDSA": false,
 		"":                                  false,
 	} {
-		if _, err := s.Open(k.Sealed, k.Wrapped, []byte(binding)); (err == nil) != opens {
-			t.Errorf("%q: %v", binding, err)
+		if _, err := s.Open(k.Sealed, k.Wrapped, []byte(aad)); (err == nil) != opens {
+			t.Errorf("%q: %v", aad, err)
 		}
 	}
 }

@@ -14,13 +14,13 @@ import (
 // State of a key in its life cycle.
 type State string
 
-// The states, in their order; a key in any of them can become COMPROMISED.
+// The states, in their order; a key in any of them can become REVOKED.
 const (
-	Published   State = "PUBLISHED"   // in the key set, does not sign yet
-	Active      State = "ACTIVE"      // in the key set, signs
-	Retiring    State = "RETIRING"    // in the key set until the tokens that it signed expire
-	Retired     State = "RETIRED"     // no longer in the key set
-	Compromised State = "COMPROMISED" // removed from the key set at once
+	Standby  State = "STANDBY"  // in the key set, does not sign yet
+	Active   State = "ACTIVE"   // in the key set, signs
+	Retiring State = "RETIRING" // in the key set until the tokens that it signed expire
+	Retired  State = "RETIRED"  // no longer in the key set
+	Revoked  State = "REVOKED"  // removed from the key set at once
 )
 
 // Key is a signing key as it is stored, with its private half sealed.
@@ -37,9 +37,9 @@ type Key struct {
 	PublishedAt     time.Time
 	ActivatedAt     time.Time
 	RetiringAt      time.Time
-	// Waived says that the key was promoted less than PropagationTime after its
-	// publication (see Step.Waived).
-	Waived bool
+	// PromotedEarly says that the key became ACTIVE less than PropagationTime after
+	// its publication (see Step.PromotedEarly).
+	PromotedEarly bool
 }
 
 // generate creates a key for an algorithm and seals its private half.
@@ -61,13 +61,13 @@ func generate(s *Sealer, issuer string, state State, algorithm string) (Key, err
 		return Key{}, fmt.Errorf("generate key: %w", err)
 	}
 	k := Key{KID: kid, Algorithm: algorithm, State: state, Public: public}
-	k.Sealed, k.Wrapped, err = s.Seal(secret, binding(issuer, k))
+	k.Sealed, k.Wrapped, err = s.Seal(secret, keyAAD(issuer, k))
 	return k, err
 }
 
 // private opens the private half, and checks that it belongs to the public one.
 func (k Key) private(s *Sealer, issuer string) (crypto.Signer, error) {
-	secret, err := s.Open(k.Sealed, k.Wrapped, binding(issuer, k))
+	secret, err := s.Open(k.Sealed, k.Wrapped, keyAAD(issuer, k))
 	if err != nil {
 		return nil, fmt.Errorf("key %s: %w", k.KID, err)
 	}
@@ -82,9 +82,9 @@ func (k Key) private(s *Sealer, issuer string) (crypto.Signer, error) {
 	return private, nil
 }
 
-// binding is the additional data that a sealed key is authenticated with. It
-// names the key's row, so that rows can't be swapped in the database.
-func binding(issuer string, k Key) []byte {
+// keyAAD is the additional authenticated data of a sealed key. It names the key's
+// row, so that rows can't be swapped in the database.
+func keyAAD(issuer string, k Key) []byte {
 	return []byte(issuer + "|" + k.KID + "|" + k.Algorithm)
 }
 

@@ -42,9 +42,9 @@ func (r *Ring) registerGauges() (unregister func()) {
 	return func() { _ = registration.Unregister() }
 }
 
-// nextStepAt is when the next step is due of a reading, by this process's clock.
-// A step that is due already was so since the time that the previous reading
-// predicted; without a previous one, since at.
+// nextStepAt is when the next step of a reading is due, by this process's clock.
+// An overdue step keeps the time that an earlier reading computed, so that the
+// metric shows since when it is overdue; without one, it is due at at.
 func (r *Ring) nextStepAt(reading Reading, at time.Time) time.Time {
 	step := NextStep(reading.Keys, reading.Now, r.policy, false)
 	if !step.Due() {

@@ -251,11 +251,11 @@ func (s *suite) verify(ctx context.Context, number int, keys authn.KeySource) {
 	})
 }
 
-// standing is the kid of the standby.
-func (s *suite) standing() (kid string) {
+// standbyKID is the kid of the standby.
+func (s *suite) standbyKID() (kid string) {
 	s.t.Helper()
 	err := s.db.SQL().QueryRowContext(s.t.Context(),
-		"SELECT kid FROM signing_keys WHERE state = 'PUBLISHED'").Scan(&kid)
+		"SELECT kid FROM signing_keys WHERE state = 'STANDBY'").Scan(&kid)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -274,7 +274,7 @@ func (s *suite) used(kid string) bool {
 
 // killRedis kills Redis between a rotation's commit and its look at Redis.
 func (s *suite) killRedis() {
-	next := s.standing()
+	next := s.standbyKID()
 	struck := make(chan struct{})
 	strike := func() { s.redis.Kill(); close(struck) }
 	s.strike.Store(&strike)
@@ -294,7 +294,7 @@ func (s *suite) killPostgres() (next string) {
 		s.t.Fatal(err)
 	}
 	defer func() { _ = tx.Rollback() }() // of a server that is gone
-	if err := tx.QueryRow("SELECT kid FROM signing_keys WHERE state = 'PUBLISHED' FOR UPDATE").Scan(
+	if err := tx.QueryRow("SELECT kid FROM signing_keys WHERE state = 'STANDBY' FOR UPDATE").Scan(
 		&next); err != nil {
 		s.t.Fatal(err)
 	}

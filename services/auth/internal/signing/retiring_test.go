@@ -18,7 +18,7 @@ func TestAKeyThatRetiresStaysInTheSetAndSignsNoMore(t *testing.T) {
 	for _, tc := range []struct {
 		state  string
 		stands bool
-	}{{"RETIRING", true}, {"RETIRED", false}, {"COMPROMISED", false}} {
+	}{{"RETIRING", true}, {"RETIRED", false}, {"REVOKED", false}} {
 		t.Run(tc.state, func(t *testing.T) {
 			db := testkit.Postgres(t, migrations.FS)
 			r := newRing(t, store.NewKeys(db.DB))
@@ -29,7 +29,7 @@ func TestAKeyThatRetiresStaysInTheSetAndSignsNoMore(t *testing.T) {
 			for _, change := range []string{
 				"UPDATE signing_keys SET state = '" + tc.state +
 					"', retiring_at = now(), sealed_private = NULL WHERE state = 'ACTIVE'",
-				"UPDATE signing_keys SET state = 'ACTIVE' WHERE state = 'PUBLISHED'",
+				"UPDATE signing_keys SET state = 'ACTIVE' WHERE state = 'STANDBY'",
 				"UPDATE key_ring SET epoch = epoch + 1",
 			} {
 				if _, err := db.SQL().ExecContext(t.Context(), change); err != nil {

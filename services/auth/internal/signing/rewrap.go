@@ -21,7 +21,7 @@ func Rewrap(ctx context.Context, s *Sealer, issuer string, keys []Key, store Rew
 		if len(k.Wrapped) == 0 {
 			continue
 		}
-		fresh, err := s.Rewrap(k.Wrapped, binding(issuer, k))
+		fresh, err := s.Rewrap(k.Wrapped, keyAAD(issuer, k))
 		if err != nil {
 			return n, fmt.Errorf("key %s: %w", k.KID, err)
 		}
@@ -36,8 +36,8 @@ func Rewrap(ctx context.Context, s *Sealer, issuer string, keys []Key, store Rew
 	return n, nil
 }
 
-// CurrentKey reports whether the data key of a signing key is wrapped by the
-// current key-encryption key. It fails when no known key unwraps it.
-func (s *Sealer) CurrentKey(issuer string, k Key) (bool, error) {
-	return s.Current(k.Wrapped, binding(issuer, k))
+// IsWrappedByCurrentKey reports whether the data key of a signing key is wrapped
+// by the current key-encryption key. It fails when no known key unwraps it.
+func (s *Sealer) IsWrappedByCurrentKey(issuer string, k Key) (bool, error) {
+	return s.IsCurrent(k.Wrapped, keyAAD(issuer, k))
 }

@@ -90,10 +90,10 @@ func TestAKeyEncryptionKeyIsReplacedWhileReplicasSign(t *testing.T) {
 			k.KID != before[i].KID {
 			t.Errorf("key %d: more, or less, than its data key was wrapped anew", i)
 		}
-		if current, err := both.CurrentKey(issuer, k); !current || err != nil {
+		if current, err := both.IsWrappedByCurrentKey(issuer, k); !current || err != nil {
 			t.Error(current, err)
 		}
-		if _, err := both.CurrentKey(issuer+"/", k); err == nil {
+		if _, err := both.IsWrappedByCurrentKey(issuer+"/", k); err == nil {
 			t.Error("a row of another issuer opens")
 		}
 	}
@@ -120,7 +120,7 @@ func TestAKeyThatIsErasedWhileItIsRewrappedStaysErased(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, k := range list {
-		if err := keys.Compromise(t.Context(), issuer, k.KID); err != nil {
+		if err := keys.RevokeKey(t.Context(), issuer, k.KID); err != nil {
 			t.Fatal(err)
 		}
 	}

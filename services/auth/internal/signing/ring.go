@@ -5,8 +5,8 @@
 // change.
 //
 // It promises: the first start of any replica creates one ACTIVE key and one
-// PUBLISHED standby in one transaction; a key becomes ACTIVE only after every
-// verifier had the time to fetch it, except after a compromise; a replica signs
+// STANDBY key in one transaction; a key becomes ACTIVE only after every verifier
+// had the time to fetch it, unless the active key was revoked; a replica signs
 // only with a key that it read from the database within Policy.Lease; a token's
 // header, algorithm and key come from one immutable snapshot; the published set
 // never returns to an older epoch, is never empty, and its max-age is reduced by
@@ -61,10 +61,10 @@ type Policy struct {
 // verifier that respects max-age.
 func (p Policy) PropagationTime() time.Duration { return p.Poll + p.MaxAge + p.Skew }
 
-// shredAfter is how long after a key became RETIRING its private half is erased:
+// eraseAfter is how long after a key became RETIRING its private half is erased:
 // no replica's lease on it can last longer. retireAfter is how long after that
 // moment the key leaves the set: no token that it signed can be valid longer.
-func (p Policy) shredAfter() time.Duration  { return p.Lease + p.Skew }
+func (p Policy) eraseAfter() time.Duration  { return p.Lease + p.Skew }
 func (p Policy) retireAfter() time.Duration { return p.Lease + p.TokenTTL + 2*p.Skew }
 
 // algorithm is Algorithm, or EdDSA when that is empty.
@@ -115,7 +115,7 @@ type Store interface {
 // Reading is the state of a ring at one moment.
 type Reading struct {
 	Epoch int64
-	Keys  []Key // PUBLISHED, ACTIVE and RETIRING
+	Keys  []Key // STANDBY, ACTIVE and RETIRING
 	// Now is that moment, by the database's clock.
 	Now time.Time
 }
@@ -136,9 +136,11 @@ type Ring struct {
 
 // snapshot is what a Ring derives from one reading; immutable.
 type snapshot struct {
-	epoch       int64
-	readAt      time.Time     // when the database was read; the lease starts here
-	setReadAt   time.Time     // as readAt, but may be later by the cache
+	epoch  int64
+	readAt time.Time // when the database was read; the lease starts here
+	// setReadAt is when the published set was read from the database, by this
+	// replica or, through the cache, by another.
+	setReadAt   time.Time
 	skew        time.Duration // lower bound of the clocks' difference
 	databaseNow time.Time     // the database's clock at the reading
 	localNow    time.Time     // this process's clock after the reading
@@ -234,7 +236,7 @@ func (r *Ring) bootstrap(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	standby, err := generate(r.sealer, r.issuer, Published, r.policy.algorithm())
+	standby, err := generate(r.sealer, r.issuer, Standby, r.policy.algorithm())
 	if err != nil {
 		return err
 	}
@@ -294,8 +296,8 @@ func (r *Ring) adopt(s *snapshot) {
 // because its key stays in the set for that long only.
 //
 // The times are the database's clock, estimated from the last reading and never
-// ahead of it. So verifiers keep all of Skew for their own clocks, and a token
-// issued before a revocation carries a time before it.
+// ahead of it. So all of Skew is left for the verifiers' clocks, and the iat of a
+// token that was issued before a revocation is before the revocation.
 //
 // errs.Unavailable: SIGNING_UNAVAILABLE when the ring was not read within Lease,
 // CLOCK_SKEWED when this process's clock differs from the database's by more

@@ -177,7 +177,7 @@ func TestARingNeverGoesBackAnEpoch(t *testing.T) {
 	r, m, c := ready(t)
 	old := *m
 	m.epoch, m.keys = 2, nil
-	for _, state := range []signing.State{signing.Active, signing.Published} {
+	for _, state := range []signing.State{signing.Active, signing.Standby} {
 		k, err := signing.Generate(sealer(t, "kek"), issuer, state)
 		if err != nil {
 			t.Fatal(err)
@@ -242,7 +242,7 @@ func TestKeysOfADatabaseThatWasTamperedWithDoNotSign(t *testing.T) {
 	}
 }
 
-func TestASealedKeyOpensWithItsOwnKEKAndBindingOnly(t *testing.T) {
+func TestASealedKeyOpensWithItsOwnKEKAndAADOnly(t *testing.T) {
 	k, err := signing.Generate(sealer(t, "kek"), issuer, signing.Active)
 	if err != nil {
 		t.Fatal(err)

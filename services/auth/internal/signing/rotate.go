@@ -17,7 +17,7 @@ import (
 var ErrEpochChanged = errors.New("signing: the ring is at another epoch")
 
 // maxStepsPerCall bounds the steps that one call of Rotate makes. More than one
-// is due after a compromise, or when no rotator ran for a while.
+// is due after a key was revoked, or when no rotator ran for a while.
 const maxStepsPerCall = 5
 
 // RotationStore is a Store whose ring can be changed.
@@ -31,13 +31,13 @@ type RotationStore interface {
 	Apply(ctx context.Context, issuer string, epoch int64, s Step, created *Key, p Policy) error
 	// List returns the issuer's keys in every state, newest first.
 	List(ctx context.Context, issuer string) ([]Key, error)
-	// Compromise marks a key as COMPROMISED, erases its private half and raises
-	// the epoch; it does nothing to a key that is COMPROMISED already.
+	// RevokeKey marks a key as REVOKED, erases its private half and raises the
+	// epoch; it does nothing to a key that is REVOKED already.
 	// errs.NotFound when the ring has no such key.
-	Compromise(ctx context.Context, issuer, kid string) error
+	RevokeKey(ctx context.Context, issuer, kid string) error
 }
 
-// Rotator makes the steps that are due of a ring (see NextStep). Rotators of
+// Rotator makes the steps of a ring that are due (see NextStep). Rotators of
 // several replicas may run concurrently: the epoch, compared under the ring's
 // lock, lets only one of them make each step. It is safe for concurrent use.
 type Rotator struct {
@@ -49,7 +49,7 @@ type Rotator struct {
 	onChange func()
 	cache    Cache // nil for none
 
-	rotations, retirements, failed, invalidated, uninvalidated metric.Int64Counter
+	rotations, retirements, failed, invalidated, invalidationErrors metric.Int64Counter
 }
 
 // NewRotator returns a rotator for issuer's ring.
@@ -65,7 +65,7 @@ func NewRotator(issuer string, p Policy, store RotationStore, sealer *Sealer, lo
 		metric.WithDescription("Attempts to rotate that failed."))
 	r.invalidated, _ = meter.Int64Counter("jwt_jwks_cache_invalidations_total",
 		metric.WithDescription("Key sets of an old epoch that were removed from the cache."))
-	r.uninvalidated, _ = meter.Int64Counter("jwt_jwks_cache_invalidation_errors_total",
+	r.invalidationErrors, _ = meter.Int64Counter("jwt_jwks_cache_invalidation_errors_total",
 		metric.WithDescription("Key sets of an old epoch that could not be removed from the cache."))
 	return r
 }
@@ -125,7 +125,7 @@ func (r *Rotator) invalidate(ctx context.Context, epoch int64) {
 		return
 	}
 	if err := r.cache.Delete(ctx, r.issuer, epoch); err != nil {
-		r.uninvalidated.Add(ctx, 1)
+		r.invalidationErrors.Add(ctx, 1)
 		return
 	}
 	r.invalidated.Add(ctx, 1)
@@ -135,7 +135,7 @@ func (r *Rotator) invalidate(ctx context.Context, epoch int64) {
 func (r *Rotator) apply(ctx context.Context, epoch int64, s Step) error {
 	var created *Key
 	if s.CreateStandby {
-		k, err := generate(r.sealer, r.issuer, Published, r.policy.algorithm())
+		k, err := generate(r.sealer, r.issuer, Standby, r.policy.algorithm())
 		if err != nil {
 			return err
 		}
@@ -149,7 +149,7 @@ func (r *Rotator) apply(ctx context.Context, epoch int64, s Step) error {
 	attributes := []any{"epoch", epoch + 1}
 	if s.Promote != "" {
 		r.rotations.Add(ctx, 1)
-		attributes = append(attributes, "active", s.Promote, "waived", s.Waived)
+		attributes = append(attributes, "active", s.Promote, "promoted_early", s.PromotedEarly)
 	}
 	if len(s.Retire) > 0 {
 		r.retirements.Add(ctx, int64(len(s.Retire)))
@@ -170,7 +170,7 @@ func (r *Rotator) Revoke(ctx context.Context, kid string) error {
 	if err != nil {
 		return err
 	}
-	if err := r.store.Compromise(ctx, r.issuer, kid); err != nil {
+	if err := r.store.RevokeKey(ctx, r.issuer, kid); err != nil {
 		return err
 	}
 	r.onChange()

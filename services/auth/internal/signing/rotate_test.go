@@ -71,7 +71,7 @@ func TestOfManyRotatorsOneMakesEachStep(t *testing.T) {
 	}
 	var active, standby, young, keys, promoted int
 	err := db.SQL().QueryRowContext(t.Context(), fmt.Sprintf(`
-		SELECT count(*) FILTER (WHERE state = 'ACTIVE'), count(*) FILTER (WHERE state = 'PUBLISHED'),
+		SELECT count(*) FILTER (WHERE state = 'ACTIVE'), count(*) FILTER (WHERE state = 'STANDBY'),
 			count(*) FILTER (WHERE published_at <> created_at
 				OR activated_at <> published_at AND activated_at < published_at + interval '%d ms'),
 			count(*), count(activated_at) FROM signing_keys`, hurried().PropagationTime().Milliseconds())).
@@ -156,13 +156,13 @@ func TestARevokedKeyLeavesTheSetAtOnceAndTheNextSigns(t *testing.T) {
 		t.Error("the revoked key's tokens are good")
 	}
 	var state string
-	var waived int
+	var early int
 	var erased bool
 	err := db.SQL().QueryRowContext(t.Context(), `SELECT state, sealed_private IS NULL AND wrapped_key IS NULL,
-		(SELECT count(*) FROM signing_keys WHERE waived) FROM signing_keys
-		WHERE kid = $1`, old).Scan(&state, &erased, &waived)
-	if err != nil || state != "COMPROMISED" || !erased || waived != 1 {
-		t.Error(state, erased, waived, err)
+		(SELECT count(*) FROM signing_keys WHERE promoted_early) FROM signing_keys
+		WHERE kid = $1`, old).Scan(&state, &erased, &early)
+	if err != nil || state != "REVOKED" || !erased || early != 1 {
+		t.Error(state, erased, early, err)
 	}
 	if err := rotator.Revoke(t.Context(), "no such key"); reason(err) != "NOT_FOUND" {
 		t.Error(err)
@@ -174,7 +174,7 @@ func TestARevokedKeyLeavesTheSetAtOnceAndTheNextSigns(t *testing.T) {
 	if after, err := keys.Load(t.Context(), issuer); err != nil || after.Epoch != before.Epoch {
 		t.Error("revoking twice raises the epoch", after.Epoch, err)
 	}
-	if got := recorded(t, db); got != "signing_key.revoked COMPROMISED "+old+", signing_key.rotated WAIVED "+kidOf(t,
+	if got := recorded(t, db); got != "signing_key.revoked  "+old+", signing_key.rotated PROMOTED_EARLY "+kidOf(t,
 		ring.Sign) {
 		t.Error("recorded: ", got)
 	}
@@ -236,7 +236,7 @@ func TestARotationThatWasAskedForIsRecordedWithItsTransaction(t *testing.T) {
 	}
 }
 
-func TestARingOfWhichEveryKeyWasCompromisedStartsAnew(t *testing.T) {
+func TestARingOfWhichEveryKeyWasRevokedStartsAnew(t *testing.T) {
 	db := testkit.Postgres(t, migrations.FS)
 	keys := store.NewKeys(db.DB)
 	ring := newRing(t, keys)
@@ -245,7 +245,7 @@ func TestARingOfWhichEveryKeyWasCompromisedStartsAnew(t *testing.T) {
 	}
 	set, _ := ring.Published()
 	for _, k := range set.Keys { // and who did it died before the rotation
-		if err := keys.Compromise(t.Context(), issuer, k.KeyID); err != nil {
+		if err := keys.RevokeKey(t.Context(), issuer, k.KeyID); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -260,7 +260,7 @@ func TestARingOfWhichEveryKeyWasCompromisedStartsAnew(t *testing.T) {
 	}
 	for _, k := range set.Keys {
 		if kidOf(t, ring.Sign) == k.KeyID {
-			t.Error("a compromised key signs")
+			t.Error("a revoked key signs")
 		}
 	}
 }

@@ -43,8 +43,8 @@ func NewSealer(kek []byte, previous ...[]byte) (*Sealer, error) {
 }
 
 // Seal encrypts secret under a new data key, and returns that key wrapped.
-// binding names the row that it is for, and has to be given to Open.
-func (s *Sealer) Seal(secret, binding []byte) (sealed, wrapped []byte, err error) {
+// aad is additional authenticated data that names the row: Open needs the same.
+func (s *Sealer) Seal(secret, aad []byte) (sealed, wrapped []byte, err error) {
 	dataKey := make([]byte, KeySize)
 	if _, err := rand.Read(dataKey); err != nil {
 		return nil, nil, fmt.Errorf("data key: %w", err)
@@ -53,12 +53,12 @@ func (s *Sealer) Seal(secret, binding []byte) (sealed, wrapped []byte, err error
 	if err != nil {
 		return nil, nil, err
 	}
-	return seal(a, secret, binding), seal(s.kek, dataKey, binding), nil
+	return seal(a, secret, aad), seal(s.kek, dataKey, aad), nil
 }
 
-// Open decrypts the results of Seal. It fails with another binding.
-func (s *Sealer) Open(sealed, wrapped, binding []byte) ([]byte, error) {
-	dataKey, _, err := s.unwrap(wrapped, binding)
+// Open decrypts the results of Seal. It fails when aad differs.
+func (s *Sealer) Open(sealed, wrapped, aad []byte) ([]byte, error) {
+	dataKey, _, err := s.unwrap(wrapped, aad)
 	if err != nil {
 		return nil, err
 	}
@@ -66,32 +66,32 @@ func (s *Sealer) Open(sealed, wrapped, binding []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return open(a, sealed, binding)
+	return open(a, sealed, aad)
 }
 
-// Current reports whether wrapped is wrapped by the current key-encryption key.
+// IsCurrent reports whether wrapped is wrapped by the current key-encryption key.
 // It fails when no known key unwraps it.
-func (s *Sealer) Current(wrapped, binding []byte) (bool, error) {
-	_, current, err := s.unwrap(wrapped, binding)
+func (s *Sealer) IsCurrent(wrapped, aad []byte) (bool, error) {
+	_, current, err := s.unwrap(wrapped, aad)
 	return current, err
 }
 
-// Rewrap wraps the data key of wrapped by the current key-encryption key; nil when
-// it is already. The ciphertext under the data key stays valid.
-func (s *Sealer) Rewrap(wrapped, binding []byte) ([]byte, error) {
-	dataKey, current, err := s.unwrap(wrapped, binding)
+// Rewrap encrypts a wrapped data key under the current key-encryption key. It
+// returns nil if it already is. What the data key encrypts stays valid.
+func (s *Sealer) Rewrap(wrapped, aad []byte) ([]byte, error) {
+	dataKey, current, err := s.unwrap(wrapped, aad)
 	if err != nil || current {
 		return nil, err
 	}
-	return seal(s.kek, dataKey, binding), nil
+	return seal(s.kek, dataKey, aad), nil
 }
 
-func (s *Sealer) unwrap(wrapped, binding []byte) (dataKey []byte, current bool, err error) {
-	if dataKey, err = open(s.kek, wrapped, binding); err == nil {
+func (s *Sealer) unwrap(wrapped, aad []byte) (dataKey []byte, current bool, err error) {
+	if dataKey, err = open(s.kek, wrapped, aad); err == nil {
 		return dataKey, true, nil
 	}
 	for _, kek := range s.previous {
-		if dataKey, e := open(kek, wrapped, binding); e == nil {
+		if dataKey, e := open(kek, wrapped, aad); e == nil {
 			return dataKey, false, nil
 		}
 	}
@@ -106,10 +106,10 @@ func gcm(key []byte) (cipher.AEAD, error) {
 	return cipher.NewGCMWithRandomNonce(block)
 }
 
-func seal(a cipher.AEAD, plain, binding []byte) []byte { return a.Seal(nil, nil, plain, binding) }
+func seal(a cipher.AEAD, plain, aad []byte) []byte { return a.Seal(nil, nil, plain, aad) }
 
-func open(a cipher.AEAD, sealed, binding []byte) ([]byte, error) {
-	plain, err := a.Open(nil, nil, sealed, binding)
+func open(a cipher.AEAD, sealed, aad []byte) ([]byte, error) {
+	plain, err := a.Open(nil, nil, sealed, aad)
 	if err != nil {
 		return nil, errors.New("sealed bytes can't be opened")
 	}

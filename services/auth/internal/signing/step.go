@@ -9,22 +9,22 @@ import (
 // Step is a set of state transitions of a ring's keys that are made in one
 // transaction, which raises the epoch by one. The zero Step changes nothing.
 type Step struct {
-	// Promote is the kid of the PUBLISHED key that becomes ACTIVE, Demote that
+	// Promote is the kid of the STANDBY key that becomes ACTIVE, Demote that
 	// of the ACTIVE key that becomes RETIRING; each empty for none.
 	Promote, Demote string
-	// Waived says that Promote was published less than PropagationTime ago, so
-	// that a verifier that doesn't refetch the set for an unknown kid refuses
-	// its tokens until its cached set expires. This happens only after a
-	// compromise of the active key.
-	Waived bool
+	// PromotedEarly says that Promote was published less than PropagationTime
+	// ago: a verifier that doesn't refetch the set for an unknown kid refuses
+	// its tokens until its cached set expires. This happens only when the active
+	// key was revoked.
+	PromotedEarly bool
 	// Forced says that Promote was requested before the active key's Period
 	// was over.
 	Forced bool
 	// Retire are the kids of RETIRING keys that leave the set.
 	Retire []string
-	// Shred are the kids of RETIRING keys whose private halves are erased.
-	Shred []string
-	// CreateStandby says that a new key is created as PUBLISHED.
+	// Erase are the kids of RETIRING keys whose private halves are erased.
+	Erase []string
+	// CreateStandby says that a new key is created as STANDBY.
 	CreateStandby bool
 	// NextDueAt is when the next step will be due if the ring does not change
 	// before; zero when that depends on the outcome of this step.
@@ -33,10 +33,10 @@ type Step struct {
 
 // Due reports whether the step changes anything.
 func (s Step) Due() bool {
-	return s.Promote != "" || s.CreateStandby || len(s.Retire) > 0 || len(s.Shred) > 0
+	return s.Promote != "" || s.CreateStandby || len(s.Retire) > 0 || len(s.Erase) > 0
 }
 
-// NextStep returns the step that is due of a ring's keys at now, a time of the
+// NextStep returns the step of a ring's keys that is due at now, a time of the
 // database's clock. forced requests a new active key before the active one's
 // Period is over; a standby younger than PropagationTime is not promoted even
 // then. NextStep is a pure function, so all replicas decide alike.
@@ -53,13 +53,13 @@ func NextStep(keys []Key, now time.Time, p Policy, forced bool) Step {
 		switch k.State {
 		case Active:
 			active = &k
-		case Published:
+		case Standby:
 			standby = append(standby, k)
 		case Retiring:
-			if shred := k.RetiringAt.Add(p.shredAfter()); len(k.Sealed) > 0 && !now.Before(shred) {
-				s.Shred = append(s.Shred, k.KID)
+			if eraseAt := k.RetiringAt.Add(p.eraseAfter()); len(k.Sealed) > 0 && !now.Before(eraseAt) {
+				s.Erase = append(s.Erase, k.KID)
 			} else if len(k.Sealed) > 0 {
-				dueAt(shred)
+				dueAt(eraseAt)
 			}
 			if retire := k.RetiringAt.Add(p.retireAfter()); !now.Before(retire) {
 				s.Retire = append(s.Retire, k.KID)
@@ -77,8 +77,8 @@ func NextStep(keys []Key, now time.Time, p Policy, forced bool) Step {
 	}
 	next := standby[0]
 	propagated := next.PublishedAt.Add(p.PropagationTime())
-	if active == nil { // it was compromised
-		s.Promote, s.Waived, s.CreateStandby = next.KID, now.Before(propagated), len(standby) == 1
+	if active == nil { // it was revoked
+		s.Promote, s.PromotedEarly, s.CreateStandby = next.KID, now.Before(propagated), len(standby) == 1
 		return s
 	}
 	due := active.ActivatedAt.Add(p.Period)

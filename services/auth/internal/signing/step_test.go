@@ -63,16 +63,16 @@ func (h *history) take(s signing.Step) {
 	if s.Promote != "" {
 		k := h.key(s.Promote)
 		young := h.now.Before(k.PublishedAt.Add(h.policy.PropagationTime()))
-		if k.State != signing.Published || young != s.Waived || young && s.Demote != "" {
-			h.t.Fatalf("%s is promoted from %s, young %v, waived %v, for %q", k.KID, k.State, young, s.Waived,
-				s.Demote)
+		if k.State != signing.Standby || young != s.PromotedEarly || young && s.Demote != "" {
+			h.t.Fatalf("%s is promoted from %s, young %v, promoted early %v, for %q", k.KID, k.State, young,
+				s.PromotedEarly, s.Demote)
 		}
 		k.State, k.ActivatedAt = signing.Active, h.now
 	}
-	for _, kid := range s.Shred {
+	for _, kid := range s.Erase {
 		k := h.key(kid)
 		if k.State != signing.Retiring || h.now.Sub(k.RetiringAt) < h.policy.Lease+h.policy.Skew {
-			h.t.Fatalf("%s is shredded %s after it began to retire", kid, h.now.Sub(k.RetiringAt))
+			h.t.Fatalf("%s is erased %s after it began to retire", kid, h.now.Sub(k.RetiringAt))
 		}
 		k.Sealed = nil
 	}
@@ -85,7 +85,7 @@ func (h *history) take(s signing.Step) {
 		k.State = signing.Retired
 	}
 	if s.CreateStandby {
-		h.create(signing.Published)
+		h.create(signing.Standby)
 	}
 }
 
@@ -102,13 +102,13 @@ func TestNoHistoryOfARingBreaksItsInvariants(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		h := &history{t: t, policy: anyPolicy(t), now: time.Unix(1_800_000_000, 0)}
 		h.create(signing.Active)
-		h.create(signing.Published)
+		h.create(signing.Standby)
 		for range rapid.IntRange(1, 60).Draw(t, "events") {
 			h.now = h.now.Add(time.Duration(rapid.Int64Range(0, int64(h.policy.Period)).Draw(t, "later")))
-			if compromised := rapid.SampledFrom(append([]signing.Key{{}, {}, {}, {}, {}}, h.keys...)).Draw(t,
-				"compromised"); compromised.KID != "" {
-				k := h.key(compromised.KID)
-				k.State, k.Sealed = signing.Compromised, nil
+			if revoked := rapid.SampledFrom(append([]signing.Key{{}, {}, {}, {}, {}}, h.keys...)).Draw(t,
+				"revoked"); revoked.KID != "" {
+				k := h.key(revoked.KID)
+				k.State, k.Sealed = signing.Revoked, nil
 			}
 			forced := rapid.Bool().Draw(t, "forced")
 			steps := 0
@@ -119,8 +119,8 @@ func TestNoHistoryOfARingBreaksItsInvariants(t *testing.T) {
 					t.Fatalf("the plan has no end: %+v", s)
 				}
 			}
-			if h.count(signing.Active) != 1 || h.count(signing.Published) != 1 {
-				t.Fatalf("%d active and %d standing by", h.count(signing.Active), h.count(signing.Published))
+			if h.count(signing.Active) != 1 || h.count(signing.Standby) != 1 {
+				t.Fatalf("%d active and %d standing by", h.count(signing.Active), h.count(signing.Standby))
 			}
 			s := signing.NextStep(h.keys, h.now, h.policy, false)
 			if s.NextDueAt.IsZero() || !s.NextDueAt.After(h.now) {

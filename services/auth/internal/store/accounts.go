@@ -172,17 +172,17 @@ func profileColumnsOf(p account.Profile, n account.Notifications) profileColumns
 	}
 }
 
-// standing reads what a user may do now; errs.NotFound.
-func standing(tx *gorm.DB, user uuid.UUID) (account.Standing, error) {
+// accessState reads what a user may do now; errs.NotFound.
+func accessState(tx *gorm.DB, user uuid.UUID) (account.AccessState, error) {
 	var row userRow
 	err := tx.Select("id", "attributes", "disabled_at").Preload("Roles",
 		func(db *gorm.DB) *gorm.DB { return db.Order("role") }).
 		Where("id = ?", user).Take(&row).Error
 	if err != nil {
-		return account.Standing{}, missing(err, "user")
+		return account.AccessState{}, missing(err, "user")
 	}
-	return account.Standing{Roles: roleNames(row.Roles), Attributes: row.Attributes, Disabled: row.DisabledAt != nil},
-		nil
+	disabled := row.DisabledAt != nil
+	return account.AccessState{Roles: roleNames(row.Roles), Attributes: row.Attributes, Disabled: disabled}, nil
 }
 
 func roleNames(rows []roleRow) []string {

@@ -107,12 +107,12 @@ func (s *APIKeys) Revoke(ctx context.Context, user, id uuid.UUID, at time.Time, 
 }
 
 // ByHash implements apikey.Store.
-func (s *APIKeys) ByHash(ctx context.Context, h apikey.Hash) (apikey.Key, account.Standing, error) {
+func (s *APIKeys) ByHash(ctx context.Context, h apikey.Hash) (apikey.Key, account.AccessState, error) {
 	var row apiKeyRow
 	if err := s.db.Gorm(ctx).Where("hash = ?", h[:]).Take(&row).Error; err != nil {
-		return apikey.Key{}, account.Standing{}, missing(err, "API key")
+		return apikey.Key{}, account.AccessState{}, missing(err, "API key")
 	}
-	is, err := standing(s.db.Gorm(ctx), row.UserID)
+	is, err := accessState(s.db.Gorm(ctx), row.UserID)
 	return row.key(), is, err
 }
 

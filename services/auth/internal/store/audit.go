@@ -28,11 +28,11 @@ type auditRow struct {
 func (auditRow) TableName() string { return "audit_events" }
 
 type auditPersonalRow struct {
-	EventID uuid.UUID `gorm:"primaryKey"`
-	Subject *uuid.UUID
-	Salt    []byte
-	Address string
-	Device  string
+	EventID   uuid.UUID `gorm:"primaryKey"`
+	Subject   *uuid.UUID
+	Salt      []byte
+	IPAddress string
+	UserAgent string
 }
 
 func (auditPersonalRow) TableName() string { return "audit_personal" }
@@ -71,8 +71,8 @@ func record(tx *gorm.DB, e audit.Event) error {
 	if err := tx.Create(&row).Error; err != nil {
 		return fmt.Errorf("record event: %w", err)
 	}
-	personal := auditPersonalRow{EventID: id, Subject: row.Subject, Salt: salt, Address: client.Address,
-		Device: client.Device}
+	personal := auditPersonalRow{EventID: id, Subject: row.Subject, Salt: salt, IPAddress: client.IPAddress,
+		UserAgent: client.UserAgent}
 	if err := tx.Create(&personal).Error; err != nil {
 		return fmt.Errorf("record client of event: %w", err)
 	}

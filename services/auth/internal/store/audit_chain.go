@@ -102,12 +102,12 @@ func (s *Audit) CountUncovered(ctx context.Context, last int64) (beyond, unseale
 // their ids.
 func sealedEvents(tx *gorm.DB, condition string, limit int, args ...any) ([]audit.SealedEvent, error) {
 	var rows []struct {
-		Event   auditRow `gorm:"embedded"`
-		Salt    []byte
-		Address *string
-		Device  *string
+		Event     auditRow `gorm:"embedded"`
+		Salt      []byte
+		IPAddress *string
+		UserAgent *string
 	}
-	err := tx.Raw(`SELECT e.*, p.salt, p.address, p.device FROM audit_events e
+	err := tx.Raw(`SELECT e.*, p.salt, p.ip_address, p.user_agent FROM audit_events e
 		LEFT JOIN audit_personal p ON p.event_id = e.id WHERE `+condition+`
 		ORDER BY e.id LIMIT ?`, append(args, limit)...).Scan(&rows).Error
 	if err != nil {
@@ -123,8 +123,8 @@ func sealedEvents(tx *gorm.DB, condition string, limit int, args ...any) ([]audi
 			},
 			ID: r.ID, At: r.At, Digest: r.PersonalDigest, Salt: row.Salt,
 		}
-		if row.Address != nil && row.Device != nil {
-			events[i].Client = &audit.Client{Address: *row.Address, Device: *row.Device}
+		if row.IPAddress != nil && row.UserAgent != nil {
+			events[i].Client = &audit.Client{IPAddress: *row.IPAddress, UserAgent: *row.UserAgent}
 		}
 	}
 	return events, nil

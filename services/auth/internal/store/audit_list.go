@@ -14,10 +14,10 @@ import (
 
 // recordedRow is an event with its client, null once erased.
 type recordedRow struct {
-	Event   auditRow `gorm:"embedded"`
-	Seal    *int64
-	Address *string
-	Device  *string
+	Event     auditRow `gorm:"embedded"`
+	Seal      *int64
+	IPAddress *string
+	UserAgent *string
 }
 
 func (r recordedRow) recorded() audit.RecordedEvent {
@@ -31,8 +31,8 @@ func (r recordedRow) recorded() audit.RecordedEvent {
 	if r.Seal != nil {
 		e.Seal = *r.Seal
 	}
-	if r.Address != nil && r.Device != nil {
-		e.Client = audit.Client{Address: *r.Address, Device: *r.Device}
+	if r.IPAddress != nil && r.UserAgent != nil {
+		e.Client = audit.Client{IPAddress: *r.IPAddress, UserAgent: *r.UserAgent}
 	}
 	return e
 }
@@ -51,7 +51,7 @@ func (s *Audit) List(ctx context.Context, f audit.Filter) ([]audit.RecordedEvent
 	if strings.ContainsRune(string(f.Type), 0) { // Postgres has no text with a NUL
 		return nil, nil
 	}
-	q := s.db.Gorm(ctx).Table("audit_events e").Select("e.*, p.address, p.device").
+	q := s.db.Gorm(ctx).Table("audit_events e").Select("e.*, p.ip_address, p.user_agent").
 		Joins("LEFT JOIN audit_personal p ON p.event_id = e.id").Order("e.id DESC").Limit(f.Limit)
 	where := func(filtered bool, condition string, args ...any) {
 		if filtered {

@@ -15,7 +15,7 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 
 func TestAnEventNeverChanges(t *testing.T) {
 	db := testkit.Postgres(t, migrations.FS)
-	ctx := audit.WithClient(t.Context(), audit.Client{Address: "192.0.2.1", Device: "grpcurl"})
+	ctx := audit.WithClient(t.Context(), audit.Client{IPAddress: "192.0.2.1", UserAgent: "grpcurl"})
 	subject := uuid.New()
 	err := store.NewAudit(db.DB).Record(ctx, audit.Event{Type: audit.Login, Outcome: audit.Refused,
 		Reason: "INVALID_CREDENTIALS", Subject: subject})
@@ -43,25 +43,25 @@ func TestAnEventNeverChanges(t *testing.T) {
 
 func TestAnEventKeepsADigestOfWhereItCameFrom(t *testing.T) {
 	db := testkit.Postgres(t, migrations.FS)
-	from := audit.Client{Address: "192.0.2.1", Device: "grpcurl"}
+	from := audit.Client{IPAddress: "192.0.2.1", UserAgent: "grpcurl"}
 	err := store.NewAudit(db.DB).Record(audit.WithClient(t.Context(), from), audit.Event{Type: audit.Logout})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var row struct {
 		PersonalDigest, Salt []byte
-		Address, Device      string
+		IPAddress, UserAgent string
 	}
-	err = db.Gorm(t.Context()).Raw("SELECT e.personal_digest, p.salt, p.address, p.device FROM audit_events e JOIN " +
-		"audit_personal p ON p.event_id = e.id").Scan(&row).Error
+	err = db.Gorm(t.Context()).Raw("SELECT e.personal_digest, p.salt, p.ip_address, p.user_agent " +
+		"FROM audit_events e JOIN audit_personal p ON p.event_id = e.id").Scan(&row).Error
 	if err != nil {
 		t.Fatal(err)
 	}
-	if row.Address != from.Address || row.Device != from.Device ||
+	if row.IPAddress != from.IPAddress || row.UserAgent != from.UserAgent ||
 		string(row.PersonalDigest) != string(from.Digest(row.Salt)) {
 		t.Errorf("recorded %+v", row)
 	}
-	if other := (audit.Client{Address: "192.0.2.1g", Device: "rpcurl"}); string(other.Digest(row.Salt)) == string(
+	if other := (audit.Client{IPAddress: "192.0.2.1g", UserAgent: "rpcurl"}); string(other.Digest(row.Salt)) == string(
 		row.PersonalDigest) {
 		t.Error("another client has the same digest")
 	}

@@ -24,17 +24,18 @@ func (s *Keys) Apply(ctx context.Context, issuer string, epoch int64, step signi
 		if at != epoch {
 			return signing.ErrEpochChanged
 		}
-		change := keyUpdate{tx: tx, args: map[string]any{"issuer": issuer, "waived": step.Waived,
+		change := keyUpdate{tx: tx, args: map[string]any{"issuer": issuer, "promoted_early": step.PromotedEarly,
 			"propagation": p.PropagationTime().Microseconds()}}
 		if step.Demote != "" {
 			change.exec(step.Demote, `state = 'RETIRING', retiring_at = clock_timestamp()`, `state = 'ACTIVE'`)
 		}
 		if step.Promote != "" {
-			change.exec(step.Promote, `state = 'ACTIVE', activated_at = clock_timestamp(), waived = @waived`,
-				`state = 'PUBLISHED'
-					AND (@waived OR published_at + @propagation * interval '1 microsecond' <= clock_timestamp())`)
+			change.exec(step.Promote,
+				`state = 'ACTIVE', activated_at = clock_timestamp(), promoted_early = @promoted_early`,
+				`state = 'STANDBY' AND (@promoted_early
+					OR published_at + @propagation * interval '1 microsecond' <= clock_timestamp())`)
 		}
-		for _, kid := range step.Shred {
+		for _, kid := range step.Erase {
 			change.exec(kid, `sealed_private = NULL, wrapped_key = NULL`, `state = 'RETIRING'`)
 		}
 		for _, kid := range step.Retire {
@@ -58,20 +59,19 @@ func (s *Keys) Apply(ctx context.Context, issuer string, epoch int64, step signi
 	})
 }
 
-// promotionReason returns why a key was promoted before the
-// active key's Period was over; empty when it was not.
+// promotionReason returns why a key was promoted before the active key's Period was over; empty when it was not.
 func promotionReason(s signing.Step) string {
 	switch {
-	case s.Waived:
-		return "WAIVED"
+	case s.PromotedEarly:
+		return "PROMOTED_EARLY"
 	case s.Forced:
 		return "FORCED"
 	}
 	return ""
 }
 
-// Compromise implements signing.RotationStore.
-func (s *Keys) Compromise(ctx context.Context, issuer, kid string) error {
+// RevokeKey implements signing.RotationStore.
+func (s *Keys) RevokeKey(ctx context.Context, issuer, kid string) error {
 	if strings.ContainsRune(kid, 0) { // Postgres has no text with a NUL
 		return errs.NotFound("signing key")
 	}
@@ -84,16 +84,15 @@ func (s *Keys) Compromise(ctx context.Context, issuer, kid string) error {
 		switch signing.State(state) {
 		case "":
 			return errs.NotFound("signing key")
-		case signing.Compromised:
+		case signing.Revoked:
 			return errUnchanged
 		}
-		err := tx.Exec(`UPDATE signing_keys SET state = 'COMPROMISED', compromised_at = clock_timestamp(),
+		err := tx.Exec(`UPDATE signing_keys SET state = 'REVOKED', revoked_at = clock_timestamp(),
 			sealed_private = NULL, wrapped_key = NULL WHERE issuer = ? AND kid = ?`, issuer, kid).Error
 		if err != nil {
 			return fmt.Errorf("revoke key: %w", err)
 		}
-		return record(tx, audit.Event{Type: audit.KeyRevoked, Reason: "COMPROMISED",
-			Actor: authn.CallerFrom(ctx).UserID, Object: kid})
+		return record(tx, audit.Event{Type: audit.KeyRevoked, Actor: authn.CallerFrom(ctx).UserID, Object: kid})
 	})
 	if errors.Is(err, errUnchanged) {
 		return nil

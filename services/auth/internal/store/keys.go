@@ -24,7 +24,7 @@ type keyRow struct {
 	PublishedAt   *time.Time
 	ActivatedAt   *time.Time
 	RetiringAt    *time.Time
-	Waived        bool
+	PromotedEarly bool
 }
 
 func (keyRow) TableName() string { return "signing_keys" }
@@ -70,7 +70,7 @@ func (s *Keys) Load(ctx context.Context, issuer string) (signing.Reading, error)
 	err := s.db.Gorm(ctx).Raw(`
 		SELECT r.epoch, clock_timestamp() AS now, k.*
 		FROM key_ring r
-		LEFT JOIN signing_keys k ON k.issuer = r.issuer AND k.state IN ('PUBLISHED', 'ACTIVE', 'RETIRING')
+		LEFT JOIN signing_keys k ON k.issuer = r.issuer AND k.state IN ('STANDBY', 'ACTIVE', 'RETIRING')
 		WHERE r.issuer = ?
 		ORDER BY k.kid`, issuer).Scan(&rows).Error
 	if err != nil {
@@ -110,6 +110,7 @@ func (r keyRow) key() signing.Key {
 	return signing.Key{
 		KID: r.KID, Algorithm: r.Algorithm, State: signing.State(r.State), Public: r.PublicKey,
 		Sealed: r.SealedPrivate, Wrapped: r.WrappedKey,
-		PublishedAt: at(r.PublishedAt), ActivatedAt: at(r.ActivatedAt), RetiringAt: at(r.RetiringAt), Waived: r.Waived,
+		PublishedAt: at(r.PublishedAt), ActivatedAt: at(r.ActivatedAt), RetiringAt: at(r.RetiringAt),
+		PromotedEarly: r.PromotedEarly,
 	}
 }

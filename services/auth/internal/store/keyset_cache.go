@@ -13,7 +13,7 @@ import (
 )
 
 // searchedEpochs is how many epochs Newest looks up. A rotation raises the epoch by
-// one, a compromise by up to three.
+// one, a revocation by up to three.
 const searchedEpochs = 8
 
 // KeySetCache implements signing.Cache in Redis. Every call is bounded by

@@ -52,7 +52,7 @@ type Revocations struct{ db *postgres.DB }
 func NewRevocations(db *postgres.DB) *Revocations { return &Revocations{db: db} }
 
 // Revocations implements revocation.Store. It is one statement, so that the epoch
-// and the compromised keys are consistent.
+// and the revoked keys are consistent.
 func (s *Revocations) Revocations(ctx context.Context, issuer string, window,
 	keyWindow time.Duration) (revocation.Reading, error) {
 	var rows []struct {
@@ -67,9 +67,9 @@ func (s *Revocations) Revocations(ctx context.Context, issuer string, window,
 			SELECT kind, subject::text AS subject, at FROM revocations
 			WHERE at > now() - @window * interval '1 microsecond'
 			UNION ALL
-			SELECT 'KEY', kid, compromised_at FROM signing_keys
-			WHERE issuer = r.issuer AND state = 'COMPROMISED'
-				AND compromised_at > now() - @keys * interval '1 microsecond'
+			SELECT 'KEY', kid, revoked_at FROM signing_keys
+			WHERE issuer = r.issuer AND state = 'REVOKED'
+				AND revoked_at > now() - @keys * interval '1 microsecond'
 		) v ON true
 		WHERE r.issuer = @issuer
 		ORDER BY v.at`, map[string]any{

@@ -28,8 +28,8 @@ type sessionRow struct {
 	RevokedAt        *time.Time
 	RevokeReason     string
 	LastUsedAt       time.Time
-	Device           string
-	Address          string
+	UserAgent        string
+	IPAddress        string
 	Methods          []string `gorm:"serializer:json"`
 	AuthTime         time.Time
 }
@@ -78,9 +78,9 @@ func (s *Sessions) PasswordHash(ctx context.Context, user uuid.UUID) (string, er
 	return orEmpty(row.PasswordHash), nil
 }
 
-// Standing implements session.Store.
-func (s *Sessions) Standing(ctx context.Context, user uuid.UUID) (account.Standing, error) {
-	return standing(s.db.Gorm(ctx), user)
+// AccessState implements session.Store.
+func (s *Sessions) AccessState(ctx context.Context, user uuid.UUID) (account.AccessState, error) {
+	return accessState(s.db.Gorm(ctx), user)
 }
 
 // Change implements session.Store.
@@ -161,7 +161,7 @@ func lockOwner(tx *gorm.DB, user, identity uuid.UUID) (o session.Owner, err erro
 		return o, err
 	}
 	o.PasswordHash = state.PasswordHash
-	if o.Standing, err = standing(tx, user); err != nil || identity == uuid.Nil {
+	if o.Access, err = accessState(tx, user); err != nil || identity == uuid.Nil {
 		return o, err
 	}
 	var n int64
@@ -173,8 +173,8 @@ func lockOwner(tx *gorm.DB, user, identity uuid.UUID) (o session.Owner, err erro
 	return o, nil
 }
 
-// lockFamily locks the family that meets a condition, and reads it, the standing of its user and then the clock.
-func lockFamily(tx *gorm.DB, condition string, args ...any) (sessionRow, account.Standing, time.Time, error) {
+// lockFamily locks the family that meets a condition, and reads it, the access state of its user and then the clock.
+func lockFamily(tx *gorm.DB, condition string, args ...any) (sessionRow, account.AccessState, time.Time, error) {
 	var found []struct {
 		Session    sessionRow `gorm:"embedded"`
 		Now        time.Time
@@ -188,13 +188,13 @@ func lockFamily(tx *gorm.DB, condition string, args ...any) (sessionRow, account
 		FROM (SELECT * FROM sessions WHERE `+condition+` FOR UPDATE) s
 		JOIN users u ON u.id = s.user_id`, args...).Scan(&found).Error
 	if err != nil {
-		return sessionRow{}, account.Standing{}, time.Time{}, fmt.Errorf("lock session: %w", err)
+		return sessionRow{}, account.AccessState{}, time.Time{}, fmt.Errorf("lock session: %w", err)
 	}
 	if len(found) == 0 {
-		return sessionRow{}, account.Standing{}, time.Time{}, errs.NotFound("session")
+		return sessionRow{}, account.AccessState{}, time.Time{}, errs.NotFound("session")
 	}
 	f := found[0]
-	return f.Session, account.Standing{Roles: f.Roles, Attributes: f.Attributes, Disabled: f.Disabled}, f.Now.UTC(),
+	return f.Session, account.AccessState{Roles: f.Roles, Attributes: f.Attributes, Disabled: f.Disabled}, f.Now.UTC(),
 		nil
 }
 
@@ -366,7 +366,7 @@ func toRow(f session.Family) sessionRow {
 		ID: f.ID, UserID: f.UserID, CreatedAt: f.CreatedAt, ExpiresAt: f.ExpiresAt,
 		CurrentHash: f.Current[:], CurrentExpiresAt: f.CurrentExpiresAt,
 		RevokedAt: f.RevokedAt, RevokeReason: f.RevokeReason,
-		LastUsedAt: f.LastUsedAt, Device: f.Client.Device, Address: f.Client.Address,
+		LastUsedAt: f.LastUsedAt, UserAgent: f.Client.UserAgent, IPAddress: f.Client.IPAddress,
 		Methods: f.Methods, AuthTime: f.AuthTime,
 	}
 }
@@ -376,7 +376,7 @@ func fromRow(r sessionRow) session.Family {
 		ID: r.ID, UserID: r.UserID, CreatedAt: r.CreatedAt, ExpiresAt: r.ExpiresAt,
 		Current: session.Hash(r.CurrentHash), CurrentExpiresAt: r.CurrentExpiresAt,
 		RevokedAt: r.RevokedAt, RevokeReason: r.RevokeReason,
-		LastUsedAt: r.LastUsedAt, Client: audit.Client{Device: r.Device, Address: r.Address},
+		LastUsedAt: r.LastUsedAt, Client: audit.Client{UserAgent: r.UserAgent, IPAddress: r.IPAddress},
 		Methods: r.Methods, AuthTime: r.AuthTime,
 	}
 }

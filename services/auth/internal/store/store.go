@@ -1,7 +1,7 @@
 // Package store implements the stores of the domain packages on Postgres, and what is shared for minutes on Redis.
 //
-// It decides nothing: where a rule depends on stored state, a method locks and reads that, calls the rule and writes
-// what the rule returns, with its audit events, in one transaction.
+// It decides nothing: where a decision depends on stored state, a method locks and reads that, calls the decision
+// function and writes what it returns, with its audit events, in one transaction.
 package store
 
 import (

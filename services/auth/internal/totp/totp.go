@@ -48,7 +48,7 @@ type Factor struct {
 	Recovery        []Hash // of the unused recovery codes
 }
 
-// Change is a rule: what to make of a user's locked second factor, and the event to record, none when it has no type.
+// Change decides what to make of a user's locked second factor, and the event to record, none when it has no type.
 // now is the database's clock, read under the lock. The zero Factor stands for none, as argument and as result. It may
 // run more than once, and only the last result is stored; when it fails, nothing is.
 type Change func(f Factor, now time.Time) (Factor, audit.Event, error)
@@ -66,12 +66,12 @@ type Store interface {
 
 // Sealer encrypts secrets at rest; *signing.Sealer is one.
 type Sealer interface {
-	Seal(secret, binding []byte) (sealed, wrapped []byte, err error)
-	Open(sealed, wrapped, binding []byte) ([]byte, error)
+	Seal(secret, aad []byte) (sealed, wrapped []byte, err error)
+	Open(sealed, wrapped, aad []byte) ([]byte, error)
 }
 
-// Binding returns the additional data with which the secret of a user is sealed.
-func Binding(user uuid.UUID) []byte { return []byte("totp|" + user.String()) }
+// AAD returns the additional authenticated data with which the secret of a user is sealed.
+func AAD(user uuid.UUID) []byte { return []byte("totp|" + user.String()) }
 
 // Service applies the rules of second factors.
 type Service struct {
@@ -104,7 +104,7 @@ func (s *Service) Enroll(ctx context.Context, user uuid.UUID) (Enrollment, error
 	if err != nil {
 		return Enrollment{}, fmt.Errorf("make TOTP key: %w", err)
 	}
-	sealed, wrapped, err := s.sealer.Seal(secret, Binding(user))
+	sealed, wrapped, err := s.sealer.Seal(secret, AAD(user))
 	if err != nil {
 		return Enrollment{}, err
 	}
@@ -252,7 +252,7 @@ func (s *Service) useCode(f *Factor, code string, now time.Time) (recovery bool,
 	if now.Before(f.BlockedUntil) {
 		return false, errs.Exhausted("TOO_MANY_ATTEMPTS", "too many wrong codes").After(f.BlockedUntil.Sub(now)), nil
 	}
-	secret, err := s.sealer.Open(f.Sealed, f.Wrapped, Binding(f.User))
+	secret, err := s.sealer.Open(f.Sealed, f.Wrapped, AAD(f.User))
 	if err != nil {
 		return false, nil, fmt.Errorf("open the TOTP secret of %s: %w", f.User, err)
 	}

@@ -161,9 +161,10 @@ func (p Pages) contextOf(r *http.Request) context.Context {
 		from := netip.AddrPortFrom(p.clientAddress(at.Addr(), r.Header.Values("X-Forwarded-For")), at.Port())
 		ctx = peer.NewContext(ctx, &peer.Peer{Addr: net.TCPAddrFromAddrPort(from)})
 	}
-	device := r.UserAgent()
-	device = strings.ReplaceAll(strings.ToValidUTF8(device[:min(len(device), maxUserAgentBytes)], ""), "\x00", "")
-	return audit.WithClient(ctx, audit.Client{Device: device, Address: grpcserver.PeerAddress(ctx)})
+	userAgent := r.UserAgent()
+	userAgent = strings.ToValidUTF8(userAgent[:min(len(userAgent), maxUserAgentBytes)], "")
+	userAgent = strings.ReplaceAll(userAgent, "\x00", "")
+	return audit.WithClient(ctx, audit.Client{UserAgent: userAgent, IPAddress: grpcserver.PeerAddress(ctx)})
 }
 
 // clientAddress returns the address of the client: that of the peer, or, as long as

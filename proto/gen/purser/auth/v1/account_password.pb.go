@@ -23,167 +23,6 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-type VerifyEmailRequest struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The mailed code.
-	Code          string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *VerifyEmailRequest) Reset() {
-	*x = VerifyEmailRequest{}
-	mi := &file_purser_auth_v1_account_password_proto_msgTypes[0]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *VerifyEmailRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*VerifyEmailRequest) ProtoMessage() {}
-
-func (x *VerifyEmailRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_account_password_proto_msgTypes[0]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use VerifyEmailRequest.ProtoReflect.Descriptor instead.
-func (*VerifyEmailRequest) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_account_password_proto_rawDescGZIP(), []int{0}
-}
-
-func (x *VerifyEmailRequest) GetCode() string {
-	if x != nil {
-		return x.Code
-	}
-	return ""
-}
-
-type VerifyEmailResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *VerifyEmailResponse) Reset() {
-	*x = VerifyEmailResponse{}
-	mi := &file_purser_auth_v1_account_password_proto_msgTypes[1]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *VerifyEmailResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*VerifyEmailResponse) ProtoMessage() {}
-
-func (x *VerifyEmailResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_account_password_proto_msgTypes[1]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use VerifyEmailResponse.ProtoReflect.Descriptor instead.
-func (*VerifyEmailResponse) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_account_password_proto_rawDescGZIP(), []int{1}
-}
-
-type ResendVerificationRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Email         string                 `protobuf:"bytes,1,opt,name=email,proto3" json:"email,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ResendVerificationRequest) Reset() {
-	*x = ResendVerificationRequest{}
-	mi := &file_purser_auth_v1_account_password_proto_msgTypes[2]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ResendVerificationRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ResendVerificationRequest) ProtoMessage() {}
-
-func (x *ResendVerificationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_account_password_proto_msgTypes[2]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ResendVerificationRequest.ProtoReflect.Descriptor instead.
-func (*ResendVerificationRequest) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_account_password_proto_rawDescGZIP(), []int{2}
-}
-
-func (x *ResendVerificationRequest) GetEmail() string {
-	if x != nil {
-		return x.Email
-	}
-	return ""
-}
-
-type ResendVerificationResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ResendVerificationResponse) Reset() {
-	*x = ResendVerificationResponse{}
-	mi := &file_purser_auth_v1_account_password_proto_msgTypes[3]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ResendVerificationResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ResendVerificationResponse) ProtoMessage() {}
-
-func (x *ResendVerificationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_account_password_proto_msgTypes[3]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ResendVerificationResponse.ProtoReflect.Descriptor instead.
-func (*ResendVerificationResponse) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_account_password_proto_rawDescGZIP(), []int{3}
-}
-
 type RequestPasswordResetRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Email         string                 `protobuf:"bytes,1,opt,name=email,proto3" json:"email,omitempty"`
@@ -193,7 +32,7 @@ type RequestPasswordResetRequest struct {
 
 func (x *RequestPasswordResetRequest) Reset() {
 	*x = RequestPasswordResetRequest{}
-	mi := &file_purser_auth_v1_account_password_proto_msgTypes[4]
+	mi := &file_purser_auth_v1_account_password_proto_msgTypes[0]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -205,7 +44,7 @@ func (x *RequestPasswordResetRequest) String() string {
 func (*RequestPasswordResetRequest) ProtoMessage() {}
 
 func (x *RequestPasswordResetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_account_password_proto_msgTypes[4]
+	mi := &file_purser_auth_v1_account_password_proto_msgTypes[0]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -218,7 +57,7 @@ func (x *RequestPasswordResetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestPasswordResetRequest.ProtoReflect.Descriptor instead.
 func (*RequestPasswordResetRequest) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_account_password_proto_rawDescGZIP(), []int{4}
+	return file_purser_auth_v1_account_password_proto_rawDescGZIP(), []int{0}
 }
 
 func (x *RequestPasswordResetRequest) GetEmail() string {
@@ -236,7 +75,7 @@ type RequestPasswordResetResponse struct {
 
 func (x *RequestPasswordResetResponse) Reset() {
 	*x = RequestPasswordResetResponse{}
-	mi := &file_purser_auth_v1_account_password_proto_msgTypes[5]
+	mi := &file_purser_auth_v1_account_password_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -248,7 +87,7 @@ func (x *RequestPasswordResetResponse) String() string {
 func (*RequestPasswordResetResponse) ProtoMessage() {}
 
 func (x *RequestPasswordResetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_account_password_proto_msgTypes[5]
+	mi := &file_purser_auth_v1_account_password_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -261,7 +100,7 @@ func (x *RequestPasswordResetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestPasswordResetResponse.ProtoReflect.Descriptor instead.
 func (*RequestPasswordResetResponse) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_account_password_proto_rawDescGZIP(), []int{5}
+	return file_purser_auth_v1_account_password_proto_rawDescGZIP(), []int{1}
 }
 
 type CheckPasswordResetRequest struct {
@@ -274,7 +113,7 @@ type CheckPasswordResetRequest struct {
 
 func (x *CheckPasswordResetRequest) Reset() {
 	*x = CheckPasswordResetRequest{}
-	mi := &file_purser_auth_v1_account_password_proto_msgTypes[6]
+	mi := &file_purser_auth_v1_account_password_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -286,7 +125,7 @@ func (x *CheckPasswordResetRequest) String() string {
 func (*CheckPasswordResetRequest) ProtoMessage() {}
 
 func (x *CheckPasswordResetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_account_password_proto_msgTypes[6]
+	mi := &file_purser_auth_v1_account_password_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -299,7 +138,7 @@ func (x *CheckPasswordResetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckPasswordResetRequest.ProtoReflect.Descriptor instead.
 func (*CheckPasswordResetRequest) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_account_password_proto_rawDescGZIP(), []int{6}
+	return file_purser_auth_v1_account_password_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *CheckPasswordResetRequest) GetCode() string {
@@ -319,7 +158,7 @@ type CheckPasswordResetResponse struct {
 
 func (x *CheckPasswordResetResponse) Reset() {
 	*x = CheckPasswordResetResponse{}
-	mi := &file_purser_auth_v1_account_password_proto_msgTypes[7]
+	mi := &file_purser_auth_v1_account_password_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -331,7 +170,7 @@ func (x *CheckPasswordResetResponse) String() string {
 func (*CheckPasswordResetResponse) ProtoMessage() {}
 
 func (x *CheckPasswordResetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_account_password_proto_msgTypes[7]
+	mi := &file_purser_auth_v1_account_password_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -344,7 +183,7 @@ func (x *CheckPasswordResetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckPasswordResetResponse.ProtoReflect.Descriptor instead.
 func (*CheckPasswordResetResponse) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_account_password_proto_rawDescGZIP(), []int{7}
+	return file_purser_auth_v1_account_password_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *CheckPasswordResetResponse) GetExpireTime() *timestamppb.Timestamp {
@@ -366,7 +205,7 @@ type CompletePasswordResetRequest struct {
 
 func (x *CompletePasswordResetRequest) Reset() {
 	*x = CompletePasswordResetRequest{}
-	mi := &file_purser_auth_v1_account_password_proto_msgTypes[8]
+	mi := &file_purser_auth_v1_account_password_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -378,7 +217,7 @@ func (x *CompletePasswordResetRequest) String() string {
 func (*CompletePasswordResetRequest) ProtoMessage() {}
 
 func (x *CompletePasswordResetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_account_password_proto_msgTypes[8]
+	mi := &file_purser_auth_v1_account_password_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -391,7 +230,7 @@ func (x *CompletePasswordResetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompletePasswordResetRequest.ProtoReflect.Descriptor instead.
 func (*CompletePasswordResetRequest) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_account_password_proto_rawDescGZIP(), []int{8}
+	return file_purser_auth_v1_account_password_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *CompletePasswordResetRequest) GetCode() string {
@@ -416,7 +255,7 @@ type CompletePasswordResetResponse struct {
 
 func (x *CompletePasswordResetResponse) Reset() {
 	*x = CompletePasswordResetResponse{}
-	mi := &file_purser_auth_v1_account_password_proto_msgTypes[9]
+	mi := &file_purser_auth_v1_account_password_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -428,7 +267,7 @@ func (x *CompletePasswordResetResponse) String() string {
 func (*CompletePasswordResetResponse) ProtoMessage() {}
 
 func (x *CompletePasswordResetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_account_password_proto_msgTypes[9]
+	mi := &file_purser_auth_v1_account_password_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -441,7 +280,7 @@ func (x *CompletePasswordResetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompletePasswordResetResponse.ProtoReflect.Descriptor instead.
 func (*CompletePasswordResetResponse) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_account_password_proto_rawDescGZIP(), []int{9}
+	return file_purser_auth_v1_account_password_proto_rawDescGZIP(), []int{5}
 }
 
 type ChangePasswordRequest struct {
@@ -456,7 +295,7 @@ type ChangePasswordRequest struct {
 
 func (x *ChangePasswordRequest) Reset() {
 	*x = ChangePasswordRequest{}
-	mi := &file_purser_auth_v1_account_password_proto_msgTypes[10]
+	mi := &file_purser_auth_v1_account_password_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -468,7 +307,7 @@ func (x *ChangePasswordRequest) String() string {
 func (*ChangePasswordRequest) ProtoMessage() {}
 
 func (x *ChangePasswordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_account_password_proto_msgTypes[10]
+	mi := &file_purser_auth_v1_account_password_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -481,7 +320,7 @@ func (x *ChangePasswordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePasswordRequest.ProtoReflect.Descriptor instead.
 func (*ChangePasswordRequest) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_account_password_proto_rawDescGZIP(), []int{10}
+	return file_purser_auth_v1_account_password_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ChangePasswordRequest) GetCurrentPassword() string {
@@ -506,7 +345,7 @@ type ChangePasswordResponse struct {
 
 func (x *ChangePasswordResponse) Reset() {
 	*x = ChangePasswordResponse{}
-	mi := &file_purser_auth_v1_account_password_proto_msgTypes[11]
+	mi := &file_purser_auth_v1_account_password_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -518,7 +357,7 @@ func (x *ChangePasswordResponse) String() string {
 func (*ChangePasswordResponse) ProtoMessage() {}
 
 func (x *ChangePasswordResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_account_password_proto_msgTypes[11]
+	mi := &file_purser_auth_v1_account_password_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -531,94 +370,14 @@ func (x *ChangePasswordResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePasswordResponse.ProtoReflect.Descriptor instead.
 func (*ChangePasswordResponse) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_account_password_proto_rawDescGZIP(), []int{11}
-}
-
-type DeleteMeRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *DeleteMeRequest) Reset() {
-	*x = DeleteMeRequest{}
-	mi := &file_purser_auth_v1_account_password_proto_msgTypes[12]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *DeleteMeRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*DeleteMeRequest) ProtoMessage() {}
-
-func (x *DeleteMeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_account_password_proto_msgTypes[12]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use DeleteMeRequest.ProtoReflect.Descriptor instead.
-func (*DeleteMeRequest) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_account_password_proto_rawDescGZIP(), []int{12}
-}
-
-type DeleteMeResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *DeleteMeResponse) Reset() {
-	*x = DeleteMeResponse{}
-	mi := &file_purser_auth_v1_account_password_proto_msgTypes[13]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *DeleteMeResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*DeleteMeResponse) ProtoMessage() {}
-
-func (x *DeleteMeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_account_password_proto_msgTypes[13]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use DeleteMeResponse.ProtoReflect.Descriptor instead.
-func (*DeleteMeResponse) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_account_password_proto_rawDescGZIP(), []int{13}
+	return file_purser_auth_v1_account_password_proto_rawDescGZIP(), []int{7}
 }
 
 var File_purser_auth_v1_account_password_proto protoreflect.FileDescriptor
 
 const file_purser_auth_v1_account_password_proto_rawDesc = "" +
 	"\n" +
-	"%purser/auth/v1/account_password.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"4\n" +
-	"\x12VerifyEmailRequest\x12\x1e\n" +
-	"\x04code\x18\x01 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\x04code\"\x15\n" +
-	"\x13VerifyEmailResponse\"=\n" +
-	"\x19ResendVerificationRequest\x12 \n" +
-	"\x05email\x18\x01 \x01(\tB\n" +
-	"\xbaH\ar\x05\x18\xfe\x01`\x01R\x05email\"\x1c\n" +
-	"\x1aResendVerificationResponse\"?\n" +
+	"%purser/auth/v1/account_password.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"?\n" +
 	"\x1bRequestPasswordResetRequest\x12 \n" +
 	"\x05email\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x18\xfe\x01`\x01R\x05email\"\x1e\n" +
@@ -639,9 +398,7 @@ const file_purser_auth_v1_account_password_proto_rawDesc = "" +
 	"\x10current_password\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x0fcurrentPassword\x12-\n" +
 	"\fnew_password\x18\x02 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\b\x18\x80\x01R\vnewPassword\"\x18\n" +
-	"\x16ChangePasswordResponse\"\x11\n" +
-	"\x0fDeleteMeRequest\"\x12\n" +
-	"\x10DeleteMeResponseB<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
+	"\x16ChangePasswordResponseB<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
 
 var (
 	file_purser_auth_v1_account_password_proto_rawDescOnce sync.Once
@@ -655,31 +412,25 @@ func file_purser_auth_v1_account_password_proto_rawDescGZIP() []byte {
 	return file_purser_auth_v1_account_password_proto_rawDescData
 }
 
-var file_purser_auth_v1_account_password_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_purser_auth_v1_account_password_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_purser_auth_v1_account_password_proto_goTypes = []any{
-	(*VerifyEmailRequest)(nil),            // 0: purser.auth.v1.VerifyEmailRequest
-	(*VerifyEmailResponse)(nil),           // 1: purser.auth.v1.VerifyEmailResponse
-	(*ResendVerificationRequest)(nil),     // 2: purser.auth.v1.ResendVerificationRequest
-	(*ResendVerificationResponse)(nil),    // 3: purser.auth.v1.ResendVerificationResponse
-	(*RequestPasswordResetRequest)(nil),   // 4: purser.auth.v1.RequestPasswordResetRequest
-	(*RequestPasswordResetResponse)(nil),  // 5: purser.auth.v1.RequestPasswordResetResponse
-	(*CheckPasswordResetRequest)(nil),     // 6: purser.auth.v1.CheckPasswordResetRequest
-	(*CheckPasswordResetResponse)(nil),    // 7: purser.auth.v1.CheckPasswordResetResponse
-	(*CompletePasswordResetRequest)(nil),  // 8: purser.auth.v1.CompletePasswordResetRequest
-	(*CompletePasswordResetResponse)(nil), // 9: purser.auth.v1.CompletePasswordResetResponse
-	(*ChangePasswordRequest)(nil),         // 10: purser.auth.v1.ChangePasswordRequest
-	(*ChangePasswordResponse)(nil),        // 11: purser.auth.v1.ChangePasswordResponse
-	(*DeleteMeRequest)(nil),               // 12: purser.auth.v1.DeleteMeRequest
-	(*DeleteMeResponse)(nil),              // 13: purser.auth.v1.DeleteMeResponse
-	(*timestamppb.Timestamp)(nil),         // 14: google.protobuf.Timestamp
+	(*RequestPasswordResetRequest)(nil),   // 0: purser.auth.v1.RequestPasswordResetRequest
+	(*RequestPasswordResetResponse)(nil),  // 1: purser.auth.v1.RequestPasswordResetResponse
+	(*CheckPasswordResetRequest)(nil),     // 2: purser.auth.v1.CheckPasswordResetRequest
+	(*CheckPasswordResetResponse)(nil),    // 3: purser.auth.v1.CheckPasswordResetResponse
+	(*CompletePasswordResetRequest)(nil),  // 4: purser.auth.v1.CompletePasswordResetRequest
+	(*CompletePasswordResetResponse)(nil), // 5: purser.auth.v1.CompletePasswordResetResponse
+	(*ChangePasswordRequest)(nil),         // 6: purser.auth.v1.ChangePasswordRequest
+	(*ChangePasswordResponse)(nil),        // 7: purser.auth.v1.ChangePasswordResponse
+	(*timestamppb.Timestamp)(nil),         // 8: google.protobuf.Timestamp
 }
 var file_purser_auth_v1_account_password_proto_depIdxs = []int32{
-	14, // 0: purser.auth.v1.CheckPasswordResetResponse.expire_time:type_name -> google.protobuf.Timestamp
-	1,  // [1:1] is the sub-list for method output_type
-	1,  // [1:1] is the sub-list for method input_type
-	1,  // [1:1] is the sub-list for extension type_name
-	1,  // [1:1] is the sub-list for extension extendee
-	0,  // [0:1] is the sub-list for field type_name
+	8, // 0: purser.auth.v1.CheckPasswordResetResponse.expire_time:type_name -> google.protobuf.Timestamp
+	1, // [1:1] is the sub-list for method output_type
+	1, // [1:1] is the sub-list for method input_type
+	1, // [1:1] is the sub-list for extension type_name
+	1, // [1:1] is the sub-list for extension extendee
+	0, // [0:1] is the sub-list for field type_name
 }
 
 func init() { file_purser_auth_v1_account_password_proto_init() }
@@ -693,7 +444,7 @@ func file_purser_auth_v1_account_password_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_auth_v1_account_password_proto_rawDesc), len(file_purser_auth_v1_account_password_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

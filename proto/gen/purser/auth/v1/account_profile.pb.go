@@ -26,11 +26,13 @@ const (
 // Profile is what users state about themselves. Every field may be empty.
 type Profile struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// At most 80 characters, without control characters; so are the other names.
+	// At most 80 characters, without control characters.
 	DisplayName string `protobuf:"bytes,1,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
-	FirstName   string `protobuf:"bytes,2,opt,name=first_name,json=firstName,proto3" json:"first_name,omitempty"`
-	LastName    string `protobuf:"bytes,3,opt,name=last_name,json=lastName,proto3" json:"last_name,omitempty"`
-	// At most 500 characters; may have several lines.
+	// At most 80 characters, without control characters.
+	FirstName string `protobuf:"bytes,2,opt,name=first_name,json=firstName,proto3" json:"first_name,omitempty"`
+	// At most 80 characters, without control characters.
+	LastName string `protobuf:"bytes,3,opt,name=last_name,json=lastName,proto3" json:"last_name,omitempty"`
+	// At most 500 characters, without control characters except line breaks.
 	Bio string `protobuf:"bytes,4,opt,name=bio,proto3" json:"bio,omitempty"`
 	// Name in the IANA time zone database, for example "Europe/Zurich".
 	TimeZone string `protobuf:"bytes,5,opt,name=time_zone,json=timeZone,proto3" json:"time_zone,omitempty"`
@@ -124,8 +126,8 @@ func (x *Profile) GetPictureUrl() string {
 type UpdateProfileRequest struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Profile *Profile               `protobuf:"bytes,1,opt,name=profile,proto3" json:"profile,omitempty"`
-	// The fields of Profile to set, for example "time_zone". A field that is not set
-	// in profile becomes empty.
+	// The fields of Profile to set, at least one, for example "time_zone". A field that
+	// it names and that is not set in profile becomes empty.
 	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

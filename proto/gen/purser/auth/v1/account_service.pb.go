@@ -35,7 +35,7 @@ type User struct {
 	// Names of the roles held, for example "individual_investor".
 	Roles      []string               `protobuf:"bytes,4,rep,name=roles,proto3" json:"roles,omitempty"`
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// The address is proven to be the owner's.
+	// The e-mail address is proven to be the owner's.
 	EmailVerified bool `protobuf:"varint,6,opt,name=email_verified,json=emailVerified,proto3" json:"email_verified,omitempty"`
 	// It contains display_name too.
 	Profile                 *Profile                 `protobuf:"bytes,7,opt,name=profile,proto3" json:"profile,omitempty"`
@@ -232,6 +232,167 @@ func (*RegisterResponse) Descriptor() ([]byte, []int) {
 	return file_purser_auth_v1_account_service_proto_rawDescGZIP(), []int{2}
 }
 
+type VerifyEmailRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The mailed code.
+	Code          string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyEmailRequest) Reset() {
+	*x = VerifyEmailRequest{}
+	mi := &file_purser_auth_v1_account_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyEmailRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyEmailRequest) ProtoMessage() {}
+
+func (x *VerifyEmailRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_auth_v1_account_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyEmailRequest.ProtoReflect.Descriptor instead.
+func (*VerifyEmailRequest) Descriptor() ([]byte, []int) {
+	return file_purser_auth_v1_account_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *VerifyEmailRequest) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+type VerifyEmailResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyEmailResponse) Reset() {
+	*x = VerifyEmailResponse{}
+	mi := &file_purser_auth_v1_account_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyEmailResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyEmailResponse) ProtoMessage() {}
+
+func (x *VerifyEmailResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_auth_v1_account_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyEmailResponse.ProtoReflect.Descriptor instead.
+func (*VerifyEmailResponse) Descriptor() ([]byte, []int) {
+	return file_purser_auth_v1_account_service_proto_rawDescGZIP(), []int{4}
+}
+
+type ResendVerificationRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Email         string                 `protobuf:"bytes,1,opt,name=email,proto3" json:"email,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResendVerificationRequest) Reset() {
+	*x = ResendVerificationRequest{}
+	mi := &file_purser_auth_v1_account_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResendVerificationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResendVerificationRequest) ProtoMessage() {}
+
+func (x *ResendVerificationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_auth_v1_account_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResendVerificationRequest.ProtoReflect.Descriptor instead.
+func (*ResendVerificationRequest) Descriptor() ([]byte, []int) {
+	return file_purser_auth_v1_account_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ResendVerificationRequest) GetEmail() string {
+	if x != nil {
+		return x.Email
+	}
+	return ""
+}
+
+type ResendVerificationResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResendVerificationResponse) Reset() {
+	*x = ResendVerificationResponse{}
+	mi := &file_purser_auth_v1_account_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResendVerificationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResendVerificationResponse) ProtoMessage() {}
+
+func (x *ResendVerificationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_auth_v1_account_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResendVerificationResponse.ProtoReflect.Descriptor instead.
+func (*ResendVerificationResponse) Descriptor() ([]byte, []int) {
+	return file_purser_auth_v1_account_service_proto_rawDescGZIP(), []int{6}
+}
+
 type GetMeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -240,7 +401,7 @@ type GetMeRequest struct {
 
 func (x *GetMeRequest) Reset() {
 	*x = GetMeRequest{}
-	mi := &file_purser_auth_v1_account_service_proto_msgTypes[3]
+	mi := &file_purser_auth_v1_account_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -252,7 +413,7 @@ func (x *GetMeRequest) String() string {
 func (*GetMeRequest) ProtoMessage() {}
 
 func (x *GetMeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_account_service_proto_msgTypes[3]
+	mi := &file_purser_auth_v1_account_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -265,7 +426,7 @@ func (x *GetMeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMeRequest.ProtoReflect.Descriptor instead.
 func (*GetMeRequest) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_account_service_proto_rawDescGZIP(), []int{3}
+	return file_purser_auth_v1_account_service_proto_rawDescGZIP(), []int{7}
 }
 
 type GetMeResponse struct {
@@ -277,7 +438,7 @@ type GetMeResponse struct {
 
 func (x *GetMeResponse) Reset() {
 	*x = GetMeResponse{}
-	mi := &file_purser_auth_v1_account_service_proto_msgTypes[4]
+	mi := &file_purser_auth_v1_account_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -289,7 +450,7 @@ func (x *GetMeResponse) String() string {
 func (*GetMeResponse) ProtoMessage() {}
 
 func (x *GetMeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_account_service_proto_msgTypes[4]
+	mi := &file_purser_auth_v1_account_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -302,7 +463,7 @@ func (x *GetMeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMeResponse.ProtoReflect.Descriptor instead.
 func (*GetMeResponse) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_account_service_proto_rawDescGZIP(), []int{4}
+	return file_purser_auth_v1_account_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetMeResponse) GetUser() *User {
@@ -310,6 +471,78 @@ func (x *GetMeResponse) GetUser() *User {
 		return x.User
 	}
 	return nil
+}
+
+type DeleteMeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteMeRequest) Reset() {
+	*x = DeleteMeRequest{}
+	mi := &file_purser_auth_v1_account_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteMeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteMeRequest) ProtoMessage() {}
+
+func (x *DeleteMeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_auth_v1_account_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteMeRequest.ProtoReflect.Descriptor instead.
+func (*DeleteMeRequest) Descriptor() ([]byte, []int) {
+	return file_purser_auth_v1_account_service_proto_rawDescGZIP(), []int{9}
+}
+
+type DeleteMeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteMeResponse) Reset() {
+	*x = DeleteMeResponse{}
+	mi := &file_purser_auth_v1_account_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteMeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteMeResponse) ProtoMessage() {}
+
+func (x *DeleteMeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_auth_v1_account_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteMeResponse.ProtoReflect.Descriptor instead.
+func (*DeleteMeResponse) Descriptor() ([]byte, []int) {
+	return file_purser_auth_v1_account_service_proto_rawDescGZIP(), []int{10}
 }
 
 var File_purser_auth_v1_account_service_proto protoreflect.FileDescriptor
@@ -333,10 +566,20 @@ const file_purser_auth_v1_account_service_proto_rawDesc = "" +
 	"\bpassword\x18\x02 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\b\x18\x80\x01R\bpassword\x12*\n" +
 	"\fdisplay_name\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18PR\vdisplayName\"\x12\n" +
-	"\x10RegisterResponse\"\x0e\n" +
+	"\x10RegisterResponse\"4\n" +
+	"\x12VerifyEmailRequest\x12\x1e\n" +
+	"\x04code\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\x04code\"\x15\n" +
+	"\x13VerifyEmailResponse\"=\n" +
+	"\x19ResendVerificationRequest\x12 \n" +
+	"\x05email\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x18\xfe\x01`\x01R\x05email\"\x1c\n" +
+	"\x1aResendVerificationResponse\"\x0e\n" +
 	"\fGetMeRequest\"9\n" +
 	"\rGetMeResponse\x12(\n" +
-	"\x04user\x18\x01 \x01(\v2\x14.purser.auth.v1.UserR\x04user2\xc1\t\n" +
+	"\x04user\x18\x01 \x01(\v2\x14.purser.auth.v1.UserR\x04user\"\x11\n" +
+	"\x0fDeleteMeRequest\"\x12\n" +
+	"\x10DeleteMeResponse2\xc1\t\n" +
 	"\x0eAccountService\x12X\n" +
 	"\bRegister\x12\x1f.purser.auth.v1.RegisterRequest\x1a .purser.auth.v1.RegisterResponse\"\t\x8a\xe7\x18\x02\b\x01\x90\x02\x02\x12^\n" +
 	"\vVerifyEmail\x12\".purser.auth.v1.VerifyEmailRequest\x1a#.purser.auth.v1.VerifyEmailResponse\"\x06\x8a\xe7\x18\x02\b\x01\x12s\n" +
@@ -362,62 +605,62 @@ func file_purser_auth_v1_account_service_proto_rawDescGZIP() []byte {
 	return file_purser_auth_v1_account_service_proto_rawDescData
 }
 
-var file_purser_auth_v1_account_service_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_purser_auth_v1_account_service_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_purser_auth_v1_account_service_proto_goTypes = []any{
 	(*User)(nil),                                  // 0: purser.auth.v1.User
 	(*RegisterRequest)(nil),                       // 1: purser.auth.v1.RegisterRequest
 	(*RegisterResponse)(nil),                      // 2: purser.auth.v1.RegisterResponse
-	(*GetMeRequest)(nil),                          // 3: purser.auth.v1.GetMeRequest
-	(*GetMeResponse)(nil),                         // 4: purser.auth.v1.GetMeResponse
-	(*timestamppb.Timestamp)(nil),                 // 5: google.protobuf.Timestamp
-	(*Profile)(nil),                               // 6: purser.auth.v1.Profile
-	(*NotificationPreferences)(nil),               // 7: purser.auth.v1.NotificationPreferences
-	(*VerifyEmailRequest)(nil),                    // 8: purser.auth.v1.VerifyEmailRequest
-	(*ResendVerificationRequest)(nil),             // 9: purser.auth.v1.ResendVerificationRequest
-	(*RequestPasswordResetRequest)(nil),           // 10: purser.auth.v1.RequestPasswordResetRequest
-	(*CheckPasswordResetRequest)(nil),             // 11: purser.auth.v1.CheckPasswordResetRequest
-	(*CompletePasswordResetRequest)(nil),          // 12: purser.auth.v1.CompletePasswordResetRequest
-	(*UpdateProfileRequest)(nil),                  // 13: purser.auth.v1.UpdateProfileRequest
-	(*UpdateNotificationPreferencesRequest)(nil),  // 14: purser.auth.v1.UpdateNotificationPreferencesRequest
-	(*ChangePasswordRequest)(nil),                 // 15: purser.auth.v1.ChangePasswordRequest
-	(*DeleteMeRequest)(nil),                       // 16: purser.auth.v1.DeleteMeRequest
-	(*VerifyEmailResponse)(nil),                   // 17: purser.auth.v1.VerifyEmailResponse
-	(*ResendVerificationResponse)(nil),            // 18: purser.auth.v1.ResendVerificationResponse
-	(*RequestPasswordResetResponse)(nil),          // 19: purser.auth.v1.RequestPasswordResetResponse
-	(*CheckPasswordResetResponse)(nil),            // 20: purser.auth.v1.CheckPasswordResetResponse
-	(*CompletePasswordResetResponse)(nil),         // 21: purser.auth.v1.CompletePasswordResetResponse
-	(*UpdateProfileResponse)(nil),                 // 22: purser.auth.v1.UpdateProfileResponse
-	(*UpdateNotificationPreferencesResponse)(nil), // 23: purser.auth.v1.UpdateNotificationPreferencesResponse
-	(*ChangePasswordResponse)(nil),                // 24: purser.auth.v1.ChangePasswordResponse
-	(*DeleteMeResponse)(nil),                      // 25: purser.auth.v1.DeleteMeResponse
+	(*VerifyEmailRequest)(nil),                    // 3: purser.auth.v1.VerifyEmailRequest
+	(*VerifyEmailResponse)(nil),                   // 4: purser.auth.v1.VerifyEmailResponse
+	(*ResendVerificationRequest)(nil),             // 5: purser.auth.v1.ResendVerificationRequest
+	(*ResendVerificationResponse)(nil),            // 6: purser.auth.v1.ResendVerificationResponse
+	(*GetMeRequest)(nil),                          // 7: purser.auth.v1.GetMeRequest
+	(*GetMeResponse)(nil),                         // 8: purser.auth.v1.GetMeResponse
+	(*DeleteMeRequest)(nil),                       // 9: purser.auth.v1.DeleteMeRequest
+	(*DeleteMeResponse)(nil),                      // 10: purser.auth.v1.DeleteMeResponse
+	(*timestamppb.Timestamp)(nil),                 // 11: google.protobuf.Timestamp
+	(*Profile)(nil),                               // 12: purser.auth.v1.Profile
+	(*NotificationPreferences)(nil),               // 13: purser.auth.v1.NotificationPreferences
+	(*RequestPasswordResetRequest)(nil),           // 14: purser.auth.v1.RequestPasswordResetRequest
+	(*CheckPasswordResetRequest)(nil),             // 15: purser.auth.v1.CheckPasswordResetRequest
+	(*CompletePasswordResetRequest)(nil),          // 16: purser.auth.v1.CompletePasswordResetRequest
+	(*UpdateProfileRequest)(nil),                  // 17: purser.auth.v1.UpdateProfileRequest
+	(*UpdateNotificationPreferencesRequest)(nil),  // 18: purser.auth.v1.UpdateNotificationPreferencesRequest
+	(*ChangePasswordRequest)(nil),                 // 19: purser.auth.v1.ChangePasswordRequest
+	(*RequestPasswordResetResponse)(nil),          // 20: purser.auth.v1.RequestPasswordResetResponse
+	(*CheckPasswordResetResponse)(nil),            // 21: purser.auth.v1.CheckPasswordResetResponse
+	(*CompletePasswordResetResponse)(nil),         // 22: purser.auth.v1.CompletePasswordResetResponse
+	(*UpdateProfileResponse)(nil),                 // 23: purser.auth.v1.UpdateProfileResponse
+	(*UpdateNotificationPreferencesResponse)(nil), // 24: purser.auth.v1.UpdateNotificationPreferencesResponse
+	(*ChangePasswordResponse)(nil),                // 25: purser.auth.v1.ChangePasswordResponse
 }
 var file_purser_auth_v1_account_service_proto_depIdxs = []int32{
-	5,  // 0: purser.auth.v1.User.create_time:type_name -> google.protobuf.Timestamp
-	6,  // 1: purser.auth.v1.User.profile:type_name -> purser.auth.v1.Profile
-	7,  // 2: purser.auth.v1.User.notification_preferences:type_name -> purser.auth.v1.NotificationPreferences
+	11, // 0: purser.auth.v1.User.create_time:type_name -> google.protobuf.Timestamp
+	12, // 1: purser.auth.v1.User.profile:type_name -> purser.auth.v1.Profile
+	13, // 2: purser.auth.v1.User.notification_preferences:type_name -> purser.auth.v1.NotificationPreferences
 	0,  // 3: purser.auth.v1.GetMeResponse.user:type_name -> purser.auth.v1.User
 	1,  // 4: purser.auth.v1.AccountService.Register:input_type -> purser.auth.v1.RegisterRequest
-	8,  // 5: purser.auth.v1.AccountService.VerifyEmail:input_type -> purser.auth.v1.VerifyEmailRequest
-	9,  // 6: purser.auth.v1.AccountService.ResendVerification:input_type -> purser.auth.v1.ResendVerificationRequest
-	10, // 7: purser.auth.v1.AccountService.RequestPasswordReset:input_type -> purser.auth.v1.RequestPasswordResetRequest
-	11, // 8: purser.auth.v1.AccountService.CheckPasswordReset:input_type -> purser.auth.v1.CheckPasswordResetRequest
-	12, // 9: purser.auth.v1.AccountService.CompletePasswordReset:input_type -> purser.auth.v1.CompletePasswordResetRequest
-	3,  // 10: purser.auth.v1.AccountService.GetMe:input_type -> purser.auth.v1.GetMeRequest
-	13, // 11: purser.auth.v1.AccountService.UpdateProfile:input_type -> purser.auth.v1.UpdateProfileRequest
-	14, // 12: purser.auth.v1.AccountService.UpdateNotificationPreferences:input_type -> purser.auth.v1.UpdateNotificationPreferencesRequest
-	15, // 13: purser.auth.v1.AccountService.ChangePassword:input_type -> purser.auth.v1.ChangePasswordRequest
-	16, // 14: purser.auth.v1.AccountService.DeleteMe:input_type -> purser.auth.v1.DeleteMeRequest
+	3,  // 5: purser.auth.v1.AccountService.VerifyEmail:input_type -> purser.auth.v1.VerifyEmailRequest
+	5,  // 6: purser.auth.v1.AccountService.ResendVerification:input_type -> purser.auth.v1.ResendVerificationRequest
+	14, // 7: purser.auth.v1.AccountService.RequestPasswordReset:input_type -> purser.auth.v1.RequestPasswordResetRequest
+	15, // 8: purser.auth.v1.AccountService.CheckPasswordReset:input_type -> purser.auth.v1.CheckPasswordResetRequest
+	16, // 9: purser.auth.v1.AccountService.CompletePasswordReset:input_type -> purser.auth.v1.CompletePasswordResetRequest
+	7,  // 10: purser.auth.v1.AccountService.GetMe:input_type -> purser.auth.v1.GetMeRequest
+	17, // 11: purser.auth.v1.AccountService.UpdateProfile:input_type -> purser.auth.v1.UpdateProfileRequest
+	18, // 12: purser.auth.v1.AccountService.UpdateNotificationPreferences:input_type -> purser.auth.v1.UpdateNotificationPreferencesRequest
+	19, // 13: purser.auth.v1.AccountService.ChangePassword:input_type -> purser.auth.v1.ChangePasswordRequest
+	9,  // 14: purser.auth.v1.AccountService.DeleteMe:input_type -> purser.auth.v1.DeleteMeRequest
 	2,  // 15: purser.auth.v1.AccountService.Register:output_type -> purser.auth.v1.RegisterResponse
-	17, // 16: purser.auth.v1.AccountService.VerifyEmail:output_type -> purser.auth.v1.VerifyEmailResponse
-	18, // 17: purser.auth.v1.AccountService.ResendVerification:output_type -> purser.auth.v1.ResendVerificationResponse
-	19, // 18: purser.auth.v1.AccountService.RequestPasswordReset:output_type -> purser.auth.v1.RequestPasswordResetResponse
-	20, // 19: purser.auth.v1.AccountService.CheckPasswordReset:output_type -> purser.auth.v1.CheckPasswordResetResponse
-	21, // 20: purser.auth.v1.AccountService.CompletePasswordReset:output_type -> purser.auth.v1.CompletePasswordResetResponse
-	4,  // 21: purser.auth.v1.AccountService.GetMe:output_type -> purser.auth.v1.GetMeResponse
-	22, // 22: purser.auth.v1.AccountService.UpdateProfile:output_type -> purser.auth.v1.UpdateProfileResponse
-	23, // 23: purser.auth.v1.AccountService.UpdateNotificationPreferences:output_type -> purser.auth.v1.UpdateNotificationPreferencesResponse
-	24, // 24: purser.auth.v1.AccountService.ChangePassword:output_type -> purser.auth.v1.ChangePasswordResponse
-	25, // 25: purser.auth.v1.AccountService.DeleteMe:output_type -> purser.auth.v1.DeleteMeResponse
+	4,  // 16: purser.auth.v1.AccountService.VerifyEmail:output_type -> purser.auth.v1.VerifyEmailResponse
+	6,  // 17: purser.auth.v1.AccountService.ResendVerification:output_type -> purser.auth.v1.ResendVerificationResponse
+	20, // 18: purser.auth.v1.AccountService.RequestPasswordReset:output_type -> purser.auth.v1.RequestPasswordResetResponse
+	21, // 19: purser.auth.v1.AccountService.CheckPasswordReset:output_type -> purser.auth.v1.CheckPasswordResetResponse
+	22, // 20: purser.auth.v1.AccountService.CompletePasswordReset:output_type -> purser.auth.v1.CompletePasswordResetResponse
+	8,  // 21: purser.auth.v1.AccountService.GetMe:output_type -> purser.auth.v1.GetMeResponse
+	23, // 22: purser.auth.v1.AccountService.UpdateProfile:output_type -> purser.auth.v1.UpdateProfileResponse
+	24, // 23: purser.auth.v1.AccountService.UpdateNotificationPreferences:output_type -> purser.auth.v1.UpdateNotificationPreferencesResponse
+	25, // 24: purser.auth.v1.AccountService.ChangePassword:output_type -> purser.auth.v1.ChangePasswordResponse
+	10, // 25: purser.auth.v1.AccountService.DeleteMe:output_type -> purser.auth.v1.DeleteMeResponse
 	15, // [15:26] is the sub-list for method output_type
 	4,  // [4:15] is the sub-list for method input_type
 	4,  // [4:4] is the sub-list for extension type_name
@@ -438,7 +681,7 @@ func file_purser_auth_v1_account_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_auth_v1_account_service_proto_rawDesc), len(file_purser_auth_v1_account_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -49,26 +49,27 @@ type AccountServiceClient interface {
 	//
 	// INVALID_ARGUMENT names the field and the rule it breaks, for example for a
 	// password that is too short or known from a breach. RESOURCE_EXHAUSTED with a
-	// retry delay: TOO_MANY_ATTEMPTS when the caller registers, or the address is
+	// retry delay: TOO_MANY_ATTEMPTS when the caller registers, or the e-mail address is
 	// registered, too often; PASSWORD_HASHING_BUSY when too many passwords are being
 	// hashed.
 	Register(ctx context.Context, in *RegisterRequest, opts ...grpc.CallOption) (*RegisterResponse, error)
-	// VerifyEmail proves with a mailed code that the account's address is its
+	// VerifyEmail proves with a mailed code that the account's e-mail address is its
 	// owner's. A code can be used once, within 24 hours, unless a newer one has been
 	// mailed.
 	//
-	// FAILED_PRECONDITION (TOKEN_INVALID) for a code that is unknown, used, expired or
+	// FAILED_PRECONDITION (CODE_INVALID) for a code that is unknown, used, expired or
 	// of another purpose. RESOURCE_EXHAUSTED as in Register.
 	VerifyEmail(ctx context.Context, in *VerifyEmailRequest, opts ...grpc.CallOption) (*VerifyEmailResponse, error)
-	// ResendVerification mails a new code for VerifyEmail, if the address has an
-	// account and is not verified. Otherwise the response and the time it takes are
+	// ResendVerification mails a new code for VerifyEmail, if the e-mail address has
+	// an account and is not verified. Otherwise the response and the time it takes are
 	// the same. By default an account gets at most 5 mails of a kind an hour; the
 	// response doesn't say that a mail was not sent.
 	//
-	// RESOURCE_EXHAUSTED as in Register, also for too many requests for an address.
+	// RESOURCE_EXHAUSTED as in Register, also for too many requests for an e-mail
+	// address.
 	ResendVerification(ctx context.Context, in *ResendVerificationRequest, opts ...grpc.CallOption) (*ResendVerificationResponse, error)
-	// RequestPasswordReset mails a code for CompletePasswordReset, if the address has
-	// an account that is not disabled. Otherwise the response and the time it takes
+	// RequestPasswordReset mails a code for CompletePasswordReset, if the e-mail address
+	// has an account that is not disabled. Otherwise the response and the time it takes
 	// are the same. Limits and errors as in ResendVerification.
 	RequestPasswordReset(ctx context.Context, in *RequestPasswordResetRequest, opts ...grpc.CallOption) (*RequestPasswordResetResponse, error)
 	// CheckPasswordReset checks a mailed code without using it up.
@@ -77,7 +78,7 @@ type AccountServiceClient interface {
 	CheckPasswordReset(ctx context.Context, in *CheckPasswordResetRequest, opts ...grpc.CallOption) (*CheckPasswordResetResponse, error)
 	// CompletePasswordReset sets a new password with a mailed code, which can be used
 	// once, within 30 minutes, unless a newer one has been mailed. It ends every
-	// session and verifies the address. Since somebody else may have created the
+	// session and verifies the e-mail address. Since somebody else may have created the
 	// account, it also removes the API keys and identities that were added before the
 	// address was verified, and the second factor if it was not verified until now.
 	//
@@ -102,8 +103,8 @@ type AccountServiceClient interface {
 	//
 	// INVALID_ARGUMENT as in Register. PERMISSION_DENIED: PASSWORD_WRONG for a wrong
 	// current_password; REAUTHENTICATION_REQUIRED for a first password.
-	// FAILED_PRECONDITION (EMAIL_REQUIRED) for a first password without an address.
-	// ABORTED (PASSWORD_CHANGED) when the password was changed concurrently.
+	// FAILED_PRECONDITION (EMAIL_REQUIRED) for a first password without an e-mail
+	// address. ABORTED (PASSWORD_CHANGED) when the password was changed concurrently.
 	// RESOURCE_EXHAUSTED: TOO_MANY_ATTEMPTS after too many wrong passwords,
 	// PASSWORD_HASHING_BUSY.
 	ChangePassword(ctx context.Context, in *ChangePasswordRequest, opts ...grpc.CallOption) (*ChangePasswordResponse, error)
@@ -251,26 +252,27 @@ type AccountServiceServer interface {
 	//
 	// INVALID_ARGUMENT names the field and the rule it breaks, for example for a
 	// password that is too short or known from a breach. RESOURCE_EXHAUSTED with a
-	// retry delay: TOO_MANY_ATTEMPTS when the caller registers, or the address is
+	// retry delay: TOO_MANY_ATTEMPTS when the caller registers, or the e-mail address is
 	// registered, too often; PASSWORD_HASHING_BUSY when too many passwords are being
 	// hashed.
 	Register(context.Context, *RegisterRequest) (*RegisterResponse, error)
-	// VerifyEmail proves with a mailed code that the account's address is its
+	// VerifyEmail proves with a mailed code that the account's e-mail address is its
 	// owner's. A code can be used once, within 24 hours, unless a newer one has been
 	// mailed.
 	//
-	// FAILED_PRECONDITION (TOKEN_INVALID) for a code that is unknown, used, expired or
+	// FAILED_PRECONDITION (CODE_INVALID) for a code that is unknown, used, expired or
 	// of another purpose. RESOURCE_EXHAUSTED as in Register.
 	VerifyEmail(context.Context, *VerifyEmailRequest) (*VerifyEmailResponse, error)
-	// ResendVerification mails a new code for VerifyEmail, if the address has an
-	// account and is not verified. Otherwise the response and the time it takes are
+	// ResendVerification mails a new code for VerifyEmail, if the e-mail address has
+	// an account and is not verified. Otherwise the response and the time it takes are
 	// the same. By default an account gets at most 5 mails of a kind an hour; the
 	// response doesn't say that a mail was not sent.
 	//
-	// RESOURCE_EXHAUSTED as in Register, also for too many requests for an address.
+	// RESOURCE_EXHAUSTED as in Register, also for too many requests for an e-mail
+	// address.
 	ResendVerification(context.Context, *ResendVerificationRequest) (*ResendVerificationResponse, error)
-	// RequestPasswordReset mails a code for CompletePasswordReset, if the address has
-	// an account that is not disabled. Otherwise the response and the time it takes
+	// RequestPasswordReset mails a code for CompletePasswordReset, if the e-mail address
+	// has an account that is not disabled. Otherwise the response and the time it takes
 	// are the same. Limits and errors as in ResendVerification.
 	RequestPasswordReset(context.Context, *RequestPasswordResetRequest) (*RequestPasswordResetResponse, error)
 	// CheckPasswordReset checks a mailed code without using it up.
@@ -279,7 +281,7 @@ type AccountServiceServer interface {
 	CheckPasswordReset(context.Context, *CheckPasswordResetRequest) (*CheckPasswordResetResponse, error)
 	// CompletePasswordReset sets a new password with a mailed code, which can be used
 	// once, within 30 minutes, unless a newer one has been mailed. It ends every
-	// session and verifies the address. Since somebody else may have created the
+	// session and verifies the e-mail address. Since somebody else may have created the
 	// account, it also removes the API keys and identities that were added before the
 	// address was verified, and the second factor if it was not verified until now.
 	//
@@ -304,8 +306,8 @@ type AccountServiceServer interface {
 	//
 	// INVALID_ARGUMENT as in Register. PERMISSION_DENIED: PASSWORD_WRONG for a wrong
 	// current_password; REAUTHENTICATION_REQUIRED for a first password.
-	// FAILED_PRECONDITION (EMAIL_REQUIRED) for a first password without an address.
-	// ABORTED (PASSWORD_CHANGED) when the password was changed concurrently.
+	// FAILED_PRECONDITION (EMAIL_REQUIRED) for a first password without an e-mail
+	// address. ABORTED (PASSWORD_CHANGED) when the password was changed concurrently.
 	// RESOURCE_EXHAUSTED: TOO_MANY_ATTEMPTS after too many wrong passwords,
 	// PASSWORD_HASHING_BUSY.
 	ChangePassword(context.Context, *ChangePasswordRequest) (*ChangePasswordResponse, error)

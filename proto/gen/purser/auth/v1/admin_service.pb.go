@@ -24,14 +24,14 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// SigningKeyState is the state of a signing key. A key passes through them in this
-// order; a compromised one skips the rest.
+// SigningKeyState is the state of a signing key. A key passes through the states in
+// this order; from each of them it can become REVOKED.
 type SigningKeyState int32
 
 const (
 	SigningKeyState_SIGNING_KEY_STATE_UNSPECIFIED SigningKeyState = 0
-	// Standby: in the key set, so that every verifier knows it before it signs.
-	SigningKeyState_SIGNING_KEY_STATE_PUBLISHED SigningKeyState = 1
+	// In the key set, so that every verifier knows it before it signs.
+	SigningKeyState_SIGNING_KEY_STATE_STANDBY SigningKeyState = 1
 	// It signs the access tokens.
 	SigningKeyState_SIGNING_KEY_STATE_ACTIVE SigningKeyState = 2
 	// It doesn't sign any more, and stays in the key set until its tokens have expired.
@@ -39,26 +39,26 @@ const (
 	// Not in the key set any more.
 	SigningKeyState_SIGNING_KEY_STATE_RETIRED SigningKeyState = 4
 	// Revoked by RevokeSigningKey.
-	SigningKeyState_SIGNING_KEY_STATE_COMPROMISED SigningKeyState = 5
+	SigningKeyState_SIGNING_KEY_STATE_REVOKED SigningKeyState = 5
 )
 
 // Enum value maps for SigningKeyState.
 var (
 	SigningKeyState_name = map[int32]string{
 		0: "SIGNING_KEY_STATE_UNSPECIFIED",
-		1: "SIGNING_KEY_STATE_PUBLISHED",
+		1: "SIGNING_KEY_STATE_STANDBY",
 		2: "SIGNING_KEY_STATE_ACTIVE",
 		3: "SIGNING_KEY_STATE_RETIRING",
 		4: "SIGNING_KEY_STATE_RETIRED",
-		5: "SIGNING_KEY_STATE_COMPROMISED",
+		5: "SIGNING_KEY_STATE_REVOKED",
 	}
 	SigningKeyState_value = map[string]int32{
 		"SIGNING_KEY_STATE_UNSPECIFIED": 0,
-		"SIGNING_KEY_STATE_PUBLISHED":   1,
+		"SIGNING_KEY_STATE_STANDBY":     1,
 		"SIGNING_KEY_STATE_ACTIVE":      2,
 		"SIGNING_KEY_STATE_RETIRING":    3,
 		"SIGNING_KEY_STATE_RETIRED":     4,
-		"SIGNING_KEY_STATE_COMPROMISED": 5,
+		"SIGNING_KEY_STATE_REVOKED":     5,
 	}
 )
 
@@ -95,16 +95,17 @@ type SigningKey struct {
 	// The key's RFC 7638 thumbprint.
 	Kid string `protobuf:"bytes,1,opt,name=kid,proto3" json:"kid,omitempty"`
 	// As in the JWS header: "EdDSA", "ES256" or "RS256".
-	Algorithm   string                 `protobuf:"bytes,2,opt,name=algorithm,proto3" json:"algorithm,omitempty"`
-	State       SigningKeyState        `protobuf:"varint,3,opt,name=state,proto3,enum=purser.auth.v1.SigningKeyState" json:"state,omitempty"`
+	Algorithm string          `protobuf:"bytes,2,opt,name=algorithm,proto3" json:"algorithm,omitempty"`
+	State     SigningKeyState `protobuf:"varint,3,opt,name=state,proto3,enum=purser.auth.v1.SigningKeyState" json:"state,omitempty"`
+	// When it was put into the key set.
 	PublishTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=publish_time,json=publishTime,proto3" json:"publish_time,omitempty"`
 	// When it began to sign; unset before.
 	ActivateTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=activate_time,json=activateTime,proto3" json:"activate_time,omitempty"`
-	// When it stopped signing; unset before.
+	// When it became RETIRING; unset before.
 	RetireTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=retire_time,json=retireTime,proto3" json:"retire_time,omitempty"`
-	// It became active before every verifier could know it, after a compromise of the
-	// key before.
-	Waived        bool `protobuf:"varint,7,opt,name=waived,proto3" json:"waived,omitempty"`
+	// It became ACTIVE before every verifier could know it, because the active key was
+	// revoked.
+	PromotedEarly bool `protobuf:"varint,7,opt,name=promoted_early,json=promotedEarly,proto3" json:"promoted_early,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -181,9 +182,9 @@ func (x *SigningKey) GetRetireTime() *timestamppb.Timestamp {
 	return nil
 }
 
-func (x *SigningKey) GetWaived() bool {
+func (x *SigningKey) GetPromotedEarly() bool {
 	if x != nil {
-		return x.Waived
+		return x.PromotedEarly
 	}
 	return false
 }
@@ -461,7 +462,7 @@ var File_purser_auth_v1_admin_service_proto protoreflect.FileDescriptor
 
 const file_purser_auth_v1_admin_service_proto_rawDesc = "" +
 	"\n" +
-	"\"purser/auth/v1/admin_service.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a\x1epurser/auth/v1/operation.proto\x1a$purser/auth/v1/service_account.proto\x1a\x1fpurser/auth/v1/user_admin.proto\"\xc8\x02\n" +
+	"\"purser/auth/v1/admin_service.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a\x1apurser/auth/v1/audit.proto\x1a$purser/auth/v1/service_account.proto\x1a\x1fpurser/auth/v1/user_admin.proto\"\xd7\x02\n" +
 	"\n" +
 	"SigningKey\x12\x10\n" +
 	"\x03kid\x18\x01 \x01(\tR\x03kid\x12\x1c\n" +
@@ -470,8 +471,8 @@ const file_purser_auth_v1_admin_service_proto_rawDesc = "" +
 	"\fpublish_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\vpublishTime\x12?\n" +
 	"\ractivate_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\factivateTime\x12;\n" +
 	"\vretire_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"retireTime\x12\x16\n" +
-	"\x06waived\x18\a \x01(\bR\x06waived\"\x18\n" +
+	"retireTime\x12%\n" +
+	"\x0epromoted_early\x18\a \x01(\bR\rpromotedEarly\"\x18\n" +
 	"\x16ListSigningKeysRequest\"\xa5\x01\n" +
 	"\x17ListSigningKeysResponse\x12.\n" +
 	"\x04keys\x18\x01 \x03(\v2\x1a.purser.auth.v1.SigningKeyR\x04keys\x12\x14\n" +
@@ -484,14 +485,14 @@ const file_purser_auth_v1_admin_service_proto_rawDesc = "" +
 	"\x03kid\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\x03kid\"H\n" +
 	"\x18RevokeSigningKeyResponse\x12,\n" +
-	"\x03key\x18\x01 \x01(\v2\x1a.purser.auth.v1.SigningKeyR\x03key*\xd5\x01\n" +
+	"\x03key\x18\x01 \x01(\v2\x1a.purser.auth.v1.SigningKeyR\x03key*\xcf\x01\n" +
 	"\x0fSigningKeyState\x12!\n" +
-	"\x1dSIGNING_KEY_STATE_UNSPECIFIED\x10\x00\x12\x1f\n" +
-	"\x1bSIGNING_KEY_STATE_PUBLISHED\x10\x01\x12\x1c\n" +
+	"\x1dSIGNING_KEY_STATE_UNSPECIFIED\x10\x00\x12\x1d\n" +
+	"\x19SIGNING_KEY_STATE_STANDBY\x10\x01\x12\x1c\n" +
 	"\x18SIGNING_KEY_STATE_ACTIVE\x10\x02\x12\x1e\n" +
 	"\x1aSIGNING_KEY_STATE_RETIRING\x10\x03\x12\x1d\n" +
-	"\x19SIGNING_KEY_STATE_RETIRED\x10\x04\x12!\n" +
-	"\x1dSIGNING_KEY_STATE_COMPROMISED\x10\x052\xb1\r\n" +
+	"\x19SIGNING_KEY_STATE_RETIRED\x10\x04\x12\x1d\n" +
+	"\x19SIGNING_KEY_STATE_REVOKED\x10\x052\xb1\r\n" +
 	"\fAdminService\x12y\n" +
 	"\x0fListSigningKeys\x12&.purser.auth.v1.ListSigningKeysRequest\x1a'.purser.auth.v1.ListSigningKeysResponse\"\x15\x8a\xe7\x18\x0e\x1a\fadmin:system\x90\x02\x01\x12y\n" +
 	"\x10RotateSigningKey\x12'.purser.auth.v1.RotateSigningKeyRequest\x1a(.purser.auth.v1.RotateSigningKeyResponse\"\x12\x8a\xe7\x18\x0e\x1a\fadmin:system\x12|\n" +
@@ -605,7 +606,7 @@ func file_purser_auth_v1_admin_service_proto_init() {
 	if File_purser_auth_v1_admin_service_proto != nil {
 		return
 	}
-	file_purser_auth_v1_operation_proto_init()
+	file_purser_auth_v1_audit_proto_init()
 	file_purser_auth_v1_service_account_proto_init()
 	file_purser_auth_v1_user_admin_proto_init()
 	type x struct{}

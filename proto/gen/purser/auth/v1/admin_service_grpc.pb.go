@@ -67,31 +67,32 @@ type AdminServiceClient interface {
 	ListUsers(ctx context.Context, in *ListUsersRequest, opts ...grpc.CallOption) (*ListUsersResponse, error)
 	// GetUser returns an account.
 	//
-	// NOT_FOUND when there is no account with this id.
+	// NOT_FOUND when there is no such account.
 	GetUser(ctx context.Context, in *GetUserRequest, opts ...grpc.CallOption) (*GetUserResponse, error)
 	// SetRoles replaces the roles of an account. They are in its access tokens from the
 	// next sign-in or refresh on; end_sessions forces a sign-in.
 	//
-	// INVALID_ARGUMENT for an unknown role. NOT_FOUND. FAILED_PRECONDITION
-	// (LAST_ADMIN) when no admin would be left. PERMISSION_DENIED as for the service,
-	// and PERMISSION_NOT_HELD for a role with a permission that the caller doesn't
-	// have.
+	// INVALID_ARGUMENT for an unknown role. NOT_FOUND when there is no such account.
+	// FAILED_PRECONDITION (LAST_ADMIN) when no enabled admin would be left.
+	// PERMISSION_DENIED as for the service, and PERMISSION_NOT_HELD for a role with a
+	// permission that the caller doesn't have.
 	SetRoles(ctx context.Context, in *SetRolesRequest, opts ...grpc.CallOption) (*SetRolesResponse, error)
 	// SetAttributes replaces the attributes of an account. They are in its access tokens
 	// from the next sign-in or refresh on.
 	//
-	// INVALID_ARGUMENT names the rule that an attribute breaks. NOT_FOUND.
+	// INVALID_ARGUMENT names the rule that an attribute breaks. NOT_FOUND when there is no such
+	// account.
 	SetAttributes(ctx context.Context, in *SetAttributesRequest, opts ...grpc.CallOption) (*SetAttributesResponse, error)
 	// DisableUser ends an account's sessions and prevents it from signing in, also with
 	// API keys. Its access tokens are refused as soon as a verifier knows of it.
 	//
-	// NOT_FOUND. FAILED_PRECONDITION: OWN_ACCOUNT for the caller's own account,
-	// LAST_ADMIN when no admin would be left.
+	// NOT_FOUND when there is no such account. FAILED_PRECONDITION: OWN_ACCOUNT for the
+	// caller's own account, LAST_ADMIN when no enabled admin would be left.
 	DisableUser(ctx context.Context, in *DisableUserRequest, opts ...grpc.CallOption) (*DisableUserResponse, error)
 	// EnableUser lets a disabled account sign in again. Access tokens that were issued
 	// before stay refused until they expire.
 	//
-	// NOT_FOUND.
+	// NOT_FOUND when there is no such account.
 	EnableUser(ctx context.Context, in *EnableUserRequest, opts ...grpc.CallOption) (*EnableUserResponse, error)
 	// CreateServiceAccount creates a service account and its first secret. The secret
 	// is returned by this call only.
@@ -103,15 +104,15 @@ type AdminServiceClient interface {
 	// RotateServiceAccountSecret creates a new secret, and ends the former ones after
 	// overlap. The secret is returned by this call only.
 	//
-	// NOT_FOUND. FAILED_PRECONDITION (SERVICE_ACCOUNT_DISABLED). PERMISSION_DENIED as
-	// for the service, and PERMISSION_NOT_HELD when the account has a permission that
-	// the caller doesn't have.
+	// NOT_FOUND when there is no such service account. FAILED_PRECONDITION
+	// (SERVICE_ACCOUNT_DISABLED). PERMISSION_DENIED as for the service, and
+	// PERMISSION_NOT_HELD when the account has a permission that the caller doesn't have.
 	RotateServiceAccountSecret(ctx context.Context, in *RotateServiceAccountSecretRequest, opts ...grpc.CallOption) (*RotateServiceAccountSecretResponse, error)
 	// ListServiceAccounts returns all service accounts, including disabled ones.
 	ListServiceAccounts(ctx context.Context, in *ListServiceAccountsRequest, opts ...grpc.CallOption) (*ListServiceAccountsResponse, error)
 	// DisableServiceAccount disables a service account and its secrets for good.
 	//
-	// NOT_FOUND.
+	// NOT_FOUND when there is no such service account.
 	DisableServiceAccount(ctx context.Context, in *DisableServiceAccountRequest, opts ...grpc.CallOption) (*DisableServiceAccountResponse, error)
 	// ListAuditEvents returns the events that are relevant to the security of accounts,
 	// newest first.
@@ -300,31 +301,32 @@ type AdminServiceServer interface {
 	ListUsers(context.Context, *ListUsersRequest) (*ListUsersResponse, error)
 	// GetUser returns an account.
 	//
-	// NOT_FOUND when there is no account with this id.
+	// NOT_FOUND when there is no such account.
 	GetUser(context.Context, *GetUserRequest) (*GetUserResponse, error)
 	// SetRoles replaces the roles of an account. They are in its access tokens from the
 	// next sign-in or refresh on; end_sessions forces a sign-in.
 	//
-	// INVALID_ARGUMENT for an unknown role. NOT_FOUND. FAILED_PRECONDITION
-	// (LAST_ADMIN) when no admin would be left. PERMISSION_DENIED as for the service,
-	// and PERMISSION_NOT_HELD for a role with a permission that the caller doesn't
-	// have.
+	// INVALID_ARGUMENT for an unknown role. NOT_FOUND when there is no such account.
+	// FAILED_PRECONDITION (LAST_ADMIN) when no enabled admin would be left.
+	// PERMISSION_DENIED as for the service, and PERMISSION_NOT_HELD for a role with a
+	// permission that the caller doesn't have.
 	SetRoles(context.Context, *SetRolesRequest) (*SetRolesResponse, error)
 	// SetAttributes replaces the attributes of an account. They are in its access tokens
 	// from the next sign-in or refresh on.
 	//
-	// INVALID_ARGUMENT names the rule that an attribute breaks. NOT_FOUND.
+	// INVALID_ARGUMENT names the rule that an attribute breaks. NOT_FOUND when there is no such
+	// account.
 	SetAttributes(context.Context, *SetAttributesRequest) (*SetAttributesResponse, error)
 	// DisableUser ends an account's sessions and prevents it from signing in, also with
 	// API keys. Its access tokens are refused as soon as a verifier knows of it.
 	//
-	// NOT_FOUND. FAILED_PRECONDITION: OWN_ACCOUNT for the caller's own account,
-	// LAST_ADMIN when no admin would be left.
+	// NOT_FOUND when there is no such account. FAILED_PRECONDITION: OWN_ACCOUNT for the
+	// caller's own account, LAST_ADMIN when no enabled admin would be left.
 	DisableUser(context.Context, *DisableUserRequest) (*DisableUserResponse, error)
 	// EnableUser lets a disabled account sign in again. Access tokens that were issued
 	// before stay refused until they expire.
 	//
-	// NOT_FOUND.
+	// NOT_FOUND when there is no such account.
 	EnableUser(context.Context, *EnableUserRequest) (*EnableUserResponse, error)
 	// CreateServiceAccount creates a service account and its first secret. The secret
 	// is returned by this call only.
@@ -336,15 +338,15 @@ type AdminServiceServer interface {
 	// RotateServiceAccountSecret creates a new secret, and ends the former ones after
 	// overlap. The secret is returned by this call only.
 	//
-	// NOT_FOUND. FAILED_PRECONDITION (SERVICE_ACCOUNT_DISABLED). PERMISSION_DENIED as
-	// for the service, and PERMISSION_NOT_HELD when the account has a permission that
-	// the caller doesn't have.
+	// NOT_FOUND when there is no such service account. FAILED_PRECONDITION
+	// (SERVICE_ACCOUNT_DISABLED). PERMISSION_DENIED as for the service, and
+	// PERMISSION_NOT_HELD when the account has a permission that the caller doesn't have.
 	RotateServiceAccountSecret(context.Context, *RotateServiceAccountSecretRequest) (*RotateServiceAccountSecretResponse, error)
 	// ListServiceAccounts returns all service accounts, including disabled ones.
 	ListServiceAccounts(context.Context, *ListServiceAccountsRequest) (*ListServiceAccountsResponse, error)
 	// DisableServiceAccount disables a service account and its secrets for good.
 	//
-	// NOT_FOUND.
+	// NOT_FOUND when there is no such service account.
 	DisableServiceAccount(context.Context, *DisableServiceAccountRequest) (*DisableServiceAccountResponse, error)
 	// ListAuditEvents returns the events that are relevant to the security of accounts,
 	// newest first.

@@ -32,7 +32,7 @@ type ApiKey struct {
 	Name     string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	// Permissions, for example "portfolio:read".
 	Scopes []string `protobuf:"bytes,3,rep,name=scopes,proto3" json:"scopes,omitempty"`
-	// The addresses that it may be used from, as prefixes; any address when empty.
+	// The IP addresses that it may be used from, as prefixes; any when empty.
 	AllowedCidrs []string               `protobuf:"bytes,4,rep,name=allowed_cidrs,json=allowedCidrs,proto3" json:"allowed_cidrs,omitempty"`
 	CreateTime   *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	ExpireTime   *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
@@ -137,7 +137,7 @@ type CreateApiKeyRequest struct {
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Permissions, 1 to 20, each once.
 	Scopes []string `protobuf:"bytes,2,rep,name=scopes,proto3" json:"scopes,omitempty"`
-	// At most 20 IPv4 or IPv6 prefixes, such as 192.0.2.0/24; any address when empty.
+	// At most 20 IPv4 or IPv6 prefixes, such as 192.0.2.0/24; any IP address when empty.
 	AllowedCidrs []string `protobuf:"bytes,3,rep,name=allowed_cidrs,json=allowedCidrs,proto3" json:"allowed_cidrs,omitempty"`
 	// In the future, at most a year from now. 90 days from now when unset.
 	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`

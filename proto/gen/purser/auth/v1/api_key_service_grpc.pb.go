@@ -55,7 +55,7 @@ type ApiKeyServiceClient interface {
 	// those of the key's scopes that its owner holds now.
 	//
 	// UNAUTHENTICATED (API_KEY_INVALID) for a key that is unknown, revoked, expired
-	// or not allowed from the caller's address, without saying which.
+	// or not allowed from the caller's IP address, without saying which.
 	// RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) after too many failures.
 	ExchangeApiKey(ctx context.Context, in *ExchangeApiKeyRequest, opts ...grpc.CallOption) (*ExchangeApiKeyResponse, error)
 }
@@ -138,7 +138,7 @@ type ApiKeyServiceServer interface {
 	// those of the key's scopes that its owner holds now.
 	//
 	// UNAUTHENTICATED (API_KEY_INVALID) for a key that is unknown, revoked, expired
-	// or not allowed from the caller's address, without saying which.
+	// or not allowed from the caller's IP address, without saying which.
 	// RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) after too many failures.
 	ExchangeApiKey(context.Context, *ExchangeApiKeyRequest) (*ExchangeApiKeyResponse, error)
 	mustEmbedUnimplementedApiKeyServiceServer()

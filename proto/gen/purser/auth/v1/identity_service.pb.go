@@ -33,10 +33,10 @@ type Identity struct {
 	// The name of the provider, such as "google"; "eip155" for a wallet.
 	Provider string `protobuf:"bytes,2,opt,name=provider,proto3" json:"provider,omitempty"`
 	// The provider's id of the account, which never changes. Of a wallet it is the
-	// address, and of a contract wallet <chain id>:<address>.
+	// chain address, and of a contract wallet <chain id>:<chain address>.
 	Subject string `protobuf:"bytes,3,opt,name=subject,proto3" json:"subject,omitempty"`
 	// What the user recognizes it by, as of the last sign-in: an e-mail address, a
-	// login name or a wallet's address.
+	// login name or a wallet's chain address.
 	Label      string                 `protobuf:"bytes,4,opt,name=label,proto3" json:"label,omitempty"`
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	// The last sign-in; unset before the first.

@@ -222,71 +222,6 @@ func (x *FinishOAuthRequest) GetIss() string {
 	return ""
 }
 
-type ExchangeLoginCodeRequest struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The login code.
-	Code string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
-	// The PKCE verifier (RFC 7636) of the code_challenge that the hosted page was
-	// opened with; empty if there was none.
-	CodeVerifier string `protobuf:"bytes,2,opt,name=code_verifier,json=codeVerifier,proto3" json:"code_verifier,omitempty"`
-	// The current code of the user's authenticator app, or a recovery code. Required if
-	// the account has a second factor.
-	SecondFactorCode string `protobuf:"bytes,3,opt,name=second_factor_code,json=secondFactorCode,proto3" json:"second_factor_code,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
-}
-
-func (x *ExchangeLoginCodeRequest) Reset() {
-	*x = ExchangeLoginCodeRequest{}
-	mi := &file_purser_auth_v1_oauth_proto_msgTypes[3]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ExchangeLoginCodeRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ExchangeLoginCodeRequest) ProtoMessage() {}
-
-func (x *ExchangeLoginCodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_oauth_proto_msgTypes[3]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ExchangeLoginCodeRequest.ProtoReflect.Descriptor instead.
-func (*ExchangeLoginCodeRequest) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_oauth_proto_rawDescGZIP(), []int{3}
-}
-
-func (x *ExchangeLoginCodeRequest) GetCode() string {
-	if x != nil {
-		return x.Code
-	}
-	return ""
-}
-
-func (x *ExchangeLoginCodeRequest) GetCodeVerifier() string {
-	if x != nil {
-		return x.CodeVerifier
-	}
-	return ""
-}
-
-func (x *ExchangeLoginCodeRequest) GetSecondFactorCode() string {
-	if x != nil {
-		return x.SecondFactorCode
-	}
-	return ""
-}
-
 var File_purser_auth_v1_oauth_proto protoreflect.FileDescriptor
 
 const file_purser_auth_v1_oauth_proto_rawDesc = "" +
@@ -309,12 +244,7 @@ const file_purser_auth_v1_oauth_proto_rawDesc = "" +
 	"\xbaH\ar\x05\x10\x01\x18\x80 R\x04code\x12\"\n" +
 	"\x06secret\x18\x03 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\x06secret\x12\x1a\n" +
-	"\x03iss\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x10R\x03iss\"\xa0\x01\n" +
-	"\x18ExchangeLoginCodeRequest\x12\x1e\n" +
-	"\x04code\x18\x01 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\x04code\x12-\n" +
-	"\rcode_verifier\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\fcodeVerifier\x125\n" +
-	"\x12second_factor_code\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18@R\x10secondFactorCodeB<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
+	"\x03iss\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x10R\x03issB<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
 
 var (
 	file_purser_auth_v1_oauth_proto_rawDescOnce sync.Once
@@ -328,16 +258,15 @@ func file_purser_auth_v1_oauth_proto_rawDescGZIP() []byte {
 	return file_purser_auth_v1_oauth_proto_rawDescData
 }
 
-var file_purser_auth_v1_oauth_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_purser_auth_v1_oauth_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_purser_auth_v1_oauth_proto_goTypes = []any{
-	(*StartOAuthRequest)(nil),        // 0: purser.auth.v1.StartOAuthRequest
-	(*StartOAuthResponse)(nil),       // 1: purser.auth.v1.StartOAuthResponse
-	(*FinishOAuthRequest)(nil),       // 2: purser.auth.v1.FinishOAuthRequest
-	(*ExchangeLoginCodeRequest)(nil), // 3: purser.auth.v1.ExchangeLoginCodeRequest
-	(*timestamppb.Timestamp)(nil),    // 4: google.protobuf.Timestamp
+	(*StartOAuthRequest)(nil),     // 0: purser.auth.v1.StartOAuthRequest
+	(*StartOAuthResponse)(nil),    // 1: purser.auth.v1.StartOAuthResponse
+	(*FinishOAuthRequest)(nil),    // 2: purser.auth.v1.FinishOAuthRequest
+	(*timestamppb.Timestamp)(nil), // 3: google.protobuf.Timestamp
 }
 var file_purser_auth_v1_oauth_proto_depIdxs = []int32{
-	4, // 0: purser.auth.v1.StartOAuthResponse.expire_time:type_name -> google.protobuf.Timestamp
+	3, // 0: purser.auth.v1.StartOAuthResponse.expire_time:type_name -> google.protobuf.Timestamp
 	1, // [1:1] is the sub-list for method output_type
 	1, // [1:1] is the sub-list for method input_type
 	1, // [1:1] is the sub-list for extension type_name
@@ -356,7 +285,7 @@ func file_purser_auth_v1_oauth_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_auth_v1_oauth_proto_rawDesc), len(file_purser_auth_v1_oauth_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

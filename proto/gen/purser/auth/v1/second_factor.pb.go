@@ -10,7 +10,6 @@ import (
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
-	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -375,120 +374,11 @@ func (x *RenewRecoveryCodesResponse) GetRecoveryCodes() []string {
 	return nil
 }
 
-type ReauthenticateRequest struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Required if the account has no second factor.
-	Password string `protobuf:"bytes,1,opt,name=password,proto3" json:"password,omitempty"`
-	// The current code of the user's authenticator app, or a recovery code. Required if
-	// the account has a second factor.
-	SecondFactorCode string `protobuf:"bytes,2,opt,name=second_factor_code,json=secondFactorCode,proto3" json:"second_factor_code,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
-}
-
-func (x *ReauthenticateRequest) Reset() {
-	*x = ReauthenticateRequest{}
-	mi := &file_purser_auth_v1_second_factor_proto_msgTypes[8]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ReauthenticateRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ReauthenticateRequest) ProtoMessage() {}
-
-func (x *ReauthenticateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_second_factor_proto_msgTypes[8]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ReauthenticateRequest.ProtoReflect.Descriptor instead.
-func (*ReauthenticateRequest) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_second_factor_proto_rawDescGZIP(), []int{8}
-}
-
-func (x *ReauthenticateRequest) GetPassword() string {
-	if x != nil {
-		return x.Password
-	}
-	return ""
-}
-
-func (x *ReauthenticateRequest) GetSecondFactorCode() string {
-	if x != nil {
-		return x.SecondFactorCode
-	}
-	return ""
-}
-
-type ReauthenticateResponse struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// An access token of the same session with a new auth_time. The refresh token
-	// stays the same.
-	AccessToken      string                 `protobuf:"bytes,1,opt,name=access_token,json=accessToken,proto3" json:"access_token,omitempty"`
-	AccessExpireTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=access_expire_time,json=accessExpireTime,proto3" json:"access_expire_time,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
-}
-
-func (x *ReauthenticateResponse) Reset() {
-	*x = ReauthenticateResponse{}
-	mi := &file_purser_auth_v1_second_factor_proto_msgTypes[9]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ReauthenticateResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ReauthenticateResponse) ProtoMessage() {}
-
-func (x *ReauthenticateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_second_factor_proto_msgTypes[9]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ReauthenticateResponse.ProtoReflect.Descriptor instead.
-func (*ReauthenticateResponse) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_second_factor_proto_rawDescGZIP(), []int{9}
-}
-
-func (x *ReauthenticateResponse) GetAccessToken() string {
-	if x != nil {
-		return x.AccessToken
-	}
-	return ""
-}
-
-func (x *ReauthenticateResponse) GetAccessExpireTime() *timestamppb.Timestamp {
-	if x != nil {
-		return x.AccessExpireTime
-	}
-	return nil
-}
-
 var File_purser_auth_v1_second_factor_proto protoreflect.FileDescriptor
 
 const file_purser_auth_v1_second_factor_proto_rawDesc = "" +
 	"\n" +
-	"\"purser/auth/v1/second_factor.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x13\n" +
+	"\"purser/auth/v1/second_factor.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\"\x13\n" +
 	"\x11EnrollTotpRequest\">\n" +
 	"\x12EnrollTotpResponse\x12\x16\n" +
 	"\x06secret\x18\x01 \x01(\tR\x06secret\x12\x10\n" +
@@ -503,13 +393,7 @@ const file_purser_auth_v1_second_factor_proto_rawDesc = "" +
 	"\x19RenewRecoveryCodesRequest\x127\n" +
 	"\x12second_factor_code\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x10secondFactorCode\"C\n" +
 	"\x1aRenewRecoveryCodesResponse\x12%\n" +
-	"\x0erecovery_codes\x18\x01 \x03(\tR\rrecoveryCodes\"t\n" +
-	"\x15ReauthenticateRequest\x12$\n" +
-	"\bpassword\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\bpassword\x125\n" +
-	"\x12second_factor_code\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\x10secondFactorCode\"\x85\x01\n" +
-	"\x16ReauthenticateResponse\x12!\n" +
-	"\faccess_token\x18\x01 \x01(\tR\vaccessToken\x12H\n" +
-	"\x12access_expire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x10accessExpireTimeB<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
+	"\x0erecovery_codes\x18\x01 \x03(\tR\rrecoveryCodesB<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
 
 var (
 	file_purser_auth_v1_second_factor_proto_rawDescOnce sync.Once
@@ -523,7 +407,7 @@ func file_purser_auth_v1_second_factor_proto_rawDescGZIP() []byte {
 	return file_purser_auth_v1_second_factor_proto_rawDescData
 }
 
-var file_purser_auth_v1_second_factor_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_purser_auth_v1_second_factor_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_purser_auth_v1_second_factor_proto_goTypes = []any{
 	(*EnrollTotpRequest)(nil),          // 0: purser.auth.v1.EnrollTotpRequest
 	(*EnrollTotpResponse)(nil),         // 1: purser.auth.v1.EnrollTotpResponse
@@ -533,17 +417,13 @@ var file_purser_auth_v1_second_factor_proto_goTypes = []any{
 	(*DisableTotpResponse)(nil),        // 5: purser.auth.v1.DisableTotpResponse
 	(*RenewRecoveryCodesRequest)(nil),  // 6: purser.auth.v1.RenewRecoveryCodesRequest
 	(*RenewRecoveryCodesResponse)(nil), // 7: purser.auth.v1.RenewRecoveryCodesResponse
-	(*ReauthenticateRequest)(nil),      // 8: purser.auth.v1.ReauthenticateRequest
-	(*ReauthenticateResponse)(nil),     // 9: purser.auth.v1.ReauthenticateResponse
-	(*timestamppb.Timestamp)(nil),      // 10: google.protobuf.Timestamp
 }
 var file_purser_auth_v1_second_factor_proto_depIdxs = []int32{
-	10, // 0: purser.auth.v1.ReauthenticateResponse.access_expire_time:type_name -> google.protobuf.Timestamp
-	1,  // [1:1] is the sub-list for method output_type
-	1,  // [1:1] is the sub-list for method input_type
-	1,  // [1:1] is the sub-list for extension type_name
-	1,  // [1:1] is the sub-list for extension extendee
-	0,  // [0:1] is the sub-list for field type_name
+	0, // [0:0] is the sub-list for method output_type
+	0, // [0:0] is the sub-list for method input_type
+	0, // [0:0] is the sub-list for extension type_name
+	0, // [0:0] is the sub-list for extension extendee
+	0, // [0:0] is the sub-list for field type_name
 }
 
 func init() { file_purser_auth_v1_second_factor_proto_init() }
@@ -557,7 +437,7 @@ func file_purser_auth_v1_second_factor_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_auth_v1_second_factor_proto_rawDesc), len(file_purser_auth_v1_second_factor_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -35,9 +35,9 @@ type Session struct {
 	// When it was started or last refreshed.
 	LastUseTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=last_use_time,json=lastUseTime,proto3" json:"last_use_time,omitempty"`
 	// The User-Agent of the last use, as the client sent it.
-	Device string `protobuf:"bytes,5,opt,name=device,proto3" json:"device,omitempty"`
+	UserAgent string `protobuf:"bytes,5,opt,name=user_agent,json=userAgent,proto3" json:"user_agent,omitempty"`
 	// The IP address of the last use; of an IPv6 address its /64 prefix.
-	Address string `protobuf:"bytes,6,opt,name=address,proto3" json:"address,omitempty"`
+	IpAddress string `protobuf:"bytes,6,opt,name=ip_address,json=ipAddress,proto3" json:"ip_address,omitempty"`
 	// It is the session of the caller's access token.
 	Current       bool `protobuf:"varint,7,opt,name=current,proto3" json:"current,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -102,16 +102,16 @@ func (x *Session) GetLastUseTime() *timestamppb.Timestamp {
 	return nil
 }
 
-func (x *Session) GetDevice() string {
+func (x *Session) GetUserAgent() string {
 	if x != nil {
-		return x.Device
+		return x.UserAgent
 	}
 	return ""
 }
 
-func (x *Session) GetAddress() string {
+func (x *Session) GetIpAddress() string {
 	if x != nil {
-		return x.Address
+		return x.IpAddress
 	}
 	return ""
 }
@@ -536,7 +536,8 @@ func (*LogoutAllResponse) Descriptor() ([]byte, []int) {
 type ListSessionsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 1 to 100; 20 when 0.
-	PageSize      int32  `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// next_page_token of the previous page of the same query; empty for the first page.
 	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -719,6 +720,115 @@ func (*RevokeSessionResponse) Descriptor() ([]byte, []int) {
 	return file_purser_auth_v1_session_service_proto_rawDescGZIP(), []int{13}
 }
 
+type ReauthenticateRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required if the account has no second factor.
+	Password string `protobuf:"bytes,1,opt,name=password,proto3" json:"password,omitempty"`
+	// The current code of the user's authenticator app, or a recovery code. Required if
+	// the account has a second factor.
+	SecondFactorCode string `protobuf:"bytes,2,opt,name=second_factor_code,json=secondFactorCode,proto3" json:"second_factor_code,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *ReauthenticateRequest) Reset() {
+	*x = ReauthenticateRequest{}
+	mi := &file_purser_auth_v1_session_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReauthenticateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReauthenticateRequest) ProtoMessage() {}
+
+func (x *ReauthenticateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_auth_v1_session_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReauthenticateRequest.ProtoReflect.Descriptor instead.
+func (*ReauthenticateRequest) Descriptor() ([]byte, []int) {
+	return file_purser_auth_v1_session_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ReauthenticateRequest) GetPassword() string {
+	if x != nil {
+		return x.Password
+	}
+	return ""
+}
+
+func (x *ReauthenticateRequest) GetSecondFactorCode() string {
+	if x != nil {
+		return x.SecondFactorCode
+	}
+	return ""
+}
+
+type ReauthenticateResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// An access token of the same session with a new auth_time. The refresh token
+	// stays the same.
+	AccessToken      string                 `protobuf:"bytes,1,opt,name=access_token,json=accessToken,proto3" json:"access_token,omitempty"`
+	AccessExpireTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=access_expire_time,json=accessExpireTime,proto3" json:"access_expire_time,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *ReauthenticateResponse) Reset() {
+	*x = ReauthenticateResponse{}
+	mi := &file_purser_auth_v1_session_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReauthenticateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReauthenticateResponse) ProtoMessage() {}
+
+func (x *ReauthenticateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_auth_v1_session_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReauthenticateResponse.ProtoReflect.Descriptor instead.
+func (*ReauthenticateResponse) Descriptor() ([]byte, []int) {
+	return file_purser_auth_v1_session_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ReauthenticateResponse) GetAccessToken() string {
+	if x != nil {
+		return x.AccessToken
+	}
+	return ""
+}
+
+func (x *ReauthenticateResponse) GetAccessExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AccessExpireTime
+	}
+	return nil
+}
+
 type FinishOAuthResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Unset when login_code is set.
@@ -731,7 +841,7 @@ type FinishOAuthResponse struct {
 
 func (x *FinishOAuthResponse) Reset() {
 	*x = FinishOAuthResponse{}
-	mi := &file_purser_auth_v1_session_service_proto_msgTypes[14]
+	mi := &file_purser_auth_v1_session_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -743,7 +853,7 @@ func (x *FinishOAuthResponse) String() string {
 func (*FinishOAuthResponse) ProtoMessage() {}
 
 func (x *FinishOAuthResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_session_service_proto_msgTypes[14]
+	mi := &file_purser_auth_v1_session_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -756,7 +866,7 @@ func (x *FinishOAuthResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FinishOAuthResponse.ProtoReflect.Descriptor instead.
 func (*FinishOAuthResponse) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_session_service_proto_rawDescGZIP(), []int{14}
+	return file_purser_auth_v1_session_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *FinishOAuthResponse) GetTokens() *Tokens {
@@ -773,6 +883,71 @@ func (x *FinishOAuthResponse) GetLoginCode() string {
 	return ""
 }
 
+type ExchangeLoginCodeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The login code.
+	Code string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	// The PKCE verifier (RFC 7636) of the code_challenge that the hosted page was
+	// opened with; empty if there was none.
+	CodeVerifier string `protobuf:"bytes,2,opt,name=code_verifier,json=codeVerifier,proto3" json:"code_verifier,omitempty"`
+	// The current code of the user's authenticator app, or a recovery code. Required if
+	// the account has a second factor.
+	SecondFactorCode string `protobuf:"bytes,3,opt,name=second_factor_code,json=secondFactorCode,proto3" json:"second_factor_code,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *ExchangeLoginCodeRequest) Reset() {
+	*x = ExchangeLoginCodeRequest{}
+	mi := &file_purser_auth_v1_session_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExchangeLoginCodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExchangeLoginCodeRequest) ProtoMessage() {}
+
+func (x *ExchangeLoginCodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_auth_v1_session_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExchangeLoginCodeRequest.ProtoReflect.Descriptor instead.
+func (*ExchangeLoginCodeRequest) Descriptor() ([]byte, []int) {
+	return file_purser_auth_v1_session_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ExchangeLoginCodeRequest) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *ExchangeLoginCodeRequest) GetCodeVerifier() string {
+	if x != nil {
+		return x.CodeVerifier
+	}
+	return ""
+}
+
+func (x *ExchangeLoginCodeRequest) GetSecondFactorCode() string {
+	if x != nil {
+		return x.SecondFactorCode
+	}
+	return ""
+}
+
 type ExchangeLoginCodeResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Tokens        *Tokens                `protobuf:"bytes,1,opt,name=tokens,proto3" json:"tokens,omitempty"`
@@ -782,7 +957,7 @@ type ExchangeLoginCodeResponse struct {
 
 func (x *ExchangeLoginCodeResponse) Reset() {
 	*x = ExchangeLoginCodeResponse{}
-	mi := &file_purser_auth_v1_session_service_proto_msgTypes[15]
+	mi := &file_purser_auth_v1_session_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -794,7 +969,7 @@ func (x *ExchangeLoginCodeResponse) String() string {
 func (*ExchangeLoginCodeResponse) ProtoMessage() {}
 
 func (x *ExchangeLoginCodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_session_service_proto_msgTypes[15]
+	mi := &file_purser_auth_v1_session_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -807,7 +982,7 @@ func (x *ExchangeLoginCodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExchangeLoginCodeResponse.ProtoReflect.Descriptor instead.
 func (*ExchangeLoginCodeResponse) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_session_service_proto_rawDescGZIP(), []int{15}
+	return file_purser_auth_v1_session_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ExchangeLoginCodeResponse) GetTokens() *Tokens {
@@ -826,7 +1001,7 @@ type FinishWalletLoginResponse struct {
 
 func (x *FinishWalletLoginResponse) Reset() {
 	*x = FinishWalletLoginResponse{}
-	mi := &file_purser_auth_v1_session_service_proto_msgTypes[16]
+	mi := &file_purser_auth_v1_session_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -838,7 +1013,7 @@ func (x *FinishWalletLoginResponse) String() string {
 func (*FinishWalletLoginResponse) ProtoMessage() {}
 
 func (x *FinishWalletLoginResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_session_service_proto_msgTypes[16]
+	mi := &file_purser_auth_v1_session_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -851,7 +1026,7 @@ func (x *FinishWalletLoginResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FinishWalletLoginResponse.ProtoReflect.Descriptor instead.
 func (*FinishWalletLoginResponse) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_session_service_proto_rawDescGZIP(), []int{16}
+	return file_purser_auth_v1_session_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *FinishWalletLoginResponse) GetTokens() *Tokens {
@@ -865,7 +1040,7 @@ var File_purser_auth_v1_session_service_proto protoreflect.FileDescriptor
 
 const file_purser_auth_v1_session_service_proto_rawDesc = "" +
 	"\n" +
-	"$purser/auth/v1/session_service.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a\x1apurser/auth/v1/oauth.proto\x1a\"purser/auth/v1/second_factor.proto\x1a$purser/auth/v1/service_account.proto\x1a#purser/auth/v1/wallet_sign_in.proto\"\xae\x02\n" +
+	"$purser/auth/v1/session_service.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a\x1apurser/auth/v1/oauth.proto\x1a\"purser/auth/v1/second_factor.proto\x1a$purser/auth/v1/service_account.proto\x1a#purser/auth/v1/wallet_sign_in.proto\"\xba\x02\n" +
 	"\aSession\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12;\n" +
@@ -873,9 +1048,11 @@ const file_purser_auth_v1_session_service_proto_rawDesc = "" +
 	"createTime\x12;\n" +
 	"\vexpire_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"expireTime\x12>\n" +
-	"\rlast_use_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\vlastUseTime\x12\x16\n" +
-	"\x06device\x18\x05 \x01(\tR\x06device\x12\x18\n" +
-	"\aaddress\x18\x06 \x01(\tR\aaddress\x12\x18\n" +
+	"\rlast_use_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\vlastUseTime\x12\x1d\n" +
+	"\n" +
+	"user_agent\x18\x05 \x01(\tR\tuserAgent\x12\x1d\n" +
+	"\n" +
+	"ip_address\x18\x06 \x01(\tR\tipAddress\x12\x18\n" +
 	"\acurrent\x18\a \x01(\bR\acurrent\"\xe6\x01\n" +
 	"\x06Tokens\x12!\n" +
 	"\faccess_token\x18\x01 \x01(\tR\vaccessToken\x12H\n" +
@@ -909,11 +1086,22 @@ const file_purser_auth_v1_session_service_proto_rawDesc = "" +
 	"\x14RevokeSessionRequest\x12'\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tsessionId\"\x17\n" +
-	"\x15RevokeSessionResponse\"d\n" +
+	"\x15RevokeSessionResponse\"t\n" +
+	"\x15ReauthenticateRequest\x12$\n" +
+	"\bpassword\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\bpassword\x125\n" +
+	"\x12second_factor_code\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\x10secondFactorCode\"\x85\x01\n" +
+	"\x16ReauthenticateResponse\x12!\n" +
+	"\faccess_token\x18\x01 \x01(\tR\vaccessToken\x12H\n" +
+	"\x12access_expire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x10accessExpireTime\"d\n" +
 	"\x13FinishOAuthResponse\x12.\n" +
 	"\x06tokens\x18\x01 \x01(\v2\x16.purser.auth.v1.TokensR\x06tokens\x12\x1d\n" +
 	"\n" +
-	"login_code\x18\x02 \x01(\tR\tloginCode\"K\n" +
+	"login_code\x18\x02 \x01(\tR\tloginCode\"\xa0\x01\n" +
+	"\x18ExchangeLoginCodeRequest\x12\x1e\n" +
+	"\x04code\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\x04code\x12-\n" +
+	"\rcode_verifier\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\fcodeVerifier\x125\n" +
+	"\x12second_factor_code\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18@R\x10secondFactorCode\"K\n" +
 	"\x19ExchangeLoginCodeResponse\x12.\n" +
 	"\x06tokens\x18\x01 \x01(\v2\x16.purser.auth.v1.TokensR\x06tokens\"K\n" +
 	"\x19FinishWalletLoginResponse\x12.\n" +
@@ -951,7 +1139,7 @@ func file_purser_auth_v1_session_service_proto_rawDescGZIP() []byte {
 	return file_purser_auth_v1_session_service_proto_rawDescData
 }
 
-var file_purser_auth_v1_session_service_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_purser_auth_v1_session_service_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_purser_auth_v1_session_service_proto_goTypes = []any{
 	(*Session)(nil),                          // 0: purser.auth.v1.Session
 	(*Tokens)(nil),                           // 1: purser.auth.v1.Tokens
@@ -967,22 +1155,22 @@ var file_purser_auth_v1_session_service_proto_goTypes = []any{
 	(*ListSessionsResponse)(nil),             // 11: purser.auth.v1.ListSessionsResponse
 	(*RevokeSessionRequest)(nil),             // 12: purser.auth.v1.RevokeSessionRequest
 	(*RevokeSessionResponse)(nil),            // 13: purser.auth.v1.RevokeSessionResponse
-	(*FinishOAuthResponse)(nil),              // 14: purser.auth.v1.FinishOAuthResponse
-	(*ExchangeLoginCodeResponse)(nil),        // 15: purser.auth.v1.ExchangeLoginCodeResponse
-	(*FinishWalletLoginResponse)(nil),        // 16: purser.auth.v1.FinishWalletLoginResponse
-	(*timestamppb.Timestamp)(nil),            // 17: google.protobuf.Timestamp
-	(*ReauthenticateRequest)(nil),            // 18: purser.auth.v1.ReauthenticateRequest
-	(*IssueServiceAccountTokenRequest)(nil),  // 19: purser.auth.v1.IssueServiceAccountTokenRequest
-	(*EnrollTotpRequest)(nil),                // 20: purser.auth.v1.EnrollTotpRequest
-	(*ConfirmTotpRequest)(nil),               // 21: purser.auth.v1.ConfirmTotpRequest
-	(*DisableTotpRequest)(nil),               // 22: purser.auth.v1.DisableTotpRequest
-	(*RenewRecoveryCodesRequest)(nil),        // 23: purser.auth.v1.RenewRecoveryCodesRequest
-	(*StartOAuthRequest)(nil),                // 24: purser.auth.v1.StartOAuthRequest
-	(*FinishOAuthRequest)(nil),               // 25: purser.auth.v1.FinishOAuthRequest
-	(*ExchangeLoginCodeRequest)(nil),         // 26: purser.auth.v1.ExchangeLoginCodeRequest
-	(*StartWalletLoginRequest)(nil),          // 27: purser.auth.v1.StartWalletLoginRequest
-	(*FinishWalletLoginRequest)(nil),         // 28: purser.auth.v1.FinishWalletLoginRequest
-	(*ReauthenticateResponse)(nil),           // 29: purser.auth.v1.ReauthenticateResponse
+	(*ReauthenticateRequest)(nil),            // 14: purser.auth.v1.ReauthenticateRequest
+	(*ReauthenticateResponse)(nil),           // 15: purser.auth.v1.ReauthenticateResponse
+	(*FinishOAuthResponse)(nil),              // 16: purser.auth.v1.FinishOAuthResponse
+	(*ExchangeLoginCodeRequest)(nil),         // 17: purser.auth.v1.ExchangeLoginCodeRequest
+	(*ExchangeLoginCodeResponse)(nil),        // 18: purser.auth.v1.ExchangeLoginCodeResponse
+	(*FinishWalletLoginResponse)(nil),        // 19: purser.auth.v1.FinishWalletLoginResponse
+	(*timestamppb.Timestamp)(nil),            // 20: google.protobuf.Timestamp
+	(*IssueServiceAccountTokenRequest)(nil),  // 21: purser.auth.v1.IssueServiceAccountTokenRequest
+	(*EnrollTotpRequest)(nil),                // 22: purser.auth.v1.EnrollTotpRequest
+	(*ConfirmTotpRequest)(nil),               // 23: purser.auth.v1.ConfirmTotpRequest
+	(*DisableTotpRequest)(nil),               // 24: purser.auth.v1.DisableTotpRequest
+	(*RenewRecoveryCodesRequest)(nil),        // 25: purser.auth.v1.RenewRecoveryCodesRequest
+	(*StartOAuthRequest)(nil),                // 26: purser.auth.v1.StartOAuthRequest
+	(*FinishOAuthRequest)(nil),               // 27: purser.auth.v1.FinishOAuthRequest
+	(*StartWalletLoginRequest)(nil),          // 28: purser.auth.v1.StartWalletLoginRequest
+	(*FinishWalletLoginRequest)(nil),         // 29: purser.auth.v1.FinishWalletLoginRequest
 	(*IssueServiceAccountTokenResponse)(nil), // 30: purser.auth.v1.IssueServiceAccountTokenResponse
 	(*EnrollTotpResponse)(nil),               // 31: purser.auth.v1.EnrollTotpResponse
 	(*ConfirmTotpResponse)(nil),              // 32: purser.auth.v1.ConfirmTotpResponse
@@ -992,56 +1180,57 @@ var file_purser_auth_v1_session_service_proto_goTypes = []any{
 	(*StartWalletLoginResponse)(nil),         // 36: purser.auth.v1.StartWalletLoginResponse
 }
 var file_purser_auth_v1_session_service_proto_depIdxs = []int32{
-	17, // 0: purser.auth.v1.Session.create_time:type_name -> google.protobuf.Timestamp
-	17, // 1: purser.auth.v1.Session.expire_time:type_name -> google.protobuf.Timestamp
-	17, // 2: purser.auth.v1.Session.last_use_time:type_name -> google.protobuf.Timestamp
-	17, // 3: purser.auth.v1.Tokens.access_expire_time:type_name -> google.protobuf.Timestamp
-	17, // 4: purser.auth.v1.Tokens.refresh_expire_time:type_name -> google.protobuf.Timestamp
+	20, // 0: purser.auth.v1.Session.create_time:type_name -> google.protobuf.Timestamp
+	20, // 1: purser.auth.v1.Session.expire_time:type_name -> google.protobuf.Timestamp
+	20, // 2: purser.auth.v1.Session.last_use_time:type_name -> google.protobuf.Timestamp
+	20, // 3: purser.auth.v1.Tokens.access_expire_time:type_name -> google.protobuf.Timestamp
+	20, // 4: purser.auth.v1.Tokens.refresh_expire_time:type_name -> google.protobuf.Timestamp
 	1,  // 5: purser.auth.v1.LoginResponse.tokens:type_name -> purser.auth.v1.Tokens
 	1,  // 6: purser.auth.v1.RefreshResponse.tokens:type_name -> purser.auth.v1.Tokens
 	0,  // 7: purser.auth.v1.ListSessionsResponse.sessions:type_name -> purser.auth.v1.Session
-	1,  // 8: purser.auth.v1.FinishOAuthResponse.tokens:type_name -> purser.auth.v1.Tokens
-	1,  // 9: purser.auth.v1.ExchangeLoginCodeResponse.tokens:type_name -> purser.auth.v1.Tokens
-	1,  // 10: purser.auth.v1.FinishWalletLoginResponse.tokens:type_name -> purser.auth.v1.Tokens
-	2,  // 11: purser.auth.v1.SessionService.Login:input_type -> purser.auth.v1.LoginRequest
-	4,  // 12: purser.auth.v1.SessionService.Refresh:input_type -> purser.auth.v1.RefreshRequest
-	6,  // 13: purser.auth.v1.SessionService.Logout:input_type -> purser.auth.v1.LogoutRequest
-	8,  // 14: purser.auth.v1.SessionService.LogoutAll:input_type -> purser.auth.v1.LogoutAllRequest
-	10, // 15: purser.auth.v1.SessionService.ListSessions:input_type -> purser.auth.v1.ListSessionsRequest
-	12, // 16: purser.auth.v1.SessionService.RevokeSession:input_type -> purser.auth.v1.RevokeSessionRequest
-	18, // 17: purser.auth.v1.SessionService.Reauthenticate:input_type -> purser.auth.v1.ReauthenticateRequest
-	19, // 18: purser.auth.v1.SessionService.IssueServiceAccountToken:input_type -> purser.auth.v1.IssueServiceAccountTokenRequest
-	20, // 19: purser.auth.v1.SessionService.EnrollTotp:input_type -> purser.auth.v1.EnrollTotpRequest
-	21, // 20: purser.auth.v1.SessionService.ConfirmTotp:input_type -> purser.auth.v1.ConfirmTotpRequest
-	22, // 21: purser.auth.v1.SessionService.DisableTotp:input_type -> purser.auth.v1.DisableTotpRequest
-	23, // 22: purser.auth.v1.SessionService.RenewRecoveryCodes:input_type -> purser.auth.v1.RenewRecoveryCodesRequest
-	24, // 23: purser.auth.v1.SessionService.StartOAuth:input_type -> purser.auth.v1.StartOAuthRequest
-	25, // 24: purser.auth.v1.SessionService.FinishOAuth:input_type -> purser.auth.v1.FinishOAuthRequest
-	26, // 25: purser.auth.v1.SessionService.ExchangeLoginCode:input_type -> purser.auth.v1.ExchangeLoginCodeRequest
-	27, // 26: purser.auth.v1.SessionService.StartWalletLogin:input_type -> purser.auth.v1.StartWalletLoginRequest
-	28, // 27: purser.auth.v1.SessionService.FinishWalletLogin:input_type -> purser.auth.v1.FinishWalletLoginRequest
-	3,  // 28: purser.auth.v1.SessionService.Login:output_type -> purser.auth.v1.LoginResponse
-	5,  // 29: purser.auth.v1.SessionService.Refresh:output_type -> purser.auth.v1.RefreshResponse
-	7,  // 30: purser.auth.v1.SessionService.Logout:output_type -> purser.auth.v1.LogoutResponse
-	9,  // 31: purser.auth.v1.SessionService.LogoutAll:output_type -> purser.auth.v1.LogoutAllResponse
-	11, // 32: purser.auth.v1.SessionService.ListSessions:output_type -> purser.auth.v1.ListSessionsResponse
-	13, // 33: purser.auth.v1.SessionService.RevokeSession:output_type -> purser.auth.v1.RevokeSessionResponse
-	29, // 34: purser.auth.v1.SessionService.Reauthenticate:output_type -> purser.auth.v1.ReauthenticateResponse
-	30, // 35: purser.auth.v1.SessionService.IssueServiceAccountToken:output_type -> purser.auth.v1.IssueServiceAccountTokenResponse
-	31, // 36: purser.auth.v1.SessionService.EnrollTotp:output_type -> purser.auth.v1.EnrollTotpResponse
-	32, // 37: purser.auth.v1.SessionService.ConfirmTotp:output_type -> purser.auth.v1.ConfirmTotpResponse
-	33, // 38: purser.auth.v1.SessionService.DisableTotp:output_type -> purser.auth.v1.DisableTotpResponse
-	34, // 39: purser.auth.v1.SessionService.RenewRecoveryCodes:output_type -> purser.auth.v1.RenewRecoveryCodesResponse
-	35, // 40: purser.auth.v1.SessionService.StartOAuth:output_type -> purser.auth.v1.StartOAuthResponse
-	14, // 41: purser.auth.v1.SessionService.FinishOAuth:output_type -> purser.auth.v1.FinishOAuthResponse
-	15, // 42: purser.auth.v1.SessionService.ExchangeLoginCode:output_type -> purser.auth.v1.ExchangeLoginCodeResponse
-	36, // 43: purser.auth.v1.SessionService.StartWalletLogin:output_type -> purser.auth.v1.StartWalletLoginResponse
-	16, // 44: purser.auth.v1.SessionService.FinishWalletLogin:output_type -> purser.auth.v1.FinishWalletLoginResponse
-	28, // [28:45] is the sub-list for method output_type
-	11, // [11:28] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	20, // 8: purser.auth.v1.ReauthenticateResponse.access_expire_time:type_name -> google.protobuf.Timestamp
+	1,  // 9: purser.auth.v1.FinishOAuthResponse.tokens:type_name -> purser.auth.v1.Tokens
+	1,  // 10: purser.auth.v1.ExchangeLoginCodeResponse.tokens:type_name -> purser.auth.v1.Tokens
+	1,  // 11: purser.auth.v1.FinishWalletLoginResponse.tokens:type_name -> purser.auth.v1.Tokens
+	2,  // 12: purser.auth.v1.SessionService.Login:input_type -> purser.auth.v1.LoginRequest
+	4,  // 13: purser.auth.v1.SessionService.Refresh:input_type -> purser.auth.v1.RefreshRequest
+	6,  // 14: purser.auth.v1.SessionService.Logout:input_type -> purser.auth.v1.LogoutRequest
+	8,  // 15: purser.auth.v1.SessionService.LogoutAll:input_type -> purser.auth.v1.LogoutAllRequest
+	10, // 16: purser.auth.v1.SessionService.ListSessions:input_type -> purser.auth.v1.ListSessionsRequest
+	12, // 17: purser.auth.v1.SessionService.RevokeSession:input_type -> purser.auth.v1.RevokeSessionRequest
+	14, // 18: purser.auth.v1.SessionService.Reauthenticate:input_type -> purser.auth.v1.ReauthenticateRequest
+	21, // 19: purser.auth.v1.SessionService.IssueServiceAccountToken:input_type -> purser.auth.v1.IssueServiceAccountTokenRequest
+	22, // 20: purser.auth.v1.SessionService.EnrollTotp:input_type -> purser.auth.v1.EnrollTotpRequest
+	23, // 21: purser.auth.v1.SessionService.ConfirmTotp:input_type -> purser.auth.v1.ConfirmTotpRequest
+	24, // 22: purser.auth.v1.SessionService.DisableTotp:input_type -> purser.auth.v1.DisableTotpRequest
+	25, // 23: purser.auth.v1.SessionService.RenewRecoveryCodes:input_type -> purser.auth.v1.RenewRecoveryCodesRequest
+	26, // 24: purser.auth.v1.SessionService.StartOAuth:input_type -> purser.auth.v1.StartOAuthRequest
+	27, // 25: purser.auth.v1.SessionService.FinishOAuth:input_type -> purser.auth.v1.FinishOAuthRequest
+	17, // 26: purser.auth.v1.SessionService.ExchangeLoginCode:input_type -> purser.auth.v1.ExchangeLoginCodeRequest
+	28, // 27: purser.auth.v1.SessionService.StartWalletLogin:input_type -> purser.auth.v1.StartWalletLoginRequest
+	29, // 28: purser.auth.v1.SessionService.FinishWalletLogin:input_type -> purser.auth.v1.FinishWalletLoginRequest
+	3,  // 29: purser.auth.v1.SessionService.Login:output_type -> purser.auth.v1.LoginResponse
+	5,  // 30: purser.auth.v1.SessionService.Refresh:output_type -> purser.auth.v1.RefreshResponse
+	7,  // 31: purser.auth.v1.SessionService.Logout:output_type -> purser.auth.v1.LogoutResponse
+	9,  // 32: purser.auth.v1.SessionService.LogoutAll:output_type -> purser.auth.v1.LogoutAllResponse
+	11, // 33: purser.auth.v1.SessionService.ListSessions:output_type -> purser.auth.v1.ListSessionsResponse
+	13, // 34: purser.auth.v1.SessionService.RevokeSession:output_type -> purser.auth.v1.RevokeSessionResponse
+	15, // 35: purser.auth.v1.SessionService.Reauthenticate:output_type -> purser.auth.v1.ReauthenticateResponse
+	30, // 36: purser.auth.v1.SessionService.IssueServiceAccountToken:output_type -> purser.auth.v1.IssueServiceAccountTokenResponse
+	31, // 37: purser.auth.v1.SessionService.EnrollTotp:output_type -> purser.auth.v1.EnrollTotpResponse
+	32, // 38: purser.auth.v1.SessionService.ConfirmTotp:output_type -> purser.auth.v1.ConfirmTotpResponse
+	33, // 39: purser.auth.v1.SessionService.DisableTotp:output_type -> purser.auth.v1.DisableTotpResponse
+	34, // 40: purser.auth.v1.SessionService.RenewRecoveryCodes:output_type -> purser.auth.v1.RenewRecoveryCodesResponse
+	35, // 41: purser.auth.v1.SessionService.StartOAuth:output_type -> purser.auth.v1.StartOAuthResponse
+	16, // 42: purser.auth.v1.SessionService.FinishOAuth:output_type -> purser.auth.v1.FinishOAuthResponse
+	18, // 43: purser.auth.v1.SessionService.ExchangeLoginCode:output_type -> purser.auth.v1.ExchangeLoginCodeResponse
+	36, // 44: purser.auth.v1.SessionService.StartWalletLogin:output_type -> purser.auth.v1.StartWalletLoginResponse
+	19, // 45: purser.auth.v1.SessionService.FinishWalletLogin:output_type -> purser.auth.v1.FinishWalletLoginResponse
+	29, // [29:46] is the sub-list for method output_type
+	12, // [12:29] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_purser_auth_v1_session_service_proto_init() }
@@ -1059,7 +1248,7 @@ func file_purser_auth_v1_session_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_auth_v1_session_service_proto_rawDesc), len(file_purser_auth_v1_session_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

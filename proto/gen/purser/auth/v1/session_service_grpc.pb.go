@@ -50,12 +50,12 @@ const (
 type SessionServiceClient interface {
 	// Login checks an e-mail address and password and starts a session.
 	//
-	// UNAUTHENTICATED: INVALID_CREDENTIALS for an unknown address and for a wrong
+	// UNAUTHENTICATED: INVALID_CREDENTIALS for an unknown e-mail address and for a wrong
 	// password, without saying which; TOTP_REQUIRED when the password is right and
 	// the account has a second factor: call again with second_factor_code;
 	// TOTP_INVALID when that is wrong or was used before; ACCOUNT_DISABLED.
 	// RESOURCE_EXHAUSTED with a retry delay: TOO_MANY_ATTEMPTS after too many failures
-	// of an account or from an address, PASSWORD_HASHING_BUSY when too many passwords
+	// of an account or from an IP address, PASSWORD_HASHING_BUSY when too many passwords
 	// are being checked.
 	Login(ctx context.Context, in *LoginRequest, opts ...grpc.CallOption) (*LoginResponse, error)
 	// Refresh exchanges a refresh token for a new pair of tokens. The old refresh
@@ -151,8 +151,8 @@ type SessionServiceClient interface {
 	FinishOAuth(ctx context.Context, in *FinishOAuthRequest, opts ...grpc.CallOption) (*FinishOAuthResponse, error)
 	// ExchangeLoginCode exchanges a login code for tokens, once: that of FinishOAuth
 	// within five minutes, that of the hosted page (GET /oauth/<provider>/start on the
-	// HTTP port) within one. A missing second factor doesn't use the code up and
-	// extends its time to five minutes; a wrong one may be repeated five times.
+	// HTTP port) within one. A missing second factor doesn't use the login code up and
+	// extends its time to five minutes. The fifth wrong second factor uses it up.
 	//
 	// UNAUTHENTICATED: LOGIN_CODE_INVALID, TOTP_REQUIRED, TOTP_INVALID,
 	// ACCOUNT_DISABLED, IDENTITY_UNLINKED when the identity has been removed from the
@@ -162,7 +162,7 @@ type SessionServiceClient interface {
 	// StartWalletLogin returns a message for a wallet to sign (EIP-4361), which is
 	// valid for five minutes, for FinishWalletLogin or IdentityService.LinkWallet.
 	//
-	// INVALID_ARGUMENT for an address whose checksum is wrong, or a chain that is
+	// INVALID_ARGUMENT for a chain address whose checksum is wrong, or a chain that is
 	// not allowed. FAILED_PRECONDITION (WALLET_SIGN_IN_DISABLED). UNAVAILABLE
 	// (SIGN_IN_UNAVAILABLE). RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) with a retry
 	// delay.
@@ -170,16 +170,15 @@ type SessionServiceClient interface {
 	// FinishWalletLogin starts a session for the account of the wallet that signed a
 	// message of StartWalletLogin. A new wallet gets a new account, without an e-mail
 	// address. An externally owned account is the same identity on all chains; a
-	// contract wallet (ERC-1271) is one on its own chain. A message can be used once,
-	// except after UNAVAILABLE, after a missing second factor, and after a wrong one,
-	// which may be repeated five times.
+	// contract wallet (ERC-1271) is one on its own chain. A message can be used once;
+	// UNAVAILABLE and a missing second factor don't use it up, and of the wrong second
+	// factors the fifth does.
 	//
 	// INVALID_ARGUMENT names what is wrong with the form of the message or the
 	// signature. UNAUTHENTICATED: WALLET_MESSAGE_REFUSED for a message of another site
 	// or chain, or one that is not valid yet; WALLET_MESSAGE_EXPIRED,
-	// WALLET_NONCE_INVALID,
-	// WALLET_SIGNATURE_INVALID, TOTP_REQUIRED, TOTP_INVALID, ACCOUNT_DISABLED,
-	// IDENTITY_UNLINKED.
+	// WALLET_NONCE_INVALID, WALLET_SIGNATURE_INVALID, TOTP_REQUIRED, TOTP_INVALID,
+	// ACCOUNT_DISABLED, IDENTITY_UNLINKED.
 	// FAILED_PRECONDITION: WALLET_NOT_DEPLOYED (ERC-6492), CHAIN_NOT_CONFIGURED,
 	// WALLET_SIGN_IN_DISABLED. UNAVAILABLE: CHAIN_UNAVAILABLE,
 	// SIGN_IN_UNAVAILABLE. RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) with a retry
@@ -377,12 +376,12 @@ func (c *sessionServiceClient) FinishWalletLogin(ctx context.Context, in *Finish
 type SessionServiceServer interface {
 	// Login checks an e-mail address and password and starts a session.
 	//
-	// UNAUTHENTICATED: INVALID_CREDENTIALS for an unknown address and for a wrong
+	// UNAUTHENTICATED: INVALID_CREDENTIALS for an unknown e-mail address and for a wrong
 	// password, without saying which; TOTP_REQUIRED when the password is right and
 	// the account has a second factor: call again with second_factor_code;
 	// TOTP_INVALID when that is wrong or was used before; ACCOUNT_DISABLED.
 	// RESOURCE_EXHAUSTED with a retry delay: TOO_MANY_ATTEMPTS after too many failures
-	// of an account or from an address, PASSWORD_HASHING_BUSY when too many passwords
+	// of an account or from an IP address, PASSWORD_HASHING_BUSY when too many passwords
 	// are being checked.
 	Login(context.Context, *LoginRequest) (*LoginResponse, error)
 	// Refresh exchanges a refresh token for a new pair of tokens. The old refresh
@@ -478,8 +477,8 @@ type SessionServiceServer interface {
 	FinishOAuth(context.Context, *FinishOAuthRequest) (*FinishOAuthResponse, error)
 	// ExchangeLoginCode exchanges a login code for tokens, once: that of FinishOAuth
 	// within five minutes, that of the hosted page (GET /oauth/<provider>/start on the
-	// HTTP port) within one. A missing second factor doesn't use the code up and
-	// extends its time to five minutes; a wrong one may be repeated five times.
+	// HTTP port) within one. A missing second factor doesn't use the login code up and
+	// extends its time to five minutes. The fifth wrong second factor uses it up.
 	//
 	// UNAUTHENTICATED: LOGIN_CODE_INVALID, TOTP_REQUIRED, TOTP_INVALID,
 	// ACCOUNT_DISABLED, IDENTITY_UNLINKED when the identity has been removed from the
@@ -489,7 +488,7 @@ type SessionServiceServer interface {
 	// StartWalletLogin returns a message for a wallet to sign (EIP-4361), which is
 	// valid for five minutes, for FinishWalletLogin or IdentityService.LinkWallet.
 	//
-	// INVALID_ARGUMENT for an address whose checksum is wrong, or a chain that is
+	// INVALID_ARGUMENT for a chain address whose checksum is wrong, or a chain that is
 	// not allowed. FAILED_PRECONDITION (WALLET_SIGN_IN_DISABLED). UNAVAILABLE
 	// (SIGN_IN_UNAVAILABLE). RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) with a retry
 	// delay.
@@ -497,16 +496,15 @@ type SessionServiceServer interface {
 	// FinishWalletLogin starts a session for the account of the wallet that signed a
 	// message of StartWalletLogin. A new wallet gets a new account, without an e-mail
 	// address. An externally owned account is the same identity on all chains; a
-	// contract wallet (ERC-1271) is one on its own chain. A message can be used once,
-	// except after UNAVAILABLE, after a missing second factor, and after a wrong one,
-	// which may be repeated five times.
+	// contract wallet (ERC-1271) is one on its own chain. A message can be used once;
+	// UNAVAILABLE and a missing second factor don't use it up, and of the wrong second
+	// factors the fifth does.
 	//
 	// INVALID_ARGUMENT names what is wrong with the form of the message or the
 	// signature. UNAUTHENTICATED: WALLET_MESSAGE_REFUSED for a message of another site
 	// or chain, or one that is not valid yet; WALLET_MESSAGE_EXPIRED,
-	// WALLET_NONCE_INVALID,
-	// WALLET_SIGNATURE_INVALID, TOTP_REQUIRED, TOTP_INVALID, ACCOUNT_DISABLED,
-	// IDENTITY_UNLINKED.
+	// WALLET_NONCE_INVALID, WALLET_SIGNATURE_INVALID, TOTP_REQUIRED, TOTP_INVALID,
+	// ACCOUNT_DISABLED, IDENTITY_UNLINKED.
 	// FAILED_PRECONDITION: WALLET_NOT_DEPLOYED (ERC-6492), CHAIN_NOT_CONFIGURED,
 	// WALLET_SIGN_IN_DISABLED. UNAVAILABLE: CHAIN_UNAVAILABLE,
 	// SIGN_IN_UNAVAILABLE. RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) with a retry

@@ -53,7 +53,7 @@ type TokenServiceClient interface {
 	// tokens of their own; the ids in it are of no use to others.
 	//
 	// RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) when this replica has too many streams, of
-	// the caller's address or in all. UNAVAILABLE (REVOCATIONS_UNAVAILABLE), also in a
+	// the caller's IP address or in all. UNAVAILABLE (REVOCATIONS_UNAVAILABLE), also in a
 	// running stream, while this replica can't read what is revoked; another replica
 	// may.
 	WatchRevocations(ctx context.Context, in *WatchRevocationsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchRevocationsResponse], error)
@@ -144,7 +144,7 @@ type TokenServiceServer interface {
 	// tokens of their own; the ids in it are of no use to others.
 	//
 	// RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) when this replica has too many streams, of
-	// the caller's address or in all. UNAVAILABLE (REVOCATIONS_UNAVAILABLE), also in a
+	// the caller's IP address or in all. UNAVAILABLE (REVOCATIONS_UNAVAILABLE), also in a
 	// running stream, while this replica can't read what is revoked; another replica
 	// may.
 	WatchRevocations(*WatchRevocationsRequest, grpc.ServerStreamingServer[WatchRevocationsResponse]) error

@@ -98,7 +98,8 @@ func (x *UserRecord) GetHasSecondFactor() bool {
 type ListUsersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 1 to 200; 50 when 0.
-	PageSize  int32  `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// next_page_token of the previous page of the same query; empty for the first page.
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	// Only accounts whose e-mail address begins with this, without regard to case.
 	EmailPrefix string `protobuf:"bytes,3,opt,name=email_prefix,json=emailPrefix,proto3" json:"email_prefix,omitempty"`

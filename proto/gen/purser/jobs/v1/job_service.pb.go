@@ -213,9 +213,9 @@ func (x *JobRun) GetError() string {
 
 type ListJobRunsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// At most 500; 0 means 100.
+	// 1 to 500; 100 when 0.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// next_page_token of the page before; empty for the first page.
+	// next_page_token of the previous page of the same query; empty for the first page.
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	// Only runs of this job; empty for all jobs.
 	Job           string `protobuf:"bytes,3,opt,name=job,proto3" json:"job,omitempty"`

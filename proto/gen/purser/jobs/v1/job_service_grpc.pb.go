@@ -32,7 +32,7 @@ const (
 type JobServiceClient interface {
 	// ListJobRuns returns the runs of the service's jobs, newest first.
 	//
-	// INVALID_ARGUMENT when page_token was not returned for this query and caller.
+	// INVALID_ARGUMENT for a page_token of another query.
 	ListJobRuns(ctx context.Context, in *ListJobRunsRequest, opts ...grpc.CallOption) (*ListJobRunsResponse, error)
 	// TriggerJob adds one more run of a job, which starts on any replica as soon
 	// as one has a free slot.
@@ -81,7 +81,7 @@ func (c *jobServiceClient) TriggerJob(ctx context.Context, in *TriggerJobRequest
 type JobServiceServer interface {
 	// ListJobRuns returns the runs of the service's jobs, newest first.
 	//
-	// INVALID_ARGUMENT when page_token was not returned for this query and caller.
+	// INVALID_ARGUMENT for a page_token of another query.
 	ListJobRuns(context.Context, *ListJobRunsRequest) (*ListJobRunsResponse, error)
 	// TriggerJob adds one more run of a job, which starts on any replica as soon
 	// as one has a free slot.

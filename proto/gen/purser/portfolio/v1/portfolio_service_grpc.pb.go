@@ -43,10 +43,10 @@ type PortfolioServiceClient interface {
 	// UNAVAILABLE (WALLET_UNAVAILABLE) when there is no snapshot either.
 	GetValuation(ctx context.Context, in *GetValuationRequest, opts ...grpc.CallOption) (*GetValuationResponse, error)
 	// TakeSnapshot stores the portfolio's value for the current hour, UTC. There is one
-	// snapshot an hour. A complete one replaces an incomplete one; an incomplete one
-	// replaces another that lacks the balances of more wallets, or of as many wallets
-	// and the prices of more positions, or of as many of both and has more stale
-	// prices. Otherwise the first is kept.
+	// snapshot an hour. A complete one replaces an incomplete one. Of two incomplete ones
+	// the better is kept: the one with fewer wallets without balances, then with fewer
+	// positions without a price, then with fewer stale prices. Otherwise the first is
+	// kept.
 	//
 	// With start_time and end_time it backfills: it takes the snapshots of the hours
 	// that begin in that range, oldest first, from the balances and prices of that
@@ -154,10 +154,10 @@ type PortfolioServiceServer interface {
 	// UNAVAILABLE (WALLET_UNAVAILABLE) when there is no snapshot either.
 	GetValuation(context.Context, *GetValuationRequest) (*GetValuationResponse, error)
 	// TakeSnapshot stores the portfolio's value for the current hour, UTC. There is one
-	// snapshot an hour. A complete one replaces an incomplete one; an incomplete one
-	// replaces another that lacks the balances of more wallets, or of as many wallets
-	// and the prices of more positions, or of as many of both and has more stale
-	// prices. Otherwise the first is kept.
+	// snapshot an hour. A complete one replaces an incomplete one. Of two incomplete ones
+	// the better is kept: the one with fewer wallets without balances, then with fewer
+	// positions without a price, then with fewer stale prices. Otherwise the first is
+	// kept.
 	//
 	// With start_time and end_time it backfills: it takes the snapshots of the hours
 	// that begin in that range, oldest first, from the balances and prices of that

@@ -31,7 +31,7 @@ type BalanceServiceClient interface {
 	// ListBalances returns the balances of one of the caller's wallets, including zero
 	// balances, ordered by token id.
 	//
-	// NOT_FOUND if the caller has no such wallet. INVALID_ARGUMENT for a page_token of
+	// NOT_FOUND when the caller has no such wallet. INVALID_ARGUMENT for a page_token of
 	// another query.
 	ListBalances(ctx context.Context, in *ListBalancesRequest, opts ...grpc.CallOption) (*ListBalancesResponse, error)
 }
@@ -63,7 +63,7 @@ type BalanceServiceServer interface {
 	// ListBalances returns the balances of one of the caller's wallets, including zero
 	// balances, ordered by token id.
 	//
-	// NOT_FOUND if the caller has no such wallet. INVALID_ARGUMENT for a page_token of
+	// NOT_FOUND when the caller has no such wallet. INVALID_ARGUMENT for a page_token of
 	// another query.
 	ListBalances(context.Context, *ListBalancesRequest) (*ListBalancesResponse, error)
 	mustEmbedUnimplementedBalanceServiceServer()

@@ -325,7 +325,8 @@ type CreateWalletRequest struct {
 	// CAIP-10 account id of the namespace eip155. The address is in lower case or in
 	// EIP-55 form; one in mixed case with a wrong checksum is INVALID_ARGUMENT.
 	Account string `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
-	// At most 80 characters.
+	// At most 80 characters without control characters, after surrounding white space
+	// is removed. May be empty.
 	Label string `protobuf:"bytes,2,opt,name=label,proto3" json:"label,omitempty"`
 	// A UUID that the caller chooses, so that the call can be repeated.
 	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
@@ -519,7 +520,8 @@ func (x *GetWalletResponse) GetWallet() *Wallet {
 type ListWalletsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 1 to 200; 50 when 0.
-	PageSize      int32      `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// next_page_token of the previous page of the same query; empty for the first page.
 	PageToken     string     `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	View          WalletView `protobuf:"varint,3,opt,name=view,proto3,enum=purser.wallet.v1.WalletView" json:"view,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -633,9 +635,10 @@ func (x *ListWalletsResponse) GetNextPageToken() string {
 type UpdateWalletRequest struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	WalletId string                 `protobuf:"bytes,1,opt,name=wallet_id,json=walletId,proto3" json:"wallet_id,omitempty"`
-	// 1 to 80 characters.
+	// As in CreateWalletRequest, but not empty.
 	Label string `protobuf:"bytes,2,opt,name=label,proto3" json:"label,omitempty"`
-	// The fields to set: "label". Empty for all that can be set.
+	// The fields to set. Unset, empty and "label" mean the same, since only the label can
+	// be set.
 	UpdateMask *fieldmaskpb.FieldMask `protobuf:"bytes,3,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
 	// If set, Wallet.etag that the wallet must still have.
 	Etag          string `protobuf:"bytes,4,opt,name=etag,proto3" json:"etag,omitempty"`

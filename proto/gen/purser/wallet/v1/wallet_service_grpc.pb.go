@@ -44,7 +44,7 @@ type WalletServiceClient interface {
 	CreateWallet(ctx context.Context, in *CreateWalletRequest, opts ...grpc.CallOption) (*CreateWalletResponse, error)
 	// GetWallet returns a wallet.
 	//
-	// NOT_FOUND.
+	// NOT_FOUND when the caller has no such wallet.
 	GetWallet(ctx context.Context, in *GetWalletRequest, opts ...grpc.CallOption) (*GetWalletResponse, error)
 	// ListWallets returns the caller's wallets, oldest first.
 	//
@@ -52,12 +52,14 @@ type WalletServiceClient interface {
 	ListWallets(ctx context.Context, in *ListWalletsRequest, opts ...grpc.CallOption) (*ListWalletsResponse, error)
 	// UpdateWallet sets the fields in update_mask; "label" is the only one.
 	//
-	// NOT_FOUND. ABORTED (ETAG_MISMATCH) when etag is set and the wallet has changed
-	// since.
+	// NOT_FOUND when the caller has no such wallet. INVALID_ARGUMENT for an update_mask
+	// with another path, and for an invalid label. ABORTED (ETAG_MISMATCH) when etag is
+	// set and the wallet has changed since.
 	UpdateWallet(ctx context.Context, in *UpdateWalletRequest, opts ...grpc.CallOption) (*UpdateWalletResponse, error)
 	// DeleteWallet removes a wallet and its balances.
 	//
-	// NOT_FOUND. ABORTED (ETAG_MISMATCH) as in UpdateWallet.
+	// NOT_FOUND when the caller has no such wallet. ABORTED (ETAG_MISMATCH) as in
+	// UpdateWallet.
 	DeleteWallet(ctx context.Context, in *DeleteWalletRequest, opts ...grpc.CallOption) (*DeleteWalletResponse, error)
 	// SyncWallet reads the wallet's balances from the chain, all at the same block, and
 	// stores them.
@@ -66,7 +68,7 @@ type WalletServiceClient interface {
 	// block is before that of the last sync, CHAIN_IMPLAUSIBLE when the chain can't
 	// have reached the node's block since. The stored balances then stay.
 	// FAILED_PRECONDITION (CHAIN_NOT_CONFIGURED) when the deployment has no node of the
-	// wallet's chain. NOT_FOUND.
+	// wallet's chain. NOT_FOUND when the caller has no such wallet.
 	SyncWallet(ctx context.Context, in *SyncWalletRequest, opts ...grpc.CallOption) (*SyncWalletResponse, error)
 }
 
@@ -155,7 +157,7 @@ type WalletServiceServer interface {
 	CreateWallet(context.Context, *CreateWalletRequest) (*CreateWalletResponse, error)
 	// GetWallet returns a wallet.
 	//
-	// NOT_FOUND.
+	// NOT_FOUND when the caller has no such wallet.
 	GetWallet(context.Context, *GetWalletRequest) (*GetWalletResponse, error)
 	// ListWallets returns the caller's wallets, oldest first.
 	//
@@ -163,12 +165,14 @@ type WalletServiceServer interface {
 	ListWallets(context.Context, *ListWalletsRequest) (*ListWalletsResponse, error)
 	// UpdateWallet sets the fields in update_mask; "label" is the only one.
 	//
-	// NOT_FOUND. ABORTED (ETAG_MISMATCH) when etag is set and the wallet has changed
-	// since.
+	// NOT_FOUND when the caller has no such wallet. INVALID_ARGUMENT for an update_mask
+	// with another path, and for an invalid label. ABORTED (ETAG_MISMATCH) when etag is
+	// set and the wallet has changed since.
 	UpdateWallet(context.Context, *UpdateWalletRequest) (*UpdateWalletResponse, error)
 	// DeleteWallet removes a wallet and its balances.
 	//
-	// NOT_FOUND. ABORTED (ETAG_MISMATCH) as in UpdateWallet.
+	// NOT_FOUND when the caller has no such wallet. ABORTED (ETAG_MISMATCH) as in
+	// UpdateWallet.
 	DeleteWallet(context.Context, *DeleteWalletRequest) (*DeleteWalletResponse, error)
 	// SyncWallet reads the wallet's balances from the chain, all at the same block, and
 	// stores them.
@@ -177,7 +181,7 @@ type WalletServiceServer interface {
 	// block is before that of the last sync, CHAIN_IMPLAUSIBLE when the chain can't
 	// have reached the node's block since. The stored balances then stay.
 	// FAILED_PRECONDITION (CHAIN_NOT_CONFIGURED) when the deployment has no node of the
-	// wallet's chain. NOT_FOUND.
+	// wallet's chain. NOT_FOUND when the caller has no such wallet.
 	SyncWallet(context.Context, *SyncWalletRequest) (*SyncWalletResponse, error)
 	mustEmbedUnimplementedWalletServiceServer()
 }

@@ -2,7 +2,7 @@
 // versions:
 // 	protoc-gen-go v1.36.12-devel
 // 	protoc        (unknown)
-// source: purser/auth/v1/operation.proto
+// source: purser/auth/v1/audit.proto
 
 package authv1
 
@@ -59,11 +59,11 @@ func (x AuditOutcome) String() string {
 }
 
 func (AuditOutcome) Descriptor() protoreflect.EnumDescriptor {
-	return file_purser_auth_v1_operation_proto_enumTypes[0].Descriptor()
+	return file_purser_auth_v1_audit_proto_enumTypes[0].Descriptor()
 }
 
 func (AuditOutcome) Type() protoreflect.EnumType {
-	return &file_purser_auth_v1_operation_proto_enumTypes[0]
+	return &file_purser_auth_v1_audit_proto_enumTypes[0]
 }
 
 func (x AuditOutcome) Number() protoreflect.EnumNumber {
@@ -72,7 +72,7 @@ func (x AuditOutcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use AuditOutcome.Descriptor instead.
 func (AuditOutcome) EnumDescriptor() ([]byte, []int) {
-	return file_purser_auth_v1_operation_proto_rawDescGZIP(), []int{0}
+	return file_purser_auth_v1_audit_proto_rawDescGZIP(), []int{0}
 }
 
 // AuditEvent is an action, or an attempt at one, that is relevant to the security
@@ -95,9 +95,9 @@ type AuditEvent struct {
 	ObjectId string `protobuf:"bytes,8,opt,name=object_id,json=objectId,proto3" json:"object_id,omitempty"`
 	// The IP address that it was done from; of an IPv6 address its /64 prefix. Empty
 	// after it has been erased.
-	Address string `protobuf:"bytes,9,opt,name=address,proto3" json:"address,omitempty"`
+	IpAddress string `protobuf:"bytes,9,opt,name=ip_address,json=ipAddress,proto3" json:"ip_address,omitempty"`
 	// The User-Agent, as the client sent it. Empty after it has been erased.
-	Device string `protobuf:"bytes,10,opt,name=device,proto3" json:"device,omitempty"`
+	UserAgent string `protobuf:"bytes,10,opt,name=user_agent,json=userAgent,proto3" json:"user_agent,omitempty"`
 	// The number of the seal that proves that the event is unchanged; 0 while it is
 	// not sealed.
 	SealNumber    int64 `protobuf:"varint,11,opt,name=seal_number,json=sealNumber,proto3" json:"seal_number,omitempty"`
@@ -107,7 +107,7 @@ type AuditEvent struct {
 
 func (x *AuditEvent) Reset() {
 	*x = AuditEvent{}
-	mi := &file_purser_auth_v1_operation_proto_msgTypes[0]
+	mi := &file_purser_auth_v1_audit_proto_msgTypes[0]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -119,7 +119,7 @@ func (x *AuditEvent) String() string {
 func (*AuditEvent) ProtoMessage() {}
 
 func (x *AuditEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_operation_proto_msgTypes[0]
+	mi := &file_purser_auth_v1_audit_proto_msgTypes[0]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -132,7 +132,7 @@ func (x *AuditEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEvent.ProtoReflect.Descriptor instead.
 func (*AuditEvent) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_operation_proto_rawDescGZIP(), []int{0}
+	return file_purser_auth_v1_audit_proto_rawDescGZIP(), []int{0}
 }
 
 func (x *AuditEvent) GetEventId() string {
@@ -191,16 +191,16 @@ func (x *AuditEvent) GetObjectId() string {
 	return ""
 }
 
-func (x *AuditEvent) GetAddress() string {
+func (x *AuditEvent) GetIpAddress() string {
 	if x != nil {
-		return x.Address
+		return x.IpAddress
 	}
 	return ""
 }
 
-func (x *AuditEvent) GetDevice() string {
+func (x *AuditEvent) GetUserAgent() string {
 	if x != nil {
-		return x.Device
+		return x.UserAgent
 	}
 	return ""
 }
@@ -215,7 +215,8 @@ func (x *AuditEvent) GetSealNumber() int64 {
 type ListAuditEventsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 1 to 500; 100 when 0.
-	PageSize  int32  `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// next_page_token of the previous page of the same query; empty for the first page.
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	// Only events with this subject_id.
 	SubjectId string `protobuf:"bytes,3,opt,name=subject_id,json=subjectId,proto3" json:"subject_id,omitempty"`
@@ -234,7 +235,7 @@ type ListAuditEventsRequest struct {
 
 func (x *ListAuditEventsRequest) Reset() {
 	*x = ListAuditEventsRequest{}
-	mi := &file_purser_auth_v1_operation_proto_msgTypes[1]
+	mi := &file_purser_auth_v1_audit_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -246,7 +247,7 @@ func (x *ListAuditEventsRequest) String() string {
 func (*ListAuditEventsRequest) ProtoMessage() {}
 
 func (x *ListAuditEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_operation_proto_msgTypes[1]
+	mi := &file_purser_auth_v1_audit_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -259,7 +260,7 @@ func (x *ListAuditEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditEventsRequest.ProtoReflect.Descriptor instead.
 func (*ListAuditEventsRequest) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_operation_proto_rawDescGZIP(), []int{1}
+	return file_purser_auth_v1_audit_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *ListAuditEventsRequest) GetPageSize() int32 {
@@ -329,7 +330,7 @@ type ListAuditEventsResponse struct {
 
 func (x *ListAuditEventsResponse) Reset() {
 	*x = ListAuditEventsResponse{}
-	mi := &file_purser_auth_v1_operation_proto_msgTypes[2]
+	mi := &file_purser_auth_v1_audit_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -341,7 +342,7 @@ func (x *ListAuditEventsResponse) String() string {
 func (*ListAuditEventsResponse) ProtoMessage() {}
 
 func (x *ListAuditEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_operation_proto_msgTypes[2]
+	mi := &file_purser_auth_v1_audit_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -354,7 +355,7 @@ func (x *ListAuditEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditEventsResponse.ProtoReflect.Descriptor instead.
 func (*ListAuditEventsResponse) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_operation_proto_rawDescGZIP(), []int{2}
+	return file_purser_auth_v1_audit_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *ListAuditEventsResponse) GetEvents() []*AuditEvent {
@@ -371,11 +372,11 @@ func (x *ListAuditEventsResponse) GetNextPageToken() string {
 	return ""
 }
 
-var File_purser_auth_v1_operation_proto protoreflect.FileDescriptor
+var File_purser_auth_v1_audit_proto protoreflect.FileDescriptor
 
-const file_purser_auth_v1_operation_proto_rawDesc = "" +
+const file_purser_auth_v1_audit_proto_rawDesc = "" +
 	"\n" +
-	"\x1epurser/auth/v1/operation.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf0\x02\n" +
+	"\x1apurser/auth/v1/audit.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfc\x02\n" +
 	"\n" +
 	"AuditEvent\x12\x19\n" +
 	"\bevent_id\x18\x01 \x01(\tR\aeventId\x129\n" +
@@ -387,10 +388,12 @@ const file_purser_auth_v1_operation_proto_rawDesc = "" +
 	"\bactor_id\x18\x06 \x01(\tR\aactorId\x12\x1d\n" +
 	"\n" +
 	"subject_id\x18\a \x01(\tR\tsubjectId\x12\x1b\n" +
-	"\tobject_id\x18\b \x01(\tR\bobjectId\x12\x18\n" +
-	"\aaddress\x18\t \x01(\tR\aaddress\x12\x16\n" +
-	"\x06device\x18\n" +
-	" \x01(\tR\x06device\x12\x1f\n" +
+	"\tobject_id\x18\b \x01(\tR\bobjectId\x12\x1d\n" +
+	"\n" +
+	"ip_address\x18\t \x01(\tR\tipAddress\x12\x1d\n" +
+	"\n" +
+	"user_agent\x18\n" +
+	" \x01(\tR\tuserAgent\x12\x1f\n" +
 	"\vseal_number\x18\v \x01(\x03R\n" +
 	"sealNumber\"\x8f\x03\n" +
 	"\x16ListAuditEventsRequest\x12'\n" +
@@ -415,27 +418,27 @@ const file_purser_auth_v1_operation_proto_rawDesc = "" +
 	"\x15AUDIT_OUTCOME_REFUSED\x10\x02B<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
 
 var (
-	file_purser_auth_v1_operation_proto_rawDescOnce sync.Once
-	file_purser_auth_v1_operation_proto_rawDescData []byte
+	file_purser_auth_v1_audit_proto_rawDescOnce sync.Once
+	file_purser_auth_v1_audit_proto_rawDescData []byte
 )
 
-func file_purser_auth_v1_operation_proto_rawDescGZIP() []byte {
-	file_purser_auth_v1_operation_proto_rawDescOnce.Do(func() {
-		file_purser_auth_v1_operation_proto_rawDescData = protoimpl.X.CompressGZIP(unsafe.Slice(unsafe.StringData(file_purser_auth_v1_operation_proto_rawDesc), len(file_purser_auth_v1_operation_proto_rawDesc)))
+func file_purser_auth_v1_audit_proto_rawDescGZIP() []byte {
+	file_purser_auth_v1_audit_proto_rawDescOnce.Do(func() {
+		file_purser_auth_v1_audit_proto_rawDescData = protoimpl.X.CompressGZIP(unsafe.Slice(unsafe.StringData(file_purser_auth_v1_audit_proto_rawDesc), len(file_purser_auth_v1_audit_proto_rawDesc)))
 	})
-	return file_purser_auth_v1_operation_proto_rawDescData
+	return file_purser_auth_v1_audit_proto_rawDescData
 }
 
-var file_purser_auth_v1_operation_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_purser_auth_v1_operation_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
-var file_purser_auth_v1_operation_proto_goTypes = []any{
+var file_purser_auth_v1_audit_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_purser_auth_v1_audit_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_purser_auth_v1_audit_proto_goTypes = []any{
 	(AuditOutcome)(0),               // 0: purser.auth.v1.AuditOutcome
 	(*AuditEvent)(nil),              // 1: purser.auth.v1.AuditEvent
 	(*ListAuditEventsRequest)(nil),  // 2: purser.auth.v1.ListAuditEventsRequest
 	(*ListAuditEventsResponse)(nil), // 3: purser.auth.v1.ListAuditEventsResponse
 	(*timestamppb.Timestamp)(nil),   // 4: google.protobuf.Timestamp
 }
-var file_purser_auth_v1_operation_proto_depIdxs = []int32{
+var file_purser_auth_v1_audit_proto_depIdxs = []int32{
 	4, // 0: purser.auth.v1.AuditEvent.event_time:type_name -> google.protobuf.Timestamp
 	0, // 1: purser.auth.v1.AuditEvent.outcome:type_name -> purser.auth.v1.AuditOutcome
 	0, // 2: purser.auth.v1.ListAuditEventsRequest.outcome:type_name -> purser.auth.v1.AuditOutcome
@@ -449,27 +452,27 @@ var file_purser_auth_v1_operation_proto_depIdxs = []int32{
 	0, // [0:6] is the sub-list for field type_name
 }
 
-func init() { file_purser_auth_v1_operation_proto_init() }
-func file_purser_auth_v1_operation_proto_init() {
-	if File_purser_auth_v1_operation_proto != nil {
+func init() { file_purser_auth_v1_audit_proto_init() }
+func file_purser_auth_v1_audit_proto_init() {
+	if File_purser_auth_v1_audit_proto != nil {
 		return
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
-			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_auth_v1_operation_proto_rawDesc), len(file_purser_auth_v1_operation_proto_rawDesc)),
+			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_auth_v1_audit_proto_rawDesc), len(file_purser_auth_v1_audit_proto_rawDesc)),
 			NumEnums:      1,
 			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
-		GoTypes:           file_purser_auth_v1_operation_proto_goTypes,
-		DependencyIndexes: file_purser_auth_v1_operation_proto_depIdxs,
-		EnumInfos:         file_purser_auth_v1_operation_proto_enumTypes,
-		MessageInfos:      file_purser_auth_v1_operation_proto_msgTypes,
+		GoTypes:           file_purser_auth_v1_audit_proto_goTypes,
+		DependencyIndexes: file_purser_auth_v1_audit_proto_depIdxs,
+		EnumInfos:         file_purser_auth_v1_audit_proto_enumTypes,
+		MessageInfos:      file_purser_auth_v1_audit_proto_msgTypes,
 	}.Build()
-	File_purser_auth_v1_operation_proto = out.File
-	file_purser_auth_v1_operation_proto_goTypes = nil
-	file_purser_auth_v1_operation_proto_depIdxs = nil
+	File_purser_auth_v1_audit_proto = out.File
+	file_purser_auth_v1_audit_proto_goTypes = nil
+	file_purser_auth_v1_audit_proto_depIdxs = nil
 }

@@ -35,7 +35,7 @@ func TestAResetRemovesWhatWasAddedBeforeTheAddressWasVerified(t *testing.T) {
 	}
 	_, err := s.keys.ExchangeApiKey(t.Context(), &authv1.ExchangeApiKeyRequest{Key: plantedKey})
 	want(t, err, errs.KindUnauthenticated, "API_KEY_INVALID")
-	if !slices.Contains(s.events(t), "account.taken_over OK ADDED_UNVERIFIED") {
+	if !slices.Contains(s.events(t), "account.reclaimed OK ADDED_UNVERIFIED") {
 		t.Error(s.events(t))
 	}
 	if got := s.service.me(t, s.signInWith(t, own).GetAccessToken()); got.GetId() != id {
