@@ -5,7 +5,8 @@ MODULES := proto pkg proto/client services/internal services/auth services/walle
 SERVICES := auth wallet portfolio
 TOOLS := $(CURDIR)/bin/tools
 DEMO ?= 1
-GOTEST := go test -race -timeout 11m
+# -trimpath lets every checkout on a machine share what was compiled.
+GOTEST := go test -trimpath -race -timeout 11m
 # The modules that other repositories may require, each before those that need it.
 RELEASED := proto pkg proto/client
 PKG ?=

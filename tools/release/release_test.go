@@ -162,7 +162,7 @@ func TestAReleaseCanBeRequiredFromOutsideTheTreeWithoutReplace(t *testing.T) {
 		"GONOSUMDB=github.com/purserhq/*",
 		"GOPROXY=file://" + proxy + "," + strings.TrimSpace(must(t, root, nil, "go", "env", "GOPROXY"))}
 	forget(t, strings.TrimSpace(must(t, root, nil, "go", "env", "GOMODCACHE")))
-	must(t, consumer, environ, "go", "build", "-o", "billing", ".")
+	must(t, consumer, environ, "go", "build", "-trimpath", "-o", "billing", ".")
 	if out := must(t, consumer, nil, "./billing"); !strings.Contains(out, "built") {
 		t.Errorf("the program prints %s", out)
 	}

@@ -85,7 +85,7 @@ func TestAnotherTeamsModuleBuildsOnTheLibraryAndTheContracts(t *testing.T) {
 	}, "\n"))
 	write(t, dir, "go.sum", mergeSums(t, filepath.Join(top, "pkg"), filepath.Join(top, "proto"),
 		filepath.Join(top, client)))
-	args := []string{"build", "-o", "scratch"}
+	args := []string{"build", "-trimpath", "-o", "scratch"}
 	if raceDetector() { // reuses the packages of this test binary from the build cache
 		args = append(args, "-race")
 	}

@@ -98,7 +98,7 @@ func TestTheExampleIsUnder30LinesOfItsOwn(t *testing.T) {
 func startLedger(t *testing.T, s *suite.Suite) string {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "ledger")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, ".")
+	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", program, ".")
 	build.Dir = ledger
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)

@@ -31,7 +31,7 @@ var buildPrograms = sync.OnceValues(func() (string, error) {
 	for _, s := range []string{"auth", "wallet", "portfolio", "devstack"} {
 		commands = append(commands, fmt.Sprintf("github.com/purserhq/purser/services/%s/cmd/%s", s, s))
 	}
-	build := exec.Command("go", append([]string{"build", "-o", dir + "/"}, commands...)...)
+	build := exec.Command("go", append([]string{"build", "-trimpath", "-o", dir + "/"}, commands...)...)
 	build.Dir = module
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build: %w\n%s", err, out)
