@@ -117,10 +117,10 @@ func TestErrorsThatMatterToServingAloneAreReportedWithTheOthers(t *testing.T) {
 		environ []string
 		want    []string // of the error; none for no error
 	}{
-		"serve":                    {"serve", []string{"PURSER_PASSWORD=x"}, []string{"configuration:\nPURSER_LIST"}},
-		"config":                   {"config", []string{"PURSER_PASSWORD=x"}, nil},
+		"serve":                     {"serve", []string{"PURSER_PASSWORD=x"}, []string{"configuration:\nPURSER_LIST"}},
+		"config":                    {"config", []string{"PURSER_PASSWORD=x"}, nil},
 		"serve with several errors": {"serve", nil, []string{"PURSER_PASSWORD", "\nPURSER_LIST"}},
-		"a migration":              {"migrate up", []string{"PURSER_PASSWORD=x"}, nil},
+		"a migration":               {"migrate up", []string{"PURSER_PASSWORD=x"}, nil},
 	} {
 		err := p.Run(t.Context(), strings.Fields(tt.command), tt.environ, io.Discard, io.Discard)
 		if (err != nil) != (tt.want != nil) {
