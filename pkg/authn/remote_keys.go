@@ -161,7 +161,7 @@ func (r *RemoteKeys) fetchUnknown(ctx context.Context, kid string) error {
 	go func() {
 		defer close(fetched)
 		defer func() { <-r.fetchSlot }()
-		if err := r.fetch(r.ctx); err != nil { //nolint:contextcheck // it is for all callers
+		if err := r.fetch(r.ctx); err != nil { // r.ctx: the fetch is for all callers
 			r.log.WarnContext(ctx, "fetch of the key set failed", "url", redact.URL(r.url),
 				"error", redact.Error(err, r.url))
 		}

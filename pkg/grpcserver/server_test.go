@@ -307,7 +307,7 @@ func TestTLSIsOfVersion13Only(t *testing.T) {
 	cfg.TLSCert, cfg.TLSKey, roots = certificate(t)
 	r := start(t, cfg, echo{})
 	dial := func(maxVersion uint16) (*tls.Conn, error) {
-		//nolint:gosec // the old version is tried
+		// The old version of TLS is what is tried.
 		d := tls.Dialer{Config: &tls.Config{RootCAs: roots, MaxVersion: maxVersion, NextProtos: []string{"h2"}}}
 		c, err := d.DialContext(t.Context(), "tcp", r.addr)
 		if err != nil {
