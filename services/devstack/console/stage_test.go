@@ -26,6 +26,9 @@ const (
 	password = "a long enough passphrase"
 )
 
+// ringSpans is how many spans the test keeps, and so more than the traces of them.
+const ringSpans = 4096
+
 // screenshotDir is where screenshots are written to; "" for none.
 func screenshotDir() string { return os.Getenv("PURSER_SCREENSHOTS") }
 
@@ -50,7 +53,7 @@ type stage struct {
 
 func startStage(t *testing.T) *stage {
 	t.Helper()
-	s := &stage{ring: traces.NewRing(4096)}
+	s := &stage{ring: traces.NewRing(ringSpans)}
 	otel.SetTracerProvider(sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(s.ring)))
 	otel.SetTextMapPropagator(propagation.TraceContext{})
 	dir, err := os.MkdirTemp("", "purser-suite-") // the postgres user can enter it
