@@ -139,10 +139,10 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 
 // newKeys returns the key ring, which signs tokens, and what rotates its keys.
 func newKeys(b *chassis.Builder, cfg Config, sealer *signing.Sealer) (*signing.Ring, *signing.Rotator) {
-	sharedKeySets := store.NewKeySetCache(b.Redis)
-	ring := signing.NewRing(cfg.Issuer, cfg.policy(), store.NewKeys(b.DB), sealer, b.Log)
+	keys, sharedKeySets := store.NewKeys(b.DB), store.NewKeySetCache(b.Redis)
+	ring := signing.NewRing(cfg.Issuer, cfg.policy(), keys, sealer, b.Log)
 	ring.UseCache(sharedKeySets)
-	rotator := signing.NewRotator(cfg.Issuer, cfg.policy(), store.NewKeys(b.DB), sealer, b.Log)
+	rotator := signing.NewRotator(cfg.Issuer, cfg.policy(), keys, sealer, b.Log)
 	rotator.OnChange(ring.TriggerRefresh)
 	rotator.UseCache(sharedKeySets)
 	return ring, rotator

@@ -13,16 +13,10 @@ import (
 	jobsv1 "github.com/purserhq/purser/proto/gen/purser/jobs/v1"
 )
 
-// jobRuns is what JobService needs of a *jobs.Runner.
-type jobRuns interface {
-	Page(ctx context.Context, caller, job string, size int32, token string) ([]jobs.Record, string, error)
-	Trigger(ctx context.Context, name string) error
-}
-
 // jobServer serves purser.jobs.v1.JobService.
 type jobServer struct {
 	jobsv1.UnimplementedJobServiceServer
-	runs jobRuns
+	runner *jobs.Runner
 	// audit is called after each trigger; its error fails the call. nil skips it.
 	audit func(ctx context.Context, caller authn.Caller, job string) error
 	log   *slog.Logger
@@ -32,7 +26,7 @@ type jobServer struct {
 func (s *jobServer) ListJobRuns(ctx context.Context,
 	req *jobsv1.ListJobRunsRequest) (*jobsv1.ListJobRunsResponse, error) {
 	caller := authn.CallerFrom(ctx).UserID.String()
-	records, next, err := s.runs.Page(ctx, caller, req.GetJob(), req.GetPageSize(), req.GetPageToken())
+	records, next, err := s.runner.Page(ctx, caller, req.GetJob(), req.GetPageSize(), req.GetPageToken())
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +44,7 @@ func (s *jobServer) TriggerJob(ctx context.Context,
 	if err := caller.RequireOperator(); err != nil {
 		return nil, err
 	}
-	if err := s.runs.Trigger(ctx, req.GetJob()); err != nil {
+	if err := s.runner.Trigger(ctx, req.GetJob()); err != nil {
 		return nil, err
 	}
 	s.log.InfoContext(ctx, "job triggered", "job", req.GetJob(), "by", caller.UserID)

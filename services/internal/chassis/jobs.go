@@ -3,6 +3,7 @@ package chassis
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"google.golang.org/grpc"
@@ -26,7 +27,7 @@ type Job struct {
 // Jobs are a service's scheduled jobs.
 type Jobs struct {
 	runner *jobs.Runner
-	server *jobServer
+	log    *slog.Logger
 }
 
 // AddJobs adds jobs that run while the service serves, and one that prunes the
@@ -42,7 +43,7 @@ func (b *Builder) AddJobs(all ...Job) (*Jobs, error) {
 		}
 	}
 	b.Group.Loop("jobs", func(ctx context.Context) error { return runner.Serve(ctx, b.cfg.Shutdown.Drain) })
-	return &Jobs{runner: runner, server: &jobServer{runs: runner, log: b.Log}}, nil
+	return &Jobs{runner: runner, log: b.Log}, nil
 }
 
 // Register serves purser.jobs.v1.JobService on a server. It logs who triggered a
@@ -50,8 +51,7 @@ func (b *Builder) AddJobs(all ...Job) (*Jobs, error) {
 // audit is skipped.
 func (j *Jobs) Register(server grpc.ServiceRegistrar,
 	audit func(ctx context.Context, caller authn.Caller, job string) error) {
-	j.server.audit = audit
-	jobsv1.RegisterJobServiceServer(server, j.server)
+	jobsv1.RegisterJobServiceServer(server, &jobServer{runner: j.runner, audit: audit, log: j.log})
 }
 
 // CheckCron returns the error of a schedule, with the variable that sets it; nil if
