@@ -49,22 +49,22 @@ func TestATokenWithTheMaximumOfAttributesIsAccepted(t *testing.T) {
 	admin := s.asAdmin(t)
 	s.register(t, "ada@example.com")
 	ada := s.find(t, admin, "ada").GetUser().GetId()
-	taken := 0
+	accepted := 0
 	for _, filling := range []string{"x", "<", "&", "\"", "\u2028", "é", "🜁"} {
 		attributes := map[string]string{}
-		for i := range 16 { // as much as is taken of it
+		for i := range 16 { // as much as is accepted of it
 			attributes[fmt.Sprintf("a%d", i)] = strings.Repeat(filling, 128/len(filling))
 			_, err := s.admin.SetAttributes(admin, &authv1.SetAttributesRequest{UserId: ada, Attributes: attributes})
 			if err != nil {
 				want(t, err, errs.KindInvalid, "INVALID_ARGUMENT")
 				break
 			}
-			taken++
+			accepted++
 			s.me(t, s.login(t, "ada@example.com").GetAccessToken())
 		}
 	}
-	if taken < 7 {
-		t.Errorf("%d were taken", taken)
+	if accepted < 7 {
+		t.Errorf("%d were accepted", accepted)
 	}
 }
 

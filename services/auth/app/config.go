@@ -69,7 +69,7 @@ type CacheConfig struct {
 	User time.Duration `env:"USER_TTL" envDefault:"1m"`
 }
 
-// Validate reports every mistake in c.
+// Validate reports every error in c.
 func (c CacheConfig) Validate() error {
 	if c.User <= 0 {
 		return errors.New("PURSER_CACHE_USER_TTL must be above 0")

@@ -45,11 +45,11 @@ type OAuthConfig struct {
 	TrustedProxies []string `env:"TRUSTED_PROXIES"`
 }
 
-// Validate reports every mistake in c.
+// Validate reports every error in c.
 func (c OAuthConfig) Validate() error {
-	mistakes := []error{c.Providers.Validate()}
+	errs := []error{c.Providers.Validate()}
 	if c.BaseURL != "" && !config.IsHTTPURL(c.BaseURL) {
-		mistakes = append(mistakes, errors.New("PURSER_OAUTH_BASE_URL must be an http or https URL"))
+		errs = append(errs, errors.New("PURSER_OAUTH_BASE_URL must be an http or https URL"))
 	}
 	for _, list := range []struct {
 		name string
@@ -57,16 +57,16 @@ func (c OAuthConfig) Validate() error {
 	}{{"PURSER_OAUTH_REDIRECT_URIS", c.RedirectURIs}, {"PURSER_OAUTH_RETURN_TO", c.ReturnTo}} {
 		for _, u := range list.urls {
 			if !isReturnAddress(u) {
-				mistakes = append(mistakes, fmt.Errorf(
+				errs = append(errs, fmt.Errorf(
 					"%s: %q must begin with https://, with http:// on this machine, or with an app's own scheme "+
 						"that has a dot (RFC 8252), and have no fragment", list.name, u))
 			}
 		}
 	}
 	if _, err := c.proxies(); err != nil {
-		mistakes = append(mistakes, err)
+		errs = append(errs, err)
 	}
-	return errors.Join(mistakes...)
+	return errors.Join(errs...)
 }
 
 func (c OAuthConfig) proxies() ([]netip.Prefix, error) {

@@ -24,24 +24,24 @@ type SIWEConfig struct {
 	Chains []uint64 `env:"CHAINS" envDefault:"1"`
 }
 
-// Validate reports every mistake in c.
+// Validate reports every error in c.
 func (c SIWEConfig) Validate() error {
-	var mistakes []error
+	var errs []error
 	if c.Domain != "" && !siwe.IsAuthority(c.Domain) {
-		mistakes = append(mistakes, errors.New("PURSER_SIWE_DOMAIN must be host or host:port"))
+		errs = append(errs, errors.New("PURSER_SIWE_DOMAIN must be host or host:port"))
 	}
 	if c.URI != "" && !siwe.IsURI(c.URI) {
-		mistakes = append(mistakes, errors.New("PURSER_SIWE_URI must be a URI"))
+		errs = append(errs, errors.New("PURSER_SIWE_URI must be a URI"))
 	}
 	if c.Domain == "" && c.URI != "" {
-		mistakes = append(mistakes, errors.New("PURSER_SIWE_URI needs PURSER_SIWE_DOMAIN"))
+		errs = append(errs, errors.New("PURSER_SIWE_URI needs PURSER_SIWE_DOMAIN"))
 	}
 	for _, id := range c.Chains {
 		if id == 0 || id > 1<<63-1 {
-			mistakes = append(mistakes, errors.New("PURSER_SIWE_CHAINS must be EIP-155 ids"))
+			errs = append(errs, errors.New("PURSER_SIWE_CHAINS must be EIP-155 ids"))
 		}
 	}
-	return errors.Join(mistakes...)
+	return errors.Join(errs...)
 }
 
 func (c SIWEConfig) site() siwe.Site {

@@ -290,12 +290,12 @@ func TestALinkedWalletSignsInAndCanNotBeLinkedToAnotherAccount(t *testing.T) {
 }
 
 func TestAContractWalletIsKnownByItsChain(t *testing.T) {
-	var away atomic.Bool
+	var unavailable atomic.Bool
 	node := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var body bytes.Buffer
 		_, _ = body.ReadFrom(r.Body)
 		switch {
-		case away.Load():
+		case unavailable.Load():
 			w.WriteHeader(http.StatusBadGateway)
 		case strings.Contains(body.String(), "eth_chainId"):
 			_, _ = w.Write([]byte(`{"result":"0x1"}`))
@@ -307,10 +307,10 @@ func TestAContractWalletIsKnownByItsChain(t *testing.T) {
 	s, w := withWallets(t, "PURSER_CHAIN_RPC_URLS=1="+node.URL), newWallet(t)
 	byKey := s.me(t, s.signInWith(t, w).GetAccessToken())
 	message := s.message(t, w.address)
-	away.Store(true)
+	unavailable.Store(true)
 	_, err := s.finish(t, message, []byte("a signature of the contract's own"))
 	want(t, err, errs.KindUnavailable, "CHAIN_UNAVAILABLE")
-	away.Store(false)
+	unavailable.Store(false)
 	tokens, err := s.finish(t, message, []byte("a signature of the contract's own"))
 	if err != nil {
 		t.Fatal(err)

@@ -22,11 +22,11 @@ import (
 
 const head = `# Who may call what
 
-Generated from the contracts and auth's table of roles by ` + "`make generate`" + `; a test holds it against them. ` +
-	`The servers enforce the same rules: a method without one keeps its server from starting.
+` + "`make generate`" + ` writes this page from the contracts and auth's table of roles. A test fails when it is out of
+date. The servers enforce the same rules: a server with a method that has no rule does not start.
 
-A permission to read, write or delete is for what is the caller's own; a permission that ends in ` +
-	"`:any`" + ` reaches beyond. What is another user's answers NOT_FOUND.
+A permission without ` + "`:any`" + ` covers what the caller owns. With ` + "`:any`" + ` it covers everybody's. What belongs to
+another user is NOT_FOUND.
 
 `
 

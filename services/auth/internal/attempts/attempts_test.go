@@ -84,18 +84,18 @@ func TestARightPasswordCostsNothing(t *testing.T) {
 
 func TestGuessesInParallelDoNotSlipBy(t *testing.T) {
 	l, _ := limiter(t, 5, 1000)
-	var taken atomic.Int32
+	var accepted atomic.Int32
 	var all sync.WaitGroup
 	for range 200 {
 		all.Go(func() {
 			if _, err := l.Take(t.Context(), "address", "account"); err == nil {
-				taken.Add(1)
+				accepted.Add(1)
 			}
 		})
 	}
 	all.Wait()
-	if taken.Load() != 5 {
-		t.Errorf("%d of 200 guesses at once went through, want 5", taken.Load())
+	if accepted.Load() != 5 {
+		t.Errorf("%d of 200 guesses at once went through, want 5", accepted.Load())
 	}
 }
 

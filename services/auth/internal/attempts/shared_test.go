@@ -38,19 +38,19 @@ func replicas(t *testing.T, p attempts.Policy, each func() redis.UniversalClient
 func guesses(t *testing.T, list []*attempts.Limiter) (through, refilled int) {
 	t.Helper()
 	begun := time.Now()
-	var taken atomic.Int32
+	var accepted atomic.Int32
 	var all sync.WaitGroup
 	for i := range 60 {
 		all.Go(func() {
 			if _, err := list[i%len(list)].Take(t.Context(), "192.0.2.1", "ada@example.com"); err == nil {
-				taken.Add(1)
+				accepted.Add(1)
 			} else if !errs.Is(err, errs.KindExhausted) {
 				t.Error(err)
 			}
 		})
 	}
 	all.Wait()
-	return int(taken.Load()), int(time.Since(begun) / (12 * time.Second))
+	return int(accepted.Load()), int(time.Since(begun) / (12 * time.Second))
 }
 
 func TestReplicasCountTogether(t *testing.T) {
@@ -116,7 +116,7 @@ func TestWithoutRedisAReplicaStillCounts(t *testing.T) {
 	}
 	server.Kill()
 	if through, refilled := guesses(t, list); through < 1 || through > 14+3*refilled {
-		t.Errorf("%d guesses went through without Redis, want at most 5 a replica, of which one was taken before",
+		t.Errorf("%d guesses went through without Redis, want at most 5 a replica, of which one was accepted before",
 			through)
 	}
 }

@@ -14,16 +14,16 @@ import (
 
 // memory is a store; careless, it looks before it takes.
 type memory struct {
-	mu       sync.Mutex
-	kept     map[string]challenge.Stored[string]
-	careless func()
-	away     bool
+	mu          sync.Mutex
+	kept        map[string]challenge.Stored[string]
+	careless    func()
+	unavailable bool
 }
 
 func (m *memory) Put(_ context.Context, key string, v challenge.Stored[string], ttl time.Duration) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.away || ttl <= 0 {
+	if m.unavailable || ttl <= 0 {
 		return errors.New("away")
 	}
 	m.kept[key] = v
@@ -33,7 +33,7 @@ func (m *memory) Put(_ context.Context, key string, v challenge.Stored[string], 
 func (m *memory) Take(_ context.Context, key string) (challenge.Stored[string], bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.away {
+	if m.unavailable {
 		return challenge.Stored[string]{}, false, errors.New("away")
 	}
 	v, ok := m.kept[key]
@@ -200,11 +200,11 @@ func TestWhatCouldNotBeDecidedMayBeTriedAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	m.away = true
+	m.unavailable = true
 	if e := errs.As(use(t, b, nil)); e == nil || e.Reason != "SIGN_IN_UNAVAILABLE" {
 		t.Fatal(e)
 	}
-	m.away = false
+	m.unavailable = false
 	if err := use(t, b, nil); err != nil {
 		t.Fatal(err)
 	}

@@ -8,7 +8,7 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/idp"
 )
 
-func TestEveryMistakeOfTheProvidersIsTold(t *testing.T) {
+func TestEveryErrorInTheProvidersIsReported(t *testing.T) {
 	var l idp.List
 	err := l.UnmarshalText([]byte(`[
 		{"name":"Corp","kind":"oidc","issuer":"http://corp.example","client_id":"x","client_secret":"hunter2"},

@@ -149,18 +149,18 @@ func TestATokenThatWasNotUsedInTimeHasExpiredAndNothingIsRevoked(t *testing.T) {
 }
 
 // A client that is told UNAVAILABLE keeps its token and tries again. However
-// long the signer is away, that is no theft.
+// long the signer is unavailable, that is no theft.
 func TestASignerThatIsAwayUsesNoTokenUp(t *testing.T) {
 	f := newFixture(t)
 	tokens := f.login(t)
-	f.signer.away = true
+	f.signer.unavailable = true
 	for range 3 {
 		if _, err := f.Refresh(t.Context(), session.Token(tokens.Refresh)); !errs.Is(err, errs.KindUnavailable) {
 			t.Fatalf("refresh answered %v", err)
 		}
 		f.clock.pass(time.Hour)
 	}
-	f.signer.away = false
+	f.signer.unavailable = false
 	f.refresh(t, tokens.Refresh)
 }
 

@@ -51,11 +51,11 @@ func (c *clock) pass(d time.Duration) {
 	c.at = c.at.Add(d)
 }
 
-// signer gives out tokens that say whose they are; away makes it refuse.
-type signer struct{ away bool }
+// signer gives out tokens that say whose they are; unavailable makes it refuse.
+type signer struct{ unavailable bool }
 
 func (s *signer) Sign(c authn.Claims, _ time.Duration) (string, time.Time, error) {
-	if s.away {
+	if s.unavailable {
 		return "", time.Time{}, errs.Unavailable("SIGNING_UNAVAILABLE", "away")
 	}
 	return "access of " + c.SessionID + " " + strings.Join(c.Roles, ","), time.Time{}, nil
@@ -186,7 +186,7 @@ func TestAddressesAreComparedWithoutRegardToCase(t *testing.T) {
 
 func TestASessionThatCanNotBeSignedIsNotBegun(t *testing.T) {
 	f := newFixture(t)
-	f.signer.away = true
+	f.signer.unavailable = true
 	if _, err := f.Login(t.Context(), email, password, ""); !errs.Is(err, errs.KindUnavailable) {
 		t.Fatalf("login answered %v", err)
 	}

@@ -27,14 +27,14 @@ func redisClient(t *testing.T, url string) redis.UniversalClient {
 }
 
 // two replicas of one store: the second one's way to it is cut by a test.
-func two(t *testing.T, sets signing.Cache) (w *world, whole, cut *signing.Ring, away *severed) {
+func two(t *testing.T, sets signing.Cache) (w *world, whole, cut *signing.Ring, unavailable *severed) {
 	t.Helper()
 	w = newWorld(t, compressed())
-	away = &severed{rotating: w.store}
+	unavailable = &severed{rotating: w.store}
 	for _, r := range []**signing.Ring{&whole, &cut} {
 		var s signing.Store = w.store
 		if r == &cut {
-			s = away
+			s = unavailable
 		}
 		*r = signing.NewRing(issuer, w.policy, s, sealer(t, "kek"), slog.New(slog.DiscardHandler))
 		(*r).SetNow(func() time.Time { return w.now })
@@ -43,18 +43,18 @@ func two(t *testing.T, sets signing.Cache) (w *world, whole, cut *signing.Ring, 
 			t.Fatal(err)
 		}
 	}
-	return w, whole, cut, away
+	return w, whole, cut, unavailable
 }
 
 func TestAReplicaWithoutItsDatabaseLearnsTheNewSetFromTheCache(t *testing.T) {
 	server := testkit.Redis(t)
 	client := redisClient(t, server.URL())
 	sets := store.NewKeySetCache(client)
-	w, whole, cut, away := two(t, sets)
+	w, whole, cut, unavailable := two(t, sets)
 	rotator := signing.NewRotator(issuer, w.policy, w.store, sealer(t, "kek"), slog.New(slog.DiscardHandler))
 	rotator.UseCache(sets)
 	old := kidOf(t, cut.Sign)
-	away.err = errors.New("away")
+	unavailable.err = errors.New("away")
 	for range 600 {
 		w.now = w.now.Add(time.Second)
 		if err := rotator.Rotate(t.Context(), false); err != nil {
@@ -64,7 +64,7 @@ func TestAReplicaWithoutItsDatabaseLearnsTheNewSetFromTheCache(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := cut.Refresh(t.Context()); err == nil {
-			t.Fatal("a database that is away was read")
+			t.Fatal("a database that is unavailable was read")
 		}
 		known, ok := whole.Published()
 		set, there := cut.Published()
@@ -94,8 +94,8 @@ func TestAReplicaWithoutItsDatabaseLearnsTheNewSetFromTheCache(t *testing.T) {
 	testkit.Figure(t, "cut off from Postgres for 10 minutes and %d rotations: the current set was "+
 		"published throughout", w.store.promotions)
 	t.Run("control: without the cache it has none", func(t *testing.T) {
-		w, _, cut, away := two(t, nil)
-		away.err = errors.New("away")
+		w, _, cut, unavailable := two(t, nil)
+		unavailable.err = errors.New("away")
 		w.now = w.now.Add(time.Minute)
 		if _, ok := cut.Published(); ok {
 			t.Error("it has")
@@ -106,7 +106,7 @@ func TestAReplicaWithoutItsDatabaseLearnsTheNewSetFromTheCache(t *testing.T) {
 func TestWhoWritesToTheCacheMakesNoKeys(t *testing.T) {
 	server := testkit.Redis(t)
 	client := redisClient(t, server.URL())
-	w, whole, cut, away := two(t, store.NewKeySetCache(client))
+	w, whole, cut, unavailable := two(t, store.NewKeySetCache(client))
 	_ = whole
 	keys, err := client.Keys(t.Context(), "auth:jwks:*").Result()
 	if err != nil || len(keys) != 1 {
@@ -114,7 +114,7 @@ func TestWhoWritesToTheCacheMakesNoKeys(t *testing.T) {
 	}
 	good := client.Get(t.Context(), keys[0]).Val()
 	later := keys[0][:len(keys[0])-1] + "2"
-	away.err = errors.New("away")
+	unavailable.err = errors.New("away")
 	before, _ := cut.Published()
 	for name, forged := range map[string]string{
 		"the set of another epoch": good,

@@ -238,8 +238,8 @@ func (h *singleSetCache) Newest(context.Context, string, int64) (int64, []byte, 
 }
 
 func TestASetThatWasHeardIsServedForItsAgeNotAnew(t *testing.T) {
-	w, _, cut, away := two(t, &singleSetCache{})
-	away.err = errors.New("away")
+	w, _, cut, unavailable := two(t, &singleSetCache{})
+	unavailable.err = errors.New("away")
 	begun := w.now
 	for w.now.Before(begun.Add(2 * w.policy.MaxAge)) {
 		_ = cut.Refresh(t.Context()) // which hears the one set

@@ -47,19 +47,19 @@ func newRing(t testing.TB, s signing.Store) *signing.Ring {
 	return signing.NewRing(issuer, policy(), s, sealer(t, "kek"), slog.New(slog.DiscardHandler))
 }
 
-// memory is a store that a test fills; away makes it fail.
+// memory is a store that a test fills; unavailable makes it fail.
 type memory struct {
-	epoch int64
-	keys  []signing.Key
-	away  error
-	clock func() time.Time // time.Now
+	epoch       int64
+	keys        []signing.Key
+	unavailable error
+	clock       func() time.Time // time.Now
 }
 
 func (m *memory) Bootstrap(_ context.Context, _ string, first []signing.Key) error {
 	if m.epoch == 0 {
 		m.epoch, m.keys = 1, first
 	}
-	return m.away
+	return m.unavailable
 }
 
 func (m *memory) Load(context.Context, string) (signing.Reading, error) {
@@ -67,7 +67,7 @@ func (m *memory) Load(context.Context, string) (signing.Reading, error) {
 	if m.clock != nil {
 		now = m.clock
 	}
-	return signing.Reading{Epoch: m.epoch, Keys: m.keys, Now: now()}, m.away
+	return signing.Reading{Epoch: m.epoch, Keys: m.keys, Now: now()}, m.unavailable
 }
 
 type clock struct{ at time.Time }
@@ -94,10 +94,10 @@ func ready(t *testing.T) (*signing.Ring, *memory, *clock) {
 }
 
 func TestARingThatWasNeverReadNeitherSignsNorPublishes(t *testing.T) {
-	m := &memory{away: errors.New("away")}
+	m := &memory{unavailable: errors.New("away")}
 	r := newRing(t, m)
 	if err := r.Refresh(t.Context()); err == nil {
-		t.Fatal("a store that is away was read")
+		t.Fatal("a store that is unavailable was read")
 	}
 	if _, _, err := r.Sign(claims(), time.Minute); reason(err) != "SIGNING_UNAVAILABLE" {
 		t.Errorf("signing answered %v", err)
@@ -127,14 +127,14 @@ func TestASignerRefusesPastItsLease(t *testing.T) {
 	if _, _, err := r.Sign(claims(), time.Minute); reason(err) != "SIGNING_UNAVAILABLE" {
 		t.Fatalf("at its end: %v", err)
 	}
-	m.away = errors.New("away")
+	m.unavailable = errors.New("away")
 	if err := r.Refresh(t.Context()); err == nil {
 		t.Fatal("read a store that is away")
 	}
 	if _, _, err := r.Sign(claims(), time.Minute); err == nil {
 		t.Error("a failed reading extended the lease")
 	}
-	m.away = nil
+	m.unavailable = nil
 	if err := r.Refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
