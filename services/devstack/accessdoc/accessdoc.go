@@ -25,8 +25,8 @@ const head = `# Who may call what
 ` + "`make generate`" + ` writes this page from the contracts and auth's table of roles. A test fails when it is out of
 date. The servers enforce the same rules: a server with a method that has no rule does not start.
 
-A permission without ` + "`:any`" + ` covers what the caller owns. With ` + "`:any`" + ` it covers everybody's. What belongs to
-another user is NOT_FOUND.
+A permission without ` + "`:any`" + ` covers what the caller owns. With ` + "`:any`" + ` it covers everybody's.
+What belongs to another user is NOT_FOUND.
 
 `
 
