@@ -53,3 +53,18 @@ func CallerFrom(ctx context.Context) Caller {
 	}
 	return c
 }
+
+type requiredKey struct{}
+
+// WithRequiredPermission returns a context that carries the permission that the
+// called method requires, for a service that checks it once more by what is stored.
+func WithRequiredPermission(ctx context.Context, permission string) context.Context {
+	return context.WithValue(ctx, requiredKey{}, permission)
+}
+
+// RequiredPermission returns the permission that the called method requires; ""
+// when it requires none.
+func RequiredPermission(ctx context.Context) string {
+	p, _ := ctx.Value(requiredKey{}).(string)
+	return p
+}

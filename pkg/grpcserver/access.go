@@ -19,7 +19,7 @@ func accessLayer() func(context.Context, *call) error {
 		case c.rule.Authenticated && !authn.CallerFrom(ctx).Anonymous():
 			return c.next(ctx)
 		case c.rule.Permission != "" && authn.CallerFrom(ctx).May(c.rule.Permission):
-			return c.next(ctx)
+			return c.next(authn.WithRequiredPermission(ctx, c.rule.Permission))
 		default:
 			return errs.PermissionDenied("PERMISSION_MISSING", "the caller needs the permission "+c.rule.Permission)
 		}

@@ -45,6 +45,7 @@ import (
 
 	"github.com/go-co-op/gocron/v2"
 	"github.com/robfig/cron/v3"
+	"gorm.io/gorm"
 
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/lock"
@@ -215,13 +216,21 @@ func (r *Runner) Start() error {
 // replica may claim. It fails with [ErrUnknown] for a job that was not added to
 // this Runner.
 func (r *Runner) Trigger(ctx context.Context, name string) error {
+	return r.TriggerInTx(ctx, name, nil)
+}
+
+// TriggerInTx is Trigger with a function that runs in the transaction that writes
+// the run, before it: a check of the caller, or an audit record. Its error undoes
+// the transaction and is returned. It may run more than once; only the last time is
+// committed.
+func (r *Runner) TriggerInTx(ctx context.Context, name string, also func(tx *gorm.DB) error) error {
 	r.mu.Lock()
 	j := r.jobs[name]
 	r.mu.Unlock()
 	if j == nil {
 		return fmt.Errorf("%w: %s", ErrUnknown, name)
 	}
-	return r.ledger.insertManual(ctx, j)
+	return r.ledger.insertManual(ctx, j, also)
 }
 
 // ErrUnknown is returned for a job that was not added. It is an errs.NotFound.

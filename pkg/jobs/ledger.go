@@ -4,6 +4,7 @@ import (
 	"context"
 	_ "embed" // for Schema
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -108,20 +109,35 @@ func (l ledger) insertTicks(ctx context.Context, j *job, after time.Time, p dueT
 
 // insertManual writes a run that is due now. Its time is never a whole second,
 // which is reserved for ticks. When another manual run has the same microsecond
-// it takes the next one.
-func (l ledger) insertManual(ctx context.Context, j *job) error {
+// it takes the next one. also runs in the same transaction; its error undoes all.
+func (l ledger) insertManual(ctx context.Context, j *job, also func(tx *gorm.DB) error) error {
 	for later := 0; ; later++ {
-		n, err := l.exec(l.db.Gorm(ctx), `
-			INSERT INTO job_runs (job, scheduled_at, shard, shards, next_attempt_at, manual)
-			SELECT @job, at, shard, @shards, now, true
-			FROM (SELECT now, now + @later * interval '1 microsecond' AS at FROM (SELECT {now} AS now) AS c) AS c,
-			  generate_series(0, @shards - 1) AS shard
-			WHERE at <> date_trunc('second', at)`, args{"job": j.Name, "shards": j.Shards, "later": later})
-		if n > 0 || err != nil && !postgres.IsUniqueViolation(err, "job_runs_pkey") {
+		err := postgres.InTx(ctx, l.db, func(tx *gorm.DB) error {
+			if also != nil {
+				if err := also(tx); err != nil {
+					return err
+				}
+			}
+			n, err := l.exec(tx, `
+				INSERT INTO job_runs (job, scheduled_at, shard, shards, next_attempt_at, manual)
+				SELECT @job, at, shard, @shards, now, true
+				FROM (SELECT now, now + @later * interval '1 microsecond' AS at
+				  FROM (SELECT {now} AS now) AS c) AS c,
+				  generate_series(0, @shards - 1) AS shard
+				WHERE at <> date_trunc('second', at)`, args{"job": j.Name, "shards": j.Shards, "later": later})
+			if err == nil && n == 0 {
+				err = errWholeSecond
+			}
+			return err
+		})
+		if !errors.Is(err, errWholeSecond) && !postgres.IsUniqueViolation(err, "job_runs_pkey") {
 			return err
 		}
 	}
 }
+
+// errWholeSecond undoes the transaction of a manual run whose time would be that of a tick.
+var errWholeSecond = errors.New("jobs: a whole second")
 
 // claimQuery claims the oldest run that is due and whose shard has no other run
 // running. Rows that another replica is claiming are skipped.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/purserhq/purser/pkg/errs"
@@ -90,7 +91,8 @@ func TestRolesAndAttributesAreInTheNextToken(t *testing.T) {
 	s.register(t, "ada@example.com")
 	tokens := s.login(t, "ada@example.com")
 	id := claims(t, tokens.GetAccessToken()).Subject
-	set, err := s.admin.SetRoles(admin, &authv1.SetRolesRequest{UserId: id, Roles: []string{"trader", "fund_manager"}})
+	set, err := s.admin.SetRoles(admin, &authv1.SetRolesRequest{UserId: id, Roles: []string{"trader", "fund_manager"},
+		EndSessions: proto.Bool(false)})
 	if err != nil || fmt.Sprint(set.GetUser().GetUser().GetRoles()) != "[fund_manager trader]" {
 		t.Fatal(set, err)
 	}
@@ -112,7 +114,7 @@ func TestRolesAndAttributesAreInTheNextToken(t *testing.T) {
 	if err != nil || len(me.GetUser().GetRoles()) != 2 {
 		t.Error("what GetMe had cached stayed", me, err)
 	}
-	if _, err := s.admin.SetRoles(admin, &authv1.SetRolesRequest{UserId: id, EndSessions: true}); err != nil {
+	if _, err := s.admin.SetRoles(admin, &authv1.SetRolesRequest{UserId: id, EndSessions: proto.Bool(true)}); err != nil {
 		t.Fatal(err)
 	}
 	_, err = s.sessions.Refresh(t.Context(),
@@ -151,7 +153,7 @@ func TestADisabledAccountIsLockedOutAndTheLastAdminCanNotBeDisabled(t *testing.T
 	want(t, err, errs.KindFailedPrecondition, "LAST_ADMIN")
 	_, err = s.accounts.DeleteMe(admin, &authv1.DeleteMeRequest{})
 	want(t, err, errs.KindFailedPrecondition, "LAST_ADMIN")
-	robot := s.serve(t, admin, "robot", "admin:users")
+	robot := s.serve(t, admin, "robot", permissionsOf("admin")...)
 	_, err = s.admin.DisableUser(robot, &authv1.DisableUserRequest{UserId: root})
 	want(t, err, errs.KindFailedPrecondition, "LAST_ADMIN")
 

@@ -22,7 +22,6 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/admin"
 	"github.com/purserhq/purser/services/auth/internal/apikey"
 	"github.com/purserhq/purser/services/auth/internal/attempts"
-	"github.com/purserhq/purser/services/auth/internal/audit"
 	"github.com/purserhq/purser/services/auth/internal/identity"
 	"github.com/purserhq/purser/services/auth/internal/password"
 	"github.com/purserhq/purser/services/auth/internal/revocation"
@@ -109,21 +108,19 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	if err != nil {
 		return nil, err
 	}
-	floor := rpc.NewFloor(cfg.Floor)
+	floor, currentAuthority := rpc.NewFloor(cfg.Floor), store.NewAuthority(b.DB)
 	authv1.RegisterAccountServiceServer(server, rpc.NewAccountServer(accounts, limiter, floor))
 	authv1.RegisterSessionServiceServer(server, rpc.NewSessionServer(sessions, secondFactors, serviceAccounts, limiter,
 		floor, rpc.SignInMethods{OAuth: identityProviders, Wallets: walletSignIn}))
 	authv1.RegisterIdentityServiceServer(server, rpc.NewIdentityServer(identities, walletSignIn, limiter))
 	authv1.RegisterTokenServiceServer(server, rpc.NewTokenServer(ring, verifier, sessions, apiKeys, serviceAccounts,
-		revocations, cfg.Revocations.StreamsPerAddress))
+		currentAuthority, revocations, cfg.Revocations.StreamsPerAddress))
 	authv1.RegisterApiKeyServiceServer(server, rpc.NewAPIKeyServer(apiKeys, limiter))
 	authv1.RegisterAdminServiceServer(server, rpc.NewAdminServer(rpc.AdminDeps{
 		Rotator: rotator, Users: admin.NewService(store.NewAdmin(accountStore)), ServiceAccounts: serviceAccounts,
-		Events: auditEvents,
+		Events: auditEvents, Authority: currentAuthority,
 	}))
-	scheduled.Register(server, func(ctx context.Context, caller authn.Caller, job string) error {
-		return auditEvents.Record(ctx, audit.Event{Type: audit.JobTriggered, Actor: caller.UserID, Object: job})
-	})
+	scheduled.Register(server, chassis.TriggerChecks{InTx: store.TriggerJob})
 
 	a := &App{}
 	if a.App, err = b.Listen(ctx, server); err != nil {

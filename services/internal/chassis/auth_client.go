@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/purserhq/purser/pkg/authn"
+	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/grpcclient"
 	"github.com/purserhq/purser/proto/access"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
@@ -42,4 +43,29 @@ func (b *Builder) NewVerifier(c AuthConfig, conn *grpc.ClientConn) *authn.Verifi
 		b.Group.Loop("revocations", func(ctx context.Context) error { return revoked.Follow(ctx, watch) })
 	}
 	return authn.NewVerifier(keys, authn.Options{Issuer: c.Tokens.Issuer, Revoked: revoked.Revoked})
+}
+
+// CheckAuthority returns a check that asks auth whether a call's token and the
+// permission that its method requires are still good at this moment, for changes that
+// may not wait until the revocation of a token is known. The check returns
+// errs.Unauthenticated (TOKEN_REVOKED), errs.PermissionDenied (PERMISSION_MISSING), or
+// the error of the call. It is nil when conn is.
+func CheckAuthority(conn *grpc.ClientConn) func(ctx context.Context) error {
+	if conn == nil {
+		return nil
+	}
+	tokens := authv1.NewTokenServiceClient(conn)
+	return func(ctx context.Context) error {
+		resp, err := tokens.Introspect(ctx, &authv1.IntrospectRequest{Token: authn.CallerFrom(ctx).Token, Current: true})
+		if err != nil {
+			return err
+		}
+		if !resp.GetActive() {
+			return errs.Unauthenticated("TOKEN_REVOKED", "the access token was revoked; sign in again")
+		}
+		if p := authn.RequiredPermission(ctx); p != "" && !slices.Contains(resp.GetPermissions(), p) {
+			return errs.PermissionDenied("PERMISSION_MISSING", "the caller needs the permission "+p)
+		}
+		return nil
+	}
 }

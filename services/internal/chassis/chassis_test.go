@@ -64,7 +64,7 @@ func TestAServiceStartsWhileAllThatItNeedsIsUnavailable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	scheduled.Register(server, nil)
+	scheduled.Register(server, chassis.TriggerChecks{})
 	app, err := b.Listen(t.Context(), server)
 	if err != nil {
 		t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
+	"gorm.io/gorm"
 
 	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/jobs"
@@ -17,9 +18,8 @@ import (
 type jobServer struct {
 	jobsv1.UnimplementedJobServiceServer
 	runner *jobs.Runner
-	// audit is called after each trigger; its error fails the call. nil skips it.
-	audit func(ctx context.Context, caller authn.Caller, job string) error
-	log   *slog.Logger
+	checks TriggerChecks
+	log    *slog.Logger
 }
 
 // ListJobRuns implements the RPC.
@@ -44,15 +44,21 @@ func (s *jobServer) TriggerJob(ctx context.Context,
 	if err := caller.RequireOperator(); err != nil {
 		return nil, err
 	}
-	if err := s.runner.Trigger(ctx, req.GetJob()); err != nil {
-		return nil, err
-	}
-	s.log.InfoContext(ctx, "job triggered", "job", req.GetJob(), "by", caller.UserID)
-	if s.audit != nil {
-		if err := s.audit(ctx, caller, req.GetJob()); err != nil {
+	if s.checks.Before != nil {
+		if err := s.checks.Before(ctx); err != nil {
 			return nil, err
 		}
 	}
+	err := s.runner.TriggerInTx(ctx, req.GetJob(), func(tx *gorm.DB) error {
+		if s.checks.InTx == nil {
+			return nil
+		}
+		return s.checks.InTx(tx, req.GetJob())
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.log.InfoContext(ctx, "job triggered", "job", req.GetJob(), "by", caller.UserID)
 	return &jobsv1.TriggerJobResponse{}, nil
 }
 

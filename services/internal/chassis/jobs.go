@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"gorm.io/gorm"
 
-	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/jobs"
 	jobsv1 "github.com/purserhq/purser/proto/gen/purser/jobs/v1"
 )
@@ -46,12 +46,18 @@ func (b *Builder) AddJobs(all ...Job) (*Jobs, error) {
 	return &Jobs{runner: runner, log: b.Log}, nil
 }
 
+// TriggerChecks are made when a caller triggers a job; the error of one refuses it.
+type TriggerChecks struct {
+	// Before is called first, outside a transaction; nil skips it.
+	Before func(ctx context.Context) error
+	// InTx is called in the transaction that triggers the job; nil skips it.
+	InTx func(tx *gorm.DB, job string) error
+}
+
 // Register serves purser.jobs.v1.JobService on a server. It logs who triggered a
-// job, and calls audit after each trigger; audit's error fails the call, and a nil
-// audit is skipped.
-func (j *Jobs) Register(server grpc.ServiceRegistrar,
-	audit func(ctx context.Context, caller authn.Caller, job string) error) {
-	jobsv1.RegisterJobServiceServer(server, &jobServer{runner: j.runner, audit: audit, log: j.log})
+// job.
+func (j *Jobs) Register(server grpc.ServiceRegistrar, checks TriggerChecks) {
+	jobsv1.RegisterJobServiceServer(server, &jobServer{runner: j.runner, checks: checks, log: j.log})
 }
 
 // CheckCron returns the error of a schedule, with the variable that sets it; nil if

@@ -67,7 +67,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	}
 	portfoliov1.RegisterPortfolioServiceServer(server,
 		rpc.NewPortfolioServer(portfolios, snapshots, timeline.NewService(snapshotStore, time.Now)))
-	scheduled.Register(server, nil)
+	scheduled.Register(server, chassis.TriggerChecks{Before: chassis.CheckAuthority(auth)})
 	return b.Listen(ctx, server)
 }
 

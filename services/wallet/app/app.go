@@ -86,7 +86,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	walletv1.RegisterPriceServiceServer(server, rpc.NewPriceServer(prices))
 	walletv1.RegisterHoldingsServiceServer(server,
 		rpc.NewHoldingsServer(holding.NewService(wallets, prices, time.Now), pastHoldings))
-	scheduled.Register(server, nil)
+	scheduled.Register(server, chassis.TriggerChecks{Before: chassis.CheckAuthority(auth)})
 
 	if err := storeTokenList(ctx, b.Group, cfg.TokenList, tokens, log); err != nil {
 		return nil, err

@@ -49,7 +49,7 @@ func ErrDisabled() error {
 }
 
 // Store is where accounts are stored. Its Change methods lock one account, decide on it and store the result in one
-// transaction. They refuse what CheckCaller refuses, and answer errs.NotFound when there is no such account.
+// transaction. They refuse what package authority refuses, and answer errs.NotFound when there is no such account.
 type Store interface {
 	// Register stores a new account. If another account has the address, Register applies onTaken to that one
 	// instead. errs.Unavailable (TRY_AGAIN) when that one was deleted meanwhile.
@@ -58,7 +58,7 @@ type Store interface {
 	ByID(ctx context.Context, id uuid.UUID) (User, error)
 	Change(ctx context.Context, id uuid.UUID, include Include, decide Decide) error
 	// ChangeByEmail changes the account with this address. If there is none, decide gets the zero State, and only the
-	// events that it returns are stored. CheckCaller is not applied: the caller has not signed in.
+	// events that it returns are stored. No caller is checked: they have not signed in.
 	ChangeByEmail(ctx context.Context, email string, include Include, decide Decide) error
 	// ChangeByCode uses up a mailed code with a change of its account. errs.NotFound when it is unknown, used or
 	// expired.

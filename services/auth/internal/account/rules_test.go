@@ -1,14 +1,12 @@
 package account
 
 import (
-	"errors"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 
-	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/services/auth/internal/audit"
 	"github.com/purserhq/purser/services/auth/internal/mail"
@@ -201,37 +199,6 @@ func TestADeletionSaysFarewellToAVerifiedAddressAndLeavesAnAdmin(t *testing.T) {
 			}
 			if err == nil && (!c.RevokeTokens || c.EndSessions.Reason != "ACCOUNT_DELETED") {
 				t.Errorf("changes %+v", c)
-			}
-		})
-	}
-}
-
-func TestAChangeOfOnesOwnAccountNeedsARunningSession(t *testing.T) {
-	user, session, failure := uuid.New(), uuid.New(), errors.New("no database")
-	for name, tc := range map[string]struct {
-		caller  authn.Caller
-		running bool
-		err     error
-		asked   bool
-		reason  string
-	}{
-		"a running session":     {authn.Caller{UserID: user, SessionID: session}, true, nil, true, ""},
-		"a revoked session":     {authn.Caller{UserID: user, SessionID: session}, false, nil, true, "SESSION_REVOKED"},
-		"an unreadable session": {authn.Caller{UserID: user, SessionID: session}, false, failure, true, ""},
-		"an administrator":      {authn.Caller{UserID: uuid.New(), SessionID: session}, false, nil, false, ""},
-		"nobody":                {authn.Caller{}, false, nil, false, ""},
-		"an API key": {authn.Caller{UserID: user, SessionID: session, Methods: []string{authn.MethodAPIKey}}, false,
-			nil, false, ""},
-	} {
-		t.Run(name, func(t *testing.T) {
-			asked := false
-			err := CheckCaller(tc.caller, user, func(id uuid.UUID) (bool, error) {
-				asked = true
-				return tc.running && id == session, tc.err
-			})
-			if asked != tc.asked || reasonOf(err) != tc.reason || tc.err != nil && !errors.Is(err, tc.err) ||
-				tc.reason == "" && tc.err == nil && err != nil {
-				t.Errorf("answered %v; the session was read: %t", err, asked)
 			}
 		})
 	}

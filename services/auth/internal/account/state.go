@@ -6,14 +6,18 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/purserhq/purser/services/auth/internal/audit"
+	"github.com/purserhq/purser/services/auth/internal/authority"
 	"github.com/purserhq/purser/services/auth/internal/mail"
 )
 
 // State is an account as a decision function gets it, read while its row is locked.
 type State struct {
-	User         // without Roles
+	User         // without Roles, unless they are included
 	PasswordHash string
 	DisabledAt   time.Time // zero unless it is disabled
+
+	// Caller is what the caller of the change holds, everything where there is none.
+	Caller authority.Held
 
 	// The following are read only when Include says so.
 
@@ -32,6 +36,7 @@ type Credential struct {
 
 // Include says what is read into a State beside the account's row.
 type Include struct {
+	Roles       bool      // User.Roles
 	Credentials bool      // Identities and APIKeys
 	RecentMails mail.Kind // the mails of this kind; none when empty
 	// Admins takes a lock that all changes of admins take, so that they happen one after the other.

@@ -1,11 +1,12 @@
 // Package admin has the rules of what administrators may do to accounts.
 //
-// It promises: every change is recorded with who made it; nobody grants a role that permits more than they may
-// themselves, nor disables their own account; at least one enabled account with the role admin always remains, also
-// under concurrent changes; the attributes that are put into tokens are bounded.
+// It promises: every change is recorded with who made it; what the caller may do is read in the transaction of the
+// change (package authority); nobody grants a role that permits more than they may themselves, changes an account that
+// may more than they may, or disables their own account; at least one enabled account with the role admin always
+// remains, also under concurrent changes; the attributes that are put into tokens are bounded.
 //
-// Limits: changed roles and attributes reach an account's tokens at its next sign-in or refresh; an issued token keeps
-// the old ones until it expires, unless its session is ended.
+// Limits: new roles and attributes reach an account's tokens at its next sign-in or refresh. Where a permission is
+// taken, the account's sessions and tokens end, unless the caller says otherwise.
 package admin
 
 import (
@@ -20,7 +21,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/services/auth/internal/account"
 	"github.com/purserhq/purser/services/auth/internal/audit"
@@ -69,24 +69,20 @@ func (s *Service) Find(ctx context.Context, id uuid.UUID) (Account, error) {
 	return s.store.Find(ctx, id)
 }
 
-// SetRoles gives an account these roles and no others. errs.PermissionDenied (PERMISSION_NOT_HELD) for a role that
-// permits what the caller may not; errs.FailedPrecondition (LAST_ADMIN).
-func (s *Service) SetRoles(ctx context.Context, caller authn.Caller, id uuid.UUID, roles []string,
-	endSessions bool) (Account, error) {
+// SetRoles gives an account these roles and no others. endSessions says whether its sessions, and all its tokens with
+// them, end; nil ends them if a permission is taken from the account. errs.PermissionDenied (PERMISSION_NOT_HELD) for
+// a role, or an account, that may what the caller may not; errs.FailedPrecondition (LAST_ADMIN).
+func (s *Service) SetRoles(ctx context.Context, actor, id uuid.UUID, roles []string, endSessions *bool) (Account,
+	error) {
 	for _, r := range roles {
 		if !slices.Contains(role.Names(), r) {
 			return Account{}, errs.Invalid("roles", "must be of "+strings.Join(role.Names(), ", "))
 		}
 	}
-	for _, p := range role.Permissions(roles) {
-		if !caller.May(p) {
-			return Account{}, errs.PermissionDenied("PERMISSION_NOT_HELD", "the caller doesn't hold "+p)
-		}
-	}
 	roles = slices.Compact(slices.Sorted(slices.Values(roles)))
-	include := account.Include{Admins: !slices.Contains(roles, role.Admin)}
+	include := account.Include{Roles: true, Admins: !slices.Contains(roles, role.Admin)}
 	err := s.store.Change(ctx, id, include, func(state account.State, _ time.Time) (account.Changes, error) {
-		return setRoles(state, caller.UserID, roles, endSessions)
+		return setRoles(state, actor, roles, endSessions)
 	})
 	if err != nil {
 		return Account{}, err
@@ -94,8 +90,16 @@ func (s *Service) SetRoles(ctx context.Context, caller authn.Caller, id uuid.UUI
 	return s.store.Find(ctx, id)
 }
 
-// setRoles decides about an account's new roles, which are sorted. Its state needs Admins unless it is to be an admin.
-func setRoles(s account.State, actor uuid.UUID, roles []string, endSessions bool) (account.Changes, error) {
+// setRoles decides about an account's new roles, which are sorted. Its state needs Roles, and Admins unless it is to be
+// an admin.
+func setRoles(s account.State, actor uuid.UUID, roles []string, endSessions *bool) (account.Changes, error) {
+	after := role.Permissions(roles)
+	if err := s.Caller.Require(after...); err != nil {
+		return account.Changes{}, err
+	}
+	if err := mayChange(s); err != nil {
+		return account.Changes{}, err
+	}
 	if !slices.Contains(roles, role.Admin) {
 		if err := s.Admins.CheckLastAdmin(); err != nil {
 			return account.Changes{}, err
@@ -103,11 +107,19 @@ func setRoles(s account.State, actor uuid.UUID, roles []string, endSessions bool
 	}
 	c := account.Changes{Roles: &roles, Events: []audit.Event{{Type: audit.RolesSet, Actor: actor, Subject: s.ID,
 		Object: strings.Join(roles, " ")}}}
-	if endSessions {
-		c.EndSessions = &account.SessionEnd{Reason: "ROLES_CHANGED"}
+	end := slices.ContainsFunc(role.Permissions(s.Roles), func(p string) bool { return !slices.Contains(after, p) })
+	if endSessions != nil {
+		end = *endSessions
+	}
+	if end {
+		c.EndSessions, c.RevokeTokens = &account.SessionEnd{Reason: "ROLES_CHANGED"}, true
 	}
 	return c, nil
 }
+
+// mayChange refuses a caller who does not hold what the account may: whoever can rewrite or disable somebody could
+// otherwise rule over those above them. Its state needs Roles.
+func mayChange(s account.State) error { return s.Caller.Require(role.Permissions(s.Roles)...) }
 
 var attributeName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,31}$`)
 
@@ -142,9 +154,10 @@ func (s *Service) SetAttributes(ctx context.Context, actor, id uuid.UUID, attrib
 	if attributes == nil {
 		attributes = map[string]string{}
 	}
-	err := s.store.Change(ctx, id, account.Include{}, func(account.State, time.Time) (account.Changes, error) {
+	include := account.Include{Roles: true}
+	err := s.store.Change(ctx, id, include, func(state account.State, _ time.Time) (account.Changes, error) {
 		e := audit.Event{Type: audit.AttributesSet, Actor: actor, Subject: id}
-		return account.Changes{Attributes: attributes, Events: []audit.Event{e}}, nil
+		return account.Changes{Attributes: attributes, Events: []audit.Event{e}}, mayChange(state)
 	})
 	if err != nil {
 		return Account{}, err
@@ -155,16 +168,16 @@ func (s *Service) SetAttributes(ctx context.Context, actor, id uuid.UUID, attrib
 // Disable ends an account's sessions and its tokens, and keeps it from signing in. A disabled account is left as it
 // is. errs.FailedPrecondition (OWN_ACCOUNT, LAST_ADMIN).
 func (s *Service) Disable(ctx context.Context, actor, id uuid.UUID) error {
-	if actor == id {
-		return errs.FailedPrecondition("OWN_ACCOUNT", "nobody can disable their own account")
-	}
-	return s.store.Change(ctx, id, account.Include{Admins: true},
+	return s.store.Change(ctx, id, account.Include{Roles: true, Admins: true},
 		func(state account.State, now time.Time) (account.Changes, error) { return disable(state, actor, now) })
 }
 
 func disable(s account.State, actor uuid.UUID, now time.Time) (account.Changes, error) {
-	if !s.DisabledAt.IsZero() {
-		return account.Changes{}, nil
+	if actor == s.ID {
+		return account.Changes{}, errs.FailedPrecondition("OWN_ACCOUNT", "nobody can disable their own account")
+	}
+	if err := mayChange(s); err != nil || !s.DisabledAt.IsZero() {
+		return account.Changes{}, err
 	}
 	if err := s.Admins.CheckLastAdmin(); err != nil {
 		return account.Changes{}, err
@@ -177,14 +190,14 @@ func disable(s account.State, actor uuid.UUID, now time.Time) (account.Changes, 
 
 // Enable lets a disabled account sign in again. An enabled account is left as it is.
 func (s *Service) Enable(ctx context.Context, actor, id uuid.UUID) error {
-	return s.store.Change(ctx, id, account.Include{},
-		func(state account.State, _ time.Time) (account.Changes, error) { return enable(state, actor), nil })
+	return s.store.Change(ctx, id, account.Include{Roles: true},
+		func(state account.State, _ time.Time) (account.Changes, error) { return enable(state, actor) })
 }
 
-func enable(s account.State, actor uuid.UUID) account.Changes {
-	if s.DisabledAt.IsZero() {
-		return account.Changes{}
+func enable(s account.State, actor uuid.UUID) (account.Changes, error) {
+	if err := mayChange(s); err != nil || s.DisabledAt.IsZero() {
+		return account.Changes{}, err
 	}
 	return account.Changes{DisabledAt: new(time.Time), Events: []audit.Event{{Type: audit.Enabled, Actor: actor,
-		Subject: s.ID}}}
+		Subject: s.ID}}}, nil
 }

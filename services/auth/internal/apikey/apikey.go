@@ -25,6 +25,7 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/services/auth/internal/account"
 	"github.com/purserhq/purser/services/auth/internal/audit"
+	"github.com/purserhq/purser/services/auth/internal/authority"
 	"github.com/purserhq/purser/services/auth/internal/role"
 )
 
@@ -60,9 +61,9 @@ type Key struct {
 
 // Store is where keys are stored.
 type Store interface {
-	// Create locks the key's user and stores the key and e, unless check refuses for how many of the user's keys can
-	// be used. It refuses what account.CheckCaller refuses.
-	Create(ctx context.Context, k Key, e audit.Event, check func(usable int) error) error
+	// Create locks the key's user and stores the key and e, unless check refuses. It refuses what package authority
+	// refuses.
+	Create(ctx context.Context, k Key, e audit.Event, check Check) error
 	// List returns the user's keys, newest first.
 	List(ctx context.Context, user uuid.UUID) ([]Key, error)
 	// Revoke ends a key of this user, and stores e when it had not ended
@@ -75,6 +76,9 @@ type Store interface {
 	// Alive reports whether a key of this user can be used at now.
 	Alive(ctx context.Context, user, id uuid.UUID, now time.Time) (bool, error)
 }
+
+// Check decides about a new key, by how many of the user's keys can be used and what the caller holds now.
+type Check func(usable int, held authority.Held) error
 
 // Signer signs access tokens; *signing.Ring is one.
 type Signer interface {
@@ -114,19 +118,28 @@ func (s *Service) Create(ctx context.Context, caller authn.Caller, r CreateReque
 	key := prefix + base64.RawURLEncoding.EncodeToString(secret)
 	k.Hash = sha256.Sum256([]byte(key))
 	e := audit.Event{Type: audit.APIKeyCreated, Actor: k.UserID, Subject: k.UserID, Object: k.ID.String()}
-	if err := s.store.Create(ctx, k, e, checkCount); err != nil {
+	if err := s.store.Create(ctx, k, e, k.check); err != nil {
 		return "", Key{}, err
 	}
 	return key, k, nil
 }
 
-// checkCount refuses one more key than a user may have.
-func checkCount(usable int) error {
+// check refuses one more key than a user may have, and scopes that the caller does not hold any more.
+func (k Key) check(usable int, held authority.Held) error {
+	for _, scope := range k.Scopes {
+		if !held.May(scope) {
+			return scopeNotHeld(scope)
+		}
+	}
 	if usable >= maxPerUser {
 		return errs.FailedPrecondition("TOO_MANY_API_KEYS",
 			fmt.Sprintf("a user has at most %d keys that can be used; revoke one first", maxPerUser))
 	}
 	return nil
+}
+
+func scopeNotHeld(scope string) error {
+	return errs.PermissionDenied("SCOPE_NOT_HELD", "the caller does not hold "+scope)
 }
 
 // newKey checks a request and returns the key without its hash.
@@ -137,7 +150,7 @@ func (s *Service) newKey(caller authn.Caller, r CreateRequest) (Key, error) {
 	}
 	for _, scope := range r.Scopes {
 		if !caller.May(scope) {
-			return Key{}, errs.PermissionDenied("SCOPE_NOT_HELD", "the caller doesn't hold "+scope)
+			return Key{}, scopeNotHeld(scope)
 		}
 	}
 	id, err := uuid.NewV7()

@@ -67,7 +67,7 @@ func (s *AdminServer) SetRoles(ctx context.Context, req *authv1.SetRolesRequest)
 	if err != nil {
 		return nil, err
 	}
-	a, err := s.users.SetRoles(ctx, caller, id, req.GetRoles(), req.GetEndSessions())
+	a, err := s.users.SetRoles(ctx, caller.UserID, id, req.GetRoles(), req.EndSessions)
 	if err != nil {
 		return nil, err
 	}

@@ -37,7 +37,7 @@ func (s *AdminServer) CreateServiceAccount(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	secret, a, err := s.serviceAccounts.Create(ctx, grantor(caller), req.GetName(), req.GetPermissions())
+	secret, a, err := s.serviceAccounts.Create(ctx, caller.UserID, req.GetName(), req.GetPermissions())
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +51,7 @@ func (s *AdminServer) RotateServiceAccountSecret(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	secret, a, err := s.serviceAccounts.Rotate(ctx, grantor(caller), id, req.GetOverlap().AsDuration())
+	secret, a, err := s.serviceAccounts.Rotate(ctx, caller.UserID, id, req.GetOverlap().AsDuration())
 	if err != nil {
 		return nil, err
 	}
@@ -97,10 +97,6 @@ func serviceAccountChange(ctx context.Context, req interface{ GetServiceAccountI
 		return caller, id, errs.Invalid("service_account_id", "must be a UUID")
 	}
 	return caller, id, nil
-}
-
-func grantor(c authn.Caller) serviceaccount.Grantor {
-	return serviceaccount.Grantor{Actor: c.UserID, May: c.May}
 }
 
 func serviceAccount(a serviceaccount.Account) *authv1.ServiceAccount {

@@ -16,6 +16,7 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	"github.com/purserhq/purser/services/auth/internal/apikey"
+	"github.com/purserhq/purser/services/auth/internal/authority"
 	"github.com/purserhq/purser/services/auth/internal/revocation"
 	"github.com/purserhq/purser/services/auth/internal/serviceaccount"
 	"github.com/purserhq/purser/services/auth/internal/session"
@@ -30,6 +31,7 @@ type TokenServer struct {
 	sessions        *session.Service
 	keys            *apikey.Service
 	serviceAccounts *serviceaccount.Service
+	authority       authority.Reader
 	feed            *revocation.Feed
 	streams         *streams
 }
@@ -37,8 +39,8 @@ type TokenServer struct {
 // NewTokenServer returns the server of the ring's keys, of introspection and of the revocations in f, which it streams
 // on at most streamsPerAddress streams per client address.
 func NewTokenServer(r *signing.Ring, v *authn.Verifier, s *session.Service, k *apikey.Service,
-	a *serviceaccount.Service, f *revocation.Feed, streamsPerAddress int) *TokenServer {
-	return &TokenServer{ring: r, verifier: v, sessions: s, keys: k, serviceAccounts: a, feed: f,
+	a *serviceaccount.Service, now authority.Reader, f *revocation.Feed, streamsPerAddress int) *TokenServer {
+	return &TokenServer{ring: r, verifier: v, sessions: s, keys: k, serviceAccounts: a, authority: now, feed: f,
 		streams: newStreams(streamsPerAddress)}
 }
 
@@ -75,7 +77,11 @@ func webKey(k jose.JSONWebKey) (*authv1.JsonWebKey, error) {
 // Introspect implements the RPC.
 func (s *TokenServer) Introspect(ctx context.Context, req *authv1.IntrospectRequest) (*authv1.IntrospectResponse,
 	error) {
-	c, alive, err := s.inspect(ctx, req.GetToken())
+	inspect := s.inspect
+	if req.GetCurrent() {
+		inspect = s.inspectStored
+	}
+	c, alive, err := inspect(ctx, req.GetToken())
 	if err != nil || !alive {
 		return &authv1.IntrospectResponse{}, err
 	}
@@ -108,6 +114,21 @@ func (s *TokenServer) inspect(ctx context.Context, token string) (authn.Caller, 
 	}
 	alive, err := s.sessions.Alive(ctx, c.UserID, c.SessionID)
 	return c, alive, err
+}
+
+// inspectStored is inspect by what is stored at this moment: of the token's permissions, those that the account still
+// has.
+func (s *TokenServer) inspectStored(ctx context.Context, token string) (authn.Caller, bool, error) {
+	c, err := s.verifier.Verify(ctx, token)
+	if err == nil {
+		var held authority.Held
+		held, err = s.authority.Now(ctx, c)
+		c.Permissions = held.Permissions
+	}
+	if errs.Is(err, errs.KindUnauthenticated) {
+		return c, false, nil
+	}
+	return c, err == nil, err
 }
 
 // Revoke implements the RPC.

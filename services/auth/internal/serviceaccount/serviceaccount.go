@@ -72,7 +72,8 @@ type Change func(a Account) (Account, audit.Event, error)
 
 // Store is where service accounts are stored. What it reads has the secrets that can be used at now.
 type Store interface {
-	// Create stores an account with its secrets, and e; false when the name is taken, with nothing changed.
+	// Create stores an account with its secrets, and e; false when the name is taken, with nothing changed. It
+	// refuses a caller who does not hold each of the account's permissions; see package authority.
 	Create(ctx context.Context, a Account, e audit.Event) (bool, error)
 	// ByName and ByID return errs.NotFound for an unknown name or id.
 	ByName(ctx context.Context, name string, now time.Time) (Account, error)
@@ -80,7 +81,8 @@ type Store interface {
 	// List returns the accounts by name, at most 1,000.
 	List(ctx context.Context, now time.Time) ([]Account, error)
 	// Change locks an account and stores what change makes of it, in one transaction: its permissions, when it was
-	// disabled, and which secrets it has until when. errs.NotFound.
+	// disabled, and which secrets it has until when. Tokens are revoked when the account loses a permission or is
+	// disabled. It refuses what Create refuses. errs.NotFound.
 	Change(ctx context.Context, id uuid.UUID, change Change) error
 	// RecordUse stores when a secret was used.
 	RecordUse(ctx context.Context, secret uuid.UUID, at time.Time) error
@@ -104,34 +106,19 @@ func NewService(s Store, signer Signer, a audit.Recorder, now func() time.Time) 
 	return &Service{store: s, signer: signer, audit: a, now: now}
 }
 
-// Grantor is the caller who creates or changes an account: nobody grants a permission that they don't hold. The zero
-// Grantor is the command line, which may grant everything.
-type Grantor struct {
-	Actor uuid.UUID
-	May   func(permission string) bool
-}
-
-func (g Grantor) check(permissions []string) error {
-	for _, p := range permissions {
-		if g.May != nil && !g.May(p) {
-			return errs.PermissionDenied("PERMISSION_NOT_HELD", "the caller doesn't hold "+p)
-		}
-	}
-	return nil
-}
-
 var validName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,62}$`)
 
-// Create makes an account and returns its secret, which can't be read again. errs.Invalid, errs.PermissionDenied
+// Create makes an account in the name of actor, zero on the command line, and returns its secret, which can't be read
+// again. errs.Invalid, errs.PermissionDenied
 // (PERMISSION_NOT_HELD), errs.AlreadyExists (SERVICE_ACCOUNT_EXISTS).
-func (s *Service) Create(ctx context.Context, by Grantor, name string, permissions []string) (string, Account, error) {
-	return s.create(ctx, by, name, permissions, newSecret)
+func (s *Service) Create(ctx context.Context, actor uuid.UUID, name string, permissions []string) (string, Account, error) {
+	return s.create(ctx, actor, name, permissions, newSecret)
 }
 
 // secretSource returns a secret: its text, and what is stored of it.
 type secretSource func(now time.Time) (string, Secret, error)
 
-func (s *Service) create(ctx context.Context, by Grantor, name string, permissions []string,
+func (s *Service) create(ctx context.Context, actor uuid.UUID, name string, permissions []string,
 	source secretSource) (string,
 	Account, error) {
 	if !validName.MatchString(name) {
@@ -139,9 +126,6 @@ func (s *Service) create(ctx context.Context, by Grantor, name string, permissio
 			`must be lower-case letters, digits and "-", beginning with a letter`)
 	}
 	if err := checkPermissions(permissions); err != nil {
-		return "", Account{}, err
-	}
-	if err := by.check(permissions); err != nil {
 		return "", Account{}, err
 	}
 	id, err := uuid.NewV7()
@@ -155,7 +139,7 @@ func (s *Service) create(ctx context.Context, by Grantor, name string, permissio
 	}
 	a := Account{ID: id, Name: name, Permissions: slices.Sorted(slices.Values(permissions)), CreatedAt: now,
 		Secrets: []Secret{secret}}
-	created, err := s.store.Create(ctx, a, audit.Event{Type: audit.ServiceAccountCreated, Actor: by.Actor, Subject: id,
+	created, err := s.store.Create(ctx, a, audit.Event{Type: audit.ServiceAccountCreated, Actor: actor, Subject: id,
 		Object: name})
 	if err != nil {
 		return "", Account{}, err
@@ -192,26 +176,19 @@ func asSecret(text string, now time.Time) (string, Secret, error) {
 
 // Rotate makes a new secret and returns it; the old ones stay valid for overlap, 0 to MaxOverlap. errs.NotFound,
 // errs.PermissionDenied (PERMISSION_NOT_HELD), errs.FailedPrecondition (SERVICE_ACCOUNT_DISABLED).
-func (s *Service) Rotate(ctx context.Context, by Grantor, id uuid.UUID, overlap time.Duration) (string, Account,
+func (s *Service) Rotate(ctx context.Context, actor uuid.UUID, id uuid.UUID, overlap time.Duration) (string, Account,
 	error) {
-	return s.rotate(ctx, by, id, overlap, newSecret)
+	return s.rotate(ctx, actor, id, overlap, newSecret)
 }
 
-func (s *Service) rotate(ctx context.Context, by Grantor, id uuid.UUID, overlap time.Duration,
+func (s *Service) rotate(ctx context.Context, actor uuid.UUID, id uuid.UUID, overlap time.Duration,
 	source secretSource) (string, Account, error) {
 	now := s.now().UTC()
-	a, err := s.store.ByID(ctx, id, now)
-	if err != nil {
-		return "", Account{}, err
-	}
-	if err := by.check(a.Permissions); err != nil { // whoever has the new secret holds them
-		return "", Account{}, err
-	}
 	text, secret, err := source(now)
 	if err != nil {
 		return "", Account{}, err
 	}
-	e := audit.Event{Type: audit.ServiceAccountRotated, Actor: by.Actor, Subject: id, Object: secret.ID.String()}
+	e := audit.Event{Type: audit.ServiceAccountRotated, Actor: actor, Subject: id, Object: secret.ID.String()}
 	err = s.store.Change(ctx, id, func(a Account) (Account, audit.Event, error) {
 		a, err := a.rotated(secret, overlap)
 		return a, e, err
@@ -219,7 +196,7 @@ func (s *Service) rotate(ctx context.Context, by Grantor, id uuid.UUID, overlap 
 	if err != nil {
 		return "", Account{}, err
 	}
-	a, err = s.store.ByID(ctx, id, now)
+	a, err := s.store.ByID(ctx, id, now)
 	return text, a, err
 }
 
@@ -345,7 +322,7 @@ func (s *Service) ensure(ctx context.Context, name string, permissions []string,
 	now := s.now().UTC()
 	a, err := s.store.ByName(ctx, name, now)
 	if errs.Is(err, errs.KindNotFound) {
-		text, _, err := s.create(ctx, Grantor{}, name, permissions, source)
+		text, _, err := s.create(ctx, uuid.Nil, name, permissions, source)
 		return text, err
 	}
 	if err != nil {
@@ -367,7 +344,7 @@ func (s *Service) ensure(ctx context.Context, name string, permissions []string,
 		return "", nil
 	}
 	// The old ones stay valid for a while, because other replicas of the program may use them.
-	text, _, err := s.rotate(ctx, Grantor{}, a.ID, time.Hour, source)
+	text, _, err := s.rotate(ctx, uuid.Nil, a.ID, time.Hour, source)
 	return text, err
 }
 

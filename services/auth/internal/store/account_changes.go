@@ -8,7 +8,6 @@ import (
 	"github.com/google/uuid"
 	"gorm.io/gorm"
 
-	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/cache"
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/services/auth/internal/account"
@@ -18,13 +17,13 @@ import (
 )
 
 // The row of a user is the lock on their account: whatever changes how the account can be signed in with takes it
-// first. After it come, in this order, the lock on the admins, and the rows of the second factor, of codes, sessions,
+// first, together with the row of the caller (lockCaller). After it come, in this order, the lock on the admins, and the rows of the second factor, of codes, sessions,
 // identities and API keys.
 
 // Change implements account.Store.
 func (s *Accounts) Change(ctx context.Context, id uuid.UUID, include account.Include, decide account.Decide) error {
 	return s.change(ctx, func(tx *gorm.DB) (account.State, account.Changes, error) {
-		return changeOwn(tx, id, include, decide)
+		return changeByCaller(tx, id, include, decide)
 	})
 }
 
@@ -74,16 +73,18 @@ func (s *Accounts) stale(user uuid.UUID) []cache.Invalidation {
 	return []cache.Invalidation{{Cache: s.users, Keys: []string{user.String()}}}
 }
 
-// changeOwn locks an account, refuses what account.CheckCaller refuses, and decides.
-func changeOwn(tx *gorm.DB, id uuid.UUID, include account.Include, decide account.Decide) (account.State,
+// changeByCaller locks the caller and an account, theirs or another, and decides.
+func changeByCaller(tx *gorm.DB, id uuid.UUID, include account.Include, decide account.Decide) (account.State,
 	account.Changes, error) {
-	state, now, err := lockAccount(tx, "id = ?", id)
-	if err == nil {
-		err = checkCaller(tx, id)
+	held, err := lockCaller(tx, targets{user: id})
+	if err != nil {
+		return account.State{}, account.Changes{}, err
 	}
+	state, now, err := lockAccount(tx, "id = ?", id)
 	if err != nil {
 		return state, account.Changes{}, err
 	}
+	state.Caller = held
 	c, err := decideOn(tx, &state, now, include, decide)
 	return state, c, err
 }
@@ -126,26 +127,19 @@ func lockAccount(tx *gorm.DB, condition string, arg any) (account.State, time.Ti
 		rows[0].Now.UTC(), nil
 }
 
-// checkCaller reads what account.CheckCaller needs. The user's row has to be locked.
-func checkCaller(tx *gorm.DB, user uuid.UUID) error {
-	caller := authn.CallerFrom(tx.Statement.Context)
-	return account.CheckCaller(caller, user, func(session uuid.UUID) (bool, error) {
-		var n int64
-		err := tx.Model(&sessionRow{}).Where("id = ? AND user_id = ? AND revoked_at IS NULL", session, user).
-			Count(&n).Error
-		if err != nil {
-			return false, fmt.Errorf("read the caller's session: %w", err)
-		}
-		return n > 0, nil
-	})
-}
-
 // complete reads what is to be included.
 func complete(tx *gorm.DB, s *account.State, include account.Include) (err error) {
 	if include.Admins {
 		if s.Admins, err = lockAdmins(tx, s.ID); err != nil {
 			return err
 		}
+	}
+	if include.Roles {
+		is, err := accessState(tx, s.ID)
+		if err != nil {
+			return err
+		}
+		s.Roles = is.Roles
 	}
 	if include.Credentials {
 		s.Identities, err = credentials(tx.Model(&identityRow{}).Where("user_id = ?", s.ID))

@@ -44,21 +44,19 @@ type APIKeys struct{ db *postgres.DB }
 func NewAPIKeys(db *postgres.DB) *APIKeys { return &APIKeys{db: db} }
 
 // Create implements apikey.Store.
-func (s *APIKeys) Create(ctx context.Context, k apikey.Key, e audit.Event, check func(usable int) error) error {
+func (s *APIKeys) Create(ctx context.Context, k apikey.Key, e audit.Event, check apikey.Check) error {
 	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
-		if err := tx.Exec("SELECT FROM users WHERE id = ? FOR UPDATE", k.UserID).Error; err != nil {
-			return fmt.Errorf("lock user: %w", err)
-		}
-		if err := checkCaller(tx, k.UserID); err != nil {
+		held, err := lockCaller(tx, targets{user: k.UserID})
+		if err != nil {
 			return err
 		}
 		var usable int64
-		err := tx.Model(&apiKeyRow{}).Where("user_id = ? AND revoked_at IS NULL AND expires_at > ?", k.UserID,
+		err = tx.Model(&apiKeyRow{}).Where("user_id = ? AND revoked_at IS NULL AND expires_at > ?", k.UserID,
 			k.CreatedAt).Count(&usable).Error
 		if err != nil {
 			return fmt.Errorf("count API keys: %w", err)
 		}
-		if err := check(int(usable)); err != nil {
+		if err := check(int(usable), held); err != nil {
 			return err
 		}
 		row := apiKeyRow{
@@ -88,6 +86,9 @@ func (s *APIKeys) List(ctx context.Context, user uuid.UUID) ([]apikey.Key, error
 // Revoke implements apikey.Store.
 func (s *APIKeys) Revoke(ctx context.Context, user, id uuid.UUID, at time.Time, e audit.Event) error {
 	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
+		if _, err := lockCaller(tx, targets{user: user}); err != nil {
+			return err
+		}
 		var row apiKeyRow
 		if err := tx.Select("id").Where("id = ? AND user_id = ?", id, user).Take(&row).Error; err != nil {
 			return missing(err, "API key")

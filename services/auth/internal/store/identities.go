@@ -180,10 +180,10 @@ func link(tx *gorm.DB, user uuid.UUID, c identity.Claim, now time.Time, reason s
 func (s *Identities) Add(ctx context.Context, user uuid.UUID, c identity.Claim, now time.Time,
 	check func(linked int) error) (added identity.Identity, err error) {
 	err = postgres.InTx(ctx, s.accounts.db, func(tx *gorm.DB) error {
-		if _, _, err := lockAccount(tx, "id = ?", user); err != nil {
+		if _, err := lockCaller(tx, targets{user: user}); err != nil {
 			return err
 		}
-		if err := checkCaller(tx, user); err != nil {
+		if _, _, err := lockAccount(tx, "id = ?", user); err != nil {
 			return err
 		}
 		var n int64

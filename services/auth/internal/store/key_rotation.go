@@ -103,10 +103,13 @@ func (s *Keys) RevokeKey(ctx context.Context, issuer, kid string) error {
 // errUnchanged rolls back a transaction without a change.
 var errUnchanged = errors.New("store: nothing to change")
 
-// updateRing calls change with the ring's row locked, and raises the epoch.
+// updateRing calls change with the caller and the ring's row locked, and raises the epoch.
 func (s *Keys) updateRing(ctx context.Context, issuer string,
 	change func(tx *gorm.DB, epoch int64, now time.Time) error) error {
 	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
+		if _, err := lockCaller(tx, targets{}); err != nil {
+			return err
+		}
 		var ring struct {
 			Epoch int64
 			Now   time.Time

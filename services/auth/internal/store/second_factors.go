@@ -61,15 +61,15 @@ func (s *SecondFactors) Confirmed(ctx context.Context, user uuid.UUID) (bool, er
 // Change implements totp.Store. It locks the user's row, because there may be no second factor yet.
 func (s *SecondFactors) Change(ctx context.Context, user uuid.UUID, change totp.Change) error {
 	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
-		var locked []uuid.UUID
-		if err := tx.Raw("SELECT id FROM users WHERE id = ? FOR NO KEY UPDATE", user).Scan(&locked).Error; err != nil {
-			return fmt.Errorf("lock user: %w", err)
-		}
-		if len(locked) == 0 {
-			return errs.NotFound("user")
-		}
-		if err := checkCaller(tx, user); err != nil {
+		if _, err := lockCaller(tx, targets{user: user}); err != nil {
 			return err
+		}
+		found, err := exists(tx, "SELECT id FROM users WHERE id = ?", user)
+		if err != nil {
+			return fmt.Errorf("read user: %w", err)
+		}
+		if !found {
+			return errs.NotFound("user")
 		}
 		now, err := clock(tx)
 		if err != nil {

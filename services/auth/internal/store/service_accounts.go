@@ -48,6 +48,13 @@ func NewServiceAccounts(db *postgres.DB) *ServiceAccounts { return &ServiceAccou
 func (s *ServiceAccounts) Create(ctx context.Context, a serviceaccount.Account, e audit.Event) (created bool,
 	err error) {
 	err = postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
+		held, err := lockCaller(tx, targets{})
+		if err != nil {
+			return err
+		}
+		if err := held.Require(a.Permissions...); err != nil {
+			return err
+		}
 		row := serviceAccountRow{ID: a.ID, Name: a.Name, Permissions: permissionList(a.Permissions),
 			CreatedAt: a.CreatedAt}
 		done := tx.Clauses(clause.OnConflict{Columns: []clause.Column{{Name: "name"}}, DoNothing: true}).Omit(
@@ -134,10 +141,17 @@ func (r serviceAccountRow) account() serviceaccount.Account {
 // Change implements serviceaccount.Store.
 func (s *ServiceAccounts) Change(ctx context.Context, id uuid.UUID, change serviceaccount.Change) error {
 	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
-		var row serviceAccountRow
-		err := tx.Clauses(clause.Locking{Strength: clause.LockingStrengthUpdate}).Where("id = ?", id).Take(&row).Error
+		held, err := lockCaller(tx, targets{serviceAccount: id})
 		if err != nil {
+			return err
+		}
+		var row serviceAccountRow
+		if err := tx.Where("id = ?", id).Take(&row).Error; err != nil {
 			return missing(err, "service account")
+		}
+		// Whoever has a new secret of the account, or ends it, acts with its permissions.
+		if err := held.Require(row.Permissions...); err != nil {
+			return err
 		}
 		if err := tx.Where("account_id = ?", id).Order("id DESC").Find(&row.Secrets).Error; err != nil {
 			return fmt.Errorf("read service secrets: %w", err)
@@ -155,7 +169,8 @@ func (s *ServiceAccounts) Change(ctx context.Context, id uuid.UUID, change servi
 		if err := storeSecrets(tx, id, was.Secrets, is.Secrets); err != nil {
 			return err
 		}
-		if was.DisabledAt.IsZero() && !is.DisabledAt.IsZero() {
+		lost := slices.ContainsFunc(was.Permissions, func(p string) bool { return !slices.Contains(is.Permissions, p) })
+		if lost || was.DisabledAt.IsZero() && !is.DisabledAt.IsZero() {
 			if err := announce(tx, revokedUser, id); err != nil {
 				return err
 			}

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"gorm.io/gorm"
 
+	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/services/auth/internal/account"
@@ -264,6 +265,12 @@ func storeCurrent(tx *gorm.DB, f session.Family) error {
 // Revoke implements session.Store.
 func (s *Sessions) Revoke(ctx context.Context, user, id uuid.UUID, reason string, e audit.Event) error {
 	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
+		// Whose session has ended may end it again, and no other one.
+		if authn.CallerFrom(ctx).SessionID != id {
+			if _, err := lockCaller(tx, targets{user: user}); err != nil {
+				return err
+			}
+		}
 		var row sessionRow
 		if err := tx.Select("id").Where("id = ? AND user_id = ?", id, user).Take(&row).Error; err != nil {
 			return missing(err, "session")
@@ -279,6 +286,9 @@ func (s *Sessions) Revoke(ctx context.Context, user, id uuid.UUID, reason string
 // RevokeAll implements session.Store.
 func (s *Sessions) RevokeAll(ctx context.Context, user, except uuid.UUID, reason string, e audit.Event) error {
 	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
+		if _, err := lockCaller(tx, targets{user: user}); err != nil {
+			return err
+		}
 		if _, err := revoke(tx, reason, "user_id = ? AND id <> ?", user, except); err != nil {
 			return err
 		}

@@ -60,7 +60,7 @@ type Store interface {
 	// Confirmed reports whether a user has a confirmed second factor.
 	Confirmed(ctx context.Context, user uuid.UUID) (bool, error)
 	// Change locks a user and their second factor and stores what change makes of it, in one transaction. It refuses
-	// what account.CheckCaller refuses. errs.NotFound for an id that nobody has.
+	// what package authority refuses. errs.NotFound for an id that nobody has.
 	Change(ctx context.Context, user uuid.UUID, change Change) error
 }
 

@@ -70,7 +70,8 @@ type AdminServiceClient interface {
 	// NOT_FOUND when there is no such account.
 	GetUser(ctx context.Context, in *GetUserRequest, opts ...grpc.CallOption) (*GetUserResponse, error)
 	// SetRoles replaces the roles of an account. They are in its access tokens from the
-	// next sign-in or refresh on; end_sessions forces a sign-in.
+	// next sign-in or refresh on. When a permission is taken, the account's sessions and
+	// access tokens end, unless end_sessions says otherwise.
 	//
 	// INVALID_ARGUMENT for an unknown role. NOT_FOUND when there is no such account.
 	// FAILED_PRECONDITION (LAST_ADMIN) when no enabled admin would be left.
@@ -304,7 +305,8 @@ type AdminServiceServer interface {
 	// NOT_FOUND when there is no such account.
 	GetUser(context.Context, *GetUserRequest) (*GetUserResponse, error)
 	// SetRoles replaces the roles of an account. They are in its access tokens from the
-	// next sign-in or refresh on; end_sessions forces a sign-in.
+	// next sign-in or refresh on. When a permission is taken, the account's sessions and
+	// access tokens end, unless end_sessions says otherwise.
 	//
 	// INVALID_ARGUMENT for an unknown role. NOT_FOUND when there is no such account.
 	// FAILED_PRECONDITION (LAST_ADMIN) when no enabled admin would be left.

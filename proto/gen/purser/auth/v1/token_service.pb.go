@@ -243,7 +243,11 @@ func (x *JsonWebKey) GetE() string {
 type IntrospectRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// An access token.
-	Token         string `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	Token string `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	// Answer by what is stored at this moment: whether the session, API key or secret has
+	// ended and the account is enabled, and which of the token's permissions the account
+	// still has. It costs a read of the database. Use it before a change of authority.
+	Current       bool `protobuf:"varint,2,opt,name=current,proto3" json:"current,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -283,6 +287,13 @@ func (x *IntrospectRequest) GetToken() string {
 		return x.Token
 	}
 	return ""
+}
+
+func (x *IntrospectRequest) GetCurrent() bool {
+	if x != nil {
+		return x.Current
+	}
+	return false
 }
 
 // IntrospectResponse has the fields of RFC 7662, section 2.2, that Purser's tokens
@@ -474,10 +485,11 @@ const file_purser_auth_v1_token_service_proto_rawDesc = "" +
 	"\x01x\x18\x06 \x01(\tR\x01x\x12\f\n" +
 	"\x01y\x18\a \x01(\tR\x01y\x12\f\n" +
 	"\x01n\x18\b \x01(\tR\x01n\x12\f\n" +
-	"\x01e\x18\t \x01(\tR\x01e\"5\n" +
+	"\x01e\x18\t \x01(\tR\x01e\"O\n" +
 	"\x11IntrospectRequest\x12 \n" +
 	"\x05token\x18\x01 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\x80@R\x05token\"\xc5\x01\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80@R\x05token\x12\x18\n" +
+	"\acurrent\x18\x02 \x01(\bR\acurrent\"\xc5\x01\n" +
 	"\x12IntrospectResponse\x12\x16\n" +
 	"\x06active\x18\x01 \x01(\bR\x06active\x12\x10\n" +
 	"\x03sub\x18\x02 \x01(\tR\x03sub\x12\x10\n" +

@@ -40,7 +40,7 @@ type TokenServiceClient interface {
 	// and its session has not ended. Of an inactive token no other field is set, so
 	// the cause is not returned. A token that was revoked within the last second may
 	// still be active, and the tokens of a session that expires are active until they
-	// expire themselves.
+	// expire themselves; current rules out both.
 	Introspect(ctx context.Context, in *IntrospectRequest, opts ...grpc.CallOption) (*IntrospectResponse, error)
 	// Revoke ends the session of a refresh token or an access token (RFC 7009). For a
 	// token that is unknown, or whose session has ended, the response is the same.
@@ -131,7 +131,7 @@ type TokenServiceServer interface {
 	// and its session has not ended. Of an inactive token no other field is set, so
 	// the cause is not returned. A token that was revoked within the last second may
 	// still be active, and the tokens of a session that expires are active until they
-	// expire themselves.
+	// expire themselves; current rules out both.
 	Introspect(context.Context, *IntrospectRequest) (*IntrospectResponse, error)
 	// Revoke ends the session of a refresh token or an access token (RFC 7009). For a
 	// token that is unknown, or whose session has ended, the response is the same.

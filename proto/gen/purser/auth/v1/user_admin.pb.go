@@ -322,8 +322,10 @@ type SetRolesRequest struct {
 	UserId string                 `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
 	// All roles that the account is to have, at most 16; none removes all.
 	Roles []string `protobuf:"bytes,2,rep,name=roles,proto3" json:"roles,omitempty"`
-	// Also end the account's sessions, so that tokens with the former roles end.
-	EndSessions   bool `protobuf:"varint,3,opt,name=end_sessions,json=endSessions,proto3" json:"end_sessions,omitempty"`
+	// Whether the account's sessions and all its access tokens end, those of its API keys
+	// included, so that nothing has the former roles. When it is not set they end if the
+	// change takes a permission from the account.
+	EndSessions   *bool `protobuf:"varint,3,opt,name=end_sessions,json=endSessions,proto3,oneof" json:"end_sessions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -373,8 +375,8 @@ func (x *SetRolesRequest) GetRoles() []string {
 }
 
 func (x *SetRolesRequest) GetEndSessions() bool {
-	if x != nil {
-		return x.EndSessions
+	if x != nil && x.EndSessions != nil {
+		return *x.EndSessions
 	}
 	return false
 }
@@ -714,11 +716,12 @@ const file_purser_auth_v1_user_admin_proto_rawDesc = "" +
 	"\x0eGetUserRequest\x12!\n" +
 	"\auser_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x06userId\"A\n" +
 	"\x0fGetUserResponse\x12.\n" +
-	"\x04user\x18\x01 \x01(\v2\x1a.purser.auth.v1.UserRecordR\x04user\"\x81\x01\n" +
+	"\x04user\x18\x01 \x01(\v2\x1a.purser.auth.v1.UserRecordR\x04user\"\x97\x01\n" +
 	"\x0fSetRolesRequest\x12!\n" +
 	"\auser_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x06userId\x12(\n" +
-	"\x05roles\x18\x02 \x03(\tB\x12\xbaH\x0f\x92\x01\f\x10\x10\x18\x01\"\x06r\x04\x10\x01\x18@R\x05roles\x12!\n" +
-	"\fend_sessions\x18\x03 \x01(\bR\vendSessions\"B\n" +
+	"\x05roles\x18\x02 \x03(\tB\x12\xbaH\x0f\x92\x01\f\x10\x10\x18\x01\"\x06r\x04\x10\x01\x18@R\x05roles\x12&\n" +
+	"\fend_sessions\x18\x03 \x01(\bH\x00R\vendSessions\x88\x01\x01B\x0f\n" +
+	"\r_end_sessions\"B\n" +
 	"\x10SetRolesResponse\x12.\n" +
 	"\x04user\x18\x01 \x01(\v2\x1a.purser.auth.v1.UserRecordR\x04user\"\xe7\x01\n" +
 	"\x14SetAttributesRequest\x12!\n" +
@@ -793,6 +796,7 @@ func file_purser_auth_v1_user_admin_proto_init() {
 	}
 	file_purser_auth_v1_account_service_proto_init()
 	file_purser_auth_v1_user_admin_proto_msgTypes[1].OneofWrappers = []any{}
+	file_purser_auth_v1_user_admin_proto_msgTypes[5].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -1,0 +1,355 @@
+package app_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/google/uuid"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/descriptorpb"
+
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/grpcclient"
+	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
+	jobsv1 "github.com/purserhq/purser/proto/gen/purser/jobs/v1"
+	"github.com/purserhq/purser/services/auth/app"
+)
+
+func permissionsOf(name string) []string {
+	for _, r := range app.Roles() {
+		if r.Name == name {
+			return r.Permissions
+		}
+	}
+	return nil
+}
+
+// second makes another admin and returns a context with their token, and their id.
+func (s service) second(t *testing.T, email string) (context.Context, string) {
+	t.Helper()
+	s.register(t, email)
+	if _, err := s.command(t, "admin", "grant", email); err != nil {
+		t.Fatal(err)
+	}
+	token := s.login(t, email).GetAccessToken()
+	return grpcclient.WithToken(t.Context(), token), claims(t, token).Subject
+}
+
+// mutations returns every method of the services for operators that changes something.
+func mutations(t *testing.T) (methods []protoreflect.MethodDescriptor) {
+	t.Helper()
+	for _, name := range []string{authv1.AdminService_ServiceDesc.ServiceName,
+		jobsv1.JobService_ServiceDesc.ServiceName} {
+		d, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := d.(protoreflect.ServiceDescriptor).Methods()
+		for i := range all.Len() {
+			options, _ := all.Get(i).Options().(*descriptorpb.MethodOptions)
+			if options.GetIdempotencyLevel() != descriptorpb.MethodOptions_NO_SIDE_EFFECTS {
+				methods = append(methods, all.Get(i))
+			}
+		}
+	}
+	return methods
+}
+
+// operation returns a valid request of a method, about somebody and a service account, and its empty response.
+func operation(t *testing.T, m protoreflect.MethodDescriptor, user, account, kid string) (request,
+	response proto.Message) {
+	t.Helper()
+	switch m.Name() {
+	case "RotateSigningKey":
+		return &authv1.RotateSigningKeyRequest{}, &authv1.RotateSigningKeyResponse{}
+	case "RevokeSigningKey":
+		return &authv1.RevokeSigningKeyRequest{Kid: kid}, &authv1.RevokeSigningKeyResponse{}
+	case "SetRoles":
+		return &authv1.SetRolesRequest{UserId: user, Roles: []string{"admin"}}, &authv1.SetRolesResponse{}
+	case "SetAttributes":
+		return &authv1.SetAttributesRequest{UserId: user}, &authv1.SetAttributesResponse{}
+	case "DisableUser":
+		return &authv1.DisableUserRequest{UserId: user}, &authv1.DisableUserResponse{}
+	case "EnableUser":
+		return &authv1.EnableUserRequest{UserId: user}, &authv1.EnableUserResponse{}
+	case "CreateServiceAccount":
+		return &authv1.CreateServiceAccountRequest{Name: "accomplice", Permissions: []string{"wallet:read"}},
+			&authv1.CreateServiceAccountResponse{}
+	case "RotateServiceAccountSecret":
+		return &authv1.RotateServiceAccountSecretRequest{ServiceAccountId: account},
+			&authv1.RotateServiceAccountSecretResponse{}
+	case "DisableServiceAccount":
+		return &authv1.DisableServiceAccountRequest{ServiceAccountId: account}, &authv1.DisableServiceAccountResponse{}
+	case "TriggerJob":
+		return &jobsv1.TriggerJobRequest{Job: "seal_audit"}, &jobsv1.TriggerJobResponse{}
+	}
+	t.Fatalf("%s is new: add a valid request", m.FullName())
+	return nil, nil
+}
+
+func invoke(ctx context.Context, conn grpc.ClientConnInterface, m protoreflect.MethodDescriptor,
+	request, response proto.Message) error {
+	return conn.Invoke(ctx, fmt.Sprintf("/%s/%s", m.Parent().FullName(), m.Name()), request, response)
+}
+
+// Nothing here waits for verifiers to hear of a revocation: the call comes right after the change.
+func TestNoOperatorOutlivesTheirAuthority(t *testing.T) {
+	s := start(t)
+	conn := dial(t, s.addr)
+	defer func() { _ = conn.Close() }()
+	root := s.asAdmin(t)
+	set := func(roles ...string) func(t *testing.T, bob context.Context, id string) error {
+		return func(_ *testing.T, _ context.Context, id string) error {
+			_, err := s.admin.SetRoles(root, &authv1.SetRolesRequest{UserId: id, Roles: roles,
+				EndSessions: proto.Bool(false)})
+			return err
+		}
+	}
+	ends := map[string]func(t *testing.T, bob context.Context, id string) error{
+		"lost the role, and the session goes on": set("trader"),
+		"lost every role":                        set(),
+		"was disabled": func(_ *testing.T, _ context.Context, id string) error {
+			_, err := s.admin.DisableUser(root, &authv1.DisableUserRequest{UserId: id})
+			return err
+		},
+		"signed out": func(_ *testing.T, bob context.Context, _ string) error {
+			_, err := s.sessions.Logout(bob, &authv1.LogoutRequest{})
+			return err
+		},
+		"was deleted": func(_ *testing.T, bob context.Context, _ string) error {
+			_, err := s.accounts.DeleteMe(bob, &authv1.DeleteMeRequest{})
+			return err
+		},
+	}
+	s.register(t, "victim@example.com")
+	victim := s.find(t, root, "victim").GetUser().GetId()
+	account, err := s.admin.CreateServiceAccount(root, &authv1.CreateServiceAccountRequest{Name: "worker",
+		Permissions: []string{"wallet:read"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := s.admin.ListSigningKeys(root, &authv1.ListSigningKeysRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for name, end := range ends {
+		t.Run(name, func(t *testing.T) {
+			n++
+			bob, id := s.second(t, fmt.Sprintf("bob-%d@example.com", n))
+			if err := end(t, bob, id); err != nil {
+				t.Fatal(err)
+			}
+			before := s.events(t)
+			for _, m := range mutations(t) {
+				for _, target := range []string{victim, id} {
+					request, response := operation(t, m, target, account.GetServiceAccount().GetServiceAccountId(),
+						keys.GetKeys()[0].GetKid())
+					err := invoke(bob, conn, m, request, response)
+					e := errs.As(err)
+					if e == nil || !slices.Contains(
+						[]string{"PERMISSION_MISSING", "SESSION_REVOKED", "ACCOUNT_DISABLED",
+							"TOKEN_REVOKED"}, e.Reason) {
+						t.Errorf("%s was answered %v", m.Name(), err)
+					}
+				}
+			}
+			if after := s.events(t); len(after) != len(before) {
+				t.Errorf("recorded %v", after[len(before):])
+			}
+		})
+	}
+}
+
+func TestAServiceAccountDoesNotOutliveItsSecret(t *testing.T) {
+	s := start(t)
+	root := s.asAdmin(t)
+	for name, end := range map[string]func(id string) error{
+		"the secret was replaced": func(id string) error {
+			_, err := s.admin.RotateServiceAccountSecret(root,
+				&authv1.RotateServiceAccountSecretRequest{ServiceAccountId: id})
+			return err
+		},
+		"the account was disabled": func(id string) error {
+			_, err := s.admin.DisableServiceAccount(root, &authv1.DisableServiceAccountRequest{ServiceAccountId: id})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			robot := "robot-" + uuid.NewString()
+			caller := s.serve(t, root, robot, "admin:system")
+			if _, err := s.jobs.TriggerJob(caller, &jobsv1.TriggerJobRequest{Job: "seal_audit"}); err != nil {
+				t.Fatal(err)
+			}
+			list, err := s.admin.ListServiceAccounts(root, &authv1.ListServiceAccountsRequest{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, a := range list.GetServiceAccounts() {
+				if a.GetName() == robot {
+					err = end(a.GetServiceAccountId())
+				}
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = s.jobs.TriggerJob(caller, &jobsv1.TriggerJobRequest{Job: "seal_audit"})
+			if e := errs.As(err); e == nil || e.Kind != errs.KindUnauthenticated {
+				t.Errorf("answered %v", err)
+			}
+		})
+	}
+}
+
+func TestNobodyActsOnWhoMayMoreThanThey(t *testing.T) {
+	s := start(t)
+	root := s.asAdmin(t)
+	_, bob := s.second(t, "bob@example.com")
+	clerk := s.serve(t, root, "clerk", "admin:users", "admin:system")
+	strong, err := s.admin.CreateServiceAccount(root, &authv1.CreateServiceAccountRequest{Name: "strong",
+		Permissions: permissionsOf("admin")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := strong.GetServiceAccount().GetServiceAccountId()
+	for name, call := range map[string]func() error{
+		"takes the roles of": func() error {
+			_, err := s.admin.SetRoles(clerk, &authv1.SetRolesRequest{UserId: bob})
+			return err
+		},
+		"rewrites": func() error {
+			_, err := s.admin.SetAttributes(clerk, &authv1.SetAttributesRequest{UserId: bob})
+			return err
+		},
+		"disables": func() error {
+			_, err := s.admin.DisableUser(clerk, &authv1.DisableUserRequest{UserId: bob})
+			return err
+		},
+		"enables": func() error {
+			_, err := s.admin.EnableUser(clerk, &authv1.EnableUserRequest{UserId: bob})
+			return err
+		},
+		"takes over the service account": func() error {
+			_, err := s.admin.RotateServiceAccountSecret(clerk,
+				&authv1.RotateServiceAccountSecretRequest{ServiceAccountId: id})
+			return err
+		},
+		"disables the service account": func() error {
+			_, err := s.admin.DisableServiceAccount(clerk, &authv1.DisableServiceAccountRequest{ServiceAccountId: id})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) { want(t, call(), errs.KindPermissionDenied, "PERMISSION_NOT_HELD") })
+	}
+}
+
+// Taking a role ends what has it: sessions, and the tokens of API keys.
+func TestTakingARoleEndsSessionsAndTokensOfAPIKeys(t *testing.T) {
+	s := start(t)
+	root := s.asAdmin(t)
+	s.register(t, "ada@example.com")
+	tokens := s.login(t, "ada@example.com")
+	key := s.apiKey(t, tokens.GetAccessToken())
+	exchanged, err := s.keys.ExchangeApiKey(t.Context(), &authv1.ExchangeApiKeyRequest{Key: key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ada := claims(t, tokens.GetAccessToken()).Subject
+	if _, err := s.admin.SetRoles(root, &authv1.SetRolesRequest{UserId: ada}); err != nil {
+		t.Fatal(err)
+	}
+	for name, token := range map[string]string{"session": tokens.GetAccessToken(),
+		"API key": exchanged.GetAccessToken()} {
+		resp, err := s.tokens.Introspect(root, &authv1.IntrospectRequest{Token: token, Current: true})
+		if err != nil || name == "session" && resp.GetActive() || len(resp.GetPermissions()) != 0 {
+			t.Errorf("the token of the %s: %v, %v", name, resp, err)
+		}
+		s.eventuallyRefused(t, token)
+	}
+	_, err = s.sessions.Refresh(t.Context(), &authv1.RefreshRequest{RefreshToken: tokens.GetRefreshToken()})
+	want(t, err, errs.KindUnauthenticated, "SESSION_REVOKED")
+}
+
+// One admin takes the role of another, who does what they can at that moment. Whatever the other did is
+// recorded before
+// the role was taken, because both held the lock on the other's account.
+func TestNothingIsDoneByAnAdminAfterTheRoleWasTaken(t *testing.T) {
+	rounds := 50
+	if os.Getenv("PURSER_PROVE") != "" {
+		rounds = 1000
+	}
+	s := start(t)
+	conn := dial(t, s.addr)
+	defer func() { _ = conn.Close() }()
+	root := s.asAdmin(t)
+	bob, id := s.second(t, "bob@example.com")
+	s.register(t, "ada@example.com")
+	ada := s.find(t, root, "ada").GetUser().GetId()
+	account, err := s.admin.CreateServiceAccount(root, &authv1.CreateServiceAccountRequest{Name: "worker",
+		Permissions: []string{"wallet:read"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var racing []protoreflect.MethodDescriptor
+	for _, m := range mutations(t) { // revoking keys and secrets would end the tokens of the test
+		if m.Name() != "RevokeSigningKey" && m.Name() != "DisableServiceAccount" {
+			racing = append(racing, m)
+		}
+	}
+	done := 0
+	for round := range rounds {
+		s.exec(t, "INSERT INTO user_roles (user_id, role) VALUES ($1, 'admin') ON CONFLICT DO NOTHING", id)
+		var wg sync.WaitGroup
+		m := racing[round%len(racing)]
+		taken := make(chan struct{})
+		target := ada
+		if m.Name() == "SetRoles" {
+			target = id // gives the role back
+		}
+		for range 2 {
+			wg.Go(func() {
+				for last := false; !last; {
+					select {
+					case <-taken:
+						last = true
+					default:
+					}
+					request, response := operation(t, m, target, account.GetServiceAccount().GetServiceAccountId(), "")
+					if err := invoke(bob, conn, m, request, response); last && err == nil {
+						t.Errorf("%s succeeded after the role was taken", m.Name())
+					}
+				}
+			})
+		}
+		if _, err := s.admin.SetRoles(root, &authv1.SetRolesRequest{UserId: id,
+			EndSessions: proto.Bool(false)}); err != nil {
+			t.Fatal(err)
+		}
+		close(taken)
+		wg.Wait()
+		var before, after int
+		err := s.db.SQL().QueryRowContext(t.Context(), `
+			SELECT count(*) FILTER (WHERE e.id < taken.id), count(*) FILTER (WHERE e.id > taken.id)
+			FROM audit_events e, (SELECT id FROM audit_events WHERE type = 'account.roles_set' AND subject = $1 AND actor <> $1
+				ORDER BY id DESC LIMIT 1) taken
+			WHERE e.actor = $1 AND e.outcome = 'OK' AND e.type NOT LIKE 'session.%'`, id).Scan(&before, &after)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if after != 0 {
+			t.Fatalf("round %d: %d changes by %s after the role was taken", round, after, m.Name())
+		}
+		done = before
+	}
+	if done == 0 {
+		t.Error("nothing was done before: the calls did not race")
+	}
+	t.Logf("figure: %d rounds, %d changes before the role was taken, 0 after", rounds, done)
+}
