@@ -35,7 +35,7 @@ func permissionsOf(name string) []string {
 func (s service) second(t *testing.T, email string) (context.Context, string) {
 	t.Helper()
 	s.register(t, email)
-	if _, err := s.command(t, "admin", "grant", email); err != nil {
+	if _, err := s.command(t, "admin", "grant", email, "--unverified"); err != nil {
 		t.Fatal(err)
 	}
 	token := s.login(t, email).GetAccessToken()

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/purserhq/purser/pkg/cache"
+	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/pkg/process"
 	"github.com/purserhq/purser/pkg/redisx"
@@ -24,7 +25,9 @@ const Usage = `keys list                 the signing keys and when the next step
 keys rotate               make the standby the active key before its time
 keys revoke KID           remove a compromised key from the set at once
 keys rewrap               put what is under PURSER_KEK_PREVIOUS under PURSER_KEK
-admin grant EMAIL         give an account the role admin, from its next sign-in or refresh on
+admin grant EMAIL [--unverified]
+                          give an account the role admin, from its next sign-in or refresh on; an account
+                          whose address nobody has proved to own only with --unverified
 service-account ensure NAME [--permissions=A,B] [--secret-file=FILE | --given-secret-file=FILE]
                           make sure that the account is there with these permissions, and that
                           FILE holds a secret of it: a new one is written, or the given one
@@ -45,13 +48,19 @@ func Command(ctx context.Context, cfg Config, log *slog.Logger, args []string, o
 	switch {
 	case len(args) >= 2 && args[0] == "keys":
 		return keys(ctx, cfg, db, args[1:], out, log)
-	case len(args) == 3 && args[0] == "admin" && args[1] == "grant":
+	case len(args) >= 3 && len(args) <= 4 && args[0] == "admin" && args[1] == "grant":
+		email, unverified := args[2], false
+		if len(args) == 4 {
+			if unverified = args[3] == "--unverified"; !unverified {
+				return process.ErrUnknownCommand
+			}
+		}
 		users, closeUsers, err := newUsers(cfg, log)
 		if err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, closeUsers()) }()
-		return grant(ctx, store.NewAccounts(db, users, store.NewMails(db)), args[2], out)
+		return grant(ctx, store.NewAccounts(db, users, store.NewMails(db)), email, unverified, out)
 	case len(args) >= 2 && args[0] == "audit" && args[1] == "verify":
 		return verifyAudit(ctx, audit.NewChain(store.NewAudit(db), log, time.Now), args[2:], out)
 	case len(args) >= 3 && args[0] == "service-account" && args[1] == "ensure":
@@ -77,10 +86,28 @@ func userNamespace() cache.Namespace {
 	return cache.Namespace{Service: "auth", Entity: "user", Schema: 3}
 }
 
-func grant(ctx context.Context, accounts *store.Accounts, email string, out io.Writer) error {
-	if err := accounts.AddRole(ctx, strings.ToLower(email), role.Admin); err != nil {
+// grant gives an account the role admin, and says whose it is: somebody else may have registered the address.
+func grant(ctx context.Context, accounts *store.Accounts, email string, unverified bool, out io.Writer) error {
+	u, err := accounts.AddRole(ctx, strings.ToLower(email), role.Admin, func(u account.User) error {
+		if u.VerifiedAt.IsZero() && !unverified {
+			return errs.FailedPrecondition("EMAIL_UNVERIFIED", fmt.Sprintf("nobody has proved to own %s, and the "+
+				"account that was registered with it on %s may be somebody else's; let its owner verify the address, "+
+				"or repeat the command with --unverified", email, u.CreatedAt.UTC().Format(time.RFC3339)))
+		}
+		return nil
+	})
+	if errs.Is(err, errs.KindNotFound) {
+		return fmt.Errorf("no account has the address %s: register it first: %w", email, err)
+	}
+	if err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(out, "%s has the role %s from its next sign-in or refresh on\n", email, role.Admin)
+	verified := "whose address is not verified"
+	if !u.VerifiedAt.IsZero() {
+		verified = "whose address was verified on " + u.VerifiedAt.UTC().Format(time.RFC3339)
+	}
+	_, err = fmt.Fprintf(out, "%s has the role %s from its next sign-in or refresh on\n"+
+		"it is the account %s of %q, registered on %s, %s\n", email, role.Admin, u.ID, u.Profile.DisplayName,
+		u.CreatedAt.UTC().Format(time.RFC3339), verified)
 	return err
 }

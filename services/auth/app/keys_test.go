@@ -51,7 +51,7 @@ func (s service) command(t *testing.T, args ...string) (string, error) {
 func (s service) asAdmin(t *testing.T) context.Context {
 	t.Helper()
 	s.register(t, "root@example.com")
-	if _, err := s.command(t, "admin", "grant", "Root@example.com"); err != nil {
+	if _, err := s.command(t, "admin", "grant", "Root@example.com", "--unverified"); err != nil {
 		t.Fatal(err)
 	}
 	return grpcclient.WithToken(t.Context(), s.login(t, "root@example.com").GetAccessToken())
@@ -172,7 +172,15 @@ func TestTheCommandsSayWhatTheyDid(t *testing.T) {
 		errs.As(err).Kind != errs.KindNotFound {
 		t.Error(err)
 	}
-	for _, args := range [][]string{{"keys"}, {"keys", "melt"}, {"keys", "rewrap", "x"}, {"keys", "revoke"},
+	s.register(t, "ada@example.com")
+	_, err = s.command(t, "admin", "grant", "ada@example.com")
+	want(t, err, errs.KindFailedPrecondition, "EMAIL_UNVERIFIED")
+	s.exec(t, "UPDATE users SET email_verified_at = now()")
+	out, err := s.command(t, "admin", "grant", "ada@example.com")
+	if err != nil || !strings.Contains(out, `"Ada", registered on 20`) || !strings.Contains(out, "was verified on 20") {
+		t.Error(out, err)
+	}
+	for _, args := range [][]string{{"admin", "grant", "ada@example.com", "--verified"}, {"keys"}, {"keys", "melt"}, {"keys", "rewrap", "x"}, {"keys", "revoke"},
 		{"admin", "grant"}, {}} {
 		if _, err := s.command(t, args...); !errors.Is(err, process.ErrUnknownCommand) {
 			t.Errorf("%v: %v", args, err)

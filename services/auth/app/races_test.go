@@ -14,8 +14,9 @@ import (
 // link gives a wallet to whoever has this access token.
 func (s service) link(t *testing.T, token string, w wallet) {
 	t.Helper()
-	message := s.message(t, w.address)
-	_, err := s.identities.LinkWallet(grpcclient.WithToken(t.Context(), token),
+	ctx := grpcclient.WithToken(t.Context(), token)
+	message := s.linkMessage(t, ctx, w.address)
+	_, err := s.identities.LinkWallet(ctx,
 		&authv1.LinkWalletRequest{Message: message, Signature: hexed(w.sign(message))})
 	if err != nil {
 		t.Fatal(err)

@@ -27,7 +27,7 @@ func TestATokenOfARevokedSessionChangesNothingOfTheAccount(t *testing.T) {
 			return err
 		}},
 		{"LinkWallet", func() error {
-			message := s.message(t, w.address)
+			message := s.linkMessage(t, ctx, w.address)
 			_, err := s.identities.LinkWallet(ctx,
 				&authv1.LinkWalletRequest{Message: message, Signature: hexed(w.sign(message))})
 			w = newWallet(t)

@@ -141,7 +141,7 @@ func signInAdmin(t *testing.T, s *suite.Suite, c *demo.Clients) context.Context 
 		&authv1.RegisterRequest{Email: email, Password: password}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.AuthCommand(t.Context(), "admin", "grant", email); err != nil {
+	if _, err := s.AuthCommand(t.Context(), "admin", "grant", email, "--unverified"); err != nil {
 		t.Fatal(err)
 	}
 	resp, err := c.Sessions.Login(t.Context(), &authv1.LoginRequest{Email: email, Password: password})

@@ -36,6 +36,23 @@ func (s *SessionServer) FinishWalletLogin(ctx context.Context,
 	return &authv1.FinishWalletLoginResponse{Tokens: tokensToProto(t)}, nil
 }
 
+// StartWalletLink implements the RPC.
+func (s *IdentityServer) StartWalletLink(ctx context.Context,
+	req *authv1.StartWalletLinkRequest) (*authv1.StartWalletLinkResponse, error) {
+	caller, err := recently(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.attempts.Take(ctx, clientAddress(ctx), ""); err != nil {
+		return nil, err
+	}
+	message, expires, err := s.wallets.StartLink(ctx, caller.UserID, req.GetAddress(), req.GetChainId())
+	if err != nil {
+		return nil, err
+	}
+	return &authv1.StartWalletLinkResponse{Message: message, ExpireTime: timestamppb.New(expires)}, nil
+}
+
 // LinkWallet implements the RPC.
 func (s *IdentityServer) LinkWallet(ctx context.Context, req *authv1.LinkWalletRequest) (*authv1.LinkWalletResponse,
 	error) {

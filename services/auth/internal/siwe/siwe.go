@@ -1,7 +1,8 @@
 // Package siwe signs users in with Ethereum wallets (EIP-4361).
 //
 // It promises: a message signs in once, within five minutes, and only for the
-// address, chain and domain that it was issued for. An account with a key is
+// address, chain, domain and purpose that it was issued for: to sign in, or to link
+// the wallet to one account, which the message names. An account with a key is
 // verified by its signature, a contract wallet by a call of the contract; see
 // package ethsig.
 //
@@ -40,14 +41,21 @@ const (
 	challengeLife = 5 * time.Minute
 	// maxClockSkew is how far in the future a message may be issued.
 	maxClockSkew = 30 * time.Second
-	// statement is the text that a wallet displays.
-	statement = "Sign in with this wallet."
+	// signInStatement is the text that a wallet displays before a sign-in.
+	signInStatement = "Sign in with this wallet."
 )
+
+// linkStatement is the text that a wallet displays before it is linked to an account.
+func linkStatement(user uuid.UUID) string {
+	return "Let this wallet sign in to the account " + user.String() + "."
+}
 
 // Challenge is what a nonce was issued for.
 type Challenge struct {
 	Address string // lower case
 	ChainID uint64
+	// Statement says for which purpose, and for whose account if it is to be linked.
+	Statement string
 }
 
 // Contracts verifies signatures of contract wallets; *ethsig.Contracts is one.
@@ -98,10 +106,21 @@ func NewService(d Deps, s Site) *Service {
 	return &Service{Deps: d, site: s, nonces: challenge.NewRegistry(d.Nonces, challengeLife, d.Now)}
 }
 
-// Start returns a message for a wallet to sign, and when it expires. errs.Invalid
-// names address or chain_id; errs.FailedPrecondition
+// Start returns a message for a wallet to sign in with, and when it expires.
+// errs.Invalid names address or chain_id; errs.FailedPrecondition
 // (WALLET_SIGN_IN_DISABLED).
 func (s *Service) Start(ctx context.Context, address string, chain uint64) (string, time.Time, error) {
+	return s.start(ctx, address, chain, signInStatement)
+}
+
+// StartLink is Start for a message that links the wallet to a user's account.
+func (s *Service) StartLink(ctx context.Context, user uuid.UUID, address string, chain uint64) (string, time.Time,
+	error) {
+	return s.start(ctx, address, chain, linkStatement(user))
+}
+
+func (s *Service) start(ctx context.Context, address string, chain uint64, statement string) (string, time.Time,
+	error) {
 	if err := s.enabled(); err != nil {
 		return "", time.Time{}, err
 	}
@@ -113,14 +132,14 @@ func (s *Service) Start(ctx context.Context, address string, chain uint64) (stri
 		return "", time.Time{}, errs.Invalid("chain_id", "must be one of those that are allowed (PURSER_SIWE_CHAINS)")
 	}
 	nonce := rand.Text()
-	text, now := statement, s.Now()
+	now := s.Now()
 	expires := NewTime(now.Add(challengeLife))
 	m := Message{
-		Domain: s.site.Domain, Address: a, Statement: &text, URI: s.site.URI, Version: "1", ChainID: chain,
+		Domain: s.site.Domain, Address: a, Statement: &statement, URI: s.site.URI, Version: "1", ChainID: chain,
 		Nonce:    nonce,
 		IssuedAt: NewTime(now), Expires: &expires,
 	}
-	if _, err := s.nonces.Put(ctx, nonce, Challenge{Address: a.Lower(), ChainID: chain}); err != nil {
+	if _, err := s.nonces.Put(ctx, nonce, Challenge{Address: a.Lower(), ChainID: chain, Statement: statement}); err != nil {
 		return "", time.Time{}, err
 	}
 	return m.String(), expires.Time, nil
@@ -136,7 +155,7 @@ func (s *Service) Start(ctx context.Context, address string, chain uint64) (stri
 // CHAIN_NOT_CONFIGURED; or as session.Service.Begin.
 func (s *Service) Finish(ctx context.Context, message, signature, code string) (tokens session.Tokens, err error) {
 	begun := false
-	err = s.use(ctx, message, signature, func(c identity.Claim) error {
+	err = s.use(ctx, message, signature, signInStatement, func(c identity.Claim) error {
 		in, err := s.Identities.SignIn(ctx, c, false)
 		if err != nil {
 			return err
@@ -152,20 +171,21 @@ func (s *Service) Finish(ctx context.Context, message, signature, code string) (
 	return tokens, s.refused(ctx, err)
 }
 
-// Link adds the wallet that signed message to a user's identities, so that the user
-// can sign in with it. Errors as Finish and identity.Service.Add.
+// Link adds the wallet that signed a message of StartLink to the user's identities, so
+// that the user can sign in with it. Errors as Finish and identity.Service.Add.
 func (s *Service) Link(ctx context.Context, user uuid.UUID, message, signature string) (linked identity.Identity,
 	err error) {
-	err = s.use(ctx, message, signature, func(c identity.Claim) error {
+	err = s.use(ctx, message, signature, linkStatement(user), func(c identity.Claim) error {
 		linked, err = s.Identities.Add(ctx, user, c)
 		return err
 	})
 	return linked, s.refused(ctx, err)
 }
 
-// use verifies a signed message, uses its nonce up, and passes the signer's claim to
-// apply.
-func (s *Service) use(ctx context.Context, message, signature string, apply func(identity.Claim) error) error {
+// use verifies a signed message with a statement, uses its nonce up, and passes the
+// signer's claim to apply.
+func (s *Service) use(ctx context.Context, message, signature, statement string,
+	apply func(identity.Claim) error) error {
 	if err := s.enabled(); err != nil {
 		return err
 	}
@@ -177,13 +197,13 @@ func (s *Service) use(ctx context.Context, message, signature string, apply func
 	if err != nil {
 		return errs.Invalid("signature", err.Error())
 	}
-	if err := s.checkMessage(m); err != nil {
+	if err := s.checkMessage(m, statement); err != nil {
 		return err
 	}
 	none := errs.Unauthenticated("WALLET_NONCE_INVALID",
 		"the nonce was used, has expired, or was given to another address or chain")
 	return s.nonces.Use(ctx, m.Nonce, none, func(c Challenge) error {
-		if c.Address != m.Address.Lower() || c.ChainID != m.ChainID {
+		if c.Address != m.Address.Lower() || c.ChainID != m.ChainID || c.Statement != statement {
 			return none
 		}
 		claim, err := s.verifySignature(ctx, m, ethsig.HashMessage(message), sig)
@@ -194,13 +214,17 @@ func (s *Service) use(ctx context.Context, message, signature string, apply func
 	})
 }
 
-// checkMessage checks the fields of a message against the site and the clock.
-func (s *Service) checkMessage(m Message) error {
+// checkMessage checks the fields of a message against its purpose, the site and the
+// clock.
+func (s *Service) checkMessage(m Message, statement string) error {
 	now := s.Now()
 	switch {
 	case m.Domain != s.site.Domain, m.URI != s.site.URI,
 		m.Scheme != "" && !strings.HasPrefix(s.site.URI, m.Scheme+":"):
 		return errs.Unauthenticated("WALLET_MESSAGE_REFUSED", "the message is for another site")
+	case m.Statement == nil || *m.Statement != statement:
+		return errs.Unauthenticated("WALLET_MESSAGE_REFUSED",
+			"the message was issued for another purpose or account: its statement must be \""+statement+"\"")
 	case !slices.Contains(s.site.Chains, m.ChainID):
 		return errs.Unauthenticated("WALLET_MESSAGE_REFUSED", "the message names a chain that isn't allowed")
 	case m.Expires == nil:

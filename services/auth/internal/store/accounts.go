@@ -115,12 +115,16 @@ func addRoles(tx *gorm.DB, user uuid.UUID, names []string) error {
 	return nil
 }
 
-// AddRole gives the account with this address a role; no error when it has the role. errs.NotFound when there is no
-// such account.
-func (s *Accounts) AddRole(ctx context.Context, email, role string) error {
-	return cache.Change(ctx, s.db, func(tx *gorm.DB) ([]cache.Invalidation, error) {
-		user, _, err := lockAccount(tx, "email = ?", email)
-		if err != nil {
+// AddRole gives the account with this address a role and returns the account, unless check refuses it; no error when it
+// has the role. errs.NotFound when there is no such account.
+func (s *Accounts) AddRole(ctx context.Context, email, role string, check func(account.User) error) (account.User,
+	error) {
+	var user account.State
+	err := cache.Change(ctx, s.db, func(tx *gorm.DB) (_ []cache.Invalidation, err error) {
+		if user, _, err = lockAccount(tx, "email = ?", email); err != nil {
+			return nil, err
+		}
+		if err := check(user.User); err != nil {
 			return nil, err
 		}
 		err = tx.Clauses(clause.OnConflict{DoNothing: true}).Create(&roleRow{UserID: user.ID, Role: role}).Error
@@ -129,6 +133,7 @@ func (s *Accounts) AddRole(ctx context.Context, email, role string) error {
 		}
 		return s.stale(user.ID), record(tx, audit.Event{Type: audit.RoleGranted, Subject: user.ID, Object: role})
 	})
+	return user.User, err
 }
 
 // ByID implements account.Store.

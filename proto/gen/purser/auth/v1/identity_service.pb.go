@@ -277,6 +277,112 @@ func (*UnlinkIdentityResponse) Descriptor() ([]byte, []int) {
 	return file_purser_auth_v1_identity_service_proto_rawDescGZIP(), []int{4}
 }
 
+type StartWalletLinkRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in StartWalletLoginRequest.
+	Address       string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	ChainId       uint64 `protobuf:"varint,2,opt,name=chain_id,json=chainId,proto3" json:"chain_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartWalletLinkRequest) Reset() {
+	*x = StartWalletLinkRequest{}
+	mi := &file_purser_auth_v1_identity_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartWalletLinkRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartWalletLinkRequest) ProtoMessage() {}
+
+func (x *StartWalletLinkRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_auth_v1_identity_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartWalletLinkRequest.ProtoReflect.Descriptor instead.
+func (*StartWalletLinkRequest) Descriptor() ([]byte, []int) {
+	return file_purser_auth_v1_identity_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *StartWalletLinkRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *StartWalletLinkRequest) GetChainId() uint64 {
+	if x != nil {
+		return x.ChainId
+	}
+	return 0
+}
+
+type StartWalletLinkResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The text for the wallet to sign unchanged (EIP-191, personal_sign).
+	Message       string                 `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartWalletLinkResponse) Reset() {
+	*x = StartWalletLinkResponse{}
+	mi := &file_purser_auth_v1_identity_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartWalletLinkResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartWalletLinkResponse) ProtoMessage() {}
+
+func (x *StartWalletLinkResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_auth_v1_identity_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartWalletLinkResponse.ProtoReflect.Descriptor instead.
+func (*StartWalletLinkResponse) Descriptor() ([]byte, []int) {
+	return file_purser_auth_v1_identity_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *StartWalletLinkResponse) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *StartWalletLinkResponse) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
 type LinkWalletRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// As in FinishWalletLoginRequest.
@@ -288,7 +394,7 @@ type LinkWalletRequest struct {
 
 func (x *LinkWalletRequest) Reset() {
 	*x = LinkWalletRequest{}
-	mi := &file_purser_auth_v1_identity_service_proto_msgTypes[5]
+	mi := &file_purser_auth_v1_identity_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -300,7 +406,7 @@ func (x *LinkWalletRequest) String() string {
 func (*LinkWalletRequest) ProtoMessage() {}
 
 func (x *LinkWalletRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_identity_service_proto_msgTypes[5]
+	mi := &file_purser_auth_v1_identity_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -313,7 +419,7 @@ func (x *LinkWalletRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkWalletRequest.ProtoReflect.Descriptor instead.
 func (*LinkWalletRequest) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_identity_service_proto_rawDescGZIP(), []int{5}
+	return file_purser_auth_v1_identity_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *LinkWalletRequest) GetMessage() string {
@@ -339,7 +445,7 @@ type LinkWalletResponse struct {
 
 func (x *LinkWalletResponse) Reset() {
 	*x = LinkWalletResponse{}
-	mi := &file_purser_auth_v1_identity_service_proto_msgTypes[6]
+	mi := &file_purser_auth_v1_identity_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -351,7 +457,7 @@ func (x *LinkWalletResponse) String() string {
 func (*LinkWalletResponse) ProtoMessage() {}
 
 func (x *LinkWalletResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_identity_service_proto_msgTypes[6]
+	mi := &file_purser_auth_v1_identity_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -364,7 +470,7 @@ func (x *LinkWalletResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkWalletResponse.ProtoReflect.Descriptor instead.
 func (*LinkWalletResponse) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_identity_service_proto_rawDescGZIP(), []int{6}
+	return file_purser_auth_v1_identity_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *LinkWalletResponse) GetIdentity() *Identity {
@@ -396,16 +502,24 @@ const file_purser_auth_v1_identity_service_proto_rawDesc = "" +
 	"\x15UnlinkIdentityRequest\x12)\n" +
 	"\videntity_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\n" +
 	"identityId\"\x18\n" +
-	"\x16UnlinkIdentityResponse\"d\n" +
+	"\x16UnlinkIdentityResponse\"`\n" +
+	"\x16StartWalletLinkRequest\x12\"\n" +
+	"\aaddress\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x98\x01*R\aaddress\x12\"\n" +
+	"\bchain_id\x18\x02 \x01(\x04B\a\xbaH\x042\x02 \x00R\achainId\"p\n" +
+	"\x17StartWalletLinkResponse\x12\x18\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage\x12;\n" +
+	"\vexpire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTime\"d\n" +
 	"\x11LinkWalletRequest\x12$\n" +
 	"\amessage\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80@R\amessage\x12)\n" +
 	"\tsignature\x18\x02 \x01(\tB\v\xbaH\br\x06\x10\x01\x18\x82\x80\x01R\tsignature\"J\n" +
 	"\x12LinkWalletResponse\x124\n" +
-	"\bidentity\x18\x01 \x01(\v2\x18.purser.auth.v1.IdentityR\bidentity2\xc6\x02\n" +
+	"\bidentity\x18\x01 \x01(\v2\x18.purser.auth.v1.IdentityR\bidentity2\xb2\x03\n" +
 	"\x0fIdentityService\x12j\n" +
 	"\x0eListIdentities\x12%.purser.auth.v1.ListIdentitiesRequest\x1a&.purser.auth.v1.ListIdentitiesResponse\"\t\x8a\xe7\x18\x02\x10\x01\x90\x02\x01\x12j\n" +
-	"\x0eUnlinkIdentity\x12%.purser.auth.v1.UnlinkIdentityRequest\x1a&.purser.auth.v1.UnlinkIdentityResponse\"\t\x8a\xe7\x18\x02\x10\x01\x90\x02\x02\x12[\n" +
+	"\x0eUnlinkIdentity\x12%.purser.auth.v1.UnlinkIdentityRequest\x1a&.purser.auth.v1.UnlinkIdentityResponse\"\t\x8a\xe7\x18\x02\x10\x01\x90\x02\x02\x12j\n" +
+	"\x0fStartWalletLink\x12&.purser.auth.v1.StartWalletLinkRequest\x1a'.purser.auth.v1.StartWalletLinkResponse\"\x06\x8a\xe7\x18\x02\x10\x01\x12[\n" +
 	"\n" +
 	"LinkWallet\x12!.purser.auth.v1.LinkWalletRequest\x1a\".purser.auth.v1.LinkWalletResponse\"\x06\x8a\xe7\x18\x02\x10\x01B<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
 
@@ -421,33 +535,38 @@ func file_purser_auth_v1_identity_service_proto_rawDescGZIP() []byte {
 	return file_purser_auth_v1_identity_service_proto_rawDescData
 }
 
-var file_purser_auth_v1_identity_service_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_purser_auth_v1_identity_service_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_purser_auth_v1_identity_service_proto_goTypes = []any{
-	(*Identity)(nil),               // 0: purser.auth.v1.Identity
-	(*ListIdentitiesRequest)(nil),  // 1: purser.auth.v1.ListIdentitiesRequest
-	(*ListIdentitiesResponse)(nil), // 2: purser.auth.v1.ListIdentitiesResponse
-	(*UnlinkIdentityRequest)(nil),  // 3: purser.auth.v1.UnlinkIdentityRequest
-	(*UnlinkIdentityResponse)(nil), // 4: purser.auth.v1.UnlinkIdentityResponse
-	(*LinkWalletRequest)(nil),      // 5: purser.auth.v1.LinkWalletRequest
-	(*LinkWalletResponse)(nil),     // 6: purser.auth.v1.LinkWalletResponse
-	(*timestamppb.Timestamp)(nil),  // 7: google.protobuf.Timestamp
+	(*Identity)(nil),                // 0: purser.auth.v1.Identity
+	(*ListIdentitiesRequest)(nil),   // 1: purser.auth.v1.ListIdentitiesRequest
+	(*ListIdentitiesResponse)(nil),  // 2: purser.auth.v1.ListIdentitiesResponse
+	(*UnlinkIdentityRequest)(nil),   // 3: purser.auth.v1.UnlinkIdentityRequest
+	(*UnlinkIdentityResponse)(nil),  // 4: purser.auth.v1.UnlinkIdentityResponse
+	(*StartWalletLinkRequest)(nil),  // 5: purser.auth.v1.StartWalletLinkRequest
+	(*StartWalletLinkResponse)(nil), // 6: purser.auth.v1.StartWalletLinkResponse
+	(*LinkWalletRequest)(nil),       // 7: purser.auth.v1.LinkWalletRequest
+	(*LinkWalletResponse)(nil),      // 8: purser.auth.v1.LinkWalletResponse
+	(*timestamppb.Timestamp)(nil),   // 9: google.protobuf.Timestamp
 }
 var file_purser_auth_v1_identity_service_proto_depIdxs = []int32{
-	7, // 0: purser.auth.v1.Identity.create_time:type_name -> google.protobuf.Timestamp
-	7, // 1: purser.auth.v1.Identity.last_use_time:type_name -> google.protobuf.Timestamp
+	9, // 0: purser.auth.v1.Identity.create_time:type_name -> google.protobuf.Timestamp
+	9, // 1: purser.auth.v1.Identity.last_use_time:type_name -> google.protobuf.Timestamp
 	0, // 2: purser.auth.v1.ListIdentitiesResponse.identities:type_name -> purser.auth.v1.Identity
-	0, // 3: purser.auth.v1.LinkWalletResponse.identity:type_name -> purser.auth.v1.Identity
-	1, // 4: purser.auth.v1.IdentityService.ListIdentities:input_type -> purser.auth.v1.ListIdentitiesRequest
-	3, // 5: purser.auth.v1.IdentityService.UnlinkIdentity:input_type -> purser.auth.v1.UnlinkIdentityRequest
-	5, // 6: purser.auth.v1.IdentityService.LinkWallet:input_type -> purser.auth.v1.LinkWalletRequest
-	2, // 7: purser.auth.v1.IdentityService.ListIdentities:output_type -> purser.auth.v1.ListIdentitiesResponse
-	4, // 8: purser.auth.v1.IdentityService.UnlinkIdentity:output_type -> purser.auth.v1.UnlinkIdentityResponse
-	6, // 9: purser.auth.v1.IdentityService.LinkWallet:output_type -> purser.auth.v1.LinkWalletResponse
-	7, // [7:10] is the sub-list for method output_type
-	4, // [4:7] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	9, // 3: purser.auth.v1.StartWalletLinkResponse.expire_time:type_name -> google.protobuf.Timestamp
+	0, // 4: purser.auth.v1.LinkWalletResponse.identity:type_name -> purser.auth.v1.Identity
+	1, // 5: purser.auth.v1.IdentityService.ListIdentities:input_type -> purser.auth.v1.ListIdentitiesRequest
+	3, // 6: purser.auth.v1.IdentityService.UnlinkIdentity:input_type -> purser.auth.v1.UnlinkIdentityRequest
+	5, // 7: purser.auth.v1.IdentityService.StartWalletLink:input_type -> purser.auth.v1.StartWalletLinkRequest
+	7, // 8: purser.auth.v1.IdentityService.LinkWallet:input_type -> purser.auth.v1.LinkWalletRequest
+	2, // 9: purser.auth.v1.IdentityService.ListIdentities:output_type -> purser.auth.v1.ListIdentitiesResponse
+	4, // 10: purser.auth.v1.IdentityService.UnlinkIdentity:output_type -> purser.auth.v1.UnlinkIdentityResponse
+	6, // 11: purser.auth.v1.IdentityService.StartWalletLink:output_type -> purser.auth.v1.StartWalletLinkResponse
+	8, // 12: purser.auth.v1.IdentityService.LinkWallet:output_type -> purser.auth.v1.LinkWalletResponse
+	9, // [9:13] is the sub-list for method output_type
+	5, // [5:9] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_purser_auth_v1_identity_service_proto_init() }
@@ -461,7 +580,7 @@ func file_purser_auth_v1_identity_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_auth_v1_identity_service_proto_rawDesc), len(file_purser_auth_v1_identity_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

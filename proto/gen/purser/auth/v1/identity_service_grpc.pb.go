@@ -19,9 +19,10 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	IdentityService_ListIdentities_FullMethodName = "/purser.auth.v1.IdentityService/ListIdentities"
-	IdentityService_UnlinkIdentity_FullMethodName = "/purser.auth.v1.IdentityService/UnlinkIdentity"
-	IdentityService_LinkWallet_FullMethodName     = "/purser.auth.v1.IdentityService/LinkWallet"
+	IdentityService_ListIdentities_FullMethodName  = "/purser.auth.v1.IdentityService/ListIdentities"
+	IdentityService_UnlinkIdentity_FullMethodName  = "/purser.auth.v1.IdentityService/UnlinkIdentity"
+	IdentityService_StartWalletLink_FullMethodName = "/purser.auth.v1.IdentityService/StartWalletLink"
+	IdentityService_LinkWallet_FullMethodName      = "/purser.auth.v1.IdentityService/LinkWallet"
 )
 
 // IdentityServiceClient is the client API for IdentityService service.
@@ -44,9 +45,19 @@ type IdentityServiceClient interface {
 	// PERMISSION_DENIED as in ListIdentities, and REAUTHENTICATION_REQUIRED when the
 	// sign-in is older than 10 minutes.
 	UnlinkIdentity(ctx context.Context, in *UnlinkIdentityRequest, opts ...grpc.CallOption) (*UnlinkIdentityResponse, error)
-	// LinkWallet adds the wallet that signed a message of
-	// SessionService.StartWalletLogin to the caller's account, so that the wallet can
-	// sign in to it. A wallet that has an account keeps it: accounts are not merged.
+	// StartWalletLink returns a message for a wallet to sign (EIP-4361), which is valid
+	// for five minutes, for LinkWallet. The message names the caller's account, so that
+	// nobody signs it in the belief of signing in, or for the account of somebody else.
+	//
+	// PERMISSION_DENIED as in UnlinkIdentity. The other errors are those of
+	// SessionService.StartWalletLogin.
+	StartWalletLink(ctx context.Context, in *StartWalletLinkRequest, opts ...grpc.CallOption) (*StartWalletLinkResponse, error)
+	// LinkWallet adds the wallet that signed a message of StartWalletLink to the caller's
+	// account, so that the wallet can sign in to it. A wallet that has an account keeps
+	// it: accounts are not merged.
+	//
+	// UNAUTHENTICATED (WALLET_MESSAGE_REFUSED) for a message that was issued for a
+	// sign-in or for another account.
 	//
 	// ALREADY_EXISTS (IDENTITY_LINKED) when the wallet has an account, the caller's or
 	// another. FAILED_PRECONDITION (TOO_MANY_IDENTITIES) when the caller has 20
@@ -84,6 +95,16 @@ func (c *identityServiceClient) UnlinkIdentity(ctx context.Context, in *UnlinkId
 	return out, nil
 }
 
+func (c *identityServiceClient) StartWalletLink(ctx context.Context, in *StartWalletLinkRequest, opts ...grpc.CallOption) (*StartWalletLinkResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StartWalletLinkResponse)
+	err := c.cc.Invoke(ctx, IdentityService_StartWalletLink_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *identityServiceClient) LinkWallet(ctx context.Context, in *LinkWalletRequest, opts ...grpc.CallOption) (*LinkWalletResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(LinkWalletResponse)
@@ -114,9 +135,19 @@ type IdentityServiceServer interface {
 	// PERMISSION_DENIED as in ListIdentities, and REAUTHENTICATION_REQUIRED when the
 	// sign-in is older than 10 minutes.
 	UnlinkIdentity(context.Context, *UnlinkIdentityRequest) (*UnlinkIdentityResponse, error)
-	// LinkWallet adds the wallet that signed a message of
-	// SessionService.StartWalletLogin to the caller's account, so that the wallet can
-	// sign in to it. A wallet that has an account keeps it: accounts are not merged.
+	// StartWalletLink returns a message for a wallet to sign (EIP-4361), which is valid
+	// for five minutes, for LinkWallet. The message names the caller's account, so that
+	// nobody signs it in the belief of signing in, or for the account of somebody else.
+	//
+	// PERMISSION_DENIED as in UnlinkIdentity. The other errors are those of
+	// SessionService.StartWalletLogin.
+	StartWalletLink(context.Context, *StartWalletLinkRequest) (*StartWalletLinkResponse, error)
+	// LinkWallet adds the wallet that signed a message of StartWalletLink to the caller's
+	// account, so that the wallet can sign in to it. A wallet that has an account keeps
+	// it: accounts are not merged.
+	//
+	// UNAUTHENTICATED (WALLET_MESSAGE_REFUSED) for a message that was issued for a
+	// sign-in or for another account.
 	//
 	// ALREADY_EXISTS (IDENTITY_LINKED) when the wallet has an account, the caller's or
 	// another. FAILED_PRECONDITION (TOO_MANY_IDENTITIES) when the caller has 20
@@ -139,6 +170,9 @@ func (UnimplementedIdentityServiceServer) ListIdentities(context.Context, *ListI
 }
 func (UnimplementedIdentityServiceServer) UnlinkIdentity(context.Context, *UnlinkIdentityRequest) (*UnlinkIdentityResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method UnlinkIdentity not implemented")
+}
+func (UnimplementedIdentityServiceServer) StartWalletLink(context.Context, *StartWalletLinkRequest) (*StartWalletLinkResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method StartWalletLink not implemented")
 }
 func (UnimplementedIdentityServiceServer) LinkWallet(context.Context, *LinkWalletRequest) (*LinkWalletResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method LinkWallet not implemented")
@@ -200,6 +234,24 @@ func _IdentityService_UnlinkIdentity_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _IdentityService_StartWalletLink_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StartWalletLinkRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(IdentityServiceServer).StartWalletLink(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: IdentityService_StartWalletLink_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(IdentityServiceServer).StartWalletLink(ctx, req.(*StartWalletLinkRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _IdentityService_LinkWallet_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(LinkWalletRequest)
 	if err := dec(in); err != nil {
@@ -232,6 +284,10 @@ var IdentityService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "UnlinkIdentity",
 			Handler:    _IdentityService_UnlinkIdentity_Handler,
+		},
+		{
+			MethodName: "StartWalletLink",
+			Handler:    _IdentityService_StartWalletLink_Handler,
 		},
 		{
 			MethodName: "LinkWallet",

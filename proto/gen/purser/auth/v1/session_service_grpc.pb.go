@@ -160,7 +160,7 @@ type SessionServiceClient interface {
 	// (TOO_MANY_ATTEMPTS) with a retry delay.
 	ExchangeLoginCode(ctx context.Context, in *ExchangeLoginCodeRequest, opts ...grpc.CallOption) (*ExchangeLoginCodeResponse, error)
 	// StartWalletLogin returns a message for a wallet to sign (EIP-4361), which is
-	// valid for five minutes, for FinishWalletLogin or IdentityService.LinkWallet.
+	// valid for five minutes, for FinishWalletLogin.
 	//
 	// INVALID_ARGUMENT for a chain address whose checksum is wrong, or a chain that is
 	// not allowed. FAILED_PRECONDITION (WALLET_SIGN_IN_DISABLED). UNAVAILABLE
@@ -176,7 +176,7 @@ type SessionServiceClient interface {
 	//
 	// INVALID_ARGUMENT names what is wrong with the form of the message or the
 	// signature. UNAUTHENTICATED: WALLET_MESSAGE_REFUSED for a message of another site
-	// or chain, or one that is not valid yet; WALLET_MESSAGE_EXPIRED,
+	// or chain, one to link a wallet, or one that is not valid yet; WALLET_MESSAGE_EXPIRED,
 	// WALLET_NONCE_INVALID, WALLET_SIGNATURE_INVALID, TOTP_REQUIRED, TOTP_INVALID,
 	// ACCOUNT_DISABLED, IDENTITY_UNLINKED.
 	// FAILED_PRECONDITION: WALLET_NOT_DEPLOYED (ERC-6492), CHAIN_NOT_CONFIGURED,
@@ -486,7 +486,7 @@ type SessionServiceServer interface {
 	// (TOO_MANY_ATTEMPTS) with a retry delay.
 	ExchangeLoginCode(context.Context, *ExchangeLoginCodeRequest) (*ExchangeLoginCodeResponse, error)
 	// StartWalletLogin returns a message for a wallet to sign (EIP-4361), which is
-	// valid for five minutes, for FinishWalletLogin or IdentityService.LinkWallet.
+	// valid for five minutes, for FinishWalletLogin.
 	//
 	// INVALID_ARGUMENT for a chain address whose checksum is wrong, or a chain that is
 	// not allowed. FAILED_PRECONDITION (WALLET_SIGN_IN_DISABLED). UNAVAILABLE
@@ -502,7 +502,7 @@ type SessionServiceServer interface {
 	//
 	// INVALID_ARGUMENT names what is wrong with the form of the message or the
 	// signature. UNAUTHENTICATED: WALLET_MESSAGE_REFUSED for a message of another site
-	// or chain, or one that is not valid yet; WALLET_MESSAGE_EXPIRED,
+	// or chain, one to link a wallet, or one that is not valid yet; WALLET_MESSAGE_EXPIRED,
 	// WALLET_NONCE_INVALID, WALLET_SIGNATURE_INVALID, TOTP_REQUIRED, TOTP_INVALID,
 	// ACCOUNT_DISABLED, IDENTITY_UNLINKED.
 	// FAILED_PRECONDITION: WALLET_NOT_DEPLOYED (ERC-6492), CHAIN_NOT_CONFIGURED,
