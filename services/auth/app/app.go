@@ -22,6 +22,7 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/admin"
 	"github.com/purserhq/purser/services/auth/internal/apikey"
 	"github.com/purserhq/purser/services/auth/internal/attempts"
+	"github.com/purserhq/purser/services/auth/internal/audit"
 	"github.com/purserhq/purser/services/auth/internal/identity"
 	"github.com/purserhq/purser/services/auth/internal/password"
 	"github.com/purserhq/purser/services/auth/internal/revocation"
@@ -79,7 +80,8 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 		return nil, err
 	}
 
-	hasher, err := password.New(cmp.Or(cfg.HashesAtOnce, password.MaxConcurrent()))
+	hasher, err := password.New(cmp.Or(cfg.HashesAtOnce, password.MaxConcurrent()),
+		func(ctx context.Context) string { return audit.ClientFrom(ctx).IPAddress })
 	if err != nil {
 		return nil, err
 	}

@@ -42,9 +42,9 @@ type Config struct {
 	MinPassword int `env:"MIN_PASSWORD" envDefault:"15"`
 	// TOTPName is what an authenticator app shows beside the account.
 	TOTPName string `env:"TOTP_NAME" envDefault:"Purser"`
-	// HashesAtOnce bounds the memory that password checks take: 19 MiB each. 0 is
-	// what a quarter of the memory has room for, and no more than four a
-	// processor.
+	// HashesAtOnce bounds the memory and the processors that password checks take:
+	// 19 MiB and one each. 0 is what a quarter of the memory has room for, and one less
+	// than the processors, but at least one.
 	HashesAtOnce int `env:"PASSWORD_HASHES_AT_ONCE" envDefault:"0"`
 	// BreachedAPI is the base URL of a service that knows passwords from
 	// breaches, beside the built-in list: Have I Been Pwned's is

@@ -11,8 +11,8 @@ import (
 
 // MaxConcurrent returns how many hashes may run at once in this process: as many
 // as fit into a quarter of the memory limit (the minimum of GOMEMLIMIT, the
-// cgroup's limit and the machine's memory), but at most four per processor,
-// because more would only wait for the CPU.
+// cgroup's limit and the machine's memory), but fewer than the processors, so that
+// one is always free for other calls. On one processor it is one.
 func MaxConcurrent() int {
 	return maxConcurrent(debug.SetMemoryLimit(-1), limits(os.ReadFile), runtime.GOMAXPROCS(0))
 }
@@ -22,7 +22,7 @@ func maxConcurrent(goLimit int64, others []int64, processors int) int {
 	for _, l := range others {
 		limit = min(limit, l)
 	}
-	return int(max(1, min(limit/4/(MemoryKiB<<10), int64(4*processors))))
+	return int(max(1, min(limit/4/(MemoryKiB<<10), int64(processors-1))))
 }
 
 // limits reads the memory limits of cgroups v2 and v1 and of the machine, in

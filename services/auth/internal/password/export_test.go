@@ -1,10 +1,18 @@
 package password
 
 // AcquireSlots takes slots without waiting.
-func (h *Hasher) AcquireSlots(slots int64) bool { return h.slots.TryAcquire(slots) }
+func (h *Hasher) AcquireSlots(slots int64) bool {
+	h.queue.mu.Lock()
+	defer h.queue.mu.Unlock()
+	if h.queue.free < slots {
+		return false
+	}
+	h.queue.free -= slots
+	return true
+}
 
 // ReleaseSlots undoes AcquireSlots.
-func (h *Hasher) ReleaseSlots(slots int64) { h.slots.Release(slots) }
+func (h *Hasher) ReleaseSlots(slots int64) { h.queue.release(slots) }
 
 // Read reports whether a hash can be compared with, and at little cost.
 func Read(hash string) (cheap, ok bool) {

@@ -109,10 +109,10 @@ func TestHashesAreSizedToTheMemory(t *testing.T) {
 		files   map[string]string
 		want    int
 	}{
-		{"no limit is four a processor", math.MaxInt64, nil, 16},
+		{"no limit is one less than the processors", math.MaxInt64, nil, 15},
 		{"GOMEMLIMIT", 400 * mib, nil, 5},
 		{"a container of cgroups v2", math.MaxInt64, map[string]string{"/sys/fs/cgroup/memory.max": "209715200\n"}, 2},
-		{"one without a limit", math.MaxInt64, map[string]string{"/sys/fs/cgroup/memory.max": "max\n"}, 16},
+		{"one without a limit", math.MaxInt64, map[string]string{"/sys/fs/cgroup/memory.max": "max\n"}, 15},
 		{"a container of cgroups v1", math.MaxInt64,
 			map[string]string{"/sys/fs/cgroup/memory/memory.limit_in_bytes": "314572800"}, 3},
 		{"a small machine", math.MaxInt64, map[string]string{"/proc/meminfo": "MemFree: 1 kB\nMemTotal:     524288 " +
@@ -121,11 +121,17 @@ func TestHashesAreSizedToTheMemory(t *testing.T) {
 			map[string]string{"/proc/meminfo": "MemTotal: 524288 kB", "/sys/fs/cgroup/memory.max": "209715200"}, 2},
 		{"never none", 1, nil, 1},
 		{"nonsense limits nothing", math.MaxInt64,
-			map[string]string{"/proc/meminfo": "MemTotal: -5 kB", "/sys/fs/cgroup/memory.max": "-1"}, 16},
+			map[string]string{"/proc/meminfo": "MemTotal: -5 kB", "/sys/fs/cgroup/memory.max": "-1"}, 15},
 	} {
 		files = tc.files
-		if got := password.SizedTo(tc.goLimit, read, 4); got != tc.want {
+		if got := password.SizedTo(tc.goLimit, read, 16); got != tc.want {
 			t.Errorf("%s: %d, not %d", tc.name, got, tc.want)
+		}
+	}
+	for processors, want := range map[int]int{1: 1, 2: 1, 4: 3} {
+		files = nil
+		if got := password.SizedTo(math.MaxInt64, read, processors); got != want {
+			t.Errorf("%d processors: %d, not %d", processors, got, want)
 		}
 	}
 	if password.MaxConcurrent() < 1 {

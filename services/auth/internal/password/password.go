@@ -2,9 +2,11 @@
 // two passes and one lane as OWASP recommends) in PHC strings, and recognizes
 // breached passwords.
 //
-// It promises: the memory of concurrent hashes is bounded. It is divided into
-// slots of MemoryKiB; a call that gets no slot within slotTimeout fails with
-// errs.Exhausted, so that a flood of logins can't exhaust memory. Hashes of bcrypt,
+// It promises: the memory and the processors that concurrent hashes take are bounded.
+// They are divided into slots of MemoryKiB, fewer than the processors. Callers get slots
+// in turn by where they come from; a call that gets none within five seconds, or finds
+// the queue full, fails with errs.Exhausted. So a flood of logins can't exhaust memory,
+// slow down other calls, or keep out those who sign in from elsewhere. Hashes of bcrypt,
 // and of argon2id with other parameters, are checked too, and reported by
 // NeedsRehash.
 //
@@ -15,33 +17,27 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/alexedwards/argon2id"
 	"golang.org/x/crypto/bcrypt"
-	"golang.org/x/sync/semaphore"
-
-	"github.com/purserhq/purser/pkg/errs"
 )
 
 // MemoryKiB is the memory of one hash, and the size of a slot.
 const MemoryKiB = 19 * 1024
 
-// slotTimeout is how long a call waits for its slots.
-const slotTimeout = 500 * time.Millisecond
-
 // Hasher hashes and checks passwords. It is safe for concurrent use.
 type Hasher struct {
-	slots     *semaphore.Weighted
-	slotCount int64
-	params    argon2id.Params
-	decoy     string
+	queue  *queue
+	source func(context.Context) string
+	params argon2id.Params
+	decoy  string
 }
 
-// New returns a hasher with slotCount slots of MemoryKiB.
-func New(slotCount int) (*Hasher, error) {
+// New returns a hasher with slots of MemoryKiB. source says where a call comes from, such
+// as the client's address: sources get slots in turn.
+func New(slots int, source func(context.Context) string) (*Hasher, error) {
 	h := &Hasher{
-		slots: semaphore.NewWeighted(int64(slotCount)), slotCount: int64(slotCount),
+		queue: newQueue(int64(slots)), source: source,
 		params: argon2id.Params{Memory: MemoryKiB, Iterations: 2, Parallelism: 1, SaltLength: 16, KeyLength: 32},
 	}
 	decoy, err := argon2id.CreateHash("nobody's password", &h.params)
@@ -53,9 +49,10 @@ func New(slotCount int) (*Hasher, error) {
 }
 
 // Hash returns the PHC string of a password. errs.Exhausted
-// (PASSWORD_HASHING_BUSY) when no slot became free within half a second.
+// (PASSWORD_HASHING_BUSY) when no slot became free within five seconds, or
+// too many calls wait.
 func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
-	done, err := h.acquire(ctx, 1)
+	done, err := h.queue.acquire(ctx, h.source(ctx), 1)
 	if err != nil {
 		return "", err
 	}
@@ -79,7 +76,7 @@ func (h *Hasher) Matches(ctx context.Context, password, hash string) (bool, erro
 	if err != nil {
 		return false, fmt.Errorf("check password: %w", err)
 	}
-	done, err := h.acquire(ctx, p.slots())
+	done, err := h.queue.acquire(ctx, h.source(ctx), p.slots())
 	if err != nil {
 		return false, err
 	}
@@ -96,20 +93,6 @@ func (h *Hasher) Matches(ctx context.Context, password, hash string) (bool, erro
 func (h *Hasher) NeedsRehash(hash string) bool {
 	p, err := parse(hash)
 	return err == nil && (p.bcrypt || p.params != h.params)
-}
-
-// acquire waits for so many slots, or for all when there are fewer.
-func (h *Hasher) acquire(ctx context.Context, slots int64) (done func(), err error) {
-	slots = min(slots, h.slotCount)
-	waiting, cancel := context.WithTimeout(ctx, slotTimeout)
-	defer cancel()
-	if err := h.slots.Acquire(waiting, slots); err != nil {
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		return nil, errs.Exhausted("PASSWORD_HASHING_BUSY", "too many sign-ins at once").After(time.Second)
-	}
-	return func() { h.slots.Release(slots) }, nil
 }
 
 func (p parsed) matches(password string) (bool, error) {
