@@ -15,7 +15,7 @@ import (
 const (
 	// maxHoursPerSpan limits the hours of one span, and maxWalletHoursPerSpan its
 	// hours times wallets: about as many as a page has rows.
-	maxHoursPerSpan, maxWalletHoursPerSpan = 48, 2000
+	maxHoursPerSpan, maxWalletHoursPerSpan = 240, 2000
 )
 
 // span is the hours that start in [from, until); both are full hours.
