@@ -282,32 +282,44 @@ func TestAContractThatWasNotThereYetHeldNothing(t *testing.T) {
 }
 
 func TestWhatWasReadIsReturnedWhenTheCallerGoes(t *testing.T) {
-	n := withPast(newNode(t))
-	ctx, cancel := context.WithCancel(t.Context())
-	sound := n.answer
-	var asked atomic.Int64
-	n.answer = func(targets []common.Address) any {
-		if asked.Add(1) == 20 {
-			cancel()
-		}
-		return sound(targets)
-	}
-	var times []time.Time
-	for number := range uint64(90) {
-		times = append(times, hourOf(number))
-	}
-	got, err := newReader(t, 10, n.URL).ReadAt(ctx, 1, times, []common.Address{{}}, tokens(1))
-	read := 0
-	for _, r := range got {
-		if r.Amounts != nil {
-			read++
-		}
-		if r.Error != "" {
-			t.Errorf("failed: %s", r.Error)
-		}
-	}
-	if err == nil || read < 10 || read > 30 {
-		t.Errorf("%d were read, %v", read, err)
+	for _, tc := range []struct {
+		name              string
+		batch             func(http.ResponseWriter, []rpcCall, []any)
+		goes, least, most int // the balances that were read when the caller goes, and how many are returned
+	}{
+		{"of a node that takes no batches", noBatches, 50, 10, 60},
+		{"of a node that takes batches", nil, 60, 24, 72},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			n := withPast(newNode(t))
+			n.batch = tc.batch
+			ctx, cancel := context.WithCancel(t.Context())
+			sound := n.answer
+			var asked atomic.Int64
+			n.answer = func(targets []common.Address) any {
+				if asked.Add(1) == int64(tc.goes) {
+					cancel()
+				}
+				return sound(targets)
+			}
+			var times []time.Time
+			for number := range uint64(90) {
+				times = append(times, hourOf(number))
+			}
+			got, err := newReader(t, 10, n.URL).ReadAt(ctx, 1, times, []common.Address{{}}, tokens(1))
+			read := 0
+			for _, r := range got {
+				if r.Amounts != nil {
+					read++
+				}
+				if r.Error != "" {
+					t.Errorf("failed: %s", r.Error)
+				}
+			}
+			if err == nil || read < tc.least || read > tc.most {
+				t.Errorf("%d were read, %v", read, err)
+			}
+		})
 	}
 }
 
@@ -373,6 +385,7 @@ func TestBlocksThatWereFoundAreRemembered(t *testing.T) {
 
 func TestTheChunksOfAnHourAreReadConcurrently(t *testing.T) {
 	n := withPast(newNode(t))
+	n.batch = noBatches
 	answer, together := n.answer, make(chan struct{})
 	var calls atomic.Int64
 	n.answer = func(targets []common.Address) any {

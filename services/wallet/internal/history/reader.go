@@ -88,19 +88,17 @@ func (w ownerWallets) groups() []walletGroup {
 //
 // All wallets are read a few hours at a time. An hour that can't be read is not
 // stored, so a call makes progress only if it has finished an hour of all wallets.
-// Hours are stored while the next ones are read.
 func (r *reader) read(ctx context.Context, missing []time.Time) (readResult, error) {
 	groups := r.wallets.groups()
-	var saving errgroup.Group
 	for hours := range slices.Chunk(missing, r.wallets.hoursPerRead(len(groups))) {
-		read := r.readGroups(ctx, groups, hours)
-		if err := saving.Wait(); err != nil {
+		var all errgroup.Group
+		all.SetLimit(maxConcurrentReads)
+		for _, g := range groups {
+			all.Go(func() error { return r.readGroup(ctx, g, hours) })
+		}
+		if err := all.Wait(); err != nil {
 			return r.result, err
 		}
-		saving.Go(func() error { return r.save(ctx, read) })
-	}
-	if err := saving.Wait(); err != nil {
-		return r.result, err
 	}
 	for _, g := range groups {
 		if err := r.chainErrs[g.chain]; err != nil {
@@ -108,21 +106,6 @@ func (r *reader) read(ctx context.Context, missing []time.Time) (readResult, err
 		}
 	}
 	return r.result, nil
-}
-
-// readGroups reads the hours of all groups.
-func (r *reader) readGroups(ctx context.Context, groups []walletGroup, hours []time.Time) []HourBalances {
-	read := make([][]HourBalances, len(groups))
-	var all errgroup.Group
-	all.SetLimit(maxConcurrentReads)
-	for i, g := range groups {
-		all.Go(func() error {
-			read[i] = r.readGroup(ctx, g, hours)
-			return nil
-		})
-	}
-	_ = all.Wait()
-	return slices.Concat(read...)
 }
 
 // hoursPerRead is how many hours are read together: as many as have
@@ -139,15 +122,15 @@ func (w ownerWallets) hoursPerRead(groups int) int {
 	return min(maxHoursPerRead, max(maxConcurrentReads/max(1, groups), maxBalancesPerRead/balances))
 }
 
-// readGroup reads the hours that the group still lacks.
-func (r *reader) readGroup(ctx context.Context, g walletGroup, hours []time.Time) []HourBalances {
+// readGroup reads and stores the hours that the group still lacks.
+func (r *reader) readGroup(ctx context.Context, g walletGroup, hours []time.Time) error {
 	hours = r.missingForGroup(g, hours)
-	if len(hours) == 0 || ctx.Err() != nil { // the time to read is over
-		return nil
+	if len(hours) == 0 || ctx.Err() != nil {
+		return nil //nolint:nilerr // the time to read is over; what was read until then is returned
 	}
 	readings, err := r.chains.ReadAt(ctx, g.chain, hours, g.holders, r.wallets.tokens[g.chain])
 	r.recordErrors(ctx, g.chain, hours, readings, err)
-	return r.balances(g, hours, readings)
+	return r.save(ctx, r.balances(g, hours, readings))
 }
 
 // missingForGroup returns the hours the group still lacks; none if its chain has
