@@ -68,13 +68,13 @@ func (c *Chain) fill(ctx context.Context, times []uint64) error {
 	parent := bc.GetBlock(bc.CurrentBlock().Hash(), bc.CurrentBlock().Number.Uint64())
 	var storing errgroup.Group
 	for made := 0; made < len(times); {
-		if err := ctx.Err(); err != nil {
-			return errors.Join(fmt.Errorf("chain: %d of %d blocks made: %w", made, len(times), err), storing.Wait())
-		}
 		batch := times[made:min(made+batchSize, len(times))]
 		blocks, err := c.generate(parent, batch, nil)
 		if err := errors.Join(err, storing.Wait()); err != nil {
 			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("chain: %d of %d blocks made: %w", made, len(times), err)
 		}
 		parent, made = blocks[len(blocks)-1], made+len(batch)
 		storing.Go(func() error {

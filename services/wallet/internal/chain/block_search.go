@@ -68,9 +68,9 @@ type foundBlock struct {
 // narrowed down yet, all of them together.
 func (s *blockSearch) lastAt(ctx context.Context, times []time.Time) []foundBlock {
 	found := make([]foundBlock, len(times))
-	open := make([]int, len(times))
-	for i := range open {
-		open[i] = i
+	var open []int
+	for i := range times {
+		open = append(open, i)
 	}
 	for round := range maxSearchRounds {
 		halve := round >= interpolationRounds && round%2 == 1
