@@ -10,9 +10,11 @@ import (
 )
 
 const (
-	// maxBatchCalls is how many calls one HTTP request has at most: fewer than nodes allow, and few enough that a
-	// node that makes one after the other is done within pastCallTimeout.
-	maxBatchCalls = 24
+	// firstBatchCalls is how many calls one HTTP request has at first, and maxBatchCalls at most: fewer than nodes
+	// allow. It doubles after a batch that took less than quickBatch, and is halved after one that took more than
+	// slowBatch, so that a node that makes one call after the other is done within pastCallTimeout.
+	firstBatchCalls, maxBatchCalls = 8, 24
+	quickBatch, slowBatch          = 250 * time.Millisecond, time.Second
 	// maxBatchBalances is how many balances the calls of one HTTP request read at most, unless a single one reads
 	// more.
 	maxBatchBalances = 1000
@@ -34,7 +36,7 @@ func (n *node) callAll(ctx context.Context, calls []rpc.BatchElem) {
 	for i := range unanswered {
 		unanswered[i] = true
 	}
-	if len(calls) > 1 && n.takesBatches() {
+	if len(calls) > 1 && n.batchSize() > 1 {
 		n.callBatches(ctx, calls, unanswered)
 	}
 	g, alone := errgroup.WithContext(ctx)
@@ -74,17 +76,20 @@ func (n *node) callAlone(ctx context.Context, call rpc.BatchElem) error {
 func (n *node) callBatches(ctx context.Context, calls []rpc.BatchElem, unanswered []bool) {
 	var g errgroup.Group
 	g.SetLimit(maxConcurrentRequests)
-	for start := 0; start < len(calls); start += maxBatchCalls {
-		end := min(start+maxBatchCalls, len(calls))
+	size := n.batchSize()
+	for start := 0; start < len(calls); start += size {
+		end := min(start+size, len(calls))
 		g.Go(func() error {
 			limited, cancel := context.WithTimeout(ctx, pastCallTimeout)
 			defer cancel()
+			begun := time.Now()
 			if err := n.client.Client().BatchCallContext(limited, calls[start:end]); err != nil {
 				if ctx.Err() == nil {
 					n.refuseBatches()
 				}
 				return nil // the calls are made alone
 			}
+			n.adaptBatches(end-start, time.Since(begun))
 			for i := start; i < end; i++ {
 				unanswered[i] = calls[i].Error != nil && !isNoState(calls[i].Error)
 			}
@@ -94,15 +99,30 @@ func (n *node) callBatches(ctx context.Context, calls []rpc.BatchElem, unanswere
 	_ = g.Wait()
 }
 
-// takesBatches reports whether the node has not failed with a batch within noBatchFor.
-func (n *node) takesBatches() bool {
+// batchSize is how many calls a batch for the node has: 1 if it failed with a batch within noBatchFor.
+func (n *node) batchSize() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return !time.Now().Before(n.singleUntil)
+	if time.Now().Before(n.singleUntil) {
+		return 1
+	}
+	return n.batchCalls
+}
+
+// adaptBatches sets the size of the next batches after one of this many calls.
+func (n *node) adaptBatches(calls int, took time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch {
+	case took > slowBatch:
+		n.batchCalls = max(2, calls/2)
+	case took < quickBatch && calls == n.batchCalls:
+		n.batchCalls = min(maxBatchCalls, 2*calls)
+	}
 }
 
 func (n *node) refuseBatches() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.singleUntil = time.Now().Add(noBatchFor)
+	n.singleUntil, n.batchCalls = time.Now().Add(noBatchFor), firstBatchCalls
 }

@@ -43,6 +43,7 @@ type node struct {
 	chainChecked  bool
 	cooldownUntil time.Time
 	singleUntil   time.Time // the node gets no batches before
+	batchCalls    int       // the size of batches
 	// noCodeAt has, by contract, the newest block at which it had no code.
 	noCodeAt map[common.Address]uint64
 	// oldBlocks are final blocks by number, for the next search; at most
@@ -70,7 +71,7 @@ func newNode(chain uint64, rawURL string) (*node, error) {
 		return nil, fmt.Errorf("prepare %s: %w", u.Host, redact.Error(err, rawURL))
 	}
 	return &node{chain: chain, url: rawURL, name: u.Host, client: ethclient.NewClient(c),
-		noCodeAt: map[common.Address]uint64{}, oldBlocks: map[uint64]block.Block{}}, nil
+		batchCalls: firstBatchCalls, noCodeAt: map[common.Address]uint64{}, oldBlocks: map[uint64]block.Block{}}, nil
 }
 
 // checkChain returns an error unless the node is of the configured chain. It asks

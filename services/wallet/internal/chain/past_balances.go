@@ -109,11 +109,8 @@ func (p *pastReading) readFrom(ctx context.Context, n *node) error {
 // timesPerGroup is how many times are read together: as many as fit into one
 // batch, and one from a node that takes no batches.
 func (p *pastReading) timesPerGroup(n *node) int {
-	if !n.takesBatches() {
-		return 1
-	}
 	balances := max(1, len(p.holders)*len(p.tokens))
-	return min(maxBatchCalls, max(1, maxBatchBalances/balances))
+	return min(n.batchSize(), max(1, maxBatchBalances/balances))
 }
 
 func (p *pastReading) newest(ctx context.Context, n *node) (block.Block, error) {
