@@ -74,8 +74,8 @@ func Settings(environ []string, own any) (map[string][]string, error) {
 			}
 		}
 		if !used {
-			refused = append(refused, fmt.Errorf("%s is no setting of the suite or of a service: check its spelling, or "+
-				"unset it", name))
+			refused = append(refused, fmt.Errorf("%s is no setting of the suite or of a service: check its spelling, "+
+				"or unset it", name))
 		}
 	}
 	return extra, errors.Join(refused...)

@@ -183,13 +183,13 @@ func (f *firstSteps) checkCommandsThatFail(t *testing.T) {
 
 func TestSettingsWithoutEffectAreRefusedByName(t *testing.T) {
 	t.Parallel()
-	c := devstack(t, folder(t), 21500, "PURSER_GRPC_ADDR=:9", "PURSER_KEYS_ALGORITM=RS256", "PURSER_TOKEN_LIST=x.json")
+	c := devstack(t, folder(t), 21500, "PURSER_GRPC_ADDR=:9", "PURSER_KEYS_ALG=RS256", "PURSER_TOKEN_LIST=x.json")
 	c.until("")
 	if err := c.cmd.Wait(); err == nil {
 		t.Fatalf("it started:\n%s", c.output.String())
 	}
 	for _, want := range []string{"PURSER_GRPC_ADDR can't be set here", "PURSER_DEV_PORT",
-		"PURSER_KEYS_ALGORITM is no setting", "PURSER_TOKEN_LIST needs PURSER_CHAIN_RPC_URLS"} {
+		"PURSER_KEYS_ALG is no setting", "PURSER_TOKEN_LIST needs PURSER_CHAIN_RPC_URLS"} {
 		if !strings.Contains(c.stderr.String(), want) {
 			t.Errorf("no %q in:\n%s", want, c.stderr.String())
 		}

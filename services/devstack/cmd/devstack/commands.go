@@ -60,8 +60,8 @@ func runningSuite(environ []string) (dir string, pid int, err error) {
 		return "", 0, err
 	}
 	if pid = suite.Running(dir); pid == 0 {
-		return "", 0, fmt.Errorf("no suite runs on %s: start it with make run, or set PURSER_DEV_DIR to the folder of one",
-			dir)
+		return "", 0, fmt.Errorf("no suite runs on %s: start it with make run, or set PURSER_DEV_DIR to "+
+			"the folder of one", dir)
 	}
 	return dir, pid, nil
 }
@@ -152,8 +152,8 @@ func mailedCode(ctx context.Context, dir, email string, out io.Writer) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("no code was mailed to %s within %s; an address that has an account gets none when it is "+
-				"registered again", email, codeTimeout)
+			return fmt.Errorf("no code was mailed to %s within %s; an address that has an account gets "+
+				"none when it is registered again", email, codeTimeout)
 		case <-tick.C:
 		}
 	}

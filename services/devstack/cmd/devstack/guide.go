@@ -85,8 +85,8 @@ func (g guide) signUp() string {
 
 // admin says how to become an admin, and where the other commands of auth are.
 func (g guide) admin(email string) string {
-	return fmt.Sprintf("\nMake an account an admin (from its next sign-in or refresh on), and list the signing keys:\n\n"+
-		"%smake admin EMAIL=%s\n%sbin/devstack auth keys list\n", g.setDir(), email, g.setDir())
+	return fmt.Sprintf("\nMake an account an admin (from its next sign-in or refresh on), and list the signing "+
+		"keys:\n\n%smake admin EMAIL=%s\n%sbin/devstack auth keys list\n", g.setDir(), email, g.setDir())
 }
 
 // setDir is what a command needs in front to find a data folder that the user chose.

@@ -49,11 +49,12 @@ type settings struct {
 func (s settings) Validate() error {
 	var found []error
 	if s.Port < 1 || s.Port > 65535-11 {
-		found = append(found, errors.New("PURSER_DEV_PORT must be 1 to 65524: the suite takes the eleven ports after it"))
+		found = append(found, errors.New("PURSER_DEV_PORT must be 1 to 65524: the suite takes the eleven ports "+
+			"after it"))
 	}
 	if s.Tokens != "" && s.Chain == "" {
-		found = append(found, errors.New("PURSER_TOKEN_LIST needs PURSER_CHAIN_RPC_URLS: the embedded chain has a list "+
-			"of its own"))
+		found = append(found, errors.New("PURSER_TOKEN_LIST needs PURSER_CHAIN_RPC_URLS: the embedded chain has a "+
+			"list of its own"))
 	}
 	return errors.Join(found...)
 }

@@ -72,7 +72,7 @@ func TestEverySettingOfAServiceReachesItOrIsRefusedByName(t *testing.T) {
 }
 
 func TestAllUselessSettingsAreNamedTogether(t *testing.T) {
-	_, err := suite.Settings([]string{"PURSER_ADMIN_ADDR=:1", "PURSER_KEYS_ALGORITM=RS256", "PURSER_ISSUR_FILE=x",
+	_, err := suite.Settings([]string{"PURSER_ADMIN_ADDR=:1", "PURSER_KEYS_ALG=RS256", "PURSER_ISSUR_FILE=x",
 		"PURSER_PROVE=1", "PURSER_KEYS_POLL=1s", "PURSER_DEV_PORT=1", "OTHER_ADDR=:1",
 		"PURSER_DB_SERVICE_HOST=10.0.0.1"}, settings{}) // the last one is Kubernetes'
 	if err == nil {
@@ -81,7 +81,7 @@ func TestAllUselessSettingsAreNamedTogether(t *testing.T) {
 	lines := strings.Split(err.Error(), "\n")
 	if len(lines) != 3 || !strings.HasPrefix(lines[0], "PURSER_ADMIN_ADDR can't be set here") ||
 		!strings.HasPrefix(lines[1], "PURSER_ISSUR_FILE is no setting") ||
-		!strings.HasPrefix(lines[2], "PURSER_KEYS_ALGORITM is no setting") {
+		!strings.HasPrefix(lines[2], "PURSER_KEYS_ALG is no setting") {
 		t.Errorf("%q", lines)
 	}
 }
