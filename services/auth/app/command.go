@@ -80,8 +80,9 @@ func userNamespace() cache.Namespace {
 
 func grant(ctx context.Context, accounts *store.Accounts, email string, out io.Writer) error {
 	err := accounts.AddRole(ctx, strings.ToLower(email), role.Admin)
-	if errs.Is(err, errs.KindNotFound) {
-		return fmt.Errorf("no account has the address %s: register it first", email)
+	if e := errs.As(err); e != nil && e.Kind == errs.KindNotFound {
+		return &errs.Error{Kind: e.Kind, Reason: e.Reason,
+			Message: fmt.Sprintf("no account has the address %s: register it first", email)}
 	}
 	if err != nil {
 		return err
