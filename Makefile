@@ -25,6 +25,13 @@ run: setup ## Run the suite on this machine and drive its main job (DEMO=0: only
 	@go build -trimpath -o bin/devstack ./services/devstack/cmd/devstack
 	@PURSER_DEMO=$(if $(filter 0 false no,$(DEMO)),false,true) exec bin/devstack
 
+# PURSER_DEV_DIR names the suite's data folder, as for run.
+.PHONY: admin
+admin: ## Make an account of the running suite an admin, as EMAIL=you@example.com
+	@[ -n "$${EMAIL:-}" ] || { echo "name the account: make admin EMAIL=you@example.com" >&2; exit 2; }
+	@go build -trimpath -o bin/devstack ./services/devstack/cmd/devstack
+	@exec bin/devstack auth admin grant "$$EMAIL"
+
 .PHONY: setup
 setup: ## Install the Postgres and Redis servers if they are missing
 	@tools/setup.sh

@@ -129,7 +129,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	if a.App, err = b.Listen(ctx, server); err != nil {
 		return nil, err
 	}
-	pages, err := httpHandler(cfg, web.Handler(cfg.Issuer, ring), identityProviders, limiter, log)
+	pages, err := httpHandler(cfg, web.Handler(cfg.Issuer, cfg.baseURL(), ring), identityProviders, limiter, log)
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/purserhq/purser/pkg/cache"
+	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/pkg/process"
 	"github.com/purserhq/purser/pkg/redisx"
@@ -78,9 +79,14 @@ func userNamespace() cache.Namespace {
 }
 
 func grant(ctx context.Context, accounts *store.Accounts, email string, out io.Writer) error {
-	if err := accounts.AddRole(ctx, strings.ToLower(email), role.Admin); err != nil {
+	err := accounts.AddRole(ctx, strings.ToLower(email), role.Admin)
+	if e := errs.As(err); e != nil && e.Kind == errs.KindNotFound {
+		return &errs.Error{Kind: e.Kind, Reason: e.Reason,
+			Message: fmt.Sprintf("no account has the address %s: register it first", email)}
+	}
+	if err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(out, "%s has the role %s from its next sign-in or refresh on\n", email, role.Admin)
+	_, err = fmt.Fprintf(out, "%s has the role %s from its next sign-in or refresh on\n", email, role.Admin)
 	return err
 }

@@ -45,6 +45,12 @@ type Options struct {
 	LiveEvery time.Duration
 	// Now is the clock of the chain and the price feed.
 	Now func() time.Time
+	// Issuer of the tokens, and BaseURL of auth's HTTP port; "" for the URL of the port.
+	Issuer, BaseURL string
+	// Providers is a JSON array of identity providers beside the local ones, as in PURSER_OAUTH_PROVIDERS;
+	// RedirectURIs and ReturnTo are allowed beside the local app's.
+	Providers              string
+	RedirectURIs, ReturnTo []string
 	// Extra are environment variables, NAME=value, by service; they override those of the suite.
 	Extra map[string][]string
 	// Mailed is called with each mail that the services send; may be nil.
@@ -77,6 +83,7 @@ type Backing struct {
 	databases map[string]string // URL by service
 	tokenList string
 	kekFile   string
+	providers string // PURSER_OAUTH_PROVIDERS
 }
 
 // services are the names of the services in the order of their start.
@@ -95,6 +102,11 @@ func StartBacking(ctx context.Context, o Options) (*Backing, error) {
 	}
 	if err := o.Ports.check(ctx); err != nil {
 		return b, err
+	}
+	if b.opts.Ports.AuthHTTP == 0 { // it has to be known before auth runs: it is part of the issuer
+		if b.opts.Ports.AuthHTTP, err = unusedPort(ctx); err != nil {
+			return b, err
+		}
 	}
 	if b.kekFile, err = secretFile(filepath.Join(o.Dir, "key-encryption-key")); err != nil {
 		return b, err

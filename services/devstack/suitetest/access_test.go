@@ -41,7 +41,7 @@ func TestEveryMethodRefusesEveryWrongToken(t *testing.T) {
 		now := time.Now()
 		c := authn.Claims{
 			RegisteredClaims: jwt.RegisteredClaims{
-				Issuer: suite.Issuer, Audience: jwt.ClaimStrings{authn.Audience}, Subject: uuid.NewString(),
+				Issuer: s.Issuer(), Audience: jwt.ClaimStrings{authn.Audience}, Subject: uuid.NewString(),
 				IssuedAt: jwt.NewNumericDate(now), NotBefore: jwt.NewNumericDate(now),
 				ExpiresAt: jwt.NewNumericDate(now.Add(time.Minute)),
 			},
@@ -221,7 +221,7 @@ func publishedKey(t *testing.T, s *suite.Suite) (kid string, private ed25519.Pri
 	defer func() { _ = conn.Close(context.Background()) }()
 	_, err = conn.Exec(t.Context(), `
 		INSERT INTO signing_keys (kid, issuer, algorithm, state, public_key, created_at, published_at)
-		VALUES ($1, $2, 'EdDSA', 'STANDBY', $3, now(), now())`, kid, suite.Issuer, []byte(public))
+		VALUES ($1, $2, 'EdDSA', 'STANDBY', $3, now(), now())`, kid, s.Issuer(), []byte(public))
 	if err != nil {
 		t.Fatal(err)
 	}
