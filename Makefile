@@ -178,7 +178,7 @@ $(TOOLS)/.built: tools/go.mod tools/go.sum
 
 .PHONY: grpcurl
 grpcurl: ## Build grpcurl into bin/
-	GOWORK=off go -C tools/publish build -trimpath -o ../../bin/ github.com/fullstorydev/grpcurl/cmd/grpcurl
+	@tools/grpcurl.sh
 
 .PHONY: protoset
 protoset: ## Write the contracts for clients: bin/purser.protoset, and bin/contracts with all that they import
@@ -198,4 +198,4 @@ clean: ## Remove what was built and the embedded suite's data
 	    echo "a suite is running on $$d: stop it first" >&2; exit 1; \
 	  fi; \
 	done
-	rm -rf bin .build .data $(DATA_ELSEWHERE)
+	rm -rf bin .build tools/publish/.build .data $(DATA_ELSEWHERE)
