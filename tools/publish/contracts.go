@@ -20,7 +20,9 @@ import (
 
 // errorDetails are the files that no contract imports and that a caller needs to read an error: the status in the
 // trailer grpc-status-details-bin, and the messages in it.
-func errorDetails() []string { return []string{"google/rpc/status.proto", "google/rpc/error_details.proto"} }
+func errorDetails() []string {
+	return []string{"google/rpc/status.proto", "google/rpc/error_details.proto"}
+}
 
 // contracts are the compiled .proto files of a checkout and everything that they import.
 type contracts struct {
