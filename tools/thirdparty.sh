@@ -23,6 +23,7 @@ for file in rpc/{status,error_details} protobuf/{any,descriptor,duration,field_m
 done
 cp "$dir/package/LICENSE" "$to/google/rpc/"
 # The package has no file with the licence of protobuf, but some of its files begin with the whole text.
-sed -n '/^\/\/ Copyright/,/^$/ s/^\/\/ \{0,1\}//p' "$to/google/protobuf/timestamp.proto" > "$to/google/protobuf/LICENSE"
+sed -n '/^\/\/ Copyright/,/^$/ s/^\/\/ \{0,1\}//p' "$to/google/protobuf/timestamp.proto" \
+  > "$to/google/protobuf/LICENSE"
 chmod -R u+w "$to/buf" "$to/google"
 echo "protovalidate $protovalidate, google-proto-files $google_proto_files" | tee "$to/VERSIONS"
