@@ -27,6 +27,8 @@ func excludedStatements() map[string]string {
 		"kubectl":                             "there is no cluster; k8s tests what would be applied to one",
 		"docs/deploy.md: for s in auth":       "kind and kubectl, which have no cluster",
 		"docs/deploy.md: grpcurl -plaintext":  "it asks through a port that kubectl forwards",
+		"docs/clients/node.md: ":              "TestTheSnippetsForNodeWork runs them",
+		"docs/clients/python.md: ":            "TestTheSnippetsForPythonWork runs them",
 		"docs/audit.md: auth audit verify 87": "a seal is made once a minute; services/auth tests the command",
 	}
 }
