@@ -35,13 +35,17 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // describe returns the reason of a failed check, and its text without secrets.
 func describe(err error, secrets []string) (reason, text string) {
-	return reasonOf(err), redact.Error(err, secrets...).Error()
+	reason = reasonOf(err)
+	return reason, strings.TrimPrefix(redact.Error(err, secrets...).Error(), reason+": ")
 }
 
 func reasonOf(err error) string {
 	var known *Error
 	if errors.As(err, &known) {
 		return known.Reason
+	}
+	if e := errs.As(err); e != nil {
+		return e.Reason
 	}
 	if reason := networkReason(err); reason != "" {
 		return reason

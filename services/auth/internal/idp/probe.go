@@ -17,8 +17,8 @@ type Probe struct {
 }
 
 // Probes returns a probe for each provider of l. It makes no request. An OpenID
-// Connect provider is asked for its discovery document, GitHub for its front page,
-// since its API counts each request of an address.
+// Connect provider is asked for its discovery document, GitHub for the head of its
+// front page, whatever that is, since its API counts each request of an address.
 func Probes(l List) []Probe {
 	var all []Probe
 	for _, s := range l {
@@ -47,7 +47,8 @@ func ask(ctx context.Context, client *http.Client, method, address string) error
 		return err
 	}
 	_ = resp.Body.Close()
-	if resp.StatusCode >= http.StatusBadRequest {
+	if resp.StatusCode >= http.StatusInternalServerError ||
+		method == http.MethodGet && resp.StatusCode != http.StatusOK {
 		return errs.Unavailable("HTTP_STATUS", fmt.Sprintf("it answers with status %d", resp.StatusCode))
 	}
 	return nil
