@@ -44,6 +44,10 @@ func (d *DB) Address() string {
 // ask makes a connection, and reports whether its transactions are read-only.
 func (d *DB) ask(ctx context.Context) (readOnly bool, err error) {
 	conn, err := pgconn.ConnectConfig(ctx, d.config.Config.Copy())
+	var failed *pgconn.ConnectError
+	if errors.As(err, &failed) && failed.Unwrap() != nil {
+		err = failed.Unwrap() // without the names of the user and the database
+	}
 	if err != nil {
 		return false, fmt.Errorf("postgres: %w", err)
 	}

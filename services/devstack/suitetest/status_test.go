@@ -37,7 +37,7 @@ func TestEachServiceSaysWhichDependencyStandsStillAndSinceWhen(t *testing.T) {
 	}
 	get := func(service string) *statusv1.GetStatusResponse {
 		t.Helper()
-		<-poll.C // the calls of a caller are limited
+		<-poll.C                                               // the calls of a caller are limited
 		ctx, cancel := context.WithTimeout(admin, time.Second) // also while a dependency is frozen
 		defer cancel()
 		resp, err := services[service].GetStatus(ctx, &statusv1.GetStatusRequest{})

@@ -36,7 +36,8 @@ func (e *Error) Unwrap() error { return e.Err }
 // describe returns the reason of a failed check, and its text without secrets.
 func describe(err error, secrets []string) (reason, text string) {
 	reason = reasonOf(err)
-	return reason, strings.TrimPrefix(redact.Error(err, secrets...).Error(), reason+": ")
+	text = strings.Join(strings.Fields(redact.Error(err, secrets...).Error()), " ") // some have several lines
+	return reason, strings.TrimPrefix(text, reason+": ")
 }
 
 func reasonOf(err error) string {

@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -61,6 +62,12 @@ func Node(ctx context.Context, url string, chain uint64) (Head, error) {
 			h.Time.Format(time.RFC3339), age.Round(time.Second)))
 	}
 	return h, nil
+}
+
+// IsOld reports whether an error of Node is that the newest block is too old.
+func IsOld(err error) bool {
+	var failed *dependency.Error
+	return errors.As(err, &failed) && failed.Reason == "HEAD_TOO_OLD"
 }
 
 // ChainID asks a node whether it is of this chain.
