@@ -48,7 +48,8 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	if err != nil {
 		return nil, err
 	}
-	verifier := b.NewVerifier(cfg.AuthConfig, auth)
+	self := asServiceAccount(auth, cfg.ServiceAccount)
+	verifier := b.NewVerifier(cfg.AuthConfig, auth, self)
 
 	caches := store.NewCaches(b.Redis,
 		store.CacheOptions{Portfolio: cfg.Cache.Portfolio, Timeline: cfg.Cache.Timeline, Log: log})
@@ -58,7 +59,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	portfolios := portfolio.NewService(portfolioStore, snapshotStore, holdingsReader,
 		newValuationCache(b, cfg.Cache.Valuation), time.Now)
 	snapshots := snapshot.NewService(snapshotStore, portfolios, holdingsReader, log, time.Now)
-	scheduled, err := b.AddJobs(snapshotJobs(auth, portfolioStore, snapshots, cfg, log)...)
+	scheduled, err := b.AddJobs(snapshotJobs(self, portfolioStore, snapshots, cfg, log)...)
 	if err != nil {
 		return nil, err
 	}
