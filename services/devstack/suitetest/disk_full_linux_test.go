@@ -65,11 +65,7 @@ func TestWritesAreUnavailableWithAReasonWhileTheDiskIsFull(t *testing.T) {
 		return conn
 	}
 	db := admin("purser_wallet")
-	var data string
-	if err := db.QueryRow(t.Context(), "SHOW data_directory").Scan(&data); err != nil {
-		t.Fatal(err)
-	}
-	disk := smallDisk(t, 4<<20, data)
+	disk := smallDisk(t, 4<<20, dataFolder(t, s)+"/postgres/data")
 	exec := func(sql string) error { _, err := db.Exec(t.Context(), sql); return err }
 	for _, sql := range []string{
 		"CREATE TABLESPACE small LOCATION '" + disk + "'", "ALTER TABLE wallets SET TABLESPACE small",

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"google.golang.org/grpc/codes"
 
 	"github.com/purserhq/purser/pkg/testkit"
@@ -174,4 +175,19 @@ func TestPortfolioSaysThatWalletIsStopped(t *testing.T) {
 	if d := state(); d.GetReason() != "REFUSED" && d.GetReason() != "UNAVAILABLE" {
 		t.Errorf("%v", d)
 	}
+}
+
+// dataFolder is the data folder of a suite with an embedded Postgres.
+func dataFolder(t *testing.T, s *suite.Suite) string {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), s.Postgres.URL("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(t.Context()) }()
+	var data string
+	if err := conn.QueryRow(t.Context(), "SHOW data_directory").Scan(&data); err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSuffix(data, "/postgres/data")
 }

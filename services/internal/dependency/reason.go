@@ -46,6 +46,9 @@ func reasonOf(err error) string {
 		return known.Reason
 	}
 	if e := errs.As(err); e != nil {
+		if e.Kind == errs.KindDeadline {
+			return "TIMEOUT"
+		}
 		return e.Reason
 	}
 	if reason := networkReason(err); reason != "" {
