@@ -32,34 +32,37 @@ const busy = "DATABASE_BUSY"
 func states() []state {
 	const (
 		invalid, conflict, unavailable = errs.KindInvalid, errs.KindConflict, errs.KindUnavailable
-		changed                        = "another call changed the same data at the same time; read it again and retry"
-		away                           = "the database is unavailable"
+
+		changed  = "another call changed the same data at the same time; read it again and retry"
+		away     = "the database is unavailable"
+		badText  = "a text has a character that can't be stored"
+		timedOut = "a statement or a transaction of the database timed out"
 	)
 	return []state{
-		{code: "08", kind: unavailable, reason: "DATABASE_UNAVAILABLE", message: away}, // connection
+		{"08", unavailable, "DATABASE_UNAVAILABLE", away, false}, // connection
 		// Only text that a caller sent can have U+0000 or be no UTF-8.
-		{code: "22021", kind: invalid, reason: "TEXT_NOT_STORABLE", message: "a text has a character that can't be stored"},
-		{code: "22P05", kind: invalid, reason: "TEXT_NOT_STORABLE", message: "a text has a character that can't be stored"},
+		{"22021", invalid, "TEXT_NOT_STORABLE", badText, false},
+		{"22P05", invalid, "TEXT_NOT_STORABLE", badText, false},
 		// Stores answer what they expect themselves. The others come from two calls at once.
-		{code: "23503", kind: conflict, reason: "DATABASE_CONFLICT", message: changed}, // foreign key
-		{code: "23505", kind: conflict, reason: "DATABASE_CONFLICT", message: changed}, // unique
-		{code: "23P01", kind: conflict, reason: "DATABASE_CONFLICT", message: changed}, // exclusion
+		{"23503", conflict, "DATABASE_CONFLICT", changed, false}, // foreign key
+		{"23505", conflict, "DATABASE_CONFLICT", changed, false}, // unique
+		{"23P01", conflict, "DATABASE_CONFLICT", changed, false}, // exclusion
 		// A standby, also the former primary after a failover.
-		{code: "25006", kind: unavailable, reason: "DATABASE_READ_ONLY", message: "the database takes no writes now"},
-		{code: "25P03", kind: unavailable, reason: busy, message: "a transaction of the database timed out"}, // idle
-		{code: "25P04", kind: unavailable, reason: busy, message: "a transaction of the database timed out"},
-		{code: "28", kind: unavailable, reason: "DATABASE_CREDENTIALS", message: "the database refuses the service"},
-		{code: "3D000", kind: unavailable, reason: "DATABASE_MISSING", message: "the service's database doesn't exist"},
-		{code: "40001", kind: conflict, reason: "DATABASE_CONFLICT", message: changed, retry: true}, // serialization
-		{code: "40P01", kind: conflict, reason: "DATABASE_CONFLICT", message: changed, retry: true}, // deadlock
-		{code: "53", kind: unavailable, reason: "DATABASE_EXHAUSTED", message: "the database lacks resources"},
-		{code: "53100", kind: unavailable, reason: "DATABASE_DISK_FULL", message: "the disk of the database is full"},
-		{code: "53200", kind: unavailable, reason: "DATABASE_OUT_OF_MEMORY", message: "the database has no memory left"},
-		{code: "53300", kind: unavailable, reason: "DATABASE_UNAVAILABLE", message: "the database has too many connections"},
-		{code: "55P03", kind: unavailable, reason: busy, message: "a statement of the database timed out"}, // lock
-		{code: "57014", kind: unavailable, reason: busy, message: "a statement of the database timed out"}, // cancelled
-		{code: "57P", kind: unavailable, reason: "DATABASE_UNAVAILABLE", message: away},                    // starts, stops
-		{code: "58", kind: unavailable, reason: "DATABASE_SYSTEM_ERROR", message: "the database's machine fails"},
+		{"25006", unavailable, "DATABASE_READ_ONLY", "the database takes no writes now", false},
+		{"25P03", unavailable, busy, timedOut, false}, // a transaction that was idle
+		{"25P04", unavailable, busy, timedOut, false}, // a transaction
+		{"28", unavailable, "DATABASE_CREDENTIALS", "the database refuses the service", false},
+		{"3D000", unavailable, "DATABASE_MISSING", "the service's database doesn't exist", false},
+		{"40001", conflict, "DATABASE_CONFLICT", changed, true}, // serialization failure
+		{"40P01", conflict, "DATABASE_CONFLICT", changed, true}, // deadlock
+		{"53", unavailable, "DATABASE_EXHAUSTED", "the database lacks resources", false},
+		{"53100", unavailable, "DATABASE_DISK_FULL", "the disk of the database is full", false},
+		{"53200", unavailable, "DATABASE_OUT_OF_MEMORY", "the database has no memory left", false},
+		{"53300", unavailable, "DATABASE_UNAVAILABLE", "the database has too many connections", false},
+		{"55P03", unavailable, busy, timedOut, false},             // a lock
+		{"57014", unavailable, busy, timedOut, false},             // a statement
+		{"57P", unavailable, "DATABASE_UNAVAILABLE", away, false}, // it starts or stops
+		{"58", unavailable, "DATABASE_SYSTEM_ERROR", "the machine of the database fails", false},
 	}
 }
 

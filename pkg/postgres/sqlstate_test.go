@@ -24,7 +24,8 @@ func TestEachStateOfTheServerHasOneMeaning(t *testing.T) {
 		kind   errs.Kind
 		reason string
 	}{
-		"08000": {errs.KindUnavailable, "DATABASE_UNAVAILABLE"}, "08006": {errs.KindUnavailable, "DATABASE_UNAVAILABLE"},
+		"08000": {errs.KindUnavailable, "DATABASE_UNAVAILABLE"},
+		"08006": {errs.KindUnavailable, "DATABASE_UNAVAILABLE"},
 		"08P01": {errs.KindUnavailable, "DATABASE_UNAVAILABLE"},
 		"0A000": {errs.KindInternal, fault}, "21000": {errs.KindInternal, fault},
 		"22003": {errs.KindInternal, fault}, "22012": {errs.KindInternal, fault}, "22P02": {errs.KindInternal, fault},
@@ -34,7 +35,8 @@ func TestEachStateOfTheServerHasOneMeaning(t *testing.T) {
 		"23P01": {errs.KindConflict, "DATABASE_CONFLICT"},
 		"25006": {errs.KindUnavailable, "DATABASE_READ_ONLY"}, "25P02": {errs.KindInternal, fault},
 		"25P03": {errs.KindUnavailable, "DATABASE_BUSY"}, "25P04": {errs.KindUnavailable, "DATABASE_BUSY"},
-		"28000": {errs.KindUnavailable, "DATABASE_CREDENTIALS"}, "28P01": {errs.KindUnavailable, "DATABASE_CREDENTIALS"},
+		"28000": {errs.KindUnavailable, "DATABASE_CREDENTIALS"},
+		"28P01": {errs.KindUnavailable, "DATABASE_CREDENTIALS"},
 		"3D000": {errs.KindUnavailable, "DATABASE_MISSING"},
 		"40001": {errs.KindConflict, "DATABASE_CONFLICT"}, "40P01": {errs.KindConflict, "DATABASE_CONFLICT"},
 		"40002": {errs.KindInternal, fault},
@@ -44,9 +46,12 @@ func TestEachStateOfTheServerHasOneMeaning(t *testing.T) {
 		"53300": {errs.KindUnavailable, "DATABASE_UNAVAILABLE"}, "53400": {errs.KindUnavailable, "DATABASE_EXHAUSTED"},
 		"54000": {errs.KindInternal, fault}, "55000": {errs.KindInternal, fault},
 		"55P03": {errs.KindUnavailable, "DATABASE_BUSY"}, "57014": {errs.KindUnavailable, "DATABASE_BUSY"},
-		"57P01": {errs.KindUnavailable, "DATABASE_UNAVAILABLE"}, "57P02": {errs.KindUnavailable, "DATABASE_UNAVAILABLE"},
-		"57P03": {errs.KindUnavailable, "DATABASE_UNAVAILABLE"}, "57P05": {errs.KindUnavailable, "DATABASE_UNAVAILABLE"},
-		"58000": {errs.KindUnavailable, "DATABASE_SYSTEM_ERROR"}, "58030": {errs.KindUnavailable, "DATABASE_SYSTEM_ERROR"},
+		"57P01": {errs.KindUnavailable, "DATABASE_UNAVAILABLE"},
+		"57P02": {errs.KindUnavailable, "DATABASE_UNAVAILABLE"},
+		"57P03": {errs.KindUnavailable, "DATABASE_UNAVAILABLE"},
+		"57P05": {errs.KindUnavailable, "DATABASE_UNAVAILABLE"},
+		"58000": {errs.KindUnavailable, "DATABASE_SYSTEM_ERROR"},
+		"58030": {errs.KindUnavailable, "DATABASE_SYSTEM_ERROR"},
 		"XX000": {errs.KindInternal, fault}, "XX001": {errs.KindInternal, fault}, "P0001": {errs.KindInternal, fault},
 	} {
 		raise := `DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '` + code + `'; END $$`
@@ -96,8 +101,9 @@ func TestWhatTheServerAnswersWhenItHappens(t *testing.T) {
 			"DATABASE_CONFLICT"},
 		"a NUL in a text": {func() error { return g.Exec(`INSERT INTO notes (text) VALUES (?)`, "a\x00b").Error },
 			"TEXT_NOT_STORABLE"},
-		"a text that is no UTF-8": {func() error { return g.Exec(`INSERT INTO notes (text) VALUES (?)`, "a\xff").Error },
-			"TEXT_NOT_STORABLE"},
+		"a text that is no UTF-8": {func() error {
+			return g.Exec(`INSERT INTO notes (text) VALUES (?)`, "a\xff").Error
+		}, "TEXT_NOT_STORABLE"},
 		"a write to a standby": {func() error {
 			return postgres.InTx(t.Context(), db.DB, func(tx *gorm.DB) error {
 				return tx.Exec(`INSERT INTO accounts (id) VALUES (4)`).Error
@@ -115,13 +121,15 @@ func TestWhatTheServerAnswersWhenItHappens(t *testing.T) {
 			})
 		}, "DATABASE_BUSY"},
 		"a deadlock": {func() error { return deadlock(t, db.DB) }, "DATABASE_CONFLICT"},
-		"a wrong password": {func() error { return connect(t, db.URL, func(c *pgx.ConnConfig) { c.Password = "wrong" }) },
-			"DATABASE_CREDENTIALS"},
+		"a wrong password": {func() error {
+			return connect(t, db.URL, func(c *pgx.ConnConfig) { c.Password = "wrong" })
+		}, "DATABASE_CREDENTIALS"},
 		"a database that is not there": {func() error {
 			return connect(t, db.URL, func(c *pgx.ConnConfig) { c.Database = "none" })
 		}, "DATABASE_MISSING"},
-		"a backend that is ended": {func() error { return g.Exec(`SELECT pg_terminate_backend(pg_backend_pid())`).Error },
-			"DATABASE_UNAVAILABLE"},
+		"a backend that is ended": {func() error {
+			return g.Exec(`SELECT pg_terminate_backend(pg_backend_pid())`).Error
+		}, "DATABASE_UNAVAILABLE"},
 	} {
 		err := postgres.Translate(tc.do())
 		if e := errs.As(err); e == nil || e.Reason != tc.reason {

@@ -31,10 +31,10 @@ func (b *Backing) checkRoom() error {
 	if err := unix.Statfs(b.opts.Dir, &disk); err != nil {
 		return fmt.Errorf("data folder: %w", err)
 	}
-	free := disk.Bavail * uint64(disk.Bsize) >> 20 //nolint:gosec,unconvert // a block's size is positive; its type varies
+	free := disk.Bavail * uint64(disk.Bsize) >> 20
 	if free < need {
-		return fmt.Errorf("the disk of the data folder %s is full: %d MB are free, %d MB are needed; make room, or set "+
-			"PURSER_DEV_DIR to a folder on another disk", b.opts.Dir, free, need)
+		return fmt.Errorf("the disk of the data folder %s is full: %d MB are free, %d MB are needed; make room, or "+
+			"set PURSER_DEV_DIR to a folder on another disk", b.opts.Dir, free, need)
 	}
 	return nil
 }

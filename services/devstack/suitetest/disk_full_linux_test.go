@@ -114,8 +114,8 @@ func TestWritesAreUnavailableWithAReasonWhileTheDiskIsFull(t *testing.T) {
 	}
 }
 
-// A start on a full disk says so in one line, before anything is made. It says the same the second time, and works once
-// there is room.
+// A start on a full disk says so in one line, before anything is made. It says the same the second time, and works
+// once there is room.
 func TestAStartOnAFullDiskIsOneLineAndWorksOnceThereIsRoom(t *testing.T) {
 	t.Parallel()
 	disk := smallDisk(t, 40<<20, "")

@@ -76,19 +76,24 @@ func TestAnExternalServerIsAskedBeforeItIsTicked(t *testing.T) {
 		}, []string{"PURSER_PRICE_URL: ", "status 403"}},
 		"a feed that is slow": {func(e *suite.External) { e.Prices = "http://" + hangs },
 			[]string{"PURSER_PRICE_URL: http://" + hangs, "deadline exceeded"}},
-		"no Redis": {func(e *suite.External) { e.Redis = "redis://:hunter2secret@" + silent + "/0" }, []string{"PURSER_REDIS_URL: redis://" + silent, "answers PING", "refused"}},
+		"no Redis": {func(e *suite.External) { e.Redis = "redis://:hunter2secret@" + silent + "/0" },
+			[]string{"PURSER_REDIS_URL: redis://" + silent, "answers PING", "refused"}},
 		"a Redis that is slow": {func(e *suite.External) { e.Redis = "redis://:hunter2secret@" + hangs + "/0" },
 			[]string{"PURSER_REDIS_URL: redis://" + hangs, "timeout"}},
-		"no database": {func(e *suite.External) { e.Database = "postgres://ann:hunter2secret@" + silent + "/postgres" },
-			[]string{"PURSER_DATABASE_URL: postgres://" + silent, "may create databases", "refused"}},
+		"no database": {func(e *suite.External) {
+			e.Database = "postgres://ann:hunter2secret@" + silent + "/postgres"
+		}, []string{"PURSER_DATABASE_URL: postgres://" + silent, "may create databases", "refused"}},
 		"a wrong password": {func(e *suite.External) {
 			e.Database = "postgres://postgres:hunter2secret@" + strings.SplitN(s.Postgres.URL("postgres"), "@", 2)[1]
 		}, []string{"PURSER_DATABASE_URL: ", "password authentication failed"}},
-		"a database that is slow": {func(e *suite.External) { e.Database = "postgres://ann:hunter2secret@" + hangs + "/x" },
-			[]string{"PURSER_DATABASE_URL: postgres://" + hangs, "deadline exceeded"}},
-		"no token list": {func(e *suite.External) { e.TokenList = "/none/tokens.json" }, []string{"PURSER_TOKEN_LIST: /none/tokens.json", "no such file"}},
-		"a list without tokens": {func(e *suite.External) { e.TokenList = tokenListFile(t, `{"tokens":[{"chainId":5}]}`) },
-			[]string{"PURSER_TOKEN_LIST: ", "it has 1 tokens, and none of a chain of PURSER_CHAIN_RPC_URLS"}},
+		"a database that is slow": {func(e *suite.External) {
+			e.Database = "postgres://ann:hunter2secret@" + hangs + "/x"
+		}, []string{"PURSER_DATABASE_URL: postgres://" + hangs, "deadline exceeded"}},
+		"no token list": {func(e *suite.External) { e.TokenList = "/none/tokens.json" },
+			[]string{"PURSER_TOKEN_LIST: /none/tokens.json", "no such file"}},
+		"a list without tokens": {func(e *suite.External) {
+			e.TokenList = tokenListFile(t, `{"tokens":[{"chainId":5}]}`)
+		}, []string{"PURSER_TOKEN_LIST: ", "it has 1 tokens, and none of a chain of PURSER_CHAIN_RPC_URLS"}},
 		"a list that is none": {func(e *suite.External) { e.TokenList = tokenListFile(t, `tokens`) },
 			[]string{"PURSER_TOKEN_LIST: ", "tokenlists.org", "invalid character"}},
 	} {

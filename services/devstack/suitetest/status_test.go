@@ -81,7 +81,8 @@ func TestEachServiceSaysWhichDependencyStandsStillAndSinceWhen(t *testing.T) {
 		var got []string
 		for _, d := range get(service).GetDependencies() {
 			got = append(got, d.GetName())
-			if d.GetLastLatency().AsDuration() < 0 || d.GetMaxLatency().AsDuration() < d.GetMedianLatency().AsDuration() ||
+			if d.GetLastLatency().AsDuration() < 0 ||
+				d.GetMaxLatency().AsDuration() < d.GetMedianLatency().AsDuration() ||
 				d.GetEffect() == "" || d.GetAddress() == "" || d.GetReason() != "" {
 				t.Errorf("%s: %v", service, d)
 			}
@@ -101,7 +102,9 @@ func TestEachServiceSaysWhichDependencyStandsStillAndSinceWhen(t *testing.T) {
 		frozen := time.Now()
 		server.Pause()
 		for service := range services {
-			testkit.Eventually(t, noticedWithin, func() bool { return dependency(service, name).GetState() == unreachable })
+			testkit.Eventually(t, noticedWithin, func() bool {
+				return dependency(service, name).GetState() == unreachable
+			})
 			d := dependency(service, name)
 			if since := d.GetSinceTime().AsTime(); since.Before(frozen) || time.Since(since) > noticedWithin ||
 				d.GetReason() != "TIMEOUT" || d.GetError() == "" || !get(service).GetDegraded() {
@@ -112,7 +115,9 @@ func TestEachServiceSaysWhichDependencyStandsStillAndSinceWhen(t *testing.T) {
 		healthy(name + " is frozen")
 		server.Resume()
 		for service := range services {
-			testkit.Eventually(t, noticedWithin, func() bool { return dependency(service, name).GetState() == reachable })
+			testkit.Eventually(t, noticedWithin, func() bool {
+				return dependency(service, name).GetState() == reachable
+			})
 			if d := dependency(service, name); d.GetReason() != "" || d.GetError() != "" ||
 				d.GetMaxLatency().AsDuration() < time.Second {
 				t.Errorf("%s, after it: %v", service, d)

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -84,11 +85,11 @@ func TestAnOutageIsSeenWithItsTimeAndItsEnd(t *testing.T) {
 
 func TestACheckThatIgnoresItsContextIsReportedAndNotAskedTwiceAtOnce(t *testing.T) {
 	var running, most atomic.Int32
-	release := make(chan struct{})
+	release := sync.OnceValue(func() chan struct{} { return make(chan struct{}) }) // made within the bubble
 	ask := func(context.Context) error {
 		most.Store(max(most.Load(), running.Add(1)))
 		defer running.Add(-1)
-		<-release
+		<-release()
 		return nil
 	}
 	watch(t, Check{Name: "x", Ask: ask}, func(t *testing.T, report func() Report) {
@@ -96,7 +97,7 @@ func TestACheckThatIgnoresItsContextIsReportedAndNotAskedTwiceAtOnce(t *testing.
 		if r := report(); r.State != Unreachable || r.Reason != "TIMEOUT" || most.Load() != 1 {
 			t.Errorf("%+v, %d at once", r, most.Load())
 		}
-		close(release)
+		close(release())
 		pass(2 * Interval)
 		if r := report(); r.State != Reachable {
 			t.Errorf("%+v", r)

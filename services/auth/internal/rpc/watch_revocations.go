@@ -27,7 +27,8 @@ func (s *TokenServer) WatchRevocations(_ *authv1.WatchRevocationsRequest,
 	for reader := s.feed.Reader(); ; {
 		news, readAt, err := reader.Next(ctx)
 		if errors.Is(context.Cause(ctx), errStreamTaken) {
-			return errs.Exhausted("TOO_MANY_STREAMS", "your address has the most streams, and another client needs one")
+			return errs.Exhausted("TOO_MANY_STREAMS",
+				"your address has the most streams, and another client needs one")
 		}
 		if err != nil {
 			return err
