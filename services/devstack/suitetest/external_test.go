@@ -72,7 +72,9 @@ func TestAnExternalServerIsAskedBeforeItIsTicked(t *testing.T) {
 			e.Prices = text(`{"coins":{"local:0x0000000000000000000000000000000000000000":{"price":0.0}}}`)
 		}, []string{"PURSER_PRICE_URL: ", "none of 2 tokens"}},
 		"a feed that refuses": {func(e *suite.External) {
-			e.Prices = withPath(answering(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(403) }))
+			e.Prices = withPath(answering(t, func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(http.StatusForbidden)
+			}))
 		}, []string{"PURSER_PRICE_URL: ", "status 403"}},
 		"a feed that is slow": {func(e *suite.External) { e.Prices = "http://" + hangs },
 			[]string{"PURSER_PRICE_URL: http://" + hangs, "deadline exceeded"}},
