@@ -49,11 +49,12 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	if err != nil {
 		return nil, err
 	}
+	watchChainsAndPrices(b, cfg, feed)
 	auth, err := b.DialAuth(cfg.AuthConfig)
 	if err != nil {
 		return nil, err
 	}
-	verifier := b.NewVerifier(cfg.AuthConfig, auth)
+	verifier := b.NewVerifier(cfg.AuthConfig, auth, nil)
 
 	caches := store.NewCaches(b.Redis,
 		store.CacheOptions{Wallets: cfg.Cache.Wallets, Token: cfg.Cache.Token, Log: log})

@@ -34,7 +34,7 @@ func (g guide) String() string {
 		}
 		fmt.Fprintf(&b, "  %-10s %s%s\n", p.Name, kind, p.Address)
 	}
-	fmt.Fprintf(&b, "  %-10s %s (log: suite.log; make clean removes it)\n\n", "data", g.dir)
+	fmt.Fprintf(&b, "  %-10s %s (log: suite.log; once it is stopped, rm -r %s removes it)\n\n", "data", g.dir, g.dir)
 	fmt.Fprintf(&b, "Console:\n\n%s\n\n", g.console)
 	fmt.Fprintf(&b, "Sign in with the local provider in a browser (wallets: see docs/sign-in.md):\n\n%s\n\n",
 		g.suite.HostedStart("local"))

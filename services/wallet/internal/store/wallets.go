@@ -81,7 +81,7 @@ func (s *Wallets) Create(ctx context.Context, w wallet.Wallet, r *wallet.Request
 			}
 		}
 		err := tx.Create(&row).Error
-		if errors.Is(err, gorm.ErrDuplicatedKey) || postgres.IsUniqueViolation(err, "wallets_owner_account_key") {
+		if postgres.IsUniqueViolation(err, "wallets_owner_account_key") {
 			return errs.AlreadyExists("WALLET_EXISTS", "you have a wallet with this account already")
 		}
 		if err != nil {
