@@ -1,10 +1,13 @@
 package grpcserver
 
 import (
+	"errors"
 	"fmt"
 
 	"buf.build/go/protovalidate"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/purserhq/purser/pkg/errs"
 )
 
 // maxListedMessage is the largest message, in bytes, of which all violations are
@@ -34,4 +37,63 @@ func (v *validator) Validate(m proto.Message, options ...protovalidate.Validatio
 		return v.failFast.Validate(m, options...)
 	}
 	return v.all.Validate(m, options...)
+}
+
+// checks are what a message has to pass: the rules of its contract and, if set, the
+// service's own.
+type checks struct {
+	validator *validator
+	own       func(proto.Message) error
+}
+
+// check returns errs.Invalid with all violations of a message, of a large one with
+// the first.
+func (c *checks) check(m proto.Message) error {
+	found, err := violations(c.validator.Validate(m))
+	if err != nil {
+		return err
+	}
+	if c.own != nil && (len(found) == 0 || proto.Size(m) <= maxListedMessage) {
+		err := c.own(m)
+		if e := errs.As(err); err != nil && (e == nil || e.Kind != errs.KindInvalid) {
+			return err
+		} else if e != nil {
+			found = merge(found, e.Violations)
+		}
+	}
+	if len(found) == 0 {
+		return nil
+	}
+	return errs.Violated(found)
+}
+
+// merge adds violations of fields that have none yet.
+func merge(found, more []errs.Violation) []errs.Violation {
+	seen := make(map[string]bool, len(found))
+	for _, v := range found {
+		seen[v.Field] = true
+	}
+	for _, v := range more {
+		if !seen[v.Field] {
+			found = append(found, v)
+		}
+	}
+	return found
+}
+
+// violations returns those in the error of the validator, and other errors as they
+// are. Those that are only counted have no text.
+func violations(err error) ([]errs.Violation, error) {
+	var ve *protovalidate.ValidationError
+	if err == nil || !errors.As(err, &ve) {
+		return nil, err
+	}
+	all := make([]errs.Violation, len(ve.Violations))
+	for i, v := range ve.Violations {
+		all[i].Field = protovalidate.FieldPathString(v.Proto.GetField())
+		if i < errs.MaxViolations {
+			all[i].Rule = violationText(v)
+		}
+	}
+	return all, nil
 }
