@@ -27,9 +27,8 @@ type User struct {
 	ID    uuid.UUID
 	Email string // lower case; empty for an account without one, e.g. created by a wallet sign-in
 	Profile
-	Notifications Notifications
-	Roles         []string
-	CreatedAt     time.Time
+	Roles     []string
+	CreatedAt time.Time
 	// VerifiedAt is when somebody proved to own the address; zero while nobody has.
 	VerifiedAt time.Time
 }
