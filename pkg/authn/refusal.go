@@ -18,13 +18,13 @@ func checkForm(token string) error {
 	first, last := token[0], token[len(token)-1]
 	switch {
 	case strings.ContainsRune("\"'`<", rune(first)), strings.ContainsRune("\"'`>", rune(last)):
-		return errors.New("it stands in quotes or brackets; send it without them")
+		return newFault("it stands in quotes or brackets; send it without them")
 	case len(token) > len("bearer ") && strings.EqualFold(token[:len("bearer ")], "bearer "):
-		return errors.New(`it begins with "Bearer" a second time; send that once`)
+		return newFault(`it begins with "Bearer" a second time; send that once`)
 	case strings.ContainsAny(token, " \t\r\n"): // the base64 decoder skips line breaks
-		return errors.New("it contains white space or a line break, perhaps from copying")
+		return newFault("it contains white space or a line break, perhaps from copying")
 	case strings.Count(token, ".") != 2:
-		return fmt.Errorf("it is no JWT, which has three parts divided by dots, got %d: a refresh token is exchanged "+
+		return newFault("it is no JWT, which has three parts divided by dots, got %d: a refresh token is exchanged "+
 			"with SessionService.Refresh, an API key with ApiKeyService.ExchangeApiKey, a service account's secret "+
 			"with SessionService.IssueServiceAccountToken", 1+strings.Count(token, "."))
 	}
@@ -55,14 +55,18 @@ func (v *Verifier) refusal(err error, c *Claims) error {
 	return invalid(v.fault(err, c))
 }
 
-// fault says of a token that is not valid what is wrong with it.
+// notIssued says of a token that its proof is wrong, whichever part of it: who
+// forges tokens isn't told how far they got.
+const notIssued = "this deployment did not issue it, or not so: it was cut or changed on the way, is " +
+	"another deployment's, or is older than the deployment's keys"
+
+// fault says of a token that is not valid what is wrong with it, as far as its
+// holder sees it too: the claims and the type.
 func (v *Verifier) fault(err error, c *Claims) error {
+	var own *fault
 	switch {
-	case errors.Is(err, ErrUnknownKey):
-		return &fault{"its signing key is not one of this deployment's: it is another deployment's token, " +
-			"or its key was retired", err}
-	case errors.Is(err, jwt.ErrTokenSignatureInvalid):
-		return &fault{"its signature is wrong: it was cut or changed on the way, or somebody else signed it", err}
+	case errors.As(err, &own):
+		return own
 	case errors.Is(err, jwt.ErrTokenInvalidIssuer):
 		return &fault{fmt.Sprintf("its issuer (iss) must be %q, %s", v.issuer, errs.Given(c.Issuer)), err}
 	case errors.Is(err, jwt.ErrTokenInvalidAudience):
@@ -72,15 +76,8 @@ func (v *Verifier) fault(err error, c *Claims) error {
 		return &fault{fmt.Sprintf("it is of a later time than now, %s; compare the clocks", clock(v.now())), err}
 	case errors.Is(err, jwt.ErrTokenRequiredClaimMissing):
 		return &fault{"it lacks a claim that is required: iss, aud, exp", err}
-	case errors.Is(err, jwt.ErrTokenMalformed):
-		return &fault{"it can't be decoded: it was cut or changed on the way", err}
 	}
-	if inner := errors.Unwrap(err); errors.Is(err, jwt.ErrTokenUnverifiable) && inner != nil {
-		if of, ok := inner.(interface{ Unwrap() []error }); ok && len(of.Unwrap()) == 2 { // jwt's, and that of key
-			return of.Unwrap()[1]
-		}
-	}
-	return err
+	return &fault{notIssued, err}
 }
 
 // fault is an error with a text for the caller.
@@ -88,6 +85,8 @@ type fault struct {
 	text  string
 	cause error
 }
+
+func newFault(format string, args ...any) error { return &fault{text: fmt.Sprintf(format, args...)} }
 
 func (f *fault) Error() string { return f.text }
 

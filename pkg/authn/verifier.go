@@ -22,7 +22,6 @@ import (
 	"context"
 	"crypto"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -160,7 +159,7 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Caller, error) {
 		return Caller{}, errs.Internal(errors.New("authn: no issuer is configured"))
 	}
 	if len(token) > maxToken {
-		return Caller{}, invalid(fmt.Errorf("it has %d bytes; an access token has at most %d", len(token), maxToken))
+		return Caller{}, invalid(newFault("it has %d bytes; an access token has at most %d", len(token), maxToken))
 	}
 	if err := checkForm(token); err != nil {
 		return Caller{}, invalid(err)
@@ -223,15 +222,15 @@ func (v *Verifier) lookup(ctx context.Context, token string) (verified, bool) {
 func (v *Verifier) key(ctx context.Context, t *jwt.Token) (kid string, public crypto.PublicKey, err error) {
 	typ, _ := t.Header["typ"].(string)
 	if !strings.EqualFold(strings.TrimPrefix(typ, "application/"), TokenType) {
-		return "", nil, fmt.Errorf("its typ is not %s, %s: it is a token of another kind, such as an ID token", TokenType,
+		return "", nil, newFault("its typ is not %s, %s: it is a token of another kind, such as an ID token", TokenType,
 			errs.Given(typ))
 	}
 	if _, critical := t.Header["crit"]; critical {
-		return "", nil, errors.New("its header has crit, which is not supported")
+		return "", nil, errors.New("crit is not supported")
 	}
 	kid, _ = t.Header["kid"].(string)
 	if kid == "" || len(kid) > 128 {
-		return "", nil, errors.New("its header has no kid of 1 to 128 characters")
+		return "", nil, errors.New("no usable kid")
 	}
 	if v.revoked(kid, Caller{}) { // before the set, which a revoked key may have left
 		return "", nil, errRevoked
@@ -247,7 +246,7 @@ func (v *Verifier) key(ctx context.Context, t *jwt.Token) (kid string, public cr
 		return "", nil, err
 	}
 	if t.Method.Alg() != k.Algorithm {
-		return "", nil, errors.New("its alg is not that of its key")
+		return "", nil, errors.New("alg is not the key's")
 	}
 	return kid, k.Public, nil
 }
