@@ -157,7 +157,8 @@ func Violated(all []Violation) *Error {
 // NotFound is returned for a thing that does not exist or is not the caller's.
 // what names its type, for example "wallet".
 func NotFound(what string) *Error {
-	return &Error{Kind: KindNotFound, Reason: "NOT_FOUND", Message: what + " not found"}
+	return &Error{Kind: KindNotFound, Reason: "NOT_FOUND", Message: what +
+		" not found: there is none by this id or name, or it is not the caller's"}
 }
 
 // AlreadyExists is returned for a create of a thing that exists already.

@@ -56,7 +56,7 @@ type fixture struct {
 func newFixture() *fixture {
 	f := &fixture{memory: &memory{}, owner: uuid.New(),
 		now: time.Date(2026, 3, 1, 12, 0, 0, 123456789, time.FixedZone("", 3600))}
-	f.Service = wallet.NewService(f.memory, []uint64{1}, func() time.Time { return f.now })
+	f.Service = wallet.NewService(f.memory, []uint64{1, 10}, func() time.Time { return f.now })
 	return f
 }
 
