@@ -57,8 +57,8 @@ func (v *Verifier) refusal(err error, c *Claims) error {
 
 // notIssued says of a token that its proof is wrong, whichever part of it: who
 // forges tokens isn't told how far they got.
-const notIssued = "this deployment did not issue it, or not so: it was cut or changed on the way, is " +
-	"another deployment's, or is older than the deployment's keys"
+const notIssued = "it is not as this deployment issues them: it was cut or changed on the way, is another " +
+	"deployment's, or is older than this one's keys"
 
 // fault says of a token that is not valid what is wrong with it, as far as its
 // holder sees it too: the claims and the type.

@@ -211,7 +211,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 // errs.Invalid for a message that breaks a rule of the service's own, and nil for
 // one that it doesn't know; it must be fast and read nothing but the message. Call
 // it before Serve, once.
-func (s *Server) CheckMessages(check func(proto.Message) error) { s.checks.own = check }
+func (s *Server) CheckMessages(check func(proto.Message) error) { s.checks.own.Store(&check) }
 
 func transport(cfg Config) (credentials.TransportCredentials, error) {
 	if cfg.Plaintext {

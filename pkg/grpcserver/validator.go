@@ -3,6 +3,7 @@ package grpcserver
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"buf.build/go/protovalidate"
 	"google.golang.org/protobuf/proto"
@@ -43,7 +44,7 @@ func (v *validator) Validate(m proto.Message, options ...protovalidate.Validatio
 // service's own.
 type checks struct {
 	validator *validator
-	own       func(proto.Message) error
+	own       atomic.Pointer[func(proto.Message) error]
 }
 
 // check returns errs.Invalid with all violations of a message, of a large one with
@@ -53,8 +54,8 @@ func (c *checks) check(m proto.Message) error {
 	if err != nil {
 		return err
 	}
-	if c.own != nil && (len(found) == 0 || proto.Size(m) <= maxListedMessage) {
-		err := c.own(m)
+	if own := c.own.Load(); own != nil && (len(found) == 0 || proto.Size(m) <= maxListedMessage) {
+		err := (*own)(m)
 		if e := errs.As(err); err != nil && (e == nil || e.Kind != errs.KindInvalid) {
 			return err
 		} else if e != nil {
@@ -67,14 +68,17 @@ func (c *checks) check(m proto.Message) error {
 	return errs.Violated(found)
 }
 
-// merge adds violations of fields that have none yet.
-func merge(found, more []errs.Violation) []errs.Violation {
-	seen := make(map[string]bool, len(found))
-	for _, v := range found {
-		seen[v.Field] = true
+// merge adds the service's own violations to those of the contract. Of a field that
+// has both its own is kept: it knows the settings, and says how to mend it.
+func merge(found, own []errs.Violation) []errs.Violation {
+	at := make(map[string]int, len(found))
+	for i, v := range found {
+		at[v.Field] = i
 	}
-	for _, v := range more {
-		if !seen[v.Field] {
+	for _, v := range own {
+		if i, ok := at[v.Field]; ok {
+			found[i] = v
+		} else {
 			found = append(found, v)
 		}
 	}

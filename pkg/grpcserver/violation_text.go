@@ -2,6 +2,7 @@ package grpcserver
 
 import (
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
@@ -49,7 +50,8 @@ func violationText(v *protovalidate.Violation) string {
 	case "enum.defined_only":
 		return enumText(v)
 	}
-	message := v.Proto.GetMessage()
+	message := between.ReplaceAllString(v.Proto.GetMessage(), "must be $1 to $2")
+	message = items.ReplaceAllString(message, "must have $1 $2 items")
 	if message == "" {
 		message = "breaks the rule " + rule
 	}
@@ -58,6 +60,12 @@ func violationText(v *protovalidate.Violation) string {
 	}
 	return message + countOf(v)
 }
+
+// The wordings of protovalidate that are longer than they have to be.
+var (
+	between = regexp.MustCompile(`^must be greater than or equal to (\S+) and less than or equal to (\S+)$`)
+	items   = regexp.MustCompile(`^must contain (at least|no more than) (\d+) item\(s\)$`)
+)
 
 const (
 	uuidExample  = `, for example "0199ed3c-5a2e-7c4e-9d0f-3b1f4c5d6e7f"`

@@ -161,7 +161,8 @@ func (b *blunderer) timeMistakes() []mistake {
 		timeline("an end in the future", &portfoliov1.GetTimelineRequest{EndTime: at(24 * time.Hour)}),
 		timeline("milliseconds for seconds since 1970",
 			&portfoliov1.GetTimelineRequest{StartTime: &timestamppb.Timestamp{Seconds: 1_700_000_000_000}}),
-		timeline("a range of ten years", &portfoliov1.GetTimelineRequest{StartTime: at(-10 * 365 * 24 * time.Hour)}),
+		timeline("a range of ten years", &portfoliov1.GetTimelineRequest{
+			StartTime: timestamppb.New(time.Date(2010, 1, 1, 0, 0, 0, 0, time.UTC))}),
 		timeline("an abbreviation for a time zone", &portfoliov1.GetTimelineRequest{TimeZone: "CEST"}),
 		timeline("a wrong range, zone, interval and limit at once", &portfoliov1.GetTimelineRequest{
 			Interval: 9, StartTime: at(-time.Hour), EndTime: at(-2 * time.Hour), TimeZone: "Zurich", Limit: 9999}),

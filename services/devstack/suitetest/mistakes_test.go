@@ -133,10 +133,10 @@ var (
 // normal replaces what differs from run to run. The example of a UUID, and years that the mistakes choose, stay.
 func normal(text string) string {
 	text = times.ReplaceAllStringFunc(text, func(at string) string {
-		if strings.HasPrefix(at, "2026") || strings.HasPrefix(at, "2027") {
-			return "<time>"
+		if strings.HasPrefix(at, "2010") || strings.HasPrefix(at, "2023") {
+			return at
 		}
-		return at
+		return "<time>"
 	})
 	return uuids.ReplaceAllStringFunc(text, func(id string) string {
 		if id == "0199ed3c-5a2e-7c4e-9d0f-3b1f4c5d6e7f" {

@@ -1,6 +1,8 @@
 package rpc
 
 import (
+	"strings"
+
 	"google.golang.org/protobuf/proto"
 
 	"github.com/purserhq/purser/pkg/errs"
@@ -18,6 +20,10 @@ func Check(accounts *account.Service, keys *apikey.Service, wallets *siwe.Servic
 		switch r := m.(type) {
 		case *authv1.RegisterRequest:
 			return accounts.CheckRegistration(r.GetEmail(), r.GetPassword(), r.GetDisplayName())
+		case *authv1.RefreshRequest:
+			if strings.Count(r.GetRefreshToken(), ".") == 2 {
+				return errs.Invalid("refresh_token", "must be the refresh_token of Tokens, got an access token, or another JWT")
+			}
 		case *authv1.UpdateProfileRequest:
 			return account.CheckProfile(profileFromProto(r.GetProfile()), r.GetUpdateMask().GetPaths())
 		case *authv1.CreateApiKeyRequest:

@@ -55,6 +55,8 @@ func formFault(s, rest string) string {
 	switch {
 	case s == "":
 		return given
+	case len(strings.Fields(s)) >= 12:
+		return fmt.Sprintf("got %d words: a recovery phrase must be given to nobody", len(strings.Fields(s)))
 	case trimmed != s:
 		return given + ": remove the white space around it"
 	case keyOrHash.MatchString(s):
