@@ -26,7 +26,8 @@ func (c Caller) RequirePerson() error {
 		return errs.PermissionDenied("SERVICE_CALLER", "this is for people: a service account can't do it")
 	}
 	if slices.Contains(c.Methods, MethodAPIKey) {
-		return errs.PermissionDenied("API_KEY_CALLER", "an API key can't do this: sign in with SessionService.Login, and call with that session's access token")
+		return errs.PermissionDenied("API_KEY_CALLER", "an API key can't do this: sign in with "+
+			"SessionService.Login, and call with that session's access token")
 	}
 	return nil
 }
@@ -41,7 +42,8 @@ func (c Caller) RequireRecentSignIn() error {
 	}
 	if time.Since(c.AuthTime) > MaxSignInAge {
 		return errs.PermissionDenied("REAUTHENTICATION_REQUIRED", fmt.Sprintf(
-			"this needs a sign-in of the last %d minutes: call SessionService.Reauthenticate, and then this again with "+
+			"this needs a sign-in of the last %d minutes: call SessionService.Reauthenticate, and then this "+
+				"again with "+
 				"the access token that it returns", int(MaxSignInAge/time.Minute)))
 	}
 	return nil

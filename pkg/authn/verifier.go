@@ -222,7 +222,8 @@ func (v *Verifier) lookup(ctx context.Context, token string) (verified, bool) {
 func (v *Verifier) key(ctx context.Context, t *jwt.Token) (kid string, public crypto.PublicKey, err error) {
 	typ, _ := t.Header["typ"].(string)
 	if !strings.EqualFold(strings.TrimPrefix(typ, "application/"), TokenType) {
-		return "", nil, newFault("its typ is not %s, %s: it is a token of another kind, such as an ID token", TokenType,
+		return "", nil, newFault("its typ is not %s, %s: it is a token of another kind, such as an ID "+
+			"token", TokenType,
 			errs.Given(typ))
 	}
 	if _, critical := t.Header["crit"]; critical {

@@ -46,7 +46,8 @@ func Token[K any](q Query, last K) (string, error) {
 }
 
 // Rule is what a page token that Parse refuses breaks.
-const Rule = "must be the next_page_token of the page before, of this same method, caller and filters (the page size " +
+const Rule = "must be the next_page_token of the page before, of this same method, caller and filters (the page " +
+	"size " +
 	"may change); leave it empty to begin again"
 
 // Parse returns the key in a token of this query. For an empty token ok is false:

@@ -25,7 +25,8 @@ func permissionViolations(granted, asked []string) []string {
 	var found []string
 	for _, p := range granted {
 		if !slices.Contains(asked, p) {
-			found = append(found, fmt.Sprintf("a role grants %s, which nothing asks for: remove it until something does", p))
+			found = append(found, fmt.Sprintf("a role grants %s, which nothing asks for: remove it until "+
+				"something does", p))
 		}
 	}
 	for _, p := range asked {

@@ -36,7 +36,8 @@ func TestEveryFieldForASecretIsMarked(t *testing.T) {
 				}
 				o, _ := field.Options().(*descriptorpb.FieldOptions)
 				if !o.GetDebugRedact() {
-					found = append(found, fmt.Sprintf("%s is for a secret: give it the option debug_redact = true, so that "+
+					found = append(found, fmt.Sprintf("%s is for a secret: give it the option debug_redact = "+
+						"true, so that "+
 						"no error repeats it", field.FullName()))
 				}
 				marked++

@@ -67,7 +67,8 @@ func (b *blunderer) signInMistakes() []mistake {
 				&authv1.StartWalletLoginRequest{Address: "vitalik.eth", ChainId: 31337}))
 		}},
 		{"an unknown provider", func(ctx context.Context) error {
-			return get(sessions.StartOAuth(ctx, &authv1.StartOAuthRequest{Provider: "Google", RedirectUri: "https://a.example"}))
+			return get(sessions.StartOAuth(ctx,
+				&authv1.StartOAuthRequest{Provider: "Google", RedirectUri: "https://a.example"}))
 		}},
 	}
 }

@@ -58,7 +58,8 @@ func (b *blunderer) accountMistakes() []mistake {
 		create("a Cyrillic letter in the address", "eip155:1:"+strings.Replace(someAddress, "a", "а", 1)),
 		create("a private key for the account", "0x"+strings.Repeat("1f", 32)),
 		create("a recovery phrase for the account", strings.Repeat("s3cret ", 12)),
-		create("an account of Solana", "solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp:7S3P4HxJpyyigGzodYwHtCxZyUQe9JiBMHyRWXArAaKv"),
+		create("an account of Solana",
+			"solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp:7S3P4HxJpyyigGzodYwHtCxZyUQe9JiBMHyRWXArAaKv"),
 		create("no account", ""),
 		create("a chain that no node is configured for", "eip155:5:"+someAddress),
 		create("the same account twice", account(b.s, b.s.Chain.Holders()[0])),
@@ -98,7 +99,8 @@ func (b *blunderer) walletMistakes() []mistake {
 				Etag: b.staleEtag}))
 		}},
 		{"a delete with a stale etag", func(ctx context.Context) error {
-			return get(wallets.DeleteWallet(ctx, &walletv1.DeleteWalletRequest{WalletId: b.walletID, Etag: b.staleEtag}))
+			return get(wallets.DeleteWallet(ctx,
+				&walletv1.DeleteWalletRequest{WalletId: b.walletID, Etag: b.staleEtag}))
 		}},
 		{"an update of a field that can't be set, and no label", func(ctx context.Context) error {
 			return get(wallets.UpdateWallet(ctx, &walletv1.UpdateWalletRequest{WalletId: b.walletID, Label: " ",

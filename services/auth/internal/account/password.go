@@ -31,7 +31,8 @@ func (s *Service) acceptable(ctx context.Context, field, password string) error 
 // checkLength refuses a password that is too short or too long. errs.Invalid on field.
 func (s *Service) checkLength(field, password string) error {
 	if n := utf8.RuneCountInString(password); n < s.policy.MinPassword || n > MaxPassword {
-		return errs.Invalid(field, fmt.Sprintf("must have %d to %d characters, got %d", s.policy.MinPassword, MaxPassword,
+		return errs.Invalid(field, fmt.Sprintf("must have %d to %d characters, "+
+			"got %d", s.policy.MinPassword, MaxPassword,
 			n))
 	}
 	return nil
@@ -78,7 +79,8 @@ func (s *Service) ChangePassword(ctx context.Context, c PasswordChange) error {
 // changePassword decides about a user's own change of a password that was checked against old.
 func changePassword(s State, old, changed string, session uuid.UUID, notice mail.Mail) (Changes, error) {
 	if s.PasswordHash != old {
-		return Changes{}, errs.Conflict("PASSWORD_CHANGED", "the password was changed by another call meanwhile; sign in with that one, or reset it")
+		return Changes{}, errs.Conflict("PASSWORD_CHANGED", "the password was changed by another call meanwhile; "+
+			"sign in with that one, or reset it")
 	}
 	var c Changes
 	c.setPassword(s, changed, session, notice, audit.Event{Type: audit.PasswordChanged, Actor: s.ID, Subject: s.ID})
@@ -103,9 +105,11 @@ func (s *Service) mayChange(ctx context.Context, c PasswordChange, email, old st
 	e := audit.Event{Type: audit.PasswordChanged, Actor: c.User, Subject: c.User}
 	switch {
 	case old == "" && email == "":
-		return errs.FailedPrecondition("EMAIL_REQUIRED", "an account without an e-mail address can't have a password; sign in with its wallet or provider")
+		return errs.FailedPrecondition("EMAIL_REQUIRED", "an account without an e-mail address can't have a "+
+			"password; sign in with its wallet or provider")
 	case old == "" && c.Current != "":
-		return s.refused(ctx, e, errs.PermissionDenied("PASSWORD_WRONG", "the account has no password yet: leave current_password empty to set the first one"))
+		return s.refused(ctx, e, errs.PermissionDenied("PASSWORD_WRONG", "the account has no password yet: leave "+
+			"current_password empty to set the first one"))
 	case old == "":
 		return c.CheckRecent()
 	}
@@ -114,7 +118,8 @@ func (s *Service) mayChange(ctx context.Context, c PasswordChange, email, old st
 		return err
 	}
 	if !ok {
-		return s.refused(ctx, e, errs.PermissionDenied("PASSWORD_WRONG", "current_password is wrong; RequestPasswordReset mails a code for a new one"))
+		return s.refused(ctx, e, errs.PermissionDenied("PASSWORD_WRONG", "current_password is wrong; "+
+			"RequestPasswordReset mails a code for a new one"))
 	}
 	return nil
 }

@@ -81,7 +81,8 @@ func (s *Service) SetRoles(ctx context.Context, caller authn.Caller, id uuid.UUI
 	}
 	for _, p := range role.Permissions(roles) {
 		if !caller.May(p) {
-			return Account{}, errs.PermissionDenied("PERMISSION_NOT_HELD", "nobody grants a permission that they don't hold: the caller lacks "+p).With("permission", p)
+			return Account{}, errs.PermissionDenied("PERMISSION_NOT_HELD", "nobody grants a permission that they "+
+				"don't hold: the caller lacks "+p).With("permission", p)
 		}
 	}
 	roles = slices.Compact(slices.Sorted(slices.Values(roles)))

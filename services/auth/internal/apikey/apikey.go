@@ -136,7 +136,8 @@ func (s *Service) newKey(caller authn.Caller, r CreateRequest) (Key, error) {
 	}
 	for _, scope := range r.Scopes {
 		if !caller.May(scope) {
-			return Key{}, errs.PermissionDenied("SCOPE_NOT_HELD", fmt.Sprintf("a key's scopes are of its owner's permissions, which don't include %s; they have %s",
+			return Key{}, errs.PermissionDenied("SCOPE_NOT_HELD", fmt.Sprintf("a key's scopes are of its owner's "+
+				"permissions, which don't include %s; they have %s",
 				scope, strings.Join(caller.Permissions, ", "))).With("permission", scope)
 		}
 	}
@@ -145,8 +146,8 @@ func (s *Service) newKey(caller authn.Caller, r CreateRequest) (Key, error) {
 		return Key{}, fmt.Errorf("new key id: %w", err)
 	}
 	now := s.now().UTC()
-	k := Key{ID: id, UserID: caller.UserID, Name: strings.TrimSpace(r.Name), Scopes: r.Scopes, Allowed: []netip.Prefix{}, CreatedAt: now,
-		ExpiresAt: r.ExpiresAt.UTC()}
+	k := Key{ID: id, UserID: caller.UserID, Name: strings.TrimSpace(r.Name), Scopes: r.Scopes,
+		Allowed: []netip.Prefix{}, CreatedAt: now, ExpiresAt: r.ExpiresAt.UTC()}
 	if r.ExpiresAt.IsZero() {
 		k.ExpiresAt = now.Add(defaultLifetime)
 	}
@@ -168,7 +169,8 @@ func (s *Service) Check(r CreateRequest) error {
 	}
 	if now := s.now().UTC(); !r.ExpiresAt.IsZero() &&
 		(!r.ExpiresAt.After(now) || r.ExpiresAt.After(now.Add(maxLifetime))) {
-		expires = errs.Invalid("expire_time", fmt.Sprintf("must be later than now (%s) and at most a year from it, got %s",
+		expires = errs.Invalid("expire_time", fmt.Sprintf("must be later than now (%s) and at most a year from "+
+			"it, got %s",
 			now.Format(time.RFC3339), r.ExpiresAt.UTC().Format(time.RFC3339)))
 	}
 	for i, text := range r.Allowed {
@@ -195,7 +197,8 @@ func (s *Service) Revoke(ctx context.Context, user, id uuid.UUID) error {
 // whatever is wrong with it.
 func (s *Service) Exchange(ctx context.Context, key string, from netip.Addr) (token string, expires time.Time,
 	err error) {
-	invalid := errs.Unauthenticated("API_KEY_INVALID", "the API key is wrong, revoked, expired or not allowed from this address; its owner sees it in ListApiKeys")
+	invalid := errs.Unauthenticated("API_KEY_INVALID", "the API key is wrong, revoked, expired or not allowed "+
+		"from this address; its owner sees it in ListApiKeys")
 	k, access, err := s.store.ByHash(ctx, sha256.Sum256([]byte(key)))
 	if errs.Is(err, errs.KindNotFound) {
 		return "", time.Time{}, s.refused(ctx, Key{}, invalid)

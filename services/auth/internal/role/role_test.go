@@ -23,7 +23,8 @@ func TestADefaultUserMayKeepTheirOwnWalletsAndNothingOfTheSystem(t *testing.T) {
 
 func TestACustomerMayUndoWhatTheyMayDo(t *testing.T) {
 	for _, r := range []string{role.Trader, role.FundManager, role.IndividualInvestor} {
-		if p := role.Permissions([]string{r}); slices.Contains(p, "wallet:write") != slices.Contains(p, "wallet:delete") {
+		p := role.Permissions([]string{r})
+		if slices.Contains(p, "wallet:write") != slices.Contains(p, "wallet:delete") {
 			t.Errorf("%s may create wallets and not delete them, or the reverse: %v", r, p)
 		}
 	}

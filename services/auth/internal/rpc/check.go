@@ -22,7 +22,8 @@ func Check(accounts *account.Service, keys *apikey.Service, wallets *siwe.Servic
 			return accounts.CheckRegistration(r.GetEmail(), r.GetPassword(), r.GetDisplayName())
 		case *authv1.RefreshRequest:
 			if strings.Count(r.GetRefreshToken(), ".") == 2 {
-				return errs.Invalid("refresh_token", "must be the refresh_token of Tokens, got an access token, or another JWT")
+				return errs.Invalid("refresh_token", "must be the refresh_token of Tokens, got an access token, "+
+					"or another JWT")
 			}
 		case *authv1.UpdateProfileRequest:
 			return account.CheckProfile(profileFromProto(r.GetProfile()), r.GetUpdateMask().GetPaths())

@@ -114,7 +114,8 @@ type Grantor struct {
 func (g Grantor) check(permissions []string) error {
 	for _, p := range permissions {
 		if g.May != nil && !g.May(p) {
-			return errs.PermissionDenied("PERMISSION_NOT_HELD", "nobody grants a permission that they don't hold: the caller lacks "+p).With("permission", p)
+			return errs.PermissionDenied("PERMISSION_NOT_HELD", "nobody grants a permission that they don't "+
+				"hold: the caller lacks "+p).With("permission", p)
 		}
 	}
 	return nil
@@ -157,7 +158,8 @@ func (s *Service) create(ctx context.Context, by Grantor, name string, permissio
 		return "", Account{}, err
 	}
 	if !created {
-		return "", Account{}, errs.AlreadyExists("SERVICE_ACCOUNT_EXISTS", "there is a service account with this name already; choose another, or rotate its secret")
+		return "", Account{}, errs.AlreadyExists("SERVICE_ACCOUNT_EXISTS", "there is a service account with this "+
+			"name already; choose another, or rotate its secret")
 	}
 	return text, a, nil
 }
@@ -284,7 +286,8 @@ func (s *Service) Issue(ctx context.Context, name, presented string) (token stri
 	}
 	secret, ok := a.matching(presented)
 	if !ok {
-		refusal := errs.Unauthenticated("SERVICE_SECRET_INVALID", "the client_id or the client_secret is wrong, or the secret was rotated, or the account is disabled")
+		refusal := errs.Unauthenticated("SERVICE_SECRET_INVALID", "the client_id or the client_secret is wrong, "+
+			"or the secret was rotated, or the account is disabled")
 		e := audit.Event{Type: audit.ServiceAccountRefused, Outcome: audit.Refused, Reason: refusal.Reason,
 			Subject: a.ID}
 		if err := s.audit.Record(ctx, e); err != nil {

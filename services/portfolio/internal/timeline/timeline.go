@@ -163,7 +163,8 @@ func (s *Service) withDefaults(r Request) (Request, *time.Location, error) {
 	}
 	zone, zoneErr := time.LoadLocation(r.Zone)
 	if zoneErr != nil || strings.EqualFold(r.Zone, "local") { // the server's own zone
-		zoneErr = errs.Invalid("time_zone", `must be a name of the IANA time zone database, for example "Europe/Zurich", `+
+		zoneErr = errs.Invalid("time_zone", `must be a name of the IANA time zone database, for example `+
+			`"Europe/Zurich", `+
 			"or empty for UTC, "+errs.Given(r.Zone))
 	}
 	return r, zone, errs.AllInvalid(rangeErr, zoneErr)

@@ -27,7 +27,8 @@ var (
 	ErrChainForm = errors.New(`must be a CAIP-2 id of an EVM chain, for example "eip155:1"`)
 	ErrChain     = errors.New("chain reference must be a decimal number from 1 to 2^63-1")
 	ErrAddress   = errors.New("address must be 0x and 40 hexadecimal digits")
-	ErrChecksum  = errors.New("address must have the checksum of EIP-55 in the case of its letters, or be in lower case")
+	ErrChecksum  = errors.New("address must have the checksum of EIP-55 in the case of its letters, or be in " +
+		"lower case")
 	ErrAssetForm = errors.New("must be a CAIP-19 id of an EVM token, for example " +
 		`"eip155:1/slip44:60" or "eip155:1/erc20:0x…"`)
 )

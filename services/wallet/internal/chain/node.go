@@ -20,6 +20,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/redact"
 	"github.com/purserhq/purser/services/wallet/internal/block"
+	"github.com/purserhq/purser/services/wallet/internal/chainlist"
 )
 
 const (
@@ -49,7 +50,7 @@ type node struct {
 	// maxOldBlocks.
 	oldBlocks map[uint64]block.Block
 	// health is what is known of the node, without its provider and cooldown.
-	health NodeStatus
+	health chainlist.NodeStatus
 }
 
 func newNode(chain uint64, rawURL string) (*node, error) {
@@ -69,8 +70,9 @@ func newNode(chain uint64, rawURL string) (*node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare %s: %w", u.Host, redact.Error(err, rawURL))
 	}
-	return &node{chain: chain, url: rawURL, name: u.Host, provider: providerOf(u.Hostname()), client: ethclient.NewClient(c),
-		noCodeAt: map[common.Address]uint64{}, oldBlocks: map[uint64]block.Block{}}, nil
+	return &node{chain: chain, url: rawURL, name: u.Host, provider: providerOf(u.Hostname()),
+		client: ethclient.NewClient(c), noCodeAt: map[common.Address]uint64{},
+		oldBlocks: map[uint64]block.Block{}}, nil
 }
 
 // checkChain returns an error unless the node is of the configured chain. It asks

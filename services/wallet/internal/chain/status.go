@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/purserhq/purser/services/wallet/internal/block"
+	"github.com/purserhq/purser/services/wallet/internal/chainlist"
 )
 
 const (
@@ -28,49 +29,10 @@ const (
 	maxChecks = 16
 )
 
-// Reason says why a node failed.
-type Reason string
-
-// The reasons.
-const (
-	Timeout       Reason = "TIMEOUT"
-	Unreachable   Reason = "UNREACHABLE"
-	RateLimited   Reason = "RATE_LIMITED"
-	Unauthorized  Reason = "UNAUTHORIZED"
-	WrongChain    Reason = "WRONG_CHAIN"
-	BlockInFuture Reason = "BLOCK_IN_FUTURE"
-	InvalidAnswer Reason = "INVALID_ANSWER"
-)
-
 var (
 	errWrongChain    = errors.New("the node is of another chain")
 	errBlockInFuture = errors.New("the newest block is in the future")
 )
-
-// Status is what is known of a chain's nodes, in the order to try them.
-type Status struct {
-	Chain uint64
-	Nodes []NodeStatus
-}
-
-// NodeStatus is what is known of a node. It has no part of its URL that may be a key.
-type NodeStatus struct {
-	// Provider is the registered domain of the host, as "alchemy.com"; empty for an
-	// IP address and a name without one.
-	Provider string
-	// CheckedAt is when the node was last checked, zero before. It answered then if
-	// Reachable, with Head after Latency.
-	CheckedAt time.Time
-	Reachable bool
-	Head      block.Block
-	Latency   time.Duration
-	// CooldownUntil is when the cooldown of a failure ends or has ended.
-	CooldownUntil time.Time
-	// FailedAt and Reason are of the last failure, in a check or a reading; empty
-	// when there was none.
-	FailedAt time.Time
-	Reason   Reason
-}
 
 // checker has one check of all nodes at a time.
 type checker struct {
@@ -99,7 +61,7 @@ func (c *checker) close() {
 // Status returns what is known of the nodes of each chain, in order of the chains. It
 // checks them all first, if nobody has within the last ten seconds; callers that come
 // meanwhile wait for the same check. The error is ctx's own.
-func (r *Reader) Status(ctx context.Context) ([]Status, error) {
+func (r *Reader) Status(ctx context.Context) ([]chainlist.Status, error) {
 	if running := r.check(); running != nil {
 		select {
 		case <-running:
@@ -108,9 +70,9 @@ func (r *Reader) Status(ctx context.Context) ([]Status, error) {
 		}
 	}
 	now := r.now()
-	all := make([]Status, 0, len(r.nodes))
+	all := make([]chainlist.Status, 0, len(r.nodes))
 	for _, chain := range r.Chains() {
-		s := Status{Chain: chain}
+		s := chainlist.Status{Chain: chain}
 		for _, n := range r.nodes[chain] {
 			s.Nodes = append(s.Nodes, n.status(now))
 		}
@@ -176,7 +138,7 @@ func (r *Reader) checkNode(ctx context.Context, n *node) {
 }
 
 // status returns what is known of the node.
-func (n *node) status(now time.Time) NodeStatus {
+func (n *node) status(now time.Time) chainlist.NodeStatus {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	s := n.health
@@ -188,7 +150,7 @@ func (n *node) status(now time.Time) NodeStatus {
 }
 
 // noteFailure keeps when and why a reading failed.
-func (n *node) noteFailure(at time.Time, why Reason) {
+func (n *node) noteFailure(at time.Time, why chainlist.Reason) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.health.FailedAt, n.health.Reason = at, why
@@ -196,42 +158,42 @@ func (n *node) noteFailure(at time.Time, why Reason) {
 
 // reasonOf classifies the error of a node. It has to see the error before it is
 // redacted.
-func reasonOf(err error) Reason {
+func reasonOf(err error) chainlist.Reason {
 	var network net.Error
 	var answer rpc.Error
 	var status rpc.HTTPError
 	switch {
 	case errors.Is(err, errWrongChain):
-		return WrongChain
+		return chainlist.WrongChain
 	case errors.Is(err, errBlockInFuture):
-		return BlockInFuture
+		return chainlist.BlockInFuture
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
-		return Timeout
+		return chainlist.Timeout
 	case errors.As(err, &status):
 		return reasonOfStatus(status.StatusCode)
 	case errors.As(err, &answer):
 		if slices.Contains(rateLimitCodes(), answer.ErrorCode()) {
-			return RateLimited
+			return chainlist.RateLimited
 		}
 	case errors.As(err, &network):
 		if network.Timeout() {
-			return Timeout
+			return chainlist.Timeout
 		}
-		return Unreachable
+		return chainlist.Unreachable
 	}
-	return InvalidAnswer
+	return chainlist.InvalidAnswer
 }
 
-func reasonOfStatus(code int) Reason {
+func reasonOfStatus(code int) chainlist.Reason {
 	switch code {
 	case http.StatusTooManyRequests:
-		return RateLimited
+		return chainlist.RateLimited
 	case http.StatusUnauthorized, http.StatusPaymentRequired, http.StatusForbidden:
-		return Unauthorized
+		return chainlist.Unauthorized
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return Unreachable
+		return chainlist.Unreachable
 	}
-	return InvalidAnswer
+	return chainlist.InvalidAnswer
 }
 
 // providerOf returns the registered domain of a host, "" when it has none: what

@@ -14,7 +14,6 @@ import (
 
 	"github.com/purserhq/purser/services/wallet/internal/block"
 	"github.com/purserhq/purser/services/wallet/internal/caip"
-	"github.com/purserhq/purser/services/wallet/internal/chain"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 )
 
@@ -31,12 +30,12 @@ type Chain struct {
 	Name, Symbol string // empty when unknown
 	// Head is the newest block by the first usable node; nil when none is.
 	Head  *block.Block
-	Nodes []chain.NodeStatus
+	Nodes []NodeStatus
 }
 
-// Nodes knows the health of nodes; *chain.Reader does.
+// Nodes knows the health of nodes; chain.Reader does.
 type Nodes interface {
-	Status(ctx context.Context) ([]chain.Status, error)
+	Status(ctx context.Context) ([]Status, error)
 }
 
 // Service lists chains. It is safe for concurrent use.
@@ -77,7 +76,7 @@ func (s *Service) List(ctx context.Context) ([]Chain, error) {
 
 // head returns the newest block by the node that is read from: the first that is
 // reachable, one without a cooldown before the others.
-func head(nodes []chain.NodeStatus) *block.Block {
+func head(nodes []NodeStatus) *block.Block {
 	var cooling *block.Block
 	for i, n := range nodes {
 		switch {
@@ -93,7 +92,7 @@ func head(nodes []chain.NodeStatus) *block.Block {
 
 // nativeSymbols returns the symbols of the chains' coins on the token list. Without
 // a database they are those that were read last.
-func (s *Service) nativeSymbols(ctx context.Context, all []chain.Status) map[uint64]string {
+func (s *Service) nativeSymbols(ctx context.Context, all []Status) map[uint64]string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.readAt.IsZero() && s.now().Sub(s.readAt) < symbolsFor {

@@ -10,7 +10,6 @@ import (
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/wallet/internal/block"
 	"github.com/purserhq/purser/services/wallet/internal/caip"
-	"github.com/purserhq/purser/services/wallet/internal/chain"
 	"github.com/purserhq/purser/services/wallet/internal/chainlist"
 )
 
@@ -39,7 +38,7 @@ func chainToProto(c chainlist.Chain, now time.Time) *walletv1.Chain {
 	return out
 }
 
-func nodeToProto(number int, n chain.NodeStatus, now time.Time) *walletv1.Node {
+func nodeToProto(number int, n chainlist.NodeStatus, now time.Time) *walletv1.Node {
 	out := &walletv1.Node{
 		Number: int32(number), Provider: n.Provider, Reachable: n.Reachable,
 		CheckTime: setTime(n.CheckedAt), CooldownEndTime: setTime(n.CooldownUntil),

@@ -151,7 +151,8 @@ func ownerOf(caller authn.Caller, text string) (uuid.UUID, error) {
 		return owner, errs.Invalid("owner_id", "must be a UUID")
 	}
 	if owner != caller.UserID && !caller.May(anyOwner) {
-		return owner, errs.PermissionDenied("PERMISSION_MISSING", "owner_id of another user needs the permission "+anyOwner+"; leave it empty for your own wallets").
+		return owner, errs.PermissionDenied("PERMISSION_MISSING", "owner_id of another user needs the "+
+			"permission "+anyOwner+"; leave it empty for your own wallets").
 			With("permission", anyOwner)
 	}
 	return owner, nil

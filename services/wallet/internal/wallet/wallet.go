@@ -199,7 +199,8 @@ func (s *Service) unconfigured(chain uint64) error {
 	for i, c := range s.chains {
 		plain[i] = caip.ChainID(c)
 	}
-	return errs.FailedPrecondition("CHAIN_NOT_CONFIGURED", fmt.Sprintf("this deployment has no node of chain %s, so that "+
+	return errs.FailedPrecondition("CHAIN_NOT_CONFIGURED", fmt.Sprintf("this deployment has no node of chain %s, "+
+		"so that "+
 		"no balance of the account can be read; %s; set allow_unconfigured_chain to add the wallet all the same",
 		caip.ChainID(chain), have)).With("configured_chains", strings.Join(plain, ","))
 }
@@ -294,7 +295,8 @@ func cleanLabel(label string) (string, error) {
 			utf8.RuneCountInString(label)))
 	}
 	if strings.ContainsFunc(label, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		return "", errs.Invalid("label", "must not contain control characters such as line breaks and tabs, "+errs.Given(label))
+		return "", errs.Invalid("label", "must not contain control characters such as line breaks and "+
+			"tabs, "+errs.Given(label))
 	}
 	return label, nil
 }
