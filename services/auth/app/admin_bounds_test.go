@@ -17,7 +17,7 @@ func TestNobodyGrantsARoleThatPermitsMoreThanTheirOwn(t *testing.T) {
 	ada := s.find(t, admin, "ada").GetUser().GetId()
 	weak := s.serve(t, admin, "weak", "admin:users")
 	clerk := s.serve(t, admin, "clerk", "admin:users", "wallet:read", "wallet:write", "portfolio:read",
-		"portfolio:write", "defi:read", "defi:write")
+		"portfolio:write", "wallet:delete")
 	for _, roles := range [][]string{{"admin"}, {"trader"}, {"trader", "admin"}} {
 		_, err := s.admin.SetRoles(weak, &authv1.SetRolesRequest{UserId: ada, Roles: roles})
 		want(t, err, errs.KindPermissionDenied, "PERMISSION_NOT_HELD")

@@ -109,6 +109,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	if err != nil {
 		return nil, err
 	}
+	server.CheckMessages(rpc.Check(accounts, apiKeys, walletSignIn))
 	floor := rpc.NewFloor(cfg.Floor)
 	authv1.RegisterAccountServiceServer(server, rpc.NewAccountServer(accounts, limiter, floor))
 	authv1.RegisterSessionServiceServer(server, rpc.NewSessionServer(sessions, secondFactors, serviceAccounts, limiter,

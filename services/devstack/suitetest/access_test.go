@@ -129,9 +129,10 @@ func TestEveryMethodRefusesEveryWrongToken(t *testing.T) {
 // the token itself.
 func allowedForAPIKeys() map[string]bool {
 	return map[string]bool{
-		"/purser.auth.v1.AccountService/GetMe":    true,
-		"/purser.auth.v1.SessionService/Logout":   true,
-		"/purser.auth.v1.TokenService/Introspect": true,
+		"/purser.auth.v1.AccountService/GetMe":      true,
+		"/purser.auth.v1.SessionService/Logout":     true,
+		"/purser.auth.v1.TokenService/Introspect":   true,
+		"/purser.wallet.v1.TokenService/ListChains": true,
 	}
 }
 

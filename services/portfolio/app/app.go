@@ -68,8 +68,9 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	if err != nil {
 		return nil, err
 	}
-	portfoliov1.RegisterPortfolioServiceServer(server,
-		rpc.NewPortfolioServer(portfolios, snapshots, timeline.NewService(snapshotStore, time.Now)))
+	methods := rpc.NewPortfolioServer(portfolios, snapshots, timeline.NewService(snapshotStore, time.Now))
+	server.CheckMessages(methods.Check)
+	portfoliov1.RegisterPortfolioServiceServer(server, methods)
 	scheduled.Register(server, nil)
 	return b.Listen(ctx, server)
 }

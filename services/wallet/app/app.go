@@ -16,6 +16,7 @@ import (
 	"github.com/purserhq/purser/services/internal/chassis"
 	"github.com/purserhq/purser/services/wallet/internal/balancesync"
 	"github.com/purserhq/purser/services/wallet/internal/chain"
+	"github.com/purserhq/purser/services/wallet/internal/chainlist"
 	"github.com/purserhq/purser/services/wallet/internal/history"
 	"github.com/purserhq/purser/services/wallet/internal/holding"
 	"github.com/purserhq/purser/services/wallet/internal/llama"
@@ -67,7 +68,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 
 	tokens, wallets := store.NewTokens(b.DB, caches), store.NewWallets(b.DB, caches)
 	prices := price.NewService(store.NewPrices(b.DB, tokens), feed, quotes, cfg.Price, log, time.Now)
-	walletRules := wallet.NewService(wallets, time.Now)
+	walletRules := wallet.NewService(wallets, nodes.Chains(), time.Now)
 	pastHoldings := history.NewService(store.NewHistory(b.DB), tokens, nodes, feed, store.NewLocks(locks),
 		cfg.Price.Stale, log, time.Now)
 	syncRound := balancesync.NewRound(wallets, tokens, nodes, cfg.SyncEvery, cfg.BalancesPerCall, log, time.Now)
@@ -80,10 +81,12 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	if err != nil {
 		return nil, err
 	}
+	server.CheckMessages(rpc.Check)
 	walletv1.RegisterWalletServiceServer(server,
 		rpc.NewWalletServer(walletRules, balancesync.NewService(wallets, tokens, nodes, time.Now)))
 	walletv1.RegisterBalanceServiceServer(server, rpc.NewBalanceServer(walletRules))
-	walletv1.RegisterTokenServiceServer(server, rpc.NewTokenServer(tokens))
+	walletv1.RegisterTokenServiceServer(server, rpc.NewTokenServer(tokens,
+		chainlist.NewService(nodes, tokens, log, time.Now)))
 	walletv1.RegisterPriceServiceServer(server, rpc.NewPriceServer(prices))
 	walletv1.RegisterHoldingsServiceServer(server,
 		rpc.NewHoldingsServer(holding.NewService(wallets, prices, time.Now), pastHoldings))

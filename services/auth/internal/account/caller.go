@@ -19,7 +19,7 @@ func CheckCaller(caller authn.Caller, user uuid.UUID, sessionActive func(session
 	}
 	ok, err := sessionActive(caller.SessionID)
 	if err == nil && !ok {
-		err = errs.Unauthenticated("SESSION_REVOKED", "the session has ended")
+		err = errs.Unauthenticated("SESSION_REVOKED", "the session has ended: sign in again")
 	}
 	return err
 }

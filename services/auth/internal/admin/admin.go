@@ -75,12 +75,14 @@ func (s *Service) SetRoles(ctx context.Context, caller authn.Caller, id uuid.UUI
 	endSessions bool) (Account, error) {
 	for _, r := range roles {
 		if !slices.Contains(role.Names(), r) {
-			return Account{}, errs.Invalid("roles", "must be of "+strings.Join(role.Names(), ", "))
+			return Account{}, errs.Invalid("roles", fmt.Sprintf("must be of %s, %s", strings.Join(role.Names(), ", "),
+				errs.Given(r)))
 		}
 	}
 	for _, p := range role.Permissions(roles) {
 		if !caller.May(p) {
-			return Account{}, errs.PermissionDenied("PERMISSION_NOT_HELD", "the caller doesn't hold "+p)
+			return Account{}, errs.PermissionDenied("PERMISSION_NOT_HELD", "nobody grants a permission that they "+
+				"don't hold: the caller lacks "+p).With("permission", p)
 		}
 	}
 	roles = slices.Compact(slices.Sorted(slices.Values(roles)))

@@ -21,6 +21,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/redact"
 	"github.com/purserhq/purser/services/wallet/internal/block"
+	"github.com/purserhq/purser/services/wallet/internal/chainlist"
 )
 
 const (
@@ -36,8 +37,10 @@ type node struct {
 	chain uint64
 	url   string // with its API key; not for logs
 	// name is the host, for logs.
-	name   string
-	client *ethclient.Client
+	name string
+	// provider is what of the host callers may see.
+	provider string
+	client   *ethclient.Client
 
 	mu            sync.Mutex
 	chainChecked  bool
@@ -49,6 +52,8 @@ type node struct {
 	// oldBlocks are final blocks by number, for the next search; at most
 	// maxOldBlocks.
 	oldBlocks map[uint64]block.Block
+	// health is what is known of the node, without its provider and cooldown.
+	health chainlist.NodeStatus
 }
 
 func newNode(chain uint64, rawURL string) (*node, error) {
@@ -70,8 +75,9 @@ func newNode(chain uint64, rawURL string) (*node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare %s: %w", u.Host, redact.Error(err, rawURL))
 	}
-	return &node{chain: chain, url: rawURL, name: u.Host, client: ethclient.NewClient(c),
-		batchCalls: firstBatchCalls, noCodeAt: map[common.Address]uint64{}, oldBlocks: map[uint64]block.Block{}}, nil
+	return &node{chain: chain, url: rawURL, name: u.Host, provider: providerOf(u.Hostname()),
+		client: ethclient.NewClient(c), batchCalls: firstBatchCalls, noCodeAt: map[common.Address]uint64{},
+		oldBlocks: map[uint64]block.Block{}}, nil
 }
 
 // checkChain returns an error unless the node is of the configured chain. It asks
@@ -83,6 +89,17 @@ func (n *node) checkChain(ctx context.Context) error {
 	if done {
 		return nil
 	}
+	if err := n.askChain(ctx); err != nil {
+		return err
+	}
+	n.mu.Lock()
+	n.chainChecked = true
+	n.mu.Unlock()
+	return nil
+}
+
+// askChain returns an error unless the node says that it is of the configured chain.
+func (n *node) askChain(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, chainCheckTimeout)
 	defer cancel()
 	id, err := n.client.ChainID(ctx)
@@ -90,11 +107,8 @@ func (n *node) checkChain(ctx context.Context) error {
 		return fmt.Errorf("chain id: %w", err)
 	}
 	if !id.IsUint64() || id.Uint64() != n.chain {
-		return fmt.Errorf("the node is of chain %s, not %d", id, n.chain)
+		return fmt.Errorf("%w: %s, not %d", errWrongChain, id, n.chain)
 	}
-	n.mu.Lock()
-	n.chainChecked = true
-	n.mu.Unlock()
 	return nil
 }
 
