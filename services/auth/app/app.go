@@ -71,7 +71,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	verifier := authn.NewVerifier(ring, authn.Options{Issuer: cfg.Issuer, Revoked: revocations.Revoked})
 
 	mails := store.NewMails(b.DB)
-	mailSender, err := newMailSender(b.Group, mails, cfg.Mail, log)
+	mailSender, err := newMailSender(b, mails, cfg.Mail)
 	if err != nil {
 		return nil, err
 	}
@@ -125,6 +125,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 		return auditEvents.Record(ctx, audit.Event{Type: audit.JobTriggered, Actor: caller.UserID, Object: job})
 	})
 
+	watchSignIn(b, cfg)
 	a := &App{}
 	if a.App, err = b.Listen(ctx, server); err != nil {
 		return nil, err

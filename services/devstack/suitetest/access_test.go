@@ -146,12 +146,13 @@ type servedMethod struct {
 	addr string
 }
 
-// servedMethods are all methods of the suite's contracts. Those of JobService are listed once for each service.
+// servedMethods are all methods of the suite's contracts. Those of JobService and StatusService are listed once
+// for each service.
 func servedMethods(s *suite.Suite) []servedMethod {
 	every := []string{s.Endpoints.Auth, s.Endpoints.Wallet, s.Endpoints.Portfolio}
 	addresses := map[protoreflect.FullName][]string{
 		"purser.auth.v1": every[:1], "purser.wallet.v1": every[1:2], "purser.portfolio.v1": every[2:],
-		"purser.jobs.v1": every,
+		"purser.jobs.v1": every, "purser.status.v1": every,
 	}
 	var all []servedMethod
 	protoregistry.GlobalFiles.RangeFiles(func(f protoreflect.FileDescriptor) bool {

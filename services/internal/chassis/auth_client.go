@@ -41,5 +41,6 @@ func (b *Builder) NewVerifier(c AuthConfig, conn *grpc.ClientConn) *authn.Verifi
 		watch := revocations.Watch(conn)
 		b.Group.Loop("revocations", func(ctx context.Context) error { return revoked.Follow(ctx, watch) })
 	}
+	b.watchAuth(c, revoked, conn != nil)
 	return authn.NewVerifier(keys, authn.Options{Issuer: c.Tokens.Issuer, Revoked: revoked.Revoked})
 }

@@ -42,6 +42,8 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 		return nil, err
 	}
 	b.Group.Close("wallet client", wallet.Close)
+	b.DependsOnService("wallet", cfg.Wallet.Addr, wallet,
+		"Portfolios have no current value, and no snapshot is taken; stored timelines are answered.")
 	auth, err := b.DialAuth(cfg.AuthConfig)
 	if err != nil {
 		return nil, err
