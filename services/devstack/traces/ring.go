@@ -13,10 +13,14 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 )
+
+// errorReason is the attribute of a server's span with the reason of the answered error.
+const errorReason attribute.Key = "purser.error.reason"
 
 // maxTextBytes limits the stored part of a name or an error.
 const maxTextBytes = 256
@@ -32,9 +36,14 @@ type Span struct {
 	System   string
 	Start    time.Time
 	Duration time.Duration
-	Failed   bool
+	// Failed is true for an error status, and for a call that was answered with any code but OK.
+	Failed bool
 	// Error of a failed span; may be "".
 	Error string
+	// Code of a call that was answered with an error, such as NOT_FOUND; "" otherwise.
+	Code string
+	// Reason of that error, such as WALLET_UNAVAILABLE, which only the server's span has.
+	Reason string
 }
 
 // Ring is a span processor with a ring buffer of the latest ended spans. It is safe for concurrent
@@ -63,12 +72,17 @@ func (r *Ring) OnEnd(s sdktrace.ReadOnlySpan) {
 	if value(attrs, Service) == chain {
 		return
 	}
+	code := value(attrs, "rpc.response.status_code")
+	if code == "OK" {
+		code = ""
+	}
 	e := entry{s.SpanContext().TraceID(), Span{
 		ID: s.SpanContext().SpanID(), Parent: s.Parent().SpanID(),
 		Service: truncate(value(attrs, Service)), Name: truncate(s.Name()), Kind: s.SpanKind(),
 		System: truncate(value(attrs, "db.system.name")),
 		Start:  s.StartTime(), Duration: s.EndTime().Sub(s.StartTime()),
-		Failed: s.Status().Code == codes.Error, Error: truncate(s.Status().Description),
+		Failed: code != "" || s.Status().Code == codes.Error, Error: truncate(s.Status().Description),
+		Code: truncate(code), Reason: truncate(value(attrs, errorReason)),
 	}}
 	r.mu.Lock()
 	defer r.mu.Unlock()
