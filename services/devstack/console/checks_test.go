@@ -63,7 +63,8 @@ func (b *browser) axe() []string {
 	ctx, cancel := context.WithTimeout(b.ctx, pageTimeout)
 	defer cancel()
 	out, err := chromedp.Run(ctx, chromedp.Evaluate[[]string](`axe.run({ resultTypes: ["violations"] }).then((r) =>
-		r.violations.flatMap((v) => v.nodes.map((n) => v.id + " " + n.target + ": " + n.failureSummary)))`, chromedp.EvalAwaitPromise))
+		r.violations.flatMap((v) => v.nodes.map((n) => v.id + " " + n.target + ": " + n.failureSummary)))`,
+		chromedp.EvalAwaitPromise))
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -87,8 +88,11 @@ func (b *browser) layoutFaults(touch bool) []string {
 			const box = e.getBoundingClientRect(), style = getComputedStyle(e);
 			if (box.width === 0) { continue; }
 			if (box.right > width + 1 || box.left < -1) { out.push("wider than the page: " + name(e)); }
+			const own = [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
+			if (own && box.width < 60 && box.height > 70) { out.push("squeezed: " + name(e)); }
 			const field = e.matches("input, select, textarea");
-			if (!field && style.display !== "inline" && style.display !== "contents" && e.scrollWidth > e.clientWidth + 1 &&
+			const block = style.display !== "inline" && style.display !== "contents";
+			if (!field && block && e.scrollWidth > e.clientWidth + 1 &&
 				(style.overflowX !== "visible" || e.matches("td, th, button"))) {
 				out.push("cut off: " + name(e) + ", " + e.scrollWidth + " in " + e.clientWidth);
 			}

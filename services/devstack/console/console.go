@@ -1,5 +1,6 @@
-// Package console serves a web page that shows the suite at work: the value of the demo's
-// portfolio or that of whoever has signed in, the services and what they depend on, the signing keys, the job runs and the latest traces. It is part of devstack only.
+// Package console serves a web page that shows the suite at work: the value of the demo's portfolio or that of whoever
+// has signed in, the services and what they depend on, the signing keys, the job runs and the latest traces. It is
+// part of devstack only.
 //
 // It promises: it calls the services over gRPC as any client would, and only reads, apart from signing an account in
 // and out; no token leaves this process; a browser that has signed in has the random id of its session, in a cookie;
@@ -137,6 +138,7 @@ func (c *Console) routes() http.Handler {
 	mux.HandleFunc("GET /trace/{id}", c.serveTrace)
 	mux.HandleFunc("GET /value.json", c.serveChart)
 	mux.HandleFunc("POST /sign-in", c.signIn)
+	mux.Handle("GET /sign-in", http.RedirectHandler("/", http.StatusSeeOther)) // the address after a refusal
 	mux.HandleFunc("POST /sign-out", c.signOut)
 	files, _ := fs.Sub(assets, "assets") // the folder is embedded
 	mux.Handle("GET /assets/", http.StripPrefix("/assets/", http.FileServerFS(files)))

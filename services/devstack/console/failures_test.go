@@ -1,7 +1,6 @@
 package console_test
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 
@@ -61,8 +60,11 @@ func (s *stage) filtersTraces(t *testing.T, b *browser) {
 		`document.querySelector("#filter").dispatchEvent(new Event("input"))`))
 	testkit.Eventually(t, pageTimeout, func() bool { return len(b.text(".group")) == 1 })
 	b.shows(".group > summary", "value portfolio")
-	// A link has the same filter, without a script.
-	b.do(chromedp.Navigate(fmt.Sprintf("%s?service=demo", s.console.URL())))
+	// The address has the same filter.
+	if got := eval[string](b, "location.search"); !strings.Contains(got, "service=demo") {
+		t.Errorf("the address has %q", got)
+	}
+	b.do(chromedp.Reload())
 	if got := b.text(".group > summary .title"); len(got) != 1 || got[0] != "value portfolio" {
 		t.Errorf("the link shows %q", got)
 	}

@@ -21,14 +21,15 @@ func (c *Console) guide(v *viewer) guide {
 	account := cmp.Or(c.options.ExampleAccount, "eip155:1:0x…")
 	credentials := jsonArgument(map[string]string{"email": email, "password": "correct horse battery"})
 	return guide{
-		Register: "grpcurl -plaintext -d " + credentials + " \\\n  " + e.Auth + " purser.auth.v1.AccountService/Register",
+		Register: "grpcurl -plaintext -d " + credentials + " \\\n  " + e.Auth +
+			" purser.auth.v1.AccountService/Register",
 		SignIn: "TOKEN=$(grpcurl -plaintext -d " + credentials + " \\\n  " + e.Auth +
 			" purser.auth.v1.SessionService/Login |\n  sed -n 's/.*\"accessToken\": \"\\(.*\\)\",/\\1/p')",
 		AddWallet: "WALLET=$(grpcurl -plaintext -H \"authorization: Bearer $TOKEN\" \\\n  -d " +
 			jsonArgument(map[string]string{"account": account}) + " \\\n  " + e.Wallet +
 			" purser.wallet.v1.WalletService/CreateWallet |\n  sed -n 's/.*\"id\": \"\\(.*\\)\",/\\1/p')",
-		Sync: "grpcurl -plaintext -H \"authorization: Bearer $TOKEN\" -d \"{\\\"walletId\\\":\\\"$WALLET\\\"}\" \\\n  " +
-			e.Wallet + " purser.wallet.v1.WalletService/SyncWallet",
+		Sync: "grpcurl -plaintext -H \"authorization: Bearer $TOKEN\" \\\n" +
+			"  -d \"{\\\"walletId\\\":\\\"$WALLET\\\"}\" \\\n  " + e.Wallet + " purser.wallet.v1.WalletService/SyncWallet",
 	}
 }
 

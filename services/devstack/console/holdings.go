@@ -92,7 +92,7 @@ const maxPages = 5
 // walletRow is a wallet of the section "wallets".
 type walletRow struct {
 	ID, Account, Label string
-	// Value of its verified holdings that have a price, formatted; Share is that of the sum of all wallets, in percent.
+	// Value of its verified holdings that have a price, formatted; Share of the sum of all wallets, in percent.
 	Value string
 	Share float64
 	// Tokens it holds, and how many of them are not in Value.

@@ -17,12 +17,14 @@ import (
 // screenshot of each if asked to.
 func (s *stage) looksRight(t *testing.T, b *browser) {
 	t.Helper()
-	if screenshotDir() != "" { // with a trace of a cached valuation
+	if screenshotDir() != "" { // with a trace across the services, which the page's own valuations would hide
+		b.do(chromedp.Navigate("about:blank"))
 		s.makeTrace(t)
-		b.do(chromedp.Reload())
+		b.do(chromedp.Navigate(s.console.URL()))
 	}
 	for _, width := range []int64{1400, 820, 390} {
 		b.resize(width)
+		b.shows(".trace[open] .spans", "PortfolioService/GetValuation")
 		testkit.Eventually(t, pageTimeout, func() bool {
 			return eval[bool](b, "document.querySelector('#chart canvas')?.clientWidth > 200")
 		})
@@ -38,7 +40,8 @@ func (s *stage) looksRight(t *testing.T, b *browser) {
 				t.Errorf("%s: axe: %s", where, violation)
 			}
 			if dir := screenshotDir(); dir != "" {
-				b.screenshot(filepath.Join(dir, fmt.Sprintf("console-%d-%s.png", width, scheme)))
+				name := map[int64]string{1400: "console", 820: "console-tablet", 390: "console-phone"}[width]
+				b.screenshot(filepath.Join(dir, name+"-"+scheme+".png"))
 			}
 		}
 		if background["light"] == background["dark"] {
@@ -64,6 +67,7 @@ func reportsFaults(t *testing.T, b *browser) {
 	for fault, style := range map[string]string{
 		"wider than the page": "min-width: 600px", "cut off": "overflow: hidden; white-space: nowrap; width: 40px",
 		"small target": "min-height: 0; height: 20px",
+		"squeezed":     "width: 44px; padding: 0; overflow-wrap: anywhere; font-size: 40px",
 	} {
 		change("document.querySelector('#pause').style = '" + style + "'")
 		if got := b.layoutFaults(true); !strings.Contains(strings.Join(got, "\n"), fault) {
@@ -81,7 +85,8 @@ func (s *stage) fillsFromZeroOnly(t *testing.T, b *browser) {
 		// The pixel just above the axis, in the middle, whose grid line is elsewhere.
 		filled := eval[bool](b, `(() => {
 			const canvas = document.querySelector("#chart canvas"), over = document.querySelector("#chart .u-over");
-			const box = over.getBoundingClientRect(), all = canvas.getBoundingClientRect(), scale = canvas.width / all.width;
+			const box = over.getBoundingClientRect(), all = canvas.getBoundingClientRect();
+			const scale = canvas.width / all.width;
 			const paint = canvas.getContext("2d");
 			const y = (box.bottom - all.top - 4) * scale;
 			const row = paint.getImageData((box.left - all.left) * scale, y, box.width * scale, 1).data;

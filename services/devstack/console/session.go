@@ -113,7 +113,8 @@ func (c *Console) cookieName() string {
 	return "purser_console_" + port
 }
 
-// viewerOf returns whose portfolio a request sees: that of who has signed in, else the demo's; nil if there is neither.
+// viewerOf returns whose portfolio a request sees: that of who has signed in, else the demo's; nil if there is
+// neither.
 func (c *Console) viewerOf(r *http.Request) *viewer {
 	if cookie, err := r.Cookie(c.cookieName()); err == nil {
 		if v := c.signedIn.get(cookie.Value); v != nil {

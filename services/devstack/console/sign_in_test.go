@@ -35,10 +35,10 @@ func TestAnyAccountSignsInOnThePage(t *testing.T) {
 		b.isFaultless(width)
 	}
 	b.do(chromedp.Click(chromedp.CSS("#d-register summary")))
-	s.runs(t, b.text("#d-register code")[0], "you@example.com", own)
+	s.runs(t, b.commands("#d-register pre code"), "you@example.com", own)
 
 	b.signIn(own, "not the password", "")
-	b.shows(".sign-in [role=alert]", "e-mail address or password")
+	b.shows(".sign-in [role=alert]", "the e-mail address or the password is wrong")
 	if got := eval[string](b, "document.querySelector('[name=email]').value+document.querySelector("+
 		"'[name=password]').value"); got != own {
 		t.Errorf("after a refusal the form has %q", got)
@@ -51,8 +51,7 @@ func TestAnyAccountSignsInOnThePage(t *testing.T) {
 		b.isFaultless(width)
 	}
 	b.do(chromedp.Evaluate[chromedp.Void]("window.loaded = 'once'"))
-	s.runs(t, strings.Join(eval[[]string](b, "[...document.querySelectorAll('#no-wallets pre code')]"+
-		".map((e) => e.textContent)"), "\n"))
+	s.runs(t, b.commands("#no-wallets pre code"))
 	b.shows("#holdings tbody th", "WETH")
 	as := s.as(t, own, "")
 	testkit.Eventually(t, pageTimeout, func() bool {
@@ -111,7 +110,8 @@ func (s *stage) keepsTokensToItself(t *testing.T, b *browser) {
 	if !cookie.HTTPOnly || cookie.SameSite != network.CookieSameSiteStrict || strings.Contains(cookie.Value, "eyJ") {
 		t.Errorf("the cookie is %+v", cookie)
 	}
-	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	client := &http.Client{CheckRedirect: stay}
 	send := func(path string, header map[string]string, form url.Values) int {
 		t.Helper()
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.console.URL()+path,
@@ -183,7 +183,8 @@ func (s *stage) asksForASecondFactor(t *testing.T, b *browser) {
 	after, err := s.clients.Sessions.ListSessions(s.as(t, own, confirmed.GetRecoveryCodes()[2]),
 		&authv1.ListSessionsRequest{})
 	if err != nil || len(after.GetSessions()) != len(before.GetSessions()) { // one more of the test's own
-		t.Errorf("%d sessions before signing out, %d after, %v", len(before.GetSessions()), len(after.GetSessions()), err)
+		t.Errorf("%d sessions before signing out, %d after, %v", len(before.GetSessions()), len(after.GetSessions()),
+			err)
 	}
 }
 
@@ -197,6 +198,13 @@ func (b *browser) signIn(email, password, code string) {
 	testkit.Eventually(b.t, pageTimeout, func() bool {
 		return eval[bool](b, "window.sent === undefined && document.readyState === 'complete'")
 	})
+}
+
+// commands returns the texts of elements as they are copied.
+func (b *browser) commands(selector string) string {
+	b.t.Helper()
+	return strings.Join(eval[[]string](b, "[...document.querySelectorAll('"+selector+"')].map((e) => e.textContent)"),
+		"\n")
 }
 
 // cookie is that of the console.

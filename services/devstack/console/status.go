@@ -27,8 +27,41 @@ type dependency struct {
 	Since time.Time
 	// Reason, Error and Effect of an unreachable one.
 	Reason, Error, Effect string
-	// Median and Slowest of the checks of the last minute.
-	Median, Slowest time.Duration
+	// Median of the durations of the checks of the last minute.
+	Median time.Duration
+}
+
+// Unreachable returns the dependencies that are.
+func (s serviceStatus) Unreachable() []dependency {
+	var found []dependency
+	for _, d := range s.Dependencies {
+		if d.State == "unreachable" {
+			found = append(found, d)
+		}
+	}
+	return found
+}
+
+// Unknown is how many dependencies were not checked yet.
+func (s serviceStatus) Unknown() int {
+	n := 0
+	for _, d := range s.Dependencies {
+		if d.State == "unknown" {
+			n++
+		}
+	}
+	return n
+}
+
+// Slowest returns the dependency whose checks take longest; nil before the first check.
+func (s serviceStatus) Slowest() *dependency {
+	var found *dependency
+	for i, d := range s.Dependencies {
+		if d.Median > 0 && (found == nil || d.Median > found.Median) {
+			found = &s.Dependencies[i]
+		}
+	}
+	return found
 }
 
 // status asks a service for its dependencies. The call needs a token, so that it fails as others do when the service
@@ -54,7 +87,7 @@ func (s *services) status(service string, conn *grpc.ClientConn) *panel {
 				Name: d.GetName(), Address: d.GetAddress(), Since: moment(d.GetSinceTime()),
 				State:  strings.ToLower(strings.TrimPrefix(d.GetState().String(), "DEPENDENCY_STATE_")),
 				Reason: d.GetReason(), Error: d.GetError(), Effect: d.GetEffect(),
-				Median: d.GetMedianLatency().AsDuration(), Slowest: d.GetMaxLatency().AsDuration(),
+				Median: d.GetMedianLatency().AsDuration(),
 			})
 		}
 		return out, nil

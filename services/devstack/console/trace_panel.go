@@ -115,8 +115,8 @@ func (c *Console) serveTrace(w http.ResponseWriter, r *http.Request) {
 
 func rowOf(t traces.Trace) traceRow {
 	root := t.Spans[0]
-	row := traceRow{ID: t.ID.String(), Title: root.Title(), Service: t.Service(), Reason: t.Reason(), Start: root.Start,
-		Duration: root.Duration, Failed: root.Failed, Services: t.Services()}
+	row := traceRow{ID: t.ID.String(), Title: root.Title(), Service: t.Service(), Reason: t.Reason(),
+		Start: root.Start, Duration: root.Duration, Failed: root.Failed, Services: t.Services()}
 	if !root.Failed {
 		row.FailedInside = t.FailedInside()
 	}

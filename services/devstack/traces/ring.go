@@ -22,6 +22,9 @@ import (
 // errorReason is the attribute of a server's span with the reason of the answered error.
 const errorReason attribute.Key = "purser.error.reason"
 
+// identityProvider is the tracer of the library that the embedded identity provider is made of.
+const identityProvider = "github.com/zitadel/oidc/pkg/op"
+
 // maxTextBytes limits the stored part of a name or an error.
 const maxTextBytes = 256
 
@@ -65,11 +68,11 @@ func NewRing(spans int) *Ring { return &Ring{entries: make([]entry, 0, spans)} }
 // OnStart sets the Service attribute of a span.
 func (r *Ring) OnStart(parent context.Context, s sdktrace.ReadWriteSpan) { setService(parent, s) }
 
-// OnEnd stores a span. Spans of the embedded chain are left out: JSON-RPC carries no trace context,
-// so each answer would be a trace of its own.
+// OnEnd stores a span. Spans of the embedded chain and of the embedded identity provider are left out: their callers
+// send no trace context, so each answer would be a trace of its own.
 func (r *Ring) OnEnd(s sdktrace.ReadOnlySpan) {
 	attrs := s.Attributes()
-	if value(attrs, Service) == chain {
+	if value(attrs, Service) == chain || s.InstrumentationScope().Name == identityProvider {
 		return
 	}
 	code := value(attrs, "rpc.response.status_code")

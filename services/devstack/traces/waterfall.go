@@ -40,8 +40,8 @@ func (t Trace) Has(service, system string) bool {
 	return slices.ContainsFunc(t.Spans, func(s Span) bool { return s.Service == service && s.System == system })
 }
 
-// Service that the trace began in: that of the root span, else of the first span that has one, since a caller outside of
-// the suite has none.
+// Service that the trace began in: that of the root span, else of the first span that has one, since a caller outside
+// of the suite has none.
 func (t Trace) Service() string {
 	for _, s := range t.Spans {
 		if s.Service != "" {

@@ -6,7 +6,8 @@ const chart = (() => {
   if (!container) { return { show() {} }; } // nobody's portfolio is shown
   const readout = document.getElementById("readout");
   const axisNote = document.getElementById("axis");
-  const parts = [container, readout, axisNote, document.getElementById("ranges"), document.getElementById("chart-help")];
+  const parts = [container, readout, axisNote, document.getElementById("ranges"),
+    document.getElementById("chart-help")];
   let plot, rows = [];
   let range = "daily", series = { daily: [], hourly: [] }, drawnSeries = "";
 
@@ -56,7 +57,8 @@ const chart = (() => {
         { ...axis, size: 64, values: (_, ticks) => ticks.map((v) => compact.format(v)) },
       ],
       series: [{}, {
-        stroke: colour("--accent"), fill: fromZero ? colour("--accent-soft") : undefined, width: 2, points: { show: rows.length < 40 },
+        stroke: colour("--accent"), fill: fromZero ? colour("--accent-soft") : undefined, width: 2,
+        points: { show: rows.length < 40 },
       }],
       hooks: { setCursor: [(u) => showPoint(u.cursor.idx)] },
     }, [rows.map((r) => r[0]), values], container);

@@ -63,7 +63,9 @@
     if (!r.ok) { throw new Error(path + " answered " + r.status); }
     // Another account has signed in, or nobody is any more: the whole page is another.
     const viewer = r.headers.get("Purser-Viewer");
-    if (viewer !== null && viewer !== document.body.dataset.viewer) { location.reload(); }
+    if (viewer !== null && viewer !== document.body.dataset.viewer) {
+      if (location.pathname === "/") { location.reload(); } else { location.replace("/"); }
+    }
     return r;
   }
 
@@ -123,7 +125,10 @@
 
   if (filter) {
     const traces = document.getElementById("traces");
-    const apply = () => attempt(traces, () => refresh(traces));
+    const apply = () => {
+      history.replaceState(null, "", "/?" + new URLSearchParams(new FormData(filter)));
+      return attempt(traces, () => refresh(traces));
+    };
     filter.addEventListener("input", apply);
     filter.addEventListener("submit", (e) => { e.preventDefault(); apply(); });
   }
