@@ -29,7 +29,8 @@ func (c *Console) guide(v *viewer) guide {
 			jsonArgument(map[string]string{"account": account}) + " \\\n  " + e.Wallet +
 			" purser.wallet.v1.WalletService/CreateWallet |\n  sed -n 's/.*\"id\": \"\\(.*\\)\",/\\1/p')",
 		Sync: "grpcurl -plaintext -H \"authorization: Bearer $TOKEN\" \\\n" +
-			"  -d \"{\\\"walletId\\\":\\\"$WALLET\\\"}\" \\\n  " + e.Wallet + " purser.wallet.v1.WalletService/SyncWallet",
+			"  -d \"{\\\"walletId\\\":\\\"$WALLET\\\"}\" \\\n  " + e.Wallet +
+			" purser.wallet.v1.WalletService/SyncWallet",
 	}
 }
 

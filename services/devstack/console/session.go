@@ -155,7 +155,7 @@ func (c *Console) signIn(w http.ResponseWriter, r *http.Request) {
 	resp, err := authv1.NewSessionServiceClient(c.services.auth).Login(ctx,
 		&authv1.LoginRequest{Email: form.Email, Password: password, SecondFactorCode: code})
 	if err != nil {
-		status := http.StatusUnauthorized
+		var status int
 		form.Error, form.Field, status = refusal(err)
 		c.renderPage(w, r, form, status)
 		return
@@ -179,14 +179,12 @@ func refusal(err error) (text, field string, status int) {
 	case e.Reason == "TOTP_INVALID":
 		return "The second factor code is wrong or was used before.", "code", http.StatusUnauthorized
 	case errs.Is(err, errs.KindInvalid):
-		for _, v := range e.Violations {
-			name := map[string]string{"second_factor_code": "code"}[v.Field]
-			if name == "" {
-				name = v.Field
-			}
-			return v.Field + ": " + v.Rule, name, http.StatusBadRequest
+		if len(e.Violations) == 0 {
+			return errorText(err), "", http.StatusBadRequest
 		}
-		return errorText(err), "", http.StatusBadRequest
+		first := e.Violations[0]
+		input := strings.Replace(first.Field, "second_factor_code", "code", 1) // the name of the field of the form
+		return first.Field + ": " + first.Rule, input, http.StatusBadRequest
 	case errs.Is(err, errs.KindExhausted):
 		return errorText(err), "", http.StatusTooManyRequests
 	}
