@@ -163,7 +163,7 @@ console-assets: .build ## Fetch the console's charting library again (needs npm)
 
 .PHONY: screenshots
 screenshots: setup-tests ## Take the pictures of the console again
-	PURSER_SCREENSHOTS=$(CURDIR)/docs/images go test -count=1 -run Browser ./services/devstack/console
+	PURSER_SCREENSHOTS=$(CURDIR)/docs/images go test -trimpath -count=1 -run InABrowser ./services/devstack/console
 
 .PHONY: tidy
 tidy: ## Tidy every module

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/time/rate"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -33,6 +35,10 @@ const (
 	// at a time.
 	maxIdentities = 100_000
 )
+
+// errorReason is the attribute of a server's span with the reason of the
+// answered error, such as DATABASE_UNAVAILABLE.
+const errorReason attribute.Key = "purser.error.reason"
 
 // logLayer logs one line for each call, with its final code. gRPC's own services
 // are logged only when they fail.
@@ -91,6 +97,12 @@ func errsLayer(log *slog.Logger, translate func(error) error) func(context.Conte
 			err = translate(err)
 		}
 		s := grpcerr.ToStatus(err)
+		// The span's own status has the code and the text only.
+		if span := trace.SpanFromContext(ctx); span.IsRecording() {
+			if e := errs.As(grpcerr.FromError(s.Err())); e != nil {
+				span.SetAttributes(errorReason.String(e.Reason))
+			}
+		}
 		switch s.Code() {
 		case codes.Internal:
 			log.ErrorContext(ctx, "call failed", "method", c.method, "error", err.Error())

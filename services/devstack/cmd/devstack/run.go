@@ -213,19 +213,22 @@ func (s settings) runDemo(ctx context.Context, up *suite.Suite, ring *traces.Rin
 	return g, nil
 }
 
-// console starts the web page, with the demo's portfolio if there is one.
+// console starts the web page, which shows the demo's portfolio, if there is one, to who has not signed in.
 func (s settings) console(ctx context.Context, up *suite.Suite, ring *traces.Ring, g guide,
 	log *slog.Logger) (*console.Console, error) {
 	o := console.Options{
 		Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(suite.PortsFrom(s.Port).Console)), Endpoints: up.Endpoints,
 		Traces: ring, Log: log,
-		NoUser: "No portfolio: the suite was started with DEMO=0.",
+		NoUser: "There is no demo: the suite was started with DEMO=0.",
+	}
+	if up.Chain != nil {
+		o.ExampleAccount = fmt.Sprintf("eip155:%d:%s", up.Chain.ChainID(), up.Chain.Holders()[0].Hex())
 	}
 	switch {
 	case g.token != "":
 		o.Email, o.Password = g.email, g.password
 	case s.Demo:
-		o.NoUser = "No portfolio: with an external chain, set PURSER_DEMO_ACCOUNTS."
+		o.NoUser = "There is no demo: with an external chain, set PURSER_DEMO_ACCOUNTS."
 	}
 	var err error
 	if o.Secret, err = console.EnsureServiceAccount(ctx, up.AuthCommand, s.Dir); err != nil {
