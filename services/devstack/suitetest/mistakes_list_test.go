@@ -19,7 +19,6 @@ import (
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
-	"github.com/purserhq/purser/services/devstack/suite"
 )
 
 // The address is the first example of EIP-55.
@@ -228,7 +227,7 @@ func (b *blunderer) tokenMistakes() []mistake {
 }
 
 // retiredToken returns a token that was valid an hour ago, of a key that has left the key set since.
-func retiredToken(t *testing.T) string {
+func retiredToken(t *testing.T, issuer string) string {
 	t.Helper()
 	_, key, err := ed25519.GenerateKey(nil)
 	if err != nil {
@@ -236,7 +235,7 @@ func retiredToken(t *testing.T) string {
 	}
 	hourAgo := time.Now().Add(-time.Hour)
 	token := jwt.NewWithClaims(jwt.SigningMethodEdDSA, &authn.Claims{RegisteredClaims: jwt.RegisteredClaims{
-		Issuer: suite.Issuer, Audience: jwt.ClaimStrings{authn.Audience}, Subject: uuid.NewString(),
+		Issuer: issuer, Audience: jwt.ClaimStrings{authn.Audience}, Subject: uuid.NewString(),
 		IssuedAt: jwt.NewNumericDate(hourAgo), ExpiresAt: jwt.NewNumericDate(hourAgo.Add(15 * time.Minute)),
 	}, SessionID: uuid.NewString()})
 	token.Header["typ"], token.Header["kid"] = authn.TokenType, "retired"

@@ -192,7 +192,7 @@ func newBlunderer(t *testing.T, s *suite.Suite) *blunderer {
 	defer func() { _ = db.Close(context.Background()) }()
 	b.signUp(t, db)
 	b.addThings(t)
-	b.retired = retiredToken(t)
+	b.retired = retiredToken(t, s.Issuer())
 	return b
 }
 
