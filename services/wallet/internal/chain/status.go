@@ -37,9 +37,9 @@ var (
 // checker has one check of all nodes at a time.
 type checker struct {
 	mu      sync.Mutex
-	begun   time.Time     // of the last check
-	running chan struct{} // closed when the check has ended; nil when none is running
-	stop    context.Context
+	begun   time.Time       // of the last check
+	running chan struct{}   // closed when the check has ended; nil when none is running
+	stop    context.Context //nolint:containedctx // the lifetime of the checks, ended by close
 	cancel  context.CancelFunc
 	ended   sync.WaitGroup
 }
