@@ -156,7 +156,7 @@ func (w *Watcher) check(ctx context.Context, d *watched) {
 			w.record(ctx, d, begun, err)
 		case <-time.After(c.Timeout / 4):
 			w.record(ctx, d, begun, limited.Err())
-			_ = <-answered
+			<-answered
 		}
 	}
 }
