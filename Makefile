@@ -25,6 +25,13 @@ run: setup ## Run the suite on this machine and drive its main job (DEMO=0: only
 	@go build -trimpath -o bin/devstack ./services/devstack/cmd/devstack
 	@PURSER_DEMO=$(if $(filter 0 false no,$(DEMO)),false,true) exec bin/devstack
 
+# PURSER_DEV_DIR names the suite's data folder, as for run.
+.PHONY: admin
+admin: ## Make an account of the running suite an admin, as EMAIL=you@example.com
+	@[ -n "$${EMAIL:-}" ] || { echo "name the account: make admin EMAIL=you@example.com" >&2; exit 2; }
+	@go build -trimpath -o bin/devstack ./services/devstack/cmd/devstack
+	@exec bin/devstack auth admin grant "$$EMAIL"
+
 .PHONY: setup
 setup: ## Install the Postgres and Redis servers if they are missing
 	@tools/setup.sh
@@ -84,8 +91,9 @@ stress: setup ## Run the tests of PKG (or all) N times on one and two processors
 
 # Never cached: what these tests read is outside their module.
 .PHONY: test-tools
-test-tools: tools protodeps ## Test the tools: contracts check, release, stress
+test-tools: tools ## Test the tools: contracts check, publishing, release, stress
 	GOWORK=off go -C tools test -count=1 ./...
+	GOWORK=off go -C tools/publish test -count=1 ./...
 
 .PHONY: findings
 findings: ## Run the scripts of findings/ (they use the network; not part of CI)
@@ -105,7 +113,7 @@ bench: setup ## Measure each figure beside the raw primitive of the same run
 	@go test -run '^$$' -bench . -benchmem -p 1 -timeout 30m work | GOWORK=off go -C tools run ./benchtable
 
 .PHONY: lint
-lint: tools protodeps ## Check the contracts and the code
+lint: tools ## Check the contracts and the code
 	$(TOOLS)/buf lint
 	@for m in $(MODULES); do \
 	  echo "golangci-lint $$m"; \
@@ -113,21 +121,21 @@ lint: tools protodeps ## Check the contracts and the code
 	done
 
 .PHONY: generate
-generate: tools protodeps ## Generate code from the contracts
+generate: tools .build ## Generate code from the contracts
 	PATH=$(TOOLS):$$PATH $(TOOLS)/buf generate
 	PATH=$(TOOLS):$$PATH $(TOOLS)/buf generate --template docs/examples/ledger/buf.gen.yaml
 	@go run ./services/devstack/cmd/accessdoc > .build/access.md && cp .build/access.md docs/access.md
 
 .PHONY: contracts-check
-contracts-check: tools protodeps ## Check that clients of the released contracts still work
+contracts-check: tools ## Check that clients of the released contracts still work
 	@tools/contracts.sh check
 
 .PHONY: contracts-image
-contracts-image: tools protodeps ## Record the present contracts as the released ones; only for a release
+contracts-image: tools ## Record the present contracts as the released ones; only for a release
 	@tools/contracts.sh image
 
 .PHONY: release
-release: tools protodeps ## Prepare tags and requirements of VERSION=v0.1.0; pushes nothing
+release: tools ## Prepare tags, requirements and bin/release of VERSION=v0.1.0; pushes nothing
 	@tools/contracts.sh fresh
 	@tools/release.sh "$(VERSION)" $(RELEASED)
 
@@ -155,11 +163,11 @@ console-assets: .build ## Fetch the console's charting library again (needs npm)
 
 .PHONY: screenshots
 screenshots: setup-tests ## Take the pictures of the console again
-	PURSER_SCREENSHOTS=$(CURDIR)/docs/images go test -count=1 -run Browser ./services/devstack/console
+	PURSER_SCREENSHOTS=$(CURDIR)/docs/images go test -trimpath -count=1 -run InABrowser ./services/devstack/console
 
 .PHONY: tidy
 tidy: ## Tidy every module
-	@for m in $(MODULES) tools; do echo "tidy $$m"; (cd $$m && GOWORK=off go mod tidy); done
+	@for m in $(MODULES) tools tools/publish; do echo "tidy $$m"; (cd $$m && GOWORK=off go mod tidy); done
 	@go list -m all >/dev/null # which completes go.work.sum, for otherwise a later command would
 
 .PHONY: standalone
@@ -177,19 +185,15 @@ $(TOOLS)/.built: tools/go.mod tools/go.sum
 
 .PHONY: grpcurl
 grpcurl: ## Build grpcurl into bin/
-	GOWORK=off go -C tools build -o ../bin/ github.com/fullstorydev/grpcurl/cmd/grpcurl
+	@tools/grpcurl.sh
 
 .PHONY: protoset
-protoset: protodeps ## Write the contracts to bin/purser.protoset, for grpcurl where reflection is off
-	@mkdir -p bin
-	GOWORK=off go -C tools tool buf build .. --path ../proto/purser --as-file-descriptor-set \
-	  -o ../bin/purser.protoset\#format=binpb
+protoset: ## Write the contracts for clients: bin/purser.protoset, and bin/contracts with all that they import
+	GOWORK=off go -C tools/publish run -trimpath . ../.. ../../bin
 
-.PHONY: protodeps
-protodeps: .build/protodeps/.made
-.build/protodeps/.made: tools/go.mod tools/protodeps/main.go
-	GOWORK=off go -C tools run ./protodeps ../.build/protodeps
-	@touch $@
+.PHONY: third-party
+third-party: ## Fetch the .proto files of other projects again (needs npm)
+	tools/thirdparty.sh
 
 # Where root keeps the data of a checkout that other users may not enter.
 DATA_ELSEWHERE := /var/tmp/purser-$(shell printf %s '$(CURDIR)' | sha256sum | cut -c1-12)
@@ -201,4 +205,4 @@ clean: ## Remove what was built and the embedded suite's data
 	    echo "a suite is running on $$d: stop it first" >&2; exit 1; \
 	  fi; \
 	done
-	rm -rf bin .build .data $(DATA_ELSEWHERE)
+	rm -rf bin .build tools/publish/.build .data $(DATA_ELSEWHERE)

@@ -5,7 +5,7 @@
 #   tools/contracts.sh image   writes the image of the present contracts; only for a release
 #   tools/contracts.sh fresh   fails unless the image is that of the present contracts
 #
-# It works on the checkout in the current directory and needs `make tools protodeps` there. BUF names buf.
+# It works on the checkout in the current directory and needs `make tools` there. BUF names buf.
 set -euo pipefail
 buf=${BUF:-bin/tools/buf}
 released=proto/released.binpb

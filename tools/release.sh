@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Prepares a release: a commit in which every module requires its siblings at that version, and a tag for each
-# released module and for the whole. It pushes nothing, and neither the branch nor the files of the checkout change.
+# Prepares a release: a commit in which every module requires its siblings at that version, a tag for each released
+# module and for the whole, and in bin/release the contracts for clients in other languages. It pushes nothing, and
+# neither the branch nor the files of the checkout change.
 #
 #   tools/release.sh v0.1.0 proto pkg proto/client
 #
@@ -31,6 +32,13 @@ if [ -n "$(git status --porcelain)" ]; then
   exit 1
 fi
 
+# The contracts are those of the tagged commit: it differs from this one in go.mod files only.
+publish() {
+  rm -rf bin/release
+  GOWORK=off go -C tools/publish run -trimpath . "$PWD" "$PWD/bin/release" "$version"
+  echo "attach to the release: $(echo bin/release/*)"
+}
+
 tags=("$version")
 for m in "${modules[@]}"; do tags+=("$m/$version"); done
 there=()
@@ -40,6 +48,7 @@ done
 if [ ${#there[@]} -eq ${#tags[@]} ]; then
   if [ "$(git rev-parse "$version^{commit}^")" = "$(git rev-parse HEAD)" ]; then
     echo "$version is prepared already, of this commit: ${tags[*]}"
+    publish
     exit 0
   fi
   echo "$version exists, of another commit ($(git rev-parse --short "$version^{commit}^")): choose a new version" >&2
@@ -73,4 +82,5 @@ git -C "$tree" commit --quiet --all --allow-empty -m "Release $version"
 commit=$(git -C "$tree" rev-parse HEAD)
 for t in "${tags[@]}"; do git tag -a -m "Release $version" "$t" "$commit"; done
 echo "prepared $version as $(git rev-parse --short "$commit"): ${tags[*]}"
+publish
 echo "publish it with: git push origin ${tags[*]}"

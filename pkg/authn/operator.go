@@ -1,6 +1,7 @@
 package authn
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -22,10 +23,11 @@ const MaxSignInAge = 10 * time.Minute
 // API_KEY_CALLER for an API key.
 func (c Caller) RequirePerson() error {
 	if slices.Contains(c.Methods, MethodService) {
-		return errs.PermissionDenied("SERVICE_CALLER", "a service account can't do this; it is for people")
+		return errs.PermissionDenied("SERVICE_CALLER", "this is for people: a service account can't do it")
 	}
 	if slices.Contains(c.Methods, MethodAPIKey) {
-		return errs.PermissionDenied("API_KEY_CALLER", "an API key can't do this; sign in")
+		return errs.PermissionDenied("API_KEY_CALLER", "an API key can't do this: sign in with "+
+			"SessionService.Login, and call with that session's access token")
 	}
 	return nil
 }
@@ -39,7 +41,10 @@ func (c Caller) RequireRecentSignIn() error {
 		return err
 	}
 	if time.Since(c.AuthTime) > MaxSignInAge {
-		return errs.PermissionDenied("REAUTHENTICATION_REQUIRED", "sign in again, or call Reauthenticate, first")
+		return errs.PermissionDenied("REAUTHENTICATION_REQUIRED", fmt.Sprintf(
+			"this needs a sign-in of the last %d minutes: call SessionService.Reauthenticate, and then this "+
+				"again with "+
+				"the access token that it returns", int(MaxSignInAge/time.Minute)))
 	}
 	return nil
 }

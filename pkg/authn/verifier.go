@@ -146,11 +146,12 @@ func NewVerifier(keys KeySource, o Options) *Verifier {
 func (v *Verifier) Verify(ctx context.Context, token string) (Caller, error) {
 	if token == "" {
 		return Caller{}, errs.Unauthenticated("TOKEN_MISSING",
-			"an access token is needed: authorization: Bearer <token>")
+			"this method needs an access token; send the metadata authorization: Bearer <access token>, "+
+				"which SessionService.Login returns")
 	}
 	if found, ok := v.lookup(ctx, token); ok {
 		if v.revoked(found.kid, found.caller) {
-			return Caller{}, refusal(errRevoked)
+			return Caller{}, v.refusal(errRevoked, nil)
 		}
 		return found.caller, nil
 	}
@@ -158,10 +159,10 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Caller, error) {
 		return Caller{}, errs.Internal(errors.New("authn: no issuer is configured"))
 	}
 	if len(token) > maxToken {
-		return Caller{}, invalid(errors.New("too long"))
+		return Caller{}, invalid(newFault("it has %d bytes; an access token has at most %d", len(token), maxToken))
 	}
-	if strings.ContainsAny(token, "\r\n") { // the base64 decoder skips them
-		return Caller{}, invalid(errors.New("a line break"))
+	if err := checkForm(token); err != nil {
+		return Caller{}, invalid(err)
 	}
 	var c Claims
 	var used verified // the key that the signature was checked with
@@ -171,15 +172,15 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Caller, error) {
 		return public, err
 	})
 	if err != nil {
-		return Caller{}, refusal(err)
+		return Caller{}, v.refusal(err, &c)
 	}
 	user, err := uuid.Parse(c.Subject)
 	if err != nil || user == uuid.Nil {
-		return Caller{}, invalid(errors.New("sub is not a user id"))
+		return Caller{}, invalid(errors.New("its sub is no user id"))
 	}
 	session, err := uuid.Parse(c.SessionID)
 	if err != nil || session == uuid.Nil {
-		return Caller{}, invalid(errors.New("sid is not a session id"))
+		return Caller{}, invalid(errors.New("its sid is no session id"))
 	}
 	caller := Caller{
 		UserID: user, SessionID: session,
@@ -193,7 +194,7 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Caller, error) {
 		caller.IssuedAt = c.IssuedAt.Time
 	}
 	if v.revoked(used.kid, caller) {
-		return Caller{}, refusal(errRevoked)
+		return Caller{}, v.refusal(errRevoked, nil)
 	}
 	used.caller = caller
 	v.cache.Add(token, used)
@@ -221,7 +222,9 @@ func (v *Verifier) lookup(ctx context.Context, token string) (verified, bool) {
 func (v *Verifier) key(ctx context.Context, t *jwt.Token) (kid string, public crypto.PublicKey, err error) {
 	typ, _ := t.Header["typ"].(string)
 	if !strings.EqualFold(strings.TrimPrefix(typ, "application/"), TokenType) {
-		return "", nil, errors.New("typ is not " + TokenType)
+		return "", nil, newFault("its typ is not %s, %s: it is a token of another kind, such as an ID "+
+			"token", TokenType,
+			errs.Given(typ))
 	}
 	if _, critical := t.Header["crit"]; critical {
 		return "", nil, errors.New("crit is not supported")
@@ -235,6 +238,12 @@ func (v *Verifier) key(ctx context.Context, t *jwt.Token) (kid string, public cr
 	}
 	k, err := v.keys.Key(ctx, kid)
 	if err != nil {
+		// A key leaves the set when all its tokens have expired: of one that says so
+		// this is the cause, and what its caller has to know.
+		if c, ok := t.Claims.(*Claims); ok && c.ExpiresAt != nil && ctx.Err() == nil &&
+			!v.now().Before(c.ExpiresAt.Add(v.leeway)) {
+			err = jwt.ErrTokenExpired
+		}
 		return "", nil, err
 	}
 	if t.Method.Alg() != k.Algorithm {
@@ -244,23 +253,3 @@ func (v *Verifier) key(ctx context.Context, t *jwt.Token) (kid string, public cr
 }
 
 var errRevoked = errors.New("authn: revoked")
-
-func refusal(err error) error {
-	if errors.Is(err, errRevoked) {
-		return errs.Unauthenticated("TOKEN_REVOKED", "the access token was revoked; sign in again")
-	}
-	if e := errs.As(err); e != nil && e.Kind == errs.KindUnavailable {
-		return e
-	}
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return err
-	}
-	if errors.Is(err, jwt.ErrTokenExpired) {
-		return errs.Unauthenticated("TOKEN_EXPIRED", "the access token has expired").Because(err)
-	}
-	return invalid(err)
-}
-
-func invalid(cause error) error {
-	return errs.Unauthenticated("TOKEN_INVALID", "the access token is not valid").Because(cause)
-}

@@ -145,6 +145,8 @@ func TestATokenThatIsNotRightIsRefused(t *testing.T) {
 		"another audience":             {withClaims(map[string]any{"aud": "other"}), "TOKEN_INVALID"},
 		"no audience":                  {withClaims(map[string]any{"aud": nil}), "TOKEN_INVALID"},
 		"an empty list of audiences":   {withClaims(map[string]any{"aud": []string{}}), "TOKEN_INVALID"},
+		"expired, of a key that has left the set": {sign(t, ed.method, stranger, "retired",
+			claims(noon, map[string]any{"exp": noon.Add(-hour).Unix()}), nil), "TOKEN_EXPIRED"},
 		"expired": {withClaims(map[string]any{"exp": noon.Add(-hour).Unix()}),
 			"TOKEN_EXPIRED"},
 		"expired just past the leeway": {withClaims(

@@ -9,6 +9,8 @@ package errs
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"strings"
 	"time"
 )
 
@@ -49,6 +51,10 @@ type Error struct {
 	Message string
 	// Violations are set for KindInvalid.
 	Violations []Violation
+	// Metadata are facts for programs, such as the etag that a thing has now: names
+	// in lower_snake, values of at most a few hundred bytes, no secrets. Nil when
+	// there are none. Don't change it.
+	Metadata map[string]string
 	// RetryAfter, when above zero, is how long to wait before a retry.
 	RetryAfter time.Duration
 
@@ -86,19 +92,73 @@ func (e *Error) After(d time.Duration) *Error {
 	return &c
 }
 
+// With returns a copy of e with one more fact for programs, see Metadata.
+func (e *Error) With(name, value string) *Error {
+	c := *e
+	c.Metadata = maps.Clone(e.Metadata)
+	if c.Metadata == nil {
+		c.Metadata = map[string]string{}
+	}
+	c.Metadata[name] = value
+	return &c
+}
+
 // Invalid is returned for a request with a field that breaks a rule.
 func Invalid(field, rule string) *Error {
-	return &Error{
-		Kind: KindInvalid, Reason: "INVALID_ARGUMENT",
-		Message:    field + ": " + rule,
-		Violations: []Violation{{Field: field, Rule: rule}},
+	return Violated([]Violation{{Field: field, Rule: rule}})
+}
+
+// AllInvalid returns one error with the violations of all that are errs.Invalid,
+// so that a caller learns of every mistake at once: nil errors are left out, and of
+// the violations of one field the first is kept. An error of another kind among
+// them is returned as it is. It returns nil when nothing is left.
+func AllInvalid(found ...error) error {
+	var all []Violation
+	seen := map[string]bool{}
+	for _, err := range found {
+		if err == nil {
+			continue
+		}
+		e := As(err)
+		if e == nil || e.Kind != KindInvalid || len(e.Violations) == 0 {
+			return err
+		}
+		for _, v := range e.Violations {
+			if !seen[v.Field] {
+				seen[v.Field] = true
+				all = append(all, v)
+			}
+		}
 	}
+	if len(all) == 0 {
+		return nil
+	}
+	return Violated(all)
+}
+
+// MaxViolations is how many violations one error reports.
+const MaxViolations = 10
+
+// Violated is Invalid for several violations, at least one. Those after the first
+// MaxViolations are only counted.
+func Violated(all []Violation) *Error {
+	reported := all[:min(len(all), MaxViolations)]
+	text := make([]string, 0, len(reported)+1)
+	for _, v := range reported {
+		text = append(text, v.Field+": "+v.Rule)
+	}
+	if more := len(all) - len(reported); more > 0 {
+		text = append(text, fmt.Sprintf("and %d more", more))
+	}
+	return &Error{Kind: KindInvalid, Reason: "INVALID_ARGUMENT", Message: strings.Join(text, "; "),
+		Violations: reported}
 }
 
 // NotFound is returned for a thing that does not exist or is not the caller's.
 // what names its type, for example "wallet".
 func NotFound(what string) *Error {
-	return &Error{Kind: KindNotFound, Reason: "NOT_FOUND", Message: what + " not found"}
+	return &Error{Kind: KindNotFound, Reason: "NOT_FOUND", Message: what +
+		" not found: there is none by this id or name, or it is not the caller's"}
 }
 
 // AlreadyExists is returned for a create of a thing that exists already.

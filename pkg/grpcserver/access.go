@@ -2,6 +2,7 @@ package grpcserver
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/errs"
@@ -21,7 +22,9 @@ func accessLayer() func(context.Context, *call) error {
 		case c.rule.Permission != "" && authn.CallerFrom(ctx).May(c.rule.Permission):
 			return c.next(authn.WithRequiredPermission(ctx, c.rule.Permission))
 		default:
-			return errs.PermissionDenied("PERMISSION_MISSING", "the caller needs the permission "+c.rule.Permission)
+			return errs.PermissionDenied("PERMISSION_MISSING", fmt.Sprintf("this method needs the permission %s, "+
+				"which the access token doesn't have; it is given by a role, and an API key's scopes must include it",
+				c.rule.Permission)).With("permission", c.rule.Permission)
 		}
 	}
 }

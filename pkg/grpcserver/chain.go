@@ -3,7 +3,6 @@ package grpcserver
 import (
 	"context"
 
-	"buf.build/go/protovalidate"
 	"google.golang.org/grpc"
 
 	"github.com/purserhq/purser/pkg/errs"
@@ -49,7 +48,7 @@ func Layers() []string {
 	return []string{"log", "recover", "errs", "deadline", "authn", "access", "ratelimit", "validate"}
 }
 
-func chain(cfg Config, d Deps, v protovalidate.Validator) []layer {
+func chain(cfg Config, d Deps, v *checks) []layer {
 	layers := []layer{
 		{"log", logLayer(d.Log)},
 		{"recover", recoverLayer(d.Log)},
@@ -93,6 +92,9 @@ func unary(layers []layer, rules func(string) (Rule, bool)) grpc.UnaryServerInte
 // replica.
 func stream(serving context.Context, layers []layer, rules func(string) (Rule, bool)) grpc.StreamServerInterceptor {
 	return func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+		if srv == nil { // there is no such method: the handler says so
+			return handler(srv, ss)
+		}
 		c := newCall(info.FullMethod, layers, rules, true)
 		c.handler = func(ctx context.Context) error {
 			ctx, cancel := context.WithCancel(ctx)

@@ -4,19 +4,18 @@ import (
 	"context"
 	"time"
 
-	"buf.build/go/protovalidate"
 	"google.golang.org/grpc"
 )
 
 // Trace runs a call through the layers that New builds and returns their names
 // in the order in which they are entered.
 func Trace(ctx context.Context, cfg Config, d Deps, method string) ([]string, error) {
-	v, err := protovalidate.New()
+	v, err := newValidator()
 	if err != nil {
 		return nil, err
 	}
 	var entered []string
-	layers := chain(cfg, d, v)
+	layers := chain(cfg, d, &checks{validator: v})
 	for i := range layers {
 		inside := layers[i].run
 		layers[i].run = func(ctx context.Context, c *call) error {

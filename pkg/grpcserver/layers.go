@@ -2,7 +2,6 @@ package grpcserver
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -11,8 +10,9 @@ import (
 	"strings"
 	"time"
 
-	"buf.build/go/protovalidate"
 	lru "github.com/hashicorp/golang-lru/v2"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/time/rate"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -31,13 +31,14 @@ const (
 	// travel in, so that an error about a slow dependency arrives before the
 	// caller gives up. It is a tenth of the time that the call has left.
 	maxReplyReserve = 20 * time.Millisecond
-	// maxViolations are reported of one message, which can break a rule a million
-	// times.
-	maxViolations = 32
 	// maxIdentities bounds the rate limiter's memory: how many callers it counts
 	// at a time.
 	maxIdentities = 100_000
 )
+
+// errorReason is the attribute of a server's span with the reason of the
+// answered error, such as DATABASE_UNAVAILABLE.
+const errorReason attribute.Key = "purser.error.reason"
 
 // logLayer logs one line for each call, with its final code. gRPC's own services
 // are logged only when they fail.
@@ -96,6 +97,12 @@ func errsLayer(log *slog.Logger, translate func(error) error) func(context.Conte
 			err = translate(err)
 		}
 		s := grpcerr.ToStatus(err)
+		// The span's own status has the code and the text only.
+		if span := trace.SpanFromContext(ctx); span.IsRecording() {
+			if e := errs.As(grpcerr.FromError(s.Err())); e != nil {
+				span.SetAttributes(errorReason.String(e.Reason))
+			}
+		}
 		switch s.Code() {
 		case codes.Internal:
 			log.ErrorContext(ctx, "call failed", "method", c.method, "error", err.Error())
@@ -156,14 +163,28 @@ func bearer(ctx context.Context) (string, error) {
 		return "", nil
 	case 1:
 	default:
-		return "", errs.Unauthenticated("TOKEN_INVALID", "more than one authorization header")
+		return "", errs.Unauthenticated("TOKEN_INVALID",
+			fmt.Sprintf("there must be one authorization header, got %d", len(values)))
 	}
+	const form = "the authorization header must be: Bearer <access token>"
 	scheme, token, ok := strings.Cut(values[0], " ")
-	if !ok || !strings.EqualFold(scheme, "bearer") {
-		return "", errs.Unauthenticated("TOKEN_INVALID", "the authorization header must be: Bearer <token>")
+	isBearer := strings.EqualFold(scheme, "bearer")
+	switch {
+	case ok && isBearer:
+		return strings.TrimSpace(token), nil
+	case isBearer, scheme == "":
+		return "", errs.Unauthenticated("TOKEN_INVALID", form+"; got no token")
+	case !ok:
+		return "", errs.Unauthenticated("TOKEN_INVALID", form+"; got one word, without Bearer and a space before it")
+	case len(scheme) <= maxScheme && strings.Trim(strings.ToLower(scheme), "abcdefghijklmnopqrstuvwxyz-") == "":
+		return "", errs.Unauthenticated("TOKEN_INVALID", form+"; got the scheme "+scheme)
 	}
-	return strings.TrimSpace(token), nil
+	return "", errs.Unauthenticated("TOKEN_INVALID", form+"; got another scheme")
 }
+
+// maxScheme is the longest name of a scheme that an error repeats; a longer word may
+// be a part of a secret.
+const maxScheme = 12
 
 // rateLayer limits the calls of one identity on this replica, with a token
 // bucket: burst at once, perSecond on average.
@@ -189,7 +210,8 @@ func rateLayer(perSecond float64, burst int) func(context.Context, *call) error 
 		}
 		if !bucket.Allow() {
 			wait := time.Duration(float64(time.Second) / perSecond)
-			return errs.Exhausted("RATE_LIMITED", "too many calls").After(max(wait, 100*time.Millisecond))
+			return errs.Exhausted("RATE_LIMITED", fmt.Sprintf("too many calls: at most %g a second on average, %d at "+
+				"once; wait for the time in RetryInfo", perSecond, burst)).After(max(wait, 100*time.Millisecond))
 		}
 		return c.next(ctx)
 	}
@@ -227,41 +249,17 @@ func AddressBlock(ip netip.Addr) string {
 }
 
 // validateLayer checks messages against the rules in the contract
-// (buf.validate), with errs.Invalid that names each field and rule.
-func validateLayer(v protovalidate.Validator) func(context.Context, *call) error {
+// (buf.validate) and the service's own, with errs.Invalid that names each field and
+// rule.
+func validateLayer(v *checks) func(context.Context, *call) error {
 	return func(ctx context.Context, c *call) error {
 		c.check = func(msg any) error {
 			m, ok := msg.(proto.Message)
 			if !ok {
 				return errs.Internal(fmt.Errorf("%T is no protobuf message", msg))
 			}
-			return violations(v.Validate(m))
+			return v.check(m)
 		}
 		return c.next(ctx)
 	}
-}
-
-// violations converts the error of the validator into errs.Invalid; it returns
-// other errors as they are.
-func violations(err error) error {
-	var ve *protovalidate.ValidationError
-	if err == nil || !errors.As(err, &ve) {
-		return err
-	}
-	out := errs.Invalid("request", "breaks the contract")
-	out.Violations = nil
-	var text []string
-	for _, v := range ve.Violations[:min(len(ve.Violations), maxViolations)] {
-		field, rule := protovalidate.FieldPathString(v.Proto.GetField()), v.Proto.GetMessage()
-		if rule == "" {
-			rule = v.Proto.GetRuleId()
-		}
-		out.Violations = append(out.Violations, errs.Violation{Field: field, Rule: rule})
-		text = append(text, field+": "+rule)
-	}
-	if more := len(ve.Violations) - maxViolations; more > 0 {
-		text = append(text, fmt.Sprintf("and %d more", more))
-	}
-	out.Message = strings.Join(text, "; ")
-	return out
 }

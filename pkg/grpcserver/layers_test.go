@@ -303,9 +303,9 @@ func TestTheErrorOfAnInvalidMessageNamesFieldAndRule(t *testing.T) {
 		}
 		return m
 	}
-	if _, e := r.call(t.Context(), open, wrong(5_000)); e == nil || len(e.Violations) != 32 ||
-		e.Violations[31].Field != "tags[31]" || len(e.Message) > 4<<10 ||
-		!strings.Contains(e.Message, "and 4968 more") {
+	if _, e := r.call(t.Context(), open, wrong(5_000)); e == nil || len(e.Violations) != 10 ||
+		e.Violations[9].Field != "tags[9]" || len(e.Message) > 4<<10 ||
+		!strings.Contains(e.Message, "and 4990 more") {
 		t.Errorf("five thousand violations came back as %+v", e)
 	}
 	if _, e := r.call(t.Context(), open, wrong(50_000)); e == nil || len(e.Violations) != 1 ||

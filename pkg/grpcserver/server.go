@@ -9,9 +9,10 @@
 // ignores health checks.
 //
 // Limits: the layers don't decide who owns a row; a service's queries have to be
-// limited to the owner. A call that gRPC itself refuses (an unknown method, a
-// message that is too large or not protobuf) doesn't reach the layers: it is in
-// the metrics, but not in the log.
+// limited to the owner. A call that gRPC itself refuses (a message that is too large
+// or not protobuf) doesn't reach the layers: it is in the metrics, but not in the
+// log. A call of a method that doesn't exist is in neither; the answer,
+// UNIMPLEMENTED, says which there are.
 package grpcserver
 
 import (
@@ -36,6 +37,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/config"
@@ -144,6 +146,7 @@ type Server struct {
 	cfg    Config
 	health *health.Server
 	rules  func(string) (Rule, bool)
+	checks *checks
 	// endStreams ends the contexts of all streams, so that callers open them anew on
 	// another replica.
 	endStreams context.CancelFunc
@@ -165,16 +168,22 @@ func New(cfg Config, d Deps) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	layers := chain(cfg, d, validator)
+	checks := &checks{validator: validator}
+	layers := chain(cfg, d, checks)
 	serving, endStreams := context.WithCancel(context.Background())
-	s := &Server{
+	var s *Server
+	registered := newMethods(func() *grpc.Server { return s.Server })
+	s = &Server{
+		checks:     checks,
 		cfg:        cfg,
 		rules:      d.Rules,
 		health:     health.NewServer(),
 		endStreams: endStreams,
 		Server: grpc.NewServer(
 			grpc.Creds(creds),
-			grpc.StatsHandler(otelgrpc.NewServerHandler(otelgrpc.WithFilter(filters.Not(filters.HealthCheck())))),
+			grpc.StatsHandler(otelgrpc.NewServerHandler(otelgrpc.WithFilter(
+				filters.All(filters.Not(filters.HealthCheck()), registered.measured)))),
+			grpc.UnknownServiceHandler(registered.refuse),
 			grpc.UnaryInterceptor(unary(layers, d.Rules)),
 			grpc.StreamInterceptor(stream(serving, layers, d.Rules)),
 			// Workers keep their stacks, which grow with the layers' calls.
@@ -196,6 +205,13 @@ func New(cfg Config, d Deps) (*Server, error) {
 	}
 	return s, nil
 }
+
+// CheckMessages has check look at every message that is received, beside the rules
+// of its contract, so that a caller learns of all mistakes at once. check returns
+// errs.Invalid for a message that breaks a rule of the service's own, and nil for
+// one that it doesn't know; it must be fast and read nothing but the message. Call
+// it before Serve, once.
+func (s *Server) CheckMessages(check func(proto.Message) error) { s.checks.own.Store(&check) }
 
 func transport(cfg Config) (credentials.TransportCredentials, error) {
 	if cfg.Plaintext {

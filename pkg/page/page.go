@@ -45,6 +45,11 @@ func Token[K any](q Query, last K) (string, error) {
 	return base64.RawURLEncoding.EncodeToString(append(q.digest[:], body...)), nil
 }
 
+// Rule is what a page token that Parse refuses breaks.
+const Rule = "must be the next_page_token of the page before, of this same method, caller and filters (the page " +
+	"size " +
+	"may change); leave it empty to begin again"
+
 // Parse returns the key in a token of this query. For an empty token ok is false:
 // the list starts at its first page. The error is errs.Invalid on page_token for
 // a token that is malformed or of another query.
@@ -52,7 +57,7 @@ func Parse[K any](q Query, token string) (last K, ok bool, err error) {
 	if token == "" {
 		return last, false, nil
 	}
-	bad := errs.Invalid("page_token", "must be a next_page_token of this same query")
+	bad := errs.Invalid("page_token", Rule)
 	raw, decodeErr := base64.RawURLEncoding.DecodeString(token)
 	if decodeErr != nil || len(raw) < len(q.digest) || [8]byte(raw[:8]) != q.digest {
 		return last, false, bad

@@ -6,10 +6,7 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
-
 	"github.com/purserhq/purser/pkg/config"
-	"github.com/purserhq/purser/pkg/errs"
 )
 
 // Config is a service's settings of its database, from PURSER_DATABASE_*.
@@ -49,18 +46,4 @@ func (c Config) Options(name string, log *slog.Logger) Options {
 		URL: c.URL.Reveal(), Name: name, Lazy: true, Log: log, PgBouncer: c.PgBouncer,
 		MaxOpenConns: c.MaxConns, StatementTimeout: c.StatementTimeout, LockTimeout: c.LockTimeout,
 	}
-}
-
-// Translate returns temporary errors as errs.Unavailable: with reason
-// DATABASE_UNAVAILABLE when [IsUnavailable], with DATABASE_BUSY after a statement
-// timeout or a lock timeout. It returns other errors unchanged.
-func Translate(err error) error {
-	if IsUnavailable(err) {
-		return errs.Unavailable("DATABASE_UNAVAILABLE", "the database is unavailable").Because(err)
-	}
-	var answer *pgconn.PgError
-	if errors.As(err, &answer) && (answer.Code == "57014" || answer.Code == "55P03") {
-		return errs.Unavailable("DATABASE_BUSY", "a statement of the database timed out").Because(err)
-	}
-	return err
 }

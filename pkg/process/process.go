@@ -112,7 +112,7 @@ func (s Service[C]) Run(ctx context.Context, args, environ []string, out, logs i
 	}
 	switch command {
 	case "version":
-		_, err := fmt.Fprintln(out, s.Name, version())
+		_, err := fmt.Fprintln(out, s.Name, Version())
 		return err
 	case "help", "-h", "--help":
 		_, err := fmt.Fprintf(out, "%s [command]\n\n%s\n\n%s\n", s.Name, s.usage(), settings)
@@ -211,8 +211,8 @@ func (s Service[C]) serve(ctx context.Context, c C, level *slog.LevelVar, log *s
 	return r.Run(ctx)
 }
 
-// version returns the module's version, the commit and the Go version.
-func version() string {
+// Version returns the module's version, the commit and the Go version.
+func Version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"

@@ -55,9 +55,13 @@ func Time[T Timestamp](field string, t T) (time.Time, error) {
 		return time.Time{}, nil
 	}
 	if t.CheckValid() != nil {
+		hint := ""
+		if ms := time.UnixMilli(t.GetSeconds()).UTC(); ms.Year() >= 1970 && ms.Year() <= 9999 {
+			hint = "; as milliseconds that would be " + text(ms)
+		}
 		return time.Time{}, errs.Invalid(field, fmt.Sprintf(
-			"must be a time within the years 1 to 9999, got %d seconds and %d nanoseconds since 1970",
-			t.GetSeconds(), t.GetNanos()))
+			"must be a time within the years 1 to 9999, got %d seconds and %d nanoseconds since 1970%s",
+			t.GetSeconds(), t.GetNanos(), hint))
 	}
 	return t.AsTime(), nil
 }

@@ -23,6 +23,7 @@ import (
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	jobsv1 "github.com/purserhq/purser/proto/gen/purser/jobs/v1"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
+	statusv1 "github.com/purserhq/purser/proto/gen/purser/status/v1"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 )
 
@@ -51,16 +52,19 @@ type Clients struct {
 	APIKeys    authv1.ApiKeyServiceClient
 	AuthAdmin  authv1.AdminServiceClient
 	AuthJobs   jobsv1.JobServiceClient
+	AuthStatus statusv1.StatusServiceClient
 
-	Wallets    walletv1.WalletServiceClient
-	Tokens     walletv1.TokenServiceClient // the tokens that wallets hold
-	Balances   walletv1.BalanceServiceClient
-	Prices     walletv1.PriceServiceClient
-	Holdings   walletv1.HoldingsServiceClient
-	WalletJobs jobsv1.JobServiceClient
+	Wallets      walletv1.WalletServiceClient
+	Tokens       walletv1.TokenServiceClient // the tokens that wallets hold
+	Balances     walletv1.BalanceServiceClient
+	Prices       walletv1.PriceServiceClient
+	Holdings     walletv1.HoldingsServiceClient
+	WalletJobs   jobsv1.JobServiceClient
+	WalletStatus statusv1.StatusServiceClient
 
-	Portfolios    portfoliov1.PortfolioServiceClient
-	PortfolioJobs jobsv1.JobServiceClient
+	Portfolios      portfoliov1.PortfolioServiceClient
+	PortfolioJobs   jobsv1.JobServiceClient
+	PortfolioStatus statusv1.StatusServiceClient
 
 	conns []*grpc.ClientConn
 }
@@ -84,18 +88,19 @@ func (c *Clients) dial(cfg Config, more []grpc.DialOption) error {
 	auth, err := c.connect("auth", cfg.Auth, cfg, more,
 		authv1.AccountService_ServiceDesc, authv1.SessionService_ServiceDesc, authv1.IdentityService_ServiceDesc,
 		authv1.TokenService_ServiceDesc, authv1.ApiKeyService_ServiceDesc, authv1.AdminService_ServiceDesc,
-		jobsv1.JobService_ServiceDesc)
+		jobsv1.JobService_ServiceDesc, statusv1.StatusService_ServiceDesc)
 	if err != nil {
 		return err
 	}
 	wallet, err := c.connect("wallet", cfg.Wallet, cfg, more,
 		walletv1.WalletService_ServiceDesc, walletv1.TokenService_ServiceDesc, walletv1.BalanceService_ServiceDesc,
-		walletv1.PriceService_ServiceDesc, walletv1.HoldingsService_ServiceDesc, jobsv1.JobService_ServiceDesc)
+		walletv1.PriceService_ServiceDesc, walletv1.HoldingsService_ServiceDesc, jobsv1.JobService_ServiceDesc,
+		statusv1.StatusService_ServiceDesc)
 	if err != nil {
 		return err
 	}
 	portfolio, err := c.connect("portfolio", cfg.Portfolio, cfg, more,
-		portfoliov1.PortfolioService_ServiceDesc, jobsv1.JobService_ServiceDesc)
+		portfoliov1.PortfolioService_ServiceDesc, jobsv1.JobService_ServiceDesc, statusv1.StatusService_ServiceDesc)
 	if err != nil {
 		return err
 	}
@@ -104,17 +109,18 @@ func (c *Clients) dial(cfg Config, more []grpc.DialOption) error {
 			authv1.NewSessionServiceClient(auth), authv1.NewIdentityServiceClient(auth)
 		c.Keys, c.APIKeys, c.AuthAdmin = authv1.NewTokenServiceClient(auth), authv1.NewApiKeyServiceClient(auth),
 			authv1.NewAdminServiceClient(auth)
-		c.AuthJobs = jobsv1.NewJobServiceClient(auth)
+		c.AuthJobs, c.AuthStatus = jobsv1.NewJobServiceClient(auth), statusv1.NewStatusServiceClient(auth)
 	}
 	if wallet != nil {
 		c.Wallets, c.Tokens, c.Balances = walletv1.NewWalletServiceClient(wallet),
 			walletv1.NewTokenServiceClient(wallet), walletv1.NewBalanceServiceClient(wallet)
-		c.Prices, c.Holdings, c.WalletJobs = walletv1.NewPriceServiceClient(wallet),
-			walletv1.NewHoldingsServiceClient(wallet), jobsv1.NewJobServiceClient(wallet)
+		c.Prices, c.Holdings = walletv1.NewPriceServiceClient(wallet), walletv1.NewHoldingsServiceClient(wallet)
+		c.WalletJobs, c.WalletStatus = jobsv1.NewJobServiceClient(wallet), statusv1.NewStatusServiceClient(wallet)
 	}
 	if portfolio != nil {
-		c.Portfolios, c.PortfolioJobs = portfoliov1.NewPortfolioServiceClient(portfolio),
-			jobsv1.NewJobServiceClient(portfolio)
+		c.Portfolios = portfoliov1.NewPortfolioServiceClient(portfolio)
+		c.PortfolioJobs, c.PortfolioStatus = jobsv1.NewJobServiceClient(portfolio),
+			statusv1.NewStatusServiceClient(portfolio)
 	}
 	if cfg.Credentials != nil {
 		s.tokens, err = cfg.Credentials(c)

@@ -28,6 +28,7 @@ import (
 	"github.com/purserhq/purser/proto/client"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	jobsv1 "github.com/purserhq/purser/proto/gen/purser/jobs/v1"
+	statusv1 "github.com/purserhq/purser/proto/gen/purser/status/v1"
 )
 
 func TestMain(m *testing.M) { testkit.LeakFree(m) }
@@ -286,7 +287,7 @@ func TestEveryServiceHasItsClient(t *testing.T) {
 	}
 	for of, n := range clients {
 		want := 1
-		if of == reflect.TypeFor[jobsv1.JobServiceClient]() {
+		if of == reflect.TypeFor[jobsv1.JobServiceClient]() || of == reflect.TypeFor[statusv1.StatusServiceClient]() {
 			want = 3 // of auth, wallet and portfolio
 		}
 		if n != want {

@@ -15,13 +15,13 @@ const root = "../.."
 func checkout(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	for _, path := range []string{"buf.yaml", "proto/purser", "docs/examples/ledger/proto", ".build/protodeps"} {
+	for _, path := range []string{"buf.yaml", "proto/purser", "docs/examples/ledger/proto", "third_party"} {
 		to := filepath.Join(dir, path)
 		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 			t.Fatal(err)
 		}
 		if out, err := exec.Command("cp", "-r", filepath.Join(root, path), to).CombinedOutput(); err != nil {
-			t.Fatalf("copy %s: %v\n%s(make tools protodeps makes what is missing)", path, err, out)
+			t.Fatalf("copy %s: %v\n%s(make tools makes what is missing)", path, err, out)
 		}
 	}
 	return dir

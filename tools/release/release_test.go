@@ -97,7 +97,7 @@ func TestAReleaseCanBeRequiredFromOutsideTheTreeWithoutReplace(t *testing.T) {
 	clone := filepath.Join(t.TempDir(), "purser")
 	must(t, root, nil, "git", "clone", "--quiet", "--no-tags", "--shared", ".", clone)
 	// What is not committed yet is tested too.
-	for _, path := range append([]string{"tools/release.sh"}, names...) {
+	for _, path := range append([]string{"tools/release.sh", "tools/publish", "third_party"}, names...) {
 		must(t, root, nil, "cp", "-r", path, filepath.Join(clone, filepath.Dir(path))+"/")
 	}
 	who := []string{"GIT_AUTHOR_NAME=t", "GIT_AUTHOR_EMAIL=t@example.com", "GIT_COMMITTER_NAME=t",
@@ -125,6 +125,12 @@ func TestAReleaseCanBeRequiredFromOutsideTheTreeWithoutReplace(t *testing.T) {
 	}
 	if out := must(t, clone, nil, "git", "status", "--porcelain"); out != "" {
 		t.Errorf("files of the checkout changed:\n%s", out)
+	}
+
+	for _, name := range []string{"purser.protoset", "purser-contracts.tar.gz"} {
+		if f, err := os.Stat(filepath.Join(clone, "bin", "release", name)); err != nil || f.Size() < 10_000 {
+			t.Errorf("the release has no %s for clients in other languages: %v", name, err)
+		}
 	}
 
 	// The release commit itself builds, also the modules that are not released.

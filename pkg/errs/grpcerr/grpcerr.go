@@ -1,7 +1,7 @@
 // Package grpcerr converts the typed errors of package errs to gRPC statuses and
 // back, so that an error means the same on both sides of a call. The details
-// follow AIP-193: google.rpc.ErrorInfo (domain "purser"), BadRequest for field
-// violations, RetryInfo for when to retry.
+// follow AIP-193: google.rpc.ErrorInfo (domain "purser", with the metadata),
+// BadRequest for field violations, RetryInfo for when to retry.
 //
 // An error without a kind becomes INTERNAL, without its text.
 package grpcerr
@@ -72,8 +72,20 @@ func unclassified(c codes.Code) bool {
 // loses all its details.
 func valid(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
+func validAll(metadata map[string]string) map[string]string {
+	if len(metadata) == 0 {
+		return nil
+	}
+	out := make(map[string]string, len(metadata))
+	for name, value := range metadata {
+		out[valid(name)] = valid(value)
+	}
+	return out
+}
+
 func withDetails(s *status.Status, e *errs.Error) *status.Status {
-	details := []protoadapt.MessageV1{&errdetails.ErrorInfo{Reason: valid(e.Reason), Domain: Domain}}
+	details := []protoadapt.MessageV1{&errdetails.ErrorInfo{Reason: valid(e.Reason), Domain: Domain,
+		Metadata: validAll(e.Metadata)}}
 	if len(e.Violations) > 0 {
 		b := &errdetails.BadRequest{}
 		for _, v := range e.Violations[:min(len(e.Violations), maxViolations)] {
@@ -110,7 +122,7 @@ func FromError(err error) error {
 	for _, d := range s.Details() {
 		switch d := d.(type) {
 		case *errdetails.ErrorInfo:
-			e.Reason = d.GetReason()
+			e.Reason, e.Metadata = d.GetReason(), d.GetMetadata()
 		case *errdetails.BadRequest:
 			for _, v := range d.GetFieldViolations() {
 				e.Violations = append(e.Violations, errs.Violation{Field: v.GetField(), Rule: v.GetDescription()})

@@ -71,7 +71,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	verifier := authn.NewVerifier(ring, authn.Options{Issuer: cfg.Issuer, Revoked: revocations.Revoked})
 
 	mails := store.NewMails(b.DB)
-	mailSender, err := newMailSender(b.Group, mails, cfg.Mail, log)
+	mailSender, err := newMailSender(b, mails, cfg.Mail)
 	if err != nil {
 		return nil, err
 	}
@@ -110,6 +110,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	if err != nil {
 		return nil, err
 	}
+	server.CheckMessages(rpc.Check(accounts, apiKeys, walletSignIn))
 	floor, currentAuthority := rpc.NewFloor(cfg.Floor), store.NewAuthority(b.DB)
 	authv1.RegisterAccountServiceServer(server, rpc.NewAccountServer(accounts, limiter, floor))
 	authv1.RegisterSessionServiceServer(server, rpc.NewSessionServer(sessions, secondFactors, serviceAccounts, limiter,
@@ -124,11 +125,12 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	}))
 	scheduled.Register(server, chassis.TriggerChecks{InTx: store.TriggerJob})
 
+	watchSignIn(b, cfg)
 	a := &App{}
 	if a.App, err = b.Listen(ctx, server); err != nil {
 		return nil, err
 	}
-	pages, err := httpHandler(cfg, web.Handler(cfg.Issuer, ring), identityProviders, limiter, log)
+	pages, err := httpHandler(cfg, web.Handler(cfg.Issuer, cfg.baseURL(), ring), identityProviders, limiter, log)
 	if err != nil {
 		return nil, err
 	}

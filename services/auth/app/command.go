@@ -96,8 +96,9 @@ func grant(ctx context.Context, accounts *store.Accounts, email string, unverifi
 		}
 		return nil
 	})
-	if errs.Is(err, errs.KindNotFound) {
-		return fmt.Errorf("no account has the address %s: register it first: %w", email, err)
+	if e := errs.As(err); e != nil && e.Kind == errs.KindNotFound {
+		return &errs.Error{Kind: e.Kind, Reason: e.Reason,
+			Message: fmt.Sprintf("no account has the address %s: register it first", email)}
 	}
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -23,11 +24,14 @@ import (
 // Config of the auth service, read from PURSER_*.
 type Config struct {
 	chassis.Config
-	// HTTPAddr serves the key set.
-	HTTPAddr string      `env:"HTTP_ADDR" envDefault:"127.0.0.1:0"`
-	Cache    CacheConfig `envPrefix:"CACHE_"`
-	// Issuer that tokens name: the base URL of this service's HTTP port as
-	// verifiers see it.
+	// HTTPAddr serves the key set, the discovery documents and the hosted pages.
+	HTTPAddr string `env:"HTTP_ADDR" envDefault:"127.0.0.1:0"`
+	// BaseURL is the URL at which verifiers and browsers reach the HTTP port: the
+	// discovery documents name the key set under it. The issuer when empty.
+	BaseURL string      `env:"HTTP_BASE_URL"`
+	Cache   CacheConfig `envPrefix:"CACHE_"`
+	// Issuer that tokens name. Verifiers that read a discovery document look for it
+	// under this URL, so it should be one that leads to the HTTP port.
 	Issuer string `env:"ISSUER,required,notEmpty"`
 	// KEK seals the private keys at rest: 32 bytes in base64, best from
 	// PURSER_KEK_FILE.
@@ -83,9 +87,7 @@ func (c Config) Validate() error {
 		c.revocations().Validate(), c.Cache.Validate(), chassis.CheckCron("PURSER_KEYS_ROTATION_CRON", c.Keys.Cron),
 		c.Session.Validate(), c.Attempts.Validate(), c.Mail.Validate(), c.OAuth.Validate(), c.SIWE.Validate(),
 		c.ChainRPCURLs.Check("PURSER_CHAIN_RPC_URLS")}
-	if c.Issuer != "" && !config.IsHTTPURL(c.Issuer) {
-		found = append(found, errors.New("PURSER_ISSUER must be an http or https URL"))
-	}
+	found = append(found, checkBase("PURSER_ISSUER", c.Issuer), checkBase("PURSER_HTTP_BASE_URL", c.BaseURL))
 	if c.KEK != "" {
 		if _, err := c.sealer(); err != nil {
 			found = append(found, err)
@@ -108,6 +110,18 @@ func (c Config) Validate() error {
 	}
 	return errors.Join(found...)
 }
+
+// checkBase returns an error, naming the variable, unless its value is empty or a URL to which
+// paths can be appended (RFC 8414, section 2: no query, no fragment).
+func checkBase(variable, value string) error {
+	if value == "" || config.IsHTTPURL(value) && !strings.ContainsAny(value, "?#") {
+		return nil
+	}
+	return fmt.Errorf("%s must be an http or https URL without a query or fragment", variable)
+}
+
+// baseURL is the URL of the HTTP port for verifiers and browsers, without a slash at its end.
+func (c Config) baseURL() string { return strings.TrimRight(cmp.Or(c.BaseURL, c.Issuer), "/") }
 
 // policy of the keys, with what it takes from the sessions'.
 func (c Config) policy() signing.Policy {

@@ -212,7 +212,7 @@ func TestALoginCodeNeedsItsVerifier(t *testing.T) {
 }
 
 func TestOverHTTPSTheCookieIsForThisHostOnly(t *testing.T) {
-	s, _ := withProvider(t, "PURSER_OAUTH_BASE_URL=https://auth.example")
+	s, _ := withProvider(t, "PURSER_HTTP_BASE_URL=https://auth.example")
 	resp, err := browser(t).Get(s.http + "/oauth/corp/start?" + url.Values{"return_to": {returnTo}}.Encode())
 	if err != nil {
 		t.Fatal(err)

@@ -2,25 +2,31 @@ package app
 
 import (
 	"context"
-	"log/slog"
+	"time"
 
-	"github.com/purserhq/purser/pkg/lifecycle"
 	"github.com/purserhq/purser/services/auth/internal/mail"
 	"github.com/purserhq/purser/services/auth/internal/store"
+	"github.com/purserhq/purser/services/internal/chassis"
+	"github.com/purserhq/purser/services/internal/dependency"
 )
 
-// newMailSender adds to g a loop that sends mails as soon as they are queued. It
+// newMailSender adds to b a loop that sends mails as soon as they are queued. It
 // returns nil when no SMTP server is set.
-func newMailSender(g *lifecycle.Group, mails *store.Mails, cfg mail.Config, log *slog.Logger) (*mail.Outbox, error) {
+func newMailSender(b *chassis.Builder, mails *store.Mails, cfg mail.Config) (*mail.Outbox, error) {
 	if cfg.Addr == "" {
-		log.Warn("PURSER_SMTP_ADDR is not set: no mail is sent, mails wait in the outbox")
+		b.Log.Warn("PURSER_SMTP_ADDR is not set: no mail is sent, mails wait in the outbox")
 		return nil, nil //nolint:nilnil // the SMTP server is optional
 	}
 	carrier, err := mail.NewSMTP(cfg)
 	if err != nil {
 		return nil, err
 	}
-	sender := mail.NewOutbox(mails, carrier, cfg.Attempts, log)
-	g.Loop("mails", func(ctx context.Context) error { return sender.Run(ctx, mails.Queued()) })
+	b.DependsOn(dependency.Check{
+		Name: "mail", Address: cfg.Addr, Ask: carrier.Ask, Interval: dependency.Far, Timeout: 5 * time.Second,
+		Secrets: []string{cfg.User, cfg.Password.Reveal()},
+		Effect:  "Mails with codes wait in the outbox, so that nobody can verify an address or reset a password.",
+	})
+	sender := mail.NewOutbox(mails, carrier, cfg.Attempts, b.Log)
+	b.Group.Loop("mails", func(ctx context.Context) error { return sender.Run(ctx, mails.Queued()) })
 	return sender, nil
 }

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/purserhq/purser/pkg/cache"
-	"github.com/purserhq/purser/pkg/config"
 	"github.com/purserhq/purser/services/auth/internal/attempts"
 	"github.com/purserhq/purser/services/auth/internal/audit"
 	"github.com/purserhq/purser/services/auth/internal/challenge"
@@ -32,9 +31,6 @@ type OAuthConfig struct {
 	// Providers is a JSON array, best from PURSER_OAUTH_PROVIDERS_FILE: see
 	// docs/sign-in.md. None when empty.
 	Providers idp.List `env:"PROVIDERS"`
-	// BaseURL of the hosted pages as browsers see this service's HTTP port; the
-	// issuer when empty.
-	BaseURL string `env:"BASE_URL"`
 	// RedirectURIs of apps that call StartOAuth, ReturnTo where the hosted pages
 	// may send somebody: each letter by letter, separated by commas.
 	RedirectURIs []string `env:"REDIRECT_URIS"`
@@ -48,9 +44,6 @@ type OAuthConfig struct {
 // Validate reports every error in c.
 func (c OAuthConfig) Validate() error {
 	errs := []error{c.Providers.Validate()}
-	if c.BaseURL != "" && !config.IsHTTPURL(c.BaseURL) {
-		errs = append(errs, errors.New("PURSER_OAUTH_BASE_URL must be an http or https URL"))
-	}
 	for _, list := range []struct {
 		name string
 		urls []string
@@ -99,13 +92,6 @@ func isReturnAddress(text string) bool {
 	return strings.Contains(u.Scheme, ".")
 }
 
-func (c Config) oauthBase() string {
-	if c.OAuth.BaseURL != "" {
-		return strings.TrimRight(c.OAuth.BaseURL, "/")
-	}
-	return strings.TrimRight(c.Issuer, "/")
-}
-
 // newOAuth wires signing in with identity providers.
 func newOAuth(cfg Config, redis cache.Redis, identities *identity.Service, sessions *session.Service,
 	events audit.Recorder) *oauth.Service {
@@ -115,7 +101,7 @@ func newOAuth(cfg Config, redis cache.Redis, identities *identity.Service, sessi
 		Codes:      once[oauth.LoginCode](redis, "login_code"),
 		Identities: identities, Sessions: sessions, Audit: events, Now: time.Now,
 	}, oauth.Addresses{AppRedirectURIs: cfg.OAuth.RedirectURIs, ReturnURLs: cfg.OAuth.ReturnTo,
-		Callback: cfg.oauthBase() + web.CallbackPath})
+		Callback: cfg.baseURL() + web.CallbackPath})
 }
 
 // once keeps challenges of one kind in Redis.
@@ -129,7 +115,7 @@ func httpHandler(cfg Config, keys *http.ServeMux, o *oauth.Service, l *attempts.
 	log *slog.Logger) (http.Handler,
 	error) {
 	proxies, err := cfg.OAuth.proxies()
-	web.Pages{OAuth: o, Attempts: l, Secure: strings.HasPrefix(cfg.oauthBase(), "https://"), Proxies: proxies,
+	web.Pages{OAuth: o, Attempts: l, Secure: strings.HasPrefix(cfg.baseURL(), "https://"), Proxies: proxies,
 		Log: log}.Register(keys)
-	return keys, err
+	return web.Under(cfg.baseURL(), keys), err
 }

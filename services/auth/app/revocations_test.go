@@ -3,11 +3,15 @@ package app_test
 import (
 	"context"
 	"log/slog"
+	"net"
 	"sync"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc"
+	grpccodes "google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 
 	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/errs"
@@ -236,6 +240,63 @@ func TestTheStreamsOfAnAddressAreLimited(t *testing.T) {
 	want(t, err, errs.KindExhausted, "TOO_MANY_STREAMS")
 	cancel()
 	testkit.Eventually(t, time.Minute, func() bool { _, err := open(); return err == nil })
+}
+
+// One address opens streams as fast as it can. Another address, and a service account at the attacker's own address,
+// still get theirs; without an identity the attacker's neighbours do not, which is the control.
+func TestAnAddressThatTakesAllItsStreamsDeniesThemToNobodyElse(t *testing.T) {
+	s := start(t, "PURSER_REVOCATIONS_STREAMS_PER_ADDRESS=50")
+	account := s.serve(t, s.asAdmin(t), "verifier")
+	from := func(ip string) authv1.TokenServiceClient {
+		conn, err := grpc.NewClient("passthrough:///"+s.addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
+			grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+				d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}}
+				return d.DialContext(ctx, "tcp", addr)
+			}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		return authv1.NewTokenServiceClient(conn)
+	}
+	open := func(ctx context.Context, c authv1.TokenServiceClient) error {
+		stream, err := c.WatchRevocations(ctx, &authv1.WatchRevocationsRequest{})
+		if err == nil {
+			_, err = stream.Recv()
+		}
+		return err
+	}
+	attacker, taken := from("127.0.0.1"), 0
+	for range 200 {
+		if open(t.Context(), attacker) == nil {
+			taken++
+		}
+	}
+	if taken != 50 {
+		t.Fatalf("the attacker has %d", taken)
+	}
+	neighbour := from("127.0.0.1")
+	if err := open(t.Context(), neighbour); status.Code(err) != grpccodes.ResourceExhausted {
+		t.Errorf("the control: a neighbour without an identity gets %v", err)
+	}
+	for range 10 {
+		if err := open(account, neighbour); err != nil {
+			t.Errorf("a service account at the attacker's address: %v", err)
+		}
+		if err := open(t.Context(), from("127.0.0.2")); err != nil {
+			t.Errorf("another address: %v", err)
+		}
+	}
+	s.register(t, "eve@example.com")
+	user := grpcclient.WithToken(t.Context(), s.login(t, "eve@example.com").GetAccessToken())
+	for what, ctx := range map[string]context.Context{
+		"a user, of whom anybody can register many": user,
+		"a token that is none":                      grpcclient.WithToken(t.Context(), "nonsense"),
+	} {
+		if err := open(ctx, attacker); status.Code(err) != grpccodes.ResourceExhausted {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
 }
 
 func TestAReplicaThatCanNotReadTheDatabaseEndsItsStreams(t *testing.T) {

@@ -19,10 +19,7 @@ CREATE TABLE users (
     first_name         text        NOT NULL DEFAULT '',
     last_name          text        NOT NULL DEFAULT '',
     bio                text        NOT NULL DEFAULT '',
-    time_zone          text        NOT NULL DEFAULT '',
-    preferred_currency text        NOT NULL DEFAULT '',
     picture_url        text        NOT NULL DEFAULT '',
-    notifications      jsonb       NOT NULL DEFAULT '{}',
     CONSTRAINT users_email_is_lower_case CHECK (email = lower(email))
 );
 CREATE INDEX users_email_prefix ON users (email text_pattern_ops);

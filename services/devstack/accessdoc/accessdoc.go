@@ -16,6 +16,7 @@ import (
 	_ "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	_ "github.com/purserhq/purser/proto/gen/purser/jobs/v1"
 	_ "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
+	_ "github.com/purserhq/purser/proto/gen/purser/status/v1"
 	_ "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	authapp "github.com/purserhq/purser/services/auth/app"
 )

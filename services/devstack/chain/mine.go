@@ -2,11 +2,13 @@ package chain
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/ethereum/go-ethereum/core"
 	"github.com/ethereum/go-ethereum/core/types"
+	"golang.org/x/sync/errgroup"
 )
 
 const (
@@ -59,31 +61,49 @@ func (c *Chain) due() []uint64 {
 	}
 }
 
-// fill adds a block for each of the times.
+// fill adds a block for each of the times. A batch is made while the one before it
+// is stored.
 func (c *Chain) fill(ctx context.Context, times []uint64) error {
-	for done := 0; done < len(times); {
-		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("chain: %d of %d blocks made: %w", done, len(times), err)
-		}
-		batch := times[done:min(done+batchSize, len(times))]
-		if err := c.extend(batch, nil); err != nil {
+	bc := c.eth.BlockChain()
+	parent := bc.GetBlock(bc.CurrentBlock().Hash(), bc.CurrentBlock().Number.Uint64())
+	var storing errgroup.Group
+	for made := 0; made < len(times); {
+		batch := times[made:min(made+batchSize, len(times))]
+		blocks, err := c.generate(parent, batch, nil)
+		if err := errors.Join(err, storing.Wait()); err != nil {
 			return err
 		}
-		done += len(batch)
-		c.options.Progress(done, len(times))
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("chain: %d of %d blocks made: %w", made, len(times), err)
+		}
+		parent, made = blocks[len(blocks)-1], made+len(batch)
+		storing.Go(func() error {
+			if err := c.store(blocks); err != nil {
+				return err
+			}
+			c.options.Progress(made, len(times))
+			return nil
+		})
 	}
-	return nil
+	return storing.Wait()
 }
 
 // extend makes a block for each of the times, which must be after the head and
 // rise, stores them, and makes the last of them the head. Every block carries the
 // plan's steps since the one before it; the last one begins with pending.
 func (c *Chain) extend(times []uint64, pending []*types.Transaction) error {
-	if err := c.options.checkSpace(); err != nil {
+	bc := c.eth.BlockChain()
+	head := bc.CurrentBlock()
+	blocks, err := c.generate(bc.GetBlock(head.Hash(), head.Number.Uint64()), times, pending)
+	if err != nil {
 		return err
 	}
-	blocks, err := c.generate(times, pending)
-	if err != nil {
+	return c.store(blocks)
+}
+
+// store stores blocks and makes the last of them the head.
+func (c *Chain) store(blocks types.Blocks) error {
+	if err := c.options.checkSpace(); err != nil {
 		return err
 	}
 	if _, err := c.eth.BlockChain().InsertChain(blocks); err != nil {
@@ -96,8 +116,12 @@ func (c *Chain) extend(times []uint64, pending []*types.Transaction) error {
 	return nil
 }
 
-// generate makes the blocks without storing them.
-func (c *Chain) generate(times []uint64, pending []*types.Transaction) (blocks types.Blocks, err error) {
+// generate makes the blocks after parent. It stores their state, and not the blocks.
+func (c *Chain) generate(parent *types.Block, times []uint64, pending []*types.Transaction) (blocks types.Blocks,
+	err error) {
+	if err := c.options.checkSpace(); err != nil {
+		return nil, err
+	}
 	defer func() {
 		// core.GenerateChain reports everything by a panic.
 		if p := recover(); p != nil {
@@ -105,9 +129,7 @@ func (c *Chain) generate(times []uint64, pending []*types.Transaction) (blocks t
 		}
 	}()
 	bc := c.eth.BlockChain()
-	head := bc.CurrentBlock()
-	parent := bc.GetBlock(head.Hash(), head.Number.Uint64())
-	before := head.Time
+	before := parent.Time()
 	blocks, _ = core.GenerateChain(bc.Config(), parent, bc.Engine(), c.eth.ChainDb(), len(times),
 		func(i int, gen *core.BlockGen) {
 			gen.OffsetTime(int64(times[i]) - int64(gen.Timestamp()))

@@ -30,6 +30,8 @@ type browser struct {
 	t   *testing.T
 	ctx context.Context //nolint:containedctx // chromedp keeps the page in it
 
+	last []string // what shows read last
+
 	mu       sync.Mutex
 	requests []string
 	errors   []string
@@ -144,14 +146,17 @@ func (b *browser) text(selector string) []string {
 // shows waits until the text is in an element that the selector finds.
 func (b *browser) shows(selector, text string) {
 	b.t.Helper()
+	shown := false
 	b.t.Cleanup(func() {
-		if b.t.Failed() {
-			b.t.Logf("waited for %q in %s", text, selector)
+		if !shown {
+			b.t.Logf("waited for %q in %s, where there is %q", text, selector, b.last)
 		}
 	})
 	testkit.Eventually(b.t, pageTimeout, func() bool {
-		return strings.Contains(strings.Join(b.text(selector), "\n"), text)
+		b.last = b.text(selector)
+		return strings.Contains(strings.Join(b.last, "\n"), text)
 	})
+	shown = true
 }
 
 // scheme sets the preferred colour scheme, light or dark.
@@ -215,34 +220,17 @@ func (b *browser) screenshot(path string) {
 	}
 }
 
-// lowContrast lists the texts whose contrast with their background is under 4.5 to 1, the minimum of
-// WCAG 2.2 at level AA.
-func (b *browser) lowContrast() []string {
+// resize sets the width of the page.
+func (b *browser) resize(width int64) {
 	b.t.Helper()
-	return eval[[]string](b, `(() => {
-		const parse = (c) => (c.match(/[\d.]+/g) || []).map(Number);
-		const linear = (v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
-		const luminance = ([r, g, b]) => [r, g, b].map((v) => linear(v / 255))
-			.reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-		const blend = (under, [r, g, b, a]) => [r, g, b].map((v, i) => v * a + under[i] * (1 - a));
-		const background = (e) => {
-			const layers = [];
-			for (let up = e; up; up = up.parentElement) {
-				const c = parse(getComputedStyle(up).backgroundColor);
-				layers.push([c[0], c[1], c[2], c[3] ?? 1]);
-				if ((c[3] ?? 1) === 1) { break; }
-			}
-			return layers.reverse().reduce(blend, [255, 255, 255]);
-		};
-		const out = [];
-		for (const e of document.querySelectorAll("body *")) {
-			const own = [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
-			if (!own || !e.checkVisibility()) { continue; }
-			const [a, b] = [luminance(parse(getComputedStyle(e).color)), luminance(background(e))];
-			const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-			const name = e.tagName + "." + e.className;
-			if (ratio < 4.5) { out.push(name + " " + ratio.toFixed(2) + ": " + e.textContent.trim().slice(0, 40)); }
-		}
-		return out;
-	})()`)
+	call(b, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: width, Height: 1000,
+		DeviceScaleFactor: 1})
+}
+
+// fill types into a field of the page, in place of what is there.
+func (b *browser) fill(selector, text string) {
+	b.t.Helper()
+	quoted, _ := json.Marshal(selector)
+	b.do(chromedp.Evaluate[chromedp.Void]("document.querySelector("+string(quoted)+").value = ''"),
+		chromedp.SendKeys(chromedp.CSS(selector), text))
 }

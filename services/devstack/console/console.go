@@ -1,11 +1,15 @@
-// Package console serves a web page that shows the suite at work: the value of the demo user's
-// portfolio, the signing keys, the job runs and the latest traces. It is part of devstack only.
+// Package console serves a web page that shows the suite at work: the value of the demo's portfolio or that of whoever
+// has signed in, the services and what they depend on, the signing keys, the job runs and the latest traces. It is
+// part of devstack only.
 //
-// It promises: it calls the services over gRPC as any client would and only reads; no token leaves
-// this process; while a service is unavailable the page keeps showing its last data, with their time.
+// It promises: it calls the services over gRPC as any client would, and only reads, apart from signing an account in
+// and out; no token leaves this process; a browser that has signed in has the random id of its session, in a cookie;
+// while a service is unavailable the page keeps showing its last data, with their time.
 //
-// Limits: for development. Every user of this machine can read the page. It listens on loopback and
-// refuses requests with another Host header, which protects it from DNS rebinding by other web pages.
+// Limits: for development, without TLS. Every user of this machine can read the page and with it the demo's
+// portfolio. Browsers send the cookie to every port of the host, so a server on another port of this machine that the
+// browser is sent to could use the session. It listens on loopback and refuses requests with another Host header,
+// which protects it from DNS rebinding by other web pages, and forms of other pages.
 package console
 
 import (
@@ -18,6 +22,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -40,10 +45,12 @@ type Options struct {
 	// Addr is the loopback address to listen on.
 	Addr      string
 	Endpoints suite.Endpoints
-	// Email and Password of the user whose portfolio is shown.
+	// Email and Password of the user whose portfolio is shown to who has not signed in; may be empty.
 	Email, Password string
-	// NoUser is shown in place of a portfolio when Email is empty.
+	// NoUser says why there is no such user.
 	NoUser string
+	// ExampleAccount is a CAIP-10 account for the commands that add a wallet; may be empty.
+	ExampleAccount string
 	// Secret of the console's service account, see EnsureServiceAccount.
 	Secret string
 	// Refresh is how often an open page asks for new data; 2 seconds when zero.
@@ -62,8 +69,10 @@ type Console struct {
 	page     *template.Template
 	sections map[string][]*panel
 	traces   *traces.Ring
-	noUser   string
-	refresh  time.Duration
+	// demo is the portfolio for who has not signed in; may be nil.
+	demo     *viewer
+	signedIn *sessions
+	options  Options
 	log      *slog.Logger
 }
 
@@ -89,11 +98,13 @@ func Start(ctx context.Context, o Options) (*Console, error) {
 	}
 	c := &Console{
 		listener: l, served: make(chan error, 1), services: s, page: page,
-		sections: s.sections(), traces: o.Traces, noUser: o.NoUser,
-		refresh: o.Refresh, log: o.Log,
+		sections: s.sections(), traces: o.Traces, options: o, signedIn: newSessions(), log: o.Log,
 	}
-	c.server = &http.Server{Handler: localReadsOnly(l.Addr(), c.routes()), ReadHeaderTimeout: 5 * time.Second,
-		MaxHeaderBytes: 16 << 10}
+	if o.Email != "" {
+		c.demo = s.newViewer(o.Email, o.Password, nil)
+	}
+	c.server = &http.Server{Handler: guarded(l.Addr(), c.routes()), ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10}
 	go func() { c.served <- c.server.Serve(l) }()
 	return c, nil
 }
@@ -101,66 +112,51 @@ func Start(ctx context.Context, o Options) (*Console, error) {
 // URL of the page.
 func (c *Console) URL() string { return "http://" + c.listener.Addr().String() + "/" }
 
-// Close stops the console at once.
+// Close stops the console at once and ends the sessions of who has signed in.
 func (c *Console) Close() error {
 	err := c.server.Close()
 	if ended := <-c.served; !errors.Is(ended, http.ErrServerClosed) {
 		err = errors.Join(err, ended)
 	}
+	c.endAll(c.signedIn.removeAll())
 	return errors.Join(err, c.services.close())
 }
 
 func (c *Console) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { c.render(w, r, "page") })
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
+		c.renderPage(w, r, signInForm{}, http.StatusOK)
+	})
 	mux.HandleFunc("GET /panel/{name}", func(w http.ResponseWriter, r *http.Request) {
 		name := r.PathValue("name")
-		if c.sections[name] == nil && name != "traces" && name != "days" {
+		if !slices.Contains(panels(), name) {
 			http.NotFound(w, r)
 			return
 		}
 		c.render(w, r, name)
 	})
+	mux.HandleFunc("GET /trace/{id}", c.serveTrace)
 	mux.HandleFunc("GET /value.json", c.serveChart)
+	mux.HandleFunc("POST /sign-in", c.signIn)
+	mux.Handle("GET /sign-in", http.RedirectHandler("/", http.StatusSeeOther)) // the address after a refusal
+	mux.HandleFunc("POST /sign-out", c.signOut)
 	files, _ := fs.Sub(assets, "assets") // the folder is embedded
 	mux.Handle("GET /assets/", http.StripPrefix("/assets/", http.FileServerFS(files)))
 	return mux
 }
 
-// localReadsOnly refuses requests that write and requests whose Host header is not one of this
-// server's own addresses, such as a name of another web page that resolves to it (DNS rebinding).
-func localReadsOnly(self net.Addr, next http.Handler) http.Handler {
-	_, port, _ := net.SplitHostPort(self.String())
-	own := map[string]bool{self.String(): true, net.JoinHostPort("127.0.0.1", port): true,
-		net.JoinHostPort("localhost", port): true}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h := w.Header()
-		h.Set("Content-Security-Policy", "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors "+
-			"'none'")
-		h.Set("Cross-Origin-Resource-Policy", "same-origin")
-		h.Set("Referrer-Policy", "no-referrer")
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Cache-Control", "private, no-cache")
-		switch {
-		case !own[r.Host]:
-			http.Error(w, "the console answers at http://"+self.String()+"/", http.StatusMisdirectedRequest)
-		case r.Method != http.MethodGet && r.Method != http.MethodHead:
-			h.Set("Allow", "GET, HEAD")
-			http.Error(w, "the console only reads", http.StatusMethodNotAllowed)
-		default:
-			next.ServeHTTP(w, r)
-		}
-	})
-}
-
-// panelStates loads the panels of these sections concurrently.
-func (c *Console) panelStates(ctx context.Context, names ...string) map[string][]state {
+// panelStates loads the panels of these sections concurrently: those of all viewers and those of one, who may be nil.
+func (c *Console) panelStates(ctx context.Context, v *viewer, names ...string) map[string][]state {
 	found := map[string][]state{}
 	var all sync.WaitGroup
 	for _, name := range names {
-		states := make([]state, len(c.sections[name]))
+		panels := c.sections[name]
+		if panels == nil && v != nil {
+			panels = v.sections[name]
+		}
+		states := make([]state, len(panels))
 		found[name] = states
-		for i, p := range c.sections[name] {
+		for i, p := range panels {
 			all.Go(func() { states[i] = p.refresh(ctx) })
 		}
 	}

@@ -15,28 +15,46 @@ import (
 	"github.com/purserhq/purser/services/devstack/suite"
 )
 
-func TestTheConsoleAnswersOnlyReadsAddressedToThisMachine(t *testing.T) {
+func TestTheConsoleAnswersOnlyItsOwnPageOnThisMachine(t *testing.T) {
+	none := [2]string{"X-None", ""}
 	self := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 7611}
-	h := localReadsOnly(self, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	h := guarded(self, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "the page")
 	}))
 	for name, tt := range map[string]struct {
 		method, host string
+		header       [2]string
 		want         int
 	}{
-		"by its address":                                  {"GET", "127.0.0.1:7611", http.StatusOK},
-		"by the name of this machine":                     {"HEAD", "localhost:7611", http.StatusOK},
-		"by a foreign name that resolves to this machine": {"GET", "evil.example:7611", http.StatusMisdirectedRequest},
-		"by a foreign name that begins like it": {"GET", "localhost.evil.example:7611",
+		"by its address":              {"GET", "127.0.0.1:7611", none, http.StatusOK},
+		"by the name of this machine": {"HEAD", "localhost:7611", none, http.StatusOK},
+		"by a foreign name that resolves to this machine": {"GET", "evil.example:7611", none,
 			http.StatusMisdirectedRequest},
-		"by another port":                  {"GET", "127.0.0.1:80", http.StatusMisdirectedRequest},
-		"without a port":                   {"GET", "localhost", http.StatusMisdirectedRequest},
-		"a write":                          {"POST", "127.0.0.1:7611", http.StatusMethodNotAllowed},
-		"a CORS preflight of another page": {"OPTIONS", "127.0.0.1:7611", http.StatusMethodNotAllowed},
+		"by a foreign name that begins like it": {"GET", "localhost.evil.example:7611", none,
+			http.StatusMisdirectedRequest},
+		"by another port":                  {"GET", "127.0.0.1:80", none, http.StatusMisdirectedRequest},
+		"without a port":                   {"GET", "localhost", none, http.StatusMisdirectedRequest},
+		"another method":                   {"PUT", "127.0.0.1:7611", none, http.StatusMethodNotAllowed},
+		"a CORS preflight of another page": {"OPTIONS", "127.0.0.1:7611", none, http.StatusMethodNotAllowed},
+		"a form of its own page": {"POST", "127.0.0.1:7611", [2]string{"Sec-Fetch-Site", "same-origin"},
+			http.StatusOK},
+		"a form of another site": {"POST", "127.0.0.1:7611", [2]string{"Sec-Fetch-Site", "cross-site"},
+			http.StatusForbidden},
+		"a form of another port of this machine": {"POST", "127.0.0.1:7611", [2]string{"Sec-Fetch-Site", "same-site"},
+			http.StatusForbidden},
+		"a form of its own page, by an older browser": {"POST", "127.0.0.1:7611",
+			[2]string{"Origin", "http://127.0.0.1:7611"}, http.StatusOK},
+		"a form of another port, by an older browser": {"POST", "127.0.0.1:7611",
+			[2]string{"Origin", "http://127.0.0.1:80"}, http.StatusForbidden},
+		"a form of a page without an origin": {"POST", "127.0.0.1:7611", [2]string{"Origin", "null"},
+			http.StatusForbidden},
+		"a form by a foreign name": {"POST", "evil.example:7611", [2]string{"Sec-Fetch-Site", "same-origin"},
+			http.StatusMisdirectedRequest},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := httptest.NewRequestWithContext(t.Context(), tt.method, "/", nil)
 			r.Host = tt.host
+			r.Header.Set(tt.header[0], tt.header[1])
 			w := httptest.NewRecorder()
 			h.ServeHTTP(w, r)
 			if w.Code != tt.want {
@@ -103,34 +121,45 @@ func TestAPanelKeepsItsDataWhileItsServiceIsUnavailable(t *testing.T) {
 	}
 }
 
-func TestAChangeIsShownOnlyIfTheHistoryCoversItsPeriod(t *testing.T) {
-	newest := time.Date(2026, 1, 10, 12, 0, 0, 0, time.UTC)
+func TestAChangeIsMoneyAndShownOnlyIfTheHistoryCoversItsPeriod(t *testing.T) {
+	now := time.Date(2026, 1, 10, 12, 30, 0, 0, time.UTC)
 	points := func(hours int) []point {
 		var out []point
 		for i := hours; i >= 0; i-- {
-			out = append(out, point{Time: newest.Add(-time.Duration(i) * time.Hour), Value: "100"})
+			out = append(out, point{Time: now.Truncate(time.Hour).Add(-time.Duration(i) * time.Hour), Value: "100",
+				Complete: true})
 		}
-		out[len(out)-1].Value = "101.5"
 		return out
 	}
+	incomplete := points(72)
+	incomplete[72-23].Complete = false // the first of the last 24 hours
 	for name, tt := range map[string]struct {
 		points []point
 		want   string
 	}{
-		"none":       {nil, ""},
-		"an hour":    {points(1), ""},
-		"a day":      {points(24), "+1.50 %"},
-		"three days": {points(72), "+1.50 %"},
-		"from zero":  {[]point{{newest.Add(-day), "0", false}, {newest, "1", false}}, ""},
+		"none":                   {nil, ""},
+		"an hour":                {points(1), ""},
+		"a day":                  {points(24), "+1.50"},
+		"three days":             {points(72), "+1.50"},
+		"from zero":              {[]point{{Time: now.Add(-day), Value: "0", Complete: true}}, "+101.50"},
+		"from an incomplete one": {incomplete, ""},
 	} {
-		if got := (timeline{Hourly: tt.points}).Change(tt.points, day); got != tt.want {
-			t.Errorf("%s: %q, want %q", name, got, tt.want)
+		text := ""
+		for _, c := range (timeline{Hourly: tt.points}).changes("101.5", now) {
+			if c.Period == "24 hours" {
+				text = c.Text
+			}
+		}
+		if text != tt.want {
+			t.Errorf("%s: %q, want %q", name, text, tt.want)
 		}
 	}
-	if got := percent("200", "199"); got != "−0.50 %" {
-		t.Errorf("a loss is %q", got)
-	}
-	if got := percent("200000", "199999.99"); got != "0.00 %" {
-		t.Errorf("a change that rounds to zero is %q", got)
+	for _, tt := range [][3]string{
+		{"200", "199", "−1.00"}, {"200000", "199999.995", "−<0.01"}, {"1", "1", "0.00"}, {"", "1", ""},
+		{"100", "1234667.9", "+1,234,567.90"}, {"99.987654", "100", "+0.01"},
+	} {
+		if got := difference(tt[0], tt[1]); got != tt[2] {
+			t.Errorf("from %s to %s: %q, want %q", tt[0], tt[1], got, tt[2])
+		}
 	}
 }

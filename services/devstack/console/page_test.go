@@ -3,14 +3,12 @@ package console_test
 import (
 	"fmt"
 	"io"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/chromedp/chromedp"
-	"github.com/chromedp/chromedp/kb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/purserhq/purser/pkg/grpcclient"
@@ -28,14 +26,21 @@ func TestTheConsoleShowsTheServicesDataInABrowser(t *testing.T) {
 	s.makeTrace(t)
 	b.do(chromedp.Navigate(s.console.URL()))
 	s.showsWaterfall(t, b)
-	b.shows("#services", "portfolio serving")
+	for _, service := range []string{"auth", "wallet", "portfolio"} {
+		b.shows("#services .up", service+" up")
+	}
 
 	s.showsHoldings(t, b)
+	s.showsWallets(t, b)
 	s.showsKeysAndJobs(t, b)
 	s.showsNewSnapshot(t, b)
 	s.showsBackfill(t, b)
-	s.hasReadableColours(t, b)
+	s.showsFailuresFirst(t, b)
+	s.filtersTraces(t, b)
+	s.looksRight(t, b)
 	worksWithKeyboard(t, b)
+	s.showsWhyAValueIsIncomplete(t, b)
+	s.showsAFrozenDatabase(t, b)
 	s.showsAnOutageAndItsEnd(t, b)
 
 	if got := b.foreignRequests(s.console.URL()); len(got) > 0 {
@@ -55,32 +60,6 @@ func (s *stage) makeTrace(t *testing.T) {
 	t.Helper()
 	if err := (&demo.Result{Token: s.token}).ShowTrace(t.Context(), s.Endpoints, s.ring, io.Discard); err != nil {
 		t.Fatal(err)
-	}
-}
-
-// showsHoldings checks the total and each row. Prices move, so it compares until both agree.
-func (s *stage) showsHoldings(t *testing.T, b *browser) {
-	t.Helper()
-	var want, got []string
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("the valuation is %q, the page shows %q", want, got)
-		}
-	})
-	testkit.Eventually(t, pageTimeout, func() bool {
-		resp, err := s.clients.Portfolios.GetValuation(s.user, &portfoliov1.GetValuationRequest{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		want = []string{demo.Money(resp.GetValuation().GetTotal())}
-		for _, p := range resp.GetValuation().GetPositions() {
-			want = append(want, p.GetSymbol(), demo.Money(p.GetValue()))
-		}
-		got = append(b.text("#total"), b.text("#holdings tbody th, #holdings td.value")...)
-		return slices.Equal(got, want)
-	})
-	if len(want) < 5 {
-		t.Errorf("too few values to compare: %q", want)
 	}
 }
 
@@ -161,15 +140,10 @@ func (s *stage) showsWaterfall(t *testing.T, b *browser) {
 	for _, span := range want.Spans {
 		services = append(services, span.Service)
 	}
-	if got := b.text(fmt.Sprintf("#t-%s tbody td:nth-child(2)", want.ID)); !slices.Equal(got, services) {
+	opened := fmt.Sprintf(".group[open] > .trace[open][data-trace='%s']", want.ID)
+	b.shows(opened+" tbody th", "HoldingsService/GetHoldings")
+	if got := b.text(opened + " tbody td:nth-child(2)"); !slices.Equal(got, services) {
 		t.Errorf("the page shows spans of %q, want %q", got, services)
-	}
-	if got := strings.Join(b.text(fmt.Sprintf("#t-%s tbody th", want.ID)), "\n"); !strings.Contains(got,
-		"HoldingsService/GetHoldings") {
-		t.Errorf("the page shows %q", got)
-	}
-	if !eval[bool](b, fmt.Sprintf("document.getElementById('t-%s').open", want.ID)) {
-		t.Error("the trace across the services is not open")
 	}
 }
 
@@ -188,7 +162,7 @@ func (s *stage) newestValuation(t *testing.T) traces.Trace {
 // showsNewSnapshot takes a snapshot and waits for it on the open page.
 func (s *stage) showsNewSnapshot(t *testing.T, b *browser) {
 	t.Helper()
-	b.shows("#value", "There is no snapshot yet.")
+	b.shows("#value .beside", "There is no snapshot yet.")
 	b.do(chromedp.Evaluate[chromedp.Void]("window.loaded = 'once'"))
 	resp, err := s.clients.Portfolios.TakeSnapshot(s.user, &portfoliov1.TakeSnapshotRequest{})
 	if err != nil {
@@ -196,6 +170,7 @@ func (s *stage) showsNewSnapshot(t *testing.T, b *browser) {
 	}
 	total := demo.Money(resp.GetSnapshot().GetTotal())
 	b.shows("#newest", total)
+	b.shows("#value .beside", resp.GetSnapshot().GetSnapshotTime().AsTime().Format("2006-01-02 15:04:05 UTC"))
 	b.shows("#days", "1 rows")
 	testkit.Eventually(t, pageTimeout, func() bool {
 		return strings.Contains(eval[string](b, "document.getElementById('chart').ariaLabel"), total+" USD")
@@ -230,86 +205,14 @@ func (s *stage) showsBackfill(t *testing.T, b *browser) {
 		t.Errorf("too few days to compare: %q", want)
 	}
 	testkit.Eventually(t, pageTimeout, func() bool {
-		return slices.Equal(b.text("#days tbody td:nth-child(1), #days tbody td:nth-child(2)"), want)
+		return slices.Equal(b.text("#days tbody th, #days tbody td:nth-child(2)"), want)
 	})
-	b.shows("#value .changes", "24 hours ")
+	b.shows("#value .changes", "deposits and withdrawals included 24 hours ")
+	if got := b.text("#value"); strings.Contains(got[0], "%") {
+		t.Errorf("a percentage looks like a return: %q", got)
+	}
+	s.fillsFromZeroOnly(t, b)
 	testkit.Eventually(t, pageTimeout, func() bool {
 		return eval[bool](b, "document.querySelector('#chart canvas')?.clientWidth > 300")
 	})
-}
-
-// hasReadableColours checks the contrast in both colour schemes, and writes a screenshot of each if
-// asked to.
-func (s *stage) hasReadableColours(t *testing.T, b *browser) {
-	t.Helper()
-	if screenshotDir() != "" { // with a trace of a cached valuation
-		s.makeTrace(t)
-		b.do(chromedp.Reload())
-		testkit.Eventually(t, pageTimeout, func() bool {
-			return eval[bool](b, "document.querySelector('#chart canvas') !== null")
-		})
-	}
-	background := map[string]string{}
-	for _, scheme := range []string{"light", "dark"} {
-		b.scheme(scheme)
-		background[scheme] = eval[string](b, "getComputedStyle(document.body).backgroundColor")
-		if got := b.lowContrast(); len(got) > 0 {
-			t.Errorf("%s: low contrast: %q", scheme, got)
-		}
-		if dir := screenshotDir(); dir != "" {
-			b.screenshot(filepath.Join(dir, "console-"+scheme+".png"))
-		}
-	}
-	b.scheme("light")
-	if background["light"] == background["dark"] {
-		t.Errorf("light and dark are both %s", background["light"])
-	}
-	// The control of the contrast.
-	b.do(chromedp.Evaluate[chromedp.Void]("document.querySelector('h1').style.color = '#999'"))
-	if len(b.lowContrast()) != 1 {
-		t.Error("grey on white is not reported")
-	}
-	b.do(chromedp.Evaluate[chromedp.Void]("document.querySelector('h1').style.color = ''"))
-}
-
-// worksWithKeyboard reaches every control with the tab key, and reads the chart.
-func worksWithKeyboard(t *testing.T, b *browser) {
-	t.Helper()
-	b.do(chromedp.Evaluate[chromedp.Void]("document.activeElement.blur()"))
-	order := b.focused(8)
-	if want := []string{"skip", "pause", "daily", "hourly", "chart", "summary"}; !slices.Equal(order[:len(want)],
-		want) {
-		t.Errorf("the tab key leads to %q, want %q", order, want)
-	}
-	b.do(chromedp.Focus(chromedp.CSS("#chart")), chromedp.KeyEvent(kb.End))
-	if got := b.text("#readout"); !strings.Contains(got[0], " USD") {
-		t.Errorf("the chart says %q", got)
-	}
-	b.do(chromedp.Focus(chromedp.CSS("#d-days summary")), chromedp.KeyEvent(kb.Enter))
-	if !eval[bool](b, "document.getElementById('d-days').open") {
-		t.Error("the table of values doesn't open")
-	}
-}
-
-// showsAnOutageAndItsEnd stops wallet and starts it again.
-func (s *stage) showsAnOutageAndItsEnd(t *testing.T, b *browser) {
-	t.Helper()
-	before := b.text("#holdings tbody th")
-	if err := s.StopService("wallet"); err != nil {
-		t.Fatal(err)
-	}
-	b.shows("#services .unavailable", "wallet unavailable since ")
-	b.shows("#holdings .notice", "wallet is unavailable since ")
-	b.shows("#holdings .notice", "showing its data of ")
-	if got := b.text("#holdings tbody th"); !slices.Equal(got, before) {
-		t.Errorf("while wallet is unavailable the page shows %q", got)
-	}
-	if got := b.text("#keys .notice"); len(got) > 0 {
-		t.Errorf("auth is available, but the page shows %q", got)
-	}
-	if err := s.RestartService(t.Context(), "wallet"); err != nil {
-		t.Fatal(err)
-	}
-	testkit.Eventually(t, pageTimeout, func() bool { return len(b.text(".notice:not([hidden])")) == 0 })
-	s.showsHoldings(t, b)
 }

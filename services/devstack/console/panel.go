@@ -26,7 +26,9 @@ type panel struct {
 
 // state of a panel.
 type state struct {
-	// Service is the panel's, or the service behind it that is unavailable.
+	// Panel is the service that the panel calls.
+	Panel string
+	// Service is the same, or the service behind it that is unavailable.
 	Service string
 	// Data was loaded at DataTime; nil if it never was.
 	Data     any
@@ -68,7 +70,7 @@ func (p *panel) refresh(ctx context.Context) state {
 // next returns the state after a load that gave data or err.
 func (s state) next(service string, data any, err error, now time.Time) state {
 	var dependency *dependencyError
-	next := state{Service: service, Data: s.Data, DataTime: s.DataTime}
+	next := state{Panel: service, Service: service, Data: s.Data, DataTime: s.DataTime}
 	switch {
 	case err == nil:
 		next.Data, next.DataTime = data, now

@@ -22,10 +22,12 @@ const (
 	dailyRange  = 90 * day
 )
 
-// timeline is the data of the section "value".
+// timeline is the data of the section "timeline".
 type timeline struct {
 	Currency      string
 	Hourly, Daily []point
+	// Newest snapshot; nil if there is none.
+	Newest *snapshot
 }
 
 // point is the value at the end of an interval.
@@ -33,14 +35,15 @@ type point struct {
 	Time           time.Time
 	Value          string // decimal
 	CarriedForward bool
+	Complete       bool
 }
 
-// Newest returns the latest point; nil if there is none.
-func (t timeline) Newest() *point {
-	if len(t.Hourly) == 0 {
-		return nil
-	}
-	return &t.Hourly[len(t.Hourly)-1]
+// snapshot is a stored value.
+type snapshot struct {
+	Total, Currency string // Total is a decimal
+	// Time is when it was taken; for a past hour the hour.
+	Time     time.Time
+	Complete bool
 }
 
 // DailyNewestFirst returns the daily points in reverse order.
@@ -50,45 +53,75 @@ func (t timeline) DailyNewestFirst() []point {
 	return points
 }
 
-// Change returns the change in percent between the newest point and the first of points that is at most
-// since older; "" if points do not reach back that far.
-func (t timeline) Change(points []point, since time.Duration) string {
-	newest := t.Newest()
-	if newest == nil {
-		return ""
-	}
-	for i, p := range points {
-		if p.Time.Before(newest.Time.Add(-since)) {
+// change of the value over a period, deposits and withdrawals included.
+type change struct {
+	Period string
+	// Text is the difference in money, with its sign.
+	Text string
+	// From is the time of the older value.
+	From time.Time
+}
+
+// changes returns the change from each period ago to a value of now. A period that the history does not reach back to
+// is left out, and one that begins with an incomplete value too.
+func (t timeline) changes(value string, now time.Time) []change {
+	var out []change
+	for _, p := range []struct {
+		name   string
+		length time.Duration
+		points []point
+	}{{"24 hours", day, t.Hourly}, {"7 days", 7 * day, t.Hourly}, {"90 days", 90 * day, t.Daily}} {
+		from := pointAt(p.points, now.Add(-p.length), p.length/4)
+		if from == nil || !from.Complete {
 			continue
 		}
-		if i == 0 && p.Time.Sub(newest.Time.Add(-since)) > since/4 {
-			return "" // no point is close to the beginning of the period
+		if text := difference(from.Value, value); text != "" {
+			out = append(out, change{Period: p.name, Text: text, From: from.Time})
 		}
-		return percent(p.Value, newest.Value)
 	}
-	return ""
+	return out
 }
 
-// percent returns the change from one decimal to another, with two places; "" if from is not positive.
-func percent(from, to string) string {
+// pointAt returns the first point at or after a time; nil if there is none within the tolerance.
+func pointAt(points []point, at time.Time, tolerance time.Duration) *point {
+	i := slices.IndexFunc(points, func(p point) bool { return !p.Time.Before(at) })
+	if i < 0 || i == 0 && points[i].Time.Sub(at) > tolerance {
+		return nil
+	}
+	return &points[i]
+}
+
+// difference returns to − from with its sign, in money; "" if one of them is no decimal.
+func difference(from, to string) string {
 	a, ok := new(big.Rat).SetString(from)
 	b, also := new(big.Rat).SetString(to)
-	if !ok || !also || a.Sign() <= 0 {
+	if !ok || !also {
 		return ""
 	}
-	change := new(big.Rat).Sub(new(big.Rat).Quo(b, a), big.NewRat(1, 1))
-	text := strings.TrimPrefix(change.Mul(change, big.NewRat(100, 1)).FloatString(2), "-")
+	d := b.Sub(b, a)
+	text := fiat(strings.TrimPrefix(d.FloatString(8), "-"))
 	switch {
-	case text == "0.00":
-	case change.Sign() < 0:
-		text = "−" + text
-	default:
-		text = "+" + text
+	case d.Sign() < 0:
+		return "−" + text
+	case d.Sign() > 0:
+		return "+" + text
 	}
-	return text + " %"
+	return text
 }
 
-func (s *services) value(ctx context.Context) (any, error) {
+// fiat formats a decimal as money with two places; what is smaller than them is "<0.01".
+func fiat(d string) string {
+	text := demo.Money(d)
+	if whole, fraction, ok := strings.Cut(text, "."); ok && len(fraction) > 2 {
+		text = whole + "." + fraction[:2]
+		if text == "0.00" {
+			return "<0.01"
+		}
+	}
+	return text
+}
+
+func (s *services) timeline(ctx context.Context) (any, error) {
 	client := portfoliov1.NewPortfolioServiceClient(s.portfolio)
 	var t timeline
 	for _, series := range []struct {
@@ -106,20 +139,63 @@ func (s *services) value(ctx context.Context) (any, error) {
 		t.Currency = resp.GetCurrency()
 		for _, p := range resp.GetPoints() {
 			*series.points = append(*series.points, point{Time: p.GetStartTime().AsTime(), Value: p.GetClose(),
-				CarriedForward: p.GetCarriedForward()})
+				CarriedForward: p.GetCarriedForward(), Complete: p.GetComplete()})
+		}
+	}
+	resp, err := client.ListSnapshots(ctx, &portfoliov1.ListSnapshotsRequest{PageSize: 1})
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range resp.GetSnapshots() {
+		t.Newest = &snapshot{Total: n.GetTotal(), Currency: n.GetCurrency(), Time: n.GetSnapshotTime().AsTime(),
+			Complete: n.GetComplete()}
+		if n.GetBackfilled() {
+			t.Newest.Time = n.GetBucketTime().AsTime()
 		}
 	}
 	return t, nil
 }
 
+// summary is what the section "value" shows: the value now, the last snapshot and the changes.
+type summary struct {
+	// Now is nil until the valuation was loaded once.
+	Now      *portfolio
+	Snapshot *snapshot
+	Changes  []change
+	// Loaded is true once the history was loaded.
+	Loaded bool
+}
+
+func summaryOf(sections map[string][]state) summary {
+	var s summary
+	for _, of := range sections["holdings"] {
+		if p, ok := of.Data.(portfolio); ok {
+			s.Now = &p
+		}
+	}
+	for _, of := range sections["timeline"] {
+		t, ok := of.Data.(timeline)
+		if !ok {
+			continue
+		}
+		s.Loaded, s.Snapshot = true, t.Newest
+		if s.Now != nil && len(s.Now.Incomplete) == 0 && s.Now.SnapshotTime.IsZero() {
+			s.Changes = t.changes(s.Now.Total, s.Now.Time)
+		}
+	}
+	return s
+}
+
 // serveChart answers with the points of the chart, each as [Unix seconds, decimal, formatted value].
 func (c *Console) serveChart(w http.ResponseWriter, r *http.Request) {
+	v := c.viewerOf(r)
+	w.Header().Set("Purser-Viewer", viewerKey(v))
 	rows := map[string][][3]any{"hourly": {}, "daily": {}}
-	for _, s := range c.panelStates(r.Context(), "value")["value"] {
+	for _, s := range c.panelStates(r.Context(), v, "timeline")["timeline"] {
 		t, _ := s.Data.(timeline)
 		for name, points := range map[string][]point{"hourly": t.Hourly, "daily": t.Daily} {
 			for _, p := range points {
-				rows[name] = append(rows[name], [3]any{p.Time.Unix(), p.Value, demo.Money(p.Value) + " " + t.Currency})
+				rows[name] = append(rows[name], [3]any{p.Time.Unix(), p.Value, fiat(p.Value) + " " + t.Currency})
 			}
 		}
 	}
@@ -129,64 +205,4 @@ func (c *Console) serveChart(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	serveCached(w, r, "application/json", body)
-}
-
-// portfolio is the data of the section "holdings".
-type portfolio struct {
-	Total, Currency string
-	Positions       []position
-	Incomplete      []string
-	// SnapshotTime is set if the values are those of a snapshot and not of now.
-	SnapshotTime time.Time
-}
-
-type position struct {
-	Symbol, Amount, Price, Value, Share, Source string
-	PriceTime                                   time.Time
-	Stale                                       bool
-	// Note says why the position does not count; "" if it does.
-	Note string
-	// Left and Width place the share in the bar of the allocation, in percent.
-	Left, Width float64
-}
-
-func (s *services) holdings(ctx context.Context) (any, error) {
-	resp, err := portfoliov1.NewPortfolioServiceClient(s.portfolio).GetValuation(ctx,
-		&portfoliov1.GetValuationRequest{})
-	if err != nil {
-		return nil, err
-	}
-	v := resp.GetValuation()
-	p := portfolio{Total: v.GetTotal(), Currency: v.GetCurrency(), Incomplete: v.GetIncompleteReasons()}
-	left := 0.0
-	for _, held := range v.GetPositions() {
-		row := position{
-			Symbol: held.GetSymbol(), Amount: demo.Amount(held.GetAmount(), int(held.GetDecimals())),
-			Price: demo.Money(held.GetPrice()),
-			Value: demo.Money(held.GetValue()), Source: held.GetPriceSource(), PriceTime: moment(held.GetPriceTime()),
-			Stale: held.GetPriceStale(),
-			Left:  left, Width: 100 * held.GetShare(),
-		}
-		switch {
-		case held.GetUnpricedReason() != "":
-			row.Note = "no price: " + held.GetUnpricedReason()
-		case !held.GetVerified():
-			row.Note = "not verified, not counted"
-		}
-		left += row.Width
-		p.Positions = append(p.Positions, row)
-	}
-	if v.GetStale() {
-		p.SnapshotTime = moment(v.GetValuationTime())
-		return nil, &dependencyError{service: "wallet", data: p, dataTime: p.SnapshotTime}
-	}
-	return p, nil
-}
-
-// moment converts a timestamp; unset gives the zero time.
-func moment(t *timestamppb.Timestamp) time.Time {
-	if t == nil {
-		return time.Time{}
-	}
-	return t.AsTime()
 }

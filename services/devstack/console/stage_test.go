@@ -51,7 +51,10 @@ type stage struct {
 	secret  string
 }
 
-func startStage(t *testing.T) *stage {
+// withoutDemo makes a console that shows nobody's portfolio to who has not signed in.
+func withoutDemo(o *console.Options) { o.Email, o.Password, o.NoUser = "", "", "There is no demo." }
+
+func startStage(t *testing.T, change ...func(*console.Options)) *stage {
 	t.Helper()
 	s := &stage{ring: traces.NewRing(ringSpans)}
 	otel.SetTracerProvider(sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(s.ring)))
@@ -84,11 +87,15 @@ func startStage(t *testing.T) *stage {
 	if s.secret, err = console.EnsureServiceAccount(t.Context(), s.AuthCommand, dir); err != nil {
 		t.Fatal(err)
 	}
-	s.console, err = console.Start(t.Context(), console.Options{
+	o := console.Options{
 		Addr: "127.0.0.1:0", Endpoints: s.Endpoints, Email: email, Password: password, Secret: s.secret,
-		Traces: s.ring, Refresh: 300 * time.Millisecond,
-	})
-	if err != nil {
+		ExampleAccount: fmt.Sprintf("eip155:%d:%s", s.Chain.ChainID(), s.Chain.Holders()[0].Hex()),
+		Traces:         s.ring, Refresh: 300 * time.Millisecond,
+	}
+	for _, c := range change {
+		c(&o)
+	}
+	if s.console, err = console.Start(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -97,6 +104,17 @@ func startStage(t *testing.T) *stage {
 		}
 	})
 	return s
+}
+
+// as signs an account in and returns a context with its token.
+func (s *stage) as(t *testing.T, email, code string) context.Context {
+	t.Helper()
+	in, err := s.clients.Sessions.Login(t.Context(),
+		&authv1.LoginRequest{Email: email, Password: password, SecondFactorCode: code})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return grpcclient.WithToken(t.Context(), in.GetTokens().GetAccessToken())
 }
 
 // signUp registers the user and adds the chain's demo holders as wallets.

@@ -24,7 +24,7 @@ const (
 	// maxRetries limits the failed calls, or calls without progress, in a row.
 	maxRetries = 5
 	// requestRange is the part of the history of one call, so that progress can be shown.
-	requestRange = 10 * 24 * time.Hour
+	requestRange = 45 * 24 * time.Hour
 )
 
 // backfill takes snapshots for the past hours that have no complete one. History that is unavailable,

@@ -24,7 +24,7 @@ const (
 	callers      = 4
 	callInterval = 20 * time.Millisecond
 	// refreshInterval stays below the limit of a session, 32 refreshes in ten seconds.
-	refreshInterval = 500 * time.Millisecond
+	refreshInterval = 400 * time.Millisecond
 )
 
 // rotation is the state of a rotation under load.

@@ -136,9 +136,10 @@ func (p *Provider) login(w http.ResponseWriter, r *http.Request) {
 
 func (p *Provider) app(w http.ResponseWriter, r *http.Request) { p.show(w, "app", r.URL.Query()) }
 
-// show renders a page with the parameters of the request, and a link for every user.
+// show renders a page with the parameters of the request, and a link for every user. The template is given whole
+// links: as the value of an attribute a link keeps its & and =, but inserted after a "?" they would be escaped.
 func (p *Provider) show(w http.ResponseWriter, page string, query url.Values) {
-	type choice struct{ Text, Query string }
+	type choice struct{ Text, Link string }
 	var choices []choice
 	for _, u := range Users() {
 		q := url.Values{}
@@ -150,7 +151,7 @@ func (p *Provider) show(w http.ResponseWriter, page string, query url.Values) {
 		if !u.Verified {
 			text += ", address not verified"
 		}
-		choices = append(choices, choice{text, q.Encode()})
+		choices = append(choices, choice{text, "?" + q.Encode()})
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	// It fails only if the client has gone.
@@ -158,7 +159,7 @@ func (p *Provider) show(w http.ResponseWriter, page string, query url.Values) {
 }
 
 const pages = `{{define "login"}}<!doctype html><title>Local provider</title><h1>Who are you?</h1>
-<ul>{{range .Choices}}<li><a href="?{{.Query}}">{{.Text}}</a>{{end}}</ul>
+<ul>{{range .Choices}}<li><a href="{{.Link}}">{{.Text}}</a>{{end}}</ul>
 {{end}}{{define "app"}}<!doctype html><title>Example app</title><h1>Parameters sent to the app</h1>
 <dl>{{range $name, $v := .Query}}<dt>{{$name}}<dd><code>{{index $v 0}}</code>{{end}}</dl>
 {{end}}`

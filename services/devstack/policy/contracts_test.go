@@ -14,6 +14,7 @@ import (
 	// Linked, so that their descriptors are registered.
 	_ "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	_ "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
+	_ "github.com/purserhq/purser/proto/gen/purser/status/v1"
 	_ "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 )
 

@@ -14,7 +14,7 @@ const (
 )
 
 // vendored are the folders with files of other projects.
-func vendored() []string { return []string{"services/devstack/console/assets/uplot"} }
+func vendored() []string { return []string{"services/devstack/console/assets/uplot", "third_party"} }
 
 // hasLineLimit reports whether the lines of a file are limited to maxColumns.
 func hasLineLimit(s source) bool {

@@ -45,6 +45,12 @@ type Options struct {
 	LiveEvery time.Duration
 	// Now is the clock of the chain and the price feed.
 	Now func() time.Time
+	// Issuer of the tokens, and BaseURL of auth's HTTP port; "" for the URL of the port.
+	Issuer, BaseURL string
+	// Providers is a JSON array of identity providers beside the local ones, as in PURSER_OAUTH_PROVIDERS;
+	// RedirectURIs and ReturnTo are allowed beside the local app's.
+	Providers              string
+	RedirectURIs, ReturnTo []string
 	// Extra are environment variables, NAME=value, by service; they override those of the suite.
 	Extra map[string][]string
 	// Mailed is called with each mail that the services send; may be nil.
@@ -76,7 +82,9 @@ type Backing struct {
 	lock      *folderLock
 	databases map[string]string // URL by service
 	tokenList string
+	listed    []listedToken // of an external token list
 	kekFile   string
+	providers string // PURSER_OAUTH_PROVIDERS
 }
 
 // services are the names of the services in the order of their start.
@@ -96,6 +104,14 @@ func StartBacking(ctx context.Context, o Options) (*Backing, error) {
 	if err := o.Ports.check(ctx); err != nil {
 		return b, err
 	}
+	if b.opts.Ports.AuthHTTP == 0 { // it has to be known before auth runs: it is part of the issuer
+		if b.opts.Ports.AuthHTTP, err = unusedPort(ctx); err != nil {
+			return b, err
+		}
+	}
+	if err := b.checkRoom(); err != nil {
+		return b, err
+	}
 	if b.kekFile, err = secretFile(filepath.Join(o.Dir, "key-encryption-key")); err != nil {
 		return b, err
 	}
@@ -108,7 +124,7 @@ func StartBacking(ctx context.Context, o Options) (*Backing, error) {
 	if err := g.Wait(); err != nil {
 		return b, err
 	}
-	return b, b.startPrices()
+	return b, b.startPrices(ctx)
 }
 
 func (b *Backing) step(name string, work func(progress.Note) (string, error)) error {
@@ -148,7 +164,7 @@ func (b *Backing) startDatabase(ctx context.Context) error {
 func (b *Backing) startRedis(ctx context.Context) error {
 	return b.step("Redis", func(progress.Note) (string, error) {
 		if b.opts.External.Redis != "" {
-			return b.external("Redis", "PURSER_REDIS_URL"), nil
+			return b.external("Redis", "PURSER_REDIS_URL"), b.askRedis(ctx)
 		}
 		var err error
 		b.Redis, err = redisserver.Start(ctx, redisserver.Options{
@@ -168,12 +184,7 @@ func (b *Backing) startRedis(ctx context.Context) error {
 func (b *Backing) startChain(ctx context.Context) error {
 	return b.step("chain", func(note progress.Note) (string, error) {
 		if b.opts.External.Chain != "" {
-			b.tokenList = b.opts.External.TokenList
-			if b.tokenList == "" {
-				return "", errors.New("PURSER_CHAIN_RPC_URLS is set: PURSER_TOKEN_LIST must name a token list for " +
-					"that chain")
-			}
-			return b.external("chain", "PURSER_CHAIN_RPC_URLS"), nil
+			return b.useChains(ctx)
 		}
 		c, err := chain.Start(ctx, chain.Options{
 			Dir: filepath.Join(b.opts.Dir, "chain"), HTTPAddr: loopback(b.opts.Ports.Chain),
@@ -207,10 +218,11 @@ func (b *Backing) startMail(ctx context.Context) error {
 	})
 }
 
-func (b *Backing) startPrices() error {
+func (b *Backing) startPrices(ctx context.Context) error {
 	return b.step("prices", func(progress.Note) (string, error) {
 		if b.opts.External.Prices != "" {
-			return b.external("prices", "PURSER_PRICE_URL"), nil
+			answer, err := b.askPrices(ctx)
+			return b.external("prices", "PURSER_PRICE_URL") + ", " + answer, err
 		}
 		if b.Chain == nil {
 			return "", errors.New("PURSER_CHAIN_RPC_URLS is set: PURSER_PRICE_URL must be set too, because the " +

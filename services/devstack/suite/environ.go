@@ -1,6 +1,7 @@
 package suite
 
 import (
+	"cmp"
 	"fmt"
 	"net/url"
 	"os"
@@ -14,9 +15,9 @@ type Endpoints struct {
 	Auth, AuthHTTP, Wallet, Portfolio string
 }
 
-// Issuer of the tokens. It does not depend on the ports, so that a suite on other ports keeps its keys;
-// the services read the key set from PURSER_JWKS_URL.
-const Issuer = "http://auth.purser.localhost"
+// Issuer of the tokens: Options.Issuer, or the URL of auth's HTTP port, under which verifiers find its discovery
+// document. A suite on other ports then has other keys; its accounts and sessions stay.
+func (b *Backing) Issuer() string { return cmp.Or(b.opts.Issuer, b.baseURL()) }
 
 // AuthEnviron is the configuration of the auth service on this backing.
 func (b *Backing) AuthEnviron() []string {
@@ -25,10 +26,10 @@ func (b *Backing) AuthEnviron() []string {
 		"PURSER_SIWE_DOMAIN="+loopback(b.opts.Ports.AuthHTTP),
 		"PURSER_SIWE_URI=http://"+loopback(b.opts.Ports.AuthHTTP),
 		"PURSER_SIWE_CHAINS="+b.chains(),
-		"PURSER_OAUTH_BASE_URL="+b.hostedURL(),
-		"PURSER_OAUTH_PROVIDERS="+b.Login.Settings(),
-		"PURSER_OAUTH_REDIRECT_URIS="+b.Login.AppURL(),
-		"PURSER_OAUTH_RETURN_TO="+b.Login.AppURL(),
+		"PURSER_HTTP_BASE_URL="+b.baseURL(),
+		"PURSER_OAUTH_PROVIDERS="+b.providers,
+		"PURSER_OAUTH_REDIRECT_URIS="+strings.Join(append([]string{b.Login.AppURL()}, b.opts.RedirectURIs...), ","),
+		"PURSER_OAUTH_RETURN_TO="+strings.Join(append([]string{b.Login.AppURL()}, b.opts.ReturnTo...), ","),
 		"PURSER_HTTP_ADDR="+loopback(b.opts.Ports.AuthHTTP),
 		"PURSER_KEK_FILE="+b.kekFile,
 		"PURSER_REDIS_URL="+b.redisURL(),
@@ -82,16 +83,15 @@ func (b *Backing) EnsurePortfolioAccount() []string {
 		"--secret-file=" + b.portfolioSecret()}
 }
 
-// environ returns the variables of all services, then own, then those of the options. The last value of
-// a variable wins.
+// environ returns the variables of all services and own, with those of the options in place of theirs.
 func (b *Backing) environ(service string, port int, own ...string) []string {
-	return slices.Concat([]string{
+	return Override(append([]string{
 		"PURSER_GRPC_ADDR=" + loopback(port),
 		"PURSER_GRPC_PLAINTEXT=true",
 		"PURSER_GRPC_REFLECTION=true",
 		"PURSER_DATABASE_URL=" + b.databases[service],
-		"PURSER_ISSUER=" + Issuer,
-	}, own, b.opts.Extra[service])
+		"PURSER_ISSUER=" + b.Issuer(),
+	}, own...), b.opts.Extra[service])
 }
 
 // nodes returns PURSER_CHAIN_RPC_URLS: chain id=URL, separated by commas.
@@ -114,13 +114,14 @@ func (b *Backing) chains() string {
 	return strings.Join(ids, ",")
 }
 
-// hostedURL is the base URL of auth's hosted pages. It is unusable if the port is chosen by the system,
-// because that port is not known before auth runs.
-func (b *Backing) hostedURL() string { return "http://" + loopback(b.opts.Ports.AuthHTTP) }
+// baseURL is that of auth's HTTP port.
+func (b *Backing) baseURL() string {
+	return strings.TrimRight(cmp.Or(b.opts.BaseURL, "http://"+loopback(b.opts.Ports.AuthHTTP)), "/")
+}
 
 // HostedStart is the page that signs a browser in with the provider "local" or "local-github".
 func (b *Backing) HostedStart(provider string) string {
-	return b.hostedURL() + "/oauth/" + provider + "/start?return_to=" + url.QueryEscape(b.Login.AppURL())
+	return b.baseURL() + "/oauth/" + provider + "/start?return_to=" + url.QueryEscape(b.Login.AppURL())
 }
 
 func (b *Backing) redisURL() string {
@@ -132,9 +133,9 @@ func (b *Backing) redisURL() string {
 
 func keySetURL(e Endpoints) string { return "http://" + e.AuthHTTP + "/.well-known/jwks.json" }
 
-// ShortKeys are settings of auth with which all verifiers know the next signing key within four seconds, so that a
-// rotation can be watched; with the defaults that takes about six minutes.
+// ShortKeys are settings of auth with which all verifiers know the next signing key within 2.25 seconds, so that a
+// rotation can be watched; with the defaults that takes about six minutes. All processes share one clock.
 func ShortKeys() []string {
-	return []string{"PURSER_KEYS_JWKS_MAX_AGE=2s", "PURSER_KEYS_POLL=500ms", "PURSER_KEYS_CLOCK_SKEW=1s",
+	return []string{"PURSER_KEYS_JWKS_MAX_AGE=2s", "PURSER_KEYS_POLL=250ms", "PURSER_KEYS_CLOCK_SKEW=0s",
 		"PURSER_KEYS_SIGNER_LEASE=10s"}
 }

@@ -41,3 +41,18 @@ func lockFolder(dir string) (*folderLock, error) {
 }
 
 func (l *folderLock) release() error { return l.file.Close() }
+
+// Running returns the process id of the suite that uses a data folder; 0 if none does.
+func Running(dir string) int {
+	f, err := os.Open(filepath.Join(dir, "suite.pid"))
+	if err != nil {
+		return 0
+	}
+	defer func() { _ = f.Close() }() // which ends the lock, if it was taken
+	if !errors.Is(syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB), syscall.EWOULDBLOCK) {
+		return 0
+	}
+	pid := 0
+	_, _ = fmt.Fscan(f, &pid) // empty for the moment in which a suite starts
+	return pid
+}

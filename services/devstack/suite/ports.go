@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"strconv"
 )
@@ -58,3 +59,17 @@ func (p Ports) check(ctx context.Context) error {
 }
 
 func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
+
+// unusedPort returns a port that nothing listens on. It is below those that systems give to connections, so that
+// it is still free when auth starts.
+func unusedPort(ctx context.Context) (int, error) {
+	const lowest, highest, tries = 12000, 21000, 100
+	for range tries {
+		port := lowest + rand.IntN(highest-lowest)
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", loopback(port))
+		if err == nil {
+			return port, l.Close()
+		}
+	}
+	return 0, errors.New("no port between 12000 and 21000 is free for auth's HTTP")
+}

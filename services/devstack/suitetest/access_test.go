@@ -41,7 +41,7 @@ func TestEveryMethodRefusesEveryWrongToken(t *testing.T) {
 		now := time.Now()
 		c := authn.Claims{
 			RegisteredClaims: jwt.RegisteredClaims{
-				Issuer: suite.Issuer, Audience: jwt.ClaimStrings{authn.Audience}, Subject: uuid.NewString(),
+				Issuer: s.Issuer(), Audience: jwt.ClaimStrings{authn.Audience}, Subject: uuid.NewString(),
 				IssuedAt: jwt.NewNumericDate(now), NotBefore: jwt.NewNumericDate(now),
 				ExpiresAt: jwt.NewNumericDate(now.Add(time.Minute)),
 			},
@@ -129,9 +129,10 @@ func TestEveryMethodRefusesEveryWrongToken(t *testing.T) {
 // the token itself.
 func allowedForAPIKeys() map[string]bool {
 	return map[string]bool{
-		"/purser.auth.v1.AccountService/GetMe":    true,
-		"/purser.auth.v1.SessionService/Logout":   true,
-		"/purser.auth.v1.TokenService/Introspect": true,
+		"/purser.auth.v1.AccountService/GetMe":      true,
+		"/purser.auth.v1.SessionService/Logout":     true,
+		"/purser.auth.v1.TokenService/Introspect":   true,
+		"/purser.wallet.v1.TokenService/ListChains": true,
 	}
 }
 
@@ -146,12 +147,13 @@ type servedMethod struct {
 	addr string
 }
 
-// servedMethods are all methods of the suite's contracts. Those of JobService are listed once for each service.
+// servedMethods are all methods of the suite's contracts. Those of JobService and StatusService are listed once
+// for each service.
 func servedMethods(s *suite.Suite) []servedMethod {
 	every := []string{s.Endpoints.Auth, s.Endpoints.Wallet, s.Endpoints.Portfolio}
 	addresses := map[protoreflect.FullName][]string{
 		"purser.auth.v1": every[:1], "purser.wallet.v1": every[1:2], "purser.portfolio.v1": every[2:],
-		"purser.jobs.v1": every,
+		"purser.jobs.v1": every, "purser.status.v1": every,
 	}
 	var all []servedMethod
 	protoregistry.GlobalFiles.RangeFiles(func(f protoreflect.FileDescriptor) bool {
@@ -221,7 +223,7 @@ func publishedKey(t *testing.T, s *suite.Suite) (kid string, private ed25519.Pri
 	defer func() { _ = conn.Close(context.Background()) }()
 	_, err = conn.Exec(t.Context(), `
 		INSERT INTO signing_keys (kid, issuer, algorithm, state, public_key, created_at, published_at)
-		VALUES ($1, $2, 'EdDSA', 'STANDBY', $3, now(), now())`, kid, suite.Issuer, []byte(public))
+		VALUES ($1, $2, 'EdDSA', 'STANDBY', $3, now(), now())`, kid, s.Issuer(), []byte(public))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,11 +29,12 @@ type command struct {
 	output, stderr bytes.Buffer
 }
 
-func devstack(t *testing.T, dir string, port int) *command {
+func devstack(t *testing.T, dir string, port int, settings ...string) *command {
 	t.Helper()
 	c := &command{cmd: exec.Command(filepath.Join(programs(t), "devstack"))}
 	c.cmd.Dir = folder(t)
-	c.cmd.Env = append(os.Environ(), "PURSER_DEV_DIR="+dir, fmt.Sprintf("PURSER_DEV_PORT=%d", port))
+	c.cmd.Env = append(append(os.Environ(), "PURSER_DEV_DIR="+dir, fmt.Sprintf("PURSER_DEV_PORT=%d", port)),
+		settings...)
 	out, err := c.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -27,12 +27,14 @@ func excludedStatements() map[string]string {
 		"kubectl":                             "there is no cluster; k8s tests what would be applied to one",
 		"docs/deploy.md: for s in auth":       "kind and kubectl, which have no cluster",
 		"docs/deploy.md: grpcurl -plaintext":  "it asks through a port that kubectl forwards",
+		"docs/clients/node.md: ":              "TestTheSnippetsForNodeWork runs them",
+		"docs/clients/python.md: ":            "TestTheSnippetsForPythonWork runs them",
 		"docs/audit.md: auth audit verify 87": "a seal is made once a minute; services/auth tests the command",
 	}
 }
 
 // adminDocs are the documents whose reader is an admin.
-func adminDocs() []string { return []string{"docs/admin.md", "docs/jobs.md"} }
+func adminDocs() []string { return []string{"docs/admin.md", "docs/jobs.md", "docs/observability.md"} }
 
 // placeholder is a text in a document's statements that stands for a value known only when they run.
 type placeholder struct {
@@ -61,6 +63,8 @@ func placeholders() []placeholder {
 		{grpcurl, "CreateWallet", "eip155:31337:0x…",
 			func(_ *testing.T, r *reader) string { return account(r.s, r.s.Chain.Holders()[0]) }},
 		{grpcurl, "SyncWallet", "…", printedBefore(`"id": "([^"]+)"`)},
+
+		{"docs/outages.md", "DIR=.data", ".data", func(t *testing.T, r *reader) string { return dataFolder(t, r.s) }},
 
 		{keys, "revoke KID", "KID", printedBefore(`(?m)^(\S+) +EdDSA `)},
 

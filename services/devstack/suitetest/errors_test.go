@@ -121,7 +121,7 @@ func TestErrorsOfInvalidCalls(t *testing.T) {
 		}, codes.Aborted, "ETAG_MISMATCH", ""},
 		{"a chain without a node", func() error {
 			made, err := c.Wallets.CreateWallet(alice,
-				&walletv1.CreateWalletRequest{Account: "eip155:5:" + holder.Hex()})
+				&walletv1.CreateWalletRequest{Account: "eip155:5:" + holder.Hex(), AllowUnconfiguredChain: true})
 			if err != nil {
 				return err
 			}

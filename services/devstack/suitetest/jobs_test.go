@@ -75,7 +75,8 @@ func TestTheSyncJobSyncsEveryWallet(t *testing.T) {
 	}
 	stranger, _ := signIn(t, c)
 	lost, err := c.Wallets.CreateWallet(stranger,
-		&walletv1.CreateWalletRequest{Account: "eip155:999:" + s.Chain.Holders()[0].Hex()})
+		&walletv1.CreateWalletRequest{Account: "eip155:999:" + s.Chain.Holders()[0].Hex(),
+			AllowUnconfiguredChain: true})
 	if err != nil {
 		t.Fatal(err)
 	}

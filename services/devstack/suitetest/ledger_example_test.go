@@ -112,7 +112,7 @@ func startLedger(t *testing.T, s *suite.Suite) string {
 		t.Fatal(err)
 	}
 	run := exec.Command(program)
-	run.Env = append(os.Environ(), "PURSER_ISSUER="+suite.Issuer,
+	run.Env = append(os.Environ(), "PURSER_ISSUER="+s.Issuer(),
 		"PURSER_JWKS_URL=http://"+s.Endpoints.AuthHTTP+"/.well-known/jwks.json",
 		"PURSER_GRPC_ADDR="+addr, "PURSER_GRPC_PLAINTEXT=true")
 	var told bytes.Buffer

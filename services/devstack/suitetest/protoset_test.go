@@ -2,11 +2,16 @@ package suitetest
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/descriptorpb"
 
 	"github.com/purserhq/purser/services/devstack/suite"
 )
@@ -67,14 +72,16 @@ func TestAServerWithoutReflectionIsCalledWithTheProtoset(t *testing.T) {
 		"a call": {[]string{"-emit-defaults", "-H", "authorization: Bearer " + tokens.GetAccessToken(),
 			s.Endpoints.Wallet, list}, []string{`"wallets": []`}},
 		"a refusal": {[]string{s.Endpoints.Wallet, list},
-			[]string{"Code: Unauthenticated", "TOKEN_MISSING", `"purser"`}},
+			[]string{"Code: Unauthenticated", `"@type": "type.googleapis.com/google.rpc.ErrorInfo"`,
+				`"reason": "TOKEN_MISSING"`, `"domain": "purser"`}},
 		"list": {[]string{"list"}, []string{"purser.auth.v1.SessionService", "purser.wallet.v1.WalletService",
 			"purser.portfolio.v1.PortfolioService"}},
 		"describe": {[]string{"describe", "purser.wallet.v1.CreateWalletRequest"},
 			[]string{"string account = 1", "buf.validate.field"}},
 		"who may": {[]string{"describe", "purser.wallet.v1.WalletService.ListWallets"}, []string{"wallet:read"}},
 		"a bad input": {[]string{"-H", "authorization: Bearer " + tokens.GetAccessToken(), "-d", `{"pageSize":-1}`,
-			s.Endpoints.Wallet, list}, []string{"Code: InvalidArgument", "fieldViolations", "page_size"}},
+			s.Endpoints.Wallet, list}, []string{"Code: InvalidArgument",
+			`"@type": "type.googleapis.com/google.rpc.BadRequest"`, `"field": "page_size"`}},
 	} {
 		out, err := run.call(t, append([]string{"-protoset", protoset}, tt.args...)...)
 		if refused := strings.HasPrefix(tt.want[0], "Code: "); (err != nil) != refused {
@@ -86,4 +93,34 @@ func TestAServerWithoutReflectionIsCalledWithTheProtoset(t *testing.T) {
 			}
 		}
 	}
+	// The control: grpcurl knows the details of an error from the protoset only.
+	without := withoutErrorDetails(t, protoset)
+	if out, err := run.call(t, "-protoset", without, s.Endpoints.Wallet, list); err == nil ||
+		!strings.Contains(out, "Code: Unauthenticated") || strings.Contains(out, "TOKEN_MISSING") {
+		t.Errorf("an error with a protoset without google.rpc: %v\n%s", err, out)
+	}
+}
+
+// withoutErrorDetails is a copy of the protoset without the files of google.rpc.
+func withoutErrorDetails(t *testing.T, protoset string) string {
+	t.Helper()
+	b, err := os.ReadFile(protoset)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := &descriptorpb.FileDescriptorSet{}
+	if err := proto.Unmarshal(b, set); err != nil {
+		t.Fatal(err)
+	}
+	set.File = slices.DeleteFunc(set.GetFile(), func(f *descriptorpb.FileDescriptorProto) bool {
+		return strings.HasPrefix(f.GetName(), "google/rpc/")
+	})
+	if b, err = proto.Marshal(set); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "without.protoset")
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }

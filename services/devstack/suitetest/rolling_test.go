@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/resolver/manual"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/grpcclient"
@@ -69,8 +70,8 @@ func mixes() map[string]mix {
 			return []caller{
 				of(a.GetMe, &authv1.GetMeRequest{}),
 				of(authv1.NewSessionServiceClient(conn).ListSessions, &authv1.ListSessionsRequest{}),
-				of(a.UpdateNotificationPreferences, &authv1.UpdateNotificationPreferencesRequest{
-					NotificationPreferences: &authv1.NotificationPreferences{WeeklySummary: new(true)}}),
+				of(a.UpdateProfile, &authv1.UpdateProfileRequest{Profile: &authv1.Profile{Bio: "rolling"},
+					UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"bio"}}}),
 			}
 		}},
 	}

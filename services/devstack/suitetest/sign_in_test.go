@@ -3,11 +3,13 @@ package suitetest
 import (
 	"context"
 	"encoding/hex"
+	"html"
 	"io"
 	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -18,10 +20,9 @@ import (
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/devstack/chain"
 	"github.com/purserhq/purser/services/devstack/demo"
-	"github.com/purserhq/purser/services/devstack/suite"
 )
 
-// freePort returns an unused port, for tests in which the address of auth's pages must be known before it starts.
+// freePort returns an unused port.
 func freePort(t *testing.T) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -32,7 +33,11 @@ func freePort(t *testing.T) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-// browse opens a page, chooses a user on the login page, and returns the address that the redirects end at.
+// userLink is a link of the login page, with the user's name.
+var userLink = regexp.MustCompile(`<a href="([^"]*)">(\w+)`)
+
+// browse opens a page, follows the link of a user on the login page, and returns the address that the redirects end
+// at.
 func browse(t *testing.T, page, user string) *url.URL {
 	t.Helper()
 	jar, err := cookiejar.New(nil)
@@ -49,10 +54,16 @@ func browse(t *testing.T, page, user string) *url.URL {
 	if err != nil || !strings.Contains(string(body), "Who are you?") {
 		t.Fatalf("%v\n%s", err, body)
 	}
-	at := *resp.Request.URL
-	q := at.Query()
-	q.Set("user", user)
-	at.RawQuery = q.Encode()
+	var link string
+	for _, found := range userLink.FindAllStringSubmatch(string(body), -1) {
+		if found[2] == user {
+			link = html.UnescapeString(found[1])
+		}
+	}
+	at, err := resp.Request.URL.Parse(link)
+	if err != nil || link == "" {
+		t.Fatalf("no link of %s: %v\n%s", user, err, body)
+	}
 	resp, err = b.Get(at.String())
 	if err != nil {
 		t.Fatal(err)
@@ -72,7 +83,7 @@ func me(t *testing.T, c *demo.Clients, tokens *authv1.Tokens) *authv1.User {
 }
 
 func TestABrowserSignsInWithTheLocalProviders(t *testing.T) {
-	s := start(t, func(o *suite.Options) { o.Ports.AuthHTTP = freePort(t) })
+	s := start(t)
 	c := dial(t, s.Endpoints)
 	ids := map[string]string{}
 	for _, provider := range []string{"local", "local-github", "local"} {

@@ -13,10 +13,17 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 )
+
+// errorReason is the attribute of a server's span with the reason of the answered error.
+const errorReason attribute.Key = "purser.error.reason"
+
+// identityProvider is the tracer of the library that the embedded identity provider is made of.
+const identityProvider = "github.com/zitadel/oidc/pkg/op"
 
 // maxTextBytes limits the stored part of a name or an error.
 const maxTextBytes = 256
@@ -32,9 +39,14 @@ type Span struct {
 	System   string
 	Start    time.Time
 	Duration time.Duration
-	Failed   bool
+	// Failed is true for an error status, and for a call that was answered with any code but OK.
+	Failed bool
 	// Error of a failed span; may be "".
 	Error string
+	// Code of a call that was answered with an error, such as NOT_FOUND; "" otherwise.
+	Code string
+	// Reason of that error, such as WALLET_UNAVAILABLE, which only the server's span has.
+	Reason string
 }
 
 // Ring is a span processor with a ring buffer of the latest ended spans. It is safe for concurrent
@@ -56,19 +68,24 @@ func NewRing(spans int) *Ring { return &Ring{entries: make([]entry, 0, spans)} }
 // OnStart sets the Service attribute of a span.
 func (r *Ring) OnStart(parent context.Context, s sdktrace.ReadWriteSpan) { setService(parent, s) }
 
-// OnEnd stores a span. Spans of the embedded chain are left out: JSON-RPC carries no trace context,
-// so each answer would be a trace of its own.
+// OnEnd stores a span. Spans of the embedded chain and of the embedded identity provider are left out: their callers
+// send no trace context, so each answer would be a trace of its own.
 func (r *Ring) OnEnd(s sdktrace.ReadOnlySpan) {
 	attrs := s.Attributes()
-	if value(attrs, Service) == chain {
+	if value(attrs, Service) == chain || s.InstrumentationScope().Name == identityProvider {
 		return
+	}
+	code := value(attrs, "rpc.response.status_code")
+	if code == "OK" {
+		code = ""
 	}
 	e := entry{s.SpanContext().TraceID(), Span{
 		ID: s.SpanContext().SpanID(), Parent: s.Parent().SpanID(),
 		Service: truncate(value(attrs, Service)), Name: truncate(s.Name()), Kind: s.SpanKind(),
 		System: truncate(value(attrs, "db.system.name")),
 		Start:  s.StartTime(), Duration: s.EndTime().Sub(s.StartTime()),
-		Failed: s.Status().Code == codes.Error, Error: truncate(s.Status().Description),
+		Failed: code != "" || s.Status().Code == codes.Error, Error: truncate(s.Status().Description),
+		Code: truncate(code), Reason: truncate(value(attrs, errorReason)),
 	}}
 	r.mu.Lock()
 	defer r.mu.Unlock()

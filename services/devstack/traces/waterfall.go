@@ -40,6 +40,28 @@ func (t Trace) Has(service, system string) bool {
 	return slices.ContainsFunc(t.Spans, func(s Span) bool { return s.Service == service && s.System == system })
 }
 
+// Service that the trace began in: that of the root span, else of the first span that has one, since a caller outside
+// of the suite has none.
+func (t Trace) Service() string {
+	for _, s := range t.Spans {
+		if s.Service != "" {
+			return s.Service
+		}
+	}
+	return ""
+}
+
+// Services returns the services of the spans, each once, in the order of the spans.
+func (t Trace) Services() []string {
+	var found []string
+	for _, s := range t.Spans {
+		if s.Service != "" && !slices.Contains(found, s.Service) {
+			found = append(found, s.Service)
+		}
+	}
+	return found
+}
+
 // sorted returns the trace with its spans in depth-first order. A span whose parent is not stored is
 // a root.
 func (t Trace) sorted() Trace {
@@ -88,8 +110,14 @@ func (s Span) Title() string {
 	return printable(name)
 }
 
-// ErrorText is the error of a failed span, on one line.
-func (s Span) ErrorText() string { return printable(s.Error) }
+// ErrorText is the error of a failed span, on one line, with its reason in front of it.
+func (s Span) ErrorText() string {
+	reason := cmp.Or(s.Reason, s.Code)
+	if reason == "" || s.Error == "" {
+		return printable(reason + s.Error)
+	}
+	return printable(reason + ": " + s.Error)
+}
 
 // printable returns text on one line without control characters, which could drive a terminal:
 // the name of an unknown method is chosen by the caller.

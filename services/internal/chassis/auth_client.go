@@ -32,16 +32,22 @@ func (b *Builder) DialAuth(c AuthConfig) (*grpc.ClientConn, error) {
 	return conn, nil
 }
 
+// Identity returns ctx with a token of the service's own account.
+type Identity func(ctx context.Context) (context.Context, error)
+
 // NewVerifier returns a verifier of auth's tokens. It reads the key set of the
-// issuer, and follows the stream of revocations over conn, which may be nil.
-func (b *Builder) NewVerifier(c AuthConfig, conn *grpc.ClientConn) *authn.Verifier {
+// issuer, and follows the stream of revocations over conn, which may be nil. It
+// follows as the service's own account, for which auth keeps streams that nobody else
+// can take; as anybody when self is nil or has no token now.
+func (b *Builder) NewVerifier(c AuthConfig, conn *grpc.ClientConn, self Identity) *authn.Verifier {
 	keys := authn.NewRemoteKeys(c.Tokens.KeySetURL(), b.Log)
 	b.Group.Close("keys", keys.Close)
 	revoked := authn.NewRevocations(keys.Refetch, b.Log)
 	if conn != nil {
-		watch := revocations.Watch(conn)
+		watch := watchAs(self, revocations.Watch(conn))
 		b.Group.Loop("revocations", func(ctx context.Context) error { return revoked.Follow(ctx, watch) })
 	}
+	b.watchAuth(c, revoked, conn != nil)
 	return authn.NewVerifier(keys, authn.Options{Issuer: c.Tokens.Issuer, Revoked: revoked.Revoked})
 }
 
@@ -67,5 +73,18 @@ func CheckAuthority(conn *grpc.ClientConn) func(ctx context.Context) error {
 			return errs.PermissionDenied("PERMISSION_MISSING", "the caller needs the permission "+p)
 		}
 		return nil
+	}
+}
+
+// watchAs opens streams with a token of self, if there is one.
+func watchAs(self Identity, watch authn.WatchRevocations) authn.WatchRevocations {
+	if self == nil {
+		return watch
+	}
+	return func(ctx context.Context, take func(authn.RevocationUpdate) error) error {
+		if identified, err := self(ctx); err == nil {
+			ctx = identified
+		}
+		return watch(ctx, take)
 	}
 }

@@ -6,7 +6,8 @@
 // closes them in the reverse order, also when building it fails half-way; it
 // starts while Postgres, Redis or auth is unavailable; its server has the access
 // rules of the contracts; its jobs are shown and triggered by
-// purser.jobs.v1.JobService.
+// purser.jobs.v1.JobService; what it depends on is watched and shown by
+// purser.status.v1.StatusService.
 //
 // Limits: it is for the services of this repository alone. Another team's
 // service builds on pkg, as docs/protect-your-service.md shows.
@@ -18,6 +19,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -27,6 +29,8 @@ import (
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/pkg/redisx"
 	"github.com/purserhq/purser/proto/access"
+	statusv1 "github.com/purserhq/purser/proto/gen/purser/status/v1"
+	"github.com/purserhq/purser/services/internal/dependency"
 )
 
 // Builder holds the open parts of a service while it is built. Use it from one
@@ -38,14 +42,18 @@ type Builder struct {
 	Redis redis.UniversalClient
 	Log   *slog.Logger
 
-	cfg Config
+	cfg     Config
+	name    string
+	started time.Time
+	watcher *dependency.Watcher
 }
 
 // Open opens the database and Redis of a service with this name, for example
 // "wallet", and adds the sweeper of its cache outbox. Both may be unreachable.
 // It logs a warning when Redis may evict keys. The caller defers CloseOnError.
 func Open(ctx context.Context, name string, cfg Config, log *slog.Logger) (*Builder, error) {
-	b := &Builder{Group: lifecycle.New(cfg.Shutdown, log), Log: log, cfg: cfg}
+	b := &Builder{Group: lifecycle.New(cfg.Shutdown, log), Log: log, cfg: cfg, name: name, started: time.Now(),
+		watcher: dependency.NewWatcher(log)}
 	db, err := postgres.Open(ctx, cfg.Database.Options(qualified(name), log))
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
@@ -59,6 +67,9 @@ func Open(ctx context.Context, name string, cfg Config, log *slog.Logger) (*Buil
 	b.Group.Close("redis", b.Redis.Close)
 	redisx.WarnIfKeysMayBeEvicted(ctx, b.Redis, log)
 	b.Group.Loop("cache outbox", cache.NewOutbox(db, b.Redis, log).Serve)
+	if err := b.watchDatabaseAndRedis(); err != nil {
+		return nil, errors.Join(err, b.Group.CloseAll())
+	}
 	return b, nil
 }
 
@@ -96,9 +107,12 @@ type App struct {
 }
 
 // Listen makes the server a part of the service and returns the service. Register
-// everything on the server before. It fails when a registered method has no
-// access rule.
+// everything on the server before; Listen adds purser.status.v1.StatusService. It
+// fails when a registered method has no access rule.
 func (b *Builder) Listen(ctx context.Context, server *grpcserver.Server) (*App, error) {
+	statusv1.RegisterStatusServiceServer(server, &statusServer{service: b.name, started: b.started,
+		watcher: b.watcher})
+	b.Group.Loop("dependency checks", b.watcher.Watch)
 	if err := server.Check(); err != nil {
 		return nil, err
 	}

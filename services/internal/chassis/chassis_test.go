@@ -60,7 +60,7 @@ func TestAServiceStartsWhileAllThatItNeedsIsUnavailable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, err := b.NewServer(b.NewVerifier(cfg.AuthConfig, auth), nil)
+	server, err := b.NewServer(b.NewVerifier(cfg.AuthConfig, auth, nil), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

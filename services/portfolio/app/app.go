@@ -42,11 +42,14 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 		return nil, err
 	}
 	b.Group.Close("wallet client", wallet.Close)
+	b.DependsOnService("wallet", cfg.Wallet.Addr, wallet,
+		"Portfolios have no current value, and no snapshot is taken; stored timelines are answered.")
 	auth, err := b.DialAuth(cfg.AuthConfig)
 	if err != nil {
 		return nil, err
 	}
-	verifier := b.NewVerifier(cfg.AuthConfig, auth)
+	self := asServiceAccount(auth, cfg.ServiceAccount)
+	verifier := b.NewVerifier(cfg.AuthConfig, auth, self)
 
 	caches := store.NewCaches(b.Redis,
 		store.CacheOptions{Portfolio: cfg.Cache.Portfolio, Timeline: cfg.Cache.Timeline, Log: log})
@@ -56,7 +59,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	portfolios := portfolio.NewService(portfolioStore, snapshotStore, holdingsReader,
 		newValuationCache(b, cfg.Cache.Valuation), time.Now)
 	snapshots := snapshot.NewService(snapshotStore, portfolios, holdingsReader, log, time.Now)
-	scheduled, err := b.AddJobs(snapshotJobs(auth, portfolioStore, snapshots, cfg, log)...)
+	scheduled, err := b.AddJobs(snapshotJobs(self, portfolioStore, snapshots, cfg, log)...)
 	if err != nil {
 		return nil, err
 	}
@@ -65,8 +68,9 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	if err != nil {
 		return nil, err
 	}
-	portfoliov1.RegisterPortfolioServiceServer(server,
-		rpc.NewPortfolioServer(portfolios, snapshots, timeline.NewService(snapshotStore, time.Now)))
+	methods := rpc.NewPortfolioServer(portfolios, snapshots, timeline.NewService(snapshotStore, time.Now))
+	server.CheckMessages(methods.Check)
+	portfoliov1.RegisterPortfolioServiceServer(server, methods)
 	scheduled.Register(server, chassis.TriggerChecks{Before: chassis.CheckAuthority(auth)})
 	return b.Listen(ctx, server)
 }

@@ -27,13 +27,13 @@ const (
 
 // snapshotJobs takes everybody's snapshots. Without a service account there is no
 // such job.
-func snapshotJobs(auth *grpc.ClientConn, portfolios *store.Portfolios, snapshots *snapshot.Service, cfg Config,
+func snapshotJobs(self chassis.Identity, portfolios *store.Portfolios, snapshots *snapshot.Service, cfg Config,
 	log *slog.Logger) []chassis.Job {
-	if cfg.ServiceAccount.ID == "" {
+	if self == nil {
 		log.Warn("PURSER_SERVICE_ID is not set: no snapshots are taken by schedule, only those that callers ask for")
 		return nil
 	}
-	hourly := snapshot.NewHourlyJob(portfolios, snapshots, asServiceAccount(auth, cfg.ServiceAccount), log, time.Now)
+	hourly := snapshot.NewHourlyJob(portfolios, snapshots, self, log, time.Now)
 	return []chassis.Job{{
 		CronSetting: "PURSER_SNAPSHOT_CRON",
 		Job: jobs.Job{
@@ -45,9 +45,11 @@ func snapshotJobs(auth *grpc.ClientConn, portfolios *store.Portfolios, snapshots
 }
 
 // asServiceAccount returns a function that puts a token of the service account
-// into a context.
-func asServiceAccount(auth *grpc.ClientConn,
-	account ServiceAccountConfig) func(context.Context) (context.Context, error) {
+// into a context; nil without an account.
+func asServiceAccount(auth *grpc.ClientConn, account ServiceAccountConfig) chassis.Identity {
+	if account.ID == "" {
+		return nil
+	}
 	sessions := authv1.NewSessionServiceClient(auth)
 	tokens := authn.NewServiceTokens(func(ctx context.Context) (string, time.Time, error) {
 		resp, err := sessions.IssueServiceAccountToken(ctx,

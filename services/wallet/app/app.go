@@ -16,6 +16,7 @@ import (
 	"github.com/purserhq/purser/services/internal/chassis"
 	"github.com/purserhq/purser/services/wallet/internal/balancesync"
 	"github.com/purserhq/purser/services/wallet/internal/chain"
+	"github.com/purserhq/purser/services/wallet/internal/chainlist"
 	"github.com/purserhq/purser/services/wallet/internal/history"
 	"github.com/purserhq/purser/services/wallet/internal/holding"
 	"github.com/purserhq/purser/services/wallet/internal/llama"
@@ -49,11 +50,12 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	if err != nil {
 		return nil, err
 	}
+	watchChainsAndPrices(b, cfg, feed)
 	auth, err := b.DialAuth(cfg.AuthConfig)
 	if err != nil {
 		return nil, err
 	}
-	verifier := b.NewVerifier(cfg.AuthConfig, auth)
+	verifier := b.NewVerifier(cfg.AuthConfig, auth, nil)
 
 	caches := store.NewCaches(b.Redis,
 		store.CacheOptions{Wallets: cfg.Cache.Wallets, Token: cfg.Cache.Token, Log: log})
@@ -66,7 +68,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 
 	tokens, wallets := store.NewTokens(b.DB, caches), store.NewWallets(b.DB, caches)
 	prices := price.NewService(store.NewPrices(b.DB, tokens), feed, quotes, cfg.Price, log, time.Now)
-	walletRules := wallet.NewService(wallets, time.Now)
+	walletRules := wallet.NewService(wallets, nodes.Chains(), time.Now)
 	pastHoldings := history.NewService(store.NewHistory(b.DB), tokens, nodes, feed, store.NewLocks(locks),
 		cfg.Price.Stale, log, time.Now)
 	syncRound := balancesync.NewRound(wallets, tokens, nodes, cfg.SyncEvery, cfg.BalancesPerCall, log, time.Now)
@@ -79,10 +81,12 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	if err != nil {
 		return nil, err
 	}
+	server.CheckMessages(rpc.Check)
 	walletv1.RegisterWalletServiceServer(server,
 		rpc.NewWalletServer(walletRules, balancesync.NewService(wallets, tokens, nodes, time.Now)))
 	walletv1.RegisterBalanceServiceServer(server, rpc.NewBalanceServer(walletRules))
-	walletv1.RegisterTokenServiceServer(server, rpc.NewTokenServer(tokens))
+	walletv1.RegisterTokenServiceServer(server, rpc.NewTokenServer(tokens,
+		chainlist.NewService(nodes, tokens, log, time.Now)))
 	walletv1.RegisterPriceServiceServer(server, rpc.NewPriceServer(prices))
 	walletv1.RegisterHoldingsServiceServer(server,
 		rpc.NewHoldingsServer(holding.NewService(wallets, prices, time.Now), pastHoldings))

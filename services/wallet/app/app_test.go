@@ -86,7 +86,8 @@ func TestEveryMethodAsksForItsPermission(t *testing.T) {
 	s := start(t)
 	calls := s.calls(uuid.NewString())
 	calls["CreateWallet"] = func(ctx context.Context) error {
-		_, err := s.wallets.CreateWallet(ctx, &walletv1.CreateWalletRequest{Account: account})
+		_, err := s.wallets.CreateWallet(ctx,
+			&walletv1.CreateWalletRequest{Account: account, AllowUnconfiguredChain: true})
 		return err
 	}
 	calls["ListWallets"] = func(ctx context.Context) error {
@@ -205,7 +206,8 @@ func TestBadInputNamesItsFieldAndRule(t *testing.T) {
 func TestARequestIDMakesARepeatSafe(t *testing.T) {
 	s := start(t)
 	ctx := s.user(t)
-	r := &walletv1.CreateWalletRequest{Account: account, Label: "cold", RequestId: uuid.NewString()}
+	r := &walletv1.CreateWalletRequest{Account: account, Label: "cold", RequestId: uuid.NewString(),
+		AllowUnconfiguredChain: true}
 	first, err := s.wallets.CreateWallet(ctx, r)
 	if err != nil {
 		t.Fatal(err)
@@ -215,9 +217,10 @@ func TestARequestIDMakesARepeatSafe(t *testing.T) {
 		t.Errorf("answered %v, %v, not %v", again, err, first)
 	}
 	_, err = s.wallets.CreateWallet(ctx, &walletv1.CreateWalletRequest{Account: account, Label: "warm",
-		RequestId: r.GetRequestId()})
+		RequestId: r.GetRequestId(), AllowUnconfiguredChain: true})
 	servicetest.WantViolation(t, err, "request_id")
-	_, err = s.wallets.CreateWallet(ctx, &walletv1.CreateWalletRequest{Account: account})
+	_, err = s.wallets.CreateWallet(ctx,
+		&walletv1.CreateWalletRequest{Account: account, AllowUnconfiguredChain: true})
 	servicetest.WantError(t, err, errs.KindAlreadyExists, "WALLET_EXISTS")
 }
 

@@ -82,6 +82,15 @@ type Names map[uint64]string
 const defaultPriceChains = "1=ethereum,10=optimism,56=bsc,100=xdai,137=polygon,8453=base,42161=arbitrum," +
 	"43114=avax,31337=local"
 
+// DefaultPriceChains are the names of PURSER_PRICE_CHAINS where it is not set.
+func DefaultPriceChains() Names {
+	var n Names
+	if err := n.UnmarshalText([]byte("default")); err != nil {
+		return nil // which a test excludes
+	}
+	return n
+}
+
 // UnmarshalText reads "1=ethereum,137=polygon", or "default".
 func (n *Names) UnmarshalText(text []byte) error {
 	pairs := string(text)

@@ -80,7 +80,8 @@ func (s service) may(t *testing.T, permissions ...string) context.Context {
 
 func (s service) create(ctx context.Context, t *testing.T, account string) *walletv1.Wallet {
 	t.Helper()
-	resp, err := s.wallets.CreateWallet(ctx, &walletv1.CreateWalletRequest{Account: account, Label: "cold"})
+	resp, err := s.wallets.CreateWallet(ctx,
+		&walletv1.CreateWalletRequest{Account: account, Label: "cold", AllowUnconfiguredChain: true})
 	if err != nil {
 		t.Fatal(err)
 	}

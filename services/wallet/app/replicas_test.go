@@ -77,7 +77,8 @@ func TestWhatOneReplicaWritesTheOtherAnswersAtOnce(t *testing.T) {
 			return err
 		}, "warm FAILED, warm FAILED 7 CCC", "CCC"},
 		{"a second wallet is added", func() error {
-			_, err := r.A.wallets.CreateWallet(ctx, &walletv1.CreateWalletRequest{Account: account, Label: "new"})
+			_, err := r.A.wallets.CreateWallet(ctx,
+				&walletv1.CreateWalletRequest{Account: account, Label: "new", AllowUnconfiguredChain: true})
 			return err
 		}, "warm FAILED, new PENDING, warm FAILED 7 CCC, new PENDING", "CCC"},
 		{"the first is deleted", func() error {

@@ -27,9 +27,8 @@ type User struct {
 	ID    uuid.UUID
 	Email string // lower case; empty for an account without one, e.g. created by a wallet sign-in
 	Profile
-	Notifications Notifications
-	Roles         []string
-	CreatedAt     time.Time
+	Roles     []string
+	CreatedAt time.Time
 	// VerifiedAt is when somebody proved to own the address; zero while nobody has.
 	VerifiedAt time.Time
 }
@@ -45,7 +44,7 @@ type AccessState struct {
 
 // ErrDisabled is the answer to somebody who proved to be the owner of a disabled account.
 func ErrDisabled() error {
-	return errs.Unauthenticated("ACCOUNT_DISABLED", "the account is disabled")
+	return errs.Unauthenticated("ACCOUNT_DISABLED", "the account is disabled; ask an administrator of this deployment")
 }
 
 // Store is where accounts are stored. Its Change methods lock one account, decide on it and store the result in one
@@ -118,17 +117,14 @@ func NewService(d Deps, p Policy) *Service { return &Service{Deps: d, policy: p}
 // Register creates an account and mails a code to verify its address with. Only the owner of a taken address is told
 // that it was taken, by mail: the answer is the same, and the password is hashed either way.
 func (s *Service) Register(ctx context.Context, email, password, displayName string) error {
-	email = NormalEmail(email)
-	if strings.EqualFold(password, email) {
-		return errs.Invalid("password", "must not be the e-mail address")
+	if err := s.CheckRegistration(email, password, displayName); err != nil {
+		return err
 	}
+	email = NormalEmail(email)
 	if err := s.acceptable(ctx, "password", password); err != nil {
 		return err
 	}
-	p := Profile{DisplayName: displayName}
-	if err := p.normalize([]string{"display_name"}, ""); err != nil {
-		return err
-	}
+	p := Profile{DisplayName: strings.TrimSpace(displayName)}
 	hash, err := s.Passwords.Hash(ctx, password)
 	if err != nil {
 		return err
@@ -154,6 +150,17 @@ func (s *Service) Register(ctx context.Context, email, password, displayName str
 	}, Include{RecentMails: notice.Kind}, func(owner State, _ time.Time) (Changes, error) {
 		return registrationTried(owner, notice, s.policy.MailsPerHour), nil
 	})
+}
+
+// CheckRegistration returns errs.Invalid with every mistake in a registration, but for a password that is known from a
+// breach.
+func (s *Service) CheckRegistration(email, password, displayName string) error {
+	var same error
+	if strings.EqualFold(password, NormalEmail(email)) {
+		same = errs.Invalid("password", "must not be the e-mail address")
+	}
+	p := Profile{DisplayName: displayName}
+	return errs.AllInvalid(same, s.checkLength("password", password), p.normalize([]string{"display_name"}, ""))
 }
 
 // registrationTried decides about a registration whose address has an account: its owner is notified, within the limit

@@ -91,7 +91,8 @@ func (s *Service) requestCode(ctx context.Context, email string, p Purpose) erro
 
 // errCodeInvalid is the answer to a code that can't be used, whatever the reason.
 func errCodeInvalid() *errs.Error {
-	return errs.FailedPrecondition("CODE_INVALID", "the code is wrong, used or expired: request a new one")
+	return errs.FailedPrecondition("CODE_INVALID", "the code is wrong, used, expired, replaced by a newer "+
+		"one or for another purpose; request a new one (ResendVerification, RequestPasswordReset)")
 }
 
 // ResendVerification mails a new code to an address whose account is not verified; for any other it does nothing.

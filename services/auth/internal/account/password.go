@@ -18,11 +18,22 @@ const MaxPassword = 128
 
 // acceptable refuses a password that is too short, too long or known from a breach. errs.Invalid on field.
 func (s *Service) acceptable(ctx context.Context, field, password string) error {
-	if n := utf8.RuneCountInString(password); n < s.policy.MinPassword || n > MaxPassword {
-		return errs.Invalid(field, fmt.Sprintf("must have %d to %d characters", s.policy.MinPassword, MaxPassword))
+	if err := s.checkLength(field, password); err != nil {
+		return err
 	}
 	if s.Breaches.Known(ctx, password) {
-		return errs.Invalid(field, "must not be a password that is known from a breach")
+		return errs.Invalid(field, "must not be a password that is known from a breach: attackers try those first; "+
+			"choose another one, for example four random words")
+	}
+	return nil
+}
+
+// checkLength refuses a password that is too short or too long. errs.Invalid on field.
+func (s *Service) checkLength(field, password string) error {
+	if n := utf8.RuneCountInString(password); n < s.policy.MinPassword || n > MaxPassword {
+		return errs.Invalid(field, fmt.Sprintf("must have %d to %d characters, "+
+			"got %d", s.policy.MinPassword, MaxPassword,
+			n))
 	}
 	return nil
 }
@@ -68,7 +79,8 @@ func (s *Service) ChangePassword(ctx context.Context, c PasswordChange) error {
 // changePassword decides about a user's own change of a password that was checked against old.
 func changePassword(s State, old, changed string, session uuid.UUID, notice mail.Mail) (Changes, error) {
 	if s.PasswordHash != old {
-		return Changes{}, errs.Conflict("PASSWORD_CHANGED", "the password was changed meanwhile")
+		return Changes{}, errs.Conflict("PASSWORD_CHANGED", "the password was changed by another call meanwhile; "+
+			"sign in with that one, or reset it")
 	}
 	var c Changes
 	c.setPassword(s, changed, session, notice, audit.Event{Type: audit.PasswordChanged, Actor: s.ID, Subject: s.ID})
@@ -93,9 +105,11 @@ func (s *Service) mayChange(ctx context.Context, c PasswordChange, email, old st
 	e := audit.Event{Type: audit.PasswordChanged, Actor: c.User, Subject: c.User}
 	switch {
 	case old == "" && email == "":
-		return errs.FailedPrecondition("EMAIL_REQUIRED", "an account without an e-mail address can't have a password")
+		return errs.FailedPrecondition("EMAIL_REQUIRED", "an account without an e-mail address can't have a "+
+			"password; sign in with its wallet or provider")
 	case old == "" && c.Current != "":
-		return s.refused(ctx, e, errs.PermissionDenied("PASSWORD_WRONG", "the account has no password yet"))
+		return s.refused(ctx, e, errs.PermissionDenied("PASSWORD_WRONG", "the account has no password yet: leave "+
+			"current_password empty to set the first one"))
 	case old == "":
 		return c.CheckRecent()
 	}
@@ -104,7 +118,8 @@ func (s *Service) mayChange(ctx context.Context, c PasswordChange, email, old st
 		return err
 	}
 	if !ok {
-		return s.refused(ctx, e, errs.PermissionDenied("PASSWORD_WRONG", "the current password is wrong"))
+		return s.refused(ctx, e, errs.PermissionDenied("PASSWORD_WRONG", "current_password is wrong; "+
+			"RequestPasswordReset mails a code for a new one"))
 	}
 	return nil
 }

@@ -50,14 +50,13 @@ type Decide func(s State, now time.Time) (Changes, error)
 // Changes is what a decision function changes of an account. A Store writes all of it in the transaction that holds
 // the lock. Zero fields change nothing.
 type Changes struct {
-	Profile       *Profile
-	Notifications *Notifications
-	VerifiedAt    time.Time
-	PasswordHash  *string // the empty one removes the password
-	Roles         *[]string
-	Attributes    map[string]string
-	DisabledAt    *time.Time // the zero one enables the account
-	Delete        bool       // the account, with everything personal
+	Profile      *Profile
+	VerifiedAt   time.Time
+	PasswordHash *string // the empty one removes the password
+	Roles        *[]string
+	Attributes   map[string]string
+	DisabledAt   *time.Time // the zero one enables the account
+	Delete       bool       // the account, with everything personal
 
 	RemoveSecondFactor bool
 	// EndCodes ends the mailed codes of a purpose; NewCode replaces the one of its purpose.

@@ -76,7 +76,8 @@ func (s *Service) SetRoles(ctx context.Context, actor, id uuid.UUID, roles []str
 	error) {
 	for _, r := range roles {
 		if !slices.Contains(role.Names(), r) {
-			return Account{}, errs.Invalid("roles", "must be of "+strings.Join(role.Names(), ", "))
+			return Account{}, errs.Invalid("roles", fmt.Sprintf("must be of %s, %s", strings.Join(role.Names(), ", "),
+				errs.Given(r)))
 		}
 	}
 	roles = slices.Compact(slices.Sorted(slices.Values(roles)))

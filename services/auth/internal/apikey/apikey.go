@@ -128,7 +128,7 @@ func (s *Service) Create(ctx context.Context, caller authn.Caller, r CreateReque
 func (k Key) check(usable int, held authority.Held) error {
 	for _, scope := range k.Scopes {
 		if !held.May(scope) {
-			return scopeNotHeld(scope)
+			return scopeNotHeld(scope, held.Permissions)
 		}
 	}
 	if usable >= maxPerUser {
@@ -138,19 +138,19 @@ func (k Key) check(usable int, held authority.Held) error {
 	return nil
 }
 
-func scopeNotHeld(scope string) error {
-	return errs.PermissionDenied("SCOPE_NOT_HELD", "the caller does not hold "+scope)
+func scopeNotHeld(scope string, held []string) error {
+	return errs.PermissionDenied("SCOPE_NOT_HELD", fmt.Sprintf("a key's scopes are of its owner's permissions, which "+
+		"don't include %s; they have %s", scope, strings.Join(held, ", "))).With("permission", scope)
 }
 
 // newKey checks a request and returns the key without its hash.
 func (s *Service) newKey(caller authn.Caller, r CreateRequest) (Key, error) {
-	name := strings.TrimSpace(r.Name)
-	if name == "" || strings.ContainsFunc(name, unicode.IsControl) {
-		return Key{}, errs.Invalid("name", "must have a visible character and no control characters")
+	if err := s.Check(r); err != nil {
+		return Key{}, err
 	}
 	for _, scope := range r.Scopes {
 		if !caller.May(scope) {
-			return Key{}, scopeNotHeld(scope)
+			return Key{}, scopeNotHeld(scope, caller.Permissions)
 		}
 	}
 	id, err := uuid.NewV7()
@@ -158,22 +158,40 @@ func (s *Service) newKey(caller authn.Caller, r CreateRequest) (Key, error) {
 		return Key{}, fmt.Errorf("new key id: %w", err)
 	}
 	now := s.now().UTC()
-	k := Key{ID: id, UserID: caller.UserID, Name: name, Scopes: r.Scopes, Allowed: []netip.Prefix{}, CreatedAt: now,
-		ExpiresAt: r.ExpiresAt.UTC()}
-	switch {
-	case r.ExpiresAt.IsZero():
+	k := Key{ID: id, UserID: caller.UserID, Name: strings.TrimSpace(r.Name), Scopes: r.Scopes,
+		Allowed: []netip.Prefix{}, CreatedAt: now, ExpiresAt: r.ExpiresAt.UTC()}
+	if r.ExpiresAt.IsZero() {
 		k.ExpiresAt = now.Add(defaultLifetime)
-	case !k.ExpiresAt.After(now) || k.ExpiresAt.After(now.Add(maxLifetime)):
-		return Key{}, errs.Invalid("expire_time", "must be in the future, and at most a year from now")
 	}
 	for _, text := range r.Allowed {
 		p, err := netip.ParsePrefix(text)
-		if err != nil {
-			return Key{}, errs.Invalid("allowed_cidrs", "must be prefixes such as 192.0.2.0/24")
+		if err != nil { // Check has tried it
+			return Key{}, fmt.Errorf("prefix: %w", err)
 		}
 		k.Allowed = append(k.Allowed, p.Masked())
 	}
 	return k, nil
+}
+
+// Check returns errs.Invalid with every mistake in a request for a key.
+func (s *Service) Check(r CreateRequest) error {
+	var name, expires, allowed error
+	if text := strings.TrimSpace(r.Name); text == "" || strings.ContainsFunc(text, unicode.IsControl) {
+		name = errs.Invalid("name", "must have a visible character and no control characters, "+errs.Given(r.Name))
+	}
+	if now := s.now().UTC(); !r.ExpiresAt.IsZero() &&
+		(!r.ExpiresAt.After(now) || r.ExpiresAt.After(now.Add(maxLifetime))) {
+		expires = errs.Invalid("expire_time", fmt.Sprintf("must be later than now (%s) and at most a year from "+
+			"it, got %s",
+			now.Format(time.RFC3339), r.ExpiresAt.UTC().Format(time.RFC3339)))
+	}
+	for i, text := range r.Allowed {
+		if _, err := netip.ParsePrefix(text); err != nil && allowed == nil {
+			allowed = errs.Invalid(fmt.Sprintf("allowed_cidrs[%d]", i),
+				`must be an address range, for example "192.0.2.0/24", `+errs.Given(text))
+		}
+	}
+	return errs.AllInvalid(name, allowed, expires)
 }
 
 // List returns the caller's keys, newest first.
@@ -191,7 +209,8 @@ func (s *Service) Revoke(ctx context.Context, user, id uuid.UUID) error {
 // whatever is wrong with it.
 func (s *Service) Exchange(ctx context.Context, key string, from netip.Addr) (token string, expires time.Time,
 	err error) {
-	invalid := errs.Unauthenticated("API_KEY_INVALID", "the key is not valid, or not from this address")
+	invalid := errs.Unauthenticated("API_KEY_INVALID", "the API key is wrong, revoked, expired or not allowed "+
+		"from this address; its owner sees it in ListApiKeys")
 	k, access, err := s.store.ByHash(ctx, sha256.Sum256([]byte(key)))
 	if errs.Is(err, errs.KindNotFound) {
 		return "", time.Time{}, s.refused(ctx, Key{}, invalid)

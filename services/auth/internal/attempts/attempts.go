@@ -101,7 +101,8 @@ func (l *Limiter) Take(ctx context.Context, address, account string) (refund fun
 			undo, wait := take(ctx, b)
 			if wait > 0 {
 				refund()
-				return nil, errs.Exhausted("TOO_MANY_ATTEMPTS", "too many attempts").After(wait)
+				return nil, errs.Exhausted("TOO_MANY_ATTEMPTS", "too many attempts from this address or for this "+
+					"name; wait for the time in RetryInfo").After(wait)
 			}
 			refunds = append(refunds, undo)
 		}

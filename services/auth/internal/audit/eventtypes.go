@@ -16,7 +16,6 @@ const (
 	PasswordReset          Type = "account.password_reset"
 	PasswordChanged        Type = "account.password_changed"
 	ProfileUpdated         Type = "account.profile_updated"
-	NotificationsUpdated   Type = "account.notifications_updated"
 	AccountDeleted         Type = "account.deleted"
 	Login                  Type = "session.login"
 	Logout                 Type = "session.logout"

@@ -33,7 +33,8 @@ func (h Held) May(permission string) bool { return h.All || slices.Contains(h.Pe
 func (h Held) Require(permissions ...string) error {
 	for _, p := range permissions {
 		if !h.May(p) {
-			return errs.PermissionDenied("PERMISSION_NOT_HELD", "the caller does not hold "+p)
+			return errs.PermissionDenied("PERMISSION_NOT_HELD", "nobody grants or takes a permission, or changes an "+
+				"account with one, that they don't hold: the caller lacks "+p).With("permission", p)
 		}
 	}
 	return nil
@@ -64,7 +65,7 @@ type State struct {
 func Decide(caller authn.Caller, s State, required string) (Held, error) {
 	switch {
 	case !s.Active:
-		return Held{}, errs.Unauthenticated("SESSION_REVOKED", "the session, API key or secret of the token has ended")
+		return Held{}, errs.Unauthenticated("SESSION_REVOKED", "the session, API key or secret of the token has ended: sign in again")
 	case s.Disabled:
 		return Held{}, errs.Unauthenticated("ACCOUNT_DISABLED", "the account is disabled")
 	}

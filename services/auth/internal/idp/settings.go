@@ -36,6 +36,9 @@ type Settings struct {
 // List is the configured providers: a JSON array of Settings.
 type List []Settings
 
+// googleIssuer is the issuer of the kind google.
+const googleIssuer = "https://accounts.google.com"
+
 var providerName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
 
 // UnmarshalText decodes the array. Unknown members are an error.
@@ -134,7 +137,7 @@ func Providers(l List) map[string]oauth.Provider {
 	for _, s := range l {
 		switch s.Kind {
 		case "google":
-			s.Issuer = "https://accounts.google.com"
+			s.Issuer = googleIssuer
 			all[s.Name] = newOIDC(s)
 		case "github":
 			all[s.Name] = newGitHub(s)

@@ -143,6 +143,18 @@ func (s *SMTP) Send(ctx context.Context, m Mail) error {
 	return withoutReceiver(client.DialAndSendWithContext(ctx, msg))
 }
 
+// Ask connects to the server, signs in if there is a user, and sends nothing.
+func (s *SMTP) Ask(ctx context.Context) error {
+	client, err := gomail.NewClient(s.host, s.options...)
+	if err != nil {
+		return fmt.Errorf("smtp: %w", err)
+	}
+	if err := client.DialWithContext(ctx); err != nil {
+		return fmt.Errorf("smtp: %w", err)
+	}
+	return client.Close()
+}
+
 // withoutReceiver reduces a server's error to codes, because its text can contain
 // the receiver's address.
 func withoutReceiver(err error) error {

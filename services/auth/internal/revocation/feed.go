@@ -30,8 +30,8 @@ import (
 type Policy struct {
 	// Poll is the interval in which a replica reads revocations.
 	Poll time.Duration `env:"POLL" envDefault:"500ms"`
-	// StreamsPerAddress is the maximal number of streams of one IP address on
-	// one replica.
+	// StreamsPerAddress is the maximal number of streams of one IP address, and
+	// of one service account, on one replica. An IPv6 address counts as its /64.
 	StreamsPerAddress int `env:"STREAMS_PER_ADDRESS" envDefault:"256"`
 	// TokenTTL is the maximal lifetime of a token, Skew the maximal error of the
 	// clock that issued it; both from the policy of the signing keys.

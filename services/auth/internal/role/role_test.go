@@ -9,21 +9,24 @@ import (
 
 func TestADefaultUserMayKeepTheirOwnWalletsAndNothingOfTheSystem(t *testing.T) {
 	p := role.Permissions([]string{role.IndividualInvestor})
-	for _, want := range []string{"wallet:read", "wallet:write", "wallet:delete", "portfolio:write", "defi:read"} {
+	for _, want := range []string{"wallet:read", "wallet:write", "wallet:delete", "portfolio:write"} {
 		if !slices.Contains(p, want) {
 			t.Errorf("individual_investor lacks %s", want)
 		}
 	}
-	for _, never := range []string{"admin:users", "admin:system", "wallet:any", "portfolio:any"} {
+	for _, never := range []string{"admin:users", "admin:system", "wallet:any", "client:forward"} {
 		if slices.Contains(p, never) {
 			t.Errorf("individual_investor has %s", never)
 		}
 	}
 }
 
-func TestATraderMayNotDeleteWallets(t *testing.T) {
-	if slices.Contains(role.Permissions([]string{role.Trader}), "wallet:delete") {
-		t.Error("trader has wallet:delete")
+func TestACustomerMayUndoWhatTheyMayDo(t *testing.T) {
+	for _, r := range []string{role.Trader, role.FundManager, role.IndividualInvestor} {
+		p := role.Permissions([]string{r})
+		if slices.Contains(p, "wallet:write") != slices.Contains(p, "wallet:delete") {
+			t.Errorf("%s may create wallets and not delete them, or the reverse: %v", r, p)
+		}
 	}
 }
 

@@ -115,7 +115,7 @@ func (s *AccountServer) GetMe(ctx context.Context, _ *authv1.GetMeRequest) (*aut
 	return &authv1.GetMeResponse{User: &authv1.User{
 		Id: u.ID.String(), Email: u.Email, DisplayName: u.DisplayName,
 		Roles: u.Roles, CreateTime: timestamppb.New(u.CreatedAt), EmailVerified: !u.VerifiedAt.IsZero(),
-		Profile: profileToProto(u.Profile), NotificationPreferences: notificationsToProto(u.Notifications),
+		Profile: profileToProto(u.Profile),
 	}}, nil
 }
 
@@ -132,23 +132,6 @@ func (s *AccountServer) UpdateProfile(ctx context.Context,
 		return nil, err
 	}
 	return &authv1.UpdateProfileResponse{Profile: profileToProto(p)}, nil
-}
-
-// UpdateNotificationPreferences implements the RPC.
-func (s *AccountServer) UpdateNotificationPreferences(ctx context.Context,
-	req *authv1.UpdateNotificationPreferencesRequest) (*authv1.UpdateNotificationPreferencesResponse, error) {
-	caller, err := person(ctx)
-	if err != nil {
-		return nil, err
-	}
-	p := req.GetNotificationPreferences()
-	n, err := s.accounts.UpdateNotifications(ctx, caller.UserID, account.Notifications{
-		PriceAlerts: p.PriceAlerts, WeeklySummary: p.WeeklySummary, ProductNews: p.ProductNews,
-	})
-	if err != nil {
-		return nil, err
-	}
-	return &authv1.UpdateNotificationPreferencesResponse{NotificationPreferences: notificationsToProto(n)}, nil
 }
 
 // ChangePassword implements the RPC.
@@ -185,25 +168,13 @@ func (s *AccountServer) DeleteMe(ctx context.Context, _ *authv1.DeleteMeRequest)
 func profileFromProto(p *authv1.Profile) account.Profile {
 	return account.Profile{
 		DisplayName: p.GetDisplayName(), FirstName: p.GetFirstName(), LastName: p.GetLastName(), Bio: p.GetBio(),
-		TimeZone: p.GetTimeZone(), Currency: p.GetPreferredCurrency(), PictureURL: p.GetPictureUrl(),
+		PictureURL: p.GetPictureUrl(),
 	}
 }
 
 func profileToProto(p account.Profile) *authv1.Profile {
 	return &authv1.Profile{
 		DisplayName: p.DisplayName, FirstName: p.FirstName, LastName: p.LastName, Bio: p.Bio,
-		TimeZone: p.TimeZone, PreferredCurrency: p.Currency, PictureUrl: p.PictureURL,
-	}
-}
-
-// notificationsToProto returns false where no choice was made.
-func notificationsToProto(n account.Notifications) *authv1.NotificationPreferences {
-	enabled := func(choice *bool) *bool {
-		value := choice != nil && *choice
-		return &value
-	}
-	return &authv1.NotificationPreferences{
-		PriceAlerts: enabled(n.PriceAlerts), WeeklySummary: enabled(n.WeeklySummary),
-		ProductNews: enabled(n.ProductNews),
+		PictureUrl: p.PictureURL,
 	}
 }

@@ -32,17 +32,21 @@ func (s *APIKeyServer) CreateApiKey(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	expires, err := timerange.Time("expire_time", req.GetExpireTime())
+	r, err := keyRequest(req)
 	if err != nil {
 		return nil, err
 	}
-	key, k, err := s.keys.Create(ctx, caller, apikey.CreateRequest{
-		Name: req.GetName(), Scopes: req.GetScopes(), Allowed: req.GetAllowedCidrs(), ExpiresAt: expires,
-	})
+	key, k, err := s.keys.Create(ctx, caller, r)
 	if err != nil {
 		return nil, err
 	}
 	return &authv1.CreateApiKeyResponse{Key: key, ApiKey: apiKeyToProto(k)}, nil
+}
+
+func keyRequest(req *authv1.CreateApiKeyRequest) (apikey.CreateRequest, error) {
+	expires, err := timerange.Time("expire_time", req.GetExpireTime())
+	return apikey.CreateRequest{Name: req.GetName(), Scopes: req.GetScopes(), Allowed: req.GetAllowedCidrs(),
+		ExpiresAt: expires}, err
 }
 
 // ListApiKeys implements the RPC.

@@ -60,22 +60,27 @@ func forwarded(ctx context.Context, v Verifier) (netip.Addr, bool) {
 	if !ok {
 		return netip.Addr{}, false
 	}
+	caller, ok := bearer(ctx, v)
+	return address, ok && slices.Contains(caller.Methods, serviceaccount.Method) && caller.May(role.ForwardClient)
+}
+
+// bearer returns the caller of a call. On public methods, whose callers are not authenticated, v verifies their token;
+// false without a valid one.
+func bearer(ctx context.Context, v Verifier) (authn.Caller, bool) {
 	caller := authn.CallerFrom(ctx)
-	if caller.Anonymous() {
-		tokens := metadata.ValueFromIncomingContext(ctx, "authorization")
-		if len(tokens) != 1 {
-			return netip.Addr{}, false
-		}
-		scheme, token, _ := strings.Cut(tokens[0], " ")
-		if !strings.EqualFold(scheme, "bearer") {
-			return netip.Addr{}, false
-		}
-		var err error
-		if caller, err = v.Verify(ctx, strings.TrimSpace(token)); err != nil {
-			return netip.Addr{}, false
-		}
+	if !caller.Anonymous() {
+		return caller, true
 	}
-	return address, slices.Contains(caller.Methods, serviceaccount.Method) && caller.May(role.ForwardClient)
+	tokens := metadata.ValueFromIncomingContext(ctx, "authorization")
+	if len(tokens) != 1 {
+		return caller, false
+	}
+	scheme, token, _ := strings.Cut(tokens[0], " ")
+	if !strings.EqualFold(scheme, "bearer") {
+		return caller, false
+	}
+	caller, err := v.Verify(ctx, strings.TrimSpace(token))
+	return caller, err == nil
 }
 
 // parseAddress reads one address of a single host, without port and zone.

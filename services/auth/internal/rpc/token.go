@@ -37,7 +37,7 @@ type TokenServer struct {
 }
 
 // NewTokenServer returns the server of the ring's keys, of introspection and of the revocations in f, which it streams
-// on at most streamsPerAddress streams per client address.
+// on at most streamsPerAddress streams per client address or service account.
 func NewTokenServer(r *signing.Ring, v *authn.Verifier, s *session.Service, k *apikey.Service,
 	a *serviceaccount.Service, now authority.Reader, f *revocation.Feed, streamsPerAddress int) *TokenServer {
 	return &TokenServer{ring: r, verifier: v, sessions: s, keys: k, serviceAccounts: a, authority: now, feed: f,

@@ -1,7 +1,9 @@
 package rpc
 
 import (
-	"sync"
+	"context"
+	"errors"
+	"slices"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -10,22 +12,24 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/grpcserver"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
+	"github.com/purserhq/purser/services/auth/internal/serviceaccount"
 )
-
-// maxStreams bounds the streams of one replica.
-const maxStreams = 10_000
 
 // WatchRevocations implements the RPC.
 func (s *TokenServer) WatchRevocations(_ *authv1.WatchRevocationsRequest,
 	stream grpc.ServerStreamingServer[authv1.WatchRevocationsResponse]) error {
 	ctx := stream.Context()
-	end, err := s.streams.begin(grpcserver.PeerAddress(ctx))
+	ctx, end, err := s.streams.begin(ctx, serviceAccountOf(ctx, s.verifier), grpcserver.PeerAddress(ctx))
 	if err != nil {
 		return err
 	}
 	defer end()
 	for reader := s.feed.Reader(); ; {
 		news, readAt, err := reader.Next(ctx)
+		if errors.Is(context.Cause(ctx), errStreamTaken) {
+			return errs.Exhausted("TOO_MANY_STREAMS",
+				"your address has the most streams, and another client needs one")
+		}
 		if err != nil {
 			return err
 		}
@@ -40,6 +44,17 @@ func (s *TokenServer) WatchRevocations(_ *authv1.WatchRevocationsRequest,
 	}
 }
 
+// serviceAccountOf returns the id of the service account whose token a call of a
+// public method carries; "" without a token, with an invalid one, and with one of a
+// person, of whom there can be as many as somebody registers.
+func serviceAccountOf(ctx context.Context, v Verifier) string {
+	caller, ok := bearer(ctx, v)
+	if !ok || !slices.Contains(caller.Methods, serviceaccount.Method) {
+		return ""
+	}
+	return caller.UserID.String()
+}
+
 func revocationToProto(r authn.Revoked) *authv1.Revocation {
 	p := &authv1.Revocation{ExpireTime: timestamppb.New(r.Until)}
 	switch r.Kind {
@@ -52,36 +67,4 @@ func revocationToProto(r authn.Revoked) *authv1.Revocation {
 		p.MaxIssueTime = timestamppb.New(r.IssuedUntil)
 	}
 	return p
-}
-
-// streams counts the open streams.
-type streams struct {
-	maxPerAddress int
-
-	mu        sync.Mutex
-	total     int
-	byAddress map[string]int
-}
-
-func newStreams(maxPerAddress int) *streams {
-	return &streams{maxPerAddress: maxPerAddress, byAddress: map[string]int{}}
-}
-
-// begin counts one more stream of an address until end is called. errs.Exhausted (TOO_MANY_STREAMS).
-func (s *streams) begin(address string) (end func(), err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.byAddress[address] >= s.maxPerAddress || s.total >= maxStreams {
-		return nil, errs.Exhausted("TOO_MANY_STREAMS", "too many streams; end one first")
-	}
-	s.byAddress[address]++
-	s.total++
-	return func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.total--
-		if s.byAddress[address]--; s.byAddress[address] == 0 {
-			delete(s.byAddress, address)
-		}
-	}, nil
 }

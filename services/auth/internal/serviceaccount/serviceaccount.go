@@ -111,7 +111,8 @@ var validName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,62}$`)
 // Create makes an account in the name of actor, zero on the command line, and returns its secret, which can't be read
 // again. errs.Invalid, errs.PermissionDenied
 // (PERMISSION_NOT_HELD), errs.AlreadyExists (SERVICE_ACCOUNT_EXISTS).
-func (s *Service) Create(ctx context.Context, actor uuid.UUID, name string, permissions []string) (string, Account, error) {
+func (s *Service) Create(ctx context.Context, actor uuid.UUID, name string, permissions []string) (string, Account,
+	error) {
 	return s.create(ctx, actor, name, permissions, newSecret)
 }
 
@@ -121,11 +122,7 @@ type secretSource func(now time.Time) (string, Secret, error)
 func (s *Service) create(ctx context.Context, actor uuid.UUID, name string, permissions []string,
 	source secretSource) (string,
 	Account, error) {
-	if !validName.MatchString(name) {
-		return "", Account{}, errs.Invalid("name",
-			`must be lower-case letters, digits and "-", beginning with a letter`)
-	}
-	if err := checkPermissions(permissions); err != nil {
+	if err := Check(name, permissions); err != nil {
 		return "", Account{}, err
 	}
 	id, err := uuid.NewV7()
@@ -145,19 +142,32 @@ func (s *Service) create(ctx context.Context, actor uuid.UUID, name string, perm
 		return "", Account{}, err
 	}
 	if !created {
-		return "", Account{}, errs.AlreadyExists("SERVICE_ACCOUNT_EXISTS", "a service account has this name")
+		return "", Account{}, errs.AlreadyExists("SERVICE_ACCOUNT_EXISTS", "there is a service account with this "+
+			"name already; choose another, or rotate its secret")
 	}
 	return text, a, nil
 }
 
+// Check returns errs.Invalid with every mistake in a request for an account.
+func Check(name string, permissions []string) error {
+	var wrong error
+	if !validName.MatchString(name) {
+		wrong = errs.Invalid("name", `must be 1 to 63 lower-case letters, digits and "-", beginning with a letter, `+
+			errs.Given(name))
+	}
+	return errs.AllInvalid(wrong, checkPermissions(permissions))
+}
+
 // checkPermissions refuses permissions that don't exist.
 func checkPermissions(permissions []string) error {
-	for _, p := range permissions {
+	var unknown []error
+	for i, p := range permissions {
 		if !role.Exists(p) {
-			return errs.Invalid("permissions", "unknown permission "+p)
+			unknown = append(unknown, errs.Invalid(fmt.Sprintf("permissions[%d]", i), fmt.Sprintf(
+				"must be one of %s, %s", strings.Join(role.Permissions([]string{role.Admin}), ", "), errs.Given(p))))
 		}
 	}
-	return nil
+	return errs.AllInvalid(unknown...)
 }
 
 func newSecret(now time.Time) (string, Secret, error) {
@@ -253,7 +263,8 @@ func (s *Service) Issue(ctx context.Context, name, presented string) (token stri
 	}
 	secret, ok := a.matching(presented)
 	if !ok {
-		refusal := errs.Unauthenticated("SERVICE_SECRET_INVALID", "the client or its secret is not valid")
+		refusal := errs.Unauthenticated("SERVICE_SECRET_INVALID", "the client_id or the client_secret is wrong, "+
+			"or the secret was rotated, or the account is disabled")
 		e := audit.Event{Type: audit.ServiceAccountRefused, Outcome: audit.Refused, Reason: refusal.Reason,
 			Subject: a.ID}
 		if err := s.audit.Record(ctx, e); err != nil {

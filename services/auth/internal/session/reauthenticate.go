@@ -24,7 +24,7 @@ func (s *Service) Reauthenticate(ctx context.Context, user, session uuid.UUID, p
 		return Tokens{}, s.refused(ctx, audit.Reauthenticated, user, err)
 	}
 	var tokens Tokens
-	ended := errs.Unauthenticated("SESSION_REVOKED", "the session has ended")
+	ended := errs.Unauthenticated("SESSION_REVOKED", "the session has ended: sign in again")
 	err = s.Store.ChangeOwn(ctx, user, session,
 		func(f Family, access account.AccessState, now time.Time) (Family, audit.Event, error) {
 			switch {

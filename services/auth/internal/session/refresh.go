@@ -46,7 +46,8 @@ func (s *Service) Refresh(ctx context.Context, token Token) (Tokens, error) {
 	err := s.Store.Change(ctx, token.Hash(), change)
 	switch {
 	case errs.Is(err, errs.KindNotFound):
-		return Tokens{}, errs.Unauthenticated("REFRESH_TOKEN_INVALID", "the refresh token is unknown")
+		return Tokens{}, errs.Unauthenticated("REFRESH_TOKEN_INVALID", "the refresh token is unknown: it is cut, "+
+			"of another deployment, or no refresh token; sign in again")
 	case err != nil:
 		return Tokens{}, err
 	case refusal != nil:
@@ -62,13 +63,15 @@ func (s *Service) rotate(f Family, token Token, now time.Time) (_ Family, next T
 	hash := token.Hash()
 	switch {
 	case f.RevokedAt != nil:
-		return f, "", e, errs.Unauthenticated("SESSION_REVOKED", "the session has ended"), nil
+		return f, "", e, errs.Unauthenticated("SESSION_REVOKED", "the session has ended: sign in again"), nil
 	case !now.Before(f.ExpiresAt):
-		return f, "", e, errs.Unauthenticated("REFRESH_TOKEN_EXPIRED", "the session has expired"), nil
+		return f, "", e, errs.Unauthenticated("REFRESH_TOKEN_EXPIRED", "the session has expired: sign in again"), nil
 	case hash == f.Current && !now.Before(f.CurrentExpiresAt):
-		return f, "", e, errs.Unauthenticated("REFRESH_TOKEN_EXPIRED", "the refresh token has expired"), nil
+		return f, "", e, errs.Unauthenticated("REFRESH_TOKEN_EXPIRED", "the refresh token has expired: sign in "+
+			"again"), nil
 	case hash == f.Current && len(f.recoverable(now)) >= maxSharedRefreshes:
-		return f, "", e, errs.Exhausted("REFRESHED_TOO_OFTEN", "the session is refreshed too often").After(sharedUse),
+		return f, "", e, errs.Exhausted("REFRESHED_TOO_OFTEN", "the session is refreshed too often; use its "+
+				"access token until it expires").After(sharedUse),
 			nil
 	case hash == f.Current:
 		next = NewToken()

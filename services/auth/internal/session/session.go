@@ -193,7 +193,8 @@ func ErrUnlinked() error {
 
 // ErrCredentials is the answer to a wrong password and to an unknown address alike.
 func ErrCredentials() error {
-	return errs.Unauthenticated("INVALID_CREDENTIALS", "the e-mail address or the password is wrong")
+	return errs.Unauthenticated("INVALID_CREDENTIALS", "the e-mail address or the password is wrong; "+
+		"RequestPasswordReset mails a code for a new password")
 }
 
 // SignIn is a user who was authenticated.

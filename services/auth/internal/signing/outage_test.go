@@ -172,7 +172,7 @@ func newSuite(t *testing.T) *suite {
 	for i, l := range s.signers {
 		s.every(ctx, brief().Poll, l.poll)
 		s.every(ctx, 20*time.Millisecond, l.sign)
-		server := httptest.NewServer(web.Handler(issuer, l.ring))
+		server := httptest.NewServer(web.Handler(issuer, issuer, l.ring))
 		t.Cleanup(server.Close)
 		remote := authn.NewRemoteKeys(server.URL+"/.well-known/jwks.json", log)
 		t.Cleanup(func() { _ = remote.Close() })

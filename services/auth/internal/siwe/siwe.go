@@ -17,6 +17,7 @@ package siwe
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -124,12 +125,12 @@ func (s *Service) start(ctx context.Context, address string, chain uint64, state
 	if err := s.enabled(); err != nil {
 		return "", time.Time{}, err
 	}
-	a, err := ethsig.ParseAddress(address)
-	if err != nil {
-		return "", time.Time{}, errs.Invalid("address", err.Error())
+	if err := s.CheckStart(address, chain); err != nil {
+		return "", time.Time{}, err
 	}
-	if !slices.Contains(s.site.Chains, chain) {
-		return "", time.Time{}, errs.Invalid("chain_id", "must be one of those that are allowed (PURSER_SIWE_CHAINS)")
+	a, err := ethsig.ParseAddress(address)
+	if err != nil { // CheckStart has tried it
+		return "", time.Time{}, err
 	}
 	nonce := rand.Text()
 	now := s.Now()
@@ -143,6 +144,19 @@ func (s *Service) start(ctx context.Context, address string, chain uint64, state
 		return "", time.Time{}, err
 	}
 	return m.String(), expires.Time, nil
+}
+
+// CheckStart returns errs.Invalid with every mistake in a request to sign in.
+func (s *Service) CheckStart(address string, chain uint64) error {
+	var wrongAddress, wrongChain error
+	if _, err := ethsig.ParseAddress(address); err != nil {
+		wrongAddress = errs.Invalid("address", err.Error()+", "+errs.Given(address))
+	}
+	if s.enabled() == nil && !slices.Contains(s.site.Chains, chain) {
+		wrongChain = errs.Invalid("chain_id", fmt.Sprintf("must be a chain that this deployment allows, %s, got %d",
+			strings.Trim(fmt.Sprint(s.site.Chains), "[]"), chain))
+	}
+	return errs.AllInvalid(wrongAddress, wrongChain)
 }
 
 // Finish starts a session for the account of the wallet that signed message, and

@@ -66,7 +66,7 @@ func (s *Accounts) change(ctx context.Context,
 
 // changesUser reports whether changes are of what is cached of a user.
 func changesUser(c account.Changes) bool {
-	return c.Profile != nil || c.Notifications != nil || !c.VerifiedAt.IsZero() || c.Roles != nil || c.Delete
+	return c.Profile != nil || !c.VerifiedAt.IsZero() || c.Roles != nil || c.Delete
 }
 
 func (s *Accounts) stale(user uuid.UUID) []cache.Invalidation {
@@ -235,10 +235,9 @@ func recordAll(tx *gorm.DB, events []audit.Event) error {
 
 func applyToUser(tx *gorm.DB, s account.State, c account.Changes) error {
 	row, fields := userRow{ID: s.ID}, []string(nil)
-	if c.Profile != nil && c.Notifications != nil {
-		row.Profile = profileColumnsOf(*c.Profile, *c.Notifications)
-		fields = append(fields, "DisplayName", "FirstName", "LastName", "Bio", "TimeZone", "PreferredCurrency",
-			"PictureURL", "Notifications")
+	if c.Profile != nil {
+		row.Profile = profileColumnsOf(*c.Profile)
+		fields = append(fields, "DisplayName", "FirstName", "LastName", "Bio", "PictureURL")
 	}
 	if !c.VerifiedAt.IsZero() {
 		row.VerifiedAt, fields = &c.VerifiedAt, append(fields, "VerifiedAt")

@@ -30,14 +30,11 @@ type userRow struct {
 
 // profileColumns are the columns of users that they edit themselves.
 type profileColumns struct {
-	DisplayName       string
-	FirstName         string
-	LastName          string
-	Bio               string
-	TimeZone          string
-	PreferredCurrency string
-	PictureURL        string
-	Notifications     account.Notifications `gorm:"serializer:json"`
+	DisplayName string
+	FirstName   string
+	LastName    string
+	Bio         string
+	PictureURL  string
 }
 
 func (userRow) TableName() string { return "users" }
@@ -68,7 +65,7 @@ func (s *Accounts) Register(ctx context.Context, r account.Registration, include
 	err := postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
 		row := userRow{
 			ID: r.User.ID, Email: &r.User.Email, PasswordHash: &r.PasswordHash,
-			Profile: profileColumnsOf(r.User.Profile, r.User.Notifications), CreatedAt: r.User.CreatedAt,
+			Profile: profileColumnsOf(r.User.Profile), CreatedAt: r.User.CreatedAt,
 			Attributes: map[string]string{},
 		}
 		created, err := createUser(tx, &row, r.User.Roles)
@@ -161,19 +158,18 @@ func (s *Accounts) Password(ctx context.Context, id uuid.UUID) (email, hash stri
 func (r userRow) user() account.User {
 	return account.User{
 		ID: r.ID, Email: orEmpty(r.Email), Roles: roleNames(r.Roles), CreatedAt: r.CreatedAt,
-		VerifiedAt: orZero(r.VerifiedAt), Notifications: r.Profile.Notifications,
+		VerifiedAt: orZero(r.VerifiedAt),
 		Profile: account.Profile{
 			DisplayName: r.Profile.DisplayName, FirstName: r.Profile.FirstName, LastName: r.Profile.LastName,
-			Bio: r.Profile.Bio, TimeZone: r.Profile.TimeZone, Currency: r.Profile.PreferredCurrency,
-			PictureURL: r.Profile.PictureURL,
+			Bio: r.Profile.Bio, PictureURL: r.Profile.PictureURL,
 		},
 	}
 }
 
-func profileColumnsOf(p account.Profile, n account.Notifications) profileColumns {
+func profileColumnsOf(p account.Profile) profileColumns {
 	return profileColumns{
 		DisplayName: p.DisplayName, FirstName: p.FirstName, LastName: p.LastName, Bio: p.Bio,
-		TimeZone: p.TimeZone, PreferredCurrency: p.Currency, PictureURL: p.PictureURL, Notifications: n,
+		PictureURL: p.PictureURL,
 	}
 }
 

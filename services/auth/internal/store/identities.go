@@ -139,7 +139,7 @@ func recordUse(tx *gorm.DB, linked identityRow, c identity.Claim, now time.Time)
 // createFor creates an account without a password and links an identity to it. errRace when the address was registered
 // meanwhile.
 func createFor(tx *gorm.DB, c identity.Claim, u account.User) (linked uuid.UUID, err error) {
-	row := userRow{ID: u.ID, Profile: profileColumnsOf(u.Profile, u.Notifications), CreatedAt: u.CreatedAt,
+	row := userRow{ID: u.ID, Profile: profileColumnsOf(u.Profile), CreatedAt: u.CreatedAt,
 		Attributes: map[string]string{}}
 	if u.Email != "" {
 		row.Email, row.VerifiedAt = &u.Email, &u.VerifiedAt

@@ -160,7 +160,7 @@ func (s *Service) RenewRecoveryCodes(ctx context.Context, user uuid.UUID, code s
 // checkEnrolled refuses an account without a confirmed second factor.
 func checkEnrolled(f *Factor, _ time.Time) error {
 	if f.ConfirmedAt.IsZero() {
-		return errs.FailedPrecondition("TOTP_NOT_ENROLLED", "the account has no second factor")
+		return errs.FailedPrecondition("TOTP_NOT_ENROLLED", "the account has no second factor; EnrollTotp begins one")
 	}
 	return nil
 }
@@ -200,7 +200,8 @@ func (s *Service) Check(ctx context.Context, user uuid.UUID, code string) (metho
 		return nil, err
 	}
 	if code == "" {
-		return nil, errs.Unauthenticated("TOTP_REQUIRED", "a code of the second factor is required")
+		return nil, errs.Unauthenticated("TOTP_REQUIRED", "the account has a second factor: send its code in "+
+			"second_factor_code, of the authenticator app or a recovery code")
 	}
 	var refusal error
 	err = s.store.Change(ctx, user, func(f Factor, now time.Time) (Factor, audit.Event, error) {
@@ -238,7 +239,9 @@ func (s *Service) Check(ctx context.Context, user uuid.UUID, code string) (metho
 // useCode uses a code up and reports whether it was a recovery code. A refusal is not a failure of the transaction: it
 // is counted in the factor, which is stored.
 func (s *Service) useCode(f *Factor, code string, now time.Time) (recovery bool, refusal *errs.Error, err error) {
-	wrong := errs.Unauthenticated("TOTP_INVALID", "the code is wrong, or was used before")
+	wrong := errs.Unauthenticated("TOTP_INVALID", "the code of the second factor is wrong, too old or used "+
+		"before; wait for the next one, and check the "+
+		"clock of the device")
 	code = strings.NewReplacer(" ", "", "-", "").Replace(code)
 	if len(code) != otp.DigitsSix.Length() {
 		i := slices.Index(f.Recovery, hashOf(f.User, code))
@@ -250,7 +253,8 @@ func (s *Service) useCode(f *Factor, code string, now time.Time) (recovery bool,
 		return true, nil, nil
 	}
 	if now.Before(f.BlockedUntil) {
-		return false, errs.Exhausted("TOO_MANY_ATTEMPTS", "too many wrong codes").After(f.BlockedUntil.Sub(now)), nil
+		return false, errs.Exhausted("TOO_MANY_ATTEMPTS", "too many wrong codes of the second factor in a row; "+
+			"wait for the time in RetryInfo").After(f.BlockedUntil.Sub(now)), nil
 	}
 	secret, err := s.sealer.Open(f.Sealed, f.Wrapped, AAD(f.User))
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/grpcserver"
+	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/services/auth/internal/attempts"
 	"github.com/purserhq/purser/services/auth/internal/audit"
 	"github.com/purserhq/purser/services/auth/internal/oauth"
@@ -119,6 +120,7 @@ func setPrivateHeaders(w http.ResponseWriter) {
 
 // fail renders an error for a browser that can't be redirected.
 func (p Pages) fail(ctx context.Context, w http.ResponseWriter, err error) {
+	err = postgres.Translate(err)
 	status, text := http.StatusInternalServerError, "Something went wrong. Try again."
 	if e := errs.As(err); e != nil && e.Kind != errs.KindInternal {
 		status, text = statusOf(e.Kind), e.Message+" ("+e.Reason+")"

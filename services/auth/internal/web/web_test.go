@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -37,8 +38,15 @@ func (m *memory) Load(context.Context, string) (signing.Reading, error) {
 	return signing.Reading{Epoch: 1, Keys: m.keys, Now: time.Now()}, nil
 }
 
+const issuer = "https://auth.example"
+
 // serve is the handler over a ring; read says whether it could be read.
 func serve(t *testing.T, read bool) http.Handler {
+	t.Helper()
+	return web.Handler(issuer, issuer, ring(t, read))
+}
+
+func ring(t *testing.T, read bool) *signing.Ring {
 	t.Helper()
 	kek := sha256.Sum256(nil)
 	sealer, err := signing.NewSealer(kek[:])
@@ -46,12 +54,12 @@ func serve(t *testing.T, read bool) http.Handler {
 		t.Fatal(err)
 	}
 	policy := signing.Policy{MaxAge: 5 * time.Minute, Poll: time.Minute, Lease: 2 * time.Minute}
-	ring := signing.NewRing("https://auth.example", policy, &memory{away: !read}, sealer,
+	ring := signing.NewRing(issuer, policy, &memory{away: !read}, sealer,
 		slog.New(slog.DiscardHandler))
 	if err := ring.Refresh(t.Context()); (err == nil) != read {
 		t.Fatal(err)
 	}
-	return web.Handler("https://auth.example", ring)
+	return ring
 }
 
 func ask(t *testing.T, h http.Handler, method, path, ifNoneMatch string) *http.Response {
@@ -155,10 +163,73 @@ func TestTheDiscoveryDocumentsSayWhereTheKeySetIs(t *testing.T) {
 			t.Fatal(err)
 		}
 		const want = `{"issuer":"https://auth.example","jwks_uri":"https://auth.example/.well-known/jwks.json",` +
-			`"response_types_supported":[],"subject_types_supported":["public"],` +
-			`"id_token_signing_alg_values_supported":["EdDSA","ES256","RS256"]}`
+			`"response_types_supported":[],"grant_types_supported":[],"subject_types_supported":["public"]}`
 		if string(body) != want || resp.Header.Get("Content-Type") != "application/json" {
 			t.Errorf("%s: %s, %v", path, body, resp.Header)
 		}
+	}
+}
+
+// Whatever the issuer and the base URL are, what the discovery documents name is served
+// at its path, and the documents where the specifications look for them.
+func TestEveryURLThatDiscoveryNamesAnswers(t *testing.T) {
+	for _, tc := range []struct {
+		name, issuer, base string
+		documents          []string
+	}{
+		{"an issuer that leads to the port", issuer, issuer,
+			[]string{"/.well-known/openid-configuration", "/.well-known/oauth-authorization-server"}},
+		{"a slash at the end", issuer + "/", issuer + "/", []string{"/.well-known/openid-configuration"}},
+		{"an issuer that is only a name", "http://purser", "http://10.0.0.1:8080",
+			[]string{"/.well-known/openid-configuration"}},
+		{"a path", issuer + "/tenant/a", issuer + "/tenant/a", []string{
+			"/tenant/a/.well-known/openid-configuration",       // OpenID Connect Discovery, section 4
+			"/.well-known/oauth-authorization-server/tenant/a", // RFC 8414, section 3
+			"/.well-known/openid-configuration/tenant/a",       // RFC 8414, section 5
+			"/.well-known/openid-configuration",                // behind a proxy that removes the path
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			h := web.Under(tc.base, web.Handler(tc.issuer, tc.base, ring(t, true)))
+			for _, document := range tc.documents {
+				resp := ask(t, h, "GET", document, "")
+				var metadata map[string]any
+				if err := json.NewDecoder(resp.Body).Decode(&metadata); err != nil {
+					t.Fatalf("%s: %d, %v", document, resp.StatusCode, err)
+				}
+				if metadata["issuer"] != tc.issuer {
+					t.Errorf("%s: issuer %v", document, metadata["issuer"])
+				}
+				named := 0
+				for field, v := range metadata {
+					text, ok := v.(string)
+					if !ok || field == "issuer" {
+						continue
+					}
+					at, ok := strings.CutPrefix(text, strings.TrimRight(tc.base, "/"))
+					if !ok {
+						t.Errorf("%s: %s is %s, not under %s", document, field, text, tc.base)
+					}
+					u, err := url.Parse(text)
+					if err != nil {
+						t.Fatal(err)
+					}
+					for _, path := range []string{u.Path, at} { // as it is, and behind a proxy that removes the path
+						if resp := ask(t, h, "GET", path, ""); resp.StatusCode != http.StatusOK {
+							t.Errorf("%s: %s: GET %s: %d", document, field, path, resp.StatusCode)
+						}
+					}
+					named++
+				}
+				if named == 0 {
+					t.Errorf("%s names no URL", document)
+				}
+			}
+			for _, path := range []string{"/tenant/a", "/tenant/a/", "/tenant/b" + path, path + "/tenant/b"} {
+				if resp := ask(t, h, "GET", path, ""); resp.StatusCode != http.StatusNotFound {
+					t.Errorf("%s: %d", path, resp.StatusCode)
+				}
+			}
+		})
 	}
 }

@@ -3,7 +3,11 @@
 
 const chart = (() => {
   const container = document.getElementById("chart");
+  if (!container) { return { show() {} }; } // nobody's portfolio is shown
   const readout = document.getElementById("readout");
+  const axisNote = document.getElementById("axis");
+  const parts = [container, readout, axisNote, document.getElementById("ranges"),
+    document.getElementById("chart-help")];
   let plot, rows = [];
   let range = "daily", series = { daily: [], hourly: [] }, drawnSeries = "";
 
@@ -26,7 +30,15 @@ const chart = (() => {
     container.setAttribute("aria-label", rows.length === 0 ? "Value over time: no values yet" :
       "Value over time: " + rows.length + " points, from " + rows[0][2] + " at " + pointTime(rows[0][0]) +
       " to " + rows[rows.length - 1][2] + " at " + pointTime(rows[rows.length - 1][0]));
+    readout.textContent = axisNote.textContent = "";
+    for (const part of parts) { part.hidden = series.daily.length === 0; }
     if (rows.length === 0) { return; }
+    const values = rows.map((r) => Number(r[1]));
+    const [least, most] = [Math.min(...values), Math.max(...values)];
+    // An area stands for an amount, so it is filled only where the axis begins at zero. That hides the changes of a
+    // value that moves little: then only a line is drawn, and the axis says where it begins.
+    const fromZero = least <= most / 2;
+    container.dataset.axis = fromZero ? "zero" : "cut";
     const line = colour("--line"), quiet = colour("--quiet");
     const axis = { stroke: quiet, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1 } };
     const compact = new Intl.NumberFormat("en",
@@ -36,16 +48,23 @@ const chart = (() => {
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
       cursor: { y: false, drag: { x: false, y: false } },
       legend: { show: false },
-      scales: rows.length > 1 ? {} : { x: { range: (_, lo) => [lo - 43200, lo + 43200] } },
+      scales: {
+        ...(rows.length > 1 ? {} : { x: { range: (_, lo) => [lo - 43200, lo + 43200] } }),
+        ...(fromZero ? { y: { range: (_, lo, hi) => [0, hi * 1.05 || 1] } } : {}),
+      },
       axes: [
         { ...axis, values: (_, ticks) => ticks.map(tickLabel) },
         { ...axis, size: 64, values: (_, ticks) => ticks.map((v) => compact.format(v)) },
       ],
       series: [{}, {
-        stroke: colour("--accent"), fill: colour("--accent-soft"), width: 1.5, points: { show: rows.length < 40 },
+        stroke: colour("--accent"), fill: fromZero ? colour("--accent-soft") : undefined, width: 2,
+        points: { show: rows.length < 40 },
       }],
       hooks: { setCursor: [(u) => showPoint(u.cursor.idx)] },
-    }, [rows.map((r) => r[0]), rows.map((r) => Number(r[1]))], container);
+    }, [rows.map((r) => r[0]), values], container);
+    if (!fromZero) {
+      axisNote.textContent = "The axis begins at " + compact.format(plot.scales.y.min) + ", not at zero.";
+    }
   }
 
   function move(to) {

@@ -5,9 +5,11 @@
 (() => {
   const refreshMillis = Number(document.body.dataset.refreshMs);
   const panels = [...document.querySelectorAll("[data-panel]")];
-  const loadedMarkup = new Map();
+  const loadedMarkup = new Map(), requests = new Map(), spans = new Map(), failing = new Set();
   const offline = document.getElementById("offline");
   const pause = document.getElementById("pause");
+  const filter = document.getElementById("filter");
+  const focusable = "summary, button, input, select, a[href], [tabindex]";
   let paused = false, unavailableSince;
 
   const span = (seconds) => {
@@ -29,26 +31,29 @@
     }
   }
 
+  // keyOf names a details element: a trace can be listed twice.
+  const keyOf = (d) => d?.id || (d ? d.closest("#failed, .group").id + " " + d.dataset.trace : undefined);
+
   // replace sets a panel's markup and restores what was open, scrolled or in
   // focus there.
   function replace(panel, html) {
-    const open = new Set([...panel.querySelectorAll("details[open]")].map((d) => d.id));
-    const inside = [...panel.querySelectorAll("summary, [tabindex]")];
+    const open = new Set([...panel.querySelectorAll("details[open]")].map(keyOf));
+    const inside = [...panel.querySelectorAll(focusable)];
     const focus = inside.indexOf(document.activeElement);
-    const owner = focus >= 0 ? document.activeElement.closest("details")?.id : undefined;
+    const owner = focus >= 0 ? keyOf(document.activeElement.closest("details")) : undefined;
     const scrolled = [...panel.querySelectorAll(".scroll")]
-      .map((s) => [s.closest("details")?.id, s.scrollLeft, s.scrollTop]);
+      .map((s) => [keyOf(s.closest("details")), s.scrollTop]);
     panel.innerHTML = html;
-    for (const d of panel.querySelectorAll("details")) { d.open = open.has(d.id); }
+    for (const d of panel.querySelectorAll("details")) {
+      d.open = open.has(keyOf(d));
+      if (d.open) { showSpans(d); }
+    }
     panel.querySelectorAll(".scroll").forEach((s, i) => {
-      if (scrolled[i] && scrolled[i][0] === s.closest("details")?.id) {
-        [, s.scrollLeft, s.scrollTop] = scrolled[i];
-      }
+      if (scrolled[i] && scrolled[i][0] === keyOf(s.closest("details"))) { s.scrollTop = scrolled[i][1]; }
     });
     if (focus >= 0) {
-      const now = [...panel.querySelectorAll("summary, [tabindex]")];
-      const summary = owner && document.getElementById(owner)?.querySelector("summary");
-      (summary || now[focus])?.focus({ preventScroll: true });
+      const ownerNow = owner && [...panel.querySelectorAll("details")].find((d) => keyOf(d) === owner);
+      (ownerNow?.querySelector("summary") || panel.querySelectorAll(focusable)[focus])?.focus({ preventScroll: true });
     }
     showRelativeTimes();
   }
@@ -56,29 +61,60 @@
   async function get(path) {
     const r = await fetch(path, { cache: "no-cache" });
     if (!r.ok) { throw new Error(path + " answered " + r.status); }
+    // Another account has signed in, or nobody is any more: the whole page is another.
+    const viewer = r.headers.get("Purser-Viewer");
+    if (viewer !== null && viewer !== document.body.dataset.viewer) {
+      if (location.pathname === "/") { location.reload(); } else { location.replace("/"); }
+    }
     return r;
   }
 
-  async function refresh() {
+  // showSpans loads the spans of an open trace.
+  async function showSpans(d) {
+    const into = d.querySelector(":scope > [data-spans]");
+    if (!into || into.childElementCount > 0) { return; }
+    const id = d.dataset.trace;
+    if (!spans.has(id)) {
+      try {
+        spans.set(id, await (await get("/trace/" + id)).text());
+      } catch {
+        into.textContent = "The trace is no longer stored.";
+        return;
+      }
+    }
+    into.innerHTML = spans.get(id);
+  }
+
+  async function refresh(panel) {
+    const request = (requests.get(panel) ?? 0) + 1;
+    requests.set(panel, request);
+    const query = panel.dataset.filter ? "?" + new URLSearchParams(new FormData(filter)) : "";
+    const html = await (await get("/panel/" + panel.dataset.panel + query)).text();
+    if (requests.get(panel) !== request || loadedMarkup.get(panel) === html) { return; }
+    loadedMarkup.set(panel, html);
+    replace(panel, html);
+  }
+
+  // attempt notes whether a part of the page could be loaded.
+  async function attempt(part, load) {
     try {
-      await Promise.all(panels.map(async (panel) => {
-        const html = await (await get("/panel/" + panel.dataset.panel)).text();
-        if (loadedMarkup.get(panel) !== html) { loadedMarkup.set(panel, html); replace(panel, html); }
-      }));
-      chart.show(await (await get("/value.json")).json());
-      unavailableSince = undefined;
-      offline.hidden = true;
+      await load();
+      failing.delete(part);
     } catch {
-      unavailableSince ??= new Date();
+      failing.add(part);
+    }
+    unavailableSince = failing.size === 0 ? undefined : unavailableSince ?? new Date();
+    offline.hidden = failing.size === 0;
+    if (unavailableSince) {
       offline.textContent = "The suite is unavailable since " + unavailableSince.toLocaleTimeString() +
         "; the page shows its last data.";
-      offline.hidden = false;
     }
   }
 
-  async function poll() {
-    if (!paused && !document.hidden) { await refresh(); }
-    setTimeout(poll, refreshMillis);
+  // poll loads one part of the page again and again, so that a slow one delays no other.
+  async function poll(part, load) {
+    if (!paused && !document.hidden) { await attempt(part, load); }
+    setTimeout(poll, refreshMillis, part, load);
   }
 
   pause.addEventListener("click", () => {
@@ -86,11 +122,41 @@
     pause.setAttribute("aria-pressed", String(paused));
     pause.textContent = paused ? "Paused" : "Pause";
   });
-  const traces = [...document.querySelectorAll("details.trace")];
-  const moreServices = (a, b) => (a && +a.dataset.services >= +b.dataset.services ? a : b);
-  const opened = traces.reduce(moreServices, undefined);
-  if (opened) { opened.open = true; }
+
+  if (filter) {
+    const traces = document.getElementById("traces");
+    const apply = () => {
+      history.replaceState(null, "", "/?" + new URLSearchParams(new FormData(filter)));
+      return attempt(traces, () => refresh(traces));
+    };
+    filter.addEventListener("input", apply);
+    filter.addEventListener("submit", (e) => { e.preventDefault(); apply(); });
+  }
+
+  document.addEventListener("toggle", (e) => {
+    const d = e.target;
+    if (!d.matches("details.trace")) { return; }
+    if (d.open) { showSpans(d); } else { spans.delete(d.dataset.trace); }
+  }, true);
+
+  document.addEventListener("click", async (e) => {
+    const button = e.target.closest("[data-copy]");
+    if (!button) { return; }
+    await navigator.clipboard.writeText(button.parentElement.querySelector("code").textContent);
+    button.textContent = "Copied";
+    setTimeout(() => { button.textContent = "Copy"; }, 1500);
+  });
+
+  // Of the traces, one that reached the most services is open.
+  const rows = [...document.querySelectorAll(".group details.trace")];
+  const opened = rows.reduce((a, b) => (a && +a.dataset.services >= +b.dataset.services ? a : b), undefined);
+  if (opened) {
+    opened.closest(".group").open = true;
+    opened.open = true;
+  }
+
   setInterval(showRelativeTimes, 1000);
   showRelativeTimes();
-  poll();
+  for (const panel of panels) { poll(panel, () => refresh(panel)); }
+  poll("chart", async () => chart.show(await (await get("/value.json")).json()));
 })();

@@ -18,13 +18,55 @@ import (
 // minPageTime is the time that has to be left to read another page of a history.
 const minPageTime = 100 * time.Millisecond
 
-// ReadHours implements snapshot.HistoryReader.
+// ReadHours implements snapshot.HistoryReader. It reads the next page while visit
+// is called with the hours of one.
 func (r *Reader) ReadHours(ctx context.Context, owner uuid.UUID, first, last time.Time,
 	visit func(snapshot.HourHoldings) error) (time.Time, error) {
+	ctx, stop := context.WithCancel(ctx)
 	a := &hourAssembler{visit: visit, first: first, last: last, next: first}
-	for token := ""; ; {
-		if left, ok := deadline.Remaining(ctx); ok && left < minPageTime {
+	next := r.readPage(ctx, owner, first, last, "")
+	defer func() {
+		if stop(); next != nil {
+			<-next
+		}
+	}()
+	for next != nil {
+		page := <-next
+		next = nil
+		switch {
+		case page.err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded), page.timeIsUp:
 			return a.next, nil
+		case page.err != nil:
+			return a.next, page.err
+		}
+		if token := page.GetNextPageToken(); token != "" {
+			next = r.readPage(ctx, owner, first, last, token)
+		}
+		for _, h := range page.GetHours() {
+			if err := a.add(h); err != nil {
+				return a.next, err
+			}
+		}
+	}
+	err := a.finish()
+	return a.next, err
+}
+
+// hoursPage is a page of a history. timeIsUp says that it was not requested because
+// too little time is left.
+type hoursPage struct {
+	*walletv1.ListHistoricalHoldingsResponse
+	timeIsUp bool
+	err      error
+}
+
+// readPage requests a page. The channel receives it, also when ctx ends.
+func (r *Reader) readPage(ctx context.Context, owner uuid.UUID, first, last time.Time, token string) <-chan hoursPage {
+	received := make(chan hoursPage, 1)
+	go func() {
+		if left, ok := deadline.Remaining(ctx); ok && left < minPageTime {
+			received <- hoursPage{timeIsUp: true}
+			return
 		}
 		resp, err := r.client.ListHistoricalHoldings(ctx, &walletv1.ListHistoricalHoldingsRequest{
 			StartTime: timestamppb.New(first),
@@ -34,24 +76,13 @@ func (r *Reader) ReadHours(ctx context.Context, owner uuid.UUID, first, last tim
 			PageSize: pageSize, PageToken: token, OwnerId: owner.String(),
 		})
 		if err != nil {
-			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return a.next, nil
-			}
-			return a.next, unavailable(err)
+			err = unavailable(err)
+		} else if got := resp.GetOwnerId(); got != owner.String() {
+			err = errs.Internal(fmt.Errorf("history of owner %q, requested that of %s", got, owner))
 		}
-		if got := resp.GetOwnerId(); got != owner.String() {
-			return a.next, errs.Internal(fmt.Errorf("history of owner %q, requested that of %s", got, owner))
-		}
-		for _, h := range resp.GetHours() {
-			if err := a.add(h); err != nil {
-				return a.next, err
-			}
-		}
-		if token = resp.GetNextPageToken(); token == "" {
-			err := a.finish()
-			return a.next, err
-		}
-	}
+		received <- hoursPage{ListHistoricalHoldingsResponse: resp, err: err}
+	}()
+	return received
 }
 
 // hourAssembler joins the parts of hours that continue on the next page.

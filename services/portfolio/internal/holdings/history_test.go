@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -225,4 +226,48 @@ func TestAReadingEndsWithItsTimeAndKeepsWhatIsWhole(t *testing.T) {
 			t.Error("a canceled call is answered")
 		}
 	})
+}
+
+// The next page is read while the hours of one are valued and stored.
+func TestTheNextPageIsReadMeanwhile(t *testing.T) {
+	requested := make(chan struct{})
+	a := &fakeHistory{serve: func(_ context.Context, n int) (*walletv1.ListHistoricalHoldingsResponse, error) {
+		if n == 1 {
+			close(requested)
+		}
+		return historyPage(n == 0, hourOf(2*n+1, walletOf("a")), hourOf(2*n+2, walletOf("a"))), nil
+	}}
+	var visited []int
+	next, err := holdings.NewReader(a).ReadHours(t.Context(), uuid.New(), hour(1), hour(4),
+		func(h snapshot.HourHoldings) error {
+			select {
+			case <-requested:
+			case <-t.Context().Done():
+				t.Error("the second page was not requested")
+			}
+			visited = append(visited, h.Time.Hour())
+			return nil
+		})
+	if err != nil || !next.Equal(hour(5)) || !slices.Equal(visited, []int{1, 2, 3, 4}) {
+		t.Errorf("visited %v, then %s, %v", visited, next, err)
+	}
+}
+
+// A page that is being read when the reading ends is not waited for, and its request has ended.
+func TestAPageThatIsNotNeededIsNotWaitedFor(t *testing.T) {
+	ended := false
+	a := &fakeHistory{serve: func(ctx context.Context, n int) (*walletv1.ListHistoricalHoldingsResponse, error) {
+		if n == 1 {
+			<-ctx.Done()
+			ended = true
+			return nil, ctx.Err()
+		}
+		return historyPage(true, hourOf(1, walletOf("a")), hourOf(2, walletOf("a"))), nil
+	}}
+	full := errors.New("the disk is full")
+	_, err := holdings.NewReader(a).ReadHours(t.Context(), uuid.New(), hour(1), hour(4),
+		func(snapshot.HourHoldings) error { return full })
+	if !errors.Is(err, full) || len(a.requests) == 2 && !ended {
+		t.Errorf("%v after %d requests, the last of which ended: %v", err, len(a.requests), ended)
+	}
 }

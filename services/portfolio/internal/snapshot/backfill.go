@@ -26,6 +26,8 @@ const (
 	// caller's time that it may take at most; the rest is for storing what was read.
 	readBudget = 6 * time.Second
 	readShare  = 0.75
+	// maxListedHours is how many missing hours are listed at a time.
+	maxListedHours = 5000
 	// maxBatchHours and maxBatchPositions limit what one transaction stores. An hour
 	// with more positions than that is a batch of its own.
 	maxBatchHours     = 500
@@ -146,13 +148,13 @@ func (b *backfill) run(ctx context.Context) error {
 	reading, stop := deadline.Share(ctx, readShare, readBudget)
 	defer stop()
 	for b.next.Before(b.until) && reading.Err() == nil {
-		missing, err := b.store.MissingHours(ctx, b.portfolio.ID, b.next, b.until, maxBatchHours)
+		missing, err := b.store.MissingHours(ctx, b.portfolio.ID, b.next, b.until, maxListedHours)
 		if err != nil {
 			return err
 		}
 		end := b.until
-		if len(missing) == maxBatchHours {
-			end = missing[maxBatchHours-1].Add(time.Hour)
+		if len(missing) == maxListedHours {
+			end = missing[maxListedHours-1].Add(time.Hour)
 		}
 		all, err := b.read(ctx, reading, missing)
 		if all {
@@ -203,7 +205,7 @@ func (b *backfill) addHour(ctx context.Context, h HourHoldings) error {
 		return err
 	}
 	b.batch, b.batchPositions = append(b.batch, v), b.batchPositions+len(v.Positions)
-	if b.batchPositions < maxBatchPositions {
+	if len(b.batch) < maxBatchHours && b.batchPositions < maxBatchPositions {
 		return nil
 	}
 	b.valuedUntil = h.Time.Add(time.Hour)

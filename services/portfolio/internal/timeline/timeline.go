@@ -114,6 +114,12 @@ func (s *Service) Points(ctx context.Context, p portfolio.Portfolio, r Request) 
 	return a.points(bounds), truncated, nil
 }
 
+// Check returns errs.Invalid with every mistake in a request.
+func (s *Service) Check(r Request) error {
+	_, _, err := s.withDefaults(r)
+	return err
+}
+
 // points carries the last known value forward into intervals without a snapshot.
 func (a Aggregates) points(bounds []time.Time) []Point {
 	points := make([]Point, 0, len(bounds)-1)
@@ -148,18 +154,18 @@ func (s *Service) withDefaults(r Request) (Request, *time.Location, error) {
 		r.Start = r.End.Add(-DefaultRange)
 	}
 	rules := timerange.Rules{Now: now, Skew: timerange.ClockSkew, MaxYears: maxRangeYears}
-	if err := (timerange.Range{Start: r.Start, End: r.End}).Check(rules); err != nil {
-		return r, nil, err
-	}
+	rangeErr := (timerange.Range{Start: r.Start, End: r.End}).Check(rules)
 	if r.Interval == 0 {
 		r.Interval = Daily
 	}
 	if r.Limit == 0 {
 		r.Limit = DefaultLimit
 	}
-	zone, err := time.LoadLocation(r.Zone)
-	if err != nil || strings.EqualFold(r.Zone, "local") { // the server's own zone
-		return r, nil, errs.Invalid("time_zone", `must be an IANA time zone, for example "Europe/Zurich"`)
+	zone, zoneErr := time.LoadLocation(r.Zone)
+	if zoneErr != nil || strings.EqualFold(r.Zone, "local") { // the server's own zone
+		zoneErr = errs.Invalid("time_zone", `must be a name of the IANA time zone database, for example `+
+			`"Europe/Zurich", `+
+			"or empty for UTC, "+errs.Given(r.Zone))
 	}
-	return r, zone, nil
+	return r, zone, errs.AllInvalid(rangeErr, zoneErr)
 }

@@ -12,19 +12,23 @@ import (
 	"strings"
 
 	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/purserhq/purser/pkg/errs"
 )
 
 // Namespace of EVM chains.
 const Namespace = "eip155"
 
-// The errors of parsing. Each states the rule that an id breaks, fit for a caller.
+// The rules of parsing. An error wraps the one that an id breaks and adds what was
+// given and how to mend it, fit for a caller.
 var (
 	ErrForm = errors.New("must be a CAIP-10 account of an EVM chain, for example " +
 		`"eip155:1:0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"`)
 	ErrChainForm = errors.New(`must be a CAIP-2 id of an EVM chain, for example "eip155:1"`)
-	ErrChain     = errors.New("chain reference must be a positive decimal number")
+	ErrChain     = errors.New("chain reference must be a decimal number from 1 to 2^63-1")
 	ErrAddress   = errors.New("address must be 0x and 40 hexadecimal digits")
-	ErrChecksum  = errors.New("address has a wrong EIP-55 checksum; check it, or write it in lower case")
+	ErrChecksum  = errors.New("address must have the checksum of EIP-55 in the case of its letters, or be in " +
+		"lower case")
 	ErrAssetForm = errors.New("must be a CAIP-19 id of an EVM token, for example " +
 		`"eip155:1/slip44:60" or "eip155:1/erc20:0x…"`)
 )
@@ -39,7 +43,7 @@ type Account struct {
 func ParseAccount(s string) (Account, error) {
 	parts := strings.Split(s, ":")
 	if len(parts) != 3 || parts[0] != Namespace {
-		return Account{}, ErrForm
+		return Account{}, &fault{ErrForm, formFault(s, ":<address>")}
 	}
 	chain, err := parseChain(parts[1])
 	if err != nil {
@@ -66,7 +70,7 @@ func ChainID(chain uint64) string { return Namespace + ":" + strconv.FormatUint(
 func ParseChainID(s string) (uint64, error) {
 	reference, ok := strings.CutPrefix(s, Namespace+":")
 	if !ok {
-		return 0, ErrChainForm
+		return 0, &fault{ErrChainForm, formFault(s, "")}
 	}
 	return parseChain(reference)
 }
@@ -76,12 +80,13 @@ func ParseChainID(s string) (uint64, error) {
 func ParseAddress(s string) (common.Address, error) {
 	digits, ok := strings.CutPrefix(s, "0x")
 	if !ok || len(digits) != 2*common.AddressLength || strings.Trim(digits, "0123456789abcdefABCDEF") != "" {
-		return common.Address{}, ErrAddress
+		return common.Address{}, &fault{ErrAddress, addressFault(s)}
 	}
 	address := common.HexToAddress(s)
 	oneCase := digits == strings.ToLower(digits) || digits == strings.ToUpper(digits)
 	if !oneCase && address.Hex() != s {
-		return common.Address{}, ErrChecksum
+		return common.Address{}, &fault{ErrChecksum, errs.Given(s) +
+			", where a digit or the case of a letter is wrong: compare it with its source, and don't retype it"}
 	}
 	return address, nil
 }
@@ -91,7 +96,7 @@ func ParseAddress(s string) (common.Address, error) {
 func parseChain(s string) (uint64, error) {
 	n, err := strconv.ParseUint(s, 10, 63)
 	if err != nil || n == 0 || strconv.FormatUint(n, 10) != s {
-		return 0, ErrChain
+		return 0, &fault{ErrChain, chainFault(s)}
 	}
 	return n, nil
 }
@@ -111,7 +116,7 @@ func ParseAsset(s string) (Asset, error) {
 	chainPart, assetPart, ok := strings.Cut(s, "/")
 	reference, isEVM := strings.CutPrefix(chainPart, Namespace+":")
 	if !ok || !isEVM {
-		return Asset{}, ErrAssetForm
+		return Asset{}, &fault{ErrAssetForm, formFault(s, "/slip44:60")}
 	}
 	chain, err := parseChain(reference)
 	if err != nil {
@@ -125,11 +130,11 @@ func ParseAsset(s string) (Asset, error) {
 	case "slip44":
 		coin, err := strconv.ParseUint(id, 10, 31)
 		if err != nil || strconv.FormatUint(coin, 10) != id {
-			return Asset{}, ErrAssetForm
+			return Asset{}, &fault{ErrAssetForm, errs.Given(s) + ", whose coin must be a number of SLIP-44"}
 		}
 		return Asset{Chain: chain, Native: true, Coin: uint32(coin)}, nil
 	default:
-		return Asset{}, ErrAssetForm
+		return Asset{}, &fault{ErrAssetForm, errs.Given(s) + `, whose kind must be "slip44" or "erc20"`}
 	}
 }
 

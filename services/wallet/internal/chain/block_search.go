@@ -3,6 +3,7 @@ package chain
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/bits"
 	"slices"
 	"sync"
@@ -47,34 +48,69 @@ func newBlockSearch(ctx context.Context, n *node, head block.Block, finalBefore 
 	if s.known[0].Number == 0 {
 		return s, nil
 	}
-	first, err := s.fetch(ctx, 0)
-	if err != nil {
-		return nil, fmt.Errorf("first block: %w", err)
+	first, failures := n.numbered(ctx, []uint64{0})
+	if failures[0] != nil {
+		return nil, fmt.Errorf("first block: %w", failures[0])
 	}
-	return s, s.add(first)
+	return s, s.add(first[0])
 }
 
-// lastAt returns the last block at or before t; false when the chain began after
-// t. The head must be after t.
-func (s *blockSearch) lastAt(ctx context.Context, t time.Time) (block.Block, bool, error) {
+// foundBlock is the last block at or before a time; none when the chain began
+// after it.
+type foundBlock struct {
+	block.Block
+	none bool
+	err  error
+}
+
+// lastAt returns the last block at or before each of the times. The head must be
+// after all of them. In each round it reads one block for each time that is not
+// narrowed down yet, all of them together.
+func (s *blockSearch) lastAt(ctx context.Context, times []time.Time) []foundBlock {
+	found := make([]foundBlock, len(times))
+	var open []int
+	for i := range times {
+		open = append(open, i)
+	}
 	for round := range maxSearchRounds {
-		low, high, found := s.bracket(t)
-		if !found {
-			return block.Block{}, false, nil
-		}
-		if high.Number == low.Number+1 {
-			return low, true, nil
-		}
 		halve := round >= interpolationRounds && round%2 == 1
-		b, err := s.fetch(ctx, numberBetween(low, high, t, halve))
-		if err != nil {
-			return block.Block{}, false, err
+		wanted := map[uint64][]int{} // by block number: the times that it is read for
+		for _, i := range open {
+			low, high, ok := s.bracket(times[i])
+			switch {
+			case !ok:
+				found[i].none = true
+			case high.Number == low.Number+1:
+				found[i].Block = low
+			default:
+				number := numberBetween(low, high, times[i], halve)
+				wanted[number] = append(wanted[number], i)
+			}
 		}
-		if err := s.add(b); err != nil {
-			return block.Block{}, false, err
+		if len(wanted) == 0 {
+			return found
+		}
+		open = open[:0]
+		numbers := slices.Sorted(maps.Keys(wanted))
+		blocks, failures := s.n.numbered(ctx, numbers)
+		for j, number := range numbers {
+			err := failures[j]
+			if err == nil {
+				err = s.add(blocks[j])
+			}
+			if err == nil {
+				open = append(open, wanted[number]...)
+				continue
+			}
+			for _, i := range wanted[number] {
+				found[i].err = err
+			}
 		}
 	}
-	return block.Block{}, false, fmt.Errorf("no block of %s in %d rounds", t, maxSearchRounds)
+	for _, i := range open {
+		found[i].err = fmt.Errorf("no block of %s in %d rounds", times[i], maxSearchRounds)
+	}
+	return found
 }
 
 // bracket returns the last known block at or before t and the first one after
@@ -122,13 +158,6 @@ func (s *blockSearch) add(b block.Block) error {
 		s.n.rememberBlock(b)
 	}
 	return nil
-}
-
-// fetch reads a block within pastCallTimeout.
-func (s *blockSearch) fetch(ctx context.Context, number uint64) (block.Block, error) {
-	ctx, cancel := context.WithTimeout(ctx, pastCallTimeout)
-	defer cancel()
-	return s.n.numbered(ctx, number)
 }
 
 // numberBetween returns a block number between two that are not neighbours: the

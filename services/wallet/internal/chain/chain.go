@@ -71,6 +71,7 @@ type Reader struct {
 	timeoutPerCall time.Duration
 	log            *slog.Logger
 	now            func() time.Time
+	checker        *checker
 }
 
 // NewReader returns a reader. No node is called yet; it is an error if a URL is
@@ -81,7 +82,7 @@ func NewReader(o Options) (*Reader, error) {
 		return nil, err
 	}
 	r := &Reader{nodes: map[uint64][]*node{}, codec: c, chunkSize: max(1, o.ChunkSize), baseTimeout: baseTimeout,
-		timeoutPerCall: timeoutPerCall, log: o.Log, now: o.Now}
+		timeoutPerCall: timeoutPerCall, log: o.Log, now: o.Now, checker: newChecker()}
 	for chain, urls := range o.Nodes {
 		for _, u := range urls {
 			n, err := newNode(chain, u)
@@ -94,8 +95,9 @@ func NewReader(o Options) (*Reader, error) {
 	return r, nil
 }
 
-// Close closes the connections.
+// Close ends a check of the nodes and closes the connections.
 func (r *Reader) Close() error {
+	r.checker.close()
 	for _, nodes := range r.nodes {
 		for _, n := range nodes {
 			n.client.Close()
@@ -154,7 +156,8 @@ func (r *Reader) tryNodes(ctx context.Context, chain uint64, fn func(context.Con
 	nodes := r.nodes[chain]
 	if len(nodes) == 0 {
 		return errs.FailedPrecondition("CHAIN_NOT_CONFIGURED",
-			fmt.Sprintf("no node is configured for chain eip155:%d", chain))
+			fmt.Sprintf("no node is configured for chain eip155:%d; TokenService.ListChains lists those that have one",
+				chain))
 	}
 	var failures []error
 	for _, n := range r.inOrder(nodes) {
@@ -171,6 +174,7 @@ func (r *Reader) tryNodes(ctx context.Context, chain uint64, fn func(context.Con
 			failures = append(failures, err)
 			continue
 		}
+		n.noteFailure(r.now(), reasonOf(err))
 		err = redact.Error(err, n.url)
 		n.startCooldown(r.now().Add(nodeCooldown))
 		r.log.WarnContext(ctx, "node failed", "chain", chain, "node", n.name, "error", err)
@@ -224,7 +228,7 @@ func (r *Reader) newest(ctx context.Context, n *node) (block.Block, error) {
 		return b, fmt.Errorf("newest block: %w", err)
 	}
 	if b.Time.After(r.now().Add(maxClockSkew)) {
-		return b, fmt.Errorf("newest block %d is of %s, in the future", b.Number, b.Time)
+		return b, fmt.Errorf("%w: block %d is of %s", errBlockInFuture, b.Number, b.Time)
 	}
 	return b, nil
 }

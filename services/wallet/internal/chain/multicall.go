@@ -150,6 +150,12 @@ func (r *Reader) readChunk(ctx context.Context, n *node, b block.Block, queries 
 		return nil, err
 	}
 	reply, err := n.client.CallContractAtHash(ctx, ethereum.CallMsg{To: &r.codec.address, Data: data}, b.Hash)
+	return r.chunkResults(ctx, n, b, queries, reply, err)
+}
+
+// chunkResults decodes what the node replied to the call of a chunk.
+func (r *Reader) chunkResults(ctx context.Context, n *node, b block.Block, queries []query, reply []byte,
+	err error) ([]result, error) {
 	switch {
 	case err == nil && len(reply) == 0:
 		return nil, fmt.Errorf("%w at block %d", errNoMulticall, b.Number)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"math"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/redact"
 	"github.com/purserhq/purser/services/wallet/internal/block"
+	"github.com/purserhq/purser/services/wallet/internal/chainlist"
 )
 
 const (
@@ -35,17 +37,23 @@ type node struct {
 	chain uint64
 	url   string // with its API key; not for logs
 	// name is the host, for logs.
-	name   string
-	client *ethclient.Client
+	name string
+	// provider is what of the host callers may see.
+	provider string
+	client   *ethclient.Client
 
 	mu            sync.Mutex
 	chainChecked  bool
 	cooldownUntil time.Time
+	singleUntil   time.Time // the node gets no batches before
+	batchCalls    int       // the size of batches
 	// noCodeAt has, by contract, the newest block at which it had no code.
 	noCodeAt map[common.Address]uint64
 	// oldBlocks are final blocks by number, for the next search; at most
 	// maxOldBlocks.
 	oldBlocks map[uint64]block.Block
+	// health is what is known of the node, without its provider and cooldown.
+	health chainlist.NodeStatus
 }
 
 func newNode(chain uint64, rawURL string) (*node, error) {
@@ -55,6 +63,8 @@ func newNode(chain uint64, rawURL string) (*node, error) {
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = 8
+	// On one machine compression takes more time than it saves.
+	transport.DisableCompression = net.ParseIP(u.Hostname()).IsLoopback()
 	c, err := rpc.DialOptions(context.Background(), rawURL, rpc.WithHTTPClient(&http.Client{
 		Timeout:   callTimeout,
 		Transport: limitedTransport{transport},
@@ -65,8 +75,9 @@ func newNode(chain uint64, rawURL string) (*node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare %s: %w", u.Host, redact.Error(err, rawURL))
 	}
-	return &node{chain: chain, url: rawURL, name: u.Host, client: ethclient.NewClient(c),
-		noCodeAt: map[common.Address]uint64{}, oldBlocks: map[uint64]block.Block{}}, nil
+	return &node{chain: chain, url: rawURL, name: u.Host, provider: providerOf(u.Hostname()),
+		client: ethclient.NewClient(c), batchCalls: firstBatchCalls, noCodeAt: map[common.Address]uint64{},
+		oldBlocks: map[uint64]block.Block{}}, nil
 }
 
 // checkChain returns an error unless the node is of the configured chain. It asks
@@ -78,14 +89,8 @@ func (n *node) checkChain(ctx context.Context) error {
 	if done {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, chainCheckTimeout)
-	defer cancel()
-	id, err := n.client.ChainID(ctx)
-	if err != nil {
-		return fmt.Errorf("chain id: %w", err)
-	}
-	if !id.IsUint64() || id.Uint64() != n.chain {
-		return fmt.Errorf("the node is of chain %s, not %d", id, n.chain)
+	if err := n.askChain(ctx); err != nil {
+		return err
 	}
 	n.mu.Lock()
 	n.chainChecked = true
@@ -93,48 +98,80 @@ func (n *node) checkChain(ctx context.Context) error {
 	return nil
 }
 
-// newest returns the newest block.
-func (n *node) newest(ctx context.Context) (block.Block, error) { return n.block(ctx, "latest") }
+// askChain returns an error unless the node says that it is of the configured chain.
+func (n *node) askChain(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, chainCheckTimeout)
+	defer cancel()
+	id, err := n.client.ChainID(ctx)
+	if err != nil {
+		return fmt.Errorf("chain id: %w", err)
+	}
+	if !id.IsUint64() || id.Uint64() != n.chain {
+		return fmt.Errorf("%w: %s, not %d", errWrongChain, id, n.chain)
+	}
+	return nil
+}
 
-// numbered returns the block of this number; errNoState when the node has none.
-func (n *node) numbered(ctx context.Context, number uint64) (block.Block, error) {
-	b, err := n.block(ctx, hexutil.EncodeUint64(number))
-	if errors.Is(err, errNoBlock) || isNoState(err) {
-		return b, fmt.Errorf("%w of block %d: %w", errNoState, number, redact.Error(err, n.url))
+// newest returns the newest block.
+func (n *node) newest(ctx context.Context) (block.Block, error) {
+	var h *header
+	if err := n.client.Client().CallContext(ctx, &h, "eth_getBlockByNumber", "latest", false); err != nil {
+		return block.Block{}, err
 	}
-	if err == nil && b.Number != number {
-		err = fmt.Errorf("asked for block %d, the node gives %d", number, b.Number)
+	return h.block()
+}
+
+// numbered returns the blocks of these numbers, and the error of each; errNoState
+// for a block that the node doesn't have.
+func (n *node) numbered(ctx context.Context, numbers []uint64) ([]block.Block, []error) {
+	headers, calls := make([]*header, len(numbers)), make([]rpc.BatchElem, len(numbers))
+	for i, number := range numbers {
+		calls[i] = rpc.BatchElem{Method: "eth_getBlockByNumber", Args: []any{hexutil.EncodeUint64(number), false},
+			Result: &headers[i]}
 	}
-	return b, err
+	n.callAll(ctx, calls)
+	blocks, failures := make([]block.Block, len(numbers)), make([]error, len(numbers))
+	for i, number := range numbers {
+		err := calls[i].Error
+		if err == nil {
+			blocks[i], err = headers[i].block()
+		}
+		switch {
+		case errors.Is(err, errNoBlock) || isNoState(err):
+			err = fmt.Errorf("%w of block %d: %w", errNoState, number, redact.Error(err, n.url))
+		case err == nil && blocks[i].Number != number:
+			err = fmt.Errorf("asked for block %d, the node gives %d", number, blocks[i].Number)
+		}
+		failures[i] = err
+	}
+	return blocks, failures
 }
 
 // maxBlockTime, in Unix seconds, is later than any block's time, and far below
 // where time.Time overflows.
 const maxBlockTime = 1 << 40
 
-// block returns the block of a number or tag. Its hash is the one that the node
-// gives, not one computed from the header, since the headers of some chains, such
-// as Avalanche, have fields of their own.
-func (n *node) block(ctx context.Context, which string) (block.Block, error) {
-	var head *struct {
-		Number *hexutil.Uint64 `json:"number"`
-		Hash   *common.Hash    `json:"hash"`
-		Time   *hexutil.Uint64 `json:"timestamp"`
-	}
-	if err := n.client.Client().CallContext(ctx, &head, "eth_getBlockByNumber", which, false); err != nil {
-		return block.Block{}, err
-	}
-	if head == nil {
+// header is what is used of a block. Its hash is the one that the node gives, not
+// one computed from the header, since the headers of some chains, such as
+// Avalanche, have fields of their own.
+type header struct {
+	Number *hexutil.Uint64 `json:"number"`
+	Hash   *common.Hash    `json:"hash"`
+	Time   *hexutil.Uint64 `json:"timestamp"`
+}
+
+// block returns the block of the header, which is nil if there is no such block.
+func (h *header) block() (block.Block, error) {
+	switch {
+	case h == nil:
 		return block.Block{}, errNoBlock
-	}
-	if head.Number == nil || head.Hash == nil || head.Time == nil {
+	case h.Number == nil || h.Hash == nil || h.Time == nil:
 		return block.Block{}, errors.New("the block has no number, hash or timestamp")
-	}
-	if *head.Number > math.MaxInt64 || *head.Time > maxBlockTime {
+	case *h.Number > math.MaxInt64 || *h.Time > maxBlockTime:
 		return block.Block{}, errors.New("the block's number or timestamp is out of range")
 	}
-	at := time.Unix(int64(*head.Time), 0).UTC()
-	return block.Block{Number: uint64(*head.Number), Hash: *head.Hash, Time: at}, nil
+	at := time.Unix(int64(*h.Time), 0).UTC()
+	return block.Block{Number: uint64(*h.Number), Hash: *h.Hash, Time: at}, nil
 }
 
 // startCooldown has the node tried after all others until t. Its chain is checked

@@ -34,6 +34,8 @@ type node struct {
 	id     any
 	head   any
 	answer func(targets []common.Address) any
+	// atBlock, when set, is answer for the block of a hash.
+	atBlock func(block common.Hash, targets []common.Address) any
 	// past, when set, answers with the block of a number; code with a
 	// contract's code.
 	past func(number uint64) any
@@ -42,11 +44,14 @@ type node struct {
 	raw http.HandlerFunc
 	// limit of a request's size in bytes, when above 0.
 	limit int64
+	// batch, when set, answers batches instead, given the calls and their replies.
+	batch func(w http.ResponseWriter, calls []rpcCall, replies []any)
 
-	mu     sync.Mutex
-	calls  int   // HTTP requests in all
-	chunks []int // sizes of the aggregate3 calls
-	blocks map[string]bool
+	mu      sync.Mutex
+	calls   int   // HTTP requests in all
+	batches int   // batches among them
+	chunks  []int // sizes of the aggregate3 calls
+	blocks  map[string]bool
 }
 
 const blockHash = "0x00000000000000000000000000000000000000000000000000000000000000aa"
@@ -106,15 +111,57 @@ func (n *node) serve(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "too large", http.StatusRequestEntityTooLarge)
 		return
 	}
-	var call struct {
-		ID     json.RawMessage
-		Method string
-		Params []json.RawMessage
-	}
-	if err := json.NewDecoder(r.Body).Decode(&call); err != nil {
+	var body json.RawMessage
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
+	w.Header().Set("Content-Type", "application/json")
+	if body[0] == '[' {
+		n.serveBatch(w, body)
+		return
+	}
+	var call rpcCall
+	if err := json.Unmarshal(body, &call); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	_ = json.NewEncoder(w).Encode(n.reply(call)) // fails if the reader has closed the connection
+}
+
+// rpcCall is one call of JSON-RPC.
+type rpcCall struct {
+	ID     json.RawMessage
+	Method string
+	Params []json.RawMessage
+}
+
+func (n *node) serveBatch(w http.ResponseWriter, body []byte) {
+	n.mu.Lock()
+	n.batches++
+	n.mu.Unlock()
+	var calls []rpcCall
+	if err := json.Unmarshal(body, &calls); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	var replies []any
+	for _, call := range calls {
+		replies = append(replies, n.reply(call))
+	}
+	if n.batch != nil {
+		n.batch(w, calls, replies)
+		return
+	}
+	_ = json.NewEncoder(w).Encode(replies)
+}
+
+// noBatches is how many nodes refuse batches.
+func noBatches(w http.ResponseWriter, _ []rpcCall, _ []any) {
+	http.Error(w, "batches are not supported", http.StatusBadRequest)
+}
+
+func (n *node) reply(call rpcCall) map[string]any {
 	reply := map[string]any{"jsonrpc": "2.0", "id": call.ID}
 	result := n.call(call.Method, call.Params)
 	if f, failed := result.(fault); failed {
@@ -122,8 +169,7 @@ func (n *node) serve(w http.ResponseWriter, r *http.Request) {
 	} else {
 		reply["result"] = result
 	}
-	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(reply) // fails if the reader has closed the connection
+	return reply
 }
 
 func (n *node) call(method string, params []json.RawMessage) any {
@@ -155,6 +201,13 @@ func (n *node) call(method string, params []json.RawMessage) any {
 		n.chunks = append(n.chunks, len(targets))
 		n.blocks[string(params[1])] = true
 		n.mu.Unlock()
+		if n.atBlock != nil {
+			var at struct{ BlockHash common.Hash }
+			if err := json.Unmarshal(params[1], &at); err != nil {
+				return fault{-32602, err.Error()}
+			}
+			return n.atBlock(at.BlockHash, targets)
+		}
 		return n.answer(targets)
 	default:
 		return fault{-32601, fmt.Sprintf("the method %s does not exist", method)}

@@ -1,13 +1,17 @@
 package chain
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/hexutil"
+	"github.com/ethereum/go-ethereum/rpc"
 	"github.com/holiman/uint256"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
@@ -20,11 +24,10 @@ import (
 )
 
 const (
-	// pastCallTimeout bounds one call about the past.
+	// pastCallTimeout bounds one HTTP request about the past.
 	pastCallTimeout = 2 * time.Second
-	// maxConcurrentTimes is how many times are read concurrently, and
-	// maxConcurrentChunks how many chunks of each.
-	maxConcurrentTimes, maxConcurrentChunks = 8, 4
+	// maxConcurrentGroups is how many groups of times are read concurrently.
+	maxConcurrentGroups = 8
 )
 
 // ReadAt implements history.BalanceReader.
@@ -71,24 +74,24 @@ func (p *pastReading) readFrom(ctx context.Context, n *node) error {
 	if err != nil {
 		return err
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(maxConcurrentTimes)
-	for i, t := range p.times {
-		if p.readings[i].Amounts != nil {
-			continue
+	chunks, err := p.chunks()
+	if err != nil {
+		return err
+	}
+	var open []int
+	for i := range p.times {
+		if p.readings[i].Amounts == nil {
+			open = append(open, i)
 		}
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(maxConcurrentGroups)
+	for group := range slices.Chunk(open, p.timesPerGroup(n)) {
 		g.Go(func() error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			reading, err := p.readTime(ctx, n, search, head, t)
-			if err != nil && !errors.Is(err, errNoState) && !errors.Is(err, errNoMulticall) {
-				return err
-			}
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			p.readings[i] = reading
-			return nil
+			return p.readGroup(ctx, n, search, head, chunks, group)
 		})
 	}
 	if err := g.Wait(); err != nil {
@@ -103,37 +106,75 @@ func (p *pastReading) readFrom(ctx context.Context, n *node) error {
 	return nil
 }
 
+// timesPerGroup is how many times are read together: as many as fit into one
+// batch, and one from a node that takes no batches.
+func (p *pastReading) timesPerGroup(n *node) int {
+	balances := max(1, len(p.holders)*len(p.tokens))
+	return min(n.batchSize(), max(1, maxBatchBalances/balances))
+}
+
 func (p *pastReading) newest(ctx context.Context, n *node) (block.Block, error) {
 	ctx, cancel := context.WithTimeout(ctx, pastCallTimeout)
 	defer cancel()
 	return p.reader.newest(ctx, n)
 }
 
-// readTime reads the balances at t. With errNoState and errNoMulticall the
-// reading's Error says why there are none.
-func (p *pastReading) readTime(ctx context.Context, n *node, search *blockSearch, head block.Block,
-	t time.Time) (history.Reading, error) {
-	if !head.Time.After(t) {
-		return history.Reading{Error: fmt.Sprintf("chain eip155:%d has no block after this hour yet", p.chain)},
-			errNoState
+// readGroup reads the balances at the times of these indexes. The error is that of
+// one of them; the others are read all the same.
+func (p *pastReading) readGroup(ctx context.Context, n *node, search *blockSearch, head block.Block, chunks []chunk,
+	group []int) error {
+	var times []time.Time
+	var searched []int
+	for _, i := range group {
+		if head.Time.After(p.times[i]) {
+			times, searched = append(times, p.times[i]), append(searched, i)
+			continue
+		}
+		p.set(i, history.Reading{Error: fmt.Sprintf("chain eip155:%d has no block after this hour yet", p.chain)})
 	}
-	b, found, err := search.lastAt(ctx, t)
-	if err == nil && !found { // before the chain's first block every balance is zero
-		return history.Reading{Amounts: p.zeros()}, nil
+	var failed error
+	var blocks []block.Block
+	var found []int
+	for j, f := range search.lastAt(ctx, times) {
+		switch i := searched[j]; {
+		case f.err != nil:
+			failed = cmp.Or(failed, p.fail(i, f.err))
+		case f.none: // before the chain's first block every balance is zero
+			p.set(i, history.Reading{Amounts: p.zeros()})
+		default:
+			blocks, found = append(blocks, f.Block), append(found, i)
+		}
 	}
-	var amounts [][]*uint256.Int
-	if err == nil {
-		amounts, err = p.balances(ctx, n, b)
+	for j, read := range p.balances(ctx, n, blocks, chunks) {
+		if read.err != nil {
+			failed = cmp.Or(failed, p.fail(found[j], read.err))
+			continue
+		}
+		p.set(found[j], history.Reading{Block: blocks[j], Amounts: read.amounts})
 	}
+	return failed
+}
+
+func (p *pastReading) set(i int, r history.Reading) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.readings[i] = r
+}
+
+// fail records that the node does not have what a time needs. It returns any other
+// error.
+func (p *pastReading) fail(i int, err error) error {
 	switch {
 	case errors.Is(err, errNoState):
-		return history.Reading{Error: fmt.Sprintf(
-			"no node of chain eip155:%d has the state of this hour: it takes an archive node", p.chain)}, err
+		p.set(i, history.Reading{Error: fmt.Sprintf(
+			"no node of chain eip155:%d has the state of this hour: it takes an archive node", p.chain)})
 	case errors.Is(err, errNoMulticall):
-		return history.Reading{Error: fmt.Sprintf("chain eip155:%d had no Multicall3 contract in this hour",
-			p.chain)}, err
+		p.set(i, history.Reading{Error: fmt.Sprintf("chain eip155:%d had no Multicall3 contract in this hour",
+			p.chain)})
+	default:
+		return err
 	}
-	return history.Reading{Block: b, Amounts: amounts}, err
+	return nil
 }
 
 // zeros is a balance of zero for every holder and token.
@@ -145,15 +186,79 @@ func (p *pastReading) zeros() [][]*uint256.Int {
 	return amountsByHolder(results, len(p.holders), len(p.tokens))
 }
 
-// balances reads the balances at a block. Those of a contract that did not exist
+// chunk is the queries of one call, the same at every block.
+type chunk struct {
+	queries []query
+	data    []byte // the call
+}
+
+func (p *pastReading) chunks() ([]chunk, error) {
+	var chunks []chunk
+	for queries := range slices.Chunk(queriesFor(p.holders, p.tokens), p.reader.chunkSize) {
+		data, err := p.reader.codec.pack(queries)
+		if err != nil {
+			return nil, err
+		}
+		chunks = append(chunks, chunk{queries, data})
+	}
+	return chunks, nil
+}
+
+// balancesAt is the balances at a block, by holder and token.
+type balancesAt struct {
+	amounts [][]*uint256.Int
+	err     error
+}
+
+// balances reads the balances at each of the blocks.
+func (p *pastReading) balances(ctx context.Context, n *node, blocks []block.Block, chunks []chunk) []balancesAt {
+	read := make([]balancesAt, len(blocks))
+	replies := p.callChunks(ctx, n, blocks, chunks)
+	var g errgroup.Group
+	g.SetLimit(maxConcurrentRequests)
+	for i, b := range blocks {
+		g.Go(func() error {
+			read[i].amounts, read[i].err = p.amounts(ctx, n, b, chunks, replies[i*len(chunks):][:len(chunks)])
+			return nil
+		})
+	}
+	_ = g.Wait()
+	return read
+}
+
+// callChunks calls for all chunks at all blocks. It returns the calls of the first
+// block, then those of the next. Their results are *hexutil.Bytes.
+func (p *pastReading) callChunks(ctx context.Context, n *node, blocks []block.Block, chunks []chunk) []rpc.BatchElem {
+	calls := make([]rpc.BatchElem, 0, len(blocks)*len(chunks))
+	for _, b := range blocks {
+		for _, c := range chunks {
+			calls = append(calls, rpc.BatchElem{Method: "eth_call", Result: new(hexutil.Bytes), Args: []any{
+				map[string]any{"from": common.Address{}, "to": p.reader.codec.address, "input": hexutil.Bytes(c.data)},
+				rpc.BlockNumberOrHashWithHash(b.Hash, false),
+			}})
+		}
+	}
+	n.callAll(ctx, calls)
+	return calls
+}
+
+// amounts decodes the replies of a block. Balances of a contract that did not exist
 // yet are zero.
-func (p *pastReading) balances(ctx context.Context, n *node, b block.Block) ([][]*uint256.Int, error) {
+func (p *pastReading) amounts(ctx context.Context, n *node, b block.Block, chunks []chunk,
+	replies []rpc.BatchElem) ([][]*uint256.Int, error) {
 	if len(p.tokens) == 0 {
 		return p.zeros(), nil
 	}
-	results, err := p.readChunks(ctx, n, b, queriesFor(p.holders, p.tokens))
-	if err != nil {
-		return nil, err
+	var results []result
+	for i, c := range chunks {
+		limited, cancel := context.WithTimeout(ctx, pastCallTimeout)
+		read, err := p.reader.chunkResults(limited, n, b, c.queries, *replies[i].Result.(*hexutil.Bytes),
+			replies[i].Error)
+		cancel()
+		if err != nil {
+			return nil, err
+		}
+		results = append(results, read...)
 	}
 	for i := range results {
 		if !results[i].noData {
@@ -168,26 +273,6 @@ func (p *pastReading) balances(ctx context.Context, n *node, b block.Block) ([][
 		}
 	}
 	return amountsByHolder(results, len(p.holders), len(p.tokens)), checkAnyRead(results, b)
-}
-
-// readChunks reads balances at a block, several chunks concurrently: all of an
-// hour have to be read in about the time of one call, however small the chunks
-// are.
-func (p *pastReading) readChunks(ctx context.Context, n *node, b block.Block, queries []query) ([]result, error) {
-	results := make([]result, len(queries))
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(maxConcurrentChunks)
-	for start := 0; start < len(queries); start += p.reader.chunkSize {
-		g.Go(func() error {
-			limited, cancel := context.WithTimeout(ctx, pastCallTimeout)
-			defer cancel()
-			end := min(start+p.reader.chunkSize, len(queries))
-			read, err := p.reader.readChunk(limited, n, b, queries[start:end])
-			copy(results[start:], read)
-			return err
-		})
-	}
-	return results, g.Wait()
 }
 
 // isWithoutCode reports whether a contract has no code at a block. Then it had

@@ -1,10 +1,8 @@
 package chain_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"math/big"
 	"net/http"
 	"strings"
@@ -282,60 +280,42 @@ func TestAContractThatWasNotThereYetHeldNothing(t *testing.T) {
 }
 
 func TestWhatWasReadIsReturnedWhenTheCallerGoes(t *testing.T) {
-	n := withPast(newNode(t))
-	ctx, cancel := context.WithCancel(t.Context())
-	sound := n.answer
-	var asked atomic.Int64
-	n.answer = func(targets []common.Address) any {
-		if asked.Add(1) == 20 {
-			cancel()
-		}
-		return sound(targets)
-	}
-	var times []time.Time
-	for number := range uint64(90) {
-		times = append(times, hourOf(number))
-	}
-	got, err := newReader(t, 10, n.URL).ReadAt(ctx, 1, times, []common.Address{{}}, tokens(1))
-	read := 0
-	for _, r := range got {
-		if r.Amounts != nil {
-			read++
-		}
-		if r.Error != "" {
-			t.Errorf("failed: %s", r.Error)
-		}
-	}
-	if err == nil || read < 10 || read > 30 {
-		t.Errorf("%d were read, %v", read, err)
-	}
-}
-
-// A caller's few seconds are enough to find the node that answers, however the
-// one before it hangs.
-func TestANodeThatHangsLeavesTimeForTheNext(t *testing.T) {
-	t.Parallel()
-	for _, method := range []string{"eth_chainId", "eth_getBlockByNumber", "eth_call"} {
-		t.Run(method, func(t *testing.T) {
-			t.Parallel()
-			hangs, sound := withPast(newNode(t)), withPast(newNode(t))
-			hang := make(chan struct{})
-			t.Cleanup(func() { close(hang) })
-			hangs.raw = func(w http.ResponseWriter, r *http.Request) {
-				body, _ := io.ReadAll(r.Body)
-				if strings.Contains(string(body), method) {
-					<-hang
-					return
+	for _, tc := range []struct {
+		name              string
+		batch             func(http.ResponseWriter, []rpcCall, []any)
+		goes, least, most int // the balances that were read when the caller goes, and how many are returned
+	}{
+		{"of a node that takes no batches", noBatches, 50, 10, 60},
+		{"of a node that takes batches", nil, 80, 16, 90},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			n := withPast(newNode(t))
+			n.batch = tc.batch
+			ctx, cancel := context.WithCancel(t.Context())
+			sound := n.answer
+			var asked atomic.Int64
+			n.answer = func(targets []common.Address) any {
+				if asked.Add(1) == int64(tc.goes) {
+					cancel()
 				}
-				r.Body = io.NopCloser(bytes.NewReader(body))
-				hangs.serve(w, r)
+				return sound(targets)
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 6*time.Second)
-			defer cancel()
-			got, err := newReader(t, 10, hangs.URL, sound.URL).ReadAt(ctx, 1, []time.Time{hourOf(40)},
-				[]common.Address{{}}, tokens(1))
-			if err != nil || told(got[0]) != "40: 1" {
-				t.Errorf("read %s, %v", told(got[0]), err)
+			var times []time.Time
+			for number := range uint64(90) {
+				times = append(times, hourOf(number))
+			}
+			got, err := newReader(t, 10, n.URL).ReadAt(ctx, 1, times, []common.Address{{}}, tokens(1))
+			read := 0
+			for _, r := range got {
+				if r.Amounts != nil {
+					read++
+				}
+				if r.Error != "" {
+					t.Errorf("failed: %s", r.Error)
+				}
+			}
+			if err == nil || read < tc.least || read > tc.most {
+				t.Errorf("%d were read, %v", read, err)
 			}
 		})
 	}
@@ -373,6 +353,7 @@ func TestBlocksThatWereFoundAreRemembered(t *testing.T) {
 
 func TestTheChunksOfAnHourAreReadConcurrently(t *testing.T) {
 	n := withPast(newNode(t))
+	n.batch = noBatches
 	answer, together := n.answer, make(chan struct{})
 	var calls atomic.Int64
 	n.answer = func(targets []common.Address) any {

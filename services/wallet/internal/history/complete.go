@@ -109,6 +109,24 @@ func (s *Service) doneHours(ctx context.Context, wallets ownerWallets, sp span) 
 	return done, nil
 }
 
+// spanBalances is what is known of the balances of a span.
+type spanBalances struct {
+	readResult
+	until time.Time // the first hour that is not complete; the end of the span if all are
+	err   error     // why an hour is not complete; nil if time ran out
+}
+
+// readSpan reads what is missing of the balances of a span, and stores it.
+func (s *Service) readSpan(ctx context.Context, wallets ownerWallets, lock *ownerLock, ends deadlines,
+	sp span) spanBalances {
+	done, err := s.doneHours(ctx, wallets, sp)
+	if err != nil {
+		return spanBalances{until: sp.from, err: err}
+	}
+	read, err := s.readMissing(ctx, wallets, lock, ends, sp, done)
+	return spanBalances{readResult: read, until: completeUntil(wallets.all, sp, read.done), err: err}
+}
+
 // completion is the result of complete.
 type completion struct {
 	until  time.Time             // the hours before it can be returned
@@ -116,32 +134,26 @@ type completion struct {
 	saved  bool                  // balances were stored
 }
 
-// complete reads what is missing of a span, and stores it. If an earlier page
-// already returned rows of this hour (continued), its prices are read only when
-// new balances were stored.
+// complete reads the missing prices of a span, whose balances were read, and stores
+// them. If an earlier page already returned rows of this hour (continued), its
+// prices are read only when new balances were stored.
 //
 // If no hour is complete, the completion's until is the start of the span. The
 // error is the cause then, or nil if time ran out.
-func (s *Service) complete(ctx context.Context, wallets ownerWallets, lock *ownerLock, ends deadlines, sp span,
-	continued bool, sofar progress) (completion, error) {
+func (s *Service) complete(ctx context.Context, owner uuid.UUID, lock *ownerLock, ends deadlines, sp span,
+	read spanBalances, continued bool, sofar progress) (completion, error) {
 	none := completion{until: sp.from}
-	done, err := s.doneHours(ctx, wallets, sp)
-	if err != nil {
-		return none, err
-	}
-	read, readErr := s.readMissing(ctx, wallets, lock, ends, sp, done)
-	until := completeUntil(wallets.all, sp, read.done)
-	if !until.After(sp.from) {
-		return none, readErr
+	if !read.until.After(sp.from) {
+		return none, read.err
 	}
 	sofar.saved = sofar.saved || read.saved
 	if !continued || sofar.saved {
-		priced, err := s.priceMissing(ctx, wallets.owner, lock, ends, span{sp.from, until})
+		priced, err := s.priceMissing(ctx, owner, lock, ends, span{sp.from, read.until})
 		if err != nil || !priced.mayReturn(sofar) {
 			return none, err
 		}
 	}
-	return completion{until: until, errors: read.errors, saved: read.saved}, nil
+	return completion{until: read.until, errors: read.errors, saved: read.saved}, nil
 }
 
 // readMissing reads the missing balances of a span until the read deadline. It

@@ -48,7 +48,8 @@ type world struct {
 	during           func(ctx context.Context, n int) // runs before the n-th read
 	feedPrice        func(id string, t time.Time) (string, time.Time)
 	feedErr          error
-	feedHangs        bool // the feed never answers
+	feedHangs        bool          // the feed never answers
+	feedWaits        chan struct{} // the feed answers when it is closed, if set
 }
 
 func (w *world) ReadAt(ctx context.Context, chain uint64, times []time.Time, holders []common.Address,
@@ -96,6 +97,12 @@ func (w *world) ReadAt(ctx context.Context, chain uint64, times []time.Time, hol
 
 func (w *world) History(ctx context.Context, tokens []token.Token, from time.Time,
 	hours int) (map[string][]price.Price, error) {
+	if w.feedWaits != nil {
+		select {
+		case <-w.feedWaits:
+		case <-ctx.Done():
+		}
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.pricesRequested += len(tokens)

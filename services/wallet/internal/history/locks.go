@@ -48,26 +48,31 @@ func (l *ownerLimiter) lockOf(owner uuid.UUID) *ownerLock {
 	return &ownerLock{limiter: l, owner: owner}
 }
 
-// ownerLock is an owner's lock as one call uses it. It is not safe for concurrent
-// use.
+// ownerLock is an owner's lock as one call uses it. It is safe for concurrent use.
 type ownerLock struct {
 	limiter *ownerLimiter
 	owner   uuid.UUID
-	unlock  func() // nil until the lock is held
+
+	mu     sync.Mutex
+	unlock func() // nil until the lock is held
 }
 
 // acquire acquires the lock, unless this call holds it already. The error is
 // errs.Exhausted (HISTORY_READ_UNDER_WAY): another call holds it, or the histories
 // of maxConcurrentOwners other owners were being read until ctx ended.
 func (l *ownerLock) acquire(ctx context.Context) (err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.unlock == nil {
 		l.unlock, err = l.limiter.lock(ctx, l.owner)
 	}
 	return err
 }
 
-// release releases the lock if it is held.
+// release releases the lock if it is held. Nothing may acquire it afterwards.
 func (l *ownerLock) release() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.unlock != nil {
 		l.unlock()
 	}

@@ -57,9 +57,21 @@ func (s *Service) List(ctx context.Context, owner uuid.UUID, from, until time.Ti
 	hour := start
 	var page []Row
 	var sofar progress
+	read := func(ctx context.Context, sp span) spanBalances { return s.readSpan(ctx, wallets, lock, ends, sp) }
+	var ahead aheadRead
+	defer func() { ahead.end() }()
 	for hour.Before(until) && len(page) <= limit {
 		sp, continued := nextSpan(hour, until, after, len(wallets.all))
-		completed, err := s.complete(ctx, wallets, lock, ends, sp, continued, sofar)
+		balances, isAhead := ahead.take(sp)
+		if !isAhead {
+			balances = read(ctx, sp)
+		}
+		if balances.until.Equal(sp.until) && sp.until.Before(until) &&
+			len(page)+wallets.rowsOf(sp, start, hour, len(page)) <= limit {
+			next, _ := nextSpan(sp.until, until, after, len(wallets.all))
+			ahead = startAhead(ctx, next, read)
+		}
+		completed, err := s.complete(ctx, owner, lock, ends, sp, balances, continued, sofar)
 		if err != nil && hour.Equal(start) {
 			return nil, nil, err
 		}
@@ -87,6 +99,51 @@ func (s *Service) List(ctx context.Context, owner uuid.UUID, from, until time.Ti
 		return page, &after, nil
 	}
 	return page, &Cursor{Hour: hour.Unix()}, nil
+}
+
+// rowsOf estimates how many rows a span has, when the hours from start to hour had
+// this many: each wallet has one in each hour at least.
+func (w ownerWallets) rowsOf(sp span, start, hour time.Time, rows int) int {
+	hours := int(sp.until.Sub(sp.from) / time.Hour)
+	if passed := int(hour.Sub(start) / time.Hour); passed > 0 {
+		return rows * hours / passed
+	}
+	return hours * len(w.all)
+}
+
+// aheadRead reads the balances of a span while the one before it is priced and
+// listed.
+type aheadRead struct {
+	span span
+	stop context.CancelFunc
+	read <-chan spanBalances // nil if nothing is read ahead
+}
+
+func startAhead(ctx context.Context, sp span, read func(context.Context, span) spanBalances) aheadRead {
+	ctx, stop := context.WithCancel(ctx)
+	done := make(chan spanBalances, 1)
+	go func() { done <- read(ctx, sp) }()
+	return aheadRead{span: sp, stop: stop, read: done}
+}
+
+// take returns the balances of a span if it is the one that is read ahead.
+func (a *aheadRead) take(sp span) (balances spanBalances, ok bool) {
+	if a.read == nil || a.span != sp {
+		return balances, false
+	}
+	balances = <-a.read
+	a.stop()
+	a.read = nil
+	return balances, true
+}
+
+// end ends the reading. What was read until then is stored.
+func (a *aheadRead) end() {
+	if a.read != nil {
+		a.stop()
+		<-a.read
+		a.read = nil
+	}
 }
 
 // nextSpan returns the span that starts with hour. continued says that earlier

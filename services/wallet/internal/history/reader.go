@@ -24,6 +24,9 @@ const (
 	// maxConcurrentReads is how many reads one call makes concurrently, each of a
 	// group of wallets.
 	maxConcurrentReads = 8
+	// maxHoursPerRead is how many hours are read in one call of BalanceReader, and
+	// stored by one transaction.
+	maxHoursPerRead = 48
 )
 
 // readResult is the state of a span after its missing hours were read.
@@ -87,7 +90,7 @@ func (w ownerWallets) groups() []walletGroup {
 // stored, so a call makes progress only if it has finished an hour of all wallets.
 func (r *reader) read(ctx context.Context, missing []time.Time) (readResult, error) {
 	groups := r.wallets.groups()
-	for hours := range slices.Chunk(missing, max(1, maxConcurrentReads/len(groups))) {
+	for hours := range slices.Chunk(missing, r.wallets.hoursPerRead(len(groups))) {
 		var all errgroup.Group
 		all.SetLimit(maxConcurrentReads)
 		for _, g := range groups {
@@ -103,6 +106,20 @@ func (r *reader) read(ctx context.Context, missing []time.Time) (readResult, err
 		}
 	}
 	return r.result, nil
+}
+
+// hoursPerRead is how many hours are read together: as many as have
+// maxBalancesPerRead balances, but at least maxConcurrentReads for each group that
+// is read concurrently. It is one hour when some groups have to wait for others.
+func (w ownerWallets) hoursPerRead(groups int) int {
+	if groups > maxConcurrentReads {
+		return 1
+	}
+	balances := 1
+	for _, wallet := range w.all {
+		balances += len(w.tokens[wallet.Account.Chain])
+	}
+	return min(maxHoursPerRead, max(maxConcurrentReads/max(1, groups), maxBalancesPerRead/balances))
 }
 
 // readGroup reads and stores the hours that the group still lacks.

@@ -98,6 +98,13 @@ func (s *Source) Current(ctx context.Context, tokens []token.Token) (map[string]
 	return prices, nil
 }
 
+// Ask asks the feed for the price of ether and returns an error when it doesn't
+// answer, also during the cooldown. A feed that has no such price answers.
+func (s *Source) Ask(ctx context.Context) error {
+	_, err := s.get(ctx, "/prices/current/"+url.PathEscape("coingecko:ethereum"))
+	return err
+}
+
 var errCooldown = errors.New("the price feed is in its cooldown after a failure")
 
 // coins returns the tokens by their names in the feed, and the names in order.

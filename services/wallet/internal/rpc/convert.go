@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/page"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/wallet/internal/caip"
 	"github.com/purserhq/purser/services/wallet/internal/price"
@@ -19,7 +20,7 @@ import (
 func parseID(field, text string) (uuid.UUID, error) {
 	id, err := uuid.Parse(text)
 	if err != nil {
-		return uuid.Nil, errs.Invalid(field, "must be a UUID")
+		return uuid.Nil, errs.Invalid(field, "must be a UUID, "+errs.Given(text))
 	}
 	return id, nil
 }
@@ -31,7 +32,7 @@ func checkCursor(id string) error {
 		return nil
 	}
 	if _, err := caip.ParseAsset(id); err != nil {
-		return errs.Invalid("page_token", "must be a next_page_token of this same query")
+		return errs.Invalid("page_token", page.Rule)
 	}
 	return nil
 }

@@ -86,7 +86,7 @@ func (s *HoldingsServer) ListHistoricalHoldings(ctx context.Context,
 		return nil, err
 	}
 	if continued && !after.Within(from, until) {
-		return nil, errs.Invalid("page_token", "must be a next_page_token of this same query")
+		return nil, errs.Invalid("page_token", page.Rule)
 	}
 	if err := checkCursor(after.Token); err != nil {
 		return nil, err
@@ -151,7 +151,9 @@ func ownerOf(caller authn.Caller, text string) (uuid.UUID, error) {
 		return owner, errs.Invalid("owner_id", "must be a UUID")
 	}
 	if owner != caller.UserID && !caller.May(anyOwner) {
-		return owner, errs.PermissionDenied("PERMISSION_MISSING", "needs the permission "+anyOwner)
+		return owner, errs.PermissionDenied("PERMISSION_MISSING", "owner_id of another user needs the "+
+			"permission "+anyOwner+"; leave it empty for your own wallets").
+			With("permission", anyOwner)
 	}
 	return owner, nil
 }

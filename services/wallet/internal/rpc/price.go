@@ -2,11 +2,8 @@ package rpc
 
 import (
 	"context"
-	"fmt"
 
-	"github.com/purserhq/purser/pkg/errs"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
-	"github.com/purserhq/purser/services/wallet/internal/caip"
 	"github.com/purserhq/purser/services/wallet/internal/price"
 )
 
@@ -22,13 +19,9 @@ func NewPriceServer(p *price.Service) *PriceServer { return &PriceServer{prices:
 // GetPrices implements the RPC.
 func (s *PriceServer) GetPrices(ctx context.Context, req *walletv1.GetPricesRequest) (*walletv1.GetPricesResponse,
 	error) {
-	ids := make([]string, len(req.GetTokenIds()))
-	for i, text := range req.GetTokenIds() {
-		asset, err := caip.ParseAsset(text)
-		if err != nil {
-			return nil, errs.Invalid(fmt.Sprintf("token_ids[%d]", i), err.Error())
-		}
-		ids[i] = asset.String()
+	ids, err := assets(req.GetTokenIds())
+	if err != nil {
+		return nil, err
 	}
 	quotes, err := s.prices.LookUp(ctx, ids)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"github.com/purserhq/purser/pkg/page"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/wallet/internal/caip"
+	"github.com/purserhq/purser/services/wallet/internal/chainlist"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 )
 
@@ -14,10 +15,13 @@ import (
 type TokenServer struct {
 	walletv1.UnimplementedTokenServiceServer
 	tokens token.Store
+	chains *chainlist.Service
 }
 
-// NewTokenServer serves tokens.
-func NewTokenServer(t token.Store) *TokenServer { return &TokenServer{tokens: t} }
+// NewTokenServer serves tokens and the chains that they are on.
+func NewTokenServer(t token.Store, c *chainlist.Service) *TokenServer {
+	return &TokenServer{tokens: t, chains: c}
+}
 
 // GetToken implements the RPC.
 func (s *TokenServer) GetToken(ctx context.Context, req *walletv1.GetTokenRequest) (*walletv1.GetTokenResponse,
@@ -36,12 +40,9 @@ func (s *TokenServer) GetToken(ctx context.Context, req *walletv1.GetTokenReques
 // ListTokens implements the RPC.
 func (s *TokenServer) ListTokens(ctx context.Context, req *walletv1.ListTokensRequest) (*walletv1.ListTokensResponse,
 	error) {
-	var chain uint64
-	if text := req.GetChainId(); text != "" {
-		var err error
-		if chain, err = caip.ParseChainID(text); err != nil {
-			return nil, errs.Invalid("chain_id", err.Error())
-		}
+	chain, err := chainOf(req)
+	if err != nil {
+		return nil, err
 	}
 	query := page.NewQuery("ListTokens", req.GetChainId())
 	after, _, err := page.Parse[string](query, req.GetPageToken())

@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"github.com/google/uuid"
 
@@ -35,21 +36,27 @@ func NewWalletServer(w *wallet.Service, s *balancesync.Service) *WalletServer {
 // CreateWallet implements the RPC.
 func (s *WalletServer) CreateWallet(ctx context.Context,
 	req *walletv1.CreateWalletRequest) (*walletv1.CreateWalletResponse, error) {
-	var request uuid.UUID
-	if req.GetRequestId() != "" {
-		var err error
-		if request, err = parseID("request_id", req.GetRequestId()); err != nil {
-			return nil, err
-		}
-		if request == uuid.Nil {
-			return nil, errs.Invalid("request_id", "must not be the nil UUID")
-		}
+	c, err := creationFromProto(req)
+	if err != nil {
+		return nil, err
 	}
-	w, err := s.wallets.Create(ctx, authn.CallerFrom(ctx).UserID, req.GetAccount(), req.GetLabel(), request)
+	w, err := s.wallets.Create(ctx, authn.CallerFrom(ctx).UserID, c)
 	if err != nil {
 		return nil, err
 	}
 	return &walletv1.CreateWalletResponse{Wallet: walletToProto(w)}, nil
+}
+
+func creationFromProto(req *walletv1.CreateWalletRequest) (c wallet.Creation, err error) {
+	c = wallet.Creation{Account: req.GetAccount(), Label: req.GetLabel(),
+		AllowUnconfiguredChain: req.GetAllowUnconfiguredChain()}
+	if req.GetRequestId() == "" {
+		return c, nil
+	}
+	if c.RequestID, err = parseID("request_id", req.GetRequestId()); err == nil && c.RequestID == uuid.Nil {
+		err = errs.Invalid("request_id", "must not be the nil UUID, which everybody would use; make a random one")
+	}
+	return c, err
 }
 
 // GetWallet implements the RPC.
@@ -101,14 +108,23 @@ func (s *WalletServer) UpdateWallet(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	if paths := req.GetUpdateMask().GetPaths(); len(paths) > 0 && !slices.Equal(paths, []string{"label"}) {
-		return nil, errs.Invalid("update_mask", `must be empty or ["label"]`)
+	if err := checkMask(req); err != nil {
+		return nil, err
 	}
 	w, err := s.wallets.Rename(ctx, authn.CallerFrom(ctx).UserID, id, req.GetLabel(), req.GetEtag())
 	if err != nil {
 		return nil, err
 	}
 	return &walletv1.UpdateWalletResponse{Wallet: walletToProto(w)}, nil
+}
+
+func checkMask(req *walletv1.UpdateWalletRequest) error {
+	paths := req.GetUpdateMask().GetPaths()
+	if len(paths) == 0 || slices.Equal(paths, []string{"label"}) {
+		return nil
+	}
+	return errs.Invalid("update_mask", `must be empty or name "label", the only field that can be set, `+
+		errs.Given(strings.Join(paths, ",")))
 }
 
 // DeleteWallet implements the RPC.

@@ -127,23 +127,21 @@ func upsertHours(ctx context.Context, conn *pgx.Conn, read []history.HourBalance
 				append(amounts, amount.Dec())
 		}
 	}
-	_, err := conn.Exec(ctx, `
-		INSERT INTO wallet_history (wallet_id, hour, block_number, block_hash, block_time,
-		                            token_count, unread, read_at)
-		SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::bigint[], $4::bytea[], $5::timestamptz[],
-		                     $6::integer[], $7::text[], $8::timestamptz[])
-		ON CONFLICT (wallet_id, hour) DO UPDATE
-		SET block_number = excluded.block_number, block_hash = excluded.block_hash, block_time = excluded.block_time,
-		    token_count = excluded.token_count, unread = excluded.unread, read_at = excluded.read_at`,
-		ids, hours, blocks, hashes, times, counts, unread, readAt)
+	args := []any{ids, hours, blocks, hashes, times, counts, unread, readAt}
+	inserted, err := conn.Exec(ctx, insertHours+"DO NOTHING", args...)
 	if err != nil {
 		return err
 	}
-	_, err = conn.Exec(ctx, `
-		DELETE FROM balance_history b USING unnest($1::uuid[], $2::timestamptz[]) AS h (wallet_id, hour)
-		WHERE b.wallet_id = h.wallet_id AND b.hour = h.hour`, ids, hours)
-	if err != nil {
-		return err
+	if inserted.RowsAffected() < int64(n) { // some are stored already
+		if _, err := conn.Exec(ctx, insertHours+replaceHour, args...); err != nil {
+			return err
+		}
+		_, err := conn.Exec(ctx, `
+			DELETE FROM balance_history b USING unnest($1::uuid[], $2::timestamptz[]) AS h (wallet_id, hour)
+			WHERE b.wallet_id = h.wallet_id AND b.hour = h.hour`, ids, hours)
+		if err != nil {
+			return err
+		}
 	}
 	_, err = conn.Exec(ctx, `
 		INSERT INTO balance_history (wallet_id, hour, token_id, amount)
@@ -152,6 +150,18 @@ func upsertHours(ctx context.Context, conn *pgx.Conn, read []history.HourBalance
 		of, at, tokens, amounts)
 	return err
 }
+
+const (
+	insertHours = `
+		INSERT INTO wallet_history (wallet_id, hour, block_number, block_hash, block_time,
+		                            token_count, unread, read_at)
+		SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::bigint[], $4::bytea[], $5::timestamptz[],
+		                     $6::integer[], $7::text[], $8::timestamptz[])
+		ON CONFLICT (wallet_id, hour) `
+	replaceHour = `DO UPDATE
+		SET block_number = excluded.block_number, block_hash = excluded.block_hash, block_time = excluded.block_time,
+		    token_count = excluded.token_count, unread = excluded.unread, read_at = excluded.read_at`
+)
 
 type historyRow struct {
 	Holding      holdingRow `gorm:"embedded"`

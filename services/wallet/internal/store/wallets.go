@@ -81,8 +81,9 @@ func (s *Wallets) Create(ctx context.Context, w wallet.Wallet, r *wallet.Request
 			}
 		}
 		err := tx.Create(&row).Error
-		if errors.Is(err, gorm.ErrDuplicatedKey) || postgres.IsUniqueViolation(err, "wallets_owner_account_key") {
-			return errs.AlreadyExists("WALLET_EXISTS", "you have a wallet with this account already")
+		if postgres.IsUniqueViolation(err, "wallets_owner_account_key") {
+			return errs.AlreadyExists("WALLET_EXISTS", "you have a wallet with this account already; ListWallets "+
+				"lists it")
 		}
 		if err != nil {
 			return fmt.Errorf("create wallet: %w", err)
@@ -115,7 +116,9 @@ func claim(tx *gorm.DB, row walletRow, r wallet.Request) (*walletRow, error) {
 		return nil, fmt.Errorf("read request: %w", err)
 	}
 	if earlier.Method != r.Method || string(earlier.RequestHash) != string(r.Hash[:]) {
-		return nil, errs.Invalid("request_id", "was used for another request")
+		return nil, errs.Invalid("request_id", "was used for a request with another account or label; use a new "+
+			"UUID for each "+
+			"wallet, and the same one only to repeat a call")
 	}
 	var seen walletRow
 	if err := json.Unmarshal(earlier.Response, &seen); err != nil {
@@ -215,10 +218,11 @@ func (s *Wallets) changeOne(ctx context.Context, owner, id uuid.UUID, fn func(tx
 		return res.Error
 	})
 	if errors.Is(err, errNoRow) {
-		if _, err := s.ByID(ctx, owner, id); err != nil {
+		w, err := s.ByID(ctx, owner, id)
+		if err != nil {
 			return err
 		}
-		return wallet.Mismatch()
+		return wallet.Mismatch("", w.ETag())
 	}
 	if err != nil {
 		return fmt.Errorf("change wallet %s: %w", id, err)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -104,7 +105,8 @@ type Store interface {
 	// SaveLabel stores the label if the version is still w.Version; otherwise it
 	// returns errs.Conflict, or errs.NotFound for a deleted wallet.
 	SaveLabel(ctx context.Context, owner uuid.UUID, w Wallet) error
-	// Delete removes the wallet if its version is still this one; 0 for any.
+	// Delete removes the wallet if its version is still this one; 0 for any. It
+	// returns errs.Conflict as SaveLabel.
 	Delete(ctx context.Context, owner, id uuid.UUID, version int64) error
 	// Balances returns up to limit balances with token ids above after.
 	Balances(ctx context.Context, owner, id uuid.UUID, after string, limit int) ([]Balance, error)
@@ -115,23 +117,51 @@ const noVersion = -1
 
 // Service is the rules over a store.
 type Service struct {
-	store Store
-	now   func() time.Time
+	store  Store
+	chains []uint64
+	now    func() time.Time
 }
 
-// NewService returns the rules.
-func NewService(s Store, now func() time.Time) *Service { return &Service{store: s, now: now} }
+// NewService returns the rules. chains are those that balances can be read from, in
+// order.
+func NewService(s Store, chains []uint64, now func() time.Time) *Service {
+	return &Service{store: s, chains: chains, now: now}
+}
 
-// Create adds an account to the owner's wallets. A call with the requestID of an
-// earlier one returns that one's wallet; uuid.Nil is no request id.
-func (s *Service) Create(ctx context.Context, owner uuid.UUID, account, label string, requestID uuid.UUID) (Wallet,
-	error) {
-	a, err := caip.ParseAccount(account)
+// Creation is a request for a wallet.
+type Creation struct {
+	Account, Label string
+	// RequestID is the caller's; uuid.Nil for none.
+	RequestID uuid.UUID
+	// AllowUnconfiguredChain: the account may be of a chain without a node.
+	AllowUnconfiguredChain bool
+}
+
+// Check returns errs.Invalid with every mistake in a request for a wallet.
+func (c Creation) Check() error {
+	_, _, err := c.parse()
+	return err
+}
+
+func (c Creation) parse() (a caip.Account, label string, err error) {
+	a, err = caip.ParseAccount(c.Account)
 	if err != nil {
-		return Wallet{}, errs.Invalid("account", err.Error())
+		err = errs.Invalid("account", err.Error())
 	}
-	if label, err = cleanLabel(label); err != nil {
+	label, labelErr := cleanLabel(c.Label)
+	return a, label, errs.AllInvalid(err, labelErr)
+}
+
+// Create adds an account to the owner's wallets. A call with the RequestID of an
+// earlier one returns that one's wallet. errs.FailedPrecondition
+// (CHAIN_NOT_CONFIGURED).
+func (s *Service) Create(ctx context.Context, owner uuid.UUID, c Creation) (Wallet, error) {
+	a, label, err := c.parse()
+	if err != nil {
 		return Wallet{}, err
+	}
+	if !c.AllowUnconfiguredChain && !slices.Contains(s.chains, a.Chain) {
+		return Wallet{}, s.unconfigured(a.Chain)
 	}
 	id, err := uuid.NewV7()
 	if err != nil {
@@ -145,10 +175,34 @@ func (s *Service) Create(ctx context.Context, owner uuid.UUID, account, label st
 		CreatedAt: now, UpdatedAt: now, Sync: Sync{State: Pending},
 	}
 	var r *Request
-	if requestID != uuid.Nil {
-		r = &Request{ID: requestID, Method: "CreateWallet", Hash: sha256.Sum256([]byte(a.String() + "\x00" + label))}
+	if c.RequestID != uuid.Nil {
+		r = &Request{ID: c.RequestID, Method: "CreateWallet", Hash: sha256.Sum256([]byte(a.String() + "\x00" + label))}
 	}
 	return s.store.Create(ctx, w, r)
+}
+
+// unconfigured is the error of a chain that the deployment has no node of; it names
+// those that it has.
+func (s *Service) unconfigured(chain uint64) error {
+	ids := make([]string, len(s.chains))
+	for i, c := range s.chains {
+		ids[i] = caip.ChainID(c)
+		if name, _ := caip.ChainName(c); name != "" {
+			ids[i] += " (" + name + ")"
+		}
+	}
+	have := "it has none at all"
+	if len(ids) > 0 {
+		have = "it has " + strings.Join(ids, ", ")
+	}
+	plain := make([]string, len(s.chains))
+	for i, c := range s.chains {
+		plain[i] = caip.ChainID(c)
+	}
+	return errs.FailedPrecondition("CHAIN_NOT_CONFIGURED", fmt.Sprintf("this deployment has no node of chain %s, "+
+		"so that "+
+		"no balance of the account can be read; %s; set allow_unconfigured_chain to add the wallet all the same",
+		caip.ChainID(chain), have)).With("configured_chains", strings.Join(plain, ","))
 }
 
 // ByID returns one of the owner's wallets.
@@ -172,19 +226,16 @@ func (s *Service) List(ctx context.Context, owner, after uuid.UUID, limit int, b
 // has no such wallet, and errs.Conflict (ETAG_MISMATCH) when etag is given
 // and the wallet is no longer what the caller saw.
 func (s *Service) Rename(ctx context.Context, owner, id uuid.UUID, label, etag string) (Wallet, error) {
-	label, err := cleanLabel(label)
+	label, err := NewLabel(label)
 	if err != nil {
 		return Wallet{}, err
-	}
-	if label == "" {
-		return Wallet{}, errs.Invalid("label", "must not be blank")
 	}
 	w, err := s.ByID(ctx, owner, id)
 	if err != nil {
 		return Wallet{}, err
 	}
 	if etag != "" && etag != w.ETag() {
-		return Wallet{}, Mismatch()
+		return Wallet{}, Mismatch(etag, w.ETag())
 	}
 	w.Label, w.UpdatedAt = label, s.now().UTC().Truncate(time.Microsecond)
 	if err := s.store.SaveLabel(ctx, owner, w); err != nil {
@@ -204,7 +255,11 @@ func (s *Service) Delete(ctx context.Context, owner, id uuid.UUID, etag string) 
 		}
 		version = v
 	}
-	return s.store.Delete(ctx, owner, id, version)
+	err := s.store.Delete(ctx, owner, id, version)
+	if e := errs.As(err); e != nil && e.Reason == "ETAG_MISMATCH" {
+		return Mismatch(etag, e.Metadata["current_etag"])
+	}
+	return err
 }
 
 // Balances returns up to limit balances of the owner's wallet, by token id.
@@ -213,18 +268,35 @@ func (s *Service) Balances(ctx context.Context, owner, id uuid.UUID, after strin
 }
 
 // Mismatch is the error of a write to a wallet that has changed since the caller
-// read it: errs.Conflict (ETAG_MISMATCH).
-func Mismatch() error {
-	return errs.Conflict("ETAG_MISMATCH", "the wallet changed since it was read")
+// read it: errs.Conflict (ETAG_MISMATCH) with the etag that it has now. given is
+// empty when the wallet changed during the write.
+func Mismatch(given, current string) error {
+	text := "the wallet changed during this call"
+	if given != "" {
+		text = "the wallet changed since it was read: " + errs.Given(given) + " as its etag"
+	}
+	return errs.Conflict("ETAG_MISMATCH", fmt.Sprintf("%s, and it is %q now; read it again with GetWallet, and "+
+		"decide whether the change is still right", text, current)).With("current_etag", current)
+}
+
+// NewLabel returns a label as it is stored. errs.Invalid for an empty one too.
+func NewLabel(label string) (string, error) {
+	label, err := cleanLabel(label)
+	if err == nil && label == "" {
+		err = errs.Invalid("label", "must have a character that is no white space")
+	}
+	return label, err
 }
 
 func cleanLabel(label string) (string, error) {
 	label = strings.TrimSpace(label)
 	if utf8.RuneCountInString(label) > MaxLabel {
-		return "", errs.Invalid("label", fmt.Sprintf("must have at most %d characters", MaxLabel))
+		return "", errs.Invalid("label", fmt.Sprintf("must have at most %d characters, got %d", MaxLabel,
+			utf8.RuneCountInString(label)))
 	}
 	if strings.ContainsFunc(label, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		return "", errs.Invalid("label", "must not contain control characters")
+		return "", errs.Invalid("label", "must not contain control characters such as line breaks and "+
+			"tabs, "+errs.Given(label))
 	}
 	return label, nil
 }

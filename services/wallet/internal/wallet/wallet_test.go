@@ -56,13 +56,14 @@ type fixture struct {
 func newFixture() *fixture {
 	f := &fixture{memory: &memory{}, owner: uuid.New(),
 		now: time.Date(2026, 3, 1, 12, 0, 0, 123456789, time.FixedZone("", 3600))}
-	f.Service = wallet.NewService(f.memory, func() time.Time { return f.now })
+	f.Service = wallet.NewService(f.memory, []uint64{1, 10}, func() time.Time { return f.now })
 	return f
 }
 
 func (f *fixture) create(t *testing.T, account, label string, request uuid.UUID) wallet.Wallet {
 	t.Helper()
-	w, err := f.Service.Create(t.Context(), f.owner, account, label, request)
+	w, err := f.Service.Create(t.Context(), f.owner,
+		wallet.Creation{Account: account, Label: label, RequestID: request})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +94,7 @@ func TestANewWalletIsPending(t *testing.T) {
 	}
 	for _, bad := range []string{"", "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed",
 		strings.Replace(account, "aA", "aa", 1)} {
-		_, err := f.Service.Create(t.Context(), f.owner, bad, "", uuid.Nil)
+		_, err := f.Service.Create(t.Context(), f.owner, wallet.Creation{Account: bad})
 		violates(t, err, "account")
 	}
 }
@@ -116,7 +117,7 @@ func TestLabels(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := newFixture()
-			w, err := f.Service.Create(t.Context(), f.owner, account, tc.label, uuid.Nil)
+			w, err := f.Service.Create(t.Context(), f.owner, wallet.Creation{Account: account, Label: tc.label})
 			if !tc.creates {
 				violates(t, err, "label")
 			} else if err != nil || w.Label != tc.want {

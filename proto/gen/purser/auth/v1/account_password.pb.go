@@ -381,23 +381,19 @@ const file_purser_auth_v1_account_password_proto_rawDesc = "" +
 	"\x1bRequestPasswordResetRequest\x12 \n" +
 	"\x05email\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x18\xfe\x01`\x01R\x05email\"\x1e\n" +
-	"\x1cRequestPasswordResetResponse\";\n" +
-	"\x19CheckPasswordResetRequest\x12\x1e\n" +
-	"\x04code\x18\x01 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\x04code\"Y\n" +
+	"\x1cRequestPasswordResetResponse\">\n" +
+	"\x19CheckPasswordResetRequest\x12!\n" +
+	"\x04code\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01\x18\x80\x01\x80\x01\x01R\x04code\"Y\n" +
 	"\x1aCheckPasswordResetResponse\x12;\n" +
 	"\vexpire_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"expireTime\"m\n" +
-	"\x1cCompletePasswordResetRequest\x12\x1e\n" +
-	"\x04code\x18\x01 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\x04code\x12-\n" +
-	"\fnew_password\x18\x02 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\b\x18\x80\x01R\vnewPassword\"\x1f\n" +
-	"\x1dCompletePasswordResetResponse\"{\n" +
-	"\x15ChangePasswordRequest\x123\n" +
-	"\x10current_password\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x0fcurrentPassword\x12-\n" +
-	"\fnew_password\x18\x02 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\b\x18\x80\x01R\vnewPassword\"\x18\n" +
+	"expireTime\"s\n" +
+	"\x1cCompletePasswordResetRequest\x12!\n" +
+	"\x04code\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01\x18\x80\x01\x80\x01\x01R\x04code\x120\n" +
+	"\fnew_password\x18\x02 \x01(\tB\r\xbaH\ar\x05\x10\b\x18\x80\x01\x80\x01\x01R\vnewPassword\"\x1f\n" +
+	"\x1dCompletePasswordResetResponse\"\x81\x01\n" +
+	"\x15ChangePasswordRequest\x126\n" +
+	"\x10current_password\x18\x01 \x01(\tB\v\xbaH\x05r\x03\x18\x80\x01\x80\x01\x01R\x0fcurrentPassword\x120\n" +
+	"\fnew_password\x18\x02 \x01(\tB\r\xbaH\ar\x05\x10\b\x18\x80\x01\x80\x01\x01R\vnewPassword\"\x18\n" +
 	"\x16ChangePasswordResponseB<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
 
 var (

@@ -34,12 +34,8 @@ type Profile struct {
 	LastName string `protobuf:"bytes,3,opt,name=last_name,json=lastName,proto3" json:"last_name,omitempty"`
 	// At most 500 characters, without control characters except line breaks.
 	Bio string `protobuf:"bytes,4,opt,name=bio,proto3" json:"bio,omitempty"`
-	// Name in the IANA time zone database, for example "Europe/Zurich".
-	TimeZone string `protobuf:"bytes,5,opt,name=time_zone,json=timeZone,proto3" json:"time_zone,omitempty"`
-	// ISO 4217 code, for example "CHF".
-	PreferredCurrency string `protobuf:"bytes,6,opt,name=preferred_currency,json=preferredCurrency,proto3" json:"preferred_currency,omitempty"`
 	// An https URL. The service doesn't fetch it.
-	PictureUrl    string `protobuf:"bytes,7,opt,name=picture_url,json=pictureUrl,proto3" json:"picture_url,omitempty"`
+	PictureUrl    string `protobuf:"bytes,5,opt,name=picture_url,json=pictureUrl,proto3" json:"picture_url,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -102,20 +98,6 @@ func (x *Profile) GetBio() string {
 	return ""
 }
 
-func (x *Profile) GetTimeZone() string {
-	if x != nil {
-		return x.TimeZone
-	}
-	return ""
-}
-
-func (x *Profile) GetPreferredCurrency() string {
-	if x != nil {
-		return x.PreferredCurrency
-	}
-	return ""
-}
-
 func (x *Profile) GetPictureUrl() string {
 	if x != nil {
 		return x.PictureUrl
@@ -126,7 +108,7 @@ func (x *Profile) GetPictureUrl() string {
 type UpdateProfileRequest struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Profile *Profile               `protobuf:"bytes,1,opt,name=profile,proto3" json:"profile,omitempty"`
-	// The fields of Profile to set, at least one, for example "time_zone". A field that
+	// The fields of Profile to set, at least one, for example "first_name". A field that
 	// it names and that is not set in profile becomes empty.
 	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -222,189 +204,25 @@ func (x *UpdateProfileResponse) GetProfile() *Profile {
 	return nil
 }
 
-// NotificationPreferences are the mails that a user wants besides those about the
-// security of the account.
-type NotificationPreferences struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	PriceAlerts   *bool                  `protobuf:"varint,1,opt,name=price_alerts,json=priceAlerts,proto3,oneof" json:"price_alerts,omitempty"`
-	WeeklySummary *bool                  `protobuf:"varint,2,opt,name=weekly_summary,json=weeklySummary,proto3,oneof" json:"weekly_summary,omitempty"`
-	ProductNews   *bool                  `protobuf:"varint,3,opt,name=product_news,json=productNews,proto3,oneof" json:"product_news,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *NotificationPreferences) Reset() {
-	*x = NotificationPreferences{}
-	mi := &file_purser_auth_v1_account_profile_proto_msgTypes[3]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *NotificationPreferences) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*NotificationPreferences) ProtoMessage() {}
-
-func (x *NotificationPreferences) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_account_profile_proto_msgTypes[3]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use NotificationPreferences.ProtoReflect.Descriptor instead.
-func (*NotificationPreferences) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_account_profile_proto_rawDescGZIP(), []int{3}
-}
-
-func (x *NotificationPreferences) GetPriceAlerts() bool {
-	if x != nil && x.PriceAlerts != nil {
-		return *x.PriceAlerts
-	}
-	return false
-}
-
-func (x *NotificationPreferences) GetWeeklySummary() bool {
-	if x != nil && x.WeeklySummary != nil {
-		return *x.WeeklySummary
-	}
-	return false
-}
-
-func (x *NotificationPreferences) GetProductNews() bool {
-	if x != nil && x.ProductNews != nil {
-		return *x.ProductNews
-	}
-	return false
-}
-
-type UpdateNotificationPreferencesRequest struct {
-	state                   protoimpl.MessageState   `protogen:"open.v1"`
-	NotificationPreferences *NotificationPreferences `protobuf:"bytes,1,opt,name=notification_preferences,json=notificationPreferences,proto3" json:"notification_preferences,omitempty"`
-	unknownFields           protoimpl.UnknownFields
-	sizeCache               protoimpl.SizeCache
-}
-
-func (x *UpdateNotificationPreferencesRequest) Reset() {
-	*x = UpdateNotificationPreferencesRequest{}
-	mi := &file_purser_auth_v1_account_profile_proto_msgTypes[4]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *UpdateNotificationPreferencesRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*UpdateNotificationPreferencesRequest) ProtoMessage() {}
-
-func (x *UpdateNotificationPreferencesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_account_profile_proto_msgTypes[4]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use UpdateNotificationPreferencesRequest.ProtoReflect.Descriptor instead.
-func (*UpdateNotificationPreferencesRequest) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_account_profile_proto_rawDescGZIP(), []int{4}
-}
-
-func (x *UpdateNotificationPreferencesRequest) GetNotificationPreferences() *NotificationPreferences {
-	if x != nil {
-		return x.NotificationPreferences
-	}
-	return nil
-}
-
-type UpdateNotificationPreferencesResponse struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// After the update; every field is set.
-	NotificationPreferences *NotificationPreferences `protobuf:"bytes,1,opt,name=notification_preferences,json=notificationPreferences,proto3" json:"notification_preferences,omitempty"`
-	unknownFields           protoimpl.UnknownFields
-	sizeCache               protoimpl.SizeCache
-}
-
-func (x *UpdateNotificationPreferencesResponse) Reset() {
-	*x = UpdateNotificationPreferencesResponse{}
-	mi := &file_purser_auth_v1_account_profile_proto_msgTypes[5]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *UpdateNotificationPreferencesResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*UpdateNotificationPreferencesResponse) ProtoMessage() {}
-
-func (x *UpdateNotificationPreferencesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_account_profile_proto_msgTypes[5]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use UpdateNotificationPreferencesResponse.ProtoReflect.Descriptor instead.
-func (*UpdateNotificationPreferencesResponse) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_account_profile_proto_rawDescGZIP(), []int{5}
-}
-
-func (x *UpdateNotificationPreferencesResponse) GetNotificationPreferences() *NotificationPreferences {
-	if x != nil {
-		return x.NotificationPreferences
-	}
-	return nil
-}
-
 var File_purser_auth_v1_account_profile_proto protoreflect.FileDescriptor
 
 const file_purser_auth_v1_account_profile_proto_rawDesc = "" +
 	"\n" +
-	"$purser/auth/v1/account_profile.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a google/protobuf/field_mask.proto\"\xa8\x02\n" +
+	"$purser/auth/v1/account_profile.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a google/protobuf/field_mask.proto\"\xca\x01\n" +
 	"\aProfile\x12*\n" +
 	"\fdisplay_name\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18PR\vdisplayName\x12&\n" +
 	"\n" +
 	"first_name\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18PR\tfirstName\x12$\n" +
 	"\tlast_name\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18PR\blastName\x12\x1a\n" +
-	"\x03bio\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xf4\x03R\x03bio\x12$\n" +
-	"\ttime_zone\x18\x05 \x01(\tB\a\xbaH\x04r\x02\x18@R\btimeZone\x126\n" +
-	"\x12preferred_currency\x18\x06 \x01(\tB\a\xbaH\x04r\x02\x18\x03R\x11preferredCurrency\x12)\n" +
-	"\vpicture_url\x18\a \x01(\tB\b\xbaH\x05r\x03\x18\x80\x10R\n" +
+	"\x03bio\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xf4\x03R\x03bio\x12)\n" +
+	"\vpicture_url\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x10R\n" +
 	"pictureUrl\"\x8e\x01\n" +
 	"\x14UpdateProfileRequest\x121\n" +
 	"\aprofile\x18\x01 \x01(\v2\x17.purser.auth.v1.ProfileR\aprofile\x12C\n" +
 	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01R\n" +
 	"updateMask\"J\n" +
 	"\x15UpdateProfileResponse\x121\n" +
-	"\aprofile\x18\x01 \x01(\v2\x17.purser.auth.v1.ProfileR\aprofile\"\xca\x01\n" +
-	"\x17NotificationPreferences\x12&\n" +
-	"\fprice_alerts\x18\x01 \x01(\bH\x00R\vpriceAlerts\x88\x01\x01\x12*\n" +
-	"\x0eweekly_summary\x18\x02 \x01(\bH\x01R\rweeklySummary\x88\x01\x01\x12&\n" +
-	"\fproduct_news\x18\x03 \x01(\bH\x02R\vproductNews\x88\x01\x01B\x0f\n" +
-	"\r_price_alertsB\x11\n" +
-	"\x0f_weekly_summaryB\x0f\n" +
-	"\r_product_news\"\x92\x01\n" +
-	"$UpdateNotificationPreferencesRequest\x12j\n" +
-	"\x18notification_preferences\x18\x01 \x01(\v2'.purser.auth.v1.NotificationPreferencesB\x06\xbaH\x03\xc8\x01\x01R\x17notificationPreferences\"\x8b\x01\n" +
-	"%UpdateNotificationPreferencesResponse\x12b\n" +
-	"\x18notification_preferences\x18\x01 \x01(\v2'.purser.auth.v1.NotificationPreferencesR\x17notificationPreferencesB<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
+	"\aprofile\x18\x01 \x01(\v2\x17.purser.auth.v1.ProfileR\aprofileB<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
 
 var (
 	file_purser_auth_v1_account_profile_proto_rawDescOnce sync.Once
@@ -418,27 +236,22 @@ func file_purser_auth_v1_account_profile_proto_rawDescGZIP() []byte {
 	return file_purser_auth_v1_account_profile_proto_rawDescData
 }
 
-var file_purser_auth_v1_account_profile_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_purser_auth_v1_account_profile_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_purser_auth_v1_account_profile_proto_goTypes = []any{
-	(*Profile)(nil),                               // 0: purser.auth.v1.Profile
-	(*UpdateProfileRequest)(nil),                  // 1: purser.auth.v1.UpdateProfileRequest
-	(*UpdateProfileResponse)(nil),                 // 2: purser.auth.v1.UpdateProfileResponse
-	(*NotificationPreferences)(nil),               // 3: purser.auth.v1.NotificationPreferences
-	(*UpdateNotificationPreferencesRequest)(nil),  // 4: purser.auth.v1.UpdateNotificationPreferencesRequest
-	(*UpdateNotificationPreferencesResponse)(nil), // 5: purser.auth.v1.UpdateNotificationPreferencesResponse
-	(*fieldmaskpb.FieldMask)(nil),                 // 6: google.protobuf.FieldMask
+	(*Profile)(nil),               // 0: purser.auth.v1.Profile
+	(*UpdateProfileRequest)(nil),  // 1: purser.auth.v1.UpdateProfileRequest
+	(*UpdateProfileResponse)(nil), // 2: purser.auth.v1.UpdateProfileResponse
+	(*fieldmaskpb.FieldMask)(nil), // 3: google.protobuf.FieldMask
 }
 var file_purser_auth_v1_account_profile_proto_depIdxs = []int32{
 	0, // 0: purser.auth.v1.UpdateProfileRequest.profile:type_name -> purser.auth.v1.Profile
-	6, // 1: purser.auth.v1.UpdateProfileRequest.update_mask:type_name -> google.protobuf.FieldMask
+	3, // 1: purser.auth.v1.UpdateProfileRequest.update_mask:type_name -> google.protobuf.FieldMask
 	0, // 2: purser.auth.v1.UpdateProfileResponse.profile:type_name -> purser.auth.v1.Profile
-	3, // 3: purser.auth.v1.UpdateNotificationPreferencesRequest.notification_preferences:type_name -> purser.auth.v1.NotificationPreferences
-	3, // 4: purser.auth.v1.UpdateNotificationPreferencesResponse.notification_preferences:type_name -> purser.auth.v1.NotificationPreferences
-	5, // [5:5] is the sub-list for method output_type
-	5, // [5:5] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	3, // [3:3] is the sub-list for method output_type
+	3, // [3:3] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_purser_auth_v1_account_profile_proto_init() }
@@ -446,14 +259,13 @@ func file_purser_auth_v1_account_profile_proto_init() {
 	if File_purser_auth_v1_account_profile_proto != nil {
 		return
 	}
-	file_purser_auth_v1_account_profile_proto_msgTypes[3].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_auth_v1_account_profile_proto_rawDesc), len(file_purser_auth_v1_account_profile_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

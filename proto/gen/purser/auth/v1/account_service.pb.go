@@ -38,10 +38,9 @@ type User struct {
 	// The e-mail address is proven to be the owner's.
 	EmailVerified bool `protobuf:"varint,6,opt,name=email_verified,json=emailVerified,proto3" json:"email_verified,omitempty"`
 	// It contains display_name too.
-	Profile                 *Profile                 `protobuf:"bytes,7,opt,name=profile,proto3" json:"profile,omitempty"`
-	NotificationPreferences *NotificationPreferences `protobuf:"bytes,8,opt,name=notification_preferences,json=notificationPreferences,proto3" json:"notification_preferences,omitempty"`
-	unknownFields           protoimpl.UnknownFields
-	sizeCache               protoimpl.SizeCache
+	Profile       *Profile `protobuf:"bytes,7,opt,name=profile,proto3" json:"profile,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *User) Reset() {
@@ -119,13 +118,6 @@ func (x *User) GetEmailVerified() bool {
 func (x *User) GetProfile() *Profile {
 	if x != nil {
 		return x.Profile
-	}
-	return nil
-}
-
-func (x *User) GetNotificationPreferences() *NotificationPreferences {
-	if x != nil {
-		return x.NotificationPreferences
 	}
 	return nil
 }
@@ -549,7 +541,7 @@ var File_purser_auth_v1_account_service_proto protoreflect.FileDescriptor
 
 const file_purser_auth_v1_account_service_proto_rawDesc = "" +
 	"\n" +
-	"$purser/auth/v1/account_service.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a%purser/auth/v1/account_password.proto\x1a$purser/auth/v1/account_profile.proto\"\xe0\x02\n" +
+	"$purser/auth/v1/account_service.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a%purser/auth/v1/account_password.proto\x1a$purser/auth/v1/account_profile.proto\"\xfc\x01\n" +
 	"\x04User\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05email\x18\x02 \x01(\tR\x05email\x12!\n" +
@@ -558,18 +550,15 @@ const file_purser_auth_v1_account_service_proto_rawDesc = "" +
 	"\vcreate_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12%\n" +
 	"\x0eemail_verified\x18\x06 \x01(\bR\remailVerified\x121\n" +
-	"\aprofile\x18\a \x01(\v2\x17.purser.auth.v1.ProfileR\aprofile\x12b\n" +
-	"\x18notification_preferences\x18\b \x01(\v2'.purser.auth.v1.NotificationPreferencesR\x17notificationPreferences\"\x87\x01\n" +
+	"\aprofile\x18\a \x01(\v2\x17.purser.auth.v1.ProfileR\aprofile\"\x8a\x01\n" +
 	"\x0fRegisterRequest\x12 \n" +
 	"\x05email\x18\x01 \x01(\tB\n" +
-	"\xbaH\ar\x05\x18\xfe\x01`\x01R\x05email\x12&\n" +
-	"\bpassword\x18\x02 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\b\x18\x80\x01R\bpassword\x12*\n" +
+	"\xbaH\ar\x05\x18\xfe\x01`\x01R\x05email\x12)\n" +
+	"\bpassword\x18\x02 \x01(\tB\r\xbaH\ar\x05\x10\b\x18\x80\x01\x80\x01\x01R\bpassword\x12*\n" +
 	"\fdisplay_name\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18PR\vdisplayName\"\x12\n" +
-	"\x10RegisterResponse\"4\n" +
-	"\x12VerifyEmailRequest\x12\x1e\n" +
-	"\x04code\x18\x01 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\x04code\"\x15\n" +
+	"\x10RegisterResponse\"7\n" +
+	"\x12VerifyEmailRequest\x12!\n" +
+	"\x04code\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01\x18\x80\x01\x80\x01\x01R\x04code\"\x15\n" +
 	"\x13VerifyEmailResponse\"=\n" +
 	"\x19ResendVerificationRequest\x12 \n" +
 	"\x05email\x18\x01 \x01(\tB\n" +
@@ -579,7 +568,7 @@ const file_purser_auth_v1_account_service_proto_rawDesc = "" +
 	"\rGetMeResponse\x12(\n" +
 	"\x04user\x18\x01 \x01(\v2\x14.purser.auth.v1.UserR\x04user\"\x11\n" +
 	"\x0fDeleteMeRequest\"\x12\n" +
-	"\x10DeleteMeResponse2\xc1\t\n" +
+	"\x10DeleteMeResponse2\xa7\b\n" +
 	"\x0eAccountService\x12X\n" +
 	"\bRegister\x12\x1f.purser.auth.v1.RegisterRequest\x1a .purser.auth.v1.RegisterResponse\"\t\x8a\xe7\x18\x02\b\x01\x90\x02\x02\x12^\n" +
 	"\vVerifyEmail\x12\".purser.auth.v1.VerifyEmailRequest\x1a#.purser.auth.v1.VerifyEmailResponse\"\x06\x8a\xe7\x18\x02\b\x01\x12s\n" +
@@ -588,8 +577,7 @@ const file_purser_auth_v1_account_service_proto_rawDesc = "" +
 	"\x12CheckPasswordReset\x12).purser.auth.v1.CheckPasswordResetRequest\x1a*.purser.auth.v1.CheckPasswordResetResponse\"\x06\x8a\xe7\x18\x02\b\x01\x12|\n" +
 	"\x15CompletePasswordReset\x12,.purser.auth.v1.CompletePasswordResetRequest\x1a-.purser.auth.v1.CompletePasswordResetResponse\"\x06\x8a\xe7\x18\x02\b\x01\x12O\n" +
 	"\x05GetMe\x12\x1c.purser.auth.v1.GetMeRequest\x1a\x1d.purser.auth.v1.GetMeResponse\"\t\x8a\xe7\x18\x02\x10\x01\x90\x02\x01\x12g\n" +
-	"\rUpdateProfile\x12$.purser.auth.v1.UpdateProfileRequest\x1a%.purser.auth.v1.UpdateProfileResponse\"\t\x8a\xe7\x18\x02\x10\x01\x90\x02\x02\x12\x97\x01\n" +
-	"\x1dUpdateNotificationPreferences\x124.purser.auth.v1.UpdateNotificationPreferencesRequest\x1a5.purser.auth.v1.UpdateNotificationPreferencesResponse\"\t\x8a\xe7\x18\x02\x10\x01\x90\x02\x02\x12g\n" +
+	"\rUpdateProfile\x12$.purser.auth.v1.UpdateProfileRequest\x1a%.purser.auth.v1.UpdateProfileResponse\"\t\x8a\xe7\x18\x02\x10\x01\x90\x02\x02\x12g\n" +
 	"\x0eChangePassword\x12%.purser.auth.v1.ChangePasswordRequest\x1a&.purser.auth.v1.ChangePasswordResponse\"\x06\x8a\xe7\x18\x02\x10\x01\x12U\n" +
 	"\bDeleteMe\x12\x1f.purser.auth.v1.DeleteMeRequest\x1a .purser.auth.v1.DeleteMeResponse\"\x06\x8a\xe7\x18\x02\x10\x01B<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
 
@@ -607,65 +595,59 @@ func file_purser_auth_v1_account_service_proto_rawDescGZIP() []byte {
 
 var file_purser_auth_v1_account_service_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_purser_auth_v1_account_service_proto_goTypes = []any{
-	(*User)(nil),                                  // 0: purser.auth.v1.User
-	(*RegisterRequest)(nil),                       // 1: purser.auth.v1.RegisterRequest
-	(*RegisterResponse)(nil),                      // 2: purser.auth.v1.RegisterResponse
-	(*VerifyEmailRequest)(nil),                    // 3: purser.auth.v1.VerifyEmailRequest
-	(*VerifyEmailResponse)(nil),                   // 4: purser.auth.v1.VerifyEmailResponse
-	(*ResendVerificationRequest)(nil),             // 5: purser.auth.v1.ResendVerificationRequest
-	(*ResendVerificationResponse)(nil),            // 6: purser.auth.v1.ResendVerificationResponse
-	(*GetMeRequest)(nil),                          // 7: purser.auth.v1.GetMeRequest
-	(*GetMeResponse)(nil),                         // 8: purser.auth.v1.GetMeResponse
-	(*DeleteMeRequest)(nil),                       // 9: purser.auth.v1.DeleteMeRequest
-	(*DeleteMeResponse)(nil),                      // 10: purser.auth.v1.DeleteMeResponse
-	(*timestamppb.Timestamp)(nil),                 // 11: google.protobuf.Timestamp
-	(*Profile)(nil),                               // 12: purser.auth.v1.Profile
-	(*NotificationPreferences)(nil),               // 13: purser.auth.v1.NotificationPreferences
-	(*RequestPasswordResetRequest)(nil),           // 14: purser.auth.v1.RequestPasswordResetRequest
-	(*CheckPasswordResetRequest)(nil),             // 15: purser.auth.v1.CheckPasswordResetRequest
-	(*CompletePasswordResetRequest)(nil),          // 16: purser.auth.v1.CompletePasswordResetRequest
-	(*UpdateProfileRequest)(nil),                  // 17: purser.auth.v1.UpdateProfileRequest
-	(*UpdateNotificationPreferencesRequest)(nil),  // 18: purser.auth.v1.UpdateNotificationPreferencesRequest
-	(*ChangePasswordRequest)(nil),                 // 19: purser.auth.v1.ChangePasswordRequest
-	(*RequestPasswordResetResponse)(nil),          // 20: purser.auth.v1.RequestPasswordResetResponse
-	(*CheckPasswordResetResponse)(nil),            // 21: purser.auth.v1.CheckPasswordResetResponse
-	(*CompletePasswordResetResponse)(nil),         // 22: purser.auth.v1.CompletePasswordResetResponse
-	(*UpdateProfileResponse)(nil),                 // 23: purser.auth.v1.UpdateProfileResponse
-	(*UpdateNotificationPreferencesResponse)(nil), // 24: purser.auth.v1.UpdateNotificationPreferencesResponse
-	(*ChangePasswordResponse)(nil),                // 25: purser.auth.v1.ChangePasswordResponse
+	(*User)(nil),                          // 0: purser.auth.v1.User
+	(*RegisterRequest)(nil),               // 1: purser.auth.v1.RegisterRequest
+	(*RegisterResponse)(nil),              // 2: purser.auth.v1.RegisterResponse
+	(*VerifyEmailRequest)(nil),            // 3: purser.auth.v1.VerifyEmailRequest
+	(*VerifyEmailResponse)(nil),           // 4: purser.auth.v1.VerifyEmailResponse
+	(*ResendVerificationRequest)(nil),     // 5: purser.auth.v1.ResendVerificationRequest
+	(*ResendVerificationResponse)(nil),    // 6: purser.auth.v1.ResendVerificationResponse
+	(*GetMeRequest)(nil),                  // 7: purser.auth.v1.GetMeRequest
+	(*GetMeResponse)(nil),                 // 8: purser.auth.v1.GetMeResponse
+	(*DeleteMeRequest)(nil),               // 9: purser.auth.v1.DeleteMeRequest
+	(*DeleteMeResponse)(nil),              // 10: purser.auth.v1.DeleteMeResponse
+	(*timestamppb.Timestamp)(nil),         // 11: google.protobuf.Timestamp
+	(*Profile)(nil),                       // 12: purser.auth.v1.Profile
+	(*RequestPasswordResetRequest)(nil),   // 13: purser.auth.v1.RequestPasswordResetRequest
+	(*CheckPasswordResetRequest)(nil),     // 14: purser.auth.v1.CheckPasswordResetRequest
+	(*CompletePasswordResetRequest)(nil),  // 15: purser.auth.v1.CompletePasswordResetRequest
+	(*UpdateProfileRequest)(nil),          // 16: purser.auth.v1.UpdateProfileRequest
+	(*ChangePasswordRequest)(nil),         // 17: purser.auth.v1.ChangePasswordRequest
+	(*RequestPasswordResetResponse)(nil),  // 18: purser.auth.v1.RequestPasswordResetResponse
+	(*CheckPasswordResetResponse)(nil),    // 19: purser.auth.v1.CheckPasswordResetResponse
+	(*CompletePasswordResetResponse)(nil), // 20: purser.auth.v1.CompletePasswordResetResponse
+	(*UpdateProfileResponse)(nil),         // 21: purser.auth.v1.UpdateProfileResponse
+	(*ChangePasswordResponse)(nil),        // 22: purser.auth.v1.ChangePasswordResponse
 }
 var file_purser_auth_v1_account_service_proto_depIdxs = []int32{
 	11, // 0: purser.auth.v1.User.create_time:type_name -> google.protobuf.Timestamp
 	12, // 1: purser.auth.v1.User.profile:type_name -> purser.auth.v1.Profile
-	13, // 2: purser.auth.v1.User.notification_preferences:type_name -> purser.auth.v1.NotificationPreferences
-	0,  // 3: purser.auth.v1.GetMeResponse.user:type_name -> purser.auth.v1.User
-	1,  // 4: purser.auth.v1.AccountService.Register:input_type -> purser.auth.v1.RegisterRequest
-	3,  // 5: purser.auth.v1.AccountService.VerifyEmail:input_type -> purser.auth.v1.VerifyEmailRequest
-	5,  // 6: purser.auth.v1.AccountService.ResendVerification:input_type -> purser.auth.v1.ResendVerificationRequest
-	14, // 7: purser.auth.v1.AccountService.RequestPasswordReset:input_type -> purser.auth.v1.RequestPasswordResetRequest
-	15, // 8: purser.auth.v1.AccountService.CheckPasswordReset:input_type -> purser.auth.v1.CheckPasswordResetRequest
-	16, // 9: purser.auth.v1.AccountService.CompletePasswordReset:input_type -> purser.auth.v1.CompletePasswordResetRequest
-	7,  // 10: purser.auth.v1.AccountService.GetMe:input_type -> purser.auth.v1.GetMeRequest
-	17, // 11: purser.auth.v1.AccountService.UpdateProfile:input_type -> purser.auth.v1.UpdateProfileRequest
-	18, // 12: purser.auth.v1.AccountService.UpdateNotificationPreferences:input_type -> purser.auth.v1.UpdateNotificationPreferencesRequest
-	19, // 13: purser.auth.v1.AccountService.ChangePassword:input_type -> purser.auth.v1.ChangePasswordRequest
-	9,  // 14: purser.auth.v1.AccountService.DeleteMe:input_type -> purser.auth.v1.DeleteMeRequest
-	2,  // 15: purser.auth.v1.AccountService.Register:output_type -> purser.auth.v1.RegisterResponse
-	4,  // 16: purser.auth.v1.AccountService.VerifyEmail:output_type -> purser.auth.v1.VerifyEmailResponse
-	6,  // 17: purser.auth.v1.AccountService.ResendVerification:output_type -> purser.auth.v1.ResendVerificationResponse
-	20, // 18: purser.auth.v1.AccountService.RequestPasswordReset:output_type -> purser.auth.v1.RequestPasswordResetResponse
-	21, // 19: purser.auth.v1.AccountService.CheckPasswordReset:output_type -> purser.auth.v1.CheckPasswordResetResponse
-	22, // 20: purser.auth.v1.AccountService.CompletePasswordReset:output_type -> purser.auth.v1.CompletePasswordResetResponse
-	8,  // 21: purser.auth.v1.AccountService.GetMe:output_type -> purser.auth.v1.GetMeResponse
-	23, // 22: purser.auth.v1.AccountService.UpdateProfile:output_type -> purser.auth.v1.UpdateProfileResponse
-	24, // 23: purser.auth.v1.AccountService.UpdateNotificationPreferences:output_type -> purser.auth.v1.UpdateNotificationPreferencesResponse
-	25, // 24: purser.auth.v1.AccountService.ChangePassword:output_type -> purser.auth.v1.ChangePasswordResponse
-	10, // 25: purser.auth.v1.AccountService.DeleteMe:output_type -> purser.auth.v1.DeleteMeResponse
-	15, // [15:26] is the sub-list for method output_type
-	4,  // [4:15] is the sub-list for method input_type
-	4,  // [4:4] is the sub-list for extension type_name
-	4,  // [4:4] is the sub-list for extension extendee
-	0,  // [0:4] is the sub-list for field type_name
+	0,  // 2: purser.auth.v1.GetMeResponse.user:type_name -> purser.auth.v1.User
+	1,  // 3: purser.auth.v1.AccountService.Register:input_type -> purser.auth.v1.RegisterRequest
+	3,  // 4: purser.auth.v1.AccountService.VerifyEmail:input_type -> purser.auth.v1.VerifyEmailRequest
+	5,  // 5: purser.auth.v1.AccountService.ResendVerification:input_type -> purser.auth.v1.ResendVerificationRequest
+	13, // 6: purser.auth.v1.AccountService.RequestPasswordReset:input_type -> purser.auth.v1.RequestPasswordResetRequest
+	14, // 7: purser.auth.v1.AccountService.CheckPasswordReset:input_type -> purser.auth.v1.CheckPasswordResetRequest
+	15, // 8: purser.auth.v1.AccountService.CompletePasswordReset:input_type -> purser.auth.v1.CompletePasswordResetRequest
+	7,  // 9: purser.auth.v1.AccountService.GetMe:input_type -> purser.auth.v1.GetMeRequest
+	16, // 10: purser.auth.v1.AccountService.UpdateProfile:input_type -> purser.auth.v1.UpdateProfileRequest
+	17, // 11: purser.auth.v1.AccountService.ChangePassword:input_type -> purser.auth.v1.ChangePasswordRequest
+	9,  // 12: purser.auth.v1.AccountService.DeleteMe:input_type -> purser.auth.v1.DeleteMeRequest
+	2,  // 13: purser.auth.v1.AccountService.Register:output_type -> purser.auth.v1.RegisterResponse
+	4,  // 14: purser.auth.v1.AccountService.VerifyEmail:output_type -> purser.auth.v1.VerifyEmailResponse
+	6,  // 15: purser.auth.v1.AccountService.ResendVerification:output_type -> purser.auth.v1.ResendVerificationResponse
+	18, // 16: purser.auth.v1.AccountService.RequestPasswordReset:output_type -> purser.auth.v1.RequestPasswordResetResponse
+	19, // 17: purser.auth.v1.AccountService.CheckPasswordReset:output_type -> purser.auth.v1.CheckPasswordResetResponse
+	20, // 18: purser.auth.v1.AccountService.CompletePasswordReset:output_type -> purser.auth.v1.CompletePasswordResetResponse
+	8,  // 19: purser.auth.v1.AccountService.GetMe:output_type -> purser.auth.v1.GetMeResponse
+	21, // 20: purser.auth.v1.AccountService.UpdateProfile:output_type -> purser.auth.v1.UpdateProfileResponse
+	22, // 21: purser.auth.v1.AccountService.ChangePassword:output_type -> purser.auth.v1.ChangePasswordResponse
+	10, // 22: purser.auth.v1.AccountService.DeleteMe:output_type -> purser.auth.v1.DeleteMeResponse
+	13, // [13:23] is the sub-list for method output_type
+	3,  // [3:13] is the sub-list for method input_type
+	3,  // [3:3] is the sub-list for extension type_name
+	3,  // [3:3] is the sub-list for extension extendee
+	0,  // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_purser_auth_v1_account_service_proto_init() }

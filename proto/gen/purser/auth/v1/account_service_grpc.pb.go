@@ -19,17 +19,16 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AccountService_Register_FullMethodName                      = "/purser.auth.v1.AccountService/Register"
-	AccountService_VerifyEmail_FullMethodName                   = "/purser.auth.v1.AccountService/VerifyEmail"
-	AccountService_ResendVerification_FullMethodName            = "/purser.auth.v1.AccountService/ResendVerification"
-	AccountService_RequestPasswordReset_FullMethodName          = "/purser.auth.v1.AccountService/RequestPasswordReset"
-	AccountService_CheckPasswordReset_FullMethodName            = "/purser.auth.v1.AccountService/CheckPasswordReset"
-	AccountService_CompletePasswordReset_FullMethodName         = "/purser.auth.v1.AccountService/CompletePasswordReset"
-	AccountService_GetMe_FullMethodName                         = "/purser.auth.v1.AccountService/GetMe"
-	AccountService_UpdateProfile_FullMethodName                 = "/purser.auth.v1.AccountService/UpdateProfile"
-	AccountService_UpdateNotificationPreferences_FullMethodName = "/purser.auth.v1.AccountService/UpdateNotificationPreferences"
-	AccountService_ChangePassword_FullMethodName                = "/purser.auth.v1.AccountService/ChangePassword"
-	AccountService_DeleteMe_FullMethodName                      = "/purser.auth.v1.AccountService/DeleteMe"
+	AccountService_Register_FullMethodName              = "/purser.auth.v1.AccountService/Register"
+	AccountService_VerifyEmail_FullMethodName           = "/purser.auth.v1.AccountService/VerifyEmail"
+	AccountService_ResendVerification_FullMethodName    = "/purser.auth.v1.AccountService/ResendVerification"
+	AccountService_RequestPasswordReset_FullMethodName  = "/purser.auth.v1.AccountService/RequestPasswordReset"
+	AccountService_CheckPasswordReset_FullMethodName    = "/purser.auth.v1.AccountService/CheckPasswordReset"
+	AccountService_CompletePasswordReset_FullMethodName = "/purser.auth.v1.AccountService/CompletePasswordReset"
+	AccountService_GetMe_FullMethodName                 = "/purser.auth.v1.AccountService/GetMe"
+	AccountService_UpdateProfile_FullMethodName         = "/purser.auth.v1.AccountService/UpdateProfile"
+	AccountService_ChangePassword_FullMethodName        = "/purser.auth.v1.AccountService/ChangePassword"
+	AccountService_DeleteMe_FullMethodName              = "/purser.auth.v1.AccountService/DeleteMe"
 )
 
 // AccountServiceClient is the client API for AccountService service.
@@ -93,9 +92,6 @@ type AccountServiceClient interface {
 	// INVALID_ARGUMENT names the field and the rule it breaks, and update_mask for a
 	// path that is no field of Profile.
 	UpdateProfile(ctx context.Context, in *UpdateProfileRequest, opts ...grpc.CallOption) (*UpdateProfileResponse, error)
-	// UpdateNotificationPreferences sets the preferences that are set in the request,
-	// and keeps the others. Mails about the security of the account are always sent.
-	UpdateNotificationPreferences(ctx context.Context, in *UpdateNotificationPreferencesRequest, opts ...grpc.CallOption) (*UpdateNotificationPreferencesResponse, error)
 	// ChangePassword sets a new password, ends the caller's other sessions and
 	// notifies the owner by mail. It also sets the first password of an account
 	// without one; the caller must have signed in within 10 minutes for that, and the
@@ -205,16 +201,6 @@ func (c *accountServiceClient) UpdateProfile(ctx context.Context, in *UpdateProf
 	return out, nil
 }
 
-func (c *accountServiceClient) UpdateNotificationPreferences(ctx context.Context, in *UpdateNotificationPreferencesRequest, opts ...grpc.CallOption) (*UpdateNotificationPreferencesResponse, error) {
-	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(UpdateNotificationPreferencesResponse)
-	err := c.cc.Invoke(ctx, AccountService_UpdateNotificationPreferences_FullMethodName, in, out, cOpts...)
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
-}
-
 func (c *accountServiceClient) ChangePassword(ctx context.Context, in *ChangePasswordRequest, opts ...grpc.CallOption) (*ChangePasswordResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ChangePasswordResponse)
@@ -296,9 +282,6 @@ type AccountServiceServer interface {
 	// INVALID_ARGUMENT names the field and the rule it breaks, and update_mask for a
 	// path that is no field of Profile.
 	UpdateProfile(context.Context, *UpdateProfileRequest) (*UpdateProfileResponse, error)
-	// UpdateNotificationPreferences sets the preferences that are set in the request,
-	// and keeps the others. Mails about the security of the account are always sent.
-	UpdateNotificationPreferences(context.Context, *UpdateNotificationPreferencesRequest) (*UpdateNotificationPreferencesResponse, error)
 	// ChangePassword sets a new password, ends the caller's other sessions and
 	// notifies the owner by mail. It also sets the first password of an account
 	// without one; the caller must have signed in within 10 minutes for that, and the
@@ -351,9 +334,6 @@ func (UnimplementedAccountServiceServer) GetMe(context.Context, *GetMeRequest) (
 }
 func (UnimplementedAccountServiceServer) UpdateProfile(context.Context, *UpdateProfileRequest) (*UpdateProfileResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method UpdateProfile not implemented")
-}
-func (UnimplementedAccountServiceServer) UpdateNotificationPreferences(context.Context, *UpdateNotificationPreferencesRequest) (*UpdateNotificationPreferencesResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method UpdateNotificationPreferences not implemented")
 }
 func (UnimplementedAccountServiceServer) ChangePassword(context.Context, *ChangePasswordRequest) (*ChangePasswordResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ChangePassword not implemented")
@@ -526,24 +506,6 @@ func _AccountService_UpdateProfile_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
-func _AccountService_UpdateNotificationPreferences_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(UpdateNotificationPreferencesRequest)
-	if err := dec(in); err != nil {
-		return nil, err
-	}
-	if interceptor == nil {
-		return srv.(AccountServiceServer).UpdateNotificationPreferences(ctx, in)
-	}
-	info := &grpc.UnaryServerInfo{
-		Server:     srv,
-		FullMethod: AccountService_UpdateNotificationPreferences_FullMethodName,
-	}
-	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(AccountServiceServer).UpdateNotificationPreferences(ctx, req.(*UpdateNotificationPreferencesRequest))
-	}
-	return interceptor(ctx, in, info, handler)
-}
-
 func _AccountService_ChangePassword_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ChangePasswordRequest)
 	if err := dec(in); err != nil {
@@ -618,10 +580,6 @@ var AccountService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "UpdateProfile",
 			Handler:    _AccountService_UpdateProfile_Handler,
-		},
-		{
-			MethodName: "UpdateNotificationPreferences",
-			Handler:    _AccountService_UpdateNotificationPreferences_Handler,
 		},
 		{
 			MethodName: "ChangePassword",

@@ -535,9 +535,9 @@ const file_purser_auth_v1_api_key_service_proto_rawDesc = "" +
 	"\x06scopes\x18\x02 \x03(\tB\x14\xbaH\x11\x92\x01\x0e\b\x01\x10\x14\x18\x01\"\x06r\x04\x10\x01\x18@R\x06scopes\x124\n" +
 	"\rallowed_cidrs\x18\x03 \x03(\tB\x0f\xbaH\f\x92\x01\t\x10\x14\"\x05r\x03\xe8\x01\x01R\fallowedCidrs\x12;\n" +
 	"\vexpire_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"expireTime\"Y\n" +
-	"\x14CreateApiKeyResponse\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x12/\n" +
+	"expireTime\"^\n" +
+	"\x14CreateApiKeyResponse\x12\x15\n" +
+	"\x03key\x18\x01 \x01(\tB\x03\x80\x01\x01R\x03key\x12/\n" +
 	"\aapi_key\x18\x02 \x01(\v2\x16.purser.auth.v1.ApiKeyR\x06apiKey\"\x14\n" +
 	"\x12ListApiKeysRequest\"H\n" +
 	"\x13ListApiKeysResponse\x121\n" +
@@ -545,12 +545,11 @@ const file_purser_auth_v1_api_key_service_proto_rawDesc = "" +
 	"\x13RevokeApiKeyRequest\x12&\n" +
 	"\n" +
 	"api_key_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\bapiKeyId\"\x16\n" +
-	"\x14RevokeApiKeyResponse\"5\n" +
-	"\x15ExchangeApiKeyRequest\x12\x1c\n" +
-	"\x03key\x18\x01 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\x03key\"\x85\x01\n" +
-	"\x16ExchangeApiKeyResponse\x12!\n" +
-	"\faccess_token\x18\x01 \x01(\tR\vaccessToken\x12H\n" +
+	"\x14RevokeApiKeyResponse\"8\n" +
+	"\x15ExchangeApiKeyRequest\x12\x1f\n" +
+	"\x03key\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01\x18\x80\x01\x80\x01\x01R\x03key\"\x8a\x01\n" +
+	"\x16ExchangeApiKeyResponse\x12&\n" +
+	"\faccess_token\x18\x01 \x01(\tB\x03\x80\x01\x01R\vaccessToken\x12H\n" +
 	"\x12access_expire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x10accessExpireTime2\xa4\x03\n" +
 	"\rApiKeyService\x12a\n" +
 	"\fCreateApiKey\x12#.purser.auth.v1.CreateApiKeyRequest\x1a$.purser.auth.v1.CreateApiKeyResponse\"\x06\x8a\xe7\x18\x02\x10\x01\x12a\n" +

@@ -379,21 +379,21 @@ var File_purser_auth_v1_second_factor_proto protoreflect.FileDescriptor
 const file_purser_auth_v1_second_factor_proto_rawDesc = "" +
 	"\n" +
 	"\"purser/auth/v1/second_factor.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\"\x13\n" +
-	"\x11EnrollTotpRequest\">\n" +
-	"\x12EnrollTotpResponse\x12\x16\n" +
-	"\x06secret\x18\x01 \x01(\tR\x06secret\x12\x10\n" +
-	"\x03uri\x18\x02 \x01(\tR\x03uri\"<\n" +
-	"\x12ConfirmTotpRequest\x12&\n" +
-	"\ttotp_code\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\btotpCode\"<\n" +
-	"\x13ConfirmTotpResponse\x12%\n" +
-	"\x0erecovery_codes\x18\x01 \x03(\tR\rrecoveryCodes\"M\n" +
-	"\x12DisableTotpRequest\x127\n" +
-	"\x12second_factor_code\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x10secondFactorCode\"\x15\n" +
-	"\x13DisableTotpResponse\"T\n" +
-	"\x19RenewRecoveryCodesRequest\x127\n" +
-	"\x12second_factor_code\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x10secondFactorCode\"C\n" +
-	"\x1aRenewRecoveryCodesResponse\x12%\n" +
-	"\x0erecovery_codes\x18\x01 \x03(\tR\rrecoveryCodesB<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
+	"\x11EnrollTotpRequest\"H\n" +
+	"\x12EnrollTotpResponse\x12\x1b\n" +
+	"\x06secret\x18\x01 \x01(\tB\x03\x80\x01\x01R\x06secret\x12\x15\n" +
+	"\x03uri\x18\x02 \x01(\tB\x03\x80\x01\x01R\x03uri\"?\n" +
+	"\x12ConfirmTotpRequest\x12)\n" +
+	"\ttotp_code\x18\x01 \x01(\tB\f\xbaH\x06r\x04\x10\x01\x18@\x80\x01\x01R\btotpCode\"A\n" +
+	"\x13ConfirmTotpResponse\x12*\n" +
+	"\x0erecovery_codes\x18\x01 \x03(\tB\x03\x80\x01\x01R\rrecoveryCodes\"P\n" +
+	"\x12DisableTotpRequest\x12:\n" +
+	"\x12second_factor_code\x18\x01 \x01(\tB\f\xbaH\x06r\x04\x10\x01\x18@\x80\x01\x01R\x10secondFactorCode\"\x15\n" +
+	"\x13DisableTotpResponse\"W\n" +
+	"\x19RenewRecoveryCodesRequest\x12:\n" +
+	"\x12second_factor_code\x18\x01 \x01(\tB\f\xbaH\x06r\x04\x10\x01\x18@\x80\x01\x01R\x10secondFactorCode\"H\n" +
+	"\x1aRenewRecoveryCodesResponse\x12*\n" +
+	"\x0erecovery_codes\x18\x01 \x03(\tB\x03\x80\x01\x01R\rrecoveryCodesB<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
 
 var (
 	file_purser_auth_v1_second_factor_proto_rawDescOnce sync.Once

@@ -687,28 +687,27 @@ const file_purser_auth_v1_service_account_proto_rawDesc = "" +
 	"\rlast_use_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\vlastUseTime\"r\n" +
 	"\x1bCreateServiceAccountRequest\x12\x1d\n" +
 	"\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?R\x04name\x124\n" +
-	"\vpermissions\x18\x02 \x03(\tB\x12\xbaH\x0f\x92\x01\f\x10\x14\x18\x01\"\x06r\x04\x10\x01\x18@R\vpermissions\"\x8c\x01\n" +
-	"\x1cCreateServiceAccountResponse\x12#\n" +
-	"\rclient_secret\x18\x01 \x01(\tR\fclientSecret\x12G\n" +
+	"\vpermissions\x18\x02 \x03(\tB\x12\xbaH\x0f\x92\x01\f\x10\x14\x18\x01\"\x06r\x04\x10\x01\x18@R\vpermissions\"\x91\x01\n" +
+	"\x1cCreateServiceAccountResponse\x12(\n" +
+	"\rclient_secret\x18\x01 \x01(\tB\x03\x80\x01\x01R\fclientSecret\x12G\n" +
 	"\x0fservice_account\x18\x02 \x01(\v2\x1e.purser.auth.v1.ServiceAccountR\x0eserviceAccount\"\xa0\x01\n" +
 	"!RotateServiceAccountSecretRequest\x126\n" +
 	"\x12service_account_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x10serviceAccountId\x12C\n" +
-	"\aoverlap\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\x0e\xbaH\v\xaa\x01\b\"\x04\b\x80\xf5$2\x00R\aoverlap\"\x92\x01\n" +
-	"\"RotateServiceAccountSecretResponse\x12#\n" +
-	"\rclient_secret\x18\x01 \x01(\tR\fclientSecret\x12G\n" +
+	"\aoverlap\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\x0e\xbaH\v\xaa\x01\b\"\x04\b\x80\xf5$2\x00R\aoverlap\"\x97\x01\n" +
+	"\"RotateServiceAccountSecretResponse\x12(\n" +
+	"\rclient_secret\x18\x01 \x01(\tB\x03\x80\x01\x01R\fclientSecret\x12G\n" +
 	"\x0fservice_account\x18\x02 \x01(\v2\x1e.purser.auth.v1.ServiceAccountR\x0eserviceAccount\"\x1c\n" +
 	"\x1aListServiceAccountsRequest\"h\n" +
 	"\x1bListServiceAccountsResponse\x12I\n" +
 	"\x10service_accounts\x18\x01 \x03(\v2\x1e.purser.auth.v1.ServiceAccountR\x0fserviceAccounts\"V\n" +
 	"\x1cDisableServiceAccountRequest\x126\n" +
 	"\x12service_account_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x10serviceAccountId\"\x1f\n" +
-	"\x1dDisableServiceAccountResponse\"z\n" +
+	"\x1dDisableServiceAccountResponse\"}\n" +
 	"\x1fIssueServiceAccountTokenRequest\x12&\n" +
-	"\tclient_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?R\bclientId\x12/\n" +
-	"\rclient_secret\x18\x02 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\fclientSecret\"\x8f\x01\n" +
-	" IssueServiceAccountTokenResponse\x12!\n" +
-	"\faccess_token\x18\x01 \x01(\tR\vaccessToken\x12H\n" +
+	"\tclient_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?R\bclientId\x122\n" +
+	"\rclient_secret\x18\x02 \x01(\tB\r\xbaH\ar\x05\x10\x01\x18\x80\x01\x80\x01\x01R\fclientSecret\"\x94\x01\n" +
+	" IssueServiceAccountTokenResponse\x12&\n" +
+	"\faccess_token\x18\x01 \x01(\tB\x03\x80\x01\x01R\vaccessToken\x12H\n" +
 	"\x12access_expire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x10accessExpireTimeB<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
 
 var (

@@ -1053,23 +1053,22 @@ const file_purser_auth_v1_session_service_proto_rawDesc = "" +
 	"user_agent\x18\x05 \x01(\tR\tuserAgent\x12\x1d\n" +
 	"\n" +
 	"ip_address\x18\x06 \x01(\tR\tipAddress\x12\x18\n" +
-	"\acurrent\x18\a \x01(\bR\acurrent\"\xe6\x01\n" +
-	"\x06Tokens\x12!\n" +
-	"\faccess_token\x18\x01 \x01(\tR\vaccessToken\x12H\n" +
-	"\x12access_expire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x10accessExpireTime\x12#\n" +
-	"\rrefresh_token\x18\x03 \x01(\tR\frefreshToken\x12J\n" +
-	"\x13refresh_expire_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x11refreshExpireTime\"\x8f\x01\n" +
+	"\acurrent\x18\a \x01(\bR\acurrent\"\xf0\x01\n" +
+	"\x06Tokens\x12&\n" +
+	"\faccess_token\x18\x01 \x01(\tB\x03\x80\x01\x01R\vaccessToken\x12H\n" +
+	"\x12access_expire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x10accessExpireTime\x12(\n" +
+	"\rrefresh_token\x18\x03 \x01(\tB\x03\x80\x01\x01R\frefreshToken\x12J\n" +
+	"\x13refresh_expire_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x11refreshExpireTime\"\x95\x01\n" +
 	"\fLoginRequest\x12 \n" +
 	"\x05email\x18\x01 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\xfe\x01R\x05email\x12&\n" +
-	"\bpassword\x18\x02 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\bpassword\x125\n" +
-	"\x12second_factor_code\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18@R\x10secondFactorCode\"?\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xfe\x01R\x05email\x12)\n" +
+	"\bpassword\x18\x02 \x01(\tB\r\xbaH\ar\x05\x10\x01\x18\x80\x01\x80\x01\x01R\bpassword\x128\n" +
+	"\x12second_factor_code\x18\x03 \x01(\tB\n" +
+	"\xbaH\x04r\x02\x18@\x80\x01\x01R\x10secondFactorCode\"?\n" +
 	"\rLoginResponse\x12.\n" +
-	"\x06tokens\x18\x01 \x01(\v2\x16.purser.auth.v1.TokensR\x06tokens\"A\n" +
-	"\x0eRefreshRequest\x12/\n" +
-	"\rrefresh_token\x18\x01 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\frefreshToken\"A\n" +
+	"\x06tokens\x18\x01 \x01(\v2\x16.purser.auth.v1.TokensR\x06tokens\"D\n" +
+	"\x0eRefreshRequest\x122\n" +
+	"\rrefresh_token\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01\x18\x80\x01\x80\x01\x01R\frefreshToken\"A\n" +
 	"\x0fRefreshResponse\x12.\n" +
 	"\x06tokens\x18\x01 \x01(\v2\x16.purser.auth.v1.TokensR\x06tokens\"\x0f\n" +
 	"\rLogoutRequest\"\x10\n" +
@@ -1086,22 +1085,23 @@ const file_purser_auth_v1_session_service_proto_rawDesc = "" +
 	"\x14RevokeSessionRequest\x12'\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tsessionId\"\x17\n" +
-	"\x15RevokeSessionResponse\"t\n" +
-	"\x15ReauthenticateRequest\x12$\n" +
-	"\bpassword\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\bpassword\x125\n" +
-	"\x12second_factor_code\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\x10secondFactorCode\"\x85\x01\n" +
-	"\x16ReauthenticateResponse\x12!\n" +
-	"\faccess_token\x18\x01 \x01(\tR\vaccessToken\x12H\n" +
-	"\x12access_expire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x10accessExpireTime\"d\n" +
+	"\x15RevokeSessionResponse\"z\n" +
+	"\x15ReauthenticateRequest\x12'\n" +
+	"\bpassword\x18\x01 \x01(\tB\v\xbaH\x05r\x03\x18\x80\x01\x80\x01\x01R\bpassword\x128\n" +
+	"\x12second_factor_code\x18\x02 \x01(\tB\n" +
+	"\xbaH\x04r\x02\x18@\x80\x01\x01R\x10secondFactorCode\"\x8a\x01\n" +
+	"\x16ReauthenticateResponse\x12&\n" +
+	"\faccess_token\x18\x01 \x01(\tB\x03\x80\x01\x01R\vaccessToken\x12H\n" +
+	"\x12access_expire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x10accessExpireTime\"i\n" +
 	"\x13FinishOAuthResponse\x12.\n" +
-	"\x06tokens\x18\x01 \x01(\v2\x16.purser.auth.v1.TokensR\x06tokens\x12\x1d\n" +
+	"\x06tokens\x18\x01 \x01(\v2\x16.purser.auth.v1.TokensR\x06tokens\x12\"\n" +
 	"\n" +
-	"login_code\x18\x02 \x01(\tR\tloginCode\"\xa0\x01\n" +
-	"\x18ExchangeLoginCodeRequest\x12\x1e\n" +
-	"\x04code\x18\x01 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\x04code\x12-\n" +
-	"\rcode_verifier\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\fcodeVerifier\x125\n" +
-	"\x12second_factor_code\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18@R\x10secondFactorCode\"K\n" +
+	"login_code\x18\x02 \x01(\tB\x03\x80\x01\x01R\tloginCode\"\xa9\x01\n" +
+	"\x18ExchangeLoginCodeRequest\x12!\n" +
+	"\x04code\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01\x18\x80\x01\x80\x01\x01R\x04code\x120\n" +
+	"\rcode_verifier\x18\x02 \x01(\tB\v\xbaH\x05r\x03\x18\x80\x01\x80\x01\x01R\fcodeVerifier\x128\n" +
+	"\x12second_factor_code\x18\x03 \x01(\tB\n" +
+	"\xbaH\x04r\x02\x18@\x80\x01\x01R\x10secondFactorCode\"K\n" +
 	"\x19ExchangeLoginCodeResponse\x12.\n" +
 	"\x06tokens\x18\x01 \x01(\v2\x16.purser.auth.v1.TokensR\x06tokens\"K\n" +
 	"\x19FinishWalletLoginResponse\x12.\n" +

@@ -485,11 +485,9 @@ const file_purser_auth_v1_token_service_proto_rawDesc = "" +
 	"\x01x\x18\x06 \x01(\tR\x01x\x12\f\n" +
 	"\x01y\x18\a \x01(\tR\x01y\x12\f\n" +
 	"\x01n\x18\b \x01(\tR\x01n\x12\f\n" +
-	"\x01e\x18\t \x01(\tR\x01e\"O\n" +
-	"\x11IntrospectRequest\x12 \n" +
-	"\x05token\x18\x01 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\x80@R\x05token\x12\x18\n" +
-	"\acurrent\x18\x02 \x01(\bR\acurrent\"\xc5\x01\n" +
+	"\x01e\x18\t \x01(\tR\x01e\"8\n" +
+	"\x11IntrospectRequest\x12#\n" +
+	"\x05token\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01\x18\x80@\x80\x01\x01R\x05token\"\xc5\x01\n" +
 	"\x12IntrospectResponse\x12\x16\n" +
 	"\x06active\x18\x01 \x01(\bR\x06active\x12\x10\n" +
 	"\x03sub\x18\x02 \x01(\tR\x03sub\x12\x10\n" +
@@ -497,10 +495,9 @@ const file_purser_auth_v1_token_service_proto_rawDesc = "" +
 	"\vexpire_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"expireTime\x12\x14\n" +
 	"\x05roles\x18\x05 \x03(\tR\x05roles\x12 \n" +
-	"\vpermissions\x18\x06 \x03(\tR\vpermissions\"1\n" +
-	"\rRevokeRequest\x12 \n" +
-	"\x05token\x18\x01 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\x80@R\x05token\"\x10\n" +
+	"\vpermissions\x18\x06 \x03(\tR\vpermissions\"4\n" +
+	"\rRevokeRequest\x12#\n" +
+	"\x05token\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01\x18\x80@\x80\x01\x01R\x05token\"\x10\n" +
 	"\x0eRevokeResponse2\x8d\x03\n" +
 	"\fTokenService\x12U\n" +
 	"\aGetJwks\x12\x1e.purser.auth.v1.GetJwksRequest\x1a\x1f.purser.auth.v1.GetJwksResponse\"\t\x8a\xe7\x18\x02\b\x01\x90\x02\x01\x12^\n" +

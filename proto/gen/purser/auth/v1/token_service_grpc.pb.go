@@ -49,11 +49,15 @@ type TokenServiceClient interface {
 	// expire: first all that are revoked now, then each change within a second. There
 	// is a message at least every three seconds, so that a verifier knows that it is
 	// up to date. A stream may end at any time; the caller opens another one, on any
-	// replica, and keeps what it has received. It is public because verifiers have no
-	// tokens of their own; the ids in it are of no use to others.
+	// replica, and keeps what it has received. It is public because a verifier need not
+	// have tokens of its own; the ids in it are of no use to others. A caller with the
+	// token of a service account is counted as that, among streams that nobody else can
+	// take, and not by its address.
 	//
-	// RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) when this replica has too many streams, of
-	// the caller's IP address or in all. UNAVAILABLE (REVOCATIONS_UNAVAILABLE), also in a
+	// RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) when this replica has too many streams of
+	// the caller's IP address (IPv6: its /64) or service account, or too many in all and
+	// nobody has more than the caller; also in a running stream, when another address
+	// with fewer streams needs its place. UNAVAILABLE (REVOCATIONS_UNAVAILABLE), also in a
 	// running stream, while this replica can't read what is revoked; another replica
 	// may.
 	WatchRevocations(ctx context.Context, in *WatchRevocationsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchRevocationsResponse], error)
@@ -140,11 +144,15 @@ type TokenServiceServer interface {
 	// expire: first all that are revoked now, then each change within a second. There
 	// is a message at least every three seconds, so that a verifier knows that it is
 	// up to date. A stream may end at any time; the caller opens another one, on any
-	// replica, and keeps what it has received. It is public because verifiers have no
-	// tokens of their own; the ids in it are of no use to others.
+	// replica, and keeps what it has received. It is public because a verifier need not
+	// have tokens of its own; the ids in it are of no use to others. A caller with the
+	// token of a service account is counted as that, among streams that nobody else can
+	// take, and not by its address.
 	//
-	// RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) when this replica has too many streams, of
-	// the caller's IP address or in all. UNAVAILABLE (REVOCATIONS_UNAVAILABLE), also in a
+	// RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) when this replica has too many streams of
+	// the caller's IP address (IPv6: its /64) or service account, or too many in all and
+	// nobody has more than the caller; also in a running stream, when another address
+	// with fewer streams needs its place. UNAVAILABLE (REVOCATIONS_UNAVAILABLE), also in a
 	// running stream, while this replica can't read what is revoked; another replica
 	// may.
 	WatchRevocations(*WatchRevocationsRequest, grpc.ServerStreamingServer[WatchRevocationsResponse]) error

@@ -208,12 +208,13 @@ const file_purser_auth_v1_wallet_sign_in_proto_rawDesc = "" +
 	"\x18StartWalletLoginResponse\x12\x18\n" +
 	"\amessage\x18\x01 \x01(\tR\amessage\x12;\n" +
 	"\vexpire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"expireTime\"\xa2\x01\n" +
+	"expireTime\"\xa8\x01\n" +
 	"\x18FinishWalletLoginRequest\x12$\n" +
 	"\amessage\x18\x01 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\x80@R\amessage\x12)\n" +
-	"\tsignature\x18\x02 \x01(\tB\v\xbaH\br\x06\x10\x01\x18\x82\x80\x01R\tsignature\x125\n" +
-	"\x12second_factor_code\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18@R\x10secondFactorCodeB<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
+	"\xbaH\ar\x05\x10\x01\x18\x80@R\amessage\x12,\n" +
+	"\tsignature\x18\x02 \x01(\tB\x0e\xbaH\br\x06\x10\x01\x18\x82\x80\x01\x80\x01\x01R\tsignature\x128\n" +
+	"\x12second_factor_code\x18\x03 \x01(\tB\n" +
+	"\xbaH\x04r\x02\x18@\x80\x01\x01R\x10secondFactorCodeB<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
 
 var (
 	file_purser_auth_v1_wallet_sign_in_proto_rawDescOnce sync.Once

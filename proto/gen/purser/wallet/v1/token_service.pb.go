@@ -11,6 +11,8 @@ import (
 	_ "github.com/purserhq/purser/proto/gen/purser/access/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -308,11 +310,367 @@ func (x *ListTokensResponse) GetNextPageToken() string {
 	return ""
 }
 
+// Chain is a chain that balances can be read from.
+type Chain struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// CAIP-2 id, for example "eip155:1".
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The id in EIP-155, which wallets call chain id, for example 1.
+	Eip155Id uint64 `protobuf:"varint,2,opt,name=eip155_id,json=eip155Id,proto3" json:"eip155_id,omitempty"`
+	// For example "Ethereum"; empty for a chain that Purser has no name of.
+	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	// Of the chain's native coin, for example "ETH"; empty when neither the token list
+	// nor Purser has it.
+	NativeSymbol string `protobuf:"bytes,4,opt,name=native_symbol,json=nativeSymbol,proto3" json:"native_symbol,omitempty"`
+	// The newest block, by the first node that can be used; unset when none can.
+	Head *Head `protobuf:"bytes,5,opt,name=head,proto3" json:"head,omitempty"`
+	// In the order in which they are tried.
+	Nodes         []*Node `protobuf:"bytes,6,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Chain) Reset() {
+	*x = Chain{}
+	mi := &file_purser_wallet_v1_token_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Chain) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Chain) ProtoMessage() {}
+
+func (x *Chain) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_token_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Chain.ProtoReflect.Descriptor instead.
+func (*Chain) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_token_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Chain) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Chain) GetEip155Id() uint64 {
+	if x != nil {
+		return x.Eip155Id
+	}
+	return 0
+}
+
+func (x *Chain) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Chain) GetNativeSymbol() string {
+	if x != nil {
+		return x.NativeSymbol
+	}
+	return ""
+}
+
+func (x *Chain) GetHead() *Head {
+	if x != nil {
+		return x.Head
+	}
+	return nil
+}
+
+func (x *Chain) GetNodes() []*Node {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+// Head is the newest block of a chain.
+type Head struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	BlockNumber uint64                 `protobuf:"varint,1,opt,name=block_number,json=blockNumber,proto3" json:"block_number,omitempty"`
+	// The time of the block, by the chain.
+	BlockTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=block_time,json=blockTime,proto3" json:"block_time,omitempty"`
+	// How long before the answer block_time was; at least 0.
+	Age           *durationpb.Duration `protobuf:"bytes,3,opt,name=age,proto3" json:"age,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Head) Reset() {
+	*x = Head{}
+	mi := &file_purser_wallet_v1_token_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Head) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Head) ProtoMessage() {}
+
+func (x *Head) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_token_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Head.ProtoReflect.Descriptor instead.
+func (*Head) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_token_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Head) GetBlockNumber() uint64 {
+	if x != nil {
+		return x.BlockNumber
+	}
+	return 0
+}
+
+func (x *Head) GetBlockTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.BlockTime
+	}
+	return nil
+}
+
+func (x *Head) GetAge() *durationpb.Duration {
+	if x != nil {
+		return x.Age
+	}
+	return nil
+}
+
+// Node is a JSON-RPC endpoint of a chain, as the replica that answers knows it.
+type Node struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its place in the deployment's settings, from 1.
+	Number int32 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	// The registered domain of its host, for example "alchemy.com": neither the rest of
+	// its host name nor of its URL, which may have a key. Empty for an IP address and a
+	// name without a dot.
+	Provider string `protobuf:"bytes,2,opt,name=provider,proto3" json:"provider,omitempty"`
+	// It answered the last check, for the right chain.
+	Reachable bool `protobuf:"varint,3,opt,name=reachable,proto3" json:"reachable,omitempty"`
+	// Its newest block in the last check; unset when it was not reachable.
+	Head *Head `protobuf:"bytes,4,opt,name=head,proto3" json:"head,omitempty"`
+	// How long the last check took.
+	Latency *durationpb.Duration `protobuf:"bytes,5,opt,name=latency,proto3" json:"latency,omitempty"`
+	// When it was last checked; unset before the first check.
+	CheckTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=check_time,json=checkTime,proto3" json:"check_time,omitempty"`
+	// Until when other nodes are preferred, because it failed; unset when they aren't.
+	CooldownEndTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=cooldown_end_time,json=cooldownEndTime,proto3" json:"cooldown_end_time,omitempty"`
+	// Why it last failed, in a check or a reading: TIMEOUT, UNREACHABLE, RATE_LIMITED,
+	// UNAUTHORIZED, WRONG_CHAIN, BLOCK_IN_FUTURE or INVALID_ANSWER; empty if it never did
+	// since the replica started.
+	LastErrorReason string                 `protobuf:"bytes,8,opt,name=last_error_reason,json=lastErrorReason,proto3" json:"last_error_reason,omitempty"`
+	LastErrorTime   *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=last_error_time,json=lastErrorTime,proto3" json:"last_error_time,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *Node) Reset() {
+	*x = Node{}
+	mi := &file_purser_wallet_v1_token_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Node) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Node) ProtoMessage() {}
+
+func (x *Node) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_token_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Node.ProtoReflect.Descriptor instead.
+func (*Node) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_token_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Node) GetNumber() int32 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Node) GetProvider() string {
+	if x != nil {
+		return x.Provider
+	}
+	return ""
+}
+
+func (x *Node) GetReachable() bool {
+	if x != nil {
+		return x.Reachable
+	}
+	return false
+}
+
+func (x *Node) GetHead() *Head {
+	if x != nil {
+		return x.Head
+	}
+	return nil
+}
+
+func (x *Node) GetLatency() *durationpb.Duration {
+	if x != nil {
+		return x.Latency
+	}
+	return nil
+}
+
+func (x *Node) GetCheckTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CheckTime
+	}
+	return nil
+}
+
+func (x *Node) GetCooldownEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CooldownEndTime
+	}
+	return nil
+}
+
+func (x *Node) GetLastErrorReason() string {
+	if x != nil {
+		return x.LastErrorReason
+	}
+	return ""
+}
+
+func (x *Node) GetLastErrorTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastErrorTime
+	}
+	return nil
+}
+
+type ListChainsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListChainsRequest) Reset() {
+	*x = ListChainsRequest{}
+	mi := &file_purser_wallet_v1_token_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListChainsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListChainsRequest) ProtoMessage() {}
+
+func (x *ListChainsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_token_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListChainsRequest.ProtoReflect.Descriptor instead.
+func (*ListChainsRequest) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_token_service_proto_rawDescGZIP(), []int{8}
+}
+
+type ListChainsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Chains        []*Chain               `protobuf:"bytes,1,rep,name=chains,proto3" json:"chains,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListChainsResponse) Reset() {
+	*x = ListChainsResponse{}
+	mi := &file_purser_wallet_v1_token_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListChainsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListChainsResponse) ProtoMessage() {}
+
+func (x *ListChainsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_token_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListChainsResponse.ProtoReflect.Descriptor instead.
+func (*ListChainsResponse) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_token_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ListChainsResponse) GetChains() []*Chain {
+	if x != nil {
+		return x.Chains
+	}
+	return nil
+}
+
 var File_purser_wallet_v1_token_service_proto protoreflect.FileDescriptor
 
 const file_purser_wallet_v1_token_service_proto_rawDesc = "" +
 	"\n" +
-	"$purser/wallet/v1/token_service.proto\x12\x10purser.wallet.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1dpurser/access/v1/access.proto\"{\n" +
+	"$purser/wallet/v1/token_service.proto\x12\x10purser.wallet.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\"{\n" +
 	"\x05Token\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06symbol\x18\x02 \x01(\tR\x06symbol\x12\x12\n" +
@@ -332,11 +690,39 @@ const file_purser_wallet_v1_token_service_proto_rawDesc = "" +
 	"page_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\tpageToken\"m\n" +
 	"\x12ListTokensResponse\x12/\n" +
 	"\x06tokens\x18\x01 \x03(\v2\x17.purser.wallet.v1.TokenR\x06tokens\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xe6\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xc7\x01\n" +
+	"\x05Chain\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1b\n" +
+	"\teip155_id\x18\x02 \x01(\x04R\beip155Id\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12#\n" +
+	"\rnative_symbol\x18\x04 \x01(\tR\fnativeSymbol\x12*\n" +
+	"\x04head\x18\x05 \x01(\v2\x16.purser.wallet.v1.HeadR\x04head\x12,\n" +
+	"\x05nodes\x18\x06 \x03(\v2\x16.purser.wallet.v1.NodeR\x05nodes\"\x91\x01\n" +
+	"\x04Head\x12!\n" +
+	"\fblock_number\x18\x01 \x01(\x04R\vblockNumber\x129\n" +
+	"\n" +
+	"block_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tblockTime\x12+\n" +
+	"\x03age\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x03age\"\xac\x03\n" +
+	"\x04Node\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x1a\n" +
+	"\bprovider\x18\x02 \x01(\tR\bprovider\x12\x1c\n" +
+	"\treachable\x18\x03 \x01(\bR\treachable\x12*\n" +
+	"\x04head\x18\x04 \x01(\v2\x16.purser.wallet.v1.HeadR\x04head\x123\n" +
+	"\alatency\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\alatency\x129\n" +
+	"\n" +
+	"check_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tcheckTime\x12F\n" +
+	"\x11cooldown_end_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x0fcooldownEndTime\x12*\n" +
+	"\x11last_error_reason\x18\b \x01(\tR\x0flastErrorReason\x12B\n" +
+	"\x0flast_error_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\rlastErrorTime\"\x13\n" +
+	"\x11ListChainsRequest\"E\n" +
+	"\x12ListChainsResponse\x12/\n" +
+	"\x06chains\x18\x01 \x03(\v2\x17.purser.wallet.v1.ChainR\x06chains2\xca\x02\n" +
 	"\fTokenService\x12g\n" +
 	"\bGetToken\x12!.purser.wallet.v1.GetTokenRequest\x1a\".purser.wallet.v1.GetTokenResponse\"\x14\x8a\xe7\x18\r\x1a\vwallet:read\x90\x02\x01\x12m\n" +
 	"\n" +
-	"ListTokens\x12#.purser.wallet.v1.ListTokensRequest\x1a$.purser.wallet.v1.ListTokensResponse\"\x14\x8a\xe7\x18\r\x1a\vwallet:read\x90\x02\x01B@Z>github.com/purserhq/purser/proto/gen/purser/wallet/v1;walletv1b\x06proto3"
+	"ListTokens\x12#.purser.wallet.v1.ListTokensRequest\x1a$.purser.wallet.v1.ListTokensResponse\"\x14\x8a\xe7\x18\r\x1a\vwallet:read\x90\x02\x01\x12b\n" +
+	"\n" +
+	"ListChains\x12#.purser.wallet.v1.ListChainsRequest\x1a$.purser.wallet.v1.ListChainsResponse\"\t\x8a\xe7\x18\x02\x10\x01\x90\x02\x01B@Z>github.com/purserhq/purser/proto/gen/purser/wallet/v1;walletv1b\x06proto3"
 
 var (
 	file_purser_wallet_v1_token_service_proto_rawDescOnce sync.Once
@@ -350,26 +736,45 @@ func file_purser_wallet_v1_token_service_proto_rawDescGZIP() []byte {
 	return file_purser_wallet_v1_token_service_proto_rawDescData
 }
 
-var file_purser_wallet_v1_token_service_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_purser_wallet_v1_token_service_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_purser_wallet_v1_token_service_proto_goTypes = []any{
-	(*Token)(nil),              // 0: purser.wallet.v1.Token
-	(*GetTokenRequest)(nil),    // 1: purser.wallet.v1.GetTokenRequest
-	(*GetTokenResponse)(nil),   // 2: purser.wallet.v1.GetTokenResponse
-	(*ListTokensRequest)(nil),  // 3: purser.wallet.v1.ListTokensRequest
-	(*ListTokensResponse)(nil), // 4: purser.wallet.v1.ListTokensResponse
+	(*Token)(nil),                 // 0: purser.wallet.v1.Token
+	(*GetTokenRequest)(nil),       // 1: purser.wallet.v1.GetTokenRequest
+	(*GetTokenResponse)(nil),      // 2: purser.wallet.v1.GetTokenResponse
+	(*ListTokensRequest)(nil),     // 3: purser.wallet.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),    // 4: purser.wallet.v1.ListTokensResponse
+	(*Chain)(nil),                 // 5: purser.wallet.v1.Chain
+	(*Head)(nil),                  // 6: purser.wallet.v1.Head
+	(*Node)(nil),                  // 7: purser.wallet.v1.Node
+	(*ListChainsRequest)(nil),     // 8: purser.wallet.v1.ListChainsRequest
+	(*ListChainsResponse)(nil),    // 9: purser.wallet.v1.ListChainsResponse
+	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 11: google.protobuf.Duration
 }
 var file_purser_wallet_v1_token_service_proto_depIdxs = []int32{
-	0, // 0: purser.wallet.v1.GetTokenResponse.token:type_name -> purser.wallet.v1.Token
-	0, // 1: purser.wallet.v1.ListTokensResponse.tokens:type_name -> purser.wallet.v1.Token
-	1, // 2: purser.wallet.v1.TokenService.GetToken:input_type -> purser.wallet.v1.GetTokenRequest
-	3, // 3: purser.wallet.v1.TokenService.ListTokens:input_type -> purser.wallet.v1.ListTokensRequest
-	2, // 4: purser.wallet.v1.TokenService.GetToken:output_type -> purser.wallet.v1.GetTokenResponse
-	4, // 5: purser.wallet.v1.TokenService.ListTokens:output_type -> purser.wallet.v1.ListTokensResponse
-	4, // [4:6] is the sub-list for method output_type
-	2, // [2:4] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	0,  // 0: purser.wallet.v1.GetTokenResponse.token:type_name -> purser.wallet.v1.Token
+	0,  // 1: purser.wallet.v1.ListTokensResponse.tokens:type_name -> purser.wallet.v1.Token
+	6,  // 2: purser.wallet.v1.Chain.head:type_name -> purser.wallet.v1.Head
+	7,  // 3: purser.wallet.v1.Chain.nodes:type_name -> purser.wallet.v1.Node
+	10, // 4: purser.wallet.v1.Head.block_time:type_name -> google.protobuf.Timestamp
+	11, // 5: purser.wallet.v1.Head.age:type_name -> google.protobuf.Duration
+	6,  // 6: purser.wallet.v1.Node.head:type_name -> purser.wallet.v1.Head
+	11, // 7: purser.wallet.v1.Node.latency:type_name -> google.protobuf.Duration
+	10, // 8: purser.wallet.v1.Node.check_time:type_name -> google.protobuf.Timestamp
+	10, // 9: purser.wallet.v1.Node.cooldown_end_time:type_name -> google.protobuf.Timestamp
+	10, // 10: purser.wallet.v1.Node.last_error_time:type_name -> google.protobuf.Timestamp
+	5,  // 11: purser.wallet.v1.ListChainsResponse.chains:type_name -> purser.wallet.v1.Chain
+	1,  // 12: purser.wallet.v1.TokenService.GetToken:input_type -> purser.wallet.v1.GetTokenRequest
+	3,  // 13: purser.wallet.v1.TokenService.ListTokens:input_type -> purser.wallet.v1.ListTokensRequest
+	8,  // 14: purser.wallet.v1.TokenService.ListChains:input_type -> purser.wallet.v1.ListChainsRequest
+	2,  // 15: purser.wallet.v1.TokenService.GetToken:output_type -> purser.wallet.v1.GetTokenResponse
+	4,  // 16: purser.wallet.v1.TokenService.ListTokens:output_type -> purser.wallet.v1.ListTokensResponse
+	9,  // 17: purser.wallet.v1.TokenService.ListChains:output_type -> purser.wallet.v1.ListChainsResponse
+	15, // [15:18] is the sub-list for method output_type
+	12, // [12:15] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_purser_wallet_v1_token_service_proto_init() }
@@ -383,7 +788,7 @@ func file_purser_wallet_v1_token_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_wallet_v1_token_service_proto_rawDesc), len(file_purser_wallet_v1_token_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

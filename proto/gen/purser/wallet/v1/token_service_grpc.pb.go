@@ -21,14 +21,15 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	TokenService_GetToken_FullMethodName   = "/purser.wallet.v1.TokenService/GetToken"
 	TokenService_ListTokens_FullMethodName = "/purser.wallet.v1.TokenService/ListTokens"
+	TokenService_ListChains_FullMethodName = "/purser.wallet.v1.TokenService/ListChains"
 )
 
 // TokenServiceClient is the client API for TokenService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// TokenService returns the tokens whose balances are read: those of the
-// deployment's token list.
+// TokenService returns the tokens whose balances are read, which are those of the
+// deployment's token list, and the chains that they are read from.
 type TokenServiceClient interface {
 	// GetToken returns a token by its CAIP-19 id.
 	//
@@ -38,6 +39,11 @@ type TokenServiceClient interface {
 	//
 	// INVALID_ARGUMENT for a page_token of another query.
 	ListTokens(ctx context.Context, in *ListTokensRequest, opts ...grpc.CallOption) (*ListTokensResponse, error)
+	// ListChains returns the chains that the deployment has nodes of, ordered by
+	// eip155_id, with their newest blocks and what is known of their nodes. The replica
+	// that answers asks its nodes at most once in ten seconds, whoever calls how often,
+	// and answers within five; check_time says how old an answer is.
+	ListChains(ctx context.Context, in *ListChainsRequest, opts ...grpc.CallOption) (*ListChainsResponse, error)
 }
 
 type tokenServiceClient struct {
@@ -68,12 +74,22 @@ func (c *tokenServiceClient) ListTokens(ctx context.Context, in *ListTokensReque
 	return out, nil
 }
 
+func (c *tokenServiceClient) ListChains(ctx context.Context, in *ListChainsRequest, opts ...grpc.CallOption) (*ListChainsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListChainsResponse)
+	err := c.cc.Invoke(ctx, TokenService_ListChains_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // TokenServiceServer is the server API for TokenService service.
 // All implementations must embed UnimplementedTokenServiceServer
 // for forward compatibility.
 //
-// TokenService returns the tokens whose balances are read: those of the
-// deployment's token list.
+// TokenService returns the tokens whose balances are read, which are those of the
+// deployment's token list, and the chains that they are read from.
 type TokenServiceServer interface {
 	// GetToken returns a token by its CAIP-19 id.
 	//
@@ -83,6 +99,11 @@ type TokenServiceServer interface {
 	//
 	// INVALID_ARGUMENT for a page_token of another query.
 	ListTokens(context.Context, *ListTokensRequest) (*ListTokensResponse, error)
+	// ListChains returns the chains that the deployment has nodes of, ordered by
+	// eip155_id, with their newest blocks and what is known of their nodes. The replica
+	// that answers asks its nodes at most once in ten seconds, whoever calls how often,
+	// and answers within five; check_time says how old an answer is.
+	ListChains(context.Context, *ListChainsRequest) (*ListChainsResponse, error)
 	mustEmbedUnimplementedTokenServiceServer()
 }
 
@@ -98,6 +119,9 @@ func (UnimplementedTokenServiceServer) GetToken(context.Context, *GetTokenReques
 }
 func (UnimplementedTokenServiceServer) ListTokens(context.Context, *ListTokensRequest) (*ListTokensResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListTokens not implemented")
+}
+func (UnimplementedTokenServiceServer) ListChains(context.Context, *ListChainsRequest) (*ListChainsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListChains not implemented")
 }
 func (UnimplementedTokenServiceServer) mustEmbedUnimplementedTokenServiceServer() {}
 func (UnimplementedTokenServiceServer) testEmbeddedByValue()                      {}
@@ -156,6 +180,24 @@ func _TokenService_ListTokens_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _TokenService_ListChains_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListChainsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TokenServiceServer).ListChains(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TokenService_ListChains_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TokenServiceServer).ListChains(ctx, req.(*ListChainsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // TokenService_ServiceDesc is the grpc.ServiceDesc for TokenService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -170,6 +212,10 @@ var TokenService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListTokens",
 			Handler:    _TokenService_ListTokens_Handler,
+		},
+		{
+			MethodName: "ListChains",
+			Handler:    _TokenService_ListChains_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -329,9 +329,12 @@ type CreateWalletRequest struct {
 	// is removed. May be empty.
 	Label string `protobuf:"bytes,2,opt,name=label,proto3" json:"label,omitempty"`
 	// A UUID that the caller chooses, so that the call can be repeated.
-	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	RequestId string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Also add an account of a chain that the deployment has no node of. Its balances
+	// can't be read until there is one; until then its portfolio is incomplete.
+	AllowUnconfiguredChain bool `protobuf:"varint,4,opt,name=allow_unconfigured_chain,json=allowUnconfiguredChain,proto3" json:"allow_unconfigured_chain,omitempty"`
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
 }
 
 func (x *CreateWalletRequest) Reset() {
@@ -383,6 +386,13 @@ func (x *CreateWalletRequest) GetRequestId() string {
 		return x.RequestId
 	}
 	return ""
+}
+
+func (x *CreateWalletRequest) GetAllowUnconfiguredChain() bool {
+	if x != nil {
+		return x.AllowUnconfiguredChain
+	}
+	return false
 }
 
 type CreateWalletResponse struct {
@@ -956,13 +966,14 @@ const file_purser_wallet_v1_wallet_service_proto_rawDesc = "" +
 	"\tsync_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\bsyncTime\x12\x14\n" +
 	"\x05error\x18\x04 \x01(\tR\x05error\x129\n" +
 	"\n" +
-	"retry_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tretryTime\"\x86\x01\n" +
+	"retry_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tretryTime\"\xc0\x01\n" +
 	"\x13CreateWalletRequest\x12$\n" +
 	"\aaccount\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\aaccount\x12\x1d\n" +
 	"\x05label\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18PR\x05label\x12*\n" +
 	"\n" +
-	"request_id\x18\x03 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\trequestId\"H\n" +
+	"request_id\x18\x03 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\trequestId\x128\n" +
+	"\x18allow_unconfigured_chain\x18\x04 \x01(\bR\x16allowUnconfiguredChain\"H\n" +
 	"\x14CreateWalletResponse\x120\n" +
 	"\x06wallet\x18\x01 \x01(\v2\x18.purser.wallet.v1.WalletR\x06wallet\"9\n" +
 	"\x10GetWalletRequest\x12%\n" +

@@ -39,8 +39,10 @@ type WalletServiceClient interface {
 	//
 	// With a request_id the call can be repeated and returns the same wallet.
 	// INVALID_ARGUMENT for an invalid account, and for a request_id that was used with
-	// another account or label. ALREADY_EXISTS (WALLET_EXISTS) when the caller has
-	// this account already.
+	// another account or label. FAILED_PRECONDITION (CHAIN_NOT_CONFIGURED) for an account
+	// of a chain that the deployment has no node of, unless allow_unconfigured_chain is
+	// set; configured_chains in the metadata of ErrorInfo has those it has, separated by
+	// commas. ALREADY_EXISTS (WALLET_EXISTS) when the caller has this account already.
 	CreateWallet(ctx context.Context, in *CreateWalletRequest, opts ...grpc.CallOption) (*CreateWalletResponse, error)
 	// GetWallet returns a wallet.
 	//
@@ -54,7 +56,8 @@ type WalletServiceClient interface {
 	//
 	// NOT_FOUND when the caller has no such wallet. INVALID_ARGUMENT for an update_mask
 	// with another path, and for an invalid label. ABORTED (ETAG_MISMATCH) when etag is
-	// set and the wallet has changed since.
+	// set and the wallet has changed since; current_etag in the metadata of ErrorInfo is
+	// the etag that it has now.
 	UpdateWallet(ctx context.Context, in *UpdateWalletRequest, opts ...grpc.CallOption) (*UpdateWalletResponse, error)
 	// DeleteWallet removes a wallet and its balances.
 	//
@@ -152,8 +155,10 @@ type WalletServiceServer interface {
 	//
 	// With a request_id the call can be repeated and returns the same wallet.
 	// INVALID_ARGUMENT for an invalid account, and for a request_id that was used with
-	// another account or label. ALREADY_EXISTS (WALLET_EXISTS) when the caller has
-	// this account already.
+	// another account or label. FAILED_PRECONDITION (CHAIN_NOT_CONFIGURED) for an account
+	// of a chain that the deployment has no node of, unless allow_unconfigured_chain is
+	// set; configured_chains in the metadata of ErrorInfo has those it has, separated by
+	// commas. ALREADY_EXISTS (WALLET_EXISTS) when the caller has this account already.
 	CreateWallet(context.Context, *CreateWalletRequest) (*CreateWalletResponse, error)
 	// GetWallet returns a wallet.
 	//
@@ -167,7 +172,8 @@ type WalletServiceServer interface {
 	//
 	// NOT_FOUND when the caller has no such wallet. INVALID_ARGUMENT for an update_mask
 	// with another path, and for an invalid label. ABORTED (ETAG_MISMATCH) when etag is
-	// set and the wallet has changed since.
+	// set and the wallet has changed since; current_etag in the metadata of ErrorInfo is
+	// the etag that it has now.
 	UpdateWallet(context.Context, *UpdateWalletRequest) (*UpdateWalletResponse, error)
 	// DeleteWallet removes a wallet and its balances.
 	//

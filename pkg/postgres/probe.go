@@ -1,0 +1,95 @@
+package postgres
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/purserhq/purser/pkg/errs"
+)
+
+// Probe asks whether the database works for this process, within ctx. It first makes
+// a connection of its own, so that it neither waits for the pool nor believes a
+// connection that was made long ago, and then takes one of the pool. It returns nil,
+// or an error as of Translate; an *errs.Error with one of these reasons:
+//
+//   - DATABASE_READ_ONLY: the server is a standby, or takes no writes;
+//   - DATABASE_POOL_EXHAUSTED: the server answers, but no connection of the pool was
+//     free in time;
+//   - DATABASE_POOL_STALLED: the server answers, but a connection of the pool doesn't.
+//
+// It is for a check every few seconds, not for every request. It makes no spans.
+func (d *DB) Probe(ctx context.Context) error {
+	readOnly, err := d.ask(ctx)
+	if err != nil {
+		return err
+	}
+	if readOnly {
+		return readOnlyError(nil)
+	}
+	return d.askPool(ctx)
+}
+
+// Address is where the server is, host:port, or the folder of its socket.
+func (d *DB) Address() string {
+	return net.JoinHostPort(d.config.Host, strconv.Itoa(int(d.config.Port)))
+}
+
+// ask makes a connection, and reports whether its transactions are read-only.
+func (d *DB) ask(ctx context.Context) (readOnly bool, err error) {
+	conn, err := pgconn.ConnectConfig(ctx, d.config.Config.Copy())
+	var failed *pgconn.ConnectError
+	if errors.As(err, &failed) && failed.Unwrap() != nil {
+		err = failed.Unwrap() // without the names of the user and the database
+	}
+	if err != nil {
+		return false, fmt.Errorf("postgres: %w", err)
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	results, err := conn.Exec(ctx, "SHOW transaction_read_only").ReadAll()
+	if err != nil {
+		return false, fmt.Errorf("postgres: %w", err)
+	}
+	return len(results) == 1 && len(results[0].Rows) == 1 && string(results[0].Rows[0][0]) == "on", nil
+}
+
+// askPool takes a connection of the pool and asks it. One that doesn't answer is
+// closed.
+func (d *DB) askPool(ctx context.Context) error {
+	conn, err := d.sql.Conn(ctx)
+	if err != nil {
+		if s := d.sql.Stats(); s.InUse >= s.MaxOpenConnections {
+			return errs.Unavailable("DATABASE_POOL_EXHAUSTED", fmt.Sprintf(
+				"the database answers, but all %d connections of the pool were in use", s.MaxOpenConnections)).
+				Because(err)
+		}
+		return stalled(err)
+	}
+	defer conn.Close()
+	var failed error
+	err = conn.Raw(func(c any) error {
+		if failed = c.(*stdlib.Conn).Conn().PgConn().Ping(ctx); failed != nil {
+			return driver.ErrBadConn
+		}
+		return nil
+	})
+	if err = errors.Join(failed, err); err != nil {
+		return stalled(err)
+	}
+	return nil
+}
+
+func stalled(cause error) error {
+	return errs.Unavailable("DATABASE_POOL_STALLED", "the database answers, but a connection of the pool doesn't").
+		Because(cause)
+}
+
+func readOnlyError(cause error) *errs.Error {
+	return errs.Unavailable("DATABASE_READ_ONLY", "the database takes no writes now").Because(cause)
+}

@@ -1,0 +1,108 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/purserhq/purser/pkg/errs"
+)
+
+// small returns a pool of 100 streams.
+func small(maxPerClient int) *pool {
+	return &pool{max: 100, maxPerClient: maxPerClient, byClient: map[string][]*openStream{}}
+}
+
+// An attacker who has all the streams of a replica, from one address or from many, loses some to others, one by one,
+// until everybody has the same.
+func TestWhoeverHasAllStreamsLosesThemToOthers(t *testing.T) {
+	for name, tc := range map[string]struct {
+		perClient, addresses int
+		share                int // of one other
+	}{
+		"one address without a bound of its own": {100, 1, 50},
+		"ten addresses":                          {25, 10, 9},
+		"one address, bounded":                   {25, 1, 25},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := small(tc.perClient)
+			var attack []context.Context
+			for i := range 1000 { // as fast as it can
+				if ctx, _, err := p.begin(t.Context(), fmt.Sprintf("attacker %d", i%tc.addresses)); err == nil {
+					attack = append(attack, ctx)
+				}
+			}
+			naive := p.total >= p.max // the control: without taking turns nobody else would get one
+			if naive != (tc.perClient*tc.addresses >= 100) {
+				t.Fatalf("the attacker has %d", p.total)
+			}
+			got := 0
+			for range tc.share {
+				ctx, end, err := p.begin(t.Context(), "other")
+				if err != nil {
+					t.Fatalf("after %d: %v", got, err)
+				}
+				if ctx.Err() != nil {
+					t.Fatal("it has ended")
+				}
+				defer end()
+				got++
+			}
+			for range 1000 { // it goes on
+				_, _, _ = p.begin(t.Context(), "attacker 0")
+			}
+			if open := len(p.byClient["other"]); open != tc.share {
+				t.Errorf("the other keeps %d of %d", open, tc.share)
+			}
+			ended := 0
+			for _, ctx := range attack {
+				if errors.Is(context.Cause(ctx), errStreamTaken) {
+					ended++
+				}
+			}
+			if naive && ended == 0 || !naive && ended > 0 || p.total > p.max {
+				t.Errorf("%d streams of the attacker ended, %d are open in all", ended, p.total)
+			}
+		})
+	}
+}
+
+// Nobody can take what is kept for service accounts.
+func TestServiceAccountsHaveStreamsThatNobodyElseCanTake(t *testing.T) {
+	s := newStreams(256)
+	for i := range 2 * maxStreams {
+		_, _, _ = s.begin(t.Context(), "", fmt.Sprintf("address %d", i%5000))
+	}
+	if s.anybody.total != maxAnybodysStreams {
+		t.Fatalf("the attacker has %d", s.anybody.total)
+	}
+	for i := range 256 {
+		ctx, _, err := s.begin(t.Context(), "portfolio", "address 0")
+		if err != nil || ctx.Err() != nil {
+			t.Fatalf("stream %d: %v", i, err)
+		}
+	}
+	if _, _, err := s.begin(t.Context(), "portfolio", "address 0"); errs.As(err) == nil ||
+		errs.As(err).Reason != "TOO_MANY_STREAMS" {
+		t.Errorf("one account has no bound: %v", err)
+	}
+}
+
+func TestAStreamIsCountedUntilItEndsAndOnce(t *testing.T) {
+	p := small(3)
+	var ends []func()
+	for range 3 {
+		_, end, err := p.begin(t.Context(), "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ends = append(ends, end)
+	}
+	for _, i := range []int{1, 1, 0, 2, 2} {
+		ends[i]()
+	}
+	if p.total != 0 || len(p.byClient) != 0 {
+		t.Errorf("%d are counted, of %d clients", p.total, len(p.byClient))
+	}
+}

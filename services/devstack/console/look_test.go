@@ -1,0 +1,120 @@
+package console_test
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+
+	"github.com/purserhq/purser/pkg/testkit"
+)
+
+// looksRight checks the page at the widths of a phone, a tablet and a desktop in both colour schemes, and writes a
+// screenshot of each if asked to.
+func (s *stage) looksRight(t *testing.T, b *browser) {
+	t.Helper()
+	if screenshotDir() != "" { // with a trace across the services, which the page's own valuations would hide
+		b.do(chromedp.Navigate("about:blank"))
+		s.makeTrace(t)
+		b.do(chromedp.Navigate(s.console.URL()))
+	}
+	for _, width := range []int64{1400, 820, 390} {
+		b.resize(width)
+		b.shows(".trace[open] .spans", "PortfolioService/GetValuation")
+		testkit.Eventually(t, pageTimeout, func() bool {
+			return eval[bool](b, "document.querySelector('#chart canvas')?.clientWidth > 200")
+		})
+		background := map[string]string{}
+		for _, scheme := range []string{"light", "dark"} {
+			b.scheme(scheme)
+			background[scheme] = eval[string](b, "getComputedStyle(document.body).backgroundColor")
+			where := fmt.Sprintf("%d px, %s", width, scheme)
+			for _, fault := range append(b.lowContrast(), b.layoutFaults(width <= 900)...) {
+				t.Errorf("%s: %s", where, fault)
+			}
+			for _, violation := range b.axe() {
+				t.Errorf("%s: axe: %s", where, violation)
+			}
+			if dir := screenshotDir(); dir != "" {
+				name := map[int64]string{1400: "console", 820: "console-tablet", 390: "console-phone"}[width]
+				b.screenshot(filepath.Join(dir, name+"-"+scheme+".png"))
+			}
+		}
+		if background["light"] == background["dark"] {
+			t.Errorf("light and dark are both %s", background["light"])
+		}
+	}
+	b.scheme("light")
+	reportsFaults(t, b)
+	b.resize(1400)
+}
+
+// reportsFaults is the control of the checks: each finds the fault that it is for.
+func reportsFaults(t *testing.T, b *browser) {
+	t.Helper()
+	change := func(script string) { b.do(chromedp.Evaluate[chromedp.Void](script)) }
+	change("document.querySelector('h1').style.color = '#999'")
+	if got := b.lowContrast(); len(got) != 1 {
+		t.Errorf("grey on white: %q", got)
+	}
+	if got := b.axe(); len(got) != 1 && axeScript(t) != "" {
+		t.Errorf("grey on white: axe reports %q", got)
+	}
+	for fault, style := range map[string]string{
+		"wider than the page": "min-width: 600px", "cut off": "overflow: hidden; white-space: nowrap; width: 40px",
+		"small target": "min-height: 0; height: 20px",
+		"squeezed":     "width: 44px; padding: 0; overflow-wrap: anywhere; font-size: 40px",
+	} {
+		change("document.querySelector('#pause').style = '" + style + "'")
+		if got := b.layoutFaults(true); !strings.Contains(strings.Join(got, "\n"), fault) {
+			t.Errorf("%s is not reported: %q", fault, got)
+		}
+	}
+	change("document.querySelector('h1').style = document.querySelector('#pause').style = ''")
+}
+
+// fillsFromZeroOnly checks that the area under the line is filled only where the axis begins at zero.
+func (s *stage) fillsFromZeroOnly(t *testing.T, b *browser) {
+	t.Helper()
+	for _, rng := range []string{"daily", "hourly"} {
+		b.do(chromedp.Click(chromedp.CSS("[data-range=" + rng + "]")))
+		// The pixel just above the axis, in the middle, whose grid line is elsewhere.
+		filled := eval[bool](b, `(() => {
+			const canvas = document.querySelector("#chart canvas"), over = document.querySelector("#chart .u-over");
+			const box = over.getBoundingClientRect(), all = canvas.getBoundingClientRect();
+			const scale = canvas.width / all.width;
+			const paint = canvas.getContext("2d");
+			const y = (box.bottom - all.top - 4) * scale;
+			const row = paint.getImageData((box.left - all.left) * scale, y, box.width * scale, 1).data;
+			return row.filter((v, i) => i % 4 === 3 && v > 0).length > row.length / 8;
+		})()`)
+		cut := b.text("#axis")[0] != ""
+		if filled == cut {
+			t.Errorf("%s: filled: %v, and the axis is said to be cut: %v", rng, filled, cut)
+		}
+	}
+	b.do(chromedp.Click(chromedp.CSS("[data-range=daily]")))
+}
+
+// worksWithKeyboard reaches every control with the tab key, and reads the chart.
+func worksWithKeyboard(t *testing.T, b *browser) {
+	t.Helper()
+	b.do(chromedp.Evaluate[chromedp.Void]("document.activeElement.blur()"))
+	order := b.focused(8)
+	want := []string{"skip", "summary", "pause", "daily", "hourly", "chart", "summary"}
+	if !slices.Equal(order[:len(want)], want) {
+		t.Errorf("the tab key leads to %q, want %q", order, want)
+	}
+	b.do(chromedp.Focus(chromedp.CSS("#chart")), chromedp.KeyEvent(kb.End))
+	if got := b.text("#readout"); !strings.Contains(got[0], " USD") {
+		t.Errorf("the chart says %q", got)
+	}
+	b.do(chromedp.Focus(chromedp.CSS("#d-days summary")), chromedp.KeyEvent(kb.Enter))
+	if !eval[bool](b, "document.getElementById('d-days').open") {
+		t.Error("the table of values doesn't open")
+	}
+}

@@ -1,0 +1,111 @@
+package console_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/purserhq/purser/pkg/testkit"
+	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
+	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+	"github.com/purserhq/purser/services/devstack/demo"
+)
+
+// showsWallets checks that each wallet is shown with a value, and that the shares add up.
+func (s *stage) showsWallets(t *testing.T, b *browser) {
+	t.Helper()
+	list, err := s.clients.Wallets.ListWallets(s.user, &walletv1.ListWalletsRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range list.GetWallets() {
+		row := fmt.Sprintf("[data-wallet='%s']", w.GetId())
+		b.shows(row+" th", w.GetAccount()[len(w.GetAccount())-4:])
+		if got := b.text(row + " .value"); len(got) != 1 || len(got[0]) < 4 || got[0] == "0.00" {
+			t.Errorf("the value of %s is %q", w.GetAccount(), got)
+		}
+		if got := b.text(row + " [data-label='Balances read']"); !strings.HasSuffix(got[0], " ago") {
+			t.Errorf("the balances of %s were read %q", w.GetAccount(), got)
+		}
+	}
+	if got := len(b.text("[data-wallet]")); got != 2 {
+		t.Errorf("%d wallets are shown", got)
+	}
+	// Prices move, so compare until they are of the same moment.
+	testkit.Eventually(t, pageTimeout, func() bool {
+		return eval[bool](b, `(() => {
+			const cents = (e) => Number(e.textContent.replace(/[,.]/g, ""));
+			const sum = [...document.querySelectorAll("[data-wallet] .value")].reduce((a, e) => a + cents(e), 0);
+			return Math.abs(sum - cents(document.getElementById("total"))) <= 2;
+		})()`)
+	})
+}
+
+// showsWhyAValueIsIncomplete adds a wallet with a token that has no price, and one that was never synced.
+func (s *stage) showsWhyAValueIsIncomplete(t *testing.T, b *browser) {
+	t.Helper()
+	if got := b.text("#value .incomplete"); len(got) > 0 {
+		t.Errorf("a complete value is called incomplete: %q", got)
+	}
+	var added []string
+	vault := fmt.Sprintf("eip155:%d:%s", s.Chain.ChainID(), s.Chain.Cast().Vault.Address.Hex())
+	for _, account := range []string{vault, "eip155:1:0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"} {
+		made, err := s.clients.Wallets.CreateWallet(s.user, &walletv1.CreateWalletRequest{Account: account})
+		if err != nil {
+			t.Fatal(err)
+		}
+		added = append(added, made.GetWallet().GetId())
+	}
+	if _, err := s.clients.Wallets.SyncWallet(s.user, &walletv1.SyncWalletRequest{WalletId: added[0]}); err != nil {
+		t.Fatal(err)
+	}
+	b.shows("#value .notice.incomplete li", "MAX is unpriced: NO_PRICE: the price source has no price for this token")
+	b.shows("#value .notice.incomplete li", "was never synced")
+	b.shows("#value .figure", "incomplete")
+	b.shows("#holdings [data-symbol=MAX]", "NO_PRICE")
+	b.shows(fmt.Sprintf("[data-wallet='%s']", added[0]), "1 without a price")
+	b.shows(fmt.Sprintf("[data-wallet='%s']", added[1]), "never")
+	if got := b.text("#value .changes"); len(got) > 0 {
+		t.Errorf("a change to an incomplete value is shown: %q", got)
+	}
+	for _, width := range []int64{390, 1400} { // with a number of 78 digits
+		b.resize(width)
+		for _, fault := range b.layoutFaults(width < 900) {
+			t.Errorf("%d px: %s", width, fault)
+		}
+	}
+	for _, id := range added {
+		if _, err := s.clients.Wallets.DeleteWallet(s.user, &walletv1.DeleteWalletRequest{WalletId: id}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	testkit.Eventually(t, pageTimeout, func() bool { return len(b.text("#value .incomplete")) == 0 })
+}
+
+// showsHoldings checks the total and each row. Prices move, so it compares until both agree.
+func (s *stage) showsHoldings(t *testing.T, b *browser) {
+	t.Helper()
+	var want, got []string
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the valuation is %q, the page shows %q", want, got)
+		}
+	})
+	testkit.Eventually(t, pageTimeout, func() bool {
+		resp, err := s.clients.Portfolios.GetValuation(s.user, &portfoliov1.GetValuationRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want = []string{demo.Money(resp.GetValuation().GetTotal())} // which leads
+		for _, p := range resp.GetValuation().GetPositions() {
+			want = append(want, p.GetSymbol(), demo.Money(p.GetValue()))
+		}
+		got = append(b.text("#value .figure strong"), b.text("#holdings tbody th, #holdings td.value")...)
+		return slices.Equal(got, want)
+	})
+	if len(want) < 5 {
+		t.Errorf("too few values to compare: %q", want)
+	}
+	b.shows("#value .figure", "Now ")
+}

@@ -1,0 +1,22 @@
+package rpc
+
+import (
+	"google.golang.org/protobuf/proto"
+
+	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
+)
+
+// Check looks at a message beside the rules of its contract, so that a caller learns
+// of all mistakes at once; see grpcserver.Server.CheckMessages. The domain packages
+// apply the same rules again.
+func (s *PortfolioServer) Check(m proto.Message) error {
+	r, ok := m.(*portfoliov1.GetTimelineRequest)
+	if !ok {
+		return nil
+	}
+	request, err := timelineRequestFromProto(r)
+	if err != nil {
+		return err
+	}
+	return s.timelines.Check(request)
+}

@@ -1,0 +1,34 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/purserhq/purser/pkg/redact"
+	"github.com/purserhq/purser/services/internal/chassis"
+	"github.com/purserhq/purser/services/internal/dependency"
+	"github.com/purserhq/purser/services/internal/probe"
+	"github.com/purserhq/purser/services/wallet/internal/llama"
+)
+
+// watchChainsAndPrices has each node and the price feed watched. They may cost money
+// for each question, so they are not asked as often as what is near.
+func watchChainsAndPrices(b *chassis.Builder, cfg Config, feed *llama.Source) {
+	for _, id := range slices.Sorted(maps.Keys(cfg.ChainRPCURLs)) {
+		for _, node := range cfg.ChainRPCURLs[id] {
+			b.DependsOn(dependency.Check{
+				Name: fmt.Sprintf("chain:%d", id), Address: redact.URL(node), Interval: dependency.Far,
+				Secrets: []string{node},
+				Ask:     func(ctx context.Context) error { _, err := probe.Node(ctx, node, id); return err },
+				Effect:  "Balances of this chain are not read anew, unless its other nodes answer.",
+			})
+		}
+	}
+	b.DependsOn(dependency.Check{
+		Name: "prices", Address: redact.URL(cfg.PriceURL.Reveal()), Ask: feed.Ask, Interval: dependency.Far,
+		Secrets: []string{cfg.PriceURL.Reveal()},
+		Effect:  "Prices grow old, and are missing once they are older than PURSER_PRICE_STALE.",
+	})
+}

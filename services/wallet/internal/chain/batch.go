@@ -1,0 +1,128 @@
+package chain
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/ethereum/go-ethereum/rpc"
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	// firstBatchCalls is how many calls one HTTP request has at first, and maxBatchCalls at most: fewer than nodes
+	// allow. It doubles after a batch that took less than quickBatch, and is halved after one that took more than
+	// slowBatch, so that a node that makes one call after the other is done within pastCallTimeout.
+	firstBatchCalls, maxBatchCalls = 8, 24
+	quickBatch, slowBatch          = 250 * time.Millisecond, time.Second
+	// maxBatchBalances is how many balances the calls of one HTTP request read at most, unless a single one reads
+	// more.
+	maxBatchBalances = 1000
+	// maxConcurrentRequests is how many HTTP requests callAll makes concurrently.
+	maxConcurrentRequests = 4
+	// noBatchFor is how long a node that failed with a batch gets single calls.
+	noBatchFor = 10 * time.Minute
+)
+
+// callAll makes calls, and sets the result or the error of each. It sends them as JSON-RPC batches, several calls in
+// one HTTP request.
+//
+// A batch is only a faster way: a call that failed in one is made again alone, and only then has failed, unless the
+// node answered that it doesn't have the block's state. A node that failed with a batch, or with a call in one that
+// works alone, gets single calls for noBatchFor. When the node does not answer a single call, or says that it is
+// called too often, the calls that are left fail with the same error.
+func (n *node) callAll(ctx context.Context, calls []rpc.BatchElem) {
+	unanswered := make([]bool, len(calls))
+	for i := range unanswered {
+		unanswered[i] = true
+	}
+	if len(calls) > 1 && n.batchSize() > 1 {
+		n.callBatches(ctx, calls, unanswered)
+	}
+	g, alone := errgroup.WithContext(ctx)
+	g.SetLimit(maxConcurrentRequests)
+	for i := range calls {
+		if !unanswered[i] {
+			continue
+		}
+		g.Go(func() error {
+			inBatch, err := calls[i].Error, n.callAlone(alone, calls[i])
+			calls[i].Error = err
+			switch {
+			case err == nil && inBatch != nil:
+				n.refuseBatches()
+			case err != nil && !isRefused(err) && !isNoState(err):
+				return err // so would the others
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil && ctx.Err() == nil {
+		for i := range calls {
+			if errors.Is(calls[i].Error, context.Canceled) {
+				calls[i].Error = err
+			}
+		}
+	}
+}
+
+func (n *node) callAlone(ctx context.Context, call rpc.BatchElem) error {
+	limited, cancel := context.WithTimeout(ctx, pastCallTimeout)
+	defer cancel()
+	return n.client.Client().CallContext(limited, call.Result, call.Method, call.Args...)
+}
+
+// callBatches makes calls in batches, and clears unanswered for those that need not be made alone.
+func (n *node) callBatches(ctx context.Context, calls []rpc.BatchElem, unanswered []bool) {
+	var g errgroup.Group
+	g.SetLimit(maxConcurrentRequests)
+	size := n.batchSize()
+	for start := 0; start < len(calls); start += size {
+		end := min(start+size, len(calls))
+		g.Go(func() error {
+			limited, cancel := context.WithTimeout(ctx, pastCallTimeout)
+			defer cancel()
+			begun := time.Now()
+			if err := n.client.Client().BatchCallContext(limited, calls[start:end]); err != nil {
+				if ctx.Err() == nil {
+					n.refuseBatches()
+				}
+				return nil // the calls are made alone
+			}
+			n.adaptBatches(end-start, time.Since(begun))
+			for i := start; i < end; i++ {
+				unanswered[i] = calls[i].Error != nil && !isNoState(calls[i].Error)
+			}
+			return nil
+		})
+	}
+	_ = g.Wait()
+}
+
+// batchSize is how many calls a batch for the node has: 1 if it failed with a batch within noBatchFor.
+func (n *node) batchSize() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if time.Now().Before(n.singleUntil) {
+		return 1
+	}
+	return n.batchCalls
+}
+
+// adaptBatches sets the size of the next batches after one of this many calls.
+func (n *node) adaptBatches(calls int, took time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch {
+	case took > slowBatch:
+		n.batchCalls = max(2, calls/2)
+	case took < quickBatch && calls == n.batchCalls:
+		n.batchCalls = min(maxBatchCalls, 2*calls)
+	}
+}
+
+func (n *node) refuseBatches() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.singleUntil, n.batchCalls = time.Now().Add(noBatchFor), firstBatchCalls
+}

@@ -1,0 +1,56 @@
+package chain_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+)
+
+// A caller's few seconds are enough to find the node that answers, however the
+// one before it hangs.
+func TestANodeThatHangsLeavesTimeForTheNext(t *testing.T) {
+	t.Parallel()
+	for _, method := range []string{"eth_chainId", "eth_getBlockByNumber", "eth_call"} {
+		t.Run(method, func(t *testing.T) {
+			t.Parallel()
+			hangs, sound := withPast(newNode(t)), withPast(newNode(t))
+			hang := make(chan struct{})
+			t.Cleanup(func() { close(hang) })
+			hangs.raw = func(w http.ResponseWriter, r *http.Request) {
+				body, _ := io.ReadAll(r.Body)
+				if strings.Contains(string(body), method) {
+					<-hang
+					return
+				}
+				r.Body = io.NopCloser(bytes.NewReader(body))
+				hangs.serve(w, r)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 6*time.Second)
+			defer cancel()
+			got, err := newReader(t, 10, hangs.URL, sound.URL).ReadAt(ctx, 1, []time.Time{hourOf(40)},
+				[]common.Address{{}}, tokens(1))
+			if err != nil || told(got[0]) != "40: 1" {
+				t.Errorf("read %s, %v", told(got[0]), err)
+			}
+		})
+	}
+}
+
+// A node that hangs at batches, or is too slow for them, is read by single calls in the same call.
+func TestANodeThatHangsAtBatchesIsReadBySingleCalls(t *testing.T) {
+	t.Parallel()
+	n := withPast(newNode(t))
+	hang := make(chan struct{})
+	t.Cleanup(func() { close(hang) })
+	n.batch = func(http.ResponseWriter, []rpcCall, []any) { <-hang }
+	got, err := newReader(t, 10, n.URL).readAt(t, 1, hourOf(40), hourOf(41), hourOf(42))
+	if err != nil || told(got[0]) != "40: 1 1" || told(got[2]) != "42: 1 1" {
+		t.Errorf("read %v, %v", got, err)
+	}
+}

@@ -1,0 +1,70 @@
+package rpc
+
+import (
+	"fmt"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/purserhq/purser/pkg/errs"
+	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+	"github.com/purserhq/purser/services/wallet/internal/caip"
+	"github.com/purserhq/purser/services/wallet/internal/wallet"
+)
+
+// Check looks at a message beside the rules of its contract, so that a caller learns
+// of all mistakes at once; see grpcserver.Server.CheckMessages. The methods and the
+// domain packages apply the same rules again.
+func Check(m proto.Message) error {
+	switch r := m.(type) {
+	case *walletv1.CreateWalletRequest:
+		c, err := creationFromProto(r)
+		return errs.AllInvalid(c.Check(), err)
+	case *walletv1.UpdateWalletRequest:
+		_, err := wallet.NewLabel(r.GetLabel())
+		return errs.AllInvalid(err, checkMask(r))
+	case *walletv1.GetPricesRequest:
+		_, err := assets(r.GetTokenIds())
+		return err
+	case *walletv1.GetTokenRequest:
+		if _, err := caip.ParseAsset(r.GetTokenId()); err != nil {
+			return errs.Invalid("token_id", err.Error())
+		}
+	case *walletv1.ListTokensRequest:
+		_, err := chainOf(r)
+		return err
+	case *walletv1.ListHistoricalHoldingsRequest:
+		if r.GetStartTime() != nil && r.GetEndTime() != nil { // or the contract says so
+			_, _, err := historyHours(r.GetStartTime(), r.GetEndTime(), time.Now())
+			return err
+		}
+	}
+	return nil
+}
+
+// chainOf returns the chain of a request, 0 for all.
+func chainOf(r *walletv1.ListTokensRequest) (uint64, error) {
+	if r.GetChainId() == "" {
+		return 0, nil
+	}
+	chain, err := caip.ParseChainID(r.GetChainId())
+	if err != nil {
+		return 0, errs.Invalid("chain_id", err.Error())
+	}
+	return chain, nil
+}
+
+// assets returns the ids of tokens as they are stored. The error has every one that
+// is wrong, as far as an error reports them.
+func assets(texts []string) ([]string, error) {
+	ids := make([]string, len(texts))
+	var wrong []error
+	for i, text := range texts {
+		asset, err := caip.ParseAsset(text)
+		if err != nil {
+			wrong = append(wrong, errs.Invalid(fmt.Sprintf("token_ids[%d]", i), err.Error()))
+		}
+		ids[i] = asset.String()
+	}
+	return ids, errs.AllInvalid(wrong...)
+}
