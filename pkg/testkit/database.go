@@ -63,7 +63,8 @@ func Database(ctx context.Context, migrations fs.FS) (db *DB, drop func() error,
 		defer cancel()
 		return admin(ctx, server, "DROP DATABASE "+name+" WITH (FORCE)")
 	}
-	opened, err := postgres.Open(ctx, postgres.Options{URL: server.URL(name), Name: "test"})
+	// A test may race more transactions than there are connections, on a busy machine.
+	opened, err := postgres.Open(ctx, postgres.Options{URL: server.URL(name), Name: "test", PoolTimeout: time.Minute})
 	if err != nil {
 		return nil, nil, errors.Join(err, dropDatabase())
 	}

@@ -145,10 +145,18 @@ func TestAnAPIKeyThatBreaksARuleIsNotCreated(t *testing.T) {
 	var all sync.WaitGroup
 	for range 60 {
 		all.Go(func() {
-			if _, err := s.keys.CreateApiKey(ada, &authv1.CreateApiKeyRequest{Name: "x", Scopes: read}); err == nil {
-				made.Add(1)
-			} else if e := errs.As(err); e == nil || e.Reason != "TOO_MANY_API_KEYS" {
-				t.Error(err)
+			for {
+				_, err := s.keys.CreateApiKey(ada, &authv1.CreateApiKeyRequest{Name: "x", Scopes: read})
+				e := errs.As(err)
+				switch {
+				case err == nil:
+					made.Add(1)
+				case e != nil && e.Kind == errs.KindUnavailable: // on a busy machine no connection was free in time
+					continue
+				case e == nil || e.Reason != "TOO_MANY_API_KEYS":
+					t.Error(err)
+				}
+				return
 			}
 		})
 	}

@@ -51,7 +51,8 @@ func (s *stage) showsWhyAValueIsIncomplete(t *testing.T, b *browser) {
 	var added []string
 	vault := fmt.Sprintf("eip155:%d:%s", s.Chain.ChainID(), s.Chain.Cast().Vault.Address.Hex())
 	for _, account := range []string{vault, "eip155:1:0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"} {
-		made, err := s.clients.Wallets.CreateWallet(s.user, &walletv1.CreateWalletRequest{Account: account})
+		made, err := s.clients.Wallets.CreateWallet(s.user, &walletv1.CreateWalletRequest{Account: account,
+			AllowUnconfiguredChain: true})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -42,9 +42,10 @@ type Feed struct {
 	now   func() time.Time
 	after func(time.Duration) <-chan time.Time
 
-	mu       sync.Mutex
-	faults   Faults
-	requests int
+	mu            sync.Mutex
+	faults        Faults
+	requests      int
+	chartRequests int
 
 	listener net.Listener
 	server   *http.Server
@@ -99,6 +100,14 @@ func (f *Feed) Requests() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.requests
+}
+
+// ChartRequests is the number of requests for charts, which prices of the past are read from. Others may come at any
+// time, to see whether the feed answers.
+func (f *Feed) ChartRequests() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.chartRequests
 }
 
 // SetFaults changes how the feed misbehaves, from the next request on.

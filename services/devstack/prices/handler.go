@@ -67,6 +67,9 @@ func (f *Feed) serve(w http.ResponseWriter, r *http.Request, at, stated time.Tim
 func (f *Feed) begin(w http.ResponseWriter, r *http.Request) (faults Faults, answered bool) {
 	f.mu.Lock()
 	f.requests++
+	if strings.HasPrefix(r.URL.Path, "/chart/") {
+		f.chartRequests++
+	}
 	faults = f.faults
 	f.mu.Unlock()
 

@@ -110,9 +110,9 @@ func TestEachBackfilledHourMatchesChainAndPriceFeed(t *testing.T) {
 			t.Errorf("point %v, snapshot %v", p, list.GetSnapshots()[i])
 		}
 	}
-	requests := s.Prices.Requests()
-	if stored, _ := backfill(t, ctx, c, from, until); stored != 0 || s.Prices.Requests() != requests {
-		t.Errorf("repeated: %d stored, %d requests to the feed", stored, s.Prices.Requests()-requests)
+	requests := s.Prices.ChartRequests()
+	if stored, _ := backfill(t, ctx, c, from, until); stored != 0 || s.Prices.ChartRequests() != requests {
+		t.Errorf("repeated: %d stored, %d requests to the feed", stored, s.Prices.ChartRequests()-requests)
 	}
 	other, _ := signIn(t, c)
 	if stored, _ := backfill(t, other, c, from, until); stored != 0 {

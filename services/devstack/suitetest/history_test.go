@@ -138,7 +138,7 @@ func TestHistoricalHoldingsMatchChainAndPriceFeed(t *testing.T) {
 	checkHistoricalHoldings(t, s, hours, from, until, wallets)
 
 	t.Run("again, from the stored history, in pages of any size", func(t *testing.T) {
-		asked := s.Prices.Requests()
+		asked := s.Prices.ChartRequests()
 		for _, size := range []int32{1, 7, 2000} {
 			until := from.Add(30 * time.Hour)
 			hours, pages := readHistory(t, ctx, c, from, until, size)
@@ -147,7 +147,7 @@ func TestHistoricalHoldingsMatchChainAndPriceFeed(t *testing.T) {
 				t.Errorf("%d pages of %d rows", pages, size)
 			}
 		}
-		if now := s.Prices.Requests(); now != asked {
+		if now := s.Prices.ChartRequests(); now != asked {
 			t.Errorf("%d more requests to the feed", now-asked)
 		}
 	})
@@ -207,5 +207,5 @@ func TestNinetyDaysOfHoldingsAreReadInAMinute(t *testing.T) {
 			t.Errorf("%d hours in %s", len(hours), took)
 		}
 	}
-	fmt.Fprintln(t.Output(), s.Prices.Requests(), "requests to the feed")
+	fmt.Fprintln(t.Output(), s.Prices.ChartRequests(), "requests to the feed")
 }
