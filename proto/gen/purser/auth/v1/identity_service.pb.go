@@ -502,7 +502,14 @@ const file_purser_auth_v1_identity_service_proto_rawDesc = "" +
 	"\x15UnlinkIdentityRequest\x12)\n" +
 	"\videntity_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\n" +
 	"identityId\"\x18\n" +
-	"\x16UnlinkIdentityResponse\"g\n" +
+	"\x16UnlinkIdentityResponse\"`\n" +
+	"\x16StartWalletLinkRequest\x12\"\n" +
+	"\aaddress\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x98\x01*R\aaddress\x12\"\n" +
+	"\bchain_id\x18\x02 \x01(\x04B\a\xbaH\x042\x02 \x00R\achainId\"p\n" +
+	"\x17StartWalletLinkResponse\x12\x18\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage\x12;\n" +
+	"\vexpire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTime\"g\n" +
 	"\x11LinkWalletRequest\x12$\n" +
 	"\amessage\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80@R\amessage\x12,\n" +
