@@ -114,7 +114,8 @@ func TestRolesAndAttributesAreInTheNextToken(t *testing.T) {
 	if err != nil || len(me.GetUser().GetRoles()) != 2 {
 		t.Error("what GetMe had cached stayed", me, err)
 	}
-	if _, err := s.admin.SetRoles(admin, &authv1.SetRolesRequest{UserId: id, EndSessions: proto.Bool(true)}); err != nil {
+	end := &authv1.SetRolesRequest{UserId: id, EndSessions: proto.Bool(true)}
+	if _, err := s.admin.SetRoles(admin, end); err != nil {
 		t.Fatal(err)
 	}
 	_, err = s.sessions.Refresh(t.Context(),

@@ -337,8 +337,8 @@ func TestNothingIsDoneByAnAdminAfterTheRoleWasTaken(t *testing.T) {
 		var before, after int
 		err := s.db.SQL().QueryRowContext(t.Context(), `
 			SELECT count(*) FILTER (WHERE e.id < taken.id), count(*) FILTER (WHERE e.id > taken.id)
-			FROM audit_events e, (SELECT id FROM audit_events WHERE type = 'account.roles_set' AND subject = $1 AND actor <> $1
-				ORDER BY id DESC LIMIT 1) taken
+			FROM audit_events e, (SELECT id FROM audit_events
+				WHERE type = 'account.roles_set' AND subject = $1 AND actor <> $1 ORDER BY id DESC LIMIT 1) taken
 			WHERE e.actor = $1 AND e.outcome = 'OK' AND e.type NOT LIKE 'session.%'`, id).Scan(&before, &after)
 		if err != nil {
 			t.Fatal(err)

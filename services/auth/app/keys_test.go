@@ -177,10 +177,12 @@ func TestTheCommandsSayWhatTheyDid(t *testing.T) {
 	want(t, err, errs.KindFailedPrecondition, "EMAIL_UNVERIFIED")
 	s.exec(t, "UPDATE users SET email_verified_at = now()")
 	out, err := s.command(t, "admin", "grant", "ada@example.com")
-	if err != nil || !strings.Contains(out, `"Ada", registered on 20`) || !strings.Contains(out, "was verified on 20") {
+	if err != nil || !strings.Contains(out, `"Ada", registered on 20`) ||
+		!strings.Contains(out, "was verified on 20") {
 		t.Error(out, err)
 	}
-	for _, args := range [][]string{{"admin", "grant", "ada@example.com", "--verified"}, {"keys"}, {"keys", "melt"}, {"keys", "rewrap", "x"}, {"keys", "revoke"},
+	for _, args := range [][]string{{"admin", "grant", "ada@example.com", "--verified"}, {"keys"}, {"keys", "melt"},
+		{"keys", "rewrap", "x"}, {"keys", "revoke"},
 		{"admin", "grant"}, {}} {
 		if _, err := s.command(t, args...); !errors.Is(err, process.ErrUnknownCommand) {
 			t.Errorf("%v: %v", args, err)

@@ -62,7 +62,8 @@ func CheckAuthority(conn *grpc.ClientConn) func(ctx context.Context) error {
 	}
 	tokens := authv1.NewTokenServiceClient(conn)
 	return func(ctx context.Context) error {
-		resp, err := tokens.Introspect(ctx, &authv1.IntrospectRequest{Token: authn.CallerFrom(ctx).Token, Current: true})
+		token := authn.CallerFrom(ctx).Token
+		resp, err := tokens.Introspect(ctx, &authv1.IntrospectRequest{Token: token, Current: true})
 		if err != nil {
 			return err
 		}

@@ -91,8 +91,8 @@ func (s *Service) SetRoles(ctx context.Context, actor, id uuid.UUID, roles []str
 	return s.store.Find(ctx, id)
 }
 
-// setRoles decides about an account's new roles, which are sorted. Its state needs Roles, and Admins unless it is to be
-// an admin.
+// setRoles decides about an account's new roles, which are sorted. Its state needs Roles, and Admins unless the
+// account is to be an admin.
 func setRoles(s account.State, actor uuid.UUID, roles []string, endSessions *bool) (account.Changes, error) {
 	after := role.Permissions(roles)
 	if err := s.Caller.Require(after...); err != nil {

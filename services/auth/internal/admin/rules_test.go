@@ -62,7 +62,8 @@ func TestSessionsAndTokensEndWhenAPermissionIsTaken(t *testing.T) {
 		"given, and the sessions are to end too": {nil, []string{"trader"}, &yes, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := account.State{User: account.User{Roles: tc.before}, Caller: everything, Admins: account.Admins{Others: true}}
+			s := account.State{User: account.User{Roles: tc.before}, Caller: everything,
+				Admins: account.Admins{Others: true}}
 			c, err := setRoles(s, uuid.New(), tc.after, tc.said)
 			if err != nil || (c.EndSessions != nil) != tc.end || c.RevokeTokens != tc.end {
 				t.Errorf("%+v, %v", c, err)
@@ -106,7 +107,8 @@ func TestWhatIsDisabledOrEnabledAlreadyIsLeftAlone(t *testing.T) {
 	if c, err := enable(account.State{}, uuid.New()); err != nil || c.DisabledAt != nil || c.Events != nil {
 		t.Errorf("%+v", c)
 	}
-	if c, err := enable(disabled, uuid.New()); err != nil || c.DisabledAt == nil || !c.DisabledAt.IsZero() || len(c.Events) != 1 {
+	c, err := enable(disabled, uuid.New())
+	if err != nil || c.DisabledAt == nil || !c.DisabledAt.IsZero() || len(c.Events) != 1 {
 		t.Errorf("%+v", c)
 	}
 }

@@ -65,7 +65,8 @@ type State struct {
 func Decide(caller authn.Caller, s State, required string) (Held, error) {
 	switch {
 	case !s.Active:
-		return Held{}, errs.Unauthenticated("SESSION_REVOKED", "the session, API key or secret of the token has ended: sign in again")
+		return Held{}, errs.Unauthenticated("SESSION_REVOKED",
+			"the session, API key or secret of the token has ended: sign in again")
 	case s.Disabled:
 		return Held{}, errs.Unauthenticated("ACCOUNT_DISABLED", "the account is disabled")
 	}

@@ -22,8 +22,9 @@ func TestACallerHoldsWhatIsStoredAndTheTokenCarries(t *testing.T) {
 			"PERMISSION_MISSING"},
 		"another one was taken": {State{Active: true, Permissions: []string{"admin:users"}}, "admin:users",
 			[]string{"admin:users"}, ""},
-		"one was given since":       {State{Active: true, Permissions: []string{"admin:system"}}, "", nil, ""},
-		"the session has ended":     {State{Permissions: []string{"admin:users"}}, "admin:users", nil, "SESSION_REVOKED"},
+		"one was given since": {State{Active: true, Permissions: []string{"admin:system"}}, "", nil, ""},
+		"the session has ended": {State{Permissions: []string{"admin:users"}}, "admin:users", nil,
+			"SESSION_REVOKED"},
 		"the account is disabled":   {State{Active: true, Disabled: true}, "", nil, "ACCOUNT_DISABLED"},
 		"no permission is required": {State{Active: true}, "", nil, ""},
 	} {

@@ -16,9 +16,9 @@ const (
 	maxWaitingPerSlot = 100
 )
 
-// queue shares slots fairly between sources, such as client addresses: a free slot goes to each source in turn, however
-// many calls of one source wait. When the queue is full, the source with the most waiting calls loses its newest one.
-// So whoever floods the queue waits behind themselves, and the others get their turn.
+// queue shares slots fairly between sources, such as client addresses: a free slot goes to each source in turn,
+// however many calls of one source wait. When the queue is full, the source with the most waiting calls loses its
+// newest one. So whoever floods the queue waits behind themselves, and the others get their turn.
 type queue struct {
 	mu      sync.Mutex
 	size    int64 // slots in all

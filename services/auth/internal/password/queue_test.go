@@ -19,7 +19,7 @@ func flood(t *testing.T, q *queue, source string, n int) chan error {
 		go func() {
 			release, err := q.acquire(t.Context(), source, 1)
 			if err == nil {
-				time.Sleep(40 * time.Millisecond) // about a hash, by the test's clock
+				<-time.After(40 * time.Millisecond) // about a hash, by the clock of synctest
 				release()
 			}
 			ended <- err

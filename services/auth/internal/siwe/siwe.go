@@ -140,7 +140,8 @@ func (s *Service) start(ctx context.Context, address string, chain uint64, state
 		Nonce:    nonce,
 		IssuedAt: NewTime(now), Expires: &expires,
 	}
-	if _, err := s.nonces.Put(ctx, nonce, Challenge{Address: a.Lower(), ChainID: chain, Statement: statement}); err != nil {
+	issued := Challenge{Address: a.Lower(), ChainID: chain, Statement: statement}
+	if _, err := s.nonces.Put(ctx, nonce, issued); err != nil {
 		return "", time.Time{}, err
 	}
 	return m.String(), expires.Time, nil

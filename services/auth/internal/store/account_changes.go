@@ -17,8 +17,8 @@ import (
 )
 
 // The row of a user is the lock on their account: whatever changes how the account can be signed in with takes it
-// first, together with the row of the caller (lockCaller). After it come, in this order, the lock on the admins, and the rows of the second factor, of codes, sessions,
-// identities and API keys.
+// first, together with the row of the caller (lockCaller). After it come, in this order, the lock on the admins, and
+// the rows of the second factor, of codes, sessions, identities and API keys.
 
 // Change implements account.Store.
 func (s *Accounts) Change(ctx context.Context, id uuid.UUID, include account.Include, decide account.Decide) error {

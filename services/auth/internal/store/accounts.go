@@ -112,8 +112,8 @@ func addRoles(tx *gorm.DB, user uuid.UUID, names []string) error {
 	return nil
 }
 
-// AddRole gives the account with this address a role and returns the account, unless check refuses it; no error when it
-// has the role. errs.NotFound when there is no such account.
+// AddRole gives the account with this address a role and returns the account, unless check refuses it; no error when
+// it has the role. errs.NotFound when there is no such account.
 func (s *Accounts) AddRole(ctx context.Context, email, role string, check func(account.User) error) (account.User,
 	error) {
 	var user account.State

@@ -169,7 +169,8 @@ func (s *ServiceAccounts) Change(ctx context.Context, id uuid.UUID, change servi
 		if err := storeSecrets(tx, id, was.Secrets, is.Secrets); err != nil {
 			return err
 		}
-		lost := slices.ContainsFunc(was.Permissions, func(p string) bool { return !slices.Contains(is.Permissions, p) })
+		lost := slices.ContainsFunc(was.Permissions,
+			func(p string) bool { return !slices.Contains(is.Permissions, p) })
 		if lost || was.DisabledAt.IsZero() && !is.DisabledAt.IsZero() {
 			if err := announce(tx, revokedUser, id); err != nil {
 				return err
