@@ -23,6 +23,7 @@ func TestWhatWasGivenIsQuotedCutAndNeverASecret(t *testing.T) {
 		"an API key":          {"purser_key_abc", "got 14 characters, not repeated"},
 		"a refresh token":     {strings.Repeat("aB3_", 11), "got 44 characters, not repeated"},
 		"a private key":       {"0x" + strings.Repeat("1f", 32), "got 66 characters, not repeated"},
+		"one written as a number": {"0x" + strings.Repeat("f", 63), "got 65 characters, not repeated"},
 		"a recovery phrase":   {strings.Repeat("word ", 12), "got 60 characters, not repeated"},
 		"a PEM block":         {"-----BEGIN PRIVATE KEY-----", "got 27 characters, not repeated"},
 		"a key within a text": {"key=" + strings.Repeat("x", 50) + " please", "got 61 characters, not repeated"},
