@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -202,9 +203,18 @@ func providerOf(host string) string {
 	if _, err := netip.ParseAddr(host); err == nil {
 		return ""
 	}
-	domain, err := publicsuffix.EffectiveTLDPlusOne(host)
-	if err != nil {
+	suffix, official := publicsuffix.PublicSuffix(host)
+	// Below a suffix that a company lets its customers have, such as ngrok.app, each
+	// customer chooses a name: the company is the provider. The suffix of a name that
+	// isn't on the list is its last label.
+	for !official && strings.Contains(suffix, ".") {
+		host = suffix
+		_, parent, _ := strings.Cut(host, ".")
+		suffix, official = publicsuffix.PublicSuffix(parent)
+	}
+	if len(host) <= len(suffix) {
 		return ""
 	}
-	return domain
+	return host[strings.LastIndex(host[:len(host)-len(suffix)-1], ".")+1:]
 }
+
