@@ -217,4 +217,3 @@ func providerOf(host string) string {
 	}
 	return host[strings.LastIndex(host[:len(host)-len(suffix)-1], ".")+1:]
 }
-
