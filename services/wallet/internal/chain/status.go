@@ -120,8 +120,12 @@ func (r *Reader) checkAll(ctx context.Context) {
 }
 
 // checkNode asks a node for its chain and its newest block. It doesn't change which
-// node is tried first: that is for readings.
+// node is tried first: that is for readings. It leaves what is known of the node when
+// no time is left to ask it, because others hang.
 func (r *Reader) checkNode(ctx context.Context, n *node) {
+	if ctx.Err() != nil {
+		return
+	}
 	begun := time.Now()
 	err := n.askChain(ctx)
 	var head block.Block
