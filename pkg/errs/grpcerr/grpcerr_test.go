@@ -214,7 +214,8 @@ func TestAStatusFitsIntoTrailersWhateverWasGiven(t *testing.T) {
 					t.Errorf("%.60s: %d bytes in trailers", v.Rule, sent)
 				}
 				e := overTheWire(t, s)
-				if len(e.Violations) == 0 || e.RetryAfter != time.Second || !strings.HasPrefix(e.Message, v.Field[:5]) {
+				if len(e.Violations) == 0 || e.RetryAfter != time.Second ||
+					!strings.HasPrefix(e.Message, v.Field[:5]) {
 					t.Errorf("came back as %.200v", e)
 				}
 			}

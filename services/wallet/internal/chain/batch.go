@@ -3,6 +3,7 @@ package chain
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/ethereum/go-ethereum/rpc"
@@ -30,15 +31,14 @@ const (
 // A batch is only a faster way: a call that failed in one is made again alone, and only then has failed, unless the
 // node answered that it doesn't have the block's state. A node that failed with a batch, or with a call in one that
 // works alone, gets single calls for noBatchFor. When the node does not answer a single call, or says that it is
-// called too often, the calls that are left fail with the same error. After a batch one call is made alone before the
-// others, so that a node that fails, or is called too often already, gets no more than that one.
+// called too often, the calls that are left fail with the same error. Of the calls that failed in an answered batch
+// one is made alone before the others, so that a node that is called too often already gets no more than that one.
 func (n *node) callAll(ctx context.Context, calls []rpc.BatchElem) {
 	unanswered := make([]bool, len(calls))
 	for i := range unanswered {
 		unanswered[i] = true
 	}
-	inBatches := len(calls) > 1 && n.batchSize() > 1
-	if inBatches {
+	if len(calls) > 1 && n.batchSize() > 1 {
 		n.callBatches(ctx, calls, unanswered)
 	}
 	var left []*rpc.BatchElem
@@ -47,14 +47,14 @@ func (n *node) callAll(ctx context.Context, calls []rpc.BatchElem) {
 			left = append(left, &calls[i])
 		}
 	}
-	if inBatches && len(left) > 1 {
-		if err := n.callEachAlone(ctx, left[:1]); err != nil {
+	if i := slices.IndexFunc(left, func(call *rpc.BatchElem) bool { return call.Error != nil }); i >= 0 {
+		if err := n.callEachAlone(ctx, left[i:i+1]); err != nil {
 			for _, call := range left {
 				call.Error = err
 			}
 			return
 		}
-		left = left[1:]
+		left = slices.Delete(left, i, i+1)
 	}
 	if err := n.callEachAlone(ctx, left); err != nil && ctx.Err() == nil {
 		for _, call := range left {
