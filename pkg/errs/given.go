@@ -20,9 +20,9 @@ var (
 	// longRun is a run of characters as keys, tokens and hashes have it. An
 	// address (0x and 40 digits) and a UUID are shorter.
 	longRun = regexp.MustCompile(`[A-Za-z0-9_+/=-]{43,}`)
-	// hexRun is an address, or one with some digits too many: no key has fewer
-	// than 64.
-	hexRun = regexp.MustCompile(`^0x[0-9A-Fa-f]{1,63}$`)
+	// hexRun is an address, or one with some digits too many. A key has 64, but a
+	// program that writes it as a number leaves out the zeros that it begins with.
+	hexRun = regexp.MustCompile(`^0x[0-9A-Fa-f]{1,48}$`)
 	// marked is the beginning of a JWT, of a secret of Purser's, or of a PEM block.
 	marked = regexp.MustCompile(`eyJ|purser_[a-z]+_|-----BEGIN`)
 )

@@ -18,14 +18,15 @@ func TestWhatWasGivenIsQuotedCutAndNeverASecret(t *testing.T) {
 		"an address":        {"eip155:1:0x" + strings.Repeat("a", 40), `got "eip155:1:0xaaaa`},
 		"a UUID": {"0199ed3c-5a2e-7c4e-9d0f-3b1f4c5d6e7f",
 			`got "0199ed3c-5a2e-7c4e-9d0f-3b1f4c5d6e7f"`},
-		"a long text":         {strings.Repeat("ü ", 4) + strings.Repeat("ü", 60), `got "ü ü ü ü üüü`},
-		"a JWT":               {"eyJhbGciOiJFZERTQSJ9.e30.AA", "got 27 characters, not repeated"},
-		"an API key":          {"purser_key_abc", "got 14 characters, not repeated"},
-		"a refresh token":     {strings.Repeat("aB3_", 11), "got 44 characters, not repeated"},
-		"a private key":       {"0x" + strings.Repeat("1f", 32), "got 66 characters, not repeated"},
-		"a recovery phrase":   {strings.Repeat("word ", 12), "got 60 characters, not repeated"},
-		"a PEM block":         {"-----BEGIN PRIVATE KEY-----", "got 27 characters, not repeated"},
-		"a key within a text": {"key=" + strings.Repeat("x", 50) + " please", "got 61 characters, not repeated"},
+		"a long text":             {strings.Repeat("ü ", 4) + strings.Repeat("ü", 60), `got "ü ü ü ü üüü`},
+		"a JWT":                   {"eyJhbGciOiJFZERTQSJ9.e30.AA", "got 27 characters, not repeated"},
+		"an API key":              {"purser_key_abc", "got 14 characters, not repeated"},
+		"a refresh token":         {strings.Repeat("aB3_", 11), "got 44 characters, not repeated"},
+		"a private key":           {"0x" + strings.Repeat("1f", 32), "got 66 characters, not repeated"},
+		"one written as a number": {"0x" + strings.Repeat("f", 63), "got 65 characters, not repeated"},
+		"a recovery phrase":       {strings.Repeat("word ", 12), "got 60 characters, not repeated"},
+		"a PEM block":             {"-----BEGIN PRIVATE KEY-----", "got 27 characters, not repeated"},
+		"a key within a text":     {"key=" + strings.Repeat("x", 50) + " please", "got 61 characters, not repeated"},
 	} {
 		if got := errs.Given(tt.in); !strings.HasPrefix(got, tt.want) {
 			t.Errorf("%s: %s, want %s", name, got, tt.want)

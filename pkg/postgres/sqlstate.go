@@ -135,7 +135,7 @@ func IsUnavailable(err error) bool {
 // isRetryable reports whether the transaction of err may be run again.
 func isRetryable(err error) bool {
 	var answer *pgconn.PgError
-	if !errors.As(err, &answer) {
+	if errors.Is(err, ErrCommitUnknown) || !errors.As(err, &answer) {
 		return false
 	}
 	s, ok := stateOf(answer)

@@ -78,13 +78,20 @@ func inTxOnce(ctx context.Context, db *DB, o *sql.TxOptions, fn func(*gorm.DB) e
 		return err
 	}
 	if err := tx.Commit(); err != nil {
-		var answer *pgconn.PgError
-		if errors.As(err, &answer) || errors.Is(err, sql.ErrTxDone) {
+		if isCommitRefused(err) || errors.Is(err, sql.ErrTxDone) {
 			return fmt.Errorf("postgres: commit: %w", err)
 		}
 		return fmt.Errorf("%w: %w", ErrCommitUnknown, err)
 	}
 	return nil
+}
+
+// isCommitRefused reports whether the server answered that it did not commit. It
+// ends a connection with an error of severity FATAL, for example at its shutdown
+// (57P01), also after it has committed and before the caller has learned of it.
+func isCommitRefused(err error) bool {
+	var answer *pgconn.PgError
+	return errors.As(err, &answer) && answer.SeverityUnlocalized == "ERROR"
 }
 
 // begin opens a transaction on a connection of its own. It takes another connection

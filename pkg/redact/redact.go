@@ -5,7 +5,7 @@
 // It promises: of a URL only the scheme and the host are shown; a *url.Error is
 // shown without its URL; a text that is named as secret is not shown, nor its
 // percent-encoded forms, nor the parts of a secret URL; a text is MaxText bytes
-// at most, whatever the other side sent.
+// at most and valid UTF-8, whatever the other side sent.
 //
 // Limits: a secret that nobody names is found only inside a URL. Parts of a
 // secret URL that are shorter than minPart bytes are taken for words, not for
@@ -57,10 +57,11 @@ func Error(err error, secrets ...string) error {
 		return URL(strings.ReplaceAll(end, `\/`, "/")) + found[len(end):]
 	})
 	text = masker(secrets, urls).Replace(text)
+	end := ""
 	if len(text) > MaxText {
-		text = strings.ToValidUTF8(text[:MaxText-len(cut)], "") + cut
+		text, end = text[:MaxText-len(cut)], cut
 	}
-	return &redacted{text: text, err: err}
+	return &redacted{text: strings.ToValidUTF8(text, "") + end, err: err}
 }
 
 // redacted is err with another text. It has no Unwrap: what it hides would be

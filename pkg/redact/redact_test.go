@@ -157,6 +157,10 @@ func TestAnErrorIsNoLongerThanALine(t *testing.T) {
 			}
 		})
 	}
+	// A body of HTTP, which is in an error, can be anything. A message of protobuf and Postgres take only UTF-8.
+	if got := redact.Error(errors.New("503: \xff\xfe")).Error(); got != "503: " {
+		t.Errorf("a short text of no characters became %q", got)
+	}
 	exact := strings.Repeat("x", redact.MaxText)
 	if got := redact.Error(errors.New(exact)).Error(); got != exact {
 		t.Errorf("a text of the length that may be became %q", got)

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
@@ -24,9 +25,16 @@ import (
 // Domain is that of every ErrorInfo.
 const Domain = "purser"
 
-// maxViolations bounds the field violations of a status: it is sent in HTTP/2
-// trailers, and a request can break a rule many times.
-const maxViolations = 32
+// A status is sent in HTTP/2 trailers, which many clients and proxies limit to 8 KiB,
+// and it has what a caller gave. So there are bounds, in bytes as they are sent: of
+// its message, which is sent a second time with the details, of the name of a field,
+// which may have the key of a map, and of all field violations together.
+const (
+	maxMessage    = 2 << 10
+	maxField      = 200
+	maxViolations = 32
+	maxViolated   = 3 << 9
+)
 
 // ToStatus returns the status that a caller sees for err; OK for nil. A gRPC
 // status within err is kept, without the errors that wrap it, unless its code is
@@ -51,7 +59,7 @@ func ToStatus(err error) *status.Status {
 	if e == nil || codeOf(e.Kind) == codes.Internal {
 		e = errs.Internal(err) // its text is not shown to the caller
 	}
-	return withDetails(status.New(codeOf(e.Kind), valid(e.Message)), e)
+	return withDetails(status.New(codeOf(e.Kind), shortened(valid(e.Message), maxMessage)), e)
 }
 
 // statusOf returns the status in err's chain, nil when there is none.
@@ -72,6 +80,26 @@ func unclassified(c codes.Code) bool {
 // loses all its details.
 func valid(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
+// shortened returns s cut so that it is sent in this many bytes: in a trailer each
+// byte that is no printable ASCII, and each percent sign, takes three (gRPC over
+// HTTP/2, "Percent-Encoded").
+func shortened(s string, limit int) string {
+	const cut, cutSize = "…", 9
+	sent, fits := 0, 0
+	for i := range len(s) {
+		if utf8.RuneStart(s[i]) && sent <= limit-cutSize {
+			fits = i
+		}
+		if c := s[i]; c < ' ' || c > '~' || c == '%' {
+			sent += 2
+		}
+		if sent++; sent > limit {
+			return s[:fits] + cut
+		}
+	}
+	return s
+}
+
 func validAll(metadata map[string]string) map[string]string {
 	if len(metadata) == 0 {
 		return nil
@@ -87,11 +115,15 @@ func withDetails(s *status.Status, e *errs.Error) *status.Status {
 	details := []protoadapt.MessageV1{&errdetails.ErrorInfo{Reason: valid(e.Reason), Domain: Domain,
 		Metadata: validAll(e.Metadata)}}
 	if len(e.Violations) > 0 {
-		b := &errdetails.BadRequest{}
+		b, left := &errdetails.BadRequest{}, maxViolated
 		for _, v := range e.Violations[:min(len(e.Violations), maxViolations)] {
-			b.FieldViolations = append(b.FieldViolations, &errdetails.BadRequest_FieldViolation{
-				Field: valid(v.Field), Description: valid(v.Rule),
-			})
+			field := shortened(valid(v.Field), maxField)
+			rule := shortened(valid(v.Rule), maxViolated-maxField)
+			if left -= len(field) + len(rule); left < 0 {
+				break
+			}
+			b.FieldViolations = append(b.FieldViolations,
+				&errdetails.BadRequest_FieldViolation{Field: field, Description: rule})
 		}
 		details = append(details, b)
 	}

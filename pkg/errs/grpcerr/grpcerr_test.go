@@ -2,6 +2,7 @@ package grpcerr_test
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"regexp"
@@ -177,5 +178,52 @@ func TestTheViolationsOfAStatusAreBounded(t *testing.T) {
 	}
 	if size := proto.Size(grpcerr.ToStatus(e).Proto()); size > 8<<10 {
 		t.Errorf("a status of %d bytes does not fit into trailers", size)
+	}
+}
+
+// Clients in C++, Python, Ruby and PHP refuse trailers from 8 KiB on, and with them the error that they were to tell.
+func TestAStatusFitsIntoTrailersWhateverWasGiven(t *testing.T) {
+	for name, text := range map[string]string{
+		"ASCII":             strings.Repeat("x", 30<<10),
+		"in three bytes":    strings.Repeat("漢", 10<<10),
+		"percent signs":     strings.Repeat("%", 30<<10),
+		"no characters":     strings.Repeat("\xff", 30<<10),
+		"invisible letters": strings.Repeat("\U0010ffff", 64),
+	} {
+		t.Run(name, func(t *testing.T) {
+			given := errs.Given(text[:len(text)/2] + " " + text[len(text)/2:])
+			for _, v := range []errs.Violation{{Field: "items", Rule: "must be a UUID, " + given},
+				{Field: `attributes["` + text + `"]`, Rule: "must have at most 32 characters"},
+				{Field: "items", Rule: text}} {
+				var all []errs.Violation
+				for range 20 {
+					all = append(all, v)
+				}
+				s := grpcerr.ToStatus(errs.Violated(all).With("permission", "admin:system").After(time.Second))
+				details, err := proto.Marshal(s.Proto())
+				if err != nil {
+					t.Fatal(err)
+				}
+				sent := base64.RawStdEncoding.EncodedLen(len(details))
+				for _, c := range []byte(s.Message()) {
+					if sent++; c < ' ' || c > '~' || c == '%' {
+						sent += 2
+					}
+				}
+				if sent > 7900 {
+					t.Errorf("%.60s: %d bytes in trailers", v.Rule, sent)
+				}
+				e := overTheWire(t, s)
+				if len(e.Violations) == 0 || e.RetryAfter != time.Second ||
+					!strings.HasPrefix(e.Message, v.Field[:5]) {
+					t.Errorf("came back as %.200v", e)
+				}
+			}
+		})
+	}
+	ten := errs.Violated(slices.Repeat([]errs.Violation{{Field: "wallet_id",
+		Rule: "must be a UUID, for example \"0199ed3c-5a2e-7c4e-9d0f-3b1f4c5d6e7f\", " + errs.Given("abc")}}, 10))
+	if e := overTheWire(t, grpcerr.ToStatus(ten)); e.Message != ten.Message || len(e.Violations) != 10 {
+		t.Errorf("of ten usual ones %d came: %s", len(e.Violations), e.Message)
 	}
 }

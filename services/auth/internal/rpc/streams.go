@@ -3,6 +3,8 @@ package rpc
 import (
 	"context"
 	"errors"
+	"net/netip"
+	"strings"
 	"sync"
 
 	"github.com/purserhq/purser/pkg/errs"
@@ -27,8 +29,8 @@ type streams struct {
 // newStreams returns streams of which each client has at most maxPerClient.
 func newStreams(maxPerClient int) *streams {
 	return &streams{
-		services: pool{max: maxServiceStreams, maxPerClient: maxPerClient, byClient: map[string][]*openStream{}},
-		anybody:  pool{max: maxAnybodysStreams, maxPerClient: maxPerClient, byClient: map[string][]*openStream{}},
+		services: newPool(maxServiceStreams, maxPerClient),
+		anybody:  newPool(maxAnybodysStreams, maxPerClient),
 	}
 }
 
@@ -44,14 +46,44 @@ func (s *streams) begin(ctx context.Context, serviceAccount, address string) (co
 }
 
 // pool is a number of streams that clients share: a client gets at most maxPerClient
-// of them, and when all are taken, one more only if it has less than another, who
-// then loses its newest. Whoever opens many takes nothing from those who open few.
+// of them. When all are taken, a client gets one more only if its network has less
+// than another, or it has less than another client of its network. Of the network
+// with most, the client with most loses its newest. Whoever opens many, also from
+// many addresses of a network, takes nothing from those who open few.
 type pool struct {
 	max, maxPerClient int
 
-	mu       sync.Mutex
-	total    int
-	byClient map[string][]*openStream // oldest first
+	mu        sync.Mutex
+	total     int
+	byClient  map[string][]*openStream // oldest first
+	byNetwork map[string]*network
+}
+
+// network is the clients whose addresses one customer of a provider may have.
+type network struct {
+	open    int
+	clients map[string]bool
+}
+
+func newPool(limit, maxPerClient int) pool {
+	return pool{max: limit, maxPerClient: maxPerClient, byClient: map[string][]*openStream{},
+		byNetwork: map[string]*network{}}
+}
+
+// networkOf returns the /48 of an IPv6 prefix, which providers give to one customer,
+// the /24 of an IPv4 address, and any other client itself.
+func networkOf(client string) string {
+	text, _, _ := strings.Cut(client, "/")
+	ip, err := netip.ParseAddr(text)
+	if err != nil {
+		return client
+	}
+	bits := 48
+	if ip.Is4() {
+		bits = 24
+	}
+	block, _ := ip.Prefix(bits) // of this length every address has one
+	return block.String()
 }
 
 type openStream struct{ cancel context.CancelCauseFunc }
@@ -65,17 +97,40 @@ func (p *pool) begin(ctx context.Context, client string) (context.Context, func(
 	ctx, cancel := context.WithCancelCause(ctx)
 	o := &openStream{cancel}
 	p.byClient[client] = append(p.byClient[client], o)
+	name := networkOf(client)
+	if p.byNetwork[name] == nil {
+		p.byNetwork[name] = &network{clients: map[string]bool{}}
+	}
+	p.byNetwork[name].open++
+	p.byNetwork[name].clients[client] = true
 	p.total++
 	return ctx, func() { p.end(client, o) }, nil
 }
 
-// takeFromLargest ends the newest stream of the client who has most, if that is more
-// than client would have with one more.
+// takeFromLargest ends the newest stream of the client who has most in the network
+// that has most, if that is more than the network of client would have with one
+// more; in client's own network, if it is more than client would have.
 func (p *pool) takeFromLargest(client string) bool {
-	largest, most := "", len(p.byClient[client])+1
-	for other, open := range p.byClient {
-		if len(open) > most {
-			largest, most = other, len(open)
+	from, most := p.byNetwork[networkOf(client)], 1
+	if from != nil {
+		most += from.open
+	}
+	own := true
+	for _, other := range p.byNetwork {
+		if other.open > most {
+			from, most, own = other, other.open, false
+		}
+	}
+	if from == nil {
+		return false
+	}
+	largest, least := "", 0
+	if own {
+		least = len(p.byClient[client]) + 1
+	}
+	for other := range from.clients {
+		if open := len(p.byClient[other]); open > least {
+			largest, least = other, open
 		}
 	}
 	if largest == "" {
@@ -103,8 +158,14 @@ func (p *pool) remove(client string, o *openStream) {
 			continue
 		}
 		p.total--
+		name := networkOf(client)
+		of := p.byNetwork[name]
+		if of.open--; of.open == 0 {
+			delete(p.byNetwork, name)
+		}
 		if len(open) == 1 {
 			delete(p.byClient, client)
+			delete(of.clients, client)
 			return
 		}
 		copy(open[i:], open[i+1:])

@@ -11,7 +11,8 @@ import (
 
 // small returns a pool of 100 streams.
 func small(maxPerClient int) *pool {
-	return &pool{max: 100, maxPerClient: maxPerClient, byClient: map[string][]*openStream{}}
+	p := newPool(100, maxPerClient)
+	return &p
 }
 
 // An attacker who has all the streams of a replica, from one address or from many, loses some to others, one by one,
@@ -68,6 +69,56 @@ func TestWhoeverHasAllStreamsLosesThemToOthers(t *testing.T) {
 	}
 }
 
+// A /48 has 65,536 blocks by which a client is counted, and many providers give one to each customer. One stream from
+// each block must deny nobody, and take nothing from who has two.
+func TestManyBlocksOfOneNetworkAreOneNetwork(t *testing.T) {
+	for name, attacker := range map[string]func(i int) string{
+		"IPv6": func(i int) string { return fmt.Sprintf("2001:db8:1:%x::/64", i) },
+		"IPv4": func(i int) string { return fmt.Sprintf("192.0.2.%d", i%256) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := small(25)
+			var kept []context.Context
+			for range 2 {
+				ctx, _, err := p.begin(t.Context(), "2001:db8:2::/64")
+				if err != nil {
+					t.Fatal(err)
+				}
+				kept = append(kept, ctx)
+			}
+			for i := range 1000 {
+				_, _, _ = p.begin(t.Context(), attacker(i))
+			}
+			if p.total != 100 {
+				t.Fatalf("%d streams are open", p.total)
+			}
+			for _, other := range []string{"2001:db8:3::/64", "198.51.100.1", "unknown"} {
+				ctx, end, err := p.begin(t.Context(), other)
+				if err != nil {
+					t.Fatalf("%s: %v", other, err)
+				}
+				defer end()
+				kept = append(kept, ctx)
+			}
+			for i := range 1000 { // it goes on
+				_, _, _ = p.begin(t.Context(), attacker(i+500))
+			}
+			for i, ctx := range kept {
+				if ctx.Err() != nil {
+					t.Errorf("stream %d was taken", i)
+				}
+			}
+			counted := 0
+			for _, n := range p.byNetwork {
+				counted += n.open
+			}
+			if counted != p.total || len(p.byNetwork) != 5 {
+				t.Errorf("%d streams of %d networks are counted, and %d in all", counted, len(p.byNetwork), p.total)
+			}
+		})
+	}
+}
+
 // Nobody can take what is kept for service accounts.
 func TestServiceAccountsHaveStreamsThatNobodyElseCanTake(t *testing.T) {
 	s := newStreams(256)
@@ -102,7 +153,7 @@ func TestAStreamIsCountedUntilItEndsAndOnce(t *testing.T) {
 	for _, i := range []int{1, 1, 0, 2, 2} {
 		ends[i]()
 	}
-	if p.total != 0 || len(p.byClient) != 0 {
+	if p.total != 0 || len(p.byClient) != 0 || len(p.byNetwork) != 0 {
 		t.Errorf("%d are counted, of %d clients", p.total, len(p.byClient))
 	}
 }

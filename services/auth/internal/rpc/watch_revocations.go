@@ -28,7 +28,7 @@ func (s *TokenServer) WatchRevocations(_ *authv1.WatchRevocationsRequest,
 		news, readAt, err := reader.Next(ctx)
 		if errors.Is(context.Cause(ctx), errStreamTaken) {
 			return errs.Exhausted("TOO_MANY_STREAMS",
-				"your address has the most streams, and another client needs one")
+				"your address or network has the most streams, and another client needs one")
 		}
 		if err != nil {
 			return err

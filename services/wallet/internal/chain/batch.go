@@ -3,6 +3,7 @@ package chain
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/ethereum/go-ethereum/rpc"
@@ -30,7 +31,8 @@ const (
 // A batch is only a faster way: a call that failed in one is made again alone, and only then has failed, unless the
 // node answered that it doesn't have the block's state. A node that failed with a batch, or with a call in one that
 // works alone, gets single calls for noBatchFor. When the node does not answer a single call, or says that it is
-// called too often, the calls that are left fail with the same error.
+// called too often, the calls that are left fail with the same error. Of the calls that failed in an answered batch
+// one is made alone before the others, so that a node that is called too often already gets no more than that one.
 func (n *node) callAll(ctx context.Context, calls []rpc.BatchElem) {
 	unanswered := make([]bool, len(calls))
 	for i := range unanswered {
@@ -39,15 +41,39 @@ func (n *node) callAll(ctx context.Context, calls []rpc.BatchElem) {
 	if len(calls) > 1 && n.batchSize() > 1 {
 		n.callBatches(ctx, calls, unanswered)
 	}
-	g, alone := errgroup.WithContext(ctx)
-	g.SetLimit(maxConcurrentRequests)
+	var left []*rpc.BatchElem
 	for i := range calls {
-		if !unanswered[i] {
-			continue
+		if unanswered[i] {
+			left = append(left, &calls[i])
 		}
+	}
+	if i := slices.IndexFunc(left, func(call *rpc.BatchElem) bool { return call.Error != nil }); i >= 0 {
+		if err := n.callEachAlone(ctx, left[i:i+1]); err != nil {
+			for _, call := range left {
+				call.Error = err
+			}
+			return
+		}
+		left = slices.Delete(left, i, i+1)
+	}
+	if err := n.callEachAlone(ctx, left); err != nil && ctx.Err() == nil {
+		for _, call := range left {
+			if errors.Is(call.Error, context.Canceled) {
+				call.Error = err
+			}
+		}
+	}
+}
+
+// callEachAlone makes calls in HTTP requests of their own. The error is that of a call after which the others would
+// fail too; those that had not been made by then have the error context.Canceled.
+func (n *node) callEachAlone(ctx context.Context, calls []*rpc.BatchElem) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(maxConcurrentRequests)
+	for _, call := range calls {
 		g.Go(func() error {
-			inBatch, err := calls[i].Error, n.callAlone(alone, calls[i])
-			calls[i].Error = err
+			inBatch, err := call.Error, n.callAlone(ctx, *call)
+			call.Error = err
 			switch {
 			case err == nil && inBatch != nil:
 				n.refuseBatches()
@@ -57,13 +83,7 @@ func (n *node) callAll(ctx context.Context, calls []rpc.BatchElem) {
 			return nil
 		})
 	}
-	if err := g.Wait(); err != nil && ctx.Err() == nil {
-		for i := range calls {
-			if errors.Is(calls[i].Error, context.Canceled) {
-				calls[i].Error = err
-			}
-		}
-	}
+	return g.Wait()
 }
 
 func (n *node) callAlone(ctx context.Context, call rpc.BatchElem) error {

@@ -5,11 +5,14 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/purserhq/purser/services/wallet/internal/chainlist"
 )
 
 // A caller's few seconds are enough to find the node that answers, however the
@@ -52,5 +55,28 @@ func TestANodeThatHangsAtBatchesIsReadBySingleCalls(t *testing.T) {
 	got, err := newReader(t, 10, n.URL).readAt(t, 1, hourOf(40), hourOf(41), hourOf(42))
 	if err != nil || told(got[0]) != "40: 1 1" || told(got[2]) != "42: 1 1" {
 		t.Errorf("read %v, %v", got, err)
+	}
+}
+
+// A check of all nodes has a time, which those that hang use up. A node that was not asked has not failed.
+func TestANodeThatACheckHasNoTimeForHasNotFailed(t *testing.T) {
+	t.Parallel()
+	hangs := newNode(t)
+	hangs.raw = func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // only then the server notices that the caller goes
+		<-r.Context().Done()
+	}
+	sound := newNode(t)
+	r := newReader(t, 10, append(slices.Repeat([]string{hangs.URL}, 48), sound.URL)...)
+	all, err := r.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	nodes := all[0].Nodes
+	if last := nodes[len(nodes)-1]; last.Reason != "" || !last.FailedAt.IsZero() {
+		t.Errorf("it is said to fail: %+v", last)
+	}
+	if nodes[0].Reason != chainlist.Timeout || nodes[0].Reachable {
+		t.Errorf("of one that hangs is said: %+v", nodes[0])
 	}
 }

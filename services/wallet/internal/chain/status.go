@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -119,8 +120,12 @@ func (r *Reader) checkAll(ctx context.Context) {
 }
 
 // checkNode asks a node for its chain and its newest block. It doesn't change which
-// node is tried first: that is for readings.
+// node is tried first: that is for readings. It leaves what is known of the node when
+// no time is left to ask it, because others hang.
 func (r *Reader) checkNode(ctx context.Context, n *node) {
+	if ctx.Err() != nil {
+		return
+	}
 	begun := time.Now()
 	err := n.askChain(ctx)
 	var head block.Block
@@ -202,9 +207,17 @@ func providerOf(host string) string {
 	if _, err := netip.ParseAddr(host); err == nil {
 		return ""
 	}
-	domain, err := publicsuffix.EffectiveTLDPlusOne(host)
-	if err != nil {
+	suffix, official := publicsuffix.PublicSuffix(host)
+	// Below a suffix that a company lets its customers have, such as ngrok.app, each
+	// customer chooses a name: the company is the provider. The suffix of a name that
+	// isn't on the list is its last label.
+	for !official && strings.Contains(suffix, ".") {
+		host = suffix
+		_, parent, _ := strings.Cut(host, ".")
+		suffix, official = publicsuffix.PublicSuffix(parent)
+	}
+	if len(host) <= len(suffix) {
 		return ""
 	}
-	return domain
+	return host[strings.LastIndex(host[:len(host)-len(suffix)-1], ".")+1:]
 }

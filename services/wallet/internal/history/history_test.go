@@ -176,6 +176,7 @@ func TestWhatACallReadStaysWhenItsCallerGoes(t *testing.T) {
 }
 
 func TestACallReadsForItsTimeOnlyAndTheNextGoesOn(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, noRedis)
 	calls := 0
 	f.during = func(ctx context.Context, n int) {
@@ -186,7 +187,7 @@ func TestACallReadsForItsTimeOnlyAndTheNextGoesOn(t *testing.T) {
 	var rows []history.Row
 	var after history.Cursor
 	for {
-		ctx, cancel := context.WithTimeout(t.Context(), 600*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), littleTime)
 		some, next, err := f.List(ctx, f.owner, day(), day().Add(40*time.Hour), after, 1000)
 		cancel()
 		if err != nil {
@@ -208,6 +209,7 @@ func TestACallReadsForItsTimeOnlyAndTheNextGoesOn(t *testing.T) {
 // Hours that fail are not stored, and yet a call that has time for a few of
 // them gets on.
 func TestACallMakesProgressThroughHoursThatFailSlowly(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, noRedis)
 	f.hourError = func(uint64, time.Time) string { return "pruned" }
 	f.during = func(ctx context.Context, n int) {
@@ -218,7 +220,7 @@ func TestACallMakesProgressThroughHoursThatFailSlowly(t *testing.T) {
 	hours := map[time.Time]bool{}
 	after := history.Cursor{}
 	for calls := 1; ; calls++ {
-		ctx, cancel := context.WithTimeout(t.Context(), 600*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), littleTime)
 		some, next, err := f.List(ctx, f.owner, day(), day().Add(40*time.Hour), after, 1000)
 		cancel()
 		if err != nil {
@@ -329,6 +331,7 @@ func TestOneCallAtATimeReadsAnOwnersHistory(t *testing.T) {
 }
 
 func TestAProcessReadsAFewHistoriesConcurrently(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, noRedis)
 	somebody := func() uuid.UUID { return f.add(t, uuid.New(), 1, 7).Owner }
 	ask := func(ctx context.Context, owner uuid.UUID) error {
@@ -342,7 +345,7 @@ func TestAProcessReadsAFewHistoriesConcurrently(t *testing.T) {
 		go func() { done <- ask(context.WithoutCancel(t.Context()), owner) }()
 	}
 	testkit.Eventually(t, 10*time.Second, func() bool { return f.readCount() == 4 })
-	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), littleTime)
 	defer cancel()
 	if e := errs.As(ask(ctx, somebody())); e == nil || e.Kind != errs.KindExhausted ||
 		e.Reason != "HISTORY_READ_UNDER_WAY" {

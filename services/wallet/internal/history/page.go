@@ -49,7 +49,7 @@ func (s *Service) List(ctx context.Context, owner uuid.UUID, from, until time.Ti
 	if err != nil || len(wallets.all) == 0 {
 		return nil, nil, err
 	}
-	lock := s.limiter.lockOf(owner)
+	lock := s.limiter.lockOf(ctx, owner)
 	defer lock.release()
 	ends := newDeadlines(ctx)
 	after = after.notBefore(from)

@@ -56,8 +56,8 @@ type TokenServiceClient interface {
 	//
 	// RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) when this replica has too many streams of
 	// the caller's IP address (IPv6: its /64) or service account, or too many in all and
-	// nobody has more than the caller; also in a running stream, when another address
-	// with fewer streams needs its place. UNAVAILABLE (REVOCATIONS_UNAVAILABLE), also in a
+	// no network (IPv4: /24, IPv6: /48) has more than the caller's; also in a running
+	// stream, when a network or an address with fewer needs its place. UNAVAILABLE (REVOCATIONS_UNAVAILABLE), also in a
 	// running stream, while this replica can't read what is revoked; another replica
 	// may.
 	WatchRevocations(ctx context.Context, in *WatchRevocationsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchRevocationsResponse], error)
@@ -151,8 +151,8 @@ type TokenServiceServer interface {
 	//
 	// RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) when this replica has too many streams of
 	// the caller's IP address (IPv6: its /64) or service account, or too many in all and
-	// nobody has more than the caller; also in a running stream, when another address
-	// with fewer streams needs its place. UNAVAILABLE (REVOCATIONS_UNAVAILABLE), also in a
+	// no network (IPv4: /24, IPv6: /48) has more than the caller's; also in a running
+	// stream, when a network or an address with fewer needs its place. UNAVAILABLE (REVOCATIONS_UNAVAILABLE), also in a
 	// running stream, while this replica can't read what is revoked; another replica
 	// may.
 	WatchRevocations(*WatchRevocationsRequest, grpc.ServerStreamingServer[WatchRevocationsResponse]) error
