@@ -108,7 +108,7 @@ func grant(ctx context.Context, accounts *store.Accounts, email string, unverifi
 		verified = "whose address was verified on " + u.VerifiedAt.UTC().Format(time.RFC3339)
 	}
 	_, err = fmt.Fprintf(out, "%s has the role %s from its next sign-in or refresh on\n"+
-		"it is the account %s of %q, registered on %s, %s\n", email, role.Admin, u.ID, u.Profile.DisplayName,
+		"it is the account %s of %q, registered on %s, %s\n", email, role.Admin, u.ID, u.DisplayName,
 		u.CreatedAt.UTC().Format(time.RFC3339), verified)
 	return err
 }
