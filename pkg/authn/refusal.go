@@ -36,7 +36,7 @@ func checkForm(token string) error {
 func (v *Verifier) refusal(err error, c *Claims) error {
 	if errors.Is(err, errRevoked) {
 		return errs.Unauthenticated("TOKEN_REVOKED",
-			"the access token was revoked: its session, user or signing key has ended; sign in again")
+			"the access token was revoked: its session, user or signing key has ended; refresh it, or sign in again")
 	}
 	if e := errs.As(err); e != nil && e.Kind == errs.KindUnavailable {
 		return e

@@ -89,7 +89,8 @@ func Run(ctx context.Context, o Options) (_ *Result, err error) {
 	}
 	steps = append(steps, step{"read timeline", d.timeline})
 	if o.Rotate != nil {
-		steps = append(steps, step{"rotate signing key", d.rotate})
+		// Then sign in again: the token that is printed is of the key that signs now.
+		steps = append(steps, step{"rotate signing key", d.rotate}, step{"sign in", d.signIn})
 	}
 	for _, s := range steps {
 		if err := o.Out.Step(s.name, s.run); err != nil {

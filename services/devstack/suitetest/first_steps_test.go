@@ -103,7 +103,7 @@ func TestTheFirstStepsThatTheSuitePrintsWork(t *testing.T) {
 func asUser(t *testing.T, c *demo.Clients) context.Context {
 	t.Helper()
 	in, err := c.Sessions.Login(t.Context(),
-		&authv1.LoginRequest{Email: "you@example.com", Password: "a stable for my horse"})
+		&authv1.LoginRequest{Email: "you@example.com", Password: "correct horse battery"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -273,4 +273,35 @@ func TestTheSnippetsForNodeWork(t *testing.T) {
 		}
 		run.wait(t, "up to date epoch 1")
 	})
+	t.Run("a session goes on when the key of its token is revoked", func(t *testing.T) {
+		file := filepath.Join(dir, "loop.mjs")
+		err := os.WriteFile(file, []byte(`
+			import { setTimeout as sleep } from 'node:timers/promises';
+			import { Session, call, wallets } from './purser.mjs';
+			const session = await Session.login(process.env.EMAIL, process.env.PASSWORD);
+			for (;; await sleep(50)) {
+				await call(wallets, 'listWallets', {}, { session });
+				const [header] = (await session.token()).split('.');
+				console.log('key', JSON.parse(Buffer.from(header, 'base64url')).kid);
+			}`), 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		run := runNode(t, environ, "loop.mjs")
+		run.wait(t, "key ")
+		revoked := strings.TrimSpace(run.seen.String()[strings.LastIndex(run.seen.String(), "key ")+len("key "):])
+		if _, err := s.AuthCommand(t.Context(), "keys", "revoke", revoked); err != nil {
+			t.Fatal(err)
+		}
+		for run.lines.Scan() {
+			kid, ok := strings.CutPrefix(run.lines.Text(), "key ")
+			if !ok {
+				t.Fatal(run.lines.Text())
+			}
+			if kid != revoked {
+				return
+			}
+		}
+		t.Error("the program has ended")
+	})
 }

@@ -39,7 +39,7 @@ type Span struct {
 	System   string
 	Start    time.Time
 	Duration time.Duration
-	// Failed is true for an error status, and for a call that was answered with any code but OK.
+	// Failed is true for an error status, and for a call that was answered with any code but OK and CANCELLED.
 	Failed bool
 	// Error of a failed span; may be "".
 	Error string
@@ -79,12 +79,14 @@ func (r *Ring) OnEnd(s sdktrace.ReadOnlySpan) {
 	if code == "OK" {
 		code = ""
 	}
+	// A caller who ends a stream or a call has not met a failure.
+	failed := code != "CANCELLED" && code != "CANCELED" && (code != "" || s.Status().Code == codes.Error)
 	e := entry{s.SpanContext().TraceID(), Span{
 		ID: s.SpanContext().SpanID(), Parent: s.Parent().SpanID(),
 		Service: truncate(value(attrs, Service)), Name: truncate(s.Name()), Kind: s.SpanKind(),
 		System: truncate(value(attrs, "db.system.name")),
 		Start:  s.StartTime(), Duration: s.EndTime().Sub(s.StartTime()),
-		Failed: code != "" || s.Status().Code == codes.Error, Error: truncate(s.Status().Description),
+		Failed: failed, Error: truncate(s.Status().Description),
 		Code: truncate(code), Reason: truncate(value(attrs, errorReason)),
 	}}
 	r.mu.Lock()

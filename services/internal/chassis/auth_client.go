@@ -68,7 +68,7 @@ func CheckAuthority(conn *grpc.ClientConn) func(ctx context.Context) error {
 			return err
 		}
 		if !resp.GetActive() {
-			return errs.Unauthenticated("TOKEN_REVOKED", "the access token was revoked; sign in again")
+			return errs.Unauthenticated("TOKEN_REVOKED", "the access token was revoked; refresh it, or sign in again")
 		}
 		if p := authn.RequiredPermission(ctx); p != "" && !slices.Contains(resp.GetPermissions(), p) {
 			return errs.PermissionDenied("PERMISSION_MISSING", "the caller needs the permission "+p)

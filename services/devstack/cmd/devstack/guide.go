@@ -22,7 +22,7 @@ func (g guide) String() string {
 	fmt.Fprintf(&b, "\nThe suite is up; Ctrl-C stops it.\n")
 	for _, row := range [][2]string{
 		{"auth", e.Auth + "  (key set: http://" + e.AuthHTTP + "/.well-known/jwks.json)"},
-		{"issuer", g.suite.Issuer()},
+		{"issuer", g.issuer()},
 		{"wallet", e.Wallet}, {"portfolio", e.Portfolio},
 	} {
 		fmt.Fprintf(&b, "  %-10s %s\n", row[0], row[1])
@@ -66,12 +66,20 @@ func (g guide) String() string {
 	return b.String()
 }
 
+// issuer is what tokens name, with a note if nothing answers there because PURSER_ISSUER names another place.
+func (g guide) issuer() string {
+	if here := "http://" + g.suite.Endpoints.AuthHTTP; g.suite.Issuer() != here {
+		return fmt.Sprintf("%s  (from PURSER_ISSUER; this suite answers at %s)", g.suite.Issuer(), here)
+	}
+	return g.suite.Issuer()
+}
+
 // signUp says how to get an account and a token, by commands to paste together.
 func (g guide) signUp() string {
 	call := func(data, method string) string {
 		return "grpcurl -plaintext -d " + data + " " + g.suite.Endpoints.Auth + " purser.auth.v1." + method
 	}
-	const account = `'{"email":"you@example.com","password":"a stable for my horse"}'`
+	const account = `'{"email":"you@example.com","password":"correct horse battery"}'`
 	return strings.Join([]string{
 		"Sign up (no grpcurl? `make grpcurl` builds it; then export PATH=$PWD/bin:$PATH):\n",
 		call(account, "AccountService/Register"),

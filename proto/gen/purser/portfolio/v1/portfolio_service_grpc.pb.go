@@ -37,8 +37,10 @@ const (
 type PortfolioServiceClient interface {
 	// GetPortfolio returns a portfolio.
 	GetPortfolio(ctx context.Context, in *GetPortfolioRequest, opts ...grpc.CallOption) (*GetPortfolioResponse, error)
-	// GetValuation returns what the portfolio is worth now. While the wallet service
-	// is unavailable it returns the last snapshot, with stale set.
+	// GetValuation returns what the portfolio is worth now. A complete response may be a
+	// few seconds old, as valuation_time says: a new wallet or a sync shows after that.
+	// While the wallet service is unavailable it returns the last snapshot, with stale
+	// set.
 	//
 	// UNAVAILABLE (WALLET_UNAVAILABLE) when there is no snapshot either.
 	GetValuation(ctx context.Context, in *GetValuationRequest, opts ...grpc.CallOption) (*GetValuationResponse, error)
@@ -148,8 +150,10 @@ func (c *portfolioServiceClient) GetTimeline(ctx context.Context, in *GetTimelin
 type PortfolioServiceServer interface {
 	// GetPortfolio returns a portfolio.
 	GetPortfolio(context.Context, *GetPortfolioRequest) (*GetPortfolioResponse, error)
-	// GetValuation returns what the portfolio is worth now. While the wallet service
-	// is unavailable it returns the last snapshot, with stale set.
+	// GetValuation returns what the portfolio is worth now. A complete response may be a
+	// few seconds old, as valuation_time says: a new wallet or a sync shows after that.
+	// While the wallet service is unavailable it returns the last snapshot, with stale
+	// set.
 	//
 	// UNAVAILABLE (WALLET_UNAVAILABLE) when there is no snapshot either.
 	GetValuation(context.Context, *GetValuationRequest) (*GetValuationResponse, error)
