@@ -1,0 +1,74 @@
+package history
+
+import (
+	"context"
+	"time"
+)
+
+// maxAhead is how many spans are read ahead at a time: while one of them is stored, the chain is asked for the other.
+const maxAhead = 2
+
+// aheadRead is the reading of the balances of a span.
+type aheadRead struct {
+	span span
+	stop context.CancelFunc
+	done <-chan spanBalances
+}
+
+// aheadReads reads the balances of the next spans while those of the ones before are priced and listed.
+type aheadReads struct {
+	until   time.Time // the end of the last span
+	wallets int
+	read    func(context.Context, span) spanBalances
+	running []aheadRead // in the order of their spans, without a gap
+}
+
+func newAheadReads(until time.Time, wallets int, read func(context.Context, span) spanBalances) *aheadReads {
+	return &aheadReads{until: until, wallets: wallets, read: read}
+}
+
+// next returns the balances of the first span that is read ahead, and without one those of sp.
+func (a *aheadReads) next(ctx context.Context, sp span) (span, spanBalances) {
+	if len(a.running) == 0 {
+		return sp, a.read(ctx, sp)
+	}
+	first := a.running[0]
+	a.running = a.running[1:]
+	defer first.stop()
+	return first.span, <-first.done
+}
+
+// start starts to read the spans after current that the page has room for, when it has room for this many rows from
+// current on and perHour is how many each hour has. It is one span while perHour is 0, which means unknown.
+func (a *aheadReads) start(ctx context.Context, current span, room, perHour int) {
+	count := maxAhead
+	if perHour == 0 {
+		count, perHour = 1, a.wallets // a wallet has a row in each hour at least
+	}
+	last := current
+	if n := len(a.running); n > 0 {
+		last = a.running[n-1].span
+	}
+	for len(a.running) < count && last.until.Before(a.until) {
+		fitting := room/perHour - int(last.until.Sub(current.from)/time.Hour)
+		if fitting <= 0 {
+			return
+		}
+		last = spanFrom(last.until, a.until, min(fitting, maxHours(a.wallets)))
+		ctx, stop := context.WithCancel(ctx)
+		done := make(chan spanBalances, 1)
+		go func(sp span) { done <- a.read(ctx, sp) }(last)
+		a.running = append(a.running, aheadRead{span: last, stop: stop, done: done})
+	}
+}
+
+// end ends the reading. What was read until then is stored.
+func (a *aheadReads) end() {
+	for _, r := range a.running {
+		r.stop()
+	}
+	for _, r := range a.running {
+		<-r.done
+	}
+	a.running = nil
+}
