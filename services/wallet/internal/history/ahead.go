@@ -5,37 +5,38 @@ import (
 	"time"
 )
 
-// maxAhead is how many spans are read ahead at a time: while one of them is stored, the chain is asked for the other.
+// maxAhead is how many spans are read ahead at a time: while one of them is stored or priced, the chain is asked for
+// the other.
 const maxAhead = 2
 
-// aheadRead is the reading of the balances of a span.
+// aheadRead is the reading of a span.
 type aheadRead struct {
 	span span
 	stop context.CancelFunc
-	done <-chan spanBalances
+	done <-chan pricedSpan
 }
 
-// aheadReads reads the balances of the next spans while those of the ones before are priced and listed.
+// aheadReads reads the balances and prices of the next spans while the ones before are priced and listed.
 type aheadReads struct {
 	until   time.Time // the end of the last span
 	wallets int
-	read    func(context.Context, span) spanBalances
+	read    func(context.Context, span) pricedSpan
 	running []aheadRead // in the order of their spans, without a gap
 }
 
-func newAheadReads(until time.Time, wallets int, read func(context.Context, span) spanBalances) *aheadReads {
+func newAheadReads(until time.Time, wallets int, read func(context.Context, span) pricedSpan) *aheadReads {
 	return &aheadReads{until: until, wallets: wallets, read: read}
 }
 
-// next returns the balances of the first span that is read ahead, and without one those of sp.
-func (a *aheadReads) next(ctx context.Context, sp span) (span, spanBalances) {
+// next returns the first span that is read ahead, when it was read; false without one.
+func (a *aheadReads) next() (sp span, read pricedSpan, ok bool) {
 	if len(a.running) == 0 {
-		return sp, a.read(ctx, sp)
+		return sp, read, false
 	}
 	first := a.running[0]
 	a.running = a.running[1:]
 	defer first.stop()
-	return first.span, <-first.done
+	return first.span, <-first.done, true
 }
 
 // start starts to read the spans after current that the page has room for, when it has room for this many rows from
@@ -56,7 +57,7 @@ func (a *aheadReads) start(ctx context.Context, current span, room, perHour int)
 		}
 		last = spanFrom(last.until, a.until, min(fitting, maxHours(a.wallets)))
 		ctx, stop := context.WithCancel(ctx)
-		done := make(chan spanBalances, 1)
+		done := make(chan pricedSpan, 1)
 		go func(sp span) { done <- a.read(ctx, sp) }(last)
 		a.running = append(a.running, aheadRead{span: last, stop: stop, done: done})
 	}

@@ -57,8 +57,12 @@ func (s *Service) List(ctx context.Context, owner uuid.UUID, from, until time.Ti
 	hour := start
 	var page []Row
 	var sofar progress
-	ahead := newAheadReads(until, len(wallets.all), func(ctx context.Context, sp span) spanBalances {
-		return s.readSpan(ctx, wallets, lock, ends, sp)
+	read := func(ctx context.Context, sp span) spanBalances { return s.readSpan(ctx, wallets, lock, ends, sp) }
+	price := func(ctx context.Context, sp span, balances spanBalances, continued bool) pricedSpan {
+		return s.priceSpan(ctx, owner, lock, ends, sp, balances, continued)
+	}
+	ahead := newAheadReads(until, len(wallets.all), func(ctx context.Context, sp span) pricedSpan {
+		return price(ctx, sp, read(ctx, sp), false)
 	})
 	defer ahead.end()
 	for hour.Before(until) && len(page) <= limit {
@@ -66,12 +70,19 @@ func (s *Service) List(ctx context.Context, owner uuid.UUID, from, until time.Ti
 		if perHour > limit-len(page) {
 			break // the next page starts with this hour
 		}
-		sp, continued := nextSpan(hour, until, after, len(wallets.all))
-		sp, balances := ahead.next(ctx, sp)
+		sp, priced, isAhead := ahead.next()
+		balances, continued := priced.spanBalances, false
+		if !isAhead {
+			sp, continued = nextSpan(hour, until, after, len(wallets.all))
+			balances = read(ctx, sp)
+		}
 		if balances.until.Equal(sp.until) {
 			ahead.start(ctx, sp, limit-len(page), perHour)
 		}
-		completed, err := s.complete(ctx, owner, lock, ends, sp, balances, continued, sofar)
+		if !isAhead {
+			priced = price(ctx, sp, balances, continued)
+		}
+		completed, err := priced.complete(sofar)
 		if err != nil && hour.Equal(start) {
 			return nil, nil, err
 		}
