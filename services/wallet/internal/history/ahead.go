@@ -52,7 +52,7 @@ func (a *aheadReads) start(ctx context.Context, current span, room, perHour int)
 	}
 	for len(a.running) < count && last.until.Before(a.until) {
 		fitting := room/perHour - int(last.until.Sub(current.from)/time.Hour)
-		if fitting <= 0 {
+		if fitting < minHours(a.wallets) {
 			return
 		}
 		last = spanFrom(last.until, a.until, min(fitting, maxHours(a.wallets)))

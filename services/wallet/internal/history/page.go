@@ -65,9 +65,10 @@ func (s *Service) List(ctx context.Context, owner uuid.UUID, from, until time.Ti
 		return price(ctx, sp, read(ctx, sp), false)
 	})
 	defer ahead.end()
+	least := minHours(len(wallets.all))
 	for hour.Before(until) && len(page) <= limit {
-		perHour := rowsPerHour(page, start, hour)
-		if perHour > limit-len(page) {
+		perHour := rowsPerHour(page, start, hour, least)
+		if perHour*least > limit-len(page) {
 			break // the next page starts with this hour
 		}
 		sp, priced, isAhead := ahead.next()
@@ -134,10 +135,14 @@ func spanFrom(hour, until time.Time, hours int) span {
 // maxHours is how many hours a span has at most.
 func maxHours(wallets int) int { return max(1, min(maxHoursPerSpan, maxWalletHoursPerSpan/wallets)) }
 
-// rowsPerHour is how many rows an hour of the page has, from start to hour; 0 when there is none yet.
-func rowsPerHour(page []Row, start, hour time.Time) int {
+// minHours is for how many hours a page must have room left to go on with another span, which costs about as much for
+// few hours as for many.
+func minHours(wallets int) int { return max(1, maxHours(wallets)/4) }
+
+// rowsPerHour is how many rows an hour of the page has, from start to hour; 0 while these are fewer than least.
+func rowsPerHour(page []Row, start, hour time.Time, least int) int {
 	hours := int(hour.Sub(start) / time.Hour)
-	if hours == 0 {
+	if hours < least {
 		return 0
 	}
 	return (len(page) + hours - 1) / hours
