@@ -184,7 +184,8 @@ func positionValues(portfolioID uuid.UUID, bucket time.Time, p valuation.Positio
 		priceTime = &p.Price.Time
 	}
 	return []any{
-		portfolioID, bucket, p.TokenID, p.Symbol, int16(p.Decimals), p.Verified,
+		pgtype.UUID{Bytes: portfolioID, Valid: true}, // a uuid.UUID is encoded by way of its text
+		bucket, p.TokenID, p.Symbol, int16(p.Decimals), p.Verified,
 		pgtype.Numeric{Int: p.Amount, Valid: true},
 		numeric(price), p.Price.Source, priceTime, p.Price.Stale, numeric(p.Value), p.Price.UnpricedReason,
 	}, nil

@@ -2,6 +2,7 @@ package history_test
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,6 +22,43 @@ func TestTheNextHoursAreReadWhileThoseBeforeArePriced(t *testing.T) {
 	f.wantAll(t, rows, 100)
 	if got := f.readCount(); got != 100 {
 		t.Errorf("%d hours were read for 100", got)
+	}
+}
+
+// The feed answers only when it is asked for the prices of the next hours too.
+func TestTheNextHoursArePricedWhileThoseBeforeAre(t *testing.T) {
+	f := newFixture(t, noRedis)
+	f.feedWaits = make(chan struct{})
+	f.feedAsked = func(n int) {
+		if n == 2 {
+			close(f.feedWaits)
+		}
+	}
+	rows, _ := f.read(t, 100, 1000)
+	f.wantAll(t, rows, 100)
+}
+
+// The third and fourth 48 hours are read ahead together.
+func TestTwoSpansAreReadAheadAtATime(t *testing.T) {
+	f := newFixture(t, noRedis)
+	both := make(chan struct{})
+	var waiting atomic.Int32
+	f.during = func(ctx context.Context, n int) {
+		if n <= 96 {
+			return
+		}
+		if waiting.Add(1) == 2 { // a span that waits asks for no other hour
+			close(both)
+		}
+		select {
+		case <-both:
+		case <-ctx.Done():
+		}
+	}
+	rows, pages := f.read(t, 192, 1000)
+	f.wantAll(t, rows, 192)
+	if pages != 1 {
+		t.Errorf("%d pages", pages)
 	}
 }
 

@@ -134,26 +134,40 @@ type completion struct {
 	saved  bool                  // balances were stored
 }
 
-// complete reads the missing prices of a span, whose balances were read, and stores
-// them. If an earlier page already returned rows of this hour (continued), its
-// prices are read only when new balances were stored.
+// pricedSpan is a span whose balances and prices were read.
+type pricedSpan struct {
+	spanBalances
+	from   time.Time // the start of the span
+	prices priceResult
+	// priceErr is why no prices could be read; not that of the source.
+	priceErr error
+}
+
+// priceSpan reads the missing prices of a span, whose balances were read, and stores them. If an earlier page already
+// returned rows of this hour (continued), its prices are read only when new balances were stored.
+func (s *Service) priceSpan(ctx context.Context, owner uuid.UUID, lock *ownerLock, ends deadlines, sp span,
+	read spanBalances, continued bool) pricedSpan {
+	p := pricedSpan{spanBalances: read, from: sp.from}
+	if read.until.After(sp.from) && (!continued || read.saved) {
+		p.prices, p.priceErr = s.priceMissing(ctx, owner, lock, ends, span{sp.from, read.until})
+	}
+	return p
+}
+
+// complete says which hours of the span can be returned, by a call that has made this progress before it.
 //
-// If no hour is complete, the completion's until is the start of the span. The
-// error is the cause then, or nil if time ran out.
-func (s *Service) complete(ctx context.Context, owner uuid.UUID, lock *ownerLock, ends deadlines, sp span,
-	read spanBalances, continued bool, sofar progress) (completion, error) {
-	none := completion{until: sp.from}
-	if !read.until.After(sp.from) {
-		return none, read.err
+// If no hour can, the completion's until is the start of the span. The error is the cause then, or nil if time ran
+// out.
+func (p pricedSpan) complete(sofar progress) (completion, error) {
+	none := completion{until: p.from}
+	if !p.until.After(p.from) {
+		return none, p.err
 	}
-	sofar.saved = sofar.saved || read.saved
-	if !continued || sofar.saved {
-		priced, err := s.priceMissing(ctx, owner, lock, ends, span{sp.from, read.until})
-		if err != nil || !priced.mayReturn(sofar) {
-			return none, err
-		}
+	sofar.saved = sofar.saved || p.saved
+	if p.priceErr != nil || !p.prices.mayReturn(sofar) {
+		return none, p.priceErr
 	}
-	return completion{until: read.until, errors: read.errors, saved: read.saved}, nil
+	return completion{until: p.until, errors: p.errors, saved: p.saved}, nil
 }
 
 // readMissing reads the missing balances of a span until the read deadline. It

@@ -50,6 +50,8 @@ type world struct {
 	feedErr          error
 	feedHangs        bool          // the feed never answers
 	feedWaits        chan struct{} // the feed answers when it is closed, if set
+	feedAsked        func(n int)   // runs at the n-th request of the feed, before it waits
+	feedRequests     int
 }
 
 func (w *world) ReadAt(ctx context.Context, chain uint64, times []time.Time, holders []common.Address,
@@ -97,6 +99,13 @@ func (w *world) ReadAt(ctx context.Context, chain uint64, times []time.Time, hol
 
 func (w *world) History(ctx context.Context, tokens []token.Token, from time.Time,
 	hours int) (map[string][]price.Price, error) {
+	w.mu.Lock()
+	w.feedRequests++
+	n := w.feedRequests
+	w.mu.Unlock()
+	if w.feedAsked != nil {
+		w.feedAsked(n)
+	}
 	if w.feedWaits != nil {
 		select {
 		case <-w.feedWaits:

@@ -58,20 +58,32 @@ func (s *Service) List(ctx context.Context, owner uuid.UUID, from, until time.Ti
 	var page []Row
 	var sofar progress
 	read := func(ctx context.Context, sp span) spanBalances { return s.readSpan(ctx, wallets, lock, ends, sp) }
-	var ahead aheadRead
-	defer func() { ahead.end() }()
+	price := func(ctx context.Context, sp span, balances spanBalances, continued bool) pricedSpan {
+		return s.priceSpan(ctx, owner, lock, ends, sp, balances, continued)
+	}
+	ahead := newAheadReads(until, len(wallets.all), func(ctx context.Context, sp span) pricedSpan {
+		return price(ctx, sp, read(ctx, sp), false)
+	})
+	defer ahead.end()
+	least := minHours(len(wallets.all))
 	for hour.Before(until) && len(page) <= limit {
-		sp, continued := nextSpan(hour, until, after, len(wallets.all))
-		balances, isAhead := ahead.take(sp)
+		perHour := rowsPerHour(page, start, hour, least)
+		if perHour*least > limit-len(page) {
+			break // the next page starts with this hour
+		}
+		sp, priced, isAhead := ahead.next()
+		balances, continued := priced.spanBalances, false
 		if !isAhead {
+			sp, continued = nextSpan(hour, until, after, len(wallets.all))
 			balances = read(ctx, sp)
 		}
-		if balances.until.Equal(sp.until) && sp.until.Before(until) &&
-			len(page)+wallets.rowsOf(sp, start, hour, len(page)) <= limit {
-			next, _ := nextSpan(sp.until, until, after, len(wallets.all))
-			ahead = startAhead(ctx, next, read)
+		if balances.until.Equal(sp.until) {
+			ahead.start(ctx, sp, limit-len(page), perHour)
 		}
-		completed, err := s.complete(ctx, owner, lock, ends, sp, balances, continued, sofar)
+		if !isAhead {
+			priced = price(ctx, sp, balances, continued)
+		}
+		completed, err := priced.complete(sofar)
 		if err != nil && hour.Equal(start) {
 			return nil, nil, err
 		}
@@ -101,65 +113,39 @@ func (s *Service) List(ctx context.Context, owner uuid.UUID, from, until time.Ti
 	return page, &Cursor{Hour: hour.Unix()}, nil
 }
 
-// rowsOf estimates how many rows a span has, when the hours from start to hour had
-// this many: each wallet has one in each hour at least.
-func (w ownerWallets) rowsOf(sp span, start, hour time.Time, rows int) int {
-	hours := int(sp.until.Sub(sp.from) / time.Hour)
-	if passed := int(hour.Sub(start) / time.Hour); passed > 0 {
-		return rows * hours / passed
-	}
-	return hours * len(w.all)
-}
-
-// aheadRead reads the balances of a span while the one before it is priced and
-// listed.
-type aheadRead struct {
-	span span
-	stop context.CancelFunc
-	read <-chan spanBalances // nil if nothing is read ahead
-}
-
-func startAhead(ctx context.Context, sp span, read func(context.Context, span) spanBalances) aheadRead {
-	ctx, stop := context.WithCancel(ctx)
-	done := make(chan spanBalances, 1)
-	go func() { done <- read(ctx, sp) }()
-	return aheadRead{span: sp, stop: stop, read: done}
-}
-
-// take returns the balances of a span if it is the one that is read ahead.
-func (a *aheadRead) take(sp span) (balances spanBalances, ok bool) {
-	if a.read == nil || a.span != sp {
-		return balances, false
-	}
-	balances = <-a.read
-	a.stop()
-	a.read = nil
-	return balances, true
-}
-
-// end ends the reading. What was read until then is stored.
-func (a *aheadRead) end() {
-	if a.read != nil {
-		a.stop()
-		<-a.read
-		a.read = nil
-	}
-}
-
 // nextSpan returns the span that starts with hour. continued says that earlier
 // pages have returned rows of that hour; the span is this hour alone then, since
 // its other rows may fill the page.
 func nextSpan(hour, until time.Time, after Cursor, wallets int) (sp span, continued bool) {
-	hours := max(1, min(maxHoursPerSpan, maxWalletHoursPerSpan/wallets))
-	continued = after.Wallet != uuid.Nil && hour.Unix() == after.Hour
-	if continued {
-		hours = 1
+	if after.Wallet != uuid.Nil && hour.Unix() == after.Hour {
+		return spanFrom(hour, until, 1), true
 	}
+	return spanFrom(hour, until, maxHours(wallets)), false
+}
+
+// spanFrom returns the span of this many hours, or of fewer that end at until.
+func spanFrom(hour, until time.Time, hours int) span {
 	end := hour.Add(time.Duration(hours) * time.Hour)
 	if end.After(until) {
 		end = until
 	}
-	return span{hour, end}, continued
+	return span{hour, end}
+}
+
+// maxHours is how many hours a span has at most.
+func maxHours(wallets int) int { return max(1, min(maxHoursPerSpan, maxWalletHoursPerSpan/wallets)) }
+
+// minHours is for how many hours a page must have room left to go on with another span, which costs about as much for
+// few hours as for many.
+func minHours(wallets int) int { return max(1, maxHours(wallets)/4) }
+
+// rowsPerHour is how many rows an hour of the page has, from start to hour; 0 while these are fewer than least.
+func rowsPerHour(page []Row, start, hour time.Time, least int) int {
+	hours := int(hour.Sub(start) / time.Hour)
+	if hours < least {
+		return 0
+	}
+	return (len(page) + hours - 1) / hours
 }
 
 // rows returns up to limit stored rows of a span, after the cursor, and among

@@ -108,10 +108,11 @@ func compareIDs(a, b uuid.UUID) int { return slices.Compare(a[:], b[:]) }
 // upsertHours writes hours, and their balances in place of those that are stored.
 func upsertHours(ctx context.Context, conn *pgx.Conn, read []history.HourBalances) error {
 	n := len(read)
-	ids, hours, readAt := make([]uuid.UUID, n), make([]time.Time, n), make([]time.Time, n)
+	// As [16]byte, since pgx encodes a uuid.UUID by way of its text.
+	ids, hours, readAt := make([][16]byte, n), make([]time.Time, n), make([]time.Time, n)
 	blocks, hashes, times := make([]int64, n), make([][]byte, n), make([]*time.Time, n)
 	counts, unread := make([]int32, n), make([]string, n)
-	var of []uuid.UUID
+	var of [][16]byte
 	var at []time.Time
 	var tokens, amounts []string
 	for i, e := range read {
