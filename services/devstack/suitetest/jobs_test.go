@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/grpcclient"
 	"github.com/purserhq/purser/pkg/testkit"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
@@ -121,6 +122,36 @@ func TestTheSyncJobSyncsEveryWallet(t *testing.T) {
 		}
 		return done == 4
 	})
+}
+
+// The other services ask auth what a caller may do now, rather than wait until they hear of a revocation.
+func TestNobodyTriggersAJobOfAnotherServiceAfterTheirRoleWasTaken(t *testing.T) {
+	s := shared(t)
+	c := dial(t, s.Endpoints)
+	root, bob, jobs := signInAdmin(t, s, c), signInAdmin(t, s, c), walletJobs(t, s)
+	me, err := c.Accounts.GetMe(bob, &authv1.GetMeRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	trigger := &jobsv1.TriggerJobRequest{Job: "prune_job_runs"}
+	if _, err := jobs.TriggerJob(bob, trigger); err != nil {
+		t.Fatal(err)
+	}
+	goesOn := false
+	conn, err := grpcclient.Dial(grpcclient.Config{Addr: s.Endpoints.Auth, Plaintext: true}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	_, err = authv1.NewAdminServiceClient(conn).SetRoles(root,
+		&authv1.SetRolesRequest{UserId: me.GetUser().GetId(), EndSessions: &goesOn})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = jobs.TriggerJob(bob, trigger)
+	if e := errs.As(err); e == nil || e.Reason != "PERMISSION_MISSING" {
+		t.Errorf("answered %v", err)
+	}
 }
 
 // walletJobs is a client of the job service of wallet.

@@ -55,7 +55,7 @@ func (b *Builder) NewVerifier(c AuthConfig, conn *grpc.ClientConn, self Identity
 // permission that its method requires are still good at this moment, for changes that
 // may not wait until the revocation of a token is known. The check returns
 // errs.Unauthenticated (TOKEN_REVOKED), errs.PermissionDenied (PERMISSION_MISSING), or
-// the error of the call. It is nil when conn is.
+// errs.Unavailable (AUTH_UNAVAILABLE) while auth doesn't answer. It is nil when conn is.
 func CheckAuthority(conn *grpc.ClientConn) func(ctx context.Context) error {
 	if conn == nil {
 		return nil
@@ -64,6 +64,10 @@ func CheckAuthority(conn *grpc.ClientConn) func(ctx context.Context) error {
 	return func(ctx context.Context) error {
 		token := authn.CallerFrom(ctx).Token
 		resp, err := tokens.Introspect(ctx, &authv1.IntrospectRequest{Token: token, Current: true})
+		if errs.Is(err, errs.KindUnavailable) || errs.Is(err, errs.KindDeadline) {
+			return errs.Unavailable("AUTH_UNAVAILABLE", "auth doesn't answer whether the caller may still do this").
+				Because(err)
+		}
 		if err != nil {
 			return err
 		}
