@@ -31,12 +31,25 @@ func checkForm(token string) error {
 	return nil
 }
 
+// TokenRevoked is the answer to a token that has not expired and is not accepted any
+// more: errs.Unauthenticated (TOKEN_REVOKED).
+func TokenRevoked() error {
+	return errs.Unauthenticated("TOKEN_REVOKED",
+		"the access token was revoked: its session, user or signing key has ended; refresh it, or sign in again")
+}
+
+// PermissionTaken is the answer to a caller whose token carries a permission that
+// they don't hold any more: errs.PermissionDenied (PERMISSION_MISSING).
+func PermissionTaken(permission string) error {
+	return errs.PermissionDenied("PERMISSION_MISSING", fmt.Sprintf("this method needs the permission %s, which was "+
+		"taken from the caller after the access token was issued", permission)).With("permission", permission)
+}
+
 // refusal returns the answer to a token that err is about. What it says of the
 // claims c is what the caller sent; nothing of it was verified.
 func (v *Verifier) refusal(err error, c *Claims) error {
 	if errors.Is(err, errRevoked) {
-		return errs.Unauthenticated("TOKEN_REVOKED",
-			"the access token was revoked: its session, user or signing key has ended; refresh it, or sign in again")
+		return TokenRevoked()
 	}
 	if e := errs.As(err); e != nil && e.Kind == errs.KindUnavailable {
 		return e

@@ -72,10 +72,10 @@ func CheckAuthority(conn *grpc.ClientConn) func(ctx context.Context) error {
 			return err
 		}
 		if !resp.GetActive() {
-			return errs.Unauthenticated("TOKEN_REVOKED", "the access token was revoked; refresh it, or sign in again")
+			return authn.TokenRevoked()
 		}
 		if p := authn.RequiredPermission(ctx); p != "" && !slices.Contains(resp.GetPermissions(), p) {
-			return errs.PermissionDenied("PERMISSION_MISSING", "the caller needs the permission "+p)
+			return authn.PermissionTaken(p)
 		}
 		return nil
 	}

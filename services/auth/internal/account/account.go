@@ -42,11 +42,6 @@ type AccessState struct {
 	Disabled bool
 }
 
-// ErrDisabled is the answer to somebody who proved to be the owner of a disabled account.
-func ErrDisabled() error {
-	return errs.Unauthenticated("ACCOUNT_DISABLED", "the account is disabled; ask an administrator of this deployment")
-}
-
 // Store is where accounts are stored. Its Change methods lock one account, decide on it and store the result in one
 // transaction. They refuse what package authority refuses, and answer errs.NotFound when there is no such account.
 type Store interface {

@@ -59,6 +59,12 @@ type State struct {
 	Permissions []string
 }
 
+// ErrDisabled is the answer to somebody who proved to be the owner of a disabled account: errs.Unauthenticated
+// (ACCOUNT_DISABLED).
+func ErrDisabled() error {
+	return errs.Unauthenticated("ACCOUNT_DISABLED", "the account is disabled; ask an administrator of this deployment")
+}
+
 // Decide returns what a caller holds, by their token and what is stored of them. required is the permission that the
 // called method needs; none when empty. errs.Unauthenticated: SESSION_REVOKED, ACCOUNT_DISABLED. errs.PermissionDenied
 // (PERMISSION_MISSING).
@@ -68,12 +74,12 @@ func Decide(caller authn.Caller, s State, required string) (Held, error) {
 		return Held{}, errs.Unauthenticated("SESSION_REVOKED",
 			"the session, API key or secret of the token has ended: sign in again")
 	case s.Disabled:
-		return Held{}, errs.Unauthenticated("ACCOUNT_DISABLED", "the account is disabled")
+		return Held{}, ErrDisabled()
 	}
 	h := Held{Permissions: slices.DeleteFunc(slices.Clone(s.Permissions),
 		func(p string) bool { return !caller.May(p) })}
 	if required != "" && !h.May(required) {
-		return Held{}, errs.PermissionDenied("PERMISSION_MISSING", "the caller needs the permission "+required)
+		return Held{}, authn.PermissionTaken(required)
 	}
 	return h, nil
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/services/auth/internal/account"
 	"github.com/purserhq/purser/services/auth/internal/audit"
+	"github.com/purserhq/purser/services/auth/internal/authority"
 	"github.com/purserhq/purser/services/auth/internal/role"
 )
 
@@ -145,7 +146,7 @@ func decide(c Claim, f Found, needsEmail bool, now time.Time) (Decision, error) 
 		}
 	}
 	if !owner.DisabledAt.IsZero() {
-		return d, account.ErrDisabled()
+		return d, authority.ErrDisabled()
 	}
 	return d, nil
 }

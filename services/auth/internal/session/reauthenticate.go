@@ -10,6 +10,7 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/services/auth/internal/account"
 	"github.com/purserhq/purser/services/auth/internal/audit"
+	"github.com/purserhq/purser/services/auth/internal/authority"
 )
 
 // Reauthenticate authenticates the user of a session once more (step-up, RFC 9470) and returns an access token with
@@ -29,7 +30,7 @@ func (s *Service) Reauthenticate(ctx context.Context, user, session uuid.UUID, p
 		func(f Family, access account.AccessState, now time.Time) (Family, audit.Event, error) {
 			switch {
 			case access.Disabled:
-				return f, audit.Event{}, account.ErrDisabled()
+				return f, audit.Event{}, authority.ErrDisabled()
 			case f.RevokedAt != nil || !now.Before(f.ExpiresAt):
 				return f, audit.Event{}, ended
 			}

@@ -8,6 +8,7 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/services/auth/internal/account"
 	"github.com/purserhq/purser/services/auth/internal/audit"
+	"github.com/purserhq/purser/services/auth/internal/authority"
 )
 
 // maxSharedRefreshes bounds the refreshes of a session within sharedUse, since each of their tokens stays usable.
@@ -30,7 +31,7 @@ func (s *Service) Refresh(ctx context.Context, token Token) (Tokens, error) {
 			err  error
 		)
 		if access.Disabled {
-			refusal = account.ErrDisabled()
+			refusal = authority.ErrDisabled()
 			return f, e, nil
 		}
 		f, next, e, refusal, err = s.rotate(f, token, now)

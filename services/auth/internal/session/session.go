@@ -24,6 +24,7 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/services/auth/internal/account"
 	"github.com/purserhq/purser/services/auth/internal/audit"
+	"github.com/purserhq/purser/services/auth/internal/authority"
 	"github.com/purserhq/purser/services/auth/internal/role"
 )
 
@@ -215,7 +216,7 @@ func (s *Service) Begin(ctx context.Context, in SignIn) (Tokens, error) {
 		return Tokens{}, err
 	}
 	if access.Disabled {
-		return Tokens{}, s.refused(ctx, audit.Login, in.User, account.ErrDisabled())
+		return Tokens{}, s.refused(ctx, audit.Login, in.User, authority.ErrDisabled())
 	}
 	methods := in.Methods
 	if s.SecondFactor != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/services/auth/internal/account"
 	"github.com/purserhq/purser/services/auth/internal/audit"
+	"github.com/purserhq/purser/services/auth/internal/authority"
 )
 
 // Owner is a user as they are while a session of theirs is stored, read under the lock on their account. So a change
@@ -35,7 +36,7 @@ func (p Proof) check(o Owner, signed account.AccessState) error {
 	case p.PasswordHash != "" && o.PasswordHash != p.PasswordHash:
 		return ErrCredentials()
 	case o.Access.Disabled:
-		return account.ErrDisabled()
+		return authority.ErrDisabled()
 	case p.Identity != uuid.Nil && !o.Linked:
 		return ErrUnlinked()
 	case !slices.Equal(o.Access.Roles, signed.Roles) || !maps.Equal(o.Access.Attributes, signed.Attributes):

@@ -67,7 +67,7 @@ func formFault(s, rest string) string {
 	case bareChain.MatchString(s):
 		return given + ": put " + strconv.Quote(Namespace+":") + " before the number"
 	case domainName.MatchString(s), domainName.MatchString(lastPart(s)):
-		return given + ", a name: names such as those of ENS are not looked up; resolve it, and give the address"
+		return given + nameFault
 	case isName:
 		return fmt.Sprintf("%s: write %q in place of %q", given, ChainID(chain), namespace)
 	case strings.EqualFold(namespace, Namespace) && namespace != Namespace:
@@ -104,7 +104,10 @@ func chainFault(s string) string {
 	return given
 }
 
-const keyFault = "got 64 hexadecimal digits, as a private key or a hash has: a private key must be given to nobody"
+const (
+	nameFault = ", a name: names such as those of ENS are not looked up; resolve it, and give the address"
+	keyFault  = "got 64 hexadecimal digits, as a private key or a hash has: a private key must be given to nobody"
+)
 
 // addressFault says what is wrong with an address.
 func addressFault(s string) string {
@@ -132,7 +135,7 @@ func addressCharFault(s, digits string, i int, r rune, prefixed bool) string {
 	case strings.TrimSpace(s) != s:
 		return given + ": remove the white space around it"
 	case domainName.MatchString(s):
-		return given + ", a name: names such as those of ENS are not looked up; resolve it, and give the address"
+		return given + nameFault
 	case !prefixed && strings.HasPrefix(s, "0X"):
 		return given + ": write 0x with a small x"
 	}
