@@ -10,6 +10,8 @@
 // and of argon2id with other parameters, are checked too, and reported by
 // NeedsRehash.
 //
+// Passwords are hashed in one form, however they are typed (see Normalize).
+//
 // Limits: parameters of stored hashes are bounded, see parse.
 package password
 
@@ -48,44 +50,70 @@ func New(slots int, source func(context.Context) string) (*Hasher, error) {
 	return h, nil
 }
 
-// Hash returns the PHC string of a password. errs.Exhausted
-// (PASSWORD_HASHING_BUSY) when no slot became free within five seconds, or
-// too many calls wait.
+// Hash returns the PHC string of a password in its normal form. errs.Invalid on password when it has none;
+// errs.Exhausted (PASSWORD_HASHING_BUSY) when no slot became free within five seconds, or too many calls wait.
 func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
+	normal, err := Normalize("password", password)
+	if err != nil {
+		return "", err
+	}
 	done, err := h.queue.acquire(ctx, h.source(ctx), 1)
 	if err != nil {
 		return "", err
 	}
 	defer done()
-	s, err := argon2id.CreateHash(password, &h.params)
+	s, err := argon2id.CreateHash(normal, &h.params)
 	if err != nil {
 		return "", fmt.Errorf("hash password: %w", err)
 	}
 	return s, nil
 }
 
-// Matches reports whether hash is a hash of password. An empty hash, for an
-// account that doesn't exist, takes as long as one made by Hash and never matches.
-// Errors as Hash.
+// Matches reports whether hash is a hash of password; see Check.
 func (h *Hasher) Matches(ctx context.Context, password, hash string) (bool, error) {
+	ok, _, err := h.Check(ctx, password, hash)
+	return ok, err
+}
+
+// Check reports whether hash is a hash of password, and whether it is an outdated one: of a form of the password that
+// is not the normal one, or as NeedsRehash says. A password whose forms differ is tried in the normal form first and
+// then as it was typed, each in a turn of its own, so that the second costs whoever sends it and nobody else.
+//
+// An empty hash, for an account that doesn't exist, takes as long as one made by Hash and never matches: a password
+// that is wrong is tried in every form, whatever the hash. Errors as Hash, except errs.Invalid.
+func (h *Hasher) Check(ctx context.Context, password, hash string) (ok, outdated bool, err error) {
 	against := hash
 	if hash == "" {
 		against = h.decoy
 	}
 	p, err := parse(against)
 	if err != nil {
-		return false, fmt.Errorf("check password: %w", err)
+		return false, false, fmt.Errorf("check password: %w", err)
 	}
+	for i, form := range forms(password) {
+		ok, err := h.compare(ctx, p, form)
+		if err != nil {
+			return false, false, err
+		}
+		if ok && hash != "" {
+			normal := i == 0
+			return true, !normal || h.NeedsRehash(hash), nil
+		}
+	}
+	return false, false, nil
+}
+
+func (h *Hasher) compare(ctx context.Context, p parsed, form string) (bool, error) {
 	done, err := h.queue.acquire(ctx, h.source(ctx), p.slots())
 	if err != nil {
 		return false, err
 	}
 	defer done()
-	ok, err := p.matches(password)
+	ok, err := p.matches(form)
 	if err != nil {
 		return false, fmt.Errorf("check password: %w", err)
 	}
-	return ok && hash != "", nil
+	return ok, nil
 }
 
 // NeedsRehash reports whether hash has another algorithm or other parameters than

@@ -12,6 +12,9 @@ func (plain) Matches(_ context.Context, password, hash string) (bool, error) {
 	return hash != "" && password == strings.TrimPrefix(hash, "old "), nil
 }
 
-func (plain) NeedsRehash(hash string) bool { return strings.HasPrefix(hash, "old ") }
+func (p plain) Check(ctx context.Context, password, hash string) (ok, outdated bool, err error) {
+	ok, err = p.Matches(ctx, password, hash)
+	return ok, strings.HasPrefix(hash, "old "), err
+}
 
 func (plain) Hash(_ context.Context, password string) (string, error) { return password, nil }

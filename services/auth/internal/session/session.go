@@ -120,9 +120,9 @@ type Signer interface {
 // PasswordChecker checks passwords; see package password.
 type PasswordChecker interface {
 	Matches(ctx context.Context, password, hash string) (bool, error)
-	// NeedsRehash reports whether a hash has older parameters than those of Hash, and should be replaced when its
-	// password is known.
-	NeedsRehash(hash string) bool
+	// Check is Matches, and reports whether the hash is outdated: made in another way than Hash makes it now. Then it
+	// should be replaced.
+	Check(ctx context.Context, password, hash string) (ok, outdated bool, err error)
 	Hash(ctx context.Context, password string) (string, error)
 }
 
@@ -170,7 +170,7 @@ func (s *Service) Login(ctx context.Context, email, password, code string) (Toke
 	if err != nil {
 		return Tokens{}, err
 	}
-	ok, err := s.Passwords.Matches(ctx, password, hash)
+	ok, outdated, err := s.Passwords.Check(ctx, password, hash)
 	if err != nil {
 		return Tokens{}, err
 	}
@@ -178,8 +178,10 @@ func (s *Service) Login(ctx context.Context, email, password, code string) (Toke
 		return Tokens{}, s.refused(ctx, audit.Login, user, ErrCredentials())
 	}
 	p := Proof{PasswordHash: hash}
-	if s.Passwords.NeedsRehash(hash) {
-		if p.Replacement, err = s.Passwords.Hash(ctx, password); err != nil {
+	if outdated {
+		// A password that has no normal form, of before, keeps its hash.
+		p.Replacement, err = s.Passwords.Hash(ctx, password)
+		if err != nil && !errs.Is(err, errs.KindInvalid) {
 			return Tokens{}, err
 		}
 	}

@@ -248,7 +248,9 @@ func (x *CompletePasswordResetRequest) GetNewPassword() string {
 }
 
 type CompletePasswordResetResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Not set if the address was verified before, or nothing was set up.
+	Removed       *RemovedSetup `protobuf:"bytes,1,opt,name=removed,proto3" json:"removed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -281,6 +283,13 @@ func (x *CompletePasswordResetResponse) ProtoReflect() protoreflect.Message {
 // Deprecated: Use CompletePasswordResetResponse.ProtoReflect.Descriptor instead.
 func (*CompletePasswordResetResponse) Descriptor() ([]byte, []int) {
 	return file_purser_auth_v1_account_password_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *CompletePasswordResetResponse) GetRemoved() *RemovedSetup {
+	if x != nil {
+		return x.Removed
+	}
+	return nil
 }
 
 type ChangePasswordRequest struct {
@@ -377,7 +386,7 @@ var File_purser_auth_v1_account_password_proto protoreflect.FileDescriptor
 
 const file_purser_auth_v1_account_password_proto_rawDesc = "" +
 	"\n" +
-	"%purser/auth/v1/account_password.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"?\n" +
+	"%purser/auth/v1/account_password.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"purser/auth/v1/account_email.proto\"?\n" +
 	"\x1bRequestPasswordResetRequest\x12 \n" +
 	"\x05email\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x18\xfe\x01`\x01R\x05email\"\x1e\n" +
@@ -386,14 +395,15 @@ const file_purser_auth_v1_account_password_proto_rawDesc = "" +
 	"\x04code\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01\x18\x80\x01\x80\x01\x01R\x04code\"Y\n" +
 	"\x1aCheckPasswordResetResponse\x12;\n" +
 	"\vexpire_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"expireTime\"s\n" +
+	"expireTime\"q\n" +
 	"\x1cCompletePasswordResetRequest\x12!\n" +
-	"\x04code\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01\x18\x80\x01\x80\x01\x01R\x04code\x120\n" +
-	"\fnew_password\x18\x02 \x01(\tB\r\xbaH\ar\x05\x10\b\x18\x80\x01\x80\x01\x01R\vnewPassword\"\x1f\n" +
-	"\x1dCompletePasswordResetResponse\"\x81\x01\n" +
+	"\x04code\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01\x18\x80\x01\x80\x01\x01R\x04code\x12.\n" +
+	"\fnew_password\x18\x02 \x01(\tB\v\xbaH\x05r\x03\x18\x80\x04\x80\x01\x01R\vnewPassword\"W\n" +
+	"\x1dCompletePasswordResetResponse\x126\n" +
+	"\aremoved\x18\x01 \x01(\v2\x1c.purser.auth.v1.RemovedSetupR\aremoved\"\x7f\n" +
 	"\x15ChangePasswordRequest\x126\n" +
-	"\x10current_password\x18\x01 \x01(\tB\v\xbaH\x05r\x03\x18\x80\x01\x80\x01\x01R\x0fcurrentPassword\x120\n" +
-	"\fnew_password\x18\x02 \x01(\tB\r\xbaH\ar\x05\x10\b\x18\x80\x01\x80\x01\x01R\vnewPassword\"\x18\n" +
+	"\x10current_password\x18\x01 \x01(\tB\v\xbaH\x05r\x03\x18\x80\x04\x80\x01\x01R\x0fcurrentPassword\x12.\n" +
+	"\fnew_password\x18\x02 \x01(\tB\v\xbaH\x05r\x03\x18\x80\x04\x80\x01\x01R\vnewPassword\"\x18\n" +
 	"\x16ChangePasswordResponseB<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
 
 var (
@@ -419,14 +429,16 @@ var file_purser_auth_v1_account_password_proto_goTypes = []any{
 	(*ChangePasswordRequest)(nil),         // 6: purser.auth.v1.ChangePasswordRequest
 	(*ChangePasswordResponse)(nil),        // 7: purser.auth.v1.ChangePasswordResponse
 	(*timestamppb.Timestamp)(nil),         // 8: google.protobuf.Timestamp
+	(*RemovedSetup)(nil),                  // 9: purser.auth.v1.RemovedSetup
 }
 var file_purser_auth_v1_account_password_proto_depIdxs = []int32{
 	8, // 0: purser.auth.v1.CheckPasswordResetResponse.expire_time:type_name -> google.protobuf.Timestamp
-	1, // [1:1] is the sub-list for method output_type
-	1, // [1:1] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	9, // 1: purser.auth.v1.CompletePasswordResetResponse.removed:type_name -> purser.auth.v1.RemovedSetup
+	2, // [2:2] is the sub-list for method output_type
+	2, // [2:2] is the sub-list for method input_type
+	2, // [2:2] is the sub-list for extension type_name
+	2, // [2:2] is the sub-list for extension extendee
+	0, // [0:2] is the sub-list for field type_name
 }
 
 func init() { file_purser_auth_v1_account_password_proto_init() }
@@ -434,6 +446,7 @@ func file_purser_auth_v1_account_password_proto_init() {
 	if File_purser_auth_v1_account_password_proto != nil {
 		return
 	}
+	file_purser_auth_v1_account_email_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -29,7 +29,7 @@ type User struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUIDv7.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// As registered, in lower case.
+	// In lower case; empty for an account without one.
 	Email       string `protobuf:"bytes,2,opt,name=email,proto3" json:"email,omitempty"`
 	DisplayName string `protobuf:"bytes,3,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
 	// Names of the roles held, for example "individual_investor".
@@ -127,9 +127,10 @@ type RegisterRequest struct {
 	// An e-mail address in ASCII, with an internationalised domain in its xn-- form.
 	// Addresses are compared without regard to case.
 	Email string `protobuf:"bytes,1,opt,name=email,proto3" json:"email,omitempty"`
-	// 8 to 128 characters; a deployment may set a higher minimum, which is 15 by
-	// default. Any characters are allowed. It must not be known from a breach, nor be
-	// the e-mail address.
+	// 15 to 128 characters; a deployment may set another minimum, at least 8. They are
+	// counted in the form that is stored, OpaqueString of RFC 8265: composed (NFC), with
+	// ASCII spaces; control characters and others that it excludes are refused. It must
+	// not be known from a breach, nor be the e-mail address.
 	Password string `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
 	// At most 80 characters.
 	DisplayName   string `protobuf:"bytes,3,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
@@ -224,167 +225,6 @@ func (*RegisterResponse) Descriptor() ([]byte, []int) {
 	return file_purser_auth_v1_account_service_proto_rawDescGZIP(), []int{2}
 }
 
-type VerifyEmailRequest struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The mailed code.
-	Code          string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *VerifyEmailRequest) Reset() {
-	*x = VerifyEmailRequest{}
-	mi := &file_purser_auth_v1_account_service_proto_msgTypes[3]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *VerifyEmailRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*VerifyEmailRequest) ProtoMessage() {}
-
-func (x *VerifyEmailRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_account_service_proto_msgTypes[3]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use VerifyEmailRequest.ProtoReflect.Descriptor instead.
-func (*VerifyEmailRequest) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_account_service_proto_rawDescGZIP(), []int{3}
-}
-
-func (x *VerifyEmailRequest) GetCode() string {
-	if x != nil {
-		return x.Code
-	}
-	return ""
-}
-
-type VerifyEmailResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *VerifyEmailResponse) Reset() {
-	*x = VerifyEmailResponse{}
-	mi := &file_purser_auth_v1_account_service_proto_msgTypes[4]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *VerifyEmailResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*VerifyEmailResponse) ProtoMessage() {}
-
-func (x *VerifyEmailResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_account_service_proto_msgTypes[4]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use VerifyEmailResponse.ProtoReflect.Descriptor instead.
-func (*VerifyEmailResponse) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_account_service_proto_rawDescGZIP(), []int{4}
-}
-
-type ResendVerificationRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Email         string                 `protobuf:"bytes,1,opt,name=email,proto3" json:"email,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ResendVerificationRequest) Reset() {
-	*x = ResendVerificationRequest{}
-	mi := &file_purser_auth_v1_account_service_proto_msgTypes[5]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ResendVerificationRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ResendVerificationRequest) ProtoMessage() {}
-
-func (x *ResendVerificationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_account_service_proto_msgTypes[5]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ResendVerificationRequest.ProtoReflect.Descriptor instead.
-func (*ResendVerificationRequest) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_account_service_proto_rawDescGZIP(), []int{5}
-}
-
-func (x *ResendVerificationRequest) GetEmail() string {
-	if x != nil {
-		return x.Email
-	}
-	return ""
-}
-
-type ResendVerificationResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ResendVerificationResponse) Reset() {
-	*x = ResendVerificationResponse{}
-	mi := &file_purser_auth_v1_account_service_proto_msgTypes[6]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ResendVerificationResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ResendVerificationResponse) ProtoMessage() {}
-
-func (x *ResendVerificationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_account_service_proto_msgTypes[6]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ResendVerificationResponse.ProtoReflect.Descriptor instead.
-func (*ResendVerificationResponse) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_account_service_proto_rawDescGZIP(), []int{6}
-}
-
 type GetMeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -393,7 +233,7 @@ type GetMeRequest struct {
 
 func (x *GetMeRequest) Reset() {
 	*x = GetMeRequest{}
-	mi := &file_purser_auth_v1_account_service_proto_msgTypes[7]
+	mi := &file_purser_auth_v1_account_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -405,7 +245,7 @@ func (x *GetMeRequest) String() string {
 func (*GetMeRequest) ProtoMessage() {}
 
 func (x *GetMeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_account_service_proto_msgTypes[7]
+	mi := &file_purser_auth_v1_account_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -418,7 +258,7 @@ func (x *GetMeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMeRequest.ProtoReflect.Descriptor instead.
 func (*GetMeRequest) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_account_service_proto_rawDescGZIP(), []int{7}
+	return file_purser_auth_v1_account_service_proto_rawDescGZIP(), []int{3}
 }
 
 type GetMeResponse struct {
@@ -430,7 +270,7 @@ type GetMeResponse struct {
 
 func (x *GetMeResponse) Reset() {
 	*x = GetMeResponse{}
-	mi := &file_purser_auth_v1_account_service_proto_msgTypes[8]
+	mi := &file_purser_auth_v1_account_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -442,7 +282,7 @@ func (x *GetMeResponse) String() string {
 func (*GetMeResponse) ProtoMessage() {}
 
 func (x *GetMeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_account_service_proto_msgTypes[8]
+	mi := &file_purser_auth_v1_account_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -455,7 +295,7 @@ func (x *GetMeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMeResponse.ProtoReflect.Descriptor instead.
 func (*GetMeResponse) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_account_service_proto_rawDescGZIP(), []int{8}
+	return file_purser_auth_v1_account_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *GetMeResponse) GetUser() *User {
@@ -473,7 +313,7 @@ type DeleteMeRequest struct {
 
 func (x *DeleteMeRequest) Reset() {
 	*x = DeleteMeRequest{}
-	mi := &file_purser_auth_v1_account_service_proto_msgTypes[9]
+	mi := &file_purser_auth_v1_account_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -485,7 +325,7 @@ func (x *DeleteMeRequest) String() string {
 func (*DeleteMeRequest) ProtoMessage() {}
 
 func (x *DeleteMeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_account_service_proto_msgTypes[9]
+	mi := &file_purser_auth_v1_account_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -498,7 +338,7 @@ func (x *DeleteMeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteMeRequest.ProtoReflect.Descriptor instead.
 func (*DeleteMeRequest) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_account_service_proto_rawDescGZIP(), []int{9}
+	return file_purser_auth_v1_account_service_proto_rawDescGZIP(), []int{5}
 }
 
 type DeleteMeResponse struct {
@@ -509,7 +349,7 @@ type DeleteMeResponse struct {
 
 func (x *DeleteMeResponse) Reset() {
 	*x = DeleteMeResponse{}
-	mi := &file_purser_auth_v1_account_service_proto_msgTypes[10]
+	mi := &file_purser_auth_v1_account_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -521,7 +361,7 @@ func (x *DeleteMeResponse) String() string {
 func (*DeleteMeResponse) ProtoMessage() {}
 
 func (x *DeleteMeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_account_service_proto_msgTypes[10]
+	mi := &file_purser_auth_v1_account_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -534,14 +374,14 @@ func (x *DeleteMeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteMeResponse.ProtoReflect.Descriptor instead.
 func (*DeleteMeResponse) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_account_service_proto_rawDescGZIP(), []int{10}
+	return file_purser_auth_v1_account_service_proto_rawDescGZIP(), []int{6}
 }
 
 var File_purser_auth_v1_account_service_proto protoreflect.FileDescriptor
 
 const file_purser_auth_v1_account_service_proto_rawDesc = "" +
 	"\n" +
-	"$purser/auth/v1/account_service.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a%purser/auth/v1/account_password.proto\x1a$purser/auth/v1/account_profile.proto\"\xfc\x01\n" +
+	"$purser/auth/v1/account_service.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a\"purser/auth/v1/account_email.proto\x1a%purser/auth/v1/account_password.proto\x1a$purser/auth/v1/account_profile.proto\"\xfc\x01\n" +
 	"\x04User\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05email\x18\x02 \x01(\tR\x05email\x12!\n" +
@@ -550,25 +390,19 @@ const file_purser_auth_v1_account_service_proto_rawDesc = "" +
 	"\vcreate_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12%\n" +
 	"\x0eemail_verified\x18\x06 \x01(\bR\remailVerified\x121\n" +
-	"\aprofile\x18\a \x01(\v2\x17.purser.auth.v1.ProfileR\aprofile\"\x8a\x01\n" +
+	"\aprofile\x18\a \x01(\v2\x17.purser.auth.v1.ProfileR\aprofile\"\x88\x01\n" +
 	"\x0fRegisterRequest\x12 \n" +
 	"\x05email\x18\x01 \x01(\tB\n" +
-	"\xbaH\ar\x05\x18\xfe\x01`\x01R\x05email\x12)\n" +
-	"\bpassword\x18\x02 \x01(\tB\r\xbaH\ar\x05\x10\b\x18\x80\x01\x80\x01\x01R\bpassword\x12*\n" +
+	"\xbaH\ar\x05\x18\xfe\x01`\x01R\x05email\x12'\n" +
+	"\bpassword\x18\x02 \x01(\tB\v\xbaH\x05r\x03\x18\x80\x04\x80\x01\x01R\bpassword\x12*\n" +
 	"\fdisplay_name\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18PR\vdisplayName\"\x12\n" +
-	"\x10RegisterResponse\"7\n" +
-	"\x12VerifyEmailRequest\x12!\n" +
-	"\x04code\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01\x18\x80\x01\x80\x01\x01R\x04code\"\x15\n" +
-	"\x13VerifyEmailResponse\"=\n" +
-	"\x19ResendVerificationRequest\x12 \n" +
-	"\x05email\x18\x01 \x01(\tB\n" +
-	"\xbaH\ar\x05\x18\xfe\x01`\x01R\x05email\"\x1c\n" +
-	"\x1aResendVerificationResponse\"\x0e\n" +
+	"\x10RegisterResponse\"\x0e\n" +
 	"\fGetMeRequest\"9\n" +
 	"\rGetMeResponse\x12(\n" +
 	"\x04user\x18\x01 \x01(\v2\x14.purser.auth.v1.UserR\x04user\"\x11\n" +
 	"\x0fDeleteMeRequest\"\x12\n" +
-	"\x10DeleteMeResponse2\xa7\b\n" +
+	"\x10DeleteMeResponse2\x91\n" +
+	"\n" +
 	"\x0eAccountService\x12X\n" +
 	"\bRegister\x12\x1f.purser.auth.v1.RegisterRequest\x1a .purser.auth.v1.RegisterResponse\"\t\x8a\xe7\x18\x02\b\x01\x90\x02\x02\x12^\n" +
 	"\vVerifyEmail\x12\".purser.auth.v1.VerifyEmailRequest\x1a#.purser.auth.v1.VerifyEmailResponse\"\x06\x8a\xe7\x18\x02\b\x01\x12s\n" +
@@ -578,7 +412,9 @@ const file_purser_auth_v1_account_service_proto_rawDesc = "" +
 	"\x15CompletePasswordReset\x12,.purser.auth.v1.CompletePasswordResetRequest\x1a-.purser.auth.v1.CompletePasswordResetResponse\"\x06\x8a\xe7\x18\x02\b\x01\x12O\n" +
 	"\x05GetMe\x12\x1c.purser.auth.v1.GetMeRequest\x1a\x1d.purser.auth.v1.GetMeResponse\"\t\x8a\xe7\x18\x02\x10\x01\x90\x02\x01\x12g\n" +
 	"\rUpdateProfile\x12$.purser.auth.v1.UpdateProfileRequest\x1a%.purser.auth.v1.UpdateProfileResponse\"\t\x8a\xe7\x18\x02\x10\x01\x90\x02\x02\x12g\n" +
-	"\x0eChangePassword\x12%.purser.auth.v1.ChangePasswordRequest\x1a&.purser.auth.v1.ChangePasswordResponse\"\x06\x8a\xe7\x18\x02\x10\x01\x12U\n" +
+	"\x0eChangePassword\x12%.purser.auth.v1.ChangePasswordRequest\x1a&.purser.auth.v1.ChangePasswordResponse\"\x06\x8a\xe7\x18\x02\x10\x01\x12s\n" +
+	"\x12RequestEmailChange\x12).purser.auth.v1.RequestEmailChangeRequest\x1a*.purser.auth.v1.RequestEmailChangeResponse\"\x06\x8a\xe7\x18\x02\x10\x01\x12s\n" +
+	"\x12ConfirmEmailChange\x12).purser.auth.v1.ConfirmEmailChangeRequest\x1a*.purser.auth.v1.ConfirmEmailChangeResponse\"\x06\x8a\xe7\x18\x02\x10\x01\x12U\n" +
 	"\bDeleteMe\x12\x1f.purser.auth.v1.DeleteMeRequest\x1a .purser.auth.v1.DeleteMeResponse\"\x06\x8a\xe7\x18\x02\x10\x01B<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
 
 var (
@@ -593,58 +429,66 @@ func file_purser_auth_v1_account_service_proto_rawDescGZIP() []byte {
 	return file_purser_auth_v1_account_service_proto_rawDescData
 }
 
-var file_purser_auth_v1_account_service_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_purser_auth_v1_account_service_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_purser_auth_v1_account_service_proto_goTypes = []any{
 	(*User)(nil),                          // 0: purser.auth.v1.User
 	(*RegisterRequest)(nil),               // 1: purser.auth.v1.RegisterRequest
 	(*RegisterResponse)(nil),              // 2: purser.auth.v1.RegisterResponse
-	(*VerifyEmailRequest)(nil),            // 3: purser.auth.v1.VerifyEmailRequest
-	(*VerifyEmailResponse)(nil),           // 4: purser.auth.v1.VerifyEmailResponse
-	(*ResendVerificationRequest)(nil),     // 5: purser.auth.v1.ResendVerificationRequest
-	(*ResendVerificationResponse)(nil),    // 6: purser.auth.v1.ResendVerificationResponse
-	(*GetMeRequest)(nil),                  // 7: purser.auth.v1.GetMeRequest
-	(*GetMeResponse)(nil),                 // 8: purser.auth.v1.GetMeResponse
-	(*DeleteMeRequest)(nil),               // 9: purser.auth.v1.DeleteMeRequest
-	(*DeleteMeResponse)(nil),              // 10: purser.auth.v1.DeleteMeResponse
-	(*timestamppb.Timestamp)(nil),         // 11: google.protobuf.Timestamp
-	(*Profile)(nil),                       // 12: purser.auth.v1.Profile
-	(*RequestPasswordResetRequest)(nil),   // 13: purser.auth.v1.RequestPasswordResetRequest
-	(*CheckPasswordResetRequest)(nil),     // 14: purser.auth.v1.CheckPasswordResetRequest
-	(*CompletePasswordResetRequest)(nil),  // 15: purser.auth.v1.CompletePasswordResetRequest
-	(*UpdateProfileRequest)(nil),          // 16: purser.auth.v1.UpdateProfileRequest
-	(*ChangePasswordRequest)(nil),         // 17: purser.auth.v1.ChangePasswordRequest
-	(*RequestPasswordResetResponse)(nil),  // 18: purser.auth.v1.RequestPasswordResetResponse
-	(*CheckPasswordResetResponse)(nil),    // 19: purser.auth.v1.CheckPasswordResetResponse
-	(*CompletePasswordResetResponse)(nil), // 20: purser.auth.v1.CompletePasswordResetResponse
-	(*UpdateProfileResponse)(nil),         // 21: purser.auth.v1.UpdateProfileResponse
-	(*ChangePasswordResponse)(nil),        // 22: purser.auth.v1.ChangePasswordResponse
+	(*GetMeRequest)(nil),                  // 3: purser.auth.v1.GetMeRequest
+	(*GetMeResponse)(nil),                 // 4: purser.auth.v1.GetMeResponse
+	(*DeleteMeRequest)(nil),               // 5: purser.auth.v1.DeleteMeRequest
+	(*DeleteMeResponse)(nil),              // 6: purser.auth.v1.DeleteMeResponse
+	(*timestamppb.Timestamp)(nil),         // 7: google.protobuf.Timestamp
+	(*Profile)(nil),                       // 8: purser.auth.v1.Profile
+	(*VerifyEmailRequest)(nil),            // 9: purser.auth.v1.VerifyEmailRequest
+	(*ResendVerificationRequest)(nil),     // 10: purser.auth.v1.ResendVerificationRequest
+	(*RequestPasswordResetRequest)(nil),   // 11: purser.auth.v1.RequestPasswordResetRequest
+	(*CheckPasswordResetRequest)(nil),     // 12: purser.auth.v1.CheckPasswordResetRequest
+	(*CompletePasswordResetRequest)(nil),  // 13: purser.auth.v1.CompletePasswordResetRequest
+	(*UpdateProfileRequest)(nil),          // 14: purser.auth.v1.UpdateProfileRequest
+	(*ChangePasswordRequest)(nil),         // 15: purser.auth.v1.ChangePasswordRequest
+	(*RequestEmailChangeRequest)(nil),     // 16: purser.auth.v1.RequestEmailChangeRequest
+	(*ConfirmEmailChangeRequest)(nil),     // 17: purser.auth.v1.ConfirmEmailChangeRequest
+	(*VerifyEmailResponse)(nil),           // 18: purser.auth.v1.VerifyEmailResponse
+	(*ResendVerificationResponse)(nil),    // 19: purser.auth.v1.ResendVerificationResponse
+	(*RequestPasswordResetResponse)(nil),  // 20: purser.auth.v1.RequestPasswordResetResponse
+	(*CheckPasswordResetResponse)(nil),    // 21: purser.auth.v1.CheckPasswordResetResponse
+	(*CompletePasswordResetResponse)(nil), // 22: purser.auth.v1.CompletePasswordResetResponse
+	(*UpdateProfileResponse)(nil),         // 23: purser.auth.v1.UpdateProfileResponse
+	(*ChangePasswordResponse)(nil),        // 24: purser.auth.v1.ChangePasswordResponse
+	(*RequestEmailChangeResponse)(nil),    // 25: purser.auth.v1.RequestEmailChangeResponse
+	(*ConfirmEmailChangeResponse)(nil),    // 26: purser.auth.v1.ConfirmEmailChangeResponse
 }
 var file_purser_auth_v1_account_service_proto_depIdxs = []int32{
-	11, // 0: purser.auth.v1.User.create_time:type_name -> google.protobuf.Timestamp
-	12, // 1: purser.auth.v1.User.profile:type_name -> purser.auth.v1.Profile
+	7,  // 0: purser.auth.v1.User.create_time:type_name -> google.protobuf.Timestamp
+	8,  // 1: purser.auth.v1.User.profile:type_name -> purser.auth.v1.Profile
 	0,  // 2: purser.auth.v1.GetMeResponse.user:type_name -> purser.auth.v1.User
 	1,  // 3: purser.auth.v1.AccountService.Register:input_type -> purser.auth.v1.RegisterRequest
-	3,  // 4: purser.auth.v1.AccountService.VerifyEmail:input_type -> purser.auth.v1.VerifyEmailRequest
-	5,  // 5: purser.auth.v1.AccountService.ResendVerification:input_type -> purser.auth.v1.ResendVerificationRequest
-	13, // 6: purser.auth.v1.AccountService.RequestPasswordReset:input_type -> purser.auth.v1.RequestPasswordResetRequest
-	14, // 7: purser.auth.v1.AccountService.CheckPasswordReset:input_type -> purser.auth.v1.CheckPasswordResetRequest
-	15, // 8: purser.auth.v1.AccountService.CompletePasswordReset:input_type -> purser.auth.v1.CompletePasswordResetRequest
-	7,  // 9: purser.auth.v1.AccountService.GetMe:input_type -> purser.auth.v1.GetMeRequest
-	16, // 10: purser.auth.v1.AccountService.UpdateProfile:input_type -> purser.auth.v1.UpdateProfileRequest
-	17, // 11: purser.auth.v1.AccountService.ChangePassword:input_type -> purser.auth.v1.ChangePasswordRequest
-	9,  // 12: purser.auth.v1.AccountService.DeleteMe:input_type -> purser.auth.v1.DeleteMeRequest
-	2,  // 13: purser.auth.v1.AccountService.Register:output_type -> purser.auth.v1.RegisterResponse
-	4,  // 14: purser.auth.v1.AccountService.VerifyEmail:output_type -> purser.auth.v1.VerifyEmailResponse
-	6,  // 15: purser.auth.v1.AccountService.ResendVerification:output_type -> purser.auth.v1.ResendVerificationResponse
-	18, // 16: purser.auth.v1.AccountService.RequestPasswordReset:output_type -> purser.auth.v1.RequestPasswordResetResponse
-	19, // 17: purser.auth.v1.AccountService.CheckPasswordReset:output_type -> purser.auth.v1.CheckPasswordResetResponse
-	20, // 18: purser.auth.v1.AccountService.CompletePasswordReset:output_type -> purser.auth.v1.CompletePasswordResetResponse
-	8,  // 19: purser.auth.v1.AccountService.GetMe:output_type -> purser.auth.v1.GetMeResponse
-	21, // 20: purser.auth.v1.AccountService.UpdateProfile:output_type -> purser.auth.v1.UpdateProfileResponse
-	22, // 21: purser.auth.v1.AccountService.ChangePassword:output_type -> purser.auth.v1.ChangePasswordResponse
-	10, // 22: purser.auth.v1.AccountService.DeleteMe:output_type -> purser.auth.v1.DeleteMeResponse
-	13, // [13:23] is the sub-list for method output_type
-	3,  // [3:13] is the sub-list for method input_type
+	9,  // 4: purser.auth.v1.AccountService.VerifyEmail:input_type -> purser.auth.v1.VerifyEmailRequest
+	10, // 5: purser.auth.v1.AccountService.ResendVerification:input_type -> purser.auth.v1.ResendVerificationRequest
+	11, // 6: purser.auth.v1.AccountService.RequestPasswordReset:input_type -> purser.auth.v1.RequestPasswordResetRequest
+	12, // 7: purser.auth.v1.AccountService.CheckPasswordReset:input_type -> purser.auth.v1.CheckPasswordResetRequest
+	13, // 8: purser.auth.v1.AccountService.CompletePasswordReset:input_type -> purser.auth.v1.CompletePasswordResetRequest
+	3,  // 9: purser.auth.v1.AccountService.GetMe:input_type -> purser.auth.v1.GetMeRequest
+	14, // 10: purser.auth.v1.AccountService.UpdateProfile:input_type -> purser.auth.v1.UpdateProfileRequest
+	15, // 11: purser.auth.v1.AccountService.ChangePassword:input_type -> purser.auth.v1.ChangePasswordRequest
+	16, // 12: purser.auth.v1.AccountService.RequestEmailChange:input_type -> purser.auth.v1.RequestEmailChangeRequest
+	17, // 13: purser.auth.v1.AccountService.ConfirmEmailChange:input_type -> purser.auth.v1.ConfirmEmailChangeRequest
+	5,  // 14: purser.auth.v1.AccountService.DeleteMe:input_type -> purser.auth.v1.DeleteMeRequest
+	2,  // 15: purser.auth.v1.AccountService.Register:output_type -> purser.auth.v1.RegisterResponse
+	18, // 16: purser.auth.v1.AccountService.VerifyEmail:output_type -> purser.auth.v1.VerifyEmailResponse
+	19, // 17: purser.auth.v1.AccountService.ResendVerification:output_type -> purser.auth.v1.ResendVerificationResponse
+	20, // 18: purser.auth.v1.AccountService.RequestPasswordReset:output_type -> purser.auth.v1.RequestPasswordResetResponse
+	21, // 19: purser.auth.v1.AccountService.CheckPasswordReset:output_type -> purser.auth.v1.CheckPasswordResetResponse
+	22, // 20: purser.auth.v1.AccountService.CompletePasswordReset:output_type -> purser.auth.v1.CompletePasswordResetResponse
+	4,  // 21: purser.auth.v1.AccountService.GetMe:output_type -> purser.auth.v1.GetMeResponse
+	23, // 22: purser.auth.v1.AccountService.UpdateProfile:output_type -> purser.auth.v1.UpdateProfileResponse
+	24, // 23: purser.auth.v1.AccountService.ChangePassword:output_type -> purser.auth.v1.ChangePasswordResponse
+	25, // 24: purser.auth.v1.AccountService.RequestEmailChange:output_type -> purser.auth.v1.RequestEmailChangeResponse
+	26, // 25: purser.auth.v1.AccountService.ConfirmEmailChange:output_type -> purser.auth.v1.ConfirmEmailChangeResponse
+	6,  // 26: purser.auth.v1.AccountService.DeleteMe:output_type -> purser.auth.v1.DeleteMeResponse
+	15, // [15:27] is the sub-list for method output_type
+	3,  // [3:15] is the sub-list for method input_type
 	3,  // [3:3] is the sub-list for extension type_name
 	3,  // [3:3] is the sub-list for extension extendee
 	0,  // [0:3] is the sub-list for field type_name
@@ -655,6 +499,7 @@ func file_purser_auth_v1_account_service_proto_init() {
 	if File_purser_auth_v1_account_service_proto != nil {
 		return
 	}
+	file_purser_auth_v1_account_email_proto_init()
 	file_purser_auth_v1_account_password_proto_init()
 	file_purser_auth_v1_account_profile_proto_init()
 	type x struct{}
@@ -663,7 +508,7 @@ func file_purser_auth_v1_account_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_auth_v1_account_service_proto_rawDesc), len(file_purser_auth_v1_account_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -28,6 +28,8 @@ const (
 	AccountService_GetMe_FullMethodName                 = "/purser.auth.v1.AccountService/GetMe"
 	AccountService_UpdateProfile_FullMethodName         = "/purser.auth.v1.AccountService/UpdateProfile"
 	AccountService_ChangePassword_FullMethodName        = "/purser.auth.v1.AccountService/ChangePassword"
+	AccountService_RequestEmailChange_FullMethodName    = "/purser.auth.v1.AccountService/RequestEmailChange"
+	AccountService_ConfirmEmailChange_FullMethodName    = "/purser.auth.v1.AccountService/ConfirmEmailChange"
 	AccountService_DeleteMe_FullMethodName              = "/purser.auth.v1.AccountService/DeleteMe"
 )
 
@@ -54,10 +56,16 @@ type AccountServiceClient interface {
 	Register(ctx context.Context, in *RegisterRequest, opts ...grpc.CallOption) (*RegisterResponse, error)
 	// VerifyEmail proves with a mailed code that the account's e-mail address is its
 	// owner's. A code can be used once, within 24 hours, unless a newer one has been
-	// mailed.
+	// mailed. A page that is opened from the mail asks for the password: with it,
+	// nothing else changes. Without it, everything that was set up before the proof is
+	// removed (see RemovedSetup), and the owner is mailed what and how to set a
+	// password.
 	//
 	// FAILED_PRECONDITION (CODE_INVALID) for a code that is unknown, used, expired or
-	// of another purpose. RESOURCE_EXHAUSTED as in Register.
+	// of another purpose. PERMISSION_DENIED (PASSWORD_WRONG) for a wrong password, or
+	// one for an account that has none; the code is not used up. ABORTED
+	// (PASSWORD_CHANGED) when the password was changed concurrently. RESOURCE_EXHAUSTED
+	// as in Register, also for too many wrong passwords, which count as in Login.
 	VerifyEmail(ctx context.Context, in *VerifyEmailRequest, opts ...grpc.CallOption) (*VerifyEmailResponse, error)
 	// ResendVerification mails a new code for VerifyEmail, if the e-mail address has
 	// an account and is not verified. Otherwise the response and the time it takes are
@@ -77,9 +85,8 @@ type AccountServiceClient interface {
 	CheckPasswordReset(ctx context.Context, in *CheckPasswordResetRequest, opts ...grpc.CallOption) (*CheckPasswordResetResponse, error)
 	// CompletePasswordReset sets a new password with a mailed code, which can be used
 	// once, within 30 minutes, unless a newer one has been mailed. It ends every
-	// session and verifies the e-mail address. Since somebody else may have created the
-	// account, it also removes the API keys and identities that were added before the
-	// address was verified, and the second factor if it was not verified until now.
+	// session. If the e-mail address was not verified until now, it verifies it and
+	// removes what VerifyEmail without a password removes.
 	//
 	// INVALID_ARGUMENT as in Register; the code is not used up. FAILED_PRECONDITION
 	// and RESOURCE_EXHAUSTED as in VerifyEmail.
@@ -104,6 +111,27 @@ type AccountServiceClient interface {
 	// RESOURCE_EXHAUSTED: TOO_MANY_ATTEMPTS after too many wrong passwords,
 	// PASSWORD_HASHING_BUSY.
 	ChangePassword(ctx context.Context, in *ChangePasswordRequest, opts ...grpc.CallOption) (*ChangePasswordResponse, error)
+	// RequestEmailChange mails a code for ConfirmEmailChange to a new address, and a
+	// notice to the present one if that is verified. An account without an address, of
+	// a wallet or a provider, gets one the same way. A new address that has an account
+	// gets a notice instead of a code; the response and the time it takes are the same.
+	// By default an account can have 5 of these mails an hour, and so can a mailbox; the
+	// response doesn't say that a mail was not sent.
+	//
+	// INVALID_ARGUMENT for the present address. PERMISSION_DENIED
+	// (REAUTHENTICATION_REQUIRED) unless the caller signed in within 10 minutes.
+	// RESOURCE_EXHAUSTED as in Register, also for too many requests for an e-mail
+	// address.
+	RequestEmailChange(ctx context.Context, in *RequestEmailChangeRequest, opts ...grpc.CallOption) (*RequestEmailChangeResponse, error)
+	// ConfirmEmailChange makes the address that the code was mailed to the verified
+	// address of the caller's account. The code can be used once, within 30 minutes, and
+	// only by the account that asked for it. The other sessions and unused mailed codes
+	// end; both addresses are notified.
+	//
+	// FAILED_PRECONDITION (CODE_INVALID) also for a code of another account.
+	// ALREADY_EXISTS (EMAIL_TAKEN) when another account has got the address meanwhile;
+	// nothing is changed. RESOURCE_EXHAUSTED as in VerifyEmail.
+	ConfirmEmailChange(ctx context.Context, in *ConfirmEmailChangeRequest, opts ...grpc.CallOption) (*ConfirmEmailChangeResponse, error)
 	// DeleteMe deletes the caller's account and its personal data for good. Audit
 	// events are kept with the account's id only. The account's wallets and
 	// portfolios belong to other services, which keep them under the id.
@@ -211,6 +239,26 @@ func (c *accountServiceClient) ChangePassword(ctx context.Context, in *ChangePas
 	return out, nil
 }
 
+func (c *accountServiceClient) RequestEmailChange(ctx context.Context, in *RequestEmailChangeRequest, opts ...grpc.CallOption) (*RequestEmailChangeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RequestEmailChangeResponse)
+	err := c.cc.Invoke(ctx, AccountService_RequestEmailChange_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *accountServiceClient) ConfirmEmailChange(ctx context.Context, in *ConfirmEmailChangeRequest, opts ...grpc.CallOption) (*ConfirmEmailChangeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ConfirmEmailChangeResponse)
+	err := c.cc.Invoke(ctx, AccountService_ConfirmEmailChange_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *accountServiceClient) DeleteMe(ctx context.Context, in *DeleteMeRequest, opts ...grpc.CallOption) (*DeleteMeResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DeleteMeResponse)
@@ -244,10 +292,16 @@ type AccountServiceServer interface {
 	Register(context.Context, *RegisterRequest) (*RegisterResponse, error)
 	// VerifyEmail proves with a mailed code that the account's e-mail address is its
 	// owner's. A code can be used once, within 24 hours, unless a newer one has been
-	// mailed.
+	// mailed. A page that is opened from the mail asks for the password: with it,
+	// nothing else changes. Without it, everything that was set up before the proof is
+	// removed (see RemovedSetup), and the owner is mailed what and how to set a
+	// password.
 	//
 	// FAILED_PRECONDITION (CODE_INVALID) for a code that is unknown, used, expired or
-	// of another purpose. RESOURCE_EXHAUSTED as in Register.
+	// of another purpose. PERMISSION_DENIED (PASSWORD_WRONG) for a wrong password, or
+	// one for an account that has none; the code is not used up. ABORTED
+	// (PASSWORD_CHANGED) when the password was changed concurrently. RESOURCE_EXHAUSTED
+	// as in Register, also for too many wrong passwords, which count as in Login.
 	VerifyEmail(context.Context, *VerifyEmailRequest) (*VerifyEmailResponse, error)
 	// ResendVerification mails a new code for VerifyEmail, if the e-mail address has
 	// an account and is not verified. Otherwise the response and the time it takes are
@@ -267,9 +321,8 @@ type AccountServiceServer interface {
 	CheckPasswordReset(context.Context, *CheckPasswordResetRequest) (*CheckPasswordResetResponse, error)
 	// CompletePasswordReset sets a new password with a mailed code, which can be used
 	// once, within 30 minutes, unless a newer one has been mailed. It ends every
-	// session and verifies the e-mail address. Since somebody else may have created the
-	// account, it also removes the API keys and identities that were added before the
-	// address was verified, and the second factor if it was not verified until now.
+	// session. If the e-mail address was not verified until now, it verifies it and
+	// removes what VerifyEmail without a password removes.
 	//
 	// INVALID_ARGUMENT as in Register; the code is not used up. FAILED_PRECONDITION
 	// and RESOURCE_EXHAUSTED as in VerifyEmail.
@@ -294,6 +347,27 @@ type AccountServiceServer interface {
 	// RESOURCE_EXHAUSTED: TOO_MANY_ATTEMPTS after too many wrong passwords,
 	// PASSWORD_HASHING_BUSY.
 	ChangePassword(context.Context, *ChangePasswordRequest) (*ChangePasswordResponse, error)
+	// RequestEmailChange mails a code for ConfirmEmailChange to a new address, and a
+	// notice to the present one if that is verified. An account without an address, of
+	// a wallet or a provider, gets one the same way. A new address that has an account
+	// gets a notice instead of a code; the response and the time it takes are the same.
+	// By default an account can have 5 of these mails an hour, and so can a mailbox; the
+	// response doesn't say that a mail was not sent.
+	//
+	// INVALID_ARGUMENT for the present address. PERMISSION_DENIED
+	// (REAUTHENTICATION_REQUIRED) unless the caller signed in within 10 minutes.
+	// RESOURCE_EXHAUSTED as in Register, also for too many requests for an e-mail
+	// address.
+	RequestEmailChange(context.Context, *RequestEmailChangeRequest) (*RequestEmailChangeResponse, error)
+	// ConfirmEmailChange makes the address that the code was mailed to the verified
+	// address of the caller's account. The code can be used once, within 30 minutes, and
+	// only by the account that asked for it. The other sessions and unused mailed codes
+	// end; both addresses are notified.
+	//
+	// FAILED_PRECONDITION (CODE_INVALID) also for a code of another account.
+	// ALREADY_EXISTS (EMAIL_TAKEN) when another account has got the address meanwhile;
+	// nothing is changed. RESOURCE_EXHAUSTED as in VerifyEmail.
+	ConfirmEmailChange(context.Context, *ConfirmEmailChangeRequest) (*ConfirmEmailChangeResponse, error)
 	// DeleteMe deletes the caller's account and its personal data for good. Audit
 	// events are kept with the account's id only. The account's wallets and
 	// portfolios belong to other services, which keep them under the id.
@@ -337,6 +411,12 @@ func (UnimplementedAccountServiceServer) UpdateProfile(context.Context, *UpdateP
 }
 func (UnimplementedAccountServiceServer) ChangePassword(context.Context, *ChangePasswordRequest) (*ChangePasswordResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ChangePassword not implemented")
+}
+func (UnimplementedAccountServiceServer) RequestEmailChange(context.Context, *RequestEmailChangeRequest) (*RequestEmailChangeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RequestEmailChange not implemented")
+}
+func (UnimplementedAccountServiceServer) ConfirmEmailChange(context.Context, *ConfirmEmailChangeRequest) (*ConfirmEmailChangeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ConfirmEmailChange not implemented")
 }
 func (UnimplementedAccountServiceServer) DeleteMe(context.Context, *DeleteMeRequest) (*DeleteMeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteMe not implemented")
@@ -524,6 +604,42 @@ func _AccountService_ChangePassword_Handler(srv interface{}, ctx context.Context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AccountService_RequestEmailChange_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RequestEmailChangeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccountServiceServer).RequestEmailChange(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccountService_RequestEmailChange_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccountServiceServer).RequestEmailChange(ctx, req.(*RequestEmailChangeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AccountService_ConfirmEmailChange_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ConfirmEmailChangeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccountServiceServer).ConfirmEmailChange(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccountService_ConfirmEmailChange_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccountServiceServer).ConfirmEmailChange(ctx, req.(*ConfirmEmailChangeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AccountService_DeleteMe_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(DeleteMeRequest)
 	if err := dec(in); err != nil {
@@ -584,6 +700,14 @@ var AccountService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ChangePassword",
 			Handler:    _AccountService_ChangePassword_Handler,
+		},
+		{
+			MethodName: "RequestEmailChange",
+			Handler:    _AccountService_RequestEmailChange_Handler,
+		},
+		{
+			MethodName: "ConfirmEmailChange",
+			Handler:    _AccountService_ConfirmEmailChange_Handler,
 		},
 		{
 			MethodName: "DeleteMe",

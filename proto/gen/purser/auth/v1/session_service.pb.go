@@ -1062,7 +1062,7 @@ const file_purser_auth_v1_session_service_proto_rawDesc = "" +
 	"\fLoginRequest\x12 \n" +
 	"\x05email\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\xfe\x01R\x05email\x12)\n" +
-	"\bpassword\x18\x02 \x01(\tB\r\xbaH\ar\x05\x10\x01\x18\x80\x01\x80\x01\x01R\bpassword\x128\n" +
+	"\bpassword\x18\x02 \x01(\tB\r\xbaH\ar\x05\x10\x01\x18\x80\x04\x80\x01\x01R\bpassword\x128\n" +
 	"\x12second_factor_code\x18\x03 \x01(\tB\n" +
 	"\xbaH\x04r\x02\x18@\x80\x01\x01R\x10secondFactorCode\"?\n" +
 	"\rLoginResponse\x12.\n" +
@@ -1087,7 +1087,7 @@ const file_purser_auth_v1_session_service_proto_rawDesc = "" +
 	"session_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tsessionId\"\x17\n" +
 	"\x15RevokeSessionResponse\"z\n" +
 	"\x15ReauthenticateRequest\x12'\n" +
-	"\bpassword\x18\x01 \x01(\tB\v\xbaH\x05r\x03\x18\x80\x01\x80\x01\x01R\bpassword\x128\n" +
+	"\bpassword\x18\x01 \x01(\tB\v\xbaH\x05r\x03\x18\x80\x04\x80\x01\x01R\bpassword\x128\n" +
 	"\x12second_factor_code\x18\x02 \x01(\tB\n" +
 	"\xbaH\x04r\x02\x18@\x80\x01\x01R\x10secondFactorCode\"\x8a\x01\n" +
 	"\x16ReauthenticateResponse\x12&\n" +
