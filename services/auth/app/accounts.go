@@ -1,20 +1,28 @@
 package app
 
 import (
+	"context"
 	"time"
 
+	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/services/auth/internal/account"
 	"github.com/purserhq/purser/services/auth/internal/mail"
 	"github.com/purserhq/purser/services/auth/internal/password"
 	"github.com/purserhq/purser/services/auth/internal/store"
 )
 
-// newAccounts wires registration, profiles and passwords.
-func newAccounts(s account.Store, hasher *password.Hasher, events *store.Audit, cfg Config) (*account.Service, error) {
-	texts, err := mail.NewTexts(cfg.Mail.Links)
+// newTexts returns the texts of mails, and lets the events that are recorded in db notify with them.
+func newTexts(ctx context.Context, db *postgres.DB, mails *store.Mails, cfg mail.Config) (*mail.Texts, error) {
+	texts, err := mail.NewTexts(cfg.Links)
 	if err != nil {
 		return nil, err
 	}
+	return texts, store.NewNotices(texts, cfg.NoticesOff, cfg.PerHour, mails).Start(ctx, db)
+}
+
+// newAccounts wires registration, profiles and passwords.
+func newAccounts(s account.Store, hasher *password.Hasher, events *store.Audit, texts *mail.Texts,
+	cfg Config) (*account.Service, error) {
 	breaches, err := password.NewBreaches(cfg.BreachedAPI)
 	if err != nil {
 		return nil, err

@@ -71,6 +71,10 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	verifier := authn.NewVerifier(ring, authn.Options{Issuer: cfg.Issuer, Revoked: revocations.Revoked})
 
 	mails := store.NewMails(b.DB)
+	texts, err := newTexts(ctx, b.DB, mails, cfg.Mail)
+	if err != nil {
+		return nil, err
+	}
 	mailSender, err := newMailSender(b, mails, cfg.Mail)
 	if err != nil {
 		return nil, err
@@ -88,7 +92,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	auditEvents := store.NewAudit(b.DB)
 	secondFactors := totp.NewService(store.NewSecondFactors(b.DB), sealer, cfg.TOTPName)
 	accountStore := store.NewAccounts(b.DB, userCache, mails)
-	accounts, err := newAccounts(accountStore, hasher, auditEvents, cfg)
+	accounts, err := newAccounts(accountStore, hasher, auditEvents, texts, cfg)
 	if err != nil {
 		return nil, err
 	}

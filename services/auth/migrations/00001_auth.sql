@@ -37,8 +37,10 @@ CREATE TABLE mailed_codes (
     purpose    text        NOT NULL,
     hash       bytea       NOT NULL UNIQUE,
     expires_at timestamptz NOT NULL,
+    new_email  text, -- the address that it was mailed to, where it is to become the account's
     PRIMARY KEY (user_id, purpose),
-    CONSTRAINT mailed_codes_purpose_is_known CHECK (purpose IN ('VERIFY_EMAIL', 'RESET_PASSWORD'))
+    CONSTRAINT mailed_codes_purpose_is_known CHECK (purpose IN ('VERIFY_EMAIL', 'RESET_PASSWORD', 'CHANGE_EMAIL')),
+    CONSTRAINT mailed_codes_change_has_address CHECK ((purpose = 'CHANGE_EMAIL') = (new_email IS NOT NULL))
 );
 
 -- External identities of users: accounts at identity providers, and wallets.
@@ -234,6 +236,7 @@ CREATE TABLE mails (
     recipient  text        NOT NULL,
     subject    text        NOT NULL,
     body       text        NOT NULL,
+    mailbox    bytea, -- SHA-256 of the recipient, where that is not the account's address: counts against its limit
     queued_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
     due_at     timestamptz NOT NULL DEFAULT clock_timestamp(), -- of the next attempt; a claim moves it by the lease
     attempts   integer     NOT NULL DEFAULT 0,
@@ -245,6 +248,7 @@ CREATE TABLE mails (
 );
 CREATE INDEX mails_due ON mails (due_at) WHERE sent_at IS NULL AND dead_at IS NULL;
 CREATE INDEX mails_user ON mails (user_id, kind, queued_at);
+CREATE INDEX mails_mailbox ON mails (mailbox, queued_at) WHERE mailbox IS NOT NULL;
 CREATE INDEX mails_queued ON mails (queued_at);
 
 -- The outbox of cache invalidations: the schema of pkg/cache.

@@ -59,6 +59,9 @@ type Store interface {
 	ChangeByCode(ctx context.Context, p Purpose, h Hash, include Include, decide Decide) error
 	// CodeExpiry returns when a mailed code expires; errs.NotFound when it is unknown, used or expired.
 	CodeExpiry(ctx context.Context, p Purpose, h Hash) (time.Time, error)
+	// Owner returns the account that a mailed code is of, with its address and password hash, each empty when there is
+	// none. errs.NotFound when the code is unknown, used or expired.
+	Owner(ctx context.Context, p Purpose, h Hash) (id uuid.UUID, email, passwordHash string, err error)
 	// Password returns a user's address and password hash, each empty when there is none; errs.NotFound.
 	Password(ctx context.Context, id uuid.UUID) (email, passwordHash string, err error)
 }
@@ -142,7 +145,7 @@ func (s *Service) Register(ctx context.Context, email, password, displayName str
 			NewCode: &code.Code, Mails: []mail.Mail{State{User: u}.addressed(code.mail)},
 			Events: []audit.Event{{Type: audit.Registered, Subject: id}},
 		},
-	}, Include{RecentMails: notice.Kind}, func(owner State, _ time.Time) (Changes, error) {
+	}, Include{RecentMails: []mail.Kind{notice.Kind}}, func(owner State, _ time.Time) (Changes, error) {
 		return registrationTried(owner, notice, s.policy.MailsPerHour), nil
 	})
 }
@@ -155,7 +158,7 @@ func (s *Service) CheckRegistration(email, password, displayName string) error {
 		same = errs.Invalid("password", "must not be the e-mail address")
 	}
 	p := Profile{DisplayName: displayName}
-	return errs.AllInvalid(same, s.checkLength("password", password), p.normalize([]string{"display_name"}, ""))
+	return errs.AllInvalid(same, s.CheckPassword("password", password), p.normalize([]string{"display_name"}, ""))
 }
 
 // registrationTried decides about a registration whose address has an account: its owner is notified, within the limit

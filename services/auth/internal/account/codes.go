@@ -21,14 +21,15 @@ type Purpose string
 const (
 	VerifyEmail   Purpose = "VERIFY_EMAIL"
 	ResetPassword Purpose = "RESET_PASSWORD"
+	ChangeEmail   Purpose = "CHANGE_EMAIL"
 )
 
 // lifetime of a code from its request on.
 func (p Purpose) lifetime() time.Duration {
-	if p == ResetPassword {
-		return 30 * time.Minute
+	if p == VerifyEmail {
+		return 24 * time.Hour
 	}
-	return 24 * time.Hour
+	return 30 * time.Minute
 }
 
 // Hash is the SHA-256 of a code; the code itself is not stored. A code is random, so a fast hash is enough.
@@ -44,11 +45,16 @@ type codeRequest struct {
 	maxPerHour int // mails of this kind to one account
 }
 
-// newCodeRequest makes a code and its mail.
-func (s *Service) newCodeRequest(p Purpose) (codeRequest, error) {
+// newCode returns 256 random bits.
+func newCode() string {
 	b := make([]byte, 32)
 	_, _ = rand.Read(b) // never fails: crypto/rand ends the program instead
-	code := base64.RawURLEncoding.EncodeToString(b)
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+// newCodeRequest makes a code and its mail.
+func (s *Service) newCodeRequest(p Purpose) (codeRequest, error) {
+	code := newCode()
 	kind, event := mail.VerifyEmail, audit.VerificationRequested
 	if p == ResetPassword {
 		kind, event = mail.ResetPassword, audit.PasswordResetRequested
@@ -86,36 +92,19 @@ func (s *Service) requestCode(ctx context.Context, email string, p Purpose) erro
 	if err != nil {
 		return err
 	}
-	return s.Store.ChangeByEmail(ctx, NormalEmail(email), Include{RecentMails: r.mail.Kind}, r.decide)
+	return s.Store.ChangeByEmail(ctx, NormalEmail(email), Include{RecentMails: []mail.Kind{r.mail.Kind}}, r.decide)
 }
 
 // errCodeInvalid is the answer to a code that can't be used, whatever the reason.
 func errCodeInvalid() *errs.Error {
 	return errs.FailedPrecondition("CODE_INVALID", "the code is wrong, used, expired, replaced by a newer "+
-		"one or for another purpose; request a new one (ResendVerification, RequestPasswordReset)")
+		"one, for another purpose or another account; request a new one (ResendVerification, "+
+		"RequestPasswordReset, RequestEmailChange)")
 }
 
 // ResendVerification mails a new code to an address whose account is not verified; for any other it does nothing.
 func (s *Service) ResendVerification(ctx context.Context, email string) error {
 	return s.requestCode(ctx, email, VerifyEmail)
-}
-
-// Verify uses up a code and marks the address of its account as verified. errs.FailedPrecondition (CODE_INVALID).
-func (s *Service) Verify(ctx context.Context, code string) error {
-	err := s.Store.ChangeByCode(ctx, VerifyEmail, hashOf(code), Include{}, verify)
-	if errs.Is(err, errs.KindNotFound) {
-		return s.refused(ctx, audit.Event{Type: audit.EmailVerified}, errCodeInvalid())
-	}
-	return err
-}
-
-// verify decides what a code that proves an address changes.
-func verify(s State, now time.Time) (Changes, error) {
-	c := Changes{Events: []audit.Event{{Type: audit.EmailVerified, Subject: s.ID}}}
-	if s.VerifiedAt.IsZero() {
-		c.VerifiedAt = now
-	}
-	return c, nil
 }
 
 // RequestReset mails a code for a new password to an address whose account is not disabled; for any other it does
@@ -133,39 +122,37 @@ func (s *Service) CheckReset(ctx context.Context, code string) (time.Time, error
 	return expiresAt, err
 }
 
-// CompleteReset uses up a code, sets a new password, ends the sessions and removes what Reclaim says.
+// CompleteReset uses up a code, sets a new password and ends the sessions. It proves the address as well: see Prove.
 // errs.FailedPrecondition (CODE_INVALID).
-func (s *Service) CompleteReset(ctx context.Context, code, password string) error {
+func (s *Service) CompleteReset(ctx context.Context, code, password string) (Removed, error) {
 	if err := s.acceptable(ctx, "new_password", password); err != nil {
-		return err
+		return Removed{}, err
 	}
 	// Checked before hashing, which a made-up code is not worth.
 	if _, err := s.CheckReset(ctx, code); err != nil {
-		return s.refusedReset(ctx, err)
+		return Removed{}, s.refusedReset(ctx, err)
 	}
 	hash, err := s.Passwords.Hash(ctx, password)
 	if err != nil {
-		return err
+		return Removed{}, err
 	}
-	notice, err := s.Texts.Mail(mail.PasswordChanged, mail.Data{At: s.Now()})
-	if err != nil {
-		return err
-	}
+	var removed Removed
 	err = s.Store.ChangeByCode(ctx, ResetPassword, hashOf(code), Include{Credentials: true},
-		func(state State, now time.Time) (Changes, error) { return reset(state, now, hash, notice), nil })
+		func(state State, now time.Time) (Changes, error) {
+			c := reset(state, now, hash)
+			removed = c.Removed
+			return c, nil
+		})
 	if errs.Is(err, errs.KindNotFound) {
 		err = errCodeInvalid()
 	}
-	return s.refusedReset(ctx, err)
+	return removed, s.refusedReset(ctx, err)
 }
 
-// reset decides what a code that sets a new password changes: it proves the address as well.
-func reset(s State, now time.Time, passwordHash string, notice mail.Mail) Changes {
-	c := Reclaim(s)
-	if s.VerifiedAt.IsZero() {
-		c.VerifiedAt = now
-	}
-	c.setPassword(s, passwordHash, uuid.Nil, notice, audit.Event{Type: audit.PasswordReset, Subject: s.ID})
+// reset decides what a code that sets a new password changes.
+func reset(s State, now time.Time, passwordHash string) Changes {
+	c := Prove(s, now, false)
+	c.setPassword(passwordHash, uuid.Nil, audit.Event{Type: audit.PasswordReset, Subject: s.ID})
 	return c
 }
 

@@ -11,29 +11,40 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/services/auth/internal/audit"
 	"github.com/purserhq/purser/services/auth/internal/mail"
+	"github.com/purserhq/purser/services/auth/internal/password"
 )
 
 // MaxPassword is the maximum length of a password, in characters.
 const MaxPassword = 128
 
-// acceptable refuses a password that is too short, too long or known from a breach. errs.Invalid on field.
-func (s *Service) acceptable(ctx context.Context, field, password string) error {
-	if err := s.checkLength(field, password); err != nil {
+// acceptable refuses a password that CheckPassword refuses, or that is known from a breach. errs.Invalid on field.
+func (s *Service) acceptable(ctx context.Context, field, typed string) error {
+	if err := s.CheckPassword(field, typed); err != nil {
 		return err
 	}
-	if s.Breaches.Known(ctx, password) {
+	normal, err := password.Normalize(field, typed)
+	if err != nil {
+		return err
+	}
+	if s.Breaches.Known(ctx, normal) {
 		return errs.Invalid(field, "must not be a password that is known from a breach: attackers try those first; "+
 			"choose another one, for example four random words")
 	}
 	return nil
 }
 
-// checkLength refuses a password that is too short or too long. errs.Invalid on field.
-func (s *Service) checkLength(field, password string) error {
-	if n := utf8.RuneCountInString(password); n < s.policy.MinPassword || n > MaxPassword {
-		return errs.Invalid(field, fmt.Sprintf("must have %d to %d characters, "+
-			"got %d", s.policy.MinPassword, MaxPassword,
-			n))
+// CheckPassword refuses a password with characters that none may have, and one that is too short or too long in its
+// normal form. errs.Invalid on field.
+func (s *Service) CheckPassword(field, typed string) error {
+	normal, err := password.Normalize(field, typed)
+	if err != nil {
+		return err
+	}
+	switch n := utf8.RuneCountInString(normal); {
+	case n < s.policy.MinPassword:
+		return errs.Invalid(field, fmt.Sprintf("must be at least %d characters, has %d", s.policy.MinPassword, n))
+	case n > MaxPassword:
+		return errs.Invalid(field, fmt.Sprintf("must be at most %d characters, has %d", MaxPassword, n))
 	}
 	return nil
 }
@@ -67,37 +78,35 @@ func (s *Service) ChangePassword(ctx context.Context, c PasswordChange) error {
 	if err != nil {
 		return err
 	}
-	notice, err := s.Texts.Mail(mail.PasswordChanged, mail.Data{At: s.Now()})
-	if err != nil {
-		return err
-	}
 	return s.Store.Change(ctx, c.User, Include{}, func(state State, _ time.Time) (Changes, error) {
-		return changePassword(state, old, hash, c.Session, notice)
+		return changePassword(state, old, hash, c.Session)
 	})
 }
 
 // changePassword decides about a user's own change of a password that was checked against old.
-func changePassword(s State, old, changed string, session uuid.UUID, notice mail.Mail) (Changes, error) {
+func changePassword(s State, old, changed string, session uuid.UUID) (Changes, error) {
 	if s.PasswordHash != old {
-		return Changes{}, errs.Conflict("PASSWORD_CHANGED", "the password was changed by another call meanwhile; "+
-			"sign in with that one, or reset it")
+		return Changes{}, errPasswordChanged()
 	}
 	var c Changes
-	c.setPassword(s, changed, session, notice, audit.Event{Type: audit.PasswordChanged, Actor: s.ID, Subject: s.ID})
+	c.setPassword(changed, session, audit.Event{Type: audit.PasswordChanged, Actor: s.ID, Subject: s.ID})
 	return c, nil
 }
 
-// setPassword adds a new password and its consequences: every session but one ends, codes for a password reset become
-// invalid, and the owner is notified. If sessions already end for another reason, that reason is kept.
-func (c *Changes) setPassword(s State, hash string, except uuid.UUID, notice mail.Mail, e audit.Event) {
-	c.PasswordHash, c.EndCodes = &hash, ResetPassword
+// setPassword adds a new password and its consequences: every session but one ends, and mailed codes for a password
+// reset or another address become invalid. If sessions already end for another reason, that reason is kept.
+func (c *Changes) setPassword(hash string, except uuid.UUID, e audit.Event) {
+	c.PasswordHash, c.EndCodes = &hash, append(c.EndCodes, ResetPassword, ChangeEmail)
 	if c.EndSessions == nil {
 		c.EndSessions = &SessionEnd{Reason: "PASSWORD_CHANGED", Except: except}
 	}
-	if s.Email != "" {
-		c.Mails = append(c.Mails, s.addressed(notice))
-	}
 	c.Events = append(c.Events, e)
+}
+
+// errPasswordChanged is the answer when a password was checked against a hash that another call has replaced.
+func errPasswordChanged() error {
+	return errs.Conflict("PASSWORD_CHANGED", "the password was changed by another call meanwhile; "+
+		"sign in with that one, or reset it")
 }
 
 // mayChange checks that the caller is the owner.
@@ -151,7 +160,7 @@ func deleteAccount(s State, farewell mail.Mail) (Changes, error) {
 	}
 	// An address that was never verified may be a stranger's, whom somebody could flood by creating and deleting
 	// accounts.
-	if s.Email != "" && !s.VerifiedAt.IsZero() {
+	if s.proven() {
 		farewell.To = s.Email // without a User: a user's mails are deleted with them
 		c.Mails = []mail.Mail{farewell}
 	}

@@ -19,13 +19,28 @@ type State struct {
 	// Caller is what the caller of the change holds, everything where there is none.
 	Caller authority.Held
 
+	// NewEmail is the address that a code of ChangeEmail was mailed to, in a change by such a code.
+	NewEmail string
+
 	// The following are read only when Include says so.
 
-	// Identities are those that are linked, APIKeys those that are not revoked.
+	// Identities are those that are linked, APIKeys those that are not revoked. SecondFactor says that there is one,
+	// also before it is confirmed; Sessions counts those that have not ended.
 	Identities, APIKeys []Credential
-	// RecentMails counts the mails of one kind that were queued in the last hour.
+	SecondFactor        bool
+	Sessions            int
+	// RecentMails counts the mails of a kind that were queued in the last hour: of the kind with the most.
 	RecentMails int
+	Mailbox     Mailbox
 	Admins      Admins
+}
+
+// Mailbox is an address, which may be of any account or of none.
+type Mailbox struct {
+	Taken bool // an account has it
+	// RecentMails counts the mails that were queued for it in the last hour, whoever asked for them; see
+	// mail.Mail.PerMailbox.
+	RecentMails int
 }
 
 // Credential is something that an account can be signed in with.
@@ -36,9 +51,12 @@ type Credential struct {
 
 // Include says what is read into a State beside the account's row.
 type Include struct {
-	Roles       bool      // User.Roles
-	Credentials bool      // Identities and APIKeys
-	RecentMails mail.Kind // the mails of this kind; none when empty
+	Roles       bool // User.Roles
+	Credentials bool // Identities, APIKeys, SecondFactor and Sessions
+	RecentMails []mail.Kind
+	// Mailbox is the address that State.Mailbox is of. It takes a lock, so that concurrent changes count each other's
+	// mails.
+	Mailbox string
 	// Admins takes a lock that all changes of admins take, so that they happen one after the other.
 	Admins bool
 }
@@ -50,7 +68,9 @@ type Decide func(s State, now time.Time) (Changes, error)
 // Changes is what a decision function changes of an account. A Store writes all of it in the transaction that holds
 // the lock. Zero fields change nothing.
 type Changes struct {
-	Profile      *Profile
+	Profile *Profile
+	// Email is the account's new address; errs.AlreadyExists (EMAIL_TAKEN) when another account has it.
+	Email        string
 	VerifiedAt   time.Time
 	PasswordHash *string // the empty one removes the password
 	Roles        *[]string
@@ -59,8 +79,8 @@ type Changes struct {
 	Delete       bool       // the account, with everything personal
 
 	RemoveSecondFactor bool
-	// EndCodes ends the mailed codes of a purpose; NewCode replaces the one of its purpose.
-	EndCodes Purpose
+	// EndCodes ends the mailed codes of these purposes; NewCode replaces the one of its purpose.
+	EndCodes []Purpose
 	NewCode  *Code
 	// EndSessions ends the sessions, and RevokeTokens every access token, those of API keys included.
 	EndSessions      *SessionEnd
@@ -70,6 +90,9 @@ type Changes struct {
 
 	Mails  []mail.Mail
 	Events []audit.Event
+
+	// Removed tells whoever asked for the change what Prove removed; it is not stored.
+	Removed Removed
 }
 
 // Code is a mailed code as stored.
@@ -77,6 +100,7 @@ type Code struct {
 	Purpose  Purpose
 	Hash     Hash
 	Lifetime time.Duration
+	NewEmail string // the address that it was mailed to, of ChangeEmail only
 }
 
 // SessionEnd says why sessions end. Except is one that goes on; zero when none does.

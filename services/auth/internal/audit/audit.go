@@ -40,6 +40,17 @@ type Event struct {
 	// Object is the id of what was acted on, such as a session or a key; may be
 	// empty. It must not contain personal data, because it is never erased.
 	Object string
+	// Notice adds to the mail that tells the owner of the account of the event, if
+	// one does. It is not recorded.
+	Notice Notice
+}
+
+// Notice is what a mail about an event says beside the event.
+type Notice struct {
+	// Details are lines of the text, in words of this program only.
+	Details []string
+	// Also is another address that is told, verified like the account's.
+	Also string
 }
 
 // Recorder records events that come with no change, such as refusals.

@@ -15,12 +15,16 @@ const (
 	PasswordResetRequested Type = "account.password_reset_requested"
 	PasswordReset          Type = "account.password_reset"
 	PasswordChanged        Type = "account.password_changed"
+	EmailChangeRequested   Type = "email.change_requested"
+	EmailChanged           Type = "email.changed"
 	ProfileUpdated         Type = "account.profile_updated"
 	AccountDeleted         Type = "account.deleted"
 	Login                  Type = "session.login"
-	Logout                 Type = "session.logout"
-	SessionRevoked         Type = "session.revoked"
-	SessionsRevoked        Type = "session.all_revoked"
+	// NewDevice is the first sign-in of an account from a device.
+	NewDevice       Type = "session.new_device"
+	Logout          Type = "session.logout"
+	SessionRevoked  Type = "session.revoked"
+	SessionsRevoked Type = "session.all_revoked"
 	// RefreshRecovered is a refresh token that was used a second time within its
 	// grace period, because the response was lost; RefreshReused is one that was
 	// reused later, which ends the session.
@@ -51,8 +55,8 @@ const (
 	JobTriggered           Type = "job.triggered"
 	KeyRotated             Type = "signing_key.rotated"
 	KeyRevoked             Type = "signing_key.revoked"
-	// AccountReclaimed is an account whose owner proved to own its address;
-	// sessions and credentials that somebody else may have added were removed.
+	// AccountReclaimed is an account whose address was proven for the first time;
+	// what had been set up before, perhaps by somebody else, was removed.
 	AccountReclaimed Type = "account.reclaimed"
 	IdentityLinked   Type = "identity.linked"
 	IdentityUnlinked Type = "identity.unlinked"

@@ -140,10 +140,7 @@ func decide(c Claim, f Found, needsEmail bool, now time.Time) (Decision, error) 
 			return Decision{Step: Create}, nil
 		}
 		d.Step = Link
-		if owner.VerifiedAt.IsZero() {
-			d.Changes = account.Reclaim(*owner)
-			d.Changes.VerifiedAt = now
-		}
+		d.Changes = account.Prove(*owner, now, false)
 	}
 	if !owner.DisabledAt.IsZero() {
 		return d, authority.ErrDisabled()

@@ -5,7 +5,8 @@
 // After the commit it is sent at least once, usually within a second, or given up
 // after a configured number of attempts, with a metric and a log event; then its
 // receiver and content are erased. The receiver's address is the only text chosen
-// by a user, so that mails can't be abused to send foreign content.
+// by a user, so that mails can't be abused to send foreign content. Notices tell the
+// owner of an account what was done to it, see NoticeOf.
 //
 // Limits: an attempt with an unknown result is repeated, so a mail can arrive
 // twice, with the same Message-ID. Addresses are ASCII: an internationalised
@@ -26,17 +27,20 @@ import (
 // Kind of a mail; its text is texts/<kind>.txt.
 type Kind string
 
-// The kinds. All concern the security of an account, so none can be disabled.
+// The kinds that are not notices; none can be disabled.
 const (
-	VerifyEmail       Kind = "verify_email"
-	ResetPassword     Kind = "reset_password"
-	RegistrationTried Kind = "registration_tried"
-	PasswordChanged   Kind = "password_changed"
-	AccountDeleted    Kind = "account_deleted"
+	VerifyEmail          Kind = "verify_email"
+	ResetPassword        Kind = "reset_password"
+	RegistrationTried    Kind = "registration_tried"
+	ChangeEmail          Kind = "change_email"
+	EmailChangeTried     Kind = "email_change_tried"
+	EmailChangeRequested Kind = "email_change_requested"
+	AccountDeleted       Kind = "account_deleted"
 )
 
 func kinds() []Kind {
-	return []Kind{VerifyEmail, ResetPassword, RegistrationTried, PasswordChanged, AccountDeleted}
+	return append([]Kind{VerifyEmail, ResetPassword, RegistrationTried, ChangeEmail, EmailChangeTried,
+		EmailChangeRequested, AccountDeleted}, Notices()...)
 }
 
 // Mail is one mail.
@@ -46,6 +50,9 @@ type Mail struct {
 	// User is the owner of the account, zero when the account was deleted.
 	User              uuid.UUID
 	To, Subject, Body string
+	// PerMailbox says that it goes to an address that is not the account's, and
+	// counts against the limit of that address, whoever asked for it.
+	PerMailbox bool
 }
 
 // Data are the values that the templates insert; each kind uses some of them.
@@ -53,6 +60,14 @@ type Data struct {
 	// Token is a one-time code: 256 random bits in base64url.
 	Token string
 	At    time.Time
+	// From is the client's address that a call came from, empty when unknown.
+	From string
+	// ByAdmin says that somebody else than the owner did it.
+	ByAdmin bool
+	// Details are lines in words of this program.
+	Details []string
+	// Last says that no more mails of the kind are sent for a while.
+	Last bool
 }
 
 //go:embed texts/*.txt
@@ -69,13 +84,12 @@ type Texts struct {
 func NewTexts(links string) (*Texts, error) {
 	t := &Texts{byKind: map[Kind]*template.Template{}, links: strings.TrimRight(links, "/")}
 	for _, k := range kinds() {
-		text, err := files.ReadFile("texts/" + string(k) + ".txt")
+		parsed, err := template.New(string(k)+".txt").Option("missingkey=error").ParseFS(files,
+			"texts/"+string(k)+".txt", "texts/notice.txt")
 		if err != nil {
 			return nil, fmt.Errorf("mail text: %w", err)
 		}
-		if t.byKind[k], err = template.New(string(k)).Option("missingkey=error").Parse(string(text)); err != nil {
-			return nil, fmt.Errorf("mail text: %w", err)
-		}
+		t.byKind[k] = parsed
 	}
 	return t, nil
 }
@@ -87,7 +101,10 @@ func (t *Texts) Mail(kind Kind, d Data) (Mail, error) {
 	if err != nil {
 		return Mail{}, fmt.Errorf("new mail id: %w", err)
 	}
-	view := struct{ Token, Link, At string }{d.Token, "", d.At.UTC().Format("2 January 2006 at 15:04 UTC")}
+	view := struct {
+		Data
+		Link, At string
+	}{d, "", d.At.UTC().Format("2 January 2006 at 15:04 UTC")}
 	if t.links != "" && d.Token != "" {
 		// A fragment is not sent to servers, so the code appears in no log.
 		view.Link = t.links + "/" + strings.ReplaceAll(string(kind), "_", "-") + "#token=" + url.QueryEscape(d.Token)

@@ -7,6 +7,7 @@ import (
 	"net"
 	netmail "net/mail"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -35,6 +36,8 @@ type Config struct {
 	// PerHour is the maximal number of mails of one kind to one account in an
 	// hour.
 	PerHour int `env:"MAIL_PER_HOUR" envDefault:"5"`
+	// NoticesOff are the notices that are not mailed, by their names; see Notices.
+	NoticesOff []Kind `env:"NOTICE_MAILS_OFF"`
 }
 
 // Validate returns every invalid setting of c as one error.
@@ -66,6 +69,11 @@ func (c Config) Validate() error {
 	}
 	if c.PerHour < 1 {
 		invalid("PURSER_MAIL_PER_HOUR must be at least 1")
+	}
+	for _, k := range c.NoticesOff {
+		if !slices.Contains(Notices(), k) {
+			invalid("PURSER_NOTICE_MAILS_OFF must name notices, of %s; got %q", noticeNames(), k)
+		}
 	}
 	if c.Links != "" && !config.IsHTTPURL(c.Links) {
 		invalid("PURSER_MAIL_LINKS_URL must be an http or https URL")

@@ -4,6 +4,7 @@ package rpc
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -72,8 +73,45 @@ func (s *AccountServer) withFloor(ctx context.Context, name string, call func() 
 // VerifyEmail implements the RPC.
 func (s *AccountServer) VerifyEmail(ctx context.Context, req *authv1.VerifyEmailRequest) (*authv1.VerifyEmailResponse,
 	error) {
-	err := s.withCode(ctx, func() error { return s.accounts.Verify(ctx, req.GetCode()) })
-	return &authv1.VerifyEmailResponse{}, err
+	var removed account.Removed
+	err := s.withCode(ctx, func() (err error) {
+		removed, err = s.accounts.Verify(ctx, account.Verification{
+			Code: req.GetCode(), Password: req.GetPassword(),
+			Charge: func(email string) (func(), error) { // a guess counts like one of Login
+				return s.attempts.Take(ctx, clientAddress(ctx), "login:"+email)
+			},
+		})
+		return err
+	})
+	return &authv1.VerifyEmailResponse{Removed: removedToProto(removed)}, err
+}
+
+// RequestEmailChange implements the RPC.
+func (s *AccountServer) RequestEmailChange(ctx context.Context,
+	req *authv1.RequestEmailChangeRequest) (*authv1.RequestEmailChangeResponse, error) {
+	caller, err := recently(ctx)
+	if err != nil {
+		return nil, err
+	}
+	err = s.withFloor(ctx, "mail:"+account.NormalEmail(req.GetNewEmail()), func() error {
+		return s.accounts.RequestEmailChange(ctx, caller.UserID, req.GetNewEmail())
+	})
+	return &authv1.RequestEmailChangeResponse{}, err
+}
+
+// ConfirmEmailChange implements the RPC.
+func (s *AccountServer) ConfirmEmailChange(ctx context.Context,
+	req *authv1.ConfirmEmailChangeRequest) (*authv1.ConfirmEmailChangeResponse, error) {
+	caller, err := person(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var email string
+	err = s.withCode(ctx, func() (err error) {
+		email, err = s.accounts.ConfirmEmailChange(ctx, caller.UserID, caller.SessionID, req.GetCode())
+		return err
+	})
+	return &authv1.ConfirmEmailChangeResponse{Email: email}, err
 }
 
 // CheckPasswordReset implements the RPC.
@@ -90,8 +128,12 @@ func (s *AccountServer) CheckPasswordReset(ctx context.Context,
 // CompletePasswordReset implements the RPC.
 func (s *AccountServer) CompletePasswordReset(ctx context.Context,
 	req *authv1.CompletePasswordResetRequest) (*authv1.CompletePasswordResetResponse, error) {
-	err := s.withCode(ctx, func() error { return s.accounts.CompleteReset(ctx, req.GetCode(), req.GetNewPassword()) })
-	return &authv1.CompletePasswordResetResponse{}, err
+	var removed account.Removed
+	err := s.withCode(ctx, func() (err error) {
+		removed, err = s.accounts.CompleteReset(ctx, req.GetCode(), req.GetNewPassword())
+		return err
+	})
+	return &authv1.CompletePasswordResetResponse{Removed: removedToProto(removed)}, err
 }
 
 // withCode counts a call with a mailed code, unless the code was valid.
@@ -164,6 +206,20 @@ func (s *AccountServer) DeleteMe(ctx context.Context, _ *authv1.DeleteMeRequest)
 	}
 	return &authv1.DeleteMeResponse{}, s.accounts.Delete(ctx, caller.UserID)
 }
+
+// removedToProto returns nil when nothing was removed.
+func removedToProto(r account.Removed) *authv1.RemovedSetup {
+	if r == (account.Removed{}) {
+		return nil
+	}
+	return &authv1.RemovedSetup{
+		Password: r.Password, SecondFactor: r.SecondFactor, ApiKeys: bounded(r.APIKeys),
+		Identities: bounded(r.Identities), Sessions: bounded(r.Sessions),
+	}
+}
+
+// bounded returns a count as the contracts have it.
+func bounded(n int) int32 { return int32(min(n, math.MaxInt32)) } //nolint:gosec // it fits
 
 func profileFromProto(p *authv1.Profile) account.Profile {
 	return account.Profile{

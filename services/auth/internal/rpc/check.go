@@ -20,6 +20,10 @@ func Check(accounts *account.Service, keys *apikey.Service, wallets *siwe.Servic
 		switch r := m.(type) {
 		case *authv1.RegisterRequest:
 			return accounts.CheckRegistration(r.GetEmail(), r.GetPassword(), r.GetDisplayName())
+		case *authv1.CompletePasswordResetRequest:
+			return accounts.CheckPassword("new_password", r.GetNewPassword())
+		case *authv1.ChangePasswordRequest:
+			return accounts.CheckPassword("new_password", r.GetNewPassword())
 		case *authv1.RefreshRequest:
 			if strings.Count(r.GetRefreshToken(), ".") == 2 {
 				return errs.Invalid("refresh_token", "must be the refresh_token of Tokens, got an access token, "+

@@ -10,9 +10,9 @@ import (
 
 	"github.com/purserhq/purser/pkg/cache"
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/services/auth/internal/account"
 	"github.com/purserhq/purser/services/auth/internal/audit"
-	"github.com/purserhq/purser/services/auth/internal/mail"
 	"github.com/purserhq/purser/services/auth/internal/role"
 )
 
@@ -66,7 +66,7 @@ func (s *Accounts) change(ctx context.Context,
 
 // changesUser reports whether changes are of what is cached of a user.
 func changesUser(c account.Changes) bool {
-	return c.Profile != nil || !c.VerifiedAt.IsZero() || c.Roles != nil || c.Delete
+	return c.Profile != nil || c.Email != "" || !c.VerifiedAt.IsZero() || c.Roles != nil || c.Delete
 }
 
 func (s *Accounts) stale(user uuid.UUID) []cache.Invalidation {
@@ -150,11 +150,38 @@ func complete(tx *gorm.DB, s *account.State, include account.Include) (err error
 		if err != nil {
 			return fmt.Errorf("read API keys: %w", err)
 		}
+		if err := countSetup(tx, s); err != nil {
+			return err
+		}
 	}
-	if include.RecentMails != "" {
-		s.RecentMails, err = recentMails(tx, s.ID, include.RecentMails)
+	for _, kind := range include.RecentMails {
+		n, err := recentMails(tx, s.ID, kind)
+		if err != nil {
+			return err
+		}
+		s.RecentMails = max(s.RecentMails, n)
+	}
+	if include.Mailbox != "" {
+		s.Mailbox, err = lockMailbox(tx, include.Mailbox)
 	}
 	return err
+}
+
+// countSetup reads whether there is a second factor, and counts the sessions that have not ended.
+func countSetup(tx *gorm.DB, s *account.State) error {
+	var found struct {
+		SecondFactor bool
+		Sessions     int
+	}
+	err := tx.Raw(`SELECT EXISTS (SELECT FROM second_factors WHERE user_id = @user) AS second_factor,
+			(SELECT count(*) FROM sessions WHERE user_id = @user AND revoked_at IS NULL
+				AND least(expires_at, current_expires_at) > clock_timestamp()) AS sessions`,
+		map[string]any{"user": s.ID}).Scan(&found).Error
+	if err != nil {
+		return fmt.Errorf("count what was set up: %w", err)
+	}
+	s.SecondFactor, s.Sessions = found.SecondFactor, found.Sessions
+	return nil
 }
 
 func credentials(q *gorm.DB) ([]account.Credential, error) {
@@ -170,18 +197,6 @@ func credentials(q *gorm.DB) ([]account.Credential, error) {
 		list[i] = account.Credential{ID: r.ID, AddedAt: r.CreatedAt}
 	}
 	return list, nil
-}
-
-// recentMails counts a user's mails of a kind from the last hour. The user's row has to be locked, so that concurrent
-// ones are counted.
-func recentMails(tx *gorm.DB, user uuid.UUID, kind mail.Kind) (int, error) {
-	var n int64
-	err := tx.Model(&mailRow{}).Where("user_id = ? AND kind = ? AND queued_at > clock_timestamp() - interval '1 hour'",
-		user, kind).Count(&n).Error
-	if err != nil {
-		return 0, fmt.Errorf("count mails: %w", err)
-	}
-	return int(n), nil
 }
 
 // lockAdmins reads the enabled admins, as one account sees them. The lock lasts until the end of the transaction, so
@@ -239,6 +254,9 @@ func applyToUser(tx *gorm.DB, s account.State, c account.Changes) error {
 		row.Profile = profileColumnsOf(*c.Profile)
 		fields = append(fields, "DisplayName", "FirstName", "LastName", "Bio", "PictureURL")
 	}
+	if c.Email != "" {
+		row.Email, fields = &c.Email, append(fields, "Email")
+	}
 	if !c.VerifiedAt.IsZero() {
 		row.VerifiedAt, fields = &c.VerifiedAt, append(fields, "VerifiedAt")
 	}
@@ -255,7 +273,12 @@ func applyToUser(tx *gorm.DB, s account.State, c account.Changes) error {
 		row.DisabledAt, fields = nullTime(*c.DisabledAt), append(fields, "DisabledAt")
 	}
 	if len(fields) > 0 {
-		if err := tx.Select(fields).Updates(&row).Error; err != nil {
+		err := tx.Select(fields).Updates(&row).Error
+		if c.Email != "" && postgres.IsUniqueViolation(err, "users_email_key") {
+			return errs.AlreadyExists("EMAIL_TAKEN", "another account has got this e-mail address meanwhile; sign in "+
+				"to that one")
+		}
+		if err != nil {
 			return fmt.Errorf("update user: %w", err)
 		}
 	}

@@ -45,7 +45,7 @@ func NewAPIKeys(db *postgres.DB) *APIKeys { return &APIKeys{db: db} }
 
 // Create implements apikey.Store.
 func (s *APIKeys) Create(ctx context.Context, k apikey.Key, e audit.Event, check apikey.Check) error {
-	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
+	return inTx(ctx, s.db, func(tx *gorm.DB) error {
 		held, err := lockCaller(tx, targets{user: k.UserID})
 		if err != nil {
 			return err

@@ -51,7 +51,7 @@ func (s *Audit) Record(ctx context.Context, e audit.Event) error {
 }
 
 // record inserts an event in the transaction tx, with the audit.Client of its
-// context.
+// context, and queues the notice about it; see Notices.
 func record(tx *gorm.DB, e audit.Event) error {
 	id, err := uuid.NewV7()
 	if err != nil {
@@ -76,7 +76,7 @@ func record(tx *gorm.DB, e audit.Event) error {
 	if err := tx.Create(&personal).Error; err != nil {
 		return fmt.Errorf("record client of event: %w", err)
 	}
-	return nil
+	return queueNotice(tx, e, row.At, client)
 }
 
 // orNil is nil for the zero id.

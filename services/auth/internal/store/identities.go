@@ -12,7 +12,6 @@ import (
 
 	"github.com/purserhq/purser/pkg/cache"
 	"github.com/purserhq/purser/pkg/errs"
-	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/services/auth/internal/account"
 	"github.com/purserhq/purser/services/auth/internal/audit"
 	"github.com/purserhq/purser/services/auth/internal/identity"
@@ -57,6 +56,7 @@ func (s *Identities) Resolve(ctx context.Context, c identity.Claim, u account.Us
 			return s.accounts.stale(in.User), err
 		})
 		if !errors.Is(err, errRace) {
+			s.accounts.mails.signalQueued() // a notice, perhaps
 			return in, err
 		}
 		if attempt == maxResolveAttempts {
@@ -179,7 +179,7 @@ func link(tx *gorm.DB, user uuid.UUID, c identity.Claim, now time.Time, reason s
 // Add implements identity.Store.
 func (s *Identities) Add(ctx context.Context, user uuid.UUID, c identity.Claim, now time.Time,
 	check func(linked int) error) (added identity.Identity, err error) {
-	err = postgres.InTx(ctx, s.accounts.db, func(tx *gorm.DB) error {
+	err = inTx(ctx, s.accounts.db, func(tx *gorm.DB) error {
 		if _, err := lockCaller(tx, targets{user: user}); err != nil {
 			return err
 		}

@@ -17,29 +17,42 @@ const validCode = "hash = ? AND purpose = ? AND expires_at > clock_timestamp()"
 
 // CodeExpiry implements account.Store.
 func (s *Accounts) CodeExpiry(ctx context.Context, p account.Purpose, h account.Hash) (time.Time, error) {
-	_, expiresAt, err := findCode(s.db.Gorm(ctx), p, h)
-	return expiresAt, err
+	row, err := findCode(s.db.Gorm(ctx), p, h)
+	return row.ExpiresAt, err
 }
 
-func findCode(db *gorm.DB, p account.Purpose, h account.Hash) (user uuid.UUID, expiresAt time.Time, err error) {
-	var row struct {
-		UserID    uuid.UUID
-		ExpiresAt time.Time
-	}
+type codeRow struct {
+	UserID    uuid.UUID
+	ExpiresAt time.Time
+	NewEmail  *string
+}
+
+func findCode(db *gorm.DB, p account.Purpose, h account.Hash) (row codeRow, err error) {
 	err = db.Table("mailed_codes").Where(validCode, h[:], p).Take(&row).Error
-	return row.UserID, row.ExpiresAt, missing(err, "code")
+	return row, missing(err, "code")
+}
+
+// Owner implements account.Store.
+func (s *Accounts) Owner(ctx context.Context, p account.Purpose, h account.Hash) (id uuid.UUID, email, hash string,
+	err error) {
+	row, err := findCode(s.db.Gorm(ctx), p, h)
+	if err != nil {
+		return uuid.Nil, "", "", err
+	}
+	email, hash, err = s.Password(ctx, row.UserID)
+	return row.UserID, email, hash, err
 }
 
 // ChangeByCode implements account.Store. The code's user is found first, because the lock on their row comes before
 // that on the code, which by then may have been used.
 func (s *Accounts) ChangeByCode(ctx context.Context, p account.Purpose, h account.Hash, include account.Include,
 	decide account.Decide) error {
-	user, _, err := findCode(s.db.Gorm(ctx), p, h)
+	code, err := findCode(s.db.Gorm(ctx), p, h)
 	if err != nil {
 		return err
 	}
 	return s.change(ctx, func(tx *gorm.DB) (account.State, account.Changes, error) {
-		return changeByCaller(tx, user, include, func(state account.State, now time.Time) (account.Changes, error) {
+		return changeByCaller(tx, code.UserID, include, func(state account.State, now time.Time) (account.Changes, error) {
 			used := tx.Exec("DELETE FROM mailed_codes WHERE "+validCode, h[:], p)
 			if used.Error != nil {
 				return account.Changes{}, fmt.Errorf("use up code: %w", used.Error)
@@ -47,14 +60,16 @@ func (s *Accounts) ChangeByCode(ctx context.Context, p account.Purpose, h accoun
 			if used.RowsAffected == 0 {
 				return account.Changes{}, errs.NotFound("code")
 			}
+			// The hash is the code's alone, so it still has the address that was read before.
+			state.NewEmail = orEmpty(code.NewEmail)
 			return decide(state, now)
 		})
 	})
 }
 
 func applyToCodes(tx *gorm.DB, s account.State, c account.Changes) error {
-	if c.EndCodes != "" {
-		err := tx.Exec("DELETE FROM mailed_codes WHERE user_id = ? AND purpose = ?", s.ID, c.EndCodes).Error
+	if len(c.EndCodes) > 0 {
+		err := tx.Exec("DELETE FROM mailed_codes WHERE user_id = ? AND purpose IN ?", s.ID, c.EndCodes).Error
 		if err != nil {
 			return fmt.Errorf("delete code: %w", err)
 		}
@@ -62,10 +77,11 @@ func applyToCodes(tx *gorm.DB, s account.State, c account.Changes) error {
 	if c.NewCode == nil {
 		return nil
 	}
-	err := tx.Exec(`INSERT INTO mailed_codes (user_id, purpose, hash, expires_at)
-		VALUES (?, ?, ?, clock_timestamp() + ? * interval '1 microsecond')
-		ON CONFLICT (user_id, purpose) DO UPDATE SET hash = excluded.hash, expires_at = excluded.expires_at`,
-		s.ID, c.NewCode.Purpose, c.NewCode.Hash[:], c.NewCode.Lifetime.Microseconds()).Error
+	err := tx.Exec(`INSERT INTO mailed_codes (user_id, purpose, hash, expires_at, new_email)
+		VALUES (?, ?, ?, clock_timestamp() + ? * interval '1 microsecond', nullif(?, ''))
+		ON CONFLICT (user_id, purpose) DO UPDATE
+			SET hash = excluded.hash, expires_at = excluded.expires_at, new_email = excluded.new_email`,
+		s.ID, c.NewCode.Purpose, c.NewCode.Hash[:], c.NewCode.Lifetime.Microseconds(), c.NewCode.NewEmail).Error
 	if err != nil {
 		return fmt.Errorf("store code: %w", err)
 	}

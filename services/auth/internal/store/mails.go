@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"slices"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/services/auth/internal/account"
 	"github.com/purserhq/purser/services/auth/internal/mail"
 )
 
@@ -20,6 +22,7 @@ type mailRow struct {
 	Recipient string
 	Subject   string
 	Body      string
+	Mailbox   []byte
 	Attempts  int
 }
 
@@ -50,10 +53,48 @@ func (s *Mails) signalQueued() {
 func queueMail(tx *gorm.DB, m mail.Mail) error {
 	row := mailRow{ID: m.ID, UserID: orNil(m.User), Kind: string(m.Kind), Recipient: m.To, Subject: m.Subject,
 		Body: m.Body}
+	if m.PerMailbox {
+		row.Mailbox = mailboxOf(m.To)
+	}
 	if err := tx.Create(&row).Error; err != nil {
 		return fmt.Errorf("queue mail: %w", err)
 	}
 	return nil
+}
+
+// recentMails counts a user's mails of a kind from the last hour. The user's row has to be locked, so that concurrent
+// ones are counted.
+func recentMails(tx *gorm.DB, user uuid.UUID, kind mail.Kind) (int, error) {
+	var n int64
+	err := tx.Model(&mailRow{}).Where("user_id = ? AND kind = ? AND queued_at > clock_timestamp() - interval '1 hour'",
+		user, kind).Count(&n).Error
+	if err != nil {
+		return 0, fmt.Errorf("count mails: %w", err)
+	}
+	return int(n), nil
+}
+
+// mailboxOf returns what is stored of a receiver to count the mails that a mailbox gets, also after they were sent.
+func mailboxOf(email string) []byte {
+	sum := sha256.Sum256([]byte(email))
+	return sum[:]
+}
+
+// lockMailbox reads the state of an address. The lock lasts until the end of the transaction, so that those who ask for
+// mails to one address are counted one after the other. It comes after the locks on accounts, and nothing that is
+// locked comes after it.
+func lockMailbox(tx *gorm.DB, email string) (m account.Mailbox, err error) {
+	if err := tx.Exec("SELECT pg_advisory_xact_lock(hashtextextended('purser: mailbox ' || ?, 0))",
+		email).Error; err != nil {
+		return m, fmt.Errorf("lock mailbox: %w", err)
+	}
+	err = tx.Raw(`SELECT EXISTS (SELECT FROM users WHERE email = ?) AS taken,
+			(SELECT count(*) FROM mails WHERE mailbox = ? AND queued_at > clock_timestamp() - interval '1 hour')
+				AS recent_mails`, email, mailboxOf(email)).Scan(&m).Error
+	if err != nil {
+		return m, fmt.Errorf("read mailbox: %w", err)
+	}
+	return m, nil
 }
 
 // Claim implements mail.Store.

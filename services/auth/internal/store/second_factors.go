@@ -60,7 +60,7 @@ func (s *SecondFactors) Confirmed(ctx context.Context, user uuid.UUID) (bool, er
 
 // Change implements totp.Store. It locks the user's row, because there may be no second factor yet.
 func (s *SecondFactors) Change(ctx context.Context, user uuid.UUID, change totp.Change) error {
-	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
+	return inTx(ctx, s.db, func(tx *gorm.DB) error {
 		if _, err := lockCaller(tx, targets{user: user}); err != nil {
 			return err
 		}

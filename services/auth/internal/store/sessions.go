@@ -129,7 +129,7 @@ func (s *Sessions) change(ctx context.Context, change session.Change, condition 
 // Start implements session.Store.
 func (s *Sessions) Start(ctx context.Context, user, identity uuid.UUID,
 	begin func(session.Owner) (session.Start, error)) error {
-	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
+	return inTx(ctx, s.db, func(tx *gorm.DB) error {
 		owner, err := lockOwner(tx, user, identity)
 		if err != nil {
 			return err
