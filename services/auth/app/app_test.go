@@ -247,6 +247,7 @@ func TestLoadReportsAllErrorsAtOnce(t *testing.T) {
 		"PURSER_AUTH_FLOOR=1m", "PURSER_BREACHED_API_URL=pwned.example", "PURSER_SMTP_ADDR=mail.example",
 		"PURSER_SMTP_USER=auth",
 		"PURSER_SMTP_FROM=nobody", "PURSER_SMTP_TLS=perhaps", "PURSER_SMTP_ATTEMPTS=0", "PURSER_MAIL_PER_HOUR=0",
+		"PURSER_NOTICE_MAILS_OFF=new_device,verify_email",
 		"PURSER_MAIL_LINKS_URL=app.example", "PURSER_HTTP_BASE_URL=https://auth.example/?tenant=a",
 	})
 	if err == nil {
@@ -259,7 +260,8 @@ func TestLoadReportsAllErrorsAtOnce(t *testing.T) {
 		"PURSER_GRPC_BURST",
 		"PURSER_AUTH_FLOOR", "PURSER_BREACHED_API_URL", "PURSER_SMTP_ADDR", "PURSER_SMTP_PASSWORD", "PURSER_SMTP_FROM",
 		"PURSER_SMTP_TLS",
-		"PURSER_SMTP_ATTEMPTS", "PURSER_MAIL_PER_HOUR", "PURSER_MAIL_LINKS_URL", "PURSER_HTTP_BASE_URL",
+		"PURSER_SMTP_ATTEMPTS", "PURSER_MAIL_PER_HOUR", "PURSER_MAIL_LINKS_URL",
+		`identity_unlinked, api_key_created, new_device; got "verify_email"`, "PURSER_HTTP_BASE_URL",
 	} {
 		if n := strings.Count(err.Error(), name); n == 0 {
 			t.Errorf("%s is not named in:\n%v", name, err)

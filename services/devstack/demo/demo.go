@@ -152,7 +152,9 @@ func (d *driver) verify(progress.Note) (string, error) {
 			return "", err
 		}
 	}
-	if _, err := d.Accounts.VerifyEmail(d.ctx, &authv1.VerifyEmailRequest{Code: code}); err != nil {
+	// The password says that whoever registered reads the mails, too: without it, it would be removed.
+	if _, err := d.Accounts.VerifyEmail(d.ctx,
+		&authv1.VerifyEmailRequest{Code: code, Password: d.options.Password}); err != nil {
 		return "", err
 	}
 	return "with the mailed code", nil

@@ -52,6 +52,7 @@ func placeholders() []placeholder {
 		{accounts, "PasswordReset", "SYmXYnFl…", mailedCode("Set a new password")},
 		{accounts, "ChangePassword", "$TOKEN", tokenWith("another stable of mine")},
 		{accounts, "$TOKEN", "$TOKEN", tokenWith("the third stable of mine")},
+		{accounts, "ConfirmEmailChange", "Xq7TvPb2…", movedTo("you.new@example.com")},
 
 		{admin, "ConfirmTotp", "123456", totpCode},
 		{admin, "Login", "123456", recoveryCode},
@@ -100,6 +101,14 @@ func mailedCode(subject string) func(*testing.T, *reader) string {
 			t.Fatal(err)
 		}
 		return demo.Code(m)
+	}
+}
+
+// movedTo is the code that was mailed to a new address, which is the reader's from then on.
+func movedTo(email string) func(*testing.T, *reader) string {
+	return func(t *testing.T, r *reader) string {
+		r.email = email
+		return mailedCode("Confirm your new e-mail address")(t, r)
 	}
 }
 

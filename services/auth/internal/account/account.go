@@ -154,7 +154,7 @@ func (s *Service) Register(ctx context.Context, email, password, displayName str
 // breach.
 func (s *Service) CheckRegistration(email, password, displayName string) error {
 	var same error
-	if strings.EqualFold(password, NormalEmail(email)) {
+	if password != "" && strings.EqualFold(password, NormalEmail(email)) {
 		same = errs.Invalid("password", "must not be the e-mail address")
 	}
 	p := Profile{DisplayName: displayName}

@@ -84,7 +84,7 @@ func (g guide) signUp() string {
 		"Sign up (no grpcurl? `make grpcurl` builds it; then export PATH=$PWD/bin:$PATH):\n",
 		call(account, "AccountService/Register"),
 		"CODE=$(" + g.setDir() + "bin/devstack code you@example.com)  # the mailed code, which is printed here too",
-		call(`"{\"code\":\"$CODE\"}"`, "AccountService/VerifyEmail"),
+		call(`"{\"code\":\"$CODE\",\"password\":\"correct horse battery\"}"`, "AccountService/VerifyEmail"),
 		"export TOKEN=$(" + call(account, "SessionService/Login") + ` | sed -n 's/.*"accessToken": "\(.*\)",/\1/p')`,
 		`grpcurl -plaintext -H "authorization: Bearer $TOKEN" ` + g.suite.Endpoints.Auth +
 			" purser.auth.v1.AccountService/GetMe",
