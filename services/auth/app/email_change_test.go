@@ -61,7 +61,9 @@ func TestAnAddressIsChangedByTheCodeThatTheNewOneGot(t *testing.T) {
 	if told := s.wait(t, ada, requestedSubject, 1); strings.Contains(told.Body, fresh) {
 		t.Errorf("the old address is told the new one: %q", told.Body)
 	}
-	for purpose, err := range map[string]error{"verification": s.verify(t, code), "reset": s.complete(t, code, newPassword)} {
+	for purpose, err := range map[string]error{
+		"verification": s.verify(t, code), "reset": s.complete(t, code, newPassword),
+	} {
 		if e := errs.As(err); e == nil || e.Reason != "CODE_INVALID" {
 			t.Errorf("as a code of a %s: %v", purpose, err)
 		}
@@ -80,7 +82,8 @@ func TestAnAddressIsChangedByTheCodeThatTheNewOneGot(t *testing.T) {
 	_, err = s.tryLogin(t, ada, password)
 	want(t, err, errs.KindUnauthenticated, "INVALID_CREDENTIALS")
 	s.login(t, fresh)
-	if _, err := s.sessions.Refresh(t.Context(), &authv1.RefreshRequest{RefreshToken: mine.GetRefreshToken()}); err != nil {
+	if _, err := s.sessions.Refresh(t.Context(),
+		&authv1.RefreshRequest{RefreshToken: mine.GetRefreshToken()}); err != nil {
 		t.Errorf("the caller's session: %v", err)
 	}
 	_, err = s.sessions.Refresh(t.Context(), &authv1.RefreshRequest{RefreshToken: other.GetRefreshToken()})
@@ -181,26 +184,23 @@ func TestANewAddressNeedsARecentSignInOfAPerson(t *testing.T) {
 func TestOneOfManyGetsAnAddress(t *testing.T) {
 	s := startMailed(t)
 	const rivals = 4
-	type rival struct {
-		ctx  context.Context
-		code string
-	}
 	for round := range 5 {
 		target := fmt.Sprintf("target-%d@example.com", round)
-		var all [rivals]rival
-		for i := range all {
+		var ctx [rivals]context.Context
+		var code [rivals]string
+		for i := range rivals {
 			email := fmt.Sprintf("rival-%d-%d@example.com", round, i)
 			s.registerVerified(t, email)
-			all[i].ctx = s.as(t, s.login(t, email))
-			if err := s.askChange(all[i].ctx, target); err != nil {
+			ctx[i] = s.as(t, s.login(t, email))
+			if err := s.askChange(ctx[i], target); err != nil {
 				t.Fatal(err)
 			}
-			all[i].code = mailedCode(t, s.wait(t, target, changeSubject, i+1))
+			code[i] = mailedCode(t, s.wait(t, target, changeSubject, i+1))
 		}
 		var results [rivals + 1]error
 		var wg sync.WaitGroup
-		for i, r := range all {
-			wg.Go(func() { results[i] = s.confirm(r.ctx, r.code) })
+		for i := range rivals {
+			wg.Go(func() { results[i] = s.confirm(ctx[i], code[i]) })
 		}
 		wg.Go(func() {
 			_, results[rivals] = s.accounts.Register(t.Context(), &authv1.RegisterRequest{Email: target,

@@ -84,10 +84,10 @@ func (r emailChange) decide(s State, _ time.Time) (Changes, error) {
 	return c, nil
 }
 
-// ConfirmEmailChange uses up a code that was mailed to a new address of a user, makes it the address of the account and
-// returns it. session is the one that the user is signed in with, which goes on. Only the account that asked for the
-// change can confirm it: else whoever follows a mail that they did not ask for would give their address to another's
-// account.
+// ConfirmEmailChange uses up a code that was mailed to a new address of a user, makes it the address of the account
+// and returns it. session is the one that the user is signed in with, which goes on. Only the account that asked for
+// the change can confirm it: else whoever follows a mail that they did not ask for would give their address to
+// another's account.
 //
 // errs.FailedPrecondition (CODE_INVALID); errs.AlreadyExists (EMAIL_TAKEN) when another account has got the address
 // meanwhile, and nothing is changed.
@@ -113,9 +113,10 @@ func (s *Service) ConfirmEmailChange(ctx context.Context, user, session uuid.UUI
 	return email, nil
 }
 
-// confirmEmailChange decides what a code for a new address changes. Whoever has it is signed in to the account and owns
-// the address, so nothing is removed that was set up before. The other sessions end as after a change of the password:
-// who recovers the account is another from now on, and people change their address when they fear for the old mailbox.
+// confirmEmailChange decides what a code for a new address changes. Whoever has it is signed in to the account and
+// owns the address, so nothing is removed that was set up before. The other sessions end as after a change of the
+// password: who recovers the account is another from now on, and people change their address when they fear for the
+// old mailbox.
 func confirmEmailChange(s State, now time.Time, session uuid.UUID) Changes {
 	e := audit.Event{Type: audit.EmailChanged, Actor: s.ID, Subject: s.ID}
 	if s.proven() {
@@ -127,6 +128,6 @@ func confirmEmailChange(s State, now time.Time, session uuid.UUID) Changes {
 	}
 }
 
-// proven reports whether somebody has proven to own the account's address: any other may be a stranger's, who is not to
-// be mailed to.
+// proven reports whether somebody has proven to own the account's address: any other may be a stranger's, who is not
+// to be mailed to.
 func (s State) proven() bool { return s.Email != "" && !s.VerifiedAt.IsZero() }

@@ -15,7 +15,8 @@ import (
 // setUp is an account that was set up in every way before its address was proven.
 func setUp() State {
 	s := verified(time.Time{})
-	s.Identities, s.APIKeys = []Credential{{uuid.New(), noon()}, {uuid.New(), noon()}}, []Credential{{uuid.New(), noon()}}
+	s.Identities = []Credential{{uuid.New(), noon()}, {uuid.New(), noon()}}
+	s.APIKeys = []Credential{{uuid.New(), noon()}}
 	s.SecondFactor, s.Sessions = true, 3
 	return s
 }
@@ -40,7 +41,8 @@ func TestAProofOfAnAddressRemovesWhatWasSetUpBeforeUnlessThePasswordIsKnown(t *t
 		"with the password": {setUp(), true, true, Removed{}, nil, []Purpose{VerifyEmail}},
 		"only a password": {verified(time.Time{}), false, true, Removed{Password: true}, reclaimed,
 			[]Purpose{VerifyEmail, ChangeEmail}},
-		"no password, and a key":  {withKey, false, true, Removed{APIKeys: 1}, reclaimed, []Purpose{VerifyEmail, ChangeEmail}},
+		"no password, and a key": {withKey, false, true, Removed{APIKeys: 1}, reclaimed,
+			[]Purpose{VerifyEmail, ChangeEmail}},
 		"nobody has set it up":    {bare, false, true, Removed{}, nil, []Purpose{VerifyEmail, ChangeEmail}},
 		"it was proven before":    {proven, false, false, Removed{}, nil, nil},
 		"proven, with a password": {proven, true, false, Removed{}, nil, nil},
@@ -87,7 +89,8 @@ func TestAResetProvesTheAddressAndSetsThePassword(t *testing.T) {
 			c := reset(verified(tc.verifiedAt), noon(), "new")
 			if !c.VerifiedAt.Equal(tc.verifies) || c.PasswordHash == nil || *c.PasswordHash != "new" ||
 				!slices.Contains(c.EndCodes, ResetPassword) || !slices.Contains(c.EndCodes, ChangeEmail) ||
-				c.EndSessions.Reason != tc.ended || c.EndSessions.Except != uuid.Nil || !slices.Equal(events(c), tc.events) {
+				c.EndSessions.Reason != tc.ended || c.EndSessions.Except != uuid.Nil ||
+				!slices.Equal(events(c), tc.events) {
 				t.Errorf("changes %+v", c)
 			}
 		})
@@ -148,7 +151,8 @@ func TestANewAddressIsMailedACodeOrANoticeAndTheOldOneANotice(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := emailChange{code: Code{Purpose: ChangeEmail, NewEmail: fresh}, maxPerHour: 5,
-				coded: mail.Mail{Subject: "coded"}, tried: mail.Mail{Subject: "tried"}, notice: mail.Mail{Subject: "notice"}}
+				coded: mail.Mail{Subject: "coded"}, tried: mail.Mail{Subject: "tried"},
+				notice: mail.Mail{Subject: "notice"}}
 			c, err := r.decide(tc.state, noon())
 			var mails []string
 			for _, m := range c.Mails {

@@ -1,7 +1,6 @@
 package mail_test
 
 import (
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -70,8 +69,10 @@ func TestANoticeSaysWhenAndFromWhereAndIsPlain(t *testing.T) {
 				t.Errorf("%q", last.Body)
 			}
 			for _, body := range []string{m.Body, last.Body} {
-				if i := slices.IndexFunc(strings.Split(body, "\n"), func(line string) bool { return len(line) > 110 }); i >= 0 {
-					t.Errorf("line %d is long: %q", i+1, body)
+				for line := range strings.Lines(body) {
+					if len(line) > 110 {
+						t.Errorf("a long line: %q", line)
+					}
 				}
 			}
 		})

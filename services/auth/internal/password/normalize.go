@@ -2,6 +2,7 @@ package password
 
 import (
 	"fmt"
+	"unicode/utf8"
 
 	"golang.org/x/text/secure/precis"
 
@@ -13,32 +14,35 @@ import (
 // ASCII one. It keeps upper case, and the width and the look of letters, so different passwords stay different.
 //
 // errs.Invalid on field, naming the character, for what the RFC excludes: control characters, invisible ones such as
-// joiners and variation selectors, and what Unicode has not assigned. The empty password stays empty.
+// joiners and variation selectors, what Unicode had not assigned when the tables of the library were made, and a few
+// outside of their context, such as a middle dot that is not between two l. The empty password stays empty.
 func Normalize(field, password string) (string, error) {
 	if password == "" {
 		return "", nil
 	}
+	if !utf8.ValidString(password) {
+		return "", errs.Invalid(field, "must be valid UTF-8")
+	}
 	normal, err := precis.OpaqueString.String(password)
 	if err != nil {
-		return "", errs.Invalid(field, "must not contain control characters, invisible ones or unassigned ones "+
-			"(RFC 8265, section 4.2); "+firstExcluded(password))
+		return "", errs.Invalid(field, "must not contain characters that RFC 8265 excludes: control, invisible "+
+			"and unassigned ones, and a few outside of their context; "+firstExcluded(password))
 	}
 	return normal, nil
 }
 
-// firstExcluded names the first character that makes a password an excluded one.
+// firstExcluded names the first character that makes a password an excluded one: the one after the longest beginning
+// that is none. A shorter beginning can be one, for what follows may be the context that a character needs.
 func firstExcluded(password string) string {
-	end := 0
-	for n, r := range []rune(password) {
-		end += len(string(r))
-		if end > len(password) {
+	runes := []rune(password)
+	n := len(runes) - 1
+	for n > 0 {
+		if _, err := precis.OpaqueString.String(string(runes[:n])); err == nil {
 			break
 		}
-		if _, err := precis.OpaqueString.String(password[:end]); err != nil {
-			return fmt.Sprintf("character %d is %U", n+1, r)
-		}
+		n--
 	}
-	return "it is not valid UTF-8"
+	return fmt.Sprintf("character %d is %U", n+1, runes[n])
 }
 
 // forms returns the forms of a password that a hash may be of, the normal one first. Passwords were hashed as they were

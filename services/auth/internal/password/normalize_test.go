@@ -38,14 +38,17 @@ func TestOnePasswordHasOneFormHoweverItIsTyped(t *testing.T) {
 
 func TestACharacterThatAPasswordMayNotHaveIsNamed(t *testing.T) {
 	for name, tc := range map[string]struct{ typed, says string }{
-		"NUL":                        {"ab\x00c", "character 3 is U+0000"},
-		"a tab":                      {"\tabc", "character 1 is U+0009"},
-		"a zero-width space":         {"ab\u200b", "character 3 is U+200B"},
-		"a variation selector":       {"I ❤\ufe0f", "character 4 is U+FE0F"},
-		"a joiner between emojis":    {"👩\u200d💻", "character 2 is U+200D"},
-		"reversed direction":         {"a\u202eb", "character 2 is U+202E"},
-		"an unassigned one":          {"a\U000e0fff", "character 2 is U+E0FFF"},
-		"a compatibility jamo alone": {"a\u115f", "character 2 is U+115F"},
+		"NUL":                                    {"ab\x00c", "character 3 is U+0000"},
+		"a tab":                                  {"\tabc", "character 1 is U+0009"},
+		"a zero-width space":                     {"ab\u200b", "character 3 is U+200B"},
+		"a variation selector":                   {"I ❤\ufe0f", "character 4 is U+FE0F"},
+		"a joiner between emojis":                {"👩\u200d💻", "character 2 is U+200D"},
+		"reversed direction":                     {"a\u202eb", "character 2 is U+202E"},
+		"an unassigned one":                      {"a\U000e0fff", "character 2 is U+E0FFF"},
+		"a middle dot":                           {"a\u00b7b", "character 2 is U+00B7"},
+		"one after a middle dot that is allowed": {"l\u00b7l\t", "character 4 is U+0009"},
+		"not UTF-8":                              {"a\xffb", "valid UTF-8"},
+		"a compatibility jamo alone":             {"a\u115f", "character 2 is U+115F"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := password.Normalize("new_password", tc.typed)

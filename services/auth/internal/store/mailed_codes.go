@@ -52,7 +52,8 @@ func (s *Accounts) ChangeByCode(ctx context.Context, p account.Purpose, h accoun
 		return err
 	}
 	return s.change(ctx, func(tx *gorm.DB) (account.State, account.Changes, error) {
-		return changeByCaller(tx, code.UserID, include, func(state account.State, now time.Time) (account.Changes, error) {
+		return changeByCaller(tx, code.UserID, include, func(state account.State, now time.Time) (account.Changes,
+			error) {
 			used := tx.Exec("DELETE FROM mailed_codes WHERE "+validCode, h[:], p)
 			if used.Error != nil {
 				return account.Changes{}, fmt.Errorf("use up code: %w", used.Error)
