@@ -92,9 +92,13 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	if err != nil {
 		return nil, err
 	}
+	devices, err := cfg.devices()
+	if err != nil {
+		return nil, err
+	}
 	sessions := session.NewService(session.Deps{
 		Store: store.NewSessions(b.DB), Signer: ring, Passwords: hasher, SecondFactor: secondFactors,
-		Audit: auditEvents, Now: time.Now,
+		Devices: devices, Audit: auditEvents, Now: time.Now,
 	}, cfg.Session)
 	identities := identity.NewService(store.NewIdentities(accountStore), time.Now)
 	identityProviders := newOAuth(cfg, b.Redis, identities, sessions, auditEvents)

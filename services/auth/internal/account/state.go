@@ -23,9 +23,11 @@ type State struct {
 
 	// Identities are those that are linked, APIKeys those that are not revoked.
 	Identities, APIKeys []Credential
-	// RecentMails counts the mails of one kind that were queued in the last hour.
-	RecentMails int
-	Admins      Admins
+	// RecentMails counts the mails of one kind that were queued in the last hour, and SinceLastMail is how long ago the
+	// last of them was; zero when there was none.
+	RecentMails   int
+	SinceLastMail time.Duration
+	Admins        Admins
 }
 
 // Credential is something that an account can be signed in with.
@@ -59,11 +61,12 @@ type Changes struct {
 	Delete       bool       // the account, with everything personal
 
 	RemoveSecondFactor bool
-	// EndCodes ends the mailed codes of a purpose; NewCode replaces the one of its purpose.
+	// EndCodes ends the mailed codes of a purpose; NewCode replaces those of its purpose, unless it says otherwise.
 	EndCodes Purpose
 	NewCode  *Code
 	// EndSessions ends the sessions, and RevokeTokens every access token, those of API keys included.
 	EndSessions      *SessionEnd
+	KnowClient       bool // the client's address becomes one that has signed in to the account
 	RevokeTokens     bool
 	UnlinkIdentities []uuid.UUID
 	RevokeAPIKeys    []uuid.UUID
@@ -77,6 +80,8 @@ type Code struct {
 	Purpose  Purpose
 	Hash     Hash
 	Lifetime time.Duration
+	// Beside leaves the earlier codes of the purpose valid.
+	Beside bool
 }
 
 // SessionEnd says why sessions end. Except is one that goes on; zero when none does.

@@ -18,9 +18,11 @@ const (
 	ProfileUpdated         Type = "account.profile_updated"
 	AccountDeleted         Type = "account.deleted"
 	Login                  Type = "session.login"
-	Logout                 Type = "session.logout"
-	SessionRevoked         Type = "session.revoked"
-	SessionsRevoked        Type = "session.all_revoked"
+	// NewDevice is a sign-in from a device and an address that the account does not know.
+	NewDevice       Type = "session.new_device"
+	Logout          Type = "session.logout"
+	SessionRevoked  Type = "session.revoked"
+	SessionsRevoked Type = "session.all_revoked"
 	// RefreshRecovered is a refresh token that was used a second time within its
 	// grace period, because the response was lost; RefreshReused is one that was
 	// reused later, which ends the session.

@@ -76,7 +76,7 @@ func TestAFullQueueDropsCallsOfWhoHasTheMost(t *testing.T) {
 		if refused != 1000-maxWaitingPerSlot {
 			t.Errorf("%d were refused", refused)
 		}
-		if q.waiting != 0 || q.free != 1 || len(q.order)+len(q.calls) != 0 {
+		if q.calls.Len() != 0 || q.free != 1 {
 			t.Errorf("left %+v", q)
 		}
 	})
@@ -99,7 +99,7 @@ func TestACallThatGivesUpLeavesTheQueue(t *testing.T) {
 			t.Error(e, time.Since(begun))
 		}
 		release()
-		if q.free != 2 || q.waiting != 0 {
+		if q.free != 2 || q.calls.Len() != 0 {
 			t.Errorf("left %+v", q)
 		}
 	})

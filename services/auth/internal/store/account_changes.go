@@ -152,7 +152,7 @@ func complete(tx *gorm.DB, s *account.State, include account.Include) (err error
 		}
 	}
 	if include.RecentMails != "" {
-		s.RecentMails, err = recentMails(tx, s.ID, include.RecentMails)
+		s.RecentMails, s.SinceLastMail, err = recentMails(tx, s.ID, include.RecentMails)
 	}
 	return err
 }
@@ -172,16 +172,18 @@ func credentials(q *gorm.DB) ([]account.Credential, error) {
 	return list, nil
 }
 
-// recentMails counts a user's mails of a kind from the last hour. The user's row has to be locked, so that concurrent
-// ones are counted.
-func recentMails(tx *gorm.DB, user uuid.UUID, kind mail.Kind) (int, error) {
-	var n int64
-	err := tx.Model(&mailRow{}).Where("user_id = ? AND kind = ? AND queued_at > clock_timestamp() - interval '1 hour'",
-		user, kind).Count(&n).Error
+// recentMails counts a user's mails of a kind from the last hour, and says how long ago the last was. The user's row has
+// to be locked, so that concurrent ones are counted.
+func recentMails(tx *gorm.DB, user uuid.UUID, kind mail.Kind) (n int, sinceLast time.Duration, err error) {
+	var row struct{ Count, Micros int64 }
+	err = tx.Raw(`SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - max(queued_at)) * 1e6, 0)::bigint
+			AS micros
+		FROM mails WHERE user_id = ? AND kind = ? AND queued_at > clock_timestamp() - interval '1 hour'`,
+		user, kind).Scan(&row).Error
 	if err != nil {
-		return 0, fmt.Errorf("count mails: %w", err)
+		return 0, 0, fmt.Errorf("count mails: %w", err)
 	}
-	return int(n), nil
+	return int(row.Count), time.Duration(row.Micros) * time.Microsecond, nil
 }
 
 // lockAdmins reads the enabled admins, as one account sees them. The lock lasts until the end of the transaction, so
@@ -204,7 +206,8 @@ func lockAdmins(tx *gorm.DB, user uuid.UUID) (a account.Admins, err error) {
 // apply stores changes of a locked account.
 func apply(tx *gorm.DB, s account.State, c account.Changes) error {
 	for _, step := range []func(*gorm.DB, account.State, account.Changes) error{
-		applyToUser, applyToSecondFactor, applyToCodes, applyToSessions, applyToCredentials, applyDeletion,
+		applyToUser, applyToSecondFactor, applyToCodes, applyToSessions, applyToDevices, applyToCredentials,
+		applyDeletion,
 	} {
 		if err := step(tx, s, c); err != nil {
 			return err
@@ -283,7 +286,22 @@ func applyToSessions(tx *gorm.DB, s account.State, c account.Changes) error {
 		return nil
 	}
 	_, err := revoke(tx, c.EndSessions.Reason, "user_id = ? AND id <> ?", s.ID, c.EndSessions.Except)
-	return err
+	if err != nil {
+		return err
+	}
+	return forgetDevices(tx, s.ID, c.EndSessions.Except)
+}
+
+// applyToDevices makes the client's address known. It comes after the end of the sessions, which forgets the devices.
+func applyToDevices(tx *gorm.DB, s account.State, c account.Changes) error {
+	if !c.KnowClient {
+		return nil
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return fmt.Errorf("new device id: %w", err)
+	}
+	return storeDevice(tx, s.ID, id)
 }
 
 func applyToCredentials(tx *gorm.DB, s account.State, c account.Changes) error {
