@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/purserhq/purser/pkg/errs"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
@@ -83,4 +84,35 @@ func TestARefusedSecretIsNotTriedAgainForAWhile(t *testing.T) {
 			t.Errorf("%d calls in a minute", calls)
 		}
 	})
+}
+
+// signsIn notes the device tokens that it is sent, and returns the next one.
+type signsIn struct {
+	authv1.SessionServiceClient
+	devices []string
+}
+
+func (s *signsIn) Login(_ context.Context, req *authv1.LoginRequest, _ ...grpc.CallOption) (*authv1.LoginResponse,
+	error) {
+	s.devices = append(s.devices, req.GetDeviceToken())
+	return &authv1.LoginResponse{DeviceToken: "of this device", Tokens: &authv1.Tokens{AccessToken: "t",
+		AccessExpireTime: timestamppb.New(time.Now().Add(time.Hour))}}, nil
+}
+
+func TestTheNextSignInSendsTheDeviceTokenOfTheLast(t *testing.T) {
+	auth := &signsIn{}
+	tokens, err := Password("ada@example.com", "secret")(&Clients{Sessions: auth})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		token, err := tokens.Token(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		tokens.Forget(token)
+	}
+	if len(auth.devices) != 2 || auth.devices[0] != "" || auth.devices[1] != "of this device" {
+		t.Errorf("sent %q", auth.devices)
+	}
 }
