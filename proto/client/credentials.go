@@ -27,11 +27,17 @@ func Token(token string) Credentials {
 // refreshes the session. When the session has ended it signs in again. A refused
 // password is not tried again: calls then fail with errs.KindUnauthenticated and
 // the reason INVALID_CREDENTIALS, or TOTP_REQUIRED for an account with a second
-// factor, for which there is Session.
+// factor, for which there is Session. It keeps the device token of a sign-in for
+// the next one, so that wrong passwords of others do not count against it.
 func Password(email, password string) Credentials {
 	return withTokens(func(c *Clients) authn.IssueToken {
+		device := "" // signIn is not called concurrently
 		s := &session{auth: c.Sessions, signIn: func(ctx context.Context) (*authv1.Tokens, error) {
-			resp, err := c.Sessions.Login(ctx, &authv1.LoginRequest{Email: email, Password: password})
+			resp, err := c.Sessions.Login(ctx, &authv1.LoginRequest{Email: email, Password: password,
+				DeviceToken: device})
+			if err == nil {
+				device = resp.GetDeviceToken()
+			}
 			return resp.GetTokens(), err
 		}}
 		return s.issue

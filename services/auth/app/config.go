@@ -12,6 +12,7 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/account"
 	"github.com/purserhq/purser/services/auth/internal/apikey"
 	"github.com/purserhq/purser/services/auth/internal/attempts"
+	"github.com/purserhq/purser/services/auth/internal/device"
 	"github.com/purserhq/purser/services/auth/internal/mail"
 	"github.com/purserhq/purser/services/auth/internal/revocation"
 	"github.com/purserhq/purser/services/auth/internal/serviceaccount"
@@ -139,18 +140,28 @@ func (c Config) revocations() revocation.Policy {
 
 // sealer of what is secret at rest.
 func (c Config) sealer() (*signing.Sealer, error) {
-	current, err := kek("PURSER_KEK", c.KEK)
+	current, previous, err := c.keks()
 	if err != nil {
 		return nil, err
 	}
-	if c.KEKPrevious == "" {
-		return signing.NewSealer(current)
-	}
-	previous, err := kek("PURSER_KEK_PREVIOUS", c.KEKPrevious)
+	return signing.NewSealer(current, previous...)
+}
+
+// devices makes the tokens of devices, whose keys are derived from the key-encryption keys and rotate with them.
+func (c Config) devices() (*device.Keys, error) {
+	current, previous, err := c.keks()
 	if err != nil {
 		return nil, err
 	}
-	return signing.NewSealer(current, previous)
+	return device.NewKeys(current, previous...)
+}
+
+func (c Config) keks() (current []byte, previous [][]byte, err error) {
+	if current, err = kek("PURSER_KEK", c.KEK); err != nil || c.KEKPrevious == "" {
+		return current, nil, err
+	}
+	older, err := kek("PURSER_KEK_PREVIOUS", c.KEKPrevious)
+	return current, [][]byte{older}, err
 }
 
 func kek(name string, s config.Secret) ([]byte, error) {

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/purserhq/purser/pkg/jobs"
@@ -37,7 +38,7 @@ func addJobs(b *chassis.Builder, rotator *signing.Rotator, mails *store.Mails, s
 		}),
 		job("seal_audit", "* * * * *", 10*time.Minute, jobs.CatchUpSkip, auditChain.Seal),
 		job("prune_sessions", "17 3 * * *", 10*time.Minute, jobs.CatchUpLast, func(ctx context.Context) error {
-			return sessions.Prune(ctx, sessionRetention)
+			return errors.Join(sessions.Prune(ctx, sessionRetention), sessions.PruneDevices(ctx))
 		}),
 		job("prune_revocations", "*/10 * * * *", 5*time.Minute, jobs.CatchUpSkip, func(ctx context.Context) error {
 			return revocations.Prune(ctx, cfg.revocations().Retention())

@@ -31,17 +31,18 @@ CREATE TABLE user_roles (
 );
 CREATE INDEX user_roles_role ON user_roles (role, user_id);
 
--- The codes that were mailed, by SHA-256: one per user and purpose, deleted when it is used.
+-- The codes that were mailed, by SHA-256. Those of a user and purpose are valid side by side until one is used, so that
+-- nobody ends the owner's by requesting another.
 CREATE TABLE mailed_codes (
     user_id    uuid        NOT NULL REFERENCES users (id) ON DELETE CASCADE,
     purpose    text        NOT NULL,
-    hash       bytea       NOT NULL UNIQUE,
+    hash       bytea       PRIMARY KEY,
     expires_at timestamptz NOT NULL,
     new_email  text, -- the address that it was mailed to, where it is to become the account's
-    PRIMARY KEY (user_id, purpose),
     CONSTRAINT mailed_codes_purpose_is_known CHECK (purpose IN ('VERIFY_EMAIL', 'RESET_PASSWORD', 'CHANGE_EMAIL')),
     CONSTRAINT mailed_codes_change_has_address CHECK ((purpose = 'CHANGE_EMAIL') = (new_email IS NOT NULL))
 );
+CREATE INDEX mailed_codes_user ON mailed_codes (user_id, purpose);
 
 -- External identities of users: accounts at identity providers, and wallets.
 CREATE TABLE identities (
@@ -83,7 +84,8 @@ CREATE TABLE sessions (
     user_agent         text        NOT NULL DEFAULT '',
     ip_address         text        NOT NULL DEFAULT '',
     methods            jsonb       NOT NULL, -- of the authentication (RFC 8176)
-    auth_time          timestamptz NOT NULL  -- when the user was last authenticated
+    auth_time          timestamptz NOT NULL, -- when the user was last authenticated
+    device_id          uuid                  -- of known_devices
 );
 CREATE INDEX sessions_user ON sessions (user_id);
 
@@ -299,6 +301,22 @@ CREATE INDEX job_runs_open ON job_runs (job, scheduled_at) WHERE state IN ('due'
 
 CREATE INDEX job_runs_history ON job_runs (scheduled_at, job, shard);
 
+-- Devices that have signed in to an account, whose attempts are counted apart from those of others. A device proves
+-- itself by a token with a MAC over its id and the account's.
+CREATE TABLE known_devices (
+    id           uuid        PRIMARY KEY,
+    user_id      uuid        NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+    created_at   timestamptz NOT NULL,
+    last_used_at timestamptz NOT NULL,
+    expires_at   timestamptz NOT NULL,
+    ip_address   text        NOT NULL, -- of the last sign-in, as its user agent
+    user_agent   text        NOT NULL
+);
+CREATE INDEX known_devices_user ON known_devices (user_id, last_used_at);
+ALTER TABLE sessions ADD CONSTRAINT sessions_device
+    FOREIGN KEY (device_id) REFERENCES known_devices (id) ON DELETE SET NULL;
+CREATE INDEX sessions_device ON sessions (device_id);
+
 -- +goose Down
 DROP TABLE job_runs;
 DROP TABLE job_schedules;
@@ -317,6 +335,7 @@ DROP TABLE service_accounts;
 DROP TABLE api_keys;
 DROP TABLE refresh_tokens;
 DROP TABLE sessions;
+DROP TABLE known_devices;
 DROP TABLE second_factors;
 DROP TABLE identities;
 DROP TABLE mailed_codes;

@@ -153,7 +153,8 @@ func (c *Console) signIn(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(withoutTrace(r.Context()), grpcclient.DefaultTimeout)
 	defer cancel()
 	resp, err := authv1.NewSessionServiceClient(c.services.auth).Login(ctx,
-		&authv1.LoginRequest{Email: form.Email, Password: password, SecondFactorCode: code})
+		&authv1.LoginRequest{Email: form.Email, Password: password, SecondFactorCode: code,
+			DeviceToken: c.deviceToken(r)})
 	if err != nil {
 		var status int
 		form.Error, form.Field, status = refusal(err)
@@ -164,7 +165,26 @@ func (c *Console) signIn(w http.ResponseWriter, r *http.Request) {
 	id, ended := c.signedIn.add(c.services.newViewer(form.Email, "", resp.GetTokens()))
 	c.endAll(ended)
 	c.setCookie(w, id)
+	c.setDeviceToken(w, resp.GetDeviceToken())
 	http.Redirect(w, r, "/", http.StatusSeeOther)
+}
+
+// deviceToken returns the device token that the browser has stored; "" if there is none that auth would read.
+func (c *Console) deviceToken(r *http.Request) string {
+	cookie, err := r.Cookie(c.cookieName() + "_device")
+	if err != nil || len(cookie.Value) > 128 {
+		return ""
+	}
+	return cookie.Value
+}
+
+// setDeviceToken stores the device token of a sign-in in the browser for as long as auth knows the device. Signing out
+// leaves it.
+func (c *Console) setDeviceToken(w http.ResponseWriter, token string) {
+	http.SetCookie(w, &http.Cookie{ //nolint:gosec // Secure: the page has no TLS, and no other machine reaches it
+		Name: c.cookieName() + "_device", Value: token, Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode,
+		MaxAge: 90 * 24 * 60 * 60,
+	})
 }
 
 // refusal says why a sign-in failed, the field that it is about, and the HTTP status.

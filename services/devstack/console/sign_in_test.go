@@ -106,7 +106,11 @@ func (s *stage) keepsTokensToItself(t *testing.T, b *browser) {
 	if page := eval[string](b, "document.documentElement.outerHTML + document.cookie"); strings.Contains(page, "eyJ") {
 		t.Error("a token is on the page")
 	}
-	cookie := b.cookie()
+	cookie, device := b.cookies()
+	if !device.HTTPOnly || device.SameSite != network.CookieSameSiteStrict || device.Session ||
+		!strings.HasSuffix(device.Name, "_device") || device.Value == "" {
+		t.Errorf("the cookie of the device is %+v", device)
+	}
 	if !cookie.HTTPOnly || cookie.SameSite != network.CookieSameSiteStrict || strings.Contains(cookie.Value, "eyJ") {
 		t.Errorf("the cookie is %+v", cookie)
 	}
@@ -207,14 +211,18 @@ func (b *browser) commands(selector string) string {
 		"\n")
 }
 
-// cookie is that of the console.
-func (b *browser) cookie() *network.Cookie {
+// cookies are those of the console: of the session, and of the device.
+func (b *browser) cookies() (session, device *network.Cookie) {
 	b.t.Helper()
 	all, err := chromedp.Call(b.ctx, network.GetCookies, network.GetCookiesParams{})
-	if err != nil || len(all.Cookies) != 1 {
+	if err != nil || len(all.Cookies) != 2 {
 		b.t.Fatalf("the cookies are %v, %v", all, err)
 	}
-	return all.Cookies[0]
+	session, device = all.Cookies[0], all.Cookies[1]
+	if strings.HasSuffix(session.Name, "_device") {
+		session, device = device, session
+	}
+	return session, device
 }
 
 // isFaultless checks the page as it is.

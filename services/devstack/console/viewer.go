@@ -74,6 +74,7 @@ type login struct {
 	mu           sync.Mutex
 	first        *authv1.Tokens
 	refreshToken string
+	device       string // the device token of the last sign-in
 	refusal      error
 	refusedUntil time.Time
 	over         bool
@@ -103,9 +104,13 @@ func (l *login) token(ctx context.Context) (string, time.Time, error) {
 			return "", time.Time{}, errSessionEnded
 		}
 	}
-	resp, err := l.sessions.Login(ctx, &authv1.LoginRequest{Email: l.email, Password: l.password})
+	resp, err := l.sessions.Login(ctx, &authv1.LoginRequest{Email: l.email, Password: l.password,
+		DeviceToken: l.device})
 	if err != nil && !errs.Is(err, errs.KindUnavailable) {
 		l.refusal, l.refusedUntil = err, time.Now().Add(signInRetryAfter)
+	}
+	if err == nil {
+		l.device = resp.GetDeviceToken()
 	}
 	return l.store(resp.GetTokens(), err)
 }

@@ -45,6 +45,14 @@ type codeRequest struct {
 	maxPerHour int // mails of this kind to one account
 }
 
+// mayMail limits the mails of a code to one mailbox. Beyond maxPerHour there is one more whenever the last is older than
+// an even share of the hour, or than half of the code's lifetime. So whoever uses the mails up can't keep the owner
+// from a code: the mailbox always has one that is valid for a while.
+func (r codeRequest) mayMail(s State) bool {
+	interval := min(time.Hour/time.Duration(r.maxPerHour), r.Lifetime/2)
+	return s.RecentMails < r.maxPerHour || s.SinceLastMail >= interval
+}
+
 // newCode returns 256 random bits.
 func newCode() string {
 	b := make([]byte, 32)
@@ -61,7 +69,8 @@ func (s *Service) newCodeRequest(p Purpose) (codeRequest, error) {
 	}
 	m, err := s.Texts.Mail(kind, mail.Data{Token: code})
 	return codeRequest{
-		Code: Code{Purpose: p, Hash: hashOf(code), Lifetime: p.lifetime()},
+		// Beside the earlier ones, or anybody could end the owner's code by requesting another.
+		Code: Code{Purpose: p, Hash: hashOf(code), Lifetime: p.lifetime(), Beside: true},
 		mail: m, event: event, maxPerHour: s.policy.MailsPerHour,
 	}, err
 }
@@ -75,7 +84,7 @@ func (r codeRequest) decide(s State, _ time.Time) (Changes, error) {
 		refused = "NO_SUCH_ACCOUNT"
 	case r.Purpose == VerifyEmail && !s.VerifiedAt.IsZero(), r.Purpose == ResetPassword && !s.DisabledAt.IsZero():
 		refused = "NOT_APPLICABLE"
-	case s.RecentMails >= r.maxPerHour:
+	case !r.mayMail(s):
 		refused = "TOO_MANY_MAILS"
 	}
 	e := audit.Event{Type: r.event, Subject: s.ID}
@@ -97,8 +106,8 @@ func (s *Service) requestCode(ctx context.Context, email string, p Purpose) erro
 
 // errCodeInvalid is the answer to a code that can't be used, whatever the reason.
 func errCodeInvalid() *errs.Error {
-	return errs.FailedPrecondition("CODE_INVALID", "the code is wrong, used, expired, replaced by a newer "+
-		"one, for another purpose or another account; request a new one (ResendVerification, "+
+	return errs.FailedPrecondition("CODE_INVALID", "the code is wrong, used, expired, ended by the use of "+
+		"another one, for another purpose or another account; request a new one (ResendVerification, "+
 		"RequestPasswordReset, RequestEmailChange)")
 }
 
@@ -152,6 +161,7 @@ func (s *Service) CompleteReset(ctx context.Context, code, password string) (Rem
 // reset decides what a code that sets a new password changes.
 func reset(s State, now time.Time, passwordHash string) Changes {
 	c := Prove(s, now, false)
+	c.KnowClient = true // whoever has the code may sign in from here, however many others try
 	c.setPassword(passwordHash, uuid.Nil, audit.Event{Type: audit.PasswordReset, Subject: s.ID})
 	return c
 }

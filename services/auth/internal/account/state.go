@@ -29,10 +29,12 @@ type State struct {
 	Identities, APIKeys []Credential
 	SecondFactor        bool
 	Sessions            int
-	// RecentMails counts the mails of a kind that were queued in the last hour: of the kind with the most.
-	RecentMails int
-	Mailbox     Mailbox
-	Admins      Admins
+	// RecentMails counts the mails of a kind that were queued in the last hour, and SinceLastMail is how long ago the
+	// last of them was, zero when there was none: of the kind with the most.
+	RecentMails   int
+	SinceLastMail time.Duration
+	Mailbox       Mailbox
+	Admins        Admins
 }
 
 // Mailbox is an address, which may be of any account or of none.
@@ -79,11 +81,12 @@ type Changes struct {
 	Delete       bool       // the account, with everything personal
 
 	RemoveSecondFactor bool
-	// EndCodes ends the mailed codes of these purposes; NewCode replaces the one of its purpose.
+	// EndCodes ends the mailed codes of these purposes; NewCode replaces those of its purpose, unless it says otherwise.
 	EndCodes []Purpose
 	NewCode  *Code
 	// EndSessions ends the sessions, and RevokeTokens every access token, those of API keys included.
 	EndSessions      *SessionEnd
+	KnowClient       bool // the client's address becomes one that has signed in to the account
 	RevokeTokens     bool
 	UnlinkIdentities []uuid.UUID
 	RevokeAPIKeys    []uuid.UUID
@@ -101,6 +104,8 @@ type Code struct {
 	Hash     Hash
 	Lifetime time.Duration
 	NewEmail string // the address that it was mailed to, of ChangeEmail only
+	// Beside leaves the earlier codes of the purpose valid.
+	Beside bool
 }
 
 // SessionEnd says why sessions end. Except is one that goes on; zero when none does.

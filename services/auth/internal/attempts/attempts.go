@@ -3,12 +3,13 @@
 // It promises: an attempt is charged before the secret is checked and refunded
 // when it was right, so that parallel guesses can't exceed the limit; the account
 // and the client's address are charged separately, so that neither many accounts
-// from one address nor one account from many addresses evades the limit; replicas
+// from one address nor one account from many addresses evades the limit; an address
+// that many share is slowed down before it is refused, in turns by account; replicas
 // count in Redis, by its clock.
 //
 // Limits: while Redis is unavailable each replica counts alone, so n replicas
-// allow up to n times the limit. Failing on purpose can lock an account's owner
-// out for as long as it continues.
+// allow up to n times the limit. Failing on purpose uses up the attempts on an
+// account: who is known from before has counts of their own (TakeOwn).
 //
 // Source: the generic cell rate algorithm of ITU-T I.371, virtual scheduling.
 package attempts
@@ -60,6 +61,7 @@ type Limiter struct {
 	policy    Policy
 	shared    Shared
 	local     *local
+	lines     *lines
 	localOnly metric.Int64Counter
 }
 
@@ -70,7 +72,7 @@ func New(p Policy, shared Shared, now func() time.Time) (*Limiter, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Limiter{policy: p, shared: shared, local: own}
+	l := &Limiter{policy: p, shared: shared, local: own, lines: newLines(own)}
 	// An instrument that can't be made is a no-op one.
 	l.localOnly, _ = otel.Meter("github.com/purserhq/purser/services/auth/attempts").Int64Counter(
 		"auth_attempts_local_total",
@@ -78,36 +80,111 @@ func New(p Policy, shared Shared, now func() time.Time) (*Limiter, error) {
 	return l, nil
 }
 
-// Take charges an attempt to an address and, unless it is "", to an account.
-// refund undoes that; call it at most once, when the attempt was right or could
-// not be checked. errs.Exhausted (TOO_MANY_ATTEMPTS), with when to retry, when
-// either limit is reached; then nothing is charged.
+// Take charges an attempt to an address and, unless it is "", to an account. Where the address has none left it waits
+// for the next, up to five seconds, in turns with those for other accounts. refund undoes the charge; call it at most
+// once, when the attempt was right or could not be checked. errs.Exhausted (TOO_MANY_ATTEMPTS), with when to retry,
+// for the limit of the account, and for that of the address after the wait; then nothing is charged.
 func (l *Limiter) Take(ctx context.Context, address, account string) (refund func(), err error) {
-	charges := []Bucket{{"address", address, l.policy.PerAddress}}
+	deadline := time.Now().Add(maxWait)
+	return l.take(ctx, account, func(b Bucket) (func(), time.Duration, error) {
+		return l.lines.take(ctx, b, account)
+	}, address, deadline)
+}
+
+// TryTake is Take without the wait.
+func (l *Limiter) TryTake(ctx context.Context, address, account string) (refund func(), err error) {
+	return l.take(ctx, account, func(b Bucket) (func(), time.Duration, error) {
+		undo, wait := l.lines.try(ctx, b)
+		return undo, wait, nil
+	}, address, time.Time{})
+}
+
+// TakeOwn charges an attempt to a count of its own, as large as that of an account. Otherwise as TryTake.
+func (l *Limiter) TakeOwn(ctx context.Context, kind, name string) (refund func(), err error) {
+	var c charges
+	b := Bucket{kind, name, l.policy.PerAccount}
+	for _, take := range []func(context.Context, Bucket) (func(), time.Duration){l.local.take, l.takeShared} {
+		if wait := c.add(take(ctx, b)); wait > 0 {
+			return nil, c.refused(wait)
+		}
+	}
+	return c.refund, nil
+}
+
+// take charges the account and then the address, in this process first, which protects Redis from floods, and is all
+// there is while Redis is unavailable.
+func (l *Limiter) take(ctx context.Context, account string, local func(Bucket) (func(), time.Duration, error),
+	address string, deadline time.Time) (refund func(), err error) {
+	var c charges
+	ofAccount, ofAddress := Bucket{"account", account, l.policy.PerAccount},
+		Bucket{"address", address, l.policy.PerAddress}
 	if account != "" {
-		charges = append(charges, Bucket{"account", account, l.policy.PerAccount})
-	}
-	var refunds []func()
-	refund = func() {
-		for _, undo := range refunds {
-			undo()
+		if wait := c.add(l.local.take(ctx, ofAccount)); wait > 0 {
+			return nil, c.refused(wait)
 		}
 	}
-	// The local limit is checked first. It protects Redis from floods, and is
-	// the only one while Redis is unavailable.
-	counters := []func(context.Context, Bucket) (func(), time.Duration){l.local.take, l.takeShared}
-	for _, take := range counters {
-		for _, b := range charges {
-			undo, wait := take(ctx, b)
-			if wait > 0 {
-				refund()
-				return nil, errs.Exhausted("TOO_MANY_ATTEMPTS", "too many attempts from this address or for this "+
-					"name; wait for the time in RetryInfo").After(wait)
-			}
-			refunds = append(refunds, undo)
+	undo, wait, err := local(ofAddress)
+	if err != nil {
+		c.refund()
+		return nil, err
+	}
+	if wait := c.add(undo, wait); wait > 0 {
+		return nil, c.refused(wait)
+	}
+	if account != "" {
+		if wait := c.add(l.takeShared(ctx, ofAccount)); wait > 0 {
+			return nil, c.refused(wait)
 		}
 	}
-	return refund, nil
+	for {
+		wait := c.add(l.takeShared(ctx, ofAddress))
+		switch {
+		case wait == 0:
+			return c.refund, nil
+		case time.Until(deadline) < wait: // replicas have used it up together
+			return nil, c.refused(wait)
+		}
+		if err := pause(ctx, wait); err != nil {
+			c.refund()
+			return nil, err
+		}
+	}
+}
+
+// pause waits for so long, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// charges are what an attempt has been charged so far.
+type charges struct{ undo []func() }
+
+// add notes a charge, or returns how long to wait for it.
+func (c *charges) add(undo func(), wait time.Duration) time.Duration {
+	if wait == 0 {
+		c.undo = append(c.undo, undo)
+	}
+	return wait
+}
+
+func (c *charges) refund() {
+	for _, undo := range c.undo {
+		undo()
+	}
+}
+
+// refused gives everything back and returns the refusal.
+func (c *charges) refused(wait time.Duration) error {
+	c.refund()
+	return errs.Exhausted("TOO_MANY_ATTEMPTS", "too many attempts from this address or for this "+
+		"name; wait for the time in RetryInfo").After(wait)
 }
 
 // takeShared charges the bucket that all replicas share, and nothing while Redis

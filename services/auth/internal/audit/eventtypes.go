@@ -20,7 +20,7 @@ const (
 	ProfileUpdated         Type = "account.profile_updated"
 	AccountDeleted         Type = "account.deleted"
 	Login                  Type = "session.login"
-	// NewDevice is the first sign-in of an account from a device.
+	// NewDevice is a sign-in from a device and an address that the account does not know.
 	NewDevice       Type = "session.new_device"
 	Logout          Type = "session.logout"
 	SessionRevoked  Type = "session.revoked"

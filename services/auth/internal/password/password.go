@@ -4,8 +4,9 @@
 //
 // It promises: the memory and the processors that concurrent hashes take are bounded.
 // They are divided into slots of MemoryKiB, fewer than the processors. Callers get slots
-// in turn by where they come from; a call that gets none within five seconds, or finds
-// the queue full, fails with errs.Exhausted. So a flood of logins can't exhaust memory,
+// in turn by where they come from, those last that have sent a wrong password; a
+// call that gets none within five seconds, or finds the queue full, fails with
+// errs.Exhausted. So a flood of logins can't exhaust memory,
 // slow down other calls, or keep out those who sign in from elsewhere. Hashes of bcrypt,
 // and of argon2id with other parameters, are checked too, and reported by
 // NeedsRehash.
@@ -100,6 +101,7 @@ func (h *Hasher) Check(ctx context.Context, password, hash string) (ok, outdated
 			return true, !normal || h.NeedsRehash(hash), nil
 		}
 	}
+	h.queue.failed(h.source(ctx))
 	return false, false, nil
 }
 

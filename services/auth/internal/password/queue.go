@@ -2,11 +2,13 @@ package password
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
+
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/services/auth/internal/turns"
 )
 
 const (
@@ -14,18 +16,26 @@ const (
 	maxWait = 5 * time.Second
 	// maxWaitingPerSlot bounds the queue: about as many as a slot serves in maxWait.
 	maxWaitingPerSlot = 100
+	// failureLasts is for how long others come before a source that has sent a wrong password.
+	failureLasts = time.Minute
+	// sharedTurns is which part of the turns such sources get while others wait: every fourth.
+	sharedTurns = 4
+	// maxSources is of how many sources failures are known: those that failed last.
+	maxSources = 10_000
 )
 
-// queue shares slots fairly between sources, such as client addresses: a free slot goes to each source in turn,
-// however many calls of one source wait. When the queue is full, the source with the most waiting calls loses its
-// newest one. So whoever floods the queue waits behind themselves, and the others get their turn.
+// queue shares slots fairly between sources, such as client addresses, which take turns (package turns). When it is
+// full, the source with the most waiting calls loses its newest one. So whoever floods the queue waits behind
+// themselves, and the others get their turn. Sources that have sent a wrong password come after those that have not, and
+// so a flood from many sources does not make everybody else wait.
 type queue struct {
-	mu      sync.Mutex
-	size    int64 // slots in all
-	free    int64
-	waiting int
-	calls   map[string][]*waiter // by source, the oldest first; never empty
-	order   []string             // the sources in calls; the first is next
+	mu       sync.Mutex
+	size     int64 // slots in all
+	free     int64
+	first    turns.Queue[*waiter]
+	failing  turns.Queue[*waiter] // of the sources that have failed
+	grants   int
+	failedAt *lru.Cache[string, time.Time] // by source
 }
 
 // waiter is a call that waits. ready is closed when it has its slots or was dropped.
@@ -36,7 +46,19 @@ type waiter struct {
 }
 
 func newQueue(size int64) *queue {
-	return &queue{size: size, free: size, calls: map[string][]*waiter{}}
+	failedAt, _ := lru.New[string, time.Time](maxSources) // fails for a size below 1 only
+	return &queue{size: size, free: size, failedAt: failedAt}
+}
+
+// failed notes a wrong password of a source.
+func (q *queue) failed(source string) { q.failedAt.Add(source, time.Now()) }
+
+// line is the one in which a source waits now.
+func (q *queue) line(source string) *turns.Queue[*waiter] {
+	if at, failed := q.failedAt.Peek(source); failed && time.Since(at) < failureLasts {
+		return &q.failing
+	}
+	return &q.first
 }
 
 // acquire waits for so many slots, or for all when there are fewer, and returns a function that gives them back.
@@ -45,7 +67,8 @@ func (q *queue) acquire(ctx context.Context, source string, slots int64) (releas
 	slots = min(slots, q.size)
 	w := &waiter{slots: slots, ready: make(chan struct{})}
 	q.mu.Lock()
-	q.push(source, w)
+	line := q.line(source)
+	q.push(line, source, w)
 	q.grant()
 	q.mu.Unlock()
 	deadline := time.NewTimer(maxWait)
@@ -58,7 +81,7 @@ func (q *queue) acquire(ctx context.Context, source string, slots int64) (releas
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
-	case q.remove(source, w), w.dropped: // it still waited
+	case line.Remove(source, w), w.dropped: // it still waited
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
@@ -75,55 +98,37 @@ func (q *queue) release(slots int64) {
 	q.grant()
 }
 
-// push adds a call of a source. In a full queue one of the source with the most calls is dropped, which may be this.
-func (q *queue) push(source string, w *waiter) {
-	if len(q.calls[source]) == 0 {
-		q.order = append(q.order, source)
-	}
-	q.calls[source] = append(q.calls[source], w)
-	if q.waiting++; q.waiting <= maxWaitingPerSlot*int(q.size) {
+// push adds a call of a source. In a full queue one of the source with the most calls is dropped, which may be this;
+// of those that fail first.
+func (q *queue) push(line *turns.Queue[*waiter], source string, w *waiter) {
+	line.Push(source, w)
+	if q.first.Len()+q.failing.Len() <= maxWaitingPerSlot*int(q.size) {
 		return
 	}
-	busiest := source
-	for _, s := range q.order {
-		if len(q.calls[s]) > len(q.calls[busiest]) {
-			busiest = s
-		}
+	from := &q.failing
+	if from.Len() == 0 {
+		from = &q.first
 	}
-	last := q.calls[busiest][len(q.calls[busiest])-1]
+	last := from.DropNewest()
 	last.dropped = true
-	q.remove(busiest, last)
 	close(last.ready)
-}
-
-// remove takes a call out of the queue; false when it isn't in it.
-func (q *queue) remove(source string, w *waiter) bool {
-	i := slices.Index(q.calls[source], w)
-	if i < 0 {
-		return false
-	}
-	q.waiting--
-	if q.calls[source] = slices.Delete(q.calls[source], i, i+1); len(q.calls[source]) == 0 {
-		delete(q.calls, source)
-		q.order = slices.DeleteFunc(q.order, func(s string) bool { return s == source })
-	}
-	return true
 }
 
 // grant gives free slots to the sources in turn. The next call waits until there are enough, so that one that needs
 // many is not passed by others for ever.
 func (q *queue) grant() {
-	for len(q.order) > 0 {
-		source := q.order[0]
-		w := q.calls[source][0]
-		if w.slots > q.free {
+	for {
+		line := &q.first
+		if q.first.Len() == 0 || q.failing.Len() > 0 && q.grants%sharedTurns == sharedTurns-1 {
+			line = &q.failing
+		}
+		w, ok := line.Next()
+		if !ok || w.slots > q.free {
 			return
 		}
+		q.grants++
 		q.free -= w.slots
-		q.remove(source, w)
-		if len(q.calls[source]) > 0 { // to the end of the line
-			q.order = append(q.order[1:], source)
-		}
+		line.Pop()
 		close(w.ready)
 	}
 }

@@ -43,7 +43,7 @@ func (s *AccountServer) Register(ctx context.Context, req *authv1.RegisterReques
 // ResendVerification implements the RPC.
 func (s *AccountServer) ResendVerification(ctx context.Context,
 	req *authv1.ResendVerificationRequest) (*authv1.ResendVerificationResponse, error) {
-	err := s.withFloor(ctx, "mail:"+account.NormalEmail(req.GetEmail()), func() error {
+	err := s.withFloor(ctx, mailName(ctx, req.GetEmail()), func() error {
 		return s.accounts.ResendVerification(ctx, req.GetEmail())
 	})
 	return &authv1.ResendVerificationResponse{}, err
@@ -52,10 +52,16 @@ func (s *AccountServer) ResendVerification(ctx context.Context,
 // RequestPasswordReset implements the RPC.
 func (s *AccountServer) RequestPasswordReset(ctx context.Context,
 	req *authv1.RequestPasswordResetRequest) (*authv1.RequestPasswordResetResponse, error) {
-	err := s.withFloor(ctx, "mail:"+account.NormalEmail(req.GetEmail()), func() error {
+	err := s.withFloor(ctx, mailName(ctx, req.GetEmail()), func() error {
 		return s.accounts.RequestReset(ctx, req.GetEmail())
 	})
 	return &authv1.RequestPasswordResetResponse{}, err
+}
+
+// mailName is by what requests for mails to an address are counted: by where they come from as well, so that nobody uses
+// up those of the owner. How many mails they cause is limited by mailbox.
+func mailName(ctx context.Context, email string) string {
+	return "mail:" + clientAddress(ctx) + " " + account.NormalEmail(email)
 }
 
 // withFloor counts a call by the client's address and by name, and answers no sooner than the floor. Names of mails

@@ -31,11 +31,12 @@ func (s *SessionServer) StartOAuth(ctx context.Context, req *authv1.StartOAuthRe
 func (s *SessionServer) FinishOAuth(ctx context.Context, req *authv1.FinishOAuthRequest) (*authv1.FinishOAuthResponse,
 	error) {
 	resp := &authv1.FinishOAuthResponse{}
+	ctx = s.sessions.WithDevice(ctx, req.GetDeviceToken())
 	err := attempt(ctx, s.attempts, func() error {
 		t, code, err := s.methods.OAuth.Finish(ctx,
 			oauth.Callback{State: req.GetState(), Code: req.GetCode(), Secret: req.GetSecret(), Issuer: req.GetIss()})
 		if err == nil && code == "" {
-			resp.Tokens = tokensToProto(t)
+			resp.Tokens, resp.DeviceToken = tokensToProto(t), t.Device
 		}
 		resp.LoginCode = code
 		return err
@@ -50,6 +51,7 @@ func (s *SessionServer) FinishOAuth(ctx context.Context, req *authv1.FinishOAuth
 func (s *SessionServer) ExchangeLoginCode(ctx context.Context,
 	req *authv1.ExchangeLoginCodeRequest) (*authv1.ExchangeLoginCodeResponse, error) {
 	var t session.Tokens
+	ctx = s.sessions.WithDevice(ctx, req.GetDeviceToken())
 	err := attempt(ctx, s.attempts, func() (err error) {
 		t, err = s.methods.OAuth.Exchange(ctx, req.GetCode(), req.GetCodeVerifier(), req.GetSecondFactorCode())
 		return err
@@ -57,7 +59,7 @@ func (s *SessionServer) ExchangeLoginCode(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	return &authv1.ExchangeLoginCodeResponse{Tokens: tokensToProto(t)}, nil
+	return &authv1.ExchangeLoginCodeResponse{Tokens: tokensToProto(t), DeviceToken: t.Device}, nil
 }
 
 // attempt counts a call by the client's address, unless it succeeded or failed for another reason than a wrong guess.

@@ -6,6 +6,7 @@ import (
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/purserhq/purser/pkg/authn"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 )
 
@@ -27,7 +28,7 @@ func (s *SessionServer) EnrollTotp(ctx context.Context, _ *authv1.EnrollTotpRequ
 func (s *SessionServer) ConfirmTotp(ctx context.Context, req *authv1.ConfirmTotpRequest) (*authv1.ConfirmTotpResponse,
 	error) {
 	var codes []string
-	err := s.withCode(ctx, func(user uuid.UUID) (err error) {
+	err := s.withCode(ctx, req.GetTotpCode(), func(user uuid.UUID) (err error) {
 		codes, err = s.secondFactors.Confirm(ctx, user, req.GetTotpCode())
 		return err
 	})
@@ -40,7 +41,7 @@ func (s *SessionServer) ConfirmTotp(ctx context.Context, req *authv1.ConfirmTotp
 // DisableTotp implements the RPC.
 func (s *SessionServer) DisableTotp(ctx context.Context, req *authv1.DisableTotpRequest) (*authv1.DisableTotpResponse,
 	error) {
-	err := s.withCode(ctx, func(user uuid.UUID) error {
+	err := s.withCode(ctx, req.GetSecondFactorCode(), func(user uuid.UUID) error {
 		return s.secondFactors.Disable(ctx, user,
 			req.GetSecondFactorCode())
 	})
@@ -54,7 +55,7 @@ func (s *SessionServer) DisableTotp(ctx context.Context, req *authv1.DisableTotp
 func (s *SessionServer) RenewRecoveryCodes(ctx context.Context,
 	req *authv1.RenewRecoveryCodesRequest) (*authv1.RenewRecoveryCodesResponse, error) {
 	var codes []string
-	err := s.withCode(ctx, func(user uuid.UUID) (err error) {
+	err := s.withCode(ctx, req.GetSecondFactorCode(), func(user uuid.UUID) (err error) {
 		codes, err = s.secondFactors.RenewRecoveryCodes(ctx, user, req.GetSecondFactorCode())
 		return err
 	})
@@ -65,25 +66,29 @@ func (s *SessionServer) RenewRecoveryCodes(ctx context.Context,
 }
 
 // withCode runs a change that needs a code, for a caller who has signed in or reauthenticated recently.
-func (s *SessionServer) withCode(ctx context.Context, change func(user uuid.UUID) error) error {
+func (s *SessionServer) withCode(ctx context.Context, code string, change func(user uuid.UUID) error) error {
 	caller, err := recently(ctx)
 	if err != nil {
 		return err
 	}
-	return s.attemptOf(ctx, caller.UserID, func() error { return change(caller.UserID) })
+	return s.attemptOf(ctx, caller, code, func() error { return change(caller.UserID) })
 }
 
-// attemptOf is attempt, counted by a signed-in user as well.
-func (s *SessionServer) attemptOf(ctx context.Context, user uuid.UUID, call func() error) error {
-	giveBack, err := s.attempts.Take(ctx, clientAddress(ctx), "user:"+user.String())
+// attemptOf is attempt, counted by the caller's session as well: whoever stole another session of the user does not
+// use up the attempts of this one. A right recovery code gets through when these have none left.
+func (s *SessionServer) attemptOf(ctx context.Context, caller authn.Caller, code string, call func() error) error {
+	address, name := clientAddress(ctx), "session:"+caller.SessionID.String()
+	giveBack, err := s.attempts.TryTake(ctx, address, name)
 	if err != nil {
-		return err
+		giveBack = s.recoveryAttempt(ctx, caller.UserID, code)
 	}
-	err = call()
-	if !wrongGuess(err) {
-		giveBack()
+	if giveBack == nil {
+		giveBack, err = s.attempts.Take(ctx, address, name)
+		if err != nil {
+			return err
+		}
 	}
-	return err
+	return counted(giveBack, call())
 }
 
 // Reauthenticate implements the RPC.
@@ -94,7 +99,7 @@ func (s *SessionServer) Reauthenticate(ctx context.Context,
 		return nil, err
 	}
 	resp := &authv1.ReauthenticateResponse{}
-	err = s.attemptOf(ctx, caller.UserID, func() error {
+	err = s.attemptOf(ctx, caller, req.GetSecondFactorCode(), func() error {
 		t, err := s.sessions.Reauthenticate(ctx, caller.UserID, caller.SessionID, req.GetPassword(),
 			req.GetSecondFactorCode())
 		resp.AccessToken, resp.AccessExpireTime = t.Access, timestamppb.New(t.AccessExpiresAt)

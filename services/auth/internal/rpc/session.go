@@ -2,7 +2,6 @@ package rpc
 
 import (
 	"context"
-	"time"
 
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -11,7 +10,6 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/page"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
-	"github.com/purserhq/purser/services/auth/internal/account"
 	"github.com/purserhq/purser/services/auth/internal/attempts"
 	"github.com/purserhq/purser/services/auth/internal/oauth"
 	"github.com/purserhq/purser/services/auth/internal/serviceaccount"
@@ -41,30 +39,6 @@ type SignInMethods struct {
 func NewSessionServer(s *session.Service, f *totp.Service, v *serviceaccount.Service, a *attempts.Limiter, floor Floor,
 	m SignInMethods) *SessionServer {
 	return &SessionServer{sessions: s, secondFactors: f, serviceAccounts: v, attempts: a, floor: floor, methods: m}
-}
-
-// Login implements the RPC.
-func (s *SessionServer) Login(ctx context.Context, req *authv1.LoginRequest) (*authv1.LoginResponse, error) {
-	// The prefix keeps whatever is typed as an address from being the name of another count.
-	giveBack, err := s.attempts.Take(ctx, clientAddress(ctx), "login:"+account.NormalEmail(req.GetEmail()))
-	if err != nil {
-		return nil, err
-	}
-	start := time.Now()
-	t, err := s.sessions.Login(ctx, req.GetEmail(), req.GetPassword(), req.GetSecondFactorCode())
-	if !wrongGuess(err) {
-		giveBack()
-	}
-	if err != nil {
-		s.floor.wait(ctx, start, err)
-		return nil, err
-	}
-	return &authv1.LoginResponse{Tokens: tokensToProto(t)}, nil
-}
-
-// wrongGuess reports whether a sign-in failed for a wrong secret. A missing second factor is none.
-func wrongGuess(err error) bool {
-	return errs.Is(err, errs.KindUnauthenticated) && errs.As(err).Reason != "TOTP_REQUIRED"
 }
 
 // Refresh implements the RPC.
@@ -123,7 +97,7 @@ func (s *SessionServer) ListSessions(ctx context.Context,
 	}
 	for _, f := range list {
 		resp.Sessions = append(resp.Sessions, &authv1.Session{
-			SessionId: f.ID.String(), CreateTime: timestamppb.New(f.CreatedAt),
+			SessionId: f.ID.String(), DeviceId: idOrEmpty(f.DeviceID), CreateTime: timestamppb.New(f.CreatedAt),
 			ExpireTime:  timestamppb.New(f.ExpiresAt),
 			LastUseTime: timestamppb.New(f.LastUsedAt), UserAgent: f.Client.UserAgent, IpAddress: f.Client.IPAddress,
 			Current: f.ID == caller.SessionID,
@@ -147,6 +121,14 @@ func (s *SessionServer) RevokeSession(ctx context.Context,
 		return nil, err
 	}
 	return &authv1.RevokeSessionResponse{}, nil
+}
+
+// idOrEmpty is "" for the zero id.
+func idOrEmpty(id uuid.UUID) string {
+	if id == uuid.Nil {
+		return ""
+	}
+	return id.String()
 }
 
 func tokensToProto(t session.Tokens) *authv1.Tokens {

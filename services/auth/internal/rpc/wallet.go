@@ -26,6 +26,7 @@ func (s *SessionServer) StartWalletLogin(ctx context.Context,
 func (s *SessionServer) FinishWalletLogin(ctx context.Context,
 	req *authv1.FinishWalletLoginRequest) (*authv1.FinishWalletLoginResponse, error) {
 	var t session.Tokens
+	ctx = s.sessions.WithDevice(ctx, req.GetDeviceToken())
 	err := attempt(ctx, s.attempts, func() (err error) {
 		t, err = s.methods.Wallets.Finish(ctx, req.GetMessage(), req.GetSignature(), req.GetSecondFactorCode())
 		return err
@@ -33,7 +34,7 @@ func (s *SessionServer) FinishWalletLogin(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	return &authv1.FinishWalletLoginResponse{Tokens: tokensToProto(t)}, nil
+	return &authv1.FinishWalletLoginResponse{Tokens: tokensToProto(t), DeviceToken: t.Device}, nil
 }
 
 // StartWalletLink implements the RPC.

@@ -10,6 +10,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,7 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/account"
 	"github.com/purserhq/purser/services/auth/internal/audit"
 	"github.com/purserhq/purser/services/auth/internal/authority"
+	"github.com/purserhq/purser/services/auth/internal/device"
 	"github.com/purserhq/purser/services/auth/internal/role"
 )
 
@@ -48,6 +50,8 @@ type Tokens struct {
 	AccessExpiresAt  time.Time
 	Refresh          string
 	RefreshExpiresAt time.Time
+	// Device is the device token (package device) of a sign-in; empty otherwise.
+	Device string
 }
 
 // Family is a session as stored.
@@ -68,6 +72,8 @@ type Family struct {
 	// Methods are how the user was authenticated (RFC 8176), AuthTime when that was last.
 	Methods  []string
 	AuthTime time.Time
+	// DeviceID is the device that it was started on; zero when that is not known any more.
+	DeviceID uuid.UUID
 }
 
 // Used is a token that was exchanged for a successor.
@@ -90,9 +96,13 @@ type Store interface {
 	Credentials(ctx context.Context, email string) (id uuid.UUID, hash string, err error)
 	// AccessState of a user; errs.NotFound.
 	AccessState(ctx context.Context, user uuid.UUID) (account.AccessState, error)
-	// Start locks a user and stores what begin makes of their present state, in one transaction. identity is the one
-	// that Owner.Linked is about. begin may run more than once. errs.NotFound when there is no such user.
-	Start(ctx context.Context, user, identity uuid.UUID, begin func(Owner) (Start, error)) error
+	// Start locks a user and stores what begin makes of their present state, in one transaction. begin may run more
+	// than once. errs.NotFound when there is no such user.
+	Start(ctx context.Context, user uuid.UUID, v Visit, begin func(Owner) (Start, error)) error
+	// KnowsDevice reports whether a device is one of the account with this address, and KnowsAddress whether one of
+	// its devices has signed in from an IP address last.
+	KnowsDevice(ctx context.Context, email string, d device.Device) (bool, error)
+	KnowsAddress(ctx context.Context, email, ipAddress string) (bool, error)
 	// Change locks the family that this refresh token is or was one of, and stores what change makes of it.
 	// errs.NotFound when it is of none.
 	Change(ctx context.Context, token Hash, change Change) error
@@ -148,6 +158,8 @@ type Deps struct {
 	Passwords PasswordChecker
 	// SecondFactor is nil where there are no second factors.
 	SecondFactor SecondFactor
+	// Devices makes the tokens of devices.
+	Devices *device.Keys
 	// Audit records what was refused.
 	Audit audit.Recorder
 	Now   func() time.Time
@@ -239,6 +251,10 @@ func (s *Service) Begin(ctx context.Context, in SignIn) (Tokens, error) {
 		Current: token.Hash(), CurrentExpiresAt: now.Add(min(s.policy.Refresh, s.policy.Absolute)),
 		LastUsedAt: now, Client: audit.ClientFrom(ctx), Methods: methods, AuthTime: now,
 	}
+	newDevice, err := uuid.NewV7()
+	if err != nil {
+		return Tokens{}, fmt.Errorf("new device id: %w", err)
+	}
 	// Signed before storing: a session whose tokens can't be given is not begun.
 	t, err := s.tokens(f, token, access)
 	if err != nil {
@@ -247,11 +263,22 @@ func (s *Service) Begin(ctx context.Context, in SignIn) (Tokens, error) {
 	e := audit.Event{
 		Type: audit.Login, Reason: strings.Join(methods, " "), Actor: in.User, Subject: in.User, Object: id.String(),
 	}
-	err = s.Store.Start(ctx, in.User, in.Proof.Identity, func(o Owner) (Start, error) {
+	visit := Visit{Identity: in.Proof.Identity}
+	if d := device.From(ctx); d.User == in.User { // and no other account's
+		visit.Device = d.ID
+	}
+	err = s.Store.Start(ctx, in.User, visit, func(o Owner) (Start, error) {
 		if err := in.Proof.check(o, access); err != nil {
 			return Start{}, err
 		}
-		return Start{Family: f, PasswordHash: in.Proof.Replacement, Event: e}, nil
+		start := Start{Family: f, PasswordHash: in.Proof.Replacement, Events: []audit.Event{e}}
+		if o.isNewDevice(now) {
+			start.Events = append(start.Events, audit.Event{Type: audit.NewDevice, Actor: in.User, Subject: in.User,
+				Object: id.String()})
+		}
+		start.Family.DeviceID = cmp.Or(o.Device, newDevice)
+		t.Device = s.Devices.Token(device.Device{ID: start.Family.DeviceID, User: in.User})
+		return start, nil
 	})
 	if errs.Is(err, errs.KindNotFound) { // deleted meanwhile
 		err = ErrCredentials()

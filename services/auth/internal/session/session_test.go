@@ -16,6 +16,7 @@ import (
 	"github.com/purserhq/purser/pkg/testkit"
 	"github.com/purserhq/purser/services/auth/internal/account"
 	"github.com/purserhq/purser/services/auth/internal/audit"
+	"github.com/purserhq/purser/services/auth/internal/device"
 	"github.com/purserhq/purser/services/auth/internal/session"
 	"github.com/purserhq/purser/services/auth/internal/store"
 	"github.com/purserhq/purser/services/auth/migrations"
@@ -70,6 +71,15 @@ type fixture struct {
 	user   uuid.UUID
 }
 
+// deviceKeys are always the same.
+func deviceKeys() *device.Keys {
+	k, err := device.NewKeys([]byte("the key-encryption key"))
+	if err != nil {
+		panic(err)
+	}
+	return k
+}
+
 func newFixture(t *testing.T) fixture {
 	t.Helper()
 	db := testkit.Postgres(t, migrations.FS)
@@ -102,7 +112,7 @@ func (s timed) Change(ctx context.Context, token session.Hash, change session.Ch
 }
 
 func (f fixture) over(s session.Store) *session.Service {
-	return session.NewService(session.Deps{Store: s, Signer: f.signer, Passwords: plain{},
+	return session.NewService(session.Deps{Store: s, Signer: f.signer, Passwords: plain{}, Devices: deviceKeys(),
 		Audit: store.NewAudit(f.db.DB), Now: f.clock.now}, policy())
 }
 

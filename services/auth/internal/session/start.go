@@ -3,6 +3,7 @@ package session
 import (
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -18,13 +19,35 @@ type Owner struct {
 	Access       account.AccessState
 	PasswordHash string // empty when there is none
 	Linked       bool   // the identity that they signed in with belongs to them
+	CreatedAt    time.Time
+	// Device is the one of the Visit, if it is known; or one that has signed in from the same address with the same
+	// user agent; zero when there is none.
+	Device uuid.UUID
+	// AddressKnown says that a known device has signed in from the same address last.
+	AddressKnown bool
+	// SignedInBefore says that a device is known, or a session is stored.
+	SignedInBefore bool
 }
 
-// Start is what is stored when a session begins. PasswordHash replaces the owner's unless it is empty.
+// Visit is what a sign-in comes with: the identity that it was proven with, and the device whose token it has sent;
+// each may be zero.
+type Visit struct{ Identity, Device uuid.UUID }
+
+// Start is what is stored when a session begins. PasswordHash replaces the owner's unless it is empty. The device of
+// the family becomes known, or is known for longer.
 type Start struct {
 	Family       Family
 	PasswordHash string
-	Event        audit.Event
+	Events       []audit.Event
+}
+
+// firstDay is how long the first sign-in to a new account is not reported as one from a new device.
+const firstDay = 24 * time.Hour
+
+// isNewDevice decides whether the owner should hear of a sign-in: neither its device nor its address is known, and it
+// is not the first one to an account that was created within a day.
+func (o Owner) isNewDevice(now time.Time) bool {
+	return o.Device == uuid.Nil && !o.AddressKnown && (o.SignedInBefore || now.Sub(o.CreatedAt) > firstDay)
 }
 
 // check says who may begin a session: somebody whose account is enabled and whose proof is still valid. signed is the

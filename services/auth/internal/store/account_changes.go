@@ -155,11 +155,13 @@ func complete(tx *gorm.DB, s *account.State, include account.Include) (err error
 		}
 	}
 	for _, kind := range include.RecentMails {
-		n, err := recentMails(tx, s.ID, kind)
+		n, sinceLast, err := recentMails(tx, s.ID, kind)
 		if err != nil {
 			return err
 		}
-		s.RecentMails = max(s.RecentMails, n)
+		if n > s.RecentMails {
+			s.RecentMails, s.SinceLastMail = n, sinceLast
+		}
 	}
 	if include.Mailbox != "" {
 		s.Mailbox, err = lockMailbox(tx, include.Mailbox)
@@ -219,7 +221,8 @@ func lockAdmins(tx *gorm.DB, user uuid.UUID) (a account.Admins, err error) {
 // apply stores changes of a locked account.
 func apply(tx *gorm.DB, s account.State, c account.Changes) error {
 	for _, step := range []func(*gorm.DB, account.State, account.Changes) error{
-		applyToUser, applyToSecondFactor, applyToCodes, applyToSessions, applyToCredentials, applyDeletion,
+		applyToUser, applyToSecondFactor, applyToCodes, applyToSessions, applyToDevices, applyToCredentials,
+		applyDeletion,
 	} {
 		if err := step(tx, s, c); err != nil {
 			return err
@@ -306,7 +309,22 @@ func applyToSessions(tx *gorm.DB, s account.State, c account.Changes) error {
 		return nil
 	}
 	_, err := revoke(tx, c.EndSessions.Reason, "user_id = ? AND id <> ?", s.ID, c.EndSessions.Except)
-	return err
+	if err != nil {
+		return err
+	}
+	return forgetDevices(tx, s.ID, c.EndSessions.Except)
+}
+
+// applyToDevices makes the client's address known. It comes after the end of the sessions, which forgets the devices.
+func applyToDevices(tx *gorm.DB, s account.State, c account.Changes) error {
+	if !c.KnowClient {
+		return nil
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return fmt.Errorf("new device id: %w", err)
+	}
+	return storeDevice(tx, s.ID, id)
 }
 
 func applyToCredentials(tx *gorm.DB, s account.State, c account.Changes) error {

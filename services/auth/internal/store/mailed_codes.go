@@ -63,6 +63,9 @@ func (s *Accounts) ChangeByCode(ctx context.Context, p account.Purpose, h accoun
 			}
 			// The hash is the code's alone, so it still has the address that was read before.
 			state.NewEmail = orEmpty(code.NewEmail)
+			if err := deleteCodes(tx, code.UserID, p); err != nil { // the others of its purpose end with it
+				return account.Changes{}, err
+			}
 			return decide(state, now)
 		})
 	})
@@ -70,21 +73,31 @@ func (s *Accounts) ChangeByCode(ctx context.Context, p account.Purpose, h accoun
 
 func applyToCodes(tx *gorm.DB, s account.State, c account.Changes) error {
 	if len(c.EndCodes) > 0 {
-		err := tx.Exec("DELETE FROM mailed_codes WHERE user_id = ? AND purpose IN ?", s.ID, c.EndCodes).Error
-		if err != nil {
-			return fmt.Errorf("delete code: %w", err)
+		if err := deleteCodes(tx, s.ID, c.EndCodes...); err != nil {
+			return err
 		}
 	}
 	if c.NewCode == nil {
 		return nil
 	}
-	err := tx.Exec(`INSERT INTO mailed_codes (user_id, purpose, hash, expires_at, new_email)
-		VALUES (?, ?, ?, clock_timestamp() + ? * interval '1 microsecond', nullif(?, ''))
-		ON CONFLICT (user_id, purpose) DO UPDATE
-			SET hash = excluded.hash, expires_at = excluded.expires_at, new_email = excluded.new_email`,
+	// The rate of mails bounds how many are valid at once.
+	err := tx.Exec("DELETE FROM mailed_codes WHERE user_id = ? AND purpose = ? AND (NOT ? OR "+
+		"expires_at <= clock_timestamp())", s.ID, c.NewCode.Purpose, c.NewCode.Beside).Error
+	if err != nil {
+		return fmt.Errorf("delete codes: %w", err)
+	}
+	err = tx.Exec(`INSERT INTO mailed_codes (user_id, purpose, hash, expires_at, new_email)
+		VALUES (?, ?, ?, clock_timestamp() + ? * interval '1 microsecond', nullif(?, ''))`,
 		s.ID, c.NewCode.Purpose, c.NewCode.Hash[:], c.NewCode.Lifetime.Microseconds(), c.NewCode.NewEmail).Error
 	if err != nil {
 		return fmt.Errorf("store code: %w", err)
+	}
+	return nil
+}
+
+func deleteCodes(tx *gorm.DB, user uuid.UUID, of ...account.Purpose) error {
+	if err := tx.Exec("DELETE FROM mailed_codes WHERE user_id = ? AND purpose IN ?", user, of).Error; err != nil {
+		return fmt.Errorf("delete codes: %w", err)
 	}
 	return nil
 }

@@ -62,16 +62,18 @@ func queueMail(tx *gorm.DB, m mail.Mail) error {
 	return nil
 }
 
-// recentMails counts a user's mails of a kind from the last hour. The user's row has to be locked, so that concurrent
-// ones are counted.
-func recentMails(tx *gorm.DB, user uuid.UUID, kind mail.Kind) (int, error) {
-	var n int64
-	err := tx.Model(&mailRow{}).Where("user_id = ? AND kind = ? AND queued_at > clock_timestamp() - interval '1 hour'",
-		user, kind).Count(&n).Error
+// recentMails counts a user's mails of a kind from the last hour, and says how long ago the last was. The user's row has
+// to be locked, so that concurrent ones are counted.
+func recentMails(tx *gorm.DB, user uuid.UUID, kind mail.Kind) (n int, sinceLast time.Duration, err error) {
+	var row struct{ Count, Micros int64 }
+	err = tx.Raw(`SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - max(queued_at)) * 1e6, 0)::bigint
+			AS micros
+		FROM mails WHERE user_id = ? AND kind = ? AND queued_at > clock_timestamp() - interval '1 hour'`,
+		user, kind).Scan(&row).Error
 	if err != nil {
-		return 0, fmt.Errorf("count mails: %w", err)
+		return 0, 0, fmt.Errorf("count mails: %w", err)
 	}
-	return int(n), nil
+	return int(row.Count), time.Duration(row.Micros) * time.Microsecond, nil
 }
 
 // mailboxOf returns what is stored of a receiver to count the mails that a mailbox gets, also after they were sent.

@@ -58,6 +58,19 @@ func (s *SecondFactors) Confirmed(ctx context.Context, user uuid.UUID) (bool, er
 	return n == 1, nil
 }
 
+// RecoveryCodes implements totp.Store.
+func (s *SecondFactors) RecoveryCodes(ctx context.Context, user uuid.UUID) ([]totp.Hash, error) {
+	var row secondFactorRow
+	err := s.db.Gorm(ctx).Where("user_id = ? AND confirmed_at IS NOT NULL", user).Take(&row).Error
+	if errors.Is(err, gorm.ErrRecordNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read recovery codes: %w", err)
+	}
+	return row.factor().Recovery, nil
+}
+
 // Change implements totp.Store. It locks the user's row, because there may be no second factor yet.
 func (s *SecondFactors) Change(ctx context.Context, user uuid.UUID, change totp.Change) error {
 	return inTx(ctx, s.db, func(tx *gorm.DB) error {

@@ -19,35 +19,6 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/session"
 )
 
-type sessionRow struct {
-	ID               uuid.UUID `gorm:"primaryKey"`
-	UserID           uuid.UUID
-	CreatedAt        time.Time
-	ExpiresAt        time.Time
-	CurrentHash      []byte
-	CurrentExpiresAt time.Time
-	RevokedAt        *time.Time
-	RevokeReason     string
-	LastUsedAt       time.Time
-	UserAgent        string
-	IPAddress        string
-	Methods          []string `gorm:"serializer:json"`
-	AuthTime         time.Time
-}
-
-func (sessionRow) TableName() string { return "sessions" }
-
-// refreshTokenRow is a token that was ever issued. It has UsedAt and SealedSuccessor while its successor can be
-// recovered.
-type refreshTokenRow struct {
-	TokenHash       []byte `gorm:"primaryKey"`
-	SessionID       uuid.UUID
-	UsedAt          *time.Time
-	SealedSuccessor []byte
-}
-
-func (refreshTokenRow) TableName() string { return "refresh_tokens" }
-
 // Sessions implements session.Store.
 type Sessions struct{ db *postgres.DB }
 
@@ -56,11 +27,8 @@ func NewSessions(db *postgres.DB) *Sessions { return &Sessions{db: db} }
 
 // Credentials implements session.Store.
 func (s *Sessions) Credentials(ctx context.Context, email string) (uuid.UUID, string, error) {
-	if strings.ContainsRune(email, 0) { // Postgres has no text with a NUL
-		email = ""
-	}
 	var row userRow
-	err := s.db.Gorm(ctx).Select("id", "password_hash").Where("email = ?", email).Take(&row).Error
+	err := s.db.Gorm(ctx).Select("id", "password_hash").Where("email = ?", withoutNUL(email)).Take(&row).Error
 	if errors.Is(err, gorm.ErrRecordNotFound) {
 		return uuid.Nil, "", nil
 	}
@@ -68,6 +36,14 @@ func (s *Sessions) Credentials(ctx context.Context, email string) (uuid.UUID, st
 		return uuid.Nil, "", missing(err, "user")
 	}
 	return row.ID, orEmpty(row.PasswordHash), nil
+}
+
+// withoutNUL returns an address to look for: Postgres has no text with a NUL, and nobody has the empty address.
+func withoutNUL(email string) string {
+	if strings.ContainsRune(email, 0) {
+		return ""
+	}
+	return email
 }
 
 // PasswordHash implements session.Store.
@@ -127,10 +103,10 @@ func (s *Sessions) change(ctx context.Context, change session.Change, condition 
 }
 
 // Start implements session.Store.
-func (s *Sessions) Start(ctx context.Context, user, identity uuid.UUID,
+func (s *Sessions) Start(ctx context.Context, user uuid.UUID, v session.Visit,
 	begin func(session.Owner) (session.Start, error)) error {
 	return inTx(ctx, s.db, func(tx *gorm.DB) error {
-		owner, err := lockOwner(tx, user, identity)
+		owner, err := lockOwner(tx, user, v)
 		if err != nil {
 			return err
 		}
@@ -144,6 +120,9 @@ func (s *Sessions) Start(ctx context.Context, user, identity uuid.UUID,
 				return fmt.Errorf("replace password hash: %w", err)
 			}
 		}
+		if err := storeDevice(tx, user, start.Family.DeviceID); err != nil {
+			return err
+		}
 		row := toRow(start.Family)
 		if err := tx.Create(&row).Error; err != nil {
 			return fmt.Errorf("create session: %w", err)
@@ -151,22 +130,25 @@ func (s *Sessions) Start(ctx context.Context, user, identity uuid.UUID,
 		if err := storeCurrent(tx, start.Family); err != nil {
 			return err
 		}
-		return record(tx, start.Event)
+		return recordAll(tx, start.Events)
 	})
 }
 
-// lockOwner locks a user and reads what a sign-in with an identity depends on; errs.NotFound.
-func lockOwner(tx *gorm.DB, user, identity uuid.UUID) (o session.Owner, err error) {
+// lockOwner locks a user and reads what a sign-in depends on; errs.NotFound.
+func lockOwner(tx *gorm.DB, user uuid.UUID, v session.Visit) (o session.Owner, err error) {
 	state, _, err := lockAccount(tx, "id = ?", user)
 	if err != nil {
 		return o, err
 	}
-	o.PasswordHash = state.PasswordHash
-	if o.Access, err = accessState(tx, user); err != nil || identity == uuid.Nil {
+	o.PasswordHash, o.CreatedAt = state.PasswordHash, state.CreatedAt
+	if err := readDevices(tx, &o, user, v); err != nil {
+		return o, err
+	}
+	if o.Access, err = accessState(tx, user); err != nil || v.Identity == uuid.Nil {
 		return o, err
 	}
 	var n int64
-	err = tx.Model(&identityRow{}).Where("id = ? AND user_id = ?", identity, user).Count(&n).Error
+	err = tx.Model(&identityRow{}).Where("id = ? AND user_id = ?", v.Identity, user).Count(&n).Error
 	if err != nil {
 		return o, fmt.Errorf("read identity: %w", err)
 	}
@@ -275,6 +257,11 @@ func (s *Sessions) Revoke(ctx context.Context, user, id uuid.UUID, reason string
 		if err := tx.Select("id").Where("id = ? AND user_id = ?", id, user).Take(&row).Error; err != nil {
 			return missing(err, "session")
 		}
+		if e.Type == audit.SessionRevoked { // and not Logout, after which the owner comes back
+			if err := forgetDeviceOf(tx, user, id); err != nil {
+				return err
+			}
+		}
 		ended, err := revoke(tx, reason, "id = ?", id)
 		if err != nil || ended == 0 {
 			return err
@@ -290,6 +277,9 @@ func (s *Sessions) RevokeAll(ctx context.Context, user, except uuid.UUID, reason
 			return err
 		}
 		if _, err := revoke(tx, reason, "user_id = ? AND id <> ?", user, except); err != nil {
+			return err
+		}
+		if err := forgetDevices(tx, user, except); err != nil {
 			return err
 		}
 		return record(tx, e)
@@ -368,25 +358,5 @@ func (s *Sessions) Prune(ctx context.Context, keep time.Duration) error {
 		if done.RowsAffected < 1000 {
 			return nil
 		}
-	}
-}
-
-func toRow(f session.Family) sessionRow {
-	return sessionRow{
-		ID: f.ID, UserID: f.UserID, CreatedAt: f.CreatedAt, ExpiresAt: f.ExpiresAt,
-		CurrentHash: f.Current[:], CurrentExpiresAt: f.CurrentExpiresAt,
-		RevokedAt: f.RevokedAt, RevokeReason: f.RevokeReason,
-		LastUsedAt: f.LastUsedAt, UserAgent: f.Client.UserAgent, IPAddress: f.Client.IPAddress,
-		Methods: f.Methods, AuthTime: f.AuthTime,
-	}
-}
-
-func fromRow(r sessionRow) session.Family {
-	return session.Family{
-		ID: r.ID, UserID: r.UserID, CreatedAt: r.CreatedAt, ExpiresAt: r.ExpiresAt,
-		Current: session.Hash(r.CurrentHash), CurrentExpiresAt: r.CurrentExpiresAt,
-		RevokedAt: r.RevokedAt, RevokeReason: r.RevokeReason,
-		LastUsedAt: r.LastUsedAt, Client: audit.Client{UserAgent: r.UserAgent, IPAddress: r.IPAddress},
-		Methods: r.Methods, AuthTime: r.AuthTime,
 	}
 }

@@ -17,11 +17,9 @@ import (
 	"encoding/base32"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/pquerna/otp"
 	"github.com/pquerna/otp/hotp"
 	"github.com/pquerna/otp/totp"
 
@@ -59,6 +57,8 @@ type Store interface {
 	Label(ctx context.Context, user uuid.UUID) (string, error)
 	// Confirmed reports whether a user has a confirmed second factor.
 	Confirmed(ctx context.Context, user uuid.UUID) (bool, error)
+	// RecoveryCodes returns the hashes of a user's unused recovery codes; none without a confirmed second factor.
+	RecoveryCodes(ctx context.Context, user uuid.UUID) ([]Hash, error)
 	// Change locks a user and their second factor and stores what change makes of it, in one transaction. It refuses
 	// what package authority refuses. errs.NotFound for an id that nobody has.
 	Change(ctx context.Context, user uuid.UUID, change Change) error
@@ -242,8 +242,8 @@ func (s *Service) useCode(f *Factor, code string, now time.Time) (recovery bool,
 	wrong := errs.Unauthenticated("TOTP_INVALID", "the code of the second factor is wrong, too old or used "+
 		"before; wait for the next one, and check the "+
 		"clock of the device")
-	code = strings.NewReplacer(" ", "", "-", "").Replace(code)
-	if len(code) != otp.DigitsSix.Length() {
+	code = plain(code)
+	if IsRecoveryCode(code) {
 		i := slices.Index(f.Recovery, hashOf(f.User, code))
 		if i < 0 {
 			return false, wrong, nil

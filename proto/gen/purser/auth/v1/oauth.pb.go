@@ -159,7 +159,10 @@ type FinishOAuthRequest struct {
 	// StartOAuthResponse.secret.
 	Secret string `protobuf:"bytes,3,opt,name=secret,proto3" json:"secret,omitempty"`
 	// The query parameter iss (RFC 9207), if the URI has one.
-	Iss           string `protobuf:"bytes,4,opt,name=iss,proto3" json:"iss,omitempty"`
+	Iss string `protobuf:"bytes,4,opt,name=iss,proto3" json:"iss,omitempty"`
+	// The device_token of an earlier sign-in to this account on this device, if any. One
+	// that is unknown, expired or of another account is ignored.
+	DeviceToken   string `protobuf:"bytes,5,opt,name=device_token,json=deviceToken,proto3" json:"device_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -222,6 +225,13 @@ func (x *FinishOAuthRequest) GetIss() string {
 	return ""
 }
 
+func (x *FinishOAuthRequest) GetDeviceToken() string {
+	if x != nil {
+		return x.DeviceToken
+	}
+	return ""
+}
+
 var File_purser_auth_v1_oauth_proto protoreflect.FileDescriptor
 
 const file_purser_auth_v1_oauth_proto_rawDesc = "" +
@@ -236,12 +246,13 @@ const file_purser_auth_v1_oauth_proto_rawDesc = "" +
 	"\x05state\x18\x02 \x01(\tB\x03\x80\x01\x01R\x05state\x12\x1b\n" +
 	"\x06secret\x18\x03 \x01(\tB\x03\x80\x01\x01R\x06secret\x12;\n" +
 	"\vexpire_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"expireTime\"\x9f\x01\n" +
+	"expireTime\"\xcf\x01\n" +
 	"\x12FinishOAuthRequest\x12#\n" +
 	"\x05state\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01\x18\x80\x01\x80\x01\x01R\x05state\x12!\n" +
 	"\x04code\x18\x02 \x01(\tB\r\xbaH\ar\x05\x10\x01\x18\x80 \x80\x01\x01R\x04code\x12%\n" +
 	"\x06secret\x18\x03 \x01(\tB\r\xbaH\ar\x05\x10\x01\x18\x80\x01\x80\x01\x01R\x06secret\x12\x1a\n" +
-	"\x03iss\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x10R\x03issB<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
+	"\x03iss\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x10R\x03iss\x12.\n" +
+	"\fdevice_token\x18\x05 \x01(\tB\v\xbaH\x05r\x03\x18\x80\x01\x80\x01\x01R\vdeviceTokenB<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
 
 var (
 	file_purser_auth_v1_oauth_proto_rawDescOnce sync.Once

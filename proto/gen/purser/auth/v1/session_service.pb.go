@@ -39,7 +39,10 @@ type Session struct {
 	// The IP address of the last use; of an IPv6 address its /64 prefix.
 	IpAddress string `protobuf:"bytes,6,opt,name=ip_address,json=ipAddress,proto3" json:"ip_address,omitempty"`
 	// It is the session of the caller's access token.
-	Current       bool `protobuf:"varint,7,opt,name=current,proto3" json:"current,omitempty"`
+	Current bool `protobuf:"varint,7,opt,name=current,proto3" json:"current,omitempty"`
+	// The device that it was started on, see LoginResponse.device_token: sessions of
+	// one device have the same id. Empty when that device is not known any more.
+	DeviceId      string `protobuf:"bytes,8,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -123,6 +126,13 @@ func (x *Session) GetCurrent() bool {
 	return false
 }
 
+func (x *Session) GetDeviceId() string {
+	if x != nil {
+		return x.DeviceId
+	}
+	return ""
+}
+
 // Tokens are the access token and the refresh token of a session.
 type Tokens struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -202,8 +212,11 @@ type LoginRequest struct {
 	// The current code of the user's authenticator app, or a recovery code. Required if
 	// the account has a second factor, otherwise ignored.
 	SecondFactorCode string `protobuf:"bytes,3,opt,name=second_factor_code,json=secondFactorCode,proto3" json:"second_factor_code,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// The device_token of an earlier sign-in to this account on this device, if any. One
+	// that is unknown, expired or of another account is ignored.
+	DeviceToken   string `protobuf:"bytes,4,opt,name=device_token,json=deviceToken,proto3" json:"device_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LoginRequest) Reset() {
@@ -257,9 +270,23 @@ func (x *LoginRequest) GetSecondFactorCode() string {
 	return ""
 }
 
+func (x *LoginRequest) GetDeviceToken() string {
+	if x != nil {
+		return x.DeviceToken
+	}
+	return ""
+}
+
 type LoginResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Tokens        *Tokens                `protobuf:"bytes,1,opt,name=tokens,proto3" json:"tokens,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Tokens *Tokens                `protobuf:"bytes,1,opt,name=tokens,proto3" json:"tokens,omitempty"`
+	// Marks this device as one that has signed in to the account. Store it on the device
+	// and send it with the next sign-in, of whichever way, so that failures of others do
+	// not count against it. It is no credential: with it one can only try passwords. It
+	// is valid for 90 days after the last sign-in with it, and ends with the sessions of
+	// the account: by LogoutAll, by a new password, and by RevokeSession of its session.
+	// A gateway stores it in a cookie that is HttpOnly, Secure and SameSite=Strict.
+	DeviceToken   string `protobuf:"bytes,2,opt,name=device_token,json=deviceToken,proto3" json:"device_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -299,6 +326,13 @@ func (x *LoginResponse) GetTokens() *Tokens {
 		return x.Tokens
 	}
 	return nil
+}
+
+func (x *LoginResponse) GetDeviceToken() string {
+	if x != nil {
+		return x.DeviceToken
+	}
+	return ""
 }
 
 type RefreshRequest struct {
@@ -834,7 +868,10 @@ type FinishOAuthResponse struct {
 	// Unset when login_code is set.
 	Tokens *Tokens `protobuf:"bytes,1,opt,name=tokens,proto3" json:"tokens,omitempty"`
 	// For ExchangeLoginCode; set if the account has a second factor.
-	LoginCode     string `protobuf:"bytes,2,opt,name=login_code,json=loginCode,proto3" json:"login_code,omitempty"`
+	LoginCode string `protobuf:"bytes,2,opt,name=login_code,json=loginCode,proto3" json:"login_code,omitempty"`
+	// Send it with the next sign-in of this user on this device: see
+	// LoginResponse.device_token.
+	DeviceToken   string `protobuf:"bytes,3,opt,name=device_token,json=deviceToken,proto3" json:"device_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -883,6 +920,13 @@ func (x *FinishOAuthResponse) GetLoginCode() string {
 	return ""
 }
 
+func (x *FinishOAuthResponse) GetDeviceToken() string {
+	if x != nil {
+		return x.DeviceToken
+	}
+	return ""
+}
+
 type ExchangeLoginCodeRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The login code.
@@ -893,8 +937,11 @@ type ExchangeLoginCodeRequest struct {
 	// The current code of the user's authenticator app, or a recovery code. Required if
 	// the account has a second factor.
 	SecondFactorCode string `protobuf:"bytes,3,opt,name=second_factor_code,json=secondFactorCode,proto3" json:"second_factor_code,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// The device_token of an earlier sign-in to this account on this device, if any. One
+	// that is unknown, expired or of another account is ignored.
+	DeviceToken   string `protobuf:"bytes,4,opt,name=device_token,json=deviceToken,proto3" json:"device_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExchangeLoginCodeRequest) Reset() {
@@ -948,9 +995,19 @@ func (x *ExchangeLoginCodeRequest) GetSecondFactorCode() string {
 	return ""
 }
 
+func (x *ExchangeLoginCodeRequest) GetDeviceToken() string {
+	if x != nil {
+		return x.DeviceToken
+	}
+	return ""
+}
+
 type ExchangeLoginCodeResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Tokens        *Tokens                `protobuf:"bytes,1,opt,name=tokens,proto3" json:"tokens,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Tokens *Tokens                `protobuf:"bytes,1,opt,name=tokens,proto3" json:"tokens,omitempty"`
+	// Send it with the next sign-in of this user on this device: see
+	// LoginResponse.device_token.
+	DeviceToken   string `protobuf:"bytes,2,opt,name=device_token,json=deviceToken,proto3" json:"device_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -992,9 +1049,19 @@ func (x *ExchangeLoginCodeResponse) GetTokens() *Tokens {
 	return nil
 }
 
+func (x *ExchangeLoginCodeResponse) GetDeviceToken() string {
+	if x != nil {
+		return x.DeviceToken
+	}
+	return ""
+}
+
 type FinishWalletLoginResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Tokens        *Tokens                `protobuf:"bytes,1,opt,name=tokens,proto3" json:"tokens,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Tokens *Tokens                `protobuf:"bytes,1,opt,name=tokens,proto3" json:"tokens,omitempty"`
+	// Send it with the next sign-in of this user on this device: see
+	// LoginResponse.device_token.
+	DeviceToken   string `protobuf:"bytes,2,opt,name=device_token,json=deviceToken,proto3" json:"device_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1036,11 +1103,18 @@ func (x *FinishWalletLoginResponse) GetTokens() *Tokens {
 	return nil
 }
 
+func (x *FinishWalletLoginResponse) GetDeviceToken() string {
+	if x != nil {
+		return x.DeviceToken
+	}
+	return ""
+}
+
 var File_purser_auth_v1_session_service_proto protoreflect.FileDescriptor
 
 const file_purser_auth_v1_session_service_proto_rawDesc = "" +
 	"\n" +
-	"$purser/auth/v1/session_service.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a\x1apurser/auth/v1/oauth.proto\x1a\"purser/auth/v1/second_factor.proto\x1a$purser/auth/v1/service_account.proto\x1a#purser/auth/v1/wallet_sign_in.proto\"\xba\x02\n" +
+	"$purser/auth/v1/session_service.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a\x1apurser/auth/v1/oauth.proto\x1a\"purser/auth/v1/second_factor.proto\x1a$purser/auth/v1/service_account.proto\x1a#purser/auth/v1/wallet_sign_in.proto\"\xd7\x02\n" +
 	"\aSession\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12;\n" +
@@ -1053,20 +1127,23 @@ const file_purser_auth_v1_session_service_proto_rawDesc = "" +
 	"user_agent\x18\x05 \x01(\tR\tuserAgent\x12\x1d\n" +
 	"\n" +
 	"ip_address\x18\x06 \x01(\tR\tipAddress\x12\x18\n" +
-	"\acurrent\x18\a \x01(\bR\acurrent\"\xf0\x01\n" +
+	"\acurrent\x18\a \x01(\bR\acurrent\x12\x1b\n" +
+	"\tdevice_id\x18\b \x01(\tR\bdeviceId\"\xf0\x01\n" +
 	"\x06Tokens\x12&\n" +
 	"\faccess_token\x18\x01 \x01(\tB\x03\x80\x01\x01R\vaccessToken\x12H\n" +
 	"\x12access_expire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x10accessExpireTime\x12(\n" +
 	"\rrefresh_token\x18\x03 \x01(\tB\x03\x80\x01\x01R\frefreshToken\x12J\n" +
-	"\x13refresh_expire_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x11refreshExpireTime\"\x95\x01\n" +
+	"\x13refresh_expire_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x11refreshExpireTime\"\xc5\x01\n" +
 	"\fLoginRequest\x12 \n" +
 	"\x05email\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\xfe\x01R\x05email\x12)\n" +
 	"\bpassword\x18\x02 \x01(\tB\r\xbaH\ar\x05\x10\x01\x18\x80\x04\x80\x01\x01R\bpassword\x128\n" +
 	"\x12second_factor_code\x18\x03 \x01(\tB\n" +
-	"\xbaH\x04r\x02\x18@\x80\x01\x01R\x10secondFactorCode\"?\n" +
+	"\xbaH\x04r\x02\x18@\x80\x01\x01R\x10secondFactorCode\x12.\n" +
+	"\fdevice_token\x18\x04 \x01(\tB\v\xbaH\x05r\x03\x18\x80\x01\x80\x01\x01R\vdeviceToken\"g\n" +
 	"\rLoginResponse\x12.\n" +
-	"\x06tokens\x18\x01 \x01(\v2\x16.purser.auth.v1.TokensR\x06tokens\"D\n" +
+	"\x06tokens\x18\x01 \x01(\v2\x16.purser.auth.v1.TokensR\x06tokens\x12&\n" +
+	"\fdevice_token\x18\x02 \x01(\tB\x03\x80\x01\x01R\vdeviceToken\"D\n" +
 	"\x0eRefreshRequest\x122\n" +
 	"\rrefresh_token\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01\x18\x80\x01\x80\x01\x01R\frefreshToken\"A\n" +
 	"\x0fRefreshResponse\x12.\n" +
@@ -1092,20 +1169,24 @@ const file_purser_auth_v1_session_service_proto_rawDesc = "" +
 	"\xbaH\x04r\x02\x18@\x80\x01\x01R\x10secondFactorCode\"\x8a\x01\n" +
 	"\x16ReauthenticateResponse\x12&\n" +
 	"\faccess_token\x18\x01 \x01(\tB\x03\x80\x01\x01R\vaccessToken\x12H\n" +
-	"\x12access_expire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x10accessExpireTime\"i\n" +
+	"\x12access_expire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x10accessExpireTime\"\x91\x01\n" +
 	"\x13FinishOAuthResponse\x12.\n" +
 	"\x06tokens\x18\x01 \x01(\v2\x16.purser.auth.v1.TokensR\x06tokens\x12\"\n" +
 	"\n" +
-	"login_code\x18\x02 \x01(\tB\x03\x80\x01\x01R\tloginCode\"\xa9\x01\n" +
+	"login_code\x18\x02 \x01(\tB\x03\x80\x01\x01R\tloginCode\x12&\n" +
+	"\fdevice_token\x18\x03 \x01(\tB\x03\x80\x01\x01R\vdeviceToken\"\xd9\x01\n" +
 	"\x18ExchangeLoginCodeRequest\x12!\n" +
 	"\x04code\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01\x18\x80\x01\x80\x01\x01R\x04code\x120\n" +
 	"\rcode_verifier\x18\x02 \x01(\tB\v\xbaH\x05r\x03\x18\x80\x01\x80\x01\x01R\fcodeVerifier\x128\n" +
 	"\x12second_factor_code\x18\x03 \x01(\tB\n" +
-	"\xbaH\x04r\x02\x18@\x80\x01\x01R\x10secondFactorCode\"K\n" +
+	"\xbaH\x04r\x02\x18@\x80\x01\x01R\x10secondFactorCode\x12.\n" +
+	"\fdevice_token\x18\x04 \x01(\tB\v\xbaH\x05r\x03\x18\x80\x01\x80\x01\x01R\vdeviceToken\"s\n" +
 	"\x19ExchangeLoginCodeResponse\x12.\n" +
-	"\x06tokens\x18\x01 \x01(\v2\x16.purser.auth.v1.TokensR\x06tokens\"K\n" +
+	"\x06tokens\x18\x01 \x01(\v2\x16.purser.auth.v1.TokensR\x06tokens\x12&\n" +
+	"\fdevice_token\x18\x02 \x01(\tB\x03\x80\x01\x01R\vdeviceToken\"s\n" +
 	"\x19FinishWalletLoginResponse\x12.\n" +
-	"\x06tokens\x18\x01 \x01(\v2\x16.purser.auth.v1.TokensR\x06tokens2\xcb\r\n" +
+	"\x06tokens\x18\x01 \x01(\v2\x16.purser.auth.v1.TokensR\x06tokens\x12&\n" +
+	"\fdevice_token\x18\x02 \x01(\tB\x03\x80\x01\x01R\vdeviceToken2\xcb\r\n" +
 	"\x0eSessionService\x12L\n" +
 	"\x05Login\x12\x1c.purser.auth.v1.LoginRequest\x1a\x1d.purser.auth.v1.LoginResponse\"\x06\x8a\xe7\x18\x02\b\x01\x12U\n" +
 	"\aRefresh\x12\x1e.purser.auth.v1.RefreshRequest\x1a\x1f.purser.auth.v1.RefreshResponse\"\t\x8a\xe7\x18\x02\b\x01\x90\x02\x02\x12R\n" +

@@ -55,8 +55,13 @@ type SessionServiceClient interface {
 	// the account has a second factor: call again with second_factor_code;
 	// TOTP_INVALID when that is wrong or was used before; ACCOUNT_DISABLED.
 	// RESOURCE_EXHAUSTED with a retry delay: TOO_MANY_ATTEMPTS after too many failures
-	// of an account or from an IP address, PASSWORD_HASHING_BUSY when too many passwords
-	// are being checked.
+	// of an account or, after a wait of up to five seconds, from an IP address;
+	// PASSWORD_HASHING_BUSY when too many passwords are being checked.
+	//
+	// Failures of strangers do not keep the owner out: attempts with a device_token of
+	// the account are counted apart, and a right password from an IP address that has
+	// signed in to the account before, or with a right recovery code, is accepted
+	// although a limit is reached.
 	Login(ctx context.Context, in *LoginRequest, opts ...grpc.CallOption) (*LoginResponse, error)
 	// Refresh exchanges a refresh token for a new pair of tokens. The old refresh
 	// token is used up.
@@ -381,8 +386,13 @@ type SessionServiceServer interface {
 	// the account has a second factor: call again with second_factor_code;
 	// TOTP_INVALID when that is wrong or was used before; ACCOUNT_DISABLED.
 	// RESOURCE_EXHAUSTED with a retry delay: TOO_MANY_ATTEMPTS after too many failures
-	// of an account or from an IP address, PASSWORD_HASHING_BUSY when too many passwords
-	// are being checked.
+	// of an account or, after a wait of up to five seconds, from an IP address;
+	// PASSWORD_HASHING_BUSY when too many passwords are being checked.
+	//
+	// Failures of strangers do not keep the owner out: attempts with a device_token of
+	// the account are counted apart, and a right password from an IP address that has
+	// signed in to the account before, or with a right recovery code, is accepted
+	// although a limit is reached.
 	Login(context.Context, *LoginRequest) (*LoginResponse, error)
 	// Refresh exchanges a refresh token for a new pair of tokens. The old refresh
 	// token is used up.

@@ -142,8 +142,11 @@ type FinishWalletLoginRequest struct {
 	// The current code of the user's authenticator app, or a recovery code. Required if
 	// the account has a second factor.
 	SecondFactorCode string `protobuf:"bytes,3,opt,name=second_factor_code,json=secondFactorCode,proto3" json:"second_factor_code,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// The device_token of an earlier sign-in to this account on this device, if any. One
+	// that is unknown, expired or of another account is ignored.
+	DeviceToken   string `protobuf:"bytes,4,opt,name=device_token,json=deviceToken,proto3" json:"device_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *FinishWalletLoginRequest) Reset() {
@@ -197,6 +200,13 @@ func (x *FinishWalletLoginRequest) GetSecondFactorCode() string {
 	return ""
 }
 
+func (x *FinishWalletLoginRequest) GetDeviceToken() string {
+	if x != nil {
+		return x.DeviceToken
+	}
+	return ""
+}
+
 var File_purser_auth_v1_wallet_sign_in_proto protoreflect.FileDescriptor
 
 const file_purser_auth_v1_wallet_sign_in_proto_rawDesc = "" +
@@ -208,13 +218,14 @@ const file_purser_auth_v1_wallet_sign_in_proto_rawDesc = "" +
 	"\x18StartWalletLoginResponse\x12\x18\n" +
 	"\amessage\x18\x01 \x01(\tR\amessage\x12;\n" +
 	"\vexpire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"expireTime\"\xa8\x01\n" +
+	"expireTime\"\xd8\x01\n" +
 	"\x18FinishWalletLoginRequest\x12$\n" +
 	"\amessage\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80@R\amessage\x12,\n" +
 	"\tsignature\x18\x02 \x01(\tB\x0e\xbaH\br\x06\x10\x01\x18\x82\x80\x01\x80\x01\x01R\tsignature\x128\n" +
 	"\x12second_factor_code\x18\x03 \x01(\tB\n" +
-	"\xbaH\x04r\x02\x18@\x80\x01\x01R\x10secondFactorCodeB<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
+	"\xbaH\x04r\x02\x18@\x80\x01\x01R\x10secondFactorCode\x12.\n" +
+	"\fdevice_token\x18\x04 \x01(\tB\v\xbaH\x05r\x03\x18\x80\x01\x80\x01\x01R\vdeviceTokenB<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
 
 var (
 	file_purser_auth_v1_wallet_sign_in_proto_rawDescOnce sync.Once
