@@ -44,7 +44,7 @@ func refuseLargeHeaders(log *slog.Logger) tap.ServerInHandle {
 			return ctx, nil
 		}
 		s := grpcerr.ToStatus(errs.Exhausted("HEADERS_TOO_LARGE", fmt.Sprintf("the metadata of the call has %d "+
-			"bytes, must have at most %d; each value counts 32 bytes more than its name and itself", size, MaxHeaders)))
+			"bytes, must have at most %d, counting 32 for each value besides its name and itself", size, MaxHeaders)))
 		log.LogAttrs(ctx, slog.LevelInfo, "call", slog.String("method", info.FullMethodName),
 			slog.String("code", codes.ResourceExhausted.String()), slog.String("message", s.Message()))
 		return ctx, s.Err()

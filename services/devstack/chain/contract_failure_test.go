@@ -41,8 +41,8 @@ func TestAContractThatFailsHasRefusedASignature(t *testing.T) {
 		got != ethsig.NoContract {
 		t.Error(got, err)
 	}
-	// A deployment that deploys nothing (ERC-6492). That it is refused, and isn't answered WALLET_NOT_DEPLOYED, means that
-	// the node has run it.
+	// A deployment that deploys nothing (ERC-6492). That it is refused, and isn't answered WALLET_NOT_DEPLOYED, means
+	// that the node has run it.
 	word := func(last byte) []byte { return append(make([]byte, 31), last) }
 	wrapped := slices.Concat(word(7), word(96), word(128), word(0), word(0), bytes.Repeat([]byte{0x64, 0x92}, 16))
 	if got, err := nodes.Verify(t.Context(), c.ChainID(), nobody, [32]byte{1}, wrapped); err != nil ||

@@ -104,9 +104,9 @@ func TestAContractAcceptsByTheMagicValueAlone(t *testing.T) {
 	}
 }
 
-// The answers of nodes to an eth_call of a contract that does these things, as seen (anvil 1.7.1, hardhat 2.29.1) or as
-// in their source (go-ethereum 1.16, which erigon and bsc follow; Nethermind 1.31; Besu 25; ganache 7.9). What the nodes
-// that a test can run say now is tried in devstack.
+// The answers of nodes to an eth_call of a contract that does these things, as seen (anvil 1.7.1, hardhat 2.29.1,
+// go-ethereum 1.17) or as reported (Nethermind, Besu, ganache). What anvil and go-ethereum say now is tried in
+// devstack.
 func TestWhatAContractDoesIsNoOutage(t *testing.T) {
 	for name, tc := range map[string]struct {
 		code    int

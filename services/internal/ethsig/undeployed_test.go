@@ -110,7 +110,8 @@ func TestAnUndeployedWalletIsAskedAfterItsDeployment(t *testing.T) {
 			defer s.Close()
 			c := ethsig.NewContracts(map[uint64][]string{31337: {s.URL}}, slog.New(slog.DiscardHandler))
 			got, err := c.Verify(t.Context(), 31337, ethsig.Address{1}, [32]byte{2}, sig)
-			if e := errs.As(err); got != tc.want || (e == nil) != (tc.reason == "") || e != nil && e.Reason != tc.reason {
+			if e := errs.As(err); got != tc.want || (e == nil) != (tc.reason == "") ||
+				e != nil && e.Reason != tc.reason {
 				t.Error(got, err)
 			}
 		})

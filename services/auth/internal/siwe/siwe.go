@@ -285,8 +285,8 @@ func (s *Service) verifySignature(ctx context.Context, m Message, digest [32]byt
 
 // noSignature is the answer to an empty signature that no contract can have accepted.
 func noSignature(m Message, because string) error {
-	return errs.Invalid("signature", fmt.Sprintf("must have 64 or 65 bytes, got none, which only a contract wallet on "+
-		"chain eip155:%d whose owners have signed on chain needs: %s", m.ChainID, because))
+	return errs.Invalid("signature", fmt.Sprintf("must have 64 or 65 bytes, got none, as only a contract wallet on "+
+		"chain eip155:%d may whose owners have signed on chain: %s", m.ChainID, because))
 }
 
 func (s *Service) enabled() error {
