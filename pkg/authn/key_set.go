@@ -4,16 +4,17 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
-	"encoding/json"
 	"errors"
 	"fmt"
 
 	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/json"
 )
 
 // parseKeySet returns the signing keys of a JWKS document by their kid. It skips
 // private keys and those of algorithms that Purser doesn't sign with. A set
-// without a usable key is an error: no issuer serves one on purpose.
+// without a usable key, or in which a name stands twice, is an error: no issuer serves
+// one on purpose.
 func parseKeySet(body []byte) (map[string]Key, error) {
 	var doc struct {
 		Keys []json.RawMessage `json:"keys"`

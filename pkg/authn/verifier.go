@@ -2,11 +2,12 @@
 // and identifies the caller.
 //
 // It promises: the algorithm, type, issuer, audience and times of a token are
-// checked on every call (RFC 9068, RFC 8725); the algorithm is the key's, never
-// the token's choice; unknown key ids cause at most one fetch of the key set in
-// ten seconds. While the issuer is unavailable the known keys are used for up to
-// an hour; a token of another key, or of any key after that hour, is answered
-// UNAVAILABLE, neither accepted nor refused.
+// checked on every call (RFC 9068, RFC 8725); a token that can be read in two ways
+// is refused ([CheckUnambiguous]); the algorithm is the key's, never the token's
+// choice; unknown key ids cause at most one fetch of the key set in ten seconds.
+// While the issuer is unavailable the known keys are used for up to an hour; a
+// token of another key, or of any key after that hour, is answered UNAVAILABLE,
+// neither accepted nor refused.
 //
 // A verified token is cached, so that its signature is checked once: until it
 // expires, its key leaves the set, or 10,000 other tokens have followed.
@@ -164,6 +165,9 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Caller, error) {
 	if err := checkForm(token); err != nil {
 		return Caller{}, invalid(err)
 	}
+	if err := CheckUnambiguous(token, "sid", "roles", "permissions", "attributes", "amr"); err != nil {
+		return Caller{}, v.refusal(err, nil)
+	}
 	var c Claims
 	var used verified // the key that the signature was checked with
 	_, err := v.parser.ParseWithClaims(token, &c, func(t *jwt.Token) (any, error) {
@@ -174,13 +178,13 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Caller, error) {
 	if err != nil {
 		return Caller{}, v.refusal(err, &c)
 	}
-	user, err := uuid.Parse(c.Subject)
-	if err != nil || user == uuid.Nil {
-		return Caller{}, invalid(errors.New("its sub is no user id"))
+	user, ok := id(c.Subject)
+	if !ok {
+		return Caller{}, invalid(errors.New("its sub is no user id: a UUID, lower case, with hyphens"))
 	}
-	session, err := uuid.Parse(c.SessionID)
-	if err != nil || session == uuid.Nil {
-		return Caller{}, invalid(errors.New("its sid is no session id"))
+	session, ok := id(c.SessionID)
+	if !ok {
+		return Caller{}, invalid(errors.New("its sid is no session id: a UUID, lower case, with hyphens"))
 	}
 	caller := Caller{
 		UserID: user, SessionID: session,
@@ -199,6 +203,13 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Caller, error) {
 	used.caller = caller
 	v.cache.Add(token, used)
 	return caller, nil
+}
+
+// id reads a UUID in the one form that Purser writes (RFC 9562, section 4), so that an id which is compared as text is
+// the same. False for the nil UUID.
+func id(text string) (uuid.UUID, bool) {
+	u, err := uuid.Parse(text)
+	return u, err == nil && u != uuid.Nil && u.String() == text
 }
 
 // lookup finds a token in the cache, unless it has expired or its key has left
@@ -225,9 +236,6 @@ func (v *Verifier) key(ctx context.Context, t *jwt.Token) (kid string, public cr
 		return "", nil, newFault("its typ is not %s, %s: it is a token of another kind, such as an ID "+
 			"token", TokenType,
 			errs.Given(typ))
-	}
-	if _, critical := t.Header["crit"]; critical {
-		return "", nil, errors.New("crit is not supported")
 	}
 	kid, _ = t.Header["kid"].(string)
 	if kid == "" || len(kid) > 128 {

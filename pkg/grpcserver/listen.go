@@ -56,7 +56,8 @@ func (s *Server) Listen(ctx context.Context, g *lifecycle.Group) (net.Addr, erro
 	if err != nil {
 		return nil, fmt.Errorf("PURSER_GRPC_HEALTH_ADDR: %w", err)
 	}
-	probe := grpc.NewServer(grpc.MaxRecvMsgSize(4<<10), grpc.MaxConcurrentStreams(16))
+	probe := grpc.NewServer(grpc.MaxRecvMsgSize(4<<10), grpc.MaxConcurrentStreams(16),
+		grpc.MaxHeaderListSize(MaxHeaders))
 	healthpb.RegisterHealthServer(probe, healthPort{s.health})
 	g.Serve("health", func() error { return probe.Serve(probes) })
 	g.Drain("health", func(context.Context) {

@@ -11,8 +11,9 @@
 // Limits: the layers don't decide who owns a row; a service's queries have to be
 // limited to the owner. A call that gRPC itself refuses (a message that is too large
 // or not protobuf) doesn't reach the layers: it is in the metrics, but not in the
-// log. A call of a method that doesn't exist is in neither; the answer,
-// UNIMPLEMENTED, says which there are.
+// log. A call with more metadata than MaxHeaders is in the log, but not in the metrics.
+// A call of a method that doesn't exist is in neither; the answer, UNIMPLEMENTED, says
+// which there are.
 package grpcserver
 
 import (
@@ -42,10 +43,6 @@ import (
 	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/config"
 )
-
-// maxHeaders is the largest size of a call's metadata, in bytes. A token has at
-// most 8 KiB.
-const maxHeaders = 64 << 10
 
 // MaxMessage is the largest message in either direction, in bytes.
 const MaxMessage = 4 << 20
@@ -189,7 +186,8 @@ func New(cfg Config, d Deps) (*Server, error) {
 			// Workers keep their stacks, which grow with the layers' calls.
 			grpc.NumStreamWorkers(uint32(8*runtime.GOMAXPROCS(0))),
 			grpc.MaxRecvMsgSize(MaxMessage), grpc.MaxSendMsgSize(MaxMessage),
-			grpc.MaxConcurrentStreams(1000), grpc.MaxHeaderListSize(maxHeaders),
+			grpc.MaxConcurrentStreams(1000), grpc.MaxHeaderListSize(transportHeaders),
+			grpc.InTapHandle(refuseLargeHeaders(d.Log)),
 			grpc.ConnectionTimeout(10*time.Second),
 			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second,
 				PermitWithoutStream: true}),

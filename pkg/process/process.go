@@ -78,44 +78,54 @@ type Service[C any] struct {
 	Usage   string
 }
 
-// ErrUnknownCommand is returned for a command that the program doesn't have.
-var ErrUnknownCommand = errors.New("unknown command")
+// ErrUnknownCommand is returned for a command that the program doesn't have, and
+// ErrNoCommand when there is none.
+var (
+	ErrUnknownCommand = errors.New("unknown command")
+	ErrNoCommand      = errors.New("a command is missing")
+)
 
 // usage of every service.
-const usage = `serve                     answer calls (the default)
+const usage = `serve                     answer calls
 migrate up|down|status    work on the schema of the database
 healthcheck               check that the process with this configuration is ready
 config                    print the effective configuration, secrets masked
 version                   print the version and the commit of the program`
 
 const settings = `Settings are PURSER_* variables; PURSER_X_FILE names a file that PURSER_X is read
-from. Errors in the settings are listed all at once. The exit code is 1 for any error.`
+from. Errors in the settings are listed all at once. The exit code is 1 for any error,
+and 2 without a command.`
 
 // Main runs the program with its arguments and environment. It prints an error on
-// standard error and exits with 1.
+// standard error and exits with 1; without a command it prints its usage there and
+// exits with 2.
 func (s Service[C]) Main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	err := s.Run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
 	stop()
+	if errors.Is(err, ErrNoCommand) {
+		fmt.Fprint(os.Stderr, s.help())
+		os.Exit(2)
+	}
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", s.Name, err)
 		os.Exit(1)
 	}
 }
 
-// Run carries out one command: "serve" without arguments. The output of the
-// command goes to out, the log to logs.
+// Run carries out one command, the first of args; ErrNoCommand without any. The
+// output of the command goes to out, the log to logs.
 func (s Service[C]) Run(ctx context.Context, args, environ []string, out, logs io.Writer) error {
-	command := "serve"
-	if len(args) > 0 {
-		command = args[0]
+	if len(args) == 0 {
+		return ErrNoCommand
 	}
+	command := args[0]
 	switch command {
 	case "version":
 		_, err := fmt.Fprintln(out, s.Name, Version())
 		return err
 	case "help", "-h", "--help":
-		_, err := fmt.Fprintf(out, "%s [command]\n\n%s\n\n%s\n", s.Name, s.usage(), settings)
+		_, err := io.WriteString(out, s.help())
 		return err
 	}
 	if err := s.checkArgs(command, args); err != nil {
@@ -186,6 +196,10 @@ func (s Service[C]) load(command string, environ []string) (C, error) {
 		checkErr = fmt.Errorf("configuration:\n%w", checkErr)
 	}
 	return c, errors.Join(err, checkErr)
+}
+
+func (s Service[C]) help() string {
+	return fmt.Sprintf("%s COMMAND\n\n%s\n\n%s\n", s.Name, s.usage(), settings)
 }
 
 func (s Service[C]) usage() string { return strings.TrimSpace(usage + "\n" + s.Usage) }

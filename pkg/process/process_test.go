@@ -66,6 +66,7 @@ func TestEachCommandDoesWhatItSays(t *testing.T) {
 		{"config", "PURSER_ADMIN_ADDR=\nPURSER_LOG_LEVEL=INFO\nPURSER_PASSWORD=***\n", ""},
 		{"healthcheck", "", "NOT_SERVING"},
 		{"keys list", "[keys list]\n", ""},
+		{"", "", "a command is missing"},
 		{"mend", "", "unknown command \"mend\", must be one of\nserve "},
 		{"key", "", "unknown command \"key\""},
 		{"migrate", "", "migrate must be followed by up, down or status"},
@@ -137,7 +138,7 @@ func TestErrorsThatMatterToServingAloneAreReportedWithTheOthers(t *testing.T) {
 func TestAVariableThatNothingReadsIsNamedAtTheStart(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	logs := &testkit.LogBuffer{}
-	if err := program(func(*slog.Logger) { stop() }).Run(ctx, nil, []string{
+	if err := program(func(*slog.Logger) { stop() }).Run(ctx, []string{"serve"}, []string{
 		"PURSER_PASSWORD=x", "PURSER_LOGLEVEL=DEBUG", "PURSER_LEDGER_SERVICE_HOST=10.0.0.1",
 		"PURSER_LEDGER_PORT_7601_TCP_ADDR=10.0.0.1", "HOME=/",
 	}, io.Discard, logs); err != nil {
@@ -156,7 +157,7 @@ func TestTheAdminPortServesMetricsProfilesAndTheLogLevel(t *testing.T) {
 	logs := &testkit.LogBuffer{}
 	go func() {
 		ended <- program(func(log *slog.Logger) { running <- log }).
-			Run(ctx, nil, []string{"PURSER_PASSWORD=x", "PURSER_ADMIN_ADDR=" + addr}, io.Discard, logs)
+			Run(ctx, []string{"serve"}, []string{"PURSER_PASSWORD=x", "PURSER_ADMIN_ADDR=" + addr}, io.Discard, logs)
 	}()
 	log := <-running
 	for path, want := range map[string]string{"/metrics": "go_goroutines", "/debug/pprof/": "heap",

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -104,6 +105,26 @@ func TestALyingProviderSignsNobodyIn(t *testing.T) {
 			c jwt.MapClaims) string {
 			return p.sign(jwt.SigningMethodHS256, der, c)
 		},
+		"expired for longer than the leeway": with("exp", time.Now().Add(-61*time.Second).Unix()),
+		"exp in quotes":                      with("exp", strconv.FormatInt(time.Now().Add(time.Minute).Unix(), 10)),
+		"iat in quotes":                      with("iat", strconv.FormatInt(time.Now().Unix(), 10)),
+		"Sub beside sub":                     with("Sub", "eve"),
+		"EMAIL beside email":                 with("EMAIL", "eve@example.com"),
+		"sub twice": func(c jwt.MapClaims) string {
+			return p.signText(`{"alg":"ES256","kid":"k"}`, `{"sub":"eve",`+claimsText(c)[1:])
+		},
+		"kid twice": func(c jwt.MapClaims) string {
+			return p.signText(`{"alg":"ES256","kid":"other","kid":"k"}`, claimsText(c))
+		},
+		"b64 without crit": func(c jwt.MapClaims) string {
+			return p.signText(`{"alg":"ES256","kid":"k","b64":true}`, claimsText(c))
+		},
+		"b64 with crit": func(c jwt.MapClaims) string {
+			return p.signText(`{"alg":"ES256","kid":"k","b64":true,"crit":["b64"]}`, claimsText(c))
+		},
+		"an unknown crit": func(c jwt.MapClaims) string {
+			return p.signText(`{"alg":"ES256","kid":"k","crit":["x"],"x":1}`, claimsText(c))
+		},
 		"no token": func(jwt.MapClaims) string { return "" },
 		"garbage":  func(jwt.MapClaims) string { return "garbage" },
 	} {
@@ -125,8 +146,18 @@ func TestALyingProviderSignsNobodyIn(t *testing.T) {
 		users != 0 {
 		t.Error(users, "accounts were made", err)
 	}
+	// The controls.
 	p.forge = with("azp", clientID)
-	s.signIn(t, p) // the control
+	s.signIn(t, p)
+	p.forge = func(c jwt.MapClaims) string { return p.signText(`{"alg":"ES256","kid":"k"}`, claimsText(c)) }
+	s.signIn(t, p)
+	p.forge = func(c jwt.MapClaims) string { // by a clock that is behind, or ahead
+		c["iat"], c["exp"] = time.Now().Add(-90*time.Second).Unix(), time.Now().Add(-30*time.Second).Unix()
+		return p.sign(jwt.SigningMethodES256, p.key, c)
+	}
+	s.signIn(t, p)
+	p.forge = with("iat", time.Now().Add(30*time.Second).Unix())
+	s.signIn(t, p)
 }
 
 func TestASignInIsFinishedOnceAndByTheClientThatStartedIt(t *testing.T) {

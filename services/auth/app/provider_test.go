@@ -169,6 +169,23 @@ func (p *provider) sign(m jwt.SigningMethod, key any, c jwt.MapClaims) string {
 	return text
 }
 
+// signText signs a header and claims as they are written.
+func (p *provider) signText(header, claims string) string {
+	input := base64.RawURLEncoding.EncodeToString([]byte(header)) + "." +
+		base64.RawURLEncoding.EncodeToString([]byte(claims))
+	sig, err := jwt.SigningMethodES256.Sign(input, p.key)
+	if err != nil {
+		return err.Error()
+	}
+	return input + "." + base64.RawURLEncoding.EncodeToString(sig)
+}
+
+// claimsText is JSON.
+func claimsText(c jwt.MapClaims) string {
+	text, _ := json.Marshal(c)
+	return string(text)
+}
+
 // settings that make the service sign in with these providers.
 func (p *provider) settings(more ...map[string]any) []string {
 	list := append([]map[string]any{{

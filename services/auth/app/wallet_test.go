@@ -187,17 +187,20 @@ func TestAWrongMessageOrSignatureSignsNobodyIn(t *testing.T) {
 		}, "WALLET_MESSAGE_REFUSED"},
 		"a line more":        {edit("\nNonce", "\nNonce: abcdefghij\nNonce"), "INVALID_ARGUMENT"},
 		"an empty signature": {signature(func([]byte) []byte { return nil }), "INVALID_ARGUMENT"},
-		"64 bytes":           {signature(func(s []byte) []byte { return s[:64] }), "CHAIN_NOT_CONFIGURED"},
+		"63 bytes":           {signature(func(s []byte) []byte { return s[:63] }), "CHAIN_NOT_CONFIGURED"},
+		"64 bytes, another's": {func(m string) (string, []byte) { return m, compact(other.sign(m)) },
+			"WALLET_SIGNATURE_INVALID"},
+		"the wrong checksum": {edit(w.address, wrongCase(w.address)), "INVALID_ARGUMENT"},
 		"v of 29":            {signature(func(s []byte) []byte { s[64] = 29; return s }), "WALLET_SIGNATURE_INVALID"},
 		"v of 2":             {signature(func(s []byte) []byte { s[64] = 2; return s }), "WALLET_SIGNATURE_INVALID"},
 		"the other v":        {signature(func(s []byte) []byte { s[64] ^= 7; return s }), "WALLET_SIGNATURE_INVALID"},
 		"zeros": {signature(func([]byte) []byte { return make([]byte, 65) }),
 			"WALLET_SIGNATURE_INVALID"},
 		"the higher s": {signature(higher), "WALLET_SIGNATURE_INVALID"},
-		"an undeployed one's": {signature(func(
+		"one that isn't wrapped as it says": {signature(func(
 			s []byte) []byte {
 			return append(s, bytes.Repeat([]byte{0x64, 0x92}, 16)...)
-		}), "WALLET_NOT_DEPLOYED"},
+		}), "INVALID_ARGUMENT"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			message, sig := tc.forge(s.message(t, w.address))
@@ -209,12 +212,28 @@ func TestAWrongMessageOrSignatureSignsNobodyIn(t *testing.T) {
 	}
 	s.signInWith(t, w) // the control
 	for _, r := range []*authv1.StartWalletLoginRequest{
-		{Address: strings.ToLower(w.address), ChainId: 1}, {Address: w.address, ChainId: 10}, {Address: w.address},
+		{Address: wrongCase(w.address), ChainId: 1}, {Address: w.address, ChainId: 10}, {Address: w.address},
 		{Address: w.address + "0", ChainId: 1},
 	} {
 		_, err := s.sessions.StartWalletLogin(t.Context(), r)
 		want(t, err, errs.KindInvalid, "INVALID_ARGUMENT")
+		if r.GetAddress() == wrongCase(w.address) && !strings.Contains(err.Error(), "checksum") {
+			t.Error("it doesn't say that the checksum is wrong:", err)
+		}
 	}
+}
+
+// wrongCase is an address with the case of its first letter changed, which its checksum tells.
+func wrongCase(address string) string {
+	i := 2 + strings.IndexAny(address[2:], "abcdefABCDEF")
+	return address[:i] + string(address[i]^0x20) + address[i+1:]
+}
+
+// compact is a signature in the form of EIP-2098.
+func compact(sig []byte) []byte {
+	short := bytes.Clone(sig[:64])
+	short[32] |= (sig[64] - 27) << 7
+	return short
 }
 
 // higher is the other signature that a signature can be turned into.

@@ -73,6 +73,8 @@ func TestProgramsPrintResultsAndErrorsWithoutSecrets(t *testing.T) {
 	}{
 		"help needs no configuration": {everyService, "help", nil, true, 0,
 			[]string{"serve ", "migrate up|down|status", "healthcheck ", "config ", "version ", "PURSER_X_FILE"}},
+		"no command": {everyService, "", nil, false, 2,
+			[]string{" COMMAND\n", "serve ", "migrate up|down|status", "PURSER_X_FILE"}},
 		"version needs no configuration": {everyService, "version", nil, true, 0, []string{"go1."}},
 		"an unknown command": {everyService, "sing", nil, true, 1,
 			[]string{`unknown command "sing"`, "serve "}},

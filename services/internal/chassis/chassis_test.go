@@ -161,7 +161,8 @@ func TestAProgramPrintsTheCommonAndTheServicesOwnSettings(t *testing.T) {
 		[]string{"PURSER_SIZES"}) {
 		t.Errorf("unread are %v", unread)
 	}
-	if err := p.Run(t.Context(), nil, environ(), io.Discard, io.Discard); !errors.Is(err, io.ErrUnexpectedEOF) {
+	if err := p.Run(t.Context(), []string{"serve"}, environ(), io.Discard, io.Discard); !errors.Is(err,
+		io.ErrUnexpectedEOF) {
 		t.Errorf("the failure to build is %v", err)
 	}
 }

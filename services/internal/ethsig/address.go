@@ -11,9 +11,9 @@ import (
 // Address is the address of an account or a contract on an EVM chain.
 type Address [20]byte
 
-// ParseAddress reads an address with its EIP-55 checksum. Unlike EIP-55 it
-// refuses an address without the checksum (all lower or all upper case), as
-// EIP-4361 requires. The error is a rule without a subject ("must be …").
+// ParseAddress reads an address: with its letters in the case of its checksum
+// (EIP-55), or all in lower or all in upper case, which carries no checksum. The
+// error is a rule without a subject ("must be …").
 func ParseAddress(s string) (Address, error) {
 	var a Address
 	digits, ok := strings.CutPrefix(s, "0x")
@@ -23,8 +23,9 @@ func ParseAddress(s string) (Address, error) {
 	if _, err := hex.Decode(a[:], []byte(digits)); err != nil {
 		return Address{}, errors.New("must be 0x and 40 hexadecimal digits")
 	}
-	if a.String() != s {
-		return Address{}, errors.New("must have its letters in the case of the EIP-55 checksum")
+	if a.String() != s && strings.ToLower(digits) != digits && strings.ToUpper(digits) != digits {
+		return Address{}, errors.New("must have its letters in the case of its checksum (EIP-55), " +
+			"or all in lower case")
 	}
 	return a, nil
 }

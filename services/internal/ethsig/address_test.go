@@ -18,10 +18,23 @@ func TestAddressesHaveTheChecksumOfEIP55(t *testing.T) {
 		if got, err := ethsig.ParseAddress(a); err != nil || got.String() != a {
 			t.Error(got, err)
 		}
-		if lower := strings.ToLower(a); lower != a {
-			if _, err := ethsig.ParseAddress(lower); err == nil {
-				t.Errorf("%s was taken", lower)
+		for _, plain := range []string{strings.ToLower(a), "0x" + strings.ToUpper(a[2:])} {
+			if got, err := ethsig.ParseAddress(plain); err != nil || got.String() != a {
+				t.Errorf("%s: %s %v", plain, got, err)
 			}
+		}
+	}
+	for wrong, rule := range map[string]string{
+		"0x5aaeb6053F3E94C9b9A09f33669435E7Ef1BeAed":   "checksum (EIP-55)", // one letter in the other case
+		"0x5AAeb6053F3E94C9b9A09f33669435E7Ef1BeAed":   "checksum (EIP-55)",
+		"0X5aaeb6053f3e94c9b9a09f33669435e7ef1beaed":   "0x and 40",
+		"5aaeb6053f3e94c9b9a09f33669435e7ef1beaed":     "0x and 40",
+		"0x5aaeb6053f3e94c9b9a09f33669435e7ef1beae":    "0x and 40",
+		"0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaeg":   "0x and 40",
+		"0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed00": "0x and 40",
+	} {
+		if got, err := ethsig.ParseAddress(wrong); err == nil || !strings.Contains(err.Error(), rule) {
+			t.Errorf("%s was read as %s, or without saying why not: %v", wrong, got, err)
 		}
 	}
 }

@@ -1,9 +1,9 @@
 package ethsig
 
 import (
-	"bytes"
 	"encoding/hex"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -11,9 +11,18 @@ import (
 	"github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
 )
 
-// KeySignatureSize is the length in bytes of a signature that a private key
-// made: r, s and v. A contract's signature can have any length.
-const KeySignatureSize = 65
+const (
+	// keySignatureSize is the length in bytes of a signature that a private key
+	// made: r, s and v.
+	keySignatureSize = 65
+	// compactSize is its length in the compact form (EIP-2098): r, and s with v in
+	// its highest bit.
+	compactSize = 64
+)
+
+// IsKeySize reports whether sig is as long as one that a private key made, 65 or 64
+// bytes. A contract's signature can have any length, these as well.
+func IsKeySize(sig []byte) bool { return len(sig) == keySignatureSize || len(sig) == compactSize }
 
 // HashMessage returns the digest that a wallet signs for a message (EIP-191,
 // version 0x45, "personal_sign").
@@ -21,23 +30,37 @@ func HashMessage(message string) [32]byte {
 	return keccak256([]byte("\x19Ethereum Signed Message:\n"+strconv.Itoa(len(message))), []byte(message))
 }
 
-// ParseSignature reads a signature of at least one byte in hexadecimal after
-// 0x. The error is a rule without a subject ("must be …").
+// ParseSignature reads a signature in hexadecimal after 0x. An empty one, "" or
+// "0x", is that of a contract wallet whose owners have signed on chain. The error is
+// a rule without a subject ("must be …").
 func ParseSignature(text string) ([]byte, error) {
+	if text == "" {
+		return nil, nil
+	}
 	digits, ok := strings.CutPrefix(text, "0x")
 	sig, err := hex.DecodeString(digits)
-	if !ok || err != nil || len(sig) == 0 {
+	if !ok || err != nil {
 		return nil, errors.New("must be 0x and hexadecimal digits, two a byte")
+	}
+	if IsUndeployed(sig) {
+		if _, err := Unwrap(sig); err != nil {
+			return nil, err
+		}
 	}
 	return sig, nil
 }
 
 // RecoverAddress returns the address of the key that signed digest, and false
-// when sig is no valid signature of KeySignatureSize bytes. v may be 0 and 1 or
-// 27 and 28. A signature with an s in the upper half of the curve's order is
-// refused (EIP-2), so that no second signature can be derived from a valid one.
+// when sig is no valid signature of a key: r, s and v, where v is 0 and 1 or 27
+// and 28, or 64 bytes in the compact form of EIP-2098. A signature with an s in the
+// upper half of the curve's order is refused (EIP-2).
 func RecoverAddress(digest [32]byte, sig []byte) (Address, bool) {
-	if len(sig) != KeySignatureSize {
+	if len(sig) == compactSize {
+		v := sig[32] >> 7
+		sig = append(slices.Clone(sig), v)
+		sig[32] &= 0x7f
+	}
+	if len(sig) != keySignatureSize {
 		return Address{}, false
 	}
 	v := sig[64]
@@ -54,10 +77,4 @@ func RecoverAddress(digest [32]byte, sig []byte) (Address, bool) {
 	}
 	sum := keccak256(key.SerializeUncompressed()[1:])
 	return Address(sum[12:]), true
-}
-
-// IsUndeployed reports whether sig is wrapped for a contract wallet that is not
-// deployed yet: it ends with the magic bytes of ERC-6492.
-func IsUndeployed(sig []byte) bool {
-	return bytes.HasSuffix(sig, bytes.Repeat([]byte{0x64, 0x92}, 16))
 }

@@ -12,7 +12,6 @@ package idp
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +21,8 @@ import (
 	"slices"
 	"syscall"
 	"time"
+
+	"github.com/go-jose/go-jose/v4/json"
 
 	"github.com/purserhq/purser/pkg/redact"
 )
@@ -124,7 +125,8 @@ func withTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, timeout)
 }
 
-// requestJSON sends a request with a bearer token and decodes the JSON response.
+// requestJSON sends a request with a bearer token and decodes the JSON response. It
+// compares names exactly, and refuses one that stands twice.
 func requestJSON(client *http.Client, r *http.Request, token string, into any) error {
 	r.Header.Set("Authorization", "Bearer "+token)
 	r.Header.Set("Accept", "application/json")

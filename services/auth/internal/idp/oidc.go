@@ -14,6 +14,7 @@ import (
 	"golang.org/x/oauth2"
 	"golang.org/x/sync/singleflight"
 
+	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/services/auth/internal/identity"
 	"github.com/purserhq/purser/services/auth/internal/oauth"
 )
@@ -26,7 +27,8 @@ const (
 	// retryCooldown is how long a failed fetch is not retried while a document of
 	// less than metadataMaxStale is known.
 	retryCooldown = 10 * time.Second
-	// maxClockSkew is how far in the future an ID token may be issued.
+	// maxClockSkew is how far the provider's clock may be from ours: an ID token may
+	// be issued so far in the future, and have expired so long ago.
 	maxClockSkew = time.Minute
 )
 
@@ -192,9 +194,13 @@ func (o *openID) verify(ctx context.Context, m *metadata, token *oauth2.Token, n
 	if !ok {
 		return c, invalid(errors.New("the token response has no ID token"))
 	}
+	if err := authn.CheckUnambiguous(raw, "nonce", "at_hash", "azp", "email", "email_verified", "name"); err != nil {
+		return c, invalid(err)
+	}
 	keys := &keyFetchRecorder{keys: m.keys}
 	id, err := oidc.NewVerifier(o.settings.Issuer, keys,
-		&oidc.Config{ClientID: o.settings.ClientID, SupportedSigningAlgs: m.algorithms}).Verify(ctx, raw)
+		&oidc.Config{ClientID: o.settings.ClientID, SupportedSigningAlgs: m.algorithms,
+			Now: func() time.Time { return time.Now().Add(-maxClockSkew) }}).Verify(ctx, raw)
 	if keys.fetchErr != nil {
 		return c, unavailable(keys.fetchErr)
 	}

@@ -10,12 +10,13 @@ import (
 	"github.com/purserhq/purser/services/internal/ethsig"
 )
 
-// Message is an EIP-4361 message. Times keep their original text, so that String
-// returns exactly what Parse read.
+// Message is an EIP-4361 message. The address and the times keep their original text,
+// so that String returns exactly what Parse read.
 type Message struct {
 	// Scheme before the domain; empty when there is none.
 	Scheme, Domain string
 	Address        ethsig.Address
+	addressText    string // as it was read; "" for Address with its checksum
 	// Statement is nil when there is none.
 	Statement *string
 	URI       string
@@ -57,7 +58,11 @@ func (m Message) String() string {
 	if m.Scheme != "" {
 		b.WriteString(m.Scheme + "://")
 	}
-	b.WriteString(m.Domain + greeting + "\n" + m.Address.String() + "\n\n")
+	address := m.addressText
+	if address == "" {
+		address = m.Address.String()
+	}
+	b.WriteString(m.Domain + greeting + "\n" + address + "\n\n")
 	if m.Statement != nil {
 		b.WriteString(*m.Statement + "\n")
 	}
@@ -81,9 +86,10 @@ func (m Message) String() string {
 	return b.String()
 }
 
-// Parse reads a message of at most 8 KiB strictly by the ABNF of EIP-4361. String
-// of the result returns the same bytes. The error says which rule is violated, and
-// may be shown to the caller.
+// Parse reads a message of at most 8 KiB strictly by the ABNF of EIP-4361, but for
+// an address without a checksum (all in one case), which some wallets write and
+// EIP-4361 forbids. String of the result returns the same bytes. The error says which
+// rule is violated, and may be shown to the caller.
 func Parse(text string) (Message, error) {
 	if len(text) > maxMessage {
 		return Message{}, errors.New("must have at most 8192 bytes")
@@ -195,7 +201,7 @@ func (p *parser) head(m *Message) {
 	if err != nil {
 		p.fail("the address " + err.Error())
 	}
-	m.Address = address
+	m.Address, m.addressText = address, line
 }
 
 func (p *parser) options(m *Message) {

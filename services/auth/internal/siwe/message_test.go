@@ -30,7 +30,9 @@ const least = "app.example wants you to sign in with your Ethereum " +
 
 func TestAMessageIsReadByTheLetterAndWrittenAsItWas(t *testing.T) {
 	for _, text := range []string{whole, least, least + "\nResources:", least + "\nRequest ID: ",
-		strings.Replace(least, "app.example wants", "[::1]:80 wants", 1)} {
+		strings.Replace(least, "app.example wants", "[::1]:80 wants", 1),
+		strings.Replace(least, "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed",
+			"0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed", 1)} {
 		m, err := siwe.Parse(text)
 		if err != nil || m.String() != text {
 			t.Errorf("%v\n%s\n%s", err, text, m)
@@ -50,9 +52,7 @@ func TestAMessageIsReadByTheLetterAndWrittenAsItWas(t *testing.T) {
 
 func TestWhatIsNoMessageIsRefused(t *testing.T) {
 	for name, change := range map[string][2]string{
-		"a checksum that is wrong": {"0x5aAeb", "0x5aaeb"},
-		"an address in lower case": {"0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed",
-			"0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed"},
+		"a checksum that is wrong":        {"0x5aAeb", "0x5aaeb"},
 		"an address of 39 digits":         {"BeAed\n", "BeAe\n"},
 		"an address with 0X":              {"0x5a", "0X5a"},
 		"a space after the address":       {"BeAed\n", "BeAed \n"},

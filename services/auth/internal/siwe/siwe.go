@@ -10,8 +10,9 @@
 // on all. A contract wallet is an identity on its own chain only, because another
 // contract can be deployed at the same address of another chain.
 //
-// Limits: those of ethsig. Contract wallets that are not deployed yet (ERC-6492)
-// are refused.
+// Limits: those of ethsig. A message that the owners of a contract wallet have signed
+// on chain needs no signature, so for the rest of its five minutes whoever has its
+// text can sign in with it, once.
 package siwe
 
 import (
@@ -61,12 +62,12 @@ type Challenge struct {
 
 // Contracts verifies signatures of contract wallets; *ethsig.Contracts is one.
 type Contracts interface {
-	// IsValidSignature reports whether the contract at an address accepts sig
-	// for digest (ERC-1271); false when there is no contract.
-	// errs.Unavailable (CHAIN_UNAVAILABLE) when too few nodes answer, or don't
-	// agree; errs.FailedPrecondition (CHAIN_NOT_CONFIGURED).
-	IsValidSignature(ctx context.Context, chainID uint64, contract ethsig.Address, digest [32]byte,
-		sig []byte) (bool, error)
+	// Verify asks the contract at an address whether it accepts sig for digest
+	// (ERC-1271, ERC-6492). errs.Unavailable (CHAIN_UNAVAILABLE) when too few nodes
+	// answer, or don't agree; errs.FailedPrecondition: CHAIN_NOT_CONFIGURED,
+	// WALLET_NOT_DEPLOYED.
+	Verify(ctx context.Context, chainID uint64, contract ethsig.Address, digest [32]byte,
+		sig []byte) (ethsig.Verdict, error)
 }
 
 // Sessions starts sessions; *session.Service is one.
@@ -260,23 +261,32 @@ func (s *Service) verifySignature(ctx context.Context, m Message, digest [32]byt
 	if by, ok := ethsig.RecoverAddress(digest, sig); ok && by == m.Address {
 		return claim, nil
 	}
-	if ethsig.IsUndeployed(sig) {
-		return claim, errs.FailedPrecondition("WALLET_NOT_DEPLOYED",
-			"the wallet's contract is not deployed yet (ERC-6492); deploy it, for example by a first transaction")
+	verdict, err := s.Contracts.Verify(ctx, m.ChainID, m.Address, digest, sig)
+	if e := errs.As(err); e != nil && e.Reason == "CHAIN_NOT_CONFIGURED" {
+		switch {
+		case len(sig) == 0:
+			return claim, noSignature(m, "no node is configured for that chain")
+		case ethsig.IsKeySize(sig): // most likely a wrong signature of an account with a key
+			verdict, err = ethsig.Refused, nil
+		}
 	}
-	ok, err := s.Contracts.IsValidSignature(ctx, m.ChainID, m.Address, digest, sig)
-	if e := errs.As(err); e != nil && e.Reason == "CHAIN_NOT_CONFIGURED" && len(sig) == ethsig.KeySignatureSize {
-		ok, err = false, nil // most likely a wrong signature of an account with a key
-	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return claim, err
-	}
-	if !ok {
+	case verdict == ethsig.NoContract && len(sig) == 0:
+		return claim, noSignature(m, "there is no contract at the address")
+	case verdict != ethsig.Valid:
 		return claim, errs.Unauthenticated("WALLET_SIGNATURE_INVALID",
 			"the signature is not the address's, or not of this message")
 	}
 	claim.Subject = strconv.FormatUint(m.ChainID, 10) + ":" + claim.Subject
 	return claim, nil
+}
+
+// noSignature is the answer to an empty signature that no contract can have accepted.
+func noSignature(m Message, because string) error {
+	return errs.Invalid("signature", fmt.Sprintf("must have 64 or 65 bytes, got none, as only a contract wallet on "+
+		"chain eip155:%d may whose owners have signed on chain: %s", m.ChainID, because))
 }
 
 func (s *Service) enabled() error {

@@ -45,9 +45,11 @@ type ApiKeyServiceClient interface {
 	// ListApiKeys returns the caller's keys, including revoked and expired ones,
 	// newest first, in one page.
 	ListApiKeys(ctx context.Context, in *ListApiKeysRequest, opts ...grpc.CallOption) (*ListApiKeysResponse, error)
-	// RevokeApiKey revokes a key. Access tokens that it was exchanged for are refused
-	// as soon as a verifier knows of it, and expire within 5 minutes in any case.
-	// Revoking a key twice is no error.
+	// RevokeApiKey revokes a key: it can't be exchanged from then on, and all access
+	// tokens that it was exchanged for are refused (TOKEN_REVOKED) as soon as a verifier
+	// knows of it (see TokenService.WatchRevocations); they expire within 5 minutes in
+	// any case. The owner's sessions and other keys stay. A revoked key stays in
+	// ListApiKeys, with revoke_time. Revoking a key twice is no error.
 	//
 	// NOT_FOUND when the caller has no such key.
 	RevokeApiKey(ctx context.Context, in *RevokeApiKeyRequest, opts ...grpc.CallOption) (*RevokeApiKeyResponse, error)
@@ -128,9 +130,11 @@ type ApiKeyServiceServer interface {
 	// ListApiKeys returns the caller's keys, including revoked and expired ones,
 	// newest first, in one page.
 	ListApiKeys(context.Context, *ListApiKeysRequest) (*ListApiKeysResponse, error)
-	// RevokeApiKey revokes a key. Access tokens that it was exchanged for are refused
-	// as soon as a verifier knows of it, and expire within 5 minutes in any case.
-	// Revoking a key twice is no error.
+	// RevokeApiKey revokes a key: it can't be exchanged from then on, and all access
+	// tokens that it was exchanged for are refused (TOKEN_REVOKED) as soon as a verifier
+	// knows of it (see TokenService.WatchRevocations); they expire within 5 minutes in
+	// any case. The owner's sessions and other keys stay. A revoked key stays in
+	// ListApiKeys, with revoke_time. Revoking a key twice is no error.
 	//
 	// NOT_FOUND when the caller has no such key.
 	RevokeApiKey(context.Context, *RevokeApiKeyRequest) (*RevokeApiKeyResponse, error)

@@ -509,11 +509,11 @@ const file_purser_auth_v1_identity_service_proto_rawDesc = "" +
 	"\x17StartWalletLinkResponse\x12\x18\n" +
 	"\amessage\x18\x01 \x01(\tR\amessage\x12;\n" +
 	"\vexpire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"expireTime\"g\n" +
+	"expireTime\"e\n" +
 	"\x11LinkWalletRequest\x12$\n" +
 	"\amessage\x18\x01 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\x80@R\amessage\x12,\n" +
-	"\tsignature\x18\x02 \x01(\tB\x0e\xbaH\br\x06\x10\x01\x18\x82\x80\x01\x80\x01\x01R\tsignature\"J\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80@R\amessage\x12*\n" +
+	"\tsignature\x18\x02 \x01(\tB\f\xbaH\x06r\x04\x18\x82\x80\x01\x80\x01\x01R\tsignature\"J\n" +
 	"\x12LinkWalletResponse\x124\n" +
 	"\bidentity\x18\x01 \x01(\v2\x18.purser.auth.v1.IdentityR\bidentity2\xb2\x03\n" +
 	"\x0fIdentityService\x12j\n" +

@@ -77,9 +77,12 @@ type SessionServiceClient interface {
 	// RESOURCE_EXHAUSTED (REFRESHED_TOO_OFTEN) after 32 refreshes of a session within
 	// ten seconds.
 	Refresh(ctx context.Context, in *RefreshRequest, opts ...grpc.CallOption) (*RefreshResponse, error)
-	// Logout ends the session of the caller's access token. Its refresh token is
-	// refused from then on, and its access tokens as soon as a verifier knows of it
-	// (see TokenService.WatchRevocations).
+	// Logout ends the session of the caller's access token: the refresh token of the
+	// session is refused from then on, and so are all its access tokens, also those of
+	// earlier refreshes (TOKEN_REVOKED), as soon as a verifier knows of it (see
+	// TokenService.WatchRevocations). The user's other sessions and API keys stay, and
+	// ending a session twice is no error. A token of an API key or a service account has
+	// no session to end: it stays valid, see ApiKeyService.RevokeApiKey.
 	Logout(ctx context.Context, in *LogoutRequest, opts ...grpc.CallOption) (*LogoutResponse, error)
 	// LogoutAll ends every session of the caller, including the current one.
 	LogoutAll(ctx context.Context, in *LogoutAllRequest, opts ...grpc.CallOption) (*LogoutAllResponse, error)
@@ -167,24 +170,26 @@ type SessionServiceClient interface {
 	// StartWalletLogin returns a message for a wallet to sign (EIP-4361), which is
 	// valid for five minutes, for FinishWalletLogin.
 	//
-	// INVALID_ARGUMENT for a chain address whose checksum is wrong, or a chain that is
-	// not allowed. FAILED_PRECONDITION (WALLET_SIGN_IN_DISABLED). UNAVAILABLE
+	// INVALID_ARGUMENT for a chain address whose checksum is wrong (one all in lower case
+	// has none), or a chain that is not allowed. FAILED_PRECONDITION (WALLET_SIGN_IN_DISABLED). UNAVAILABLE
 	// (SIGN_IN_UNAVAILABLE). RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) with a retry
 	// delay.
 	StartWalletLogin(ctx context.Context, in *StartWalletLoginRequest, opts ...grpc.CallOption) (*StartWalletLoginResponse, error)
 	// FinishWalletLogin starts a session for the account of the wallet that signed a
 	// message of StartWalletLogin. A new wallet gets a new account, without an e-mail
 	// address. An externally owned account is the same identity on all chains; a
-	// contract wallet (ERC-1271) is one on its own chain. A message can be used once;
-	// UNAVAILABLE and a missing second factor don't use it up, and of the wrong second
-	// factors the fifth does.
+	// contract wallet (ERC-1271) is one on its own chain, before and after it is deployed
+	// (ERC-6492). A message can be used once; UNAVAILABLE and a missing second factor
+	// don't use it up, and of the wrong second factors the fifth does.
 	//
 	// INVALID_ARGUMENT names what is wrong with the form of the message or the
-	// signature. UNAUTHENTICATED: WALLET_MESSAGE_REFUSED for a message of another site
+	// signature, and is the answer to an empty signature where no contract wallet is at
+	// the address. UNAUTHENTICATED: WALLET_MESSAGE_REFUSED for a message of another site
 	// or chain, one to link a wallet, or one that is not valid yet; WALLET_MESSAGE_EXPIRED,
 	// WALLET_NONCE_INVALID, WALLET_SIGNATURE_INVALID, TOTP_REQUIRED, TOTP_INVALID,
 	// ACCOUNT_DISABLED, IDENTITY_UNLINKED.
-	// FAILED_PRECONDITION: WALLET_NOT_DEPLOYED (ERC-6492), CHAIN_NOT_CONFIGURED,
+	// FAILED_PRECONDITION: WALLET_NOT_DEPLOYED when the wallet is not deployed and the
+	// chain's nodes can't run its deployment in a call, CHAIN_NOT_CONFIGURED,
 	// WALLET_SIGN_IN_DISABLED. UNAVAILABLE: CHAIN_UNAVAILABLE,
 	// SIGN_IN_UNAVAILABLE. RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) with a retry
 	// delay.
@@ -408,9 +413,12 @@ type SessionServiceServer interface {
 	// RESOURCE_EXHAUSTED (REFRESHED_TOO_OFTEN) after 32 refreshes of a session within
 	// ten seconds.
 	Refresh(context.Context, *RefreshRequest) (*RefreshResponse, error)
-	// Logout ends the session of the caller's access token. Its refresh token is
-	// refused from then on, and its access tokens as soon as a verifier knows of it
-	// (see TokenService.WatchRevocations).
+	// Logout ends the session of the caller's access token: the refresh token of the
+	// session is refused from then on, and so are all its access tokens, also those of
+	// earlier refreshes (TOKEN_REVOKED), as soon as a verifier knows of it (see
+	// TokenService.WatchRevocations). The user's other sessions and API keys stay, and
+	// ending a session twice is no error. A token of an API key or a service account has
+	// no session to end: it stays valid, see ApiKeyService.RevokeApiKey.
 	Logout(context.Context, *LogoutRequest) (*LogoutResponse, error)
 	// LogoutAll ends every session of the caller, including the current one.
 	LogoutAll(context.Context, *LogoutAllRequest) (*LogoutAllResponse, error)
@@ -498,24 +506,26 @@ type SessionServiceServer interface {
 	// StartWalletLogin returns a message for a wallet to sign (EIP-4361), which is
 	// valid for five minutes, for FinishWalletLogin.
 	//
-	// INVALID_ARGUMENT for a chain address whose checksum is wrong, or a chain that is
-	// not allowed. FAILED_PRECONDITION (WALLET_SIGN_IN_DISABLED). UNAVAILABLE
+	// INVALID_ARGUMENT for a chain address whose checksum is wrong (one all in lower case
+	// has none), or a chain that is not allowed. FAILED_PRECONDITION (WALLET_SIGN_IN_DISABLED). UNAVAILABLE
 	// (SIGN_IN_UNAVAILABLE). RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) with a retry
 	// delay.
 	StartWalletLogin(context.Context, *StartWalletLoginRequest) (*StartWalletLoginResponse, error)
 	// FinishWalletLogin starts a session for the account of the wallet that signed a
 	// message of StartWalletLogin. A new wallet gets a new account, without an e-mail
 	// address. An externally owned account is the same identity on all chains; a
-	// contract wallet (ERC-1271) is one on its own chain. A message can be used once;
-	// UNAVAILABLE and a missing second factor don't use it up, and of the wrong second
-	// factors the fifth does.
+	// contract wallet (ERC-1271) is one on its own chain, before and after it is deployed
+	// (ERC-6492). A message can be used once; UNAVAILABLE and a missing second factor
+	// don't use it up, and of the wrong second factors the fifth does.
 	//
 	// INVALID_ARGUMENT names what is wrong with the form of the message or the
-	// signature. UNAUTHENTICATED: WALLET_MESSAGE_REFUSED for a message of another site
+	// signature, and is the answer to an empty signature where no contract wallet is at
+	// the address. UNAUTHENTICATED: WALLET_MESSAGE_REFUSED for a message of another site
 	// or chain, one to link a wallet, or one that is not valid yet; WALLET_MESSAGE_EXPIRED,
 	// WALLET_NONCE_INVALID, WALLET_SIGNATURE_INVALID, TOTP_REQUIRED, TOTP_INVALID,
 	// ACCOUNT_DISABLED, IDENTITY_UNLINKED.
-	// FAILED_PRECONDITION: WALLET_NOT_DEPLOYED (ERC-6492), CHAIN_NOT_CONFIGURED,
+	// FAILED_PRECONDITION: WALLET_NOT_DEPLOYED when the wallet is not deployed and the
+	// chain's nodes can't run its deployment in a call, CHAIN_NOT_CONFIGURED,
 	// WALLET_SIGN_IN_DISABLED. UNAVAILABLE: CHAIN_UNAVAILABLE,
 	// SIGN_IN_UNAVAILABLE. RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) with a retry
 	// delay.

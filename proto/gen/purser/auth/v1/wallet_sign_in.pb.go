@@ -25,8 +25,8 @@ const (
 
 type StartWalletLoginRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The address of an externally owned account or a contract wallet, in EIP-55
-	// form.
+	// The address of an externally owned account or a contract wallet, with its
+	// checksum (EIP-55) or all in lower case.
 	Address string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
 	// EIP-155 id of a chain that the deployment allows; for a contract wallet that of
 	// its chain.
@@ -136,8 +136,10 @@ type FinishWalletLoginRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The signed message, byte for byte.
 	Message string `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
-	// 0x and hexadecimal digits: 65 bytes for an externally owned account, as long as
-	// the contract requires for a contract wallet.
+	// 0x and hexadecimal digits. Of an externally owned account 65 bytes (r, s, and v
+	// of 0, 1, 27 or 28) or 64 (EIP-2098); of a contract wallet what the contract
+	// requires. Empty, or 0x alone, for a contract wallet whose owners have signed the
+	// message on chain (Safe). For one that is not deployed yet as in ERC-6492.
 	Signature string `protobuf:"bytes,2,opt,name=signature,proto3" json:"signature,omitempty"`
 	// The current code of the user's authenticator app, or a recovery code. Required if
 	// the account has a second factor.
@@ -218,11 +220,11 @@ const file_purser_auth_v1_wallet_sign_in_proto_rawDesc = "" +
 	"\x18StartWalletLoginResponse\x12\x18\n" +
 	"\amessage\x18\x01 \x01(\tR\amessage\x12;\n" +
 	"\vexpire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"expireTime\"\xd8\x01\n" +
+	"expireTime\"\xd6\x01\n" +
 	"\x18FinishWalletLoginRequest\x12$\n" +
 	"\amessage\x18\x01 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\x80@R\amessage\x12,\n" +
-	"\tsignature\x18\x02 \x01(\tB\x0e\xbaH\br\x06\x10\x01\x18\x82\x80\x01\x80\x01\x01R\tsignature\x128\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80@R\amessage\x12*\n" +
+	"\tsignature\x18\x02 \x01(\tB\f\xbaH\x06r\x04\x18\x82\x80\x01\x80\x01\x01R\tsignature\x128\n" +
 	"\x12second_factor_code\x18\x03 \x01(\tB\n" +
 	"\xbaH\x04r\x02\x18@\x80\x01\x01R\x10secondFactorCode\x12.\n" +
 	"\fdevice_token\x18\x04 \x01(\tB\v\xbaH\x05r\x03\x18\x80\x01\x80\x01\x01R\vdeviceTokenB<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
