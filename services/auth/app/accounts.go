@@ -10,16 +10,14 @@ import (
 )
 
 // newAccounts wires registration, profiles and passwords.
-func newAccounts(s account.Store, hasher *password.Hasher, events *store.Audit, cfg Config) (*account.Service, error) {
-	texts, err := mail.NewTexts(cfg.Mail.Links)
-	if err != nil {
-		return nil, err
-	}
+func newAccounts(s account.Store, texts *mail.Texts, hasher *password.Hasher, events *store.Audit,
+	cfg Config) (*account.Service, error) {
 	breaches, err := password.NewBreaches(cfg.BreachedAPI)
 	if err != nil {
 		return nil, err
 	}
 	return account.NewService(account.Deps{
 		Store: s, Passwords: hasher, Breaches: breaches, Texts: texts, Audit: events, Now: time.Now,
-	}, account.Policy{MinPassword: cfg.MinPassword, MailsPerHour: cfg.Mail.PerHour}), nil
+	}, account.Policy{MinPassword: cfg.MinPassword, MailsPerHour: cfg.Mail.PerHour,
+		DeletionGrace: cfg.DeletionGrace}), nil
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/attempts"
 	"github.com/purserhq/purser/services/auth/internal/audit"
 	"github.com/purserhq/purser/services/auth/internal/identity"
+	"github.com/purserhq/purser/services/auth/internal/mail"
 	"github.com/purserhq/purser/services/auth/internal/password"
 	"github.com/purserhq/purser/services/auth/internal/revocation"
 	"github.com/purserhq/purser/services/auth/internal/role"
@@ -75,7 +76,16 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	if err != nil {
 		return nil, err
 	}
-	scheduled, err := addJobs(b, rotator, mails, mailSender, cfg)
+	texts, err := mail.NewTexts(cfg.Mail.Links)
+	if err != nil {
+		return nil, err
+	}
+	accountStore := store.NewAccounts(b.DB, userCache, mails)
+	deletions, err := newDeletions(b, accountStore, texts)
+	if err != nil {
+		return nil, err
+	}
+	scheduled, err := addJobs(b, rotator, mails, mailSender, deletions, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -87,8 +97,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	}
 	auditEvents := store.NewAudit(b.DB)
 	secondFactors := totp.NewService(store.NewSecondFactors(b.DB), sealer, cfg.TOTPName)
-	accountStore := store.NewAccounts(b.DB, userCache, mails)
-	accounts, err := newAccounts(accountStore, hasher, auditEvents, cfg)
+	accounts, err := newAccounts(accountStore, texts, hasher, auditEvents, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -123,6 +132,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 		Rotator: rotator, Users: admin.NewService(store.NewAdmin(accountStore)), ServiceAccounts: serviceAccounts,
 		Events: auditEvents, Authority: currentAuthority,
 	}))
+	authv1.RegisterDeletionServiceServer(server, rpc.NewDeletionServer(deletions, accounts, limiter, cfg.Issuer))
 	scheduled.Register(server, chassis.TriggerChecks{InTx: store.TriggerJob})
 
 	watchSignIn(b, cfg)

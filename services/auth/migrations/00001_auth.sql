@@ -13,6 +13,7 @@ CREATE TABLE users (
     password_hash      text,
     created_at         timestamptz NOT NULL,
     disabled_at        timestamptz,
+    delete_at          timestamptz, -- when it is deleted, as its owner asked for: it is disabled until then
     attributes         jsonb       NOT NULL DEFAULT '{}', -- set by administrators and put into tokens
     -- The profile, which users edit themselves.
     display_name       text        NOT NULL DEFAULT '',
@@ -23,6 +24,7 @@ CREATE TABLE users (
     CONSTRAINT users_email_is_lower_case CHECK (email = lower(email))
 );
 CREATE INDEX users_email_prefix ON users (email text_pattern_ops);
+CREATE INDEX users_delete_at ON users (delete_at) WHERE delete_at IS NOT NULL;
 
 CREATE TABLE user_roles (
     user_id uuid NOT NULL REFERENCES users (id) ON DELETE CASCADE,
@@ -38,7 +40,7 @@ CREATE TABLE mailed_codes (
     hash       bytea       NOT NULL UNIQUE,
     expires_at timestamptz NOT NULL,
     PRIMARY KEY (user_id, purpose),
-    CONSTRAINT mailed_codes_purpose_is_known CHECK (purpose IN ('VERIFY_EMAIL', 'RESET_PASSWORD'))
+    CONSTRAINT mailed_codes_purpose_is_known CHECK (purpose IN ('VERIFY_EMAIL', 'RESET_PASSWORD', 'CANCEL_DELETION'))
 );
 
 -- External identities of users: accounts at identity providers, and wallets.
@@ -295,7 +297,32 @@ CREATE INDEX job_runs_open ON job_runs (job, scheduled_at) WHERE state IN ('due'
 
 CREATE INDEX job_runs_history ON job_runs (scheduled_at, job, shard);
 
+-- The users who were deleted, for the services that have to erase their data. Numbers are in the order of commits and
+-- without gaps: a transaction takes one from the counter, whose row it then holds until it ends.
+CREATE TABLE deletions (
+    number     bigint      PRIMARY KEY,
+    user_id    uuid        NOT NULL UNIQUE,
+    deleted_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+CREATE TABLE deletion_counter (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    last     bigint  NOT NULL
+);
+INSERT INTO deletion_counter (last) VALUES (0);
+
+-- When a service first reported that it has erased the data of all users up to a number.
+CREATE TABLE erasure_reports (
+    account_id  uuid        NOT NULL REFERENCES service_accounts (id) ON DELETE CASCADE,
+    number      bigint      NOT NULL,
+    reported_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (account_id, number)
+);
+
 -- +goose Down
+DROP TABLE erasure_reports;
+DROP TABLE deletion_counter;
+DROP TABLE deletions;
 DROP TABLE job_runs;
 DROP TABLE job_schedules;
 DROP SEQUENCE job_runs_sequence;

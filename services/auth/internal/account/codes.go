@@ -21,6 +21,8 @@ type Purpose string
 const (
 	VerifyEmail   Purpose = "VERIFY_EMAIL"
 	ResetPassword Purpose = "RESET_PASSWORD"
+	// CancelDeletion keeps an account that its owner asked to delete.
+	CancelDeletion Purpose = "CANCEL_DELETION"
 )
 
 // lifetime of a code from its request on.
@@ -44,18 +46,24 @@ type codeRequest struct {
 	maxPerHour int // mails of this kind to one account
 }
 
-// newCodeRequest makes a code and its mail.
-func (s *Service) newCodeRequest(p Purpose) (codeRequest, error) {
+// newCode returns a random code, and what is stored of it.
+func newCode() (string, Hash) {
 	b := make([]byte, 32)
 	_, _ = rand.Read(b) // never fails: crypto/rand ends the program instead
 	code := base64.RawURLEncoding.EncodeToString(b)
+	return code, hashOf(code)
+}
+
+// newCodeRequest makes a code and its mail.
+func (s *Service) newCodeRequest(p Purpose) (codeRequest, error) {
+	code, hash := newCode()
 	kind, event := mail.VerifyEmail, audit.VerificationRequested
 	if p == ResetPassword {
 		kind, event = mail.ResetPassword, audit.PasswordResetRequested
 	}
 	m, err := s.Texts.Mail(kind, mail.Data{Token: code})
 	return codeRequest{
-		Code: Code{Purpose: p, Hash: hashOf(code), Lifetime: p.lifetime()},
+		Code: Code{Purpose: p, Hash: hash, Lifetime: p.lifetime()},
 		mail: m, event: event, maxPerHour: s.policy.MailsPerHour,
 	}, err
 }

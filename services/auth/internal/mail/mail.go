@@ -33,10 +33,11 @@ const (
 	RegistrationTried Kind = "registration_tried"
 	PasswordChanged   Kind = "password_changed"
 	AccountDeleted    Kind = "account_deleted"
+	CancelDeletion    Kind = "cancel_deletion"
 )
 
 func kinds() []Kind {
-	return []Kind{VerifyEmail, ResetPassword, RegistrationTried, PasswordChanged, AccountDeleted}
+	return []Kind{VerifyEmail, ResetPassword, RegistrationTried, PasswordChanged, AccountDeleted, CancelDeletion}
 }
 
 // Mail is one mail.

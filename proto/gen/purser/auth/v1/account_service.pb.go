@@ -502,7 +502,9 @@ func (*DeleteMeRequest) Descriptor() ([]byte, []int) {
 }
 
 type DeleteMeResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When the account will be deleted; unset when it is.
+	PlanTime      *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=plan_time,json=planTime,proto3" json:"plan_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -537,6 +539,13 @@ func (*DeleteMeResponse) Descriptor() ([]byte, []int) {
 	return file_purser_auth_v1_account_service_proto_rawDescGZIP(), []int{10}
 }
 
+func (x *DeleteMeResponse) GetPlanTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.PlanTime
+	}
+	return nil
+}
+
 var File_purser_auth_v1_account_service_proto protoreflect.FileDescriptor
 
 const file_purser_auth_v1_account_service_proto_rawDesc = "" +
@@ -567,8 +576,9 @@ const file_purser_auth_v1_account_service_proto_rawDesc = "" +
 	"\fGetMeRequest\"9\n" +
 	"\rGetMeResponse\x12(\n" +
 	"\x04user\x18\x01 \x01(\v2\x14.purser.auth.v1.UserR\x04user\"\x11\n" +
-	"\x0fDeleteMeRequest\"\x12\n" +
-	"\x10DeleteMeResponse2\xa7\b\n" +
+	"\x0fDeleteMeRequest\"K\n" +
+	"\x10DeleteMeResponse\x127\n" +
+	"\tplan_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\bplanTime2\xa7\b\n" +
 	"\x0eAccountService\x12X\n" +
 	"\bRegister\x12\x1f.purser.auth.v1.RegisterRequest\x1a .purser.auth.v1.RegisterResponse\"\t\x8a\xe7\x18\x02\b\x01\x90\x02\x02\x12^\n" +
 	"\vVerifyEmail\x12\".purser.auth.v1.VerifyEmailRequest\x1a#.purser.auth.v1.VerifyEmailResponse\"\x06\x8a\xe7\x18\x02\b\x01\x12s\n" +
@@ -623,31 +633,32 @@ var file_purser_auth_v1_account_service_proto_depIdxs = []int32{
 	11, // 0: purser.auth.v1.User.create_time:type_name -> google.protobuf.Timestamp
 	12, // 1: purser.auth.v1.User.profile:type_name -> purser.auth.v1.Profile
 	0,  // 2: purser.auth.v1.GetMeResponse.user:type_name -> purser.auth.v1.User
-	1,  // 3: purser.auth.v1.AccountService.Register:input_type -> purser.auth.v1.RegisterRequest
-	3,  // 4: purser.auth.v1.AccountService.VerifyEmail:input_type -> purser.auth.v1.VerifyEmailRequest
-	5,  // 5: purser.auth.v1.AccountService.ResendVerification:input_type -> purser.auth.v1.ResendVerificationRequest
-	13, // 6: purser.auth.v1.AccountService.RequestPasswordReset:input_type -> purser.auth.v1.RequestPasswordResetRequest
-	14, // 7: purser.auth.v1.AccountService.CheckPasswordReset:input_type -> purser.auth.v1.CheckPasswordResetRequest
-	15, // 8: purser.auth.v1.AccountService.CompletePasswordReset:input_type -> purser.auth.v1.CompletePasswordResetRequest
-	7,  // 9: purser.auth.v1.AccountService.GetMe:input_type -> purser.auth.v1.GetMeRequest
-	16, // 10: purser.auth.v1.AccountService.UpdateProfile:input_type -> purser.auth.v1.UpdateProfileRequest
-	17, // 11: purser.auth.v1.AccountService.ChangePassword:input_type -> purser.auth.v1.ChangePasswordRequest
-	9,  // 12: purser.auth.v1.AccountService.DeleteMe:input_type -> purser.auth.v1.DeleteMeRequest
-	2,  // 13: purser.auth.v1.AccountService.Register:output_type -> purser.auth.v1.RegisterResponse
-	4,  // 14: purser.auth.v1.AccountService.VerifyEmail:output_type -> purser.auth.v1.VerifyEmailResponse
-	6,  // 15: purser.auth.v1.AccountService.ResendVerification:output_type -> purser.auth.v1.ResendVerificationResponse
-	18, // 16: purser.auth.v1.AccountService.RequestPasswordReset:output_type -> purser.auth.v1.RequestPasswordResetResponse
-	19, // 17: purser.auth.v1.AccountService.CheckPasswordReset:output_type -> purser.auth.v1.CheckPasswordResetResponse
-	20, // 18: purser.auth.v1.AccountService.CompletePasswordReset:output_type -> purser.auth.v1.CompletePasswordResetResponse
-	8,  // 19: purser.auth.v1.AccountService.GetMe:output_type -> purser.auth.v1.GetMeResponse
-	21, // 20: purser.auth.v1.AccountService.UpdateProfile:output_type -> purser.auth.v1.UpdateProfileResponse
-	22, // 21: purser.auth.v1.AccountService.ChangePassword:output_type -> purser.auth.v1.ChangePasswordResponse
-	10, // 22: purser.auth.v1.AccountService.DeleteMe:output_type -> purser.auth.v1.DeleteMeResponse
-	13, // [13:23] is the sub-list for method output_type
-	3,  // [3:13] is the sub-list for method input_type
-	3,  // [3:3] is the sub-list for extension type_name
-	3,  // [3:3] is the sub-list for extension extendee
-	0,  // [0:3] is the sub-list for field type_name
+	11, // 3: purser.auth.v1.DeleteMeResponse.plan_time:type_name -> google.protobuf.Timestamp
+	1,  // 4: purser.auth.v1.AccountService.Register:input_type -> purser.auth.v1.RegisterRequest
+	3,  // 5: purser.auth.v1.AccountService.VerifyEmail:input_type -> purser.auth.v1.VerifyEmailRequest
+	5,  // 6: purser.auth.v1.AccountService.ResendVerification:input_type -> purser.auth.v1.ResendVerificationRequest
+	13, // 7: purser.auth.v1.AccountService.RequestPasswordReset:input_type -> purser.auth.v1.RequestPasswordResetRequest
+	14, // 8: purser.auth.v1.AccountService.CheckPasswordReset:input_type -> purser.auth.v1.CheckPasswordResetRequest
+	15, // 9: purser.auth.v1.AccountService.CompletePasswordReset:input_type -> purser.auth.v1.CompletePasswordResetRequest
+	7,  // 10: purser.auth.v1.AccountService.GetMe:input_type -> purser.auth.v1.GetMeRequest
+	16, // 11: purser.auth.v1.AccountService.UpdateProfile:input_type -> purser.auth.v1.UpdateProfileRequest
+	17, // 12: purser.auth.v1.AccountService.ChangePassword:input_type -> purser.auth.v1.ChangePasswordRequest
+	9,  // 13: purser.auth.v1.AccountService.DeleteMe:input_type -> purser.auth.v1.DeleteMeRequest
+	2,  // 14: purser.auth.v1.AccountService.Register:output_type -> purser.auth.v1.RegisterResponse
+	4,  // 15: purser.auth.v1.AccountService.VerifyEmail:output_type -> purser.auth.v1.VerifyEmailResponse
+	6,  // 16: purser.auth.v1.AccountService.ResendVerification:output_type -> purser.auth.v1.ResendVerificationResponse
+	18, // 17: purser.auth.v1.AccountService.RequestPasswordReset:output_type -> purser.auth.v1.RequestPasswordResetResponse
+	19, // 18: purser.auth.v1.AccountService.CheckPasswordReset:output_type -> purser.auth.v1.CheckPasswordResetResponse
+	20, // 19: purser.auth.v1.AccountService.CompletePasswordReset:output_type -> purser.auth.v1.CompletePasswordResetResponse
+	8,  // 20: purser.auth.v1.AccountService.GetMe:output_type -> purser.auth.v1.GetMeResponse
+	21, // 21: purser.auth.v1.AccountService.UpdateProfile:output_type -> purser.auth.v1.UpdateProfileResponse
+	22, // 22: purser.auth.v1.AccountService.ChangePassword:output_type -> purser.auth.v1.ChangePasswordResponse
+	10, // 23: purser.auth.v1.AccountService.DeleteMe:output_type -> purser.auth.v1.DeleteMeResponse
+	14, // [14:24] is the sub-list for method output_type
+	4,  // [4:14] is the sub-list for method input_type
+	4,  // [4:4] is the sub-list for extension type_name
+	4,  // [4:4] is the sub-list for extension extendee
+	0,  // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_purser_auth_v1_account_service_proto_init() }
