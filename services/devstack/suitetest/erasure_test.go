@@ -45,7 +45,8 @@ func newOwner(t *testing.T, s *suite.Suite, c *demo.Clients) owner {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Wallets.SyncWallet(ctx, &walletv1.SyncWalletRequest{WalletId: made.GetWallet().GetId()}); err != nil {
+	_, err = c.Wallets.SyncWallet(ctx, &walletv1.SyncWalletRequest{WalletId: made.GetWallet().GetId()})
+	if err != nil {
 		t.Fatal(err)
 	}
 	p, err := c.Portfolios.GetPortfolio(ctx, &portfoliov1.GetPortfolioRequest{})

@@ -40,7 +40,8 @@ func (f *Follower) list(ctx context.Context, after int64) (list []deleted, next 
 		last = d.cursor
 	}
 	if resp.GetNextCursor() != last {
-		return nil, 0, fmt.Errorf("list deletions: auth answered the next cursor %d after %d", resp.GetNextCursor(), last)
+		return nil, 0, fmt.Errorf("list deletions: auth answered the next cursor %d after %d", resp.GetNextCursor(),
+			last)
 	}
 	return list, last, nil
 }
@@ -75,14 +76,15 @@ func (f *Follower) find(ctx context.Context, owners []uuid.UUID) (list []deleted
 // may be erased here.
 func (f *Follower) checked(users []*authv1.DeletedUser, issuer string) ([]deleted, error) {
 	if issuer != f.Issuer {
-		return nil, fmt.Errorf("auth answered for the issuer %s instead of %q: check PURSER_AUTH_ADDR and PURSER_ISSUER",
-			errs.Given(issuer), f.Issuer)
+		return nil, fmt.Errorf("auth answered for another issuer than %q, %s: check PURSER_AUTH_ADDR and "+
+			"PURSER_ISSUER", f.Issuer, errs.Given(issuer))
 	}
 	list := make([]deleted, len(users))
 	for i, u := range users {
 		id, err := uuid.Parse(u.GetUserId())
 		if err != nil || id == uuid.Nil || u.GetCursor() <= 0 {
-			return nil, fmt.Errorf("auth answered a deletion without a user or a cursor: %s", errs.Given(u.GetUserId()))
+			return nil, fmt.Errorf("auth answered a deletion without a user or a cursor, %s",
+				errs.Given(u.GetUserId()))
 		}
 		list[i] = deleted{owner: id, cursor: u.GetCursor()}
 	}

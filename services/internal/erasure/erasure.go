@@ -1,10 +1,10 @@
 // Package erasure erases what a service has of users who were deleted at auth.
 //
 // It promises: every deletion of auth's list is carried out, also across crashes and restarts, because the users and
-// the cursor in the list are stored in one transaction before anything is erased; nothing is erased of a user whom auth
-// has not named as deleted, for the issuer of the tokens that the service accepts; what is being stored for a user
-// while they are deleted is erased as well, and nothing is stored for them afterwards, if the transactions that create
-// something for an owner call [Guard]; auth is told of a deletion only once nothing is left.
+// the cursor in the list are stored in one transaction before anything is erased; nothing is erased of a user whom
+// auth has not named as deleted, for the issuer of the tokens that the service accepts; what is being stored for a
+// user while they are deleted is erased as well, and nothing is stored for them afterwards, if the transactions that
+// create something for an owner call [Guard]; auth is told of a deletion only once nothing is left.
 //
 // Limits: a deletion that auth has lost, by a restored backup, is found neither in the list nor by [Follower.Sweep].
 // What is in caches is invalidated; unreachable copies stay until their TTL.

@@ -199,7 +199,8 @@ func TestAUserWhoCannotBeErasedIsTriedAgainAndKeepsNobodyElse(t *testing.T) {
 		t.Fatal(err)
 	}
 	if f.has(t, gone[0])+f.has(t, gone[2]) > 0 || f.auth.reported != 1 {
-		t.Errorf("%d and %d things are left, and %d is reported", f.has(t, gone[0]), f.has(t, gone[2]), f.auth.reported)
+		t.Errorf("%d and %d things are left, and %d is reported", f.has(t, gone[0]), f.has(t, gone[2]),
+			f.auth.reported)
 	}
 	f.things.failing = uuid.Nil
 	f.auth.err = errs.Unavailable("DOWN", "") // what is noted is erased without auth

@@ -17,8 +17,8 @@ import (
 const ownerLock = "hashtextextended('purser: owner ' || lower(owner_id::text), 0)"
 
 // Guard refuses a transaction that creates something for an owner who was deleted: errs.Unauthenticated
-// (TOKEN_REVOKED). Call it before anything is created. Until the transaction ends, the deletion of the owner waits to be
-// noted, and what was created is erased then.
+// (TOKEN_REVOKED). Call it before anything is created. Until the transaction ends, the deletion of the owner waits to
+// be noted, and what was created is erased then.
 func Guard(tx *gorm.DB, owner uuid.UUID) error {
 	err := tx.Exec("SELECT pg_advisory_xact_lock_shared("+ownerLock+") FROM (SELECT ?::uuid AS owner_id) AS o",
 		owner).Error

@@ -39,8 +39,8 @@ func (s *Owners) Owners(ctx context.Context, after uuid.UUID, limit int) (ids []
 	return ids, nil
 }
 
-// EraseSome implements erasure.Data. A portfolio is deleted last, with what was stored in the meantime: whatever stores
-// a snapshot holds a lock on it.
+// EraseSome implements erasure.Data. A portfolio is deleted last, with what was stored in the meantime: whatever
+// stores a snapshot holds a lock on it.
 func (s *Owners) EraseSome(tx *gorm.DB, owner uuid.UUID) (stale []cache.Invalidation, more bool, err error) {
 	var ids []uuid.UUID
 	err = tx.Raw("SELECT id FROM portfolios WHERE owner_id = ? ORDER BY id LIMIT 100", owner).Scan(&ids).Error

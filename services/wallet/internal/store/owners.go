@@ -39,8 +39,8 @@ func (s *Owners) Owners(ctx context.Context, after uuid.UUID, limit int) (ids []
 	return ids, nil
 }
 
-// EraseSome implements erasure.Data. Wallets are locked in the order of their ids, as wherever several are, and deleted
-// last, with what was stored in the meantime: whatever stores something of a wallet holds a lock on it.
+// EraseSome implements erasure.Data. Wallets are locked in the order of their ids, as wherever several are, and
+// deleted last, with what was stored in the meantime: whatever stores something of a wallet holds a lock on it.
 func (s *Owners) EraseSome(tx *gorm.DB, owner uuid.UUID) (stale []cache.Invalidation, more bool, err error) {
 	stale = []cache.Invalidation{{Cache: s.caches.generations, Keys: []string{owner.String()}}}
 	var ids []uuid.UUID
