@@ -31,7 +31,7 @@ const owned = "('owner_id', 'user_id', 'wallet_id', 'portfolio_id')"
 
 // owner is somebody with data in every service, and the ids of what they have.
 type owner struct {
-	ctx context.Context
+	ctx context.Context //nolint:containedctx // of calls in their name
 	id  string
 	ids []string
 }
