@@ -135,21 +135,29 @@ func (c cluster) callWalletAsPortfolio(t *testing.T) {
 		t.Cleanup(func() { _ = conn.Close() })
 		return conn
 	}
-	var secret string
-	for _, s := range all[*corev1.Secret](c.rendering) {
-		if strings.HasPrefix(s.Name, "portfolio-service-") {
-			secret = string(s.Data["secret"])
+	auth := dial("auth")
+	var portfolio string
+	for _, service := range []string{"wallet", "portfolio"} { // both follow the deletions of users
+		var secret string
+		for _, s := range all[*corev1.Secret](c.rendering) {
+			if strings.HasPrefix(s.Name, service+"-service-") {
+				secret = string(s.Data["secret"])
+			}
 		}
+		token, err := authv1.NewSessionServiceClient(auth).IssueServiceAccountToken(t.Context(),
+			&authv1.IssueServiceAccountTokenRequest{ClientId: service, ClientSecret: secret})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = authv1.NewDeletionServiceClient(auth).ListDeletions(
+			grpcclient.WithToken(t.Context(), token.GetAccessToken()), &authv1.ListDeletionsRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		portfolio = token.GetAccessToken()
 	}
-	token, err := authv1.NewSessionServiceClient(dial("auth")).IssueServiceAccountToken(t.Context(),
-		&authv1.IssueServiceAccountTokenRequest{
-			ClientId: "portfolio", ClientSecret: secret,
-		})
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = walletv1.NewHoldingsServiceClient(dial("wallet")).GetHoldings(
-		grpcclient.WithToken(t.Context(), token.GetAccessToken()),
+	_, err := walletv1.NewHoldingsServiceClient(dial("wallet")).GetHoldings(
+		grpcclient.WithToken(t.Context(), portfolio),
 		&walletv1.GetHoldingsRequest{OwnerId: uuid.NewString()})
 	if err != nil {
 		t.Error(err)

@@ -51,6 +51,7 @@ type Clients struct {
 	Keys       authv1.TokenServiceClient // for verifiers of access tokens
 	APIKeys    authv1.ApiKeyServiceClient
 	AuthAdmin  authv1.AdminServiceClient
+	Deletions  authv1.DeletionServiceClient
 	AuthJobs   jobsv1.JobServiceClient
 	AuthStatus statusv1.StatusServiceClient
 
@@ -88,7 +89,7 @@ func (c *Clients) dial(cfg Config, more []grpc.DialOption) error {
 	auth, err := c.connect("auth", cfg.Auth, cfg, more,
 		authv1.AccountService_ServiceDesc, authv1.SessionService_ServiceDesc, authv1.IdentityService_ServiceDesc,
 		authv1.TokenService_ServiceDesc, authv1.ApiKeyService_ServiceDesc, authv1.AdminService_ServiceDesc,
-		jobsv1.JobService_ServiceDesc, statusv1.StatusService_ServiceDesc)
+		authv1.DeletionService_ServiceDesc, jobsv1.JobService_ServiceDesc, statusv1.StatusService_ServiceDesc)
 	if err != nil {
 		return err
 	}
@@ -109,6 +110,7 @@ func (c *Clients) dial(cfg Config, more []grpc.DialOption) error {
 			authv1.NewSessionServiceClient(auth), authv1.NewIdentityServiceClient(auth)
 		c.Keys, c.APIKeys, c.AuthAdmin = authv1.NewTokenServiceClient(auth), authv1.NewApiKeyServiceClient(auth),
 			authv1.NewAdminServiceClient(auth)
+		c.Deletions = authv1.NewDeletionServiceClient(auth)
 		c.AuthJobs, c.AuthStatus = jobsv1.NewJobServiceClient(auth), statusv1.NewStatusServiceClient(auth)
 	}
 	if wallet != nil {

@@ -20,6 +20,7 @@ require (
 	go.opentelemetry.io/proto/otlp v1.11.1
 	go.yaml.in/yaml/v3 v3.0.5
 	golang.org/x/sys v0.49.0
+	google.golang.org/genproto/googleapis/rpc v0.0.0-20261026165753-2ffab32bce7e
 	google.golang.org/grpc v1.85.0
 )
 
@@ -89,7 +90,6 @@ require (
 	golang.org/x/net v0.61.0 // indirect
 	golang.org/x/oauth2 v0.37.0 // indirect
 	google.golang.org/genproto/googleapis/api v0.0.0-20261019180522-ce908d29299b // indirect
-	google.golang.org/genproto/googleapis/rpc v0.0.0-20261026165753-2ffab32bce7e // indirect
 	gorm.io/driver/postgres v1.6.3 // indirect
 	gorm.io/gorm v1.31.2 // indirect
 )
@@ -165,7 +165,7 @@ require (
 	github.com/purserhq/purser/proto v0.0.0
 	github.com/purserhq/purser/proto/client v0.0.0
 	github.com/purserhq/purser/services/auth v0.0.0
-	github.com/purserhq/purser/services/internal v0.0.0 // indirect
+	github.com/purserhq/purser/services/internal v0.0.0
 	github.com/purserhq/purser/services/portfolio v0.0.0
 	github.com/purserhq/purser/services/wallet v0.0.0
 	github.com/rogpeppe/go-internal v1.14.1 // indirect

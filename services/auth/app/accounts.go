@@ -21,7 +21,7 @@ func newTexts(ctx context.Context, db *postgres.DB, mails *store.Mails, cfg mail
 }
 
 // newAccounts wires registration, profiles and passwords.
-func newAccounts(s account.Store, hasher *password.Hasher, events *store.Audit, texts *mail.Texts,
+func newAccounts(s account.Store, texts *mail.Texts, hasher *password.Hasher, events *store.Audit,
 	cfg Config) (*account.Service, error) {
 	breaches, err := password.NewBreaches(cfg.BreachedAPI)
 	if err != nil {
@@ -29,5 +29,6 @@ func newAccounts(s account.Store, hasher *password.Hasher, events *store.Audit, 
 	}
 	return account.NewService(account.Deps{
 		Store: s, Passwords: hasher, Breaches: breaches, Texts: texts, Audit: events, Now: time.Now,
-	}, account.Policy{MinPassword: cfg.MinPassword, MailsPerHour: cfg.Mail.PerHour}), nil
+	}, account.Policy{MinPassword: cfg.MinPassword, MailsPerHour: cfg.Mail.PerHour,
+		DeletionGrace: cfg.DeletionGrace}), nil
 }

@@ -80,7 +80,12 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	if err != nil {
 		return nil, err
 	}
-	scheduled, err := addJobs(b, rotator, mails, mailSender, cfg)
+	accountStore := store.NewAccounts(b.DB, userCache, mails)
+	deletions, err := newDeletions(b, accountStore, texts)
+	if err != nil {
+		return nil, err
+	}
+	scheduled, err := addJobs(b, rotator, mails, mailSender, deletions, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -93,8 +98,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	}
 	auditEvents := store.NewAudit(b.DB)
 	secondFactors := totp.NewService(store.NewSecondFactors(b.DB), sealer, cfg.TOTPName)
-	accountStore := store.NewAccounts(b.DB, userCache, mails)
-	accounts, err := newAccounts(accountStore, hasher, auditEvents, texts, cfg)
+	accounts, err := newAccounts(accountStore, texts, hasher, auditEvents, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -133,6 +137,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 		Rotator: rotator, Users: admin.NewService(store.NewAdmin(accountStore)), ServiceAccounts: serviceAccounts,
 		Events: auditEvents, Authority: currentAuthority,
 	}))
+	authv1.RegisterDeletionServiceServer(server, rpc.NewDeletionServer(deletions, accounts, limiter, cfg.Issuer))
 	scheduled.Register(server, chassis.TriggerChecks{InTx: store.TriggerJob})
 
 	watchSignIn(b, cfg)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -17,6 +18,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/grpcclient"
+	"github.com/purserhq/purser/proto/access"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	jobsv1 "github.com/purserhq/purser/proto/gen/purser/jobs/v1"
 	"github.com/purserhq/purser/services/auth/app"
@@ -46,7 +48,7 @@ func (s service) second(t *testing.T, email string) (context.Context, string) {
 func mutations(t *testing.T) (methods []protoreflect.MethodDescriptor) {
 	t.Helper()
 	for _, name := range []string{authv1.AdminService_ServiceDesc.ServiceName,
-		jobsv1.JobService_ServiceDesc.ServiceName} {
+		authv1.DeletionService_ServiceDesc.ServiceName, jobsv1.JobService_ServiceDesc.ServiceName} {
 		d, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(name))
 		if err != nil {
 			t.Fatal(err)
@@ -54,7 +56,9 @@ func mutations(t *testing.T) (methods []protoreflect.MethodDescriptor) {
 		all := d.(protoreflect.ServiceDescriptor).Methods()
 		for i := range all.Len() {
 			options, _ := all.Get(i).Options().(*descriptorpb.MethodOptions)
-			if options.GetIdempotencyLevel() != descriptorpb.MethodOptions_NO_SIDE_EFFECTS {
+			rule, _ := access.Lookup(fmt.Sprintf("/%s/%s", name, all.Get(i).Name()))
+			changes := options.GetIdempotencyLevel() != descriptorpb.MethodOptions_NO_SIDE_EFFECTS
+			if changes && strings.HasPrefix(rule.Permission, "admin:") {
 				methods = append(methods, all.Get(i))
 			}
 		}
@@ -87,6 +91,10 @@ func operation(t *testing.T, m protoreflect.MethodDescriptor, user, account, kid
 			&authv1.RotateServiceAccountSecretResponse{}
 	case "DisableServiceAccount":
 		return &authv1.DisableServiceAccountRequest{ServiceAccountId: account}, &authv1.DisableServiceAccountResponse{}
+	case "DeleteUser":
+		return &authv1.DeleteUserRequest{UserId: user}, &authv1.DeleteUserResponse{}
+	case "CancelUserDeletion":
+		return &authv1.CancelUserDeletionRequest{UserId: user}, &authv1.CancelUserDeletionResponse{}
 	case "TriggerJob":
 		return &jobsv1.TriggerJobRequest{Job: "seal_audit"}, &jobsv1.TriggerJobResponse{}
 	}
@@ -184,7 +192,7 @@ func TestAServiceAccountDoesNotOutliveItsSecret(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			robot := "robot-" + uuid.NewString()
-			caller := s.serve(t, root, robot, "admin:system")
+			caller := s.serve(t, root, robot, "admin:system", "users:erase")
 			if _, err := s.jobs.TriggerJob(caller, &jobsv1.TriggerJobRequest{Job: "seal_audit"}); err != nil {
 				t.Fatal(err)
 			}
@@ -203,6 +211,10 @@ func TestAServiceAccountDoesNotOutliveItsSecret(t *testing.T) {
 			_, err = s.jobs.TriggerJob(caller, &jobsv1.TriggerJobRequest{Job: "seal_audit"})
 			if e := errs.As(err); e == nil || e.Kind != errs.KindUnauthenticated {
 				t.Errorf("answered %v", err)
+			}
+			_, err = s.deletions(t).ReportErasure(caller, &authv1.ReportErasureRequest{})
+			if e := errs.As(err); e == nil || e.Kind != errs.KindUnauthenticated {
+				t.Errorf("a report was answered %v", err)
 			}
 		})
 	}

@@ -58,9 +58,12 @@ type Config struct {
 	// Floor is the least time that an answer takes which must not tell whether
 	// an account exists.
 	Floor time.Duration `env:"AUTH_FLOOR" envDefault:"500ms"`
-	Mail  mail.Config
-	OAuth OAuthConfig `envPrefix:"OAUTH_"`
-	SIWE  SIWEConfig  `envPrefix:"SIWE_"`
+	// DeletionGrace is how long an account is kept, disabled, that its owner asked to
+	// delete: 0 deletes it at once, at most 90 days (2160h).
+	DeletionGrace time.Duration `env:"DELETION_GRACE" envDefault:"0s"`
+	Mail          mail.Config
+	OAuth         OAuthConfig `envPrefix:"OAUTH_"`
+	SIWE          SIWEConfig  `envPrefix:"SIWE_"`
 	// ChainRPCURLs has the JSON-RPC nodes that contract wallets are asked on,
 	// chain=url, separated by commas. Of a chain with two or more, two have to
 	// agree.
@@ -109,8 +112,14 @@ func (c Config) Validate() error {
 	if c.Floor < 0 || c.Floor > 5*time.Second {
 		found = append(found, errors.New("PURSER_AUTH_FLOOR must be 0 to 5s"))
 	}
+	if c.DeletionGrace < 0 || c.DeletionGrace > maxDeletionGrace {
+		found = append(found, errors.New("PURSER_DELETION_GRACE must be 0 to 2160h (90 days)"))
+	}
 	return errors.Join(found...)
 }
+
+// maxDeletionGrace is what a deletion that was asked for may be put off.
+const maxDeletionGrace = 90 * 24 * time.Hour
 
 // checkBase returns an error, naming the variable, unless its value is empty or a URL to which
 // paths can be appended (RFC 8414, section 2: no query, no fragment).

@@ -7,6 +7,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/jobs"
 	"github.com/purserhq/purser/services/auth/internal/audit"
+	"github.com/purserhq/purser/services/auth/internal/deletion"
 	"github.com/purserhq/purser/services/auth/internal/mail"
 	"github.com/purserhq/purser/services/auth/internal/signing"
 	"github.com/purserhq/purser/services/auth/internal/store"
@@ -22,7 +23,7 @@ const (
 
 // addJobs adds the service's jobs. sender is nil when there is no SMTP server.
 func addJobs(b *chassis.Builder, rotator *signing.Rotator, mails *store.Mails, sender *mail.Outbox,
-	cfg Config) (*chassis.Jobs, error) {
+	deletions *deletion.Service, cfg Config) (*chassis.Jobs, error) {
 	sessions, revocations := store.NewSessions(b.DB), store.NewRevocations(b.DB)
 	auditChain := audit.NewChain(store.NewAudit(b.DB), b.Log, time.Now)
 	all := []chassis.Job{
@@ -36,6 +37,7 @@ func addJobs(b *chassis.Builder, rotator *signing.Rotator, mails *store.Mails, s
 		job("forget_used_tokens", "* * * * *", time.Minute, jobs.CatchUpSkip, func(ctx context.Context) error {
 			return sessions.EraseSuccessors(ctx, cfg.Session.Recoverable())
 		}),
+		job("delete_accounts", "* * * * *", 10*time.Minute, jobs.CatchUpSkip, deletions.DeleteDue),
 		job("seal_audit", "* * * * *", 10*time.Minute, jobs.CatchUpSkip, auditChain.Seal),
 		job("prune_sessions", "17 3 * * *", 10*time.Minute, jobs.CatchUpLast, func(ctx context.Context) error {
 			return errors.Join(sessions.Prune(ctx, sessionRetention), sessions.PruneDevices(ctx))

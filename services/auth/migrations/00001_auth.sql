@@ -13,6 +13,7 @@ CREATE TABLE users (
     password_hash      text,
     created_at         timestamptz NOT NULL,
     disabled_at        timestamptz,
+    delete_at          timestamptz, -- when it is deleted, as its owner asked for: it is disabled until then
     attributes         jsonb       NOT NULL DEFAULT '{}', -- set by administrators and put into tokens
     -- The profile, which users edit themselves.
     display_name       text        NOT NULL DEFAULT '',
@@ -23,6 +24,7 @@ CREATE TABLE users (
     CONSTRAINT users_email_is_lower_case CHECK (email = lower(email))
 );
 CREATE INDEX users_email_prefix ON users (email text_pattern_ops);
+CREATE INDEX users_delete_at ON users (delete_at) WHERE delete_at IS NOT NULL;
 
 CREATE TABLE user_roles (
     user_id uuid NOT NULL REFERENCES users (id) ON DELETE CASCADE,
@@ -39,7 +41,8 @@ CREATE TABLE mailed_codes (
     hash       bytea       PRIMARY KEY,
     expires_at timestamptz NOT NULL,
     new_email  text, -- the address that it was mailed to, where it is to become the account's
-    CONSTRAINT mailed_codes_purpose_is_known CHECK (purpose IN ('VERIFY_EMAIL', 'RESET_PASSWORD', 'CHANGE_EMAIL')),
+    CONSTRAINT mailed_codes_purpose_is_known
+        CHECK (purpose IN ('VERIFY_EMAIL', 'RESET_PASSWORD', 'CHANGE_EMAIL', 'CANCEL_DELETION')),
     CONSTRAINT mailed_codes_change_has_address CHECK ((purpose = 'CHANGE_EMAIL') = (new_email IS NOT NULL))
 );
 CREATE INDEX mailed_codes_user ON mailed_codes (user_id, purpose);
@@ -316,8 +319,32 @@ CREATE INDEX known_devices_user ON known_devices (user_id, last_used_at);
 ALTER TABLE sessions ADD CONSTRAINT sessions_device
     FOREIGN KEY (device_id) REFERENCES known_devices (id) ON DELETE SET NULL;
 CREATE INDEX sessions_device ON sessions (device_id);
+-- The users who were deleted, for the services that have to erase their data. Numbers are in the order of commits and
+-- without gaps: a transaction takes one from the counter, whose row it then holds until it ends.
+CREATE TABLE deletions (
+    number     bigint      PRIMARY KEY,
+    user_id    uuid        NOT NULL UNIQUE,
+    deleted_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+CREATE TABLE deletion_counter (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    last     bigint  NOT NULL
+);
+INSERT INTO deletion_counter (last) VALUES (0);
+
+-- When a service first reported that it has erased the data of all users up to a number.
+CREATE TABLE erasure_reports (
+    account_id  uuid        NOT NULL REFERENCES service_accounts (id) ON DELETE CASCADE,
+    number      bigint      NOT NULL,
+    reported_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (account_id, number)
+);
 
 -- +goose Down
+DROP TABLE erasure_reports;
+DROP TABLE deletion_counter;
+DROP TABLE deletions;
 DROP TABLE job_runs;
 DROP TABLE job_schedules;
 DROP SEQUENCE job_runs_sequence;

@@ -82,11 +82,15 @@ func TestAlertsUseExistingMetricsAndAreDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	page, err := os.ReadFile(filepath.Join(root(t), "docs/signing-keys.md"))
-	if err != nil {
-		t.Fatal(err)
+	var pages string
+	for _, name := range []string{"docs/signing-keys.md", "docs/deletions.md"} {
+		page, err := os.ReadFile(filepath.Join(root(t), name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		pages += string(page)
 	}
-	report(t, alertViolations(text, metrics, string(page)))
+	report(t, alertViolations(text, metrics, pages))
 }
 
 // TestAnAlertOnAMissingMetricIsReported is the control of the test above.

@@ -45,7 +45,7 @@ func (b *Backing) WalletEnviron(e Endpoints) []string {
 	if b.Prices != nil {
 		feed = b.Prices.URL()
 	}
-	return b.environ("wallet", b.opts.Ports.Wallet,
+	return b.environ("wallet", b.opts.Ports.Wallet, append(b.serviceAccount("wallet"),
 		"PURSER_REDIS_URL="+b.redisURL(),
 		"PURSER_JWKS_URL="+keySetURL(e),
 		"PURSER_AUTH_ADDR="+e.Auth,
@@ -53,34 +53,43 @@ func (b *Backing) WalletEnviron(e Endpoints) []string {
 		"PURSER_CHAIN_RPC_URLS="+b.nodes(),
 		"PURSER_TOKEN_LIST="+b.tokenList,
 		"PURSER_PRICE_URL="+feed,
-	)
+	)...)
 }
 
 // PortfolioEnviron is the configuration of the portfolio service; e must have the addresses of auth and
 // wallet.
 func (b *Backing) PortfolioEnviron(e Endpoints) []string {
-	own := []string{
-		"PURSER_REDIS_URL=" + b.redisURL(),
-		"PURSER_JWKS_URL=" + keySetURL(e),
-		"PURSER_AUTH_ADDR=" + e.Auth,
+	return b.environ("portfolio", b.opts.Ports.Portfolio, append(b.serviceAccount("portfolio"),
+		"PURSER_REDIS_URL="+b.redisURL(),
+		"PURSER_JWKS_URL="+keySetURL(e),
+		"PURSER_AUTH_ADDR="+e.Auth,
 		"PURSER_AUTH_PLAINTEXT=true",
-		"PURSER_WALLET_ADDR=" + e.Wallet,
+		"PURSER_WALLET_ADDR="+e.Wallet,
 		"PURSER_WALLET_PLAINTEXT=true",
-	}
-	if _, err := os.Stat(b.portfolioSecret()); err == nil {
-		own = append(own, "PURSER_SERVICE_ID=portfolio", "PURSER_SERVICE_SECRET_FILE="+b.portfolioSecret())
-	}
-	return b.environ("portfolio", b.opts.Ports.Portfolio, own...)
+	)...)
 }
 
-// portfolioSecret is the file with the secret of portfolio's service account.
-func (b *Backing) portfolioSecret() string { return filepath.Join(b.opts.Dir, "portfolio-secret") }
+// serviceAccount returns the settings of a service's own account, once the file with its secret exists.
+func (b *Backing) serviceAccount(service string) []string {
+	if _, err := os.Stat(b.serviceSecret(service)); err != nil {
+		return nil
+	}
+	return []string{"PURSER_SERVICE_ID=" + service, "PURSER_SERVICE_SECRET_FILE=" + b.serviceSecret(service)}
+}
 
-// EnsurePortfolioAccount is the command line of the auth service that creates portfolio's service account
-// and the file with its secret. PortfolioEnviron uses the file once it exists.
-func (b *Backing) EnsurePortfolioAccount() []string {
-	return []string{"service-account", "ensure", "portfolio", "--permissions=wallet:read,wallet:any",
-		"--secret-file=" + b.portfolioSecret()}
+// serviceSecret is the file with the secret of a service's own account.
+func (b *Backing) serviceSecret(service string) string {
+	return filepath.Join(b.opts.Dir, service+"-secret")
+}
+
+// EnsureServiceAccounts are the command lines of the auth service that create the service accounts and the files with
+// their secrets. The settings of the services use the files once they exist.
+func (b *Backing) EnsureServiceAccounts() [][]string {
+	ensure := func(service, permissions string) []string {
+		return []string{"service-account", "ensure", service, "--permissions=" + permissions,
+			"--secret-file=" + b.serviceSecret(service)}
+	}
+	return [][]string{ensure("wallet", "users:erase"), ensure("portfolio", "wallet:read,wallet:any,users:erase")}
 }
 
 // environ returns the variables of all services and own, with those of the options in place of theirs.

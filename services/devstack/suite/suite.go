@@ -97,8 +97,12 @@ func (s *Suite) startAuth(ctx context.Context) error {
 			return nil, err
 		}
 		s.Endpoints.Auth, s.Endpoints.AuthHTTP = a.Addr(), a.HTTPAddr()
-		_, err = s.AuthCommand(ctx, s.EnsurePortfolioAccount()...)
-		return a, err
+		for _, ensure := range s.EnsureServiceAccounts() {
+			if _, err := s.AuthCommand(ctx, ensure...); err != nil {
+				return a, err
+			}
+		}
+		return a, nil
 	})
 }
 

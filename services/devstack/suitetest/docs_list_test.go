@@ -34,7 +34,9 @@ func excludedStatements() map[string]string {
 }
 
 // adminDocs are the documents whose reader is an admin.
-func adminDocs() []string { return []string{"docs/admin.md", "docs/jobs.md", "docs/observability.md"} }
+func adminDocs() []string {
+	return []string{"docs/admin.md", "docs/deletions.md", "docs/jobs.md", "docs/observability.md"}
+}
 
 // placeholder is a text in a document's statements that stands for a value known only when they run.
 type placeholder struct {
@@ -60,6 +62,8 @@ func placeholders() []placeholder {
 		{admin, "DisableTotp", "…", recoveryCode},
 		{admin, "userId", "…", otherUserID},
 		{admin, "subject", "…", otherUserID},
+
+		{"docs/deletions.md", "userId", "…", otherUserID},
 
 		{grpcurl, "CreateWallet", "eip155:31337:0x…",
 			func(_ *testing.T, r *reader) string { return account(r.s, r.s.Chain.Holders()[0]) }},

@@ -35,6 +35,7 @@ func unownedIDs() map[protoreflect.Name]string {
 		"chain_id":   "a chain",
 		"request_id": "the caller's own name of a request",
 		"client_id":  "who signs in, with their secret",
+		"user_ids":   "users whom a service asks about",
 	}
 }
 

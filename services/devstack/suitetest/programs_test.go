@@ -55,10 +55,12 @@ func startPrograms(t *testing.T, b *suite.Backing) suite.Endpoints {
 	var e suite.Endpoints
 	auth := serve(t, filepath.Join(dir, "auth"), b.AuthEnviron())
 	e.Auth, e.AuthHTTP = auth["grpc"], auth["http"]
-	ensure := exec.CommandContext(t.Context(), filepath.Join(dir, "auth"), b.EnsurePortfolioAccount()...)
-	ensure.Env = b.AuthEnviron()
-	if out, err := ensure.CombinedOutput(); err != nil {
-		t.Fatalf("auth service-account ensure: %v\n%s", err, out)
+	for _, args := range b.EnsureServiceAccounts() {
+		ensure := exec.CommandContext(t.Context(), filepath.Join(dir, "auth"), args...)
+		ensure.Env = b.AuthEnviron()
+		if out, err := ensure.CombinedOutput(); err != nil {
+			t.Fatalf("auth service-account ensure: %v\n%s", err, out)
+		}
 	}
 	e.Wallet = serve(t, filepath.Join(dir, "wallet"), b.WalletEnviron(e))["grpc"]
 	e.Portfolio = serve(t, filepath.Join(dir, "portfolio"), b.PortfolioEnviron(e))["grpc"]

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -24,6 +25,7 @@ func (b *Builder) DialAuth(c AuthConfig) (*grpc.ClientConn, error) {
 	}
 	conn, err := grpcclient.Dial(c.Auth, slices.Concat(
 		access.Idempotent(authv1.TokenService_ServiceDesc.ServiceName),
+		access.Idempotent(authv1.DeletionService_ServiceDesc.ServiceName),
 		access.Idempotent(authv1.SessionService_ServiceDesc.ServiceName)))
 	if err != nil {
 		return nil, fmt.Errorf("PURSER_AUTH_ADDR: %w", err)
@@ -35,6 +37,30 @@ func (b *Builder) DialAuth(c AuthConfig) (*grpc.ClientConn, error) {
 // Identity returns ctx with a token of the service's own account.
 type Identity func(ctx context.Context) (context.Context, error)
 
+// AsServiceAccount returns a function that puts a token of the service's own account
+// into a context; nil without an account.
+func AsServiceAccount(auth *grpc.ClientConn, account ServiceAccountConfig) Identity {
+	if account.ID == "" || auth == nil {
+		return nil
+	}
+	sessions := authv1.NewSessionServiceClient(auth)
+	tokens := authn.NewServiceTokens(func(ctx context.Context) (string, time.Time, error) {
+		resp, err := sessions.IssueServiceAccountToken(ctx,
+			&authv1.IssueServiceAccountTokenRequest{ClientId: account.ID, ClientSecret: account.Secret.Reveal()})
+		if err != nil {
+			return "", time.Time{}, err
+		}
+		return resp.GetAccessToken(), resp.GetAccessExpireTime().AsTime(), nil
+	}, nil)
+	return func(ctx context.Context) (context.Context, error) {
+		token, err := tokens.Token(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return grpcclient.WithToken(ctx, token), nil
+	}
+}
+
 // NewVerifier returns a verifier of auth's tokens. It reads the key set of the
 // issuer, and follows the stream of revocations over conn, which may be nil. It
 // follows as the service's own account, for which auth keeps streams that nobody else
@@ -44,7 +70,7 @@ func (b *Builder) NewVerifier(c AuthConfig, conn *grpc.ClientConn, self Identity
 	b.Group.Close("keys", keys.Close)
 	revoked := authn.NewRevocations(keys.Refetch, b.Log)
 	if conn != nil {
-		watch := watchAs(self, revocations.Watch(conn))
+		watch := b.noticeUsers(watchAs(self, revocations.Watch(conn)))
 		b.Group.Loop("revocations", func(ctx context.Context) error { return revoked.Follow(ctx, watch) })
 	}
 	b.watchAuth(c, revoked, conn != nil)

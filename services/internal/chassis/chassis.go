@@ -46,6 +46,8 @@ type Builder struct {
 	name    string
 	started time.Time
 	watcher *dependency.Watcher
+	// usersRevoked has a signal since a user was revoked.
+	usersRevoked chan struct{}
 }
 
 // Open opens the database and Redis of a service with this name, for example
@@ -53,7 +55,7 @@ type Builder struct {
 // It logs a warning when Redis may evict keys. The caller defers CloseOnError.
 func Open(ctx context.Context, name string, cfg Config, log *slog.Logger) (*Builder, error) {
 	b := &Builder{Group: lifecycle.New(cfg.Shutdown, log), Log: log, cfg: cfg, name: name, started: time.Now(),
-		watcher: dependency.NewWatcher(log)}
+		watcher: dependency.NewWatcher(log), usersRevoked: make(chan struct{}, 1)}
 	db, err := postgres.Open(ctx, cfg.Database.Options(qualified(name), log))
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)

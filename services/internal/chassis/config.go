@@ -62,3 +62,19 @@ func (c AuthConfig) Validate() error { return c.Tokens.Validate() }
 // CheckForServe checks what only "serve" needs: auth's address and the files that
 // its client needs.
 func (c AuthConfig) CheckForServe() error { return c.Auth.Check("PURSER_AUTH_") }
+
+// ServiceAccountConfig is the account of auth that a service acts as on its own
+// behalf, read from PURSER_SERVICE_*. A service that has one embeds it under that
+// prefix.
+type ServiceAccountConfig struct {
+	ID     string        `env:"ID"`
+	Secret config.Secret `env:"SECRET"`
+}
+
+// Validate reports every error in c. auth is the service's client of auth.
+func (c ServiceAccountConfig) Validate(auth grpcclient.Config) error {
+	if (c.ID == "") != (c.Secret == "") || c.ID != "" && auth.Addr == "" {
+		return errors.New("PURSER_SERVICE_ID, PURSER_SERVICE_SECRET and PURSER_AUTH_ADDR must be set together")
+	}
+	return nil
+}

@@ -48,7 +48,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	if err != nil {
 		return nil, err
 	}
-	self := asServiceAccount(auth, cfg.ServiceAccount)
+	self := chassis.AsServiceAccount(auth, cfg.ServiceAccount)
 	verifier := b.NewVerifier(cfg.AuthConfig, auth, self)
 
 	caches := store.NewCaches(b.Redis,
@@ -56,10 +56,11 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	b.OnClose("caches", caches.Close)
 	snapshotStore, portfolioStore := store.NewSnapshots(b.DB, caches), store.NewPortfolios(b.DB, caches)
 	holdingsReader := holdings.NewReader(walletv1.NewHoldingsServiceClient(wallet))
-	portfolios := portfolio.NewService(portfolioStore, snapshotStore, holdingsReader,
-		newValuationCache(b, cfg.Cache.Valuation), time.Now)
+	valuations := newValuationCache(b, cfg.Cache.Valuation)
+	portfolios := portfolio.NewService(portfolioStore, snapshotStore, holdingsReader, valuations, time.Now)
 	snapshots := snapshot.NewService(snapshotStore, portfolios, holdingsReader, log, time.Now)
-	scheduled, err := b.AddJobs(snapshotJobs(self, portfolioStore, snapshots, cfg, log)...)
+	scheduled, err := b.AddJobs(append(snapshotJobs(self, portfolioStore, snapshots, cfg, log),
+		b.FollowDeletions(cfg.AuthConfig, auth, self, store.NewOwners(b.DB, caches, valuations))...)...)
 	if err != nil {
 		return nil, err
 	}

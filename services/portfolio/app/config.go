@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/purserhq/purser/pkg/config"
 	"github.com/purserhq/purser/pkg/grpcclient"
 	"github.com/purserhq/purser/services/internal/chassis"
 )
@@ -14,21 +13,15 @@ import (
 type Config struct {
 	chassis.Config
 	chassis.AuthConfig
-	// ServiceAccount is the account of auth that scheduled snapshots are taken
-	// as; without one no snapshots are taken by schedule.
-	ServiceAccount ServiceAccountConfig `envPrefix:"SERVICE_"`
+	// ServiceAccount is the account of auth that scheduled snapshots are taken, and
+	// deletions of users followed, as; without one neither is done.
+	ServiceAccount chassis.ServiceAccountConfig `envPrefix:"SERVICE_"`
 	// SnapshotCron is when everybody's hourly snapshot is taken: best once an
 	// hour.
 	SnapshotCron string `env:"SNAPSHOT_CRON" envDefault:"1 * * * *"`
 	// Wallet is the wallet service.
 	Wallet grpcclient.Config `envPrefix:"WALLET_"`
 	Cache  CacheConfig       `envPrefix:"CACHE_"`
-}
-
-// ServiceAccountConfig is a service account of auth.
-type ServiceAccountConfig struct {
-	ID     string        `env:"ID"`
-	Secret config.Secret `env:"SECRET"`
 }
 
 // CacheConfig says how long things are cached: at most so old they are where
@@ -61,12 +54,7 @@ const maxValuationTTL = time.Minute
 // Validate reports every error in c.
 func (c Config) Validate() error {
 	found := []error{c.Config.Validate(), c.AuthConfig.Validate(), c.Cache.Validate(),
-		chassis.CheckCron("PURSER_SNAPSHOT_CRON", c.SnapshotCron)}
-	account := c.ServiceAccount
-	if (account.ID == "") != (account.Secret == "") || account.ID != "" && c.Auth.Addr == "" {
-		found = append(found, errors.New(
-			"PURSER_SERVICE_ID, PURSER_SERVICE_SECRET and PURSER_AUTH_ADDR must be set together"))
-	}
+		c.ServiceAccount.Validate(c.Auth), chassis.CheckCron("PURSER_SNAPSHOT_CRON", c.SnapshotCron)}
 	if c.Wallet.Addr == "" {
 		found = append(found, errors.New("PURSER_WALLET_ADDR is needed: host:port of the wallet service"))
 	}

@@ -5,12 +5,7 @@ import (
 	"log/slog"
 	"time"
 
-	"google.golang.org/grpc"
-
-	"github.com/purserhq/purser/pkg/authn"
-	"github.com/purserhq/purser/pkg/grpcclient"
 	"github.com/purserhq/purser/pkg/jobs"
-	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	"github.com/purserhq/purser/services/internal/chassis"
 	"github.com/purserhq/purser/services/portfolio/internal/snapshot"
 	"github.com/purserhq/purser/services/portfolio/internal/store"
@@ -42,28 +37,4 @@ func snapshotJobs(self chassis.Identity, portfolios *store.Portfolios, snapshots
 			Run:     func(ctx context.Context, r *jobs.Run) error { return hourly.Run(ctx, r.Shard, r.Shards) },
 		},
 	}}
-}
-
-// asServiceAccount returns a function that puts a token of the service account
-// into a context; nil without an account.
-func asServiceAccount(auth *grpc.ClientConn, account ServiceAccountConfig) chassis.Identity {
-	if account.ID == "" {
-		return nil
-	}
-	sessions := authv1.NewSessionServiceClient(auth)
-	tokens := authn.NewServiceTokens(func(ctx context.Context) (string, time.Time, error) {
-		resp, err := sessions.IssueServiceAccountToken(ctx,
-			&authv1.IssueServiceAccountTokenRequest{ClientId: account.ID, ClientSecret: account.Secret.Reveal()})
-		if err != nil {
-			return "", time.Time{}, err
-		}
-		return resp.GetAccessToken(), resp.GetAccessExpireTime().AsTime(), nil
-	}, nil)
-	return func(ctx context.Context) (context.Context, error) {
-		token, err := tokens.Token(ctx)
-		if err != nil {
-			return nil, err
-		}
-		return grpcclient.WithToken(ctx, token), nil
-	}
 }

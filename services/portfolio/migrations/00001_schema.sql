@@ -102,7 +102,27 @@ CREATE INDEX job_runs_open ON job_runs (job, scheduled_at) WHERE state IN ('due'
 
 CREATE INDEX job_runs_history ON job_runs (scheduled_at, job, shard);
 
+-- Erasure: what was deleted at auth (erasure.Schema of services/internal).
+
+-- How far the deletions of auth were followed.
+CREATE TABLE erasure_cursor (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    cursor   bigint  NOT NULL
+);
+INSERT INTO erasure_cursor (cursor) VALUES (0);
+
+-- Users who were deleted: nothing is stored for them any more.
+CREATE TABLE erased_owners (
+    owner_id  uuid        PRIMARY KEY,
+    cursor    bigint      NOT NULL, -- of the deletion at auth
+    noted_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    erased_at timestamptz -- null while something of theirs may be left
+);
+CREATE INDEX erased_owners_pending ON erased_owners (cursor) WHERE erased_at IS NULL;
+
 -- +goose Down
+DROP TABLE erased_owners;
+DROP TABLE erasure_cursor;
 DROP TABLE job_runs;
 DROP TABLE job_schedules;
 DROP SEQUENCE job_runs_sequence;

@@ -6,6 +6,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/cache"
 	"github.com/purserhq/purser/pkg/jobs"
+	"github.com/purserhq/purser/services/internal/erasure"
 	"github.com/purserhq/purser/services/portfolio/migrations"
 )
 
@@ -25,4 +26,8 @@ func TestTheOutboxIsTheOneThatTheCacheWritesTo(t *testing.T) {
 
 func TestTheJobTablesAreTheOnesThatTheJobsWriteTo(t *testing.T) {
 	wantTables(t, "jobs.Schema", jobs.Schema)
+}
+
+func TestTheErasureTablesAreTheOnesThatTheFollowerWritesTo(t *testing.T) {
+	wantTables(t, "erasure.Schema", erasure.Schema)
 }

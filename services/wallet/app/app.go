@@ -55,7 +55,8 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	if err != nil {
 		return nil, err
 	}
-	verifier := b.NewVerifier(cfg.AuthConfig, auth, nil)
+	self := chassis.AsServiceAccount(auth, cfg.ServiceAccount)
+	verifier := b.NewVerifier(cfg.AuthConfig, auth, self)
 
 	caches := store.NewCaches(b.Redis,
 		store.CacheOptions{Wallets: cfg.Cache.Wallets, Token: cfg.Cache.Token, Log: log})
@@ -72,7 +73,8 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	pastHoldings := history.NewService(store.NewHistory(b.DB), tokens, nodes, feed, store.NewLocks(locks),
 		cfg.Price.Stale, log, time.Now)
 	syncRound := balancesync.NewRound(wallets, tokens, nodes, cfg.SyncEvery, cfg.BalancesPerCall, log, time.Now)
-	scheduled, err := b.AddJobs(syncJob(syncRound, cfg))
+	scheduled, err := b.AddJobs(append(b.FollowDeletions(cfg.AuthConfig, auth, self, store.NewOwners(b.DB, caches)),
+		syncJob(syncRound, cfg))...)
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,9 @@ import (
 type Config struct {
 	chassis.Config
 	chassis.AuthConfig
+	// ServiceAccount is the account of auth that deletions of users are followed as;
+	// without one the data of deleted users stays.
+	ServiceAccount chassis.ServiceAccountConfig `envPrefix:"SERVICE_"`
 	// ChainRPCURLs has the JSON-RPC nodes, chain=url, separated by commas. A
 	// chain may stand several times, in the order to try.
 	ChainRPCURLs chainurl.Nodes `env:"CHAIN_RPC_URLS"`
@@ -54,7 +57,8 @@ func (c CacheConfig) Validate() error {
 
 // Validate reports every error in c.
 func (c Config) Validate() error {
-	found := []error{c.Config.Validate(), c.AuthConfig.Validate(), c.Price.Validate(), c.Cache.Validate(),
+	found := []error{c.Config.Validate(), c.AuthConfig.Validate(),
+		c.ServiceAccount.Validate(c.Auth), c.Price.Validate(), c.Cache.Validate(),
 		chassis.CheckCron("PURSER_SYNC_CRON", c.SyncCron), c.ChainRPCURLs.Check("PURSER_CHAIN_RPC_URLS")}
 	if c.BalancesPerCall < 1 || c.BalancesPerCall > 5000 {
 		found = append(found, errors.New("PURSER_BALANCES_PER_CALL must be 1 to 5000"))

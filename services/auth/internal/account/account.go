@@ -90,6 +90,8 @@ type Policy struct {
 	MinPassword int
 	// MailsPerHour bounds the mails of one kind to one account.
 	MailsPerHour int
+	// DeletionGrace is how long an account is kept that its owner asked to delete; 0 deletes it at once.
+	DeletionGrace time.Duration
 }
 
 // Deps are what a Service depends on.

@@ -22,6 +22,8 @@ const (
 	VerifyEmail   Purpose = "VERIFY_EMAIL"
 	ResetPassword Purpose = "RESET_PASSWORD"
 	ChangeEmail   Purpose = "CHANGE_EMAIL"
+	// CancelDeletion keeps an account that its owner asked to delete.
+	CancelDeletion Purpose = "CANCEL_DELETION"
 )
 
 // lifetime of a code from its request on.
@@ -53,16 +55,17 @@ func (r codeRequest) mayMail(s State) bool {
 	return s.RecentMails < r.maxPerHour || s.SinceLastMail >= interval
 }
 
-// newCode returns 256 random bits.
-func newCode() string {
+// newCode returns 256 random bits, and what is stored of them.
+func newCode() (string, Hash) {
 	b := make([]byte, 32)
 	_, _ = rand.Read(b) // never fails: crypto/rand ends the program instead
-	return base64.RawURLEncoding.EncodeToString(b)
+	code := base64.RawURLEncoding.EncodeToString(b)
+	return code, hashOf(code)
 }
 
 // newCodeRequest makes a code and its mail.
 func (s *Service) newCodeRequest(p Purpose) (codeRequest, error) {
-	code := newCode()
+	code, hash := newCode()
 	kind, event := mail.VerifyEmail, audit.VerificationRequested
 	if p == ResetPassword {
 		kind, event = mail.ResetPassword, audit.PasswordResetRequested
@@ -70,7 +73,7 @@ func (s *Service) newCodeRequest(p Purpose) (codeRequest, error) {
 	m, err := s.Texts.Mail(kind, mail.Data{Token: code})
 	return codeRequest{
 		// Beside the earlier ones, or anybody could end the owner's code by requesting another.
-		Code: Code{Purpose: p, Hash: hashOf(code), Lifetime: p.lifetime(), Beside: true},
+		Code: Code{Purpose: p, Hash: hash, Lifetime: p.lifetime(), Beside: true},
 		mail: m, event: event, maxPerHour: s.policy.MailsPerHour,
 	}, err
 }

@@ -35,9 +35,9 @@ func (s *Service) RequestEmailChange(ctx context.Context, user uuid.UUID, newEma
 }
 
 func (s *Service) newEmailChange(ctx context.Context, newEmail string) (r emailChange, err error) {
-	code := newCode()
+	code, hash := newCode()
 	r = emailChange{maxPerHour: s.policy.MailsPerHour, code: Code{
-		Purpose: ChangeEmail, Hash: hashOf(code), Lifetime: ChangeEmail.lifetime(), NewEmail: newEmail,
+		Purpose: ChangeEmail, Hash: hash, Lifetime: ChangeEmail.lifetime(), NewEmail: newEmail,
 	}}
 	for _, of := range []struct {
 		into *mail.Mail

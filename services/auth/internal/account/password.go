@@ -10,7 +10,6 @@ import (
 
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/services/auth/internal/audit"
-	"github.com/purserhq/purser/services/auth/internal/mail"
 	"github.com/purserhq/purser/services/auth/internal/password"
 )
 
@@ -131,38 +130,4 @@ func (s *Service) mayChange(ctx context.Context, c PasswordChange, email, old st
 			"RequestPasswordReset mails a code for a new one"))
 	}
 	return nil
-}
-
-// Delete deletes an account with everything personal; an account that is deleted already is no error.
-// errs.FailedPrecondition (LAST_ADMIN).
-func (s *Service) Delete(ctx context.Context, user uuid.UUID) error {
-	farewell, err := s.Texts.Mail(mail.AccountDeleted, mail.Data{At: s.Now()})
-	if err != nil {
-		return err
-	}
-	err = s.Store.Change(ctx, user, Include{Admins: true}, func(state State, _ time.Time) (Changes, error) {
-		return deleteAccount(state, farewell)
-	})
-	if errs.Is(err, errs.KindNotFound) {
-		return nil
-	}
-	return err
-}
-
-// deleteAccount decides about a user's deletion of their own account.
-func deleteAccount(s State, farewell mail.Mail) (Changes, error) {
-	if err := s.Admins.CheckLastAdmin(); err != nil {
-		return Changes{}, err
-	}
-	c := Changes{
-		Delete: true, EndSessions: &SessionEnd{Reason: "ACCOUNT_DELETED"}, RevokeTokens: true,
-		Events: []audit.Event{{Type: audit.AccountDeleted, Actor: s.ID, Subject: s.ID}},
-	}
-	// An address that was never verified may be a stranger's, whom somebody could flood by creating and deleting
-	// accounts.
-	if s.proven() {
-		farewell.To = s.Email // without a User: a user's mails are deleted with them
-		c.Mails = []mail.Mail{farewell}
-	}
-	return c, nil
 }

@@ -106,7 +106,7 @@ func TestADeletionSaysFarewellToAVerifiedAddressAndLeavesAnAdmin(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := verified(tc.verifiedAt)
 			s.Admins = tc.admins
-			c, err := deleteAccount(s, mail.Mail{})
+			c, err := Deleted(s, s.ID, mail.Mail{})
 			if reasonOf(err) != tc.reason || (err == nil) != c.Delete || len(c.Mails) != tc.mails {
 				t.Fatalf("changes %+v, %v", c, err)
 			}

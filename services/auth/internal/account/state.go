@@ -15,6 +15,8 @@ type State struct {
 	User         // without Roles, unless they are included
 	PasswordHash string
 	DisabledAt   time.Time // zero unless it is disabled
+	// DeleteAt is when it is deleted, as its owner asked for; zero unless that is planned. It is disabled until then.
+	DeleteAt time.Time
 
 	// Caller is what the caller of the change holds, everything where there is none.
 	Caller authority.Held
@@ -78,6 +80,7 @@ type Changes struct {
 	Roles        *[]string
 	Attributes   map[string]string
 	DisabledAt   *time.Time // the zero one enables the account
+	DeleteAt     *time.Time // the zero one cancels its deletion
 	Delete       bool       // the account, with everything personal
 
 	RemoveSecondFactor bool

@@ -10,6 +10,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -177,7 +178,7 @@ func disable(s account.State, actor uuid.UUID, now time.Time) (account.Changes, 
 	if actor == s.ID {
 		return account.Changes{}, errs.FailedPrecondition("OWN_ACCOUNT", "nobody can disable their own account")
 	}
-	if err := mayChange(s); err != nil || !s.DisabledAt.IsZero() {
+	if err := cmp.Or(mayChange(s), checkNoDeletion(s)); err != nil || !s.DisabledAt.IsZero() {
 		return account.Changes{}, err
 	}
 	if err := s.Admins.CheckLastAdmin(); err != nil {
@@ -196,9 +197,20 @@ func (s *Service) Enable(ctx context.Context, actor, id uuid.UUID) error {
 }
 
 func enable(s account.State, actor uuid.UUID) (account.Changes, error) {
-	if err := mayChange(s); err != nil || s.DisabledAt.IsZero() {
+	if err := cmp.Or(mayChange(s), checkNoDeletion(s)); err != nil || s.DisabledAt.IsZero() {
 		return account.Changes{}, err
 	}
 	return account.Changes{DisabledAt: new(time.Time), Events: []audit.Event{{Type: audit.Enabled, Actor: actor,
 		Subject: s.ID}}}, nil
+}
+
+// checkNoDeletion refuses to enable or disable an account that is about to be deleted: it is disabled until then.
+// errs.FailedPrecondition (DELETION_PLANNED).
+func checkNoDeletion(s account.State) error {
+	if s.DeleteAt.IsZero() {
+		return nil
+	}
+	return errs.FailedPrecondition("DELETION_PLANNED", "the account is disabled until it is deleted at "+
+		s.DeleteAt.UTC().Format(time.RFC3339)+", as its owner asked for: call DeletionService.CancelUserDeletion or "+
+		"DeleteUser")
 }

@@ -63,4 +63,9 @@ const (
 	// KeyRewrapped is a signing key whose data key was wrapped by the current
 	// key-encryption key.
 	KeyRewrapped Type = "signing_key.rewrapped"
+	// DeletionPlanned is an owner's request to delete their account some time later.
+	DeletionPlanned   Type = "account.deletion_planned"
+	DeletionCancelled Type = "account.deletion_cancelled"
+	// ErasureReported is a service account's report that it has erased the data of all users up to a cursor.
+	ErasureReported Type = "erasure.reported"
 )

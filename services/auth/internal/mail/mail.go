@@ -36,11 +36,12 @@ const (
 	EmailChangeTried     Kind = "email_change_tried"
 	EmailChangeRequested Kind = "email_change_requested"
 	AccountDeleted       Kind = "account_deleted"
+	CancelDeletion       Kind = "cancel_deletion"
 )
 
 func kinds() []Kind {
 	return append([]Kind{VerifyEmail, ResetPassword, RegistrationTried, ChangeEmail, EmailChangeTried,
-		EmailChangeRequested, AccountDeleted}, Notices()...)
+		EmailChangeRequested, AccountDeleted, CancelDeletion}, Notices()...)
 }
 
 // Mail is one mail.

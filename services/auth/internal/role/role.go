@@ -20,6 +20,10 @@ const ForwardClient = "client:forward"
 // AnyWallet is the permission to read the wallets of all users; wallet's code asks for it by this name.
 const AnyWallet = "wallet:any"
 
+// EraseUsers is the permission of a service account to learn which users were deleted and to report that it has erased
+// their data. Each enabled service account that has it is expected to.
+const EraseUsers = "users:erase"
+
 // permissions returns those of each role. read, write and delete are of the caller's own resources; ":any" extends
 // them to everybody's. Whoever may create a thing may delete it, and each permission is one that a method or the code
 // asks for; tests hold the table to both. The three roles of customers permit the same: they are for the rules of a
@@ -27,7 +31,8 @@ const AnyWallet = "wallet:any"
 func permissions() map[string][]string {
 	own := []string{"wallet:read", "wallet:write", "wallet:delete", "portfolio:read", "portfolio:write"}
 	return map[string][]string{
-		Admin:              append(slices.Clone(own), "admin:users", "admin:system", AnyWallet, ForwardClient),
+		Admin: append(slices.Clone(own), "admin:users", "admin:system", AnyWallet, ForwardClient,
+			EraseUsers),
 		Trader:             own,
 		FundManager:        own,
 		IndividualInvestor: own,

@@ -210,7 +210,11 @@ func (s *AccountServer) DeleteMe(ctx context.Context, _ *authv1.DeleteMeRequest)
 	if err != nil {
 		return nil, err
 	}
-	return &authv1.DeleteMeResponse{}, s.accounts.Delete(ctx, caller.UserID)
+	planned, err := s.accounts.Delete(ctx, caller.UserID)
+	if err != nil {
+		return nil, err
+	}
+	return &authv1.DeleteMeResponse{PlanTime: timestamp(planned)}, nil
 }
 
 // removedToProto returns nil when nothing was removed.

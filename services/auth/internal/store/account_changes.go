@@ -123,7 +123,7 @@ func lockAccount(tx *gorm.DB, condition string, arg any) (account.State, time.Ti
 	}
 	row := rows[0].User
 	return account.State{User: row.user(), PasswordHash: orEmpty(row.PasswordHash),
-			DisabledAt: orZero(row.DisabledAt)},
+			DisabledAt: orZero(row.DisabledAt), DeleteAt: orZero(row.DeleteAt)},
 		rows[0].Now.UTC(), nil
 }
 
@@ -236,10 +236,13 @@ func apply(tx *gorm.DB, s account.State, c account.Changes) error {
 	if err := recordAll(tx, c.Events); err != nil {
 		return err
 	}
-	if c.Delete {
-		return erasePersonal(tx, s.ID)
+	if !c.Delete {
+		return nil
 	}
-	return nil
+	if err := erasePersonal(tx, s.ID); err != nil {
+		return err
+	}
+	return recordDeletion(tx, s.ID)
 }
 
 func recordAll(tx *gorm.DB, events []audit.Event) error {
@@ -274,6 +277,9 @@ func applyToUser(tx *gorm.DB, s account.State, c account.Changes) error {
 	}
 	if c.DisabledAt != nil {
 		row.DisabledAt, fields = nullTime(*c.DisabledAt), append(fields, "DisabledAt")
+	}
+	if c.DeleteAt != nil {
+		row.DeleteAt, fields = nullTime(*c.DeleteAt), append(fields, "DeleteAt")
 	}
 	if len(fields) > 0 {
 		err := tx.Select(fields).Updates(&row).Error

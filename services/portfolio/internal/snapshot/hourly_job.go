@@ -93,5 +93,8 @@ func (j *HourlyJob) take(ctx context.Context, p portfolio.Portfolio) (stored boo
 		return false, nil //nolint:nilerr // a portfolio that can't be valued doesn't stop the job
 	}
 	_, stored, err = j.snapshots.store.Save(ctx, p, v.ValuationTime.UTC().Truncate(time.Hour), v)
+	if errs.Is(err, errs.KindNotFound) { // deleted meanwhile, with its owner
+		return false, nil
+	}
 	return stored, err
 }

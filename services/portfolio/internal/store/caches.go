@@ -4,6 +4,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/purserhq/purser/pkg/cache"
 	"github.com/purserhq/purser/pkg/redisx"
 	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
@@ -63,3 +65,6 @@ func (c *Caches) Close() {
 
 // portfolioKey is the cache key of a portfolio.
 func portfolioKey(p portfolio.Portfolio) string { return p.Owner.String() + "/" + p.ID.String() }
+
+// defaultKey is the cache key of an owner's default portfolio.
+func defaultKey(owner uuid.UUID) string { return owner.String() + "/default" }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/services/internal/erasure"
 	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
 )
 
@@ -58,14 +59,20 @@ func (s *Portfolios) ByID(ctx context.Context, owner, id uuid.UUID) (portfolio.P
 
 // FindOrCreateDefault implements portfolio.Store.
 func (s *Portfolios) FindOrCreateDefault(ctx context.Context, p portfolio.Portfolio) (portfolio.Portfolio, error) {
-	return s.caches.portfolios.Get(ctx, p.Owner.String()+"/default",
+	return s.caches.portfolios.Get(ctx, defaultKey(p.Owner),
 		func(ctx context.Context) (portfolio.Portfolio, error) {
 			found, err := s.readDefault(ctx, p.Owner)
 			if !errors.Is(err, gorm.ErrRecordNotFound) {
 				return found, err
 			}
 			row := portfolioRow{ID: p.ID, OwnerID: p.Owner, Name: p.Name, IsDefault: true, CreatedAt: p.CreatedAt}
-			if err := s.db.Gorm(ctx).Clauses(clause.OnConflict{DoNothing: true}).Create(&row).Error; err != nil {
+			err = postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
+				if err := erasure.Guard(tx, p.Owner); err != nil {
+					return err
+				}
+				return tx.Clauses(clause.OnConflict{DoNothing: true}).Create(&row).Error
+			})
+			if err != nil {
 				return portfolio.Portfolio{}, fmt.Errorf("create portfolio: %w", err)
 			}
 			// Of two calls that create one at once, one succeeds: both read that row.

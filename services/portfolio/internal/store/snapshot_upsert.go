@@ -13,6 +13,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/purserhq/purser/pkg/cache"
+	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
 	"github.com/purserhq/purser/services/portfolio/internal/snapshot"
@@ -105,7 +106,7 @@ type candidate struct {
 // transaction, and with it afterUpsert, may run more than once.
 func (s *Snapshots) upsert(ctx context.Context, p portfolio.Portfolio, candidates []candidate,
 	afterUpsert func(tx *gorm.DB, upserted []snapshotRow) error) error {
-	return cache.Change(ctx, s.db, func(tx *gorm.DB) (stale []cache.Invalidation, err error) {
+	err := cache.Change(ctx, s.db, func(tx *gorm.DB) (stale []cache.Invalidation, err error) {
 		var upserted []snapshotRow
 		err = postgres.Raw(tx, func(conn *pgx.Conn) error {
 			upserted, err = upsertCandidates(ctx, conn, p.ID, candidates)
@@ -119,6 +120,10 @@ func (s *Snapshots) upsert(ctx context.Context, p portfolio.Portfolio, candidate
 		}
 		return stale, afterUpsert(tx, upserted)
 	})
+	if postgres.IsForeignKeyViolation(err) { // its owner was deleted meanwhile
+		return errs.NotFound("portfolio")
+	}
+	return err
 }
 
 // upsertCandidates returns the rows that it stored, in the order of candidates.

@@ -14,6 +14,7 @@ import (
 	"github.com/purserhq/purser/pkg/cache"
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/services/internal/erasure"
 	"github.com/purserhq/purser/services/wallet/internal/caip"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
@@ -69,6 +70,9 @@ func (s *Wallets) change(ctx context.Context, owner uuid.UUID, fn func(tx *gorm.
 func (s *Wallets) Create(ctx context.Context, w wallet.Wallet, r *wallet.Request) (wallet.Wallet, error) {
 	out := w
 	err := s.change(ctx, w.Owner, func(tx *gorm.DB) error {
+		if err := erasure.Guard(tx, w.Owner); err != nil {
+			return err
+		}
 		row := toRow(w)
 		if r != nil {
 			seen, err := claim(tx, row, *r)

@@ -342,7 +342,9 @@ func (*DeleteMeRequest) Descriptor() ([]byte, []int) {
 }
 
 type DeleteMeResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When the account will be deleted; unset when it is.
+	PlanTime      *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=plan_time,json=planTime,proto3" json:"plan_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -377,6 +379,13 @@ func (*DeleteMeResponse) Descriptor() ([]byte, []int) {
 	return file_purser_auth_v1_account_service_proto_rawDescGZIP(), []int{6}
 }
 
+func (x *DeleteMeResponse) GetPlanTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.PlanTime
+	}
+	return nil
+}
+
 var File_purser_auth_v1_account_service_proto protoreflect.FileDescriptor
 
 const file_purser_auth_v1_account_service_proto_rawDesc = "" +
@@ -400,8 +409,9 @@ const file_purser_auth_v1_account_service_proto_rawDesc = "" +
 	"\fGetMeRequest\"9\n" +
 	"\rGetMeResponse\x12(\n" +
 	"\x04user\x18\x01 \x01(\v2\x14.purser.auth.v1.UserR\x04user\"\x11\n" +
-	"\x0fDeleteMeRequest\"\x12\n" +
-	"\x10DeleteMeResponse2\x91\n" +
+	"\x0fDeleteMeRequest\"K\n" +
+	"\x10DeleteMeResponse\x127\n" +
+	"\tplan_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\bplanTime2\x91\n" +
 	"\n" +
 	"\x0eAccountService\x12X\n" +
 	"\bRegister\x12\x1f.purser.auth.v1.RegisterRequest\x1a .purser.auth.v1.RegisterResponse\"\t\x8a\xe7\x18\x02\b\x01\x90\x02\x02\x12^\n" +
@@ -463,35 +473,36 @@ var file_purser_auth_v1_account_service_proto_depIdxs = []int32{
 	7,  // 0: purser.auth.v1.User.create_time:type_name -> google.protobuf.Timestamp
 	8,  // 1: purser.auth.v1.User.profile:type_name -> purser.auth.v1.Profile
 	0,  // 2: purser.auth.v1.GetMeResponse.user:type_name -> purser.auth.v1.User
-	1,  // 3: purser.auth.v1.AccountService.Register:input_type -> purser.auth.v1.RegisterRequest
-	9,  // 4: purser.auth.v1.AccountService.VerifyEmail:input_type -> purser.auth.v1.VerifyEmailRequest
-	10, // 5: purser.auth.v1.AccountService.ResendVerification:input_type -> purser.auth.v1.ResendVerificationRequest
-	11, // 6: purser.auth.v1.AccountService.RequestPasswordReset:input_type -> purser.auth.v1.RequestPasswordResetRequest
-	12, // 7: purser.auth.v1.AccountService.CheckPasswordReset:input_type -> purser.auth.v1.CheckPasswordResetRequest
-	13, // 8: purser.auth.v1.AccountService.CompletePasswordReset:input_type -> purser.auth.v1.CompletePasswordResetRequest
-	3,  // 9: purser.auth.v1.AccountService.GetMe:input_type -> purser.auth.v1.GetMeRequest
-	14, // 10: purser.auth.v1.AccountService.UpdateProfile:input_type -> purser.auth.v1.UpdateProfileRequest
-	15, // 11: purser.auth.v1.AccountService.ChangePassword:input_type -> purser.auth.v1.ChangePasswordRequest
-	16, // 12: purser.auth.v1.AccountService.RequestEmailChange:input_type -> purser.auth.v1.RequestEmailChangeRequest
-	17, // 13: purser.auth.v1.AccountService.ConfirmEmailChange:input_type -> purser.auth.v1.ConfirmEmailChangeRequest
-	5,  // 14: purser.auth.v1.AccountService.DeleteMe:input_type -> purser.auth.v1.DeleteMeRequest
-	2,  // 15: purser.auth.v1.AccountService.Register:output_type -> purser.auth.v1.RegisterResponse
-	18, // 16: purser.auth.v1.AccountService.VerifyEmail:output_type -> purser.auth.v1.VerifyEmailResponse
-	19, // 17: purser.auth.v1.AccountService.ResendVerification:output_type -> purser.auth.v1.ResendVerificationResponse
-	20, // 18: purser.auth.v1.AccountService.RequestPasswordReset:output_type -> purser.auth.v1.RequestPasswordResetResponse
-	21, // 19: purser.auth.v1.AccountService.CheckPasswordReset:output_type -> purser.auth.v1.CheckPasswordResetResponse
-	22, // 20: purser.auth.v1.AccountService.CompletePasswordReset:output_type -> purser.auth.v1.CompletePasswordResetResponse
-	4,  // 21: purser.auth.v1.AccountService.GetMe:output_type -> purser.auth.v1.GetMeResponse
-	23, // 22: purser.auth.v1.AccountService.UpdateProfile:output_type -> purser.auth.v1.UpdateProfileResponse
-	24, // 23: purser.auth.v1.AccountService.ChangePassword:output_type -> purser.auth.v1.ChangePasswordResponse
-	25, // 24: purser.auth.v1.AccountService.RequestEmailChange:output_type -> purser.auth.v1.RequestEmailChangeResponse
-	26, // 25: purser.auth.v1.AccountService.ConfirmEmailChange:output_type -> purser.auth.v1.ConfirmEmailChangeResponse
-	6,  // 26: purser.auth.v1.AccountService.DeleteMe:output_type -> purser.auth.v1.DeleteMeResponse
-	15, // [15:27] is the sub-list for method output_type
-	3,  // [3:15] is the sub-list for method input_type
-	3,  // [3:3] is the sub-list for extension type_name
-	3,  // [3:3] is the sub-list for extension extendee
-	0,  // [0:3] is the sub-list for field type_name
+	7,  // 3: purser.auth.v1.DeleteMeResponse.plan_time:type_name -> google.protobuf.Timestamp
+	1,  // 4: purser.auth.v1.AccountService.Register:input_type -> purser.auth.v1.RegisterRequest
+	9,  // 5: purser.auth.v1.AccountService.VerifyEmail:input_type -> purser.auth.v1.VerifyEmailRequest
+	10, // 6: purser.auth.v1.AccountService.ResendVerification:input_type -> purser.auth.v1.ResendVerificationRequest
+	11, // 7: purser.auth.v1.AccountService.RequestPasswordReset:input_type -> purser.auth.v1.RequestPasswordResetRequest
+	12, // 8: purser.auth.v1.AccountService.CheckPasswordReset:input_type -> purser.auth.v1.CheckPasswordResetRequest
+	13, // 9: purser.auth.v1.AccountService.CompletePasswordReset:input_type -> purser.auth.v1.CompletePasswordResetRequest
+	3,  // 10: purser.auth.v1.AccountService.GetMe:input_type -> purser.auth.v1.GetMeRequest
+	14, // 11: purser.auth.v1.AccountService.UpdateProfile:input_type -> purser.auth.v1.UpdateProfileRequest
+	15, // 12: purser.auth.v1.AccountService.ChangePassword:input_type -> purser.auth.v1.ChangePasswordRequest
+	16, // 13: purser.auth.v1.AccountService.RequestEmailChange:input_type -> purser.auth.v1.RequestEmailChangeRequest
+	17, // 14: purser.auth.v1.AccountService.ConfirmEmailChange:input_type -> purser.auth.v1.ConfirmEmailChangeRequest
+	5,  // 15: purser.auth.v1.AccountService.DeleteMe:input_type -> purser.auth.v1.DeleteMeRequest
+	2,  // 16: purser.auth.v1.AccountService.Register:output_type -> purser.auth.v1.RegisterResponse
+	18, // 17: purser.auth.v1.AccountService.VerifyEmail:output_type -> purser.auth.v1.VerifyEmailResponse
+	19, // 18: purser.auth.v1.AccountService.ResendVerification:output_type -> purser.auth.v1.ResendVerificationResponse
+	20, // 19: purser.auth.v1.AccountService.RequestPasswordReset:output_type -> purser.auth.v1.RequestPasswordResetResponse
+	21, // 20: purser.auth.v1.AccountService.CheckPasswordReset:output_type -> purser.auth.v1.CheckPasswordResetResponse
+	22, // 21: purser.auth.v1.AccountService.CompletePasswordReset:output_type -> purser.auth.v1.CompletePasswordResetResponse
+	4,  // 22: purser.auth.v1.AccountService.GetMe:output_type -> purser.auth.v1.GetMeResponse
+	23, // 23: purser.auth.v1.AccountService.UpdateProfile:output_type -> purser.auth.v1.UpdateProfileResponse
+	24, // 24: purser.auth.v1.AccountService.ChangePassword:output_type -> purser.auth.v1.ChangePasswordResponse
+	25, // 25: purser.auth.v1.AccountService.RequestEmailChange:output_type -> purser.auth.v1.RequestEmailChangeResponse
+	26, // 26: purser.auth.v1.AccountService.ConfirmEmailChange:output_type -> purser.auth.v1.ConfirmEmailChangeResponse
+	6,  // 27: purser.auth.v1.AccountService.DeleteMe:output_type -> purser.auth.v1.DeleteMeResponse
+	16, // [16:28] is the sub-list for method output_type
+	4,  // [4:16] is the sub-list for method input_type
+	4,  // [4:4] is the sub-list for extension type_name
+	4,  // [4:4] is the sub-list for extension extendee
+	0,  // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_purser_auth_v1_account_service_proto_init() }

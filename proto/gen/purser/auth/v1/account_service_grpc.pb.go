@@ -133,8 +133,12 @@ type AccountServiceClient interface {
 	// nothing is changed. RESOURCE_EXHAUSTED as in VerifyEmail.
 	ConfirmEmailChange(ctx context.Context, in *ConfirmEmailChangeRequest, opts ...grpc.CallOption) (*ConfirmEmailChangeResponse, error)
 	// DeleteMe deletes the caller's account and its personal data for good. Audit
-	// events are kept with the account's id only. The account's wallets and
-	// portfolios belong to other services, which keep them under the id.
+	// events are kept with the account's id only. Other services erase what they have
+	// of the account soon after; see DeletionService.
+	//
+	// Where the deployment sets PURSER_DELETION_GRACE, the account is disabled instead
+	// and deleted after that time: its sessions, API keys and tokens end, its e-mail
+	// address stays taken, and a mail has a code for DeletionService.CancelDeletion.
 	//
 	// PERMISSION_DENIED (REAUTHENTICATION_REQUIRED) unless the caller signed in within
 	// 10 minutes. FAILED_PRECONDITION (LAST_ADMIN) for the only admin.
@@ -369,8 +373,12 @@ type AccountServiceServer interface {
 	// nothing is changed. RESOURCE_EXHAUSTED as in VerifyEmail.
 	ConfirmEmailChange(context.Context, *ConfirmEmailChangeRequest) (*ConfirmEmailChangeResponse, error)
 	// DeleteMe deletes the caller's account and its personal data for good. Audit
-	// events are kept with the account's id only. The account's wallets and
-	// portfolios belong to other services, which keep them under the id.
+	// events are kept with the account's id only. Other services erase what they have
+	// of the account soon after; see DeletionService.
+	//
+	// Where the deployment sets PURSER_DELETION_GRACE, the account is disabled instead
+	// and deleted after that time: its sessions, API keys and tokens end, its e-mail
+	// address stays taken, and a mail has a code for DeletionService.CancelDeletion.
 	//
 	// PERMISSION_DENIED (REAUTHENTICATION_REQUIRED) unless the caller signed in within
 	// 10 minutes. FAILED_PRECONDITION (LAST_ADMIN) for the only admin.

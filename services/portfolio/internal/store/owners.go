@@ -1,0 +1,91 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/google/uuid"
+	"gorm.io/gorm"
+
+	"github.com/purserhq/purser/pkg/cache"
+	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
+	"github.com/purserhq/purser/services/portfolio/internal/valuation"
+)
+
+// maxErasedRows is how many rows of a table one transaction erases.
+const maxErasedRows = 5000
+
+// Owners implements erasure.Data: what there is of users.
+type Owners struct {
+	db         *postgres.DB
+	caches     *Caches
+	valuations *cache.Cache[valuation.Valuation]
+}
+
+// NewOwners returns the data of users in db. valuations caches their valuations by owner and portfolio; nil if nothing
+// does.
+func NewOwners(db *postgres.DB, c *Caches, valuations *cache.Cache[valuation.Valuation]) *Owners {
+	return &Owners{db: db, caches: c, valuations: valuations}
+}
+
+// Owners implements erasure.Data.
+func (s *Owners) Owners(ctx context.Context, after uuid.UUID, limit int) (ids []uuid.UUID, err error) {
+	err = s.db.Gorm(ctx).Raw("SELECT DISTINCT owner_id FROM portfolios WHERE owner_id > ? ORDER BY owner_id LIMIT ?",
+		after, limit).Scan(&ids).Error
+	if err != nil {
+		return nil, fmt.Errorf("read owners: %w", err)
+	}
+	return ids, nil
+}
+
+// EraseSome implements erasure.Data. A portfolio is deleted last, with what was stored in the meantime: whatever
+// stores a snapshot holds a lock on it.
+func (s *Owners) EraseSome(tx *gorm.DB, owner uuid.UUID) (stale []cache.Invalidation, more bool, err error) {
+	var ids []uuid.UUID
+	err = tx.Raw("SELECT id FROM portfolios WHERE owner_id = ? ORDER BY id LIMIT 100", owner).Scan(&ids).Error
+	if err != nil {
+		return nil, false, fmt.Errorf("read portfolios: %w", err)
+	}
+	stale = s.stale(owner, ids)
+	if len(ids) == 0 {
+		return stale, false, nil
+	}
+	for _, statement := range []string{
+		`DELETE FROM snapshot_positions WHERE (portfolio_id, bucket, token_id) IN (
+			SELECT portfolio_id, bucket, token_id FROM snapshot_positions WHERE portfolio_id IN ? LIMIT ?)`,
+		`DELETE FROM snapshots WHERE (portfolio_id, bucket) IN (
+			SELECT portfolio_id, bucket FROM snapshots WHERE portfolio_id IN ? LIMIT ?)`,
+	} {
+		done := tx.Exec(statement, ids, maxErasedRows)
+		if done.Error != nil {
+			return nil, false, fmt.Errorf("erase snapshots: %w", done.Error)
+		}
+		if done.RowsAffected == maxErasedRows {
+			return stale, true, nil
+		}
+	}
+	if err := tx.Exec("DELETE FROM portfolios WHERE id IN ?", ids).Error; err != nil {
+		return nil, false, fmt.Errorf("erase portfolios: %w", err)
+	}
+	return stale, true, nil
+}
+
+// stale are the cached values of an owner and of some of their portfolios.
+func (s *Owners) stale(owner uuid.UUID, portfolios []uuid.UUID) []cache.Invalidation {
+	byPortfolio := make([]string, len(portfolios))
+	for i, id := range portfolios {
+		byPortfolio[i] = portfolioKey(portfolio.Portfolio{Owner: owner, ID: id})
+	}
+	stale := []cache.Invalidation{
+		{Cache: s.caches.portfolios, Keys: append([]string{defaultKey(owner)}, byPortfolio...)},
+	}
+	if len(portfolios) == 0 {
+		return stale
+	}
+	stale = append(stale, cache.Invalidation{Cache: s.caches.generations, Keys: byPortfolio})
+	if s.valuations != nil {
+		stale = append(stale, cache.Invalidation{Cache: s.valuations, Keys: byPortfolio})
+	}
+	return stale
+}
