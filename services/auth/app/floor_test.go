@@ -13,13 +13,14 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/grpcclient"
 	"github.com/purserhq/purser/pkg/testkit"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 )
 
 // quiet are the methods that mustn't tell by their time whether an address has
-// an account.
-func quiet(s service) map[string]func(ctx context.Context, email string) error {
+// an account. token is of somebody who asks for another's.
+func quiet(s service, token string) map[string]func(ctx context.Context, email string) error {
 	return map[string]func(context.Context, string) error{
 		"Login": func(ctx context.Context, email string) error {
 			_, err := s.sessions.Login(ctx, &authv1.LoginRequest{Email: email, Password: "not the password"})
@@ -38,6 +39,11 @@ func quiet(s service) map[string]func(ctx context.Context, email string) error {
 		},
 		"RequestPasswordReset": func(ctx context.Context, email string) error {
 			_, err := s.accounts.RequestPasswordReset(ctx, &authv1.RequestPasswordResetRequest{Email: email})
+			return err
+		},
+		"RequestEmailChange": func(ctx context.Context, email string) error {
+			_, err := s.accounts.RequestEmailChange(grpcclient.WithToken(ctx, token),
+				&authv1.RequestEmailChangeRequest{NewEmail: email})
 			return err
 		},
 	}
@@ -120,9 +126,12 @@ func TestResponseTimesDoNotRevealWhetherAnAddressHasAnAccount(t *testing.T) {
 		held[floor] = startMailed(t, append(settings, "PURSER_AUTH_FLOOR="+floor.String())...).service
 	}
 	bare := start(t, settings...)
+	tokens := map[string]string{} // by the service's address
 	for _, s := range []service{held[hashing], held[mailing], bare} {
 		s.register(t, "ada@example.com")
 		s.exec(t, "UPDATE users SET password_hash = $1", string(old))
+		s.register(t, "bob@example.com")
+		tokens[s.addr] = s.login(t, "bob@example.com").GetAccessToken()
 	}
 	for _, tc := range []struct {
 		method           string
@@ -133,10 +142,12 @@ func TestResponseTimesDoNotRevealWhetherAnAddressHasAnAccount(t *testing.T) {
 		{"Register", hashing, 8, 0},
 		{"ResendVerification", mailing, 40, 200},
 		{"RequestPasswordReset", mailing, 40, 200},
+		{"RequestEmailChange", mailing, 10, 0}, // either is a mail
 	} {
 		t.Run(tc.method, func(t *testing.T) {
 			n := testkit.Size(2*tc.atOnce, 1000)
-			known, unknown := timed(t, quiet(held[tc.floor])[tc.method], n, tc.atOnce, "held")
+			s := held[tc.floor]
+			known, unknown := timed(t, quiet(s, tokens[s.addr])[tc.method], n, tc.atOnce, "held")
 			area, deviation := auc(known, unknown)
 			least := min(slices.Min(known), slices.Min(unknown))
 			testkit.Figure(t, "%d calls each: AUC %.3f (0.5 ± %.3f is chance), fastest %.0f ms", len(known), area,
@@ -150,7 +161,7 @@ func TestResponseTimesDoNotRevealWhetherAnAddressHasAnAccount(t *testing.T) {
 			if tc.controls == 0 {
 				return
 			}
-			known, unknown = timed(t, quiet(bare)[tc.method], tc.controls, 1, "bare")
+			known, unknown = timed(t, quiet(bare, tokens[bare.addr])[tc.method], tc.controls, 1, "bare")
 			area, deviation = auc(known, unknown)
 			testkit.Figure(t, "without the floor, %d calls each: AUC %.3f (0.5 ± %.3f is chance)", len(known), area,
 				deviation)

@@ -151,8 +151,8 @@ func (s mailed) removeUnlocked(t *testing.T, id string, others *sync.WaitGroup) 
 	}
 	others.Wait()
 	for table, ids := range read {
-		if _, err := tx.ExecContext(t.Context(), "DELETE FROM "+table+" WHERE id::text = ANY(string_to_array($1, ','))",
-			ids); err != nil {
+		if _, err := tx.ExecContext(t.Context(),
+			"DELETE FROM "+table+" WHERE id::text = ANY(string_to_array($1, ','))", ids); err != nil {
 			return err
 		}
 	}

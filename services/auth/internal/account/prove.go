@@ -19,9 +19,10 @@ type Removed struct {
 // code, a password reset, or a provider that has verified it. It is the only rule about that.
 //
 // Anybody may register an address. So what was set up before the proof is somebody else's, and all of it is removed:
-// whatever the account could be signed in with, whatever was signed in, and a change of the address that was asked for.
-// withPassword says that whoever proved the address knows the account's password as well: then they set it up, and
-// everything stays. Nothing is removed of an address that is proven already, nor of an account that nobody has set up.
+// whatever the account could be signed in with, whatever was signed in, and a change of the address that was asked
+// for. withPassword says that whoever proved the address knows the account's password as well: then they set it up,
+// and everything stays. Nothing is removed of an address that is proven already, nor of an account that nobody has set
+// up.
 //
 // s needs its Credentials.
 func Prove(s State, now time.Time, withPassword bool) Changes {

@@ -49,12 +49,14 @@ func TestAProofOfAnAddressRemovesWhatWasSetUpBeforeUnlessThePasswordIsKnown(t *t
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := Prove(tc.state, noon(), tc.withPassword)
-			if c.VerifiedAt.IsZero() == tc.verifies || c.Removed != tc.removed || !slices.Equal(events(c), tc.events) ||
+			if c.VerifiedAt.IsZero() == tc.verifies || c.Removed != tc.removed ||
+				!slices.Equal(events(c), tc.events) ||
 				!slices.Equal(c.EndCodes, tc.codes) {
 				t.Fatalf("changes %+v", c)
 			}
 			if tc.removed == (Removed{}) {
-				if c.PasswordHash != nil || c.RemoveSecondFactor || c.EndSessions != nil || c.UnlinkIdentities != nil ||
+				if c.PasswordHash != nil || c.RemoveSecondFactor || c.EndSessions != nil ||
+					c.UnlinkIdentities != nil ||
 					c.RevokeAPIKeys != nil {
 					t.Errorf("changes %+v", c)
 				}

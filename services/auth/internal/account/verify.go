@@ -68,8 +68,9 @@ func (s *Service) checkVerification(ctx context.Context, v Verification) (string
 		return "", err
 	}
 	if !ok {
-		return "", s.refusedVerification(ctx, id, errs.PermissionDenied("PASSWORD_WRONG", "the password is wrong; the "+
-			"code is still good: try again, or leave the password empty, which removes what was set up before"))
+		return "", s.refusedVerification(ctx, id, errs.PermissionDenied("PASSWORD_WRONG",
+			"the password is wrong; the code is still good: try again, or leave the password empty, "+
+				"which removes what was set up before"))
 	}
 	refund()
 	return hash, nil

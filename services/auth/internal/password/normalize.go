@@ -9,9 +9,9 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 )
 
-// Normalize returns the form of a password that is counted, compared and hashed: OpaqueString of RFC 8265, section 4.2.
-// Keyboards and systems write one text in several ways; it composes them (Unicode form NFC) and makes every space an
-// ASCII one. It keeps upper case, and the width and the look of letters, so different passwords stay different.
+// Normalize returns the form of a password that is counted, compared and hashed: OpaqueString of RFC 8265, section
+// 4.2. Keyboards and systems write one text in several ways; it composes them (Unicode form NFC) and makes every space
+// an ASCII one. It keeps upper case, and the width and the look of letters, so different passwords stay different.
 //
 // errs.Invalid on field, naming the character, for what the RFC excludes: control characters, invisible ones such as
 // joiners and variation selectors, what Unicode had not assigned when the tables of the library were made, and a few
@@ -45,9 +45,9 @@ func firstExcluded(password string) string {
 	return fmt.Sprintf("character %d is %U", n+1, runes[n])
 }
 
-// forms returns the forms of a password that a hash may be of, the normal one first. Passwords were hashed as they were
-// typed before they were normalized, and imported hashes may be of any form. A password that can't be normalized has
-// only the form that was typed.
+// forms returns the forms of a password that a hash may be of, the normal one first. Passwords were hashed as they
+// were typed before they were normalized, and imported hashes may be of any form. A password that can't be normalized
+// has only the form that was typed.
 func forms(typed string) []string {
 	normal, err := Normalize("password", typed)
 	if err != nil || normal == typed {

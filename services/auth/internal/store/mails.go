@@ -82,9 +82,9 @@ func mailboxOf(email string) []byte {
 	return sum[:]
 }
 
-// lockMailbox reads the state of an address. The lock lasts until the end of the transaction, so that those who ask for
-// mails to one address are counted one after the other. It comes after the locks on accounts, and nothing that is
-// locked comes after it.
+// lockMailbox reads the state of an address. The lock lasts until the end of the transaction, so that those who ask
+// for mails to one address are counted one after the other. It comes after the locks on accounts, and nothing is
+// locked after it.
 func lockMailbox(tx *gorm.DB, email string) (m account.Mailbox, err error) {
 	if err := tx.Exec("SELECT pg_advisory_xact_lock(hashtextextended('purser: mailbox ' || ?, 0))",
 		email).Error; err != nil {
