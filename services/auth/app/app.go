@@ -23,6 +23,7 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/apikey"
 	"github.com/purserhq/purser/services/auth/internal/attempts"
 	"github.com/purserhq/purser/services/auth/internal/audit"
+	"github.com/purserhq/purser/services/auth/internal/device"
 	"github.com/purserhq/purser/services/auth/internal/identity"
 	"github.com/purserhq/purser/services/auth/internal/password"
 	"github.com/purserhq/purser/services/auth/internal/revocation"
@@ -80,8 +81,9 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 		return nil, err
 	}
 
+	password.ShareProcessor()
 	hasher, err := password.New(cmp.Or(cfg.HashesAtOnce, password.MaxConcurrent()),
-		func(ctx context.Context) string { return audit.ClientFrom(ctx).IPAddress })
+		hashSource)
 	if err != nil {
 		return nil, err
 	}
@@ -140,6 +142,14 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	}
 	a.http, err = listenHTTP(ctx, b.Group, cfg.HTTPAddr, pages)
 	return a, err
+}
+
+// hashSource says whose turn a password hash is: that of the device whose token was sent, or of the client's address.
+func hashSource(ctx context.Context) string {
+	if d := device.From(ctx); d != (device.Device{}) {
+		return d.ID.String()
+	}
+	return audit.ClientFrom(ctx).IPAddress
 }
 
 // newKeys returns the key ring, which signs tokens, and what rotates its keys.

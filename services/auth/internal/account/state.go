@@ -23,8 +23,8 @@ type State struct {
 
 	// Identities are those that are linked, APIKeys those that are not revoked.
 	Identities, APIKeys []Credential
-	// RecentMails counts the mails of one kind that were queued in the last hour, and SinceLastMail is how long ago the
-	// last of them was; zero when there was none.
+	// RecentMails counts the mails of one kind that were queued in the last hour, and SinceLastMail is how long ago
+	// the last of them was; zero when there was none.
 	RecentMails   int
 	SinceLastMail time.Duration
 	Admins        Admins

@@ -4,8 +4,9 @@
 //
 // It promises: the memory and the processors that concurrent hashes take are bounded.
 // They are divided into slots of MemoryKiB, fewer than the processors. Callers get slots
-// in turn by where they come from; a call that gets none within five seconds, or finds
-// the queue full, fails with errs.Exhausted. So a flood of logins can't exhaust memory,
+// in turn by where they come from, those last that have sent a wrong password; a
+// call that gets none within five seconds, or finds the queue full, fails with
+// errs.Exhausted. So a flood of logins can't exhaust memory,
 // slow down other calls, or keep out those who sign in from elsewhere. Hashes of bcrypt,
 // and of argon2id with other parameters, are checked too, and reported by
 // NeedsRehash.
@@ -76,7 +77,8 @@ func (h *Hasher) Matches(ctx context.Context, password, hash string) (bool, erro
 	if err != nil {
 		return false, fmt.Errorf("check password: %w", err)
 	}
-	done, err := h.queue.acquire(ctx, h.source(ctx), p.slots())
+	source := h.source(ctx)
+	done, err := h.queue.acquire(ctx, source, p.slots())
 	if err != nil {
 		return false, err
 	}
@@ -85,7 +87,10 @@ func (h *Hasher) Matches(ctx context.Context, password, hash string) (bool, erro
 	if err != nil {
 		return false, fmt.Errorf("check password: %w", err)
 	}
-	return ok && hash != "", nil
+	if ok = ok && hash != ""; !ok {
+		h.queue.failed(source)
+	}
+	return ok, nil
 }
 
 // NeedsRehash reports whether hash has another algorithm or other parameters than

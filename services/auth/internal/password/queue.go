@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
+
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/services/auth/internal/turns"
 )
@@ -14,16 +16,26 @@ const (
 	maxWait = 5 * time.Second
 	// maxWaitingPerSlot bounds the queue: about as many as a slot serves in maxWait.
 	maxWaitingPerSlot = 100
+	// failureLasts is for how long others come before a source that has sent a wrong password.
+	failureLasts = time.Minute
+	// sharedTurns is which part of the turns such sources get while others wait: every fourth.
+	sharedTurns = 4
+	// maxSources is of how many sources failures are known: those that failed last.
+	maxSources = 10_000
 )
 
 // queue shares slots fairly between sources, such as client addresses, which take turns (package turns). When it is
 // full, the source with the most waiting calls loses its newest one. So whoever floods the queue waits behind
-// themselves, and the others get their turn.
+// themselves, and the others get their turn. Sources that have sent a wrong password come after those that have not,
+// and so a flood from many sources does not make everybody else wait.
 type queue struct {
-	mu    sync.Mutex
-	size  int64 // slots in all
-	free  int64
-	calls turns.Queue[*waiter]
+	mu       sync.Mutex
+	size     int64 // slots in all
+	free     int64
+	first    turns.Queue[*waiter]
+	failing  turns.Queue[*waiter] // of the sources that have failed
+	grants   int
+	failedAt *lru.Cache[string, time.Time] // by source
 }
 
 // waiter is a call that waits. ready is closed when it has its slots or was dropped.
@@ -33,7 +45,21 @@ type waiter struct {
 	dropped bool
 }
 
-func newQueue(size int64) *queue { return &queue{size: size, free: size} }
+func newQueue(size int64) *queue {
+	failedAt, _ := lru.New[string, time.Time](maxSources) // fails for a size below 1 only
+	return &queue{size: size, free: size, failedAt: failedAt}
+}
+
+// failed notes a wrong password of a source.
+func (q *queue) failed(source string) { q.failedAt.Add(source, time.Now()) }
+
+// line is the one in which a source waits now.
+func (q *queue) line(source string) *turns.Queue[*waiter] {
+	if at, failed := q.failedAt.Peek(source); failed && time.Since(at) < failureLasts {
+		return &q.failing
+	}
+	return &q.first
+}
 
 // acquire waits for so many slots, or for all when there are fewer, and returns a function that gives them back.
 // errs.Exhausted (PASSWORD_HASHING_BUSY) after maxWait or when the queue is full; ctx's error when it ends.
@@ -41,7 +67,8 @@ func (q *queue) acquire(ctx context.Context, source string, slots int64) (releas
 	slots = min(slots, q.size)
 	w := &waiter{slots: slots, ready: make(chan struct{})}
 	q.mu.Lock()
-	q.push(source, w)
+	line := q.line(source)
+	q.push(line, source, w)
 	q.grant()
 	q.mu.Unlock()
 	deadline := time.NewTimer(maxWait)
@@ -54,7 +81,7 @@ func (q *queue) acquire(ctx context.Context, source string, slots int64) (releas
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
-	case q.calls.Remove(source, w), w.dropped: // it still waited
+	case line.Remove(source, w), w.dropped: // it still waited
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
@@ -71,13 +98,18 @@ func (q *queue) release(slots int64) {
 	q.grant()
 }
 
-// push adds a call of a source. In a full queue one of the source with the most calls is dropped, which may be this.
-func (q *queue) push(source string, w *waiter) {
-	q.calls.Push(source, w)
-	if q.calls.Len() <= maxWaitingPerSlot*int(q.size) {
+// push adds a call of a source. In a full queue one of the source with the most calls is dropped, which may be this;
+// of those that fail first.
+func (q *queue) push(line *turns.Queue[*waiter], source string, w *waiter) {
+	line.Push(source, w)
+	if q.first.Len()+q.failing.Len() <= maxWaitingPerSlot*int(q.size) {
 		return
 	}
-	last := q.calls.DropNewest()
+	from := &q.failing
+	if from.Len() == 0 {
+		from = &q.first
+	}
+	last := from.DropNewest()
 	last.dropped = true
 	close(last.ready)
 }
@@ -86,12 +118,17 @@ func (q *queue) push(source string, w *waiter) {
 // many is not passed by others for ever.
 func (q *queue) grant() {
 	for {
-		w, ok := q.calls.Next()
+		line := &q.first
+		if q.first.Len() == 0 || q.failing.Len() > 0 && q.grants%sharedTurns == sharedTurns-1 {
+			line = &q.failing
+		}
+		w, ok := line.Next()
 		if !ok || w.slots > q.free {
 			return
 		}
+		q.grants++
 		q.free -= w.slots
-		q.calls.Pop()
+		line.Pop()
 		close(w.ready)
 	}
 }

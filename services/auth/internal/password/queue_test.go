@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -76,7 +77,7 @@ func TestAFullQueueDropsCallsOfWhoHasTheMost(t *testing.T) {
 		if refused != 1000-maxWaitingPerSlot {
 			t.Errorf("%d were refused", refused)
 		}
-		if q.calls.Len() != 0 || q.free != 1 {
+		if q.first.Len()+q.failing.Len() != 0 || q.free != 1 {
 			t.Errorf("left %+v", q)
 		}
 	})
@@ -99,10 +100,46 @@ func TestACallThatGivesUpLeavesTheQueue(t *testing.T) {
 			t.Error(e, time.Since(begun))
 		}
 		release()
-		if q.free != 2 || q.calls.Len() != 0 {
+		if q.free != 2 || q.first.Len()+q.failing.Len() != 0 {
 			t.Errorf("left %+v", q)
 		}
 	})
 }
 
 func second(_ func(), err error) error { return err }
+
+// Each of fifty sources sends one wrong password after another.
+func TestSourcesThatFailComeAfterThoseThatDoNot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(1)
+		ctx, stop := context.WithCancel(t.Context())
+		var attackers sync.WaitGroup
+		for i := range 50 {
+			source := fmt.Sprint("attacker ", i)
+			attackers.Go(func() {
+				for ctx.Err() == nil {
+					if release, err := q.acquire(ctx, source, 1); err == nil {
+						<-time.After(100 * time.Millisecond) // a slow hash
+						release()
+						q.failed(source)
+					}
+				}
+			})
+		}
+		<-time.After(30 * time.Second) // each has failed a few times
+		for i := range 20 {
+			begun := time.Now()
+			release, err := q.acquire(t.Context(), fmt.Sprint("owner ", i), 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if waited := time.Since(begun); waited > 300*time.Millisecond {
+				t.Errorf("an owner waited %s", waited)
+			}
+			release()
+			<-time.After(time.Second)
+		}
+		stop()
+		attackers.Wait()
+	})
+}
