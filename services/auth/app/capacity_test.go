@@ -77,7 +77,7 @@ func BenchmarkProcessorOfARefresh(b *testing.B) {
 	report(b, "refreshes", ours, 0, keycloakRefreshes)
 }
 
-// report prints what one processor does in a second, and the time of one beside the goal for the table of `make bench`.
+// report prints what one processor does in a second, and for the table of `make bench` the time of one and its goal.
 func report(b *testing.B, what string, ns, raw, goal float64) {
 	b.Helper()
 	b.ReportMetric(ns, "ns/op")

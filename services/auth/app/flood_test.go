@@ -36,18 +36,18 @@ func residentMiB(t *testing.T) int {
 	return pages * os.Getpagesize() >> 20
 }
 
-// attack sends wrong passwords, 50 at once and each from an address of its own, to accounts that do not exist, until
+// attack sends wrong passwords, n at once and each from an address of its own, to accounts that do not exist, until
 // ctx ends. It returns how many were answered.
-func (s service) attack(ctx context.Context, t *testing.T) (answered *atomic.Int64, wait func()) {
+func (s service) attack(ctx context.Context, t *testing.T, n int) (answered *atomic.Int64, wait func()) {
 	t.Helper()
 	answered = &atomic.Int64{}
 	var all sync.WaitGroup
-	for i := range 50 {
+	for i := range n {
 		attacker := s.from(t, fmt.Sprintf("127.0.4.%d", i+1))
 		all.Go(func() {
-			for n := 0; ctx.Err() == nil; n++ {
+			for victim := 0; ctx.Err() == nil; victim++ {
 				_, err := attacker.sessions.Login(ctx, &authv1.LoginRequest{
-					Email: fmt.Sprintf("victim%d-%d@example.com", i, n), Password: "not the password"})
+					Email: fmt.Sprintf("victim%d-%d@example.com", i, victim), Password: "not the password"})
 				if errs.Is(err, errs.KindUnauthenticated) {
 					answered.Add(1)
 				}
@@ -118,30 +118,36 @@ func p99(took []time.Duration) time.Duration {
 }
 
 func TestAFloodOfWrongPasswordsCostsTheOthersLittle(t *testing.T) {
-	for _, processors := range []int{runtime.GOMAXPROCS(0), 1} {
+	prove := os.Getenv("PURSER_PROVE") != ""
+	processors, attackers := []int{1}, testkit.Size(10, 50)
+	if prove {
+		processors = append(processors, runtime.GOMAXPROCS(0))
+	}
+	for _, processors := range processors {
 		t.Run(fmt.Sprint(processors, " processors"), func(t *testing.T) {
 			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(processors))
 			s := start(t, "PURSER_PASSWORD_HASHES_AT_ONCE=0", "PURSER_AUTH_FLOOR=500ms",
 				"PURSER_REDIS_URL="+redisOf(t))
 			calls := s.others(t)
-			owners := testkit.Size(10, 50)
+			owners := testkit.Size(4, 50)
 			for i := range owners {
 				s.from(t, fmt.Sprintf("127.0.5.%d", i+1)).register(t, fmt.Sprintf("owner%d@example.com", i))
 			}
-			phase := time.Duration(testkit.Size(1, 4)) * time.Second
+			phase := time.Duration(testkit.Size(500, 4000)) * time.Millisecond
 			quiet, flooded := map[string][]time.Duration{}, map[string][]time.Duration{}
 			runtime.GC()
 			before, during := residentMiB(t), 0
 			measure(t, calls, phase/2, map[string][]time.Duration{}) // connections and caches
 			var answered int64
 			var signedIn, slow int
-			for range testkit.Size(2, 6) {
+			for range testkit.Size(1, 6) {
 				measure(t, calls, phase, quiet)
 				ctx, stop := context.WithCancel(t.Context())
-				count, wait := s.attack(ctx, t)
-				testkit.Eventually(t, time.Minute, func() bool { return count.Load() >= 75 }) // most have failed once
+				count, wait := s.attack(ctx, t, attackers)
+				// Each has failed once, about.
+				testkit.Eventually(t, 2*time.Minute, func() bool { return count.Load() >= int64(attackers) })
 				measure(t, calls, phase, flooded)
-				for i := range owners / testkit.Size(2, 6) {
+				for i := range owners / testkit.Size(1, 6) {
 					owner := (signedIn + slow + i) % owners
 					begun := time.Now()
 					_, err := s.from(t, fmt.Sprintf("127.0.5.%d", owner+1)).sign(t,
@@ -161,9 +167,10 @@ func TestAFloodOfWrongPasswordsCostsTheOthersLittle(t *testing.T) {
 			for _, name := range []string{"GetMe", "Refresh", "Introspect"} {
 				without, with := p99(quiet[name]), p99(flooded[name])
 				ratio := float64(with) / float64(without)
-				testkit.Figure(t, "%s, %d processors: p99 %s without and %s with 50 wrong passwords at once, ratio %.1f",
-					name, processors, without.Round(100*time.Microsecond), with.Round(100*time.Microsecond), ratio)
-				if ratio > maxRatio && os.Getenv("PURSER_PROVE") != "" { // beside other tests it is no figure
+				testkit.Figure(t, "%s, %d processors: p99 %s without and %s with %d wrong passwords at once, "+
+					"ratio %.1f", name, processors, without.Round(100*time.Microsecond),
+					with.Round(100*time.Microsecond), attackers, ratio)
+				if ratio > maxRatio && prove { // beside other tests it is no figure
 					t.Errorf("%s: a flood makes p99 %.1f times as long", name, ratio)
 				}
 			}
@@ -174,10 +181,10 @@ func TestAFloodOfWrongPasswordsCostsTheOthersLittle(t *testing.T) {
 			testkit.Eventually(t, 30*time.Second, func() bool {
 				runtime.GC()
 				after = residentMiB(t)
-				return after < before+40
+				return after < before+40 || !prove // the race detector keeps memory
 			})
-			testkit.Figure(t, "%d wrong passwords checked; %d of %d right ones accepted within 5 s; memory %d MiB before, "+
-				"%d during, %d after", answered, signedIn, signedIn+slow, before, during, after)
+			testkit.Figure(t, "%d wrong passwords checked; %d of %d right ones accepted within 5 s; memory %d MiB "+
+				"before, %d during, %d after", answered, signedIn, signedIn+slow, before, during, after)
 		})
 	}
 }

@@ -33,8 +33,8 @@ CREATE TABLE user_roles (
 );
 CREATE INDEX user_roles_role ON user_roles (role, user_id);
 
--- The codes that were mailed, by SHA-256. Those of a user and purpose are valid side by side until one is used, so that
--- nobody ends the owner's by requesting another.
+-- The codes that were mailed, by SHA-256. Those of a user and purpose are valid side by side until one is used, so
+-- that nobody ends the owner's by requesting another.
 CREATE TABLE mailed_codes (
     user_id    uuid        NOT NULL REFERENCES users (id) ON DELETE CASCADE,
     purpose    text        NOT NULL,

@@ -47,9 +47,9 @@ type codeRequest struct {
 	maxPerHour int // mails of this kind to one account
 }
 
-// mayMail limits the mails of a code to one mailbox. Beyond maxPerHour there is one more whenever the last is older than
-// an even share of the hour, or than half of the code's lifetime. So whoever uses the mails up can't keep the owner
-// from a code: the mailbox always has one that is valid for a while.
+// mayMail limits the mails of a code to one mailbox. Beyond maxPerHour there is one more whenever the last is older
+// than an even share of the hour, or than half of the code's lifetime. So whoever uses the mails up can't keep the
+// owner from a code: the mailbox always has one that is valid for a while.
 func (r codeRequest) mayMail(s State) bool {
 	interval := min(time.Hour/time.Duration(r.maxPerHour), r.Lifetime/2)
 	return s.RecentMails < r.maxPerHour || s.SinceLastMail >= interval

@@ -18,8 +18,8 @@ func MaxConcurrent() int {
 }
 
 // ShareProcessor makes the scheduler of Go run two threads where it would run one. Otherwise a hash would keep every
-// other call from the only one for 10 ms at a time, at each step of that call; the operating system divides a processor
-// in finer slices. Go does the same for a container with less than two processors, for this reason.
+// other call from the only one for 10 ms at a time, at each step of that call; the operating system divides a
+// processor in finer slices. Go does the same for a container with less than two processors, for this reason.
 func ShareProcessor() {
 	if runtime.GOMAXPROCS(0) == 1 {
 		runtime.GOMAXPROCS(2)

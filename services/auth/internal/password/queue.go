@@ -26,8 +26,8 @@ const (
 
 // queue shares slots fairly between sources, such as client addresses, which take turns (package turns). When it is
 // full, the source with the most waiting calls loses its newest one. So whoever floods the queue waits behind
-// themselves, and the others get their turn. Sources that have sent a wrong password come after those that have not, and
-// so a flood from many sources does not make everybody else wait.
+// themselves, and the others get their turn. Sources that have sent a wrong password come after those that have not,
+// and so a flood from many sources does not make everybody else wait.
 type queue struct {
 	mu       sync.Mutex
 	size     int64 // slots in all

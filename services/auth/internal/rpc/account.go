@@ -58,8 +58,8 @@ func (s *AccountServer) RequestPasswordReset(ctx context.Context,
 	return &authv1.RequestPasswordResetResponse{}, err
 }
 
-// mailName is by what requests for mails to an address are counted: by where they come from as well, so that nobody uses
-// up those of the owner. How many mails they cause is limited by mailbox.
+// mailName is by what requests for mails to an address are counted: by where they come from as well, so that nobody
+// uses up those of the owner. How many mails they cause is limited by mailbox.
 func mailName(ctx context.Context, email string) string {
 	return "mail:" + clientAddress(ctx) + " " + account.NormalEmail(email)
 }

@@ -35,21 +35,23 @@ func (s *SessionServer) Login(ctx context.Context, req *authv1.LoginRequest) (*a
 func (s *SessionServer) login(ctx context.Context, req *authv1.LoginRequest) (t session.Tokens, since time.Time,
 	err error) {
 	since = time.Now()
-	try := func() error {
+	try := func(giveBack func()) error {
 		t, err = s.sessions.Login(ctx, req.GetEmail(), req.GetPassword(), req.GetSecondFactorCode())
-		return err
+		return counted(giveBack, err)
 	}
 	if giveBack := s.deviceAttempt(ctx, req.GetEmail()); giveBack != nil {
-		return t, since, counted(giveBack, try())
+		err = try(giveBack)
+		return t, since, err
 	}
 	// The prefix keeps whatever is typed as an address from being the name of another count.
 	address, name := clientAddress(ctx), "login:"+account.NormalEmail(req.GetEmail())
-	if giveBack, err := s.attempts.TryTake(ctx, address, name); err == nil {
-		return t, since, counted(giveBack, try())
+	if giveBack, limited := s.attempts.TryTake(ctx, address, name); limited == nil {
+		err = try(giveBack)
+		return t, since, err
 	}
 	var guess error
 	if giveBack := s.knownAttempt(ctx, req); giveBack != nil {
-		if guess = counted(giveBack, try()); !wrongGuess(guess) {
+		if guess = try(giveBack); !wrongGuess(guess) {
 			return t, since, guess
 		}
 	}
@@ -59,7 +61,7 @@ func (s *SessionServer) login(ctx context.Context, req *authv1.LoginRequest) (t 
 	}
 	since = time.Now()
 	if guess == nil {
-		guess = counted(giveBack, try())
+		guess = try(giveBack)
 	}
 	return t, since, guess
 }

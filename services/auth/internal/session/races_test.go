@@ -48,7 +48,8 @@ func TestASignInThatRacesAChangeOfTheAccountBeginsNoSession(t *testing.T) {
 			t.Run(name+" beside "+way, func(t *testing.T) {
 				f := newFixture(t)
 				s := session.NewService(session.Deps{
-					Store: f.store, Passwords: plain{}, Devices: deviceKeys(), Audit: store.NewAudit(f.db.DB), Now: time.Now,
+					Store: f.store, Passwords: plain{}, Devices: deviceKeys(),
+					Audit: store.NewAudit(f.db.DB), Now: time.Now,
 					Signer: &interrupted{change: func() {
 						if _, err := f.db.SQL().ExecContext(t.Context(), tc.statement); err != nil {
 							t.Error(err)

@@ -71,7 +71,8 @@ func readDevices(tx *gorm.DB, o *session.Owner, user uuid.UUID, v session.Visit)
 // in the longest ago are forgotten, with those that have expired.
 func storeDevice(tx *gorm.DB, user, id uuid.UUID) error {
 	client := audit.ClientFrom(tx.Statement.Context)
-	err := tx.Exec(`INSERT INTO known_devices (id, user_id, created_at, last_used_at, expires_at, ip_address, user_agent)
+	err := tx.Exec(`INSERT INTO known_devices
+			(id, user_id, created_at, last_used_at, expires_at, ip_address, user_agent)
 		VALUES (?, ?, clock_timestamp(), clock_timestamp(), clock_timestamp() + ? * interval '1 microsecond', ?, ?)
 		ON CONFLICT (id) DO UPDATE SET last_used_at = excluded.last_used_at, expires_at = excluded.expires_at,
 			ip_address = excluded.ip_address, user_agent = excluded.user_agent`,
@@ -100,8 +101,8 @@ func forgetDevices(tx *gorm.DB, user, except uuid.UUID) error {
 
 // forgetDeviceOf forgets the device of a session.
 func forgetDeviceOf(tx *gorm.DB, user, session uuid.UUID) error {
-	err := tx.Exec("DELETE FROM known_devices WHERE user_id = ? AND id = (SELECT device_id FROM sessions WHERE id = ?)",
-		user, session).Error
+	err := tx.Exec(`DELETE FROM known_devices WHERE user_id = ? AND id =
+		(SELECT device_id FROM sessions WHERE id = ?)`, user, session).Error
 	if err != nil {
 		return fmt.Errorf("forget device: %w", err)
 	}
