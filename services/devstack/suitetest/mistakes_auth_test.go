@@ -2,7 +2,6 @@ package suitetest
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
@@ -58,9 +57,9 @@ func (b *blunderer) signInMistakes() []mistake {
 			return get(sessions.IssueServiceAccountToken(ctx,
 				&authv1.IssueServiceAccountTokenRequest{ClientId: "portfolio", ClientSecret: "hunter2"}))
 		}},
-		{"an address in lower case and another chain to sign in with", func(ctx context.Context) error {
+		{"a wrong checksum and another chain to sign in with", func(ctx context.Context) error {
 			return get(sessions.StartWalletLogin(ctx,
-				&authv1.StartWalletLoginRequest{Address: strings.ToLower(someAddress), ChainId: 5}))
+				&authv1.StartWalletLoginRequest{Address: wrongChecksum(someAddress), ChainId: 5}))
 		}},
 		{"an ENS name to sign in with", func(ctx context.Context) error {
 			return get(sessions.StartWalletLogin(ctx,

@@ -50,7 +50,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	if err != nil {
 		return nil, err
 	}
-	watchChainsAndPrices(b, cfg, feed)
+	watchChainsAndPrices(b, cfg, nodes, feed)
 	auth, err := b.DialAuth(cfg.AuthConfig)
 	if err != nil {
 		return nil, err

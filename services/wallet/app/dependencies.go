@@ -1,7 +1,6 @@
 package app
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -9,20 +8,19 @@ import (
 	"github.com/purserhq/purser/pkg/redact"
 	"github.com/purserhq/purser/services/internal/chassis"
 	"github.com/purserhq/purser/services/internal/dependency"
-	"github.com/purserhq/purser/services/internal/probe"
+	"github.com/purserhq/purser/services/wallet/internal/chain"
 	"github.com/purserhq/purser/services/wallet/internal/llama"
 )
 
 // watchChainsAndPrices has each node and the price feed watched. They may cost money
 // for each question, so they are not asked as often as what is near.
-func watchChainsAndPrices(b *chassis.Builder, cfg Config, feed *llama.Source) {
+func watchChainsAndPrices(b *chassis.Builder, cfg Config, nodes *chain.Reader, feed *llama.Source) {
 	for _, id := range slices.Sorted(maps.Keys(cfg.ChainRPCURLs)) {
-		for _, node := range cfg.ChainRPCURLs[id] {
+		for i, node := range cfg.ChainRPCURLs[id] {
 			b.DependsOn(dependency.Check{
 				Name: fmt.Sprintf("chain:%d", id), Address: redact.URL(node), Interval: dependency.Far,
-				Secrets: []string{node},
-				Ask:     func(ctx context.Context) error { _, err := probe.Node(ctx, node, id); return err },
-				Effect:  "Balances of this chain are not read anew, unless its other nodes answer.",
+				Secrets: []string{node}, Ask: nodes.Watch(id, i),
+				Effect: "Balances of this chain are not read anew, unless its other nodes answer.",
 			})
 		}
 	}

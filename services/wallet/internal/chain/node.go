@@ -42,6 +42,14 @@ type node struct {
 	provider string
 	client   *ethclient.Client
 
+	// checking is held by the one that checks the node; lastCheck is when the last
+	// check began and how it ended.
+	checking  chan struct{}
+	lastCheck struct {
+		begun time.Time
+		err   error
+	}
+
 	mu            sync.Mutex
 	chainChecked  bool
 	cooldownUntil time.Time
@@ -77,7 +85,7 @@ func newNode(chain uint64, rawURL string) (*node, error) {
 	}
 	return &node{chain: chain, url: rawURL, name: u.Host, provider: providerOf(u.Hostname()),
 		client: ethclient.NewClient(c), batchCalls: firstBatchCalls, noCodeAt: map[common.Address]uint64{},
-		oldBlocks: map[uint64]block.Block{}}, nil
+		oldBlocks: map[uint64]block.Block{}, checking: make(chan struct{}, 1)}, nil
 }
 
 // checkChain returns an error unless the node is of the configured chain. It asks

@@ -94,7 +94,7 @@ func (r *Reader) check() <-chan struct{} {
 	}
 	c.begun, c.running = now, make(chan struct{})
 	c.ended.Go(func() {
-		r.checkAll(c.stop)
+		r.checkAll(c.stop, now)
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		close(c.running)
@@ -103,7 +103,7 @@ func (r *Reader) check() <-chan struct{} {
 	return c.running
 }
 
-func (r *Reader) checkAll(ctx context.Context) {
+func (r *Reader) checkAll(ctx context.Context, begun time.Time) {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	var g errgroup.Group
@@ -111,7 +111,7 @@ func (r *Reader) checkAll(ctx context.Context) {
 	for _, nodes := range r.nodes {
 		for _, n := range nodes {
 			g.Go(func() error {
-				r.checkNode(ctx, n)
+				_ = r.checkNode(ctx, n, begun) // it is kept in n.health
 				return nil
 			})
 		}
@@ -119,20 +119,32 @@ func (r *Reader) checkAll(ctx context.Context) {
 	_ = g.Wait() // no check returns an error
 }
 
-// checkNode asks a node for its chain and its newest block. It doesn't change which
-// node is tried first: that is for readings. It leaves what is known of the node when
-// no time is left to ask it, because others hang.
-func (r *Reader) checkNode(ctx context.Context, n *node) {
-	if ctx.Err() != nil {
-		return
+// checkNode asks a node for its chain and its newest block, and returns why that
+// failed. What it found is used for checkEvery from begun on, when the check of which
+// it is a part began: until then it is returned again. It doesn't change which node is
+// tried first: that is for readings. It leaves what is known of the node when no time
+// is left to ask it, because others hang.
+func (r *Reader) checkNode(ctx context.Context, n *node, begun time.Time) error {
+	select {
+	case n.checking <- struct{}{}:
+		defer func() { <-n.checking }()
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	begun := time.Now()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if last := n.lastCheck; !last.begun.IsZero() && begun.Sub(last.begun) < checkEvery {
+		return last.err
+	}
+	started := time.Now()
 	err := n.askChain(ctx)
 	var head block.Block
 	if err == nil {
 		head, err = r.newest(ctx, n)
 	}
-	took, now := time.Since(begun), r.now()
+	n.lastCheck.begun, n.lastCheck.err = begun, err
+	took, now := time.Since(started), r.now()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.health.CheckedAt, n.health.Reachable, n.health.Head, n.health.Latency = now, err == nil, head, took
@@ -140,6 +152,7 @@ func (r *Reader) checkNode(ctx context.Context, n *node) {
 		n.health.Head = block.Block{}
 		n.health.FailedAt, n.health.Reason = now, reasonOf(err)
 	}
+	return err
 }
 
 // status returns what is known of the node.
