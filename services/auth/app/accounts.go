@@ -10,11 +10,8 @@ import (
 )
 
 // newAccounts wires registration, profiles and passwords.
-func newAccounts(s account.Store, hasher *password.Hasher, events *store.Audit, cfg Config) (*account.Service, error) {
-	texts, err := mail.NewTexts(cfg.Mail.Links)
-	if err != nil {
-		return nil, err
-	}
+func newAccounts(s account.Store, hasher *password.Hasher, events *store.Audit, texts *mail.Texts,
+	cfg Config) (*account.Service, error) {
 	breaches, err := password.NewBreaches(cfg.BreachedAPI)
 	if err != nil {
 		return nil, err

@@ -13,6 +13,7 @@ CREATE TABLE users (
     password_hash      text,
     created_at         timestamptz NOT NULL,
     disabled_at        timestamptz,
+    invited_at         timestamptz, -- by an administrator; null once somebody proved to own the address
     attributes         jsonb       NOT NULL DEFAULT '{}', -- set by administrators and put into tokens
     -- The profile, which users edit themselves.
     display_name       text        NOT NULL DEFAULT '',
@@ -38,7 +39,8 @@ CREATE TABLE mailed_codes (
     hash       bytea       NOT NULL UNIQUE,
     expires_at timestamptz NOT NULL,
     PRIMARY KEY (user_id, purpose),
-    CONSTRAINT mailed_codes_purpose_is_known CHECK (purpose IN ('VERIFY_EMAIL', 'RESET_PASSWORD'))
+    CONSTRAINT mailed_codes_purpose_is_known CHECK (purpose IN ('VERIFY_EMAIL', 'RESET_PASSWORD',
+        'INVITATION', 'KEEP_SECOND_FACTOR'))
 );
 
 -- External identities of users: accounts at identity providers, and wallets.
@@ -173,7 +175,7 @@ CREATE TABLE revocations (
 );
 CREATE INDEX revocations_at ON revocations (at);
 
--- Audit events. They never change, except that each is given the number of its seal once.
+-- Audit events. They never change, except that each is given the number of its seal, and its number in the feed, once.
 CREATE TABLE audit_events (
     id              uuid        PRIMARY KEY,
     at              timestamptz NOT NULL,
@@ -185,6 +187,7 @@ CREATE TABLE audit_events (
     object          text        NOT NULL,
     personal_digest bytea       NOT NULL, -- of audit_personal
     seal            bigint,
+    feed_number     bigint, -- given after the commit of the event, so that a greater one is never followed by a smaller
     CONSTRAINT audit_events_outcome_is_known CHECK (outcome IN ('OK', 'REFUSED'))
 );
 CREATE INDEX audit_events_subject ON audit_events (subject, id);
@@ -192,12 +195,15 @@ CREATE INDEX audit_events_actor ON audit_events (actor, id);
 CREATE INDEX audit_events_type ON audit_events (type, id);
 CREATE INDEX audit_events_unsealed ON audit_events (id) WHERE seal IS NULL;
 CREATE INDEX audit_events_seal ON audit_events (seal, id) WHERE seal IS NOT NULL;
+CREATE UNIQUE INDEX audit_events_feed ON audit_events (feed_number);
 
 -- +goose StatementBegin
 CREATE FUNCTION audit_events_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF TG_OP = 'UPDATE' AND OLD.seal IS NULL AND NEW.seal IS NOT NULL
-        AND (to_jsonb(NEW) - 'seal') = (to_jsonb(OLD) - 'seal') THEN
+    IF TG_OP = 'UPDATE'
+        AND (OLD.seal IS NULL OR NEW.seal IS NOT DISTINCT FROM OLD.seal)
+        AND (OLD.feed_number IS NULL OR NEW.feed_number IS NOT DISTINCT FROM OLD.feed_number)
+        AND (to_jsonb(NEW) - 'seal' - 'feed_number') = (to_jsonb(OLD) - 'seal' - 'feed_number') THEN
         RETURN NEW;
     END IF;
     RAISE EXCEPTION 'audit_events is append-only';
@@ -295,7 +301,21 @@ CREATE INDEX job_runs_open ON job_runs (job, scheduled_at) WHERE state IN ('due'
 
 CREATE INDEX job_runs_history ON job_runs (scheduled_at, job, shard);
 
+-- Second factors that an administrator wants removed, for owners who lost theirs. The other columns are the state of
+-- the factor at the request: it is not removed when it has another one by then, because somebody has it.
+CREATE TABLE second_factor_removals (
+    user_id        uuid        PRIMARY KEY REFERENCES users (id) ON DELETE CASCADE,
+    requested_by   uuid        NOT NULL, -- a user or service account
+    requested_at   timestamptz NOT NULL,
+    due_at         timestamptz NOT NULL,
+    confirmed_at   timestamptz NOT NULL,
+    last_step      bigint      NOT NULL,
+    recovery_codes integer     NOT NULL
+);
+CREATE INDEX second_factor_removals_due ON second_factor_removals (due_at);
+
 -- +goose Down
+DROP TABLE second_factor_removals;
 DROP TABLE job_runs;
 DROP TABLE job_schedules;
 DROP SEQUENCE job_runs_sequence;

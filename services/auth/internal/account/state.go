@@ -15,6 +15,8 @@ type State struct {
 	User         // without Roles, unless they are included
 	PasswordHash string
 	DisabledAt   time.Time // zero unless it is disabled
+	// InvitedAt is when an administrator invited the owner; zero once somebody proved to own the address.
+	InvitedAt time.Time
 
 	// Caller is what the caller of the change holds, everything where there is none.
 	Caller authority.Held
@@ -26,6 +28,9 @@ type State struct {
 	// RecentMails counts the mails of one kind that were queued in the last hour.
 	RecentMails int
 	Admins      Admins
+	// SecondFactor is the confirmed one, Removal its pending removal, nil when there is none.
+	SecondFactor SecondFactor
+	Removal      *Removal
 }
 
 // Credential is something that an account can be signed in with.
@@ -36,9 +41,10 @@ type Credential struct {
 
 // Include says what is read into a State beside the account's row.
 type Include struct {
-	Roles       bool      // User.Roles
-	Credentials bool      // Identities and APIKeys
-	RecentMails mail.Kind // the mails of this kind; none when empty
+	Roles        bool      // User.Roles
+	Credentials  bool      // Identities and APIKeys
+	RecentMails  mail.Kind // the mails of this kind; none when empty
+	SecondFactor bool      // SecondFactor and Removal
 	// Admins takes a lock that all changes of admins take, so that they happen one after the other.
 	Admins bool
 }
@@ -59,6 +65,8 @@ type Changes struct {
 	Delete       bool       // the account, with everything personal
 
 	RemoveSecondFactor bool
+	// Removal is to be pending; the zero one ends the one that is.
+	Removal *Removal
 	// EndCodes ends the mailed codes of a purpose; NewCode replaces the one of its purpose.
 	EndCodes Purpose
 	NewCode  *Code

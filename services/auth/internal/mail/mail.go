@@ -33,10 +33,14 @@ const (
 	RegistrationTried Kind = "registration_tried"
 	PasswordChanged   Kind = "password_changed"
 	AccountDeleted    Kind = "account_deleted"
+	AcceptInvitation  Kind = "accept_invitation"
+	// KeepSecondFactor says that an administrator wants to remove the second factor.
+	KeepSecondFactor Kind = "keep_second_factor"
 )
 
 func kinds() []Kind {
-	return []Kind{VerifyEmail, ResetPassword, RegistrationTried, PasswordChanged, AccountDeleted}
+	return []Kind{VerifyEmail, ResetPassword, RegistrationTried, PasswordChanged, AccountDeleted, AcceptInvitation,
+		KeepSecondFactor}
 }
 
 // Mail is one mail.

@@ -25,6 +25,7 @@ type userRow struct {
 	VerifiedAt   *time.Time        `gorm:"column:email_verified_at"`
 	Attributes   map[string]string `gorm:"serializer:json"`
 	DisabledAt   *time.Time
+	InvitedAt    *time.Time
 	Roles        []roleRow `gorm:"foreignKey:UserID"`
 }
 

@@ -54,9 +54,13 @@ func (s *Accounts) ChangeByCode(ctx context.Context, p account.Purpose, h accoun
 
 func applyToCodes(tx *gorm.DB, s account.State, c account.Changes) error {
 	if c.EndCodes != "" {
-		err := tx.Exec("DELETE FROM mailed_codes WHERE user_id = ? AND purpose = ?", s.ID, c.EndCodes).Error
-		if err != nil {
-			return fmt.Errorf("delete code: %w", err)
+		if err := endCode(tx, s.ID, c.EndCodes); err != nil {
+			return err
+		}
+	}
+	if !c.VerifiedAt.IsZero() { // which accepts an invitation
+		if err := endCode(tx, s.ID, account.Invitation); err != nil {
+			return err
 		}
 	}
 	if c.NewCode == nil {
@@ -68,6 +72,13 @@ func applyToCodes(tx *gorm.DB, s account.State, c account.Changes) error {
 		s.ID, c.NewCode.Purpose, c.NewCode.Hash[:], c.NewCode.Lifetime.Microseconds()).Error
 	if err != nil {
 		return fmt.Errorf("store code: %w", err)
+	}
+	return nil
+}
+
+func endCode(tx *gorm.DB, user uuid.UUID, p account.Purpose) error {
+	if err := tx.Exec("DELETE FROM mailed_codes WHERE user_id = ? AND purpose = ?", user, p).Error; err != nil {
+		return fmt.Errorf("delete code: %w", err)
 	}
 	return nil
 }

@@ -541,7 +541,7 @@ var File_purser_auth_v1_account_service_proto protoreflect.FileDescriptor
 
 const file_purser_auth_v1_account_service_proto_rawDesc = "" +
 	"\n" +
-	"$purser/auth/v1/account_service.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a%purser/auth/v1/account_password.proto\x1a$purser/auth/v1/account_profile.proto\"\xfc\x01\n" +
+	"$purser/auth/v1/account_service.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a%purser/auth/v1/account_password.proto\x1a$purser/auth/v1/account_profile.proto\x1a\x1fpurser/auth/v1/invitation.proto\"\xfc\x01\n" +
 	"\x04User\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05email\x18\x02 \x01(\tR\x05email\x12!\n" +
@@ -568,14 +568,15 @@ const file_purser_auth_v1_account_service_proto_rawDesc = "" +
 	"\rGetMeResponse\x12(\n" +
 	"\x04user\x18\x01 \x01(\v2\x14.purser.auth.v1.UserR\x04user\"\x11\n" +
 	"\x0fDeleteMeRequest\"\x12\n" +
-	"\x10DeleteMeResponse2\xa7\b\n" +
+	"\x10DeleteMeResponse2\x96\t\n" +
 	"\x0eAccountService\x12X\n" +
 	"\bRegister\x12\x1f.purser.auth.v1.RegisterRequest\x1a .purser.auth.v1.RegisterResponse\"\t\x8a\xe7\x18\x02\b\x01\x90\x02\x02\x12^\n" +
 	"\vVerifyEmail\x12\".purser.auth.v1.VerifyEmailRequest\x1a#.purser.auth.v1.VerifyEmailResponse\"\x06\x8a\xe7\x18\x02\b\x01\x12s\n" +
 	"\x12ResendVerification\x12).purser.auth.v1.ResendVerificationRequest\x1a*.purser.auth.v1.ResendVerificationResponse\"\x06\x8a\xe7\x18\x02\b\x01\x12y\n" +
 	"\x14RequestPasswordReset\x12+.purser.auth.v1.RequestPasswordResetRequest\x1a,.purser.auth.v1.RequestPasswordResetResponse\"\x06\x8a\xe7\x18\x02\b\x01\x12s\n" +
 	"\x12CheckPasswordReset\x12).purser.auth.v1.CheckPasswordResetRequest\x1a*.purser.auth.v1.CheckPasswordResetResponse\"\x06\x8a\xe7\x18\x02\b\x01\x12|\n" +
-	"\x15CompletePasswordReset\x12,.purser.auth.v1.CompletePasswordResetRequest\x1a-.purser.auth.v1.CompletePasswordResetResponse\"\x06\x8a\xe7\x18\x02\b\x01\x12O\n" +
+	"\x15CompletePasswordReset\x12,.purser.auth.v1.CompletePasswordResetRequest\x1a-.purser.auth.v1.CompletePasswordResetResponse\"\x06\x8a\xe7\x18\x02\b\x01\x12m\n" +
+	"\x10AcceptInvitation\x12'.purser.auth.v1.AcceptInvitationRequest\x1a(.purser.auth.v1.AcceptInvitationResponse\"\x06\x8a\xe7\x18\x02\b\x01\x12O\n" +
 	"\x05GetMe\x12\x1c.purser.auth.v1.GetMeRequest\x1a\x1d.purser.auth.v1.GetMeResponse\"\t\x8a\xe7\x18\x02\x10\x01\x90\x02\x01\x12g\n" +
 	"\rUpdateProfile\x12$.purser.auth.v1.UpdateProfileRequest\x1a%.purser.auth.v1.UpdateProfileResponse\"\t\x8a\xe7\x18\x02\x10\x01\x90\x02\x02\x12g\n" +
 	"\x0eChangePassword\x12%.purser.auth.v1.ChangePasswordRequest\x1a&.purser.auth.v1.ChangePasswordResponse\"\x06\x8a\xe7\x18\x02\x10\x01\x12U\n" +
@@ -611,13 +612,15 @@ var file_purser_auth_v1_account_service_proto_goTypes = []any{
 	(*RequestPasswordResetRequest)(nil),   // 13: purser.auth.v1.RequestPasswordResetRequest
 	(*CheckPasswordResetRequest)(nil),     // 14: purser.auth.v1.CheckPasswordResetRequest
 	(*CompletePasswordResetRequest)(nil),  // 15: purser.auth.v1.CompletePasswordResetRequest
-	(*UpdateProfileRequest)(nil),          // 16: purser.auth.v1.UpdateProfileRequest
-	(*ChangePasswordRequest)(nil),         // 17: purser.auth.v1.ChangePasswordRequest
-	(*RequestPasswordResetResponse)(nil),  // 18: purser.auth.v1.RequestPasswordResetResponse
-	(*CheckPasswordResetResponse)(nil),    // 19: purser.auth.v1.CheckPasswordResetResponse
-	(*CompletePasswordResetResponse)(nil), // 20: purser.auth.v1.CompletePasswordResetResponse
-	(*UpdateProfileResponse)(nil),         // 21: purser.auth.v1.UpdateProfileResponse
-	(*ChangePasswordResponse)(nil),        // 22: purser.auth.v1.ChangePasswordResponse
+	(*AcceptInvitationRequest)(nil),       // 16: purser.auth.v1.AcceptInvitationRequest
+	(*UpdateProfileRequest)(nil),          // 17: purser.auth.v1.UpdateProfileRequest
+	(*ChangePasswordRequest)(nil),         // 18: purser.auth.v1.ChangePasswordRequest
+	(*RequestPasswordResetResponse)(nil),  // 19: purser.auth.v1.RequestPasswordResetResponse
+	(*CheckPasswordResetResponse)(nil),    // 20: purser.auth.v1.CheckPasswordResetResponse
+	(*CompletePasswordResetResponse)(nil), // 21: purser.auth.v1.CompletePasswordResetResponse
+	(*AcceptInvitationResponse)(nil),      // 22: purser.auth.v1.AcceptInvitationResponse
+	(*UpdateProfileResponse)(nil),         // 23: purser.auth.v1.UpdateProfileResponse
+	(*ChangePasswordResponse)(nil),        // 24: purser.auth.v1.ChangePasswordResponse
 }
 var file_purser_auth_v1_account_service_proto_depIdxs = []int32{
 	11, // 0: purser.auth.v1.User.create_time:type_name -> google.protobuf.Timestamp
@@ -629,22 +632,24 @@ var file_purser_auth_v1_account_service_proto_depIdxs = []int32{
 	13, // 6: purser.auth.v1.AccountService.RequestPasswordReset:input_type -> purser.auth.v1.RequestPasswordResetRequest
 	14, // 7: purser.auth.v1.AccountService.CheckPasswordReset:input_type -> purser.auth.v1.CheckPasswordResetRequest
 	15, // 8: purser.auth.v1.AccountService.CompletePasswordReset:input_type -> purser.auth.v1.CompletePasswordResetRequest
-	7,  // 9: purser.auth.v1.AccountService.GetMe:input_type -> purser.auth.v1.GetMeRequest
-	16, // 10: purser.auth.v1.AccountService.UpdateProfile:input_type -> purser.auth.v1.UpdateProfileRequest
-	17, // 11: purser.auth.v1.AccountService.ChangePassword:input_type -> purser.auth.v1.ChangePasswordRequest
-	9,  // 12: purser.auth.v1.AccountService.DeleteMe:input_type -> purser.auth.v1.DeleteMeRequest
-	2,  // 13: purser.auth.v1.AccountService.Register:output_type -> purser.auth.v1.RegisterResponse
-	4,  // 14: purser.auth.v1.AccountService.VerifyEmail:output_type -> purser.auth.v1.VerifyEmailResponse
-	6,  // 15: purser.auth.v1.AccountService.ResendVerification:output_type -> purser.auth.v1.ResendVerificationResponse
-	18, // 16: purser.auth.v1.AccountService.RequestPasswordReset:output_type -> purser.auth.v1.RequestPasswordResetResponse
-	19, // 17: purser.auth.v1.AccountService.CheckPasswordReset:output_type -> purser.auth.v1.CheckPasswordResetResponse
-	20, // 18: purser.auth.v1.AccountService.CompletePasswordReset:output_type -> purser.auth.v1.CompletePasswordResetResponse
-	8,  // 19: purser.auth.v1.AccountService.GetMe:output_type -> purser.auth.v1.GetMeResponse
-	21, // 20: purser.auth.v1.AccountService.UpdateProfile:output_type -> purser.auth.v1.UpdateProfileResponse
-	22, // 21: purser.auth.v1.AccountService.ChangePassword:output_type -> purser.auth.v1.ChangePasswordResponse
-	10, // 22: purser.auth.v1.AccountService.DeleteMe:output_type -> purser.auth.v1.DeleteMeResponse
-	13, // [13:23] is the sub-list for method output_type
-	3,  // [3:13] is the sub-list for method input_type
+	16, // 9: purser.auth.v1.AccountService.AcceptInvitation:input_type -> purser.auth.v1.AcceptInvitationRequest
+	7,  // 10: purser.auth.v1.AccountService.GetMe:input_type -> purser.auth.v1.GetMeRequest
+	17, // 11: purser.auth.v1.AccountService.UpdateProfile:input_type -> purser.auth.v1.UpdateProfileRequest
+	18, // 12: purser.auth.v1.AccountService.ChangePassword:input_type -> purser.auth.v1.ChangePasswordRequest
+	9,  // 13: purser.auth.v1.AccountService.DeleteMe:input_type -> purser.auth.v1.DeleteMeRequest
+	2,  // 14: purser.auth.v1.AccountService.Register:output_type -> purser.auth.v1.RegisterResponse
+	4,  // 15: purser.auth.v1.AccountService.VerifyEmail:output_type -> purser.auth.v1.VerifyEmailResponse
+	6,  // 16: purser.auth.v1.AccountService.ResendVerification:output_type -> purser.auth.v1.ResendVerificationResponse
+	19, // 17: purser.auth.v1.AccountService.RequestPasswordReset:output_type -> purser.auth.v1.RequestPasswordResetResponse
+	20, // 18: purser.auth.v1.AccountService.CheckPasswordReset:output_type -> purser.auth.v1.CheckPasswordResetResponse
+	21, // 19: purser.auth.v1.AccountService.CompletePasswordReset:output_type -> purser.auth.v1.CompletePasswordResetResponse
+	22, // 20: purser.auth.v1.AccountService.AcceptInvitation:output_type -> purser.auth.v1.AcceptInvitationResponse
+	8,  // 21: purser.auth.v1.AccountService.GetMe:output_type -> purser.auth.v1.GetMeResponse
+	23, // 22: purser.auth.v1.AccountService.UpdateProfile:output_type -> purser.auth.v1.UpdateProfileResponse
+	24, // 23: purser.auth.v1.AccountService.ChangePassword:output_type -> purser.auth.v1.ChangePasswordResponse
+	10, // 24: purser.auth.v1.AccountService.DeleteMe:output_type -> purser.auth.v1.DeleteMeResponse
+	14, // [14:25] is the sub-list for method output_type
+	3,  // [3:14] is the sub-list for method input_type
 	3,  // [3:3] is the sub-list for extension type_name
 	3,  // [3:3] is the sub-list for extension extendee
 	0,  // [0:3] is the sub-list for field type_name
@@ -657,6 +662,7 @@ func file_purser_auth_v1_account_service_proto_init() {
 	}
 	file_purser_auth_v1_account_password_proto_init()
 	file_purser_auth_v1_account_profile_proto_init()
+	file_purser_auth_v1_invitation_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
