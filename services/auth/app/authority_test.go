@@ -79,6 +79,26 @@ func operation(t *testing.T, m protoreflect.MethodDescriptor, user, account, kid
 		return &authv1.DisableUserRequest{UserId: user}, &authv1.DisableUserResponse{}
 	case "EnableUser":
 		return &authv1.EnableUserRequest{UserId: user}, &authv1.EnableUserResponse{}
+	case "InviteUser":
+		return &authv1.InviteUserRequest{Email: "accomplice@example.com", Roles: []string{"admin"}},
+			&authv1.InviteUserResponse{}
+	case "RevokeUserSession":
+		return &authv1.RevokeUserSessionRequest{UserId: user, SessionId: uuid.NewString()},
+			&authv1.RevokeUserSessionResponse{}
+	case "RevokeUserSessions":
+		return &authv1.RevokeUserSessionsRequest{UserId: user}, &authv1.RevokeUserSessionsResponse{}
+	case "RevokeUserApiKey":
+		return &authv1.RevokeUserApiKeyRequest{UserId: user, ApiKeyId: uuid.NewString()},
+			&authv1.RevokeUserApiKeyResponse{}
+	case "RemoveSecondFactor":
+		return &authv1.RemoveSecondFactorRequest{UserId: user}, &authv1.RemoveSecondFactorResponse{}
+	case "CancelSecondFactorRemoval":
+		return &authv1.CancelSecondFactorRemovalRequest{UserId: user}, &authv1.CancelSecondFactorRemovalResponse{}
+	case "UpdateServiceAccount":
+		return &authv1.UpdateServiceAccountRequest{ServiceAccountId: account, Permissions: permissionsOf("admin")},
+			&authv1.UpdateServiceAccountResponse{}
+	case "EnableServiceAccount":
+		return &authv1.EnableServiceAccountRequest{ServiceAccountId: account}, &authv1.EnableServiceAccountResponse{}
 	case "CreateServiceAccount":
 		return &authv1.CreateServiceAccountRequest{Name: "accomplice", Permissions: []string{"wallet:read"}},
 			&authv1.CreateServiceAccountResponse{}
@@ -219,7 +239,44 @@ func TestNobodyActsOnWhoMayMoreThanThey(t *testing.T) {
 		t.Fatal(err)
 	}
 	id := strong.GetServiceAccount().GetServiceAccountId()
+	strongID := &authv1.UpdateServiceAccountRequest{ServiceAccountId: id}
 	for name, call := range map[string]func() error{
+		"ends a session of": func() error {
+			_, err := s.admin.RevokeUserSession(clerk,
+				&authv1.RevokeUserSessionRequest{UserId: bob, SessionId: uuid.NewString()})
+			return err
+		},
+		"ends the sessions of": func() error {
+			_, err := s.admin.RevokeUserSessions(clerk, &authv1.RevokeUserSessionsRequest{UserId: bob})
+			return err
+		},
+		"revokes a key of": func() error {
+			_, err := s.admin.RevokeUserApiKey(clerk,
+				&authv1.RevokeUserApiKeyRequest{UserId: bob, ApiKeyId: uuid.NewString()})
+			return err
+		},
+		"removes the second factor of": func() error {
+			_, err := s.admin.RemoveSecondFactor(clerk, &authv1.RemoveSecondFactorRequest{UserId: bob})
+			return err
+		},
+		"keeps the second factor of": func() error {
+			_, err := s.admin.CancelSecondFactorRemoval(clerk,
+				&authv1.CancelSecondFactorRemovalRequest{UserId: bob})
+			return err
+		},
+		"invites an admin": func() error {
+			_, err := s.admin.InviteUser(clerk,
+				&authv1.InviteUserRequest{Email: "eve@example.com", Roles: []string{"admin"}})
+			return err
+		},
+		"takes permissions of the service account": func() error {
+			_, err := s.admin.UpdateServiceAccount(clerk, strongID)
+			return err
+		},
+		"enables the service account": func() error {
+			_, err := s.admin.EnableServiceAccount(clerk, &authv1.EnableServiceAccountRequest{ServiceAccountId: id})
+			return err
+		},
 		"takes the roles of": func() error {
 			_, err := s.admin.SetRoles(clerk, &authv1.SetRolesRequest{UserId: bob})
 			return err
