@@ -102,7 +102,7 @@ func (s *Audit) After(ctx context.Context, p audit.Position, f audit.Filter) (au
 		return b, nil
 	}
 	var rows []struct {
-		recordedRow
+		Row        recordedRow `gorm:"embedded"`
 		FeedNumber int64
 	}
 	q := s.selected(ctx, f).Where("e.feed_number > ? AND e.feed_number <= ?", p.Number, b.Last.Number).
@@ -111,11 +111,11 @@ func (s *Audit) After(ctx context.Context, p audit.Position, f audit.Filter) (au
 		return b, fmt.Errorf("read events: %w", err)
 	}
 	for _, row := range rows {
-		b.Events = append(b.Events, row.recorded())
+		b.Events = append(b.Events, row.Row.recorded())
 	}
 	if len(rows) == audit.MaxEventsPerBatch {
 		last := rows[len(rows)-1]
-		b.Last, b.More = audit.Position{Number: last.FeedNumber, Event: last.Event.ID}, true
+		b.Last, b.More = audit.Position{Number: last.FeedNumber, Event: last.Row.Event.ID}, true
 	}
 	return b, nil
 }
