@@ -62,7 +62,8 @@ func TestAProviderIsLinkedAndSignsIn(t *testing.T) {
 		t.Error(err)
 	}
 	if e := s.events(t); !slices.Contains(e, "identity.linked OK LINKED") ||
-		!slices.Contains(e, "identity.linked REFUSED IDENTITY_LINKED") || !slices.Contains(e, "identity.unlinked OK ") {
+		!slices.Contains(e, "identity.linked REFUSED IDENTITY_LINKED") ||
+		!slices.Contains(e, "identity.unlinked OK ") {
 		t.Error(e)
 	}
 }

@@ -21,12 +21,13 @@ const removalSubject = "Your second factor is about to be removed"
 // lost is a service with an admin, and a user whose second factor is about to be removed.
 type lost struct {
 	mailed
-	admin, user context.Context
-	id          string
-	tokens      *authv1.Tokens
-	secret      string
-	recovery    []string
-	due         time.Time
+	as       func(token string) context.Context
+	root     string // the admin's token
+	id       string
+	tokens   *authv1.Tokens // of the user
+	secret   string
+	recovery []string
+	due      time.Time
 }
 
 func (s lost) removals(t *testing.T) int {
@@ -38,29 +39,31 @@ func (s lost) removals(t *testing.T) int {
 func withLostFactor(t *testing.T) lost {
 	t.Helper()
 	s := lost{mailed: startMailed(t)}
-	s.admin = s.asAdmin(t)
+	s.as = func(token string) context.Context { return grpcclient.WithToken(t.Context(), token) }
+	s.asAdmin(t)
+	s.root = s.login(t, "root@example.com").GetAccessToken()
 	s.register(t, "ada@example.com")
 	s.tokens = s.login(t, "ada@example.com")
-	s.user = grpcclient.WithToken(t.Context(), s.tokens.GetAccessToken())
+	user := s.as(s.tokens.GetAccessToken())
 	s.id = claims(t, s.tokens.GetAccessToken()).Subject
-	e, err := s.sessions.EnrollTotp(s.user, &authv1.EnrollTotpRequest{})
+	e, err := s.sessions.EnrollTotp(user, &authv1.EnrollTotpRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.secret = e.GetSecret()
-	confirmed, err := s.sessions.ConfirmTotp(s.user,
+	confirmed, err := s.sessions.ConfirmTotp(user,
 		&authv1.ConfirmTotpRequest{TotpCode: code(t, s.secret, time.Now().Add(-30*time.Second))})
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.recovery = confirmed.GetRecoveryCodes()
-	_, err = s.mailed.admin.RemoveSecondFactor(s.admin, &authv1.RemoveSecondFactorRequest{UserId: s.id})
+	_, err = s.admin.RemoveSecondFactor(s.as(s.root), &authv1.RemoveSecondFactorRequest{UserId: s.id})
 	want(t, err, errs.KindFailedPrecondition, "EMAIL_NOT_VERIFIED")
 	if err := s.verify(t, mailedCode(t, s.wait(t, "ada@example.com", verifySubject, 1))); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 { // the second changes nothing
-		resp, err := s.mailed.admin.RemoveSecondFactor(s.admin, &authv1.RemoveSecondFactorRequest{UserId: s.id})
+		resp, err := s.admin.RemoveSecondFactor(s.as(s.root), &authv1.RemoveSecondFactorRequest{UserId: s.id})
 		if err != nil || !s.due.IsZero() && !resp.GetRemoveTime().AsTime().Equal(s.due) {
 			t.Fatal(resp, err)
 		}
@@ -82,7 +85,7 @@ func (s lost) pass(t *testing.T) {
 // run triggers a job and waits for its end.
 func (s lost) run(t *testing.T, job string) {
 	t.Helper()
-	triggered, err := s.jobs.TriggerJob(s.admin, &jobsv1.TriggerJobRequest{Job: job})
+	triggered, err := s.jobs.TriggerJob(s.as(s.root), &jobsv1.TriggerJobRequest{Job: job})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +104,7 @@ func (s lost) signIn(t *testing.T) error {
 
 func TestALostSecondFactorIsRemovedAfterTheDelay(t *testing.T) {
 	s := withLostFactor(t)
-	if got := s.find(t, s.admin, "ada"); !got.GetSecondFactorRemoveTime().AsTime().Equal(s.due) {
+	if got := s.find(t, s.as(s.root), "ada"); !got.GetSecondFactorRemoveTime().AsTime().Equal(s.due) {
 		t.Error(got)
 	}
 	s.run(t, "remove_second_factors") // not due yet
@@ -118,7 +121,7 @@ func TestALostSecondFactorIsRemovedAfterTheDelay(t *testing.T) {
 	want(t, err, errs.KindUnauthenticated, "SESSION_REVOKED")
 	_, err = s.sessions.Login(t.Context(), &authv1.LoginRequest{Email: "ada@example.com", Password: newPassword})
 	want(t, err, errs.KindUnauthenticated, "INVALID_CREDENTIALS")
-	if got := s.find(t, s.admin, "ada"); got.GetHasSecondFactor() || got.GetSecondFactorRemoveTime() != nil {
+	if got := s.find(t, s.as(s.root), "ada"); got.GetHasSecondFactor() || got.GetSecondFactorRemoveTime() != nil {
 		t.Error(got)
 	}
 	events := s.events(t)
@@ -129,7 +132,7 @@ func TestALostSecondFactorIsRemovedAfterTheDelay(t *testing.T) {
 	_, err = s.identities.KeepSecondFactorByCode(t.Context(), &authv1.KeepSecondFactorByCodeRequest{
 		Code: mailedCode(t, s.wait(t, "ada@example.com", removalSubject, 1))})
 	want(t, err, errs.KindFailedPrecondition, "CODE_INVALID")
-	_, err = s.mailed.admin.RemoveSecondFactor(s.admin, &authv1.RemoveSecondFactorRequest{UserId: s.id})
+	_, err = s.admin.RemoveSecondFactor(s.as(s.root), &authv1.RemoveSecondFactorRequest{UserId: s.id})
 	want(t, err, errs.KindFailedPrecondition, "TOTP_NOT_ENROLLED")
 }
 
@@ -138,7 +141,8 @@ func TestASecondFactorStaysWhenItsOwnerIsThere(t *testing.T) {
 	for name, keep := range map[string]func(t *testing.T, s lost){
 		"the owner keeps it": func(t *testing.T, s lost) {
 			for range 2 {
-				if _, err := s.identities.KeepSecondFactor(s.user, &authv1.KeepSecondFactorRequest{}); err != nil {
+				if _, err := s.identities.KeepSecondFactor(s.as(s.tokens.GetAccessToken()),
+					&authv1.KeepSecondFactorRequest{}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -154,13 +158,14 @@ func TestASecondFactorStaysWhenItsOwnerIsThere(t *testing.T) {
 			want(t, err, errs.KindFailedPrecondition, "CODE_INVALID")
 		},
 		"the owner ends everything": func(t *testing.T, s lost) {
-			if _, err := s.identities.EndEverything(s.user, &authv1.EndEverythingRequest{}); err != nil {
+			if _, err := s.identities.EndEverything(s.as(s.tokens.GetAccessToken()),
+				&authv1.EndEverythingRequest{}); err != nil {
 				t.Fatal(err)
 			}
 		},
 		"another admin thinks better of it": func(t *testing.T, s lost) {
 			bob, _ := s.second(t, "bob@example.com")
-			if _, err := s.mailed.admin.CancelSecondFactorRemoval(bob,
+			if _, err := s.admin.CancelSecondFactorRemoval(bob,
 				&authv1.CancelSecondFactorRemovalRequest{UserId: s.id}); err != nil {
 				t.Fatal(err)
 			}
@@ -180,7 +185,7 @@ func TestASecondFactorStaysWhenItsOwnerIsThere(t *testing.T) {
 		"the admin lost the role": func(t *testing.T, s lost) {
 			bob, _ := s.second(t, "bob@example.com")
 			root := s.find(t, bob, "root").GetUser().GetId()
-			if _, err := s.mailed.admin.SetRoles(bob, &authv1.SetRolesRequest{UserId: root}); err != nil {
+			if _, err := s.admin.SetRoles(bob, &authv1.SetRolesRequest{UserId: root}); err != nil {
 				t.Fatal(err)
 			}
 			s.exec(t, "UPDATE second_factor_removals SET due_at = now() - interval '1 second'")

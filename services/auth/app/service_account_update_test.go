@@ -109,7 +109,8 @@ func TestAnEnabledServiceAccountNeedsANewSecret(t *testing.T) {
 	want(t, err, errs.KindUnauthenticated, "SERVICE_SECRET_INVALID")
 	s.eventuallyRefused(t, token)
 	got, err := s.admin.GetServiceAccount(admin, &authv1.GetServiceAccountRequest{ServiceAccountId: id})
-	if err != nil || got.GetServiceAccount().GetDisableTime() != nil || len(got.GetServiceAccount().GetSecrets()) != 0 {
+	if err != nil || got.GetServiceAccount().GetDisableTime() != nil ||
+		len(got.GetServiceAccount().GetSecrets()) != 0 {
 		t.Fatal(got, err)
 	}
 	fresh, err := s.admin.RotateServiceAccountSecret(admin,

@@ -127,7 +127,7 @@ func TestAnAdminSeesAndRevokesTheAPIKeysOfAUserAndSeesTheirIdentities(t *testing
 	want(t, err, errs.KindPermissionDenied, "PERMISSION_MISSING")
 }
 
-// Whoever is about to be thrown out signs in again and again: no session that began before the end of the call is left.
+// Whoever is about to be thrown out signs in again and again: each session is ended by one call or the next.
 func TestSessionsThatBeginBesideTheirEndAreEndedOrBeganAfter(t *testing.T) {
 	s := start(t, "PURSER_ATTEMPTS_PER_ADDRESS=100000", "PURSER_ATTEMPTS_PER_ACCOUNT=100000")
 	admin := s.asAdmin(t)

@@ -81,7 +81,8 @@ func TestAuditEventsAreStreamedAcrossReplicasAndReconnects(t *testing.T) {
 	if len(got.GetEvents()) == 0 || got.GetLastEventId() == "" {
 		t.Fatal(got)
 	}
-	seen, cursor := got.GetEvents(), ""
+	var cursor string
+	seen := got.GetEvents()
 	for i := range 6 {
 		email := fmt.Sprintf("user-%d@example.com", i)
 		replicas[i%2].register(t, email) // on the one or the other
@@ -127,7 +128,8 @@ func TestAuditEventsAreStreamedByFilter(t *testing.T) {
 	_, got := s.watch(t, admin, &authv1.WatchAuditEventsRequest{SubjectId: ada, Type: "session.login",
 		Outcome: authv1.AuditOutcome_AUDIT_OUTCOME_REFUSED})
 	if len(got.GetEvents()) != 1 || got.GetEvents()[0].GetReason() != "INVALID_CREDENTIALS" ||
-		got.GetEvents()[0].GetIpAddress() != "127.0.0.1" || got.GetLastEventId() != newest.GetEvents()[0].GetEventId() {
+		got.GetEvents()[0].GetIpAddress() != "127.0.0.1" ||
+		got.GetLastEventId() != newest.GetEvents()[0].GetEventId() {
 		t.Error(got)
 	}
 	for field, bad := range map[string]*authv1.WatchAuditEventsRequest{

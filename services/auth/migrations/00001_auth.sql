@@ -175,7 +175,7 @@ CREATE TABLE revocations (
 );
 CREATE INDEX revocations_at ON revocations (at);
 
--- Audit events. They never change, except that each is given the number of its seal, and its number in the feed, once.
+-- Audit events. They never change, except that each is given, once, the number of its seal and its own in the feed.
 CREATE TABLE audit_events (
     id              uuid        PRIMARY KEY,
     at              timestamptz NOT NULL,

@@ -12,7 +12,8 @@ import (
 // (PERMISSION_NOT_HELD).
 func (s *Service) EndSession(ctx context.Context, actor, user, session uuid.UUID) error {
 	return s.store.EndSession(ctx, user, session, mayChange,
-		audit.Event{Type: audit.SessionRevoked, Reason: "ADMIN", Actor: actor, Subject: user, Object: session.String()})
+		audit.Event{Type: audit.SessionRevoked, Reason: "ADMIN", Actor: actor, Subject: user,
+			Object: session.String()})
 }
 
 // EndSessions ends every session of an account and returns how many that were. Errors as EndSession.

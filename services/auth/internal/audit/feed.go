@@ -9,8 +9,8 @@ import (
 // MaxEventsPerBatch is the maximal number of events of a Batch.
 const MaxEventsPerBatch = 500
 
-// Position is that of an event in the feed: a number that it is given after its commit, under a lock. So nothing is ever
-// added before a position that was read, which the ids don't promise: they are made before the commit. The zero
+// Position is that of an event in the feed: a number that it is given after its commit, under a lock. So nothing is
+// ever added before a position that was read, which the ids don't promise: they are made before the commit. The zero
 // Position is before the first event.
 type Position struct {
 	Number int64

@@ -209,7 +209,8 @@ func lockAdmins(tx *gorm.DB, user uuid.UUID) (a account.Admins, err error) {
 // apply stores changes of a locked account.
 func apply(tx *gorm.DB, s account.State, c account.Changes) error {
 	for _, step := range []func(*gorm.DB, account.State, account.Changes) error{
-		applyToUser, applyToSecondFactor, applyToRemoval, applyToCodes, applyToSessions, applyToCredentials, applyDeletion,
+		applyToUser, applyToSecondFactor, applyToRemoval, applyToCodes, applyToSessions, applyToCredentials,
+		applyDeletion,
 	} {
 		if err := step(tx, s, c); err != nil {
 			return err

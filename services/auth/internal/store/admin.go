@@ -30,7 +30,9 @@ type adminRow struct {
 
 const adminColumns = `users.id, email, display_name, created_at, email_verified_at, attributes, disabled_at,
 	invited_at,
-	(SELECT m.due_at FROM second_factor_removals m WHERE m.user_id = users.id) AS second_factor_due,
+	(SELECT m.due_at FROM second_factor_removals m JOIN second_factors f ON f.user_id = m.user_id
+		AND f.confirmed_at = m.confirmed_at AND f.last_step = m.last_step
+		AND jsonb_array_length(f.recovery_hashes) = m.recovery_codes WHERE m.user_id = users.id) AS second_factor_due,
 	EXISTS (SELECT FROM second_factors f WHERE f.user_id = users.id AND f.confirmed_at IS NOT NULL) AS second_factor,
 	coalesce((SELECT jsonb_agg(r.role ORDER BY r.role) FROM user_roles r WHERE r.user_id = users.id), '[]')
 		AS role_names`

@@ -29,8 +29,8 @@ func lockChain(tx *gorm.DB) error {
 }
 
 // number gives committed events without a number the next ones, in the order of their ids. Because the numbers are
-// given under one lock, a transaction that can see a number can see all smaller ones. more reports whether there may be
-// more to number.
+// given under one lock, a transaction that can see a number can see all smaller ones. more reports whether there may
+// be more to number.
 func (s *Audit) number(ctx context.Context) (more bool, err error) {
 	var waiting bool
 	err = s.db.Gorm(ctx).Raw("SELECT EXISTS (SELECT FROM audit_events WHERE feed_number IS NULL)").Scan(&waiting).Error

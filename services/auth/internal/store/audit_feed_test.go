@@ -97,7 +97,8 @@ func TestTheFeedHasEveryEventOnceInOneOrder(t *testing.T) {
 		writing.Go(func() {
 			for i := range each {
 				err := postgres.InTx(t.Context(), db.DB, func(tx *gorm.DB) error {
-					if err := record(tx, audit.Event{Type: audit.Login, Object: fmt.Sprintf("%d/%d", w, i)}); err != nil {
+					e := audit.Event{Type: audit.Login, Object: fmt.Sprintf("%d/%d", w, i)}
+					if err := record(tx, e); err != nil {
 						return err
 					}
 					return tx.Exec("SELECT pg_sleep(random() * 0.03)").Error // how long the rest of the change takes

@@ -17,7 +17,8 @@ import (
 // EndSession implements admin.Store.
 func (s *Admin) EndSession(ctx context.Context, user, id uuid.UUID, check admin.Check, e audit.Event) error {
 	_, err := s.endAccess(ctx, user, check, e, func(tx *gorm.DB) (int, error) {
-		if err := belongs(tx, "SELECT id FROM sessions WHERE id = ? AND user_id = ?", id, user, "session"); err != nil {
+		err := belongs(tx, "SELECT id FROM sessions WHERE id = ? AND user_id = ?", id, user, "session")
+		if err != nil {
 			return 0, err
 		}
 		return revoke(tx, "REVOKED_BY_ADMIN", "id = ?", id)
@@ -35,7 +36,8 @@ func (s *Admin) EndSessions(ctx context.Context, user uuid.UUID, check admin.Che
 // RevokeAPIKey implements admin.Store.
 func (s *Admin) RevokeAPIKey(ctx context.Context, user, id uuid.UUID, check admin.Check, e audit.Event) error {
 	_, err := s.endAccess(ctx, user, check, e, func(tx *gorm.DB) (int, error) {
-		if err := belongs(tx, "SELECT id FROM api_keys WHERE id = ? AND user_id = ?", id, user, "API key"); err != nil {
+		err := belongs(tx, "SELECT id FROM api_keys WHERE id = ? AND user_id = ?", id, user, "API key")
+		if err != nil {
 			return 0, err
 		}
 		return revokeAPIKeys(tx, user, []uuid.UUID{id})
