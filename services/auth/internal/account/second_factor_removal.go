@@ -29,9 +29,9 @@ func (f SecondFactor) Same(other SecondFactor) bool {
 
 // Removal is a pending removal of a second factor, for an owner who lost it.
 type Removal struct {
-	// By is the administrator or service account that requested it, ByMay whether they may still manage users.
+	// By is the administrator or service account that requested it, and ByHolds the permissions that they have now.
 	By      uuid.UUID
-	ByMay   bool
+	ByHolds []string
 	At, Due time.Time
 	Factor  SecondFactor // as it was At
 }

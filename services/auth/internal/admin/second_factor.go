@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/google/uuid"
@@ -9,7 +10,9 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/services/auth/internal/account"
 	"github.com/purserhq/purser/services/auth/internal/audit"
+	"github.com/purserhq/purser/services/auth/internal/authority"
 	"github.com/purserhq/purser/services/auth/internal/mail"
+	"github.com/purserhq/purser/services/auth/internal/role"
 )
 
 // RemoveSecondFactor lets the second factor of an account be removed after Policy.RemovalDelay, unless its owner, who
@@ -83,25 +86,27 @@ func (s *Service) RemoveDue(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var failures []error
 	for _, user := range users {
-		err := s.store.Change(ctx, user, account.Include{SecondFactor: true},
+		err := s.store.Change(ctx, user, account.Include{Roles: true, SecondFactor: true},
 			func(state account.State, now time.Time) (account.Changes, error) { return removeDue(state, now), nil })
 		if err != nil && !errs.Is(err, errs.KindNotFound) { // deleted meanwhile
-			return err
+			failures = append(failures, err)
 		}
 	}
-	return nil
+	return errors.Join(failures...)
 }
 
 // removeDue decides about a removal that may be due. A factor that was used or replaced since the request is not lost;
-// and nobody finishes what they may not begin any more.
+// and nobody finishes what they may not begin any more. Its state needs Roles and SecondFactor.
 func removeDue(s account.State, now time.Time) account.Changes {
 	switch {
 	case s.Removal == nil || now.Before(s.Removal.Due):
 		return account.Changes{}
 	case !s.Removal.Factor.Same(s.SecondFactor):
 		return account.EndRemoval(s, uuid.Nil, "SECOND_FACTOR_USED")
-	case !s.Removal.ByMay:
+	case authority.Held{Permissions: s.Removal.ByHolds}.Require(append(role.Permissions(s.Roles),
+		role.ManageUsers)...) != nil:
 		return account.EndRemoval(s, uuid.Nil, "ADMIN_LOST_PERMISSION")
 	}
 	return account.Changes{

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -48,25 +47,25 @@ func secondFactorAndRemoval(tx *gorm.DB, user uuid.UUID) (f account.SecondFactor
 	}
 	r = &account.Removal{By: row.RequestedBy, At: row.RequestedAt, Due: row.DueAt, Factor: account.SecondFactor{
 		ConfirmedAt: row.ConfirmedAt, LastStep: row.LastStep, RecoveryCodes: row.RecoveryCodes}}
-	r.ByMay, err = mayManageUsers(tx, row.RequestedBy)
+	r.ByHolds, err = permissionsNow(tx, row.RequestedBy)
 	return f, r, err
 }
 
-// mayManageUsers reports whether a user or service account has the permission for that and is not disabled.
-func mayManageUsers(tx *gorm.DB, id uuid.UUID) (bool, error) {
+// permissionsNow returns what a user or service account is permitted; nothing when they are disabled or gone.
+func permissionsNow(tx *gorm.DB, id uuid.UUID) ([]string, error) {
 	is, err := accessState(tx, id)
-	if err == nil {
-		return !is.Disabled && slices.Contains(role.Permissions(is.Roles), role.ManageUsers), nil
+	if err == nil && !is.Disabled {
+		return role.Permissions(is.Roles), nil
 	}
-	if !errs.Is(err, errs.KindNotFound) {
-		return false, err
+	if err == nil || !errs.Is(err, errs.KindNotFound) {
+		return nil, err
 	}
 	var row serviceAccountRow
 	err = missing(tx.Where("id = ?", id).Take(&row).Error, "service account")
-	if errs.Is(err, errs.KindNotFound) {
-		return false, nil
+	if errs.Is(err, errs.KindNotFound) || err == nil && row.DisabledAt != nil {
+		return nil, nil
 	}
-	return err == nil && row.DisabledAt == nil && slices.Contains(row.Permissions, role.ManageUsers), err
+	return row.Permissions, err
 }
 
 func applyToRemoval(tx *gorm.DB, s account.State, c account.Changes) error {
