@@ -43,6 +43,7 @@ read -r -t 20 _ <&4 || exit 2
 after=$(sql ours "$passed")
 exec 3>&-
 wait
-echo "PostgreSQL $("$bin/postgres" -V | sed 's/.* \([0-9]*\)\..*/\1/'): without it the horizon passes the row: $before;" \
+version=$("$bin/postgres" -V | sed 's/.* \([0-9]*\)\..*/\1/')
+echo "PostgreSQL $version: without it the horizon passes the row: $before;" \
   "with a writer in another database: $during; after its commit: $after"
 [ "$before$during$after" = tft ]

@@ -187,7 +187,7 @@ CREATE TABLE audit_events (
     object          text        NOT NULL,
     personal_digest bytea       NOT NULL, -- of audit_personal
     seal            bigint,
-    feed_number     bigint, -- given after the commit of the event, so that a greater one is never followed by a smaller
+    feed_number     bigint, -- given after the commit, so that no smaller one appears after a greater
     CONSTRAINT audit_events_outcome_is_known CHECK (outcome IN ('OK', 'REFUSED'))
 );
 CREATE INDEX audit_events_subject ON audit_events (subject, id);
