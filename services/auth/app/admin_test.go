@@ -277,55 +277,16 @@ func TestAdministrativeChangesNeedAReauthenticatedUserOrAServiceAccount(t *testi
 	if err != nil {
 		t.Fatal(err)
 	}
-	id := uuid.NewString()
-	for name, call := range map[string]func(context.Context) error{
-		"SetRoles": func(ctx context.Context) error {
-			_, err := s.admin.SetRoles(ctx, &authv1.SetRolesRequest{UserId: id})
-			return err
-		},
-		"SetAttributes": func(ctx context.Context) error {
-			_, err := s.admin.SetAttributes(ctx, &authv1.SetAttributesRequest{UserId: id})
-			return err
-		},
-		"DisableUser": func(ctx context.Context) error {
-			_, err := s.admin.DisableUser(ctx, &authv1.DisableUserRequest{UserId: id})
-			return err
-		},
-		"EnableUser": func(ctx context.Context) error {
-			_, err := s.admin.EnableUser(ctx, &authv1.EnableUserRequest{UserId: id})
-			return err
-		},
-		"CreateServiceAccount": func(ctx context.Context) error {
-			_, err := s.admin.CreateServiceAccount(ctx, &authv1.CreateServiceAccountRequest{Name: "x"})
-			return err
-		},
-		"RotateServiceAccountSecret": func(ctx context.Context) error {
-			_, err := s.admin.RotateServiceAccountSecret(ctx,
-				&authv1.RotateServiceAccountSecretRequest{ServiceAccountId: id})
-			return err
-		},
-		"DisableServiceAccount": func(ctx context.Context) error {
-			_, err := s.admin.DisableServiceAccount(ctx, &authv1.DisableServiceAccountRequest{ServiceAccountId: id})
-			return err
-		},
-		"RotateSigningKey": func(ctx context.Context) error {
-			_, err := s.admin.RotateSigningKey(ctx, &authv1.RotateSigningKeyRequest{})
-			return err
-		},
-		"RevokeSigningKey": func(ctx context.Context) error {
-			_, err := s.admin.RevokeSigningKey(ctx, &authv1.RevokeSigningKeyRequest{Kid: "x"})
-			return err
-		},
-		"TriggerJob": func(ctx context.Context) error {
-			_, err := s.jobs.TriggerJob(ctx, &jobsv1.TriggerJobRequest{Job: "x"})
-			return err
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			want(t, call(grpcclient.WithToken(t.Context(), exchanged.GetAccessToken())), errs.KindPermissionDenied,
-				"API_KEY_CALLER")
-			want(t, call(grpcclient.WithToken(t.Context(), old.GetTokens().GetAccessToken())),
-				errs.KindPermissionDenied, "REAUTHENTICATION_REQUIRED")
+	conn := dial(t, s.addr)
+	defer func() { _ = conn.Close() }()
+	for _, m := range mutations(t) {
+		t.Run(string(m.Name()), func(t *testing.T) {
+			for reason, token := range map[string]string{"API_KEY_CALLER": exchanged.GetAccessToken(),
+				"REAUTHENTICATION_REQUIRED": old.GetTokens().GetAccessToken()} {
+				request, response := operation(t, m, uuid.NewString(), uuid.NewString(), "x")
+				err := invoke(grpcclient.WithToken(t.Context(), token), conn, m, request, response)
+				want(t, err, errs.KindPermissionDenied, reason)
+			}
 		})
 	}
 }

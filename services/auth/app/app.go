@@ -85,7 +85,9 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	if err != nil {
 		return nil, err
 	}
-	scheduled, err := addJobs(b, rotator, mails, mailSender, deletions, cfg)
+	users := admin.NewService(store.NewAdmin(accountStore), texts,
+		admin.Policy{RemovalDelay: cfg.SecondFactorRemovalDelay, MailsPerHour: cfg.Mail.PerHour}, time.Now)
+	scheduled, err := addJobs(b, rotator, mails, mailSender, users, deletions, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -113,6 +115,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	identities := identity.NewService(store.NewIdentities(accountStore), time.Now)
 	identityProviders := newOAuth(cfg, b.Redis, identities, sessions, auditEvents)
 	walletSignIn := newWalletSignIn(cfg, b.Redis, identities, sessions, auditEvents, log)
+	signInMethods := rpc.SignInMethods{OAuth: identityProviders, Wallets: walletSignIn}
 	serviceAccounts := serviceaccount.NewService(store.NewServiceAccounts(b.DB), ring, auditEvents, time.Now)
 	apiKeys := apikey.NewService(store.NewAPIKeys(b.DB), ring, auditEvents, time.Now)
 	limiter, err := attempts.New(cfg.Attempts, store.NewAttempts(b.Redis), time.Now)
@@ -128,14 +131,15 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	floor, currentAuthority := rpc.NewFloor(cfg.Floor), store.NewAuthority(b.DB)
 	authv1.RegisterAccountServiceServer(server, rpc.NewAccountServer(accounts, limiter, floor))
 	authv1.RegisterSessionServiceServer(server, rpc.NewSessionServer(sessions, secondFactors, serviceAccounts, limiter,
-		floor, rpc.SignInMethods{OAuth: identityProviders, Wallets: walletSignIn}))
-	authv1.RegisterIdentityServiceServer(server, rpc.NewIdentityServer(identities, walletSignIn, limiter))
+		floor, signInMethods))
+	authv1.RegisterIdentityServiceServer(server, rpc.NewIdentityServer(identities, signInMethods, accounts, limiter))
 	authv1.RegisterTokenServiceServer(server, rpc.NewTokenServer(ring, verifier, sessions, apiKeys, serviceAccounts,
 		currentAuthority, revocations, cfg.Revocations.StreamsPerAddress))
 	authv1.RegisterApiKeyServiceServer(server, rpc.NewAPIKeyServer(apiKeys, limiter))
 	authv1.RegisterAdminServiceServer(server, rpc.NewAdminServer(rpc.AdminDeps{
-		Rotator: rotator, Users: admin.NewService(store.NewAdmin(accountStore)), ServiceAccounts: serviceAccounts,
-		Events: auditEvents, Authority: currentAuthority,
+		Rotator: rotator, Users: users, ServiceAccounts: serviceAccounts,
+		Events: auditEvents, Feed: auditEvents, Authority: currentAuthority,
+		Access: rpc.AccessReaders{Sessions: sessions, APIKeys: apiKeys, Identities: identities},
 	}))
 	authv1.RegisterDeletionServiceServer(server, rpc.NewDeletionServer(deletions, accounts, limiter, cfg.Issuer))
 	scheduled.Register(server, chassis.TriggerChecks{InTx: store.TriggerJob})

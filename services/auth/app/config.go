@@ -47,6 +47,9 @@ type Config struct {
 	MinPassword int `env:"MIN_PASSWORD" envDefault:"15"`
 	// TOTPName is what an authenticator app shows beside the account.
 	TOTPName string `env:"TOTP_NAME" envDefault:"Purser"`
+	// SecondFactorRemovalDelay is how long a second factor stays after an admin asked for
+	// its removal, in which its owner can keep it.
+	SecondFactorRemovalDelay time.Duration `env:"SECOND_FACTOR_REMOVAL_DELAY" envDefault:"24h"`
 	// HashesAtOnce bounds the memory and the processors that password checks take:
 	// 19 MiB and one each. 0 is what a quarter of the memory has room for, and one less
 	// than the processors, but at least one.
@@ -102,6 +105,9 @@ func (c Config) Validate() error {
 	}
 	if c.TOTPName == "" || strings.Contains(c.TOTPName, ":") {
 		found = append(found, errors.New("PURSER_TOTP_NAME must be a name without a colon"))
+	}
+	if c.SecondFactorRemovalDelay < 0 || c.SecondFactorRemovalDelay > 30*24*time.Hour {
+		found = append(found, errors.New("PURSER_SECOND_FACTOR_REMOVAL_DELAY must be 0 to 720h"))
 	}
 	if c.HashesAtOnce < 0 {
 		found = append(found, errors.New("PURSER_PASSWORD_HASHES_AT_ONCE must be at least 0"))

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/purserhq/purser/pkg/jobs"
+	"github.com/purserhq/purser/services/auth/internal/admin"
 	"github.com/purserhq/purser/services/auth/internal/audit"
 	"github.com/purserhq/purser/services/auth/internal/deletion"
 	"github.com/purserhq/purser/services/auth/internal/mail"
@@ -23,7 +24,7 @@ const (
 
 // addJobs adds the service's jobs. sender is nil when there is no SMTP server.
 func addJobs(b *chassis.Builder, rotator *signing.Rotator, mails *store.Mails, sender *mail.Outbox,
-	deletions *deletion.Service, cfg Config) (*chassis.Jobs, error) {
+	users *admin.Service, deletions *deletion.Service, cfg Config) (*chassis.Jobs, error) {
 	sessions, revocations := store.NewSessions(b.DB), store.NewRevocations(b.DB)
 	auditChain := audit.NewChain(store.NewAudit(b.DB), b.Log, time.Now)
 	all := []chassis.Job{
@@ -39,6 +40,7 @@ func addJobs(b *chassis.Builder, rotator *signing.Rotator, mails *store.Mails, s
 		}),
 		job("delete_accounts", "* * * * *", 10*time.Minute, jobs.CatchUpSkip, deletions.DeleteDue),
 		job("seal_audit", "* * * * *", 10*time.Minute, jobs.CatchUpSkip, auditChain.Seal),
+		job("remove_second_factors", "* * * * *", time.Minute, jobs.CatchUpSkip, users.RemoveDue),
 		job("prune_sessions", "17 3 * * *", 10*time.Minute, jobs.CatchUpLast, func(ctx context.Context) error {
 			return errors.Join(sessions.Prune(ctx, sessionRetention), sessions.PruneDevices(ctx))
 		}),

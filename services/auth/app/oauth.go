@@ -98,6 +98,7 @@ func newOAuth(cfg Config, redis cache.Redis, identities *identity.Service, sessi
 	return oauth.NewService(oauth.Deps{
 		Providers:  idp.Providers(cfg.OAuth.Providers),
 		States:     once[oauth.State](redis, "oauth_state"),
+		Links:      once[oauth.LinkState](redis, "oauth_link"),
 		Codes:      once[oauth.LoginCode](redis, "login_code"),
 		Identities: identities, Sessions: sessions, Audit: events, Now: time.Now,
 	}, oauth.Addresses{AppRedirectURIs: cfg.OAuth.RedirectURIs, ReturnURLs: cfg.OAuth.ReturnTo,

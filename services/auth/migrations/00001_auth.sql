@@ -14,6 +14,7 @@ CREATE TABLE users (
     created_at         timestamptz NOT NULL,
     disabled_at        timestamptz,
     delete_at          timestamptz, -- when it is deleted, as its owner asked for: it is disabled until then
+    invited_at         timestamptz, -- by an administrator; null once somebody proved to own the address
     attributes         jsonb       NOT NULL DEFAULT '{}', -- set by administrators and put into tokens
     -- The profile, which users edit themselves.
     display_name       text        NOT NULL DEFAULT '',
@@ -41,8 +42,8 @@ CREATE TABLE mailed_codes (
     hash       bytea       PRIMARY KEY,
     expires_at timestamptz NOT NULL,
     new_email  text, -- the address that it was mailed to, where it is to become the account's
-    CONSTRAINT mailed_codes_purpose_is_known
-        CHECK (purpose IN ('VERIFY_EMAIL', 'RESET_PASSWORD', 'CHANGE_EMAIL', 'CANCEL_DELETION')),
+    CONSTRAINT mailed_codes_purpose_is_known CHECK (purpose IN ('VERIFY_EMAIL', 'RESET_PASSWORD', 'CHANGE_EMAIL',
+        'CANCEL_DELETION', 'INVITATION', 'KEEP_SECOND_FACTOR')),
     CONSTRAINT mailed_codes_change_has_address CHECK ((purpose = 'CHANGE_EMAIL') = (new_email IS NOT NULL))
 );
 CREATE INDEX mailed_codes_user ON mailed_codes (user_id, purpose);
@@ -180,7 +181,7 @@ CREATE TABLE revocations (
 );
 CREATE INDEX revocations_at ON revocations (at);
 
--- Audit events. They never change, except that each is given the number of its seal once.
+-- Audit events. They never change, except that each is given, once, the number of its seal and its own in the feed.
 CREATE TABLE audit_events (
     id              uuid        PRIMARY KEY,
     at              timestamptz NOT NULL,
@@ -192,6 +193,7 @@ CREATE TABLE audit_events (
     object          text        NOT NULL,
     personal_digest bytea       NOT NULL, -- of audit_personal
     seal            bigint,
+    feed_number     bigint, -- given after the commit, so that no smaller one appears after a greater
     CONSTRAINT audit_events_outcome_is_known CHECK (outcome IN ('OK', 'REFUSED'))
 );
 CREATE INDEX audit_events_subject ON audit_events (subject, id);
@@ -199,12 +201,15 @@ CREATE INDEX audit_events_actor ON audit_events (actor, id);
 CREATE INDEX audit_events_type ON audit_events (type, id);
 CREATE INDEX audit_events_unsealed ON audit_events (id) WHERE seal IS NULL;
 CREATE INDEX audit_events_seal ON audit_events (seal, id) WHERE seal IS NOT NULL;
+CREATE UNIQUE INDEX audit_events_feed ON audit_events (feed_number);
 
 -- +goose StatementBegin
 CREATE FUNCTION audit_events_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF TG_OP = 'UPDATE' AND OLD.seal IS NULL AND NEW.seal IS NOT NULL
-        AND (to_jsonb(NEW) - 'seal') = (to_jsonb(OLD) - 'seal') THEN
+    IF TG_OP = 'UPDATE'
+        AND (OLD.seal IS NULL OR NEW.seal IS NOT DISTINCT FROM OLD.seal)
+        AND (OLD.feed_number IS NULL OR NEW.feed_number IS NOT DISTINCT FROM OLD.feed_number)
+        AND (to_jsonb(NEW) - 'seal' - 'feed_number') = (to_jsonb(OLD) - 'seal' - 'feed_number') THEN
         RETURN NEW;
     END IF;
     RAISE EXCEPTION 'audit_events is append-only';
@@ -341,7 +346,21 @@ CREATE TABLE erasure_reports (
     PRIMARY KEY (account_id, number)
 );
 
+-- Second factors that an administrator wants removed, for owners who lost theirs. The other columns are the state of
+-- the factor at the request: it is not removed when it has another one by then, because somebody has it.
+CREATE TABLE second_factor_removals (
+    user_id        uuid        PRIMARY KEY REFERENCES users (id) ON DELETE CASCADE,
+    requested_by   uuid        NOT NULL, -- a user or service account
+    requested_at   timestamptz NOT NULL,
+    due_at         timestamptz NOT NULL,
+    confirmed_at   timestamptz NOT NULL,
+    last_step      bigint      NOT NULL,
+    recovery_codes integer     NOT NULL
+);
+CREATE INDEX second_factor_removals_due ON second_factor_removals (due_at);
+
 -- +goose Down
+DROP TABLE second_factor_removals;
 DROP TABLE erasure_reports;
 DROP TABLE deletion_counter;
 DROP TABLE deletions;

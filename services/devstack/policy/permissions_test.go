@@ -69,14 +69,16 @@ func TestAPermissionOfNoUseIsReported(t *testing.T) {
 func compact(all []string) []string { return slices.Compact(slices.Sorted(slices.Values(all))) }
 
 // makers are the methods that make something that lasts, and unmakers what undoes them.
-var makers = regexp.MustCompile(`/(Create|Register|Link|Enroll)\w*$`)
+var makers = regexp.MustCompile(`/(Create|Register|Link|Enroll|Invite)\w*$`)
 
 // unmakers has the method that undoes each maker.
 func unmakers() map[string]string {
 	return map[string]string{
 		"/purser.auth.v1.AccountService/Register":           "/purser.auth.v1.AccountService/DeleteMe",
 		"/purser.auth.v1.AdminService/CreateServiceAccount": "/purser.auth.v1.AdminService/DisableServiceAccount",
+		"/purser.auth.v1.AdminService/InviteUser":           "/purser.auth.v1.AdminService/DisableUser",
 		"/purser.auth.v1.ApiKeyService/CreateApiKey":        "/purser.auth.v1.ApiKeyService/RevokeApiKey",
+		"/purser.auth.v1.IdentityService/LinkProvider":      "/purser.auth.v1.IdentityService/UnlinkIdentity",
 		"/purser.auth.v1.IdentityService/LinkWallet":        "/purser.auth.v1.IdentityService/UnlinkIdentity",
 		"/purser.auth.v1.SessionService/EnrollTotp":         "/purser.auth.v1.SessionService/DisableTotp",
 		"/purser.wallet.v1.WalletService/CreateWallet":      "/purser.wallet.v1.WalletService/DeleteWallet",

@@ -60,6 +60,7 @@ func placeholders() []placeholder {
 		{admin, "Login", "123456", recoveryCode},
 		{admin, "RenewRecoveryCodes", "…", recoveryCode},
 		{admin, "DisableTotp", "…", recoveryCode},
+		{admin, "AcceptInvitation", "…", invitationCode},
 		{admin, "userId", "…", otherUserID},
 		{admin, "subject", "…", otherUserID},
 
@@ -155,6 +156,15 @@ func recoveryCode(t *testing.T, r *reader) string {
 	}
 	t.Error("no recovery code is left")
 	return ""
+}
+
+// invitationCode is that of the invitation in the document.
+func invitationCode(t *testing.T, r *reader) string {
+	m, err := r.s.Mail.Wait(t.Context(), "new@example.com", func(mailserver.Mail) bool { return true })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return demo.Code(m)
 }
 
 // otherUserID is the id of a user other than the reader.

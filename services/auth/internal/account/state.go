@@ -17,6 +17,8 @@ type State struct {
 	DisabledAt   time.Time // zero unless it is disabled
 	// DeleteAt is when it is deleted, as its owner asked for; zero unless that is planned. It is disabled until then.
 	DeleteAt time.Time
+	// InvitedAt is when an administrator invited the owner; zero once somebody proved to own the address.
+	InvitedAt time.Time
 
 	// Caller is what the caller of the change holds, everything where there is none.
 	Caller authority.Held
@@ -37,6 +39,9 @@ type State struct {
 	SinceLastMail time.Duration
 	Mailbox       Mailbox
 	Admins        Admins
+	// Factor is the confirmed second factor, Removal its pending removal, nil when there is none.
+	Factor  SecondFactor
+	Removal *Removal
 }
 
 // Mailbox is an address, which may be of any account or of none.
@@ -61,6 +66,7 @@ type Include struct {
 	// Mailbox is the address that State.Mailbox is of. It takes a lock, so that concurrent changes count each other's
 	// mails.
 	Mailbox string
+	Factor  bool // Factor and Removal
 	// Admins takes a lock that all changes of admins take, so that they happen one after the other.
 	Admins bool
 }
@@ -84,6 +90,8 @@ type Changes struct {
 	Delete       bool       // the account, with everything personal
 
 	RemoveSecondFactor bool
+	// Removal is to be pending; the zero one ends the one that is.
+	Removal *Removal
 	// EndCodes ends the mailed codes of these purposes; NewCode replaces those of its purpose, unless it says otherwise.
 	EndCodes []Purpose
 	NewCode  *Code

@@ -25,6 +25,8 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/services/auth/internal/account"
 	"github.com/purserhq/purser/services/auth/internal/audit"
+	"github.com/purserhq/purser/services/auth/internal/authority"
+	"github.com/purserhq/purser/services/auth/internal/mail"
 	"github.com/purserhq/purser/services/auth/internal/role"
 )
 
@@ -33,7 +35,10 @@ type Account struct {
 	account.User
 	Attributes   map[string]string
 	DisabledAt   time.Time // zero unless it is disabled
+	InvitedAt    time.Time // zero unless an invitation is open
 	SecondFactor bool
+	// SecondFactorDue is when the second factor will be removed; zero unless that is pending.
+	SecondFactorDue time.Time
 }
 
 // Filter says which accounts to list.
@@ -51,13 +56,42 @@ type Store interface {
 	Find(ctx context.Context, id uuid.UUID) (Account, error)
 	// Change locks an account and stores what decide returns.
 	Change(ctx context.Context, id uuid.UUID, include account.Include, decide account.Decide) error
+	// Invite stores an account with its changes, unless check refuses it for what the caller holds. If the address has
+	// an account, again decides about that one, with Roles and the RecentMails of a kind. It returns the account's id.
+	Invite(ctx context.Context, i Invitation, check func(authority.Held) error, mails mail.Kind,
+		again account.Decide) (uuid.UUID, error)
+	// The following lock an account and check it, with its Roles, before they end something of it and record e; they
+	// record nothing when it had ended before. errs.NotFound for a session or key that the account does not have.
+	EndSession(ctx context.Context, user, session uuid.UUID, check Check, e audit.Event) error
+	EndSessions(ctx context.Context, user uuid.UUID, check Check, e audit.Event) (ended int, err error)
+	RevokeAPIKey(ctx context.Context, user, key uuid.UUID, check Check, e audit.Event) error
+	// DueRemovals returns up to limit users whose second factor is to be removed by now, the longest due first.
+	DueRemovals(ctx context.Context, limit int) ([]uuid.UUID, error)
+}
+
+// Check refuses a change of a locked account.
+type Check func(account.State) error
+
+// Policy of what administrators do.
+type Policy struct {
+	// RemovalDelay is how long a second factor stays after its removal was requested.
+	RemovalDelay time.Duration
+	// MailsPerHour bounds the mails of one kind to one account.
+	MailsPerHour int
 }
 
 // Service applies the rules.
-type Service struct{ store Store }
+type Service struct {
+	store  Store
+	texts  *mail.Texts
+	policy Policy
+	now    func() time.Time
+}
 
 // NewService returns a Service over a store.
-func NewService(s Store) *Service { return &Service{store: s} }
+func NewService(s Store, t *mail.Texts, p Policy, now func() time.Time) *Service {
+	return &Service{store: s, texts: t, policy: p, now: now}
+}
 
 // List returns accounts, newest first.
 func (s *Service) List(ctx context.Context, f Filter) ([]Account, error) {
@@ -75,21 +109,29 @@ func (s *Service) Find(ctx context.Context, id uuid.UUID) (Account, error) {
 // a role, or an account, that may what the caller may not; errs.FailedPrecondition (LAST_ADMIN).
 func (s *Service) SetRoles(ctx context.Context, actor, id uuid.UUID, roles []string, endSessions *bool) (Account,
 	error) {
-	for _, r := range roles {
-		if !slices.Contains(role.Names(), r) {
-			return Account{}, errs.Invalid("roles", fmt.Sprintf("must be of %s, %s", strings.Join(role.Names(), ", "),
-				errs.Given(r)))
-		}
+	roles, err := knownRoles(roles)
+	if err != nil {
+		return Account{}, err
 	}
-	roles = slices.Compact(slices.Sorted(slices.Values(roles)))
 	include := account.Include{Roles: true, Admins: !slices.Contains(roles, role.Admin)}
-	err := s.store.Change(ctx, id, include, func(state account.State, _ time.Time) (account.Changes, error) {
+	err = s.store.Change(ctx, id, include, func(state account.State, _ time.Time) (account.Changes, error) {
 		return setRoles(state, actor, roles, endSessions)
 	})
 	if err != nil {
 		return Account{}, err
 	}
 	return s.store.Find(ctx, id)
+}
+
+// knownRoles returns roles sorted and without duplicates. errs.Invalid for one that does not exist.
+func knownRoles(roles []string) ([]string, error) {
+	for i, r := range roles {
+		if !slices.Contains(role.Names(), r) {
+			return nil, errs.Invalid(fmt.Sprintf("roles[%d]", i), fmt.Sprintf("must be of %s, %s",
+				strings.Join(role.Names(), ", "), errs.Given(r)))
+		}
+	}
+	return slices.Compact(slices.Sorted(slices.Values(roles))), nil
 }
 
 // setRoles decides about an account's new roles, which are sorted. Its state needs Roles, and Admins unless the
@@ -135,29 +177,12 @@ const (
 // SetAttributes gives an account these attributes and no others.
 func (s *Service) SetAttributes(ctx context.Context, actor, id uuid.UUID, attributes map[string]string) (Account,
 	error) {
-	if len(attributes) > maxAttributes {
-		return Account{}, errs.Invalid("attributes", fmt.Sprintf("must be at most %d", maxAttributes))
-	}
-	for name, value := range attributes {
-		switch {
-		case !attributeName.MatchString(name):
-			return Account{}, errs.Invalid("attributes",
-				`must have names of 1 to 32 lower-case letters, digits and "_", beginning with a letter`)
-		case len(value) > maxAttributeValue || strings.ContainsFunc(value, unicode.IsControl):
-			return Account{}, errs.Invalid("attributes",
-				fmt.Sprintf("must have values of at most %d bytes, without control characters", maxAttributeValue))
-		}
-	}
-	// As encoded in a token, where a "<" takes six bytes.
-	if document, err := json.Marshal(attributes); err != nil || len(document) > maxAttributesBytes {
-		return Account{}, errs.Invalid("attributes",
-			fmt.Sprintf("must have at most %d bytes in all, as JSON", maxAttributesBytes))
-	}
-	if attributes == nil {
-		attributes = map[string]string{}
+	attributes, err := checkedAttributes(attributes)
+	if err != nil {
+		return Account{}, err
 	}
 	include := account.Include{Roles: true}
-	err := s.store.Change(ctx, id, include, func(state account.State, _ time.Time) (account.Changes, error) {
+	err = s.store.Change(ctx, id, include, func(state account.State, _ time.Time) (account.Changes, error) {
 		e := audit.Event{Type: audit.AttributesSet, Actor: actor, Subject: id}
 		return account.Changes{Attributes: attributes, Events: []audit.Event{e}}, mayChange(state)
 	})
@@ -165,6 +190,32 @@ func (s *Service) SetAttributes(ctx context.Context, actor, id uuid.UUID, attrib
 		return Account{}, err
 	}
 	return s.store.Find(ctx, id)
+}
+
+// checkedAttributes returns attributes, never nil. errs.Invalid for ones that break a rule.
+func checkedAttributes(attributes map[string]string) (map[string]string, error) {
+	if len(attributes) > maxAttributes {
+		return nil, errs.Invalid("attributes", fmt.Sprintf("must be at most %d", maxAttributes))
+	}
+	for name, value := range attributes {
+		switch {
+		case !attributeName.MatchString(name):
+			return nil, errs.Invalid("attributes",
+				`must have names of 1 to 32 lower-case letters, digits and "_", beginning with a letter`)
+		case len(value) > maxAttributeValue || strings.ContainsFunc(value, unicode.IsControl):
+			return nil, errs.Invalid("attributes",
+				fmt.Sprintf("must have values of at most %d bytes, without control characters", maxAttributeValue))
+		}
+	}
+	// As encoded in a token, where a "<" takes six bytes.
+	if document, err := json.Marshal(attributes); err != nil || len(document) > maxAttributesBytes {
+		return nil, errs.Invalid("attributes",
+			fmt.Sprintf("must have at most %d bytes in all, as JSON", maxAttributesBytes))
+	}
+	if attributes == nil {
+		attributes = map[string]string{}
+	}
+	return attributes, nil
 }
 
 // Disable ends an account's sessions and its tokens, and keeps it from signing in. A disabled account is left as it

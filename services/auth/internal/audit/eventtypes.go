@@ -41,16 +41,26 @@ const (
 	SecondFactorBlocked   Type = "second_factor.blocked"
 	RecoveryCodeUsed      Type = "second_factor.recovery_code_used"
 	RecoveryCodesRenewed  Type = "second_factor.recovery_codes_renewed"
+	// SecondFactorRemovalRequested is an admin's request for an owner who lost the second
+	// factor. Either SecondFactorDisabled (REMOVED_BY_ADMIN) follows it after the delay, or
+	// SecondFactorRemovalCanceled, whose reason says why.
+	SecondFactorRemovalRequested Type = "second_factor.removal_requested"
+	SecondFactorRemovalCanceled  Type = "second_factor.removal_canceled"
 	// Reauthenticated is a step-up: the user of a session proved a factor again.
-	Reauthenticated        Type = "session.reauthenticated"
-	RolesSet               Type = "account.roles_set"
-	AttributesSet          Type = "account.attributes_set"
-	Disabled               Type = "account.disabled"
+	Reauthenticated    Type = "session.reauthenticated"
+	RolesSet           Type = "account.roles_set"
+	AttributesSet      Type = "account.attributes_set"
+	Disabled           Type = "account.disabled"
+	Invited            Type = "account.invited"
+	InvitationAccepted Type = "account.invitation_accepted"
+	// EverythingEnded is an owner who ended all sessions, API keys and tokens at once.
+	EverythingEnded        Type = "account.everything_ended"
 	Enabled                Type = "account.enabled"
 	ServiceAccountCreated  Type = "service_account.created"
 	ServiceAccountChanged  Type = "service_account.changed"
 	ServiceAccountRotated  Type = "service_account.secret_rotated"
 	ServiceAccountDisabled Type = "service_account.disabled"
+	ServiceAccountEnabled  Type = "service_account.enabled"
 	ServiceAccountRefused  Type = "service_account.refused"
 	JobTriggered           Type = "job.triggered"
 	KeyRotated             Type = "signing_key.rotated"

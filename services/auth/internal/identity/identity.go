@@ -94,6 +94,8 @@ type Store interface {
 	Add(ctx context.Context, user uuid.UUID, c Claim, now time.Time, check func(linked int) error) (Identity, error)
 	// List returns the user's identities, oldest first.
 	List(ctx context.Context, user uuid.UUID) ([]Identity, error)
+	// EndEverything ends what the method of Service says, and records e.
+	EndEverything(ctx context.Context, user uuid.UUID, e audit.Event) (Ended, error)
 	// Change locks the user's account, with its Credentials, and stores what decide returns. errs.NotFound.
 	Change(ctx context.Context, user uuid.UUID, decide account.Decide) error
 }

@@ -37,11 +37,14 @@ const (
 	EmailChangeRequested Kind = "email_change_requested"
 	AccountDeleted       Kind = "account_deleted"
 	CancelDeletion       Kind = "cancel_deletion"
+	AcceptInvitation     Kind = "accept_invitation"
+	// KeepSecondFactor says that an administrator wants to remove the second factor.
+	KeepSecondFactor Kind = "keep_second_factor"
 )
 
 func kinds() []Kind {
 	return append([]Kind{VerifyEmail, ResetPassword, RegistrationTried, ChangeEmail, EmailChangeTried,
-		EmailChangeRequested, AccountDeleted, CancelDeletion}, Notices()...)
+		EmailChangeRequested, AccountDeleted, CancelDeletion, AcceptInvitation, KeepSecondFactor}, Notices()...)
 }
 
 // Mail is one mail.

@@ -73,6 +73,10 @@ func (w *world) Add(context.Context, uuid.UUID, identity.Claim, time.Time,
 
 func (w *world) List(context.Context, uuid.UUID) ([]identity.Identity, error) { return nil, nil }
 
+func (w *world) EndEverything(context.Context, uuid.UUID, audit.Event) (identity.Ended, error) {
+	return identity.Ended{}, nil
+}
+
 func (w *world) Change(context.Context, uuid.UUID, account.Decide) error { return nil }
 
 func (w *world) Record(_ context.Context, e audit.Event) error {

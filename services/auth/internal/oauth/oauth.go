@@ -6,6 +6,9 @@
 // pages use StartHosted and FinishHosted, and redirect to an app with a login code
 // that Exchange turns into tokens, once and within a minute.
 //
+// With StartLink and FinishLink somebody who is signed in adds an account at a
+// provider to their own. What was started as the one can't be finished as the other.
+//
 // It promises: a sign-in is finished once, within five minutes, by the browser or
 // app that started it, which alone knows its secret, and with the provider that it
 // was started for; redirects go only to configured addresses, compared exactly.
@@ -105,6 +108,7 @@ type Sessions interface {
 type Deps struct {
 	Providers  map[string]Provider
 	States     challenge.Store[challenge.Stored[State]]
+	Links      challenge.Store[challenge.Stored[LinkState]]
 	Codes      challenge.Store[challenge.Stored[LoginCode]]
 	Identities *identity.Service
 	Sessions   Sessions
@@ -127,6 +131,7 @@ type Service struct {
 	Deps
 	addresses Addresses
 	states    *challenge.Registry[State]
+	links     *challenge.Registry[LinkState]
 	// Both hold login codes, which live for codeLife and secondFactorLife.
 	codes, secondFactorCodes *challenge.Registry[LoginCode]
 }
@@ -136,6 +141,7 @@ func NewService(d Deps, a Addresses) *Service {
 	return &Service{
 		Deps: d, addresses: a,
 		states:            challenge.NewRegistry(d.States, stateLife, d.Now),
+		links:             challenge.NewRegistry(d.Links, stateLife, d.Now),
 		codes:             challenge.NewRegistry(d.Codes, codeLife, d.Now),
 		secondFactorCodes: challenge.NewRegistry(d.Codes, secondFactorLife, d.Now),
 	}
@@ -150,11 +156,17 @@ type Started struct {
 // Start starts a sign-in for an app. errs.NotFound for an unknown provider,
 // errs.Invalid for a redirect URI that isn't allowed, or as Provider.AuthURL.
 func (s *Service) Start(ctx context.Context, provider, redirectURI string) (Started, error) {
-	if !slices.Contains(s.addresses.AppRedirectURIs, redirectURI) {
-		return Started{}, errs.Invalid("redirect_uri",
-			"must be one of those that are allowed (PURSER_OAUTH_REDIRECT_URIS)")
+	if err := s.checkRedirect(redirectURI); err != nil {
+		return Started{}, err
 	}
 	return s.start(ctx, provider, redirectURI, nil)
+}
+
+func (s *Service) checkRedirect(redirectURI string) error {
+	if !slices.Contains(s.addresses.AppRedirectURIs, redirectURI) {
+		return errs.Invalid("redirect_uri", "must be one of those that are allowed (PURSER_OAUTH_REDIRECT_URIS)")
+	}
+	return nil
 }
 
 // StartHosted starts a sign-in on the hosted page. Errors as Start.
@@ -172,23 +184,30 @@ func (s *Service) StartHosted(ctx context.Context, provider string, r Return) (S
 }
 
 func (s *Service) start(ctx context.Context, provider, redirectURI string, r *Return) (Started, error) {
+	started, st, err := s.request(ctx, provider, redirectURI)
+	if err != nil {
+		return Started{}, err
+	}
+	st.Return = r
+	started.ExpiresAt, err = s.states.Put(ctx, started.State, st)
+	return started, err
+}
+
+// request makes an authorization request, and the state to store for it.
+func (s *Service) request(ctx context.Context, provider, redirectURI string) (Started, State, error) {
 	p, ok := s.Providers[provider]
 	if !ok {
-		return Started{}, errs.NotFound("provider")
+		return Started{}, State{}, errs.NotFound("provider")
 	}
 	started := Started{State: challenge.New(), Secret: challenge.New()}
 	st := State{
 		Provider: provider, Secret: challenge.Hash(started.Secret), Nonce: challenge.New(), Verifier: challenge.New(),
-		RedirectURI: redirectURI, Return: r,
+		RedirectURI: redirectURI,
 	}
 	var err error
 	started.URL, err = p.AuthURL(ctx, Request{State: started.State, Nonce: st.Nonce,
 		Challenge: challenge.Hash(st.Verifier), RedirectURI: redirectURI})
-	if err != nil {
-		return Started{}, err
-	}
-	started.ExpiresAt, err = s.states.Put(ctx, started.State, st)
-	return started, err
+	return started, st, err
 }
 
 // Callback is the authorization response of a provider.
@@ -314,17 +333,23 @@ func (s *Service) fromInitiator(st State, c Callback) bool {
 }
 
 func (s *Service) identify(ctx context.Context, st State, c Callback) (identity.SignedIn, error) {
-	p, ok := s.Providers[st.Provider]
-	if !ok { // removed from the configuration
-		return identity.SignedIn{}, errState()
-	}
-	claim, err := p.Identify(ctx, Answer{Code: c.Code, Issuer: c.Issuer, Nonce: st.Nonce, Verifier: st.Verifier,
-		RedirectURI: st.RedirectURI})
+	claim, err := s.claim(ctx, st, c)
 	if err != nil {
 		return identity.SignedIn{}, err
 	}
-	claim.Provider = st.Provider
 	return s.Identities.SignIn(ctx, claim, true)
+}
+
+// claim asks the provider whose identity its answer is of.
+func (s *Service) claim(ctx context.Context, st State, c Callback) (identity.Claim, error) {
+	p, ok := s.Providers[st.Provider]
+	if !ok { // removed from the configuration
+		return identity.Claim{}, errState()
+	}
+	claim, err := p.Identify(ctx, Answer{Code: c.Code, Issuer: c.Issuer, Nonce: st.Nonce, Verifier: st.Verifier,
+		RedirectURI: st.RedirectURI})
+	claim.Provider = st.Provider
+	return claim, err
 }
 
 // refused records err in the audit log if it is a refusal, and returns it. Refusals

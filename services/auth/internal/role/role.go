@@ -17,6 +17,9 @@ const (
 // ForwardClient is the permission of a service account to state the client address of a call that it forwards.
 const ForwardClient = "client:forward"
 
+// ManageUsers is the permission to change accounts of others.
+const ManageUsers = "admin:users"
+
 // AnyWallet is the permission to read the wallets of all users; wallet's code asks for it by this name.
 const AnyWallet = "wallet:any"
 
@@ -31,7 +34,7 @@ const EraseUsers = "users:erase"
 func permissions() map[string][]string {
 	own := []string{"wallet:read", "wallet:write", "wallet:delete", "portfolio:read", "portfolio:write"}
 	return map[string][]string{
-		Admin: append(slices.Clone(own), "admin:users", "admin:system", AnyWallet, ForwardClient,
+		Admin: append(slices.Clone(own), ManageUsers, "admin:system", AnyWallet, ForwardClient,
 			EraseUsers),
 		Trader:             own,
 		FundManager:        own,

@@ -9,9 +9,12 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	"github.com/purserhq/purser/services/auth/internal/admin"
+	"github.com/purserhq/purser/services/auth/internal/apikey"
 	"github.com/purserhq/purser/services/auth/internal/audit"
 	"github.com/purserhq/purser/services/auth/internal/authority"
+	"github.com/purserhq/purser/services/auth/internal/identity"
 	"github.com/purserhq/purser/services/auth/internal/serviceaccount"
+	"github.com/purserhq/purser/services/auth/internal/session"
 	"github.com/purserhq/purser/services/auth/internal/signing"
 )
 
@@ -22,7 +25,17 @@ type AdminServer struct {
 	users           *admin.Service
 	serviceAccounts *serviceaccount.Service
 	events          audit.Reader
+	feed            audit.FeedStore
+	watchers        pool // of WatchAuditEvents, by caller
 	authority       authority.Reader
+	access          AccessReaders
+}
+
+// AccessReaders read what accounts can be signed in with.
+type AccessReaders struct {
+	Sessions   *session.Service
+	APIKeys    *apikey.Service
+	Identities *identity.Service
 }
 
 // AdminDeps are what an AdminServer depends on.
@@ -31,13 +44,16 @@ type AdminDeps struct {
 	Users           *admin.Service
 	ServiceAccounts *serviceaccount.Service
 	Events          audit.Reader
+	Feed            audit.FeedStore
 	Authority       authority.Reader
+	Access          AccessReaders
 }
 
 // NewAdminServer returns the server.
 func NewAdminServer(d AdminDeps) *AdminServer {
 	return &AdminServer{rotator: d.Rotator, users: d.Users, serviceAccounts: d.ServiceAccounts,
-		events: d.Events, authority: d.Authority}
+		events: d.Events, feed: d.Feed, watchers: newPool(maxWatchers, maxWatchersPerCaller), authority: d.Authority,
+		access: d.Access}
 }
 
 // ListSigningKeys implements the RPC.

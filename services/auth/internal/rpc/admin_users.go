@@ -140,5 +140,6 @@ func userRecord(a admin.Account) *authv1.UserRecord {
 			EmailVerified: !a.VerifiedAt.IsZero(),
 		},
 		Attributes: a.Attributes, DisableTime: timestamp(a.DisabledAt), HasSecondFactor: a.SecondFactor,
+		InviteTime: timestamp(a.InvitedAt), SecondFactorRemoveTime: timestamp(a.SecondFactorDue),
 	}
 }

@@ -27,6 +27,12 @@ func (s *AdminServer) ListAuditEvents(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
+	if f.From, err = timerange.Time("start_time", req.GetStartTime()); err != nil {
+		return nil, err
+	}
+	if f.Until, err = timerange.Time("end_time", req.GetEndTime()); err != nil {
+		return nil, err
+	}
 	query := page.NewQuery("ListAuditEvents", authn.CallerFrom(ctx).UserID.String(), f.Subject.String(),
 		f.Actor.String(),
 		string(f.Type), string(f.Outcome), f.From.String(), f.Until.String())
@@ -52,7 +58,15 @@ func (s *AdminServer) ListAuditEvents(ctx context.Context,
 	return resp, nil
 }
 
-func auditFilter(req *authv1.ListAuditEventsRequest) (audit.Filter, error) {
+// selection is what requests for events select by.
+type selection interface {
+	GetSubjectId() string
+	GetActorId() string
+	GetType() string
+	GetOutcome() authv1.AuditOutcome
+}
+
+func auditFilter(req selection) (audit.Filter, error) {
 	f := audit.Filter{Type: audit.Type(req.GetType())}
 	for _, id := range []struct {
 		name, from string
@@ -65,13 +79,6 @@ func auditFilter(req *authv1.ListAuditEventsRequest) (audit.Filter, error) {
 		if *id.to, err = uuid.Parse(id.from); err != nil {
 			return f, errs.Invalid(id.name, "must be a UUID")
 		}
-	}
-	var err error
-	if f.From, err = timerange.Time("start_time", req.GetStartTime()); err != nil {
-		return f, err
-	}
-	if f.Until, err = timerange.Time("end_time", req.GetEndTime()); err != nil {
-		return f, err
 	}
 	switch req.GetOutcome() {
 	case authv1.AuditOutcome_AUDIT_OUTCOME_OK:

@@ -8,6 +8,7 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	"github.com/purserhq/purser/services/auth/internal/account"
+	"github.com/purserhq/purser/services/auth/internal/admin"
 	"github.com/purserhq/purser/services/auth/internal/apikey"
 	"github.com/purserhq/purser/services/auth/internal/serviceaccount"
 	"github.com/purserhq/purser/services/auth/internal/siwe"
@@ -34,6 +35,12 @@ func Check(accounts *account.Service, keys *apikey.Service, wallets *siwe.Servic
 		case *authv1.CreateApiKeyRequest:
 			key, err := keyRequest(r)
 			return errs.AllInvalid(err, keys.Check(key))
+		case *authv1.AcceptInvitationRequest:
+			return accounts.CheckInvitation(r.GetPassword(), r.GetDisplayName())
+		case *authv1.InviteUserRequest:
+			return admin.CheckInvitation(r.GetRoles(), r.GetAttributes())
+		case *authv1.UpdateServiceAccountRequest:
+			return serviceaccount.CheckPermissions(r.GetPermissions())
 		case *authv1.CreateServiceAccountRequest:
 			return serviceaccount.Check(r.GetName(), r.GetPermissions())
 		case *authv1.StartWalletLoginRequest:

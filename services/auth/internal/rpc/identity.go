@@ -8,22 +8,24 @@ import (
 
 	"github.com/purserhq/purser/pkg/errs"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
+	"github.com/purserhq/purser/services/auth/internal/account"
 	"github.com/purserhq/purser/services/auth/internal/attempts"
 	"github.com/purserhq/purser/services/auth/internal/identity"
-	"github.com/purserhq/purser/services/auth/internal/siwe"
 )
 
 // IdentityServer serves purser.auth.v1.IdentityService.
 type IdentityServer struct {
 	authv1.UnimplementedIdentityServiceServer
 	identities *identity.Service
-	wallets    *siwe.Service
+	methods    SignInMethods
+	accounts   *account.Service
 	attempts   *attempts.Limiter
 }
 
 // NewIdentityServer returns the server.
-func NewIdentityServer(i *identity.Service, w *siwe.Service, a *attempts.Limiter) *IdentityServer {
-	return &IdentityServer{identities: i, wallets: w, attempts: a}
+func NewIdentityServer(i *identity.Service, m SignInMethods, u *account.Service,
+	a *attempts.Limiter) *IdentityServer {
+	return &IdentityServer{identities: i, methods: m, accounts: u, attempts: a}
 }
 
 // ListIdentities implements the RPC.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/page"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	"github.com/purserhq/purser/services/auth/internal/serviceaccount"
 )
@@ -60,16 +61,69 @@ func (s *AdminServer) RotateServiceAccountSecret(ctx context.Context,
 
 // ListServiceAccounts implements the RPC.
 func (s *AdminServer) ListServiceAccounts(ctx context.Context,
-	_ *authv1.ListServiceAccountsRequest) (*authv1.ListServiceAccountsResponse, error) {
-	list, err := s.serviceAccounts.List(ctx)
+	req *authv1.ListServiceAccountsRequest) (*authv1.ListServiceAccountsResponse, error) {
+	query := page.NewQuery("ListServiceAccounts", authn.CallerFrom(ctx).UserID.String())
+	after, _, err := page.Parse[string](query, req.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	limit := page.Size(req.GetPageSize(), 50, 200)
+	list, err := s.serviceAccounts.List(ctx, after, limit+1)
 	if err != nil {
 		return nil, err
 	}
 	resp := &authv1.ListServiceAccountsResponse{}
+	if len(list) > limit {
+		list = list[:limit]
+		if resp.NextPageToken, err = page.Token(query, list[limit-1].Name); err != nil {
+			return nil, err
+		}
+	}
 	for _, a := range list {
 		resp.ServiceAccounts = append(resp.ServiceAccounts, serviceAccount(a))
 	}
 	return resp, nil
+}
+
+// UpdateServiceAccount implements the RPC.
+func (s *AdminServer) UpdateServiceAccount(ctx context.Context,
+	req *authv1.UpdateServiceAccountRequest) (*authv1.UpdateServiceAccountResponse, error) {
+	caller, id, err := serviceAccountChange(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	a, err := s.serviceAccounts.Update(ctx, caller.UserID, id, req.GetPermissions())
+	if err != nil {
+		return nil, err
+	}
+	return &authv1.UpdateServiceAccountResponse{ServiceAccount: serviceAccount(a)}, nil
+}
+
+// GetServiceAccount implements the RPC.
+func (s *AdminServer) GetServiceAccount(ctx context.Context,
+	req *authv1.GetServiceAccountRequest) (*authv1.GetServiceAccountResponse, error) {
+	id, err := uuid.Parse(req.GetServiceAccountId())
+	if err != nil {
+		return nil, errs.Invalid("service_account_id", "must be a UUID")
+	}
+	a, err := s.serviceAccounts.Find(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return &authv1.GetServiceAccountResponse{ServiceAccount: serviceAccount(a)}, nil
+}
+
+// EnableServiceAccount implements the RPC.
+func (s *AdminServer) EnableServiceAccount(ctx context.Context,
+	req *authv1.EnableServiceAccountRequest) (*authv1.EnableServiceAccountResponse, error) {
+	caller, id, err := serviceAccountChange(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.serviceAccounts.Enable(ctx, caller.UserID, id); err != nil {
+		return nil, err
+	}
+	return &authv1.EnableServiceAccountResponse{}, nil
 }
 
 // DisableServiceAccount implements the RPC.

@@ -96,12 +96,7 @@ func (s *SessionServer) ListSessions(ctx context.Context,
 		}
 	}
 	for _, f := range list {
-		resp.Sessions = append(resp.Sessions, &authv1.Session{
-			SessionId: f.ID.String(), DeviceId: idOrEmpty(f.DeviceID), CreateTime: timestamppb.New(f.CreatedAt),
-			ExpireTime:  timestamppb.New(f.ExpiresAt),
-			LastUseTime: timestamppb.New(f.LastUsedAt), UserAgent: f.Client.UserAgent, IpAddress: f.Client.IPAddress,
-			Current: f.ID == caller.SessionID,
-		})
+		resp.Sessions = append(resp.Sessions, sessionToProto(f, caller))
 	}
 	return resp, nil
 }
@@ -121,6 +116,14 @@ func (s *SessionServer) RevokeSession(ctx context.Context,
 		return nil, err
 	}
 	return &authv1.RevokeSessionResponse{}, nil
+}
+
+func sessionToProto(f session.Family, caller authn.Caller) *authv1.Session {
+	return &authv1.Session{
+		SessionId: f.ID.String(), DeviceId: idOrEmpty(f.DeviceID), CreateTime: timestamppb.New(f.CreatedAt),
+		ExpireTime: timestamppb.New(f.ExpiresAt), LastUseTime: timestamppb.New(f.LastUsedAt),
+		UserAgent: f.Client.UserAgent, IpAddress: f.Client.IPAddress, Current: f.ID == caller.SessionID,
+	}
 }
 
 // idOrEmpty is "" for the zero id.

@@ -47,7 +47,7 @@ func (s *IdentityServer) StartWalletLink(ctx context.Context,
 	if _, err := s.attempts.Take(ctx, clientAddress(ctx), ""); err != nil {
 		return nil, err
 	}
-	message, expires, err := s.wallets.StartLink(ctx, caller.UserID, req.GetAddress(), req.GetChainId())
+	message, expires, err := s.methods.Wallets.StartLink(ctx, caller.UserID, req.GetAddress(), req.GetChainId())
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +63,7 @@ func (s *IdentityServer) LinkWallet(ctx context.Context, req *authv1.LinkWalletR
 	}
 	resp := &authv1.LinkWalletResponse{}
 	err = attempt(ctx, s.attempts, func() error {
-		linked, err := s.wallets.Link(ctx, caller.UserID, req.GetMessage(), req.GetSignature())
+		linked, err := s.methods.Wallets.Link(ctx, caller.UserID, req.GetMessage(), req.GetSignature())
 		resp.Identity = identityToProto(linked)
 		return err
 	})

@@ -78,11 +78,12 @@ type Store interface {
 	// ByName and ByID return errs.NotFound for an unknown name or id.
 	ByName(ctx context.Context, name string, now time.Time) (Account, error)
 	ByID(ctx context.Context, id uuid.UUID, now time.Time) (Account, error)
-	// List returns the accounts by name, at most 1,000.
-	List(ctx context.Context, now time.Time) ([]Account, error)
+	// List returns up to limit accounts by name, those after a name.
+	List(ctx context.Context, after string, limit int, now time.Time) ([]Account, error)
 	// Change locks an account and stores what change makes of it, in one transaction: its permissions, when it was
 	// disabled, and which secrets it has until when. Tokens are revoked when the account loses a permission or is
-	// disabled. It refuses what Create refuses. errs.NotFound.
+	// disabled. It refuses a caller who does not hold each of the permissions that the account has before and after.
+	// errs.NotFound.
 	Change(ctx context.Context, id uuid.UUID, change Change) error
 	// RecordUse stores when a secret was used.
 	RecordUse(ctx context.Context, secret uuid.UUID, at time.Time) error
@@ -155,11 +156,11 @@ func Check(name string, permissions []string) error {
 		wrong = errs.Invalid("name", `must be 1 to 63 lower-case letters, digits and "-", beginning with a letter, `+
 			errs.Given(name))
 	}
-	return errs.AllInvalid(wrong, checkPermissions(permissions))
+	return errs.AllInvalid(wrong, CheckPermissions(permissions))
 }
 
-// checkPermissions refuses permissions that don't exist.
-func checkPermissions(permissions []string) error {
+// CheckPermissions returns errs.Invalid with every permission that does not exist.
+func CheckPermissions(permissions []string) error {
 	var unknown []error
 	for i, p := range permissions {
 		if !role.Exists(p) {
@@ -234,10 +235,13 @@ func endSecrets(secrets []Secret, at, now time.Time) []Secret {
 	return left
 }
 
-// List returns the accounts by name, at most 1,000.
-func (s *Service) List(ctx context.Context) ([]Account, error) { return s.store.List(ctx, s.now()) }
+// List returns up to limit accounts by name, those after a name.
+func (s *Service) List(ctx context.Context, after string, limit int) ([]Account, error) {
+	return s.store.List(ctx, after, limit, s.now())
+}
 
-// Disable disables an account for good. A disabled account is left as it is. errs.NotFound.
+// Disable disables an account, and ends its secrets for good. A disabled account is left as it is. errs.NotFound,
+// errs.PermissionDenied (PERMISSION_NOT_HELD).
 func (s *Service) Disable(ctx context.Context, actor, id uuid.UUID) error {
 	now := s.now().UTC()
 	return s.store.Change(ctx, id, func(a Account) (Account, audit.Event, error) {
@@ -342,12 +346,12 @@ func (s *Service) ensure(ctx context.Context, name string, permissions []string,
 	if !a.DisabledAt.IsZero() {
 		return "", errs.FailedPrecondition("SERVICE_ACCOUNT_DISABLED", "the service account is disabled")
 	}
-	if err := checkPermissions(permissions); err != nil {
+	if err := CheckPermissions(permissions); err != nil {
 		return "", err
 	}
 	if sorted := slices.Sorted(slices.Values(permissions)); permissions != nil &&
 		!slices.Equal(sorted, a.Permissions) {
-		if err := s.setPermissions(ctx, a, sorted); err != nil {
+		if err := s.setPermissions(ctx, uuid.Nil, a.ID, sorted); err != nil {
 			return "", err
 		}
 	}
@@ -357,12 +361,4 @@ func (s *Service) ensure(ctx context.Context, name string, permissions []string,
 	// The old ones stay valid for a while, because other replicas of the program may use them.
 	text, _, err := s.rotate(ctx, uuid.Nil, a.ID, time.Hour, source)
 	return text, err
-}
-
-func (s *Service) setPermissions(ctx context.Context, a Account, permissions []string) error {
-	e := audit.Event{Type: audit.ServiceAccountChanged, Subject: a.ID, Object: a.Name}
-	return s.store.Change(ctx, a.ID, func(a Account) (Account, audit.Event, error) {
-		a.Permissions = permissions
-		return a, e, nil
-	})
 }

@@ -123,7 +123,7 @@ func lockAccount(tx *gorm.DB, condition string, arg any) (account.State, time.Ti
 	}
 	row := rows[0].User
 	return account.State{User: row.user(), PasswordHash: orEmpty(row.PasswordHash),
-			DisabledAt: orZero(row.DisabledAt), DeleteAt: orZero(row.DeleteAt)},
+			DisabledAt: orZero(row.DisabledAt), DeleteAt: orZero(row.DeleteAt), InvitedAt: orZero(row.InvitedAt)},
 		rows[0].Now.UTC(), nil
 }
 
@@ -151,6 +151,11 @@ func complete(tx *gorm.DB, s *account.State, include account.Include) (err error
 			return fmt.Errorf("read API keys: %w", err)
 		}
 		if err := countSetup(tx, s); err != nil {
+			return err
+		}
+	}
+	if include.Factor {
+		if s.Factor, s.Removal, err = secondFactorAndRemoval(tx, s.ID); err != nil {
 			return err
 		}
 	}
@@ -210,7 +215,7 @@ func lockAdmins(tx *gorm.DB, user uuid.UUID) (a account.Admins, err error) {
 	err = tx.Raw(`
 		SELECT coalesce(bool_or(u.id = @user), false) AS this, coalesce(bool_or(u.id <> @user), false) AS others
 		FROM user_roles r JOIN users u ON u.id = r.user_id
-		WHERE r.role = @admin AND u.disabled_at IS NULL`,
+		WHERE r.role = @admin AND u.disabled_at IS NULL AND u.invited_at IS NULL`,
 		map[string]any{"user": user, "admin": role.Admin}).Scan(&a).Error
 	if err != nil {
 		return a, fmt.Errorf("read the admins: %w", err)
@@ -221,7 +226,8 @@ func lockAdmins(tx *gorm.DB, user uuid.UUID) (a account.Admins, err error) {
 // apply stores changes of a locked account.
 func apply(tx *gorm.DB, s account.State, c account.Changes) error {
 	for _, step := range []func(*gorm.DB, account.State, account.Changes) error{
-		applyToUser, applyToSecondFactor, applyToCodes, applyToSessions, applyToDevices, applyToCredentials,
+		applyToUser, applyToSecondFactor, applyToRemoval, applyToCodes, applyToSessions, applyToDevices,
+		applyToCredentials,
 		applyDeletion,
 	} {
 		if err := step(tx, s, c); err != nil {
@@ -233,7 +239,7 @@ func apply(tx *gorm.DB, s account.State, c account.Changes) error {
 			return err
 		}
 	}
-	if err := recordAll(tx, c.Events); err != nil {
+	if err := recordAll(tx, append(accepted(s, c), c.Events...)); err != nil {
 		return err
 	}
 	if !c.Delete {
@@ -264,7 +270,7 @@ func applyToUser(tx *gorm.DB, s account.State, c account.Changes) error {
 		row.Email, fields = &c.Email, append(fields, "Email")
 	}
 	if !c.VerifiedAt.IsZero() {
-		row.VerifiedAt, fields = &c.VerifiedAt, append(fields, "VerifiedAt")
+		row.VerifiedAt, fields = &c.VerifiedAt, append(fields, "VerifiedAt", "InvitedAt")
 	}
 	if c.PasswordHash != nil {
 		fields = append(fields, "PasswordHash")
@@ -341,7 +347,7 @@ func applyToCredentials(tx *gorm.DB, s account.State, c account.Changes) error {
 		}
 	}
 	if len(c.RevokeAPIKeys) > 0 {
-		if err := revokeAPIKeys(tx, s.ID, c.RevokeAPIKeys); err != nil {
+		if _, err := revokeAPIKeys(tx, s.ID, c.RevokeAPIKeys); err != nil {
 			return err
 		}
 	}

@@ -26,6 +26,7 @@ type userRow struct {
 	Attributes   map[string]string `gorm:"serializer:json"`
 	DisabledAt   *time.Time
 	DeleteAt     *time.Time
+	InvitedAt    *time.Time
 	Roles        []roleRow `gorm:"foreignKey:UserID"`
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"gorm.io/gorm"
@@ -22,10 +23,16 @@ func NewAdmin(a *Accounts) *Admin { return &Admin{accounts: a} }
 type adminRow struct {
 	User         userRow `gorm:"embedded"`
 	SecondFactor bool
-	RoleNames    []string `gorm:"serializer:json"`
+	// SecondFactorDue is when it will be removed; nil unless that is pending.
+	SecondFactorDue *time.Time
+	RoleNames       []string `gorm:"serializer:json"`
 }
 
 const adminColumns = `users.id, email, display_name, created_at, email_verified_at, attributes, disabled_at,
+	invited_at,
+	(SELECT m.due_at FROM second_factor_removals m JOIN second_factors f ON f.user_id = m.user_id
+		AND f.confirmed_at = m.confirmed_at AND f.last_step = m.last_step
+		AND jsonb_array_length(f.recovery_hashes) = m.recovery_codes WHERE m.user_id = users.id) AS second_factor_due,
 	EXISTS (SELECT FROM second_factors f WHERE f.user_id = users.id AND f.confirmed_at IS NOT NULL) AS second_factor,
 	coalesce((SELECT jsonb_agg(r.role ORDER BY r.role) FROM user_roles r WHERE r.user_id = users.id), '[]')
 		AS role_names`
@@ -34,7 +41,8 @@ func (r adminRow) account() admin.Account {
 	u := r.User.user()
 	u.Roles = r.RoleNames
 	return admin.Account{User: u, Attributes: r.User.Attributes, DisabledAt: orZero(r.User.DisabledAt),
-		SecondFactor: r.SecondFactor}
+		InvitedAt:    orZero(r.User.InvitedAt),
+		SecondFactor: r.SecondFactor, SecondFactorDue: orZero(r.SecondFactorDue)}
 }
 
 // List implements admin.Store. Ids are UUIDv7, so their order is that of creation.

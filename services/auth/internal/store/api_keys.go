@@ -117,18 +117,18 @@ func (s *APIKeys) ByHash(ctx context.Context, h apikey.Hash) (apikey.Key, accoun
 	return row.key(), is, err
 }
 
-// revokeAPIKeys revokes keys of a user, and their tokens.
-func revokeAPIKeys(tx *gorm.DB, user uuid.UUID, ids []uuid.UUID) error {
+// revokeAPIKeys revokes keys of a user, and their tokens, and returns how many it revoked.
+func revokeAPIKeys(tx *gorm.DB, user uuid.UUID, ids []uuid.UUID) (int, error) {
 	var revoked []uuid.UUID
 	err := tx.Raw(`UPDATE api_keys SET revoked_at = clock_timestamp()
 		WHERE user_id = ? AND id IN ? AND revoked_at IS NULL RETURNING id`, user, ids).Scan(&revoked).Error
 	if err != nil {
-		return fmt.Errorf("revoke API keys: %w", err)
+		return 0, fmt.Errorf("revoke API keys: %w", err)
 	}
 	if len(revoked) == 0 {
-		return nil
+		return 0, nil
 	}
-	return announce(tx, revokedSession, revoked...) // the sessions that their tokens name
+	return len(revoked), announce(tx, revokedSession, revoked...) // the sessions that their tokens name
 }
 
 // RecordUse implements apikey.Store.

@@ -34,8 +34,8 @@ func (s *Audit) Seal(ctx context.Context, limit int, makeSeal func(audit.Seal, [
 	seal audit.Seal, sealed bool, err error) {
 	err = postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
 		sealed = false
-		if err := tx.Exec("LOCK TABLE audit_seals IN SHARE ROW EXCLUSIVE MODE").Error; err != nil {
-			return fmt.Errorf("lock seals: %w", err)
+		if err := lockChain(tx); err != nil {
+			return err
 		}
 		var last sealRow
 		if err := tx.Order("number DESC").Limit(1).Find(&last).Error; err != nil {
@@ -55,7 +55,13 @@ func (s *Audit) Seal(ctx context.Context, limit int, makeSeal func(audit.Seal, [
 		for i, e := range events {
 			ids[i] = e.ID
 		}
-		if err := tx.Exec("UPDATE audit_events SET seal = ? WHERE id IN ?", seal.Number, ids).Error; err != nil {
+		// Those that have no number in the feed yet are given one on the way, which costs no second write.
+		err = tx.Exec(`UPDATE audit_events e
+			SET seal = ?, feed_number = coalesce(e.feed_number, last.number + fresh.n)
+			FROM (SELECT coalesce(max(feed_number), 0) AS number FROM audit_events) last,
+				(SELECT id, row_number() OVER (ORDER BY id) AS n FROM audit_events WHERE id IN ?) fresh
+			WHERE e.id = fresh.id`, seal.Number, ids).Error
+		if err != nil {
 			return fmt.Errorf("seal events: %w", err)
 		}
 		return nil

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"gorm.io/gorm"
 
 	"github.com/purserhq/purser/services/auth/internal/audit"
 )
@@ -51,20 +52,16 @@ func (s *Audit) List(ctx context.Context, f audit.Filter) ([]audit.RecordedEvent
 	if strings.ContainsRune(string(f.Type), 0) { // Postgres has no text with a NUL
 		return nil, nil
 	}
-	q := s.db.Gorm(ctx).Table("audit_events e").Select("e.*, p.ip_address, p.user_agent").
-		Joins("LEFT JOIN audit_personal p ON p.event_id = e.id").Order("e.id DESC").Limit(f.Limit)
-	where := func(filtered bool, condition string, args ...any) {
-		if filtered {
-			q = q.Where(condition, args...)
-		}
+	q := s.selected(ctx, f).Order("e.id DESC").Limit(f.Limit)
+	if f.Before != uuid.Nil {
+		q = q.Where("e.id < ?", f.Before)
 	}
-	where(f.Subject != uuid.Nil, "e.subject = ?", f.Subject)
-	where(f.Actor != uuid.Nil, "e.actor = ?", f.Actor)
-	where(f.Type != "", "e.type = ?", string(f.Type))
-	where(f.Outcome != "", "e.outcome = ?", string(f.Outcome))
-	where(f.Before != uuid.Nil, "e.id < ?", f.Before)
-	where(!f.From.IsZero(), "e.at >= ? AND e.id >= ?", f.From, minID(f.From.Add(-idMargin)))
-	where(!f.Until.IsZero(), "e.at < ? AND e.id < ?", f.Until, minID(f.Until.Add(idMargin)))
+	if !f.From.IsZero() {
+		q = q.Where("e.at >= ? AND e.id >= ?", f.From, minID(f.From.Add(-idMargin)))
+	}
+	if !f.Until.IsZero() {
+		q = q.Where("e.at < ? AND e.id < ?", f.Until, minID(f.Until.Add(idMargin)))
+	}
 	var rows []recordedRow
 	if err := q.Scan(&rows).Error; err != nil {
 		return nil, fmt.Errorf("list events: %w", err)
@@ -74,6 +71,22 @@ func (s *Audit) List(ctx context.Context, f audit.Filter) ([]audit.RecordedEvent
 		events[i] = row.recorded()
 	}
 	return events, nil
+}
+
+// selected selects events by who and what they are about.
+func (s *Audit) selected(ctx context.Context, f audit.Filter) *gorm.DB {
+	q := s.db.Gorm(ctx).Table("audit_events e").Select("e.*, p.ip_address, p.user_agent").
+		Joins("LEFT JOIN audit_personal p ON p.event_id = e.id")
+	where := func(filtered bool, condition string, arg any) {
+		if filtered {
+			q = q.Where(condition, arg)
+		}
+	}
+	where(f.Subject != uuid.Nil, "e.subject = ?", f.Subject)
+	where(f.Actor != uuid.Nil, "e.actor = ?", f.Actor)
+	where(f.Type != "", "e.type = ?", string(f.Type))
+	where(f.Outcome != "", "e.outcome = ?", string(f.Outcome))
+	return q
 }
 
 // idMargin is the maximal difference between an event's time and the time in its id.

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -72,8 +73,12 @@ func (s *Accounts) ChangeByCode(ctx context.Context, p account.Purpose, h accoun
 }
 
 func applyToCodes(tx *gorm.DB, s account.State, c account.Changes) error {
-	if len(c.EndCodes) > 0 {
-		if err := deleteCodes(tx, s.ID, c.EndCodes...); err != nil {
+	ended := c.EndCodes
+	if !c.VerifiedAt.IsZero() { // which accepts an invitation
+		ended = append(slices.Clone(ended), account.Invitation)
+	}
+	if len(ended) > 0 {
+		if err := deleteCodes(tx, s.ID, ended...); err != nil {
 			return err
 		}
 	}

@@ -114,9 +114,12 @@ func (s *ServiceAccounts) usable(ctx context.Context, now time.Time) *gorm.DB {
 }
 
 // List implements serviceaccount.Store.
-func (s *ServiceAccounts) List(ctx context.Context, now time.Time) ([]serviceaccount.Account, error) {
+func (s *ServiceAccounts) List(ctx context.Context, after string, limit int,
+	now time.Time) ([]serviceaccount.Account, error) {
 	var rows []serviceAccountRow
-	if err := s.usable(ctx, now).Order("name").Limit(1000).Find(&rows).Error; err != nil {
+	// In the order of bytes, whatever the database's collation is: names are ASCII.
+	q := s.usable(ctx, now).Where(`name COLLATE "C" > ?`, after).Order(`name COLLATE "C"`).Limit(limit)
+	if err := q.Find(&rows).Error; err != nil {
 		return nil, fmt.Errorf("list service accounts: %w", err)
 	}
 	accounts := make([]serviceaccount.Account, len(rows))
@@ -159,6 +162,9 @@ func (s *ServiceAccounts) Change(ctx context.Context, id uuid.UUID, change servi
 		was := row.account()
 		is, e, err := change(was)
 		if err != nil {
+			return err
+		}
+		if err := held.Require(is.Permissions...); err != nil {
 			return err
 		}
 		row = serviceAccountRow{ID: id, Permissions: permissionList(is.Permissions),

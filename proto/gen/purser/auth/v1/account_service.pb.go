@@ -390,7 +390,7 @@ var File_purser_auth_v1_account_service_proto protoreflect.FileDescriptor
 
 const file_purser_auth_v1_account_service_proto_rawDesc = "" +
 	"\n" +
-	"$purser/auth/v1/account_service.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a\"purser/auth/v1/account_email.proto\x1a%purser/auth/v1/account_password.proto\x1a$purser/auth/v1/account_profile.proto\"\xfc\x01\n" +
+	"$purser/auth/v1/account_service.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a\"purser/auth/v1/account_email.proto\x1a%purser/auth/v1/account_password.proto\x1a$purser/auth/v1/account_profile.proto\x1a\x1fpurser/auth/v1/invitation.proto\"\xfc\x01\n" +
 	"\x04User\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05email\x18\x02 \x01(\tR\x05email\x12!\n" +
@@ -411,15 +411,15 @@ const file_purser_auth_v1_account_service_proto_rawDesc = "" +
 	"\x04user\x18\x01 \x01(\v2\x14.purser.auth.v1.UserR\x04user\"\x11\n" +
 	"\x0fDeleteMeRequest\"K\n" +
 	"\x10DeleteMeResponse\x127\n" +
-	"\tplan_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\bplanTime2\x91\n" +
-	"\n" +
+	"\tplan_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\bplanTime2\x80\v\n" +
 	"\x0eAccountService\x12X\n" +
 	"\bRegister\x12\x1f.purser.auth.v1.RegisterRequest\x1a .purser.auth.v1.RegisterResponse\"\t\x8a\xe7\x18\x02\b\x01\x90\x02\x02\x12^\n" +
 	"\vVerifyEmail\x12\".purser.auth.v1.VerifyEmailRequest\x1a#.purser.auth.v1.VerifyEmailResponse\"\x06\x8a\xe7\x18\x02\b\x01\x12s\n" +
 	"\x12ResendVerification\x12).purser.auth.v1.ResendVerificationRequest\x1a*.purser.auth.v1.ResendVerificationResponse\"\x06\x8a\xe7\x18\x02\b\x01\x12y\n" +
 	"\x14RequestPasswordReset\x12+.purser.auth.v1.RequestPasswordResetRequest\x1a,.purser.auth.v1.RequestPasswordResetResponse\"\x06\x8a\xe7\x18\x02\b\x01\x12s\n" +
 	"\x12CheckPasswordReset\x12).purser.auth.v1.CheckPasswordResetRequest\x1a*.purser.auth.v1.CheckPasswordResetResponse\"\x06\x8a\xe7\x18\x02\b\x01\x12|\n" +
-	"\x15CompletePasswordReset\x12,.purser.auth.v1.CompletePasswordResetRequest\x1a-.purser.auth.v1.CompletePasswordResetResponse\"\x06\x8a\xe7\x18\x02\b\x01\x12O\n" +
+	"\x15CompletePasswordReset\x12,.purser.auth.v1.CompletePasswordResetRequest\x1a-.purser.auth.v1.CompletePasswordResetResponse\"\x06\x8a\xe7\x18\x02\b\x01\x12m\n" +
+	"\x10AcceptInvitation\x12'.purser.auth.v1.AcceptInvitationRequest\x1a(.purser.auth.v1.AcceptInvitationResponse\"\x06\x8a\xe7\x18\x02\b\x01\x12O\n" +
 	"\x05GetMe\x12\x1c.purser.auth.v1.GetMeRequest\x1a\x1d.purser.auth.v1.GetMeResponse\"\t\x8a\xe7\x18\x02\x10\x01\x90\x02\x01\x12g\n" +
 	"\rUpdateProfile\x12$.purser.auth.v1.UpdateProfileRequest\x1a%.purser.auth.v1.UpdateProfileResponse\"\t\x8a\xe7\x18\x02\x10\x01\x90\x02\x02\x12g\n" +
 	"\x0eChangePassword\x12%.purser.auth.v1.ChangePasswordRequest\x1a&.purser.auth.v1.ChangePasswordResponse\"\x06\x8a\xe7\x18\x02\x10\x01\x12s\n" +
@@ -455,19 +455,21 @@ var file_purser_auth_v1_account_service_proto_goTypes = []any{
 	(*RequestPasswordResetRequest)(nil),   // 11: purser.auth.v1.RequestPasswordResetRequest
 	(*CheckPasswordResetRequest)(nil),     // 12: purser.auth.v1.CheckPasswordResetRequest
 	(*CompletePasswordResetRequest)(nil),  // 13: purser.auth.v1.CompletePasswordResetRequest
-	(*UpdateProfileRequest)(nil),          // 14: purser.auth.v1.UpdateProfileRequest
-	(*ChangePasswordRequest)(nil),         // 15: purser.auth.v1.ChangePasswordRequest
-	(*RequestEmailChangeRequest)(nil),     // 16: purser.auth.v1.RequestEmailChangeRequest
-	(*ConfirmEmailChangeRequest)(nil),     // 17: purser.auth.v1.ConfirmEmailChangeRequest
-	(*VerifyEmailResponse)(nil),           // 18: purser.auth.v1.VerifyEmailResponse
-	(*ResendVerificationResponse)(nil),    // 19: purser.auth.v1.ResendVerificationResponse
-	(*RequestPasswordResetResponse)(nil),  // 20: purser.auth.v1.RequestPasswordResetResponse
-	(*CheckPasswordResetResponse)(nil),    // 21: purser.auth.v1.CheckPasswordResetResponse
-	(*CompletePasswordResetResponse)(nil), // 22: purser.auth.v1.CompletePasswordResetResponse
-	(*UpdateProfileResponse)(nil),         // 23: purser.auth.v1.UpdateProfileResponse
-	(*ChangePasswordResponse)(nil),        // 24: purser.auth.v1.ChangePasswordResponse
-	(*RequestEmailChangeResponse)(nil),    // 25: purser.auth.v1.RequestEmailChangeResponse
-	(*ConfirmEmailChangeResponse)(nil),    // 26: purser.auth.v1.ConfirmEmailChangeResponse
+	(*AcceptInvitationRequest)(nil),       // 14: purser.auth.v1.AcceptInvitationRequest
+	(*UpdateProfileRequest)(nil),          // 15: purser.auth.v1.UpdateProfileRequest
+	(*ChangePasswordRequest)(nil),         // 16: purser.auth.v1.ChangePasswordRequest
+	(*RequestEmailChangeRequest)(nil),     // 17: purser.auth.v1.RequestEmailChangeRequest
+	(*ConfirmEmailChangeRequest)(nil),     // 18: purser.auth.v1.ConfirmEmailChangeRequest
+	(*VerifyEmailResponse)(nil),           // 19: purser.auth.v1.VerifyEmailResponse
+	(*ResendVerificationResponse)(nil),    // 20: purser.auth.v1.ResendVerificationResponse
+	(*RequestPasswordResetResponse)(nil),  // 21: purser.auth.v1.RequestPasswordResetResponse
+	(*CheckPasswordResetResponse)(nil),    // 22: purser.auth.v1.CheckPasswordResetResponse
+	(*CompletePasswordResetResponse)(nil), // 23: purser.auth.v1.CompletePasswordResetResponse
+	(*AcceptInvitationResponse)(nil),      // 24: purser.auth.v1.AcceptInvitationResponse
+	(*UpdateProfileResponse)(nil),         // 25: purser.auth.v1.UpdateProfileResponse
+	(*ChangePasswordResponse)(nil),        // 26: purser.auth.v1.ChangePasswordResponse
+	(*RequestEmailChangeResponse)(nil),    // 27: purser.auth.v1.RequestEmailChangeResponse
+	(*ConfirmEmailChangeResponse)(nil),    // 28: purser.auth.v1.ConfirmEmailChangeResponse
 }
 var file_purser_auth_v1_account_service_proto_depIdxs = []int32{
 	7,  // 0: purser.auth.v1.User.create_time:type_name -> google.protobuf.Timestamp
@@ -480,26 +482,28 @@ var file_purser_auth_v1_account_service_proto_depIdxs = []int32{
 	11, // 7: purser.auth.v1.AccountService.RequestPasswordReset:input_type -> purser.auth.v1.RequestPasswordResetRequest
 	12, // 8: purser.auth.v1.AccountService.CheckPasswordReset:input_type -> purser.auth.v1.CheckPasswordResetRequest
 	13, // 9: purser.auth.v1.AccountService.CompletePasswordReset:input_type -> purser.auth.v1.CompletePasswordResetRequest
-	3,  // 10: purser.auth.v1.AccountService.GetMe:input_type -> purser.auth.v1.GetMeRequest
-	14, // 11: purser.auth.v1.AccountService.UpdateProfile:input_type -> purser.auth.v1.UpdateProfileRequest
-	15, // 12: purser.auth.v1.AccountService.ChangePassword:input_type -> purser.auth.v1.ChangePasswordRequest
-	16, // 13: purser.auth.v1.AccountService.RequestEmailChange:input_type -> purser.auth.v1.RequestEmailChangeRequest
-	17, // 14: purser.auth.v1.AccountService.ConfirmEmailChange:input_type -> purser.auth.v1.ConfirmEmailChangeRequest
-	5,  // 15: purser.auth.v1.AccountService.DeleteMe:input_type -> purser.auth.v1.DeleteMeRequest
-	2,  // 16: purser.auth.v1.AccountService.Register:output_type -> purser.auth.v1.RegisterResponse
-	18, // 17: purser.auth.v1.AccountService.VerifyEmail:output_type -> purser.auth.v1.VerifyEmailResponse
-	19, // 18: purser.auth.v1.AccountService.ResendVerification:output_type -> purser.auth.v1.ResendVerificationResponse
-	20, // 19: purser.auth.v1.AccountService.RequestPasswordReset:output_type -> purser.auth.v1.RequestPasswordResetResponse
-	21, // 20: purser.auth.v1.AccountService.CheckPasswordReset:output_type -> purser.auth.v1.CheckPasswordResetResponse
-	22, // 21: purser.auth.v1.AccountService.CompletePasswordReset:output_type -> purser.auth.v1.CompletePasswordResetResponse
-	4,  // 22: purser.auth.v1.AccountService.GetMe:output_type -> purser.auth.v1.GetMeResponse
-	23, // 23: purser.auth.v1.AccountService.UpdateProfile:output_type -> purser.auth.v1.UpdateProfileResponse
-	24, // 24: purser.auth.v1.AccountService.ChangePassword:output_type -> purser.auth.v1.ChangePasswordResponse
-	25, // 25: purser.auth.v1.AccountService.RequestEmailChange:output_type -> purser.auth.v1.RequestEmailChangeResponse
-	26, // 26: purser.auth.v1.AccountService.ConfirmEmailChange:output_type -> purser.auth.v1.ConfirmEmailChangeResponse
-	6,  // 27: purser.auth.v1.AccountService.DeleteMe:output_type -> purser.auth.v1.DeleteMeResponse
-	16, // [16:28] is the sub-list for method output_type
-	4,  // [4:16] is the sub-list for method input_type
+	14, // 10: purser.auth.v1.AccountService.AcceptInvitation:input_type -> purser.auth.v1.AcceptInvitationRequest
+	3,  // 11: purser.auth.v1.AccountService.GetMe:input_type -> purser.auth.v1.GetMeRequest
+	15, // 12: purser.auth.v1.AccountService.UpdateProfile:input_type -> purser.auth.v1.UpdateProfileRequest
+	16, // 13: purser.auth.v1.AccountService.ChangePassword:input_type -> purser.auth.v1.ChangePasswordRequest
+	17, // 14: purser.auth.v1.AccountService.RequestEmailChange:input_type -> purser.auth.v1.RequestEmailChangeRequest
+	18, // 15: purser.auth.v1.AccountService.ConfirmEmailChange:input_type -> purser.auth.v1.ConfirmEmailChangeRequest
+	5,  // 16: purser.auth.v1.AccountService.DeleteMe:input_type -> purser.auth.v1.DeleteMeRequest
+	2,  // 17: purser.auth.v1.AccountService.Register:output_type -> purser.auth.v1.RegisterResponse
+	19, // 18: purser.auth.v1.AccountService.VerifyEmail:output_type -> purser.auth.v1.VerifyEmailResponse
+	20, // 19: purser.auth.v1.AccountService.ResendVerification:output_type -> purser.auth.v1.ResendVerificationResponse
+	21, // 20: purser.auth.v1.AccountService.RequestPasswordReset:output_type -> purser.auth.v1.RequestPasswordResetResponse
+	22, // 21: purser.auth.v1.AccountService.CheckPasswordReset:output_type -> purser.auth.v1.CheckPasswordResetResponse
+	23, // 22: purser.auth.v1.AccountService.CompletePasswordReset:output_type -> purser.auth.v1.CompletePasswordResetResponse
+	24, // 23: purser.auth.v1.AccountService.AcceptInvitation:output_type -> purser.auth.v1.AcceptInvitationResponse
+	4,  // 24: purser.auth.v1.AccountService.GetMe:output_type -> purser.auth.v1.GetMeResponse
+	25, // 25: purser.auth.v1.AccountService.UpdateProfile:output_type -> purser.auth.v1.UpdateProfileResponse
+	26, // 26: purser.auth.v1.AccountService.ChangePassword:output_type -> purser.auth.v1.ChangePasswordResponse
+	27, // 27: purser.auth.v1.AccountService.RequestEmailChange:output_type -> purser.auth.v1.RequestEmailChangeResponse
+	28, // 28: purser.auth.v1.AccountService.ConfirmEmailChange:output_type -> purser.auth.v1.ConfirmEmailChangeResponse
+	6,  // 29: purser.auth.v1.AccountService.DeleteMe:output_type -> purser.auth.v1.DeleteMeResponse
+	17, // [17:30] is the sub-list for method output_type
+	4,  // [4:17] is the sub-list for method input_type
 	4,  // [4:4] is the sub-list for extension type_name
 	4,  // [4:4] is the sub-list for extension extendee
 	0,  // [0:4] is the sub-list for field type_name
@@ -513,6 +517,7 @@ func file_purser_auth_v1_account_service_proto_init() {
 	file_purser_auth_v1_account_email_proto_init()
 	file_purser_auth_v1_account_password_proto_init()
 	file_purser_auth_v1_account_profile_proto_init()
+	file_purser_auth_v1_invitation_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -25,6 +25,7 @@ const (
 	AccountService_RequestPasswordReset_FullMethodName  = "/purser.auth.v1.AccountService/RequestPasswordReset"
 	AccountService_CheckPasswordReset_FullMethodName    = "/purser.auth.v1.AccountService/CheckPasswordReset"
 	AccountService_CompletePasswordReset_FullMethodName = "/purser.auth.v1.AccountService/CompletePasswordReset"
+	AccountService_AcceptInvitation_FullMethodName      = "/purser.auth.v1.AccountService/AcceptInvitation"
 	AccountService_GetMe_FullMethodName                 = "/purser.auth.v1.AccountService/GetMe"
 	AccountService_UpdateProfile_FullMethodName         = "/purser.auth.v1.AccountService/UpdateProfile"
 	AccountService_ChangePassword_FullMethodName        = "/purser.auth.v1.AccountService/ChangePassword"
@@ -91,6 +92,15 @@ type AccountServiceClient interface {
 	// INVALID_ARGUMENT as in Register; the code is not used up. FAILED_PRECONDITION
 	// and RESOURCE_EXHAUSTED as in VerifyEmail.
 	CompletePasswordReset(ctx context.Context, in *CompletePasswordResetRequest, opts ...grpc.CallOption) (*CompletePasswordResetResponse, error)
+	// AcceptInvitation sets the password and name of an account that AdminService.InviteUser
+	// created, with the mailed code, and verifies its e-mail address. The code can be used
+	// once, within 7 days, unless a newer one has been mailed or the address was proven
+	// otherwise. SessionService.Login signs in then.
+	//
+	// INVALID_ARGUMENT as in Register; the code is not used up. FAILED_PRECONDITION
+	// (CODE_INVALID) as in VerifyEmail, and for a withdrawn invitation. RESOURCE_EXHAUSTED
+	// as in VerifyEmail.
+	AcceptInvitation(ctx context.Context, in *AcceptInvitationRequest, opts ...grpc.CallOption) (*AcceptInvitationResponse, error)
 	// GetMe returns the caller's own account.
 	GetMe(ctx context.Context, in *GetMeRequest, opts ...grpc.CallOption) (*GetMeResponse, error)
 	// UpdateProfile sets the fields of the caller's profile that update_mask names.
@@ -207,6 +217,16 @@ func (c *accountServiceClient) CompletePasswordReset(ctx context.Context, in *Co
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CompletePasswordResetResponse)
 	err := c.cc.Invoke(ctx, AccountService_CompletePasswordReset_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *accountServiceClient) AcceptInvitation(ctx context.Context, in *AcceptInvitationRequest, opts ...grpc.CallOption) (*AcceptInvitationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AcceptInvitationResponse)
+	err := c.cc.Invoke(ctx, AccountService_AcceptInvitation_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -331,6 +351,15 @@ type AccountServiceServer interface {
 	// INVALID_ARGUMENT as in Register; the code is not used up. FAILED_PRECONDITION
 	// and RESOURCE_EXHAUSTED as in VerifyEmail.
 	CompletePasswordReset(context.Context, *CompletePasswordResetRequest) (*CompletePasswordResetResponse, error)
+	// AcceptInvitation sets the password and name of an account that AdminService.InviteUser
+	// created, with the mailed code, and verifies its e-mail address. The code can be used
+	// once, within 7 days, unless a newer one has been mailed or the address was proven
+	// otherwise. SessionService.Login signs in then.
+	//
+	// INVALID_ARGUMENT as in Register; the code is not used up. FAILED_PRECONDITION
+	// (CODE_INVALID) as in VerifyEmail, and for a withdrawn invitation. RESOURCE_EXHAUSTED
+	// as in VerifyEmail.
+	AcceptInvitation(context.Context, *AcceptInvitationRequest) (*AcceptInvitationResponse, error)
 	// GetMe returns the caller's own account.
 	GetMe(context.Context, *GetMeRequest) (*GetMeResponse, error)
 	// UpdateProfile sets the fields of the caller's profile that update_mask names.
@@ -410,6 +439,9 @@ func (UnimplementedAccountServiceServer) CheckPasswordReset(context.Context, *Ch
 }
 func (UnimplementedAccountServiceServer) CompletePasswordReset(context.Context, *CompletePasswordResetRequest) (*CompletePasswordResetResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CompletePasswordReset not implemented")
+}
+func (UnimplementedAccountServiceServer) AcceptInvitation(context.Context, *AcceptInvitationRequest) (*AcceptInvitationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AcceptInvitation not implemented")
 }
 func (UnimplementedAccountServiceServer) GetMe(context.Context, *GetMeRequest) (*GetMeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetMe not implemented")
@@ -558,6 +590,24 @@ func _AccountService_CompletePasswordReset_Handler(srv interface{}, ctx context.
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AccountService_AcceptInvitation_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AcceptInvitationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccountServiceServer).AcceptInvitation(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccountService_AcceptInvitation_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccountServiceServer).AcceptInvitation(ctx, req.(*AcceptInvitationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AccountService_GetMe_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetMeRequest)
 	if err := dec(in); err != nil {
@@ -696,6 +746,10 @@ var AccountService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CompletePasswordReset",
 			Handler:    _AccountService_CompletePasswordReset_Handler,
+		},
+		{
+			MethodName: "AcceptInvitation",
+			Handler:    _AccountService_AcceptInvitation_Handler,
 		},
 		{
 			MethodName: "GetMe",

@@ -7,13 +7,10 @@
 package authv1
 
 import (
-	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	_ "github.com/purserhq/purser/proto/gen/purser/access/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
-	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
-	sync "sync"
 	unsafe "unsafe"
 )
 
@@ -24,475 +21,11 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// SigningKeyState is the state of a signing key. A key passes through the states in
-// this order; from each of them it can become REVOKED.
-type SigningKeyState int32
-
-const (
-	SigningKeyState_SIGNING_KEY_STATE_UNSPECIFIED SigningKeyState = 0
-	// In the key set, so that every verifier knows it before it signs.
-	SigningKeyState_SIGNING_KEY_STATE_STANDBY SigningKeyState = 1
-	// It signs the access tokens.
-	SigningKeyState_SIGNING_KEY_STATE_ACTIVE SigningKeyState = 2
-	// It doesn't sign any more, and stays in the key set until its tokens have expired.
-	SigningKeyState_SIGNING_KEY_STATE_RETIRING SigningKeyState = 3
-	// Not in the key set any more.
-	SigningKeyState_SIGNING_KEY_STATE_RETIRED SigningKeyState = 4
-	// Revoked by RevokeSigningKey.
-	SigningKeyState_SIGNING_KEY_STATE_REVOKED SigningKeyState = 5
-)
-
-// Enum value maps for SigningKeyState.
-var (
-	SigningKeyState_name = map[int32]string{
-		0: "SIGNING_KEY_STATE_UNSPECIFIED",
-		1: "SIGNING_KEY_STATE_STANDBY",
-		2: "SIGNING_KEY_STATE_ACTIVE",
-		3: "SIGNING_KEY_STATE_RETIRING",
-		4: "SIGNING_KEY_STATE_RETIRED",
-		5: "SIGNING_KEY_STATE_REVOKED",
-	}
-	SigningKeyState_value = map[string]int32{
-		"SIGNING_KEY_STATE_UNSPECIFIED": 0,
-		"SIGNING_KEY_STATE_STANDBY":     1,
-		"SIGNING_KEY_STATE_ACTIVE":      2,
-		"SIGNING_KEY_STATE_RETIRING":    3,
-		"SIGNING_KEY_STATE_RETIRED":     4,
-		"SIGNING_KEY_STATE_REVOKED":     5,
-	}
-)
-
-func (x SigningKeyState) Enum() *SigningKeyState {
-	p := new(SigningKeyState)
-	*p = x
-	return p
-}
-
-func (x SigningKeyState) String() string {
-	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
-}
-
-func (SigningKeyState) Descriptor() protoreflect.EnumDescriptor {
-	return file_purser_auth_v1_admin_service_proto_enumTypes[0].Descriptor()
-}
-
-func (SigningKeyState) Type() protoreflect.EnumType {
-	return &file_purser_auth_v1_admin_service_proto_enumTypes[0]
-}
-
-func (x SigningKeyState) Number() protoreflect.EnumNumber {
-	return protoreflect.EnumNumber(x)
-}
-
-// Deprecated: Use SigningKeyState.Descriptor instead.
-func (SigningKeyState) EnumDescriptor() ([]byte, []int) {
-	return file_purser_auth_v1_admin_service_proto_rawDescGZIP(), []int{0}
-}
-
-// SigningKey describes a key that signs access tokens, without its private key.
-type SigningKey struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The key's RFC 7638 thumbprint.
-	Kid string `protobuf:"bytes,1,opt,name=kid,proto3" json:"kid,omitempty"`
-	// As in the JWS header: "EdDSA", "ES256" or "RS256".
-	Algorithm string          `protobuf:"bytes,2,opt,name=algorithm,proto3" json:"algorithm,omitempty"`
-	State     SigningKeyState `protobuf:"varint,3,opt,name=state,proto3,enum=purser.auth.v1.SigningKeyState" json:"state,omitempty"`
-	// When it was put into the key set.
-	PublishTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=publish_time,json=publishTime,proto3" json:"publish_time,omitempty"`
-	// When it began to sign; unset before.
-	ActivateTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=activate_time,json=activateTime,proto3" json:"activate_time,omitempty"`
-	// When it became RETIRING; unset before.
-	RetireTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=retire_time,json=retireTime,proto3" json:"retire_time,omitempty"`
-	// It became ACTIVE before every verifier could know it, because the active key was
-	// revoked.
-	PromotedEarly bool `protobuf:"varint,7,opt,name=promoted_early,json=promotedEarly,proto3" json:"promoted_early,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *SigningKey) Reset() {
-	*x = SigningKey{}
-	mi := &file_purser_auth_v1_admin_service_proto_msgTypes[0]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *SigningKey) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*SigningKey) ProtoMessage() {}
-
-func (x *SigningKey) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_admin_service_proto_msgTypes[0]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use SigningKey.ProtoReflect.Descriptor instead.
-func (*SigningKey) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_admin_service_proto_rawDescGZIP(), []int{0}
-}
-
-func (x *SigningKey) GetKid() string {
-	if x != nil {
-		return x.Kid
-	}
-	return ""
-}
-
-func (x *SigningKey) GetAlgorithm() string {
-	if x != nil {
-		return x.Algorithm
-	}
-	return ""
-}
-
-func (x *SigningKey) GetState() SigningKeyState {
-	if x != nil {
-		return x.State
-	}
-	return SigningKeyState_SIGNING_KEY_STATE_UNSPECIFIED
-}
-
-func (x *SigningKey) GetPublishTime() *timestamppb.Timestamp {
-	if x != nil {
-		return x.PublishTime
-	}
-	return nil
-}
-
-func (x *SigningKey) GetActivateTime() *timestamppb.Timestamp {
-	if x != nil {
-		return x.ActivateTime
-	}
-	return nil
-}
-
-func (x *SigningKey) GetRetireTime() *timestamppb.Timestamp {
-	if x != nil {
-		return x.RetireTime
-	}
-	return nil
-}
-
-func (x *SigningKey) GetPromotedEarly() bool {
-	if x != nil {
-		return x.PromotedEarly
-	}
-	return false
-}
-
-type ListSigningKeysRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ListSigningKeysRequest) Reset() {
-	*x = ListSigningKeysRequest{}
-	mi := &file_purser_auth_v1_admin_service_proto_msgTypes[1]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ListSigningKeysRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ListSigningKeysRequest) ProtoMessage() {}
-
-func (x *ListSigningKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_admin_service_proto_msgTypes[1]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ListSigningKeysRequest.ProtoReflect.Descriptor instead.
-func (*ListSigningKeysRequest) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_admin_service_proto_rawDescGZIP(), []int{1}
-}
-
-type ListSigningKeysResponse struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// At most 1,000.
-	Keys []*SigningKey `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
-	// The epoch of the key set; rises with every change of it.
-	Epoch int64 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	// When the state of a key changes next by schedule.
-	NextChangeTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=next_change_time,json=nextChangeTime,proto3" json:"next_change_time,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
-}
-
-func (x *ListSigningKeysResponse) Reset() {
-	*x = ListSigningKeysResponse{}
-	mi := &file_purser_auth_v1_admin_service_proto_msgTypes[2]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ListSigningKeysResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ListSigningKeysResponse) ProtoMessage() {}
-
-func (x *ListSigningKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_admin_service_proto_msgTypes[2]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ListSigningKeysResponse.ProtoReflect.Descriptor instead.
-func (*ListSigningKeysResponse) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_admin_service_proto_rawDescGZIP(), []int{2}
-}
-
-func (x *ListSigningKeysResponse) GetKeys() []*SigningKey {
-	if x != nil {
-		return x.Keys
-	}
-	return nil
-}
-
-func (x *ListSigningKeysResponse) GetEpoch() int64 {
-	if x != nil {
-		return x.Epoch
-	}
-	return 0
-}
-
-func (x *ListSigningKeysResponse) GetNextChangeTime() *timestamppb.Timestamp {
-	if x != nil {
-		return x.NextChangeTime
-	}
-	return nil
-}
-
-type RotateSigningKeyRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *RotateSigningKeyRequest) Reset() {
-	*x = RotateSigningKeyRequest{}
-	mi := &file_purser_auth_v1_admin_service_proto_msgTypes[3]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *RotateSigningKeyRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*RotateSigningKeyRequest) ProtoMessage() {}
-
-func (x *RotateSigningKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_admin_service_proto_msgTypes[3]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use RotateSigningKeyRequest.ProtoReflect.Descriptor instead.
-func (*RotateSigningKeyRequest) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_admin_service_proto_rawDescGZIP(), []int{3}
-}
-
-type RotateSigningKeyResponse struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The key that signs now.
-	Key           *SigningKey `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *RotateSigningKeyResponse) Reset() {
-	*x = RotateSigningKeyResponse{}
-	mi := &file_purser_auth_v1_admin_service_proto_msgTypes[4]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *RotateSigningKeyResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*RotateSigningKeyResponse) ProtoMessage() {}
-
-func (x *RotateSigningKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_admin_service_proto_msgTypes[4]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use RotateSigningKeyResponse.ProtoReflect.Descriptor instead.
-func (*RotateSigningKeyResponse) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_admin_service_proto_rawDescGZIP(), []int{4}
-}
-
-func (x *RotateSigningKeyResponse) GetKey() *SigningKey {
-	if x != nil {
-		return x.Key
-	}
-	return nil
-}
-
-type RevokeSigningKeyRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Kid           string                 `protobuf:"bytes,1,opt,name=kid,proto3" json:"kid,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *RevokeSigningKeyRequest) Reset() {
-	*x = RevokeSigningKeyRequest{}
-	mi := &file_purser_auth_v1_admin_service_proto_msgTypes[5]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *RevokeSigningKeyRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*RevokeSigningKeyRequest) ProtoMessage() {}
-
-func (x *RevokeSigningKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_admin_service_proto_msgTypes[5]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use RevokeSigningKeyRequest.ProtoReflect.Descriptor instead.
-func (*RevokeSigningKeyRequest) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_admin_service_proto_rawDescGZIP(), []int{5}
-}
-
-func (x *RevokeSigningKeyRequest) GetKid() string {
-	if x != nil {
-		return x.Kid
-	}
-	return ""
-}
-
-type RevokeSigningKeyResponse struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The key that signs now.
-	Key           *SigningKey `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *RevokeSigningKeyResponse) Reset() {
-	*x = RevokeSigningKeyResponse{}
-	mi := &file_purser_auth_v1_admin_service_proto_msgTypes[6]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *RevokeSigningKeyResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*RevokeSigningKeyResponse) ProtoMessage() {}
-
-func (x *RevokeSigningKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_admin_service_proto_msgTypes[6]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use RevokeSigningKeyResponse.ProtoReflect.Descriptor instead.
-func (*RevokeSigningKeyResponse) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_admin_service_proto_rawDescGZIP(), []int{6}
-}
-
-func (x *RevokeSigningKeyResponse) GetKey() *SigningKey {
-	if x != nil {
-		return x.Key
-	}
-	return nil
-}
-
 var File_purser_auth_v1_admin_service_proto protoreflect.FileDescriptor
 
 const file_purser_auth_v1_admin_service_proto_rawDesc = "" +
 	"\n" +
-	"\"purser/auth/v1/admin_service.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a\x1apurser/auth/v1/audit.proto\x1a$purser/auth/v1/service_account.proto\x1a\x1fpurser/auth/v1/user_admin.proto\"\xd7\x02\n" +
-	"\n" +
-	"SigningKey\x12\x10\n" +
-	"\x03kid\x18\x01 \x01(\tR\x03kid\x12\x1c\n" +
-	"\talgorithm\x18\x02 \x01(\tR\talgorithm\x125\n" +
-	"\x05state\x18\x03 \x01(\x0e2\x1f.purser.auth.v1.SigningKeyStateR\x05state\x12=\n" +
-	"\fpublish_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\vpublishTime\x12?\n" +
-	"\ractivate_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\factivateTime\x12;\n" +
-	"\vretire_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"retireTime\x12%\n" +
-	"\x0epromoted_early\x18\a \x01(\bR\rpromotedEarly\"\x18\n" +
-	"\x16ListSigningKeysRequest\"\xa5\x01\n" +
-	"\x17ListSigningKeysResponse\x12.\n" +
-	"\x04keys\x18\x01 \x03(\v2\x1a.purser.auth.v1.SigningKeyR\x04keys\x12\x14\n" +
-	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\x12D\n" +
-	"\x10next_change_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x0enextChangeTime\"\x19\n" +
-	"\x17RotateSigningKeyRequest\"H\n" +
-	"\x18RotateSigningKeyResponse\x12,\n" +
-	"\x03key\x18\x01 \x01(\v2\x1a.purser.auth.v1.SigningKeyR\x03key\"7\n" +
-	"\x17RevokeSigningKeyRequest\x12\x1c\n" +
-	"\x03kid\x18\x01 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\x03kid\"H\n" +
-	"\x18RevokeSigningKeyResponse\x12,\n" +
-	"\x03key\x18\x01 \x01(\v2\x1a.purser.auth.v1.SigningKeyR\x03key*\xcf\x01\n" +
-	"\x0fSigningKeyState\x12!\n" +
-	"\x1dSIGNING_KEY_STATE_UNSPECIFIED\x10\x00\x12\x1d\n" +
-	"\x19SIGNING_KEY_STATE_STANDBY\x10\x01\x12\x1c\n" +
-	"\x18SIGNING_KEY_STATE_ACTIVE\x10\x02\x12\x1e\n" +
-	"\x1aSIGNING_KEY_STATE_RETIRING\x10\x03\x12\x1d\n" +
-	"\x19SIGNING_KEY_STATE_RETIRED\x10\x04\x12\x1d\n" +
-	"\x19SIGNING_KEY_STATE_REVOKED\x10\x052\xb1\r\n" +
+	"\"purser/auth/v1/admin_service.proto\x12\x0epurser.auth.v1\x1a\x1dpurser/access/v1/access.proto\x1a\x1apurser/auth/v1/audit.proto\x1a!purser/auth/v1/audit_stream.proto\x1a$purser/auth/v1/service_account.proto\x1a purser/auth/v1/signing_key.proto\x1a purser/auth/v1/user_access.proto\x1a\x1fpurser/auth/v1/user_admin.proto2\xc9\x1a\n" +
 	"\fAdminService\x12y\n" +
 	"\x0fListSigningKeys\x12&.purser.auth.v1.ListSigningKeysRequest\x1a'.purser.auth.v1.ListSigningKeysResponse\"\x15\x8a\xe7\x18\x0e\x1a\fadmin:system\x90\x02\x01\x12y\n" +
 	"\x10RotateSigningKey\x12'.purser.auth.v1.RotateSigningKeyRequest\x1a(.purser.auth.v1.RotateSigningKeyResponse\"\x12\x8a\xe7\x18\x0e\x1a\fadmin:system\x12|\n" +
@@ -503,102 +36,143 @@ const file_purser_auth_v1_admin_service_proto_rawDesc = "" +
 	"\rSetAttributes\x12$.purser.auth.v1.SetAttributesRequest\x1a%.purser.auth.v1.SetAttributesResponse\"\x14\x8a\xe7\x18\r\x1a\vadmin:users\x90\x02\x02\x12l\n" +
 	"\vDisableUser\x12\".purser.auth.v1.DisableUserRequest\x1a#.purser.auth.v1.DisableUserResponse\"\x14\x8a\xe7\x18\r\x1a\vadmin:users\x90\x02\x02\x12i\n" +
 	"\n" +
-	"EnableUser\x12!.purser.auth.v1.EnableUserRequest\x1a\".purser.auth.v1.EnableUserResponse\"\x14\x8a\xe7\x18\r\x1a\vadmin:users\x90\x02\x02\x12\x85\x01\n" +
+	"EnableUser\x12!.purser.auth.v1.EnableUserRequest\x1a\".purser.auth.v1.EnableUserResponse\"\x14\x8a\xe7\x18\r\x1a\vadmin:users\x90\x02\x02\x12f\n" +
+	"\n" +
+	"InviteUser\x12!.purser.auth.v1.InviteUserRequest\x1a\".purser.auth.v1.InviteUserResponse\"\x11\x8a\xe7\x18\r\x1a\vadmin:users\x12{\n" +
+	"\x10ListUserSessions\x12'.purser.auth.v1.ListUserSessionsRequest\x1a(.purser.auth.v1.ListUserSessionsResponse\"\x14\x8a\xe7\x18\r\x1a\vadmin:users\x90\x02\x01\x12~\n" +
+	"\x11RevokeUserSession\x12(.purser.auth.v1.RevokeUserSessionRequest\x1a).purser.auth.v1.RevokeUserSessionResponse\"\x14\x8a\xe7\x18\r\x1a\vadmin:users\x90\x02\x02\x12\x81\x01\n" +
+	"\x12RevokeUserSessions\x12).purser.auth.v1.RevokeUserSessionsRequest\x1a*.purser.auth.v1.RevokeUserSessionsResponse\"\x14\x8a\xe7\x18\r\x1a\vadmin:users\x90\x02\x02\x12x\n" +
+	"\x0fListUserApiKeys\x12&.purser.auth.v1.ListUserApiKeysRequest\x1a'.purser.auth.v1.ListUserApiKeysResponse\"\x14\x8a\xe7\x18\r\x1a\vadmin:users\x90\x02\x01\x12{\n" +
+	"\x10RevokeUserApiKey\x12'.purser.auth.v1.RevokeUserApiKeyRequest\x1a(.purser.auth.v1.RevokeUserApiKeyResponse\"\x14\x8a\xe7\x18\r\x1a\vadmin:users\x90\x02\x02\x12\x81\x01\n" +
+	"\x12ListUserIdentities\x12).purser.auth.v1.ListUserIdentitiesRequest\x1a*.purser.auth.v1.ListUserIdentitiesResponse\"\x14\x8a\xe7\x18\r\x1a\vadmin:users\x90\x02\x01\x12\x81\x01\n" +
+	"\x12RemoveSecondFactor\x12).purser.auth.v1.RemoveSecondFactorRequest\x1a*.purser.auth.v1.RemoveSecondFactorResponse\"\x14\x8a\xe7\x18\r\x1a\vadmin:users\x90\x02\x02\x12\x96\x01\n" +
+	"\x19CancelSecondFactorRemoval\x120.purser.auth.v1.CancelSecondFactorRemovalRequest\x1a1.purser.auth.v1.CancelSecondFactorRemovalResponse\"\x14\x8a\xe7\x18\r\x1a\vadmin:users\x90\x02\x02\x12\x85\x01\n" +
 	"\x14CreateServiceAccount\x12+.purser.auth.v1.CreateServiceAccountRequest\x1a,.purser.auth.v1.CreateServiceAccountResponse\"\x12\x8a\xe7\x18\x0e\x1a\fadmin:system\x12\x97\x01\n" +
-	"\x1aRotateServiceAccountSecret\x121.purser.auth.v1.RotateServiceAccountSecretRequest\x1a2.purser.auth.v1.RotateServiceAccountSecretResponse\"\x12\x8a\xe7\x18\x0e\x1a\fadmin:system\x12\x85\x01\n" +
+	"\x1aRotateServiceAccountSecret\x121.purser.auth.v1.RotateServiceAccountSecretRequest\x1a2.purser.auth.v1.RotateServiceAccountSecretResponse\"\x12\x8a\xe7\x18\x0e\x1a\fadmin:system\x12\x88\x01\n" +
+	"\x14UpdateServiceAccount\x12+.purser.auth.v1.UpdateServiceAccountRequest\x1a,.purser.auth.v1.UpdateServiceAccountResponse\"\x15\x8a\xe7\x18\x0e\x1a\fadmin:system\x90\x02\x02\x12\x7f\n" +
+	"\x11GetServiceAccount\x12(.purser.auth.v1.GetServiceAccountRequest\x1a).purser.auth.v1.GetServiceAccountResponse\"\x15\x8a\xe7\x18\x0e\x1a\fadmin:system\x90\x02\x01\x12\x85\x01\n" +
 	"\x13ListServiceAccounts\x12*.purser.auth.v1.ListServiceAccountsRequest\x1a+.purser.auth.v1.ListServiceAccountsResponse\"\x15\x8a\xe7\x18\x0e\x1a\fadmin:system\x90\x02\x01\x12\x8b\x01\n" +
-	"\x15DisableServiceAccount\x12,.purser.auth.v1.DisableServiceAccountRequest\x1a-.purser.auth.v1.DisableServiceAccountResponse\"\x15\x8a\xe7\x18\x0e\x1a\fadmin:system\x90\x02\x02\x12y\n" +
-	"\x0fListAuditEvents\x12&.purser.auth.v1.ListAuditEventsRequest\x1a'.purser.auth.v1.ListAuditEventsResponse\"\x15\x8a\xe7\x18\x0e\x1a\fadmin:system\x90\x02\x01B<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
+	"\x15DisableServiceAccount\x12,.purser.auth.v1.DisableServiceAccountRequest\x1a-.purser.auth.v1.DisableServiceAccountResponse\"\x15\x8a\xe7\x18\x0e\x1a\fadmin:system\x90\x02\x02\x12\x88\x01\n" +
+	"\x14EnableServiceAccount\x12+.purser.auth.v1.EnableServiceAccountRequest\x1a,.purser.auth.v1.EnableServiceAccountResponse\"\x15\x8a\xe7\x18\x0e\x1a\fadmin:system\x90\x02\x02\x12y\n" +
+	"\x0fListAuditEvents\x12&.purser.auth.v1.ListAuditEventsRequest\x1a'.purser.auth.v1.ListAuditEventsResponse\"\x15\x8a\xe7\x18\x0e\x1a\fadmin:system\x90\x02\x01\x12~\n" +
+	"\x10WatchAuditEvents\x12'.purser.auth.v1.WatchAuditEventsRequest\x1a(.purser.auth.v1.WatchAuditEventsResponse\"\x15\x8a\xe7\x18\x0e\x1a\fadmin:system\x90\x02\x010\x01B<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
 
-var (
-	file_purser_auth_v1_admin_service_proto_rawDescOnce sync.Once
-	file_purser_auth_v1_admin_service_proto_rawDescData []byte
-)
-
-func file_purser_auth_v1_admin_service_proto_rawDescGZIP() []byte {
-	file_purser_auth_v1_admin_service_proto_rawDescOnce.Do(func() {
-		file_purser_auth_v1_admin_service_proto_rawDescData = protoimpl.X.CompressGZIP(unsafe.Slice(unsafe.StringData(file_purser_auth_v1_admin_service_proto_rawDesc), len(file_purser_auth_v1_admin_service_proto_rawDesc)))
-	})
-	return file_purser_auth_v1_admin_service_proto_rawDescData
-}
-
-var file_purser_auth_v1_admin_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_purser_auth_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_purser_auth_v1_admin_service_proto_goTypes = []any{
-	(SigningKeyState)(0),                       // 0: purser.auth.v1.SigningKeyState
-	(*SigningKey)(nil),                         // 1: purser.auth.v1.SigningKey
-	(*ListSigningKeysRequest)(nil),             // 2: purser.auth.v1.ListSigningKeysRequest
-	(*ListSigningKeysResponse)(nil),            // 3: purser.auth.v1.ListSigningKeysResponse
-	(*RotateSigningKeyRequest)(nil),            // 4: purser.auth.v1.RotateSigningKeyRequest
-	(*RotateSigningKeyResponse)(nil),           // 5: purser.auth.v1.RotateSigningKeyResponse
-	(*RevokeSigningKeyRequest)(nil),            // 6: purser.auth.v1.RevokeSigningKeyRequest
-	(*RevokeSigningKeyResponse)(nil),           // 7: purser.auth.v1.RevokeSigningKeyResponse
-	(*timestamppb.Timestamp)(nil),              // 8: google.protobuf.Timestamp
-	(*ListUsersRequest)(nil),                   // 9: purser.auth.v1.ListUsersRequest
-	(*GetUserRequest)(nil),                     // 10: purser.auth.v1.GetUserRequest
-	(*SetRolesRequest)(nil),                    // 11: purser.auth.v1.SetRolesRequest
-	(*SetAttributesRequest)(nil),               // 12: purser.auth.v1.SetAttributesRequest
-	(*DisableUserRequest)(nil),                 // 13: purser.auth.v1.DisableUserRequest
-	(*EnableUserRequest)(nil),                  // 14: purser.auth.v1.EnableUserRequest
-	(*CreateServiceAccountRequest)(nil),        // 15: purser.auth.v1.CreateServiceAccountRequest
-	(*RotateServiceAccountSecretRequest)(nil),  // 16: purser.auth.v1.RotateServiceAccountSecretRequest
-	(*ListServiceAccountsRequest)(nil),         // 17: purser.auth.v1.ListServiceAccountsRequest
-	(*DisableServiceAccountRequest)(nil),       // 18: purser.auth.v1.DisableServiceAccountRequest
-	(*ListAuditEventsRequest)(nil),             // 19: purser.auth.v1.ListAuditEventsRequest
-	(*ListUsersResponse)(nil),                  // 20: purser.auth.v1.ListUsersResponse
-	(*GetUserResponse)(nil),                    // 21: purser.auth.v1.GetUserResponse
-	(*SetRolesResponse)(nil),                   // 22: purser.auth.v1.SetRolesResponse
-	(*SetAttributesResponse)(nil),              // 23: purser.auth.v1.SetAttributesResponse
-	(*DisableUserResponse)(nil),                // 24: purser.auth.v1.DisableUserResponse
-	(*EnableUserResponse)(nil),                 // 25: purser.auth.v1.EnableUserResponse
-	(*CreateServiceAccountResponse)(nil),       // 26: purser.auth.v1.CreateServiceAccountResponse
-	(*RotateServiceAccountSecretResponse)(nil), // 27: purser.auth.v1.RotateServiceAccountSecretResponse
-	(*ListServiceAccountsResponse)(nil),        // 28: purser.auth.v1.ListServiceAccountsResponse
-	(*DisableServiceAccountResponse)(nil),      // 29: purser.auth.v1.DisableServiceAccountResponse
-	(*ListAuditEventsResponse)(nil),            // 30: purser.auth.v1.ListAuditEventsResponse
+	(*ListSigningKeysRequest)(nil),             // 0: purser.auth.v1.ListSigningKeysRequest
+	(*RotateSigningKeyRequest)(nil),            // 1: purser.auth.v1.RotateSigningKeyRequest
+	(*RevokeSigningKeyRequest)(nil),            // 2: purser.auth.v1.RevokeSigningKeyRequest
+	(*ListUsersRequest)(nil),                   // 3: purser.auth.v1.ListUsersRequest
+	(*GetUserRequest)(nil),                     // 4: purser.auth.v1.GetUserRequest
+	(*SetRolesRequest)(nil),                    // 5: purser.auth.v1.SetRolesRequest
+	(*SetAttributesRequest)(nil),               // 6: purser.auth.v1.SetAttributesRequest
+	(*DisableUserRequest)(nil),                 // 7: purser.auth.v1.DisableUserRequest
+	(*EnableUserRequest)(nil),                  // 8: purser.auth.v1.EnableUserRequest
+	(*InviteUserRequest)(nil),                  // 9: purser.auth.v1.InviteUserRequest
+	(*ListUserSessionsRequest)(nil),            // 10: purser.auth.v1.ListUserSessionsRequest
+	(*RevokeUserSessionRequest)(nil),           // 11: purser.auth.v1.RevokeUserSessionRequest
+	(*RevokeUserSessionsRequest)(nil),          // 12: purser.auth.v1.RevokeUserSessionsRequest
+	(*ListUserApiKeysRequest)(nil),             // 13: purser.auth.v1.ListUserApiKeysRequest
+	(*RevokeUserApiKeyRequest)(nil),            // 14: purser.auth.v1.RevokeUserApiKeyRequest
+	(*ListUserIdentitiesRequest)(nil),          // 15: purser.auth.v1.ListUserIdentitiesRequest
+	(*RemoveSecondFactorRequest)(nil),          // 16: purser.auth.v1.RemoveSecondFactorRequest
+	(*CancelSecondFactorRemovalRequest)(nil),   // 17: purser.auth.v1.CancelSecondFactorRemovalRequest
+	(*CreateServiceAccountRequest)(nil),        // 18: purser.auth.v1.CreateServiceAccountRequest
+	(*RotateServiceAccountSecretRequest)(nil),  // 19: purser.auth.v1.RotateServiceAccountSecretRequest
+	(*UpdateServiceAccountRequest)(nil),        // 20: purser.auth.v1.UpdateServiceAccountRequest
+	(*GetServiceAccountRequest)(nil),           // 21: purser.auth.v1.GetServiceAccountRequest
+	(*ListServiceAccountsRequest)(nil),         // 22: purser.auth.v1.ListServiceAccountsRequest
+	(*DisableServiceAccountRequest)(nil),       // 23: purser.auth.v1.DisableServiceAccountRequest
+	(*EnableServiceAccountRequest)(nil),        // 24: purser.auth.v1.EnableServiceAccountRequest
+	(*ListAuditEventsRequest)(nil),             // 25: purser.auth.v1.ListAuditEventsRequest
+	(*WatchAuditEventsRequest)(nil),            // 26: purser.auth.v1.WatchAuditEventsRequest
+	(*ListSigningKeysResponse)(nil),            // 27: purser.auth.v1.ListSigningKeysResponse
+	(*RotateSigningKeyResponse)(nil),           // 28: purser.auth.v1.RotateSigningKeyResponse
+	(*RevokeSigningKeyResponse)(nil),           // 29: purser.auth.v1.RevokeSigningKeyResponse
+	(*ListUsersResponse)(nil),                  // 30: purser.auth.v1.ListUsersResponse
+	(*GetUserResponse)(nil),                    // 31: purser.auth.v1.GetUserResponse
+	(*SetRolesResponse)(nil),                   // 32: purser.auth.v1.SetRolesResponse
+	(*SetAttributesResponse)(nil),              // 33: purser.auth.v1.SetAttributesResponse
+	(*DisableUserResponse)(nil),                // 34: purser.auth.v1.DisableUserResponse
+	(*EnableUserResponse)(nil),                 // 35: purser.auth.v1.EnableUserResponse
+	(*InviteUserResponse)(nil),                 // 36: purser.auth.v1.InviteUserResponse
+	(*ListUserSessionsResponse)(nil),           // 37: purser.auth.v1.ListUserSessionsResponse
+	(*RevokeUserSessionResponse)(nil),          // 38: purser.auth.v1.RevokeUserSessionResponse
+	(*RevokeUserSessionsResponse)(nil),         // 39: purser.auth.v1.RevokeUserSessionsResponse
+	(*ListUserApiKeysResponse)(nil),            // 40: purser.auth.v1.ListUserApiKeysResponse
+	(*RevokeUserApiKeyResponse)(nil),           // 41: purser.auth.v1.RevokeUserApiKeyResponse
+	(*ListUserIdentitiesResponse)(nil),         // 42: purser.auth.v1.ListUserIdentitiesResponse
+	(*RemoveSecondFactorResponse)(nil),         // 43: purser.auth.v1.RemoveSecondFactorResponse
+	(*CancelSecondFactorRemovalResponse)(nil),  // 44: purser.auth.v1.CancelSecondFactorRemovalResponse
+	(*CreateServiceAccountResponse)(nil),       // 45: purser.auth.v1.CreateServiceAccountResponse
+	(*RotateServiceAccountSecretResponse)(nil), // 46: purser.auth.v1.RotateServiceAccountSecretResponse
+	(*UpdateServiceAccountResponse)(nil),       // 47: purser.auth.v1.UpdateServiceAccountResponse
+	(*GetServiceAccountResponse)(nil),          // 48: purser.auth.v1.GetServiceAccountResponse
+	(*ListServiceAccountsResponse)(nil),        // 49: purser.auth.v1.ListServiceAccountsResponse
+	(*DisableServiceAccountResponse)(nil),      // 50: purser.auth.v1.DisableServiceAccountResponse
+	(*EnableServiceAccountResponse)(nil),       // 51: purser.auth.v1.EnableServiceAccountResponse
+	(*ListAuditEventsResponse)(nil),            // 52: purser.auth.v1.ListAuditEventsResponse
+	(*WatchAuditEventsResponse)(nil),           // 53: purser.auth.v1.WatchAuditEventsResponse
 }
 var file_purser_auth_v1_admin_service_proto_depIdxs = []int32{
-	0,  // 0: purser.auth.v1.SigningKey.state:type_name -> purser.auth.v1.SigningKeyState
-	8,  // 1: purser.auth.v1.SigningKey.publish_time:type_name -> google.protobuf.Timestamp
-	8,  // 2: purser.auth.v1.SigningKey.activate_time:type_name -> google.protobuf.Timestamp
-	8,  // 3: purser.auth.v1.SigningKey.retire_time:type_name -> google.protobuf.Timestamp
-	1,  // 4: purser.auth.v1.ListSigningKeysResponse.keys:type_name -> purser.auth.v1.SigningKey
-	8,  // 5: purser.auth.v1.ListSigningKeysResponse.next_change_time:type_name -> google.protobuf.Timestamp
-	1,  // 6: purser.auth.v1.RotateSigningKeyResponse.key:type_name -> purser.auth.v1.SigningKey
-	1,  // 7: purser.auth.v1.RevokeSigningKeyResponse.key:type_name -> purser.auth.v1.SigningKey
-	2,  // 8: purser.auth.v1.AdminService.ListSigningKeys:input_type -> purser.auth.v1.ListSigningKeysRequest
-	4,  // 9: purser.auth.v1.AdminService.RotateSigningKey:input_type -> purser.auth.v1.RotateSigningKeyRequest
-	6,  // 10: purser.auth.v1.AdminService.RevokeSigningKey:input_type -> purser.auth.v1.RevokeSigningKeyRequest
-	9,  // 11: purser.auth.v1.AdminService.ListUsers:input_type -> purser.auth.v1.ListUsersRequest
-	10, // 12: purser.auth.v1.AdminService.GetUser:input_type -> purser.auth.v1.GetUserRequest
-	11, // 13: purser.auth.v1.AdminService.SetRoles:input_type -> purser.auth.v1.SetRolesRequest
-	12, // 14: purser.auth.v1.AdminService.SetAttributes:input_type -> purser.auth.v1.SetAttributesRequest
-	13, // 15: purser.auth.v1.AdminService.DisableUser:input_type -> purser.auth.v1.DisableUserRequest
-	14, // 16: purser.auth.v1.AdminService.EnableUser:input_type -> purser.auth.v1.EnableUserRequest
-	15, // 17: purser.auth.v1.AdminService.CreateServiceAccount:input_type -> purser.auth.v1.CreateServiceAccountRequest
-	16, // 18: purser.auth.v1.AdminService.RotateServiceAccountSecret:input_type -> purser.auth.v1.RotateServiceAccountSecretRequest
-	17, // 19: purser.auth.v1.AdminService.ListServiceAccounts:input_type -> purser.auth.v1.ListServiceAccountsRequest
-	18, // 20: purser.auth.v1.AdminService.DisableServiceAccount:input_type -> purser.auth.v1.DisableServiceAccountRequest
-	19, // 21: purser.auth.v1.AdminService.ListAuditEvents:input_type -> purser.auth.v1.ListAuditEventsRequest
-	3,  // 22: purser.auth.v1.AdminService.ListSigningKeys:output_type -> purser.auth.v1.ListSigningKeysResponse
-	5,  // 23: purser.auth.v1.AdminService.RotateSigningKey:output_type -> purser.auth.v1.RotateSigningKeyResponse
-	7,  // 24: purser.auth.v1.AdminService.RevokeSigningKey:output_type -> purser.auth.v1.RevokeSigningKeyResponse
-	20, // 25: purser.auth.v1.AdminService.ListUsers:output_type -> purser.auth.v1.ListUsersResponse
-	21, // 26: purser.auth.v1.AdminService.GetUser:output_type -> purser.auth.v1.GetUserResponse
-	22, // 27: purser.auth.v1.AdminService.SetRoles:output_type -> purser.auth.v1.SetRolesResponse
-	23, // 28: purser.auth.v1.AdminService.SetAttributes:output_type -> purser.auth.v1.SetAttributesResponse
-	24, // 29: purser.auth.v1.AdminService.DisableUser:output_type -> purser.auth.v1.DisableUserResponse
-	25, // 30: purser.auth.v1.AdminService.EnableUser:output_type -> purser.auth.v1.EnableUserResponse
-	26, // 31: purser.auth.v1.AdminService.CreateServiceAccount:output_type -> purser.auth.v1.CreateServiceAccountResponse
-	27, // 32: purser.auth.v1.AdminService.RotateServiceAccountSecret:output_type -> purser.auth.v1.RotateServiceAccountSecretResponse
-	28, // 33: purser.auth.v1.AdminService.ListServiceAccounts:output_type -> purser.auth.v1.ListServiceAccountsResponse
-	29, // 34: purser.auth.v1.AdminService.DisableServiceAccount:output_type -> purser.auth.v1.DisableServiceAccountResponse
-	30, // 35: purser.auth.v1.AdminService.ListAuditEvents:output_type -> purser.auth.v1.ListAuditEventsResponse
-	22, // [22:36] is the sub-list for method output_type
-	8,  // [8:22] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	0,  // 0: purser.auth.v1.AdminService.ListSigningKeys:input_type -> purser.auth.v1.ListSigningKeysRequest
+	1,  // 1: purser.auth.v1.AdminService.RotateSigningKey:input_type -> purser.auth.v1.RotateSigningKeyRequest
+	2,  // 2: purser.auth.v1.AdminService.RevokeSigningKey:input_type -> purser.auth.v1.RevokeSigningKeyRequest
+	3,  // 3: purser.auth.v1.AdminService.ListUsers:input_type -> purser.auth.v1.ListUsersRequest
+	4,  // 4: purser.auth.v1.AdminService.GetUser:input_type -> purser.auth.v1.GetUserRequest
+	5,  // 5: purser.auth.v1.AdminService.SetRoles:input_type -> purser.auth.v1.SetRolesRequest
+	6,  // 6: purser.auth.v1.AdminService.SetAttributes:input_type -> purser.auth.v1.SetAttributesRequest
+	7,  // 7: purser.auth.v1.AdminService.DisableUser:input_type -> purser.auth.v1.DisableUserRequest
+	8,  // 8: purser.auth.v1.AdminService.EnableUser:input_type -> purser.auth.v1.EnableUserRequest
+	9,  // 9: purser.auth.v1.AdminService.InviteUser:input_type -> purser.auth.v1.InviteUserRequest
+	10, // 10: purser.auth.v1.AdminService.ListUserSessions:input_type -> purser.auth.v1.ListUserSessionsRequest
+	11, // 11: purser.auth.v1.AdminService.RevokeUserSession:input_type -> purser.auth.v1.RevokeUserSessionRequest
+	12, // 12: purser.auth.v1.AdminService.RevokeUserSessions:input_type -> purser.auth.v1.RevokeUserSessionsRequest
+	13, // 13: purser.auth.v1.AdminService.ListUserApiKeys:input_type -> purser.auth.v1.ListUserApiKeysRequest
+	14, // 14: purser.auth.v1.AdminService.RevokeUserApiKey:input_type -> purser.auth.v1.RevokeUserApiKeyRequest
+	15, // 15: purser.auth.v1.AdminService.ListUserIdentities:input_type -> purser.auth.v1.ListUserIdentitiesRequest
+	16, // 16: purser.auth.v1.AdminService.RemoveSecondFactor:input_type -> purser.auth.v1.RemoveSecondFactorRequest
+	17, // 17: purser.auth.v1.AdminService.CancelSecondFactorRemoval:input_type -> purser.auth.v1.CancelSecondFactorRemovalRequest
+	18, // 18: purser.auth.v1.AdminService.CreateServiceAccount:input_type -> purser.auth.v1.CreateServiceAccountRequest
+	19, // 19: purser.auth.v1.AdminService.RotateServiceAccountSecret:input_type -> purser.auth.v1.RotateServiceAccountSecretRequest
+	20, // 20: purser.auth.v1.AdminService.UpdateServiceAccount:input_type -> purser.auth.v1.UpdateServiceAccountRequest
+	21, // 21: purser.auth.v1.AdminService.GetServiceAccount:input_type -> purser.auth.v1.GetServiceAccountRequest
+	22, // 22: purser.auth.v1.AdminService.ListServiceAccounts:input_type -> purser.auth.v1.ListServiceAccountsRequest
+	23, // 23: purser.auth.v1.AdminService.DisableServiceAccount:input_type -> purser.auth.v1.DisableServiceAccountRequest
+	24, // 24: purser.auth.v1.AdminService.EnableServiceAccount:input_type -> purser.auth.v1.EnableServiceAccountRequest
+	25, // 25: purser.auth.v1.AdminService.ListAuditEvents:input_type -> purser.auth.v1.ListAuditEventsRequest
+	26, // 26: purser.auth.v1.AdminService.WatchAuditEvents:input_type -> purser.auth.v1.WatchAuditEventsRequest
+	27, // 27: purser.auth.v1.AdminService.ListSigningKeys:output_type -> purser.auth.v1.ListSigningKeysResponse
+	28, // 28: purser.auth.v1.AdminService.RotateSigningKey:output_type -> purser.auth.v1.RotateSigningKeyResponse
+	29, // 29: purser.auth.v1.AdminService.RevokeSigningKey:output_type -> purser.auth.v1.RevokeSigningKeyResponse
+	30, // 30: purser.auth.v1.AdminService.ListUsers:output_type -> purser.auth.v1.ListUsersResponse
+	31, // 31: purser.auth.v1.AdminService.GetUser:output_type -> purser.auth.v1.GetUserResponse
+	32, // 32: purser.auth.v1.AdminService.SetRoles:output_type -> purser.auth.v1.SetRolesResponse
+	33, // 33: purser.auth.v1.AdminService.SetAttributes:output_type -> purser.auth.v1.SetAttributesResponse
+	34, // 34: purser.auth.v1.AdminService.DisableUser:output_type -> purser.auth.v1.DisableUserResponse
+	35, // 35: purser.auth.v1.AdminService.EnableUser:output_type -> purser.auth.v1.EnableUserResponse
+	36, // 36: purser.auth.v1.AdminService.InviteUser:output_type -> purser.auth.v1.InviteUserResponse
+	37, // 37: purser.auth.v1.AdminService.ListUserSessions:output_type -> purser.auth.v1.ListUserSessionsResponse
+	38, // 38: purser.auth.v1.AdminService.RevokeUserSession:output_type -> purser.auth.v1.RevokeUserSessionResponse
+	39, // 39: purser.auth.v1.AdminService.RevokeUserSessions:output_type -> purser.auth.v1.RevokeUserSessionsResponse
+	40, // 40: purser.auth.v1.AdminService.ListUserApiKeys:output_type -> purser.auth.v1.ListUserApiKeysResponse
+	41, // 41: purser.auth.v1.AdminService.RevokeUserApiKey:output_type -> purser.auth.v1.RevokeUserApiKeyResponse
+	42, // 42: purser.auth.v1.AdminService.ListUserIdentities:output_type -> purser.auth.v1.ListUserIdentitiesResponse
+	43, // 43: purser.auth.v1.AdminService.RemoveSecondFactor:output_type -> purser.auth.v1.RemoveSecondFactorResponse
+	44, // 44: purser.auth.v1.AdminService.CancelSecondFactorRemoval:output_type -> purser.auth.v1.CancelSecondFactorRemovalResponse
+	45, // 45: purser.auth.v1.AdminService.CreateServiceAccount:output_type -> purser.auth.v1.CreateServiceAccountResponse
+	46, // 46: purser.auth.v1.AdminService.RotateServiceAccountSecret:output_type -> purser.auth.v1.RotateServiceAccountSecretResponse
+	47, // 47: purser.auth.v1.AdminService.UpdateServiceAccount:output_type -> purser.auth.v1.UpdateServiceAccountResponse
+	48, // 48: purser.auth.v1.AdminService.GetServiceAccount:output_type -> purser.auth.v1.GetServiceAccountResponse
+	49, // 49: purser.auth.v1.AdminService.ListServiceAccounts:output_type -> purser.auth.v1.ListServiceAccountsResponse
+	50, // 50: purser.auth.v1.AdminService.DisableServiceAccount:output_type -> purser.auth.v1.DisableServiceAccountResponse
+	51, // 51: purser.auth.v1.AdminService.EnableServiceAccount:output_type -> purser.auth.v1.EnableServiceAccountResponse
+	52, // 52: purser.auth.v1.AdminService.ListAuditEvents:output_type -> purser.auth.v1.ListAuditEventsResponse
+	53, // 53: purser.auth.v1.AdminService.WatchAuditEvents:output_type -> purser.auth.v1.WatchAuditEventsResponse
+	27, // [27:54] is the sub-list for method output_type
+	0,  // [0:27] is the sub-list for method input_type
+	0,  // [0:0] is the sub-list for extension type_name
+	0,  // [0:0] is the sub-list for extension extendee
+	0,  // [0:0] is the sub-list for field type_name
 }
 
 func init() { file_purser_auth_v1_admin_service_proto_init() }
@@ -607,22 +181,23 @@ func file_purser_auth_v1_admin_service_proto_init() {
 		return
 	}
 	file_purser_auth_v1_audit_proto_init()
+	file_purser_auth_v1_audit_stream_proto_init()
 	file_purser_auth_v1_service_account_proto_init()
+	file_purser_auth_v1_signing_key_proto_init()
+	file_purser_auth_v1_user_access_proto_init()
 	file_purser_auth_v1_user_admin_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_auth_v1_admin_service_proto_rawDesc), len(file_purser_auth_v1_admin_service_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   7,
+			NumEnums:      0,
+			NumMessages:   0,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_purser_auth_v1_admin_service_proto_goTypes,
 		DependencyIndexes: file_purser_auth_v1_admin_service_proto_depIdxs,
-		EnumInfos:         file_purser_auth_v1_admin_service_proto_enumTypes,
-		MessageInfos:      file_purser_auth_v1_admin_service_proto_msgTypes,
 	}.Build()
 	File_purser_auth_v1_admin_service_proto = out.File
 	file_purser_auth_v1_admin_service_proto_goTypes = nil

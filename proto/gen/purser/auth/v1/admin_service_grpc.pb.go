@@ -28,11 +28,24 @@ const (
 	AdminService_SetAttributes_FullMethodName              = "/purser.auth.v1.AdminService/SetAttributes"
 	AdminService_DisableUser_FullMethodName                = "/purser.auth.v1.AdminService/DisableUser"
 	AdminService_EnableUser_FullMethodName                 = "/purser.auth.v1.AdminService/EnableUser"
+	AdminService_InviteUser_FullMethodName                 = "/purser.auth.v1.AdminService/InviteUser"
+	AdminService_ListUserSessions_FullMethodName           = "/purser.auth.v1.AdminService/ListUserSessions"
+	AdminService_RevokeUserSession_FullMethodName          = "/purser.auth.v1.AdminService/RevokeUserSession"
+	AdminService_RevokeUserSessions_FullMethodName         = "/purser.auth.v1.AdminService/RevokeUserSessions"
+	AdminService_ListUserApiKeys_FullMethodName            = "/purser.auth.v1.AdminService/ListUserApiKeys"
+	AdminService_RevokeUserApiKey_FullMethodName           = "/purser.auth.v1.AdminService/RevokeUserApiKey"
+	AdminService_ListUserIdentities_FullMethodName         = "/purser.auth.v1.AdminService/ListUserIdentities"
+	AdminService_RemoveSecondFactor_FullMethodName         = "/purser.auth.v1.AdminService/RemoveSecondFactor"
+	AdminService_CancelSecondFactorRemoval_FullMethodName  = "/purser.auth.v1.AdminService/CancelSecondFactorRemoval"
 	AdminService_CreateServiceAccount_FullMethodName       = "/purser.auth.v1.AdminService/CreateServiceAccount"
 	AdminService_RotateServiceAccountSecret_FullMethodName = "/purser.auth.v1.AdminService/RotateServiceAccountSecret"
+	AdminService_UpdateServiceAccount_FullMethodName       = "/purser.auth.v1.AdminService/UpdateServiceAccount"
+	AdminService_GetServiceAccount_FullMethodName          = "/purser.auth.v1.AdminService/GetServiceAccount"
 	AdminService_ListServiceAccounts_FullMethodName        = "/purser.auth.v1.AdminService/ListServiceAccounts"
 	AdminService_DisableServiceAccount_FullMethodName      = "/purser.auth.v1.AdminService/DisableServiceAccount"
+	AdminService_EnableServiceAccount_FullMethodName       = "/purser.auth.v1.AdminService/EnableServiceAccount"
 	AdminService_ListAuditEvents_FullMethodName            = "/purser.auth.v1.AdminService/ListAuditEvents"
+	AdminService_WatchAuditEvents_FullMethodName           = "/purser.auth.v1.AdminService/WatchAuditEvents"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -95,6 +108,68 @@ type AdminServiceClient interface {
 	//
 	// NOT_FOUND when there is no such account.
 	EnableUser(ctx context.Context, in *EnableUserRequest, opts ...grpc.CallOption) (*EnableUserResponse, error)
+	// InviteUser creates an account with these roles and attributes for an e-mail
+	// address and mails it a code for AccountService.AcceptInvitation, which is valid for
+	// 7 days. For an address that was invited before and hasn't accepted, it sets the roles
+	// and attributes anew and mails another code, which replaces the one before.
+	// DisableUser withdraws an invitation. Whoever proves the address otherwise, with a
+	// provider or by a password reset, has accepted the invitation too.
+	//
+	// ALREADY_EXISTS (USER_EXISTS) when the address has an account that is not an open
+	// invitation. INVALID_ARGUMENT names the field and the rule it breaks.
+	// RESOURCE_EXHAUSTED (TOO_MANY_MAILS) when the address got too many invitations within
+	// an hour. FAILED_PRECONDITION (ACCOUNT_DISABLED) for a withdrawn invitation.
+	// PERMISSION_DENIED as for the service, and PERMISSION_NOT_HELD as in SetRoles.
+	InviteUser(ctx context.Context, in *InviteUserRequest, opts ...grpc.CallOption) (*InviteUserResponse, error)
+	// ListUserSessions returns the sessions of an account that have not ended, newest
+	// first.
+	//
+	// NOT_FOUND when there is no such account. INVALID_ARGUMENT for a page_token of another
+	// query.
+	ListUserSessions(ctx context.Context, in *ListUserSessionsRequest, opts ...grpc.CallOption) (*ListUserSessionsResponse, error)
+	// RevokeUserSession ends a session of an account. Its access tokens are refused as
+	// soon as a verifier knows of it. Ending it twice is no error.
+	//
+	// NOT_FOUND when there is no such account, or it has no such session.
+	// PERMISSION_DENIED as for the service, and PERMISSION_NOT_HELD for an account with a
+	// permission that the caller doesn't have.
+	RevokeUserSession(ctx context.Context, in *RevokeUserSessionRequest, opts ...grpc.CallOption) (*RevokeUserSessionResponse, error)
+	// RevokeUserSessions ends every session of an account. Its API keys stay. Errors as in
+	// RevokeUserSession.
+	RevokeUserSessions(ctx context.Context, in *RevokeUserSessionsRequest, opts ...grpc.CallOption) (*RevokeUserSessionsResponse, error)
+	// ListUserApiKeys returns the API keys of an account, in one page.
+	//
+	// NOT_FOUND when there is no such account.
+	ListUserApiKeys(ctx context.Context, in *ListUserApiKeysRequest, opts ...grpc.CallOption) (*ListUserApiKeysResponse, error)
+	// RevokeUserApiKey revokes an API key of an account, as ApiKeyService.RevokeApiKey
+	// does for its owner.
+	//
+	// NOT_FOUND when there is no such account, or it has no such key. PERMISSION_DENIED as
+	// in RevokeUserSession.
+	RevokeUserApiKey(ctx context.Context, in *RevokeUserApiKeyRequest, opts ...grpc.CallOption) (*RevokeUserApiKeyResponse, error)
+	// ListUserIdentities returns what an account can be signed in with besides a password.
+	//
+	// NOT_FOUND when there is no such account.
+	ListUserIdentities(ctx context.Context, in *ListUserIdentitiesRequest, opts ...grpc.CallOption) (*ListUserIdentitiesResponse, error)
+	// RemoveSecondFactor begins the removal of an account's second factor, for an owner who
+	// lost it. Nothing changes until remove_time, which is a day away by default: the owner
+	// gets a mail, and can keep the second factor with its code or signed in
+	// (IdentityService.KeepSecondFactorByCode, KeepSecondFactor). At remove_time the second
+	// factor is removed and the account's sessions and access tokens end; the owner signs in
+	// with the password or a provider. It is not removed when it was used, or replaced, in
+	// between, or when the caller lost admin:users or was disabled. Calling it again while a
+	// removal is pending changes nothing.
+	//
+	// NOT_FOUND when there is no such account. FAILED_PRECONDITION: OWN_ACCOUNT for the
+	// caller's own account, TOTP_NOT_ENROLLED when it has no second factor,
+	// EMAIL_NOT_VERIFIED when nobody could be warned. PERMISSION_DENIED as in
+	// RevokeUserSession.
+	RemoveSecondFactor(ctx context.Context, in *RemoveSecondFactorRequest, opts ...grpc.CallOption) (*RemoveSecondFactorResponse, error)
+	// CancelSecondFactorRemoval ends a removal that RemoveSecondFactor began. It is no
+	// error when there is none.
+	//
+	// NOT_FOUND when there is no such account. PERMISSION_DENIED as in RevokeUserSession.
+	CancelSecondFactorRemoval(ctx context.Context, in *CancelSecondFactorRemovalRequest, opts ...grpc.CallOption) (*CancelSecondFactorRemovalResponse, error)
 	// CreateServiceAccount creates a service account and its first secret. The secret
 	// is returned by this call only.
 	//
@@ -109,17 +184,53 @@ type AdminServiceClient interface {
 	// (SERVICE_ACCOUNT_DISABLED). PERMISSION_DENIED as for the service, and
 	// PERMISSION_NOT_HELD when the account has a permission that the caller doesn't have.
 	RotateServiceAccountSecret(ctx context.Context, in *RotateServiceAccountSecretRequest, opts ...grpc.CallOption) (*RotateServiceAccountSecretResponse, error)
-	// ListServiceAccounts returns all service accounts, including disabled ones.
-	ListServiceAccounts(ctx context.Context, in *ListServiceAccountsRequest, opts ...grpc.CallOption) (*ListServiceAccountsResponse, error)
-	// DisableServiceAccount disables a service account and its secrets for good.
+	// UpdateServiceAccount replaces the permissions of a service account. They are in its
+	// access tokens from the next one on. When a permission is taken, the tokens that it has
+	// end.
+	//
+	// NOT_FOUND when there is no such service account. INVALID_ARGUMENT for an unknown
+	// permission. PERMISSION_DENIED as for the service, and PERMISSION_NOT_HELD for a
+	// permission, former or new, that the caller doesn't have.
+	UpdateServiceAccount(ctx context.Context, in *UpdateServiceAccountRequest, opts ...grpc.CallOption) (*UpdateServiceAccountResponse, error)
+	// GetServiceAccount returns a service account.
 	//
 	// NOT_FOUND when there is no such service account.
+	GetServiceAccount(ctx context.Context, in *GetServiceAccountRequest, opts ...grpc.CallOption) (*GetServiceAccountResponse, error)
+	// ListServiceAccounts returns service accounts, including disabled ones, by name.
+	//
+	// INVALID_ARGUMENT for a page_token of another query.
+	ListServiceAccounts(ctx context.Context, in *ListServiceAccountsRequest, opts ...grpc.CallOption) (*ListServiceAccountsResponse, error)
+	// DisableServiceAccount disables a service account, ends its access tokens, and ends its
+	// secrets for good.
+	//
+	// NOT_FOUND when there is no such service account. PERMISSION_DENIED as in
+	// RotateServiceAccountSecret.
 	DisableServiceAccount(ctx context.Context, in *DisableServiceAccountRequest, opts ...grpc.CallOption) (*DisableServiceAccountResponse, error)
+	// EnableServiceAccount enables a disabled service account. The secrets that it had stay
+	// ended: RotateServiceAccountSecret makes a new one.
+	//
+	// NOT_FOUND when there is no such service account. PERMISSION_DENIED as in
+	// RotateServiceAccountSecret.
+	EnableServiceAccount(ctx context.Context, in *EnableServiceAccountRequest, opts ...grpc.CallOption) (*EnableServiceAccountResponse, error)
 	// ListAuditEvents returns the events that are relevant to the security of accounts,
 	// newest first.
 	//
 	// INVALID_ARGUMENT for a page_token of another query.
 	ListAuditEvents(ctx context.Context, in *ListAuditEventsRequest, opts ...grpc.CallOption) (*ListAuditEventsResponse, error)
+	// WatchAuditEvents streams the events after a cursor, and then each new one within
+	// about a second after its commit. The order is one for all replicas and streams, and
+	// every event is in it once: who continues with last_event_id misses none and gets none
+	// twice, also after an error. Events of concurrent calls may be in another order than
+	// their times.
+	//
+	// The stream ends when the caller's access token expires (UNAUTHENTICATED,
+	// TOKEN_EXPIRED), within 2 seconds after the caller lost the session or the permission
+	// (with the errors of ListAuditEvents), and when a message is not read for 30 seconds
+	// (DEADLINE_EXCEEDED, READER_TOO_SLOW).
+	//
+	// INVALID_ARGUMENT for an after_event_id that is no event. RESOURCE_EXHAUSTED
+	// (TOO_MANY_STREAMS): a caller has at most 4 streams on a replica.
+	WatchAuditEvents(ctx context.Context, in *WatchAuditEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchAuditEventsResponse], error)
 }
 
 type adminServiceClient struct {
@@ -220,6 +331,96 @@ func (c *adminServiceClient) EnableUser(ctx context.Context, in *EnableUserReque
 	return out, nil
 }
 
+func (c *adminServiceClient) InviteUser(ctx context.Context, in *InviteUserRequest, opts ...grpc.CallOption) (*InviteUserResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(InviteUserResponse)
+	err := c.cc.Invoke(ctx, AdminService_InviteUser_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) ListUserSessions(ctx context.Context, in *ListUserSessionsRequest, opts ...grpc.CallOption) (*ListUserSessionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListUserSessionsResponse)
+	err := c.cc.Invoke(ctx, AdminService_ListUserSessions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) RevokeUserSession(ctx context.Context, in *RevokeUserSessionRequest, opts ...grpc.CallOption) (*RevokeUserSessionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RevokeUserSessionResponse)
+	err := c.cc.Invoke(ctx, AdminService_RevokeUserSession_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) RevokeUserSessions(ctx context.Context, in *RevokeUserSessionsRequest, opts ...grpc.CallOption) (*RevokeUserSessionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RevokeUserSessionsResponse)
+	err := c.cc.Invoke(ctx, AdminService_RevokeUserSessions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) ListUserApiKeys(ctx context.Context, in *ListUserApiKeysRequest, opts ...grpc.CallOption) (*ListUserApiKeysResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListUserApiKeysResponse)
+	err := c.cc.Invoke(ctx, AdminService_ListUserApiKeys_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) RevokeUserApiKey(ctx context.Context, in *RevokeUserApiKeyRequest, opts ...grpc.CallOption) (*RevokeUserApiKeyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RevokeUserApiKeyResponse)
+	err := c.cc.Invoke(ctx, AdminService_RevokeUserApiKey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) ListUserIdentities(ctx context.Context, in *ListUserIdentitiesRequest, opts ...grpc.CallOption) (*ListUserIdentitiesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListUserIdentitiesResponse)
+	err := c.cc.Invoke(ctx, AdminService_ListUserIdentities_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) RemoveSecondFactor(ctx context.Context, in *RemoveSecondFactorRequest, opts ...grpc.CallOption) (*RemoveSecondFactorResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemoveSecondFactorResponse)
+	err := c.cc.Invoke(ctx, AdminService_RemoveSecondFactor_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) CancelSecondFactorRemoval(ctx context.Context, in *CancelSecondFactorRemovalRequest, opts ...grpc.CallOption) (*CancelSecondFactorRemovalResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CancelSecondFactorRemovalResponse)
+	err := c.cc.Invoke(ctx, AdminService_CancelSecondFactorRemoval_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminServiceClient) CreateServiceAccount(ctx context.Context, in *CreateServiceAccountRequest, opts ...grpc.CallOption) (*CreateServiceAccountResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CreateServiceAccountResponse)
@@ -234,6 +435,26 @@ func (c *adminServiceClient) RotateServiceAccountSecret(ctx context.Context, in 
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RotateServiceAccountSecretResponse)
 	err := c.cc.Invoke(ctx, AdminService_RotateServiceAccountSecret_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) UpdateServiceAccount(ctx context.Context, in *UpdateServiceAccountRequest, opts ...grpc.CallOption) (*UpdateServiceAccountResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UpdateServiceAccountResponse)
+	err := c.cc.Invoke(ctx, AdminService_UpdateServiceAccount_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) GetServiceAccount(ctx context.Context, in *GetServiceAccountRequest, opts ...grpc.CallOption) (*GetServiceAccountResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetServiceAccountResponse)
+	err := c.cc.Invoke(ctx, AdminService_GetServiceAccount_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -260,6 +481,16 @@ func (c *adminServiceClient) DisableServiceAccount(ctx context.Context, in *Disa
 	return out, nil
 }
 
+func (c *adminServiceClient) EnableServiceAccount(ctx context.Context, in *EnableServiceAccountRequest, opts ...grpc.CallOption) (*EnableServiceAccountResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EnableServiceAccountResponse)
+	err := c.cc.Invoke(ctx, AdminService_EnableServiceAccount_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminServiceClient) ListAuditEvents(ctx context.Context, in *ListAuditEventsRequest, opts ...grpc.CallOption) (*ListAuditEventsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListAuditEventsResponse)
@@ -269,6 +500,25 @@ func (c *adminServiceClient) ListAuditEvents(ctx context.Context, in *ListAuditE
 	}
 	return out, nil
 }
+
+func (c *adminServiceClient) WatchAuditEvents(ctx context.Context, in *WatchAuditEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchAuditEventsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &AdminService_ServiceDesc.Streams[0], AdminService_WatchAuditEvents_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchAuditEventsRequest, WatchAuditEventsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AdminService_WatchAuditEventsClient = grpc.ServerStreamingClient[WatchAuditEventsResponse]
 
 // AdminServiceServer is the server API for AdminService service.
 // All implementations must embed UnimplementedAdminServiceServer
@@ -330,6 +580,68 @@ type AdminServiceServer interface {
 	//
 	// NOT_FOUND when there is no such account.
 	EnableUser(context.Context, *EnableUserRequest) (*EnableUserResponse, error)
+	// InviteUser creates an account with these roles and attributes for an e-mail
+	// address and mails it a code for AccountService.AcceptInvitation, which is valid for
+	// 7 days. For an address that was invited before and hasn't accepted, it sets the roles
+	// and attributes anew and mails another code, which replaces the one before.
+	// DisableUser withdraws an invitation. Whoever proves the address otherwise, with a
+	// provider or by a password reset, has accepted the invitation too.
+	//
+	// ALREADY_EXISTS (USER_EXISTS) when the address has an account that is not an open
+	// invitation. INVALID_ARGUMENT names the field and the rule it breaks.
+	// RESOURCE_EXHAUSTED (TOO_MANY_MAILS) when the address got too many invitations within
+	// an hour. FAILED_PRECONDITION (ACCOUNT_DISABLED) for a withdrawn invitation.
+	// PERMISSION_DENIED as for the service, and PERMISSION_NOT_HELD as in SetRoles.
+	InviteUser(context.Context, *InviteUserRequest) (*InviteUserResponse, error)
+	// ListUserSessions returns the sessions of an account that have not ended, newest
+	// first.
+	//
+	// NOT_FOUND when there is no such account. INVALID_ARGUMENT for a page_token of another
+	// query.
+	ListUserSessions(context.Context, *ListUserSessionsRequest) (*ListUserSessionsResponse, error)
+	// RevokeUserSession ends a session of an account. Its access tokens are refused as
+	// soon as a verifier knows of it. Ending it twice is no error.
+	//
+	// NOT_FOUND when there is no such account, or it has no such session.
+	// PERMISSION_DENIED as for the service, and PERMISSION_NOT_HELD for an account with a
+	// permission that the caller doesn't have.
+	RevokeUserSession(context.Context, *RevokeUserSessionRequest) (*RevokeUserSessionResponse, error)
+	// RevokeUserSessions ends every session of an account. Its API keys stay. Errors as in
+	// RevokeUserSession.
+	RevokeUserSessions(context.Context, *RevokeUserSessionsRequest) (*RevokeUserSessionsResponse, error)
+	// ListUserApiKeys returns the API keys of an account, in one page.
+	//
+	// NOT_FOUND when there is no such account.
+	ListUserApiKeys(context.Context, *ListUserApiKeysRequest) (*ListUserApiKeysResponse, error)
+	// RevokeUserApiKey revokes an API key of an account, as ApiKeyService.RevokeApiKey
+	// does for its owner.
+	//
+	// NOT_FOUND when there is no such account, or it has no such key. PERMISSION_DENIED as
+	// in RevokeUserSession.
+	RevokeUserApiKey(context.Context, *RevokeUserApiKeyRequest) (*RevokeUserApiKeyResponse, error)
+	// ListUserIdentities returns what an account can be signed in with besides a password.
+	//
+	// NOT_FOUND when there is no such account.
+	ListUserIdentities(context.Context, *ListUserIdentitiesRequest) (*ListUserIdentitiesResponse, error)
+	// RemoveSecondFactor begins the removal of an account's second factor, for an owner who
+	// lost it. Nothing changes until remove_time, which is a day away by default: the owner
+	// gets a mail, and can keep the second factor with its code or signed in
+	// (IdentityService.KeepSecondFactorByCode, KeepSecondFactor). At remove_time the second
+	// factor is removed and the account's sessions and access tokens end; the owner signs in
+	// with the password or a provider. It is not removed when it was used, or replaced, in
+	// between, or when the caller lost admin:users or was disabled. Calling it again while a
+	// removal is pending changes nothing.
+	//
+	// NOT_FOUND when there is no such account. FAILED_PRECONDITION: OWN_ACCOUNT for the
+	// caller's own account, TOTP_NOT_ENROLLED when it has no second factor,
+	// EMAIL_NOT_VERIFIED when nobody could be warned. PERMISSION_DENIED as in
+	// RevokeUserSession.
+	RemoveSecondFactor(context.Context, *RemoveSecondFactorRequest) (*RemoveSecondFactorResponse, error)
+	// CancelSecondFactorRemoval ends a removal that RemoveSecondFactor began. It is no
+	// error when there is none.
+	//
+	// NOT_FOUND when there is no such account. PERMISSION_DENIED as in RevokeUserSession.
+	CancelSecondFactorRemoval(context.Context, *CancelSecondFactorRemovalRequest) (*CancelSecondFactorRemovalResponse, error)
 	// CreateServiceAccount creates a service account and its first secret. The secret
 	// is returned by this call only.
 	//
@@ -344,17 +656,53 @@ type AdminServiceServer interface {
 	// (SERVICE_ACCOUNT_DISABLED). PERMISSION_DENIED as for the service, and
 	// PERMISSION_NOT_HELD when the account has a permission that the caller doesn't have.
 	RotateServiceAccountSecret(context.Context, *RotateServiceAccountSecretRequest) (*RotateServiceAccountSecretResponse, error)
-	// ListServiceAccounts returns all service accounts, including disabled ones.
-	ListServiceAccounts(context.Context, *ListServiceAccountsRequest) (*ListServiceAccountsResponse, error)
-	// DisableServiceAccount disables a service account and its secrets for good.
+	// UpdateServiceAccount replaces the permissions of a service account. They are in its
+	// access tokens from the next one on. When a permission is taken, the tokens that it has
+	// end.
+	//
+	// NOT_FOUND when there is no such service account. INVALID_ARGUMENT for an unknown
+	// permission. PERMISSION_DENIED as for the service, and PERMISSION_NOT_HELD for a
+	// permission, former or new, that the caller doesn't have.
+	UpdateServiceAccount(context.Context, *UpdateServiceAccountRequest) (*UpdateServiceAccountResponse, error)
+	// GetServiceAccount returns a service account.
 	//
 	// NOT_FOUND when there is no such service account.
+	GetServiceAccount(context.Context, *GetServiceAccountRequest) (*GetServiceAccountResponse, error)
+	// ListServiceAccounts returns service accounts, including disabled ones, by name.
+	//
+	// INVALID_ARGUMENT for a page_token of another query.
+	ListServiceAccounts(context.Context, *ListServiceAccountsRequest) (*ListServiceAccountsResponse, error)
+	// DisableServiceAccount disables a service account, ends its access tokens, and ends its
+	// secrets for good.
+	//
+	// NOT_FOUND when there is no such service account. PERMISSION_DENIED as in
+	// RotateServiceAccountSecret.
 	DisableServiceAccount(context.Context, *DisableServiceAccountRequest) (*DisableServiceAccountResponse, error)
+	// EnableServiceAccount enables a disabled service account. The secrets that it had stay
+	// ended: RotateServiceAccountSecret makes a new one.
+	//
+	// NOT_FOUND when there is no such service account. PERMISSION_DENIED as in
+	// RotateServiceAccountSecret.
+	EnableServiceAccount(context.Context, *EnableServiceAccountRequest) (*EnableServiceAccountResponse, error)
 	// ListAuditEvents returns the events that are relevant to the security of accounts,
 	// newest first.
 	//
 	// INVALID_ARGUMENT for a page_token of another query.
 	ListAuditEvents(context.Context, *ListAuditEventsRequest) (*ListAuditEventsResponse, error)
+	// WatchAuditEvents streams the events after a cursor, and then each new one within
+	// about a second after its commit. The order is one for all replicas and streams, and
+	// every event is in it once: who continues with last_event_id misses none and gets none
+	// twice, also after an error. Events of concurrent calls may be in another order than
+	// their times.
+	//
+	// The stream ends when the caller's access token expires (UNAUTHENTICATED,
+	// TOKEN_EXPIRED), within 2 seconds after the caller lost the session or the permission
+	// (with the errors of ListAuditEvents), and when a message is not read for 30 seconds
+	// (DEADLINE_EXCEEDED, READER_TOO_SLOW).
+	//
+	// INVALID_ARGUMENT for an after_event_id that is no event. RESOURCE_EXHAUSTED
+	// (TOO_MANY_STREAMS): a caller has at most 4 streams on a replica.
+	WatchAuditEvents(*WatchAuditEventsRequest, grpc.ServerStreamingServer[WatchAuditEventsResponse]) error
 	mustEmbedUnimplementedAdminServiceServer()
 }
 
@@ -392,11 +740,44 @@ func (UnimplementedAdminServiceServer) DisableUser(context.Context, *DisableUser
 func (UnimplementedAdminServiceServer) EnableUser(context.Context, *EnableUserRequest) (*EnableUserResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method EnableUser not implemented")
 }
+func (UnimplementedAdminServiceServer) InviteUser(context.Context, *InviteUserRequest) (*InviteUserResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method InviteUser not implemented")
+}
+func (UnimplementedAdminServiceServer) ListUserSessions(context.Context, *ListUserSessionsRequest) (*ListUserSessionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListUserSessions not implemented")
+}
+func (UnimplementedAdminServiceServer) RevokeUserSession(context.Context, *RevokeUserSessionRequest) (*RevokeUserSessionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RevokeUserSession not implemented")
+}
+func (UnimplementedAdminServiceServer) RevokeUserSessions(context.Context, *RevokeUserSessionsRequest) (*RevokeUserSessionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RevokeUserSessions not implemented")
+}
+func (UnimplementedAdminServiceServer) ListUserApiKeys(context.Context, *ListUserApiKeysRequest) (*ListUserApiKeysResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListUserApiKeys not implemented")
+}
+func (UnimplementedAdminServiceServer) RevokeUserApiKey(context.Context, *RevokeUserApiKeyRequest) (*RevokeUserApiKeyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RevokeUserApiKey not implemented")
+}
+func (UnimplementedAdminServiceServer) ListUserIdentities(context.Context, *ListUserIdentitiesRequest) (*ListUserIdentitiesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListUserIdentities not implemented")
+}
+func (UnimplementedAdminServiceServer) RemoveSecondFactor(context.Context, *RemoveSecondFactorRequest) (*RemoveSecondFactorResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemoveSecondFactor not implemented")
+}
+func (UnimplementedAdminServiceServer) CancelSecondFactorRemoval(context.Context, *CancelSecondFactorRemovalRequest) (*CancelSecondFactorRemovalResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CancelSecondFactorRemoval not implemented")
+}
 func (UnimplementedAdminServiceServer) CreateServiceAccount(context.Context, *CreateServiceAccountRequest) (*CreateServiceAccountResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateServiceAccount not implemented")
 }
 func (UnimplementedAdminServiceServer) RotateServiceAccountSecret(context.Context, *RotateServiceAccountSecretRequest) (*RotateServiceAccountSecretResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RotateServiceAccountSecret not implemented")
+}
+func (UnimplementedAdminServiceServer) UpdateServiceAccount(context.Context, *UpdateServiceAccountRequest) (*UpdateServiceAccountResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpdateServiceAccount not implemented")
+}
+func (UnimplementedAdminServiceServer) GetServiceAccount(context.Context, *GetServiceAccountRequest) (*GetServiceAccountResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetServiceAccount not implemented")
 }
 func (UnimplementedAdminServiceServer) ListServiceAccounts(context.Context, *ListServiceAccountsRequest) (*ListServiceAccountsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListServiceAccounts not implemented")
@@ -404,8 +785,14 @@ func (UnimplementedAdminServiceServer) ListServiceAccounts(context.Context, *Lis
 func (UnimplementedAdminServiceServer) DisableServiceAccount(context.Context, *DisableServiceAccountRequest) (*DisableServiceAccountResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DisableServiceAccount not implemented")
 }
+func (UnimplementedAdminServiceServer) EnableServiceAccount(context.Context, *EnableServiceAccountRequest) (*EnableServiceAccountResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method EnableServiceAccount not implemented")
+}
 func (UnimplementedAdminServiceServer) ListAuditEvents(context.Context, *ListAuditEventsRequest) (*ListAuditEventsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListAuditEvents not implemented")
+}
+func (UnimplementedAdminServiceServer) WatchAuditEvents(*WatchAuditEventsRequest, grpc.ServerStreamingServer[WatchAuditEventsResponse]) error {
+	return status.Error(codes.Unimplemented, "method WatchAuditEvents not implemented")
 }
 func (UnimplementedAdminServiceServer) mustEmbedUnimplementedAdminServiceServer() {}
 func (UnimplementedAdminServiceServer) testEmbeddedByValue()                      {}
@@ -590,6 +977,168 @@ func _AdminService_EnableUser_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_InviteUser_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(InviteUserRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).InviteUser(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_InviteUser_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).InviteUser(ctx, req.(*InviteUserRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_ListUserSessions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListUserSessionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ListUserSessions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ListUserSessions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ListUserSessions(ctx, req.(*ListUserSessionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_RevokeUserSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RevokeUserSessionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).RevokeUserSession(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_RevokeUserSession_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).RevokeUserSession(ctx, req.(*RevokeUserSessionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_RevokeUserSessions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RevokeUserSessionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).RevokeUserSessions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_RevokeUserSessions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).RevokeUserSessions(ctx, req.(*RevokeUserSessionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_ListUserApiKeys_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListUserApiKeysRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ListUserApiKeys(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ListUserApiKeys_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ListUserApiKeys(ctx, req.(*ListUserApiKeysRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_RevokeUserApiKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RevokeUserApiKeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).RevokeUserApiKey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_RevokeUserApiKey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).RevokeUserApiKey(ctx, req.(*RevokeUserApiKeyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_ListUserIdentities_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListUserIdentitiesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ListUserIdentities(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ListUserIdentities_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ListUserIdentities(ctx, req.(*ListUserIdentitiesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_RemoveSecondFactor_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveSecondFactorRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).RemoveSecondFactor(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_RemoveSecondFactor_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).RemoveSecondFactor(ctx, req.(*RemoveSecondFactorRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_CancelSecondFactorRemoval_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CancelSecondFactorRemovalRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).CancelSecondFactorRemoval(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_CancelSecondFactorRemoval_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).CancelSecondFactorRemoval(ctx, req.(*CancelSecondFactorRemovalRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AdminService_CreateServiceAccount_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CreateServiceAccountRequest)
 	if err := dec(in); err != nil {
@@ -622,6 +1171,42 @@ func _AdminService_RotateServiceAccountSecret_Handler(srv interface{}, ctx conte
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(AdminServiceServer).RotateServiceAccountSecret(ctx, req.(*RotateServiceAccountSecretRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_UpdateServiceAccount_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdateServiceAccountRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).UpdateServiceAccount(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_UpdateServiceAccount_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).UpdateServiceAccount(ctx, req.(*UpdateServiceAccountRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_GetServiceAccount_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetServiceAccountRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).GetServiceAccount(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_GetServiceAccount_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).GetServiceAccount(ctx, req.(*GetServiceAccountRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -662,6 +1247,24 @@ func _AdminService_DisableServiceAccount_Handler(srv interface{}, ctx context.Co
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_EnableServiceAccount_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EnableServiceAccountRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).EnableServiceAccount(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_EnableServiceAccount_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).EnableServiceAccount(ctx, req.(*EnableServiceAccountRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AdminService_ListAuditEvents_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListAuditEventsRequest)
 	if err := dec(in); err != nil {
@@ -679,6 +1282,17 @@ func _AdminService_ListAuditEvents_Handler(srv interface{}, ctx context.Context,
 	}
 	return interceptor(ctx, in, info, handler)
 }
+
+func _AdminService_WatchAuditEvents_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchAuditEventsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AdminServiceServer).WatchAuditEvents(m, &grpc.GenericServerStream[WatchAuditEventsRequest, WatchAuditEventsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AdminService_WatchAuditEventsServer = grpc.ServerStreamingServer[WatchAuditEventsResponse]
 
 // AdminService_ServiceDesc is the grpc.ServiceDesc for AdminService service.
 // It's only intended for direct use with grpc.RegisterService,
@@ -724,12 +1338,56 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _AdminService_EnableUser_Handler,
 		},
 		{
+			MethodName: "InviteUser",
+			Handler:    _AdminService_InviteUser_Handler,
+		},
+		{
+			MethodName: "ListUserSessions",
+			Handler:    _AdminService_ListUserSessions_Handler,
+		},
+		{
+			MethodName: "RevokeUserSession",
+			Handler:    _AdminService_RevokeUserSession_Handler,
+		},
+		{
+			MethodName: "RevokeUserSessions",
+			Handler:    _AdminService_RevokeUserSessions_Handler,
+		},
+		{
+			MethodName: "ListUserApiKeys",
+			Handler:    _AdminService_ListUserApiKeys_Handler,
+		},
+		{
+			MethodName: "RevokeUserApiKey",
+			Handler:    _AdminService_RevokeUserApiKey_Handler,
+		},
+		{
+			MethodName: "ListUserIdentities",
+			Handler:    _AdminService_ListUserIdentities_Handler,
+		},
+		{
+			MethodName: "RemoveSecondFactor",
+			Handler:    _AdminService_RemoveSecondFactor_Handler,
+		},
+		{
+			MethodName: "CancelSecondFactorRemoval",
+			Handler:    _AdminService_CancelSecondFactorRemoval_Handler,
+		},
+		{
 			MethodName: "CreateServiceAccount",
 			Handler:    _AdminService_CreateServiceAccount_Handler,
 		},
 		{
 			MethodName: "RotateServiceAccountSecret",
 			Handler:    _AdminService_RotateServiceAccountSecret_Handler,
+		},
+		{
+			MethodName: "UpdateServiceAccount",
+			Handler:    _AdminService_UpdateServiceAccount_Handler,
+		},
+		{
+			MethodName: "GetServiceAccount",
+			Handler:    _AdminService_GetServiceAccount_Handler,
 		},
 		{
 			MethodName: "ListServiceAccounts",
@@ -740,10 +1398,20 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _AdminService_DisableServiceAccount_Handler,
 		},
 		{
+			MethodName: "EnableServiceAccount",
+			Handler:    _AdminService_EnableServiceAccount_Handler,
+		},
+		{
 			MethodName: "ListAuditEvents",
 			Handler:    _AdminService_ListAuditEvents_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "WatchAuditEvents",
+			Handler:       _AdminService_WatchAuditEvents_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "purser/auth/v1/admin_service.proto",
 }

@@ -480,6 +480,492 @@ func (x *LinkWalletResponse) GetIdentity() *Identity {
 	return nil
 }
 
+type StartProviderLinkRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in StartOAuthRequest.
+	Provider      string `protobuf:"bytes,1,opt,name=provider,proto3" json:"provider,omitempty"`
+	RedirectUri   string `protobuf:"bytes,2,opt,name=redirect_uri,json=redirectUri,proto3" json:"redirect_uri,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartProviderLinkRequest) Reset() {
+	*x = StartProviderLinkRequest{}
+	mi := &file_purser_auth_v1_identity_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartProviderLinkRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartProviderLinkRequest) ProtoMessage() {}
+
+func (x *StartProviderLinkRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_auth_v1_identity_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartProviderLinkRequest.ProtoReflect.Descriptor instead.
+func (*StartProviderLinkRequest) Descriptor() ([]byte, []int) {
+	return file_purser_auth_v1_identity_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *StartProviderLinkRequest) GetProvider() string {
+	if x != nil {
+		return x.Provider
+	}
+	return ""
+}
+
+func (x *StartProviderLinkRequest) GetRedirectUri() string {
+	if x != nil {
+		return x.RedirectUri
+	}
+	return ""
+}
+
+type StartProviderLinkResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in StartOAuthResponse.
+	AuthorizationUrl string                 `protobuf:"bytes,1,opt,name=authorization_url,json=authorizationUrl,proto3" json:"authorization_url,omitempty"`
+	State            string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
+	Secret           string                 `protobuf:"bytes,3,opt,name=secret,proto3" json:"secret,omitempty"`
+	ExpireTime       *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *StartProviderLinkResponse) Reset() {
+	*x = StartProviderLinkResponse{}
+	mi := &file_purser_auth_v1_identity_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartProviderLinkResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartProviderLinkResponse) ProtoMessage() {}
+
+func (x *StartProviderLinkResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_auth_v1_identity_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartProviderLinkResponse.ProtoReflect.Descriptor instead.
+func (*StartProviderLinkResponse) Descriptor() ([]byte, []int) {
+	return file_purser_auth_v1_identity_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *StartProviderLinkResponse) GetAuthorizationUrl() string {
+	if x != nil {
+		return x.AuthorizationUrl
+	}
+	return ""
+}
+
+func (x *StartProviderLinkResponse) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *StartProviderLinkResponse) GetSecret() string {
+	if x != nil {
+		return x.Secret
+	}
+	return ""
+}
+
+func (x *StartProviderLinkResponse) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
+type LinkProviderRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in FinishOAuthRequest.
+	State string `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"`
+	Code  string `protobuf:"bytes,2,opt,name=code,proto3" json:"code,omitempty"`
+	// StartProviderLinkResponse.secret.
+	Secret        string `protobuf:"bytes,3,opt,name=secret,proto3" json:"secret,omitempty"`
+	Iss           string `protobuf:"bytes,4,opt,name=iss,proto3" json:"iss,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LinkProviderRequest) Reset() {
+	*x = LinkProviderRequest{}
+	mi := &file_purser_auth_v1_identity_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LinkProviderRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LinkProviderRequest) ProtoMessage() {}
+
+func (x *LinkProviderRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_auth_v1_identity_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LinkProviderRequest.ProtoReflect.Descriptor instead.
+func (*LinkProviderRequest) Descriptor() ([]byte, []int) {
+	return file_purser_auth_v1_identity_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *LinkProviderRequest) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *LinkProviderRequest) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *LinkProviderRequest) GetSecret() string {
+	if x != nil {
+		return x.Secret
+	}
+	return ""
+}
+
+func (x *LinkProviderRequest) GetIss() string {
+	if x != nil {
+		return x.Iss
+	}
+	return ""
+}
+
+type LinkProviderResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Identity      *Identity              `protobuf:"bytes,1,opt,name=identity,proto3" json:"identity,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LinkProviderResponse) Reset() {
+	*x = LinkProviderResponse{}
+	mi := &file_purser_auth_v1_identity_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LinkProviderResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LinkProviderResponse) ProtoMessage() {}
+
+func (x *LinkProviderResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_auth_v1_identity_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LinkProviderResponse.ProtoReflect.Descriptor instead.
+func (*LinkProviderResponse) Descriptor() ([]byte, []int) {
+	return file_purser_auth_v1_identity_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *LinkProviderResponse) GetIdentity() *Identity {
+	if x != nil {
+		return x.Identity
+	}
+	return nil
+}
+
+type KeepSecondFactorRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeepSecondFactorRequest) Reset() {
+	*x = KeepSecondFactorRequest{}
+	mi := &file_purser_auth_v1_identity_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeepSecondFactorRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeepSecondFactorRequest) ProtoMessage() {}
+
+func (x *KeepSecondFactorRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_auth_v1_identity_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeepSecondFactorRequest.ProtoReflect.Descriptor instead.
+func (*KeepSecondFactorRequest) Descriptor() ([]byte, []int) {
+	return file_purser_auth_v1_identity_service_proto_rawDescGZIP(), []int{13}
+}
+
+type KeepSecondFactorResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeepSecondFactorResponse) Reset() {
+	*x = KeepSecondFactorResponse{}
+	mi := &file_purser_auth_v1_identity_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeepSecondFactorResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeepSecondFactorResponse) ProtoMessage() {}
+
+func (x *KeepSecondFactorResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_auth_v1_identity_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeepSecondFactorResponse.ProtoReflect.Descriptor instead.
+func (*KeepSecondFactorResponse) Descriptor() ([]byte, []int) {
+	return file_purser_auth_v1_identity_service_proto_rawDescGZIP(), []int{14}
+}
+
+type KeepSecondFactorByCodeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The mailed code.
+	Code          string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeepSecondFactorByCodeRequest) Reset() {
+	*x = KeepSecondFactorByCodeRequest{}
+	mi := &file_purser_auth_v1_identity_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeepSecondFactorByCodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeepSecondFactorByCodeRequest) ProtoMessage() {}
+
+func (x *KeepSecondFactorByCodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_auth_v1_identity_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeepSecondFactorByCodeRequest.ProtoReflect.Descriptor instead.
+func (*KeepSecondFactorByCodeRequest) Descriptor() ([]byte, []int) {
+	return file_purser_auth_v1_identity_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *KeepSecondFactorByCodeRequest) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+type KeepSecondFactorByCodeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeepSecondFactorByCodeResponse) Reset() {
+	*x = KeepSecondFactorByCodeResponse{}
+	mi := &file_purser_auth_v1_identity_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeepSecondFactorByCodeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeepSecondFactorByCodeResponse) ProtoMessage() {}
+
+func (x *KeepSecondFactorByCodeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_auth_v1_identity_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeepSecondFactorByCodeResponse.ProtoReflect.Descriptor instead.
+func (*KeepSecondFactorByCodeResponse) Descriptor() ([]byte, []int) {
+	return file_purser_auth_v1_identity_service_proto_rawDescGZIP(), []int{16}
+}
+
+type EndEverythingRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndEverythingRequest) Reset() {
+	*x = EndEverythingRequest{}
+	mi := &file_purser_auth_v1_identity_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndEverythingRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndEverythingRequest) ProtoMessage() {}
+
+func (x *EndEverythingRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_auth_v1_identity_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndEverythingRequest.ProtoReflect.Descriptor instead.
+func (*EndEverythingRequest) Descriptor() ([]byte, []int) {
+	return file_purser_auth_v1_identity_service_proto_rawDescGZIP(), []int{17}
+}
+
+type EndEverythingResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many of each this call ended.
+	EndedSessions  int32 `protobuf:"varint,1,opt,name=ended_sessions,json=endedSessions,proto3" json:"ended_sessions,omitempty"`
+	RevokedApiKeys int32 `protobuf:"varint,2,opt,name=revoked_api_keys,json=revokedApiKeys,proto3" json:"revoked_api_keys,omitempty"`
+	EndedCodes     int32 `protobuf:"varint,3,opt,name=ended_codes,json=endedCodes,proto3" json:"ended_codes,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *EndEverythingResponse) Reset() {
+	*x = EndEverythingResponse{}
+	mi := &file_purser_auth_v1_identity_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndEverythingResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndEverythingResponse) ProtoMessage() {}
+
+func (x *EndEverythingResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_auth_v1_identity_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndEverythingResponse.ProtoReflect.Descriptor instead.
+func (*EndEverythingResponse) Descriptor() ([]byte, []int) {
+	return file_purser_auth_v1_identity_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *EndEverythingResponse) GetEndedSessions() int32 {
+	if x != nil {
+		return x.EndedSessions
+	}
+	return 0
+}
+
+func (x *EndEverythingResponse) GetRevokedApiKeys() int32 {
+	if x != nil {
+		return x.RevokedApiKeys
+	}
+	return 0
+}
+
+func (x *EndEverythingResponse) GetEndedCodes() int32 {
+	if x != nil {
+		return x.EndedCodes
+	}
+	return 0
+}
+
 var File_purser_auth_v1_identity_service_proto protoreflect.FileDescriptor
 
 const file_purser_auth_v1_identity_service_proto_rawDesc = "" +
@@ -515,13 +1001,46 @@ const file_purser_auth_v1_identity_service_proto_rawDesc = "" +
 	"\xbaH\ar\x05\x10\x01\x18\x80@R\amessage\x12*\n" +
 	"\tsignature\x18\x02 \x01(\tB\f\xbaH\x06r\x04\x18\x82\x80\x01\x80\x01\x01R\tsignature\"J\n" +
 	"\x12LinkWalletResponse\x124\n" +
-	"\bidentity\x18\x01 \x01(\v2\x18.purser.auth.v1.IdentityR\bidentity2\xb2\x03\n" +
+	"\bidentity\x18\x01 \x01(\v2\x18.purser.auth.v1.IdentityR\bidentity\"\x84\x01\n" +
+	"\x18StartProviderLinkRequest\x129\n" +
+	"\bprovider\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9-]{0,31}$R\bprovider\x12-\n" +
+	"\fredirect_uri\x18\x02 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\x10R\vredirectUri\"\xbd\x01\n" +
+	"\x19StartProviderLinkResponse\x12+\n" +
+	"\x11authorization_url\x18\x01 \x01(\tR\x10authorizationUrl\x12\x19\n" +
+	"\x05state\x18\x02 \x01(\tB\x03\x80\x01\x01R\x05state\x12\x1b\n" +
+	"\x06secret\x18\x03 \x01(\tB\x03\x80\x01\x01R\x06secret\x12;\n" +
+	"\vexpire_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTime\"\xa0\x01\n" +
+	"\x13LinkProviderRequest\x12#\n" +
+	"\x05state\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01\x18\x80\x01\x80\x01\x01R\x05state\x12!\n" +
+	"\x04code\x18\x02 \x01(\tB\r\xbaH\ar\x05\x10\x01\x18\x80 \x80\x01\x01R\x04code\x12%\n" +
+	"\x06secret\x18\x03 \x01(\tB\r\xbaH\ar\x05\x10\x01\x18\x80\x01\x80\x01\x01R\x06secret\x12\x1a\n" +
+	"\x03iss\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x10R\x03iss\"L\n" +
+	"\x14LinkProviderResponse\x124\n" +
+	"\bidentity\x18\x01 \x01(\v2\x18.purser.auth.v1.IdentityR\bidentity\"\x19\n" +
+	"\x17KeepSecondFactorRequest\"\x1a\n" +
+	"\x18KeepSecondFactorResponse\"B\n" +
+	"\x1dKeepSecondFactorByCodeRequest\x12!\n" +
+	"\x04code\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01\x18\x80\x01\x80\x01\x01R\x04code\" \n" +
+	"\x1eKeepSecondFactorByCodeResponse\"\x16\n" +
+	"\x14EndEverythingRequest\"\x89\x01\n" +
+	"\x15EndEverythingResponse\x12%\n" +
+	"\x0eended_sessions\x18\x01 \x01(\x05R\rendedSessions\x12(\n" +
+	"\x10revoked_api_keys\x18\x02 \x01(\x05R\x0erevokedApiKeys\x12\x1f\n" +
+	"\vended_codes\x18\x03 \x01(\x05R\n" +
+	"endedCodes2\xe0\a\n" +
 	"\x0fIdentityService\x12j\n" +
 	"\x0eListIdentities\x12%.purser.auth.v1.ListIdentitiesRequest\x1a&.purser.auth.v1.ListIdentitiesResponse\"\t\x8a\xe7\x18\x02\x10\x01\x90\x02\x01\x12j\n" +
 	"\x0eUnlinkIdentity\x12%.purser.auth.v1.UnlinkIdentityRequest\x1a&.purser.auth.v1.UnlinkIdentityResponse\"\t\x8a\xe7\x18\x02\x10\x01\x90\x02\x02\x12j\n" +
 	"\x0fStartWalletLink\x12&.purser.auth.v1.StartWalletLinkRequest\x1a'.purser.auth.v1.StartWalletLinkResponse\"\x06\x8a\xe7\x18\x02\x10\x01\x12[\n" +
 	"\n" +
-	"LinkWallet\x12!.purser.auth.v1.LinkWalletRequest\x1a\".purser.auth.v1.LinkWalletResponse\"\x06\x8a\xe7\x18\x02\x10\x01B<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
+	"LinkWallet\x12!.purser.auth.v1.LinkWalletRequest\x1a\".purser.auth.v1.LinkWalletResponse\"\x06\x8a\xe7\x18\x02\x10\x01\x12p\n" +
+	"\x11StartProviderLink\x12(.purser.auth.v1.StartProviderLinkRequest\x1a).purser.auth.v1.StartProviderLinkResponse\"\x06\x8a\xe7\x18\x02\x10\x01\x12a\n" +
+	"\fLinkProvider\x12#.purser.auth.v1.LinkProviderRequest\x1a$.purser.auth.v1.LinkProviderResponse\"\x06\x8a\xe7\x18\x02\x10\x01\x12p\n" +
+	"\x10KeepSecondFactor\x12'.purser.auth.v1.KeepSecondFactorRequest\x1a(.purser.auth.v1.KeepSecondFactorResponse\"\t\x8a\xe7\x18\x02\x10\x01\x90\x02\x02\x12\x7f\n" +
+	"\x16KeepSecondFactorByCode\x12-.purser.auth.v1.KeepSecondFactorByCodeRequest\x1a..purser.auth.v1.KeepSecondFactorByCodeResponse\"\x06\x8a\xe7\x18\x02\b\x01\x12d\n" +
+	"\rEndEverything\x12$.purser.auth.v1.EndEverythingRequest\x1a%.purser.auth.v1.EndEverythingResponse\"\x06\x8a\xe7\x18\x02\x10\x01B<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
 
 var (
 	file_purser_auth_v1_identity_service_proto_rawDescOnce sync.Once
@@ -535,38 +1054,60 @@ func file_purser_auth_v1_identity_service_proto_rawDescGZIP() []byte {
 	return file_purser_auth_v1_identity_service_proto_rawDescData
 }
 
-var file_purser_auth_v1_identity_service_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_purser_auth_v1_identity_service_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_purser_auth_v1_identity_service_proto_goTypes = []any{
-	(*Identity)(nil),                // 0: purser.auth.v1.Identity
-	(*ListIdentitiesRequest)(nil),   // 1: purser.auth.v1.ListIdentitiesRequest
-	(*ListIdentitiesResponse)(nil),  // 2: purser.auth.v1.ListIdentitiesResponse
-	(*UnlinkIdentityRequest)(nil),   // 3: purser.auth.v1.UnlinkIdentityRequest
-	(*UnlinkIdentityResponse)(nil),  // 4: purser.auth.v1.UnlinkIdentityResponse
-	(*StartWalletLinkRequest)(nil),  // 5: purser.auth.v1.StartWalletLinkRequest
-	(*StartWalletLinkResponse)(nil), // 6: purser.auth.v1.StartWalletLinkResponse
-	(*LinkWalletRequest)(nil),       // 7: purser.auth.v1.LinkWalletRequest
-	(*LinkWalletResponse)(nil),      // 8: purser.auth.v1.LinkWalletResponse
-	(*timestamppb.Timestamp)(nil),   // 9: google.protobuf.Timestamp
+	(*Identity)(nil),                       // 0: purser.auth.v1.Identity
+	(*ListIdentitiesRequest)(nil),          // 1: purser.auth.v1.ListIdentitiesRequest
+	(*ListIdentitiesResponse)(nil),         // 2: purser.auth.v1.ListIdentitiesResponse
+	(*UnlinkIdentityRequest)(nil),          // 3: purser.auth.v1.UnlinkIdentityRequest
+	(*UnlinkIdentityResponse)(nil),         // 4: purser.auth.v1.UnlinkIdentityResponse
+	(*StartWalletLinkRequest)(nil),         // 5: purser.auth.v1.StartWalletLinkRequest
+	(*StartWalletLinkResponse)(nil),        // 6: purser.auth.v1.StartWalletLinkResponse
+	(*LinkWalletRequest)(nil),              // 7: purser.auth.v1.LinkWalletRequest
+	(*LinkWalletResponse)(nil),             // 8: purser.auth.v1.LinkWalletResponse
+	(*StartProviderLinkRequest)(nil),       // 9: purser.auth.v1.StartProviderLinkRequest
+	(*StartProviderLinkResponse)(nil),      // 10: purser.auth.v1.StartProviderLinkResponse
+	(*LinkProviderRequest)(nil),            // 11: purser.auth.v1.LinkProviderRequest
+	(*LinkProviderResponse)(nil),           // 12: purser.auth.v1.LinkProviderResponse
+	(*KeepSecondFactorRequest)(nil),        // 13: purser.auth.v1.KeepSecondFactorRequest
+	(*KeepSecondFactorResponse)(nil),       // 14: purser.auth.v1.KeepSecondFactorResponse
+	(*KeepSecondFactorByCodeRequest)(nil),  // 15: purser.auth.v1.KeepSecondFactorByCodeRequest
+	(*KeepSecondFactorByCodeResponse)(nil), // 16: purser.auth.v1.KeepSecondFactorByCodeResponse
+	(*EndEverythingRequest)(nil),           // 17: purser.auth.v1.EndEverythingRequest
+	(*EndEverythingResponse)(nil),          // 18: purser.auth.v1.EndEverythingResponse
+	(*timestamppb.Timestamp)(nil),          // 19: google.protobuf.Timestamp
 }
 var file_purser_auth_v1_identity_service_proto_depIdxs = []int32{
-	9, // 0: purser.auth.v1.Identity.create_time:type_name -> google.protobuf.Timestamp
-	9, // 1: purser.auth.v1.Identity.last_use_time:type_name -> google.protobuf.Timestamp
-	0, // 2: purser.auth.v1.ListIdentitiesResponse.identities:type_name -> purser.auth.v1.Identity
-	9, // 3: purser.auth.v1.StartWalletLinkResponse.expire_time:type_name -> google.protobuf.Timestamp
-	0, // 4: purser.auth.v1.LinkWalletResponse.identity:type_name -> purser.auth.v1.Identity
-	1, // 5: purser.auth.v1.IdentityService.ListIdentities:input_type -> purser.auth.v1.ListIdentitiesRequest
-	3, // 6: purser.auth.v1.IdentityService.UnlinkIdentity:input_type -> purser.auth.v1.UnlinkIdentityRequest
-	5, // 7: purser.auth.v1.IdentityService.StartWalletLink:input_type -> purser.auth.v1.StartWalletLinkRequest
-	7, // 8: purser.auth.v1.IdentityService.LinkWallet:input_type -> purser.auth.v1.LinkWalletRequest
-	2, // 9: purser.auth.v1.IdentityService.ListIdentities:output_type -> purser.auth.v1.ListIdentitiesResponse
-	4, // 10: purser.auth.v1.IdentityService.UnlinkIdentity:output_type -> purser.auth.v1.UnlinkIdentityResponse
-	6, // 11: purser.auth.v1.IdentityService.StartWalletLink:output_type -> purser.auth.v1.StartWalletLinkResponse
-	8, // 12: purser.auth.v1.IdentityService.LinkWallet:output_type -> purser.auth.v1.LinkWalletResponse
-	9, // [9:13] is the sub-list for method output_type
-	5, // [5:9] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	19, // 0: purser.auth.v1.Identity.create_time:type_name -> google.protobuf.Timestamp
+	19, // 1: purser.auth.v1.Identity.last_use_time:type_name -> google.protobuf.Timestamp
+	0,  // 2: purser.auth.v1.ListIdentitiesResponse.identities:type_name -> purser.auth.v1.Identity
+	19, // 3: purser.auth.v1.StartWalletLinkResponse.expire_time:type_name -> google.protobuf.Timestamp
+	0,  // 4: purser.auth.v1.LinkWalletResponse.identity:type_name -> purser.auth.v1.Identity
+	19, // 5: purser.auth.v1.StartProviderLinkResponse.expire_time:type_name -> google.protobuf.Timestamp
+	0,  // 6: purser.auth.v1.LinkProviderResponse.identity:type_name -> purser.auth.v1.Identity
+	1,  // 7: purser.auth.v1.IdentityService.ListIdentities:input_type -> purser.auth.v1.ListIdentitiesRequest
+	3,  // 8: purser.auth.v1.IdentityService.UnlinkIdentity:input_type -> purser.auth.v1.UnlinkIdentityRequest
+	5,  // 9: purser.auth.v1.IdentityService.StartWalletLink:input_type -> purser.auth.v1.StartWalletLinkRequest
+	7,  // 10: purser.auth.v1.IdentityService.LinkWallet:input_type -> purser.auth.v1.LinkWalletRequest
+	9,  // 11: purser.auth.v1.IdentityService.StartProviderLink:input_type -> purser.auth.v1.StartProviderLinkRequest
+	11, // 12: purser.auth.v1.IdentityService.LinkProvider:input_type -> purser.auth.v1.LinkProviderRequest
+	13, // 13: purser.auth.v1.IdentityService.KeepSecondFactor:input_type -> purser.auth.v1.KeepSecondFactorRequest
+	15, // 14: purser.auth.v1.IdentityService.KeepSecondFactorByCode:input_type -> purser.auth.v1.KeepSecondFactorByCodeRequest
+	17, // 15: purser.auth.v1.IdentityService.EndEverything:input_type -> purser.auth.v1.EndEverythingRequest
+	2,  // 16: purser.auth.v1.IdentityService.ListIdentities:output_type -> purser.auth.v1.ListIdentitiesResponse
+	4,  // 17: purser.auth.v1.IdentityService.UnlinkIdentity:output_type -> purser.auth.v1.UnlinkIdentityResponse
+	6,  // 18: purser.auth.v1.IdentityService.StartWalletLink:output_type -> purser.auth.v1.StartWalletLinkResponse
+	8,  // 19: purser.auth.v1.IdentityService.LinkWallet:output_type -> purser.auth.v1.LinkWalletResponse
+	10, // 20: purser.auth.v1.IdentityService.StartProviderLink:output_type -> purser.auth.v1.StartProviderLinkResponse
+	12, // 21: purser.auth.v1.IdentityService.LinkProvider:output_type -> purser.auth.v1.LinkProviderResponse
+	14, // 22: purser.auth.v1.IdentityService.KeepSecondFactor:output_type -> purser.auth.v1.KeepSecondFactorResponse
+	16, // 23: purser.auth.v1.IdentityService.KeepSecondFactorByCode:output_type -> purser.auth.v1.KeepSecondFactorByCodeResponse
+	18, // 24: purser.auth.v1.IdentityService.EndEverything:output_type -> purser.auth.v1.EndEverythingResponse
+	16, // [16:25] is the sub-list for method output_type
+	7,  // [7:16] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_purser_auth_v1_identity_service_proto_init() }
@@ -580,7 +1121,7 @@ func file_purser_auth_v1_identity_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_auth_v1_identity_service_proto_rawDesc), len(file_purser_auth_v1_identity_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

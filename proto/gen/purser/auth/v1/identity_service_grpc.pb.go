@@ -19,10 +19,15 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	IdentityService_ListIdentities_FullMethodName  = "/purser.auth.v1.IdentityService/ListIdentities"
-	IdentityService_UnlinkIdentity_FullMethodName  = "/purser.auth.v1.IdentityService/UnlinkIdentity"
-	IdentityService_StartWalletLink_FullMethodName = "/purser.auth.v1.IdentityService/StartWalletLink"
-	IdentityService_LinkWallet_FullMethodName      = "/purser.auth.v1.IdentityService/LinkWallet"
+	IdentityService_ListIdentities_FullMethodName         = "/purser.auth.v1.IdentityService/ListIdentities"
+	IdentityService_UnlinkIdentity_FullMethodName         = "/purser.auth.v1.IdentityService/UnlinkIdentity"
+	IdentityService_StartWalletLink_FullMethodName        = "/purser.auth.v1.IdentityService/StartWalletLink"
+	IdentityService_LinkWallet_FullMethodName             = "/purser.auth.v1.IdentityService/LinkWallet"
+	IdentityService_StartProviderLink_FullMethodName      = "/purser.auth.v1.IdentityService/StartProviderLink"
+	IdentityService_LinkProvider_FullMethodName           = "/purser.auth.v1.IdentityService/LinkProvider"
+	IdentityService_KeepSecondFactor_FullMethodName       = "/purser.auth.v1.IdentityService/KeepSecondFactor"
+	IdentityService_KeepSecondFactorByCode_FullMethodName = "/purser.auth.v1.IdentityService/KeepSecondFactorByCode"
+	IdentityService_EndEverything_FullMethodName          = "/purser.auth.v1.IdentityService/EndEverything"
 )
 
 // IdentityServiceClient is the client API for IdentityService service.
@@ -65,6 +70,41 @@ type IdentityServiceClient interface {
 	// (TOO_MANY_ATTEMPTS) with a retry delay. The errors of the message and the
 	// signature are those of SessionService.FinishWalletLogin.
 	LinkWallet(ctx context.Context, in *LinkWalletRequest, opts ...grpc.CallOption) (*LinkWalletResponse, error)
+	// StartProviderLink begins to link an account at an identity provider: send the user to
+	// authorization_url, and call LinkProvider with what the provider returns, within five
+	// minutes. It can be finished by the caller's own session only, and not as a sign-in.
+	//
+	// PERMISSION_DENIED as in UnlinkIdentity. The other errors are those of
+	// SessionService.StartOAuth.
+	StartProviderLink(ctx context.Context, in *StartProviderLinkRequest, opts ...grpc.CallOption) (*StartProviderLinkResponse, error)
+	// LinkProvider adds the account at the provider to the caller's account, so that it can
+	// sign in to it. The provider's e-mail address doesn't matter. A state can be used once,
+	// but the call may be repeated after UNAVAILABLE.
+	//
+	// UNAUTHENTICATED: OAUTH_STATE_INVALID for a state that is used, expired, of a sign-in,
+	// or of another session; PROVIDER_REFUSED, PROVIDER_ANSWER_INVALID, IDENTITY_INVALID.
+	// ALREADY_EXISTS (IDENTITY_LINKED) and FAILED_PRECONDITION (TOO_MANY_IDENTITIES) as in
+	// LinkWallet. PERMISSION_DENIED as in UnlinkIdentity. UNAVAILABLE: PROVIDER_UNAVAILABLE,
+	// SIGN_IN_UNAVAILABLE. RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) with a retry delay.
+	LinkProvider(ctx context.Context, in *LinkProviderRequest, opts ...grpc.CallOption) (*LinkProviderResponse, error)
+	// KeepSecondFactor ends the removal of the caller's second factor that an admin began
+	// (AdminService.RemoveSecondFactor). It is no error when there is none.
+	//
+	// PERMISSION_DENIED as in ListIdentities.
+	KeepSecondFactor(ctx context.Context, in *KeepSecondFactorRequest, opts ...grpc.CallOption) (*KeepSecondFactorResponse, error)
+	// KeepSecondFactorByCode is KeepSecondFactor for an owner who is not signed in, with the
+	// code of the mail that announced the removal. It can be used once.
+	//
+	// FAILED_PRECONDITION (CODE_INVALID) for a code that is unknown, used, expired or of
+	// another purpose. RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) with a retry delay.
+	KeepSecondFactorByCode(ctx context.Context, in *KeepSecondFactorByCodeRequest, opts ...grpc.CallOption) (*KeepSecondFactorByCodeResponse, error)
+	// EndEverything ends, at once and together, whatever acts for the caller's account: all
+	// sessions, this one included, all API keys, all access tokens, mailed codes that wait to
+	// be used, and a pending removal of the second factor. The password, the identities and
+	// the second factor stay. It is for an owner who believes that somebody else got in.
+	//
+	// PERMISSION_DENIED as in ListIdentities.
+	EndEverything(ctx context.Context, in *EndEverythingRequest, opts ...grpc.CallOption) (*EndEverythingResponse, error)
 }
 
 type identityServiceClient struct {
@@ -115,6 +155,56 @@ func (c *identityServiceClient) LinkWallet(ctx context.Context, in *LinkWalletRe
 	return out, nil
 }
 
+func (c *identityServiceClient) StartProviderLink(ctx context.Context, in *StartProviderLinkRequest, opts ...grpc.CallOption) (*StartProviderLinkResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StartProviderLinkResponse)
+	err := c.cc.Invoke(ctx, IdentityService_StartProviderLink_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *identityServiceClient) LinkProvider(ctx context.Context, in *LinkProviderRequest, opts ...grpc.CallOption) (*LinkProviderResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LinkProviderResponse)
+	err := c.cc.Invoke(ctx, IdentityService_LinkProvider_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *identityServiceClient) KeepSecondFactor(ctx context.Context, in *KeepSecondFactorRequest, opts ...grpc.CallOption) (*KeepSecondFactorResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(KeepSecondFactorResponse)
+	err := c.cc.Invoke(ctx, IdentityService_KeepSecondFactor_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *identityServiceClient) KeepSecondFactorByCode(ctx context.Context, in *KeepSecondFactorByCodeRequest, opts ...grpc.CallOption) (*KeepSecondFactorByCodeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(KeepSecondFactorByCodeResponse)
+	err := c.cc.Invoke(ctx, IdentityService_KeepSecondFactorByCode_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *identityServiceClient) EndEverything(ctx context.Context, in *EndEverythingRequest, opts ...grpc.CallOption) (*EndEverythingResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EndEverythingResponse)
+	err := c.cc.Invoke(ctx, IdentityService_EndEverything_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // IdentityServiceServer is the server API for IdentityService service.
 // All implementations must embed UnimplementedIdentityServiceServer
 // for forward compatibility.
@@ -155,6 +245,41 @@ type IdentityServiceServer interface {
 	// (TOO_MANY_ATTEMPTS) with a retry delay. The errors of the message and the
 	// signature are those of SessionService.FinishWalletLogin.
 	LinkWallet(context.Context, *LinkWalletRequest) (*LinkWalletResponse, error)
+	// StartProviderLink begins to link an account at an identity provider: send the user to
+	// authorization_url, and call LinkProvider with what the provider returns, within five
+	// minutes. It can be finished by the caller's own session only, and not as a sign-in.
+	//
+	// PERMISSION_DENIED as in UnlinkIdentity. The other errors are those of
+	// SessionService.StartOAuth.
+	StartProviderLink(context.Context, *StartProviderLinkRequest) (*StartProviderLinkResponse, error)
+	// LinkProvider adds the account at the provider to the caller's account, so that it can
+	// sign in to it. The provider's e-mail address doesn't matter. A state can be used once,
+	// but the call may be repeated after UNAVAILABLE.
+	//
+	// UNAUTHENTICATED: OAUTH_STATE_INVALID for a state that is used, expired, of a sign-in,
+	// or of another session; PROVIDER_REFUSED, PROVIDER_ANSWER_INVALID, IDENTITY_INVALID.
+	// ALREADY_EXISTS (IDENTITY_LINKED) and FAILED_PRECONDITION (TOO_MANY_IDENTITIES) as in
+	// LinkWallet. PERMISSION_DENIED as in UnlinkIdentity. UNAVAILABLE: PROVIDER_UNAVAILABLE,
+	// SIGN_IN_UNAVAILABLE. RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) with a retry delay.
+	LinkProvider(context.Context, *LinkProviderRequest) (*LinkProviderResponse, error)
+	// KeepSecondFactor ends the removal of the caller's second factor that an admin began
+	// (AdminService.RemoveSecondFactor). It is no error when there is none.
+	//
+	// PERMISSION_DENIED as in ListIdentities.
+	KeepSecondFactor(context.Context, *KeepSecondFactorRequest) (*KeepSecondFactorResponse, error)
+	// KeepSecondFactorByCode is KeepSecondFactor for an owner who is not signed in, with the
+	// code of the mail that announced the removal. It can be used once.
+	//
+	// FAILED_PRECONDITION (CODE_INVALID) for a code that is unknown, used, expired or of
+	// another purpose. RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) with a retry delay.
+	KeepSecondFactorByCode(context.Context, *KeepSecondFactorByCodeRequest) (*KeepSecondFactorByCodeResponse, error)
+	// EndEverything ends, at once and together, whatever acts for the caller's account: all
+	// sessions, this one included, all API keys, all access tokens, mailed codes that wait to
+	// be used, and a pending removal of the second factor. The password, the identities and
+	// the second factor stay. It is for an owner who believes that somebody else got in.
+	//
+	// PERMISSION_DENIED as in ListIdentities.
+	EndEverything(context.Context, *EndEverythingRequest) (*EndEverythingResponse, error)
 	mustEmbedUnimplementedIdentityServiceServer()
 }
 
@@ -176,6 +301,21 @@ func (UnimplementedIdentityServiceServer) StartWalletLink(context.Context, *Star
 }
 func (UnimplementedIdentityServiceServer) LinkWallet(context.Context, *LinkWalletRequest) (*LinkWalletResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method LinkWallet not implemented")
+}
+func (UnimplementedIdentityServiceServer) StartProviderLink(context.Context, *StartProviderLinkRequest) (*StartProviderLinkResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method StartProviderLink not implemented")
+}
+func (UnimplementedIdentityServiceServer) LinkProvider(context.Context, *LinkProviderRequest) (*LinkProviderResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method LinkProvider not implemented")
+}
+func (UnimplementedIdentityServiceServer) KeepSecondFactor(context.Context, *KeepSecondFactorRequest) (*KeepSecondFactorResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method KeepSecondFactor not implemented")
+}
+func (UnimplementedIdentityServiceServer) KeepSecondFactorByCode(context.Context, *KeepSecondFactorByCodeRequest) (*KeepSecondFactorByCodeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method KeepSecondFactorByCode not implemented")
+}
+func (UnimplementedIdentityServiceServer) EndEverything(context.Context, *EndEverythingRequest) (*EndEverythingResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method EndEverything not implemented")
 }
 func (UnimplementedIdentityServiceServer) mustEmbedUnimplementedIdentityServiceServer() {}
 func (UnimplementedIdentityServiceServer) testEmbeddedByValue()                         {}
@@ -270,6 +410,96 @@ func _IdentityService_LinkWallet_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _IdentityService_StartProviderLink_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StartProviderLinkRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(IdentityServiceServer).StartProviderLink(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: IdentityService_StartProviderLink_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(IdentityServiceServer).StartProviderLink(ctx, req.(*StartProviderLinkRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _IdentityService_LinkProvider_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(LinkProviderRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(IdentityServiceServer).LinkProvider(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: IdentityService_LinkProvider_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(IdentityServiceServer).LinkProvider(ctx, req.(*LinkProviderRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _IdentityService_KeepSecondFactor_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(KeepSecondFactorRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(IdentityServiceServer).KeepSecondFactor(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: IdentityService_KeepSecondFactor_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(IdentityServiceServer).KeepSecondFactor(ctx, req.(*KeepSecondFactorRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _IdentityService_KeepSecondFactorByCode_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(KeepSecondFactorByCodeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(IdentityServiceServer).KeepSecondFactorByCode(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: IdentityService_KeepSecondFactorByCode_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(IdentityServiceServer).KeepSecondFactorByCode(ctx, req.(*KeepSecondFactorByCodeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _IdentityService_EndEverything_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EndEverythingRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(IdentityServiceServer).EndEverything(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: IdentityService_EndEverything_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(IdentityServiceServer).EndEverything(ctx, req.(*EndEverythingRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // IdentityService_ServiceDesc is the grpc.ServiceDesc for IdentityService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -292,6 +522,26 @@ var IdentityService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "LinkWallet",
 			Handler:    _IdentityService_LinkWallet_Handler,
+		},
+		{
+			MethodName: "StartProviderLink",
+			Handler:    _IdentityService_StartProviderLink_Handler,
+		},
+		{
+			MethodName: "LinkProvider",
+			Handler:    _IdentityService_LinkProvider_Handler,
+		},
+		{
+			MethodName: "KeepSecondFactor",
+			Handler:    _IdentityService_KeepSecondFactor_Handler,
+		},
+		{
+			MethodName: "KeepSecondFactorByCode",
+			Handler:    _IdentityService_KeepSecondFactorByCode_Handler,
+		},
+		{
+			MethodName: "EndEverything",
+			Handler:    _IdentityService_EndEverything_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -399,15 +399,205 @@ func (x *RotateServiceAccountSecretResponse) GetServiceAccount() *ServiceAccount
 	return nil
 }
 
+type UpdateServiceAccountRequest struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	ServiceAccountId string                 `protobuf:"bytes,1,opt,name=service_account_id,json=serviceAccountId,proto3" json:"service_account_id,omitempty"`
+	// All permissions that the service account is to have, at most 20, each once; none
+	// removes all.
+	Permissions   []string `protobuf:"bytes,2,rep,name=permissions,proto3" json:"permissions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateServiceAccountRequest) Reset() {
+	*x = UpdateServiceAccountRequest{}
+	mi := &file_purser_auth_v1_service_account_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateServiceAccountRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateServiceAccountRequest) ProtoMessage() {}
+
+func (x *UpdateServiceAccountRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_auth_v1_service_account_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateServiceAccountRequest.ProtoReflect.Descriptor instead.
+func (*UpdateServiceAccountRequest) Descriptor() ([]byte, []int) {
+	return file_purser_auth_v1_service_account_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *UpdateServiceAccountRequest) GetServiceAccountId() string {
+	if x != nil {
+		return x.ServiceAccountId
+	}
+	return ""
+}
+
+func (x *UpdateServiceAccountRequest) GetPermissions() []string {
+	if x != nil {
+		return x.Permissions
+	}
+	return nil
+}
+
+type UpdateServiceAccountResponse struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	ServiceAccount *ServiceAccount        `protobuf:"bytes,1,opt,name=service_account,json=serviceAccount,proto3" json:"service_account,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *UpdateServiceAccountResponse) Reset() {
+	*x = UpdateServiceAccountResponse{}
+	mi := &file_purser_auth_v1_service_account_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateServiceAccountResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateServiceAccountResponse) ProtoMessage() {}
+
+func (x *UpdateServiceAccountResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_auth_v1_service_account_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateServiceAccountResponse.ProtoReflect.Descriptor instead.
+func (*UpdateServiceAccountResponse) Descriptor() ([]byte, []int) {
+	return file_purser_auth_v1_service_account_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *UpdateServiceAccountResponse) GetServiceAccount() *ServiceAccount {
+	if x != nil {
+		return x.ServiceAccount
+	}
+	return nil
+}
+
+type GetServiceAccountRequest struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	ServiceAccountId string                 `protobuf:"bytes,1,opt,name=service_account_id,json=serviceAccountId,proto3" json:"service_account_id,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *GetServiceAccountRequest) Reset() {
+	*x = GetServiceAccountRequest{}
+	mi := &file_purser_auth_v1_service_account_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetServiceAccountRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetServiceAccountRequest) ProtoMessage() {}
+
+func (x *GetServiceAccountRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_auth_v1_service_account_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetServiceAccountRequest.ProtoReflect.Descriptor instead.
+func (*GetServiceAccountRequest) Descriptor() ([]byte, []int) {
+	return file_purser_auth_v1_service_account_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *GetServiceAccountRequest) GetServiceAccountId() string {
+	if x != nil {
+		return x.ServiceAccountId
+	}
+	return ""
+}
+
+type GetServiceAccountResponse struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	ServiceAccount *ServiceAccount        `protobuf:"bytes,1,opt,name=service_account,json=serviceAccount,proto3" json:"service_account,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *GetServiceAccountResponse) Reset() {
+	*x = GetServiceAccountResponse{}
+	mi := &file_purser_auth_v1_service_account_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetServiceAccountResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetServiceAccountResponse) ProtoMessage() {}
+
+func (x *GetServiceAccountResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_auth_v1_service_account_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetServiceAccountResponse.ProtoReflect.Descriptor instead.
+func (*GetServiceAccountResponse) Descriptor() ([]byte, []int) {
+	return file_purser_auth_v1_service_account_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *GetServiceAccountResponse) GetServiceAccount() *ServiceAccount {
+	if x != nil {
+		return x.ServiceAccount
+	}
+	return nil
+}
+
 type ListServiceAccountsRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 1 to 200; 50 when 0.
+	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// next_page_token of the previous page; empty for the first page.
+	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListServiceAccountsRequest) Reset() {
 	*x = ListServiceAccountsRequest{}
-	mi := &file_purser_auth_v1_service_account_proto_msgTypes[6]
+	mi := &file_purser_auth_v1_service_account_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -419,7 +609,7 @@ func (x *ListServiceAccountsRequest) String() string {
 func (*ListServiceAccountsRequest) ProtoMessage() {}
 
 func (x *ListServiceAccountsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_service_account_proto_msgTypes[6]
+	mi := &file_purser_auth_v1_service_account_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -432,20 +622,36 @@ func (x *ListServiceAccountsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListServiceAccountsRequest.ProtoReflect.Descriptor instead.
 func (*ListServiceAccountsRequest) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_service_account_proto_rawDescGZIP(), []int{6}
+	return file_purser_auth_v1_service_account_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ListServiceAccountsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListServiceAccountsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
 }
 
 type ListServiceAccountsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Ordered by name; at most 1,000.
+	// Ordered by name.
 	ServiceAccounts []*ServiceAccount `protobuf:"bytes,1,rep,name=service_accounts,json=serviceAccounts,proto3" json:"service_accounts,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Empty on the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListServiceAccountsResponse) Reset() {
 	*x = ListServiceAccountsResponse{}
-	mi := &file_purser_auth_v1_service_account_proto_msgTypes[7]
+	mi := &file_purser_auth_v1_service_account_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -457,7 +663,7 @@ func (x *ListServiceAccountsResponse) String() string {
 func (*ListServiceAccountsResponse) ProtoMessage() {}
 
 func (x *ListServiceAccountsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_service_account_proto_msgTypes[7]
+	mi := &file_purser_auth_v1_service_account_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -470,7 +676,7 @@ func (x *ListServiceAccountsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListServiceAccountsResponse.ProtoReflect.Descriptor instead.
 func (*ListServiceAccountsResponse) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_service_account_proto_rawDescGZIP(), []int{7}
+	return file_purser_auth_v1_service_account_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListServiceAccountsResponse) GetServiceAccounts() []*ServiceAccount {
@@ -478,6 +684,13 @@ func (x *ListServiceAccountsResponse) GetServiceAccounts() []*ServiceAccount {
 		return x.ServiceAccounts
 	}
 	return nil
+}
+
+func (x *ListServiceAccountsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
 }
 
 type DisableServiceAccountRequest struct {
@@ -489,7 +702,7 @@ type DisableServiceAccountRequest struct {
 
 func (x *DisableServiceAccountRequest) Reset() {
 	*x = DisableServiceAccountRequest{}
-	mi := &file_purser_auth_v1_service_account_proto_msgTypes[8]
+	mi := &file_purser_auth_v1_service_account_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -501,7 +714,7 @@ func (x *DisableServiceAccountRequest) String() string {
 func (*DisableServiceAccountRequest) ProtoMessage() {}
 
 func (x *DisableServiceAccountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_service_account_proto_msgTypes[8]
+	mi := &file_purser_auth_v1_service_account_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -514,7 +727,7 @@ func (x *DisableServiceAccountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisableServiceAccountRequest.ProtoReflect.Descriptor instead.
 func (*DisableServiceAccountRequest) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_service_account_proto_rawDescGZIP(), []int{8}
+	return file_purser_auth_v1_service_account_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *DisableServiceAccountRequest) GetServiceAccountId() string {
@@ -532,7 +745,7 @@ type DisableServiceAccountResponse struct {
 
 func (x *DisableServiceAccountResponse) Reset() {
 	*x = DisableServiceAccountResponse{}
-	mi := &file_purser_auth_v1_service_account_proto_msgTypes[9]
+	mi := &file_purser_auth_v1_service_account_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -544,7 +757,7 @@ func (x *DisableServiceAccountResponse) String() string {
 func (*DisableServiceAccountResponse) ProtoMessage() {}
 
 func (x *DisableServiceAccountResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_service_account_proto_msgTypes[9]
+	mi := &file_purser_auth_v1_service_account_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -557,7 +770,87 @@ func (x *DisableServiceAccountResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisableServiceAccountResponse.ProtoReflect.Descriptor instead.
 func (*DisableServiceAccountResponse) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_service_account_proto_rawDescGZIP(), []int{9}
+	return file_purser_auth_v1_service_account_proto_rawDescGZIP(), []int{13}
+}
+
+type EnableServiceAccountRequest struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	ServiceAccountId string                 `protobuf:"bytes,1,opt,name=service_account_id,json=serviceAccountId,proto3" json:"service_account_id,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *EnableServiceAccountRequest) Reset() {
+	*x = EnableServiceAccountRequest{}
+	mi := &file_purser_auth_v1_service_account_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnableServiceAccountRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnableServiceAccountRequest) ProtoMessage() {}
+
+func (x *EnableServiceAccountRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_auth_v1_service_account_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnableServiceAccountRequest.ProtoReflect.Descriptor instead.
+func (*EnableServiceAccountRequest) Descriptor() ([]byte, []int) {
+	return file_purser_auth_v1_service_account_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *EnableServiceAccountRequest) GetServiceAccountId() string {
+	if x != nil {
+		return x.ServiceAccountId
+	}
+	return ""
+}
+
+type EnableServiceAccountResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EnableServiceAccountResponse) Reset() {
+	*x = EnableServiceAccountResponse{}
+	mi := &file_purser_auth_v1_service_account_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnableServiceAccountResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnableServiceAccountResponse) ProtoMessage() {}
+
+func (x *EnableServiceAccountResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_auth_v1_service_account_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnableServiceAccountResponse.ProtoReflect.Descriptor instead.
+func (*EnableServiceAccountResponse) Descriptor() ([]byte, []int) {
+	return file_purser_auth_v1_service_account_proto_rawDescGZIP(), []int{15}
 }
 
 type IssueServiceAccountTokenRequest struct {
@@ -571,7 +864,7 @@ type IssueServiceAccountTokenRequest struct {
 
 func (x *IssueServiceAccountTokenRequest) Reset() {
 	*x = IssueServiceAccountTokenRequest{}
-	mi := &file_purser_auth_v1_service_account_proto_msgTypes[10]
+	mi := &file_purser_auth_v1_service_account_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -583,7 +876,7 @@ func (x *IssueServiceAccountTokenRequest) String() string {
 func (*IssueServiceAccountTokenRequest) ProtoMessage() {}
 
 func (x *IssueServiceAccountTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_service_account_proto_msgTypes[10]
+	mi := &file_purser_auth_v1_service_account_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -596,7 +889,7 @@ func (x *IssueServiceAccountTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssueServiceAccountTokenRequest.ProtoReflect.Descriptor instead.
 func (*IssueServiceAccountTokenRequest) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_service_account_proto_rawDescGZIP(), []int{10}
+	return file_purser_auth_v1_service_account_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *IssueServiceAccountTokenRequest) GetClientId() string {
@@ -623,7 +916,7 @@ type IssueServiceAccountTokenResponse struct {
 
 func (x *IssueServiceAccountTokenResponse) Reset() {
 	*x = IssueServiceAccountTokenResponse{}
-	mi := &file_purser_auth_v1_service_account_proto_msgTypes[11]
+	mi := &file_purser_auth_v1_service_account_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -635,7 +928,7 @@ func (x *IssueServiceAccountTokenResponse) String() string {
 func (*IssueServiceAccountTokenResponse) ProtoMessage() {}
 
 func (x *IssueServiceAccountTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_auth_v1_service_account_proto_msgTypes[11]
+	mi := &file_purser_auth_v1_service_account_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -648,7 +941,7 @@ func (x *IssueServiceAccountTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssueServiceAccountTokenResponse.ProtoReflect.Descriptor instead.
 func (*IssueServiceAccountTokenResponse) Descriptor() ([]byte, []int) {
-	return file_purser_auth_v1_service_account_proto_rawDescGZIP(), []int{11}
+	return file_purser_auth_v1_service_account_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *IssueServiceAccountTokenResponse) GetAccessToken() string {
@@ -696,13 +989,30 @@ const file_purser_auth_v1_service_account_proto_rawDesc = "" +
 	"\aoverlap\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\x0e\xbaH\v\xaa\x01\b\"\x04\b\x80\xf5$2\x00R\aoverlap\"\x97\x01\n" +
 	"\"RotateServiceAccountSecretResponse\x12(\n" +
 	"\rclient_secret\x18\x01 \x01(\tB\x03\x80\x01\x01R\fclientSecret\x12G\n" +
-	"\x0fservice_account\x18\x02 \x01(\v2\x1e.purser.auth.v1.ServiceAccountR\x0eserviceAccount\"\x1c\n" +
-	"\x1aListServiceAccountsRequest\"h\n" +
+	"\x0fservice_account\x18\x02 \x01(\v2\x1e.purser.auth.v1.ServiceAccountR\x0eserviceAccount\"\x8b\x01\n" +
+	"\x1bUpdateServiceAccountRequest\x126\n" +
+	"\x12service_account_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x10serviceAccountId\x124\n" +
+	"\vpermissions\x18\x02 \x03(\tB\x12\xbaH\x0f\x92\x01\f\x10\x14\x18\x01\"\x06r\x04\x10\x01\x18@R\vpermissions\"g\n" +
+	"\x1cUpdateServiceAccountResponse\x12G\n" +
+	"\x0fservice_account\x18\x01 \x01(\v2\x1e.purser.auth.v1.ServiceAccountR\x0eserviceAccount\"R\n" +
+	"\x18GetServiceAccountRequest\x126\n" +
+	"\x12service_account_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x10serviceAccountId\"d\n" +
+	"\x19GetServiceAccountResponse\x12G\n" +
+	"\x0fservice_account\x18\x01 \x01(\v2\x1e.purser.auth.v1.ServiceAccountR\x0eserviceAccount\"n\n" +
+	"\x1aListServiceAccountsRequest\x12'\n" +
+	"\tpage_size\x18\x01 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xc8\x01(\x00R\bpageSize\x12'\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\tpageToken\"\x90\x01\n" +
 	"\x1bListServiceAccountsResponse\x12I\n" +
-	"\x10service_accounts\x18\x01 \x03(\v2\x1e.purser.auth.v1.ServiceAccountR\x0fserviceAccounts\"V\n" +
+	"\x10service_accounts\x18\x01 \x03(\v2\x1e.purser.auth.v1.ServiceAccountR\x0fserviceAccounts\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"V\n" +
 	"\x1cDisableServiceAccountRequest\x126\n" +
 	"\x12service_account_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x10serviceAccountId\"\x1f\n" +
-	"\x1dDisableServiceAccountResponse\"}\n" +
+	"\x1dDisableServiceAccountResponse\"U\n" +
+	"\x1bEnableServiceAccountRequest\x126\n" +
+	"\x12service_account_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x10serviceAccountId\"\x1e\n" +
+	"\x1cEnableServiceAccountResponse\"}\n" +
 	"\x1fIssueServiceAccountTokenRequest\x12&\n" +
 	"\tclient_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?R\bclientId\x122\n" +
 	"\rclient_secret\x18\x02 \x01(\tB\r\xbaH\ar\x05\x10\x01\x18\x80\x01\x80\x01\x01R\fclientSecret\"\x94\x01\n" +
@@ -722,7 +1032,7 @@ func file_purser_auth_v1_service_account_proto_rawDescGZIP() []byte {
 	return file_purser_auth_v1_service_account_proto_rawDescData
 }
 
-var file_purser_auth_v1_service_account_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_purser_auth_v1_service_account_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_purser_auth_v1_service_account_proto_goTypes = []any{
 	(*ServiceAccount)(nil),                     // 0: purser.auth.v1.ServiceAccount
 	(*ServiceAccountSecret)(nil),               // 1: purser.auth.v1.ServiceAccountSecret
@@ -730,32 +1040,40 @@ var file_purser_auth_v1_service_account_proto_goTypes = []any{
 	(*CreateServiceAccountResponse)(nil),       // 3: purser.auth.v1.CreateServiceAccountResponse
 	(*RotateServiceAccountSecretRequest)(nil),  // 4: purser.auth.v1.RotateServiceAccountSecretRequest
 	(*RotateServiceAccountSecretResponse)(nil), // 5: purser.auth.v1.RotateServiceAccountSecretResponse
-	(*ListServiceAccountsRequest)(nil),         // 6: purser.auth.v1.ListServiceAccountsRequest
-	(*ListServiceAccountsResponse)(nil),        // 7: purser.auth.v1.ListServiceAccountsResponse
-	(*DisableServiceAccountRequest)(nil),       // 8: purser.auth.v1.DisableServiceAccountRequest
-	(*DisableServiceAccountResponse)(nil),      // 9: purser.auth.v1.DisableServiceAccountResponse
-	(*IssueServiceAccountTokenRequest)(nil),    // 10: purser.auth.v1.IssueServiceAccountTokenRequest
-	(*IssueServiceAccountTokenResponse)(nil),   // 11: purser.auth.v1.IssueServiceAccountTokenResponse
-	(*timestamppb.Timestamp)(nil),              // 12: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),                // 13: google.protobuf.Duration
+	(*UpdateServiceAccountRequest)(nil),        // 6: purser.auth.v1.UpdateServiceAccountRequest
+	(*UpdateServiceAccountResponse)(nil),       // 7: purser.auth.v1.UpdateServiceAccountResponse
+	(*GetServiceAccountRequest)(nil),           // 8: purser.auth.v1.GetServiceAccountRequest
+	(*GetServiceAccountResponse)(nil),          // 9: purser.auth.v1.GetServiceAccountResponse
+	(*ListServiceAccountsRequest)(nil),         // 10: purser.auth.v1.ListServiceAccountsRequest
+	(*ListServiceAccountsResponse)(nil),        // 11: purser.auth.v1.ListServiceAccountsResponse
+	(*DisableServiceAccountRequest)(nil),       // 12: purser.auth.v1.DisableServiceAccountRequest
+	(*DisableServiceAccountResponse)(nil),      // 13: purser.auth.v1.DisableServiceAccountResponse
+	(*EnableServiceAccountRequest)(nil),        // 14: purser.auth.v1.EnableServiceAccountRequest
+	(*EnableServiceAccountResponse)(nil),       // 15: purser.auth.v1.EnableServiceAccountResponse
+	(*IssueServiceAccountTokenRequest)(nil),    // 16: purser.auth.v1.IssueServiceAccountTokenRequest
+	(*IssueServiceAccountTokenResponse)(nil),   // 17: purser.auth.v1.IssueServiceAccountTokenResponse
+	(*timestamppb.Timestamp)(nil),              // 18: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),                // 19: google.protobuf.Duration
 }
 var file_purser_auth_v1_service_account_proto_depIdxs = []int32{
-	12, // 0: purser.auth.v1.ServiceAccount.create_time:type_name -> google.protobuf.Timestamp
-	12, // 1: purser.auth.v1.ServiceAccount.disable_time:type_name -> google.protobuf.Timestamp
+	18, // 0: purser.auth.v1.ServiceAccount.create_time:type_name -> google.protobuf.Timestamp
+	18, // 1: purser.auth.v1.ServiceAccount.disable_time:type_name -> google.protobuf.Timestamp
 	1,  // 2: purser.auth.v1.ServiceAccount.secrets:type_name -> purser.auth.v1.ServiceAccountSecret
-	12, // 3: purser.auth.v1.ServiceAccountSecret.create_time:type_name -> google.protobuf.Timestamp
-	12, // 4: purser.auth.v1.ServiceAccountSecret.expire_time:type_name -> google.protobuf.Timestamp
-	12, // 5: purser.auth.v1.ServiceAccountSecret.last_use_time:type_name -> google.protobuf.Timestamp
+	18, // 3: purser.auth.v1.ServiceAccountSecret.create_time:type_name -> google.protobuf.Timestamp
+	18, // 4: purser.auth.v1.ServiceAccountSecret.expire_time:type_name -> google.protobuf.Timestamp
+	18, // 5: purser.auth.v1.ServiceAccountSecret.last_use_time:type_name -> google.protobuf.Timestamp
 	0,  // 6: purser.auth.v1.CreateServiceAccountResponse.service_account:type_name -> purser.auth.v1.ServiceAccount
-	13, // 7: purser.auth.v1.RotateServiceAccountSecretRequest.overlap:type_name -> google.protobuf.Duration
+	19, // 7: purser.auth.v1.RotateServiceAccountSecretRequest.overlap:type_name -> google.protobuf.Duration
 	0,  // 8: purser.auth.v1.RotateServiceAccountSecretResponse.service_account:type_name -> purser.auth.v1.ServiceAccount
-	0,  // 9: purser.auth.v1.ListServiceAccountsResponse.service_accounts:type_name -> purser.auth.v1.ServiceAccount
-	12, // 10: purser.auth.v1.IssueServiceAccountTokenResponse.access_expire_time:type_name -> google.protobuf.Timestamp
-	11, // [11:11] is the sub-list for method output_type
-	11, // [11:11] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	0,  // 9: purser.auth.v1.UpdateServiceAccountResponse.service_account:type_name -> purser.auth.v1.ServiceAccount
+	0,  // 10: purser.auth.v1.GetServiceAccountResponse.service_account:type_name -> purser.auth.v1.ServiceAccount
+	0,  // 11: purser.auth.v1.ListServiceAccountsResponse.service_accounts:type_name -> purser.auth.v1.ServiceAccount
+	18, // 12: purser.auth.v1.IssueServiceAccountTokenResponse.access_expire_time:type_name -> google.protobuf.Timestamp
+	13, // [13:13] is the sub-list for method output_type
+	13, // [13:13] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_purser_auth_v1_service_account_proto_init() }
@@ -769,7 +1087,7 @@ func file_purser_auth_v1_service_account_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_auth_v1_service_account_proto_rawDesc), len(file_purser_auth_v1_service_account_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -33,8 +33,13 @@ type UserRecord struct {
 	DisableTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=disable_time,json=disableTime,proto3" json:"disable_time,omitempty"`
 	// Signing in requires a second factor.
 	HasSecondFactor bool `protobuf:"varint,4,opt,name=has_second_factor,json=hasSecondFactor,proto3" json:"has_second_factor,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// When InviteUser created the account; unset once the invitation was accepted.
+	InviteTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=invite_time,json=inviteTime,proto3" json:"invite_time,omitempty"`
+	// When the second factor will be removed (RemoveSecondFactor); unset unless that is
+	// pending.
+	SecondFactorRemoveTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=second_factor_remove_time,json=secondFactorRemoveTime,proto3" json:"second_factor_remove_time,omitempty"`
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
 }
 
 func (x *UserRecord) Reset() {
@@ -93,6 +98,20 @@ func (x *UserRecord) GetHasSecondFactor() bool {
 		return x.HasSecondFactor
 	}
 	return false
+}
+
+func (x *UserRecord) GetInviteTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.InviteTime
+	}
+	return nil
+}
+
+func (x *UserRecord) GetSecondFactorRemoveTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SecondFactorRemoveTime
+	}
+	return nil
 }
 
 type ListUsersRequest struct {
@@ -685,11 +704,127 @@ func (*EnableUserResponse) Descriptor() ([]byte, []int) {
 	return file_purser_auth_v1_user_admin_proto_rawDescGZIP(), []int{12}
 }
 
+type InviteUserRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in RegisterRequest.
+	Email string `protobuf:"bytes,1,opt,name=email,proto3" json:"email,omitempty"`
+	// The roles that the account is to have, at most 16; none gives none.
+	Roles []string `protobuf:"bytes,2,rep,name=roles,proto3" json:"roles,omitempty"`
+	// As in SetAttributesRequest.
+	Attributes    map[string]string `protobuf:"bytes,3,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InviteUserRequest) Reset() {
+	*x = InviteUserRequest{}
+	mi := &file_purser_auth_v1_user_admin_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InviteUserRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InviteUserRequest) ProtoMessage() {}
+
+func (x *InviteUserRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_auth_v1_user_admin_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InviteUserRequest.ProtoReflect.Descriptor instead.
+func (*InviteUserRequest) Descriptor() ([]byte, []int) {
+	return file_purser_auth_v1_user_admin_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *InviteUserRequest) GetEmail() string {
+	if x != nil {
+		return x.Email
+	}
+	return ""
+}
+
+func (x *InviteUserRequest) GetRoles() []string {
+	if x != nil {
+		return x.Roles
+	}
+	return nil
+}
+
+func (x *InviteUserRequest) GetAttributes() map[string]string {
+	if x != nil {
+		return x.Attributes
+	}
+	return nil
+}
+
+type InviteUserResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	User  *UserRecord            `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	// When the mailed code expires.
+	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InviteUserResponse) Reset() {
+	*x = InviteUserResponse{}
+	mi := &file_purser_auth_v1_user_admin_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InviteUserResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InviteUserResponse) ProtoMessage() {}
+
+func (x *InviteUserResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_auth_v1_user_admin_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InviteUserResponse.ProtoReflect.Descriptor instead.
+func (*InviteUserResponse) Descriptor() ([]byte, []int) {
+	return file_purser_auth_v1_user_admin_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *InviteUserResponse) GetUser() *UserRecord {
+	if x != nil {
+		return x.User
+	}
+	return nil
+}
+
+func (x *InviteUserResponse) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
 var File_purser_auth_v1_user_admin_proto protoreflect.FileDescriptor
 
 const file_purser_auth_v1_user_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x1fpurser/auth/v1/user_admin.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$purser/auth/v1/account_service.proto\"\xac\x02\n" +
+	"\x1fpurser/auth/v1/user_admin.proto\x12\x0epurser.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$purser/auth/v1/account_service.proto\"\xc0\x03\n" +
 	"\n" +
 	"UserRecord\x12(\n" +
 	"\x04user\x18\x01 \x01(\v2\x14.purser.auth.v1.UserR\x04user\x12J\n" +
@@ -697,7 +832,10 @@ const file_purser_auth_v1_user_admin_proto_rawDesc = "" +
 	"attributes\x18\x02 \x03(\v2*.purser.auth.v1.UserRecord.AttributesEntryR\n" +
 	"attributes\x12=\n" +
 	"\fdisable_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\vdisableTime\x12*\n" +
-	"\x11has_second_factor\x18\x04 \x01(\bR\x0fhasSecondFactor\x1a=\n" +
+	"\x11has_second_factor\x18\x04 \x01(\bR\x0fhasSecondFactor\x12;\n" +
+	"\vinvite_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"inviteTime\x12U\n" +
+	"\x19second_factor_remove_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x16secondFactorRemoveTime\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xdc\x01\n" +
@@ -739,7 +877,21 @@ const file_purser_auth_v1_user_admin_proto_rawDesc = "" +
 	"\x13DisableUserResponse\"6\n" +
 	"\x11EnableUserRequest\x12!\n" +
 	"\auser_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x06userId\"\x14\n" +
-	"\x12EnableUserResponseB<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
+	"\x12EnableUserResponse\"\x8a\x02\n" +
+	"\x11InviteUserRequest\x12 \n" +
+	"\x05email\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x18\xfe\x01`\x01R\x05email\x12(\n" +
+	"\x05roles\x18\x02 \x03(\tB\x12\xbaH\x0f\x92\x01\f\x10\x10\x18\x01\"\x06r\x04\x10\x01\x18@R\x05roles\x12j\n" +
+	"\n" +
+	"attributes\x18\x03 \x03(\v21.purser.auth.v1.InviteUserRequest.AttributesEntryB\x17\xbaH\x14\x9a\x01\x11\x10\x10\"\x06r\x04\x10\x01\x18 *\x05r\x03(\x80\x01R\n" +
+	"attributes\x1a=\n" +
+	"\x0fAttributesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x81\x01\n" +
+	"\x12InviteUserResponse\x12.\n" +
+	"\x04user\x18\x01 \x01(\v2\x1a.purser.auth.v1.UserRecordR\x04user\x12;\n" +
+	"\vexpire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTimeB<Z:github.com/purserhq/purser/proto/gen/purser/auth/v1;authv1b\x06proto3"
 
 var (
 	file_purser_auth_v1_user_admin_proto_rawDescOnce sync.Once
@@ -753,7 +905,7 @@ func file_purser_auth_v1_user_admin_proto_rawDescGZIP() []byte {
 	return file_purser_auth_v1_user_admin_proto_rawDescData
 }
 
-var file_purser_auth_v1_user_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_purser_auth_v1_user_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_purser_auth_v1_user_admin_proto_goTypes = []any{
 	(*UserRecord)(nil),            // 0: purser.auth.v1.UserRecord
 	(*ListUsersRequest)(nil),      // 1: purser.auth.v1.ListUsersRequest
@@ -768,25 +920,33 @@ var file_purser_auth_v1_user_admin_proto_goTypes = []any{
 	(*DisableUserResponse)(nil),   // 10: purser.auth.v1.DisableUserResponse
 	(*EnableUserRequest)(nil),     // 11: purser.auth.v1.EnableUserRequest
 	(*EnableUserResponse)(nil),    // 12: purser.auth.v1.EnableUserResponse
-	nil,                           // 13: purser.auth.v1.UserRecord.AttributesEntry
-	nil,                           // 14: purser.auth.v1.SetAttributesRequest.AttributesEntry
-	(*User)(nil),                  // 15: purser.auth.v1.User
-	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
+	(*InviteUserRequest)(nil),     // 13: purser.auth.v1.InviteUserRequest
+	(*InviteUserResponse)(nil),    // 14: purser.auth.v1.InviteUserResponse
+	nil,                           // 15: purser.auth.v1.UserRecord.AttributesEntry
+	nil,                           // 16: purser.auth.v1.SetAttributesRequest.AttributesEntry
+	nil,                           // 17: purser.auth.v1.InviteUserRequest.AttributesEntry
+	(*User)(nil),                  // 18: purser.auth.v1.User
+	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
 }
 var file_purser_auth_v1_user_admin_proto_depIdxs = []int32{
-	15, // 0: purser.auth.v1.UserRecord.user:type_name -> purser.auth.v1.User
-	13, // 1: purser.auth.v1.UserRecord.attributes:type_name -> purser.auth.v1.UserRecord.AttributesEntry
-	16, // 2: purser.auth.v1.UserRecord.disable_time:type_name -> google.protobuf.Timestamp
-	0,  // 3: purser.auth.v1.ListUsersResponse.users:type_name -> purser.auth.v1.UserRecord
-	0,  // 4: purser.auth.v1.GetUserResponse.user:type_name -> purser.auth.v1.UserRecord
-	0,  // 5: purser.auth.v1.SetRolesResponse.user:type_name -> purser.auth.v1.UserRecord
-	14, // 6: purser.auth.v1.SetAttributesRequest.attributes:type_name -> purser.auth.v1.SetAttributesRequest.AttributesEntry
-	0,  // 7: purser.auth.v1.SetAttributesResponse.user:type_name -> purser.auth.v1.UserRecord
-	8,  // [8:8] is the sub-list for method output_type
-	8,  // [8:8] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	18, // 0: purser.auth.v1.UserRecord.user:type_name -> purser.auth.v1.User
+	15, // 1: purser.auth.v1.UserRecord.attributes:type_name -> purser.auth.v1.UserRecord.AttributesEntry
+	19, // 2: purser.auth.v1.UserRecord.disable_time:type_name -> google.protobuf.Timestamp
+	19, // 3: purser.auth.v1.UserRecord.invite_time:type_name -> google.protobuf.Timestamp
+	19, // 4: purser.auth.v1.UserRecord.second_factor_remove_time:type_name -> google.protobuf.Timestamp
+	0,  // 5: purser.auth.v1.ListUsersResponse.users:type_name -> purser.auth.v1.UserRecord
+	0,  // 6: purser.auth.v1.GetUserResponse.user:type_name -> purser.auth.v1.UserRecord
+	0,  // 7: purser.auth.v1.SetRolesResponse.user:type_name -> purser.auth.v1.UserRecord
+	16, // 8: purser.auth.v1.SetAttributesRequest.attributes:type_name -> purser.auth.v1.SetAttributesRequest.AttributesEntry
+	0,  // 9: purser.auth.v1.SetAttributesResponse.user:type_name -> purser.auth.v1.UserRecord
+	17, // 10: purser.auth.v1.InviteUserRequest.attributes:type_name -> purser.auth.v1.InviteUserRequest.AttributesEntry
+	0,  // 11: purser.auth.v1.InviteUserResponse.user:type_name -> purser.auth.v1.UserRecord
+	19, // 12: purser.auth.v1.InviteUserResponse.expire_time:type_name -> google.protobuf.Timestamp
+	13, // [13:13] is the sub-list for method output_type
+	13, // [13:13] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_purser_auth_v1_user_admin_proto_init() }
@@ -803,7 +963,7 @@ func file_purser_auth_v1_user_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_auth_v1_user_admin_proto_rawDesc), len(file_purser_auth_v1_user_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
