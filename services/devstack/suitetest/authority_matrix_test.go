@@ -56,7 +56,7 @@ type matrix struct {
 	methods []method
 	stores  databases
 	values  targets // of requests: what exists and belongs to others
-	cells   atomic.Int64
+	cells   *atomic.Int64
 }
 
 // atOnce is how many cells are tried at a time.
@@ -110,10 +110,7 @@ func (x *matrix) jobOf(m method) targets {
 func (x *matrix) cell(t *testing.T, authority string, m method, err error, want []string) {
 	t.Helper()
 	x.cells.Add(1)
-	code, reason := status.Code(err), ""
-	if e := errs.As(grpcerr.FromError(err)); e != nil {
-		reason = e.Reason
-	}
+	code, reason := status.Code(err), reasonOf(err)
 	wantCode, isRefusal := refusals()[reason]
 	isRefusal = isRefusal || code == codes.Unimplemented || code == codes.Unavailable
 	if (len(want) == 0 || slices.Contains(want, allowed)) && !isRefusal || isRefusal && slices.Contains(want, reason) && code == wantCode {
@@ -137,15 +134,22 @@ func unauthenticated(name, reason string, header ...string) authority {
 		}}
 }
 
-// Every method of every service is called with every authority that is wrong, incomplete, or meant for something else.
-// The methods, their rules and their requests come from the contracts, so that a new method is covered at once.
-func TestEveryMethodRefusesEveryWrongAuthority(t *testing.T) {
+// Every method of every service is called with every authority that is wrong, meant for something else, or ended. The
+// methods, their rules and their requests come from the contracts, so that a new method is covered at once.
+func TestEveryMethodRefusesEveryWrongOrOutlivedAuthority(t *testing.T) {
 	t.Parallel()
 	x, m := startMatrix(t)
-	for _, a := range slices.Concat(wrongHeaders(t, x.s), wrongTokens(t, m), callersOfAKind(m)) {
-		x.try(t, a)
+	if len(x.methods) < 80 {
+		t.Errorf("only %d methods", len(x.methods))
 	}
-	testkit.Figure(t, "%d cells: %d methods, each with every wrong authority", x.cells.Load(), len(x.methods))
+	t.Run("wrong", func(t *testing.T) {
+		for _, a := range slices.Concat(wrongHeaders(t, x.s), wrongTokens(t, m), callersOfAKind(m)) {
+			x.try(t, a)
+		}
+	})
+	t.Run("ended, and no verifier heard of it", func(t *testing.T) { x.tryQuietly(t, m) })
+	t.Run("ended", func(t *testing.T) { x.tryEndings(t, m) })
+	testkit.Figure(t, "%d cells of %d methods with a wrong or outlived authority", x.cells.Load(), len(x.methods))
 }
 
 // startMatrix starts a suite that does nothing by itself and does not limit its callers.
@@ -162,7 +166,7 @@ func startMatrix(t *testing.T) (*matrix, *mint) {
 			"portfolio": append([]string{"PURSER_SNAPSHOT_CRON" + never}, unlimited...),
 		}
 	})
-	x := &matrix{s: s, methods: methods(t, s), stores: connect(t, s.Postgres.URL)}
+	x := &matrix{s: s, cells: new(atomic.Int64), methods: methods(t, s), stores: connect(t, s.Postgres.URL)}
 	m := newMint(t, s, x.stores["auth"])
 	victim, worker := m.person(t.Context(), t, nil), m.program(t.Context(), t, "wallet:read")
 	x.values = targets{"user_id": victim.id.String(), "service_account_id": worker.id.String()}
@@ -324,6 +328,14 @@ func callersOfAKind(m *mint) []authority {
 		}))
 	}
 	return all
+}
+
+// reasonOf is the reason of an answered error; "" without one.
+func reasonOf(err error) string {
+	if e := errs.As(grpcerr.FromError(err)); err != nil && e != nil {
+		return e.Reason
+	}
+	return ""
 }
 
 func decoded(t *testing.T, part string) []byte {
