@@ -63,7 +63,7 @@ func quietly(mint *mint) []authority {
 		return []string{allowed}
 	}
 	person := func(ctx context.Context, t *testing.T) made { return mint.person(ctx, t, nil) }
-	// What is for people refuses the token of a service account for that, whether or not it has ended.
+	// What is for people may say that first.
 	ofProgram := func(reasons ...string) func(method) []string {
 		return func(m method) []string {
 			switch m.need {
@@ -72,7 +72,7 @@ func quietly(mint *mint) []authority {
 			case signedIn:
 				return append(slices.Clone(reasons), allowed)
 			}
-			return []string{"SERVICE_CALLER"}
+			return append(slices.Clone(reasons), "SERVICE_CALLER")
 		}
 	}
 	program := func(ctx context.Context, t *testing.T) made { return mint.program(ctx, t, everyPermission()...) }
