@@ -11,6 +11,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/purserhq/purser/pkg/authn"
@@ -100,22 +101,25 @@ func (m *mint) person(ctx context.Context, t *testing.T, change func(*jwt.Token,
 	t.Helper()
 	p := made{id: newID(t), session: newID(t)}
 	other, key, identity := newID(t), newID(t), newID(t)
-	m.exec(ctx, t, `INSERT INTO users (id, email, email_verified_at, created_at)
+	var b pgx.Batch // one round trip
+	b.Queue(`INSERT INTO users (id, email, email_verified_at, created_at)
 		VALUES ($1::uuid, $1::uuid::text || '@example.com', now(), now())`, p.id)
-	m.exec(ctx, t, `INSERT INTO user_roles (user_id, role) VALUES ($1, 'admin')`, p.id)
+	b.Queue(`INSERT INTO user_roles (user_id, role) VALUES ($1, 'admin')`, p.id)
 	for _, session := range []uuid.UUID{p.session, other} {
-		m.exec(ctx, t, `INSERT INTO sessions (id, user_id, created_at, expires_at, current_hash, current_expires_at,
+		b.Queue(`INSERT INTO sessions (id, user_id, created_at, expires_at, current_hash, current_expires_at,
 				last_used_at, methods, auth_time)
 			VALUES ($1::uuid, $2, now(), now() + interval '1 day', sha256($1::uuid::text::bytea),
-				now() + interval '1 day', now(), '["pwd"]', now())`,
-			session, p.id)
+				now() + interval '1 day', now(), '["pwd"]', now())`, session, p.id)
 	}
-	m.exec(ctx, t, `INSERT INTO api_keys (id, user_id, name, hash, scopes, allowed_cidrs, created_at, expires_at)
-		VALUES ($1::uuid, $2, 'bot', sha256($1::uuid::text::bytea), '["wallet:read"]', '[]', now(), now() + interval '1 day')`,
-		key, p.id)
+	b.Queue(`INSERT INTO api_keys (id, user_id, name, hash, scopes, allowed_cidrs, created_at, expires_at)
+		VALUES ($1::uuid, $2, 'bot', sha256($1::uuid::text::bytea), '["wallet:read"]', '[]', now(),
+			now() + interval '1 day')`, key, p.id)
 	for _, id := range []uuid.UUID{identity, newID(t)} { // two, because the only way to sign in can't be unlinked
-		m.exec(ctx, t, `INSERT INTO identities (id, user_id, provider, subject, label, created_at)
+		b.Queue(`INSERT INTO identities (id, user_id, provider, subject, label, created_at)
 			VALUES ($1::uuid, $2, 'test', $1::uuid::text, 'of a test', now())`, id, p.id)
+	}
+	if err := m.db.SendBatch(ctx, &b).Close(); err != nil {
+		t.Fatal(err)
 	}
 	p.values = targets{"session_id": other.String(), "api_key_id": key.String(), "identity_id": identity.String()}
 	p.token = m.sign(t, m.claims(p.id, p.session), change)

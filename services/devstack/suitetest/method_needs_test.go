@@ -9,7 +9,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/dynamicpb"
 
@@ -143,14 +142,20 @@ func (m method) call(ctx context.Context, in *dynamicpb.Message, header ...strin
 	if !m.IsStreamingServer() {
 		return m.conn.Invoke(ctx, m.full, in, out)
 	}
-	stream, err := m.conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, m.full)
+	stream, err := m.open(ctx, in)
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(stream.SendMsg(in), stream.CloseSend()); err != nil {
-		return err
-	}
 	return stream.RecvMsg(out)
+}
+
+// open opens the stream of a method.
+func (m method) open(ctx context.Context, in *dynamicpb.Message) (grpc.ClientStream, error) {
+	stream, err := m.conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, m.full)
+	if err != nil {
+		return nil, err
+	}
+	return stream, errors.Join(stream.SendMsg(in), stream.CloseSend())
 }
 
 // request is a valid request of a method; an empty one of a public method, which doesn't look at callers, so that no
@@ -168,5 +173,3 @@ func (m method) request(t *testing.T, values ...targets) *dynamicpb.Message {
 	}
 	return example(t, m, all)
 }
-
-var _ protoreflect.MethodDescriptor = method{}

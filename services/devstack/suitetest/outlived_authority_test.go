@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/purserhq/purser/pkg/testkit"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
@@ -149,8 +151,82 @@ func (x *matrix) tryEndings(t *testing.T, mint *mint) {
 		slowest.Round(time.Millisecond))
 }
 
-// tryEnding ends an authority, and checks that its changes are refused at once and its reads soon.
+// refusedBy measures for how long a token is accepted after a moment: until the last accepted call of a method of auth,
+// wallet and portfolio began.
+func (x *matrix) refusedBy(t *testing.T, token string, ended time.Time) (took [3]time.Duration) {
+	t.Helper()
+	for i, full := range []string{authv1.AccountService_GetMe_FullMethodName, "/purser.wallet.v1.TokenService/ListChains",
+		"/purser.portfolio.v1.PortfolioService/ListSnapshots"} {
+		m := x.methods[slices.IndexFunc(x.methods, func(m method) bool { return m.full == full })]
+		testkit.Eventually(t, 20*time.Second, func() bool {
+			began := time.Now()
+			if reasonOf(m.call(t.Context(), m.request(t), "Bearer "+token)) == "TOKEN_REVOKED" {
+				return true
+			}
+			took[i] = began.Sub(ended)
+			return false
+		})
+	}
+	return took
+}
+
+// tryRevokedKey revokes the key of the test: nothing that it has signed is good for anything after that, whoever it is
+// of.
+func (x *matrix) tryRevokedKey(t *testing.T, mint *mint) {
+	t.Helper()
+	p := mint.person(t.Context(), t, nil)
+	err := get(dial(t, x.s.Endpoints).AuthAdmin.RevokeSigningKey(bearing(t.Context(), p.token),
+		&authv1.RevokeSigningKeyRequest{Kid: mint.kid}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	took := x.refusedBy(t, p.token, time.Now())
+	if slowest := slices.Max(took[:]); slowest > refusedWithin {
+		t.Errorf("a token of a revoked key was accepted for %s", slowest)
+	}
+	x.try(t, unauthenticated("a revoked signing key", "TOKEN_REVOKED", "Bearer "+p.token))
+	never := mint.sign(t, mint.claims(p.id, p.session), nil) // that no verifier has seen before
+	x.try(t, unauthenticated("a new token of a revoked signing key", "TOKEN_REVOKED", "Bearer "+never))
+}
+
+// streams opens every stream that needs a token, and returns a function that waits for the end of each, which comes a
+// second after the verifier knows at the latest.
+func (x *matrix) streams(t *testing.T, token string) (wait func() error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(bearing(t.Context(), token))
+	var open []grpc.ClientStream
+	for _, m := range x.methods {
+		if !m.IsStreamingServer() || m.need == anybody {
+			continue
+		}
+		s, err := m.open(ctx, m.request(t, x.values))
+		if err != nil {
+			t.Errorf("%s: %v", m.full, err)
+			continue
+		}
+		open = append(open, s)
+	}
+	return func() error {
+		end := time.AfterFunc(20*time.Second, cancel)
+		defer end.Stop()
+		defer cancel()
+		for _, s := range open {
+			for {
+				var news anypb.Any // unknown fields of any message
+				if err := s.RecvMsg(&news); reasonOf(err) == "TOKEN_REVOKED" {
+					break
+				} else if err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}
+}
+
+// tryEnding ends an authority, and checks that its changes are refused at once, its reads soon, and that its streams end.
 func (x *matrix) tryEnding(t *testing.T, e *ending) {
+	ends := x.streams(t, e.token)
 	if err := e.end(); err != nil {
 		t.Errorf("%s: %v", e.name, err)
 		return
@@ -165,20 +241,9 @@ func (x *matrix) tryEnding(t *testing.T, e *ending) {
 	if n := x.eventsBy(t, e.who) - events; n > 0 {
 		t.Errorf("%s: %d changes after it", e.name, n)
 	}
-	for i, full := range []string{authv1.AccountService_GetMe_FullMethodName, "/purser.wallet.v1.TokenService/ListChains",
-		"/purser.portfolio.v1.PortfolioService/ListSnapshots"} {
-		m := x.methods[slices.IndexFunc(x.methods, func(m method) bool { return m.full == full })]
-		accepted := ended
-		testkit.Eventually(t, 20*time.Second, func() bool {
-			began := time.Now()
-			err := m.call(t.Context(), m.request(t), "Bearer "+e.token)
-			if reason := reasonOf(err); reason == "TOKEN_REVOKED" {
-				return true
-			}
-			accepted = began
-			return false
-		})
-		e.took[i] = accepted.Sub(ended)
+	e.took = x.refusedBy(t, e.token, ended)
+	if err := ends(); err != nil {
+		t.Errorf("%s: a stream ended with %v", e.name, err)
 	}
 }
 
