@@ -23,8 +23,8 @@ import (
 type targets struct{ user, serviceAccount uuid.UUID }
 
 // lockCaller locks the caller of the transaction's context together with the accounts that it is about to change, and
-// returns what the caller holds now; see package authority. It comes before every other lock. Without a caller, on the
-// command line and in jobs, everything is held.
+// returns what the caller holds now; see package authority. It comes before every other lock. What is held
+// without a caller says authority.WithoutCaller.
 //
 // Users are locked before service accounts, and each kind in the order of their ids, so that two callers who change
 // each other wait for one another and do not deadlock. The session, API key or secret comes after them. The caller's
@@ -75,7 +75,7 @@ func lockCallerAndAccount(tx *gorm.DB, id uuid.UUID) (account.State, time.Time, 
 // the answer has to stay true until the end of the transaction, the row of their account has to be locked before.
 func holds(tx *gorm.DB, caller authn.Caller, strength string) (authority.Held, error) {
 	if caller.Anonymous() {
-		return authority.Held{All: true}, nil
+		return authority.WithoutCaller(tx.Statement.Context), nil
 	}
 	read := sessionState
 	switch {
