@@ -88,7 +88,8 @@ func TestARunningStreamEndsWhenItsTokenIsRefused(t *testing.T) {
 			if e := errs.As(grpcerr.FromError(err)); reason(e) != "TOKEN_REVOKED" {
 				t.Fatalf("the stream ended with %v", err)
 			}
-			testkit.Figure(t, "a stream ended %s after its token was refused", time.Since(began).Round(time.Millisecond))
+			testkit.Figure(t, "a stream ended %s after its token was refused",
+				time.Since(began).Round(time.Millisecond))
 			if tt.handler != nil {
 				<-ended
 			}

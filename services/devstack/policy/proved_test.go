@@ -68,8 +68,9 @@ func TestAProofThatMakeProveDoesNotRunIsReported(t *testing.T) {
 		makefile string
 		want     string
 	}{
-		"all are run":           {[]source{a, b}, makefile, ""},
-		"one is not run":        {[]source{a, b, {path: "c/y_test.go", text: "testkit.Size(1, 2)"}}, makefile, "lacks ./c"},
+		"all are run": {[]source{a, b}, makefile, ""},
+		"one is not run": {[]source{a, b, {path: "c/y_test.go", text: "testkit.Size(1, 2)"}}, makefile,
+			"lacks ./c"},
 		"one is no proof":       {[]source{a}, makefile, "has ./b"},
 		"code that is no test":  {[]source{a, b, {path: "c/y.go", text: "testkit.Size(1, 2)"}}, makefile, ""},
 		"a Makefile without it": {[]source{a, b}, "all:\n", "has no PROVED"},

@@ -91,8 +91,8 @@ func (d databases) digest(ctx context.Context, t *testing.T) digest {
 			if !some {
 				query = "SELECT * FROM " + table
 			}
-			parts = append(parts, fmt.Sprintf("SELECT '%s', coalesce(md5(string_agg(r::text, ' ' ORDER BY r::text)), '') "+
-				"FROM (%s) r", table, query))
+			parts = append(parts, fmt.Sprintf(`SELECT '%s',
+				coalesce(md5(string_agg(r::text, ' ' ORDER BY r::text)), '') FROM (%s) r`, table, query))
 		}
 		if err := rows.Err(); err != nil || len(parts) == 0 {
 			t.Fatalf("%s: %d tables, %v", name, len(parts), err)

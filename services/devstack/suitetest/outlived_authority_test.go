@@ -151,12 +151,12 @@ func (x *matrix) tryEndings(t *testing.T, mint *mint) {
 		slowest.Round(time.Millisecond))
 }
 
-// refusedBy measures for how long a token is accepted after a moment: until the last accepted call of a method of auth,
-// wallet and portfolio began.
+// refusedBy measures for how long a token is accepted after a moment: until the last accepted call of a method of
+// auth, wallet and portfolio began.
 func (x *matrix) refusedBy(t *testing.T, token string, ended time.Time) (took [3]time.Duration) {
 	t.Helper()
-	for i, full := range []string{authv1.AccountService_GetMe_FullMethodName, "/purser.wallet.v1.TokenService/ListChains",
-		"/purser.portfolio.v1.PortfolioService/ListSnapshots"} {
+	for i, full := range []string{authv1.AccountService_GetMe_FullMethodName,
+		"/purser.wallet.v1.TokenService/ListChains", "/purser.portfolio.v1.PortfolioService/ListSnapshots"} {
 		m := x.methods[slices.IndexFunc(x.methods, func(m method) bool { return m.full == full })]
 		testkit.Eventually(t, 20*time.Second, func() bool {
 			began := time.Now()
@@ -224,7 +224,8 @@ func (x *matrix) streams(t *testing.T, token string) (wait func() error) {
 	}
 }
 
-// tryEnding ends an authority, and checks that its changes are refused at once, its reads soon, and that its streams end.
+// tryEnding ends an authority, and checks that its changes are refused at once, its reads soon, and that its streams
+// end.
 func (x *matrix) tryEnding(t *testing.T, e *ending) {
 	ends := x.streams(t, e.token)
 	if err := e.end(); err != nil {
@@ -292,11 +293,12 @@ func (x *matrix) endings(t *testing.T, mint *mint, c *demo.Clients) (all []*endi
 			return get(c.AuthAdmin.SetRoles(root, &authv1.SetRolesRequest{UserId: p.id.String()}))
 		},
 		"SetRoles with other roles": func(p made) error {
-			return get(c.AuthAdmin.SetRoles(root, &authv1.SetRolesRequest{UserId: p.id.String(), Roles: []string{"trader"}}))
+			return get(c.AuthAdmin.SetRoles(root, &authv1.SetRolesRequest{UserId: p.id.String(),
+				Roles: []string{"trader"}}))
 		},
 		"SetRoles with end_sessions": func(p made) error {
-			return get(c.AuthAdmin.SetRoles(root, &authv1.SetRolesRequest{UserId: p.id.String(), Roles: []string{"admin"},
-				EndSessions: proto.Bool(true)}))
+			return get(c.AuthAdmin.SetRoles(root, &authv1.SetRolesRequest{UserId: p.id.String(),
+				Roles: []string{"admin"}, EndSessions: proto.Bool(true)}))
 		},
 	} {
 		p := mint.person(ctx, t, nil)
@@ -310,7 +312,8 @@ func (x *matrix) endingsOfKeys(t *testing.T, mint *mint, c *demo.Clients, root c
 	t.Helper()
 	for name, end := range map[string]func(p made, key string) error{
 		"RevokeApiKey": func(p made, key string) error {
-			return get(c.APIKeys.RevokeApiKey(bearing(t.Context(), p.token), &authv1.RevokeApiKeyRequest{ApiKeyId: key}))
+			return get(c.APIKeys.RevokeApiKey(bearing(t.Context(), p.token),
+				&authv1.RevokeApiKeyRequest{ApiKeyId: key}))
 		},
 		"DisableUser, of an API key's owner": func(p made, _ string) error {
 			return get(c.AuthAdmin.DisableUser(root, &authv1.DisableUserRequest{UserId: p.id.String()}))
@@ -343,7 +346,8 @@ func (x *matrix) endingsOfPrograms(t *testing.T, c *demo.Clients, root context.C
 	t.Helper()
 	for name, end := range map[string]func(id string) error{
 		"DisableServiceAccount": func(id string) error {
-			return get(c.AuthAdmin.DisableServiceAccount(root, &authv1.DisableServiceAccountRequest{ServiceAccountId: id}))
+			return get(c.AuthAdmin.DisableServiceAccount(root,
+				&authv1.DisableServiceAccountRequest{ServiceAccountId: id}))
 		},
 		"RotateServiceAccountSecret": func(id string) error {
 			return get(c.AuthAdmin.RotateServiceAccountSecret(root,

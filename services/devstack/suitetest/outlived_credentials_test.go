@@ -97,7 +97,8 @@ func (x *matrix) apiKeys(t *testing.T, mint *mint, c *demo.Clients, root context
 	}{
 		"nothing": {func(made, string) error { return nil }, []string{"127.0.0.0/8", "::1/128"}, ""},
 		"RevokeApiKey": {func(p made, key string) error {
-			return get(c.APIKeys.RevokeApiKey(bearing(t.Context(), p.token), &authv1.RevokeApiKeyRequest{ApiKeyId: key}))
+			return get(c.APIKeys.RevokeApiKey(bearing(t.Context(), p.token),
+				&authv1.RevokeApiKeyRequest{ApiKeyId: key}))
 		}, nil, "API_KEY_INVALID"},
 		"its time": {func(_ made, key string) error {
 			mint.exec(t.Context(), t, `UPDATE api_keys SET expires_at = now() WHERE id = $1`, key)
@@ -135,7 +136,8 @@ func (x *matrix) serviceSecrets(t *testing.T, c *demo.Clients, root context.Cont
 	}{
 		"nothing": {func(string) error { return nil }, ""},
 		"DisableServiceAccount": {func(id string) error {
-			return get(c.AuthAdmin.DisableServiceAccount(root, &authv1.DisableServiceAccountRequest{ServiceAccountId: id}))
+			return get(c.AuthAdmin.DisableServiceAccount(root,
+				&authv1.DisableServiceAccountRequest{ServiceAccountId: id}))
 		}, "SERVICE_SECRET_INVALID"},
 		"RotateServiceAccountSecret": {func(id string) error {
 			return get(c.AuthAdmin.RotateServiceAccountSecret(root,

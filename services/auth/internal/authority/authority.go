@@ -27,8 +27,8 @@ type Held struct {
 
 type servedKey struct{}
 
-// Served returns a context for a call from outside of the process. In it nothing is held without a caller, as in a call
-// of a public method, whereas on the command line and in jobs everything is.
+// Served returns a context for a call from outside of the process. In it nothing is held without a caller, as in a
+// call of a public method, whereas on the command line and in jobs everything is.
 func Served(ctx context.Context) context.Context { return context.WithValue(ctx, servedKey{}, true) }
 
 // WithoutCaller is what is held in a context without a caller.

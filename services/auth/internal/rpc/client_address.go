@@ -32,7 +32,8 @@ type Verifier interface {
 type addressKey struct{}
 
 // WithClient returns a function that adds the client of a call to its context: the peer, or the one that a trusted
-// service account states; see authority.Served too. On public methods, whose callers are not authenticated, v verifies that account's token.
+// service account states. On public methods, whose callers are not authenticated, v verifies that account's token. The
+// context is that of a call from outside, see authority.Served.
 func WithClient(v Verifier) func(context.Context) context.Context {
 	return func(ctx context.Context) context.Context {
 		var userAgent string

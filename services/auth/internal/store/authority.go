@@ -136,7 +136,8 @@ func userState(tx *gorm.DB, caller authn.Caller, table, strength string) (author
 	if err != nil || len(found) == 0 {
 		return authority.State{}, err
 	}
-	return authority.State{Active: true, Disabled: found[0].Disabled, Permissions: role.Permissions(found[0].Roles)}, nil
+	return authority.State{Active: true, Disabled: found[0].Disabled,
+		Permissions: role.Permissions(found[0].Roles)}, nil
 }
 
 func secretState(tx *gorm.DB, caller authn.Caller, strength string) (authority.State, error) {

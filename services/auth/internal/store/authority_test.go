@@ -149,7 +149,8 @@ func TestACallOfAPublicMethodHoldsNothing(t *testing.T) {
 				error) {
 				return account.Changes{Attributes: map[string]string{"region": "eu"}}, s.Caller.Require("admin:users")
 			})
-			if e := errs.As(err); (err == nil) != tc.held || !tc.held && (e == nil || e.Reason != "PERMISSION_NOT_HELD") {
+			e := errs.As(err)
+			if (err == nil) != tc.held || !tc.held && (e == nil || e.Reason != "PERMISSION_NOT_HELD") {
 				t.Errorf("answered %v", err)
 			}
 		})

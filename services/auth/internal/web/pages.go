@@ -167,7 +167,8 @@ func (p Pages) contextOf(r *http.Request) context.Context {
 	userAgent := r.UserAgent()
 	userAgent = strings.ToValidUTF8(userAgent[:min(len(userAgent), maxUserAgentBytes)], "")
 	userAgent = strings.ReplaceAll(userAgent, "\x00", "")
-	return audit.WithClient(authority.Served(ctx), audit.Client{UserAgent: userAgent, IPAddress: grpcserver.PeerAddress(ctx)})
+	client := audit.Client{UserAgent: userAgent, IPAddress: grpcserver.PeerAddress(ctx)}
+	return audit.WithClient(authority.Served(ctx), client)
 }
 
 // clientAddress returns the address of the client: that of the peer, or, as long as
