@@ -138,17 +138,17 @@ func TestACallOfAPublicMethodHoldsNothing(t *testing.T) {
 	_, id := signedIn(t, db, role.Trader)
 	accounts := NewAccounts(db.DB, nil, NewMails(db.DB))
 	for name, tc := range map[string]struct {
-		ctx  context.Context
+		come func(context.Context) context.Context
 		held bool
 	}{
-		"a public method":  {authority.Served(t.Context()), false},
-		"the command line": {t.Context(), true},
+		"a public method":  {authority.Served, false},
+		"the command line": {func(ctx context.Context) context.Context { return ctx }, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := accounts.Change(tc.ctx, id, account.Include{}, func(s account.State, _ time.Time) (account.Changes,
-				error) {
+			try := func(s account.State, _ time.Time) (account.Changes, error) {
 				return account.Changes{Attributes: map[string]string{"region": "eu"}}, s.Caller.Require("admin:users")
-			})
+			}
+			err := accounts.Change(tc.come(t.Context()), id, account.Include{}, try)
 			e := errs.As(err)
 			if (err == nil) != tc.held || !tc.held && (e == nil || e.Reason != "PERMISSION_NOT_HELD") {
 				t.Errorf("answered %v", err)
