@@ -12,7 +12,7 @@ import (
 	"github.com/google/uuid"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/dynamicpb"
 
 	"github.com/purserhq/purser/pkg/testkit"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
@@ -194,7 +194,11 @@ func (x *matrix) tryRevokedKey(t *testing.T, mint *mint) {
 func (x *matrix) streams(t *testing.T, token string) (wait func() error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(bearing(t.Context(), token))
-	var open []grpc.ClientStream
+	type running struct {
+		grpc.ClientStream
+		method
+	}
+	var open []running
 	for _, m := range x.methods {
 		if !m.IsStreamingServer() || m.need == anybody {
 			continue
@@ -204,7 +208,7 @@ func (x *matrix) streams(t *testing.T, token string) (wait func() error) {
 			t.Errorf("%s: %v", m.full, err)
 			continue
 		}
-		open = append(open, s)
+		open = append(open, running{s, m})
 	}
 	return func() error {
 		end := time.AfterFunc(20*time.Second, cancel)
@@ -212,11 +216,12 @@ func (x *matrix) streams(t *testing.T, token string) (wait func() error) {
 		defer cancel()
 		for _, s := range open {
 			for {
-				var news anypb.Any // unknown fields of any message
-				if err := s.RecvMsg(&news); reasonOf(err) == "TOKEN_REVOKED" {
+				err := s.RecvMsg(dynamicpb.NewMessage(s.Output()))
+				if _, refused := refusals()[reasonOf(err)]; refused {
 					break
-				} else if err != nil {
-					return err
+				}
+				if err != nil {
+					return fmt.Errorf("%s: %w", s.full, err)
 				}
 			}
 		}
