@@ -45,7 +45,8 @@ type layer struct {
 
 // Layers names the layers of every call, outermost first.
 func Layers() []string {
-	return []string{"log", "recover", "errs", "deadline", "authn", "access", "ratelimit", "validate"}
+	return []string{"log", "recover", "errs", "deadline", "authn", "access", "ratelimit", "caller",
+		"validate"}
 }
 
 func chain(cfg Config, d Deps, v *checks) []layer {
@@ -57,6 +58,7 @@ func chain(cfg Config, d Deps, v *checks) []layer {
 		{"authn", authnLayer(d.Verifier)},
 		{"access", accessLayer()},
 		{"ratelimit", rateLayer(cfg.RatePerSecond, cfg.Burst)},
+		{"caller", callerLayer(v)},
 		{"validate", validateLayer(v)},
 	}
 	if d.Context != nil {
@@ -116,7 +118,8 @@ func newCall(method string, layers []layer, rules func(string) (Rule, bool), str
 	return c
 }
 
-// checkedStream validates every message that it receives.
+// checkedStream validates every message that it receives. Nothing passes once its
+// caller is refused.
 type checkedStream struct {
 	grpc.ServerStream
 	ctx   context.Context //nolint:containedctx // a ServerStream carries its context
@@ -126,8 +129,19 @@ type checkedStream struct {
 func (s *checkedStream) Context() context.Context { return s.ctx }
 
 func (s *checkedStream) RecvMsg(m any) error {
-	if err := s.ServerStream.RecvMsg(m); err != nil {
+	err := s.ServerStream.RecvMsg(m)
+	if refused := refusedSince(s.ctx); refused != nil {
+		return refused
+	}
+	if err != nil {
 		return err
 	}
 	return s.check(m)
+}
+
+func (s *checkedStream) SendMsg(m any) error {
+	if refused := refusedSince(s.ctx); refused != nil {
+		return refused
+	}
+	return s.ServerStream.SendMsg(m)
 }

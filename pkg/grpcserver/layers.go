@@ -151,7 +151,11 @@ func authnLayer(v Verifier) func(context.Context, *call) error {
 			return err
 		}
 		c.caller = caller.UserID.String()
-		return c.next(authn.WithCaller(ctx, caller))
+		ctx = authn.WithCaller(ctx, caller)
+		if c.streaming {
+			return whileAccepted(ctx, v, token, c.next)
+		}
+		return c.next(ctx)
 	}
 }
 

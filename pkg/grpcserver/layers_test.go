@@ -22,7 +22,8 @@ import (
 	"github.com/purserhq/purser/pkg/grpcserver"
 )
 
-var order = []string{"log", "recover", "errs", "deadline", "authn", "access", "ratelimit", "validate"}
+var order = []string{"log", "recover", "errs", "deadline", "authn", "access", "ratelimit", "caller",
+	"validate"}
 
 func TestACallPassesTheLayersInTheirOrder(t *testing.T) {
 	d := grpcserver.Deps{Rules: rules, Verifier: known(), Log: slog.New(slog.DiscardHandler)}

@@ -1,6 +1,7 @@
 package grpcserver
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync/atomic"
@@ -41,10 +42,11 @@ func (v *validator) Validate(m proto.Message, options ...protovalidate.Validatio
 }
 
 // checks are what a message has to pass: the rules of its contract and, if set, the
-// service's own.
+// service's own; and what a caller has to pass beside the access rules, if set.
 type checks struct {
 	validator *validator
 	own       atomic.Pointer[func(proto.Message) error]
+	caller    atomic.Pointer[func(ctx context.Context, fullMethod string) error]
 }
 
 // check returns errs.Invalid with all violations of a message, of a large one with

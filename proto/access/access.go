@@ -1,6 +1,6 @@
 // Package access reads the purser.access.v1 option off the descriptors that
-// are linked into the program: which rule a method has, and which methods may
-// be retried. It promises that what a server enforces is what the .proto
+// are linked into the program: which rule a method has, and which methods change
+// something and which may be retried. It promises that what a server enforces is what the .proto
 // files say, with no second list to keep in step.
 //
 // Limits: it sees linked files only, so the generated package of a service
@@ -64,6 +64,17 @@ func Idempotent(service string) []string {
 	}
 	slices.Sort(names)
 	return names
+}
+
+// Changes reports whether a method may change something: its idempotency_level is
+// not NO_SIDE_EFFECTS. A method that is unknown may.
+func Changes(fullMethod string) bool {
+	m, ok := method(fullMethod)
+	if !ok {
+		return true
+	}
+	opts, ok := m.Options().(*descriptorpb.MethodOptions)
+	return !ok || opts.GetIdempotencyLevel() != descriptorpb.MethodOptions_NO_SIDE_EFFECTS
 }
 
 func method(fullMethod string) (protoreflect.MethodDescriptor, bool) {

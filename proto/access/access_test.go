@@ -121,3 +121,18 @@ func TestIdempotentListsTheMethodsThatMayBeRepeated(t *testing.T) {
 		}
 	}
 }
+
+func TestAMethodChangesSomethingUnlessItsContractSaysThatItDoesNot(t *testing.T) {
+	for method, want := range map[string]bool{
+		authv1.SessionService_ListSessions_FullMethodName:     false,
+		authv1.TokenService_Introspect_FullMethodName:         false,
+		authv1.SessionService_Logout_FullMethodName:           true, // repeated without harm
+		walletv1.WalletService_CreateWallet_FullMethodName:    true,
+		"/purser.wallet.v1.WalletService/ThatThereIsNot":      true,
+		"/purser.wallet.v1.WalletService.ListWallets/nothing": true,
+	} {
+		if got := access.Changes(method); got != want {
+			t.Errorf("%s: %t", method, got)
+		}
+	}
+}

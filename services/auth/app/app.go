@@ -129,12 +129,13 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	}
 	server.CheckMessages(rpc.Check(accounts, apiKeys, walletSignIn))
 	floor, currentAuthority := rpc.NewFloor(cfg.Floor), store.NewAuthority(b.DB)
+	server.CheckCallers(rpc.CheckCaller(currentAuthority))
 	authv1.RegisterAccountServiceServer(server, rpc.NewAccountServer(accounts, limiter, floor))
 	authv1.RegisterSessionServiceServer(server, rpc.NewSessionServer(sessions, secondFactors, serviceAccounts, limiter,
 		floor, signInMethods))
 	authv1.RegisterIdentityServiceServer(server, rpc.NewIdentityServer(identities, signInMethods, accounts, limiter))
-	authv1.RegisterTokenServiceServer(server, rpc.NewTokenServer(ring, verifier, sessions, apiKeys, serviceAccounts,
-		currentAuthority, revocations, cfg.Revocations.StreamsPerAddress))
+	authv1.RegisterTokenServiceServer(server, rpc.NewTokenServer(ring, verifier, sessions, currentAuthority,
+		revocations, cfg.Revocations.StreamsPerAddress))
 	authv1.RegisterApiKeyServiceServer(server, rpc.NewAPIKeyServer(apiKeys, limiter))
 	authv1.RegisterAdminServiceServer(server, rpc.NewAdminServer(rpc.AdminDeps{
 		Rotator: rotator, Users: users, ServiceAccounts: serviceAccounts,

@@ -3,7 +3,6 @@ package app_test
 import (
 	"context"
 	"fmt"
-	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -14,7 +13,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/grpcclient"
-	"github.com/purserhq/purser/proto/access"
+	"github.com/purserhq/purser/pkg/testkit"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	jobsv1 "github.com/purserhq/purser/proto/gen/purser/jobs/v1"
 	"github.com/purserhq/purser/services/auth/app"
@@ -263,10 +262,7 @@ func TestTakingARoleEndsSessionsAndTokensOfAPIKeys(t *testing.T) {
 // recorded before
 // the role was taken, because both held the lock on the other's account.
 func TestNothingIsDoneByAnAdminAfterTheRoleWasTaken(t *testing.T) {
-	rounds := 50
-	if os.Getenv("PURSER_PROVE") != "" {
-		rounds = 1000
-	}
+	rounds := testkit.Size(50, 1000)
 	s := start(t)
 	conn := dial(t, s.addr)
 	defer func() { _ = conn.Close() }()
@@ -333,5 +329,5 @@ func TestNothingIsDoneByAnAdminAfterTheRoleWasTaken(t *testing.T) {
 	if done == 0 {
 		t.Error("nothing was done before: the calls did not race")
 	}
-	t.Logf("figure: %d rounds, %d changes before the role was taken, 0 after", rounds, done)
+	testkit.Figure(t, "%d rounds, %d changes before the role was taken, 0 after", rounds, done)
 }

@@ -13,9 +13,15 @@ import (
 // A token outlives its session until the revocation is heard of. Mallory, whose
 // account in advance Ada has just taken over, must not make a way back in then.
 func TestATokenOfARevokedSessionChangesNothingOfTheAccount(t *testing.T) {
-	s, w := withWallets(t, "PURSER_ATTEMPTS_PER_ACCOUNT=1000"), newWallet(t)
+	s := withWallets(t, "PURSER_ATTEMPTS_PER_ACCOUNT=1000")
 	s.register(t, "ada@example.com")
 	ctx := grpcclient.WithToken(t.Context(), s.login(t, "ada@example.com").GetAccessToken())
+	var links []*authv1.LinkWalletRequest // one for the control, and one that was begun before the session ended
+	for range 2 {
+		w := newWallet(t)
+		message := s.linkMessage(t, ctx, w.address)
+		links = append(links, &authv1.LinkWalletRequest{Message: message, Signature: hexed(w.sign(message))})
+	}
 	calls := []struct {
 		name string
 		call func() error
@@ -27,10 +33,13 @@ func TestATokenOfARevokedSessionChangesNothingOfTheAccount(t *testing.T) {
 			return err
 		}},
 		{"LinkWallet", func() error {
-			message := s.linkMessage(t, ctx, w.address)
-			_, err := s.identities.LinkWallet(ctx,
-				&authv1.LinkWalletRequest{Message: message, Signature: hexed(w.sign(message))})
-			w = newWallet(t)
+			_, err := s.identities.LinkWallet(ctx, links[0])
+			links = links[1:]
+			return err
+		}},
+		{"StartWalletLink", func() error {
+			_, err := s.identities.StartWalletLink(ctx, &authv1.StartWalletLinkRequest{Address: newWallet(t).address,
+				ChainId: 1})
 			return err
 		}},
 		{"CreateApiKey", func() error {

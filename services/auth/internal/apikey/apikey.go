@@ -73,8 +73,6 @@ type Store interface {
 	ByHash(ctx context.Context, h Hash) (Key, account.AccessState, error)
 	// RecordUse stores when a key was used.
 	RecordUse(ctx context.Context, id uuid.UUID, at time.Time) error
-	// Alive reports whether a key of this user can be used at now.
-	Alive(ctx context.Context, user, id uuid.UUID, now time.Time) (bool, error)
 }
 
 // Check decides about a new key, by how many of the user's keys can be used and what the caller holds now.
@@ -252,11 +250,6 @@ func (s *Service) refused(ctx context.Context, k Key, refusal *errs.Error) error
 		return err
 	}
 	return refusal
-}
-
-// Alive reports whether a key of this user can be used.
-func (s *Service) Alive(ctx context.Context, user, id uuid.UUID) (bool, error) {
-	return s.store.Alive(ctx, user, id, s.now())
 }
 
 func (k Key) allows(from netip.Addr) bool {

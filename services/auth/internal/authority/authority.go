@@ -19,10 +19,22 @@ import (
 
 // Held are the permissions that a caller holds at the moment. The zero Held holds none.
 type Held struct {
-	// All is true where there is no caller: on the command line, and in the jobs of the service.
+	// All is true on the command line, and in the jobs of the service; see WithoutCaller.
 	All bool
 	// Permissions are those that are stored for the caller and that the token carries as well.
 	Permissions []string
+}
+
+type servedKey struct{}
+
+// Served returns a context for a call from outside of the process. In it nothing is held without a caller, as in a
+// call of a public method, whereas on the command line and in jobs everything is.
+func Served(ctx context.Context) context.Context { return context.WithValue(ctx, servedKey{}, true) }
+
+// WithoutCaller is what is held in a context without a caller.
+func WithoutCaller(ctx context.Context) Held {
+	served, _ := ctx.Value(servedKey{}).(bool)
+	return Held{All: !served}
 }
 
 // May reports whether a permission is held.

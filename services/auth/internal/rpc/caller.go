@@ -4,7 +4,23 @@ import (
 	"context"
 
 	"github.com/purserhq/purser/pkg/authn"
+	"github.com/purserhq/purser/proto/access"
+	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
+	"github.com/purserhq/purser/services/auth/internal/authority"
 )
+
+// CheckCaller returns what refuses a caller whose authority has ended from every method that may change something,
+// before the method looks at anything: it would tell, of a password or a code for example, whether it is right. See
+// grpcserver.Server.CheckCallers. The transaction of the change reads the authority again, with a lock. Logout is
+// exempt, so that it can be repeated.
+func CheckCaller(now authority.Reader) func(ctx context.Context, fullMethod string) error {
+	return func(ctx context.Context, fullMethod string) error {
+		if fullMethod == authv1.SessionService_Logout_FullMethodName || !access.Changes(fullMethod) {
+			return nil
+		}
+		return now.Check(ctx)
+	}
+}
 
 // person returns the caller, who must be a user in a session of their own. errs.PermissionDenied for an API key and a
 // service account.

@@ -12,6 +12,7 @@ import (
 	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/grpcserver"
 	"github.com/purserhq/purser/services/auth/internal/audit"
+	"github.com/purserhq/purser/services/auth/internal/authority"
 	"github.com/purserhq/purser/services/auth/internal/role"
 	"github.com/purserhq/purser/services/auth/internal/serviceaccount"
 )
@@ -31,7 +32,8 @@ type Verifier interface {
 type addressKey struct{}
 
 // WithClient returns a function that adds the client of a call to its context: the peer, or the one that a trusted
-// service account states. On public methods, whose callers are not authenticated, v verifies that account's token.
+// service account states. On public methods, whose callers are not authenticated, v verifies that account's token. The
+// context is that of a call from outside, see authority.Served.
 func WithClient(v Verifier) func(context.Context) context.Context {
 	return func(ctx context.Context) context.Context {
 		var userAgent string
@@ -45,7 +47,7 @@ func WithClient(v Verifier) func(context.Context) context.Context {
 		if stated, ok := forwarded(ctx, v); ok {
 			address, client.IPAddress = stated, grpcserver.AddressBlock(stated)
 		}
-		return audit.WithClient(context.WithValue(ctx, addressKey{}, address), client)
+		return authority.Served(audit.WithClient(context.WithValue(ctx, addressKey{}, address), client))
 	}
 }
 

@@ -5,7 +5,18 @@ import (
 	"testing"
 
 	"github.com/purserhq/purser/pkg/grpcserver"
+	"github.com/purserhq/purser/services/auth/internal/authority"
 )
+
+// A call is known to come from outside, whether or not it has a caller.
+func TestACallIsServed(t *testing.T) {
+	if authority.WithoutCaller(WithClient(nil)(t.Context())).All {
+		t.Error("a call without a caller holds everything")
+	}
+	if !authority.WithoutCaller(t.Context()).All {
+		t.Error("the command line holds nothing")
+	}
+}
 
 // What is taken for an address is one, of one host, and stands for one block.
 func FuzzForwardedAddress(f *testing.F) {

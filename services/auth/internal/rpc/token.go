@@ -26,21 +26,19 @@ import (
 // TokenServer serves purser.auth.v1.TokenService.
 type TokenServer struct {
 	authv1.UnimplementedTokenServiceServer
-	ring            *signing.Ring
-	verifier        *authn.Verifier
-	sessions        *session.Service
-	keys            *apikey.Service
-	serviceAccounts *serviceaccount.Service
-	authority       authority.Reader
-	feed            *revocation.Feed
-	streams         *streams
+	ring      *signing.Ring
+	verifier  *authn.Verifier
+	sessions  *session.Service
+	authority authority.Reader
+	feed      *revocation.Feed
+	streams   *streams
 }
 
 // NewTokenServer returns the server of the ring's keys, of introspection and of the revocations in f, which it streams
 // on at most streamsPerAddress streams per client address or service account.
-func NewTokenServer(r *signing.Ring, v *authn.Verifier, s *session.Service, k *apikey.Service,
-	a *serviceaccount.Service, now authority.Reader, f *revocation.Feed, streamsPerAddress int) *TokenServer {
-	return &TokenServer{ring: r, verifier: v, sessions: s, keys: k, serviceAccounts: a, authority: now, feed: f,
+func NewTokenServer(r *signing.Ring, v *authn.Verifier, s *session.Service, now authority.Reader, f *revocation.Feed,
+	streamsPerAddress int) *TokenServer {
+	return &TokenServer{ring: r, verifier: v, sessions: s, authority: now, feed: f,
 		streams: newStreams(streamsPerAddress)}
 }
 
@@ -95,25 +93,19 @@ func (s *TokenServer) Introspect(ctx context.Context, req *authv1.IntrospectRequ
 // revocations while that is fresh, otherwise by the database.
 func (s *TokenServer) inspect(ctx context.Context, token string) (authn.Caller, bool, error) {
 	c, err := s.verifier.Verify(ctx, token)
+	if err != nil || s.feed.Fresh() {
+		return whetherActive(c, err)
+	}
+	_, err = s.authority.Now(ctx, c)
+	return whetherActive(c, err)
+}
+
+// whetherActive tells a token that is refused from one of which it is not known.
+func whetherActive(c authn.Caller, err error) (authn.Caller, bool, error) {
 	if errs.Is(err, errs.KindUnauthenticated) {
 		return c, false, nil
 	}
-	if err != nil {
-		return c, false, err
-	}
-	if s.feed.Fresh() {
-		return c, true, nil
-	}
-	if slices.Contains(c.Methods, apikey.Method) {
-		alive, err := s.keys.Alive(ctx, c.UserID, c.SessionID)
-		return c, alive, err
-	}
-	if slices.Contains(c.Methods, serviceaccount.Method) {
-		alive, err := s.serviceAccounts.Alive(ctx, c.UserID, c.SessionID)
-		return c, alive, err
-	}
-	alive, err := s.sessions.Alive(ctx, c.UserID, c.SessionID)
-	return c, alive, err
+	return c, err == nil, err
 }
 
 // inspectStored is inspect by what is stored at this moment: of the token's permissions, those that the account still
@@ -125,10 +117,7 @@ func (s *TokenServer) inspectStored(ctx context.Context, token string) (authn.Ca
 		held, err = s.authority.Now(ctx, c)
 		c.Permissions = held.Permissions
 	}
-	if errs.Is(err, errs.KindUnauthenticated) {
-		return c, false, nil
-	}
-	return c, err == nil, err
+	return whetherActive(c, err)
 }
 
 // Revoke implements the RPC.

@@ -300,16 +300,6 @@ func (a Account) matching(presented string) (found Secret, ok bool) {
 	return found, ok
 }
 
-// Alive reports whether a secret of this account can be used.
-func (s *Service) Alive(ctx context.Context, id, secret uuid.UUID) (bool, error) {
-	a, err := s.store.ByID(ctx, id, s.now())
-	if errs.Is(err, errs.KindNotFound) {
-		return false, nil
-	}
-	return err == nil && a.DisabledAt.IsZero() &&
-		slices.ContainsFunc(a.Secrets, func(x Secret) bool { return x.ID == secret }), err
-}
-
 // Ensure creates an account, or gives an existing one these permissions unless they are nil. It returns "" when
 // presented is a valid secret of the account, otherwise a new secret; the old ones stay valid for an hour.
 // errs.Invalid, errs.FailedPrecondition (SERVICE_ACCOUNT_DISABLED).

@@ -330,15 +330,6 @@ func (s *Service) List(ctx context.Context, user, before uuid.UUID, limit int) (
 	return s.Store.List(ctx, user, before, limit, s.Now())
 }
 
-// Alive reports whether a session of this user has not ended.
-func (s *Service) Alive(ctx context.Context, user, session uuid.UUID) (bool, error) {
-	f, err := s.Store.Find(ctx, user, session)
-	if errs.Is(err, errs.KindNotFound) {
-		return false, nil
-	}
-	return err == nil && f.RevokedAt == nil && s.Now().Before(f.ExpiresAt), err
-}
-
 // RevokeToken ends the session that a refresh token is or was one of; an unknown token is no error (RFC 7009, section
 // 2.2).
 func (s *Service) RevokeToken(ctx context.Context, token Token) error {

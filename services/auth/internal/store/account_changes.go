@@ -76,15 +76,10 @@ func (s *Accounts) stale(user uuid.UUID) []cache.Invalidation {
 // changeByCaller locks the caller and an account, theirs or another, and decides.
 func changeByCaller(tx *gorm.DB, id uuid.UUID, include account.Include, decide account.Decide) (account.State,
 	account.Changes, error) {
-	held, err := lockCaller(tx, targets{user: id})
-	if err != nil {
-		return account.State{}, account.Changes{}, err
-	}
-	state, now, err := lockAccount(tx, "id = ?", id)
+	state, now, err := lockCallerAndAccount(tx, id)
 	if err != nil {
 		return state, account.Changes{}, err
 	}
-	state.Caller = held
 	c, err := decideOn(tx, &state, now, include, decide)
 	return state, c, err
 }

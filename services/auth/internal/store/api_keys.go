@@ -138,14 +138,3 @@ func (s *APIKeys) RecordUse(ctx context.Context, id uuid.UUID, at time.Time) err
 	}
 	return nil
 }
-
-// Alive implements apikey.Store.
-func (s *APIKeys) Alive(ctx context.Context, user, id uuid.UUID, now time.Time) (bool, error) {
-	var n int64
-	err := s.db.Gorm(ctx).Model(&apiKeyRow{}).Where("id = ? AND user_id = ? AND revoked_at IS NULL AND expires_at > ?",
-		id, user, now).Count(&n).Error
-	if err != nil {
-		return false, fmt.Errorf("read API key: %w", err)
-	}
-	return n == 1, nil
-}

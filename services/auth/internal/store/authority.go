@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/google/uuid"
 	"gorm.io/gorm"
@@ -12,6 +13,7 @@ import (
 	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/services/auth/internal/account"
 	"github.com/purserhq/purser/services/auth/internal/audit"
 	"github.com/purserhq/purser/services/auth/internal/authority"
 	"github.com/purserhq/purser/services/auth/internal/role"
@@ -21,8 +23,8 @@ import (
 type targets struct{ user, serviceAccount uuid.UUID }
 
 // lockCaller locks the caller of the transaction's context together with the accounts that it is about to change, and
-// returns what the caller holds now; see package authority. It comes before every other lock. Without a caller, on the
-// command line and in jobs, everything is held.
+// returns what the caller holds now; see package authority. It comes before every other lock. What is held
+// without a caller says authority.WithoutCaller.
 //
 // Users are locked before service accounts, and each kind in the order of their ids, so that two callers who change
 // each other wait for one another and do not deadlock. The session, API key or secret comes after them. The caller's
@@ -41,21 +43,52 @@ func lockCaller(tx *gorm.DB, t targets) (authority.Held, error) {
 	if err := lockRows(tx, "service_accounts", service, t.serviceAccount); err != nil {
 		return authority.Held{}, err
 	}
+	return holds(tx, caller, "FOR SHARE")
+}
+
+// lockCallerAndAccount is lockCaller for a user's account that is about to be changed, which it reads too. An account
+// that is the caller's own is locked and read once. errs.NotFound, and the errors of lockCaller.
+func lockCallerAndAccount(tx *gorm.DB, id uuid.UUID) (account.State, time.Time, error) {
+	caller := authn.CallerFrom(tx.Statement.Context)
+	if caller.UserID != id || slices.Contains(caller.Methods, authn.MethodService) {
+		held, err := lockCaller(tx, targets{user: id})
+		if err != nil {
+			return account.State{}, time.Time{}, err
+		}
+		state, now, err := lockAccount(tx, "id = ?", id)
+		state.Caller = held
+		return state, now, err
+	}
+	state, now, err := lockAccount(tx, "id = ?", id)
+	if err != nil && !errs.Is(err, errs.KindNotFound) {
+		return state, now, err
+	}
+	held, ended := holds(tx, caller, "FOR SHARE")
+	if ended != nil { // whose account is deleted is told that their session has ended
+		return state, now, ended
+	}
+	state.Caller = held
+	return state, now, err
+}
+
+// holds reads what a caller holds now, and locks their session, API key or secret as strength says; "" does not. Where
+// the answer has to stay true until the end of the transaction, the row of their account has to be locked before.
+func holds(tx *gorm.DB, caller authn.Caller, strength string) (authority.Held, error) {
 	if caller.Anonymous() {
-		return authority.Held{All: true}, nil
+		return authority.WithoutCaller(tx.Statement.Context), nil
 	}
 	read := sessionState
 	switch {
-	case byService:
+	case slices.Contains(caller.Methods, authn.MethodService):
 		read = secretState
 	case slices.Contains(caller.Methods, authn.MethodAPIKey):
 		read = apiKeyState
 	}
-	state, err := read(tx, caller)
+	state, err := read(tx, caller, strength)
 	if err != nil {
 		return authority.Held{}, fmt.Errorf("read the caller's authority: %w", err)
 	}
-	return authority.Decide(caller, state, authn.RequiredPermission(ctx))
+	return authority.Decide(caller, state, authn.RequiredPermission(tx.Statement.Context))
 }
 
 // lockRows locks a caller's row for reading and a target's row for a change, the smaller id first. Rows that do not
@@ -80,40 +113,47 @@ func lockRows(tx *gorm.DB, table string, caller, target uuid.UUID) error {
 	return nil
 }
 
-func sessionState(tx *gorm.DB, caller authn.Caller) (authority.State, error) {
-	return userState(tx, caller, `SELECT id FROM sessions WHERE id = ? AND user_id = ? AND revoked_at IS NULL
-		AND expires_at > clock_timestamp() FOR SHARE`)
+func sessionState(tx *gorm.DB, caller authn.Caller, strength string) (authority.State, error) {
+	return userState(tx, caller, "sessions", strength)
 }
 
-func apiKeyState(tx *gorm.DB, caller authn.Caller) (authority.State, error) {
-	return userState(tx, caller, `SELECT id FROM api_keys WHERE id = ? AND user_id = ? AND revoked_at IS NULL
-		AND expires_at > clock_timestamp() FOR SHARE`)
+func apiKeyState(tx *gorm.DB, caller authn.Caller, strength string) (authority.State, error) {
+	return userState(tx, caller, "api_keys", strength)
 }
 
-// userState reads the state of a user, whose session or API key lock locks and finds if it is active.
-func userState(tx *gorm.DB, caller authn.Caller, lock string) (authority.State, error) {
-	active, err := exists(tx, lock, caller.SessionID, caller.UserID)
-	if err != nil || !active {
+// userState reads the state of a user whose token is of a row of table, sessions or api_keys.
+func userState(tx *gorm.DB, caller authn.Caller, table, strength string) (authority.State, error) {
+	var found []struct {
+		Disabled bool
+		Roles    []string `gorm:"serializer:json"`
+	}
+	err := tx.Raw(`
+		SELECT u.disabled_at IS NOT NULL AS disabled,
+			coalesce((SELECT jsonb_agg(role) FROM user_roles WHERE user_id = u.id), '[]') AS roles
+		FROM (SELECT user_id FROM `+table+` WHERE id = ? AND user_id = ? AND revoked_at IS NULL
+			AND expires_at > clock_timestamp() `+strength+`) s
+		JOIN users u ON u.id = s.user_id`, caller.SessionID, caller.UserID).Scan(&found).Error
+	if err != nil || len(found) == 0 {
 		return authority.State{}, err
 	}
-	is, err := accessState(tx, caller.UserID)
-	if errs.Is(err, errs.KindNotFound) {
-		return authority.State{}, nil
-	}
-	return authority.State{Active: true, Disabled: is.Disabled, Permissions: role.Permissions(is.Roles)}, err
+	return authority.State{Active: true, Disabled: found[0].Disabled,
+		Permissions: role.Permissions(found[0].Roles)}, nil
 }
 
-func secretState(tx *gorm.DB, caller authn.Caller) (authority.State, error) {
-	active, err := exists(tx, `SELECT id FROM service_secrets WHERE id = ? AND account_id = ?
-		AND (expires_at IS NULL OR expires_at > clock_timestamp()) FOR SHARE`, caller.SessionID, caller.UserID)
-	if err != nil || !active {
+func secretState(tx *gorm.DB, caller authn.Caller, strength string) (authority.State, error) {
+	var found []struct {
+		Disabled    bool
+		Permissions []string `gorm:"serializer:json"`
+	}
+	err := tx.Raw(`
+		SELECT a.disabled_at IS NOT NULL AS disabled, a.permissions
+		FROM (SELECT account_id FROM service_secrets WHERE id = ? AND account_id = ?
+			AND (expires_at IS NULL OR expires_at > clock_timestamp()) `+strength+`) s
+		JOIN service_accounts a ON a.id = s.account_id`, caller.SessionID, caller.UserID).Scan(&found).Error
+	if err != nil || len(found) == 0 {
 		return authority.State{}, err
 	}
-	var row serviceAccountRow
-	if err := tx.Where("id = ?", caller.UserID).Take(&row).Error; err != nil {
-		return authority.State{}, missing(err, "service account")
-	}
-	return authority.State{Active: true, Disabled: row.DisabledAt != nil, Permissions: row.Permissions}, nil
+	return authority.State{Active: true, Disabled: found[0].Disabled, Permissions: found[0].Permissions}, nil
 }
 
 func exists(tx *gorm.DB, query string, args ...any) (bool, error) {
@@ -138,19 +178,12 @@ type Authority struct{ db *postgres.DB }
 func NewAuthority(db *postgres.DB) *Authority { return &Authority{db: db} }
 
 // Now implements authority.Reader.
-func (a *Authority) Now(ctx context.Context, bearer authn.Caller) (held authority.Held, err error) {
-	ctx = authn.WithRequiredPermission(authn.WithCaller(ctx, bearer), "")
-	err = postgres.InTx(ctx, a.db, func(tx *gorm.DB) error {
-		held, err = lockCaller(tx, targets{})
-		return err
-	})
-	return held, err
+func (a *Authority) Now(ctx context.Context, bearer authn.Caller) (authority.Held, error) {
+	return holds(a.db.Gorm(authn.WithRequiredPermission(ctx, "")), bearer, "")
 }
 
 // Check implements authority.Reader.
 func (a *Authority) Check(ctx context.Context) error {
-	return postgres.InTx(ctx, a.db, func(tx *gorm.DB) error {
-		_, err := lockCaller(tx, targets{})
-		return err
-	})
+	_, err := holds(a.db.Gorm(ctx), authn.CallerFrom(ctx), "")
+	return err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"gorm.io/gorm"
@@ -12,6 +13,8 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/pkg/testkit"
+	"github.com/purserhq/purser/services/auth/internal/account"
+	"github.com/purserhq/purser/services/auth/internal/authority"
 	"github.com/purserhq/purser/services/auth/internal/role"
 	"github.com/purserhq/purser/services/auth/migrations"
 )
@@ -126,5 +129,30 @@ func TestACallerIsWhoTheyAreNow(t *testing.T) {
 	}
 	if err := reader.Check(t.Context()); err != nil {
 		t.Error("the command line was refused", err)
+	}
+}
+
+// A public method has no caller, and may not do what the command line may.
+func TestACallOfAPublicMethodHoldsNothing(t *testing.T) {
+	db := testkit.Postgres(t, migrations.FS)
+	_, id := signedIn(t, db, role.Trader)
+	accounts := NewAccounts(db.DB, nil, NewMails(db.DB))
+	for name, tc := range map[string]struct {
+		come func(context.Context) context.Context
+		held bool
+	}{
+		"a public method":  {authority.Served, false},
+		"the command line": {func(ctx context.Context) context.Context { return ctx }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			try := func(s account.State, _ time.Time) (account.Changes, error) {
+				return account.Changes{Attributes: map[string]string{"region": "eu"}}, s.Caller.Require("admin:users")
+			}
+			err := accounts.Change(tc.come(t.Context()), id, account.Include{}, try)
+			e := errs.As(err)
+			if (err == nil) != tc.held || !tc.held && (e == nil || e.Reason != "PERMISSION_NOT_HELD") {
+				t.Errorf("answered %v", err)
+			}
+		})
 	}
 }

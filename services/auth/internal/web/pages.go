@@ -19,6 +19,7 @@ import (
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/services/auth/internal/attempts"
 	"github.com/purserhq/purser/services/auth/internal/audit"
+	"github.com/purserhq/purser/services/auth/internal/authority"
 	"github.com/purserhq/purser/services/auth/internal/oauth"
 )
 
@@ -166,7 +167,8 @@ func (p Pages) contextOf(r *http.Request) context.Context {
 	userAgent := r.UserAgent()
 	userAgent = strings.ToValidUTF8(userAgent[:min(len(userAgent), maxUserAgentBytes)], "")
 	userAgent = strings.ReplaceAll(userAgent, "\x00", "")
-	return audit.WithClient(ctx, audit.Client{UserAgent: userAgent, IPAddress: grpcserver.PeerAddress(ctx)})
+	client := audit.Client{UserAgent: userAgent, IPAddress: grpcserver.PeerAddress(ctx)}
+	return audit.WithClient(authority.Served(ctx), client)
 }
 
 // clientAddress returns the address of the client: that of the peer, or, as long as

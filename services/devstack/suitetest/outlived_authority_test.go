@@ -1,0 +1,380 @@
+package suitetest
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/dynamicpb"
+
+	"github.com/purserhq/purser/pkg/testkit"
+	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
+	"github.com/purserhq/purser/services/devstack/demo"
+)
+
+// refusedWithin is how long a verifier may accept a token whose authority was ended: docs/protect-your-service.md.
+const refusedWithin = 2 * time.Second
+
+// atOnceRefused reports whether a method is refused as soon as the authority of its caller has ended, whatever their
+// token says: those of auth that change something, and TriggerJob of every service (docs/decisions/0070).
+func atOnceRefused(m method) bool {
+	pkg := m.ParentFile().Package()
+	return m.changes && m.need != anybody && (pkg == "purser.auth.v1" || pkg == "purser.jobs.v1")
+}
+
+// endsItself reports whether a method only ends the authority of the token that it is called with, which harms nobody.
+func endsItself(m method) bool { return m.full == authv1.SessionService_Logout_FullMethodName }
+
+// quietly are authorities that ended in the database without a word to any verifier: the worst case of one that hears
+// of it too late. Each token verifies, so that nothing but the check in the transaction of the change refuses it.
+func quietly(mint *mint) []authority {
+	ended := func(name string, make func(context.Context, *testing.T) made, want func(method) []string,
+		queries ...string) authority {
+		return authority{name + ", and no verifier heard of it",
+			func(ctx context.Context, t *testing.T) ([]string, targets) {
+				p := make(ctx, t)
+				for _, query := range queries {
+					arg := p.id
+					if strings.Contains(query, "/* session */") {
+						arg = p.session
+					}
+					mint.exec(ctx, t, query, arg)
+				}
+				return []string{"Bearer " + p.token}, p.values
+			}, want}
+	}
+	all := func(reasons ...string) func(method) []string {
+		return func(m method) []string {
+			if endsItself(m) {
+				return append(slices.Clone(reasons), allowed)
+			}
+			return reasons
+		}
+	}
+	ofPermission := func(m method) []string {
+		if m.permission != "" {
+			return []string{"PERMISSION_MISSING"}
+		}
+		return []string{allowed}
+	}
+	person := func(ctx context.Context, t *testing.T) made { return mint.person(ctx, t, nil) }
+	// What is for people may say that first.
+	ofProgram := func(reasons ...string) func(method) []string {
+		return func(m method) []string {
+			switch m.need {
+			case operator:
+				return reasons
+			case signedIn:
+				return append(slices.Clone(reasons), allowed)
+			}
+			return append(slices.Clone(reasons), "SERVICE_CALLER")
+		}
+	}
+	program := func(ctx context.Context, t *testing.T) made { return mint.program(ctx, t, everyPermission()...) }
+	// wallet and portfolio ask auth, and say of whatever has ended that the token was revoked.
+	return []authority{
+		ended("a session that was ended", person, all("SESSION_REVOKED", "TOKEN_REVOKED"),
+			`UPDATE sessions /* session */ SET revoked_at = now() WHERE id = $1`),
+		ended("a session that expired", person, all("SESSION_REVOKED", "TOKEN_REVOKED"),
+			`UPDATE sessions /* session */ SET expires_at = now() - interval '1 second' WHERE id = $1`),
+		ended("a user who was disabled", person, all("ACCOUNT_DISABLED", "TOKEN_REVOKED"),
+			`UPDATE users SET disabled_at = now() WHERE id = $1`),
+		ended("a user who was deleted", person, all("SESSION_REVOKED", "TOKEN_REVOKED"),
+			`DELETE FROM users WHERE id = $1`),
+		ended("an admin who is none any more", person, ofPermission, `DELETE FROM user_roles WHERE user_id = $1`),
+		ended("an admin who is a trader now", person, ofPermission,
+			`UPDATE user_roles SET role = 'trader' WHERE user_id = $1`),
+		ended("a secret that was replaced", program, ofProgram("SESSION_REVOKED", "TOKEN_REVOKED"),
+			`UPDATE service_secrets /* session */ SET expires_at = now() WHERE id = $1`),
+		ended("a service account that was disabled", program, ofProgram("ACCOUNT_DISABLED", "TOKEN_REVOKED"),
+			`UPDATE service_accounts SET disabled_at = now() WHERE id = $1`),
+		ended("a service account that lost its permissions", program, ofProgram("PERMISSION_MISSING"),
+			`UPDATE service_accounts SET permissions = '["wallet:read"]' WHERE id = $1`),
+	}
+}
+
+// tryQuietly calls what is refused at once.
+func (x *matrix) tryQuietly(t *testing.T, mint *mint) {
+	t.Helper()
+	only := *x // counts the cells together
+	only.methods = slices.DeleteFunc(slices.Clone(x.methods), func(m method) bool { return !atOnceRefused(m) })
+	for _, a := range quietly(mint) {
+		only.try(t, a)
+	}
+}
+
+// ending is an authority that is ended as somebody would, and what it leaves.
+type ending struct {
+	name  string
+	token string
+	own   targets
+	who   uuid.UUID
+	end   func() error
+	took  [3]time.Duration // until auth, wallet and portfolio refused the token
+}
+
+// Every authority is ended by a call, and used at once to change something, and then everywhere.
+func (x *matrix) tryEndings(t *testing.T, mint *mint) {
+	t.Helper()
+	c := dial(t, x.s.Endpoints)
+	endings := x.endings(t, mint, c)
+	var wg sync.WaitGroup
+	for _, e := range endings {
+		wg.Go(func() { x.tryEnding(t, e) })
+	}
+	wg.Wait()
+	var slowest time.Duration
+	before := x.stores.digest(t.Context(), t)
+	for _, e := range endings {
+		for i, took := range e.took {
+			if took > refusedWithin {
+				t.Errorf("%s: %s accepted the token for %s", e.name, []string{"auth", "wallet", "portfolio"}[i], took)
+			}
+			slowest = max(slowest, took)
+		}
+		x.each(func(m method) bool { return m.need != anybody }, func(m method) {
+			err := m.call(t.Context(), m.request(t, x.values, x.jobOf(m), e.own), "Bearer "+e.token)
+			x.cell(t, e.name, m, err, []string{"TOKEN_REVOKED"})
+		})
+	}
+	if tables := before.changed(x.stores.digest(t.Context(), t)); len(tables) > 0 {
+		t.Errorf("calls with revoked tokens changed %v", tables)
+	}
+	testkit.Figure(t, "%d ways to end an authority: no change after it, refused everywhere within %s", len(endings),
+		slowest.Round(time.Millisecond))
+}
+
+// refusedBy measures for how long a token is accepted after a moment: until the last accepted call of a method of
+// auth, wallet and portfolio began.
+func (x *matrix) refusedBy(t *testing.T, token string, ended time.Time) (took [3]time.Duration) {
+	t.Helper()
+	for i, full := range []string{authv1.AccountService_GetMe_FullMethodName,
+		"/purser.wallet.v1.TokenService/ListChains", "/purser.portfolio.v1.PortfolioService/ListSnapshots"} {
+		m := x.methods[slices.IndexFunc(x.methods, func(m method) bool { return m.full == full })]
+		testkit.Eventually(t, 20*time.Second, func() bool {
+			began := time.Now()
+			if reasonOf(m.call(t.Context(), m.request(t), "Bearer "+token)) == "TOKEN_REVOKED" {
+				return true
+			}
+			took[i] = began.Sub(ended)
+			return false
+		})
+	}
+	return took
+}
+
+// tryRevokedKey revokes the key of the test: nothing that it has signed is good for anything after that, whoever it is
+// of.
+func (x *matrix) tryRevokedKey(t *testing.T, mint *mint) {
+	t.Helper()
+	p := mint.person(t.Context(), t, nil)
+	err := get(dial(t, x.s.Endpoints).AuthAdmin.RevokeSigningKey(bearing(t.Context(), p.token),
+		&authv1.RevokeSigningKeyRequest{Kid: mint.kid}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	took := x.refusedBy(t, p.token, time.Now())
+	if slowest := slices.Max(took[:]); slowest > refusedWithin {
+		t.Errorf("a token of a revoked key was accepted for %s", slowest)
+	}
+	x.try(t, unauthenticated("a revoked signing key", "TOKEN_REVOKED", "Bearer "+p.token))
+	never := mint.sign(t, mint.claims(p.id, p.session), nil) // that no verifier has seen before
+	x.try(t, unauthenticated("a new token of a revoked signing key", "TOKEN_REVOKED", "Bearer "+never))
+}
+
+// streams opens every stream that needs a token, and returns a function that waits for the end of each, which comes a
+// second after the verifier knows at the latest.
+func (x *matrix) streams(t *testing.T, token string) (wait func() error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(bearing(t.Context(), token))
+	type running struct {
+		grpc.ClientStream
+		method
+	}
+	var open []running
+	for _, m := range x.methods {
+		if !m.IsStreamingServer() || m.need == anybody {
+			continue
+		}
+		s, err := m.open(ctx, m.request(t, x.values))
+		if err != nil {
+			t.Errorf("%s: %v", m.full, err)
+			continue
+		}
+		open = append(open, running{s, m})
+	}
+	return func() error {
+		end := time.AfterFunc(20*time.Second, cancel)
+		defer end.Stop()
+		defer cancel()
+		for _, s := range open {
+			for {
+				err := s.RecvMsg(dynamicpb.NewMessage(s.Output()))
+				if _, refused := refusals()[reasonOf(err)]; refused {
+					break
+				}
+				if err != nil {
+					return fmt.Errorf("%s: %w", s.full, err)
+				}
+			}
+		}
+		return nil
+	}
+}
+
+// tryEnding ends an authority, and checks that its changes are refused at once, its reads soon, and that its streams
+// end.
+func (x *matrix) tryEnding(t *testing.T, e *ending) {
+	ends := x.streams(t, e.token)
+	if err := e.end(); err != nil {
+		t.Errorf("%s: %v", e.name, err)
+		return
+	}
+	ended := time.Now()
+	events := x.eventsBy(t, e.who)
+	x.each(func(m method) bool { return atOnceRefused(m) && !endsItself(m) }, func(m method) {
+		err := m.call(t.Context(), m.request(t, x.values, x.jobOf(m), e.own), "Bearer "+e.token)
+		x.cell(t, e.name+", at once", m, err, []string{"TOKEN_REVOKED", "SESSION_REVOKED", "ACCOUNT_DISABLED",
+			"PERMISSION_MISSING", "API_KEY_CALLER", "SERVICE_CALLER"})
+	})
+	if n := x.eventsBy(t, e.who) - events; n > 0 {
+		t.Errorf("%s: %d changes after it", e.name, n)
+	}
+	e.took = x.refusedBy(t, e.token, ended)
+	if err := ends(); err != nil {
+		t.Errorf("%s: a stream ended with %v", e.name, err)
+	}
+}
+
+// eventsBy counts the changes that somebody made, by the audit.
+func (x *matrix) eventsBy(t *testing.T, who uuid.UUID) (n int) {
+	t.Helper()
+	err := x.stores["auth"].QueryRow(t.Context(),
+		`SELECT count(*) FROM audit_events WHERE actor = $1 AND outcome = 'OK'`, who).Scan(&n)
+	if err != nil {
+		t.Error(err)
+	}
+	return n
+}
+
+// endings are the ways in which an authority ends.
+func (x *matrix) endings(t *testing.T, mint *mint, c *demo.Clients) (all []*ending) {
+	t.Helper()
+	ctx := t.Context()
+	root := bearing(ctx, mint.person(ctx, t, nil).token)
+	add := func(name string, p made, token string, end func() error) {
+		all = append(all, &ending{name: name, token: token, own: p.values, who: p.id, end: end})
+	}
+	// Of a person: by themselves, in this session or another, and by an admin.
+	for name, end := range map[string]func(p made) error{
+		"Logout": func(p made) error {
+			return get(c.Sessions.Logout(bearing(ctx, p.token), &authv1.LogoutRequest{}))
+		},
+		"LogoutAll": func(p made) error {
+			return get(c.Sessions.LogoutAll(bearing(ctx, p.token), &authv1.LogoutAllRequest{}))
+		},
+		"RevokeSession, from another session": func(p made) error {
+			other := mint.sign(t, mint.claims(p.id, uuid.MustParse(p.values["session_id"])), nil)
+			return get(c.Sessions.RevokeSession(bearing(ctx, other),
+				&authv1.RevokeSessionRequest{SessionId: p.session.String()}))
+		},
+		"TokenService.Revoke": func(p made) error {
+			return get(c.Keys.Revoke(ctx, &authv1.RevokeRequest{Token: p.token}))
+		},
+		"DeleteMe": func(p made) error {
+			return get(c.Accounts.DeleteMe(bearing(ctx, p.token), &authv1.DeleteMeRequest{}))
+		},
+		"DisableUser": func(p made) error {
+			return get(c.AuthAdmin.DisableUser(root, &authv1.DisableUserRequest{UserId: p.id.String()}))
+		},
+		"SetRoles without a role": func(p made) error {
+			return get(c.AuthAdmin.SetRoles(root, &authv1.SetRolesRequest{UserId: p.id.String()}))
+		},
+		"SetRoles with other roles": func(p made) error {
+			return get(c.AuthAdmin.SetRoles(root, &authv1.SetRolesRequest{UserId: p.id.String(),
+				Roles: []string{"trader"}}))
+		},
+		"SetRoles with end_sessions": func(p made) error {
+			return get(c.AuthAdmin.SetRoles(root, &authv1.SetRolesRequest{UserId: p.id.String(),
+				Roles: []string{"admin"}, EndSessions: proto.Bool(true)}))
+		},
+	} {
+		p := mint.person(ctx, t, nil)
+		add(name, p, p.token, func() error { return end(p) })
+	}
+	return slices.Concat(all, x.endingsOfKeys(t, mint, c, root), x.endingsOfPrograms(t, c, root))
+}
+
+// endingsOfKeys end what the token of an API key stands for.
+func (x *matrix) endingsOfKeys(t *testing.T, mint *mint, c *demo.Clients, root context.Context) (all []*ending) {
+	t.Helper()
+	for name, end := range map[string]func(p made, key string) error{
+		"RevokeApiKey": func(p made, key string) error {
+			return get(c.APIKeys.RevokeApiKey(bearing(t.Context(), p.token),
+				&authv1.RevokeApiKeyRequest{ApiKeyId: key}))
+		},
+		"DisableUser, of an API key's owner": func(p made, _ string) error {
+			return get(c.AuthAdmin.DisableUser(root, &authv1.DisableUserRequest{UserId: p.id.String()}))
+		},
+		"DeleteMe, of an API key's owner": func(p made, _ string) error {
+			return get(c.Accounts.DeleteMe(bearing(t.Context(), p.token), &authv1.DeleteMeRequest{}))
+		},
+		"SetRoles, of an API key's owner": func(p made, _ string) error {
+			return get(c.AuthAdmin.SetRoles(root, &authv1.SetRolesRequest{UserId: p.id.String()}))
+		},
+	} {
+		p := mint.person(t.Context(), t, nil)
+		key, err := c.APIKeys.CreateApiKey(bearing(t.Context(), p.token), &authv1.CreateApiKeyRequest{Name: "bot",
+			Scopes: []string{"wallet:read", "wallet:write", "portfolio:read", "portfolio:write", "admin:system"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		exchanged, err := c.APIKeys.ExchangeApiKey(t.Context(), &authv1.ExchangeApiKeyRequest{Key: key.GetKey()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, &ending{name: name, token: exchanged.GetAccessToken(), own: p.values, who: p.id,
+			end: func() error { return end(p, key.GetApiKey().GetApiKeyId()) }})
+	}
+	return all
+}
+
+// endingsOfPrograms end what the token of a service account stands for.
+func (x *matrix) endingsOfPrograms(t *testing.T, c *demo.Clients, root context.Context) (all []*ending) {
+	t.Helper()
+	for name, end := range map[string]func(id string) error{
+		"DisableServiceAccount": func(id string) error {
+			return get(c.AuthAdmin.DisableServiceAccount(root,
+				&authv1.DisableServiceAccountRequest{ServiceAccountId: id}))
+		},
+		"RotateServiceAccountSecret": func(id string) error {
+			return get(c.AuthAdmin.RotateServiceAccountSecret(root,
+				&authv1.RotateServiceAccountSecretRequest{ServiceAccountId: id}))
+		},
+	} {
+		robot := fmt.Sprintf("robot-%s", uuid.NewString())
+		made, err := c.AuthAdmin.CreateServiceAccount(root, &authv1.CreateServiceAccountRequest{Name: robot,
+			Permissions: everyPermission()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		issued, err := c.Sessions.IssueServiceAccountToken(t.Context(),
+			&authv1.IssueServiceAccountTokenRequest{ClientId: robot, ClientSecret: made.GetClientSecret()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		id := made.GetServiceAccount().GetServiceAccountId()
+		all = append(all, &ending{name: name, token: issued.GetAccessToken(), who: uuid.MustParse(id),
+			own: targets{"session_id": uuid.NewString(), "api_key_id": uuid.NewString(),
+				"identity_id": uuid.NewString(), "token": issued.GetAccessToken()},
+			end: func() error { return end(id) }})
+	}
+	return all
+}
