@@ -269,4 +269,3 @@ func isInfrastructure(fullMethod string) bool {
 	}
 	return false
 }
-
