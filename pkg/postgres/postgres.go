@@ -29,6 +29,7 @@ import (
 
 	"github.com/exaring/otelpgx"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"go.opentelemetry.io/otel/trace"
 	gormpostgres "gorm.io/driver/postgres"
@@ -168,6 +169,10 @@ func connConfig(o Options) (*pgx.ConnConfig, error) {
 		return nil, errURL
 	}
 	config.ConnectTimeout = o.ConnectTimeout
+	inSession := config.OnPgError
+	config.OnPgError = func(c *pgconn.PgConn, answer *pgconn.PgError) bool {
+		return inSession(c, answer) && keeps(answer)
+	}
 	var tracing []otelpgx.Option
 	if o.TracerProvider != nil {
 		tracing = append(tracing, otelpgx.WithTracerProvider(o.TracerProvider))
