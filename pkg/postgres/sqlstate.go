@@ -94,6 +94,18 @@ func stateOf(answer *pgconn.PgError) (state, bool) {
 	return state{}, false
 }
 
+// refuses reports whether the server answered an attempt to connect with a reason that
+// doesn't pass by itself: wrong credentials, a database that isn't there, or settings
+// that it doesn't know.
+func refuses(err error) bool {
+	var answer *pgconn.PgError
+	if !errors.As(err, &answer) {
+		return false
+	}
+	s, ok := stateOf(answer)
+	return !ok || s.reason == "DATABASE_CREDENTIALS" || s.reason == "DATABASE_MISSING" || answer.Code == "08P01"
+}
+
 // keeps reports whether a connection may be used after an answer of the server.
 func keeps(answer *pgconn.PgError) bool {
 	s, ok := stateOf(answer)
