@@ -1,7 +1,14 @@
 // Package grpcclient connects to Purser's services: over all addresses of a DNS
-// name, with round robin and health checks; with retries of UNAVAILABLE for the
-// methods that may be repeated, a timeout on every unary call, traces, and
-// statuses converted back into the typed errors of package errs.
+// name, with round robin; with retries of UNAVAILABLE for the methods that may be
+// repeated, a timeout on every unary call, traces, and statuses converted back into
+// the typed errors of package errs.
+//
+// Promise: a rolling restart of a service behind the name fails no call, if each
+// replica goes on serving for 10 s after it has left DNS.
+//
+// Limits: gRPC's client-side health checks are off. A server of package grpcserver
+// that stops asks its callers to connect again before it ends, while one that said
+// NOT_SERVING would be dropped at once, before DNS has another.
 package grpcclient
 
 import (
@@ -21,9 +28,9 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
-	_ "google.golang.org/grpc/health" // client-side health checking
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/resolver"
 
 	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/config"
@@ -104,6 +111,7 @@ func Dial(c Config, idempotent []string, more ...grpc.DialOption) (*grpc.ClientC
 	}
 	conn, err := grpc.NewClient(target, append([]grpc.DialOption{
 		grpc.WithTransportCredentials(creds),
+		grpc.WithResolvers(refreshing{resolver.Get("dns")}),
 		grpc.WithDefaultServiceConfig(retries),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithStatsHandler(otelgrpc.NewClientHandler(otelgrpc.WithFilter(filters.Not(filters.HealthCheck())))),
@@ -152,7 +160,6 @@ func serviceConfig(idempotent []string) (string, error) {
 	}
 	config := map[string]any{
 		"loadBalancingConfig": []any{map[string]any{"round_robin": map[string]any{}}},
-		"healthCheckConfig":   map[string]any{"serviceName": ""},
 	}
 	var names []name
 	for _, full := range idempotent {

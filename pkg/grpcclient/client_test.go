@@ -118,6 +118,7 @@ func TestAnErrorComesBackTyped(t *testing.T) {
 		"invalid, its fields": errs.Invalid("page_token", "must be one of ours"),
 		"exhausted, its time": errs.Exhausted("RATE_LIMITED", "too many").After(3 * time.Second),
 		"internal":            errs.Internal(errors.New("hunter2")),
+		"unavailable":         errs.Unavailable("NODE_AWAY", "the node doesn't answer"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := serve(t, func(context.Context, string) error { return grpcerr.ToStatus(sent).Err() })
@@ -131,6 +132,7 @@ func TestAnErrorComesBackTyped(t *testing.T) {
 			}
 			conn := dial(t, p)
 			check(call(t.Context(), conn, once))
+			check(call(t.Context(), conn, again)) // of an unavailable service after four attempts
 			s := openStream(t.Context(), t, conn)
 			if err := s.RecvMsg(&wrapperspb.StringValue{}); err != nil {
 				t.Fatal(err)

@@ -58,7 +58,7 @@ func (s *Server) Listen(ctx context.Context, g *lifecycle.Group) (net.Addr, erro
 	}
 	probe := grpc.NewServer(grpc.MaxRecvMsgSize(4<<10), grpc.MaxConcurrentStreams(16),
 		grpc.MaxHeaderListSize(MaxHeaders))
-	healthpb.RegisterHealthServer(probe, healthPort{s.health})
+	healthpb.RegisterHealthServer(probe, healthPort{s.probes})
 	g.Serve("health", func() error { return probe.Serve(probes) })
 	g.Drain("health", func(context.Context) {
 		<-drained // until then probes are answered

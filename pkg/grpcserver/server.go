@@ -23,7 +23,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
-	"net"
 	"runtime"
 	"slices"
 	"strings"
@@ -140,13 +139,16 @@ type Deps struct {
 // Listen or Serve.
 type Server struct {
 	*grpc.Server
-	cfg    Config
-	health *health.Server
-	rules  func(string) (Rule, bool)
-	checks *checks
+	cfg   Config
+	rules func(string) (Rule, bool)
+	// health is that of the server's own port, probes that of the health port. They are
+	// the same one where there is no health port.
+	health, probes *health.Server
+	checks         *checks
 	// endStreams ends the contexts of all streams, so that callers open them anew on
 	// another replica.
 	endStreams context.CancelFunc
+	handover   handover
 }
 
 // New builds a server; it does not listen yet.
@@ -170,36 +172,38 @@ func New(cfg Config, d Deps) (*Server, error) {
 	serving, endStreams := context.WithCancel(context.Background())
 	var s *Server
 	registered := newMethods(func() *grpc.Server { return s.Server })
+	options := []grpc.ServerOption{
+		grpc.Creds(creds),
+		grpc.StatsHandler(otelgrpc.NewServerHandler(otelgrpc.WithFilter(
+			filters.All(filters.Not(filters.HealthCheck()), registered.measured)))),
+		grpc.UnknownServiceHandler(registered.refuse),
+		grpc.UnaryInterceptor(unary(layers, d.Rules)),
+		grpc.StreamInterceptor(stream(serving, layers, d.Rules)),
+		grpc.MaxRecvMsgSize(MaxMessage), grpc.MaxSendMsgSize(MaxMessage),
+		grpc.MaxConcurrentStreams(1000), grpc.MaxHeaderListSize(transportHeaders),
+		grpc.InTapHandle(refuseLargeHeaders(d.Log)),
+		grpc.ConnectionTimeout(10 * time.Second),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second,
+			PermitWithoutStream: true}),
+	}
 	s = &Server{
 		checks:     checks,
 		cfg:        cfg,
 		rules:      d.Rules,
 		health:     health.NewServer(),
 		endStreams: endStreams,
-		Server: grpc.NewServer(
-			grpc.Creds(creds),
-			grpc.StatsHandler(otelgrpc.NewServerHandler(otelgrpc.WithFilter(
-				filters.All(filters.Not(filters.HealthCheck()), registered.measured)))),
-			grpc.UnknownServiceHandler(registered.refuse),
-			grpc.UnaryInterceptor(unary(layers, d.Rules)),
-			grpc.StreamInterceptor(stream(serving, layers, d.Rules)),
-			// Workers keep their stacks, which grow with the layers' calls.
-			grpc.NumStreamWorkers(uint32(8*runtime.GOMAXPROCS(0))),
-			grpc.MaxRecvMsgSize(MaxMessage), grpc.MaxSendMsgSize(MaxMessage),
-			grpc.MaxConcurrentStreams(1000), grpc.MaxHeaderListSize(transportHeaders),
-			grpc.InTapHandle(refuseLargeHeaders(d.Log)),
-			grpc.ConnectionTimeout(10*time.Second),
-			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second,
-				PermitWithoutStream: true}),
-			grpc.KeepaliveParams(keepalive.ServerParameters{
-				MaxConnectionAge: 5 * time.Minute, MaxConnectionAgeGrace: 30 * time.Second,
-				Time: 30 * time.Second, Timeout: 10 * time.Second,
-			}),
-		),
+		// Workers keep their stacks, which grow with the layers' calls.
+		Server: grpc.NewServer(append(slices.Clone(options), connectionAge(maxConnectionAge),
+			grpc.NumStreamWorkers(uint32(8*runtime.GOMAXPROCS(0))))...),
+		handover: handover{options: options},
 	}
-	healthpb.RegisterHealthServer(s.Server, s.health)
+	s.probes = s.health
+	if cfg.HealthAddr != "" {
+		s.probes = health.NewServer()
+	}
+	healthpb.RegisterHealthServer(s, s.health)
 	if cfg.Reflection {
-		reflection.Register(s.Server)
+		reflection.Register(s)
 	}
 	return s, nil
 }
@@ -262,42 +266,4 @@ func isInfrastructure(fullMethod string) bool {
 		}
 	}
 	return false
-}
-
-// Serve answers calls on lis until Shutdown. It returns the error of Check, if
-// any, without serving.
-func (s *Server) Serve(lis net.Listener) error {
-	if err := s.Check(); err != nil {
-		return err
-	}
-	for name := range s.GetServiceInfo() {
-		s.health.SetServingStatus(name, healthpb.HealthCheckResponse_SERVING)
-	}
-	s.health.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
-	if err := s.Server.Serve(lis); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
-		return fmt.Errorf("serve: %w", err)
-	}
-	return nil
-}
-
-// NotReady makes the health service answer NOT_SERVING, so that callers choose
-// other replicas. Calls that still arrive are answered.
-func (s *Server) NotReady() { s.health.Shutdown() }
-
-// Shutdown ends the streams' contexts, waits for the calls in progress until ctx
-// is done, and cancels those that are left. It doesn't wait for handlers that
-// ignore the cancellation.
-func (s *Server) Shutdown(ctx context.Context) {
-	s.NotReady()
-	s.endStreams()
-	done := make(chan struct{})
-	go func() {
-		s.GracefulStop()
-		close(done)
-	}()
-	select {
-	case <-done:
-	case <-ctx.Done():
-		s.Stop()
-	}
 }

@@ -18,6 +18,9 @@ type Config struct {
 	// StatementTimeout and LockTimeout are enforced by the server.
 	StatementTimeout time.Duration `env:"STATEMENT_TIMEOUT" envDefault:"5s"`
 	LockTimeout      time.Duration `env:"LOCK_TIMEOUT" envDefault:"2s"`
+	// Wait is how long "migrate" and other commands wait for a database that is
+	// unavailable. A service doesn't wait: it starts without one.
+	Wait time.Duration `env:"WAIT" envDefault:"0s"`
 	// PgBouncer is set when connections go through one; see Options.
 	PgBouncer bool `env:"PGBOUNCER"`
 }
@@ -26,8 +29,10 @@ type Config struct {
 // the URL.
 func (c Config) Validate() error {
 	var invalid []error
-	if _, err := connConfig(Options{URL: c.URL.Reveal()}); c.URL != "" && err != nil {
-		invalid = append(invalid, fmt.Errorf("PURSER_DATABASE_URL: %w", err))
+	if c.URL != "" {
+		if err := CheckURL(c.URL.Reveal()); err != nil {
+			invalid = append(invalid, fmt.Errorf("PURSER_DATABASE_URL: %w", err))
+		}
 	}
 	if c.MaxConns < 1 || c.MaxConns > 10_000 {
 		invalid = append(invalid, errors.New("PURSER_DATABASE_MAX_CONNS must be 1 to 10000"))
@@ -36,14 +41,24 @@ func (c Config) Validate() error {
 		invalid = append(invalid, errors.New(
 			"PURSER_DATABASE_STATEMENT_TIMEOUT and PURSER_DATABASE_LOCK_TIMEOUT must be at least 1ms"))
 	}
+	if c.Wait < 0 || c.Wait > time.Hour {
+		invalid = append(invalid, fmt.Errorf("PURSER_DATABASE_WAIT is %s; it must be 0 to 1h", c.Wait))
+	}
 	return errors.Join(invalid...)
+}
+
+// CheckURL returns an error if url isn't that of a Postgres server. The error contains
+// no part of it.
+func CheckURL(url string) error {
+	_, err := connConfig(Options{URL: url})
+	return err
 }
 
 // Options returns the options to Open with, for a service of this name that can
 // start while its database is unavailable.
 func (c Config) Options(name string, log *slog.Logger) Options {
 	return Options{
-		URL: c.URL.Reveal(), Name: name, Lazy: true, Log: log, PgBouncer: c.PgBouncer,
+		URL: c.URL.Reveal(), Name: name, Lazy: true, Log: log, PgBouncer: c.PgBouncer, Wait: c.Wait,
 		MaxOpenConns: c.MaxConns, StatementTimeout: c.StatementTimeout, LockTimeout: c.LockTimeout,
 	}
 }

@@ -6,16 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"time"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 )
-
-// migrationLock is the advisory lock that a migration holds. Advisory locks are per
-// database, so services don't wait for each other.
-const migrationLock int64 = 0x7075727365720001
 
 // Schema compares a database's schema with the migrations of this binary.
 type Schema struct {
@@ -34,7 +27,14 @@ func (s Schema) Newer() bool { return s.Version > s.Known }
 // is newer than the binary is not changed, and a warning is logged. No statement
 // timeout applies, but the lock timeout does: a migration fails rather than block all
 // later statements while it waits for a long transaction.
+//
+// It waits for the lock at most Options.MigrationLockTimeout, and logs who holds it.
+// Behind a pooler in transaction mode the lock would stay with a connection of the
+// server after the migration: give Options the server's own URL.
 func Migrate(ctx context.Context, db *DB, migrations fs.FS) error {
+	if db.pgBouncer {
+		return errMigrateByPooler
+	}
 	pool, unlock := lockedPool(db)
 	defer unlock()
 	p, err := provider(pool, migrations)
@@ -61,6 +61,9 @@ func Migrate(ctx context.Context, db *DB, migrations fs.FS) error {
 
 // Down reverts the newest migration.
 func Down(ctx context.Context, db *DB, migrations fs.FS) error {
+	if db.pgBouncer {
+		return errMigrateByPooler
+	}
 	pool, unlock := lockedPool(db)
 	defer unlock()
 	p, err := provider(pool, migrations)
@@ -113,36 +116,4 @@ func provider(pool *sql.DB, migrations fs.FS) (*goose.Provider, error) {
 		return nil, fmt.Errorf("postgres: migrations: %w", err)
 	}
 	return p, nil
-}
-
-// lockedPool returns a pool of one connection, which takes the migration lock before
-// its first statement and has no statement timeout. Goose's own locking starts too
-// late: goose creates its table before it, which several replicas would do at once,
-// and under the service's timeouts.
-func lockedPool(db *DB) (pool *sql.DB, unlock func()) {
-	pool = stdlib.OpenDB(*db.config, stdlib.OptionAfterConnect(func(ctx context.Context, c *pgx.Conn) error {
-		for _, statement := range []string{
-			`SET statement_timeout = 0`,
-			`SET lock_timeout = 0`,
-			fmt.Sprintf(`SELECT pg_advisory_lock(%d)`, migrationLock), // waits in the server, until ctx ends
-			`RESET lock_timeout`,
-		} {
-			if _, err := c.Exec(ctx, statement); err != nil {
-				return err
-			}
-		}
-		return nil
-	}))
-	pool.SetMaxOpenConns(1)
-	return pool, func() {
-		defer func() { _ = pool.Close() }()
-		if pool.Stats().OpenConnections == 0 {
-			return
-		}
-		// Closing releases the lock too, but not behind a PgBouncer.
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		_, _ = pool.ExecContext(ctx, fmt.Sprintf(`SELECT pg_advisory_unlock(%d)`, migrationLock))
-		_, _ = pool.ExecContext(ctx, `RESET statement_timeout`)
-	}
 }

@@ -29,6 +29,7 @@ import (
 
 	"github.com/exaring/otelpgx"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"go.opentelemetry.io/otel/trace"
 	gormpostgres "gorm.io/driver/postgres"
@@ -52,7 +53,15 @@ type Options struct {
 	ConnMaxLifetime  time.Duration // 30 min
 	ConnMaxIdleTime  time.Duration // 5 min
 
-	// PgBouncer disables named prepared statements and start-up parameters.
+	// Wait is how long Open waits for a database that is unavailable, unless Lazy is set;
+	// 0 for not at all. Each attempt that fails is logged.
+	Wait time.Duration
+	// MigrationLockTimeout bounds the wait of a migration for another one; 5 min.
+	MigrationLockTimeout time.Duration
+
+	// PgBouncer disables named prepared statements and start-up parameters. The timeouts
+	// hold in transactions then, each of which sets them; a statement outside of one is
+	// bounded by its context alone.
 	PgBouncer bool
 	// Lazy opens without connecting, so that a service can start while its
 	// database is unavailable.
@@ -67,6 +76,9 @@ type Options struct {
 	TracerProvider trace.TracerProvider
 }
 
+// waitInterval is between two attempts of Open.
+const waitInterval = time.Second
+
 // DB is a service's database. It is safe for concurrent use.
 type DB struct {
 	gorm        *gorm.DB
@@ -74,10 +86,15 @@ type DB struct {
 	config      *pgx.ConnConfig
 	log         *slog.Logger
 	poolTimeout time.Duration
+
+	migrationLockTimeout time.Duration
+	pgBouncer            bool
+	// beginning is what a transaction begins with; empty except behind a PgBouncer.
+	beginning string
 }
 
-// Open opens a database. Unless o.Lazy is set it connects, within ConnectTimeout.
-// Close the DB when done.
+// Open opens a database. Unless o.Lazy is set it connects, within ConnectTimeout or
+// Wait, whichever is longer. Close the DB when done.
 func Open(ctx context.Context, o Options) (*DB, error) {
 	o = withDefaults(o)
 	config, err := connConfig(o)
@@ -100,17 +117,44 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		_ = pool.Close()
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
-	db := &DB{gorm: g, sql: pool, config: config, log: o.Log, poolTimeout: o.PoolTimeout}
+	db := &DB{gorm: g, sql: pool, config: config, log: o.Log, poolTimeout: o.PoolTimeout,
+		migrationLockTimeout: o.MigrationLockTimeout, pgBouncer: o.PgBouncer}
+	if o.PgBouncer {
+		db.beginning = fmt.Sprintf("SET LOCAL timezone = 'UTC'; SET LOCAL statement_timeout = %s; "+
+			"SET LOCAL lock_timeout = %s; SET LOCAL idle_in_transaction_session_timeout = %s",
+			milliseconds(o.StatementTimeout), milliseconds(o.LockTimeout), milliseconds(4*o.StatementTimeout))
+	}
 	if o.Lazy {
 		return db, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, o.ConnectTimeout)
-	defer cancel()
-	if err := db.Ping(ctx); err != nil {
+	if err := db.connect(ctx, o); err != nil {
 		_ = pool.Close()
 		return nil, err
 	}
 	return db, nil
+}
+
+// connect connects once, and again until o.Wait has passed while the database is
+// unavailable: a network policy that does not know the process yet looks like that
+// too. A database that refuses the service is no reason to wait.
+func (d *DB) connect(ctx context.Context, o Options) error {
+	for end := time.Now().Add(o.Wait); ; {
+		attempt, cancel := context.WithTimeout(ctx, o.ConnectTimeout)
+		err := d.Ping(attempt)
+		cancel()
+		if err == nil || refuses(err) || ctx.Err() != nil || time.Now().After(end) {
+			return err
+		}
+		d.log.WarnContext(ctx, "waiting for the database", "error", err,
+			"remaining", time.Until(end).Round(time.Second))
+		timer := time.NewTimer(waitInterval)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return err
+		}
+	}
 }
 
 // Gorm returns a gorm handle whose statements use ctx.
@@ -143,6 +187,7 @@ func withDefaults(o Options) Options {
 	set(&o.ConnMaxLifetime, 30*time.Minute)
 	set(&o.ConnMaxIdleTime, 5*time.Minute)
 	set(&o.SlowQuery, 500*time.Millisecond)
+	set(&o.MigrationLockTimeout, 5*time.Minute)
 	if o.MaxOpenConns == 0 {
 		o.MaxOpenConns = 10
 	}
@@ -168,6 +213,10 @@ func connConfig(o Options) (*pgx.ConnConfig, error) {
 		return nil, errURL
 	}
 	config.ConnectTimeout = o.ConnectTimeout
+	inSession := config.OnPgError
+	config.OnPgError = func(c *pgconn.PgConn, answer *pgconn.PgError) bool {
+		return inSession(c, answer) && keeps(answer)
+	}
 	var tracing []otelpgx.Option
 	if o.TracerProvider != nil {
 		tracing = append(tracing, otelpgx.WithTracerProvider(o.TracerProvider))

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,6 +22,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/pkg/testkit"
+	"github.com/purserhq/purser/pkg/testkit/faultproxy"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }
@@ -89,29 +91,6 @@ func TestTheServerLimitsEachStatement(t *testing.T) {
 	}
 }
 
-func TestWithPgBouncerNothingIsPrepared(t *testing.T) {
-	own := testkit.Postgres(t, accounts())
-	db := open(t, postgres.Options{URL: own.URL, PgBouncer: true, MaxOpenConns: 1})
-	for range 3 {
-		if err := db.Gorm(t.Context()).Exec(`SELECT id FROM accounts WHERE id = ?`, 1).Error; err != nil {
-			t.Fatal(err)
-		}
-	}
-	var prepared int64
-	if err := db.Gorm(t.Context()).Raw(`SELECT count(*) FROM pg_prepared_statements`).Scan(
-		&prepared).Error; err != nil || prepared != 0 {
-		t.Fatal(prepared, err)
-	}
-	direct := open(t, postgres.Options{URL: own.URL, MaxOpenConns: 1})
-	if err := direct.Gorm(t.Context()).Exec(`SELECT id FROM accounts WHERE id = ?`, 1).Error; err != nil {
-		t.Fatal(err)
-	}
-	if err := direct.Gorm(t.Context()).Raw(`SELECT count(*) FROM pg_prepared_statements`).Scan(
-		&prepared).Error; err != nil || prepared == 0 {
-		t.Fatal("the control prepares nothing either", prepared, err)
-	}
-}
-
 func TestAServiceRecoversWhenPostgresComesBack(t *testing.T) {
 	server := testkit.OwnPostgres(t)
 	db := open(t, postgres.Options{URL: server.URL("postgres"), Lazy: true, ConnectTimeout: 10 * time.Second})
@@ -149,6 +128,37 @@ func TestAnUnreachableServerIsAnErrorWithinTheConnectTimeout(t *testing.T) {
 		t.Fatal(time.Since(begin), err)
 	}
 	server.Resume()
+}
+
+func TestOpenWaitsForADatabaseThatIsAwayButNotForOneThatRefuses(t *testing.T) {
+	own := testkit.Postgres(t, nil)
+	u, err := url.Parse(own.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := testkit.Proxy(t, u.Host)
+	u.Host = proxy.Addr()
+	proxy.ToServer(faultproxy.Fault{Reset: true})
+	var log testkit.LogBuffer
+	opened := make(chan error, 1)
+	go func() {
+		db, err := postgres.Open(t.Context(), postgres.Options{URL: u.String(), Wait: time.Minute,
+			Log: slog.New(slog.NewTextHandler(&log, nil))})
+		if err == nil {
+			err = db.Close()
+		}
+		opened <- err
+	}()
+	testkit.Eventually(t, 10*time.Second, func() bool { return strings.Contains(log.String(), "waiting for the database") })
+	proxy.Heal()
+	if err := testkit.Receive(t, opened, 30*time.Second); err != nil {
+		t.Error(err)
+	}
+	u.Path = "/none"
+	if _, err := postgres.Open(t.Context(), postgres.Options{URL: u.String(), Wait: time.Hour}); err == nil ||
+		!strings.Contains(err.Error(), "3D000") {
+		t.Errorf("a database that is not there: %v", err)
+	}
 }
 
 func TestAPoolThatIsUsedUpIsUnavailable(t *testing.T) {
@@ -227,60 +237,6 @@ func TestNoPasswordAndNoValueGetsOut(t *testing.T) {
 	}
 	if i := strings.Index(out, secret); i >= 0 {
 		t.Fatalf("leaked: …%s", out[max(0, i-200):i])
-	}
-}
-
-func TestReplicasThatStartTogetherMigrateOnce(t *testing.T) {
-	own := testkit.Postgres(t, nil)
-	slow := fstest.MapFS{
-		"00001_a.sql": migration(`CREATE TABLE a (n int); SELECT pg_sleep(0.5);`, `DROP TABLE a;`),
-		"00002_b.sql": migration(`CREATE TABLE b (n int); INSERT INTO b VALUES (1);`, `DROP TABLE b;`),
-	}
-	var wg sync.WaitGroup
-	for range 4 {
-		db := open(t, postgres.Options{URL: own.URL, LockTimeout: 20 * time.Millisecond,
-			StatementTimeout: 250 * time.Millisecond})
-		wg.Go(func() {
-			if err := postgres.Migrate(t.Context(), db, slow); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	wg.Wait()
-	s, err := postgres.Status(t.Context(), own.DB, slow)
-	if err != nil || s.Version != 2 || len(s.Pending) != 0 || s.Newer() {
-		t.Fatalf("%+v, %v", s, err)
-	}
-}
-
-func TestASchemaNewerThanTheProgramIsReportedAndNotAnError(t *testing.T) {
-	own := testkit.Postgres(t, nil)
-	old := fstest.MapFS{"00001_a.sql": migration(`CREATE TABLE a (n int);`, `DROP TABLE a;`)}
-	later := fstest.MapFS{"00001_a.sql": old["00001_a.sql"],
-		"00002_b.sql": migration(`CREATE TABLE b (n int);`, `DROP TABLE b;`)}
-	if s, err := postgres.Status(t.Context(), own.DB, later); err != nil || s.Version != 0 || len(s.Pending) != 2 {
-		t.Fatalf("%+v, %v", s, err)
-	}
-	if err := postgres.Migrate(t.Context(), own.DB, later); err != nil {
-		t.Fatal(err)
-	}
-	var log bytes.Buffer
-	db := open(t, postgres.Options{URL: own.URL, Log: slog.New(slog.NewTextHandler(&log, nil))})
-	if err := postgres.Migrate(t.Context(), db, old); err != nil {
-		t.Fatal(err)
-	}
-	s, err := postgres.Status(t.Context(), db, old)
-	if err != nil || !s.Newer() || s.Version != 2 || s.Known != 1 {
-		t.Fatalf("%+v, %v", s, err)
-	}
-	if !strings.Contains(log.String(), "newer than this program") {
-		t.Fatal(log.String())
-	}
-	if err := postgres.Down(t.Context(), db, later); err != nil {
-		t.Fatal(err)
-	}
-	if s, err := postgres.Status(t.Context(), db, later); err != nil || s.Version != 1 {
-		t.Fatalf("%+v, %v", s, err)
 	}
 }
 

@@ -18,6 +18,9 @@ type state struct {
 	message string
 	// retry says that InTx runs the transaction again.
 	retry bool
+	// discard says that the connection is closed, because the next statement on it would
+	// fail as well. The driver closes one itself when the server ends the session.
+	discard bool
 }
 
 const busy = "DATABASE_BUSY"
@@ -39,30 +42,31 @@ func states() []state {
 		timedOut = "a statement or a transaction of the database timed out"
 	)
 	return []state{
-		{"08", unavailable, "DATABASE_UNAVAILABLE", away, false}, // connection
+		{"08", unavailable, "DATABASE_UNAVAILABLE", away, false, false}, // connection
 		// Only text that a caller sent can have U+0000 or be no UTF-8.
-		{"22021", invalid, "TEXT_NOT_STORABLE", badText, false},
-		{"22P05", invalid, "TEXT_NOT_STORABLE", badText, false},
+		{"22021", invalid, "TEXT_NOT_STORABLE", badText, false, false},
+		{"22P05", invalid, "TEXT_NOT_STORABLE", badText, false, false},
 		// Stores answer what they expect themselves. The others come from two calls at once.
-		{"23503", conflict, "DATABASE_CONFLICT", changed, false}, // foreign key
-		{"23505", conflict, "DATABASE_CONFLICT", changed, false}, // unique
-		{"23P01", conflict, "DATABASE_CONFLICT", changed, false}, // exclusion
-		// A standby, also the former primary after a failover.
-		{"25006", unavailable, "DATABASE_READ_ONLY", "the database takes no writes now", false},
-		{"25P03", unavailable, busy, timedOut, false}, // a transaction that was idle
-		{"25P04", unavailable, busy, timedOut, false}, // a transaction
-		{"28", unavailable, "DATABASE_CREDENTIALS", "the database refuses the service", false},
-		{"3D000", unavailable, "DATABASE_MISSING", "the service's database doesn't exist", false},
-		{"40001", conflict, "DATABASE_CONFLICT", changed, true}, // serialization failure
-		{"40P01", conflict, "DATABASE_CONFLICT", changed, true}, // deadlock
-		{"53", unavailable, "DATABASE_EXHAUSTED", "the database lacks resources", false},
-		{"53100", unavailable, "DATABASE_DISK_FULL", "the disk of the database is full", false},
-		{"53200", unavailable, "DATABASE_OUT_OF_MEMORY", "the database has no memory left", false},
-		{"53300", unavailable, "DATABASE_UNAVAILABLE", "the database has too many connections", false},
-		{"55P03", unavailable, busy, timedOut, false},             // a lock
-		{"57014", unavailable, busy, timedOut, false},             // a statement
-		{"57P", unavailable, "DATABASE_UNAVAILABLE", away, false}, // it starts or stops
-		{"58", unavailable, "DATABASE_SYSTEM_ERROR", "the machine of the database fails", false},
+		{"23503", conflict, "DATABASE_CONFLICT", changed, false, false}, // foreign key
+		{"23505", conflict, "DATABASE_CONFLICT", changed, false, false}, // unique
+		{"23P01", conflict, "DATABASE_CONFLICT", changed, false, false}, // exclusion
+		// A standby, also the former primary after a failover. With several hosts and
+		// target_session_attrs=read-write the next connection is one to the primary.
+		{"25006", unavailable, "DATABASE_READ_ONLY", "the database takes no writes now", false, true},
+		{"25P03", unavailable, busy, timedOut, false, false}, // a transaction that was idle
+		{"25P04", unavailable, busy, timedOut, false, false}, // a transaction
+		{"28", unavailable, "DATABASE_CREDENTIALS", "the database refuses the service", false, false},
+		{"3D000", unavailable, "DATABASE_MISSING", "the service's database doesn't exist", false, false},
+		{"40001", conflict, "DATABASE_CONFLICT", changed, true, false}, // serialization failure
+		{"40P01", conflict, "DATABASE_CONFLICT", changed, true, false}, // deadlock
+		{"53", unavailable, "DATABASE_EXHAUSTED", "the database lacks resources", false, false},
+		{"53100", unavailable, "DATABASE_DISK_FULL", "the disk of the database is full", false, false},
+		{"53200", unavailable, "DATABASE_OUT_OF_MEMORY", "the database has no memory left", false, false},
+		{"53300", unavailable, "DATABASE_UNAVAILABLE", "the database has too many connections", false, false},
+		{"55P03", unavailable, busy, timedOut, false, false},             // a lock
+		{"57014", unavailable, busy, timedOut, false, false},             // a statement
+		{"57P", unavailable, "DATABASE_UNAVAILABLE", away, false, false}, // it starts or stops
+		{"58", unavailable, "DATABASE_SYSTEM_ERROR", "the machine of the database fails", false, false},
 	}
 }
 
@@ -88,6 +92,24 @@ func stateOf(answer *pgconn.PgError) (state, bool) {
 		}
 	}
 	return state{}, false
+}
+
+// refuses reports whether the server answered an attempt to connect with a reason that
+// doesn't pass by itself: wrong credentials, a database that isn't there, or settings
+// that it doesn't know.
+func refuses(err error) bool {
+	var answer *pgconn.PgError
+	if !errors.As(err, &answer) {
+		return false
+	}
+	s, ok := stateOf(answer)
+	return !ok || s.reason == "DATABASE_CREDENTIALS" || s.reason == "DATABASE_MISSING" || answer.Code == "08P01"
+}
+
+// keeps reports whether a connection may be used after an answer of the server.
+func keeps(answer *pgconn.PgError) bool {
+	s, ok := stateOf(answer)
+	return !ok || !s.discard
 }
 
 // Translate returns err as an *errs.Error if it comes from the database and is not a

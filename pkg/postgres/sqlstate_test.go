@@ -140,6 +140,42 @@ func TestWhatTheServerAnswersWhenItHappens(t *testing.T) {
 	}
 }
 
+// A connection that leads to a server without writes, such as a former primary, is not used again.
+func TestAConnectionToAStandbyIsNotKept(t *testing.T) {
+	db := testkit.Postgres(t, nil)
+	set := func(value string) {
+		t.Helper()
+		err := db.Gorm(t.Context()).Exec(`SELECT set_config('default_transaction_read_only', 'off', false)`).Exec(
+			`ALTER DATABASE ` + databaseOf(t, db.URL) + ` SET default_transaction_read_only = ` + value).Error
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	set("on")
+	pool, err := postgres.Open(t.Context(), postgres.Options{URL: db.URL, MaxOpenConns: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = pool.Close() }()
+	write := func() error { return pool.Gorm(t.Context()).Exec(`CREATE TABLE written (id int)`).Error }
+	if e := errs.As(postgres.Translate(write())); e == nil || e.Reason != "DATABASE_READ_ONLY" {
+		t.Fatalf("a write to a standby: %v", e)
+	}
+	set("off")
+	if err := write(); err != nil {
+		t.Errorf("after the server takes writes again: %v", err)
+	}
+}
+
+func databaseOf(t *testing.T, url string) string {
+	t.Helper()
+	c, err := pgx.ParseConfig(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pgx.Identifier{c.Database}.Sanitize()
+}
+
 func connect(t *testing.T, url string, change func(*pgx.ConnConfig)) error {
 	t.Helper()
 	c, err := pgx.ParseConfig(url)

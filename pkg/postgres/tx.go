@@ -72,6 +72,11 @@ func inTxOnce(ctx context.Context, db *DB, o *sql.TxOptions, fn func(*gorm.DB) e
 	defer conn.Close()
 	// After a commit the rollback does nothing.
 	defer func() { _ = tx.Rollback() }()
+	if db.beginning != "" {
+		if _, err := tx.ExecContext(ctx, db.beginning); err != nil {
+			return fmt.Errorf("postgres: begin: %w", err)
+		}
+	}
 	g := db.gorm.Session(&gorm.Session{NewDB: true, Context: ctx})
 	g.Statement.ConnPool = &txPool{Tx: tx, conn: conn}
 	if err := fn(g); err != nil {

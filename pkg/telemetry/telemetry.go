@@ -93,13 +93,23 @@ func Start(ctx context.Context, service string, option ...Option) (*Telemetry, e
 	t := &Telemetry{
 		Registry: registry,
 		traces:   sdktrace.NewTracerProvider(opts...),
-		metrics:  sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader), sdkmetric.WithResource(res)),
+		metrics: sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader), sdkmetric.WithResource(res),
+			sdkmetric.WithView(secondsView())),
 	}
 	otel.SetTracerProvider(t.traces)
 	otel.SetMeterProvider(t.metrics)
 	otel.SetTextMapPropagator(propagation.NewCompositeTextMapPropagator(
 		propagation.TraceContext{}, propagation.Baggage{}))
 	return t, nil
+}
+
+// secondsView gives every histogram of seconds buckets from half a millisecond to an
+// hour. OpenTelemetry's own begin at 5 and are meant for milliseconds.
+func secondsView() sdkmetric.View {
+	return sdkmetric.NewView(sdkmetric.Instrument{Kind: sdkmetric.InstrumentKindHistogram, Unit: "s"},
+		sdkmetric.Stream{Aggregation: sdkmetric.AggregationExplicitBucketHistogram{Boundaries: []float64{
+			0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600,
+		}}})
 }
 
 // tracesConfigured reports whether the environment configures an exporter.

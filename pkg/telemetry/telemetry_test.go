@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/propagation"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
@@ -122,6 +123,34 @@ func TestStartGivesTracesMetricsAndPropagation(t *testing.T) {
 	if err := tel.Shutdown(t.Context()); err != nil {
 		t.Error(err)
 	}
+}
+
+func TestAHistogramOfSecondsTellsMillisecondsApart(t *testing.T) {
+	tel, err := telemetry.Start(t.Context(), "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tel.Flush()
+	h, err := otel.Meter("test").Float64Histogram("wait_seconds", metric.WithUnit("s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Record(t.Context(), 0.002)
+	families, err := tel.Registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() != "wait_seconds" {
+			continue
+		}
+		buckets := f.GetMetric()[0].GetHistogram().GetBucket()
+		if first := buckets[0]; first.GetUpperBound() > 0.005 || first.GetCumulativeCount() != 0 {
+			t.Errorf("2 ms are in the first bucket, up to %g s", first.GetUpperBound())
+		}
+		return
+	}
+	t.Error("there is no histogram")
 }
 
 func TestSpansAreExportedOnlyIfConfiguredAndAtShutdownTheLatest(t *testing.T) {

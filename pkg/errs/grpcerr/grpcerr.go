@@ -146,7 +146,7 @@ func FromError(err error) error {
 	if errs.As(err) != nil {
 		return err
 	}
-	s, ok := status.FromError(err)
+	s, ok := answered(err)
 	if !ok {
 		return err
 	}
@@ -167,6 +167,17 @@ func FromError(err error) error {
 		e.Reason = upperSnake(s.Code().String())
 	}
 	return e
+}
+
+// answered returns the status that a service answered. status.FromError puts the text
+// of what wraps it in place of its message: gRPC's client wraps the last answer when
+// it repeats a call no more.
+func answered(err error) (*status.Status, bool) {
+	var answer interface{ GRPCStatus() *status.Status }
+	if errors.As(err, &answer) && answer.GRPCStatus() != nil {
+		return answer.GRPCStatus(), true
+	}
+	return status.FromError(err)
 }
 
 // upperSnake converts a code's Go name into the form of a reason, such as

@@ -39,7 +39,9 @@ audit verify [N HASH]...  compute the chain of audit events again, and compare i
 // caller has to be able to read the configuration, secrets included: that is
 // what it asks for permission.
 func Command(ctx context.Context, cfg Config, log *slog.Logger, args []string, out io.Writer) (err error) {
-	db, err := postgres.Open(ctx, cfg.Database.Options("purser-"+name, log))
+	options := cfg.Database.Options("purser-"+name, log)
+	options.Lazy = options.Wait == 0
+	db, err := postgres.Open(ctx, options)
 	if err != nil {
 		return fmt.Errorf("open database: %w", err)
 	}

@@ -25,7 +25,7 @@ type targets map[protoreflect.Name]string
 // the generated request has is overwritten. <name> stands for a target.
 func examples() map[protoreflect.FullName]string {
 	return map[protoreflect.FullName]string{
-		"purser.auth.v1.ChangePasswordRequest":       `{"currentPassword":"x","newPassword":"correct horse battery staple"}`,
+		"purser.auth.v1.ChangePasswordRequest":       `{"currentPassword":"x","newPassword":"correct horse battery"}`,
 		"purser.auth.v1.UpdateProfileRequest":        `{"profile":{"bio":"x"},"updateMask":"bio"}`,
 		"purser.auth.v1.CreateApiKeyRequest":         `{"name":"bot","scopes":["wallet:read"]}`,
 		"purser.auth.v1.CreateServiceAccountRequest": `{"name":"robot-<unique>","permissions":["wallet:read"]}`,

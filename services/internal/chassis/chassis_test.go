@@ -124,6 +124,23 @@ func TestAJobWithAWrongScheduleNamesItsOwnSetting(t *testing.T) {
 	}
 }
 
+func TestMigrationsBehindAPoolerNeedTheServersURL(t *testing.T) {
+	p := chassis.Program("test", fstest.MapFS{}, func(context.Context, settings, *slog.Logger) (*chassis.App, error) {
+		return nil, io.ErrUnexpectedEOF
+	})
+	for _, command := range []string{"up", "down"} {
+		err := p.Run(t.Context(), []string{"migrate", command}, environ("PURSER_DATABASE_PGBOUNCER=true"), io.Discard,
+			io.Discard)
+		if err == nil || !strings.Contains(err.Error(), "PURSER_MIGRATE_DATABASE_URL") {
+			t.Errorf("%s: %v", command, err)
+		}
+	}
+	if _, err := chassis.Load[settings](environ("PURSER_MIGRATE_DATABASE_URL=nonsense://x")); err == nil ||
+		!strings.Contains(err.Error(), "PURSER_MIGRATE_DATABASE_URL") {
+		t.Errorf("a URL that is none: %v", err)
+	}
+}
+
 func TestEveryErrorOfTheCommonConfigurationIsReportedAtOnce(t *testing.T) {
 	wrong := map[string]string{
 		"PURSER_DATABASE_URL": "nonsense://", "PURSER_REDIS_URL": "http://redis", "PURSER_GRPC_ADDR": "nowhere",

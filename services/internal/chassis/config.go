@@ -20,6 +20,9 @@ type Config struct {
 	Process  process.Config
 	GRPC     grpcserver.Config `envPrefix:"GRPC_"`
 	Database postgres.Config   `envPrefix:"DATABASE_"`
+	// MigrateDatabaseURL is the server's own URL, for "migrate", where Database.URL is that
+	// of a PgBouncer.
+	MigrateDatabaseURL config.Secret `env:"MIGRATE_DATABASE_URL"`
 	// RedisURL is redis:// or rediss://, see redisx.Options.
 	RedisURL config.Secret    `env:"REDIS_URL,required,notEmpty"`
 	Shutdown lifecycle.Config `envPrefix:"SHUTDOWN_"`
@@ -31,7 +34,31 @@ func (c Config) Common() Config { return c }
 // Validate reports every error in c.
 func (c Config) Validate() error {
 	return errors.Join(c.Process.Validate(), c.GRPC.Validate(), c.Database.Validate(), c.Shutdown.Validate(),
-		checkRedisURL(c.RedisURL))
+		checkRedisURL(c.RedisURL), c.checkMigrateDatabase())
+}
+
+// migrateDatabase returns the settings of the database for "migrate".
+func (c Config) migrateDatabase() (postgres.Config, error) {
+	direct := c.Database
+	if c.MigrateDatabaseURL != "" {
+		direct.URL, direct.PgBouncer = c.MigrateDatabaseURL, false
+		return direct, nil
+	}
+	if direct.PgBouncer {
+		return direct, errors.New("PURSER_MIGRATE_DATABASE_URL is needed, the URL of the server itself: " +
+			"PURSER_DATABASE_PGBOUNCER is set, and PgBouncer leaves the lock of a migration behind")
+	}
+	return direct, nil
+}
+
+func (c Config) checkMigrateDatabase() error {
+	if c.MigrateDatabaseURL == "" {
+		return nil
+	}
+	if err := postgres.CheckURL(c.MigrateDatabaseURL.Reveal()); err != nil {
+		return fmt.Errorf("PURSER_MIGRATE_DATABASE_URL: %w", err)
+	}
+	return nil
 }
 
 // CheckForServe checks what only "serve" needs: the files that c names.

@@ -47,7 +47,11 @@ func Program[C ServiceConfig, S Service](name string, migrations fs.FS,
 			return s, nil
 		},
 		Migrate: func(ctx context.Context, c C, command string, out io.Writer, log *slog.Logger) error {
-			return Migrations(name, migrations).Command(ctx, c.Common().Database, command, out, log)
+			database, err := c.Common().migrateDatabase()
+			if err != nil {
+				return err
+			}
+			return Migrations(name, migrations).Command(ctx, database, command, out, log)
 		},
 		Health: func(ctx context.Context, c C) error { return grpcserver.CheckHealth(ctx, c.Common().GRPC) },
 	}

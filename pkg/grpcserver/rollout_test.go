@@ -1,0 +1,325 @@
+package grpcserver_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/net/dns/dnsmessage"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/types/dynamicpb"
+
+	"github.com/purserhq/purser/pkg/grpcclient"
+	"github.com/purserhq/purser/pkg/grpcserver"
+	"github.com/purserhq/purser/pkg/lifecycle"
+	"github.com/purserhq/purser/pkg/testkit"
+)
+
+// The replicas of a service are replaced one after the other, each by one at another
+// address, as a Deployment on Kubernetes does it, while clients call the service by its
+// name. No call fails, whichever client it is.
+func TestARollingRestartFailsNoCall(t *testing.T) {
+	for _, replicas := range []int{1, testkit.Size(2, 3)} {
+		t.Run(fmt.Sprintf("%d replicas", replicas), func(t *testing.T) {
+			t.Parallel()
+			s := newDeployment(t, replicas, lifecycle.Config{Notice: 5 * time.Second, Drain: 5 * time.Second})
+			callers := map[string]*caller{
+				"Purser's":             s.caller(t, s.dialPurser(t)),
+				"plain, round robin":   s.caller(t, s.dialPlain(t, "round_robin")),
+				"plain, pick first":    s.caller(t, s.dialPlain(t, "pick_first")),
+				"plain, pick first, 2": s.caller(t, s.dialPlain(t, "pick_first")),
+			}
+			for range testkit.Size(1, 3) {
+				s.restart(t, callers["Purser's"])
+			}
+			for name, c := range callers {
+				calls, failed, first := c.stop()
+				t.Logf("figure: %d replicas, client %s: %d calls, %d failed", replicas, name, calls, failed)
+				if failed > 0 || calls < 100 {
+					t.Errorf("%s: %d of %d calls failed, the first with: %v", name, failed, calls, first)
+				}
+			}
+		})
+	}
+}
+
+// The control: a replica that ends at once takes calls of a client that knows no other with it.
+func TestWithoutNoticeARollingRestartFailsCalls(t *testing.T) {
+	t.Parallel()
+	s := newDeployment(t, 1, lifecycle.Config{Drain: 5 * time.Second})
+	c := s.caller(t, s.dialPlain(t, "pick_first"))
+	s.restart(t, c)
+	c.pass(t, 50)
+	if calls, failed, _ := c.stop(); failed == 0 {
+		t.Errorf("none of %d calls failed", calls)
+	}
+}
+
+// A replica that is added gets its share of the calls of a client that is connected to the others.
+func TestANewReplicaGetsItsShare(t *testing.T) {
+	t.Parallel()
+	s := newDeployment(t, 2, lifecycle.Config{Drain: 5 * time.Second})
+	c := s.caller(t, s.dialPurser(t))
+	added := s.start(t)
+	c.pass(t, 50)
+	began, before := time.Now(), c.calls.Load()
+	s.announce(added)
+	testkit.Eventually(t, 30*time.Second, func() bool {
+		since := c.calls.Load() - before
+		return since > 100 && added.calls.Load() > since/10
+	})
+	t.Logf("figure: a new replica has had a tenth of the calls after %s", time.Since(began).Round(time.Millisecond))
+	c.stop()
+}
+
+// deployment is the replicas of a service behind a DNS name.
+type deployment struct {
+	dns      *nameServer
+	port     string
+	cfg      lifecycle.Config
+	replicas []*replica
+}
+
+// replica is a server at an address of its own.
+type replica struct {
+	ip    string
+	calls atomic.Int64
+	stop  context.CancelFunc
+	ended chan error
+}
+
+// addresses counts the loopback addresses that the deployments of this test use.
+var addresses atomic.Int32
+
+func newDeployment(t *testing.T, replicas int, cfg lifecycle.Config) *deployment {
+	t.Helper()
+	_, port, err := net.SplitHostPort(freeAddr(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &deployment{dns: startNameServer(t), port: port, cfg: cfg}
+	for range replicas {
+		d.announce(d.start(t))
+	}
+	t.Cleanup(func() {
+		for _, r := range d.replicas {
+			r.stop()
+			if err := <-r.ended; err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	return d
+}
+
+// start starts a replica that no client knows yet.
+func (d *deployment) start(t *testing.T) *replica {
+	t.Helper()
+	n := addresses.Add(1)
+	r := &replica{ip: fmt.Sprintf("127.0.%d.%d", 1+n/200, 1+n%200), ended: make(chan error, 1)}
+	cfg := plaintext()
+	cfg.Addr, cfg.HealthAddr = net.JoinHostPort(r.ip, d.port), net.JoinHostPort(r.ip, "0")
+	cfg.RatePerSecond, cfg.Burst = 1e6, 1e6
+	s, err := grpcserver.New(cfg, grpcserver.Deps{Rules: rules, Verifier: known(), Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := echo{unary: func(_ context.Context, in *dynamicpb.Message) (*dynamicpb.Message, error) {
+		r.calls.Add(1)
+		return in, nil
+	}}
+	s.RegisterService(e.desc(), e)
+	g := lifecycle.New(d.cfg, slog.New(slog.DiscardHandler))
+	if _, err := s.Listen(t.Context(), g); err != nil {
+		t.Skipf("%s can't be listened on, as on systems with one loopback address: %v", r.ip, err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	r.stop = stop
+	go func() { r.ended <- g.Run(ctx) }()
+	return r
+}
+
+// announce adds a replica to those that DNS names.
+func (d *deployment) announce(r *replica) {
+	d.replicas = append(d.replicas, r)
+	d.publish()
+}
+
+func (d *deployment) publish() {
+	var ips []string
+	for _, r := range d.replicas {
+		ips = append(ips, r.ip)
+	}
+	d.dns.set(ips)
+}
+
+// restart replaces each replica by a new one, as a Deployment with maxSurge 1 and
+// maxUnavailable 0 does. pace counts the calls meanwhile: a second of them passes before DNS
+// names the new one, and another before it forgets the old one.
+func (d *deployment) restart(t *testing.T, pace *caller) {
+	t.Helper()
+	for _, old := range slices.Clone(d.replicas) {
+		added := d.start(t)
+		pace.pass(t, 50)
+		d.announce(added)
+		pace.pass(t, 50)
+		old.stop()
+		pace.pass(t, 50)
+		d.replicas = slices.DeleteFunc(d.replicas, func(r *replica) bool { return r == old })
+		d.publish()
+		if err := <-old.ended; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func (d *deployment) target() string { return "dns://" + d.dns.addr + "/service.test.:" + d.port }
+
+func (d *deployment) dialPurser(t *testing.T) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpcclient.Dial(grpcclient.Config{Addr: d.target(), Plaintext: true}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+func (d *deployment) dialPlain(t *testing.T, policy string) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpc.NewClient(d.target(), grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"`+policy+`": {}}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+// caller calls a service at a steady pace, without any repetition of its own.
+type caller struct {
+	calls, failed atomic.Int64
+	first         atomic.Pointer[error]
+	cancel        context.CancelFunc
+	ended         sync.WaitGroup
+}
+
+// caller starts 50 calls a second, 500 at full size, each in its time whether or not those before it have ended.
+func (d *deployment) caller(t *testing.T, conn *grpc.ClientConn) *caller {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	c := &caller{cancel: cancel}
+	c.ended.Go(func() {
+		ticks := time.NewTicker(time.Second / time.Duration(testkit.Size(50, 500)))
+		defer ticks.Stop()
+		var all sync.WaitGroup
+		for {
+			select {
+			case <-ctx.Done():
+				all.Wait()
+				_ = conn.Close()
+				return
+			case <-ticks.C:
+				all.Go(func() { c.call(conn) })
+			}
+		}
+	})
+	t.Cleanup(func() { c.stop() })
+	return c
+}
+
+func (c *caller) call(conn *grpc.ClientConn) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	err := conn.Invoke(ctx, open, newNote("x"), dynamicpb.NewMessage(note()))
+	c.calls.Add(1)
+	if err != nil {
+		c.failed.Add(1)
+		c.first.CompareAndSwap(nil, &err)
+	}
+}
+
+// pass waits until n fiftieths of a second of calls were made.
+func (c *caller) pass(t *testing.T, n int) {
+	t.Helper()
+	until := c.calls.Load() + int64(n*testkit.Size(1, 10))
+	testkit.Eventually(t, 30*time.Second, func() bool { return c.calls.Load() >= until })
+}
+
+// stop returns the number of calls, of those that failed, and the first failure.
+func (c *caller) stop() (calls, failed int64, first error) {
+	c.cancel()
+	c.ended.Wait()
+	if e := c.first.Load(); e != nil {
+		first = *e
+	}
+	return c.calls.Load(), c.failed.Load(), first
+}
+
+// nameServer answers DNS questions for A records with the same addresses for all names.
+type nameServer struct {
+	addr string
+	mu   sync.Mutex
+	ips  []string
+}
+
+func startNameServer(t *testing.T) *nameServer {
+	t.Helper()
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &nameServer{addr: conn.LocalAddr().String()}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		buf := make([]byte, 1500)
+		for {
+			n, from, err := conn.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			if answer, err := s.answer(buf[:n]); err == nil {
+				_, _ = conn.WriteTo(answer, from)
+			}
+		}
+	}()
+	t.Cleanup(func() { _ = conn.Close(); <-ended })
+	return s
+}
+
+func (s *nameServer) set(ips []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ips = slices.Clone(ips)
+}
+
+func (s *nameServer) answer(question []byte) ([]byte, error) {
+	var m dnsmessage.Message
+	if err := m.Unpack(question); err != nil {
+		return nil, err
+	}
+	m.Response, m.Additionals = true, nil
+	q := m.Questions[0]
+	if strings.HasPrefix(q.Name.String(), "_") {
+		m.RCode = dnsmessage.RCodeNameError
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, ip := range s.ips {
+		if q.Type != dnsmessage.TypeA || m.RCode != dnsmessage.RCodeSuccess {
+			break
+		}
+		m.Answers = append(m.Answers, dnsmessage.Resource{
+			Header: dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class, Type: q.Type},
+			Body:   &dnsmessage.AResource{A: [4]byte(net.ParseIP(ip).To4())},
+		})
+	}
+	return m.Pack()
+}
