@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/mail"
 	"github.com/purserhq/purser/services/auth/internal/password"
 	"github.com/purserhq/purser/services/auth/internal/store"
+	"github.com/purserhq/purser/services/internal/chassis"
 )
 
 // newTexts returns the texts of mails, and lets the events that are recorded in db notify with them.
@@ -18,6 +20,22 @@ func newTexts(ctx context.Context, db *postgres.DB, mails *store.Mails, cfg mail
 		return nil, err
 	}
 	return texts, store.NewNotices(texts, cfg.NoticesOff, cfg.PerHour, mails).Start(ctx, db)
+}
+
+// newHasher returns what hashes passwords, in a process of its own unless cfg says otherwise.
+func newHasher(b *chassis.Builder, cfg Config) (*password.Hasher, error) {
+	slots := cmp.Or(cfg.HashesAtOnce, password.MaxConcurrent())
+	if !cfg.PasswordProcess {
+		password.ShareProcessor()
+		return password.New(slots, hashSource)
+	}
+	hasher, err := password.New(slots, hashSource)
+	if err != nil {
+		return nil, err
+	}
+	hasher.UseProcess(b.Log)
+	b.OnClose("password process", hasher.Close)
+	return hasher, nil
 }
 
 // newAccounts wires registration, profiles and passwords.

@@ -2,7 +2,6 @@
 package app
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,7 +24,6 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/audit"
 	"github.com/purserhq/purser/services/auth/internal/device"
 	"github.com/purserhq/purser/services/auth/internal/identity"
-	"github.com/purserhq/purser/services/auth/internal/password"
 	"github.com/purserhq/purser/services/auth/internal/revocation"
 	"github.com/purserhq/purser/services/auth/internal/role"
 	"github.com/purserhq/purser/services/auth/internal/rpc"
@@ -92,9 +90,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 		return nil, err
 	}
 
-	password.ShareProcessor()
-	hasher, err := password.New(cmp.Or(cfg.HashesAtOnce, password.MaxConcurrent()),
-		hashSource)
+	hasher, err := newHasher(b, cfg)
 	if err != nil {
 		return nil, err
 	}

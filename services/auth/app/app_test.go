@@ -46,7 +46,8 @@ func environ(databaseURL string) []string {
 		"PURSER_DATABASE_URL=" + databaseURL, "PURSER_ISSUER=" + issuer, "PURSER_KEK=" + kek(),
 		"PURSER_REDIS_URL=redis://127.0.0.1:1/0", // where nothing listens
 		"PURSER_GRPC_PLAINTEXT=true", "PURSER_PASSWORD_HASHES_AT_ONCE=2", "PURSER_GRPC_BURST=10000",
-		"PURSER_AUTH_FLOOR=0s", // which has its own tests
+		"PURSER_AUTH_FLOOR=0s",          // which has its own tests
+		"PURSER_PASSWORD_PROCESS=false", // as has this: starting one takes time
 	}
 }
 

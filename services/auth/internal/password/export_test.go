@@ -27,3 +27,16 @@ func SizedTo(goLimit int64, read func(string) ([]byte, error), processors int) i
 
 // Digest is digest.
 func Digest(password string) (prefix, suffix string) { return digest(password) }
+
+// WorkerPid is the id of the process that hashes; 0 when there is none.
+func (h *Hasher) WorkerPid() int {
+	h.worker.mu.Lock()
+	defer h.worker.mu.Unlock()
+	if h.worker.running == nil {
+		return 0
+	}
+	return h.worker.running.cmd.Process.Pid
+}
+
+// UseProgram has another program hash, which can't.
+func (h *Hasher) UseProgram(program string) { h.worker.program = program }

@@ -6,10 +6,10 @@
 // They are divided into slots of MemoryKiB, fewer than the processors. Callers get slots
 // in turn by where they come from, those last that have sent a wrong password; a
 // call that gets none within five seconds, or finds the queue full, fails with
-// errs.Exhausted. So a flood of logins can't exhaust memory,
-// slow down other calls, or keep out those who sign in from elsewhere. Hashes of bcrypt,
-// and of argon2id with other parameters, are checked too, and reported by
-// NeedsRehash.
+// errs.Exhausted. With UseProcess a process of the lowest priority hashes. So a flood of
+// logins can't exhaust memory, slow down other calls, or keep out those who sign in from
+// elsewhere. Hashes of bcrypt, and of argon2id with other parameters, are checked too,
+// and reported by NeedsRehash.
 //
 // Passwords are hashed in one form, however they are typed (see Normalize).
 //
@@ -20,6 +20,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"github.com/alexedwards/argon2id"
 	"golang.org/x/crypto/bcrypt"
@@ -28,27 +29,60 @@ import (
 // MemoryKiB is the memory of one hash, and the size of a slot.
 const MemoryKiB = 19 * 1024
 
+// parameters of Hash.
+func parameters() *argon2id.Params {
+	return &argon2id.Params{Memory: MemoryKiB, Iterations: 2, Parallelism: 1, SaltLength: 16, KeyLength: 32}
+}
+
 // Hasher hashes and checks passwords. It is safe for concurrent use.
 type Hasher struct {
-	queue  *queue
-	source func(context.Context) string
-	params argon2id.Params
-	decoy  string
+	queue   *queue
+	source  func(context.Context) string
+	hashing hashing
+	worker  *worker // nil without UseProcess
+	decoy   string
 }
+
+// hashing hashes and compares passwords in their normal form.
+type hashing interface {
+	hash(password string) (string, error)
+	compare(p parsed, password string) (bool, error)
+}
+
+// here hashes in this process.
+type here struct{}
+
+func (here) hash(password string) (string, error) { return argon2id.CreateHash(password, parameters()) }
+
+func (here) compare(p parsed, password string) (bool, error) { return p.matches(password) }
 
 // New returns a hasher with slots of MemoryKiB. source says where a call comes from, such
 // as the client's address: sources get slots in turn.
 func New(slots int, source func(context.Context) string) (*Hasher, error) {
-	h := &Hasher{
-		queue: newQueue(int64(slots)), source: source,
-		params: argon2id.Params{Memory: MemoryKiB, Iterations: 2, Parallelism: 1, SaltLength: 16, KeyLength: 32},
-	}
-	decoy, err := argon2id.CreateHash("nobody's password", &h.params)
+	h := &Hasher{queue: newQueue(int64(slots)), source: source, hashing: here{}}
+	decoy, err := here{}.hash("nobody's password")
 	if err != nil {
 		return nil, fmt.Errorf("decoy hash: %w", err)
 	}
 	h.decoy = decoy
 	return h, nil
+}
+
+// UseProcess hashes in a process of the lowest priority, so that a flood of passwords takes processors that are idle
+// only, and its memory ends with it. It is this program, started with no part of its environment at the first hash.
+// Where none can be started, this process hashes, and a warning is logged. Call it before the first hash; Close ends
+// the process.
+func (h *Hasher) UseProcess(log *slog.Logger) {
+	reserveMemory(h.queue.size)
+	h.worker = &worker{slots: int(h.queue.size), log: log}
+	h.hashing = h.worker
+}
+
+// Close ends the process of UseProcess; hashes fail from then on.
+func (h *Hasher) Close() {
+	if h.worker != nil {
+		h.worker.close()
+	}
 }
 
 // Hash returns the PHC string of a password in its normal form. errs.Invalid on password when it has none;
@@ -63,7 +97,7 @@ func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 		return "", err
 	}
 	defer done()
-	s, err := argon2id.CreateHash(normal, &h.params)
+	s, err := h.hashing.hash(normal)
 	if err != nil {
 		return "", fmt.Errorf("hash password: %w", err)
 	}
@@ -111,7 +145,7 @@ func (h *Hasher) compare(ctx context.Context, p parsed, form string) (bool, erro
 		return false, err
 	}
 	defer done()
-	ok, err := p.matches(form)
+	ok, err := h.hashing.compare(p, form)
 	if err != nil {
 		return false, fmt.Errorf("check password: %w", err)
 	}
@@ -122,7 +156,7 @@ func (h *Hasher) compare(ctx context.Context, p parsed, form string) (bool, erro
 // Hash uses.
 func (h *Hasher) NeedsRehash(hash string) bool {
 	p, err := parse(hash)
-	return err == nil && (p.bcrypt || p.params != h.params)
+	return err == nil && (p.bcrypt || p.params != *parameters())
 }
 
 func (p parsed) matches(password string) (bool, error) {

@@ -2,6 +2,7 @@ package app_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -12,6 +13,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/grpcclient"
@@ -34,6 +37,38 @@ func residentMiB(t *testing.T) int {
 		t.Fatal(err)
 	}
 	return pages * os.Getpagesize() >> 20
+}
+
+// useProcessors keeps this process, and those that it starts, on the first n processors.
+func useProcessors(t *testing.T, n int) {
+	t.Helper()
+	set := func(cpus unix.CPUSet) {
+		tasks, err := os.ReadDir("/proc/self/task")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, task := range tasks {
+			id, _ := strconv.Atoi(task.Name())
+			if err := unix.SchedSetaffinity(id, &cpus); err != nil && !errors.Is(err, unix.ESRCH) {
+				t.Fatal(err)
+			}
+		}
+	}
+	var before, few unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &before); err != nil {
+		t.Fatal(err)
+	}
+	for cpu := 0; few.Count() < n; cpu++ {
+		if before.IsSet(cpu) {
+			few.Set(cpu)
+		}
+	}
+	set(few)
+	procs := runtime.GOMAXPROCS(n)
+	t.Cleanup(func() {
+		set(before)
+		runtime.GOMAXPROCS(procs)
+	})
 }
 
 // attack sends wrong passwords, n at once and each from an address of its own, to accounts that do not exist, until
@@ -63,7 +98,7 @@ func (s service) others(t *testing.T) map[string]func() error {
 	s.register(t, "ada@example.com")
 	tokens := s.login(t, "ada@example.com")
 	ada := grpcclient.WithToken(t.Context(), tokens.GetAccessToken())
-	refresh := make([]string, 24) // of as many sessions, none of which is refreshed too often
+	refresh := make([]string, testkit.Size(24, 96)) // of as many sessions, none of which is refreshed too often
 	for i := range refresh {
 		refresh[i] = s.login(t, "ada@example.com").GetRefreshToken()
 	}
@@ -125,8 +160,8 @@ func TestAFloodOfWrongPasswordsCostsTheOthersLittle(t *testing.T) {
 	}
 	for _, processors := range processors {
 		t.Run(fmt.Sprint(processors, " processors"), func(t *testing.T) {
-			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(processors))
-			s := start(t, "PURSER_PASSWORD_HASHES_AT_ONCE=0", "PURSER_AUTH_FLOOR=500ms",
+			useProcessors(t, processors)
+			s := start(t, "PURSER_PASSWORD_HASHES_AT_ONCE=0", "PURSER_AUTH_FLOOR=500ms", "PURSER_PASSWORD_PROCESS=true",
 				"PURSER_REDIS_URL="+redisOf(t))
 			calls := s.others(t)
 			owners := testkit.Size(4, 50)
