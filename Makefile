@@ -99,7 +99,7 @@ test-tools: tools ## Test the tools: contracts check, publishing, release, stres
 findings: ## Run the scripts of findings/ (they use the network; not part of CI)
 	@tools/findings.sh
 
-PROVED := ./pkg/lock ./pkg/cache ./pkg/jobs ./pkg/authn ./services/auth/app \
+PROVED := ./pkg/lock ./pkg/cache ./pkg/jobs ./pkg/authn ./pkg/grpcserver ./services/auth/app \
   ./services/auth/internal/password ./services/auth/internal/session ./services/auth/internal/signing \
   ./services/devstack/suitetest
 .PHONY: prove
