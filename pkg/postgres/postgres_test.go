@@ -149,7 +149,9 @@ func TestOpenWaitsForADatabaseThatIsAwayButNotForOneThatRefuses(t *testing.T) {
 		}
 		opened <- err
 	}()
-	testkit.Eventually(t, 10*time.Second, func() bool { return strings.Contains(log.String(), "waiting for the database") })
+	testkit.Eventually(t, 10*time.Second, func() bool {
+		return strings.Contains(log.String(), "waiting for the database")
+	})
 	proxy.Heal()
 	if err := testkit.Receive(t, opened, 30*time.Second); err != nil {
 		t.Error(err)

@@ -54,8 +54,8 @@ type Config struct {
 	// 19 MiB and one each. 0 is what a quarter of the memory has room for, and one less
 	// than the processors, but at least one.
 	HashesAtOnce int `env:"PASSWORD_HASHES_AT_ONCE" envDefault:"0"`
-	// PasswordProcess hashes in a process of the lowest priority, so that other calls
-	// never wait for a processor that hashes.
+	// PasswordProcess hashes in a process of low priority, so that other calls
+	// hardly wait for a processor that hashes.
 	PasswordProcess bool `env:"PASSWORD_PROCESS" envDefault:"true"`
 	// BreachedAPI is the base URL of a service that knows passwords from
 	// breaches, beside the built-in list: Have I Been Pwned's is

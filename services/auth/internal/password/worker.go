@@ -28,8 +28,9 @@ const (
 	workerTimeout = 30 * time.Second
 	// workerIdle is after how long without a request a worker gives its memory back.
 	workerIdle = 2 * time.Second
-	// lowestPriority is the nice value of a worker.
-	lowestPriority = 19
+	// workerPriority is the nice value of a worker: a tenth of what a process gets that has the usual one, while both
+	// want a processor. With the lowest one a worker would stand still on a machine that is busy with other things.
+	workerPriority = 10
 	// workerMemory is what a worker takes beside its hashes, in bytes.
 	workerMemory = 16 << 20
 )
@@ -48,11 +49,11 @@ func init() { //nolint:gochecknoinits // see above
 // lowerPriority lets everything else on the machine go first. Linux has a priority for
 // each thread, which those that it starts inherit.
 func lowerPriority() {
-	_ = syscall.Setpriority(syscall.PRIO_PROCESS, 0, lowestPriority) // may be forbidden
+	_ = syscall.Setpriority(syscall.PRIO_PROCESS, 0, workerPriority) // may be forbidden
 	tasks, _ := os.ReadDir("/proc/self/task")                        // on Linux alone
 	for _, t := range tasks {
 		if id, err := strconv.Atoi(t.Name()); err == nil {
-			_ = syscall.Setpriority(syscall.PRIO_PROCESS, id, lowestPriority)
+			_ = syscall.Setpriority(syscall.PRIO_PROCESS, id, workerPriority)
 		}
 	}
 }
@@ -97,7 +98,8 @@ func serveHashes(in io.Reader, out io.Writer) {
 }
 
 func answerTo(r hashRequest) hashResponse {
-	answer, err := hashResponse{ID: r.ID}, error(nil)
+	answer := hashResponse{ID: r.ID}
+	var err error
 	if r.Hash == "" {
 		answer.Hash, err = here{}.hash(string(r.Password))
 	} else {
@@ -112,7 +114,7 @@ func answerTo(r hashRequest) hashResponse {
 	return answer
 }
 
-// worker hashes in a process of the lowest priority, which is started with the first
+// worker hashes in a process of low priority, which is started with the first
 // hash, and again after it has ended.
 type worker struct {
 	program string // "" for this one

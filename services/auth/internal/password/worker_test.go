@@ -30,7 +30,7 @@ func inProcess(t *testing.T, log *testkit.LogBuffer) *password.Hasher {
 	return h
 }
 
-func TestAProcessOfTheLowestPriorityHashes(t *testing.T) {
+func TestAProcessOfLowPriorityHashes(t *testing.T) {
 	t.Setenv("PURSER_KEK", "not for the process")
 	h := inProcess(t, &testkit.LogBuffer{})
 	var all sync.WaitGroup
@@ -67,7 +67,7 @@ func TestAProcessOfTheLowestPriorityHashes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if fields := strings.Fields(string(stat[strings.LastIndex(string(stat), ")"):])); fields[17] != "19" {
+		if fields := strings.Fields(string(stat[strings.LastIndex(string(stat), ")"):])); fields[17] != "10" {
 			t.Errorf("a thread has the nice value %s", fields[17])
 		}
 	}

@@ -62,8 +62,8 @@ func queueMail(tx *gorm.DB, m mail.Mail) error {
 	return nil
 }
 
-// recentMails counts a user's mails of a kind from the last hour, and says how long ago the last was. The user's row has
-// to be locked, so that concurrent ones are counted.
+// recentMails counts a user's mails of a kind from the last hour, and says how long ago the last was. The user's row
+// has to be locked, so that concurrent ones are counted.
 func recentMails(tx *gorm.DB, user uuid.UUID, kind mail.Kind) (n int, sinceLast time.Duration, err error) {
 	var row struct{ Count, Micros int64 }
 	err = tx.Raw(`SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - max(queued_at)) * 1e6, 0)::bigint

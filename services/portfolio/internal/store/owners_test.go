@@ -55,8 +55,8 @@ func TestALongHistoryIsErasedInParts(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, p := range []uuid.UUID{f.p.ID, other.ID} {
-		err := f.db.Gorm(t.Context()).Exec(`INSERT INTO snapshots (portfolio_id, bucket, snapshot_time, currency, total,
-			complete, position_count, incomplete_wallet_count, unpriced_count, stale_price_count, backfilled)
+		err := f.db.Gorm(t.Context()).Exec(`INSERT INTO snapshots (portfolio_id, bucket, snapshot_time, currency,
+			total, complete, position_count, incomplete_wallet_count, unpriced_count, stale_price_count, backfilled)
 			SELECT ?, h, h, 'USD', 1, true, 0, 0, 0, 0, true
 			FROM generate_series(timestamptz '2024-01-01', '2024-01-01 UTC'::timestamptz + interval '12000 hours',
 				interval '1 hour') h`, p).Error
@@ -78,7 +78,8 @@ func TestALongHistoryIsErasedInParts(t *testing.T) {
 	if n := f.count(t, "SELECT count(*) FROM snapshots"); n < 12000 {
 		t.Errorf("somebody else has %d snapshots left", n)
 	}
-	if all, err = owners.Owners(t.Context(), uuid.Nil, 10); err != nil || !slices.Equal(all, []uuid.UUID{other.Owner}) {
+	all, err = owners.Owners(t.Context(), uuid.Nil, 10)
+	if err != nil || !slices.Equal(all, []uuid.UUID{other.Owner}) {
 		t.Error(all, err)
 	}
 }
