@@ -6,7 +6,7 @@
 // They are divided into slots of MemoryKiB, fewer than the processors. Callers get slots
 // in turn by where they come from, those last that have sent a wrong password; a
 // call that gets none within five seconds, or finds the queue full, fails with
-// errs.Exhausted. With UseProcess a process of the lowest priority hashes. So a flood of
+// errs.Exhausted. With UseProcess a process of low priority hashes. So a flood of
 // logins can't exhaust memory, slow down other calls, or keep out those who sign in from
 // elsewhere. Hashes of bcrypt, and of argon2id with other parameters, are checked too,
 // and reported by NeedsRehash.
