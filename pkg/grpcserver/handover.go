@@ -42,11 +42,15 @@ type handover struct {
 
 	mu       sync.Mutex
 	services []registration
-	// lis is what is served; nil before Serve and after Shutdown.
-	lis *sharedListener
+	// lis is what is served, and first the first server's part of it; nil before and
+	// after Serve.
+	lis   *sharedListener
+	first *oneListener
 	// second is the second server, and ended receives the end of its Serve.
 	second *grpc.Server
 	ended  chan error
+	// stopped says that Shutdown or Stop was called.
+	stopped bool
 }
 
 type registration struct {
@@ -63,7 +67,7 @@ func (s *Server) RegisterService(desc *grpc.ServiceDesc, impl any) {
 }
 
 // Serve answers calls on lis until Shutdown. It returns the error of Check, if
-// any, without serving.
+// any, without serving. A server serves one listener at a time.
 func (s *Server) Serve(lis net.Listener) error {
 	if err := s.Check(); err != nil {
 		return err
@@ -74,21 +78,39 @@ func (s *Server) Serve(lis net.Listener) error {
 	}
 	s.health.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
 	s.probes.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
-	shared := share(lis)
-	s.handover.mu.Lock()
-	s.handover.lis = shared
-	s.handover.mu.Unlock()
-	err := s.Server.Serve(shared.listener())
-	s.handover.mu.Lock()
-	ended := s.handover.ended
-	s.handover.mu.Unlock()
-	if ended != nil {
-		err = errors.Join(err, <-ended)
+	h := &s.handover
+	h.mu.Lock()
+	switch {
+	case h.stopped:
+		h.mu.Unlock()
+		_ = lis.Close()
+		return nil
+	case h.lis != nil:
+		h.mu.Unlock()
+		return errors.New("serve: the server serves another listener")
 	}
-	if err != nil && !errors.Is(err, grpc.ErrServerStopped) {
-		return fmt.Errorf("serve: %w", err)
+	h.lis, h.first = share(lis)
+	h.mu.Unlock()
+	failed := notStopped(s.Server.Serve(h.first))
+	h.mu.Lock()
+	ended := h.ended
+	h.lis, h.first, h.ended = nil, nil, nil
+	h.mu.Unlock()
+	if ended != nil {
+		failed = errors.Join(failed, notStopped(<-ended))
+	}
+	if failed != nil {
+		return fmt.Errorf("serve: %w", failed)
 	}
 	return nil
+}
+
+// notStopped returns the error of a Serve, unless it says that Stop was called before.
+func notStopped(err error) error {
+	if errors.Is(err, grpc.ErrServerStopped) {
+		return nil
+	}
+	return err
 }
 
 // NotReady makes the health port answer NOT_SERVING, and asks callers to connect
@@ -100,17 +122,24 @@ func (s *Server) NotReady() {
 	h := &s.handover
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.lis == nil || h.second != nil {
+	if h.stopped || h.lis == nil || h.second != nil {
 		return
 	}
-	second, ended, lis := grpc.NewServer(append(h.options, connectionAge(noticeConnectionAge))...),
-		make(chan error, 1), h.lis.listener()
+	lis, ok := h.lis.listener()
+	if !ok {
+		return
+	}
+	first := h.first
+	second, ended := grpc.NewServer(append(h.options, connectionAge(noticeConnectionAge))...), make(chan error, 1)
 	for _, r := range h.services {
 		second.RegisterService(r.desc, r.impl)
 	}
 	h.second, h.ended = second, ended
 	go func() { ended <- second.Serve(lis) }()
-	go s.GracefulStop() // which Serve waits for
+	go func() {
+		first.leave()
+		s.Server.GracefulStop() // which Serve waits for
+	}()
 }
 
 // Shutdown ends the streams' contexts, waits for the calls in progress until ctx
@@ -134,6 +163,9 @@ func (s *Server) Shutdown(ctx context.Context) {
 	}
 }
 
+// GracefulStop is Shutdown without a limit of time.
+func (s *Server) GracefulStop() { s.Shutdown(context.Background()) }
+
 // Stop cancels all calls and closes all connections.
 func (s *Server) Stop() {
 	for _, server := range s.last() {
@@ -149,96 +181,10 @@ func (s *Server) last() []*grpc.Server {
 	h := &s.handover
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.lis = nil // so that no second server is started
+	h.stopped = true
 	servers := []*grpc.Server{s.Server}
 	if h.second != nil {
 		servers = append(servers, h.second)
 	}
 	return servers
 }
-
-// sharedListener gives the connections of one listener to several servers. It is
-// closed with the last of theirs.
-type sharedListener struct {
-	lis      net.Listener
-	accepted chan accepted
-	closed   chan struct{}
-	ended    chan struct{} // closed when accept has returned
-
-	mu   sync.Mutex
-	open int // listeners of servers
-}
-
-type accepted struct {
-	conn net.Conn
-	err  error
-}
-
-func share(lis net.Listener) *sharedListener {
-	s := &sharedListener{lis: lis, accepted: make(chan accepted), closed: make(chan struct{}),
-		ended: make(chan struct{})}
-	go s.accept()
-	return s
-}
-
-func (s *sharedListener) accept() {
-	defer close(s.ended)
-	for {
-		conn, err := s.lis.Accept()
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		select {
-		case s.accepted <- accepted{conn, err}: // gRPC accepts again after an error that may pass
-		case <-s.closed:
-			if err == nil {
-				_ = conn.Close()
-			}
-		}
-	}
-}
-
-// listener returns a listener for one more server.
-func (s *sharedListener) listener() net.Listener {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.open++
-	return &oneListener{shared: s, closed: make(chan struct{})}
-}
-
-type oneListener struct {
-	shared *sharedListener
-	once   sync.Once
-	closed chan struct{}
-}
-
-// Accept implements net.Listener.
-func (l *oneListener) Accept() (net.Conn, error) {
-	select {
-	case a := <-l.shared.accepted:
-		return a.conn, a.err
-	case <-l.closed:
-	case <-l.shared.ended:
-	}
-	return nil, net.ErrClosed
-}
-
-// Close implements net.Listener. That of the last server refuses connections from
-// then on.
-func (l *oneListener) Close() (err error) {
-	l.once.Do(func() {
-		close(l.closed)
-		s := l.shared
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.open--; s.open == 0 {
-			close(s.closed)
-			err = s.lis.Close()
-			<-s.ended
-		}
-	})
-	return err
-}
-
-// Addr implements net.Listener.
-func (l *oneListener) Addr() net.Addr { return l.shared.lis.Addr() }

@@ -2,6 +2,7 @@ package grpcserver_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -287,9 +288,13 @@ func (c *caller) stop() (calls, failed int64, first error) {
 
 // nameServer answers DNS questions for A records with the same addresses for all names.
 type nameServer struct {
-	addr string
-	mu   sync.Mutex
-	ips  []string
+	addr  string
+	asked atomic.Int64
+
+	mu    sync.Mutex
+	ips   []string
+	rcode dnsmessage.RCode
+	mute  bool
 }
 
 func startNameServer(t *testing.T) *nameServer {
@@ -323,18 +328,25 @@ func (s *nameServer) set(ips []string) {
 	s.ips = slices.Clone(ips)
 }
 
+// errMute is about a question that is not answered.
+var errMute = errors.New("not answered")
+
 func (s *nameServer) answer(question []byte) ([]byte, error) {
 	var m dnsmessage.Message
 	if err := m.Unpack(question); err != nil {
 		return nil, err
 	}
+	s.asked.Add(1)
 	m.Response, m.Additionals = true, nil
 	q := m.Questions[0]
-	if strings.HasPrefix(q.Name.String(), "_") {
-		m.RCode = dnsmessage.RCodeNameError
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if m.RCode = s.rcode; strings.HasPrefix(q.Name.String(), "_") {
+		m.RCode = dnsmessage.RCodeNameError
+	}
+	if s.mute {
+		return nil, errMute
+	}
 	for _, ip := range s.ips {
 		if q.Type != dnsmessage.TypeA || m.RCode != dnsmessage.RCodeSuccess {
 			break

@@ -119,13 +119,14 @@ func (f *Follower) Sweep(ctx context.Context) error {
 
 // noteListed reads the list of auth from the stored cursor on, and notes who is in it.
 func (f *Follower) noteListed(ctx context.Context) error {
-	for {
+	for again := false; ; {
 		cursor, err := f.cursor(ctx)
 		if err != nil {
 			return err
 		}
 		deleted, next, err := f.list(ctx, cursor)
-		if e := errs.As(err); e != nil && e.Reason == "CURSOR_AHEAD" && cursor > 0 {
+		if e := errs.As(err); e != nil && e.Reason == "CURSOR_AHEAD" && cursor > 0 && !again {
+			again = true // but once: auth would be asked without end where it refuses each cursor
 			f.Log.WarnContext(ctx, "auth has not reached the stored cursor of deletions: they are read from the start",
 				"cursor", cursor)
 			if err := f.move(ctx, cursor, 0, nil); err != nil {

@@ -36,6 +36,8 @@ type auth struct {
 	find     func(ids []string) []*authv1.DeletedUser // in place of the list
 	err      error
 	reported int64
+	forgets  bool // no cursor but 0 is known to it
+	listed   int
 }
 
 // remove deletes a user.
@@ -52,7 +54,8 @@ func (a *auth) ListDeletions(_ context.Context, in *authv1.ListDeletionsRequest,
 	if a.err != nil {
 		return nil, a.err
 	}
-	if in.GetAfterCursor() > int64(len(a.list)) {
+	a.listed++
+	if in.GetAfterCursor() > int64(len(a.list)) || a.forgets && in.GetAfterCursor() > 0 {
 		return nil, errs.FailedPrecondition("CURSOR_AHEAD", "")
 	}
 	rest := a.list[in.GetAfterCursor():]
@@ -277,6 +280,22 @@ func TestTheListIsReadFromTheStartWhereAuthHasNotReachedTheCursor(t *testing.T) 
 	f.auth.remove(gone)
 	if err := f.Run(t.Context()); err != nil || f.has(t, gone) > 0 || f.auth.reported != 1 {
 		t.Errorf("%v, %d things are left, and %d is reported", err, f.has(t, gone), f.auth.reported)
+	}
+}
+
+// Such as by a load balancer in front of two deployments, or a replica of the database that is behind.
+func TestAnAuthThatRefusesItsOwnCursorsIsNotAskedWithoutEnd(t *testing.T) {
+	f := start(t)
+	gone := f.owner(t, 3)
+	f.auth.remove(gone)
+	f.auth.forgets = true
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if e := errs.As(f.Run(ctx)); e == nil || e.Reason != "CURSOR_AHEAD" {
+		t.Errorf("the run returned %v", e)
+	}
+	if f.auth.listed > 4 || f.has(t, gone) > 0 {
+		t.Errorf("auth was asked %d times, and %d things are left", f.auth.listed, f.has(t, gone))
 	}
 }
 
