@@ -23,16 +23,16 @@ func TestConnectionsOutliveTheAnswersOfDNS(t *testing.T) {
 			d := newDeployment(t, 2, lifecycle.Config{Drain: 5 * time.Second})
 			c := d.caller(t, d.dialPurser(t))
 			c.pass(t, 20)
-			d.dns.mu.Lock()
+			d.names.mu.Lock()
 			fail(d.dns)
-			d.dns.mu.Unlock()
-			asked := d.dns.asked.Load()
-			testkit.Eventually(t, 60*time.Second, func() bool { return d.dns.asked.Load() > asked+2 })
+			d.names.mu.Unlock()
+			asked := d.names.asked.Load()
+			testkit.Eventually(t, 60*time.Second, func() bool { return d.names.asked.Load() > asked+2 })
 			c.pass(t, 50)
 			added := d.start(t)
-			d.dns.mu.Lock()
-			d.dns.rcode, d.dns.mute = dnsmessage.RCodeSuccess, false
-			d.dns.mu.Unlock()
+			d.names.mu.Lock()
+			d.names.rcode, d.names.mute = dnsmessage.RCodeSuccess, false
+			d.names.mu.Unlock()
 			d.announce(added)
 			testkit.Eventually(t, 60*time.Second, func() bool { return added.calls.Load() > 10 })
 			if calls, failed, first := c.stop(); failed > 0 {
