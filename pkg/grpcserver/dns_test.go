@@ -24,7 +24,7 @@ func TestConnectionsOutliveTheAnswersOfDNS(t *testing.T) {
 			c := d.caller(t, d.dialPurser(t))
 			c.pass(t, 20)
 			d.names.mu.Lock()
-			fail(d.dns)
+			fail(d.names)
 			d.names.mu.Unlock()
 			asked := d.names.asked.Load()
 			testkit.Eventually(t, 60*time.Second, func() bool { return d.names.asked.Load() > asked+2 })
