@@ -85,7 +85,7 @@ func (r codeRequest) decide(s State, _ time.Time) (Changes, error) {
 	switch {
 	case s.ID == uuid.Nil:
 		refused = "NO_SUCH_ACCOUNT"
-	case r.Purpose == VerifyEmail && !s.VerifiedAt.IsZero(), r.Purpose == ResetPassword && !s.DisabledAt.IsZero():
+	case r.Purpose == VerifyEmail && !s.VerifiedAt.IsZero(), !s.DisabledAt.IsZero():
 		refused = "NOT_APPLICABLE"
 	case !r.mayMail(s):
 		refused = "TOO_MANY_MAILS"
@@ -114,7 +114,8 @@ func errCodeInvalid() *errs.Error {
 		"RequestPasswordReset, RequestEmailChange)")
 }
 
-// ResendVerification mails a new code to an address whose account is not verified; for any other it does nothing.
+// ResendVerification mails a new code to an address whose account is neither verified nor disabled; for any other it
+// does nothing.
 func (s *Service) ResendVerification(ctx context.Context, email string) error {
 	return s.requestCode(ctx, email, VerifyEmail)
 }
@@ -151,6 +152,9 @@ func (s *Service) CompleteReset(ctx context.Context, code, password string) (Rem
 	var removed Removed
 	err = s.Store.ChangeByCode(ctx, ResetPassword, hashOf(code), Include{Credentials: true},
 		func(state State, now time.Time) (Changes, error) {
+			if err := provable(state); err != nil {
+				return Changes{}, err
+			}
 			c := reset(state, now, hash)
 			removed = c.Removed
 			return c, nil
