@@ -59,9 +59,7 @@ func withLostFactor(t *testing.T) lost {
 	s.recovery = confirmed.GetRecoveryCodes()
 	_, err = s.admin.RemoveSecondFactor(s.as(s.root), &authv1.RemoveSecondFactorRequest{UserId: s.id})
 	want(t, err, errs.KindFailedPrecondition, "EMAIL_NOT_VERIFIED")
-	if err := s.verify(t, mailedCode(t, s.wait(t, "ada@example.com", verifySubject, 1))); err != nil {
-		t.Fatal(err)
-	}
+	s.verifyOwn(t, mailedCode(t, s.wait(t, "ada@example.com", verifySubject, 1)))
 	for range 2 { // the second changes nothing
 		resp, err := s.admin.RemoveSecondFactor(s.as(s.root), &authv1.RemoveSecondFactorRequest{UserId: s.id})
 		if err != nil || !s.due.IsZero() && !resp.GetRemoveTime().AsTime().Equal(s.due) {
@@ -226,4 +224,26 @@ func TestNobodyRemovesTheirOwnSecondFactorThroughAnAdminsMethod(t *testing.T) {
 	_, err = s.identities.KeepSecondFactorByCode(t.Context(),
 		&authv1.KeepSecondFactorByCodeRequest{Code: strings.Repeat("a", 43)})
 	want(t, err, errs.KindFailedPrecondition, "CODE_INVALID")
+}
+
+// The warning went to the address of before. Whoever has a session and moves the account to their own mailbox would
+// only have to wait for the second factor to go.
+func TestAChangeOfTheAddressEndsThePendingRemovalOfASecondFactor(t *testing.T) {
+	s := withLostFactor(t)
+	thief := s.as(s.tokens.GetAccessToken())
+	if err := s.askChange(thief, fresh); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.confirm(thief, mailedCode(t, s.wait(t, fresh, changeSubject, 1))); err != nil {
+		t.Fatal(err)
+	}
+	if n := s.removals(t); n != 0 {
+		t.Error("the removal is pending still")
+	}
+	s.pass(t)
+	_, err := s.tryLogin(t, fresh, password)
+	want(t, err, errs.KindUnauthenticated, "TOTP_REQUIRED")
+	if !slices.Contains(s.events(t), "second_factor.removal_canceled OK EMAIL_CHANGED") {
+		t.Error(s.events(t))
+	}
 }
