@@ -85,7 +85,7 @@ func (r codeRequest) decide(s State, _ time.Time) (Changes, error) {
 	switch {
 	case s.ID == uuid.Nil:
 		refused = "NO_SUCH_ACCOUNT"
-	case r.Purpose == VerifyEmail && !s.VerifiedAt.IsZero(), !s.DisabledAt.IsZero():
+	case r.Purpose == VerifyEmail && !s.VerifiedAt.IsZero(), r.Purpose == ResetPassword && !s.DisabledAt.IsZero():
 		refused = "NOT_APPLICABLE"
 	case !r.mayMail(s):
 		refused = "TOO_MANY_MAILS"
@@ -114,8 +114,7 @@ func errCodeInvalid() *errs.Error {
 		"RequestPasswordReset, RequestEmailChange)")
 }
 
-// ResendVerification mails a new code to an address whose account is neither verified nor disabled; for any other it
-// does nothing.
+// ResendVerification mails a new code to an address whose account is not verified; for any other it does nothing.
 func (s *Service) ResendVerification(ctx context.Context, email string) error {
 	return s.requestCode(ctx, email, VerifyEmail)
 }

@@ -51,10 +51,10 @@ func Prove(s State, now time.Time, withPassword bool) Changes {
 	return c
 }
 
-// provable refuses the code of a disabled account, as an unknown one: whoever disabled the account may have withdrawn
-// an invitation, which a proof of the address accepts. The code stays valid.
+// provable refuses a code of an account whose invitation was withdrawn, as an unknown one: a proof of the address
+// accepts an invitation. The code stays valid.
 func provable(s State) error {
-	if !s.DisabledAt.IsZero() {
+	if !s.InvitedAt.IsZero() && !s.DisabledAt.IsZero() {
 		return errs.NotFound("code")
 	}
 	return nil
