@@ -275,6 +275,13 @@ func TestTheAdminIsNotToldToGiveRolesToAnAccountThatNobodyProved(t *testing.T) {
 	if strings.Contains(e.Message, "SetRoles") || !strings.Contains(e.Message, "DeleteUser") {
 		t.Error(e)
 	}
+	_, err = s.admin.SetRoles(root, &authv1.SetRolesRequest{UserId: claims(t, mallory).Subject,
+		Roles: []string{"admin"}})
+	want(t, err, errs.KindFailedPrecondition, "EMAIL_UNVERIFIED")
+	if _, err = s.admin.SetRoles(root, &authv1.SetRolesRequest{UserId: claims(t, mallory).Subject,
+		Roles: []string{"trader"}}); err != nil { // which permits what every new account is permitted
+		t.Error(err)
+	}
 	// As it says.
 	if _, err := s.deletions(t).DeleteUser(root,
 		&authv1.DeleteUserRequest{UserId: claims(t, mallory).Subject}); err != nil {
@@ -291,5 +298,9 @@ func TestTheAdminIsNotToldToGiveRolesToAnAccountThatNobodyProved(t *testing.T) {
 	_, err = s.admin.InviteUser(root, &authv1.InviteUserRequest{Email: fresh})
 	if e := want(t, err, errs.KindAlreadyExists, "USER_EXISTS"); !strings.Contains(e.Message, "SetRoles") {
 		t.Error(e)
+	}
+	if _, err := s.admin.SetRoles(root, &authv1.SetRolesRequest{Roles: []string{"admin"},
+		UserId: s.find(t, root, fresh).GetUser().GetId()}); err != nil {
+		t.Error(err)
 	}
 }

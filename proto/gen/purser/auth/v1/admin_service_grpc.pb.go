@@ -87,7 +87,9 @@ type AdminServiceClient interface {
 	// access tokens end, unless end_sessions says otherwise.
 	//
 	// INVALID_ARGUMENT for an unknown role. NOT_FOUND when there is no such account.
-	// FAILED_PRECONDITION (LAST_ADMIN) when no enabled admin would be left.
+	// FAILED_PRECONDITION: LAST_ADMIN when no enabled admin would be left;
+	// EMAIL_UNVERIFIED for more permissions than a new account has, when nobody has
+	// verified the account's address: whoever registered it would get them.
 	// PERMISSION_DENIED as for the service, and PERMISSION_NOT_HELD for a role with a
 	// permission that the caller doesn't have.
 	SetRoles(ctx context.Context, in *SetRolesRequest, opts ...grpc.CallOption) (*SetRolesResponse, error)
@@ -560,7 +562,9 @@ type AdminServiceServer interface {
 	// access tokens end, unless end_sessions says otherwise.
 	//
 	// INVALID_ARGUMENT for an unknown role. NOT_FOUND when there is no such account.
-	// FAILED_PRECONDITION (LAST_ADMIN) when no enabled admin would be left.
+	// FAILED_PRECONDITION: LAST_ADMIN when no enabled admin would be left;
+	// EMAIL_UNVERIFIED for more permissions than a new account has, when nobody has
+	// verified the account's address: whoever registered it would get them.
 	// PERMISSION_DENIED as for the service, and PERMISSION_NOT_HELD for a role with a
 	// permission that the caller doesn't have.
 	SetRoles(context.Context, *SetRolesRequest) (*SetRolesResponse, error)
