@@ -243,7 +243,8 @@ func TestAWithdrawnInvitationIsNotAcceptedInAnotherWay(t *testing.T) {
 	id := s.invite(t, root, ada, "admin").GetUser().GetId()
 	s.askReset(t, ada)
 	reset := mailedCode(t, s.wait(t, ada, resetSubject, 1))
-	if _, err := s.accounts.ResendVerification(t.Context(), &authv1.ResendVerificationRequest{Email: ada}); err != nil {
+	if _, err := s.accounts.ResendVerification(t.Context(),
+		&authv1.ResendVerificationRequest{Email: ada}); err != nil {
 		t.Fatal(err)
 	}
 	verification := mailedCode(t, s.wait(t, ada, verifySubject, 1))

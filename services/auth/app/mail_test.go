@@ -255,8 +255,8 @@ func TestDeletedAccountsCountAgainstTheMailsToAMailboxThatNobodyProved(t *testin
 			if tc.kind == "verify_email" {
 				codes = 8 - s.count(t, "audit_events WHERE reason = 'TOO_MANY_MAILS'")
 			}
-			if n := s.count(t, "mails WHERE kind = '"+tc.kind+"' AND recipient = '' AND user_id IS NULL"); codes != 5 ||
-				n != 5 {
+			n := s.count(t, "mails WHERE kind = '"+tc.kind+"' AND recipient = '' AND user_id IS NULL")
+			if codes != 5 || n != 5 {
 				t.Errorf("%d codes were mailed, %d are counted", codes, n)
 			}
 			s.exec(t, "UPDATE mails SET queued_at = queued_at - interval '61 minutes'")
@@ -276,8 +276,8 @@ func TestDeletedAccountsCountAgainstTheMailsToAMailboxThatNobodyProved(t *testin
 func (s mailed) last(t *testing.T, to string) (m mailserver.Mail) {
 	t.Helper()
 	testkit.Eventually(t, 20*time.Second, func() bool {
-		return s.count(t, "mails WHERE kind = 'verify_email' AND sent_at IS NOT NULL AND user_id = (SELECT id FROM users "+
-			"WHERE email = '"+to+"')") > 0
+		return s.count(t, "mails WHERE kind = 'verify_email' AND sent_at IS NOT NULL AND user_id = (SELECT id FROM "+
+			"users WHERE email = '"+to+"')") > 0
 	})
 	all := s.of(to, verifySubject)
 	return all[len(all)-1]

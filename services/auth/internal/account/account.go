@@ -144,7 +144,8 @@ func (s *Service) Register(ctx context.Context, email, password, displayName str
 	}
 	u := User{ID: id, Email: email, Profile: p, Roles: []string{role.IndividualInvestor}, CreatedAt: s.Now().UTC()}
 	return s.Store.Register(ctx, Registration{
-		User: u, PasswordHash: hash, Include: Include{RecentMails: []mail.Kind{code.mail.Kind}}, Decide: code.registered,
+		User: u, PasswordHash: hash,
+		Include: Include{RecentMails: []mail.Kind{code.mail.Kind}}, Decide: code.registered,
 	}, Include{RecentMails: []mail.Kind{notice.Kind}}, func(owner State, _ time.Time) (Changes, error) {
 		return registrationTried(owner, notice, s.policy.MailsPerHour), nil
 	})

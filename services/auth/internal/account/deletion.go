@@ -52,7 +52,8 @@ func Deleted(s State, actor uuid.UUID, farewell mail.Mail) (Changes, error) {
 
 // planDeletion puts a deletion off. An account whose address nobody has proven is deleted at once: it would keep the
 // address from its owner, who can neither sign in nor reset anything meanwhile, and has no mail to cancel with.
-func (s *Service) planDeletion(ctx context.Context, user uuid.UUID, farewell mail.Mail) (planned time.Time, err error) {
+func (s *Service) planDeletion(ctx context.Context, user uuid.UUID, farewell mail.Mail) (planned time.Time,
+	err error) {
 	grace := s.policy.DeletionGrace
 	code, hash := newCode()
 	notice, err := s.Texts.Mail(mail.CancelDeletion, mail.Data{Token: code, At: s.Now().Add(grace)})

@@ -116,8 +116,8 @@ func (s *Service) ConfirmEmailChange(ctx context.Context, user, session uuid.UUI
 // confirmEmailChange decides what a code for a new address changes. Whoever has it is signed in to the account and
 // owns the address, so nothing is removed that was set up before. The other sessions end as after a change of the
 // password: who recovers the account is another from now on, and people change their address when they fear for the
-// old mailbox. A pending removal of the second factor ends as well: the owner was warned at the old address, and whoever
-// reads the new one has seen no warning.
+// old mailbox. A pending removal of the second factor ends as well: the owner was warned at the old address, and
+// whoever reads the new one has seen no warning.
 func confirmEmailChange(s State, now time.Time, session uuid.UUID) Changes {
 	e := audit.Event{Type: audit.EmailChanged, Actor: s.ID, Subject: s.ID}
 	if s.proven() {

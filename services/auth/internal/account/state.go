@@ -93,7 +93,8 @@ type Changes struct {
 	RemoveSecondFactor bool
 	// Removal is to be pending; the zero one ends the one that is.
 	Removal *Removal
-	// EndCodes ends the mailed codes of these purposes; NewCode replaces those of its purpose, unless it says otherwise.
+	// EndCodes ends the mailed codes of these purposes; NewCode replaces those of its purpose, unless it says
+	// otherwise.
 	EndCodes []Purpose
 	NewCode  *Code
 	// EndSessions ends the sessions, and RevokeTokens every access token, those of API keys included.

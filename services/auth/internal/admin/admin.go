@@ -161,8 +161,8 @@ func setRoles(s account.State, actor uuid.UUID, roles []string, endSessions *boo
 	return c, nil
 }
 
-// checkProven refuses more permissions than registering gives to an account whose address nobody has proven: they would
-// be those of whoever registered it. Nobody can sign in to an open invitation. errs.FailedPrecondition
+// checkProven refuses more permissions than registering gives to an account whose address nobody has proven: they
+// would be those of whoever registered it. Nobody can sign in to an open invitation. errs.FailedPrecondition
 // (EMAIL_UNVERIFIED).
 func checkProven(s account.State, after []string) error {
 	if s.Email == "" || !s.VerifiedAt.IsZero() || !s.InvitedAt.IsZero() {
@@ -172,8 +172,8 @@ func checkProven(s account.State, after []string) error {
 	if !slices.ContainsFunc(after, func(p string) bool { return !slices.Contains(free, p) }) {
 		return nil
 	}
-	return errs.FailedPrecondition("EMAIL_UNVERIFIED", "nobody has proven to own the account's address, and the roles "+
-		"would be those of whoever registered it: let its owner confirm the address (ResendVerification), or delete "+
+	return errs.FailedPrecondition("EMAIL_UNVERIFIED", "nobody has proven to own the account's address, and the "+
+		"roles would be those of whoever registered it: let its owner confirm the address (ResendVerification), or delete "+
 		"the account (DeletionService.DeleteUser) and invite them (InviteUser)")
 }
 

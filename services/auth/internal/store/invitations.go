@@ -65,7 +65,8 @@ func invite(tx *gorm.DB, i admin.Invitation, check func(authority.Held) error, m
 		return uuid.Nil, err
 	}
 	state.Caller = held
-	return state.ID, decideAndApply(tx, state, now, account.Include{Roles: true, RecentMails: []mail.Kind{mails}}, again)
+	return state.ID, decideAndApply(tx, state, now,
+		account.Include{Roles: true, RecentMails: []mail.Kind{mails}}, again)
 }
 
 // accepted returns the event of an invitation that changes accept, because they verify the address.

@@ -62,8 +62,8 @@ func queueMail(tx *gorm.DB, m mail.Mail) error {
 	return nil
 }
 
-// recentMails counts the mails of a kind from the last hour to a user, or to a mailbox unless that is nil, and says how
-// long ago the last was. The user's row has to be locked, so that concurrent ones are counted.
+// recentMails counts the mails of a kind from the last hour to a user, or to a mailbox unless that is nil, and says
+// how long ago the last was. The user's row has to be locked, so that concurrent ones are counted.
 func recentMails(tx *gorm.DB, user uuid.UUID, mailbox []byte, kind mail.Kind) (n int, sinceLast time.Duration,
 	err error) {
 	var row struct{ Count, Micros int64 }
