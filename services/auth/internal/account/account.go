@@ -66,7 +66,8 @@ type Store interface {
 	Password(ctx context.Context, id uuid.UUID) (email, passwordHash string, err error)
 }
 
-// Registration is an account to be made, with what is stored beside it: Decide is about the new account.
+// Registration is an account to be made, with what is stored beside it: Decide is about the new account; nil stores
+// nothing.
 type Registration struct {
 	User         User
 	PasswordHash string

@@ -74,6 +74,9 @@ func (s *Accounts) Register(ctx context.Context, r account.Registration, include
 		if err != nil {
 			return err
 		}
+		if created && r.Decide == nil {
+			return nil
+		}
 		if created {
 			return decideAndApply(tx, account.State{User: r.User}, r.User.CreatedAt, r.Include, r.Decide)
 		}
