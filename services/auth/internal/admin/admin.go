@@ -173,8 +173,8 @@ func checkProven(s account.State, after []string) error {
 		return nil
 	}
 	return errs.FailedPrecondition("EMAIL_UNVERIFIED", "nobody has proven to own the account's address, and the "+
-		"roles would be those of whoever registered it: let its owner confirm the address (ResendVerification), or delete "+
-		"the account (DeletionService.DeleteUser) and invite them (InviteUser)")
+		"roles would be those of whoever registered it: let its owner confirm the address (ResendVerification), "+
+		"or delete the account (DeletionService.DeleteUser) and invite them (InviteUser)")
 }
 
 // mayChange refuses a caller who does not hold what the account may: whoever can rewrite or disable somebody could
