@@ -334,3 +334,12 @@ func TestTheOwnerOfAnAddressIsMailedWhenSomebodyTriesToRegisterIt(t *testing.T) 
 		t.Errorf("the mail says %q", m.Body)
 	}
 }
+
+// verifyAs is verifyOwn with another password.
+func (s mailed) verifyAs(t *testing.T, code, password string) {
+	t.Helper()
+	if _, err := s.accounts.VerifyEmail(t.Context(),
+		&authv1.VerifyEmailRequest{Code: code, Password: password}); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -174,6 +174,7 @@ func TestADisabledAccountIsLockedOutAndTheLastAdminCanNotBeDisabled(t *testing.T
 	_, err = s.sessions.Login(t.Context(), &authv1.LoginRequest{Email: "ada@example.com", Password: password})
 	want(t, err, errs.KindUnauthenticated, "ACCOUNT_DISABLED")
 	// A disabled admin is none.
+	s.exec(t, "UPDATE users SET email_verified_at = now() WHERE id = $1", ada)
 	if _, err := s.admin.SetRoles(admin, &authv1.SetRolesRequest{UserId: ada, Roles: []string{"admin"}}); err != nil {
 		t.Fatal(err)
 	}

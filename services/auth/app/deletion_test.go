@@ -298,3 +298,22 @@ func (s service) trigger(t *testing.T, root context.Context, job string) error {
 	_, err := s.jobs.TriggerJob(root, &jobsv1.TriggerJobRequest{Job: job})
 	return err
 }
+
+// Whoever registers a stranger's address and deletes the account would keep the stranger from it for the grace period.
+func TestADeletedAccountKeepsNoAddressThatNobodyProved(t *testing.T) {
+	s := startMailed(t, "PURSER_DELETION_GRACE=240h")
+	s.register(t, ada)
+	mallory := s.as(t, s.login(t, ada))
+	resp, err := s.accounts.DeleteMe(mallory, &authv1.DeleteMeRequest{})
+	if err != nil || resp.GetPlanTime() != nil {
+		t.Errorf("deleted %v, %v", resp, err)
+	}
+	if _, err := s.accounts.Register(t.Context(),
+		&authv1.RegisterRequest{Email: ada, Password: newPassword}); err != nil {
+		t.Fatal(err)
+	}
+	s.verifyAs(t, mailedCode(t, s.wait(t, ada, verifySubject, 2)), newPassword)
+	if _, err := s.tryLogin(t, ada, newPassword); err != nil {
+		t.Errorf("the owner of the address signs in: %v", err)
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/grpcclient"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 )
 
@@ -226,5 +227,32 @@ func TestOverHTTPSTheCookieIsForThisHostOnly(t *testing.T) {
 	if to := must(t, resp.Header.Get("Location")).Query(); to.Get(
 		"redirect_uri") != "https://auth.example/oauth/callback" {
 		t.Error(to)
+	}
+}
+
+// A login code that somebody intercepted signs in without the provider.
+func TestNoLoginCodeOutlivesTheEndOfEverything(t *testing.T) {
+	s, p := withProvider(t)
+	codeOf := func() string {
+		b := browser(t)
+		_, to := open(t, b, s.startHosted(t, b, p, nil))
+		return must(t, to).Query().Get("code")
+	}
+	exchange := func(code string) (*authv1.ExchangeLoginCodeResponse, error) {
+		return s.sessions.ExchangeLoginCode(t.Context(), &authv1.ExchangeLoginCodeRequest{Code: code})
+	}
+	mine, err := exchange(codeOf())
+	if err != nil {
+		t.Fatal(err)
+	}
+	stolen := codeOf()
+	if _, err := s.identities.EndEverything(grpcclient.WithToken(t.Context(), mine.GetTokens().GetAccessToken()),
+		&authv1.EndEverythingRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	_, err = exchange(stolen)
+	want(t, err, errs.KindUnauthenticated, "SESSION_REVOKED")
+	if _, err := exchange(codeOf()); err != nil { // the control: the identity stays
+		t.Error(err)
 	}
 }

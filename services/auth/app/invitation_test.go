@@ -234,3 +234,74 @@ func TestConcurrentInvitationsMakeOneAccount(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// DisableUser withdraws an invitation. Codes that prove the address in another way would accept it all the same, and
+// EnableUser, which comes before the next invitation, would let the withdrawn roles in.
+func TestAWithdrawnInvitationIsNotAcceptedInAnotherWay(t *testing.T) {
+	s := startMailed(t)
+	root := s.asAdmin(t)
+	id := s.invite(t, root, ada, "admin").GetUser().GetId()
+	s.askReset(t, ada)
+	reset := mailedCode(t, s.wait(t, ada, resetSubject, 1))
+	if _, err := s.accounts.ResendVerification(t.Context(),
+		&authv1.ResendVerificationRequest{Email: ada}); err != nil {
+		t.Fatal(err)
+	}
+	verification := mailedCode(t, s.wait(t, ada, verifySubject, 1))
+	if _, err := s.admin.DisableUser(root, &authv1.DisableUserRequest{UserId: id}); err != nil {
+		t.Fatal(err)
+	}
+	want(t, s.complete(t, reset, newPassword), errs.KindFailedPrecondition, "CODE_INVALID")
+	want(t, s.verify(t, verification), errs.KindFailedPrecondition, "CODE_INVALID")
+	if _, err := s.admin.EnableUser(root, &authv1.EnableUserRequest{UserId: id}); err != nil {
+		t.Fatal(err)
+	}
+	again := s.invite(t, root, ada, "trader")
+	if !slices.Equal(again.GetUser().GetRoles(), []string{"trader"}) || again.GetInviteTime() == nil {
+		t.Error(again)
+	}
+	_, err := s.tryLogin(t, ada, newPassword)
+	want(t, err, errs.KindUnauthenticated, "INVALID_CREDENTIALS")
+}
+
+// Mallory registers the address of a colleague whom an admin is about to invite. What the admin is told to do instead
+// must not give Mallory the roles.
+func TestTheAdminIsNotToldToGiveRolesToAnAccountThatNobodyProved(t *testing.T) {
+	s := startMailed(t)
+	root := s.asAdmin(t)
+	s.register(t, ada)
+	mallory := s.login(t, ada).GetAccessToken()
+	_, err := s.admin.InviteUser(root, &authv1.InviteUserRequest{Email: ada, Roles: []string{"admin"}})
+	e := want(t, err, errs.KindAlreadyExists, "USER_EXISTS")
+	if strings.Contains(e.Message, "SetRoles") || !strings.Contains(e.Message, "DeleteUser") {
+		t.Error(e)
+	}
+	_, err = s.admin.SetRoles(root, &authv1.SetRolesRequest{UserId: claims(t, mallory).Subject,
+		Roles: []string{"admin"}})
+	want(t, err, errs.KindFailedPrecondition, "EMAIL_UNVERIFIED")
+	if _, err = s.admin.SetRoles(root, &authv1.SetRolesRequest{UserId: claims(t, mallory).Subject,
+		Roles: []string{"trader"}}); err != nil { // which permits what every new account is permitted
+		t.Error(err)
+	}
+	// As it says.
+	if _, err := s.deletions(t).DeleteUser(root,
+		&authv1.DeleteUserRequest{UserId: claims(t, mallory).Subject}); err != nil {
+		t.Fatal(err)
+	}
+	s.invite(t, root, ada, "admin")
+	if err := s.accept(t, mailedCode(t, s.wait(t, ada, invitedSubject, 1)), newPassword); err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.tryLogin(t, ada, password)
+	want(t, err, errs.KindUnauthenticated, "INVALID_CREDENTIALS")
+
+	s.registerVerified(t, fresh) // the control
+	_, err = s.admin.InviteUser(root, &authv1.InviteUserRequest{Email: fresh})
+	if e := want(t, err, errs.KindAlreadyExists, "USER_EXISTS"); !strings.Contains(e.Message, "SetRoles") {
+		t.Error(e)
+	}
+	if _, err := s.admin.SetRoles(root, &authv1.SetRolesRequest{Roles: []string{"admin"},
+		UserId: s.find(t, root, fresh).GetUser().GetId()}); err != nil {
+		t.Error(err)
+	}
+}

@@ -2,6 +2,7 @@ package app_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -219,4 +220,65 @@ func TestRepeatedRegistrationsDoNotFloodAnAddress(t *testing.T) {
 		t.Errorf("%d farewells to an address that nobody verified", n)
 	}
 	s.register(t, "bob@example.com")
+}
+
+// Nor does it leave no count in the hour: a stranger would be mailed to for as long as somebody repeats it.
+func TestDeletedAccountsCountAgainstTheMailsToAMailboxThatNobodyProved(t *testing.T) {
+	const stranger = "stranger@example.com"
+	for name, tc := range map[string]struct {
+		kind  string
+		cycle func(s mailed, t *testing.T, n int) context.Context
+	}{
+		"registration": {"verify_email", func(s mailed, t *testing.T, _ int) context.Context {
+			s.register(t, stranger)
+			return s.as(t, s.login(t, stranger))
+		}},
+		"change of the address": {"change_email", func(s mailed, t *testing.T, n int) context.Context {
+			mallory := fmt.Sprintf("mallory-%d@example.com", n)
+			s.register(t, mallory)
+			as := s.as(t, s.login(t, mallory))
+			if err := s.askChange(as, stranger); err != nil {
+				t.Fatal(err)
+			}
+			return as
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := startMailed(t)
+			for n := range 8 {
+				as := tc.cycle(s, t, n)
+				if _, err := s.accounts.DeleteMe(as, &authv1.DeleteMeRequest{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			codes := s.count(t, "audit_events WHERE outcome = 'OK' AND type = 'email.change_requested'")
+			if tc.kind == "verify_email" {
+				codes = 8 - s.count(t, "audit_events WHERE reason = 'TOO_MANY_MAILS'")
+			}
+			n := s.count(t, "mails WHERE kind = '"+tc.kind+"' AND recipient = '' AND user_id IS NULL")
+			if codes != 5 || n != 5 {
+				t.Errorf("%d codes were mailed, %d are counted", codes, n)
+			}
+			s.exec(t, "UPDATE mails SET queued_at = queued_at - interval '61 minutes'")
+			if err := s.trigger(t, s.asAdmin(t), "prune_mails"); err != nil {
+				t.Fatal(err)
+			}
+			testkit.Eventually(t, 20*time.Second, func() bool {
+				return s.count(t, "mails WHERE user_id IS NULL") == 0
+			})
+			s.register(t, stranger) // the owner, an hour later
+			s.verifyOwn(t, mailedCode(t, s.last(t, stranger)))
+		})
+	}
+}
+
+// last returns the last mail with a code for an address to verify, whose code is good.
+func (s mailed) last(t *testing.T, to string) (m mailserver.Mail) {
+	t.Helper()
+	testkit.Eventually(t, 20*time.Second, func() bool {
+		return s.count(t, "mails WHERE kind = 'verify_email' AND sent_at IS NOT NULL AND user_id = (SELECT id FROM "+
+			"users WHERE email = '"+to+"')") > 0
+	})
+	all := s.of(to, verifySubject)
+	return all[len(all)-1]
 }

@@ -225,3 +225,25 @@ func TestNobodyRemovesTheirOwnSecondFactorThroughAnAdminsMethod(t *testing.T) {
 		&authv1.KeepSecondFactorByCodeRequest{Code: strings.Repeat("a", 43)})
 	want(t, err, errs.KindFailedPrecondition, "CODE_INVALID")
 }
+
+// The warning went to the address of before. Whoever has a session and moves the account to their own mailbox would
+// only have to wait for the second factor to go.
+func TestAChangeOfTheAddressEndsThePendingRemovalOfASecondFactor(t *testing.T) {
+	s := withLostFactor(t)
+	thief := s.as(s.tokens.GetAccessToken())
+	if err := s.askChange(thief, fresh); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.confirm(thief, mailedCode(t, s.wait(t, fresh, changeSubject, 1))); err != nil {
+		t.Fatal(err)
+	}
+	if n := s.removals(t); n != 0 {
+		t.Error("the removal is pending still")
+	}
+	s.pass(t)
+	_, err := s.tryLogin(t, fresh, password)
+	want(t, err, errs.KindUnauthenticated, "TOTP_REQUIRED")
+	if !slices.Contains(s.events(t), "second_factor.removal_canceled OK EMAIL_CHANGED") {
+		t.Error(s.events(t))
+	}
+}

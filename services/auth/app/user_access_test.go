@@ -158,3 +158,37 @@ func TestSessionsThatBeginBesideTheirEndAreEndedOrBeganAfter(t *testing.T) {
 		t.Errorf("%d ended beside, %v after, of 15; %v", ended, resp, err)
 	}
 }
+
+// An admin ends the sessions of an account because somebody else is in it. Their device is not to be known any longer,
+// or their next sign-in would be reported to nobody and counted apart.
+func TestNoDeviceOutlivesTheSessionsThatAnAdminEnds(t *testing.T) {
+	for name, end := range map[string]func(s mailed, t *testing.T, root *authv1.Tokens, user, session string) error{
+		"all": func(s mailed, t *testing.T, root *authv1.Tokens, user, _ string) error {
+			_, err := s.admin.RevokeUserSessions(s.as(t, root), &authv1.RevokeUserSessionsRequest{UserId: user})
+			return err
+		},
+		"one": func(s mailed, t *testing.T, root *authv1.Tokens, user, session string) error {
+			_, err := s.admin.RevokeUserSession(s.as(t, root),
+				&authv1.RevokeUserSessionRequest{UserId: user, SessionId: session})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := startMailed(t)
+			s.asAdmin(t)
+			root := s.login(t, "root@example.com")
+			s.registerVerified(t, ada)
+			tokens := s.login(t, ada)
+			c := claims(t, tokens.GetAccessToken())
+			if n := s.count(t, "known_devices WHERE user_id = '"+c.Subject+"'"); n != 1 {
+				t.Fatalf("%d devices", n)
+			}
+			if err := end(s, t, root, c.Subject, c.SessionID); err != nil {
+				t.Fatal(err)
+			}
+			if n := s.count(t, "known_devices WHERE user_id = '"+c.Subject+"'"); n != 0 {
+				t.Errorf("%d devices are known still", n)
+			}
+		})
+	}
+}

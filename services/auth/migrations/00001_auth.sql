@@ -180,6 +180,7 @@ CREATE TABLE revocations (
     CONSTRAINT revocations_kind_is_known CHECK (kind IN ('SESSION', 'USER'))
 );
 CREATE INDEX revocations_at ON revocations (at);
+CREATE INDEX revocations_user ON revocations (subject, id) WHERE kind = 'USER';
 
 -- Audit events. They never change, except that each is given, once, the number of its seal and its own in the feed.
 CREATE TABLE audit_events (

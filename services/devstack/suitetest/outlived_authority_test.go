@@ -303,7 +303,7 @@ func (x *matrix) endings(t *testing.T, mint *mint, c *demo.Clients) (all []*endi
 		},
 		"SetRoles with end_sessions": func(p made) error {
 			return get(c.AuthAdmin.SetRoles(root, &authv1.SetRolesRequest{UserId: p.id.String(),
-				Roles: []string{"admin"}, EndSessions: proto.Bool(true)}))
+				Roles: []string{"fund_manager"}, EndSessions: proto.Bool(true)}))
 		},
 	} {
 		p := mint.person(ctx, t, nil)

@@ -66,11 +66,13 @@ type Store interface {
 	Password(ctx context.Context, id uuid.UUID) (email, passwordHash string, err error)
 }
 
-// Registration is an account to be made, with what is stored beside it: Changes applies to the new account.
+// Registration is an account to be made, with what is stored beside it: Decide is about the new account; nil stores
+// nothing.
 type Registration struct {
 	User         User
 	PasswordHash string
-	Changes      Changes
+	Include      Include
+	Decide       Decide
 }
 
 // Passwords hashes and checks passwords; see package password.
@@ -143,10 +145,8 @@ func (s *Service) Register(ctx context.Context, email, password, displayName str
 	}
 	u := User{ID: id, Email: email, Profile: p, Roles: []string{role.IndividualInvestor}, CreatedAt: s.Now().UTC()}
 	return s.Store.Register(ctx, Registration{
-		User: u, PasswordHash: hash, Changes: Changes{
-			NewCode: &code.Code, Mails: []mail.Mail{State{User: u}.addressed(code.mail)},
-			Events: []audit.Event{{Type: audit.Registered, Subject: id}},
-		},
+		User: u, PasswordHash: hash,
+		Include: Include{RecentMails: []mail.Kind{code.mail.Kind}}, Decide: code.registered,
 	}, Include{RecentMails: []mail.Kind{notice.Kind}}, func(owner State, _ time.Time) (Changes, error) {
 		return registrationTried(owner, notice, s.policy.MailsPerHour), nil
 	})
@@ -161,6 +161,18 @@ func (s *Service) CheckRegistration(email, password, displayName string) error {
 	}
 	p := Profile{DisplayName: displayName}
 	return errs.AllInvalid(same, s.CheckPassword("password", password), p.normalize([]string{"display_name"}, ""))
+}
+
+// registered decides about a new account: it gets a code, within the limit of mails to its address.
+func (r codeRequest) registered(s State, _ time.Time) (Changes, error) {
+	c := Changes{Events: []audit.Event{{Type: audit.Registered, Subject: s.ID}}}
+	if r.mayMail(s) {
+		c.NewCode, c.Mails = &r.Code, []mail.Mail{s.addressed(r.mail)}
+		return c, nil
+	}
+	c.Events = append(c.Events, audit.Event{Type: r.event, Outcome: audit.Refused, Reason: "TOO_MANY_MAILS",
+		Subject: s.ID})
+	return c, nil
 }
 
 // registrationTried decides about a registration whose address has an account: its owner is notified, within the limit

@@ -151,6 +151,9 @@ func (s *Service) CompleteReset(ctx context.Context, code, password string) (Rem
 	var removed Removed
 	err = s.Store.ChangeByCode(ctx, ResetPassword, hashOf(code), Include{Credentials: true},
 		func(state State, now time.Time) (Changes, error) {
+			if err := provable(state); err != nil {
+				return Changes{}, err
+			}
 			c := reset(state, now, hash)
 			removed = c.Removed
 			return c, nil

@@ -12,15 +12,15 @@ import (
 )
 
 // Delete deletes an account with everything personal; an account that is deleted already is no error. With
-// Policy.DeletionGrace it is disabled instead, and planned is when it will be deleted; zero when it is.
-// errs.FailedPrecondition (LAST_ADMIN).
+// Policy.DeletionGrace it is disabled instead, unless nobody has proven its address, and planned is when it will be
+// deleted; zero when it is. errs.FailedPrecondition (LAST_ADMIN).
 func (s *Service) Delete(ctx context.Context, user uuid.UUID) (planned time.Time, err error) {
-	if s.policy.DeletionGrace > 0 {
-		return s.planDeletion(ctx, user)
-	}
 	farewell, err := s.Texts.Mail(mail.AccountDeleted, mail.Data{At: s.Now()})
 	if err != nil {
 		return time.Time{}, err
+	}
+	if s.policy.DeletionGrace > 0 {
+		return s.planDeletion(ctx, user, farewell)
 	}
 	err = s.Store.Change(ctx, user, Include{Admins: true}, func(state State, _ time.Time) (Changes, error) {
 		return Deleted(state, user, farewell)
@@ -50,7 +50,10 @@ func Deleted(s State, actor uuid.UUID, farewell mail.Mail) (Changes, error) {
 	return c, nil
 }
 
-func (s *Service) planDeletion(ctx context.Context, user uuid.UUID) (planned time.Time, err error) {
+// planDeletion puts a deletion off. An account whose address nobody has proven is deleted at once: it would keep the
+// address from its owner, who can neither sign in nor reset anything meanwhile, and has no mail to cancel with.
+func (s *Service) planDeletion(ctx context.Context, user uuid.UUID, farewell mail.Mail) (planned time.Time,
+	err error) {
 	grace := s.policy.DeletionGrace
 	code, hash := newCode()
 	notice, err := s.Texts.Mail(mail.CancelDeletion, mail.Data{Token: code, At: s.Now().Add(grace)})
@@ -64,9 +67,16 @@ func (s *Service) planDeletion(ctx context.Context, user uuid.UUID) (planned tim
 				planned = state.DeleteAt
 				return Changes{}, nil
 			}
+			planned = time.Time{}
+			if state.Email != "" && !state.proven() {
+				return Deleted(state, user, farewell)
+			}
 			planned = now.Add(grace)
 			return deletionPlanned(state, now, planned, stored, notice)
 		})
+	if errs.Is(err, errs.KindNotFound) {
+		err = nil
+	}
 	return planned, err
 }
 

@@ -93,7 +93,7 @@ func (r emailChange) decide(s State, _ time.Time) (Changes, error) {
 // meanwhile, and nothing is changed.
 func (s *Service) ConfirmEmailChange(ctx context.Context, user, session uuid.UUID, code string) (string, error) {
 	var email string
-	err := s.Store.ChangeByCode(ctx, ChangeEmail, hashOf(code), Include{},
+	err := s.Store.ChangeByCode(ctx, ChangeEmail, hashOf(code), Include{Factor: true},
 		func(state State, now time.Time) (Changes, error) {
 			if state.ID != user {
 				return Changes{}, errs.NotFound("code")
@@ -116,16 +116,19 @@ func (s *Service) ConfirmEmailChange(ctx context.Context, user, session uuid.UUI
 // confirmEmailChange decides what a code for a new address changes. Whoever has it is signed in to the account and
 // owns the address, so nothing is removed that was set up before. The other sessions end as after a change of the
 // password: who recovers the account is another from now on, and people change their address when they fear for the
-// old mailbox.
+// old mailbox. A pending removal of the second factor ends as well: the owner was warned at the old address, and
+// whoever reads the new one has seen no warning.
 func confirmEmailChange(s State, now time.Time, session uuid.UUID) Changes {
 	e := audit.Event{Type: audit.EmailChanged, Actor: s.ID, Subject: s.ID}
 	if s.proven() {
 		e.Notice.Also = s.Email
 	}
-	return Changes{
-		Email: s.NewEmail, VerifiedAt: now, EndCodes: []Purpose{VerifyEmail, ResetPassword, ChangeEmail},
-		EndSessions: &SessionEnd{Reason: "EMAIL_CHANGED", Except: session}, Events: []audit.Event{e},
-	}
+	c := EndRemoval(s, s.ID, "EMAIL_CHANGED")
+	c.Email, c.VerifiedAt = s.NewEmail, now
+	c.EndCodes = append(c.EndCodes, VerifyEmail, ResetPassword, ChangeEmail)
+	c.EndSessions = &SessionEnd{Reason: "EMAIL_CHANGED", Except: session}
+	c.Events = append(c.Events, e)
+	return c
 }
 
 // proven reports whether somebody has proven to own the account's address: any other may be a stranger's, who is not

@@ -63,8 +63,11 @@ func (s *Service) AcceptInvitation(ctx context.Context, code, password, displayN
 // accept decides about the acceptance of an invitation. errs.NotFound when it was withdrawn. The event of it is
 // recorded with whatever verifies the address of an invited account.
 func accept(s State, now time.Time, hash, displayName string) (Changes, error) {
-	if s.InvitedAt.IsZero() || !s.DisabledAt.IsZero() {
+	if s.InvitedAt.IsZero() {
 		return Changes{}, errs.NotFound("invitation")
+	}
+	if err := provable(s); err != nil {
+		return Changes{}, err
 	}
 	p := s.Profile
 	p.DisplayName = displayName

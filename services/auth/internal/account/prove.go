@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/services/auth/internal/audit"
 )
 
@@ -48,6 +49,15 @@ func Prove(s State, now time.Time, withPassword bool) Changes {
 	c.Events = []audit.Event{{Type: audit.AccountReclaimed, Reason: "EMAIL_UNVERIFIED", Subject: s.ID,
 		Notice: audit.Notice{Details: c.Removed.lines()}}}
 	return c
+}
+
+// provable refuses a code of an account whose invitation was withdrawn, as an unknown one: a proof of the address
+// accepts an invitation. The code stays valid.
+func provable(s State) error {
+	if !s.InvitedAt.IsZero() && !s.DisabledAt.IsZero() {
+		return errs.NotFound("code")
+	}
+	return nil
 }
 
 func ids(all []Credential) []uuid.UUID {

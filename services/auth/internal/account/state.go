@@ -34,7 +34,8 @@ type State struct {
 	SecondFactor        bool
 	Sessions            int
 	// RecentMails counts the mails of a kind that were queued in the last hour, and SinceLastMail is how long ago the
-	// last of them was, zero when there was none: of the kind with the most.
+	// last of them was, zero when there was none: of the kind with the most. For an address that nobody has proven
+	// those of deleted accounts count as well.
 	RecentMails   int
 	SinceLastMail time.Duration
 	Mailbox       Mailbox
@@ -126,8 +127,10 @@ type SessionEnd struct {
 	Except uuid.UUID
 }
 
-// addressed returns a mail that is about an account and goes to its address.
+// addressed returns a mail that is about an account and goes to its address. Where nobody has proven that, it counts
+// against the limit of the mailbox, which may be a stranger's: else whoever makes and deletes an account with it again
+// and again would mail to them without a limit.
 func (s State) addressed(m mail.Mail) mail.Mail {
-	m.User, m.To = s.ID, s.Email
+	m.User, m.To, m.PerMailbox = s.ID, s.Email, !s.proven()
 	return m
 }

@@ -83,6 +83,9 @@ func (s *Service) refusedVerification(ctx context.Context, user uuid.UUID, refus
 // verify decides what a code that proves an address changes. checked is the hash that the password of whoever has the
 // code matched, empty when they gave none.
 func verify(s State, now time.Time, checked string) (Changes, error) {
+	if err := provable(s); err != nil {
+		return Changes{}, err
+	}
 	if checked != "" && checked != s.PasswordHash {
 		return Changes{}, errPasswordChanged()
 	}

@@ -141,7 +141,7 @@ func setRoles(s account.State, actor uuid.UUID, roles []string, endSessions *boo
 	if err := s.Caller.Require(after...); err != nil {
 		return account.Changes{}, err
 	}
-	if err := mayChange(s); err != nil {
+	if err := cmp.Or(mayChange(s), checkProven(s, after)); err != nil {
 		return account.Changes{}, err
 	}
 	if !slices.Contains(roles, role.Admin) {
@@ -159,6 +159,22 @@ func setRoles(s account.State, actor uuid.UUID, roles []string, endSessions *boo
 		c.EndSessions, c.RevokeTokens = &account.SessionEnd{Reason: "ROLES_CHANGED"}, true
 	}
 	return c, nil
+}
+
+// checkProven refuses more permissions than registering gives to an account whose address nobody has proven: they
+// would be those of whoever registered it. Nobody can sign in to an open invitation. errs.FailedPrecondition
+// (EMAIL_UNVERIFIED).
+func checkProven(s account.State, after []string) error {
+	if s.Email == "" || !s.VerifiedAt.IsZero() || !s.InvitedAt.IsZero() {
+		return nil
+	}
+	free := role.Permissions(append([]string{role.IndividualInvestor}, s.Roles...))
+	if !slices.ContainsFunc(after, func(p string) bool { return !slices.Contains(free, p) }) {
+		return nil
+	}
+	return errs.FailedPrecondition("EMAIL_UNVERIFIED", "nobody has proven to own the account's address, and the "+
+		"roles would be those of whoever registered it: let its owner confirm the address (ResendVerification), "+
+		"or delete the account (DeletionService.DeleteUser) and invite them (InviteUser)")
 }
 
 // mayChange refuses a caller who does not hold what the account may: whoever can rewrite or disable somebody could

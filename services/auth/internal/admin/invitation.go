@@ -77,6 +77,10 @@ func (s *Service) Invite(ctx context.Context, actor uuid.UUID, email string, rol
 // mayInviteAgain refuses an account that is no open invitation, or may more than the caller.
 func (s *Service) mayInviteAgain(state account.State) error {
 	switch {
+	case state.InvitedAt.IsZero() && state.VerifiedAt.IsZero():
+		return errs.AlreadyExists("USER_EXISTS", "somebody has registered the address, and nobody has proven to own "+
+			"it: roles would be theirs. Let its owner confirm it (ResendVerification), or delete the account "+
+			"(DeletionService.DeleteUser) and invite again")
 	case state.InvitedAt.IsZero():
 		return errs.AlreadyExists("USER_EXISTS", "the address has an account; SetRoles and SetAttributes change it")
 	case mayChange(state) != nil:

@@ -62,7 +62,12 @@ type Found struct {
 }
 
 // SignedIn is an account, and the identity of it that was signed in with.
-type SignedIn struct{ User, Identity uuid.UUID }
+type SignedIn struct {
+	User, Identity uuid.UUID
+	// LastEnd is the id of the last revocation of all tokens of the account: a session that begins after the next one
+	// would outlive it.
+	LastEnd int64
+}
 
 // Step is what to do about a claim.
 type Step int

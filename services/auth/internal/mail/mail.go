@@ -54,8 +54,9 @@ type Mail struct {
 	// User is the owner of the account, zero when the account was deleted.
 	User              uuid.UUID
 	To, Subject, Body string
-	// PerMailbox says that it goes to an address that is not the account's, and
-	// counts against the limit of that address, whoever asked for it.
+	// PerMailbox says that it goes to an address that is not the account's, or that
+	// nobody has proven, and counts against the limit of that address, whoever asked
+	// for it and also when the account is deleted.
 	PerMailbox bool
 }
 

@@ -96,6 +96,7 @@ type Return struct {
 // LoginCode is what is stored for a login code.
 type LoginCode struct {
 	User, Identity uuid.UUID
+	LastEnd        int64 // see identity.SignedIn
 	Challenge      string
 }
 
@@ -242,7 +243,8 @@ func (s *Service) Finish(ctx context.Context, c Callback) (tokens session.Tokens
 		tokens, err = s.begin(ctx, in, "")
 		if e := errs.As(err); e != nil && e.Reason == "TOTP_REQUIRED" {
 			code = challenge.New()
-			_, err = s.secondFactorCodes.Put(ctx, code, LoginCode{User: in.User, Identity: in.Identity})
+			_, err = s.secondFactorCodes.Put(ctx, code, LoginCode{User: in.User, Identity: in.Identity,
+				LastEnd: in.LastEnd})
 		}
 		return err
 	})
@@ -292,13 +294,14 @@ func (s *Service) hostedCode(ctx context.Context, st State, c Callback) (string,
 		return "", err
 	}
 	code := challenge.New()
-	_, err = s.codes.Put(ctx, code, LoginCode{User: in.User, Identity: in.Identity, Challenge: st.Return.Challenge})
+	_, err = s.codes.Put(ctx, code, LoginCode{User: in.User, Identity: in.Identity, LastEnd: in.LastEnd,
+		Challenge: st.Return.Challenge})
 	return code, err
 }
 
 // Exchange turns a login code into tokens. A code can be used once, except after a
 // missing or wrong second factor, otp. errs.Unauthenticated: LOGIN_CODE_INVALID, or as
-// session.Service.Begin.
+// session.Service.Begin. Whatever ends all access tokens of the account ends the code.
 func (s *Service) Exchange(ctx context.Context, code, verifier, otp string) (tokens session.Tokens, err error) {
 	invalid := errs.Unauthenticated("LOGIN_CODE_INVALID",
 		"the code was used, has expired, or was issued to another app")
@@ -311,7 +314,7 @@ func (s *Service) Exchange(ctx context.Context, code, verifier, otp string) (tok
 			return invalid
 		}
 		proven = true
-		tokens, err = s.begin(ctx, identity.SignedIn{User: p.User, Identity: p.Identity}, otp)
+		tokens, err = s.begin(ctx, identity.SignedIn{User: p.User, Identity: p.Identity, LastEnd: p.LastEnd}, otp)
 		return err
 	})
 	if proven {
@@ -322,7 +325,8 @@ func (s *Service) Exchange(ctx context.Context, code, verifier, otp string) (tok
 
 func (s *Service) begin(ctx context.Context, in identity.SignedIn, otp string) (session.Tokens, error) {
 	return s.Sessions.Begin(ctx, session.SignIn{
-		User: in.User, Methods: []string{Method}, Code: otp, Proof: session.Proof{Identity: in.Identity},
+		User: in.User, Methods: []string{Method}, Code: otp,
+		Proof: session.Proof{Identity: in.Identity, LastEnd: in.LastEnd},
 	})
 }
 

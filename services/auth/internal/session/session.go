@@ -142,6 +142,8 @@ type Proof struct {
 	// PasswordHash is the one that the password matched, Replacement a newer one of that password, if any.
 	PasswordHash, Replacement string
 	Identity                  uuid.UUID
+	// LastEnd is the one at the sign-in with the identity; see Owner.
+	LastEnd int64
 }
 
 // SecondFactor checks second factors.
@@ -223,7 +225,7 @@ type SignIn struct {
 }
 
 // Begin starts a session for an authenticated user; all ways of signing in end here. The client is that of ctx.
-// errs.Unauthenticated: ACCOUNT_DISABLED, INVALID_CREDENTIALS, IDENTITY_UNLINKED, or as SecondFactor.
+// errs.Unauthenticated: ACCOUNT_DISABLED, INVALID_CREDENTIALS, IDENTITY_UNLINKED, SESSION_REVOKED, or as SecondFactor.
 func (s *Service) Begin(ctx context.Context, in SignIn) (Tokens, error) {
 	access, err := s.Store.AccessState(ctx, in.User)
 	if err != nil {

@@ -19,6 +19,7 @@ type Owner struct {
 	Access       account.AccessState
 	PasswordHash string // empty when there is none
 	Linked       bool   // the identity that they signed in with belongs to them
+	LastEnd      int64  // the id of the last revocation of all their tokens, 0 when there was none of late
 	CreatedAt    time.Time
 	// Device is the one of the Visit, if it is known; or one that has signed in from the same address with the same
 	// user agent; zero when there is none.
@@ -52,8 +53,9 @@ func (o Owner) isNewDevice(now time.Time) bool {
 
 // check says who may begin a session: somebody whose account is enabled and whose proof is still valid. signed is the
 // access state in their tokens, which were signed before the lock was taken. errs.Unauthenticated:
-// INVALID_CREDENTIALS, ACCOUNT_DISABLED, IDENTITY_UNLINKED; errs.Unavailable (TRY_AGAIN) when the roles or attributes
-// have changed: the change may have ended all sessions, and would have ended this one.
+// INVALID_CREDENTIALS, ACCOUNT_DISABLED, IDENTITY_UNLINKED, SESSION_REVOKED when all tokens were revoked since the
+// sign-in with an identity, which may be minutes ago; errs.Unavailable (TRY_AGAIN) when the roles or attributes have
+// changed: the change may have ended all sessions, and would have ended this one.
 func (p Proof) check(o Owner, signed account.AccessState) error {
 	switch {
 	case p.PasswordHash != "" && o.PasswordHash != p.PasswordHash:
@@ -62,6 +64,9 @@ func (p Proof) check(o Owner, signed account.AccessState) error {
 		return authority.ErrDisabled()
 	case p.Identity != uuid.Nil && !o.Linked:
 		return ErrUnlinked()
+	case p.Identity != uuid.Nil && o.LastEnd > p.LastEnd:
+		return errs.Unauthenticated("SESSION_REVOKED", "everything that was signed in to the account was ended "+
+			"meanwhile: sign in again")
 	case !slices.Equal(o.Access.Roles, signed.Roles) || !maps.Equal(o.Access.Attributes, signed.Attributes):
 		return errs.Unavailable("TRY_AGAIN", "the account was changed just now")
 	}

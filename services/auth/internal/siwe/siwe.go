@@ -178,7 +178,7 @@ func (s *Service) Finish(ctx context.Context, message, signature, code string) (
 		}
 		begun = true
 		tokens, err = s.Sessions.Begin(ctx, session.SignIn{User: in.User, Methods: []string{Method}, Code: code,
-			Proof: session.Proof{Identity: in.Identity}})
+			Proof: session.Proof{Identity: in.Identity, LastEnd: in.LastEnd}})
 		return err
 	})
 	if begun {

@@ -154,8 +154,12 @@ func complete(tx *gorm.DB, s *account.State, include account.Include) (err error
 			return err
 		}
 	}
+	var mailbox []byte
+	if s.VerifiedAt.IsZero() {
+		mailbox = mailboxOf(s.Email)
+	}
 	for _, kind := range include.RecentMails {
-		n, sinceLast, err := recentMails(tx, s.ID, kind)
+		n, sinceLast, err := recentMails(tx, s.ID, mailbox, kind)
 		if err != nil {
 			return err
 		}
@@ -372,6 +376,9 @@ func announceAll(tx *gorm.DB, user uuid.UUID) error {
 func applyDeletion(tx *gorm.DB, s account.State, c account.Changes) error {
 	if !c.Delete {
 		return nil
+	}
+	if err := eraseMails(tx, s.ID); err != nil {
+		return err
 	}
 	if err := tx.Where("id = ?", s.ID).Delete(&userRow{}).Error; err != nil {
 		return fmt.Errorf("delete user: %w", err)

@@ -74,8 +74,11 @@ func (s *Accounts) Register(ctx context.Context, r account.Registration, include
 		if err != nil {
 			return err
 		}
+		if created && r.Decide == nil {
+			return nil
+		}
 		if created {
-			return apply(tx, account.State{User: r.User}, r.Changes)
+			return decideAndApply(tx, account.State{User: r.User}, r.User.CreatedAt, r.Include, r.Decide)
 		}
 		owner, now, err := lockAccount(tx, "email = ?", r.User.Email)
 		if err != nil {

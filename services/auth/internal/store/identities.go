@@ -52,7 +52,9 @@ func (s *Identities) Resolve(ctx context.Context, c identity.Claim, u account.Us
 	for attempt := 1; ; attempt++ {
 		var in identity.SignedIn
 		err := cache.Change(ctx, s.accounts.db, func(tx *gorm.DB) (_ []cache.Invalidation, err error) {
-			in, err = resolve(tx, c, u, decide)
+			if in, err = resolve(tx, c, u, decide); err == nil {
+				in.LastEnd, err = lastEnd(tx, in.User)
+			}
 			return s.accounts.stale(in.User), err
 		})
 		if !errors.Is(err, errRace) {

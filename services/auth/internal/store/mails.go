@@ -62,14 +62,15 @@ func queueMail(tx *gorm.DB, m mail.Mail) error {
 	return nil
 }
 
-// recentMails counts a user's mails of a kind from the last hour, and says how long ago the last was. The user's row
-// has to be locked, so that concurrent ones are counted.
-func recentMails(tx *gorm.DB, user uuid.UUID, kind mail.Kind) (n int, sinceLast time.Duration, err error) {
+// recentMails counts the mails of a kind from the last hour to a user, or to a mailbox unless that is nil, and says
+// how long ago the last was. The user's row has to be locked, so that concurrent ones are counted.
+func recentMails(tx *gorm.DB, user uuid.UUID, mailbox []byte, kind mail.Kind) (n int, sinceLast time.Duration,
+	err error) {
 	var row struct{ Count, Micros int64 }
 	err = tx.Raw(`SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - max(queued_at)) * 1e6, 0)::bigint
 			AS micros
-		FROM mails WHERE user_id = ? AND kind = ? AND queued_at > clock_timestamp() - interval '1 hour'`,
-		user, kind).Scan(&row).Error
+		FROM mails WHERE (user_id = ? OR mailbox = ?) AND kind = ?
+			AND queued_at > clock_timestamp() - interval '1 hour'`, user, mailbox, kind).Scan(&row).Error
 	if err != nil {
 		return 0, 0, fmt.Errorf("count mails: %w", err)
 	}
@@ -80,6 +81,18 @@ func recentMails(tx *gorm.DB, user uuid.UUID, kind mail.Kind) (n int, sinceLast 
 func mailboxOf(email string) []byte {
 	sum := sha256.Sum256([]byte(email))
 	return sum[:]
+}
+
+// eraseMails erases the mails of a user who is about to be deleted, and leaves those that count against a mailbox as a
+// count.
+func eraseMails(tx *gorm.DB, user uuid.UUID) error {
+	err := tx.Exec(`UPDATE mails SET user_id = NULL, recipient = '', subject = '', body = '', last_error = '',
+			dead_at = CASE WHEN sent_at IS NULL THEN coalesce(dead_at, clock_timestamp()) END
+		WHERE user_id = ? AND mailbox IS NOT NULL`, user).Error
+	if err != nil {
+		return fmt.Errorf("erase mails: %w", err)
+	}
+	return nil
 }
 
 // lockMailbox reads the state of an address. The lock lasts until the end of the transaction, so that those who ask
@@ -150,10 +163,13 @@ func (s *Mails) finish(ctx context.Context, id uuid.UUID, set string, args ...an
 	return nil
 }
 
-// Prune deletes the mails that were sent or given up more than retention ago.
+// Prune deletes the mails that were sent or given up more than retention ago, and the counts that deleted users have
+// left once they count no more.
 func (s *Mails) Prune(ctx context.Context, retention time.Duration) error {
-	err := s.db.Gorm(ctx).Exec("DELETE FROM mails WHERE coalesce(sent_at, dead_at) < clock_timestamp() - ? * "+
-		"interval '1 microsecond'", retention.Microseconds()).Error
+	err := s.db.Gorm(ctx).Exec(`DELETE FROM mails
+		WHERE coalesce(sent_at, dead_at) < clock_timestamp() - ? * interval '1 microsecond'
+			OR user_id IS NULL AND mailbox IS NOT NULL AND queued_at < clock_timestamp() - interval '1 hour'`,
+		retention.Microseconds()).Error
 	if err != nil {
 		return fmt.Errorf("prune mails: %w", err)
 	}

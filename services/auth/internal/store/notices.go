@@ -87,7 +87,7 @@ func queueNotice(tx *gorm.DB, e audit.Event, at time.Time, client audit.Client) 
 	if err != nil {
 		return fmt.Errorf("read whom to notify: %w", err)
 	}
-	sent, _, err := recentMails(tx, e.Subject, kind)
+	sent, _, err := recentMails(tx, e.Subject, nil, kind)
 	if err != nil || sent >= n.maxPerHour {
 		return err
 	}

@@ -153,7 +153,8 @@ func lockOwner(tx *gorm.DB, user uuid.UUID, v session.Visit) (o session.Owner, e
 		return o, fmt.Errorf("read identity: %w", err)
 	}
 	o.Linked = n > 0
-	return o, nil
+	o.LastEnd, err = lastEnd(tx, user)
+	return o, err
 }
 
 // lockFamily locks the family that meets a condition, and reads it, the access state of its user and then the clock.

@@ -21,6 +21,9 @@ func (s *Admin) EndSession(ctx context.Context, user, id uuid.UUID, check admin.
 		if err != nil {
 			return 0, err
 		}
+		if err := forgetDeviceOf(tx, user, id); err != nil {
+			return 0, err
+		}
 		return revoke(tx, "REVOKED_BY_ADMIN", "id = ?", id)
 	})
 	return err
@@ -29,6 +32,9 @@ func (s *Admin) EndSession(ctx context.Context, user, id uuid.UUID, check admin.
 // EndSessions implements admin.Store.
 func (s *Admin) EndSessions(ctx context.Context, user uuid.UUID, check admin.Check, e audit.Event) (int, error) {
 	return s.endAccess(ctx, user, check, e, func(tx *gorm.DB) (int, error) {
+		if err := forgetDevices(tx, user, uuid.Nil); err != nil {
+			return 0, err
+		}
 		return revoke(tx, "REVOKED_BY_ADMIN", "user_id = ?", user)
 	})
 }

@@ -135,8 +135,8 @@ type AccountServiceClient interface {
 	RequestEmailChange(ctx context.Context, in *RequestEmailChangeRequest, opts ...grpc.CallOption) (*RequestEmailChangeResponse, error)
 	// ConfirmEmailChange makes the address that the code was mailed to the verified
 	// address of the caller's account. The code can be used once, within 30 minutes, and
-	// only by the account that asked for it. The other sessions and unused mailed codes
-	// end; both addresses are notified.
+	// only by the account that asked for it. The other sessions, unused mailed codes and
+	// a pending removal of the second factor end; both addresses are notified.
 	//
 	// FAILED_PRECONDITION (CODE_INVALID) also for a code of another account.
 	// ALREADY_EXISTS (EMAIL_TAKEN) when another account has got the address meanwhile;
@@ -148,7 +148,8 @@ type AccountServiceClient interface {
 	//
 	// Where the deployment sets PURSER_DELETION_GRACE, the account is disabled instead
 	// and deleted after that time: its sessions, API keys and tokens end, its e-mail
-	// address stays taken, and a mail has a code for DeletionService.CancelDeletion.
+	// address stays taken, and a mail has a code for DeletionService.CancelDeletion. An
+	// account whose e-mail address nobody has verified is deleted at once.
 	//
 	// PERMISSION_DENIED (REAUTHENTICATION_REQUIRED) unless the caller signed in within
 	// 10 minutes. FAILED_PRECONDITION (LAST_ADMIN) for the only admin.
@@ -394,8 +395,8 @@ type AccountServiceServer interface {
 	RequestEmailChange(context.Context, *RequestEmailChangeRequest) (*RequestEmailChangeResponse, error)
 	// ConfirmEmailChange makes the address that the code was mailed to the verified
 	// address of the caller's account. The code can be used once, within 30 minutes, and
-	// only by the account that asked for it. The other sessions and unused mailed codes
-	// end; both addresses are notified.
+	// only by the account that asked for it. The other sessions, unused mailed codes and
+	// a pending removal of the second factor end; both addresses are notified.
 	//
 	// FAILED_PRECONDITION (CODE_INVALID) also for a code of another account.
 	// ALREADY_EXISTS (EMAIL_TAKEN) when another account has got the address meanwhile;
@@ -407,7 +408,8 @@ type AccountServiceServer interface {
 	//
 	// Where the deployment sets PURSER_DELETION_GRACE, the account is disabled instead
 	// and deleted after that time: its sessions, API keys and tokens end, its e-mail
-	// address stays taken, and a mail has a code for DeletionService.CancelDeletion.
+	// address stays taken, and a mail has a code for DeletionService.CancelDeletion. An
+	// account whose e-mail address nobody has verified is deleted at once.
 	//
 	// PERMISSION_DENIED (REAUTHENTICATION_REQUIRED) unless the caller signed in within
 	// 10 minutes. FAILED_PRECONDITION (LAST_ADMIN) for the only admin.

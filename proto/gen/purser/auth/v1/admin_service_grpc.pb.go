@@ -87,7 +87,9 @@ type AdminServiceClient interface {
 	// access tokens end, unless end_sessions says otherwise.
 	//
 	// INVALID_ARGUMENT for an unknown role. NOT_FOUND when there is no such account.
-	// FAILED_PRECONDITION (LAST_ADMIN) when no enabled admin would be left.
+	// FAILED_PRECONDITION: LAST_ADMIN when no enabled admin would be left;
+	// EMAIL_UNVERIFIED for more permissions than a new account has, when nobody has
+	// verified the account's address: whoever registered it would get them.
 	// PERMISSION_DENIED as for the service, and PERMISSION_NOT_HELD for a role with a
 	// permission that the caller doesn't have.
 	SetRoles(ctx context.Context, in *SetRolesRequest, opts ...grpc.CallOption) (*SetRolesResponse, error)
@@ -116,7 +118,8 @@ type AdminServiceClient interface {
 	// provider or by a password reset, has accepted the invitation too.
 	//
 	// ALREADY_EXISTS (USER_EXISTS) when the address has an account that is not an open
-	// invitation. INVALID_ARGUMENT names the field and the rule it breaks.
+	// invitation. If nobody has verified that account's address, give it no roles: they
+	// would be those of whoever registered it. INVALID_ARGUMENT names the field and the rule it breaks.
 	// RESOURCE_EXHAUSTED (TOO_MANY_MAILS) when the address got too many invitations within
 	// an hour. FAILED_PRECONDITION (ACCOUNT_DISABLED) for a withdrawn invitation.
 	// PERMISSION_DENIED as for the service, and PERMISSION_NOT_HELD as in SetRoles.
@@ -127,15 +130,15 @@ type AdminServiceClient interface {
 	// NOT_FOUND when there is no such account. INVALID_ARGUMENT for a page_token of another
 	// query.
 	ListUserSessions(ctx context.Context, in *ListUserSessionsRequest, opts ...grpc.CallOption) (*ListUserSessionsResponse, error)
-	// RevokeUserSession ends a session of an account. Its access tokens are refused as
-	// soon as a verifier knows of it. Ending it twice is no error.
+	// RevokeUserSession ends a session of an account, and forgets its device. Its access
+	// tokens are refused as soon as a verifier knows of it. Ending it twice is no error.
 	//
 	// NOT_FOUND when there is no such account, or it has no such session.
 	// PERMISSION_DENIED as for the service, and PERMISSION_NOT_HELD for an account with a
 	// permission that the caller doesn't have.
 	RevokeUserSession(ctx context.Context, in *RevokeUserSessionRequest, opts ...grpc.CallOption) (*RevokeUserSessionResponse, error)
-	// RevokeUserSessions ends every session of an account. Its API keys stay. Errors as in
-	// RevokeUserSession.
+	// RevokeUserSessions ends every session of an account, and forgets its devices. Its
+	// API keys stay. Errors as in RevokeUserSession.
 	RevokeUserSessions(ctx context.Context, in *RevokeUserSessionsRequest, opts ...grpc.CallOption) (*RevokeUserSessionsResponse, error)
 	// ListUserApiKeys returns the API keys of an account, in one page.
 	//
@@ -559,7 +562,9 @@ type AdminServiceServer interface {
 	// access tokens end, unless end_sessions says otherwise.
 	//
 	// INVALID_ARGUMENT for an unknown role. NOT_FOUND when there is no such account.
-	// FAILED_PRECONDITION (LAST_ADMIN) when no enabled admin would be left.
+	// FAILED_PRECONDITION: LAST_ADMIN when no enabled admin would be left;
+	// EMAIL_UNVERIFIED for more permissions than a new account has, when nobody has
+	// verified the account's address: whoever registered it would get them.
 	// PERMISSION_DENIED as for the service, and PERMISSION_NOT_HELD for a role with a
 	// permission that the caller doesn't have.
 	SetRoles(context.Context, *SetRolesRequest) (*SetRolesResponse, error)
@@ -588,7 +593,8 @@ type AdminServiceServer interface {
 	// provider or by a password reset, has accepted the invitation too.
 	//
 	// ALREADY_EXISTS (USER_EXISTS) when the address has an account that is not an open
-	// invitation. INVALID_ARGUMENT names the field and the rule it breaks.
+	// invitation. If nobody has verified that account's address, give it no roles: they
+	// would be those of whoever registered it. INVALID_ARGUMENT names the field and the rule it breaks.
 	// RESOURCE_EXHAUSTED (TOO_MANY_MAILS) when the address got too many invitations within
 	// an hour. FAILED_PRECONDITION (ACCOUNT_DISABLED) for a withdrawn invitation.
 	// PERMISSION_DENIED as for the service, and PERMISSION_NOT_HELD as in SetRoles.
@@ -599,15 +605,15 @@ type AdminServiceServer interface {
 	// NOT_FOUND when there is no such account. INVALID_ARGUMENT for a page_token of another
 	// query.
 	ListUserSessions(context.Context, *ListUserSessionsRequest) (*ListUserSessionsResponse, error)
-	// RevokeUserSession ends a session of an account. Its access tokens are refused as
-	// soon as a verifier knows of it. Ending it twice is no error.
+	// RevokeUserSession ends a session of an account, and forgets its device. Its access
+	// tokens are refused as soon as a verifier knows of it. Ending it twice is no error.
 	//
 	// NOT_FOUND when there is no such account, or it has no such session.
 	// PERMISSION_DENIED as for the service, and PERMISSION_NOT_HELD for an account with a
 	// permission that the caller doesn't have.
 	RevokeUserSession(context.Context, *RevokeUserSessionRequest) (*RevokeUserSessionResponse, error)
-	// RevokeUserSessions ends every session of an account. Its API keys stay. Errors as in
-	// RevokeUserSession.
+	// RevokeUserSessions ends every session of an account, and forgets its devices. Its
+	// API keys stay. Errors as in RevokeUserSession.
 	RevokeUserSessions(context.Context, *RevokeUserSessionsRequest) (*RevokeUserSessionsResponse, error)
 	// ListUserApiKeys returns the API keys of an account, in one page.
 	//

@@ -99,8 +99,8 @@ type IdentityServiceClient interface {
 	// another purpose. RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) with a retry delay.
 	KeepSecondFactorByCode(ctx context.Context, in *KeepSecondFactorByCodeRequest, opts ...grpc.CallOption) (*KeepSecondFactorByCodeResponse, error)
 	// EndEverything ends, at once and together, whatever acts for the caller's account: all
-	// sessions, this one included, all API keys, all access tokens, mailed codes that wait to
-	// be used, and a pending removal of the second factor. The password, the identities and
+	// sessions, this one included, all API keys, all access tokens, mailed codes and login
+	// codes that wait to be used, and a pending removal of the second factor. The password, the identities and
 	// the second factor stay. It is for an owner who believes that somebody else got in.
 	//
 	// PERMISSION_DENIED as in ListIdentities.
@@ -274,8 +274,8 @@ type IdentityServiceServer interface {
 	// another purpose. RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) with a retry delay.
 	KeepSecondFactorByCode(context.Context, *KeepSecondFactorByCodeRequest) (*KeepSecondFactorByCodeResponse, error)
 	// EndEverything ends, at once and together, whatever acts for the caller's account: all
-	// sessions, this one included, all API keys, all access tokens, mailed codes that wait to
-	// be used, and a pending removal of the second factor. The password, the identities and
+	// sessions, this one included, all API keys, all access tokens, mailed codes and login
+	// codes that wait to be used, and a pending removal of the second factor. The password, the identities and
 	// the second factor stay. It is for an owner who believes that somebody else got in.
 	//
 	// PERMISSION_DENIED as in ListIdentities.
