@@ -126,8 +126,10 @@ func (h *Hasher) Check(ctx context.Context, password, hash string) (ok, outdated
 	if err != nil {
 		return false, false, fmt.Errorf("check password: %w", err)
 	}
+	var source string
 	for i, form := range forms(password) {
-		ok, err := h.compare(ctx, p, form)
+		source = h.source(ctx)
+		ok, err := h.compare(ctx, source, p, form)
 		if err != nil {
 			return false, false, err
 		}
@@ -136,12 +138,12 @@ func (h *Hasher) Check(ctx context.Context, password, hash string) (ok, outdated
 			return true, !normal || h.NeedsRehash(hash), nil
 		}
 	}
-	h.queue.failed(h.source(ctx))
+	h.queue.failed(source)
 	return false, false, nil
 }
 
-func (h *Hasher) compare(ctx context.Context, p parsed, form string) (bool, error) {
-	done, err := h.queue.acquire(ctx, h.source(ctx), p.slots())
+func (h *Hasher) compare(ctx context.Context, source string, p parsed, form string) (bool, error) {
+	done, err := h.queue.acquire(ctx, source, p.slots())
 	if err != nil {
 		return false, err
 	}
