@@ -34,6 +34,25 @@ func (s *stage) showsFailuresFirst(t *testing.T, b *browser) {
 	b.shows("#failed > .trace[open] .spans", "NOT_FOUND: ")
 }
 
+// keepsAnOpenTrace opens a trace, and makes more calls of its method than the page lists.
+func (s *stage) keepsAnOpenTrace(t *testing.T, b *browser) {
+	t.Helper()
+	group := `[...document.querySelectorAll(".group")].find((g) =>
+		g.textContent.includes("WalletService/ListWallets"))`
+	id := eval[string](b, `(() => { const t = `+group+`.querySelector(".trace");
+		t.parentElement.open = t.open = true; return t.dataset.trace; })()`)
+	for range 8 {
+		if _, err := s.clients.Wallets.ListWallets(s.user, &walletv1.ListWalletsRequest{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	testkit.Eventually(t, pageTimeout, func() bool {
+		return eval[bool](b, `(() => { const all = [...`+group+`.querySelectorAll(".trace")];
+			return all.length === 7 && all[6].dataset.trace === "`+id+`" && all[6].open; })()`)
+	})
+	b.do(chromedp.Evaluate[chromedp.Void](group + `.open = false`))
+}
+
 // filtersTraces looks for a method, and for what failed.
 func (s *stage) filtersTraces(t *testing.T, b *browser) {
 	t.Helper()

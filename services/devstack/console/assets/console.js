@@ -43,7 +43,13 @@
     const owner = focus >= 0 ? keyOf(document.activeElement.closest("details")) : undefined;
     const scrolled = [...panel.querySelectorAll(".scroll")]
       .map((s) => [keyOf(s.closest("details")), s.scrollTop]);
+    const read = [...panel.querySelectorAll("details.trace[open]")].map((d) => [keyOf(d), d.parentElement.id, d]);
     panel.innerHTML = html;
+    // An open trace stays while it is read, also when newer ones have pushed it out of the list.
+    const listed = new Set([...panel.querySelectorAll("details")].map(keyOf));
+    for (const [key, group, d] of read) {
+      if (!listed.has(key)) { document.getElementById(group)?.append(d); }
+    }
     for (const d of panel.querySelectorAll("details")) {
       d.open = open.has(keyOf(d));
       if (d.open) { showSpans(d); }
