@@ -77,3 +77,13 @@ func Size(requested int32, defaultSize, maxSize int) int {
 	}
 	return min(int(requested), maxSize)
 }
+
+// Cut returns the first limit rows of a list that was read with one row more, and the
+// token of the page after them: "" when there is none. key returns the key of a row.
+func Cut[T, K any](q Query, rows []T, limit int, key func(T) K) (onPage []T, next string, err error) {
+	if len(rows) <= limit {
+		return rows, "", nil
+	}
+	next, err = Token(q, key(rows[limit-1]))
+	return rows[:limit], next, err
+}

@@ -33,6 +33,20 @@ func refused(err error) bool {
 	return e != nil && e.Kind == errs.KindInvalid && len(e.Violations) == 1 && e.Violations[0].Field == "page_token"
 }
 
+func TestAListWithARowMoreThanAPageHasANextPage(t *testing.T) {
+	q := page.NewQuery("list")
+	for rows, want := range map[int]int{0: 0, 2: 2, 3: 3, 4: 3} {
+		onPage, next, err := page.Cut(q, []int{10, 20, 30, 40}[:rows], 3, func(n int) int { return n + 1 })
+		if err != nil || len(onPage) != want {
+			t.Fatalf("%d rows: %v, %v", rows, onPage, err)
+		}
+		last, more, err := page.Parse[int](q, next)
+		if err != nil || more != (rows > 3) || more && last != 31 {
+			t.Errorf("%d rows: the next page is after %d, %t, %v", rows, last, more, err)
+		}
+	}
+}
+
 func TestAnyKeyComesBackFromItsToken(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		q := page.NewQuery(rapid.SliceOf(rapid.String()).Draw(rt, "parts")...)

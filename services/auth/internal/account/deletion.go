@@ -43,7 +43,7 @@ func Deleted(s State, actor uuid.UUID, farewell mail.Mail) (Changes, error) {
 	}
 	// An address that was never verified may be a stranger's, whom somebody could flood by creating and deleting
 	// accounts.
-	if s.proven() {
+	if s.Proven() {
 		farewell.To = s.Email // without a User: a user's mails are deleted with them
 		c.Mails = []mail.Mail{farewell}
 	}
@@ -68,7 +68,7 @@ func (s *Service) planDeletion(ctx context.Context, user uuid.UUID, farewell mai
 				return Changes{}, nil
 			}
 			planned = time.Time{}
-			if state.Email != "" && !state.proven() {
+			if state.Email != "" && !state.Proven() {
 				return Deleted(state, user, farewell)
 			}
 			planned = now.Add(grace)
@@ -88,10 +88,10 @@ func deletionPlanned(s State, now, at time.Time, code Code, notice mail.Mail) (C
 	}
 	c := Changes{
 		DeleteAt: &at, DisabledAt: &now, EndSessions: &SessionEnd{Reason: "ACCOUNT_DELETED"}, RevokeTokens: true,
-		RevokeAPIKeys: ids(s.APIKeys), EndCodes: []Purpose{ResetPassword, ChangeEmail},
+		RevokeAPIKeys: IDs(s.APIKeys), EndCodes: []Purpose{ResetPassword, ChangeEmail},
 		Events: []audit.Event{{Type: audit.DeletionPlanned, Actor: s.ID, Subject: s.ID}},
 	}
-	if s.proven() { // as for the mail of Deleted
+	if s.Proven() { // as for the mail of Deleted
 		c.NewCode, c.Mails = &code, []mail.Mail{s.addressed(notice)}
 	}
 	return c, nil

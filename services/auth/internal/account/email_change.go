@@ -63,7 +63,7 @@ func (r emailChange) decide(s State, _ time.Time) (Changes, error) {
 	}
 	e := audit.Event{Type: audit.EmailChangeRequested, Actor: s.ID, Subject: s.ID}
 	c := Changes{EndCodes: []Purpose{ChangeEmail}}
-	if s.RecentMails < r.maxPerHour && s.proven() {
+	if s.RecentMails < r.maxPerHour && s.Proven() {
 		c.Mails = append(c.Mails, s.addressed(r.notice))
 	}
 	toNew := func(m mail.Mail) mail.Mail {
@@ -120,7 +120,7 @@ func (s *Service) ConfirmEmailChange(ctx context.Context, user, session uuid.UUI
 // whoever reads the new one has seen no warning.
 func confirmEmailChange(s State, now time.Time, session uuid.UUID) Changes {
 	e := audit.Event{Type: audit.EmailChanged, Actor: s.ID, Subject: s.ID}
-	if s.proven() {
+	if s.Proven() {
 		e.Notice.Also = s.Email
 	}
 	c := EndRemoval(s, s.ID, "EMAIL_CHANGED")
@@ -131,6 +131,6 @@ func confirmEmailChange(s State, now time.Time, session uuid.UUID) Changes {
 	return c
 }
 
-// proven reports whether somebody has proven to own the account's address: any other may be a stranger's, who is not
+// Proven reports whether somebody has proven to own the account's address: any other may be a stranger's, who is not
 // to be mailed to.
-func (s State) proven() bool { return s.Email != "" && !s.VerifiedAt.IsZero() }
+func (s State) Proven() bool { return s.Email != "" && !s.VerifiedAt.IsZero() }

@@ -45,7 +45,7 @@ func Prove(s State, now time.Time, withPassword bool) Changes {
 	none := ""
 	c.PasswordHash, c.RemoveSecondFactor = &none, true
 	c.EndSessions = &SessionEnd{Reason: "ACCOUNT_RECLAIMED"}
-	c.UnlinkIdentities, c.RevokeAPIKeys = ids(s.Identities), ids(s.APIKeys)
+	c.UnlinkIdentities, c.RevokeAPIKeys = IDs(s.Identities), IDs(s.APIKeys)
 	c.Events = []audit.Event{{Type: audit.AccountReclaimed, Reason: "EMAIL_UNVERIFIED", Subject: s.ID,
 		Notice: audit.Notice{Details: c.Removed.lines()}}}
 	return c
@@ -60,7 +60,8 @@ func provable(s State) error {
 	return nil
 }
 
-func ids(all []Credential) []uuid.UUID {
+// IDs returns the ids of credentials.
+func IDs(all []Credential) []uuid.UUID {
 	var list []uuid.UUID
 	for _, c := range all {
 		list = append(list, c.ID)

@@ -64,8 +64,8 @@ func TestAProofOfAnAddressRemovesWhatWasSetUpBeforeUnlessThePasswordIsKnown(t *t
 			}
 			if *c.PasswordHash != "" || !c.RemoveSecondFactor ||
 				*c.EndSessions != (SessionEnd{Reason: "ACCOUNT_RECLAIMED"}) ||
-				!slices.Equal(c.UnlinkIdentities, ids(tc.state.Identities)) ||
-				!slices.Equal(c.RevokeAPIKeys, ids(tc.state.APIKeys)) {
+				!slices.Equal(c.UnlinkIdentities, IDs(tc.state.Identities)) ||
+				!slices.Equal(c.RevokeAPIKeys, IDs(tc.state.APIKeys)) {
 				t.Errorf("changes %+v", c)
 			}
 		})

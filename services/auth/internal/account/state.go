@@ -131,6 +131,6 @@ type SessionEnd struct {
 // against the limit of the mailbox, which may be a stranger's: else whoever makes and deletes an account with it again
 // and again would mail to them without a limit.
 func (s State) addressed(m mail.Mail) mail.Mail {
-	m.User, m.To, m.PerMailbox = s.ID, s.Email, !s.proven()
+	m.User, m.To, m.PerMailbox = s.ID, s.Email, !s.Proven()
 	return m
 }

@@ -53,7 +53,7 @@ func (s *Service) removal(state account.State, actor uuid.UUID, now time.Time) (
 		return r, false, errs.FailedPrecondition("TOTP_NOT_ENROLLED", "the account has no second factor")
 	case state.Removal != nil && state.Removal.Factor.Same(state.Factor):
 		return *state.Removal, true, nil
-	case state.Email == "" || state.VerifiedAt.IsZero():
+	case !state.Proven():
 		return r, false, errs.FailedPrecondition("EMAIL_NOT_VERIFIED", "the account has no verified e-mail address "+
 			"at which its owner could be warned")
 	case state.RecentMails >= s.policy.MailsPerHour:

@@ -70,9 +70,8 @@ func New(slots int, source func(context.Context) string) (*Hasher, error) {
 
 // UseProcess hashes in a process of low priority, so that a flood of passwords hardly takes processors that others
 // need, and its memory is not this one's. It is this program, started with no part of its environment at the first
-// hash.
-// Where none can be started, this process hashes, and a warning is logged. Call it before the first hash; Close ends
-// the process.
+// hash. Where none can be started, this process hashes, and a warning is logged. Call it before the first hash; Close
+// ends the process.
 func (h *Hasher) UseProcess(log *slog.Logger) {
 	reserveMemory(h.queue.size)
 	h.worker = &worker{slots: int(h.queue.size), log: log}

@@ -80,7 +80,7 @@ func (s *AccountServer) withFloor(ctx context.Context, name string, call func() 
 func (s *AccountServer) VerifyEmail(ctx context.Context, req *authv1.VerifyEmailRequest) (*authv1.VerifyEmailResponse,
 	error) {
 	var removed account.Removed
-	err := s.withCode(ctx, func() (err error) {
+	err := withMailedCode(ctx, s.attempts, func() (err error) {
 		removed, err = s.accounts.Verify(ctx, account.Verification{
 			Code: req.GetCode(), Password: req.GetPassword(),
 			Charge: func(email string) (func(), error) { // a guess counts like one of Login
@@ -113,7 +113,7 @@ func (s *AccountServer) ConfirmEmailChange(ctx context.Context,
 		return nil, err
 	}
 	var email string
-	err = s.withCode(ctx, func() (err error) {
+	err = withMailedCode(ctx, s.attempts, func() (err error) {
 		email, err = s.accounts.ConfirmEmailChange(ctx, caller.UserID, caller.SessionID, req.GetCode())
 		return err
 	})
@@ -124,7 +124,7 @@ func (s *AccountServer) ConfirmEmailChange(ctx context.Context,
 func (s *AccountServer) CheckPasswordReset(ctx context.Context,
 	req *authv1.CheckPasswordResetRequest) (*authv1.CheckPasswordResetResponse, error) {
 	var expiresAt time.Time
-	err := s.withCode(ctx, func() (err error) {
+	err := withMailedCode(ctx, s.attempts, func() (err error) {
 		expiresAt, err = s.accounts.CheckReset(ctx, req.GetCode())
 		return err
 	})
@@ -135,23 +135,11 @@ func (s *AccountServer) CheckPasswordReset(ctx context.Context,
 func (s *AccountServer) CompletePasswordReset(ctx context.Context,
 	req *authv1.CompletePasswordResetRequest) (*authv1.CompletePasswordResetResponse, error) {
 	var removed account.Removed
-	err := s.withCode(ctx, func() (err error) {
+	err := withMailedCode(ctx, s.attempts, func() (err error) {
 		removed, err = s.accounts.CompleteReset(ctx, req.GetCode(), req.GetNewPassword())
 		return err
 	})
 	return &authv1.CompletePasswordResetResponse{Removed: removedToProto(removed)}, err
-}
-
-// withCode counts a call with a mailed code, unless the code was valid.
-func (s *AccountServer) withCode(ctx context.Context, call func() error) error {
-	giveBack, err := s.attempts.Take(ctx, clientAddress(ctx), "")
-	if err != nil {
-		return err
-	}
-	if err = call(); !errs.Is(err, errs.KindFailedPrecondition) {
-		giveBack()
-	}
-	return err
 }
 
 // GetMe implements the RPC.

@@ -35,13 +35,11 @@ func (s *AdminServer) ListUsers(ctx context.Context, req *authv1.ListUsersReques
 	if err != nil {
 		return nil, err
 	}
-	resp := &authv1.ListUsersResponse{}
-	if len(list) > limit {
-		list = list[:limit]
-		if resp.NextPageToken, err = page.Token(query, list[limit-1].ID); err != nil {
-			return nil, err
-		}
+	list, next, err := page.Cut(query, list, limit, func(a admin.Account) uuid.UUID { return a.ID })
+	if err != nil {
+		return nil, err
 	}
+	resp := &authv1.ListUsersResponse{NextPageToken: next}
 	for _, a := range list {
 		resp.Users = append(resp.Users, userRecord(a))
 	}

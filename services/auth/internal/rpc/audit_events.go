@@ -45,13 +45,11 @@ func (s *AdminServer) ListAuditEvents(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	resp := &authv1.ListAuditEventsResponse{}
-	if len(list) > limit {
-		list = list[:limit]
-		if resp.NextPageToken, err = page.Token(query, list[limit-1].ID); err != nil {
-			return nil, err
-		}
+	list, next, err := page.Cut(query, list, limit, func(e audit.RecordedEvent) uuid.UUID { return e.ID })
+	if err != nil {
+		return nil, err
 	}
+	resp := &authv1.ListAuditEventsResponse{NextPageToken: next}
 	for _, e := range list {
 		resp.Events = append(resp.Events, auditEvent(e))
 	}

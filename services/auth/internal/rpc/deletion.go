@@ -113,13 +113,11 @@ func (s *DeletionServer) ListUserDeletions(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	resp := &authv1.ListUserDeletionsResponse{}
-	if len(list) > limit {
-		list = list[:limit]
-		if resp.NextPageToken, err = page.Token(query, list[limit-1].Cursor); err != nil {
-			return nil, err
-		}
+	list, next, err := page.Cut(query, list, limit, func(d deletion.Deletion) int64 { return d.Cursor })
+	if err != nil {
+		return nil, err
 	}
+	resp := &authv1.ListUserDeletionsResponse{NextPageToken: next}
 	for _, d := range list {
 		resp.Deletions = append(resp.Deletions, deletionToProto(d))
 	}
@@ -139,13 +137,7 @@ func deletionToProto(d deletion.Deletion) *authv1.Deletion {
 // CancelDeletion implements the RPC. It counts a call unless the code was valid.
 func (s *DeletionServer) CancelDeletion(ctx context.Context,
 	req *authv1.CancelDeletionRequest) (*authv1.CancelDeletionResponse, error) {
-	giveBack, err := s.attempts.Take(ctx, clientAddress(ctx), "")
-	if err != nil {
-		return nil, err
-	}
-	if err = s.accounts.CancelDeletion(ctx, req.GetCode()); !errs.Is(err, errs.KindFailedPrecondition) {
-		giveBack()
-	}
+	err := withMailedCode(ctx, s.attempts, func() error { return s.accounts.CancelDeletion(ctx, req.GetCode()) })
 	return &authv1.CancelDeletionResponse{}, err
 }
 

@@ -9,7 +9,7 @@ import (
 // AcceptInvitation implements the RPC.
 func (s *AccountServer) AcceptInvitation(ctx context.Context,
 	req *authv1.AcceptInvitationRequest) (*authv1.AcceptInvitationResponse, error) {
-	err := s.withCode(ctx, func() error {
+	err := withMailedCode(ctx, s.attempts, func() error {
 		return s.accounts.AcceptInvitation(ctx, req.GetCode(), req.GetPassword(), req.GetDisplayName())
 	})
 	return &authv1.AcceptInvitationResponse{}, err

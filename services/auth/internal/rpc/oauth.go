@@ -5,6 +5,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/purserhq/purser/pkg/errs"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	"github.com/purserhq/purser/services/auth/internal/attempts"
 	"github.com/purserhq/purser/services/auth/internal/oauth"
@@ -68,8 +69,16 @@ func attempt(ctx context.Context, l *attempts.Limiter, call func() error) error 
 	if err != nil {
 		return err
 	}
-	err = call()
-	if !wrongGuess(err) {
+	return counted(giveBack, call())
+}
+
+// withMailedCode counts a call with a mailed code by the client's address, unless the code was valid.
+func withMailedCode(ctx context.Context, l *attempts.Limiter, call func() error) error {
+	giveBack, err := l.Take(ctx, clientAddress(ctx), "")
+	if err != nil {
+		return err
+	}
+	if err = call(); !errs.Is(err, errs.KindFailedPrecondition) {
 		giveBack()
 	}
 	return err

@@ -5,7 +5,6 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/purserhq/purser/pkg/errs"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	"github.com/purserhq/purser/services/auth/internal/identity"
 	"github.com/purserhq/purser/services/auth/internal/oauth"
@@ -64,13 +63,9 @@ func (s *IdentityServer) KeepSecondFactor(ctx context.Context,
 // KeepSecondFactorByCode implements the RPC. It is counted unless the code was valid.
 func (s *IdentityServer) KeepSecondFactorByCode(ctx context.Context,
 	req *authv1.KeepSecondFactorByCodeRequest) (*authv1.KeepSecondFactorByCodeResponse, error) {
-	giveBack, err := s.attempts.Take(ctx, clientAddress(ctx), "")
-	if err != nil {
-		return nil, err
-	}
-	if err = s.accounts.KeepSecondFactorByCode(ctx, req.GetCode()); !errs.Is(err, errs.KindFailedPrecondition) {
-		giveBack()
-	}
+	err := withMailedCode(ctx, s.attempts, func() error {
+		return s.accounts.KeepSecondFactorByCode(ctx, req.GetCode())
+	})
 	return &authv1.KeepSecondFactorByCodeResponse{}, err
 }
 

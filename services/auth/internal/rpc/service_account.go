@@ -72,13 +72,11 @@ func (s *AdminServer) ListServiceAccounts(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	resp := &authv1.ListServiceAccountsResponse{}
-	if len(list) > limit {
-		list = list[:limit]
-		if resp.NextPageToken, err = page.Token(query, list[limit-1].Name); err != nil {
-			return nil, err
-		}
+	list, next, err := page.Cut(query, list, limit, func(a serviceaccount.Account) string { return a.Name })
+	if err != nil {
+		return nil, err
 	}
+	resp := &authv1.ListServiceAccountsResponse{NextPageToken: next}
 	for _, a := range list {
 		resp.ServiceAccounts = append(resp.ServiceAccounts, serviceAccount(a))
 	}

@@ -88,13 +88,11 @@ func (s *SessionServer) ListSessions(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	resp := &authv1.ListSessionsResponse{}
-	if len(list) > limit {
-		list = list[:limit]
-		if resp.NextPageToken, err = page.Token(query, list[limit-1].ID); err != nil {
-			return nil, err
-		}
+	list, next, err := page.Cut(query, list, limit, func(f session.Family) uuid.UUID { return f.ID })
+	if err != nil {
+		return nil, err
 	}
+	resp := &authv1.ListSessionsResponse{NextPageToken: next}
 	for _, f := range list {
 		resp.Sessions = append(resp.Sessions, sessionToProto(f, caller))
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/page"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
+	"github.com/purserhq/purser/services/auth/internal/session"
 )
 
 // ListUserSessions implements the RPC.
@@ -29,13 +30,11 @@ func (s *AdminServer) ListUserSessions(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	resp := &authv1.ListUserSessionsResponse{}
-	if len(list) > limit {
-		list = list[:limit]
-		if resp.NextPageToken, err = page.Token(query, list[limit-1].ID); err != nil {
-			return nil, err
-		}
+	list, next, err := page.Cut(query, list, limit, func(f session.Family) uuid.UUID { return f.ID })
+	if err != nil {
+		return nil, err
 	}
+	resp := &authv1.ListUserSessionsResponse{NextPageToken: next}
 	for _, f := range list {
 		resp.Sessions = append(resp.Sessions, sessionToProto(f, caller))
 	}

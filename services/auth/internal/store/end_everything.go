@@ -51,12 +51,8 @@ func endEverything(tx *gorm.DB, s account.State) (ended identity.Ended, err erro
 	if err := forgetDevices(tx, s.ID, uuid.Nil); err != nil {
 		return ended, err
 	}
-	keys := make([]uuid.UUID, len(s.APIKeys))
-	for i, k := range s.APIKeys {
-		keys[i] = k.ID
-	}
-	if len(keys) > 0 {
-		if ended.APIKeys, err = revokeAPIKeys(tx, s.ID, keys); err != nil {
+	if len(s.APIKeys) > 0 {
+		if ended.APIKeys, err = revokeAPIKeys(tx, s.ID, account.IDs(s.APIKeys)); err != nil {
 			return ended, err
 		}
 	}

@@ -114,13 +114,11 @@ func (s *PortfolioServer) ListSnapshots(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	resp := &portfoliov1.ListSnapshotsResponse{}
-	if len(snaps) > limit {
-		snaps = snaps[:limit]
-		if resp.NextPageToken, err = page.Token(query, snaps[limit-1].Bucket); err != nil {
-			return nil, err
-		}
+	snaps, next, err := page.Cut(query, snaps, limit, func(s snapshot.Snapshot) time.Time { return s.Bucket })
+	if err != nil {
+		return nil, err
 	}
+	resp := &portfoliov1.ListSnapshotsResponse{NextPageToken: next}
 	for _, snap := range snaps {
 		resp.Snapshots = append(resp.Snapshots, snapshotToProto(snap))
 	}

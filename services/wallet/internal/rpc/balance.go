@@ -45,13 +45,11 @@ func (s *BalanceServer) ListBalances(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	resp := &walletv1.ListBalancesResponse{}
-	if len(balances) > limit {
-		balances = balances[:limit]
-		if resp.NextPageToken, err = page.Token(query, balances[limit-1].Token.ID); err != nil {
-			return nil, err
-		}
+	balances, next, err := page.Cut(query, balances, limit, func(b wallet.Balance) string { return b.Token.ID })
+	if err != nil {
+		return nil, err
 	}
+	resp := &walletv1.ListBalancesResponse{NextPageToken: next}
 	for _, b := range balances {
 		resp.Balances = append(resp.Balances, balanceToProto(b))
 	}

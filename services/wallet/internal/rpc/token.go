@@ -57,13 +57,11 @@ func (s *TokenServer) ListTokens(ctx context.Context, req *walletv1.ListTokensRe
 	if err != nil {
 		return nil, err
 	}
-	resp := &walletv1.ListTokensResponse{}
-	if len(tokens) > limit {
-		tokens = tokens[:limit]
-		if resp.NextPageToken, err = page.Token(query, tokens[limit-1].ID); err != nil {
-			return nil, err
-		}
+	tokens, next, err := page.Cut(query, tokens, limit, func(t token.Token) string { return t.ID })
+	if err != nil {
+		return nil, err
 	}
+	resp := &walletv1.ListTokensResponse{NextPageToken: next}
 	for _, t := range tokens {
 		resp.Tokens = append(resp.Tokens, tokenToProto(t))
 	}

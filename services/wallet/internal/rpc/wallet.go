@@ -88,13 +88,11 @@ func (s *WalletServer) ListWallets(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	resp := &walletv1.ListWalletsResponse{}
-	if len(wallets) > limit {
-		wallets = wallets[:limit]
-		if resp.NextPageToken, err = page.Token(query, wallets[limit-1].ID); err != nil {
-			return nil, err
-		}
+	wallets, next, err := page.Cut(query, wallets, limit, func(w wallet.Wallet) uuid.UUID { return w.ID })
+	if err != nil {
+		return nil, err
 	}
+	resp := &walletv1.ListWalletsResponse{NextPageToken: next}
 	for _, w := range wallets {
 		resp.Wallets = append(resp.Wallets, walletToProto(w))
 	}
