@@ -74,7 +74,7 @@ setup-tests: ## As setup, and Chromium for the test of the console
 .PHONY: test
 test: setup-tests buildah binaries .build ## Run every test, with the race detector
 	@rc=0; $(GOTEST) -p 3 $(SLOWEST) work 2>&1 | tee .build/test.log || rc=$$?; \
-	  tools/slowest.sh .build/test.log; exit $$rc
+	  tools/summary.sh .build/test.log; exit $$rc
 
 .PHONY: check
 check: tools ## Format, vet, lint and test the packages of PKG, as PKG=./pkg/lock
