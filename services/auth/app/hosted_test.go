@@ -1,6 +1,7 @@
 package app_test
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"io"
@@ -94,6 +95,45 @@ func TestABrowserSignsInOnTheHostedPages(t *testing.T) {
 	s.me(t, got.GetTokens().GetAccessToken())
 	_, err = s.sessions.ExchangeLoginCode(t.Context(), &authv1.ExchangeLoginCodeRequest{Code: back.Get("code")})
 	want(t, err, errs.KindUnauthenticated, "LOGIN_CODE_INVALID")
+}
+
+// Whoever ends all sessions ends the sign-ins, too, of which a login code was given out.
+func TestALoginCodeEndsWithTheSessions(t *testing.T) {
+	s, p := withProvider(t)
+	admin := s.asAdmin(t)
+	code := func() *authv1.ExchangeLoginCodeRequest {
+		b := browser(t)
+		_, to := open(t, b, s.startHosted(t, b, p, nil))
+		return &authv1.ExchangeLoginCodeRequest{Code: must(t, to).Query().Get("code")}
+	}
+	for name, end := range map[string]func(ctx context.Context, user string) error{
+		"nothing": func(context.Context, string) error { return nil },
+		"LogoutAll": func(ctx context.Context, _ string) error {
+			_, err := s.sessions.LogoutAll(ctx, &authv1.LogoutAllRequest{})
+			return err
+		},
+		"RevokeUserSessions": func(_ context.Context, user string) error {
+			_, err := s.admin.RevokeUserSessions(admin, &authv1.RevokeUserSessionsRequest{UserId: user})
+			return err
+		},
+	} {
+		in, err := s.sessions.ExchangeLoginCode(t.Context(), code())
+		if err != nil {
+			t.Fatal(err)
+		}
+		token, pending := in.GetTokens().GetAccessToken(), code()
+		if err := end(grpcclient.WithToken(t.Context(), token), s.me(t, token).GetId()); err != nil {
+			t.Fatal(err)
+		}
+		_, err = s.sessions.ExchangeLoginCode(t.Context(), pending)
+		if name == "nothing" { // the control
+			if err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		want(t, err, errs.KindUnauthenticated, "SESSION_REVOKED")
+	}
 }
 
 func must(t *testing.T, address string) *url.URL {

@@ -22,6 +22,8 @@ CREATE TABLE users (
     last_name          text        NOT NULL DEFAULT '',
     bio                text        NOT NULL DEFAULT '',
     picture_url        text        NOT NULL DEFAULT '',
+    -- How often all its sessions were ended. A sign-in that was proven before an end begins no session after it.
+    ends               bigint      NOT NULL DEFAULT 0,
     CONSTRAINT users_email_is_lower_case CHECK (email = lower(email))
 );
 CREATE INDEX users_email_prefix ON users (email text_pattern_ops);

@@ -227,6 +227,21 @@ func (b *browser) resize(width int64) {
 		DeviceScaleFactor: 1})
 }
 
+// click clicks on the element that a selector finds. It does so in one step on the page: a panel may be replaced at any
+// time, and an element that the DevTools protocol found before is gone then.
+func (b *browser) click(selector string) {
+	b.t.Helper()
+	quoted, _ := json.Marshal(selector)
+	b.do(chromedp.Evaluate[chromedp.Void]("document.querySelector(" + string(quoted) + ").click()"))
+}
+
+// focus puts the keyboard's focus on the element that a selector finds, in one step as click does.
+func (b *browser) focus(selector string) {
+	b.t.Helper()
+	quoted, _ := json.Marshal(selector)
+	b.do(chromedp.Evaluate[chromedp.Void]("document.querySelector(" + string(quoted) + ").focus()"))
+}
+
 // fill types into a field of the page, in place of what is there.
 func (b *browser) fill(selector, text string) {
 	b.t.Helper()

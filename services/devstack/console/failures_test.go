@@ -30,7 +30,7 @@ func (s *stage) showsFailuresFirst(t *testing.T, b *browser) {
 		t.Errorf("the traces begin with %q", got)
 	}
 	b.shows(".group > summary", "→ WalletService/GetWallet wallet 3 traces 3 failed")
-	b.do(chromedp.Click(chromedp.CSS("#failed > .trace > summary")))
+	b.click("#failed > .trace > summary")
 	b.shows("#failed > .trace[open] .spans", "NOT_FOUND: ")
 }
 
@@ -65,7 +65,7 @@ func (s *stage) filtersTraces(t *testing.T, b *browser) {
 	b.do(chromedp.Evaluate[chromedp.Void](`document.querySelector("#filter").reset();
 		document.querySelector("#filter").dispatchEvent(new Event("input"))`))
 	testkit.Eventually(t, pageTimeout, func() bool { return len(b.text(".group")) >= all })
-	b.do(chromedp.Click(chromedp.CSS("#filter .check")))
+	b.click("#filter .check")
 	testkit.Eventually(t, pageTimeout, func() bool {
 		for _, summary := range b.text(".group > summary") {
 			if !strings.Contains(summary, " failed") {
@@ -74,7 +74,7 @@ func (s *stage) filtersTraces(t *testing.T, b *browser) {
 		}
 		return true
 	})
-	b.do(chromedp.Click(chromedp.CSS("#filter .check")))
+	b.click("#filter .check")
 	b.do(chromedp.SetValue(chromedp.CSS("#filter [name=service]"), "demo"), chromedp.Evaluate[chromedp.Void](
 		`document.querySelector("#filter").dispatchEvent(new Event("input"))`))
 	testkit.Eventually(t, pageTimeout, func() bool { return len(b.text(".group")) == 1 })

@@ -86,7 +86,7 @@ func reportsFaults(t *testing.T, b *browser) {
 func (s *stage) fillsFromZeroOnly(t *testing.T, b *browser) {
 	t.Helper()
 	for _, rng := range []string{"daily", "hourly"} {
-		b.do(chromedp.Click(chromedp.CSS("[data-range=" + rng + "]")))
+		b.click("[data-range=" + rng + "]")
 		// The pixel just above the axis, in the middle, whose grid line is elsewhere.
 		filled := eval[bool](b, `(() => {
 			const canvas = document.querySelector("#chart canvas"), over = document.querySelector("#chart .u-over");
@@ -102,7 +102,7 @@ func (s *stage) fillsFromZeroOnly(t *testing.T, b *browser) {
 			t.Errorf("%s: filled: %v, and the axis is said to be cut: %v", rng, filled, cut)
 		}
 	}
-	b.do(chromedp.Click(chromedp.CSS("[data-range=daily]")))
+	b.click("[data-range=daily]")
 }
 
 // worksWithKeyboard reaches every control with the tab key, and reads the chart.
@@ -114,11 +114,13 @@ func worksWithKeyboard(t *testing.T, b *browser) {
 	if !slices.Equal(order[:len(want)], want) {
 		t.Errorf("the tab key leads to %q, want %q", order, want)
 	}
-	b.do(chromedp.Focus(chromedp.CSS("#chart")), chromedp.KeyEvent(kb.End))
+	b.focus("#chart")
+	b.do(chromedp.KeyEvent(kb.End))
 	if got := b.text("#readout"); !strings.Contains(got[0], " USD") {
 		t.Errorf("the chart says %q", got)
 	}
-	b.do(chromedp.Focus(chromedp.CSS("#d-days summary")), chromedp.KeyEvent(kb.Enter))
+	b.focus("#d-days summary")
+	b.do(chromedp.KeyEvent(kb.Enter))
 	if !eval[bool](b, "document.getElementById('d-days').open") {
 		t.Error("the table of values doesn't open")
 	}

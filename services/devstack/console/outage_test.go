@@ -43,8 +43,10 @@ func (s *stage) showsAFrozenDatabase(t *testing.T, b *browser) {
 	for _, service := range []string{"auth", "wallet", "portfolio"} {
 		b.shows("#services .degraded", service+" degraded postgres unreachable since ")
 	}
-	if took := time.Since(begun); took > 10*time.Second {
-		t.Errorf("the page showed it after %s", took)
+	took := time.Since(begun)
+	t.Logf("the page showed the frozen database after %s", took)
+	if took > 10*time.Second {
+		t.Error("that took longer than 10 s")
 	}
 	b.shows("#dependencies [data-dependency='wallet postgres']", "unreachable")
 	s.Postgres.Resume()

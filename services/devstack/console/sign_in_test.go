@@ -34,7 +34,7 @@ func TestAnyAccountSignsInOnThePage(t *testing.T) {
 		b.resize(width)
 		b.isFaultless(width)
 	}
-	b.do(chromedp.Click(chromedp.CSS("#d-register summary")))
+	b.click("#d-register summary")
 	s.runs(t, b.commands("#d-register pre code"), "you@example.com", own)
 
 	b.signIn(own, "not the password", "")
@@ -81,7 +81,7 @@ func TestAnEndedSessionSaysSo(t *testing.T) {
 	b := openBrowser(t, s.console.URL())
 	b.shows("#account", email+" demo Sign in")
 	b.shows("#holdings tbody th", "WETH")
-	b.do(chromedp.Click(chromedp.CSS("#account > summary")))
+	b.click("#account > summary")
 	b.signIn(own, password, "")
 	b.shows("#account .who", own)
 	b.shows("#no-wallets", own+" has no wallet")
@@ -94,7 +94,7 @@ func TestAnEndedSessionSaysSo(t *testing.T) {
 	b.shows("header", "Your session has ended.")
 	b.signIn(own, password, "")
 	testkit.Eventually(t, pageTimeout, func() bool { return !strings.Contains(b.text("header")[0], "ended") })
-	b.do(chromedp.Click(chromedp.CSS("#sign-out")))
+	b.click("#sign-out")
 	b.shows("#account", email+" demo Sign in")
 	b.shows("#holdings tbody th", "WETH")
 }
@@ -182,7 +182,7 @@ func (s *stage) asksForASecondFactor(t *testing.T, b *browser) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.do(chromedp.Click(chromedp.CSS("#sign-out")))
+	b.click("#sign-out")
 	b.shows("#h-value + p", "Sign in with an account")
 	after, err := s.clients.Sessions.ListSessions(s.as(t, own, confirmed.GetRecoveryCodes()[2]),
 		&authv1.ListSessionsRequest{})

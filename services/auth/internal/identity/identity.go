@@ -64,8 +64,8 @@ type Found struct {
 // SignedIn is an account, and the identity of it that was signed in with.
 type SignedIn struct {
 	User, Identity uuid.UUID
-	// LastEnd is the id of the last revocation of all tokens of the account: a session that begins after the next one
-	// would outlive it.
+	// LastEnd is how often all sessions of the account were ended: a session that begins after the next end would
+	// outlive it.
 	LastEnd int64
 }
 

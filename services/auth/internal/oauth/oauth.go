@@ -301,7 +301,7 @@ func (s *Service) hostedCode(ctx context.Context, st State, c Callback) (string,
 
 // Exchange turns a login code into tokens. A code can be used once, except after a
 // missing or wrong second factor, otp. errs.Unauthenticated: LOGIN_CODE_INVALID, or as
-// session.Service.Begin. Whatever ends all access tokens of the account ends the code.
+// session.Service.Begin. Whatever ends all sessions of the account ends the code.
 func (s *Service) Exchange(ctx context.Context, code, verifier, otp string) (tokens session.Tokens, err error) {
 	invalid := errs.Unauthenticated("LOGIN_CODE_INVALID",
 		"the code was used, has expired, or was issued to another app")

@@ -19,7 +19,7 @@ type Owner struct {
 	Access       account.AccessState
 	PasswordHash string // empty when there is none
 	Linked       bool   // the identity that they signed in with belongs to them
-	LastEnd      int64  // the id of the last revocation of all their tokens, 0 when there was none of late
+	LastEnd      int64  // how often all their sessions were ended
 	CreatedAt    time.Time
 	// Device is the one of the Visit, if it is known; or one that has signed in from the same address with the same
 	// user agent; zero when there is none.

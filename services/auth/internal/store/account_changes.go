@@ -319,11 +319,8 @@ func applyToSessions(tx *gorm.DB, s account.State, c account.Changes) error {
 	if c.EndSessions == nil {
 		return nil
 	}
-	_, err := revoke(tx, c.EndSessions.Reason, "user_id = ? AND id <> ?", s.ID, c.EndSessions.Except)
-	if err != nil {
-		return err
-	}
-	return forgetDevices(tx, s.ID, c.EndSessions.Except)
+	_, err := endSessions(tx, s.ID, c.EndSessions.Except, c.EndSessions.Reason)
+	return err
 }
 
 // applyToDevices makes the client's address known. It comes after the end of the sessions, which forgets the devices.

@@ -45,10 +45,7 @@ func endEverything(tx *gorm.DB, s account.State) (ended identity.Ended, err erro
 	if err := apply(tx, s, account.EndRemoval(s, s.ID, "EVERYTHING_ENDED")); err != nil {
 		return ended, err
 	}
-	if ended.Sessions, err = revoke(tx, "EVERYTHING_ENDED", "user_id = ?", s.ID); err != nil {
-		return ended, err
-	}
-	if err := forgetDevices(tx, s.ID, uuid.Nil); err != nil {
+	if ended.Sessions, err = endSessions(tx, s.ID, uuid.Nil, "EVERYTHING_ENDED"); err != nil {
 		return ended, err
 	}
 	if len(s.APIKeys) > 0 {

@@ -45,16 +45,6 @@ func announce(tx *gorm.DB, kind string, subjects ...uuid.UUID) error {
 	return nil
 }
 
-// lastEnd returns the id of the last revocation of a locked user's tokens, 0 when there was none of late.
-func lastEnd(tx *gorm.DB, user uuid.UUID) (id int64, err error) {
-	err = tx.Raw("SELECT coalesce(max(id), 0) FROM revocations WHERE kind = ? AND subject = ?", revokedUser,
-		user).Scan(&id).Error
-	if err != nil {
-		return 0, fmt.Errorf("read the last revocation of a user: %w", err)
-	}
-	return id, nil
-}
-
 // Revocations implements revocation.Store.
 type Revocations struct{ db *postgres.DB }
 

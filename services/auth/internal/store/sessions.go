@@ -277,14 +277,31 @@ func (s *Sessions) RevokeAll(ctx context.Context, user, except uuid.UUID, reason
 		if _, err := lockCaller(tx, targets{user: user}); err != nil {
 			return err
 		}
-		if _, err := revoke(tx, reason, "user_id = ? AND id <> ?", user, except); err != nil {
-			return err
-		}
-		if err := forgetDevices(tx, user, except); err != nil {
+		if _, err := endSessions(tx, user, except, reason); err != nil {
 			return err
 		}
 		return record(tx, e)
 	})
+}
+
+// endSessions ends every session of a user but one, and the sign-ins that were proven and have no session yet. It
+// forgets the devices, and returns how many sessions it ended.
+func endSessions(tx *gorm.DB, user, except uuid.UUID, reason string) (ended int, err error) {
+	if ended, err = revoke(tx, reason, "user_id = ? AND id <> ?", user, except); err != nil {
+		return 0, err
+	}
+	if err := tx.Exec("UPDATE users SET ends = ends + 1 WHERE id = ?", user).Error; err != nil {
+		return 0, fmt.Errorf("end sign-ins: %w", err)
+	}
+	return ended, forgetDevices(tx, user, except)
+}
+
+// lastEnd returns how often the sessions of a locked user were ended.
+func lastEnd(tx *gorm.DB, user uuid.UUID) (n int64, err error) {
+	if err := tx.Raw("SELECT ends FROM users WHERE id = ?", user).Scan(&n).Error; err != nil {
+		return 0, fmt.Errorf("read how often sessions were ended: %w", err)
+	}
+	return n, nil
 }
 
 // revoke ends the families that meet a condition, erases their successors, and returns how many it ended.

@@ -32,10 +32,7 @@ func (s *Admin) EndSession(ctx context.Context, user, id uuid.UUID, check admin.
 // EndSessions implements admin.Store.
 func (s *Admin) EndSessions(ctx context.Context, user uuid.UUID, check admin.Check, e audit.Event) (int, error) {
 	return s.endAccess(ctx, user, check, e, func(tx *gorm.DB) (int, error) {
-		if err := forgetDevices(tx, user, uuid.Nil); err != nil {
-			return 0, err
-		}
-		return revoke(tx, "REVOKED_BY_ADMIN", "user_id = ?", user)
+		return endSessions(tx, user, uuid.Nil, "REVOKED_BY_ADMIN")
 	})
 }
 
