@@ -22,8 +22,8 @@ import (
 	"github.com/purserhq/purser/pkg/testkit"
 )
 
-// pageTimeout bounds waiting for the page.
-const pageTimeout = 15 * time.Second
+// pageTimeout bounds waiting for the page. A busy machine starts a browser, and loads the page, slowly.
+const pageTimeout = time.Minute
 
 // browser is a page open in Chromium.
 type browser struct {
