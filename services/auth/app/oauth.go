@@ -22,9 +22,9 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/web"
 )
 
-// challengeBudget is how long a sign-in waits for Redis, without which it
-// fails: longer than a cache would, which has somewhere else to ask.
-const challengeBudget = 500 * time.Millisecond
+// challengeBudget is how long a sign-in waits for Redis, without which it fails: much longer than a cache would, which
+// has somewhere else to ask. Somebody who waits two seconds is better off than somebody who has to start again.
+const challengeBudget = 2 * time.Second
 
 // OAuthConfig is of signing in with accounts at identity providers.
 type OAuthConfig struct {

@@ -233,7 +233,11 @@ func (x *matrix) streams(t *testing.T, token string) (wait func() error) {
 // end.
 func (x *matrix) tryEnding(t *testing.T, e *ending) {
 	ends := x.streams(t, e.token)
-	if err := e.end(); err != nil {
+	err := e.end()
+	for attempt := 1; reasonOf(err) == "DATABASE_BUSY" && attempt < 5; attempt++ { // nothing was done
+		err = e.end()
+	}
+	if err != nil {
 		t.Errorf("%s: %v", e.name, err)
 		return
 	}
