@@ -41,6 +41,7 @@ func TestATokenWithTheMaximumOfAttributesIsAccepted(t *testing.T) {
 	admin := s.asAdmin(t)
 	s.register(t, "ada@example.com")
 	ada := s.find(t, admin, "ada").GetUser().GetId()
+	s.exec(t, "UPDATE users SET email_verified_at = now()")
 	accepted := 0
 	for _, filling := range []string{"x", "<", "&", "\"", "\u2028", "é", "🜁"} {
 		attributes := map[string]string{}

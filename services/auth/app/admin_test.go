@@ -97,6 +97,9 @@ func TestRolesAndAttributesAreInTheNextToken(t *testing.T) {
 		t.Fatal(set, err)
 	}
 	attributes := map[string]string{"subscription_tier": "gold", "region": "eu"}
+	_, err = s.admin.SetAttributes(admin, &authv1.SetAttributesRequest{UserId: id, Attributes: attributes})
+	want(t, err, errs.KindFailedPrecondition, "EMAIL_UNVERIFIED") // a stranger may have registered the address
+	s.exec(t, "UPDATE users SET email_verified_at = now()")
 	if _, err := s.admin.SetAttributes(admin,
 		&authv1.SetAttributesRequest{UserId: id, Attributes: attributes}); err != nil {
 		t.Fatal(err)

@@ -165,15 +165,24 @@ func setRoles(s account.State, actor uuid.UUID, roles []string, endSessions *boo
 // would be those of whoever registered it. Nobody can sign in to an open invitation. errs.FailedPrecondition
 // (EMAIL_UNVERIFIED).
 func checkProven(s account.State, after []string) error {
-	if s.Email == "" || !s.VerifiedAt.IsZero() || !s.InvitedAt.IsZero() {
+	if !unproven(s) {
 		return nil
 	}
 	free := role.Permissions(append([]string{role.IndividualInvestor}, s.Roles...))
 	if !slices.ContainsFunc(after, func(p string) bool { return !slices.Contains(free, p) }) {
 		return nil
 	}
-	return errs.FailedPrecondition("EMAIL_UNVERIFIED", "nobody has proven to own the account's address, and the "+
-		"roles would be those of whoever registered it: let its owner confirm the address (ResendVerification), "+
+	return errUnverified("roles")
+}
+
+// unproven reports whether an account is of whoever registered an address, which nobody has proven to own.
+func unproven(s account.State) bool {
+	return s.Email != "" && s.VerifiedAt.IsZero() && s.InvitedAt.IsZero()
+}
+
+func errUnverified(what string) error {
+	return errs.FailedPrecondition("EMAIL_UNVERIFIED", "nobody has proven to own the account's address, and the "+what+
+		" would be those of whoever registered it: let its owner confirm the address (ResendVerification), "+
 		"or delete the account (DeletionService.DeleteUser) and invite them (InviteUser)")
 }
 
@@ -190,7 +199,8 @@ const (
 	maxAttributesBytes = 1024
 )
 
-// SetAttributes gives an account these attributes and no others.
+// SetAttributes gives an account these attributes and no others. errs.FailedPrecondition (EMAIL_UNVERIFIED) for any
+// while nobody has proven the account's address: other services may decide by them.
 func (s *Service) SetAttributes(ctx context.Context, actor, id uuid.UUID, attributes map[string]string) (Account,
 	error) {
 	attributes, err := checkedAttributes(attributes)
@@ -200,7 +210,13 @@ func (s *Service) SetAttributes(ctx context.Context, actor, id uuid.UUID, attrib
 	include := account.Include{Roles: true}
 	err = s.store.Change(ctx, id, include, func(state account.State, _ time.Time) (account.Changes, error) {
 		e := audit.Event{Type: audit.AttributesSet, Actor: actor, Subject: id}
-		return account.Changes{Attributes: attributes, Events: []audit.Event{e}}, mayChange(state)
+		if err := mayChange(state); err != nil {
+			return account.Changes{}, err
+		}
+		if len(attributes) > 0 && unproven(state) {
+			return account.Changes{}, errUnverified("attributes")
+		}
+		return account.Changes{Attributes: attributes, Events: []audit.Event{e}}, nil
 	})
 	if err != nil {
 		return Account{}, err

@@ -97,7 +97,8 @@ type AdminServiceClient interface {
 	// from the next sign-in or refresh on.
 	//
 	// INVALID_ARGUMENT names the rule that an attribute breaks. NOT_FOUND when there is no such
-	// account.
+	// account. FAILED_PRECONDITION (EMAIL_UNVERIFIED) for any attribute while nobody has verified
+	// the account's address: whoever registered it would get them.
 	SetAttributes(ctx context.Context, in *SetAttributesRequest, opts ...grpc.CallOption) (*SetAttributesResponse, error)
 	// DisableUser ends an account's sessions and prevents it from signing in, also with
 	// API keys. Its access tokens are refused as soon as a verifier knows of it.
@@ -572,7 +573,8 @@ type AdminServiceServer interface {
 	// from the next sign-in or refresh on.
 	//
 	// INVALID_ARGUMENT names the rule that an attribute breaks. NOT_FOUND when there is no such
-	// account.
+	// account. FAILED_PRECONDITION (EMAIL_UNVERIFIED) for any attribute while nobody has verified
+	// the account's address: whoever registered it would get them.
 	SetAttributes(context.Context, *SetAttributesRequest) (*SetAttributesResponse, error)
 	// DisableUser ends an account's sessions and prevents it from signing in, also with
 	// API keys. Its access tokens are refused as soon as a verifier knows of it.
