@@ -133,8 +133,10 @@ func TestAfterAPauseThereAreHitsAgainWithinASecond(t *testing.T) {
 		get(t, c, "1", value("v 1"), "v 1")
 		return strings.Contains(said.String(), "answers again")
 	})
-	if n := strings.Count(said.String(), "\n"); n != 2 && first < time.Second {
-		t.Errorf("%d lines for one outage:\n%s", n, said.String())
+	// On a busy machine Redis may miss the budget again, which is another outage.
+	before, _, _ := strings.Cut(said.String(), "answers again")
+	if n := strings.Count(before, "\n"); n != 1 && first < time.Second {
+		t.Errorf("%d lines before the end of one outage:\n%s", n, said.String())
 	}
 }
 

@@ -45,7 +45,13 @@ func outlived(t *testing.T, n int, fault faultproxy.Fault, budget, margin time.D
 	if t.Failed() {
 		t.FailNow()
 	}
+	for _, g := range guards { // renewals of a slow machine read it
+		g.mu.Lock()
+	}
 	over.o.Budget = budget // of what the broken line is asked
+	for _, g := range guards {
+		g.mu.Unlock()
+	}
 	p.ToClient(fault)
 	left := make([]time.Duration, n)
 	var mu sync.Mutex

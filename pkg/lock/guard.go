@@ -102,13 +102,12 @@ func (g *Guard) endAsLost() {
 // renew renews the lease and sets the timer of the next renewal. Without an answer
 // it retries after a twentieth of the lease, until the lease expires.
 func (g *Guard) renew() {
-	if !g.beginRenewal() {
+	start := time.Now()
+	ctx, done := g.beginRenewal()
+	if ctx == nil {
 		return
 	}
-	defer g.renewing.Done()
-	start := time.Now()
-	ctx, cancel := redisx.WithBudget(g.ctx, g.locker.o.Budget)
-	defer cancel()
+	defer done()
 	renewed, err := renewScript.Run(ctx, g.locker.client, []string{g.key}, g.token, g.ttl.Milliseconds()).Bool()
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -125,18 +124,22 @@ func (g *Guard) renew() {
 	}
 }
 
-// beginRenewal adds to g.renewing, unless the guard's context has ended.
-func (g *Guard) beginRenewal() bool {
+// beginRenewal adds a renewal to g.renewing and returns its context; nil if the guard's has ended.
+func (g *Guard) beginRenewal() (ctx context.Context, done func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.ctx.Err() != nil {
-		return false
+		return nil, nil
 	}
 	if g.expiry == nil {
 		g.expiry = time.AfterFunc(time.Until(g.until), g.expire)
 	}
 	g.renewing.Add(1)
-	return true
+	ctx, cancel := redisx.WithBudget(g.ctx, g.locker.o.Budget)
+	return ctx, func() {
+		cancel()
+		g.renewing.Done()
+	}
 }
 
 // Release releases the lock within twice the budget, 100 ms, also when the guard's
