@@ -23,8 +23,8 @@ var ErrUnavailable = errors.New("redis is unavailable")
 var errOpen = fmt.Errorf("%w: the circuit breaker is open", ErrUnavailable)
 
 // Unavailable wraps err with [ErrUnavailable] when Redis gave no usable answer: no
-// connection, a timeout, an open breaker, a server that is loading or whose cluster
-// is down. It returns nil, redis.Nil and error replies of the server unchanged.
+// connection, a timeout, an open breaker, a server that is loading, whose cluster is
+// down, or that refuses the password. It returns nil, redis.Nil and error replies of the server unchanged.
 func Unavailable(err error) error {
 	if err == nil || errors.Is(err, ErrUnavailable) || !isFailure(err) {
 		return err
@@ -40,7 +40,8 @@ func isFailure(err error) bool {
 		strings.HasPrefix(err.Error(), "redis: can't marshal "):
 		return false
 	case redis.IsLoadingError(err), redis.IsMasterDownError(err), redis.IsClusterDownError(err),
-		redis.IsTryAgainError(err), redis.IsReadOnlyError(err), redis.HasErrorPrefix(err, "BUSY "):
+		redis.IsTryAgainError(err), redis.IsReadOnlyError(err), redis.HasErrorPrefix(err, "BUSY "),
+		redis.IsAuthError(err):
 		return true
 	}
 	var reply redis.Error

@@ -20,7 +20,6 @@ package redisx
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -219,36 +218,6 @@ func Key(prefix, id string) string {
 		id = strings.NewReplacer("%", "%25", "}", "%7D").Replace(id)
 	}
 	return prefix + "{" + id + "}"
-}
-
-// WarnIfKeysMayBeEvicted logs a warning when the server's maxmemory-policy lets it
-// remove keys before they expire, which would break locks and challenges. Call it
-// once after New. It waits for Redis for at most [Budget] and logs a line at info
-// level when the policy can't be read. Of a Cluster it asks one node.
-func WarnIfKeysMayBeEvicted(ctx context.Context, client redis.UniversalClient, log *slog.Logger) {
-	limited, cancel := Bounded(ctx)
-	defer cancel()
-	policy, err := evictionPolicy(limited, client)
-	switch {
-	case err != nil:
-		log.InfoContext(ctx, "redis: the eviction policy can't be read", "error", err)
-	case policy != "noeviction":
-		log.WarnContext(ctx, "redis may evict locks and challenges: set maxmemory-policy to noeviction",
-			"maxmemory_policy", policy)
-	}
-}
-
-func evictionPolicy(ctx context.Context, client redis.UniversalClient) (string, error) {
-	info, err := client.Info(ctx, "memory").Result()
-	if err != nil {
-		return "", Unavailable(err)
-	}
-	for line := range strings.Lines(info) {
-		if policy, ok := strings.CutPrefix(line, "maxmemory_policy:"); ok {
-			return strings.TrimSpace(policy), nil
-		}
-	}
-	return "", errors.New("redisx: INFO memory has no maxmemory_policy")
 }
 
 // LogTo sends go-redis's own log lines, which it prints on stderr by default, to
