@@ -1,0 +1,112 @@
+package app_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/testkit"
+)
+
+// keptChallenges copies what Redis has, and returns what puts it back: a failover to a replica that the last writes
+// have not reached does the same.
+func keptChallenges(t *testing.T, url string) (bringBack func()) {
+	t.Helper()
+	o, err := redis.ParseURL(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := redis.NewClient(o)
+	t.Cleanup(func() { _ = c.Close() })
+	keys, err := c.Keys(t.Context(), "*").Result()
+	if err != nil || len(keys) == 0 {
+		t.Fatal(keys, err)
+	}
+	kept := map[string]string{}
+	for _, key := range keys {
+		if kept[key], err = c.Dump(t.Context(), key).Result(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return func() {
+		t.Helper()
+		for key, value := range kept {
+			if err := c.RestoreReplace(t.Context(), key, time.Minute, value).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+func TestAChallengeThatAFailoverOfRedisBringsBackSignsNobodyInAgain(t *testing.T) {
+	t.Run("of a wallet", func(t *testing.T) {
+		url := redisOf(t)
+		s, w := withWallets(t, "PURSER_REDIS_URL="+url), newWallet(t)
+		message := s.message(t, w.address)
+		bringBack := keptChallenges(t, url)
+		if _, err := s.finish(t, message, w.sign(message)); err != nil {
+			t.Fatal(err)
+		}
+		_, used := s.finish(t, message, w.sign(message))
+		bringBack()
+		_, again := s.finish(t, message, w.sign(message))
+		if e := errs.As(again); e == nil || e.Reason != errs.As(used).Reason || e.Kind != errs.KindUnauthenticated {
+			t.Errorf("%v, and without a failover %v", again, used)
+		}
+	})
+	t.Run("of a provider", func(t *testing.T) {
+		url := redisOf(t)
+		s, p := withProvider(t, "PURSER_REDIS_URL="+url)
+		begun := s.begin(t, p)
+		bringBack := keptChallenges(t, url)
+		finish := func() error {
+			_, err := s.sessions.FinishOAuth(t.Context(), begun)
+			return err
+		}
+		if err := finish(); err != nil {
+			t.Fatal(err)
+		}
+		used := finish()
+		bringBack()
+		again := finish()
+		if e := errs.As(again); e == nil || e.Reason != errs.As(used).Reason {
+			t.Errorf("%v, and without a failover %v", again, used)
+		}
+	})
+}
+
+// A challenge that Redis has lost, as it restarted empty or evicted it, is one that never was: the user starts again.
+func TestALostChallengeSignsNobodyInAndTheNextOneDoes(t *testing.T) {
+	r := testkit.Redis(t)
+	s, w := withWallets(t, "PURSER_REDIS_URL="+r.URL()), newWallet(t)
+	message := s.message(t, w.address)
+	r.Kill()
+	if err := r.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	testkit.Eventually(t, 10*time.Second, func() bool { // until Redis is used again
+		_, err = s.finish(t, message, w.sign(message))
+		return !errs.Is(err, errs.KindUnavailable)
+	})
+	if !errs.Is(err, errs.KindUnauthenticated) {
+		t.Error(err)
+	}
+	s.signInWith(t, w)
+}
+
+func TestUsedChallengesAreRemovedAfterTheyExpired(t *testing.T) {
+	s := withWallets(t)
+	if _, err := s.db.SQL().ExecContext(t.Context(), `INSERT INTO used_challenges (key, expires_at)
+		VALUES ('long ago', now() - interval '2 hours')`); err != nil {
+		t.Fatal(err)
+	}
+	s.signInWith(t, newWallet(t))
+	var keys, old int
+	if err := s.db.SQL().QueryRowContext(t.Context(), `SELECT count(*), count(*) FILTER (WHERE key = 'long ago')
+		FROM used_challenges`).Scan(&keys, &old); err != nil || keys != 1 || old != 0 {
+		t.Errorf("%d keys, %d of long ago, %v", keys, old, err)
+	}
+}
