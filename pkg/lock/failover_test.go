@@ -127,8 +127,8 @@ func TestAFailoverUnderLoadGivesNoFenceTwiceAndNoStaleWriteIsTaken(t *testing.T)
 	if n := stale(t, db); n != 0 {
 		t.Errorf("%d writes of an older holder came after those of a newer", n)
 	}
-	testkit.Figure(t, "primary killed under 12 workers: first lock %.1f s later; %d leases, %d writes, no fence twice, "+
-		"no stale write", o.back.Load().Seconds(), len(o.leases), o.written.Load())
+	testkit.Figure(t, "primary killed under 12 workers: first lock %.1f s later; %d leases, %d writes, no fence "+
+		"twice, no stale write", o.back.Load().Seconds(), len(o.leases), o.written.Load())
 }
 
 // stale is how many writes came after one of a newer holder, or of the same.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/testkit"
+	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 )
 
 // keptChallenges copies what Redis has, and returns what puts it back: a failover to a replica that the last writes
@@ -109,4 +110,36 @@ func TestUsedChallengesAreRemovedAfterTheyExpired(t *testing.T) {
 		FROM used_challenges`).Scan(&keys, &old); err != nil || keys != 1 || old != 0 {
 		t.Errorf("%d keys, %d of long ago, %v", keys, old, err)
 	}
+}
+
+// A service is told its Sentinels by PURSER_REDIS_URL, and needs no restart when the primary is another one.
+func TestSignInGoesOnAfterAFailoverOfRedis(t *testing.T) {
+	group := testkit.RedisSentinel(t)
+	s := withWallets(t, "PURSER_REDIS_URL="+group.URL())
+	s.signInWith(t, newWallet(t))
+	before, err := group.Primary(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	before.Kill()
+	begin := time.Now()
+	w := newWallet(t)
+	testkit.Eventually(t, time.Minute, func() bool {
+		started, err := s.sessions.StartWalletLogin(t.Context(),
+			&authv1.StartWalletLoginRequest{Address: w.address, ChainId: 1})
+		if err != nil {
+			if e := errs.As(err); e == nil || e.Reason != "SIGN_IN_UNAVAILABLE" {
+				t.Fatal(err)
+			}
+			return false
+		}
+		_, err = s.finish(t, started.GetMessage(), w.sign(started.GetMessage()))
+		return err == nil
+	})
+	after, err := group.Primary(t.Context())
+	if err != nil || after == before {
+		t.Errorf("the primary is the same, %v", err)
+	}
+	testkit.Figure(t, "primary of a Sentinel group killed: a wallet signed in %.1f s later",
+		time.Since(begin).Seconds())
 }
