@@ -2,6 +2,7 @@ package telemetry_test
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/purserhq/purser/pkg/telemetry"
+	"github.com/purserhq/purser/pkg/testkit"
 )
 
 // collector takes OTLP over HTTP, and keeps the bodies by path.
@@ -116,5 +118,33 @@ func TestAnExporterOfAnySignalThatDoesNotExistIsAnError(t *testing.T) {
 			!strings.Contains(err.Error(), variable+`="carrier-pigeon"`) {
 			t.Errorf("Start = %v", err)
 		}
+	}
+}
+
+// What go-otel prints by itself is no JSON, and comes with every batch.
+func TestErrorsOfExportingAreLoggedOnceAMinute(t *testing.T) {
+	refusing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "no such signal here", http.StatusNotFound)
+	}))
+	defer refusing.Close()
+	quiet(t)
+	t.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", refusing.URL)
+	tel, err := telemetry.Start(t.Context(), "wallet")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var written testkit.LogBuffer
+	telemetry.LogErrorsTo(telemetry.NewLogger(&written, slog.LevelInfo, "wallet"))
+	defer otel.SetErrorHandler(otel.ErrorHandlerFunc(func(error) {}))
+	for range 2 {
+		otel.Handle(errors.New("upload to https://key:hunter2@collector.example/v1/traces failed"))
+	}
+	_ = tel.Shutdown(t.Context()) // which also tries to export that line
+	if n := strings.Count(written.String(), "telemetry can't be exported"); n != 1 {
+		t.Errorf("%d lines:\n%s", n, written.String())
+	}
+	if strings.Contains(written.String(), "hunter2") {
+		t.Error(written.String())
 	}
 }

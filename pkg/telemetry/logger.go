@@ -5,9 +5,14 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"sync"
+	"time"
 
 	"go.opentelemetry.io/contrib/bridges/otelslog"
+	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/purserhq/purser/pkg/redact"
 )
 
 // NewLogger returns a logger that writes JSON lines to w, with the trace id of
@@ -62,4 +67,41 @@ func (h traceHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 
 func (h traceHandler) WithGroup(name string) slog.Handler {
 	return traceHandler{h.Handler.WithGroup(name)}
+}
+
+// LogErrorsTo logs the errors of exporting, which go-otel prints as bare text by
+// default: the first, and then one a minute at most. It is process-wide; call it once,
+// from main.
+func LogErrorsTo(log *slog.Logger) { otel.SetErrorHandler(&errorLog{log: log}) }
+
+// errorGap is the time between two errors that are logged.
+const errorGap = time.Minute
+
+type errorLog struct {
+	log *slog.Logger
+
+	mu      sync.Mutex
+	last    time.Time
+	between int
+}
+
+// Handle implements otel.ErrorHandler. The line of an error may itself be exported, and
+// fail: hence the gap, and no lock while it is written.
+func (l *errorLog) Handle(err error) {
+	if between, due := l.due(); due {
+		l.log.Warn("telemetry can't be exported", "error", redact.Error(err), "since_last", between)
+	}
+}
+
+// due reports whether an error is to be logged, and how many were not since the last.
+func (l *errorLog) due() (between int, due bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.last.IsZero() && time.Since(l.last) < errorGap {
+		l.between++
+		return 0, false
+	}
+	between = l.between
+	l.last, l.between = time.Now(), 0
+	return between, true
 }
