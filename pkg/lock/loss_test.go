@@ -3,8 +3,6 @@ package lock
 import (
 	"context"
 	"errors"
-	"fmt"
-	"strings"
 	"testing"
 	"time"
 
@@ -65,26 +63,45 @@ func TestALockThatRedisLosesIsToldToItsHolderAndFenced(t *testing.T) {
 	}
 }
 
-// evict fills a server that may evict keys until it has evicted this one.
-func evict(t *testing.T, s *redisserver.Server, c redis.UniversalClient, key string) {
+// evict makes a server that may evict keys do so.
+func evict(t *testing.T, _ *redisserver.Server, c redis.UniversalClient, key string) {
 	t.Helper()
-	for name, value := range map[string]string{"maxmemory-policy": "allkeys-random", "maxmemory": "4mb"} {
-		if err := c.ConfigSet(t.Context(), name, value).Err(); err != nil {
+	configure(t, c, "maxmemory-policy", "allkeys-lru", "maxmemory", "1")
+	_ = c.Set(t.Context(), "another", 1, 0).Err() // for which there is no room even so
+	if left, err := c.Exists(t.Context(), key).Result(); err != nil || left != 0 {
+		t.Fatalf("%d keys are left, %v", left, err)
+	}
+	configure(t, c, "maxmemory", "0")
+}
+
+// configure sets names and values.
+func configure(t *testing.T, c redis.UniversalClient, settings ...string) {
+	t.Helper()
+	for i := 0; i < len(settings); i += 2 {
+		if err := c.ConfigSet(t.Context(), settings[i], settings[i+1]).Err(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	filler := strings.Repeat("x", 10_000)
-	n := 0
-	testkit.Eventually(t, time.Minute, func() bool {
-		for range 200 {
-			n++
-			if err := c.Set(t.Context(), fmt.Sprint("filler ", n), filler, 0).Err(); err != nil {
-				t.Fatal(err)
+}
+
+// A Redis without memory for a write, or that must not write, is unavailable for locks.
+func TestAServerThatRefusesWritesGivesNoLock(t *testing.T) {
+	for how, settings := range map[string][2]string{
+		"it is full": {"maxmemory", "1"}, "it has no replicas": {"min-replicas-to-write", "1"},
+	} {
+		t.Run(how, func(t *testing.T) {
+			s := testkit.Redis(t)
+			for kind, l := range map[string]*Locker{"fenced": locker(t, s, Options{}),
+				"unfenced": locker(t, s, Options{Unfenced: true})} {
+				configure(t, l.client, settings[0], settings[1])
+				if _, err := l.Try(t.Context(), kind, time.Hour); !errors.Is(err, ErrUnavailable) {
+					t.Errorf("%s: %v", kind, err)
+				}
+				configure(t, l.client, settings[0], "0")
+				try(t, l, kind)
 			}
-		}
-		left, err := c.Exists(t.Context(), key).Result()
-		return err == nil && left == 0
-	})
+		})
+	}
 }
 
 // A primary that is behind the fences of the one before counts on from the last that it

@@ -8,6 +8,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/testkit"
+	"github.com/purserhq/purser/pkg/testkit/redisserver"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 )
 
@@ -15,12 +16,7 @@ import (
 // have not reached does the same.
 func keptChallenges(t *testing.T, url string) (bringBack func()) {
 	t.Helper()
-	o, err := redis.ParseURL(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := redis.NewClient(o)
-	t.Cleanup(func() { _ = c.Close() })
+	c := direct(t, url)
 	keys, err := c.Keys(t.Context(), "*").Result()
 	if err != nil || len(keys) == 0 {
 		t.Fatal(keys, err)
@@ -94,21 +90,73 @@ func TestAChallengeThatAFailoverOfRedisBringsBackSignsNobodyInAgain(t *testing.T
 
 // A challenge that Redis has lost, as it restarted empty or evicted it, is one that never was: the user starts again.
 func TestALostChallengeSignsNobodyInAndTheNextOneDoes(t *testing.T) {
+	for how, lose := range map[string]func(*testing.T, *redisserver.Server){
+		"restarted empty": func(t *testing.T, r *redisserver.Server) {
+			r.Kill()
+			if err := r.Restart(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"evicted": func(t *testing.T, r *redisserver.Server) {
+			c := direct(t, r.URL())
+			configure(t, c, "maxmemory-policy", "allkeys-lru", "maxmemory", "1")
+			_ = c.Set(t.Context(), "another", 1, 0).Err() // for which there is no room even so
+			if n, err := c.DBSize(t.Context()).Result(); err != nil || n != 0 {
+				t.Fatalf("%d keys are left, %v", n, err)
+			}
+			configure(t, c, "maxmemory", "0")
+		},
+	} {
+		t.Run(how, func(t *testing.T) {
+			r := testkit.Redis(t)
+			s, w := withWallets(t, "PURSER_REDIS_URL="+r.URL()), newWallet(t)
+			message := s.message(t, w.address)
+			lose(t, r)
+			err := unlessBusy(t, func() error { // and until Redis is used again
+				_, err := s.finish(t, message, w.sign(message))
+				return err
+			})
+			if !errs.Is(err, errs.KindUnauthenticated) {
+				t.Error(err)
+			}
+			s.signInWith(t, w)
+		})
+	}
+}
+
+func TestWhileRedisIsFullNoSignInBegins(t *testing.T) {
 	r := testkit.Redis(t)
 	s, w := withWallets(t, "PURSER_REDIS_URL="+r.URL()), newWallet(t)
-	message := s.message(t, w.address)
-	r.Kill()
-	if err := r.Restart(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	err := unlessBusy(t, func() error { // and until Redis is used again
-		_, err := s.finish(t, message, w.sign(message))
-		return err
-	})
-	if !errs.Is(err, errs.KindUnauthenticated) {
+	s.signInWith(t, w)
+	c := direct(t, r.URL())
+	configure(t, c, "maxmemory", "1")
+	_, err := s.sessions.StartWalletLogin(t.Context(), &authv1.StartWalletLoginRequest{Address: w.address, ChainId: 1})
+	if e := errs.As(err); e == nil || e.Kind != errs.KindUnavailable || e.Reason != "SIGN_IN_UNAVAILABLE" {
 		t.Error(err)
 	}
+	configure(t, c, "maxmemory", "0")
 	s.signInWith(t, w)
+}
+
+func direct(t *testing.T, url string) *redis.Client {
+	t.Helper()
+	o, err := redis.ParseURL(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := redis.NewClient(o)
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// configure sets names and values.
+func configure(t *testing.T, c *redis.Client, settings ...string) {
+	t.Helper()
+	for i := 0; i < len(settings); i += 2 {
+		if err := c.ConfigSet(t.Context(), settings[i], settings[i+1]).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func TestUsedChallengesAreRemovedAfterTheyExpired(t *testing.T) {
