@@ -46,6 +46,10 @@ func newMetrics(entity string) metrics {
 		ok:     outcome("ok"),
 		failed: outcome("error"),
 	}
+	for _, c := range []metric.Int64Counter{m.hits, m.misses, m.degraded, m.undecodable, m.superseded,
+		m.notInvalidated} {
+		c.Add(context.Background(), 0, m.entity...) // so that the first one is an increase
+	}
 	m.loads, _ = otel.Meter(scope).Float64Histogram("cache_load_duration_seconds", metric.WithUnit("s"),
 		metric.WithDescription("Duration of loads from the source."))
 	return m

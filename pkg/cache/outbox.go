@@ -81,6 +81,7 @@ func NewOutbox(db *postgres.DB, r Redis, log *slog.Logger) *Outbox {
 		log = slog.New(slog.DiscardHandler)
 	}
 	swept := counter("cache_outbox_swept_total", "Recorded invalidations that the outbox has carried out.")
+	swept.Add(context.Background(), 0)
 	return &Outbox{db, r, log, swept}
 }
 

@@ -122,5 +122,7 @@ func run(ctx context.Context, r Redis, b *budget, reserve time.Duration, s scrip
 // constant returns the same arguments for every key.
 func constant(args ...any) func(int) []any { return func(int) []any { return args } }
 
-// isUnanswered reports whether err means that Redis gave no answer.
-func isUnanswered(err error) bool { return errors.Is(redisx.Unavailable(err), redisx.ErrUnavailable) }
+// isUnanswered reports whether err means that Redis gave no usable answer. An error
+// reply is none either: a refused password or command, a key that is MOVED to another
+// node, a server without memory.
+func isUnanswered(err error) bool { return err != nil && !errors.Is(err, redis.Nil) }

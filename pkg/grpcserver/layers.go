@@ -43,10 +43,12 @@ const errorReason attribute.Key = "purser.error.reason"
 // logLayer logs one line for each call, with its final code. gRPC's own services
 // are logged only when they fail.
 func logLayer(log *slog.Logger) func(context.Context, *call) error {
+	failures := newErrorCounter()
 	return func(ctx context.Context, c *call) error {
 		begun := time.Now()
 		err := c.next(ctx)
 		code := status.Code(err)
+		failures.count(ctx, c, code)
 		if code == codes.OK && isInfrastructure(c.method) {
 			return nil
 		}

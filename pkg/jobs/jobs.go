@@ -186,6 +186,7 @@ func (r *Runner) Add(j Job) error {
 		return fmt.Errorf("jobs: %s was added before", j.Name)
 	}
 	r.jobs[j.Name] = added
+	r.metrics.begin(j.Name)
 	return nil
 }
 

@@ -33,6 +33,16 @@ func jobName(name string) metric.MeasurementOption {
 	return metric.WithAttributes(attribute.String("task_name", name))
 }
 
+// begin makes the counters of a job exist, so that its first error is an increase.
+func (m metrics) begin(job string) {
+	ctx := context.Background()
+	m.success.Add(ctx, 0, jobName(job))
+	m.failure.Add(ctx, 0, jobName(job))
+	for _, reason := range []string{"missed", "superseded", "busy", "locked"} {
+		m.skipped.Add(ctx, 0, jobName(job), metric.WithAttributes(attribute.String("reason", reason)))
+	}
+}
+
 func (m metrics) skip(ctx context.Context, job, reason string, n int) {
 	if n > 0 {
 		m.skipped.Add(ctx, int64(n), jobName(job), metric.WithAttributes(attribute.String("reason", reason)))

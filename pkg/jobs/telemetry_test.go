@@ -91,10 +91,14 @@ func TestWhatIsToldOfRuns(t *testing.T) {
 	f.forward(time.Minute)
 	f.poll(r)
 
-	want := []string{
+	want := []string{ // counters begin at zero
 		"task_duration_seconds{task_name=fails} 2", "task_duration_seconds{task_name=late} 1",
-		"task_error_total{task_name=fails} 2",
-		"task_skipped_total{reason=busy,task_name=late} 1", "task_skipped_total{reason=missed,task_name=late} 4",
+		"task_error_total{task_name=fails} 2", "task_error_total{task_name=late} 0",
+		"task_skipped_total{reason=busy,task_name=fails} 0", "task_skipped_total{reason=busy,task_name=late} 1",
+		"task_skipped_total{reason=locked,task_name=fails} 0", "task_skipped_total{reason=locked,task_name=late} 0",
+		"task_skipped_total{reason=missed,task_name=fails} 0", "task_skipped_total{reason=missed,task_name=late} 4",
+		"task_skipped_total{reason=superseded,task_name=fails} 0",
+		"task_skipped_total{reason=superseded,task_name=late} 0",
 		"task_success_total{task_name=fails} 1", "task_success_total{task_name=late} 1",
 	}
 	if got := series(t, reader); !slices.Equal(got, want) {

@@ -24,15 +24,17 @@ var ErrFenced = errors.New("lock: a newer holder has written")
 // fenced by jobs.Run.Sequence, with jobs.Run.Commit.
 //
 // Call it first in a transaction that writes under g. It returns [ErrFenced] when a
-// holder with a greater fence has written: roll the transaction back. Otherwise
-// newer holders wait in their Fenced until this transaction ends.
+// holder with a greater fence has written, or another one with the same, which a
+// failover of Redis can give: roll the transaction back. Otherwise newer holders
+// wait in their Fenced until this transaction ends.
 func Fenced(tx *gorm.DB, g *Guard) error {
 	if g.fence == 0 {
 		return errors.New("lock: Fenced needs a fence, and Options.Unfenced is set")
 	}
-	result := tx.Exec(`INSERT INTO lock_fences AS f (name, fence) VALUES (?, ?)
-		ON CONFLICT (name) DO UPDATE SET fence = EXCLUDED.fence, updated_at = now() WHERE f.fence <= EXCLUDED.fence`,
-		g.name, g.fence)
+	result := tx.Exec(`INSERT INTO lock_fences AS f (name, fence, holder) VALUES (?, ?, ?)
+		ON CONFLICT (name) DO UPDATE SET fence = EXCLUDED.fence, holder = EXCLUDED.holder, updated_at = now()
+		WHERE f.fence < EXCLUDED.fence OR f.fence = EXCLUDED.fence AND f.holder = EXCLUDED.holder`,
+		g.name, g.fence, g.token)
 	if result.Error != nil {
 		return fmt.Errorf("lock: fence: %w", result.Error)
 	}

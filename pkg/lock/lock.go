@@ -10,10 +10,13 @@
 // share one subscription, which reports every release, and only the first waiter of
 // each name sends commands.
 //
-// Limits: a lease is not exclusive across a failover of Redis, a jump of its clock,
-// or a holder that is paused past its lease. [Fenced] protects writes in these cases
-// by serialising the holders in Postgres; a write that can't call it must be
-// idempotent.
+// Limits: a lease is not exclusive across a failover of Redis, the eviction of its
+// key, a jump of Redis's clock, or a holder that is paused past its lease. [Fenced]
+// protects writes in these cases by serialising the holders in Postgres; a write
+// that can't call it must be idempotent. After a failover that lost a lease, the
+// next fence is greater if the new primary's clock is behind by less than the
+// failover took; otherwise the older holder is not told apart until it has lost its
+// lease. Keep the clocks of Redis servers in step (NTP).
 //
 // Source: Gray and Cheriton, "Leases" (1989); Kleppmann, "How to do
 // distributed locking" (2016), for the fence.
@@ -110,6 +113,7 @@ func New(client redis.UniversalClient, o Options) *Locker {
 		metric.WithDescription("Time that Acquire waited for a lock."))
 	l.lost, _ = meter.Int64Counter("lock_lost_total",
 		metric.WithDescription("Leases that ended before they were released."))
+	l.lost.Add(context.Background(), 0) // so that the first one is an increase
 	return l
 }
 

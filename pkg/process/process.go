@@ -206,6 +206,7 @@ func (s Service[C]) usage() string { return strings.TrimSpace(usage + "\n" + s.U
 
 func (s Service[C]) serve(ctx context.Context, c C, level *slog.LevelVar, log *slog.Logger) (err error) {
 	redisx.LogTo(log)
+	telemetry.LogErrorsTo(log)
 	tel, err := telemetry.Start(ctx, "purser-"+s.Name)
 	if err != nil {
 		return err

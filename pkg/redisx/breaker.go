@@ -23,13 +23,26 @@ var ErrUnavailable = errors.New("redis is unavailable")
 var errOpen = fmt.Errorf("%w: the circuit breaker is open", ErrUnavailable)
 
 // Unavailable wraps err with [ErrUnavailable] when Redis gave no usable answer: no
-// connection, a timeout, an open breaker, a server that is loading or whose cluster
-// is down. It returns nil, redis.Nil and error replies of the server unchanged.
+// connection, a timeout, an open breaker; a server that is loading, whose cluster is
+// down, that refuses the password, a command that its ACL forbids, or a write that it
+// has no memory or no replicas for. It returns nil, redis.Nil and other error replies
+// unchanged.
 func Unavailable(err error) error {
-	if err == nil || errors.Is(err, ErrUnavailable) || !isFailure(err) {
+	if err == nil || errors.Is(err, ErrUnavailable) || !isFailure(err) && !isRefusal(err) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
+}
+
+// isRefusal reports whether the server serves other commands, or other clients, but
+// not this one: the breaker stays closed.
+func isRefusal(err error) bool {
+	for _, prefix := range []string{"OOM ", "NOPERM ", "MISCONF ", "NOREPLICAS ", "MOVED ", "ASK "} {
+		if redis.HasErrorPrefix(err, prefix) {
+			return true
+		}
+	}
+	return false
 }
 
 // isFailure reports whether err means that the server can't serve. It does not for
@@ -40,7 +53,8 @@ func isFailure(err error) bool {
 		strings.HasPrefix(err.Error(), "redis: can't marshal "):
 		return false
 	case redis.IsLoadingError(err), redis.IsMasterDownError(err), redis.IsClusterDownError(err),
-		redis.IsTryAgainError(err), redis.IsReadOnlyError(err), redis.HasErrorPrefix(err, "BUSY "):
+		redis.IsTryAgainError(err), redis.IsReadOnlyError(err), redis.HasErrorPrefix(err, "BUSY "),
+		redis.IsAuthError(err):
 		return true
 	}
 	var reply redis.Error

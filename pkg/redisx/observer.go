@@ -27,11 +27,11 @@ type observer struct {
 	seconds metric.Float64Histogram
 }
 
-func newObserver(client *redis.Client, b *breaker, provider trace.TracerProvider) *observer {
+func newObserver(client *redis.Client, name string, b *breaker, provider trace.TracerProvider) *observer {
 	if provider == nil {
 		provider = otel.GetTracerProvider()
 	}
-	address := attribute.String("server.address", client.Options().Addr)
+	address := attribute.String("server.address", name)
 	labels := metric.WithAttributeSet(attribute.NewSet(address))
 	meter := otel.Meter(scope)
 	o := &observer{

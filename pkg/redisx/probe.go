@@ -3,14 +3,16 @@ package redisx
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/redis/go-redis/v9"
 )
 
 // Probe asks a Redis whether it answers, on connections of its own and without a
 // circuit breaker.
-type Probe struct{ client redis.UniversalClient }
+type Probe struct {
+	client  redis.UniversalClient
+	address string
+}
 
 // NewProbe returns a probe of the Redis at this URL. It doesn't connect. Close it
 // when done.
@@ -20,7 +22,8 @@ func NewProbe(o Options) (*Probe, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Probe{client}, nil
+	t, err := parse(o.URL)
+	return &Probe{client, t.name()}, err
 }
 
 // Ask returns nil if the Redis, of a Cluster every master, answers PING within ctx.
@@ -41,16 +44,8 @@ func (p *Probe) Ask(ctx context.Context) error {
 }
 
 // Address is where the Redis is: host:port, of a Cluster that of each node that the
-// URL names, separated by commas.
-func (p *Probe) Address() string {
-	switch c := p.client.(type) {
-	case *redis.ClusterClient:
-		return strings.Join(c.Options().Addrs, ",")
-	case *redis.Client:
-		return c.Options().Addr
-	}
-	return ""
-}
+// URL names, separated by commas, with Sentinels name@host:port,host:port.
+func (p *Probe) Address() string { return p.address }
 
 // Close closes the connections.
 func (p *Probe) Close() error { return p.client.Close() }

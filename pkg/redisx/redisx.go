@@ -1,5 +1,6 @@
 // Package redisx opens the client that locks, caches and challenges share:
-// one Redis server or a Redis Cluster, behind a circuit breaker.
+// one Redis server, the primary that Redis Sentinel names, or a Redis Cluster,
+// behind a circuit breaker.
 //
 // Promise: a Redis that is down or hangs delays a caller for a short, bounded time.
 // There are no hidden retries; every step has a timeout; after five failures in a
@@ -18,10 +19,9 @@ package redisx
 
 import (
 	"context"
-	"errors"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"strings"
 	"time"
 
@@ -32,15 +32,28 @@ import (
 
 // Options of a client. Zero values mean the defaults named.
 type Options struct {
-	// URL is redis://user:password@host:port/db, or rediss:// for TLS. With
-	// one or more ?addr=host:port, or with ?cluster=true, it is a Cluster.
+	// URL is redis://user:password@host:port/db. With one or more ?addr=host:port,
+	// or with ?cluster=true, it is a Cluster.
+	//
+	// redis+sentinel://user:password@host:port/db?master_name=name is the primary
+	// that Sentinels name; &addr=host:port is each further Sentinel. User and
+	// password are those of the primary; the Sentinels' own are the parameters
+	// sentinel_username and sentinel_password.
+	//
+	// rediss:// and rediss+sentinel:// are TLS, for which ca_file is the path of
+	// the authority's certificates in PEM, in place of the system's. dial_timeout
+	// and pool_size set the fields of this struct. Any other parameter is an error.
 	URL string
 	// Name is shown by CLIENT LIST.
 	Name     string
 	PoolSize int // 20 for each node
-	// Timeout bounds each step: dialling, waiting for a connection of the pool, a
-	// write, a read; Budget.
+	// Timeout bounds each step: waiting for a place in the pool, a write, a read;
+	// Budget.
 	Timeout time.Duration
+	// DialTimeout bounds connecting, with the TLS handshake: 1 s, or Timeout if that
+	// is longer. Connecting goes on in the background when the context of the command
+	// that needed it has ended, so that it may take longer than a command.
+	DialTimeout time.Duration
 
 	// Subscriber makes a client for pub/sub and blocking commands: without a
 	// breaker and with no read timeout but the caller's.
@@ -53,22 +66,47 @@ type Options struct {
 	TracerProvider trace.TracerProvider
 }
 
-// errURL carries nothing of the URL: a malformed one can't be masked.
-var errURL = errors.New("redisx: the Redis URL is malformed; it should read redis://user:password@host:port/0, with " +
-	"?addr=host:port for each further node of a Cluster")
-
-// CheckURL returns New's error for a URL. It contains no part of the URL.
+// CheckURL returns New's error for a URL, but reads no file. It contains no secret:
+// of the URL only the names of parameters and the path of ca_file.
 func CheckURL(address string) error {
-	c, err := New(Options{URL: address})
+	_, err := parse(address)
+	return err
+}
+
+// CheckFiles returns an error when the file that a URL names can't be used. It
+// returns nil for a URL that CheckURL refuses.
+func CheckFiles(address string) error {
+	t, err := parse(address)
 	if err != nil {
-		return err
+		return nil //nolint:nilerr // CheckURL's to report
 	}
-	return c.Close()
+	_, err = t.tlsConfig()
+	return err
 }
 
 // New makes a client. It doesn't connect, so that a service can start while Redis
 // is down. Close the client when done.
 func New(o Options) (redis.UniversalClient, error) {
+	t, err := parse(o.URL)
+	if err != nil {
+		return nil, err
+	}
+	secured, err := t.tlsConfig()
+	if err != nil {
+		return nil, err
+	}
+	o = t.apply(o).withDefaults()
+	switch t.kind {
+	case cluster:
+		return newCluster(t, secured, o), nil
+	case sentinels:
+		return newFailover(t, secured, o), nil
+	case single:
+	}
+	return newNode(t.node(secured), o), nil
+}
+
+func (o Options) withDefaults() Options {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -78,55 +116,69 @@ func New(o Options) (redis.UniversalClient, error) {
 	if o.Timeout == 0 {
 		o.Timeout = Budget
 	}
-	u, err := url.Parse(o.URL)
-	if err != nil || !strings.HasPrefix(u.Scheme, "redis") && u.Scheme != "unix" {
-		return nil, errURL
+	if o.DialTimeout == 0 {
+		o.DialTimeout = max(time.Second, o.Timeout)
 	}
-	q := u.Query()
-	cluster := q.Has("addr") || q.Get("cluster") == "true"
-	q.Del("cluster")
-	u.RawQuery = q.Encode()
-	return open(u.String(), cluster, o)
+	return o
 }
 
-func open(address string, cluster bool, o Options) (redis.UniversalClient, error) {
-	if !cluster {
-		node, err := redis.ParseURL(address)
-		if err != nil {
-			return nil, errURL
-		}
-		return newNode(node, o), nil
-	}
-	c, err := redis.ParseClusterURL(address)
-	if err != nil {
-		return nil, errURL
-	}
-	c.MaxRedirects = 3 // MOVED and ASK while slots move are no failures
-	c.ContextTimeoutEnabled = true
-	c.NewClient = func(node *redis.Options) *redis.Client { return newNode(node, o) }
-	return redis.NewClusterClient(c), nil
+func newCluster(t target, secured *tls.Config, o Options) *redis.ClusterClient {
+	password, _ := t.user.Password()
+	return redis.NewClusterClient(&redis.ClusterOptions{
+		Addrs: t.addresses, Username: t.user.Username(), Password: password, TLSConfig: secured,
+		MaxRedirects:          3, // MOVED and ASK while slots move are no failures
+		ContextTimeoutEnabled: true,
+		NewClient:             func(node *redis.Options) *redis.Client { return newNode(node, o) },
+	})
+}
+
+// newFailover makes a client of the primary that Sentinels name. They are asked
+// for each new connection, and tell of a failover by pub/sub, upon which the
+// connections to the old primary are closed.
+func newFailover(t target, secured *tls.Config, o Options) *redis.Client {
+	n := bounded(t.node(secured), o)
+	client := redis.NewFailoverClient(&redis.FailoverOptions{
+		MasterName: t.masterName, SentinelAddrs: t.addresses,
+		SentinelUsername: t.sentinelUsername, SentinelPassword: t.sentinelPassword,
+		Username: n.Username, Password: n.Password, DB: n.DB, TLSConfig: secured,
+		ClientName: n.ClientName, PoolSize: n.PoolSize, MaxRetries: n.MaxRetries, DialerRetries: n.DialerRetries,
+		ContextTimeoutEnabled: n.ContextTimeoutEnabled, DialTimeout: n.DialTimeout, ReadTimeout: n.ReadTimeout,
+		WriteTimeout: n.WriteTimeout, PoolTimeout: n.PoolTimeout, ConnMaxIdleTime: n.ConnMaxIdleTime,
+		DisableIdentity: n.DisableIdentity,
+	})
+	return guarded(client, t.name(), o)
 }
 
 func newNode(node *redis.Options, o Options) *redis.Client {
+	return guarded(redis.NewClient(bounded(node, o)), node.Addr, o)
+}
+
+// bounded sets the limits of a node's client.
+func bounded(node *redis.Options, o Options) *redis.Options {
 	node.ClientName = o.Name
 	node.PoolSize = o.PoolSize
 	node.MaxRetries = -1
 	node.DialerRetries = 1
 	node.ContextTimeoutEnabled = true
-	node.DialTimeout = o.Timeout
+	// The pool dials in the background: a caller waits for it no longer than its
+	// context lets it, and the next one finds the connection.
+	node.DialTimeout = o.DialTimeout
 	node.ReadTimeout = o.Timeout
 	node.WriteTimeout = o.Timeout
 	node.PoolTimeout = o.Timeout
 	node.ConnMaxIdleTime = 5 * time.Minute
 	node.DisableIdentity = true
 	node.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	return node
+}
+
+// guarded puts the breaker and the metrics around a client. name is shown by them.
+func guarded(client *redis.Client, name string, o Options) *redis.Client {
 	if o.Subscriber {
-		node.DialTimeout = time.Second
-		return redis.NewClient(node)
+		return client
 	}
-	client := redis.NewClient(node)
-	circuit := newBreaker(node.Addr, o.Log)
-	client.AddHook(hook{newObserver(client, circuit, o.TracerProvider), circuit})
+	circuit := newBreaker(name, o.Log)
+	client.AddHook(hook{newObserver(client, name, circuit, o.TracerProvider), circuit})
 	return client
 }
 
@@ -166,36 +218,6 @@ func Key(prefix, id string) string {
 		id = strings.NewReplacer("%", "%25", "}", "%7D").Replace(id)
 	}
 	return prefix + "{" + id + "}"
-}
-
-// WarnIfKeysMayBeEvicted logs a warning when the server's maxmemory-policy lets it
-// remove keys before they expire, which would break locks and challenges. Call it
-// once after New. It waits for Redis for at most [Budget] and logs a line at info
-// level when the policy can't be read. Of a Cluster it asks one node.
-func WarnIfKeysMayBeEvicted(ctx context.Context, client redis.UniversalClient, log *slog.Logger) {
-	limited, cancel := Bounded(ctx)
-	defer cancel()
-	policy, err := evictionPolicy(limited, client)
-	switch {
-	case err != nil:
-		log.InfoContext(ctx, "redis: the eviction policy can't be read", "error", err)
-	case policy != "noeviction":
-		log.WarnContext(ctx, "redis may evict locks and challenges: set maxmemory-policy to noeviction",
-			"maxmemory_policy", policy)
-	}
-}
-
-func evictionPolicy(ctx context.Context, client redis.UniversalClient) (string, error) {
-	info, err := client.Info(ctx, "memory").Result()
-	if err != nil {
-		return "", Unavailable(err)
-	}
-	for line := range strings.Lines(info) {
-		if policy, ok := strings.CutPrefix(line, "maxmemory_policy:"); ok {
-			return strings.TrimSpace(policy), nil
-		}
-	}
-	return "", errors.New("redisx: INFO memory has no maxmemory_policy")
 }
 
 // LogTo sends go-redis's own log lines, which it prints on stderr by default, to

@@ -176,37 +176,6 @@ func TestAClusterIsToldByItsURL(t *testing.T) {
 	}
 }
 
-func TestAServerThatMayEvictKeysIsWarnedOf(t *testing.T) {
-	s := testkit.Redis(t)
-	c := open(t, redisx.Options{URL: s.URL(), Timeout: time.Minute})
-	logged := func() string {
-		var log testkit.LogBuffer
-		testkit.Eventually(t, time.Minute, func() bool { // a busy machine may take longer than the budget
-			log = testkit.LogBuffer{}
-			redisx.WarnIfKeysMayBeEvicted(t.Context(), c, slog.New(slog.NewTextHandler(&log, nil)))
-			return !strings.Contains(log.String(), "can't be read")
-		})
-		return log.String()
-	}
-	if text := logged(); text != "" {
-		t.Fatal(text)
-	}
-	for _, policy := range []string{"allkeys-lru", "volatile-ttl"} {
-		if err := c.ConfigSet(t.Context(), "maxmemory-policy", policy).Err(); err != nil {
-			t.Fatal(err)
-		}
-		if text := logged(); !strings.Contains(text, "level=WARN") || !strings.Contains(text, policy) {
-			t.Errorf("%s: %q", policy, text)
-		}
-	}
-	s.Kill()
-	var log testkit.LogBuffer
-	redisx.WarnIfKeysMayBeEvicted(t.Context(), c, slog.New(slog.NewTextHandler(&log, nil)))
-	if text := log.String(); !strings.Contains(text, "level=INFO") || !strings.Contains(text, "can't be read") {
-		t.Errorf("without a server: %q", text)
-	}
-}
-
 // BenchmarkOpenBreaker is what a call costs while Redis is away.
 func BenchmarkOpenBreaker(b *testing.B) {
 	s := testkit.Redis(b)

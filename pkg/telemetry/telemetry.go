@@ -2,18 +2,18 @@
 // OpenTelemetry configured by the standard OTEL_* variables, metrics in a
 // Prometheus registry, and slog lines with the trace id.
 //
-// Traces are exported only if OTEL_TRACES_EXPORTER, OTEL_EXPORTER_OTLP_ENDPOINT or
-// OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is set. It is the only package that sets the
-// global providers.
+// Nothing is exported unless it is asked for: traces, metrics and logs if
+// OTEL_EXPORTER_OTLP_ENDPOINT is set, one of them if its own variable is:
+// OTEL_TRACES_EXPORTER or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, and so with METRICS and
+// LOGS. It is the only package that sets the global providers.
 package telemetry
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,11 +22,11 @@ import (
 	"go.opentelemetry.io/otel"
 	otelprom "go.opentelemetry.io/otel/exporters/prometheus"
 	"go.opentelemetry.io/otel/propagation"
+	sdklog "go.opentelemetry.io/otel/sdk/log"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	semconv "go.opentelemetry.io/otel/semconv/v1.37.0"
-	"go.opentelemetry.io/otel/trace"
 )
 
 // Telemetry holds the providers of a process.
@@ -35,6 +35,7 @@ type Telemetry struct {
 	Registry *prometheus.Registry
 	traces   *sdktrace.TracerProvider
 	metrics  *sdkmetric.MeterProvider
+	logs     *sdklog.LoggerProvider
 }
 
 // Option of Start.
@@ -57,7 +58,7 @@ func WithSpanExporter(wrap func(sdktrace.SpanExporter) sdktrace.SpanExporter) Op
 	return func(o *options) { o.exporter = wrap }
 }
 
-// Start sets the global tracer and meter providers and the propagator (W3C trace
+// Start sets the global tracer, meter and logger providers and the propagator (W3C trace
 // context and baggage); service is the resource's service.name. Call Shutdown or
 // Flush at the very end of the process.
 func Start(ctx context.Context, service string, option ...Option) (*Telemetry, error) {
@@ -75,11 +76,10 @@ func Start(ctx context.Context, service string, option ...Option) (*Telemetry, e
 	for _, p := range o.processors {
 		opts = append(opts, sdktrace.WithSpanProcessor(p))
 	}
-	if tracesConfigured() {
+	if configured("TRACES") {
 		exp, err := autoexport.NewSpanExporter(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("trace exporter (OTEL_TRACES_EXPORTER=%q): %w", os.Getenv("OTEL_TRACES_EXPORTER"),
-				err)
+			return nil, exporterError("TRACES", err)
 		}
 		opts = append(opts, sdktrace.WithBatcher(o.exporter(exp)))
 	}
@@ -90,14 +90,32 @@ func Start(ctx context.Context, service string, option ...Option) (*Telemetry, e
 	if err != nil {
 		return nil, fmt.Errorf("metrics reader: %w", err)
 	}
+	metrics := []sdkmetric.Option{sdkmetric.WithReader(reader), sdkmetric.WithResource(res),
+		sdkmetric.WithView(secondsView())}
+	if configured("METRICS") {
+		exported, err := autoexport.NewMetricReader(ctx)
+		if err != nil {
+			return nil, exporterError("METRICS", err)
+		}
+		metrics = append(metrics, sdkmetric.WithReader(exported))
+	}
+	logs := []sdklog.LoggerProviderOption{sdklog.WithResource(res)}
+	if configured("LOGS") {
+		exp, err := autoexport.NewLogExporter(ctx)
+		if err != nil {
+			return nil, exporterError("LOGS", err)
+		}
+		logs = append(logs, sdklog.WithProcessor(sdklog.NewBatchProcessor(exp)))
+	}
 	t := &Telemetry{
 		Registry: registry,
 		traces:   sdktrace.NewTracerProvider(opts...),
-		metrics: sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader), sdkmetric.WithResource(res),
-			sdkmetric.WithView(secondsView())),
+		metrics:  sdkmetric.NewMeterProvider(metrics...),
+		logs:     sdklog.NewLoggerProvider(logs...),
 	}
 	otel.SetTracerProvider(t.traces)
 	otel.SetMeterProvider(t.metrics)
+	otel.SetLoggerProvider(t.logs)
 	otel.SetTextMapPropagator(propagation.NewCompositeTextMapPropagator(
 		propagation.TraceContext{}, propagation.Baggage{}))
 	return t, nil
@@ -112,16 +130,22 @@ func secondsView() sdkmetric.View {
 		}}})
 }
 
-// tracesConfigured reports whether the environment configures an exporter.
-func tracesConfigured() bool {
-	return os.Getenv("OTEL_TRACES_EXPORTER") != "" ||
+// configured reports whether the environment configures an exporter of a signal:
+// TRACES, METRICS or LOGS.
+func configured(signal string) bool {
+	return os.Getenv("OTEL_"+signal+"_EXPORTER") != "" ||
 		os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" ||
-		os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != ""
+		os.Getenv("OTEL_EXPORTER_OTLP_"+signal+"_ENDPOINT") != ""
+}
+
+func exporterError(signal string, err error) error {
+	name := "OTEL_" + signal + "_EXPORTER"
+	return fmt.Errorf("exporter of %s (%s=%q): %w", strings.ToLower(signal), name, os.Getenv(name), err)
 }
 
 // Shutdown exports what is still buffered and stops the providers.
 func (t *Telemetry) Shutdown(ctx context.Context) error {
-	return errors.Join(t.traces.Shutdown(ctx), t.metrics.Shutdown(ctx))
+	return errors.Join(t.traces.Shutdown(ctx), t.metrics.Shutdown(ctx), t.logs.Shutdown(ctx))
 }
 
 // Flush is Shutdown for the end of a process: it takes at most five seconds and
@@ -130,32 +154,4 @@ func (t *Telemetry) Flush() {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	_ = t.Shutdown(ctx)
-}
-
-// NewLogger returns a logger that writes JSON lines to w, with the trace id of
-// their context as trace_id, and with the attribute service unless it is empty.
-func NewLogger(w io.Writer, level slog.Leveler, service string) *slog.Logger {
-	log := slog.New(traceHandler{slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})})
-	if service == "" {
-		return log
-	}
-	return log.With("service", service)
-}
-
-// traceHandler adds the trace id of the context.
-type traceHandler struct{ slog.Handler }
-
-func (h traceHandler) Handle(ctx context.Context, r slog.Record) error {
-	if sc := trace.SpanContextFromContext(ctx); sc.HasTraceID() {
-		r.AddAttrs(slog.String("trace_id", sc.TraceID().String()))
-	}
-	return h.Handler.Handle(ctx, r)
-}
-
-func (h traceHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return traceHandler{h.Handler.WithAttrs(attrs)}
-}
-
-func (h traceHandler) WithGroup(name string) slog.Handler {
-	return traceHandler{h.Handler.WithGroup(name)}
 }

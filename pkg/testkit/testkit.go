@@ -35,6 +35,7 @@ import (
 	"github.com/purserhq/purser/pkg/testkit/faultproxy"
 	"github.com/purserhq/purser/pkg/testkit/pgserver"
 	"github.com/purserhq/purser/pkg/testkit/rediscluster"
+	"github.com/purserhq/purser/pkg/testkit/redissentinel"
 	"github.com/purserhq/purser/pkg/testkit/redisserver"
 )
 
@@ -151,6 +152,18 @@ func RedisCluster(t testing.TB) *rediscluster.Cluster {
 	}
 	stopAfter(t, c)
 	return c
+}
+
+// RedisSentinel starts a primary, two replicas and three Sentinels for this test
+// alone, which takes some seconds. They are stopped when the test ends.
+func RedisSentinel(t testing.TB) *redissentinel.Group {
+	t.Helper()
+	g, err := redissentinel.Start(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopAfter(t, g)
+	return g
 }
 
 // Proxy starts a proxy to target, host:port or a URL, that can break connections. It

@@ -141,8 +141,12 @@ func (s *Server) bootOnce(ctx context.Context) error {
 	if s.temp {
 		onDeath = syscall.SIGKILL
 	}
+	args := []string{"redis.conf"}
+	if s.opts.Sentinel {
+		args = append(args, "--sentinel")
+	}
 	p, err := child.Start(child.Command{
-		Path: s.path, Args: []string{"redis.conf"}, Dir: s.opts.Dir,
+		Path: s.path, Args: args, Dir: s.opts.Dir,
 		Env:    []string{"PATH=/usr/bin:/bin", "HOME=" + s.opts.Dir, "TZ=UTC"},
 		Output: s.state.Log.File(), OnParentDeath: onDeath,
 	})

@@ -48,6 +48,8 @@ type Options struct {
 	// Settings are further lines of redis.conf, which win over the package's
 	// own.
 	Settings map[string]string
+	// Sentinel makes it a Redis Sentinel, whose Settings say what it watches.
+	Sentinel bool
 	// Log receives one line for each step that an operator may wonder about;
 	// nil means none. The server's own log is in Dir/redis.state.Log.
 	Log *slog.Logger

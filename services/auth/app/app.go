@@ -109,8 +109,9 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 		Devices: devices, Audit: auditEvents, Now: time.Now,
 	}, cfg.Session)
 	identities := identity.NewService(store.NewIdentities(accountStore), time.Now)
-	identityProviders := newOAuth(cfg, b.Redis, identities, sessions, auditEvents)
-	walletSignIn := newWalletSignIn(cfg, b.Redis, identities, sessions, auditEvents, log)
+	challenges := challengeStores{b.Redis, store.NewUsedChallenges(b.DB)}
+	identityProviders := newOAuth(cfg, challenges, identities, sessions, auditEvents)
+	walletSignIn := newWalletSignIn(cfg, challenges, identities, sessions, auditEvents, log)
 	signInMethods := rpc.SignInMethods{OAuth: identityProviders, Wallets: walletSignIn}
 	serviceAccounts := serviceaccount.NewService(store.NewServiceAccounts(b.DB), ring, auditEvents, time.Now)
 	apiKeys := apikey.NewService(store.NewAPIKeys(b.DB), ring, auditEvents, time.Now)

@@ -93,22 +93,29 @@ func isReturnAddress(text string) bool {
 }
 
 // newOAuth wires signing in with identity providers.
-func newOAuth(cfg Config, redis cache.Redis, identities *identity.Service, sessions *session.Service,
+func newOAuth(cfg Config, c challengeStores, identities *identity.Service, sessions *session.Service,
 	events audit.Recorder) *oauth.Service {
 	return oauth.NewService(oauth.Deps{
 		Providers:  idp.Providers(cfg.OAuth.Providers),
-		States:     once[oauth.State](redis, "oauth_state"),
-		Links:      once[oauth.LinkState](redis, "oauth_link"),
-		Codes:      once[oauth.LoginCode](redis, "login_code"),
+		States:     once[oauth.State](c, "oauth_state"),
+		Links:      once[oauth.LinkState](c, "oauth_link"),
+		Codes:      once[oauth.LoginCode](c, "login_code"),
 		Identities: identities, Sessions: sessions, Audit: events, Now: time.Now,
 	}, oauth.Addresses{AppRedirectURIs: cfg.OAuth.RedirectURIs, ReturnURLs: cfg.OAuth.ReturnTo,
 		Callback: cfg.baseURL() + web.CallbackPath})
 }
 
-// once keeps challenges of one kind in Redis.
-func once[V any](redis cache.Redis, entity string) challenge.Store[challenge.Stored[V]] {
-	return cache.NewSingleUse[challenge.Stored[V]](redis, cache.Namespace{Service: "auth", Entity: entity, Schema: 1},
-		cache.Options{Budget: challengeBudget})
+// challengeStores are where challenges are kept: in Redis, and their uses in Postgres too.
+type challengeStores struct {
+	redis  cache.Redis
+	claims challenge.Claims
+}
+
+// once keeps challenges of one kind.
+func once[V any](c challengeStores, entity string) challenge.Store[challenge.Stored[V]] {
+	return challenge.Claimed[V](cache.NewSingleUse[challenge.Stored[V]](c.redis,
+		cache.Namespace{Service: "auth", Entity: entity, Schema: 1}, cache.Options{Budget: challengeBudget}),
+		c.claims, time.Now)
 }
 
 // httpHandler serves the key set and the hosted pages of signing in.

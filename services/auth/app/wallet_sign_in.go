@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/purserhq/purser/pkg/cache"
 	"github.com/purserhq/purser/services/auth/internal/audit"
 	"github.com/purserhq/purser/services/auth/internal/identity"
 	"github.com/purserhq/purser/services/auth/internal/session"
@@ -53,10 +52,10 @@ func (c SIWEConfig) site() siwe.Site {
 }
 
 // newWalletSignIn wires signing in with wallets (EIP-4361).
-func newWalletSignIn(cfg Config, redis cache.Redis, identities *identity.Service, sessions *session.Service,
+func newWalletSignIn(cfg Config, c challengeStores, identities *identity.Service, sessions *session.Service,
 	events audit.Recorder, log *slog.Logger) *siwe.Service {
 	return siwe.NewService(siwe.Deps{
-		Nonces:     once[siwe.Challenge](redis, "wallet_nonce"),
+		Nonces:     once[siwe.Challenge](c, "wallet_nonce"),
 		Contracts:  ethsig.NewContracts(cfg.ChainRPCURLs, log),
 		Identities: identities, Sessions: sessions, Audit: events, Now: time.Now,
 	}, cfg.SIWE.site())

@@ -362,7 +362,16 @@ CREATE TABLE second_factor_removals (
 );
 CREATE INDEX second_factor_removals_due ON second_factor_removals (due_at);
 
+-- Uses of challenges, which Redis has: a failover of Redis may bring a used one back. Rows are removed after they have
+-- expired.
+CREATE TABLE used_challenges (
+    key        text        PRIMARY KEY, -- a hash of the challenge's secret, and how often it was used before
+    expires_at timestamptz NOT NULL
+);
+CREATE INDEX used_challenges_expired ON used_challenges (expires_at);
+
 -- +goose Down
+DROP TABLE used_challenges;
 DROP TABLE second_factor_removals;
 DROP TABLE erasure_reports;
 DROP TABLE deletion_counter;

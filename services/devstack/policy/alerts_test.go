@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -28,7 +29,8 @@ type alertRules struct {
 }
 
 var (
-	promFunction = regexp.MustCompile(`\b(max|min|sum|increase|rate)\b`)
+	promFunction = regexp.MustCompile(`\b(max|min|sum|increase|rate|absent)\b`)
+	promLabels   = regexp.MustCompile(`\{[^}]*\}|\bby \([^)]*\)`)
 	promRange    = regexp.MustCompile(`\[\d+[smhd]\]`)
 	promName     = regexp.MustCompile(`[a-zA-Z_]\w*`)
 )
@@ -50,7 +52,8 @@ func alertViolations(text []byte, metrics []string, page string) (found []string
 			if !strings.Contains(page, "`"+r.Alert+"`") {
 				found = append(found, r.Alert+": the page has no section on it")
 			}
-			expr := promFunction.ReplaceAllString(promRange.ReplaceAllString(r.Expr, ""), "")
+			expr := promLabels.ReplaceAllString(promRange.ReplaceAllString(r.Expr, ""), "")
+			expr = promFunction.ReplaceAllString(expr, "")
 			names := promName.FindAllString(expr, -1)
 			if len(names) == 0 {
 				found = append(found, r.Alert+": names no metric")
@@ -78,12 +81,14 @@ func TestAlertsUseExistingMetricsAndAreDocumented(t *testing.T) {
 		}
 		metrics = append(metrics, m...)
 	}
+	// Prometheus' own, and otelgrpc's.
+	metrics = append(metrics, "up", "rpc_server_call_duration_seconds_count")
 	text, err := os.ReadFile(filepath.Join(root(t), "docs/alerts.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var pages string
-	for _, name := range []string{"docs/signing-keys.md", "docs/deletions.md"} {
+	for _, name := range []string{"docs/signing-keys.md", "docs/deletions.md", "docs/observability.md"} {
 		page, err := os.ReadFile(filepath.Join(root(t), name))
 		if err != nil {
 			t.Fatal(err)
@@ -100,16 +105,72 @@ func TestAnAlertOnAMissingMetricIsReported(t *testing.T) {
 			"', labels: {severity: info}, annotations: {summary: s}}]}]")
 	}
 	for text, want := range map[string]int{
-		string(rule("max(increase(a_total[5m])) > 2")):            0,
-		string(rule("max(b_total) > 2")):                          1,
-		string(rule("1 > 2")):                                     1,
-		"groups: [{name: g, rule: []}]":                           1,
-		"groups: [":                                               1,
-		"groups: [{name: g, rules: [{alert: A, expr: a_total}]}]": 1,
+		string(rule("max(increase(a_total[5m])) > 2")):                               0,
+		string(rule(`max by (x) (a_total{y="z"}) > 2`)):                              0,
+		string(rule("max(b_total) > 2")):                                             1,
+		string(rule("1 > 2")):                                                        1,
+		"groups: [{name: g, rule: []}]":                                              1,
+		"groups: [":                                                                  1,
+		"groups: [{name: g, rules: [{alert: A, expr: a_total}]}]":                    1,
 		strings.Replace(string(rule("max(a_total) > 2")), "alert: A", "alert: B", 1): 1,
 	} {
 		if got := alertViolations([]byte(text), []string{"a_total"}, "`A`"); len(got) != want {
 			t.Errorf("%s: %v", text, got)
+		}
+	}
+}
+
+// Each rule fires when it is to, and not in health, by Prometheus' own evaluation.
+func TestAlertsFireWhenTheyAreToAndNotOtherwise(t *testing.T) {
+	t.Parallel()
+	promtool, err := exec.LookPath("promtool")
+	if err != nil {
+		t.Skip("promtool is not installed, so the alert rules are not evaluated: run `apt-get install prometheus`")
+	}
+	for _, args := range [][]string{
+		{"check", "rules", filepath.Join(root(t), "docs/alerts.yaml")},
+		{"test", "rules", "testdata/alerts_test.yaml"},
+	} {
+		if out, err := exec.CommandContext(t.Context(), promtool, args...).CombinedOutput(); err != nil {
+			t.Errorf("promtool %v: %v\n%s", args, err, out)
+		}
+	}
+}
+
+// TestEveryAlertIsTested compares the tests for promtool with the rules.
+func TestEveryAlertIsTested(t *testing.T) {
+	t.Parallel()
+	var tests struct {
+		Tests []struct {
+			Rules []struct {
+				Name string `yaml:"alertname"`
+				Want []any  `yaml:"exp_alerts"`
+			} `yaml:"alert_rule_test"`
+		} `yaml:"tests"`
+	}
+	var rules alertRules
+	for path, into := range map[string]any{"testdata/alerts_test.yaml": &tests,
+		filepath.Join(root(t), "docs/alerts.yaml"): &rules} {
+		text, err := os.ReadFile(path)
+		if err == nil {
+			err = yaml.Unmarshal(text, into)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	fires, silent := map[string]bool{}, map[string]bool{}
+	for _, test := range tests.Tests {
+		for _, r := range test.Rules {
+			fires[r.Name] = fires[r.Name] || len(r.Want) > 0
+			silent[r.Name] = silent[r.Name] || len(r.Want) == 0
+		}
+	}
+	for _, g := range rules.Groups {
+		for _, r := range g.Rules {
+			if !fires[r.Alert] || !silent[r.Alert] {
+				t.Errorf("%s: tested firing: %v, silent: %v", r.Alert, fires[r.Alert], silent[r.Alert])
+			}
 		}
 	}
 }

@@ -8,11 +8,13 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/propagation"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -85,9 +87,32 @@ func stopShared() error {
 	}
 	s, err := sharedSuite()
 	if err == nil {
-		err = s.Stop()
+		err = errors.Join(checkKeys(s), s.Stop())
 	}
 	return errors.Join(err, os.RemoveAll(sharedDir))
+}
+
+// ownKey matches the keys that a service may have in Redis.
+var ownKey = regexp.MustCompile(`^purser:(auth|wallet|portfolio):`)
+
+// checkKeys returns an error for each key that the tests have left in Redis without the prefix of its service: a Redis
+// that is shared would mix it with those of others, and an ACL would refuse it.
+func checkKeys(s *suite.Suite) error {
+	o, err := redis.ParseURL(s.Redis.URL())
+	if err != nil {
+		return err
+	}
+	c := redis.NewClient(o)
+	defer func() { _ = c.Close() }()
+	ctx := context.Background()
+	var wrong []error
+	keys := c.Scan(ctx, 0, "*", 1000).Iterator()
+	for keys.Next(ctx) {
+		if !ownKey.MatchString(keys.Val()) {
+			wrong = append(wrong, fmt.Errorf("the key %q in Redis begins with no service's prefix", keys.Val()))
+		}
+	}
+	return errors.Join(append(wrong, keys.Err())...)
 }
 
 // stopService stops a service of the shared suite until the test ends. The suite is then whole again

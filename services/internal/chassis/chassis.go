@@ -52,7 +52,8 @@ type Builder struct {
 
 // Open opens the database and Redis of a service with this name, for example
 // "wallet", and adds the sweeper of its cache outbox. Both may be unreachable.
-// It logs a warning when Redis may evict keys. The caller defers CloseOnError.
+// It logs a warning when Redis may evict keys, as soon as Redis answers. The caller
+// defers CloseOnError.
 func Open(ctx context.Context, name string, cfg Config, log *slog.Logger) (*Builder, error) {
 	b := &Builder{Group: lifecycle.New(cfg.Shutdown, log), Log: log, cfg: cfg, name: name, started: time.Now(),
 		watcher: dependency.NewWatcher(log), usersRevoked: make(chan struct{}, 1)}
@@ -67,7 +68,9 @@ func Open(ctx context.Context, name string, cfg Config, log *slog.Logger) (*Buil
 		return nil, errors.Join(fmt.Errorf("open Redis: %w", err), b.Group.CloseAll())
 	}
 	b.Group.Close("redis", b.Redis.Close)
-	redisx.WarnIfKeysMayBeEvicted(ctx, b.Redis, log)
+	b.Group.Loop("eviction policy of Redis", func(ctx context.Context) error {
+		return redisx.WarnOfEviction(ctx, b.Redis, log)
+	})
 	b.Group.Loop("cache outbox", cache.NewOutbox(db, b.Redis, log).Serve)
 	if err := b.watchDatabaseAndRedis(); err != nil {
 		return nil, errors.Join(err, b.Group.CloseAll())

@@ -10,11 +10,14 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/purserhq/purser/pkg/config"
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/grpcclient"
 	"github.com/purserhq/purser/pkg/jobs"
+	"github.com/purserhq/purser/pkg/testkit"
+	"github.com/purserhq/purser/pkg/testkit/redisserver"
 	jobsv1 "github.com/purserhq/purser/proto/gen/purser/jobs/v1"
 	"github.com/purserhq/purser/services/internal/chassis"
 )
@@ -181,5 +184,54 @@ func TestAProgramPrintsTheCommonAndTheServicesOwnSettings(t *testing.T) {
 	if err := p.Run(t.Context(), []string{"serve"}, environ(), io.Discard, io.Discard); !errors.Is(err,
 		io.ErrUnexpectedEOF) {
 		t.Errorf("the failure to build is %v", err)
+	}
+}
+
+// The docs promise the warning at the start; also of a Redis that answers only later.
+func TestAServiceWarnsOfARedisThatMayEvictKeys(t *testing.T) {
+	r, err := redisserver.Start(t.Context(), redisserver.Options{
+		Settings: map[string]string{"maxmemory-policy": "allkeys-lru"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = r.Stop(context.WithoutCancel(t.Context())) }()
+	cfg, err := chassis.Load[settings](environ("PURSER_REDIS_URL=" + r.URL()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Kill()
+	var log testkit.LogBuffer
+	b, err := chassis.Open(t.Context(), "test", cfg.Config, slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- b.Group.Run(ctx) }()
+	testkit.Eventually(t, time.Minute, func() bool {
+		return strings.Contains(log.String(), "the eviction policy can't be read")
+	})
+	if err := r.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, time.Minute, func() bool {
+		return strings.Contains(log.String(), "redis may evict locks and challenges") &&
+			strings.Contains(log.String(), "maxmemory_policy=allkeys-lru")
+	})
+	stop()
+	if err := testkit.Receive(t, ended, time.Minute); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTheFileOfRedissAuthorityIsCheckedBeforeTheStart(t *testing.T) {
+	url := "PURSER_REDIS_URL=rediss://redis:6379/0?ca_file=/none/ca.pem"
+	cfg, err := chassis.Load[settings](environ(url))
+	if err != nil {
+		t.Fatalf("other commands need no file: %v", err)
+	}
+	if err := cfg.CheckForServe(); err == nil || !strings.Contains(err.Error(), "PURSER_REDIS_URL: ") ||
+		!strings.Contains(err.Error(), "/none/ca.pem") {
+		t.Error(err)
 	}
 }

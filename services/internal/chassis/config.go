@@ -23,7 +23,7 @@ type Config struct {
 	// MigrateDatabaseURL is the server's own URL, for "migrate", where Database.URL is that
 	// of a PgBouncer.
 	MigrateDatabaseURL config.Secret `env:"MIGRATE_DATABASE_URL"`
-	// RedisURL is redis:// or rediss://, see redisx.Options.
+	// RedisURL is redis:// or redis+sentinel://, rediss for TLS; see redisx.Options.
 	RedisURL config.Secret    `env:"REDIS_URL,required,notEmpty"`
 	Shutdown lifecycle.Config `envPrefix:"SHUTDOWN_"`
 }
@@ -62,7 +62,13 @@ func (c Config) checkMigrateDatabase() error {
 }
 
 // CheckForServe checks what only "serve" needs: the files that c names.
-func (c Config) CheckForServe() error { return c.GRPC.Check() }
+func (c Config) CheckForServe() error {
+	err := c.GRPC.Check()
+	if failed := redisx.CheckFiles(c.RedisURL.Reveal()); failed != nil {
+		err = errors.Join(err, fmt.Errorf("PURSER_REDIS_URL: %w", failed))
+	}
+	return err
+}
 
 func checkRedisURL(u config.Secret) error {
 	if u == "" {

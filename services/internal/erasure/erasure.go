@@ -76,6 +76,7 @@ func NewFollower(o Options) *Follower {
 	// An instrument that can't be made is a no-op one.
 	erased, _ := otel.Meter("purser/erasure").Int64Counter("erased_users_total",
 		metric.WithDescription("Deleted users whose data was erased."))
+	erased.Add(context.Background(), 0)
 	return &Follower{Options: o, erased: erased}
 }
 

@@ -77,6 +77,7 @@ func New(p Policy, shared Shared, now func() time.Time) (*Limiter, error) {
 	l.localOnly, _ = otel.Meter("github.com/purserhq/purser/services/auth/attempts").Int64Counter(
 		"auth_attempts_local_total",
 		metric.WithDescription("Attempts that a replica counted alone because Redis was unavailable."))
+	l.localOnly.Add(context.Background(), 0)
 	return l, nil
 }
 

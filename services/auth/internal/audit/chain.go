@@ -120,6 +120,7 @@ func NewChain(s ChainStore, log *slog.Logger, now func() time.Time) *Chain {
 	c.sealed, _ = otel.Meter("github.com/purserhq/purser/services/auth/audit").Int64Counter(
 		"audit_events_sealed_total",
 		metric.WithDescription("Audit events that were sealed."))
+	c.sealed.Add(context.Background(), 0)
 	return c
 }
 

@@ -89,6 +89,9 @@ func (r *Registry[V]) Put(ctx context.Context, secret string, v V) (time.Time, e
 // fails.
 func (r *Registry[V]) Use(ctx context.Context, secret string, none error, use func(V) error) error {
 	k, ok, err := r.store.Take(ctx, Hash(secret))
+	if failed := (*claimError)(nil); errors.As(err, &failed) {
+		return failed.Unwrap()
+	}
 	if err != nil {
 		return unavailable(err)
 	}

@@ -76,7 +76,16 @@ func NewOutbox(s Store, c Transport, maxAttempts int, log *slog.Logger) *Outbox 
 		metric.WithDescription("Attempts to send a mail that failed."))
 	o.dead, _ = meter.Int64Counter("mails_dead_total",
 		metric.WithDescription("Mails that were given up: refused, or out of attempts."))
+	for _, kind := range kinds() {
+		for _, c := range []metric.Int64Counter{o.sent, o.failed, o.dead} {
+			c.Add(context.Background(), 0, ofKind(kind)) // so that the first one is an increase
+		}
+	}
 	return o
+}
+
+func ofKind(k Kind) metric.MeasurementOption {
+	return metric.WithAttributes(attribute.String("kind", string(k)))
 }
 
 // Run calls SendDue for each receive from queued, until ctx ends. Mails whose
@@ -115,7 +124,7 @@ func (o *Outbox) SendDue(ctx context.Context) error {
 }
 
 func (o *Outbox) send(ctx context.Context, m Claimed) error {
-	kind := metric.WithAttributes(attribute.String("kind", string(m.Kind)))
+	kind := ofKind(m.Kind)
 	failure := o.transport.Send(ctx, m.Mail)
 	// The result is recorded even when ctx has ended.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)

@@ -54,6 +54,7 @@ func NewBreaches(api string) (*Breaches, error) {
 	b.failed, _ = otel.Meter("github.com/purserhq/purser/services/auth/password").Int64Counter(
 		"breached_api_failures_total",
 		metric.WithDescription("Passwords that the breach API returned no result for."))
+	b.failed.Add(context.Background(), 0)
 	return b, nil
 }
 

@@ -87,7 +87,7 @@ func TestAReplicaWithoutItsDatabaseLearnsTheNewSetFromTheCache(t *testing.T) {
 	if w.store.promotions < 10 || kidOf(t, whole.Sign) == old {
 		t.Errorf("%d rotations", w.store.promotions)
 	}
-	keys, err := client.Keys(t.Context(), "auth:jwks:*").Result()
+	keys, err := client.Keys(t.Context(), "purser:auth:jwks:*").Result()
 	if err != nil || len(keys) != 1 {
 		t.Errorf("the cache has %v, %v: the old ones are not deleted", keys, err)
 	}
@@ -108,7 +108,7 @@ func TestWhoWritesToTheCacheMakesNoKeys(t *testing.T) {
 	client := redisClient(t, server.URL())
 	w, whole, cut, unavailable := two(t, store.NewKeySetCache(client))
 	_ = whole
-	keys, err := client.Keys(t.Context(), "auth:jwks:*").Result()
+	keys, err := client.Keys(t.Context(), "purser:auth:jwks:*").Result()
 	if err != nil || len(keys) != 1 {
 		t.Fatal(keys, err)
 	}

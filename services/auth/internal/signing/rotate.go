@@ -67,6 +67,10 @@ func NewRotator(issuer string, p Policy, store RotationStore, sealer *Sealer, lo
 		metric.WithDescription("Key sets of an old epoch that were removed from the cache."))
 	r.invalidationErrors, _ = meter.Int64Counter("jwt_jwks_cache_invalidation_errors_total",
 		metric.WithDescription("Key sets of an old epoch that could not be removed from the cache."))
+	for _, c := range []metric.Int64Counter{r.rotations, r.retirements, r.failed, r.invalidated,
+		r.invalidationErrors} {
+		c.Add(context.Background(), 0) // so that the first one is an increase
+	}
 	return r
 }
 

@@ -26,7 +26,7 @@ func NewKeySetCache(r redis.UniversalClient) *KeySetCache { return &KeySetCache{
 // keySetKey puts all epochs of an issuer on one Redis Cluster slot.
 func keySetKey(issuer string, epoch int64) string {
 	sum := sha256.Sum256([]byte(issuer))
-	return fmt.Sprintf("auth:jwks:{%s}:%d", hex.EncodeToString(sum[:8]), epoch)
+	return fmt.Sprintf("%s:%d", redisx.Key("purser:auth:jwks:", hex.EncodeToString(sum[:8])), epoch)
 }
 
 // Put implements signing.Cache.
