@@ -68,6 +68,10 @@ OVERLAY ?= k8s/overlays/prod
 deploy: ## Release OVERLAY=k8s/overlays/prod to the cluster of KUBECONFIG: migrate, then roll out
 	@tools/deploy.sh $(OVERLAY)
 
+.PHONY: cluster-test
+cluster-test: ## Deploy to the cluster of KUBECONFIG (or K8S_BIN) and prove that rollouts fail no call
+	@tools/cluster/test.sh
+
 # Without it the tests of the images are skipped, and say so.
 .PHONY: buildah
 buildah:
