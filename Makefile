@@ -38,7 +38,9 @@ setup: ## Install the Postgres and Redis servers if they are missing
 
 # What `auth version` prints first: the tag, or the commits since it, or the commit alone.
 BUILD_VERSION ?= $(shell git describe --tags --always --dirty --abbrev=12 --match='v[0-9]*' 2>/dev/null)
-STAMP = -X github.com/purserhq/purser/pkg/process.version=$(BUILD_VERSION)
+BUILD_COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null)
+STAMP = -X github.com/purserhq/purser/pkg/process.version=$(BUILD_VERSION) \
+  -X github.com/purserhq/purser/pkg/process.commit=$(BUILD_COMMIT)
 
 .PHONY: build
 build: ## Build the services' binaries into bin/

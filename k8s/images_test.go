@@ -138,7 +138,11 @@ func describedVersion(t *testing.T) string {
 	if err != nil {
 		t.Skipf("this is no Git repository, so programs have no version: %v", err)
 	}
-	return strings.TrimSpace(string(out)) + " "
+	commit, err := exec.CommandContext(t.Context(), "git", "rev-parse", "HEAD").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(out)) + " " + strings.TrimSpace(string(commit)) + " "
 }
 
 // files returns the paths and modes of everything under root but folders.
