@@ -112,8 +112,8 @@ func autoscalerFindings(r rendering) (found []string) {
 		for _, m := range a.Spec.Metrics {
 			target := c.Requests.Cpu().MilliValue() * int64(*m.Resource.Target.AverageUtilization) / 100
 			if target < lowestTarget || target > c.Limits.Cpu().MilliValue()/2 {
-				found = append(found, fmt.Sprintf("%s: a replica is added at %d m of a processor each, want %d to half of "+
-					"the limit", a.Name, target, lowestTarget))
+				found = append(found, fmt.Sprintf("%s: a replica is added at %d m of a processor each, want %d to "+
+					"half of the limit", a.Name, target, lowestTarget))
 			}
 		}
 	}
@@ -151,7 +151,8 @@ func TestAnAutoscalerThatAddsReplicasForLittleIsReported(t *testing.T) {
 	r := render(t, "prod")
 	d, _ := named[*appsv1.Deployment](r, "wallet")
 	d.Spec.Template.Spec.Containers[0].Resources.Requests[corev1.ResourceCPU] = resource.MustParse("100m")
-	if found := autoscalerFindings(r); len(found) != 1 || !strings.Contains(found[0], "wallet: a replica is added at 70 m") {
+	found := autoscalerFindings(r)
+	if len(found) != 1 || !strings.Contains(found[0], "wallet: a replica is added at 70 m") {
 		t.Errorf("reported %q", found)
 	}
 }
