@@ -37,7 +37,7 @@ func deploy(t *testing.T, overlay, timeout string,
 	t.Helper()
 	dir := t.TempDir()
 	put := func(name, content string) {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o700); err != nil { //nolint:gosec // a program
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -129,7 +129,8 @@ func TestADeploymentStopsAtTheFirstFailure(t *testing.T) {
 				rolledOut(commands) != tt.rolledOut {
 				t.Errorf("failed %t, rolled out %t:\n%s", failed, rolledOut(commands), output)
 			}
-			if strings.HasPrefix(name, "a Job") && !strings.Contains(output, "the log of batch.kubernetes.io/job-name=") {
+			const log = "the log of batch.kubernetes.io/job-name="
+			if strings.HasPrefix(name, "a Job") && !strings.Contains(output, log) {
 				t.Errorf("there is no log in\n%s", output)
 			}
 			if name == "a Secret is missing" && slices.ContainsFunc(commands, func(c string) bool {
@@ -138,5 +139,37 @@ func TestADeploymentStopsAtTheFirstFailure(t *testing.T) {
 				t.Errorf("something was changed: %q", commands)
 			}
 		})
+	}
+}
+
+// The component for Argo CD runs the Jobs in each sync, before the Deployments and after
+// what they need.
+func TestArgoCDMigratesBeforeItRollsOut(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	here, err := filepath.Abs(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, err := filepath.Rel(dir, here)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [" + back +
+		"/overlays/prod]\ncomponents: [" + back + "/components/argocd]\n"
+	if err := os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	found, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const prefix = "argocd.argoproj.io/"
+	for _, r := range found.Resources() {
+		a := r.GetAnnotations()
+		want := map[string][3]string{"Job": {"Sync", "BeforeHookCreation", "1"}, "Deployment": {"", "", "2"}}[r.GetKind()]
+		if got := [3]string{a[prefix+"hook"], a[prefix+"hook-delete-policy"], a[prefix+"sync-wave"]}; got != want {
+			t.Errorf("%s %s has %q, want %q", r.GetKind(), r.GetName(), got, want)
+		}
 	}
 }

@@ -81,6 +81,7 @@ say "rolling out: ${deployments[*]}"
 for d in "${deployments[@]}"; do
   if ! "${in_ns[@]}" rollout status "deployment/$d" --timeout="${ROLLOUT_TIMEOUT:-1800}s"; then
     "${in_ns[@]}" get pods -l "app.kubernetes.io/name=$d,app.kubernetes.io/component=server" >&2 || true
+    "${in_ns[@]}" get events --field-selector type=Warning --sort-by=.lastTimestamp | tail -15 >&2 || true
     "${in_ns[@]}" logs -l "app.kubernetes.io/name=$d,app.kubernetes.io/component=server" --prefix --tail=15 >&2 || true
     fail "$d was not rolled out. The replicas of the previous release that are left go on." \
       "To return: kubectl -n $ns rollout undo deployment/$d"
