@@ -52,7 +52,8 @@ func startCallers(t *testing.T, ca string) {
 			"spec": map[string]any{
 				"terminationGracePeriodSeconds": 1,
 				"securityContext":               map[string]any{"runAsUser": 65532, "fsGroup": 65532},
-				"containers":                    []any{container("caller", "caller"), container("node", "caller-node")},
+				"containers": []any{container("caller", "caller"),
+					container("node", "caller-node")},
 				"volumes": []any{
 					map[string]any{"name": "ca", "configMap": map[string]any{"name": "ca"}},
 					map[string]any{"name": "tokens", "emptyDir": map[string]any{}},
@@ -141,7 +142,8 @@ func podIPs(t *testing.T, service string) []string {
 	out := kubectl(t, "", "-n", namespace, "get", "pods", "-l",
 		"app.kubernetes.io/component=server,app.kubernetes.io/name="+service, "-o",
 		`go-template={{range .items}}{{if not .metadata.deletionTimestamp}}{{$ip := .status.podIP}}`+
-			`{{range .status.conditions}}{{if and (eq .type "Ready") (eq .status "True")}}{{$ip}} {{end}}{{end}}{{end}}{{end}}`)
+			`{{range .status.conditions}}{{if and (eq .type "Ready") (eq .status "True")}}{{$ip}} {{end}}{{end}}`+
+			`{{end}}{{end}}`)
 	return strings.Fields(out)
 }
 

@@ -129,15 +129,16 @@ func createSecrets(t *testing.T) (ca string) {
 	}
 	redis := "redis://redis." + storesNamespace + ".svc.cluster.local:6379/0"
 	serviceSecret := func() map[string]string {
-		return map[string]string{"secret": "purser_svc_" + strings.NewReplacer("+", "-", "/", "_", "=", "").Replace(random())}
+		letters := strings.NewReplacer("+", "-", "/", "_", "=", "").Replace(random())
+		return map[string]string{"secret": "purser_svc_" + letters}
 	}
 	objects := []map[string]any{
 		secret("auth-secrets", map[string]string{"database-url": databaseURL("auth", "dev-only"), "redis-url": redis,
 			"kek": random(), "smtp-password": "password"}),
 		secret("portfolio-secrets", map[string]string{"database-url": databaseURL("portfolio", "dev-only"),
 			"redis-url": redis}),
-		secret("wallet-secrets", map[string]string{"database-url": databaseURL("wallet", "dev-only"), "redis-url": redis,
-			"chain-rpc-urls": "1=https://node.example", "price-url": "https://prices.example"}),
+		secret("wallet-secrets", map[string]string{"database-url": databaseURL("wallet", "dev-only"),
+			"redis-url": redis, "chain-rpc-urls": "1=https://node.example", "price-url": "https://prices.example"}),
 		secret("portfolio-service", serviceSecret()), secret("wallet-service", serviceSecret()),
 	}
 	authority := newAuthority(t)
@@ -212,7 +213,8 @@ func writeOverlay(t *testing.T) {
 	b.WriteString("apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nnamespace: purser\n" +
 		"resources: [../../k8s/overlays/prod, stores.yaml]\nimages:\n")
 	for _, s := range services() {
-		fmt.Fprintf(&b, "  - {name: registry.example/purser/%s, newName: docker.io/purser/%[1]s, newTag: cluster-test}\n", s)
+		fmt.Fprintf(&b, "  - {name: registry.example/purser/%s, newName: docker.io/purser/%[1]s, "+
+			"newTag: cluster-test}\n", s)
 	}
 	b.WriteString("patches:\n  - target: {kind: HorizontalPodAutoscaler}\n    patch: |-\n" +
 		"      $patch: delete\n      apiVersion: autoscaling/v2\n      kind: HorizontalPodAutoscaler\n" +

@@ -59,5 +59,5 @@ G
 cd "$scratch/router"
 printf 'module router\n\ngo 1.24.0\n' >go.mod
 router=github.com/cloudnativelabs/kube-router/v2/cmd/kube-router
-[ -x "$out/kube-router" ] || { go get $router@v2.6.1 >/dev/null 2>&1; build kube-router $router; }
+[ -x "$out/kube-router" ] || { go get $router@v2.1.0 >/dev/null 2>&1; build kube-router $router; }
 ls "$out"

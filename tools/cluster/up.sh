@@ -5,7 +5,7 @@
 #   tools/cluster/down.sh                  stops it
 #
 # CLUSTER_DIR (/var/tmp/purser-cluster) is where it keeps everything. From Debian it needs the packages containerd runc
-# containernetworking-plugins etcd-server iptables conntrack buildah, and a kubectl.
+# containernetworking-plugins etcd-server iptables conntrack ipset buildah, and a kubectl.
 set -euo pipefail
 : "${K8S_BIN:?name the folder that build.sh filled}"
 here=$(dirname "$(realpath "$0")")
@@ -65,7 +65,8 @@ bg scheduler "$K8S_BIN/kube-scheduler" --kubeconfig=kubeconfig --leader-elect=fa
 
 # runc, for crun refuses hybrid cgroups; restrict_oom_score_adj where the capability SYS_RESOURCE is missing.
 containerd config default | sed -E -e 's#(sandbox_image|sandbox) = .*#\1 = "localhost/pause:1"#' \
-  -e 's#bin_dir = "/opt/cni/bin"#bin_dir = "/usr/lib/cni"#' -e "s#conf_dir = \"/etc/cni/net.d\"#conf_dir = \"$dir/cni\"#" \
+  -e 's#bin_dir = "/opt/cni/bin"#bin_dir = "/usr/lib/cni"#' \
+  -e "s#conf_dir = \"/etc/cni/net.d\"#conf_dir = \"$dir/cni\"#" \
   -e "s#^root = .*#root = \"$dir/containerd\"#; s#^state = .*#state = \"$state\"#" \
   -e "s#address = \"/run/containerd/containerd.sock\"#address = \"$socket\"#" \
   -e 's/restrict_oom_score_adj = false/restrict_oom_score_adj = true/' >containerd.toml
@@ -107,6 +108,8 @@ authorization: {mode: AlwaysAllow}
 cgroupDriver: cgroupfs
 failSwapOn: false
 failCgroupV1: false
+imageGCHighThresholdPercent: 100
+imageGCLowThresholdPercent: 99
 clusterDNS: [10.96.0.10]
 clusterDomain: cluster.local
 containerRuntimeEndpoint: unix://$socket

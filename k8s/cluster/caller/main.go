@@ -119,7 +119,8 @@ func plain(policy string) func(string) (*grpc.ClientConn, error) {
 		roots := x509.NewCertPool()
 		roots.AppendCertsFromPEM(pem)
 		return grpc.NewClient("dns:///"+address(service),
-			grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13})),
+			grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: roots,
+				MinVersion: tls.VersionTLS13})),
 			grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"`+policy+`": {}}]}`))
 	}
 }
