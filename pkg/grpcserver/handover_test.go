@@ -257,7 +257,8 @@ func TestTheLogSaysWhatADrainCost(t *testing.T) {
 	r.Shutdown(over)
 	for message, calls := range map[string]any{"callers are asked to connect to other replicas": 1.0, "draining": 1.0,
 		"calls are cancelled: they did not end within the time to drain": 1.0} {
-		if lines := r.log.lines(t, message); len(lines) != 1 || lines[0]["calls"] != calls || lines[0]["streams"] != 0.0 {
+		lines := r.log.lines(t, message)
+		if len(lines) != 1 || lines[0]["calls"] != calls || lines[0]["streams"] != 0.0 {
 			t.Errorf("%s: logged %v", message, lines)
 		}
 	}

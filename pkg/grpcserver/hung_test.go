@@ -80,8 +80,8 @@ func TestAHungReplicaCostsTheCallsOfASecond(t *testing.T) {
 	eventually(testkit.Size(8, 40)*50, ours)
 	for name, p := range map[string]*paced{"Purser's": ours, "round robin with keepalive": control} {
 		failed, last := p.failedSince(stopped)
-		t.Logf("figure: a hung replica of three, 50 calls a second, client %s: %d calls failed, the last began after %s",
-			name, failed, last.Round(100*time.Millisecond))
+		t.Logf("figure: a hung replica of three, 50 calls a second, client %s: %d calls failed, the last began "+
+			"after %s", name, failed, last.Round(100*time.Millisecond))
 	}
 	// A second's third of 50 calls, those that are under way, and one more for each time
 	// that all have timed out.
