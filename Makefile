@@ -36,9 +36,15 @@ admin: ## Make an account of the running suite an admin, as EMAIL=you@example.co
 setup: ## Install the Postgres and Redis servers if they are missing
 	@tools/setup.sh
 
+# What `auth version` prints first: the tag, or the commits since it, or the commit alone.
+BUILD_VERSION ?= $(shell git describe --tags --always --dirty --abbrev=12 --match='v[0-9]*' 2>/dev/null)
+BUILD_COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null)
+STAMP = -X github.com/purserhq/purser/pkg/process.version=$(BUILD_VERSION) \
+  -X github.com/purserhq/purser/pkg/process.commit=$(BUILD_COMMIT)
+
 .PHONY: build
 build: ## Build the services' binaries into bin/
-	go build -trimpath -o bin/ $(foreach s,$(SERVICES) devstack,./services/$(s)/cmd/$(s))
+	go build -trimpath -ldflags='$(STAMP)' -o bin/ $(foreach s,$(SERVICES) devstack,./services/$(s)/cmd/$(s))
 
 TAG ?= dev
 # docker where its engine runs, otherwise buildah.
@@ -48,7 +54,7 @@ IMAGE_TOOL ?= $(shell docker info >/dev/null 2>&1 && echo docker || echo buildah
 .PHONY: binaries
 binaries:
 	@for s in $(SERVICES); do \
-	  CGO_ENABLED=0 go build -trimpath -buildvcs=auto -ldflags='-s -w' \
+	  CGO_ENABLED=0 go build -trimpath -buildvcs=auto -ldflags='-s -w $(STAMP)' \
 	    -o .build/images/$$s/$$s ./services/$$s/cmd/$$s; \
 	done
 
@@ -58,6 +64,15 @@ images: binaries ## Build the images purser/<service>:TAG with docker or buildah
 	  $(IMAGE_TOOL) build --build-arg VERSION=$(TAG) -f services/$$s/Dockerfile \
 	    -t purser/$$s:$(TAG) .build/images/$$s; \
 	done
+
+OVERLAY ?= k8s/overlays/prod
+.PHONY: deploy
+deploy: ## Release OVERLAY=k8s/overlays/prod to the cluster of KUBECONFIG: migrate, then roll out
+	@tools/deploy.sh $(OVERLAY)
+
+.PHONY: cluster-test
+cluster-test: ## Deploy to the cluster of KUBECONFIG (or K8S_BIN) and prove that rollouts fail no call
+	@tools/cluster/test.sh
 
 # Without it the tests of the images are skipped, and say so.
 .PHONY: buildah

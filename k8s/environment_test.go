@@ -44,7 +44,7 @@ func externalSecretValues() map[string]string {
 		"kek":            strings.Repeat("A", 43) + "=",
 		"smtp-password":  "password",
 		"secret":         "purser_svc_" + strings.Repeat("A", 43),
-		"chain-rpc-urls": "1=https://203.0.113.7,137=https://203.0.113.8",
+		"chain-rpc-urls": "1=https://203.0.113.7,137=https://203.0.113.8,10=http://192.0.2.10:8545",
 		"price-url":      "https://203.0.113.9",
 		"tls.crt":        "certificate", "tls.key": "key", "ca.crt": "certificate",
 	}

@@ -109,7 +109,8 @@ func TestAnImageHasItsProgramAloneAndServes(t *testing.T) {
 			if found := files(t, i.root); !reflect.DeepEqual(found, []string{service + " -rwxr-xr-x"}) {
 				t.Errorf("in the image is %q", found)
 			}
-			for command, want := range map[string]string{"version": service + " ", "help": "healthcheck "} {
+			for command, want := range map[string]string{"version": service + " " + describedVersion(t),
+				"help": "healthcheck "} {
 				if out, err := i.command(t, nil, command).CombinedOutput(); err != nil ||
 					!strings.Contains(string(out), want) {
 					t.Errorf("%s: %v: %s", command, err, out)
@@ -127,6 +128,21 @@ func TestAnImageHasItsProgramAloneAndServes(t *testing.T) {
 			checkServing(t, r, w, i)
 		})
 	}
+}
+
+// describedVersion is what Git calls the tree that the images are built of.
+func describedVersion(t *testing.T) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "git", "describe", "--tags", "--always", "--dirty", "--abbrev=12",
+		"--match=v[0-9]*").Output()
+	if err != nil {
+		t.Skipf("this is no Git repository, so programs have no version: %v", err)
+	}
+	commit, err := exec.CommandContext(t.Context(), "git", "rev-parse", "HEAD").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(out)) + " " + strings.TrimSpace(string(commit)) + " "
 }
 
 // files returns the paths and modes of everything under root but folders.

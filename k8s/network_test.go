@@ -204,8 +204,15 @@ func namespaceBoundaryFindings(r rendering) (found []string) {
 		for _, port := range []int32{80, 443} {
 			check(false, w.peer(), target{peer{ip: netip.MustParseAddr("169.254.169.254")}, corev1.ProtocolTCP, port},
 				w.name+" to the metadata of the cloud")
+			check(false, w.peer(), target{peer{ip: netip.MustParseAddr("fd00:ec2::254")}, corev1.ProtocolTCP, port},
+				w.name+" to the metadata of the cloud by IPv6")
 			check(false, w.peer(), target{peer{ip: netip.MustParseAddr("10.0.0.1")}, corev1.ProtocolTCP, port},
 				w.name+" to the API of the cluster")
+		}
+		if w.name == "Deployment wallet" || w.label("component") != "server" {
+			check(w.name == "Deployment wallet", w.peer(),
+				target{peer{ip: netip.MustParseAddr("2001:db8::1")}, corev1.ProtocolTCP, 443},
+				w.name+" to the internet by IPv6")
 		}
 		for _, c := range w.containers() {
 			for _, p := range c.Ports {
@@ -268,11 +275,17 @@ func TestAnEdgeTooManyOrTooFewIsReported(t *testing.T) {
 		"auth is not reached": {policy("portfolio",
 			func(p *networkingv1.NetworkPolicy) { p.Spec.Egress = p.Spec.Egress[1:] }),
 			"Deployment portfolio can't reach what PURSER_JWKS_URL names"},
-		"the internet is inside": {policy("wallet",
-			func(p *networkingv1.NetworkPolicy) { p.Spec.Egress[1].To[0].IPBlock.Except = nil }),
+		"the internet is inside": {policy("wallet-outside",
+			func(p *networkingv1.NetworkPolicy) { p.Spec.Egress[0].To[0].IPBlock.Except = nil }),
 			"Deployment wallet to the metadata of the cloud"},
-		"no internet": {policy("wallet",
-			func(p *networkingv1.NetworkPolicy) { p.Spec.Egress = p.Spec.Egress[:1] }),
+		"the internet of IPv6 is inside": {policy("wallet-outside",
+			func(p *networkingv1.NetworkPolicy) { p.Spec.Egress[0].To[1].IPBlock.Except = nil }),
+			"Deployment wallet to the metadata of the cloud by IPv6"},
+		"no internet of IPv6": {policy("wallet-outside",
+			func(p *networkingv1.NetworkPolicy) { p.Spec.Egress[0].To = p.Spec.Egress[0].To[:1] }),
+			"Deployment wallet to the internet by IPv6"},
+		"no internet": {policy("wallet-outside",
+			func(p *networkingv1.NetworkPolicy) { p.Spec.Egress = nil }),
 			"Deployment wallet can't reach what PURSER_PRICE_URL names"},
 		"monitoring is not let in": {without("monitoring"), "monitoring to admin of Deployment auth"},
 	} {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -94,6 +95,31 @@ func rolloutFindings(d *appsv1.Deployment) (found []string) {
 	return found
 }
 
+// lowestTarget is the least use of the processor by a replica, in thousandths of one, at
+// which an autoscaler may add another: with less a service has all its replicas while one
+// or two would do.
+const lowestTarget = 300
+
+// autoscalerFindings returns what is wrong with when replicas are added.
+func autoscalerFindings(r rendering) (found []string) {
+	for _, a := range all[*autoscalingv2.HorizontalPodAutoscaler](r) {
+		d, ok := named[*appsv1.Deployment](r, a.Spec.ScaleTargetRef.Name)
+		if !ok {
+			found = append(found, a.Name+": there is no such Deployment")
+			continue
+		}
+		c := d.Spec.Template.Spec.Containers[0].Resources
+		for _, m := range a.Spec.Metrics {
+			target := c.Requests.Cpu().MilliValue() * int64(*m.Resource.Target.AverageUtilization) / 100
+			if target < lowestTarget || target > c.Limits.Cpu().MilliValue()/2 {
+				found = append(found, fmt.Sprintf("%s: a replica is added at %d m of a processor each, want %d to "+
+					"half of the limit", a.Name, target, lowestTarget))
+			}
+		}
+	}
+	return found
+}
+
 // deploymentsWithoutBudget returns the Deployments whose pods may all be evicted at
 // the same time.
 func deploymentsWithoutBudget(r rendering) (found []string) {
@@ -117,6 +143,17 @@ func TestPodsMayDoNoMoreThanTheyNeed(t *testing.T) {
 			report(t, overlay, rolloutFindings(d))
 		}
 		report(t, overlay, deploymentsWithoutBudget(r))
+		report(t, overlay, autoscalerFindings(r))
+	}
+}
+
+func TestAnAutoscalerThatAddsReplicasForLittleIsReported(t *testing.T) {
+	r := render(t, "prod")
+	d, _ := named[*appsv1.Deployment](r, "wallet")
+	d.Spec.Template.Spec.Containers[0].Resources.Requests[corev1.ResourceCPU] = resource.MustParse("100m")
+	found := autoscalerFindings(r)
+	if len(found) != 1 || !strings.Contains(found[0], "wallet: a replica is added at 70 m") {
+		t.Errorf("reported %q", found)
 	}
 }
 

@@ -2,6 +2,7 @@ package grpcserver
 
 import (
 	"context"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -70,8 +71,9 @@ func chain(cfg Config, d Deps, v *checks) []layer {
 
 func (c *call) public() bool { return c.rule.Public || isInfrastructure(c.method) }
 
-func unary(layers []layer, rules func(string) (Rule, bool)) grpc.UnaryServerInterceptor {
+func unary(layers []layer, rules func(string) (Rule, bool), open *inFlight) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+		defer open.begin(info.FullMethod, false)()
 		c := newCall(info.FullMethod, layers, rules, false)
 		var resp any
 		c.handler = func(ctx context.Context) error {
@@ -89,14 +91,22 @@ func unary(layers []layer, rules func(string) (Rule, bool)) grpc.UnaryServerInte
 	}
 }
 
+// shuttingDown is the reason of the end of a stream whose server ends.
+const shuttingDown = "SHUTTING_DOWN"
+
+// reopenAfter is when the caller should open such a stream again.
+const reopenAfter = 100 * time.Millisecond
+
 // stream returns the interceptor of streaming calls. A stream's context also ends
-// with serving; the answer is then UNAVAILABLE, so that the caller tries another
-// replica.
-func stream(serving context.Context, layers []layer, rules func(string) (Rule, bool)) grpc.StreamServerInterceptor {
+// with serving; the answer is then UNAVAILABLE, so that the caller opens it again on
+// another replica.
+func stream(serving context.Context, layers []layer, rules func(string) (Rule, bool),
+	open *inFlight) grpc.StreamServerInterceptor {
 	return func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 		if srv == nil { // there is no such method: the handler says so
 			return handler(srv, ss)
 		}
+		defer open.begin(info.FullMethod, true)()
 		c := newCall(info.FullMethod, layers, rules, true)
 		c.handler = func(ctx context.Context) error {
 			ctx, cancel := context.WithCancel(ctx)
@@ -104,7 +114,8 @@ func stream(serving context.Context, layers []layer, rules func(string) (Rule, b
 			defer context.AfterFunc(serving, cancel)()
 			err := handler(srv, &checkedStream{ServerStream: ss, ctx: ctx, check: c.check})
 			if err != nil && serving.Err() != nil && ss.Context().Err() == nil {
-				return errs.Unavailable("SHUTTING_DOWN", "the server is shutting down").Because(err)
+				return errs.Unavailable(shuttingDown, "this server is being stopped, as in a rollout, and nothing is "+
+					"wrong with it: open the stream again now, on another one").After(reopenAfter).Because(err)
 			}
 			return err
 		}

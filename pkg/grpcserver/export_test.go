@@ -24,7 +24,7 @@ func Trace(ctx context.Context, cfg Config, d Deps, method string) ([]string, er
 		}
 	}
 	info := &grpc.UnaryServerInfo{FullMethod: method}
-	_, err = unary(layers, d.Rules)(ctx, nil, info, func(context.Context, any) (any, error) {
+	_, err = unary(layers, d.Rules, &inFlight{})(ctx, nil, info, func(context.Context, any) (any, error) {
 		entered = append(entered, "handler")
 		return nil, nil //nolint:nilnil // nothing is asked of it
 	})

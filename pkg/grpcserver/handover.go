@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"sync"
 	"time"
@@ -135,6 +136,8 @@ func (s *Server) NotReady() {
 		second.RegisterService(r.desc, r.impl)
 	}
 	h.second, h.ended = second, ended
+	s.log.LogAttrs(context.Background(), slog.LevelInfo, "callers are asked to connect to other replicas",
+		s.open.attrs())
 	go func() { ended <- second.Serve(lis) }()
 	go func() {
 		first.leave()
@@ -145,7 +148,10 @@ func (s *Server) NotReady() {
 // Shutdown ends the streams' contexts, waits for the calls in progress until ctx
 // is done, and cancels those that are left. It doesn't wait for handlers that
 // ignore the cancellation.
+// It logs how many there are at its start, and how many of them it had to cancel.
 func (s *Server) Shutdown(ctx context.Context) {
+	begun := time.Now()
+	s.log.LogAttrs(ctx, slog.LevelInfo, "draining", s.open.attrs())
 	servers := s.last()
 	done := make(chan struct{})
 	go func() {
@@ -158,7 +164,10 @@ func (s *Server) Shutdown(ctx context.Context) {
 	}()
 	select {
 	case <-done:
+		s.log.LogAttrs(ctx, slog.LevelInfo, "drained", slog.Duration("took", time.Since(begun)))
 	case <-ctx.Done():
+		s.log.LogAttrs(ctx, slog.LevelWarn, "calls are cancelled: they did not end within the time to drain",
+			slog.Duration("took", time.Since(begun)), s.open.attrs())
 		s.Stop()
 	}
 }

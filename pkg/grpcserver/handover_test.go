@@ -235,3 +235,36 @@ func TestAConnectionAtTheMomentOfTheHandoverIsServed(t *testing.T) {
 	}
 	t.Logf("figure: %d of %d calls failed", failed.Load(), calls.Load())
 }
+
+// The log says when a server asks its callers to leave, when it drains, what is under
+// way then, and what it had to cancel.
+func TestTheLogSaysWhatADrainCost(t *testing.T) {
+	entered, release := make(chan struct{}), make(chan struct{})
+	r := start(t, plaintext(), echo{unary: func(_ context.Context, in *dynamicpb.Message) (*dynamicpb.Message, error) {
+		close(entered)
+		<-release
+		return in, nil
+	}})
+	answered := make(chan struct{})
+	go func() {
+		defer close(answered)
+		_, _ = r.call(t.Context(), open, newNote("x"))
+	}()
+	<-entered
+	r.NotReady()
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	r.Shutdown(over)
+	for message, calls := range map[string]any{"callers are asked to connect to other replicas": 1.0, "draining": 1.0,
+		"calls are cancelled: they did not end within the time to drain": 1.0} {
+		lines := r.log.lines(t, message)
+		if len(lines) != 1 || lines[0]["calls"] != calls || lines[0]["streams"] != 0.0 {
+			t.Errorf("%s: logged %v", message, lines)
+		}
+	}
+	if lines := r.log.lines(t, "drained"); len(lines) > 0 {
+		t.Errorf("logged %v", lines)
+	}
+	close(release)
+	<-answered
+}

@@ -109,6 +109,9 @@ func errsLayer(log *slog.Logger, translate func(error) error) func(context.Conte
 		case codes.Internal:
 			log.ErrorContext(ctx, "call failed", "method", c.method, "error", err.Error())
 		case codes.Unavailable:
+			if e := errs.As(err); e != nil && e.Reason == shuttingDown {
+				break // nothing is away: the line of the call says that it ended so
+			}
 			log.WarnContext(ctx, "dependency unavailable", "method", c.method, "error", err.Error())
 		}
 		return s.Err()

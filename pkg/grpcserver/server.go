@@ -149,6 +149,8 @@ type Server struct {
 	// another replica.
 	endStreams context.CancelFunc
 	handover   handover
+	open       *inFlight
+	log        *slog.Logger
 }
 
 // New builds a server; it does not listen yet.
@@ -171,19 +173,22 @@ func New(cfg Config, d Deps) (*Server, error) {
 	layers := chain(cfg, d, checks)
 	serving, endStreams := context.WithCancel(context.Background())
 	var s *Server
+	open := &inFlight{}
 	registered := newMethods(func() *grpc.Server { return s.Server })
 	options := []grpc.ServerOption{
 		grpc.Creds(creds),
 		grpc.StatsHandler(otelgrpc.NewServerHandler(otelgrpc.WithFilter(
 			filters.All(filters.Not(filters.HealthCheck()), registered.measured)))),
 		grpc.UnknownServiceHandler(registered.refuse),
-		grpc.UnaryInterceptor(unary(layers, d.Rules)),
-		grpc.StreamInterceptor(stream(serving, layers, d.Rules)),
+		grpc.UnaryInterceptor(unary(layers, d.Rules, open)),
+		grpc.StreamInterceptor(stream(serving, layers, d.Rules, open)),
 		grpc.MaxRecvMsgSize(MaxMessage), grpc.MaxSendMsgSize(MaxMessage),
 		grpc.MaxConcurrentStreams(1000), grpc.MaxHeaderListSize(transportHeaders),
 		grpc.InTapHandle(refuseLargeHeaders(d.Log)),
 		grpc.ConnectionTimeout(10 * time.Second),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second,
+		// Callers may ask for a sign of life every 10 s, the least that gRPC's clients allow. Half
+		// of it is allowed here, for the network may bring two pings closer together.
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second,
 			PermitWithoutStream: true}),
 	}
 	s = &Server{
@@ -192,6 +197,8 @@ func New(cfg Config, d Deps) (*Server, error) {
 		rules:      d.Rules,
 		health:     health.NewServer(),
 		endStreams: endStreams,
+		open:       open,
+		log:        d.Log,
 		// Workers keep their stacks, which grow with the layers' calls.
 		Server: grpc.NewServer(append(slices.Clone(options), connectionAge(maxConnectionAge),
 			grpc.NumStreamWorkers(uint32(8*runtime.GOMAXPROCS(0))))...),

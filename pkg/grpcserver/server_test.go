@@ -211,8 +211,18 @@ func TestShutdownEndsStreamsSoThatCallersOpenThemOnAnotherReplica(t *testing.T) 
 	}
 	r.Shutdown(t.Context()) // without a limit: it ends because the streams do
 	e := errs.As(grpcerr.FromError(s.RecvMsg(dynamicpb.NewMessage(note()))))
-	if e == nil || e.Kind != errs.KindUnavailable || e.Reason != "SHUTTING_DOWN" || e.RetryAfter <= 0 {
+	if e == nil || e.Kind != errs.KindUnavailable || e.Reason != "SHUTTING_DOWN" || e.RetryAfter <= 0 ||
+		e.RetryAfter > time.Second || !strings.Contains(e.Message, "open the stream again") {
 		t.Errorf("the stream was answered %+v", e)
+	}
+	// Nothing that the server depends on is away.
+	if lines := r.log.lines(t, "dependency unavailable"); len(lines) > 0 {
+		t.Errorf("logged %v", lines)
+	}
+	begun, ended := r.log.lines(t, "draining"), r.log.lines(t, "drained")
+	if len(begun) != 1 || begun[0]["streams"] != 1.0 || begun[0]["calls"] != 0.0 || len(ended) != 1 ||
+		ended[0]["took"] == nil {
+		t.Errorf("the drain was logged as %v, %v", begun, ended)
 	}
 	for err = nil; err == nil; _, err = watch.Recv() {
 	}

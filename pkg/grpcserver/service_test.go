@@ -29,7 +29,10 @@ import (
 	"github.com/purserhq/purser/pkg/testkit"
 )
 
-func TestMain(m *testing.M) { testkit.LeakFree(m) }
+func TestMain(m *testing.M) {
+	testkit.Children(map[string]func(context.Context, []string) error{"replica": serveAlone})
+	testkit.LeakFree(m)
+}
 
 // The methods of the made-up service.
 const (

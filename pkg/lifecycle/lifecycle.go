@@ -99,6 +99,7 @@ func (g *Group) Run(ctx context.Context) error {
 	var failure error
 	select {
 	case <-ctx.Done():
+		g.log.Info("stopping", "notice", g.cfg.Notice, "drain", g.cfg.Drain)
 		g.notReady()
 		g.waitNotice()
 	case e := <-ended:
@@ -107,7 +108,11 @@ func (g *Group) Run(ctx context.Context) error {
 		g.notReady() // no notice: calls already fail
 	}
 	failure = errors.Join(failure, g.drain(ended, running))
-	return errors.Join(failure, g.CloseAll())
+	failure = errors.Join(failure, g.CloseAll())
+	if failure == nil {
+		g.log.Info("stopped")
+	}
+	return failure
 }
 
 // loopEnd is the end of a loop, by its index.

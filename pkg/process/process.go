@@ -22,7 +22,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strings"
 	"syscall"
 	_ "time/tzdata" // see the package's comment
@@ -224,22 +223,4 @@ func (s Service[C]) serve(ctx context.Context, c C, level *slog.LevelVar, log *s
 		return err
 	}
 	return r.Run(ctx)
-}
-
-// Version returns the module's version, the commit and the Go version.
-func Version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	parts := []string{info.Main.Version}
-	for _, s := range info.Settings {
-		switch {
-		case s.Key == "vcs.revision":
-			parts = append(parts, s.Value)
-		case s.Key == "vcs.modified" && s.Value == "true":
-			parts = append(parts, "modified")
-		}
-	}
-	return strings.Join(append(parts, info.GoVersion), " ")
 }

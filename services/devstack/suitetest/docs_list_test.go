@@ -26,6 +26,7 @@ func excludedStatements() map[string]string {
 		"docs/observability.md: curl":         "the suite has no admin port; pkg/process tests that of a program",
 		"kubectl":                             "there is no cluster; k8s tests what would be applied to one",
 		"docs/deploy.md: for s in auth":       "kind and kubectl, which have no cluster",
+		"docs/deploy.md: KUBECONFIG":          "it needs a cluster",
 		"docs/deploy.md: grpcurl -plaintext":  "it asks through a port that kubectl forwards",
 		"docs/clients/node.md: ":              "TestTheSnippetsForNodeWork runs them",
 		"docs/clients/python.md: ":            "TestTheSnippetsForPythonWork runs them",
