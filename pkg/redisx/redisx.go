@@ -4,8 +4,9 @@
 // Promise: a Redis that is down or hangs delays a caller for a short, bounded time.
 // There are no hidden retries; every step has a timeout; after five failures in a
 // row a node's breaker opens, and until Redis answers again commands fail without
-// a network call except one every 500 ms, which probes. A redis.Nil, an error
-// reply and a cancellation by the caller are no failures. No password appears in an
+// a network call except one every 500 ms, which probes. A server that refuses the client,
+// see [IsRefusal], fails as one that is down. A redis.Nil, another error reply and a
+// cancellation by the caller are no failures. No password appears in an
 // error or a span, and no argument of a command in a span.
 //
 // Limits: the probe is a caller's command, so an unused client doesn't find out
@@ -21,7 +22,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"strings"
 	"time"
 
@@ -51,11 +51,9 @@ type Options struct {
 	// TracerProvider is otel's global one when nil. A command has a span when
 	// its context belongs to a trace that is recorded.
 	TracerProvider trace.TracerProvider
-}
 
-// errURL carries nothing of the URL: a malformed one can't be masked.
-var errURL = errors.New("redisx: the Redis URL is malformed; it should read redis://user:password@host:port/0, with " +
-	"?addr=host:port for each further node of a Cluster")
+	inCluster bool
+}
 
 // CheckURL returns New's error for a URL. It contains no part of the URL.
 func CheckURL(address string) error {
@@ -78,14 +76,10 @@ func New(o Options) (redis.UniversalClient, error) {
 	if o.Timeout == 0 {
 		o.Timeout = Budget
 	}
-	u, err := url.Parse(o.URL)
-	if err != nil || !strings.HasPrefix(u.Scheme, "redis") && u.Scheme != "unix" {
-		return nil, errURL
+	u, cluster, err := parseURL(o.URL)
+	if err != nil {
+		return nil, err
 	}
-	q := u.Query()
-	cluster := q.Has("addr") || q.Get("cluster") == "true"
-	q.Del("cluster")
-	u.RawQuery = q.Encode()
 	return open(u.String(), cluster, o)
 }
 
@@ -103,6 +97,7 @@ func open(address string, cluster bool, o Options) (redis.UniversalClient, error
 	}
 	c.MaxRedirects = 3 // MOVED and ASK while slots move are no failures
 	c.ContextTimeoutEnabled = true
+	o.inCluster = true
 	c.NewClient = func(node *redis.Options) *redis.Client { return newNode(node, o) }
 	return redis.NewClusterClient(c), nil
 }
@@ -125,7 +120,7 @@ func newNode(node *redis.Options, o Options) *redis.Client {
 		return redis.NewClient(node)
 	}
 	client := redis.NewClient(node)
-	circuit := newBreaker(node.Addr, o.Log)
+	circuit := newBreaker(node.Addr, !o.inCluster, o.Log)
 	client.AddHook(hook{newObserver(client, circuit, o.TracerProvider), circuit})
 	return client
 }

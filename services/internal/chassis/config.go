@@ -22,9 +22,9 @@ type Config struct {
 	Database postgres.Config   `envPrefix:"DATABASE_"`
 	// MigrateDatabaseURL is the server's own URL, for "migrate", where Database.URL is that
 	// of a PgBouncer.
-	MigrateDatabaseURL config.Secret `env:"MIGRATE_DATABASE_URL"`
+	MigrateDatabaseURL config.URL `env:"MIGRATE_DATABASE_URL"`
 	// RedisURL is redis:// or rediss://, see redisx.Options.
-	RedisURL config.Secret    `env:"REDIS_URL,required,notEmpty"`
+	RedisURL config.URL       `env:"REDIS_URL,required,notEmpty"`
 	Shutdown lifecycle.Config `envPrefix:"SHUTDOWN_"`
 }
 
@@ -62,9 +62,9 @@ func (c Config) checkMigrateDatabase() error {
 }
 
 // CheckForServe checks what only "serve" needs: the files that c names.
-func (c Config) CheckForServe() error { return c.GRPC.Check() }
+func (c Config) CheckForServe() error { return errors.Join(c.GRPC.Check(), c.Database.Check()) }
 
-func checkRedisURL(u config.Secret) error {
+func checkRedisURL(u config.URL) error {
 	if u == "" {
 		return nil // reported as missing
 	}
