@@ -61,7 +61,7 @@ func newPair(t *testing.T) pair {
 	if err != nil {
 		t.Fatal(err)
 	}
-	both.Host = fmt.Sprintf("127.0.0.1:%d,127.0.0.1:%d", p.standby.Port(), primary.Port())
+	both.Host = fmt.Sprintf("127.0.0.1:%d,127.0.0.1:%d", primary.Port(), p.standby.Port())
 	s := begin(t, "wallet", map[string]string{"PURSER_DATABASE_URL": both.String(), "PURSER_ISSUER": p.issuer.URL,
 		"PURSER_GRPC_RATE_PER_SECOND": "100000", "PURSER_GRPC_BURST": "100000"})
 	s.eventually(t, serving)
