@@ -10,8 +10,8 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 )
 
-// A verifier whose clock is ten minutes slow refuses new tokens, and one whose clock is as fast refuses them ten minutes
-// early. Neither accepts one that it shouldn't for longer than it is wrong.
+// A verifier whose clock is ten minutes slow refuses new tokens, and one whose clock is as fast refuses them ten
+// minutes early. Neither accepts one that it shouldn't for longer than it is wrong.
 func TestAVerifierWithAWrongClockIsWrongByThatMuch(t *testing.T) {
 	signers, ring := newSigners(t)
 	for kid, s := range signers {

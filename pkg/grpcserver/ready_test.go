@@ -29,8 +29,8 @@ func TestUntilItIsReadyAServerTakesNoCallsAndIsNotHealthy(t *testing.T) {
 		return answer.GetStatus()
 	}
 	for _, method := range []string{open, mine} {
-		if _, e := r.call(t.Context(), method, newNote("x")); reason(e) != "STARTING" || e.Kind != errs.KindUnavailable ||
-			e.RetryAfter == 0 {
+		_, e := r.call(t.Context(), method, newNote("x"))
+		if reason(e) != "STARTING" || e.Kind != errs.KindUnavailable || e.RetryAfter == 0 {
 			t.Errorf("%s is answered with %v", method, e)
 		}
 	}

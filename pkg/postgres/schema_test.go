@@ -118,7 +118,8 @@ func TestASchemaIsCheckedWithTheRightToReadAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() {
-		if err := own.Gorm(t.Context()).Exec(`DROP OWNED BY schema_reader; DROP ROLE schema_reader`).Error; err != nil {
+		err := own.Gorm(t.Context()).Exec(`DROP OWNED BY schema_reader; DROP ROLE schema_reader`).Error
+		if err != nil {
 			t.Error(err)
 		}
 	}()

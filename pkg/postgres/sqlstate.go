@@ -201,7 +201,7 @@ func Translate(err error) error {
 		s, ok := stateOf(answer)
 		if !ok && isConnecting(err) {
 			// Whatever the server refuses a connection for, no caller's data has to do with it.
-			s, ok = state{kind: errs.KindUnavailable, reason: unavailable, message: "the database is unavailable"}, true
+			return errs.Unavailable(unavailable, "the database is unavailable").Because(err)
 		}
 		if !ok {
 			return err

@@ -11,7 +11,8 @@ import (
 	"github.com/purserhq/purser/pkg/postgres"
 )
 
-// classes of SQLSTATE that the documentation of Postgres 18 lists in appendix A, and 72, which 16 was the last to have.
+// classes of SQLSTATE that the documentation of Postgres 18 lists in appendix A, and 72, which 16 was the last to
+// have.
 const classes = `00 01 02 03 08 09 0A 0B 0F 0L 0P 0Z 10 20 21 22 23 24 25 26 27 28 2B 2D 2F 34 38 39 3B 3D 3F 40 42 44
 	53 54 55 57 58 72 F0 HV P0 XX`
 

@@ -15,8 +15,8 @@ import (
 	"github.com/purserhq/purser/pkg/testkit/pgserver"
 )
 
-// When an operator cancels a commit that waits for its synchronous standby, the server says that it has committed, which
-// isn't what the caller was promised.
+// When an operator cancels a commit that waits for its synchronous standby, the server says that it has committed,
+// which isn't what the caller was promised.
 func TestACommitThatNoStandbyHasIsNoSuccess(t *testing.T) {
 	settings := map[string]string{"synchronous_commit": "on"}
 	primary, err := pgserver.Start(t.Context(), pgserver.Options{Settings: settings})

@@ -39,8 +39,8 @@ func files() []string { return []string{"sslrootcert", "sslcert", "sslkey", "pas
 // others are the further parameters that have an effect.
 func others() []string {
 	return []string{"host", "port", "dbname", "user", "password", "sslpassword", "require_auth",
-		"min_protocol_version", "max_protocol_version", "krbspn", "krbsrvname", "service", "servicefile", "search_path",
-		"role", "options"}
+		"min_protocol_version", "max_protocol_version", "krbspn", "krbsrvname", "service", "servicefile",
+		"search_path", "role", "options"}
 }
 
 // instead says what to use for a parameter whose value would not count.
@@ -49,9 +49,11 @@ func instead() map[string]string {
 	return map[string]string{
 		"application_name": "the service names itself", "timezone": "it is always UTC",
 		"connect_timeout": "it is always 3 s", "pool_max_conns": "use PURSER_DATABASE_MAX_CONNS",
-		"statement_timeout": "use PURSER_DATABASE_STATEMENT_TIMEOUT", "lock_timeout": "use PURSER_DATABASE_LOCK_TIMEOUT",
+		"statement_timeout":                   "use PURSER_DATABASE_STATEMENT_TIMEOUT",
+		"lock_timeout":                        "use PURSER_DATABASE_LOCK_TIMEOUT",
 		"idle_in_transaction_session_timeout": "it follows from PURSER_DATABASE_STATEMENT_TIMEOUT",
-		"default_query_exec_mode":             pooler, "statement_cache_capacity": pooler, "description_cache_capacity": pooler,
+		"default_query_exec_mode":             pooler,
+		"statement_cache_capacity":            pooler, "description_cache_capacity": pooler,
 	}
 }
 

@@ -27,7 +27,7 @@ func TestAURLIsReadWhollyOrRefused(t *testing.T) {
 		base + "ssl_mode=require":                                     `there is no parameter "ssl_mode"`,
 		"postgres://u:12?hunter2@db/d":                                "escape ? and & in a password",
 		base + "target_session_attrs=writable":                        "target_session_attrs must be one of any,",
-		base + "pool_max_conns=5":                                     "pool_max_conns has no effect: use PURSER_DATABASE_MAX_CONNS",
+		base + "pool_max_conns=5":                                     "pool_max_conns has no effect: use PURSER_",
 		base + "statement_timeout=1":                                  "use PURSER_DATABASE_STATEMENT_TIMEOUT",
 		base + "default_query_exec_mode=exec":                         "PURSER_DATABASE_PGBOUNCER decides",
 		"postgres://u:hunter2@a,,b/d?target_session_attrs=read-write": "a host of the list is empty",

@@ -116,7 +116,8 @@ func TestAServerThatRefusesCountsAsUnavailable(t *testing.T) {
 			if tc.why == "MOVED" {
 				return // every third key is answered, so that the breaker stays closed
 			}
-			if got := logs.String(); strings.Count(got, "redis is unavailable") != 1 || !strings.Contains(got, tc.why) ||
+			got := logs.String()
+			if strings.Count(got, "redis is unavailable") != 1 || !strings.Contains(got, tc.why) ||
 				strings.Contains(got, "hunter") {
 				t.Errorf("the log says\n%s", got)
 			}

@@ -65,7 +65,8 @@ func newPair(t *testing.T) pair {
 	s := begin(t, "wallet", map[string]string{"PURSER_DATABASE_URL": both.String(), "PURSER_ISSUER": p.issuer.URL,
 		"PURSER_GRPC_RATE_PER_SECOND": "100000", "PURSER_GRPC_BURST": "100000"})
 	s.eventually(t, serving)
-	conn, err := grpcclient.Dial(grpcclient.Config{Addr: testkit.Receive(t, s.grpc, time.Minute), Plaintext: true}, nil)
+	addr := testkit.Receive(t, s.grpc, time.Minute)
+	conn, err := grpcclient.Dial(grpcclient.Config{Addr: addr, Plaintext: true}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,8 +198,8 @@ func TestAfterAFailoverEachAcknowledgedCreateIsThereOnce(t *testing.T) {
 		}
 	}
 	testkit.Figure(t, "failover: first good write %.2f s after the kill, %.2f s after the promotion; %d creates "+
-		"acknowledged, %d missing, %d twice; %d calls repeated %v", seconds(killed.Load()), seconds(promoted), len(acked),
-		missing, twice, repeated.Load(), refused)
+		"acknowledged, %d missing, %d twice; %d calls repeated %v", seconds(killed.Load()), seconds(promoted),
+		len(acked), missing, twice, repeated.Load(), refused)
 	if missing+twice > 0 || int64(len(acked)) < 2*creates {
 		t.Errorf("of %d acknowledged creates %d are missing, %d are there twice", len(acked), missing, twice)
 	}
@@ -207,8 +208,8 @@ func TestAfterAFailoverEachAcknowledgedCreateIsThereOnce(t *testing.T) {
 	}
 }
 
-// A standby that is away holds up every commit of a primary with synchronous replication. Calls end at their deadlines,
-// and what was asked for is there once when the standby is back and the call was repeated.
+// A standby that is away holds up every commit of a primary with synchronous replication. Calls end at their
+// deadlines, and what was asked for is there once when the standby is back and the call was repeated.
 func TestWhileASynchronousStandbyIsAwayCallsEndInTime(t *testing.T) {
 	p := newPair(t)
 	user, token := p.token(t)
@@ -232,8 +233,8 @@ func TestWhileASynchronousStandbyIsAwayCallsEndInTime(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
-	if list, err := p.wallets.ListWallets(grpcclient.WithToken(ctx, token), &walletv1.ListWalletsRequest{}); err != nil ||
-		len(list.GetWallets()) != 1 {
+	list, err := p.wallets.ListWallets(grpcclient.WithToken(ctx, token), &walletv1.ListWalletsRequest{})
+	if err != nil || len(list.GetWallets()) != 1 {
 		t.Errorf("reads go on: %v, %v", list, err)
 	}
 	p.standby.Resume()

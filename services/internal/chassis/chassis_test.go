@@ -169,7 +169,8 @@ func TestAProgramPrintsTheCommonAndTheServicesOwnSettings(t *testing.T) {
 	if err := p.Run(t.Context(), []string{"config"}, environ("PURSER_SIZE=7"), &out, io.Discard); err != nil {
 		t.Fatal(err)
 	}
-	for _, line := range []string{"PURSER_SIZE=7\n", "PURSER_REDIS_URL=redis://127.0.0.1:1/0\n", "PURSER_AUTH_ADDR=127.0.0.1:1\n"} {
+	for _, line := range []string{"PURSER_SIZE=7\n", "PURSER_REDIS_URL=redis://127.0.0.1:1/0\n",
+		"PURSER_AUTH_ADDR=127.0.0.1:1\n"} {
 		if !strings.Contains(out.String(), line) {
 			t.Errorf("%q is missing in\n%s", line, &out)
 		}
