@@ -46,7 +46,7 @@ type layer struct {
 
 // Layers names the layers of every call, outermost first.
 func Layers() []string {
-	return []string{"log", "recover", "errs", "deadline", "authn", "access", "ratelimit", "caller",
+	return []string{"log", "recover", "start", "errs", "deadline", "authn", "access", "ratelimit", "caller",
 		"validate"}
 }
 
@@ -54,6 +54,7 @@ func chain(cfg Config, d Deps, v *checks) []layer {
 	layers := []layer{
 		{"log", logLayer(d.Log)},
 		{"recover", recoverLayer(d.Log)},
+		{"start", startLayer(d.Starting)},
 		{"errs", errsLayer(d.Log, d.Translate)},
 		{"deadline", deadlineLayer(cfg.MinTimeout, cfg.MaxTimeout)},
 		{"authn", authnLayer(d.Verifier)},

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 )
 
@@ -73,12 +72,7 @@ func (s *Server) Serve(lis net.Listener) error {
 	if err := s.Check(); err != nil {
 		return err
 	}
-	for name := range s.GetServiceInfo() {
-		s.health.SetServingStatus(name, healthpb.HealthCheckResponse_SERVING)
-		s.probes.SetServingStatus(name, healthpb.HealthCheckResponse_SERVING)
-	}
-	s.health.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
-	s.probes.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
+	s.Ready()
 	h := &s.handover
 	h.mu.Lock()
 	switch {

@@ -118,6 +118,18 @@ func errsLayer(log *slog.Logger, translate func(error) error) func(context.Conte
 	}
 }
 
+// startLayer refuses calls until the service is ready; gRPC's own services answer.
+func startLayer(starting func() error) func(context.Context, *call) error {
+	return func(ctx context.Context, c *call) error {
+		if starting != nil && !isInfrastructure(c.method) {
+			if err := starting(); err != nil {
+				return grpcerr.ToStatus(err).Err()
+			}
+		}
+		return c.next(ctx)
+	}
+}
+
 // deadlineLayer refuses a unary call with less than minTimeout left, and ends
 // the others after maxTimeout at the latest, and before their own deadline. A
 // stream has no deadline but its caller's.

@@ -22,7 +22,7 @@ import (
 	"github.com/purserhq/purser/pkg/grpcserver"
 )
 
-var order = []string{"log", "recover", "errs", "deadline", "authn", "access", "ratelimit", "caller",
+var order = []string{"log", "recover", "start", "errs", "deadline", "authn", "access", "ratelimit", "caller",
 	"validate"}
 
 func TestACallPassesTheLayersInTheirOrder(t *testing.T) {

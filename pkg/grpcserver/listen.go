@@ -67,6 +67,23 @@ func (s *Server) Listen(ctx context.Context, g *lifecycle.Group) (net.Addr, erro
 	return lis.Addr(), nil
 }
 
+// Ready sets the health to SERVING if Deps.Starting has no error any more, else to
+// NOT_SERVING. It does nothing once the server drains. Serve calls it.
+func (s *Server) Ready() {
+	s.publishing.Lock()
+	defer s.publishing.Unlock()
+	state := healthpb.HealthCheckResponse_SERVING
+	if s.starting != nil && s.starting() != nil {
+		state = healthpb.HealthCheckResponse_NOT_SERVING
+	}
+	for _, h := range []*health.Server{s.health, s.probes} {
+		h.SetServingStatus("", state)
+		for name := range s.GetServiceInfo() {
+			h.SetServingStatus(name, state)
+		}
+	}
+}
+
 func listen(ctx context.Context, g *lifecycle.Group, name, addr string) (net.Listener, error) {
 	lis, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {

@@ -26,6 +26,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
@@ -130,6 +131,9 @@ type Deps struct {
 	// Unavailable to that of a database that doesn't answer. It returns other errors
 	// as they are.
 	Translate func(err error) error
+	// Starting, if set, returns the error of every call until the service is ready, and nil
+	// from then on. Until then the health is NOT_SERVING; call Server.Ready when it changes.
+	Starting func() error
 	// Context, if set, returns the context for a call's handler: ctx with values
 	// that the service's own code reads.
 	Context func(context.Context) context.Context
@@ -151,6 +155,9 @@ type Server struct {
 	handover   handover
 	open       *inFlight
 	log        *slog.Logger
+	starting   func() error
+	// publishing is held while the health is set.
+	publishing sync.Mutex
 }
 
 // New builds a server; it does not listen yet.
@@ -192,6 +199,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 			PermitWithoutStream: true}),
 	}
 	s = &Server{
+		starting:   d.Starting,
 		checks:     checks,
 		cfg:        cfg,
 		rules:      d.Rules,

@@ -133,6 +133,19 @@ func TestOfThreeReplicasWithClocksFiveSecondsOffOneClaimsEachTick(t *testing.T) 
 	testkit.Figure(t, "%d ticks, 3 replicas, clocks ±5 s: one claim each, none early", ticks)
 }
 
+func TestAReplicaWithAClockTenMinutesOffClaimsAsTheOthers(t *testing.T) {
+	const ticks = 20
+	tr := setup(t).trial(3, Job{Name: "tick", Cron: "* * * * *"})
+	for i, r := range tr.replicas {
+		off := []time.Duration{10 * time.Minute, 0, -10 * time.Minute}[i]
+		r.now = func() time.Time { return time.Now().Add(off) }
+	}
+	tr.rounds(ticks)
+	if wrong := tr.wrong(ticks); wrong != 0 || tr.early != 0 {
+		t.Fatalf("%d ticks not claimed once, %d before their time", wrong, tr.early)
+	}
+}
+
 func TestWhatKeepsAClaimAloneIsNeeded(t *testing.T) {
 	const ticks = 20
 	byOwnClock := func(i int, r *Runner) {

@@ -12,7 +12,7 @@ import (
 // Config is a service's settings of its database, from PURSER_DATABASE_*.
 type Config struct {
 	// URL of the database, with its user and password.
-	URL config.Secret `env:"URL,required,notEmpty"`
+	URL config.URL `env:"URL,required,notEmpty"`
 	// MaxConns is the maximum of connections that one process opens.
 	MaxConns int `env:"MAX_CONNS" envDefault:"10"`
 	// StatementTimeout and LockTimeout are enforced by the server.
@@ -47,11 +47,23 @@ func (c Config) Validate() error {
 	return errors.Join(invalid...)
 }
 
-// CheckURL returns an error if url isn't that of a Postgres server. The error contains
-// no part of it.
+// CheckURL returns an error if url isn't that of a Postgres server, or has a parameter
+// that is unknown, wrong or without effect. The error contains no other part of it. The
+// files that it names are not looked at.
 func CheckURL(url string) error {
-	_, err := connConfig(Options{URL: url})
+	_, err := checkURL(url)
 	return err
+}
+
+// Check returns an error when a file that the URL names can't be read or is invalid.
+func (c Config) Check() error {
+	if c.URL == "" || CheckURL(c.URL.Reveal()) != nil {
+		return nil // Validate reports it
+	}
+	if _, err := parseURL(c.URL.Reveal()); err != nil {
+		return fmt.Errorf("PURSER_DATABASE_URL: %w", err)
+	}
+	return nil
 }
 
 // Options returns the options to Open with, for a service of this name that can

@@ -24,7 +24,8 @@ func (s Schema) Newer() bool { return s.Version > s.Known }
 // Migrate applies the pending goose migrations (*.sql at the top of migrations), each
 // in its own transaction, under an advisory lock: of several replicas one migrates,
 // and the others wait for it, until ctx ends, and find nothing to do. A database that
-// is newer than the binary is not changed, and a warning is logged. No statement
+// is newer than the binary is not changed, and a warning is logged. Programs that know
+// the schema as it was before may start on the new one, see CheckSchema. No statement
 // timeout applies, but the lock timeout does: a migration fails rather than block all
 // later statements while it waits for a long transaction.
 //
@@ -32,13 +33,20 @@ func (s Schema) Newer() bool { return s.Version > s.Known }
 // Behind a pooler in transaction mode the lock would stay with a connection of the
 // server after the migration: give Options the server's own URL.
 func Migrate(ctx context.Context, db *DB, migrations fs.FS) error {
-	if db.pgBouncer {
-		return errMigrateByPooler
+	if err := db.mayMigrate(ctx); err != nil {
+		return err
 	}
 	pool, unlock := lockedPool(db)
 	defer unlock()
 	p, err := provider(pool, migrations)
 	if err != nil || p == nil {
+		return err
+	}
+	before, err := status(ctx, p)
+	if err == nil {
+		err = noteSchema(ctx, pool, before)
+	}
+	if err != nil {
 		return err
 	}
 	applied, err := p.Up(ctx)
@@ -61,8 +69,8 @@ func Migrate(ctx context.Context, db *DB, migrations fs.FS) error {
 
 // Down reverts the newest migration.
 func Down(ctx context.Context, db *DB, migrations fs.FS) error {
-	if db.pgBouncer {
-		return errMigrateByPooler
+	if err := db.mayMigrate(ctx); err != nil {
+		return err
 	}
 	pool, unlock := lockedPool(db)
 	defer unlock()

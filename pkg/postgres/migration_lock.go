@@ -27,6 +27,15 @@ var ErrMigrationLocked = errors.New("postgres: another migration of this databas
 var errMigrateByPooler = errors.New("postgres: migrations need a connection to the server itself, not by " +
 	"PgBouncer, where the lock of a migration would stay with the server's connection")
 
+// mayMigrate returns an error when the lock of a migration would not hold: behind a pooler
+// in transaction mode, whether Options says so or not.
+func (d *DB) mayMigrate(ctx context.Context) error {
+	if d.pgBouncer {
+		return errMigrateByPooler
+	}
+	return d.checkPooler(ctx)
+}
+
 // lockedPool returns a pool of one connection, which takes the migration lock before
 // its first statement and has no statement timeout. Goose's own locking starts too
 // late: goose creates its table before it, which several replicas would do at once,

@@ -10,7 +10,8 @@
 // statements, associations included, belongs in [InTx]. When a server hangs without
 // closing its connections, only the caller's deadline ends a statement. Behind
 // PgBouncer the timeouts have to be set on the role, and migrations need a direct
-// connection, since they hold a session lock.
+// connection, since they hold a session lock. No timeout
+// but the caller's bounds a commit that waits for a synchronous standby.
 //
 // Source: PostgreSQL documentation, appendix A (error codes) and "Serializable
 // Isolation Level"; pgx and gorm documentation.
@@ -19,12 +20,9 @@ package postgres
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/exaring/otelpgx"
@@ -166,7 +164,7 @@ func (d *DB) SQL() *sql.DB { return d.sql }
 // Ping connects to the server, within ctx.
 func (d *DB) Ping(ctx context.Context) error {
 	if err := d.sql.PingContext(ctx); err != nil {
-		return fmt.Errorf("postgres: %w", err)
+		return fmt.Errorf("postgres: %w", withPooler(err))
 	}
 	return nil
 }
@@ -200,23 +198,17 @@ func withDefaults(o Options) Options {
 	return o
 }
 
-// errURL carries nothing of the URL: a malformed one can't be masked.
-var errURL = errors.New("postgres: the database URL is malformed; it should read " +
-	"postgres://user:password@host:port/database")
-
 func connConfig(o Options) (*pgx.ConnConfig, error) {
-	if u, err := url.Parse(o.URL); err != nil || !strings.HasPrefix(u.Scheme, "postgres") {
-		return nil, errURL
-	}
-	config, err := pgx.ParseConfig(o.URL)
+	config, err := parseURL(o.URL)
 	if err != nil {
-		return nil, errURL
+		return nil, err
 	}
 	config.ConnectTimeout = o.ConnectTimeout
 	inSession := config.OnPgError
 	config.OnPgError = func(c *pgconn.PgConn, answer *pgconn.PgError) bool {
 		return inSession(c, answer) && keeps(answer)
 	}
+	config.OnNotice = noteUnreplicated
 	var tracing []otelpgx.Option
 	if o.TracerProvider != nil {
 		tracing = append(tracing, otelpgx.WithTracerProvider(o.TracerProvider))

@@ -19,6 +19,7 @@ import (
 // connection that was made long ago, and then takes one of the pool. It returns nil,
 // or an error as of Translate; an *errs.Error with one of these reasons:
 //
+//   - DATABASE_POOLER: see Accepts;
 //   - DATABASE_READ_ONLY: the server is a standby, or takes no writes;
 //   - DATABASE_POOL_EXHAUSTED: the server answers, but no connection of the pool was
 //     free in time;
@@ -49,14 +50,11 @@ func (d *DB) ask(ctx context.Context) (readOnly bool, err error) {
 		err = failed.Unwrap() // without the names of the user and the database
 	}
 	if err != nil {
-		return false, fmt.Errorf("postgres: %w", err)
+		return false, fmt.Errorf("postgres: %w", withPooler(err))
 	}
 	defer func() { _ = conn.Close(ctx) }()
-	results, err := conn.Exec(ctx, "SHOW transaction_read_only").ReadAll()
-	if err != nil {
-		return false, fmt.Errorf("postgres: %w", err)
-	}
-	return len(results) == 1 && len(results[0].Rows) == 1 && string(results[0].Rows[0][0]) == "on", nil
+	value, err := ask(ctx, conn, "SHOW transaction_read_only")
+	return value == "on", err
 }
 
 // askPool takes a connection of the pool and asks it. One that doesn't answer is

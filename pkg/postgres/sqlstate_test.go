@@ -35,9 +35,11 @@ func TestEachStateOfTheServerHasOneMeaning(t *testing.T) {
 		"23P01": {errs.KindConflict, "DATABASE_CONFLICT"},
 		"25006": {errs.KindUnavailable, "DATABASE_READ_ONLY"}, "25P02": {errs.KindInternal, fault},
 		"25P03": {errs.KindUnavailable, "DATABASE_BUSY"}, "25P04": {errs.KindUnavailable, "DATABASE_BUSY"},
-		"28000": {errs.KindUnavailable, "DATABASE_CREDENTIALS"},
-		"28P01": {errs.KindUnavailable, "DATABASE_CREDENTIALS"},
-		"3D000": {errs.KindUnavailable, "DATABASE_MISSING"},
+		"28000": {errs.KindUnavailable, "DATABASE_UNAVAILABLE"},
+		"28P01": {errs.KindUnavailable, "DATABASE_UNAVAILABLE"},
+		"3D000": {errs.KindUnavailable, "DATABASE_UNAVAILABLE"},
+		"26000": {errs.KindUnavailable, "DATABASE_UNAVAILABLE"},
+		"42P05": {errs.KindUnavailable, "DATABASE_UNAVAILABLE"},
 		"40001": {errs.KindConflict, "DATABASE_CONFLICT"}, "40P01": {errs.KindConflict, "DATABASE_CONFLICT"},
 		"40002": {errs.KindInternal, fault},
 		"42P01": {errs.KindInternal, fault}, "42501": {errs.KindInternal, fault}, "42601": {errs.KindInternal, fault},
@@ -123,10 +125,13 @@ func TestWhatTheServerAnswersWhenItHappens(t *testing.T) {
 		"a deadlock": {func() error { return deadlock(t, db.DB) }, "DATABASE_CONFLICT"},
 		"a wrong password": {func() error {
 			return connect(t, db.URL, func(c *pgx.ConnConfig) { c.Password = "wrong" })
-		}, "DATABASE_CREDENTIALS"},
+		}, "DATABASE_UNAVAILABLE"},
 		"a database that is not there": {func() error {
 			return connect(t, db.URL, func(c *pgx.ConnConfig) { c.Database = "none" })
-		}, "DATABASE_MISSING"},
+		}, "DATABASE_UNAVAILABLE"},
+		"a setting that the server doesn't know": {func() error {
+			return connect(t, db.URL, func(c *pgx.ConnConfig) { c.RuntimeParams["colour"] = "red" })
+		}, "DATABASE_UNAVAILABLE"},
 		"a backend that is ended": {func() error {
 			return g.Exec(`SELECT pg_terminate_backend(pg_backend_pid())`).Error
 		}, "DATABASE_UNAVAILABLE"},

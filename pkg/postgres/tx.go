@@ -12,6 +12,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"gorm.io/gorm"
+
+	"github.com/purserhq/purser/pkg/errs"
 )
 
 const (
@@ -21,7 +23,9 @@ const (
 )
 
 // ErrCommitUnknown is returned when the connection was lost during the commit: the
-// transaction may or may not be committed. It is not retried.
+// transaction may or may not be committed. It is also returned, as errs.Unavailable, when
+// the wait for a synchronous standby was cancelled on the server: the transaction is
+// committed then, and lost if the primary is. It is not retried.
 var ErrCommitUnknown = errors.New("postgres: it is unknown whether the transaction was committed")
 
 // TxOption is an option of the transaction that InTx begins.
@@ -88,7 +92,38 @@ func inTxOnce(ctx context.Context, db *DB, o *sql.TxOptions, fn func(*gorm.DB) e
 		}
 		return fmt.Errorf("%w: %w", ErrCommitUnknown, err)
 	}
-	return nil
+	return unreplicated(conn)
+}
+
+// gaveUpReplication is where a connection keeps that the server gave up the wait for a
+// synchronous standby.
+const gaveUpReplication = "purser: committed here alone"
+
+// noteUnreplicated keeps that a commit is on the primary alone: when a cancellation ends
+// the wait for a synchronous standby, the server answers that it has committed, with a
+// warning. The text of the warning depends on the server's language,
+// the name of its function doesn't.
+func noteUnreplicated(c *pgconn.PgConn, n *pgconn.Notice) {
+	if n.Routine == "SyncRepWaitForLSN" {
+		c.CustomData()[gaveUpReplication] = true
+	}
+}
+
+// unreplicated returns ErrCommitUnknown if the last commit of a connection is on the
+// primary alone.
+func unreplicated(conn *sql.Conn) error {
+	var alone bool
+	err := conn.Raw(func(driver any) error {
+		data := driver.(*stdlib.Conn).Conn().PgConn().CustomData()
+		alone = data[gaveUpReplication] == true
+		delete(data, gaveUpReplication)
+		return nil
+	})
+	if err != nil || !alone {
+		return nil //nolint:nilerr // a connection that was closed since has nothing to tell
+	}
+	return fmt.Errorf("%w: %w", ErrCommitUnknown,
+		errs.Unavailable(unavailable, "the database could not store the change safely"))
 }
 
 // isCommitRefused reports whether the server answered that it did not commit. It

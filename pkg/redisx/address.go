@@ -120,13 +120,17 @@ func (t *target) setHosts(u *url.URL, more []string) error {
 	if host == "" {
 		return errURL
 	}
+	if strings.Contains(u.Host, ",") {
+		return errors.New("redisx: the Redis URL has a list of hosts; it must name one, and each further one as " +
+			"addr=host:port")
+	}
 	t.addresses = []string{net.JoinHostPort(host, port)}
 	if t.tls && t.kind != sentinels {
 		t.serverName = host
 	}
 	for _, addr := range more {
 		h, p, err := net.SplitHostPort(addr)
-		if err != nil || h == "" || p == "" {
+		if err != nil || h == "" || p == "" || strings.Contains(addr, ",") {
 			return errors.New("redisx: addr in the Redis URL must read host:port")
 		}
 		t.addresses = append(t.addresses, net.JoinHostPort(h, p))

@@ -31,6 +31,8 @@ func TestAParameterOfTheURLIsHonouredOrRefusedByName(t *testing.T) {
 		"redis://h/0?cluster=yes":                                   "cluster must be true",
 		"redis://h/0?addr=h2:1&cluster=false":                       "cluster must be true",
 		"redis://h/0?addr=hunter2":                                  "addr in the Redis URL must read host:port",
+		"redis://h:1,i:2/0":                                         "redisx: the Redis URL", // Go 1.26 reads none
+		"redis://h:1?addr=i:2,j:3":                                  "addr in the Redis URL must read host:port",
 		"redis://h/3?cluster=true":                                  "a Cluster has no other",
 		"unix:///run/redis.sock?addr=h2:1":                          "addr, which is not for unix://",
 		"redis://:1?hunter2@h:6379/0":                               "percent-encoded",

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
@@ -54,7 +55,8 @@ func isFailure(err error) bool {
 		return false
 	case redis.IsLoadingError(err), redis.IsMasterDownError(err), redis.IsClusterDownError(err),
 		redis.IsTryAgainError(err), redis.IsReadOnlyError(err), redis.HasErrorPrefix(err, "BUSY "),
-		redis.IsAuthError(err):
+		redis.IsAuthError(err),
+		IsRefusal(err) && (errors.Is(err, ErrMode) || !redis.HasErrorPrefix(err, "MOVED")):
 		return true
 	}
 	var reply redis.Error
@@ -69,20 +71,26 @@ func isFailure(err error) bool {
 type breaker struct {
 	circuit   circuitbreaker.CircuitBreaker[any]
 	deadlines deadlines
+	// single says that the server is no node of a Cluster, so that MOVED is a failure.
+	single bool
+	// last is the text of the last failure.
+	last atomic.Value
 }
 
-func newBreaker(addr string, log *slog.Logger) *breaker {
-	return &breaker{deadlines: deadlines{began: time.Now()}, circuit: circuitbreaker.NewBuilder[any]().
+func newBreaker(addr string, single bool, log *slog.Logger) *breaker {
+	b := &breaker{deadlines: deadlines{began: time.Now()}, single: single}
+	b.circuit = circuitbreaker.NewBuilder[any]().
 		WithFailureThreshold(failuresToOpen).
 		WithSuccessThreshold(1).
 		WithDelay(probeEvery).
 		OnOpen(func(e circuitbreaker.StateChangedEvent) {
 			if e.OldState == circuitbreaker.ClosedState { // not for each probe
-				log.Warn("redis is unavailable", "addr", addr)
+				log.Warn("redis is unavailable", "addr", addr, "error", b.last.Load())
 			}
 		}).
 		OnClose(func(circuitbreaker.StateChangedEvent) { log.Info("redis is back", "addr", addr) }).
-		Build()}
+		Build()
+	return b
 }
 
 // open is 1 while the breaker refuses commands, otherwise 0.
@@ -112,6 +120,16 @@ func (b *breaker) guard(ctx context.Context, cmds []redis.Cmder, next func(conte
 		if !isFailure(outcome) && isFailure(cmd.Err()) {
 			outcome = cmd.Err()
 		}
+	}
+	if b.single && redis.HasErrorPrefix(err, "MOVED") {
+		outcome = fmt.Errorf("%w: %w", ErrMode, err)
+		for _, cmd := range cmds {
+			cmd.SetErr(outcome)
+		}
+		err = outcome
+	}
+	if isFailure(outcome) {
+		b.last.Store(outcome.Error())
 	}
 	return err
 }

@@ -21,7 +21,7 @@ import (
 // circuit is a breaker and a way to send commands through it.
 func circuit(t *testing.T) (*breaker, func(ctx context.Context, answer func() error) error) {
 	t.Helper()
-	b := newBreaker("fake", slog.New(slog.DiscardHandler))
+	b := newBreaker("fake", true, slog.New(slog.DiscardHandler))
 	return b, func(ctx context.Context, answer func() error) error {
 		cmd := redis.NewCmd(ctx, "get", "k")
 		return b.guard(ctx, []redis.Cmder{cmd}, func(context.Context) error { return answer() })

@@ -5,8 +5,9 @@
 // Promise: a Redis that is down or hangs delays a caller for a short, bounded time.
 // There are no hidden retries; every step has a timeout; after five failures in a
 // row a node's breaker opens, and until Redis answers again commands fail without
-// a network call except one every 500 ms, which probes. A redis.Nil, an error
-// reply and a cancellation by the caller are no failures. No password appears in an
+// a network call except one every 500 ms, which probes. A server that refuses the client,
+// see [IsRefusal], fails as one that is down. A redis.Nil, another error reply and a
+// cancellation by the caller are no failures. No password appears in an
 // error or a span, and no argument of a command in a span.
 //
 // Limits: the probe is a caller's command, so an unused client doesn't find out
@@ -64,6 +65,8 @@ type Options struct {
 	// TracerProvider is otel's global one when nil. A command has a span when
 	// its context belongs to a trace that is recorded.
 	TracerProvider trace.TracerProvider
+
+	inCluster bool
 }
 
 // CheckURL returns New's error for a URL, but reads no file. It contains no secret:
@@ -124,6 +127,7 @@ func (o Options) withDefaults() Options {
 
 func newCluster(t target, secured *tls.Config, o Options) *redis.ClusterClient {
 	password, _ := t.user.Password()
+	o.inCluster = true
 	return redis.NewClusterClient(&redis.ClusterOptions{
 		Addrs: t.addresses, Username: t.user.Username(), Password: password, TLSConfig: secured,
 		MaxRedirects:          3, // MOVED and ASK while slots move are no failures
@@ -177,7 +181,7 @@ func guarded(client *redis.Client, name string, o Options) *redis.Client {
 	if o.Subscriber {
 		return client
 	}
-	circuit := newBreaker(name, o.Log)
+	circuit := newBreaker(name, !o.inCluster, o.Log)
 	client.AddHook(hook{newObserver(client, name, circuit, o.TracerProvider), circuit})
 	return client
 }

@@ -35,6 +35,7 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/web"
 	"github.com/purserhq/purser/services/auth/migrations"
 	"github.com/purserhq/purser/services/internal/chassis"
+	"github.com/purserhq/purser/services/internal/startup"
 )
 
 // name of the service, in its database connections, caches and traces.
@@ -49,7 +50,7 @@ type App struct {
 // New builds the service from cfg. When it fails, everything that it opened is
 // closed again; otherwise Run closes it.
 func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) {
-	b, err := chassis.Open(ctx, name, cfg.Config, log)
+	b, err := chassis.Open(ctx, name, migrations.FS, cfg.Config, log)
 	if err != nil {
 		return nil, err
 	}
@@ -64,9 +65,9 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	ring, rotator := newKeys(b, cfg, sealer)
 	revocations := revocation.NewFeed(cfg.Issuer, cfg.revocations(), store.NewRevocations(b.DB), ring.TriggerRefresh,
 		log)
-	readAtStart(ctx, ring, revocations, log)
-	b.Group.Loop("key ring", ring.Run)
-	b.Group.Loop("revocations", revocations.Run)
+	needKeys(b, ring, revocations)
+	b.Loop("key ring", ring.Run)
+	b.Loop("revocations", revocations.Run)
 	verifier := authn.NewVerifier(ring, authn.Options{Issuer: cfg.Issuer, Revoked: revocations.Revoked})
 
 	mails := store.NewMails(b.DB)
@@ -151,7 +152,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	if err != nil {
 		return nil, err
 	}
-	a.http, err = listenHTTP(ctx, b.Group, cfg.HTTPAddr, pages)
+	a.http, err = listenHTTP(ctx, b.Group, cfg.HTTPAddr, b.FromReady(pages))
 	return a, err
 }
 
@@ -174,17 +175,21 @@ func newKeys(b *chassis.Builder, cfg Config, sealer *signing.Sealer) (*signing.R
 	return ring, rotator
 }
 
-// readAtStart reads the keys and the revocations before the first call comes. A
-// database that doesn't answer is waited for while serving.
-func readAtStart(ctx context.Context, ring *signing.Ring, revocations *revocation.Feed, log *slog.Logger) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	if err := ring.Refresh(ctx); err != nil {
-		log.Warn("the key ring can't be read yet", "error", err)
-	}
-	if err := revocations.Read(ctx); err != nil {
-		log.Warn("revocations can't be read yet", "error", err)
-	}
+// needKeys has the service wait until the key-encryption key opens all keys of the ring,
+// and the keys and the revocations are read.
+func needKeys(b *chassis.Builder, ring *signing.Ring, revocations *revocation.Feed) {
+	b.Needs(startup.Check{
+		Name: "key_ring", Settings: "PURSER_KEK, PURSER_KEK_PREVIOUS", After: []string{chassis.SchemaReady},
+		Ask: func(ctx context.Context) error {
+			if err := ring.CheckKEK(ctx); err != nil {
+				return err
+			}
+			if err := ring.Refresh(ctx); err != nil {
+				return err
+			}
+			return revocations.Read(ctx)
+		},
+	})
 }
 
 // listenHTTP serves h on an address for as long as the group runs.

@@ -27,6 +27,6 @@ func newMailSender(b *chassis.Builder, mails *store.Mails, cfg mail.Config) (*ma
 		Effect:  "Mails with codes wait in the outbox, so that nobody can verify an address or reset a password.",
 	})
 	sender := mail.NewOutbox(mails, carrier, cfg.Attempts, b.Log)
-	b.Group.Loop("mails", func(ctx context.Context) error { return sender.Run(ctx, mails.Queued()) })
+	b.Loop("mails", func(ctx context.Context) error { return sender.Run(ctx, mails.Queued()) })
 	return sender, nil
 }

@@ -71,7 +71,7 @@ func (b *Builder) NewVerifier(c AuthConfig, conn *grpc.ClientConn, self Identity
 	revoked := authn.NewRevocations(keys.Refetch, b.Log)
 	if conn != nil {
 		watch := b.noticeUsers(watchAs(self, revocations.Watch(conn)))
-		b.Group.Loop("revocations", func(ctx context.Context) error { return revoked.Follow(ctx, watch) })
+		b.Loop("revocations", func(ctx context.Context) error { return revoked.Follow(ctx, watch) })
 	}
 	b.watchAuth(c, revoked, conn != nil)
 	return authn.NewVerifier(keys, authn.Options{Issuer: c.Tokens.Issuer, Revoked: revoked.Revoked})

@@ -3,8 +3,9 @@
 // server, the client of auth, and scheduled jobs.
 //
 // Promise: a service that is built with it opens its parts in one order and
-// closes them in the reverse order, also when building it fails half-way; it
-// starts while Postgres, Redis or auth is unavailable; its server has the access
+// closes them in the reverse order, also when building it fails half-way; its process
+// runs while Postgres, Redis or auth is unavailable, and is ready as soon as what it
+// can't work without has worked once, see package startup; its server has the access
 // rules of the contracts; its jobs are shown and triggered by
 // purser.jobs.v1.JobService; what it depends on is watched and shown by
 // purser.status.v1.StatusService.
@@ -17,6 +18,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"time"
@@ -31,6 +33,7 @@ import (
 	"github.com/purserhq/purser/proto/access"
 	statusv1 "github.com/purserhq/purser/proto/gen/purser/status/v1"
 	"github.com/purserhq/purser/services/internal/dependency"
+	"github.com/purserhq/purser/services/internal/startup"
 )
 
 // Builder holds the open parts of a service while it is built. Use it from one
@@ -46,17 +49,20 @@ type Builder struct {
 	name    string
 	started time.Time
 	watcher *dependency.Watcher
+	gate    *startup.Gate
 	// usersRevoked has a signal since a user was revoked.
 	usersRevoked chan struct{}
 }
 
 // Open opens the database and Redis of a service with this name, for example
-// "wallet", and adds the sweeper of its cache outbox. Both may be unreachable.
-// It logs a warning when Redis may evict keys, as soon as Redis answers. The caller
-// defers CloseOnError.
-func Open(ctx context.Context, name string, cfg Config, log *slog.Logger) (*Builder, error) {
+// "wallet", and adds the sweeper of its cache outbox. Both may be unreachable. The
+// service isn't ready before the database has the schema of these migrations. It logs a
+// warning when Redis may evict keys, as soon as Redis answers. The caller defers
+// CloseOnError.
+func Open(ctx context.Context, name string, migrations fs.FS, cfg Config, log *slog.Logger) (*Builder, error) {
+	gate := startup.New(log)
 	b := &Builder{Group: lifecycle.New(cfg.Shutdown, log), Log: log, cfg: cfg, name: name, started: time.Now(),
-		watcher: dependency.NewWatcher(log), usersRevoked: make(chan struct{}, 1)}
+		watcher: dependency.NewWatcher(log, gate.Fails), gate: gate, usersRevoked: make(chan struct{}, 1)}
 	db, err := postgres.Open(ctx, cfg.Database.Options(qualified(name), log))
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
@@ -68,10 +74,11 @@ func Open(ctx context.Context, name string, cfg Config, log *slog.Logger) (*Buil
 		return nil, errors.Join(fmt.Errorf("open Redis: %w", err), b.Group.CloseAll())
 	}
 	b.Group.Close("redis", b.Redis.Close)
-	b.Group.Loop("eviction policy of Redis", func(ctx context.Context) error {
+	b.needDatabase(migrations)
+	b.Loop("eviction policy of Redis", func(ctx context.Context) error {
 		return redisx.WarnOfEviction(ctx, b.Redis, log)
 	})
-	b.Group.Loop("cache outbox", cache.NewOutbox(db, b.Redis, log).Serve)
+	b.Loop("cache outbox", cache.NewOutbox(db, b.Redis, log).Serve)
 	if err := b.watchDatabaseAndRedis(); err != nil {
 		return nil, errors.Join(err, b.Group.CloseAll())
 	}
@@ -102,6 +109,7 @@ func (b *Builder) NewServer(verifier grpcserver.Verifier,
 		Log:       b.Log,
 		Translate: postgres.Translate,
 		Context:   callContext,
+		Starting:  b.gate.Err,
 	})
 }
 
@@ -121,6 +129,8 @@ func (b *Builder) Listen(ctx context.Context, server *grpcserver.Server) (*App, 
 	if err := server.Check(); err != nil {
 		return nil, err
 	}
+	b.tryToStart(ctx)
+	b.Group.Loop("startup", func(ctx context.Context) error { return b.gate.Run(ctx, server.Ready) })
 	addr, err := server.Listen(ctx, b.Group)
 	if err != nil {
 		return nil, err

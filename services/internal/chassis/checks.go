@@ -31,6 +31,7 @@ func (b *Builder) watchDatabaseAndRedis() error {
 		return fmt.Errorf("open Redis: %w", err)
 	}
 	b.Group.Close("redis probe", redis.Close)
+	b.needRedis(redis)
 	b.DependsOn(dependency.Check{
 		Name: "redis", Address: redis.Address(), Ask: redis.Ask, Secrets: []string{b.cfg.RedisURL.Reveal()},
 		Effect: "Nothing is cached, so that calls are slower, and what needs Redis alone fails: see docs/outages.md.",
@@ -40,6 +41,7 @@ func (b *Builder) watchDatabaseAndRedis() error {
 
 // watchAuth watches the key set, and the stream of revocations if there is one.
 func (b *Builder) watchAuth(c AuthConfig, revoked *authn.Revocations, streamed bool) {
+	b.needIssuer(c.Tokens)
 	keySet := c.Tokens.KeySetURL()
 	b.DependsOn(dependency.Check{
 		Name: "auth_keys", Address: redact.URL(keySet), Secrets: []string{keySet},

@@ -22,9 +22,9 @@ type Config struct {
 	Database postgres.Config   `envPrefix:"DATABASE_"`
 	// MigrateDatabaseURL is the server's own URL, for "migrate", where Database.URL is that
 	// of a PgBouncer.
-	MigrateDatabaseURL config.Secret `env:"MIGRATE_DATABASE_URL"`
+	MigrateDatabaseURL config.URL `env:"MIGRATE_DATABASE_URL"`
 	// RedisURL is redis:// or redis+sentinel://, rediss for TLS; see redisx.Options.
-	RedisURL config.Secret    `env:"REDIS_URL,required,notEmpty"`
+	RedisURL config.URL       `env:"REDIS_URL,required,notEmpty"`
 	Shutdown lifecycle.Config `envPrefix:"SHUTDOWN_"`
 }
 
@@ -63,14 +63,14 @@ func (c Config) checkMigrateDatabase() error {
 
 // CheckForServe checks what only "serve" needs: the files that c names.
 func (c Config) CheckForServe() error {
-	err := c.GRPC.Check()
+	err := errors.Join(c.GRPC.Check(), c.Database.Check())
 	if failed := redisx.CheckFiles(c.RedisURL.Reveal()); failed != nil {
 		err = errors.Join(err, fmt.Errorf("PURSER_REDIS_URL: %w", failed))
 	}
 	return err
 }
 
-func checkRedisURL(u config.Secret) error {
+func checkRedisURL(u config.URL) error {
 	if u == "" {
 		return nil // reported as missing
 	}

@@ -31,7 +31,7 @@ func (b *Builder) FollowDeletions(c AuthConfig, auth *grpc.ClientConn, self Iden
 		DB: b.DB, Auth: authv1.NewDeletionServiceClient(auth), Issuer: c.Tokens.Issuer, AsSelf: self, Data: data,
 		Log: b.Log,
 	})
-	b.Group.Loop("erasure", func(ctx context.Context) error {
+	b.Loop("erasure", func(ctx context.Context) error {
 		for {
 			select {
 			case <-ctx.Done():

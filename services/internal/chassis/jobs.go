@@ -42,7 +42,7 @@ func (b *Builder) AddJobs(all ...Job) (*Jobs, error) {
 			return nil, err
 		}
 	}
-	b.Group.Loop("jobs", func(ctx context.Context) error { return runner.Serve(ctx, b.cfg.Shutdown.Drain) })
+	b.Loop("jobs", func(ctx context.Context) error { return runner.Serve(ctx, b.cfg.Shutdown.Drain) })
 	return &Jobs{runner: runner, log: b.Log}, nil
 }
 

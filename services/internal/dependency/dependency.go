@@ -81,6 +81,8 @@ type Report struct {
 type Watcher struct {
 	log *slog.Logger
 	now func() time.Time
+	// told is NewWatcher's.
+	told func(name string) bool
 
 	mu      sync.RWMutex
 	watched []*watched
@@ -96,8 +98,14 @@ type sample struct {
 	took time.Duration
 }
 
-// NewWatcher returns a watcher of nothing.
-func NewWatcher(log *slog.Logger) *Watcher { return &Watcher{log: log, now: time.Now} }
+// NewWatcher returns a watcher of nothing. told reports whether somebody else has logged
+// that the dependency of a name can't be used; nil means nobody has.
+func NewWatcher(log *slog.Logger, told func(name string) bool) *Watcher {
+	if told == nil {
+		told = func(string) bool { return false }
+	}
+	return &Watcher{log: log, now: time.Now, told: told}
+}
 
 // Add adds a dependency.
 func (w *Watcher) Add(c Check) {
@@ -185,7 +193,7 @@ func (w *Watcher) record(ctx context.Context, d *watched, begun time.Time, err e
 	r.State, r.Reason, r.Error = Reachable, "", ""
 	if err != nil {
 		r.State = Unreachable
-		r.Reason, r.Error = describe(err, r.Secrets)
+		r.Reason, r.Error = Describe(err, r.Secrets)
 	}
 	if r.State == was {
 		return
@@ -193,6 +201,7 @@ func (w *Watcher) record(ctx context.Context, d *watched, begun time.Time, err e
 	since := now.Sub(r.Since).Round(time.Millisecond)
 	r.Since = now
 	switch {
+	case r.State == Unreachable && w.told(r.Name):
 	case r.State == Unreachable:
 		w.log.WarnContext(ctx, "dependency is unreachable", "dependency", r.Name, "address", r.Address,
 			"reason", r.Reason, "error", r.Error)

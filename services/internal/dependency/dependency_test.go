@@ -26,7 +26,7 @@ import (
 func watch(t *testing.T, c Check, body func(t *testing.T, report func() Report)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := NewWatcher(slog.New(slog.DiscardHandler))
+		w := NewWatcher(slog.New(slog.DiscardHandler), nil)
 		w.Add(c)
 		ctx, stop := context.WithCancel(t.Context())
 		go func() { _ = w.Watch(ctx) }()
@@ -134,7 +134,7 @@ func TestAReasonIsGivenForEachCauseAndNoSecretIsShown(t *testing.T) {
 		"SOME_REASON":     errs.Unavailable("SOME_REASON", "away"),
 		"ERROR":           errors.New("something else"),
 	} {
-		got, text := describe(fmt.Errorf("ask %s\n\tagain hunter2secret: %w", secret, err), []string{secret})
+		got, text := Describe(fmt.Errorf("ask %s\n\tagain hunter2secret: %w", secret, err), []string{secret})
 		if got != reason || text == "" || strings.Contains(text, "hunter2") || strings.Contains(text, "\n") ||
 			len(text) > 300 {
 			t.Errorf("%s: %s, %q", reason, got, text)

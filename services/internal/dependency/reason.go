@@ -17,6 +17,7 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/pkg/redact"
+	"github.com/purserhq/purser/pkg/redisx"
 )
 
 // Error is a failed check whose reason is known.
@@ -33,8 +34,9 @@ func (e *Error) Error() string { return e.Err.Error() }
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// describe returns the reason of a failed check, and its text without secrets.
-func describe(err error, secrets []string) (reason, text string) {
+// Describe returns the reason of a failed check, in UPPER_SNAKE, and its text without
+// secrets.
+func Describe(err error, secrets []string) (reason, text string) {
 	reason = reasonOf(err)
 	text = strings.Join(strings.Fields(redact.Error(err, secrets...).Error()), " ") // some have several lines
 	return reason, strings.TrimPrefix(text, reason+": ")
@@ -54,8 +56,11 @@ func reasonOf(err error) string {
 	if reason := networkReason(err); reason != "" {
 		return reason
 	}
-	if e := errs.As(postgres.Translate(err)); e != nil && e.Kind != errs.KindInternal {
-		return e.Reason
+	if reason := postgres.Reason(err); reason != "" {
+		return reason
+	}
+	if errors.Is(err, redisx.ErrMode) {
+		return "REDIS_MODE"
 	}
 	var answer redis.Error
 	if errors.As(err, &answer) {
@@ -83,10 +88,12 @@ func networkReason(err error) string {
 	var certificate *tls.CertificateVerificationError
 	var record tls.RecordHeaderError
 	var unknown x509.UnknownAuthorityError
+	var host x509.HostnameError
 	switch {
 	case errors.As(err, &name):
 		return "NAME_NOT_FOUND"
-	case errors.As(err, &certificate), errors.As(err, &record), errors.As(err, &unknown):
+	case errors.As(err, &certificate), errors.As(err, &record), errors.As(err, &unknown),
+		errors.As(err, &host):
 		return "TLS"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "REFUSED"

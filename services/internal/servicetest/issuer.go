@@ -40,10 +40,17 @@ func NewIssuer(t testing.TB) *Issuer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(http.HandlerFunc(
-		func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(keySet) }))
+	i := &Issuer{key: private}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/.well-known/openid-configuration" {
+			_ = json.NewEncoder(w).Encode(map[string]string{"issuer": i.URL})
+			return
+		}
+		_, _ = w.Write(keySet)
+	}))
 	t.Cleanup(server.Close)
-	return &Issuer{URL: server.URL, key: private}
+	i.URL = server.URL
+	return i
 }
 
 // Claim changes the claims of a token before it is signed.

@@ -32,7 +32,7 @@ const name = "portfolio"
 // New builds the service from cfg. When it fails, everything that it opened is
 // closed again; otherwise Run closes it.
 func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err error) {
-	b, err := chassis.Open(ctx, name, cfg.Config, log)
+	b, err := chassis.Open(ctx, name, migrations.FS, cfg.Config, log)
 	if err != nil {
 		return nil, err
 	}

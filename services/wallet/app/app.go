@@ -8,12 +8,12 @@ import (
 	"time"
 
 	"github.com/purserhq/purser/pkg/cache"
-	"github.com/purserhq/purser/pkg/lifecycle"
 	"github.com/purserhq/purser/pkg/lock"
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/pkg/process"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/internal/chassis"
+	"github.com/purserhq/purser/services/internal/startup"
 	"github.com/purserhq/purser/services/wallet/internal/balancesync"
 	"github.com/purserhq/purser/services/wallet/internal/chain"
 	"github.com/purserhq/purser/services/wallet/internal/chainlist"
@@ -35,7 +35,7 @@ const name = "wallet"
 // New builds the service from cfg. When it fails, everything that it opened is
 // closed again; otherwise Run closes it.
 func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err error) {
-	b, err := chassis.Open(ctx, name, cfg.Config, log)
+	b, err := chassis.Open(ctx, name, migrations.FS, cfg.Config, log)
 	if err != nil {
 		return nil, err
 	}
@@ -94,47 +94,26 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 		rpc.NewHoldingsServer(holding.NewService(wallets, prices, time.Now), pastHoldings))
 	scheduled.Register(server, chassis.TriggerChecks{Before: chassis.CheckAuthority(auth)})
 
-	if err := storeTokenList(ctx, b.Group, cfg.TokenList, tokens, log); err != nil {
+	if err := needTokenList(b, cfg.TokenList, tokens); err != nil {
 		return nil, err
 	}
 	return b.Listen(ctx, server)
 }
 
-// storeTokenList reads the token list, since an error in it must stop the start,
-// and stores it: at once, or as soon as the database answers.
-func storeTokenList(ctx context.Context, g *lifecycle.Group, path string, tokens token.Store, log *slog.Logger) error {
+// needTokenList reads the token list, since an error in it must stop the start, and has
+// the service wait until it is stored.
+func needTokenList(b *chassis.Builder, path string, tokens token.Store) error {
 	if path == "" {
-		log.Warn("no token list is set (PURSER_TOKEN_LIST): only tokens known before are synced")
+		b.Log.Warn("no token list is set (PURSER_TOKEN_LIST): only tokens known before are synced")
 		return nil
 	}
 	list, err := tokenlist.Read(path)
 	if err != nil {
 		return fmt.Errorf("PURSER_TOKEN_LIST: %w", err)
 	}
-	store := func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-		defer cancel()
-		return tokens.Put(ctx, list)
-	}
-	if err := store(ctx); err == nil {
-		return nil
-	}
-	g.Loop("token list", func(ctx context.Context) error {
-		for tick := time.NewTicker(time.Second); ; {
-			err := store(ctx)
-			if err == nil {
-				tick.Stop()
-				<-ctx.Done()
-				return nil
-			}
-			log.Warn("the token list could not be stored yet", "error", err)
-			select {
-			case <-ctx.Done():
-				tick.Stop()
-				return nil
-			case <-tick.C:
-			}
-		}
+	b.Needs(startup.Check{
+		Name: "token_list", Settings: "PURSER_TOKEN_LIST", After: []string{chassis.SchemaReady},
+		Ask: func(ctx context.Context) error { return tokens.Put(ctx, list) },
 	})
 	return nil
 }

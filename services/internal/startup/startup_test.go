@@ -1,0 +1,97 @@
+package startup_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/testkit"
+	"github.com/purserhq/purser/services/internal/startup"
+)
+
+// thing is something that works from when it is told to.
+type thing struct {
+	works atomic.Bool
+	asked atomic.Int32
+}
+
+func (th *thing) ask(context.Context) error {
+	th.asked.Add(1)
+	if th.works.Load() {
+		return nil
+	}
+	return errs.Unavailable("THING_BROKEN", "it is broken")
+}
+
+func TestAGateOpensWhenEverythingHasWorkedOnce(t *testing.T) {
+	logs := &testkit.LogBuffer{}
+	g := startup.New(slog.New(slog.NewTextHandler(logs, nil)))
+	var database, schema, keys thing
+	g.Add(startup.Check{Name: "database", Settings: "PURSER_X", Ask: database.ask})
+	g.Add(startup.Check{Name: "schema", After: []string{"database"}, Ask: schema.ask})
+	g.Add(startup.Check{Name: "keys", Ask: keys.ask})
+	ready := make(chan struct{})
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- g.Run(ctx, func() { close(ready) }) }()
+	page := httptest.NewServer(g.Handler(http.NotFoundHandler()))
+	defer page.Close()
+	status := func() int {
+		t.Helper()
+		answer, err := http.Get(page.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = answer.Body.Close()
+		return answer.StatusCode
+	}
+
+	testkit.Eventually(t, 10*time.Second, func() bool { return database.asked.Load() > 2 })
+	if schema.asked.Load() > 0 {
+		t.Error("the schema was asked for before the database worked")
+	}
+	if e := errs.As(g.Err()); e == nil || e.Kind != errs.KindUnavailable || e.Reason != "STARTING" ||
+		status() != http.StatusServiceUnavailable || !g.Fails("database") || g.Fails("schema") {
+		t.Errorf("a closed gate: %v", g.Err())
+	}
+	keys.works.Store(true)
+	database.works.Store(true)
+	testkit.Eventually(t, 10*time.Second, func() bool { return schema.asked.Load() > 0 })
+	database.works.Store(false) // it has worked once
+	keys.works.Store(false)
+	schema.works.Store(true)
+	testkit.Receive(t, ready, 10*time.Second)
+	testkit.Receive(t, g.Opened(), 10*time.Second)
+	if g.Err() != nil || !g.Wait(t.Context()) || status() != http.StatusNotFound {
+		t.Errorf("an open gate: %v", g.Err())
+	}
+	stop()
+	if err := testkit.Receive(t, ended, 10*time.Second); err != nil {
+		t.Error(err)
+	}
+	for text, times := range map[string]int{
+		"missing=database reason=THING_BROKEN error=\"it is broken\" settings=PURSER_X": 1,
+		"missing=keys": 1, "missing=schema": 1, "msg=ready": 1, "level=WARN": 3,
+	} {
+		if n := strings.Count(logs.String(), text); n != times {
+			t.Errorf("%q is logged %d times, not %d:\n%s", text, n, times, logs)
+		}
+	}
+}
+
+func TestAGateThatNeverOpensEndsWithItsProcess(t *testing.T) {
+	g := startup.New(slog.New(slog.DiscardHandler))
+	g.Add(startup.Check{Name: "x", Ask: func(context.Context) error { return errors.New("no") }})
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	if err := g.Run(ctx, func() { t.Error("ready") }); err != nil || g.Wait(ctx) {
+		t.Errorf("it ended with %v", err)
+	}
+}
