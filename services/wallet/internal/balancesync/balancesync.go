@@ -5,7 +5,8 @@
 // not be read keeps its stored balance; a balance is never replaced by that of
 // an older block; a zero is stored as zero; a sync whose process died counts as
 // failed once its lease has expired. A block that no chain can have reached
-// since the last sync is refused, since it would keep every later one out.
+// since the last sync is refused, since it would keep every later one out. A sync at
+// a block that is older than MaxHeadAge says so: it is not the present.
 //
 // Limits: a chain with a single node is believed within these bounds.
 package balancesync
@@ -50,10 +51,11 @@ type Reading struct {
 // BalanceReader reads the balances of one account; package chain does it over
 // JSON-RPC.
 type BalanceReader interface {
-	// Read returns the balances of holder, all at the newest block. The error
+	// Read returns the balances of holder, all at the newest block. A node whose
+	// newest block is below atLeast is used only when no other can be. The error
 	// is errs.FailedPrecondition (CHAIN_NOT_CONFIGURED) without a node for the
 	// chain, errs.Unavailable (CHAIN_UNAVAILABLE) when no node answers.
-	Read(ctx context.Context, chain uint64, holder common.Address, tokens []token.Token) (Reading, error)
+	Read(ctx context.Context, chain, atLeast uint64, holder common.Address, tokens []token.Token) (Reading, error)
 }
 
 // Store has the wallets and their balances.
@@ -95,7 +97,7 @@ func (s *Service) Sync(ctx context.Context, owner, id uuid.UUID) (wallet.Wallet,
 	if err := s.store.SaveSync(ctx, owner, id, w.Sync); err != nil {
 		return wallet.Wallet{}, 0, err
 	}
-	reading, err := s.reader.Read(ctx, w.Account.Chain, w.Account.Address, tokens)
+	reading, err := s.reader.Read(ctx, w.Account.Chain, w.Sync.Block, w.Account.Address, tokens)
 	if err != nil {
 		return wallet.Wallet{}, 0, s.saveFailure(ctx, w, err)
 	}
@@ -103,7 +105,7 @@ func (s *Service) Sync(ctx context.Context, owner, id uuid.UUID) (wallet.Wallet,
 	if err != nil {
 		return wallet.Wallet{}, 0, s.saveFailure(ctx, w, err)
 	}
-	synced := syncedState(reading.Block, unread)
+	synced := syncedState(reading.Block, unread, s.now())
 	if err := s.store.SaveBalances(ctx, owner, id, balances, synced); err != nil {
 		return wallet.Wallet{}, 0, s.saveFailure(ctx, w, err)
 	}
@@ -170,12 +172,22 @@ func checkReading(last wallet.Sync, r Reading, tokens []token.Token) (balances [
 	return balances, unread, nil
 }
 
+// MaxHeadAge is how old the block of a sync may be: a chain without a newer one has
+// stopped, or its node has.
+const MaxHeadAge = time.Hour
+
 // syncedState is the state after a successful sync.
-func syncedState(b block.Block, unread []string) wallet.Sync {
+func syncedState(b block.Block, unread []string, now time.Time) wallet.Sync {
 	s := wallet.Sync{State: wallet.Synced, Block: b.Number, At: &b.Time}
-	if len(unread) > 0 {
-		s.Error = "not readable: " + strings.Join(unread, ", ")
+	var faults []string
+	if age := now.Sub(b.Time); age > MaxHeadAge {
+		faults = append(faults, fmt.Sprintf("the newest block of the node, %d, is of %s, %s ago", b.Number,
+			b.Time.Format(time.RFC3339), age.Round(time.Minute)))
 	}
+	if len(unread) > 0 {
+		faults = append(faults, "not readable: "+strings.Join(unread, ", "))
+	}
+	s.Error = strings.Join(faults, "; ")
 	return s
 }
 

@@ -97,7 +97,7 @@ func (w *world) List(_ context.Context, chain uint64, after string, limit int) (
 	return out, nil
 }
 
-func (w *world) Read(ctx context.Context, _ uint64, _ common.Address, tokens []token.Token) (balancesync.Reading,
+func (w *world) Read(ctx context.Context, _, _ uint64, _ common.Address, tokens []token.Token) (balancesync.Reading,
 	error) {
 	if w.during != nil {
 		w.during()
@@ -231,5 +231,20 @@ func TestASyncTakesALeaseForAsLongAsItsCallMayTake(t *testing.T) {
 				t.Errorf("answered %+v, %v", got.Sync, err)
 			}
 		})
+	}
+}
+
+func TestASyncAtAnOldBlockSaysSo(t *testing.T) {
+	for age, told := range map[time.Duration]string{
+		time.Hour:      "",
+		20 * time.Hour: "the newest block of the node, 100, is of 2026-02-28T16:00:00Z, 20h0m0s ago",
+	} {
+		w := newWorld(2)
+		w.wallet.Sync = wallet.Sync{State: wallet.Pending}
+		w.reading.Block.Time = noon().Add(-age)
+		got, n, err := w.sync(t.Context())
+		if err != nil || n != 2 || got.Sync.State != wallet.Synced || got.Sync.Error != told {
+			t.Errorf("%s old: %v, %+v", age, err, got.Sync)
+		}
 	}
 }

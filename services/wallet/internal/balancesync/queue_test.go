@@ -25,7 +25,7 @@ type slow struct {
 	read  func() // runs when a batch has taken it
 }
 
-func (s slow) ReadBatch(ctx context.Context, chain uint64, holders []common.Address,
+func (s slow) ReadBatch(ctx context.Context, chain, atLeast uint64, holders []common.Address,
 	tokens []token.Token) (block.Block,
 	[][]*uint256.Int, error) {
 	select {
@@ -36,7 +36,7 @@ func (s slow) ReadBatch(ctx context.Context, chain uint64, holders []common.Addr
 	if s.read != nil {
 		s.read()
 	}
-	_, amounts, err := s.fakeQueue.ReadBatch(ctx, chain, holders, tokens)
+	_, amounts, err := s.fakeQueue.ReadBatch(ctx, chain, atLeast, holders, tokens)
 	return block.Block{Number: uint64(time.Now().Unix() / 12), Time: time.Now()}, amounts, err
 }
 

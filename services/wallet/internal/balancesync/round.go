@@ -92,7 +92,7 @@ type QueueStore interface {
 type BatchReader interface {
 	// ReadBatch is BalanceReader.Read for several holders, all at one block;
 	// amounts are by holder and token.
-	ReadBatch(ctx context.Context, chain uint64, holders []common.Address, tokens []token.Token) (block.Block,
+	ReadBatch(ctx context.Context, chain, atLeast uint64, holders []common.Address, tokens []token.Token) (block.Block,
 		[][]*uint256.Int, error)
 	// Chains lists the chains that have a node.
 	Chains() []uint64
@@ -237,15 +237,16 @@ func (r *Round) syncBatch(ctx context.Context, chain uint64, wallets []wallet.Wa
 	}
 	started := make([]Outcome, len(wallets))
 	holders := make([]common.Address, len(wallets))
+	atLeast := uint64(0)
 	for i, w := range wallets {
 		started[i] = Outcome{Wallet: w, Sync: w.Sync}
 		started[i].Sync.State, started[i].Sync.RetryAt = wallet.Syncing, leaseUntil(ctx, r.now())
-		holders[i] = w.Account.Address
+		holders[i], atLeast = w.Account.Address, max(atLeast, w.Sync.Block)
 	}
 	if err := r.store.SaveOutcomes(ctx, started); err != nil {
 		return nil, err
 	}
-	b, amounts, err := r.reader.ReadBatch(ctx, chain, holders, tokens)
+	b, amounts, err := r.reader.ReadBatch(ctx, chain, atLeast, holders, tokens)
 	if err != nil && ctx.Err() != nil {
 		return nil, errors.Join(ctx.Err(), r.restore(ctx, wallets))
 	}
@@ -283,7 +284,7 @@ func (r *Round) outcome(w wallet.Wallet, reading Reading, tokens []token.Token) 
 	if len(balances) == 0 && len(unread) > 0 {
 		return r.failed(w, errs.Unavailable("CHAIN_UNAVAILABLE", "no balance could be read"))
 	}
-	return Outcome{Wallet: w, Balances: balances, Sync: syncedState(reading.Block, unread)}
+	return Outcome{Wallet: w, Balances: balances, Sync: syncedState(reading.Block, unread, r.now())}
 }
 
 func (r *Round) failed(w wallet.Wallet, cause error) Outcome {

@@ -134,7 +134,7 @@ func (c *fakeQueue) Chains() []uint64 {
 	return chains
 }
 
-func (c *fakeQueue) ReadBatch(ctx context.Context, chain uint64, holders []common.Address,
+func (c *fakeQueue) ReadBatch(ctx context.Context, chain, _ uint64, holders []common.Address,
 	tokens []token.Token) (block.Block,
 	[][]*uint256.Int, error) {
 	c.mu.Lock()

@@ -38,7 +38,7 @@ func (r *Reader) ReadAt(ctx context.Context, chain uint64, times []time.Time, ho
 	defer span.End()
 	p := &pastReading{reader: r, chain: chain, times: times, holders: holders, tokens: tokens,
 		readings: make([]history.Reading, len(times))}
-	err := r.tryNodes(ctx, chain, p.readFrom)
+	err := r.tryNodes(ctx, chain, r.inOrder(r.nodes[chain]), p.readFrom)
 	if err != nil && ctx.Err() == nil && p.answered {
 		err = nil // the readings say what that node does not have
 	}
