@@ -2,8 +2,10 @@ package grpcserver
 
 import (
 	"context"
+	"fmt"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/purserhq/purser/pkg/errs"
 )
@@ -79,8 +81,10 @@ func unary(layers []layer, rules func(string) (Rule, bool)) grpc.UnaryServerInte
 				return err
 			}
 			var err error
-			resp, err = handler(ctx, req)
-			return err
+			if resp, err = handler(ctx, req); err != nil {
+				return err
+			}
+			return checkSize(resp)
 		}
 		if err := c.next(ctx); err != nil {
 			return nil, err
@@ -110,6 +114,18 @@ func stream(serving context.Context, layers []layer, rules func(string) (Rule, b
 		}
 		return c.next(ss.Context())
 	}
+}
+
+// checkSize returns an error for a message that is too large to be sent. gRPC refuses
+// it too, without a reason, and after the call was logged as OK.
+func checkSize(m any) error {
+	if sent, ok := m.(proto.Message); ok {
+		if n := proto.Size(sent); n > MaxMessage {
+			return errs.Exhausted("RESPONSE_TOO_LARGE", fmt.Sprintf("the response has %d bytes, and at most %d can "+
+				"be sent: ask for less, for example with a smaller page_size", n, MaxMessage))
+		}
+	}
+	return nil
 }
 
 func newCall(method string, layers []layer, rules func(string) (Rule, bool), streaming bool) *call {
@@ -142,6 +158,9 @@ func (s *checkedStream) RecvMsg(m any) error {
 func (s *checkedStream) SendMsg(m any) error {
 	if refused := refusedSince(s.ctx); refused != nil {
 		return refused
+	}
+	if err := checkSize(m); err != nil {
+		return err
 	}
 	return s.ServerStream.SendMsg(m)
 }
