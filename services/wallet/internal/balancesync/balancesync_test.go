@@ -109,7 +109,7 @@ func (w *world) Read(ctx context.Context, _, _ uint64, _ common.Address, tokens 
 }
 
 func (w *world) sync(ctx context.Context) (wallet.Wallet, int, error) {
-	return balancesync.NewService(w, w, w, noon).Sync(ctx, w.wallet.Owner, w.wallet.ID)
+	return balancesync.NewService(w, w, noContracts{}, w, noon).Sync(ctx, w.wallet.Owner, w.wallet.ID)
 }
 
 func TestASyncStoresEveryBalanceAndSaysSo(t *testing.T) {
@@ -194,7 +194,7 @@ func TestAFailureIsRecordedAndLeavesEverythingElse(t *testing.T) {
 func TestAnotherOwnersWalletIsNotSynced(t *testing.T) {
 	w := newWorld(1)
 	w.during = func() { t.Error("the chain was read") }
-	_, _, err := balancesync.NewService(w, w, w, noon).Sync(t.Context(), uuid.New(), w.wallet.ID)
+	_, _, err := balancesync.NewService(w, w, noContracts{}, w, noon).Sync(t.Context(), uuid.New(), w.wallet.ID)
 	if !errs.Is(err, errs.KindNotFound) || len(w.states) != 0 {
 		t.Errorf("answered %v, states %v", err, w.states)
 	}
@@ -204,7 +204,7 @@ func TestAWalletThatIsDeletedMeanwhileIsNotFound(t *testing.T) {
 	w := newWorld(1)
 	w.during = func() { w.wallet.ID = uuid.New() }
 	id := w.wallet.ID
-	_, _, err := balancesync.NewService(w, w, w, noon).Sync(t.Context(), w.wallet.Owner, id)
+	_, _, err := balancesync.NewService(w, w, noContracts{}, w, noon).Sync(t.Context(), w.wallet.Owner, id)
 	if !errs.Is(err, errs.KindNotFound) {
 		t.Errorf("answered %v", err)
 	}
@@ -247,4 +247,15 @@ func TestASyncAtAnOldBlockSaysSo(t *testing.T) {
 			t.Errorf("%s old: %v, %+v", age, err, got.Sync)
 		}
 	}
+}
+
+// noContracts knows nothing of contracts.
+type noContracts struct{}
+
+func (noContracts) Check(_ context.Context, _ uint64, tokens []token.Token) []token.Token {
+	return tokens
+}
+
+func (noContracts) CheckUnread(_ context.Context, _ uint64, tokens []token.Token, _ []bool) []token.Token {
+	return tokens
 }

@@ -44,7 +44,8 @@ func (s slow) ReadBatch(ctx context.Context, chain, atLeast uint64, holders []co
 func (s slow) run(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 4*time.Minute)
 	defer cancel()
-	return balancesync.NewRound(s, s, s, 5*time.Minute, 200, slog.New(slog.DiscardHandler), time.Now).Run(ctx, 0, 1)
+	return balancesync.NewRound(s, s, noContracts{}, s, 5*time.Minute, 200, slog.New(slog.DiscardHandler), time.Now).
+		Run(ctx, 0, 1)
 }
 
 // never counts the wallets that were never synced.
@@ -130,7 +131,8 @@ func TestTheEndOfARoundFailsNoWallet(t *testing.T) {
 func TestABatchTakesNoMoreCallsThanItsLimit(t *testing.T) {
 	c := newFakeQueue(map[uint64]int{1: 60})
 	c.tokens = 100
-	err := balancesync.NewRound(c, c, c, 5*time.Minute, 40, slog.New(slog.DiscardHandler), noon).Run(t.Context(), 0, 1)
+	err := balancesync.NewRound(c, c, noContracts{}, c, 5*time.Minute, 40, slog.New(slog.DiscardHandler), noon).
+		Run(t.Context(), 0, 1)
 	if err != nil || c.largestBatch != 1000 || c.states(1)[wallet.Synced] != 60 {
 		t.Errorf("%d balances in one reading, %v, %v", c.largestBatch, c.states(1), err)
 	}

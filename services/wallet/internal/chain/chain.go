@@ -29,7 +29,6 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/purserhq/purser/pkg/errs"
-	"github.com/purserhq/purser/pkg/redact"
 	"github.com/purserhq/purser/services/wallet/internal/balancesync"
 	"github.com/purserhq/purser/services/wallet/internal/block"
 	"github.com/purserhq/purser/services/wallet/internal/chainlist"
@@ -87,8 +86,8 @@ func NewReader(o Options) (*Reader, error) {
 	r := &Reader{nodes: map[uint64][]*node{}, codec: c, chunkSize: max(1, o.ChunkSize), baseTimeout: baseTimeout,
 		timeoutPerCall: timeoutPerCall, log: o.Log, now: o.Now, checker: newChecker()}
 	for chain, urls := range o.Nodes {
-		for _, u := range urls {
-			n, err := newNode(chain, u)
+		for i, u := range urls {
+			n, err := newNode(chain, i+1, u, o.Now)
 			if err != nil {
 				return nil, errors.Join(fmt.Errorf("node of chain %d: %w", chain, err), r.Close())
 			}
@@ -176,9 +175,13 @@ func (r *Reader) tryNodes(ctx context.Context, chain uint64, nodes []*node,
 			fmt.Sprintf("no node is configured for chain eip155:%d; TokenService.ListChains lists those that have one",
 				chain))
 	}
-	var failures []error
+	var failures []failure
+	retryAfter := nodeCooldown
 	for _, n := range nodes {
-		err := n.checkChain(ctx)
+		err := n.resting(r.now())
+		if err == nil {
+			err = n.checkChain(ctx)
+		}
 		if err == nil {
 			err = fn(ctx, n)
 		}
@@ -187,23 +190,40 @@ func (r *Reader) tryNodes(ctx context.Context, chain uint64, nodes []*node,
 			return nil
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case errors.Is(err, errNoState):
-			failures = append(failures, err)
-			continue
-		case errors.Is(err, errBehind):
-			n.noteFailure(r.now(), chainlist.Behind)
-			r.log.WarnContext(ctx, "node passed over", "chain", chain, "node", n.name, "error", err)
-			failures = append(failures, err)
-			continue
 		}
-		n.noteFailure(r.now(), reasonOf(err))
-		err = redact.Error(err, n.url)
-		n.startCooldown(r.now().Add(nodeCooldown))
-		r.log.WarnContext(ctx, "node failed", "chain", chain, "node", n.name, "error", err)
-		failures = append(failures, err)
+		f := newFailure(n, err, r.now())
+		failures = append(failures, f)
+		retryAfter = max(retryAfter, r.noteFailure(ctx, f, err))
 	}
-	return errs.Unavailable("CHAIN_UNAVAILABLE", fmt.Sprintf("no node of chain eip155:%d answers", chain)).
-		Because(errors.Join(failures...)).After(nodeCooldown)
+	return unavailable(chain, failures, retryAfter)
+}
+
+// noteFailure logs the failure of a node, and has it tried after the others for a
+// time, which it returns. A node that only lacks the state of an old block, or that is
+// behind the others, is not put back.
+func (r *Reader) noteFailure(ctx context.Context, f failure, err error) time.Duration {
+	now := r.now()
+	var rest *restError
+	switch {
+	case errors.Is(err, errNoState):
+		return 0
+	case errors.As(err, &rest):
+		return rest.until.Sub(now)
+	case errors.Is(err, errBehind):
+		f.node.noteFailure(now, f.reason)
+		r.log.WarnContext(ctx, "node passed over", "chain", f.chain, "node", f.name, "error", f.err)
+		return 0
+	}
+	f.node.noteFailure(now, f.reason)
+	until := now.Add(nodeCooldown)
+	if f.reason == chainlist.RateLimited || f.reason == chainlist.Unreachable {
+		if asked := f.startRest(err, now); asked.After(until) {
+			until = asked
+		}
+	}
+	f.startCooldown(until)
+	r.log.WarnContext(ctx, "node failed", "chain", f.chain, "node", f.name, "error", f.err)
+	return until.Sub(now)
 }
 
 // inOrder returns the nodes in cooldown after the others.
@@ -253,7 +273,7 @@ func (r *Reader) newest(ctx context.Context, n *node) (block.Block, error) {
 		return b, fmt.Errorf("newest block: %w", err)
 	}
 	if b.Time.After(r.now().Add(maxClockSkew)) {
-		return b, fmt.Errorf("%w: block %d is of %s", errBlockInFuture, b.Number, b.Time)
+		return b, &futureError{b}
 	}
 	return b, nil
 }

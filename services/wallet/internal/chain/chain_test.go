@@ -60,12 +60,13 @@ func amounts(r balancesync.Reading) string {
 }
 
 // unavailable fails the test unless no node was believed.
-func unavailable(t *testing.T, err error) {
+func unavailable(t *testing.T, err error) *errs.Error {
 	t.Helper()
-	if e := errs.As(err); e == nil || e.Kind != errs.KindUnavailable || e.Reason != "CHAIN_UNAVAILABLE" ||
-		e.RetryAfter <= 0 {
+	e := errs.As(err)
+	if e == nil || e.Kind != errs.KindUnavailable || e.Reason != "CHAIN_UNAVAILABLE" || e.RetryAfter <= 0 {
 		t.Fatalf("answered %v, want CHAIN_UNAVAILABLE", err)
 	}
+	return e
 }
 
 func TestBalancesAreReadAtTheBlockThatTheNodeNames(t *testing.T) {

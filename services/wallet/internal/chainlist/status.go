@@ -58,5 +58,8 @@ const (
 	WrongChain    Reason = "WRONG_CHAIN"
 	BlockInFuture Reason = "BLOCK_IN_FUTURE"
 	Behind        Reason = "BEHIND"
+	UnknownBlock  Reason = "UNKNOWN_BLOCK"
+	Redirects     Reason = "REDIRECTS"
+	Refused       Reason = "REFUSED"
 	InvalidAnswer Reason = "INVALID_ANSWER"
 )
