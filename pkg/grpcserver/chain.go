@@ -2,9 +2,11 @@ package grpcserver
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/purserhq/purser/pkg/errs"
 )
@@ -82,8 +84,10 @@ func unary(layers []layer, rules func(string) (Rule, bool), open *inFlight) grpc
 				return err
 			}
 			var err error
-			resp, err = handler(ctx, req)
-			return err
+			if resp, err = handler(ctx, req); err != nil {
+				return err
+			}
+			return checkSize(resp)
 		}
 		if err := c.next(ctx); err != nil {
 			return nil, err
@@ -124,6 +128,18 @@ func stream(serving context.Context, layers []layer, rules func(string) (Rule, b
 	}
 }
 
+// checkSize returns an error for a message that is too large to be sent. gRPC refuses
+// it too, without a reason, and after the call was logged as OK.
+func checkSize(m any) error {
+	if sent, ok := m.(proto.Message); ok {
+		if n := proto.Size(sent); n > MaxMessage {
+			return errs.Exhausted("RESPONSE_TOO_LARGE", fmt.Sprintf("the response has %d bytes, and at most %d can "+
+				"be sent: ask for less, for example with a smaller page_size", n, MaxMessage))
+		}
+	}
+	return nil
+}
+
 func newCall(method string, layers []layer, rules func(string) (Rule, bool), streaming bool) *call {
 	c := &call{method: method, layers: layers, streaming: streaming, check: func(any) error { return nil }}
 	c.rule, c.hasRule = rules(method)
@@ -154,6 +170,9 @@ func (s *checkedStream) RecvMsg(m any) error {
 func (s *checkedStream) SendMsg(m any) error {
 	if refused := refusedSince(s.ctx); refused != nil {
 		return refused
+	}
+	if err := checkSize(m); err != nil {
+		return err
 	}
 	return s.ServerStream.SendMsg(m)
 }

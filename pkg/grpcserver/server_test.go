@@ -261,6 +261,27 @@ func TestAMessageTooLargeIsRefused(t *testing.T) {
 	}
 }
 
+// gRPC refuses what is too large to be sent by itself, after the call was logged as OK.
+func TestAResponseThatIsTooLargeIsAnErrorWithAReason(t *testing.T) {
+	large := newNote(strings.Repeat("x", grpcserver.MaxMessage))
+	r := start(t, plaintext(), echo{
+		unary:  func(context.Context, *dynamicpb.Message) (*dynamicpb.Message, error) { return large, nil },
+		stream: func(ss grpc.ServerStream) error { return ss.SendMsg(large) },
+	})
+	_, e := r.call(t.Context(), open, newNote("x"))
+	if e == nil || e.Kind != errs.KindExhausted || e.Reason != "RESPONSE_TOO_LARGE" ||
+		!strings.Contains(e.Message, "at most 4194304 can be sent") {
+		t.Errorf("answered %v", e)
+	}
+	if log := r.log.String(); !strings.Contains(log, `"code":"ResourceExhausted"`) ||
+		strings.Contains(log, `"code":"OK"`) {
+		t.Errorf("logged %s", log)
+	}
+	if e := exchange(r.openStream(as(t, "Bearer reader-secret"), t), newNote("x")); reason(e) != "RESPONSE_TOO_LARGE" {
+		t.Errorf("a stream answered %v", e)
+	}
+}
+
 func TestBytesThatAreNoMessageAreRefused(t *testing.T) {
 	called := false
 	r := start(t, plaintext(), echo{unary: func(_ context.Context, in *dynamicpb.Message) (*dynamicpb.Message, error) {

@@ -16,6 +16,8 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/purserhq/purser/pkg/errs"
 )
 
@@ -78,12 +80,32 @@ func Size(requested int32, defaultSize, maxSize int) int {
 	return min(int(requested), maxSize)
 }
 
-// Cut returns the first limit rows of a list that was read with one row more, and the
-// token of the page after them: "" when there is none. key returns the key of a row.
-func Cut[T, K any](q Query, rows []T, limit int, key func(T) K) (onPage []T, next string, err error) {
-	if len(rows) <= limit {
-		return rows, "", nil
+// MaxBytes is how many bytes the rows of a page have at most when they are encoded,
+// but for a single row that has more: a page ends by bytes as well as by rows.
+const MaxBytes = 1 << 20
+
+// Cut makes a page of a list that was read with one row more than limit. It returns
+// the first rows as messages, at most limit and at least one, as many as have
+// MaxBytes, and the token of the page after them: "" when there is none. key returns
+// the key of a row and convert its message.
+func Cut[T, K any, M proto.Message](q Query, rows []T, limit int, key func(T) K, convert func(T) M) (onPage []M,
+	next string, err error) {
+	size := 0
+	for i, row := range rows[:min(len(rows), limit)] {
+		m := convert(row)
+		size += proto.Size(m) + rowOverhead
+		if size > MaxBytes && i > 0 {
+			next, err = Token(q, key(rows[i-1]))
+			return onPage, next, err
+		}
+		onPage = append(onPage, m)
 	}
-	next, err = Token(q, key(rows[limit-1]))
-	return rows[:limit], next, err
+	if len(rows) > limit {
+		next, err = Token(q, key(rows[limit-1]))
+	}
+	return onPage, next, err
 }
+
+// rowOverhead is what a row of a message costs at most beside its own bytes: its
+// field's number and its length.
+const rowOverhead = 8

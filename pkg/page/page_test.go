@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/types/known/wrapperspb"
 	"pgregory.net/rapid"
 
 	"github.com/purserhq/purser/pkg/errs"
@@ -36,13 +37,40 @@ func refused(err error) bool {
 func TestAListWithARowMoreThanAPageHasANextPage(t *testing.T) {
 	q := page.NewQuery("list")
 	for rows, want := range map[int]int{0: 0, 2: 2, 3: 3, 4: 3} {
-		onPage, next, err := page.Cut(q, []int{10, 20, 30, 40}[:rows], 3, func(n int) int { return n + 1 })
+		onPage, next, err := page.Cut(q, []int{10, 20, 30, 40}[:rows], 3, func(n int) int { return n + 1 }, text)
 		if err != nil || len(onPage) != want {
 			t.Fatalf("%d rows: %v, %v", rows, onPage, err)
 		}
 		last, more, err := page.Parse[int](q, next)
 		if err != nil || more != (rows > 3) || more && last != 31 {
 			t.Errorf("%d rows: the next page is after %d, %t, %v", rows, last, more, err)
+		}
+	}
+}
+
+// text is the message of a row: as many bytes as its number.
+func text(n int) *wrapperspb.StringValue { return wrapperspb.String(strings.Repeat("x", n)) }
+
+func TestAPageEndsByBytesToo(t *testing.T) {
+	const third = page.MaxBytes / 3
+	q := page.NewQuery("list")
+	for _, tc := range []struct {
+		rows []int
+		want int  // rows on the page
+		more bool // there is another
+	}{
+		{[]int{third, third, third - 100}, 3, false},
+		{[]int{third, third, third}, 2, true},
+		{[]int{4 * third, 1}, 1, true}, // a row that is too large is alone
+		{[]int{4 * third}, 1, false},
+		{[]int{1, 4 * third, 1}, 1, true},
+		{[]int{1, 1, 1, 1, 1}, 4, true},
+	} {
+		onPage, next, err := page.Cut(q, tc.rows, 4, func(n int) int { return n }, text)
+		last, more, parseErr := page.Parse[int](q, next)
+		if err != nil || parseErr != nil || len(onPage) != tc.want || more != tc.more ||
+			more && last != tc.rows[tc.want-1] {
+			t.Errorf("%v: %d rows, more: %t after %d, %v, %v", tc.rows, len(onPage), more, last, err, parseErr)
 		}
 	}
 }

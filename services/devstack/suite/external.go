@@ -103,22 +103,25 @@ func (b *Backing) useChains(ctx context.Context) (answer string, err error) {
 	return b.external("chain", "PURSER_CHAIN_RPC_URLS") + ", " + answer, nil
 }
 
-// askChains asks every node of the external chains for its chain, its newest block and Multicall3. It
-// returns what to print: the newest block of each chain.
+// askChains asks every node of the external chains for its chain, its newest block and Multicall3. It returns what to
+// print: the newest block of each chain, and whether the contract is missing.
 func (b *Backing) askChains(ctx context.Context) (string, error) {
 	nodes, err := b.externalNodes()
 	if err != nil {
 		return "", err
 	}
 	chains := slices.Sorted(maps.Keys(nodes))
-	heads := make([]probe.Head, len(chains))
+	heads, missing := make([]probe.Head, len(chains)), make([]string, len(chains))
 	var all errgroup.Group
 	for i, id := range chains {
 		for j, node := range nodes[id] {
 			all.Go(func() error {
-				head, err := askNode(ctx, id, node)
+				head, deployed, err := askNode(ctx, id, node)
 				if j == 0 {
 					heads[i] = head
+				}
+				if j == 0 && !deployed {
+					missing[i] = ", no Multicall3: balances are read one by one"
 				}
 				return err
 			})
@@ -129,31 +132,28 @@ func (b *Backing) askChains(ctx context.Context) (string, error) {
 	}
 	var texts []string
 	for i, id := range chains {
-		texts = append(texts, fmt.Sprintf("chain id %d, block %d (%s old)", id, heads[i].Number,
-			max(0, time.Since(heads[i].Time)).Round(time.Second)))
+		texts = append(texts, fmt.Sprintf("chain id %d, block %d (%s old)%s", id, heads[i].Number,
+			max(0, time.Since(heads[i].Time)).Round(time.Second), missing[i]))
 	}
 	return strings.Join(texts, "; "), nil
 }
 
-func askNode(ctx context.Context, chain uint64, node string) (probe.Head, error) {
+// askNode returns the newest block of a node, and whether its chain has Multicall3.
+func askNode(ctx context.Context, chain uint64, node string) (head probe.Head, deployed bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	failed := func(expected string, came error) error {
 		return fmt.Errorf("PURSER_CHAIN_RPC_URLS: %d=%s: expected %s, but: %w", chain, redact.URL(node), expected,
 			oneLine(came, node))
 	}
-	head, err := probe.Node(ctx, node, chain)
+	head, err = probe.Node(ctx, node, chain)
 	if err != nil && !probe.IsOld(err) { // a chain for development may stand still
-		return head, failed(fmt.Sprintf("a JSON-RPC node of chain %d", chain), err)
+		return head, false, failed(fmt.Sprintf("a JSON-RPC node of chain %d", chain), err)
 	}
-	deployed, err := probe.HasCode(ctx, node, multicall3)
-	if err == nil && !deployed {
-		err = errors.New("there is no contract")
+	if deployed, err = probe.HasCode(ctx, node, multicall3); err != nil {
+		return head, false, failed("to learn whether Multicall3 is at "+multicall3, err)
 	}
-	if err != nil {
-		return head, failed("the contract Multicall3 at "+multicall3, err)
-	}
-	return head, nil
+	return head, deployed, nil
 }
 
 func (b *Backing) externalNodes() (chainurl.Nodes, error) {

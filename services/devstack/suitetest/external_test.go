@@ -41,6 +41,12 @@ func TestAnExternalServerIsAskedBeforeItIsTicked(t *testing.T) {
 			t.Errorf("%q is not in\n%s", want, out)
 		}
 	}
+	bare := good
+	bare.Chain = "31337=" + withoutCode(t)
+	if out, err := startBacking(t, bare); err != nil ||
+		!strings.Contains(out, "chain id 31337, block 1 (0s old), no Multicall3: balances are read one by one") {
+		t.Errorf("a chain without Multicall3: %v\n%s", err, out)
+	}
 	silent := "127.0.0.1:1"
 	hangs := listening(t)
 	withPath := func(url string) string { return url + "/v2/hunter2secret?key=hunter2secret" }
@@ -59,9 +65,6 @@ func TestAnExternalServerIsAskedBeforeItIsTicked(t *testing.T) {
 			[]string{"PURSER_CHAIN_RPC_URLS: 31337=http://127.0.0.1:", "a JSON-RPC node", `<html>hello`}},
 		"a node that is slow": {func(e *suite.External) { e.Chain = "31337=" + withPath("http://"+hangs) },
 			[]string{"PURSER_CHAIN_RPC_URLS: 31337=http://" + hangs, "deadline exceeded"}},
-		"a chain without Multicall3": {func(e *suite.External) { e.Chain = "31337=" + withPath(withoutCode(t)) },
-			[]string{"PURSER_CHAIN_RPC_URLS: 31337=", "Multicall3 at 0xcA11bde05977b3631167028862bE2a173976CA11",
-				"there is no contract"}},
 		"no chain": {func(e *suite.External) { e.Chain = "hunter2secret" },
 			[]string{"PURSER_CHAIN_RPC_URLS must read <chain id>=<value>"}},
 		"no feed": {func(e *suite.External) { e.Prices = withPath(text(`{"prices":[]}`)) },

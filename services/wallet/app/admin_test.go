@@ -119,7 +119,8 @@ func TestTheSyncJobSaysOfEachWalletWhyItFailed(t *testing.T) {
 	if err != nil || len(list.GetWallets()) != 2 {
 		t.Fatal(list, err)
 	}
-	for i, text := range []string{"no node is configured for chain eip155:1", "no node of chain eip155:137 answers"} {
+	for i, text := range []string{"no node is configured for chain eip155:1",
+		"no node of chain eip155:137 can be read: node 1 refuses the connection"} {
 		if got := list.GetWallets()[i].GetSync(); got.GetError() != text || got.GetRetryTime() == nil {
 			t.Errorf("wallet %d says %v, want %q", i, got, text)
 		}

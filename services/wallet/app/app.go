@@ -46,7 +46,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 		return nil, fmt.Errorf("PURSER_CHAIN_RPC_URLS: %w", err)
 	}
 	b.Group.Close("chain", nodes.Close)
-	feed, err := llama.New(cfg.PriceURL.Reveal(), cfg.PriceChains, time.Now)
+	feed, err := llama.New(cfg.PriceURL.Reveal(), cfg.PriceChains, log, time.Now)
 	if err != nil {
 		return nil, err
 	}
@@ -71,8 +71,10 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	prices := price.NewService(store.NewPrices(b.DB, tokens), feed, quotes, cfg.Price, log, time.Now)
 	walletRules := wallet.NewService(wallets, nodes.Chains(), time.Now)
 	pastHoldings := history.NewService(store.NewHistory(b.DB), tokens, nodes, feed, store.NewLocks(locks),
-		cfg.Price.Stale, log, time.Now)
-	syncRound := balancesync.NewRound(wallets, tokens, nodes, cfg.SyncEvery, cfg.BalancesPerCall, log, time.Now)
+		cfg.Price, log, time.Now)
+	contracts := token.NewChecker(nodes, tokens, log)
+	syncRound := balancesync.NewRound(wallets, tokens, contracts, nodes, cfg.SyncEvery, cfg.BalancesPerCall, log,
+		time.Now)
 	scheduled, err := b.AddJobs(append(b.FollowDeletions(cfg.AuthConfig, auth, self, store.NewOwners(b.DB, caches)),
 		syncJob(syncRound, cfg))...)
 	if err != nil {
@@ -85,7 +87,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	}
 	server.CheckMessages(rpc.Check)
 	walletv1.RegisterWalletServiceServer(server,
-		rpc.NewWalletServer(walletRules, balancesync.NewService(wallets, tokens, nodes, time.Now)))
+		rpc.NewWalletServer(walletRules, balancesync.NewService(wallets, tokens, contracts, nodes, time.Now)))
 	walletv1.RegisterBalanceServiceServer(server, rpc.NewBalanceServer(walletRules))
 	walletv1.RegisterTokenServiceServer(server, rpc.NewTokenServer(tokens,
 		chainlist.NewService(nodes, tokens, log, time.Now)))
@@ -94,26 +96,34 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 		rpc.NewHoldingsServer(holding.NewService(wallets, prices, time.Now), pastHoldings))
 	scheduled.Register(server, chassis.TriggerChecks{Before: chassis.CheckAuthority(auth)})
 
-	if err := needTokenList(b, cfg.TokenList, tokens); err != nil {
+	if err := needTokenList(b, cfg.TokenList, nodes.Chains(), tokens); err != nil {
 		return nil, err
 	}
 	return b.Listen(ctx, server)
 }
 
 // needTokenList reads the token list, since an error in it must stop the start, and has
-// the service wait until it is stored.
-func needTokenList(b *chassis.Builder, path string, tokens token.Store) error {
+// the service wait until it is stored. The native coins of the chains that have a node are
+// always stored.
+func needTokenList(b *chassis.Builder, path string, chains []uint64, tokens token.Store) error {
+	store := func(ctx context.Context) error { return tokens.Put(ctx, tokenlist.WithNative(nil, chains)) }
 	if path == "" {
-		b.Log.Warn("no token list is set (PURSER_TOKEN_LIST): only tokens known before are synced")
-		return nil
-	}
-	list, err := tokenlist.Read(path)
-	if err != nil {
-		return fmt.Errorf("PURSER_TOKEN_LIST: %w", err)
+		b.Log.Warn("no token list is set (PURSER_TOKEN_LIST): only native coins and tokens known before are synced")
+	} else {
+		list, err := tokenlist.Read(path)
+		if err != nil {
+			return fmt.Errorf("PURSER_TOKEN_LIST: %w", err)
+		}
+		if len(list.Foreign) > 0 || len(list.NativeContracts) > 0 {
+			b.Log.Warn("entries of the token list are left out", "other_chains", list.Foreign,
+				"native_coins_as_contracts", list.NativeContracts)
+		}
+		store = func(ctx context.Context) error {
+			return tokens.PutList(ctx, tokenlist.WithNative(list.Tokens, chains))
+		}
 	}
 	b.Needs(startup.Check{
-		Name: "token_list", Settings: "PURSER_TOKEN_LIST", After: []string{chassis.SchemaReady},
-		Ask: func(ctx context.Context) error { return tokens.Put(ctx, list) },
+		Name: "token_list", Settings: "PURSER_TOKEN_LIST", After: []string{chassis.SchemaReady}, Ask: store,
 	})
 	return nil
 }

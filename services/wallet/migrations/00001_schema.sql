@@ -60,6 +60,10 @@ CREATE TABLE tokens (
     name     text     NOT NULL,
     decimals smallint NOT NULL CHECK (decimals BETWEEN 0 AND 255),
     verified boolean  NOT NULL, -- on the deployment's token list
+    -- The contract was asked for its decimals, and those in the row are its own.
+    decimals_checked boolean NOT NULL DEFAULT false,
+    -- Nothing is at the contract's address: such a token doesn't count as verified.
+    without_code     boolean NOT NULL DEFAULT false,
     CONSTRAINT tokens_chain_contract_key UNIQUE (chain, contract)
 );
 

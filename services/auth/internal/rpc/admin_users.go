@@ -35,15 +35,12 @@ func (s *AdminServer) ListUsers(ctx context.Context, req *authv1.ListUsersReques
 	if err != nil {
 		return nil, err
 	}
-	list, next, err := page.Cut(query, list, limit, func(a admin.Account) uuid.UUID { return a.ID })
+	onPage, next, err := page.Cut(query, list, limit, func(a admin.Account) uuid.UUID { return a.ID },
+		userRecord)
 	if err != nil {
 		return nil, err
 	}
-	resp := &authv1.ListUsersResponse{NextPageToken: next}
-	for _, a := range list {
-		resp.Users = append(resp.Users, userRecord(a))
-	}
-	return resp, nil
+	return &authv1.ListUsersResponse{Users: onPage, NextPageToken: next}, nil
 }
 
 // GetUser implements the RPC.

@@ -45,15 +45,12 @@ func (s *AdminServer) ListAuditEvents(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	list, next, err := page.Cut(query, list, limit, func(e audit.RecordedEvent) uuid.UUID { return e.ID })
+	onPage, next, err := page.Cut(query, list, limit, func(e audit.RecordedEvent) uuid.UUID { return e.ID },
+		auditEvent)
 	if err != nil {
 		return nil, err
 	}
-	resp := &authv1.ListAuditEventsResponse{NextPageToken: next}
-	for _, e := range list {
-		resp.Events = append(resp.Events, auditEvent(e))
-	}
-	return resp, nil
+	return &authv1.ListAuditEventsResponse{Events: onPage, NextPageToken: next}, nil
 }
 
 // selection is what requests for events select by.

@@ -113,15 +113,12 @@ func (s *DeletionServer) ListUserDeletions(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	list, next, err := page.Cut(query, list, limit, func(d deletion.Deletion) int64 { return d.Cursor })
+	onPage, next, err := page.Cut(query, list, limit, func(d deletion.Deletion) int64 { return d.Cursor },
+		deletionToProto)
 	if err != nil {
 		return nil, err
 	}
-	resp := &authv1.ListUserDeletionsResponse{NextPageToken: next}
-	for _, d := range list {
-		resp.Deletions = append(resp.Deletions, deletionToProto(d))
-	}
-	return resp, nil
+	return &authv1.ListUserDeletionsResponse{Deletions: onPage, NextPageToken: next}, nil
 }
 
 func deletionToProto(d deletion.Deletion) *authv1.Deletion {

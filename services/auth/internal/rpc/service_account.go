@@ -72,15 +72,12 @@ func (s *AdminServer) ListServiceAccounts(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	list, next, err := page.Cut(query, list, limit, func(a serviceaccount.Account) string { return a.Name })
+	onPage, next, err := page.Cut(query, list, limit, func(a serviceaccount.Account) string { return a.Name },
+		serviceAccount)
 	if err != nil {
 		return nil, err
 	}
-	resp := &authv1.ListServiceAccountsResponse{NextPageToken: next}
-	for _, a := range list {
-		resp.ServiceAccounts = append(resp.ServiceAccounts, serviceAccount(a))
-	}
-	return resp, nil
+	return &authv1.ListServiceAccountsResponse{ServiceAccounts: onPage, NextPageToken: next}, nil
 }
 
 // UpdateServiceAccount implements the RPC.

@@ -88,15 +88,12 @@ func (s *SessionServer) ListSessions(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	list, next, err := page.Cut(query, list, limit, func(f session.Family) uuid.UUID { return f.ID })
+	onPage, next, err := page.Cut(query, list, limit, func(f session.Family) uuid.UUID { return f.ID },
+		func(f session.Family) *authv1.Session { return sessionToProto(f, caller) })
 	if err != nil {
 		return nil, err
 	}
-	resp := &authv1.ListSessionsResponse{NextPageToken: next}
-	for _, f := range list {
-		resp.Sessions = append(resp.Sessions, sessionToProto(f, caller))
-	}
-	return resp, nil
+	return &authv1.ListSessionsResponse{Sessions: onPage, NextPageToken: next}, nil
 }
 
 // RevokeSession implements the RPC.

@@ -30,15 +30,12 @@ func (s *AdminServer) ListUserSessions(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	list, next, err := page.Cut(query, list, limit, func(f session.Family) uuid.UUID { return f.ID })
+	onPage, next, err := page.Cut(query, list, limit, func(f session.Family) uuid.UUID { return f.ID },
+		func(f session.Family) *authv1.Session { return sessionToProto(f, caller) })
 	if err != nil {
 		return nil, err
 	}
-	resp := &authv1.ListUserSessionsResponse{NextPageToken: next}
-	for _, f := range list {
-		resp.Sessions = append(resp.Sessions, sessionToProto(f, caller))
-	}
-	return resp, nil
+	return &authv1.ListUserSessionsResponse{Sessions: onPage, NextPageToken: next}, nil
 }
 
 // RevokeUserSession implements the RPC.

@@ -114,15 +114,12 @@ func (s *PortfolioServer) ListSnapshots(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	snaps, next, err := page.Cut(query, snaps, limit, func(s snapshot.Snapshot) time.Time { return s.Bucket })
+	onPage, next, err := page.Cut(query, snaps, limit, func(s snapshot.Snapshot) time.Time { return s.Bucket },
+		snapshotToProto)
 	if err != nil {
 		return nil, err
 	}
-	resp := &portfoliov1.ListSnapshotsResponse{NextPageToken: next}
-	for _, snap := range snaps {
-		resp.Snapshots = append(resp.Snapshots, snapshotToProto(snap))
-	}
-	return resp, nil
+	return &portfoliov1.ListSnapshotsResponse{Snapshots: onPage, NextPageToken: next}, nil
 }
 
 // GetTimeline implements the RPC.

@@ -3,9 +3,11 @@
 //
 // It promises: all balances of one sync are of one block; a token that could
 // not be read keeps its stored balance; a balance is never replaced by that of
-// an older block; a zero is stored as zero; a sync whose process died counts as
-// failed once its lease has expired. A block that no chain can have reached
-// since the last sync is refused, since it would keep every later one out.
+// an older block, unless the chain was reset, which the sync says; a zero is stored
+// as zero; a sync whose process died counts as failed once its lease has expired. A
+// block that no chain can have reached since the last sync is refused, since it would
+// keep every later one out. A sync at a block that is older than MaxHeadAge says so:
+// it is not the present.
 //
 // Limits: a chain with a single node is believed within these bounds.
 package balancesync
@@ -14,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -50,10 +53,11 @@ type Reading struct {
 // BalanceReader reads the balances of one account; package chain does it over
 // JSON-RPC.
 type BalanceReader interface {
-	// Read returns the balances of holder, all at the newest block. The error
+	// Read returns the balances of holder, all at the newest block. A node whose
+	// newest block is below atLeast is used only when no other can be. The error
 	// is errs.FailedPrecondition (CHAIN_NOT_CONFIGURED) without a node for the
 	// chain, errs.Unavailable (CHAIN_UNAVAILABLE) when no node answers.
-	Read(ctx context.Context, chain uint64, holder common.Address, tokens []token.Token) (Reading, error)
+	Read(ctx context.Context, chain, atLeast uint64, holder common.Address, tokens []token.Token) (Reading, error)
 }
 
 // Store has the wallets and their balances.
@@ -66,17 +70,29 @@ type Store interface {
 	SaveBalances(ctx context.Context, owner, id uuid.UUID, b []wallet.Balance, s wallet.Sync) error
 }
 
-// Service syncs one wallet at a time. It is safe for concurrent use.
-type Service struct {
-	store  Store
-	tokens token.Lister
-	reader BalanceReader
-	now    func() time.Time
+// Contracts keeps what is known of tokens' contracts; *token.Checker does. Both
+// methods return the tokens with what was found, or as they are without an answer.
+type Contracts interface {
+	// Check asks those that were not asked for their decimals yet.
+	Check(ctx context.Context, chain uint64, tokens []token.Token) []token.Token
+	// CheckUnread asks, after a reading, whether the tokens that were not read have a
+	// contract.
+	CheckUnread(ctx context.Context, chain uint64, tokens []token.Token, unread []bool) []token.Token
 }
 
-// NewService returns the rules over a store, the tokens to read and a reader.
-func NewService(s Store, t token.Lister, r BalanceReader, now func() time.Time) *Service {
-	return &Service{store: s, tokens: t, reader: r, now: now}
+// Service syncs one wallet at a time. It is safe for concurrent use.
+type Service struct {
+	store     Store
+	tokens    token.Lister
+	contracts Contracts
+	reader    BalanceReader
+	now       func() time.Time
+}
+
+// NewService returns the rules over a store, the tokens to read, their contracts and a
+// reader.
+func NewService(s Store, t token.Lister, c Contracts, r BalanceReader, now func() time.Time) *Service {
+	return &Service{store: s, tokens: t, contracts: c, reader: r, now: now}
 }
 
 // Sync reads and stores the balances of the owner's wallet, and returns the
@@ -95,15 +111,19 @@ func (s *Service) Sync(ctx context.Context, owner, id uuid.UUID) (wallet.Wallet,
 	if err := s.store.SaveSync(ctx, owner, id, w.Sync); err != nil {
 		return wallet.Wallet{}, 0, err
 	}
-	reading, err := s.reader.Read(ctx, w.Account.Chain, w.Account.Address, tokens)
+	tokens = s.contracts.Check(ctx, w.Account.Chain, tokens)
+	reading, err := s.reader.Read(ctx, w.Account.Chain, w.Sync.Block, w.Account.Address, tokens)
 	if err != nil {
 		return wallet.Wallet{}, 0, s.saveFailure(ctx, w, err)
+	}
+	if len(reading.Amounts) == len(tokens) {
+		tokens = s.contracts.CheckUnread(ctx, w.Account.Chain, tokens, unreadOf(tokens, reading.Amounts))
 	}
 	balances, unread, err := checkReading(w.Sync, reading, tokens)
 	if err != nil {
 		return wallet.Wallet{}, 0, s.saveFailure(ctx, w, err)
 	}
-	synced := syncedState(reading.Block, unread)
+	synced := syncedState(w.Sync, reading.Block, unread, s.now())
 	if err := s.store.SaveBalances(ctx, owner, id, balances, synced); err != nil {
 		return wallet.Wallet{}, 0, s.saveFailure(ctx, w, err)
 	}
@@ -129,11 +149,19 @@ const (
 	maxExtraBlocks     = 10_000
 )
 
+// isReset reports whether the chain no longer has the block of the last sync: its
+// newest block has a lower number and a later time, which no chain can have that grew
+// from that block. So it is after a reset of a chain for development, and for a
+// moment after a reorg.
+func isReset(last wallet.Sync, b block.Block) bool {
+	return last.At != nil && b.Number < last.Block && b.Time.After(*last.At)
+}
+
 // checkPlausible returns an error for a block that can't come after the last
 // sync's: one before it, or one that the chain can't have reached since. A
 // wallet whose first sync met a made-up block can be deleted and added again.
 func checkPlausible(last wallet.Sync, b block.Block) error {
-	if last.At == nil {
+	if last.At == nil || isReset(last, b) {
 		return nil
 	}
 	if b.Number < last.Block {
@@ -149,9 +177,20 @@ func checkPlausible(last wallet.Sync, b block.Block) error {
 	return nil
 }
 
+// unreadOf reports which of the tokens none of the readings of them has.
+func unreadOf(tokens []token.Token, readings ...[]*uint256.Int) []bool {
+	unread := make([]bool, len(tokens))
+	for i := range tokens {
+		unread[i] = !slices.ContainsFunc(readings, func(amounts []*uint256.Int) bool {
+			return i < len(amounts) && amounts[i] != nil
+		})
+	}
+	return unread
+}
+
 // checkReading returns the balances of a reading and the symbols of the tokens
-// that could not be read. It is an error when the block is not plausible or the
-// reading is not of these tokens.
+// that could not be read; a token without a contract is not among them. It is an
+// error when the block is not plausible or the reading is not of these tokens.
 func checkReading(last wallet.Sync, r Reading, tokens []token.Token) (balances []wallet.Balance, unread []string,
 	err error) {
 	if err := checkPlausible(last, r.Block); err != nil {
@@ -162,7 +201,9 @@ func checkReading(last wallet.Sync, r Reading, tokens []token.Token) (balances [
 	}
 	for i, t := range tokens {
 		if r.Amounts[i] == nil {
-			unread = append(unread, t.Symbol)
+			if !t.WithoutCode {
+				unread = append(unread, t.Symbol)
+			}
 			continue
 		}
 		balances = append(balances, wallet.Balance{Token: t, Amount: *r.Amounts[i], Block: r.Block})
@@ -170,12 +211,26 @@ func checkReading(last wallet.Sync, r Reading, tokens []token.Token) (balances [
 	return balances, unread, nil
 }
 
+// MaxHeadAge is how old the block of a sync may be: a chain without a newer one has
+// stopped, or its node has.
+const MaxHeadAge = time.Hour
+
 // syncedState is the state after a successful sync.
-func syncedState(b block.Block, unread []string) wallet.Sync {
+func syncedState(last wallet.Sync, b block.Block, unread []string, now time.Time) wallet.Sync {
 	s := wallet.Sync{State: wallet.Synced, Block: b.Number, At: &b.Time}
-	if len(unread) > 0 {
-		s.Error = "not readable: " + strings.Join(unread, ", ")
+	var faults []string
+	if isReset(last, b) {
+		faults = append(faults, fmt.Sprintf("the chain was reset: it is at block %d, of %s, and was at block %d of %s",
+			b.Number, b.Time.Format(time.RFC3339), last.Block, last.At.UTC().Format(time.RFC3339)))
 	}
+	if age := now.Sub(b.Time); age > MaxHeadAge {
+		faults = append(faults, fmt.Sprintf("the newest block of the node, %d, is of %s, %s ago", b.Number,
+			b.Time.Format(time.RFC3339), age.Round(time.Minute)))
+	}
+	if len(unread) > 0 {
+		faults = append(faults, "not readable: "+strings.Join(unread, ", "))
+	}
+	s.Error = strings.Join(faults, "; ")
 	return s
 }
 

@@ -97,7 +97,7 @@ func (w *world) List(_ context.Context, chain uint64, after string, limit int) (
 	return out, nil
 }
 
-func (w *world) Read(ctx context.Context, _ uint64, _ common.Address, tokens []token.Token) (balancesync.Reading,
+func (w *world) Read(ctx context.Context, _, _ uint64, _ common.Address, tokens []token.Token) (balancesync.Reading,
 	error) {
 	if w.during != nil {
 		w.during()
@@ -109,7 +109,7 @@ func (w *world) Read(ctx context.Context, _ uint64, _ common.Address, tokens []t
 }
 
 func (w *world) sync(ctx context.Context) (wallet.Wallet, int, error) {
-	return balancesync.NewService(w, w, w, noon).Sync(ctx, w.wallet.Owner, w.wallet.ID)
+	return balancesync.NewService(w, w, noContracts{}, w, noon).Sync(ctx, w.wallet.Owner, w.wallet.ID)
 }
 
 func TestASyncStoresEveryBalanceAndSaysSo(t *testing.T) {
@@ -194,7 +194,7 @@ func TestAFailureIsRecordedAndLeavesEverythingElse(t *testing.T) {
 func TestAnotherOwnersWalletIsNotSynced(t *testing.T) {
 	w := newWorld(1)
 	w.during = func() { t.Error("the chain was read") }
-	_, _, err := balancesync.NewService(w, w, w, noon).Sync(t.Context(), uuid.New(), w.wallet.ID)
+	_, _, err := balancesync.NewService(w, w, noContracts{}, w, noon).Sync(t.Context(), uuid.New(), w.wallet.ID)
 	if !errs.Is(err, errs.KindNotFound) || len(w.states) != 0 {
 		t.Errorf("answered %v, states %v", err, w.states)
 	}
@@ -204,7 +204,7 @@ func TestAWalletThatIsDeletedMeanwhileIsNotFound(t *testing.T) {
 	w := newWorld(1)
 	w.during = func() { w.wallet.ID = uuid.New() }
 	id := w.wallet.ID
-	_, _, err := balancesync.NewService(w, w, w, noon).Sync(t.Context(), w.wallet.Owner, id)
+	_, _, err := balancesync.NewService(w, w, noContracts{}, w, noon).Sync(t.Context(), w.wallet.Owner, id)
 	if !errs.Is(err, errs.KindNotFound) {
 		t.Errorf("answered %v", err)
 	}
@@ -232,4 +232,30 @@ func TestASyncTakesALeaseForAsLongAsItsCallMayTake(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestASyncAtAnOldBlockSaysSo(t *testing.T) {
+	for age, told := range map[time.Duration]string{
+		time.Hour:      "",
+		20 * time.Hour: "the newest block of the node, 100, is of 2026-02-28T16:00:00Z, 20h0m0s ago",
+	} {
+		w := newWorld(2)
+		w.wallet.Sync = wallet.Sync{State: wallet.Pending}
+		w.reading.Block.Time = noon().Add(-age)
+		got, n, err := w.sync(t.Context())
+		if err != nil || n != 2 || got.Sync.State != wallet.Synced || got.Sync.Error != told {
+			t.Errorf("%s old: %v, %+v", age, err, got.Sync)
+		}
+	}
+}
+
+// noContracts knows nothing of contracts.
+type noContracts struct{}
+
+func (noContracts) Check(_ context.Context, _ uint64, tokens []token.Token) []token.Token {
+	return tokens
+}
+
+func (noContracts) CheckUnread(_ context.Context, _ uint64, tokens []token.Token, _ []bool) []token.Token {
+	return tokens
 }

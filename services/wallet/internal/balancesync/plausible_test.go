@@ -1,6 +1,7 @@
 package balancesync_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -20,8 +21,9 @@ func TestABlockThatIsNotPlausibleAfterTheLastOneIsRefused(t *testing.T) {
 		at     time.Time
 		reason string // "" for accepted
 	}{
-		{"the block before", 49, noon(), "CHAIN_BEHIND"},
-		{"the first block of all", 0, noon(), "CHAIN_BEHIND"},
+		{"the block before", 49, earlier.Add(-12 * time.Second), "CHAIN_BEHIND"},
+		{"the block before, of the same second", 49, earlier, "CHAIN_BEHIND"},
+		{"the first block of all", 0, earlier.Add(-600 * time.Second), "CHAIN_BEHIND"},
 		{"the same block", 50, earlier, ""},
 		{"the next block", 51, earlier.Add(12 * time.Second), ""},
 		{"as many as a chain can make at once", 50 + 10_000, earlier, ""},
@@ -58,6 +60,27 @@ func TestABlockThatIsNotPlausibleAfterTheLastOneIsRefused(t *testing.T) {
 				t.Errorf("balances %v", w.balances)
 			}
 		})
+	}
+}
+
+// A chain that grew from block 50 of an hour ago has no lower block that is newer: it
+// was reset, or anvil and hardhat were started anew. A wallet must not stay frozen until
+// the new chain is as long as the old one.
+func TestAChainThatWasResetIsReadAndToldOf(t *testing.T) {
+	for _, number := range []uint64{0, 1, 49} {
+		w := newWorld(2)
+		w.reading.Block = block.Block{Number: number, Hash: [32]byte{9}, Time: noon()}
+		got, _, err := w.sync(t.Context())
+		if err != nil || got.Sync.State != wallet.Synced || got.Sync.Block != number ||
+			w.balances["token 0001"] != 1 ||
+			!strings.Contains(got.Sync.Error, "the chain was reset: it is at block") {
+			t.Errorf("block %d: %v, %+v", number, err, got.Sync)
+		}
+		w.reading.Block.Number++
+		w.reading.Block.Time = noon().Add(time.Second)
+		if got, _, err = w.sync(t.Context()); err != nil || got.Sync.Error != "" || got.Sync.Block != number+1 {
+			t.Errorf("after it: %v, %+v", err, got.Sync)
+		}
 	}
 }
 

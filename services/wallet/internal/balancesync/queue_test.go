@@ -25,7 +25,7 @@ type slow struct {
 	read  func() // runs when a batch has taken it
 }
 
-func (s slow) ReadBatch(ctx context.Context, chain uint64, holders []common.Address,
+func (s slow) ReadBatch(ctx context.Context, chain, atLeast uint64, holders []common.Address,
 	tokens []token.Token) (block.Block,
 	[][]*uint256.Int, error) {
 	select {
@@ -36,7 +36,7 @@ func (s slow) ReadBatch(ctx context.Context, chain uint64, holders []common.Addr
 	if s.read != nil {
 		s.read()
 	}
-	_, amounts, err := s.fakeQueue.ReadBatch(ctx, chain, holders, tokens)
+	_, amounts, err := s.fakeQueue.ReadBatch(ctx, chain, atLeast, holders, tokens)
 	return block.Block{Number: uint64(time.Now().Unix() / 12), Time: time.Now()}, amounts, err
 }
 
@@ -44,7 +44,8 @@ func (s slow) ReadBatch(ctx context.Context, chain uint64, holders []common.Addr
 func (s slow) run(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 4*time.Minute)
 	defer cancel()
-	return balancesync.NewRound(s, s, s, 5*time.Minute, 200, slog.New(slog.DiscardHandler), time.Now).Run(ctx, 0, 1)
+	return balancesync.NewRound(s, s, noContracts{}, s, 5*time.Minute, 200, slog.New(slog.DiscardHandler), time.Now).
+		Run(ctx, 0, 1)
 }
 
 // never counts the wallets that were never synced.
@@ -130,7 +131,8 @@ func TestTheEndOfARoundFailsNoWallet(t *testing.T) {
 func TestABatchTakesNoMoreCallsThanItsLimit(t *testing.T) {
 	c := newFakeQueue(map[uint64]int{1: 60})
 	c.tokens = 100
-	err := balancesync.NewRound(c, c, c, 5*time.Minute, 40, slog.New(slog.DiscardHandler), noon).Run(t.Context(), 0, 1)
+	err := balancesync.NewRound(c, c, noContracts{}, c, 5*time.Minute, 40, slog.New(slog.DiscardHandler), noon).
+		Run(t.Context(), 0, 1)
 	if err != nil || c.largestBatch != 1000 || c.states(1)[wallet.Synced] != 60 {
 		t.Errorf("%d balances in one reading, %v, %v", c.largestBatch, c.states(1), err)
 	}

@@ -92,7 +92,7 @@ type QueueStore interface {
 type BatchReader interface {
 	// ReadBatch is BalanceReader.Read for several holders, all at one block;
 	// amounts are by holder and token.
-	ReadBatch(ctx context.Context, chain uint64, holders []common.Address, tokens []token.Token) (block.Block,
+	ReadBatch(ctx context.Context, chain, atLeast uint64, holders []common.Address, tokens []token.Token) (block.Block,
 		[][]*uint256.Int, error)
 	// Chains lists the chains that have a node.
 	Chains() []uint64
@@ -110,6 +110,7 @@ type BatchReader interface {
 type Round struct {
 	store       QueueStore
 	tokens      token.Lister
+	contracts   Contracts
 	reader      BatchReader
 	syncEvery   time.Duration
 	maxBalances int // in a batch
@@ -120,9 +121,9 @@ type Round struct {
 
 // NewRound returns a round over wallets whose last sync is at least syncEvery
 // ago, read from nodes that return up to balancesPerCall in one call.
-func NewRound(s QueueStore, t token.Lister, r BatchReader, syncEvery time.Duration, balancesPerCall int,
+func NewRound(s QueueStore, t token.Lister, c Contracts, r BatchReader, syncEvery time.Duration, balancesPerCall int,
 	log *slog.Logger, now func() time.Time) *Round {
-	return &Round{store: s, tokens: t, reader: r, syncEvery: syncEvery,
+	return &Round{store: s, tokens: t, contracts: c, reader: r, syncEvery: syncEvery,
 		maxBalances: min(maxBalancesPerBatch, maxCallsPerBatch*balancesPerCall), log: log, now: now,
 		metrics: newMetrics()}
 }
@@ -208,6 +209,9 @@ func (r *Round) syncChain(ctx context.Context, q DueQuery, n *counts) error {
 			q.After = QueuePosition{Time: QueueTime(last.Sync), ID: last.ID}
 		}
 		page = slices.DeleteFunc(page, func(w wallet.Wallet) bool { return tried[w.ID] })
+		if len(tried) == 0 && len(page) > 0 {
+			tokens = r.contracts.Check(ctx, q.Chain, tokens)
+		}
 		for _, w := range page {
 			tried[w.ID] = true
 		}
@@ -237,15 +241,16 @@ func (r *Round) syncBatch(ctx context.Context, chain uint64, wallets []wallet.Wa
 	}
 	started := make([]Outcome, len(wallets))
 	holders := make([]common.Address, len(wallets))
+	atLeast := uint64(0)
 	for i, w := range wallets {
 		started[i] = Outcome{Wallet: w, Sync: w.Sync}
 		started[i].Sync.State, started[i].Sync.RetryAt = wallet.Syncing, leaseUntil(ctx, r.now())
-		holders[i] = w.Account.Address
+		holders[i], atLeast = w.Account.Address, max(atLeast, w.Sync.Block)
 	}
 	if err := r.store.SaveOutcomes(ctx, started); err != nil {
 		return nil, err
 	}
-	b, amounts, err := r.reader.ReadBatch(ctx, chain, holders, tokens)
+	b, amounts, err := r.reader.ReadBatch(ctx, chain, atLeast, holders, tokens)
 	if err != nil && ctx.Err() != nil {
 		return nil, errors.Join(ctx.Err(), r.restore(ctx, wallets))
 	}
@@ -256,6 +261,7 @@ func (r *Round) syncBatch(ctx context.Context, chain uint64, wallets []wallet.Wa
 		return fmt.Errorf("chain %s: %w", caip.ChainID(chain), err),
 			r.saveAndCount(ctx, r.allFailed(wallets, err), n)
 	}
+	tokens = r.contracts.CheckUnread(ctx, chain, tokens, unreadOf(tokens, amounts...))
 	outcomes := make([]Outcome, len(wallets))
 	for i, w := range wallets {
 		outcomes[i] = r.outcome(w, Reading{Block: b, Amounts: amounts[i]}, tokens)
@@ -283,7 +289,7 @@ func (r *Round) outcome(w wallet.Wallet, reading Reading, tokens []token.Token) 
 	if len(balances) == 0 && len(unread) > 0 {
 		return r.failed(w, errs.Unavailable("CHAIN_UNAVAILABLE", "no balance could be read"))
 	}
-	return Outcome{Wallet: w, Balances: balances, Sync: syncedState(reading.Block, unread)}
+	return Outcome{Wallet: w, Balances: balances, Sync: syncedState(w.Sync, reading.Block, unread, r.now())}
 }
 
 func (r *Round) failed(w wallet.Wallet, cause error) Outcome {

@@ -134,7 +134,7 @@ func (c *fakeQueue) Chains() []uint64 {
 	return chains
 }
 
-func (c *fakeQueue) ReadBatch(ctx context.Context, chain uint64, holders []common.Address,
+func (c *fakeQueue) ReadBatch(ctx context.Context, chain, _ uint64, holders []common.Address,
 	tokens []token.Token) (block.Block,
 	[][]*uint256.Int, error) {
 	c.mu.Lock()
@@ -163,7 +163,8 @@ func (c *fakeQueue) ReadBatch(ctx context.Context, chain uint64, holders []commo
 }
 
 func (c *fakeQueue) run(ctx context.Context) error {
-	return balancesync.NewRound(c, c, c, 5*time.Minute, 200, slog.New(slog.DiscardHandler), noon).Run(ctx, 0, 1)
+	return balancesync.NewRound(c, c, noContracts{}, c, 5*time.Minute, 200, slog.New(slog.DiscardHandler), noon).
+		Run(ctx, 0, 1)
 }
 
 // states counts wallets of a chain by their state.
@@ -280,7 +281,7 @@ func TestAWalletFailsAloneWhenOnlyItsReadingIsNotPlausible(t *testing.T) {
 		ids = append(ids, id)
 	}
 	ahead := c.wallets[ids[0]]
-	later := noon().Add(-time.Second)
+	later := noon().Add(time.Second)
 	ahead.Sync.Block, ahead.Sync.At = 5000, &later // the node is behind it
 	c.wallets[ids[0]] = ahead
 	c.unreadable[c.wallets[ids[1]].Account.Address] = true

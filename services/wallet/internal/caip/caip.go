@@ -1,9 +1,10 @@
 // Package caip parses and formats the ids of chains (CAIP-2), accounts (CAIP-10)
 // and assets (CAIP-19) of EVM chains (namespace eip155).
 //
-// An address may be in lower case, in upper case, or in mixed case with a correct
-// EIP-55 checksum; a wrong checksum is refused, since it is most likely a typing
-// error. Ids are stored in lower case and displayed with EIP-55 addresses.
+// An address may be in lower case, in upper case, or in mixed case with the correct
+// checksum of its chain: that of EIP-1191 on Rootstock (chains 30 and 31), that of
+// EIP-55 on others. A wrong checksum is refused, since it is most likely a typing
+// error. Ids are stored in lower case and displayed with such checksums.
 package caip
 
 import (
@@ -27,8 +28,8 @@ var (
 	ErrChainForm = errors.New(`must be a CAIP-2 id of an EVM chain, for example "eip155:1"`)
 	ErrChain     = errors.New("chain reference must be a decimal number from 1 to 2^63-1")
 	ErrAddress   = errors.New("address must be 0x and 40 hexadecimal digits")
-	ErrChecksum  = errors.New("address must have the checksum of EIP-55 in the case of its letters, or be in " +
-		"lower case")
+	ErrChecksum  = errors.New("address must have the checksum of EIP-55 (on chains 30 and 31 of EIP-1191) in the " +
+		"case of its letters, or be in lower case")
 	ErrAssetForm = errors.New("must be a CAIP-19 id of an EVM token, for example " +
 		`"eip155:1/slip44:60" or "eip155:1/erc20:0x…"`)
 )
@@ -49,7 +50,7 @@ func ParseAccount(s string) (Account, error) {
 	if err != nil {
 		return Account{}, err
 	}
-	address, err := ParseAddress(parts[2])
+	address, err := ParseAddress(chain, parts[2])
 	if err != nil {
 		return Account{}, err
 	}
@@ -59,8 +60,8 @@ func ParseAccount(s string) (Account, error) {
 // String returns the CAIP-10 id in lower case.
 func (a Account) String() string { return strings.ToLower(a.Display()) }
 
-// Display returns the CAIP-10 id with the address in EIP-55 form.
-func (a Account) Display() string { return ChainID(a.Chain) + ":" + a.Address.Hex() }
+// Display returns the CAIP-10 id with the address in its chain's checksum form.
+func (a Account) Display() string { return ChainID(a.Chain) + ":" + hexOn(a.Chain, a.Address) }
 
 // ChainID returns the CAIP-2 id of an EVM chain.
 func ChainID(chain uint64) string { return Namespace + ":" + strconv.FormatUint(chain, 10) }
@@ -75,18 +76,17 @@ func ParseChainID(s string) (uint64, error) {
 	return parseChain(reference)
 }
 
-// ParseAddress parses an address, and checks its EIP-55 checksum if it is in mixed
+// ParseAddress parses an address of a chain, and checks its checksum if it is in mixed
 // case.
-func ParseAddress(s string) (common.Address, error) {
+func ParseAddress(chain uint64, s string) (common.Address, error) {
 	digits, ok := strings.CutPrefix(s, "0x")
 	if !ok || len(digits) != 2*common.AddressLength || strings.Trim(digits, "0123456789abcdefABCDEF") != "" {
 		return common.Address{}, &fault{ErrAddress, addressFault(s)}
 	}
 	address := common.HexToAddress(s)
 	oneCase := digits == strings.ToLower(digits) || digits == strings.ToUpper(digits)
-	if !oneCase && address.Hex() != s {
-		return common.Address{}, &fault{ErrChecksum, errs.Given(s) +
-			", where a digit or the case of a letter is wrong: compare it with its source, and don't retype it"}
+	if !oneCase && hexOn(chain, address) != s {
+		return common.Address{}, checksumFault(chain, s, address)
 	}
 	return address, nil
 }
@@ -125,7 +125,7 @@ func ParseAsset(s string) (Asset, error) {
 	kind, id, _ := strings.Cut(assetPart, ":")
 	switch kind {
 	case "erc20":
-		address, err := ParseAddress(id)
+		address, err := ParseAddress(chain, id)
 		return Asset{Chain: chain, Contract: address}, err
 	case "slip44":
 		coin, err := strconv.ParseUint(id, 10, 31)

@@ -37,7 +37,7 @@ var (
 func knownNames() map[string]uint64 {
 	return map[string]uint64{"ethereum": 1, "eth": 1, "mainnet": 1, "optimism": 10, "oeth": 10, "op": 10, "bsc": 56,
 		"bnb": 56, "gnosis": 100, "gno": 100, "xdai": 100, "polygon": 137, "matic": 137, "pol": 137, "base": 8453,
-		"arbitrum": 42161, "arb1": 42161, "avalanche": 43114, "avax": 43114}
+		"rootstock": 30, "rsk": 30, "arbitrum": 42161, "arb1": 42161, "avalanche": 43114, "avax": 43114}
 }
 
 // otherNamespaces are those of CAIP-2 whose chains are not EVM chains.
@@ -155,6 +155,7 @@ func ChainName(chain uint64) (name, symbol string) {
 		43114: {"Avalanche C-Chain", "AVAX"}, 31337: {"Local development chain", "ETH"},
 		11155111: {"Sepolia", "ETH"}, 17000: {"Holesky", "ETH"}, 560048: {"Hoodi", "ETH"},
 		59144: {"Linea", "ETH"}, 324: {"ZKsync Era", "ETH"}, 534352: {"Scroll", "ETH"}, 42220: {"Celo", "CELO"},
+		30: {"Rootstock", "RBTC"}, 31: {"Rootstock Testnet", "tRBTC"},
 	}
 	return known[chain][0], known[chain][1]
 }

@@ -29,17 +29,18 @@ const (
 // one HTTP request.
 //
 // A batch is only a faster way: a call that failed in one is made again alone, and only then has failed, unless the
-// node answered that it doesn't have the block's state. A node that failed with a batch, or with a call in one that
+// node answered that it doesn't have the block's state. One of a block that the node doesn't know is made again a few
+// times: another node may answer behind the same URL. A node that failed with a batch, or with a call in one that
 // works alone, gets single calls for noBatchFor. When the node does not answer a single call, or says that it is
 // called too often, the calls that are left fail with the same error. Of the calls that failed in an answered batch
 // one is made alone before the others, so that a node that is called too often already gets no more than that one.
-func (n *node) callAll(ctx context.Context, calls []rpc.BatchElem) {
+func (n *node) callAll(ctx context.Context, timeout time.Duration, calls []rpc.BatchElem) {
 	unanswered := make([]bool, len(calls))
 	for i := range unanswered {
 		unanswered[i] = true
 	}
 	if len(calls) > 1 && n.batchSize() > 1 {
-		n.callBatches(ctx, calls, unanswered)
+		n.callBatches(ctx, timeout, calls, unanswered)
 	}
 	var left []*rpc.BatchElem
 	for i := range calls {
@@ -48,7 +49,7 @@ func (n *node) callAll(ctx context.Context, calls []rpc.BatchElem) {
 		}
 	}
 	if i := slices.IndexFunc(left, func(call *rpc.BatchElem) bool { return call.Error != nil }); i >= 0 {
-		if err := n.callEachAlone(ctx, left[i:i+1]); err != nil {
+		if err := n.callEachAlone(ctx, timeout, left[i:i+1]); err != nil {
 			for _, call := range left {
 				call.Error = err
 			}
@@ -56,7 +57,7 @@ func (n *node) callAll(ctx context.Context, calls []rpc.BatchElem) {
 		}
 		left = slices.Delete(left, i, i+1)
 	}
-	if err := n.callEachAlone(ctx, left); err != nil && ctx.Err() == nil {
+	if err := n.callEachAlone(ctx, timeout, left); err != nil && ctx.Err() == nil {
 		for _, call := range left {
 			if errors.Is(call.Error, context.Canceled) {
 				call.Error = err
@@ -67,15 +68,15 @@ func (n *node) callAll(ctx context.Context, calls []rpc.BatchElem) {
 
 // callEachAlone makes calls in HTTP requests of their own. The error is that of a call after which the others would
 // fail too; those that had not been made by then have the error context.Canceled.
-func (n *node) callEachAlone(ctx context.Context, calls []*rpc.BatchElem) error {
+func (n *node) callEachAlone(ctx context.Context, timeout time.Duration, calls []*rpc.BatchElem) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(maxConcurrentRequests)
 	for _, call := range calls {
 		g.Go(func() error {
-			inBatch, err := call.Error, n.callAlone(ctx, *call)
+			inBatch, err := call.Error, n.callAlone(ctx, timeout, *call)
 			call.Error = err
 			switch {
-			case err == nil && inBatch != nil:
+			case err == nil && inBatch != nil && !isUnknownBlock(inBatch):
 				n.refuseBatches()
 			case err != nil && !isRefused(err) && !isNoState(err):
 				return err // so would the others
@@ -86,37 +87,68 @@ func (n *node) callEachAlone(ctx context.Context, calls []*rpc.BatchElem) error 
 	return g.Wait()
 }
 
-func (n *node) callAlone(ctx context.Context, call rpc.BatchElem) error {
-	limited, cancel := context.WithTimeout(ctx, pastCallTimeout)
-	defer cancel()
-	return n.client.Client().CallContext(limited, call.Result, call.Method, call.Args...)
+// callAlone makes a call in a request of its own, again while the node doesn't know the block.
+func (n *node) callAlone(ctx context.Context, timeout time.Duration, call rpc.BatchElem) (err error) {
+	whileUnknown(ctx, func() bool {
+		limited, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
+		err = n.client.Client().CallContext(limited, call.Result, call.Method, call.Args...)
+		return isUnknownBlock(err)
+	})
+	return err
 }
 
 // callBatches makes calls in batches, and clears unanswered for those that need not be made alone.
-func (n *node) callBatches(ctx context.Context, calls []rpc.BatchElem, unanswered []bool) {
+func (n *node) callBatches(ctx context.Context, timeout time.Duration, calls []rpc.BatchElem, unanswered []bool) {
 	var g errgroup.Group
 	g.SetLimit(maxConcurrentRequests)
 	size := n.batchSize()
 	for start := 0; start < len(calls); start += size {
 		end := min(start+size, len(calls))
 		g.Go(func() error {
-			limited, cancel := context.WithTimeout(ctx, pastCallTimeout)
-			defer cancel()
-			begun := time.Now()
-			if err := n.client.Client().BatchCallContext(limited, calls[start:end]); err != nil {
-				if ctx.Err() == nil {
-					n.refuseBatches()
+			if n.callBatch(ctx, timeout, calls[start:end]) {
+				for i := start; i < end; i++ {
+					unanswered[i] = calls[i].Error != nil && !isNoState(calls[i].Error)
 				}
-				return nil // the calls are made alone
-			}
-			n.adaptBatches(end-start, time.Since(begun))
-			for i := start; i < end; i++ {
-				unanswered[i] = calls[i].Error != nil && !isNoState(calls[i].Error)
 			}
 			return nil
 		})
 	}
 	_ = g.Wait()
+}
+
+// callBatch makes calls in one batch, and reports whether it was answered. Those of a block that the node doesn't know
+// are made again, in a batch of their own.
+func (n *node) callBatch(ctx context.Context, timeout time.Duration, calls []rpc.BatchElem) (answered bool) {
+	open, places := slices.Clone(calls), make([]int, len(calls))
+	for i := range places {
+		places[i] = i
+	}
+	whileUnknown(ctx, func() bool {
+		limited, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
+		begun := time.Now()
+		if err := n.client.Client().BatchCallContext(limited, open); err != nil {
+			if ctx.Err() == nil {
+				n.refuseBatches()
+			}
+			return false // the calls are made alone
+		}
+		answered = true
+		n.adaptBatches(len(open), time.Since(begun))
+		var unknown []rpc.BatchElem
+		var left []int
+		for j, i := range places {
+			calls[i].Error = open[j].Error
+			if isUnknownBlock(open[j].Error) {
+				open[j].Error = nil
+				unknown, left = append(unknown, open[j]), append(left, i)
+			}
+		}
+		open, places = unknown, left
+		return len(open) > 0
+	})
+	return answered
 }
 
 // batchSize is how many calls a batch for the node has: 1 if it failed with a batch within noBatchFor.

@@ -48,7 +48,7 @@ func newBlockSearch(ctx context.Context, n *node, head block.Block, finalBefore 
 	if s.known[0].Number == 0 {
 		return s, nil
 	}
-	first, failures := n.numbered(ctx, []uint64{0})
+	first, failures := n.numbered(ctx, pastCallTimeout, []uint64{0})
 	if failures[0] != nil {
 		return nil, fmt.Errorf("first block: %w", failures[0])
 	}
@@ -92,7 +92,7 @@ func (s *blockSearch) lastAt(ctx context.Context, times []time.Time) []foundBloc
 		}
 		open = open[:0]
 		numbers := slices.Sorted(maps.Keys(wanted))
-		blocks, failures := s.n.numbered(ctx, numbers)
+		blocks, failures := s.n.numbered(ctx, pastCallTimeout, numbers)
 		for j, number := range numbers {
 			err := failures[j]
 			if err == nil {

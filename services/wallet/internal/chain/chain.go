@@ -5,7 +5,9 @@
 // hash, so that a reorg during the reading is an error; the nodes of a chain are
 // tried in order, and those that failed within the node cooldown after the
 // others; a node is not used if it is of another chain than configured, if its
-// newest block is in the future, or if the times of its blocks decrease; a chunk
+// newest block is in the future, or if the times of its blocks decrease; one whose
+// newest block is older than another's, or than what was read before, is used only
+// when no other can be; a chunk
 // of balances that a node refuses is halved until it works or is a single call;
 // a balance that could not be read is never taken for zero.
 package chain
@@ -27,9 +29,9 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/purserhq/purser/pkg/errs"
-	"github.com/purserhq/purser/pkg/redact"
 	"github.com/purserhq/purser/services/wallet/internal/balancesync"
 	"github.com/purserhq/purser/services/wallet/internal/block"
+	"github.com/purserhq/purser/services/wallet/internal/chainlist"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 )
 
@@ -84,8 +86,8 @@ func NewReader(o Options) (*Reader, error) {
 	r := &Reader{nodes: map[uint64][]*node{}, codec: c, chunkSize: max(1, o.ChunkSize), baseTimeout: baseTimeout,
 		timeoutPerCall: timeoutPerCall, log: o.Log, now: o.Now, checker: newChecker()}
 	for chain, urls := range o.Nodes {
-		for _, u := range urls {
-			n, err := newNode(chain, u)
+		for i, u := range urls {
+			n, err := newNode(chain, i+1, u, o.Now)
 			if err != nil {
 				return nil, errors.Join(fmt.Errorf("node of chain %d: %w", chain, err), r.Close())
 			}
@@ -119,11 +121,11 @@ func spanOptions(chain uint64, tokens int, more ...attribute.KeyValue) []trace.S
 const tracer = "purser/wallet/chain"
 
 // Read implements balancesync.BalanceReader.
-func (r *Reader) Read(ctx context.Context, chain uint64, holder common.Address,
+func (r *Reader) Read(ctx context.Context, chain, atLeast uint64, holder common.Address,
 	tokens []token.Token) (balancesync.Reading, error) {
 	ctx, span := otel.Tracer(tracer).Start(ctx, "chain.Read", spanOptions(chain, len(tokens))...)
 	defer span.End()
-	b, amounts, err := r.readNewest(ctx, chain, []common.Address{holder}, tokens)
+	b, amounts, err := r.readNewest(ctx, chain, atLeast, []common.Address{holder}, tokens)
 	if err != nil {
 		return balancesync.Reading{}, err
 	}
@@ -131,37 +133,55 @@ func (r *Reader) Read(ctx context.Context, chain uint64, holder common.Address,
 }
 
 // ReadBatch implements balancesync.BatchReader.
-func (r *Reader) ReadBatch(ctx context.Context, chain uint64, holders []common.Address,
+func (r *Reader) ReadBatch(ctx context.Context, chain, atLeast uint64, holders []common.Address,
 	tokens []token.Token) (block.Block, [][]*uint256.Int, error) {
 	ctx, span := otel.Tracer(tracer).Start(ctx, "chain.ReadBatch",
 		spanOptions(chain, len(tokens), attribute.Int("holders", len(holders)))...)
 	defer span.End()
-	return r.readNewest(ctx, chain, holders, tokens)
+	return r.readNewest(ctx, chain, atLeast, holders, tokens)
 }
 
-// readNewest reads the balances of all holders at the chain's newest block.
-func (r *Reader) readNewest(ctx context.Context, chain uint64, holders []common.Address,
+// readNewest reads the balances of all holders at the chain's newest block. When
+// only nodes that lag can be read, it is the newest of theirs.
+func (r *Reader) readNewest(ctx context.Context, chain, atLeast uint64, holders []common.Address,
 	tokens []token.Token) (b block.Block, amounts [][]*uint256.Int, err error) {
-	err = r.tryNodes(ctx, chain, func(ctx context.Context, n *node) (err error) {
-		b, amounts, err = r.readFrom(ctx, n, holders, tokens)
-		return err
-	})
+	choice := &headChoice{reader: r, chain: chain, atLeast: atLeast}
+	readWith := func(check headCheck) func(context.Context, *node) error {
+		return func(ctx context.Context, n *node) (err error) {
+			b, amounts, err = r.readFrom(ctx, n, check, holders, tokens)
+			return err
+		}
+	}
+	err = r.tryNodes(ctx, chain, r.inOrder(r.nodes[chain]), readWith(choice.check))
+	if err != nil && ctx.Err() == nil && len(choice.behind) > 0 {
+		believe := func(context.Context, *node, block.Block) error { return nil }
+		if r.tryNodes(ctx, chain, choice.laggards(), readWith(believe)) == nil {
+			err = nil
+		}
+	}
 	return b, amounts, err
 }
 
+// headCheck returns an error for a node whose newest block is not to be read from.
+type headCheck func(ctx context.Context, n *node, head block.Block) error
+
 // tryNodes calls fn with the chain's nodes until it succeeds with one. A node
 // with which it fails gets the cooldown, unless it only lacks the state of an
-// old block.
-func (r *Reader) tryNodes(ctx context.Context, chain uint64, fn func(context.Context, *node) error) error {
-	nodes := r.nodes[chain]
-	if len(nodes) == 0 {
+// old block, or is behind the others.
+func (r *Reader) tryNodes(ctx context.Context, chain uint64, nodes []*node,
+	fn func(context.Context, *node) error) error {
+	if len(r.nodes[chain]) == 0 {
 		return errs.FailedPrecondition("CHAIN_NOT_CONFIGURED",
 			fmt.Sprintf("no node is configured for chain eip155:%d; TokenService.ListChains lists those that have one",
 				chain))
 	}
-	var failures []error
-	for _, n := range r.inOrder(nodes) {
-		err := n.checkChain(ctx)
+	var failures []failure
+	retryAfter := nodeCooldown
+	for _, n := range nodes {
+		err := n.resting(r.now())
+		if err == nil {
+			err = n.checkChain(ctx)
+		}
 		if err == nil {
 			err = fn(ctx, n)
 		}
@@ -170,18 +190,40 @@ func (r *Reader) tryNodes(ctx context.Context, chain uint64, fn func(context.Con
 			return nil
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case errors.Is(err, errNoState):
-			failures = append(failures, err)
-			continue
 		}
-		n.noteFailure(r.now(), reasonOf(err))
-		err = redact.Error(err, n.url)
-		n.startCooldown(r.now().Add(nodeCooldown))
-		r.log.WarnContext(ctx, "node failed", "chain", chain, "node", n.name, "error", err)
-		failures = append(failures, err)
+		f := newFailure(n, err, r.now())
+		failures = append(failures, f)
+		retryAfter = max(retryAfter, r.noteFailure(ctx, f, err))
 	}
-	return errs.Unavailable("CHAIN_UNAVAILABLE", fmt.Sprintf("no node of chain eip155:%d answers", chain)).
-		Because(errors.Join(failures...)).After(nodeCooldown)
+	return unavailable(chain, failures, retryAfter)
+}
+
+// noteFailure logs the failure of a node, and has it tried after the others for a
+// time, which it returns. A node that only lacks the state of an old block, or that is
+// behind the others, is not put back.
+func (r *Reader) noteFailure(ctx context.Context, f failure, err error) time.Duration {
+	now := r.now()
+	var rest *restError
+	switch {
+	case errors.Is(err, errNoState):
+		return 0
+	case errors.As(err, &rest):
+		return rest.until.Sub(now)
+	case errors.Is(err, errBehind):
+		f.node.noteFailure(now, f.reason)
+		r.log.WarnContext(ctx, "node passed over", "chain", f.chain, "node", f.name, "error", f.err)
+		return 0
+	}
+	f.node.noteFailure(now, f.reason)
+	until := now.Add(nodeCooldown)
+	if f.reason == chainlist.RateLimited || f.reason == chainlist.Unreachable {
+		if asked := f.startRest(err, now); asked.After(until) {
+			until = asked
+		}
+	}
+	f.startCooldown(until)
+	r.log.WarnContext(ctx, "node failed", "chain", f.chain, "node", f.name, "error", f.err)
+	return until.Sub(now)
 }
 
 // inOrder returns the nodes in cooldown after the others.
@@ -199,11 +241,14 @@ func (r *Reader) inOrder(nodes []*node) []*node {
 }
 
 // readFrom reads the balances of all holders at a node's newest block.
-func (r *Reader) readFrom(ctx context.Context, n *node, holders []common.Address,
+func (r *Reader) readFrom(ctx context.Context, n *node, check headCheck, holders []common.Address,
 	tokens []token.Token) (block.Block, [][]*uint256.Int, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.readTimeout(len(holders)*len(tokens)))
 	defer cancel()
 	b, err := r.newest(ctx, n)
+	if err == nil {
+		err = check(ctx, n, b)
+	}
 	if err != nil {
 		return b, nil, err
 	}
@@ -228,7 +273,7 @@ func (r *Reader) newest(ctx context.Context, n *node) (block.Block, error) {
 		return b, fmt.Errorf("newest block: %w", err)
 	}
 	if b.Time.After(r.now().Add(maxClockSkew)) {
-		return b, fmt.Errorf("%w: block %d is of %s", errBlockInFuture, b.Number, b.Time)
+		return b, &futureError{b}
 	}
 	return b, nil
 }

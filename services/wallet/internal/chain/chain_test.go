@@ -43,7 +43,7 @@ func newReader(t testing.TB, chunk int, urls ...string) *reader {
 
 func (r *reader) read(t testing.TB, tokens []token.Token) (balancesync.Reading, error) {
 	t.Helper()
-	return r.Read(t.Context(), 1, common.Address{19: 0xaa}, tokens)
+	return r.Read(t.Context(), 1, 0, common.Address{19: 0xaa}, tokens)
 }
 
 // amounts are the balances as text, "-" for one that was not read.
@@ -60,12 +60,13 @@ func amounts(r balancesync.Reading) string {
 }
 
 // unavailable fails the test unless no node was believed.
-func unavailable(t *testing.T, err error) {
+func unavailable(t *testing.T, err error) *errs.Error {
 	t.Helper()
-	if e := errs.As(err); e == nil || e.Kind != errs.KindUnavailable || e.Reason != "CHAIN_UNAVAILABLE" ||
-		e.RetryAfter <= 0 {
+	e := errs.As(err)
+	if e == nil || e.Kind != errs.KindUnavailable || e.Reason != "CHAIN_UNAVAILABLE" || e.RetryAfter <= 0 {
 		t.Fatalf("answered %v, want CHAIN_UNAVAILABLE", err)
 	}
+	return e
 }
 
 func TestBalancesAreReadAtTheBlockThatTheNodeNames(t *testing.T) {
@@ -253,7 +254,7 @@ func TestASlowNodeHasTimeForEveryCallOfABatch(t *testing.T) {
 			}
 			r := newReader(t, 10, n.URL)
 			r.SetTimeouts(500*time.Millisecond, each)
-			_, got, err := r.ReadBatch(t.Context(), 1, holders, tokens(50))
+			_, got, err := r.ReadBatch(t.Context(), 1, 0, holders, tokens(50))
 			if each == 0 {
 				unavailable(t, err)
 			} else if err != nil || len(got) != 5 || len(n.chunks) != 25 {
@@ -310,7 +311,7 @@ func TestACallThatIsRefusedAloneIsOneBalanceUnread(t *testing.T) {
 }
 
 func TestWithoutANodeTheChainIsNotConfigured(t *testing.T) {
-	_, err := newReader(t, 10, newNode(t).URL).Read(t.Context(), 137, common.Address{}, tokens(1))
+	_, err := newReader(t, 10, newNode(t).URL).Read(t.Context(), 137, 0, common.Address{}, tokens(1))
 	if e := errs.As(err); e == nil || e.Kind != errs.KindFailedPrecondition || e.Reason != "CHAIN_NOT_CONFIGURED" ||
 		!strings.Contains(e.Message, "eip155:137") {
 		t.Errorf("answered %v", err)
@@ -322,7 +323,7 @@ func TestACallerWhoGoesAwayIsNotTheNodesFault(t *testing.T) {
 	r := newReader(t, 10, n.URL)
 	ctx, cancel := context.WithCancel(t.Context())
 	n.answer = func([]common.Address) any { cancel(); return "0x" }
-	if _, err := r.Read(ctx, 1, common.Address{}, tokens(1)); !errors.Is(err, context.Canceled) {
+	if _, err := r.Read(ctx, 1, 0, common.Address{}, tokens(1)); !errors.Is(err, context.Canceled) {
 		t.Errorf("answered %v", err)
 	}
 	if r.log.Len() > 0 {

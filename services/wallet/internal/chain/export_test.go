@@ -61,3 +61,10 @@ func (c Codec) Targets(data []byte) ([]common.Address, error) {
 	}
 	return targets, nil
 }
+
+// KindOf is kindOf as text.
+func KindOf(err error) string {
+	return map[kind]string{otherError: "other", refusedCall: "refused", revertedCall: "reverted", noState: "no state",
+		unknownBlock: "unknown block", noBlockHashes: "no block hashes", limited: "limited",
+		unsupported: "unsupported"}[kindOf(err)]
+}

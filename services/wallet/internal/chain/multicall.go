@@ -5,19 +5,20 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
-	"github.com/ethereum/go-ethereum"
 	"github.com/ethereum/go-ethereum/accounts/abi"
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/hexutil"
+	"github.com/ethereum/go-ethereum/rpc"
 	"github.com/holiman/uint256"
 
-	"github.com/purserhq/purser/pkg/redact"
 	"github.com/purserhq/purser/services/wallet/internal/block"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 )
 
 // multicallABI has the methods of Multicall3 that are used, and ERC-20's
-// balanceOf (EIP-20).
+// balanceOf and decimals (EIP-20).
 const multicallABI = `[
  {"type":"function","name":"aggregate3","stateMutability":"payable",
   "inputs":[{"name":"calls","type":"tuple[]","components":[
@@ -27,7 +28,9 @@ const multicallABI = `[
  {"type":"function","name":"getEthBalance","stateMutability":"view",
   "inputs":[{"name":"addr","type":"address"}],"outputs":[{"name":"balance","type":"uint256"}]},
  {"type":"function","name":"balanceOf","stateMutability":"view",
-  "inputs":[{"name":"owner","type":"address"}],"outputs":[{"name":"balance","type":"uint256"}]}]`
+  "inputs":[{"name":"owner","type":"address"}],"outputs":[{"name":"balance","type":"uint256"}]},
+ {"type":"function","name":"decimals","stateMutability":"view",
+  "inputs":[],"outputs":[{"name":"decimals","type":"uint8"}]}]`
 
 // Multicall3 is the contract's address, the same on every chain that has it.
 const Multicall3 = "0xcA11bde05977b3631167028862bE2a173976CA11"
@@ -59,10 +62,26 @@ func newCodec() (*codec, error) {
 	return &codec{abi: parsed, address: common.HexToAddress(Multicall3)}, nil
 }
 
-// query asks for one holder's balance of one token.
+// query asks for one holder's balance of one token, or for the token's decimals.
 type query struct {
-	holder common.Address
-	token  token.Token
+	holder   common.Address
+	token    token.Token
+	decimals bool
+}
+
+// queryCall returns the contract that a query asks and the data of the call. That of the
+// native coin asks Multicall3.
+func (c *codec) queryCall(q query) (to common.Address, data []byte, err error) {
+	switch {
+	case q.decimals:
+		data, err = c.abi.Pack("decimals")
+		return q.token.Contract, data, err
+	case q.token.Native:
+		data, err = c.abi.Pack("getEthBalance", q.holder)
+		return c.address, data, err
+	}
+	data, err = c.abi.Pack("balanceOf", q.holder)
+	return q.token.Contract, data, err
 }
 
 // queriesFor asks for every token of every holder, holder by holder.
@@ -70,7 +89,7 @@ func queriesFor(holders []common.Address, tokens []token.Token) []query {
 	queries := make([]query, 0, len(holders)*len(tokens))
 	for _, h := range holders {
 		for _, t := range tokens {
-			queries = append(queries, query{h, t})
+			queries = append(queries, query{holder: h, token: t})
 		}
 	}
 	return queries
@@ -88,13 +107,9 @@ type result struct {
 func (c *codec) pack(queries []query) ([]byte, error) {
 	calls := make([]call3, len(queries))
 	for i, q := range queries {
-		target, method := q.token.Contract, "balanceOf"
-		if q.token.Native {
-			target, method = c.address, "getEthBalance"
-		}
-		data, err := c.abi.Pack(method, q.holder)
+		target, data, err := c.queryCall(q)
 		if err != nil {
-			return nil, fmt.Errorf("pack %s: %w", method, err)
+			return nil, fmt.Errorf("pack a query: %w", err)
 		}
 		calls[i] = call3{Target: target, AllowFailure: true, CallData: data}
 	}
@@ -117,14 +132,22 @@ func (c *codec) unpack(reply []byte, n int) ([]result, error) {
 	}
 	results := make([]result, n)
 	for i, r := range results3 {
-		switch {
-		case r.Success && len(r.ReturnData) == 32:
-			results[i].amount = new(uint256.Int).SetBytes32(r.ReturnData)
-		case r.Success && len(r.ReturnData) == 0:
-			results[i].noData = true
+		if r.Success {
+			results[i] = resultOf(r.ReturnData)
 		}
 	}
 	return results, nil
+}
+
+// resultOf is the result of a call that succeeded with this answer.
+func resultOf(answer []byte) result {
+	switch len(answer) {
+	case 32:
+		return result{amount: new(uint256.Int).SetBytes32(answer)}
+	case 0:
+		return result{noData: true}
+	}
+	return result{}
 }
 
 // readChunks reads balances at a block, chunk by chunk.
@@ -132,7 +155,7 @@ func (r *Reader) readChunks(ctx context.Context, n *node, b block.Block, queries
 	results := make([]result, 0, len(queries))
 	for chunk := range slices.Chunk(queries, r.chunkSize) {
 		limited, cancel := context.WithTimeout(ctx, chunkTimeout)
-		read, err := r.readChunk(limited, n, b, chunk)
+		read, err := r.readChunk(limited, callTimeout, n, b, chunk)
 		cancel()
 		if err != nil {
 			return nil, err
@@ -144,36 +167,55 @@ func (r *Reader) readChunks(ctx context.Context, n *node, b block.Block, queries
 
 // readChunk reads balances in one call. If the node refuses it, the chunk is
 // halved, and each half read so. A single balance that is refused has no amount.
-func (r *Reader) readChunk(ctx context.Context, n *node, b block.Block, queries []query) ([]result, error) {
+func (r *Reader) readChunk(ctx context.Context, timeout time.Duration, n *node, b block.Block,
+	queries []query) ([]result, error) {
+	if n.knownWithoutCode(r.codec.address, b.Number) {
+		return r.readEach(ctx, timeout, n, b, queries)
+	}
 	data, err := r.codec.pack(queries)
 	if err != nil {
 		return nil, err
 	}
-	reply, err := n.client.CallContractAtHash(ctx, ethereum.CallMsg{To: &r.codec.address, Data: data}, b.Hash)
-	return r.chunkResults(ctx, n, b, queries, reply, err)
+	calls := []rpc.BatchElem{r.codec.call(data)}
+	n.callAllAt(ctx, timeout, []block.Block{b}, calls)
+	return r.chunkResults(ctx, timeout, n, b, queries, calls[0])
 }
 
-// chunkResults decodes what the node replied to the call of a chunk.
-func (r *Reader) chunkResults(ctx context.Context, n *node, b block.Block, queries []query, reply []byte,
-	err error) ([]result, error) {
+// call is the call of Multicall3 with this data, without its block. Its result is a
+// *hexutil.Bytes.
+func (c *codec) call(data []byte) rpc.BatchElem {
+	return rpc.BatchElem{Method: "eth_call", Result: new(hexutil.Bytes), Args: []any{
+		map[string]any{"from": common.Address{}, "to": c.address, "input": hexutil.Bytes(data)}}}
+}
+
+// chunkResults decodes what the node replied to the call of a chunk, which has no
+// result and no error when it was not made, since there is no Multicall3.
+func (r *Reader) chunkResults(ctx context.Context, timeout time.Duration, n *node, b block.Block, queries []query,
+	call rpc.BatchElem) ([]result, error) {
+	reply, err := *call.Result.(*hexutil.Bytes), call.Error
 	switch {
 	case err == nil && len(reply) == 0:
-		return nil, fmt.Errorf("%w at block %d", errNoMulticall, b.Number)
+		without, err := n.isWithoutCode(ctx, timeout, b, r.codec.address)
+		if err != nil {
+			return nil, fmt.Errorf("code of Multicall3: %w", err)
+		}
+		if !without {
+			return nil, fmt.Errorf("what is at Multicall3's address at block %d answers with nothing", b.Number)
+		}
+		return r.readEach(ctx, timeout, n, b, queries)
 	case err == nil:
 		return r.codec.unpack(reply, len(queries))
-	case isNoState(err):
-		return nil, fmt.Errorf("%w of block %d: %w", errNoState, b.Number, redact.Error(err, n.url))
 	case !isRefused(err):
-		return nil, fmt.Errorf("aggregate3 at block %d: %w", b.Number, err)
+		return nil, fmt.Errorf("aggregate3 at block %d: %w", b.Number, n.stateError(err, b))
 	case len(queries) == 1:
 		return make([]result, 1), nil
 	}
 	half := len(queries) / 2
-	low, err := r.readChunk(ctx, n, b, queries[:half])
+	low, err := r.readChunk(ctx, timeout, n, b, queries[:half])
 	if err != nil {
 		return nil, err
 	}
-	high, err := r.readChunk(ctx, n, b, queries[half:])
+	high, err := r.readChunk(ctx, timeout, n, b, queries[half:])
 	return append(low, high...), err
 }
 

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -30,12 +31,15 @@ const (
 	chainCheckTimeout = 2 * time.Second
 	// maxOldBlocks is how many blocks are remembered of a node.
 	maxOldBlocks = 4096
+	// maxRest is how long a node is not called at most because it asked for that.
+	maxRest = 10 * time.Minute
 )
 
 // node is one JSON-RPC endpoint of a chain.
 type node struct {
-	chain uint64
-	url   string // with its API key; not for logs
+	chain  uint64
+	number int    // its place in the settings, from 1
+	url    string // with its API key; not for logs
 	// name is the host, for logs.
 	name string
 	// provider is what of the host callers may see.
@@ -55,6 +59,9 @@ type node struct {
 	cooldownUntil time.Time
 	singleUntil   time.Time // the node gets no batches before
 	batchCalls    int       // the size of batches
+	byNumber      bool      // blocks are named by their numbers: it doesn't take hashes
+	restUntil     time.Time // the node asked not to be called before
+	askedRest     time.Time // the same, of the last answer, whatever it was
 	// noCodeAt has, by contract, the newest block at which it had no code.
 	noCodeAt map[common.Address]uint64
 	// oldBlocks are final blocks by number, for the next search; at most
@@ -64,7 +71,7 @@ type node struct {
 	health chainlist.NodeStatus
 }
 
-func newNode(chain uint64, rawURL string) (*node, error) {
+func newNode(chain uint64, number int, rawURL string, now func() time.Time) (*node, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return nil, errors.New("not an http or https URL")
@@ -73,19 +80,21 @@ func newNode(chain uint64, rawURL string) (*node, error) {
 	transport.MaxIdleConnsPerHost = 8
 	// On one machine compression takes more time than it saves.
 	transport.DisableCompression = net.ParseIP(u.Hostname()).IsLoopback()
+	n := &node{chain: chain, number: number, url: rawURL, name: u.Host, provider: providerOf(u.Hostname()),
+		batchCalls: firstBatchCalls, noCodeAt: map[common.Address]uint64{},
+		oldBlocks: map[uint64]block.Block{}, checking: make(chan struct{}, 1)}
 	c, err := rpc.DialOptions(context.Background(), rawURL, rpc.WithHTTPClient(&http.Client{
 		Timeout:   callTimeout,
-		Transport: limitedTransport{transport},
-		CheckRedirect: func(*http.Request, []*http.Request) error {
-			return errors.New("a node may not redirect")
+		Transport: limitedTransport{transport, n.noteAskedRest, now},
+		CheckRedirect: func(r *http.Request, _ []*http.Request) error {
+			return &redirectError{r.URL}
 		},
 	}))
 	if err != nil {
 		return nil, fmt.Errorf("prepare %s: %w", u.Host, redact.Error(err, rawURL))
 	}
-	return &node{chain: chain, url: rawURL, name: u.Host, provider: providerOf(u.Hostname()),
-		client: ethclient.NewClient(c), batchCalls: firstBatchCalls, noCodeAt: map[common.Address]uint64{},
-		oldBlocks: map[uint64]block.Block{}, checking: make(chan struct{}, 1)}, nil
+	n.client = ethclient.NewClient(c)
+	return n, nil
 }
 
 // checkChain returns an error unless the node is of the configured chain. It asks
@@ -115,7 +124,7 @@ func (n *node) askChain(ctx context.Context) error {
 		return fmt.Errorf("chain id: %w", err)
 	}
 	if !id.IsUint64() || id.Uint64() != n.chain {
-		return fmt.Errorf("%w: %s, not %d", errWrongChain, id, n.chain)
+		return &wrongChainError{id.String(), n.chain}
 	}
 	return nil
 }
@@ -131,13 +140,14 @@ func (n *node) newest(ctx context.Context) (block.Block, error) {
 
 // numbered returns the blocks of these numbers, and the error of each; errNoState
 // for a block that the node doesn't have.
-func (n *node) numbered(ctx context.Context, numbers []uint64) ([]block.Block, []error) {
+func (n *node) numbered(ctx context.Context, timeout time.Duration, numbers []uint64) ([]block.Block, []error) {
 	headers, calls := make([]*header, len(numbers)), make([]rpc.BatchElem, len(numbers))
 	for i, number := range numbers {
 		calls[i] = rpc.BatchElem{Method: "eth_getBlockByNumber", Args: []any{hexutil.EncodeUint64(number), false},
 			Result: &headers[i]}
 	}
-	n.callAll(ctx, calls)
+	n.callAll(ctx, timeout, calls)
+	n.askAgain(ctx, timeout, calls, func(i int) bool { return calls[i].Error == nil && headers[i] == nil })
 	blocks, failures := make([]block.Block, len(numbers)), make([]error, len(numbers))
 	for i, number := range numbers {
 		err := calls[i].Error
@@ -153,6 +163,29 @@ func (n *node) numbered(ctx context.Context, numbers []uint64) ([]block.Block, [
 		failures[i] = err
 	}
 	return blocks, failures
+}
+
+// askAgain makes those of the calls again that missing reports, a bounded number of
+// times: behind a balancer another node may have the block.
+func (n *node) askAgain(ctx context.Context, timeout time.Duration, calls []rpc.BatchElem, missing func(i int) bool) {
+	first := true
+	whileUnknown(ctx, func() bool {
+		var open []rpc.BatchElem
+		var places []int
+		for i := range calls {
+			if missing(i) {
+				open, places = append(open, calls[i]), append(places, i)
+			}
+		}
+		if len(open) > 0 && !first {
+			n.callAll(ctx, timeout, open)
+			for j, i := range places {
+				calls[i].Error = open[j].Error
+			}
+		}
+		first = false
+		return len(open) > 0
+	})
 }
 
 // maxBlockTime, in Unix seconds, is later than any block's time, and far below
@@ -235,14 +268,74 @@ func (n *node) blocksBelow(head block.Block) []block.Block {
 	return out
 }
 
+// noteAskedRest keeps until when an answer asked not to be called.
+func (n *node) noteAskedRest(until time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.askedRest = until
+}
+
+// startRest has the node not called until it asked, by Retry-After or in its error,
+// and at most maxRest long; it returns that time, or the zero time.
+func (n *node) startRest(err error, now time.Time) time.Time {
+	until := now.Add(backoffOf(err))
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.askedRest.After(until) {
+		until = n.askedRest
+	}
+	if !until.After(now) {
+		return time.Time{}
+	}
+	if latest := now.Add(maxRest); until.After(latest) {
+		until = latest
+	}
+	n.restUntil = until
+	return until
+}
+
+// resting returns an error while the node rests.
+func (n *node) resting(now time.Time) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if now.Before(n.restUntil) {
+		return &restError{n.restUntil}
+	}
+	return nil
+}
+
+// backoffOf is how long an error of JSON-RPC asks to wait, as some providers say:
+// {"data":{"rate":{"backoff_seconds":30}}}.
+func backoffOf(err error) time.Duration {
+	var detailed rpc.DataError
+	if !errors.As(err, &detailed) {
+		return 0
+	}
+	data, _ := detailed.ErrorData().(map[string]any)
+	rate, _ := data["rate"].(map[string]any)
+	seconds, _ := rate["backoff_seconds"].(float64)
+	return time.Duration(min(max(0, seconds), maxRest.Seconds()) * float64(time.Second))
+}
+
 // limitedTransport cuts replies at maxReplyBytes, so that a hostile node can't
-// fill the memory.
-type limitedTransport struct{ http.RoundTripper }
+// fill the memory, and tells until when an answer asks not to be called.
+type limitedTransport struct {
+	http.RoundTripper
+	rest func(until time.Time)
+	now  func() time.Time
+}
 
 func (b limitedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := b.RoundTripper.RoundTrip(r)
 	if err != nil {
 		return nil, err
+	}
+	if asked := resp.Header.Get("Retry-After"); asked != "" {
+		if seconds, err := strconv.ParseUint(asked, 10, 31); err == nil {
+			b.rest(b.now().Add(time.Duration(seconds) * time.Second))
+		} else if at, err := http.ParseTime(asked); err == nil {
+			b.rest(at)
+		}
 	}
 	resp.Body = &limitedBody{Reader: io.LimitReader(resp.Body, maxReplyBytes), Closer: resp.Body}
 	return resp, nil

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
+	"strconv"
 
 	"github.com/ethereum/go-ethereum/rpc"
 
@@ -14,38 +15,94 @@ import (
 var (
 	// errNoState is about a block whose state the node doesn't have, or no longer.
 	errNoState = errors.New("the node has no state")
-	// errNoMulticall is about a block at which the contract did not exist.
-	errNoMulticall = errors.New("no Multicall3")
 	// errNoBlock is about a block that the node doesn't have.
 	errNoBlock = errors.New("no such block")
+	// errUnknownBlock is about a block that a node named and doesn't know.
+	errUnknownBlock = errors.New("the node doesn't know a block that it named, as nodes behind a balancer " +
+		"that are not at the same block")
 )
 
-// noStateText matches the errors of nodes that don't have a block's state.
-var noStateText = regexp.MustCompile(`(?i)missing trie node|pruned?\b|pruning|archive|` +
-	`(world |historical |required historical )?state .*(not available|unavailable)|` +
-	`no state available|world state unavailable|no historical rpc`)
+// kind of an error that a node answered.
+type kind int
 
-func isNoState(err error) bool {
-	return err != nil && noStateText.MatchString(redact.Error(err).Error())
+const (
+	otherError    kind = iota // not an answer of JSON-RPC
+	refusedCall               // it does not do this call: too much gas, or too large. Halves of it may work
+	revertedCall              // the contract ended the call
+	noState                   // it doesn't have the state of the block, or no longer
+	unknownBlock              // it doesn't know the block (yet)
+	noBlockHashes             // it takes no block's hash in place of a number (EIP-1898)
+	limited                   // it is called too often
+	unsupported               // it doesn't have the method
+)
+
+// rule says which errors are of a kind: those with one of the codes, or any without
+// codes, whose text matches.
+type rule struct {
+	kind
+	codes []int
+	text  *regexp.Regexp
 }
 
-// unknownBlockText matches the errors of nodes that don't know a block's hash.
-var unknownBlockText = regexp.MustCompile(`(?i)(header|block).* not found|unknown block`)
+// rules are tried in this order. They were seen at geth 1.13 to 1.16, erigon, besu and nethermind, and, as a test
+// holds against the programs themselves, at anvil 1.7.1 and hardhat 2.29.1; ganache is 7.9.2.
+var rules = []rule{
+	{limited, []int{-32005, 429, -32007, -32016, -32029, -32097}, nil}, // EIP-1474's own, and large providers'
+	{limited, nil, regexp.MustCompile(`(?i)too many requests|rate limit|compute units per second|` +
+		`request count exceeded`)},
+	{unsupported, []int{-32601, -32004}, nil}, // of JSON-RPC, and EIP-1474's, as hardhat answers
+	// ganache; geth before 1.9; parity.
+	{noBlockHashes, nil, regexp.MustCompile(`(?i)cannot wrap a "object"|cannot unmarshal object into|` +
+		`invalid type: map, expected`)},
+	// geth: header not found, header for hash not found; besu: Block not found; anvil: Resource not found (-32001,
+	// as in EIP-1474); hardhat: Received invalid block tag.
+	{unknownBlock, []int{-32001}, nil},
+	{unknownBlock, nil, regexp.MustCompile(`(?i)(header|block).* not found|unknown block|received invalid block tag`)},
+	{noState, nil, regexp.MustCompile(`(?i)missing trie node|pruned?\b|pruning|archive|` +
+		`(world |historical |required historical )?state .*(not available|unavailable)|` +
+		`no state available|world state unavailable|no historical rpc`)},
+	// An opcode that isn't one, as code before Solidity 0.8 asserts with: anvil EVM error InvalidFEOpcode, hardhat
+	// and ganache invalid opcode, both not with code 3.
+	{revertedCall, []int{3}, nil},
+	{revertedCall, nil, regexp.MustCompile(`(?i)\brevert|invalid ?(fe)? ?opcode|invalid jump|stack (under|over)flow`)},
+}
 
-// rateLimitCodes are the JSON-RPC codes of a node that is called too often:
-// EIP-1474's own and those that large providers use instead.
-func rateLimitCodes() []int { return []int{-32005, 429, -32007, -32016, -32029, -32097} }
+// outOfRange is anvil's error for a block before what it has kept, and for one that is not there yet.
+var outOfRange = regexp.MustCompile(`BlockOutOfRangeError: block height is (\d+) but requested was (\d+)`)
 
-// isRefused reports whether the node answered that it does not do this call,
-// because it takes too much gas or is too large: halves of it may work. It is
-// false for a node that did not answer, that is called too often, or that
-// doesn't know the block.
-func isRefused(err error) bool {
-	if unknownBlockText.MatchString(redact.Error(err).Error()) {
-		return false
+// kindOf returns what an error of a call is. It has to see the error before it is redacted.
+func kindOf(err error) kind {
+	var status rpc.HTTPError
+	if errors.As(err, &status) && status.StatusCode == http.StatusRequestEntityTooLarge {
+		return refusedCall
 	}
 	var answer rpc.Error
-	var status rpc.HTTPError
-	return errors.As(err, &answer) && !slices.Contains(rateLimitCodes(), answer.ErrorCode()) ||
-		errors.As(err, &status) && status.StatusCode == http.StatusRequestEntityTooLarge
+	if !errors.As(err, &answer) {
+		return otherError
+	}
+	text := redact.Error(err).Error()
+	if found := outOfRange.FindStringSubmatch(text); found != nil {
+		height, err1 := strconv.ParseUint(found[1], 10, 64)
+		requested, err2 := strconv.ParseUint(found[2], 10, 64)
+		if errors.Join(err1, err2) == nil && requested <= height {
+			return noState
+		}
+		return unknownBlock
+	}
+	for _, r := range rules {
+		if (r.codes == nil || slices.Contains(r.codes, answer.ErrorCode())) &&
+			(r.text == nil || r.text.MatchString(text)) {
+			return r.kind
+		}
+	}
+	return refusedCall
+}
+
+func isNoState(err error) bool { return kindOf(err) == noState }
+
+// isRefused reports whether the node answered that it does not do this call, or that the contract ended it: parts of
+// it may work. It is false for a node that did not answer, that is called too often, or that doesn't know the block.
+func isRefused(err error) bool {
+	k := kindOf(err)
+	return k == refusedCall || k == revertedCall
 }

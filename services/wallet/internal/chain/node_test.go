@@ -40,6 +40,9 @@ type node struct {
 	// contract's code.
 	past func(number uint64) any
 	code func(contract common.Address) any
+	// plain, when set, answers eth_call to a contract and, for the zero address,
+	// eth_getBalance, at the block of the argument, without knowing their data.
+	plain func(contract common.Address, block json.RawMessage) any
 	// raw, when set, answers everything instead.
 	raw http.HandlerFunc
 	// limit of a request's size in bytes, when above 0.
@@ -166,6 +169,8 @@ func (n *node) reply(call rpcCall) map[string]any {
 	result := n.call(call.Method, call.Params)
 	if f, failed := result.(fault); failed {
 		reply["error"] = f
+	} else if m, isMap := result.(map[string]any); isMap && m["code"] != nil { // with data
+		reply["error"] = m
 	} else {
 		reply["result"] = result
 	}
@@ -187,11 +192,25 @@ func (n *node) call(method string, params []json.RawMessage) any {
 		if err := json.Unmarshal(params[0], &contract); err != nil {
 			return fault{-32602, err.Error()}
 		}
+		if n.code == nil {
+			return "0x"
+		}
 		return n.code(contract)
+	case "eth_getBalance":
+		if n.plain == nil {
+			return fault{-32601, "the method eth_getBalance does not exist"}
+		}
+		return n.plain(common.Address{}, params[1])
 	case "eth_call":
-		var call struct{ Input, Data hexutil.Bytes }
+		var call struct {
+			To          common.Address
+			Input, Data hexutil.Bytes
+		}
 		if err := json.Unmarshal(params[0], &call); err != nil {
 			return fault{-32602, err.Error()}
+		}
+		if n.plain != nil {
+			return n.plain(call.To, params[1])
 		}
 		targets, err := n.codec.Targets(append(call.Input, call.Data...))
 		if err != nil {

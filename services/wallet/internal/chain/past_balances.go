@@ -10,14 +10,12 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
-	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/rpc"
 	"github.com/holiman/uint256"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/purserhq/purser/pkg/redact"
 	"github.com/purserhq/purser/services/wallet/internal/block"
 	"github.com/purserhq/purser/services/wallet/internal/history"
 	"github.com/purserhq/purser/services/wallet/internal/token"
@@ -26,6 +24,8 @@ import (
 const (
 	// pastCallTimeout bounds one HTTP request about the past.
 	pastCallTimeout = 2 * time.Second
+	// pastChunkTimeout bounds what else it takes to read a chunk of the past.
+	pastChunkTimeout = 2 * pastCallTimeout
 	// maxConcurrentGroups is how many groups of times are read concurrently.
 	maxConcurrentGroups = 8
 )
@@ -38,7 +38,7 @@ func (r *Reader) ReadAt(ctx context.Context, chain uint64, times []time.Time, ho
 	defer span.End()
 	p := &pastReading{reader: r, chain: chain, times: times, holders: holders, tokens: tokens,
 		readings: make([]history.Reading, len(times))}
-	err := r.tryNodes(ctx, chain, p.readFrom)
+	err := r.tryNodes(ctx, chain, r.inOrder(r.nodes[chain]), p.readFrom)
 	if err != nil && ctx.Err() == nil && p.answered {
 		err = nil // the readings say what that node does not have
 	}
@@ -168,9 +168,6 @@ func (p *pastReading) fail(i int, err error) error {
 	case errors.Is(err, errNoState):
 		p.set(i, history.Reading{Error: fmt.Sprintf(
 			"no node of chain eip155:%d has the state of this hour: it takes an archive node", p.chain)})
-	case errors.Is(err, errNoMulticall):
-		p.set(i, history.Reading{Error: fmt.Sprintf("chain eip155:%d had no Multicall3 contract in this hour",
-			p.chain)})
 	default:
 		return err
 	}
@@ -227,18 +224,24 @@ func (p *pastReading) balances(ctx context.Context, n *node, blocks []block.Bloc
 }
 
 // callChunks calls for all chunks at all blocks. It returns the calls of the first
-// block, then those of the next. Their results are *hexutil.Bytes.
+// block, then those of the next; calls at a block without Multicall3 are not made.
 func (p *pastReading) callChunks(ctx context.Context, n *node, blocks []block.Block, chunks []chunk) []rpc.BatchElem {
-	calls := make([]rpc.BatchElem, 0, len(blocks)*len(chunks))
+	var calls, made []rpc.BatchElem
+	var at []block.Block
+	var places []int
 	for _, b := range blocks {
 		for _, c := range chunks {
-			calls = append(calls, rpc.BatchElem{Method: "eth_call", Result: new(hexutil.Bytes), Args: []any{
-				map[string]any{"from": common.Address{}, "to": p.reader.codec.address, "input": hexutil.Bytes(c.data)},
-				rpc.BlockNumberOrHashWithHash(b.Hash, false),
-			}})
+			call := p.reader.codec.call(c.data)
+			if !n.knownWithoutCode(p.reader.codec.address, b.Number) {
+				made, at, places = append(made, call), append(at, b), append(places, len(calls))
+			}
+			calls = append(calls, call)
 		}
 	}
-	n.callAll(ctx, calls)
+	n.callAllAt(ctx, pastCallTimeout, at, made)
+	for i, place := range places {
+		calls[place] = made[i]
+	}
 	return calls
 }
 
@@ -251,9 +254,8 @@ func (p *pastReading) amounts(ctx context.Context, n *node, b block.Block, chunk
 	}
 	var results []result
 	for i, c := range chunks {
-		limited, cancel := context.WithTimeout(ctx, pastCallTimeout)
-		read, err := p.reader.chunkResults(limited, n, b, c.queries, *replies[i].Result.(*hexutil.Bytes),
-			replies[i].Error)
+		limited, cancel := context.WithTimeout(ctx, pastChunkTimeout)
+		read, err := p.reader.chunkResults(limited, pastCallTimeout, n, b, c.queries, replies[i])
 		cancel()
 		if err != nil {
 			return nil, err
@@ -264,7 +266,7 @@ func (p *pastReading) amounts(ctx context.Context, n *node, b block.Block, chunk
 		if !results[i].noData {
 			continue
 		}
-		withoutCode, err := isWithoutCode(ctx, n, b, p.tokens[i%len(p.tokens)].Contract)
+		withoutCode, err := n.isWithoutCode(ctx, pastCallTimeout, b, p.tokens[i%len(p.tokens)].Contract)
 		if err != nil {
 			return nil, err
 		}
@@ -277,16 +279,12 @@ func (p *pastReading) amounts(ctx context.Context, n *node, b block.Block, chunk
 
 // isWithoutCode reports whether a contract has no code at a block. Then it had
 // none at earlier blocks either.
-func isWithoutCode(ctx context.Context, n *node, b block.Block, contract common.Address) (bool, error) {
+func (n *node) isWithoutCode(ctx context.Context, timeout time.Duration, b block.Block,
+	contract common.Address) (bool, error) {
 	if n.knownWithoutCode(contract, b.Number) {
 		return true, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, pastCallTimeout)
-	defer cancel()
-	code, err := n.client.CodeAtHash(ctx, contract, b.Hash)
-	if isNoState(err) {
-		return false, fmt.Errorf("%w of block %d: %w", errNoState, b.Number, redact.Error(err, n.url))
-	}
+	code, err := n.codeAt(ctx, timeout, b, contract)
 	if err != nil {
 		return false, fmt.Errorf("code of %s: %w", contract, err)
 	}

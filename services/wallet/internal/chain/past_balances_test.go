@@ -234,14 +234,6 @@ func TestAnHourThatNoNodeHasTheStateOfFailsWithTheReason(t *testing.T) {
 			t.Errorf("read %s and %s, %v", told(got[0]), told(got[1]), err)
 		}
 	})
-	t.Run("before there was a Multicall3", func(t *testing.T) {
-		n := withPast(newNode(t))
-		n.answer = func([]common.Address) any { return "0x" }
-		got, err := newReader(t, 10, n.URL).readAt(t, 1, hourOf(40))
-		if err != nil || !strings.Contains(got[0].Error, "Multicall3") {
-			t.Errorf("read %s, %v", told(got[0]), err)
-		}
-	})
 }
 
 func TestAContractThatWasNotThereYetHeldNothing(t *testing.T) {

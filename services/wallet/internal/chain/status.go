@@ -3,11 +3,11 @@ package chain
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -30,10 +30,22 @@ const (
 	maxChecks = 16
 )
 
-var (
-	errWrongChain    = errors.New("the node is of another chain")
-	errBlockInFuture = errors.New("the newest block is in the future")
-)
+// wrongChainError is about a node of another chain than configured.
+type wrongChainError struct {
+	id   string
+	want uint64
+}
+
+func (e *wrongChainError) Error() string {
+	return fmt.Sprintf("the node is of chain %.80s, not %d", e.id, e.want)
+}
+
+// futureError is about a node whose newest block is in the future.
+type futureError struct{ block block.Block }
+
+func (e *futureError) Error() string {
+	return fmt.Sprintf("the newest block is in the future: block %d is of %s", e.block.Number, e.block.Time)
+}
 
 // checker has one check of all nodes at a time.
 type checker struct {
@@ -134,6 +146,9 @@ func (r *Reader) checkNode(ctx context.Context, n *node, begun time.Time) error 
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
+	if err := n.resting(begun); err != nil {
+		return err
+	}
 	if last := n.lastCheck; !last.begun.IsZero() && begun.Sub(last.begun) < checkEvery {
 		return last.err
 	}
@@ -180,19 +195,31 @@ func reasonOf(err error) chainlist.Reason {
 	var network net.Error
 	var answer rpc.Error
 	var status rpc.HTTPError
+	var future *futureError
+	var redirect *redirectError
+	var rest *restError
 	switch {
-	case errors.Is(err, errWrongChain):
+	case errors.As(err, new(*wrongChainError)):
 		return chainlist.WrongChain
-	case errors.Is(err, errBlockInFuture):
+	case errors.Is(err, errBehind):
+		return chainlist.Behind
+	case errors.Is(err, errUnknownBlock):
+		return chainlist.UnknownBlock
+	case errors.As(err, &future):
 		return chainlist.BlockInFuture
+	case errors.As(err, &redirect):
+		return chainlist.Redirects
+	case errors.As(err, &rest):
+		return chainlist.RateLimited
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
 		return chainlist.Timeout
 	case errors.As(err, &status):
 		return reasonOfStatus(status.StatusCode)
 	case errors.As(err, &answer):
-		if slices.Contains(rateLimitCodes(), answer.ErrorCode()) {
+		if kindOf(err) == limited {
 			return chainlist.RateLimited
 		}
+		return chainlist.Refused
 	case errors.As(err, &network):
 		if network.Timeout() {
 			return chainlist.Timeout

@@ -38,9 +38,9 @@ func asDependency(err error) error {
 	var answer rpc.Error
 	var status rpc.HTTPError
 	switch {
-	case errors.Is(err, errWrongChain):
+	case errors.As(err, new(*wrongChainError)):
 		return dependency.Failed("WRONG_CHAIN", err)
-	case errors.Is(err, errBlockInFuture):
+	case errors.As(err, new(*futureError)):
 		return dependency.Failed("HEAD_IN_FUTURE", err)
 	case errors.As(err, &status):
 		if status.StatusCode == http.StatusUnauthorized || status.StatusCode == http.StatusForbidden {

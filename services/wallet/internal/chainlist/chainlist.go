@@ -28,7 +28,8 @@ const (
 type Chain struct {
 	ID           uint64 // EIP-155
 	Name, Symbol string // empty when unknown
-	// Head is the newest block by the first usable node; nil when none is.
+	// Head is the newest block by the first usable node that doesn't lag; nil when none
+	// is.
 	Head  *block.Block
 	Nodes []NodeStatus
 }
@@ -69,18 +70,25 @@ func (s *Service) List(ctx context.Context) ([]Chain, error) {
 		if known := symbols[c.Chain]; known != "" {
 			symbol = known
 		}
-		chains[i] = Chain{ID: c.Chain, Name: name, Symbol: symbol, Head: head(c.Nodes), Nodes: c.Nodes}
+		chains[i] = Chain{ID: c.Chain, Name: name, Symbol: symbol, Head: head(c.Nodes, s.now()), Nodes: c.Nodes}
 	}
 	return chains, nil
 }
 
 // head returns the newest block by the node that is read from: the first that is
-// reachable, one without a cooldown before the others.
-func head(nodes []NodeStatus) *block.Block {
+// reachable and doesn't lag behind another one, one without a cooldown before the
+// others.
+func head(nodes []NodeStatus, now time.Time) *block.Block {
+	var newest block.Block
+	for _, n := range nodes {
+		if n.Reachable && n.Head.Time.After(newest.Time) {
+			newest = n.Head
+		}
+	}
 	var cooling *block.Block
 	for i, n := range nodes {
 		switch {
-		case !n.Reachable:
+		case !n.Reachable || Lags(n.Head, newest, now):
 		case n.CooldownUntil.IsZero():
 			return &nodes[i].Head
 		case cooling == nil:

@@ -31,6 +31,21 @@ type NodeStatus struct {
 	Reason   Reason
 }
 
+// MaxHeadLag is how much older than that of another node of its chain the newest
+// block of a node may be: blocks take their time to reach all nodes.
+const MaxHeadLag = time.Minute
+
+// Lags reports whether a head is so much older than another of its chain that the
+// node follows its chain no longer. The other counts as of now at the latest: a node
+// whose clock is ahead makes no other one lag.
+func Lags(head, other block.Block, now time.Time) bool {
+	newest := other.Time
+	if newest.After(now) {
+		newest = now
+	}
+	return newest.Sub(head.Time) > MaxHeadLag
+}
+
 // Reason says why a node failed.
 type Reason string
 
@@ -42,5 +57,9 @@ const (
 	Unauthorized  Reason = "UNAUTHORIZED"
 	WrongChain    Reason = "WRONG_CHAIN"
 	BlockInFuture Reason = "BLOCK_IN_FUTURE"
+	Behind        Reason = "BEHIND"
+	UnknownBlock  Reason = "UNKNOWN_BLOCK"
+	Redirects     Reason = "REDIRECTS"
+	Refused       Reason = "REFUSED"
 	InvalidAnswer Reason = "INVALID_ANSWER"
 )

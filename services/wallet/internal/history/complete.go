@@ -36,11 +36,13 @@ func newDeadlines(ctx context.Context) deadlines {
 	return deadlines{read: read, price: read.Add(deadline.Budget(ctx, priceShare, priceBudget))}
 }
 
-// ownerWallets are an owner's wallets, by id, and the tokens of their chains.
+// ownerWallets are an owner's wallets, by id, and the tokens of their chains, in one
+// call.
 type ownerWallets struct {
 	owner  uuid.UUID
 	all    []wallet.Wallet
 	tokens map[uint64][]token.Token // by chain
+	failed *chainErrors
 }
 
 func (s *Service) ownerWallets(ctx context.Context, owner uuid.UUID) (ownerWallets, error) {
@@ -58,7 +60,8 @@ func (s *Service) ownerWallets(ctx context.Context, owner uuid.UUID) (ownerWalle
 			return ownerWallets{}, err
 		}
 	}
-	return ownerWallets{owner: owner, all: all, tokens: tokens}, nil
+	return ownerWallets{owner: owner, all: all, tokens: tokens, failed: &chainErrors{byChain: map[uint64]error{}}},
+		nil
 }
 
 // hourSet is a set of wallets' hours.

@@ -42,6 +42,8 @@ type world struct {
 	pricesRequested int         // by token
 
 	chainErr         error
+	chainAway        uint64 // is unavailable
+	chainAsked       map[uint64]int
 	chainWithoutNode uint64
 	hourError        func(chain uint64, t time.Time) string
 	secondUnread     bool                             // the second token can't be read
@@ -59,6 +61,15 @@ func (w *world) ReadAt(ctx context.Context, chain uint64, times []time.Time, hol
 	out := make([]history.Reading, len(times))
 	if w.chainErr != nil {
 		return out, w.chainErr
+	}
+	w.mu.Lock()
+	if w.chainAsked == nil {
+		w.chainAsked = map[uint64]int{}
+	}
+	w.chainAsked[chain]++
+	w.mu.Unlock()
+	if chain == w.chainAway {
+		return out, errs.Unavailable("CHAIN_UNAVAILABLE", "no node answers")
 	}
 	if chain == w.chainWithoutNode {
 		return out, errs.FailedPrecondition("CHAIN_NOT_CONFIGURED", "no node is configured")
@@ -151,6 +162,7 @@ type fixture struct {
 	owner   uuid.UUID
 	wallets []wallet.Wallet // by id
 	locker  *lock.Locker
+	policy  price.Policy
 }
 
 // noRedis refuses every connection.
@@ -172,6 +184,7 @@ func newFixture(t *testing.T, redisURL string) *fixture {
 		db:  db, now: noon(), owner: uuid.New(),
 		locker: lock.New(client, lock.Options{Prefix: "purser:test", Unfenced: true, Budget: 5 * time.Second})}
 	t.Cleanup(f.locker.Close)
+	f.policy = price.Policy{Stale: 2 * time.Hour, Bridge: 2 * time.Hour}
 	f.feedPrice = func(_ string, at time.Time) (string, time.Time) {
 		return uint256.NewInt(uint64(at.Unix() / 3600)).Dec(), at
 	}
@@ -185,7 +198,7 @@ func newFixture(t *testing.T, redisURL string) *fixture {
 
 // replica returns another instance of the service.
 func (f *fixture) replica() *history.Service {
-	return history.NewService(f.store, f.tokens, f.world, f.world, store.NewLocks(f.locker), 2*time.Hour,
+	return history.NewService(f.store, f.tokens, f.world, f.world, store.NewLocks(f.locker), f.policy,
 		slog.New(slog.DiscardHandler), func() time.Time { return f.now })
 }
 

@@ -3,9 +3,11 @@
 // request and stored.
 //
 // It promises: balances are those of the last block at or before the hour, and
-// prices the last ones at or before it, unless they are stale then; what was
+// prices the last ones at or before it, marked if they are stale then, and none if
+// they are older than may be bridged; what was
 // read is stored and not read again; an hour that can't be read is returned with
-// the error, and is neither skipped nor zero; one call at a time reads an owner's
+// the error, and is neither skipped nor zero, and a chain that can't be read doesn't
+// hold up the others; one call at a time reads an owner's
 // missing hours, within a bounded time, and what it has read is stored when it
 // ends early; every call either stores something or returns hours, if necessary
 // with prices that are unavailable, so that repeated calls reach the last page.
@@ -169,20 +171,20 @@ func cursorAt(r Row) *Cursor {
 
 // Service lists history. It is safe for concurrent use.
 type Service struct {
-	store       Store
-	tokens      token.Lister
-	chains      BalanceReader
-	prices      PriceSource
-	limiter     *ownerLimiter
-	maxPriceAge time.Duration
-	log         *slog.Logger
-	now         func() time.Time
+	store   Store
+	tokens  token.Lister
+	chains  BalanceReader
+	prices  PriceSource
+	limiter *ownerLimiter
+	policy  price.Policy
+	log     *slog.Logger
+	now     func() time.Time
 }
 
-// NewService returns a Service. A price that is more than maxPriceAge older than
-// an hour is not used for it.
-func NewService(s Store, t token.Lister, c BalanceReader, p PriceSource, l SharedLocker, maxPriceAge time.Duration,
+// NewService returns a Service. A price that is more than Policy.Bridge older than an
+// hour is not used for it, and one that is more than Policy.Stale older is marked.
+func NewService(s Store, t token.Lister, c BalanceReader, p PriceSource, l SharedLocker, policy price.Policy,
 	log *slog.Logger, now func() time.Time) *Service {
 	return &Service{store: s, tokens: t, chains: c, prices: p, limiter: newOwnerLimiter(l, log),
-		maxPriceAge: maxPriceAge, log: log, now: now}
+		policy: policy, log: log, now: now}
 }

@@ -161,6 +161,9 @@ func (s *Service) rows(ctx context.Context, wallets ownerWallets, after Cursor, 
 	for i, r := range rows {
 		h := WalletHour{r.Wallet.ID, r.Hour.Unix()}
 		stored[h] = true
+		if q := r.Quote; q.Reason == "" && !q.At.IsZero() {
+			rows[i].Quote.Stale = q.StaleAt(r.Hour, s.policy.Stale)
+		}
 		if text, failed := failures[h]; failed { // what is stored of it may lack balances
 			rows[i].Wallet.Sync.State, rows[i].Wallet.Sync.Error = wallet.Failed, text
 		}

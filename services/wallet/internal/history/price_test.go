@@ -41,6 +41,43 @@ func TestAPriceIsTheLastOneAtOrBeforeTheHourAndNotTooOld(t *testing.T) {
 	}
 }
 
+// A gap of the feed is bridged and marked, up to the age that the policy states.
+func TestAGapOfAPriceIsBridgedAndMarked(t *testing.T) {
+	for at, want := range map[time.Duration]string{ // of the only price, before the first of three hours
+		-time.Hour: "7 7 7! ", -3 * time.Hour: "7! 7! 7! ", -24 * time.Hour: "7! - - ", -25 * time.Hour: "- - - ",
+	} {
+		t.Run(at.String(), func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t, noRedis)
+			f.policy.Bridge = 24 * time.Hour
+			f.Service = f.replica()
+			f.feedPrice = func(_ string, hour time.Time) (string, time.Time) {
+				if !hour.Equal(day().Add(at)) {
+					return "", hour
+				}
+				return "7", hour
+			}
+			for range 2 { // read, and as stored
+				got := ""
+				for _, r := range mustRead(t, f, 3) {
+					switch {
+					case r.Wallet.ID != f.wallets[0].ID:
+					case r.Quote.Reason == price.NoPrice:
+						got += "- "
+					case r.Quote.Stale:
+						got += r.Quote.Value + "! "
+					default:
+						got += r.Quote.Value + " "
+					}
+				}
+				if got != want {
+					t.Errorf("%s, want %s", got, want)
+				}
+			}
+		})
+	}
+}
+
 func TestPricesThatWereUnavailableAreFetchedAgainAfterAWhile(t *testing.T) {
 	f := newFixture(t, noRedis)
 	feedPrice := f.feedPrice

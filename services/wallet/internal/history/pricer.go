@@ -59,7 +59,7 @@ func (s *Service) priceMissing(ctx context.Context, owner uuid.UUID, lock *owner
 	}
 	history, sourceErr := s.requestPrices(limited, missing)
 	timedOut := sourceErr != nil && limited.Err() != nil
-	prices := pricesAt(missing, history, s.maxPriceAge)
+	prices := pricesAt(missing, history, s.policy.Bridge)
 	if err := errors.Join(s.savePrices(ctx, prices, now), ctx.Err()); err != nil {
 		return priceResult{}, err
 	}
@@ -69,16 +69,43 @@ func (s *Service) priceMissing(ctx context.Context, owner uuid.UUID, lock *owner
 	return priceResult{requested: true, saved: len(prices), timedOut: timedOut}, nil
 }
 
-// requestPrices requests the prices of all tokens from the source: from
-// maxPriceAge before the first hour until the last one. The hours are in order.
+// requestPrices requests the prices of all tokens from the source: from the age at
+// which they are stale before the first hour until the last one, and, of tokens that
+// lack some then, also of the time that may be bridged. The hours are in order.
 func (s *Service) requestPrices(ctx context.Context, hours []TokenHour) (map[string][]price.Price, error) {
 	tokens := map[string]token.Token{}
 	for _, h := range hours {
 		tokens[h.Token.ID] = h.Token
 	}
-	from := hours[0].Hour.Add(-s.maxPriceAge).Truncate(time.Hour)
+	from := hours[0].Hour.Add(-s.policy.Stale).Truncate(time.Hour)
 	count := int(hours[len(hours)-1].Hour.Sub(from)/time.Hour) + 1
-	return s.prices.History(ctx, slices.Collect(maps.Values(tokens)), from, count)
+	known, err := s.prices.History(ctx, slices.Collect(maps.Values(tokens)), from, count)
+	for id := range known {
+		known[id] = price.WithoutJumps(known[id])
+	}
+	if err != nil || s.policy.Bridge <= s.policy.Stale {
+		return known, err
+	}
+	lacking := map[string]token.Token{}
+	for _, h := range hours {
+		if _, ok := price.LastAt(known[h.Token.ID], h.Hour, s.policy.Bridge); !ok {
+			lacking[h.Token.ID] = h.Token
+		}
+	}
+	if len(lacking) == 0 {
+		return known, nil
+	}
+	earliest := hours[0].Hour.Add(-s.policy.Bridge).Truncate(time.Hour)
+	before, err := s.prices.History(ctx, slices.Collect(maps.Values(lacking)), earliest,
+		int(from.Sub(earliest)/time.Hour))
+	for id := range lacking {
+		if prices, read := before[id]; read {
+			known[id] = append(price.WithoutJumps(prices), known[id]...)
+		} else {
+			delete(known, id) // what it lacks is not known to be missing
+		}
+	}
+	return known, err
 }
 
 // pricesAt returns the price of each token at its hour, without the tokens that

@@ -90,6 +90,40 @@ func TestAWalletOnAChainWithoutANodeFailsAndLeavesTheOthers(t *testing.T) {
 	}
 }
 
+// A chain that is away is told of its own wallets, and read once it is back.
+func TestAChainThatIsAwayLeavesTheOthers(t *testing.T) {
+	f := newFixture(t, noRedis)
+	away := f.add(t, f.owner, 2, 9)
+	f.chainAway = 2
+	rows, _ := f.read(t, 200, 2000)
+	if len(rows) != 600 {
+		t.Fatalf("%d rows", len(rows))
+	}
+	for _, r := range rows {
+		s := r.Wallet.Sync
+		if of := r.Wallet.ID == away.ID; of != (s.State == wallet.Failed) || of != (s.Error == "no node answers") ||
+			of != (r.Balance == nil) {
+			t.Fatalf("sync %+v", s)
+		}
+	}
+	if f.chainAsked[2] > 1 {
+		t.Errorf("the chain that is away was asked %d times in a call", f.chainAsked[2])
+	}
+	f.chainAway = 0
+	rows, _ = f.read(t, 200, 2000)
+	for _, r := range rows {
+		if r.Wallet.Sync.State != wallet.Synced {
+			t.Fatalf("the chain is back, and told is %+v", r.Wallet.Sync)
+		}
+	}
+	f.chainAway, f.chainErr = 0, errs.Unavailable("CHAIN_UNAVAILABLE", "no node answers") // of all chains
+	from := day().Add(200 * time.Hour)
+	_, _, err := f.List(t.Context(), f.owner, from, from.Add(10*time.Hour), history.Cursor{}, 1000)
+	if !errs.Is(err, errs.KindUnavailable) {
+		t.Errorf("when all chains are away: %v", err)
+	}
+}
+
 // Only the first page of a complete hour requests its prices.
 func TestTheNextPageOfAnHourDoesNotFetchItsPricesAgain(t *testing.T) {
 	f := newFixture(t, noRedis)

@@ -2,6 +2,7 @@ package history
 
 import (
 	"context"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -40,19 +41,37 @@ type readResult struct {
 type reader struct {
 	store   Store
 	chains  BalanceReader
+	log     *slog.Logger
 	now     func() time.Time
 	wallets ownerWallets
 	span    span
 
-	mu        sync.Mutex
-	result    readResult
-	chainErrs map[uint64]error // of chains that this call stopped to read
+	mu     sync.Mutex
+	result readResult
+}
+
+// chainErrors are the errors of the chains that a call stopped to read. It is safe for
+// concurrent use.
+type chainErrors struct {
+	mu      sync.Mutex
+	byChain map[uint64]error
+}
+
+func (c *chainErrors) set(chain uint64, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.byChain[chain] = err
+}
+
+func (c *chainErrors) all() map[uint64]error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.byChain)
 }
 
 func newReader(s *Service, wallets ownerWallets, sp span, done hourSet) *reader {
-	return &reader{store: s.store, chains: s.chains, now: s.now, wallets: wallets, span: sp,
-		result:    readResult{done: maps.Clone(done), errors: map[WalletHour]string{}},
-		chainErrs: map[uint64]error{}}
+	return &reader{store: s.store, chains: s.chains, log: s.log, now: s.now, wallets: wallets, span: sp,
+		result: readResult{done: maps.Clone(done), errors: map[WalletHour]string{}}}
 }
 
 // walletGroup is wallets of one chain that are read in one call.
@@ -84,7 +103,7 @@ func (w ownerWallets) groups() []walletGroup {
 }
 
 // read reads and stores the missing hours until ctx ends. The error is that of a
-// chain or of the store; what was read until then is in the result.
+// chain, when none can be read, or of the store; what was read until then is in the result.
 //
 // All wallets are read a few hours at a time. An hour that can't be read is not
 // stored, so a call makes progress only if it has finished an hour of all wallets.
@@ -100,12 +119,32 @@ func (r *reader) read(ctx context.Context, missing []time.Time) (readResult, err
 			return r.result, err
 		}
 	}
+	return r.result, r.failChains(ctx, groups)
+}
+
+// failChains fails the hours of the chains that can't be read: an hour of the other
+// chains is not held up by them. The error is that of a chain when none of the
+// owner's chains can be read.
+func (r *reader) failChains(ctx context.Context, groups []walletGroup) error {
+	chains := map[uint64]bool{}
 	for _, g := range groups {
-		if err := r.chainErrs[g.chain]; err != nil {
-			return r.result, err
+		chains[g.chain] = true
+	}
+	failed := r.wallets.failed.all()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, chain := range slices.Sorted(maps.Keys(failed)) {
+		err := failed[chain]
+		e := errs.As(err)
+		if e == nil || e.Kind != errs.KindUnavailable || len(failed) == len(chains) {
+			return err
+		}
+		r.log.WarnContext(ctx, "history without a chain", "chain", chain, "error", err)
+		for _, hour := range r.span.hours() {
+			r.fail(chain, hour, e.Message)
 		}
 	}
-	return r.result, nil
+	return nil
 }
 
 // hoursPerRead is how many hours are read together: as many as have
@@ -136,11 +175,11 @@ func (r *reader) readGroup(ctx context.Context, g walletGroup, hours []time.Time
 // missingForGroup returns the hours the group still lacks; none if its chain has
 // failed.
 func (r *reader) missingForGroup(g walletGroup, hours []time.Time) []time.Time {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.chainErrs[g.chain] != nil {
+	if r.wallets.failed.all()[g.chain] != nil {
 		return nil
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(hours), func(hour time.Time) bool {
 		return len(missingHours(g.wallets, span{hour, hour.Add(time.Hour)}, r.result.done)) == 0
 	})
@@ -168,7 +207,7 @@ func (r *reader) recordErrors(ctx context.Context, chain uint64, hours []time.Ti
 			r.fail(chain, hour, e.Message)
 		}
 	case ctx.Err() == nil:
-		r.chainErrs[chain] = err
+		r.wallets.failed.set(chain, err)
 	}
 }
 

@@ -91,7 +91,8 @@ func (s *Source) charts(ctx context.Context, coins []string, byCoin map[string]t
 }
 
 type chart struct {
-	Prices []json.RawMessage `json:"prices"`
+	Prices     []json.RawMessage `json:"prices"`
+	Confidence json.Number       `json:"confidence"`
 }
 
 // chart appends the prices of one request to those in into.
@@ -102,18 +103,30 @@ func (s *Source) chart(ctx context.Context, coins []string, byCoin map[string]to
 	if err != nil {
 		return err
 	}
+	left := leftOut{}
 	for name, raw := range found {
 		name = strings.ToLower(name)
 		t := byCoin[name]
 		var c chart
-		if !slices.Contains(coins, name) || json.Unmarshal(raw, &c) != nil {
+		switch {
+		case !slices.Contains(coins, name):
+			continue
+		case json.Unmarshal(raw, &c) != nil:
+			left.add(t, "malformed")
+			continue
+		case lowConfidence(c.Confidence):
+			left.add(t, "low confidence")
 			continue
 		}
 		for _, p := range c.Prices {
-			if parsed, ok := s.parse(p); ok {
-				into[t.ID] = append(into[t.ID], parsed)
+			parsed, why := s.parse(p)
+			if why != "" {
+				left.add(t, why)
+				continue
 			}
+			into[t.ID] = append(into[t.ID], parsed)
 		}
 	}
+	left.tell(ctx, s.log)
 	return nil
 }

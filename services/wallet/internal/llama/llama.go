@@ -3,9 +3,10 @@
 // GET /chart/{chain}:{address},…
 //
 // It promises: prices are read from the digits sent, never through a float; a
-// price that is not a positive finite number, or is of the future, is left out; a
-// feed that failed is not called during its cooldown; a reply is bounded in size
-// and time.
+// price that is not a positive finite number, has no time or one of the future, or
+// that the feed has little confidence in, is left out alone, and the log says how many
+// were left out and why; a feed that failed is not called during its cooldown; a reply
+// is bounded in size and time.
 package llama
 
 import (
@@ -14,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/url"
@@ -46,6 +48,9 @@ const (
 	maxReplyBytes = 4 << 20
 	// maxClockSkew is how far a price's time may be in the future.
 	maxClockSkew = 5 * time.Minute
+	// minConfidence is the least confidence, of 0 to 1, that a feed may state. Prices
+	// of traded coins have 0.9 or more; below a half the feed itself doubts it.
+	minConfidence = 0.5
 )
 
 // Source implements price.Source and history.PriceSource. It is safe for concurrent use.
@@ -53,6 +58,7 @@ type Source struct {
 	base   string
 	chains map[uint64]string
 	client *http.Client
+	log    *slog.Logger
 	now    func() time.Time
 
 	mu            sync.Mutex
@@ -61,13 +67,13 @@ type Source struct {
 
 // New returns the feed at base. chains has the feed's name of each chain; tokens of
 // others have no price.
-func New(base string, chains map[uint64]string, now func() time.Time) (*Source, error) {
+func New(base string, chains map[uint64]string, log *slog.Logger, now func() time.Time) (*Source, error) {
 	u, err := url.Parse(base)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return nil, errors.New("PURSER_PRICE_URL must be an http or https URL")
 	}
 	return &Source{
-		base: strings.TrimRight(base, "/"), chains: chains, now: now,
+		base: strings.TrimRight(base, "/"), chains: chains, log: log, now: now,
 		client: &http.Client{Timeout: requestTimeout, CheckRedirect: func(*http.Request, []*http.Request) error {
 			return errors.New("a price feed may not redirect")
 		}},
@@ -132,8 +138,9 @@ type reply struct {
 }
 
 type coin struct {
-	Price     json.Number `json:"price"`
-	Timestamp json.Number `json:"timestamp"`
+	Price      json.Number `json:"price"`
+	Timestamp  json.Number `json:"timestamp"`
+	Confidence json.Number `json:"confidence"`
 }
 
 // fetch returns the current prices of coins, by token id.
@@ -144,15 +151,20 @@ func (s *Source) fetch(ctx context.Context, coins []string, byCoin map[string]to
 		return nil, err
 	}
 	prices := map[string]price.Price{}
+	left := leftOut{}
 	for name, raw := range found {
 		t, requested := byCoin[strings.ToLower(name)]
 		if !requested {
 			continue
 		}
-		if p, ok := s.parse(raw); ok {
-			prices[t.ID] = p
+		p, why := s.parse(raw)
+		if why != "" {
+			left.add(t, why)
+			continue
 		}
+		prices[t.ID] = p
 	}
+	left.tell(ctx, s.log)
 	return prices, nil
 }
 
@@ -171,29 +183,47 @@ func (s *Source) get(ctx context.Context, path string) (map[string]json.RawMessa
 		return nil, fmt.Errorf("price feed: status %d", resp.StatusCode)
 	}
 	var r reply
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxReplyBytes)).Decode(&r); err != nil {
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxReplyBytes))
+	if err == nil {
+		err = json.Unmarshal(withoutNaN(body), &r)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("price feed: %w", redact.Error(err, s.base))
 	}
 	return r.Coins, nil
 }
 
-// parse reads one price of a reply; false for one that is malformed or of the
-// future.
-func (s *Source) parse(raw json.RawMessage) (price.Price, bool) {
+// parse reads one price of a reply, or says why it is left out.
+func (s *Source) parse(raw json.RawMessage) (p price.Price, why string) {
 	var c coin
 	if json.Unmarshal(raw, &c) != nil {
-		return price.Price{}, false
+		return p, "malformed"
+	}
+	if lowConfidence(c.Confidence) {
+		return p, "low confidence"
 	}
 	seconds, err := c.Timestamp.Int64()
+	if parts, whole := strings.CutSuffix(c.Timestamp.String(), ".0"); whole { // as of a feed that counts in floats
+		seconds, err = json.Number(parts).Int64()
+	}
 	// Compared as seconds, since a huge number overflows time.Time.
-	if err != nil || seconds <= 0 || seconds > s.now().Add(maxClockSkew).Unix() {
-		return price.Price{}, false
+	switch {
+	case err != nil || seconds <= 0:
+		return p, "no time"
+	case seconds > s.now().Add(maxClockSkew).Unix():
+		return p, "of the future"
 	}
 	value, err := price.Parse(c.Price.String())
 	if err != nil {
-		return price.Price{}, false
+		return p, "no price"
 	}
-	return price.Price{Value: value, Source: Name, At: time.Unix(seconds, 0).UTC()}, true
+	return price.Price{Value: value, Source: Name, At: time.Unix(seconds, 0).UTC()}, ""
+}
+
+// lowConfidence reports whether a feed doubts a price; it may state no confidence.
+func lowConfidence(stated json.Number) bool {
+	confidence, err := stated.Float64()
+	return err == nil && confidence < minConfidence
 }
 
 func (s *Source) startCooldown() {

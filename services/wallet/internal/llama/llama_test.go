@@ -2,6 +2,7 @@ package llama_test
 
 import (
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -55,7 +56,7 @@ func (f *feed) set(status int, body string) {
 
 func newSource(t *testing.T, url string, now func() time.Time) *llama.Source {
 	t.Helper()
-	s, err := llama.New(url, map[uint64]string{1: "ethereum", 2: "other"}, now)
+	s, err := llama.New(url, map[uint64]string{1: "ethereum", 2: "other"}, slog.New(slog.DiscardHandler), now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,6 +95,16 @@ func TestPricesAreReadAsSent(t *testing.T) {
 		{"1e400 is passed over", reply(coin, "1e400", at), ""},
 		{"NaN as text is passed over, and the others stay", strings.TrimSuffix(reply(coin, `"NaN"`, at), "}}") + other,
 			""},
+		{"NaN, which JSON does not have, is passed over, and the others stay",
+			strings.TrimSuffix(reply(coin, "NaN", at), "}}") + other, ""},
+		{"an infinity is passed over, and the others stay",
+			strings.TrimSuffix(reply(coin, "-Infinity", at), "}}") + other, ""},
+		{"NaN for a time is passed over, and the others stay",
+			`{"coins":{"` + coin + `":{"price":5,"timestamp":NaN}` + other, ""},
+		{"a time in floats is one",
+			`{"coins":{"` + coin + `":{"price":5,"timestamp":` + fmt.Sprint(at) + `.0}}}`, "5"},
+		{"a time in milliseconds is passed over", reply(coin, "5", at*1000), ""},
+		{"little confidence is passed over", strings.Replace(reply(coin, "5", at), "0.99", "0.01", 1), ""},
 		{"an object for a price is passed over, and the others stay",
 			strings.TrimSuffix(reply(coin, "{}", at), "}}") + other, ""},
 		{"a coin that is a number is passed over, and the others stay", `{"coins":{"` + coin + `":5` + other, ""},
@@ -205,7 +216,7 @@ func TestNoKeyOfTheFeedsURLGetsIntoErrors(t *testing.T) {
 
 func TestURLsThatAreRefused(t *testing.T) {
 	for _, url := range []string{"", "feed.example", "file:///prices", "http://"} {
-		if _, err := llama.New(url, nil, noon); err == nil {
+		if _, err := llama.New(url, nil, slog.New(slog.DiscardHandler), noon); err == nil {
 			t.Errorf("%q was taken", url)
 		}
 	}

@@ -2,8 +2,9 @@
 //
 // It promises: a price that is not known is unavailable and never zero; a price
 // comes with its source and the source's own time; while the source fails the
-// last known price is returned, and marked once it is stale. No float ever
-// carries a price.
+// last known price is returned, and marked once it is stale; a price that is a
+// thousand times another one of its token's day is not used. No float ever carries a
+// price.
 package price
 
 import (

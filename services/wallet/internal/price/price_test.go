@@ -24,7 +24,9 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-func policy() price.Policy { return price.Policy{Refresh: 30 * time.Second, Stale: 2 * time.Hour} }
+func policy() price.Policy {
+	return price.Policy{Refresh: 30 * time.Second, Stale: 2 * time.Hour, Bridge: 24 * time.Hour}
+}
 
 // source is a price feed that a test sets, and whose calls it counts.
 type source struct {

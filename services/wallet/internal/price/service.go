@@ -123,7 +123,7 @@ func (s *Service) load(ctx context.Context, ids []string, find tokenFinder) (map
 			due = append(due, t)
 		}
 	}
-	fetched, err := s.fetch(ctx, due)
+	fetched, err := s.fetch(ctx, due, stored)
 	if err != nil {
 		return nil, err
 	}
@@ -150,9 +150,11 @@ func (s *Service) read(ctx context.Context, ids []string, find tokenFinder) (map
 	return tokens, stored, err
 }
 
-// fetch asks the source for prices and stores them. It returns errSource when the
+// fetch asks the source for prices and stores them, but none that jumps away from the
+// stored one. It returns errSource when the
 // source fails; prices that can't be stored are returned nevertheless.
-func (s *Service) fetch(ctx context.Context, due []token.Token) (map[string]Price, error) {
+func (s *Service) fetch(ctx context.Context, due []token.Token, stored map[string]Stored) (map[string]Price,
+	error) {
 	if len(due) == 0 {
 		return map[string]Price{}, nil
 	}
@@ -163,6 +165,13 @@ func (s *Service) fetch(ctx context.Context, due []token.Token) (map[string]Pric
 	if err != nil {
 		s.log.WarnContext(ctx, "price source failed", "error", err)
 		return nil, errSource
+	}
+	for id, p := range fetched {
+		if old := stored[id].Price; p.JumpsFrom(old) {
+			s.log.WarnContext(ctx, "price jump refused", "token", id, "price", p.Value, "at", p.At,
+				"before", old.Value, "before_at", old.At)
+			delete(fetched, id)
+		}
 	}
 	if err := s.store.SavePrices(ctx, fetched, now); err != nil {
 		s.log.WarnContext(ctx, "prices could not be stored", "error", err)

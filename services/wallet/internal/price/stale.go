@@ -14,6 +14,9 @@ type Policy struct {
 	// current one is marked so, and one that is as old at a past hour is not used
 	// for it.
 	Stale time.Duration `env:"STALE" envDefault:"2h"`
+	// Bridge is the age up to which a price stands in at a past hour whose own price
+	// the source lacks; it is marked as stale when it is older than Stale.
+	Bridge time.Duration `env:"BRIDGE" envDefault:"24h"`
 }
 
 // Validate reports every error in p.
@@ -21,8 +24,14 @@ func (p Policy) Validate() error {
 	if p.Refresh < time.Second || p.Stale <= p.Refresh {
 		return errors.New("PURSER_PRICE_REFRESH must be at least 1s, and PURSER_PRICE_STALE above it")
 	}
+	if p.Bridge < p.Stale || p.Bridge > maxBridge {
+		return errors.New("PURSER_PRICE_BRIDGE must be at least PURSER_PRICE_STALE, and at most 168h")
+	}
 	return nil
 }
+
+// maxBridge bounds how far back is asked for what a past hour lacks.
+const maxBridge = 7 * 24 * time.Hour
 
 // StaleAt reports whether the price is more than maxAge old at t.
 func (p Price) StaleAt(t time.Time, maxAge time.Duration) bool { return t.Sub(p.At) > maxAge }

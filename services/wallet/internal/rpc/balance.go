@@ -45,13 +45,10 @@ func (s *BalanceServer) ListBalances(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	balances, next, err := page.Cut(query, balances, limit, func(b wallet.Balance) string { return b.Token.ID })
+	onPage, next, err := page.Cut(query, balances, limit, func(b wallet.Balance) string { return b.Token.ID },
+		balanceToProto)
 	if err != nil {
 		return nil, err
 	}
-	resp := &walletv1.ListBalancesResponse{NextPageToken: next}
-	for _, b := range balances {
-		resp.Balances = append(resp.Balances, balanceToProto(b))
-	}
-	return resp, nil
+	return &walletv1.ListBalancesResponse{Balances: onPage, NextPageToken: next}, nil
 }

@@ -57,13 +57,10 @@ func (s *TokenServer) ListTokens(ctx context.Context, req *walletv1.ListTokensRe
 	if err != nil {
 		return nil, err
 	}
-	tokens, next, err := page.Cut(query, tokens, limit, func(t token.Token) string { return t.ID })
+	onPage, next, err := page.Cut(query, tokens, limit, func(t token.Token) string { return t.ID },
+		tokenToProto)
 	if err != nil {
 		return nil, err
 	}
-	resp := &walletv1.ListTokensResponse{NextPageToken: next}
-	for _, t := range tokens {
-		resp.Tokens = append(resp.Tokens, tokenToProto(t))
-	}
-	return resp, nil
+	return &walletv1.ListTokensResponse{Tokens: onPage, NextPageToken: next}, nil
 }

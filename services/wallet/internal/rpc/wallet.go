@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -88,15 +89,19 @@ func (s *WalletServer) ListWallets(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	wallets, next, err := page.Cut(query, wallets, limit, func(w wallet.Wallet) uuid.UUID { return w.ID })
+	if i := slices.IndexFunc(wallets, func(w wallet.Wallet) bool { return w.WithoutBalances }); i == 0 {
+		return nil, errs.Exhausted("TOO_MANY_BALANCES", fmt.Sprintf("wallet %s has more than %d balances above zero, "+
+			"the most that a list of wallets has: list it with WALLET_VIEW_BASIC, and its balances with ListBalances",
+			wallets[0].ID, wallet.MaxListedBalances))
+	} else if i > 0 {
+		limit = min(limit, i)
+	}
+	onPage, next, err := page.Cut(query, wallets, limit, func(w wallet.Wallet) uuid.UUID { return w.ID },
+		walletToProto)
 	if err != nil {
 		return nil, err
 	}
-	resp := &walletv1.ListWalletsResponse{NextPageToken: next}
-	for _, w := range wallets {
-		resp.Wallets = append(resp.Wallets, walletToProto(w))
-	}
-	return resp, nil
+	return &walletv1.ListWalletsResponse{Wallets: onPage, NextPageToken: next}, nil
 }
 
 // UpdateWallet implements the RPC.

@@ -99,6 +99,32 @@ func TestBalancesGoForwardByBlockOnly(t *testing.T) {
 	}
 }
 
+// A block with a lower number and a later time is of a chain that was reset.
+func TestAfterAResetOfTheChainBalancesAreThoseOfTheNewOne(t *testing.T) {
+	f := newFixture(t)
+	w := f.create(t, f.owner, 1)
+	later := func(b wallet.Balance, number uint64) wallet.Balance {
+		b.Block.Number, b.Block.Time = number, at(500)
+		return b
+	}
+	f.save(t, w, 100, balance(f.tokens[0], 5, 100), balance(f.tokens[1], 6, 100))
+	reset := synced(3)
+	moment := at(500)
+	reset.At = &moment
+	if err := f.SaveBalances(t.Context(), f.owner, w.ID, []wallet.Balance{later(balance(f.tokens[0], 7, 3), 3)},
+		reset); err != nil {
+		t.Fatal(err)
+	}
+	f.save(t, w, 101, balance(f.tokens[1], 1, 99)) // of the chain before, and late
+	got, err := f.ByID(t.Context(), f.owner, w.ID)
+	if err != nil || got.Sync.Block != 3 || !got.Sync.At.Equal(at(500)) {
+		t.Errorf("the wallet is at %+v, %v", got.Sync, err)
+	}
+	if got := f.amounts(t, w); !slices.Equal(got, []string{"T0 7", "T1 6"}) {
+		t.Errorf("balances %v", got)
+	}
+}
+
 func TestBlocksAndHashesAreStored(t *testing.T) {
 	f := newFixture(t)
 	w := f.create(t, f.owner, 1)

@@ -54,14 +54,17 @@ func (s *Wallets) SaveSync(ctx context.Context, owner, id uuid.UUID, state walle
 	return s.change(ctx, owner, func(tx *gorm.DB) error { return saveSync(tx, owner, id, state) })
 }
 
-// saveSync never decreases synced_block: of two concurrent syncs the one that read
-// the older block may finish last.
+// saveSync never replaces synced_block by that of an older block: of two concurrent
+// syncs the one that read the older block may finish last. A newer block has a later
+// time; its number is lower when the chain was reset.
 func saveSync(tx *gorm.DB, owner, id uuid.UUID, state wallet.Sync) error {
 	set := map[string]any{
 		"sync_state": string(state.State), "sync_error": state.Error, "retry_at": state.RetryAt,
 	}
 	if state.At != nil {
-		set["synced_block"] = gorm.Expr("greatest(synced_block, ?)", int64(state.Block))
+		set["synced_block"] = gorm.Expr(`CASE WHEN synced_at > ? THEN synced_block
+			WHEN synced_at = ? THEN greatest(synced_block, ?) ELSE ? END`,
+			*state.At, *state.At, int64(state.Block), int64(state.Block))
 		set["synced_at"] = gorm.Expr("greatest(synced_at, ?)", *state.At)
 	}
 	res := tx.Model(&walletRow{}).Where("id = ? AND owner_id = ?", id, owner).Updates(set)
@@ -96,7 +99,8 @@ type walletBalance struct {
 }
 
 // upsertBalances stores balances with one statement, each unless a newer block's is
-// stored.
+// stored. Of two blocks of one chain the later one has the higher number; a lower
+// number and a later time are of a chain that was reset.
 func upsertBalances(ctx context.Context, conn *pgx.Conn, balances []walletBalance) error {
 	n := len(balances)
 	wallets, tokens, amounts := make([]uuid.UUID, n), make([]string, n), make([]string, n)
@@ -114,7 +118,7 @@ func upsertBalances(ctx context.Context, conn *pgx.Conn, balances []walletBalanc
 		ON CONFLICT (wallet_id, token_id) DO UPDATE
 		SET amount = excluded.amount, block_number = excluded.block_number,
 		    block_hash = excluded.block_hash, block_time = excluded.block_time
-		WHERE excluded.block_number >= balances.block_number`,
+		WHERE excluded.block_number >= balances.block_number OR excluded.block_time > balances.block_time`,
 		wallets, tokens, amounts, blocks, hashes, times)
 	if err != nil {
 		return fmt.Errorf("store balances: %w", err)

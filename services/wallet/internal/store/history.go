@@ -185,7 +185,7 @@ func (s *History) Rows(ctx context.Context, owner uuid.UUID, after history.Curso
 	err := s.db.Gorm(ctx).Raw(`
 		SELECT w.id, w.owner_id, w.account, w.label, w.version, w.created_at, w.updated_at,
 		       h.hour, h.block_number AS read_block, h.block_hash AS read_hash, h.block_time AS read_time, h.unread,
-		       b.token_id, b.amount::text AS amount, t.symbol, t.name, t.decimals, t.verified,
+		       b.token_id, b.amount::text AS amount, t.symbol, t.name, t.decimals, t.verified, t.without_code,
 		       p.price::text AS price, p.source, p.price_time, p.token_id IS NOT NULL AS price_fetched
 		FROM wallets w
 		JOIN wallet_history h ON h.wallet_id = w.id

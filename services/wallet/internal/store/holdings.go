@@ -21,6 +21,7 @@ type holdingRow struct {
 	Name        *string
 	Decimals    *int16
 	Verified    *bool
+	WithoutCode *bool
 }
 
 // Holdings implements holding.Store with one statement.
@@ -31,7 +32,7 @@ func (s *Wallets) Holdings(ctx context.Context, owner uuid.UUID, after holding.C
 		SELECT w.id, w.owner_id, w.account, w.label, w.version, w.created_at, w.updated_at,
 		       w.sync_state, w.synced_block, w.synced_at, w.sync_error, w.retry_at,
 		       b.token_id, b.amount::text AS amount, b.block_number, b.block_hash, b.block_time,
-		       t.symbol, t.name, t.decimals, t.verified
+		       t.symbol, t.name, t.decimals, t.verified, t.without_code
 		FROM wallets w
 		LEFT JOIN balances b ON b.wallet_id = w.id AND b.amount > 0
 		LEFT JOIN tokens t ON t.id = b.token_id
@@ -59,7 +60,7 @@ func holdingFromRow(r holdingRow) (holding.Row, error) {
 		TokenID: *r.TokenID, Amount: *r.Amount, BlockNumber: *r.BlockNumber,
 		BlockHash: r.BlockHash, BlockTime: *r.BlockTime,
 		Token: tokenRow{ID: *r.TokenID, Symbol: *r.Symbol, Name: *r.Name, Decimals: *r.Decimals,
-			Verified: *r.Verified},
+			Verified: *r.Verified, WithoutCode: *r.WithoutCode},
 	})
 	return holding.Row{Wallet: w, Balance: &b}, err
 }

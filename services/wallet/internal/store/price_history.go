@@ -27,7 +27,7 @@ func (s *History) MissingPrices(ctx context.Context, owner uuid.UUID, from, unti
 		Hour  time.Time
 	}
 	err := s.db.Gorm(ctx).Raw(`
-		SELECT DISTINCT t.id, t.chain, t.contract, t.symbol, t.name, t.decimals, t.verified, b.hour
+		SELECT DISTINCT t.id, t.chain, t.contract, t.symbol, t.name, t.decimals, t.verified, t.without_code, b.hour
 		FROM wallets w
 		JOIN balance_history b ON b.wallet_id = w.id
 		JOIN tokens t ON t.id = b.token_id

@@ -21,6 +21,9 @@ type tokenRow struct {
 	Name     string
 	Decimals int16
 	Verified bool
+
+	DecimalsChecked bool
+	WithoutCode     bool
 }
 
 func (tokenRow) TableName() string { return "tokens" }
@@ -46,7 +49,8 @@ func tokenFromRow(r tokenRow) (token.Token, error) {
 	}
 	return token.Token{
 		ID: r.ID, Chain: a.Chain, Native: a.Native, Contract: a.Contract,
-		Symbol: r.Symbol, Name: r.Name, Decimals: uint8(r.Decimals), Verified: r.Verified,
+		Symbol: r.Symbol, Name: r.Name, Decimals: uint8(r.Decimals),
+		Verified: r.Verified && !r.WithoutCode, Checked: r.DecimalsChecked, WithoutCode: r.WithoutCode,
 	}, nil
 }
 

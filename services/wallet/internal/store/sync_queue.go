@@ -122,10 +122,12 @@ func saveOutcomes(ctx context.Context, conn *pgx.Conn, outcomes []balancesync.Ou
 			owners = append(owners, owner)
 		}
 	}
-	// Like saveSync: synced_block and synced_at never decrease.
+	// Like saveSync: synced_block and synced_at are those of the newest block.
 	_, err = conn.Exec(ctx, `
 		UPDATE wallets w SET sync_state = s.state, sync_error = s.error, retry_at = s.retry,
-		       synced_block = CASE WHEN s.at IS NULL THEN w.synced_block ELSE greatest(w.synced_block, s.block) END,
+		       synced_block = CASE WHEN s.at IS NULL OR w.synced_at > s.at THEN w.synced_block
+		                           WHEN w.synced_at = s.at THEN greatest(w.synced_block, s.block)
+		                           ELSE s.block END,
 		       synced_at = greatest(w.synced_at, s.at)
 		FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::bigint[], $6::timestamptz[])
 		  AS s (id, state, error, retry, block, at)

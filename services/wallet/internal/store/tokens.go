@@ -102,12 +102,64 @@ func (s *Tokens) List(ctx context.Context, chain uint64, after string, limit int
 
 // Put implements token.Store. The decimals of a stored token don't change: they
 // are fixed on chain, and an error in a list must not multiply every value by a
-// power of ten.
+// power of ten. PutChecked corrects them.
 func (s *Tokens) Put(ctx context.Context, tokens []token.Token) error {
+	return s.change(ctx, func(conn *pgx.Conn) ([]string, error) { return put(ctx, conn, tokens) })
+}
+
+// PutList implements token.Store.
+func (s *Tokens) PutList(ctx context.Context, tokens []token.Token) error {
+	return s.change(ctx, func(conn *pgx.Conn) ([]string, error) {
+		changed, err := put(ctx, conn, tokens)
+		if err != nil {
+			return nil, err
+		}
+		listed := make([]string, len(tokens))
+		for i, t := range tokens {
+			listed[i] = t.ID
+		}
+		rows, err := conn.Query(ctx, `
+			WITH gone AS (SELECT id FROM tokens WHERE verified AND id <> ALL($1) ORDER BY id FOR UPDATE)
+			UPDATE tokens SET verified = false FROM gone WHERE tokens.id = gone.id RETURNING tokens.id`, listed)
+		if err != nil {
+			return nil, err
+		}
+		gone, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		return append(changed, gone...), err
+	})
+}
+
+// PutChecked implements token.CheckStore.
+func (s *Tokens) PutChecked(ctx context.Context, tokens []token.Token) error {
+	return s.change(ctx, func(conn *pgx.Conn) ([]string, error) {
+		n := len(tokens)
+		ids, decimals, checked, without := make([]string, n), make([]int16, n), make([]bool, n), make([]bool, n)
+		for i, t := range tokens {
+			ids[i], decimals[i], checked[i], without[i] = t.ID, int16(t.Decimals), t.Checked, t.WithoutCode
+		}
+		rows, err := conn.Query(ctx, `
+			WITH checked AS (
+			  SELECT * FROM unnest($1::text[], $2::smallint[], $3::boolean[], $4::boolean[])
+			    AS c (id, decimals, checked, without)),
+			locked AS (SELECT id FROM tokens WHERE id = ANY($1) ORDER BY id FOR UPDATE)
+			UPDATE tokens t SET decimals = c.decimals, decimals_checked = c.checked, without_code = c.without
+			FROM checked c JOIN locked l ON l.id = c.id
+			WHERE t.id = c.id AND (t.decimals, t.decimals_checked, t.without_code)
+			      IS DISTINCT FROM (c.decimals, c.checked, c.without)
+			RETURNING t.id`, ids, decimals, checked, without)
+		if err != nil {
+			return nil, err
+		}
+		return pgx.CollectRows(rows, pgx.RowTo[string])
+	})
+}
+
+// change runs fn in a transaction, and invalidates the tokens whose ids it returns.
+func (s *Tokens) change(ctx context.Context, fn func(*pgx.Conn) ([]string, error)) error {
 	err := cache.Change(ctx, s.db, func(tx *gorm.DB) ([]cache.Invalidation, error) {
 		var changed []string
 		err := postgres.Raw(tx, func(conn *pgx.Conn) (err error) {
-			changed, err = put(ctx, conn, tokens)
+			changed, err = fn(conn)
 			return err
 		})
 		if err != nil || len(changed) == 0 {

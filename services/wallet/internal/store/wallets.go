@@ -33,6 +33,8 @@ type walletRow struct {
 	SyncError   string
 	RetryAt     *time.Time
 	Balances    []balanceRow `gorm:"foreignKey:WalletID" json:",omitempty"`
+	// WithoutBalances is that of wallet.Wallet.
+	WithoutBalances bool `gorm:"-" json:",omitempty"`
 }
 
 func (walletRow) TableName() string { return "wallets" }
@@ -52,10 +54,18 @@ func (requestRow) TableName() string { return "requests" }
 type Wallets struct {
 	db     *postgres.DB
 	caches *Caches
+	// large is held while a list with balances is read, maxLargeLists at a time: each
+	// takes some megabytes.
+	large chan struct{}
 }
 
+// maxLargeLists is how many lists with balances are read at a time.
+const maxLargeLists = 2
+
 // NewWallets returns the wallets in db.
-func NewWallets(db *postgres.DB, c *Caches) *Wallets { return &Wallets{db: db, caches: c} }
+func NewWallets(db *postgres.DB, c *Caches) *Wallets {
+	return &Wallets{db: db, caches: c, large: make(chan struct{}, maxLargeLists)}
+}
 
 // change runs fn in a transaction, and invalidates the cached pages of the owner's
 // wallets.
@@ -148,6 +158,14 @@ func (s *Wallets) ByID(ctx context.Context, owner, id uuid.UUID) (wallet.Wallet,
 // all the wallets.
 func (s *Wallets) List(ctx context.Context, owner, after uuid.UUID, limit int, balances bool) ([]wallet.Wallet,
 	error) {
+	if balances {
+		select {
+		case s.large <- struct{}{}:
+			defer func() { <-s.large }()
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 	rows, err := s.page(ctx, owner, after, limit, balances)
 	if err != nil {
 		return nil, err
@@ -181,14 +199,32 @@ func (s *Wallets) read(ctx context.Context, owner, after uuid.UUID, limit int, b
 	q := s.db.Gorm(ctx).Where("owner_id = ? AND id > ?", owner, after).Order("id").Limit(limit)
 	if balances {
 		q = q.Preload("Balances", func(tx *gorm.DB) *gorm.DB {
-			return tx.Joins("Token").Where("amount > 0").Order("token_id")
+			return tx.Joins("Token").Where("amount > 0").Order("wallet_id, token_id").
+				Limit(wallet.MaxListedBalances + 1)
 		})
 	}
 	var rows []walletRow
 	if err := q.Find(&rows).Error; err != nil {
 		return nil, fmt.Errorf("list wallets: %w", err)
 	}
-	return rows, nil
+	return withoutCut(rows), nil
+}
+
+// withoutCut returns wallets whose balances are all there, and one WithoutBalances
+// after them when the limit has cut off balances: the last that were read are of that
+// one.
+func withoutCut(rows []walletRow) []walletRow {
+	count, last := 0, 0
+	for i, r := range rows {
+		if count += len(r.Balances); len(r.Balances) > 0 {
+			last = i
+		}
+	}
+	if count <= wallet.MaxListedBalances {
+		return rows
+	}
+	rows[last].Balances, rows[last].WithoutBalances = nil, true
+	return rows[: last+1 : last+1]
 }
 
 // SaveLabel implements wallet.Store.
@@ -253,7 +289,7 @@ func fromRow(r walletRow) (wallet.Wallet, error) {
 	}
 	w := wallet.Wallet{
 		ID: r.ID, Owner: r.OwnerID, Account: a, Label: r.Label, Version: r.Version,
-		CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt,
+		CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt, WithoutBalances: r.WithoutBalances,
 		Sync: wallet.Sync{
 			State: wallet.SyncState(r.SyncState), Block: uint64(max(0, r.SyncedBlock)),
 			At: r.SyncedAt, Error: r.SyncError, RetryAt: r.RetryAt,

@@ -19,8 +19,12 @@ type Token struct {
 	Symbol   string
 	Name     string
 	Decimals uint8
-	// Verified: on the deployment's token list.
+	// Verified: on the deployment's token list, and not WithoutCode.
 	Verified bool
+	// Checked: Decimals are those of the contract, or it has none to say.
+	Checked bool
+	// WithoutCode: nothing is at the contract's address, any more or yet.
+	WithoutCode bool
 }
 
 // Lister lists tokens.
@@ -37,6 +41,9 @@ type Store interface {
 	ByID(ctx context.Context, id string) (Token, error)
 	// Put adds tokens, or updates what is stored under their ids.
 	Put(ctx context.Context, tokens []Token) error
+	// PutList is Put for the whole token list: tokens that it doesn't have are no
+	// longer verified.
+	PutList(ctx context.Context, tokens []Token) error
 }
 
 // ListAll returns all tokens of a chain, in order of their ids.

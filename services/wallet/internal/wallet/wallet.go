@@ -73,6 +73,9 @@ type Wallet struct {
 	Sync      Sync
 	// Balances above zero by token id, where the caller asked for them.
 	Balances []Balance
+	// WithoutBalances: they were asked for and are not there, since they would be too
+	// many together with those of the wallets before.
+	WithoutBalances bool
 }
 
 // ETag changes whenever the wallet's own fields do.
@@ -84,6 +87,10 @@ type Balance struct {
 	Amount uint256.Int // base units
 	Block  block.Block
 }
+
+// MaxListedBalances is how many balances a list of wallets has at most. That bounds
+// the memory of a call; a page ends by its bytes at about twice as many.
+const MaxListedBalances = 4000
 
 // Request is a caller's request_id and what it was sent with.
 type Request struct {
@@ -100,7 +107,9 @@ type Store interface {
 	// errs.AlreadyExists when the owner has the account.
 	Create(ctx context.Context, w Wallet, r *Request) (Wallet, error)
 	ByID(ctx context.Context, owner, id uuid.UUID) (Wallet, error)
-	// List returns up to limit wallets with ids above after, in order.
+	// List returns up to limit wallets with ids above after, in order. With balances
+	// they are so few that their balances are MaxListedBalances at most; one more
+	// follows them WithoutBalances if there are more.
 	List(ctx context.Context, owner, after uuid.UUID, limit int, balances bool) ([]Wallet, error)
 	// SaveLabel stores the label if the version is still w.Version; otherwise it
 	// returns errs.Conflict, or errs.NotFound for a deleted wallet.

@@ -47,8 +47,9 @@ type HoldingsServiceClient interface {
 	//
 	// INVALID_ARGUMENT for a start_time that is not before end_time or is before 2015,
 	// an end_time in the future, a range over five years or a page_token of another
-	// query. UNAVAILABLE (CHAIN_UNAVAILABLE) while no node of a chain answers; wallets
-	// on a chain without a configured node are FAILED. RESOURCE_EXHAUSTED
+	// query. UNAVAILABLE (CHAIN_UNAVAILABLE) while none of the chains can be read; while
+	// one can't, its wallets are FAILED, as those on a chain without a configured node.
+	// A price that was stale at its hour is marked so. RESOURCE_EXHAUSTED
 	// (HISTORY_READ_UNDER_WAY) while another call reads the history of the same owner.
 	// PERMISSION_DENIED as in GetHoldings.
 	ListHistoricalHoldings(ctx context.Context, in *ListHistoricalHoldingsRequest, opts ...grpc.CallOption) (*ListHistoricalHoldingsResponse, error)
@@ -106,8 +107,9 @@ type HoldingsServiceServer interface {
 	//
 	// INVALID_ARGUMENT for a start_time that is not before end_time or is before 2015,
 	// an end_time in the future, a range over five years or a page_token of another
-	// query. UNAVAILABLE (CHAIN_UNAVAILABLE) while no node of a chain answers; wallets
-	// on a chain without a configured node are FAILED. RESOURCE_EXHAUSTED
+	// query. UNAVAILABLE (CHAIN_UNAVAILABLE) while none of the chains can be read; while
+	// one can't, its wallets are FAILED, as those on a chain without a configured node.
+	// A price that was stale at its hour is marked so. RESOURCE_EXHAUSTED
 	// (HISTORY_READ_UNDER_WAY) while another call reads the history of the same owner.
 	// PERMISSION_DENIED as in GetHoldings.
 	ListHistoricalHoldings(context.Context, *ListHistoricalHoldingsRequest) (*ListHistoricalHoldingsResponse, error)

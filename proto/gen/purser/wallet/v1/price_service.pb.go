@@ -38,7 +38,8 @@ type Price struct {
 	Source string `protobuf:"bytes,4,opt,name=source,proto3" json:"source,omitempty"`
 	// The time of the price, by its source.
 	PriceTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=price_time,json=priceTime,proto3" json:"price_time,omitempty"`
-	// price_time is further in the past than the deployment allows.
+	// price_time is further before now, or before the hour of a past holding, than the
+	// deployment allows.
 	Stale bool `protobuf:"varint,6,opt,name=stale,proto3" json:"stale,omitempty"`
 	// Set when price is empty: UNKNOWN_TOKEN, NO_PRICE or SOURCE_UNAVAILABLE.
 	UnpricedReason string `protobuf:"bytes,7,opt,name=unpriced_reason,json=unpricedReason,proto3" json:"unpriced_reason,omitempty"`

@@ -33,10 +33,16 @@ type Token struct {
 	Id     string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Symbol string `protobuf:"bytes,2,opt,name=symbol,proto3" json:"symbol,omitempty"`
 	Name   string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
-	// 0 to 255: one token is 10^decimals base units.
+	// 0 to 255: one token is 10^decimals base units. As the contract says, whatever the
+	// token list has; as the list has it, while the contract was not asked yet or doesn't
+	// say.
 	Decimals uint32 `protobuf:"varint,4,opt,name=decimals,proto3" json:"decimals,omitempty"`
-	// The deployment has verified the token. Unverified tokens don't count in totals.
-	Verified      bool `protobuf:"varint,5,opt,name=verified,proto3" json:"verified,omitempty"`
+	// The token is on the deployment's token list, and not without_code. Other tokens
+	// don't count in totals.
+	Verified bool `protobuf:"varint,5,opt,name=verified,proto3" json:"verified,omitempty"`
+	// Nothing is at the contract's address. A balance of such a token is the last one that
+	// could be read.
+	WithoutCode   bool `protobuf:"varint,6,opt,name=without_code,json=withoutCode,proto3" json:"without_code,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -102,6 +108,13 @@ func (x *Token) GetDecimals() uint32 {
 func (x *Token) GetVerified() bool {
 	if x != nil {
 		return x.Verified
+	}
+	return false
+}
+
+func (x *Token) GetWithoutCode() bool {
+	if x != nil {
+		return x.WithoutCode
 	}
 	return false
 }
@@ -322,7 +335,8 @@ type Chain struct {
 	// Of the chain's native coin, for example "ETH"; empty when neither the token list
 	// nor Purser has it.
 	NativeSymbol string `protobuf:"bytes,4,opt,name=native_symbol,json=nativeSymbol,proto3" json:"native_symbol,omitempty"`
-	// The newest block, by the first node that can be used; unset when none can.
+	// The newest block, by the first node that can be used and doesn't lag behind the
+	// others by more than a minute; unset when none can.
 	Head *Head `protobuf:"bytes,5,opt,name=head,proto3" json:"head,omitempty"`
 	// In the order in which they are tried.
 	Nodes         []*Node `protobuf:"bytes,6,rep,name=nodes,proto3" json:"nodes,omitempty"`
@@ -485,8 +499,10 @@ type Node struct {
 	// Until when other nodes are preferred, because it failed; unset when they aren't.
 	CooldownEndTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=cooldown_end_time,json=cooldownEndTime,proto3" json:"cooldown_end_time,omitempty"`
 	// Why it last failed, in a check or a reading: TIMEOUT, UNREACHABLE, RATE_LIMITED,
-	// UNAUTHORIZED, WRONG_CHAIN, BLOCK_IN_FUTURE or INVALID_ANSWER; empty if it never did
-	// since the replica started.
+	// UNAUTHORIZED, REDIRECTS, WRONG_CHAIN, BLOCK_IN_FUTURE, BEHIND (its newest block is
+	// older than another node's), UNKNOWN_BLOCK (it doesn't know a block that it named),
+	// REFUSED (it refuses a call) or INVALID_ANSWER; empty if it never did since the
+	// replica started.
 	LastErrorReason string                 `protobuf:"bytes,8,opt,name=last_error_reason,json=lastErrorReason,proto3" json:"last_error_reason,omitempty"`
 	LastErrorTime   *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=last_error_time,json=lastErrorTime,proto3" json:"last_error_time,omitempty"`
 	unknownFields   protoimpl.UnknownFields
@@ -670,13 +686,14 @@ var File_purser_wallet_v1_token_service_proto protoreflect.FileDescriptor
 
 const file_purser_wallet_v1_token_service_proto_rawDesc = "" +
 	"\n" +
-	"$purser/wallet/v1/token_service.proto\x12\x10purser.wallet.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\"{\n" +
+	"$purser/wallet/v1/token_service.proto\x12\x10purser.wallet.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\"\x9e\x01\n" +
 	"\x05Token\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06symbol\x18\x02 \x01(\tR\x06symbol\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12\x1a\n" +
 	"\bdecimals\x18\x04 \x01(\rR\bdecimals\x12\x1a\n" +
-	"\bverified\x18\x05 \x01(\bR\bverified\"8\n" +
+	"\bverified\x18\x05 \x01(\bR\bverified\x12!\n" +
+	"\fwithout_code\x18\x06 \x01(\bR\vwithoutCode\"8\n" +
 	"\x0fGetTokenRequest\x12%\n" +
 	"\btoken_id\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\xa0\x01R\atokenId\"A\n" +

@@ -139,7 +139,8 @@ type Wallet struct {
 	// UUIDv7.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// CAIP-10 account id with the address in EIP-55 form, for example
-	// "eip155:1:0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed".
+	// "eip155:1:0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"; on chains 30 and 31
+	// (Rootstock) in the form of EIP-1191.
 	Account    string                 `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`
 	Label      string                 `protobuf:"bytes,3,opt,name=label,proto3" json:"label,omitempty"`
 	Sync       *Sync                  `protobuf:"bytes,4,opt,name=sync,proto3" json:"sync,omitempty"`
@@ -247,7 +248,9 @@ type Sync struct {
 	BlockNumber uint64 `protobuf:"varint,2,opt,name=block_number,json=blockNumber,proto3" json:"block_number,omitempty"`
 	// Unset before the first successful sync.
 	SyncTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=sync_time,json=syncTime,proto3" json:"sync_time,omitempty"`
-	// The error of the last sync; empty if it succeeded.
+	// The error of the last sync, or what is missing of a successful one: tokens that
+	// were not readable, a newest block of more than an hour ago, or that the chain was
+	// reset. Empty otherwise.
 	Error string `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
 	// When to retry a failed sync, if that may help.
 	RetryTime     *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=retry_time,json=retryTime,proto3" json:"retry_time,omitempty"`
@@ -323,7 +326,8 @@ func (x *Sync) GetRetryTime() *timestamppb.Timestamp {
 type CreateWalletRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// CAIP-10 account id of the namespace eip155. The address is in lower case or in
-	// EIP-55 form; one in mixed case with a wrong checksum is INVALID_ARGUMENT.
+	// EIP-55 form, on chains 30 and 31 (Rootstock) in that of EIP-1191; one in mixed case
+	// with a wrong checksum is INVALID_ARGUMENT.
 	Account string `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
 	// At most 80 characters without control characters, after surrounding white space
 	// is removed. May be empty.

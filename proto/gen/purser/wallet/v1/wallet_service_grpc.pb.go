@@ -48,9 +48,12 @@ type WalletServiceClient interface {
 	//
 	// NOT_FOUND when the caller has no such wallet.
 	GetWallet(ctx context.Context, in *GetWalletRequest, opts ...grpc.CallOption) (*GetWalletResponse, error)
-	// ListWallets returns the caller's wallets, oldest first.
+	// ListWallets returns the caller's wallets, oldest first. A page ends by page_size, at
+	// 1 MiB and, with balances, at 4000 of them.
 	//
-	// INVALID_ARGUMENT for a page_token of another query.
+	// INVALID_ARGUMENT for a page_token of another query. RESOURCE_EXHAUSTED
+	// (TOO_MANY_BALANCES) for the balances of a wallet that alone has more: ListBalances
+	// has them in pages.
 	ListWallets(ctx context.Context, in *ListWalletsRequest, opts ...grpc.CallOption) (*ListWalletsResponse, error)
 	// UpdateWallet sets the fields in update_mask; "label" is the only one.
 	//
@@ -67,9 +70,11 @@ type WalletServiceClient interface {
 	// SyncWallet reads the wallet's balances from the chain, all at the same block, and
 	// stores them.
 	//
-	// UNAVAILABLE: CHAIN_UNAVAILABLE when no node answers, CHAIN_BEHIND when the node's
-	// block is before that of the last sync, CHAIN_IMPLAUSIBLE when the chain can't
-	// have reached the node's block since. The stored balances then stay.
+	// UNAVAILABLE: CHAIN_UNAVAILABLE when no node can be read, with the cause of each in
+	// the message and its reason, as in Node.last_error_reason, in node_reasons of the
+	// metadata of ErrorInfo ("1=TIMEOUT,2=WRONG_CHAIN"); CHAIN_BEHIND when the newest
+	// block of all nodes is before that of the last sync, CHAIN_IMPLAUSIBLE when the
+	// chain can't have reached the node's block since. The stored balances then stay.
 	// FAILED_PRECONDITION (CHAIN_NOT_CONFIGURED) when the deployment has no node of the
 	// wallet's chain. NOT_FOUND when the caller has no such wallet.
 	SyncWallet(ctx context.Context, in *SyncWalletRequest, opts ...grpc.CallOption) (*SyncWalletResponse, error)
@@ -164,9 +169,12 @@ type WalletServiceServer interface {
 	//
 	// NOT_FOUND when the caller has no such wallet.
 	GetWallet(context.Context, *GetWalletRequest) (*GetWalletResponse, error)
-	// ListWallets returns the caller's wallets, oldest first.
+	// ListWallets returns the caller's wallets, oldest first. A page ends by page_size, at
+	// 1 MiB and, with balances, at 4000 of them.
 	//
-	// INVALID_ARGUMENT for a page_token of another query.
+	// INVALID_ARGUMENT for a page_token of another query. RESOURCE_EXHAUSTED
+	// (TOO_MANY_BALANCES) for the balances of a wallet that alone has more: ListBalances
+	// has them in pages.
 	ListWallets(context.Context, *ListWalletsRequest) (*ListWalletsResponse, error)
 	// UpdateWallet sets the fields in update_mask; "label" is the only one.
 	//
@@ -183,9 +191,11 @@ type WalletServiceServer interface {
 	// SyncWallet reads the wallet's balances from the chain, all at the same block, and
 	// stores them.
 	//
-	// UNAVAILABLE: CHAIN_UNAVAILABLE when no node answers, CHAIN_BEHIND when the node's
-	// block is before that of the last sync, CHAIN_IMPLAUSIBLE when the chain can't
-	// have reached the node's block since. The stored balances then stay.
+	// UNAVAILABLE: CHAIN_UNAVAILABLE when no node can be read, with the cause of each in
+	// the message and its reason, as in Node.last_error_reason, in node_reasons of the
+	// metadata of ErrorInfo ("1=TIMEOUT,2=WRONG_CHAIN"); CHAIN_BEHIND when the newest
+	// block of all nodes is before that of the last sync, CHAIN_IMPLAUSIBLE when the
+	// chain can't have reached the node's block since. The stored balances then stay.
 	// FAILED_PRECONDITION (CHAIN_NOT_CONFIGURED) when the deployment has no node of the
 	// wallet's chain. NOT_FOUND when the caller has no such wallet.
 	SyncWallet(context.Context, *SyncWalletRequest) (*SyncWalletResponse, error)

@@ -1,0 +1,171 @@
+package chain
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/ethereum/go-ethereum/rpc"
+
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/redact"
+	"github.com/purserhq/purser/services/wallet/internal/chainlist"
+)
+
+const (
+	// maxNodesTold is of how many nodes an error says what is wrong with them.
+	maxNodesTold = 8
+	// maxNodeText bounds what of a node's own words an error repeats, in bytes.
+	maxNodeText = 200
+)
+
+// redirectError is about a node that redirects to another URL.
+type redirectError struct{ target *url.URL }
+
+func (e *redirectError) Error() string {
+	return "the node redirects to " + redact.URL(e.target.String()) + ", which is not followed"
+}
+
+// restError is about a node that asked to be left alone.
+type restError struct{ until time.Time }
+
+func (e *restError) Error() string {
+	return "the node asked not to be called until " + e.until.UTC().Format(time.RFC3339)
+}
+
+// failure is why a node could not be read from.
+type failure struct {
+	*node
+	reason chainlist.Reason
+	text   string // for callers: nothing of the node's URL but its registered domain
+	err    error  // for logs, without secrets
+}
+
+// newFailure describes the error of a node. It has to see the error before it is redacted.
+func newFailure(n *node, err error, now time.Time) failure {
+	return failure{node: n, reason: reasonOf(err), text: describe(n, err, now), err: redact.Error(err, n.url)}
+}
+
+// unavailable is the error of a chain whose nodes all failed. It names the reason of each.
+func unavailable(chain uint64, failures []failure, retryAfter time.Duration) error {
+	var texts, reasons []string
+	var causes []error
+	for i, f := range failures {
+		causes = append(causes, f.err)
+		reasons = append(reasons, fmt.Sprintf("%d=%s", f.number, f.reason))
+		if i == maxNodesTold {
+			texts = append(texts, fmt.Sprintf("and %d more", len(failures)-i))
+		}
+		if i < maxNodesTold {
+			name := ""
+			if f.provider != "" {
+				name = " (" + f.provider + ")"
+			}
+			texts = append(texts, fmt.Sprintf("node %d%s %s", f.number, name, f.text))
+		}
+	}
+	return errs.Unavailable("CHAIN_UNAVAILABLE", fmt.Sprintf("no node of chain eip155:%d can be read: %s", chain,
+		strings.Join(texts, "; "))).
+		With("node_reasons", strings.Join(reasons[:min(len(reasons), maxNodesTold)], ",")).
+		Because(errors.Join(causes...)).After(retryAfter)
+}
+
+// describe says in words what is wrong with a node.
+func describe(n *node, err error, now time.Time) string {
+	var redirect *redirectError
+	var rest *restError
+	var future *futureError
+	var status rpc.HTTPError
+	var answer rpc.Error
+	switch {
+	case errors.As(err, &redirect):
+		to := providerOf(redirect.target.Hostname())
+		if to != "" {
+			to = " of " + to
+		}
+		return "redirects to another URL" + to + ", which is not followed"
+	case errors.As(err, &rest):
+		return "asked not to be called for another " + rest.until.Sub(now).Round(time.Second).String()
+	case errors.As(err, &future):
+		return fmt.Sprintf("has a newest block, %d, that is %s in the future: its clock or that of this service is "+
+			"wrong", future.block.Number, future.block.Time.Sub(now).Round(time.Second))
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
+		return "did not answer in time"
+	case errors.As(err, &status):
+		return describeStatus(status.StatusCode)
+	case errors.As(err, &answer):
+		text := n.ownWords(answer.Error())
+		if kindOf(err) == limited {
+			return fmt.Sprintf("is called too often: it answers error %d, %q", answer.ErrorCode(), text)
+		}
+		return fmt.Sprintf("refuses a call with error %d, %q", answer.ErrorCode(), text)
+	}
+	if text, ok := describeNetwork(err); ok {
+		return text
+	}
+	var syntax *json.SyntaxError
+	if errors.As(err, &syntax) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return "does not answer with JSON-RPC"
+	}
+	text := n.ownWords(err.Error())
+	if said, ours := strings.CutPrefix(text, "the node "); ours {
+		return said
+	}
+	return "failed: " + text
+}
+
+// ownWords is a text of a node without secrets, cut.
+func (n *node) ownWords(text string) string {
+	clean := strings.Join(strings.Fields(redact.Error(errors.New(text), n.url).Error()), " ")
+	if len(clean) > maxNodeText {
+		clean = strings.ToValidUTF8(clean[:maxNodeText], "") + "…"
+	}
+	return clean
+}
+
+func describeStatus(code int) string {
+	name := strconv.Itoa(code)
+	if text := http.StatusText(code); text != "" {
+		name += " " + text
+	}
+	switch reasonOfStatus(code) {
+	case chainlist.Unauthorized:
+		return "answers " + name + ": the key or the credentials in its URL are not accepted"
+	case chainlist.RateLimited:
+		return "answers " + name + ": it is called too often"
+	}
+	return "answers " + name
+}
+
+// describeNetwork describes a failure before there was an answer; false for another one. It doesn't tell addresses.
+func describeNetwork(err error) (string, bool) {
+	var name *net.DNSError
+	var certificate *tls.CertificateVerificationError
+	var unknown x509.UnknownAuthorityError
+	var network net.Error
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "refuses the connection", true
+	case errors.As(err, &name):
+		return "has a host name that is not found", true
+	case errors.As(err, &certificate), errors.As(err, &unknown):
+		return "has a TLS certificate that is not valid", true
+	case errors.As(err, &network) && network.Timeout():
+		return "did not answer in time", true
+	case errors.As(err, &network):
+		return "can't be reached", true
+	}
+	return "", false
+}
