@@ -34,7 +34,7 @@ func WarnOfEviction(ctx context.Context, client redis.UniversalClient, log *slog
 		wait := evictionAgain
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // it was told to end
 		case err != nil:
 			wait = evictionRetry
 			if !failed {
