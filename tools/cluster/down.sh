@@ -24,10 +24,6 @@ for mount in $(awk -v dir="$dir/" 'index($2, dir) == 1 || index($2, "/run/purser
   umount "$mount" || true
 done
 rm -rf "$dir"/{etcd,kubelet,volume,containerd}
-if [ -n "${K8S_BIN:-}" ]; then
-  "$K8S_BIN/kube-proxy" --cleanup >/dev/null 2>&1 || true
-  "$K8S_BIN/kube-router" --cleanup-config >/dev/null 2>&1 || true
-  echo stopped
-else
-  echo "stopped; iptables keeps rules that begin with KUBE, which this removes with K8S_BIN"
-fi
+# The rules of kube-proxy and kube-router; all others stay.
+for t in iptables ip6tables; do $t-save | grep -v KUBE | $t-restore || true; done
+echo stopped
