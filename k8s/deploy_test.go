@@ -167,7 +167,8 @@ func TestArgoCDMigratesBeforeItRollsOut(t *testing.T) {
 	const prefix = "argocd.argoproj.io/"
 	for _, r := range found.Resources() {
 		a := r.GetAnnotations()
-		want := map[string][3]string{"Job": {"Sync", "BeforeHookCreation", "1"}, "Deployment": {"", "", "2"}}[r.GetKind()]
+		want := map[string][3]string{"Job": {"Sync", "BeforeHookCreation", "1"},
+			"Deployment": {"", "", "2"}}[r.GetKind()]
 		if got := [3]string{a[prefix+"hook"], a[prefix+"hook-delete-policy"], a[prefix+"sync-wave"]}; got != want {
 			t.Errorf("%s %s has %q, want %q", r.GetKind(), r.GetName(), got, want)
 		}

@@ -22,6 +22,9 @@ import (
 func TestAMigrationThatIsEndedIsDoneByTheNextJob(t *testing.T) {
 	t.Parallel()
 	c := cluster{render(t, "dev"), map[string]string{}, map[string]string{}, freeAddr(t)}
+	for _, service := range services() {
+		c.addr[service], c.health[service] = freeAddr(t), freeAddr(t)
+	}
 	c.startStores(t)
 	for _, service := range services() {
 		t.Run(service, func(t *testing.T) {
@@ -40,6 +43,11 @@ func TestAMigrationThatIsEndedIsDoneByTheNextJob(t *testing.T) {
 			p := start(t, c.command(t, w, container, container.Args...))
 			watching := c.connect(t, service)
 			testkit.Eventually(t, time.Minute, func() bool {
+				select {
+				case err := <-p.ended:
+					t.Fatalf("it ended before it came to that table: %v\n%s", err, &p.log)
+				default:
+				}
 				var waiting int
 				err := watching.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity
 					WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&waiting)

@@ -62,6 +62,7 @@ func (w *watched) NewSubConn(addrs []resolver.Address, opts balancer.NewSubConnO
 			listener(s)
 		}
 	}
+	//nolint:staticcheck // SA1019: round robin below gives it one address, as it should be
 	conn, err := w.ClientConn.NewSubConn(addrs, opts)
 	if err != nil {
 		return nil, err

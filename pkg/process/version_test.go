@@ -21,7 +21,8 @@ func TestTheVersionOfAProgram(t *testing.T) {
 		"with the commit by the linker": {"v1.2.3", "3e06c9b", "(devel)", nil, "v1.2.3 3e06c9b go1.26.0"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			info := &debug.BuildInfo{GoVersion: "go1.26.0", Main: debug.Module{Version: tt.module}, Settings: tt.settings}
+			info := &debug.BuildInfo{GoVersion: "go1.26.0", Main: debug.Module{Version: tt.module},
+				Settings: tt.settings}
 			if got := describe(tt.linked, tt.commit, info); got != tt.want {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}

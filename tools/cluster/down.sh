@@ -24,4 +24,6 @@ for mount in $(awk -v dir="$dir/" 'index($2, dir) == 1 || index($2, "/run/purser
   umount "$mount" || true
 done
 rm -rf "$dir"/{etcd,kubelet,volume,containerd}
-echo "stopped; iptables may have rules that begin with KUBE"
+# The rules of kube-proxy and kube-router; all others stay.
+for t in iptables ip6tables; do $t-save | grep -v KUBE | $t-restore || true; done
+echo stopped
