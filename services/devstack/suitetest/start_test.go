@@ -313,8 +313,8 @@ func TestAServiceThatCantWorkIsNotReadyUntilItCan(t *testing.T) {
 						AS $$ SELECT pg_catalog.clock_timestamp() + interval '10 minutes' $$;
 					ALTER DATABASE %s SET search_path = skewed, pg_catalog, public`, h.role()))
 				begin(t, service, settings()).wantHeld(t, "clock", "CLOCK_SKEWED", func() {
-					h.exec(t, h.role(), `CREATE OR REPLACE FUNCTION skewed.clock_timestamp() RETURNS timestamptz LANGUAGE sql
-						AS $$ SELECT pg_catalog.clock_timestamp() $$`)
+					h.exec(t, h.role(), `CREATE OR REPLACE FUNCTION skewed.clock_timestamp() RETURNS timestamptz
+						LANGUAGE sql AS $$ SELECT pg_catalog.clock_timestamp() $$`)
 				})
 				h.exec(t, h.role(), fmt.Sprintf(`ALTER DATABASE %s RESET search_path`, h.role()))
 			})
