@@ -25,6 +25,7 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/grpcclient"
 	"github.com/purserhq/purser/pkg/grpcserver"
+	"github.com/purserhq/purser/pkg/redisx"
 	"github.com/purserhq/purser/pkg/testkit"
 	"github.com/purserhq/purser/pkg/testkit/pgserver"
 	statusv1 "github.com/purserhq/purser/proto/gen/purser/status/v1"
@@ -307,14 +308,33 @@ func TestAServiceThatCantWorkIsNotReadyUntilItCan(t *testing.T) {
 				})
 				return
 			}
+			t.Run("with a wrong password of Redis", func(t *testing.T) {
+				server := testkit.Redis(t)
+				admin, err := redisx.New(redisx.Options{URL: server.URL()})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer func() { _ = admin.Close() }()
+				wrong, err := url.Parse(server.URL())
+				if err != nil {
+					t.Fatal(err)
+				}
+				wrong.User = url.UserPassword("", "hunter2")
+				begin(t, service, settings("PURSER_REDIS_URL", wrong.String())).
+					wantHeld(t, "redis", "CREDENTIALS", func() {
+						if err := admin.ConfigSet(t.Context(), "requirepass", "hunter2").Err(); err != nil {
+							t.Error(err)
+						}
+					})
+			})
 			t.Run("with a clock that is wrong", func(t *testing.T) {
 				h.exec(t, h.role(), fmt.Sprintf(`CREATE SCHEMA skewed; GRANT USAGE ON SCHEMA skewed TO PUBLIC;
 					CREATE FUNCTION skewed.clock_timestamp() RETURNS timestamptz LANGUAGE sql
 						AS $$ SELECT pg_catalog.clock_timestamp() + interval '10 minutes' $$;
 					ALTER DATABASE %s SET search_path = skewed, pg_catalog, public`, h.role()))
 				begin(t, service, settings()).wantHeld(t, "clock", "CLOCK_SKEWED", func() {
-					h.exec(t, h.role(), `CREATE OR REPLACE FUNCTION skewed.clock_timestamp() RETURNS timestamptz LANGUAGE sql
-						AS $$ SELECT pg_catalog.clock_timestamp() $$`)
+					h.exec(t, h.role(), `CREATE OR REPLACE FUNCTION skewed.clock_timestamp() RETURNS timestamptz
+						LANGUAGE sql AS $$ SELECT pg_catalog.clock_timestamp() $$`)
 				})
 				h.exec(t, h.role(), fmt.Sprintf(`ALTER DATABASE %s RESET search_path`, h.role()))
 			})
