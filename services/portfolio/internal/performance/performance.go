@@ -14,6 +14,7 @@
 package performance
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -176,7 +177,7 @@ func Measure(in Input) (Performance, error) {
 
 func (in Input) check() error {
 	if len(in.Marks) == 0 {
-		return fmt.Errorf("performance: no marks")
+		return errors.New("performance: no marks")
 	}
 	for i, m := range in.Marks {
 		switch {
@@ -188,7 +189,7 @@ func (in Input) check() error {
 			return fmt.Errorf("performance: mark at %s after the one at %s", m.Time, in.Marks[i-1].Time)
 		}
 	}
-	if !(in.RiskFree > -1) || math.IsInf(in.RiskFree, 0) { //nolint:staticcheck // NaN is not above -1
+	if in.RiskFree <= -1 || math.IsInf(in.RiskFree, 0) || math.IsNaN(in.RiskFree) {
 		return fmt.Errorf("performance: risk-free rate %v, must be above -1", in.RiskFree)
 	}
 	return nil

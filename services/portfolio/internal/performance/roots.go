@@ -156,7 +156,7 @@ func (f *finder) refine(terms []term, low, high sums4) float64 {
 			a = u
 		}
 		next := u - at.total()/at.slope()
-		if !(next > a && next < b) { //nolint:staticcheck // also for NaN
+		if next <= a || next >= b || math.IsNaN(next) {
 			next = a + (b-a)/2
 		}
 		if math.Abs(next-u) <= 1e-15*math.Max(1, math.Abs(u)) || b-a <= 1e-15*math.Max(1, math.Abs(u)) {
