@@ -1,7 +1,6 @@
 package store_test
 
 import (
-	"strconv"
 	"testing"
 	"time"
 
@@ -9,33 +8,40 @@ import (
 	"github.com/purserhq/purser/services/portfolio/internal/performance"
 )
 
-// BenchmarkPerformance measures ten years of daily snapshots of 100 holdings each, with a flow on each thirtieth day
-// or on each day. Raw is bare SQL that reads the values and flows.
+// BenchmarkPerformance measures ten years: daily snapshots of 100 holdings each, with a flow on each thirtieth day or
+// on each day, and hourly snapshots with a flow in each, which is the most there can be. Raw is bare SQL that reads
+// the values and flows.
 func BenchmarkPerformance(b *testing.B) {
-	for name, every := range map[string]int{"a flow a month": 30, "a flow a day": 1} {
+	const days = 3650
+	for name, tc := range map[string]struct {
+		step               time.Duration
+		every, holdings, n int
+	}{
+		"daily, a flow a month": {24 * time.Hour, 30, 100, days},
+		"daily, a flow a day":   {24 * time.Hour, 1, 100, days},
+		"hourly, a flow each":   {time.Hour, 1, 0, days * 24},
+	} {
 		b.Run(name, func(b *testing.B) {
 			f := newFixture(b, noRedis)
-			for _, statement := range []string{`
-				INSERT INTO snapshots (portfolio_id, bucket, snapshot_time, currency, total, complete, position_count,
-				                       incomplete_wallet_count, unpriced_count, stale_price_count, backfilled,
-				                       measurable, net_flow)
-				SELECT $1, $2::timestamptz + n * interval '1 day', $2::timestamptz + n * interval '1 day', 'USD',
-				       1000000 + (n * 7919 % 1000) * 123.45678901, true, 100, 0, 0, 0, true, true,
-				       CASE WHEN n % ` + strconv.Itoa(every) + ` = 0
-				         THEN (n % 7 - 3) * 1000.5 ELSE 0 END
-				FROM generate_series(0, 3650) AS n`, `
-				INSERT INTO snapshot_positions
-				SELECT $1, $2::timestamptz + n * interval '1 day', 't' || k, 'T', 18, true,
-				       1000000000000000000 * k::numeric, 123.45, 'bench', $2, false, 123.45 * k, ''
-				FROM generate_series(0, 3650) AS n, generate_series(1, 100) AS k`} {
-				if _, err := f.db.SQL().ExecContext(b.Context(), statement, f.p.ID, hour(0)); err != nil {
+			exec := func(statement string, args ...any) {
+				if _, err := f.db.SQL().ExecContext(b.Context(), statement, args...); err != nil {
 					b.Fatal(err)
 				}
 			}
-			if _, err := f.db.SQL().ExecContext(b.Context(), "ANALYZE"); err != nil {
-				b.Fatal(err)
-			}
-			end := hour(0).AddDate(0, 0, 3650)
+			exec(`INSERT INTO snapshots (portfolio_id, bucket, snapshot_time, currency, total, complete,
+				                         position_count, incomplete_wallet_count, unpriced_count,
+				                         stale_price_count, backfilled, measurable, net_flow)
+				SELECT $1, at, at, 'USD', 1000000 + (n * 7919 % 1000) * 123.45678901, true, 100, 0, 0, 0, true, true,
+				       CASE WHEN n % $4 = 0 THEN (n % 7 - 3) * 1000.5 + 1 ELSE 0 END
+				FROM generate_series(0, $3) AS n, make_interval(secs => n * $5) AS after,
+				     LATERAL (SELECT $2::timestamptz + after) AS instant (at)`,
+				f.p.ID, hour(0), tc.n, tc.every, tc.step.Seconds())
+			exec(`INSERT INTO snapshot_positions
+				SELECT portfolio_id, bucket, 't' || k, 'T', 18, true, 1000000000000000000 * k::numeric, 123.45,
+				       'bench', bucket, false, 123.45 * k, ''
+				FROM snapshots, generate_series(1, $1) AS k`, tc.holdings)
+			exec("ANALYZE")
+			end := hour(0).AddDate(0, 0, days)
 			s := performance.NewService(f.Snapshots, func() time.Time { return end })
 			versus.Run(b, versus.Comparison{
 				Raw: func() {
@@ -58,7 +64,7 @@ func BenchmarkPerformance(b *testing.B) {
 				},
 				Ours: func() {
 					m, err := s.Measure(b.Context(), f.p, performance.Request{Start: hour(0), End: end})
-					if err != nil || m.Risk.Returns != 3650 || m.TimeWeighted.Annualized.Unavailable != "" {
+					if err != nil || m.Risk.Returns != days || m.TimeWeighted.Annualized.Unavailable != "" {
 						b.Fatal(m, err)
 					}
 				},
