@@ -18,13 +18,13 @@ func TestPerformanceCanBeRecomputedFromTheSnapshots(t *testing.T) {
 	s := shared(t)
 	c := dial(t, s.Endpoints)
 	ctx, _ := withHolders(t, s, c)
-	begin := s.Chain.Plan().Start.Truncate(time.Hour).Add(48 * time.Hour)
-	end := begin.Add(60 * time.Hour)
-	if n, incomplete := backfill(t, ctx, c, begin, end.Add(time.Hour)); n != 61 || incomplete != 0 {
+	begin := s.Chain.Plan().Start.Truncate(time.Hour).Add(2 * time.Hour)
+	end := begin.Add(45 * time.Hour)
+	if n, incomplete := backfill(t, ctx, c, begin, end.Add(time.Hour)); n != 46 || incomplete != 0 {
 		t.Fatalf("%d stored, %d of them incomplete", n, incomplete)
 	}
 	list, err := c.Portfolios.ListSnapshots(ctx, &portfoliov1.ListSnapshotsRequest{PageSize: 500})
-	if err != nil || len(list.GetSnapshots()) != 61 {
+	if err != nil || len(list.GetSnapshots()) != 46 {
 		t.Fatal(list, err)
 	}
 	growth, net := big.NewRat(1, 1), new(big.Rat)

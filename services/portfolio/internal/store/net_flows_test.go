@@ -106,9 +106,10 @@ func TestFlowsDontDependOnTheOrderThatHoursAreStoredIn(t *testing.T) {
 	unavailable := holding("b", 1, "", valuation.ReasonSourceUnavailable)
 	var first []valuation.Valuation // some hours are stored without some prices first
 	for n, v := range all {
-		if n%3 == 0 {
+		switch n % 3 {
+		case 0:
 			first = append(first, valued(t, hour(n), holding("a", 77, "1", ""), unavailable))
-		} else if n%3 == 1 {
+		case 1:
 			first = append(first, v)
 		}
 	}
