@@ -40,6 +40,10 @@ func (s service) calls(id string) map[string]func(context.Context) error {
 			_, err := s.GetTimeline(ctx, &portfoliov1.GetTimelineRequest{PortfolioId: id})
 			return err
 		},
+		"GetPerformance": func(ctx context.Context) error {
+			_, err := s.GetPerformance(ctx, &portfoliov1.GetPerformanceRequest{PortfolioId: id})
+			return err
+		},
 	}
 }
 

@@ -27,11 +27,22 @@ CREATE TABLE snapshots (
     unpriced_count          integer     NOT NULL, -- verified positions without a price
     stale_price_count       integer     NOT NULL, -- counted positions with a stale price
     backfilled              boolean     NOT NULL, -- taken after its hour, from the balances and prices of then
+    -- It counts in performance: every wallet was read, and the price source answered.
+    measurable              boolean     NOT NULL DEFAULT false,
+    -- What came in since the measurable snapshot before, less what went out
+    -- (updateNetFlows in internal/store); NULL if there is none, or if not measurable.
+    net_flow                numeric,
     PRIMARY KEY (portfolio_id, bucket),
     CONSTRAINT snapshots_on_the_hour CHECK (date_trunc('hour', bucket, 'UTC') = bucket)
 ) PARTITION BY RANGE (bucket);
 
 CREATE TABLE snapshots_default PARTITION OF snapshots DEFAULT;
+
+-- The next measurable snapshot, the ones with a flow, and the ones that are left out
+-- are found without reading the others.
+CREATE INDEX snapshots_measurable ON snapshots (portfolio_id, bucket) WHERE measurable;
+CREATE INDEX snapshots_with_flow ON snapshots (portfolio_id, bucket) WHERE net_flow <> 0;
+CREATE INDEX snapshots_left_out ON snapshots (portfolio_id, bucket) WHERE NOT measurable;
 
 -- Positions of a snapshot: how much of one token all wallets held together.
 CREATE TABLE snapshot_positions (

@@ -10,13 +10,19 @@ import (
 // of all mistakes at once; see grpcserver.Server.CheckMessages. The domain packages
 // apply the same rules again.
 func (s *PortfolioServer) Check(m proto.Message) error {
-	r, ok := m.(*portfoliov1.GetTimelineRequest)
-	if !ok {
-		return nil
+	switch r := m.(type) {
+	case *portfoliov1.GetTimelineRequest:
+		request, err := timelineRequestFromProto(r)
+		if err != nil {
+			return err
+		}
+		return s.timelines.Check(request)
+	case *portfoliov1.GetPerformanceRequest:
+		request, err := performanceRequestFromProto(r)
+		if err != nil {
+			return err
+		}
+		return s.performances.Check(request)
 	}
-	request, err := timelineRequestFromProto(r)
-	if err != nil {
-		return err
-	}
-	return s.timelines.Check(request)
+	return nil
 }

@@ -37,6 +37,7 @@ func snapshotToProto(s snapshot.Snapshot) *portfoliov1.Snapshot {
 		SnapshotTime: timestamppb.New(s.SnapshotTime),
 		Currency:     valuation.Currency, Total: decimalToProto(s.Total), Complete: s.Complete,
 		PositionCount: int32(s.Positions), UnpricedCount: int32(s.Unpriced), Backfilled: s.Backfilled,
+		NetFlow: decimalToProto(s.NetFlow),
 	}
 }
 
@@ -52,6 +53,7 @@ func pointToProto(p timeline.Point) *portfoliov1.TimelinePoint {
 		StartTime: timestamppb.New(p.Start), EndTime: timestamppb.New(p.End),
 		Open: p.Open, Close: p.Close, Min: p.Min, Max: p.Max,
 		SnapshotCount: int32(p.Snapshots), CarriedForward: p.CarriedForward, Complete: p.Complete,
+		NetFlow: p.NetFlow,
 	}
 }
 
@@ -72,10 +74,11 @@ func timeToProto(t time.Time) *timestamppb.Timestamp {
 }
 
 func timelineRequestFromProto(req *portfoliov1.GetTimelineRequest) (timeline.Request, error) {
-	interval := timeline.Daily
-	if req.GetInterval() == portfoliov1.Interval_INTERVAL_HOURLY {
-		interval = timeline.Hourly
-	}
+	interval := map[portfoliov1.Interval]timeline.Interval{
+		portfoliov1.Interval_INTERVAL_HOURLY:  timeline.Hourly,
+		portfoliov1.Interval_INTERVAL_WEEKLY:  timeline.Weekly,
+		portfoliov1.Interval_INTERVAL_MONTHLY: timeline.Monthly,
+	}[req.GetInterval()] // timeline.Daily is its default
 	r, err := timerange.FromProto(req.GetStartTime(), req.GetEndTime())
 	return timeline.Request{
 		Interval: interval, Start: r.Start, End: r.End, Zone: req.GetTimeZone(), Limit: int(req.GetLimit()),

@@ -11,6 +11,7 @@ import (
 	"github.com/purserhq/purser/pkg/page"
 	"github.com/purserhq/purser/pkg/timerange"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
+	"github.com/purserhq/purser/services/portfolio/internal/performance"
 	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
 	"github.com/purserhq/purser/services/portfolio/internal/snapshot"
 	"github.com/purserhq/purser/services/portfolio/internal/timeline"
@@ -26,14 +27,16 @@ const (
 // PortfolioServer serves purser.portfolio.v1.PortfolioService.
 type PortfolioServer struct {
 	portfoliov1.UnimplementedPortfolioServiceServer
-	portfolios *portfolio.Service
-	snapshots  *snapshot.Service
-	timelines  *timeline.Service
+	portfolios   *portfolio.Service
+	snapshots    *snapshot.Service
+	timelines    *timeline.Service
+	performances *performance.Service
 }
 
-// NewPortfolioServer serves portfolios, their snapshots and timelines.
-func NewPortfolioServer(p *portfolio.Service, s *snapshot.Service, t *timeline.Service) *PortfolioServer {
-	return &PortfolioServer{portfolios: p, snapshots: s, timelines: t}
+// NewPortfolioServer serves portfolios, their snapshots, timelines and performance.
+func NewPortfolioServer(p *portfolio.Service, s *snapshot.Service, t *timeline.Service,
+	m *performance.Service) *PortfolioServer {
+	return &PortfolioServer{portfolios: p, snapshots: s, timelines: t, performances: m}
 }
 
 // GetPortfolio implements the RPC.

@@ -36,6 +36,9 @@ type Snapshot struct {
 	// Backfilled when it was taken after its hour, from the balances and prices of
 	// that time.
 	Backfilled bool
+	// NetFlow is what came in since the measurable snapshot before, less what went
+	// out; nil if there is none, or if this one isn't measurable.
+	NetFlow *apd.Decimal
 }
 
 // Store stores snapshots.

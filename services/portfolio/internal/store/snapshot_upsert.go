@@ -33,9 +33,10 @@ import (
 // the same hours don't deadlock.
 const upsertSnapshots = `
 INSERT INTO snapshots AS stored (portfolio_id, bucket, snapshot_time, currency, total, complete, position_count,
-                                 incomplete_wallet_count, unpriced_count, stale_price_count, backfilled)
+                                 incomplete_wallet_count, unpriced_count, stale_price_count, backfilled,
+                                 measurable, net_flow)
 SELECT portfolio_id, bucket, snapshot_time, currency, total, complete, position_count,
-       incomplete_wallet_count, unpriced_count, stale_price_count, backfilled
+       incomplete_wallet_count, unpriced_count, stale_price_count, backfilled, measurable, net_flow
 FROM json_populate_recordset(null::snapshots, $1)
 ORDER BY bucket
 ON CONFLICT (portfolio_id, bucket) DO UPDATE
@@ -47,7 +48,9 @@ SET snapshot_time           = excluded.snapshot_time,
     incomplete_wallet_count = excluded.incomplete_wallet_count,
     unpriced_count          = excluded.unpriced_count,
     stale_price_count       = excluded.stale_price_count,
-    backfilled              = excluded.backfilled
+    backfilled              = excluded.backfilled,
+    measurable              = excluded.measurable,
+    net_flow                = excluded.net_flow
 WHERE NOT stored.complete
   AND (excluded.complete
        OR (excluded.incomplete_wallet_count, excluded.unpriced_count, excluded.stale_price_count)
@@ -137,6 +140,9 @@ func upsertCandidates(ctx context.Context, conn *pgx.Conn, portfolioID uuid.UUID
 	if err != nil {
 		return nil, fmt.Errorf("encode snapshots: %w", err)
 	}
+	if _, err := conn.Exec(ctx, lockPortfolio, portfolioID); err != nil {
+		return nil, fmt.Errorf("lock the portfolio: %w", err)
+	}
 	result, err := conn.Query(ctx, upsertSnapshots, records)
 	if err != nil {
 		return nil, fmt.Errorf("upsert snapshots: %w", err)
@@ -174,7 +180,7 @@ func upsertCandidates(ctx context.Context, conn *pgx.Conn, portfolioID uuid.UUID
 	if err != nil {
 		return nil, fmt.Errorf("copy positions: %w", err)
 	}
-	return upserted, nil
+	return upserted, setNetFlows(ctx, conn, portfolioID, buckets, upserted)
 }
 
 // positionValues returns the values of positionColumns.

@@ -17,8 +17,8 @@ import (
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
 
-// Snapshots implements snapshot.Store, portfolio.Snapshots and timeline.Store. It
-// is safe for concurrent use.
+// Snapshots implements snapshot.Store, portfolio.Snapshots, timeline.Store and
+// performance.Store. It is safe for concurrent use.
 type Snapshots struct {
 	db     *postgres.DB
 	caches *Caches
@@ -41,13 +41,20 @@ type snapshotRow struct {
 	UnpricedCount         int       `json:"unpriced_count"`
 	StalePriceCount       int       `json:"stale_price_count"`
 	Backfilled            bool      `json:"backfilled"`
+	Measurable            bool      `json:"measurable"`
+	NetFlow               *string   `json:"net_flow"`
 }
 
 func (snapshotRow) TableName() string { return "snapshots" }
 
 func snapshotToRow(portfolioID uuid.UUID, bucket time.Time, v valuation.Valuation, backfilled bool) snapshotRow {
+	var flow *string
+	if v.Measurable() { // updateNetFlows changes it if there is one
+		zero := "0"
+		flow = &zero
+	}
 	return snapshotRow{
-		PortfolioID: portfolioID, Bucket: bucket.UTC(),
+		PortfolioID: portfolioID, Bucket: bucket.UTC(), Measurable: v.Measurable(), NetFlow: flow,
 		// Postgres rounds a finer time in JSON, and truncates one in a parameter.
 		SnapshotTime: v.ValuationTime.UTC().Truncate(time.Microsecond),
 		Currency:     valuation.Currency, Total: v.Total.Text('f'), Complete: v.Complete(),
@@ -58,9 +65,17 @@ func snapshotToRow(portfolioID uuid.UUID, bucket time.Time, v valuation.Valuatio
 
 func snapshotFromRow(r snapshotRow) (snapshot.Snapshot, error) {
 	total, err := parseDecimal(r.Total)
+	if err != nil {
+		return snapshot.Snapshot{}, err
+	}
+	var flow *apd.Decimal
+	if r.NetFlow != nil {
+		flow, err = parseDecimal(*r.NetFlow)
+	}
 	return snapshot.Snapshot{
 		Portfolio: r.PortfolioID, Bucket: r.Bucket.UTC(), SnapshotTime: r.SnapshotTime.UTC(), Total: total,
 		Complete: r.Complete, Positions: r.PositionCount, Unpriced: r.UnpricedCount, Backfilled: r.Backfilled,
+		NetFlow: flow,
 	}, err
 }
 

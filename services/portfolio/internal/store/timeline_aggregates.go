@@ -24,7 +24,7 @@ const aggregateSnapshots = `
 SELECT width_bucket(bucket, $2::timestamptz[]) - 1 AS interval_index,
        (array_agg(total::text ORDER BY bucket))[1] AS open,
        (array_agg(total::text ORDER BY bucket DESC))[1] AS close,
-       min(total)::text, max(total)::text, count(*), bool_and(complete)
+       min(total)::text, max(total)::text, count(*), bool_and(complete), coalesce(sum(net_flow)::text, '')
 FROM snapshots
 WHERE portfolio_id = $1 AND bucket >= $3 AND bucket < $4
 GROUP BY interval_index
@@ -73,7 +73,8 @@ func (s *Snapshots) aggregate(ctx context.Context, portfolioID uuid.UUID,
 	var out []timeline.Aggregate
 	for rows.Next() {
 		var a timeline.Aggregate
-		if err := rows.Scan(&a.Index, &a.Open, &a.Close, &a.Min, &a.Max, &a.Snapshots, &a.Complete); err != nil {
+		err := rows.Scan(&a.Index, &a.Open, &a.Close, &a.Min, &a.Max, &a.Snapshots, &a.Complete, &a.NetFlow)
+		if err != nil {
 			return nil, fmt.Errorf("aggregate snapshots: %w", err)
 		}
 		out = append(out, a)

@@ -2,20 +2,31 @@ package timeline
 
 import "time"
 
-// Boundaries divides [start, end) into intervals, hours of UTC or days of a time
-// zone, and returns their limits: interval i is [bounds[i], bounds[i+1]). The first
+// Boundaries divides [start, end) into intervals, hours of UTC or days, weeks or months
+// of a time zone, and returns their limits: interval i is [bounds[i], bounds[i+1]). The first
 // interval contains start, the last one the instant before end, so there is at
 // least one interval. Of more intervals than limit it returns the newest, and true.
 func Boundaries(i Interval, zone *time.Location, start, end time.Time, limit int) (bounds []time.Time,
 	truncated bool) {
 	floor, next := hourOf, nextHour
-	if i == Daily {
+	switch i {
+	case Daily:
 		floor = func(t time.Time) time.Time { return dayOf(t, zone) }
 		next = func(t time.Time) time.Time { return nextDay(t, zone) }
+	case Weekly:
+		floor = func(t time.Time) time.Time { return weekOf(t, zone, 0) }
+		next = func(t time.Time) time.Time { return weekOf(t, zone, 7) }
+	case Monthly:
+		floor = func(t time.Time) time.Time { return monthOf(t, zone, 0) }
+		next = func(t time.Time) time.Time { return monthOf(t, zone, 1) }
 	}
 	bounds = []time.Time{floor(start)}
 	for t := bounds[0]; t.Before(end); {
-		t = next(t)
+		following := next(t)
+		if !following.After(t) { // the zone skipped the day that the interval begins with
+			following = nextDay(t, zone)
+		}
+		t = following
 		bounds = append(bounds, t)
 	}
 	if excess := len(bounds) - 1 - limit; excess > 0 {
@@ -26,6 +37,20 @@ func Boundaries(i Interval, zone *time.Location, start, end time.Time, limit int
 
 func hourOf(t time.Time) time.Time   { return t.UTC().Truncate(time.Hour) }
 func nextHour(t time.Time) time.Time { return t.Add(time.Hour) }
+
+// weekOf returns the first instant of the Monday of t's week in zone, days later. A zone
+// that skips a Monday begins its week with the day after.
+func weekOf(t time.Time, zone *time.Location, days int) time.Time {
+	y, m, d := t.In(zone).Date()
+	sinceMonday := (int(t.In(zone).Weekday()) + 6) % 7
+	return firstInstant(y, m, d-sinceMonday+days, zone)
+}
+
+// monthOf returns the first instant of t's month in zone, months later.
+func monthOf(t time.Time, zone *time.Location, months int) time.Time {
+	y, m, _ := t.In(zone).Date()
+	return firstInstant(y, m+time.Month(months), 1, zone)
+}
 
 // dayOf returns the first instant of t's day in zone.
 func dayOf(t time.Time, zone *time.Location) time.Time {

@@ -1,8 +1,8 @@
 // Package timeline returns how a portfolio's value moved, one point an interval.
 //
 // It promises:
-//   - Days begin and end at midnight of the requested time zone, also when its
-//     clocks change; see Boundaries.
+//   - Days, weeks and months begin and end at midnight of the requested time zone,
+//     also when its clocks change; see Boundaries.
 //   - When there are more points than the limit, the newest are returned.
 //   - An interval without a snapshot has the last known value, and says so. There is
 //     no point before the first snapshot.
@@ -28,6 +28,8 @@ type Interval int
 const (
 	Hourly Interval = iota + 1
 	Daily
+	Weekly  // from Monday to Sunday, ISO 8601
+	Monthly // calendar months
 )
 
 // Limits and defaults of a request.
@@ -57,6 +59,8 @@ type Point struct {
 	CarriedForward bool
 	// Complete when all snapshots are, or the one that was carried forward.
 	Complete bool
+	// NetFlow is the sum of the net flows of the snapshots; "" when none has one.
+	NetFlow string
 }
 
 // Aggregate sums up the snapshots of one interval.
@@ -65,6 +69,7 @@ type Aggregate struct {
 	Open, Close, Min, Max string
 	Snapshots             int
 	Complete              bool
+	NetFlow               string // "" when no snapshot has one
 }
 
 // Value is the total of a snapshot, and whether it is complete.
@@ -131,7 +136,7 @@ func (a Aggregates) points(bounds []time.Time) []Point {
 			in := intervals[0]
 			intervals = intervals[1:]
 			p.Open, p.Close, p.Min, p.Max = in.Open, in.Close, in.Min, in.Max
-			p.Snapshots, p.Complete = in.Snapshots, in.Complete
+			p.Snapshots, p.Complete, p.NetFlow = in.Snapshots, in.Complete, in.NetFlow
 			last = &Value{Total: in.Close, Complete: in.Complete}
 		case last != nil:
 			p.Open, p.Close, p.Min, p.Max = last.Total, last.Total, last.Total, last.Total
@@ -161,11 +166,18 @@ func (s *Service) withDefaults(r Request) (Request, *time.Location, error) {
 	if r.Limit == 0 {
 		r.Limit = DefaultLimit
 	}
-	zone, zoneErr := time.LoadLocation(r.Zone)
-	if zoneErr != nil || strings.EqualFold(r.Zone, "local") { // the server's own zone
-		zoneErr = errs.Invalid("time_zone", `must be a name of the IANA time zone database, for example `+
-			`"Europe/Zurich", `+
-			"or empty for UTC, "+errs.Given(r.Zone))
-	}
+	zone, zoneErr := Zone(r.Zone)
 	return r, zone, errs.AllInvalid(rangeErr, zoneErr)
+}
+
+// Zone returns the time zone of this IANA name, UTC for "". An unknown one is
+// errs.Invalid on time_zone.
+func Zone(name string) (*time.Location, error) {
+	zone, err := time.LoadLocation(name)
+	if err != nil || strings.EqualFold(name, "local") { // the server's own zone
+		return nil, errs.Invalid("time_zone", `must be a name of the IANA time zone database, for example `+
+			`"Europe/Zurich", `+
+			"or empty for UTC, "+errs.Given(name))
+	}
+	return zone, nil
 }

@@ -34,10 +34,12 @@ const MaxBalanceAge = 24 * time.Hour
 // ReasonOutOfRange.
 const MaxValue = "1e30"
 
-// Reasons why a position is unpriced, besides those of the wallet service.
+// Reasons why a position is unpriced. ReasonSourceUnavailable is one of the wallet
+// service; it passes, as the others don't.
 const (
-	ReasonNoPrice    = "NO_PRICE"
-	ReasonOutOfRange = "VALUE_OUT_OF_RANGE"
+	ReasonNoPrice           = "NO_PRICE"
+	ReasonOutOfRange        = "VALUE_OUT_OF_RANGE"
+	ReasonSourceUnavailable = "SOURCE_UNAVAILABLE"
 )
 
 // Price of one whole token.
@@ -125,6 +127,14 @@ type Valuation struct {
 
 // Complete reports whether no balance and no price was missing or stale.
 func (v Valuation) Complete() bool { return len(v.IncompleteReasons) == 0 }
+
+// Measurable reports whether the valuation counts in performance: every wallet was
+// read, and no price is missing only because its source was unavailable.
+func (v Valuation) Measurable() bool {
+	return v.IncompleteWallets == 0 && !slices.ContainsFunc(v.Positions, func(p Position) bool {
+		return p.Verified && p.Price.UnpricedReason == ReasonSourceUnavailable
+	})
+}
 
 // Compute values what wallets hold. It fails only for a malformed amount or price,
 // which is an error of whoever passed it.

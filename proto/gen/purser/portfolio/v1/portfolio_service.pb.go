@@ -33,6 +33,10 @@ const (
 	Interval_INTERVAL_HOURLY      Interval = 1
 	// Days of the requested time zone; 23 or 25 hours when its clocks change.
 	Interval_INTERVAL_DAILY Interval = 2
+	// Weeks of the requested time zone, from Monday to Sunday (ISO 8601).
+	Interval_INTERVAL_WEEKLY Interval = 3
+	// Calendar months of the requested time zone.
+	Interval_INTERVAL_MONTHLY Interval = 4
 )
 
 // Enum value maps for Interval.
@@ -41,11 +45,15 @@ var (
 		0: "INTERVAL_UNSPECIFIED",
 		1: "INTERVAL_HOURLY",
 		2: "INTERVAL_DAILY",
+		3: "INTERVAL_WEEKLY",
+		4: "INTERVAL_MONTHLY",
 	}
 	Interval_value = map[string]int32{
 		"INTERVAL_UNSPECIFIED": 0,
 		"INTERVAL_HOURLY":      1,
 		"INTERVAL_DAILY":       2,
+		"INTERVAL_WEEKLY":      3,
+		"INTERVAL_MONTHLY":     4,
 	}
 )
 
@@ -74,6 +82,63 @@ func (x Interval) Number() protoreflect.EnumNumber {
 // Deprecated: Use Interval.Descriptor instead.
 func (Interval) EnumDescriptor() ([]byte, []int) {
 	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{0}
+}
+
+// FlowBasis is how the money that came in and went out is known.
+type FlowBasis int32
+
+const (
+	FlowBasis_FLOW_BASIS_UNSPECIFIED FlowBasis = 0
+	// By comparing each snapshot with the one before: a change of a token's amount is a
+	// flow, at the token's price in the later snapshot. A token that is gone from it is
+	// valued at its price in the earlier one. A wallet that joins or leaves the portfolio
+	// changes amounts, so it is a flow at its value.
+	//
+	// What this can't tell: interest, rewards and airdrops count as money that came in,
+	// fees and the costs of a trade as money that went out, and a trade counts at the
+	// prices of the snapshot, not at those of the trade: what prices moved between it and
+	// the snapshot is no return. Money that came and went between two snapshots isn't
+	// seen.
+	FlowBasis_FLOW_BASIS_HOLDINGS FlowBasis = 1
+)
+
+// Enum value maps for FlowBasis.
+var (
+	FlowBasis_name = map[int32]string{
+		0: "FLOW_BASIS_UNSPECIFIED",
+		1: "FLOW_BASIS_HOLDINGS",
+	}
+	FlowBasis_value = map[string]int32{
+		"FLOW_BASIS_UNSPECIFIED": 0,
+		"FLOW_BASIS_HOLDINGS":    1,
+	}
+)
+
+func (x FlowBasis) Enum() *FlowBasis {
+	p := new(FlowBasis)
+	*p = x
+	return p
+}
+
+func (x FlowBasis) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (FlowBasis) Descriptor() protoreflect.EnumDescriptor {
+	return file_purser_portfolio_v1_portfolio_service_proto_enumTypes[1].Descriptor()
+}
+
+func (FlowBasis) Type() protoreflect.EnumType {
+	return &file_purser_portfolio_v1_portfolio_service_proto_enumTypes[1]
+}
+
+func (x FlowBasis) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use FlowBasis.Descriptor instead.
+func (FlowBasis) EnumDescriptor() ([]byte, []int) {
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{1}
 }
 
 // Portfolio is a named set of wallets.
@@ -421,7 +486,10 @@ type Snapshot struct {
 	PositionCount int32                  `protobuf:"varint,7,opt,name=position_count,json=positionCount,proto3" json:"position_count,omitempty"`
 	UnpricedCount int32                  `protobuf:"varint,8,opt,name=unpriced_count,json=unpricedCount,proto3" json:"unpriced_count,omitempty"`
 	// It was taken later, from the balances and prices at bucket_time.
-	Backfilled    bool `protobuf:"varint,9,opt,name=backfilled,proto3" json:"backfilled,omitempty"`
+	Backfilled bool `protobuf:"varint,9,opt,name=backfilled,proto3" json:"backfilled,omitempty"`
+	// What came in since the snapshot before, less what went out, as FLOW_BASIS_HOLDINGS
+	// says. Empty for the first snapshot, and for one that GetPerformance leaves out.
+	NetFlow       string `protobuf:"bytes,10,opt,name=net_flow,json=netFlow,proto3" json:"net_flow,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -519,6 +587,13 @@ func (x *Snapshot) GetBackfilled() bool {
 	return false
 }
 
+func (x *Snapshot) GetNetFlow() string {
+	if x != nil {
+		return x.NetFlow
+	}
+	return ""
+}
+
 // TimelinePoint is the value of a portfolio within one interval.
 type TimelinePoint struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -536,7 +611,9 @@ type TimelinePoint struct {
 	// The interval has no snapshot: the values are those of the last one before.
 	CarriedForward bool `protobuf:"varint,8,opt,name=carried_forward,json=carriedForward,proto3" json:"carried_forward,omitempty"`
 	// All its snapshots are complete; if carried_forward, the last one before is.
-	Complete      bool `protobuf:"varint,9,opt,name=complete,proto3" json:"complete,omitempty"`
+	Complete bool `protobuf:"varint,9,opt,name=complete,proto3" json:"complete,omitempty"`
+	// The sum of the net flows of its snapshots; empty when none of them has one.
+	NetFlow       string `protobuf:"bytes,10,opt,name=net_flow,json=netFlow,proto3" json:"net_flow,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -632,6 +709,13 @@ func (x *TimelinePoint) GetComplete() bool {
 		return x.Complete
 	}
 	return false
+}
+
+func (x *TimelinePoint) GetNetFlow() string {
+	if x != nil {
+		return x.NetFlow
+	}
+	return ""
 }
 
 type GetPortfolioRequest struct {
@@ -1290,6 +1374,683 @@ func (x *GetTimelineResponse) GetTruncated() bool {
 	return false
 }
 
+type GetPerformanceRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty for the default portfolio.
+	PortfolioId string `protobuf:"bytes,1,opt,name=portfolio_id,json=portfolioId,proto3" json:"portfolio_id,omitempty"`
+	// 30 days before end_time when unset.
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	// Not in the future; now when unset.
+	EndTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	// IANA name of the time zone in which the days of daily returns begin at midnight,
+	// for example "Europe/Zurich"; UTC when empty.
+	TimeZone string `protobuf:"bytes,4,opt,name=time_zone,json=timeZone,proto3" json:"time_zone,omitempty"`
+	// The CAIP-19 id of a token to compare with; empty for none. Its prices are those of
+	// the portfolio's own snapshots at the start and the end, so it has to hold some
+	// then.
+	Benchmark string `protobuf:"bytes,5,opt,name=benchmark,proto3" json:"benchmark,omitempty"`
+	// The rate of a year that is free of risk, as a fraction: 0.02 is two per cent.
+	RiskFreeRate  float64 `protobuf:"fixed64,6,opt,name=risk_free_rate,json=riskFreeRate,proto3" json:"risk_free_rate,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetPerformanceRequest) Reset() {
+	*x = GetPerformanceRequest{}
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetPerformanceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetPerformanceRequest) ProtoMessage() {}
+
+func (x *GetPerformanceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetPerformanceRequest.ProtoReflect.Descriptor instead.
+func (*GetPerformanceRequest) Descriptor() ([]byte, []int) {
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *GetPerformanceRequest) GetPortfolioId() string {
+	if x != nil {
+		return x.PortfolioId
+	}
+	return ""
+}
+
+func (x *GetPerformanceRequest) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *GetPerformanceRequest) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
+	}
+	return nil
+}
+
+func (x *GetPerformanceRequest) GetTimeZone() string {
+	if x != nil {
+		return x.TimeZone
+	}
+	return ""
+}
+
+func (x *GetPerformanceRequest) GetBenchmark() string {
+	if x != nil {
+		return x.Benchmark
+	}
+	return ""
+}
+
+func (x *GetPerformanceRequest) GetRiskFreeRate() float64 {
+	if x != nil {
+		return x.RiskFreeRate
+	}
+	return 0
+}
+
+type GetPerformanceResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Performance   *Performance           `protobuf:"bytes,1,opt,name=performance,proto3" json:"performance,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetPerformanceResponse) Reset() {
+	*x = GetPerformanceResponse{}
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetPerformanceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetPerformanceResponse) ProtoMessage() {}
+
+func (x *GetPerformanceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetPerformanceResponse.ProtoReflect.Descriptor instead.
+func (*GetPerformanceResponse) Descriptor() ([]byte, []int) {
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *GetPerformanceResponse) GetPerformance() *Performance {
+	if x != nil {
+		return x.Performance
+	}
+	return nil
+}
+
+// Performance is how well a portfolio did in a period. Rates and ratios are fractions:
+// 0.05 is five per cent. They are computed from exact decimals; as doubles their
+// relative error is below 1e-12.
+type Performance struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// ISO 4217 code; always "USD".
+	Currency string `protobuf:"bytes,1,opt,name=currency,proto3" json:"currency,omitempty"`
+	// The hours of the snapshots that start_value and end_value are of. The first is
+	// after the requested start_time when there is none before. Unset without snapshots.
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	EndTime   *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	// Decimal numbers.
+	StartValue string `protobuf:"bytes,4,opt,name=start_value,json=startValue,proto3" json:"start_value,omitempty"`
+	EndValue   string `protobuf:"bytes,5,opt,name=end_value,json=endValue,proto3" json:"end_value,omitempty"`
+	// The sums of the flows after start_time up to end_time; neither is negative.
+	Inflow  string `protobuf:"bytes,6,opt,name=inflow,proto3" json:"inflow,omitempty"`
+	Outflow string `protobuf:"bytes,7,opt,name=outflow,proto3" json:"outflow,omitempty"`
+	// end_value - start_value - inflow + outflow.
+	Gain string `protobuf:"bytes,8,opt,name=gain,proto3" json:"gain,omitempty"`
+	// How many snapshots have a flow.
+	FlowCount int32     `protobuf:"varint,9,opt,name=flow_count,json=flowCount,proto3" json:"flow_count,omitempty"`
+	FlowBasis FlowBasis `protobuf:"varint,10,opt,name=flow_basis,json=flowBasis,proto3,enum=purser.portfolio.v1.FlowBasis" json:"flow_basis,omitempty"`
+	// UTC dates from start_time to end_time.
+	DayCount int32 `protobuf:"varint,11,opt,name=day_count,json=dayCount,proto3" json:"day_count,omitempty"`
+	// The growth of the sub-periods between flows, multiplied. A sub-period that begins
+	// with less than skip_threshold is skipped.
+	TimeWeighted *Return `protobuf:"bytes,12,opt,name=time_weighted,json=timeWeighted,proto3" json:"time_weighted,omitempty"`
+	// The internal rate of return (XIRR, actual/365, whole UTC dates, flows of one date
+	// added up), of the days from the first to the last date with money.
+	MoneyWeighted *Return `protobuf:"bytes,13,opt,name=money_weighted,json=moneyWeighted,proto3" json:"money_weighted,omitempty"`
+	// If several rates explain the flows, all of them, for a year, ascending;
+	// money_weighted is unavailable (SEVERAL_RATES) then.
+	MoneyWeightedCandidates []float64 `protobuf:"fixed64,14,rep,packed,name=money_weighted_candidates,json=moneyWeightedCandidates,proto3" json:"money_weighted_candidates,omitempty"`
+	// gain divided by the average capital: start_value, and each flow weighted by the part
+	// of the period that is left after it.
+	ModifiedDietz *Ratio `protobuf:"bytes,15,opt,name=modified_dietz,json=modifiedDietz,proto3" json:"modified_dietz,omitempty"`
+	// From the returns of the whole days of time_zone in the period. The return of a day
+	// needs a snapshot within the 24 hours before its start, or at it, and one within it.
+	DailyReturnCount int32 `protobuf:"varint,16,opt,name=daily_return_count,json=dailyReturnCount,proto3" json:"daily_return_count,omitempty"`
+	// Their sample deviation times √365.
+	Volatility *Ratio `protobuf:"bytes,17,opt,name=volatility,proto3" json:"volatility,omitempty"`
+	// √(Σ min(return - risk-free, 0)² / count) × √365.
+	DownsideDeviation *Ratio `protobuf:"bytes,18,opt,name=downside_deviation,json=downsideDeviation,proto3" json:"downside_deviation,omitempty"`
+	// Mean of (return - risk-free) × √365 / sample deviation, or / downside deviation.
+	Sharpe  *Ratio `protobuf:"bytes,19,opt,name=sharpe,proto3" json:"sharpe,omitempty"`
+	Sortino *Ratio `protobuf:"bytes,20,opt,name=sortino,proto3" json:"sortino,omitempty"`
+	// time_weighted.annualized / depth of max_drawdown.
+	Calmar      *Ratio    `protobuf:"bytes,21,opt,name=calmar,proto3" json:"calmar,omitempty"`
+	MaxDrawdown *Drawdown `protobuf:"bytes,22,opt,name=max_drawdown,json=maxDrawdown,proto3" json:"max_drawdown,omitempty"`
+	// Set if a benchmark was requested.
+	Benchmark *Benchmark `protobuf:"bytes,23,opt,name=benchmark,proto3" json:"benchmark,omitempty"`
+	// How many sub-periods were skipped, and the value below which one is.
+	SkippedCount  int32  `protobuf:"varint,24,opt,name=skipped_count,json=skippedCount,proto3" json:"skipped_count,omitempty"`
+	SkipThreshold string `protobuf:"bytes,25,opt,name=skip_threshold,json=skipThreshold,proto3" json:"skip_threshold,omitempty"`
+	// Snapshots after start_time up to end_time that were left out.
+	LeftOutCount int32 `protobuf:"varint,26,opt,name=left_out_count,json=leftOutCount,proto3" json:"left_out_count,omitempty"`
+	// What a reader of the figures has to know, one line each; for people.
+	Notes         []string `protobuf:"bytes,27,rep,name=notes,proto3" json:"notes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Performance) Reset() {
+	*x = Performance{}
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Performance) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Performance) ProtoMessage() {}
+
+func (x *Performance) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Performance.ProtoReflect.Descriptor instead.
+func (*Performance) Descriptor() ([]byte, []int) {
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Performance) GetCurrency() string {
+	if x != nil {
+		return x.Currency
+	}
+	return ""
+}
+
+func (x *Performance) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *Performance) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
+	}
+	return nil
+}
+
+func (x *Performance) GetStartValue() string {
+	if x != nil {
+		return x.StartValue
+	}
+	return ""
+}
+
+func (x *Performance) GetEndValue() string {
+	if x != nil {
+		return x.EndValue
+	}
+	return ""
+}
+
+func (x *Performance) GetInflow() string {
+	if x != nil {
+		return x.Inflow
+	}
+	return ""
+}
+
+func (x *Performance) GetOutflow() string {
+	if x != nil {
+		return x.Outflow
+	}
+	return ""
+}
+
+func (x *Performance) GetGain() string {
+	if x != nil {
+		return x.Gain
+	}
+	return ""
+}
+
+func (x *Performance) GetFlowCount() int32 {
+	if x != nil {
+		return x.FlowCount
+	}
+	return 0
+}
+
+func (x *Performance) GetFlowBasis() FlowBasis {
+	if x != nil {
+		return x.FlowBasis
+	}
+	return FlowBasis_FLOW_BASIS_UNSPECIFIED
+}
+
+func (x *Performance) GetDayCount() int32 {
+	if x != nil {
+		return x.DayCount
+	}
+	return 0
+}
+
+func (x *Performance) GetTimeWeighted() *Return {
+	if x != nil {
+		return x.TimeWeighted
+	}
+	return nil
+}
+
+func (x *Performance) GetMoneyWeighted() *Return {
+	if x != nil {
+		return x.MoneyWeighted
+	}
+	return nil
+}
+
+func (x *Performance) GetMoneyWeightedCandidates() []float64 {
+	if x != nil {
+		return x.MoneyWeightedCandidates
+	}
+	return nil
+}
+
+func (x *Performance) GetModifiedDietz() *Ratio {
+	if x != nil {
+		return x.ModifiedDietz
+	}
+	return nil
+}
+
+func (x *Performance) GetDailyReturnCount() int32 {
+	if x != nil {
+		return x.DailyReturnCount
+	}
+	return 0
+}
+
+func (x *Performance) GetVolatility() *Ratio {
+	if x != nil {
+		return x.Volatility
+	}
+	return nil
+}
+
+func (x *Performance) GetDownsideDeviation() *Ratio {
+	if x != nil {
+		return x.DownsideDeviation
+	}
+	return nil
+}
+
+func (x *Performance) GetSharpe() *Ratio {
+	if x != nil {
+		return x.Sharpe
+	}
+	return nil
+}
+
+func (x *Performance) GetSortino() *Ratio {
+	if x != nil {
+		return x.Sortino
+	}
+	return nil
+}
+
+func (x *Performance) GetCalmar() *Ratio {
+	if x != nil {
+		return x.Calmar
+	}
+	return nil
+}
+
+func (x *Performance) GetMaxDrawdown() *Drawdown {
+	if x != nil {
+		return x.MaxDrawdown
+	}
+	return nil
+}
+
+func (x *Performance) GetBenchmark() *Benchmark {
+	if x != nil {
+		return x.Benchmark
+	}
+	return nil
+}
+
+func (x *Performance) GetSkippedCount() int32 {
+	if x != nil {
+		return x.SkippedCount
+	}
+	return 0
+}
+
+func (x *Performance) GetSkipThreshold() string {
+	if x != nil {
+		return x.SkipThreshold
+	}
+	return ""
+}
+
+func (x *Performance) GetLeftOutCount() int32 {
+	if x != nil {
+		return x.LeftOutCount
+	}
+	return 0
+}
+
+func (x *Performance) GetNotes() []string {
+	if x != nil {
+		return x.Notes
+	}
+	return nil
+}
+
+// Ratio is a figure without a unit.
+type Ratio struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Unset when it is undefined. Never infinite or NaN.
+	Value *float64 `protobuf:"fixed64,1,opt,name=value,proto3,oneof" json:"value,omitempty"`
+	// Set when value is not: NO_SNAPSHOTS, PERIOD_TOO_SHORT, VALUE_BELOW_THRESHOLD,
+	// FLOW_EXCEEDS_VALUE, NO_MONEY_IN, NO_RATE, SEVERAL_RATES, RATES_NOT_RESOLVED,
+	// OUT_OF_RANGE, NO_AVERAGE_CAPITAL, TOO_FEW_RETURNS, NO_DEVIATION, NO_DOWNSIDE,
+	// NO_DRAWDOWN, NO_BENCHMARK_PRICE or BENCHMARK_PRICE_IS_ZERO.
+	UnavailableReason string `protobuf:"bytes,2,opt,name=unavailable_reason,json=unavailableReason,proto3" json:"unavailable_reason,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *Ratio) Reset() {
+	*x = Ratio{}
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ratio) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ratio) ProtoMessage() {}
+
+func (x *Ratio) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ratio.ProtoReflect.Descriptor instead.
+func (*Ratio) Descriptor() ([]byte, []int) {
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Ratio) GetValue() float64 {
+	if x != nil && x.Value != nil {
+		return *x.Value
+	}
+	return 0
+}
+
+func (x *Ratio) GetUnavailableReason() string {
+	if x != nil {
+		return x.UnavailableReason
+	}
+	return ""
+}
+
+// Return is a rate of return. -1 is the loss of everything, and nothing else is.
+type Return struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the period as a whole.
+	Period *Ratio `protobuf:"bytes,1,opt,name=period,proto3" json:"period,omitempty"`
+	// Of a year of 365 days.
+	Annualized *Ratio `protobuf:"bytes,2,opt,name=annualized,proto3" json:"annualized,omitempty"`
+	// The period has fewer than 365 days: annualized says what would be if it went on
+	// like this, so show period.
+	Extrapolated  bool `protobuf:"varint,3,opt,name=extrapolated,proto3" json:"extrapolated,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Return) Reset() {
+	*x = Return{}
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Return) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Return) ProtoMessage() {}
+
+func (x *Return) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Return.ProtoReflect.Descriptor instead.
+func (*Return) Descriptor() ([]byte, []int) {
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Return) GetPeriod() *Ratio {
+	if x != nil {
+		return x.Period
+	}
+	return nil
+}
+
+func (x *Return) GetAnnualized() *Ratio {
+	if x != nil {
+		return x.Annualized
+	}
+	return nil
+}
+
+func (x *Return) GetExtrapolated() bool {
+	if x != nil {
+		return x.Extrapolated
+	}
+	return false
+}
+
+// Drawdown is the largest fall from a peak, without flows, between the ends of days and
+// the snapshots with a flow.
+type Drawdown struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As a fraction of the peak, -1 to below 0.
+	Depth      *Ratio                 `protobuf:"bytes,1,opt,name=depth,proto3" json:"depth,omitempty"`
+	PeakTime   *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=peak_time,json=peakTime,proto3" json:"peak_time,omitempty"`
+	TroughTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=trough_time,json=troughTime,proto3" json:"trough_time,omitempty"`
+	// When the peak was reached again; unset when it wasn't.
+	RecoveryTime  *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=recovery_time,json=recoveryTime,proto3" json:"recovery_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Drawdown) Reset() {
+	*x = Drawdown{}
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Drawdown) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Drawdown) ProtoMessage() {}
+
+func (x *Drawdown) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Drawdown.ProtoReflect.Descriptor instead.
+func (*Drawdown) Descriptor() ([]byte, []int) {
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *Drawdown) GetDepth() *Ratio {
+	if x != nil {
+		return x.Depth
+	}
+	return nil
+}
+
+func (x *Drawdown) GetPeakTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.PeakTime
+	}
+	return nil
+}
+
+func (x *Drawdown) GetTroughTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.TroughTime
+	}
+	return nil
+}
+
+func (x *Drawdown) GetRecoveryTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RecoveryTime
+	}
+	return nil
+}
+
+// Benchmark is the portfolio beside a token.
+type Benchmark struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// CAIP-19 id.
+	TokenId string `protobuf:"bytes,1,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
+	// Of the token's price from start_time to end_time.
+	TokenReturn *Ratio `protobuf:"bytes,2,opt,name=token_return,json=tokenReturn,proto3" json:"token_return,omitempty"`
+	// time_weighted.period - token_return.
+	TrackingDifference *Ratio `protobuf:"bytes,3,opt,name=tracking_difference,json=trackingDifference,proto3" json:"tracking_difference,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *Benchmark) Reset() {
+	*x = Benchmark{}
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Benchmark) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Benchmark) ProtoMessage() {}
+
+func (x *Benchmark) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Benchmark.ProtoReflect.Descriptor instead.
+func (*Benchmark) Descriptor() ([]byte, []int) {
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Benchmark) GetTokenId() string {
+	if x != nil {
+		return x.TokenId
+	}
+	return ""
+}
+
+func (x *Benchmark) GetTokenReturn() *Ratio {
+	if x != nil {
+		return x.TokenReturn
+	}
+	return nil
+}
+
+func (x *Benchmark) GetTrackingDifference() *Ratio {
+	if x != nil {
+		return x.TrackingDifference
+	}
+	return nil
+}
+
 var File_purser_portfolio_v1_portfolio_service_proto protoreflect.FileDescriptor
 
 const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
@@ -1326,7 +2087,7 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\x05share\x18\n" +
 	" \x01(\x01R\x05share\x12\x1a\n" +
 	"\bverified\x18\v \x01(\bR\bverified\x12'\n" +
-	"\x0funpriced_reason\x18\f \x01(\tR\x0eunpricedReason\"\xe7\x02\n" +
+	"\x0funpriced_reason\x18\f \x01(\tR\x0eunpricedReason\"\x82\x03\n" +
 	"\bSnapshot\x12!\n" +
 	"\fportfolio_id\x18\x01 \x01(\tR\vportfolioId\x12;\n" +
 	"\vbucket_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
@@ -1339,7 +2100,9 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\x0eunpriced_count\x18\b \x01(\x05R\runpricedCount\x12\x1e\n" +
 	"\n" +
 	"backfilled\x18\t \x01(\bR\n" +
-	"backfilled\"\xbb\x02\n" +
+	"backfilled\x12\x19\n" +
+	"\bnet_flow\x18\n" +
+	" \x01(\tR\anetFlow\"\xd6\x02\n" +
 	"\rTimelinePoint\x129\n" +
 	"\n" +
 	"start_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
@@ -1350,7 +2113,9 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\x03max\x18\x06 \x01(\tR\x03max\x12%\n" +
 	"\x0esnapshot_count\x18\a \x01(\x05R\rsnapshotCount\x12'\n" +
 	"\x0fcarried_forward\x18\b \x01(\bR\x0ecarriedForward\x12\x1a\n" +
-	"\bcomplete\x18\t \x01(\bR\bcomplete\"E\n" +
+	"\bcomplete\x18\t \x01(\bR\bcomplete\x12\x19\n" +
+	"\bnet_flow\x18\n" +
+	" \x01(\tR\anetFlow\"E\n" +
 	"\x13GetPortfolioRequest\x12.\n" +
 	"\fportfolio_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vportfolioId\"T\n" +
 	"\x14GetPortfolioResponse\x12<\n" +
@@ -1395,17 +2160,88 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\x13GetTimelineResponse\x12\x1a\n" +
 	"\bcurrency\x18\x01 \x01(\tR\bcurrency\x12:\n" +
 	"\x06points\x18\x02 \x03(\v2\".purser.portfolio.v1.TimelinePointR\x06points\x12\x1c\n" +
-	"\ttruncated\x18\x03 \x01(\bR\ttruncated*M\n" +
+	"\ttruncated\x18\x03 \x01(\bR\ttruncated\"\xc6\x02\n" +
+	"\x15GetPerformanceRequest\x12.\n" +
+	"\fportfolio_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vportfolioId\x129\n" +
+	"\n" +
+	"start_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
+	"\bend_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12$\n" +
+	"\ttime_zone\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18@R\btimeZone\x12&\n" +
+	"\tbenchmark\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xa0\x01R\tbenchmark\x12=\n" +
+	"\x0erisk_free_rate\x18\x06 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?!\x00\x00\x00\x00\x00\x00\xf0\xbfR\friskFreeRate\"\\\n" +
+	"\x16GetPerformanceResponse\x12B\n" +
+	"\vperformance\x18\x01 \x01(\v2 .purser.portfolio.v1.PerformanceR\vperformance\"\xfa\t\n" +
+	"\vPerformance\x12\x1a\n" +
+	"\bcurrency\x18\x01 \x01(\tR\bcurrency\x129\n" +
+	"\n" +
+	"start_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
+	"\bend_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12\x1f\n" +
+	"\vstart_value\x18\x04 \x01(\tR\n" +
+	"startValue\x12\x1b\n" +
+	"\tend_value\x18\x05 \x01(\tR\bendValue\x12\x16\n" +
+	"\x06inflow\x18\x06 \x01(\tR\x06inflow\x12\x18\n" +
+	"\aoutflow\x18\a \x01(\tR\aoutflow\x12\x12\n" +
+	"\x04gain\x18\b \x01(\tR\x04gain\x12\x1d\n" +
+	"\n" +
+	"flow_count\x18\t \x01(\x05R\tflowCount\x12=\n" +
+	"\n" +
+	"flow_basis\x18\n" +
+	" \x01(\x0e2\x1e.purser.portfolio.v1.FlowBasisR\tflowBasis\x12\x1b\n" +
+	"\tday_count\x18\v \x01(\x05R\bdayCount\x12@\n" +
+	"\rtime_weighted\x18\f \x01(\v2\x1b.purser.portfolio.v1.ReturnR\ftimeWeighted\x12B\n" +
+	"\x0emoney_weighted\x18\r \x01(\v2\x1b.purser.portfolio.v1.ReturnR\rmoneyWeighted\x12:\n" +
+	"\x19money_weighted_candidates\x18\x0e \x03(\x01R\x17moneyWeightedCandidates\x12A\n" +
+	"\x0emodified_dietz\x18\x0f \x01(\v2\x1a.purser.portfolio.v1.RatioR\rmodifiedDietz\x12,\n" +
+	"\x12daily_return_count\x18\x10 \x01(\x05R\x10dailyReturnCount\x12:\n" +
+	"\n" +
+	"volatility\x18\x11 \x01(\v2\x1a.purser.portfolio.v1.RatioR\n" +
+	"volatility\x12I\n" +
+	"\x12downside_deviation\x18\x12 \x01(\v2\x1a.purser.portfolio.v1.RatioR\x11downsideDeviation\x122\n" +
+	"\x06sharpe\x18\x13 \x01(\v2\x1a.purser.portfolio.v1.RatioR\x06sharpe\x124\n" +
+	"\asortino\x18\x14 \x01(\v2\x1a.purser.portfolio.v1.RatioR\asortino\x122\n" +
+	"\x06calmar\x18\x15 \x01(\v2\x1a.purser.portfolio.v1.RatioR\x06calmar\x12@\n" +
+	"\fmax_drawdown\x18\x16 \x01(\v2\x1d.purser.portfolio.v1.DrawdownR\vmaxDrawdown\x12<\n" +
+	"\tbenchmark\x18\x17 \x01(\v2\x1e.purser.portfolio.v1.BenchmarkR\tbenchmark\x12#\n" +
+	"\rskipped_count\x18\x18 \x01(\x05R\fskippedCount\x12%\n" +
+	"\x0eskip_threshold\x18\x19 \x01(\tR\rskipThreshold\x12$\n" +
+	"\x0eleft_out_count\x18\x1a \x01(\x05R\fleftOutCount\x12\x14\n" +
+	"\x05notes\x18\x1b \x03(\tR\x05notes\"[\n" +
+	"\x05Ratio\x12\x19\n" +
+	"\x05value\x18\x01 \x01(\x01H\x00R\x05value\x88\x01\x01\x12-\n" +
+	"\x12unavailable_reason\x18\x02 \x01(\tR\x11unavailableReasonB\b\n" +
+	"\x06_value\"\x9c\x01\n" +
+	"\x06Return\x122\n" +
+	"\x06period\x18\x01 \x01(\v2\x1a.purser.portfolio.v1.RatioR\x06period\x12:\n" +
+	"\n" +
+	"annualized\x18\x02 \x01(\v2\x1a.purser.portfolio.v1.RatioR\n" +
+	"annualized\x12\"\n" +
+	"\fextrapolated\x18\x03 \x01(\bR\fextrapolated\"\xf3\x01\n" +
+	"\bDrawdown\x120\n" +
+	"\x05depth\x18\x01 \x01(\v2\x1a.purser.portfolio.v1.RatioR\x05depth\x127\n" +
+	"\tpeak_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\bpeakTime\x12;\n" +
+	"\vtrough_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"troughTime\x12?\n" +
+	"\rrecovery_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\frecoveryTime\"\xb2\x01\n" +
+	"\tBenchmark\x12\x19\n" +
+	"\btoken_id\x18\x01 \x01(\tR\atokenId\x12=\n" +
+	"\ftoken_return\x18\x02 \x01(\v2\x1a.purser.portfolio.v1.RatioR\vtokenReturn\x12K\n" +
+	"\x13tracking_difference\x18\x03 \x01(\v2\x1a.purser.portfolio.v1.RatioR\x12trackingDifference*x\n" +
 	"\bInterval\x12\x18\n" +
 	"\x14INTERVAL_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fINTERVAL_HOURLY\x10\x01\x12\x12\n" +
-	"\x0eINTERVAL_DAILY\x10\x022\x89\x05\n" +
+	"\x0eINTERVAL_DAILY\x10\x02\x12\x13\n" +
+	"\x0fINTERVAL_WEEKLY\x10\x03\x12\x14\n" +
+	"\x10INTERVAL_MONTHLY\x10\x04*@\n" +
+	"\tFlowBasis\x12\x1a\n" +
+	"\x16FLOW_BASIS_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13FLOW_BASIS_HOLDINGS\x10\x012\x8e\x06\n" +
 	"\x10PortfolioService\x12|\n" +
 	"\fGetPortfolio\x12(.purser.portfolio.v1.GetPortfolioRequest\x1a).purser.portfolio.v1.GetPortfolioResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02\x12|\n" +
 	"\fGetValuation\x12(.purser.portfolio.v1.GetValuationRequest\x1a).purser.portfolio.v1.GetValuationResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02\x12}\n" +
 	"\fTakeSnapshot\x12(.purser.portfolio.v1.TakeSnapshotRequest\x1a).purser.portfolio.v1.TakeSnapshotResponse\"\x18\x8a\xe7\x18\x11\x1a\x0fportfolio:write\x90\x02\x02\x12\x7f\n" +
 	"\rListSnapshots\x12).purser.portfolio.v1.ListSnapshotsRequest\x1a*.purser.portfolio.v1.ListSnapshotsResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02\x12y\n" +
-	"\vGetTimeline\x12'.purser.portfolio.v1.GetTimelineRequest\x1a(.purser.portfolio.v1.GetTimelineResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02BFZDgithub.com/purserhq/purser/proto/gen/purser/portfolio/v1;portfoliov1b\x06proto3"
+	"\vGetTimeline\x12'.purser.portfolio.v1.GetTimelineRequest\x1a(.purser.portfolio.v1.GetTimelineResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02\x12\x82\x01\n" +
+	"\x0eGetPerformance\x12*.purser.portfolio.v1.GetPerformanceRequest\x1a+.purser.portfolio.v1.GetPerformanceResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02BFZDgithub.com/purserhq/purser/proto/gen/purser/portfolio/v1;portfoliov1b\x06proto3"
 
 var (
 	file_purser_portfolio_v1_portfolio_service_proto_rawDescOnce sync.Once
@@ -1419,64 +2255,98 @@ func file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP() []byte {
 	return file_purser_portfolio_v1_portfolio_service_proto_rawDescData
 }
 
-var file_purser_portfolio_v1_portfolio_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_purser_portfolio_v1_portfolio_service_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_purser_portfolio_v1_portfolio_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_purser_portfolio_v1_portfolio_service_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_purser_portfolio_v1_portfolio_service_proto_goTypes = []any{
-	(Interval)(0),                 // 0: purser.portfolio.v1.Interval
-	(*Portfolio)(nil),             // 1: purser.portfolio.v1.Portfolio
-	(*Valuation)(nil),             // 2: purser.portfolio.v1.Valuation
-	(*Position)(nil),              // 3: purser.portfolio.v1.Position
-	(*Snapshot)(nil),              // 4: purser.portfolio.v1.Snapshot
-	(*TimelinePoint)(nil),         // 5: purser.portfolio.v1.TimelinePoint
-	(*GetPortfolioRequest)(nil),   // 6: purser.portfolio.v1.GetPortfolioRequest
-	(*GetPortfolioResponse)(nil),  // 7: purser.portfolio.v1.GetPortfolioResponse
-	(*GetValuationRequest)(nil),   // 8: purser.portfolio.v1.GetValuationRequest
-	(*GetValuationResponse)(nil),  // 9: purser.portfolio.v1.GetValuationResponse
-	(*TakeSnapshotRequest)(nil),   // 10: purser.portfolio.v1.TakeSnapshotRequest
-	(*TakeSnapshotResponse)(nil),  // 11: purser.portfolio.v1.TakeSnapshotResponse
-	(*BackfillProgress)(nil),      // 12: purser.portfolio.v1.BackfillProgress
-	(*ListSnapshotsRequest)(nil),  // 13: purser.portfolio.v1.ListSnapshotsRequest
-	(*ListSnapshotsResponse)(nil), // 14: purser.portfolio.v1.ListSnapshotsResponse
-	(*GetTimelineRequest)(nil),    // 15: purser.portfolio.v1.GetTimelineRequest
-	(*GetTimelineResponse)(nil),   // 16: purser.portfolio.v1.GetTimelineResponse
-	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
+	(Interval)(0),                  // 0: purser.portfolio.v1.Interval
+	(FlowBasis)(0),                 // 1: purser.portfolio.v1.FlowBasis
+	(*Portfolio)(nil),              // 2: purser.portfolio.v1.Portfolio
+	(*Valuation)(nil),              // 3: purser.portfolio.v1.Valuation
+	(*Position)(nil),               // 4: purser.portfolio.v1.Position
+	(*Snapshot)(nil),               // 5: purser.portfolio.v1.Snapshot
+	(*TimelinePoint)(nil),          // 6: purser.portfolio.v1.TimelinePoint
+	(*GetPortfolioRequest)(nil),    // 7: purser.portfolio.v1.GetPortfolioRequest
+	(*GetPortfolioResponse)(nil),   // 8: purser.portfolio.v1.GetPortfolioResponse
+	(*GetValuationRequest)(nil),    // 9: purser.portfolio.v1.GetValuationRequest
+	(*GetValuationResponse)(nil),   // 10: purser.portfolio.v1.GetValuationResponse
+	(*TakeSnapshotRequest)(nil),    // 11: purser.portfolio.v1.TakeSnapshotRequest
+	(*TakeSnapshotResponse)(nil),   // 12: purser.portfolio.v1.TakeSnapshotResponse
+	(*BackfillProgress)(nil),       // 13: purser.portfolio.v1.BackfillProgress
+	(*ListSnapshotsRequest)(nil),   // 14: purser.portfolio.v1.ListSnapshotsRequest
+	(*ListSnapshotsResponse)(nil),  // 15: purser.portfolio.v1.ListSnapshotsResponse
+	(*GetTimelineRequest)(nil),     // 16: purser.portfolio.v1.GetTimelineRequest
+	(*GetTimelineResponse)(nil),    // 17: purser.portfolio.v1.GetTimelineResponse
+	(*GetPerformanceRequest)(nil),  // 18: purser.portfolio.v1.GetPerformanceRequest
+	(*GetPerformanceResponse)(nil), // 19: purser.portfolio.v1.GetPerformanceResponse
+	(*Performance)(nil),            // 20: purser.portfolio.v1.Performance
+	(*Ratio)(nil),                  // 21: purser.portfolio.v1.Ratio
+	(*Return)(nil),                 // 22: purser.portfolio.v1.Return
+	(*Drawdown)(nil),               // 23: purser.portfolio.v1.Drawdown
+	(*Benchmark)(nil),              // 24: purser.portfolio.v1.Benchmark
+	(*timestamppb.Timestamp)(nil),  // 25: google.protobuf.Timestamp
 }
 var file_purser_portfolio_v1_portfolio_service_proto_depIdxs = []int32{
-	17, // 0: purser.portfolio.v1.Portfolio.create_time:type_name -> google.protobuf.Timestamp
-	3,  // 1: purser.portfolio.v1.Valuation.positions:type_name -> purser.portfolio.v1.Position
-	17, // 2: purser.portfolio.v1.Valuation.valuation_time:type_name -> google.protobuf.Timestamp
-	17, // 3: purser.portfolio.v1.Position.price_time:type_name -> google.protobuf.Timestamp
-	17, // 4: purser.portfolio.v1.Snapshot.bucket_time:type_name -> google.protobuf.Timestamp
-	17, // 5: purser.portfolio.v1.Snapshot.snapshot_time:type_name -> google.protobuf.Timestamp
-	17, // 6: purser.portfolio.v1.TimelinePoint.start_time:type_name -> google.protobuf.Timestamp
-	17, // 7: purser.portfolio.v1.TimelinePoint.end_time:type_name -> google.protobuf.Timestamp
-	1,  // 8: purser.portfolio.v1.GetPortfolioResponse.portfolio:type_name -> purser.portfolio.v1.Portfolio
-	2,  // 9: purser.portfolio.v1.GetValuationResponse.valuation:type_name -> purser.portfolio.v1.Valuation
-	17, // 10: purser.portfolio.v1.TakeSnapshotRequest.start_time:type_name -> google.protobuf.Timestamp
-	17, // 11: purser.portfolio.v1.TakeSnapshotRequest.end_time:type_name -> google.protobuf.Timestamp
-	4,  // 12: purser.portfolio.v1.TakeSnapshotResponse.snapshot:type_name -> purser.portfolio.v1.Snapshot
-	12, // 13: purser.portfolio.v1.TakeSnapshotResponse.backfill:type_name -> purser.portfolio.v1.BackfillProgress
-	17, // 14: purser.portfolio.v1.BackfillProgress.next_start_time:type_name -> google.protobuf.Timestamp
-	4,  // 15: purser.portfolio.v1.ListSnapshotsResponse.snapshots:type_name -> purser.portfolio.v1.Snapshot
+	25, // 0: purser.portfolio.v1.Portfolio.create_time:type_name -> google.protobuf.Timestamp
+	4,  // 1: purser.portfolio.v1.Valuation.positions:type_name -> purser.portfolio.v1.Position
+	25, // 2: purser.portfolio.v1.Valuation.valuation_time:type_name -> google.protobuf.Timestamp
+	25, // 3: purser.portfolio.v1.Position.price_time:type_name -> google.protobuf.Timestamp
+	25, // 4: purser.portfolio.v1.Snapshot.bucket_time:type_name -> google.protobuf.Timestamp
+	25, // 5: purser.portfolio.v1.Snapshot.snapshot_time:type_name -> google.protobuf.Timestamp
+	25, // 6: purser.portfolio.v1.TimelinePoint.start_time:type_name -> google.protobuf.Timestamp
+	25, // 7: purser.portfolio.v1.TimelinePoint.end_time:type_name -> google.protobuf.Timestamp
+	2,  // 8: purser.portfolio.v1.GetPortfolioResponse.portfolio:type_name -> purser.portfolio.v1.Portfolio
+	3,  // 9: purser.portfolio.v1.GetValuationResponse.valuation:type_name -> purser.portfolio.v1.Valuation
+	25, // 10: purser.portfolio.v1.TakeSnapshotRequest.start_time:type_name -> google.protobuf.Timestamp
+	25, // 11: purser.portfolio.v1.TakeSnapshotRequest.end_time:type_name -> google.protobuf.Timestamp
+	5,  // 12: purser.portfolio.v1.TakeSnapshotResponse.snapshot:type_name -> purser.portfolio.v1.Snapshot
+	13, // 13: purser.portfolio.v1.TakeSnapshotResponse.backfill:type_name -> purser.portfolio.v1.BackfillProgress
+	25, // 14: purser.portfolio.v1.BackfillProgress.next_start_time:type_name -> google.protobuf.Timestamp
+	5,  // 15: purser.portfolio.v1.ListSnapshotsResponse.snapshots:type_name -> purser.portfolio.v1.Snapshot
 	0,  // 16: purser.portfolio.v1.GetTimelineRequest.interval:type_name -> purser.portfolio.v1.Interval
-	17, // 17: purser.portfolio.v1.GetTimelineRequest.start_time:type_name -> google.protobuf.Timestamp
-	17, // 18: purser.portfolio.v1.GetTimelineRequest.end_time:type_name -> google.protobuf.Timestamp
-	5,  // 19: purser.portfolio.v1.GetTimelineResponse.points:type_name -> purser.portfolio.v1.TimelinePoint
-	6,  // 20: purser.portfolio.v1.PortfolioService.GetPortfolio:input_type -> purser.portfolio.v1.GetPortfolioRequest
-	8,  // 21: purser.portfolio.v1.PortfolioService.GetValuation:input_type -> purser.portfolio.v1.GetValuationRequest
-	10, // 22: purser.portfolio.v1.PortfolioService.TakeSnapshot:input_type -> purser.portfolio.v1.TakeSnapshotRequest
-	13, // 23: purser.portfolio.v1.PortfolioService.ListSnapshots:input_type -> purser.portfolio.v1.ListSnapshotsRequest
-	15, // 24: purser.portfolio.v1.PortfolioService.GetTimeline:input_type -> purser.portfolio.v1.GetTimelineRequest
-	7,  // 25: purser.portfolio.v1.PortfolioService.GetPortfolio:output_type -> purser.portfolio.v1.GetPortfolioResponse
-	9,  // 26: purser.portfolio.v1.PortfolioService.GetValuation:output_type -> purser.portfolio.v1.GetValuationResponse
-	11, // 27: purser.portfolio.v1.PortfolioService.TakeSnapshot:output_type -> purser.portfolio.v1.TakeSnapshotResponse
-	14, // 28: purser.portfolio.v1.PortfolioService.ListSnapshots:output_type -> purser.portfolio.v1.ListSnapshotsResponse
-	16, // 29: purser.portfolio.v1.PortfolioService.GetTimeline:output_type -> purser.portfolio.v1.GetTimelineResponse
-	25, // [25:30] is the sub-list for method output_type
-	20, // [20:25] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	25, // 17: purser.portfolio.v1.GetTimelineRequest.start_time:type_name -> google.protobuf.Timestamp
+	25, // 18: purser.portfolio.v1.GetTimelineRequest.end_time:type_name -> google.protobuf.Timestamp
+	6,  // 19: purser.portfolio.v1.GetTimelineResponse.points:type_name -> purser.portfolio.v1.TimelinePoint
+	25, // 20: purser.portfolio.v1.GetPerformanceRequest.start_time:type_name -> google.protobuf.Timestamp
+	25, // 21: purser.portfolio.v1.GetPerformanceRequest.end_time:type_name -> google.protobuf.Timestamp
+	20, // 22: purser.portfolio.v1.GetPerformanceResponse.performance:type_name -> purser.portfolio.v1.Performance
+	25, // 23: purser.portfolio.v1.Performance.start_time:type_name -> google.protobuf.Timestamp
+	25, // 24: purser.portfolio.v1.Performance.end_time:type_name -> google.protobuf.Timestamp
+	1,  // 25: purser.portfolio.v1.Performance.flow_basis:type_name -> purser.portfolio.v1.FlowBasis
+	22, // 26: purser.portfolio.v1.Performance.time_weighted:type_name -> purser.portfolio.v1.Return
+	22, // 27: purser.portfolio.v1.Performance.money_weighted:type_name -> purser.portfolio.v1.Return
+	21, // 28: purser.portfolio.v1.Performance.modified_dietz:type_name -> purser.portfolio.v1.Ratio
+	21, // 29: purser.portfolio.v1.Performance.volatility:type_name -> purser.portfolio.v1.Ratio
+	21, // 30: purser.portfolio.v1.Performance.downside_deviation:type_name -> purser.portfolio.v1.Ratio
+	21, // 31: purser.portfolio.v1.Performance.sharpe:type_name -> purser.portfolio.v1.Ratio
+	21, // 32: purser.portfolio.v1.Performance.sortino:type_name -> purser.portfolio.v1.Ratio
+	21, // 33: purser.portfolio.v1.Performance.calmar:type_name -> purser.portfolio.v1.Ratio
+	23, // 34: purser.portfolio.v1.Performance.max_drawdown:type_name -> purser.portfolio.v1.Drawdown
+	24, // 35: purser.portfolio.v1.Performance.benchmark:type_name -> purser.portfolio.v1.Benchmark
+	21, // 36: purser.portfolio.v1.Return.period:type_name -> purser.portfolio.v1.Ratio
+	21, // 37: purser.portfolio.v1.Return.annualized:type_name -> purser.portfolio.v1.Ratio
+	21, // 38: purser.portfolio.v1.Drawdown.depth:type_name -> purser.portfolio.v1.Ratio
+	25, // 39: purser.portfolio.v1.Drawdown.peak_time:type_name -> google.protobuf.Timestamp
+	25, // 40: purser.portfolio.v1.Drawdown.trough_time:type_name -> google.protobuf.Timestamp
+	25, // 41: purser.portfolio.v1.Drawdown.recovery_time:type_name -> google.protobuf.Timestamp
+	21, // 42: purser.portfolio.v1.Benchmark.token_return:type_name -> purser.portfolio.v1.Ratio
+	21, // 43: purser.portfolio.v1.Benchmark.tracking_difference:type_name -> purser.portfolio.v1.Ratio
+	7,  // 44: purser.portfolio.v1.PortfolioService.GetPortfolio:input_type -> purser.portfolio.v1.GetPortfolioRequest
+	9,  // 45: purser.portfolio.v1.PortfolioService.GetValuation:input_type -> purser.portfolio.v1.GetValuationRequest
+	11, // 46: purser.portfolio.v1.PortfolioService.TakeSnapshot:input_type -> purser.portfolio.v1.TakeSnapshotRequest
+	14, // 47: purser.portfolio.v1.PortfolioService.ListSnapshots:input_type -> purser.portfolio.v1.ListSnapshotsRequest
+	16, // 48: purser.portfolio.v1.PortfolioService.GetTimeline:input_type -> purser.portfolio.v1.GetTimelineRequest
+	18, // 49: purser.portfolio.v1.PortfolioService.GetPerformance:input_type -> purser.portfolio.v1.GetPerformanceRequest
+	8,  // 50: purser.portfolio.v1.PortfolioService.GetPortfolio:output_type -> purser.portfolio.v1.GetPortfolioResponse
+	10, // 51: purser.portfolio.v1.PortfolioService.GetValuation:output_type -> purser.portfolio.v1.GetValuationResponse
+	12, // 52: purser.portfolio.v1.PortfolioService.TakeSnapshot:output_type -> purser.portfolio.v1.TakeSnapshotResponse
+	15, // 53: purser.portfolio.v1.PortfolioService.ListSnapshots:output_type -> purser.portfolio.v1.ListSnapshotsResponse
+	17, // 54: purser.portfolio.v1.PortfolioService.GetTimeline:output_type -> purser.portfolio.v1.GetTimelineResponse
+	19, // 55: purser.portfolio.v1.PortfolioService.GetPerformance:output_type -> purser.portfolio.v1.GetPerformanceResponse
+	50, // [50:56] is the sub-list for method output_type
+	44, // [44:50] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_purser_portfolio_v1_portfolio_service_proto_init() }
@@ -1484,13 +2354,14 @@ func file_purser_portfolio_v1_portfolio_service_proto_init() {
 	if File_purser_portfolio_v1_portfolio_service_proto != nil {
 		return
 	}
+	file_purser_portfolio_v1_portfolio_service_proto_msgTypes[19].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_portfolio_v1_portfolio_service_proto_rawDesc), len(file_purser_portfolio_v1_portfolio_service_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   16,
+			NumEnums:      2,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

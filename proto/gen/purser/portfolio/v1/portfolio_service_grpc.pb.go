@@ -19,11 +19,12 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	PortfolioService_GetPortfolio_FullMethodName  = "/purser.portfolio.v1.PortfolioService/GetPortfolio"
-	PortfolioService_GetValuation_FullMethodName  = "/purser.portfolio.v1.PortfolioService/GetValuation"
-	PortfolioService_TakeSnapshot_FullMethodName  = "/purser.portfolio.v1.PortfolioService/TakeSnapshot"
-	PortfolioService_ListSnapshots_FullMethodName = "/purser.portfolio.v1.PortfolioService/ListSnapshots"
-	PortfolioService_GetTimeline_FullMethodName   = "/purser.portfolio.v1.PortfolioService/GetTimeline"
+	PortfolioService_GetPortfolio_FullMethodName   = "/purser.portfolio.v1.PortfolioService/GetPortfolio"
+	PortfolioService_GetValuation_FullMethodName   = "/purser.portfolio.v1.PortfolioService/GetValuation"
+	PortfolioService_TakeSnapshot_FullMethodName   = "/purser.portfolio.v1.PortfolioService/TakeSnapshot"
+	PortfolioService_ListSnapshots_FullMethodName  = "/purser.portfolio.v1.PortfolioService/ListSnapshots"
+	PortfolioService_GetTimeline_FullMethodName    = "/purser.portfolio.v1.PortfolioService/GetTimeline"
+	PortfolioService_GetPerformance_FullMethodName = "/purser.portfolio.v1.PortfolioService/GetPerformance"
 )
 
 // PortfolioServiceClient is the client API for PortfolioService service.
@@ -79,6 +80,24 @@ type PortfolioServiceClient interface {
 	// INVALID_ARGUMENT for a start_time that is not before end_time, an end_time in the
 	// future, a range over five years, or an unknown time zone.
 	GetTimeline(ctx context.Context, in *GetTimelineRequest, opts ...grpc.CallOption) (*GetTimelineResponse, error)
+	// GetPerformance returns how well the portfolio did in a period, from its stored
+	// snapshots: time-weighted and money-weighted return, Modified Dietz, volatility and
+	// the figures built on it, the largest drawdown, and the difference to a benchmark.
+	//
+	// Money that comes in or goes out is no gain and no loss. It is found by comparing
+	// snapshots, as FLOW_BASIS_HOLDINGS says; read there what that can't tell. The value
+	// at a time is that of the last snapshot at or before it, and the flow of a snapshot
+	// counts before its value: so the periods [a, b) and [b, c) chain to [a, c).
+	//
+	// Snapshots are left out while a wallet could not be read or the price source was
+	// unavailable. A token that nobody prices, or that isn't verified, is outside of the
+	// portfolio: it comes in as a flow when it gets a price.
+	//
+	// A figure that is undefined is unavailable, with the reason. None is infinite.
+	//
+	// INVALID_ARGUMENT for a start_time that is not before end_time, an end_time in the
+	// future, a range over ten years, or an unknown time zone.
+	GetPerformance(ctx context.Context, in *GetPerformanceRequest, opts ...grpc.CallOption) (*GetPerformanceResponse, error)
 }
 
 type portfolioServiceClient struct {
@@ -139,6 +158,16 @@ func (c *portfolioServiceClient) GetTimeline(ctx context.Context, in *GetTimelin
 	return out, nil
 }
 
+func (c *portfolioServiceClient) GetPerformance(ctx context.Context, in *GetPerformanceRequest, opts ...grpc.CallOption) (*GetPerformanceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetPerformanceResponse)
+	err := c.cc.Invoke(ctx, PortfolioService_GetPerformance_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PortfolioServiceServer is the server API for PortfolioService service.
 // All implementations must embed UnimplementedPortfolioServiceServer
 // for forward compatibility.
@@ -192,6 +221,24 @@ type PortfolioServiceServer interface {
 	// INVALID_ARGUMENT for a start_time that is not before end_time, an end_time in the
 	// future, a range over five years, or an unknown time zone.
 	GetTimeline(context.Context, *GetTimelineRequest) (*GetTimelineResponse, error)
+	// GetPerformance returns how well the portfolio did in a period, from its stored
+	// snapshots: time-weighted and money-weighted return, Modified Dietz, volatility and
+	// the figures built on it, the largest drawdown, and the difference to a benchmark.
+	//
+	// Money that comes in or goes out is no gain and no loss. It is found by comparing
+	// snapshots, as FLOW_BASIS_HOLDINGS says; read there what that can't tell. The value
+	// at a time is that of the last snapshot at or before it, and the flow of a snapshot
+	// counts before its value: so the periods [a, b) and [b, c) chain to [a, c).
+	//
+	// Snapshots are left out while a wallet could not be read or the price source was
+	// unavailable. A token that nobody prices, or that isn't verified, is outside of the
+	// portfolio: it comes in as a flow when it gets a price.
+	//
+	// A figure that is undefined is unavailable, with the reason. None is infinite.
+	//
+	// INVALID_ARGUMENT for a start_time that is not before end_time, an end_time in the
+	// future, a range over ten years, or an unknown time zone.
+	GetPerformance(context.Context, *GetPerformanceRequest) (*GetPerformanceResponse, error)
 	mustEmbedUnimplementedPortfolioServiceServer()
 }
 
@@ -216,6 +263,9 @@ func (UnimplementedPortfolioServiceServer) ListSnapshots(context.Context, *ListS
 }
 func (UnimplementedPortfolioServiceServer) GetTimeline(context.Context, *GetTimelineRequest) (*GetTimelineResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetTimeline not implemented")
+}
+func (UnimplementedPortfolioServiceServer) GetPerformance(context.Context, *GetPerformanceRequest) (*GetPerformanceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetPerformance not implemented")
 }
 func (UnimplementedPortfolioServiceServer) mustEmbedUnimplementedPortfolioServiceServer() {}
 func (UnimplementedPortfolioServiceServer) testEmbeddedByValue()                          {}
@@ -328,6 +378,24 @@ func _PortfolioService_GetTimeline_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PortfolioService_GetPerformance_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetPerformanceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortfolioServiceServer).GetPerformance(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PortfolioService_GetPerformance_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortfolioServiceServer).GetPerformance(ctx, req.(*GetPerformanceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // PortfolioService_ServiceDesc is the grpc.ServiceDesc for PortfolioService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -354,6 +422,10 @@ var PortfolioService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetTimeline",
 			Handler:    _PortfolioService_GetTimeline_Handler,
+		},
+		{
+			MethodName: "GetPerformance",
+			Handler:    _PortfolioService_GetPerformance_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -1,0 +1,179 @@
+package performance
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/cockroachdb/apd/v3"
+	"github.com/google/uuid"
+
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/timerange"
+	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
+	"github.com/purserhq/purser/services/portfolio/internal/timeline"
+)
+
+// maxRangeYears is the longest period that can be measured.
+const maxRangeYears = 10
+
+// ReasonNoSnapshots is the reason of all figures of a period without a snapshot at or
+// before its end.
+const ReasonNoSnapshots Reason = "NO_SNAPSHOTS"
+
+// Request is which period to measure.
+type Request struct {
+	// Start is timeline.DefaultRange before End when zero, End is now when zero.
+	Start, End time.Time
+	Zone       string // IANA name, UTC when empty
+	Benchmark  string // CAIP-19 id of a token; empty for none
+	RiskFree   float64
+}
+
+// Series is what snapshots say about a period.
+type Series struct {
+	// Marks as Input wants them; empty without snapshots.
+	Marks []Mark
+	// StartComplete and EndComplete: the first and the last are complete snapshots.
+	StartComplete, EndComplete bool
+	// LeftOut is how many snapshots of the period aren't measurable.
+	LeftOut int
+}
+
+// Store reads snapshots.
+type Store interface {
+	// Marks returns the measurable snapshots that a performance from start to end needs,
+	// among them the last one between each two consecutive days.
+	Marks(ctx context.Context, portfolio uuid.UUID, start, end time.Time, days []time.Time) (Series, error)
+	// Price returns the price of a token in a snapshot, nil when there is none.
+	Price(ctx context.Context, portfolio uuid.UUID, tokenID string, bucket time.Time) (*apd.Decimal, error)
+}
+
+// Measured is the performance of a stored portfolio.
+type Measured struct {
+	Performance
+	// LeftOut is how many snapshots don't count.
+	LeftOut int
+	// Notes are what a reader of the figures has to know.
+	Notes []string
+}
+
+// Service measures portfolios. It is safe for concurrent use.
+type Service struct {
+	store Store
+	now   func() time.Time
+}
+
+// NewService returns the service.
+func NewService(s Store, now func() time.Time) *Service { return &Service{store: s, now: now} }
+
+// Check returns errs.Invalid with every mistake in a request.
+func (s *Service) Check(r Request) error {
+	_, _, err := s.withDefaults(r)
+	return err
+}
+
+// Measure returns the performance of a portfolio. It returns errs.Invalid for a request
+// that breaks a rule.
+func (s *Service) Measure(ctx context.Context, p portfolio.Portfolio, r Request) (Measured, error) {
+	r, zone, err := s.withDefaults(r)
+	if err != nil {
+		return Measured{}, err
+	}
+	limits := dayLimits(zone, r.Start, r.End)
+	series, err := s.store.Marks(ctx, p.ID, r.Start, r.End, limits)
+	if err != nil {
+		return Measured{}, err
+	}
+	if len(series.Marks) == 0 {
+		return Measured{Performance: withoutSnapshots(r.Benchmark != ""), LeftOut: series.LeftOut,
+			Notes: append(r.notes(series, Performance{}), "there is no snapshot to measure")}, nil
+	}
+	in := Input{Marks: series.Marks, RiskFree: r.RiskFree}
+	if len(limits) > 1 {
+		in.DayBefore, in.Days = limits[0], limits[1:]
+	}
+	if r.Benchmark != "" {
+		first, last := series.Marks[0], series.Marks[len(series.Marks)-1]
+		in.Benchmark = &Reference{}
+		if in.Benchmark.Start, err = s.store.Price(ctx, p.ID, r.Benchmark, first.Time); err != nil {
+			return Measured{}, err
+		}
+		if in.Benchmark.End, err = s.store.Price(ctx, p.ID, r.Benchmark, last.Time); err != nil {
+			return Measured{}, err
+		}
+	}
+	measured, err := Measure(in)
+	if err != nil {
+		return Measured{}, errs.Internal(err)
+	}
+	return Measured{Performance: measured, LeftOut: series.LeftOut, Notes: r.notes(series, measured)}, nil
+}
+
+// dayLimits returns the starts of the days from start to end, both included, after the
+// start of the day before the first.
+func dayLimits(zone *time.Location, start, end time.Time) []time.Time {
+	limits, _ := timeline.Boundaries(timeline.Daily, zone, start.Add(-time.Nanosecond), end, 1<<20)
+	if last := len(limits) - 1; limits[last].After(end) {
+		limits = limits[:last]
+	}
+	return limits
+}
+
+// notes says what the figures don't.
+func (r Request) notes(s Series, p Performance) []string {
+	notes := []string{"flows are changes of amounts between snapshots: interest and rewards count as money that " +
+		"came in, fees as money that went out"}
+	note := func(when bool, format string, args ...any) {
+		if when {
+			notes = append(notes, fmt.Sprintf(format, args...))
+		}
+	}
+	known := len(s.Marks) > 0
+	text := func(t time.Time) string { return t.Format(time.RFC3339) }
+	note(known && p.Start.After(r.Start), "the first snapshot is that of %s, after start_time", text(p.Start))
+	note(known && r.Start.Sub(p.Start) > time.Hour, "the value at start_time is that of %s", text(p.Start))
+	note(known && r.End.Sub(p.End) > 2*time.Hour, "the value at end_time is that of %s", text(p.End))
+	note(known && !s.StartComplete, "the snapshot at the start is incomplete")
+	note(known && !s.EndComplete, "the snapshot at the end is incomplete")
+	note(s.LeftOut > 0, "snapshots left out because a wallet or the prices could not be read: %d", s.LeftOut)
+	note(p.Skipped > 0, "sub-periods skipped because they began with less than %s: %d", Epsilon, p.Skipped)
+	return notes
+}
+
+// withoutSnapshots is a performance without any figure.
+func withoutSnapshots(benchmark bool) Performance {
+	none, zero := Ratio{Unavailable: ReasonNoSnapshots}, new(apd.Decimal)
+	p := Performance{
+		StartValue: zero, EndValue: zero, Inflow: zero, Outflow: zero, Gain: zero,
+		TimeWeighted: unavailable(ReasonNoSnapshots), MoneyWeighted: unavailable(ReasonNoSnapshots),
+		ModifiedDietz: none, Drawdown: Drawdown{Depth: none},
+		Risk: Risk{Volatility: none, DownsideDeviation: none, Sharpe: none, Sortino: none, Calmar: none},
+	}
+	if benchmark {
+		p.Benchmark = &Comparison{Return: none, Difference: none}
+	}
+	return p
+}
+
+// withDefaults sets what a request leaves out, and checks it.
+func (s *Service) withDefaults(r Request) (Request, *time.Location, error) {
+	now := s.now()
+	if r.End.IsZero() {
+		r.End = now
+	}
+	if r.Start.IsZero() {
+		r.Start = r.End.Add(-timeline.DefaultRange)
+	}
+	rules := timerange.Rules{Now: now, Skew: timerange.ClockSkew, MaxYears: maxRangeYears}
+	rangeErr := (timerange.Range{Start: r.Start, End: r.End}).Check(rules)
+	zone, zoneErr := timeline.Zone(r.Zone)
+	var benchmarkErr error
+	if chain, asset, ok := strings.Cut(r.Benchmark, "/"); r.Benchmark != "" &&
+		(!ok || !strings.Contains(chain, ":") || !strings.Contains(asset, ":")) {
+		benchmarkErr = errs.Invalid("benchmark", `must be the CAIP-19 id of a token, for example `+
+			`"eip155:1/slip44:60", or empty for none, `+errs.Given(r.Benchmark))
+	}
+	return r, zone, errs.AllInvalid(rangeErr, zoneErr, benchmarkErr)
+}

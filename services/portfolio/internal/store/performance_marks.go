@@ -1,0 +1,99 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cockroachdb/apd/v3"
+	"github.com/google/uuid"
+
+	"github.com/purserhq/purser/services/portfolio/internal/performance"
+)
+
+// readMarks reads the measurable snapshots of portfolio $1 that a performance from $2
+// to $3 needs: the last one at or before each of the two, the first one between them,
+// those with a flow, and the last one of each day, from $4 (excluded) to $5.
+const readMarks = `
+SELECT bucket, total::text, coalesce(net_flow, 0)::text, complete
+FROM (
+  (SELECT bucket, total, net_flow, complete FROM snapshots
+   WHERE portfolio_id = $1 AND bucket <= $2 AND measurable ORDER BY bucket DESC LIMIT 1)
+  UNION
+  (SELECT bucket, total, net_flow, complete FROM snapshots
+   WHERE portfolio_id = $1 AND bucket > $2 AND bucket <= $3 AND measurable ORDER BY bucket LIMIT 1)
+  UNION
+  (SELECT bucket, total, net_flow, complete FROM snapshots
+   WHERE portfolio_id = $1 AND bucket > $2 AND bucket <= $3 AND measurable ORDER BY bucket DESC LIMIT 1)
+  UNION
+  SELECT bucket, total, net_flow, complete FROM snapshots
+  WHERE portfolio_id = $1 AND bucket > $2 AND bucket <= $3 AND net_flow <> 0
+  UNION
+  SELECT closing.* FROM unnest($4::timestamptz[], $5::timestamptz[]) AS day (after, until)
+  CROSS JOIN LATERAL (
+    SELECT bucket, total, net_flow, complete FROM snapshots
+    WHERE portfolio_id = $1 AND bucket > day.after AND bucket <= day.until AND measurable
+    ORDER BY bucket DESC LIMIT 1) AS closing
+) AS marks
+ORDER BY bucket`
+
+const countLeftOut = `
+SELECT count(*) FROM snapshots WHERE portfolio_id = $1 AND bucket > $2 AND bucket <= $3 AND NOT measurable`
+
+// Marks implements performance.Store.
+func (s *Snapshots) Marks(ctx context.Context, portfolioID uuid.UUID, start, end time.Time,
+	days []time.Time) (series performance.Series, err error) {
+	var after, until []time.Time
+	if len(days) > 1 {
+		after, until = days[:len(days)-1], days[1:]
+	}
+	rows, err := s.db.SQL().QueryContext(ctx, readMarks, portfolioID, start, end, after, until)
+	if err != nil {
+		return series, fmt.Errorf("read marks: %w", err)
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var m performance.Mark
+		var total, flow string
+		var complete bool
+		if err := rows.Scan(&m.Time, &total, &flow, &complete); err != nil {
+			return series, fmt.Errorf("read marks: %w", err)
+		}
+		if m.Value, err = parseDecimal(total); err != nil {
+			return series, err
+		}
+		if m.NetFlow, err = parseDecimal(flow); err != nil {
+			return series, err
+		}
+		m.Time = m.Time.UTC()
+		if len(series.Marks) == 0 {
+			series.StartComplete = complete
+		}
+		series.EndComplete = complete
+		series.Marks = append(series.Marks, m)
+	}
+	if err := rows.Err(); err != nil {
+		return series, fmt.Errorf("read marks: %w", err)
+	}
+	err = s.db.SQL().QueryRowContext(ctx, countLeftOut, portfolioID, start, end).Scan(&series.LeftOut)
+	if err != nil {
+		return series, fmt.Errorf("count snapshots that are left out: %w", err)
+	}
+	return series, nil
+}
+
+// Price implements performance.Store.
+func (s *Snapshots) Price(ctx context.Context, portfolioID uuid.UUID, tokenID string,
+	bucket time.Time) (*apd.Decimal, error) {
+	var rows []positionRow
+	err := s.db.Gorm(ctx).Select("price").
+		Where("portfolio_id = ? AND bucket = ? AND token_id = ?", portfolioID, bucket, tokenID).Find(&rows).Error
+	if err != nil {
+		return nil, fmt.Errorf("read a price of a snapshot: %w", err)
+	}
+	if len(rows) == 0 || rows[0].Price == nil {
+		return nil, nil //nolint:nilnil // no price is no error
+	}
+	return parseDecimal(*rows[0].Price)
+}
