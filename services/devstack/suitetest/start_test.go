@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/url"
 	"os/exec"
 	"path/filepath"
@@ -111,16 +110,6 @@ func begin(t *testing.T, service string, settings map[string]string) *starting {
 // kekOf returns a key-encryption key of one letter.
 func kekOf(letter string) string {
 	return base64.StdEncoding.EncodeToString([]byte(strings.Repeat(letter, 32)))
-}
-
-func unusedAddr(t *testing.T) string {
-	t.Helper()
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = lis.Close() }()
-	return lis.Addr().String()
 }
 
 // state is what the health port answers for a service name; 0 while it isn't served.

@@ -75,7 +75,7 @@ func Open(ctx context.Context, name string, migrations fs.FS, cfg Config, log *s
 	}
 	b.Group.Close("redis", b.Redis.Close)
 	b.needDatabase(migrations)
-	b.Loop("eviction policy of Redis", func(ctx context.Context) error {
+	b.Group.Loop("eviction policy of Redis", func(ctx context.Context) error {
 		return redisx.WarnOfEviction(ctx, b.Redis, log)
 	})
 	b.Loop("cache outbox", cache.NewOutbox(db, b.Redis, log).Serve)

@@ -202,7 +202,7 @@ func TestAServiceWarnsOfARedisThatMayEvictKeys(t *testing.T) {
 	}
 	r.Kill()
 	var log testkit.LogBuffer
-	b, err := chassis.Open(t.Context(), "test", cfg.Config, slog.New(slog.NewTextHandler(&log, nil)))
+	b, err := chassis.Open(t.Context(), "test", fstest.MapFS{}, cfg.Config, slog.New(slog.NewTextHandler(&log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
