@@ -41,13 +41,13 @@ func TestUntilItIsReadyAServerTakesNoCallsAndIsNotHealthy(t *testing.T) {
 		t.Errorf("calls that are refused look like an outage: %v", lines)
 	}
 	ready.Store(true)
-	r.Server.Ready()
+	r.Ready()
 	if _, e := r.call(t.Context(), mine, newNote("x")); reason(e) != "TOKEN_MISSING" {
 		t.Errorf("a call without a token is answered with %v", e)
 	}
 	if got := health(); got != healthpb.HealthCheckResponse_SERVING {
 		t.Errorf("its health is %s", got)
 	}
-	r.Server.Shutdown(t.Context())
-	r.Server.Ready() // too late
+	r.Shutdown(t.Context())
+	r.Ready() // too late
 }

@@ -58,7 +58,7 @@ func CheckURL(url string) error {
 // Check returns an error when a file that the URL names can't be read or is invalid.
 func (c Config) Check() error {
 	if c.URL == "" || CheckURL(c.URL.Reveal()) != nil {
-		return nil // Validate reports it
+		return nil //nolint:nilerr // Validate reports it
 	}
 	if _, err := parseURL(c.URL.Reveal()); err != nil {
 		return fmt.Errorf("PURSER_DATABASE_URL: %w", err)

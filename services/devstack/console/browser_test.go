@@ -227,8 +227,8 @@ func (b *browser) resize(width int64) {
 		DeviceScaleFactor: 1})
 }
 
-// click clicks on the element that a selector finds. It does so in one step on the page: a panel may be replaced at any
-// time, and an element that the DevTools protocol found before is gone then.
+// click clicks on the element that a selector finds. It does so in one step on the page: a panel may be replaced at
+// any time, and an element that the DevTools protocol found before is gone then.
 func (b *browser) click(selector string) {
 	b.t.Helper()
 	quoted, _ := json.Marshal(selector)

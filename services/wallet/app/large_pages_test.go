@@ -37,7 +37,8 @@ func (s service) hold(t *testing.T, ctx context.Context, wallets, tokens int) {
 		s.exec(t, `INSERT INTO balances (wallet_id, token_id, amount, block_number, block_hash, block_time)
 			SELECT w.id, t.id, 123456789012345678901, 23000000, '\x00', now()
 			FROM generate_series($2::int, $2::int + 9) AS i
-			JOIN wallets w ON w.id = ('01900000-0000-7000-8000-' || lpad(to_hex(i), 12, '0'))::uuid AND w.owner_id = $1::uuid
+			JOIN wallets w ON w.id = ('01900000-0000-7000-8000-' || lpad(to_hex(i), 12, '0'))::uuid
+				AND w.owner_id = $1::uuid
 			CROSS JOIN tokens t WHERE t.symbol LIKE 'TKN%'`, owner, i)
 	}
 }

@@ -210,11 +210,11 @@ func (r *Reader) noteFailure(ctx context.Context, f failure, err error) time.Dur
 	case errors.As(err, &rest):
 		return rest.until.Sub(now)
 	case errors.Is(err, errBehind):
-		f.node.noteFailure(now, f.reason)
+		f.noteFailure(now, f.reason)
 		r.log.WarnContext(ctx, "node passed over", "chain", f.chain, "node", f.name, "error", f.err)
 		return 0
 	}
-	f.node.noteFailure(now, f.reason)
+	f.noteFailure(now, f.reason)
 	until := now.Add(nodeCooldown)
 	if f.reason == chainlist.RateLimited || f.reason == chainlist.Unreachable {
 		if asked := f.startRest(err, now); asked.After(until) {

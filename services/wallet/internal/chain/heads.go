@@ -45,7 +45,8 @@ func (c *headChoice) check(ctx context.Context, n *node, head block.Block) error
 	}
 	var why error
 	if head.Number < c.atLeast {
-		why = fmt.Errorf("%w: its newest block is %d, and an earlier sync was at %d", errBehind, head.Number, c.atLeast)
+		why = fmt.Errorf("%w: its newest block is %d, and an earlier sync was at %d", errBehind, head.Number,
+			c.atLeast)
 	} else if other, number := c.newestOther(ctx, n, head); chainlist.Lags(head, other, c.reader.now()) {
 		why = fmt.Errorf("%w: its newest block, %d, is of %s, and that of node %d, %d, is %s newer", errBehind,
 			head.Number, head.Time.Format(time.RFC3339), number, other.Number,
