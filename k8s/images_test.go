@@ -166,7 +166,7 @@ func files(t *testing.T, root string) (found []string) {
 
 // checkServing starts the image's program with its pod's environment and files,
 // waits for its health check and stops it. There is no database: the program has
-// to start without one.
+// to start without one, to wait for it, and to say so.
 func checkServing(t *testing.T, r rendering, w workload, i image) {
 	t.Helper()
 	c := w.containers()[0]
@@ -194,6 +194,9 @@ func checkServing(t *testing.T, r rendering, w workload, i image) {
 	env["PURSER_GRPC_HEALTH_ADDR"] = freeAddr(t)
 	env["PURSER_SHUTDOWN_NOTICE"] = "0s"
 	p := start(t, i.command(t, env, c.Args...))
-	p.ready(t, func() *exec.Cmd { return i.command(t, env, "healthcheck") })
+	p.waits(t, func() *exec.Cmd { return i.command(t, env, "healthcheck") })
 	p.stop(t)
+	if log := p.log.String(); !strings.Contains(log, `"missing":"postgres"`) {
+		t.Errorf("it does not say what it waits for:\n%s", log)
+	}
 }

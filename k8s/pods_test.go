@@ -89,6 +89,9 @@ func rolloutFindings(d *appsv1.Deployment) (found []string) {
 		}
 		want(p != nil && p.GRPC != nil && p.GRPC.Port == port, name+"Probe must be grpc, on the health port")
 	}
+	want(c.StartupProbe == nil || c.StartupProbe.GRPC == nil || c.StartupProbe.GRPC.Service != nil &&
+		*c.StartupProbe.GRPC.Service == "liveness",
+		"a replica that waits for its database is killed for it: the startup probe must check the service \"liveness\"")
 	want(c.LivenessProbe != nil && c.LivenessProbe.GRPC != nil && c.LivenessProbe.GRPC.Service != nil &&
 		*c.LivenessProbe.GRPC.Service == "liveness",
 		"a replica that drains is killed for it: the liveness probe must check the service \"liveness\"")

@@ -30,9 +30,25 @@ func start(t *testing.T, cmd *exec.Cmd) *process {
 // ready waits until the program's own health check succeeds.
 func (p *process) ready(t *testing.T, healthcheck func() *exec.Cmd) {
 	t.Helper()
+	p.until(t, healthcheck, func(_ string, err error) bool { return err == nil })
+}
+
+// waits waits until the program answers its own health check with NOT_SERVING: it runs, and something is missing.
+func (p *process) waits(t *testing.T, healthcheck func() *exec.Cmd) {
+	t.Helper()
+	p.until(t, healthcheck, func(output string, err error) bool {
+		if err == nil {
+			t.Fatal("it is ready without all that it needs")
+		}
+		return strings.Contains(output, "NOT_SERVING")
+	})
+}
+
+func (p *process) until(t *testing.T, healthcheck func() *exec.Cmd, reached func(output string, err error) bool) {
+	t.Helper()
 	for begun := time.Now(); ; {
 		output, err := healthcheck().CombinedOutput()
-		if err == nil {
+		if reached(string(output), err) {
 			return
 		}
 		select {
@@ -42,7 +58,7 @@ func (p *process) ready(t *testing.T, healthcheck func() *exec.Cmd) {
 		}
 		if time.Since(begun) > time.Minute {
 			p.stop(t)
-			t.Fatalf("it is not ready after a minute: %s\n%s", output, &p.log)
+			t.Fatalf("it did not do so within a minute: %s\n%s", output, &p.log)
 		}
 	}
 }

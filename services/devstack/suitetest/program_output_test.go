@@ -119,8 +119,7 @@ func TestProgramsPrintResultsAndErrorsWithoutSecrets(t *testing.T) {
 				"PURSER_DATABASE_URL": "postgres://u:" + secretText + "@a,b/d?sslmode=requier&colour=red",
 				"PURSER_REDIS_URL":    "redis://:" + secretText + "@a:1,b:2/3?cluster=true&pool_size=9"}, false, 1,
 			configErrors("sslmode must be one of disable,", `there is no parameter "colour"`,
-				"a list of hosts isn't read",
-				"a Cluster has only the database 0", "pool_size has no effect")},
+				"the Redis URL has a list of hosts; it must name one")},
 		"a certificate that is not there": {everyService, "serve",
 			map[string]string{"PURSER_DATABASE_URL": "postgres://u:" + secretText +
 				"@a/d?sslmode=verify-full&sslrootcert=/absent.pem"}, false, 1,
