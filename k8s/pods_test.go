@@ -91,7 +91,7 @@ func rolloutFindings(d *appsv1.Deployment) (found []string) {
 	}
 	want(c.StartupProbe == nil || c.StartupProbe.GRPC == nil || c.StartupProbe.GRPC.Service != nil &&
 		*c.StartupProbe.GRPC.Service == "liveness",
-		"a replica that waits for its database is killed for it: the startup probe must check the service \"liveness\"")
+		"a replica that waits for its database is killed: the startup probe must check the service \"liveness\"")
 	want(c.LivenessProbe != nil && c.LivenessProbe.GRPC != nil && c.LivenessProbe.GRPC.Service != nil &&
 		*c.LivenessProbe.GRPC.Service == "liveness",
 		"a replica that drains is killed for it: the liveness probe must check the service \"liveness\"")

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Prints of what `go test` printed, which it reads from a file or its input: the ten slowest packages, and then what the
-# failed tests printed, which is hard to find among the rest. Results that came from the cache have no time and are left
-# out.
+# Prints of what `go test` printed, which it reads from a file or its input: the ten slowest packages, and then what
+# the failed tests printed, which is hard to find among the rest. Results that came from the cache have no time and are
+# left out.
 set -euo pipefail
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

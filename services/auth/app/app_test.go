@@ -289,8 +289,8 @@ func TestPrintedConfigurationShowsNoSecret(t *testing.T) {
 			t.Errorf("%q stands in:\n%s", secret, out.String())
 		}
 	}
-	for _, line := range []string{"PURSER_ISSUER=" + issuer, "PURSER_KEK=***", "PURSER_DATABASE_URL=postgres://auth:***@db.example/auth",
-		"PURSER_ACCESS_TTL=15m0s"} {
+	for _, line := range []string{"PURSER_ISSUER=" + issuer, "PURSER_KEK=***",
+		"PURSER_DATABASE_URL=postgres://auth:***@db.example/auth", "PURSER_ACCESS_TTL=15m0s"} {
 		if !strings.Contains(out.String(), line+"\n") {
 			t.Errorf("%q is missing in:\n%s", line, out.String())
 		}

@@ -42,6 +42,8 @@ func signalsIn(s source) (metrics, spans, events []string, err error) {
 			events = append(events, first)
 		case level.MatchString(name) && second != "":
 			events = append(events, second)
+		case name == "LogAttrs" && literal(c, 2) != "":
+			events = append(events, literal(c, 2))
 		}
 		return true
 	})
@@ -121,8 +123,8 @@ func TestEveryMetricSpanAndLogEventIsInTheDocs(t *testing.T) {
 	var metrics, spans, events []string
 	for _, s := range sources(t, ".go") {
 		if s.isTest() || !s.under("pkg/redisx", "pkg/lock", "pkg/cache", "pkg/jobs", "pkg/authn",
-			"pkg/grpcserver", "services/internal", "services/auth/internal", "services/portfolio/internal",
-			"services/wallet/internal") {
+			"pkg/lifecycle", "pkg/grpcserver", "services/internal", "services/auth/internal",
+			"services/portfolio/internal", "services/wallet/internal") {
 			continue
 		}
 		m, sp, e, err := signalsIn(s)
