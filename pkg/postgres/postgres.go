@@ -99,12 +99,12 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	pool := stdlib.OpenDB(*config)
-	pool.SetMaxOpenConns(o.MaxOpenConns)
-	pool.SetMaxIdleConns(o.MaxIdleConns)
-	pool.SetConnMaxLifetime(o.ConnMaxLifetime)
-	pool.SetConnMaxIdleTime(o.ConnMaxIdleTime)
-	g, err := gorm.Open(gormpostgres.New(gormpostgres.Config{Conn: pool}), &gorm.Config{
+	opened := stdlib.OpenDB(*config)
+	opened.SetMaxOpenConns(o.MaxOpenConns)
+	opened.SetMaxIdleConns(o.MaxIdleConns)
+	opened.SetConnMaxLifetime(o.ConnMaxLifetime)
+	opened.SetConnMaxIdleTime(o.ConnMaxIdleTime)
+	g, err := gorm.Open(gormpostgres.New(gormpostgres.Config{Conn: pool{opened, o.MaxOpenConns}}), &gorm.Config{
 		Logger:                 &slowLog{threshold: o.SlowQuery, log: o.Log},
 		TranslateError:         true,
 		SkipDefaultTransaction: true,
@@ -112,10 +112,10 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		NowFunc:                func() time.Time { return time.Now().UTC() },
 	})
 	if err != nil {
-		_ = pool.Close()
+		_ = opened.Close()
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
-	db := &DB{gorm: g, sql: pool, config: config, log: o.Log, poolTimeout: o.PoolTimeout,
+	db := &DB{gorm: g, sql: opened, config: config, log: o.Log, poolTimeout: o.PoolTimeout,
 		migrationLockTimeout: o.MigrationLockTimeout, pgBouncer: o.PgBouncer}
 	if o.PgBouncer {
 		db.beginning = fmt.Sprintf("SET LOCAL timezone = 'UTC'; SET LOCAL statement_timeout = %s; "+
@@ -126,7 +126,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		return db, nil
 	}
 	if err := db.connect(ctx, o); err != nil {
-		_ = pool.Close()
+		_ = opened.Close()
 		return nil, err
 	}
 	return db, nil
