@@ -24,6 +24,8 @@ for mount in $(awk -v dir="$dir/" 'index($2, dir) == 1 || index($2, "/run/purser
   umount "$mount" || true
 done
 rm -rf "$dir"/{etcd,kubelet,volume,containerd}
-# The rules of kube-proxy and kube-router; all others stay.
+# The rules of kube-proxy and kube-router; all others stay. up.sh has made sure that they are of this cluster.
+[ -f "$dir/started" ] || { echo stopped; exit 0; }
 for t in iptables ip6tables; do $t-save | grep -v KUBE | $t-restore || true; done
+rm -f "$dir/started"
 echo stopped

@@ -30,6 +30,12 @@ until_ready() { # TEXT COMMAND…
 }
 export KUBECONFIG=$dir/kubeconfig
 
+# down.sh removes the packet filter's rules of Kubernetes, which must not be those of another cluster.
+if [ ! -f proxy.pid ] && { iptables-save; ip6tables-save; } 2>/dev/null | grep -q KUBE; then
+  echo "this machine has packet filter rules of another cluster: up.sh does not start a second one here" >&2
+  exit 1
+fi
+
 [ -f pki/sa.key ] || openssl genrsa -out pki/sa.key 2048 2>/dev/null
 [ -f tokens.csv ] || (umask 077 && echo "$(openssl rand -hex 16),admin,admin,\"system:masters\"" >tokens.csv)
 # Only the API server may speak to the kubelet, which listens on all addresses.
@@ -117,6 +123,7 @@ evictionHard: {nodefs.available: "1%", imagefs.available: "1%", memory.available
 Y
 bg kubelet "$K8S_BIN/kubelet" --config=kubelet.yaml --kubeconfig=kubeconfig --hostname-override=node1 \
   --root-dir="$dir/kubelet" --cert-dir=pki
+touch started
 bg proxy "$K8S_BIN/kube-proxy" --kubeconfig=kubeconfig --hostname-override=node1 --proxy-mode=iptables \
   --cluster-cidr=10.244.0.0/16 --conntrack-max-per-core=0
 until_ready "the node" kubectl wait --for=condition=Ready node/node1 --timeout=1s
