@@ -29,16 +29,16 @@ var errOpen = fmt.Errorf("%w: the circuit breaker is open", ErrUnavailable)
 // has no memory or no replicas for. It returns nil, redis.Nil and other error replies
 // unchanged.
 func Unavailable(err error) error {
-	if err == nil || errors.Is(err, ErrUnavailable) || !isFailure(err) && !isRefusal(err) {
+	if err == nil || errors.Is(err, ErrUnavailable) || !isFailure(err) && !isUnserved(err) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }
 
-// isRefusal reports whether the server serves other commands, or other clients, but
-// not this one: the breaker stays closed.
-func isRefusal(err error) bool {
-	for _, prefix := range []string{"OOM ", "NOPERM ", "MISCONF ", "NOREPLICAS ", "MOVED ", "ASK "} {
+// isUnserved reports whether the server serves other commands, but not this one: the
+// breaker stays closed. A server that refuses the client is a failure, see IsRefusal.
+func isUnserved(err error) bool {
+	for _, prefix := range []string{"OOM ", "MISCONF ", "NOREPLICAS ", "MOVED ", "ASK "} {
 		if redis.HasErrorPrefix(err, prefix) {
 			return true
 		}
