@@ -9,6 +9,8 @@ import (
 
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/metric"
+
+	"github.com/purserhq/purser/pkg/deadline"
 )
 
 const (
@@ -53,12 +55,8 @@ func (r *Revocations) Follow(ctx context.Context, watch WatchRevocations) error 
 			warned = true
 			r.log.Warn("no updates of revocations", "age", age.Round(time.Second), "error", err)
 		}
-		timer := time.NewTimer(delay/2 + rand.N(delay/2))
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		if deadline.Pause(ctx, delay/2+rand.N(delay/2)) != nil {
 			return nil
-		case <-timer.C:
 		}
 		delay = min(2*delay, maxReconnectDelay)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/purserhq/purser/pkg/deadline"
 	"github.com/purserhq/purser/pkg/redisx"
 	"github.com/purserhq/purser/pkg/testkit"
 )
@@ -33,7 +34,7 @@ func (p pretend) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessPip
 }
 
 func (p pretend) answer(ctx context.Context, cmds ...redis.Cmder) (first error) {
-	err := pause(ctx, p.latency())
+	err := deadline.Pause(ctx, p.latency())
 	for _, cmd := range cmds {
 		var value any
 		failure := err

@@ -10,6 +10,8 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/purserhq/purser/pkg/deadline"
 )
 
 const (
@@ -51,7 +53,7 @@ func (c *Cache[V]) fetch(ctx context.Context, b *budget, keys []string, load loa
 		if keys = toPoll; len(keys) == 0 {
 			return nil
 		}
-		if err := pause(ctx, wait/2+mathrand.N(wait)); err != nil {
+		if err := deadline.Pause(ctx, wait/2+mathrand.N(wait)); err != nil {
 			return err
 		}
 	}
@@ -75,17 +77,6 @@ func classify[V any](lookups []lookup[V], out map[string]entry[V], mayPoll bool)
 		}
 	}
 	return toLoad, leased, toPoll
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-timer.C:
-		return nil
-	}
 }
 
 // loadAndStore loads keys by one load into out and stores those that are leased

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/purserhq/purser/pkg/deadline"
 	"github.com/purserhq/purser/pkg/redisx"
 	"github.com/purserhq/purser/pkg/testkit"
 	"github.com/purserhq/purser/pkg/testkit/faultproxy"
@@ -36,7 +37,7 @@ func hammer(t *testing.T, c *Cache[string], callers, reads int, during func()) [
 	for n := range callers {
 		wg.Go(func() {
 			mine := make([]timed, 0, reads)
-			_ = pause(t.Context(), time.Duration(n)*10*time.Millisecond/time.Duration(callers))
+			_ = deadline.Pause(t.Context(), time.Duration(n)*10*time.Millisecond/time.Duration(callers))
 			tick := time.NewTicker(10 * time.Millisecond)
 			defer tick.Stop()
 			for i := range reads {
@@ -78,7 +79,7 @@ func TestWithRedisAwayAReadCostsItsBudgetAtMost(t *testing.T) {
 			c := open[string](t, s, Options{Budget: redisx.Budget, Log: slog.New(slog.NewTextHandler(&said, nil))})
 			var away time.Time
 			reads := hammer(t, c, 64, testkit.Size(70, 1000), func() {
-				_ = pause(t.Context(), 100*time.Millisecond)
+				_ = deadline.Pause(t.Context(), 100*time.Millisecond)
 				away = time.Now()
 				fault(s)
 			})
@@ -115,7 +116,7 @@ func TestAfterAPauseThereAreHitsAgainWithinASecond(t *testing.T) {
 	var back time.Time
 	reads := hammer(t, c, 16, testkit.Size(220, 500), func() {
 		s.Pause()
-		_ = pause(t.Context(), time.Second)
+		_ = deadline.Pause(t.Context(), time.Second)
 		back = time.Now()
 		s.Resume()
 	})

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/purserhq/purser/pkg/deadline"
 	"github.com/purserhq/purser/pkg/redisx"
 	"github.com/purserhq/purser/pkg/testkit"
 )
@@ -41,7 +42,7 @@ func crowd(ctx context.Context, args []string) error {
 		wg.Go(func() {
 			got, err := c.Get(ctx, "k", func(ctx context.Context) (string, error) {
 				err := client.Incr(ctx, "loads").Err()
-				return "v", errors.Join(err, pause(ctx, 200*time.Millisecond))
+				return "v", errors.Join(err, deadline.Pause(ctx, 200*time.Millisecond))
 			})
 			if failures[i] = err; got != "v" {
 				failures[i] = errors.Join(err, fmt.Errorf("got %q", got))
@@ -125,7 +126,7 @@ func TestTheLeaseOfAProcessThatWasKilledEndsWithinASecondAndThatOfALiveOneDoesNo
 		_, err := c.Get(t.Context(), "k", func(context.Context) (string, error) { close(loading); return "v", nil })
 		answer <- err
 	}()
-	if err := pause(t.Context(), 3*leaseDuration/2); err != nil {
+	if err := deadline.Pause(t.Context(), 3*leaseDuration/2); err != nil {
 		t.Fatal(err)
 	}
 	select {

@@ -21,6 +21,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"gorm.io/gorm"
 
+	"github.com/purserhq/purser/pkg/deadline"
 	"github.com/purserhq/purser/pkg/testkit"
 )
 
@@ -140,7 +141,7 @@ func TestAnOutageIsLoggedOnceWhenItBeginsAndOnceWhenItIsOver(t *testing.T) {
 			{recoveryTime / 2, false, 1}, {recoveryTime, false, 2}, {0, false, 2}, {0, true, 3},
 			{recoveryTime, false, 4},
 		} {
-			_ = pause(t.Context(), step.wait)
+			_ = deadline.Pause(t.Context(), step.wait)
 			o.observe(t.Context(), step.failed)
 			if n := strings.Count(said.String(), "\n"); n != step.lines {
 				t.Fatal(fmt.Sprintf("%+v: %d lines\n", step, n), said.String())

@@ -1,4 +1,5 @@
-// Package deadline divides the time that a caller's context has left.
+// Package deadline divides the time that a caller's context has left, and pauses
+// within it.
 //
 // A service that calls others keeps part of the caller's time for itself, so
 // that it can still answer when a dependency is slow: with what it has, or with
@@ -56,4 +57,17 @@ func Default(ctx context.Context, timeout time.Duration) (context.Context, conte
 		return context.WithCancel(ctx)
 	}
 	return context.WithTimeout(ctx, timeout)
+}
+
+// Pause waits for d, not at all if d is not above 0. It returns the cause of ctx's end
+// when ctx ends before.
+func Pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }

@@ -113,3 +113,19 @@ func TestADefaultIsForACallerWithoutADeadline(t *testing.T) {
 		})
 	}
 }
+
+func TestAPauseEndsInTimeOrWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begun := time.Now()
+		if err := deadline.Pause(t.Context(), time.Second); err != nil || time.Since(begun) != time.Second {
+			t.Errorf("after %s: %v", time.Since(begun), err)
+		}
+		why := errors.New("enough")
+		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Minute, why)
+		defer cancel()
+		begun = time.Now()
+		if err := deadline.Pause(ctx, time.Hour); !errors.Is(err, why) || time.Since(begun) != time.Minute {
+			t.Errorf("after %s: %v", time.Since(begun), err)
+		}
+	})
+}

@@ -32,6 +32,8 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	gormpostgres "gorm.io/driver/postgres"
 	"gorm.io/gorm"
+
+	"github.com/purserhq/purser/pkg/deadline"
 )
 
 // Options of a DB. Zero values mean the defaults named.
@@ -145,11 +147,7 @@ func (d *DB) connect(ctx context.Context, o Options) error {
 		}
 		d.log.WarnContext(ctx, "waiting for the database", "error", err,
 			"remaining", time.Until(end).Round(time.Second))
-		timer := time.NewTimer(waitInterval)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if deadline.Pause(ctx, waitInterval) != nil {
 			return err
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 	"gorm.io/gorm"
 
+	"github.com/purserhq/purser/pkg/deadline"
 	"github.com/purserhq/purser/pkg/errs"
 )
 
@@ -57,11 +58,7 @@ func InTx(ctx context.Context, db *DB, fn func(tx *gorm.DB) error, options ...Tx
 		if err == nil || attempt == txAttempts || !isRetryable(err) {
 			return err
 		}
-		timer := time.NewTimer(wait/2 + rand.N(wait))
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if deadline.Pause(ctx, wait/2+rand.N(wait)) != nil {
 			return err
 		}
 		wait *= 2

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/purserhq/purser/pkg/deadline"
 )
 
 const (
@@ -47,12 +49,8 @@ func WarnOfEviction(ctx context.Context, client redis.UniversalClient, log *slog
 		if failed = err != nil; !failed {
 			seen = policy
 		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		if deadline.Pause(ctx, wait) != nil {
 			return nil
-		case <-timer.C:
 		}
 	}
 }

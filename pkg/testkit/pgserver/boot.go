@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/purserhq/purser/pkg/deadline"
 	"github.com/purserhq/purser/pkg/testkit/internal/child"
 )
 
@@ -45,7 +46,7 @@ func (s *Server) boot(ctx context.Context) error {
 		case errors.Is(err, ErrPortBusy) && choose && try < portTries:
 			try++
 		case errors.Is(err, errLingering) && time.Now().Before(linger):
-			if err := pause(ctx, 50*time.Millisecond); err != nil {
+			if err := deadline.Pause(ctx, 50*time.Millisecond); err != nil {
 				return err
 			}
 		default:
@@ -174,15 +175,4 @@ func pidLines(path string) []string {
 		lines[i] = strings.TrimSpace(lines[i])
 	}
 	return append(lines, make([]string, statusLine+1)...)
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }

@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/purserhq/purser/pkg/deadline"
 	"github.com/purserhq/purser/pkg/errs"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	"github.com/purserhq/purser/services/devstack/progress"
@@ -99,14 +100,7 @@ func (d *driver) waitToRetry(err error) bool {
 	if e == nil || e.RetryAfter == 0 {
 		return false
 	}
-	timer := time.NewTimer(e.RetryAfter)
-	defer timer.Stop()
-	select {
-	case <-d.ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
+	return deadline.Pause(d.ctx, e.RetryAfter) == nil
 }
 
 // readDays reads the value of each day of the range, in UTC.

@@ -19,6 +19,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/purserhq/purser/pkg/deadline"
 )
 
 const (
@@ -136,12 +138,8 @@ func (w *Watcher) follow(ctx context.Context, d *watched) {
 	for {
 		w.check(ctx, d)
 		every := d.report.Interval
-		timer := time.NewTimer(every - every/10 + rand.N(every/5))
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		if deadline.Pause(ctx, every-every/10+rand.N(every/5)) != nil {
 			return
-		case <-timer.C:
 		}
 	}
 }

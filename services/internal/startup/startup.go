@@ -23,6 +23,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
+	"github.com/purserhq/purser/pkg/deadline"
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/services/internal/dependency"
 )
@@ -177,12 +178,8 @@ func (g *Gate) Run(ctx context.Context, ready func()) error {
 	}
 	defer end()
 	for pause := firstPause; !g.Try(ctx); pause = min(2*pause, lastPause) {
-		timer := time.NewTimer(pause)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		if deadline.Pause(ctx, pause) != nil {
 			return nil
-		case <-timer.C:
 		}
 	}
 	ready()

@@ -22,6 +22,7 @@ import (
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/metric"
 
+	"github.com/purserhq/purser/pkg/deadline"
 	"github.com/purserhq/purser/pkg/errs"
 )
 
@@ -86,10 +87,10 @@ func New(p Policy, shared Shared, now func() time.Time) (*Limiter, error) {
 // once, when the attempt was right or could not be checked. errs.Exhausted (TOO_MANY_ATTEMPTS), with when to retry,
 // for the limit of the account, and for that of the address after the wait; then nothing is charged.
 func (l *Limiter) Take(ctx context.Context, address, account string) (refund func(), err error) {
-	deadline := time.Now().Add(maxWait)
+	end := time.Now().Add(maxWait)
 	return l.take(ctx, account, func(b Bucket) (func(), time.Duration, error) {
 		return l.lines.take(ctx, b, account)
-	}, address, deadline)
+	}, address, end)
 }
 
 // TryTake is Take without the wait.
@@ -115,7 +116,7 @@ func (l *Limiter) TakeOwn(ctx context.Context, kind, name string) (refund func()
 // take charges the account and then the address, in this process first, which protects Redis from floods, and is all
 // there is while Redis is unavailable.
 func (l *Limiter) take(ctx context.Context, account string, local func(Bucket) (func(), time.Duration, error),
-	address string, deadline time.Time) (refund func(), err error) {
+	address string, end time.Time) (refund func(), err error) {
 	var c charges
 	ofAccount, ofAddress := Bucket{"account", account, l.policy.PerAccount},
 		Bucket{"address", address, l.policy.PerAddress}
@@ -142,25 +143,13 @@ func (l *Limiter) take(ctx context.Context, account string, local func(Bucket) (
 		switch {
 		case wait == 0:
 			return c.refund, nil
-		case time.Until(deadline) < wait: // replicas have used it up together
+		case time.Until(end) < wait: // replicas have used it up together
 			return nil, c.refused(wait)
 		}
-		if err := pause(ctx, wait); err != nil {
+		if deadline.Pause(ctx, wait) != nil {
 			c.refund()
-			return nil, err
+			return nil, ctx.Err()
 		}
-	}
-}
-
-// pause waits for so long, or until ctx ends.
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }
 
