@@ -50,7 +50,7 @@ func WarnOfEviction(ctx context.Context, client redis.UniversalClient, log *slog
 			seen = policy
 		}
 		if deadline.Pause(ctx, wait) != nil {
-			return nil
+			return nil //nolint:nilerr // it was told to end
 		}
 	}
 }
