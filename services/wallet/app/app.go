@@ -25,6 +25,7 @@ import (
 	"github.com/purserhq/purser/services/wallet/internal/store"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 	"github.com/purserhq/purser/services/wallet/internal/tokenlist"
+	"github.com/purserhq/purser/services/wallet/internal/transaction"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 	"github.com/purserhq/purser/services/wallet/migrations"
 )
@@ -68,6 +69,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	b.OnClose("locks", locks.Close)
 
 	tokens, wallets := store.NewTokens(b.DB, caches), store.NewWallets(b.DB, caches)
+	transactions := store.NewTransactions(b.DB, tokens)
 	prices := price.NewService(store.NewPrices(b.DB, tokens), feed, quotes, cfg.Price, log, time.Now)
 	walletRules := wallet.NewService(wallets, nodes.Chains(), time.Now)
 	pastHoldings := history.NewService(store.NewHistory(b.DB), tokens, nodes, feed, store.NewLocks(locks),
@@ -76,7 +78,8 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	syncRound := balancesync.NewRound(wallets, tokens, contracts, nodes, cfg.SyncEvery, cfg.BalancesPerCall, log,
 		time.Now)
 	scheduled, err := b.AddJobs(append(b.FollowDeletions(cfg.AuthConfig, auth, self, store.NewOwners(b.DB, caches)),
-		syncJob(syncRound, cfg))...)
+		syncJob(syncRound, cfg), transactionsJob(transaction.NewScanner(transactions, nodes,
+			cfg.TransactionsFirstBlock, log), cfg))...)
 	if err != nil {
 		return nil, err
 	}
@@ -89,6 +92,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	walletv1.RegisterWalletServiceServer(server,
 		rpc.NewWalletServer(walletRules, balancesync.NewService(wallets, tokens, contracts, nodes, time.Now)))
 	walletv1.RegisterBalanceServiceServer(server, rpc.NewBalanceServer(walletRules))
+	walletv1.RegisterTransactionServiceServer(server, rpc.NewTransactionServer(transactions))
 	walletv1.RegisterTokenServiceServer(server, rpc.NewTokenServer(tokens,
 		chainlist.NewService(nodes, tokens, log, time.Now)))
 	walletv1.RegisterPriceServiceServer(server, rpc.NewPriceServer(prices))

@@ -2,6 +2,8 @@ package app
 
 import (
 	"errors"
+	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/purserhq/purser/pkg/config"
@@ -25,6 +27,11 @@ type Config struct {
 	// SyncCron is when wallets are synced that were not for SyncEvery.
 	SyncCron  string        `env:"SYNC_CRON" envDefault:"*/5 * * * *"`
 	SyncEvery time.Duration `env:"SYNC_EVERY" envDefault:"5m"`
+	// TransactionsCron is when movements of wallets are looked for, up to their last syncs.
+	TransactionsCron string `env:"TRANSACTIONS_CRON" envDefault:"1-59/2 * * * *"`
+	// TransactionsFirstBlock has the block from which they are looked for, chain=number;
+	// what moved before is one adjustment. Block 0 for a chain that is not named.
+	TransactionsFirstBlock Blocks `env:"TRANSACTIONS_FIRST_BLOCK"`
 	// TokenList is a file in the shape of a Token List; its tokens are the
 	// ones whose balances are read.
 	TokenList string `env:"TOKEN_LIST"`
@@ -59,7 +66,9 @@ func (c CacheConfig) Validate() error {
 func (c Config) Validate() error {
 	found := []error{c.Config.Validate(), c.AuthConfig.Validate(),
 		c.ServiceAccount.Validate(c.Auth), c.Price.Validate(), c.Cache.Validate(),
-		chassis.CheckCron("PURSER_SYNC_CRON", c.SyncCron), c.ChainRPCURLs.Check("PURSER_CHAIN_RPC_URLS")}
+		chassis.CheckCron("PURSER_SYNC_CRON", c.SyncCron),
+		chassis.CheckCron("PURSER_TRANSACTIONS_CRON", c.TransactionsCron),
+		c.ChainRPCURLs.Check("PURSER_CHAIN_RPC_URLS")}
 	if c.BalancesPerCall < 1 || c.BalancesPerCall > 5000 {
 		found = append(found, errors.New("PURSER_BALANCES_PER_CALL must be 1 to 5000"))
 	}
@@ -77,6 +86,23 @@ func (c Config) Validate() error {
 func (c Config) CheckForServe() error {
 	return errors.Join(c.Config.CheckForServe(), c.AuthConfig.CheckForServe(),
 		config.File("PURSER_TOKEN_LIST", c.TokenList))
+}
+
+// Blocks are block numbers by chain.
+type Blocks map[uint64]uint64
+
+// UnmarshalText reads "1=17000000,137=50000000".
+func (b *Blocks) UnmarshalText(text []byte) error {
+	*b = Blocks{}
+	var invalid error
+	err := chainurl.ParsePairs(string(text), func(chain uint64, number string) {
+		n, err := strconv.ParseUint(number, 10, 63)
+		if err != nil {
+			invalid = errors.Join(invalid, fmt.Errorf("chain %d: %q must be a block number", chain, number))
+		}
+		(*b)[chain] = n
+	})
+	return errors.Join(err, invalid)
 }
 
 // Names are the names of chains in a price feed.

@@ -7,6 +7,7 @@ import (
 	"github.com/purserhq/purser/pkg/jobs"
 	"github.com/purserhq/purser/services/internal/chassis"
 	"github.com/purserhq/purser/services/wallet/internal/balancesync"
+	"github.com/purserhq/purser/services/wallet/internal/transaction"
 )
 
 const (
@@ -14,6 +15,8 @@ const (
 	syncShards = 4
 	// syncTimeout bounds one run: less than the time between two ticks.
 	syncTimeout = 4 * time.Minute
+	// scanTimeout bounds one run of the search for transactions; the next goes on.
+	scanTimeout = 10 * time.Minute
 	// syncRetryDelay is how long after a failure a run is tried again.
 	syncRetryDelay = time.Minute
 )
@@ -27,6 +30,18 @@ func syncJob(round *balancesync.Round, cfg Config) chassis.Job {
 			Name: "sync_wallets", Cron: cfg.SyncCron, Shards: syncShards, Timeout: syncTimeout,
 			Backoff: func(int) time.Duration { return syncRetryDelay },
 			Run:     func(ctx context.Context, r *jobs.Run) error { return round.Run(ctx, r.Shard, r.Shards) },
+		},
+	}
+}
+
+// transactionsJob looks for what moved the balances of everybody's wallets.
+func transactionsJob(scanner *transaction.Scanner, cfg Config) chassis.Job {
+	return chassis.Job{
+		CronSetting: "PURSER_TRANSACTIONS_CRON",
+		Job: jobs.Job{
+			Name: "find_transactions", Cron: cfg.TransactionsCron, Timeout: scanTimeout,
+			Backoff: func(int) time.Duration { return syncRetryDelay },
+			Run:     func(ctx context.Context, _ *jobs.Run) error { return scanner.Run(ctx) },
 		},
 	}
 }

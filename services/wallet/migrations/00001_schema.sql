@@ -64,6 +64,10 @@ CREATE TABLE tokens (
     decimals_checked boolean NOT NULL DEFAULT false,
     -- Nothing is at the contract's address: such a token doesn't count as verified.
     without_code     boolean NOT NULL DEFAULT false,
+    -- Found by a transfer, not on a token list: read for the wallets that moved it.
+    discovered       boolean NOT NULL DEFAULT false,
+    -- What it says of itself looks like an advertisement.
+    spam             boolean NOT NULL DEFAULT false,
     CONSTRAINT tokens_chain_contract_key UNIQUE (chain, contract)
 );
 
@@ -78,6 +82,66 @@ CREATE TABLE balances (
     block_time   timestamptz    NOT NULL,
     PRIMARY KEY (wallet_id, token_id)
 );
+
+-- Balances by change: what each sync read that found another amount than the one
+-- before. A balance that was never above zero has no row.
+CREATE TABLE balance_changes (
+    wallet_id    uuid           NOT NULL REFERENCES wallets (id) ON DELETE CASCADE,
+    token_id     text           NOT NULL REFERENCES tokens (id),
+    block_number bigint         NOT NULL,
+    block_hash   bytea          NOT NULL,
+    block_time   timestamptz    NOT NULL,
+    amount       numeric(78, 0) NOT NULL CHECK (amount >= 0),
+    PRIMARY KEY (wallet_id, token_id, block_number)
+);
+
+-- Transactions: what moved the balances of wallets.
+
+-- Up to which block each wallet's movements were looked for.
+CREATE TABLE transaction_scans (
+    wallet_id     uuid   PRIMARY KEY REFERENCES wallets (id) ON DELETE CASCADE,
+    scanned_block bigint NOT NULL CHECK (scanned_block >= 0)
+);
+
+-- Blocks at which scans ended, by which a reorg is recognised.
+CREATE TABLE scanned_blocks (
+    chain        bigint NOT NULL,
+    block_number bigint NOT NULL,
+    block_hash   bytea  NOT NULL,
+    PRIMARY KEY (chain, block_number)
+);
+
+-- Tokens that a wallet was seen to have moved, besides those of the token list: their
+-- balances are read too.
+CREATE TABLE wallet_tokens (
+    wallet_id uuid NOT NULL REFERENCES wallets (id) ON DELETE CASCADE,
+    token_id  text NOT NULL REFERENCES tokens (id),
+    PRIMARY KEY (wallet_id, token_id)
+);
+
+-- The movements of a wallet. The key is also their order: by block, by transaction, and
+-- in it the fee, the coin that the transaction itself moved, then the events. Of
+-- each wallet and token the amounts of all rows add up to the balance of the last sync:
+-- what no movement explains between two balances that differ is an ADJUSTMENT at the
+-- block of the second one.
+CREATE TABLE transactions (
+    wallet_id         uuid           NOT NULL REFERENCES wallets (id) ON DELETE CASCADE,
+    block_number      bigint         NOT NULL,
+    transaction_index integer        NOT NULL, -- 2147483647 of an adjustment
+    log_index         integer        NOT NULL, -- -2 of a fee, -1 of the coin
+    token_id          text           NOT NULL REFERENCES tokens (id),
+    kind              text           NOT NULL CHECK (kind IN ('TRANSFER', 'FEE', 'ADJUSTMENT')),
+    amount            numeric(78, 0) NOT NULL, -- below zero when it left the wallet
+    self_amount       numeric(78, 0) NOT NULL DEFAULT 0, -- of a transfer of the wallet to itself
+    counterparty      text           NOT NULL DEFAULT '', -- the address, in lower case
+    hash              bytea          NOT NULL, -- of the transaction; empty of an adjustment
+    block_hash        bytea          NOT NULL,
+    block_time        timestamptz    NOT NULL,
+    PRIMARY KEY (wallet_id, block_number, transaction_index, log_index, token_id)
+);
+
+-- The movements of one token, and the adjustments of it.
+CREATE INDEX transactions_token ON transactions (wallet_id, token_id, block_number);
 
 -- Prices: the newest one of each token.
 
@@ -210,6 +274,11 @@ DROP TABLE price_history;
 DROP TABLE balance_history;
 DROP TABLE wallet_history;
 DROP TABLE prices;
+DROP TABLE transactions;
+DROP TABLE wallet_tokens;
+DROP TABLE scanned_blocks;
+DROP TABLE transaction_scans;
+DROP TABLE balance_changes;
 DROP TABLE balances;
 DROP TABLE tokens;
 DROP TABLE requests;

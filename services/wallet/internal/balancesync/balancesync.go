@@ -60,8 +60,21 @@ type BalanceReader interface {
 	Read(ctx context.Context, chain, atLeast uint64, holder common.Address, tokens []token.Token) (Reading, error)
 }
 
+// DiscoveredLister lists what wallets were seen to have moved.
+type DiscoveredLister interface {
+	// Discovered returns, by wallet, the tokens that were found by its transfers and are
+	// not on the token list, at most MaxDiscovered of each wallet and none that looks
+	// like spam.
+	Discovered(ctx context.Context, wallets []uuid.UUID) (map[uuid.UUID][]token.Token, error)
+}
+
+// MaxDiscovered is how many tokens that are not on the token list are read of a wallet:
+// anybody may send it any number of them.
+const MaxDiscovered = 500
+
 // Store has the wallets and their balances.
 type Store interface {
+	DiscoveredLister
 	ByID(ctx context.Context, owner, id uuid.UUID) (wallet.Wallet, error)
 	// SaveSync stores the state of a sync. The wallet's version stays.
 	SaveSync(ctx context.Context, owner, id uuid.UUID, s wallet.Sync) error
@@ -112,6 +125,11 @@ func (s *Service) Sync(ctx context.Context, owner, id uuid.UUID) (wallet.Wallet,
 		return wallet.Wallet{}, 0, err
 	}
 	tokens = s.contracts.Check(ctx, w.Account.Chain, tokens)
+	discovered, err := s.store.Discovered(ctx, []uuid.UUID{id})
+	if err != nil {
+		return wallet.Wallet{}, 0, s.saveFailure(ctx, w, err)
+	}
+	tokens = append(tokens, discovered[id]...)
 	reading, err := s.reader.Read(ctx, w.Account.Chain, w.Sync.Block, w.Account.Address, tokens)
 	if err != nil {
 		return wallet.Wallet{}, 0, s.saveFailure(ctx, w, err)
@@ -201,7 +219,7 @@ func checkReading(last wallet.Sync, r Reading, tokens []token.Token) (balances [
 	}
 	for i, t := range tokens {
 		if r.Amounts[i] == nil {
-			if !t.WithoutCode {
+			if !t.WithoutCode && !t.Discovered { // whoever sends one must not make the wallet incomplete
 				unread = append(unread, t.Symbol)
 			}
 			continue

@@ -64,6 +64,10 @@ func (w *world) find(owner, id uuid.UUID) error {
 	return nil
 }
 
+func (w *world) Discovered(context.Context, []uuid.UUID) (map[uuid.UUID][]token.Token, error) {
+	return nil, nil
+}
+
 func (w *world) ByID(_ context.Context, owner, id uuid.UUID) (wallet.Wallet, error) {
 	return w.wallet, w.find(owner, id)
 }

@@ -8,13 +8,11 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/ethereum/go-ethereum/common"
 	"github.com/google/uuid"
 	"github.com/holiman/uint256"
 
 	"github.com/purserhq/purser/services/wallet/internal/balancesync"
 	"github.com/purserhq/purser/services/wallet/internal/block"
-	"github.com/purserhq/purser/services/wallet/internal/token"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
 
@@ -25,8 +23,7 @@ type slow struct {
 	read  func() // runs when a batch has taken it
 }
 
-func (s slow) ReadBatch(ctx context.Context, chain, atLeast uint64, holders []common.Address,
-	tokens []token.Token) (block.Block,
+func (s slow) ReadBatch(ctx context.Context, chain, atLeast uint64, asks []balancesync.Ask) (block.Block,
 	[][]*uint256.Int, error) {
 	select {
 	case <-time.After(s.takes):
@@ -36,7 +33,7 @@ func (s slow) ReadBatch(ctx context.Context, chain, atLeast uint64, holders []co
 	if s.read != nil {
 		s.read()
 	}
-	_, amounts, err := s.fakeQueue.ReadBatch(ctx, chain, atLeast, holders, tokens)
+	_, amounts, err := s.fakeQueue.ReadBatch(ctx, chain, atLeast, asks)
 	return block.Block{Number: uint64(time.Now().Unix() / 12), Time: time.Now()}, amounts, err
 }
 

@@ -86,14 +86,20 @@ type QueueStore interface {
 	// chains, with the creation time for one that was never synced; zero without
 	// wallets.
 	OldestSync(ctx context.Context, chains []uint64) (time.Time, error)
+	DiscoveredLister
+}
+
+// Ask is a holder whose balances of tokens are read.
+type Ask struct {
+	Holder common.Address
+	Tokens []token.Token
 }
 
 // BatchReader reads the balances of many accounts; package chain does it.
 type BatchReader interface {
-	// ReadBatch is BalanceReader.Read for several holders, all at one block;
-	// amounts are by holder and token.
-	ReadBatch(ctx context.Context, chain, atLeast uint64, holders []common.Address, tokens []token.Token) (block.Block,
-		[][]*uint256.Int, error)
+	// ReadBatch is BalanceReader.Read for several holders, all at one block; amounts
+	// are by holder and token.
+	ReadBatch(ctx context.Context, chain, atLeast uint64, asks []Ask) (block.Block, [][]*uint256.Int, error)
 	// Chains lists the chains that have a node.
 	Chains() []uint64
 }
@@ -215,12 +221,7 @@ func (r *Round) syncChain(ctx context.Context, q DueQuery, n *counts) error {
 		for _, w := range page {
 			tried[w.ID] = true
 		}
-		if chainErr == nil {
-			chainErr, err = r.syncBatch(ctx, q.Chain, page, tokens, n)
-		} else {
-			err = r.saveAndCount(ctx, r.allFailed(page, chainErr), n)
-		}
-		if err != nil {
+		if chainErr, err = r.syncPage(ctx, q.Chain, page, tokens, chainErr, n); err != nil {
 			return errors.Join(chainErr, err)
 		}
 		if chainErr != nil {
@@ -232,25 +233,56 @@ func (r *Round) syncChain(ctx context.Context, q DueQuery, n *counts) error {
 	}
 }
 
+// syncPage syncs the wallets of a page in batches of at most maxBalances, unless a single
+// one has more. After chainErr, or once the chain has failed, they fail with that error.
+func (r *Round) syncPage(ctx context.Context, chain uint64, page []wallet.Wallet, tokens []token.Token, chainErr error,
+	n *counts) (_, err error) {
+	discovered, err := r.store.Discovered(ctx, idsOf(page))
+	if err != nil {
+		return chainErr, err
+	}
+	for len(page) > 0 && chainErr == nil {
+		size, balances := 0, 0
+		for size < len(page) && (size == 0 || balances < r.maxBalances) {
+			balances += len(tokens) + len(discovered[page[size].ID])
+			size++
+		}
+		if size > 1 && balances > r.maxBalances {
+			size--
+		}
+		if chainErr, err = r.syncBatch(ctx, chain, page[:size], tokens, discovered, n); err != nil {
+			return chainErr, err
+		}
+		page = page[size:]
+	}
+	return chainErr, r.saveAndCount(ctx, r.allFailed(page, chainErr), n)
+}
+
+func idsOf(wallets []wallet.Wallet) []uuid.UUID {
+	ids := make([]uuid.UUID, len(wallets))
+	for i, w := range wallets {
+		ids[i] = w.ID
+	}
+	return ids
+}
+
 // syncBatch syncs wallets at one block. chainErr is the chain's error, which was
 // stored as their outcome; err is one of storage, or the end of the round.
 func (r *Round) syncBatch(ctx context.Context, chain uint64, wallets []wallet.Wallet, tokens []token.Token,
-	n *counts) (chainErr, err error) {
-	if len(wallets) == 0 {
-		return nil, nil
-	}
+	discovered map[uuid.UUID][]token.Token, n *counts) (chainErr, err error) {
 	started := make([]Outcome, len(wallets))
-	holders := make([]common.Address, len(wallets))
+	asks := make([]Ask, len(wallets))
 	atLeast := uint64(0)
 	for i, w := range wallets {
 		started[i] = Outcome{Wallet: w, Sync: w.Sync}
 		started[i].Sync.State, started[i].Sync.RetryAt = wallet.Syncing, leaseUntil(ctx, r.now())
-		holders[i], atLeast = w.Account.Address, max(atLeast, w.Sync.Block)
+		asks[i] = Ask{Holder: w.Account.Address, Tokens: slices.Concat(tokens, discovered[w.ID])}
+		atLeast = max(atLeast, w.Sync.Block)
 	}
 	if err := r.store.SaveOutcomes(ctx, started); err != nil {
 		return nil, err
 	}
-	b, amounts, err := r.reader.ReadBatch(ctx, chain, atLeast, holders, tokens)
+	b, amounts, err := r.reader.ReadBatch(ctx, chain, atLeast, asks)
 	if err != nil && ctx.Err() != nil {
 		return nil, errors.Join(ctx.Err(), r.restore(ctx, wallets))
 	}
@@ -264,7 +296,7 @@ func (r *Round) syncBatch(ctx context.Context, chain uint64, wallets []wallet.Wa
 	tokens = r.contracts.CheckUnread(ctx, chain, tokens, unreadOf(tokens, amounts...))
 	outcomes := make([]Outcome, len(wallets))
 	for i, w := range wallets {
-		outcomes[i] = r.outcome(w, Reading{Block: b, Amounts: amounts[i]}, tokens)
+		outcomes[i] = r.outcome(w, Reading{Block: b, Amounts: amounts[i]}, slices.Concat(tokens, discovered[w.ID]))
 	}
 	return nil, r.saveAndCount(ctx, outcomes, n)
 }

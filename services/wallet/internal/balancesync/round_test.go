@@ -134,12 +134,15 @@ func (c *fakeQueue) Chains() []uint64 {
 	return chains
 }
 
-func (c *fakeQueue) ReadBatch(ctx context.Context, chain, _ uint64, holders []common.Address,
-	tokens []token.Token) (block.Block,
+func (c *fakeQueue) Discovered(context.Context, []uuid.UUID) (map[uuid.UUID][]token.Token, error) {
+	return nil, nil
+}
+
+func (c *fakeQueue) ReadBatch(ctx context.Context, chain, _ uint64, asks []balancesync.Ask) (block.Block,
 	[][]*uint256.Int, error) {
 	c.mu.Lock()
 	c.reads[chain]++
-	c.largestBatch = max(c.largestBatch, len(holders)*len(tokens))
+	c.largestBatch = max(c.largestBatch, len(asks)*len(asks[0].Tokens))
 	err, wait := c.readErrs[chain], c.blocked[chain]
 	c.mu.Unlock()
 	if wait != nil {
@@ -150,11 +153,11 @@ func (c *fakeQueue) ReadBatch(ctx context.Context, chain, _ uint64, holders []co
 		}
 	}
 	var amounts [][]*uint256.Int
-	for _, h := range holders {
-		row := make([]*uint256.Int, len(tokens))
+	for _, a := range asks {
+		row := make([]*uint256.Int, len(a.Tokens))
 		for i := range row {
-			if !c.unreadable[h] {
-				row[i] = uint256.NewInt(uint64(h[0]))
+			if !c.unreadable[a.Holder] {
+				row[i] = uint256.NewInt(uint64(a.Holder[0]))
 			}
 		}
 		amounts = append(amounts, row)

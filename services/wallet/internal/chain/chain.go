@@ -125,7 +125,7 @@ func (r *Reader) Read(ctx context.Context, chain, atLeast uint64, holder common.
 	tokens []token.Token) (balancesync.Reading, error) {
 	ctx, span := otel.Tracer(tracer).Start(ctx, "chain.Read", spanOptions(chain, len(tokens))...)
 	defer span.End()
-	b, amounts, err := r.readNewest(ctx, chain, atLeast, []common.Address{holder}, tokens)
+	b, amounts, err := r.readNewest(ctx, chain, atLeast, []balancesync.Ask{{Holder: holder, Tokens: tokens}})
 	if err != nil {
 		return balancesync.Reading{}, err
 	}
@@ -133,22 +133,22 @@ func (r *Reader) Read(ctx context.Context, chain, atLeast uint64, holder common.
 }
 
 // ReadBatch implements balancesync.BatchReader.
-func (r *Reader) ReadBatch(ctx context.Context, chain, atLeast uint64, holders []common.Address,
-	tokens []token.Token) (block.Block, [][]*uint256.Int, error) {
+func (r *Reader) ReadBatch(ctx context.Context, chain, atLeast uint64, asks []balancesync.Ask) (block.Block,
+	[][]*uint256.Int, error) {
 	ctx, span := otel.Tracer(tracer).Start(ctx, "chain.ReadBatch",
-		spanOptions(chain, len(tokens), attribute.Int("holders", len(holders)))...)
+		spanOptions(chain, len(queriesOf(asks)), attribute.Int("holders", len(asks)))...)
 	defer span.End()
-	return r.readNewest(ctx, chain, atLeast, holders, tokens)
+	return r.readNewest(ctx, chain, atLeast, asks)
 }
 
 // readNewest reads the balances of all holders at the chain's newest block. When
 // only nodes that lag can be read, it is the newest of theirs.
-func (r *Reader) readNewest(ctx context.Context, chain, atLeast uint64, holders []common.Address,
-	tokens []token.Token) (b block.Block, amounts [][]*uint256.Int, err error) {
+func (r *Reader) readNewest(ctx context.Context, chain, atLeast uint64, asks []balancesync.Ask) (b block.Block,
+	amounts [][]*uint256.Int, err error) {
 	choice := &headChoice{reader: r, chain: chain, atLeast: atLeast}
 	readWith := func(check headCheck) func(context.Context, *node) error {
 		return func(ctx context.Context, n *node) (err error) {
-			b, amounts, err = r.readFrom(ctx, n, check, holders, tokens)
+			b, amounts, err = r.readFrom(ctx, n, check, asks)
 			return err
 		}
 	}
@@ -241,9 +241,10 @@ func (r *Reader) inOrder(nodes []*node) []*node {
 }
 
 // readFrom reads the balances of all holders at a node's newest block.
-func (r *Reader) readFrom(ctx context.Context, n *node, check headCheck, holders []common.Address,
-	tokens []token.Token) (block.Block, [][]*uint256.Int, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.readTimeout(len(holders)*len(tokens)))
+func (r *Reader) readFrom(ctx context.Context, n *node, check headCheck, asks []balancesync.Ask) (block.Block,
+	[][]*uint256.Int, error) {
+	queries := queriesOf(asks)
+	ctx, cancel := context.WithTimeout(ctx, r.readTimeout(len(queries)))
 	defer cancel()
 	b, err := r.newest(ctx, n)
 	if err == nil {
@@ -252,11 +253,11 @@ func (r *Reader) readFrom(ctx context.Context, n *node, check headCheck, holders
 	if err != nil {
 		return b, nil, err
 	}
-	results, err := r.readChunks(ctx, n, b, queriesFor(holders, tokens))
+	results, err := r.readChunks(ctx, n, b, queries)
 	if err == nil {
 		err = checkAnyRead(results, b)
 	}
-	return b, amountsByHolder(results, len(holders), len(tokens)), err
+	return b, amountsOf(results, asks), err
 }
 
 // readTimeout is how long a node may take for this many balances. It grows with

@@ -254,7 +254,11 @@ func TestASlowNodeHasTimeForEveryCallOfABatch(t *testing.T) {
 			}
 			r := newReader(t, 10, n.URL)
 			r.SetTimeouts(500*time.Millisecond, each)
-			_, got, err := r.ReadBatch(t.Context(), 1, 0, holders, tokens(50))
+			var asks []balancesync.Ask
+			for _, h := range holders {
+				asks = append(asks, balancesync.Ask{Holder: h, Tokens: tokens(50)})
+			}
+			_, got, err := r.ReadBatch(t.Context(), 1, 0, asks)
 			if each == 0 {
 				unavailable(t, err)
 			} else if err != nil || len(got) != 5 || len(n.chunks) != 25 {

@@ -13,6 +13,7 @@ import (
 	"github.com/ethereum/go-ethereum/rpc"
 	"github.com/holiman/uint256"
 
+	"github.com/purserhq/purser/services/wallet/internal/balancesync"
 	"github.com/purserhq/purser/services/wallet/internal/block"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 )
@@ -90,6 +91,17 @@ func queriesFor(holders []common.Address, tokens []token.Token) []query {
 	for _, h := range holders {
 		for _, t := range tokens {
 			queries = append(queries, query{holder: h, token: t})
+		}
+	}
+	return queries
+}
+
+// queriesOf asks for the tokens of each holder, holder by holder.
+func queriesOf(asks []balancesync.Ask) []query {
+	var queries []query
+	for _, a := range asks {
+		for _, t := range a.Tokens {
+			queries = append(queries, query{holder: a.Holder, token: t})
 		}
 	}
 	return queries
@@ -225,6 +237,24 @@ func checkAnyRead(results []result, b block.Block) error {
 		return fmt.Errorf("no balance could be read at block %d", b.Number)
 	}
 	return nil
+}
+
+// amountsOf groups the results of queriesOf by holder; nil when there are more or fewer.
+func amountsOf(results []result, asks []balancesync.Ask) [][]*uint256.Int {
+	amounts := make([][]*uint256.Int, len(asks))
+	for h, a := range asks {
+		if len(results) < len(a.Tokens) {
+			return nil
+		}
+		for _, r := range results[:len(a.Tokens)] {
+			amounts[h] = append(amounts[h], r.amount)
+		}
+		results = results[len(a.Tokens):]
+	}
+	if len(results) > 0 {
+		return nil
+	}
+	return amounts
 }
 
 // amountsByHolder groups the results of queriesFor by holder; nil when there are

@@ -59,6 +59,7 @@ type node struct {
 	cooldownUntil time.Time
 	singleUntil   time.Time // the node gets no batches before
 	batchCalls    int       // the size of batches
+	logBlocks     uint64    // of how many blocks it is asked for events; 0 before the first time
 	byNumber      bool      // blocks are named by their numbers: it doesn't take hashes
 	restUntil     time.Time // the node asked not to be called before
 	askedRest     time.Time // the same, of the last answer, whatever it was

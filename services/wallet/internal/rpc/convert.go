@@ -78,7 +78,7 @@ func balanceToProto(b wallet.Balance) *walletv1.Balance {
 func tokenToProto(t token.Token) *walletv1.Token {
 	return &walletv1.Token{
 		Id: t.ID, Symbol: t.Symbol, Name: t.Name, Decimals: uint32(t.Decimals), Verified: t.Verified,
-		WithoutCode: t.WithoutCode,
+		WithoutCode: t.WithoutCode, Spam: t.Spam,
 	}
 }
 

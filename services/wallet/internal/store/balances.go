@@ -98,9 +98,9 @@ type walletBalance struct {
 	wallet.Balance
 }
 
-// upsertBalances stores balances with one statement, each unless a newer block's is
-// stored. Of two blocks of one chain the later one has the higher number; a lower
-// number and a later time are of a chain that was reset.
+// upsertBalances stores balances, each unless a newer block's is stored, with what changed and the adjustments of it, in
+// a number of statements that doesn't grow with them. Of two blocks of one chain the later one has the higher number; a
+// lower number and a later time are of a chain that was reset. The wallets' rows are locked.
 func upsertBalances(ctx context.Context, conn *pgx.Conn, balances []walletBalance) error {
 	n := len(balances)
 	wallets, tokens, amounts := make([]uuid.UUID, n), make([]string, n), make([]string, n)
@@ -109,21 +109,47 @@ func upsertBalances(ctx context.Context, conn *pgx.Conn, balances []walletBalanc
 		wallets[i], tokens[i], amounts[i] = b.wallet, b.Token.ID, b.Amount.Dec()
 		blocks[i], hashes[i], times[i] = int64(b.Block.Number), b.Block.Hash[:], b.Block.Time
 	}
-	_, err := conn.Exec(ctx, `
-		INSERT INTO balances (wallet_id, token_id, amount, block_number, block_hash, block_time)
-		SELECT wallet, token, amount::numeric, block, hash, at
-		FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::bytea[], $6::timestamptz[])
-		  AS b (wallet, token, amount, block, hash, at)
-		ORDER BY wallet, token
-		ON CONFLICT (wallet_id, token_id) DO UPDATE
-		SET amount = excluded.amount, block_number = excluded.block_number,
-		    block_hash = excluded.block_hash, block_time = excluded.block_time
-		WHERE excluded.block_number >= balances.block_number OR excluded.block_time > balances.block_time`,
+	// A token that was not read for some syncs may have movements after its balance.
+	rows, err := conn.Query(ctx, `
+		WITH input AS (
+		  SELECT wallet, token, amount::numeric, block, hash, at
+		  FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::bytea[], $6::timestamptz[])
+		    AS b (wallet, token, amount, block, hash, at)),
+		before AS (
+		  SELECT b.wallet_id, b.token_id, b.amount, b.block_number, coalesce(s.scanned_block, 0) AS scanned
+		  FROM balances b JOIN input i ON b.wallet_id = i.wallet AND b.token_id = i.token
+		  LEFT JOIN transaction_scans s ON s.wallet_id = b.wallet_id),
+		stored AS (
+		  INSERT INTO balances (wallet_id, token_id, amount, block_number, block_hash, block_time)
+		  SELECT * FROM input ORDER BY wallet, token
+		  ON CONFLICT (wallet_id, token_id) DO UPDATE
+		  SET amount = excluded.amount, block_number = excluded.block_number,
+		      block_hash = excluded.block_hash, block_time = excluded.block_time
+		  WHERE excluded.block_number >= balances.block_number OR excluded.block_time > balances.block_time
+		  RETURNING wallet_id, token_id, amount, block_number)
+		SELECT s.wallet_id, s.token_id, least(s.block_number, b.block_number) FROM stored s
+		LEFT JOIN before b ON b.wallet_id = s.wallet_id AND b.token_id = s.token_id
+		WHERE s.amount <> coalesce(b.amount, 0) OR b.block_number > s.block_number OR b.block_number < b.scanned
+		   OR b.amount IS NULL AND EXISTS (SELECT FROM transactions t
+		                                   WHERE t.wallet_id = s.wallet_id AND t.token_id = s.token_id)`,
 		wallets, tokens, amounts, blocks, hashes, times)
 	if err != nil {
 		return fmt.Errorf("store balances: %w", err)
 	}
-	return nil
+	var changed touched
+	for rows.Next() {
+		var w uuid.UUID
+		var id string
+		var since int64
+		if err := rows.Scan(&w, &id, &since); err != nil {
+			return fmt.Errorf("store balances: %w", err)
+		}
+		changed.add(w, id, since)
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("store balances: %w", err)
+	}
+	return saveChanges(ctx, conn, changed)
 }
 
 func balanceFromRow(r balanceRow) (wallet.Balance, error) {

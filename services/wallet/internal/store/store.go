@@ -24,6 +24,8 @@ type tokenRow struct {
 
 	DecimalsChecked bool
 	WithoutCode     bool
+	Discovered      bool
+	Spam            bool
 }
 
 func (tokenRow) TableName() string { return "tokens" }
@@ -51,6 +53,7 @@ func tokenFromRow(r tokenRow) (token.Token, error) {
 		ID: r.ID, Chain: a.Chain, Native: a.Native, Contract: a.Contract,
 		Symbol: r.Symbol, Name: r.Name, Decimals: uint8(r.Decimals),
 		Verified: r.Verified && !r.WithoutCode, Checked: r.DecimalsChecked, WithoutCode: r.WithoutCode,
+		Discovered: r.Discovered, Spam: r.Spam,
 	}, nil
 }
 

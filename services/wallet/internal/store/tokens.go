@@ -82,7 +82,7 @@ func (s *Tokens) readRows(ctx context.Context, ids []string) (map[string]tokenRo
 
 // List implements token.Store.
 func (s *Tokens) List(ctx context.Context, chain uint64, after string, limit int) ([]token.Token, error) {
-	q := s.db.Gorm(ctx).Where("id > ?", after).Order("id").Limit(limit)
+	q := s.db.Gorm(ctx).Where("id > ? AND NOT discovered", after).Order("id").Limit(limit)
 	if chain != 0 {
 		q = q.Where("chain = ?", caip.ChainID(chain))
 	}
@@ -193,9 +193,9 @@ func put(ctx context.Context, conn *pgx.Conn, tokens []token.Token) ([]string, e
 		  AS t (id, chain, contract, symbol, name, decimals, verified)
 		ORDER BY id
 		ON CONFLICT (id) DO UPDATE
-		SET symbol = excluded.symbol, name = excluded.name, verified = excluded.verified
-		WHERE (tokens.symbol, tokens.name, tokens.verified)
-		      IS DISTINCT FROM (excluded.symbol, excluded.name, excluded.verified)
+		SET symbol = excluded.symbol, name = excluded.name, verified = excluded.verified, discovered = false, spam = false
+		WHERE (tokens.symbol, tokens.name, tokens.verified, tokens.discovered)
+		      IS DISTINCT FROM (excluded.symbol, excluded.name, excluded.verified, false)
 		RETURNING id`,
 		ids, chains, contracts, symbols, names, decimals, verified)
 	if err != nil {

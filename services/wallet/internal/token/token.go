@@ -25,12 +25,17 @@ type Token struct {
 	Checked bool
 	// WithoutCode: nothing is at the contract's address, any more or yet.
 	WithoutCode bool
+	// Discovered: it is not on a token list, and was found by a transfer. Only wallets
+	// that moved it are read for it.
+	Discovered bool
+	// Spam: what it says of itself looks like an advertisement.
+	Spam bool
 }
 
 // Lister lists tokens.
 type Lister interface {
-	// List returns up to limit tokens with ids above after, in order of their
-	// ids, of one chain or, for 0, of all.
+	// List returns up to limit tokens that are or were on a token list, with ids above
+	// after, in order of their ids, of one chain or, for 0, of all.
 	List(ctx context.Context, chain uint64, after string, limit int) ([]Token, error)
 }
 

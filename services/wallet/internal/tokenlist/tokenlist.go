@@ -24,9 +24,6 @@ import (
 	"github.com/purserhq/purser/services/wallet/internal/token"
 )
 
-// maxTextBytes is how long a symbol and a name may be.
-const maxTextBytes = 100
-
 type entry struct {
 	ChainID  uint64   `json:"chainId"`
 	Address  string   `json:"address"`
@@ -103,7 +100,7 @@ func WithNative(tokens []token.Token, chains []uint64) []token.Token {
 		if symbol == "" {
 			name, symbol = caip.ChainID(chain), "NATIVE"
 		}
-		asset := caip.Asset{Chain: chain, Native: true, Coin: coinType(chain)}
+		asset := caip.NativeAsset(chain)
 		all = append(all, token.Token{ID: asset.String(), Chain: chain, Native: true, Symbol: symbol,
 			Name: "Native coin of " + name, Decimals: nativeDecimals, Verified: true})
 	}
@@ -150,14 +147,14 @@ func (e entry) token() (token.Token, error) {
 		return token.Token{}, errors.New("decimals must be 0 to 255")
 	case !printable(e.Symbol) || !printable(e.Name):
 		return token.Token{}, fmt.Errorf("symbol and name (0 to %d bytes) must have no control characters",
-			maxTextBytes)
+			token.MaxTextBytes)
 	}
 	if e.Symbol == "" { // which Token Lists allow
-		e.Symbol = address.Hex()[:6] + "…" + address.Hex()[38:]
+		e.Symbol = token.ShortAddress(address)
 	}
 	asset := caip.Asset{Chain: e.ChainID, Contract: address}
 	if address == (common.Address{}) || address == commonNative {
-		asset = caip.Asset{Chain: e.ChainID, Native: true, Coin: coinType(e.ChainID)}
+		asset = caip.NativeAsset(e.ChainID)
 	}
 	return token.Token{
 		ID: asset.String(), Chain: e.ChainID, Native: asset.Native, Contract: asset.Contract,
@@ -167,26 +164,5 @@ func (e entry) token() (token.Token, error) {
 }
 
 func printable(s string) bool {
-	return len(s) <= maxTextBytes && !strings.ContainsFunc(s, unicode.IsControl)
-}
-
-// coinType returns the SLIP-44 number of a chain's native coin: ether's unless the
-// chain has a coin of its own.
-func coinType(chain uint64) uint32 {
-	switch chain {
-	case 30:
-		return 137
-	case 31:
-		return 37310
-	case 56:
-		return 714
-	case 100:
-		return 700
-	case 137:
-		return 966
-	case 43114:
-		return 9005
-	default:
-		return 60
-	}
+	return len(s) <= token.MaxTextBytes && !strings.ContainsFunc(s, unicode.IsControl)
 }

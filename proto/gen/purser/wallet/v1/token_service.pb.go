@@ -42,7 +42,10 @@ type Token struct {
 	Verified bool `protobuf:"varint,5,opt,name=verified,proto3" json:"verified,omitempty"`
 	// Nothing is at the contract's address. A balance of such a token is the last one that
 	// could be read.
-	WithoutCode   bool `protobuf:"varint,6,opt,name=without_code,json=withoutCode,proto3" json:"without_code,omitempty"`
+	WithoutCode bool `protobuf:"varint,6,opt,name=without_code,json=withoutCode,proto3" json:"without_code,omitempty"`
+	// What the contract says of itself looks like an advertisement: it names a web site, or
+	// asks to claim something. Its balance is not read.
+	Spam          bool `protobuf:"varint,7,opt,name=spam,proto3" json:"spam,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -115,6 +118,13 @@ func (x *Token) GetVerified() bool {
 func (x *Token) GetWithoutCode() bool {
 	if x != nil {
 		return x.WithoutCode
+	}
+	return false
+}
+
+func (x *Token) GetSpam() bool {
+	if x != nil {
+		return x.Spam
 	}
 	return false
 }
@@ -686,14 +696,15 @@ var File_purser_wallet_v1_token_service_proto protoreflect.FileDescriptor
 
 const file_purser_wallet_v1_token_service_proto_rawDesc = "" +
 	"\n" +
-	"$purser/wallet/v1/token_service.proto\x12\x10purser.wallet.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\"\x9e\x01\n" +
+	"$purser/wallet/v1/token_service.proto\x12\x10purser.wallet.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\"\xb2\x01\n" +
 	"\x05Token\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06symbol\x18\x02 \x01(\tR\x06symbol\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12\x1a\n" +
 	"\bdecimals\x18\x04 \x01(\rR\bdecimals\x12\x1a\n" +
 	"\bverified\x18\x05 \x01(\bR\bverified\x12!\n" +
-	"\fwithout_code\x18\x06 \x01(\bR\vwithoutCode\"8\n" +
+	"\fwithout_code\x18\x06 \x01(\bR\vwithoutCode\x12\x12\n" +
+	"\x04spam\x18\a \x01(\bR\x04spam\"8\n" +
 	"\x0fGetTokenRequest\x12%\n" +
 	"\btoken_id\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\xa0\x01R\atokenId\"A\n" +

@@ -1,0 +1,258 @@
+package chain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/hexutil"
+	"github.com/ethereum/go-ethereum/crypto"
+	"github.com/ethereum/go-ethereum/rpc"
+	"github.com/holiman/uint256"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+
+	"github.com/purserhq/purser/services/wallet/internal/block"
+	"github.com/purserhq/purser/services/wallet/internal/transaction"
+)
+
+const (
+	// firstLogBlocks is of how many blocks a node is asked for events at first. The number doubles after an answer
+	// that took less than quickLogs, up to maxLogBlocks, and is halved after each refusal: providers allow 500,
+	// 2,000, 10,000 or any number of blocks, or count the events, and say so in words of their own.
+	firstLogBlocks, maxLogBlocks = 2_000, 1 << 20
+	quickLogs                    = time.Second
+	// logsTimeout bounds one question for events.
+	logsTimeout = callTimeout
+	// maxLogs is how many events an answer has at most: one with more is asked for in halves. It bounds the memory
+	// of a step.
+	maxLogs = 20_000
+)
+
+// transferTopic is the first topic of ERC-20's Transfer(address,address,uint256). ERC-721's has the same, and four
+// topics.
+var transferTopic = crypto.Keccak256Hash([]byte("Transfer(address,address,uint256)"))
+
+// event is what is used of a log.
+type event struct {
+	Address          *common.Address `json:"address"`
+	Topics           []common.Hash   `json:"topics"`
+	Data             hexutil.Bytes   `json:"data"`
+	BlockNumber      *hexutil.Uint64 `json:"blockNumber"`
+	BlockHash        *common.Hash    `json:"blockHash"`
+	TransactionHash  *common.Hash    `json:"transactionHash"`
+	TransactionIndex *hexutil.Uint64 `json:"transactionIndex"`
+	LogIndex         *hexutil.Uint64 `json:"logIndex"`
+	Removed          bool            `json:"removed"`
+}
+
+// errRangeChanged is about a reorg, or a node that has not the blocks, while events were read.
+var errRangeChanged = errors.New("the blocks changed while their events were read")
+
+// Movements implements transaction.ChainReader.
+//
+// Events are read between two questions for the last block of the range: when its hash has changed, the answer is not
+// used. A node whose newest block is before the range is passed over: it would answer with no events.
+func (r *Reader) Movements(ctx context.Context, chain uint64, holders []common.Address,
+	blocks transaction.Range) (reading transaction.Reading, err error) {
+	ctx, span := otel.Tracer(tracer).Start(ctx, "chain.Movements", spanOptions(chain, 0,
+		attribute.Int("holders", len(holders)), attribute.Int64("from", int64(min(blocks.From, math.MaxInt64))))...)
+	defer span.End()
+	err = r.tryNodes(ctx, chain, r.inOrder(r.nodes[chain]), func(ctx context.Context, n *node) (err error) {
+		reading, err = r.movements(ctx, n, holders, blocks)
+		return err
+	})
+	return reading, err
+}
+
+func (r *Reader) movements(ctx context.Context, n *node, holders []common.Address,
+	blocks transaction.Range) (transaction.Reading, error) {
+	for {
+		part := blocks
+		size := n.logRange()
+		if part.To-part.From >= size {
+			part.To = part.From + size - 1
+		}
+		begun := time.Now()
+		last, events, err := r.eventsOf(ctx, n, holders, part)
+		tooMany := err == nil && len(events) > maxLogs
+		switch {
+		case err != nil && (isRefused(err) || errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil), tooMany:
+			asked := part.To - part.From + 1
+			if asked == 1 && !tooMany {
+				return transaction.Reading{}, fmt.Errorf("events of block %d: %w", part.From, err)
+			}
+			if asked > 1 {
+				n.setLogRange(asked / 2)
+				continue
+			}
+		case err != nil:
+			return transaction.Reading{}, fmt.Errorf("events of blocks %d to %d: %w", part.From, part.To, err)
+		case time.Since(begun) < quickLogs:
+			n.setLogRange(min(maxLogBlocks, 2*size))
+		}
+		found, err := r.transfers(ctx, n, holders, part, events)
+		if err != nil {
+			return transaction.Reading{}, err
+		}
+		coin, err := r.coinMovements(ctx, n, holders, part, last)
+		if err != nil {
+			return transaction.Reading{}, err
+		}
+		return transaction.Reading{Through: last, Found: append(found, coin...)}, nil
+	}
+}
+
+// eventsOf returns the Transfer events from and to the holders in blocks, and the last of the blocks.
+func (r *Reader) eventsOf(ctx context.Context, n *node, holders []common.Address,
+	blocks transaction.Range) (block.Block, []event, error) {
+	last, failures := n.numbered(ctx, callTimeout, []uint64{blocks.To})
+	if failures[0] != nil {
+		return block.Block{}, nil, failures[0]
+	}
+	topics := make([]common.Hash, len(holders))
+	for i, h := range holders {
+		topics[i] = common.BytesToHash(h[:])
+	}
+	filter := func(more ...any) rpc.BatchElem {
+		return rpc.BatchElem{Method: "eth_getLogs", Result: new([]event), Args: []any{map[string]any{
+			"fromBlock": hexutil.EncodeUint64(blocks.From), "toBlock": hexutil.EncodeUint64(blocks.To),
+			"topics": append([]any{transferTopic}, more...)}}}
+	}
+	calls := []rpc.BatchElem{filter(topics), filter(nil, topics)}
+	n.callAll(ctx, logsTimeout, calls)
+	var all []event
+	for _, c := range calls {
+		if c.Error != nil {
+			return block.Block{}, nil, c.Error
+		}
+		all = append(all, *c.Result.(*[]event)...)
+	}
+	again, failures := n.numbered(ctx, callTimeout, []uint64{blocks.To})
+	if failures[0] != nil {
+		return block.Block{}, nil, failures[0]
+	}
+	if again[0] != last[0] {
+		return block.Block{}, nil, errRangeChanged
+	}
+	return last[0], all, nil
+}
+
+// transfers returns the movements of the holders in events. It is an error when the events contradict each other or
+// what was asked for; those that are not of ERC-20 are left out.
+func (r *Reader) transfers(ctx context.Context, n *node, holders []common.Address, blocks transaction.Range,
+	events []event) ([]transaction.Found, error) {
+	type place struct{ block, log uint64 }
+	hashes, seen := map[uint64]common.Hash{}, map[place]bool{}
+	var out []transaction.Found
+	for _, e := range events {
+		if len(e.Topics) != 3 || len(e.Data) != 32 || e.Removed {
+			continue // ERC-721, or another contract's event
+		}
+		if e.Address == nil || e.BlockNumber == nil || e.BlockHash == nil || e.TransactionHash == nil ||
+			e.TransactionIndex == nil || e.LogIndex == nil || *e.TransactionIndex >= transaction.AdjustmentIndex ||
+			*e.LogIndex > math.MaxInt32 {
+			return nil, errors.New("the node answers with an event that lacks its place")
+		}
+		number := uint64(*e.BlockNumber)
+		known, isKnown := hashes[number]
+		if number < blocks.From || number > blocks.To || e.Topics[0] != transferTopic ||
+			isKnown && known != *e.BlockHash {
+			return nil, fmt.Errorf("the node answers with an event of block %d that was not asked for", number)
+		}
+		hashes[number] = *e.BlockHash
+		at := place{number, uint64(*e.LogIndex)}
+		if seen[at] {
+			continue // of a transfer between two of the holders, or to the holder itself
+		}
+		seen[at] = true
+		from, to := common.BytesToAddress(e.Topics[1][:]), common.BytesToAddress(e.Topics[2][:])
+		f := transaction.Found{Contract: *e.Address, TransactionIndex: int32(*e.TransactionIndex),
+			LogIndex: int32(*e.LogIndex), Kind: transaction.Transfer, Amount: *new(uint256.Int).SetBytes32(e.Data),
+			Hash: *e.TransactionHash, At: block.Block{Number: number, Hash: *e.BlockHash}}
+		out = append(out, legs(f, holders, from, to)...)
+	}
+	return out, r.timeBlocks(ctx, n, out)
+}
+
+// legs returns a transfer as those of the holders see it that it concerns; none when it moves nothing.
+func legs(f transaction.Found, holders []common.Address, from, to common.Address) (out []transaction.Found) {
+	if f.Amount.IsZero() {
+		return nil // anybody may make those with anybody's address
+	}
+	if slices.Contains(holders, from) {
+		f.Holder, f.Counterparty, f.Direction = from, to, transaction.Out
+		if from == to {
+			f.Direction = transaction.Self
+		}
+		out = append(out, f)
+	}
+	if from != to && slices.Contains(holders, to) {
+		f.Holder, f.Counterparty, f.Direction = to, from, transaction.In
+		out = append(out, f)
+	}
+	return out
+}
+
+// timeBlocks sets the times of the blocks in found. It is an error when one of them has another hash by now.
+func (r *Reader) timeBlocks(ctx context.Context, n *node, found []transaction.Found) error {
+	var numbers []uint64
+	for _, f := range found {
+		numbers = append(numbers, f.At.Number)
+	}
+	slices.Sort(numbers)
+	numbers = slices.Compact(numbers)
+	for some := range slices.Chunk(numbers, 500) {
+		blocks, failures := n.numbered(ctx, callTimeout, some)
+		if err := errors.Join(failures...); err != nil {
+			return err
+		}
+		for i, f := range found {
+			if j, ok := slices.BinarySearch(some, f.At.Number); ok {
+				if blocks[j].Hash != f.At.Hash {
+					return errRangeChanged
+				}
+				found[i].At = blocks[j]
+			}
+		}
+	}
+	return nil
+}
+
+// BlocksAt implements transaction.ChainReader.
+func (r *Reader) BlocksAt(ctx context.Context, chain uint64, numbers []uint64) (blocks []block.Block, err error) {
+	err = r.tryNodes(ctx, chain, r.inOrder(r.nodes[chain]), func(ctx context.Context, n *node) error {
+		var failures []error
+		blocks, failures = n.numbered(ctx, callTimeout, numbers)
+		for i, err := range failures {
+			switch {
+			case errors.Is(err, errNoState):
+				blocks[i] = block.Block{}
+			case err != nil:
+				return err
+			}
+		}
+		return nil
+	})
+	return blocks, err
+}
+
+// logRange is of how many blocks the node is asked for events at a time.
+func (n *node) logRange() uint64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.logBlocks == 0 {
+		n.logBlocks = firstLogBlocks
+	}
+	return n.logBlocks
+}
+
+func (n *node) setLogRange(blocks uint64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.logBlocks = max(1, blocks)
+}

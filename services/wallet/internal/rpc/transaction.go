@@ -1,0 +1,132 @@
+package rpc
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/purserhq/purser/pkg/authn"
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/page"
+	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+	"github.com/purserhq/purser/services/wallet/internal/caip"
+	"github.com/purserhq/purser/services/wallet/internal/transaction"
+)
+
+// TransactionServer serves purser.wallet.v1.TransactionService.
+type TransactionServer struct {
+	walletv1.UnimplementedTransactionServiceServer
+	transactions transaction.Store
+}
+
+// NewTransactionServer serves movements of balances.
+func NewTransactionServer(s transaction.Store) *TransactionServer {
+	return &TransactionServer{transactions: s}
+}
+
+// ListTransactions implements the RPC.
+func (s *TransactionServer) ListTransactions(ctx context.Context,
+	req *walletv1.ListTransactionsRequest) (*walletv1.ListTransactionsResponse, error) {
+	owner := authn.CallerFrom(ctx).UserID
+	f, err := transactionFilter(req)
+	if err != nil {
+		return nil, err
+	}
+	parts := []string{"ListTransactions", owner.String(), f.Wallet.String(), f.Token, f.From.String(), f.Until.String()}
+	for _, k := range f.Kinds {
+		parts = append(parts, string(k))
+	}
+	query := page.NewQuery(parts...)
+	cursor, more, err := page.Parse[transaction.Cursor](query, req.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	var after *transaction.Cursor
+	if more {
+		after = &cursor
+		if err := checkCursor(cursor.Token); err != nil || cursor.Block >= 1<<63 || cursor.Time.Year() > 9999 ||
+			cursor.Time.Year() < 1 {
+			return nil, errs.Invalid("page_token", page.Rule)
+		}
+	}
+	limit := page.Size(req.GetPageSize(), defaultRowsPerPage, maxRowsPerPage)
+	found, err := s.transactions.List(ctx, owner, f, after, limit+1)
+	if err != nil {
+		return nil, err
+	}
+	onPage, next, err := page.Cut(query, found, limit, cursorOf, transactionToProto)
+	if err != nil {
+		return nil, err
+	}
+	return &walletv1.ListTransactionsResponse{Transactions: onPage, NextPageToken: next}, nil
+}
+
+func transactionFilter(req *walletv1.ListTransactionsRequest) (f transaction.Filter, err error) {
+	if req.GetWalletId() != "" {
+		if f.Wallet, err = parseID("wallet_id", req.GetWalletId()); err != nil {
+			return f, err
+		}
+	}
+	if req.GetTokenId() != "" {
+		asset, err := caip.ParseAsset(req.GetTokenId())
+		if err != nil {
+			return f, errs.Invalid("token_id", err.Error())
+		}
+		f.Token = asset.String()
+	}
+	for _, k := range req.GetKinds() {
+		f.Kinds = append(f.Kinds, transaction.Kind(strings.TrimPrefix(k.String(), "TRANSACTION_KIND_")))
+	}
+	if f.From, err = optionalTime("start_time", req.GetStartTime()); err != nil {
+		return f, err
+	}
+	if f.Until, err = optionalTime("end_time", req.GetEndTime()); err != nil {
+		return f, err
+	}
+	if !f.From.IsZero() && !f.Until.IsZero() && !f.From.Before(f.Until) {
+		return f, errs.Invalid("end_time", "must be after start_time")
+	}
+	return f, nil
+}
+
+// optionalTime returns the zero time for an unset one.
+func optionalTime(field string, t *timestamppb.Timestamp) (time.Time, error) {
+	if t == nil {
+		return time.Time{}, nil
+	}
+	if err := t.CheckValid(); err != nil {
+		return time.Time{}, errs.Invalid(field, "must be a time from year 1 to 9999")
+	}
+	return t.AsTime(), nil
+}
+
+func cursorOf(m transaction.Movement) transaction.Cursor {
+	return transaction.Cursor{Time: m.At.Time, Wallet: m.Wallet, Block: m.Block, TransactionIndex: m.TransactionIndex,
+		LogIndex: m.LogIndex, Token: m.TokenID}
+}
+
+func transactionToProto(m transaction.Movement) *walletv1.Transaction {
+	out := &walletv1.Transaction{
+		WalletId: m.Wallet.String(), Token: tokenToProto(m.Token), Amount: m.Amount.Dec(),
+		Kind:        walletv1.TransactionKind(walletv1.TransactionKind_value["TRANSACTION_KIND_"+string(m.Kind)]),
+		Direction:   walletv1.Direction(walletv1.Direction_value["DIRECTION_"+string(m.Direction)]),
+		BlockNumber: m.Block, BlockTime: timestamppb.New(m.At.Time),
+	}
+	if m.Kind == transaction.Transfer {
+		out.Counterparty = caip.Account{Chain: m.Token.Chain, Address: m.Counterparty}.Display()
+	}
+	if m.Kind != transaction.Adjustment {
+		out.TransactionHash = m.Hash.Hex()
+	}
+	if m.CounterpartyWallet != uuid.Nil {
+		out.CounterpartyWalletId = m.CounterpartyWallet.String()
+	}
+	if m.Kind == transaction.Transfer && m.LogIndex >= 0 {
+		index := uint32(m.LogIndex)
+		out.LogIndex = &index
+	}
+	return out
+}

@@ -1,0 +1,212 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"gorm.io/gorm"
+
+	"github.com/purserhq/purser/pkg/cache"
+	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/services/wallet/internal/caip"
+	"github.com/purserhq/purser/services/wallet/internal/token"
+	"github.com/purserhq/purser/services/wallet/internal/transaction"
+)
+
+// KnownTokens implements transaction.ScanStore.
+func (s *Transactions) KnownTokens(ctx context.Context, ids []string) (map[string]token.Token, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	rows, err := s.tokens.readRows(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string]token.Token, len(rows))
+	for id, r := range rows {
+		if out[id], err = tokenFromRow(r); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// SaveStep implements transaction.ScanStore.
+func (s *Transactions) SaveStep(ctx context.Context, step transaction.Step) (saved int, err error) {
+	err = cache.Change(ctx, s.tokens.db, func(tx *gorm.DB) (invalid []cache.Invalidation, err error) {
+		err = postgres.Raw(tx, func(conn *pgx.Conn) (err error) {
+			added, err := putDiscovered(ctx, conn, step.Tokens)
+			if err == nil {
+				saved, err = saveStep(ctx, conn, step)
+			}
+			if len(added) > 0 {
+				invalid = []cache.Invalidation{{Cache: s.tokens.caches.tokens, Keys: added}}
+			}
+			return err
+		})
+		return invalid, err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("store transactions: %w", err)
+	}
+	return saved, nil
+}
+
+// putDiscovered adds tokens that are not known yet, and returns their ids.
+func putDiscovered(ctx context.Context, conn *pgx.Conn, tokens []token.Token) ([]string, error) {
+	if len(tokens) == 0 {
+		return nil, nil
+	}
+	n := len(tokens)
+	ids, chains, contracts := make([]string, n), make([]string, n), make([]string, n)
+	symbols, names := make([]string, n), make([]string, n)
+	decimals, spam := make([]int16, n), make([]bool, n)
+	for i, t := range tokens {
+		r := tokenToRow(t)
+		ids[i], chains[i], contracts[i], symbols[i], names[i] = r.ID, r.Chain, r.Contract, r.Symbol, r.Name
+		decimals[i], spam[i] = r.Decimals, t.Spam
+	}
+	rows, err := conn.Query(ctx, `
+		INSERT INTO tokens (id, chain, contract, symbol, name, decimals, verified, decimals_checked, discovered, spam)
+		SELECT id, chain, contract, symbol, name, decimals, false, true, true, spam
+		FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::smallint[], $7::boolean[])
+		  AS t (id, chain, contract, symbol, name, decimals, spam)
+		ORDER BY id ON CONFLICT DO NOTHING RETURNING id`, ids, chains, contracts, symbols, names, decimals, spam)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
+}
+
+// saveStep stores what a step found, for the wallets whose scans are still where they were.
+func saveStep(ctx context.Context, conn *pgx.Conn, step transaction.Step) (int, error) {
+	if err := lockScans(ctx, conn, step.Chain); err != nil {
+		return 0, err
+	}
+	ids, before := make([]uuid.UUID, len(step.Scans)), make([]int64, len(step.Scans))
+	for i, scan := range step.Scans {
+		ids[i], before[i] = scan.Wallet, int64(scan.Scanned)
+	}
+	rows, err := conn.Query(ctx, `
+		SELECT w.id FROM wallets w JOIN unnest($1::uuid[], $2::bigint[]) AS i (id, scanned) ON w.id = i.id
+		LEFT JOIN transaction_scans s ON s.wallet_id = w.id
+		WHERE coalesce(s.scanned_block, 0) = i.scanned
+		ORDER BY w.id FOR NO KEY UPDATE OF w`, ids, before)
+	if err != nil {
+		return 0, err
+	}
+	current, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	if err != nil || len(current) == 0 {
+		return 0, err
+	}
+	moved := movementsOf(step, current)
+	if err := insertMovements(ctx, conn, moved); err != nil {
+		return 0, err
+	}
+	_, err = conn.Exec(ctx, `
+		INSERT INTO transaction_scans (wallet_id, scanned_block) SELECT unnest($1::uuid[]), $2
+		ON CONFLICT (wallet_id) DO UPDATE SET scanned_block = excluded.scanned_block`, current,
+		int64(step.Through.Number))
+	if err != nil {
+		return 0, err
+	}
+	_, err = conn.Exec(ctx, `
+		WITH old AS (DELETE FROM scanned_blocks WHERE chain = $1 AND block_number IN (
+		  SELECT block_number FROM scanned_blocks WHERE chain = $1 ORDER BY block_number DESC OFFSET $4))
+		INSERT INTO scanned_blocks (chain, block_number, block_hash) VALUES ($1, $2, $3)
+		ON CONFLICT (chain, block_number) DO UPDATE SET block_hash = excluded.block_hash`,
+		int64(step.Chain), int64(step.Through.Number), step.Through.Hash[:], maxCheckpoints)
+	if err != nil {
+		return 0, err
+	}
+	var t touched
+	for _, m := range moved {
+		t.add(m.wallet, m.token, int64(m.At.Number))
+	}
+	return len(current), adjust(ctx, conn, t)
+}
+
+// walletMovement is a movement as it is stored.
+type walletMovement struct {
+	wallet uuid.UUID
+	token  string
+	transaction.Found
+}
+
+// movementsOf returns what a step found for each of the wallets, without what they knew before.
+func movementsOf(step transaction.Step, wallets []uuid.UUID) []walletMovement {
+	current := make(map[uuid.UUID]bool, len(wallets))
+	for _, id := range wallets {
+		current[id] = true
+	}
+	byHolder := map[common.Address][]transaction.Scan{}
+	for _, scan := range step.Scans {
+		if current[scan.Wallet] {
+			byHolder[scan.Account.Address] = append(byHolder[scan.Account.Address], scan)
+		}
+	}
+	native := caip.NativeAsset(step.Chain).String()
+	var out []walletMovement
+	for _, f := range step.Found {
+		id := native
+		if !f.Native {
+			id = caip.Asset{Chain: step.Chain, Contract: f.Contract}.String()
+		}
+		for _, scan := range byHolder[f.Holder] {
+			if f.At.Number > scan.Scanned || scan.Scanned == 0 {
+				out = append(out, walletMovement{scan.Wallet, id, f})
+			}
+		}
+	}
+	return out
+}
+
+func insertMovements(ctx context.Context, conn *pgx.Conn, moved []walletMovement) error {
+	if len(moved) == 0 {
+		return nil
+	}
+	n := len(moved)
+	wallets, tokens, kinds := make([]uuid.UUID, n), make([]string, n), make([]string, n)
+	blocks, indexes, logs := make([]int64, n), make([]int32, n), make([]int32, n)
+	amounts, self, parties := make([]string, n), make([]string, n), make([]string, n)
+	hashes, blockHashes, times := make([][]byte, n), make([][]byte, n), make([]time.Time, n)
+	for i, m := range moved {
+		wallets[i], tokens[i], kinds[i] = m.wallet, m.token, string(m.Kind)
+		blocks[i], indexes[i], logs[i] = int64(m.At.Number), m.TransactionIndex, m.LogIndex
+		hashes[i], blockHashes[i], times[i] = m.Hash[:], m.At.Hash[:], m.At.Time
+		amounts[i], self[i] = m.Amount.Dec(), "0"
+		switch m.Direction {
+		case transaction.Out:
+			amounts[i] = "-" + amounts[i]
+		case transaction.Self:
+			amounts[i], self[i] = "0", amounts[i]
+		}
+		if m.Kind == transaction.Transfer {
+			parties[i] = strings.ToLower(m.Counterparty.Hex())
+		}
+	}
+	_, err := conn.Exec(ctx, `
+		INSERT INTO transactions (wallet_id, block_number, transaction_index, log_index, token_id, kind, amount,
+		                          self_amount, counterparty, hash, block_hash, block_time)
+		SELECT wallet, block, index, log, token, kind, amount::numeric, self::numeric, party, hash, block_hash, at
+		FROM unnest($1::uuid[], $2::bigint[], $3::integer[], $4::integer[], $5::text[], $6::text[], $7::text[],
+		            $8::text[], $9::text[], $10::bytea[], $11::bytea[], $12::timestamptz[])
+		  AS m (wallet, block, index, log, token, kind, amount, self, party, hash, block_hash, at)
+		ORDER BY wallet, block, index, log, token
+		ON CONFLICT (wallet_id, block_number, transaction_index, log_index, token_id) DO NOTHING`,
+		wallets, blocks, indexes, logs, tokens, kinds, amounts, self, parties, hashes, blockHashes, times)
+	if err != nil {
+		return err
+	}
+	_, err = conn.Exec(ctx, `
+		INSERT INTO wallet_tokens (wallet_id, token_id)
+		SELECT DISTINCT i.wallet, i.token FROM unnest($1::uuid[], $2::text[]) AS i (wallet, token)
+		JOIN tokens k ON k.id = i.token AND k.discovered
+		ORDER BY 1, 2 ON CONFLICT DO NOTHING`, wallets, tokens)
+	return err
+}
