@@ -21,7 +21,6 @@ import (
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/internal/servicetest"
 	"github.com/purserhq/purser/services/wallet/app"
-	"github.com/purserhq/purser/services/wallet/internal/nodetest"
 	"github.com/purserhq/purser/services/wallet/migrations"
 )
 
@@ -104,11 +103,11 @@ func ledger(ctx context.Context, t *testing.T, c walletv1.TransactionServiceClie
 }
 
 // preset is an ERC-20 that others have written, of which holder has all.
-func preset(t *testing.T, n nodetest.Node, holder common.Address) common.Address {
+func preset(t *testing.T, n servicetest.Node, holder string) string {
 	t.Helper()
 	text, number, address := typeOf(t, "string"), typeOf(t, "uint256"), typeOf(t, "address")
 	args, err := abi.Arguments{{Type: text}, {Type: text}, {Type: number}, {Type: address}}.
-		Pack("Gold \u202ecoin", "GLD", big.NewInt(1_000_000), holder)
+		Pack("Gold \u202ecoin", "GLD", big.NewInt(1_000_000), common.HexToAddress(holder))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,19 +133,22 @@ func transferCall(to common.Address, amount uint64) []byte {
 // forwarder is the code of a contract that sends on what it gets to the address that it is called with.
 var forwarder = hexutil.MustDecode("0x600f80600b6000396000f3" + "6000600060006000346000355af100")
 
+// receiver has nothing at first.
+const receiver = "0x00000000000000000000000000000000000000a1"
+
 const ether = 1_000_000_000_000_000_000
 
 func TestTheMovementsOfAWalletAreFoundOnRealNodes(t *testing.T) {
-	for _, kind := range nodetest.Kinds() {
+	for _, kind := range servicetest.NodeKinds() {
 		t.Run(kind, func(t *testing.T) {
-			n := nodetest.Start(t, kind)
-			s, transactions := startOnNode(t, n.URL)
+			n := servicetest.StartNode(t, kind)
+			s, transactions := startOnNode(t, string(n))
 			ctx := s.user(t)
-			a := common.HexToAddress("0x00000000000000000000000000000000000000a1")
-			gold := preset(t, n, nodetest.Holder)
-			forward := n.Create(t, nodetest.Holder, forwarder)
-			mine := s.create(ctx, t, "eip155:1:"+strings.ToLower(a.Hex()))
-			holder := s.create(ctx, t, "eip155:1:"+strings.ToLower(nodetest.Holder.Hex()))
+			a := common.HexToAddress(receiver)
+			gold := preset(t, n, servicetest.NodeHolder)
+			forward := n.Create(t, servicetest.NodeHolder, forwarder)
+			mine := s.create(ctx, t, "eip155:1:"+receiver)
+			holder := s.create(ctx, t, "eip155:1:"+strings.ToLower(servicetest.NodeHolder))
 			syncs := func() {
 				t.Helper()
 				for _, w := range []*walletv1.Wallet{mine, holder} {
@@ -179,9 +181,9 @@ func TestTheMovementsOfAWalletAreFoundOnRealNodes(t *testing.T) {
 					}
 				}
 			}
-			n.Send(t, nodetest.Holder, &a, nil, 2*ether)
-			n.Send(t, nodetest.Holder, &gold, transferCall(a, 500), 0)
-			n.Send(t, nodetest.Holder, &forward, common.LeftPadBytes(a[:], 32), ether)
+			n.Send(t, servicetest.NodeHolder, receiver, nil, 2*ether)
+			n.Send(t, servicetest.NodeHolder, gold, transferCall(a, 500), 0)
+			n.Send(t, servicetest.NodeHolder, forward, common.LeftPadBytes(a[:], 32), ether)
 			syncs()
 			look("before the search", fmt.Sprintf("ADJUSTMENT IN %d ETH", uint64(3*ether)))
 			s.run(t, "find_transactions")
@@ -206,19 +208,18 @@ func TestTheMovementsOfAWalletAreFoundOnRealNodes(t *testing.T) {
 }
 
 // reorg replaces blocks that were searched.
-func (s service) reorg(t *testing.T, n nodetest.Node, syncs func(), look func(string, ...string), before []string) {
+func (s service) reorg(t *testing.T, n servicetest.Node, syncs func(), look func(string, ...string), before []string) {
 	t.Helper()
-	a := common.HexToAddress("0x00000000000000000000000000000000000000a1")
-	var snapshot hexutil.Uint64
+	var snapshot string
 	n.Call(t, &snapshot, "evm_snapshot")
-	n.Send(t, nodetest.Holder, &a, nil, 5*ether)
+	n.Send(t, servicetest.NodeHolder, receiver, nil, 5*ether)
 	syncs()
 	s.run(t, "find_transactions")
 	look("before the reorg", append(slices.Clone(before), fmt.Sprintf("TRANSFER IN %d ETH", uint64(5*ether)))...)
 	var ok bool
 	n.Call(t, &ok, "evm_revert", snapshot)
-	n.Send(t, nodetest.Holder, &a, nil, 7)
-	n.Send(t, nodetest.Holder, &a, nil, 8)
+	n.Send(t, servicetest.NodeHolder, receiver, nil, 7)
+	n.Send(t, servicetest.NodeHolder, receiver, nil, 8)
 	syncs()
 	s.run(t, "find_transactions")
 	look("after the reorg", append(slices.Clone(before), "TRANSFER IN 7 ETH", "TRANSFER IN 8 ETH")...)

@@ -240,7 +240,8 @@ func (s *coinSearch) paid(ctx context.Context, b block.Block, holders []common.A
 		}
 		amount, overflow := uint256.FromBig(t.Value.ToInt())
 		if overflow {
-			return nil, fmt.Errorf("the node answers with a transaction of block %d that moves 2^256 or more", b.Number)
+			return nil, fmt.Errorf("the node answers with a transaction of block %d that moves 2^256 or more",
+				b.Number)
 		}
 		f.Kind, f.LogIndex, f.Amount = transaction.Transfer, transaction.CoinIndex, *amount
 		out = append(out, legs(f, holders, *t.From, *t.To)...)

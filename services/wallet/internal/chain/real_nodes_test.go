@@ -5,21 +5,22 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/rpc"
 
+	"github.com/purserhq/purser/services/internal/servicetest"
 	"github.com/purserhq/purser/services/wallet/internal/chain"
-	"github.com/purserhq/purser/services/wallet/internal/nodetest"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 )
 
 // A new chain has no Multicall3.
 func TestBalancesOfRealNodesWithoutMulticall3(t *testing.T) {
-	for _, kind := range nodetest.Kinds() {
+	for _, kind := range servicetest.NodeKinds() {
 		t.Run(kind, func(t *testing.T) {
-			n := nodetest.Start(t, kind)
-			r := newReader(t, 10, n.URL)
+			n := servicetest.StartNode(t, kind)
+			r := newReader(t, 10, string(n))
 			r.now = time.Now()
 			native := token.Token{ID: "native", Chain: 1, Native: true}
-			got, err := r.Read(t.Context(), 1, 0, nodetest.Holder, []token.Token{native, tokens(1)[0]})
+			got, err := r.Read(t.Context(), 1, 0, common.HexToAddress(servicetest.NodeHolder), []token.Token{native, tokens(1)[0]})
 			if err != nil || amounts(got) != "10000000000000000000000 -" {
 				t.Fatalf("read %s, %v", amounts(got), err)
 			}
@@ -32,10 +33,15 @@ func TestBalancesOfRealNodesWithoutMulticall3(t *testing.T) {
 
 // The words of nodes for what they don't have, and what they are taken for.
 func TestTheErrorsOfRealNodes(t *testing.T) {
+	holder := common.HexToAddress(servicetest.NodeHolder)
 	unknown := map[string]any{"blockHash": common.Hash{31: 0xff}}
-	for _, kind := range nodetest.Kinds() {
+	for _, kind := range servicetest.NodeKinds() {
 		t.Run(kind, func(t *testing.T) {
-			n := nodetest.Start(t, kind)
+			n, err := rpc.DialContext(t.Context(), string(servicetest.StartNode(t, kind)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(n.Close)
 			invalid := map[string]any{"data": "0xfe"} // the opcode INVALID
 			reverts := map[string]any{"data": "0x60006000fd"}
 			spins := map[string]any{"data": "0x5b600056", "gas": "0x186a0"} // in a loop
@@ -44,11 +50,11 @@ func TestTheErrorsOfRealNodes(t *testing.T) {
 				params       []any
 				want         string
 			}{
-				{"a block by an unknown hash", "eth_call", []any{map[string]any{"to": nodetest.Holder}, unknown},
+				{"a block by an unknown hash", "eth_call", []any{map[string]any{"to": holder}, unknown},
 					"unknown block"},
-				{"a balance by an unknown hash", "eth_getBalance", []any{nodetest.Holder, unknown}, "unknown block"},
-				{"code by an unknown hash", "eth_getCode", []any{nodetest.Holder, unknown}, "unknown block"},
-				{"a block of the future", "eth_call", []any{map[string]any{"to": nodetest.Holder}, "0x64"}, "unknown block"},
+				{"a balance by an unknown hash", "eth_getBalance", []any{holder, unknown}, "unknown block"},
+				{"code by an unknown hash", "eth_getCode", []any{holder, unknown}, "unknown block"},
+				{"a block of the future", "eth_call", []any{map[string]any{"to": holder}, "0x64"}, "unknown block"},
 				{"the opcode INVALID", "eth_call", []any{invalid, "latest"}, "reverted"},
 				{"a revert", "eth_call", []any{reverts, "latest"}, "reverted"},
 				{"a call that eats its gas", "eth_call", []any{spins, "latest"}, "refused"},

@@ -35,7 +35,8 @@ func (s *TransactionServer) ListTransactions(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	parts := []string{"ListTransactions", owner.String(), f.Wallet.String(), f.Token, f.From.String(), f.Until.String()}
+	parts := []string{"ListTransactions", owner.String(), f.Wallet.String(), f.Token, f.From.String(),
+		f.Until.String()}
 	for _, k := range f.Kinds {
 		parts = append(parts, string(k))
 	}

@@ -15,8 +15,10 @@ func saveChanges(ctx context.Context, conn *pgx.Conn, t touched) error {
 	}
 	_, err := conn.Exec(ctx, `
 		WITH input AS (SELECT * FROM unnest($1::uuid[], $2::text[]) AS i (wallet, token))
-		DELETE FROM balance_changes c USING input i JOIN balances b ON b.wallet_id = i.wallet AND b.token_id = i.token
-		WHERE c.wallet_id = i.wallet AND c.token_id = i.token AND c.block_number > b.block_number`, t.wallets, t.tokens)
+		DELETE FROM balance_changes c
+		USING input i JOIN balances b ON b.wallet_id = i.wallet AND b.token_id = i.token
+		WHERE c.wallet_id = i.wallet AND c.token_id = i.token AND c.block_number > b.block_number`,
+		t.wallets, t.tokens)
 	if err == nil {
 		_, err = conn.Exec(ctx, `
 		INSERT INTO balance_changes (wallet_id, token_id, block_number, block_hash, block_time, amount)

@@ -98,9 +98,9 @@ type walletBalance struct {
 	wallet.Balance
 }
 
-// upsertBalances stores balances, each unless a newer block's is stored, with what changed and the adjustments of it, in
-// a number of statements that doesn't grow with them. Of two blocks of one chain the later one has the higher number; a
-// lower number and a later time are of a chain that was reset. The wallets' rows are locked.
+// upsertBalances stores balances, each unless a newer block's is stored, with what changed and the adjustments of
+// it, in a number of statements that doesn't grow with them. Of two blocks of one chain the later one has the higher
+// number; a lower number and a later time are of a chain that was reset. The wallets' rows are locked.
 func upsertBalances(ctx context.Context, conn *pgx.Conn, balances []walletBalance) error {
 	n := len(balances)
 	wallets, tokens, amounts := make([]uuid.UUID, n), make([]string, n), make([]string, n)

@@ -193,7 +193,8 @@ func put(ctx context.Context, conn *pgx.Conn, tokens []token.Token) ([]string, e
 		  AS t (id, chain, contract, symbol, name, decimals, verified)
 		ORDER BY id
 		ON CONFLICT (id) DO UPDATE
-		SET symbol = excluded.symbol, name = excluded.name, verified = excluded.verified, discovered = false, spam = false
+		SET symbol = excluded.symbol, name = excluded.name, verified = excluded.verified,
+		    discovered = false, spam = false
 		WHERE (tokens.symbol, tokens.name, tokens.verified, tokens.discovered)
 		      IS DISTINCT FROM (excluded.symbol, excluded.name, excluded.verified, false)
 		RETURNING id`,

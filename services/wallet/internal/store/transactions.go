@@ -55,8 +55,8 @@ func (s *Transactions) List(ctx context.Context, owner uuid.UUID, f transaction.
 	}
 	if f.Wallet != uuid.Nil {
 		var one bool
-		err := s.db.Gorm(ctx).Raw("SELECT EXISTS (SELECT FROM wallets WHERE id = ? AND owner_id = ?)", f.Wallet, owner).
-			Row().Scan(&one)
+		err := s.db.Gorm(ctx).Raw("SELECT EXISTS (SELECT FROM wallets WHERE id = ? AND owner_id = ?)", f.Wallet,
+			owner).Row().Scan(&one)
 		if err != nil {
 			return nil, fmt.Errorf("read wallet: %w", err)
 		}
@@ -276,12 +276,12 @@ const intervalStarts = `
 	    WHERE c.wallet_id = i.wallet AND c.token_id = i.token AND c.block_number < i.since
 	    ORDER BY block_number DESC LIMIT 1) AS before ON true)`
 
-// adjust writes the adjustments of wallets' tokens anew from a block on, so that the movements up to each balance that
-// is known add up to it.
+// adjust writes the adjustments of wallets' tokens anew from a block on, so that the movements up to each balance
+// that is known add up to it.
 //
-// The known balances are those of balance_changes and the present one. Each ends an interval, from the one before. What
-// the movements of the interval don't explain of the difference is its adjustment, at the block of its end. The first
-// interval to look at is the one in which the block is.
+// The known balances are those of balance_changes and the present one. Each ends an interval, from the one before.
+// What the movements of the interval don't explain of the difference is its adjustment, at the block of its end. The
+// first interval to look at is the one in which the block is.
 func adjust(ctx context.Context, conn *pgx.Conn, t touched) error {
 	if len(t.wallets) == 0 {
 		return nil
@@ -312,8 +312,8 @@ func adjust(ctx context.Context, conn *pgx.Conn, t touched) error {
 		    WHERE t.wallet_id = i.wallet AND t.token_id = i.token
 		      AND t.block_number > i.since AND t.block_number <= i.block_number), 0) AS unexplained
 		  FROM intervals i)
-		INSERT INTO transactions (wallet_id, block_number, transaction_index, log_index, token_id, kind, amount, hash,
-		                          block_hash, block_time)
+		INSERT INTO transactions (wallet_id, block_number, transaction_index, log_index, token_id, kind, amount,
+		                          hash, block_hash, block_time)
 		SELECT wallet, block_number, 2147483647, 0, token, 'ADJUSTMENT', unexplained, '', block_hash, block_time
 		FROM sums WHERE unexplained <> 0
 		ORDER BY wallet, block_number, token`, t.wallets, t.tokens, t.since)

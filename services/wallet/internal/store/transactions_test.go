@@ -55,7 +55,8 @@ func (c *madeChain) head() madeBlock { return c.blocks[len(c.blocks)-1] }
 func (c *madeChain) add() {
 	c.made++
 	c.now = c.now.Add(12 * time.Second)
-	b := madeBlock{Block: block.Block{Number: uint64(len(c.blocks)), Time: c.now}, balances: map[common.Address][]uint64{}}
+	b := madeBlock{Block: block.Block{Number: uint64(len(c.blocks)), Time: c.now},
+		balances: map[common.Address][]uint64{}}
 	binary.BigEndian.PutUint64(b.Hash[:], c.made)
 	for h, before := range c.head().balances {
 		b.balances[h] = slices.Clone(before)
@@ -146,7 +147,8 @@ func (f fixture) sync(t *testing.T, wallets []wallet.Wallet, c *madeChain, skip 
 	}
 	var outcomes []balancesync.Outcome
 	for _, w := range wallets {
-		o := balancesync.Outcome{Wallet: w, Sync: wallet.Sync{State: wallet.Synced, Block: head.Number, At: &head.Time}}
+		o := balancesync.Outcome{Wallet: w,
+			Sync: wallet.Sync{State: wallet.Synced, Block: head.Number, At: &head.Time}}
 		for k, id := range f.tokens {
 			if !skip() {
 				o.Balances = append(o.Balances, wallet.Balance{Token: id, Block: head.Block,
@@ -196,12 +198,13 @@ func scan(t *testing.T, moved *store.Transactions, c *madeChain) int {
 	return n
 }
 
-// checkSums holds the sum of the movements up to each balance's block against it, and returns how many adjustments there
-// are.
+// checkSums holds the sum of the movements up to each balance's block against it, and returns how many adjustments
+// there are.
 func (f fixture) checkSums(t *testing.T) int {
 	t.Helper()
 	rows, err := f.db.SQL().QueryContext(t.Context(), `
-		SELECT b.wallet_id, b.token_id, b.amount, coalesce(sum(t.amount), 0), count(*) FILTER (WHERE t.kind = 'ADJUSTMENT'),
+		SELECT b.wallet_id, b.token_id, b.amount, coalesce(sum(t.amount), 0),
+		       count(*) FILTER (WHERE t.kind = 'ADJUSTMENT'),
 		       string_agg(t.block_number || ':' || t.kind || ':' || t.amount, ' ' ORDER BY t.block_number)
 		FROM balances b LEFT JOIN transactions t ON t.wallet_id = b.wallet_id AND t.token_id = b.token_id
 		     AND t.block_number <= b.block_number
@@ -263,11 +266,12 @@ func TestATransferBetweenOwnWalletsIsOne(t *testing.T) {
 	for i, leg := range []struct {
 		holder, party common.Address
 		direction     transaction.Direction
-	}{{a.Account.Address, b.Account.Address, transaction.Out}, {b.Account.Address, a.Account.Address, transaction.In},
+	}{{a.Account.Address, b.Account.Address, transaction.Out},
+		{b.Account.Address, a.Account.Address, transaction.In},
 		{a.Account.Address, a.Account.Address, transaction.Self}} {
 		head.shows = append(head.shows, transaction.Found{Holder: leg.holder, Counterparty: leg.party,
-			Direction: leg.direction, Kind: transaction.Transfer, Contract: f.tokens[0].Contract, LogIndex: int32(i / 2),
-			Amount: *uint256.NewInt(7), At: head.Block})
+			Direction: leg.direction, Kind: transaction.Transfer, Contract: f.tokens[0].Contract,
+			LogIndex: int32(i / 2), Amount: *uint256.NewInt(7), At: head.Block})
 	}
 	f.sync(t, []wallet.Wallet{a, b, other}, c, func() bool { return false })
 	for scan(t, moved, c) > 0 {

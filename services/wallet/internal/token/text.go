@@ -42,8 +42,8 @@ func ShortAddress(contract common.Address) string {
 	return contract.Hex()[:6] + "…" + contract.Hex()[38:]
 }
 
-var advertisement = regexp.MustCompile(`(?i)https?:|www\.|\b[a-z0-9-]+\.(com|io|org|net|xyz|app|me|site|top|vip|gift|` +
-	`claims?|finance|fi|cc|co|lol|pro|live|click|link)\b|\b(claim|visit|airdrop|reward|voucher|redeem|bonus)s?\b`)
+var advertisement = regexp.MustCompile(`(?i)https?:|www\.|\b[a-z0-9-]+\.(com|io|org|net|xyz|app|me|site|top|vip|` +
+	`gift|claims?|finance|fi|cc|co|lol|pro|live|click|link)\b|\b(claim|visit|airdrop|reward|voucher|redeem|bonus)s?\b`)
 
 // LooksLikeSpam reports whether a symbol or name looks like an advertisement: it names a
 // web site, or asks to claim something.

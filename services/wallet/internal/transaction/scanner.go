@@ -21,9 +21,6 @@ const (
 	maxWalletsPerStep = 100
 	// maxStepBlocks is how many blocks one step looks at; the node may give fewer.
 	maxStepBlocks = 1 << 20
-	// maxDiscovered is how many tokens that are not on the list one step adds: the rest
-	// stays for a step of fewer blocks.
-	maxDiscovered = 2000
 )
 
 // Scanner looks for movements. It is safe for concurrent use.
@@ -198,9 +195,6 @@ func (s *Scanner) discover(ctx context.Context, chain uint64, found []Found) ([]
 			out = append(out, token.Token{ID: id, Chain: chain, Contract: addresses[i], Symbol: says[i].Symbol,
 				Name: says[i].Name, Decimals: says[i].Decimals, Checked: true, Discovered: true, Spam: says[i].Spam})
 		}
-	}
-	if len(out) > maxDiscovered {
-		s.log.WarnContext(ctx, "many tokens discovered in one step", "chain", chain, "tokens", len(out))
 	}
 	return out, nil
 }
