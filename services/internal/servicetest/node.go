@@ -83,8 +83,8 @@ func StartNode(t *testing.T, kind string) Node {
 // NodeKinds are the kinds of nodes that StartNode runs.
 func NodeKinds() []string { return []string{"anvil", "hardhat"} }
 
-// Send makes a transaction of an account that the node has unlocked, and returns its hash.
-// The transaction is mined. to is empty for one that creates a contract; value is in wei.
+// Send makes a transaction of an account that the node has unlocked, waits until it is mined,
+// and returns its hash. to is empty for one that creates a contract; value is in wei.
 func (n Node) Send(t testing.TB, from, to string, data []byte, value uint64) (hash string) {
 	t.Helper()
 	tx := map[string]string{"from": from, "data": "0x" + hex.EncodeToString(data), "value": fmt.Sprintf("0x%x", value)}
@@ -92,7 +92,21 @@ func (n Node) Send(t testing.TB, from, to string, data []byte, value uint64) (ha
 		tx["to"] = to
 	}
 	n.Call(t, &hash, "eth_sendTransaction", tx)
+	n.receipt(t, hash)
 	return hash
+}
+
+// receipt waits for the receipt of a transaction.
+func (n Node) receipt(t testing.TB, hash string) (r struct {
+	BlockNumber     string `json:"blockNumber"`
+	ContractAddress string `json:"contractAddress"`
+}) {
+	t.Helper()
+	testkit.Eventually(t, 20*time.Second, func() bool {
+		n.Call(t, &r, "eth_getTransactionReceipt", hash)
+		return r.BlockNumber != ""
+	})
+	return r
 }
 
 // Call makes a JSON-RPC call that must succeed.
@@ -161,13 +175,5 @@ func (n Node) Deploy(t testing.TB, from, artifact string, args []byte) (address 
 // Create creates a contract by its code, and returns its address.
 func (n Node) Create(t testing.TB, from string, code []byte) string {
 	t.Helper()
-	var receipt struct {
-		ContractAddress string `json:"contractAddress"`
-	}
-	hash := n.Send(t, from, "", code, 0)
-	testkit.Eventually(t, 20*time.Second, func() bool {
-		n.Call(t, &receipt, "eth_getTransactionReceipt", hash)
-		return receipt.ContractAddress != ""
-	})
-	return receipt.ContractAddress
+	return n.receipt(t, n.Send(t, from, "", code, 0)).ContractAddress
 }

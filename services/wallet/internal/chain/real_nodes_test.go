@@ -20,7 +20,8 @@ func TestBalancesOfRealNodesWithoutMulticall3(t *testing.T) {
 			r := newReader(t, 10, string(n))
 			r.now = time.Now()
 			native := token.Token{ID: "native", Chain: 1, Native: true}
-			got, err := r.Read(t.Context(), 1, 0, common.HexToAddress(servicetest.NodeHolder), []token.Token{native, tokens(1)[0]})
+			holder := common.HexToAddress(servicetest.NodeHolder)
+			got, err := r.Read(t.Context(), 1, 0, holder, []token.Token{native, tokens(1)[0]})
 			if err != nil || amounts(got) != "10000000000000000000000 -" {
 				t.Fatalf("read %s, %v", amounts(got), err)
 			}
