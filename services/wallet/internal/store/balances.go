@@ -88,7 +88,15 @@ func (s *Wallets) SaveBalances(ctx context.Context, owner, id uuid.UUID, balance
 		for i, b := range balances {
 			rows[i] = walletBalance{id, b}
 		}
-		return postgres.Raw(tx, func(conn *pgx.Conn) error { return upsertBalances(ctx, conn, rows) })
+		var changed []changedWallet
+		err := postgres.Raw(tx, func(conn *pgx.Conn) (err error) {
+			changed, err = upsertBalances(ctx, conn, rows)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		return noteBalances(tx, changed, func(uuid.UUID) uuid.UUID { return owner })
 	})
 }
 
@@ -100,8 +108,9 @@ type walletBalance struct {
 
 // upsertBalances stores balances with one statement, each unless a newer block's is
 // stored. Of two blocks of one chain the later one has the higher number; a lower
-// number and a later time are of a chain that was reset.
-func upsertBalances(ctx context.Context, conn *pgx.Conn, balances []walletBalance) error {
+// number and a later time are of a chain that was reset. It returns the wallets whose amounts became others, or that
+// had none. The caller has locked the wallets, so that what was stored before is what the statement sees.
+func upsertBalances(ctx context.Context, conn *pgx.Conn, balances []walletBalance) ([]changedWallet, error) {
 	n := len(balances)
 	wallets, tokens, amounts := make([]uuid.UUID, n), make([]string, n), make([]string, n)
 	blocks, hashes, times := make([]int64, n), make([][]byte, n), make([]time.Time, n)
@@ -109,21 +118,34 @@ func upsertBalances(ctx context.Context, conn *pgx.Conn, balances []walletBalanc
 		wallets[i], tokens[i], amounts[i] = b.wallet, b.Token.ID, b.Amount.Dec()
 		blocks[i], hashes[i], times[i] = int64(b.Block.Number), b.Block.Hash[:], b.Block.Time
 	}
-	_, err := conn.Exec(ctx, `
-		INSERT INTO balances (wallet_id, token_id, amount, block_number, block_hash, block_time)
-		SELECT wallet, token, amount::numeric, block, hash, at
-		FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::bytea[], $6::timestamptz[])
-		  AS b (wallet, token, amount, block, hash, at)
-		ORDER BY wallet, token
-		ON CONFLICT (wallet_id, token_id) DO UPDATE
-		SET amount = excluded.amount, block_number = excluded.block_number,
-		    block_hash = excluded.block_hash, block_time = excluded.block_time
-		WHERE excluded.block_number >= balances.block_number OR excluded.block_time > balances.block_time`,
-		wallets, tokens, amounts, blocks, hashes, times)
+	rows, err := conn.Query(ctx, `
+		WITH read AS (
+			SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::bytea[], $6::timestamptz[])
+			  AS b (wallet, token, amount, block, hash, at)),
+		before AS (
+			SELECT wallet_id, token_id, amount FROM balances WHERE wallet_id = ANY($1::uuid[])),
+		stored AS (
+			INSERT INTO balances (wallet_id, token_id, amount, block_number, block_hash, block_time)
+			SELECT wallet, token, amount::numeric, block, hash, at FROM read
+			ORDER BY wallet, token
+			ON CONFLICT (wallet_id, token_id) DO UPDATE
+			SET amount = excluded.amount, block_number = excluded.block_number,
+			    block_hash = excluded.block_hash, block_time = excluded.block_time
+			WHERE excluded.block_number >= balances.block_number OR excluded.block_time > balances.block_time
+			RETURNING wallet_id, token_id, amount, block_number)
+		SELECT s.wallet_id, max(s.block_number)
+		FROM stored s LEFT JOIN before b USING (wallet_id, token_id)
+		GROUP BY s.wallet_id
+		HAVING bool_or(s.amount <> coalesce(b.amount, 0)) OR s.wallet_id NOT IN (SELECT wallet_id FROM before)
+		ORDER BY s.wallet_id`, wallets, tokens, amounts, blocks, hashes, times)
 	if err != nil {
-		return fmt.Errorf("store balances: %w", err)
+		return nil, fmt.Errorf("store balances: %w", err)
 	}
-	return nil
+	changed, err := pgx.CollectRows(rows, pgx.RowToStructByPos[changedWallet])
+	if err != nil {
+		return nil, fmt.Errorf("store balances: %w", err)
+	}
+	return changed, nil
 }
 
 func balanceFromRow(r balanceRow) (wallet.Balance, error) {
