@@ -3,13 +3,13 @@
 // It promises: a change that is committed is read after every cursor that was given before the commit, once, also when
 // other transactions were open meanwhile or processes died; the changes of an owner are in the order of their commits
 // where each took a lock on the same rows before it called [Append]; a change whose transaction was rolled back is
-// never read; a reader whose next changes were trimmed is told so. A stream keeps nothing in memory: one that is behind
-// reads from the database again.
+// never read; a reader whose next changes were trimmed is told so. A stream keeps nothing in memory: one that is
+// behind reads from the database again.
 //
 // The order is that of numbers that committed changes are given under a lock, by whoever reads. A number taken before
 // the commit, from a sequence, would be behind a cursor that has passed it. An open transaction delays nobody else's
-// changes. It needs nothing of a session, so it works behind PgBouncer in transaction mode; a replica that has replayed
-// a number has replayed all lower ones.
+// changes. It needs nothing of a session, so it works behind PgBouncer in transaction mode; a replica that has
+// replayed a number has replayed all lower ones.
 //
 // Limits: changes of an owner that took no common lock are in any order. Redis only wakes readers; without it a
 // change is read within [Poll] and the duration of a query. After a restore from a backup, change_feed.id has to be

@@ -265,7 +265,8 @@ func TestEveryChangeIsReadOnceAndThoseOfAnOwnerInOrder(t *testing.T) {
 		t.Error("the control has lost nothing: the writers don't overlap")
 	}
 	testkit.Figure(t, "%d changes by %d writers (%d rolled back), 4 readers on 2 replicas, Redis away for the second "+
-		"half: 0 lost, each owner in order; a cursor of ids lost %d", committed.Load(), writers, rolledBack.Load(), lost)
+		"half: 0 lost, each owner in order; a cursor of ids lost %d", committed.Load(), writers, rolledBack.Load(),
+		lost)
 }
 
 // From the commit on one replica to the stream of another.
@@ -305,8 +306,8 @@ func TestTheDelayFromTheCommitToAStreamOfAnotherReplica(t *testing.T) {
 	p50, p99 := delays[n/2], delays[n*99/100]
 	testkit.Figure(t, "from a commit to the stream of another replica: p50 %s, p99 %s, most %s, of %d (the bound is "+
 		"250ms)", p50.Round(time.Microsecond), p99.Round(time.Microsecond), delays[n-1].Round(time.Microsecond), n)
-	if p50 > Poll/4 { // without a wake the mean is half of Poll
-		t.Errorf("half of the changes took more than %s: nobody was woken", p50)
+	if p90 := delays[n*9/10]; p90 > Poll/2 { // without a wake, half of them take longer
+		t.Errorf("one of ten changes took more than %s: not all wakes arrive", p90)
 	}
 }
 
@@ -432,8 +433,8 @@ func TestWhatACursorCanBe(t *testing.T) {
 	watch := func(cursor string) error {
 		return f.Watch(t.Context(), cursor, Filter{}, func([]Change, string) error { return errEnough })
 	}
-	for _, bad := range []string{"x", "-", id, id + "-", id + "--1", id + "-1 ", id + "-01", id + "-9223372036854775808",
-		"é-1", id + "-1-1"} {
+	for _, bad := range []string{"x", "-", id, id + "-", id + "--1", id + "-1 ", id + "-01",
+		id + "-9223372036854775808", "é-1", id + "-1-1"} {
 		if err := watch(bad); !errs.Is(err, errs.KindInvalid) {
 			t.Errorf("%q: %v", bad, err)
 		}
@@ -448,8 +449,9 @@ func TestWhatACursorCanBe(t *testing.T) {
 	wantExpired(fmt.Sprintf("%s-%d", id, all[4].Number+1)) // which this database did not give
 
 	// The first two are old, and so is the last, which was committed late: it stays for those before it.
-	if err := db.Gorm(t.Context()).Exec("UPDATE changes SET created_at = now() - interval '2 hours' WHERE version IN (1, 2, 5)").
-		Error; err != nil {
+	err := db.Gorm(t.Context()).Exec(`UPDATE changes SET created_at = now() - interval '2 hours'
+		WHERE version IN (1, 2, 5)`).Error
+	if err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Trim(t.Context(), time.Hour); err != nil {

@@ -112,6 +112,6 @@ func TestNothingIsMissedWhenWritersAndReadersAreKilled(t *testing.T) {
 	if wrong != 0 {
 		t.Errorf("%d changes are out of order", wrong)
 	}
-	testkit.Figure(t, "%d SIGKILLs of a reader and of a writer: %d changes, each stored once by the readers and in order",
-		kills, total)
+	testkit.Figure(t, "%d SIGKILLs of a reader and of a writer: %d changes, each stored once by the readers and in "+
+		"order", kills, total)
 }

@@ -29,7 +29,8 @@ func Append(tx *gorm.DB, changes ...Change) error {
 	if n == 0 {
 		return nil
 	}
-	owners, kinds, subjects, versions := make([]uuid.UUID, n), make([]string, n), make([]uuid.UUID, n), make([]int64, n)
+	owners, kinds := make([]uuid.UUID, n), make([]string, n)
+	subjects, versions := make([]uuid.UUID, n), make([]int64, n)
 	for i, c := range changes {
 		owners[i], kinds[i], subjects[i], versions[i] = c.Owner, c.Kind, c.Subject, c.Version
 	}
@@ -158,8 +159,8 @@ func read(ctx context.Context, db *postgres.DB, after int64, f Filter) (batch, e
 	}
 	for _, r := range rows {
 		if r.Number != nil {
-			b.changes = append(b.changes, Change{Number: *r.Number, Owner: r.OwnerID, Kind: r.Kind, Subject: r.SubjectID,
-				Version: r.Version, At: r.CreatedAt})
+			b.changes = append(b.changes, Change{Number: *r.Number, Owner: r.OwnerID, Kind: r.Kind,
+				Subject: r.SubjectID, Version: r.Version, At: r.CreatedAt})
 		}
 	}
 	if n := len(b.changes); n == maxBatch {

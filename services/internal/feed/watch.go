@@ -136,8 +136,8 @@ func (w *watch) open(ctx context.Context, from string) error {
 
 func behind(at int64, b batch) error {
 	if at < b.trimmed {
-		return expired(fmt.Sprintf("the next changes after the cursor are not kept any more: it is at %d, and what is "+
-			"kept begins after %d", at, b.trimmed))
+		return expired(fmt.Sprintf("the next changes after the cursor are not kept any more: it is at %d, and what "+
+			"is kept begins after %d", at, b.trimmed))
 	}
 	return nil
 }

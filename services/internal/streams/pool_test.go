@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"testing"
-
 )
 
 // small returns a pool of 100 streams.

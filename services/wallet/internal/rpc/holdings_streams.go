@@ -99,8 +99,8 @@ func checkWatch(req *walletv1.WatchChangesRequest) error {
 
 func checkShard(s *walletv1.Shard) error {
 	if s != nil && s.GetCount() > 0 && s.GetNumber() >= s.GetCount() {
-		return errs.Invalid("shard.number", fmt.Sprintf("must be less than shard.count, %d, got %d: shards are numbered "+
-			"from 0", s.GetCount(), s.GetNumber()))
+		return errs.Invalid("shard.number", fmt.Sprintf("must be less than shard.count, %d, got %d: shards are "+
+			"numbered from 0", s.GetCount(), s.GetNumber()))
 	}
 	return nil
 }

@@ -8,7 +8,8 @@ import (
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
 
-// WakeAfterCommit has wake called after each commit of a change, for the readers of the feed. Call it before s is used.
+// WakeAfterCommit has wake called after each commit of a change, for the readers of the feed. Call it before s is
+// used.
 func (s *Wallets) WakeAfterCommit(wake func()) { s.wake = wake }
 
 // note adds a change of a wallet to the feed.
