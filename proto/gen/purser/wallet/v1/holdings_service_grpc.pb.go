@@ -62,7 +62,7 @@ type HoldingsServiceClient interface {
 	//
 	// INVALID_ARGUMENT for a cursor of another shard. DEADLINE_EXCEEDED (READER_TOO_SLOW)
 	// when no message was taken for a minute: continue after the last cursor.
-	// RESOURCE_EXHAUSTED (TOO_MANY_STREAMS).
+	// RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) as in WatchChanges.
 	StreamHoldings(ctx context.Context, in *StreamHoldingsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamHoldingsResponse], error)
 	// WatchChanges returns the changes after a cursor, and then each new one as it is
 	// committed, until the caller ends it. Every change comes once, those of an owner in
@@ -75,7 +75,7 @@ type HoldingsServiceClient interface {
 	// anew. INVALID_ARGUMENT for a malformed one. PERMISSION_DENIED as in GetHoldings, and
 	// for a shard without wallet:any. DEADLINE_EXCEEDED (READER_TOO_SLOW) when a message was
 	// not taken for 30 seconds: continue after the last cursor. RESOURCE_EXHAUSTED
-	// (TOO_MANY_STREAMS) for more than 4 streams of one caller on a replica.
+	// (TOO_MANY_STREAMS) for more than 16 streams of one caller on a replica.
 	WatchChanges(ctx context.Context, in *WatchChangesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchChangesResponse], error)
 }
 
@@ -182,7 +182,7 @@ type HoldingsServiceServer interface {
 	//
 	// INVALID_ARGUMENT for a cursor of another shard. DEADLINE_EXCEEDED (READER_TOO_SLOW)
 	// when no message was taken for a minute: continue after the last cursor.
-	// RESOURCE_EXHAUSTED (TOO_MANY_STREAMS).
+	// RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) as in WatchChanges.
 	StreamHoldings(*StreamHoldingsRequest, grpc.ServerStreamingServer[StreamHoldingsResponse]) error
 	// WatchChanges returns the changes after a cursor, and then each new one as it is
 	// committed, until the caller ends it. Every change comes once, those of an owner in
@@ -195,7 +195,7 @@ type HoldingsServiceServer interface {
 	// anew. INVALID_ARGUMENT for a malformed one. PERMISSION_DENIED as in GetHoldings, and
 	// for a shard without wallet:any. DEADLINE_EXCEEDED (READER_TOO_SLOW) when a message was
 	// not taken for 30 seconds: continue after the last cursor. RESOURCE_EXHAUSTED
-	// (TOO_MANY_STREAMS) for more than 4 streams of one caller on a replica.
+	// (TOO_MANY_STREAMS) for more than 16 streams of one caller on a replica.
 	WatchChanges(*WatchChangesRequest, grpc.ServerStreamingServer[WatchChangesResponse]) error
 	mustEmbedUnimplementedHoldingsServiceServer()
 }
