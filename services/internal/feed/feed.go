@@ -233,16 +233,17 @@ func (f *Feed) merge(b batch, begun time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.readAt = begun
-	if b.id != f.id || b.last < f.last || b.trimmed > f.last { // the first look, or the database was replaced
+	switch {
+	case b.id != f.id || b.last < f.last || b.trimmed > f.last: // the first look, or the database was replaced
 		f.id, f.tail, f.from, f.last = b.id, nil, b.last, b.last
 		f.epoch++
-	} else if b.end > f.last {
+	case b.end > f.last:
 		f.tail, f.last = append(f.tail, b.changes...), b.end
 		if over := len(f.tail) - maxTail; over > maxTail { // half of it at a time
 			f.from = f.tail[over-1].Number
 			f.tail = slices.Clone(f.tail[over:])
 		}
-	} else {
+	default:
 		return
 	}
 	close(f.news)

@@ -194,11 +194,11 @@ func TestEveryChangeIsReadOnceAndThoseOfAnOwnerInOrder(t *testing.T) {
 					}
 					return tx.Exec("SELECT pg_sleep(random() * 0.03)").Error
 				})
-				switch {
-				case err == nil:
+				switch err { //nolint:errorlint // InTx returns it as it is
+				case nil:
 					committed.Add(1)
 					replicas[w%2].Wake()
-				case err == errEnough: //nolint:errorlint // InTx returns it as it is
+				case errEnough:
 					rolledBack.Add(1)
 				default:
 					t.Error(err)

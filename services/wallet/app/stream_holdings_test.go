@@ -1,6 +1,7 @@
 package app_test
 
 import (
+	"context"
 	"errors"
 	"io"
 	"runtime/debug"
@@ -35,7 +36,7 @@ func (s service) holdOfMany(t *testing.T, owners, tokens int) {
 	s.exec(t, "ANALYZE")
 }
 
-// 200,000 holdings at full size. The reader opens the stream anew after each few messages, and is slow at one.
+// 200,000 holdings at full size. The reader opens the stream anew after each few messages.
 func TestAllHoldingsAreStreamedByShardsInBoundedMemory(t *testing.T) {
 	owners, tokens := testkit.Size(400, 4000), 50
 	s := replica(t, testkit.Postgres(t, migrations.FS), servicetest.NewIssuer(t), testkit.Redis(t).URL(), tokenList,
@@ -50,7 +51,8 @@ func TestAllHoldingsAreStreamedByShardsInBoundedMemory(t *testing.T) {
 	for shard := range int32(shards) {
 		r := &walletv1.StreamHoldingsRequest{Shard: &walletv1.Shard{Number: shard, Count: shards}}
 		for end := false; !end; {
-			stream, err := s.holdings.StreamHoldings(service, r)
+			ctx, stop := context.WithCancel(service)
+			stream, err := s.holdings.StreamHoldings(ctx, r)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -71,6 +73,7 @@ func TestAllHoldingsAreStreamedByShardsInBoundedMemory(t *testing.T) {
 					}
 				}
 			}
+			stop()
 		}
 	}
 	testkit.Figure(t, "%d holdings of %d owners in %d messages of at most %d bytes, in %s: %d MB of resident "+

@@ -47,7 +47,7 @@ func (f *Follower) Run(ctx context.Context) error {
 	for failing := false; ; {
 		heard, err := f.follow(ctx)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // the end of ctx is that of the work
 		}
 		if e := errs.As(err); e != nil && (e.Reason == "CURSOR_EXPIRED" || e.Kind == errs.KindInvalid) {
 			f.cursor = ""
@@ -60,8 +60,8 @@ func (f *Follower) Run(ctx context.Context) error {
 				"error", err)
 		}
 		failing = !heard
-		if deadline.Pause(ctx, reopenAfter) != nil {
-			return nil
+		if err := deadline.Pause(ctx, reopenAfter); err != nil {
+			return nil //nolint:nilerr // as above
 		}
 	}
 }
