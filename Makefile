@@ -116,7 +116,7 @@ findings: ## Run the scripts of findings/ (they use the network; not part of CI)
 
 PROVED := ./pkg/lock ./pkg/cache ./pkg/jobs ./pkg/authn ./pkg/grpcserver ./services/auth/app \
   ./services/auth/internal/password ./services/auth/internal/session ./services/auth/internal/signing \
-  ./services/wallet/internal/store ./services/devstack/suitetest
+  ./services/wallet/internal/store ./services/wallet/app ./services/internal/feed ./services/devstack/suitetest
 .PHONY: prove
 prove: setup .build ## Run the proofs at full size and print their figures
 	@PURSER_PROVE=1 go test -race -count=1 -timeout 80m -v $(PROVED) > .build/prove.log 2>&1 || \

@@ -19,8 +19,10 @@ import (
 	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/errs/grpcerr"
+	"github.com/purserhq/purser/pkg/grpcclient"
 	"github.com/purserhq/purser/pkg/testkit"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
+	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/devstack/suite"
 )
 
@@ -182,6 +184,12 @@ func startMatrix(t *testing.T) (*matrix, *mint) {
 	m := newMint(t, s, x.stores["auth"])
 	victim, worker := m.person(t.Context(), t, nil), m.program(t.Context(), t, "wallet:read")
 	x.values = targets{"user_id": victim.id.String(), "service_account_id": worker.id.String()}
+	// portfolio follows wallet, which so has a key set without the test's key, and doesn't fetch it again at once.
+	c, as := dial(t, s.Endpoints), grpcclient.WithToken(t.Context(), victim.token)
+	testkit.Eventually(t, time.Minute, func() bool {
+		_, err := c.Wallets.ListWallets(as, &walletv1.ListWalletsRequest{})
+		return err == nil
+	})
 	return x, m
 }
 

@@ -36,6 +36,7 @@ func examples() map[protoreflect.FullName]string {
 		"purser.auth.v1.StartWalletLoginRequest":     `{"address":"` + someAddress + `","chainId":"31337"}`,
 		"purser.auth.v1.StartOAuthRequest":           `{"provider":"local","redirectUri":"http://127.0.0.1/"}`,
 		"purser.jobs.v1.TriggerJobRequest":           `{"job":"<job>"}`,
+		"purser.wallet.v1.StreamHoldingsRequest":     `{"shard":{"count":1}}`,
 		"purser.wallet.v1.CreateWalletRequest":       `{"account":"eip155:31337:` + someAddress + `"}`,
 	}
 }

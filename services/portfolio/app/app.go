@@ -8,6 +8,8 @@ import (
 	"time"
 	_ "time/tzdata" // time zones, also where the system has none
 
+	"github.com/google/uuid"
+
 	"github.com/purserhq/purser/pkg/cache"
 	"github.com/purserhq/purser/pkg/grpcclient"
 	"github.com/purserhq/purser/pkg/postgres"
@@ -56,8 +58,10 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 		store.CacheOptions{Portfolio: cfg.Cache.Portfolio, Timeline: cfg.Cache.Timeline, Log: log})
 	b.OnClose("caches", caches.Close)
 	snapshotStore, portfolioStore := store.NewSnapshots(b.DB, caches), store.NewPortfolios(b.DB, caches)
-	holdingsReader := holdings.NewReader(walletv1.NewHoldingsServiceClient(wallet))
+	walletHoldings := walletv1.NewHoldingsServiceClient(wallet)
+	holdingsReader := holdings.NewReader(walletHoldings)
 	valuations := newValuationCache(b, cfg.Cache.Valuation)
+	dropOldValuations(b, valuations, portfolioStore, walletHoldings, self)
 	portfolios := portfolio.NewService(portfolioStore, snapshotStore, holdingsReader, valuations, time.Now)
 	snapshots := snapshot.NewService(snapshotStore, portfolios, holdingsReader, log, time.Now)
 	scheduled, err := b.AddJobs(append(snapshotJobs(self, portfolioStore, snapshots, cfg, log),
@@ -87,6 +91,24 @@ func newValuationCache(b *chassis.Builder, ttl time.Duration) *cache.Cache[valua
 		cache.Options{TTL: ttl, LoadTimeout: portfolio.ValuationLoadTimeout, Budget: store.CacheBudget, Log: b.Log})
 	b.OnClose("valuation cache", c.Close)
 	return c
+}
+
+// dropOldValuations has a valuation worked out anew as soon as the wallet service tells that something of its owner
+// changed. Without an account of the service, or while Redis or the wallet service is away, it lives for its TTL.
+func dropOldValuations(b *chassis.Builder, valuations *cache.Cache[valuation.Valuation], portfolios *store.Portfolios,
+	wallet walletv1.HoldingsServiceClient, self chassis.Identity) {
+	if valuations == nil || self == nil {
+		return
+	}
+	b.Loop("changes of holdings", holdings.NewFollower(wallet, self,
+		func(ctx context.Context, owners []uuid.UUID) error {
+			keys, err := portfolios.ValuationKeys(ctx, owners)
+			if err != nil || len(keys) == 0 {
+				return err
+			}
+			_ = valuations.Invalidate(ctx, keys...) // counted; without Redis nothing is read from the cache
+			return nil
+		}, b.Log).Run)
 }
 
 // Program is the service's main.

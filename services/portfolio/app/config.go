@@ -28,8 +28,8 @@ type Config struct {
 // an invalidation was lost.
 type CacheConfig struct {
 	Portfolio time.Duration `env:"PORTFOLIO_TTL" envDefault:"5m"`
-	// Valuation is how old the answer of GetValuation may be; 0 works every
-	// one out anew. Nothing invalidates it.
+	// Valuation is how old the prices in the answer of GetValuation may be; 0 works
+	// every one out anew. Changes of the owner's wallets and balances end it before.
 	Valuation time.Duration `env:"VALUATION_TTL" envDefault:"3s"`
 	// Timeline is of a page of a portfolio's timeline.
 	Timeline time.Duration `env:"TIMELINE_TTL" envDefault:"5m"`

@@ -13,6 +13,7 @@ import (
 	"github.com/purserhq/purser/pkg/process"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/internal/chassis"
+	"github.com/purserhq/purser/services/internal/feed"
 	"github.com/purserhq/purser/services/internal/startup"
 	"github.com/purserhq/purser/services/wallet/internal/balancesync"
 	"github.com/purserhq/purser/services/wallet/internal/chain"
@@ -47,11 +48,11 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 		return nil, fmt.Errorf("PURSER_CHAIN_RPC_URLS: %w", err)
 	}
 	b.Group.Close("chain", nodes.Close)
-	feed, err := llama.New(cfg.PriceURL.Reveal(), cfg.PriceChains, log, time.Now)
+	priceFeed, err := llama.New(cfg.PriceURL.Reveal(), cfg.PriceChains, log, time.Now)
 	if err != nil {
 		return nil, err
 	}
-	watchChainsAndPrices(b, cfg, nodes, feed)
+	watchChainsAndPrices(b, cfg, nodes, priceFeed)
 	auth, err := b.DialAuth(cfg.AuthConfig)
 	if err != nil {
 		return nil, err
@@ -70,16 +71,19 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 
 	tokens, wallets := store.NewTokens(b.DB, caches), store.NewWallets(b.DB, caches)
 	transactions := store.NewTransactions(b.DB, tokens)
-	prices := price.NewService(store.NewPrices(b.DB, tokens), feed, quotes, cfg.Price, log, time.Now)
+	changes := feed.New(b.DB, b.Redis, name, log)
+	b.Loop("changes", changes.Run)
+	wallets.WakeAfterCommit(changes.Wake)
+	prices := price.NewService(store.NewPrices(b.DB, tokens), priceFeed, quotes, cfg.Price, log, time.Now)
 	walletRules := wallet.NewService(wallets, nodes.Chains(), time.Now)
-	pastHoldings := history.NewService(store.NewHistory(b.DB), tokens, nodes, feed, store.NewLocks(locks),
+	pastHoldings := history.NewService(store.NewHistory(b.DB), tokens, nodes, priceFeed, store.NewLocks(locks),
 		cfg.Price, log, time.Now)
 	contracts := token.NewChecker(nodes, tokens, log)
 	syncRound := balancesync.NewRound(wallets, tokens, contracts, nodes, cfg.SyncEvery, cfg.BalancesPerCall, log,
 		time.Now)
 	scheduled, err := b.AddJobs(append(b.FollowDeletions(cfg.AuthConfig, auth, self, store.NewOwners(b.DB, caches)),
-		syncJob(syncRound, cfg), transactionsJob(transaction.NewScanner(transactions, nodes,
-			cfg.TransactionsFirstBlock, log), cfg))...)
+		syncJob(syncRound, cfg), trimJob(changes, cfg.Changes),
+		transactionsJob(transaction.NewScanner(transactions, nodes, cfg.TransactionsFirstBlock, log), cfg))...)
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +101,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 		chainlist.NewService(nodes, tokens, log, time.Now)))
 	walletv1.RegisterPriceServiceServer(server, rpc.NewPriceServer(prices))
 	walletv1.RegisterHoldingsServiceServer(server,
-		rpc.NewHoldingsServer(holding.NewService(wallets, prices, time.Now), pastHoldings))
+		rpc.NewHoldingsServer(holding.NewService(wallets, prices, time.Now), pastHoldings, changes))
 	scheduled.Register(server, chassis.TriggerChecks{Before: chassis.CheckAuthority(auth)})
 
 	if err := needTokenList(b, cfg.TokenList, nodes.Chains(), tokens); err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/purserhq/purser/pkg/config"
 	"github.com/purserhq/purser/services/internal/chainurl"
 	"github.com/purserhq/purser/services/internal/chassis"
+	"github.com/purserhq/purser/services/internal/feed"
 	"github.com/purserhq/purser/services/wallet/internal/price"
 )
 
@@ -43,6 +44,7 @@ type Config struct {
 	PriceChains Names        `env:"PRICE_CHAINS" envDefault:"default"`
 	Price       price.Policy `envPrefix:"PRICE_"`
 	Cache       CacheConfig  `envPrefix:"CACHE_"`
+	Changes     feed.Policy  `envPrefix:"CHANGES_"`
 }
 
 // CacheConfig says how long things are cached: at most so old they are where
@@ -65,7 +67,7 @@ func (c CacheConfig) Validate() error {
 // Validate reports every error in c.
 func (c Config) Validate() error {
 	found := []error{c.Config.Validate(), c.AuthConfig.Validate(),
-		c.ServiceAccount.Validate(c.Auth), c.Price.Validate(), c.Cache.Validate(),
+		c.ServiceAccount.Validate(c.Auth), c.Price.Validate(), c.Cache.Validate(), c.Changes.Validate(),
 		chassis.CheckCron("PURSER_SYNC_CRON", c.SyncCron),
 		chassis.CheckCron("PURSER_TRANSACTIONS_CRON", c.TransactionsCron),
 		c.ChainRPCURLs.Check("PURSER_CHAIN_RPC_URLS")}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/jobs"
 	"github.com/purserhq/purser/services/internal/chassis"
+	"github.com/purserhq/purser/services/internal/feed"
 	"github.com/purserhq/purser/services/wallet/internal/balancesync"
 	"github.com/purserhq/purser/services/wallet/internal/transaction"
 )
@@ -44,4 +45,15 @@ func transactionsJob(scanner *transaction.Scanner, cfg Config) chassis.Job {
 			Run:     func(ctx context.Context, _ *jobs.Run) error { return scanner.Run(ctx) },
 		},
 	}
+}
+
+// trimTimeout bounds a run of trimJob; what is left is for the next one.
+const trimTimeout = 10 * time.Minute
+
+// trimJob deletes old changes from the feed.
+func trimJob(changes *feed.Feed, p feed.Policy) chassis.Job {
+	return chassis.Job{Job: jobs.Job{
+		Name: "trim_changes", Cron: "23 * * * *", Timeout: trimTimeout, CatchUp: jobs.CatchUpSkip,
+		Run: func(ctx context.Context, _ *jobs.Run) error { return changes.Trim(ctx, p.Kept) },
+	}}
 }

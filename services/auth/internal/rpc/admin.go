@@ -16,6 +16,7 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/serviceaccount"
 	"github.com/purserhq/purser/services/auth/internal/session"
 	"github.com/purserhq/purser/services/auth/internal/signing"
+	"github.com/purserhq/purser/services/internal/streams"
 )
 
 // AdminServer serves purser.auth.v1.AdminService.
@@ -26,7 +27,7 @@ type AdminServer struct {
 	serviceAccounts *serviceaccount.Service
 	events          audit.Reader
 	feed            audit.FeedStore
-	watchers        pool             // of WatchAuditEvents, by caller
+	watchers        *streams.Pool    // of WatchAuditEvents, by caller
 	authority       authority.Reader // of those who watch events
 	access          AccessReaders
 }
@@ -52,8 +53,8 @@ type AdminDeps struct {
 // NewAdminServer returns the server.
 func NewAdminServer(d AdminDeps) *AdminServer {
 	return &AdminServer{rotator: d.Rotator, users: d.Users, serviceAccounts: d.ServiceAccounts,
-		events: d.Events, feed: d.Feed, watchers: newPool(maxWatchers, maxWatchersPerCaller), authority: d.Authority,
-		access: d.Access}
+		events: d.Events, feed: d.Feed, authority: d.Authority, access: d.Access,
+		watchers: streams.NewPool(maxWatchers, maxWatchersPerCaller)}
 }
 
 // ListSigningKeys implements the RPC.

@@ -31,7 +31,7 @@ type TokenServer struct {
 	sessions  *session.Service
 	authority authority.Reader
 	feed      *revocation.Feed
-	streams   *streams
+	streams   *revocationStreams
 }
 
 // NewTokenServer returns the server of the ring's keys, of introspection and of the revocations in f, which it streams
@@ -39,7 +39,7 @@ type TokenServer struct {
 func NewTokenServer(r *signing.Ring, v *authn.Verifier, s *session.Service, now authority.Reader, f *revocation.Feed,
 	streamsPerAddress int) *TokenServer {
 	return &TokenServer{ring: r, verifier: v, sessions: s, authority: now, feed: f,
-		streams: newStreams(streamsPerAddress)}
+		streams: newRevocationStreams(streamsPerAddress)}
 }
 
 // GetJwks implements the RPC.

@@ -13,6 +13,7 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	"github.com/purserhq/purser/services/auth/internal/audit"
+	"github.com/purserhq/purser/services/internal/streams"
 )
 
 const (
@@ -39,7 +40,7 @@ func (s *AdminServer) WatchAuditEvents(req *authv1.WatchAuditEventsRequest,
 	caller := authn.CallerFrom(stream.Context())
 	ctx, stop := context.WithDeadlineCause(stream.Context(), caller.ExpiresAt, errTokenExpired)
 	defer stop()
-	ctx, end, err := s.watchers.begin(ctx, caller.UserID.String())
+	ctx, end, err := s.watchers.Begin(ctx, caller.UserID.String())
 	if err != nil {
 		return err
 	}
@@ -52,7 +53,7 @@ func (s *AdminServer) WatchAuditEvents(req *authv1.WatchAuditEventsRequest,
 	case errors.Is(cause, errTokenExpired):
 		return errs.Unauthenticated("TOKEN_EXPIRED", "the access token has expired; continue with a new one, after "+
 			"last_event_id")
-	case errors.Is(cause, errStreamTaken):
+	case errors.Is(cause, streams.ErrTaken):
 		return errs.Exhausted("TOO_MANY_STREAMS", "you have the most streams, and another caller needs one")
 	}
 	return err

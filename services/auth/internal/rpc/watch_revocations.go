@@ -13,6 +13,7 @@ import (
 	"github.com/purserhq/purser/pkg/grpcserver"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	"github.com/purserhq/purser/services/auth/internal/serviceaccount"
+	"github.com/purserhq/purser/services/internal/streams"
 )
 
 // WatchRevocations implements the RPC.
@@ -26,7 +27,7 @@ func (s *TokenServer) WatchRevocations(_ *authv1.WatchRevocationsRequest,
 	defer end()
 	for reader := s.feed.Reader(); ; {
 		news, readAt, err := reader.Next(ctx)
-		if errors.Is(context.Cause(ctx), errStreamTaken) {
+		if errors.Is(context.Cause(ctx), streams.ErrTaken) {
 			return errs.Exhausted("TOO_MANY_STREAMS",
 				"your address or network has the most streams, and another client needs one")
 		}

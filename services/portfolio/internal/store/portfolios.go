@@ -57,6 +57,18 @@ func (s *Portfolios) ByID(ctx context.Context, owner, id uuid.UUID) (portfolio.P
 	return p, nil
 }
 
+// ValuationKeys returns the keys by which valuations of the portfolios of these owners are cached, with one statement.
+func (s *Portfolios) ValuationKeys(ctx context.Context, owners []uuid.UUID) (keys []string, err error) {
+	var rows []portfolioRow
+	if err := s.db.Gorm(ctx).Select("id", "owner_id").Where("owner_id IN ?", owners).Find(&rows).Error; err != nil {
+		return nil, fmt.Errorf("read portfolios: %w", err)
+	}
+	for _, r := range rows {
+		keys = append(keys, portfolioKey(portfolio.Portfolio{Owner: r.OwnerID, ID: r.ID}))
+	}
+	return keys, nil
+}
+
 // FindOrCreateDefault implements portfolio.Store.
 func (s *Portfolios) FindOrCreateDefault(ctx context.Context, p portfolio.Portfolio) (portfolio.Portfolio, error) {
 	return s.caches.portfolios.Get(ctx, defaultKey(p.Owner),

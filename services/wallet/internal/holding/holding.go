@@ -27,11 +27,21 @@ type Cursor struct {
 	Token  string
 }
 
+// ShardCursor is the last row that was read of a shard.
+type ShardCursor struct {
+	Owner uuid.UUID
+	Cursor
+}
+
 // Store has the balances.
 type Store interface {
 	// Holdings returns up to limit rows of all the owner's wallets without quotes,
 	// after the cursor, by wallet and token, from one statement.
 	Holdings(ctx context.Context, owner uuid.UUID, after Cursor, limit int) ([]Row, error)
+	// ShardHoldings returns up to limit rows of the wallets of the owners whose id has a last byte with the remainder
+	// shard when divided by shards, without quotes, after the cursor, by owner, wallet and token, from one statement
+	// that reads no more than about limit rows.
+	ShardHoldings(ctx context.Context, shard, shards int, after ShardCursor, limit int) ([]Row, error)
 }
 
 // Prices returns current prices; *price.Service does.
@@ -63,6 +73,24 @@ func (s *Service) List(ctx context.Context, owner uuid.UUID, after Cursor, limit
 		rows = rows[:limit]
 		next = cursorOf(rows[limit-1])
 	}
+	if err := s.quote(ctx, rows); err != nil {
+		return nil, nil, err
+	}
+	return rows, next, nil
+}
+
+// ListShard returns up to limit rows of what the wallets of a shard's owners hold, after the cursor, with quotes; none
+// at the end.
+func (s *Service) ListShard(ctx context.Context, shard, shards int, after ShardCursor, limit int) ([]Row, error) {
+	rows, err := s.store.ShardHoldings(ctx, shard, shards, after, limit)
+	if err != nil {
+		return nil, err
+	}
+	return rows, s.quote(ctx, rows)
+}
+
+// quote adds the quotes of what rows hold.
+func (s *Service) quote(ctx context.Context, rows []Row) error {
 	seen := map[string]bool{}
 	var ids []string
 	for _, r := range rows {
@@ -73,7 +101,7 @@ func (s *Service) List(ctx context.Context, owner uuid.UUID, after Cursor, limit
 	}
 	quotes, err := s.prices.Quotes(ctx, ids)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
 	now := s.now()
 	for i := range rows {
@@ -82,7 +110,7 @@ func (s *Service) List(ctx context.Context, owner uuid.UUID, after Cursor, limit
 			rows[i].Quote = quotes[b.Token.ID]
 		}
 	}
-	return rows, next, nil
+	return nil
 }
 
 func cursorOf(r Row) *Cursor {

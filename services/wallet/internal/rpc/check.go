@@ -33,6 +33,10 @@ func Check(m proto.Message) error {
 	case *walletv1.ListTokensRequest:
 		_, err := chainOf(r)
 		return err
+	case *walletv1.WatchChangesRequest:
+		return checkWatch(r)
+	case *walletv1.StreamHoldingsRequest:
+		return checkShard(r.GetShard())
 	case *walletv1.ListHistoricalHoldingsRequest:
 		if r.GetStartTime() != nil && r.GetEndTime() != nil { // or the contract says so
 			_, _, err := historyHours(r.GetStartTime(), r.GetEndTime(), time.Now())

@@ -12,6 +12,8 @@ import (
 	"github.com/purserhq/purser/pkg/page"
 	"github.com/purserhq/purser/pkg/timerange"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+	"github.com/purserhq/purser/services/internal/feed"
+	"github.com/purserhq/purser/services/internal/streams"
 	"github.com/purserhq/purser/services/wallet/internal/history"
 	"github.com/purserhq/purser/services/wallet/internal/holding"
 )
@@ -30,11 +32,16 @@ type HoldingsServer struct {
 	walletv1.UnimplementedHoldingsServiceServer
 	holdings *holding.Service
 	history  *history.Service
+	changes  *feed.Feed
+	watchers *streams.Pool // by caller, as shards
+	shards   *streams.Pool
 }
 
-// NewHoldingsServer serves current and past holdings.
-func NewHoldingsServer(now *holding.Service, past *history.Service) *HoldingsServer {
-	return &HoldingsServer{holdings: now, history: past}
+// NewHoldingsServer serves current and past holdings, and the changes of a feed.
+func NewHoldingsServer(now *holding.Service, past *history.Service, changes *feed.Feed) *HoldingsServer {
+	return &HoldingsServer{holdings: now, history: past, changes: changes,
+		watchers: streams.NewPool(maxWatchers, maxWatchersPerCaller),
+		shards:   streams.NewPool(maxShardStreams, maxShardStreamsPerCaller)}
 }
 
 // GetHoldings implements the RPC.

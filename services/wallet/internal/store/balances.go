@@ -88,7 +88,15 @@ func (s *Wallets) SaveBalances(ctx context.Context, owner, id uuid.UUID, balance
 		for i, b := range balances {
 			rows[i] = walletBalance{id, b}
 		}
-		return postgres.Raw(tx, func(conn *pgx.Conn) error { return upsertBalances(ctx, conn, rows) })
+		var changed []changedWallet
+		err := postgres.Raw(tx, func(conn *pgx.Conn) (err error) {
+			changed, err = upsertBalances(ctx, conn, rows)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		return noteBalances(tx, changed, func(uuid.UUID) uuid.UUID { return owner })
 	})
 }
 
@@ -100,8 +108,10 @@ type walletBalance struct {
 
 // upsertBalances stores balances, each unless a newer block's is stored, with what changed and the adjustments of
 // it, in a number of statements that doesn't grow with them. Of two blocks of one chain the later one has the higher
-// number; a lower number and a later time are of a chain that was reset. The wallets' rows are locked.
-func upsertBalances(ctx context.Context, conn *pgx.Conn, balances []walletBalance) error {
+// number; a lower number and a later time are of a chain that was reset. It returns the wallets whose amounts became
+// others, or that had none. The caller has locked the wallets, so that what was stored before is what the statement
+// sees.
+func upsertBalances(ctx context.Context, conn *pgx.Conn, balances []walletBalance) ([]changedWallet, error) {
 	n := len(balances)
 	wallets, tokens, amounts := make([]uuid.UUID, n), make([]string, n), make([]string, n)
 	blocks, hashes, times := make([]int64, n), make([][]byte, n), make([]time.Time, n)
@@ -117,8 +127,9 @@ func upsertBalances(ctx context.Context, conn *pgx.Conn, balances []walletBalanc
 		    AS b (wallet, token, amount, block, hash, at)),
 		before AS (
 		  SELECT b.wallet_id, b.token_id, b.amount, b.block_number, coalesce(s.scanned_block, 0) AS scanned
-		  FROM balances b JOIN input i ON b.wallet_id = i.wallet AND b.token_id = i.token
-		  LEFT JOIN transaction_scans s ON s.wallet_id = b.wallet_id),
+		  FROM balances b LEFT JOIN transaction_scans s ON s.wallet_id = b.wallet_id
+		  WHERE b.wallet_id = ANY($1::uuid[])),
+		known AS (SELECT DISTINCT wallet_id FROM before),
 		stored AS (
 		  INSERT INTO balances (wallet_id, token_id, amount, block_number, block_hash, block_time)
 		  SELECT * FROM input ORDER BY wallet, token
@@ -126,30 +137,44 @@ func upsertBalances(ctx context.Context, conn *pgx.Conn, balances []walletBalanc
 		  SET amount = excluded.amount, block_number = excluded.block_number,
 		      block_hash = excluded.block_hash, block_time = excluded.block_time
 		  WHERE excluded.block_number >= balances.block_number OR excluded.block_time > balances.block_time
-		  RETURNING wallet_id, token_id, amount, block_number)
-		SELECT s.wallet_id, s.token_id, least(s.block_number, b.block_number) FROM stored s
-		LEFT JOIN before b ON b.wallet_id = s.wallet_id AND b.token_id = s.token_id
-		WHERE s.amount <> coalesce(b.amount, 0) OR b.block_number > s.block_number OR b.block_number < b.scanned
-		   OR b.amount IS NULL AND EXISTS (SELECT FROM transactions t
-		                                   WHERE t.wallet_id = s.wallet_id AND t.token_id = s.token_id)`,
+		  RETURNING wallet_id, token_id, amount, block_number),
+		compared AS (
+		  SELECT s.wallet_id, s.token_id, s.block_number, least(s.block_number, b.block_number) AS since,
+		         s.amount <> coalesce(b.amount, 0) OR k.wallet_id IS NULL AS changed,
+		         s.amount <> coalesce(b.amount, 0) OR b.block_number > s.block_number OR b.block_number < b.scanned
+		         OR b.amount IS NULL AND EXISTS (SELECT FROM transactions t WHERE t.wallet_id = s.wallet_id
+		                                         AND t.token_id = s.token_id) AS moved
+		  FROM stored s LEFT JOIN known k ON k.wallet_id = s.wallet_id
+		  LEFT JOIN before b ON b.wallet_id = s.wallet_id AND b.token_id = s.token_id)
+		SELECT wallet_id, token_id, block_number, since, changed, moved FROM compared WHERE changed OR moved
+		ORDER BY wallet_id, token_id`,
 		wallets, tokens, amounts, blocks, hashes, times)
 	if err != nil {
-		return fmt.Errorf("store balances: %w", err)
+		return nil, fmt.Errorf("store balances: %w", err)
 	}
-	var changed touched
+	var moved touched
+	var changed []changedWallet
 	for rows.Next() {
 		var w uuid.UUID
 		var id string
-		var since int64
-		if err := rows.Scan(&w, &id, &since); err != nil {
-			return fmt.Errorf("store balances: %w", err)
+		var number, since int64
+		var isChanged, isMoved bool
+		if err := rows.Scan(&w, &id, &number, &since, &isChanged, &isMoved); err != nil {
+			return nil, fmt.Errorf("store balances: %w", err)
 		}
-		changed.add(w, id, since)
+		if isMoved {
+			moved.add(w, id, since)
+		}
+		if last := len(changed) - 1; isChanged && (last < 0 || changed[last].ID != w) {
+			changed = append(changed, changedWallet{w, number})
+		} else if isChanged {
+			changed[last].Block = max(changed[last].Block, number)
+		}
 	}
 	if err := rows.Err(); err != nil {
-		return fmt.Errorf("store balances: %w", err)
+		return nil, fmt.Errorf("store balances: %w", err)
 	}
-	return saveChanges(ctx, conn, changed)
+	return changed, saveChanges(ctx, conn, moved)
 }
 
 func balanceFromRow(r balanceRow) (wallet.Balance, error) {

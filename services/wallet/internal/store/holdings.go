@@ -42,7 +42,39 @@ func (s *Wallets) Holdings(ctx context.Context, owner uuid.UUID, after holding.C
 	if err != nil {
 		return nil, fmt.Errorf("read holdings: %w", err)
 	}
-	out := make([]holding.Row, len(rows))
+	return holdingsFromRows(rows)
+}
+
+// ShardHoldings implements holding.Store. The condition on the shard is a CASE, as in Due, and the balances of one
+// wallet after the other are read, so that the wallets are read by the index wallets_owner and no further than needed.
+func (s *Wallets) ShardHoldings(ctx context.Context, shard, shards int, after holding.ShardCursor,
+	limit int) ([]holding.Row, error) {
+	var rows []holdingRow
+	err := s.db.Gorm(ctx).Raw(`
+		SELECT w.id, w.owner_id, w.account, w.label, w.version, w.created_at, w.updated_at,
+		       w.sync_state, w.synced_block, w.synced_at, w.sync_error, w.retry_at,
+		       b.token_id, b.amount::text AS amount, b.block_number, b.block_hash, b.block_time,
+		       b.symbol, b.name, b.decimals, b.verified, b.without_code
+		FROM wallets w
+		LEFT JOIN LATERAL (
+			SELECT * FROM balances
+			JOIN (SELECT id AS token, symbol, name, decimals, verified, without_code FROM tokens) t ON token = token_id
+			WHERE wallet_id = w.id AND amount > 0 AND (w.id <> @wallet OR token_id > @token)
+			ORDER BY token_id LIMIT @limit) b ON true
+		WHERE (w.owner_id, w.id) >= (@owner, @wallet)
+		  AND CASE get_byte(uuid_send(w.owner_id), 15) % @shards WHEN @shard THEN true ELSE false END
+		  AND (w.owner_id, w.id, coalesce(b.token_id, '')) > (@owner, @wallet, @token)
+		ORDER BY w.owner_id, w.id, coalesce(b.token_id, '')
+		LIMIT @limit`, map[string]any{"owner": after.Owner, "wallet": after.Wallet, "token": after.Token,
+		"shard": shard, "shards": shards, "limit": limit}).Scan(&rows).Error
+	if err != nil {
+		return nil, fmt.Errorf("read holdings of a shard: %w", err)
+	}
+	return holdingsFromRows(rows)
+}
+
+func holdingsFromRows(rows []holdingRow) (out []holding.Row, err error) {
+	out = make([]holding.Row, len(rows))
 	for i, r := range rows {
 		if out[i], err = holdingFromRow(r); err != nil {
 			return nil, err

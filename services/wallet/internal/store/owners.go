@@ -9,6 +9,8 @@ import (
 
 	"github.com/purserhq/purser/pkg/cache"
 	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/services/internal/feed"
+	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
 
 // maxErasedRows is how many rows of a table one transaction erases, and maxErasedWallets of how many wallets.
@@ -32,7 +34,11 @@ func (s *Owners) Owners(ctx context.Context, after uuid.UUID, limit int) (ids []
 		(SELECT DISTINCT owner_id FROM wallets WHERE owner_id > @after ORDER BY owner_id LIMIT @limit)
 		UNION
 		(SELECT DISTINCT owner_id FROM requests WHERE owner_id > @after ORDER BY owner_id LIMIT @limit)
-		ORDER BY owner_id LIMIT @limit`, map[string]any{"after": after, "limit": limit}).Scan(&ids).Error
+		UNION
+		(SELECT DISTINCT owner_id FROM changes WHERE owner_id > @after AND kind <> @erased
+			ORDER BY owner_id LIMIT @limit)
+		ORDER BY owner_id LIMIT @limit`, map[string]any{"after": after, "limit": limit,
+		"erased": wallet.OwnerErased}).Scan(&ids).Error
 	if err != nil {
 		return nil, fmt.Errorf("read owners: %w", err)
 	}
@@ -40,7 +46,8 @@ func (s *Owners) Owners(ctx context.Context, after uuid.UUID, limit int) (ids []
 }
 
 // EraseSome implements erasure.Data. Wallets are locked in the order of their ids, as wherever several are, and
-// deleted last, with what was stored in the meantime: whatever stores something of a wallet holds a lock on it.
+// deleted last, with what was stored in the meantime: whatever stores something of a wallet holds a lock on it. Of the
+// owner's changes one stays, which says so.
 func (s *Owners) EraseSome(tx *gorm.DB, owner uuid.UUID) (stale []cache.Invalidation, more bool, err error) {
 	stale = []cache.Invalidation{{Cache: s.caches.generations, Keys: []string{owner.String()}}}
 	var ids []uuid.UUID
@@ -55,7 +62,11 @@ func (s *Owners) EraseSome(tx *gorm.DB, owner uuid.UUID) (stale []cache.Invalida
 		if done.Error != nil {
 			return nil, false, fmt.Errorf("erase requests: %w", done.Error)
 		}
-		return stale, done.RowsAffected > 0, nil
+		if done.RowsAffected > 0 {
+			return stale, true, nil
+		}
+		more, err = feed.Erase(tx, owner, wallet.OwnerErased, maxErasedRows)
+		return stale, more, err
 	}
 	for _, statement := range []string{
 		`DELETE FROM balance_history WHERE (wallet_id, hour, token_id) IN (

@@ -73,16 +73,25 @@ func (s *Wallets) rows(ctx context.Context, query string, args ...any) ([]wallet
 
 // SaveOutcomes implements balancesync.QueueStore.
 func (s *Wallets) SaveOutcomes(ctx context.Context, outcomes []balancesync.Outcome) error {
+	owners := make(map[uuid.UUID]uuid.UUID, len(outcomes)) // by wallet
+	for _, o := range outcomes {
+		owners[o.Wallet.ID] = o.Wallet.Owner
+	}
+	defer s.wake()
 	err := cache.Change(ctx, s.db, func(tx *gorm.DB) ([]cache.Invalidation, error) {
-		var owners []string
+		var stale []string
+		var changed []changedWallet
 		err := postgres.Raw(tx, func(conn *pgx.Conn) (err error) {
-			owners, err = saveOutcomes(ctx, conn, outcomes)
+			stale, changed, err = saveOutcomes(ctx, conn, outcomes)
 			return err
 		})
-		if err != nil || len(owners) == 0 {
+		if err != nil || len(stale) == 0 {
 			return nil, err
 		}
-		return []cache.Invalidation{{Cache: s.caches.generations, Keys: owners}}, nil
+		if err := noteBalances(tx, changed, func(id uuid.UUID) uuid.UUID { return owners[id] }); err != nil {
+			return nil, err
+		}
+		return []cache.Invalidation{{Cache: s.caches.generations, Keys: stale}}, nil
 	})
 	if err != nil {
 		return fmt.Errorf("store syncs: %w", err)
@@ -90,10 +99,11 @@ func (s *Wallets) SaveOutcomes(ctx context.Context, outcomes []balancesync.Outco
 	return nil
 }
 
-// saveOutcomes returns the owners of the wallets that it changed. The wallets are
+// saveOutcomes returns the owners of the wallets that it changed, and those whose balances did. The wallets are
 // locked in one order, so that concurrent calls don't deadlock; deleted ones have
 // no row to lock.
-func saveOutcomes(ctx context.Context, conn *pgx.Conn, outcomes []balancesync.Outcome) (owners []string, err error) {
+func saveOutcomes(ctx context.Context, conn *pgx.Conn, outcomes []balancesync.Outcome) (owners []string,
+	changed []changedWallet, err error) {
 	byID := make(map[uuid.UUID]balancesync.Outcome, len(outcomes))
 	ids := make([]uuid.UUID, len(outcomes))
 	for i, o := range outcomes {
@@ -101,11 +111,11 @@ func saveOutcomes(ctx context.Context, conn *pgx.Conn, outcomes []balancesync.Ou
 	}
 	rows, err := conn.Query(ctx, "SELECT id FROM wallets WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE", ids)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	existing, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	n := len(existing)
 	states, texts := make([]string, n), make([]string, n)
@@ -133,9 +143,10 @@ func saveOutcomes(ctx context.Context, conn *pgx.Conn, outcomes []balancesync.Ou
 		  AS s (id, state, error, retry, block, at)
 		WHERE w.id = s.id`, existing, states, texts, retries, blocks, times)
 	if err != nil || len(balances) == 0 {
-		return owners, err
+		return owners, nil, err
 	}
-	return owners, upsertBalances(ctx, conn, balances)
+	changed, err = upsertBalances(ctx, conn, balances)
+	return owners, changed, err
 }
 
 // Oldest implements balancesync.QueueStore.

@@ -57,6 +57,7 @@ type Wallets struct {
 	// large is held while a list with balances is read, maxLargeLists at a time: each
 	// takes some megabytes.
 	large chan struct{}
+	wake  func() // see WakeAfterCommit
 }
 
 // maxLargeLists is how many lists with balances are read at a time.
@@ -64,12 +65,13 @@ const maxLargeLists = 2
 
 // NewWallets returns the wallets in db.
 func NewWallets(db *postgres.DB, c *Caches) *Wallets {
-	return &Wallets{db: db, caches: c, large: make(chan struct{}, maxLargeLists)}
+	return &Wallets{db: db, caches: c, large: make(chan struct{}, maxLargeLists), wake: func() {}}
 }
 
 // change runs fn in a transaction, and invalidates the cached pages of the owner's
 // wallets.
 func (s *Wallets) change(ctx context.Context, owner uuid.UUID, fn func(tx *gorm.DB) error) error {
+	defer s.wake()
 	return cache.Change(ctx, s.db, func(tx *gorm.DB) ([]cache.Invalidation, error) {
 		return []cache.Invalidation{{Cache: s.caches.generations, Keys: []string{owner.String()}}}, fn(tx)
 	})
@@ -102,7 +104,7 @@ func (s *Wallets) Create(ctx context.Context, w wallet.Wallet, r *wallet.Request
 		if err != nil {
 			return fmt.Errorf("create wallet: %w", err)
 		}
-		return nil
+		return note(tx, wallet.Created, w.Owner, w.ID)
 	})
 	return out, err
 }
@@ -229,7 +231,7 @@ func withoutCut(rows []walletRow) []walletRow {
 
 // SaveLabel implements wallet.Store.
 func (s *Wallets) SaveLabel(ctx context.Context, owner uuid.UUID, w wallet.Wallet) error {
-	return s.changeOne(ctx, owner, w.ID, func(tx *gorm.DB) *gorm.DB {
+	return s.changeOne(ctx, wallet.Updated, owner, w.ID, func(tx *gorm.DB) *gorm.DB {
 		return tx.Model(&walletRow{}).
 			Where("id = ? AND owner_id = ? AND version = ?", w.ID, owner, w.Version).
 			Updates(map[string]any{"label": w.Label, "updated_at": w.UpdatedAt, "version": gorm.Expr("version + 1")})
@@ -238,7 +240,7 @@ func (s *Wallets) SaveLabel(ctx context.Context, owner uuid.UUID, w wallet.Walle
 
 // Delete implements wallet.Store.
 func (s *Wallets) Delete(ctx context.Context, owner, id uuid.UUID, version int64) error {
-	return s.changeOne(ctx, owner, id, func(tx *gorm.DB) *gorm.DB {
+	return s.changeOne(ctx, wallet.Deleted, owner, id, func(tx *gorm.DB) *gorm.DB {
 		q := tx.Where("id = ? AND owner_id = ?", id, owner)
 		if version != 0 {
 			q = q.Where("version = ?", version)
@@ -247,15 +249,19 @@ func (s *Wallets) Delete(ctx context.Context, owner, id uuid.UUID, version int64
 	})
 }
 
-// changeOne runs the statement of fn. If that changes no row, the error is
+// changeOne runs the statement of fn, and adds the change to the feed. If that changes no row, the error is
 // errs.NotFound or errs.Conflict.
-func (s *Wallets) changeOne(ctx context.Context, owner, id uuid.UUID, fn func(tx *gorm.DB) *gorm.DB) error {
+func (s *Wallets) changeOne(ctx context.Context, kind string, owner, id uuid.UUID,
+	fn func(tx *gorm.DB) *gorm.DB) error {
 	err := s.change(ctx, owner, func(tx *gorm.DB) error {
 		res := fn(tx)
 		if res.Error == nil && res.RowsAffected == 0 {
 			return errNoRow
 		}
-		return res.Error
+		if res.Error != nil {
+			return res.Error
+		}
+		return note(tx, kind, owner, id)
 	})
 	if errors.Is(err, errNoRow) {
 		w, err := s.ByID(ctx, owner, id)

@@ -473,11 +473,171 @@ func (x *ListHistoricalHoldingsResponse) GetOwnerId() string {
 	return ""
 }
 
+type StreamHoldingsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Shard *Shard                 `protobuf:"bytes,1,opt,name=shard,proto3" json:"shard,omitempty"`
+	// cursor of the last message that was received: the stream continues after it. From the first owner on when empty.
+	Cursor        string `protobuf:"bytes,2,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamHoldingsRequest) Reset() {
+	*x = StreamHoldingsRequest{}
+	mi := &file_purser_wallet_v1_holdings_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamHoldingsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamHoldingsRequest) ProtoMessage() {}
+
+func (x *StreamHoldingsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_holdings_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamHoldingsRequest.ProtoReflect.Descriptor instead.
+func (*StreamHoldingsRequest) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_holdings_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *StreamHoldingsRequest) GetShard() *Shard {
+	if x != nil {
+		return x.Shard
+	}
+	return nil
+}
+
+func (x *StreamHoldingsRequest) GetCursor() string {
+	if x != nil {
+		return x.Cursor
+	}
+	return ""
+}
+
+type StreamHoldingsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Ordered by owner, wallet and token. At most 1 MiB in all. The last owner, and their last wallet, may continue in
+	// the next message.
+	Owners        []*OwnerHoldings `protobuf:"bytes,1,rep,name=owners,proto3" json:"owners,omitempty"`
+	Cursor        string           `protobuf:"bytes,2,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamHoldingsResponse) Reset() {
+	*x = StreamHoldingsResponse{}
+	mi := &file_purser_wallet_v1_holdings_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamHoldingsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamHoldingsResponse) ProtoMessage() {}
+
+func (x *StreamHoldingsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_holdings_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamHoldingsResponse.ProtoReflect.Descriptor instead.
+func (*StreamHoldingsResponse) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_holdings_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *StreamHoldingsResponse) GetOwners() []*OwnerHoldings {
+	if x != nil {
+		return x.Owners
+	}
+	return nil
+}
+
+func (x *StreamHoldingsResponse) GetCursor() string {
+	if x != nil {
+		return x.Cursor
+	}
+	return ""
+}
+
+// OwnerHoldings is what an owner's wallets hold.
+type OwnerHoldings struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	OwnerId       string                 `protobuf:"bytes,1,opt,name=owner_id,json=ownerId,proto3" json:"owner_id,omitempty"`
+	Wallets       []*WalletHoldings      `protobuf:"bytes,2,rep,name=wallets,proto3" json:"wallets,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OwnerHoldings) Reset() {
+	*x = OwnerHoldings{}
+	mi := &file_purser_wallet_v1_holdings_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OwnerHoldings) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OwnerHoldings) ProtoMessage() {}
+
+func (x *OwnerHoldings) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_holdings_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OwnerHoldings.ProtoReflect.Descriptor instead.
+func (*OwnerHoldings) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_holdings_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *OwnerHoldings) GetOwnerId() string {
+	if x != nil {
+		return x.OwnerId
+	}
+	return ""
+}
+
+func (x *OwnerHoldings) GetWallets() []*WalletHoldings {
+	if x != nil {
+		return x.Wallets
+	}
+	return nil
+}
+
 var File_purser_wallet_v1_holdings_service_proto protoreflect.FileDescriptor
 
 const file_purser_wallet_v1_holdings_service_proto_rawDesc = "" +
 	"\n" +
-	"'purser/wallet/v1/holdings_service.proto\x12\x10purser.wallet.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a&purser/wallet/v1/balance_service.proto\x1a$purser/wallet/v1/price_service.proto\x1a%purser/wallet/v1/wallet_service.proto\"\xaa\x01\n" +
+	"'purser/wallet/v1/holdings_service.proto\x12\x10purser.wallet.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a&purser/wallet/v1/balance_service.proto\x1a\x1dpurser/wallet/v1/change.proto\x1a$purser/wallet/v1/price_service.proto\x1a%purser/wallet/v1/wallet_service.proto\"\xaa\x01\n" +
 	"\x0eWalletHoldings\x12\x1b\n" +
 	"\twallet_id\x18\x01 \x01(\tR\bwalletId\x12\x18\n" +
 	"\aaccount\x18\x02 \x01(\tR\aaccount\x12*\n" +
@@ -511,10 +671,22 @@ const file_purser_wallet_v1_holdings_service_proto_rawDesc = "" +
 	"\x1eListHistoricalHoldingsResponse\x12:\n" +
 	"\x05hours\x18\x01 \x03(\v2$.purser.wallet.v1.HistoricalHoldingsR\x05hours\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x19\n" +
-	"\bowner_id\x18\x03 \x01(\tR\aownerId2\x97\x02\n" +
+	"\bowner_id\x18\x03 \x01(\tR\aownerId\"p\n" +
+	"\x15StreamHoldingsRequest\x125\n" +
+	"\x05shard\x18\x01 \x01(\v2\x17.purser.wallet.v1.ShardB\x06\xbaH\x03\xc8\x01\x01R\x05shard\x12 \n" +
+	"\x06cursor\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\x06cursor\"i\n" +
+	"\x16StreamHoldingsResponse\x127\n" +
+	"\x06owners\x18\x01 \x03(\v2\x1f.purser.wallet.v1.OwnerHoldingsR\x06owners\x12\x16\n" +
+	"\x06cursor\x18\x02 \x01(\tR\x06cursor\"f\n" +
+	"\rOwnerHoldings\x12\x19\n" +
+	"\bowner_id\x18\x01 \x01(\tR\aownerId\x12:\n" +
+	"\awallets\x18\x02 \x03(\v2 .purser.wallet.v1.WalletHoldingsR\awallets2\x8a\x04\n" +
 	"\x0fHoldingsService\x12p\n" +
 	"\vGetHoldings\x12$.purser.wallet.v1.GetHoldingsRequest\x1a%.purser.wallet.v1.GetHoldingsResponse\"\x14\x8a\xe7\x18\r\x1a\vwallet:read\x90\x02\x01\x12\x91\x01\n" +
-	"\x16ListHistoricalHoldings\x12/.purser.wallet.v1.ListHistoricalHoldingsRequest\x1a0.purser.wallet.v1.ListHistoricalHoldingsResponse\"\x14\x8a\xe7\x18\r\x1a\vwallet:read\x90\x02\x02B@Z>github.com/purserhq/purser/proto/gen/purser/wallet/v1;walletv1b\x06proto3"
+	"\x16ListHistoricalHoldings\x12/.purser.wallet.v1.ListHistoricalHoldingsRequest\x1a0.purser.wallet.v1.ListHistoricalHoldingsResponse\"\x14\x8a\xe7\x18\r\x1a\vwallet:read\x90\x02\x02\x12z\n" +
+	"\x0eStreamHoldings\x12'.purser.wallet.v1.StreamHoldingsRequest\x1a(.purser.wallet.v1.StreamHoldingsResponse\"\x13\x8a\xe7\x18\f\x1a\n" +
+	"wallet:any\x90\x02\x010\x01\x12u\n" +
+	"\fWatchChanges\x12%.purser.wallet.v1.WatchChangesRequest\x1a&.purser.wallet.v1.WatchChangesResponse\"\x14\x8a\xe7\x18\r\x1a\vwallet:read\x90\x02\x010\x01B@Z>github.com/purserhq/purser/proto/gen/purser/wallet/v1;walletv1b\x06proto3"
 
 var (
 	file_purser_wallet_v1_holdings_service_proto_rawDescOnce sync.Once
@@ -528,7 +700,7 @@ func file_purser_wallet_v1_holdings_service_proto_rawDescGZIP() []byte {
 	return file_purser_wallet_v1_holdings_service_proto_rawDescData
 }
 
-var file_purser_wallet_v1_holdings_service_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_purser_wallet_v1_holdings_service_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_purser_wallet_v1_holdings_service_proto_goTypes = []any{
 	(*WalletHoldings)(nil),                 // 0: purser.wallet.v1.WalletHoldings
 	(*Holding)(nil),                        // 1: purser.wallet.v1.Holding
@@ -537,31 +709,44 @@ var file_purser_wallet_v1_holdings_service_proto_goTypes = []any{
 	(*HistoricalHoldings)(nil),             // 4: purser.wallet.v1.HistoricalHoldings
 	(*ListHistoricalHoldingsRequest)(nil),  // 5: purser.wallet.v1.ListHistoricalHoldingsRequest
 	(*ListHistoricalHoldingsResponse)(nil), // 6: purser.wallet.v1.ListHistoricalHoldingsResponse
-	(*Sync)(nil),                           // 7: purser.wallet.v1.Sync
-	(*Balance)(nil),                        // 8: purser.wallet.v1.Balance
-	(*Price)(nil),                          // 9: purser.wallet.v1.Price
-	(*timestamppb.Timestamp)(nil),          // 10: google.protobuf.Timestamp
+	(*StreamHoldingsRequest)(nil),          // 7: purser.wallet.v1.StreamHoldingsRequest
+	(*StreamHoldingsResponse)(nil),         // 8: purser.wallet.v1.StreamHoldingsResponse
+	(*OwnerHoldings)(nil),                  // 9: purser.wallet.v1.OwnerHoldings
+	(*Sync)(nil),                           // 10: purser.wallet.v1.Sync
+	(*Balance)(nil),                        // 11: purser.wallet.v1.Balance
+	(*Price)(nil),                          // 12: purser.wallet.v1.Price
+	(*timestamppb.Timestamp)(nil),          // 13: google.protobuf.Timestamp
+	(*Shard)(nil),                          // 14: purser.wallet.v1.Shard
+	(*WatchChangesRequest)(nil),            // 15: purser.wallet.v1.WatchChangesRequest
+	(*WatchChangesResponse)(nil),           // 16: purser.wallet.v1.WatchChangesResponse
 }
 var file_purser_wallet_v1_holdings_service_proto_depIdxs = []int32{
-	7,  // 0: purser.wallet.v1.WalletHoldings.sync:type_name -> purser.wallet.v1.Sync
+	10, // 0: purser.wallet.v1.WalletHoldings.sync:type_name -> purser.wallet.v1.Sync
 	1,  // 1: purser.wallet.v1.WalletHoldings.holdings:type_name -> purser.wallet.v1.Holding
-	8,  // 2: purser.wallet.v1.Holding.balance:type_name -> purser.wallet.v1.Balance
-	9,  // 3: purser.wallet.v1.Holding.price:type_name -> purser.wallet.v1.Price
+	11, // 2: purser.wallet.v1.Holding.balance:type_name -> purser.wallet.v1.Balance
+	12, // 3: purser.wallet.v1.Holding.price:type_name -> purser.wallet.v1.Price
 	0,  // 4: purser.wallet.v1.GetHoldingsResponse.wallets:type_name -> purser.wallet.v1.WalletHoldings
-	10, // 5: purser.wallet.v1.HistoricalHoldings.hour_time:type_name -> google.protobuf.Timestamp
+	13, // 5: purser.wallet.v1.HistoricalHoldings.hour_time:type_name -> google.protobuf.Timestamp
 	0,  // 6: purser.wallet.v1.HistoricalHoldings.wallets:type_name -> purser.wallet.v1.WalletHoldings
-	10, // 7: purser.wallet.v1.ListHistoricalHoldingsRequest.start_time:type_name -> google.protobuf.Timestamp
-	10, // 8: purser.wallet.v1.ListHistoricalHoldingsRequest.end_time:type_name -> google.protobuf.Timestamp
+	13, // 7: purser.wallet.v1.ListHistoricalHoldingsRequest.start_time:type_name -> google.protobuf.Timestamp
+	13, // 8: purser.wallet.v1.ListHistoricalHoldingsRequest.end_time:type_name -> google.protobuf.Timestamp
 	4,  // 9: purser.wallet.v1.ListHistoricalHoldingsResponse.hours:type_name -> purser.wallet.v1.HistoricalHoldings
-	2,  // 10: purser.wallet.v1.HoldingsService.GetHoldings:input_type -> purser.wallet.v1.GetHoldingsRequest
-	5,  // 11: purser.wallet.v1.HoldingsService.ListHistoricalHoldings:input_type -> purser.wallet.v1.ListHistoricalHoldingsRequest
-	3,  // 12: purser.wallet.v1.HoldingsService.GetHoldings:output_type -> purser.wallet.v1.GetHoldingsResponse
-	6,  // 13: purser.wallet.v1.HoldingsService.ListHistoricalHoldings:output_type -> purser.wallet.v1.ListHistoricalHoldingsResponse
-	12, // [12:14] is the sub-list for method output_type
-	10, // [10:12] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	14, // 10: purser.wallet.v1.StreamHoldingsRequest.shard:type_name -> purser.wallet.v1.Shard
+	9,  // 11: purser.wallet.v1.StreamHoldingsResponse.owners:type_name -> purser.wallet.v1.OwnerHoldings
+	0,  // 12: purser.wallet.v1.OwnerHoldings.wallets:type_name -> purser.wallet.v1.WalletHoldings
+	2,  // 13: purser.wallet.v1.HoldingsService.GetHoldings:input_type -> purser.wallet.v1.GetHoldingsRequest
+	5,  // 14: purser.wallet.v1.HoldingsService.ListHistoricalHoldings:input_type -> purser.wallet.v1.ListHistoricalHoldingsRequest
+	7,  // 15: purser.wallet.v1.HoldingsService.StreamHoldings:input_type -> purser.wallet.v1.StreamHoldingsRequest
+	15, // 16: purser.wallet.v1.HoldingsService.WatchChanges:input_type -> purser.wallet.v1.WatchChangesRequest
+	3,  // 17: purser.wallet.v1.HoldingsService.GetHoldings:output_type -> purser.wallet.v1.GetHoldingsResponse
+	6,  // 18: purser.wallet.v1.HoldingsService.ListHistoricalHoldings:output_type -> purser.wallet.v1.ListHistoricalHoldingsResponse
+	8,  // 19: purser.wallet.v1.HoldingsService.StreamHoldings:output_type -> purser.wallet.v1.StreamHoldingsResponse
+	16, // 20: purser.wallet.v1.HoldingsService.WatchChanges:output_type -> purser.wallet.v1.WatchChangesResponse
+	17, // [17:21] is the sub-list for method output_type
+	13, // [13:17] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_purser_wallet_v1_holdings_service_proto_init() }
@@ -570,6 +755,7 @@ func file_purser_wallet_v1_holdings_service_proto_init() {
 		return
 	}
 	file_purser_wallet_v1_balance_service_proto_init()
+	file_purser_wallet_v1_change_proto_init()
 	file_purser_wallet_v1_price_service_proto_init()
 	file_purser_wallet_v1_wallet_service_proto_init()
 	type x struct{}
@@ -578,7 +764,7 @@ func file_purser_wallet_v1_holdings_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_wallet_v1_holdings_service_proto_rawDesc), len(file_purser_wallet_v1_holdings_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,6 +21,8 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	HoldingsService_GetHoldings_FullMethodName            = "/purser.wallet.v1.HoldingsService/GetHoldings"
 	HoldingsService_ListHistoricalHoldings_FullMethodName = "/purser.wallet.v1.HoldingsService/ListHistoricalHoldings"
+	HoldingsService_StreamHoldings_FullMethodName         = "/purser.wallet.v1.HoldingsService/StreamHoldings"
+	HoldingsService_WatchChanges_FullMethodName           = "/purser.wallet.v1.HoldingsService/WatchChanges"
 )
 
 // HoldingsServiceClient is the client API for HoldingsService service.
@@ -53,6 +55,28 @@ type HoldingsServiceClient interface {
 	// (HISTORY_READ_UNDER_WAY) while another call reads the history of the same owner.
 	// PERMISSION_DENIED as in GetHoldings.
 	ListHistoricalHoldings(ctx context.Context, in *ListHistoricalHoldingsRequest, opts ...grpc.CallOption) (*ListHistoricalHoldingsResponse, error)
+	// StreamHoldings returns what the wallets of all owners of a shard hold, as GetHoldings
+	// does, and ends. Each message is read when the one before was taken, so owners are as
+	// of slightly different moments; a wallet that changes while it is read may have parts
+	// of two moments, and WatchChanges has its change.
+	//
+	// INVALID_ARGUMENT for a cursor of another shard. DEADLINE_EXCEEDED (READER_TOO_SLOW)
+	// when no message was taken for a minute: continue after the last cursor.
+	// RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) as in WatchChanges.
+	StreamHoldings(ctx context.Context, in *StreamHoldingsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamHoldingsResponse], error)
+	// WatchChanges returns the changes after a cursor, and then each new one as it is
+	// committed, until the caller ends it. Every change comes once, those of an owner in
+	// the order of their commits. It has changes of wallets and balances, not of prices and
+	// tokens. For a start, open it without a cursor, store the cursor of its first message,
+	// then read what there is with GetHoldings or StreamHoldings.
+	//
+	// FAILED_PRECONDITION (CURSOR_EXPIRED) for a cursor whose next changes are not kept any
+	// more, which is after PURSER_CHANGES_KEPT, or that this database did not give: start
+	// anew. INVALID_ARGUMENT for a malformed one. PERMISSION_DENIED as in GetHoldings, and
+	// for a shard without wallet:any. DEADLINE_EXCEEDED (READER_TOO_SLOW) when a message was
+	// not taken for 30 seconds: continue after the last cursor. RESOURCE_EXHAUSTED
+	// (TOO_MANY_STREAMS) for more than 16 streams of one caller on a replica.
+	WatchChanges(ctx context.Context, in *WatchChangesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchChangesResponse], error)
 }
 
 type holdingsServiceClient struct {
@@ -82,6 +106,44 @@ func (c *holdingsServiceClient) ListHistoricalHoldings(ctx context.Context, in *
 	}
 	return out, nil
 }
+
+func (c *holdingsServiceClient) StreamHoldings(ctx context.Context, in *StreamHoldingsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamHoldingsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &HoldingsService_ServiceDesc.Streams[0], HoldingsService_StreamHoldings_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[StreamHoldingsRequest, StreamHoldingsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type HoldingsService_StreamHoldingsClient = grpc.ServerStreamingClient[StreamHoldingsResponse]
+
+func (c *holdingsServiceClient) WatchChanges(ctx context.Context, in *WatchChangesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchChangesResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &HoldingsService_ServiceDesc.Streams[1], HoldingsService_WatchChanges_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchChangesRequest, WatchChangesResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type HoldingsService_WatchChangesClient = grpc.ServerStreamingClient[WatchChangesResponse]
 
 // HoldingsServiceServer is the server API for HoldingsService service.
 // All implementations must embed UnimplementedHoldingsServiceServer
@@ -113,6 +175,28 @@ type HoldingsServiceServer interface {
 	// (HISTORY_READ_UNDER_WAY) while another call reads the history of the same owner.
 	// PERMISSION_DENIED as in GetHoldings.
 	ListHistoricalHoldings(context.Context, *ListHistoricalHoldingsRequest) (*ListHistoricalHoldingsResponse, error)
+	// StreamHoldings returns what the wallets of all owners of a shard hold, as GetHoldings
+	// does, and ends. Each message is read when the one before was taken, so owners are as
+	// of slightly different moments; a wallet that changes while it is read may have parts
+	// of two moments, and WatchChanges has its change.
+	//
+	// INVALID_ARGUMENT for a cursor of another shard. DEADLINE_EXCEEDED (READER_TOO_SLOW)
+	// when no message was taken for a minute: continue after the last cursor.
+	// RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) as in WatchChanges.
+	StreamHoldings(*StreamHoldingsRequest, grpc.ServerStreamingServer[StreamHoldingsResponse]) error
+	// WatchChanges returns the changes after a cursor, and then each new one as it is
+	// committed, until the caller ends it. Every change comes once, those of an owner in
+	// the order of their commits. It has changes of wallets and balances, not of prices and
+	// tokens. For a start, open it without a cursor, store the cursor of its first message,
+	// then read what there is with GetHoldings or StreamHoldings.
+	//
+	// FAILED_PRECONDITION (CURSOR_EXPIRED) for a cursor whose next changes are not kept any
+	// more, which is after PURSER_CHANGES_KEPT, or that this database did not give: start
+	// anew. INVALID_ARGUMENT for a malformed one. PERMISSION_DENIED as in GetHoldings, and
+	// for a shard without wallet:any. DEADLINE_EXCEEDED (READER_TOO_SLOW) when a message was
+	// not taken for 30 seconds: continue after the last cursor. RESOURCE_EXHAUSTED
+	// (TOO_MANY_STREAMS) for more than 16 streams of one caller on a replica.
+	WatchChanges(*WatchChangesRequest, grpc.ServerStreamingServer[WatchChangesResponse]) error
 	mustEmbedUnimplementedHoldingsServiceServer()
 }
 
@@ -128,6 +212,12 @@ func (UnimplementedHoldingsServiceServer) GetHoldings(context.Context, *GetHoldi
 }
 func (UnimplementedHoldingsServiceServer) ListHistoricalHoldings(context.Context, *ListHistoricalHoldingsRequest) (*ListHistoricalHoldingsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListHistoricalHoldings not implemented")
+}
+func (UnimplementedHoldingsServiceServer) StreamHoldings(*StreamHoldingsRequest, grpc.ServerStreamingServer[StreamHoldingsResponse]) error {
+	return status.Error(codes.Unimplemented, "method StreamHoldings not implemented")
+}
+func (UnimplementedHoldingsServiceServer) WatchChanges(*WatchChangesRequest, grpc.ServerStreamingServer[WatchChangesResponse]) error {
+	return status.Error(codes.Unimplemented, "method WatchChanges not implemented")
 }
 func (UnimplementedHoldingsServiceServer) mustEmbedUnimplementedHoldingsServiceServer() {}
 func (UnimplementedHoldingsServiceServer) testEmbeddedByValue()                         {}
@@ -186,6 +276,28 @@ func _HoldingsService_ListHistoricalHoldings_Handler(srv interface{}, ctx contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _HoldingsService_StreamHoldings_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(StreamHoldingsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(HoldingsServiceServer).StreamHoldings(m, &grpc.GenericServerStream[StreamHoldingsRequest, StreamHoldingsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type HoldingsService_StreamHoldingsServer = grpc.ServerStreamingServer[StreamHoldingsResponse]
+
+func _HoldingsService_WatchChanges_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchChangesRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(HoldingsServiceServer).WatchChanges(m, &grpc.GenericServerStream[WatchChangesRequest, WatchChangesResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type HoldingsService_WatchChangesServer = grpc.ServerStreamingServer[WatchChangesResponse]
+
 // HoldingsService_ServiceDesc is the grpc.ServiceDesc for HoldingsService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -202,6 +314,17 @@ var HoldingsService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _HoldingsService_ListHistoricalHoldings_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "StreamHoldings",
+			Handler:       _HoldingsService_StreamHoldings_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "WatchChanges",
+			Handler:       _HoldingsService_WatchChanges_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "purser/wallet/v1/holdings_service.proto",
 }

@@ -1,18 +1,15 @@
-package rpc
+package streams
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"testing"
-
-	"github.com/purserhq/purser/pkg/errs"
 )
 
 // small returns a pool of 100 streams.
-func small(maxPerClient int) *pool {
-	p := newPool(100, maxPerClient)
-	return &p
+func small(maxPerClient int) *Pool {
+	return NewPool(100, maxPerClient)
 }
 
 // An attacker who has all the streams of a replica, from one address or from many, loses some to others, one by one,
@@ -30,7 +27,7 @@ func TestWhoeverHasAllStreamsLosesThemToOthers(t *testing.T) {
 			p := small(tc.perClient)
 			var attack []context.Context
 			for i := range 1000 { // as fast as it can
-				if ctx, _, err := p.begin(t.Context(), fmt.Sprintf("attacker %d", i%tc.addresses)); err == nil {
+				if ctx, _, err := p.Begin(t.Context(), fmt.Sprintf("attacker %d", i%tc.addresses)); err == nil {
 					attack = append(attack, ctx)
 				}
 			}
@@ -40,7 +37,7 @@ func TestWhoeverHasAllStreamsLosesThemToOthers(t *testing.T) {
 			}
 			got := 0
 			for range tc.share {
-				ctx, end, err := p.begin(t.Context(), "other")
+				ctx, end, err := p.Begin(t.Context(), "other")
 				if err != nil {
 					t.Fatalf("after %d: %v", got, err)
 				}
@@ -51,14 +48,14 @@ func TestWhoeverHasAllStreamsLosesThemToOthers(t *testing.T) {
 				got++
 			}
 			for range 1000 { // it goes on
-				_, _, _ = p.begin(t.Context(), "attacker 0")
+				_, _, _ = p.Begin(t.Context(), "attacker 0")
 			}
 			if open := len(p.byClient["other"]); open != tc.share {
 				t.Errorf("the other keeps %d of %d", open, tc.share)
 			}
 			ended := 0
 			for _, ctx := range attack {
-				if errors.Is(context.Cause(ctx), errStreamTaken) {
+				if errors.Is(context.Cause(ctx), ErrTaken) {
 					ended++
 				}
 			}
@@ -80,20 +77,20 @@ func TestManyBlocksOfOneNetworkAreOneNetwork(t *testing.T) {
 			p := small(25)
 			var kept []context.Context
 			for range 2 {
-				ctx, _, err := p.begin(t.Context(), "2001:db8:2::/64")
+				ctx, _, err := p.Begin(t.Context(), "2001:db8:2::/64")
 				if err != nil {
 					t.Fatal(err)
 				}
 				kept = append(kept, ctx)
 			}
 			for i := range 1000 {
-				_, _, _ = p.begin(t.Context(), attacker(i))
+				_, _, _ = p.Begin(t.Context(), attacker(i))
 			}
 			if p.total != 100 {
 				t.Fatalf("%d streams are open", p.total)
 			}
 			for _, other := range []string{"2001:db8:3::/64", "198.51.100.1", "unknown"} {
-				ctx, end, err := p.begin(t.Context(), other)
+				ctx, end, err := p.Begin(t.Context(), other)
 				if err != nil {
 					t.Fatalf("%s: %v", other, err)
 				}
@@ -101,7 +98,7 @@ func TestManyBlocksOfOneNetworkAreOneNetwork(t *testing.T) {
 				kept = append(kept, ctx)
 			}
 			for i := range 1000 { // it goes on
-				_, _, _ = p.begin(t.Context(), attacker(i+500))
+				_, _, _ = p.Begin(t.Context(), attacker(i+500))
 			}
 			for i, ctx := range kept {
 				if ctx.Err() != nil {
@@ -119,32 +116,11 @@ func TestManyBlocksOfOneNetworkAreOneNetwork(t *testing.T) {
 	}
 }
 
-// Nobody can take what is kept for service accounts.
-func TestServiceAccountsHaveStreamsThatNobodyElseCanTake(t *testing.T) {
-	s := newStreams(256)
-	for i := range 2 * maxStreams {
-		_, _, _ = s.begin(t.Context(), "", fmt.Sprintf("address %d", i%5000))
-	}
-	if s.anybody.total != maxAnybodysStreams {
-		t.Fatalf("the attacker has %d", s.anybody.total)
-	}
-	for i := range 256 {
-		ctx, _, err := s.begin(t.Context(), "portfolio", "address 0")
-		if err != nil || ctx.Err() != nil {
-			t.Fatalf("stream %d: %v", i, err)
-		}
-	}
-	if _, _, err := s.begin(t.Context(), "portfolio", "address 0"); errs.As(err) == nil ||
-		errs.As(err).Reason != "TOO_MANY_STREAMS" {
-		t.Errorf("one account has no bound: %v", err)
-	}
-}
-
 func TestAStreamIsCountedUntilItEndsAndOnce(t *testing.T) {
 	p := small(3)
 	var ends []func()
 	for range 3 {
-		_, end, err := p.begin(t.Context(), "a")
+		_, end, err := p.Begin(t.Context(), "a")
 		if err != nil {
 			t.Fatal(err)
 		}

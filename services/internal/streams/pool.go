@@ -1,4 +1,5 @@
-package rpc
+// Package streams bounds the long streams of a server, and divides them fairly among its clients.
+package streams
 
 import (
 	"context"
@@ -10,47 +11,15 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 )
 
-const (
-	// maxStreams bounds the streams of one replica. Those of service accounts have a
-	// part to themselves, so that callers without an identity can't take it.
-	maxStreams         = 10_000
-	maxServiceStreams  = maxStreams / 4
-	maxAnybodysStreams = maxStreams - maxServiceStreams
-)
+// ErrTaken ends a stream whose place another client gets.
+var ErrTaken = errors.New("the place of the stream goes to another client")
 
-// errStreamTaken ends a stream whose place another client gets.
-var errStreamTaken = errors.New("the place of the stream goes to another client")
-
-// streams counts the open streams and divides them fairly.
-type streams struct {
-	services, anybody pool
-}
-
-// newStreams returns streams of which each client has at most maxPerClient.
-func newStreams(maxPerClient int) *streams {
-	return &streams{
-		services: newPool(maxServiceStreams, maxPerClient),
-		anybody:  newPool(maxAnybodysStreams, maxPerClient),
-	}
-}
-
-// begin counts one more stream until end is called: of the service account, if that
-// is not "", and of the address otherwise. The context that it returns ends, with
-// errStreamTaken as its cause, when another client gets the place.
-// errs.Exhausted (TOO_MANY_STREAMS).
-func (s *streams) begin(ctx context.Context, serviceAccount, address string) (context.Context, func(), error) {
-	if serviceAccount != "" {
-		return s.services.begin(ctx, serviceAccount)
-	}
-	return s.anybody.begin(ctx, address)
-}
-
-// pool is a number of streams that clients share: a client gets at most maxPerClient
+// Pool is a number of streams that clients share: a client gets at most maxPerClient
 // of them. When all are taken, a client gets one more only if its network has less
 // than another, or it has less than another client of its network. Of the network
 // with most, the client with most loses its newest. Whoever opens many, also from
 // many addresses of a network, takes nothing from those who open few.
-type pool struct {
+type Pool struct {
 	max, maxPerClient int
 
 	mu        sync.Mutex
@@ -65,8 +34,9 @@ type network struct {
 	clients map[string]bool
 }
 
-func newPool(limit, maxPerClient int) pool {
-	return pool{max: limit, maxPerClient: maxPerClient, byClient: map[string][]*openStream{},
+// NewPool returns a pool of limit streams, of which a client gets at most maxPerClient.
+func NewPool(limit, maxPerClient int) *Pool {
+	return &Pool{max: limit, maxPerClient: maxPerClient, byClient: map[string][]*openStream{},
 		byNetwork: map[string]*network{}}
 }
 
@@ -88,7 +58,10 @@ func networkOf(client string) string {
 
 type openStream struct{ cancel context.CancelCauseFunc }
 
-func (p *pool) begin(ctx context.Context, client string) (context.Context, func(), error) {
+// Begin counts one more stream of a client until end is called. The context that it
+// returns ends, with ErrTaken as its cause, when another client gets the place.
+// errs.Exhausted (TOO_MANY_STREAMS).
+func (p *Pool) Begin(ctx context.Context, client string) (_ context.Context, end func(), err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.byClient[client]) >= p.maxPerClient || p.total >= p.max && !p.takeFromLargest(client) {
@@ -110,7 +83,7 @@ func (p *pool) begin(ctx context.Context, client string) (context.Context, func(
 // takeFromLargest ends the newest stream of the client who has most in the network
 // that has most, if that is more than the network of client would have with one
 // more; in client's own network, if it is more than client would have.
-func (p *pool) takeFromLargest(client string) bool {
+func (p *Pool) takeFromLargest(client string) bool {
 	from, most := p.byNetwork[networkOf(client)], 1
 	if from != nil {
 		most += from.open
@@ -138,12 +111,19 @@ func (p *pool) takeFromLargest(client string) bool {
 	}
 	open := p.byClient[largest]
 	newest := open[len(open)-1]
-	newest.cancel(errStreamTaken)
+	newest.cancel(ErrTaken)
 	p.remove(largest, newest)
 	return true
 }
 
-func (p *pool) end(client string, o *openStream) {
+// Open returns how many streams are open.
+func (p *Pool) Open() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.total
+}
+
+func (p *Pool) end(client string, o *openStream) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	o.cancel(nil)
@@ -151,7 +131,7 @@ func (p *pool) end(client string, o *openStream) {
 }
 
 // remove forgets a stream, once.
-func (p *pool) remove(client string, o *openStream) {
+func (p *Pool) remove(client string, o *openStream) {
 	open := p.byClient[client]
 	for i := len(open) - 1; i >= 0; i-- { // which is usually the newest
 		if open[i] != o {

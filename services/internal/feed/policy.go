@@ -1,0 +1,20 @@
+package feed
+
+import (
+	"errors"
+	"time"
+)
+
+// Policy is the configuration of a feed, read from PURSER_CHANGES_*.
+type Policy struct {
+	// Kept is how long changes are kept: a reader that was away for longer has to start anew.
+	Kept time.Duration `env:"KEPT" envDefault:"168h"`
+}
+
+// Validate returns an error for an invalid setting.
+func (p Policy) Validate() error {
+	if p.Kept < time.Minute || p.Kept > 366*24*time.Hour {
+		return errors.New("PURSER_CHANGES_KEPT must be 1m to 8784h")
+	}
+	return nil
+}

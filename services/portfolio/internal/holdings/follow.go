@@ -1,0 +1,110 @@
+package holdings
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/purserhq/purser/pkg/deadline"
+	"github.com/purserhq/purser/pkg/errs"
+	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+)
+
+const (
+	// silence is how long a stream of changes may say nothing: three heartbeats.
+	silence = 15 * time.Second
+	// reopenAfter is the pause before a stream is opened again.
+	reopenAfter = time.Second
+)
+
+// errSilent ends a stream that says nothing.
+var errSilent = errors.New("no message came for " + silence.String())
+
+// Follower follows the changes of all owners' holdings, for what is cached of them.
+type Follower struct {
+	client walletv1.HoldingsServiceClient
+	asSelf func(ctx context.Context) (context.Context, error)
+	// changed is called with the owners of whom something changed, each once.
+	changed func(ctx context.Context, owners []uuid.UUID) error
+	log     *slog.Logger
+	cursor  string
+}
+
+// NewFollower returns a follower that calls with the service's own token, which asSelf
+// puts into a context.
+func NewFollower(c walletv1.HoldingsServiceClient, asSelf func(ctx context.Context) (context.Context, error),
+	changed func(ctx context.Context, owners []uuid.UUID) error, log *slog.Logger) *Follower {
+	return &Follower{client: c, asSelf: asSelf, changed: changed, log: log}
+}
+
+// Run follows until ctx ends. It goes on after the last message whose owners changed
+// took, and begins anew where wallet no longer has what followed it: use it only for
+// what a lost change makes old for a bounded time, as a TTL does.
+func (f *Follower) Run(ctx context.Context) error {
+	for failing := false; ; {
+		heard, err := f.follow(ctx)
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // the end of ctx is that of the work
+		}
+		if e := errs.As(err); e != nil && (e.Reason == "CURSOR_EXPIRED" || e.Kind == errs.KindInvalid) {
+			f.cursor = ""
+		}
+		switch {
+		case heard && failing:
+			f.log.InfoContext(ctx, "changes of holdings are followed again")
+		case !heard && !failing:
+			f.log.WarnContext(ctx, "changes of holdings are not followed: cached valuations live for their TTL",
+				"error", err)
+		}
+		failing = !heard
+		if err := deadline.Pause(ctx, reopenAfter); err != nil {
+			return nil //nolint:nilerr // as above
+		}
+	}
+}
+
+// follow reads one stream to its end, and reports whether it had a message.
+func (f *Follower) follow(ctx context.Context) (heard bool, err error) {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	ctx, err = f.asSelf(ctx)
+	if err != nil {
+		return false, err
+	}
+	quiet := time.AfterFunc(silence, func() { stop(errSilent) })
+	defer quiet.Stop()
+	stream, err := f.client.WatchChanges(ctx, &walletv1.WatchChangesRequest{Cursor: f.cursor,
+		Shard: &walletv1.Shard{Count: 1}})
+	if err != nil {
+		return false, err
+	}
+	for {
+		m, err := stream.Recv()
+		if err != nil {
+			return heard, errors.Join(err, context.Cause(ctx))
+		}
+		heard = true
+		quiet.Reset(silence)
+		if owners := ownersOf(m.GetChanges()); len(owners) > 0 {
+			if err := f.changed(ctx, owners); err != nil {
+				return heard, err
+			}
+		}
+		f.cursor = m.GetCursor()
+	}
+}
+
+// ownersOf returns the owners of changes, each once.
+func ownersOf(changes []*walletv1.Change) (owners []uuid.UUID) {
+	seen := map[uuid.UUID]bool{}
+	for _, c := range changes {
+		if id, err := uuid.Parse(c.GetOwnerId()); err == nil && !seen[id] {
+			seen[id] = true
+			owners = append(owners, id)
+		}
+	}
+	return owners
+}

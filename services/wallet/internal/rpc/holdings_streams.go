@@ -1,0 +1,208 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/purserhq/purser/pkg/authn"
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/page"
+	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+	"github.com/purserhq/purser/services/internal/feed"
+	"github.com/purserhq/purser/services/internal/streams"
+	"github.com/purserhq/purser/services/wallet/internal/holding"
+	"github.com/purserhq/purser/services/wallet/internal/wallet"
+)
+
+const (
+	// maxWatchers bounds the streams of WatchChanges on one replica, maxWatchersPerCaller those of one caller.
+	maxWatchers, maxWatchersPerCaller = 4000, 16
+	// maxShardStreams and maxShardStreamsPerCaller are the same of StreamHoldings.
+	maxShardStreams, maxShardStreamsPerCaller = 32, 16
+	// watchSendTime and shardSendTime are how long a message may wait for its reader.
+	watchSendTime, shardSendTime = 30 * time.Second, time.Minute
+	// shardPage is how many rows of a shard are read at once.
+	shardPage = 1000
+	// maxShardMessage is how large the messages of StreamHoldings are at most, without their cursors.
+	maxShardMessage = page.MaxBytes - 4<<10
+	// shardRowOverhead is what the messages around a row of a shard take beside the row's own.
+	shardRowOverhead = 64
+)
+
+// streamOf returns the context of a stream of the caller, and what makes its error the caller's. errs.Exhausted.
+func streamOf(ctx context.Context, pool *streams.Pool) (context.Context, func(error) error, error) {
+	ctx, end, err := pool.Begin(ctx, authn.CallerFrom(ctx).UserID.String())
+	if err != nil {
+		return nil, nil, err
+	}
+	return ctx, func(err error) error {
+		defer end()
+		if errors.Is(context.Cause(ctx), streams.ErrTaken) {
+			return errs.Exhausted("TOO_MANY_STREAMS", "you have the most streams, and another caller needs one")
+		}
+		return err
+	}, nil
+}
+
+// WatchChanges implements the RPC.
+func (s *HoldingsServer) WatchChanges(req *walletv1.WatchChangesRequest,
+	stream grpc.ServerStreamingServer[walletv1.WatchChangesResponse]) error {
+	filter, err := changeFilter(authn.CallerFrom(stream.Context()), req)
+	if err != nil {
+		return err
+	}
+	ctx, done, err := streamOf(stream.Context(), s.watchers)
+	if err != nil {
+		return err
+	}
+	return done(s.changes.Watch(ctx, req.GetCursor(), filter, func(changes []feed.Change, cursor string) error {
+		m := &walletv1.WatchChangesResponse{Cursor: cursor}
+		for _, c := range changes {
+			m.Changes = append(m.Changes, changeToProto(c))
+		}
+		return streams.Deliver(ctx, watchSendTime, func() error { return stream.Send(m) })
+	}))
+}
+
+// changeFilter returns what a caller asks for, if they may.
+func changeFilter(caller authn.Caller, req *walletv1.WatchChangesRequest) (f feed.Filter, err error) {
+	if req.GetShard() == nil {
+		f.Owner, err = ownerOf(caller, req.GetOwnerId())
+		return f, err
+	}
+	if err := checkWatch(req); err != nil {
+		return f, err
+	}
+	if !caller.May(anyOwner) {
+		return f, errs.PermissionDenied("PERMISSION_MISSING", "a shard has the changes of all owners and needs the "+
+			"permission "+anyOwner+"; leave it out for your own").With("permission", anyOwner)
+	}
+	f.Shard, f.Shards = int(req.GetShard().GetNumber()), int(req.GetShard().GetCount())
+	return f, nil
+}
+
+// checkWatch returns errs.Invalid with every mistake that the contract can't tell of.
+func checkWatch(req *walletv1.WatchChangesRequest) error {
+	var both error
+	if req.GetShard() != nil && req.GetOwnerId() != "" {
+		both = errs.Invalid("owner_id", "must be empty with a shard, which has all its owners, got "+req.GetOwnerId())
+	}
+	return errs.AllInvalid(feed.CheckCursor(req.GetCursor()), both, checkShard(req.GetShard()))
+}
+
+func checkShard(s *walletv1.Shard) error {
+	if s != nil && s.GetCount() > 0 && s.GetNumber() >= s.GetCount() {
+		return errs.Invalid("shard.number", fmt.Sprintf("must be less than shard.count, %d, got %d: shards are "+
+			"numbered from 0", s.GetCount(), s.GetNumber()))
+	}
+	return nil
+}
+
+var changeKinds = map[string]walletv1.ChangeKind{
+	wallet.Created:         walletv1.ChangeKind_CHANGE_KIND_WALLET_CREATED,
+	wallet.Updated:         walletv1.ChangeKind_CHANGE_KIND_WALLET_UPDATED,
+	wallet.Deleted:         walletv1.ChangeKind_CHANGE_KIND_WALLET_DELETED,
+	wallet.BalancesChanged: walletv1.ChangeKind_CHANGE_KIND_BALANCES_CHANGED,
+	wallet.OwnerErased:     walletv1.ChangeKind_CHANGE_KIND_OWNER_ERASED,
+}
+
+// changeToProto gives a change of a later release, which this one doesn't know, no kind.
+func changeToProto(c feed.Change) *walletv1.Change {
+	m := &walletv1.Change{Kind: changeKinds[c.Kind], OwnerId: c.Owner.String(), ChangeTime: timestamppb.New(c.At)}
+	if c.Subject != uuid.Nil {
+		m.WalletId = c.Subject.String()
+	}
+	if c.Kind == wallet.BalancesChanged {
+		m.BlockNumber = uint64(max(0, c.Version))
+	}
+	return m
+}
+
+// StreamHoldings implements the RPC. One page of rows and one message of them are in memory.
+func (s *HoldingsServer) StreamHoldings(req *walletv1.StreamHoldingsRequest,
+	stream grpc.ServerStreamingServer[walletv1.StreamHoldingsResponse]) error {
+	if err := checkShard(req.GetShard()); err != nil {
+		return err
+	}
+	caller, shard := authn.CallerFrom(stream.Context()), req.GetShard()
+	query := page.NewQuery("StreamHoldings", caller.UserID.String(), fmt.Sprint(shard.GetNumber()),
+		fmt.Sprint(shard.GetCount()))
+	after, _, err := page.Parse[holding.ShardCursor](query, req.GetCursor())
+	if err != nil || checkCursor(after.Token) != nil {
+		return errs.Invalid("cursor", "must be the cursor of a message of the same caller and shard, or empty, "+
+			errs.Given(req.GetCursor()))
+	}
+	ctx, done, err := streamOf(stream.Context(), s.shards)
+	if err != nil {
+		return err
+	}
+	return done(s.streamShard(ctx, query, shard, after, stream.Send))
+}
+
+func (s *HoldingsServer) streamShard(ctx context.Context, query page.Query, shard *walletv1.Shard,
+	after holding.ShardCursor, send func(*walletv1.StreamHoldingsResponse) error) error {
+	for {
+		rows, err := s.holdings.ListShard(ctx, int(shard.GetNumber()), int(shard.GetCount()), after, shardPage)
+		if err != nil {
+			return err
+		}
+		last := len(rows) < shardPage
+		for len(rows) > 0 {
+			n := fitting(rows)
+			after = shardCursorOf(rows[n-1])
+			m := &walletv1.StreamHoldingsResponse{Owners: groupOwners(rows[:n])}
+			if m.Cursor, err = page.Token(query, after); err != nil {
+				return err
+			}
+			if err := streams.Deliver(ctx, shardSendTime, func() error { return send(m) }); err != nil {
+				return err
+			}
+			rows = rows[n:]
+		}
+		if last {
+			return nil
+		}
+	}
+}
+
+// fitting returns how many of rows fit into a message: at least one.
+func fitting(rows []holding.Row) int {
+	size := 0
+	for i := range rows {
+		// With the wallet's own fields in each row, which the message has once.
+		size += proto.Size(groupWallets(rows[i : i+1])[0]) + shardRowOverhead
+		if size > maxShardMessage && i > 0 {
+			return i
+		}
+	}
+	return len(rows)
+}
+
+// groupOwners groups rows, which are in order, by owner and wallet.
+func groupOwners(rows []holding.Row) []*walletv1.OwnerHoldings {
+	var out []*walletv1.OwnerHoldings
+	for len(rows) > 0 {
+		n, owner := 1, rows[0].Wallet.Owner
+		for n < len(rows) && rows[n].Wallet.Owner == owner {
+			n++
+		}
+		out = append(out, &walletv1.OwnerHoldings{OwnerId: owner.String(), Wallets: groupWallets(rows[:n])})
+		rows = rows[n:]
+	}
+	return out
+}
+
+func shardCursorOf(r holding.Row) holding.ShardCursor {
+	c := holding.ShardCursor{Owner: r.Wallet.Owner, Cursor: holding.Cursor{Wallet: r.Wallet.ID}}
+	if r.Balance != nil {
+		c.Token = r.Balance.Token.ID
+	}
+	return c
+}

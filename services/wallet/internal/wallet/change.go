@@ -1,0 +1,11 @@
+package wallet
+
+// The kinds of changes in the feed of this service; package feed has the rules of it. The version of a change is the
+// block of the balances, and 0 for all others.
+const (
+	Created         = "WALLET_CREATED"
+	Updated         = "WALLET_UPDATED" // its label
+	Deleted         = "WALLET_DELETED"
+	BalancesChanged = "BALANCES_CHANGED" // or were read for the first time
+	OwnerErased     = "OWNER_ERASED"     // has no wallet
+)
