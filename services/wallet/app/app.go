@@ -12,6 +12,7 @@ import (
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/pkg/process"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+	"github.com/purserhq/purser/services/internal/bucket"
 	"github.com/purserhq/purser/services/internal/chassis"
 	"github.com/purserhq/purser/services/internal/startup"
 	"github.com/purserhq/purser/services/wallet/internal/balancesync"
@@ -69,7 +70,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 
 	tokens, wallets := store.NewTokens(b.DB, caches), store.NewWallets(b.DB, caches)
 	prices := price.NewService(store.NewPrices(b.DB, tokens), feed, quotes, cfg.Price, log, time.Now)
-	walletRules := wallet.NewService(wallets, nodes.Chains(), time.Now)
+	walletRules := wallet.NewService(wallets, nodes.Chains(), cfg.WalletsPerOwner, time.Now)
 	pastHoldings := history.NewService(store.NewHistory(b.DB), tokens, nodes, feed, store.NewLocks(locks),
 		cfg.Price, log, time.Now)
 	contracts := token.NewChecker(nodes, tokens, log)
@@ -81,13 +82,18 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 		return nil, err
 	}
 
+	calls, err := bucket.NewLimiter(bucket.NewRedis(b.Redis, "purser:wallet:calls:"), time.Now)
+	if err != nil {
+		return nil, err
+	}
 	server, err := b.NewServer(verifier, nil)
 	if err != nil {
 		return nil, err
 	}
 	server.CheckMessages(rpc.Check)
 	walletv1.RegisterWalletServiceServer(server,
-		rpc.NewWalletServer(walletRules, balancesync.NewService(wallets, tokens, contracts, nodes, time.Now)))
+		rpc.NewWalletServer(walletRules, balancesync.NewService(wallets, tokens, contracts, nodes, time.Now),
+			rpc.Limits{Calls: calls, SyncsPerMinute: cfg.SyncsPerMinute}))
 	walletv1.RegisterBalanceServiceServer(server, rpc.NewBalanceServer(walletRules))
 	walletv1.RegisterTokenServiceServer(server, rpc.NewTokenServer(tokens,
 		chainlist.NewService(nodes, tokens, log, time.Now)))

@@ -25,6 +25,10 @@ type Config struct {
 	// SyncCron is when wallets are synced that were not for SyncEvery.
 	SyncCron  string        `env:"SYNC_CRON" envDefault:"*/5 * * * *"`
 	SyncEvery time.Duration `env:"SYNC_EVERY" envDefault:"5m"`
+	// WalletsPerOwner is how many wallets an owner may have, archived ones included.
+	WalletsPerOwner int `env:"WALLETS_PER_OWNER" envDefault:"10000"`
+	// SyncsPerMinute is how often an owner may call SyncWallet.
+	SyncsPerMinute int `env:"SYNCS_PER_MINUTE" envDefault:"60"`
 	// TokenList is a file in the shape of a Token List; its tokens are the
 	// ones whose balances are read.
 	TokenList string `env:"TOKEN_LIST"`
@@ -65,6 +69,12 @@ func (c Config) Validate() error {
 	}
 	if c.SyncEvery <= 0 {
 		found = append(found, errors.New("PURSER_SYNC_EVERY must be above 0"))
+	}
+	if c.WalletsPerOwner < 1 || c.WalletsPerOwner > 1_000_000 {
+		found = append(found, errors.New("PURSER_WALLETS_PER_OWNER must be 1 to 1000000"))
+	}
+	if c.SyncsPerMinute < 1 || c.SyncsPerMinute > 60_000 {
+		found = append(found, errors.New("PURSER_SYNCS_PER_MINUTE must be 1 to 60000"))
 	}
 	if u := c.PriceURL.Reveal(); u != "" && !config.IsHTTPURL(u) {
 		found = append(found, errors.New("PURSER_PRICE_URL must be an http or https URL"))

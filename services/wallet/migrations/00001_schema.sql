@@ -21,6 +21,8 @@ CREATE TABLE wallets (
     sync_error   text        NOT NULL DEFAULT '',
     -- FAILED: when the next sync may start. SYNCING: when the lease expires.
     retry_at     timestamptz,
+    -- Since when the wallet is archived: it is neither synced nor valued.
+    archived_at  timestamptz,
     CONSTRAINT wallets_owner_account_key UNIQUE (owner_id, account),
     CONSTRAINT wallets_account_lower CHECK (account = lower(account))
 );
@@ -28,8 +30,8 @@ CREATE TABLE wallets (
 -- The pages of an owner's wallets.
 CREATE INDEX wallets_owner ON wallets (owner_id, id);
 
--- The order in which the wallets of a chain are synced: those that never were,
--- then by the last sync, or the retry time after a failed one.
+-- The order in which the wallets of a chain are synced, without archived ones: those
+-- that never were, then by the last sync, or the retry time after a failed one.
 CREATE INDEX wallets_sync_queue ON wallets (
     split_part(account, ':', 2),
     coalesce(
@@ -37,7 +39,7 @@ CREATE INDEX wallets_sync_queue ON wallets (
         '0001-01-01 00:00:00+00'::timestamptz
     ),
     id
-);
+) WHERE archived_at IS NULL;
 
 -- The response to each request_id, for repeated calls.
 CREATE TABLE requests (

@@ -22,7 +22,8 @@ func Check(m proto.Message) error {
 		return errs.AllInvalid(c.Check(), err)
 	case *walletv1.UpdateWalletRequest:
 		_, err := wallet.NewLabel(r.GetLabel())
-		return errs.AllInvalid(err, checkMask(r))
+		_, wrongID := requestID(r)
+		return errs.AllInvalid(err, checkMask(r), wrongID)
 	case *walletv1.GetPricesRequest:
 		_, err := assets(r.GetTokenIds())
 		return err

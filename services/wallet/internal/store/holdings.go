@@ -36,7 +36,7 @@ func (s *Wallets) Holdings(ctx context.Context, owner uuid.UUID, after holding.C
 		FROM wallets w
 		LEFT JOIN balances b ON b.wallet_id = w.id AND b.amount > 0
 		LEFT JOIN tokens t ON t.id = b.token_id
-		WHERE w.owner_id = ? AND (w.id, coalesce(b.token_id, '')) > (?, ?)
+		WHERE w.owner_id = ? AND w.archived_at IS NULL AND (w.id, coalesce(b.token_id, '')) > (?, ?)
 		ORDER BY w.id, coalesce(b.token_id, '')
 		LIMIT ?`, owner, after.Wallet, after.Token, limit).Scan(&rows).Error
 	if err != nil {
