@@ -5,17 +5,25 @@ import (
 	"time"
 )
 
+// Shared counts for all replicas; package redisbucket does. It is safe for concurrent
+// use.
+type Shared interface {
+	// Take charges one call; or, when the bucket is empty, charges nothing and returns
+	// how long to wait. An error means that the count is unknown.
+	Take(ctx context.Context, b Bucket) (refund func(), wait time.Duration, err error)
+}
+
 // Limiter counts in this process first, which protects Redis from floods, and then for
 // all replicas. While Redis is unavailable each replica counts alone, so that n of them
 // allow up to n times the limit. It is safe for concurrent use.
 type Limiter struct {
 	local  *Local
-	shared *Redis
+	shared Shared
 }
 
 // NewLimiter returns a limiter that counts in shared and, by the clock now, in this
 // process.
-func NewLimiter(shared *Redis, now func() time.Time) (*Limiter, error) {
+func NewLimiter(shared Shared, now func() time.Time) (*Limiter, error) {
 	local, err := NewLocal(now)
 	return &Limiter{local, shared}, err
 }

@@ -13,7 +13,9 @@ import (
 	"github.com/purserhq/purser/pkg/process"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/internal/bucket"
+	"github.com/purserhq/purser/services/internal/bucket/redisbucket"
 	"github.com/purserhq/purser/services/internal/chassis"
+	"github.com/purserhq/purser/services/internal/ethsig"
 	"github.com/purserhq/purser/services/internal/startup"
 	"github.com/purserhq/purser/services/wallet/internal/balancesync"
 	"github.com/purserhq/purser/services/wallet/internal/chain"
@@ -21,6 +23,7 @@ import (
 	"github.com/purserhq/purser/services/wallet/internal/history"
 	"github.com/purserhq/purser/services/wallet/internal/holding"
 	"github.com/purserhq/purser/services/wallet/internal/llama"
+	"github.com/purserhq/purser/services/wallet/internal/ownership"
 	"github.com/purserhq/purser/services/wallet/internal/price"
 	"github.com/purserhq/purser/services/wallet/internal/rpc"
 	"github.com/purserhq/purser/services/wallet/internal/store"
@@ -82,7 +85,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 		return nil, err
 	}
 
-	calls, err := bucket.NewLimiter(bucket.NewRedis(b.Redis, "purser:wallet:calls:"), time.Now)
+	calls, err := bucket.NewLimiter(redisbucket.New(b.Redis, "purser:wallet:calls:"), time.Now)
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +95,9 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	}
 	server.CheckMessages(rpc.Check)
 	walletv1.RegisterWalletServiceServer(server,
-		rpc.NewWalletServer(walletRules, balancesync.NewService(wallets, tokens, contracts, nodes, time.Now),
+		rpc.NewWalletServer(walletRules,
+			ownership.NewService(wallets, ethsig.NewContracts(cfg.ChainRPCURLs, log), cfg.SIWE.site(), time.Now),
+			balancesync.NewService(wallets, tokens, contracts, nodes, time.Now),
 			rpc.Limits{Calls: calls, SyncsPerMinute: cfg.SyncsPerMinute}))
 	walletv1.RegisterBalanceServiceServer(server, rpc.NewBalanceServer(walletRules))
 	walletv1.RegisterTokenServiceServer(server, rpc.NewTokenServer(tokens,

@@ -42,6 +42,15 @@ func (s service) calls(id string) map[string]func(context.Context) error {
 			_, err := s.wallets.RestoreWallet(ctx, &walletv1.RestoreWalletRequest{WalletId: id})
 			return err
 		},
+		"StartOwnershipProof": func(ctx context.Context) error {
+			_, err := s.wallets.StartOwnershipProof(ctx, &walletv1.StartOwnershipProofRequest{WalletId: id})
+			return err
+		},
+		"FinishOwnershipProof": func(ctx context.Context) error {
+			_, err := s.wallets.FinishOwnershipProof(ctx,
+				&walletv1.FinishOwnershipProofRequest{WalletId: id, Message: "x"})
+			return err
+		},
 		"DeleteWallet": func(ctx context.Context) error {
 			_, err := s.wallets.DeleteWallet(ctx, &walletv1.DeleteWalletRequest{WalletId: id})
 			return err
@@ -132,7 +141,8 @@ func TestEveryMethodAsksForItsPermission(t *testing.T) {
 				"PERMISSION_MISSING")
 			needs := "wallet:read"
 			switch method, _, _ := strings.Cut(name, " "); method {
-			case "CreateWallet", "UpdateWallet", "SyncWallet", "ArchiveWallet", "RestoreWallet":
+			case "CreateWallet", "UpdateWallet", "SyncWallet", "ArchiveWallet", "RestoreWallet",
+				"StartOwnershipProof", "FinishOwnershipProof":
 				needs = "wallet:write"
 			case "DeleteWallet":
 				needs = "wallet:delete"

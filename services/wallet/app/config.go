@@ -1,12 +1,15 @@
 package app
 
 import (
+	"cmp"
 	"errors"
 	"time"
 
 	"github.com/purserhq/purser/pkg/config"
 	"github.com/purserhq/purser/services/internal/chainurl"
 	"github.com/purserhq/purser/services/internal/chassis"
+	"github.com/purserhq/purser/services/internal/eip4361"
+	"github.com/purserhq/purser/services/wallet/internal/ownership"
 	"github.com/purserhq/purser/services/wallet/internal/price"
 )
 
@@ -40,6 +43,35 @@ type Config struct {
 	PriceChains Names        `env:"PRICE_CHAINS" envDefault:"default"`
 	Price       price.Policy `envPrefix:"PRICE_"`
 	Cache       CacheConfig  `envPrefix:"CACHE_"`
+	SIWE        SIWEConfig   `envPrefix:"SIWE_"`
+}
+
+// SIWEConfig is of the page that asks wallets for signatures (EIP-4361), as in auth.
+type SIWEConfig struct {
+	// Domain of the page, host or host:port, as wallets compare it. Nobody proves the
+	// ownership of a wallet while it is empty.
+	Domain string `env:"DOMAIN"`
+	// URI of the page; https:// and the domain when empty.
+	URI string `env:"URI"`
+}
+
+// Validate reports every error in c.
+func (c SIWEConfig) Validate() error {
+	var found []error
+	if c.Domain != "" && !eip4361.IsAuthority(c.Domain) {
+		found = append(found, errors.New("PURSER_SIWE_DOMAIN must be host or host:port"))
+	}
+	if c.URI != "" && !eip4361.IsURI(c.URI) {
+		found = append(found, errors.New("PURSER_SIWE_URI must be a URI"))
+	}
+	if c.Domain == "" && c.URI != "" {
+		found = append(found, errors.New("PURSER_SIWE_URI needs PURSER_SIWE_DOMAIN"))
+	}
+	return errors.Join(found...)
+}
+
+func (c SIWEConfig) site() ownership.Site {
+	return ownership.Site{Domain: c.Domain, URI: cmp.Or(c.URI, "https://"+c.Domain)}
 }
 
 // CacheConfig says how long things are cached: at most so old they are where
@@ -62,7 +94,7 @@ func (c CacheConfig) Validate() error {
 // Validate reports every error in c.
 func (c Config) Validate() error {
 	found := []error{c.Config.Validate(), c.AuthConfig.Validate(),
-		c.ServiceAccount.Validate(c.Auth), c.Price.Validate(), c.Cache.Validate(),
+		c.ServiceAccount.Validate(c.Auth), c.Price.Validate(), c.Cache.Validate(), c.SIWE.Validate(),
 		chassis.CheckCron("PURSER_SYNC_CRON", c.SyncCron), c.ChainRPCURLs.Check("PURSER_CHAIN_RPC_URLS")}
 	if c.BalancesPerCall < 1 || c.BalancesPerCall > 5000 {
 		found = append(found, errors.New("PURSER_BALANCES_PER_CALL must be 1 to 5000"))

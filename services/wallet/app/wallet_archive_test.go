@@ -38,7 +38,8 @@ func (s service) fill(t *testing.T, walletID string) {
 func (s service) stored(t *testing.T) (counts string) {
 	t.Helper()
 	row := s.db.SQL().QueryRowContext(t.Context(), `SELECT concat_ws(' ', (SELECT count(*) FROM wallets),
-		(SELECT count(*) FROM balances), (SELECT count(*) FROM wallet_history), (SELECT count(*) FROM balance_history))`)
+		(SELECT count(*) FROM balances), (SELECT count(*) FROM wallet_history),
+		(SELECT count(*) FROM balance_history))`)
 	if err := row.Scan(&counts); err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +106,8 @@ func TestAnArchivedWalletIsPutAsideAndComesBackAsItWas(t *testing.T) {
 	w, other := s.create(ctx, t, account), s.create(ctx, t, accountOf(7))
 	s.fill(t, w.GetId())
 	_, err := s.wallets.ArchiveWallet(ctx, &walletv1.ArchiveWalletRequest{WalletId: w.GetId(), Etag: "stale"})
-	if e := servicetest.WantError(t, err, errs.KindConflict, "ETAG_MISMATCH"); e.Metadata["current_etag"] != w.GetEtag() {
+	e := servicetest.WantError(t, err, errs.KindConflict, "ETAG_MISMATCH")
+	if e.Metadata["current_etag"] != w.GetEtag() {
 		t.Errorf("the etag is told as %v", e.Metadata)
 	}
 	archive := func() *walletv1.Wallet {
@@ -161,7 +163,8 @@ func TestAnArchivedWalletIsPutAsideAndComesBackAsItWas(t *testing.T) {
 	}
 	_, err = s.wallets.CreateWallet(ctx,
 		&walletv1.CreateWalletRequest{Account: accountOf(7), AllowUnconfiguredChain: true})
-	if e := servicetest.WantError(t, err, errs.KindAlreadyExists, "WALLET_EXISTS"); e.Metadata["archived"] != "false" ||
+	e = servicetest.WantError(t, err, errs.KindAlreadyExists, "WALLET_EXISTS")
+	if e.Metadata["archived"] != "false" ||
 		e.Metadata["wallet_id"] != other.GetId() {
 		t.Errorf("the other account's wallet is told as %v, %v", e, e.Metadata)
 	}

@@ -23,6 +23,9 @@ CREATE TABLE wallets (
     retry_at     timestamptz,
     -- Since when the wallet is archived: it is neither synced nor valued.
     archived_at  timestamptz,
+    -- When and by what the account signed for the owner; NULL of one that is watched.
+    proven_at    timestamptz,
+    proven_by    text        NOT NULL DEFAULT '' CHECK (proven_by IN ('', 'KEY', 'CONTRACT')),
     CONSTRAINT wallets_owner_account_key UNIQUE (owner_id, account),
     CONSTRAINT wallets_account_lower CHECK (account = lower(account))
 );
@@ -50,6 +53,13 @@ CREATE TABLE requests (
     response     bytea       NOT NULL,
     created_at   timestamptz NOT NULL,
     PRIMARY KEY (owner_id, request_id)
+);
+
+-- The message that a wallet's account is to sign, to prove that it is the owner's.
+CREATE TABLE ownership_challenges (
+    wallet_id  uuid        PRIMARY KEY REFERENCES wallets (id) ON DELETE CASCADE,
+    message    text        NOT NULL,
+    expires_at timestamptz NOT NULL
 );
 
 -- Tokens: those whose balances are read.
@@ -214,5 +224,6 @@ DROP TABLE wallet_history;
 DROP TABLE prices;
 DROP TABLE balances;
 DROP TABLE tokens;
+DROP TABLE ownership_challenges;
 DROP TABLE requests;
 DROP TABLE wallets;

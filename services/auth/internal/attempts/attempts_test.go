@@ -12,7 +12,7 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/redisx"
 	"github.com/purserhq/purser/services/auth/internal/attempts"
-	"github.com/purserhq/purser/services/internal/bucket"
+	"github.com/purserhq/purser/services/internal/bucket/redisbucket"
 )
 
 // limiter counts alone, by a clock that the test sets.
@@ -21,7 +21,7 @@ func limiter(t *testing.T, perAccount, perAddress int) (*attempts.Limiter, *time
 	now := time.Date(2026, time.January, 1, 0, 0, 0, 0, time.UTC)
 	nowhere := client(t, "redis://127.0.0.1:1/0") // where nothing listens
 	l, err := attempts.New(attempts.Policy{PerAccount: perAccount, PerAddress: perAddress},
-		bucket.NewRedis(nowhere, "purser:auth:attempts:"), func() time.Time { return now })
+		redisbucket.New(nowhere, "purser:auth:attempts:"), func() time.Time { return now })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/purserhq/purser/pkg/page"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/wallet/internal/balancesync"
+	"github.com/purserhq/purser/services/wallet/internal/ownership"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
 
@@ -26,14 +27,15 @@ const (
 // WalletServer serves purser.wallet.v1.WalletService.
 type WalletServer struct {
 	walletv1.UnimplementedWalletServiceServer
-	wallets *wallet.Service
-	sync    *balancesync.Service
-	limits  Limits
+	wallets   *wallet.Service
+	ownership *ownership.Service
+	sync      *balancesync.Service
+	limits    Limits
 }
 
-// NewWalletServer serves wallets and their syncs.
-func NewWalletServer(w *wallet.Service, s *balancesync.Service, l Limits) *WalletServer {
-	return &WalletServer{wallets: w, sync: s, limits: l}
+// NewWalletServer serves wallets, the proofs of their ownership, and their syncs.
+func NewWalletServer(w *wallet.Service, o *ownership.Service, s *balancesync.Service, l Limits) *WalletServer {
+	return &WalletServer{wallets: w, ownership: o, sync: s, limits: l}
 }
 
 // CreateWallet implements the RPC.

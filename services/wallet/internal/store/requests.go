@@ -70,13 +70,23 @@ func claim(tx *gorm.DB, owner uuid.UUID, r wallet.Request, out any) (answered bo
 	if res.RowsAffected == 1 {
 		return false, nil
 	}
+	return earlier(tx, owner, r, out)
+}
+
+// earlier sets out to the answer to an earlier request with the id of r, and reports
+// whether there was one.
+func earlier(tx *gorm.DB, owner uuid.UUID, r wallet.Request, out any) (answered bool, err error) {
 	var earlier requestRow
-	if err := tx.Where("owner_id = ? AND request_id = ?", owner, r.ID).Take(&earlier).Error; err != nil {
-		return false, fmt.Errorf("read request: %w", err)
+	found := tx.Where("owner_id = ? AND request_id = ?", owner, r.ID).Limit(1).Find(&earlier)
+	if found.Error != nil {
+		return false, fmt.Errorf("read request: %w", found.Error)
+	}
+	if found.RowsAffected == 0 {
+		return false, nil
 	}
 	if earlier.Method != r.Method || string(earlier.RequestHash) != string(r.Hash[:]) {
-		return false, errs.Invalid("request_id", "was used for another request, by "+earlier.Method+"; use a new UUID "+
-			"for each request, and the same one only to repeat a call")
+		return false, errs.Invalid("request_id", "was used for another request, by "+earlier.Method+"; use a new "+
+			"UUID for each request, and the same one only to repeat a call")
 	}
 	if err := json.Unmarshal(earlier.Response, out); err != nil {
 		return false, fmt.Errorf("decode response: %w", err)

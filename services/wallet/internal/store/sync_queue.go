@@ -30,7 +30,8 @@ const queueTime = `coalesce(
 func (s *Wallets) Due(ctx context.Context, q balancesync.DueQuery) ([]wallet.Wallet, error) {
 	wallets, err := s.rows(ctx, `
 		SELECT * FROM wallets
-		WHERE archived_at IS NULL AND split_part(account, ':', 2) = ? AND (`+queueTime+`, id) > (?::timestamptz, ?::uuid)
+		WHERE archived_at IS NULL AND split_part(account, ':', 2) = ?
+		  AND (`+queueTime+`, id) > (?::timestamptz, ?::uuid)
 		  AND `+queueTime+` <= ? AND (sync_state <> 'SYNCED' OR `+queueTime+` < ?)
 		  AND CASE get_byte(uuid_send(id), 15) % ? WHEN ? THEN true ELSE false END
 		ORDER BY `+queueTime+`, id LIMIT ?`,

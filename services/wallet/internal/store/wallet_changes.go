@@ -109,6 +109,7 @@ func update(tx *gorm.DB, row *walletRow, change func(*wallet.Wallet) error) erro
 	*row = toRow(w)
 	err = tx.Model(&walletRow{}).Where("id = ? AND owner_id = ?", w.ID, w.Owner).Updates(map[string]any{
 		"label": w.Label, "version": w.Version, "updated_at": w.UpdatedAt, "archived_at": w.ArchivedAt,
+		"proven_at": row.ProvenAt, "proven_by": row.ProvenBy,
 	}).Error
 	if err != nil {
 		return fmt.Errorf("change wallet %s: %w", w.ID, err)

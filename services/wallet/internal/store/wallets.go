@@ -30,6 +30,8 @@ type walletRow struct {
 	SyncError   string
 	RetryAt     *time.Time
 	ArchivedAt  *time.Time
+	ProvenAt    *time.Time
+	ProvenBy    string
 	Balances    []balanceRow `gorm:"foreignKey:WalletID" json:",omitempty"`
 	// WithoutBalances is that of wallet.Wallet.
 	WithoutBalances bool `gorm:"-" json:",omitempty"`
@@ -154,13 +156,17 @@ func withoutCut(rows []walletRow) []walletRow {
 }
 
 func toRow(w wallet.Wallet) walletRow {
-	return walletRow{
+	r := walletRow{
 		ID: w.ID, OwnerID: w.Owner, Account: w.Account.String(), Label: w.Label, Version: w.Version,
 		CreatedAt: w.CreatedAt, UpdatedAt: w.UpdatedAt,
 		SyncState: string(w.Sync.State), SyncedBlock: int64(w.Sync.Block),
 		SyncedAt: w.Sync.At, SyncError: w.Sync.Error, RetryAt: w.Sync.RetryAt,
 		ArchivedAt: w.ArchivedAt,
 	}
+	if w.Proof != nil {
+		r.ProvenAt, r.ProvenBy = &w.Proof.At, string(w.Proof.By)
+	}
+	return r
 }
 
 func fromRow(r walletRow) (wallet.Wallet, error) {
@@ -176,6 +182,9 @@ func fromRow(r walletRow) (wallet.Wallet, error) {
 			State: wallet.SyncState(r.SyncState), Block: uint64(max(0, r.SyncedBlock)),
 			At: r.SyncedAt, Error: r.SyncError, RetryAt: r.RetryAt,
 		},
+	}
+	if r.ProvenAt != nil {
+		w.Proof = &wallet.Proof{By: wallet.ProofBy(r.ProvenBy), At: *r.ProvenAt}
 	}
 	for _, br := range r.Balances {
 		b, err := balanceFromRow(br)

@@ -74,12 +74,29 @@ type Wallet struct {
 	Sync      Sync
 	// ArchivedAt is since when the wallet is archived; nil when it is not.
 	ArchivedAt *time.Time
+	// Proof that the account is the owner's; nil when it is only watched.
+	Proof *Proof
 	// Balances above zero by token id, where the caller asked for them.
 	Balances []Balance
 	// WithoutBalances: they were asked for and are not there, since they would be too
 	// many together with those of the wallets before.
 	WithoutBalances bool
 }
+
+// Proof is how and when an owner has proved that an account is theirs.
+type Proof struct {
+	By ProofBy
+	At time.Time
+}
+
+// ProofBy is what has signed for the owner.
+type ProofBy string
+
+// The account's key, or its contract.
+const (
+	ByKey      ProofBy = "KEY"
+	ByContract ProofBy = "CONTRACT"
+)
 
 // ETag changes whenever the wallet's own fields do.
 func (w Wallet) ETag() string { return strconv.FormatInt(w.Version, 36) }

@@ -154,11 +154,13 @@ func TestARenameTakesTheETagThatWasSeen(t *testing.T) {
 		t.Errorf("renamed to %+v, %v", renamed, err)
 	}
 	for _, stale := range []string{w.ETag(), "nonsense", " " + renamed.ETag()} {
-		if _, err := f.Rename(t.Context(), f.owner, w.ID, "newer", stale, uuid.Nil); errs.KindOf(err) != errs.KindConflict {
+		_, err := f.Rename(t.Context(), f.owner, w.ID, "newer", stale, uuid.Nil)
+		if errs.KindOf(err) != errs.KindConflict {
 			t.Errorf("etag %q: %v", stale, err)
 		}
 	}
-	if _, err := f.Rename(t.Context(), uuid.New(), w.ID, "theirs", "nonsense", uuid.Nil); errs.KindOf(err) != errs.KindNotFound {
+	_, err = f.Rename(t.Context(), uuid.New(), w.ID, "theirs", "nonsense", uuid.Nil)
+	if errs.KindOf(err) != errs.KindNotFound {
 		t.Errorf("somebody else's: %v", err)
 	}
 	if f.saves != 1 {

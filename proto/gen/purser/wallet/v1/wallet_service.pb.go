@@ -151,7 +151,9 @@ type Wallet struct {
 	// Set with WALLET_VIEW_WITH_BALANCES only, without zero balances.
 	Balances []*Balance `protobuf:"bytes,8,rep,name=balances,proto3" json:"balances,omitempty"`
 	// Since when the wallet is archived; unset when it is not.
-	ArchiveTime   *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=archive_time,json=archiveTime,proto3" json:"archive_time,omitempty"`
+	ArchiveTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=archive_time,json=archiveTime,proto3" json:"archive_time,omitempty"`
+	// Whether the owner has proved that the account is theirs.
+	Ownership     *Ownership `protobuf:"bytes,10,opt,name=ownership,proto3" json:"ownership,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -245,6 +247,13 @@ func (x *Wallet) GetBalances() []*Balance {
 func (x *Wallet) GetArchiveTime() *timestamppb.Timestamp {
 	if x != nil {
 		return x.ArchiveTime
+	}
+	return nil
+}
+
+func (x *Wallet) GetOwnership() *Ownership {
+	if x != nil {
+		return x.Ownership
 	}
 	return nil
 }
@@ -1206,11 +1215,225 @@ func (x *SyncWalletResponse) GetTokenCount() int32 {
 	return 0
 }
 
+type StartOwnershipProofRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	WalletId      string                 `protobuf:"bytes,1,opt,name=wallet_id,json=walletId,proto3" json:"wallet_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartOwnershipProofRequest) Reset() {
+	*x = StartOwnershipProofRequest{}
+	mi := &file_purser_wallet_v1_wallet_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartOwnershipProofRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartOwnershipProofRequest) ProtoMessage() {}
+
+func (x *StartOwnershipProofRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_wallet_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartOwnershipProofRequest.ProtoReflect.Descriptor instead.
+func (*StartOwnershipProofRequest) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_wallet_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *StartOwnershipProofRequest) GetWalletId() string {
+	if x != nil {
+		return x.WalletId
+	}
+	return ""
+}
+
+type StartOwnershipProofResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The text for the account to sign unchanged (EIP-191, personal_sign).
+	Message       string                 `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartOwnershipProofResponse) Reset() {
+	*x = StartOwnershipProofResponse{}
+	mi := &file_purser_wallet_v1_wallet_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartOwnershipProofResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartOwnershipProofResponse) ProtoMessage() {}
+
+func (x *StartOwnershipProofResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_wallet_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartOwnershipProofResponse.ProtoReflect.Descriptor instead.
+func (*StartOwnershipProofResponse) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_wallet_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *StartOwnershipProofResponse) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *StartOwnershipProofResponse) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
+type FinishOwnershipProofRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	WalletId string                 `protobuf:"bytes,1,opt,name=wallet_id,json=walletId,proto3" json:"wallet_id,omitempty"`
+	// The message of StartOwnershipProof, unchanged.
+	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	// 0x and hexadecimal digits. Of a key 65 bytes (r, s and v of 0, 1, 27 or 28) or 64
+	// (EIP-2098); of a contract what it requires. Empty, or 0x alone, for a contract whose
+	// owners have signed the message on chain.
+	Signature string `protobuf:"bytes,3,opt,name=signature,proto3" json:"signature,omitempty"`
+	// A UUID that the caller chooses, so that the call can be repeated.
+	RequestId     string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FinishOwnershipProofRequest) Reset() {
+	*x = FinishOwnershipProofRequest{}
+	mi := &file_purser_wallet_v1_wallet_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FinishOwnershipProofRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FinishOwnershipProofRequest) ProtoMessage() {}
+
+func (x *FinishOwnershipProofRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_wallet_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FinishOwnershipProofRequest.ProtoReflect.Descriptor instead.
+func (*FinishOwnershipProofRequest) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_wallet_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *FinishOwnershipProofRequest) GetWalletId() string {
+	if x != nil {
+		return x.WalletId
+	}
+	return ""
+}
+
+func (x *FinishOwnershipProofRequest) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *FinishOwnershipProofRequest) GetSignature() string {
+	if x != nil {
+		return x.Signature
+	}
+	return ""
+}
+
+func (x *FinishOwnershipProofRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+type FinishOwnershipProofResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Wallet        *Wallet                `protobuf:"bytes,1,opt,name=wallet,proto3" json:"wallet,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FinishOwnershipProofResponse) Reset() {
+	*x = FinishOwnershipProofResponse{}
+	mi := &file_purser_wallet_v1_wallet_service_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FinishOwnershipProofResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FinishOwnershipProofResponse) ProtoMessage() {}
+
+func (x *FinishOwnershipProofResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_wallet_service_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FinishOwnershipProofResponse.ProtoReflect.Descriptor instead.
+func (*FinishOwnershipProofResponse) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_wallet_service_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *FinishOwnershipProofResponse) GetWallet() *Wallet {
+	if x != nil {
+		return x.Wallet
+	}
+	return nil
+}
+
 var File_purser_wallet_v1_wallet_service_proto protoreflect.FileDescriptor
 
 const file_purser_wallet_v1_wallet_service_proto_rawDesc = "" +
 	"\n" +
-	"%purser/wallet/v1/wallet_service.proto\x12\x10purser.wallet.v1\x1a\x1bbuf/validate/validate.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a&purser/wallet/v1/balance_service.proto\"\xf8\x02\n" +
+	"%purser/wallet/v1/wallet_service.proto\x12\x10purser.wallet.v1\x1a\x1bbuf/validate/validate.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a&purser/wallet/v1/balance_service.proto\x1a purser/wallet/v1/ownership.proto\"\xb3\x03\n" +
 	"\x06Wallet\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aaccount\x18\x02 \x01(\tR\aaccount\x12\x14\n" +
@@ -1222,7 +1445,9 @@ const file_purser_wallet_v1_wallet_service_proto_rawDesc = "" +
 	"updateTime\x12\x12\n" +
 	"\x04etag\x18\a \x01(\tR\x04etag\x125\n" +
 	"\bbalances\x18\b \x03(\v2\x19.purser.wallet.v1.BalanceR\bbalances\x12=\n" +
-	"\farchive_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\varchiveTime\"\xe6\x01\n" +
+	"\farchive_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\varchiveTime\x129\n" +
+	"\townership\x18\n" +
+	" \x01(\v2\x1b.purser.wallet.v1.OwnershipR\townership\"\xe6\x01\n" +
 	"\x04Sync\x121\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x1b.purser.wallet.v1.SyncStateR\x05state\x12!\n" +
 	"\fblock_number\x18\x02 \x01(\x04R\vblockNumber\x127\n" +
@@ -1287,7 +1512,22 @@ const file_purser_wallet_v1_wallet_service_proto_rawDesc = "" +
 	"\x12SyncWalletResponse\x120\n" +
 	"\x06wallet\x18\x01 \x01(\v2\x18.purser.wallet.v1.WalletR\x06wallet\x12\x1f\n" +
 	"\vtoken_count\x18\x02 \x01(\x05R\n" +
-	"tokenCount*\x85\x01\n" +
+	"tokenCount\"C\n" +
+	"\x1aStartOwnershipProofRequest\x12%\n" +
+	"\twallet_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\bwalletId\"t\n" +
+	"\x1bStartOwnershipProofResponse\x12\x18\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage\x12;\n" +
+	"\vexpire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTime\"\xc2\x01\n" +
+	"\x1bFinishOwnershipProofRequest\x12%\n" +
+	"\twallet_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\bwalletId\x12$\n" +
+	"\amessage\x18\x02 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80 R\amessage\x12*\n" +
+	"\tsignature\x18\x03 \x01(\tB\f\xbaH\x06r\x04\x18\x80\x80\x01\x80\x01\x01R\tsignature\x12*\n" +
+	"\n" +
+	"request_id\x18\x04 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\trequestId\"P\n" +
+	"\x1cFinishOwnershipProofResponse\x120\n" +
+	"\x06wallet\x18\x01 \x01(\v2\x18.purser.wallet.v1.WalletR\x06wallet*\x85\x01\n" +
 	"\tSyncState\x12\x1a\n" +
 	"\x16SYNC_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12SYNC_STATE_PENDING\x10\x01\x12\x16\n" +
@@ -1298,14 +1538,16 @@ const file_purser_wallet_v1_wallet_service_proto_rawDesc = "" +
 	"WalletView\x12\x1b\n" +
 	"\x17WALLET_VIEW_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11WALLET_VIEW_BASIC\x10\x01\x12\x1d\n" +
-	"\x19WALLET_VIEW_WITH_BALANCES\x10\x022\xac\a\n" +
+	"\x19WALLET_VIEW_WITH_BALANCES\x10\x022\xc1\t\n" +
 	"\rWalletService\x12q\n" +
 	"\fCreateWallet\x12%.purser.wallet.v1.CreateWalletRequest\x1a&.purser.wallet.v1.CreateWalletResponse\"\x12\x8a\xe7\x18\x0e\x1a\fwallet:write\x12j\n" +
 	"\tGetWallet\x12\".purser.wallet.v1.GetWalletRequest\x1a#.purser.wallet.v1.GetWalletResponse\"\x14\x8a\xe7\x18\r\x1a\vwallet:read\x90\x02\x01\x12p\n" +
 	"\vListWallets\x12$.purser.wallet.v1.ListWalletsRequest\x1a%.purser.wallet.v1.ListWalletsResponse\"\x14\x8a\xe7\x18\r\x1a\vwallet:read\x90\x02\x01\x12t\n" +
 	"\fUpdateWallet\x12%.purser.wallet.v1.UpdateWalletRequest\x1a&.purser.wallet.v1.UpdateWalletResponse\"\x15\x8a\xe7\x18\x0e\x1a\fwallet:write\x90\x02\x02\x12w\n" +
 	"\rArchiveWallet\x12&.purser.wallet.v1.ArchiveWalletRequest\x1a'.purser.wallet.v1.ArchiveWalletResponse\"\x15\x8a\xe7\x18\x0e\x1a\fwallet:write\x90\x02\x02\x12w\n" +
-	"\rRestoreWallet\x12&.purser.wallet.v1.RestoreWalletRequest\x1a'.purser.wallet.v1.RestoreWalletResponse\"\x15\x8a\xe7\x18\x0e\x1a\fwallet:write\x90\x02\x02\x12r\n" +
+	"\rRestoreWallet\x12&.purser.wallet.v1.RestoreWalletRequest\x1a'.purser.wallet.v1.RestoreWalletResponse\"\x15\x8a\xe7\x18\x0e\x1a\fwallet:write\x90\x02\x02\x12\x86\x01\n" +
+	"\x13StartOwnershipProof\x12,.purser.wallet.v1.StartOwnershipProofRequest\x1a-.purser.wallet.v1.StartOwnershipProofResponse\"\x12\x8a\xe7\x18\x0e\x1a\fwallet:write\x12\x89\x01\n" +
+	"\x14FinishOwnershipProof\x12-.purser.wallet.v1.FinishOwnershipProofRequest\x1a..purser.wallet.v1.FinishOwnershipProofResponse\"\x12\x8a\xe7\x18\x0e\x1a\fwallet:write\x12r\n" +
 	"\fDeleteWallet\x12%.purser.wallet.v1.DeleteWalletRequest\x1a&.purser.wallet.v1.DeleteWalletResponse\"\x13\x8a\xe7\x18\x0f\x1a\rwallet:delete\x12n\n" +
 	"\n" +
 	"SyncWallet\x12#.purser.wallet.v1.SyncWalletRequest\x1a$.purser.wallet.v1.SyncWalletResponse\"\x15\x8a\xe7\x18\x0e\x1a\fwallet:write\x90\x02\x02B@Z>github.com/purserhq/purser/proto/gen/purser/wallet/v1;walletv1b\x06proto3"
@@ -1323,71 +1565,83 @@ func file_purser_wallet_v1_wallet_service_proto_rawDescGZIP() []byte {
 }
 
 var file_purser_wallet_v1_wallet_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_purser_wallet_v1_wallet_service_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_purser_wallet_v1_wallet_service_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_purser_wallet_v1_wallet_service_proto_goTypes = []any{
-	(SyncState)(0),                // 0: purser.wallet.v1.SyncState
-	(WalletView)(0),               // 1: purser.wallet.v1.WalletView
-	(*Wallet)(nil),                // 2: purser.wallet.v1.Wallet
-	(*Sync)(nil),                  // 3: purser.wallet.v1.Sync
-	(*CreateWalletRequest)(nil),   // 4: purser.wallet.v1.CreateWalletRequest
-	(*CreateWalletResponse)(nil),  // 5: purser.wallet.v1.CreateWalletResponse
-	(*GetWalletRequest)(nil),      // 6: purser.wallet.v1.GetWalletRequest
-	(*GetWalletResponse)(nil),     // 7: purser.wallet.v1.GetWalletResponse
-	(*ListWalletsRequest)(nil),    // 8: purser.wallet.v1.ListWalletsRequest
-	(*ListWalletsResponse)(nil),   // 9: purser.wallet.v1.ListWalletsResponse
-	(*UpdateWalletRequest)(nil),   // 10: purser.wallet.v1.UpdateWalletRequest
-	(*UpdateWalletResponse)(nil),  // 11: purser.wallet.v1.UpdateWalletResponse
-	(*ArchiveWalletRequest)(nil),  // 12: purser.wallet.v1.ArchiveWalletRequest
-	(*ArchiveWalletResponse)(nil), // 13: purser.wallet.v1.ArchiveWalletResponse
-	(*RestoreWalletRequest)(nil),  // 14: purser.wallet.v1.RestoreWalletRequest
-	(*RestoreWalletResponse)(nil), // 15: purser.wallet.v1.RestoreWalletResponse
-	(*DeleteWalletRequest)(nil),   // 16: purser.wallet.v1.DeleteWalletRequest
-	(*DeleteWalletResponse)(nil),  // 17: purser.wallet.v1.DeleteWalletResponse
-	(*SyncWalletRequest)(nil),     // 18: purser.wallet.v1.SyncWalletRequest
-	(*SyncWalletResponse)(nil),    // 19: purser.wallet.v1.SyncWalletResponse
-	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
-	(*Balance)(nil),               // 21: purser.wallet.v1.Balance
-	(*fieldmaskpb.FieldMask)(nil), // 22: google.protobuf.FieldMask
+	(SyncState)(0),                       // 0: purser.wallet.v1.SyncState
+	(WalletView)(0),                      // 1: purser.wallet.v1.WalletView
+	(*Wallet)(nil),                       // 2: purser.wallet.v1.Wallet
+	(*Sync)(nil),                         // 3: purser.wallet.v1.Sync
+	(*CreateWalletRequest)(nil),          // 4: purser.wallet.v1.CreateWalletRequest
+	(*CreateWalletResponse)(nil),         // 5: purser.wallet.v1.CreateWalletResponse
+	(*GetWalletRequest)(nil),             // 6: purser.wallet.v1.GetWalletRequest
+	(*GetWalletResponse)(nil),            // 7: purser.wallet.v1.GetWalletResponse
+	(*ListWalletsRequest)(nil),           // 8: purser.wallet.v1.ListWalletsRequest
+	(*ListWalletsResponse)(nil),          // 9: purser.wallet.v1.ListWalletsResponse
+	(*UpdateWalletRequest)(nil),          // 10: purser.wallet.v1.UpdateWalletRequest
+	(*UpdateWalletResponse)(nil),         // 11: purser.wallet.v1.UpdateWalletResponse
+	(*ArchiveWalletRequest)(nil),         // 12: purser.wallet.v1.ArchiveWalletRequest
+	(*ArchiveWalletResponse)(nil),        // 13: purser.wallet.v1.ArchiveWalletResponse
+	(*RestoreWalletRequest)(nil),         // 14: purser.wallet.v1.RestoreWalletRequest
+	(*RestoreWalletResponse)(nil),        // 15: purser.wallet.v1.RestoreWalletResponse
+	(*DeleteWalletRequest)(nil),          // 16: purser.wallet.v1.DeleteWalletRequest
+	(*DeleteWalletResponse)(nil),         // 17: purser.wallet.v1.DeleteWalletResponse
+	(*SyncWalletRequest)(nil),            // 18: purser.wallet.v1.SyncWalletRequest
+	(*SyncWalletResponse)(nil),           // 19: purser.wallet.v1.SyncWalletResponse
+	(*StartOwnershipProofRequest)(nil),   // 20: purser.wallet.v1.StartOwnershipProofRequest
+	(*StartOwnershipProofResponse)(nil),  // 21: purser.wallet.v1.StartOwnershipProofResponse
+	(*FinishOwnershipProofRequest)(nil),  // 22: purser.wallet.v1.FinishOwnershipProofRequest
+	(*FinishOwnershipProofResponse)(nil), // 23: purser.wallet.v1.FinishOwnershipProofResponse
+	(*timestamppb.Timestamp)(nil),        // 24: google.protobuf.Timestamp
+	(*Balance)(nil),                      // 25: purser.wallet.v1.Balance
+	(*Ownership)(nil),                    // 26: purser.wallet.v1.Ownership
+	(*fieldmaskpb.FieldMask)(nil),        // 27: google.protobuf.FieldMask
 }
 var file_purser_wallet_v1_wallet_service_proto_depIdxs = []int32{
 	3,  // 0: purser.wallet.v1.Wallet.sync:type_name -> purser.wallet.v1.Sync
-	20, // 1: purser.wallet.v1.Wallet.create_time:type_name -> google.protobuf.Timestamp
-	20, // 2: purser.wallet.v1.Wallet.update_time:type_name -> google.protobuf.Timestamp
-	21, // 3: purser.wallet.v1.Wallet.balances:type_name -> purser.wallet.v1.Balance
-	20, // 4: purser.wallet.v1.Wallet.archive_time:type_name -> google.protobuf.Timestamp
-	0,  // 5: purser.wallet.v1.Sync.state:type_name -> purser.wallet.v1.SyncState
-	20, // 6: purser.wallet.v1.Sync.sync_time:type_name -> google.protobuf.Timestamp
-	20, // 7: purser.wallet.v1.Sync.retry_time:type_name -> google.protobuf.Timestamp
-	2,  // 8: purser.wallet.v1.CreateWalletResponse.wallet:type_name -> purser.wallet.v1.Wallet
-	2,  // 9: purser.wallet.v1.GetWalletResponse.wallet:type_name -> purser.wallet.v1.Wallet
-	1,  // 10: purser.wallet.v1.ListWalletsRequest.view:type_name -> purser.wallet.v1.WalletView
-	2,  // 11: purser.wallet.v1.ListWalletsResponse.wallets:type_name -> purser.wallet.v1.Wallet
-	22, // 12: purser.wallet.v1.UpdateWalletRequest.update_mask:type_name -> google.protobuf.FieldMask
-	2,  // 13: purser.wallet.v1.UpdateWalletResponse.wallet:type_name -> purser.wallet.v1.Wallet
-	2,  // 14: purser.wallet.v1.ArchiveWalletResponse.wallet:type_name -> purser.wallet.v1.Wallet
-	2,  // 15: purser.wallet.v1.RestoreWalletResponse.wallet:type_name -> purser.wallet.v1.Wallet
-	2,  // 16: purser.wallet.v1.SyncWalletResponse.wallet:type_name -> purser.wallet.v1.Wallet
-	4,  // 17: purser.wallet.v1.WalletService.CreateWallet:input_type -> purser.wallet.v1.CreateWalletRequest
-	6,  // 18: purser.wallet.v1.WalletService.GetWallet:input_type -> purser.wallet.v1.GetWalletRequest
-	8,  // 19: purser.wallet.v1.WalletService.ListWallets:input_type -> purser.wallet.v1.ListWalletsRequest
-	10, // 20: purser.wallet.v1.WalletService.UpdateWallet:input_type -> purser.wallet.v1.UpdateWalletRequest
-	12, // 21: purser.wallet.v1.WalletService.ArchiveWallet:input_type -> purser.wallet.v1.ArchiveWalletRequest
-	14, // 22: purser.wallet.v1.WalletService.RestoreWallet:input_type -> purser.wallet.v1.RestoreWalletRequest
-	16, // 23: purser.wallet.v1.WalletService.DeleteWallet:input_type -> purser.wallet.v1.DeleteWalletRequest
-	18, // 24: purser.wallet.v1.WalletService.SyncWallet:input_type -> purser.wallet.v1.SyncWalletRequest
-	5,  // 25: purser.wallet.v1.WalletService.CreateWallet:output_type -> purser.wallet.v1.CreateWalletResponse
-	7,  // 26: purser.wallet.v1.WalletService.GetWallet:output_type -> purser.wallet.v1.GetWalletResponse
-	9,  // 27: purser.wallet.v1.WalletService.ListWallets:output_type -> purser.wallet.v1.ListWalletsResponse
-	11, // 28: purser.wallet.v1.WalletService.UpdateWallet:output_type -> purser.wallet.v1.UpdateWalletResponse
-	13, // 29: purser.wallet.v1.WalletService.ArchiveWallet:output_type -> purser.wallet.v1.ArchiveWalletResponse
-	15, // 30: purser.wallet.v1.WalletService.RestoreWallet:output_type -> purser.wallet.v1.RestoreWalletResponse
-	17, // 31: purser.wallet.v1.WalletService.DeleteWallet:output_type -> purser.wallet.v1.DeleteWalletResponse
-	19, // 32: purser.wallet.v1.WalletService.SyncWallet:output_type -> purser.wallet.v1.SyncWalletResponse
-	25, // [25:33] is the sub-list for method output_type
-	17, // [17:25] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	24, // 1: purser.wallet.v1.Wallet.create_time:type_name -> google.protobuf.Timestamp
+	24, // 2: purser.wallet.v1.Wallet.update_time:type_name -> google.protobuf.Timestamp
+	25, // 3: purser.wallet.v1.Wallet.balances:type_name -> purser.wallet.v1.Balance
+	24, // 4: purser.wallet.v1.Wallet.archive_time:type_name -> google.protobuf.Timestamp
+	26, // 5: purser.wallet.v1.Wallet.ownership:type_name -> purser.wallet.v1.Ownership
+	0,  // 6: purser.wallet.v1.Sync.state:type_name -> purser.wallet.v1.SyncState
+	24, // 7: purser.wallet.v1.Sync.sync_time:type_name -> google.protobuf.Timestamp
+	24, // 8: purser.wallet.v1.Sync.retry_time:type_name -> google.protobuf.Timestamp
+	2,  // 9: purser.wallet.v1.CreateWalletResponse.wallet:type_name -> purser.wallet.v1.Wallet
+	2,  // 10: purser.wallet.v1.GetWalletResponse.wallet:type_name -> purser.wallet.v1.Wallet
+	1,  // 11: purser.wallet.v1.ListWalletsRequest.view:type_name -> purser.wallet.v1.WalletView
+	2,  // 12: purser.wallet.v1.ListWalletsResponse.wallets:type_name -> purser.wallet.v1.Wallet
+	27, // 13: purser.wallet.v1.UpdateWalletRequest.update_mask:type_name -> google.protobuf.FieldMask
+	2,  // 14: purser.wallet.v1.UpdateWalletResponse.wallet:type_name -> purser.wallet.v1.Wallet
+	2,  // 15: purser.wallet.v1.ArchiveWalletResponse.wallet:type_name -> purser.wallet.v1.Wallet
+	2,  // 16: purser.wallet.v1.RestoreWalletResponse.wallet:type_name -> purser.wallet.v1.Wallet
+	2,  // 17: purser.wallet.v1.SyncWalletResponse.wallet:type_name -> purser.wallet.v1.Wallet
+	24, // 18: purser.wallet.v1.StartOwnershipProofResponse.expire_time:type_name -> google.protobuf.Timestamp
+	2,  // 19: purser.wallet.v1.FinishOwnershipProofResponse.wallet:type_name -> purser.wallet.v1.Wallet
+	4,  // 20: purser.wallet.v1.WalletService.CreateWallet:input_type -> purser.wallet.v1.CreateWalletRequest
+	6,  // 21: purser.wallet.v1.WalletService.GetWallet:input_type -> purser.wallet.v1.GetWalletRequest
+	8,  // 22: purser.wallet.v1.WalletService.ListWallets:input_type -> purser.wallet.v1.ListWalletsRequest
+	10, // 23: purser.wallet.v1.WalletService.UpdateWallet:input_type -> purser.wallet.v1.UpdateWalletRequest
+	12, // 24: purser.wallet.v1.WalletService.ArchiveWallet:input_type -> purser.wallet.v1.ArchiveWalletRequest
+	14, // 25: purser.wallet.v1.WalletService.RestoreWallet:input_type -> purser.wallet.v1.RestoreWalletRequest
+	20, // 26: purser.wallet.v1.WalletService.StartOwnershipProof:input_type -> purser.wallet.v1.StartOwnershipProofRequest
+	22, // 27: purser.wallet.v1.WalletService.FinishOwnershipProof:input_type -> purser.wallet.v1.FinishOwnershipProofRequest
+	16, // 28: purser.wallet.v1.WalletService.DeleteWallet:input_type -> purser.wallet.v1.DeleteWalletRequest
+	18, // 29: purser.wallet.v1.WalletService.SyncWallet:input_type -> purser.wallet.v1.SyncWalletRequest
+	5,  // 30: purser.wallet.v1.WalletService.CreateWallet:output_type -> purser.wallet.v1.CreateWalletResponse
+	7,  // 31: purser.wallet.v1.WalletService.GetWallet:output_type -> purser.wallet.v1.GetWalletResponse
+	9,  // 32: purser.wallet.v1.WalletService.ListWallets:output_type -> purser.wallet.v1.ListWalletsResponse
+	11, // 33: purser.wallet.v1.WalletService.UpdateWallet:output_type -> purser.wallet.v1.UpdateWalletResponse
+	13, // 34: purser.wallet.v1.WalletService.ArchiveWallet:output_type -> purser.wallet.v1.ArchiveWalletResponse
+	15, // 35: purser.wallet.v1.WalletService.RestoreWallet:output_type -> purser.wallet.v1.RestoreWalletResponse
+	21, // 36: purser.wallet.v1.WalletService.StartOwnershipProof:output_type -> purser.wallet.v1.StartOwnershipProofResponse
+	23, // 37: purser.wallet.v1.WalletService.FinishOwnershipProof:output_type -> purser.wallet.v1.FinishOwnershipProofResponse
+	17, // 38: purser.wallet.v1.WalletService.DeleteWallet:output_type -> purser.wallet.v1.DeleteWalletResponse
+	19, // 39: purser.wallet.v1.WalletService.SyncWallet:output_type -> purser.wallet.v1.SyncWalletResponse
+	30, // [30:40] is the sub-list for method output_type
+	20, // [20:30] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_purser_wallet_v1_wallet_service_proto_init() }
@@ -1396,13 +1650,14 @@ func file_purser_wallet_v1_wallet_service_proto_init() {
 		return
 	}
 	file_purser_wallet_v1_balance_service_proto_init()
+	file_purser_wallet_v1_ownership_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_wallet_v1_wallet_service_proto_rawDesc), len(file_purser_wallet_v1_wallet_service_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   18,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,14 +19,16 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	WalletService_CreateWallet_FullMethodName  = "/purser.wallet.v1.WalletService/CreateWallet"
-	WalletService_GetWallet_FullMethodName     = "/purser.wallet.v1.WalletService/GetWallet"
-	WalletService_ListWallets_FullMethodName   = "/purser.wallet.v1.WalletService/ListWallets"
-	WalletService_UpdateWallet_FullMethodName  = "/purser.wallet.v1.WalletService/UpdateWallet"
-	WalletService_ArchiveWallet_FullMethodName = "/purser.wallet.v1.WalletService/ArchiveWallet"
-	WalletService_RestoreWallet_FullMethodName = "/purser.wallet.v1.WalletService/RestoreWallet"
-	WalletService_DeleteWallet_FullMethodName  = "/purser.wallet.v1.WalletService/DeleteWallet"
-	WalletService_SyncWallet_FullMethodName    = "/purser.wallet.v1.WalletService/SyncWallet"
+	WalletService_CreateWallet_FullMethodName         = "/purser.wallet.v1.WalletService/CreateWallet"
+	WalletService_GetWallet_FullMethodName            = "/purser.wallet.v1.WalletService/GetWallet"
+	WalletService_ListWallets_FullMethodName          = "/purser.wallet.v1.WalletService/ListWallets"
+	WalletService_UpdateWallet_FullMethodName         = "/purser.wallet.v1.WalletService/UpdateWallet"
+	WalletService_ArchiveWallet_FullMethodName        = "/purser.wallet.v1.WalletService/ArchiveWallet"
+	WalletService_RestoreWallet_FullMethodName        = "/purser.wallet.v1.WalletService/RestoreWallet"
+	WalletService_StartOwnershipProof_FullMethodName  = "/purser.wallet.v1.WalletService/StartOwnershipProof"
+	WalletService_FinishOwnershipProof_FullMethodName = "/purser.wallet.v1.WalletService/FinishOwnershipProof"
+	WalletService_DeleteWallet_FullMethodName         = "/purser.wallet.v1.WalletService/DeleteWallet"
+	WalletService_SyncWallet_FullMethodName           = "/purser.wallet.v1.WalletService/SyncWallet"
 )
 
 // WalletServiceClient is the client API for WalletService service.
@@ -85,6 +87,28 @@ type WalletServiceClient interface {
 	//
 	// The errors are those of ArchiveWallet.
 	RestoreWallet(ctx context.Context, in *RestoreWalletRequest, opts ...grpc.CallOption) (*RestoreWalletResponse, error)
+	// StartOwnershipProof returns a message for the wallet's account to sign, by which
+	// FinishOwnershipProof proves that the caller has the account. It is one of EIP-4361,
+	// valid for 15 minutes and once, for this wallet and caller alone; its statement says
+	// so, so that nobody signs it in the belief of signing in. A new message takes the
+	// place of the one before.
+	//
+	// NOT_FOUND when the caller has no such wallet. FAILED_PRECONDITION
+	// (OWNERSHIP_PROOF_DISABLED) when the deployment has no page that asks for signatures.
+	StartOwnershipProof(ctx context.Context, in *StartOwnershipProofRequest, opts ...grpc.CallOption) (*StartOwnershipProofResponse, error)
+	// FinishOwnershipProof makes the wallet PROVEN when its account has signed the message
+	// of StartOwnershipProof: a key (EIP-191), or a contract on the wallet's chain
+	// (ERC-1271, and ERC-6492 before it is deployed). A message can be used once, except
+	// after UNAVAILABLE; of calls at once one succeeds. With a request_id the call can be
+	// repeated and returns the same.
+	//
+	// FAILED_PRECONDITION: OWNERSHIP_MESSAGE_INVALID for a message that was used, has
+	// expired, was replaced, or was issued for another wallet; OWNERSHIP_SIGNATURE_INVALID;
+	// CHAIN_NOT_CONFIGURED and WALLET_NOT_DEPLOYED of a contract. INVALID_ARGUMENT names
+	// signature. UNAVAILABLE (CHAIN_UNAVAILABLE) when too few nodes answer about a
+	// contract. RESOURCE_EXHAUSTED (TOO_MANY_PROOFS) with a retry delay after 10 calls of
+	// the caller's in a minute. NOT_FOUND when the caller has no such wallet.
+	FinishOwnershipProof(ctx context.Context, in *FinishOwnershipProofRequest, opts ...grpc.CallOption) (*FinishOwnershipProofResponse, error)
 	// DeleteWallet removes a wallet with its balances and its history, all or nothing, and
 	// says how much that was.
 	//
@@ -176,6 +200,26 @@ func (c *walletServiceClient) RestoreWallet(ctx context.Context, in *RestoreWall
 	return out, nil
 }
 
+func (c *walletServiceClient) StartOwnershipProof(ctx context.Context, in *StartOwnershipProofRequest, opts ...grpc.CallOption) (*StartOwnershipProofResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StartOwnershipProofResponse)
+	err := c.cc.Invoke(ctx, WalletService_StartOwnershipProof_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *walletServiceClient) FinishOwnershipProof(ctx context.Context, in *FinishOwnershipProofRequest, opts ...grpc.CallOption) (*FinishOwnershipProofResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(FinishOwnershipProofResponse)
+	err := c.cc.Invoke(ctx, WalletService_FinishOwnershipProof_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *walletServiceClient) DeleteWallet(ctx context.Context, in *DeleteWalletRequest, opts ...grpc.CallOption) (*DeleteWalletResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DeleteWalletResponse)
@@ -252,6 +296,28 @@ type WalletServiceServer interface {
 	//
 	// The errors are those of ArchiveWallet.
 	RestoreWallet(context.Context, *RestoreWalletRequest) (*RestoreWalletResponse, error)
+	// StartOwnershipProof returns a message for the wallet's account to sign, by which
+	// FinishOwnershipProof proves that the caller has the account. It is one of EIP-4361,
+	// valid for 15 minutes and once, for this wallet and caller alone; its statement says
+	// so, so that nobody signs it in the belief of signing in. A new message takes the
+	// place of the one before.
+	//
+	// NOT_FOUND when the caller has no such wallet. FAILED_PRECONDITION
+	// (OWNERSHIP_PROOF_DISABLED) when the deployment has no page that asks for signatures.
+	StartOwnershipProof(context.Context, *StartOwnershipProofRequest) (*StartOwnershipProofResponse, error)
+	// FinishOwnershipProof makes the wallet PROVEN when its account has signed the message
+	// of StartOwnershipProof: a key (EIP-191), or a contract on the wallet's chain
+	// (ERC-1271, and ERC-6492 before it is deployed). A message can be used once, except
+	// after UNAVAILABLE; of calls at once one succeeds. With a request_id the call can be
+	// repeated and returns the same.
+	//
+	// FAILED_PRECONDITION: OWNERSHIP_MESSAGE_INVALID for a message that was used, has
+	// expired, was replaced, or was issued for another wallet; OWNERSHIP_SIGNATURE_INVALID;
+	// CHAIN_NOT_CONFIGURED and WALLET_NOT_DEPLOYED of a contract. INVALID_ARGUMENT names
+	// signature. UNAVAILABLE (CHAIN_UNAVAILABLE) when too few nodes answer about a
+	// contract. RESOURCE_EXHAUSTED (TOO_MANY_PROOFS) with a retry delay after 10 calls of
+	// the caller's in a minute. NOT_FOUND when the caller has no such wallet.
+	FinishOwnershipProof(context.Context, *FinishOwnershipProofRequest) (*FinishOwnershipProofResponse, error)
 	// DeleteWallet removes a wallet with its balances and its history, all or nothing, and
 	// says how much that was.
 	//
@@ -300,6 +366,12 @@ func (UnimplementedWalletServiceServer) ArchiveWallet(context.Context, *ArchiveW
 }
 func (UnimplementedWalletServiceServer) RestoreWallet(context.Context, *RestoreWalletRequest) (*RestoreWalletResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RestoreWallet not implemented")
+}
+func (UnimplementedWalletServiceServer) StartOwnershipProof(context.Context, *StartOwnershipProofRequest) (*StartOwnershipProofResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method StartOwnershipProof not implemented")
+}
+func (UnimplementedWalletServiceServer) FinishOwnershipProof(context.Context, *FinishOwnershipProofRequest) (*FinishOwnershipProofResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method FinishOwnershipProof not implemented")
 }
 func (UnimplementedWalletServiceServer) DeleteWallet(context.Context, *DeleteWalletRequest) (*DeleteWalletResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteWallet not implemented")
@@ -436,6 +508,42 @@ func _WalletService_RestoreWallet_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _WalletService_StartOwnershipProof_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StartOwnershipProofRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WalletServiceServer).StartOwnershipProof(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WalletService_StartOwnershipProof_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WalletServiceServer).StartOwnershipProof(ctx, req.(*StartOwnershipProofRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WalletService_FinishOwnershipProof_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(FinishOwnershipProofRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WalletServiceServer).FinishOwnershipProof(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WalletService_FinishOwnershipProof_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WalletServiceServer).FinishOwnershipProof(ctx, req.(*FinishOwnershipProofRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _WalletService_DeleteWallet_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(DeleteWalletRequest)
 	if err := dec(in); err != nil {
@@ -502,6 +610,14 @@ var WalletService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RestoreWallet",
 			Handler:    _WalletService_RestoreWallet_Handler,
+		},
+		{
+			MethodName: "StartOwnershipProof",
+			Handler:    _WalletService_StartOwnershipProof_Handler,
+		},
+		{
+			MethodName: "FinishOwnershipProof",
+			Handler:    _WalletService_FinishOwnershipProof_Handler,
 		},
 		{
 			MethodName: "DeleteWallet",

@@ -1,4 +1,5 @@
-package bucket
+// Package redisbucket counts calls in Redis, for all replicas; see package bucket.
+package redisbucket
 
 import (
 	"context"
@@ -9,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/purserhq/purser/pkg/redisx"
+	"github.com/purserhq/purser/services/internal/bucket"
 )
 
 // A bucket in Redis is the time at which it will be full, in
@@ -36,19 +38,19 @@ if full <= now then return redis.call('DEL', KEYS[1]) end
 redis.call('SET', KEYS[1], string.format('%.0f', full), 'PX', math.ceil((full - now) / 1000))
 return 0`)
 
-// Redis counts for all replicas. It is safe for concurrent use.
-type Redis struct {
+// Buckets count for all replicas. They are safe for concurrent use.
+type Buckets struct {
 	redis  redis.UniversalClient
 	prefix string
 }
 
-// NewRedis returns buckets in r whose keys begin with prefix, such as
+// New returns buckets in r whose keys begin with prefix, such as
 // "purser:auth:attempts:".
-func NewRedis(r redis.UniversalClient, prefix string) *Redis { return &Redis{r, prefix} }
+func New(r redis.UniversalClient, prefix string) *Buckets { return &Buckets{r, prefix} }
 
 // Take charges one call; or, when the bucket is empty, charges nothing and returns how
 // long to wait. An error means that the count is unknown.
-func (s *Redis) Take(ctx context.Context, b Bucket) (refund func(), wait time.Duration, err error) {
+func (s *Buckets) Take(ctx context.Context, b bucket.Bucket) (refund func(), wait time.Duration, err error) {
 	name := sha256.Sum256([]byte(b.Key)) // so that Redis stores no address or account
 	keys := []string{redisx.Key(s.prefix+b.Kind+":", hex.EncodeToString(name[:16]))}
 	every := b.RefillInterval().Microseconds()
