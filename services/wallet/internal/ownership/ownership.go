@@ -169,7 +169,7 @@ func (s *Service) withoutChallenge(ctx context.Context, owner uuid.UUID, r *wall
 }
 
 func noMessage() error {
-	return errs.FailedPrecondition("OWNERSHIP_MESSAGE_INVALID", "the message is not the one to sign for this wallet: it "+
-		"was used, has expired, was replaced by a newer one, or is of another wallet; begin again with "+
+	return errs.FailedPrecondition("OWNERSHIP_MESSAGE_INVALID", "the message is not the one to sign for this wallet: "+
+		"it was used, has expired, was replaced by a newer one, or is of another wallet; begin again with "+
 		"StartOwnershipProof")
 }
