@@ -34,6 +34,7 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/totp"
 	"github.com/purserhq/purser/services/auth/internal/web"
 	"github.com/purserhq/purser/services/auth/migrations"
+	"github.com/purserhq/purser/services/internal/bucket/redisbucket"
 	"github.com/purserhq/purser/services/internal/chassis"
 	"github.com/purserhq/purser/services/internal/startup"
 )
@@ -116,7 +117,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	signInMethods := rpc.SignInMethods{OAuth: identityProviders, Wallets: walletSignIn}
 	serviceAccounts := serviceaccount.NewService(store.NewServiceAccounts(b.DB), ring, auditEvents, time.Now)
 	apiKeys := apikey.NewService(store.NewAPIKeys(b.DB), ring, auditEvents, time.Now)
-	limiter, err := attempts.New(cfg.Attempts, store.NewAttempts(b.Redis), time.Now)
+	limiter, err := attempts.New(cfg.Attempts, redisbucket.New(b.Redis, "purser:auth:attempts:"), time.Now)
 	if err != nil {
 		return nil, err
 	}

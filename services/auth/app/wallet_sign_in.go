@@ -9,6 +9,7 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/identity"
 	"github.com/purserhq/purser/services/auth/internal/session"
 	"github.com/purserhq/purser/services/auth/internal/siwe"
+	"github.com/purserhq/purser/services/internal/eip4361"
 	"github.com/purserhq/purser/services/internal/ethsig"
 )
 
@@ -26,10 +27,10 @@ type SIWEConfig struct {
 // Validate reports every error in c.
 func (c SIWEConfig) Validate() error {
 	var errs []error
-	if c.Domain != "" && !siwe.IsAuthority(c.Domain) {
+	if c.Domain != "" && !eip4361.IsAuthority(c.Domain) {
 		errs = append(errs, errors.New("PURSER_SIWE_DOMAIN must be host or host:port"))
 	}
-	if c.URI != "" && !siwe.IsURI(c.URI) {
+	if c.URI != "" && !eip4361.IsURI(c.URI) {
 		errs = append(errs, errors.New("PURSER_SIWE_URI must be a URI"))
 	}
 	if c.Domain == "" && c.URI != "" {

@@ -46,6 +46,8 @@ func (b *Backing) WalletEnviron(e Endpoints) []string {
 		feed = b.Prices.URL()
 	}
 	return b.environ("wallet", b.opts.Ports.Wallet, append(b.serviceAccount("wallet"),
+		"PURSER_SIWE_DOMAIN="+loopback(b.opts.Ports.AuthHTTP),
+		"PURSER_SIWE_URI=http://"+loopback(b.opts.Ports.AuthHTTP),
 		"PURSER_REDIS_URL="+b.redisURL(),
 		"PURSER_JWKS_URL="+keySetURL(e),
 		"PURSER_AUTH_ADDR="+e.Auth,

@@ -12,7 +12,10 @@ import (
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/pkg/process"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+	"github.com/purserhq/purser/services/internal/bucket"
+	"github.com/purserhq/purser/services/internal/bucket/redisbucket"
 	"github.com/purserhq/purser/services/internal/chassis"
+	"github.com/purserhq/purser/services/internal/ethsig"
 	"github.com/purserhq/purser/services/internal/feed"
 	"github.com/purserhq/purser/services/internal/startup"
 	"github.com/purserhq/purser/services/wallet/internal/balancesync"
@@ -21,6 +24,7 @@ import (
 	"github.com/purserhq/purser/services/wallet/internal/history"
 	"github.com/purserhq/purser/services/wallet/internal/holding"
 	"github.com/purserhq/purser/services/wallet/internal/llama"
+	"github.com/purserhq/purser/services/wallet/internal/ownership"
 	"github.com/purserhq/purser/services/wallet/internal/price"
 	"github.com/purserhq/purser/services/wallet/internal/rpc"
 	"github.com/purserhq/purser/services/wallet/internal/store"
@@ -75,7 +79,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	b.Loop("changes", changes.Run)
 	wallets.WakeAfterCommit(changes.Wake)
 	prices := price.NewService(store.NewPrices(b.DB, tokens), priceFeed, quotes, cfg.Price, log, time.Now)
-	walletRules := wallet.NewService(wallets, nodes.Chains(), time.Now)
+	walletRules := wallet.NewService(wallets, nodes.Chains(), cfg.WalletsPerOwner, time.Now)
 	pastHoldings := history.NewService(store.NewHistory(b.DB), tokens, nodes, priceFeed, store.NewLocks(locks),
 		cfg.Price, log, time.Now)
 	contracts := token.NewChecker(nodes, tokens, log)
@@ -88,13 +92,20 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 		return nil, err
 	}
 
+	calls, err := bucket.NewLimiter(redisbucket.New(b.Redis, "purser:wallet:calls:"), time.Now)
+	if err != nil {
+		return nil, err
+	}
 	server, err := b.NewServer(verifier, nil)
 	if err != nil {
 		return nil, err
 	}
 	server.CheckMessages(rpc.Check)
 	walletv1.RegisterWalletServiceServer(server,
-		rpc.NewWalletServer(walletRules, balancesync.NewService(wallets, tokens, contracts, nodes, time.Now)))
+		rpc.NewWalletServer(walletRules,
+			ownership.NewService(wallets, ethsig.NewContracts(cfg.ChainRPCURLs, log), cfg.SIWE.site(), time.Now),
+			balancesync.NewService(wallets, tokens, contracts, nodes, time.Now),
+			rpc.Limits{Calls: calls, SyncsPerMinute: cfg.SyncsPerMinute}))
 	walletv1.RegisterBalanceServiceServer(server, rpc.NewBalanceServer(walletRules))
 	walletv1.RegisterTransactionServiceServer(server, rpc.NewTransactionServer(transactions))
 	walletv1.RegisterTokenServiceServer(server, rpc.NewTokenServer(tokens,

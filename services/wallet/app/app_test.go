@@ -34,6 +34,23 @@ func (s service) calls(id string) map[string]func(context.Context) error {
 				&walletv1.UpdateWalletRequest{WalletId: id, Label: "theirs", Etag: "nonsense"})
 			return err
 		},
+		"ArchiveWallet": func(ctx context.Context) error {
+			_, err := s.wallets.ArchiveWallet(ctx, &walletv1.ArchiveWalletRequest{WalletId: id})
+			return err
+		},
+		"RestoreWallet": func(ctx context.Context) error {
+			_, err := s.wallets.RestoreWallet(ctx, &walletv1.RestoreWalletRequest{WalletId: id})
+			return err
+		},
+		"StartOwnershipProof": func(ctx context.Context) error {
+			_, err := s.wallets.StartOwnershipProof(ctx, &walletv1.StartOwnershipProofRequest{WalletId: id})
+			return err
+		},
+		"FinishOwnershipProof": func(ctx context.Context) error {
+			_, err := s.wallets.FinishOwnershipProof(ctx,
+				&walletv1.FinishOwnershipProofRequest{WalletId: id, Message: "x"})
+			return err
+		},
 		"DeleteWallet": func(ctx context.Context) error {
 			_, err := s.wallets.DeleteWallet(ctx, &walletv1.DeleteWalletRequest{WalletId: id})
 			return err
@@ -124,7 +141,8 @@ func TestEveryMethodAsksForItsPermission(t *testing.T) {
 				"PERMISSION_MISSING")
 			needs := "wallet:read"
 			switch method, _, _ := strings.Cut(name, " "); method {
-			case "CreateWallet", "UpdateWallet", "SyncWallet":
+			case "CreateWallet", "UpdateWallet", "SyncWallet", "ArchiveWallet", "RestoreWallet",
+				"StartOwnershipProof", "FinishOwnershipProof":
 				needs = "wallet:write"
 			case "DeleteWallet":
 				needs = "wallet:delete"
@@ -318,7 +336,7 @@ func TestLoadReportsAllErrorsTogether(t *testing.T) {
 		"PURSER_ISSUER=auth", "PURSER_JWKS_URL=keys.json", "PURSER_PRICE_URL=feed/hunter2",
 		"PURSER_BALANCES_PER_CALL=0",
 		"PURSER_CHAIN_RPC_URLS=1=node.example/hunter2,2=https://node.example", "PURSER_PRICE_REFRESH=0s",
-		"PURSER_GRPC_BURST=0", "PURSER_CACHE_TOKEN_TTL=0s",
+		"PURSER_GRPC_BURST=0", "PURSER_CACHE_TOKEN_TTL=0s", "PURSER_WALLETS_PER_OWNER=0", "PURSER_SYNCS_PER_MINUTE=-1",
 	})
 	if err == nil {
 		t.Fatal("taken")
@@ -327,7 +345,7 @@ func TestLoadReportsAllErrorsTogether(t *testing.T) {
 		"PURSER_DATABASE_URL", "PURSER_REDIS_URL", "PURSER_ISSUER", "PURSER_JWKS_URL", "PURSER_PRICE_URL",
 		"PURSER_BALANCES_PER_CALL",
 		"PURSER_CHAIN_RPC_URLS: node 1 of chain 1", "PURSER_PRICE_REFRESH", "PURSER_CACHE_TOKEN_TTL",
-		"PURSER_GRPC_BURST", "PURSER_GRPC_TLS_CERT",
+		"PURSER_GRPC_BURST", "PURSER_GRPC_TLS_CERT", "PURSER_WALLETS_PER_OWNER", "PURSER_SYNCS_PER_MINUTE",
 	} {
 		if !strings.Contains(err.Error(), name) {
 			t.Errorf("%s is not named in:\n%v", name, err)

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strconv"
@@ -9,7 +10,9 @@ import (
 	"github.com/purserhq/purser/pkg/config"
 	"github.com/purserhq/purser/services/internal/chainurl"
 	"github.com/purserhq/purser/services/internal/chassis"
+	"github.com/purserhq/purser/services/internal/eip4361"
 	"github.com/purserhq/purser/services/internal/feed"
+	"github.com/purserhq/purser/services/wallet/internal/ownership"
 	"github.com/purserhq/purser/services/wallet/internal/price"
 )
 
@@ -28,6 +31,10 @@ type Config struct {
 	// SyncCron is when wallets are synced that were not for SyncEvery.
 	SyncCron  string        `env:"SYNC_CRON" envDefault:"*/5 * * * *"`
 	SyncEvery time.Duration `env:"SYNC_EVERY" envDefault:"5m"`
+	// WalletsPerOwner is how many wallets an owner may have, archived ones included.
+	WalletsPerOwner int `env:"WALLETS_PER_OWNER" envDefault:"10000"`
+	// SyncsPerMinute is how often an owner may call SyncWallet.
+	SyncsPerMinute int `env:"SYNCS_PER_MINUTE" envDefault:"60"`
 	// TransactionsCron is when movements of wallets are looked for, up to their last syncs.
 	TransactionsCron string `env:"TRANSACTIONS_CRON" envDefault:"1-59/2 * * * *"`
 	// TransactionsFirstBlock has the block from which they are looked for, chain=number;
@@ -45,6 +52,35 @@ type Config struct {
 	Price       price.Policy `envPrefix:"PRICE_"`
 	Cache       CacheConfig  `envPrefix:"CACHE_"`
 	Changes     feed.Policy  `envPrefix:"CHANGES_"`
+	SIWE        SIWEConfig   `envPrefix:"SIWE_"`
+}
+
+// SIWEConfig is of the page that asks wallets for signatures (EIP-4361), as in auth.
+type SIWEConfig struct {
+	// Domain of the page, host or host:port, as wallets compare it. Nobody proves the
+	// ownership of a wallet while it is empty.
+	Domain string `env:"DOMAIN"`
+	// URI of the page; https:// and the domain when empty.
+	URI string `env:"URI"`
+}
+
+// Validate reports every error in c.
+func (c SIWEConfig) Validate() error {
+	var found []error
+	if c.Domain != "" && !eip4361.IsAuthority(c.Domain) {
+		found = append(found, errors.New("PURSER_SIWE_DOMAIN must be host or host:port"))
+	}
+	if c.URI != "" && !eip4361.IsURI(c.URI) {
+		found = append(found, errors.New("PURSER_SIWE_URI must be a URI"))
+	}
+	if c.Domain == "" && c.URI != "" {
+		found = append(found, errors.New("PURSER_SIWE_URI needs PURSER_SIWE_DOMAIN"))
+	}
+	return errors.Join(found...)
+}
+
+func (c SIWEConfig) site() ownership.Site {
+	return ownership.Site{Domain: c.Domain, URI: cmp.Or(c.URI, "https://"+c.Domain)}
 }
 
 // CacheConfig says how long things are cached: at most so old they are where
@@ -68,7 +104,7 @@ func (c CacheConfig) Validate() error {
 func (c Config) Validate() error {
 	found := []error{c.Config.Validate(), c.AuthConfig.Validate(),
 		c.ServiceAccount.Validate(c.Auth), c.Price.Validate(), c.Cache.Validate(), c.Changes.Validate(),
-		chassis.CheckCron("PURSER_SYNC_CRON", c.SyncCron),
+		c.SIWE.Validate(), chassis.CheckCron("PURSER_SYNC_CRON", c.SyncCron),
 		chassis.CheckCron("PURSER_TRANSACTIONS_CRON", c.TransactionsCron),
 		c.ChainRPCURLs.Check("PURSER_CHAIN_RPC_URLS")}
 	if c.BalancesPerCall < 1 || c.BalancesPerCall > 5000 {
@@ -76,6 +112,12 @@ func (c Config) Validate() error {
 	}
 	if c.SyncEvery <= 0 {
 		found = append(found, errors.New("PURSER_SYNC_EVERY must be above 0"))
+	}
+	if c.WalletsPerOwner < 1 || c.WalletsPerOwner > 1_000_000 {
+		found = append(found, errors.New("PURSER_WALLETS_PER_OWNER must be 1 to 1000000"))
+	}
+	if c.SyncsPerMinute < 1 || c.SyncsPerMinute > 60_000 {
+		found = append(found, errors.New("PURSER_SYNCS_PER_MINUTE must be 1 to 60000"))
 	}
 	if u := c.PriceURL.Reveal(); u != "" && !config.IsHTTPURL(u) {
 		found = append(found, errors.New("PURSER_PRICE_URL must be an http or https URL"))

@@ -41,25 +41,28 @@ const tokenList = `{"tokens":[
 const never = "0 0 29 2 *"
 
 // start runs the service, without Redis, nodes or prices, until the test ends.
-func start(t *testing.T) service {
+// more are further settings.
+func start(t *testing.T, more ...string) service {
 	t.Helper()
 	return replica(t, testkit.Postgres(t, migrations.FS), servicetest.NewIssuer(t), servicetest.NoRedis, tokenList,
-		io.Discard)
+		io.Discard, more...)
 }
 
 // replica runs one of several instances of the service.
-func replica(t *testing.T, db *testkit.DB, i *servicetest.Issuer, redisURL, tokenList string, logs io.Writer) service {
+func replica(t *testing.T, db *testkit.DB, i *servicetest.Issuer, redisURL, tokenList string, logs io.Writer,
+	more ...string) service {
 	t.Helper()
 	s := service{db: db, issuer: i}
 	list := filepath.Join(t.TempDir(), "tokens.json")
 	if err := os.WriteFile(list, []byte(tokenList), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	conn := servicetest.Start(t, app.Load, app.New, logs,
+	conn := servicetest.Start(t, app.Load, app.New, logs, append(more,
 		"PURSER_DATABASE_URL="+db.URL, "PURSER_REDIS_URL="+redisURL, "PURSER_ISSUER="+i.URL,
 		"PURSER_PRICE_URL=http://127.0.0.1:1", "PURSER_TOKEN_LIST="+list, "PURSER_GRPC_PLAINTEXT=true",
-		"PURSER_GRPC_BURST=10000", "PURSER_SYNC_CRON="+never, "PURSER_CHAIN_RPC_URLS=137=http://127.0.0.1:1",
-		"PURSER_CACHE_WALLETS_TTL=1h", "PURSER_CACHE_TOKEN_TTL=1h")
+		"PURSER_GRPC_BURST=10000",
+		"PURSER_SIWE_DOMAIN=app.example", "PURSER_SYNC_CRON="+never, "PURSER_CHAIN_RPC_URLS=137=http://127.0.0.1:1",
+		"PURSER_CACHE_WALLETS_TTL=1h", "PURSER_CACHE_TOKEN_TTL=1h")...)
 	s.wallets, s.balances = walletv1.NewWalletServiceClient(conn), walletv1.NewBalanceServiceClient(conn)
 	s.tokens, s.prices = walletv1.NewTokenServiceClient(conn), walletv1.NewPriceServiceClient(conn)
 	s.holdings, s.jobs = walletv1.NewHoldingsServiceClient(conn), jobsv1.NewJobServiceClient(conn)

@@ -15,11 +15,11 @@ import (
 	"github.com/purserhq/purser/services/wallet/migrations"
 )
 
-func startReplicas(t *testing.T) servicetest.Replicas[service] {
+func startReplicas(t *testing.T, more ...string) servicetest.Replicas[service] {
 	t.Helper()
 	db, i := testkit.Postgres(t, migrations.FS), servicetest.NewIssuer(t)
 	return servicetest.StartReplicas(t, func(redisURL string, logs io.Writer) service {
-		return replica(t, db, i, redisURL, tokenList, logs)
+		return replica(t, db, i, redisURL, tokenList, logs, more...)
 	})
 }
 
@@ -52,6 +52,7 @@ func TestWhatOneReplicaWritesTheOtherAnswersAtOnce(t *testing.T) {
 	const token = "eip155:137/erc20:0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed"
 	r.A.exec(t, "INSERT INTO balances VALUES ($1, $2, 7, 1, '', now())", w.GetId(), token)
 	theirs := r.A.create(other, t, polygon)
+	var second string // the id of the second wallet
 	for _, step := range []struct {
 		name  string
 		write func() error
@@ -79,6 +80,19 @@ func TestWhatOneReplicaWritesTheOtherAnswersAtOnce(t *testing.T) {
 		{"a second wallet is added", func() error {
 			_, err := r.A.wallets.CreateWallet(ctx,
 				&walletv1.CreateWalletRequest{Account: account, Label: "new", AllowUnconfiguredChain: true})
+			return err
+		}, "warm FAILED, new PENDING, warm FAILED 7 CCC, new PENDING", "CCC"},
+		{"the second is archived", func() error {
+			list, err := r.A.wallets.ListWallets(ctx, &walletv1.ListWalletsRequest{})
+			if err != nil || len(list.GetWallets()) != 2 {
+				t.Fatal(list, err)
+			}
+			second = list.GetWallets()[1].GetId()
+			_, err = r.A.wallets.ArchiveWallet(ctx, &walletv1.ArchiveWalletRequest{WalletId: second})
+			return err
+		}, "warm FAILED, warm FAILED 7 CCC", "CCC"},
+		{"it is restored", func() error {
+			_, err := r.A.wallets.RestoreWallet(ctx, &walletv1.RestoreWalletRequest{WalletId: second})
 			return err
 		}, "warm FAILED, new PENDING, warm FAILED 7 CCC, new PENDING", "CCC"},
 		{"the first is deleted", func() error {

@@ -21,6 +21,11 @@ CREATE TABLE wallets (
     sync_error   text        NOT NULL DEFAULT '',
     -- FAILED: when the next sync may start. SYNCING: when the lease expires.
     retry_at     timestamptz,
+    -- Since when the wallet is archived: it is neither synced nor valued.
+    archived_at  timestamptz,
+    -- When and by what the account signed for the owner; NULL of one that is watched.
+    proven_at    timestamptz,
+    proven_by    text        NOT NULL DEFAULT '' CHECK (proven_by IN ('', 'KEY', 'CONTRACT')),
     CONSTRAINT wallets_owner_account_key UNIQUE (owner_id, account),
     CONSTRAINT wallets_account_lower CHECK (account = lower(account))
 );
@@ -28,8 +33,8 @@ CREATE TABLE wallets (
 -- The pages of an owner's wallets.
 CREATE INDEX wallets_owner ON wallets (owner_id, id);
 
--- The order in which the wallets of a chain are synced: those that never were,
--- then by the last sync, or the retry time after a failed one.
+-- The order in which the wallets of a chain are synced, without archived ones: those
+-- that never were, then by the last sync, or the retry time after a failed one.
 CREATE INDEX wallets_sync_queue ON wallets (
     split_part(account, ':', 2),
     coalesce(
@@ -37,7 +42,7 @@ CREATE INDEX wallets_sync_queue ON wallets (
         '0001-01-01 00:00:00+00'::timestamptz
     ),
     id
-);
+) WHERE archived_at IS NULL;
 
 -- The response to each request_id, for repeated calls.
 CREATE TABLE requests (
@@ -48,6 +53,13 @@ CREATE TABLE requests (
     response     bytea       NOT NULL,
     created_at   timestamptz NOT NULL,
     PRIMARY KEY (owner_id, request_id)
+);
+
+-- The message that a wallet's account is to sign, to prove that it is the owner's.
+CREATE TABLE ownership_challenges (
+    wallet_id  uuid        PRIMARY KEY REFERENCES wallets (id) ON DELETE CASCADE,
+    message    text        NOT NULL,
+    expires_at timestamptz NOT NULL
 );
 
 -- Tokens: those whose balances are read.
@@ -310,5 +322,6 @@ DROP TABLE transaction_scans;
 DROP TABLE balance_changes;
 DROP TABLE balances;
 DROP TABLE tokens;
+DROP TABLE ownership_challenges;
 DROP TABLE requests;
 DROP TABLE wallets;

@@ -10,8 +10,6 @@
 // Limits: while Redis is unavailable each replica counts alone, so n replicas
 // allow up to n times the limit. Failing on purpose uses up the attempts on an
 // account: who is known from before has counts of their own (TakeOwn).
-//
-// Source: the generic cell rate algorithm of ITU-T I.371, virtual scheduling.
 package attempts
 
 import (
@@ -24,6 +22,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/deadline"
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/services/internal/bucket"
 )
 
 // Policy is the maximal number of failed attempts in a minute.
@@ -40,28 +39,18 @@ func (p Policy) Validate() error {
 	return nil
 }
 
-// Bucket is a token bucket: it holds up to PerMinute attempts, and is refilled
-// evenly over a minute. Kind and Key identify it.
-type Bucket struct {
-	Kind, Key string
-	PerMinute int
-}
-
-// RefillInterval is how long it takes to refill one attempt.
-func (b Bucket) RefillInterval() time.Duration { return time.Minute / time.Duration(b.PerMinute) }
-
 // Shared counts attempts for all replicas. It is safe for concurrent use.
 type Shared interface {
 	// Take charges one attempt; or, when the bucket is empty, charges nothing
 	// and returns how long to wait. An error means that the count is unknown.
-	Take(ctx context.Context, b Bucket) (refund func(), wait time.Duration, err error)
+	Take(ctx context.Context, b bucket.Bucket) (refund func(), wait time.Duration, err error)
 }
 
 // Limiter counts attempts. It is safe for concurrent use.
 type Limiter struct {
 	policy    Policy
 	shared    Shared
-	local     *local
+	local     *bucket.Local
 	lines     *lines
 	localOnly metric.Int64Counter
 }
@@ -69,7 +58,7 @@ type Limiter struct {
 // New returns a limiter that counts in shared and, by the clock now, in this
 // process.
 func New(p Policy, shared Shared, now func() time.Time) (*Limiter, error) {
-	own, err := newLocal(now)
+	own, err := bucket.NewLocal(now)
 	if err != nil {
 		return nil, err
 	}
@@ -88,14 +77,14 @@ func New(p Policy, shared Shared, now func() time.Time) (*Limiter, error) {
 // for the limit of the account, and for that of the address after the wait; then nothing is charged.
 func (l *Limiter) Take(ctx context.Context, address, account string) (refund func(), err error) {
 	end := time.Now().Add(maxWait)
-	return l.take(ctx, account, func(b Bucket) (func(), time.Duration, error) {
+	return l.take(ctx, account, func(b bucket.Bucket) (func(), time.Duration, error) {
 		return l.lines.take(ctx, b, account)
 	}, address, end)
 }
 
 // TryTake is Take without the wait.
 func (l *Limiter) TryTake(ctx context.Context, address, account string) (refund func(), err error) {
-	return l.take(ctx, account, func(b Bucket) (func(), time.Duration, error) {
+	return l.take(ctx, account, func(b bucket.Bucket) (func(), time.Duration, error) {
 		undo, wait := l.lines.try(ctx, b)
 		return undo, wait, nil
 	}, address, time.Time{})
@@ -104,8 +93,8 @@ func (l *Limiter) TryTake(ctx context.Context, address, account string) (refund 
 // TakeOwn charges an attempt to a count of its own, as large as that of an account. Otherwise as TryTake.
 func (l *Limiter) TakeOwn(ctx context.Context, kind, name string) (refund func(), err error) {
 	var c charges
-	b := Bucket{kind, name, l.policy.PerAccount}
-	for _, take := range []func(context.Context, Bucket) (func(), time.Duration){l.local.take, l.takeShared} {
+	b := bucket.Bucket{Kind: kind, Key: name, PerMinute: l.policy.PerAccount}
+	for _, take := range []func(context.Context, bucket.Bucket) (func(), time.Duration){l.local.Take, l.takeShared} {
 		if wait := c.add(take(ctx, b)); wait > 0 {
 			return nil, c.refused(wait)
 		}
@@ -115,13 +104,13 @@ func (l *Limiter) TakeOwn(ctx context.Context, kind, name string) (refund func()
 
 // take charges the account and then the address, in this process first, which protects Redis from floods, and is all
 // there is while Redis is unavailable.
-func (l *Limiter) take(ctx context.Context, account string, local func(Bucket) (func(), time.Duration, error),
+func (l *Limiter) take(ctx context.Context, account string, local func(bucket.Bucket) (func(), time.Duration, error),
 	address string, end time.Time) (refund func(), err error) {
 	var c charges
-	ofAccount, ofAddress := Bucket{"account", account, l.policy.PerAccount},
-		Bucket{"address", address, l.policy.PerAddress}
+	ofAccount := bucket.Bucket{Kind: "account", Key: account, PerMinute: l.policy.PerAccount}
+	ofAddress := bucket.Bucket{Kind: "address", Key: address, PerMinute: l.policy.PerAddress}
 	if account != "" {
-		if wait := c.add(l.local.take(ctx, ofAccount)); wait > 0 {
+		if wait := c.add(l.local.Take(ctx, ofAccount)); wait > 0 {
 			return nil, c.refused(wait)
 		}
 	}
@@ -179,7 +168,7 @@ func (c *charges) refused(wait time.Duration) error {
 
 // takeShared charges the bucket that all replicas share, and nothing while Redis
 // is unavailable.
-func (l *Limiter) takeShared(ctx context.Context, b Bucket) (refund func(), wait time.Duration) {
+func (l *Limiter) takeShared(ctx context.Context, b bucket.Bucket) (refund func(), wait time.Duration) {
 	refund, wait, err := l.shared.Take(ctx, b)
 	if err != nil {
 		l.localOnly.Add(ctx, 1)

@@ -12,7 +12,7 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/redisx"
 	"github.com/purserhq/purser/services/auth/internal/attempts"
-	"github.com/purserhq/purser/services/auth/internal/store"
+	"github.com/purserhq/purser/services/internal/bucket/redisbucket"
 )
 
 // limiter counts alone, by a clock that the test sets.
@@ -20,8 +20,8 @@ func limiter(t *testing.T, perAccount, perAddress int) (*attempts.Limiter, *time
 	t.Helper()
 	now := time.Date(2026, time.January, 1, 0, 0, 0, 0, time.UTC)
 	nowhere := client(t, "redis://127.0.0.1:1/0") // where nothing listens
-	l, err := attempts.New(attempts.Policy{PerAccount: perAccount, PerAddress: perAddress}, store.NewAttempts(nowhere),
-		func() time.Time { return now })
+	l, err := attempts.New(attempts.Policy{PerAccount: perAccount, PerAddress: perAddress},
+		redisbucket.New(nowhere, "purser:auth:attempts:"), func() time.Time { return now })
 	if err != nil {
 		t.Fatal(err)
 	}

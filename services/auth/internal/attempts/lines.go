@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/purserhq/purser/services/auth/internal/turns"
+	"github.com/purserhq/purser/services/internal/bucket"
 )
 
 const (
@@ -19,7 +20,7 @@ const (
 // accounts take turns. So whoever guesses at an account from an address that others share waits behind themselves. No
 // goroutine is started for a line. It is safe for concurrent use.
 type lines struct {
-	local *local
+	local *bucket.Local
 
 	mu      sync.Mutex
 	lines   map[string]*line // by address; never empty
@@ -27,7 +28,7 @@ type lines struct {
 }
 
 type line struct {
-	bucket Bucket
+	bucket bucket.Bucket
 	turns  turns.Queue[*waiter]
 	timer  *time.Timer // calls serve
 }
@@ -38,15 +39,16 @@ type waiter struct {
 	undo  func()
 }
 
-func newLines(own *local) *lines { return &lines{local: own, lines: map[string]*line{}} }
+func newLines(own *bucket.Local) *lines { return &lines{local: own, lines: map[string]*line{}} }
 
 // take charges an attempt on an account to the bucket b of its address, as soon as that has one left. It returns how
 // long to wait when that takes too long, or the line is full; ctx's error when it ends.
-func (l *lines) take(ctx context.Context, b Bucket, account string) (refund func(), wait time.Duration, err error) {
+func (l *lines) take(ctx context.Context, b bucket.Bucket, account string) (refund func(), wait time.Duration,
+	err error) {
 	l.mu.Lock()
 	line := l.lines[b.Key]
 	if line == nil {
-		undo, wait := l.local.take(ctx, b)
+		undo, wait := l.local.Take(ctx, b)
 		if wait == 0 || wait > maxWait || l.waiting >= maxLines {
 			l.mu.Unlock()
 			return func() { l.refund(b, undo) }, wait, nil
@@ -75,18 +77,18 @@ func (l *lines) take(ctx context.Context, b Bucket, account string) (refund func
 }
 
 // try is take without waiting.
-func (l *lines) try(ctx context.Context, b Bucket) (refund func(), wait time.Duration) {
+func (l *lines) try(ctx context.Context, b bucket.Bucket) (refund func(), wait time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.lines[b.Key] != nil { // and who waits comes first
 		return nil, b.RefillInterval()
 	}
-	undo, wait := l.local.take(ctx, b)
+	undo, wait := l.local.Take(ctx, b)
 	return func() { l.refund(b, undo) }, wait
 }
 
 // open begins the line of an address, whose bucket has one left after wait.
-func (l *lines) open(b Bucket, wait time.Duration) *line {
+func (l *lines) open(b bucket.Bucket, wait time.Duration) *line {
 	line := &line{bucket: b}
 	line.timer = time.AfterFunc(wait, func() {
 		l.mu.Lock()
@@ -125,7 +127,7 @@ func (l *lines) serve(line *line) {
 		if !ok {
 			return
 		}
-		undo, wait := l.local.take(context.Background(), line.bucket)
+		undo, wait := l.local.Take(context.Background(), line.bucket)
 		if wait > 0 {
 			line.timer.Reset(wait)
 			return
@@ -138,7 +140,7 @@ func (l *lines) serve(line *line) {
 }
 
 // refund gives an attempt back, to who is next.
-func (l *lines) refund(b Bucket, undo func()) {
+func (l *lines) refund(b bucket.Bucket, undo func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	undo()

@@ -12,12 +12,13 @@ import (
 
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/services/auth/internal/attempts"
+	"github.com/purserhq/purser/services/internal/bucket"
 )
 
 // alone is a Shared that is away.
 type alone struct{}
 
-func (alone) Take(context.Context, attempts.Bucket) (func(), time.Duration, error) {
+func (alone) Take(context.Context, bucket.Bucket) (func(), time.Duration, error) {
 	return nil, 0, errors.New("away")
 }
 

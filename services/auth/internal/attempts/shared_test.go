@@ -11,7 +11,7 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/testkit"
 	"github.com/purserhq/purser/services/auth/internal/attempts"
-	"github.com/purserhq/purser/services/auth/internal/store"
+	"github.com/purserhq/purser/services/internal/bucket/redisbucket"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }
@@ -22,7 +22,7 @@ func replicas(t *testing.T, p attempts.Policy, each func() redis.UniversalClient
 	list := make([]*attempts.Limiter, 3)
 	for i := range list {
 		var err error
-		if list[i], err = attempts.New(p, store.NewAttempts(each()), time.Now); err != nil {
+		if list[i], err = attempts.New(p, redisbucket.New(each(), "purser:auth:attempts:"), time.Now); err != nil {
 			t.Fatal(err)
 		}
 		// and there is a connection

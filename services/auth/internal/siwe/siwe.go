@@ -18,6 +18,7 @@ package siwe
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -31,6 +32,7 @@ import (
 	"github.com/purserhq/purser/services/auth/internal/challenge"
 	"github.com/purserhq/purser/services/auth/internal/identity"
 	"github.com/purserhq/purser/services/auth/internal/session"
+	"github.com/purserhq/purser/services/internal/eip4361"
 	"github.com/purserhq/purser/services/internal/ethsig"
 )
 
@@ -135,11 +137,11 @@ func (s *Service) start(ctx context.Context, address string, chain uint64, state
 	}
 	nonce := rand.Text()
 	now := s.Now()
-	expires := NewTime(now.Add(challengeLife))
-	m := Message{
+	expires := eip4361.NewTime(now.Add(challengeLife))
+	m := eip4361.Message{
 		Domain: s.site.Domain, Address: a, Statement: &statement, URI: s.site.URI, Version: "1", ChainID: chain,
 		Nonce:    nonce,
-		IssuedAt: NewTime(now), Expires: &expires,
+		IssuedAt: eip4361.NewTime(now), Expires: &expires,
 	}
 	issued := Challenge{Address: a.Lower(), ChainID: chain, Statement: statement}
 	if _, err := s.nonces.Put(ctx, nonce, issued); err != nil {
@@ -205,7 +207,7 @@ func (s *Service) use(ctx context.Context, message, signature, statement string,
 	if err := s.enabled(); err != nil {
 		return err
 	}
-	m, err := Parse(message)
+	m, err := eip4361.Parse(message)
 	if err != nil {
 		return errs.Invalid("message", err.Error())
 	}
@@ -232,7 +234,7 @@ func (s *Service) use(ctx context.Context, message, signature, statement string,
 
 // checkMessage checks the fields of a message against its purpose, the site and the
 // clock.
-func (s *Service) checkMessage(m Message, statement string) error {
+func (s *Service) checkMessage(m eip4361.Message, statement string) error {
 	now := s.Now()
 	switch {
 	case m.Domain != s.site.Domain, m.URI != s.site.URI,
@@ -255,38 +257,19 @@ func (s *Service) checkMessage(m Message, statement string) error {
 
 // verifySignature returns the identity that signed, or an error when the signature
 // is not one of m.Address.
-func (s *Service) verifySignature(ctx context.Context, m Message, digest [32]byte,
+func (s *Service) verifySignature(ctx context.Context, m eip4361.Message, digest [32]byte,
 	sig []byte) (identity.Claim, error) {
 	claim := identity.Claim{Provider: Provider, Subject: m.Address.Lower(), Label: m.Address.String()}
-	if by, ok := ethsig.RecoverAddress(digest, sig); ok && by == m.Address {
-		return claim, nil
-	}
-	verdict, err := s.Contracts.Verify(ctx, m.ChainID, m.Address, digest, sig)
-	if e := errs.As(err); e != nil && e.Reason == "CHAIN_NOT_CONFIGURED" {
-		switch {
-		case len(sig) == 0:
-			return claim, noSignature(m, "no node is configured for that chain")
-		case ethsig.IsKeySize(sig): // most likely a wrong signature of an account with a key
-			verdict, err = ethsig.Refused, nil
-		}
-	}
-	switch {
-	case err != nil:
-		return claim, err
-	case verdict == ethsig.NoContract && len(sig) == 0:
-		return claim, noSignature(m, "there is no contract at the address")
-	case verdict != ethsig.Valid:
+	by, err := ethsig.VerifySigner(ctx, s.Contracts, ethsig.Claim{ChainID: m.ChainID, Signer: m.Address,
+		Digest: digest, Signature: sig})
+	if errors.Is(err, ethsig.ErrNotSigned) {
 		return claim, errs.Unauthenticated("WALLET_SIGNATURE_INVALID",
 			"the signature is not the address's, or not of this message")
 	}
-	claim.Subject = strconv.FormatUint(m.ChainID, 10) + ":" + claim.Subject
-	return claim, nil
-}
-
-// noSignature is the answer to an empty signature that no contract can have accepted.
-func noSignature(m Message, because string) error {
-	return errs.Invalid("signature", fmt.Sprintf("must have 64 or 65 bytes, got none, as only a contract wallet on "+
-		"chain eip155:%d may whose owners have signed on chain: %s", m.ChainID, because))
+	if by == ethsig.ByContract {
+		claim.Subject = strconv.FormatUint(m.ChainID, 10) + ":" + claim.Subject
+	}
+	return claim, err
 }
 
 func (s *Service) enabled() error {

@@ -116,6 +116,10 @@ func (s *Service) Sync(ctx context.Context, owner, id uuid.UUID) (wallet.Wallet,
 	if err != nil {
 		return wallet.Wallet{}, 0, err
 	}
+	if w.ArchivedAt != nil {
+		return wallet.Wallet{}, 0, errs.FailedPrecondition("WALLET_ARCHIVED", "the wallet is archived, and is not "+
+			"synced; RestoreWallet brings it back")
+	}
 	tokens, err := token.ListAll(ctx, s.tokens, w.Account.Chain)
 	if err != nil {
 		return wallet.Wallet{}, 0, err

@@ -222,7 +222,7 @@ func (f *fixture) add(t *testing.T, owner uuid.UUID, chain uint64, address byte)
 		ID: uuid.Must(uuid.NewV7()), Owner: owner,
 		Account: caip.Account{Chain: chain, Address: common.Address{19: address}},
 		Version: 1, CreatedAt: noon(), UpdatedAt: noon(), Sync: wallet.Sync{State: wallet.Pending},
-	}, nil)
+	}, 1000, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -268,7 +268,7 @@ func TestAWalletThatIsDeletedMeanwhileIsPassedOver(t *testing.T) {
 	f := newFixture(t, noRedis)
 	f.during = func(ctx context.Context, n int) {
 		if n == 1 {
-			if err := f.all.Delete(context.WithoutCancel(ctx), f.owner, f.wallets[0].ID, 0); err != nil {
+			if _, err := f.all.Delete(context.WithoutCancel(ctx), f.owner, f.wallets[0].ID, 0, nil); err != nil {
 				t.Error(err)
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/wallet/internal/caip"
+	"github.com/purserhq/purser/services/wallet/internal/ownership"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
 
@@ -22,7 +23,12 @@ func Check(m proto.Message) error {
 		return errs.AllInvalid(c.Check(), err)
 	case *walletv1.UpdateWalletRequest:
 		_, err := wallet.NewLabel(r.GetLabel())
-		return errs.AllInvalid(err, checkMask(r))
+		_, wrongID := requestID(r)
+		return errs.AllInvalid(err, checkMask(r), wrongID)
+	case *walletv1.FinishOwnershipProofRequest:
+		_, err := ownership.CheckSignature(r.GetSignature())
+		_, wrongID := requestID(r)
+		return errs.AllInvalid(err, wrongID)
 	case *walletv1.GetPricesRequest:
 		_, err := assets(r.GetTokenIds())
 		return err

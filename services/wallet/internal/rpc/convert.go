@@ -42,7 +42,7 @@ func walletToProto(w wallet.Wallet) *walletv1.Wallet {
 		Id: w.ID.String(), Account: w.Account.Display(), Label: w.Label,
 		Sync:       syncToProto(w.Sync),
 		CreateTime: timestamppb.New(w.CreatedAt), UpdateTime: timestamppb.New(w.UpdatedAt),
-		Etag: w.ETag(),
+		Etag: w.ETag(), ArchiveTime: timeToProto(w.ArchivedAt), Ownership: ownershipToProto(w.Proof),
 	}
 	for _, b := range w.Balances {
 		out.Balances = append(out.Balances, balanceToProto(b))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/google/uuid"
@@ -13,6 +14,7 @@ import (
 	"github.com/purserhq/purser/pkg/page"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/wallet/internal/balancesync"
+	"github.com/purserhq/purser/services/wallet/internal/ownership"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
 
@@ -25,13 +27,15 @@ const (
 // WalletServer serves purser.wallet.v1.WalletService.
 type WalletServer struct {
 	walletv1.UnimplementedWalletServiceServer
-	wallets *wallet.Service
-	sync    *balancesync.Service
+	wallets   *wallet.Service
+	ownership *ownership.Service
+	sync      *balancesync.Service
+	limits    Limits
 }
 
-// NewWalletServer serves wallets and their syncs.
-func NewWalletServer(w *wallet.Service, s *balancesync.Service) *WalletServer {
-	return &WalletServer{wallets: w, sync: s}
+// NewWalletServer serves wallets, the proofs of their ownership, and their syncs.
+func NewWalletServer(w *wallet.Service, o *ownership.Service, s *balancesync.Service, l Limits) *WalletServer {
+	return &WalletServer{wallets: w, ownership: o, sync: s, limits: l}
 }
 
 // CreateWallet implements the RPC.
@@ -51,13 +55,19 @@ func (s *WalletServer) CreateWallet(ctx context.Context,
 func creationFromProto(req *walletv1.CreateWalletRequest) (c wallet.Creation, err error) {
 	c = wallet.Creation{Account: req.GetAccount(), Label: req.GetLabel(),
 		AllowUnconfiguredChain: req.GetAllowUnconfiguredChain()}
+	c.RequestID, err = requestID(req)
+	return c, err
+}
+
+// requestID returns the request_id of a request, uuid.Nil for none.
+func requestID(req interface{ GetRequestId() string }) (id uuid.UUID, err error) {
 	if req.GetRequestId() == "" {
-		return c, nil
+		return uuid.Nil, nil
 	}
-	if c.RequestID, err = parseID("request_id", req.GetRequestId()); err == nil && c.RequestID == uuid.Nil {
+	if id, err = parseID("request_id", req.GetRequestId()); err == nil && id == uuid.Nil {
 		err = errs.Invalid("request_id", "must not be the nil UUID, which everybody would use; make a random one")
 	}
-	return c, err
+	return id, err
 }
 
 // GetWallet implements the RPC.
@@ -78,14 +88,16 @@ func (s *WalletServer) GetWallet(ctx context.Context, req *walletv1.GetWalletReq
 func (s *WalletServer) ListWallets(ctx context.Context,
 	req *walletv1.ListWalletsRequest) (*walletv1.ListWalletsResponse, error) {
 	owner := authn.CallerFrom(ctx).UserID
-	query := page.NewQuery("ListWallets", owner.String(), req.GetView().String())
+	query := page.NewQuery("ListWallets", owner.String(), req.GetView().String(),
+		strconv.FormatBool(req.GetShowArchived()))
 	after, _, err := page.Parse[uuid.UUID](query, req.GetPageToken())
 	if err != nil {
 		return nil, err
 	}
 	limit := page.Size(req.GetPageSize(), defaultWalletsPerPage, maxWalletsPerPage)
-	wallets, err := s.wallets.List(ctx, owner, after, limit+1,
-		req.GetView() == walletv1.WalletView_WALLET_VIEW_WITH_BALANCES)
+	wallets, err := s.wallets.List(ctx, owner, after, limit+1, wallet.Listing{
+		Balances: req.GetView() == walletv1.WalletView_WALLET_VIEW_WITH_BALANCES, Archived: req.GetShowArchived(),
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +126,11 @@ func (s *WalletServer) UpdateWallet(ctx context.Context,
 	if err := checkMask(req); err != nil {
 		return nil, err
 	}
-	w, err := s.wallets.Rename(ctx, authn.CallerFrom(ctx).UserID, id, req.GetLabel(), req.GetEtag())
+	request, err := requestID(req)
+	if err != nil {
+		return nil, err
+	}
+	w, err := s.wallets.Rename(ctx, authn.CallerFrom(ctx).UserID, id, req.GetLabel(), req.GetEtag(), request)
 	if err != nil {
 		return nil, err
 	}
@@ -130,6 +146,34 @@ func checkMask(req *walletv1.UpdateWalletRequest) error {
 		errs.Given(strings.Join(paths, ",")))
 }
 
+// ArchiveWallet implements the RPC.
+func (s *WalletServer) ArchiveWallet(ctx context.Context,
+	req *walletv1.ArchiveWalletRequest) (*walletv1.ArchiveWalletResponse, error) {
+	id, err := parseID("wallet_id", req.GetWalletId())
+	if err != nil {
+		return nil, err
+	}
+	w, err := s.wallets.Archive(ctx, authn.CallerFrom(ctx).UserID, id, req.GetEtag())
+	if err != nil {
+		return nil, err
+	}
+	return &walletv1.ArchiveWalletResponse{Wallet: walletToProto(w)}, nil
+}
+
+// RestoreWallet implements the RPC.
+func (s *WalletServer) RestoreWallet(ctx context.Context,
+	req *walletv1.RestoreWalletRequest) (*walletv1.RestoreWalletResponse, error) {
+	id, err := parseID("wallet_id", req.GetWalletId())
+	if err != nil {
+		return nil, err
+	}
+	w, err := s.wallets.Restore(ctx, authn.CallerFrom(ctx).UserID, id, req.GetEtag())
+	if err != nil {
+		return nil, err
+	}
+	return &walletv1.RestoreWalletResponse{Wallet: walletToProto(w)}, nil
+}
+
 // DeleteWallet implements the RPC.
 func (s *WalletServer) DeleteWallet(ctx context.Context,
 	req *walletv1.DeleteWalletRequest) (*walletv1.DeleteWalletResponse, error) {
@@ -137,10 +181,16 @@ func (s *WalletServer) DeleteWallet(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	if err := s.wallets.Delete(ctx, authn.CallerFrom(ctx).UserID, id, req.GetEtag()); err != nil {
+	request, err := requestID(req)
+	if err != nil {
 		return nil, err
 	}
-	return &walletv1.DeleteWalletResponse{}, nil
+	removed, err := s.wallets.Delete(ctx, authn.CallerFrom(ctx).UserID, id, req.GetEtag(), request)
+	if err != nil {
+		return nil, err
+	}
+	return &walletv1.DeleteWalletResponse{BalanceCount: removed.Balances, HistoryHourCount: removed.HistoryHours,
+		HistoryBalanceCount: removed.HistoryBalances, TransactionCount: removed.Transactions}, nil
 }
 
 // SyncWallet implements the RPC.
@@ -150,7 +200,11 @@ func (s *WalletServer) SyncWallet(ctx context.Context, req *walletv1.SyncWalletR
 	if err != nil {
 		return nil, err
 	}
-	w, n, err := s.sync.Sync(ctx, authn.CallerFrom(ctx).UserID, id)
+	owner := authn.CallerFrom(ctx).UserID
+	if err := s.limits.takeSync(ctx, owner); err != nil {
+		return nil, err
+	}
+	w, n, err := s.sync.Sync(ctx, owner, id)
 	if err != nil {
 		return nil, err
 	}

@@ -93,7 +93,7 @@ func TestBalancesGoForwardByBlockOnly(t *testing.T) {
 			}
 		})
 	}
-	list, err := f.List(t.Context(), f.owner, uuid.Nil, 10, true)
+	list, err := f.List(t.Context(), f.owner, uuid.Nil, 10, withBalances)
 	if err != nil || len(list) != 1 || len(list[0].Balances) != 1 {
 		t.Errorf("the list shows the zero: %+v, %v", list, err)
 	}
@@ -178,7 +178,7 @@ func TestPagesOfBalancesAndWalletsHaveEveryRowOnce(t *testing.T) {
 	}
 	f.create(t, uuid.New(), 1)
 	for after := uuid.Nil; ; {
-		got, err := f.List(t.Context(), f.owner, after, 3, false)
+		got, err := f.List(t.Context(), f.owner, after, 3, wallet.Listing{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -141,7 +141,8 @@ func upsertBalances(ctx context.Context, conn *pgx.Conn, balances []walletBalanc
 		compared AS (
 		  SELECT s.wallet_id, s.token_id, s.block_number, least(s.block_number, b.block_number) AS since,
 		         s.amount <> coalesce(b.amount, 0) OR k.wallet_id IS NULL AS changed,
-		         s.amount <> coalesce(b.amount, 0) OR b.block_number > s.block_number OR b.block_number < b.scanned
+		         s.amount <> coalesce(b.amount, 0) OR coalesce(b.block_number > s.block_number, false)
+		         OR coalesce(b.block_number < b.scanned, false)
 		         OR b.amount IS NULL AND EXISTS (SELECT FROM transactions t WHERE t.wallet_id = s.wallet_id
 		                                         AND t.token_id = s.token_id) AS moved
 		  FROM stored s LEFT JOIN known k ON k.wallet_id = s.wallet_id

@@ -8,6 +8,7 @@ import (
 	"github.com/purserhq/purser/pkg/testkit"
 	"github.com/purserhq/purser/pkg/testkit/versus"
 	"github.com/purserhq/purser/services/wallet/internal/store"
+	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
 
 // A page of wallets from the cache, beside the same page from Postgres.
@@ -22,7 +23,7 @@ func BenchmarkListWallets(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			list := func(s *store.Wallets) func() {
 				return func() {
-					got, err := s.List(b.Context(), f.owner, uuid.Nil, 50, balances)
+					got, err := s.List(b.Context(), f.owner, uuid.Nil, 50, wallet.Listing{Balances: balances})
 					if err != nil || len(got) != 20 {
 						b.Fatal(len(got), err)
 					}

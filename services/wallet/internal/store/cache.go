@@ -51,7 +51,7 @@ func NewCaches(r cache.Redis, o CacheOptions) *Caches {
 		return cache.Options{TTL: ttl, Budget: o.Budget, Log: o.Log}
 	}
 	name := func(entity string) cache.Namespace {
-		return cache.Namespace{Service: "wallet", Entity: entity, Schema: 2}
+		return cache.Namespace{Service: "wallet", Entity: entity, Schema: 3}
 	}
 	return &Caches{
 		tokens:      cache.New[tokenRow](r, name("token"), options(o.Token)),

@@ -59,6 +59,15 @@ func TestWhatIsAChange(t *testing.T) {
 	if got := f.changes(t, w, 0); !slices.Equal(got, []string{"WALLET_CREATED"}) {
 		t.Fatal(got)
 	}
+	relabel := func(fails error) func() error {
+		return func() error {
+			_, err := f.Update(t.Context(), f.owner, w.ID, nil, func(w *wallet.Wallet) error {
+				w.Label = "new"
+				return fails
+			})
+			return err
+		}
+	}
 	for _, tc := range []struct {
 		name string
 		do   func() error
@@ -77,15 +86,18 @@ func TestWhatIsAChange(t *testing.T) {
 		{"a new token that isn't held", round(8, balance(f.tokens[2], 0, 8)), nil},
 		{"all gone", round(9, balance(a, 0, 9), balance(b, 0, 9)), []string{"BALANCES_CHANGED 9"}},
 		{"a failed sync", round(10), nil},
-		{"another label", func() error { w.Label = "new"; return f.SaveLabel(t.Context(), f.owner, w) },
-			[]string{"WALLET_UPDATED"}},
+		{"another label", relabel(nil), []string{"WALLET_UPDATED"}},
 		{"a label of a version that is gone", func() error {
-			if err := f.SaveLabel(t.Context(), f.owner, w); err == nil {
+			if err := relabel(wallet.Mismatch("", "x"))(); err == nil {
 				t.Error("it was stored")
 			}
 			return nil
 		}, nil},
-		{"the end of it", func() error { return f.Delete(t.Context(), f.owner, w.ID, 0) }, []string{"WALLET_DELETED"}},
+		{"nothing to change", relabel(wallet.ErrUnchanged), nil},
+		{"the end of it", func() error {
+			_, err := f.Delete(t.Context(), f.owner, w.ID, 0, nil)
+			return err
+		}, []string{"WALLET_DELETED"}},
 		{"a sync that was under way", round(11, balance(a, 5, 11)), nil},
 	} {
 		before := woken
@@ -107,7 +119,7 @@ func TestOfAnErasedOwnerTheFeedHasOnlyThat(t *testing.T) {
 	owners := store.NewOwners(f.db.DB, caches(t, noRedis))
 	w := f.create(t, f.owner, 1)
 	f.save(t, w, 1, balance(f.tokens[0], 1, 1))
-	if err := f.Delete(t.Context(), f.owner, w.ID, 0); err != nil {
+	if _, err := f.Delete(t.Context(), f.owner, w.ID, 0, nil); err != nil {
 		t.Fatal(err)
 	}
 	list := func() []uuid.UUID {

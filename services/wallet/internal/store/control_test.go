@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
+
+	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
 
 // The controls of the races in this package: what would happen without the
@@ -41,7 +43,7 @@ func TestWithoutTheRequestIDTheSecondOfTwoEqualCallsFails(t *testing.T) {
 	f := newFixture(t)
 	failed := 0
 	for _, err := range race(8, func(int) error {
-		_, err := f.Create(t.Context(), fresh(f.owner, 1), nil)
+		_, err := f.Create(t.Context(), fresh(f.owner, 1), many, nil)
 		return err
 	}) {
 		if err != nil {
@@ -76,7 +78,7 @@ func TestTheCounterOfStatementsCounts(t *testing.T) {
 		f.create(t, f.owner, byte(i))
 	}
 	n := f.statements(t, func(ctx context.Context) error {
-		list, err := f.List(ctx, f.owner, uuid.Nil, 10, false)
+		list, err := f.List(ctx, f.owner, uuid.Nil, 10, wallet.Listing{})
 		for _, w := range list {
 			if _, err := f.ByID(ctx, w.Owner, w.ID); err != nil {
 				return err
@@ -86,5 +88,40 @@ func TestTheCounterOfStatementsCounts(t *testing.T) {
 	})
 	if n != 4 {
 		t.Errorf("a statement for each wallet makes %d in all", n)
+	}
+}
+
+// Without the lock of the count each of several calls finds a place, and takes it.
+func TestWithoutTheLockTheLastPlaceIsTakenTwice(t *testing.T) {
+	f := newFixture(t)
+	const limit = 1
+	var inserted, counted sync.WaitGroup
+	inserted.Add(2)
+	counted.Add(2)
+	failures := race(2, func(i int) error {
+		tx, err := f.db.SQL().BeginTx(context.Background(), nil)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = tx.Rollback() }()
+		_, err = tx.Exec(`INSERT INTO wallets (id, owner_id, account, created_at, updated_at)
+			VALUES ($1, $2, $3, now(), now())`, uuid.New(), f.owner, fmt.Sprint("eip155:1:0x", i))
+		inserted.Done()
+		inserted.Wait()
+		if err != nil {
+			counted.Done()
+			return err
+		}
+		var count int
+		err = tx.QueryRow("SELECT count(*) FROM wallets WHERE owner_id = $1", f.owner).Scan(&count)
+		counted.Done()
+		counted.Wait()
+		if err != nil || count > limit {
+			return fmt.Errorf("%d wallets, %w", count, err)
+		}
+		return tx.Commit()
+	})
+	if failures[0] != nil || failures[1] != nil {
+		t.Errorf("%v: the race proves nothing", failures)
 	}
 }

@@ -27,7 +27,8 @@ func NewHistory(db *postgres.DB) *History { return &History{db: db} }
 // Wallets implements history.Store.
 func (s *History) Wallets(ctx context.Context, owner uuid.UUID) ([]wallet.Wallet, error) {
 	var rows []walletRow
-	if err := s.db.Gorm(ctx).Where("owner_id = ?", owner).Order("id").Find(&rows).Error; err != nil {
+	q := s.db.Gorm(ctx).Where("owner_id = ? AND archived_at IS NULL", owner).Order("id")
+	if err := q.Find(&rows).Error; err != nil {
 		return nil, fmt.Errorf("read wallets: %w", err)
 	}
 	wallets := make([]wallet.Wallet, len(rows))
@@ -52,7 +53,8 @@ func (s *History) Records(ctx context.Context, owner uuid.UUID, from, until time
 	err := s.db.Gorm(ctx).Raw(`
 		SELECT h.wallet_id, h.hour, h.token_count, h.unread, h.read_at
 		FROM wallets w JOIN wallet_history h ON h.wallet_id = w.id
-		WHERE w.owner_id = ? AND h.hour >= ? AND h.hour < ?`, owner, from, until).Scan(&rows).Error
+		WHERE w.owner_id = ? AND w.archived_at IS NULL AND h.hour >= ? AND h.hour < ?`,
+		owner, from, until).Scan(&rows).Error
 	if err != nil {
 		return nil, fmt.Errorf("read the history's records: %w", err)
 	}
@@ -192,7 +194,7 @@ func (s *History) Rows(ctx context.Context, owner uuid.UUID, after history.Curso
 		LEFT JOIN balance_history b ON b.wallet_id = h.wallet_id AND b.hour = h.hour
 		LEFT JOIN tokens t ON t.id = b.token_id
 		LEFT JOIN price_history p ON p.token_id = b.token_id AND p.hour = b.hour
-		WHERE w.owner_id = ? AND h.hour >= ? AND h.hour < ?
+		WHERE w.owner_id = ? AND w.archived_at IS NULL AND h.hour >= ? AND h.hour < ?
 		  AND (h.hour, h.wallet_id, coalesce(b.token_id, '')) > (?, ?, ?)
 		ORDER BY h.hour, h.wallet_id, coalesce(b.token_id, '')
 		LIMIT ?`, owner, from, until, from, after.Wallet, after.Token, limit).Scan(&rows).Error

@@ -86,11 +86,34 @@ func fresh(owner uuid.UUID, account byte) wallet.Wallet {
 
 func (f fixture) create(t testing.TB, owner uuid.UUID, account byte) wallet.Wallet {
 	t.Helper()
-	w, err := f.Create(t.Context(), fresh(owner, account), nil)
+	w, err := f.Create(t.Context(), fresh(owner, account), many, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return w
+}
+
+// many is more wallets than a test makes.
+const many = 1000
+
+// withBalances is a list with balances.
+var withBalances = wallet.Listing{Balances: true}
+
+// saveLabel stores w's label if its version is still w's.
+func saveLabel(ctx context.Context, s *store.Wallets, owner uuid.UUID, w wallet.Wallet) error {
+	_, err := s.Update(ctx, owner, w.ID, nil, func(now *wallet.Wallet) error {
+		if now.Version != w.Version {
+			return wallet.Mismatch("", now.ETag())
+		}
+		now.Label, now.UpdatedAt = w.Label, w.UpdatedAt
+		return nil
+	})
+	return err
+}
+
+func remove(ctx context.Context, s *store.Wallets, owner, id uuid.UUID, version int64) error {
+	_, err := s.Delete(ctx, owner, id, version, nil)
+	return err
 }
 
 func balance(t token.Token, amount, number uint64) wallet.Balance {
@@ -122,10 +145,10 @@ func TestAnotherOwnersWalletDoesNotExist(t *testing.T) {
 			w := w
 			w.ID, w.Label = id,
 				"theirs"
-			return f.SaveLabel(ctx, o, w)
+			return saveLabel(ctx, f.Wallets, o, w)
 		},
-		"Delete":       func(o, id uuid.UUID) error { return f.Delete(ctx, o, id, 0) },
-		"Delete, etag": func(o, id uuid.UUID) error { return f.Delete(ctx, o, id, 1) },
+		"Delete":       func(o, id uuid.UUID) error { return remove(ctx, f.Wallets, o, id, 0) },
+		"Delete, etag": func(o, id uuid.UUID) error { return remove(ctx, f.Wallets, o, id, 1) },
 		"Balances":     func(o, id uuid.UUID) error { _, err := f.Balances(ctx, o, id, "", 10); return err },
 		"SaveSync":     func(o, id uuid.UUID) error { return f.SaveSync(ctx, o, id, synced(9)) },
 		"SaveBalances": func(o, id uuid.UUID) error {
@@ -139,7 +162,7 @@ func TestAnotherOwnersWalletDoesNotExist(t *testing.T) {
 			}
 		})
 	}
-	if list, err := f.List(ctx, mallory, uuid.Nil, 10, true); err != nil || len(list) != 0 {
+	if list, err := f.List(ctx, mallory, uuid.Nil, 10, withBalances); err != nil || len(list) != 0 {
 		t.Errorf("List shows %v, %v", list, err)
 	}
 	if rows, err := f.Holdings(ctx, mallory, holding.Cursor{}, 10); err != nil || len(rows) != 0 {
@@ -169,7 +192,7 @@ func (f fixture) dump(t *testing.T) (text string) {
 func TestAnOwnerHasAnAccountOnlyOnce(t *testing.T) {
 	f := newFixture(t)
 	f.create(t, f.owner, 1)
-	_, err := f.Create(t.Context(), fresh(f.owner, 1), nil)
+	_, err := f.Create(t.Context(), fresh(f.owner, 1), many, nil)
 	if e := errs.As(err); e == nil || e.Kind != errs.KindAlreadyExists || e.Reason != "WALLET_EXISTS" {
 		t.Errorf("a second wallet of the account: %v", err)
 	}
@@ -185,31 +208,31 @@ func request(id uuid.UUID, body string) *wallet.Request {
 func TestARepeatedRequestIsAnsweredWithTheSameWallet(t *testing.T) {
 	f := newFixture(t)
 	id := uuid.New()
-	first, err := f.Create(t.Context(), fresh(f.owner, 1), request(id, "a"))
+	first, err := f.Create(t.Context(), fresh(f.owner, 1), many, request(id, "a"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := f.Create(t.Context(), fresh(f.owner, 1), request(id, "a"))
+	again, err := f.Create(t.Context(), fresh(f.owner, 1), many, request(id, "a"))
 	if err != nil || again.ID != first.ID || again.Account != first.Account ||
 		!again.CreatedAt.Equal(first.CreatedAt) || again.Label != first.Label {
 		t.Errorf("answered %+v, %v, not %+v", again, err, first)
 	}
-	_, err = f.Create(t.Context(), fresh(f.owner, 2), request(id, "b"))
+	_, err = f.Create(t.Context(), fresh(f.owner, 2), many, request(id, "b"))
 	if e := errs.As(err); e == nil || e.Kind != errs.KindInvalid || e.Violations[0].Field != "request_id" {
 		t.Errorf("another body: %v", err)
 	}
 	// The id is the owner's: somebody else's is another.
-	other, err := f.Create(t.Context(), fresh(uuid.New(), 1), request(id, "b"))
+	other, err := f.Create(t.Context(), fresh(uuid.New(), 1), many, request(id, "b"))
 	if err != nil || other.ID == first.ID {
 		t.Errorf("somebody else's request: %+v, %v", other, err)
 	}
 	// A request that failed can be made again.
 	failed := uuid.New()
-	if _, err := f.Create(t.Context(), fresh(f.owner, 1), request(failed, "a")); !errs.Is(err,
+	if _, err := f.Create(t.Context(), fresh(f.owner, 1), many, request(failed, "a")); !errs.Is(err,
 		errs.KindAlreadyExists) {
 		t.Fatal(err)
 	}
-	if _, err := f.Create(t.Context(), fresh(f.owner, 3), request(failed, "c")); err != nil {
+	if _, err := f.Create(t.Context(), fresh(f.owner, 3), many, request(failed, "c")); err != nil {
 		t.Errorf("after a failure: %v", err)
 	}
 }
@@ -234,7 +257,7 @@ func TestEqualRequestsAtOnceMakeOneWallet(t *testing.T) {
 	f := newFixture(t)
 	id, ids := uuid.New(), make([]uuid.UUID, 8)
 	for i, err := range race(len(ids), func(i int) error {
-		w, err := f.Create(t.Context(), fresh(f.owner, 1), request(id, "a"))
+		w, err := f.Create(t.Context(), fresh(f.owner, 1), many, request(id, "a"))
 		ids[i] = w.ID
 		return err
 	}) {
@@ -242,7 +265,7 @@ func TestEqualRequestsAtOnceMakeOneWallet(t *testing.T) {
 			t.Errorf("call %d made %s, the first %s: %v", i, ids[i], ids[0], err)
 		}
 	}
-	if list, err := f.List(t.Context(), f.owner, uuid.Nil, 10, false); err != nil || len(list) != 1 ||
+	if list, err := f.List(t.Context(), f.owner, uuid.Nil, 10, wallet.Listing{}); err != nil || len(list) != 1 ||
 		list[0].ID != ids[0] {
 		t.Errorf("the owner has %v, %v", list, err)
 	}
@@ -255,7 +278,7 @@ func TestOfTwoRenamesOfOneVersionOneWins(t *testing.T) {
 		failures := race(2, func(i int) error {
 			mine := w
 			mine.Label = fmt.Sprint("label ", i)
-			return f.SaveLabel(t.Context(), f.owner, mine)
+			return saveLabel(t.Context(), f.Wallets, f.owner, mine)
 		})
 		winner := 0
 		if failures[0] != nil {
@@ -276,16 +299,16 @@ func TestDeleteTakesTheVersionThatWasSeen(t *testing.T) {
 	f := newFixture(t)
 	w := f.create(t, f.owner, 1)
 	f.save(t, w, 1, balance(f.tokens[0], 1, 1))
-	if err := f.SaveLabel(t.Context(), f.owner, w); err != nil {
+	if err := saveLabel(t.Context(), f.Wallets, f.owner, w); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Delete(t.Context(), f.owner, w.ID, 1); !errs.Is(err, errs.KindConflict) {
+	if err := remove(t.Context(), f.Wallets, f.owner, w.ID, 1); !errs.Is(err, errs.KindConflict) {
 		t.Errorf("an old version: %v", err)
 	}
-	if err := f.Delete(t.Context(), f.owner, w.ID, 2); err != nil {
+	if err := remove(t.Context(), f.Wallets, f.owner, w.ID, 2); err != nil {
 		t.Errorf("the version it has: %v", err)
 	}
-	if err := f.Delete(t.Context(), f.owner, w.ID, 2); !errs.Is(err, errs.KindNotFound) {
+	if err := remove(t.Context(), f.Wallets, f.owner, w.ID, 2); !errs.Is(err, errs.KindNotFound) {
 		t.Errorf("a second time: %v", err)
 	}
 	if got := f.dump(t); got != "\n" {
@@ -319,7 +342,7 @@ func TestTheNumberOfStatementsDoesNotGrowWithTheWallets(t *testing.T) {
 				f.save(t, f.create(t, f.owner, byte(i)), 1, balance(f.tokens[0], 1, 1), balance(f.tokens[1], 2, 1))
 			}
 			list := f.statements(t, func(ctx context.Context) error {
-				got, err := f.List(ctx, f.owner, uuid.Nil, 100, true)
+				got, err := f.List(ctx, f.owner, uuid.Nil, 100, withBalances)
 				if len(got) != wallets || len(got[0].Balances) != 2 || got[0].Balances[0].Token.Symbol == "" {
 					t.Errorf("listed %+v", got)
 				}

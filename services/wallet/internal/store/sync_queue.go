@@ -30,7 +30,8 @@ const queueTime = `coalesce(
 func (s *Wallets) Due(ctx context.Context, q balancesync.DueQuery) ([]wallet.Wallet, error) {
 	wallets, err := s.rows(ctx, `
 		SELECT * FROM wallets
-		WHERE split_part(account, ':', 2) = ? AND (`+queueTime+`, id) > (?::timestamptz, ?::uuid)
+		WHERE archived_at IS NULL AND split_part(account, ':', 2) = ?
+		  AND (`+queueTime+`, id) > (?::timestamptz, ?::uuid)
 		  AND `+queueTime+` <= ? AND (sync_state <> 'SYNCED' OR `+queueTime+` < ?)
 		  AND CASE get_byte(uuid_send(id), 15) % ? WHEN ? THEN true ELSE false END
 		ORDER BY `+queueTime+`, id LIMIT ?`,
@@ -46,7 +47,7 @@ func (s *Wallets) WithoutNode(ctx context.Context, chains []uint64, now time.Tim
 	error) {
 	wallets, err := s.rows(ctx, `
 		SELECT * FROM wallets
-		WHERE split_part(account, ':', 2) NOT IN ? AND sync_state <> 'FAILED'
+		WHERE archived_at IS NULL AND split_part(account, ':', 2) NOT IN ? AND sync_state <> 'FAILED'
 		  AND (sync_state <> 'SYNCING' OR coalesce(retry_at <= ?, true))
 		ORDER BY id LIMIT ?`, chainNumbers(chains), now, limit)
 	if err != nil {
@@ -153,7 +154,8 @@ func saveOutcomes(ctx context.Context, conn *pgx.Conn, outcomes []balancesync.Ou
 func (s *Wallets) OldestSync(ctx context.Context, chains []uint64) (time.Time, error) {
 	var oldest sql.NullTime // NULL without wallets
 	err := s.db.Gorm(ctx).Raw(`
-		SELECT min(coalesce(synced_at, created_at)) FROM wallets WHERE split_part(account, ':', 2) IN ?`,
+		SELECT min(coalesce(synced_at, created_at)) FROM wallets
+		WHERE archived_at IS NULL AND split_part(account, ':', 2) IN ?`,
 		chainNumbers(chains)).Row().Scan(&oldest)
 	if err != nil {
 		return time.Time{}, fmt.Errorf("read the oldest sync: %w", err)

@@ -75,7 +75,7 @@ func (f fixture) stands(t *testing.T, chain uint64, account byte, s wallet.Sync)
 	t.Helper()
 	w := fresh(uuid.New(), account)
 	w.Account.Chain = chain
-	if _, err := f.Create(t.Context(), w, nil); err != nil {
+	if _, err := f.Create(t.Context(), w, many, nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.SaveSync(t.Context(), w.Owner, w.ID, s); err != nil {
@@ -182,7 +182,7 @@ func TestABatchIsStoredForwardOnlyAndWithoutTheWalletsThatAreGone(t *testing.T) 
 	f.save(t, ahead, 20, balance(f.tokens[0], 7, 20))
 	f.save(t, behind, 5, balance(f.tokens[0], 7, 5))
 	f.save(t, failed, 5, balance(f.tokens[0], 7, 5))
-	if err := f.Delete(t.Context(), f.owner, gone.ID, 0); err != nil {
+	if err := remove(t.Context(), f.Wallets, f.owner, gone.ID, 0); err != nil {
 		t.Fatal(err)
 	}
 	retry := at(200)
@@ -225,7 +225,7 @@ func TestABatchInvalidatesThePagesOfItsOwners(t *testing.T) {
 	b := a.on(t, redis)
 	w := a.create(t, a.owner, 1)
 	state := func() wallet.SyncState {
-		list, err := b.List(t.Context(), a.owner, uuid.Nil, 10, false)
+		list, err := b.List(t.Context(), a.owner, uuid.Nil, 10, wallet.Listing{})
 		if err != nil || len(list) != 1 {
 			t.Fatal(list, err)
 		}
@@ -250,7 +250,7 @@ func TestTheOldestSyncIsOfTheChainsThatCanBeRead(t *testing.T) {
 	f.save(t, f.create(t, f.owner, 1), 50)
 	other := fresh(f.owner, 2)
 	other.Account = caip.Account{Chain: 11, Address: common.Address{2}}
-	if _, err := f.Create(t.Context(), other, nil); err != nil {
+	if _, err := f.Create(t.Context(), other, many, nil); err != nil {
 		t.Fatal(err)
 	}
 	for _, tc := range []struct {

@@ -145,7 +145,7 @@ func (s *Transactions) DueScans(ctx context.Context, chain uint64, limit int) ([
 	err := s.db.Gorm(ctx).Raw(`
 		SELECT w.*, coalesce(s.scanned_block, 0) AS scanned_block
 		FROM wallets w LEFT JOIN transaction_scans s ON s.wallet_id = w.id
-		WHERE split_part(w.account, ':', 2) = ? AND w.synced_at IS NOT NULL
+		WHERE split_part(w.account, ':', 2) = ? AND w.synced_at IS NOT NULL AND w.archived_at IS NULL
 		  AND coalesce(s.scanned_block, 0) < w.synced_block
 		ORDER BY coalesce(s.scanned_block, 0), w.id LIMIT ?`, fmt.Sprint(chain), limit).Scan(&rows).Error
 	if err != nil {

@@ -4,6 +4,7 @@ package wallet
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -71,12 +72,31 @@ type Wallet struct {
 	CreatedAt time.Time
 	UpdatedAt time.Time
 	Sync      Sync
+	// ArchivedAt is since when the wallet is archived; nil when it is not.
+	ArchivedAt *time.Time
+	// Proof that the account is the owner's; nil when it is only watched.
+	Proof *Proof
 	// Balances above zero by token id, where the caller asked for them.
 	Balances []Balance
 	// WithoutBalances: they were asked for and are not there, since they would be too
 	// many together with those of the wallets before.
 	WithoutBalances bool
 }
+
+// Proof is how and when an owner has proved that an account is theirs.
+type Proof struct {
+	By ProofBy
+	At time.Time
+}
+
+// ProofBy is what has signed for the owner.
+type ProofBy string
+
+// The account's key, or its contract.
+const (
+	ByKey      ProofBy = "KEY"
+	ByContract ProofBy = "CONTRACT"
+)
 
 // ETag changes whenever the wallet's own fields do.
 func (w Wallet) ETag() string { return strconv.FormatInt(w.Version, 36) }
@@ -99,42 +119,70 @@ type Request struct {
 	Hash   [32]byte
 }
 
+// NewRequest returns the request of a method with these fields; nil for uuid.Nil, a call
+// without a request_id.
+func NewRequest(id uuid.UUID, method string, fields ...string) *Request {
+	if id == uuid.Nil {
+		return nil
+	}
+	return &Request{ID: id, Method: method, Hash: sha256.Sum256([]byte(strings.Join(fields, "\x00")))}
+}
+
+// Listing selects what a list of wallets has.
+type Listing struct {
+	// Balances: with their balances.
+	Balances bool
+	// Archived: archived wallets too.
+	Archived bool
+}
+
+// Removed is how much was removed with a wallet.
+type Removed struct {
+	Balances        int64 // current ones
+	HistoryHours    int64
+	HistoryBalances int64 // in those hours
+	Transactions    int64 // adjustments included
+}
+
+// ErrUnchanged is returned by a change of a wallet that has nothing to change.
+var ErrUnchanged = errors.New("the wallet is as it should be")
+
 // Store has the wallets. Every method takes the owner: another owner's wallet is
-// not found.
+// not found. A method that takes a request, which may be nil, returns what it returned
+// for an earlier one with the same id, or errs.Invalid on request_id when that was
+// another request.
 type Store interface {
-	// Create stores w. With a request whose id was seen before it returns the
-	// wallet made then, or errs.Invalid on request_id when the hash differs.
-	// errs.AlreadyExists when the owner has the account.
-	Create(ctx context.Context, w Wallet, r *Request) (Wallet, error)
+	// Create stores w. errs.AlreadyExists (WALLET_EXISTS) when the owner has the account;
+	// errs.Exhausted (TOO_MANY_WALLETS) when they have limit wallets.
+	Create(ctx context.Context, w Wallet, limit int, r *Request) (Wallet, error)
 	ByID(ctx context.Context, owner, id uuid.UUID) (Wallet, error)
 	// List returns up to limit wallets with ids above after, in order. With balances
 	// they are so few that their balances are MaxListedBalances at most; one more
 	// follows them WithoutBalances if there are more.
-	List(ctx context.Context, owner, after uuid.UUID, limit int, balances bool) ([]Wallet, error)
-	// SaveLabel stores the label if the version is still w.Version; otherwise it
-	// returns errs.Conflict, or errs.NotFound for a deleted wallet.
-	SaveLabel(ctx context.Context, owner uuid.UUID, w Wallet) error
-	// Delete removes the wallet if its version is still this one; 0 for any. It
-	// returns errs.Conflict as SaveLabel.
-	Delete(ctx context.Context, owner, id uuid.UUID, version int64) error
+	List(ctx context.Context, owner, after uuid.UUID, limit int, l Listing) ([]Wallet, error)
+	// Update stores what change makes of the wallet, while nobody else changes it, and
+	// increments its version. With ErrUnchanged the wallet stays, and is returned; with
+	// another error it stays too.
+	Update(ctx context.Context, owner, id uuid.UUID, r *Request, change func(*Wallet) error) (Wallet, error)
+	// Delete removes the wallet and all that is stored of it if its version is still this
+	// one; 0 for any. errs.Conflict (ETAG_MISMATCH) otherwise.
+	Delete(ctx context.Context, owner, id uuid.UUID, version int64, r *Request) (Removed, error)
 	// Balances returns up to limit balances with token ids above after.
 	Balances(ctx context.Context, owner, id uuid.UUID, after string, limit int) ([]Balance, error)
 }
-
-// noVersion is a version that no wallet has.
-const noVersion = -1
 
 // Service is the rules over a store.
 type Service struct {
 	store  Store
 	chains []uint64
+	limit  int
 	now    func() time.Time
 }
 
 // NewService returns the rules. chains are those that balances can be read from, in
-// order.
-func NewService(s Store, chains []uint64, now func() time.Time) *Service {
-	return &Service{store: s, chains: chains, now: now}
+// order; limit is how many wallets an owner may have, archived ones included.
+func NewService(s Store, chains []uint64, limit int, now func() time.Time) *Service {
+	return &Service{store: s, chains: chains, limit: limit, now: now}
 }
 
 // Creation is a request for a wallet.
@@ -183,11 +231,7 @@ func (s *Service) Create(ctx context.Context, owner uuid.UUID, c Creation) (Wall
 		ID: id, Owner: owner, Account: a, Label: label, Version: 1,
 		CreatedAt: now, UpdatedAt: now, Sync: Sync{State: Pending},
 	}
-	var r *Request
-	if c.RequestID != uuid.Nil {
-		r = &Request{ID: c.RequestID, Method: "CreateWallet", Hash: sha256.Sum256([]byte(a.String() + "\x00" + label))}
-	}
-	return s.store.Create(ctx, w, r)
+	return s.store.Create(ctx, w, s.limit, NewRequest(c.RequestID, "CreateWallet", a.String(), label))
 }
 
 // unconfigured is the error of a chain that the deployment has no node of; it names
@@ -223,69 +267,17 @@ func (s *Service) ByID(ctx context.Context, owner, id uuid.UUID) (Wallet, error)
 
 // List returns up to limit of the owner's wallets, oldest first, after the
 // one with id after.
-func (s *Service) List(ctx context.Context, owner, after uuid.UUID, limit int, balances bool) ([]Wallet, error) {
-	wallets, err := s.store.List(ctx, owner, after, limit, balances)
+func (s *Service) List(ctx context.Context, owner, after uuid.UUID, limit int, l Listing) ([]Wallet, error) {
+	wallets, err := s.store.List(ctx, owner, after, limit, l)
 	for i := range wallets {
 		wallets[i].Sync = wallets[i].Sync.AsOf(s.now())
 	}
 	return wallets, err
 }
 
-// Rename gives the wallet a new label. It returns errs.NotFound when owner
-// has no such wallet, and errs.Conflict (ETAG_MISMATCH) when etag is given
-// and the wallet is no longer what the caller saw.
-func (s *Service) Rename(ctx context.Context, owner, id uuid.UUID, label, etag string) (Wallet, error) {
-	label, err := NewLabel(label)
-	if err != nil {
-		return Wallet{}, err
-	}
-	w, err := s.ByID(ctx, owner, id)
-	if err != nil {
-		return Wallet{}, err
-	}
-	if etag != "" && etag != w.ETag() {
-		return Wallet{}, Mismatch(etag, w.ETag())
-	}
-	w.Label, w.UpdatedAt = label, s.now().UTC().Truncate(time.Microsecond)
-	if err := s.store.SaveLabel(ctx, owner, w); err != nil {
-		return Wallet{}, err
-	}
-	w.Version++
-	return w, nil
-}
-
-// Delete removes a wallet; errors as Rename.
-func (s *Service) Delete(ctx context.Context, owner, id uuid.UUID, etag string) error {
-	var version int64
-	if etag != "" {
-		v, err := strconv.ParseInt(etag, 36, 64)
-		if err != nil || v <= 0 || (Wallet{Version: v}).ETag() != etag {
-			v = noVersion
-		}
-		version = v
-	}
-	err := s.store.Delete(ctx, owner, id, version)
-	if e := errs.As(err); e != nil && e.Reason == "ETAG_MISMATCH" {
-		return Mismatch(etag, e.Metadata["current_etag"])
-	}
-	return err
-}
-
 // Balances returns up to limit balances of the owner's wallet, by token id.
 func (s *Service) Balances(ctx context.Context, owner, id uuid.UUID, after string, limit int) ([]Balance, error) {
 	return s.store.Balances(ctx, owner, id, after, limit)
-}
-
-// Mismatch is the error of a write to a wallet that has changed since the caller
-// read it: errs.Conflict (ETAG_MISMATCH) with the etag that it has now. given is
-// empty when the wallet changed during the write.
-func Mismatch(given, current string) error {
-	text := "the wallet changed during this call"
-	if given != "" {
-		text = "the wallet changed since it was read: " + errs.Given(given) + " as its etag"
-	}
-	return errs.Conflict("ETAG_MISMATCH", fmt.Sprintf("%s, and it is %q now; read it again with GetWallet, and "+
-		"decide whether the change is still right", text, current)).With("current_etag", current)
 }
 
 // NewLabel returns a label as it is stored. errs.Invalid for an empty one too.

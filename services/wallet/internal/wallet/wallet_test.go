@@ -21,7 +21,7 @@ type memory struct {
 	versions []int64 // of deletes
 }
 
-func (m *memory) Create(_ context.Context, w wallet.Wallet, r *wallet.Request) (wallet.Wallet, error) {
+func (m *memory) Create(_ context.Context, w wallet.Wallet, _ int, r *wallet.Request) (wallet.Wallet, error) {
 	m.kept, m.request = w, r
 	return w, nil
 }
@@ -33,15 +33,24 @@ func (m *memory) ByID(_ context.Context, owner, id uuid.UUID) (wallet.Wallet, er
 	return m.kept, nil
 }
 
-func (m *memory) SaveLabel(_ context.Context, _ uuid.UUID, w wallet.Wallet) error {
+func (m *memory) Update(ctx context.Context, owner, id uuid.UUID, _ *wallet.Request,
+	change func(*wallet.Wallet) error) (wallet.Wallet, error) {
+	w, err := m.ByID(ctx, owner, id)
+	if err != nil {
+		return wallet.Wallet{}, err
+	}
+	if err := change(&w); err != nil {
+		return wallet.Wallet{}, err
+	}
 	m.saves++
-	m.kept.Label, m.kept.UpdatedAt, m.kept.Version = w.Label, w.UpdatedAt, w.Version+1
-	return nil
+	w.Version++
+	m.kept = w
+	return w, nil
 }
 
-func (m *memory) Delete(_ context.Context, _, _ uuid.UUID, version int64) error {
+func (m *memory) Delete(_ context.Context, _, _ uuid.UUID, version int64, _ *wallet.Request) (wallet.Removed, error) {
 	m.versions = append(m.versions, version)
-	return nil
+	return wallet.Removed{}, nil
 }
 
 const account = "eip155:1:0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
@@ -56,7 +65,7 @@ type fixture struct {
 func newFixture() *fixture {
 	f := &fixture{memory: &memory{}, owner: uuid.New(),
 		now: time.Date(2026, 3, 1, 12, 0, 0, 123456789, time.FixedZone("", 3600))}
-	f.Service = wallet.NewService(f.memory, []uint64{1, 10}, func() time.Time { return f.now })
+	f.Service = wallet.NewService(f.memory, []uint64{1, 10}, 100, func() time.Time { return f.now })
 	return f
 }
 
@@ -125,7 +134,7 @@ func TestLabels(t *testing.T) {
 			}
 			f = newFixture()
 			w = f.create(t, account, "old", uuid.Nil)
-			w, err = f.Rename(t.Context(), f.owner, w.ID, tc.label, "")
+			w, err = f.Rename(t.Context(), f.owner, w.ID, tc.label, "", uuid.Nil)
 			if !tc.renames {
 				violates(t, err, "label")
 			} else if err != nil || w.Label != tc.want {
@@ -139,17 +148,19 @@ func TestARenameTakesTheETagThatWasSeen(t *testing.T) {
 	f := newFixture()
 	w := f.create(t, account, "old", uuid.Nil)
 	f.now = f.now.Add(time.Hour)
-	renamed, err := f.Rename(t.Context(), f.owner, w.ID, "new", w.ETag())
+	renamed, err := f.Rename(t.Context(), f.owner, w.ID, "new", w.ETag(), uuid.Nil)
 	if err != nil || renamed.ETag() == w.ETag() || renamed.ETag() != f.kept.ETag() ||
 		!renamed.UpdatedAt.Equal(f.now.Truncate(time.Microsecond)) {
 		t.Errorf("renamed to %+v, %v", renamed, err)
 	}
 	for _, stale := range []string{w.ETag(), "nonsense", " " + renamed.ETag()} {
-		if _, err := f.Rename(t.Context(), f.owner, w.ID, "newer", stale); errs.KindOf(err) != errs.KindConflict {
+		_, err := f.Rename(t.Context(), f.owner, w.ID, "newer", stale, uuid.Nil)
+		if errs.KindOf(err) != errs.KindConflict {
 			t.Errorf("etag %q: %v", stale, err)
 		}
 	}
-	if _, err := f.Rename(t.Context(), uuid.New(), w.ID, "theirs", "nonsense"); errs.KindOf(err) != errs.KindNotFound {
+	_, err = f.Rename(t.Context(), uuid.New(), w.ID, "theirs", "nonsense", uuid.Nil)
+	if errs.KindOf(err) != errs.KindNotFound {
 		t.Errorf("somebody else's: %v", err)
 	}
 	if f.saves != 1 {
@@ -166,7 +177,7 @@ func TestADeleteTakesTheETagThatWasSeen(t *testing.T) {
 		"zzzzzzzzzzzzzzzz": -1,
 	} {
 		f.versions = nil
-		if err := f.Service.Delete(t.Context(), f.owner, uuid.New(), etag); err != nil {
+		if _, err := f.Service.Delete(t.Context(), f.owner, uuid.New(), etag, uuid.Nil); err != nil {
 			t.Errorf("etag %q: %v", etag, err)
 		}
 		if len(f.versions) != 1 || f.versions[0] != want {

@@ -149,7 +149,11 @@ type Wallet struct {
 	// Changes with every update of the wallet; a sync doesn't change it.
 	Etag string `protobuf:"bytes,7,opt,name=etag,proto3" json:"etag,omitempty"`
 	// Set with WALLET_VIEW_WITH_BALANCES only, without zero balances.
-	Balances      []*Balance `protobuf:"bytes,8,rep,name=balances,proto3" json:"balances,omitempty"`
+	Balances []*Balance `protobuf:"bytes,8,rep,name=balances,proto3" json:"balances,omitempty"`
+	// Since when the wallet is archived; unset when it is not.
+	ArchiveTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=archive_time,json=archiveTime,proto3" json:"archive_time,omitempty"`
+	// Whether the owner has proved that the account is theirs.
+	Ownership     *Ownership `protobuf:"bytes,10,opt,name=ownership,proto3" json:"ownership,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -236,6 +240,20 @@ func (x *Wallet) GetEtag() string {
 func (x *Wallet) GetBalances() []*Balance {
 	if x != nil {
 		return x.Balances
+	}
+	return nil
+}
+
+func (x *Wallet) GetArchiveTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ArchiveTime
+	}
+	return nil
+}
+
+func (x *Wallet) GetOwnership() *Ownership {
+	if x != nil {
+		return x.Ownership
 	}
 	return nil
 }
@@ -536,8 +554,10 @@ type ListWalletsRequest struct {
 	// 1 to 200; 50 when 0.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// next_page_token of the previous page of the same query; empty for the first page.
-	PageToken     string     `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	View          WalletView `protobuf:"varint,3,opt,name=view,proto3,enum=purser.wallet.v1.WalletView" json:"view,omitempty"`
+	PageToken string     `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	View      WalletView `protobuf:"varint,3,opt,name=view,proto3,enum=purser.wallet.v1.WalletView" json:"view,omitempty"`
+	// Also list archived wallets.
+	ShowArchived  bool `protobuf:"varint,4,opt,name=show_archived,json=showArchived,proto3" json:"show_archived,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -591,6 +611,13 @@ func (x *ListWalletsRequest) GetView() WalletView {
 		return x.View
 	}
 	return WalletView_WALLET_VIEW_UNSPECIFIED
+}
+
+func (x *ListWalletsRequest) GetShowArchived() bool {
+	if x != nil {
+		return x.ShowArchived
+	}
+	return false
 }
 
 type ListWalletsResponse struct {
@@ -655,7 +682,9 @@ type UpdateWalletRequest struct {
 	// be set.
 	UpdateMask *fieldmaskpb.FieldMask `protobuf:"bytes,3,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
 	// If set, Wallet.etag that the wallet must still have.
-	Etag          string `protobuf:"bytes,4,opt,name=etag,proto3" json:"etag,omitempty"`
+	Etag string `protobuf:"bytes,4,opt,name=etag,proto3" json:"etag,omitempty"`
+	// A UUID that the caller chooses, so that the call can be repeated.
+	RequestId     string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -718,6 +747,13 @@ func (x *UpdateWalletRequest) GetEtag() string {
 	return ""
 }
 
+func (x *UpdateWalletRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
 type UpdateWalletResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Wallet        *Wallet                `protobuf:"bytes,1,opt,name=wallet,proto3" json:"wallet,omitempty"`
@@ -762,7 +798,7 @@ func (x *UpdateWalletResponse) GetWallet() *Wallet {
 	return nil
 }
 
-type DeleteWalletRequest struct {
+type ArchiveWalletRequest struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	WalletId string                 `protobuf:"bytes,1,opt,name=wallet_id,json=walletId,proto3" json:"wallet_id,omitempty"`
 	// If set, Wallet.etag that the wallet must still have.
@@ -771,9 +807,205 @@ type DeleteWalletRequest struct {
 	sizeCache     protoimpl.SizeCache
 }
 
+func (x *ArchiveWalletRequest) Reset() {
+	*x = ArchiveWalletRequest{}
+	mi := &file_purser_wallet_v1_wallet_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ArchiveWalletRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ArchiveWalletRequest) ProtoMessage() {}
+
+func (x *ArchiveWalletRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_wallet_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ArchiveWalletRequest.ProtoReflect.Descriptor instead.
+func (*ArchiveWalletRequest) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_wallet_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ArchiveWalletRequest) GetWalletId() string {
+	if x != nil {
+		return x.WalletId
+	}
+	return ""
+}
+
+func (x *ArchiveWalletRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+type ArchiveWalletResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Wallet        *Wallet                `protobuf:"bytes,1,opt,name=wallet,proto3" json:"wallet,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ArchiveWalletResponse) Reset() {
+	*x = ArchiveWalletResponse{}
+	mi := &file_purser_wallet_v1_wallet_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ArchiveWalletResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ArchiveWalletResponse) ProtoMessage() {}
+
+func (x *ArchiveWalletResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_wallet_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ArchiveWalletResponse.ProtoReflect.Descriptor instead.
+func (*ArchiveWalletResponse) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_wallet_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ArchiveWalletResponse) GetWallet() *Wallet {
+	if x != nil {
+		return x.Wallet
+	}
+	return nil
+}
+
+type RestoreWalletRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	WalletId string                 `protobuf:"bytes,1,opt,name=wallet_id,json=walletId,proto3" json:"wallet_id,omitempty"`
+	// If set, Wallet.etag that the wallet must still have.
+	Etag          string `protobuf:"bytes,2,opt,name=etag,proto3" json:"etag,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreWalletRequest) Reset() {
+	*x = RestoreWalletRequest{}
+	mi := &file_purser_wallet_v1_wallet_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreWalletRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreWalletRequest) ProtoMessage() {}
+
+func (x *RestoreWalletRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_wallet_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreWalletRequest.ProtoReflect.Descriptor instead.
+func (*RestoreWalletRequest) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_wallet_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *RestoreWalletRequest) GetWalletId() string {
+	if x != nil {
+		return x.WalletId
+	}
+	return ""
+}
+
+func (x *RestoreWalletRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+type RestoreWalletResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Wallet        *Wallet                `protobuf:"bytes,1,opt,name=wallet,proto3" json:"wallet,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreWalletResponse) Reset() {
+	*x = RestoreWalletResponse{}
+	mi := &file_purser_wallet_v1_wallet_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreWalletResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreWalletResponse) ProtoMessage() {}
+
+func (x *RestoreWalletResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_wallet_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreWalletResponse.ProtoReflect.Descriptor instead.
+func (*RestoreWalletResponse) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_wallet_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *RestoreWalletResponse) GetWallet() *Wallet {
+	if x != nil {
+		return x.Wallet
+	}
+	return nil
+}
+
+type DeleteWalletRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	WalletId string                 `protobuf:"bytes,1,opt,name=wallet_id,json=walletId,proto3" json:"wallet_id,omitempty"`
+	// If set, Wallet.etag that the wallet must still have.
+	Etag string `protobuf:"bytes,2,opt,name=etag,proto3" json:"etag,omitempty"`
+	// A UUID that the caller chooses, so that the call can be repeated.
+	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
 func (x *DeleteWalletRequest) Reset() {
 	*x = DeleteWalletRequest{}
-	mi := &file_purser_wallet_v1_wallet_service_proto_msgTypes[10]
+	mi := &file_purser_wallet_v1_wallet_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -785,7 +1017,7 @@ func (x *DeleteWalletRequest) String() string {
 func (*DeleteWalletRequest) ProtoMessage() {}
 
 func (x *DeleteWalletRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_wallet_v1_wallet_service_proto_msgTypes[10]
+	mi := &file_purser_wallet_v1_wallet_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -798,7 +1030,7 @@ func (x *DeleteWalletRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteWalletRequest.ProtoReflect.Descriptor instead.
 func (*DeleteWalletRequest) Descriptor() ([]byte, []int) {
-	return file_purser_wallet_v1_wallet_service_proto_rawDescGZIP(), []int{10}
+	return file_purser_wallet_v1_wallet_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DeleteWalletRequest) GetWalletId() string {
@@ -815,15 +1047,31 @@ func (x *DeleteWalletRequest) GetEtag() string {
 	return ""
 }
 
+func (x *DeleteWalletRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+// DeleteWalletResponse says what was removed with the wallet.
 type DeleteWalletResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Current balances, those of zero included.
+	BalanceCount int64 `protobuf:"varint,1,opt,name=balance_count,json=balanceCount,proto3" json:"balance_count,omitempty"`
+	// Past hours that were stored of the wallet.
+	HistoryHourCount int64 `protobuf:"varint,2,opt,name=history_hour_count,json=historyHourCount,proto3" json:"history_hour_count,omitempty"`
+	// Balances above zero in those hours.
+	HistoryBalanceCount int64 `protobuf:"varint,3,opt,name=history_balance_count,json=historyBalanceCount,proto3" json:"history_balance_count,omitempty"`
+	// Movements, adjustments included.
+	TransactionCount int64 `protobuf:"varint,4,opt,name=transaction_count,json=transactionCount,proto3" json:"transaction_count,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *DeleteWalletResponse) Reset() {
 	*x = DeleteWalletResponse{}
-	mi := &file_purser_wallet_v1_wallet_service_proto_msgTypes[11]
+	mi := &file_purser_wallet_v1_wallet_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -835,7 +1083,7 @@ func (x *DeleteWalletResponse) String() string {
 func (*DeleteWalletResponse) ProtoMessage() {}
 
 func (x *DeleteWalletResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_wallet_v1_wallet_service_proto_msgTypes[11]
+	mi := &file_purser_wallet_v1_wallet_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -848,7 +1096,35 @@ func (x *DeleteWalletResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteWalletResponse.ProtoReflect.Descriptor instead.
 func (*DeleteWalletResponse) Descriptor() ([]byte, []int) {
-	return file_purser_wallet_v1_wallet_service_proto_rawDescGZIP(), []int{11}
+	return file_purser_wallet_v1_wallet_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *DeleteWalletResponse) GetBalanceCount() int64 {
+	if x != nil {
+		return x.BalanceCount
+	}
+	return 0
+}
+
+func (x *DeleteWalletResponse) GetHistoryHourCount() int64 {
+	if x != nil {
+		return x.HistoryHourCount
+	}
+	return 0
+}
+
+func (x *DeleteWalletResponse) GetHistoryBalanceCount() int64 {
+	if x != nil {
+		return x.HistoryBalanceCount
+	}
+	return 0
+}
+
+func (x *DeleteWalletResponse) GetTransactionCount() int64 {
+	if x != nil {
+		return x.TransactionCount
+	}
+	return 0
 }
 
 type SyncWalletRequest struct {
@@ -860,7 +1136,7 @@ type SyncWalletRequest struct {
 
 func (x *SyncWalletRequest) Reset() {
 	*x = SyncWalletRequest{}
-	mi := &file_purser_wallet_v1_wallet_service_proto_msgTypes[12]
+	mi := &file_purser_wallet_v1_wallet_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -872,7 +1148,7 @@ func (x *SyncWalletRequest) String() string {
 func (*SyncWalletRequest) ProtoMessage() {}
 
 func (x *SyncWalletRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_wallet_v1_wallet_service_proto_msgTypes[12]
+	mi := &file_purser_wallet_v1_wallet_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -885,7 +1161,7 @@ func (x *SyncWalletRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncWalletRequest.ProtoReflect.Descriptor instead.
 func (*SyncWalletRequest) Descriptor() ([]byte, []int) {
-	return file_purser_wallet_v1_wallet_service_proto_rawDescGZIP(), []int{12}
+	return file_purser_wallet_v1_wallet_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SyncWalletRequest) GetWalletId() string {
@@ -906,7 +1182,7 @@ type SyncWalletResponse struct {
 
 func (x *SyncWalletResponse) Reset() {
 	*x = SyncWalletResponse{}
-	mi := &file_purser_wallet_v1_wallet_service_proto_msgTypes[13]
+	mi := &file_purser_wallet_v1_wallet_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -918,7 +1194,7 @@ func (x *SyncWalletResponse) String() string {
 func (*SyncWalletResponse) ProtoMessage() {}
 
 func (x *SyncWalletResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_wallet_v1_wallet_service_proto_msgTypes[13]
+	mi := &file_purser_wallet_v1_wallet_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -931,7 +1207,7 @@ func (x *SyncWalletResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncWalletResponse.ProtoReflect.Descriptor instead.
 func (*SyncWalletResponse) Descriptor() ([]byte, []int) {
-	return file_purser_wallet_v1_wallet_service_proto_rawDescGZIP(), []int{13}
+	return file_purser_wallet_v1_wallet_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SyncWalletResponse) GetWallet() *Wallet {
@@ -948,11 +1224,225 @@ func (x *SyncWalletResponse) GetTokenCount() int32 {
 	return 0
 }
 
+type StartOwnershipProofRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	WalletId      string                 `protobuf:"bytes,1,opt,name=wallet_id,json=walletId,proto3" json:"wallet_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartOwnershipProofRequest) Reset() {
+	*x = StartOwnershipProofRequest{}
+	mi := &file_purser_wallet_v1_wallet_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartOwnershipProofRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartOwnershipProofRequest) ProtoMessage() {}
+
+func (x *StartOwnershipProofRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_wallet_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartOwnershipProofRequest.ProtoReflect.Descriptor instead.
+func (*StartOwnershipProofRequest) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_wallet_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *StartOwnershipProofRequest) GetWalletId() string {
+	if x != nil {
+		return x.WalletId
+	}
+	return ""
+}
+
+type StartOwnershipProofResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The text for the account to sign unchanged (EIP-191, personal_sign).
+	Message       string                 `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartOwnershipProofResponse) Reset() {
+	*x = StartOwnershipProofResponse{}
+	mi := &file_purser_wallet_v1_wallet_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartOwnershipProofResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartOwnershipProofResponse) ProtoMessage() {}
+
+func (x *StartOwnershipProofResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_wallet_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartOwnershipProofResponse.ProtoReflect.Descriptor instead.
+func (*StartOwnershipProofResponse) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_wallet_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *StartOwnershipProofResponse) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *StartOwnershipProofResponse) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
+type FinishOwnershipProofRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	WalletId string                 `protobuf:"bytes,1,opt,name=wallet_id,json=walletId,proto3" json:"wallet_id,omitempty"`
+	// The message of StartOwnershipProof, unchanged.
+	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	// 0x and hexadecimal digits. Of a key 65 bytes (r, s and v of 0, 1, 27 or 28) or 64
+	// (EIP-2098); of a contract what it requires. Empty, or 0x alone, for a contract whose
+	// owners have signed the message on chain.
+	Signature string `protobuf:"bytes,3,opt,name=signature,proto3" json:"signature,omitempty"`
+	// A UUID that the caller chooses, so that the call can be repeated.
+	RequestId     string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FinishOwnershipProofRequest) Reset() {
+	*x = FinishOwnershipProofRequest{}
+	mi := &file_purser_wallet_v1_wallet_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FinishOwnershipProofRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FinishOwnershipProofRequest) ProtoMessage() {}
+
+func (x *FinishOwnershipProofRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_wallet_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FinishOwnershipProofRequest.ProtoReflect.Descriptor instead.
+func (*FinishOwnershipProofRequest) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_wallet_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *FinishOwnershipProofRequest) GetWalletId() string {
+	if x != nil {
+		return x.WalletId
+	}
+	return ""
+}
+
+func (x *FinishOwnershipProofRequest) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *FinishOwnershipProofRequest) GetSignature() string {
+	if x != nil {
+		return x.Signature
+	}
+	return ""
+}
+
+func (x *FinishOwnershipProofRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+type FinishOwnershipProofResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Wallet        *Wallet                `protobuf:"bytes,1,opt,name=wallet,proto3" json:"wallet,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FinishOwnershipProofResponse) Reset() {
+	*x = FinishOwnershipProofResponse{}
+	mi := &file_purser_wallet_v1_wallet_service_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FinishOwnershipProofResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FinishOwnershipProofResponse) ProtoMessage() {}
+
+func (x *FinishOwnershipProofResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_wallet_service_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FinishOwnershipProofResponse.ProtoReflect.Descriptor instead.
+func (*FinishOwnershipProofResponse) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_wallet_service_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *FinishOwnershipProofResponse) GetWallet() *Wallet {
+	if x != nil {
+		return x.Wallet
+	}
+	return nil
+}
+
 var File_purser_wallet_v1_wallet_service_proto protoreflect.FileDescriptor
 
 const file_purser_wallet_v1_wallet_service_proto_rawDesc = "" +
 	"\n" +
-	"%purser/wallet/v1/wallet_service.proto\x12\x10purser.wallet.v1\x1a\x1bbuf/validate/validate.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a&purser/wallet/v1/balance_service.proto\"\xb9\x02\n" +
+	"%purser/wallet/v1/wallet_service.proto\x12\x10purser.wallet.v1\x1a\x1bbuf/validate/validate.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a&purser/wallet/v1/balance_service.proto\x1a purser/wallet/v1/ownership.proto\"\xb3\x03\n" +
 	"\x06Wallet\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aaccount\x18\x02 \x01(\tR\aaccount\x12\x14\n" +
@@ -963,7 +1453,10 @@ const file_purser_wallet_v1_wallet_service_proto_rawDesc = "" +
 	"\vupdate_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"updateTime\x12\x12\n" +
 	"\x04etag\x18\a \x01(\tR\x04etag\x125\n" +
-	"\bbalances\x18\b \x03(\v2\x19.purser.wallet.v1.BalanceR\bbalances\"\xe6\x01\n" +
+	"\bbalances\x18\b \x03(\v2\x19.purser.wallet.v1.BalanceR\bbalances\x12=\n" +
+	"\farchive_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\varchiveTime\x129\n" +
+	"\townership\x18\n" +
+	" \x01(\v2\x1b.purser.wallet.v1.OwnershipR\townership\"\xe6\x01\n" +
 	"\x04Sync\x121\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x1b.purser.wallet.v1.SyncStateR\x05state\x12!\n" +
 	"\fblock_number\x18\x02 \x01(\x04R\vblockNumber\x127\n" +
@@ -983,34 +1476,68 @@ const file_purser_wallet_v1_wallet_service_proto_rawDesc = "" +
 	"\x10GetWalletRequest\x12%\n" +
 	"\twallet_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\bwalletId\"E\n" +
 	"\x11GetWalletResponse\x120\n" +
-	"\x06wallet\x18\x01 \x01(\v2\x18.purser.wallet.v1.WalletR\x06wallet\"\xa2\x01\n" +
+	"\x06wallet\x18\x01 \x01(\v2\x18.purser.wallet.v1.WalletR\x06wallet\"\xc7\x01\n" +
 	"\x12ListWalletsRequest\x12'\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xc8\x01(\x00R\bpageSize\x12'\n" +
 	"\n" +
 	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\tpageToken\x12:\n" +
-	"\x04view\x18\x03 \x01(\x0e2\x1c.purser.wallet.v1.WalletViewB\b\xbaH\x05\x82\x01\x02\x10\x01R\x04view\"q\n" +
+	"\x04view\x18\x03 \x01(\x0e2\x1c.purser.wallet.v1.WalletViewB\b\xbaH\x05\x82\x01\x02\x10\x01R\x04view\x12#\n" +
+	"\rshow_archived\x18\x04 \x01(\bR\fshowArchived\"q\n" +
 	"\x13ListWalletsResponse\x122\n" +
 	"\awallets\x18\x01 \x03(\v2\x18.purser.wallet.v1.WalletR\awallets\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xb5\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xe1\x01\n" +
 	"\x13UpdateWalletRequest\x12%\n" +
 	"\twallet_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\bwalletId\x12\x1d\n" +
 	"\x05label\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18PR\x05label\x12;\n" +
 	"\vupdate_mask\x18\x03 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
 	"updateMask\x12\x1b\n" +
-	"\x04etag\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04etag\"H\n" +
+	"\x04etag\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04etag\x12*\n" +
+	"\n" +
+	"request_id\x18\x05 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\trequestId\"H\n" +
 	"\x14UpdateWalletResponse\x120\n" +
-	"\x06wallet\x18\x01 \x01(\v2\x18.purser.wallet.v1.WalletR\x06wallet\"Y\n" +
+	"\x06wallet\x18\x01 \x01(\v2\x18.purser.wallet.v1.WalletR\x06wallet\"Z\n" +
+	"\x14ArchiveWalletRequest\x12%\n" +
+	"\twallet_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\bwalletId\x12\x1b\n" +
+	"\x04etag\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04etag\"I\n" +
+	"\x15ArchiveWalletResponse\x120\n" +
+	"\x06wallet\x18\x01 \x01(\v2\x18.purser.wallet.v1.WalletR\x06wallet\"Z\n" +
+	"\x14RestoreWalletRequest\x12%\n" +
+	"\twallet_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\bwalletId\x12\x1b\n" +
+	"\x04etag\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04etag\"I\n" +
+	"\x15RestoreWalletResponse\x120\n" +
+	"\x06wallet\x18\x01 \x01(\v2\x18.purser.wallet.v1.WalletR\x06wallet\"\x85\x01\n" +
 	"\x13DeleteWalletRequest\x12%\n" +
 	"\twallet_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\bwalletId\x12\x1b\n" +
-	"\x04etag\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04etag\"\x16\n" +
-	"\x14DeleteWalletResponse\":\n" +
+	"\x04etag\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04etag\x12*\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\trequestId\"\xca\x01\n" +
+	"\x14DeleteWalletResponse\x12#\n" +
+	"\rbalance_count\x18\x01 \x01(\x03R\fbalanceCount\x12,\n" +
+	"\x12history_hour_count\x18\x02 \x01(\x03R\x10historyHourCount\x122\n" +
+	"\x15history_balance_count\x18\x03 \x01(\x03R\x13historyBalanceCount\x12+\n" +
+	"\x11transaction_count\x18\x04 \x01(\x03R\x10transactionCount\":\n" +
 	"\x11SyncWalletRequest\x12%\n" +
 	"\twallet_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\bwalletId\"g\n" +
 	"\x12SyncWalletResponse\x120\n" +
 	"\x06wallet\x18\x01 \x01(\v2\x18.purser.wallet.v1.WalletR\x06wallet\x12\x1f\n" +
 	"\vtoken_count\x18\x02 \x01(\x05R\n" +
-	"tokenCount*\x85\x01\n" +
+	"tokenCount\"C\n" +
+	"\x1aStartOwnershipProofRequest\x12%\n" +
+	"\twallet_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\bwalletId\"t\n" +
+	"\x1bStartOwnershipProofResponse\x12\x18\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage\x12;\n" +
+	"\vexpire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTime\"\xc2\x01\n" +
+	"\x1bFinishOwnershipProofRequest\x12%\n" +
+	"\twallet_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\bwalletId\x12$\n" +
+	"\amessage\x18\x02 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80 R\amessage\x12*\n" +
+	"\tsignature\x18\x03 \x01(\tB\f\xbaH\x06r\x04\x18\x80\x80\x01\x80\x01\x01R\tsignature\x12*\n" +
+	"\n" +
+	"request_id\x18\x04 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\trequestId\"P\n" +
+	"\x1cFinishOwnershipProofResponse\x120\n" +
+	"\x06wallet\x18\x01 \x01(\v2\x18.purser.wallet.v1.WalletR\x06wallet*\x85\x01\n" +
 	"\tSyncState\x12\x1a\n" +
 	"\x16SYNC_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12SYNC_STATE_PENDING\x10\x01\x12\x16\n" +
@@ -1021,12 +1548,16 @@ const file_purser_wallet_v1_wallet_service_proto_rawDesc = "" +
 	"WalletView\x12\x1b\n" +
 	"\x17WALLET_VIEW_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11WALLET_VIEW_BASIC\x10\x01\x12\x1d\n" +
-	"\x19WALLET_VIEW_WITH_BALANCES\x10\x022\xba\x05\n" +
+	"\x19WALLET_VIEW_WITH_BALANCES\x10\x022\xc1\t\n" +
 	"\rWalletService\x12q\n" +
 	"\fCreateWallet\x12%.purser.wallet.v1.CreateWalletRequest\x1a&.purser.wallet.v1.CreateWalletResponse\"\x12\x8a\xe7\x18\x0e\x1a\fwallet:write\x12j\n" +
 	"\tGetWallet\x12\".purser.wallet.v1.GetWalletRequest\x1a#.purser.wallet.v1.GetWalletResponse\"\x14\x8a\xe7\x18\r\x1a\vwallet:read\x90\x02\x01\x12p\n" +
 	"\vListWallets\x12$.purser.wallet.v1.ListWalletsRequest\x1a%.purser.wallet.v1.ListWalletsResponse\"\x14\x8a\xe7\x18\r\x1a\vwallet:read\x90\x02\x01\x12t\n" +
-	"\fUpdateWallet\x12%.purser.wallet.v1.UpdateWalletRequest\x1a&.purser.wallet.v1.UpdateWalletResponse\"\x15\x8a\xe7\x18\x0e\x1a\fwallet:write\x90\x02\x02\x12r\n" +
+	"\fUpdateWallet\x12%.purser.wallet.v1.UpdateWalletRequest\x1a&.purser.wallet.v1.UpdateWalletResponse\"\x15\x8a\xe7\x18\x0e\x1a\fwallet:write\x90\x02\x02\x12w\n" +
+	"\rArchiveWallet\x12&.purser.wallet.v1.ArchiveWalletRequest\x1a'.purser.wallet.v1.ArchiveWalletResponse\"\x15\x8a\xe7\x18\x0e\x1a\fwallet:write\x90\x02\x02\x12w\n" +
+	"\rRestoreWallet\x12&.purser.wallet.v1.RestoreWalletRequest\x1a'.purser.wallet.v1.RestoreWalletResponse\"\x15\x8a\xe7\x18\x0e\x1a\fwallet:write\x90\x02\x02\x12\x86\x01\n" +
+	"\x13StartOwnershipProof\x12,.purser.wallet.v1.StartOwnershipProofRequest\x1a-.purser.wallet.v1.StartOwnershipProofResponse\"\x12\x8a\xe7\x18\x0e\x1a\fwallet:write\x12\x89\x01\n" +
+	"\x14FinishOwnershipProof\x12-.purser.wallet.v1.FinishOwnershipProofRequest\x1a..purser.wallet.v1.FinishOwnershipProofResponse\"\x12\x8a\xe7\x18\x0e\x1a\fwallet:write\x12r\n" +
 	"\fDeleteWallet\x12%.purser.wallet.v1.DeleteWalletRequest\x1a&.purser.wallet.v1.DeleteWalletResponse\"\x13\x8a\xe7\x18\x0f\x1a\rwallet:delete\x12n\n" +
 	"\n" +
 	"SyncWallet\x12#.purser.wallet.v1.SyncWalletRequest\x1a$.purser.wallet.v1.SyncWalletResponse\"\x15\x8a\xe7\x18\x0e\x1a\fwallet:write\x90\x02\x02B@Z>github.com/purserhq/purser/proto/gen/purser/wallet/v1;walletv1b\x06proto3"
@@ -1044,60 +1575,83 @@ func file_purser_wallet_v1_wallet_service_proto_rawDescGZIP() []byte {
 }
 
 var file_purser_wallet_v1_wallet_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_purser_wallet_v1_wallet_service_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_purser_wallet_v1_wallet_service_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_purser_wallet_v1_wallet_service_proto_goTypes = []any{
-	(SyncState)(0),                // 0: purser.wallet.v1.SyncState
-	(WalletView)(0),               // 1: purser.wallet.v1.WalletView
-	(*Wallet)(nil),                // 2: purser.wallet.v1.Wallet
-	(*Sync)(nil),                  // 3: purser.wallet.v1.Sync
-	(*CreateWalletRequest)(nil),   // 4: purser.wallet.v1.CreateWalletRequest
-	(*CreateWalletResponse)(nil),  // 5: purser.wallet.v1.CreateWalletResponse
-	(*GetWalletRequest)(nil),      // 6: purser.wallet.v1.GetWalletRequest
-	(*GetWalletResponse)(nil),     // 7: purser.wallet.v1.GetWalletResponse
-	(*ListWalletsRequest)(nil),    // 8: purser.wallet.v1.ListWalletsRequest
-	(*ListWalletsResponse)(nil),   // 9: purser.wallet.v1.ListWalletsResponse
-	(*UpdateWalletRequest)(nil),   // 10: purser.wallet.v1.UpdateWalletRequest
-	(*UpdateWalletResponse)(nil),  // 11: purser.wallet.v1.UpdateWalletResponse
-	(*DeleteWalletRequest)(nil),   // 12: purser.wallet.v1.DeleteWalletRequest
-	(*DeleteWalletResponse)(nil),  // 13: purser.wallet.v1.DeleteWalletResponse
-	(*SyncWalletRequest)(nil),     // 14: purser.wallet.v1.SyncWalletRequest
-	(*SyncWalletResponse)(nil),    // 15: purser.wallet.v1.SyncWalletResponse
-	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
-	(*Balance)(nil),               // 17: purser.wallet.v1.Balance
-	(*fieldmaskpb.FieldMask)(nil), // 18: google.protobuf.FieldMask
+	(SyncState)(0),                       // 0: purser.wallet.v1.SyncState
+	(WalletView)(0),                      // 1: purser.wallet.v1.WalletView
+	(*Wallet)(nil),                       // 2: purser.wallet.v1.Wallet
+	(*Sync)(nil),                         // 3: purser.wallet.v1.Sync
+	(*CreateWalletRequest)(nil),          // 4: purser.wallet.v1.CreateWalletRequest
+	(*CreateWalletResponse)(nil),         // 5: purser.wallet.v1.CreateWalletResponse
+	(*GetWalletRequest)(nil),             // 6: purser.wallet.v1.GetWalletRequest
+	(*GetWalletResponse)(nil),            // 7: purser.wallet.v1.GetWalletResponse
+	(*ListWalletsRequest)(nil),           // 8: purser.wallet.v1.ListWalletsRequest
+	(*ListWalletsResponse)(nil),          // 9: purser.wallet.v1.ListWalletsResponse
+	(*UpdateWalletRequest)(nil),          // 10: purser.wallet.v1.UpdateWalletRequest
+	(*UpdateWalletResponse)(nil),         // 11: purser.wallet.v1.UpdateWalletResponse
+	(*ArchiveWalletRequest)(nil),         // 12: purser.wallet.v1.ArchiveWalletRequest
+	(*ArchiveWalletResponse)(nil),        // 13: purser.wallet.v1.ArchiveWalletResponse
+	(*RestoreWalletRequest)(nil),         // 14: purser.wallet.v1.RestoreWalletRequest
+	(*RestoreWalletResponse)(nil),        // 15: purser.wallet.v1.RestoreWalletResponse
+	(*DeleteWalletRequest)(nil),          // 16: purser.wallet.v1.DeleteWalletRequest
+	(*DeleteWalletResponse)(nil),         // 17: purser.wallet.v1.DeleteWalletResponse
+	(*SyncWalletRequest)(nil),            // 18: purser.wallet.v1.SyncWalletRequest
+	(*SyncWalletResponse)(nil),           // 19: purser.wallet.v1.SyncWalletResponse
+	(*StartOwnershipProofRequest)(nil),   // 20: purser.wallet.v1.StartOwnershipProofRequest
+	(*StartOwnershipProofResponse)(nil),  // 21: purser.wallet.v1.StartOwnershipProofResponse
+	(*FinishOwnershipProofRequest)(nil),  // 22: purser.wallet.v1.FinishOwnershipProofRequest
+	(*FinishOwnershipProofResponse)(nil), // 23: purser.wallet.v1.FinishOwnershipProofResponse
+	(*timestamppb.Timestamp)(nil),        // 24: google.protobuf.Timestamp
+	(*Balance)(nil),                      // 25: purser.wallet.v1.Balance
+	(*Ownership)(nil),                    // 26: purser.wallet.v1.Ownership
+	(*fieldmaskpb.FieldMask)(nil),        // 27: google.protobuf.FieldMask
 }
 var file_purser_wallet_v1_wallet_service_proto_depIdxs = []int32{
 	3,  // 0: purser.wallet.v1.Wallet.sync:type_name -> purser.wallet.v1.Sync
-	16, // 1: purser.wallet.v1.Wallet.create_time:type_name -> google.protobuf.Timestamp
-	16, // 2: purser.wallet.v1.Wallet.update_time:type_name -> google.protobuf.Timestamp
-	17, // 3: purser.wallet.v1.Wallet.balances:type_name -> purser.wallet.v1.Balance
-	0,  // 4: purser.wallet.v1.Sync.state:type_name -> purser.wallet.v1.SyncState
-	16, // 5: purser.wallet.v1.Sync.sync_time:type_name -> google.protobuf.Timestamp
-	16, // 6: purser.wallet.v1.Sync.retry_time:type_name -> google.protobuf.Timestamp
-	2,  // 7: purser.wallet.v1.CreateWalletResponse.wallet:type_name -> purser.wallet.v1.Wallet
-	2,  // 8: purser.wallet.v1.GetWalletResponse.wallet:type_name -> purser.wallet.v1.Wallet
-	1,  // 9: purser.wallet.v1.ListWalletsRequest.view:type_name -> purser.wallet.v1.WalletView
-	2,  // 10: purser.wallet.v1.ListWalletsResponse.wallets:type_name -> purser.wallet.v1.Wallet
-	18, // 11: purser.wallet.v1.UpdateWalletRequest.update_mask:type_name -> google.protobuf.FieldMask
-	2,  // 12: purser.wallet.v1.UpdateWalletResponse.wallet:type_name -> purser.wallet.v1.Wallet
-	2,  // 13: purser.wallet.v1.SyncWalletResponse.wallet:type_name -> purser.wallet.v1.Wallet
-	4,  // 14: purser.wallet.v1.WalletService.CreateWallet:input_type -> purser.wallet.v1.CreateWalletRequest
-	6,  // 15: purser.wallet.v1.WalletService.GetWallet:input_type -> purser.wallet.v1.GetWalletRequest
-	8,  // 16: purser.wallet.v1.WalletService.ListWallets:input_type -> purser.wallet.v1.ListWalletsRequest
-	10, // 17: purser.wallet.v1.WalletService.UpdateWallet:input_type -> purser.wallet.v1.UpdateWalletRequest
-	12, // 18: purser.wallet.v1.WalletService.DeleteWallet:input_type -> purser.wallet.v1.DeleteWalletRequest
-	14, // 19: purser.wallet.v1.WalletService.SyncWallet:input_type -> purser.wallet.v1.SyncWalletRequest
-	5,  // 20: purser.wallet.v1.WalletService.CreateWallet:output_type -> purser.wallet.v1.CreateWalletResponse
-	7,  // 21: purser.wallet.v1.WalletService.GetWallet:output_type -> purser.wallet.v1.GetWalletResponse
-	9,  // 22: purser.wallet.v1.WalletService.ListWallets:output_type -> purser.wallet.v1.ListWalletsResponse
-	11, // 23: purser.wallet.v1.WalletService.UpdateWallet:output_type -> purser.wallet.v1.UpdateWalletResponse
-	13, // 24: purser.wallet.v1.WalletService.DeleteWallet:output_type -> purser.wallet.v1.DeleteWalletResponse
-	15, // 25: purser.wallet.v1.WalletService.SyncWallet:output_type -> purser.wallet.v1.SyncWalletResponse
-	20, // [20:26] is the sub-list for method output_type
-	14, // [14:20] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	24, // 1: purser.wallet.v1.Wallet.create_time:type_name -> google.protobuf.Timestamp
+	24, // 2: purser.wallet.v1.Wallet.update_time:type_name -> google.protobuf.Timestamp
+	25, // 3: purser.wallet.v1.Wallet.balances:type_name -> purser.wallet.v1.Balance
+	24, // 4: purser.wallet.v1.Wallet.archive_time:type_name -> google.protobuf.Timestamp
+	26, // 5: purser.wallet.v1.Wallet.ownership:type_name -> purser.wallet.v1.Ownership
+	0,  // 6: purser.wallet.v1.Sync.state:type_name -> purser.wallet.v1.SyncState
+	24, // 7: purser.wallet.v1.Sync.sync_time:type_name -> google.protobuf.Timestamp
+	24, // 8: purser.wallet.v1.Sync.retry_time:type_name -> google.protobuf.Timestamp
+	2,  // 9: purser.wallet.v1.CreateWalletResponse.wallet:type_name -> purser.wallet.v1.Wallet
+	2,  // 10: purser.wallet.v1.GetWalletResponse.wallet:type_name -> purser.wallet.v1.Wallet
+	1,  // 11: purser.wallet.v1.ListWalletsRequest.view:type_name -> purser.wallet.v1.WalletView
+	2,  // 12: purser.wallet.v1.ListWalletsResponse.wallets:type_name -> purser.wallet.v1.Wallet
+	27, // 13: purser.wallet.v1.UpdateWalletRequest.update_mask:type_name -> google.protobuf.FieldMask
+	2,  // 14: purser.wallet.v1.UpdateWalletResponse.wallet:type_name -> purser.wallet.v1.Wallet
+	2,  // 15: purser.wallet.v1.ArchiveWalletResponse.wallet:type_name -> purser.wallet.v1.Wallet
+	2,  // 16: purser.wallet.v1.RestoreWalletResponse.wallet:type_name -> purser.wallet.v1.Wallet
+	2,  // 17: purser.wallet.v1.SyncWalletResponse.wallet:type_name -> purser.wallet.v1.Wallet
+	24, // 18: purser.wallet.v1.StartOwnershipProofResponse.expire_time:type_name -> google.protobuf.Timestamp
+	2,  // 19: purser.wallet.v1.FinishOwnershipProofResponse.wallet:type_name -> purser.wallet.v1.Wallet
+	4,  // 20: purser.wallet.v1.WalletService.CreateWallet:input_type -> purser.wallet.v1.CreateWalletRequest
+	6,  // 21: purser.wallet.v1.WalletService.GetWallet:input_type -> purser.wallet.v1.GetWalletRequest
+	8,  // 22: purser.wallet.v1.WalletService.ListWallets:input_type -> purser.wallet.v1.ListWalletsRequest
+	10, // 23: purser.wallet.v1.WalletService.UpdateWallet:input_type -> purser.wallet.v1.UpdateWalletRequest
+	12, // 24: purser.wallet.v1.WalletService.ArchiveWallet:input_type -> purser.wallet.v1.ArchiveWalletRequest
+	14, // 25: purser.wallet.v1.WalletService.RestoreWallet:input_type -> purser.wallet.v1.RestoreWalletRequest
+	20, // 26: purser.wallet.v1.WalletService.StartOwnershipProof:input_type -> purser.wallet.v1.StartOwnershipProofRequest
+	22, // 27: purser.wallet.v1.WalletService.FinishOwnershipProof:input_type -> purser.wallet.v1.FinishOwnershipProofRequest
+	16, // 28: purser.wallet.v1.WalletService.DeleteWallet:input_type -> purser.wallet.v1.DeleteWalletRequest
+	18, // 29: purser.wallet.v1.WalletService.SyncWallet:input_type -> purser.wallet.v1.SyncWalletRequest
+	5,  // 30: purser.wallet.v1.WalletService.CreateWallet:output_type -> purser.wallet.v1.CreateWalletResponse
+	7,  // 31: purser.wallet.v1.WalletService.GetWallet:output_type -> purser.wallet.v1.GetWalletResponse
+	9,  // 32: purser.wallet.v1.WalletService.ListWallets:output_type -> purser.wallet.v1.ListWalletsResponse
+	11, // 33: purser.wallet.v1.WalletService.UpdateWallet:output_type -> purser.wallet.v1.UpdateWalletResponse
+	13, // 34: purser.wallet.v1.WalletService.ArchiveWallet:output_type -> purser.wallet.v1.ArchiveWalletResponse
+	15, // 35: purser.wallet.v1.WalletService.RestoreWallet:output_type -> purser.wallet.v1.RestoreWalletResponse
+	21, // 36: purser.wallet.v1.WalletService.StartOwnershipProof:output_type -> purser.wallet.v1.StartOwnershipProofResponse
+	23, // 37: purser.wallet.v1.WalletService.FinishOwnershipProof:output_type -> purser.wallet.v1.FinishOwnershipProofResponse
+	17, // 38: purser.wallet.v1.WalletService.DeleteWallet:output_type -> purser.wallet.v1.DeleteWalletResponse
+	19, // 39: purser.wallet.v1.WalletService.SyncWallet:output_type -> purser.wallet.v1.SyncWalletResponse
+	30, // [30:40] is the sub-list for method output_type
+	20, // [20:30] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_purser_wallet_v1_wallet_service_proto_init() }
@@ -1106,13 +1660,14 @@ func file_purser_wallet_v1_wallet_service_proto_init() {
 		return
 	}
 	file_purser_wallet_v1_balance_service_proto_init()
+	file_purser_wallet_v1_ownership_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_wallet_v1_wallet_service_proto_rawDesc), len(file_purser_wallet_v1_wallet_service_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   14,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

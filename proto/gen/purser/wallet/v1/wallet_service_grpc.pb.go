@@ -19,12 +19,16 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	WalletService_CreateWallet_FullMethodName = "/purser.wallet.v1.WalletService/CreateWallet"
-	WalletService_GetWallet_FullMethodName    = "/purser.wallet.v1.WalletService/GetWallet"
-	WalletService_ListWallets_FullMethodName  = "/purser.wallet.v1.WalletService/ListWallets"
-	WalletService_UpdateWallet_FullMethodName = "/purser.wallet.v1.WalletService/UpdateWallet"
-	WalletService_DeleteWallet_FullMethodName = "/purser.wallet.v1.WalletService/DeleteWallet"
-	WalletService_SyncWallet_FullMethodName   = "/purser.wallet.v1.WalletService/SyncWallet"
+	WalletService_CreateWallet_FullMethodName         = "/purser.wallet.v1.WalletService/CreateWallet"
+	WalletService_GetWallet_FullMethodName            = "/purser.wallet.v1.WalletService/GetWallet"
+	WalletService_ListWallets_FullMethodName          = "/purser.wallet.v1.WalletService/ListWallets"
+	WalletService_UpdateWallet_FullMethodName         = "/purser.wallet.v1.WalletService/UpdateWallet"
+	WalletService_ArchiveWallet_FullMethodName        = "/purser.wallet.v1.WalletService/ArchiveWallet"
+	WalletService_RestoreWallet_FullMethodName        = "/purser.wallet.v1.WalletService/RestoreWallet"
+	WalletService_StartOwnershipProof_FullMethodName  = "/purser.wallet.v1.WalletService/StartOwnershipProof"
+	WalletService_FinishOwnershipProof_FullMethodName = "/purser.wallet.v1.WalletService/FinishOwnershipProof"
+	WalletService_DeleteWallet_FullMethodName         = "/purser.wallet.v1.WalletService/DeleteWallet"
+	WalletService_SyncWallet_FullMethodName           = "/purser.wallet.v1.WalletService/SyncWallet"
 )
 
 // WalletServiceClient is the client API for WalletService service.
@@ -42,14 +46,19 @@ type WalletServiceClient interface {
 	// another account or label. FAILED_PRECONDITION (CHAIN_NOT_CONFIGURED) for an account
 	// of a chain that the deployment has no node of, unless allow_unconfigured_chain is
 	// set; configured_chains in the metadata of ErrorInfo has those it has, separated by
-	// commas. ALREADY_EXISTS (WALLET_EXISTS) when the caller has this account already.
+	// commas. ALREADY_EXISTS (WALLET_EXISTS) when the caller has this account already;
+	// wallet_id in the metadata has the wallet's id, and archived is "true" when the wallet
+	// is archived, which RestoreWallet ends. RESOURCE_EXHAUSTED (TOO_MANY_WALLETS) when the
+	// caller has as many wallets as the deployment allows (10000 by default), archived ones
+	// included; limit in the metadata has the number.
 	CreateWallet(ctx context.Context, in *CreateWalletRequest, opts ...grpc.CallOption) (*CreateWalletResponse, error)
 	// GetWallet returns a wallet.
 	//
 	// NOT_FOUND when the caller has no such wallet.
 	GetWallet(ctx context.Context, in *GetWalletRequest, opts ...grpc.CallOption) (*GetWalletResponse, error)
-	// ListWallets returns the caller's wallets, oldest first. A page ends by page_size, at
-	// 1 MiB and, with balances, at 4000 of them.
+	// ListWallets returns the caller's wallets, oldest first, without archived ones unless
+	// show_archived is set. A page ends by page_size, at 1 MiB and, with balances, at 4000
+	// of them.
 	//
 	// INVALID_ARGUMENT for a page_token of another query. RESOURCE_EXHAUSTED
 	// (TOO_MANY_BALANCES) for the balances of a wallet that alone has more: ListBalances
@@ -58,14 +67,54 @@ type WalletServiceClient interface {
 	// UpdateWallet sets the fields in update_mask; "label" is the only one.
 	//
 	// NOT_FOUND when the caller has no such wallet. INVALID_ARGUMENT for an update_mask
-	// with another path, and for an invalid label. ABORTED (ETAG_MISMATCH) when etag is
-	// set and the wallet has changed since; current_etag in the metadata of ErrorInfo is
-	// the etag that it has now.
+	// with another path, for an invalid label, and for a request_id that was used with
+	// another request. ABORTED (ETAG_MISMATCH) when etag is set and the wallet has changed
+	// since; current_etag in the metadata of ErrorInfo is the etag that it has now. With a
+	// request_id the call can be repeated, also with an etag, and returns the same.
 	UpdateWallet(ctx context.Context, in *UpdateWalletRequest, opts ...grpc.CallOption) (*UpdateWalletResponse, error)
-	// DeleteWallet removes a wallet and its balances.
+	// ArchiveWallet puts a wallet aside: it is no longer synced and is in no holdings and
+	// no valuation, of now or of the past, and in no list unless show_archived asks for it.
+	// Its balances and its history stay, and it counts for TOO_MANY_WALLETS. A wallet that
+	// is archived already is returned as it is, whatever the etag, so that the call can be
+	// repeated.
 	//
 	// NOT_FOUND when the caller has no such wallet. ABORTED (ETAG_MISMATCH) as in
 	// UpdateWallet.
+	ArchiveWallet(ctx context.Context, in *ArchiveWalletRequest, opts ...grpc.CallOption) (*ArchiveWalletResponse, error)
+	// RestoreWallet ends ArchiveWallet. The wallet's balances are those of its last sync
+	// until the next one. A wallet that is not archived is returned as it is, whatever the
+	// etag.
+	//
+	// The errors are those of ArchiveWallet.
+	RestoreWallet(ctx context.Context, in *RestoreWalletRequest, opts ...grpc.CallOption) (*RestoreWalletResponse, error)
+	// StartOwnershipProof returns a message for the wallet's account to sign, by which
+	// FinishOwnershipProof proves that the caller has the account. It is one of EIP-4361,
+	// valid for 15 minutes and once, for this wallet and caller alone; its statement says
+	// so, so that nobody signs it in the belief of signing in. A new message takes the
+	// place of the one before.
+	//
+	// NOT_FOUND when the caller has no such wallet. FAILED_PRECONDITION
+	// (OWNERSHIP_PROOF_DISABLED) when the deployment has no page that asks for signatures.
+	StartOwnershipProof(ctx context.Context, in *StartOwnershipProofRequest, opts ...grpc.CallOption) (*StartOwnershipProofResponse, error)
+	// FinishOwnershipProof makes the wallet PROVEN when its account has signed the message
+	// of StartOwnershipProof: a key (EIP-191), or a contract on the wallet's chain
+	// (ERC-1271, and ERC-6492 before it is deployed). A message can be used once, except
+	// after UNAVAILABLE; of calls at once one succeeds. With a request_id the call can be
+	// repeated and returns the same.
+	//
+	// FAILED_PRECONDITION: OWNERSHIP_MESSAGE_INVALID for a message that was used, has
+	// expired, was replaced, or was issued for another wallet; OWNERSHIP_SIGNATURE_INVALID;
+	// CHAIN_NOT_CONFIGURED and WALLET_NOT_DEPLOYED of a contract. INVALID_ARGUMENT names
+	// signature. UNAVAILABLE (CHAIN_UNAVAILABLE) when too few nodes answer about a
+	// contract. RESOURCE_EXHAUSTED (TOO_MANY_PROOFS) with a retry delay after 10 calls of
+	// the caller's in a minute. NOT_FOUND when the caller has no such wallet.
+	FinishOwnershipProof(ctx context.Context, in *FinishOwnershipProofRequest, opts ...grpc.CallOption) (*FinishOwnershipProofResponse, error)
+	// DeleteWallet removes a wallet with its balances and its history, all or nothing, and
+	// says how much that was.
+	//
+	// With a request_id the call can be repeated and returns the same. NOT_FOUND when the
+	// caller has no such wallet. INVALID_ARGUMENT for a request_id that was used with
+	// another request. ABORTED (ETAG_MISMATCH) as in UpdateWallet.
 	DeleteWallet(ctx context.Context, in *DeleteWalletRequest, opts ...grpc.CallOption) (*DeleteWalletResponse, error)
 	// SyncWallet reads the wallet's balances from the chain, all at the same block, and
 	// stores them.
@@ -75,8 +124,11 @@ type WalletServiceClient interface {
 	// metadata of ErrorInfo ("1=TIMEOUT,2=WRONG_CHAIN"); CHAIN_BEHIND when the newest
 	// block of all nodes is before that of the last sync, CHAIN_IMPLAUSIBLE when the
 	// chain can't have reached the node's block since. The stored balances then stay.
-	// FAILED_PRECONDITION (CHAIN_NOT_CONFIGURED) when the deployment has no node of the
-	// wallet's chain. NOT_FOUND when the caller has no such wallet.
+	// FAILED_PRECONDITION: CHAIN_NOT_CONFIGURED when the deployment has no node of the
+	// wallet's chain, WALLET_ARCHIVED for an archived wallet. RESOURCE_EXHAUSTED
+	// (TOO_MANY_SYNCS) with a retry delay after as many calls of the caller's as the
+	// deployment allows in a minute (60 by default); limit in the metadata has the number.
+	// NOT_FOUND when the caller has no such wallet.
 	SyncWallet(ctx context.Context, in *SyncWalletRequest, opts ...grpc.CallOption) (*SyncWalletResponse, error)
 }
 
@@ -128,6 +180,46 @@ func (c *walletServiceClient) UpdateWallet(ctx context.Context, in *UpdateWallet
 	return out, nil
 }
 
+func (c *walletServiceClient) ArchiveWallet(ctx context.Context, in *ArchiveWalletRequest, opts ...grpc.CallOption) (*ArchiveWalletResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ArchiveWalletResponse)
+	err := c.cc.Invoke(ctx, WalletService_ArchiveWallet_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *walletServiceClient) RestoreWallet(ctx context.Context, in *RestoreWalletRequest, opts ...grpc.CallOption) (*RestoreWalletResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RestoreWalletResponse)
+	err := c.cc.Invoke(ctx, WalletService_RestoreWallet_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *walletServiceClient) StartOwnershipProof(ctx context.Context, in *StartOwnershipProofRequest, opts ...grpc.CallOption) (*StartOwnershipProofResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StartOwnershipProofResponse)
+	err := c.cc.Invoke(ctx, WalletService_StartOwnershipProof_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *walletServiceClient) FinishOwnershipProof(ctx context.Context, in *FinishOwnershipProofRequest, opts ...grpc.CallOption) (*FinishOwnershipProofResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(FinishOwnershipProofResponse)
+	err := c.cc.Invoke(ctx, WalletService_FinishOwnershipProof_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *walletServiceClient) DeleteWallet(ctx context.Context, in *DeleteWalletRequest, opts ...grpc.CallOption) (*DeleteWalletResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DeleteWalletResponse)
@@ -163,14 +255,19 @@ type WalletServiceServer interface {
 	// another account or label. FAILED_PRECONDITION (CHAIN_NOT_CONFIGURED) for an account
 	// of a chain that the deployment has no node of, unless allow_unconfigured_chain is
 	// set; configured_chains in the metadata of ErrorInfo has those it has, separated by
-	// commas. ALREADY_EXISTS (WALLET_EXISTS) when the caller has this account already.
+	// commas. ALREADY_EXISTS (WALLET_EXISTS) when the caller has this account already;
+	// wallet_id in the metadata has the wallet's id, and archived is "true" when the wallet
+	// is archived, which RestoreWallet ends. RESOURCE_EXHAUSTED (TOO_MANY_WALLETS) when the
+	// caller has as many wallets as the deployment allows (10000 by default), archived ones
+	// included; limit in the metadata has the number.
 	CreateWallet(context.Context, *CreateWalletRequest) (*CreateWalletResponse, error)
 	// GetWallet returns a wallet.
 	//
 	// NOT_FOUND when the caller has no such wallet.
 	GetWallet(context.Context, *GetWalletRequest) (*GetWalletResponse, error)
-	// ListWallets returns the caller's wallets, oldest first. A page ends by page_size, at
-	// 1 MiB and, with balances, at 4000 of them.
+	// ListWallets returns the caller's wallets, oldest first, without archived ones unless
+	// show_archived is set. A page ends by page_size, at 1 MiB and, with balances, at 4000
+	// of them.
 	//
 	// INVALID_ARGUMENT for a page_token of another query. RESOURCE_EXHAUSTED
 	// (TOO_MANY_BALANCES) for the balances of a wallet that alone has more: ListBalances
@@ -179,14 +276,54 @@ type WalletServiceServer interface {
 	// UpdateWallet sets the fields in update_mask; "label" is the only one.
 	//
 	// NOT_FOUND when the caller has no such wallet. INVALID_ARGUMENT for an update_mask
-	// with another path, and for an invalid label. ABORTED (ETAG_MISMATCH) when etag is
-	// set and the wallet has changed since; current_etag in the metadata of ErrorInfo is
-	// the etag that it has now.
+	// with another path, for an invalid label, and for a request_id that was used with
+	// another request. ABORTED (ETAG_MISMATCH) when etag is set and the wallet has changed
+	// since; current_etag in the metadata of ErrorInfo is the etag that it has now. With a
+	// request_id the call can be repeated, also with an etag, and returns the same.
 	UpdateWallet(context.Context, *UpdateWalletRequest) (*UpdateWalletResponse, error)
-	// DeleteWallet removes a wallet and its balances.
+	// ArchiveWallet puts a wallet aside: it is no longer synced and is in no holdings and
+	// no valuation, of now or of the past, and in no list unless show_archived asks for it.
+	// Its balances and its history stay, and it counts for TOO_MANY_WALLETS. A wallet that
+	// is archived already is returned as it is, whatever the etag, so that the call can be
+	// repeated.
 	//
 	// NOT_FOUND when the caller has no such wallet. ABORTED (ETAG_MISMATCH) as in
 	// UpdateWallet.
+	ArchiveWallet(context.Context, *ArchiveWalletRequest) (*ArchiveWalletResponse, error)
+	// RestoreWallet ends ArchiveWallet. The wallet's balances are those of its last sync
+	// until the next one. A wallet that is not archived is returned as it is, whatever the
+	// etag.
+	//
+	// The errors are those of ArchiveWallet.
+	RestoreWallet(context.Context, *RestoreWalletRequest) (*RestoreWalletResponse, error)
+	// StartOwnershipProof returns a message for the wallet's account to sign, by which
+	// FinishOwnershipProof proves that the caller has the account. It is one of EIP-4361,
+	// valid for 15 minutes and once, for this wallet and caller alone; its statement says
+	// so, so that nobody signs it in the belief of signing in. A new message takes the
+	// place of the one before.
+	//
+	// NOT_FOUND when the caller has no such wallet. FAILED_PRECONDITION
+	// (OWNERSHIP_PROOF_DISABLED) when the deployment has no page that asks for signatures.
+	StartOwnershipProof(context.Context, *StartOwnershipProofRequest) (*StartOwnershipProofResponse, error)
+	// FinishOwnershipProof makes the wallet PROVEN when its account has signed the message
+	// of StartOwnershipProof: a key (EIP-191), or a contract on the wallet's chain
+	// (ERC-1271, and ERC-6492 before it is deployed). A message can be used once, except
+	// after UNAVAILABLE; of calls at once one succeeds. With a request_id the call can be
+	// repeated and returns the same.
+	//
+	// FAILED_PRECONDITION: OWNERSHIP_MESSAGE_INVALID for a message that was used, has
+	// expired, was replaced, or was issued for another wallet; OWNERSHIP_SIGNATURE_INVALID;
+	// CHAIN_NOT_CONFIGURED and WALLET_NOT_DEPLOYED of a contract. INVALID_ARGUMENT names
+	// signature. UNAVAILABLE (CHAIN_UNAVAILABLE) when too few nodes answer about a
+	// contract. RESOURCE_EXHAUSTED (TOO_MANY_PROOFS) with a retry delay after 10 calls of
+	// the caller's in a minute. NOT_FOUND when the caller has no such wallet.
+	FinishOwnershipProof(context.Context, *FinishOwnershipProofRequest) (*FinishOwnershipProofResponse, error)
+	// DeleteWallet removes a wallet with its balances and its history, all or nothing, and
+	// says how much that was.
+	//
+	// With a request_id the call can be repeated and returns the same. NOT_FOUND when the
+	// caller has no such wallet. INVALID_ARGUMENT for a request_id that was used with
+	// another request. ABORTED (ETAG_MISMATCH) as in UpdateWallet.
 	DeleteWallet(context.Context, *DeleteWalletRequest) (*DeleteWalletResponse, error)
 	// SyncWallet reads the wallet's balances from the chain, all at the same block, and
 	// stores them.
@@ -196,8 +333,11 @@ type WalletServiceServer interface {
 	// metadata of ErrorInfo ("1=TIMEOUT,2=WRONG_CHAIN"); CHAIN_BEHIND when the newest
 	// block of all nodes is before that of the last sync, CHAIN_IMPLAUSIBLE when the
 	// chain can't have reached the node's block since. The stored balances then stay.
-	// FAILED_PRECONDITION (CHAIN_NOT_CONFIGURED) when the deployment has no node of the
-	// wallet's chain. NOT_FOUND when the caller has no such wallet.
+	// FAILED_PRECONDITION: CHAIN_NOT_CONFIGURED when the deployment has no node of the
+	// wallet's chain, WALLET_ARCHIVED for an archived wallet. RESOURCE_EXHAUSTED
+	// (TOO_MANY_SYNCS) with a retry delay after as many calls of the caller's as the
+	// deployment allows in a minute (60 by default); limit in the metadata has the number.
+	// NOT_FOUND when the caller has no such wallet.
 	SyncWallet(context.Context, *SyncWalletRequest) (*SyncWalletResponse, error)
 	mustEmbedUnimplementedWalletServiceServer()
 }
@@ -220,6 +360,18 @@ func (UnimplementedWalletServiceServer) ListWallets(context.Context, *ListWallet
 }
 func (UnimplementedWalletServiceServer) UpdateWallet(context.Context, *UpdateWalletRequest) (*UpdateWalletResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method UpdateWallet not implemented")
+}
+func (UnimplementedWalletServiceServer) ArchiveWallet(context.Context, *ArchiveWalletRequest) (*ArchiveWalletResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ArchiveWallet not implemented")
+}
+func (UnimplementedWalletServiceServer) RestoreWallet(context.Context, *RestoreWalletRequest) (*RestoreWalletResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RestoreWallet not implemented")
+}
+func (UnimplementedWalletServiceServer) StartOwnershipProof(context.Context, *StartOwnershipProofRequest) (*StartOwnershipProofResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method StartOwnershipProof not implemented")
+}
+func (UnimplementedWalletServiceServer) FinishOwnershipProof(context.Context, *FinishOwnershipProofRequest) (*FinishOwnershipProofResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method FinishOwnershipProof not implemented")
 }
 func (UnimplementedWalletServiceServer) DeleteWallet(context.Context, *DeleteWalletRequest) (*DeleteWalletResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteWallet not implemented")
@@ -320,6 +472,78 @@ func _WalletService_UpdateWallet_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _WalletService_ArchiveWallet_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ArchiveWalletRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WalletServiceServer).ArchiveWallet(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WalletService_ArchiveWallet_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WalletServiceServer).ArchiveWallet(ctx, req.(*ArchiveWalletRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WalletService_RestoreWallet_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RestoreWalletRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WalletServiceServer).RestoreWallet(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WalletService_RestoreWallet_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WalletServiceServer).RestoreWallet(ctx, req.(*RestoreWalletRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WalletService_StartOwnershipProof_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StartOwnershipProofRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WalletServiceServer).StartOwnershipProof(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WalletService_StartOwnershipProof_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WalletServiceServer).StartOwnershipProof(ctx, req.(*StartOwnershipProofRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WalletService_FinishOwnershipProof_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(FinishOwnershipProofRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WalletServiceServer).FinishOwnershipProof(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WalletService_FinishOwnershipProof_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WalletServiceServer).FinishOwnershipProof(ctx, req.(*FinishOwnershipProofRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _WalletService_DeleteWallet_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(DeleteWalletRequest)
 	if err := dec(in); err != nil {
@@ -378,6 +602,22 @@ var WalletService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "UpdateWallet",
 			Handler:    _WalletService_UpdateWallet_Handler,
+		},
+		{
+			MethodName: "ArchiveWallet",
+			Handler:    _WalletService_ArchiveWallet_Handler,
+		},
+		{
+			MethodName: "RestoreWallet",
+			Handler:    _WalletService_RestoreWallet_Handler,
+		},
+		{
+			MethodName: "StartOwnershipProof",
+			Handler:    _WalletService_StartOwnershipProof_Handler,
+		},
+		{
+			MethodName: "FinishOwnershipProof",
+			Handler:    _WalletService_FinishOwnershipProof_Handler,
 		},
 		{
 			MethodName: "DeleteWallet",

@@ -1,4 +1,5 @@
-package store
+// Package redisbucket counts calls in Redis, for all replicas; see package bucket.
+package redisbucket
 
 import (
 	"context"
@@ -9,14 +10,14 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/purserhq/purser/pkg/redisx"
-	"github.com/purserhq/purser/services/auth/internal/attempts"
+	"github.com/purserhq/purser/services/internal/bucket"
 )
 
-// A bucket of attempts in Redis is the time at which it will be full, in
+// A bucket in Redis is the time at which it will be full, in
 // microseconds of the server's clock. A bucket that is full has no key.
 
-// takeScript charges one attempt to the bucket KEYS[1], which holds up to ARGV[2]
-// attempts and refills one every ARGV[1] microseconds. It returns 0, or how many
+// takeScript charges one call to the bucket KEYS[1], which holds up to ARGV[2]
+// calls and refills one every ARGV[1] microseconds. It returns 0, or how many
 // microseconds to wait; then nothing is charged.
 var takeScript = redis.NewScript(`
 local t = redis.call('TIME')
@@ -37,16 +38,21 @@ if full <= now then return redis.call('DEL', KEYS[1]) end
 redis.call('SET', KEYS[1], string.format('%.0f', full), 'PX', math.ceil((full - now) / 1000))
 return 0`)
 
-// Attempts implements attempts.Shared in Redis.
-type Attempts struct{ redis redis.UniversalClient }
+// Buckets count for all replicas. They are safe for concurrent use.
+type Buckets struct {
+	redis  redis.UniversalClient
+	prefix string
+}
 
-// NewAttempts returns the attempts counted in r.
-func NewAttempts(r redis.UniversalClient) *Attempts { return &Attempts{r} }
+// New returns buckets in r whose keys begin with prefix, such as
+// "purser:auth:attempts:".
+func New(r redis.UniversalClient, prefix string) *Buckets { return &Buckets{r, prefix} }
 
-// Take implements attempts.Shared.
-func (s *Attempts) Take(ctx context.Context, b attempts.Bucket) (refund func(), wait time.Duration, err error) {
+// Take charges one call; or, when the bucket is empty, charges nothing and returns how
+// long to wait. An error means that the count is unknown.
+func (s *Buckets) Take(ctx context.Context, b bucket.Bucket) (refund func(), wait time.Duration, err error) {
 	name := sha256.Sum256([]byte(b.Key)) // so that Redis stores no address or account
-	keys := []string{redisx.Key("purser:auth:attempts:"+b.Kind+":", hex.EncodeToString(name[:16]))}
+	keys := []string{redisx.Key(s.prefix+b.Kind+":", hex.EncodeToString(name[:16]))}
 	every := b.RefillInterval().Microseconds()
 	limited, cancel := redisx.Bounded(ctx)
 	defer cancel()

@@ -1,4 +1,6 @@
-package siwe
+// Package eip4361 reads and writes messages of EIP-4361 (Sign-In with Ethereum), which a
+// wallet shows before it signs them, and compares with the page that asks.
+package eip4361
 
 import (
 	"errors"

@@ -1,4 +1,4 @@
-package attempts
+package bucket
 
 import (
 	"context"
@@ -13,22 +13,24 @@ import (
 // are dropped.
 const maxLocalBuckets = 200_000
 
-// local counts in this process. It is safe for concurrent use.
-type local struct {
+// Local counts in this process. It is safe for concurrent use.
+type Local struct {
 	levels *lru.Cache[string, *bucketLevel]
 	now    func() time.Time
 }
 
-func newLocal(now func() time.Time) (*local, error) {
+// NewLocal returns full buckets that are refilled by the clock now.
+func NewLocal(now func() time.Time) (*Local, error) {
 	full, err := lru.New[string, *bucketLevel](maxLocalBuckets)
 	if err != nil {
-		return nil, fmt.Errorf("attempts: %w", err)
+		return nil, fmt.Errorf("buckets: %w", err)
 	}
-	return &local{full, now}, nil
+	return &Local{full, now}, nil
 }
 
-// take is Shared.Take.
-func (l *local) take(_ context.Context, b Bucket) (refund func(), wait time.Duration) {
+// Take charges one call; or, when the bucket is empty, charges nothing and returns how
+// long to wait.
+func (l *Local) Take(_ context.Context, b Bucket) (refund func(), wait time.Duration) {
 	key, fresh := b.Kind+" "+b.Key, &bucketLevel{}
 	found, known, _ := l.levels.PeekOrAdd(key, fresh)
 	if known {

@@ -1,10 +1,10 @@
-package siwe_test
+package eip4361_test
 
 import (
 	"strings"
 	"testing"
 
-	"github.com/purserhq/purser/services/auth/internal/siwe"
+	"github.com/purserhq/purser/services/internal/eip4361"
 )
 
 const whole = `https://app.example:8080 wants you to sign in with your Ethereum account:
@@ -33,12 +33,12 @@ func TestAMessageIsReadByTheLetterAndWrittenAsItWas(t *testing.T) {
 		strings.Replace(least, "app.example wants", "[::1]:80 wants", 1),
 		strings.Replace(least, "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed",
 			"0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed", 1)} {
-		m, err := siwe.Parse(text)
+		m, err := eip4361.Parse(text)
 		if err != nil || m.String() != text {
 			t.Errorf("%v\n%s\n%s", err, text, m)
 		}
 	}
-	m, err := siwe.Parse(whole)
+	m, err := eip4361.Parse(whole)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +105,7 @@ func TestWhatIsNoMessageIsRefused(t *testing.T) {
 	} {
 		if text := strings.ReplaceAll(whole, change[0], change[1]); text == whole {
 			t.Errorf("%s: nothing was changed", name)
-		} else if m, err := siwe.Parse(text); err == nil {
+		} else if m, err := eip4361.Parse(text); err == nil {
 			t.Errorf("%s was taken: %+v", name, m)
 		}
 	}
@@ -117,7 +117,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		m, err := siwe.Parse(text)
+		m, err := eip4361.Parse(text)
 		if err != nil {
 			return
 		}

@@ -1,0 +1,78 @@
+package rpc
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/google/uuid"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/purserhq/purser/pkg/authn"
+	"github.com/purserhq/purser/pkg/errs"
+	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+	"github.com/purserhq/purser/services/internal/bucket"
+	"github.com/purserhq/purser/services/wallet/internal/wallet"
+)
+
+// proofsPerMinute is how many proofs an owner may finish in a minute: each may have
+// nodes called.
+const proofsPerMinute = 10
+
+// StartOwnershipProof implements the RPC.
+func (s *WalletServer) StartOwnershipProof(ctx context.Context,
+	req *walletv1.StartOwnershipProofRequest) (*walletv1.StartOwnershipProofResponse, error) {
+	id, err := parseID("wallet_id", req.GetWalletId())
+	if err != nil {
+		return nil, err
+	}
+	c, err := s.ownership.Start(ctx, authn.CallerFrom(ctx).UserID, id)
+	if err != nil {
+		return nil, err
+	}
+	return &walletv1.StartOwnershipProofResponse{Message: c.Message, ExpireTime: timestamppb.New(c.Expires)}, nil
+}
+
+// FinishOwnershipProof implements the RPC.
+func (s *WalletServer) FinishOwnershipProof(ctx context.Context,
+	req *walletv1.FinishOwnershipProofRequest) (*walletv1.FinishOwnershipProofResponse, error) {
+	id, err := parseID("wallet_id", req.GetWalletId())
+	if err != nil {
+		return nil, err
+	}
+	request, err := requestID(req)
+	if err != nil {
+		return nil, err
+	}
+	owner := authn.CallerFrom(ctx).UserID
+	if err := s.limits.takeProof(ctx, owner); err != nil {
+		return nil, err
+	}
+	w, err := s.ownership.Finish(ctx, owner, id, req.GetMessage(), req.GetSignature(), request)
+	if err != nil {
+		return nil, err
+	}
+	return &walletv1.FinishOwnershipProofResponse{Wallet: walletToProto(w)}, nil
+}
+
+// takeProof charges a call of FinishOwnershipProof. The error is errs.Exhausted
+// (TOO_MANY_PROOFS).
+func (l Limits) takeProof(ctx context.Context, owner uuid.UUID) error {
+	wait := l.Calls.Take(ctx, bucket.Bucket{Kind: "proof", Key: owner.String(), PerMinute: proofsPerMinute})
+	if wait == 0 {
+		return nil
+	}
+	return errs.Exhausted("TOO_MANY_PROOFS", fmt.Sprintf("FinishOwnershipProof can be called %d times in a minute; "+
+		"wait for the time in RetryInfo", proofsPerMinute)).After(wait)
+}
+
+func ownershipToProto(p *wallet.Proof) *walletv1.Ownership {
+	if p == nil {
+		return &walletv1.Ownership{State: walletv1.OwnershipState_OWNERSHIP_STATE_WATCH_ONLY}
+	}
+	by := walletv1.OwnershipProof_OWNERSHIP_PROOF_KEY
+	if p.By == wallet.ByContract {
+		by = walletv1.OwnershipProof_OWNERSHIP_PROOF_CONTRACT
+	}
+	return &walletv1.Ownership{State: walletv1.OwnershipState_OWNERSHIP_STATE_PROVEN, Proof: by,
+		ProveTime: timestamppb.New(p.At)}
+}
