@@ -62,7 +62,8 @@ func (s *Wallets) ShardHoldings(ctx context.Context, shard, shards int, after ho
 			WHERE wallet_id = w.id AND amount > 0 AND (w.id <> @wallet OR token_id > @token)
 			ORDER BY token_id LIMIT @limit) b ON true
 		WHERE (w.owner_id, w.id) >= (@owner, @wallet)
-		  AND w.archived_at IS NULL AND CASE get_byte(uuid_send(w.owner_id), 15) % @shards WHEN @shard THEN true ELSE false END
+		  AND w.archived_at IS NULL
+		  AND CASE get_byte(uuid_send(w.owner_id), 15) % @shards WHEN @shard THEN true ELSE false END
 		  AND (w.owner_id, w.id, coalesce(b.token_id, '')) > (@owner, @wallet, @token)
 		ORDER BY w.owner_id, w.id, coalesce(b.token_id, '')
 		LIMIT @limit`, map[string]any{"owner": after.Owner, "wallet": after.Wallet, "token": after.Token,
