@@ -111,7 +111,11 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 		Devices: devices, Audit: auditEvents, Now: time.Now,
 	}, cfg.Session)
 	identities := identity.NewService(store.NewIdentities(accountStore), time.Now)
-	challenges := challengeStores{b.Redis, store.NewUsedChallenges(b.DB)}
+	patient, err := b.OpenRedis("sign-in", challengeBudget)
+	if err != nil {
+		return nil, err
+	}
+	challenges := challengeStores{patient, store.NewUsedChallenges(b.DB)}
 	identityProviders := newOAuth(cfg, challenges, identities, sessions, auditEvents)
 	walletSignIn := newWalletSignIn(cfg, challenges, identities, sessions, auditEvents, log)
 	signInMethods := rpc.SignInMethods{OAuth: identityProviders, Wallets: walletSignIn}

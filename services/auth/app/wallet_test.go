@@ -20,6 +20,8 @@ import (
 
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/grpcclient"
+	"github.com/purserhq/purser/pkg/testkit"
+	"github.com/purserhq/purser/pkg/testkit/faultproxy"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	"github.com/purserhq/purser/services/internal/ethsig"
 )
@@ -243,6 +245,19 @@ func higher(sig []byte) []byte {
 	s.FillBytes(sig[32:64])
 	sig[64] ^= 27 ^ 28
 	return sig
+}
+
+// A sign-in waits for a Redis that is slow: a cache would ask elsewhere, and here there is no elsewhere.
+func TestASlowRedisFailsNoSignIn(t *testing.T) {
+	url := redisOf(t)
+	proxy := testkit.Proxy(t, url)
+	s := withWallets(t, "PURSER_REDIS_URL="+proxy.Rewrite(url))
+	proxy.ToClient(faultproxy.Fault{Latency: 300 * time.Millisecond})
+	w := newWallet(t)
+	message := s.message(t, w.address)
+	if _, err := s.finish(t, message, w.sign(message)); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestAMessageSignsInOnce(t *testing.T) {

@@ -85,6 +85,19 @@ func Open(ctx context.Context, name string, migrations fs.FS, cfg Config, log *s
 	return b, nil
 }
 
+// OpenRedis opens another client of the service's Redis, for what may wait for it: each step
+// may take timeout, where those of Builder.Redis take redisx.Budget. purpose is shown
+// by CLIENT LIST.
+func (b *Builder) OpenRedis(purpose string, timeout time.Duration) (redis.UniversalClient, error) {
+	client, err := redisx.New(redisx.Options{URL: b.cfg.RedisURL.Reveal(), Name: qualified(b.name) + "-" + purpose,
+		Timeout: timeout, Log: b.Log})
+	if err != nil {
+		return nil, fmt.Errorf("open Redis for %s: %w", purpose, err)
+	}
+	b.Group.Close("redis for "+purpose, client.Close)
+	return client, nil
+}
+
 // CloseOnError closes everything that was opened, last opened first, when *err
 // is not nil, and joins the errors of closing to it.
 func (b *Builder) CloseOnError(err *error) {
