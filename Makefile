@@ -122,7 +122,8 @@ MEASURED := TestAFloodOfWrongPasswordsCostsTheOthersLittle
 .PHONY: prove
 prove: setup .build ## Run the proofs at full size and print their figures
 	@PURSER_PROVE=1 go test -race -count=1 -timeout 80m -v $(PROVED) > .build/prove.log 2>&1 && \
-	  PURSER_PROVE=1 go test -count=1 -timeout 30m -v -run $(MEASURED) ./services/auth/app >> .build/prove.log 2>&1 || \
+	  PURSER_PROVE=1 go test -count=1 -timeout 30m -v -run $(MEASURED) ./services/auth/app \
+	    >> .build/prove.log 2>&1 || \
 	  { tail -50 .build/prove.log; exit 1; }
 	@awk '/^(=== RUN|=== NAME|=== CONT)/ {test=$$3} \
 	  /figure: / {sub(/.*figure: /, ""); printf "%-70s %s\n", test, $$0}' .build/prove.log
