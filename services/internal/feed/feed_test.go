@@ -2,6 +2,7 @@ package feed
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -194,11 +195,11 @@ func TestEveryChangeIsReadOnceAndThoseOfAnOwnerInOrder(t *testing.T) {
 					}
 					return tx.Exec("SELECT pg_sleep(random() * 0.03)").Error
 				})
-				switch err { //nolint:errorlint // InTx returns it as it is
-				case nil:
+				switch {
+				case err == nil:
 					committed.Add(1)
 					replicas[w%2].Wake()
-				case errEnough:
+				case errors.Is(err, errEnough):
 					rolledBack.Add(1)
 				default:
 					t.Error(err)

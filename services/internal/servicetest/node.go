@@ -35,7 +35,8 @@ const NodeHolder = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"
 func StartNode(t *testing.T, kind string) Node {
 	t.Helper()
 	dir := chainPackages(t)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	var lc net.ListenConfig
+	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -65,7 +65,7 @@ func (w *world) find(owner, id uuid.UUID) error {
 }
 
 func (w *world) Discovered(context.Context, []uuid.UUID) (map[uuid.UUID][]token.Token, error) {
-	return nil, nil
+	return map[uuid.UUID][]token.Token{}, nil
 }
 
 func (w *world) ByID(_ context.Context, owner, id uuid.UUID) (wallet.Wallet, error) {

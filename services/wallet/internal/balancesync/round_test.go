@@ -135,7 +135,7 @@ func (c *fakeQueue) Chains() []uint64 {
 }
 
 func (c *fakeQueue) Discovered(context.Context, []uuid.UUID) (map[uuid.UUID][]token.Token, error) {
-	return nil, nil
+	return map[uuid.UUID][]token.Token{}, nil
 }
 
 func (c *fakeQueue) ReadBatch(ctx context.Context, chain, _ uint64, asks []balancesync.Ask) (block.Block,

@@ -12,8 +12,9 @@ import (
 
 // Discovered implements balancesync.DiscoveredLister.
 func (s *Wallets) Discovered(ctx context.Context, wallets []uuid.UUID) (map[uuid.UUID][]token.Token, error) {
+	out := map[uuid.UUID][]token.Token{}
 	if len(wallets) == 0 {
-		return nil, nil
+		return out, nil
 	}
 	var rows []struct {
 		WalletID uuid.UUID
@@ -29,7 +30,6 @@ func (s *Wallets) Discovered(ctx context.Context, wallets []uuid.UUID) (map[uuid
 	if err != nil {
 		return nil, fmt.Errorf("read discovered tokens: %w", err)
 	}
-	out := map[uuid.UUID][]token.Token{}
 	for _, r := range rows {
 		t, err := tokenFromRow(r.Token)
 		if err != nil {

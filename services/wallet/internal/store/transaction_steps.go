@@ -20,14 +20,14 @@ import (
 
 // KnownTokens implements transaction.ScanStore.
 func (s *Transactions) KnownTokens(ctx context.Context, ids []string) (map[string]token.Token, error) {
+	out := make(map[string]token.Token, len(ids))
 	if len(ids) == 0 {
-		return nil, nil
+		return out, nil
 	}
 	rows, err := s.tokens.readRows(ctx, ids)
 	if err != nil {
 		return nil, err
 	}
-	out := make(map[string]token.Token, len(rows))
 	for id, r := range rows {
 		if out[id], err = tokenFromRow(r); err != nil {
 			return nil, err
