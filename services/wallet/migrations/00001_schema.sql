@@ -126,8 +126,9 @@ CREATE TABLE scanned_blocks (
 -- Tokens that a wallet was seen to have moved, besides those of the token list: their
 -- balances are read too.
 CREATE TABLE wallet_tokens (
-    wallet_id uuid NOT NULL REFERENCES wallets (id) ON DELETE CASCADE,
-    token_id  text NOT NULL REFERENCES tokens (id),
+    wallet_id   uuid   NOT NULL REFERENCES wallets (id) ON DELETE CASCADE,
+    token_id    text   NOT NULL REFERENCES tokens (id),
+    first_block bigint NOT NULL, -- those that came first are read, when there are too many
     PRIMARY KEY (wallet_id, token_id)
 );
 
@@ -143,7 +144,9 @@ CREATE TABLE transactions (
     log_index         integer        NOT NULL, -- -2 of a fee, -1 of the coin
     token_id          text           NOT NULL REFERENCES tokens (id),
     kind              text           NOT NULL CHECK (kind IN ('TRANSFER', 'FEE', 'ADJUSTMENT')),
-    amount            numeric(78, 0) NOT NULL, -- below zero when it left the wallet
+    -- Below zero when it left the wallet. An adjustment may have more than 78 digits: a
+    -- hostile contract's events add up to whatever it likes.
+    amount            numeric        NOT NULL,
     self_amount       numeric(78, 0) NOT NULL DEFAULT 0, -- of a transfer of the wallet to itself
     counterparty      text           NOT NULL DEFAULT '', -- the address, in lower case
     hash              bytea          NOT NULL, -- of the transaction; empty of an adjustment

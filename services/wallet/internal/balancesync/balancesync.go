@@ -63,7 +63,7 @@ type BalanceReader interface {
 // DiscoveredLister lists what wallets were seen to have moved.
 type DiscoveredLister interface {
 	// Discovered returns, by wallet, the tokens that were found by its transfers and are
-	// not on the token list, at most MaxDiscovered of each wallet and none that looks
+	// not on the token list, the first MaxDiscovered of each wallet and none that looks
 	// like spam.
 	Discovered(ctx context.Context, wallets []uuid.UUID) (map[uuid.UUID][]token.Token, error)
 }

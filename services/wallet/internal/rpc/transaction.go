@@ -111,7 +111,7 @@ func cursorOf(m transaction.Movement) transaction.Cursor {
 
 func transactionToProto(m transaction.Movement) *walletv1.Transaction {
 	out := &walletv1.Transaction{
-		WalletId: m.Wallet.String(), Token: tokenToProto(m.Token), Amount: m.Amount.Dec(),
+		WalletId: m.Wallet.String(), Token: tokenToProto(m.Token), Amount: m.Amount.String(),
 		Kind:        walletv1.TransactionKind(walletv1.TransactionKind_value["TRANSACTION_KIND_"+string(m.Kind)]),
 		Direction:   walletv1.Direction(walletv1.Direction_value["DIRECTION_"+string(m.Direction)]),
 		BlockNumber: m.Block, BlockTime: timestamppb.New(m.At.Time),

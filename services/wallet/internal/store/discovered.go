@@ -22,7 +22,8 @@ func (s *Wallets) Discovered(ctx context.Context, wallets []uuid.UUID) (map[uuid
 	}
 	err := s.db.Gorm(ctx).Raw(`
 		SELECT w.wallet_id, t.*
-		FROM (SELECT d.wallet_id, d.token_id, row_number() OVER (PARTITION BY d.wallet_id ORDER BY d.token_id) AS place
+		FROM (SELECT d.wallet_id, d.token_id,
+		             row_number() OVER (PARTITION BY d.wallet_id ORDER BY d.first_block, d.token_id) AS place
 		      FROM wallet_tokens d JOIN tokens k ON k.id = d.token_id
 		      WHERE d.wallet_id IN ? AND k.discovered AND NOT k.spam) AS w
 		JOIN tokens t ON t.id = w.token_id

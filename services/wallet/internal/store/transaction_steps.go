@@ -204,9 +204,10 @@ func insertMovements(ctx context.Context, conn *pgx.Conn, moved []walletMovement
 		return err
 	}
 	_, err = conn.Exec(ctx, `
-		INSERT INTO wallet_tokens (wallet_id, token_id)
-		SELECT DISTINCT i.wallet, i.token FROM unnest($1::uuid[], $2::text[]) AS i (wallet, token)
+		INSERT INTO wallet_tokens (wallet_id, token_id, first_block)
+		SELECT i.wallet, i.token, min(i.block)
+		FROM unnest($1::uuid[], $2::text[], $3::bigint[]) AS i (wallet, token, block)
 		JOIN tokens k ON k.id = i.token AND k.discovered
-		ORDER BY 1, 2 ON CONFLICT DO NOTHING`, wallets, tokens)
+		GROUP BY 1, 2 ORDER BY 1, 2 ON CONFLICT DO NOTHING`, wallets, tokens, blocks)
 	return err
 }

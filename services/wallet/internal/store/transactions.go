@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"math/big"
 	"strings"
 	"time"
 
@@ -132,8 +133,11 @@ func movementFromRow(r movementRow) (transaction.Movement, error) {
 	case strings.HasPrefix(text, "-"):
 		m.Direction, text = transaction.Out, text[1:]
 	}
-	m.Amount, err = amount(text)
-	return m, err
+	var ok bool
+	if m.Amount, ok = new(big.Int).SetString(text, 10); !ok {
+		return m, fmt.Errorf("amount %q in the database", text)
+	}
+	return m, nil
 }
 
 // DueScans implements transaction.ScanStore.

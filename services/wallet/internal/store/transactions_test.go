@@ -289,7 +289,7 @@ func TestATransferBetweenOwnWalletsIsOne(t *testing.T) {
 			}
 			m := page[0]
 			who := map[uuid.UUID]string{a.ID: "a", b.ID: "b", other.ID: "other", uuid.Nil: "none"}
-			out = append(out, fmt.Sprintf("%s %s %s %s", who[m.Wallet], m.Direction, m.Amount.Dec(),
+			out = append(out, fmt.Sprintf("%s %s %s %s", who[m.Wallet], m.Direction, m.Amount,
 				who[m.CounterpartyWallet]))
 			after = &transaction.Cursor{Time: m.At.Time, Wallet: m.Wallet, Block: m.Block,
 				TransactionIndex: m.TransactionIndex, LogIndex: m.LogIndex, Token: m.TokenID}
@@ -307,5 +307,31 @@ func TestATransferBetweenOwnWalletsIsOne(t *testing.T) {
 	_, err := moved.List(t.Context(), other.Owner, transaction.Filter{Wallet: a.ID}, nil, 1)
 	if e := errs.As(err); e == nil || e.Kind != errs.KindNotFound {
 		t.Errorf("another owner's wallet is %v", err)
+	}
+}
+
+// A hostile contract's events may say any amounts. They stop neither the search for others' movements nor syncs.
+func TestImpossibleAmountsAreAdjusted(t *testing.T) {
+	f := newFixture(t)
+	moved := store.NewTransactions(f.db.DB, store.NewTokens(f.db.DB, caches(t, noRedis)))
+	w := f.create(t, f.owner, 1)
+	c := newMadeChain(1, f.tokens, w.Account.Address)
+	c.add()
+	head := &c.blocks[1]
+	head.shows = nil
+	for i := range 20 {
+		head.shows = append(head.shows, transaction.Found{Holder: w.Account.Address, Direction: transaction.In,
+			Kind: transaction.Transfer, Contract: f.tokens[0].Contract, LogIndex: int32(i), At: head.Block,
+			Amount: *new(uint256.Int).SetAllOne()})
+	}
+	f.sync(t, []wallet.Wallet{w}, c, func() bool { return false })
+	for scan(t, moved, c) > 0 {
+	}
+	f.checkSums(t)
+	f.syncAll(t, []wallet.Wallet{w}, c)
+	f.checkSums(t)
+	page, err := moved.List(t.Context(), f.owner, transaction.Filter{Token: f.tokens[0].ID}, nil, 100)
+	if err != nil || len(page) != 21 {
+		t.Errorf("%d movements, %v", len(page), err)
 	}
 }

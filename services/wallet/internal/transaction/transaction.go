@@ -17,6 +17,7 @@ package transaction
 
 import (
 	"context"
+	"math/big"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -73,7 +74,9 @@ type Movement struct {
 	Token  token.Token
 	Kind
 	Direction
-	Amount uint256.Int // base units, above zero
+	// Amount is in base units, above zero. It fits uint256 but for an adjustment, which
+	// may be of a contract whose events say impossible amounts.
+	Amount *big.Int
 	// Counterparty is the address on the other side of a transfer: the zero address for
 	// tokens that were created or destroyed.
 	Counterparty common.Address

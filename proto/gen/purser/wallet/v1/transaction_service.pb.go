@@ -141,7 +141,8 @@ type Transaction struct {
 	Token     *Token                 `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
 	Kind      TransactionKind        `protobuf:"varint,3,opt,name=kind,proto3,enum=purser.wallet.v1.TransactionKind" json:"kind,omitempty"`
 	Direction Direction              `protobuf:"varint,4,opt,name=direction,proto3,enum=purser.wallet.v1.Direction" json:"direction,omitempty"`
-	// In base units of the token: a decimal integer above zero, to 2^256-1.
+	// In base units of the token: a decimal integer above zero, to 2^256-1. An adjustment
+	// may be larger, of a contract whose events say impossible amounts.
 	Amount string `protobuf:"bytes,5,opt,name=amount,proto3" json:"amount,omitempty"`
 	// CAIP-10 account on the other side of a transfer; that with the zero address where
 	// tokens were created or destroyed. Empty for a fee and an adjustment.
