@@ -240,6 +240,9 @@ const MaxHeadAge = time.Hour
 // syncedState is the state after a successful sync.
 func syncedState(last wallet.Sync, b block.Block, unread []string, now time.Time) wallet.Sync {
 	s := wallet.Sync{State: wallet.Synced, Block: b.Number, At: &b.Time}
+	if last.At != nil {
+		s.Last = &wallet.Success{Block: last.Block, At: *last.At}
+	}
 	var faults []string
 	if isReset(last, b) {
 		faults = append(faults, fmt.Sprintf("the chain was reset: it is at block %d, of %s, and was at block %d of %s",

@@ -9,6 +9,7 @@ import (
 	"github.com/holiman/uint256"
 	"pgregory.net/rapid"
 
+	"github.com/purserhq/purser/services/wallet/internal/balancesync"
 	"github.com/purserhq/purser/services/wallet/internal/holding"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
@@ -122,6 +123,38 @@ func TestAfterAResetOfTheChainBalancesAreThoseOfTheNewOne(t *testing.T) {
 	}
 	if got := f.amounts(t, w); !slices.Equal(got, []string{"T0 7", "T1 6"}) {
 		t.Errorf("balances %v", got)
+	}
+}
+
+// A node for development that goes back to an earlier block sets its clock back too.
+func TestASyncThatKnowsTheLastOneIsNewerWhateverItsTime(t *testing.T) {
+	f := newFixture(t)
+	w := f.create(t, f.owner, 1)
+	f.save(t, w, 100, balance(f.tokens[0], 5, 100))
+	before := at(50)
+	for _, tc := range []struct {
+		last *wallet.Success
+		want uint64
+	}{{nil, 100}, {&wallet.Success{Block: 99, At: at(100)}, 100}, {&wallet.Success{Block: 100, At: at(100)}, 101}} {
+		state := wallet.Sync{State: wallet.Synced, Block: 101, At: &before, Last: tc.last}
+		for name, save := range map[string]func() error{
+			"alone": func() error { return f.SaveBalances(t.Context(), f.owner, w.ID, nil, state) },
+			"in a batch": func() error {
+				return f.SaveOutcomes(t.Context(), []balancesync.Outcome{{Wallet: w, Sync: state}})
+			},
+		} {
+			if _, err := f.db.SQL().ExecContext(t.Context(), "UPDATE wallets SET synced_block = 100, synced_at = $1",
+				at(100)); err != nil {
+				t.Fatal(err)
+			}
+			if err := save(); err != nil {
+				t.Fatal(err)
+			}
+			got, err := f.ByID(t.Context(), f.owner, w.ID)
+			if err != nil || got.Sync.Block != tc.want {
+				t.Errorf("%s, after %v: %+v, %v", name, tc.last, got.Sync, err)
+			}
+		}
 	}
 }
 

@@ -44,6 +44,15 @@ type Sync struct {
 	// RetryAt is when a failed sync may be tried again; while one is under way,
 	// when its lease expires.
 	RetryAt *time.Time
+	// Last is the success before a sync that succeeded, as that knew it when it began.
+	// It isn't stored.
+	Last *Success
+}
+
+// Success is the block of a sync that succeeded.
+type Success struct {
+	Block uint64
+	At    time.Time
 }
 
 // expiredLeaseError is the error of a sync whose process ended before it did.
