@@ -73,6 +73,12 @@ func TestAnotherUsersResourcesAreNotFound(t *testing.T) {
 			if label := m.Input().Fields().ByName("label"); label != nil {
 				in.Set(label, protoreflect.ValueOfString("mine now"))
 			}
+			for name, value := range map[protoreflect.Name]string{"message": "sign this",
+				"signature": "0x" + strings.Repeat("1b", 65)} {
+				if f := m.Input().Fields().ByName(name); f != nil {
+					in.Set(f, protoreflect.ValueOfString(value))
+				}
+			}
 			setTimes(in)
 			err := invokeWith(t, s, m, mallory.GetAccessToken(), in)
 			if rule.Permission != "" && strings.HasPrefix(rule.Permission, "admin:") {

@@ -123,12 +123,11 @@ func (r *Reader) eventsOf(ctx context.Context, n *node, holders []common.Address
 			"fromBlock": hexutil.EncodeUint64(blocks.From), "toBlock": hexutil.EncodeUint64(blocks.To),
 			"topics": append([]any{transferTopic}, more...)}}}
 	}
-	calls := []rpc.BatchElem{filter(topics), filter(nil, topics)}
-	n.callAll(ctx, logsTimeout, calls)
+	// Each alone: a range that is too long for the node must not make it a node that takes no batches.
 	var all []event
-	for _, c := range calls {
-		if c.Error != nil {
-			return block.Block{}, nil, c.Error
+	for _, c := range []rpc.BatchElem{filter(topics), filter(nil, topics)} {
+		if err := n.callAlone(ctx, logsTimeout, c); err != nil {
+			return block.Block{}, nil, err
 		}
 		all = append(all, *c.Result.(*[]event)...)
 	}
