@@ -15,27 +15,14 @@ import (
 
 // SIWEConfig is of signing in with wallets (EIP-4361).
 type SIWEConfig struct {
-	// Domain of the page that asks for the signature, host or host:port, as
-	// wallets compare it. No wallet signs in while it is empty.
-	Domain string `env:"DOMAIN"`
-	// URI of that page; https:// and the domain when empty.
-	URI string `env:"URI"`
+	eip4361.Site
 	// Chains that a message may name, by their EIP-155 ids.
 	Chains []uint64 `env:"CHAINS" envDefault:"1"`
 }
 
 // Validate reports every error in c.
 func (c SIWEConfig) Validate() error {
-	var errs []error
-	if c.Domain != "" && !eip4361.IsAuthority(c.Domain) {
-		errs = append(errs, errors.New("PURSER_SIWE_DOMAIN must be host or host:port"))
-	}
-	if c.URI != "" && !eip4361.IsURI(c.URI) {
-		errs = append(errs, errors.New("PURSER_SIWE_URI must be a URI"))
-	}
-	if c.Domain == "" && c.URI != "" {
-		errs = append(errs, errors.New("PURSER_SIWE_URI needs PURSER_SIWE_DOMAIN"))
-	}
+	errs := []error{c.Site.Validate()}
 	for _, id := range c.Chains {
 		if id == 0 || id > 1<<63-1 {
 			errs = append(errs, errors.New("PURSER_SIWE_CHAINS must be EIP-155 ids"))
@@ -45,11 +32,7 @@ func (c SIWEConfig) Validate() error {
 }
 
 func (c SIWEConfig) site() siwe.Site {
-	s := siwe.Site{Domain: c.Domain, URI: c.URI, Chains: c.Chains}
-	if s.URI == "" {
-		s.URI = "https://" + c.Domain
-	}
-	return s
+	return siwe.Site{Domain: c.Domain, URI: c.PageURI(), Chains: c.Chains}
 }
 
 // newWalletSignIn wires signing in with wallets (EIP-4361).

@@ -1,7 +1,6 @@
 package app
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"strconv"
@@ -12,7 +11,6 @@ import (
 	"github.com/purserhq/purser/services/internal/chassis"
 	"github.com/purserhq/purser/services/internal/eip4361"
 	"github.com/purserhq/purser/services/internal/feed"
-	"github.com/purserhq/purser/services/wallet/internal/ownership"
 	"github.com/purserhq/purser/services/wallet/internal/price"
 )
 
@@ -52,35 +50,7 @@ type Config struct {
 	Price       price.Policy `envPrefix:"PRICE_"`
 	Cache       CacheConfig  `envPrefix:"CACHE_"`
 	Changes     feed.Policy  `envPrefix:"CHANGES_"`
-	SIWE        SIWEConfig   `envPrefix:"SIWE_"`
-}
-
-// SIWEConfig is of the page that asks wallets for signatures (EIP-4361), as in auth.
-type SIWEConfig struct {
-	// Domain of the page, host or host:port, as wallets compare it. Nobody proves the
-	// ownership of a wallet while it is empty.
-	Domain string `env:"DOMAIN"`
-	// URI of the page; https:// and the domain when empty.
-	URI string `env:"URI"`
-}
-
-// Validate reports every error in c.
-func (c SIWEConfig) Validate() error {
-	var found []error
-	if c.Domain != "" && !eip4361.IsAuthority(c.Domain) {
-		found = append(found, errors.New("PURSER_SIWE_DOMAIN must be host or host:port"))
-	}
-	if c.URI != "" && !eip4361.IsURI(c.URI) {
-		found = append(found, errors.New("PURSER_SIWE_URI must be a URI"))
-	}
-	if c.Domain == "" && c.URI != "" {
-		found = append(found, errors.New("PURSER_SIWE_URI needs PURSER_SIWE_DOMAIN"))
-	}
-	return errors.Join(found...)
-}
-
-func (c SIWEConfig) site() ownership.Site {
-	return ownership.Site{Domain: c.Domain, URI: cmp.Or(c.URI, "https://"+c.Domain)}
+	SIWE        eip4361.Site `envPrefix:"SIWE_"`
 }
 
 // CacheConfig says how long things are cached: at most so old they are where

@@ -237,9 +237,12 @@ func (r *Round) syncChain(ctx context.Context, q DueQuery, n *counts) error {
 // one has more. After chainErr, or once the chain has failed, they fail with that error.
 func (r *Round) syncPage(ctx context.Context, chain uint64, page []wallet.Wallet, tokens []token.Token, chainErr error,
 	n *counts) (_, err error) {
+	if chainErr != nil {
+		return chainErr, r.saveAndCount(ctx, r.allFailed(page, chainErr), n)
+	}
 	discovered, err := r.store.Discovered(ctx, idsOf(page))
 	if err != nil {
-		return chainErr, err
+		return nil, err
 	}
 	for len(page) > 0 && chainErr == nil {
 		size, balances := 0, 0

@@ -136,7 +136,7 @@ func (r *Reader) Read(ctx context.Context, chain, atLeast uint64, holder common.
 func (r *Reader) ReadBatch(ctx context.Context, chain, atLeast uint64, asks []balancesync.Ask) (block.Block,
 	[][]*uint256.Int, error) {
 	ctx, span := otel.Tracer(tracer).Start(ctx, "chain.ReadBatch",
-		spanOptions(chain, len(queriesOf(asks)), attribute.Int("holders", len(asks)))...)
+		spanOptions(chain, tokenCount(asks), attribute.Int("holders", len(asks)))...)
 	defer span.End()
 	return r.readNewest(ctx, chain, atLeast, asks)
 }

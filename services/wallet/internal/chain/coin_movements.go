@@ -61,25 +61,11 @@ func (r *Reader) coinMovements(ctx context.Context, n *node, holders []common.Ad
 
 // find fills changed.
 func (s *coinSearch) find(ctx context.Context, spans []span) error {
-	ends := func(get func(span) uint64) []uint64 {
-		out := make([]uint64, len(spans))
-		for i, p := range spans {
-			out[i] = get(p)
-		}
-		return out
-	}
-	holders := func() []common.Address {
-		out := make([]common.Address, len(spans))
-		for i, p := range spans {
-			out[i] = p.holder
-		}
-		return out
-	}
-	before, err := s.balances(ctx, holders(), ends(func(p span) uint64 { return p.before }))
+	before, err := s.balances(ctx, spans, func(p span) uint64 { return p.before })
 	if err != nil {
 		return err
 	}
-	until, err := s.balances(ctx, holders(), ends(func(p span) uint64 { return p.until }))
+	until, err := s.balances(ctx, spans, func(p span) uint64 { return p.until })
 	if err != nil {
 		return err
 	}
@@ -104,7 +90,7 @@ func (s *coinSearch) find(ctx context.Context, spans []span) error {
 		}
 		spans = open
 		middle := func(p span) uint64 { return p.before + (p.until-p.before)/2 }
-		balances, err := s.balances(ctx, holders(), ends(middle))
+		balances, err := s.balances(ctx, spans, middle)
 		if err != nil {
 			return err
 		}
@@ -119,10 +105,11 @@ func (s *coinSearch) find(ctx context.Context, spans []span) error {
 	return nil
 }
 
-// balances returns the native coin's balance of each holder at the block at its place.
-func (s *coinSearch) balances(ctx context.Context, holders []common.Address, at []uint64) ([]*uint256.Int, error) {
+// balances returns the native coin's balance of each span's holder at a block of it.
+func (s *coinSearch) balances(ctx context.Context, spans []span, at func(span) uint64) ([]*uint256.Int, error) {
 	var unknown []uint64
-	for _, number := range at {
+	for _, p := range spans {
+		number := at(p)
 		if _, ok := s.blocks[number]; !ok {
 			unknown = append(unknown, number)
 		}
@@ -138,13 +125,13 @@ func (s *coinSearch) balances(ctx context.Context, holders []common.Address, at 
 			s.blocks[number] = blocks[i]
 		}
 	}
-	calls, named := make([]rpc.BatchElem, len(holders)), make([]block.Block, len(holders))
-	for i, h := range holders {
-		calls[i] = rpc.BatchElem{Method: "eth_getBalance", Args: []any{h}, Result: new(hexutil.U256)}
-		named[i] = s.blocks[at[i]]
+	calls, named := make([]rpc.BatchElem, len(spans)), make([]block.Block, len(spans))
+	for i, p := range spans {
+		calls[i] = rpc.BatchElem{Method: "eth_getBalance", Args: []any{p.holder}, Result: new(hexutil.U256)}
+		named[i] = s.blocks[at(p)]
 	}
 	s.n.callAllAt(ctx, callTimeout, named, calls)
-	out := make([]*uint256.Int, len(holders))
+	out := make([]*uint256.Int, len(spans))
 	for i, c := range calls {
 		if c.Error != nil {
 			return nil, s.n.stateError(c.Error, named[i])

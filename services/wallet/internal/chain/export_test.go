@@ -25,7 +25,7 @@ func NewCodec() (Codec, error) {
 
 // Pack is pack.
 func (c Codec) Pack(holder common.Address, tokens []token.Token) ([]byte, error) {
-	return c.pack(queriesFor([]common.Address{holder}, tokens))
+	return c.pack(queriesOf(asksFor([]common.Address{holder}, tokens)))
 }
 
 // Unpack is unpack.
@@ -34,7 +34,7 @@ func (c Codec) Unpack(reply []byte, n int) ([]*uint256.Int, error) {
 	if err != nil {
 		return nil, err
 	}
-	return amountsByHolder(results, 1, n)[0], nil
+	return amountsOf(results, asksFor(make([]common.Address, 1), make([]token.Token, n)))[0], nil
 }
 
 // Result is one result of Multicall3.

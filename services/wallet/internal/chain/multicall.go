@@ -85,26 +85,32 @@ func (c *codec) queryCall(q query) (to common.Address, data []byte, err error) {
 	return q.token.Contract, data, err
 }
 
-// queriesFor asks for every token of every holder, holder by holder.
-func queriesFor(holders []common.Address, tokens []token.Token) []query {
-	queries := make([]query, 0, len(holders)*len(tokens))
-	for _, h := range holders {
-		for _, t := range tokens {
-			queries = append(queries, query{holder: h, token: t})
-		}
+// asksFor asks for every token of every holder.
+func asksFor(holders []common.Address, tokens []token.Token) []balancesync.Ask {
+	asks := make([]balancesync.Ask, len(holders))
+	for i, h := range holders {
+		asks[i] = balancesync.Ask{Holder: h, Tokens: tokens}
 	}
-	return queries
+	return asks
 }
 
 // queriesOf asks for the tokens of each holder, holder by holder.
 func queriesOf(asks []balancesync.Ask) []query {
-	var queries []query
+	queries := make([]query, 0, tokenCount(asks))
 	for _, a := range asks {
 		for _, t := range a.Tokens {
 			queries = append(queries, query{holder: a.Holder, token: t})
 		}
 	}
 	return queries
+}
+
+// tokenCount is how many balances are asked for.
+func tokenCount(asks []balancesync.Ask) (n int) {
+	for _, a := range asks {
+		n += len(a.Tokens)
+	}
+	return n
 }
 
 // result of a query.
@@ -253,22 +259,6 @@ func amountsOf(results []result, asks []balancesync.Ask) [][]*uint256.Int {
 	}
 	if len(results) > 0 {
 		return nil
-	}
-	return amounts
-}
-
-// amountsByHolder groups the results of queriesFor by holder; nil when there are
-// more or fewer.
-func amountsByHolder(results []result, holders, tokens int) [][]*uint256.Int {
-	if len(results) != holders*tokens {
-		return nil
-	}
-	amounts := make([][]*uint256.Int, holders)
-	for h := range amounts {
-		amounts[h] = make([]*uint256.Int, tokens)
-		for t := range amounts[h] {
-			amounts[h][t] = results[h*tokens+t].amount
-		}
 	}
 	return amounts
 }

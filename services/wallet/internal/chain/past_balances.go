@@ -16,6 +16,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/purserhq/purser/services/wallet/internal/balancesync"
 	"github.com/purserhq/purser/services/wallet/internal/block"
 	"github.com/purserhq/purser/services/wallet/internal/history"
 	"github.com/purserhq/purser/services/wallet/internal/token"
@@ -174,13 +175,16 @@ func (p *pastReading) fail(i int, err error) error {
 	return nil
 }
 
+// asks are for every token of every holder.
+func (p *pastReading) asks() []balancesync.Ask { return asksFor(p.holders, p.tokens) }
+
 // zeros is a balance of zero for every holder and token.
 func (p *pastReading) zeros() [][]*uint256.Int {
 	results := make([]result, len(p.holders)*len(p.tokens))
 	for i := range results {
 		results[i].amount = new(uint256.Int)
 	}
-	return amountsByHolder(results, len(p.holders), len(p.tokens))
+	return amountsOf(results, p.asks())
 }
 
 // chunk is the queries of one call, the same at every block.
@@ -191,7 +195,7 @@ type chunk struct {
 
 func (p *pastReading) chunks() ([]chunk, error) {
 	var chunks []chunk
-	for queries := range slices.Chunk(queriesFor(p.holders, p.tokens), p.reader.chunkSize) {
+	for queries := range slices.Chunk(queriesOf(p.asks()), p.reader.chunkSize) {
 		data, err := p.reader.codec.pack(queries)
 		if err != nil {
 			return nil, err
@@ -274,7 +278,7 @@ func (p *pastReading) amounts(ctx context.Context, n *node, b block.Block, chunk
 			results[i].amount = new(uint256.Int)
 		}
 	}
-	return amountsByHolder(results, len(p.holders), len(p.tokens)), checkAnyRead(results, b)
+	return amountsOf(results, p.asks()), checkAnyRead(results, b)
 }
 
 // isWithoutCode reports whether a contract has no code at a block. Then it had

@@ -27,15 +27,6 @@ import (
 // life is how long a message can be used.
 const life = 15 * time.Minute
 
-// Site is the page that asks for signatures.
-type Site struct {
-	// Domain is its host, or host:port, which wallets compare. If it is empty, nothing is
-	// proved.
-	Domain string
-	// URI of the page.
-	URI string
-}
-
 // Challenge is a message that a wallet's account is to sign.
 type Challenge struct {
 	Message string
@@ -68,12 +59,12 @@ var ErrNoChallenge = errors.New("no such challenge")
 type Service struct {
 	store     Store
 	contracts ethsig.Verifier
-	site      Site
+	site      eip4361.Site
 	now       func() time.Time
 }
 
 // NewService returns the rules over a store, for messages of a site.
-func NewService(s Store, v ethsig.Verifier, site Site, now func() time.Time) *Service {
+func NewService(s Store, v ethsig.Verifier, site eip4361.Site, now func() time.Time) *Service {
 	return &Service{store: s, contracts: v, site: site, now: now}
 }
 
@@ -92,9 +83,9 @@ func (s *Service) Start(ctx context.Context, owner, id uuid.UUID) (Challenge, er
 	statement := "Prove to the user " + owner.String() + " of this site that this account is theirs, as wallet " +
 		id.String() + ". This is no sign-in."
 	m := eip4361.Message{
-		Domain: s.site.Domain, Address: ethsig.Address(w.Account.Address), Statement: &statement, URI: s.site.URI,
-		Version: "1", ChainID: w.Account.Chain, Nonce: rand.Text(), IssuedAt: eip4361.NewTime(s.now()),
-		Expires: &expires,
+		Domain: s.site.Domain, Address: ethsig.Address(w.Account.Address), Statement: &statement,
+		URI: s.site.PageURI(), Version: "1", ChainID: w.Account.Chain, Nonce: rand.Text(),
+		IssuedAt: eip4361.NewTime(s.now()), Expires: &expires,
 	}
 	c := Challenge{Message: m.String(), Expires: expires.Time}
 	return c, s.store.PutChallenge(ctx, owner, id, c)
