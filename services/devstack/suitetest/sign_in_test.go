@@ -139,18 +139,7 @@ func TestWalletsOfAKeyAndOfAContractSignIn(t *testing.T) {
 		t.Fatal(err)
 	}
 	signIn := func(ctx context.Context, address string, by chain.Account) (*authv1.Tokens, error) {
-		started, err := c.Sessions.StartWalletLogin(ctx,
-			&authv1.StartWalletLoginRequest{Address: address, ChainId: s.Chain.ChainID()})
-		if err != nil {
-			return nil, err
-		}
-		sig, err := by.SignMessage(started.GetMessage())
-		if err != nil {
-			return nil, err
-		}
-		resp, err := c.Sessions.FinishWalletLogin(ctx,
-			&authv1.FinishWalletLoginRequest{Message: started.GetMessage(), Signature: "0x" + hex.EncodeToString(sig)})
-		return resp.GetTokens(), err
+		return signInWithWallet(ctx, c, s.Chain.ChainID(), address, by)
 	}
 	ids := map[string]bool{}
 	for _, address := range []string{alice.Address.Hex(), contract.Hex(), alice.Address.Hex(), contract.Hex()} {
@@ -172,4 +161,20 @@ func TestWalletsOfAKeyAndOfAContractSignIn(t *testing.T) {
 	if err != nil || again != contract {
 		t.Error(again, err)
 	}
+}
+
+// signInWithWallet signs in with a wallet by the signature of an account.
+func signInWithWallet(ctx context.Context, c *demo.Clients, chainID uint64, address string, by chain.Account) (
+	*authv1.Tokens, error) {
+	started, err := c.Sessions.StartWalletLogin(ctx, &authv1.StartWalletLoginRequest{Address: address, ChainId: chainID})
+	if err != nil {
+		return nil, err
+	}
+	sig, err := by.SignMessage(started.GetMessage())
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.Sessions.FinishWalletLogin(ctx,
+		&authv1.FinishWalletLoginRequest{Message: started.GetMessage(), Signature: "0x" + hex.EncodeToString(sig)})
+	return resp.GetTokens(), err
 }

@@ -26,6 +26,7 @@ func (b *Builder) DialAuth(c AuthConfig) (*grpc.ClientConn, error) {
 	conn, err := grpcclient.Dial(c.Auth, slices.Concat(
 		access.Idempotent(authv1.TokenService_ServiceDesc.ServiceName),
 		access.Idempotent(authv1.DeletionService_ServiceDesc.ServiceName),
+		access.Idempotent(authv1.IdentityService_ServiceDesc.ServiceName),
 		access.Idempotent(authv1.SessionService_ServiceDesc.ServiceName)))
 	if err != nil {
 		return nil, fmt.Errorf("PURSER_AUTH_ADDR: %w", err)

@@ -103,7 +103,8 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	server.CheckMessages(rpc.Check)
 	walletv1.RegisterWalletServiceServer(server,
 		rpc.NewWalletServer(walletRules,
-			ownership.NewService(wallets, ethsig.NewContracts(cfg.ChainRPCURLs, log), cfg.SIWE, time.Now),
+			ownership.NewService(wallets, ethsig.NewContracts(cfg.ChainRPCURLs, log),
+				ownership.LinkedIdentities(auth, log), cfg.SIWE, time.Now),
 			balancesync.NewService(wallets, tokens, contracts, nodes, time.Now),
 			rpc.Limits{Calls: calls, SyncsPerMinute: cfg.SyncsPerMinute}))
 	walletv1.RegisterBalanceServiceServer(server, rpc.NewBalanceServer(walletRules))

@@ -25,7 +25,7 @@ CREATE TABLE wallets (
     archived_at  timestamptz,
     -- When and by what the account signed for the owner; NULL of one that is watched.
     proven_at    timestamptz,
-    proven_by    text        NOT NULL DEFAULT '' CHECK (proven_by IN ('', 'KEY', 'CONTRACT')),
+    proven_by    text        NOT NULL DEFAULT '' CHECK (proven_by IN ('', 'KEY', 'CONTRACT', 'IDENTITY')),
     CONSTRAINT wallets_owner_account_key UNIQUE (owner_id, account),
     CONSTRAINT wallets_account_lower CHECK (account = lower(account))
 );

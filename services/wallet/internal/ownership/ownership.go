@@ -4,6 +4,7 @@
 // wallet that it was issued for; of several proofs with one message at once one
 // succeeds. Its statement says its purpose, and no sign-in of auth accepts it. A
 // signature that is not the account's uses the message up; an outage of nodes doesn't.
+// An account that auth has as an identity of the owner needs no signature.
 //
 // Limits: those of package ethsig. The proof is of the time at which it was made. A
 // message that the owners of a contract wallet sign on chain has to be signed and
@@ -47,6 +48,9 @@ type Store interface {
 	// wallet's challenge no longer has this message. r is as in wallet.Store.
 	Prove(ctx context.Context, owner, id uuid.UUID, message string, p wallet.Proof, r *wallet.Request) (wallet.Wallet,
 		error)
+	// ProveByIdentity stores a proof without a challenge, unless the wallet has a proof, and
+	// returns the wallet. errs.NotFound without it.
+	ProveByIdentity(ctx context.Context, owner, id uuid.UUID, p wallet.Proof) (wallet.Wallet, error)
 	// Answered returns what Prove returned for an earlier request with the same id, and
 	// false if there was none.
 	Answered(ctx context.Context, owner uuid.UUID, r *wallet.Request) (wallet.Wallet, bool, error)
@@ -59,36 +63,51 @@ var ErrNoChallenge = errors.New("no such challenge")
 type Service struct {
 	store     Store
 	contracts ethsig.Verifier
+	linked    Linked
 	site      eip4361.Site
 	now       func() time.Time
 }
 
-// NewService returns the rules over a store, for messages of a site.
-func NewService(s Store, v ethsig.Verifier, site eip4361.Site, now func() time.Time) *Service {
-	return &Service{store: s, contracts: v, site: site, now: now}
+// NewService returns the rules over a store, for messages of a site. Without linked every
+// proof needs a signature.
+func NewService(s Store, v ethsig.Verifier, linked Linked, site eip4361.Site, now func() time.Time) *Service {
+	return &Service{store: s, contracts: v, linked: linked, site: site, now: now}
 }
 
-// Start returns a message for the account of the owner's wallet to sign.
+// Start returns a message for the account of the owner's wallet to sign; or the wallet,
+// which has its proof, if the account is linked to the caller's user.
 // errs.NotFound; errs.FailedPrecondition (OWNERSHIP_PROOF_DISABLED).
-func (s *Service) Start(ctx context.Context, owner, id uuid.UUID) (Challenge, error) {
-	if s.site.Domain == "" {
-		return Challenge{}, errs.FailedPrecondition("OWNERSHIP_PROOF_DISABLED",
-			"proving the ownership of wallets is not configured (PURSER_SIWE_DOMAIN)")
-	}
+func (s *Service) Start(ctx context.Context, owner, id uuid.UUID) (Challenge, *wallet.Wallet, error) {
 	w, err := s.store.ByID(ctx, owner, id)
 	if err != nil {
-		return Challenge{}, err
+		return Challenge{}, nil, err
+	}
+	if s.linked != nil && s.linked(ctx, w.Account) {
+		w, err := s.store.ProveByIdentity(ctx, owner, id, wallet.Proof{By: wallet.ByIdentity, At: s.proofTime()})
+		w.Sync = w.Sync.AsOf(s.now())
+		return Challenge{}, &w, err
+	}
+	c, err := s.challenge(ctx, owner, w)
+	return c, nil, err
+}
+
+// challenge stores and returns a message for the account of the owner's wallet to sign.
+func (s *Service) challenge(ctx context.Context, owner uuid.UUID, w wallet.Wallet) (Challenge, error) {
+	if s.site.Domain == "" {
+		return Challenge{}, errs.FailedPrecondition("OWNERSHIP_PROOF_DISABLED",
+			"proving the ownership of wallets by a signature is not configured (PURSER_SIWE_DOMAIN), and the account is "+
+				"not linked to the caller in auth (IdentityService.LinkWallet)")
 	}
 	expires := eip4361.NewTime(s.now().Add(life))
 	statement := "Prove to the user " + owner.String() + " of this site that this account is theirs, as wallet " +
-		id.String() + ". This is no sign-in."
+		w.ID.String() + ". This is no sign-in."
 	m := eip4361.Message{
 		Domain: s.site.Domain, Address: ethsig.Address(w.Account.Address), Statement: &statement,
 		URI: s.site.PageURI(), Version: "1", ChainID: w.Account.Chain, Nonce: rand.Text(),
 		IssuedAt: eip4361.NewTime(s.now()), Expires: &expires,
 	}
 	c := Challenge{Message: m.String(), Expires: expires.Time}
-	return c, s.store.PutChallenge(ctx, owner, id, c)
+	return c, s.store.PutChallenge(ctx, owner, w.ID, c)
 }
 
 // CheckSignature returns errs.Invalid for a signature that is none.
@@ -135,7 +154,7 @@ func (s *Service) Finish(ctx context.Context, owner, id uuid.UUID, message, sign
 	if err != nil {
 		return wallet.Wallet{}, err
 	}
-	proof := wallet.Proof{By: wallet.ByKey, At: s.now().UTC().Truncate(time.Microsecond)}
+	proof := wallet.Proof{By: wallet.ByKey, At: s.proofTime()}
 	if by == ethsig.ByContract {
 		proof.By = wallet.ByContract
 	}
@@ -146,6 +165,9 @@ func (s *Service) Finish(ctx context.Context, owner, id uuid.UUID, message, sign
 	w.Sync = w.Sync.AsOf(s.now())
 	return w, err
 }
+
+// proofTime is the time of a proof made now, as the store keeps it.
+func (s *Service) proofTime() time.Time { return s.now().UTC().Truncate(time.Microsecond) }
 
 // withoutChallenge answers a message that is not the wallet's: as before, if it is that
 // of an earlier request.

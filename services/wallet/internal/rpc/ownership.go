@@ -25,9 +25,12 @@ func (s *WalletServer) StartOwnershipProof(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	c, err := s.ownership.Start(ctx, authn.CallerFrom(ctx).UserID, id)
+	c, proven, err := s.ownership.Start(ctx, authn.CallerFrom(ctx).UserID, id)
 	if err != nil {
 		return nil, err
+	}
+	if proven != nil {
+		return &walletv1.StartOwnershipProofResponse{Wallet: walletToProto(*proven)}, nil
 	}
 	return &walletv1.StartOwnershipProofResponse{Message: c.Message, ExpireTime: timestamppb.New(c.Expires)}, nil
 }
@@ -65,14 +68,16 @@ func (l Limits) takeProof(ctx context.Context, owner uuid.UUID) error {
 		"wait for the time in RetryInfo", proofsPerMinute)).After(wait)
 }
 
+var proofs = map[wallet.ProofBy]walletv1.OwnershipProof{
+	wallet.ByKey:      walletv1.OwnershipProof_OWNERSHIP_PROOF_KEY,
+	wallet.ByContract: walletv1.OwnershipProof_OWNERSHIP_PROOF_CONTRACT,
+	wallet.ByIdentity: walletv1.OwnershipProof_OWNERSHIP_PROOF_IDENTITY,
+}
+
 func ownershipToProto(p *wallet.Proof) *walletv1.Ownership {
 	if p == nil {
 		return &walletv1.Ownership{State: walletv1.OwnershipState_OWNERSHIP_STATE_WATCH_ONLY}
 	}
-	by := walletv1.OwnershipProof_OWNERSHIP_PROOF_KEY
-	if p.By == wallet.ByContract {
-		by = walletv1.OwnershipProof_OWNERSHIP_PROOF_CONTRACT
-	}
-	return &walletv1.Ownership{State: walletv1.OwnershipState_OWNERSHIP_STATE_PROVEN, Proof: by,
+	return &walletv1.Ownership{State: walletv1.OwnershipState_OWNERSHIP_STATE_PROVEN, Proof: proofs[p.By],
 		ProveTime: timestamppb.New(p.At)}
 }

@@ -86,6 +86,28 @@ func (s *Wallets) Prove(ctx context.Context, owner, id uuid.UUID, message string
 	return fromRow(row)
 }
 
+// ProveByIdentity implements ownership.Store.
+func (s *Wallets) ProveByIdentity(ctx context.Context, owner, id uuid.UUID, p wallet.Proof) (wallet.Wallet, error) {
+	var row walletRow
+	err := s.change(ctx, owner, func(tx *gorm.DB) error {
+		var err error
+		if row, err = locked(tx, owner, id); err != nil {
+			return err
+		}
+		if row.ProvenAt != nil {
+			return nil
+		}
+		return update(tx, &row, func(w *wallet.Wallet) error {
+			w.Proof, w.UpdatedAt = &p, p.At
+			return nil
+		})
+	})
+	if err != nil {
+		return wallet.Wallet{}, err
+	}
+	return fromRow(row)
+}
+
 // Answered implements ownership.Store.
 func (s *Wallets) Answered(ctx context.Context, owner uuid.UUID, r *wallet.Request) (wallet.Wallet, bool, error) {
 	var row walletRow

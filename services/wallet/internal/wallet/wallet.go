@@ -101,10 +101,11 @@ type Proof struct {
 // ProofBy is what has signed for the owner.
 type ProofBy string
 
-// The account's key, or its contract.
+// The account's key, its contract, or either of them to auth.
 const (
 	ByKey      ProofBy = "KEY"
 	ByContract ProofBy = "CONTRACT"
+	ByIdentity ProofBy = "IDENTITY"
 )
 
 // ETag changes whenever the wallet's own fields do.

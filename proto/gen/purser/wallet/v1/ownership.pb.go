@@ -83,6 +83,9 @@ const (
 	OwnershipProof_OWNERSHIP_PROOF_KEY OwnershipProof = 1
 	// By a signature that the account's contract accepted (ERC-1271).
 	OwnershipProof_OWNERSHIP_PROOF_CONTRACT OwnershipProof = 2
+	// By auth: the account is linked to the user as an identity, so it had signed there.
+	// Unlinking the identity later doesn't undo the proof.
+	OwnershipProof_OWNERSHIP_PROOF_IDENTITY OwnershipProof = 3
 )
 
 // Enum value maps for OwnershipProof.
@@ -91,11 +94,13 @@ var (
 		0: "OWNERSHIP_PROOF_UNSPECIFIED",
 		1: "OWNERSHIP_PROOF_KEY",
 		2: "OWNERSHIP_PROOF_CONTRACT",
+		3: "OWNERSHIP_PROOF_IDENTITY",
 	}
 	OwnershipProof_value = map[string]int32{
 		"OWNERSHIP_PROOF_UNSPECIFIED": 0,
 		"OWNERSHIP_PROOF_KEY":         1,
 		"OWNERSHIP_PROOF_CONTRACT":    2,
+		"OWNERSHIP_PROOF_IDENTITY":    3,
 	}
 )
 
@@ -202,11 +207,12 @@ const file_purser_wallet_v1_ownership_proto_rawDesc = "" +
 	"\x0eOwnershipState\x12\x1f\n" +
 	"\x1bOWNERSHIP_STATE_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aOWNERSHIP_STATE_WATCH_ONLY\x10\x01\x12\x1a\n" +
-	"\x16OWNERSHIP_STATE_PROVEN\x10\x02*h\n" +
+	"\x16OWNERSHIP_STATE_PROVEN\x10\x02*\x86\x01\n" +
 	"\x0eOwnershipProof\x12\x1f\n" +
 	"\x1bOWNERSHIP_PROOF_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13OWNERSHIP_PROOF_KEY\x10\x01\x12\x1c\n" +
-	"\x18OWNERSHIP_PROOF_CONTRACT\x10\x02B@Z>github.com/purserhq/purser/proto/gen/purser/wallet/v1;walletv1b\x06proto3"
+	"\x18OWNERSHIP_PROOF_CONTRACT\x10\x02\x12\x1c\n" +
+	"\x18OWNERSHIP_PROOF_IDENTITY\x10\x03B@Z>github.com/purserhq/purser/proto/gen/purser/wallet/v1;walletv1b\x06proto3"
 
 var (
 	file_purser_wallet_v1_ownership_proto_rawDescOnce sync.Once

@@ -1270,9 +1270,12 @@ func (x *StartOwnershipProofRequest) GetWalletId() string {
 
 type StartOwnershipProofResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The text for the account to sign unchanged (EIP-191, personal_sign).
-	Message       string                 `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
-	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	// The text for the account to sign unchanged (EIP-191, personal_sign); empty when the
+	// wallet is returned.
+	Message    string                 `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	// The wallet, which is PROVEN, when its account is an identity of the caller.
+	Wallet        *Wallet `protobuf:"bytes,3,opt,name=wallet,proto3" json:"wallet,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1317,6 +1320,13 @@ func (x *StartOwnershipProofResponse) GetMessage() string {
 func (x *StartOwnershipProofResponse) GetExpireTime() *timestamppb.Timestamp {
 	if x != nil {
 		return x.ExpireTime
+	}
+	return nil
+}
+
+func (x *StartOwnershipProofResponse) GetWallet() *Wallet {
+	if x != nil {
+		return x.Wallet
 	}
 	return nil
 }
@@ -1524,11 +1534,12 @@ const file_purser_wallet_v1_wallet_service_proto_rawDesc = "" +
 	"\vtoken_count\x18\x02 \x01(\x05R\n" +
 	"tokenCount\"C\n" +
 	"\x1aStartOwnershipProofRequest\x12%\n" +
-	"\twallet_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\bwalletId\"t\n" +
+	"\twallet_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\bwalletId\"\xa6\x01\n" +
 	"\x1bStartOwnershipProofResponse\x12\x18\n" +
 	"\amessage\x18\x01 \x01(\tR\amessage\x12;\n" +
 	"\vexpire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"expireTime\"\xc2\x01\n" +
+	"expireTime\x120\n" +
+	"\x06wallet\x18\x03 \x01(\v2\x18.purser.wallet.v1.WalletR\x06wallet\"\xc2\x01\n" +
 	"\x1bFinishOwnershipProofRequest\x12%\n" +
 	"\twallet_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\bwalletId\x12$\n" +
 	"\amessage\x18\x02 \x01(\tB\n" +
@@ -1626,32 +1637,33 @@ var file_purser_wallet_v1_wallet_service_proto_depIdxs = []int32{
 	2,  // 16: purser.wallet.v1.RestoreWalletResponse.wallet:type_name -> purser.wallet.v1.Wallet
 	2,  // 17: purser.wallet.v1.SyncWalletResponse.wallet:type_name -> purser.wallet.v1.Wallet
 	24, // 18: purser.wallet.v1.StartOwnershipProofResponse.expire_time:type_name -> google.protobuf.Timestamp
-	2,  // 19: purser.wallet.v1.FinishOwnershipProofResponse.wallet:type_name -> purser.wallet.v1.Wallet
-	4,  // 20: purser.wallet.v1.WalletService.CreateWallet:input_type -> purser.wallet.v1.CreateWalletRequest
-	6,  // 21: purser.wallet.v1.WalletService.GetWallet:input_type -> purser.wallet.v1.GetWalletRequest
-	8,  // 22: purser.wallet.v1.WalletService.ListWallets:input_type -> purser.wallet.v1.ListWalletsRequest
-	10, // 23: purser.wallet.v1.WalletService.UpdateWallet:input_type -> purser.wallet.v1.UpdateWalletRequest
-	12, // 24: purser.wallet.v1.WalletService.ArchiveWallet:input_type -> purser.wallet.v1.ArchiveWalletRequest
-	14, // 25: purser.wallet.v1.WalletService.RestoreWallet:input_type -> purser.wallet.v1.RestoreWalletRequest
-	20, // 26: purser.wallet.v1.WalletService.StartOwnershipProof:input_type -> purser.wallet.v1.StartOwnershipProofRequest
-	22, // 27: purser.wallet.v1.WalletService.FinishOwnershipProof:input_type -> purser.wallet.v1.FinishOwnershipProofRequest
-	16, // 28: purser.wallet.v1.WalletService.DeleteWallet:input_type -> purser.wallet.v1.DeleteWalletRequest
-	18, // 29: purser.wallet.v1.WalletService.SyncWallet:input_type -> purser.wallet.v1.SyncWalletRequest
-	5,  // 30: purser.wallet.v1.WalletService.CreateWallet:output_type -> purser.wallet.v1.CreateWalletResponse
-	7,  // 31: purser.wallet.v1.WalletService.GetWallet:output_type -> purser.wallet.v1.GetWalletResponse
-	9,  // 32: purser.wallet.v1.WalletService.ListWallets:output_type -> purser.wallet.v1.ListWalletsResponse
-	11, // 33: purser.wallet.v1.WalletService.UpdateWallet:output_type -> purser.wallet.v1.UpdateWalletResponse
-	13, // 34: purser.wallet.v1.WalletService.ArchiveWallet:output_type -> purser.wallet.v1.ArchiveWalletResponse
-	15, // 35: purser.wallet.v1.WalletService.RestoreWallet:output_type -> purser.wallet.v1.RestoreWalletResponse
-	21, // 36: purser.wallet.v1.WalletService.StartOwnershipProof:output_type -> purser.wallet.v1.StartOwnershipProofResponse
-	23, // 37: purser.wallet.v1.WalletService.FinishOwnershipProof:output_type -> purser.wallet.v1.FinishOwnershipProofResponse
-	17, // 38: purser.wallet.v1.WalletService.DeleteWallet:output_type -> purser.wallet.v1.DeleteWalletResponse
-	19, // 39: purser.wallet.v1.WalletService.SyncWallet:output_type -> purser.wallet.v1.SyncWalletResponse
-	30, // [30:40] is the sub-list for method output_type
-	20, // [20:30] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	2,  // 19: purser.wallet.v1.StartOwnershipProofResponse.wallet:type_name -> purser.wallet.v1.Wallet
+	2,  // 20: purser.wallet.v1.FinishOwnershipProofResponse.wallet:type_name -> purser.wallet.v1.Wallet
+	4,  // 21: purser.wallet.v1.WalletService.CreateWallet:input_type -> purser.wallet.v1.CreateWalletRequest
+	6,  // 22: purser.wallet.v1.WalletService.GetWallet:input_type -> purser.wallet.v1.GetWalletRequest
+	8,  // 23: purser.wallet.v1.WalletService.ListWallets:input_type -> purser.wallet.v1.ListWalletsRequest
+	10, // 24: purser.wallet.v1.WalletService.UpdateWallet:input_type -> purser.wallet.v1.UpdateWalletRequest
+	12, // 25: purser.wallet.v1.WalletService.ArchiveWallet:input_type -> purser.wallet.v1.ArchiveWalletRequest
+	14, // 26: purser.wallet.v1.WalletService.RestoreWallet:input_type -> purser.wallet.v1.RestoreWalletRequest
+	20, // 27: purser.wallet.v1.WalletService.StartOwnershipProof:input_type -> purser.wallet.v1.StartOwnershipProofRequest
+	22, // 28: purser.wallet.v1.WalletService.FinishOwnershipProof:input_type -> purser.wallet.v1.FinishOwnershipProofRequest
+	16, // 29: purser.wallet.v1.WalletService.DeleteWallet:input_type -> purser.wallet.v1.DeleteWalletRequest
+	18, // 30: purser.wallet.v1.WalletService.SyncWallet:input_type -> purser.wallet.v1.SyncWalletRequest
+	5,  // 31: purser.wallet.v1.WalletService.CreateWallet:output_type -> purser.wallet.v1.CreateWalletResponse
+	7,  // 32: purser.wallet.v1.WalletService.GetWallet:output_type -> purser.wallet.v1.GetWalletResponse
+	9,  // 33: purser.wallet.v1.WalletService.ListWallets:output_type -> purser.wallet.v1.ListWalletsResponse
+	11, // 34: purser.wallet.v1.WalletService.UpdateWallet:output_type -> purser.wallet.v1.UpdateWalletResponse
+	13, // 35: purser.wallet.v1.WalletService.ArchiveWallet:output_type -> purser.wallet.v1.ArchiveWalletResponse
+	15, // 36: purser.wallet.v1.WalletService.RestoreWallet:output_type -> purser.wallet.v1.RestoreWalletResponse
+	21, // 37: purser.wallet.v1.WalletService.StartOwnershipProof:output_type -> purser.wallet.v1.StartOwnershipProofResponse
+	23, // 38: purser.wallet.v1.WalletService.FinishOwnershipProof:output_type -> purser.wallet.v1.FinishOwnershipProofResponse
+	17, // 39: purser.wallet.v1.WalletService.DeleteWallet:output_type -> purser.wallet.v1.DeleteWalletResponse
+	19, // 40: purser.wallet.v1.WalletService.SyncWallet:output_type -> purser.wallet.v1.SyncWalletResponse
+	31, // [31:41] is the sub-list for method output_type
+	21, // [21:31] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_purser_wallet_v1_wallet_service_proto_init() }

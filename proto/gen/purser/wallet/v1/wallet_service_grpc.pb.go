@@ -93,6 +93,11 @@ type WalletServiceClient interface {
 	// so, so that nobody signs it in the belief of signing in. A new message takes the
 	// place of the one before.
 	//
+	// Nothing has to be signed when the caller signs in to auth with the account, or has
+	// linked it there: the wallet is then PROVEN by this call, and returned instead of a
+	// message. Callers with an API key get a message, since auth shows identities to a
+	// signed-in user alone; so does everybody while auth doesn't answer.
+	//
 	// NOT_FOUND when the caller has no such wallet. FAILED_PRECONDITION
 	// (OWNERSHIP_PROOF_DISABLED) when the deployment has no page that asks for signatures.
 	StartOwnershipProof(ctx context.Context, in *StartOwnershipProofRequest, opts ...grpc.CallOption) (*StartOwnershipProofResponse, error)
@@ -301,6 +306,11 @@ type WalletServiceServer interface {
 	// valid for 15 minutes and once, for this wallet and caller alone; its statement says
 	// so, so that nobody signs it in the belief of signing in. A new message takes the
 	// place of the one before.
+	//
+	// Nothing has to be signed when the caller signs in to auth with the account, or has
+	// linked it there: the wallet is then PROVEN by this call, and returned instead of a
+	// message. Callers with an API key get a message, since auth shows identities to a
+	// signed-in user alone; so does everybody while auth doesn't answer.
 	//
 	// NOT_FOUND when the caller has no such wallet. FAILED_PRECONDITION
 	// (OWNERSHIP_PROOF_DISABLED) when the deployment has no page that asks for signatures.
