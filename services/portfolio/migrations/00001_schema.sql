@@ -12,25 +12,26 @@ CREATE TABLE portfolios (
 
 CREATE UNIQUE INDEX portfolios_one_default ON portfolios (owner_id) WHERE is_default;
 
--- Snapshots: the value of a portfolio in one hour (UTC), at most one an hour.
+-- Snapshots: the value of a portfolio in one hour (UTC), at most one an hour. A row is
+-- narrow, since there is one for each portfolio and hour, for ever.
 CREATE TABLE snapshots (
     portfolio_id            uuid        NOT NULL REFERENCES portfolios (id) ON DELETE CASCADE,
     bucket                  timestamptz NOT NULL, -- the start of its hour
     snapshot_time           timestamptz NOT NULL, -- what it is the value at: bucket itself when backfilled
-    currency                text        NOT NULL,
-    total                   numeric     NOT NULL CHECK (total >= 0), -- without a scale: every digit is kept
-    complete                boolean     NOT NULL, -- no balance or price was missing or stale
+    price_seq               bigint      NOT NULL, -- its prices are the last ones of its hour up to this number
     position_count          integer     NOT NULL,
     -- What an incomplete snapshot lacks: they decide which of two incomplete ones
     -- is stored (upsertSnapshots in internal/store).
     incomplete_wallet_count integer     NOT NULL, -- wallets whose balances are missing or may be out of date
     unpriced_count          integer     NOT NULL, -- verified positions without a price
     stale_price_count       integer     NOT NULL, -- counted positions with a stale price
+    complete                boolean     NOT NULL, -- no balance or price was missing or stale
     backfilled              boolean     NOT NULL, -- taken after its hour, from the balances and prices of then
     -- It counts in performance: every wallet was read, and the price source answered.
-    measurable              boolean     NOT NULL DEFAULT false,
+    measurable              boolean     NOT NULL,
+    total                   numeric     NOT NULL CHECK (total >= 0), -- in USD; without a scale: every digit is kept
     -- What came in since the measurable snapshot before, less what went out
-    -- (updateNetFlows in internal/store); NULL if there is none, or if not measurable.
+    -- (net_flows.go in internal/store); NULL if there is none, or if not measurable.
     net_flow                numeric,
     PRIMARY KEY (portfolio_id, bucket),
     CONSTRAINT snapshots_on_the_hour CHECK (date_trunc('hour', bucket, 'UTC') = bucket)
@@ -38,31 +39,90 @@ CREATE TABLE snapshots (
 
 CREATE TABLE snapshots_default PARTITION OF snapshots DEFAULT;
 
--- The next measurable snapshot, the ones with a flow, and the ones that are left out
--- are found without reading the others.
-CREATE INDEX snapshots_measurable ON snapshots (portfolio_id, bucket) WHERE measurable;
+-- The ones with a flow, and the ones that are left out, are found without reading the
+-- others.
 CREATE INDEX snapshots_with_flow ON snapshots (portfolio_id, bucket) WHERE net_flow <> 0;
 CREATE INDEX snapshots_left_out ON snapshots (portfolio_id, bucket) WHERE NOT measurable;
 
--- Positions of a snapshot: how much of one token all wallets held together.
-CREATE TABLE snapshot_positions (
-    portfolio_id    uuid        NOT NULL REFERENCES portfolios (id) ON DELETE CASCADE,
-    bucket          timestamptz NOT NULL, -- of the snapshot
-    token_id        text        NOT NULL, -- CAIP-19
-    symbol          text        NOT NULL,
-    decimals        smallint    NOT NULL, -- 0 to 255
-    verified        boolean     NOT NULL,
-    amount          numeric     NOT NULL CHECK (amount >= 0), -- base units; a sum over wallets can pass 2^256-1
-    price           numeric,              -- of a whole token; NULL when unknown
-    price_source    text        NOT NULL,
-    price_time      timestamptz,          -- NULL with price
-    price_stale     boolean     NOT NULL,
-    value           numeric,              -- amount / 10^decimals * price; NULL with an unpriced_reason
-    unpriced_reason text        NOT NULL, -- '' or, for example, NO_PRICE
-    PRIMARY KEY (portfolio_id, bucket, token_id)
+-- Assets: tokens as positions know them, under a short number. A row never changes: a
+-- token whose name, decimals or verification changes gets another one.
+CREATE TABLE assets (
+    id       integer  GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    token_id text     NOT NULL, -- CAIP-19
+    symbol   text     NOT NULL,
+    decimals smallint NOT NULL, -- 0 to 255
+    verified boolean  NOT NULL,
+    UNIQUE (token_id, symbol, decimals, verified)
+);
+
+-- Positions, by change: from a snapshot on, all wallets of a portfolio together hold this
+-- much of an asset, until the next row. A position that ends has a row without an amount.
+CREATE TABLE position_changes (
+    portfolio_id uuid        NOT NULL REFERENCES portfolios (id) ON DELETE CASCADE,
+    asset        integer     NOT NULL REFERENCES assets (id),
+    bucket       timestamptz NOT NULL, -- of a snapshot of the portfolio
+    amount       numeric     CHECK (amount >= 0), -- base units; a sum over wallets can pass 2^256-1
+    PRIMARY KEY (portfolio_id, asset, bucket)
+);
+
+-- Prices of the hours, of all portfolios together. A price is never changed: a better one
+-- is added with a higher number, and a snapshot's total stays what its own prices make.
+CREATE TABLE hour_prices (
+    bucket     timestamptz NOT NULL,
+    asset      integer     NOT NULL REFERENCES assets (id),
+    seq        bigint      NOT NULL, -- numbers rise in the order of commits
+    price_time timestamptz,          -- NULL with price
+    stale      boolean     NOT NULL,
+    price      numeric,              -- of a whole token, in USD; NULL when unknown
+    source     text        NOT NULL,
+    reason     text        NOT NULL, -- why it is unknown, for example NO_PRICE; '' for a price
+    PRIMARY KEY (bucket, asset, seq)
 ) PARTITION BY RANGE (bucket);
 
-CREATE TABLE snapshot_positions_default PARTITION OF snapshot_positions DEFAULT;
+CREATE TABLE hour_prices_default PARTITION OF hour_prices DEFAULT;
+
+-- The last number of hour_prices. Whoever adds prices holds a lock on the row.
+CREATE TABLE hour_price_sequence (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    last     bigint  NOT NULL
+);
+INSERT INTO hour_price_sequence (last) VALUES (0);
+
+-- Positions of each snapshot with their prices and values, put together again, for people
+-- and for reads of one snapshot. The assets that a portfolio ever held are found by one
+-- step in the index each. Values are rounded half to even, and left out where the service
+-- leaves them out (package valuation).
+CREATE VIEW snapshot_positions AS
+SELECT s.portfolio_id, s.bucket, a.token_id, a.symbol, a.decimals, a.verified, held.amount,
+       p.price, coalesce(p.source, '') AS price_source, p.price_time, coalesce(p.stale, false) AS price_stale,
+       CASE WHEN product.exact >= 1e30 THEN NULL
+            WHEN product.rounded - product.exact = 0.000000005 AND product.rounded * 100000000 % 2 = 1
+            THEN product.rounded - 0.00000001
+            ELSE product.rounded END AS value,
+       coalesce(p.reason, '') AS unpriced_reason
+FROM snapshots s
+CROSS JOIN LATERAL (
+    WITH RECURSIVE known (asset) AS (
+        SELECT min(c.asset) FROM position_changes c WHERE c.portfolio_id = s.portfolio_id
+        UNION ALL
+        SELECT (SELECT min(c.asset) FROM position_changes c
+                WHERE c.portfolio_id = s.portfolio_id AND c.asset > known.asset)
+        FROM known WHERE known.asset IS NOT NULL
+    )
+    SELECT known.asset, last.amount
+    FROM known CROSS JOIN LATERAL (
+        SELECT c.amount FROM position_changes c
+        WHERE c.portfolio_id = s.portfolio_id AND c.asset = known.asset AND c.bucket <= s.bucket
+        ORDER BY c.bucket DESC LIMIT 1) AS last
+    WHERE known.asset IS NOT NULL AND last.amount IS NOT NULL) AS held
+JOIN assets a ON a.id = held.asset
+LEFT JOIN LATERAL (
+    SELECT * FROM hour_prices p
+    WHERE p.bucket = s.bucket AND p.asset = held.asset AND p.seq <= s.price_seq
+    ORDER BY p.seq DESC LIMIT 1) AS p ON true
+CROSS JOIN LATERAL (
+    SELECT held.amount * p.price * ('1e-' || a.decimals)::numeric AS exact) AS worth
+CROSS JOIN LATERAL (SELECT worth.exact, round(worth.exact, 8) AS rounded) AS product;
 
 -- Cache invalidations: the outbox of pkg/cache (cache.Schema). A change of what
 -- is cached writes the keys to invalidate in its own transaction.
@@ -138,6 +198,10 @@ DROP TABLE job_runs;
 DROP TABLE job_schedules;
 DROP SEQUENCE job_runs_sequence;
 DROP TABLE cache_invalidations;
-DROP TABLE snapshot_positions;
+DROP VIEW snapshot_positions;
+DROP TABLE hour_price_sequence;
+DROP TABLE hour_prices;
+DROP TABLE position_changes;
+DROP TABLE assets;
 DROP TABLE snapshots;
 DROP TABLE portfolios;

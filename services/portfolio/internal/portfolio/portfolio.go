@@ -91,11 +91,21 @@ func (s *Service) Find(ctx context.Context, owner, id uuid.UUID) (Portfolio, err
 // Value computes what a portfolio is worth now, without the cache. It returns
 // errs.Unavailable (WALLET_UNAVAILABLE) while the holdings can't be read.
 func (s *Service) Value(ctx context.Context, p Portfolio) (valuation.Valuation, error) {
-	wallets, holdings, err := s.holdings.Current(ctx, p.Owner)
+	assets, err := s.Assets(ctx, p)
 	if err != nil {
 		return valuation.Valuation{}, err
 	}
-	return valuation.Compute(wallets, holdings, s.now().UTC())
+	return assets.Value()
+}
+
+// Assets returns what a portfolio holds now, with the prices of now. It returns
+// errs.Unavailable (WALLET_UNAVAILABLE) while that can't be read.
+func (s *Service) Assets(ctx context.Context, p Portfolio) (valuation.Assets, error) {
+	wallets, holdings, err := s.holdings.Current(ctx, p.Owner)
+	if err != nil {
+		return valuation.Assets{}, err
+	}
+	return valuation.Add(wallets, holdings, s.now().UTC())
 }
 
 // ValueOrLastSnapshot returns what a portfolio is worth now, from the cache if it

@@ -2,7 +2,6 @@ package snapshot
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -136,9 +135,10 @@ type backfill struct {
 	// before it are done.
 	valuedUntil time.Time
 
-	batch          []valuation.Valuation
+	batch          []valuation.Assets
 	batchPositions int
 
+	refused    error // why an hour was not stored, which ends the backfill
 	stored     int
 	incomplete int
 	newest     *Snapshot
@@ -197,14 +197,11 @@ func (b *backfill) addHour(ctx context.Context, h HourHoldings) error {
 	if len(h.Wallets) == 0 {
 		return nil
 	}
-	v, err := valuation.Compute(h.Wallets, h.Holdings, h.Time)
+	assets, err := valuation.Add(h.Wallets, h.Holdings, h.Time)
 	if err != nil {
 		return err
 	}
-	if err := rejectUnknownZeroAt(h, v); err != nil {
-		return err
-	}
-	b.batch, b.batchPositions = append(b.batch, v), b.batchPositions+len(v.Positions)
+	b.batch, b.batchPositions = append(b.batch, assets), b.batchPositions+len(assets.Positions)
 	if len(b.batch) < maxBatchHours && b.batchPositions < maxBatchPositions {
 		return nil
 	}
@@ -213,12 +210,12 @@ func (b *backfill) addHour(ctx context.Context, h HourHoldings) error {
 }
 
 // rejectUnknownZeroAt is rejectUnknownZero for an hour of the past.
-func rejectUnknownZeroAt(h HourHoldings, v valuation.Valuation) error {
-	hour := h.Time.Format(time.RFC3339)
+func rejectUnknownZeroAt(v valuation.Valuation) error {
+	hour := v.ValuationTime.Format(time.RFC3339)
 	switch {
 	case !v.Total.IsZero() || v.Complete():
 		return nil
-	case slices.ContainsFunc(h.Wallets, func(w valuation.Wallet) bool { return w.SyncFailed || !w.Synced }):
+	case v.UnsyncedWallets+v.FailedWallets > 0:
 		return errs.Unavailable("CHAIN_UNAVAILABLE",
 			"what the wallets held at "+hour+" can't be read: "+v.IncompleteReasons[0])
 	default:
@@ -227,10 +224,14 @@ func rejectUnknownZeroAt(h HourHoldings, v valuation.Valuation) error {
 }
 
 // storeBatch stores the batch and starts a new one. All hours before valuedUntil
-// are done then.
+// are done then. An hour that must not be stored ends it: those before are.
 func (b *backfill) storeBatch(ctx context.Context) error {
-	if len(b.batch) > 0 {
-		stored, err := b.store.SaveBackfilled(ctx, b.portfolio, b.batch)
+	if b.refused != nil {
+		return b.refused
+	}
+	values, refused := b.valueBatch(ctx)
+	if len(values) > 0 {
+		stored, err := b.store.SaveBackfilled(ctx, b.portfolio, values)
 		if err != nil {
 			return err
 		}
@@ -242,6 +243,31 @@ func (b *backfill) storeBatch(ctx context.Context) error {
 			b.newest = &snap
 		}
 	}
+	if refused != nil {
+		b.refused, b.valuedUntil = refused, b.batch[len(values)].At
+	}
 	b.batch, b.batchPositions, b.next = nil, 0, b.valuedUntil
-	return nil
+	return refused
+}
+
+// valueBatch values the batch at the prices of its hours, up to an hour that must not be
+// stored, for which it returns the error.
+func (b *backfill) valueBatch(ctx context.Context) (values []valuation.Valuation, err error) {
+	if len(b.batch) == 0 {
+		return nil, nil
+	}
+	if err := b.store.AdoptPrices(ctx, b.batch); err != nil {
+		return nil, err
+	}
+	for _, assets := range b.batch {
+		v, err := assets.Value()
+		if err == nil {
+			err = rejectUnknownZeroAt(v)
+		}
+		if err != nil {
+			return values, err
+		}
+		values = append(values, v)
+	}
+	return values, nil
 }

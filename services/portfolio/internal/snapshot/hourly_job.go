@@ -81,7 +81,7 @@ func (j *HourlyJob) take(ctx context.Context, p portfolio.Portfolio) (stored boo
 	if err != nil {
 		return false, err
 	}
-	v, err := j.snapshots.valuer.Value(ctx, p)
+	v, err := j.snapshots.value(ctx, p)
 	if errs.Is(err, errs.KindExhausted) { // TOO_MANY_HOLDINGS
 		j.log.WarnContext(ctx, "portfolio skipped", "portfolio", p.ID, "error", err)
 		return false, nil

@@ -23,13 +23,13 @@ import (
 type fakePortfolios struct {
 	snapshot.Store
 	ids    []uuid.UUID
-	value  map[uuid.UUID]func() (valuation.Valuation, error)
+	value  map[uuid.UUID]func() (valuation.Assets, error)
 	stored map[uuid.UUID]int
 	token  error // of asThisService
 }
 
 func newPortfolios(n int) *fakePortfolios {
-	w := &fakePortfolios{value: map[uuid.UUID]func() (valuation.Valuation, error){}, stored: map[uuid.UUID]int{}}
+	w := &fakePortfolios{value: map[uuid.UUID]func() (valuation.Assets, error){}, stored: map[uuid.UUID]int{}}
 	for range n {
 		w.ids = append(w.ids, uuid.New())
 	}
@@ -48,11 +48,13 @@ func (w *fakePortfolios) DueForSnapshot(_ context.Context, _ time.Time, _, _ int
 	return due, nil
 }
 
-func (w *fakePortfolios) Value(_ context.Context, p portfolio.Portfolio) (valuation.Valuation, error) {
+func (w *fakePortfolios) AdoptPrices(context.Context, []valuation.Assets) error { return nil }
+
+func (w *fakePortfolios) Assets(_ context.Context, p portfolio.Portfolio) (valuation.Assets, error) {
 	if value := w.value[p.ID]; value != nil {
 		return value()
 	}
-	return valuation.Compute([]valuation.Wallet{{Synced: true}},
+	return valuation.Add([]valuation.Wallet{{Synced: true}},
 		[]valuation.Holding{{TokenID: "a", Verified: true, Amount: big.NewInt(1),
 			Price: valuation.Price{Amount: "5"}}}, at())
 }
@@ -91,11 +93,11 @@ func TestTheHourlyJobContinuesWithTheOtherPortfoliosAfterAFailure(t *testing.T) 
 	unavailable := errs.Unavailable("WALLET_UNAVAILABLE", "unavailable")
 	w := newPortfolios(10)
 	failing := true
-	w.value[w.ids[6]] = func() (valuation.Valuation, error) {
+	w.value[w.ids[6]] = func() (valuation.Assets, error) {
 		if failing {
-			return valuation.Valuation{}, unavailable
+			return valuation.Assets{}, unavailable
 		}
-		return valuation.Valuation{}, errs.Exhausted("TOO_MANY_HOLDINGS", "too many")
+		return valuation.Assets{}, errs.Exhausted("TOO_MANY_HOLDINGS", "too many")
 	}
 	if err := w.run(t); !errors.Is(err, unavailable) || len(w.stored) != 6 {
 		t.Fatalf("%d were stored, %v", len(w.stored), err)
@@ -117,9 +119,9 @@ func TestTheHourlyJobWithoutATokenStoresNothingAndFails(t *testing.T) {
 
 func TestTheHourlyJobStoresNothingForAPortfolioThatIsEmptyOrWasNeverSynced(t *testing.T) {
 	w := newPortfolios(3)
-	w.value[w.ids[0]] = func() (valuation.Valuation, error) { return valuation.Compute(nil, nil, at()) }
-	w.value[w.ids[1]] = func() (valuation.Valuation, error) {
-		return valuation.Compute([]valuation.Wallet{{}}, nil, at()) // never synced
+	w.value[w.ids[0]] = func() (valuation.Assets, error) { return valuation.Add(nil, nil, at()) }
+	w.value[w.ids[1]] = func() (valuation.Assets, error) {
+		return valuation.Add([]valuation.Wallet{{}}, nil, at()) // never synced
 	}
 	if err := w.run(t); err != nil || len(w.stored) != 1 || w.stored[w.ids[2]] != 1 {
 		t.Errorf("stored %v, %v", w.stored, err)

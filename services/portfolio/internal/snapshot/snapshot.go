@@ -4,6 +4,9 @@
 //   - There is one snapshot an hour (UTC), however often one is taken.
 //   - A complete snapshot replaces an incomplete one, and an incomplete one replaces
 //     another that lacks more. Nothing else is ever replaced.
+//   - All snapshots of an hour have the same price of a token: the first one that was
+//     stored, unless it is stale or missing and a later snapshot brings a better one.
+//     That one then has it, and those before keep theirs.
 //   - Nothing is stored while the wallet service, a chain or the price feed is
 //     unavailable; in particular no zero.
 package snapshot
@@ -58,27 +61,30 @@ type Store interface {
 	// MissingHours returns up to limit hours at or after first and before until that
 	// have no complete snapshot, oldest first.
 	MissingHours(ctx context.Context, portfolio uuid.UUID, first, until time.Time, limit int) ([]time.Time, error)
+	// AdoptPrices sets the prices of assets to those that snapshots of their hours have,
+	// where those are as good or better.
+	AdoptPrices(ctx context.Context, hours []valuation.Assets) error
 	// List returns up to limit snapshots of buckets before this one, newest first.
 	List(ctx context.Context, portfolio uuid.UUID, before time.Time, limit int) ([]Snapshot, error)
 }
 
-// Valuer computes what a portfolio is worth now; *portfolio.Service implements it.
-type Valuer interface {
-	Value(ctx context.Context, p portfolio.Portfolio) (valuation.Valuation, error)
+// Holdings reads what a portfolio holds now; *portfolio.Service implements it.
+type Holdings interface {
+	Assets(ctx context.Context, p portfolio.Portfolio) (valuation.Assets, error)
 }
 
 // Service takes, backfills and lists snapshots. It is safe for concurrent use.
 type Service struct {
-	store   Store
-	valuer  Valuer
-	history HistoryReader
-	log     *slog.Logger
-	now     func() time.Time
+	store    Store
+	holdings Holdings
+	history  HistoryReader
+	log      *slog.Logger
+	now      func() time.Time
 }
 
-// NewService returns the service. Take needs a Valuer, Backfill a HistoryReader.
-func NewService(s Store, v Valuer, h HistoryReader, log *slog.Logger, now func() time.Time) *Service {
-	return &Service{store: s, valuer: v, history: h, log: log, now: now}
+// NewService returns the service. Take needs Holdings, Backfill a HistoryReader.
+func NewService(s Store, current Holdings, h HistoryReader, log *slog.Logger, now func() time.Time) *Service {
+	return &Service{store: s, holdings: current, history: h, log: log, now: now}
 }
 
 // Take values the portfolio and stores it as the current hour's snapshot. It
@@ -88,7 +94,7 @@ func NewService(s Store, v Valuer, h HistoryReader, log *slog.Logger, now func()
 // It stores nothing with errs.Unavailable: WALLET_UNAVAILABLE, PRICES_UNAVAILABLE
 // or WALLETS_NOT_SYNCED.
 func (s *Service) Take(ctx context.Context, p portfolio.Portfolio) (Snapshot, bool, error) {
-	v, err := s.valuer.Value(ctx, p)
+	v, err := s.value(ctx, p)
 	if err != nil {
 		return Snapshot{}, false, err
 	}
@@ -96,6 +102,18 @@ func (s *Service) Take(ctx context.Context, p portfolio.Portfolio) (Snapshot, bo
 		return Snapshot{}, false, err
 	}
 	return s.store.Save(ctx, p, v.ValuationTime.UTC().Truncate(time.Hour), v)
+}
+
+// value values what a portfolio holds now, at the prices of the hour.
+func (s *Service) value(ctx context.Context, p portfolio.Portfolio) (valuation.Valuation, error) {
+	assets, err := s.holdings.Assets(ctx, p)
+	if err != nil {
+		return valuation.Valuation{}, err
+	}
+	if err := s.store.AdoptPrices(ctx, []valuation.Assets{assets}); err != nil {
+		return valuation.Valuation{}, err
+	}
+	return assets.Value()
 }
 
 // rejectUnknownZero returns an error for a total of zero that is incomplete: it may

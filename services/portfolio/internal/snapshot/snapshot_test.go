@@ -26,13 +26,15 @@ func (m *recordingStore) Save(_ context.Context, p portfolio.Portfolio, bucket t
 	return snapshot.Snapshot{Portfolio: p.ID, Bucket: bucket, Total: v.Total}, true, nil
 }
 
-type fakeValuer struct {
-	v   valuation.Valuation
-	err error
+func (m *recordingStore) AdoptPrices(context.Context, []valuation.Assets) error { return nil }
+
+type fakeHoldings struct {
+	assets valuation.Assets
+	err    error
 }
 
-func (v fakeValuer) Value(context.Context, portfolio.Portfolio) (valuation.Valuation, error) {
-	return v.v, v.err
+func (h fakeHoldings) Assets(context.Context, portfolio.Portfolio) (valuation.Assets, error) {
+	return h.assets, h.err
 }
 
 func holding(verified bool, price, reason string) valuation.Holding {
@@ -71,13 +73,13 @@ func TestTake(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			at := time.Date(2026, 3, 1, 12, 59, 59, 999, time.FixedZone("", 5400))
-			v, err := valuation.Compute(tc.wallets, tc.holdings, at)
+			v, err := valuation.Add(tc.wallets, tc.holdings, at)
 			if err != nil {
 				t.Fatal(err)
 			}
 			m := &recordingStore{}
 			id := uuid.New()
-			snap, stored, err := snapshot.NewService(m, fakeValuer{v: v}, nil, nil, time.Now).Take(t.Context(),
+			snap, stored, err := snapshot.NewService(m, fakeHoldings{assets: v}, nil, nil, time.Now).Take(t.Context(),
 				portfolio.Portfolio{ID: id})
 			if tc.reason == "" {
 				// Half past eleven, UTC.
@@ -97,7 +99,7 @@ func TestTake(t *testing.T) {
 
 func TestWhileTheWalletServiceIsUnavailableNothingIsStored(t *testing.T) {
 	m := &recordingStore{}
-	_, _, err := snapshot.NewService(m, fakeValuer{err: errs.Unavailable("WALLET_UNAVAILABLE", "unavailable")}, nil,
+	_, _, err := snapshot.NewService(m, fakeHoldings{err: errs.Unavailable("WALLET_UNAVAILABLE", "unavailable")}, nil,
 		nil,
 		time.Now).Take(t.Context(), portfolio.Portfolio{})
 	if e := errs.As(err); e == nil || e.Reason != "WALLET_UNAVAILABLE" || len(m.buckets) != 0 {

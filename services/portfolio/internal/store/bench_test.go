@@ -14,9 +14,9 @@ import (
 func BenchmarkTimeline(b *testing.B) {
 	f := newFixture(b, noRedis)
 	_, err := f.db.SQL().ExecContext(b.Context(), `
-		INSERT INTO snapshots (portfolio_id, bucket, snapshot_time, currency, total, complete, position_count,
-		                       incomplete_wallet_count, unpriced_count, stale_price_count, backfilled)
-		SELECT $1, t, t, 'USD', 1234.56789012, true, 1, 0, 0, 0, false
+		INSERT INTO snapshots (portfolio_id, bucket, snapshot_time, price_seq, total, complete, position_count,
+		                       incomplete_wallet_count, unpriced_count, stale_price_count, backfilled, measurable)
+		SELECT $1, t, t, 0, 1234.56789012, true, 1, 0, 0, 0, false, false
 		FROM generate_series($2::timestamptz, $3::timestamptz, '1 hour') AS t`,
 		f.p.ID, hour(0), hour(5*365*24))
 	if err != nil {

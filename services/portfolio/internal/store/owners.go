@@ -52,8 +52,8 @@ func (s *Owners) EraseSome(tx *gorm.DB, owner uuid.UUID) (stale []cache.Invalida
 		return stale, false, nil
 	}
 	for _, statement := range []string{
-		`DELETE FROM snapshot_positions WHERE (portfolio_id, bucket, token_id) IN (
-			SELECT portfolio_id, bucket, token_id FROM snapshot_positions WHERE portfolio_id IN ? LIMIT ?)`,
+		`DELETE FROM position_changes WHERE (portfolio_id, asset, bucket) IN (
+			SELECT portfolio_id, asset, bucket FROM position_changes WHERE portfolio_id IN ? LIMIT ?)`,
 		`DELETE FROM snapshots WHERE (portfolio_id, bucket) IN (
 			SELECT portfolio_id, bucket FROM snapshots WHERE portfolio_id IN ? LIMIT ?)`,
 	} {

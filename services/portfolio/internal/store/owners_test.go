@@ -40,7 +40,7 @@ func TestASnapshotOfAPortfolioThatWasErasedIsNotStored(t *testing.T) {
 	if _, err := f.SaveBackfilled(t.Context(), f.p, nil); err != nil {
 		t.Error(err)
 	}
-	for _, table := range []string{"portfolios", "snapshots", "snapshot_positions"} {
+	for _, table := range []string{"portfolios", "snapshots", "position_changes"} {
 		if n := f.count(t, "SELECT count(*) FROM "+table); n != 0 {
 			t.Errorf("%d rows are left in %s", n, table)
 		}
@@ -55,9 +55,10 @@ func TestALongHistoryIsErasedInParts(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, p := range []uuid.UUID{f.p.ID, other.ID} {
-		err := f.db.Gorm(t.Context()).Exec(`INSERT INTO snapshots (portfolio_id, bucket, snapshot_time, currency,
-			total, complete, position_count, incomplete_wallet_count, unpriced_count, stale_price_count, backfilled)
-			SELECT ?, h, h, 'USD', 1, true, 0, 0, 0, 0, true
+		err := f.db.Gorm(t.Context()).Exec(`INSERT INTO snapshots (portfolio_id, bucket, snapshot_time, price_seq,
+			total, complete, position_count, incomplete_wallet_count, unpriced_count, stale_price_count, backfilled,
+			measurable)
+			SELECT ?, h, h, 0, 1, true, 0, 0, 0, 0, true, false
 			FROM generate_series(timestamptz '2024-01-01', '2024-01-01 UTC'::timestamptz + interval '12000 hours',
 				interval '1 hour') h`, p).Error
 		if err != nil {

@@ -20,19 +20,19 @@ func BenchmarkPerformance(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
-			exec(`INSERT INTO snapshots (portfolio_id, bucket, snapshot_time, currency, total, complete,
+			exec(`INSERT INTO snapshots (portfolio_id, bucket, snapshot_time, price_seq, total, complete,
 				                         position_count, incomplete_wallet_count, unpriced_count,
 				                         stale_price_count, backfilled, measurable, net_flow)
-				SELECT $1, at, at, 'USD', 1000000 + (n * 7919 % 1000) * 123.45678901, true, 100, 0, 0, 0, true, true,
+				SELECT $1, at, at, 1, 1000000 + (n * 7919 % 1000) * 123.45678901, true, 100, 0, 0, 0, true, true,
 				       CASE WHEN n % $4 = 0 THEN (n % 7 - 3) * 1000.5 + 1 ELSE 0 END
 				FROM generate_series(0, $3::integer) AS n,
 				     LATERAL (SELECT $2::timestamptz + n * interval '1 day') AS instant (at)`,
 				f.p.ID, hour(0), days, every)
-			for holding := range 100 { // one statement for all takes too long for a statement
-				exec(`INSERT INTO snapshot_positions
-					SELECT portfolio_id, bucket, 't' || $1::integer, 'T', 18, true, 1000000000000000000, 123.45,
-					       'bench', bucket, false, 123.45, '' FROM snapshots`, holding)
-			}
+			exec(`INSERT INTO assets (token_id, symbol, decimals, verified)
+				SELECT 't' || n, 'T', 18, true FROM generate_series(1, 100) AS n`)
+			exec(`INSERT INTO position_changes SELECT $1, id, $2, 1000000000000000000 FROM assets`, f.p.ID, hour(0))
+			exec(`INSERT INTO hour_prices SELECT bucket, id, 1, bucket, false, 123.45, 'bench', ''
+				FROM snapshots CROSS JOIN assets`)
 			exec("ANALYZE")
 			end := hour(0).AddDate(0, 0, days)
 			s := performance.NewService(f.Snapshots, func() time.Time { return end })

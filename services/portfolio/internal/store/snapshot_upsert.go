@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/cockroachdb/apd/v3"
@@ -32,16 +34,16 @@ import (
 // Rows are locked in the order of their buckets, so that two transactions that store
 // the same hours don't deadlock.
 const upsertSnapshots = `
-INSERT INTO snapshots AS stored (portfolio_id, bucket, snapshot_time, currency, total, complete, position_count,
+INSERT INTO snapshots AS stored (portfolio_id, bucket, snapshot_time, price_seq, total, complete, position_count,
                                  incomplete_wallet_count, unpriced_count, stale_price_count, backfilled,
                                  measurable, net_flow)
-SELECT portfolio_id, bucket, snapshot_time, currency, total, complete, position_count,
+SELECT portfolio_id, bucket, snapshot_time, price_seq, total, complete, position_count,
        incomplete_wallet_count, unpriced_count, stale_price_count, backfilled, measurable, net_flow
 FROM json_populate_recordset(null::snapshots, $1)
 ORDER BY bucket
 ON CONFLICT (portfolio_id, bucket) DO UPDATE
 SET snapshot_time           = excluded.snapshot_time,
-    currency                = excluded.currency,
+    price_seq               = excluded.price_seq,
     total                   = excluded.total,
     complete                = excluded.complete,
     position_count          = excluded.position_count,
@@ -56,15 +58,6 @@ WHERE NOT stored.complete
        OR (excluded.incomplete_wallet_count, excluded.unpriced_count, excluded.stale_price_count)
           < (stored.incomplete_wallet_count, stored.unpriced_count, stored.stale_price_count))
 RETURNING bucket`
-
-// deletePositions deletes the positions of the snapshots that were replaced.
-const deletePositions = `DELETE FROM snapshot_positions WHERE portfolio_id = $1 AND bucket = ANY($2)`
-
-// positionColumns are the columns that positionValues returns the values of.
-var positionColumns = []string{
-	"portfolio_id", "bucket", "token_id", "symbol", "decimals", "verified", "amount",
-	"price", "price_source", "price_time", "price_stale", "value", "unpriced_reason",
-}
 
 // Save implements snapshot.Store.
 func (s *Snapshots) Save(ctx context.Context, p portfolio.Portfolio, bucket time.Time,
@@ -132,16 +125,69 @@ func (s *Snapshots) upsert(ctx context.Context, p portfolio.Portfolio, candidate
 // upsertCandidates returns the rows that it stored, in the order of candidates.
 func upsertCandidates(ctx context.Context, conn *pgx.Conn, portfolioID uuid.UUID,
 	candidates []candidate) (upserted []snapshotRow, err error) {
+	if len(candidates) == 0 {
+		return nil, nil
+	}
+	if _, err := conn.Exec(ctx, lockPortfolio, portfolioID); err != nil {
+		return nil, fmt.Errorf("lock the portfolio: %w", err)
+	}
+	var positions []valuation.Position
+	for _, c := range candidates {
+		positions = append(positions, c.positions...)
+	}
+	ids, err := assetIDs(ctx, conn, positions)
+	if err != nil {
+		return nil, err
+	}
+	seq, err := storeHourPrices(ctx, conn, pricesOf(candidates, ids))
+	if err != nil {
+		return nil, err
+	}
+	byHour, err := upsertRows(ctx, conn, candidates, seq)
+	if err != nil || len(byHour) == 0 {
+		return nil, err
+	}
+	first, last := slices.Min(slices.Collect(maps.Keys(byHour))), slices.Max(slices.Collect(maps.Keys(byHour)))
+	w, err := readWindow(ctx, conn, portfolioID, time.Unix(first, 0), time.Unix(last, 0))
+	if err != nil {
+		return nil, err
+	}
+	if err := w.storeChanges(ctx, conn, w.replace(byHour, ids)); err != nil {
+		return nil, err
+	}
+	if err := w.setNetFlows(ctx, conn); err != nil {
+		return nil, err
+	}
+	for i := range candidates {
+		if stored := byHour[candidates[i].row.Bucket.Unix()]; stored != nil {
+			upserted = append(upserted, stored.row)
+		}
+	}
+	return upserted, nil
+}
+
+// pricesOf returns the prices that candidates were valued at.
+func pricesOf(candidates []candidate, ids map[asset]int32) (prices []assetPrice) {
+	for _, c := range candidates {
+		for _, p := range c.positions {
+			prices = append(prices, assetPrice{assetHour{ids[assetOf(p)], c.row.Bucket.Unix()}, storedPrice(p)})
+		}
+	}
+	return prices
+}
+
+// upsertRows stores the candidates that are better than what is stored, and returns them
+// by the Unix time of their hour.
+func upsertRows(ctx context.Context, conn *pgx.Conn, candidates []candidate, priceSeq int64) (map[int64]*candidate,
+	error) {
 	rows := make([]snapshotRow, len(candidates))
 	for i, c := range candidates {
 		rows[i] = c.row
+		rows[i].PriceSeq = priceSeq
 	}
 	records, err := json.Marshal(rows)
 	if err != nil {
 		return nil, fmt.Errorf("encode snapshots: %w", err)
-	}
-	if _, err := conn.Exec(ctx, lockPortfolio, portfolioID); err != nil {
-		return nil, fmt.Errorf("lock the portfolio: %w", err)
 	}
 	result, err := conn.Query(ctx, upsertSnapshots, records)
 	if err != nil {
@@ -151,55 +197,16 @@ func upsertCandidates(ctx context.Context, conn *pgx.Conn, portfolioID uuid.UUID
 	if err != nil {
 		return nil, fmt.Errorf("upsert snapshots: %w", err)
 	}
-	if len(buckets) == 0 {
-		return nil, nil
-	}
-	if _, err := conn.Exec(ctx, deletePositions, portfolioID, buckets); err != nil {
-		return nil, fmt.Errorf("delete positions: %w", err)
-	}
-	stored := make(map[int64]bool, len(buckets)) // by Unix time
+	byHour := make(map[int64]*candidate, len(buckets))
 	for _, bucket := range buckets {
-		stored[bucket.Unix()] = true
+		byHour[bucket.Unix()] = nil
 	}
-	var positions [][]any
-	for _, c := range candidates {
-		if !stored[c.row.Bucket.Unix()] {
-			continue
-		}
-		upserted = append(upserted, c.row)
-		for _, p := range c.positions {
-			values, err := positionValues(portfolioID, c.row.Bucket, p)
-			if err != nil {
-				return nil, err
-			}
-			positions = append(positions, values)
+	for i := range candidates {
+		if _, ok := byHour[rows[i].Bucket.Unix()]; ok {
+			byHour[rows[i].Bucket.Unix()] = &candidate{rows[i], candidates[i].positions}
 		}
 	}
-	_, err = conn.CopyFrom(ctx, pgx.Identifier{positionRow{}.TableName()}, positionColumns,
-		pgx.CopyFromRows(positions))
-	if err != nil {
-		return nil, fmt.Errorf("copy positions: %w", err)
-	}
-	return upserted, setNetFlows(ctx, conn, portfolioID, buckets, upserted)
-}
-
-// positionValues returns the values of positionColumns.
-func positionValues(portfolioID uuid.UUID, bucket time.Time, p valuation.Position) ([]any, error) {
-	var price *apd.Decimal
-	var priceTime *time.Time
-	if p.Price.Known() {
-		var err error
-		if price, _, err = apd.NewFromString(p.Price.Amount); err != nil {
-			return nil, fmt.Errorf("price of %s: %q: %w", p.TokenID, p.Price.Amount, err)
-		}
-		priceTime = &p.Price.Time
-	}
-	return []any{
-		pgtype.UUID{Bytes: portfolioID, Valid: true}, // a uuid.UUID is encoded by way of its text
-		bucket, p.TokenID, p.Symbol, int16(p.Decimals), p.Verified,
-		pgtype.Numeric{Int: p.Amount, Valid: true},
-		numeric(price), p.Price.Source, priceTime, p.Price.Stale, numeric(p.Value), p.Price.UnpricedReason,
-	}, nil
+	return byHour, nil
 }
 
 // numeric returns d exactly, as an integer and an exponent; NULL for nil.

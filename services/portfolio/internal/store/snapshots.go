@@ -33,7 +33,7 @@ type snapshotRow struct {
 	PortfolioID           uuid.UUID `json:"portfolio_id"`
 	Bucket                time.Time `json:"bucket"`
 	SnapshotTime          time.Time `json:"snapshot_time"`
-	Currency              string    `json:"currency"`
+	PriceSeq              int64     `json:"price_seq"`
 	Total                 string    `json:"total"`
 	Complete              bool      `json:"complete"`
 	PositionCount         int       `json:"position_count"`
@@ -49,7 +49,7 @@ func (snapshotRow) TableName() string { return "snapshots" }
 
 func snapshotToRow(portfolioID uuid.UUID, bucket time.Time, v valuation.Valuation, backfilled bool) snapshotRow {
 	var flow *string
-	if v.Measurable() { // updateNetFlows changes it if there is one
+	if v.Measurable() { // setNetFlows changes it if there is one
 		zero := "0"
 		flow = &zero
 	}
@@ -57,7 +57,7 @@ func snapshotToRow(portfolioID uuid.UUID, bucket time.Time, v valuation.Valuatio
 		PortfolioID: portfolioID, Bucket: bucket.UTC(), Measurable: v.Measurable(), NetFlow: flow,
 		// Postgres rounds a finer time in JSON, and truncates one in a parameter.
 		SnapshotTime: v.ValuationTime.UTC().Truncate(time.Microsecond),
-		Currency:     valuation.Currency, Total: v.Total.Text('f'), Complete: v.Complete(),
+		Total:        v.Total.Text('f'), Complete: v.Complete(),
 		PositionCount: len(v.Positions), IncompleteWalletCount: v.IncompleteWallets, UnpricedCount: v.Unpriced,
 		StalePriceCount: v.StalePrices, Backfilled: backfilled,
 	}
@@ -79,7 +79,7 @@ func snapshotFromRow(r snapshotRow) (snapshot.Snapshot, error) {
 	}, err
 }
 
-// positionRow is a row of the table as gorm reads it; positionValues writes it.
+// positionRow is a row of the view.
 type positionRow struct {
 	TokenID        string
 	Symbol         string
@@ -90,12 +90,12 @@ type positionRow struct {
 	PriceSource    string
 	PriceTime      *time.Time
 	PriceStale     bool
-	Value          *string
 	UnpricedReason string
 }
 
 func (positionRow) TableName() string { return "snapshot_positions" }
 
+// positionFromRow returns a position, which has no value yet.
 func positionFromRow(r positionRow) (valuation.Position, error) {
 	amount, ok := new(big.Int).SetString(r.Amount, 10)
 	if !ok {
@@ -105,18 +105,10 @@ func positionFromRow(r positionRow) (valuation.Position, error) {
 		TokenID: r.TokenID, Symbol: r.Symbol, Decimals: uint8(r.Decimals), Verified: r.Verified, Amount: amount,
 		Price: valuation.Price{Source: r.PriceSource, Stale: r.PriceStale, UnpricedReason: r.UnpricedReason},
 	}
-	if r.Price != nil {
-		p.Price.Amount = *r.Price
+	if r.Price != nil && r.PriceTime != nil {
+		p.Price.Amount, p.Price.Time = *r.Price, r.PriceTime.UTC()
 	}
-	if r.PriceTime != nil {
-		p.Price.Time = r.PriceTime.UTC()
-	}
-	if r.Value == nil {
-		return p, nil
-	}
-	var err error
-	p.Value, err = parseDecimal(*r.Value)
-	return p, err
+	return p, nil
 }
 
 func parseDecimal(text string) (*apd.Decimal, error) {
@@ -172,7 +164,7 @@ func (s *Snapshots) LastSnapshot(ctx context.Context, portfolioID uuid.UUID) (va
 			return valuation.Valuation{}, err
 		}
 	}
-	return valuation.FromPositions(row.SnapshotTime.UTC(), positions)
+	return valuation.Assets{At: row.SnapshotTime.UTC(), Positions: positions}.Value()
 }
 
 // MissingHours implements snapshot.Store.

@@ -242,9 +242,9 @@ func TestWithoutATransactionPositionsOfAnotherSnapshotStay(t *testing.T) {
 	f := newFixture(t, noRedis)
 	row := func(v valuation.Valuation) {
 		_, err := f.db.SQL().ExecContext(t.Context(),
-			`INSERT INTO snapshots (portfolio_id, bucket, snapshot_time, currency, total, complete, position_count,
-			                        incomplete_wallet_count, unpriced_count, stale_price_count, backfilled)
-			VALUES ($1, $2, $2, 'USD', $3::numeric, true, 1, 0, 0, 0, false)
+			`INSERT INTO snapshots (portfolio_id, bucket, snapshot_time, price_seq, total, complete, position_count,
+			                        incomplete_wallet_count, unpriced_count, stale_price_count, backfilled, measurable)
+			VALUES ($1, $2, $2, 1, $3::numeric, true, 1, 0, 0, 0, false, true)
 			ON CONFLICT (portfolio_id, bucket) DO UPDATE SET total = excluded.total`,
 			f.p.ID, hour(0), v.Total.Text('f'))
 		if err != nil {
@@ -253,12 +253,17 @@ func TestWithoutATransactionPositionsOfAnotherSnapshotStay(t *testing.T) {
 	}
 	positions := func(v valuation.Valuation) {
 		_, err := f.db.SQL().ExecContext(t.Context(),
-			`INSERT INTO snapshot_positions VALUES ($1, $2, 'a', 'A', 0, true, 1, 1, '', NULL, false, $3::numeric, '')
-			ON CONFLICT (portfolio_id, bucket, token_id) DO UPDATE SET value = excluded.value`,
+			`INSERT INTO position_changes SELECT $1, id, $2, $3::numeric FROM assets
+			ON CONFLICT (portfolio_id, asset, bucket) DO UPDATE SET amount = excluded.amount`,
 			f.p.ID, hour(0), v.Total.Text('f'))
 		if err != nil {
 			t.Fatal(err)
 		}
+	}
+	if err := f.db.Gorm(t.Context()).Exec(`WITH a AS (
+		INSERT INTO assets (token_id, symbol, decimals, verified) VALUES ('a', 'A', 0, true) RETURNING id)
+		INSERT INTO hour_prices SELECT ?, id, 1, ?, false, 1, '', '' FROM a`, hour(0), hour(0)).Error; err != nil {
+		t.Fatal(err)
 	}
 	one, other := value(t, "1", true), value(t, "2", true)
 	row(one)

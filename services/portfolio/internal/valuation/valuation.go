@@ -29,35 +29,6 @@ const Scale = 8
 // MaxBalanceAge is how old a wallet's balances may be in a complete valuation.
 const MaxBalanceAge = 24 * time.Hour
 
-// MaxValue is the limit that a position's value has to stay below. A value at or
-// above it most likely comes from a broken price: the position is unpriced, with
-// ReasonOutOfRange.
-const MaxValue = "1e30"
-
-// Reasons why a position is unpriced. ReasonSourceUnavailable is one of the wallet
-// service; it passes, as the others don't.
-const (
-	ReasonNoPrice           = "NO_PRICE"
-	ReasonOutOfRange        = "VALUE_OUT_OF_RANGE"
-	ReasonSourceUnavailable = "SOURCE_UNAVAILABLE"
-)
-
-// Price of one whole token.
-type Price struct {
-	// Amount in Currency, a decimal number; empty when the price is unknown.
-	Amount string
-	Source string
-	Time   time.Time
-	// Stale when it is older than the wallet service allows.
-	Stale bool
-	// UnpricedReason is why a holding has no price, or a position no value: a code
-	// such as NO_PRICE. It is empty for one that has.
-	UnpricedReason string
-}
-
-// Known reports whether there is a price.
-func (p Price) Known() bool { return p.Amount != "" }
-
 // Holding is one wallet's balance of a token, with the token's price.
 type Holding struct {
 	TokenID  string
@@ -113,6 +84,8 @@ type Valuation struct {
 	// Wallets is how many wallets were valued, UnsyncedWallets how many of them
 	// were never synced.
 	Wallets, UnsyncedWallets int
+	// FailedWallets is how many wallets' last sync failed.
+	FailedWallets int
 	// IncompleteWallets is how many wallets' balances are missing or may be out of
 	// date, UnsyncedWallets among them.
 	IncompleteWallets int
@@ -139,34 +112,11 @@ func (v Valuation) Measurable() bool {
 // Compute values what wallets hold. It fails only for a malformed amount or price,
 // which is an error of whoever passed it.
 func Compute(wallets []Wallet, holdings []Holding, at time.Time) (Valuation, error) {
-	v := Valuation{ValuationTime: at, Total: new(apd.Decimal), Wallets: len(wallets)}
-	for _, w := range wallets {
-		v.checkWallet(w)
-	}
-	positions, err := sumByToken(holdings)
+	a, err := Add(wallets, holdings, at)
 	if err != nil {
 		return Valuation{}, err
 	}
-	for i := range positions {
-		if err := setValue(&positions[i]); err != nil {
-			return Valuation{}, err
-		}
-		v.count(positions[i])
-	}
-	slices.SortFunc(positions, byValue)
-	v.Positions = positions
-	return v, v.setShares()
-}
-
-// FromPositions returns the valuation that has these positions, which have their
-// values. It knows nothing of wallets.
-func FromPositions(at time.Time, positions []Position) (Valuation, error) {
-	v := Valuation{ValuationTime: at, Total: new(apd.Decimal), Positions: positions}
-	for _, p := range positions {
-		v.count(p)
-	}
-	slices.SortFunc(v.Positions, byValue)
-	return v, v.setShares()
+	return a.Value()
 }
 
 // checkWallet notes what makes a wallet's balances incomplete.
@@ -177,6 +127,7 @@ func (v *Valuation) checkWallet(w Wallet) {
 		v.UnsyncedWallets++
 		reason = "wallet " + w.Account + " was never synced"
 	case w.SyncFailed:
+		v.FailedWallets++
 		reason = "the last sync of wallet " + w.Account + " failed"
 	case w.SyncError != "":
 		reason = "the last sync of wallet " + w.Account + " was incomplete: " + w.SyncError
@@ -187,71 +138,6 @@ func (v *Valuation) checkWallet(w Wallet) {
 	}
 	v.IncompleteWallets++
 	v.IncompleteReasons = append(v.IncompleteReasons, reason)
-}
-
-// sumByToken adds up the holdings of each token. Holdings of one token can come
-// from two reads, of which one found no price: the known price is used.
-func sumByToken(holdings []Holding) ([]Position, error) {
-	index := map[string]int{}
-	var positions []Position
-	for _, h := range holdings {
-		if h.Amount == nil || h.Amount.Sign() < 0 {
-			return nil, fmt.Errorf("holding of %s: amount %v, must be set and not below 0", h.TokenID, h.Amount)
-		}
-		i, seen := index[h.TokenID]
-		if !seen {
-			index[h.TokenID] = len(positions)
-			positions = append(positions, Position{
-				TokenID: h.TokenID, Symbol: h.Symbol, Decimals: h.Decimals, Verified: h.Verified,
-				Amount: new(big.Int).Set(h.Amount), Price: h.Price,
-			})
-			continue
-		}
-		p := &positions[i]
-		p.Amount.Add(p.Amount, h.Amount)
-		if !p.Price.Known() && h.Price.Known() {
-			p.Price = h.Price
-		}
-	}
-	return positions, nil
-}
-
-// setValue computes the value of a position, or sets why it has none.
-func setValue(p *Position) error {
-	if !p.Price.Known() {
-		p.Price.UnpricedReason = cmp.Or(p.Price.UnpricedReason, ReasonNoPrice)
-		return nil
-	}
-	unit, cond, err := apd.NewFromString(p.Price.Amount)
-	if err != nil || cond.Any() || unit.Form != apd.Finite || unit.Sign() < 0 {
-		return fmt.Errorf("price of %s: %q, must be a decimal number and not below 0", p.TokenID, p.Price.Amount)
-	}
-	// An exact product of two integers; the exponent is applied afterwards.
-	coeff := new(apd.BigInt).SetMathBigInt(p.Amount)
-	coeff.Mul(coeff, &unit.Coeff)
-	exact := apd.NewWithBigInt(coeff, unit.Exponent-int32(p.Decimals))
-	limit, _, err := apd.NewFromString(MaxValue)
-	if err != nil {
-		return fmt.Errorf("MaxValue: %w", err)
-	}
-	if exact.Cmp(limit) >= 0 {
-		p.Price.UnpricedReason = ReasonOutOfRange
-		return nil
-	}
-	value := new(apd.Decimal)
-	if _, err := decimalContext().Quantize(value, exact, -Scale); err != nil {
-		return fmt.Errorf("round the value of %s: %w", p.TokenID, err)
-	}
-	p.Value, p.Price.UnpricedReason = value, ""
-	return nil
-}
-
-// decimalContext has room for sums of many values below MaxValue.
-func decimalContext() *apd.Context {
-	c := apd.BaseContext.WithPrecision(80)
-	c.Rounding = apd.RoundHalfEven
-	c.MinExponent, c.MaxExponent = -2000, 2000
-	return c
 }
 
 // count adds a position to the total, or to the positions that are left out.

@@ -222,7 +222,7 @@ func TestPositionsAreOrderedByValue(t *testing.T) {
 	}
 	mixed := slices.Clone(v.Positions)
 	slices.Reverse(mixed)
-	back, err := valuation.FromPositions(noon(), mixed)
+	back, err := valuation.Assets{At: noon(), Positions: mixed}.Value()
 	if err != nil || !slices.Equal(order(back), want) || back.Total.Cmp(v.Total) != 0 || back.Unpriced != 1 ||
 		back.Unverified != 1 {
 		t.Errorf("restored %v, total %s, %v", order(back), text(back.Total), err)

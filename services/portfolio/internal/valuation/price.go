@@ -1,0 +1,124 @@
+package valuation
+
+import (
+	"cmp"
+	"fmt"
+	"math/big"
+	"time"
+
+	"github.com/cockroachdb/apd/v3"
+)
+
+// MaxValue is the limit that a position's value has to stay below. A value at or
+// above it most likely comes from a broken price: the position is unpriced, with
+// ReasonOutOfRange.
+const MaxValue = "1e30"
+
+// Reasons why a position is unpriced. ReasonSourceUnavailable is one of the wallet
+// service; it passes, as the others don't.
+const (
+	ReasonNoPrice           = "NO_PRICE"
+	ReasonOutOfRange        = "VALUE_OUT_OF_RANGE"
+	ReasonSourceUnavailable = "SOURCE_UNAVAILABLE"
+)
+
+// Price of one whole token.
+type Price struct {
+	// Amount in Currency, a decimal number; empty when the price is unknown.
+	Amount string
+	Source string
+	Time   time.Time
+	// Stale when it is older than the wallet service allows.
+	Stale bool
+	// UnpricedReason is why a holding has no price, or a position no value: a code
+	// such as NO_PRICE. It is empty for one that has.
+	UnpricedReason string
+}
+
+// Known reports whether there is a price.
+func (p Price) Known() bool { return p.Amount != "" }
+
+// BetterThan reports whether p says more than another price of the same time: a fresh
+// price more than a stale one, any price more than none, and that there is none more
+// than that nobody could be asked.
+func (p Price) BetterThan(other Price) bool { return p.rank() > other.rank() }
+
+func (p Price) rank() int {
+	switch {
+	case p.Known() && !p.Stale:
+		return 3
+	case p.Known():
+		return 2
+	case p.UnpricedReason != ReasonSourceUnavailable:
+		return 1
+	default:
+		return 0
+	}
+}
+
+// setValue computes the value of a position, or sets why it has none.
+func setValue(p *Position) error {
+	if !p.Price.Known() {
+		p.Price.UnpricedReason = cmp.Or(p.Price.UnpricedReason, ReasonNoPrice)
+		return nil
+	}
+	exact, err := exactValue(p.Amount, p.Decimals, p.Price.Amount)
+	if err != nil {
+		return fmt.Errorf("price of %s: %w", p.TokenID, err)
+	}
+	limit, _, err := apd.NewFromString(MaxValue)
+	if err != nil {
+		return fmt.Errorf("MaxValue: %w", err)
+	}
+	if exact.Cmp(limit) >= 0 {
+		p.Price.UnpricedReason = ReasonOutOfRange
+		return nil
+	}
+	if p.Value, err = round(exact); err != nil {
+		return fmt.Errorf("round the value of %s: %w", p.TokenID, err)
+	}
+	p.Price.UnpricedReason = ""
+	return nil
+}
+
+// Worth returns what an amount of base units is worth at a price of a whole token,
+// rounded as values are.
+func Worth(amount *big.Int, decimals uint8, price string) (*apd.Decimal, error) {
+	exact, err := exactValue(amount, decimals, price)
+	if err != nil {
+		return nil, err
+	}
+	return round(exact)
+}
+
+// exactValue is an exact product of two integers; the exponent is applied afterwards.
+func exactValue(amount *big.Int, decimals uint8, price string) (*apd.Decimal, error) {
+	unit, cond, err := apd.NewFromString(price)
+	if err != nil || cond.Any() || unit.Form != apd.Finite || unit.Sign() < 0 {
+		return nil, fmt.Errorf("%q, must be a decimal number and not below 0", price)
+	}
+	coeff := new(apd.BigInt).SetMathBigInt(amount)
+	coeff.Mul(coeff, &unit.Coeff)
+	return apd.NewWithBigInt(coeff, unit.Exponent-int32(decimals)), nil
+}
+
+func round(exact *apd.Decimal) (*apd.Decimal, error) {
+	value := new(apd.Decimal)
+	_, err := decimalContext().Quantize(value, exact, -Scale)
+	return value, err
+}
+
+// decimalContext has room for sums of many values below MaxValue.
+func decimalContext() *apd.Context {
+	c := apd.BaseContext.WithPrecision(80)
+	c.Rounding = apd.RoundHalfEven
+	c.MinExponent, c.MaxExponent = -2000, 2000
+	return c
+}
+
+// Subtract returns a - b, exactly.
+func Subtract(a, b *apd.Decimal) (*apd.Decimal, error) {
+	d := new(apd.Decimal)
+	_, err := decimalContext().Sub(d, a, b)
+	return d, err
+}
