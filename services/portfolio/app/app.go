@@ -64,7 +64,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	dropOldValuations(b, valuations, portfolioStore, walletHoldings, self)
 	portfolios := portfolio.NewService(portfolioStore, snapshotStore, holdingsReader, valuations, time.Now)
 	snapshots := snapshot.NewService(snapshotStore, portfolios, holdingsReader, log, time.Now)
-	scheduled, err := b.AddJobs(append(snapshotJobs(self, portfolioStore, snapshots, cfg, log),
+	scheduled, err := b.AddJobs(append(snapshotJobs(self, portfolioStore, snapshotStore, holdingsReader, cfg, log),
 		b.FollowDeletions(cfg.AuthConfig, auth, self, store.NewOwners(b.DB, caches, valuations))...)...)
 	if err != nil {
 		return nil, err

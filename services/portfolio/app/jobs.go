@@ -7,6 +7,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/jobs"
 	"github.com/purserhq/purser/services/internal/chassis"
+	"github.com/purserhq/purser/services/portfolio/internal/holdings"
 	"github.com/purserhq/purser/services/portfolio/internal/snapshot"
 	"github.com/purserhq/purser/services/portfolio/internal/store"
 )
@@ -22,13 +23,13 @@ const (
 
 // snapshotJobs takes everybody's snapshots. Without a service account there is no
 // such job.
-func snapshotJobs(self chassis.Identity, portfolios *store.Portfolios, snapshots *snapshot.Service, cfg Config,
-	log *slog.Logger) []chassis.Job {
+func snapshotJobs(self chassis.Identity, portfolios *store.Portfolios, snapshots *store.Snapshots,
+	wallet *holdings.Reader, cfg Config, log *slog.Logger) []chassis.Job {
 	if self == nil {
 		log.Warn("PURSER_SERVICE_ID is not set: no snapshots are taken by schedule, only those that callers ask for")
 		return nil
 	}
-	hourly := snapshot.NewHourlyJob(portfolios, snapshots, self, log, time.Now)
+	hourly := snapshot.NewHourlyJob(portfolios, snapshots, wallet, self, log, time.Now)
 	return []chassis.Job{{
 		CronSetting: "PURSER_SNAPSHOT_CRON",
 		Job: jobs.Job{

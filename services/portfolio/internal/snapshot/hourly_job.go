@@ -2,24 +2,45 @@ package snapshot
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
 	"github.com/google/uuid"
 
-	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
+	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
 
-// jobPageSize is how many portfolios the hourly job reads at once.
-const jobPageSize = 200
+// Limits of one transaction of the hourly job. An owner with more positions than that is
+// a batch of their own.
+const (
+	maxJobOwners    = 200
+	maxJobPositions = 10_000
+)
 
 // DuePortfolios are the portfolios of all users that lack a snapshot.
 type DuePortfolios interface {
-	// DueForSnapshot returns up to limit portfolios of one of shards shards that have
-	// no complete snapshot in this bucket, by id and only those after an id.
-	DueForSnapshot(ctx context.Context, bucket time.Time, shard, shards int, after uuid.UUID,
-		limit int) ([]portfolio.Portfolio, error)
+	// DueForSnapshot returns the portfolios of these owners that have no complete snapshot
+	// in this bucket.
+	DueForSnapshot(ctx context.Context, bucket time.Time, owners []uuid.UUID) ([]portfolio.Portfolio, error)
+}
+
+// OwnerHoldings is what an owner's wallets hold now.
+type OwnerHoldings struct {
+	Owner    uuid.UUID
+	Wallets  []valuation.Wallet
+	Holdings []valuation.Holding
+	// TooMany: there are more than can be valued, and Holdings has not all of them.
+	TooMany bool
+}
+
+// ShardReader reads what all users' wallets hold.
+type ShardReader interface {
+	// ReadShard calls visit with the holdings of each owner of one of shards shards. It
+	// stops with the first error, which can be visit's; errs.Unavailable
+	// (WALLET_UNAVAILABLE).
+	ReadShard(ctx context.Context, shard, shards int, visit func(OwnerHoldings) error) error
 }
 
 // HourlyJob takes the current hour's snapshot of every portfolio, as this service's
@@ -28,10 +49,12 @@ type DuePortfolios interface {
 // It promises: snapshots taken before a failure stay, and the next attempt goes on
 // with the portfolios that lack one. It fails and stores nothing while the wallet
 // service is unavailable, and while auth is for longer than the service's token
-// lasts: an hour that passes like this has no snapshot.
+// lasts: an hour that passes like this has no snapshot. Holdings of at most 200 owners
+// are in memory, and the number of statements for those doesn't grow with them.
 type HourlyJob struct {
 	portfolios    DuePortfolios
-	snapshots     *Service
+	store         Store
+	holdings      ShardReader
 	asThisService func(context.Context) (context.Context, error)
 	log           *slog.Logger
 	now           func() time.Time
@@ -39,62 +62,96 @@ type HourlyJob struct {
 
 // NewHourlyJob returns the job. asThisService returns a context for calls with a
 // token of this service's own account.
-func NewHourlyJob(p DuePortfolios, s *Service, asThisService func(context.Context) (context.Context, error),
-	log *slog.Logger, now func() time.Time) *HourlyJob {
-	return &HourlyJob{portfolios: p, snapshots: s, asThisService: asThisService, log: log, now: now}
+func NewHourlyJob(p DuePortfolios, s Store, r ShardReader,
+	asThisService func(context.Context) (context.Context, error), log *slog.Logger, now func() time.Time) *HourlyJob {
+	return &HourlyJob{portfolios: p, store: s, holdings: r, asThisService: asThisService, log: log, now: now}
 }
 
-// Run takes the snapshots that are due in one shard. It skips portfolios without
-// wallets and those that can't be valued.
+// Run takes the snapshots that are due in one shard of all owners. It skips portfolios
+// without wallets and those that can't be valued.
 func (j *HourlyJob) Run(ctx context.Context, shard, shards int) error {
-	stored, skipped := 0, 0
-	bucket := j.now().UTC().Truncate(time.Hour)
-	for after := uuid.Nil; ; {
-		due, err := j.portfolios.DueForSnapshot(ctx, bucket, shard, shards, after, jobPageSize)
+	ctx, err := j.asThisService(ctx)
+	if err != nil {
+		return err
+	}
+	r := &jobRun{HourlyJob: j, bucket: j.now().UTC().Truncate(time.Hour)}
+	err = j.holdings.ReadShard(ctx, shard, shards, func(h OwnerHoldings) error { return r.add(ctx, h) })
+	// What was read before an error is stored all the same.
+	if err := errors.Join(err, r.flush(ctx)); err != nil {
+		return err
+	}
+	j.log.InfoContext(ctx, "snapshots taken", "hour", r.bucket, "shard", shard, "stored", r.stored, "skipped", r.skipped)
+	return nil
+}
+
+// jobRun is the state of one run.
+type jobRun struct {
+	*HourlyJob
+	bucket          time.Time
+	owners          []OwnerHoldings
+	positions       int
+	stored, skipped int
+}
+
+// add collects an owner, and stores what is collected when that is enough.
+func (r *jobRun) add(ctx context.Context, h OwnerHoldings) error {
+	if h.TooMany {
+		r.log.WarnContext(ctx, "an owner with more holdings than can be valued is skipped", "owner", h.Owner)
+		r.skipped++
+		return nil
+	}
+	if len(h.Wallets) == 0 {
+		return nil
+	}
+	r.owners, r.positions = append(r.owners, h), r.positions+len(h.Holdings)
+	if len(r.owners) < maxJobOwners && r.positions < maxJobPositions {
+		return nil
+	}
+	return r.flush(ctx)
+}
+
+// flush stores the snapshots of the owners that were collected.
+func (r *jobRun) flush(ctx context.Context) error {
+	owners := r.owners
+	r.owners, r.positions = nil, 0
+	if len(owners) == 0 {
+		return nil
+	}
+	held := make(map[uuid.UUID]OwnerHoldings, len(owners))
+	ids := make([]uuid.UUID, len(owners))
+	for i, o := range owners {
+		held[o.Owner], ids[i] = o, o.Owner
+	}
+	due, err := r.portfolios.DueForSnapshot(ctx, r.bucket, ids)
+	if err != nil || len(due) == 0 {
+		return err
+	}
+	at := r.now().UTC()
+	if at.Truncate(time.Hour).After(r.bucket) { // the hour has passed meanwhile
+		at = r.bucket.Add(time.Hour - time.Microsecond)
+	}
+	all := make([]valuation.Assets, len(due))
+	for i, p := range due {
+		if all[i], err = valuation.Add(held[p.Owner].Wallets, held[p.Owner].Holdings, at); err != nil {
+			return err
+		}
+	}
+	if err := r.store.AdoptPrices(ctx, all); err != nil {
+		return err
+	}
+	var values []Valued
+	for i, p := range due {
+		v, err := all[i].Value()
 		if err != nil {
 			return err
 		}
-		for _, p := range due {
-			after = p.ID
-			ok, err := j.take(ctx, p)
-			switch {
-			case err != nil:
-				return err
-			case ok:
-				stored++
-			default:
-				skipped++
-			}
+		if rejectUnknownZero(v) != nil { // one that can't be valued doesn't stop the job
+			r.skipped++
+			continue
 		}
-		if len(due) < jobPageSize {
-			j.log.InfoContext(ctx, "snapshots taken", "hour", bucket, "shard", shard, "stored", stored, "skipped",
-				skipped)
-			return nil
-		}
+		values = append(values, Valued{p, v})
 	}
-}
-
-// take stores the snapshot of one portfolio, or returns false if it skips it. An
-// error would keep the other portfolios' snapshots from being taken too.
-func (j *HourlyJob) take(ctx context.Context, p portfolio.Portfolio) (stored bool, err error) {
-	ctx, err = j.asThisService(ctx)
-	if err != nil {
-		return false, err
-	}
-	v, err := j.snapshots.value(ctx, p)
-	if errs.Is(err, errs.KindExhausted) { // TOO_MANY_HOLDINGS
-		j.log.WarnContext(ctx, "portfolio skipped", "portfolio", p.ID, "error", err)
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	if v.Wallets == 0 || rejectUnknownZero(v) != nil {
-		return false, nil //nolint:nilerr // a portfolio that can't be valued doesn't stop the job
-	}
-	_, stored, err = j.snapshots.store.Save(ctx, p, v.ValuationTime.UTC().Truncate(time.Hour), v)
-	if errs.Is(err, errs.KindNotFound) { // deleted meanwhile, with its owner
-		return false, nil
-	}
-	return stored, err
+	stored, err := r.store.SaveHour(ctx, r.bucket, values)
+	r.stored += stored
+	return err
 }

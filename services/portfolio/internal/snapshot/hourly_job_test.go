@@ -1,7 +1,6 @@
 package snapshot_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -18,31 +17,52 @@ import (
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
 
-// fakePortfolios are the portfolios of all users, what they are worth, and how often
-// each was stored.
+// fakePortfolios are the portfolios of all users, one each with the user's id, what their
+// wallets hold, and how often each was stored.
 type fakePortfolios struct {
 	snapshot.Store
 	ids    []uuid.UUID
-	value  map[uuid.UUID]func() (valuation.Assets, error)
+	held   map[uuid.UUID]snapshot.OwnerHoldings
+	failAt uuid.UUID // the stream fails at this owner
 	stored map[uuid.UUID]int
 	token  error // of asThisService
+	saves  []int // how many portfolios each call stored
 }
 
+var errUnavailable = errs.Unavailable("WALLET_UNAVAILABLE", "unavailable")
+
 func newPortfolios(n int) *fakePortfolios {
-	w := &fakePortfolios{value: map[uuid.UUID]func() (valuation.Assets, error){}, stored: map[uuid.UUID]int{}}
+	w := &fakePortfolios{held: map[uuid.UUID]snapshot.OwnerHoldings{}, stored: map[uuid.UUID]int{}}
 	for range n {
-		w.ids = append(w.ids, uuid.New())
+		id := uuid.New()
+		w.ids = append(w.ids, id)
+		w.held[id] = snapshot.OwnerHoldings{Owner: id, Wallets: []valuation.Wallet{{Synced: true}},
+			Holdings: []valuation.Holding{{TokenID: "a", Verified: true, Amount: big.NewInt(1),
+				Price: valuation.Price{Amount: "5"}}}}
 	}
-	slices.SortFunc(w.ids, func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
 	return w
 }
 
-func (w *fakePortfolios) DueForSnapshot(_ context.Context, _ time.Time, _, _ int, after uuid.UUID,
-	limit int) ([]portfolio.Portfolio, error) {
-	var due []portfolio.Portfolio
-	for _, id := range w.ids {
-		if bytes.Compare(id[:], after[:]) > 0 && w.stored[id] == 0 && len(due) < limit {
-			due = append(due, portfolio.Portfolio{ID: id})
+func (w *fakePortfolios) ReadShard(_ context.Context, shard, shards int,
+	visit func(snapshot.OwnerHoldings) error) error {
+	for i, id := range w.ids {
+		if id == w.failAt {
+			return errUnavailable
+		}
+		if i%shards == shard {
+			if err := visit(w.held[id]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (w *fakePortfolios) DueForSnapshot(_ context.Context, _ time.Time,
+	owners []uuid.UUID) (due []portfolio.Portfolio, err error) {
+	for _, id := range owners {
+		if w.stored[id] == 0 {
+			due = append(due, portfolio.Portfolio{ID: id, Owner: id})
 		}
 	}
 	return due, nil
@@ -50,19 +70,12 @@ func (w *fakePortfolios) DueForSnapshot(_ context.Context, _ time.Time, _, _ int
 
 func (w *fakePortfolios) AdoptPrices(context.Context, []valuation.Assets) error { return nil }
 
-func (w *fakePortfolios) Assets(_ context.Context, p portfolio.Portfolio) (valuation.Assets, error) {
-	if value := w.value[p.ID]; value != nil {
-		return value()
+func (w *fakePortfolios) SaveHour(_ context.Context, _ time.Time, values []snapshot.Valued) (int, error) {
+	for _, v := range values {
+		w.stored[v.Portfolio.ID]++
 	}
-	return valuation.Add([]valuation.Wallet{{Synced: true}},
-		[]valuation.Holding{{TokenID: "a", Verified: true, Amount: big.NewInt(1),
-			Price: valuation.Price{Amount: "5"}}}, at())
-}
-
-func (w *fakePortfolios) Save(_ context.Context, p portfolio.Portfolio, _ time.Time,
-	_ valuation.Valuation) (snapshot.Snapshot, bool, error) {
-	w.stored[p.ID]++
-	return snapshot.Snapshot{}, true, nil
+	w.saves = append(w.saves, len(values))
+	return len(values), nil
 }
 
 func at() time.Time { return time.Date(2026, 3, 1, 12, 1, 0, 0, time.UTC) }
@@ -70,8 +83,7 @@ func at() time.Time { return time.Date(2026, 3, 1, 12, 1, 0, 0, time.UTC) }
 func (w *fakePortfolios) run(t *testing.T) error {
 	t.Helper()
 	as := func(ctx context.Context) (context.Context, error) { return ctx, w.token }
-	return snapshot.NewHourlyJob(w, snapshot.NewService(w, w, nil, slog.New(slog.DiscardHandler), at), as,
-		slog.New(slog.DiscardHandler), at).Run(t.Context(), 0, 1)
+	return snapshot.NewHourlyJob(w, w, w, as, slog.New(slog.DiscardHandler), at).Run(t.Context(), 0, 1)
 }
 
 func TestTheHourlyJobTakesASnapshotOfEveryPortfolioOnce(t *testing.T) {
@@ -87,22 +99,21 @@ func TestTheHourlyJobTakesASnapshotOfEveryPortfolioOnce(t *testing.T) {
 			t.Fatalf("a portfolio was stored %d times", w.stored[id])
 		}
 	}
+	if !slices.Equal(w.saves, []int{200, 200, 50}) {
+		t.Errorf("stored in batches of %v", w.saves)
+	}
 }
 
 func TestTheHourlyJobContinuesWithTheOtherPortfoliosAfterAFailure(t *testing.T) {
-	unavailable := errs.Unavailable("WALLET_UNAVAILABLE", "unavailable")
 	w := newPortfolios(10)
-	failing := true
-	w.value[w.ids[6]] = func() (valuation.Assets, error) {
-		if failing {
-			return valuation.Assets{}, unavailable
-		}
-		return valuation.Assets{}, errs.Exhausted("TOO_MANY_HOLDINGS", "too many")
-	}
-	if err := w.run(t); !errors.Is(err, unavailable) || len(w.stored) != 6 {
+	w.failAt = w.ids[6]
+	if err := w.run(t); !errors.Is(err, errUnavailable) || len(w.stored) != 6 {
 		t.Fatalf("%d were stored, %v", len(w.stored), err)
 	}
-	failing = false
+	w.failAt = uuid.Nil
+	tooMany := w.held[w.ids[6]]
+	tooMany.TooMany = true
+	w.held[w.ids[6]] = tooMany
 	if err := w.run(t); err != nil || len(w.stored) != 9 {
 		t.Errorf("%d were stored then, %v", len(w.stored), err)
 	}
@@ -119,10 +130,8 @@ func TestTheHourlyJobWithoutATokenStoresNothingAndFails(t *testing.T) {
 
 func TestTheHourlyJobStoresNothingForAPortfolioThatIsEmptyOrWasNeverSynced(t *testing.T) {
 	w := newPortfolios(3)
-	w.value[w.ids[0]] = func() (valuation.Assets, error) { return valuation.Add(nil, nil, at()) }
-	w.value[w.ids[1]] = func() (valuation.Assets, error) {
-		return valuation.Add([]valuation.Wallet{{}}, nil, at()) // never synced
-	}
+	w.held[w.ids[0]] = snapshot.OwnerHoldings{Owner: w.ids[0]}
+	w.held[w.ids[1]] = snapshot.OwnerHoldings{Owner: w.ids[1], Wallets: []valuation.Wallet{{}}} // never synced
 	if err := w.run(t); err != nil || len(w.stored) != 1 || w.stored[w.ids[2]] != 1 {
 		t.Errorf("stored %v, %v", w.stored, err)
 	}

@@ -44,6 +44,12 @@ type Snapshot struct {
 	NetFlow *apd.Decimal
 }
 
+// Valued is a portfolio with its value.
+type Valued struct {
+	Portfolio portfolio.Portfolio
+	Valuation valuation.Valuation
+}
+
 // Store stores snapshots.
 type Store interface {
 	// Save stores a valuation as the snapshot of a bucket, unless the bucket has one
@@ -58,6 +64,10 @@ type Store interface {
 	// of Save. It stores all that are better or, with an error, none, and returns
 	// those that it stored, oldest first.
 	SaveBackfilled(ctx context.Context, p portfolio.Portfolio, hours []valuation.Valuation) ([]Snapshot, error)
+	// SaveHour stores valuations of different portfolios as the snapshots of one bucket, by
+	// the rule of Save, all or none. It leaves out portfolios that don't exist any more, and
+	// returns how many it stored. All have the same price of a token (AdoptPrices).
+	SaveHour(ctx context.Context, bucket time.Time, values []Valued) (stored int, err error)
 	// MissingHours returns up to limit hours at or after first and before until that
 	// have no complete snapshot, oldest first.
 	MissingHours(ctx context.Context, portfolio uuid.UUID, first, until time.Time, limit int) ([]time.Time, error)

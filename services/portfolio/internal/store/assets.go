@@ -49,13 +49,7 @@ func columnsOf(positions []valuation.Position) (columns []any, n int) {
 	return []any{tokens, symbols, decimals, verified}, len(seen)
 }
 
-// knownAssets returns the numbers of the assets of positions, of those that have one.
-func knownAssets(ctx context.Context, conn queryer, positions []valuation.Position) (map[asset]int32, error) {
-	columns, _ := columnsOf(positions)
-	return queryAssets(ctx, conn, columns)
-}
-
-func queryAssets(ctx context.Context, conn queryer, columns []any) (map[asset]int32, error) {
+func queryAssets(ctx context.Context, conn *pgx.Conn, columns []any) (map[asset]int32, error) {
 	rows, err := conn.Query(ctx, findAssets, columns...)
 	if err != nil {
 		return nil, fmt.Errorf("read assets: %w", err)

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/cockroachdb/apd/v3"
@@ -23,62 +24,68 @@ type assetHour struct {
 	hour  int64
 }
 
-// pricesOfHours reads the last price of each asset in its hour, up to the number $3 where
-// it is not NULL, and with it the last number of all. One statement, so that no price is
-// missing below that number.
+// latest is the number up to which all prices are read.
+const latest = math.MaxInt64
+
+// pricesOfHours reads the last price of each asset in its hour, up to a number, and with it
+// the last number of all. One statement, so that no price is missing below that number.
 const pricesOfHours = `
-SELECT w.asset, w.bucket, p.price::text, p.source, p.price_time, p.stale, p.reason,
+SELECT w.asset, w.bucket, w.seq, p.price::text, p.source, p.price_time, p.stale, p.reason,
        (SELECT last FROM hour_price_sequence)
 FROM unnest($1::integer[], $2::timestamptz[], $3::bigint[]) AS w (asset, bucket, seq)
-LEFT JOIN LATERAL (
+CROSS JOIN LATERAL (
   SELECT * FROM hour_prices h
-  WHERE h.bucket = w.bucket AND h.asset = w.asset AND h.seq <= coalesce(w.seq, h.seq)
-  ORDER BY h.seq DESC LIMIT 1) AS p ON true
+  WHERE h.bucket = w.bucket AND h.asset = w.asset AND h.seq <= w.seq
+  ORDER BY h.seq DESC LIMIT 1) AS p
 UNION ALL
-SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, last FROM hour_price_sequence`
+SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, last FROM hour_price_sequence`
 
-// hourPrices are prices by asset and hour, of those that have one or are known to have none.
+// priceKey names the last price of an asset in an hour up to a number.
+type priceKey struct {
+	assetHour
+	seq int64
+}
+
+// hourPrices are prices of hours, of assets that have one or are known to have none.
 type hourPrices struct {
-	byHour map[assetHour]valuation.Price
-	seq    int64 // the last number when they were read
+	of  map[priceKey]valuation.Price
+	seq int64 // the last number when they were read
 }
 
-// queryer runs a query; *pgx.Conn implements it.
-type queryer interface {
-	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
-}
-
-// readHourPrices reads the prices of assets in hours. seqs are the numbers up to which they
-// are read, nil for the last ones.
-func readHourPrices(ctx context.Context, conn queryer, wanted []assetHour, seqs []int64) (hourPrices, error) {
-	ids, buckets, upTo := make([]int32, len(wanted)), make([]time.Time, len(wanted)), make([]*int64, len(wanted))
-	for i, w := range wanted {
-		ids[i], buckets[i] = w.asset, time.Unix(w.hour, 0).UTC()
-		if seqs != nil {
-			upTo[i] = &seqs[i]
-		}
+// readHourPrices reads the prices that are wanted.
+func readHourPrices(ctx context.Context, conn *pgx.Conn, wanted map[priceKey]bool) (hourPrices, error) {
+	var ids []int32
+	var buckets []time.Time
+	var seqs []int64
+	for w := range wanted {
+		ids, buckets = append(ids, w.asset), append(buckets, time.Unix(w.hour, 0).UTC())
+		seqs = append(seqs, w.seq)
 	}
-	found := hourPrices{byHour: make(map[assetHour]valuation.Price, len(wanted))}
-	rows, err := conn.Query(ctx, pricesOfHours, ids, buckets, upTo)
+	found := hourPrices{of: make(map[priceKey]valuation.Price, len(wanted))}
+	rows, err := conn.Query(ctx, pricesOfHours, ids, buckets, seqs)
 	if err != nil {
 		return found, fmt.Errorf("read prices: %w", err)
 	}
 	var asset *int32
 	var bucket, priceTime *time.Time
+	var upTo *int64
 	var amount, source, reason *string
 	var stale *bool
-	_, err = pgx.ForEachRow(rows, []any{&asset, &bucket, &amount, &source, &priceTime, &stale, &reason, &found.seq},
-		func() error {
-			if source == nil { // there is none yet
-				return nil
-			}
-			p := valuation.Price{Source: *source, Stale: *stale, UnpricedReason: *reason}
-			if amount != nil && priceTime != nil {
-				p.Amount, p.Time = *amount, priceTime.UTC()
-			}
-			found.byHour[assetHour{*asset, bucket.Unix()}] = p
+	columns := []any{&asset, &bucket, &upTo, &amount, &source, &priceTime, &stale, &reason, &found.seq}
+	_, err = pgx.ForEachRow(rows, columns, func() error {
+		if asset == nil { // the row of the sequence
 			return nil
-		})
+		}
+		p := valuation.Price{Source: *source, Stale: *stale, UnpricedReason: *reason}
+		if amount != nil {
+			p.Amount = *amount
+		}
+		if priceTime != nil {
+			p.Time = priceTime.UTC()
+		}
+		found.of[priceKey{assetHour{*asset, bucket.Unix()}, *upTo}] = p
+		return nil
+	})
 	if err != nil {
 		return found, fmt.Errorf("read prices: %w", err)
 	}
@@ -94,11 +101,11 @@ type assetPrice struct {
 // storeHourPrices adds those of the prices that differ from the last ones of their hours,
 // and returns a number up to which all are the last ones.
 func storeHourPrices(ctx context.Context, conn *pgx.Conn, prices []assetPrice) (int64, error) {
-	wanted := make([]assetHour, len(prices))
-	for i, p := range prices {
-		wanted[i] = p.assetHour
+	wanted := make(map[priceKey]bool)
+	for _, p := range prices {
+		wanted[priceKey{p.assetHour, latest}] = true
 	}
-	known, err := readHourPrices(ctx, conn, wanted, nil)
+	known, err := readHourPrices(ctx, conn, wanted)
 	if err != nil {
 		return 0, err
 	}
@@ -112,7 +119,7 @@ func storeHourPrices(ctx context.Context, conn *pgx.Conn, prices []assetPrice) (
 	if err != nil {
 		return 0, fmt.Errorf("lock the prices: %w", err)
 	}
-	if known, err = readHourPrices(ctx, conn, wanted, nil); err != nil {
+	if known, err = readHourPrices(ctx, conn, wanted); err != nil {
 		return 0, err
 	}
 	if different, err = differing(prices, known); err != nil {
@@ -146,18 +153,27 @@ func addHourPrices(ctx context.Context, conn *pgx.Conn, seq int64, prices []asse
 
 // differing returns the prices that are not those that are known, each once.
 func differing(prices []assetPrice, known hourPrices) (different []assetPrice, err error) {
-	seen := make(map[assetHour]bool, len(prices))
+	chosen := make(map[assetHour]valuation.Price, len(prices))
 	for _, p := range prices {
-		k, ok := known.byHour[p.assetHour]
+		if first, ok := chosen[p.assetHour]; ok {
+			same, err := samePrice(p.price, first)
+			if err != nil {
+				return nil, err
+			}
+			if !same {
+				return nil, fmt.Errorf("asset %d has two prices in one batch: AdoptPrices was not called", p.asset)
+			}
+			continue
+		}
+		chosen[p.assetHour] = p.price
+		k, ok := known.of[priceKey{p.assetHour, latest}]
 		same, err := samePrice(p.price, k)
 		if err != nil {
 			return nil, err
 		}
-		if ok && same || seen[p.assetHour] {
-			continue
+		if !ok || !same {
+			different = append(different, p)
 		}
-		seen[p.assetHour] = true
-		different = append(different, p)
 	}
 	return different, nil
 }
@@ -203,28 +219,35 @@ func (s *Snapshots) AdoptPrices(ctx context.Context, hours []valuation.Assets) e
 }
 
 func adoptPrices(ctx context.Context, conn *pgx.Conn, hours []valuation.Assets, all []valuation.Position) error {
-	ids, err := knownAssets(ctx, conn, all)
+	ids, err := assetIDs(ctx, conn, all)
 	if err != nil {
 		return err
 	}
-	var wanted []assetHour
-	var of []*valuation.Position
-	for _, h := range hours {
-		for i := range h.Positions {
-			if id, ok := ids[assetOf(h.Positions[i])]; ok {
-				wanted, of = append(wanted, assetHour{id, hourOf(h.At).Unix()}), append(of, &h.Positions[i])
+	wanted := make(map[priceKey]bool)
+	offered := make(map[assetHour]valuation.Price)
+	each := func(visit func(assetHour, *valuation.Position)) {
+		for _, h := range hours {
+			for i := range h.Positions {
+				visit(assetHour{ids[assetOf(h.Positions[i])], hourOf(h.At).Unix()}, &h.Positions[i])
 			}
 		}
 	}
-	known, err := readHourPrices(ctx, conn, wanted, nil)
+	each(func(at assetHour, p *valuation.Position) {
+		wanted[priceKey{at, latest}] = true
+		if best, ok := offered[at]; !ok || p.Price.BetterThan(best) {
+			offered[at] = p.Price
+		}
+	})
+	known, err := readHourPrices(ctx, conn, wanted)
 	if err != nil {
 		return err
 	}
-	for i, p := range of {
-		if stored, ok := known.byHour[wanted[i]]; ok && !p.Price.BetterThan(stored) {
+	each(func(at assetHour, p *valuation.Position) {
+		p.Price = offered[at]
+		if stored, ok := known.of[priceKey{at, latest}]; ok && !p.Price.BetterThan(stored) {
 			p.Price = stored
 		}
-	}
+	})
 	return nil
 }
 

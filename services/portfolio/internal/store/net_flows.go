@@ -3,135 +3,169 @@ package store
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/big"
 	"time"
 
 	"github.com/cockroachdb/apd/v3"
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
 
-// lockPortfolio lets one transaction after the other store snapshots of a portfolio:
-// the positions and the net flow of a snapshot depend on the one before, which another
-// transaction may be storing. Reads don't wait for it.
-const lockPortfolio = `SELECT FROM portfolios WHERE id = $1 FOR NO KEY UPDATE`
-
 const updateNetFlows = `
 UPDATE snapshots s SET net_flow = f.net_flow::numeric
-FROM unnest($2::timestamptz[], $3::text[]) AS f (bucket, net_flow)
-WHERE s.portfolio_id = $1 AND s.bucket = f.bucket`
+FROM unnest($1::uuid[], $2::timestamptz[], $3::text[]) AS f (portfolio_id, bucket, net_flow)
+WHERE s.portfolio_id = f.portfolio_id AND s.bucket = f.bucket`
 
-// setNetFlows sets the net flows that the stored snapshots of the window change: their own,
+// flow is a net flow to be computed: that of a snapshot since the measurable one before it,
+// nil for none.
+type flow struct {
+	portfolio   uuid.UUID
+	now, before *storedSnapshot
+}
+
+// setNetFlows sets the net flows that the stored snapshots of the windows change: their own,
 // and those of the next measurable snapshot after each, in the table and in their rows.
-func (w *window) setNetFlows(ctx context.Context, conn *pgx.Conn) error {
-	touched, before := w.touched()
-	values, err := w.values(ctx, conn, touched, before)
+func (w *windows) setNetFlows(ctx context.Context, conn *pgx.Conn) error {
+	flows := w.flows()
+	values, err := w.values(ctx, conn, flows)
 	if err != nil {
 		return err
 	}
+	var portfolios []uuid.UUID
 	var buckets []time.Time
-	var flows []*string
-	for i, now := range touched {
-		s := &w.snapshots[now]
-		var flow *string
-		if before[i] >= 0 {
-			net, err := netFlow(s.total, values[now], values[before[i]])
-			if err != nil {
-				return fmt.Errorf("net flow of %s: %w", s.bucket, err)
-			}
-			text := net.Text('f')
-			flow = &text
+	var texts []*string
+	for _, f := range flows {
+		text, err := f.compute(values)
+		if err != nil {
+			return fmt.Errorf("net flow of %s: %w", f.now.bucket, err)
 		}
-		if s.candidate != nil {
-			s.candidate.row.NetFlow = flow
+		if f.now.candidate != nil {
+			f.now.candidate.row.NetFlow = text
 		}
-		same, err := sameFlow(s.netFlow, flow)
+		same, err := sameFlow(f.now.netFlow, text)
 		if err != nil {
 			return err
 		}
 		if !same {
-			buckets, flows = append(buckets, s.bucket), append(flows, flow)
+			portfolios, buckets = append(portfolios, f.portfolio), append(buckets, f.now.bucket)
+			texts = append(texts, text)
 		}
 	}
 	if len(buckets) == 0 {
 		return nil
 	}
-	if _, err := conn.Exec(ctx, updateNetFlows, w.portfolio, buckets, flows); err != nil {
+	if _, err := conn.Exec(ctx, updateNetFlows, portfolios, buckets, texts); err != nil {
 		return fmt.Errorf("update net flows: %w", err)
 	}
 	return nil
 }
 
-// touched returns the measurable snapshots whose net flow may have changed, and the
-// measurable one before each, -1 for none.
-func (w *window) touched() (touched, before []int) {
-	last, pending := -1, false // pending: a snapshot since the last measurable one was stored
-	for i := range w.snapshots {
-		s := &w.snapshots[i]
-		stored := s.candidate != nil
-		if s.measurable {
-			if stored || pending {
-				touched, before = append(touched, i), append(before, last)
+// flows returns the net flows that may have changed.
+func (w *windows) flows() (flows []flow) {
+	for id, of := range w.of {
+		var last *storedSnapshot
+		pending := false // a snapshot since the last measurable one was stored
+		for i := range of.snapshots {
+			s := &of.snapshots[i]
+			stored := s.candidate != nil
+			if !s.measurable {
+				pending = pending || stored
+				continue
 			}
-			last, pending = i, stored
-			continue
+			if stored || pending {
+				flows = append(flows, flow{id, s, last})
+			}
+			last, pending = s, stored
 		}
-		pending = pending || stored
 	}
-	return touched, before
+	return flows
 }
 
-// values returns the valued positions of the snapshots by their index.
-func (w *window) values(ctx context.Context, conn *pgx.Conn, touched, before []int) (map[int][]valuation.Position,
+// isZero reports whether the flow is 0 whatever the prices are: every position is priced,
+// and none has changed.
+func (f flow) isZero() bool {
+	return f.before != nil && f.now.unpriced == 0 && f.before.unpriced == 0 && maps.Equal(f.now.held, f.before.held)
+}
+
+// compute returns the flow, nil for one without a snapshot before.
+func (f flow) compute(values map[*storedSnapshot][]valuation.Position) (*string, error) {
+	if f.before == nil {
+		return nil, nil //nolint:nilnil // the first one has none
+	}
+	text := "0"
+	if f.isZero() {
+		return &text, nil
+	}
+	net, err := netFlow(f.now.total, values[f.now], values[f.before])
+	if err != nil {
+		return nil, err
+	}
+	text = net.Text('f')
+	return &text, nil
+}
+
+// values returns the valued positions of the snapshots that flows are between.
+func (w *windows) values(ctx context.Context, conn *pgx.Conn, flows []flow) (map[*storedSnapshot][]valuation.Position,
 	error) {
-	values := make(map[int][]valuation.Position)
-	var wanted []assetHour
-	var seqs []int64
-	var unpriced []int
-	for _, list := range [][]int{touched, before} {
-		for _, i := range list {
-			if _, ok := values[i]; ok || i < 0 {
+	values := make(map[*storedSnapshot][]valuation.Position)
+	wanted := make(map[priceKey]bool)
+	for _, f := range flows {
+		if f.before == nil || f.isZero() {
+			continue
+		}
+		for _, s := range []*storedSnapshot{f.now, f.before} {
+			if _, ok := values[s]; ok {
 				continue
 			}
-			s := &w.snapshots[i]
 			if s.candidate != nil {
-				values[i] = s.candidate.positions
+				values[s] = s.candidate.positions
 				continue
 			}
-			values[i] = nil
-			unpriced = append(unpriced, i)
+			values[s] = nil
 			for id := range s.held {
-				wanted, seqs = append(wanted, assetHour{id, s.bucket.Unix()}), append(seqs, s.priceSeq)
+				wanted[s.priceOf(id)] = true
 			}
 		}
 	}
 	if len(wanted) == 0 {
 		return values, nil
 	}
-	prices, err := readHourPrices(ctx, conn, wanted, seqs)
+	prices, err := readHourPrices(ctx, conn, wanted)
 	if err != nil {
 		return nil, err
 	}
-	for _, i := range unpriced {
-		s := &w.snapshots[i]
-		var positions []valuation.Position
-		for id, text := range s.held {
-			a := w.assets[id]
-			amount, ok := new(big.Int).SetString(text, 10)
-			if !ok {
-				return nil, fmt.Errorf("amount of %s in the database: %q", a.tokenID, text)
+	for s := range values {
+		if s.candidate == nil {
+			if values[s], err = w.valuesOf(s, prices); err != nil {
+				return nil, err
 			}
-			positions = append(positions, valuation.Position{TokenID: a.tokenID, Symbol: a.symbol, Decimals: a.decimals,
-				Verified: a.verified, Amount: amount, Price: prices.byHour[assetHour{id, s.bucket.Unix()}]})
 		}
-		v, err := (valuation.Assets{At: s.bucket, Positions: positions}).Value()
-		if err != nil {
-			return nil, err
-		}
-		values[i] = v.Positions
 	}
 	return values, nil
+}
+
+// priceOf names the price of an asset in the snapshot.
+func (s *storedSnapshot) priceOf(id int32) priceKey {
+	return priceKey{assetHour{id, s.bucket.Unix()}, s.priceSeq}
+}
+
+// valuesOf values the positions of a snapshot that was stored before.
+func (w *windows) valuesOf(s *storedSnapshot, prices hourPrices) ([]valuation.Position, error) {
+	var positions []valuation.Position
+	for id, text := range s.held {
+		a := w.assets[id]
+		amount, ok := new(big.Int).SetString(text, 10)
+		if !ok {
+			return nil, fmt.Errorf("amount of %s in the database: %q", a.tokenID, text)
+		}
+		positions = append(positions, valuation.Position{TokenID: a.tokenID, Symbol: a.symbol, Decimals: a.decimals,
+			Verified: a.verified, Amount: amount, Price: prices.of[s.priceOf(id)]})
+	}
+	v, err := (valuation.Assets{At: s.bucket, Positions: positions}).Value()
+	return v.Positions, err
 }
 
 // netFlow is the total less what was held before, at the prices of now. A token whose

@@ -101,14 +101,14 @@ func (s *Portfolios) readDefault(ctx context.Context, owner uuid.UUID) (portfoli
 }
 
 // DueForSnapshot implements snapshot.DuePortfolios.
-func (s *Portfolios) DueForSnapshot(ctx context.Context, bucket time.Time, shard, shards int, after uuid.UUID,
-	limit int) ([]portfolio.Portfolio, error) {
+func (s *Portfolios) DueForSnapshot(ctx context.Context, bucket time.Time,
+	owners []uuid.UUID) ([]portfolio.Portfolio, error) {
 	var rows []portfolioRow
 	err := s.db.Gorm(ctx).Raw(`
 		SELECT p.* FROM portfolios p
-		WHERE p.id > ? AND get_byte(uuid_send(p.id), 15) % ? = ?
+		WHERE p.owner_id IN ?
 			AND NOT EXISTS (SELECT FROM snapshots s WHERE s.portfolio_id = p.id AND s.bucket = ? AND s.complete)
-		ORDER BY p.id LIMIT ?`, after, shards, shard, bucket, limit).Scan(&rows).Error
+		ORDER BY p.id`, owners, bucket).Scan(&rows).Error
 	if err != nil {
 		return nil, fmt.Errorf("read portfolios that are due for a snapshot: %w", err)
 	}

@@ -1,9 +1,11 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -23,6 +25,7 @@ type storedSnapshot struct {
 	bucket     time.Time
 	total      string
 	measurable bool
+	unpriced   int
 	priceSeq   int64
 	netFlow    *string
 	held       amounts
@@ -30,125 +33,172 @@ type storedSnapshot struct {
 }
 
 // window is a stretch of a portfolio's snapshots, without gaps: from the last measurable
-// one before some buckets, to the next one after them and the next measurable one.
+// one before some hours, to the next one after them and the next measurable one.
 type window struct {
-	portfolio uuid.UUID
 	snapshots []storedSnapshot
-	assets    map[int32]asset
-	changes   map[assetHour]*string // the stored rows in the window; nil for the end of a position
-	before    amounts               // held before the window
+	before    amounts // held before the window
 }
 
-const windowSnapshots = `
-SELECT bucket, total::text, measurable, price_seq, net_flow::text
-FROM snapshots
-WHERE portfolio_id = $1
-  AND bucket >= coalesce(
-    (SELECT max(bucket) FROM snapshots WHERE portfolio_id = $1 AND bucket < $2 AND measurable), $2)
-  AND bucket <= coalesce(
-    (SELECT min(bucket) FROM snapshots WHERE portfolio_id = $1 AND bucket > $3 AND measurable),
-    (SELECT min(bucket) FROM snapshots WHERE portfolio_id = $1 AND bucket > $3), $3)
-ORDER BY bucket`
+// windows are those of some portfolios.
+type windows struct {
+	of      map[uuid.UUID]*window
+	assets  map[int32]asset
+	changes map[changeKey]*string // the stored rows in the windows; nil for the end of a position
+}
 
-// windowChanges reads the changes from $2 to $3, and the last ones before as those of no
+// changeKey is the key of a row of position_changes.
+type changeKey struct {
+	portfolio uuid.UUID
+	assetHour
+}
+
+const readSnapshots = `
+SELECT w.portfolio_id, s.bucket, s.total::text, s.measurable, s.unpriced_count, s.price_seq, s.net_flow::text
+FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[]) AS w (portfolio_id, first, last)
+CROSS JOIN LATERAL (
+  SELECT coalesce((SELECT max(bucket) FROM snapshots
+                   WHERE portfolio_id = w.portfolio_id AND bucket < w.first AND measurable), w.first) AS first,
+         coalesce((SELECT min(bucket) FROM snapshots
+                   WHERE portfolio_id = w.portfolio_id AND bucket > w.last AND measurable),
+                  (SELECT min(bucket) FROM snapshots WHERE portfolio_id = w.portfolio_id AND bucket > w.last),
+                  w.last) AS last) AS bounds
+JOIN snapshots s ON s.portfolio_id = w.portfolio_id AND s.bucket >= bounds.first AND s.bucket <= bounds.last
+ORDER BY w.portfolio_id, s.bucket`
+
+// readChanges reads the changes from $2 to $3, and the last ones before as those of no
 // bucket. Each asset is one step in the index.
-const windowChanges = `
-WITH RECURSIVE known (asset) AS (
-  SELECT min(asset) FROM position_changes WHERE portfolio_id = $1
-  UNION ALL
-  SELECT (SELECT min(c.asset) FROM position_changes c WHERE c.portfolio_id = $1 AND c.asset > known.asset)
-  FROM known WHERE known.asset IS NOT NULL
-)
-SELECT c.asset, c.bucket, c.amount::text, a.token_id, a.symbol, a.decimals, a.verified
-FROM known
+const readChanges = `
+SELECT w.portfolio_id, c.asset, c.bucket, c.amount::text, a.token_id, a.symbol, a.decimals, a.verified
+FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[]) AS w (portfolio_id, first, last)
+CROSS JOIN LATERAL (
+  WITH RECURSIVE known (asset) AS (
+    SELECT min(asset) FROM position_changes WHERE portfolio_id = w.portfolio_id
+    UNION ALL
+    SELECT (SELECT min(c.asset) FROM position_changes c
+            WHERE c.portfolio_id = w.portfolio_id AND c.asset > known.asset)
+    FROM known WHERE known.asset IS NOT NULL
+  )
+  SELECT asset FROM known WHERE asset IS NOT NULL) AS known
 CROSS JOIN LATERAL (
   (SELECT asset, NULL::timestamptz AS bucket, amount FROM position_changes AS p
-   WHERE portfolio_id = $1 AND asset = known.asset AND p.bucket < $2 ORDER BY p.bucket DESC LIMIT 1)
+   WHERE portfolio_id = w.portfolio_id AND asset = known.asset AND p.bucket < w.first
+   ORDER BY p.bucket DESC LIMIT 1)
   UNION ALL
   SELECT asset, bucket, amount FROM position_changes
-  WHERE portfolio_id = $1 AND asset = known.asset AND bucket >= $2 AND bucket <= $3) AS c
-JOIN assets a ON a.id = c.asset
-WHERE known.asset IS NOT NULL`
+  WHERE portfolio_id = w.portfolio_id AND asset = known.asset AND bucket >= w.first AND bucket <= w.last) AS c
+JOIN assets a ON a.id = c.asset`
 
-// readWindow reads the window around the snapshots from first to last, which are stored.
-func readWindow(ctx context.Context, conn *pgx.Conn, portfolioID uuid.UUID, first, last time.Time) (*window, error) {
-	w := &window{portfolio: portfolioID, assets: map[int32]asset{}, changes: map[assetHour]*string{}, before: amounts{}}
-	rows, err := conn.Query(ctx, windowSnapshots, portfolioID, first, last)
+// readWindows reads the windows around what was stored.
+func readWindows(ctx context.Context, conn *pgx.Conn, stored map[portfolioHour]*candidate) (*windows, error) {
+	w := &windows{of: map[uuid.UUID]*window{}, assets: map[int32]asset{}, changes: map[changeKey]*string{}}
+	spans := map[uuid.UUID][2]int64{}
+	for at := range stored {
+		span, ok := spans[at.portfolio]
+		if !ok {
+			span = [2]int64{at.hour, at.hour}
+		}
+		spans[at.portfolio] = [2]int64{min(span[0], at.hour), max(span[1], at.hour)}
+	}
+	var ids []uuid.UUID
+	var first, last []time.Time
+	for id, span := range spans {
+		ids, first = append(ids, id), append(first, time.Unix(span[0], 0).UTC())
+		last = append(last, time.Unix(span[1], 0).UTC())
+	}
+	rows, err := conn.Query(ctx, readSnapshots, ids, first, last)
 	if err != nil {
 		return nil, fmt.Errorf("read neighbouring snapshots: %w", err)
 	}
+	var id uuid.UUID
 	var s storedSnapshot
-	_, err = pgx.ForEachRow(rows, []any{&s.bucket, &s.total, &s.measurable, &s.priceSeq, &s.netFlow}, func() error {
-		w.snapshots = append(w.snapshots, s)
+	columns := []any{&id, &s.bucket, &s.total, &s.measurable, &s.unpriced, &s.priceSeq, &s.netFlow}
+	_, err = pgx.ForEachRow(rows, columns, func() error {
+		of := w.of[id]
+		if of == nil {
+			of = &window{before: amounts{}}
+			w.of[id] = of
+		}
+		of.snapshots = append(of.snapshots, s)
 		return nil
 	})
-	if err != nil || len(w.snapshots) == 0 {
-		return nil, fmt.Errorf("read %d neighbouring snapshots: %w", len(w.snapshots), err)
-	}
-	rows, err = conn.Query(ctx, windowChanges, portfolioID, w.snapshots[0].bucket,
-		w.snapshots[len(w.snapshots)-1].bucket)
 	if err != nil {
-		return nil, fmt.Errorf("read changes of positions: %w", err)
+		return nil, fmt.Errorf("read neighbouring snapshots: %w", err)
 	}
+	for i, id := range ids {
+		if of := w.of[id]; of != nil {
+			first[i], last[i] = of.snapshots[0].bucket, of.snapshots[len(of.snapshots)-1].bucket
+		}
+	}
+	return w, w.readChanges(ctx, conn, ids, first, last)
+}
+
+// readChanges reads the changes of positions within the windows.
+func (w *windows) readChanges(ctx context.Context, conn *pgx.Conn, ids []uuid.UUID, first, last []time.Time) error {
+	rows, err := conn.Query(ctx, readChanges, ids, first, last)
+	if err != nil {
+		return fmt.Errorf("read changes of positions: %w", err)
+	}
+	var of uuid.UUID
 	var id int32
 	var bucket *time.Time
 	var amount *string
 	var a asset
-	_, err = pgx.ForEachRow(rows, []any{&id, &bucket, &amount, &a.tokenID, &a.symbol, &a.decimals, &a.verified},
-		func() error {
-			w.assets[id] = a
-			switch {
-			case bucket != nil:
-				w.changes[assetHour{id, bucket.Unix()}] = amount
-			case amount != nil:
-				w.before[id] = *amount
-			}
-			return nil
-		})
+	columns := []any{&of, &id, &bucket, &amount, &a.tokenID, &a.symbol, &a.decimals, &a.verified}
+	_, err = pgx.ForEachRow(rows, columns, func() error {
+		w.assets[id] = a
+		switch {
+		case bucket != nil:
+			w.changes[changeKey{of, assetHour{id, bucket.Unix()}}] = amount
+		case amount != nil:
+			w.of[of].before[id] = *amount
+		}
+		return nil
+	})
 	if err != nil {
-		return nil, fmt.Errorf("read changes of positions: %w", err)
+		return fmt.Errorf("read changes of positions: %w", err)
 	}
-	return w, nil
+	return nil
 }
 
-// replace gives the snapshots of the buckets their new positions, and all others those
+// replace gives the snapshots that were stored their new positions, and all others those
 // that they had. It returns the rows that say so.
-func (w *window) replace(candidates map[int64]*candidate, ids map[asset]int32) map[assetHour]*string {
-	stored := make(map[int64]map[int32]*string) // by hour
+func (w *windows) replace(stored map[portfolioHour]*candidate, ids map[asset]int32) map[changeKey]*string {
+	old := make(map[portfolioHour]map[int32]*string)
 	for at, amount := range w.changes {
-		if stored[at.hour] == nil {
-			stored[at.hour] = map[int32]*string{}
+		key := portfolioHour{at.portfolio, at.hour}
+		if old[key] == nil {
+			old[key] = map[int32]*string{}
 		}
-		stored[at.hour][at.asset] = amount
+		old[key][at.asset] = amount
 	}
-	changes := make(map[assetHour]*string)
-	old, held := w.before, w.before
-	for i := range w.snapshots {
-		s := &w.snapshots[i]
-		hour := s.bucket.Unix()
-		old = old.with(stored[hour])
-		s.held = old
-		if s.candidate = candidates[hour]; s.candidate != nil {
-			s.held = make(amounts, len(s.candidate.positions))
-			for _, p := range s.candidate.positions {
-				id := ids[assetOf(p)]
-				w.assets[id] = assetOf(p)
-				s.held[id] = p.Amount.String()
+	changes := make(map[changeKey]*string)
+	for id, of := range w.of {
+		before, held := of.before, of.before
+		for i := range of.snapshots {
+			s := &of.snapshots[i]
+			key := portfolioHour{id, s.bucket.Unix()}
+			before = before.with(old[key])
+			s.held = before
+			if s.candidate = stored[key]; s.candidate != nil {
+				s.held = w.amountsOf(s.candidate, ids)
 			}
-		}
-		for id, amount := range s.held {
-			if before, ok := held[id]; !ok || before != amount {
-				changes[assetHour{id, hour}] = &amount
+			for asset, amount := range s.held.since(held) {
+				changes[changeKey{id, assetHour{asset, key.hour}}] = amount
 			}
+			held = s.held
 		}
-		for id := range held {
-			if _, ok := s.held[id]; !ok {
-				changes[assetHour{id, hour}] = nil
-			}
-		}
-		held = s.held
 	}
 	return changes
+}
+
+func (w *windows) amountsOf(c *candidate, ids map[asset]int32) amounts {
+	held := make(amounts, len(c.positions))
+	for _, p := range c.positions {
+		id := ids[assetOf(p)]
+		w.assets[id] = assetOf(p)
+		held[id] = p.Amount.String()
+	}
+	return held
 }
 
 // with returns the amounts after changes.
@@ -167,45 +217,82 @@ func (a amounts) with(changes map[int32]*string) amounts {
 	return changed
 }
 
+// since returns what changed from before.
+func (a amounts) since(before amounts) map[int32]*string {
+	changes := make(map[int32]*string)
+	for id, amount := range a {
+		if was, ok := before[id]; !ok || was != amount {
+			changes[id] = &amount
+		}
+	}
+	for id := range before {
+		if _, ok := a[id]; !ok {
+			changes[id] = nil
+		}
+	}
+	return changes
+}
+
 const (
 	deleteChanges = `
-DELETE FROM position_changes c USING unnest($2::integer[], $3::timestamptz[]) AS gone (asset, bucket)
-WHERE c.portfolio_id = $1 AND c.asset = gone.asset AND c.bucket = gone.bucket`
+DELETE FROM position_changes c
+USING unnest($1::uuid[], $2::integer[], $3::timestamptz[]) AS gone (portfolio_id, asset, bucket)
+WHERE c.portfolio_id = gone.portfolio_id AND c.asset = gone.asset AND c.bucket = gone.bucket`
 	upsertChanges = `
 INSERT INTO position_changes (portfolio_id, asset, bucket, amount)
-SELECT $1, asset, bucket, amount::numeric FROM unnest($2::integer[], $3::timestamptz[], $4::text[])
-  AS c (asset, bucket, amount)
+SELECT portfolio_id, asset, bucket, amount::numeric
+FROM unnest($1::uuid[], $2::integer[], $3::timestamptz[], $4::text[]) AS c (portfolio_id, asset, bucket, amount)
 ON CONFLICT (portfolio_id, asset, bucket) DO UPDATE SET amount = excluded.amount`
 )
 
-// storeChanges makes the rows in the window those of changes.
-func (w *window) storeChanges(ctx context.Context, conn *pgx.Conn, changes map[assetHour]*string) error {
-	var gone, upserted []int32
-	var goneAt, upsertedAt []time.Time
-	var values []*string
-	for at := range w.changes {
-		if _, ok := changes[at]; !ok {
-			gone, goneAt = append(gone, at.asset), append(goneAt, time.Unix(at.hour, 0).UTC())
+// changeRows are rows of position_changes as columns.
+type changeRows struct {
+	portfolios []uuid.UUID
+	assets     []int32
+	buckets    []time.Time
+	amounts    []*string
+}
+
+func (r *changeRows) add(key changeKey, amount *string) {
+	r.portfolios, r.assets = append(r.portfolios, key.portfolio), append(r.assets, key.asset)
+	r.buckets, r.amounts = append(r.buckets, time.Unix(key.hour, 0).UTC()), append(r.amounts, amount)
+}
+
+// storeChanges makes the rows in the windows those of changes.
+func (w *windows) storeChanges(ctx context.Context, conn *pgx.Conn, changes map[changeKey]*string) error {
+	var gone, upserted changeRows
+	for key, amount := range w.changes {
+		if _, ok := changes[key]; !ok {
+			gone.add(key, amount)
 		}
 	}
-	for at, amount := range changes {
-		if before, ok := w.changes[at]; ok && sameText(before, amount) {
-			continue
+	for _, key := range slices.SortedFunc(maps.Keys(changes), compareChanges) { // neighbours in the index
+		if before, ok := w.changes[key]; !ok || !sameText(before, changes[key]) {
+			upserted.add(key, changes[key])
 		}
-		upserted, upsertedAt = append(upserted, at.asset), append(upsertedAt, time.Unix(at.hour, 0).UTC())
-		values = append(values, amount)
 	}
-	if len(gone) > 0 {
-		if _, err := conn.Exec(ctx, deleteChanges, w.portfolio, gone, goneAt); err != nil {
+	if len(gone.assets) > 0 {
+		if _, err := conn.Exec(ctx, deleteChanges, gone.portfolios, gone.assets, gone.buckets); err != nil {
 			return fmt.Errorf("delete changes of positions: %w", err)
 		}
 	}
-	if len(upserted) > 0 {
-		if _, err := conn.Exec(ctx, upsertChanges, w.portfolio, upserted, upsertedAt, values); err != nil {
+	if len(upserted.assets) > 0 {
+		_, err := conn.Exec(ctx, upsertChanges, upserted.portfolios, upserted.assets, upserted.buckets, upserted.amounts)
+		if err != nil {
 			return fmt.Errorf("store changes of positions: %w", err)
 		}
 	}
 	return nil
+}
+
+func compareChanges(a, b changeKey) int {
+	if c := bytes.Compare(a.portfolio[:], b.portfolio[:]); c != 0 {
+		return c
+	}
+	if a.asset != b.asset {
+		return int(a.asset) - int(b.asset)
+	}
+	return int(a.hour - b.hour)
 }
 
 func sameText(a, b *string) bool { return a == b || a != nil && b != nil && *a == *b }

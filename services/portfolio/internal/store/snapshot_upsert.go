@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/cockroachdb/apd/v3"
@@ -40,7 +38,7 @@ INSERT INTO snapshots AS stored (portfolio_id, bucket, snapshot_time, price_seq,
 SELECT portfolio_id, bucket, snapshot_time, price_seq, total, complete, position_count,
        incomplete_wallet_count, unpriced_count, stale_price_count, backfilled, measurable, net_flow
 FROM json_populate_recordset(null::snapshots, $1)
-ORDER BY bucket
+ORDER BY portfolio_id, bucket
 ON CONFLICT (portfolio_id, bucket) DO UPDATE
 SET snapshot_time           = excluded.snapshot_time,
     price_seq               = excluded.price_seq,
@@ -57,13 +55,16 @@ WHERE NOT stored.complete
   AND (excluded.complete
        OR (excluded.incomplete_wallet_count, excluded.unpriced_count, excluded.stale_price_count)
           < (stored.incomplete_wallet_count, stored.unpriced_count, stored.stale_price_count))
-RETURNING bucket`
+RETURNING portfolio_id, bucket`
 
 // Save implements snapshot.Store.
 func (s *Snapshots) Save(ctx context.Context, p portfolio.Portfolio, bucket time.Time,
 	v valuation.Valuation) (snap snapshot.Snapshot, stored bool, err error) {
-	candidates := []candidate{{snapshotToRow(p.ID, bucket, v, false), v.Positions}}
-	err = s.upsert(ctx, p, candidates, func(tx *gorm.DB, upserted []snapshotRow) error {
+	batch := []portfolioCandidates{{p, []candidate{{snapshotToRow(p.ID, bucket, v, false), v.Positions}}}}
+	err = s.upsert(ctx, batch, func(tx *gorm.DB, existing map[uuid.UUID]bool, upserted []snapshotRow) error {
+		if !existing[p.ID] {
+			return errs.NotFound("portfolio")
+		}
 		var row snapshotRow
 		if err := tx.Where("portfolio_id = ? AND bucket = ?", p.ID, bucket).Take(&row).Error; err != nil {
 			return fmt.Errorf("read snapshot: %w", err)
@@ -79,13 +80,38 @@ func (s *Snapshots) Save(ctx context.Context, p portfolio.Portfolio, bucket time
 // on the number of hours.
 func (s *Snapshots) SaveBackfilled(ctx context.Context, p portfolio.Portfolio,
 	hours []valuation.Valuation) (stored []snapshot.Snapshot, err error) {
+	if len(hours) == 0 {
+		return nil, nil
+	}
 	candidates := make([]candidate, len(hours))
 	for i, v := range hours {
 		candidates[i] = candidate{snapshotToRow(p.ID, v.ValuationTime, v, true), v.Positions}
 	}
-	err = s.upsert(ctx, p, candidates, func(_ *gorm.DB, upserted []snapshotRow) error {
-		stored, err = snapshotsFromRows(upserted)
-		return err
+	err = s.upsert(ctx, []portfolioCandidates{{p, candidates}},
+		func(_ *gorm.DB, existing map[uuid.UUID]bool, upserted []snapshotRow) error {
+			if !existing[p.ID] {
+				return errs.NotFound("portfolio")
+			}
+			stored, err = snapshotsFromRows(upserted)
+			return err
+		})
+	return stored, err
+}
+
+// SaveHour implements snapshot.Store. The number of statements doesn't depend on the
+// number of portfolios.
+func (s *Snapshots) SaveHour(ctx context.Context, bucket time.Time, values []snapshot.Valued) (stored int, err error) {
+	if len(values) == 0 {
+		return 0, nil
+	}
+	batch := make([]portfolioCandidates, len(values))
+	for i, v := range values {
+		row := snapshotToRow(v.Portfolio.ID, bucket, v.Valuation, false)
+		batch[i] = portfolioCandidates{v.Portfolio, []candidate{{row, v.Valuation.Positions}}}
+	}
+	err = s.upsert(ctx, batch, func(_ *gorm.DB, _ map[uuid.UUID]bool, upserted []snapshotRow) error {
+		stored = len(upserted)
+		return nil
 	})
 	return stored, err
 }
@@ -97,73 +123,119 @@ type candidate struct {
 	positions []valuation.Position
 }
 
-// upsert stores the candidates that are better than the stored snapshots of their
-// hours, and calls afterUpsert with the stored rows before it commits. The
-// transaction, and with it afterUpsert, may run more than once.
-func (s *Snapshots) upsert(ctx context.Context, p portfolio.Portfolio, candidates []candidate,
-	afterUpsert func(tx *gorm.DB, upserted []snapshotRow) error) error {
-	err := cache.Change(ctx, s.db, func(tx *gorm.DB) (stale []cache.Invalidation, err error) {
+// portfolioCandidates are candidates of one portfolio, at most one an hour.
+type portfolioCandidates struct {
+	portfolio  portfolio.Portfolio
+	candidates []candidate
+}
+
+// upsert stores the candidates that are better than the stored snapshots of their hours,
+// and calls afterUpsert before it commits: with which of the portfolios exist, and with
+// the stored rows. The transaction, and with it afterUpsert, may run more than once.
+func (s *Snapshots) upsert(ctx context.Context, batch []portfolioCandidates,
+	afterUpsert func(tx *gorm.DB, existing map[uuid.UUID]bool, upserted []snapshotRow) error) error {
+	return cache.Change(ctx, s.db, func(tx *gorm.DB) (stale []cache.Invalidation, err error) {
+		var existing map[uuid.UUID]bool
 		var upserted []snapshotRow
 		err = postgres.Raw(tx, func(conn *pgx.Conn) error {
-			upserted, err = upsertCandidates(ctx, conn, p.ID, candidates)
+			existing, upserted, err = upsertCandidates(ctx, conn, batch)
 			return err
 		})
 		if err != nil {
 			return nil, err
 		}
-		if len(upserted) > 0 {
-			stale = []cache.Invalidation{{Cache: s.caches.generations, Keys: []string{portfolioKey(p)}}}
+		changed := make(map[uuid.UUID]bool)
+		for _, row := range upserted {
+			changed[row.PortfolioID] = true
 		}
-		return stale, afterUpsert(tx, upserted)
+		var keys []string
+		for _, of := range batch {
+			if changed[of.portfolio.ID] {
+				keys = append(keys, portfolioKey(of.portfolio))
+			}
+		}
+		if len(keys) > 0 {
+			stale = []cache.Invalidation{{Cache: s.caches.generations, Keys: keys}}
+		}
+		return stale, afterUpsert(tx, existing, upserted)
 	})
-	if postgres.IsForeignKeyViolation(err) { // its owner was deleted meanwhile
-		return errs.NotFound("portfolio")
-	}
-	return err
 }
 
-// upsertCandidates returns the rows that it stored, in the order of candidates.
-func upsertCandidates(ctx context.Context, conn *pgx.Conn, portfolioID uuid.UUID,
-	candidates []candidate) (upserted []snapshotRow, err error) {
-	if len(candidates) == 0 {
-		return nil, nil
+// portfolioHour is an hour of a portfolio, by its Unix time.
+type portfolioHour struct {
+	portfolio uuid.UUID
+	hour      int64
+}
+
+// upsertCandidates returns which of the portfolios exist, and the rows that it stored in
+// the order of batch.
+func upsertCandidates(ctx context.Context, conn *pgx.Conn, batch []portfolioCandidates) (existing map[uuid.UUID]bool,
+	upserted []snapshotRow, err error) {
+	if existing, err = lockPortfolios(ctx, conn, batch); err != nil {
+		return nil, nil, err
 	}
-	if _, err := conn.Exec(ctx, lockPortfolio, portfolioID); err != nil {
-		return nil, fmt.Errorf("lock the portfolio: %w", err)
-	}
+	var candidates []candidate
 	var positions []valuation.Position
-	for _, c := range candidates {
-		positions = append(positions, c.positions...)
+	for _, of := range batch {
+		if !existing[of.portfolio.ID] {
+			continue
+		}
+		candidates = append(candidates, of.candidates...)
+		for _, c := range of.candidates {
+			positions = append(positions, c.positions...)
+		}
 	}
 	ids, err := assetIDs(ctx, conn, positions)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	seq, err := storeHourPrices(ctx, conn, pricesOf(candidates, ids))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	byHour, err := upsertRows(ctx, conn, candidates, seq)
-	if err != nil || len(byHour) == 0 {
-		return nil, err
+	stored, err := upsertRows(ctx, conn, candidates, seq)
+	if err != nil || len(stored) == 0 {
+		return existing, nil, err
 	}
-	first, last := slices.Min(slices.Collect(maps.Keys(byHour))), slices.Max(slices.Collect(maps.Keys(byHour)))
-	w, err := readWindow(ctx, conn, portfolioID, time.Unix(first, 0), time.Unix(last, 0))
+	w, err := readWindows(ctx, conn, stored)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if err := w.storeChanges(ctx, conn, w.replace(byHour, ids)); err != nil {
-		return nil, err
+	if err := w.storeChanges(ctx, conn, w.replace(stored, ids)); err != nil {
+		return nil, nil, err
 	}
 	if err := w.setNetFlows(ctx, conn); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	for i := range candidates {
-		if stored := byHour[candidates[i].row.Bucket.Unix()]; stored != nil {
-			upserted = append(upserted, stored.row)
+	for _, c := range candidates {
+		if s := stored[c.row.key()]; s != nil {
+			upserted = append(upserted, s.row)
 		}
 	}
-	return upserted, nil
+	return existing, upserted, nil
+}
+
+// lockPortfolios lets one transaction after the other store snapshots of a portfolio: the
+// positions and the net flow of a snapshot depend on the one before, which another
+// transaction may be storing. Reads don't wait for it. It returns those that exist.
+func lockPortfolios(ctx context.Context, conn *pgx.Conn, batch []portfolioCandidates) (map[uuid.UUID]bool, error) {
+	ids := make([]uuid.UUID, len(batch))
+	for i, of := range batch {
+		ids[i] = of.portfolio.ID
+	}
+	rows, err := conn.Query(ctx, "SELECT id FROM portfolios WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE", ids)
+	if err != nil {
+		return nil, fmt.Errorf("lock portfolios: %w", err)
+	}
+	locked, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	if err != nil {
+		return nil, fmt.Errorf("lock portfolios: %w", err)
+	}
+	existing := make(map[uuid.UUID]bool, len(locked))
+	for _, id := range locked {
+		existing[id] = true
+	}
+	return existing, nil
 }
 
 // pricesOf returns the prices that candidates were valued at.
@@ -176,10 +248,9 @@ func pricesOf(candidates []candidate, ids map[asset]int32) (prices []assetPrice)
 	return prices
 }
 
-// upsertRows stores the candidates that are better than what is stored, and returns them
-// by the Unix time of their hour.
-func upsertRows(ctx context.Context, conn *pgx.Conn, candidates []candidate, priceSeq int64) (map[int64]*candidate,
-	error) {
+// upsertRows stores the candidates that are better than what is stored, and returns them.
+func upsertRows(ctx context.Context, conn *pgx.Conn, candidates []candidate,
+	priceSeq int64) (map[portfolioHour]*candidate, error) {
 	rows := make([]snapshotRow, len(candidates))
 	for i, c := range candidates {
 		rows[i] = c.row
@@ -193,21 +264,27 @@ func upsertRows(ctx context.Context, conn *pgx.Conn, candidates []candidate, pri
 	if err != nil {
 		return nil, fmt.Errorf("upsert snapshots: %w", err)
 	}
-	buckets, err := pgx.CollectRows(result, pgx.RowTo[time.Time])
+	accepted := make(map[portfolioHour]bool)
+	var id uuid.UUID
+	var bucket time.Time
+	_, err = pgx.ForEachRow(result, []any{&id, &bucket}, func() error {
+		accepted[portfolioHour{id, bucket.Unix()}] = true
+		return nil
+	})
 	if err != nil {
 		return nil, fmt.Errorf("upsert snapshots: %w", err)
 	}
-	byHour := make(map[int64]*candidate, len(buckets))
-	for _, bucket := range buckets {
-		byHour[bucket.Unix()] = nil
-	}
-	for i := range candidates {
-		if _, ok := byHour[rows[i].Bucket.Unix()]; ok {
-			byHour[rows[i].Bucket.Unix()] = &candidate{rows[i], candidates[i].positions}
+	stored := make(map[portfolioHour]*candidate, len(accepted))
+	for i, c := range candidates {
+		if accepted[c.row.key()] {
+			stored[c.row.key()] = &candidate{rows[i], c.positions}
 		}
 	}
-	return byHour, nil
+	return stored, nil
 }
+
+// key returns the hour of the row.
+func (r snapshotRow) key() portfolioHour { return portfolioHour{r.PortfolioID, r.Bucket.Unix()} }
 
 // numeric returns d exactly, as an integer and an exponent; NULL for nil.
 func numeric(d *apd.Decimal) pgtype.Numeric {
