@@ -104,6 +104,8 @@ func (r result) row() (string, bool) {
 		return fmt.Sprintf("≤ %g", limit)
 	}
 	switch {
+	case r["bytes"] > 0: // of storage
+		measured, goal = fmt.Sprintf("%.1f B", r["bytes"]), compare("ratio", "goal")+"×"
 	case r["goal"] > 0:
 		goal = compare("ratio", "goal") + "×"
 	case r["goal-ms"] > 0:
@@ -115,6 +117,9 @@ func (r result) row() (string, bool) {
 	raw, ratio, slowest := "", "", ""
 	if v, ok := r["raw-ns/op"]; ok {
 		raw, ratio = duration(v), fmt.Sprintf("%.2f×", r["ratio"])
+	}
+	if v, ok := r["raw-bytes"]; ok {
+		raw, ratio = fmt.Sprintf("%.1f B", v), fmt.Sprintf("%.3f×", r["ratio"])
 	}
 	if v, ok := r["p99-ratio"]; ok {
 		slowest = fmt.Sprintf("%.2f×", v)

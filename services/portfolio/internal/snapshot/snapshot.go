@@ -71,8 +71,8 @@ type Store interface {
 	// MissingHours returns up to limit hours at or after first and before until that
 	// have no complete snapshot, oldest first.
 	MissingHours(ctx context.Context, portfolio uuid.UUID, first, until time.Time, limit int) ([]time.Time, error)
-	// AdoptPrices sets the prices of assets to those that snapshots of their hours have,
-	// where those are as good or better.
+	// AdoptPrices sets the prices of assets to those of their hours, which all snapshots have,
+	// and makes theirs the prices of the hours where those have none, or a worse one.
 	AdoptPrices(ctx context.Context, hours []valuation.Assets) error
 	// List returns up to limit snapshots of buckets before this one, newest first.
 	List(ctx context.Context, portfolio uuid.UUID, before time.Time, limit int) ([]Snapshot, error)

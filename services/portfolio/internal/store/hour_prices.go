@@ -113,12 +113,11 @@ func storeHourPrices(ctx context.Context, conn *pgx.Conn, prices []assetPrice) (
 	if err != nil || len(different) == 0 {
 		return known.seq, err
 	}
-	// Others who add prices wait here; what they added is read again.
-	var seq int64
-	err = conn.QueryRow(ctx, "UPDATE hour_price_sequence SET last = last + 1 RETURNING last").Scan(&seq)
+	seq, err := lockPrices(ctx, conn)
 	if err != nil {
-		return 0, fmt.Errorf("lock the prices: %w", err)
+		return 0, err
 	}
+	// Others may have added some in the meantime.
 	if known, err = readHourPrices(ctx, conn, wanted); err != nil {
 		return 0, err
 	}
@@ -204,7 +203,8 @@ func storedPrice(p valuation.Position) valuation.Price {
 	return price
 }
 
-// AdoptPrices implements snapshot.Store.
+// AdoptPrices implements snapshot.Store. It stores the prices that are new, in a transaction
+// of its own, so that callers at the same time agree on one.
 func (s *Snapshots) AdoptPrices(ctx context.Context, hours []valuation.Assets) error {
 	var positions []valuation.Position
 	for _, h := range hours {
@@ -214,16 +214,17 @@ func (s *Snapshots) AdoptPrices(ctx context.Context, hours []valuation.Assets) e
 		return nil
 	}
 	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
-		return postgres.Raw(tx, func(conn *pgx.Conn) error { return adoptPrices(ctx, conn, hours, positions) })
+		return postgres.Raw(tx, func(conn *pgx.Conn) error {
+			ids, err := assetIDs(ctx, conn, positions)
+			if err != nil {
+				return err
+			}
+			return adoptPrices(ctx, conn, hours, ids)
+		})
 	})
 }
 
-func adoptPrices(ctx context.Context, conn *pgx.Conn, hours []valuation.Assets, all []valuation.Position) error {
-	ids, err := assetIDs(ctx, conn, all)
-	if err != nil {
-		return err
-	}
-	wanted := make(map[priceKey]bool)
+func adoptPrices(ctx context.Context, conn *pgx.Conn, hours []valuation.Assets, ids map[asset]int32) error {
 	offered := make(map[assetHour]valuation.Price)
 	each := func(visit func(assetHour, *valuation.Position)) {
 		for _, h := range hours {
@@ -233,22 +234,60 @@ func adoptPrices(ctx context.Context, conn *pgx.Conn, hours []valuation.Assets, 
 		}
 	}
 	each(func(at assetHour, p *valuation.Position) {
-		wanted[priceKey{at, latest}] = true
 		if best, ok := offered[at]; !ok || p.Price.BetterThan(best) {
 			offered[at] = p.Price
 		}
 	})
-	known, err := readHourPrices(ctx, conn, wanted)
+	known, better, err := betterPrices(ctx, conn, offered)
 	if err != nil {
 		return err
 	}
-	each(func(at assetHour, p *valuation.Position) {
-		p.Price = offered[at]
-		if stored, ok := known.of[priceKey{at, latest}]; ok && !p.Price.BetterThan(stored) {
-			p.Price = stored
+	if len(better) > 0 {
+		seq, err := lockPrices(ctx, conn)
+		if err != nil {
+			return err
 		}
-	})
+		// Others may have added some in the meantime.
+		if known, better, err = betterPrices(ctx, conn, offered); err != nil {
+			return err
+		}
+		if err := addHourPrices(ctx, conn, seq, better); err != nil {
+			return err
+		}
+	}
+	for _, p := range better {
+		known.of[priceKey{p.assetHour, latest}] = p.price
+	}
+	each(func(at assetHour, p *valuation.Position) { p.Price = known.of[priceKey{at, latest}] })
 	return nil
+}
+
+// betterPrices returns the prices that are stored, and those that are better or the first.
+func betterPrices(ctx context.Context, conn *pgx.Conn, offered map[assetHour]valuation.Price) (known hourPrices,
+	better []assetPrice, err error) {
+	wanted := make(map[priceKey]bool, len(offered))
+	for at := range offered {
+		wanted[priceKey{at, latest}] = true
+	}
+	if known, err = readHourPrices(ctx, conn, wanted); err != nil {
+		return known, nil, err
+	}
+	for at, price := range offered {
+		if stored, ok := known.of[priceKey{at, latest}]; !ok || price.BetterThan(stored) {
+			better = append(better, assetPrice{at, price})
+		}
+	}
+	return known, better, nil
+}
+
+// lockPrices returns the number of the prices that the transaction adds. Others who add
+// prices wait for its end.
+func lockPrices(ctx context.Context, conn *pgx.Conn) (seq int64, err error) {
+	err = conn.QueryRow(ctx, "UPDATE hour_price_sequence SET last = last + 1 RETURNING last").Scan(&seq)
+	if err != nil {
+		return 0, fmt.Errorf("lock the prices: %w", err)
+	}
+	return seq, nil
 }
 
 // hourOf returns the start of the hour of a time, UTC.

@@ -228,3 +228,43 @@ func TestSixteenWritersOfAnHourKeepTheirOwnPrices(t *testing.T) {
 		t.Errorf("%d snapshots have the last prices: the test proves nothing", n)
 	}
 }
+
+// Writers at once that bring different prices agree on one.
+func TestSixteenWritersAgreeOnThePriceOfAnHour(t *testing.T) {
+	f := newFixture(t, noRedis)
+	const writers = 16
+	totals := make([]string, writers)
+	err := race(writers, func(i int) error {
+		p, err := f.portfolios(t).FindOrCreateDefault(t.Context(), newDefault(uuid.New()))
+		if err != nil {
+			return err
+		}
+		assets, err := valuation.Add([]valuation.Wallet{{Synced: true}},
+			[]valuation.Holding{holding("a", 1, fmt.Sprint(i+1), "")}, hour(0))
+		if err != nil {
+			return err
+		}
+		if err := f.AdoptPrices(t.Context(), []valuation.Assets{assets}); err != nil {
+			return err
+		}
+		v, err := assets.Value()
+		if err != nil {
+			return err
+		}
+		snap, _, err := f.Save(t.Context(), p, hour(0), v)
+		if err == nil {
+			totals[i] = snap.Total.Text('f')
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(totals)
+	if totals[0] != totals[writers-1] {
+		t.Errorf("one unit is worth %v", slices.Compact(totals))
+	}
+	if n := f.count(t, "SELECT count(*) FROM hour_prices"); n != 1 {
+		t.Errorf("%d prices are stored", n)
+	}
+}

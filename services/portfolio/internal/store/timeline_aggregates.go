@@ -17,18 +17,20 @@ import (
 	"github.com/purserhq/purser/services/portfolio/internal/timeline"
 )
 
-// aggregateSnapshots sums up the snapshots of portfolio $1 within each interval of
-// the boundaries $2, whose first is $3 and last $4. It reads each snapshot once, by
-// the primary key.
+// aggregateSnapshots sums up the snapshots of portfolio $1 within each of the intervals
+// from $2 (included) to $3 (excluded). It reads each snapshot once, by the primary key, and
+// the first and the last of an interval once more.
 const aggregateSnapshots = `
-SELECT width_bucket(bucket, $2::timestamptz[]) - 1 AS interval_index,
-       (array_agg(total::text ORDER BY bucket))[1] AS open,
-       (array_agg(total::text ORDER BY bucket DESC))[1] AS close,
-       min(total)::text, max(total)::text, count(*), bool_and(complete), coalesce(sum(net_flow)::text, '')
-FROM snapshots
-WHERE portfolio_id = $1 AND bucket >= $3 AND bucket < $4
-GROUP BY interval_index
-ORDER BY interval_index`
+SELECT i.n - 1, opening.total::text, closing.total::text, inside.lowest::text, inside.highest::text, inside.snapshots,
+       inside.complete, coalesce(inside.net_flow::text, '')
+FROM unnest($2::timestamptz[], $3::timestamptz[]) WITH ORDINALITY AS i (start, until, n)
+CROSS JOIN LATERAL (
+  SELECT min(bucket) AS first, max(bucket) AS last, min(total) AS lowest, max(total) AS highest,
+         count(*) AS snapshots, bool_and(complete) AS complete, sum(net_flow) AS net_flow
+  FROM snapshots WHERE portfolio_id = $1 AND bucket >= i.start AND bucket < i.until) AS inside
+JOIN snapshots opening ON opening.portfolio_id = $1 AND opening.bucket = inside.first
+JOIN snapshots closing ON closing.portfolio_id = $1 AND closing.bucket = inside.last
+ORDER BY i.n`
 
 // Aggregate implements timeline.Store. It answers from the cache until a snapshot
 // of the portfolio is stored.
@@ -64,8 +66,7 @@ func digest(bounds []time.Time) string {
 
 func (s *Snapshots) aggregate(ctx context.Context, portfolioID uuid.UUID,
 	bounds []time.Time) ([]timeline.Aggregate, error) {
-	rows, err := s.db.SQL().QueryContext(ctx, aggregateSnapshots, portfolioID, bounds, bounds[0],
-		bounds[len(bounds)-1])
+	rows, err := s.db.SQL().QueryContext(ctx, aggregateSnapshots, portfolioID, bounds[:len(bounds)-1], bounds[1:])
 	if err != nil {
 		return nil, fmt.Errorf("aggregate snapshots: %w", err)
 	}
