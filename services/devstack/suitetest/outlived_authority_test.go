@@ -133,6 +133,11 @@ func (x *matrix) tryEndings(t *testing.T, mint *mint) {
 		wg.Go(func() { x.tryEnding(t, e) })
 	}
 	wg.Wait()
+	for _, e := range endings {
+		if strings.HasPrefix(e.name, "DeleteMe") { // what they have goes by a job
+			x.waitForErasure(t, e.who)
+		}
+	}
 	var slowest time.Duration
 	before := x.stores.digest(t.Context(), t)
 	for _, e := range endings {
@@ -152,6 +157,22 @@ func (x *matrix) tryEndings(t *testing.T, mint *mint) {
 	}
 	testkit.Figure(t, "%d ways to end an authority: no change after it, refused everywhere within %s", len(endings),
 		slowest.Round(time.Millisecond))
+}
+
+// waitForErasure waits until nothing of a user who was deleted is left to erase.
+func (x *matrix) waitForErasure(t *testing.T, who uuid.UUID) {
+	t.Helper()
+	for _, service := range erasing() {
+		testkit.Eventually(t, time.Minute, func() bool {
+			var erased int
+			err := x.stores[service].QueryRow(t.Context(),
+				"SELECT count(*) FROM erased_owners WHERE owner_id = $1 AND erased_at IS NOT NULL", who).Scan(&erased)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return erased == 1
+		})
+	}
 }
 
 // refusedBy measures for how long a token is accepted after a moment: until the last accepted call of a method of

@@ -126,6 +126,15 @@ func TestAValuationUsesTheCallersTokenAndIsTheLastSnapshotWhileWalletIsUnavailab
 		len(v.GetPositions()) != 1 {
 		t.Fatalf("the last snapshot: %v, %v", last, err)
 	}
+	// As of a time it needs no wallet service.
+	then, err := s.GetValuation(ctx, &portfoliov1.GetValuationRequest{AsOfTime: timestamppb.Now()})
+	if v := then.GetValuation(); err != nil || v.GetTotal() != "2736.79500000" || v.GetStale() || !v.GetComplete() ||
+		len(v.GetPositions()) != 1 || v.GetPositions()[0].GetPrice() == "" {
+		t.Errorf("as of now: %v, %v", then, err)
+	}
+	_, err = s.GetValuation(ctx, &portfoliov1.GetValuationRequest{
+		AsOfTime: timestamppb.New(time.Now().Add(-24 * time.Hour))})
+	servicetest.WantError(t, err, errs.KindFailedPrecondition, "NO_SNAPSHOT")
 	points, err := s.GetTimeline(ctx, &portfoliov1.GetTimelineRequest{})
 	if p := points.GetPoints(); err != nil || len(p) == 0 || p[len(p)-1].GetClose() != "2736.79500000" {
 		t.Errorf("timeline %v, %v", points, err)
@@ -147,6 +156,10 @@ func TestBadInputNamesItsField(t *testing.T) {
 		name, field string
 		err         error
 	}{
+		{"a value of the future", "as_of_time", func() error {
+			_, err := s.GetValuation(ctx, &portfoliov1.GetValuationRequest{AsOfTime: soon})
+			return err
+		}()},
 		{"an end in the future", "end_time", timeline(&portfoliov1.GetTimelineRequest{EndTime: soon})},
 		{"a start in the future", "start_time", timeline(&portfoliov1.GetTimelineRequest{StartTime: soon})},
 		{"six years", "start_time", timeline(

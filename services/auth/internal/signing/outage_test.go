@@ -251,9 +251,24 @@ func (s *suite) verify(ctx context.Context, number int, keys authn.KeySource) {
 	})
 }
 
+// awaitStandby waits until a key is on standby: for a moment after a rotation there is none.
+func (s *suite) awaitStandby() {
+	s.t.Helper()
+	testkit.Eventually(s.t, time.Minute, func() bool {
+		var n int
+		err := s.db.SQL().QueryRowContext(s.t.Context(),
+			"SELECT count(*) FROM signing_keys WHERE state = 'STANDBY'").Scan(&n)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		return n == 1
+	})
+}
+
 // standbyKID is the kid of the standby.
 func (s *suite) standbyKID() (kid string) {
 	s.t.Helper()
+	s.awaitStandby()
 	err := s.db.SQL().QueryRowContext(s.t.Context(),
 		"SELECT kid FROM signing_keys WHERE state = 'STANDBY'").Scan(&kid)
 	if err != nil {
@@ -289,6 +304,7 @@ func (s *suite) killRedis() {
 // killPostgres kills Postgres in the transaction of a rotation, and returns
 // which key it would have made active.
 func (s *suite) killPostgres() (next string) {
+	s.awaitStandby()
 	tx, err := s.db.SQL().BeginTx(s.t.Context(), nil)
 	if err != nil {
 		s.t.Fatal(err)

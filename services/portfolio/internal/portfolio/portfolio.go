@@ -12,6 +12,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/cache"
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/timerange"
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
 
@@ -38,11 +39,11 @@ type Store interface {
 	FindOrCreateDefault(ctx context.Context, p Portfolio) (Portfolio, error)
 }
 
-// Snapshots gives the last known valuation.
+// Snapshots gives valuations of the past.
 type Snapshots interface {
-	// LastSnapshot returns the newest snapshot with its positions, errs.NotFound when
-	// there is none.
-	LastSnapshot(ctx context.Context, portfolio uuid.UUID) (valuation.Valuation, error)
+	// LastSnapshot returns the newest snapshot of at most a time with its positions,
+	// errs.NotFound when there is none.
+	LastSnapshot(ctx context.Context, portfolio uuid.UUID, until time.Time) (valuation.Valuation, error)
 }
 
 // Holdings reads what wallets hold.
@@ -116,7 +117,7 @@ func (s *Service) ValueOrLastSnapshot(ctx context.Context, p Portfolio) (valuati
 	if !errs.Is(err, errs.KindUnavailable) {
 		return v, err
 	}
-	last, lastErr := s.snapshots.LastSnapshot(ctx, p.ID)
+	last, lastErr := s.snapshots.LastSnapshot(ctx, p.ID, s.now())
 	if errs.Is(lastErr, errs.KindNotFound) {
 		return valuation.Valuation{}, err
 	}
@@ -127,4 +128,28 @@ func (s *Service) ValueOrLastSnapshot(ctx context.Context, p Portfolio) (valuati
 	last.IncompleteReasons = append(last.IncompleteReasons,
 		"the wallet service is unavailable; this is the last snapshot")
 	return last, nil
+}
+
+// ValueAt returns the last snapshot at or before a time: errs.Invalid on as_of_time for one
+// in the future, errs.FailedPrecondition (NO_SNAPSHOT).
+func (s *Service) ValueAt(ctx context.Context, p Portfolio, at time.Time) (valuation.Valuation, error) {
+	if err := s.CheckAsOf(at); err != nil {
+		return valuation.Valuation{}, err
+	}
+	v, err := s.snapshots.LastSnapshot(ctx, p.ID, at)
+	if errs.Is(err, errs.KindNotFound) {
+		return valuation.Valuation{}, errs.FailedPrecondition("NO_SNAPSHOT", "the portfolio has no snapshot at or before "+
+			at.UTC().Format(time.RFC3339)+"; TakeSnapshot with a range fills in past hours")
+	}
+	return v, err
+}
+
+// CheckAsOf returns errs.Invalid for a time in the future.
+func (s *Service) CheckAsOf(at time.Time) error {
+	now := s.now()
+	if !at.After(now.Add(timerange.ClockSkew)) {
+		return nil
+	}
+	return errs.Invalid("as_of_time", fmt.Sprintf("must not be in the future (now %s), got %s",
+		now.UTC().Format(time.RFC3339Nano), at.UTC().Format(time.RFC3339Nano)))
 }

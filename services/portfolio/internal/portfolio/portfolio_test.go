@@ -41,7 +41,7 @@ func (w *fakeDependencies) FindOrCreateDefault(_ context.Context, fresh portfoli
 	return fresh, nil
 }
 
-func (w *fakeDependencies) LastSnapshot(context.Context, uuid.UUID) (valuation.Valuation, error) {
+func (w *fakeDependencies) LastSnapshot(context.Context, uuid.UUID, time.Time) (valuation.Valuation, error) {
 	return w.last, w.lastErr
 }
 

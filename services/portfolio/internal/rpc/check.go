@@ -3,6 +3,7 @@ package rpc
 import (
 	"google.golang.org/protobuf/proto"
 
+	"github.com/purserhq/purser/pkg/timerange"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 )
 
@@ -11,6 +12,12 @@ import (
 // apply the same rules again.
 func (s *PortfolioServer) Check(m proto.Message) error {
 	switch r := m.(type) {
+	case *portfoliov1.GetValuationRequest:
+		asOf, err := timerange.Time("as_of_time", r.GetAsOfTime())
+		if err != nil {
+			return err
+		}
+		return s.portfolios.CheckAsOf(asOf)
 	case *portfoliov1.GetTimelineRequest:
 		request, err := timelineRequestFromProto(r)
 		if err != nil {

@@ -58,7 +58,17 @@ func (s *PortfolioServer) GetValuation(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	v, err := s.portfolios.ValueOrLastSnapshot(ctx, p)
+	asOf, err := timerange.Time("as_of_time", req.GetAsOfTime())
+	if err != nil {
+		return nil, err
+	}
+	value := s.portfolios.ValueOrLastSnapshot
+	if !asOf.IsZero() {
+		value = func(ctx context.Context, p portfolio.Portfolio) (valuation.Valuation, error) {
+			return s.portfolios.ValueAt(ctx, p, asOf)
+		}
+	}
+	v, err := value(ctx, p)
 	if err != nil {
 		return nil, err
 	}

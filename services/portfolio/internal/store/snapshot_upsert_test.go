@@ -373,7 +373,7 @@ func TestPositionsComeBackExactly(t *testing.T) {
 	if err != nil || len(stored) != 1 || stored[0].Total.Cmp(want.Total) != 0 {
 		t.Fatal(stored, err)
 	}
-	got, err := f.LastSnapshot(t.Context(), f.p.ID)
+	got, err := f.LastSnapshot(t.Context(), f.p.ID, hour(1000))
 	if err != nil || len(got.Positions) != len(tokens) || got.Total.Cmp(want.Total) != 0 {
 		t.Fatal(got, err)
 	}
@@ -394,7 +394,7 @@ func TestPositionsComeBackExactly(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.save(t, hour(1), want)
-	got, err = f.LastSnapshot(t.Context(), f.p.ID)
+	got, err = f.LastSnapshot(t.Context(), f.p.ID, hour(1000))
 	if err != nil || got.Positions[0].Price.Amount != "0.000000000000000000000000000001" {
 		t.Errorf("1e-30 came back as %+v, %v", got.Positions, err)
 	}

@@ -144,9 +144,11 @@ func snapshotsFromRows(rows []snapshotRow) (out []snapshot.Snapshot, err error) 
 }
 
 // LastSnapshot implements portfolio.Snapshots.
-func (s *Snapshots) LastSnapshot(ctx context.Context, portfolioID uuid.UUID) (valuation.Valuation, error) {
+func (s *Snapshots) LastSnapshot(ctx context.Context, portfolioID uuid.UUID,
+	until time.Time) (valuation.Valuation, error) {
 	var row snapshotRow
-	err := s.db.Gorm(ctx).Where("portfolio_id = ?", portfolioID).Order("bucket DESC").Take(&row).Error
+	err := s.db.Gorm(ctx).Where("portfolio_id = ? AND bucket <= ? AND snapshot_time <= ?", portfolioID, until, until).
+		Order("bucket DESC").Take(&row).Error
 	if errors.Is(err, gorm.ErrRecordNotFound) {
 		return valuation.Valuation{}, errs.NotFound("snapshot")
 	}
@@ -164,7 +166,13 @@ func (s *Snapshots) LastSnapshot(ctx context.Context, portfolioID uuid.UUID) (va
 			return valuation.Valuation{}, err
 		}
 	}
-	return valuation.Assets{At: row.SnapshotTime.UTC(), Positions: positions}.Value()
+	v, err := (valuation.Assets{At: row.SnapshotTime.UTC(), Positions: positions}).Value()
+	if n := row.IncompleteWalletCount; n > 0 {
+		v.IncompleteWallets = n
+		v.IncompleteReasons = append(v.IncompleteReasons,
+			fmt.Sprintf("the balances of %d wallets were missing or may have been out of date", n))
+	}
+	return v, err
 }
 
 // MissingHours implements snapshot.Store.

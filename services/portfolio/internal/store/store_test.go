@@ -218,7 +218,7 @@ func TestSixteenSavesAtOnceLeaveOneSnapshotWithItsOwnPositions(t *testing.T) {
 		}); err != nil {
 			t.Fatal(err)
 		}
-		last, err := f.LastSnapshot(t.Context(), f.p.ID)
+		last, err := f.LastSnapshot(t.Context(), f.p.ID, hour(1000))
 		if err != nil || !last.Complete() || len(last.Positions) != 2 {
 			t.Fatalf("%+v, %v", last, err)
 		}
@@ -280,15 +280,31 @@ func TestWithoutATransactionPositionsOfAnotherSnapshotStay(t *testing.T) {
 	}
 }
 
+func TestASnapshotOfTheHourIsNotTheLastOneBeforeItsTime(t *testing.T) {
+	f := newFixture(t, noRedis)
+	early, late := value(t, "7", true), value(t, "9", true)
+	early.ValuationTime, late.ValuationTime = hour(0), hour(1).Add(40*time.Minute)
+	f.save(t, hour(0), early)
+	f.save(t, hour(1), late)
+	for at, want := range map[time.Time]string{hour(0).Add(-1): "", hour(0): "7.00000000",
+		hour(1).Add(39 * time.Minute): "7.00000000", hour(1).Add(40 * time.Minute): "9.00000000"} {
+		got, err := f.LastSnapshot(t.Context(), f.p.ID, at)
+		if want == "" && !errs.Is(err, errs.KindNotFound) ||
+			want != "" && (err != nil || got.Total.Text('f') != want) {
+			t.Errorf("at %s: %v, %v, want %q", at, got.Total, err, want)
+		}
+	}
+}
+
 func TestTheLastSnapshotComesBackUnchanged(t *testing.T) {
 	f := newFixture(t, noRedis)
-	if _, err := f.LastSnapshot(t.Context(), f.p.ID); !errs.Is(err, errs.KindNotFound) {
+	if _, err := f.LastSnapshot(t.Context(), f.p.ID, hour(1000)); !errs.Is(err, errs.KindNotFound) {
 		t.Fatalf("before the first: %v", err)
 	}
 	f.save(t, hour(-1), value(t, "7", true))
 	want := value(t, "1.50", false)
 	f.save(t, hour(0), want)
-	got, err := f.LastSnapshot(t.Context(), f.p.ID)
+	got, err := f.LastSnapshot(t.Context(), f.p.ID, hour(1000))
 	if err != nil {
 		t.Fatal(err)
 	}

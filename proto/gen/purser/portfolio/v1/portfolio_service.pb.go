@@ -810,7 +810,9 @@ func (x *GetPortfolioResponse) GetPortfolio() *Portfolio {
 type GetValuationRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Empty for the default portfolio.
-	PortfolioId   string `protobuf:"bytes,1,opt,name=portfolio_id,json=portfolioId,proto3" json:"portfolio_id,omitempty"`
+	PortfolioId string `protobuf:"bytes,1,opt,name=portfolio_id,json=portfolioId,proto3" json:"portfolio_id,omitempty"`
+	// Unset for now.
+	AsOfTime      *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=as_of_time,json=asOfTime,proto3" json:"as_of_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -850,6 +852,13 @@ func (x *GetValuationRequest) GetPortfolioId() string {
 		return x.PortfolioId
 	}
 	return ""
+}
+
+func (x *GetValuationRequest) GetAsOfTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AsOfTime
+	}
+	return nil
 }
 
 type GetValuationResponse struct {
@@ -2119,9 +2128,11 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\x13GetPortfolioRequest\x12.\n" +
 	"\fportfolio_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vportfolioId\"T\n" +
 	"\x14GetPortfolioResponse\x12<\n" +
-	"\tportfolio\x18\x01 \x01(\v2\x1e.purser.portfolio.v1.PortfolioR\tportfolio\"E\n" +
+	"\tportfolio\x18\x01 \x01(\v2\x1e.purser.portfolio.v1.PortfolioR\tportfolio\"\x7f\n" +
 	"\x13GetValuationRequest\x12.\n" +
-	"\fportfolio_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vportfolioId\"T\n" +
+	"\fportfolio_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vportfolioId\x128\n" +
+	"\n" +
+	"as_of_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\basOfTime\"T\n" +
 	"\x14GetValuationResponse\x12<\n" +
 	"\tvaluation\x18\x01 \x01(\v2\x1e.purser.portfolio.v1.ValuationR\tvaluation\"\xb7\x01\n" +
 	"\x13TakeSnapshotRequest\x12.\n" +
@@ -2295,58 +2306,59 @@ var file_purser_portfolio_v1_portfolio_service_proto_depIdxs = []int32{
 	25, // 6: purser.portfolio.v1.TimelinePoint.start_time:type_name -> google.protobuf.Timestamp
 	25, // 7: purser.portfolio.v1.TimelinePoint.end_time:type_name -> google.protobuf.Timestamp
 	2,  // 8: purser.portfolio.v1.GetPortfolioResponse.portfolio:type_name -> purser.portfolio.v1.Portfolio
-	3,  // 9: purser.portfolio.v1.GetValuationResponse.valuation:type_name -> purser.portfolio.v1.Valuation
-	25, // 10: purser.portfolio.v1.TakeSnapshotRequest.start_time:type_name -> google.protobuf.Timestamp
-	25, // 11: purser.portfolio.v1.TakeSnapshotRequest.end_time:type_name -> google.protobuf.Timestamp
-	5,  // 12: purser.portfolio.v1.TakeSnapshotResponse.snapshot:type_name -> purser.portfolio.v1.Snapshot
-	13, // 13: purser.portfolio.v1.TakeSnapshotResponse.backfill:type_name -> purser.portfolio.v1.BackfillProgress
-	25, // 14: purser.portfolio.v1.BackfillProgress.next_start_time:type_name -> google.protobuf.Timestamp
-	5,  // 15: purser.portfolio.v1.ListSnapshotsResponse.snapshots:type_name -> purser.portfolio.v1.Snapshot
-	0,  // 16: purser.portfolio.v1.GetTimelineRequest.interval:type_name -> purser.portfolio.v1.Interval
-	25, // 17: purser.portfolio.v1.GetTimelineRequest.start_time:type_name -> google.protobuf.Timestamp
-	25, // 18: purser.portfolio.v1.GetTimelineRequest.end_time:type_name -> google.protobuf.Timestamp
-	6,  // 19: purser.portfolio.v1.GetTimelineResponse.points:type_name -> purser.portfolio.v1.TimelinePoint
-	25, // 20: purser.portfolio.v1.GetPerformanceRequest.start_time:type_name -> google.protobuf.Timestamp
-	25, // 21: purser.portfolio.v1.GetPerformanceRequest.end_time:type_name -> google.protobuf.Timestamp
-	20, // 22: purser.portfolio.v1.GetPerformanceResponse.performance:type_name -> purser.portfolio.v1.Performance
-	25, // 23: purser.portfolio.v1.Performance.start_time:type_name -> google.protobuf.Timestamp
-	25, // 24: purser.portfolio.v1.Performance.end_time:type_name -> google.protobuf.Timestamp
-	1,  // 25: purser.portfolio.v1.Performance.flow_basis:type_name -> purser.portfolio.v1.FlowBasis
-	22, // 26: purser.portfolio.v1.Performance.time_weighted:type_name -> purser.portfolio.v1.Return
-	22, // 27: purser.portfolio.v1.Performance.money_weighted:type_name -> purser.portfolio.v1.Return
-	21, // 28: purser.portfolio.v1.Performance.modified_dietz:type_name -> purser.portfolio.v1.Ratio
-	21, // 29: purser.portfolio.v1.Performance.volatility:type_name -> purser.portfolio.v1.Ratio
-	21, // 30: purser.portfolio.v1.Performance.downside_deviation:type_name -> purser.portfolio.v1.Ratio
-	21, // 31: purser.portfolio.v1.Performance.sharpe:type_name -> purser.portfolio.v1.Ratio
-	21, // 32: purser.portfolio.v1.Performance.sortino:type_name -> purser.portfolio.v1.Ratio
-	21, // 33: purser.portfolio.v1.Performance.calmar:type_name -> purser.portfolio.v1.Ratio
-	23, // 34: purser.portfolio.v1.Performance.max_drawdown:type_name -> purser.portfolio.v1.Drawdown
-	24, // 35: purser.portfolio.v1.Performance.benchmark:type_name -> purser.portfolio.v1.Benchmark
-	21, // 36: purser.portfolio.v1.Return.period:type_name -> purser.portfolio.v1.Ratio
-	21, // 37: purser.portfolio.v1.Return.annualized:type_name -> purser.portfolio.v1.Ratio
-	21, // 38: purser.portfolio.v1.Drawdown.depth:type_name -> purser.portfolio.v1.Ratio
-	25, // 39: purser.portfolio.v1.Drawdown.peak_time:type_name -> google.protobuf.Timestamp
-	25, // 40: purser.portfolio.v1.Drawdown.trough_time:type_name -> google.protobuf.Timestamp
-	25, // 41: purser.portfolio.v1.Drawdown.recovery_time:type_name -> google.protobuf.Timestamp
-	21, // 42: purser.portfolio.v1.Benchmark.token_return:type_name -> purser.portfolio.v1.Ratio
-	21, // 43: purser.portfolio.v1.Benchmark.tracking_difference:type_name -> purser.portfolio.v1.Ratio
-	7,  // 44: purser.portfolio.v1.PortfolioService.GetPortfolio:input_type -> purser.portfolio.v1.GetPortfolioRequest
-	9,  // 45: purser.portfolio.v1.PortfolioService.GetValuation:input_type -> purser.portfolio.v1.GetValuationRequest
-	11, // 46: purser.portfolio.v1.PortfolioService.TakeSnapshot:input_type -> purser.portfolio.v1.TakeSnapshotRequest
-	14, // 47: purser.portfolio.v1.PortfolioService.ListSnapshots:input_type -> purser.portfolio.v1.ListSnapshotsRequest
-	16, // 48: purser.portfolio.v1.PortfolioService.GetTimeline:input_type -> purser.portfolio.v1.GetTimelineRequest
-	18, // 49: purser.portfolio.v1.PortfolioService.GetPerformance:input_type -> purser.portfolio.v1.GetPerformanceRequest
-	8,  // 50: purser.portfolio.v1.PortfolioService.GetPortfolio:output_type -> purser.portfolio.v1.GetPortfolioResponse
-	10, // 51: purser.portfolio.v1.PortfolioService.GetValuation:output_type -> purser.portfolio.v1.GetValuationResponse
-	12, // 52: purser.portfolio.v1.PortfolioService.TakeSnapshot:output_type -> purser.portfolio.v1.TakeSnapshotResponse
-	15, // 53: purser.portfolio.v1.PortfolioService.ListSnapshots:output_type -> purser.portfolio.v1.ListSnapshotsResponse
-	17, // 54: purser.portfolio.v1.PortfolioService.GetTimeline:output_type -> purser.portfolio.v1.GetTimelineResponse
-	19, // 55: purser.portfolio.v1.PortfolioService.GetPerformance:output_type -> purser.portfolio.v1.GetPerformanceResponse
-	50, // [50:56] is the sub-list for method output_type
-	44, // [44:50] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	25, // 9: purser.portfolio.v1.GetValuationRequest.as_of_time:type_name -> google.protobuf.Timestamp
+	3,  // 10: purser.portfolio.v1.GetValuationResponse.valuation:type_name -> purser.portfolio.v1.Valuation
+	25, // 11: purser.portfolio.v1.TakeSnapshotRequest.start_time:type_name -> google.protobuf.Timestamp
+	25, // 12: purser.portfolio.v1.TakeSnapshotRequest.end_time:type_name -> google.protobuf.Timestamp
+	5,  // 13: purser.portfolio.v1.TakeSnapshotResponse.snapshot:type_name -> purser.portfolio.v1.Snapshot
+	13, // 14: purser.portfolio.v1.TakeSnapshotResponse.backfill:type_name -> purser.portfolio.v1.BackfillProgress
+	25, // 15: purser.portfolio.v1.BackfillProgress.next_start_time:type_name -> google.protobuf.Timestamp
+	5,  // 16: purser.portfolio.v1.ListSnapshotsResponse.snapshots:type_name -> purser.portfolio.v1.Snapshot
+	0,  // 17: purser.portfolio.v1.GetTimelineRequest.interval:type_name -> purser.portfolio.v1.Interval
+	25, // 18: purser.portfolio.v1.GetTimelineRequest.start_time:type_name -> google.protobuf.Timestamp
+	25, // 19: purser.portfolio.v1.GetTimelineRequest.end_time:type_name -> google.protobuf.Timestamp
+	6,  // 20: purser.portfolio.v1.GetTimelineResponse.points:type_name -> purser.portfolio.v1.TimelinePoint
+	25, // 21: purser.portfolio.v1.GetPerformanceRequest.start_time:type_name -> google.protobuf.Timestamp
+	25, // 22: purser.portfolio.v1.GetPerformanceRequest.end_time:type_name -> google.protobuf.Timestamp
+	20, // 23: purser.portfolio.v1.GetPerformanceResponse.performance:type_name -> purser.portfolio.v1.Performance
+	25, // 24: purser.portfolio.v1.Performance.start_time:type_name -> google.protobuf.Timestamp
+	25, // 25: purser.portfolio.v1.Performance.end_time:type_name -> google.protobuf.Timestamp
+	1,  // 26: purser.portfolio.v1.Performance.flow_basis:type_name -> purser.portfolio.v1.FlowBasis
+	22, // 27: purser.portfolio.v1.Performance.time_weighted:type_name -> purser.portfolio.v1.Return
+	22, // 28: purser.portfolio.v1.Performance.money_weighted:type_name -> purser.portfolio.v1.Return
+	21, // 29: purser.portfolio.v1.Performance.modified_dietz:type_name -> purser.portfolio.v1.Ratio
+	21, // 30: purser.portfolio.v1.Performance.volatility:type_name -> purser.portfolio.v1.Ratio
+	21, // 31: purser.portfolio.v1.Performance.downside_deviation:type_name -> purser.portfolio.v1.Ratio
+	21, // 32: purser.portfolio.v1.Performance.sharpe:type_name -> purser.portfolio.v1.Ratio
+	21, // 33: purser.portfolio.v1.Performance.sortino:type_name -> purser.portfolio.v1.Ratio
+	21, // 34: purser.portfolio.v1.Performance.calmar:type_name -> purser.portfolio.v1.Ratio
+	23, // 35: purser.portfolio.v1.Performance.max_drawdown:type_name -> purser.portfolio.v1.Drawdown
+	24, // 36: purser.portfolio.v1.Performance.benchmark:type_name -> purser.portfolio.v1.Benchmark
+	21, // 37: purser.portfolio.v1.Return.period:type_name -> purser.portfolio.v1.Ratio
+	21, // 38: purser.portfolio.v1.Return.annualized:type_name -> purser.portfolio.v1.Ratio
+	21, // 39: purser.portfolio.v1.Drawdown.depth:type_name -> purser.portfolio.v1.Ratio
+	25, // 40: purser.portfolio.v1.Drawdown.peak_time:type_name -> google.protobuf.Timestamp
+	25, // 41: purser.portfolio.v1.Drawdown.trough_time:type_name -> google.protobuf.Timestamp
+	25, // 42: purser.portfolio.v1.Drawdown.recovery_time:type_name -> google.protobuf.Timestamp
+	21, // 43: purser.portfolio.v1.Benchmark.token_return:type_name -> purser.portfolio.v1.Ratio
+	21, // 44: purser.portfolio.v1.Benchmark.tracking_difference:type_name -> purser.portfolio.v1.Ratio
+	7,  // 45: purser.portfolio.v1.PortfolioService.GetPortfolio:input_type -> purser.portfolio.v1.GetPortfolioRequest
+	9,  // 46: purser.portfolio.v1.PortfolioService.GetValuation:input_type -> purser.portfolio.v1.GetValuationRequest
+	11, // 47: purser.portfolio.v1.PortfolioService.TakeSnapshot:input_type -> purser.portfolio.v1.TakeSnapshotRequest
+	14, // 48: purser.portfolio.v1.PortfolioService.ListSnapshots:input_type -> purser.portfolio.v1.ListSnapshotsRequest
+	16, // 49: purser.portfolio.v1.PortfolioService.GetTimeline:input_type -> purser.portfolio.v1.GetTimelineRequest
+	18, // 50: purser.portfolio.v1.PortfolioService.GetPerformance:input_type -> purser.portfolio.v1.GetPerformanceRequest
+	8,  // 51: purser.portfolio.v1.PortfolioService.GetPortfolio:output_type -> purser.portfolio.v1.GetPortfolioResponse
+	10, // 52: purser.portfolio.v1.PortfolioService.GetValuation:output_type -> purser.portfolio.v1.GetValuationResponse
+	12, // 53: purser.portfolio.v1.PortfolioService.TakeSnapshot:output_type -> purser.portfolio.v1.TakeSnapshotResponse
+	15, // 54: purser.portfolio.v1.PortfolioService.ListSnapshots:output_type -> purser.portfolio.v1.ListSnapshotsResponse
+	17, // 55: purser.portfolio.v1.PortfolioService.GetTimeline:output_type -> purser.portfolio.v1.GetTimelineResponse
+	19, // 56: purser.portfolio.v1.PortfolioService.GetPerformance:output_type -> purser.portfolio.v1.GetPerformanceResponse
+	51, // [51:57] is the sub-list for method output_type
+	45, // [45:51] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_purser_portfolio_v1_portfolio_service_proto_init() }

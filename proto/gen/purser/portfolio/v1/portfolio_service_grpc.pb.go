@@ -43,13 +43,20 @@ type PortfolioServiceClient interface {
 	// While the wallet service is unavailable it returns the last snapshot, with stale
 	// set.
 	//
-	// UNAVAILABLE (WALLET_UNAVAILABLE) when there is no snapshot either.
+	// With as_of_time it returns the last snapshot at or before that time, with the
+	// positions and prices of then; valuation_time says which. TakeSnapshot with a range
+	// fills in the hours that have none.
+	//
+	// UNAVAILABLE (WALLET_UNAVAILABLE) when there is no snapshot either. With as_of_time:
+	// FAILED_PRECONDITION (NO_SNAPSHOT) when there is none so early, INVALID_ARGUMENT for
+	// a time in the future.
 	GetValuation(ctx context.Context, in *GetValuationRequest, opts ...grpc.CallOption) (*GetValuationResponse, error)
 	// TakeSnapshot stores the portfolio's value for the current hour, UTC. There is one
 	// snapshot an hour. A complete one replaces an incomplete one. Of two incomplete ones
 	// the better is kept: the one with fewer wallets without balances, then with fewer
 	// positions without a price, then with fewer stale prices. Otherwise the first is
-	// kept.
+	// kept. All snapshots of an hour, of whichever portfolio, have the same price of a
+	// token: the first one, unless that is stale or missing and a better one comes.
 	//
 	// With start_time and end_time it backfills: it takes the snapshots of the hours
 	// that begin in that range, oldest first, from the balances and prices of that
@@ -184,13 +191,20 @@ type PortfolioServiceServer interface {
 	// While the wallet service is unavailable it returns the last snapshot, with stale
 	// set.
 	//
-	// UNAVAILABLE (WALLET_UNAVAILABLE) when there is no snapshot either.
+	// With as_of_time it returns the last snapshot at or before that time, with the
+	// positions and prices of then; valuation_time says which. TakeSnapshot with a range
+	// fills in the hours that have none.
+	//
+	// UNAVAILABLE (WALLET_UNAVAILABLE) when there is no snapshot either. With as_of_time:
+	// FAILED_PRECONDITION (NO_SNAPSHOT) when there is none so early, INVALID_ARGUMENT for
+	// a time in the future.
 	GetValuation(context.Context, *GetValuationRequest) (*GetValuationResponse, error)
 	// TakeSnapshot stores the portfolio's value for the current hour, UTC. There is one
 	// snapshot an hour. A complete one replaces an incomplete one. Of two incomplete ones
 	// the better is kept: the one with fewer wallets without balances, then with fewer
 	// positions without a price, then with fewer stale prices. Otherwise the first is
-	// kept.
+	// kept. All snapshots of an hour, of whichever portfolio, have the same price of a
+	// token: the first one, unless that is stale or missing and a better one comes.
 	//
 	// With start_time and end_time it backfills: it takes the snapshots of the hours
 	// that begin in that range, oldest first, from the balances and prices of that
