@@ -12,16 +12,19 @@ import (
 var (
 	// readsSize matches what makes a test larger under `make prove`.
 	readsSize = regexp.MustCompile(`testkit\.Size\(|(Getenv|LookupEnv)\("PURSER_PROVE"\)`)
-	proved    = regexp.MustCompile(`(?m)^PROVED := ((?:.*\\\n)*.*)$`)
+	proved    = regexp.MustCompile(`(?m)^PROVED(?:_ALONE)? := ((?:.*\\\n)*.*)$`)
 )
 
 // unproved compares the packages that `make prove` runs with those that have a test with a full size.
 func unproved(tests []source, makefile string) (found []string) {
-	list := proved.FindStringSubmatch(makefile)
-	if list == nil {
+	lists := proved.FindAllStringSubmatch(makefile, -1)
+	if lists == nil {
 		return []string{"Makefile: has no PROVED"}
 	}
-	listed := strings.Fields(strings.ReplaceAll(list[1], "\\", " "))
+	var listed []string
+	for _, list := range lists {
+		listed = append(listed, strings.Fields(strings.ReplaceAll(list[1], "\\", " "))...)
+	}
 	var have []string
 	for _, s := range tests {
 		if s.isTest() && readsSize.MatchString(s.text) {
@@ -69,6 +72,8 @@ func TestAProofThatMakeProveDoesNotRunIsReported(t *testing.T) {
 		want     string
 	}{
 		"all are run": {[]source{a, b}, makefile, ""},
+		"one is run alone": {[]source{a, {path: "c/y_test.go", text: "testkit.Size(1, 2)"}},
+			"PROVED := ./a\nPROVED_ALONE := ./c\n", ""},
 		"one is not run": {[]source{a, b, {path: "c/y_test.go", text: "testkit.Size(1, 2)"}}, makefile,
 			"lacks ./c"},
 		"one is no proof":       {[]source{a}, makefile, "has ./b"},
