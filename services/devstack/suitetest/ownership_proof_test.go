@@ -38,7 +38,8 @@ func TestAWalletThatSignsInIsProvenWithoutASignature(t *testing.T) {
 		t.Fatal(err)
 	}
 	create := func(ctx context.Context, account string) string {
-		made, err := c.Wallets.CreateWallet(ctx, &walletv1.CreateWalletRequest{Account: account})
+		made, err := c.Wallets.CreateWallet(ctx,
+			&walletv1.CreateWalletRequest{Account: account, AllowUnconfiguredChain: true})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -58,7 +58,9 @@ func TestASnapshotOfOneReplicaIsInTheTimelineOfTheOtherAtOnce(t *testing.T) {
 	check("before the first", none)
 	r.A.snapshot(ctx, t, "1")
 	check("after the first", one)
-	r.A.exec(t, "UPDATE snapshots SET complete = false") // so that a complete one replaces it
+	// So that a complete one with a fresh price replaces it.
+	r.A.exec(t, "UPDATE snapshots SET complete = false, stale_price_count = 1")
+	r.A.exec(t, "UPDATE hour_prices SET stale = true")
 	r.A.snapshot(ctx, t, "2")
 	check("after a better one", two)
 }

@@ -286,13 +286,15 @@ func TestASnapshotOfTheHourIsNotTheLastOneBeforeItsTime(t *testing.T) {
 	early.ValuationTime, late.ValuationTime = hour(0), hour(1).Add(40*time.Minute)
 	f.save(t, hour(0), early)
 	f.save(t, hour(1), late)
-	for at, want := range map[time.Time]string{hour(0).Add(-1): "", hour(0): "7.00000000",
-		hour(1).Add(39 * time.Minute): "7.00000000", hour(1).Add(40 * time.Minute): "9.00000000"} {
+	for at, want := range map[time.Time]valuation.Valuation{hour(0): early, hour(1).Add(39 * time.Minute): early,
+		hour(1).Add(40 * time.Minute): late} {
 		got, err := f.LastSnapshot(t.Context(), f.p.ID, at)
-		if want == "" && !errs.Is(err, errs.KindNotFound) ||
-			want != "" && (err != nil || got.Total.Text('f') != want) {
-			t.Errorf("at %s: %v, %v, want %q", at, got.Total, err, want)
+		if err != nil || got.Total.Cmp(want.Total) != 0 || !got.ValuationTime.Equal(want.ValuationTime) {
+			t.Errorf("at %s: %v, %v, want %s", at, got.Total, err, want.Total)
 		}
+	}
+	if got, err := f.LastSnapshot(t.Context(), f.p.ID, hour(0).Add(-1)); !errs.Is(err, errs.KindNotFound) {
+		t.Errorf("before the first: %v, %v", got, err)
 	}
 }
 
