@@ -70,6 +70,7 @@ func placeholders() []placeholder {
 		{grpcurl, "CreateWallet", "eip155:31337:0x…",
 			func(_ *testing.T, r *reader) string { return account(r.s, r.s.Chain.Holders()[0]) }},
 		{grpcurl, "SyncWallet", "…", printedBefore(`"id": "([^"]+)"`)},
+		{grpcurl, "StartOwnershipProof", "…", printedBefore(`"id": "([^"]+)"`)},
 		{grpcurl, "ArchiveWallet", "…", printedBefore(`"id": "([^"]+)"`)},
 		{grpcurl, "RestoreWallet", "…", printedBefore(`"id": "([^"]+)"`)},
 

@@ -130,7 +130,9 @@ func wantEveryTable(t *testing.T, s *suite.Suite, service string, found map[stri
 	}
 	defer func() { _ = conn.Close(context.Background()) }()
 	for _, table := range column(t, conn, `SELECT DISTINCT table_name FROM information_schema.columns
-		WHERE table_schema = 'public' AND column_name IN `+owned+` AND table_name <> 'erased_owners'`) {
+		JOIN information_schema.tables USING (table_schema, table_name)
+		WHERE table_schema = 'public' AND table_type = 'BASE TABLE' AND column_name IN `+owned+`
+		  AND table_name <> 'erased_owners'`) {
 		if found[table] == "" {
 			t.Errorf("%s has a table %s of somebody's data, in which this test has nothing", service, table)
 		}

@@ -66,8 +66,9 @@ func BenchmarkStorage(b *testing.B) {
 	size := func(tables ...string) (bytes float64) {
 		for _, table := range tables {
 			var n int64
-			err := f.db.SQL().QueryRowContext(b.Context(), `SELECT sum(pg_total_relation_size(relid))
-				FROM pg_partition_tree($1::text::regclass)`, table).Scan(&n)
+			err := f.db.SQL().QueryRowContext(b.Context(), `SELECT pg_total_relation_size($1::text::regclass) +
+				coalesce((SELECT sum(pg_total_relation_size(relid)) FROM pg_partition_tree($1::text::regclass)
+				          WHERE level > 0), 0)`, table).Scan(&n)
 			if err != nil {
 				b.Fatal(err)
 			}
