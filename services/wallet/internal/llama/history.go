@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/purserhq/purser/services/wallet/internal/price"
+	"github.com/purserhq/purser/services/wallet/internal/pricefeed"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 )
 
@@ -28,12 +29,12 @@ const (
 	maxConcurrentCharts = 4
 )
 
-// History implements history.PriceSource by GET /chart/{coins}, which has a point
+// History implements price.PastFeed by GET /chart/{coins}, which has a point
 // about every full hour.
 func (s *Source) History(ctx context.Context, tokens []token.Token, from time.Time,
 	hours int) (map[string][]price.Price, error) {
-	if s.inCooldown() {
-		return nil, errCooldown
+	if err := s.feed.Resting(); err != nil {
+		return nil, err
 	}
 	byCoin, coins := s.coins(tokens)
 	ctx, span := otel.Tracer("purser/wallet/llama").Start(ctx, "llama.History",
@@ -42,7 +43,7 @@ func (s *Source) History(ctx context.Context, tokens []token.Token, from time.Ti
 	defer span.End()
 	prices := map[string][]price.Price{}
 	for _, t := range tokens {
-		if _, named := s.chains[t.Chain]; !named {
+		if s.coinOf(t) == "" {
 			prices[t.ID] = nil // the feed has none
 		}
 	}
@@ -63,9 +64,7 @@ func (s *Source) History(ctx context.Context, tokens []token.Token, from time.Ti
 		})
 	}
 	err := g.Wait()
-	if err != nil && ctx.Err() == nil {
-		s.startCooldown()
-	}
+	s.feed.NoteFailure(ctx, err)
 	return prices, err
 }
 
@@ -103,30 +102,29 @@ func (s *Source) chart(ctx context.Context, coins []string, byCoin map[string]to
 	if err != nil {
 		return err
 	}
-	left := leftOut{}
+	left := pricefeed.LeftOut{}
 	for name, raw := range found {
-		name = strings.ToLower(name)
 		t := byCoin[name]
 		var c chart
 		switch {
 		case !slices.Contains(coins, name):
 			continue
 		case json.Unmarshal(raw, &c) != nil:
-			left.add(t, "malformed")
+			left.Add(t, "malformed")
 			continue
 		case lowConfidence(c.Confidence):
-			left.add(t, "low confidence")
+			left.Add(t, "low confidence")
 			continue
 		}
 		for _, p := range c.Prices {
 			parsed, why := s.parse(p)
 			if why != "" {
-				left.add(t, why)
+				left.Add(t, why)
 				continue
 			}
 			into[t.ID] = append(into[t.ID], parsed)
 		}
 	}
-	left.tell(ctx, s.log)
+	left.Tell(ctx, s.log, Name)
 	return nil
 }
