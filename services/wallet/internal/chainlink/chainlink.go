@@ -21,8 +21,8 @@ import (
 	"log/slog"
 	"maps"
 	"math/big"
+	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/cockroachdb/apd/v3"
@@ -151,7 +151,7 @@ func (s *Source) read(f Feed, a Answer, now time.Time) (p price.Price, why strin
 	if len(a.Round) != 5*32 || len(a.Decimals) != 32 {
 		return p, "no round"
 	}
-	if quoted := textOf(a.Description); quoted != "" && !inDollars(quoted) {
+	if !inDollars(textOf(a.Description)) {
 		return p, "not in USD"
 	}
 	decimals := new(big.Int).SetBytes(a.Decimals)
@@ -190,12 +190,14 @@ func signed(word []byte) *big.Int {
 	return n
 }
 
-// inDollars reports whether a description, such as "ETH / USD", is that of a price in US
-// dollars.
+// otherQuote is the end of a description such as "LINK / ETH": a pair that is not in US
+// dollars. Feeds of others have descriptions of other forms, which say nothing.
+var otherQuote = regexp.MustCompile(`^[^/]+/\s*([A-Z]{2,6})\s*$`)
+
+// inDollars reports whether a description is not that of a price in something else.
 func inDollars(description string) bool {
-	parts := strings.Split(description, "/")
-	quote := strings.ToUpper(strings.TrimSpace(parts[len(parts)-1]))
-	return len(parts) == 2 && (quote == "USD" || strings.HasPrefix(quote, "USD "))
+	found := otherQuote.FindStringSubmatch(description)
+	return found == nil || found[1] == "USD"
 }
 
 // textOf decodes a string; "" for anything else.

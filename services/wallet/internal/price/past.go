@@ -60,7 +60,7 @@ func merged(first, second []Price, stale time.Duration) []Price {
 	}
 	out := slices.Clone(first)
 	for _, p := range second {
-		if _, fresh := LastAt(first, p.At, stale); !fresh {
+		if !isFreshAt(first, p.At, stale) {
 			out = append(out, p)
 		}
 	}
@@ -77,7 +77,7 @@ func (s *Sources) covers(prices []Price, from time.Time, hours int) bool {
 		hour = end.Add(-time.Hour)
 	}
 	for ; hour.Before(end); hour = hour.Add(time.Hour) {
-		if _, fresh := LastAt(prices, hour, s.policy.Stale); !fresh {
+		if !isFreshAt(prices, hour, s.policy.Stale) {
 			return false
 		}
 	}

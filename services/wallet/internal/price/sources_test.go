@@ -291,6 +291,10 @@ func TestAPriceIsFreshForAsLongAsItsSourceStates(t *testing.T) {
 	if p.StaleAt(noon().Add(24*time.Hour), time.Hour) || !p.StaleAt(noon().Add(24*time.Hour+1), time.Hour) {
 		t.Error("not as its source states")
 	}
+	p.GoodFor = 30 * time.Minute // a feed that missed its heartbeat
+	if !p.StaleAt(noon().Add(time.Hour), time.Hour) {
+		t.Error("longer than its source states")
+	}
 	p.GoodFor = 0
 	if !slices.Equal([]bool{p.StaleAt(noon().Add(time.Hour), time.Hour), p.StaleAt(noon().Add(time.Hour+1),
 		time.Hour)}, []bool{false, true}) {

@@ -48,19 +48,30 @@ const maxDisagreement = 10_000
 // maxBridge bounds how far back is asked for what a past hour lacks.
 const maxBridge = 7 * 24 * time.Hour
 
-// StaleAt reports whether the price is more than maxAge old at t, and its source doesn't
-// state that it still holds.
+// StaleAt reports whether the price is old at t: more than its source states that it
+// holds, or more than maxAge where the source states nothing.
 func (p Price) StaleAt(t time.Time, maxAge time.Duration) bool {
-	return t.Sub(p.At) > max(maxAge, p.GoodFor)
+	if p.GoodFor > 0 {
+		maxAge = p.GoodFor
+	}
+	return t.Sub(p.At) > maxAge
 }
 
 // LastAt returns the last of the prices, which are in order of their times, that
-// is at or before t; false when there is none or it is stale at t.
+// is at or before t; false when there is none, or it is more than maxAge old and its
+// source doesn't state that it still holds.
 func LastAt(prices []Price, t time.Time, maxAge time.Duration) (Price, bool) {
 	for _, p := range slices.Backward(prices) {
 		if !p.At.After(t) {
-			return p, !p.StaleAt(t, maxAge)
+			return p, t.Sub(p.At) <= max(maxAge, p.GoodFor)
 		}
 	}
 	return Price{}, false
+}
+
+// isFreshAt reports whether the last of the prices, which are in order of their times, at
+// or before t is not stale then.
+func isFreshAt(prices []Price, t time.Time, stale time.Duration) bool {
+	last, ok := LastAt(prices, t, stale)
+	return ok && !last.StaleAt(t, stale)
 }
