@@ -29,7 +29,6 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 
 	"github.com/purserhq/purser/services/wallet/internal/price"
-	"github.com/purserhq/purser/services/wallet/internal/pricefeed"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 )
 
@@ -84,7 +83,7 @@ func (s *Source) byChain(tokens []token.Token) (byChain map[uint64][]token.Token
 // Current implements price.Feed. With an error, the feeds of some chain could not be read.
 func (s *Source) Current(ctx context.Context, tokens []token.Token) (map[string]price.Price, error) {
 	byChain, contracts := s.byChain(tokens)
-	prices, left := map[string]price.Price{}, pricefeed.LeftOut{}
+	prices, left := map[string]price.Price{}, price.LeftOut{}
 	defer left.Tell(ctx, s.log, Name)
 	for _, chain := range slices.Sorted(maps.Keys(byChain)) {
 		answers, err := s.reader.Feeds(ctx, chain, contracts[chain])
@@ -107,7 +106,7 @@ func (s *Source) Current(ctx context.Context, tokens []token.Token) (map[string]
 func (s *Source) History(ctx context.Context, tokens []token.Token, from time.Time,
 	hours int) (map[string][]price.Price, error) {
 	byChain, contracts := s.byChain(tokens)
-	out, left := map[string][]price.Price{}, pricefeed.LeftOut{}
+	out, left := map[string][]price.Price{}, price.LeftOut{}
 	defer left.Tell(ctx, s.log, Name)
 	for _, t := range tokens {
 		if _, has := s.feeds[t.ID]; !has {

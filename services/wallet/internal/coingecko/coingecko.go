@@ -19,7 +19,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -142,7 +141,7 @@ func (s *Source) Current(ctx context.Context, tokens []token.Token) (map[string]
 		trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attribute.Int("tokens", len(tokens))))
 	defer span.End()
 	w := s.sort(tokens)
-	prices, left := map[string]price.Price{}, pricefeed.LeftOut{}
+	prices, left := map[string]price.Price{}, price.LeftOut{}
 	err := s.coinsAndRates(ctx, w, prices, left)
 	for _, platform := range slices.Sorted(maps.Keys(w.byPlatform)) {
 		if err == nil {
@@ -161,7 +160,7 @@ const simpleOptions = "&include_last_updated_at=true&precision=full"
 
 // coinsAndRates asks for native coins and currencies in one request.
 func (s *Source) coinsAndRates(ctx context.Context, w wanted, into map[string]price.Price,
-	left pricefeed.LeftOut) error {
+	left price.LeftOut) error {
 	if len(w.byCoin)+len(w.currencies) == 0 {
 		return nil
 	}
@@ -200,7 +199,7 @@ func (s *Source) coinsAndRates(ctx context.Context, w wanted, into map[string]pr
 
 // tokens asks for the tokens of a platform.
 func (s *Source) tokens(ctx context.Context, platform string, byAddress map[string]token.Token,
-	into map[string]price.Price, left pricefeed.LeftOut) error {
+	into map[string]price.Price, left price.LeftOut) error {
 	open := slices.Sorted(maps.Keys(byAddress))
 	for len(open) > 0 {
 		n := min(len(open), s.batch())
@@ -264,7 +263,7 @@ func simpleReply(body json.RawMessage) (map[string]json.RawMessage, error) {
 }
 
 // take adds the price of a coin, if its JSON has a good one.
-func (s *Source) take(t token.Token, raw json.RawMessage, into map[string]price.Price, left pricefeed.LeftOut) {
+func (s *Source) take(t token.Token, raw json.RawMessage, into map[string]price.Price, left price.LeftOut) {
 	if raw == nil {
 		return
 	}
@@ -316,12 +315,4 @@ func rateOf(inUSD, inCurrency string, at time.Time) (p price.Price, why string) 
 		return p, "no price"
 	}
 	return price.Price{Value: value, Source: Name, At: at}, ""
-}
-
-// chartError adds what was asked for to an error.
-func chartError(t token.Token, err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("chart of %s: %w", t.ID, err)
 }

@@ -3,6 +3,7 @@ package coingecko
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -35,7 +36,7 @@ func (s *Source) History(ctx context.Context, tokens []token.Token, from time.Ti
 	ctx, span := otel.Tracer(tracer).Start(ctx, "coingecko.History", trace.WithSpanKind(trace.SpanKindClient),
 		trace.WithAttributes(attribute.Int("tokens", len(tokens)), attribute.Int("hours", hours)))
 	defer span.End()
-	out, left := map[string][]price.Price{}, pricefeed.LeftOut{}
+	out, left := map[string][]price.Price{}, price.LeftOut{}
 	defer left.Tell(ctx, s.log, Name)
 	var inUSD []point // of the reference, read once
 	for _, t := range tokens {
@@ -58,7 +59,7 @@ func (s *Source) History(ctx context.Context, tokens []token.Token, from time.Ti
 		}
 		if err != nil {
 			s.feed.NoteFailure(ctx, err)
-			return out, chartError(t, err)
+			return out, fmt.Errorf("chart of %s: %w", t.ID, err)
 		}
 		out[t.ID] = prices
 	}
@@ -110,8 +111,8 @@ func (s *Source) chart(ctx context.Context, path, currency string, from time.Tim
 
 // isUnknown reports whether the feed has no such coin.
 func isUnknown(err error) bool {
-	status, ok := err.(*pricefeed.StatusError) //nolint:errorlint // Get returns it as it is
-	return ok && status.Status == http.StatusNotFound
+	var status *pricefeed.StatusError
+	return errors.As(err, &status) && status.Status == http.StatusNotFound
 }
 
 // chartReply reads a reply: pairs of a time in milliseconds and a price.
@@ -142,7 +143,7 @@ func (s *Source) chartReply(body json.RawMessage) ([]point, error) {
 }
 
 // pricesOf returns the points that have a price and a time.
-func (s *Source) pricesOf(t token.Token, points []point, left pricefeed.LeftOut) []price.Price {
+func (s *Source) pricesOf(t token.Token, points []point, left price.LeftOut) []price.Price {
 	prices := []price.Price{}
 	for _, p := range points {
 		if p.value == "" {

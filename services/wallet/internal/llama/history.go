@@ -17,17 +17,11 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/purserhq/purser/services/wallet/internal/price"
-	"github.com/purserhq/purser/services/wallet/internal/pricefeed"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 )
 
-const (
-	// maxPointsPerRequest is how many points one request asks for, of all its
-	// coins.
-	maxPointsPerRequest = 500
-	// maxConcurrentCharts is how many requests for charts are made concurrently.
-	maxConcurrentCharts = 4
-)
+// maxPointsPerRequest is how many points one request asks for, of all its coins.
+const maxPointsPerRequest = 500
 
 // History implements price.PastFeed by GET /chart/{coins}, which has a point
 // about every full hour.
@@ -49,7 +43,7 @@ func (s *Source) History(ctx context.Context, tokens []token.Token, from time.Ti
 	}
 	var mu sync.Mutex
 	g, groupCtx := errgroup.WithContext(ctx)
-	g.SetLimit(maxConcurrentCharts)
+	g.SetLimit(maxConcurrentRequests)
 	chunkSize := min(maxCoinsPerRequest, maxPointsPerRequest/max(1, min(hours, maxPointsPerRequest)))
 	for chunk := range slices.Chunk(coins, chunkSize) {
 		g.Go(func() error {
@@ -102,7 +96,7 @@ func (s *Source) chart(ctx context.Context, coins []string, byCoin map[string]to
 	if err != nil {
 		return err
 	}
-	left := pricefeed.LeftOut{}
+	left := price.LeftOut{}
 	for name, raw := range found {
 		t := byCoin[name]
 		var c chart

@@ -18,12 +18,14 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/purserhq/purser/services/wallet/internal/price"
 	"github.com/purserhq/purser/services/wallet/internal/pricefeed"
@@ -36,6 +38,8 @@ const Name = "llama"
 const (
 	// maxCoinsPerRequest is how many coins one request asks for.
 	maxCoinsPerRequest = 80
+	// maxConcurrentRequests is how many requests are made concurrently.
+	maxConcurrentRequests = 4
 	// minConfidence is the least confidence, of 0 to 1, that a feed may state. Prices
 	// of traded coins have 0.9 or more; below a half the feed itself doubts it.
 	minConfidence = 0.5
@@ -75,13 +79,21 @@ func (s *Source) Current(ctx context.Context, tokens []token.Token) (map[string]
 		trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attribute.Int("tokens", len(coins))))
 	defer span.End()
 	prices := map[string]price.Price{}
+	var mu sync.Mutex
+	g, groupCtx := errgroup.WithContext(ctx)
+	g.SetLimit(maxConcurrentRequests)
 	for chunk := range slices.Chunk(coins, maxCoinsPerRequest) {
-		fetched, err := s.fetch(ctx, chunk, byCoin)
-		if err != nil {
-			s.feed.NoteFailure(ctx, err)
-			return nil, err
-		}
-		maps.Copy(prices, fetched)
+		g.Go(func() error {
+			fetched, err := s.fetch(groupCtx, chunk, byCoin)
+			mu.Lock()
+			defer mu.Unlock()
+			maps.Copy(prices, fetched)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		s.feed.NoteFailure(ctx, err)
+		return nil, err
 	}
 	return prices, nil
 }
@@ -139,7 +151,7 @@ func (s *Source) fetch(ctx context.Context, coins []string, byCoin map[string]to
 		return nil, err
 	}
 	prices := map[string]price.Price{}
-	left := pricefeed.LeftOut{}
+	left := price.LeftOut{}
 	for name, raw := range found {
 		t, requested := byCoin[name]
 		if !requested {

@@ -43,11 +43,9 @@ func RateOf(q Quote) Rate {
 	return r
 }
 
-const (
-	// quotientDigits is how many significant digits a converted price has: those of
-	// IEEE 754's decimal128.
-	quotientDigits = 34
-)
+// quotientDigits is how many significant digits a converted price has: those of
+// IEEE 754's decimal128.
+const quotientDigits = 34
 
 // In returns the value of a price in the currency of a rate: divided, and rounded half to
 // even to 34 significant digits and 40 decimal places. It is false for a result that is

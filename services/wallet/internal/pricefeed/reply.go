@@ -2,18 +2,12 @@ package pricefeed
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"log/slog"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/purserhq/purser/services/wallet/internal/price"
-	"github.com/purserhq/purser/services/wallet/internal/token"
 )
 
 // maxClockSkew is how far a price's time may be in the future.
@@ -73,35 +67,6 @@ func Time(n json.Number, now time.Time) (at time.Time, why string) {
 		return at, "of the future"
 	}
 	return time.Unix(seconds, 0).UTC(), ""
-}
-
-// LeftOut counts the prices of a reply that are not used, by the reason, with a token
-// for an example.
-type LeftOut map[string]*reasonCount
-
-type reasonCount struct {
-	n       int
-	example string // the id of a token
-}
-
-// Add counts one.
-func (l LeftOut) Add(t token.Token, why string) {
-	if l[why] == nil {
-		l[why] = &reasonCount{example: t.ID}
-	}
-	l[why].n++
-}
-
-// Tell logs them, if there are any.
-func (l LeftOut) Tell(ctx context.Context, log *slog.Logger, source string) {
-	if len(l) == 0 {
-		return
-	}
-	var reasons []string
-	for _, why := range slices.Sorted(maps.Keys(l)) {
-		reasons = append(reasons, fmt.Sprintf("%s: %d, such as %s", why, l[why].n, l[why].example))
-	}
-	log.WarnContext(ctx, "prices left out", "source", source, "reasons", strings.Join(reasons, "; "))
 }
 
 // withoutNaN returns a reply in which the numbers that JSON doesn't have, NaN and the
