@@ -95,7 +95,7 @@ func (f *Feed) marketChart(w http.ResponseWriter, r *http.Request, key string) {
 	reply(w, map[string]any{"prices": points})
 }
 
-// inCurrency converts a price in US dollars to a currency, with twelve places; false for one that the feed doesn't have.
+// inCurrency converts a price in US dollars to a currency, with twelve places; false for one that is not known.
 func inCurrency(usd number, currency string, at time.Time, faults Faults) (number, bool) {
 	if currency == "usd" {
 		return usd, true

@@ -10,8 +10,8 @@ import (
 func First() time.Time { return time.Date(2020, time.January, 1, 0, 0, 0, 0, time.UTC) }
 
 // PriceAt returns the price of a symbol (ETH, WETH, USDC, WBTC, LINK, DAI, and the
-// currencies EUR, GBP, CHF and JPY) in US dollars at the full hour at or before t, as a decimal with at most eight places.
-// It is false for any other symbol, and for times before First.
+// currencies EUR, GBP, CHF and JPY) in US dollars at the full hour at or before t, as a
+// decimal with at most eight places. It is false for any other symbol, and for times before First.
 func PriceAt(symbol string, t time.Time) (decimal string, ok bool) {
 	asset, ok := assetFor(symbol)
 	if !ok || t.Before(First()) {

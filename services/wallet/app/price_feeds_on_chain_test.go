@@ -74,11 +74,14 @@ func TestPricesOfChainlinksContracts(t *testing.T) {
 			// One in ether, and without any answer yet: latestRoundData reverts.
 			empty := n.Create(t, from, bytes.Join([][]byte{flux, word(0), word(0), word(60), word(0), word(1),
 				word(1_000_000), word(8), word(256), word(9), common.RightPadBytes([]byte("AAA / ETH"), 32)}, nil))
+			feed := func(id, address, heartbeat string) map[string]string {
+				return map[string]string{"token_id": id, "chain": "eip155:1", "address": strings.ToLower(address),
+					"heartbeat": heartbeat}
+			}
 			feeds := filepath.Join(t.TempDir(), "feeds.json")
 			list, err := json.Marshal([]map[string]string{
-				{"token_id": etherID, "chain": "eip155:1", "address": strings.ToLower(behindProxy(etherFeed)), "heartbeat": "1h"},
-				{"token_id": "EUR", "chain": "eip155:1", "address": strings.ToLower(behindProxy(euroFeed)), "heartbeat": "24h"},
-				{"token_id": aaa, "chain": "eip155:1", "address": strings.ToLower(empty), "heartbeat": "1h"},
+				feed(etherID, behindProxy(etherFeed), "1h"), feed("EUR", behindProxy(euroFeed), "24h"),
+				feed(aaa, empty, "1h"),
 			})
 			if err != nil {
 				t.Fatal(err)

@@ -97,8 +97,8 @@ func (f *priceFeeds) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if p := f.gecko["ethereum"]; p != "" {
 		eth = p
 	}
-	_, _ = fmt.Fprintf(w, `{"bitcoin":{%s},"ethereum":{"usd":%s,"last_updated_at":%d}}`, strings.Join(bitcoin, ","), eth,
-		now)
+	_, _ = fmt.Fprintf(w, `{"bitcoin":{%s},"ethereum":{"usd":%s,"last_updated_at":%d}}`,
+		strings.Join(bitcoin, ","), eth, now)
 }
 
 // chart has the coins' prices at every full hour.

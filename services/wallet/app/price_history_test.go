@@ -126,17 +126,19 @@ func TestBadRequestsForPastPricesNameTheirField(t *testing.T) {
 	ctx := s.user(t)
 	until := lastHour()
 	good := func() *walletv1.ListPriceHistoryRequest {
-		return &walletv1.ListPriceHistoryRequest{TokenId: etherID, StartTime: timestamppb.New(until.Add(-200 * time.Hour)),
-			EndTime: timestamppb.New(until)}
+		return &walletv1.ListPriceHistoryRequest{TokenId: etherID,
+			StartTime: timestamppb.New(until.Add(-200 * time.Hour)), EndTime: timestamppb.New(until)}
 	}
 	first, err := s.prices.ListPriceHistory(ctx, good())
 	if err != nil || len(first.GetPrices()) != 100 || first.GetNextPageToken() == "" {
 		t.Fatal(len(first.GetPrices()), err)
 	}
 	for field, change := range map[string]func(*walletv1.ListPriceHistoryRequest){
-		"token_id":  func(r *walletv1.ListPriceHistoryRequest) { r.TokenId = "ETH" },
-		"currency":  func(r *walletv1.ListPriceHistoryRequest) { r.Currency = "euro" },
-		"end_time":  func(r *walletv1.ListPriceHistoryRequest) { r.EndTime = timestamppb.New(time.Now().Add(time.Hour)) },
+		"token_id": func(r *walletv1.ListPriceHistoryRequest) { r.TokenId = "ETH" },
+		"currency": func(r *walletv1.ListPriceHistoryRequest) { r.Currency = "euro" },
+		"end_time": func(r *walletv1.ListPriceHistoryRequest) {
+			r.EndTime = timestamppb.New(time.Now().Add(time.Hour))
+		},
 		"page_size": func(r *walletv1.ListPriceHistoryRequest) { r.PageSize = 501 },
 		"start_time": func(r *walletv1.ListPriceHistoryRequest) {
 			r.StartTime = timestamppb.New(time.Date(2014, 1, 1, 0, 0, 0, 0, time.UTC))

@@ -131,7 +131,8 @@ func TestTheFileOfFeeds(t *testing.T) {
 		return chainlink.ReadFile(path)
 	}
 	row := func(tokenID, chain, address, heartbeat string) string {
-		return `{"token_id":` + tokenID + `,"chain":` + chain + `,"address":` + address + `,"heartbeat":` + heartbeat + `}`
+		return `{"token_id":` + tokenID + `,"chain":` + chain + `,"address":` + address +
+			`,"heartbeat":` + heartbeat + `}`
 	}
 	good := row(`"`+ether+`"`, `"eip155:1"`, contract, `"1h"`)
 	feeds, err := read("[" + good + "," + row(`"EUR"`, `"eip155:1"`, contract, `"24h"`) + "]")

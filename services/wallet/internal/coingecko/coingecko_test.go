@@ -272,7 +272,8 @@ func TestThePastOfTokensAndCurrencies(t *testing.T) {
 		for at := start + 37; at < end; at += 3600 { // not on the hour
 			points = append(points, fmt.Sprintf("[%d123,%s]", at, usd))
 		}
-		points = append(points, "[null,5]", "[5]", fmt.Sprintf("[%d000,null]", start), fmt.Sprintf(`[%d000,"7"]`, start))
+		points = append(points, "[null,5]", "[5]", fmt.Sprintf("[%d000,null]", start),
+			fmt.Sprintf(`[%d000,"7"]`, start))
 		_, _ = w.Write([]byte(`{"prices":[` + strings.Join(points, ",") + `],"market_caps":[],"total_volumes":[]}`))
 	})
 	s := newSource(t, f.URL, noon, nil)

@@ -17,7 +17,9 @@ func FuzzReplies(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	var body []byte
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(body) }))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write(body)
+	}))
 	f.Cleanup(server.Close)
 	now := noon()
 	s := newSource(f, server.URL, func() time.Time { now = now.Add(time.Minute); return now })
