@@ -54,8 +54,8 @@ func (b *Backing) WalletEnviron(e Endpoints) []string {
 	)...)
 }
 
-// priceSources returns wallet's settings of sources of prices: the embedded feed in both of its shapes, or the external
-// one. The URLs go with the sources that are chosen, since one without effect is refused.
+// priceSources returns wallet's settings of sources of prices: the embedded feed in both of its shapes, or the
+// external one. The URLs go with the sources that are chosen, since one without effect is refused.
 func (b *Backing) priceSources() []string {
 	feed, sources := b.opts.External.Prices, "llama,imported"
 	if b.Prices != nil {

@@ -86,7 +86,8 @@ func (c PriceConfig) Validate() error {
 	} {
 		switch used := slices.Contains(c.Sources, s.source); {
 		case used && s.value == "":
-			found = append(found, fmt.Errorf("%s must be set, since PURSER_PRICE_SOURCES has %q", s.setting, s.source))
+			found = append(found, fmt.Errorf("%s must be set, since PURSER_PRICE_SOURCES has %q", s.setting,
+				s.source))
 		case !used && s.value != "":
 			found = append(found, fmt.Errorf("%s has no effect: PURSER_PRICE_SOURCES does not have %q", s.setting,
 				s.source))
@@ -95,7 +96,8 @@ func (c PriceConfig) Validate() error {
 		}
 	}
 	if c.CoinGeckoKey.Reveal() != "" && c.CoinGeckoURL.Reveal() == "" {
-		found = append(found, errors.New("PURSER_PRICE_COINGECKO_KEY has no effect without PURSER_PRICE_COINGECKO_URL"))
+		found = append(found, errors.New("PURSER_PRICE_COINGECKO_KEY has no effect without "+
+			"PURSER_PRICE_COINGECKO_URL"))
 	}
 	if c.ReadsPerMinute < 1 || c.ReadsPerMinute > 60_000 {
 		found = append(found, errors.New("PURSER_PRICE_READS_PER_MINUTE must be 1 to 60000"))

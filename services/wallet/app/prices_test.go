@@ -97,7 +97,8 @@ func TestPricesInOtherCurrencies(t *testing.T) {
 	for _, currency := range []string{"eur", "XAU", "Euro", "eip155:1/erc20:0x1"} {
 		_, err := s.prices.GetPrices(s.user(t), &walletv1.GetPricesRequest{TokenIds: []string{etherID},
 			Currency: currency})
-		if rule := servicetest.WantViolation(t, err, "currency"); !strings.Contains(rule, "USD, EUR, GBP, CHF or JPY") {
+		rule := servicetest.WantViolation(t, err, "currency")
+		if !strings.Contains(rule, "USD, EUR, GBP, CHF or JPY") {
 			t.Errorf("%s: %s", currency, rule)
 		}
 	}

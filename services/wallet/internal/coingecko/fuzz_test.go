@@ -11,8 +11,10 @@ import (
 // Whatever a feed replies, a price that is taken is a good one.
 func FuzzReplies(f *testing.F) {
 	for _, seed := range []string{`{"` + contract + `":{"usd":1.5,"last_updated_at":1700000000}}`,
-		`{"bitcoin":{"usd":64800,"eur":60000,"jpy":1e-30,"last_updated_at":1700000000},"ethereum":{"usd":NaN}}`,
-		`{"prices":[[1700000000000,5],[null,1e400],[1700003600000,"5"]]}`, `{"a":{},"A":{"usd":[]}}`, `{`, `[]`, `null`,
+		`{"bitcoin":{"usd":64800,"eur":60000,"jpy":1e-30,"last_updated_at":1700000000},` +
+			`"ethereum":{"usd":NaN}}`,
+		`{"prices":[[1700000000000,5],[null,1e400],[1700003600000,"5"]]}`,
+		`{"a":{},"A":{"usd":[]}}`, `{`, `[]`, `null`,
 	} {
 		f.Add([]byte(seed))
 	}

@@ -11,7 +11,8 @@ import (
 
 // Whatever a feed replies, a price that is taken is a good one.
 func FuzzReplies(f *testing.F) {
-	for _, seed := range []string{reply(coin, "5", 1700000000), reply(coin, "1e400", 1700000000), reply(coin, "NaN", 5),
+	for _, seed := range []string{reply(coin, "5", 1700000000), reply(coin, "1e400", 1700000000),
+		reply(coin, "NaN", 5),
 		`{"coins":{"` + coin + `":{"prices":[{"price":5,"timestamp":1700000000},null,{"price":"x"}]}}}`,
 		`{"coins":{"a":1,"A":2}}`, `{"coins":[]}`, `{`, `null`} {
 		f.Add([]byte(seed))
