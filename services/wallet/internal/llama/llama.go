@@ -187,7 +187,7 @@ func coinsOf(body json.RawMessage) (map[string]json.RawMessage, error) {
 		return nil, fmt.Errorf("price feed: %w", err)
 	}
 	if len(r.Coins) == 0 || string(r.Coins) == "null" {
-		return nil, nil
+		return map[string]json.RawMessage{}, nil
 	}
 	return pricefeed.Members(r.Coins)
 }

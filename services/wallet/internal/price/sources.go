@@ -106,7 +106,7 @@ func (s *Sources) Current(ctx context.Context, tokens []token.Token, last map[st
 func (s *Sources) ask(ctx context.Context, f *source, tokens []token.Token, last bool) (map[string]Price, error) {
 	if len(s.feeds) > 1 {
 		if tokens = f.withoutAbsent(tokens, s.now(), s.policy.Refresh); len(tokens) == 0 {
-			return nil, nil
+			return map[string]Price{}, nil
 		}
 	}
 	limited := ctx

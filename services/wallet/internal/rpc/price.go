@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -67,7 +68,7 @@ func (s *PriceServer) GetPrices(ctx context.Context, req *walletv1.GetPricesRequ
 	}
 	asked := ids
 	if currency != nil {
-		asked = append(append([]string(nil), ids...), currency.ID)
+		asked = append(slices.Clone(ids), currency.ID)
 	}
 	quotes, err := s.prices.LookUp(ctx, asked)
 	if err != nil {
@@ -146,9 +147,9 @@ func (s *PriceServer) ListPriceHistory(ctx context.Context,
 
 // currency returns what prices are converted to; nil for US dollars. The error is
 // errs.Invalid.
-func (s *PriceServer) currency(ctx context.Context, text string) (*token.Token, error) {
+func (s *PriceServer) currency(ctx context.Context, text string) (currency *token.Token, err error) {
 	if text == "" || text == price.USD {
-		return nil, nil
+		return currency, nil
 	}
 	id, err := currencyID(text)
 	if err != nil {
