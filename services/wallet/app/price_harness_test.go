@@ -83,6 +83,10 @@ func (f *priceFeeds) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.chart(w, r, coins)
 		return
 	}
+	if strings.HasPrefix(r.URL.Path, "/api/v3/simple/token_price/") {
+		_, _ = w.Write([]byte(`{}`)) // it knows none
+		return
+	}
 	if r.URL.Path != "/api/v3/simple/price" {
 		w.WriteHeader(http.StatusNotFound)
 		return
