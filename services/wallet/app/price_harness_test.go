@@ -136,7 +136,8 @@ func startPriced(t *testing.T, sources string, more ...string) (service, *priceF
 	if err := os.WriteFile(list, []byte(tokenList), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	env := append(more, "PURSER_PRICE_SOURCES="+sources,
+	env := append([]string{"PURSER_PRICE_SOURCES=" + sources}, more...)
+	env = append(env,
 		"PURSER_DATABASE_URL="+s.db.URL, "PURSER_REDIS_URL="+servicetest.NoRedis, "PURSER_ISSUER="+s.issuer.URL,
 		"PURSER_TOKEN_LIST="+list, "PURSER_GRPC_PLAINTEXT=true", "PURSER_GRPC_BURST=10000",
 		"PURSER_SIWE_DOMAIN=app.example", "PURSER_SYNC_CRON="+never, "PURSER_TRANSACTIONS_CRON="+never,
