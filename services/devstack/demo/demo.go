@@ -227,7 +227,15 @@ func (d *driver) price(progress.Note) (string, error) {
 			priced, source = priced+1, p.GetSource()
 		}
 	}
-	return fmt.Sprintf("%d of %d tokens have a price (source %s)", priced, len(ids), source), nil
+	told := fmt.Sprintf("%d of %d tokens have a price (source %s)", priced, len(ids), source)
+	rates, err := d.Prices.GetPrices(d.ctx, &walletv1.GetPricesRequest{TokenIds: []string{"EUR"}})
+	if err != nil {
+		return "", err
+	}
+	if euro := rates.GetPrices()[0]; euro.GetPrice() != "" {
+		told += fmt.Sprintf(", 1 EUR = %s USD (source %s)", Money(euro.GetPrice()), euro.GetSource())
+	}
+	return told, nil
 }
 
 func (d *driver) value(progress.Note) (string, error) {

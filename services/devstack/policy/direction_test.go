@@ -17,8 +17,12 @@ func adapters() map[string]string {
 		"holdings": "calls the wallet service over gRPC",
 		"chain":    "reads balances over JSON-RPC",
 		"llama":    "reads prices over HTTP",
-		"web":      "serves the key set and the hosted sign-in over HTTP",
-		"idp":      "asks identity providers over HTTP",
+
+		"coingecko": "reads prices over HTTP",
+		"pricefeed": "is what these two share",
+
+		"web": "serves the key set and the hosted sign-in over HTTP",
+		"idp": "asks identity providers over HTTP",
 	}
 }
 

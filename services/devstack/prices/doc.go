@@ -1,9 +1,13 @@
 // Package prices is a price feed for development and tests: HTTP on loopback, in
-// the shape of the DefiLlama coins API.
+// the shapes of the DefiLlama coins API and of CoinGecko's API.
 //
 //	GET /prices/current/{coins}
 //	GET /prices/historical/{timestamp}/{coins}
 //	GET /chart/{coins}?start={timestamp}&span={points}&period=1h
+//	GET /api/v3/simple/price?ids={ids}&vs_currencies={currencies}
+//	GET /api/v3/simple/token_price/{platform}?contract_addresses={addresses}&vs_currencies={currencies}
+//	GET /api/v3/coins/{id}/market_chart/range?vs_currency={currency}&from={timestamp}&to={timestamp}
+//	GET /api/v3/coins/{platform}/contract/{address}/market_chart/range?…
 //
 // {coins} is a comma-separated list of "chain:0xaddress" or "coingecko:id". As in the DefiLlama API, the answer
 // leaves out coins that are unknown or have no price at that time.

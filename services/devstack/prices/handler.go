@@ -44,6 +44,7 @@ func (f *Feed) Handler() http.Handler {
 		f.serve(w, r, at, at.Truncate(time.Hour))
 	})
 	mux.HandleFunc("GET /chart/{coins}", f.chart)
+	f.coinGecko(mux)
 	return mux
 }
 

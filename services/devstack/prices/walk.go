@@ -9,9 +9,9 @@ import (
 // First is the earliest time that has prices.
 func First() time.Time { return time.Date(2020, time.January, 1, 0, 0, 0, 0, time.UTC) }
 
-// PriceAt returns the price of a symbol (ETH, WETH, USDC, WBTC, LINK, DAI) in US
-// dollars at the full hour at or before t, as a decimal with at most eight places.
-// It is false for any other symbol, and for times before First.
+// PriceAt returns the price of a symbol (ETH, WETH, USDC, WBTC, LINK, DAI, and the
+// currencies EUR, GBP, CHF and JPY) in US dollars at the full hour at or before t, as a
+// decimal with at most eight places. It is false for any other symbol, and for times before First.
 func PriceAt(symbol string, t time.Time) (decimal string, ok bool) {
 	asset, ok := assetFor(symbol)
 	if !ok || t.Before(First()) {
@@ -45,6 +45,14 @@ func assetFor(symbol string) (asset, bool) {
 		return asset{walk: 4, base: scale, maxDeviation: 1_500}, true
 	case "DAI":
 		return asset{walk: 5, base: scale, maxDeviation: 2_500}, true
+	case "EUR":
+		return asset{walk: 6, base: 109_000_000, maxDeviation: 60_000}, true
+	case "GBP":
+		return asset{walk: 7, base: 127_000_000, maxDeviation: 60_000}, true
+	case "CHF":
+		return asset{walk: 8, base: 113_000_000, maxDeviation: 50_000}, true
+	case "JPY":
+		return asset{walk: 9, base: 670_000, maxDeviation: 90_000}, true
 	default:
 		return asset{}, false
 	}

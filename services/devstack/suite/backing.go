@@ -246,9 +246,11 @@ func coins(c *chain.Chain) []prices.Coin {
 		Decimals: 18,
 	}}
 	for _, t := range c.Tokens() {
-		list = append(list, prices.Coin{
-			Keys: []string{"local:" + strings.ToLower(t.Address.Hex())}, Symbol: t.Symbol, Decimals: t.Decimals,
-		})
+		keys := []string{"local:" + strings.ToLower(t.Address.Hex())}
+		if t.Symbol == "WBTC" {
+			keys = append(keys, "coingecko:bitcoin")
+		}
+		list = append(list, prices.Coin{Keys: keys, Symbol: t.Symbol, Decimals: t.Decimals})
 	}
 	return list
 }

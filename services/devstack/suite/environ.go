@@ -41,11 +41,8 @@ func (b *Backing) AuthEnviron() []string {
 
 // WalletEnviron is the configuration of the wallet service; e must have the addresses of auth.
 func (b *Backing) WalletEnviron(e Endpoints) []string {
-	feed := b.opts.External.Prices
-	if b.Prices != nil {
-		feed = b.Prices.URL()
-	}
-	return b.environ("wallet", b.opts.Ports.Wallet, append(b.serviceAccount("wallet"),
+	settings := append(b.serviceAccount("wallet"), b.priceSources()...)
+	return b.environ("wallet", b.opts.Ports.Wallet, append(settings,
 		"PURSER_SIWE_DOMAIN="+loopback(b.opts.Ports.AuthHTTP),
 		"PURSER_SIWE_URI=http://"+loopback(b.opts.Ports.AuthHTTP),
 		"PURSER_REDIS_URL="+b.redisURL(),
@@ -54,8 +51,30 @@ func (b *Backing) WalletEnviron(e Endpoints) []string {
 		"PURSER_AUTH_PLAINTEXT=true",
 		"PURSER_CHAIN_RPC_URLS="+b.nodes(),
 		"PURSER_TOKEN_LIST="+b.tokenList,
-		"PURSER_PRICE_URL="+feed,
 	)...)
+}
+
+// priceSources returns wallet's settings of sources of prices: the embedded feed in both of its shapes, or the
+// external one. The URLs go with the sources that are chosen, since one without effect is refused.
+func (b *Backing) priceSources() []string {
+	feed, sources := b.opts.External.Prices, "llama,imported"
+	if b.Prices != nil {
+		feed, sources = b.Prices.URL(), "llama,coingecko,imported"
+	}
+	const setting = "PURSER_PRICE_SOURCES="
+	for _, own := range b.opts.Extra["wallet"] {
+		if chosen, ok := strings.CutPrefix(own, setting); ok {
+			sources = chosen
+		}
+	}
+	settings := []string{setting + sources}
+	if strings.Contains(sources, "llama") {
+		settings = append(settings, "PURSER_PRICE_URL="+feed)
+	}
+	if b.Prices != nil && strings.Contains(sources, "coingecko") {
+		settings = append(settings, "PURSER_PRICE_COINGECKO_URL="+feed+"/api/v3")
+	}
+	return settings
 }
 
 // PortfolioEnviron is the configuration of the portfolio service; e must have the addresses of auth and

@@ -146,6 +146,18 @@ func (b *blunderer) listMistakes() []mistake {
 		price("a token twice", "eip155:1/slip44:60", "eip155:1/slip44:60"),
 		price("symbols for tokens", "ETH", "eip155:1/slip44:60", "eip155:1/erc721:"+someAddress),
 		price("twelve wrong tokens", "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"),
+		{"a currency in lower case", func(ctx context.Context) error {
+			return get(prices.GetPrices(ctx, &walletv1.GetPricesRequest{TokenIds: []string{"eip155:31337/slip44:60"},
+				Currency: "eur"}))
+		}},
+		{"past prices of a symbol, in a currency that there is not, of tomorrow", func(ctx context.Context) error {
+			return get(prices.ListPriceHistory(ctx, &walletv1.ListPriceHistoryRequest{TokenId: "ETH", Currency: "XAU",
+				StartTime: timestamppb.New(time.Now()), EndTime: timestamppb.New(time.Now().Add(24 * time.Hour))}))
+		}},
+		{"an import of prices without the permission", func(ctx context.Context) error {
+			return get(prices.ImportPrices(ctx, &walletv1.ImportPricesRequest{RequestId: uuid.NewString(),
+				Prices: []*walletv1.ImportedPrice{{TokenId: "EUR", Price: "1.08"}}}))
+		}},
 	}
 }
 

@@ -67,7 +67,7 @@ func TestEachServiceSaysWhichDependencyStandsStillAndSinceWhen(t *testing.T) {
 	}
 	for service, names := range map[string]string{
 		"auth":      "chain:31337 identity_provider:local identity_provider:local-github mail postgres redis",
-		"wallet":    "auth_keys auth_revocations chain:31337 postgres prices redis",
+		"wallet":    "auth_keys auth_revocations chain:31337 postgres prices prices:coingecko redis",
 		"portfolio": "auth_keys auth_revocations postgres redis wallet",
 	} {
 		testkit.Eventually(t, noticedWithin, func() bool {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/purserhq/purser/pkg/cache"
@@ -23,9 +24,10 @@ import (
 	"github.com/purserhq/purser/services/wallet/internal/chainlist"
 	"github.com/purserhq/purser/services/wallet/internal/history"
 	"github.com/purserhq/purser/services/wallet/internal/holding"
-	"github.com/purserhq/purser/services/wallet/internal/llama"
 	"github.com/purserhq/purser/services/wallet/internal/ownership"
 	"github.com/purserhq/purser/services/wallet/internal/price"
+	"github.com/purserhq/purser/services/wallet/internal/pricehistory"
+	"github.com/purserhq/purser/services/wallet/internal/priceimport"
 	"github.com/purserhq/purser/services/wallet/internal/rpc"
 	"github.com/purserhq/purser/services/wallet/internal/store"
 	"github.com/purserhq/purser/services/wallet/internal/token"
@@ -52,11 +54,11 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 		return nil, fmt.Errorf("PURSER_CHAIN_RPC_URLS: %w", err)
 	}
 	b.Group.Close("chain", nodes.Close)
-	priceFeed, err := llama.New(cfg.PriceURL.Reveal(), cfg.PriceChains, log, time.Now)
+	sources, err := newPriceSources(b, cfg.Price, nodes, log)
 	if err != nil {
 		return nil, err
 	}
-	watchChainsAndPrices(b, cfg, nodes, priceFeed)
+	watchChainsAndPrices(b, cfg, nodes, sources.watched)
 	auth, err := b.DialAuth(cfg.AuthConfig)
 	if err != nil {
 		return nil, err
@@ -67,7 +69,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	caches := store.NewCaches(b.Redis,
 		store.CacheOptions{Wallets: cfg.Cache.Wallets, Token: cfg.Cache.Token, Log: log})
 	b.OnClose("caches", caches.Close)
-	quotes := cache.New[price.Quote](b.Redis, cache.Namespace{Service: name, Entity: "price", Schema: 1},
+	quotes := cache.New[price.Quote](b.Redis, cache.Namespace{Service: name, Entity: "price", Schema: 2},
 		cache.Options{TTL: cfg.Price.Refresh, Budget: store.CacheBudget, Log: log})
 	b.OnClose("price cache", quotes.Close)
 	locks := lock.New(b.Redis, lock.Options{Prefix: "purser:wallet", Unfenced: true, Log: log})
@@ -78,10 +80,12 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	changes := feed.New(b.DB, b.Redis, name, log)
 	b.Loop("changes", changes.Run)
 	wallets.WakeAfterCommit(changes.Wake)
-	prices := price.NewService(store.NewPrices(b.DB, tokens), priceFeed, quotes, cfg.Price, log, time.Now)
+	feeds := price.NewSources(sources.feeds, cfg.Price.Policy, log, time.Now)
+	prices := price.NewService(store.NewPrices(b.DB, tokens), feeds, quotes, cfg.Price.Policy, log, time.Now)
 	walletRules := wallet.NewService(wallets, nodes.Chains(), cfg.WalletsPerOwner, time.Now)
-	pastHoldings := history.NewService(store.NewHistory(b.DB), tokens, nodes, priceFeed, store.NewLocks(locks),
-		cfg.Price, log, time.Now)
+	past := store.NewHistory(b.DB)
+	pastHoldings := history.NewService(past, tokens, nodes, feeds, store.NewLocks(locks), cfg.Price.Policy, log,
+		time.Now)
 	contracts := token.NewChecker(nodes, tokens, log)
 	syncRound := balancesync.NewRound(wallets, tokens, contracts, nodes, cfg.SyncEvery, cfg.BalancesPerCall, log,
 		time.Now)
@@ -111,7 +115,11 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	walletv1.RegisterTransactionServiceServer(server, rpc.NewTransactionServer(transactions))
 	walletv1.RegisterTokenServiceServer(server, rpc.NewTokenServer(tokens,
 		chainlist.NewService(nodes, tokens, log, time.Now)))
-	walletv1.RegisterPriceServiceServer(server, rpc.NewPriceServer(prices))
+	walletv1.RegisterPriceServiceServer(server, rpc.NewPriceServer(prices,
+		pricehistory.NewService(past, feeds, cfg.Price.Policy, log, time.Now),
+		priceimport.NewService(sources.imported, prices, slices.Contains(cfg.Price.Sources, priceimport.Source),
+			time.Now),
+		rpc.PriceLimits{Calls: calls, ReadsPerMinute: cfg.Price.ReadsPerMinute}))
 	walletv1.RegisterHoldingsServiceServer(server,
 		rpc.NewHoldingsServer(holding.NewService(wallets, prices, time.Now), pastHoldings, changes))
 	scheduled.Register(server, chassis.TriggerChecks{Before: chassis.CheckAuthority(auth)})

@@ -11,7 +11,6 @@ import (
 	"github.com/purserhq/purser/services/internal/chassis"
 	"github.com/purserhq/purser/services/internal/eip4361"
 	"github.com/purserhq/purser/services/internal/feed"
-	"github.com/purserhq/purser/services/wallet/internal/price"
 )
 
 // Config of the wallet service, read from PURSER_*.
@@ -40,17 +39,11 @@ type Config struct {
 	TransactionsFirstBlock Blocks `env:"TRANSACTIONS_FIRST_BLOCK"`
 	// TokenList is a file in the shape of a Token List; its tokens are the
 	// ones whose balances are read.
-	TokenList string `env:"TOKEN_LIST"`
-	// PriceURL of a feed in the shape of DefiLlama's coins API. Its path may
-	// carry an API key.
-	PriceURL config.Secret `env:"PRICE_URL,required,notEmpty"`
-	// PriceChains has the feed's name of each chain, chain=name; "default" is
-	// defaultPriceChains.
-	PriceChains Names        `env:"PRICE_CHAINS" envDefault:"default"`
-	Price       price.Policy `envPrefix:"PRICE_"`
-	Cache       CacheConfig  `envPrefix:"CACHE_"`
-	Changes     feed.Policy  `envPrefix:"CHANGES_"`
-	SIWE        eip4361.Site `envPrefix:"SIWE_"`
+	TokenList string       `env:"TOKEN_LIST"`
+	Price     PriceConfig  `envPrefix:"PRICE_"`
+	Cache     CacheConfig  `envPrefix:"CACHE_"`
+	Changes   feed.Policy  `envPrefix:"CHANGES_"`
+	SIWE      eip4361.Site `envPrefix:"SIWE_"`
 }
 
 // CacheConfig says how long things are cached: at most so old they are where
@@ -89,9 +82,6 @@ func (c Config) Validate() error {
 	if c.SyncsPerMinute < 1 || c.SyncsPerMinute > 60_000 {
 		found = append(found, errors.New("PURSER_SYNCS_PER_MINUTE must be 1 to 60000"))
 	}
-	if u := c.PriceURL.Reveal(); u != "" && !config.IsHTTPURL(u) {
-		found = append(found, errors.New("PURSER_PRICE_URL must be an http or https URL"))
-	}
 	return errors.Join(found...)
 }
 
@@ -99,7 +89,7 @@ func (c Config) Validate() error {
 // addresses of other services.
 func (c Config) CheckForServe() error {
 	return errors.Join(c.Config.CheckForServe(), c.AuthConfig.CheckForServe(),
-		config.File("PURSER_TOKEN_LIST", c.TokenList))
+		config.File("PURSER_TOKEN_LIST", c.TokenList), c.Price.CheckForServe())
 }
 
 // Blocks are block numbers by chain.
@@ -137,10 +127,7 @@ func DefaultPriceChains() Names {
 
 // UnmarshalText reads "1=ethereum,137=polygon", or "default".
 func (n *Names) UnmarshalText(text []byte) error {
-	pairs := string(text)
-	if pairs == "default" {
-		pairs = defaultPriceChains
-	}
-	*n = Names{}
-	return chainurl.ParsePairs(pairs, func(chain uint64, name string) { (*n)[chain] = name })
+	names, err := namesOf(string(text), defaultPriceChains)
+	*n = names
+	return err
 }

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -9,12 +10,17 @@ import (
 	"github.com/purserhq/purser/services/internal/chassis"
 	"github.com/purserhq/purser/services/internal/dependency"
 	"github.com/purserhq/purser/services/wallet/internal/chain"
-	"github.com/purserhq/purser/services/wallet/internal/llama"
 )
 
-// watchChainsAndPrices has each node and the price feed watched. They may cost money
+// watchedFeed is a price feed that is asked whether it answers.
+type watchedFeed struct {
+	name, url string
+	ask       func(context.Context) error
+}
+
+// watchChainsAndPrices has each node and each price feed watched. They may cost money
 // for each question, so they are not asked as often as what is near.
-func watchChainsAndPrices(b *chassis.Builder, cfg Config, nodes *chain.Reader, feed *llama.Source) {
+func watchChainsAndPrices(b *chassis.Builder, cfg Config, nodes *chain.Reader, feeds []watchedFeed) {
 	for _, id := range slices.Sorted(maps.Keys(cfg.ChainRPCURLs)) {
 		for i, node := range cfg.ChainRPCURLs[id] {
 			b.DependsOn(dependency.Check{
@@ -24,9 +30,12 @@ func watchChainsAndPrices(b *chassis.Builder, cfg Config, nodes *chain.Reader, f
 			})
 		}
 	}
-	b.DependsOn(dependency.Check{
-		Name: "prices", Address: redact.URL(cfg.PriceURL.Reveal()), Ask: feed.Ask, Interval: dependency.Far,
-		Secrets: []string{cfg.PriceURL.Reveal()},
-		Effect:  "Prices grow old, and are missing once they are older than PURSER_PRICE_STALE.",
-	})
+	for _, f := range feeds {
+		b.DependsOn(dependency.Check{
+			Name: f.name, Address: redact.URL(f.url), Ask: f.ask, Interval: dependency.Far,
+			Secrets: []string{f.url, cfg.Price.CoinGeckoKey.Reveal()},
+			Effect: "Prices come from the next source that has them; without one they grow old, and are missing " +
+				"once they are older than PURSER_PRICE_STALE.",
+		})
+	}
 }

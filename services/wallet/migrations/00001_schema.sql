@@ -158,14 +158,28 @@ CREATE TABLE transactions (
 -- The movements of one token, and the adjustments of it.
 CREATE INDEX transactions_token ON transactions (wallet_id, token_id, block_number);
 
--- Prices: the newest one of each token.
+-- Prices: the newest one of each token, and of each currency under its code of ISO 4217.
 
 CREATE TABLE prices (
-    token_id   text        PRIMARY KEY REFERENCES tokens (id) ON DELETE CASCADE,
-    price      numeric     NOT NULL CHECK (price > 0),
-    source     text        NOT NULL,
-    price_time timestamptz NOT NULL, -- the source's own time of the price
-    fetched_at timestamptz NOT NULL
+    token_id         text        PRIMARY KEY,
+    price            numeric     NOT NULL CHECK (price > 0),
+    source           text        NOT NULL,
+    price_time       timestamptz NOT NULL, -- the source's own time of the price
+    good_for_seconds bigint      NOT NULL DEFAULT 0, -- for how long the source states that it holds
+    -- The price of another source that differs by more than the limit.
+    other_source     text        NOT NULL DEFAULT '',
+    other_price      numeric     CHECK (other_price > 0),
+    other_time       timestamptz,
+    fetched_at       timestamptz NOT NULL
+);
+
+-- Prices that were imported. Fetched ones never replace them, nor they those.
+CREATE TABLE imported_prices (
+    token_id    text        NOT NULL,
+    price_time  timestamptz NOT NULL,
+    price       numeric     NOT NULL CHECK (price > 0),
+    imported_at timestamptz NOT NULL,
+    PRIMARY KEY (token_id, price_time)
 );
 
 -- History: what wallets held at the start of past hours, and prices then.
@@ -197,15 +211,16 @@ CREATE TABLE balance_history (
 ) PARTITION BY RANGE (hour);
 CREATE TABLE balance_history_default PARTITION OF balance_history DEFAULT;
 
--- The last price at or before an hour. In a row without a price the source had
--- none when it was fetched.
+-- The last price at or before an hour, of a token or a currency. In a row without a price
+-- the sources had none when they were asked.
 CREATE TABLE price_history (
-    token_id   text        NOT NULL REFERENCES tokens (id) ON DELETE CASCADE,
-    hour       timestamptz NOT NULL,
-    price      numeric     CHECK (price > 0),
-    source     text        NOT NULL,
-    price_time timestamptz,
-    fetched_at timestamptz NOT NULL,
+    token_id         text        NOT NULL,
+    hour             timestamptz NOT NULL,
+    price            numeric     CHECK (price > 0),
+    source           text        NOT NULL,
+    price_time       timestamptz,
+    good_for_seconds bigint      NOT NULL DEFAULT 0, -- as in prices
+    fetched_at       timestamptz NOT NULL, -- 1970 when imported prices may change it
     PRIMARY KEY (token_id, hour)
 ) PARTITION BY RANGE (hour);
 CREATE TABLE price_history_default PARTITION OF price_history DEFAULT;
@@ -317,6 +332,7 @@ DROP TABLE cache_invalidations;
 DROP TABLE price_history;
 DROP TABLE balance_history;
 DROP TABLE wallet_history;
+DROP TABLE imported_prices;
 DROP TABLE prices;
 DROP TABLE transactions;
 DROP TABLE wallet_tokens;

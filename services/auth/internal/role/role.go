@@ -27,6 +27,9 @@ const AnyWallet = "wallet:any"
 // their data. Each enabled service account that has it is expected to.
 const EraseUsers = "users:erase"
 
+// ImportPrices is the permission to store prices that everybody's portfolios are valued by.
+const ImportPrices = "prices:import"
+
 // permissions returns those of each role. read, write and delete are of the caller's own resources; ":any" extends
 // them to everybody's. Whoever may create a thing may delete it, and each permission is one that a method or the code
 // asks for; tests hold the table to both. The three roles of customers permit the same: they are for the rules of a
@@ -35,7 +38,7 @@ func permissions() map[string][]string {
 	own := []string{"wallet:read", "wallet:write", "wallet:delete", "portfolio:read", "portfolio:write"}
 	return map[string][]string{
 		Admin: append(slices.Clone(own), ManageUsers, "admin:system", AnyWallet, ForwardClient,
-			EraseUsers),
+			EraseUsers, ImportPrices),
 		Trader:             own,
 		FundManager:        own,
 		IndividualInvestor: own,

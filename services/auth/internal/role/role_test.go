@@ -14,7 +14,7 @@ func TestADefaultUserMayKeepTheirOwnWalletsAndNothingOfTheSystem(t *testing.T) {
 			t.Errorf("individual_investor lacks %s", want)
 		}
 	}
-	for _, never := range []string{"admin:users", "admin:system", "wallet:any", "client:forward"} {
+	for _, never := range []string{"admin:users", "admin:system", "wallet:any", "client:forward", "prices:import"} {
 		if slices.Contains(p, never) {
 			t.Errorf("individual_investor has %s", never)
 		}

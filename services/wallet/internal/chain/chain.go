@@ -63,8 +63,8 @@ type Options struct {
 	Now       func() time.Time
 }
 
-// Reader implements balancesync.BalanceReader, balancesync.BatchReader and
-// history.BalanceReader. It is safe for concurrent use.
+// Reader implements balancesync.BalanceReader, balancesync.BatchReader,
+// history.BalanceReader and chainlink.Reader. It is safe for concurrent use.
 type Reader struct {
 	nodes          map[uint64][]*node
 	codec          *codec

@@ -57,9 +57,9 @@ func (s *Service) priceMissing(ctx context.Context, owner uuid.UUID, lock *owner
 	if err := lock.acquire(limited); err != nil {
 		return priceResult{}, err
 	}
-	history, sourceErr := s.requestPrices(limited, missing)
+	history, sourceErr := RequestPrices(limited, s.prices, s.policy, missing)
 	timedOut := sourceErr != nil && limited.Err() != nil
-	prices := pricesAt(missing, history, s.policy.Bridge)
+	prices := PricesAt(missing, history, s.policy.Bridge)
 	if err := errors.Join(s.savePrices(ctx, prices, now), ctx.Err()); err != nil {
 		return priceResult{}, err
 	}
@@ -69,34 +69,35 @@ func (s *Service) priceMissing(ctx context.Context, owner uuid.UUID, lock *owner
 	return priceResult{requested: true, saved: len(prices), timedOut: timedOut}, nil
 }
 
-// requestPrices requests the prices of all tokens from the source: from the age at
+// RequestPrices requests the prices of all tokens from the source: from the age at
 // which they are stale before the first hour until the last one, and, of tokens that
 // lack some then, also of the time that may be bridged. The hours are in order.
-func (s *Service) requestPrices(ctx context.Context, hours []TokenHour) (map[string][]price.Price, error) {
+func RequestPrices(ctx context.Context, src PriceSource, policy price.Policy,
+	hours []TokenHour) (map[string][]price.Price, error) {
 	tokens := map[string]token.Token{}
 	for _, h := range hours {
 		tokens[h.Token.ID] = h.Token
 	}
-	from := hours[0].Hour.Add(-s.policy.Stale).Truncate(time.Hour)
+	from := hours[0].Hour.Add(-policy.Stale).Truncate(time.Hour)
 	count := int(hours[len(hours)-1].Hour.Sub(from)/time.Hour) + 1
-	known, err := s.prices.History(ctx, slices.Collect(maps.Values(tokens)), from, count)
+	known, err := src.History(ctx, slices.Collect(maps.Values(tokens)), from, count)
 	for id := range known {
 		known[id] = price.WithoutJumps(known[id])
 	}
-	if err != nil || s.policy.Bridge <= s.policy.Stale {
+	if err != nil || policy.Bridge <= policy.Stale {
 		return known, err
 	}
 	lacking := map[string]token.Token{}
 	for _, h := range hours {
-		if _, ok := price.LastAt(known[h.Token.ID], h.Hour, s.policy.Bridge); !ok {
+		if _, ok := price.LastAt(known[h.Token.ID], h.Hour, policy.Bridge); !ok {
 			lacking[h.Token.ID] = h.Token
 		}
 	}
 	if len(lacking) == 0 {
 		return known, nil
 	}
-	earliest := hours[0].Hour.Add(-s.policy.Bridge).Truncate(time.Hour)
-	before, err := s.prices.History(ctx, slices.Collect(maps.Values(lacking)), earliest,
+	earliest := hours[0].Hour.Add(-policy.Bridge).Truncate(time.Hour)
+	before, err := src.History(ctx, slices.Collect(maps.Values(lacking)), earliest,
 		int(from.Sub(earliest)/time.Hour))
 	for id := range lacking {
 		if prices, read := before[id]; read {
@@ -108,9 +109,9 @@ func (s *Service) requestPrices(ctx context.Context, hours []TokenHour) (map[str
 	return known, err
 }
 
-// pricesAt returns the price of each token at its hour, without the tokens that
+// PricesAt returns the price of each token at its hour, without the tokens that
 // have no entry in history.
-func pricesAt(hours []TokenHour, history map[string][]price.Price, maxAge time.Duration) []HourPrice {
+func PricesAt(hours []TokenHour, history map[string][]price.Price, maxAge time.Duration) []HourPrice {
 	var prices []HourPrice
 	for _, h := range hours {
 		known, requested := history[h.Token.ID]

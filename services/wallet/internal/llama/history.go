@@ -20,20 +20,15 @@ import (
 	"github.com/purserhq/purser/services/wallet/internal/token"
 )
 
-const (
-	// maxPointsPerRequest is how many points one request asks for, of all its
-	// coins.
-	maxPointsPerRequest = 500
-	// maxConcurrentCharts is how many requests for charts are made concurrently.
-	maxConcurrentCharts = 4
-)
+// maxPointsPerRequest is how many points one request asks for, of all its coins.
+const maxPointsPerRequest = 500
 
-// History implements history.PriceSource by GET /chart/{coins}, which has a point
+// History implements price.PastFeed by GET /chart/{coins}, which has a point
 // about every full hour.
 func (s *Source) History(ctx context.Context, tokens []token.Token, from time.Time,
 	hours int) (map[string][]price.Price, error) {
-	if s.inCooldown() {
-		return nil, errCooldown
+	if err := s.feed.Resting(); err != nil {
+		return nil, err
 	}
 	byCoin, coins := s.coins(tokens)
 	ctx, span := otel.Tracer("purser/wallet/llama").Start(ctx, "llama.History",
@@ -42,13 +37,13 @@ func (s *Source) History(ctx context.Context, tokens []token.Token, from time.Ti
 	defer span.End()
 	prices := map[string][]price.Price{}
 	for _, t := range tokens {
-		if _, named := s.chains[t.Chain]; !named {
+		if s.coinOf(t) == "" {
 			prices[t.ID] = nil // the feed has none
 		}
 	}
 	var mu sync.Mutex
 	g, groupCtx := errgroup.WithContext(ctx)
-	g.SetLimit(maxConcurrentCharts)
+	g.SetLimit(maxConcurrentRequests)
 	chunkSize := min(maxCoinsPerRequest, maxPointsPerRequest/max(1, min(hours, maxPointsPerRequest)))
 	for chunk := range slices.Chunk(coins, chunkSize) {
 		g.Go(func() error {
@@ -63,9 +58,7 @@ func (s *Source) History(ctx context.Context, tokens []token.Token, from time.Ti
 		})
 	}
 	err := g.Wait()
-	if err != nil && ctx.Err() == nil {
-		s.startCooldown()
-	}
+	s.feed.NoteFailure(ctx, err)
 	return prices, err
 }
 
@@ -103,30 +96,29 @@ func (s *Source) chart(ctx context.Context, coins []string, byCoin map[string]to
 	if err != nil {
 		return err
 	}
-	left := leftOut{}
+	left := price.LeftOut{}
 	for name, raw := range found {
-		name = strings.ToLower(name)
 		t := byCoin[name]
 		var c chart
 		switch {
 		case !slices.Contains(coins, name):
 			continue
 		case json.Unmarshal(raw, &c) != nil:
-			left.add(t, "malformed")
+			left.Add(t, "malformed")
 			continue
 		case lowConfidence(c.Confidence):
-			left.add(t, "low confidence")
+			left.Add(t, "low confidence")
 			continue
 		}
 		for _, p := range c.Prices {
 			parsed, why := s.parse(p)
 			if why != "" {
-				left.add(t, why)
+				left.Add(t, why)
 				continue
 			}
 			into[t.ID] = append(into[t.ID], parsed)
 		}
 	}
-	left.tell(ctx, s.log)
+	left.Tell(ctx, s.log, Name)
 	return nil
 }

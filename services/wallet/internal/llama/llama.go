@@ -6,18 +6,15 @@
 // price that is not a positive finite number, has no time or one of the future, or
 // that the feed has little confidence in, is left out alone, and the log says how many
 // were left out and why; a feed that failed is not called during its cooldown; a reply
-// is bounded in size and time.
+// is bounded in size and time. Package pricefeed keeps a part of this.
 package llama
 
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -28,9 +25,10 @@ import (
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/sync/errgroup"
 
-	"github.com/purserhq/purser/pkg/redact"
 	"github.com/purserhq/purser/services/wallet/internal/price"
+	"github.com/purserhq/purser/services/wallet/internal/pricefeed"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 )
 
@@ -40,50 +38,40 @@ const Name = "llama"
 const (
 	// maxCoinsPerRequest is how many coins one request asks for.
 	maxCoinsPerRequest = 80
-	// requestTimeout bounds one request.
-	requestTimeout = 3 * time.Second
-	// feedCooldown is how long the feed is not called after a failure.
-	feedCooldown = 5 * time.Second
-	// maxReplyBytes bounds what is read of a reply.
-	maxReplyBytes = 4 << 20
-	// maxClockSkew is how far a price's time may be in the future.
-	maxClockSkew = 5 * time.Minute
+	// maxConcurrentRequests is how many requests are made concurrently.
+	maxConcurrentRequests = 4
 	// minConfidence is the least confidence, of 0 to 1, that a feed may state. Prices
 	// of traded coins have 0.9 or more; below a half the feed itself doubts it.
 	minConfidence = 0.5
 )
 
-// Source implements price.Source and history.PriceSource. It is safe for concurrent use.
+// Source implements price.Feed and price.PastFeed. It is safe for concurrent use.
 type Source struct {
-	base   string
-	chains map[uint64]string
-	client *http.Client
-	log    *slog.Logger
-	now    func() time.Time
-
-	mu            sync.Mutex
-	cooldownUntil time.Time
+	feed       *pricefeed.Client
+	chains     map[uint64]string
+	currencies map[string]string
+	log        *slog.Logger
+	now        func() time.Time
 }
 
 // New returns the feed at base. chains has the feed's name of each chain; tokens of
-// others have no price.
+// others have no price, nor have currencies before NameCurrencies.
 func New(base string, chains map[uint64]string, log *slog.Logger, now func() time.Time) (*Source, error) {
-	u, err := url.Parse(base)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, errors.New("PURSER_PRICE_URL must be an http or https URL")
+	feed, err := pricefeed.New("PURSER_PRICE_URL", base, nil, now)
+	if err != nil {
+		return nil, err
 	}
-	return &Source{
-		base: strings.TrimRight(base, "/"), chains: chains, log: log, now: now,
-		client: &http.Client{Timeout: requestTimeout, CheckRedirect: func(*http.Request, []*http.Request) error {
-			return errors.New("a price feed may not redirect")
-		}},
-	}, nil
+	return &Source{feed: feed, chains: chains, log: log, now: now}, nil
 }
 
-// Current implements price.Source.
+// NameCurrencies sets the feed's coin for each currency, such as "coingecko:euro-coin" for
+// EUR. It must not be called after the first use.
+func (s *Source) NameCurrencies(coins map[string]string) { s.currencies = coins }
+
+// Current implements price.Feed.
 func (s *Source) Current(ctx context.Context, tokens []token.Token) (map[string]price.Price, error) {
-	if s.inCooldown() {
-		return nil, errCooldown
+	if err := s.feed.Resting(); err != nil {
+		return nil, err
 	}
 	byCoin, coins := s.coins(tokens)
 	// A span of the HTTP client would carry the URL, which may have an API key.
@@ -91,15 +79,21 @@ func (s *Source) Current(ctx context.Context, tokens []token.Token) (map[string]
 		trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attribute.Int("tokens", len(coins))))
 	defer span.End()
 	prices := map[string]price.Price{}
+	var mu sync.Mutex
+	g, groupCtx := errgroup.WithContext(ctx)
+	g.SetLimit(maxConcurrentRequests)
 	for chunk := range slices.Chunk(coins, maxCoinsPerRequest) {
-		fetched, err := s.fetch(ctx, chunk, byCoin)
-		if err != nil {
-			if ctx.Err() == nil {
-				s.startCooldown()
-			}
-			return nil, err
-		}
-		maps.Copy(prices, fetched)
+		g.Go(func() error {
+			fetched, err := s.fetch(groupCtx, chunk, byCoin)
+			mu.Lock()
+			defer mu.Unlock()
+			maps.Copy(prices, fetched)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		s.feed.NoteFailure(ctx, err)
+		return nil, err
 	}
 	return prices, nil
 }
@@ -111,18 +105,28 @@ func (s *Source) Ask(ctx context.Context) error {
 	return err
 }
 
-var errCooldown = errors.New("the price feed is in its cooldown after a failure")
-
 // coins returns the tokens by their names in the feed, and the names in order.
-// Tokens of chains without a name are left out.
+// Those without a name are left out.
 func (s *Source) coins(tokens []token.Token) (byCoin map[string]token.Token, coins []string) {
 	byCoin = map[string]token.Token{}
 	for _, t := range tokens {
-		if name, ok := s.chains[t.Chain]; ok {
-			byCoin[name+":"+strings.ToLower(address(t).Hex())] = t
+		if name := s.coinOf(t); name != "" {
+			byCoin[name] = t
 		}
 	}
 	return byCoin, slices.Sorted(maps.Keys(byCoin))
+}
+
+// coinOf returns the name of a token or currency in the feed; "" for none.
+func (s *Source) coinOf(t token.Token) string {
+	if price.IsCurrency(t.ID) {
+		return strings.ToLower(s.currencies[t.ID])
+	}
+	name, ok := s.chains[t.Chain]
+	if !ok {
+		return ""
+	}
+	return strings.ToLower(name + ":" + address(t).Hex())
 }
 
 // address of a token in the feed: the native coin is at zero.
@@ -131,10 +135,6 @@ func address(t token.Token) common.Address {
 		return common.Address{}
 	}
 	return t.Contract
-}
-
-type reply struct {
-	Coins map[string]json.RawMessage `json:"coins"`
 }
 
 type coin struct {
@@ -151,46 +151,45 @@ func (s *Source) fetch(ctx context.Context, coins []string, byCoin map[string]to
 		return nil, err
 	}
 	prices := map[string]price.Price{}
-	left := leftOut{}
+	left := price.LeftOut{}
 	for name, raw := range found {
-		t, requested := byCoin[strings.ToLower(name)]
+		t, requested := byCoin[name]
 		if !requested {
 			continue
 		}
 		p, why := s.parse(raw)
 		if why != "" {
-			left.add(t, why)
+			left.Add(t, why)
 			continue
 		}
 		prices[t.ID] = p
 	}
-	left.tell(ctx, s.log)
+	left.Tell(ctx, s.log, Name)
 	return prices, nil
 }
 
-// get makes a request and returns the JSON of each coin in the reply.
+// get makes a request and returns the JSON of each coin in the reply, by its name in lower
+// case.
 func (s *Source) get(ctx context.Context, path string) (map[string]json.RawMessage, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.base+path, nil)
+	body, err := s.feed.Get(ctx, path)
 	if err != nil {
-		return nil, fmt.Errorf("price request: %w", redact.Error(err, s.base))
+		return nil, err
 	}
-	resp, err := s.client.Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("price feed: %w", redact.Error(err, s.base))
+	return coinsOf(body)
+}
+
+// coinsOf reads a reply.
+func coinsOf(body json.RawMessage) (map[string]json.RawMessage, error) {
+	var r struct {
+		Coins json.RawMessage `json:"coins"`
 	}
-	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("price feed: status %d", resp.StatusCode)
+	if err := json.Unmarshal(body, &r); err != nil {
+		return nil, fmt.Errorf("price feed: %w", err)
 	}
-	var r reply
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxReplyBytes))
-	if err == nil {
-		err = json.Unmarshal(withoutNaN(body), &r)
+	if len(r.Coins) == 0 || string(r.Coins) == "null" {
+		return map[string]json.RawMessage{}, nil
 	}
-	if err != nil {
-		return nil, fmt.Errorf("price feed: %w", redact.Error(err, s.base))
-	}
-	return r.Coins, nil
+	return pricefeed.Members(r.Coins)
 }
 
 // parse reads one price of a reply, or says why it is left out.
@@ -202,38 +201,19 @@ func (s *Source) parse(raw json.RawMessage) (p price.Price, why string) {
 	if lowConfidence(c.Confidence) {
 		return p, "low confidence"
 	}
-	seconds, err := c.Timestamp.Int64()
-	if parts, whole := strings.CutSuffix(c.Timestamp.String(), ".0"); whole { // as of a feed that counts in floats
-		seconds, err = json.Number(parts).Int64()
+	at, why := pricefeed.Time(c.Timestamp, s.now())
+	if why != "" {
+		return p, why
 	}
-	// Compared as seconds, since a huge number overflows time.Time.
-	switch {
-	case err != nil || seconds <= 0:
-		return p, "no time"
-	case seconds > s.now().Add(maxClockSkew).Unix():
-		return p, "of the future"
-	}
-	value, err := price.Parse(c.Price.String())
-	if err != nil {
+	value := pricefeed.Value(c.Price)
+	if value == "" {
 		return p, "no price"
 	}
-	return price.Price{Value: value, Source: Name, At: time.Unix(seconds, 0).UTC()}, ""
+	return price.Price{Value: value, Source: Name, At: at}, ""
 }
 
 // lowConfidence reports whether a feed doubts a price; it may state no confidence.
 func lowConfidence(stated json.Number) bool {
 	confidence, err := stated.Float64()
 	return err == nil && confidence < minConfidence
-}
-
-func (s *Source) startCooldown() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.cooldownUntil = s.now().Add(feedCooldown)
-}
-
-func (s *Source) inCooldown() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.now().Before(s.cooldownUntil)
 }

@@ -54,7 +54,7 @@ func (f *feed) set(status int, body string) {
 	f.status, f.body = status, body
 }
 
-func newSource(t *testing.T, url string, now func() time.Time) *llama.Source {
+func newSource(t testing.TB, url string, now func() time.Time) *llama.Source {
 	t.Helper()
 	s, err := llama.New(url, map[uint64]string{1: "ethereum", 2: "other"}, slog.New(slog.DiscardHandler), now)
 	if err != nil {

@@ -54,10 +54,7 @@ func median(prices []Price) string {
 
 // farApart reports whether one of two values is more than maxJump times the other.
 func farApart(a, b string) bool {
-	low, high := decimal(a), decimal(b)
-	if low.Cmp(high) > 0 {
-		low, high = high, low
-	}
+	low, high := inOrder(decimal(a), decimal(b))
 	limit := new(apd.Decimal)
 	// The values have at most 80 digits (Parse), so nothing is rounded.
 	if _, err := apd.BaseContext.WithPrecision(4*maxDigits).Mul(limit, low, apd.New(maxJump, 0)); err != nil {

@@ -1,10 +1,11 @@
-// Package price says what tokens are worth.
+// Package price says what tokens and currencies are worth.
 //
 // It promises: a price that is not known is unavailable and never zero; a price
-// comes with its source and the source's own time; while the source fails the
+// comes with its source and the source's own time; while the sources fail the
 // last known price is returned, and marked once it is stale; a price that is a
-// thousand times another one of its token's day is not used. No float ever carries a
-// price.
+// thousand times another one of its token's day is not used, unless two sources
+// agree about it; a price is converted only by a rate that is known and not stale. No
+// float ever carries a price.
 package price
 
 import (
@@ -14,16 +15,26 @@ import (
 	"github.com/cockroachdb/apd/v3"
 )
 
-// Currency of every price, ISO 4217.
-const Currency = "USD"
-
-// Price of one whole token. The zero value is no price.
+// Price of one whole token, or of one unit of a currency. The zero value is no price.
 type Price struct {
-	// Value in Currency, a decimal number without exponent, above zero.
+	// Value in USD, a decimal number without exponent, above zero.
 	Value  string
 	Source string
 	// At is the source's own time of the price.
 	At time.Time
+	// GoodFor is for how long after At the source states that the price holds, such as
+	// the heartbeat of a feed on chain; 0 where it states nothing.
+	GoodFor time.Duration `json:",omitempty"`
+	// Other is the price of another source that differs from this one by more than the
+	// limit; nil for none.
+	Other *Other `json:",omitempty"`
+}
+
+// Other is a price that was not used.
+type Other struct {
+	Value  string
+	Source string
+	At     time.Time
 }
 
 // Reason why a token has no price.
@@ -34,6 +45,13 @@ const (
 	UnknownToken      Reason = "UNKNOWN_TOKEN"
 	NoPrice           Reason = "NO_PRICE"
 	SourceUnavailable Reason = "SOURCE_UNAVAILABLE"
+	// NoRate, RateStale and RateUnavailable are about the rate of the currency that was
+	// asked for.
+	NoRate          Reason = "NO_RATE"
+	RateStale       Reason = "RATE_STALE"
+	RateUnavailable Reason = "RATE_UNAVAILABLE"
+	// OutOfRange: the converted price has more digits than a price may have.
+	OutOfRange Reason = "OUT_OF_RANGE"
 )
 
 // Quote is a token's price, or the reason why it has none.

@@ -94,8 +94,10 @@ func newFixture(t *testing.T, redisURL string) *fixture {
 	quotes := cache.New[price.Quote](client, cache.Namespace{Service: "wallet", Entity: "price", Schema: 1},
 		cache.Options{TTL: policy().Refresh, Budget: 5 * time.Second})
 	t.Cleanup(quotes.Close)
-	f.Service = price.NewService(f.store, f.source, quotes, policy(), slog.New(slog.DiscardHandler),
-		func() time.Time { return f.now })
+	now := func() time.Time { return f.now }
+	sources := price.NewSources([]price.NamedFeed{{Name: "test", Feed: f.source}}, policy(),
+		slog.New(slog.DiscardHandler), now)
+	f.Service = price.NewService(f.store, sources, quotes, policy(), slog.New(slog.DiscardHandler), now)
 	return f
 }
 

@@ -12,12 +12,6 @@ import (
 	"github.com/purserhq/purser/services/wallet/internal/token"
 )
 
-// Source has current prices; package llama is one.
-type Source interface {
-	// Current returns prices by token id, without the tokens that it has none of.
-	Current(ctx context.Context, tokens []token.Token) (map[string]Price, error)
-}
-
 // Stored is a price of the store.
 type Stored struct {
 	Price
@@ -30,45 +24,64 @@ type Store interface {
 	Tokens(ctx context.Context, ids []string) (map[string]token.Token, error)
 	// Prices returns the newest prices of these tokens.
 	Prices(ctx context.Context, ids []string) (map[string]Stored, error)
-	// SavePrices stores prices. An older one never replaces a newer one.
+	// SavePrices stores prices. An older one never replaces a newer one of its source.
 	SavePrices(ctx context.Context, prices map[string]Price, fetchedAt time.Time) error
 }
 
 // Service returns prices. It is safe for concurrent use.
 type Service struct {
-	store  Store
-	source Source
-	cache  *cache.Cache[Quote]
-	policy Policy
-	log    *slog.Logger
-	now    func() time.Time
+	store   Store
+	sources *Sources
+	cache   *cache.Cache[Quote]
+	policy  Policy
+	log     *slog.Logger
+	now     func() time.Time
 }
 
-// NewService returns the rules over a store, a source and a cache, whose TTL
-// should be Policy.Refresh.
-func NewService(s Store, src Source, c *cache.Cache[Quote], p Policy, log *slog.Logger,
+// NewService returns the rules over a store, sources and a cache, whose TTL should be
+// Policy.Refresh.
+func NewService(s Store, src *Sources, c *cache.Cache[Quote], p Policy, log *slog.Logger,
 	now func() time.Time) *Service {
-	return &Service{store: s, source: src, cache: c, policy: p, log: log, now: now}
+	return &Service{store: s, sources: src, cache: c, policy: p, log: log, now: now}
 }
 
 // fetchTimeout bounds a fetch. It goes on after the end of the call that caused
 // it, since other calls wait for the same prices.
 const fetchTimeout = 4 * time.Second
 
-// errSource fails a load whose source failed, so that nothing of it is cached:
+// errSource fails a load whose sources failed, so that nothing of it is cached:
 // a single failure, or a caller who leaves, must not hide a price from others.
-var errSource = errors.New("price: the source failed")
+var errSource = errors.New("price: the sources failed")
 
 // Quotes returns a quote for every id, which should be ids of known tokens: the
 // cache keeps an entry for each. See LookUp for others.
 func (s *Service) Quotes(ctx context.Context, ids []string) (map[string]Quote, error) {
-	return s.quotes(ctx, ids, s.store.Tokens)
+	return s.quotes(ctx, ids, s.Known)
+}
+
+// Known returns those of the tokens and currencies with these ids that are known.
+func (s *Service) Known(ctx context.Context, ids []string) (map[string]token.Token, error) {
+	var tokens []string
+	known := map[string]token.Token{}
+	for _, id := range ids {
+		if IsCurrency(id) {
+			known[id] = CurrencyToken(id)
+		} else {
+			tokens = append(tokens, id)
+		}
+	}
+	if len(tokens) == 0 {
+		return known, nil
+	}
+	found, err := s.store.Tokens(ctx, tokens)
+	maps.Copy(known, found)
+	return known, err
 }
 
 // LookUp is Quotes for ids that come from a caller. Those of unknown tokens leave
 // no entry in the cache.
 func (s *Service) LookUp(ctx context.Context, ids []string) (map[string]Quote, error) {
-	tokens, err := s.store.Tokens(ctx, ids)
+	tokens, err := s.Known(ctx, ids)
 	if err != nil {
 		return nil, err
 	}
@@ -150,9 +163,9 @@ func (s *Service) read(ctx context.Context, ids []string, find tokenFinder) (map
 	return tokens, stored, err
 }
 
-// fetch asks the source for prices and stores them, but none that jumps away from the
-// stored one. It returns errSource when the
-// source fails; prices that can't be stored are returned nevertheless.
+// fetch asks the sources for prices and stores them. It returns errSource when sources
+// failed and some have no price for that; prices that can't be stored are returned
+// nevertheless.
 func (s *Service) fetch(ctx context.Context, due []token.Token, stored map[string]Stored) (map[string]Price,
 	error) {
 	if len(due) == 0 {
@@ -161,20 +174,21 @@ func (s *Service) fetch(ctx context.Context, due []token.Token, stored map[strin
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fetchTimeout)
 	defer cancel()
 	now := s.now()
-	fetched, err := s.source.Current(ctx, due)
-	if err != nil {
-		s.log.WarnContext(ctx, "price source failed", "error", err)
-		return nil, errSource
+	last := make(map[string]Price, len(stored))
+	for id, old := range stored {
+		last[id] = old.Price
 	}
+	fetched, failed := s.sources.Current(ctx, due, last)
 	for id, p := range fetched {
-		if old := stored[id].Price; p.JumpsFrom(old) {
-			s.log.WarnContext(ctx, "price jump refused", "token", id, "price", p.Value, "at", p.At,
-				"before", old.Value, "before_at", old.At)
+		if old := last[id]; p.StaleAt(now, s.policy.Stale) && p.At.Before(old.At) {
 			delete(fetched, id)
 		}
 	}
 	if err := s.store.SavePrices(ctx, fetched, now); err != nil {
 		s.log.WarnContext(ctx, "prices could not be stored", "error", err)
+	}
+	if failed != nil {
+		return nil, errSource
 	}
 	return fetched, nil
 }
@@ -192,7 +206,7 @@ func newestQuotes(ids []string, tokens map[string]token.Token, stored map[string
 		switch {
 		case !known:
 			q.Reason = UnknownToken
-		case isFetched && (!isStored || !p.At.Before(old.At)):
+		case isFetched && (!isStored || p.Source != old.Source || !p.At.Before(old.At)):
 			q.Price = p
 		case isStored:
 			q.Price = old.Price

@@ -17,6 +17,12 @@ type Policy struct {
 	// Bridge is the age up to which a price stands in at a past hour whose own price
 	// the source lacks; it is marked as stale when it is older than Stale.
 	Bridge time.Duration `env:"BRIDGE" envDefault:"24h"`
+	// CompareEvery is how often the price of a token is compared with those of the sources
+	// that it is not of; never when 0.
+	CompareEvery time.Duration `env:"COMPARE_EVERY" envDefault:"5m"`
+	// Disagreement is by how many percent of the lower one the prices of two sources may
+	// differ.
+	Disagreement int `env:"DISAGREEMENT_PERCENT" envDefault:"5"`
 }
 
 // Validate reports every error in p.
@@ -27,22 +33,45 @@ func (p Policy) Validate() error {
 	if p.Bridge < p.Stale || p.Bridge > maxBridge {
 		return errors.New("PURSER_PRICE_BRIDGE must be at least PURSER_PRICE_STALE, and at most 168h")
 	}
+	if p.CompareEvery != 0 && p.CompareEvery < p.Refresh {
+		return errors.New("PURSER_PRICE_COMPARE_EVERY must be 0, or at least PURSER_PRICE_REFRESH")
+	}
+	if p.Disagreement < 1 || p.Disagreement > maxDisagreement {
+		return errors.New("PURSER_PRICE_DISAGREEMENT_PERCENT must be 1 to 10000")
+	}
 	return nil
 }
+
+// maxDisagreement, in percent, is below the factor at which prices are not believed.
+const maxDisagreement = 10_000
 
 // maxBridge bounds how far back is asked for what a past hour lacks.
 const maxBridge = 7 * 24 * time.Hour
 
-// StaleAt reports whether the price is more than maxAge old at t.
-func (p Price) StaleAt(t time.Time, maxAge time.Duration) bool { return t.Sub(p.At) > maxAge }
+// StaleAt reports whether the price is old at t: more than its source states that it
+// holds, or more than maxAge where the source states nothing.
+func (p Price) StaleAt(t time.Time, maxAge time.Duration) bool {
+	if p.GoodFor > 0 {
+		maxAge = p.GoodFor
+	}
+	return t.Sub(p.At) > maxAge
+}
 
 // LastAt returns the last of the prices, which are in order of their times, that
-// is at or before t; false when there is none or it is stale at t.
+// is at or before t; false when there is none, or it is more than maxAge old and its
+// source doesn't state that it still holds.
 func LastAt(prices []Price, t time.Time, maxAge time.Duration) (Price, bool) {
 	for _, p := range slices.Backward(prices) {
 		if !p.At.After(t) {
-			return p, !p.StaleAt(t, maxAge)
+			return p, t.Sub(p.At) <= max(maxAge, p.GoodFor)
 		}
 	}
 	return Price{}, false
+}
+
+// isFreshAt reports whether the last of the prices, which are in order of their times, at
+// or before t is not stale then.
+func isFreshAt(prices []Price, t time.Time, stale time.Duration) bool {
+	last, ok := LastAt(prices, t, stale)
+	return ok && !last.StaleAt(t, stale)
 }

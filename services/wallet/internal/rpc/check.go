@@ -1,7 +1,6 @@
 package rpc
 
 import (
-	"fmt"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -30,8 +29,10 @@ func Check(m proto.Message) error {
 		_, wrongID := requestID(r)
 		return errs.AllInvalid(err, wrongID)
 	case *walletv1.GetPricesRequest:
-		_, err := assets(r.GetTokenIds())
-		return err
+		_, err := pricedIDs(r.GetTokenIds())
+		return errs.AllInvalid(err, checkCurrency(r.GetCurrency()))
+	case *walletv1.ListPriceHistoryRequest:
+		return checkPriceHistory(r)
 	case *walletv1.GetTokenRequest:
 		if _, err := caip.ParseAsset(r.GetTokenId()); err != nil {
 			return errs.Invalid("token_id", err.Error())
@@ -62,19 +63,4 @@ func chainOf(r *walletv1.ListTokensRequest) (uint64, error) {
 		return 0, errs.Invalid("chain_id", err.Error())
 	}
 	return chain, nil
-}
-
-// assets returns the ids of tokens as they are stored. The error has every one that
-// is wrong, as far as an error reports them.
-func assets(texts []string) ([]string, error) {
-	ids := make([]string, len(texts))
-	var wrong []error
-	for i, text := range texts {
-		asset, err := caip.ParseAsset(text)
-		if err != nil {
-			wrong = append(wrong, errs.Invalid(fmt.Sprintf("token_ids[%d]", i), err.Error()))
-		}
-		ids[i] = asset.String()
-	}
-	return ids, errs.AllInvalid(wrong...)
 }

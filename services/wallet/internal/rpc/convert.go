@@ -86,6 +86,11 @@ func quoteToProto(q price.Quote) *walletv1.Price {
 	if q.Reason != "" {
 		return &walletv1.Price{TokenId: q.TokenID, UnpricedReason: string(q.Reason)}
 	}
-	return &walletv1.Price{TokenId: q.TokenID, Price: q.Value, Currency: price.Currency, Source: q.Source,
+	p := &walletv1.Price{TokenId: q.TokenID, Price: q.Value, Currency: price.USD, Source: q.Source,
 		PriceTime: timestamppb.New(q.At), Stale: q.Stale}
+	if q.Other != nil {
+		p.Disagreement = &walletv1.Disagreement{Source: q.Other.Source, Price: q.Other.Value,
+			PriceTime: timestamppb.New(q.Other.At)}
+	}
+	return p
 }

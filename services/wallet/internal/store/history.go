@@ -176,6 +176,7 @@ type historyRow struct {
 	Price        *string
 	Source       *string
 	PriceTime    *time.Time
+	PriceGoodFor int64 // in seconds
 	PriceFetched bool
 }
 
@@ -188,7 +189,8 @@ func (s *History) Rows(ctx context.Context, owner uuid.UUID, after history.Curso
 		SELECT w.id, w.owner_id, w.account, w.label, w.version, w.created_at, w.updated_at,
 		       h.hour, h.block_number AS read_block, h.block_hash AS read_hash, h.block_time AS read_time, h.unread,
 		       b.token_id, b.amount::text AS amount, t.symbol, t.name, t.decimals, t.verified, t.without_code,
-		       p.price::text AS price, p.source, p.price_time, p.token_id IS NOT NULL AS price_fetched
+		       p.price::text AS price, p.source, p.price_time,
+		       coalesce(p.good_for_seconds, 0) AS price_good_for, p.token_id IS NOT NULL AS price_fetched
 		FROM wallets w
 		JOIN wallet_history h ON h.wallet_id = w.id
 		LEFT JOIN balance_history b ON b.wallet_id = h.wallet_id AND b.hour = h.hour
@@ -238,7 +240,7 @@ func pastQuote(tokenID string, r historyRow) (q price.Quote, err error) {
 		q.Reason = price.NoPrice
 	default:
 		q.Price, err = priceFromRow(priceRow{TokenID: tokenID, Price: *r.Price, Source: *r.Source,
-			PriceTime: *r.PriceTime})
+			PriceTime: *r.PriceTime, GoodForSeconds: r.PriceGoodFor})
 	}
 	return q, err
 }

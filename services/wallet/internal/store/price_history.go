@@ -13,7 +13,42 @@ import (
 
 	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/services/wallet/internal/history"
+	"github.com/purserhq/purser/services/wallet/internal/pricehistory"
 )
+
+// PriceHours implements pricehistory.Store.
+func (s *History) PriceHours(ctx context.Context, ids []string, from, until time.Time) ([]pricehistory.Hour, error) {
+	var rows []struct {
+		TokenID        string
+		Hour           time.Time
+		Price          *string
+		Source         string
+		PriceTime      *time.Time
+		GoodForSeconds int64
+		FetchedAt      time.Time
+		Final          bool
+	}
+	err := s.db.Gorm(ctx).Raw(`
+		SELECT token_id, hour, price::text AS price, source, price_time, good_for_seconds, fetched_at,
+		       price IS NOT NULL AND fetched_at >= hour + interval '`+priceFinalAfter+`' AS final
+		FROM price_history WHERE token_id IN ? AND hour >= ? AND hour < ?`, ids, from, until).Scan(&rows).Error
+	if err != nil {
+		return nil, fmt.Errorf("read past prices: %w", err)
+	}
+	out := make([]pricehistory.Hour, len(rows))
+	for i, r := range rows {
+		out[i] = pricehistory.Hour{TokenID: r.TokenID, Hour: r.Hour.UTC(), FetchedAt: r.FetchedAt, Final: r.Final}
+		if r.Price == nil || r.PriceTime == nil {
+			continue
+		}
+		out[i].Price, err = priceFromRow(priceRow{TokenID: r.TokenID, Price: *r.Price, Source: r.Source,
+			PriceTime: *r.PriceTime, GoodForSeconds: r.GoodForSeconds})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
 
 // priceFinalAfter is how long after an hour the source may still get a later price
 // of it. A price that was fetched sooner is fetched again.
@@ -60,16 +95,18 @@ func (s *History) SavePrices(ctx context.Context, prices []history.HourPrice, fe
 		return cmp.Or(cmp.Compare(a.Token.ID, b.Token.ID), a.Hour.Compare(b.Hour))
 	})
 	tokens, hours, sources := make([]string, n), make([]time.Time, n), make([]string, n)
-	values, times := make([]*string, n), make([]*time.Time, n)
+	values, times, goodFor := make([]*string, n), make([]*time.Time, n), make([]int64, n)
 	for i, p := range sorted {
 		tokens[i], hours[i] = p.Token.ID, p.Hour
 		if p.Value != "" {
 			sources[i], values[i], times[i] = p.Source, &p.Value, &p.At
+			goodFor[i] = int64(p.GoodFor / time.Second)
 		}
 	}
 	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
 		return postgres.Raw(tx, func(conn *pgx.Conn) error {
-			_, err := conn.Exec(ctx, upsertPriceHistory, fetchedAt, tokens, hours, values, sources, times)
+			_, err := conn.Exec(ctx, upsertPriceHistory, fetchedAt, tokens, hours, values, sources, times,
+				goodFor)
 			if err != nil {
 				return fmt.Errorf("store past prices: %w", err)
 			}
@@ -79,12 +116,14 @@ func (s *History) SavePrices(ctx context.Context, prices []history.HourPrice, fe
 }
 
 const upsertPriceHistory = `
-	INSERT INTO price_history (token_id, hour, price, source, price_time, fetched_at)
-	SELECT token, hour, price::numeric, source, at, $1
-	FROM unnest($2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::timestamptz[])
-	  AS p (token, hour, price, source, at)
+	INSERT INTO price_history (token_id, hour, price, source, price_time, good_for_seconds, fetched_at)
+	SELECT token, hour, price::numeric, source, at, good_for, $1
+	FROM unnest($2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::timestamptz[], $7::bigint[])
+	  AS p (token, hour, price, source, at, good_for)
 	ON CONFLICT (token_id, hour) DO UPDATE
 	SET fetched_at = excluded.fetched_at,
 	    price = coalesce(excluded.price, price_history.price),
 	    source = CASE WHEN excluded.price IS NULL THEN price_history.source ELSE excluded.source END,
-	    price_time = coalesce(excluded.price_time, price_history.price_time)`
+	    price_time = coalesce(excluded.price_time, price_history.price_time),
+	    good_for_seconds = CASE WHEN excluded.price IS NULL THEN price_history.good_for_seconds
+	                            ELSE excluded.good_for_seconds END`

@@ -16,11 +16,15 @@ import (
 )
 
 type priceRow struct {
-	TokenID   string `gorm:"primaryKey"`
-	Price     string
-	Source    string
-	PriceTime time.Time
-	FetchedAt time.Time
+	TokenID        string `gorm:"primaryKey"`
+	Price          string
+	Source         string
+	PriceTime      time.Time
+	GoodForSeconds int64
+	OtherSource    string
+	OtherPrice     *string
+	OtherTime      *time.Time
+	FetchedAt      time.Time
 }
 
 func (priceRow) TableName() string { return "prices" }
@@ -62,7 +66,15 @@ func priceFromRow(r priceRow) (price.Price, error) {
 	if err != nil {
 		return price.Price{}, fmt.Errorf("price of %s in the database: %w", r.TokenID, err)
 	}
-	return price.Price{Value: value, Source: r.Source, At: r.PriceTime.UTC()}, nil
+	p := price.Price{Value: value, Source: r.Source, At: r.PriceTime.UTC(),
+		GoodFor: time.Duration(r.GoodForSeconds) * time.Second}
+	if r.OtherPrice != nil && r.OtherTime != nil {
+		if value, err = price.Parse(*r.OtherPrice); err != nil {
+			return price.Price{}, fmt.Errorf("other price of %s in the database: %w", r.TokenID, err)
+		}
+		p.Other = &price.Other{Value: value, Source: r.OtherSource, At: r.OtherTime.UTC()}
+	}
+	return p, nil
 }
 
 // SavePrices implements price.Store. Rows are written in the order of their
@@ -74,13 +86,19 @@ func (s *Prices) SavePrices(ctx context.Context, prices map[string]price.Price, 
 	rows := make([]priceRow, 0, len(prices))
 	for _, id := range slices.Sorted(maps.Keys(prices)) {
 		p := prices[id]
-		rows = append(rows, priceRow{TokenID: id, Price: p.Value, Source: p.Source, PriceTime: p.At,
-			FetchedAt: fetchedAt})
+		row := priceRow{TokenID: id, Price: p.Value, Source: p.Source, PriceTime: p.At,
+			GoodForSeconds: int64(p.GoodFor / time.Second), FetchedAt: fetchedAt}
+		if p.Other != nil {
+			row.OtherSource, row.OtherPrice, row.OtherTime = p.Other.Source, &p.Other.Value, &p.Other.At
+		}
+		rows = append(rows, row)
 	}
 	err := s.db.Gorm(ctx).Clauses(clause.OnConflict{
 		Columns: []clause.Column{{Name: "token_id"}},
 		DoUpdates: clause.Assignments(map[string]any{
 			"price": newer("price"), "source": newer("source"), "price_time": newer("price_time"),
+			"good_for_seconds": newer("good_for_seconds"), "other_source": newer("other_source"),
+			"other_price": newer("other_price"), "other_time": newer("other_time"),
 			// Also of an older price: it is what the source has now.
 			"fetched_at": gorm.Expr("greatest(excluded.fetched_at, prices.fetched_at)"),
 		}),
@@ -91,8 +109,9 @@ func (s *Prices) SavePrices(ctx context.Context, prices map[string]price.Price, 
 	return nil
 }
 
-// newer takes a column from the price with the later time.
+// newer takes a column from the price with the later time, or from the new one when it is
+// of another source.
 func newer(column string) clause.Expr {
-	return gorm.Expr("CASE WHEN excluded.price_time >= prices.price_time THEN excluded." + column + " ELSE prices." +
-		column + " END")
+	return gorm.Expr("CASE WHEN excluded.price_time >= prices.price_time OR excluded.source <> prices.source " +
+		"THEN excluded." + column + " ELSE prices." + column + " END")
 }

@@ -24,27 +24,36 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Price is the price of one whole token (10^decimals base units).
+// Price is the price of one whole token (10^decimals base units), or of one unit of a
+// currency.
 type Price struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// CAIP-19 id.
+	// CAIP-19 id, or the code of a currency.
 	TokenId string `protobuf:"bytes,1,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
-	// A decimal number, at least 0, without exponent, for example "1824.53"; empty when
-	// unknown.
+	// A decimal number above 0, without exponent, for example "1824.53"; empty when
+	// unknown. In USD it has the digits of its source. In another currency it is divided by
+	// rate.price and rounded half to even to 34 significant digits and 40 decimal places.
 	Price string `protobuf:"bytes,2,opt,name=price,proto3" json:"price,omitempty"`
-	// ISO 4217 code; always "USD".
+	// What price is in: USD, or the currency of the request. Empty with an empty price.
 	Currency string `protobuf:"bytes,3,opt,name=currency,proto3" json:"currency,omitempty"`
 	// The name of the source, for example "llama".
 	Source string `protobuf:"bytes,4,opt,name=source,proto3" json:"source,omitempty"`
 	// The time of the price, by its source.
 	PriceTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=price_time,json=priceTime,proto3" json:"price_time,omitempty"`
-	// price_time is further before now, or before the hour of a past holding, than the
-	// deployment allows.
+	// price_time is further before now, or before the hour of a past price, than the
+	// deployment or the source allows.
 	Stale bool `protobuf:"varint,6,opt,name=stale,proto3" json:"stale,omitempty"`
-	// Set when price is empty: UNKNOWN_TOKEN, NO_PRICE or SOURCE_UNAVAILABLE.
+	// Set when price is empty: UNKNOWN_TOKEN, NO_PRICE, SOURCE_UNAVAILABLE; and with a
+	// currency other than USD also NO_RATE, RATE_STALE, RATE_UNAVAILABLE (of its source),
+	// and OUT_OF_RANGE for a result of more than 40 digits before or after the point.
 	UnpricedReason string `protobuf:"bytes,7,opt,name=unpriced_reason,json=unpricedReason,proto3" json:"unpriced_reason,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The rate with which price was converted; unset in USD.
+	Rate *Rate `protobuf:"bytes,8,opt,name=rate,proto3" json:"rate,omitempty"`
+	// Another source whose price differs by more than the deployment's limit: one of the
+	// two is wrong. Unset otherwise, and of past prices.
+	Disagreement  *Disagreement `protobuf:"bytes,9,opt,name=disagreement,proto3" json:"disagreement,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Price) Reset() {
@@ -126,17 +135,161 @@ func (x *Price) GetUnpricedReason() string {
 	return ""
 }
 
+func (x *Price) GetRate() *Rate {
+	if x != nil {
+		return x.Rate
+	}
+	return nil
+}
+
+func (x *Price) GetDisagreement() *Disagreement {
+	if x != nil {
+		return x.Disagreement
+	}
+	return nil
+}
+
+// Rate is what one unit of a currency is worth.
+type Rate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In USD, as Price.price.
+	Price string `protobuf:"bytes,1,opt,name=price,proto3" json:"price,omitempty"`
+	// The name of its source.
+	Source string `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`
+	// The time of the rate, by its source.
+	RateTime      *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=rate_time,json=rateTime,proto3" json:"rate_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Rate) Reset() {
+	*x = Rate{}
+	mi := &file_purser_wallet_v1_price_service_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rate) ProtoMessage() {}
+
+func (x *Rate) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_price_service_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rate.ProtoReflect.Descriptor instead.
+func (*Rate) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_price_service_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Rate) GetPrice() string {
+	if x != nil {
+		return x.Price
+	}
+	return ""
+}
+
+func (x *Rate) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *Rate) GetRateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RateTime
+	}
+	return nil
+}
+
+// Disagreement is the price of a source that was not used.
+type Disagreement struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the source.
+	Source string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	// In USD, as Price.price.
+	Price string `protobuf:"bytes,2,opt,name=price,proto3" json:"price,omitempty"`
+	// The time of the price, by its source.
+	PriceTime     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=price_time,json=priceTime,proto3" json:"price_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Disagreement) Reset() {
+	*x = Disagreement{}
+	mi := &file_purser_wallet_v1_price_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Disagreement) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Disagreement) ProtoMessage() {}
+
+func (x *Disagreement) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_price_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Disagreement.ProtoReflect.Descriptor instead.
+func (*Disagreement) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_price_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Disagreement) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *Disagreement) GetPrice() string {
+	if x != nil {
+		return x.Price
+	}
+	return ""
+}
+
+func (x *Disagreement) GetPriceTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.PriceTime
+	}
+	return nil
+}
+
 type GetPricesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// CAIP-19 ids, 1 to 500, each once.
-	TokenIds      []string `protobuf:"bytes,1,rep,name=token_ids,json=tokenIds,proto3" json:"token_ids,omitempty"`
+	// CAIP-19 ids, or codes of currencies, 1 to 500, each once.
+	TokenIds []string `protobuf:"bytes,1,rep,name=token_ids,json=tokenIds,proto3" json:"token_ids,omitempty"`
+	// USD, EUR, GBP, CHF or JPY, or the CAIP-19 id of a token; USD when empty.
+	Currency      string `protobuf:"bytes,2,opt,name=currency,proto3" json:"currency,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetPricesRequest) Reset() {
 	*x = GetPricesRequest{}
-	mi := &file_purser_wallet_v1_price_service_proto_msgTypes[1]
+	mi := &file_purser_wallet_v1_price_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -148,7 +301,7 @@ func (x *GetPricesRequest) String() string {
 func (*GetPricesRequest) ProtoMessage() {}
 
 func (x *GetPricesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_wallet_v1_price_service_proto_msgTypes[1]
+	mi := &file_purser_wallet_v1_price_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -161,7 +314,7 @@ func (x *GetPricesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPricesRequest.ProtoReflect.Descriptor instead.
 func (*GetPricesRequest) Descriptor() ([]byte, []int) {
-	return file_purser_wallet_v1_price_service_proto_rawDescGZIP(), []int{1}
+	return file_purser_wallet_v1_price_service_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *GetPricesRequest) GetTokenIds() []string {
@@ -169,6 +322,13 @@ func (x *GetPricesRequest) GetTokenIds() []string {
 		return x.TokenIds
 	}
 	return nil
+}
+
+func (x *GetPricesRequest) GetCurrency() string {
+	if x != nil {
+		return x.Currency
+	}
+	return ""
 }
 
 type GetPricesResponse struct {
@@ -180,7 +340,7 @@ type GetPricesResponse struct {
 
 func (x *GetPricesResponse) Reset() {
 	*x = GetPricesResponse{}
-	mi := &file_purser_wallet_v1_price_service_proto_msgTypes[2]
+	mi := &file_purser_wallet_v1_price_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -192,7 +352,7 @@ func (x *GetPricesResponse) String() string {
 func (*GetPricesResponse) ProtoMessage() {}
 
 func (x *GetPricesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_wallet_v1_price_service_proto_msgTypes[2]
+	mi := &file_purser_wallet_v1_price_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -205,7 +365,7 @@ func (x *GetPricesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPricesResponse.ProtoReflect.Descriptor instead.
 func (*GetPricesResponse) Descriptor() ([]byte, []int) {
-	return file_purser_wallet_v1_price_service_proto_rawDescGZIP(), []int{2}
+	return file_purser_wallet_v1_price_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *GetPricesResponse) GetPrices() []*Price {
@@ -215,11 +375,463 @@ func (x *GetPricesResponse) GetPrices() []*Price {
 	return nil
 }
 
+type ListPriceHistoryRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// CAIP-19 id, or the code of a currency.
+	TokenId string `protobuf:"bytes,1,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
+	// The range has the hours that begin at or after start_time and before end_time.
+	// end_time is not in the future.
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	EndTime   *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	// As in GetPricesRequest. Each hour is converted with the rate of that hour.
+	Currency string `protobuf:"bytes,4,opt,name=currency,proto3" json:"currency,omitempty"`
+	// In hours: 1 to 500; 100 when 0.
+	PageSize int32 `protobuf:"varint,5,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// next_page_token of the previous page of the same query; empty for the first page.
+	PageToken     string `protobuf:"bytes,6,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPriceHistoryRequest) Reset() {
+	*x = ListPriceHistoryRequest{}
+	mi := &file_purser_wallet_v1_price_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPriceHistoryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPriceHistoryRequest) ProtoMessage() {}
+
+func (x *ListPriceHistoryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_price_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPriceHistoryRequest.ProtoReflect.Descriptor instead.
+func (*ListPriceHistoryRequest) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_price_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ListPriceHistoryRequest) GetTokenId() string {
+	if x != nil {
+		return x.TokenId
+	}
+	return ""
+}
+
+func (x *ListPriceHistoryRequest) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *ListPriceHistoryRequest) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
+	}
+	return nil
+}
+
+func (x *ListPriceHistoryRequest) GetCurrency() string {
+	if x != nil {
+		return x.Currency
+	}
+	return ""
+}
+
+func (x *ListPriceHistoryRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListPriceHistoryRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+type ListPriceHistoryResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Prices []*HistoricalPrice     `protobuf:"bytes,1,rep,name=prices,proto3" json:"prices,omitempty"`
+	// Empty on the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPriceHistoryResponse) Reset() {
+	*x = ListPriceHistoryResponse{}
+	mi := &file_purser_wallet_v1_price_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPriceHistoryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPriceHistoryResponse) ProtoMessage() {}
+
+func (x *ListPriceHistoryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_price_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPriceHistoryResponse.ProtoReflect.Descriptor instead.
+func (*ListPriceHistoryResponse) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_price_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ListPriceHistoryResponse) GetPrices() []*HistoricalPrice {
+	if x != nil {
+		return x.Prices
+	}
+	return nil
+}
+
+func (x *ListPriceHistoryResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// HistoricalPrice is a price at the start of an hour.
+type HistoricalPrice struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The start of the hour, UTC.
+	HourTime      *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=hour_time,json=hourTime,proto3" json:"hour_time,omitempty"`
+	Price         *Price                 `protobuf:"bytes,2,opt,name=price,proto3" json:"price,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HistoricalPrice) Reset() {
+	*x = HistoricalPrice{}
+	mi := &file_purser_wallet_v1_price_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HistoricalPrice) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HistoricalPrice) ProtoMessage() {}
+
+func (x *HistoricalPrice) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_price_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HistoricalPrice.ProtoReflect.Descriptor instead.
+func (*HistoricalPrice) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_price_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *HistoricalPrice) GetHourTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.HourTime
+	}
+	return nil
+}
+
+func (x *HistoricalPrice) GetPrice() *Price {
+	if x != nil {
+		return x.Price
+	}
+	return nil
+}
+
+type ImportPricesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A new UUID for each request; the same one to repeat it.
+	RequestId string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// 1 to 1000.
+	Prices []*ImportedPrice `protobuf:"bytes,2,rep,name=prices,proto3" json:"prices,omitempty"`
+	// Rows replace imported prices of the same token and time.
+	Replace       bool `protobuf:"varint,3,opt,name=replace,proto3" json:"replace,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportPricesRequest) Reset() {
+	*x = ImportPricesRequest{}
+	mi := &file_purser_wallet_v1_price_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportPricesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportPricesRequest) ProtoMessage() {}
+
+func (x *ImportPricesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_price_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportPricesRequest.ProtoReflect.Descriptor instead.
+func (*ImportPricesRequest) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_price_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ImportPricesRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *ImportPricesRequest) GetPrices() []*ImportedPrice {
+	if x != nil {
+		return x.Prices
+	}
+	return nil
+}
+
+func (x *ImportPricesRequest) GetReplace() bool {
+	if x != nil {
+		return x.Replace
+	}
+	return false
+}
+
+// ImportedPrice is a row of ImportPrices.
+type ImportedPrice struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// CAIP-19 id, or the code of a currency other than USD.
+	TokenId string `protobuf:"bytes,1,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
+	// In USD: a decimal number above 0 with at most 40 digits before and 40 after the point.
+	Price string `protobuf:"bytes,2,opt,name=price,proto3" json:"price,omitempty"`
+	// From 2015 to now; kept in microseconds.
+	PriceTime     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=price_time,json=priceTime,proto3" json:"price_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportedPrice) Reset() {
+	*x = ImportedPrice{}
+	mi := &file_purser_wallet_v1_price_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportedPrice) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportedPrice) ProtoMessage() {}
+
+func (x *ImportedPrice) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_price_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportedPrice.ProtoReflect.Descriptor instead.
+func (*ImportedPrice) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_price_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ImportedPrice) GetTokenId() string {
+	if x != nil {
+		return x.TokenId
+	}
+	return ""
+}
+
+func (x *ImportedPrice) GetPrice() string {
+	if x != nil {
+		return x.Price
+	}
+	return ""
+}
+
+func (x *ImportedPrice) GetPriceTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.PriceTime
+	}
+	return nil
+}
+
+type ImportPricesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many rows were stored, replaced ones included.
+	ImportedCount int32 `protobuf:"varint,1,opt,name=imported_count,json=importedCount,proto3" json:"imported_count,omitempty"`
+	// How many rows were stored before with the same price.
+	UnchangedCount int32 `protobuf:"varint,2,opt,name=unchanged_count,json=unchangedCount,proto3" json:"unchanged_count,omitempty"`
+	// Rows that were not stored, in their order.
+	Failures      []*ImportFailure `protobuf:"bytes,3,rep,name=failures,proto3" json:"failures,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportPricesResponse) Reset() {
+	*x = ImportPricesResponse{}
+	mi := &file_purser_wallet_v1_price_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportPricesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportPricesResponse) ProtoMessage() {}
+
+func (x *ImportPricesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_price_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportPricesResponse.ProtoReflect.Descriptor instead.
+func (*ImportPricesResponse) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_price_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ImportPricesResponse) GetImportedCount() int32 {
+	if x != nil {
+		return x.ImportedCount
+	}
+	return 0
+}
+
+func (x *ImportPricesResponse) GetUnchangedCount() int32 {
+	if x != nil {
+		return x.UnchangedCount
+	}
+	return 0
+}
+
+func (x *ImportPricesResponse) GetFailures() []*ImportFailure {
+	if x != nil {
+		return x.Failures
+	}
+	return nil
+}
+
+// ImportFailure says why a row was not stored.
+type ImportFailure struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The index of the row in the request, from 0.
+	Row int32 `protobuf:"varint,1,opt,name=row,proto3" json:"row,omitempty"`
+	// INVALID_TOKEN_ID, UNKNOWN_TOKEN, INVALID_PRICE, INVALID_TIME, DUPLICATE_ROW (an
+	// earlier row has the same token and time) or PRICE_EXISTS (another price is stored).
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// For people: the rule, and what was given.
+	Message       string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportFailure) Reset() {
+	*x = ImportFailure{}
+	mi := &file_purser_wallet_v1_price_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportFailure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportFailure) ProtoMessage() {}
+
+func (x *ImportFailure) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_price_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportFailure.ProtoReflect.Descriptor instead.
+func (*ImportFailure) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_price_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ImportFailure) GetRow() int32 {
+	if x != nil {
+		return x.Row
+	}
+	return 0
+}
+
+func (x *ImportFailure) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ImportFailure) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
 var File_purser_wallet_v1_price_service_proto protoreflect.FileDescriptor
 
 const file_purser_wallet_v1_price_service_proto_rawDesc = "" +
 	"\n" +
-	"$purser/wallet/v1/price_service.proto\x12\x10purser.wallet.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\"\xe6\x01\n" +
+	"$purser/wallet/v1/price_service.proto\x12\x10purser.wallet.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\"\xd6\x02\n" +
 	"\x05Price\x12\x19\n" +
 	"\btoken_id\x18\x01 \x01(\tR\atokenId\x12\x14\n" +
 	"\x05price\x18\x02 \x01(\tR\x05price\x12\x1a\n" +
@@ -228,13 +840,62 @@ const file_purser_wallet_v1_price_service_proto_rawDesc = "" +
 	"\n" +
 	"price_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tpriceTime\x12\x14\n" +
 	"\x05stale\x18\x06 \x01(\bR\x05stale\x12'\n" +
-	"\x0funpriced_reason\x18\a \x01(\tR\x0eunpricedReason\"G\n" +
+	"\x0funpriced_reason\x18\a \x01(\tR\x0eunpricedReason\x12*\n" +
+	"\x04rate\x18\b \x01(\v2\x16.purser.wallet.v1.RateR\x04rate\x12B\n" +
+	"\fdisagreement\x18\t \x01(\v2\x1e.purser.wallet.v1.DisagreementR\fdisagreement\"m\n" +
+	"\x04Rate\x12\x14\n" +
+	"\x05price\x18\x01 \x01(\tR\x05price\x12\x16\n" +
+	"\x06source\x18\x02 \x01(\tR\x06source\x127\n" +
+	"\trate_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\brateTime\"w\n" +
+	"\fDisagreement\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\x12\x14\n" +
+	"\x05price\x18\x02 \x01(\tR\x05price\x129\n" +
+	"\n" +
+	"price_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tpriceTime\"m\n" +
 	"\x10GetPricesRequest\x123\n" +
-	"\ttoken_ids\x18\x01 \x03(\tB\x16\xbaH\x13\x92\x01\x10\b\x01\x10\xf4\x03\x18\x01\"\ar\x05\x10\x01\x18\xa0\x01R\btokenIds\"D\n" +
+	"\ttoken_ids\x18\x01 \x03(\tB\x16\xbaH\x13\x92\x01\x10\b\x01\x10\xf4\x03\x18\x01\"\ar\x05\x10\x01\x18\xa0\x01R\btokenIds\x12$\n" +
+	"\bcurrency\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xa0\x01R\bcurrency\"D\n" +
 	"\x11GetPricesResponse\x12/\n" +
-	"\x06prices\x18\x01 \x03(\v2\x17.purser.wallet.v1.PriceR\x06prices2z\n" +
+	"\x06prices\x18\x01 \x03(\v2\x17.purser.wallet.v1.PriceR\x06prices\"\xba\x02\n" +
+	"\x17ListPriceHistoryRequest\x12%\n" +
+	"\btoken_id\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xa0\x01R\atokenId\x12A\n" +
+	"\n" +
+	"start_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\tstartTime\x12=\n" +
+	"\bend_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\aendTime\x12$\n" +
+	"\bcurrency\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xa0\x01R\bcurrency\x12'\n" +
+	"\tpage_size\x18\x05 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xf4\x03(\x00R\bpageSize\x12'\n" +
+	"\n" +
+	"page_token\x18\x06 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\tpageToken\"}\n" +
+	"\x18ListPriceHistoryResponse\x129\n" +
+	"\x06prices\x18\x01 \x03(\v2!.purser.wallet.v1.HistoricalPriceR\x06prices\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"y\n" +
+	"\x0fHistoricalPrice\x127\n" +
+	"\thour_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\bhourTime\x12-\n" +
+	"\x05price\x18\x02 \x01(\v2\x17.purser.wallet.v1.PriceR\x05price\"\x9e\x01\n" +
+	"\x13ImportPricesRequest\x12'\n" +
+	"\n" +
+	"request_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12D\n" +
+	"\x06prices\x18\x02 \x03(\v2\x1f.purser.wallet.v1.ImportedPriceB\v\xbaH\b\x92\x01\x05\b\x01\x10\xe8\aR\x06prices\x12\x18\n" +
+	"\areplace\x18\x03 \x01(\bR\areplace\"\x8e\x01\n" +
+	"\rImportedPrice\x12#\n" +
+	"\btoken_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\xa0\x01R\atokenId\x12\x1d\n" +
+	"\x05price\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18ZR\x05price\x129\n" +
+	"\n" +
+	"price_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tpriceTime\"\xa3\x01\n" +
+	"\x14ImportPricesResponse\x12%\n" +
+	"\x0eimported_count\x18\x01 \x01(\x05R\rimportedCount\x12'\n" +
+	"\x0funchanged_count\x18\x02 \x01(\x05R\x0eunchangedCount\x12;\n" +
+	"\bfailures\x18\x03 \x03(\v2\x1f.purser.wallet.v1.ImportFailureR\bfailures\"S\n" +
+	"\rImportFailure\x12\x10\n" +
+	"\x03row\x18\x01 \x01(\x05R\x03row\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage2\xf2\x02\n" +
 	"\fPriceService\x12j\n" +
-	"\tGetPrices\x12\".purser.wallet.v1.GetPricesRequest\x1a#.purser.wallet.v1.GetPricesResponse\"\x14\x8a\xe7\x18\r\x1a\vwallet:read\x90\x02\x01B@Z>github.com/purserhq/purser/proto/gen/purser/wallet/v1;walletv1b\x06proto3"
+	"\tGetPrices\x12\".purser.wallet.v1.GetPricesRequest\x1a#.purser.wallet.v1.GetPricesResponse\"\x14\x8a\xe7\x18\r\x1a\vwallet:read\x90\x02\x01\x12\x7f\n" +
+	"\x10ListPriceHistory\x12).purser.wallet.v1.ListPriceHistoryRequest\x1a*.purser.wallet.v1.ListPriceHistoryResponse\"\x14\x8a\xe7\x18\r\x1a\vwallet:read\x90\x02\x02\x12u\n" +
+	"\fImportPrices\x12%.purser.wallet.v1.ImportPricesRequest\x1a&.purser.wallet.v1.ImportPricesResponse\"\x16\x8a\xe7\x18\x0f\x1a\rprices:import\x90\x02\x02B@Z>github.com/purserhq/purser/proto/gen/purser/wallet/v1;walletv1b\x06proto3"
 
 var (
 	file_purser_wallet_v1_price_service_proto_rawDescOnce sync.Once
@@ -248,23 +909,48 @@ func file_purser_wallet_v1_price_service_proto_rawDescGZIP() []byte {
 	return file_purser_wallet_v1_price_service_proto_rawDescData
 }
 
-var file_purser_wallet_v1_price_service_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_purser_wallet_v1_price_service_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_purser_wallet_v1_price_service_proto_goTypes = []any{
-	(*Price)(nil),                 // 0: purser.wallet.v1.Price
-	(*GetPricesRequest)(nil),      // 1: purser.wallet.v1.GetPricesRequest
-	(*GetPricesResponse)(nil),     // 2: purser.wallet.v1.GetPricesResponse
-	(*timestamppb.Timestamp)(nil), // 3: google.protobuf.Timestamp
+	(*Price)(nil),                    // 0: purser.wallet.v1.Price
+	(*Rate)(nil),                     // 1: purser.wallet.v1.Rate
+	(*Disagreement)(nil),             // 2: purser.wallet.v1.Disagreement
+	(*GetPricesRequest)(nil),         // 3: purser.wallet.v1.GetPricesRequest
+	(*GetPricesResponse)(nil),        // 4: purser.wallet.v1.GetPricesResponse
+	(*ListPriceHistoryRequest)(nil),  // 5: purser.wallet.v1.ListPriceHistoryRequest
+	(*ListPriceHistoryResponse)(nil), // 6: purser.wallet.v1.ListPriceHistoryResponse
+	(*HistoricalPrice)(nil),          // 7: purser.wallet.v1.HistoricalPrice
+	(*ImportPricesRequest)(nil),      // 8: purser.wallet.v1.ImportPricesRequest
+	(*ImportedPrice)(nil),            // 9: purser.wallet.v1.ImportedPrice
+	(*ImportPricesResponse)(nil),     // 10: purser.wallet.v1.ImportPricesResponse
+	(*ImportFailure)(nil),            // 11: purser.wallet.v1.ImportFailure
+	(*timestamppb.Timestamp)(nil),    // 12: google.protobuf.Timestamp
 }
 var file_purser_wallet_v1_price_service_proto_depIdxs = []int32{
-	3, // 0: purser.wallet.v1.Price.price_time:type_name -> google.protobuf.Timestamp
-	0, // 1: purser.wallet.v1.GetPricesResponse.prices:type_name -> purser.wallet.v1.Price
-	1, // 2: purser.wallet.v1.PriceService.GetPrices:input_type -> purser.wallet.v1.GetPricesRequest
-	2, // 3: purser.wallet.v1.PriceService.GetPrices:output_type -> purser.wallet.v1.GetPricesResponse
-	3, // [3:4] is the sub-list for method output_type
-	2, // [2:3] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	12, // 0: purser.wallet.v1.Price.price_time:type_name -> google.protobuf.Timestamp
+	1,  // 1: purser.wallet.v1.Price.rate:type_name -> purser.wallet.v1.Rate
+	2,  // 2: purser.wallet.v1.Price.disagreement:type_name -> purser.wallet.v1.Disagreement
+	12, // 3: purser.wallet.v1.Rate.rate_time:type_name -> google.protobuf.Timestamp
+	12, // 4: purser.wallet.v1.Disagreement.price_time:type_name -> google.protobuf.Timestamp
+	0,  // 5: purser.wallet.v1.GetPricesResponse.prices:type_name -> purser.wallet.v1.Price
+	12, // 6: purser.wallet.v1.ListPriceHistoryRequest.start_time:type_name -> google.protobuf.Timestamp
+	12, // 7: purser.wallet.v1.ListPriceHistoryRequest.end_time:type_name -> google.protobuf.Timestamp
+	7,  // 8: purser.wallet.v1.ListPriceHistoryResponse.prices:type_name -> purser.wallet.v1.HistoricalPrice
+	12, // 9: purser.wallet.v1.HistoricalPrice.hour_time:type_name -> google.protobuf.Timestamp
+	0,  // 10: purser.wallet.v1.HistoricalPrice.price:type_name -> purser.wallet.v1.Price
+	9,  // 11: purser.wallet.v1.ImportPricesRequest.prices:type_name -> purser.wallet.v1.ImportedPrice
+	12, // 12: purser.wallet.v1.ImportedPrice.price_time:type_name -> google.protobuf.Timestamp
+	11, // 13: purser.wallet.v1.ImportPricesResponse.failures:type_name -> purser.wallet.v1.ImportFailure
+	3,  // 14: purser.wallet.v1.PriceService.GetPrices:input_type -> purser.wallet.v1.GetPricesRequest
+	5,  // 15: purser.wallet.v1.PriceService.ListPriceHistory:input_type -> purser.wallet.v1.ListPriceHistoryRequest
+	8,  // 16: purser.wallet.v1.PriceService.ImportPrices:input_type -> purser.wallet.v1.ImportPricesRequest
+	4,  // 17: purser.wallet.v1.PriceService.GetPrices:output_type -> purser.wallet.v1.GetPricesResponse
+	6,  // 18: purser.wallet.v1.PriceService.ListPriceHistory:output_type -> purser.wallet.v1.ListPriceHistoryResponse
+	10, // 19: purser.wallet.v1.PriceService.ImportPrices:output_type -> purser.wallet.v1.ImportPricesResponse
+	17, // [17:20] is the sub-list for method output_type
+	14, // [14:17] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_purser_wallet_v1_price_service_proto_init() }
@@ -278,7 +964,7 @@ func file_purser_wallet_v1_price_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_wallet_v1_price_service_proto_rawDesc), len(file_purser_wallet_v1_price_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,22 +19,56 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	PriceService_GetPrices_FullMethodName = "/purser.wallet.v1.PriceService/GetPrices"
+	PriceService_GetPrices_FullMethodName        = "/purser.wallet.v1.PriceService/GetPrices"
+	PriceService_ListPriceHistory_FullMethodName = "/purser.wallet.v1.PriceService/ListPriceHistory"
+	PriceService_ImportPrices_FullMethodName     = "/purser.wallet.v1.PriceService/ImportPrices"
 )
 
 // PriceServiceClient is the client API for PriceService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// PriceService returns the prices of tokens.
+// PriceService returns the prices of tokens, and the rates of currencies, which are
+// prices too: one euro has a price in US dollars.
+//
+// Prices come from the deployment's sources (PURSER_PRICE_SOURCES), in their order: the
+// first one that has a good price of a token wins. An unknown price is never zero: it is
+// empty, with a reason.
 type PriceServiceClient interface {
 	// GetPrices returns the latest price of each token, in the order of the request. A
-	// price that is older than the deployment's refresh period is read from its source
-	// first; while the source is unavailable the last known price is returned.
+	// price that is older than the deployment's refresh period is read from the sources
+	// first; while they are unavailable the last known price is returned.
 	//
-	// A token without a price has unpriced_reason in place of price: an unknown price
-	// is never zero.
+	// A token without a price has unpriced_reason in place of price. INVALID_ARGUMENT for a
+	// currency that is neither one of USD, EUR, GBP, CHF and JPY nor a token that is known
+	// here.
 	GetPrices(ctx context.Context, in *GetPricesRequest, opts ...grpc.CallOption) (*GetPricesResponse, error)
+	// ListPriceHistory returns the price of a token at the start of each hour of a range,
+	// oldest first: the last one at or before it. Every hour of the range is returned, with
+	// unpriced_reason when it has no price. Hours that are not stored yet are read from the
+	// sources and stored, also of a token that was found only now. What can't be read in
+	// time says SOURCE_UNAVAILABLE, and is read by a later call.
+	//
+	// NOT_FOUND for a token that is not known here. INVALID_ARGUMENT for a start_time that
+	// is not before end_time or is before 2015, an end_time in the future, a range over
+	// five years, a currency as in GetPrices, or a page_token of another query.
+	// RESOURCE_EXHAUSTED (TOO_MANY_PRICE_READS) for more pages a minute that are not stored
+	// yet than the deployment allows a caller.
+	ListPriceHistory(ctx context.Context, in *ListPriceHistoryRequest, opts ...grpc.CallOption) (*ListPriceHistoryResponse, error)
+	// ImportPrices stores prices of your own, for everybody. They are the source
+	// "imported", and used where it stands in the order of sources: what sources before it
+	// have is used instead. Imported and fetched prices are stored apart and never replace
+	// each other.
+	//
+	// A price belongs to a token and a time. Rows are stored one by one: one that can't be
+	// is in failures, and the others are stored. A row that is stored already with the same
+	// price changes nothing; with another price it fails, unless replace is set. Repeated
+	// with the same request_id, a call returns the first response and stores nothing.
+	//
+	// INVALID_ARGUMENT for a request_id that was used for another request.
+	// FAILED_PRECONDITION (IMPORTED_IS_NO_SOURCE) when the deployment's sources leave it
+	// out.
+	ImportPrices(ctx context.Context, in *ImportPricesRequest, opts ...grpc.CallOption) (*ImportPricesResponse, error)
 }
 
 type priceServiceClient struct {
@@ -55,19 +89,71 @@ func (c *priceServiceClient) GetPrices(ctx context.Context, in *GetPricesRequest
 	return out, nil
 }
 
+func (c *priceServiceClient) ListPriceHistory(ctx context.Context, in *ListPriceHistoryRequest, opts ...grpc.CallOption) (*ListPriceHistoryResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListPriceHistoryResponse)
+	err := c.cc.Invoke(ctx, PriceService_ListPriceHistory_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *priceServiceClient) ImportPrices(ctx context.Context, in *ImportPricesRequest, opts ...grpc.CallOption) (*ImportPricesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ImportPricesResponse)
+	err := c.cc.Invoke(ctx, PriceService_ImportPrices_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PriceServiceServer is the server API for PriceService service.
 // All implementations must embed UnimplementedPriceServiceServer
 // for forward compatibility.
 //
-// PriceService returns the prices of tokens.
+// PriceService returns the prices of tokens, and the rates of currencies, which are
+// prices too: one euro has a price in US dollars.
+//
+// Prices come from the deployment's sources (PURSER_PRICE_SOURCES), in their order: the
+// first one that has a good price of a token wins. An unknown price is never zero: it is
+// empty, with a reason.
 type PriceServiceServer interface {
 	// GetPrices returns the latest price of each token, in the order of the request. A
-	// price that is older than the deployment's refresh period is read from its source
-	// first; while the source is unavailable the last known price is returned.
+	// price that is older than the deployment's refresh period is read from the sources
+	// first; while they are unavailable the last known price is returned.
 	//
-	// A token without a price has unpriced_reason in place of price: an unknown price
-	// is never zero.
+	// A token without a price has unpriced_reason in place of price. INVALID_ARGUMENT for a
+	// currency that is neither one of USD, EUR, GBP, CHF and JPY nor a token that is known
+	// here.
 	GetPrices(context.Context, *GetPricesRequest) (*GetPricesResponse, error)
+	// ListPriceHistory returns the price of a token at the start of each hour of a range,
+	// oldest first: the last one at or before it. Every hour of the range is returned, with
+	// unpriced_reason when it has no price. Hours that are not stored yet are read from the
+	// sources and stored, also of a token that was found only now. What can't be read in
+	// time says SOURCE_UNAVAILABLE, and is read by a later call.
+	//
+	// NOT_FOUND for a token that is not known here. INVALID_ARGUMENT for a start_time that
+	// is not before end_time or is before 2015, an end_time in the future, a range over
+	// five years, a currency as in GetPrices, or a page_token of another query.
+	// RESOURCE_EXHAUSTED (TOO_MANY_PRICE_READS) for more pages a minute that are not stored
+	// yet than the deployment allows a caller.
+	ListPriceHistory(context.Context, *ListPriceHistoryRequest) (*ListPriceHistoryResponse, error)
+	// ImportPrices stores prices of your own, for everybody. They are the source
+	// "imported", and used where it stands in the order of sources: what sources before it
+	// have is used instead. Imported and fetched prices are stored apart and never replace
+	// each other.
+	//
+	// A price belongs to a token and a time. Rows are stored one by one: one that can't be
+	// is in failures, and the others are stored. A row that is stored already with the same
+	// price changes nothing; with another price it fails, unless replace is set. Repeated
+	// with the same request_id, a call returns the first response and stores nothing.
+	//
+	// INVALID_ARGUMENT for a request_id that was used for another request.
+	// FAILED_PRECONDITION (IMPORTED_IS_NO_SOURCE) when the deployment's sources leave it
+	// out.
+	ImportPrices(context.Context, *ImportPricesRequest) (*ImportPricesResponse, error)
 	mustEmbedUnimplementedPriceServiceServer()
 }
 
@@ -80,6 +166,12 @@ type UnimplementedPriceServiceServer struct{}
 
 func (UnimplementedPriceServiceServer) GetPrices(context.Context, *GetPricesRequest) (*GetPricesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetPrices not implemented")
+}
+func (UnimplementedPriceServiceServer) ListPriceHistory(context.Context, *ListPriceHistoryRequest) (*ListPriceHistoryResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListPriceHistory not implemented")
+}
+func (UnimplementedPriceServiceServer) ImportPrices(context.Context, *ImportPricesRequest) (*ImportPricesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ImportPrices not implemented")
 }
 func (UnimplementedPriceServiceServer) mustEmbedUnimplementedPriceServiceServer() {}
 func (UnimplementedPriceServiceServer) testEmbeddedByValue()                      {}
@@ -120,6 +212,42 @@ func _PriceService_GetPrices_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PriceService_ListPriceHistory_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListPriceHistoryRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PriceServiceServer).ListPriceHistory(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PriceService_ListPriceHistory_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PriceServiceServer).ListPriceHistory(ctx, req.(*ListPriceHistoryRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PriceService_ImportPrices_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ImportPricesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PriceServiceServer).ImportPrices(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PriceService_ImportPrices_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PriceServiceServer).ImportPrices(ctx, req.(*ImportPricesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // PriceService_ServiceDesc is the grpc.ServiceDesc for PriceService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -130,6 +258,14 @@ var PriceService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetPrices",
 			Handler:    _PriceService_GetPrices_Handler,
+		},
+		{
+			MethodName: "ListPriceHistory",
+			Handler:    _PriceService_ListPriceHistory_Handler,
+		},
+		{
+			MethodName: "ImportPrices",
+			Handler:    _PriceService_ImportPrices_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
