@@ -120,7 +120,7 @@ func describe(n *node, err error, now time.Time) string {
 		return fmt.Sprintf("refuses a call with error %d, %q", answer.ErrorCode(), text)
 	}
 	var ended *socketError
-	if errors.As(err, &ended) {
+	if errors.As(err, &ended) && !isCertificate(err) {
 		return "can't be used over WebSocket: " + ended.text
 	}
 	if text, ok := describeNetwork(err); ok {
@@ -163,15 +163,13 @@ func describeStatus(code int) string {
 // describeNetwork describes a failure before there was an answer; false for another one. It doesn't tell addresses.
 func describeNetwork(err error) (string, bool) {
 	var name *net.DNSError
-	var certificate *tls.CertificateVerificationError
-	var unknown x509.UnknownAuthorityError
 	var network net.Error
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "refuses the connection", true
 	case errors.As(err, &name):
 		return "has a host name that is not found", true
-	case errors.As(err, &certificate), errors.As(err, &unknown):
+	case isCertificate(err):
 		return "has a TLS certificate that is not valid", true
 	case errors.As(err, &network) && network.Timeout():
 		return "did not answer in time", true
@@ -179,4 +177,10 @@ func describeNetwork(err error) (string, bool) {
 		return "can't be reached", true
 	}
 	return "", false
+}
+
+func isCertificate(err error) bool {
+	var certificate *tls.CertificateVerificationError
+	var unknown x509.UnknownAuthorityError
+	return errors.As(err, &certificate) || errors.As(err, &unknown)
 }

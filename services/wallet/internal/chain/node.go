@@ -39,7 +39,7 @@ type node struct {
 	// name is the host, for logs.
 	name string
 	// provider is what of the host callers may see.
-	provider string
+	provider   string
 	connection connection
 
 	// checking is held by the one that checks the node; lastCheck is when the last

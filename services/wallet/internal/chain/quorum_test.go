@@ -236,7 +236,7 @@ func TestNoSingleNodeMakesAWrongBalance(t *testing.T) {
 
 type silence struct{ failed bool }
 
-func (*silence) Helper()                {}
+func (*silence) Helper()                 {}
 func (s *silence) Errorf(string, ...any) { s.failed = true }
 
 func isTrue(readings []balancesync.Reading, asks []balancesync.Ask) bool {

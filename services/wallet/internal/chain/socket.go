@@ -2,6 +2,7 @@ package chain
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -24,9 +25,25 @@ type socket struct {
 	opening chan struct{}
 
 	mu       sync.Mutex
-	client   *rpc.Client // nil while there is none
-	answered time.Time   // when the last answer came
+	client   *rpc.Client   // nil while there is none
+	ended    chan struct{} // closed when nothing more can come from the client's connection
+	answered time.Time     // when the last answer came
 	closed   bool
+}
+
+// watchedConn tells when nothing more can be read from it.
+type watchedConn struct {
+	net.Conn
+	once  sync.Once
+	ended chan struct{}
+}
+
+func (c *watchedConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if err != nil {
+		c.once.Do(func() { close(c.ended) })
+	}
+	return n, err
 }
 
 func newSocket(url string) *socket { return &socket{url: url, opening: make(chan struct{}, 1)} }
@@ -39,6 +56,9 @@ type socketError struct {
 
 func (e *socketError) Error() string { return "websocket: " + e.text + ": " + e.err.Error() }
 func (e *socketError) Unwrap() error { return e.err }
+
+// silentAfter is how long a call was without an answer on a connection that is left then.
+const silentAfter = pastCallTimeout
 
 var errSocketClosed = errors.New("the reader was closed")
 
@@ -53,11 +73,24 @@ func (s *socket) open(ctx context.Context) (*rpc.Client, error) {
 	s.mu.Lock()
 	client, closed := s.client, s.closed
 	s.mu.Unlock()
-	if client != nil || closed {
-		return client, map[bool]error{true: errSocketClosed}[closed]
+	if closed {
+		return nil, errSocketClosed
+	}
+	if client != nil {
+		return client, nil
 	}
 	dialer := websocket.Dialer{Proxy: http.ProxyFromEnvironment, HandshakeTimeout: callTimeout,
-		NetDialContext: (&net.Dialer{Timeout: callTimeout, KeepAlive: 15 * time.Second}).DialContext}
+		NetDialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			c, err := (&net.Dialer{Timeout: callTimeout, KeepAlive: 15 * time.Second}).DialContext(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			watched := &watchedConn{Conn: c, ended: make(chan struct{})}
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.ended = watched.ended // also of one that the client opens itself
+			return watched, nil
+		}}
 	client, err := rpc.DialOptions(ctx, s.url, rpc.WithWebsocketDialer(dialer),
 		rpc.WithWebsocketMessageSizeLimit(maxReplyBytes))
 	if err != nil {
@@ -93,22 +126,68 @@ func handshakeError(ctx context.Context, err error) error {
 }
 
 func (s *socket) call(ctx context.Context, result any, method string, args ...any) error {
-	return s.use(ctx, func(c *rpc.Client) error { return c.CallContext(ctx, result, method, args...) })
+	return s.use(ctx, func(ctx context.Context, c *rpc.Client) error { return c.CallContext(ctx, result, method, args...) })
 }
 
 func (s *socket) batch(ctx context.Context, calls []rpc.BatchElem) error {
-	return s.use(ctx, func(c *rpc.Client) error { return c.BatchCallContext(ctx, calls) })
+	return s.use(ctx, func(ctx context.Context, c *rpc.Client) error { return c.BatchCallContext(ctx, calls) })
 }
 
 // use makes a call with the connection. One that has ended is left, so that the next call opens another one; so is one
-// on which nothing came during a call that had all its time, since it may be one whose other end is gone.
-func (s *socket) use(ctx context.Context, call func(*rpc.Client) error) error {
+// on which nothing came during a call that had all its time, since it may be one whose other end is gone. When a
+// connection ends during a call that was open before, the call is made once more on a new one: servers end connections
+// as they please, and calls only read.
+func (s *socket) use(ctx context.Context, call func(context.Context, *rpc.Client) error) error {
+	s.mu.Lock()
+	before := s.client
+	s.mu.Unlock()
 	client, err := s.open(ctx)
 	if err != nil {
 		return err
 	}
+	err = s.useOnce(ctx, client, call)
+	var ended *socketError
+	if before == client && errors.As(err, &ended) && !errors.Is(err, websocket.ErrReadLimit) {
+		if client, err = s.open(ctx); err == nil {
+			err = s.useOnce(ctx, client, call)
+		}
+	}
+	return err
+}
+
+// errSocketEnded is about a call whose connection ended.
+var errSocketEnded = errors.New("the connection ended without an answer")
+
+// endGrace is how long after the end of its connection a call may still say what happened. go-ethereum's client forgets
+// a call, so that it waits for its context, when the connection ends right after the call was sent.
+const endGrace = 100 * time.Millisecond
+
+func (s *socket) useOnce(ctx context.Context, client *rpc.Client,
+	call func(context.Context, *rpc.Client) error) error {
 	begun := time.Now()
-	err = call(client)
+	called, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	s.mu.Lock()
+	ended := s.ended
+	s.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		select {
+		case <-ended:
+		case <-done:
+			return
+		}
+		select {
+		case <-time.After(endGrace):
+			cancel(errSocketEnded)
+		case <-done:
+		}
+	}()
+	err := call(called, client)
+	close(done)
+	if err != nil && ctx.Err() == nil && context.Cause(called) == errSocketEnded { //nolint:errorlint // it is ours
+		err = errSocketEnded
+	}
 	var answer rpc.Error
 	switch {
 	case err == nil || errors.As(err, &answer):
@@ -118,8 +197,8 @@ func (s *socket) use(ctx context.Context, call func(*rpc.Client) error) error {
 		return err
 	case ctx.Err() != nil:
 		s.mu.Lock()
-		silent := errors.Is(ctx.Err(), context.DeadlineExceeded) && time.Since(begun) >= callTimeout-time.Second &&
-			s.answered.Before(begun)
+		silent := errors.Is(ctx.Err(), context.DeadlineExceeded) && s.answered.Before(begun) &&
+			time.Since(begun) >= silentAfter
 		s.mu.Unlock()
 		if silent {
 			s.leave(client)
@@ -127,13 +206,17 @@ func (s *socket) use(ctx context.Context, call func(*rpc.Client) error) error {
 		return ctx.Err()
 	}
 	text := "the connection ended"
-	var ended *websocket.CloseError
+	var closed *websocket.CloseError
 	var network net.Error
+	var syntax *json.SyntaxError
 	switch {
 	case errors.Is(err, websocket.ErrReadLimit):
 		text = fmt.Sprintf("an answer has more than %d MiB", maxReplyBytes>>20)
-	case errors.As(err, &ended), errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed),
-		errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, rpc.ErrClientQuit):
+	case errors.Is(err, errSocketEnded), errors.As(err, &closed), errors.As(err, &network), errors.Is(err, io.EOF),
+		errors.Is(err, net.ErrClosed), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, rpc.ErrClientQuit):
+	case errors.As(err, &syntax): // the client has ended the connection
+		s.leave(client)
+		return err
 	default: // what was answered, and not the connection
 		return err
 	}
