@@ -131,6 +131,14 @@ prove: setup .build ## Run the proofs at full size and print their figures
 	@awk '/^(=== RUN|=== NAME|=== CONT)/ {test=$$3} \
 	  /figure: / {sub(/.*figure: /, ""); printf "%-70s %s\n", test, $$0}' .build/prove.log
 
+# Tests that run nodes of others have "Real" in their names.
+.PHONY: real
+real: setup .build ## Run what needs real nodes (anvil, hardhat) at full size, and print the figures
+	@PURSER_PROVE=1 go test -trimpath -race -count=1 -timeout 40m -v -run 'Real' ./services/wallet/app \
+	  ./services/wallet/internal/chain ./services/devstack/suitetest > .build/real.log 2>&1 || \
+	  { grep -E '^ *--- (FAIL|SKIP)' .build/real.log; tail -50 .build/real.log; exit 1; }
+	@grep -E '^ *--- (PASS|SKIP)|figure: ' .build/real.log
+
 .PHONY: bench
 bench: setup ## Measure each figure beside the raw primitive of the same run
 	@go test -run '^$$' -bench . -benchmem -p 1 -timeout 30m work | GOWORK=off go -C tools run ./benchtable

@@ -47,11 +47,40 @@ func TestNodesPrintWithoutTheirURLs(t *testing.T) {
 
 func TestANodeThatIsNoHTTPURLIsNamedWithoutBeingShown(t *testing.T) {
 	n := chainurl.Nodes{137: {"https://a.example", "hunter2"}, 1: {"ws://hunter2.example", "http://b.example"}}
-	want := "X: node 1 of chain 1 must be an http or https URL\nX: node 2 of chain 137 must be an http or https URL"
+	want := "X: node 1 of chain 1 must be an http or https URL: only the wallet service reads nodes over WebSocket\n" +
+		"X: node 2 of chain 137 must be an http or https URL"
 	if err := n.Check("X"); err == nil || err.Error() != want {
+		t.Errorf("%v\nwant %s", err, want)
+	}
+	want = "X: node 2 of chain 137 must be an http, https, ws or wss URL"
+	if err := n.CheckWithSockets("X"); err == nil || err.Error() != want {
 		t.Errorf("%v\nwant %s", err, want)
 	}
 	if err := (chainurl.Nodes{1: {"http://b.example"}}).Check("X"); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestAQuorumThatCannotBeReachedIsRefused(t *testing.T) {
+	nodes := chainurl.Nodes{1: {"https://a.example/1", "wss://b.example"}, 10: {"https://a.example"},
+		137: {"https://a.example/1", "https://a.example/2"}}
+	for text, want := range map[string]string{
+		"":         "",
+		"1=2,10=1": "",
+		"1=1,1=2":  "chain 1 stands there twice",
+		"1=0":      `chain 1: "0" must be a number of nodes, at least 1`,
+		"1=two":    `chain 1: "two" must be a number of nodes, at least 1`,
+		"10=2":     "Q: 2 nodes of chain 10 have to agree, and N has 1 of it",
+		"56=1":     "Q: 1 nodes of chain 56 have to agree, and N has 0 of it",
+		"137=2":    "N: nodes 1 and 2 of chain 137 are on the same host, and Q needs those of different ones to agree",
+	} {
+		var q chainurl.Quorum
+		err := q.UnmarshalText([]byte(text))
+		if err == nil {
+			err = q.Check("Q", "N", nodes)
+		}
+		if err == nil && want != "" || err != nil && err.Error() != want {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
 	}
 }

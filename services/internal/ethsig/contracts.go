@@ -8,12 +8,10 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
-	"strconv"
-	"strings"
+	"sync"
 	"time"
 
 	"github.com/purserhq/purser/pkg/errs"
-	"github.com/purserhq/purser/pkg/redact"
 )
 
 const (
@@ -21,6 +19,10 @@ const (
 	// whole Verify.
 	callTimeout   = 5 * time.Second
 	verifyTimeout = 2 * callTimeout
+	// headTimeout bounds the comparison of the nodes before it, and maxHeadLag is how much
+	// older than another's the newest block of a node may be.
+	headTimeout = 2 * time.Second
+	maxHeadLag  = time.Minute
 	// requiredNodes is how many nodes have to return the same result, where a
 	// chain has as many.
 	requiredNodes = 2
@@ -47,18 +49,30 @@ const (
 // Contracts verifies signatures of contract wallets (ERC-1271) over JSON-RPC.
 // It is safe for concurrent use.
 type Contracts struct {
-	nodes  map[uint64][]string
-	client *http.Client
-	log    *slog.Logger
+	nodes func(chainID uint64) []Node
+	log   *slog.Logger
+	now   func() time.Time
 }
 
-// NewContracts returns a verifier that calls these JSON-RPC nodes, listed by
+// NewContracts returns a verifier that calls these JSON-RPC nodes over HTTP, listed by
 // chain id. A node that redirects is treated as failed.
 func NewContracts(nodes map[uint64][]string, log *slog.Logger) *Contracts {
-	return &Contracts{nodes: nodes, log: log, client: &http.Client{
+	client := &http.Client{
 		Timeout:       callTimeout,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return errors.New("a node may not redirect") },
-	}}
+	}
+	byChain := map[uint64][]Node{}
+	for chain, urls := range nodes {
+		for _, u := range urls {
+			byChain[chain] = append(byChain[chain], httpNode{chainID: chain, url: u, client: client})
+		}
+	}
+	return NewContractsOf(func(chain uint64) []Node { return byChain[chain] }, log)
+}
+
+// NewContractsOf returns a verifier that calls the nodes of a chain that the function returns, in that order.
+func NewContractsOf(nodes func(chainID uint64) []Node, log *slog.Logger) *Contracts {
+	return &Contracts{nodes: nodes, log: log, now: time.Now}
 }
 
 // Verify asks the contract at an address whether sig is its signature of digest.
@@ -66,27 +80,32 @@ func NewContracts(nodes map[uint64][]string, log *slog.Logger) *Contracts {
 // (see [Undeployed]). A call that the contract fails, by a revert or by using up
 // its gas, is Refused.
 //
-// A node that fails, or serves another chain, is skipped. errs.Unavailable
+// A node that fails, serves another chain, or has a newest block that is more than a
+// minute older than another's, is skipped. errs.Unavailable
 // (CHAIN_UNAVAILABLE) when too few nodes answer or two disagree;
 // errs.FailedPrecondition: CHAIN_NOT_CONFIGURED when the chain has no node,
 // WALLET_NOT_DEPLOYED when the contract is not deployed and too few nodes can run
 // its deployment.
 func (c *Contracts) Verify(ctx context.Context, chainID uint64, contract Address, digest [32]byte,
 	sig []byte) (Verdict, error) {
-	nodes := c.nodes[chainID]
+	nodes := c.nodes(chainID)
 	if len(nodes) == 0 {
 		return Refused, errs.FailedPrecondition("CHAIN_NOT_CONFIGURED",
 			fmt.Sprintf("chain eip155:%d has no node, which a contract wallet's signature is verified by", chainID))
 	}
 	ctx, cancel := context.WithTimeout(ctx, verifyTimeout)
 	defer cancel()
-	ask := question{chainID: chainID, contract: contract, digest: digest, sig: sig}
+	ask := question{contract: contract, digest: digest, sig: sig}
 	var verdicts []Verdict
 	var failures []error
+	unusable := c.unusable(ctx, nodes)
 	for i, node := range nodes {
-		verdict, err := c.askNode(ctx, node, ask)
+		verdict, err := Refused, unusable[i]
+		if err == nil {
+			verdict, err = askNode(ctx, node, ask)
+		}
 		if err != nil {
-			err = redact.Error(err, node)
+			err = node.Redact(err)
 			c.log.WarnContext(ctx, "node failed", "chain", chainID, "node", i+1, "error", err)
 			failures = append(failures, err)
 			continue
@@ -114,32 +133,73 @@ func (c *Contracts) Verify(ctx context.Context, chainID uint64, contract Address
 
 // question is what a node is asked about.
 type question struct {
-	chainID  uint64
 	contract Address
 	digest   [32]byte
 	sig      []byte
 }
 
-// askNode returns one node's verdict, after it has checked the node's chain.
-func (c *Contracts) askNode(ctx context.Context, node string, q question) (Verdict, error) {
-	var id string
-	if err := c.request(ctx, node, &id, "eth_chainId"); err != nil {
-		return Refused, err
+// unusable returns why each node can't be asked, nil for one that can. The nodes are asked for their chain and, where
+// there are several, for their newest block, all at once: one that stands still answers what was so when it stopped,
+// such as who the owners of a wallet were.
+func (c *Contracts) unusable(ctx context.Context, nodes []Node) []error {
+	ctx, cancel := context.WithTimeout(ctx, headTimeout)
+	defer cancel()
+	heads, failures := make([]time.Time, len(nodes)), make([]error, len(nodes))
+	var all sync.WaitGroup
+	for i, node := range nodes {
+		all.Go(func() {
+			if failures[i] = node.Check(ctx); failures[i] == nil && len(nodes) > 1 {
+				heads[i], failures[i] = node.Head(ctx)
+			}
+		})
 	}
-	if n, err := strconv.ParseUint(strings.TrimPrefix(id, "0x"), 16, 64); err != nil || n != q.chainID {
-		return Refused, errors.New("the node serves another chain")
+	all.Wait()
+	newest := c.reference(heads, failures)
+	for i, head := range heads {
+		if failures[i] == nil && newest.Sub(head) > maxHeadLag {
+			failures[i] = fmt.Errorf("the node is behind its chain: its newest block is of %s, %s before another's",
+				head.UTC().Format(time.RFC3339), newest.Sub(head).Round(time.Second))
+		}
 	}
+	return failures
+}
+
+// reference is the time of the newest block that the others are compared with: the second newest where three nodes or
+// more answer, so that no single one makes all others lag.
+func (c *Contracts) reference(heads []time.Time, failures []error) time.Time {
+	var known []time.Time
+	for i, head := range heads {
+		if failures[i] == nil {
+			known = append(known, head)
+		}
+	}
+	slices.SortFunc(known, func(a, b time.Time) int { return b.Compare(a) })
+	if len(known) == 0 {
+		return time.Time{}
+	}
+	newest := known[0]
+	if len(known) > 2 {
+		newest = known[1]
+	}
+	if now := c.now(); newest.After(now) {
+		return now
+	}
+	return newest
+}
+
+// askNode returns one node's verdict.
+func askNode(ctx context.Context, node Node, q question) (Verdict, error) {
 	if wrapped, err := Unwrap(q.sig); err == nil {
-		deployed, err := c.hasCode(ctx, node, q.contract)
+		deployed, err := hasCode(ctx, node, q.contract)
 		if err != nil {
 			return Refused, err
 		}
 		if !deployed {
-			return c.simulate(ctx, node, q)
+			return simulate(ctx, node, q)
 		}
 		q.sig = wrapped.Signature
 	}
-	result, err := c.call(ctx, node, &q.contract, isValidSignature(q.digest, q.sig))
+	result, err := call(ctx, node, &q.contract, isValidSignature(q.digest, q.sig))
 	switch {
 	case errors.Is(err, errContractFailed):
 		return Refused, nil
@@ -150,7 +210,7 @@ func (c *Contracts) askNode(ctx context.Context, node string, q question) (Verdi
 	case result != "0x":
 		return Refused, nil
 	}
-	if deployed, err := c.hasCode(ctx, node, q.contract); err != nil || deployed {
+	if deployed, err := hasCode(ctx, node, q.contract); err != nil || deployed {
 		return Refused, err
 	}
 	return NoContract, nil

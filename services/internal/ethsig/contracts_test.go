@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/services/internal/ethsig"
@@ -18,6 +19,12 @@ const validResult = `"result":"0x1626ba7e000000000000000000000000000000000000000
 // node starts a node of a chain that answers every eth_call with this member of
 // a JSON-RPC response, and has no contract.
 func node(t *testing.T, chain, answer string) string {
+	t.Helper()
+	return nodeAt(t, chain, answer, 0)
+}
+
+// nodeAt is node with a newest block that is this old.
+func nodeAt(t *testing.T, chain, answer string, age time.Duration) string {
 	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var call struct {
@@ -34,6 +41,8 @@ func node(t *testing.T, chain, answer string) string {
 		switch {
 		case call.Method == "eth_chainId":
 			member = `"result":"` + chain + `"`
+		case call.Method == "eth_getBlockByNumber":
+			member = fmt.Sprintf(`"result":{"timestamp":"0x%x"}`, time.Now().Add(-age).Unix())
 		case call.Method == "eth_getCode" && string(call.Params[0]) == `"0x`+strings.Repeat("01", 20)+`"`:
 			member = `"result":"0x"`
 		case call.Method != "eth_call" || string(call.Params[0]) != want || string(call.Params[1]) != `"latest"`:
@@ -174,6 +183,12 @@ func TestTwoNodesHaveToAgree(t *testing.T) {
 		"one of three is of another chain":  {[]string{valid, node(t, "0x1", validResult), valid}, true, false},
 		"both are unreachable":              {[]string{down, down}, false, true},
 		"a third doesn't outvote a dispute": {[]string{valid, invalid, valid}, false, true},
+		"one of three stands still":         {[]string{nodeAt(t, "0x7a69", validResult, 2*time.Minute), invalid, invalid}, false, false},
+		"one of two stands still":           {[]string{nodeAt(t, "0x7a69", validResult, 2*time.Minute), valid}, false, true},
+		"both stand still": {[]string{nodeAt(t, "0x7a69", validResult, time.Hour),
+			nodeAt(t, "0x7a69", validResult, time.Hour)}, true, false},
+		"one of three is ahead, and makes none lag": {[]string{nodeAt(t, "0x7a69", invalidResult, -time.Minute),
+			nodeAt(t, "0x7a69", validResult, 2*time.Minute), nodeAt(t, "0x7a69", validResult, 2*time.Minute)}, false, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := isValid(t, tc.nodes...)

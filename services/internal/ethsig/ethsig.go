@@ -7,7 +7,8 @@
 // on what the call computes; one that is not deployed yet after its deployment was
 // run in the same call, which changes nothing (ERC-6492). Where two or more nodes
 // are configured for the chain, two have to return the same result, so that one
-// lying node proves nothing. A wrong checksum of an address is refused (EIP-55).
+// lying node proves nothing; one that stands still, by its newest block, is not
+// asked. A wrong checksum of an address is refused (EIP-55).
 //
 // Limits: a single node is trusted. The call is made at each node's latest
 // block, in which two nodes can differ for a block's time. The call that ERC-6492

@@ -1,15 +1,12 @@
 package ethsig
 
 import (
-	"bytes"
 	"context"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"regexp"
+	"time"
 )
 
 const (
@@ -27,32 +24,53 @@ const (
 // errContractFailed is about a call that the contract failed, and not the node.
 var errContractFailed = errors.New("the contract failed the call")
 
+// Node is a JSON-RPC node of a chain, which a contract's answer is asked of. It is safe for concurrent use.
+type Node interface {
+	// Check returns an error unless the node may be asked now and is of its chain.
+	Check(ctx context.Context) error
+	// Head returns the time of the node's newest block.
+	Head(ctx context.Context) (time.Time, error)
+	// Call makes a call and decodes its result. What the node answers as an error is one
+	// that has ErrorCode, of JSON-RPC.
+	Call(ctx context.Context, result any, method string, args ...any) error
+	// Redact returns an error of the node without the secrets of its URL.
+	Redact(err error) error
+}
+
+// coded is an error that a node answered.
+type coded interface {
+	error
+	ErrorCode() int
+}
+
 // call makes a call at the node's latest block and returns the result in
 // hexadecimal, "0x" for none. Without a contract, data is the init code of one
 // that is created for the call alone, and the result is its code. The error is
 // errContractFailed when the call ran and failed.
-func (c *Contracts) call(ctx context.Context, node string, contract *Address, data []byte) (string, error) {
+func call(ctx context.Context, node Node, contract *Address, data []byte) (string, error) {
 	call := map[string]string{"from": caller, "gas": callGas, "data": "0x" + hex.EncodeToString(data)}
 	if contract != nil {
 		call["to"] = contract.Lower()
 	}
 	var result string
-	err := c.request(ctx, node, &result, "eth_call", call, "latest")
-	if failure := (*rpcError)(nil); errors.As(err, &failure) && failure.isOfContract() {
+	err := node.Call(ctx, &result, "eth_call", call, "latest")
+	if failure := coded(nil); errors.As(err, &failure) && isOfContract(failure) {
 		return "", fmt.Errorf("%w: %w", errContractFailed, err)
+	}
+	if err == nil && len(result) > maxResponseBytes {
+		return "", errTooLarge
 	}
 	return result, err
 }
 
 // hasCode reports whether there is a contract at an address.
-func (c *Contracts) hasCode(ctx context.Context, node string, a Address) (bool, error) {
-	// Only its beginning matters, but nodes return all of it: up to 24 KiB (EIP-170),
-	// in hexadecimal.
-	const maxCode = 2*(24<<10) + maxResponseBytes
+func hasCode(ctx context.Context, node Node, a Address) (bool, error) {
 	var code string
-	err := c.requestUpTo(ctx, maxCode, node, &code, "eth_getCode", a.Lower(), "latest")
+	err := node.Call(ctx, &code, "eth_getCode", a.Lower(), "latest")
 	return len(code) > len("0x"), err
 }
+
+var errTooLarge = errors.New("the response is too large")
 
 // rpcError is the error of a JSON-RPC response.
 type rpcError struct {
@@ -60,7 +78,8 @@ type rpcError struct {
 	Message string `json:"message"`
 }
 
-func (e *rpcError) Error() string { return fmt.Sprintf("error %d: %s", e.Code, e.Message) }
+func (e *rpcError) Error() string  { return fmt.Sprintf("error %d: %s", e.Code, e.Message) }
+func (e *rpcError) ErrorCode() int { return e.Code }
 
 // contractFailure matches what nodes say when a contract ends a call otherwise than
 // by returning: a revert, the INVALID opcode, no more gas, and each of the other
@@ -72,55 +91,9 @@ var contractFailure = regexp.MustCompile(`(?i)revert|invalid opcode|out of gas|e
 	`contract address collision|invalid code`)
 
 // isOfContract reports whether the contract failed the call, and not the node.
-func (e *rpcError) isOfContract() bool { return e.Code == 3 || contractFailure.MatchString(e.Message) }
+func isOfContract(e coded) bool { return e.ErrorCode() == 3 || contractFailure.MatchString(e.Error()) }
 
 // isRefusal reports whether the node doesn't take a request of this form.
-func (e *rpcError) isRefusal() bool { return e.Code == -32602 || e.Code == -32601 || e.Code == -32600 }
-
-// request makes one JSON-RPC request and decodes its result.
-func (c *Contracts) request(ctx context.Context, node string, into any, method string, params ...any) error {
-	return c.requestUpTo(ctx, maxResponseBytes, node, into, method, params...)
-}
-
-// requestUpTo is request for a response of up to maxBytes.
-func (c *Contracts) requestUpTo(ctx context.Context, maxBytes int64, node string, into any, method string,
-	params ...any) error {
-	if params == nil {
-		params = []any{}
-	}
-	body, err := json.Marshal(map[string]any{"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
-	if err != nil {
-		return fmt.Errorf("encode request: %w", err)
-	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, node, bytes.NewReader(body))
-	if err != nil {
-		return fmt.Errorf("prepare request: %w", err)
-	}
-	r.Header.Set("Content-Type", "application/json")
-	resp, err := c.client.Do(r)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	text, err := io.ReadAll(io.LimitReader(resp.Body, maxBytes+1))
-	switch {
-	case err != nil:
-		return err
-	case int64(len(text)) > maxBytes:
-		return errors.New("the response is too large")
-	}
-	var response struct {
-		Result json.RawMessage `json:"result"`
-		Error  *rpcError       `json:"error"`
-	}
-	if err := json.Unmarshal(text, &response); err != nil {
-		return fmt.Errorf("status %d, not JSON", resp.StatusCode)
-	}
-	if response.Error != nil {
-		return response.Error
-	}
-	if resp.StatusCode != http.StatusOK || len(response.Result) == 0 {
-		return fmt.Errorf("status %d, no result", resp.StatusCode)
-	}
-	return json.Unmarshal(response.Result, into)
+func isRefusal(e coded) bool {
+	return e.ErrorCode() == -32602 || e.ErrorCode() == -32601 || e.ErrorCode() == -32600
 }

@@ -87,19 +87,19 @@ func small(word []byte) (int, bool) {
 
 // simulate verifies a wrapped signature of a contract that is not deployed: the node
 // runs the deployment, and then the check, in a call that changes nothing.
-func (c *Contracts) simulate(ctx context.Context, node string, q question) (Verdict, error) {
+func simulate(ctx context.Context, node Node, q question) (Verdict, error) {
 	code, err := hex.DecodeString(strings.TrimPrefix(strings.TrimSpace(validatorHex), "0x"))
 	if err != nil {
 		return Refused, err // a build with another file
 	}
 	// Its constructor is (address signer, bytes32 hash, bytes signature).
 	data := slices.Concat(code, make([]byte, 12), q.contract[:], q.digest[:], word(3*32), abiBytes(q.sig))
-	result, err := c.call(ctx, node, nil, data)
-	refusal := (*rpcError)(nil)
+	result, err := call(ctx, node, nil, data)
+	refusal := coded(nil)
 	switch {
 	case errors.Is(err, errContractFailed): // of the factory, too
 		return Refused, nil
-	case errors.As(err, &refusal) && refusal.isRefusal():
+	case errors.As(err, &refusal) && isRefusal(refusal):
 		return Refused, errors.Join(errNoDeployment, err)
 	case err != nil:
 		return Refused, err

@@ -34,6 +34,13 @@ const NodeHolder = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"
 // StartNode runs anvil or hardhat until the test ends. It skips the test where npm is missing.
 func StartNode(t *testing.T, kind string) Node {
 	t.Helper()
+	n, _ := StartNodeProcess(t, kind)
+	return n
+}
+
+// StartNodeProcess is StartNode with further arguments of the program. It returns the process too.
+func StartNodeProcess(t *testing.T, kind string, more ...string) (Node, *os.Process) {
+	t.Helper()
 	dir := chainPackages(t)
 	var lc net.ListenConfig
 	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -51,7 +58,8 @@ func StartNode(t *testing.T, kind string) Node {
 			stop()
 			t.Skip("npm has no anvil for this system, so it is not tried")
 		}
-		cmd = exec.CommandContext(ctx, found[0], "--silent", "--chain-id", "1", "--port", port)
+		cmd = exec.CommandContext(ctx, found[0], append([]string{"--silent", "--chain-id", "1", "--port", port},
+			more...)...)
 	case "hardhat":
 		project := t.TempDir()
 		config := `module.exports = {solidity: "0.8.24", networks: {hardhat: {chainId: 1}}}`
@@ -61,8 +69,8 @@ func StartNode(t *testing.T, kind string) Node {
 		if err := os.Symlink(filepath.Join(dir, "node_modules"), filepath.Join(project, "node_modules")); err != nil {
 			t.Fatal(err)
 		}
-		cmd = exec.CommandContext(ctx, "node", "node_modules/hardhat/internal/cli/bootstrap.js", "node", "--port",
-			port)
+		cmd = exec.CommandContext(ctx, "node", append([]string{"node_modules/hardhat/internal/cli/bootstrap.js", "node",
+			"--port", port}, more...)...)
 		cmd.Dir = project
 		cmd.Env = append(os.Environ(), "HARDHAT_DISABLE_TELEMETRY_PROMPT=true", "CI=true", "HOME="+project)
 	}
@@ -78,7 +86,7 @@ func StartNode(t *testing.T, kind string) Node {
 		var id string
 		return n.ask(t.Context(), &id, "eth_chainId") == nil && id == "0x1"
 	})
-	return n
+	return n, cmd.Process
 }
 
 // NodeKinds are the kinds of nodes that StartNode runs.
@@ -177,4 +185,10 @@ func (n Node) Deploy(t testing.TB, from, artifact string, args []byte) (address 
 func (n Node) Create(t testing.TB, from string, code []byte) string {
 	t.Helper()
 	return n.receipt(t, n.Send(t, from, "", code, 0)).ContractAddress
+}
+
+// PackageFile is a file of the pinned npm packages of nodes and contracts, by its path below node_modules.
+func PackageFile(t testing.TB, path string) string {
+	t.Helper()
+	return filepath.Join(chainPackages(t), "node_modules", path)
 }

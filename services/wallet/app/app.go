@@ -48,8 +48,8 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 		return nil, err
 	}
 	defer b.CloseOnError(&err)
-	nodes, err := chain.NewReader(chain.Options{Nodes: cfg.ChainRPCURLs, ChunkSize: cfg.BalancesPerCall, Log: log,
-		Now: time.Now})
+	nodes, err := chain.NewReader(chain.Options{Nodes: cfg.ChainRPCURLs, Quorum: cfg.ChainQuorum,
+		ChunkSize: cfg.BalancesPerCall, Log: log, Now: time.Now})
 	if err != nil {
 		return nil, fmt.Errorf("PURSER_CHAIN_RPC_URLS: %w", err)
 	}
@@ -107,7 +107,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	server.CheckMessages(rpc.Check)
 	walletv1.RegisterWalletServiceServer(server,
 		rpc.NewWalletServer(walletRules,
-			ownership.NewService(wallets, ethsig.NewContracts(cfg.ChainRPCURLs, log),
+			ownership.NewService(wallets, ethsig.NewContractsOf(nodes.SignatureNodes, log),
 				ownership.LinkedIdentities(auth, log), cfg.SIWE, time.Now),
 			balancesync.NewService(wallets, tokens, contracts, nodes, time.Now),
 			rpc.Limits{Calls: calls, SyncsPerMinute: cfg.SyncsPerMinute}))

@@ -23,6 +23,9 @@ type Config struct {
 	// ChainRPCURLs has the JSON-RPC nodes, chain=url, separated by commas. A
 	// chain may stand several times, in the order to try.
 	ChainRPCURLs chainurl.Nodes `env:"CHAIN_RPC_URLS"`
+	// ChainQuorum is how many nodes of a chain have to say the same, chain=number; 1 for a
+	// chain that is not named.
+	ChainQuorum chainurl.Quorum `env:"CHAIN_QUORUM"`
 	// BalancesPerCall is how many balances one call to a node asks for.
 	BalancesPerCall int `env:"BALANCES_PER_CALL" envDefault:"200"`
 	// SyncCron is when wallets are synced that were not for SyncEvery.
@@ -69,7 +72,8 @@ func (c Config) Validate() error {
 		c.ServiceAccount.Validate(c.Auth), c.Price.Validate(), c.Cache.Validate(), c.Changes.Validate(),
 		c.SIWE.Validate(), chassis.CheckCron("PURSER_SYNC_CRON", c.SyncCron),
 		chassis.CheckCron("PURSER_TRANSACTIONS_CRON", c.TransactionsCron),
-		c.ChainRPCURLs.Check("PURSER_CHAIN_RPC_URLS")}
+		c.ChainRPCURLs.CheckWithSockets("PURSER_CHAIN_RPC_URLS"),
+		c.ChainQuorum.Check("PURSER_CHAIN_QUORUM", "PURSER_CHAIN_RPC_URLS", c.ChainRPCURLs)}
 	if c.BalancesPerCall < 1 || c.BalancesPerCall > 5000 {
 		found = append(found, errors.New("PURSER_BALANCES_PER_CALL must be 1 to 5000"))
 	}

@@ -9,7 +9,8 @@
 // keep every later one out. A sync at a block that is older than MaxHeadAge says so:
 // it is not the present.
 //
-// Limits: a chain with a single node is believed within these bounds.
+// Limits: a chain of whose nodes a single one has to answer is believed within these
+// bounds. Where several have to agree (PURSER_CHAIN_QUORUM), none of them is.
 package balancesync
 
 import (
@@ -48,6 +49,9 @@ type Reading struct {
 	// Amounts in base units, in the order of the tokens that were read; nil for
 	// a token that could not be read.
 	Amounts []*uint256.Int
+	// Disputed says of which of them the nodes of the chain don't agree on the amount, where several have to. Such a
+	// token has no amount. It may be shorter than Amounts.
+	Disputed []bool
 }
 
 // BalanceReader reads the balances of one account; package chain does it over
@@ -139,13 +143,13 @@ func (s *Service) Sync(ctx context.Context, owner, id uuid.UUID) (wallet.Wallet,
 		return wallet.Wallet{}, 0, s.saveFailure(ctx, w, err)
 	}
 	if len(reading.Amounts) == len(tokens) {
-		tokens = s.contracts.CheckUnread(ctx, w.Account.Chain, tokens, unreadOf(tokens, reading.Amounts))
+		tokens = s.contracts.CheckUnread(ctx, w.Account.Chain, tokens, unreadOf(tokens, reading))
 	}
-	balances, unread, err := checkReading(w.Sync, reading, tokens)
+	balances, gaps, err := checkReading(w.Sync, reading, tokens)
 	if err != nil {
 		return wallet.Wallet{}, 0, s.saveFailure(ctx, w, err)
 	}
-	synced := syncedState(w.Sync, reading.Block, unread, s.now())
+	synced := syncedState(w.Sync, reading.Block, gaps, s.now())
 	if err := s.store.SaveBalances(ctx, owner, id, balances, synced); err != nil {
 		return wallet.Wallet{}, 0, s.saveFailure(ctx, w, err)
 	}
@@ -199,38 +203,51 @@ func checkPlausible(last wallet.Sync, b block.Block) error {
 	return nil
 }
 
-// unreadOf reports which of the tokens none of the readings of them has.
-func unreadOf(tokens []token.Token, readings ...[]*uint256.Int) []bool {
+// unreadOf reports which of the tokens none of the readings of them has. One that is disputed is taken for read: it
+// has an answer.
+func unreadOf(tokens []token.Token, readings ...Reading) []bool {
 	unread := make([]bool, len(tokens))
 	for i := range tokens {
-		unread[i] = !slices.ContainsFunc(readings, func(amounts []*uint256.Int) bool {
-			return i < len(amounts) && amounts[i] != nil
+		unread[i] = !slices.ContainsFunc(readings, func(r Reading) bool {
+			return i < len(r.Amounts) && r.Amounts[i] != nil || i < len(r.Disputed) && r.Disputed[i]
 		})
 	}
 	return unread
 }
 
-// checkReading returns the balances of a reading and the symbols of the tokens
-// that could not be read; a token without a contract is not among them. It is an
-// error when the block is not plausible or the reading is not of these tokens.
-func checkReading(last wallet.Sync, r Reading, tokens []token.Token) (balances []wallet.Balance, unread []string,
+// gaps are the symbols of the tokens of which a sync has no amount.
+type gaps struct {
+	unread   []string // that could not be read
+	disputed []string // on whose amount the nodes don't agree
+}
+
+func (g gaps) any() bool { return len(g.unread)+len(g.disputed) > 0 }
+
+// checkReading returns the balances of a reading, and of which tokens there are none; a
+// token without a contract is not among them. It is an error when the block is not
+// plausible or the reading is not of these tokens.
+func checkReading(last wallet.Sync, r Reading, tokens []token.Token) (balances []wallet.Balance, missing gaps,
 	err error) {
 	if err := checkPlausible(last, r.Block); err != nil {
-		return nil, nil, err
+		return nil, gaps{}, err
 	}
 	if len(r.Amounts) != len(tokens) {
-		return nil, nil, fmt.Errorf("read %d balances of %d", len(r.Amounts), len(tokens))
+		return nil, gaps{}, fmt.Errorf("read %d balances of %d", len(r.Amounts), len(tokens))
 	}
 	for i, t := range tokens {
-		if r.Amounts[i] == nil {
-			if !t.WithoutCode && !t.Discovered { // whoever sends one must not make the wallet incomplete
-				unread = append(unread, t.Symbol)
-			}
+		if r.Amounts[i] != nil {
+			balances = append(balances, wallet.Balance{Token: t, Amount: *r.Amounts[i], Block: r.Block})
 			continue
 		}
-		balances = append(balances, wallet.Balance{Token: t, Amount: *r.Amounts[i], Block: r.Block})
+		switch {
+		case t.WithoutCode, t.Discovered: // whoever sends one must not make the wallet incomplete
+		case i < len(r.Disputed) && r.Disputed[i]:
+			missing.disputed = append(missing.disputed, t.Symbol)
+		default:
+			missing.unread = append(missing.unread, t.Symbol)
+		}
 	}
-	return balances, unread, nil
+	return balances, missing, nil
 }
 
 // MaxHeadAge is how old the block of a sync may be: a chain without a newer one has
@@ -238,7 +255,7 @@ func checkReading(last wallet.Sync, r Reading, tokens []token.Token) (balances [
 const MaxHeadAge = time.Hour
 
 // syncedState is the state after a successful sync.
-func syncedState(last wallet.Sync, b block.Block, unread []string, now time.Time) wallet.Sync {
+func syncedState(last wallet.Sync, b block.Block, missing gaps, now time.Time) wallet.Sync {
 	s := wallet.Sync{State: wallet.Synced, Block: b.Number, At: &b.Time}
 	if last.At != nil {
 		s.Last = &wallet.Success{Block: last.Block, At: *last.At}
@@ -252,8 +269,11 @@ func syncedState(last wallet.Sync, b block.Block, unread []string, now time.Time
 		faults = append(faults, fmt.Sprintf("the newest block of the node, %d, is of %s, %s ago", b.Number,
 			b.Time.Format(time.RFC3339), age.Round(time.Minute)))
 	}
-	if len(unread) > 0 {
-		faults = append(faults, "not readable: "+strings.Join(unread, ", "))
+	if len(missing.disputed) > 0 {
+		faults = append(faults, "the nodes of the chain don't agree on: "+strings.Join(missing.disputed, ", "))
+	}
+	if len(missing.unread) > 0 {
+		faults = append(faults, "not readable: "+strings.Join(missing.unread, ", "))
 	}
 	s.Error = strings.Join(faults, "; ")
 	return s

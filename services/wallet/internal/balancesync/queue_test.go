@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/holiman/uint256"
 
 	"github.com/purserhq/purser/services/wallet/internal/balancesync"
 	"github.com/purserhq/purser/services/wallet/internal/block"
@@ -23,18 +22,21 @@ type slow struct {
 	read  func() // runs when a batch has taken it
 }
 
-func (s slow) ReadBatch(ctx context.Context, chain, atLeast uint64, asks []balancesync.Ask) (block.Block,
-	[][]*uint256.Int, error) {
+func (s slow) ReadBatch(ctx context.Context, chain, atLeast uint64,
+	asks []balancesync.Ask) ([]balancesync.Reading, error) {
 	select {
 	case <-time.After(s.takes):
 	case <-ctx.Done():
-		return block.Block{}, nil, ctx.Err()
+		return nil, ctx.Err()
 	}
 	if s.read != nil {
 		s.read()
 	}
-	_, amounts, err := s.fakeQueue.ReadBatch(ctx, chain, atLeast, asks)
-	return block.Block{Number: uint64(time.Now().Unix() / 12), Time: time.Now()}, amounts, err
+	readings, err := s.fakeQueue.ReadBatch(ctx, chain, atLeast, asks)
+	for i := range readings {
+		readings[i].Block = block.Block{Number: uint64(time.Now().Unix() / 12), Time: time.Now()}
+	}
+	return readings, err
 }
 
 // run is a round that is cut off after four minutes.

@@ -11,10 +11,8 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/google/uuid"
-	"github.com/holiman/uint256"
 
 	"github.com/purserhq/purser/pkg/errs"
-	"github.com/purserhq/purser/services/wallet/internal/block"
 	"github.com/purserhq/purser/services/wallet/internal/caip"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
@@ -97,9 +95,9 @@ type Ask struct {
 
 // BatchReader reads the balances of many accounts; package chain does it.
 type BatchReader interface {
-	// ReadBatch is BalanceReader.Read for several holders, all at one block; amounts
-	// are by holder and token.
-	ReadBatch(ctx context.Context, chain, atLeast uint64, asks []Ask) (block.Block, [][]*uint256.Int, error)
+	// ReadBatch is BalanceReader.Read for several holders, all at one block, in their
+	// order.
+	ReadBatch(ctx context.Context, chain, atLeast uint64, asks []Ask) ([]Reading, error)
 	// Chains lists the chains that have a node.
 	Chains() []uint64
 }
@@ -285,21 +283,21 @@ func (r *Round) syncBatch(ctx context.Context, chain uint64, wallets []wallet.Wa
 	if err := r.store.SaveOutcomes(ctx, started); err != nil {
 		return nil, err
 	}
-	b, amounts, err := r.reader.ReadBatch(ctx, chain, atLeast, asks)
+	readings, err := r.reader.ReadBatch(ctx, chain, atLeast, asks)
 	if err != nil && ctx.Err() != nil {
 		return nil, errors.Join(ctx.Err(), r.restore(ctx, wallets))
 	}
-	if err == nil && len(amounts) != len(wallets) {
-		err = fmt.Errorf("read %d accounts of %d", len(amounts), len(wallets))
+	if err == nil && len(readings) != len(wallets) {
+		err = fmt.Errorf("read %d accounts of %d", len(readings), len(wallets))
 	}
 	if err != nil {
 		return fmt.Errorf("chain %s: %w", caip.ChainID(chain), err),
 			r.saveAndCount(ctx, r.allFailed(wallets, err), n)
 	}
-	tokens = r.contracts.CheckUnread(ctx, chain, tokens, unreadOf(tokens, amounts...))
+	tokens = r.contracts.CheckUnread(ctx, chain, tokens, unreadOf(tokens, readings...))
 	outcomes := make([]Outcome, len(wallets))
 	for i, w := range wallets {
-		outcomes[i] = r.outcome(w, Reading{Block: b, Amounts: amounts[i]}, slices.Concat(tokens, discovered[w.ID]))
+		outcomes[i] = r.outcome(w, readings[i], slices.Concat(tokens, discovered[w.ID]))
 	}
 	return nil, r.saveAndCount(ctx, outcomes, n)
 }
@@ -317,14 +315,14 @@ func (r *Round) restore(ctx context.Context, wallets []wallet.Wallet) error {
 // outcome is that of a reading, as of Service.Sync; but one without any balance
 // has failed.
 func (r *Round) outcome(w wallet.Wallet, reading Reading, tokens []token.Token) Outcome {
-	balances, unread, err := checkReading(w.Sync, reading, tokens)
+	balances, missing, err := checkReading(w.Sync, reading, tokens)
 	if err != nil {
 		return r.failed(w, err)
 	}
-	if len(balances) == 0 && len(unread) > 0 {
+	if len(balances) == 0 && missing.any() {
 		return r.failed(w, errs.Unavailable("CHAIN_UNAVAILABLE", "no balance could be read"))
 	}
-	return Outcome{Wallet: w, Balances: balances, Sync: syncedState(w.Sync, reading.Block, unread, r.now())}
+	return Outcome{Wallet: w, Balances: balances, Sync: syncedState(w.Sync, reading.Block, missing, r.now())}
 }
 
 func (r *Round) failed(w wallet.Wallet, cause error) Outcome {

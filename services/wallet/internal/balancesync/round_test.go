@@ -138,8 +138,8 @@ func (c *fakeQueue) Discovered(context.Context, []uuid.UUID) (map[uuid.UUID][]to
 	return map[uuid.UUID][]token.Token{}, nil
 }
 
-func (c *fakeQueue) ReadBatch(ctx context.Context, chain, _ uint64, asks []balancesync.Ask) (block.Block,
-	[][]*uint256.Int, error) {
+func (c *fakeQueue) ReadBatch(ctx context.Context, chain, _ uint64,
+	asks []balancesync.Ask) ([]balancesync.Reading, error) {
 	c.mu.Lock()
 	c.reads[chain]++
 	c.largestBatch = max(c.largestBatch, len(asks)*len(asks[0].Tokens))
@@ -149,10 +149,10 @@ func (c *fakeQueue) ReadBatch(ctx context.Context, chain, _ uint64, asks []balan
 		select {
 		case <-wait:
 		case <-ctx.Done():
-			return block.Block{}, nil, ctx.Err()
+			return nil, ctx.Err()
 		}
 	}
-	var amounts [][]*uint256.Int
+	var readings []balancesync.Reading
 	for _, a := range asks {
 		row := make([]*uint256.Int, len(a.Tokens))
 		for i := range row {
@@ -160,9 +160,9 @@ func (c *fakeQueue) ReadBatch(ctx context.Context, chain, _ uint64, asks []balan
 				row[i] = uint256.NewInt(uint64(a.Holder[0]))
 			}
 		}
-		amounts = append(amounts, row)
+		readings = append(readings, balancesync.Reading{Block: c.newest[chain], Amounts: row})
 	}
-	return c.newest[chain], amounts, err
+	return readings, err
 }
 
 func (c *fakeQueue) run(ctx context.Context) error {

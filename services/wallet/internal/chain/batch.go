@@ -92,7 +92,7 @@ func (n *node) callAlone(ctx context.Context, timeout time.Duration, call rpc.Ba
 	whileUnknown(ctx, func() bool {
 		limited, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
-		err = n.client.Client().CallContext(limited, call.Result, call.Method, call.Args...)
+		err = n.call(limited, call.Result, call.Method, call.Args...)
 		return isUnknownBlock(err)
 	})
 	return err
@@ -128,7 +128,7 @@ func (n *node) callBatch(ctx context.Context, timeout time.Duration, calls []rpc
 		limited, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
 		begun := time.Now()
-		if err := n.client.Client().BatchCallContext(limited, open); err != nil {
+		if err := n.callTogether(limited, open); err != nil {
 			if ctx.Err() == nil {
 				n.refuseBatches()
 			}

@@ -23,12 +23,10 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
-	"github.com/holiman/uint256"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 
-	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/services/wallet/internal/balancesync"
 	"github.com/purserhq/purser/services/wallet/internal/block"
 	"github.com/purserhq/purser/services/wallet/internal/chainlist"
@@ -57,6 +55,8 @@ const (
 type Options struct {
 	// Nodes are the JSON-RPC URLs of each chain, in the order to try.
 	Nodes map[uint64][]string
+	// Quorum is how many nodes of a chain have to say the same; 1 for a chain that is not named.
+	Quorum map[uint64]int
 	// ChunkSize is how many balances are read in one call, at least 1.
 	ChunkSize int
 	Log       *slog.Logger
@@ -67,6 +67,7 @@ type Options struct {
 // history.BalanceReader and chainlink.Reader. It is safe for concurrent use.
 type Reader struct {
 	nodes          map[uint64][]*node
+	quorums        map[uint64]int
 	codec          *codec
 	chunkSize      int
 	baseTimeout    time.Duration
@@ -83,7 +84,7 @@ func NewReader(o Options) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Reader{nodes: map[uint64][]*node{}, codec: c, chunkSize: max(1, o.ChunkSize), baseTimeout: baseTimeout,
+	r := &Reader{nodes: map[uint64][]*node{}, quorums: o.Quorum, codec: c, chunkSize: max(1, o.ChunkSize), baseTimeout: baseTimeout,
 		timeoutPerCall: timeoutPerCall, log: o.Log, now: o.Now, checker: newChecker()}
 	for chain, urls := range o.Nodes {
 		for i, u := range urls {
@@ -102,7 +103,7 @@ func (r *Reader) Close() error {
 	r.checker.close()
 	for _, nodes := range r.nodes {
 		for _, n := range nodes {
-			n.client.Close()
+			n.connection.close()
 		}
 	}
 	return nil
@@ -125,16 +126,16 @@ func (r *Reader) Read(ctx context.Context, chain, atLeast uint64, holder common.
 	tokens []token.Token) (balancesync.Reading, error) {
 	ctx, span := otel.Tracer(tracer).Start(ctx, "chain.Read", spanOptions(chain, len(tokens))...)
 	defer span.End()
-	b, amounts, err := r.readNewest(ctx, chain, atLeast, []balancesync.Ask{{Holder: holder, Tokens: tokens}})
+	readings, err := r.readNewest(ctx, chain, atLeast, []balancesync.Ask{{Holder: holder, Tokens: tokens}})
 	if err != nil {
 		return balancesync.Reading{}, err
 	}
-	return balancesync.Reading{Block: b, Amounts: amounts[0]}, nil
+	return readings[0], nil
 }
 
 // ReadBatch implements balancesync.BatchReader.
-func (r *Reader) ReadBatch(ctx context.Context, chain, atLeast uint64, asks []balancesync.Ask) (block.Block,
-	[][]*uint256.Int, error) {
+func (r *Reader) ReadBatch(ctx context.Context, chain, atLeast uint64,
+	asks []balancesync.Ask) ([]balancesync.Reading, error) {
 	ctx, span := otel.Tracer(tracer).Start(ctx, "chain.ReadBatch",
 		spanOptions(chain, tokenCount(asks), attribute.Int("holders", len(asks)))...)
 	defer span.End()
@@ -143,60 +144,89 @@ func (r *Reader) ReadBatch(ctx context.Context, chain, atLeast uint64, asks []ba
 
 // readNewest reads the balances of all holders at the chain's newest block. When
 // only nodes that lag can be read, it is the newest of theirs.
-func (r *Reader) readNewest(ctx context.Context, chain, atLeast uint64, asks []balancesync.Ask) (b block.Block,
-	amounts [][]*uint256.Int, err error) {
+func (r *Reader) readNewest(ctx context.Context, chain, atLeast uint64,
+	asks []balancesync.Ask) ([]balancesync.Reading, error) {
+	if r.quorum(chain) > 1 {
+		return r.readAgreed(ctx, chain, atLeast, asks)
+	}
 	choice := &headChoice{reader: r, chain: chain, atLeast: atLeast}
-	readWith := func(check headCheck) func(context.Context, *node) error {
-		return func(ctx context.Context, n *node) (err error) {
-			b, amounts, err = r.readFrom(ctx, n, check, asks)
-			return err
+	readWith := func(check headCheck) func(context.Context, *node) ([]balancesync.Reading, error) {
+		return func(ctx context.Context, n *node) ([]balancesync.Reading, error) {
+			return r.readFrom(ctx, n, check, asks)
 		}
 	}
-	err = r.tryNodes(ctx, chain, r.inOrder(r.nodes[chain]), readWith(choice.check))
-	if err != nil && ctx.Err() == nil && len(choice.behind) > 0 {
+	readings, err := tryNodes(ctx, r, chain, r.inOrder(r.nodes[chain]), readPatience, readWith(choice.check))
+	if err == nil || ctx.Err() != nil {
+		return readings, err
+	}
+	if laggards := choice.laggards(); len(laggards) > 0 {
 		believe := func(context.Context, *node, block.Block) error { return nil }
-		if r.tryNodes(ctx, chain, choice.laggards(), readWith(believe)) == nil {
-			err = nil
+		if old, failed := tryNodes(ctx, r, chain, laggards, readPatience, readWith(believe)); failed == nil {
+			return old, nil
 		}
 	}
-	return b, amounts, err
+	return nil, err
+}
+
+// readAgreed reads the balances of all holders at a block on which as many nodes agree as have to. What they don't
+// agree on is disputed.
+func (r *Reader) readAgreed(ctx context.Context, chain, atLeast uint64,
+	asks []balancesync.Ask) ([]balancesync.Reading, error) {
+	at, err := r.agreeOnBlock(ctx, chain, atLeast)
+	if err != nil {
+		return nil, err
+	}
+	queries := queriesOf(asks)
+	answers, err := askQuorum(ctx, r, chain, at.nodes, readPatience, isSettled(r.quorum(chain), result.key),
+		func(ctx context.Context, n *node) ([]result, error) {
+			ctx, cancel := context.WithTimeout(ctx, r.readTimeout(len(queries)))
+			defer cancel()
+			return r.readChunks(ctx, n, at.Block, queries)
+		})
+	if err != nil {
+		return nil, err
+	}
+	results, open := settle(answers, r.quorum(chain), result.key)
+	r.noteDissents(ctx, at.Block, queries, answers, results, open)
+	readings := readingsOf(at.Block, results, open, asks)
+	if slices.ContainsFunc(results, func(r result) bool { return r.amount != nil }) || len(results) == 0 {
+		return readings, nil
+	}
+	if !slices.Contains(open, true) {
+		return nil, nothingRead(chain, at.Block)
+	}
+	return nil, r.disagreement(ctx, chain, fmt.Sprintf("balances at block %d", at.Number), says(answers))
+}
+
+// says is what nodes say whose answers were compared.
+func says[T any](answers []answer[T]) []answer[string] {
+	out := make([]answer[string], len(answers))
+	for i, a := range answers {
+		out[i] = answer[string]{a.node, "answers otherwise than another"}
+	}
+	return out
+}
+
+// noteDissents logs which nodes contradict the others, and what is disputed.
+func (r *Reader) noteDissents(ctx context.Context, b block.Block, queries []query, answers []answer[[]result],
+	settled []result, open []bool) {
+	for _, a := range answers {
+		for i := range queries {
+			if !open[i] && a.value[i].key() != settled[i].key() {
+				r.noteDissent(ctx, a.node, fmt.Sprintf("%s of %s at block %d", queries[i].token.ID,
+					queries[i].holder, b.Number))
+				break
+			}
+		}
+	}
+	if i := slices.Index(open, true); i >= 0 {
+		r.log.WarnContext(ctx, "nodes disagree", "chain", queries[i].token.Chain, "about",
+			fmt.Sprintf("%s of %s at block %d", queries[i].token.ID, queries[i].holder, b.Number))
+	}
 }
 
 // headCheck returns an error for a node whose newest block is not to be read from.
 type headCheck func(ctx context.Context, n *node, head block.Block) error
-
-// tryNodes calls fn with the chain's nodes until it succeeds with one. A node
-// with which it fails gets the cooldown, unless it only lacks the state of an
-// old block, or is behind the others.
-func (r *Reader) tryNodes(ctx context.Context, chain uint64, nodes []*node,
-	fn func(context.Context, *node) error) error {
-	if len(r.nodes[chain]) == 0 {
-		return errs.FailedPrecondition("CHAIN_NOT_CONFIGURED",
-			fmt.Sprintf("no node is configured for chain eip155:%d; TokenService.ListChains lists those that have one",
-				chain))
-	}
-	var failures []failure
-	retryAfter := nodeCooldown
-	for _, n := range nodes {
-		err := n.resting(r.now())
-		if err == nil {
-			err = n.checkChain(ctx)
-		}
-		if err == nil {
-			err = fn(ctx, n)
-		}
-		switch {
-		case err == nil:
-			return nil
-		case ctx.Err() != nil:
-			return ctx.Err()
-		}
-		f := newFailure(n, err, r.now())
-		failures = append(failures, f)
-		retryAfter = max(retryAfter, r.noteFailure(ctx, f, err))
-	}
-	return unavailable(chain, failures, retryAfter)
-}
 
 // noteFailure logs the failure of a node, and has it tried after the others for a
 // time, which it returns. A node that only lacks the state of an old block, or that is
@@ -241,8 +271,8 @@ func (r *Reader) inOrder(nodes []*node) []*node {
 }
 
 // readFrom reads the balances of all holders at a node's newest block.
-func (r *Reader) readFrom(ctx context.Context, n *node, check headCheck, asks []balancesync.Ask) (block.Block,
-	[][]*uint256.Int, error) {
+func (r *Reader) readFrom(ctx context.Context, n *node, check headCheck,
+	asks []balancesync.Ask) ([]balancesync.Reading, error) {
 	queries := queriesOf(asks)
 	ctx, cancel := context.WithTimeout(ctx, r.readTimeout(len(queries)))
 	defer cancel()
@@ -251,13 +281,16 @@ func (r *Reader) readFrom(ctx context.Context, n *node, check headCheck, asks []
 		err = check(ctx, n, b)
 	}
 	if err != nil {
-		return b, nil, err
+		return nil, err
 	}
 	results, err := r.readChunks(ctx, n, b, queries)
 	if err == nil {
 		err = checkAnyRead(results, b)
 	}
-	return b, amountsOf(results, asks), err
+	if err != nil {
+		return nil, err
+	}
+	return readingsOf(b, results, make([]bool, len(results)), asks), nil
 }
 
 // readTimeout is how long a node may take for this many balances. It grows with

@@ -2,9 +2,11 @@ package chain
 
 import (
 	"context"
+	"slices"
 
 	"go.opentelemetry.io/otel"
 
+	"github.com/purserhq/purser/services/wallet/internal/block"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 )
 
@@ -16,27 +18,45 @@ func (r *Reader) Contracts(ctx context.Context, chain uint64, tokens []token.Tok
 	for i, t := range tokens {
 		queries[i] = query{token: t, decimals: true}
 	}
-	var found []token.Contract
-	choice := &headChoice{reader: r, chain: chain}
-	err := r.tryNodes(ctx, chain, r.inOrder(r.nodes[chain]), func(ctx context.Context, n *node) (err error) {
-		found, err = r.contractsOf(ctx, n, choice.check, queries)
-		return err
-	})
-	return found, err
-}
-
-// contractsOf asks a node what contracts are at its newest block.
-func (r *Reader) contractsOf(ctx context.Context, n *node, check headCheck,
-	queries []query) ([]token.Contract, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.readTimeout(len(queries)))
-	defer cancel()
-	b, err := r.newest(ctx, n)
-	if err == nil {
-		err = check(ctx, n, b)
+	if r.quorum(chain) == 1 {
+		choice := &headChoice{reader: r, chain: chain}
+		return tryNodes(ctx, r, chain, r.inOrder(r.nodes[chain]), readPatience,
+			func(ctx context.Context, n *node) ([]token.Contract, error) {
+				ctx, cancel := context.WithTimeout(ctx, r.readTimeout(len(queries)))
+				defer cancel()
+				b, err := r.newest(ctx, n)
+				if err == nil {
+					err = choice.check(ctx, n, b)
+				}
+				if err != nil {
+					return nil, err
+				}
+				return r.contractsOf(ctx, n, b, queries)
+			})
 	}
+	at, err := r.agreeOnBlock(ctx, chain, 0)
 	if err != nil {
 		return nil, err
 	}
+	same := func(c token.Contract) token.Contract { return c }
+	answers, err := askQuorum(ctx, r, chain, at.nodes, readPatience, isSettled(r.quorum(chain), same),
+		func(ctx context.Context, n *node) ([]token.Contract, error) {
+			ctx, cancel := context.WithTimeout(ctx, r.readTimeout(len(queries)))
+			defer cancel()
+			return r.contractsOf(ctx, n, at.Block, queries)
+		})
+	if err != nil {
+		return nil, err
+	}
+	found, open := settle(answers, r.quorum(chain), same)
+	if i := slices.Index(open, true); i >= 0 {
+		return nil, r.disagreement(ctx, chain, "what the contract of "+tokens[i].ID+" says of itself", says(answers))
+	}
+	return found, nil
+}
+
+// contractsOf asks a node what contracts are at a block.
+func (r *Reader) contractsOf(ctx context.Context, n *node, b block.Block, queries []query) ([]token.Contract, error) {
 	results, err := r.readChunks(ctx, n, b, queries)
 	if err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/holiman/uint256"
 
+	"github.com/purserhq/purser/services/wallet/internal/balancesync"
 	"github.com/purserhq/purser/services/wallet/internal/token"
 )
 
@@ -27,6 +28,9 @@ func NewCodec() (Codec, error) {
 func (c Codec) Pack(holder common.Address, tokens []token.Token) ([]byte, error) {
 	return c.pack(queriesOf(asksFor([]common.Address{holder}, tokens)))
 }
+
+// PackAll is pack for several holders.
+func (c Codec) PackAll(asks []balancesync.Ask) ([]byte, error) { return c.pack(queriesOf(asks)) }
 
 // Unpack is unpack.
 func (c Codec) Unpack(reply []byte, n int) ([]*uint256.Int, error) {

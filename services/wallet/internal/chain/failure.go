@@ -32,9 +32,13 @@ const (
 )
 
 // redirectError is about a node that redirects to another URL.
+// target is nil where it is not known.
 type redirectError struct{ target *url.URL }
 
 func (e *redirectError) Error() string {
+	if e.target == nil {
+		return "the node redirects, which is not followed"
+	}
 	return "the node redirects to " + redact.URL(e.target.String()) + ", which is not followed"
 }
 
@@ -51,6 +55,7 @@ type failure struct {
 	reason chainlist.Reason
 	text   string // for callers: nothing of the node's URL but its registered domain
 	err    error  // for logs, without secrets
+	place  int    // of the node in the order in which they were asked
 }
 
 // newFailure describes the error of a node. It has to see the error before it is redacted.
@@ -58,8 +63,8 @@ func newFailure(n *node, err error, now time.Time) failure {
 	return failure{node: n, reason: reasonOf(err), text: describe(n, err, now), err: redact.Error(err, n.url)}
 }
 
-// unavailable is the error of a chain whose nodes all failed. It names the reason of each.
-func unavailable(chain uint64, failures []failure, retryAfter time.Duration) error {
+// unavailable is the error of a chain whose nodes failed. It says what, and names the reason of each.
+func unavailable(what string, failures []failure, retryAfter time.Duration) error {
 	var texts, reasons []string
 	var causes []error
 	for i, f := range failures {
@@ -76,8 +81,7 @@ func unavailable(chain uint64, failures []failure, retryAfter time.Duration) err
 			texts = append(texts, fmt.Sprintf("node %d%s %s", f.number, name, f.text))
 		}
 	}
-	return errs.Unavailable("CHAIN_UNAVAILABLE", fmt.Sprintf("no node of chain eip155:%d can be read: %s", chain,
-		strings.Join(texts, "; "))).
+	return errs.Unavailable("CHAIN_UNAVAILABLE", what+": "+strings.Join(texts, "; ")).
 		With("node_reasons", strings.Join(reasons[:min(len(reasons), maxNodesTold)], ",")).
 		Because(errors.Join(causes...)).After(retryAfter)
 }
@@ -91,7 +95,10 @@ func describe(n *node, err error, now time.Time) string {
 	var answer rpc.Error
 	switch {
 	case errors.As(err, &redirect):
-		to := providerOf(redirect.target.Hostname())
+		to := ""
+		if redirect.target != nil {
+			to = providerOf(redirect.target.Hostname())
+		}
 		if to != "" {
 			to = " of " + to
 		}
@@ -111,6 +118,10 @@ func describe(n *node, err error, now time.Time) string {
 			return fmt.Sprintf("is called too often: it answers error %d, %q", answer.ErrorCode(), text)
 		}
 		return fmt.Sprintf("refuses a call with error %d, %q", answer.ErrorCode(), text)
+	}
+	var ended *socketError
+	if errors.As(err, &ended) && !isCertificate(err) {
+		return "can't be used over WebSocket: " + ended.text
 	}
 	if text, ok := describeNetwork(err); ok {
 		return text
@@ -152,15 +163,13 @@ func describeStatus(code int) string {
 // describeNetwork describes a failure before there was an answer; false for another one. It doesn't tell addresses.
 func describeNetwork(err error) (string, bool) {
 	var name *net.DNSError
-	var certificate *tls.CertificateVerificationError
-	var unknown x509.UnknownAuthorityError
 	var network net.Error
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "refuses the connection", true
 	case errors.As(err, &name):
 		return "has a host name that is not found", true
-	case errors.As(err, &certificate), errors.As(err, &unknown):
+	case isCertificate(err):
 		return "has a TLS certificate that is not valid", true
 	case errors.As(err, &network) && network.Timeout():
 		return "did not answer in time", true
@@ -168,4 +177,10 @@ func describeNetwork(err error) (string, bool) {
 		return "can't be reached", true
 	}
 	return "", false
+}
+
+func isCertificate(err error) bool {
+	var certificate *tls.CertificateVerificationError
+	var unknown x509.UnknownAuthorityError
+	return errors.As(err, &certificate) || errors.As(err, &unknown)
 }

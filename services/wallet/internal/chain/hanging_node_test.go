@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -40,6 +41,40 @@ func TestANodeThatHangsLeavesTimeForTheNext(t *testing.T) {
 				[]common.Address{{}}, tokens(1))
 			if err != nil || told(got[0]) != "40: 1" {
 				t.Errorf("read %s, %v", told(got[0]), err)
+			}
+		})
+	}
+}
+
+// Five nodes that hang, at whatever they are asked, leave time for the sixth within the four seconds of a call. The next
+// call asks the one that answers first.
+func TestNodesThatHangLeaveTimeForTheLast(t *testing.T) {
+	t.Parallel()
+	for _, method := range []string{"eth_chainId", "eth_getBlockByNumber", "eth_call", "TCP"} {
+		t.Run(method, func(t *testing.T) {
+			t.Parallel()
+			var urls []string
+			for range 5 {
+				if method == "TCP" { // it takes connections and answers nothing
+					l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+					if err != nil {
+						t.Fatal(err)
+					}
+					t.Cleanup(func() { _ = l.Close() })
+					urls = append(urls, "http://"+l.Addr().String())
+					continue
+				}
+				urls = append(urls, hangingAt(t, withPast(newNode(t)), method).URL)
+			}
+			r := newReader(t, 10, append(urls, withPast(newNode(t)).URL)...)
+			for i, most := range []time.Duration{4 * time.Second, 500 * time.Millisecond} {
+				ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+				begun := time.Now()
+				got, err := r.ReadAt(ctx, 1, []time.Time{hourOf(40 + uint64(i))}, []common.Address{{}}, tokens(1))
+				cancel()
+				if took := time.Since(begun); err != nil || got[0].Amounts == nil || took > most {
+					t.Errorf("read %q after %s, %v", told(got[0]), took, err)
+				}
 			}
 		})
 	}

@@ -30,6 +30,7 @@ type headChoice struct {
 	chain   uint64
 	atLeast uint64 // a block that the chain is known to have had
 
+	mu     sync.Mutex
 	behind []laggard
 }
 
@@ -53,6 +54,8 @@ func (c *headChoice) check(ctx context.Context, n *node, head block.Block) error
 			other.Time.Sub(head.Time).Round(time.Second))
 	}
 	if why != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
 		c.behind = append(c.behind, laggard{n, head})
 	}
 	return why

@@ -1,6 +1,8 @@
 package chain
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -53,24 +55,86 @@ type event struct {
 // errRangeChanged is about a reorg, or a node that has not the blocks, while events were read.
 var errRangeChanged = errors.New("the blocks changed while their events were read")
 
+// searched is what a node answered about a range of blocks up to through.
+type searched struct {
+	through block.Block
+	// events are movements by Transfer events, coins those of the native coin.
+	events, coins []transaction.Found
+}
+
 // Movements implements transaction.ChainReader.
 //
 // Events are read between two questions for the last block of the range: when its hash has changed, the answer is not
 // used. A node whose newest block is before the range is passed over: it would answer with no events.
+//
+// Where several nodes have to agree, they have to on the last block and on every event: one that a single node leaves
+// out, adds or changes stops the search. Movements of the native coin that too few of them tell are left out, and are
+// part of an adjustment: a node that isn't an archive tells none.
 func (r *Reader) Movements(ctx context.Context, chain uint64, holders []common.Address,
 	blocks transaction.Range) (reading transaction.Reading, err error) {
 	ctx, span := otel.Tracer(tracer).Start(ctx, "chain.Movements", spanOptions(chain, 0,
 		attribute.Int("holders", len(holders)), attribute.Int64("from", int64(min(blocks.From, math.MaxInt64))))...)
 	defer span.End()
-	err = r.tryNodes(ctx, chain, r.inOrder(r.nodes[chain]), func(ctx context.Context, n *node) (err error) {
-		reading, err = r.movements(ctx, n, holders, blocks)
-		return err
-	})
-	return reading, err
+	for {
+		answers, err := askQuorum(ctx, r, chain, r.inOrder(r.nodes[chain]), scanPatience,
+			func(answers []answer[searched]) bool { return len(alike(answers)) >= r.quorum(chain) },
+			func(ctx context.Context, n *node) (searched, error) { return r.movements(ctx, n, holders, blocks) })
+		if err != nil {
+			return transaction.Reading{}, err
+		}
+		if group := alike(answers); len(group) >= r.quorum(chain) {
+			found := append(group[0].value.events, coinsOf(group, r.quorum(chain))...)
+			return transaction.Reading{Through: group[0].value.through, Found: found}, nil
+		}
+		shortest := blocks.To
+		for _, a := range answers {
+			shortest = min(shortest, a.value.through.Number)
+		}
+		if shortest == blocks.To || shortest < blocks.From {
+			return transaction.Reading{}, r.disagreement(ctx, chain,
+				fmt.Sprintf("the events of blocks %d to %d", blocks.From, blocks.To), says(answers))
+		}
+		blocks.To = shortest // of which every node can be asked
+	}
+}
+
+// alike returns the most answers that have the same last block and the same events.
+func alike(answers []answer[searched]) (group []answer[searched]) {
+	for _, a := range answers {
+		var same []answer[searched]
+		for _, b := range answers {
+			if a.value.through == b.value.through && slices.Equal(a.value.events, b.value.events) {
+				same = append(same, b)
+			}
+		}
+		if len(same) > len(group) {
+			group = same
+		}
+	}
+	return group
+}
+
+// coinsOf returns the movements of the native coin that as many of the answers have.
+func coinsOf(group []answer[searched], quorum int) (out []transaction.Found) {
+	count := map[transaction.Found]int{}
+	for _, a := range group {
+		for _, f := range a.value.coins {
+			if count[f]++; count[f] == quorum {
+				out = append(out, f)
+			}
+		}
+	}
+	return out
+}
+
+// byPlace orders movements as they are on the chain.
+func byPlace(a, b transaction.Found) int {
+	return cmp.Or(cmp.Compare(a.At.Number, b.At.Number), cmp.Compare(a.LogIndex, b.LogIndex),
+		bytes.Compare(a.Holder[:], b.Holder[:]))
 }
 
 func (r *Reader) movements(ctx context.Context, n *node, holders []common.Address,
-	blocks transaction.Range) (transaction.Reading, error) {
+	blocks transaction.Range) (searched, error) {
 	for {
 		part := blocks
 		size := n.logRange()
@@ -84,26 +148,27 @@ func (r *Reader) movements(ctx context.Context, n *node, holders []common.Addres
 		case err != nil && (isRefused(err) || errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil), tooMany:
 			asked := part.To - part.From + 1
 			if asked == 1 && !tooMany {
-				return transaction.Reading{}, fmt.Errorf("events of block %d: %w", part.From, err)
+				return searched{}, fmt.Errorf("events of block %d: %w", part.From, err)
 			}
 			if asked > 1 {
 				n.setLogRange(asked / 2)
 				continue
 			}
 		case err != nil:
-			return transaction.Reading{}, fmt.Errorf("events of blocks %d to %d: %w", part.From, part.To, err)
+			return searched{}, fmt.Errorf("events of blocks %d to %d: %w", part.From, part.To, err)
 		case time.Since(begun) < quickLogs:
 			n.setLogRange(min(maxLogBlocks, 2*size))
 		}
 		found, err := r.transfers(ctx, n, holders, part, events)
 		if err != nil {
-			return transaction.Reading{}, err
+			return searched{}, err
 		}
 		coin, err := r.coinMovements(ctx, n, holders, part, last)
 		if err != nil {
-			return transaction.Reading{}, err
+			return searched{}, err
 		}
-		return transaction.Reading{Through: last, Found: append(found, coin...)}, nil
+		slices.SortFunc(found, byPlace)
+		return searched{last, found, coin}, nil
 	}
 }
 
@@ -222,22 +287,35 @@ func (r *Reader) timeBlocks(ctx context.Context, n *node, found []transaction.Fo
 	return nil
 }
 
-// BlocksAt implements transaction.ChainReader.
-func (r *Reader) BlocksAt(ctx context.Context, chain uint64, numbers []uint64) (blocks []block.Block, err error) {
-	err = r.tryNodes(ctx, chain, r.inOrder(r.nodes[chain]), func(ctx context.Context, n *node) error {
-		var failures []error
-		blocks, failures = n.numbered(ctx, callTimeout, numbers)
-		for i, err := range failures {
-			switch {
-			case errors.Is(err, errNoState):
-				blocks[i] = block.Block{}
-			case err != nil:
-				return err
+// BlocksAt implements transaction.ChainReader. A block on which too few nodes agree that have one is an error; one that
+// too few have is none.
+func (r *Reader) BlocksAt(ctx context.Context, chain uint64, numbers []uint64) ([]block.Block, error) {
+	same := func(b block.Block) block.Block { return b }
+	answers, err := askQuorum(ctx, r, chain, r.inOrder(r.nodes[chain]), scanPatience, isSettled(r.quorum(chain), same),
+		func(ctx context.Context, n *node) ([]block.Block, error) {
+			blocks, failures := n.numbered(ctx, callTimeout, numbers)
+			for i, err := range failures {
+				switch {
+				case errors.Is(err, errNoState):
+					blocks[i] = block.Block{}
+				case err != nil:
+					return nil, err
+				}
 			}
+			return blocks, nil
+		})
+	if err != nil {
+		return nil, err
+	}
+	blocks, open := settle(answers, r.quorum(chain), same)
+	for i, isOpen := range open {
+		if isOpen && !slices.ContainsFunc(answers, func(a answer[[]block.Block]) bool {
+			return a.value[i] == block.Block{}
+		}) {
+			return nil, r.disagreement(ctx, chain, fmt.Sprintf("block %d", numbers[i]), says(answers))
 		}
-		return nil
-	})
-	return blocks, err
+	}
+	return blocks, nil
 }
 
 // logRange is of how many blocks the node is asked for events at a time.

@@ -25,16 +25,27 @@ var (
 // metadataGas bounds a call for what a contract says of itself: a hostile one could take all that the node gives.
 const metadataGas = 500_000
 
-// Metadata implements transaction.ChainReader. A contract that reverts, or answers with nonsense, has said nothing.
+// Metadata implements transaction.ChainReader. A contract that reverts, or answers with nonsense, has said nothing; so
+// has one about which as many nodes as have to agree don't: it may answer each call otherwise, to stop the search.
 func (r *Reader) Metadata(ctx context.Context, chain uint64,
-	contracts []common.Address) (out []transaction.Metadata, err error) {
+	contracts []common.Address) ([]transaction.Metadata, error) {
 	ctx, span := otel.Tracer(tracer).Start(ctx, "chain.Metadata", spanOptions(chain, len(contracts))...)
 	defer span.End()
-	err = r.tryNodes(ctx, chain, r.inOrder(r.nodes[chain]), func(ctx context.Context, n *node) (err error) {
-		out, err = r.metadataOf(ctx, n, contracts)
-		return err
-	})
-	return out, err
+	same := func(m transaction.Metadata) transaction.Metadata { return m }
+	answers, err := askQuorum(ctx, r, chain, r.inOrder(r.nodes[chain]), scanPatience,
+		isSettled(r.quorum(chain), same), func(ctx context.Context, n *node) ([]transaction.Metadata, error) {
+			return r.metadataOf(ctx, n, contracts)
+		})
+	if err != nil {
+		return nil, err
+	}
+	out, open := settle(answers, r.quorum(chain), same)
+	for i, isOpen := range open {
+		if isOpen {
+			out[i] = transaction.Metadata{Symbol: token.ShortAddress(contracts[i])}
+		}
+	}
+	return out, nil
 }
 
 func (r *Reader) metadataOf(ctx context.Context, n *node, contracts []common.Address) ([]transaction.Metadata, error) {

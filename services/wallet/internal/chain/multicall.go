@@ -121,6 +121,19 @@ type result struct {
 	noData bool
 }
 
+// resultKey is a result that can be compared.
+type resultKey struct {
+	amount       uint256.Int
+	read, noData bool
+}
+
+func (r result) key() resultKey {
+	if r.amount == nil {
+		return resultKey{noData: r.noData}
+	}
+	return resultKey{amount: *r.amount, read: true}
+}
+
 // pack encodes all queries as one call.
 func (c *codec) pack(queries []query) ([]byte, error) {
 	calls := make([]call3, len(queries))
@@ -261,4 +274,14 @@ func amountsOf(results []result, asks []balancesync.Ask) [][]*uint256.Int {
 		return nil
 	}
 	return amounts
+}
+
+// readingsOf groups the results of queriesOf by holder. Those that are open are disputed, and have no amount.
+func readingsOf(b block.Block, results []result, open []bool, asks []balancesync.Ask) []balancesync.Reading {
+	readings := make([]balancesync.Reading, len(asks))
+	for h, amounts := range amountsOf(results, asks) {
+		readings[h] = balancesync.Reading{Block: b, Amounts: amounts, Disputed: open[:len(amounts)]}
+		open = open[len(amounts):]
+	}
+	return readings
 }

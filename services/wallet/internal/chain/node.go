@@ -4,23 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"math"
-	"net"
-	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
-	"github.com/ethereum/go-ethereum/ethclient"
 	"github.com/ethereum/go-ethereum/rpc"
 
 	"github.com/purserhq/purser/pkg/redact"
+	"github.com/purserhq/purser/services/internal/chainurl"
 	"github.com/purserhq/purser/services/wallet/internal/block"
 	"github.com/purserhq/purser/services/wallet/internal/chainlist"
 )
@@ -43,8 +39,8 @@ type node struct {
 	// name is the host, for logs.
 	name string
 	// provider is what of the host callers may see.
-	provider string
-	client   *ethclient.Client
+	provider   string
+	connection connection
 
 	// checking is held by the one that checks the node; lastCheck is when the last
 	// check began and how it ended.
@@ -74,28 +70,36 @@ type node struct {
 
 func newNode(chain uint64, number int, rawURL string, now func() time.Time) (*node, error) {
 	u, err := url.Parse(rawURL)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, errors.New("not an http or https URL")
+	if err != nil || !chainurl.IsNode(rawURL) {
+		return nil, errors.New("not an http, https, ws or wss URL")
 	}
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.MaxIdleConnsPerHost = 8
-	// On one machine compression takes more time than it saves.
-	transport.DisableCompression = net.ParseIP(u.Hostname()).IsLoopback()
 	n := &node{chain: chain, number: number, url: rawURL, name: u.Host, provider: providerOf(u.Hostname()),
 		batchCalls: firstBatchCalls, noCodeAt: map[common.Address]uint64{},
 		oldBlocks: map[uint64]block.Block{}, checking: make(chan struct{}, 1)}
-	c, err := rpc.DialOptions(context.Background(), rawURL, rpc.WithHTTPClient(&http.Client{
-		Timeout:   callTimeout,
-		Transport: limitedTransport{transport, n.noteAskedRest, now},
-		CheckRedirect: func(r *http.Request, _ []*http.Request) error {
-			return &redirectError{r.URL}
-		},
-	}))
-	if err != nil {
+	if u.Scheme == "ws" || u.Scheme == "wss" {
+		n.connection = newSocket(rawURL)
+		return n, nil
+	}
+	if n.connection, err = newHTTP(rawURL, u, n.noteAskedRest, now); err != nil {
 		return nil, fmt.Errorf("prepare %s: %w", u.Host, redact.Error(err, rawURL))
 	}
-	n.client = ethclient.NewClient(c)
 	return n, nil
+}
+
+// call makes a call, within callTimeout.
+func (n *node) call(ctx context.Context, result any, method string, args ...any) error {
+	defer ask(ctx)()
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return n.connection.call(ctx, result, method, args...)
+}
+
+// callTogether makes calls in one batch, within callTimeout. It sets the result or the error of each.
+func (n *node) callTogether(ctx context.Context, calls []rpc.BatchElem) error {
+	defer ask(ctx)()
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return n.connection.batch(ctx, calls)
 }
 
 // checkChain returns an error unless the node is of the configured chain. It asks
@@ -120,12 +124,12 @@ func (n *node) checkChain(ctx context.Context) error {
 func (n *node) askChain(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, chainCheckTimeout)
 	defer cancel()
-	id, err := n.client.ChainID(ctx)
-	if err != nil {
+	var id hexutil.Big
+	if err := n.call(ctx, &id, "eth_chainId"); err != nil {
 		return fmt.Errorf("chain id: %w", err)
 	}
-	if !id.IsUint64() || id.Uint64() != n.chain {
-		return &wrongChainError{id.String(), n.chain}
+	if is := id.ToInt(); !is.IsUint64() || is.Uint64() != n.chain {
+		return &wrongChainError{is.String(), n.chain}
 	}
 	return nil
 }
@@ -133,7 +137,7 @@ func (n *node) askChain(ctx context.Context) error {
 // newest returns the newest block.
 func (n *node) newest(ctx context.Context) (block.Block, error) {
 	var h *header
-	if err := n.client.Client().CallContext(ctx, &h, "eth_getBlockByNumber", "latest", false); err != nil {
+	if err := n.call(ctx, &h, "eth_getBlockByNumber", "latest", false); err != nil {
 		return block.Block{}, err
 	}
 	return h.block()
@@ -316,33 +320,4 @@ func backoffOf(err error) time.Duration {
 	rate, _ := data["rate"].(map[string]any)
 	seconds, _ := rate["backoff_seconds"].(float64)
 	return time.Duration(min(max(0, seconds), maxRest.Seconds()) * float64(time.Second))
-}
-
-// limitedTransport cuts replies at maxReplyBytes, so that a hostile node can't
-// fill the memory, and tells until when an answer asks not to be called.
-type limitedTransport struct {
-	http.RoundTripper
-	rest func(until time.Time)
-	now  func() time.Time
-}
-
-func (b limitedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
-	resp, err := b.RoundTripper.RoundTrip(r)
-	if err != nil {
-		return nil, err
-	}
-	if asked := resp.Header.Get("Retry-After"); asked != "" {
-		if seconds, err := strconv.ParseUint(asked, 10, 31); err == nil {
-			b.rest(b.now().Add(time.Duration(seconds) * time.Second))
-		} else if at, err := http.ParseTime(asked); err == nil {
-			b.rest(at)
-		}
-	}
-	resp.Body = &limitedBody{Reader: io.LimitReader(resp.Body, maxReplyBytes), Closer: resp.Body}
-	return resp, nil
-}
-
-type limitedBody struct {
-	io.Reader
-	io.Closer
 }

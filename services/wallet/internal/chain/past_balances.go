@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,9 +38,16 @@ func (r *Reader) ReadAt(ctx context.Context, chain uint64, times []time.Time, ho
 	ctx, span := otel.Tracer(tracer).Start(ctx, "chain.ReadAt", spanOptions(chain, len(tokens),
 		attribute.Int("times", len(times)), attribute.Int("holders", len(holders)))...)
 	defer span.End()
-	p := &pastReading{reader: r, chain: chain, times: times, holders: holders, tokens: tokens,
-		readings: make([]history.Reading, len(times))}
-	err := r.tryNodes(ctx, chain, r.inOrder(r.nodes[chain]), p.readFrom)
+	newReading := func() *pastReading {
+		return &pastReading{reader: r, chain: chain, times: times, holders: holders, tokens: tokens,
+			readings: make([]history.Reading, len(times))}
+	}
+	if r.quorum(chain) > 1 {
+		return r.readAgreedAt(ctx, chain, times, newReading)
+	}
+	p := newReading()
+	_, err := tryNodes(ctx, r, chain, r.inOrder(r.nodes[chain]), pastPatience,
+		func(ctx context.Context, n *node) (struct{}, error) { return struct{}{}, p.readFrom(ctx, n) })
 	if err != nil && ctx.Err() == nil && p.answered {
 		err = nil // the readings say what that node does not have
 	}
@@ -51,8 +59,64 @@ func (r *Reader) ReadAt(ctx context.Context, chain uint64, times []time.Time, ho
 	return p.readings, err
 }
 
-// pastReading reads the balances at several times. It collects what the nodes of
-// the chain answer, one node after the other.
+// readAgreedAt reads the balances at several times, each of which as many nodes have to answer alike as have to agree.
+func (r *Reader) readAgreedAt(ctx context.Context, chain uint64, times []time.Time,
+	newReading func() *pastReading) ([]history.Reading, error) {
+	quorum := r.quorum(chain)
+	enough := isSettled(quorum, pastKey)
+	answers, err := askQuorum(ctx, r, chain, r.inOrder(r.nodes[chain]), pastPatience,
+		func(answers []answer[[]history.Reading]) bool {
+			if !enough(answers) {
+				return false
+			}
+			agreed, _ := settle(answers, quorum, pastKey)
+			return !slices.ContainsFunc(agreed, func(r history.Reading) bool { return r.Amounts == nil })
+		},
+		func(ctx context.Context, n *node) ([]history.Reading, error) {
+			p := newReading()
+			if err := p.readFrom(ctx, n); err != nil && !p.answered {
+				return nil, err
+			}
+			return p.readings, nil
+		})
+	if err != nil {
+		return make([]history.Reading, len(times)), err
+	}
+	readings, open := settle(answers, quorum, pastKey)
+	for i, isOpen := range open {
+		if !isOpen {
+			continue
+		}
+		readings[i] = history.Reading{Error: fmt.Sprintf("%d nodes of chain eip155:%d have to agree on the balances of "+
+			"this hour, and don't", quorum, chain)}
+		for _, a := range answers {
+			if told := a.value[i].Error; told != "" {
+				readings[i].Error = told
+			}
+		}
+		r.log.WarnContext(ctx, "nodes disagree", "chain", chain, "about", "balances of "+times[i].Format(time.RFC3339))
+	}
+	return readings, nil
+}
+
+// pastKey is a reading that can be compared.
+func pastKey(r history.Reading) string {
+	var key strings.Builder
+	fmt.Fprintf(&key, "%d %x %d %q", r.Block.Number, r.Block.Hash, r.Block.Time.Unix(), r.Error)
+	for _, amounts := range r.Amounts {
+		key.WriteByte('\n')
+		for _, a := range amounts {
+			if a != nil {
+				key.WriteString(a.Hex())
+			}
+			key.WriteByte(' ')
+		}
+	}
+	return key.String()
+}
+
+// pastReading reads the balances at several times. It collects what nodes of the
+// chain answer, one after the other or, when one is silent, beside each other.
 type pastReading struct {
 	reader  *Reader
 	chain   uint64
@@ -79,12 +143,7 @@ func (p *pastReading) readFrom(ctx context.Context, n *node) error {
 	if err != nil {
 		return err
 	}
-	var open []int
-	for i := range p.times {
-		if p.readings[i].Amounts == nil {
-			open = append(open, i)
-		}
-	}
+	open := p.open()
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(maxConcurrentGroups)
 	for group := range slices.Chunk(open, p.timesPerGroup(n)) {
@@ -98,13 +157,29 @@ func (p *pastReading) readFrom(ctx context.Context, n *node) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	p.answered = true
-	for i := range p.readings {
-		if p.readings[i].Amounts == nil {
-			return errNoState // another node may have it
-		}
+	p.setAnswered()
+	if len(p.open()) > 0 {
+		return errNoState // another node may have it
 	}
 	return nil
+}
+
+// open returns the times of which there are no balances yet.
+func (p *pastReading) open() (open []int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range p.times {
+		if p.readings[i].Amounts == nil {
+			open = append(open, i)
+		}
+	}
+	return open
+}
+
+func (p *pastReading) setAnswered() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.answered = true
 }
 
 // timesPerGroup is how many times are read together: as many as fit into one
@@ -156,10 +231,13 @@ func (p *pastReading) readGroup(ctx context.Context, n *node, search *blockSearc
 	return failed
 }
 
+// set keeps a reading, unless there are balances of another node.
 func (p *pastReading) set(i int, r history.Reading) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.readings[i] = r
+	if p.readings[i].Amounts == nil {
+		p.readings[i] = r
+	}
 }
 
 // fail records that the node does not have what a time needs. It returns any other

@@ -220,6 +220,8 @@ func reasonOf(err error) chainlist.Reason {
 			return chainlist.RateLimited
 		}
 		return chainlist.Refused
+	case errors.As(err, new(*socketError)):
+		return chainlist.Unreachable
 	case errors.As(err, &network):
 		if network.Timeout() {
 			return chainlist.Timeout

@@ -59,6 +59,7 @@ const (
 	BlockInFuture Reason = "BLOCK_IN_FUTURE"
 	Behind        Reason = "BEHIND"
 	UnknownBlock  Reason = "UNKNOWN_BLOCK"
+	Disagrees     Reason = "DISAGREES"
 	Redirects     Reason = "REDIRECTS"
 	Refused       Reason = "REFUSED"
 	InvalidAnswer Reason = "INVALID_ANSWER"

@@ -511,6 +511,7 @@ type Node struct {
 	// Why it last failed, in a check or a reading: TIMEOUT, UNREACHABLE, RATE_LIMITED,
 	// UNAUTHORIZED, REDIRECTS, WRONG_CHAIN, BLOCK_IN_FUTURE, BEHIND (its newest block is
 	// older than another node's), UNKNOWN_BLOCK (it doesn't know a block that it named),
+	// DISAGREES (it contradicts other nodes of a chain on which several have to agree),
 	// REFUSED (it refuses a call) or INVALID_ANSWER; empty if it never did since the
 	// replica started.
 	LastErrorReason string                 `protobuf:"bytes,8,opt,name=last_error_reason,json=lastErrorReason,proto3" json:"last_error_reason,omitempty"`

@@ -267,8 +267,8 @@ type Sync struct {
 	// Unset before the first successful sync.
 	SyncTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=sync_time,json=syncTime,proto3" json:"sync_time,omitempty"`
 	// The error of the last sync, or what is missing of a successful one: tokens that
-	// were not readable, a newest block of more than an hour ago, or that the chain was
-	// reset. Empty otherwise.
+	// were not readable or on which the nodes don't agree, a newest block of more than an
+	// hour ago, or that the chain was reset. Empty otherwise.
 	Error string `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
 	// When to retry a failed sync, if that may help.
 	RetryTime     *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=retry_time,json=retryTime,proto3" json:"retry_time,omitempty"`

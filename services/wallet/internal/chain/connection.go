@@ -1,0 +1,78 @@
+package chain
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/ethereum/go-ethereum/rpc"
+)
+
+// connection makes the calls to a node. It is safe for concurrent use.
+type connection interface {
+	call(ctx context.Context, result any, method string, args ...any) error
+	// batch makes calls together, and sets the result or the error of each.
+	batch(ctx context.Context, calls []rpc.BatchElem) error
+	close()
+}
+
+// httpConnection is one over HTTP.
+type httpConnection struct{ client *rpc.Client }
+
+func newHTTP(rawURL string, u *url.URL, rest func(until time.Time), now func() time.Time) (httpConnection, error) {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.MaxIdleConnsPerHost = 8
+	// On one machine compression takes more time than it saves.
+	transport.DisableCompression = net.ParseIP(u.Hostname()).IsLoopback()
+	c, err := rpc.DialOptions(context.Background(), rawURL, rpc.WithHTTPClient(&http.Client{
+		Timeout:   callTimeout,
+		Transport: limitedTransport{transport, rest, now},
+		CheckRedirect: func(r *http.Request, _ []*http.Request) error {
+			return &redirectError{r.URL}
+		},
+	}))
+	return httpConnection{c}, err
+}
+
+func (h httpConnection) call(ctx context.Context, result any, method string, args ...any) error {
+	return h.client.CallContext(ctx, result, method, args...)
+}
+
+func (h httpConnection) batch(ctx context.Context, calls []rpc.BatchElem) error {
+	return h.client.BatchCallContext(ctx, calls)
+}
+
+func (h httpConnection) close() { h.client.Close() }
+
+// limitedTransport cuts replies at maxReplyBytes, so that a hostile node can't
+// fill the memory, and tells until when an answer asks not to be called.
+type limitedTransport struct {
+	http.RoundTripper
+	rest func(until time.Time)
+	now  func() time.Time
+}
+
+func (b limitedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := b.RoundTripper.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	if asked := resp.Header.Get("Retry-After"); asked != "" {
+		if seconds, err := strconv.ParseUint(asked, 10, 31); err == nil {
+			b.rest(b.now().Add(time.Duration(seconds) * time.Second))
+		} else if at, err := http.ParseTime(asked); err == nil {
+			b.rest(at)
+		}
+	}
+	resp.Body = &limitedBody{Reader: io.LimitReader(resp.Body, maxReplyBytes), Closer: resp.Body}
+	return resp, nil
+}
+
+type limitedBody struct {
+	io.Reader
+	io.Closer
+}
