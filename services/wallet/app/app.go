@@ -23,6 +23,7 @@ import (
 	"github.com/purserhq/purser/services/wallet/internal/chainlist"
 	"github.com/purserhq/purser/services/wallet/internal/history"
 	"github.com/purserhq/purser/services/wallet/internal/holding"
+	"github.com/purserhq/purser/services/wallet/internal/importing"
 	"github.com/purserhq/purser/services/wallet/internal/llama"
 	"github.com/purserhq/purser/services/wallet/internal/ownership"
 	"github.com/purserhq/purser/services/wallet/internal/price"
@@ -80,6 +81,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	wallets.WakeAfterCommit(changes.Wake)
 	prices := price.NewService(store.NewPrices(b.DB, tokens), priceFeed, quotes, cfg.Price, log, time.Now)
 	walletRules := wallet.NewService(wallets, nodes.Chains(), cfg.WalletsPerOwner, time.Now)
+	imports := importing.NewService(wallets, time.Now)
 	pastHoldings := history.NewService(store.NewHistory(b.DB), tokens, nodes, priceFeed, store.NewLocks(locks),
 		cfg.Price, log, time.Now)
 	contracts := token.NewChecker(nodes, tokens, log)
@@ -106,8 +108,8 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 			ownership.NewService(wallets, ethsig.NewContracts(cfg.ChainRPCURLs, log), cfg.SIWE, time.Now),
 			balancesync.NewService(wallets, tokens, contracts, nodes, time.Now),
 			rpc.Limits{Calls: calls, SyncsPerMinute: cfg.SyncsPerMinute}))
-	walletv1.RegisterBalanceServiceServer(server, rpc.NewBalanceServer(walletRules))
-	walletv1.RegisterTransactionServiceServer(server, rpc.NewTransactionServer(transactions))
+	walletv1.RegisterBalanceServiceServer(server, rpc.NewBalanceServer(walletRules, wallets, imports))
+	walletv1.RegisterTransactionServiceServer(server, rpc.NewTransactionServer(transactions, imports))
 	walletv1.RegisterTokenServiceServer(server, rpc.NewTokenServer(tokens,
 		chainlist.NewService(nodes, tokens, log, time.Now)))
 	walletv1.RegisterPriceServiceServer(server, rpc.NewPriceServer(prices))

@@ -89,14 +89,19 @@ CREATE TABLE balances (
     wallet_id    uuid           NOT NULL REFERENCES wallets (id) ON DELETE CASCADE,
     token_id     text           NOT NULL REFERENCES tokens (id),
     amount       numeric(78, 0) NOT NULL CHECK (amount >= 0),
-    block_number bigint         NOT NULL,
+    block_number bigint         NOT NULL, -- below zero when it was imported, see balance_changes
     block_hash   bytea          NOT NULL,
     block_time   timestamptz    NOT NULL,
+    -- Of the first sync that read the token; NULL when that is block_number's.
+    first_block_number bigint,
+    first_block_time   timestamptz,
     PRIMARY KEY (wallet_id, token_id)
 );
 
 -- Balances by change: what each sync read that found another amount than the one
--- before. A balance that was never above zero has no row.
+-- before. A balance that was never above zero has no row. Imported ones have a
+-- number below zero in place of a block's, in the order of their times: microseconds
+-- since 1970 less 2^62. They are before the first time that the chain tells of the token.
 CREATE TABLE balance_changes (
     wallet_id    uuid           NOT NULL REFERENCES wallets (id) ON DELETE CASCADE,
     token_id     text           NOT NULL REFERENCES tokens (id),
@@ -106,6 +111,9 @@ CREATE TABLE balance_changes (
     amount       numeric(78, 0) NOT NULL CHECK (amount >= 0),
     PRIMARY KEY (wallet_id, token_id, block_number)
 );
+
+-- The last change at a time.
+CREATE INDEX balance_changes_time ON balance_changes (wallet_id, token_id, block_time);
 
 -- Transactions: what moved the balances of wallets.
 
@@ -152,11 +160,16 @@ CREATE TABLE transactions (
     hash              bytea          NOT NULL, -- of the transaction; empty of an adjustment
     block_hash        bytea          NOT NULL,
     block_time        timestamptz    NOT NULL,
+    -- The importer's id of an imported one, whose block_number is below zero, as in balance_changes.
+    row_id            text           NOT NULL DEFAULT '',
     PRIMARY KEY (wallet_id, block_number, transaction_index, log_index, token_id)
 );
 
 -- The movements of one token, and the adjustments of it.
 CREATE INDEX transactions_token ON transactions (wallet_id, token_id, block_number);
+
+-- An imported row is stored once.
+CREATE UNIQUE INDEX transactions_row_id ON transactions (wallet_id, row_id) WHERE row_id <> '';
 
 -- Prices: the newest one of each token.
 
