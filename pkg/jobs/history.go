@@ -58,7 +58,8 @@ const (
 
 // Page is [Runner.Runs] for an API with page tokens. It returns the rows and the
 // token of the next page, which is "" on the last page. size is 1 to 500, and 0 for
-// 100; a page ends by its bytes too ([page.MaxBytes]). The error is errs.Invalid on page_token when the token belongs to another
+// 100; a page ends by its bytes too ([page.MaxBytes]). The error is errs.Invalid on page_token when the
+// token belongs to another
 // caller or query.
 func (r *Runner) Page(ctx context.Context, caller, job string, size int32, token string) (records []Record,
 	next string, err error) {

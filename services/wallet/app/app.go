@@ -26,6 +26,7 @@ import (
 	"github.com/purserhq/purser/services/wallet/internal/importing"
 	"github.com/purserhq/purser/services/wallet/internal/llama"
 	"github.com/purserhq/purser/services/wallet/internal/ownership"
+	"github.com/purserhq/purser/services/wallet/internal/partition"
 	"github.com/purserhq/purser/services/wallet/internal/price"
 	"github.com/purserhq/purser/services/wallet/internal/rpc"
 	"github.com/purserhq/purser/services/wallet/internal/store"
@@ -81,14 +82,16 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	wallets.WakeAfterCommit(changes.Wake)
 	prices := price.NewService(store.NewPrices(b.DB, tokens), priceFeed, quotes, cfg.Price, log, time.Now)
 	walletRules := wallet.NewService(wallets, nodes.Chains(), cfg.WalletsPerOwner, time.Now)
+	partitions := store.NewPartitions(b.DB, log)
 	imports := importing.NewService(wallets, time.Now)
-	pastHoldings := history.NewService(store.NewHistory(b.DB), tokens, nodes, priceFeed, store.NewLocks(locks),
-		cfg.Price, log, time.Now)
+	pastHoldings := history.NewService(store.NewHistory(b.DB, partitions), tokens, nodes, priceFeed,
+		store.NewLocks(locks), cfg.Price, log, time.Now)
 	contracts := token.NewChecker(nodes, tokens, log)
 	syncRound := balancesync.NewRound(wallets, tokens, contracts, nodes, cfg.SyncEvery, cfg.BalancesPerCall, log,
 		time.Now)
 	scheduled, err := b.AddJobs(append(b.FollowDeletions(cfg.AuthConfig, auth, self, store.NewOwners(b.DB, caches)),
 		syncJob(syncRound, cfg), trimJob(changes, cfg.Changes),
+		partitionsJob(partition.NewMaker(partitions, cfg.History, log, time.Now)),
 		transactionsJob(transaction.NewScanner(transactions, nodes, cfg.TransactionsFirstBlock, log), cfg))...)
 	if err != nil {
 		return nil, err
@@ -150,7 +153,11 @@ func needTokenList(b *chassis.Builder, path string, chains []uint64, tokens toke
 }
 
 // Program is the service's main.
-func Program() process.Service[Config] { return chassis.Program(name, migrations.FS, New) }
+func Program() process.Service[Config] {
+	p := chassis.Program(name, migrations.FS, New)
+	p.Command, p.Usage = Command, Usage
+	return p
+}
 
 // Load reads the configuration from environ and reports every error in it.
 func Load(environ []string) (Config, error) { return chassis.Load[Config](environ) }

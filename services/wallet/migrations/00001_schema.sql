@@ -223,6 +223,60 @@ CREATE TABLE price_history (
 ) PARTITION BY RANGE (hour);
 CREATE TABLE price_history_default PARTITION OF price_history DEFAULT;
 
+-- Makes the partition of a month of the history, with the rows that are in the default partition, and returns whether
+-- it was missing. It runs as the owner of the tables, so that a role that only reads and writes rows may call it; it
+-- takes no other table and no far month.
+-- +goose StatementBegin
+CREATE FUNCTION make_history_partition(parent text, month date) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp SET lock_timeout = '2s' AS $$
+DECLARE
+    name text := parent || '_' || to_char(month, 'YYYYMM');
+    low  timestamptz := month::timestamp AT TIME ZONE 'UTC';
+    high timestamptz := (month + interval '1 month')::timestamp AT TIME ZONE 'UTC';
+BEGIN
+    IF parent NOT IN ('wallet_history', 'balance_history', 'price_history') OR month <> date_trunc('month', month)
+       OR month < '2015-01-01' OR month > now() + interval '3 years' THEN
+        RAISE EXCEPTION 'no partition of % for %', parent, month USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF to_regclass('public.' || name) IS NOT NULL THEN
+        RETURN false;
+    END IF;
+    PERFORM pg_advisory_xact_lock(hashtextextended('purser: partitions of the history', 0));
+    IF to_regclass('public.' || name) IS NOT NULL THEN
+        RETURN false;
+    END IF;
+    EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES)', name,
+        parent);
+    -- Until the end of the transaction nobody adds a row of the month, and nobody begins a statement: one that knew
+    -- the old partitions would not see the rows that were moved.
+    EXECUTE format('LOCK TABLE ONLY %I IN ACCESS EXCLUSIVE MODE', parent);
+    EXECUTE format('LOCK TABLE %I IN ACCESS EXCLUSIVE MODE', parent || '_default');
+    EXECUTE format('WITH moved AS (DELETE FROM %I WHERE hour >= %L AND hour < %L RETURNING *)
+        INSERT INTO %I SELECT * FROM moved', parent || '_default', low, high, name);
+    EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', parent, name, low, high);
+    RETURN true;
+END $$;
+-- +goose StatementEnd
+
+-- Drops the partition of a past month of the history of balances, with its rows; nothing if there is none.
+-- +goose StatementBegin
+CREATE FUNCTION drop_history_partition(parent text, month date) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp SET lock_timeout = '2s' AS $$
+BEGIN
+    IF parent NOT IN ('wallet_history', 'balance_history') OR month <> date_trunc('month', month)
+       OR month > now() - interval '1 month' THEN
+        RAISE EXCEPTION 'no partition of % for % may be dropped', parent, month
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    EXECUTE format('DROP TABLE IF EXISTS %I', parent || '_' || to_char(month, 'YYYYMM'));
+END $$;
+-- +goose StatementEnd
+
+-- The job make_partitions goes on from here.
+SELECT make_history_partition(parent,
+    (date_trunc('month', now(), 'UTC') AT TIME ZONE 'UTC' + months * interval '1 month')::date)
+FROM unnest(ARRAY['wallet_history', 'balance_history', 'price_history']) AS parent, generate_series(-1, 3) AS months;
+
 -- Cache: the outbox of invalidations (cache.Schema of pkg/cache).
 
 CREATE TABLE cache_invalidations (
@@ -327,6 +381,8 @@ DROP TABLE job_runs;
 DROP TABLE job_schedules;
 DROP SEQUENCE job_runs_sequence;
 DROP TABLE cache_invalidations;
+DROP FUNCTION drop_history_partition;
+DROP FUNCTION make_history_partition;
 DROP TABLE price_history;
 DROP TABLE balance_history;
 DROP TABLE wallet_history;

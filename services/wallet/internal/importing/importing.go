@@ -159,8 +159,8 @@ func (k Known) Refuse(row int, token string, at time.Time) *Failure {
 			"ListTokens or one that a transfer was found of: have it added to the token list (PURSER_TOKEN_LIST)"}
 	case !k.Since.IsZero() && !at.Before(k.Since):
 		return &Failure{row, "time", errs.Given(at.UTC().Format(time.RFC3339Nano)), "must be before " +
-			k.Since.UTC().Format(time.RFC3339Nano) + ", from when on the chain tells of this token of the wallet: an " +
-			"import changes nothing that was read from a chain"}
+			k.Since.UTC().Format(time.RFC3339Nano) + ", from when on the chain tells of this token of the " +
+			"wallet: an import changes nothing that was read from a chain"}
 	}
 	return nil
 }

@@ -59,7 +59,8 @@ func (c *checker) balance(row int, in BalanceInput) (b Balance, ok bool) {
 func (c *checker) transaction(row int, in TransactionInput) (t Transaction, ok bool) {
 	before := len(c.failures)
 	t.Row, t.ID = row, in.ID
-	if in.ID == "" || len(in.ID) > maxID || strings.ContainsFunc(in.ID, func(r rune) bool { return r <= ' ' || r > '~' }) {
+	odd := func(r rune) bool { return r <= ' ' || r > '~' }
+	if in.ID == "" || len(in.ID) > maxID || strings.ContainsFunc(in.ID, odd) {
 		c.fail(row, "row_id", in.ID, fmt.Sprintf("must be 1 to %d printable ASCII characters without spaces", maxID))
 	}
 	t.Token = c.token(row, in.Token)

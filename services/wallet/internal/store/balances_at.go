@@ -30,8 +30,8 @@ type balanceAtRow struct {
 //
 // A reading is one of a sync (sync) or of an hour that was read on demand (hour). A sync's is the last change of the
 // balance, or the first sync that read it, which found nothing when there is no change, or the present one. In an hour
-// without a balance of a token the wallet had none, if the token was read before and all could be. Movements are looked
-// at no further than to the next change.
+// without a balance of a token the wallet had none, if the token was read before and all could be. Movements are
+// looked at no further than to the next change.
 const balancesAt = `
 	SELECT w.id AS wallet_id, k.token_id, t.id AS token_row_id, t.chain AS token_row_chain,
 	       t.contract AS token_row_contract, t.symbol AS token_row_symbol, t.name AS token_row_name,
@@ -54,7 +54,8 @@ const balancesAt = `
 	  ORDER BY token_id LIMIT @limit) k ON true
 	LEFT JOIN tokens t ON t.id = k.token_id
 	LEFT JOIN LATERAL (
-	  SELECT token_id, amount, block_number, block_time, coalesce(first_block_number, block_number) AS first_block_number,
+	  SELECT token_id, amount, block_number, block_time, 
+	         coalesce(first_block_number, block_number) AS first_block_number,
 	         coalesce(first_block_time, block_time) AS first_block_time
 	  FROM balances WHERE wallet_id = w.id AND token_id = k.token_id AND block_number >= 0) b ON true
 	LEFT JOIN LATERAL (

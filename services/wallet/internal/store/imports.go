@@ -52,7 +52,8 @@ func (s *Wallets) ImportTransactions(ctx context.Context, owner, id uuid.UUID, r
 			return touched{}, err
 		}
 		result.Failures = append(result.Failures, values(refused)...)
-		rows = slices.DeleteFunc(slices.Clone(rows), func(t importing.Transaction) bool { return refused[t.Row] != nil })
+		rows = slices.DeleteFunc(slices.Clone(rows),
+			func(t importing.Transaction) bool { return refused[t.Row] != nil })
 		return importTransactions(ctx, conn, id, rows, result)
 	})
 }
@@ -216,8 +217,8 @@ func checkStored(ctx context.Context, conn *pgx.Conn, id uuid.UUID, what, count 
 		return err
 	}
 	if n > importing.MaxStored {
-		return errs.Exhausted("TOO_MANY_IMPORTED_ROWS", fmt.Sprintf("a wallet can have %d imported %s, and would have "+
-			"%d; nothing of this import was stored", importing.MaxStored, what, n)).
+		return errs.Exhausted("TOO_MANY_IMPORTED_ROWS", fmt.Sprintf("a wallet can have %d imported %s, and would "+
+			"have %d; nothing of this import was stored", importing.MaxStored, what, n)).
 			With("limit", strconv.Itoa(importing.MaxStored))
 	}
 	return nil
@@ -263,7 +264,8 @@ func removeOverlap(ctx context.Context, conn *pgx.Conn, t touched) (touched, err
 		WITH input AS (SELECT DISTINCT wallet, token FROM unnest($1::uuid[], $2::text[]) AS i (wallet, token)),
 		told AS (
 		  SELECT i.wallet, i.token, `+chainSince("i.wallet", "i.token")+` AS since FROM input i
-		  WHERE EXISTS (SELECT FROM transactions WHERE wallet_id = i.wallet AND token_id = i.token AND block_number < 0)
+		  WHERE EXISTS (SELECT FROM transactions WHERE wallet_id = i.wallet AND token_id = i.token
+		                AND block_number < 0)
 		     OR EXISTS (SELECT FROM balance_changes WHERE wallet_id = i.wallet AND token_id = i.token
 		                AND block_number < 0)),
 		moved AS (
@@ -274,7 +276,8 @@ func removeOverlap(ctx context.Context, conn *pgx.Conn, t touched) (touched, err
 		  DELETE FROM balance_changes c USING told o
 		  WHERE c.wallet_id = o.wallet AND c.token_id = o.token AND c.block_number < 0 AND c.block_time >= o.since
 		  RETURNING c.wallet_id, c.token_id, c.block_number)
-		SELECT wallet_id, token_id, min(block_number) FROM (SELECT * FROM moved UNION ALL SELECT * FROM changed) AS gone
+		SELECT wallet_id, token_id, min(block_number)
+		FROM (SELECT * FROM moved UNION ALL SELECT * FROM changed) AS gone
 		GROUP BY 1, 2`, t.wallets, t.tokens)
 	if err != nil {
 		return t, fmt.Errorf("remove imports: %w", err)

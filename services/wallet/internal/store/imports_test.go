@@ -54,7 +54,8 @@ func (f fixture) told(t *testing.T, w wallet.Wallet, k token.Token, when time.Ti
 			if r.Reason != "" {
 				return string(r.Reason)
 			}
-			of := map[asof.Basis]string{asof.Read: "read", asof.CarriedForward: "carried from", asof.Moved: "moved until"}
+			of := map[asof.Basis]string{asof.Read: "read", asof.CarriedForward: "carried from",
+				asof.Moved: "moved until"}
 			place := fmt.Sprint(" block ", r.Block)
 			if r.Imported {
 				place = fmt.Sprint(" import ", int(r.At.Sub(at(0))/time.Second))
@@ -135,7 +136,8 @@ func TestAmountsOfATimeSayWhatTheyRestOn(t *testing.T) {
 		t.Errorf("a minute later: %s", got)
 	}
 	// Where a token could not be read it is not zero.
-	if _, err := f.db.SQL().ExecContext(t.Context(), `UPDATE wallet_history SET unread = 'not readable: T0'`); err != nil {
+	_, err = f.db.SQL().ExecContext(t.Context(), `UPDATE wallet_history SET unread = 'not readable: T0'`)
+	if err != nil {
 		t.Fatal(err)
 	}
 	if got := f.told(t, w, k, hour); got != "7 carried from block 40" {
@@ -154,7 +156,8 @@ func TestImportsComeBeforeTheChain(t *testing.T) {
 	f.wantTold(t, w, k, map[int]string{9: "NOT_READ", 10: "100 carried from import 10", 16: "70 moved until import 15",
 		20: "50 carried from import 20", 30: "58 moved until import 25"})
 	list, err := f.Balances(t.Context(), f.owner, w.ID, "", 10)
-	if err != nil || len(list) != 1 || list[0].Amount.Dec() != "58" || !list[0].Imported || !list[0].Block.Time.Equal(at(25)) {
+	if err != nil || len(list) != 1 || list[0].Amount.Dec() != "58" || !list[0].Imported ||
+		!list[0].Block.Time.Equal(at(25)) {
 		t.Fatalf("the balance is %+v, %v", list, err)
 	}
 	// The chain tells of the token from 22 on: what was imported for 25 is gone, and no import changes what follows.
@@ -197,7 +200,8 @@ func (f fixture) ledgerOf(t *testing.T, w wallet.Wallet) (text string) {
 		SELECT coalesce((SELECT string_agg(b::text, E'\n' ORDER BY token_id) FROM balances b WHERE wallet_id = $1), '')
 		 || E'\n' || coalesce((SELECT string_agg(c::text, E'\n' ORDER BY token_id, block_number)
 		                       FROM balance_changes c WHERE wallet_id = $1), '')
-		 || E'\n' || coalesce((SELECT string_agg(m::text, E'\n' ORDER BY block_number, transaction_index, log_index, token_id)
+		 || E'\n' || coalesce((SELECT string_agg(m::text, E'\n'
+		                                         ORDER BY block_number, transaction_index, log_index, token_id)
 		                       FROM transactions m WHERE wallet_id = $1), '')`, w.ID)
 	if err := row.Scan(&text); err != nil {
 		t.Fatal(err)
@@ -237,8 +241,8 @@ func TestARowIsKnownByItsKey(t *testing.T) {
 		t.Errorf("the balance is %+v, %v", list, err)
 	}
 	f.wantTold(t, w, k, map[int]string{4: "IMPLAUSIBLE"})
-	if r := f.importMove(t, w, "z", token.Token{ID: "eip155:1/erc20:0x00000000000000000000000000000000000000ff"}, at(1),
-		1); len(r.Failures) != 1 || r.Failures[0].Field != "token_id" {
+	unknown := token.Token{ID: "eip155:1/erc20:0x00000000000000000000000000000000000000ff"}
+	if r := f.importMove(t, w, "z", unknown, at(1), 1); len(r.Failures) != 1 || r.Failures[0].Field != "token_id" {
 		t.Errorf("a token that nobody knows: %+v", r)
 	}
 }
@@ -326,7 +330,8 @@ func (f fixture) chainOf(t *testing.T, w wallet.Wallet) (text string) {
 		                 FROM balances WHERE wallet_id = $1), '')
 		 || E'\n' || coalesce((SELECT string_agg(concat_ws(' ', token_id, amount, block_number), E'\n'
 		                                         ORDER BY token_id, block_number, log_index)
-		                       FROM transactions WHERE wallet_id = $1 AND block_number >= 0 AND kind <> 'ADJUSTMENT'), '')`,
+		                       FROM transactions
+		                       WHERE wallet_id = $1 AND block_number >= 0 AND kind <> 'ADJUSTMENT'), '')`,
 		w.ID)
 	if err := row.Scan(&text); err != nil {
 		t.Fatal(err)

@@ -276,7 +276,8 @@ const intervalStarts = `
 	  SELECT wallet, token, min(since) AS since
 	  FROM unnest($1::uuid[], $2::text[], $3::bigint[]) AS i (wallet, token, since) GROUP BY 1, 2),
 	starts AS (
-	  SELECT i.wallet, i.token, coalesce(before.block_number, -9223372036854775808) AS start, coalesce(before.amount, 0) AS amount
+	  SELECT i.wallet, i.token, coalesce(before.block_number, -9223372036854775808) AS start,
+	         coalesce(before.amount, 0) AS amount
 	  FROM input i LEFT JOIN LATERAL (
 	    SELECT block_number, amount FROM balance_changes c
 	    WHERE c.wallet_id = i.wallet AND c.token_id = i.token AND c.block_number < i.since

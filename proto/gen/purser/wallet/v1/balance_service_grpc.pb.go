@@ -42,10 +42,9 @@ type BalanceServiceClient interface {
 	// token that was ever read or imported for the wallet; an amount that is not known has
 	// unavailable_reason, and is not zero. Without a wallet_id archived wallets are left out.
 	//
-	// INVALID_ARGUMENT for a time in the future or before 2015, for an owner_id together
-	// with a wallet_id, and for a page_token of another query. NOT_FOUND when the caller has
-	// no such wallet. PERMISSION_DENIED (PERMISSION_MISSING) for another owner_id without
-	// the permission wallet:any.
+	// INVALID_ARGUMENT for a time in the future or before 2015, and for a page_token of
+	// another query. NOT_FOUND when the owner has no such wallet. PERMISSION_DENIED
+	// (PERMISSION_MISSING) for another owner_id without the permission wallet:any.
 	ListHistoricalBalances(ctx context.Context, in *ListHistoricalBalancesRequest, opts ...grpc.CallOption) (*ListHistoricalBalancesResponse, error)
 	// ImportBalances stores what one of the caller's wallets had at times that no node tells
 	// of: of a wallet on a chain without a node, or before its chain was first read. What was
@@ -121,10 +120,9 @@ type BalanceServiceServer interface {
 	// token that was ever read or imported for the wallet; an amount that is not known has
 	// unavailable_reason, and is not zero. Without a wallet_id archived wallets are left out.
 	//
-	// INVALID_ARGUMENT for a time in the future or before 2015, for an owner_id together
-	// with a wallet_id, and for a page_token of another query. NOT_FOUND when the caller has
-	// no such wallet. PERMISSION_DENIED (PERMISSION_MISSING) for another owner_id without
-	// the permission wallet:any.
+	// INVALID_ARGUMENT for a time in the future or before 2015, and for a page_token of
+	// another query. NOT_FOUND when the owner has no such wallet. PERMISSION_DENIED
+	// (PERMISSION_MISSING) for another owner_id without the permission wallet:any.
 	ListHistoricalBalances(context.Context, *ListHistoricalBalancesRequest) (*ListHistoricalBalancesResponse, error)
 	// ImportBalances stores what one of the caller's wallets had at times that no node tells
 	// of: of a wallet on a chain without a node, or before its chain was first read. What was

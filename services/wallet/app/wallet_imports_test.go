@@ -69,7 +69,8 @@ func (s service) pastBalances(t *testing.T, ctx context.Context, r *walletv1.Lis
 		}
 		for _, b := range resp.GetBalances() {
 			basis := strings.TrimPrefix(b.GetBasis().String(), "BALANCE_BASIS_")
-			text := fmt.Sprintf("%s %s %s %s", b.GetToken().GetSymbol(), b.GetAmount(), basis, b.GetUnavailableReason())
+			text := fmt.Sprintf("%s %s %s %s", b.GetToken().GetSymbol(), b.GetAmount(), basis,
+				b.GetUnavailableReason())
 			out = append(out, strings.Join(strings.Fields(text), " "))
 		}
 		if r.PageToken = resp.GetNextPageToken(); r.PageToken == "" {
@@ -100,7 +101,8 @@ func TestAWalletWithoutANodeHasTheHistoryThatIsImported(t *testing.T) {
 			{RowId: "ex-1", TokenId: aaa, Direction: walletv1.Direction_DIRECTION_OUT, Amount: "30", Time: day(4),
 				Counterparty: "eip155:1:" + receiver, TransactionHash: "0x" + strings.Repeat("ab", 32)},
 			{RowId: "ex-2", TokenId: aaa, Direction: walletv1.Direction_DIRECTION_IN, Amount: "7", Time: day(8)},
-			{RowId: "ex-3", TokenId: eth, Kind: walletv1.TransactionKind_TRANSACTION_KIND_FEE, Amount: "1", Time: day(4),
+			{RowId: "ex-3", TokenId: eth, Kind: walletv1.TransactionKind_TRANSACTION_KIND_FEE, Amount: "1",
+				Time:      day(4),
 				Direction: walletv1.Direction_DIRECTION_OUT},
 		}})
 	if got != "3 0 0" {
@@ -234,7 +236,8 @@ func TestAnImportIsTakenByRows(t *testing.T) {
 	}
 	_, err = s.balances.ImportBalances(ctx, tooMany)
 	servicetest.WantViolation(t, err, "balances")
-	for _, at := range []*timestamppb.Timestamp{nil, future, timestamppb.New(time.Date(2014, 1, 1, 0, 0, 0, 0, time.UTC)),
+	for _, at := range []*timestamppb.Timestamp{nil, future,
+		timestamppb.New(time.Date(2014, 1, 1, 0, 0, 0, 0, time.UTC)),
 		{Seconds: 1 << 60}} {
 		_, err := s.balances.ListHistoricalBalances(ctx, &walletv1.ListHistoricalBalancesRequest{AtTime: at})
 		servicetest.WantViolation(t, err, "at_time")
