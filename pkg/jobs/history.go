@@ -58,7 +58,8 @@ const (
 
 // Page is [Runner.Runs] for an API with page tokens. It returns the rows and the
 // token of the next page, which is "" on the last page. size is 1 to 500, and 0 for
-// 100. The error is errs.Invalid on page_token when the token belongs to another
+// 100; a page ends by its bytes too ([page.MaxBytes]). The error is errs.Invalid on page_token when the
+// token belongs to another
 // caller or query.
 func (r *Runner) Page(ctx context.Context, caller, job string, size int32, token string) (records []Record,
 	next string, err error) {
@@ -72,12 +73,30 @@ func (r *Runner) Page(ctx context.Context, caller, job string, size int32, token
 		after = &last
 	}
 	limit := page.Size(size, defaultPageSize, maxPageSize)
-	if records, err = r.Runs(ctx, job, after, limit+1); err != nil || len(records) <= limit {
-		return records, "", err
+	if records, err = r.Runs(ctx, job, after, limit+1); err != nil {
+		return nil, "", err
 	}
-	records = records[:limit]
-	next, err = page.Token(query, records[limit-1].Key)
+	n := min(limit, fitting(records))
+	if n == len(records) {
+		return records, "", nil
+	}
+	records = records[:n]
+	next, err = page.Token(query, records[n-1].Key)
 	return records, next, err
+}
+
+// recordBytes is what a row takes at most in a message, beside its texts: times, numbers and the names of fields.
+const recordBytes = 160
+
+// fitting returns how many of the rows fit into a page's bytes: at least one, if there is one.
+func fitting(records []Record) int {
+	size := 0
+	for i, r := range records {
+		if size += recordBytes + len(r.Job) + len(r.Error); size > page.MaxBytes && i > 0 {
+			return i
+		}
+	}
+	return len(records)
 }
 
 // pruneBatch is how many rows one statement deletes, to stay within the statement

@@ -25,5 +25,9 @@ cp k8s/cluster/node/{caller.mjs,package.json,package-lock.json} .build/images/ca
 $tool build -f k8s/cluster/caller/Dockerfile -t purser/caller:cluster-test .build/images/caller
 $tool build --build-arg NODE_IMAGE="${NODE_IMAGE:-docker.io/library/node:22-slim}" -f k8s/cluster/node/Dockerfile \
   -t purser/caller-node:cluster-test .build/images/caller-node
+# The images of the stores, where this machine has them; the cluster pulls them otherwise.
+for image in $(sed -n 's/^ *image: //p' k8s/overlays/dev/{postgres,redis}.yaml | sort -u); do
+  $tool inspect "docker.io/library/$image" >/dev/null 2>&1 && $CLUSTER_LOAD "docker.io/library/$image"
+done
 $CLUSTER_LOAD purser/{auth,wallet,portfolio,caller,caller-node}:cluster-test
 PURSER_CLUSTER_TEST=1 go test -trimpath -count=1 -timeout 90m -v -run "${RUN:-.}" ./k8s/cluster

@@ -194,6 +194,11 @@ func (b *blunderer) timeMistakes() []mistake {
 		{"the holdings of another user", func(ctx context.Context) error {
 			return get(h.GetHoldings(ctx, &walletv1.GetHoldingsRequest{OwnerId: uuid.NewString()}))
 		}},
+		{"the balances of a time before all chains", func(ctx context.Context) error {
+			return get(walletv1.NewBalanceServiceClient(b.wallet).ListHistoricalBalances(ctx,
+				&walletv1.ListHistoricalBalancesRequest{
+					AtTime: timestamppb.New(time.Date(2014, 5, 1, 0, 0, 0, 0, time.UTC))}))
+		}},
 	}
 }
 

@@ -109,7 +109,8 @@ func TestAnotherUsersResourcesAreNotFound(t *testing.T) {
 
 // setTimes sets the required times of a request.
 func setTimes(in *dynamicpb.Message) {
-	for name, ago := range map[protoreflect.Name]time.Duration{"start_time": 2 * time.Hour, "end_time": time.Hour} {
+	for name, ago := range map[protoreflect.Name]time.Duration{"start_time": 2 * time.Hour, "end_time": time.Hour,
+		"at_time": time.Hour} {
 		if f := in.Descriptor().Fields().ByName(name); f != nil {
 			in.Set(f, protoreflect.ValueOfMessage(timestamppb.New(time.Now().Add(-ago)).ProtoReflect()))
 		}

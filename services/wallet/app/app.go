@@ -24,7 +24,9 @@ import (
 	"github.com/purserhq/purser/services/wallet/internal/chainlist"
 	"github.com/purserhq/purser/services/wallet/internal/history"
 	"github.com/purserhq/purser/services/wallet/internal/holding"
+	"github.com/purserhq/purser/services/wallet/internal/importing"
 	"github.com/purserhq/purser/services/wallet/internal/ownership"
+	"github.com/purserhq/purser/services/wallet/internal/partition"
 	"github.com/purserhq/purser/services/wallet/internal/price"
 	"github.com/purserhq/purser/services/wallet/internal/pricehistory"
 	"github.com/purserhq/purser/services/wallet/internal/priceimport"
@@ -83,7 +85,9 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	feeds := price.NewSources(sources.feeds, cfg.Price.Policy, log, time.Now)
 	prices := price.NewService(store.NewPrices(b.DB, tokens), feeds, quotes, cfg.Price.Policy, log, time.Now)
 	walletRules := wallet.NewService(wallets, nodes.Chains(), cfg.WalletsPerOwner, time.Now)
-	past := store.NewHistory(b.DB)
+	partitions := store.NewPartitions(b.DB, log)
+	imports := importing.NewService(wallets, time.Now)
+	past := store.NewHistory(b.DB, partitions)
 	pastHoldings := history.NewService(past, tokens, nodes, feeds, store.NewLocks(locks), cfg.Price.Policy, log,
 		time.Now)
 	contracts := token.NewChecker(nodes, tokens, log)
@@ -91,6 +95,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 		time.Now)
 	scheduled, err := b.AddJobs(append(b.FollowDeletions(cfg.AuthConfig, auth, self, store.NewOwners(b.DB, caches)),
 		syncJob(syncRound, cfg), trimJob(changes, cfg.Changes),
+		partitionsJob(partition.NewMaker(partitions, cfg.History, log, time.Now)),
 		transactionsJob(transaction.NewScanner(transactions, nodes, cfg.TransactionsFirstBlock, log), cfg))...)
 	if err != nil {
 		return nil, err
@@ -111,8 +116,8 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 				ownership.LinkedIdentities(auth, log), cfg.SIWE, time.Now),
 			balancesync.NewService(wallets, tokens, contracts, nodes, time.Now),
 			rpc.Limits{Calls: calls, SyncsPerMinute: cfg.SyncsPerMinute}))
-	walletv1.RegisterBalanceServiceServer(server, rpc.NewBalanceServer(walletRules))
-	walletv1.RegisterTransactionServiceServer(server, rpc.NewTransactionServer(transactions))
+	walletv1.RegisterBalanceServiceServer(server, rpc.NewBalanceServer(walletRules, wallets, imports))
+	walletv1.RegisterTransactionServiceServer(server, rpc.NewTransactionServer(transactions, imports))
 	walletv1.RegisterTokenServiceServer(server, rpc.NewTokenServer(tokens,
 		chainlist.NewService(nodes, tokens, log, time.Now)))
 	walletv1.RegisterPriceServiceServer(server, rpc.NewPriceServer(prices,
@@ -157,7 +162,11 @@ func needTokenList(b *chassis.Builder, path string, chains []uint64, tokens toke
 }
 
 // Program is the service's main.
-func Program() process.Service[Config] { return chassis.Program(name, migrations.FS, New) }
+func Program() process.Service[Config] {
+	p := chassis.Program(name, migrations.FS, New)
+	p.Command, p.Usage = Command, Usage
+	return p
+}
 
 // Load reads the configuration from environ and reports every error in it.
 func Load(environ []string) (Config, error) { return chassis.Load[Config](environ) }

@@ -337,6 +337,7 @@ func TestLoadReportsAllErrorsTogether(t *testing.T) {
 		"PURSER_BALANCES_PER_CALL=0",
 		"PURSER_CHAIN_RPC_URLS=1=node.example/hunter2,2=https://node.example", "PURSER_PRICE_REFRESH=0s",
 		"PURSER_GRPC_BURST=0", "PURSER_CACHE_TOKEN_TTL=0s", "PURSER_WALLETS_PER_OWNER=0", "PURSER_SYNCS_PER_MINUTE=-1",
+		"PURSER_HISTORY_MONTHS_AHEAD=0", "PURSER_HISTORY_KEPT_MONTHS=-1",
 	})
 	if err == nil {
 		t.Fatal("taken")
@@ -346,6 +347,7 @@ func TestLoadReportsAllErrorsTogether(t *testing.T) {
 		"PURSER_BALANCES_PER_CALL",
 		"PURSER_CHAIN_RPC_URLS: node 1 of chain 1", "PURSER_PRICE_REFRESH", "PURSER_CACHE_TOKEN_TTL",
 		"PURSER_GRPC_BURST", "PURSER_GRPC_TLS_CERT", "PURSER_WALLETS_PER_OWNER", "PURSER_SYNCS_PER_MINUTE",
+		"PURSER_HISTORY_MONTHS_AHEAD", "PURSER_HISTORY_KEPT_MONTHS",
 	} {
 		if !strings.Contains(err.Error(), name) {
 			t.Errorf("%s is not named in:\n%v", name, err)

@@ -11,6 +11,7 @@ import (
 	"github.com/purserhq/purser/services/internal/chassis"
 	"github.com/purserhq/purser/services/internal/eip4361"
 	"github.com/purserhq/purser/services/internal/feed"
+	"github.com/purserhq/purser/services/wallet/internal/partition"
 )
 
 // Config of the wallet service, read from PURSER_*.
@@ -47,6 +48,8 @@ type Config struct {
 	Cache     CacheConfig  `envPrefix:"CACHE_"`
 	Changes   feed.Policy  `envPrefix:"CHANGES_"`
 	SIWE      eip4361.Site `envPrefix:"SIWE_"`
+	// History says which months of it have partitions, and are kept.
+	History partition.Policy `envPrefix:"HISTORY_"`
 }
 
 // CacheConfig says how long things are cached: at most so old they are where
@@ -70,6 +73,7 @@ func (c CacheConfig) Validate() error {
 func (c Config) Validate() error {
 	found := []error{c.Config.Validate(), c.AuthConfig.Validate(),
 		c.ServiceAccount.Validate(c.Auth), c.Price.Validate(), c.Cache.Validate(), c.Changes.Validate(),
+		c.History.Validate(),
 		c.SIWE.Validate(), chassis.CheckCron("PURSER_SYNC_CRON", c.SyncCron),
 		chassis.CheckCron("PURSER_TRANSACTIONS_CRON", c.TransactionsCron),
 		c.ChainRPCURLs.CheckWithSockets("PURSER_CHAIN_RPC_URLS"),

@@ -30,6 +30,7 @@ type service struct {
 	prices   walletv1.PriceServiceClient
 	holdings walletv1.HoldingsServiceClient
 	jobs     jobsv1.JobServiceClient
+	moves    walletv1.TransactionServiceClient
 }
 
 const tokenList = `{"tokens":[
@@ -66,6 +67,7 @@ func replica(t *testing.T, db *testkit.DB, i *servicetest.Issuer, redisURL, toke
 	s.wallets, s.balances = walletv1.NewWalletServiceClient(conn), walletv1.NewBalanceServiceClient(conn)
 	s.tokens, s.prices = walletv1.NewTokenServiceClient(conn), walletv1.NewPriceServiceClient(conn)
 	s.holdings, s.jobs = walletv1.NewHoldingsServiceClient(conn), jobsv1.NewJobServiceClient(conn)
+	s.moves = walletv1.NewTransactionServiceClient(conn)
 	return s
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/purserhq/purser/services/internal/chassis"
 	"github.com/purserhq/purser/services/internal/feed"
 	"github.com/purserhq/purser/services/wallet/internal/balancesync"
+	"github.com/purserhq/purser/services/wallet/internal/partition"
 	"github.com/purserhq/purser/services/wallet/internal/transaction"
 )
 
@@ -47,7 +48,15 @@ func transactionsJob(scanner *transaction.Scanner, cfg Config) chassis.Job {
 	}
 }
 
-// trimTimeout bounds a run of trimJob; what is left is for the next one.
+// partitionsJob makes the partitions of the coming months, and drops those that are old.
+func partitionsJob(maker *partition.Maker) chassis.Job {
+	return chassis.Job{Job: jobs.Job{
+		Name: "make_partitions", Cron: "37 * * * *", Timeout: trimTimeout, CatchUp: jobs.CatchUpSkip,
+		Run: func(ctx context.Context, _ *jobs.Run) error { return maker.Run(ctx) },
+	}}
+}
+
+// trimTimeout bounds a run of trimJob and partitionsJob; what is left is for the next one.
 const trimTimeout = 10 * time.Minute
 
 // trimJob deletes old changes from the feed.

@@ -137,8 +137,9 @@ func TestPricesAreImportedRowByRow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "1 INVALID_TOKEN_ID, 2 UNKNOWN_TOKEN, 3 INVALID_PRICE, 4 INVALID_PRICE, 5 INVALID_PRICE, " +
-		"6 INVALID_PRICE, 7 INVALID_TIME, 8 INVALID_TIME, 9 INVALID_TIME, 10 DUPLICATE_ROW, 12 INVALID_TOKEN_ID"
+	want := "2 token_id INVALID_TOKEN_ID, 3 token_id UNKNOWN_TOKEN, 4 price INVALID_PRICE, 5 price INVALID_PRICE, " +
+		"6 price INVALID_PRICE, 7 price INVALID_PRICE, 8 price_time INVALID_TIME, 9 price_time INVALID_TIME, " +
+		"10 price_time INVALID_TIME, 11 token_id DUPLICATE_ROW, 13 token_id INVALID_TOKEN_ID"
 	if told := failures(got); told != want || got.GetImportedCount() != 2 || got.GetUnchangedCount() != 0 {
 		t.Errorf("%d imported, %s; want %s", got.GetImportedCount(), told, want)
 	}
@@ -165,7 +166,7 @@ func TestPricesAreImportedRowByRow(t *testing.T) {
 	if got := next("5.250", false); got.GetUnchangedCount() != 1 || got.GetImportedCount() != 0 {
 		t.Errorf("the same price: %v", got)
 	}
-	if got := next("6", false); failures(got) != "0 PRICE_EXISTS" {
+	if got := next("6", false); failures(got) != "1 price PRICE_EXISTS" {
 		t.Errorf("another price: %v", got)
 	}
 	if got := next("6", true); got.GetImportedCount() != 1 || failures(got) != "" {
@@ -177,7 +178,7 @@ func TestPricesAreImportedRowByRow(t *testing.T) {
 func failures(r *walletv1.ImportPricesResponse) string {
 	var out []string
 	for _, f := range r.GetFailures() {
-		out = append(out, fmt.Sprintf("%d %s", f.GetRow(), f.GetReason()))
+		out = append(out, fmt.Sprintf("%d %s %s", f.GetRow(), f.GetField(), f.GetReason()))
 	}
 	return strings.Join(out, ", ")
 }

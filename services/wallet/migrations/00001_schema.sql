@@ -89,14 +89,19 @@ CREATE TABLE balances (
     wallet_id    uuid           NOT NULL REFERENCES wallets (id) ON DELETE CASCADE,
     token_id     text           NOT NULL REFERENCES tokens (id),
     amount       numeric(78, 0) NOT NULL CHECK (amount >= 0),
-    block_number bigint         NOT NULL,
+    block_number bigint         NOT NULL, -- below zero when it was imported, see balance_changes
     block_hash   bytea          NOT NULL,
     block_time   timestamptz    NOT NULL,
+    -- Of the first sync that read the token; NULL when that is block_number's.
+    first_block_number bigint,
+    first_block_time   timestamptz,
     PRIMARY KEY (wallet_id, token_id)
 );
 
 -- Balances by change: what each sync read that found another amount than the one
--- before. A balance that was never above zero has no row.
+-- before. A balance that was never above zero has no row. Imported ones have a
+-- number below zero in place of a block's, in the order of their times: microseconds
+-- since 1970 less 2^62. They are before the first time that the chain tells of the token.
 CREATE TABLE balance_changes (
     wallet_id    uuid           NOT NULL REFERENCES wallets (id) ON DELETE CASCADE,
     token_id     text           NOT NULL REFERENCES tokens (id),
@@ -106,6 +111,9 @@ CREATE TABLE balance_changes (
     amount       numeric(78, 0) NOT NULL CHECK (amount >= 0),
     PRIMARY KEY (wallet_id, token_id, block_number)
 );
+
+-- The last change at a time.
+CREATE INDEX balance_changes_time ON balance_changes (wallet_id, token_id, block_time);
 
 -- Transactions: what moved the balances of wallets.
 
@@ -152,11 +160,16 @@ CREATE TABLE transactions (
     hash              bytea          NOT NULL, -- of the transaction; empty of an adjustment
     block_hash        bytea          NOT NULL,
     block_time        timestamptz    NOT NULL,
+    -- The importer's id of an imported one, whose block_number is below zero, as in balance_changes.
+    row_id            text           NOT NULL DEFAULT '',
     PRIMARY KEY (wallet_id, block_number, transaction_index, log_index, token_id)
 );
 
 -- The movements of one token, and the adjustments of it.
 CREATE INDEX transactions_token ON transactions (wallet_id, token_id, block_number);
+
+-- An imported row is stored once.
+CREATE UNIQUE INDEX transactions_row_id ON transactions (wallet_id, row_id) WHERE row_id <> '';
 
 -- Prices: the newest one of each token, and of each currency under its code of ISO 4217.
 
@@ -224,6 +237,60 @@ CREATE TABLE price_history (
     PRIMARY KEY (token_id, hour)
 ) PARTITION BY RANGE (hour);
 CREATE TABLE price_history_default PARTITION OF price_history DEFAULT;
+
+-- Makes the partition of a month of the history, with the rows that are in the default partition, and returns whether
+-- it was missing. It runs as the owner of the tables, so that a role that only reads and writes rows may call it; it
+-- takes no other table and no far month.
+-- +goose StatementBegin
+CREATE FUNCTION make_history_partition(parent text, month date) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp SET lock_timeout = '2s' AS $$
+DECLARE
+    name text := parent || '_' || to_char(month, 'YYYYMM');
+    low  timestamptz := month::timestamp AT TIME ZONE 'UTC';
+    high timestamptz := (month + interval '1 month')::timestamp AT TIME ZONE 'UTC';
+BEGIN
+    IF parent NOT IN ('wallet_history', 'balance_history', 'price_history') OR month <> date_trunc('month', month)
+       OR month < '2015-01-01' OR month > now() + interval '3 years' THEN
+        RAISE EXCEPTION 'no partition of % for %', parent, month USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF to_regclass('public.' || name) IS NOT NULL THEN
+        RETURN false;
+    END IF;
+    PERFORM pg_advisory_xact_lock(hashtextextended('purser: partitions of the history', 0));
+    IF to_regclass('public.' || name) IS NOT NULL THEN
+        RETURN false;
+    END IF;
+    EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES)', name,
+        parent);
+    -- Until the end of the transaction nobody adds a row of the month, and nobody begins a statement: one that knew
+    -- the old partitions would not see the rows that were moved.
+    EXECUTE format('LOCK TABLE ONLY %I IN ACCESS EXCLUSIVE MODE', parent);
+    EXECUTE format('LOCK TABLE %I IN ACCESS EXCLUSIVE MODE', parent || '_default');
+    EXECUTE format('WITH moved AS (DELETE FROM %I WHERE hour >= %L AND hour < %L RETURNING *)
+        INSERT INTO %I SELECT * FROM moved', parent || '_default', low, high, name);
+    EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', parent, name, low, high);
+    RETURN true;
+END $$;
+-- +goose StatementEnd
+
+-- Drops the partition of a past month of the history of balances, with its rows; nothing if there is none.
+-- +goose StatementBegin
+CREATE FUNCTION drop_history_partition(parent text, month date) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp SET lock_timeout = '2s' AS $$
+BEGIN
+    IF parent NOT IN ('wallet_history', 'balance_history') OR month <> date_trunc('month', month)
+       OR month > now() - interval '1 month' THEN
+        RAISE EXCEPTION 'no partition of % for % may be dropped', parent, month
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    EXECUTE format('DROP TABLE IF EXISTS %I', parent || '_' || to_char(month, 'YYYYMM'));
+END $$;
+-- +goose StatementEnd
+
+-- The job make_partitions goes on from here.
+SELECT make_history_partition(parent,
+    (date_trunc('month', now(), 'UTC') AT TIME ZONE 'UTC' + months * interval '1 month')::date)
+FROM unnest(ARRAY['wallet_history', 'balance_history', 'price_history']) AS parent, generate_series(-1, 3) AS months;
 
 -- Cache: the outbox of invalidations (cache.Schema of pkg/cache).
 
@@ -329,6 +396,8 @@ DROP TABLE job_runs;
 DROP TABLE job_schedules;
 DROP SEQUENCE job_runs_sequence;
 DROP TABLE cache_invalidations;
+DROP FUNCTION drop_history_partition;
+DROP FUNCTION make_history_partition;
 DROP TABLE price_history;
 DROP TABLE balance_history;
 DROP TABLE wallet_history;

@@ -121,6 +121,7 @@ type Round struct {
 	log         *slog.Logger
 	now         func() time.Time
 	metrics     metrics
+	progress    func(synced, failed int)
 }
 
 // NewRound returns a round over wallets whose last sync is at least syncEvery
@@ -129,8 +130,12 @@ func NewRound(s QueueStore, t token.Lister, c Contracts, r BatchReader, syncEver
 	log *slog.Logger, now func() time.Time) *Round {
 	return &Round{store: s, tokens: t, contracts: c, reader: r, syncEvery: syncEvery,
 		maxBalances: min(maxBalancesPerBatch, maxCallsPerBatch*balancesPerCall), log: log, now: now,
-		metrics: newMetrics()}
+		metrics: newMetrics(), progress: func(int, int) {}}
 }
+
+// OnProgress has f called with how many wallets a round has synced and failed so far, one call at a time, after each
+// batch. Call it before Run.
+func (r *Round) OnProgress(f func(synced, failed int)) { r.progress = f }
 
 // counts are the wallets that a round has synced and failed so far.
 type counts struct {
@@ -363,5 +368,6 @@ func (r *Round) saveAndCount(ctx context.Context, outcomes []Outcome, n *counts)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.synced, n.failed = n.synced+synced, n.failed+failed
+	r.progress(n.synced, n.failed)
 	return nil
 }

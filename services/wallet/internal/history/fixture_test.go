@@ -179,7 +179,8 @@ func newFixture(t *testing.T, redisURL string) *fixture {
 	t.Cleanup(func() { _ = client.Close() })
 	caches := store.NewCaches(client, store.CacheOptions{Wallets: time.Hour, Token: time.Hour})
 	t.Cleanup(caches.Close)
-	f := &fixture{world: &world{}, store: store.NewHistory(db.DB), tokens: store.NewTokens(db.DB, caches),
+	partitions := store.NewPartitions(db.DB, slog.New(slog.DiscardHandler))
+	f := &fixture{world: &world{}, store: store.NewHistory(db.DB, partitions), tokens: store.NewTokens(db.DB, caches),
 		all: store.NewWallets(db.DB, caches),
 		db:  db, now: noon(), owner: uuid.New(),
 		locker: lock.New(client, lock.Options{Prefix: "purser:test", Unfenced: true, Budget: 5 * time.Second})}

@@ -160,8 +160,8 @@ func (c Cursor) notBefore(hour time.Time) Cursor {
 	return c
 }
 
-// cursorAt returns the cursor of a row.
-func cursorAt(r Row) *Cursor {
+// CursorAt returns the cursor of a row.
+func CursorAt(r Row) *Cursor {
 	c := &Cursor{Hour: r.Hour.Unix(), Wallet: r.Wallet.ID}
 	if r.Balance != nil {
 		c.Token = r.Balance.Token.ID

@@ -104,7 +104,7 @@ func (s *Service) List(ctx context.Context, owner uuid.UUID, from, until time.Ti
 	}
 	switch {
 	case len(page) > limit:
-		return page[:limit], cursorAt(page[limit-1]), nil
+		return page[:limit], CursorAt(page[limit-1]), nil
 	case !hour.Before(until):
 		return page, nil, nil
 	case hour.Equal(start):

@@ -71,7 +71,7 @@ func (s *Service) List(ctx context.Context, owner uuid.UUID, after Cursor, limit
 	var next *Cursor
 	if len(rows) > limit {
 		rows = rows[:limit]
-		next = cursorOf(rows[limit-1])
+		next = CursorOf(rows[limit-1])
 	}
 	if err := s.quote(ctx, rows); err != nil {
 		return nil, nil, err
@@ -113,7 +113,8 @@ func (s *Service) quote(ctx context.Context, rows []Row) error {
 	return nil
 }
 
-func cursorOf(r Row) *Cursor {
+// CursorOf returns the cursor of a row.
+func CursorOf(r Row) *Cursor {
 	c := Cursor{Wallet: r.Wallet.ID}
 	if r.Balance != nil {
 		c.Token = r.Balance.Token.ID

@@ -54,9 +54,9 @@ const (
 
 // Failure of a row.
 type Failure struct {
-	Number  int
-	Reason  Reason
-	Message string
+	Number int
+	Reason Reason
+	Rule   string
 }
 
 // Result of an import.
@@ -115,8 +115,8 @@ func (s *Service) Import(ctx context.Context, caller uuid.UUID, r wallet.Request
 			kept = append(kept, row)
 			continue
 		}
-		failures = append(failures, Failure{row.Number, UnknownToken, "no token with this id is known here; " +
-			errs.Given(row.TokenID)})
+		failures = append(failures, Failure{row.Number, UnknownToken,
+			"must be the id of a token that is known here"})
 	}
 	return s.store.Import(ctx, caller, r, kept, replace, failures)
 }
@@ -151,7 +151,7 @@ func (s *Service) check(given []Given) (rows []Row, failures []Failure) {
 		k := key{row.TokenID, row.At.UnixMicro()}
 		if before, twice := first[k]; twice {
 			failures = append(failures, Failure{i, DuplicateRow, fmt.Sprintf(
-				"row %d has the same token and time", before)})
+				"must not be in two rows with one time, and is in row %d too", before+1)})
 			continue
 		}
 		first[k] = i
@@ -161,27 +161,26 @@ func (s *Service) check(given []Given) (rows []Row, failures []Failure) {
 }
 
 func (s *Service) checkRow(number int, g Given) (Row, *Failure) {
-	fail := func(why Reason, message string) (Row, *Failure) { return Row{}, &Failure{number, why, message} }
+	fail := func(why Reason, rule string) (Row, *Failure) { return Row{}, &Failure{number, why, rule} }
 	id := g.TokenID
 	if !price.IsCurrency(id) {
 		asset, err := caip.ParseAsset(id)
 		if err != nil {
-			return fail(InvalidTokenID, "token_id "+err.Error())
+			return fail(InvalidTokenID, err.Error())
 		}
 		id = asset.String()
 	}
 	value, err := price.Parse(g.Price)
 	if err != nil {
-		return fail(InvalidPrice, "price must be a decimal number above 0 with at most 40 digits before and 40 "+
-			"after the point, "+errs.Given(g.Price))
+		return fail(InvalidPrice, "must be a decimal number above 0 with at most 40 digits before and 40 after the "+
+			"point")
 	}
 	now := s.now()
 	switch {
 	case !g.AtSet:
-		return fail(InvalidTime, "price_time must be a time")
+		return fail(InvalidTime, "must be a time")
 	case g.At.Before(earliest()) || g.At.After(now):
-		return fail(InvalidTime, fmt.Sprintf("price_time must be from 2015 to now (%s), got %s",
-			now.UTC().Format(time.RFC3339), g.At.UTC().Format(time.RFC3339)))
+		return fail(InvalidTime, fmt.Sprintf("must be from 2015 to now (%s)", now.UTC().Format(time.RFC3339)))
 	}
 	return Row{Number: number, TokenID: id, Price: value, At: g.At.UTC().Truncate(time.Microsecond)}, nil
 }

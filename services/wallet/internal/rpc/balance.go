@@ -6,6 +6,8 @@ import (
 	"github.com/purserhq/purser/pkg/authn"
 	"github.com/purserhq/purser/pkg/page"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
+	"github.com/purserhq/purser/services/wallet/internal/asof"
+	"github.com/purserhq/purser/services/wallet/internal/importing"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
 
@@ -19,10 +21,14 @@ const (
 type BalanceServer struct {
 	walletv1.UnimplementedBalanceServiceServer
 	wallets *wallet.Service
+	past    asof.Store
+	imports *importing.Service
 }
 
-// NewBalanceServer serves balances.
-func NewBalanceServer(w *wallet.Service) *BalanceServer { return &BalanceServer{wallets: w} }
+// NewBalanceServer serves balances of now and of the past, and imports them.
+func NewBalanceServer(w *wallet.Service, past asof.Store, i *importing.Service) *BalanceServer {
+	return &BalanceServer{wallets: w, past: past, imports: i}
+}
 
 // ListBalances implements the RPC.
 func (s *BalanceServer) ListBalances(ctx context.Context,

@@ -40,6 +40,16 @@ func Check(m proto.Message) error {
 	case *walletv1.ListTokensRequest:
 		_, err := chainOf(r)
 		return err
+	case *walletv1.ListHistoricalBalancesRequest:
+		if r.GetAtTime() != nil { // or the contract says so
+			return checkAtTime(r.GetAtTime(), time.Now())
+		}
+	case *walletv1.ImportBalancesRequest:
+		_, wrongID := requestID(r)
+		return wrongID
+	case *walletv1.ImportTransactionsRequest:
+		_, wrongID := requestID(r)
+		return wrongID
 	case *walletv1.WatchChangesRequest:
 		return checkWatch(r)
 	case *walletv1.StreamHoldingsRequest:

@@ -71,7 +71,7 @@ func timeToProto(t *time.Time) *timestamppb.Timestamp {
 func balanceToProto(b wallet.Balance) *walletv1.Balance {
 	return &walletv1.Balance{
 		Token: tokenToProto(b.Token), Amount: b.Amount.Dec(),
-		BlockNumber: b.Block.Number, BlockTime: timestamppb.New(b.Block.Time),
+		BlockNumber: b.Block.Number, BlockTime: timestamppb.New(b.Block.Time), Imported: b.Imported,
 	}
 }
 

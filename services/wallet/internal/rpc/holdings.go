@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/purserhq/purser/pkg/authn"
@@ -65,6 +66,9 @@ func (s *HoldingsServer) GetHoldings(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
+	if n := fitting(rows, func(r *holding.Row) *holding.Row { return r }); n < len(rows) {
+		rows, next = rows[:n], holding.CursorOf(rows[n-1])
+	}
 	resp := &walletv1.GetHoldingsResponse{Wallets: groupWallets(rows), OwnerId: owner.String()}
 	if next != nil {
 		if resp.NextPageToken, err = page.Token(query, *next); err != nil {
@@ -102,6 +106,9 @@ func (s *HoldingsServer) ListHistoricalHoldings(ctx context.Context,
 		page.Size(req.GetPageSize(), defaultHoldingsPerPage, maxHoldingsPerPage))
 	if err != nil {
 		return nil, err
+	}
+	if n := fitting(rows, func(r *history.Row) *holding.Row { return &r.Row }); n < len(rows) {
+		rows, next = rows[:n], history.CursorAt(rows[n-1])
 	}
 	resp := &walletv1.ListHistoricalHoldingsResponse{Hours: groupHours(rows), OwnerId: owner.String()}
 	if next != nil {
@@ -163,6 +170,27 @@ func ownerOf(caller authn.Caller, text string) (uuid.UUID, error) {
 			With("permission", anyOwner)
 	}
 	return owner, nil
+}
+
+const (
+	// maxHoldingsBytes is how large the holdings of a page or message are at most: page.MaxBytes without the token or
+	// cursor of the next one.
+	maxHoldingsBytes = page.MaxBytes - 4<<10
+	// holdingOverhead is what the messages around a row take beside the row's own: an owner's or an hour's.
+	holdingOverhead = 64
+)
+
+// fitting returns how many of rows, which have what of returns, fit into a page or message: at least one.
+func fitting[R any](rows []R, of func(*R) *holding.Row) int {
+	size := 0
+	for i := range rows {
+		// With the wallet's own fields in each row, which the message has once.
+		size += proto.Size(groupWallets([]holding.Row{*of(&rows[i])})[0]) + holdingOverhead
+		if size > maxHoldingsBytes && i > 0 {
+			return i
+		}
+	}
+	return len(rows)
 }
 
 // groupWallets groups rows, which are in order, by wallet.

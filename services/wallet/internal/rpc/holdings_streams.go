@@ -8,7 +8,6 @@ import (
 
 	"github.com/google/uuid"
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/purserhq/purser/pkg/authn"
@@ -30,10 +29,6 @@ const (
 	watchSendTime, shardSendTime = 30 * time.Second, time.Minute
 	// shardPage is how many rows of a shard are read at once.
 	shardPage = 1000
-	// maxShardMessage is how large the messages of StreamHoldings are at most, without their cursors.
-	maxShardMessage = page.MaxBytes - 4<<10
-	// shardRowOverhead is what the messages around a row of a shard take beside the row's own.
-	shardRowOverhead = 64
 )
 
 // streamOf returns the context of a stream of the caller, and what makes its error the caller's. errs.Exhausted.
@@ -155,7 +150,7 @@ func (s *HoldingsServer) streamShard(ctx context.Context, query page.Query, shar
 		}
 		last := len(rows) < shardPage
 		for len(rows) > 0 {
-			n := fitting(rows)
+			n := fitting(rows, func(r *holding.Row) *holding.Row { return r })
 			after = shardCursorOf(rows[n-1])
 			m := &walletv1.StreamHoldingsResponse{Owners: groupOwners(rows[:n])}
 			if m.Cursor, err = page.Token(query, after); err != nil {
@@ -170,19 +165,6 @@ func (s *HoldingsServer) streamShard(ctx context.Context, query page.Query, shar
 			return nil
 		}
 	}
-}
-
-// fitting returns how many of rows fit into a message: at least one.
-func fitting(rows []holding.Row) int {
-	size := 0
-	for i := range rows {
-		// With the wallet's own fields in each row, which the message has once.
-		size += proto.Size(groupWallets(rows[i : i+1])[0]) + shardRowOverhead
-		if size > maxShardMessage && i > 0 {
-			return i
-		}
-	}
-	return len(rows)
 }
 
 // groupOwners groups rows, which are in order, by owner and wallet.

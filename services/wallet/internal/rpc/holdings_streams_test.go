@@ -22,7 +22,7 @@ func TestAMessageOfAShardHasAtMostOneMebibyte(t *testing.T) {
 	}
 	messages := 0
 	for left := rows; len(left) > 0; messages++ {
-		n := fitting(left)
+		n := fitting(left, func(r *holding.Row) *holding.Row { return r })
 		size := proto.Size(&walletv1.StreamHoldingsResponse{Owners: groupOwners(left[:n]),
 			Cursor: strings.Repeat("c", 1024)})
 		if n < 1 || size > page.MaxBytes {

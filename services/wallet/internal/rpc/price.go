@@ -209,10 +209,25 @@ func (s *PriceServer) ImportPrices(ctx context.Context,
 	resp := &walletv1.ImportPricesResponse{ImportedCount: int32(result.Imported),
 		UnchangedCount: int32(result.Unchanged)}
 	for _, f := range result.Failures {
-		resp.Failures = append(resp.Failures, &walletv1.ImportFailure{Row: int32(f.Number), Reason: string(f.Reason),
-			Message: f.Message})
+		resp.Failures = append(resp.Failures, priceFailure(f, rows[f.Number]))
 	}
 	return resp, nil
+}
+
+// priceFailure says what is wrong with a row.
+func priceFailure(f priceimport.Failure, given priceimport.Given) *walletv1.ImportFailure {
+	field, value := "token_id", errs.Given(given.TokenID)
+	switch f.Reason {
+	case priceimport.InvalidPrice, priceimport.PriceExists:
+		field, value = "price", errs.Given(given.Price)
+	case priceimport.InvalidTime:
+		field, value = "price_time", "got none"
+		if given.AtSet {
+			value = "got " + given.At.UTC().Format(time.RFC3339Nano)
+		}
+	}
+	return &walletv1.ImportFailure{Row: int32(f.Number) + 1, Field: field, Given: value, Rule: f.Rule,
+		Reason: string(f.Reason)}
 }
 
 // pricedID returns the id of a token or currency as it is stored.

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ethereum/go-ethereum/common"
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/purserhq/purser/pkg/page"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/wallet/internal/caip"
+	"github.com/purserhq/purser/services/wallet/internal/importing"
 	"github.com/purserhq/purser/services/wallet/internal/transaction"
 )
 
@@ -20,11 +22,12 @@ import (
 type TransactionServer struct {
 	walletv1.UnimplementedTransactionServiceServer
 	transactions transaction.Store
+	imports      *importing.Service
 }
 
 // NewTransactionServer serves movements of balances.
-func NewTransactionServer(s transaction.Store) *TransactionServer {
-	return &TransactionServer{transactions: s}
+func NewTransactionServer(s transaction.Store, i *importing.Service) *TransactionServer {
+	return &TransactionServer{transactions: s, imports: i}
 }
 
 // ListTransactions implements the RPC.
@@ -48,7 +51,7 @@ func (s *TransactionServer) ListTransactions(ctx context.Context,
 	var after *transaction.Cursor
 	if more {
 		after = &cursor
-		if err := checkCursor(cursor.Token); err != nil || cursor.Block >= 1<<63 || cursor.Time.Year() > 9999 ||
+		if err := checkCursor(cursor.Token); err != nil || cursor.Time.Year() > 9999 ||
 			cursor.Time.Year() < 1 {
 			return nil, errs.Invalid("page_token", page.Rule)
 		}
@@ -105,8 +108,12 @@ func optionalTime(field string, t *timestamppb.Timestamp) (time.Time, error) {
 }
 
 func cursorOf(m transaction.Movement) transaction.Cursor {
-	return transaction.Cursor{Time: m.At.Time, Wallet: m.Wallet, Block: m.Block, TransactionIndex: m.TransactionIndex,
-		LogIndex: m.LogIndex, Token: m.TokenID}
+	c := transaction.Cursor{Time: m.At.Time, Wallet: m.Wallet, Block: int64(m.Block),
+		TransactionIndex: m.TransactionIndex, LogIndex: m.LogIndex, Token: m.TokenID}
+	if m.Imported {
+		c.Block = importing.Position(m.At.Time)
+	}
+	return c
 }
 
 func transactionToProto(m transaction.Movement) *walletv1.Transaction {
@@ -114,20 +121,29 @@ func transactionToProto(m transaction.Movement) *walletv1.Transaction {
 		WalletId: m.Wallet.String(), Token: tokenToProto(m.Token), Amount: m.Amount.String(),
 		Kind:        walletv1.TransactionKind(walletv1.TransactionKind_value["TRANSACTION_KIND_"+string(m.Kind)]),
 		Direction:   walletv1.Direction(walletv1.Direction_value["DIRECTION_"+string(m.Direction)]),
-		BlockNumber: m.Block, BlockTime: timestamppb.New(m.At.Time),
+		BlockNumber: m.Block, BlockTime: timestamppb.New(m.At.Time), Imported: m.Imported, RowId: m.RowID,
 	}
-	if m.Kind == transaction.Transfer {
+	if m.Kind == transaction.Transfer && (!m.Imported || m.Counterparty != (common.Address{})) {
 		out.Counterparty = caip.Account{Chain: m.Token.Chain, Address: m.Counterparty}.Display()
 	}
-	if m.Kind != transaction.Adjustment {
+	if m.Kind != transaction.Adjustment && (!m.Imported || m.Hash != (common.Hash{})) {
 		out.TransactionHash = m.Hash.Hex()
 	}
 	if m.CounterpartyWallet != uuid.Nil {
 		out.CounterpartyWalletId = m.CounterpartyWallet.String()
 	}
-	if m.Kind == transaction.Transfer && m.LogIndex >= 0 {
+	if m.Kind == transaction.Transfer && m.LogIndex >= 0 && !m.Imported {
 		index := uint32(m.LogIndex)
 		out.LogIndex = &index
 	}
 	return out
+}
+
+// kindText and directionText are "" for UNSPECIFIED.
+func kindText(k walletv1.TransactionKind) string {
+	return strings.TrimPrefix(strings.TrimPrefix(k.String(), "TRANSACTION_KIND_"), "UNSPECIFIED")
+}
+
+func directionText(d walletv1.Direction) string {
+	return strings.TrimPrefix(strings.TrimPrefix(d.String(), "DIRECTION_"), "UNSPECIFIED")
 }

@@ -142,7 +142,15 @@ func upsertBalances(ctx context.Context, conn *pgx.Conn, balances []walletBalanc
 		  SELECT * FROM input ORDER BY wallet, token
 		  ON CONFLICT (wallet_id, token_id) DO UPDATE
 		  SET amount = excluded.amount, block_number = excluded.block_number,
-		      block_hash = excluded.block_hash, block_time = excluded.block_time
+		      block_hash = excluded.block_hash, block_time = excluded.block_time,
+		      first_block_number = CASE
+		        WHEN balances.block_number >= 0
+		         AND coalesce(balances.first_block_number, balances.block_number) <= excluded.block_number
+		        THEN coalesce(balances.first_block_number, balances.block_number) END,
+		      first_block_time = CASE
+		        WHEN balances.block_number >= 0
+		         AND coalesce(balances.first_block_number, balances.block_number) <= excluded.block_number
+		        THEN coalesce(balances.first_block_time, balances.block_time) END
 		  WHERE excluded.block_number >= balances.block_number OR excluded.block_time > balances.block_time
 		  RETURNING wallet_id, token_id, amount, block_number),
 		compared AS (
@@ -195,7 +203,7 @@ func balanceFromRow(r balanceRow) (wallet.Balance, error) {
 		return wallet.Balance{}, err
 	}
 	return wallet.Balance{
-		Token: t, Amount: a,
+		Token: t, Amount: a, Imported: r.BlockNumber < 0,
 		Block: block.Block{Number: uint64(max(0, r.BlockNumber)), Hash: hash(r.BlockHash), Time: r.BlockTime},
 	}, nil
 }

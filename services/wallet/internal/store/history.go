@@ -19,10 +19,13 @@ import (
 )
 
 // History implements history.Store.
-type History struct{ db *postgres.DB }
+type History struct {
+	db         *postgres.DB
+	partitions *Partitions
+}
 
 // NewHistory returns the history in db.
-func NewHistory(db *postgres.DB) *History { return &History{db: db} }
+func NewHistory(db *postgres.DB, p *Partitions) *History { return &History{db: db, partitions: p} }
 
 // Wallets implements history.Store.
 func (s *History) Wallets(ctx context.Context, owner uuid.UUID) ([]wallet.Wallet, error) {
@@ -72,6 +75,11 @@ func (s *History) SaveBalances(ctx context.Context, hours []history.HourBalances
 	if len(hours) == 0 {
 		return nil
 	}
+	starts := make([]time.Time, len(hours))
+	for i, h := range hours {
+		starts[i] = time.Unix(h.Hour, 0)
+	}
+	s.partitions.Ensure(ctx, starts, "wallet_history", "balance_history")
 	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
 		return postgres.Raw(tx, func(conn *pgx.Conn) error { return saveHours(ctx, conn, hours) })
 	})
@@ -185,21 +193,8 @@ func (s *History) Rows(ctx context.Context, owner uuid.UUID, after history.Curso
 	limit int) ([]history.Row, error) {
 	var rows []historyRow
 	from := time.Unix(after.Hour, 0).UTC()
-	err := s.db.Gorm(ctx).Raw(`
-		SELECT w.id, w.owner_id, w.account, w.label, w.version, w.created_at, w.updated_at,
-		       h.hour, h.block_number AS read_block, h.block_hash AS read_hash, h.block_time AS read_time, h.unread,
-		       b.token_id, b.amount::text AS amount, t.symbol, t.name, t.decimals, t.verified, t.without_code,
-		       p.price::text AS price, p.source, p.price_time,
-		       coalesce(p.good_for_seconds, 0) AS price_good_for, p.token_id IS NOT NULL AS price_fetched
-		FROM wallets w
-		JOIN wallet_history h ON h.wallet_id = w.id
-		LEFT JOIN balance_history b ON b.wallet_id = h.wallet_id AND b.hour = h.hour
-		LEFT JOIN tokens t ON t.id = b.token_id
-		LEFT JOIN price_history p ON p.token_id = b.token_id AND p.hour = b.hour
-		WHERE w.owner_id = ? AND w.archived_at IS NULL AND h.hour >= ? AND h.hour < ?
-		  AND (h.hour, h.wallet_id, coalesce(b.token_id, '')) > (?, ?, ?)
-		ORDER BY h.hour, h.wallet_id, coalesce(b.token_id, '')
-		LIMIT ?`, owner, from, until, from, after.Wallet, after.Token, limit).Scan(&rows).Error
+	err := s.db.Gorm(ctx).Raw(historyRows, from, until, from, until, owner, from, until, from, after.Wallet,
+		after.Token, limit).Scan(&rows).Error
 	if err != nil {
 		return nil, fmt.Errorf("read history: %w", err)
 	}
@@ -211,6 +206,23 @@ func (s *History) Rows(ctx context.Context, owner uuid.UUID, after history.Curso
 	}
 	return out, nil
 }
+
+// historyRows has the range of hours for each of the tables, so that only the partitions of its months are read.
+const historyRows = `
+		SELECT w.id, w.owner_id, w.account, w.label, w.version, w.created_at, w.updated_at,
+		       h.hour, h.block_number AS read_block, h.block_hash AS read_hash, h.block_time AS read_time, h.unread,
+		       b.token_id, b.amount::text AS amount, t.symbol, t.name, t.decimals, t.verified, t.without_code,
+		       p.price::text AS price, p.source, p.price_time,
+		       coalesce(p.good_for_seconds, 0) AS price_good_for, p.token_id IS NOT NULL AS price_fetched
+		FROM wallets w
+		JOIN wallet_history h ON h.wallet_id = w.id
+		LEFT JOIN balance_history b ON b.wallet_id = h.wallet_id AND b.hour = h.hour AND b.hour >= ? AND b.hour < ?
+		LEFT JOIN tokens t ON t.id = b.token_id
+		LEFT JOIN price_history p ON p.token_id = b.token_id AND p.hour = b.hour AND p.hour >= ? AND p.hour < ?
+		WHERE w.owner_id = ? AND w.archived_at IS NULL AND h.hour >= ? AND h.hour < ?
+		  AND (h.hour, h.wallet_id, coalesce(b.token_id, '')) > (?, ?, ?)
+		ORDER BY h.hour, h.wallet_id, coalesce(b.token_id, '')
+		LIMIT ?`
 
 func historyFromRow(r historyRow) (history.Row, error) {
 	// All balances of an hour are of the block that it was read at.

@@ -129,8 +129,8 @@ func (s *ImportedPrices) put(ctx context.Context, conn *pgx.Conn, rows []priceim
 			result.Unchanged++
 		default:
 			result.Failures = append(result.Failures, priceimport.Failure{Number: r.Number,
-				Reason:  priceimport.PriceExists,
-				Message: "another price is stored for this token and time; set replace to store this one"})
+				Reason: priceimport.PriceExists,
+				Rule:   "must be the price that is stored for this token and time, or replace be set"})
 		}
 	}
 	return s.decideAnew(ctx, conn, tokens, times)

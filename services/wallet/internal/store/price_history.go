@@ -91,6 +91,11 @@ func (s *History) SavePrices(ctx context.Context, prices []history.HourPrice, fe
 	if n == 0 {
 		return nil
 	}
+	hours := make([]time.Time, n)
+	for i, p := range prices {
+		hours[i] = p.Hour
+	}
+	s.partitions.Ensure(ctx, hours, "price_history")
 	sorted := slices.SortedFunc(slices.Values(prices), func(a, b history.HourPrice) int {
 		return cmp.Or(cmp.Compare(a.Token.ID, b.Token.ID), a.Hour.Compare(b.Hour))
 	})

@@ -25,7 +25,10 @@ import (
 	"github.com/purserhq/purser/services/wallet/migrations"
 )
 
-func TestMain(m *testing.M) { testkit.Main(m) }
+func TestMain(m *testing.M) {
+	testkit.Children(map[string]func(context.Context, []string) error{"importer": importer})
+	testkit.Main(m)
+}
 
 type fixture struct {
 	*store.Wallets

@@ -42,6 +42,7 @@ type movementRow struct {
 	Hash               []byte
 	BlockHash          []byte
 	BlockTime          time.Time
+	RowID              string
 	CounterpartyWallet *uuid.UUID
 	Token              tokenRow `gorm:"embedded;embeddedPrefix:token_row_"`
 }
@@ -66,7 +67,7 @@ func (s *Transactions) List(ctx context.Context, owner uuid.UUID, f transaction.
 		}
 		add("t.wallet_id = ?", f.Wallet)
 	} else {
-		add("NOT (t.amount > 0 AND t.kind = 'TRANSFER' AND p.id IS NOT NULL)")
+		add("NOT (t.amount > 0 AND t.kind = 'TRANSFER' AND p.id IS NOT NULL AND t.block_number >= 0)")
 	}
 	if f.Token != "" {
 		add("t.token_id = ?", f.Token)
@@ -82,7 +83,7 @@ func (s *Transactions) List(ctx context.Context, owner uuid.UUID, f transaction.
 	}
 	if after != nil {
 		add("(t.block_time, t.wallet_id, t.block_number, t.transaction_index, t.log_index, t.token_id)"+
-			" < (?, ?, ?, ?, ?, ?)", after.Time, after.Wallet, int64(after.Block), after.TransactionIndex,
+			" < (?, ?, ?, ?, ?, ?)", after.Time, after.Wallet, after.Block, after.TransactionIndex,
 			after.LogIndex, after.Token)
 	}
 	var rows []movementRow
@@ -117,7 +118,8 @@ func movementFromRow(r movementRow) (transaction.Movement, error) {
 			LogIndex: r.LogIndex, TokenID: r.TokenID},
 		Wallet: r.WalletID, Kind: transaction.Kind(r.Kind), Direction: transaction.In,
 		Counterparty: common.HexToAddress(r.Counterparty), Hash: hash(r.Hash),
-		At: block.Block{Number: uint64(max(0, r.BlockNumber)), Hash: hash(r.BlockHash), Time: r.BlockTime},
+		At:       block.Block{Number: uint64(max(0, r.BlockNumber)), Hash: hash(r.BlockHash), Time: r.BlockTime},
+		Imported: r.BlockNumber < 0, RowID: r.RowID,
 	}
 	if r.CounterpartyWallet != nil {
 		m.CounterpartyWallet = *r.CounterpartyWallet
@@ -274,7 +276,8 @@ const intervalStarts = `
 	  SELECT wallet, token, min(since) AS since
 	  FROM unnest($1::uuid[], $2::text[], $3::bigint[]) AS i (wallet, token, since) GROUP BY 1, 2),
 	starts AS (
-	  SELECT i.wallet, i.token, coalesce(before.block_number, -1) AS start, coalesce(before.amount, 0) AS amount
+	  SELECT i.wallet, i.token, coalesce(before.block_number, -9223372036854775808) AS start,
+	         coalesce(before.amount, 0) AS amount
 	  FROM input i LEFT JOIN LATERAL (
 	    SELECT block_number, amount FROM balance_changes c
 	    WHERE c.wallet_id = i.wallet AND c.token_id = i.token AND c.block_number < i.since
@@ -290,7 +293,11 @@ func adjust(ctx context.Context, conn *pgx.Conn, t touched) error {
 	if len(t.wallets) == 0 {
 		return nil
 	}
-	_, err := conn.Exec(ctx, intervalStarts+`
+	t, err := removeOverlap(ctx, conn, t)
+	if err != nil {
+		return err
+	}
+	_, err = conn.Exec(ctx, intervalStarts+`
 		DELETE FROM transactions t USING starts s
 		WHERE t.wallet_id = s.wallet AND t.token_id = s.token AND t.block_number > s.start AND t.kind = 'ADJUSTMENT'`,
 		t.wallets, t.tokens, t.since)

@@ -291,7 +291,7 @@ func TestATransferBetweenOwnWalletsIsOne(t *testing.T) {
 			who := map[uuid.UUID]string{a.ID: "a", b.ID: "b", other.ID: "other", uuid.Nil: "none"}
 			out = append(out, fmt.Sprintf("%s %s %s %s", who[m.Wallet], m.Direction, m.Amount,
 				who[m.CounterpartyWallet]))
-			after = &transaction.Cursor{Time: m.At.Time, Wallet: m.Wallet, Block: m.Block,
+			after = &transaction.Cursor{Time: m.At.Time, Wallet: m.Wallet, Block: int64(m.Block),
 				TransactionIndex: m.TransactionIndex, LogIndex: m.LogIndex, Token: m.TokenID}
 		}
 	}

@@ -79,6 +79,19 @@ func (s *Wallets) ByID(ctx context.Context, owner, id uuid.UUID) (wallet.Wallet,
 	return fromRow(row)
 }
 
+// OwnerOf returns whose wallet it is. errs.NotFound.
+func (s *Wallets) OwnerOf(ctx context.Context, id uuid.UUID) (owner uuid.UUID, err error) {
+	var row walletRow
+	err = s.db.Gorm(ctx).Select("owner_id").Where("id = ?", id).Take(&row).Error
+	if errors.Is(err, gorm.ErrRecordNotFound) {
+		return owner, errs.NotFound("wallet")
+	}
+	if err != nil {
+		return owner, fmt.Errorf("read wallet: %w", err)
+	}
+	return row.OwnerID, nil
+}
+
 // List implements wallet.Store with one statement, and one more for the balances of
 // all the wallets.
 func (s *Wallets) List(ctx context.Context, owner, after uuid.UUID, limit int, l wallet.Listing) (

@@ -85,6 +85,10 @@ type Movement struct {
 	CounterpartyWallet uuid.UUID
 	Hash               common.Hash // of the transaction
 	At                 block.Block
+	// Imported: no chain told it, and it has no block. Its Counterparty and Hash are zero
+	// where they are not known.
+	Imported bool
+	RowID    string // the importer's id of it
 }
 
 // Found is a movement that a chain's node told, before it is known what token it is of.
@@ -186,7 +190,7 @@ type Filter struct {
 type Cursor struct {
 	Time             time.Time
 	Wallet           uuid.UUID
-	Block            uint64
+	Block            int64 // below zero of an import: importing.Position
 	TransactionIndex int32
 	LogIndex         int32
 	Token            string

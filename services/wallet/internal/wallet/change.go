@@ -6,6 +6,6 @@ const (
 	Created         = "WALLET_CREATED"
 	Updated         = "WALLET_UPDATED" // its label
 	Deleted         = "WALLET_DELETED"
-	BalancesChanged = "BALANCES_CHANGED" // or were read for the first time
+	BalancesChanged = "BALANCES_CHANGED" // or were read for the first time, or imported
 	OwnerErased     = "OWNER_ERASED"     // has no wallet
 )

@@ -116,6 +116,8 @@ type Balance struct {
 	Token  token.Token
 	Amount uint256.Int // base units
 	Block  block.Block
+	// Imported: no chain told it, and of Block only Time is set.
+	Imported bool
 }
 
 // MaxListedBalances is how many balances a list of wallets has at most. That bounds

@@ -24,6 +24,65 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// BalanceBasis is what the amount of a time rests on.
+type BalanceBasis int32
+
+const (
+	// The amount is not available.
+	BalanceBasis_BALANCE_BASIS_UNSPECIFIED BalanceBasis = 0
+	// It was read at the last block at or before the time.
+	BalanceBasis_BALANCE_BASIS_READ BalanceBasis = 1
+	// It is the last amount before the time that was read or imported. What moved between
+	// block_time and the time, if anything did, is not known.
+	BalanceBasis_BALANCE_BASIS_CARRIED_FORWARD BalanceBasis = 2
+	// It is that amount, and the transactions since, up to the time, are added. block_number
+	// and block_time are those of the last of them.
+	BalanceBasis_BALANCE_BASIS_TRANSACTIONS BalanceBasis = 3
+)
+
+// Enum value maps for BalanceBasis.
+var (
+	BalanceBasis_name = map[int32]string{
+		0: "BALANCE_BASIS_UNSPECIFIED",
+		1: "BALANCE_BASIS_READ",
+		2: "BALANCE_BASIS_CARRIED_FORWARD",
+		3: "BALANCE_BASIS_TRANSACTIONS",
+	}
+	BalanceBasis_value = map[string]int32{
+		"BALANCE_BASIS_UNSPECIFIED":     0,
+		"BALANCE_BASIS_READ":            1,
+		"BALANCE_BASIS_CARRIED_FORWARD": 2,
+		"BALANCE_BASIS_TRANSACTIONS":    3,
+	}
+)
+
+func (x BalanceBasis) Enum() *BalanceBasis {
+	p := new(BalanceBasis)
+	*p = x
+	return p
+}
+
+func (x BalanceBasis) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (BalanceBasis) Descriptor() protoreflect.EnumDescriptor {
+	return file_purser_wallet_v1_balance_service_proto_enumTypes[0].Descriptor()
+}
+
+func (BalanceBasis) Type() protoreflect.EnumType {
+	return &file_purser_wallet_v1_balance_service_proto_enumTypes[0]
+}
+
+func (x BalanceBasis) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use BalanceBasis.Descriptor instead.
+func (BalanceBasis) EnumDescriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_balance_service_proto_rawDescGZIP(), []int{0}
+}
+
 // Balance is the amount of a token that a wallet held at a block.
 type Balance struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -33,7 +92,9 @@ type Balance struct {
 	Amount      string `protobuf:"bytes,2,opt,name=amount,proto3" json:"amount,omitempty"`
 	BlockNumber uint64 `protobuf:"varint,3,opt,name=block_number,json=blockNumber,proto3" json:"block_number,omitempty"`
 	// The time of that block.
-	BlockTime     *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=block_time,json=blockTime,proto3" json:"block_time,omitempty"`
+	BlockTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=block_time,json=blockTime,proto3" json:"block_time,omitempty"`
+	// It was imported, not read: block_number is 0, and block_time is the time that the import gave.
+	Imported      bool `protobuf:"varint,5,opt,name=imported,proto3" json:"imported,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -94,6 +155,13 @@ func (x *Balance) GetBlockTime() *timestamppb.Timestamp {
 		return x.BlockTime
 	}
 	return nil
+}
+
+func (x *Balance) GetImported() bool {
+	if x != nil {
+		return x.Imported
+	}
+	return false
 }
 
 type ListBalancesRequest struct {
@@ -211,17 +279,513 @@ func (x *ListBalancesResponse) GetNextPageToken() string {
 	return ""
 }
 
+// HistoricalBalance is the amount of a token that a wallet had at a time.
+type HistoricalBalance struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	WalletId string                 `protobuf:"bytes,1,opt,name=wallet_id,json=walletId,proto3" json:"wallet_id,omitempty"`
+	// Unset for a wallet of which nothing was ever read or imported.
+	Token *Token `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
+	// As in Balance; empty when it is not available.
+	Amount string       `protobuf:"bytes,3,opt,name=amount,proto3" json:"amount,omitempty"`
+	Basis  BalanceBasis `protobuf:"varint,4,opt,name=basis,proto3,enum=purser.wallet.v1.BalanceBasis" json:"basis,omitempty"`
+	// The block at which the amount was read, or the last movement in it was made; 0 when that was imported.
+	BlockNumber uint64 `protobuf:"varint,5,opt,name=block_number,json=blockNumber,proto3" json:"block_number,omitempty"`
+	// The time of that block, or of the import's row; at or before the time that was asked for.
+	BlockTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=block_time,json=blockTime,proto3" json:"block_time,omitempty"`
+	Imported  bool                   `protobuf:"varint,7,opt,name=imported,proto3" json:"imported,omitempty"`
+	// Why there is no amount; empty when there is one. NOT_READ: nothing of this wallet, or of this
+	// token, was read or imported for a time at or before the one asked for. IMPLAUSIBLE: the transactions since the
+	// last amount add up to less than zero or more than 2^256-1, so some are missing or made up.
+	UnavailableReason string `protobuf:"bytes,8,opt,name=unavailable_reason,json=unavailableReason,proto3" json:"unavailable_reason,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *HistoricalBalance) Reset() {
+	*x = HistoricalBalance{}
+	mi := &file_purser_wallet_v1_balance_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HistoricalBalance) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HistoricalBalance) ProtoMessage() {}
+
+func (x *HistoricalBalance) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_balance_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HistoricalBalance.ProtoReflect.Descriptor instead.
+func (*HistoricalBalance) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_balance_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *HistoricalBalance) GetWalletId() string {
+	if x != nil {
+		return x.WalletId
+	}
+	return ""
+}
+
+func (x *HistoricalBalance) GetToken() *Token {
+	if x != nil {
+		return x.Token
+	}
+	return nil
+}
+
+func (x *HistoricalBalance) GetAmount() string {
+	if x != nil {
+		return x.Amount
+	}
+	return ""
+}
+
+func (x *HistoricalBalance) GetBasis() BalanceBasis {
+	if x != nil {
+		return x.Basis
+	}
+	return BalanceBasis_BALANCE_BASIS_UNSPECIFIED
+}
+
+func (x *HistoricalBalance) GetBlockNumber() uint64 {
+	if x != nil {
+		return x.BlockNumber
+	}
+	return 0
+}
+
+func (x *HistoricalBalance) GetBlockTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.BlockTime
+	}
+	return nil
+}
+
+func (x *HistoricalBalance) GetImported() bool {
+	if x != nil {
+		return x.Imported
+	}
+	return false
+}
+
+func (x *HistoricalBalance) GetUnavailableReason() string {
+	if x != nil {
+		return x.UnavailableReason
+	}
+	return ""
+}
+
+type ListHistoricalBalancesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// All wallets of the owner when empty.
+	WalletId string `protobuf:"bytes,1,opt,name=wallet_id,json=walletId,proto3" json:"wallet_id,omitempty"`
+	// From 2015 to now.
+	AtTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=at_time,json=atTime,proto3" json:"at_time,omitempty"`
+	// 1 to 500; 100 when 0.
+	PageSize int32 `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// next_page_token of the previous page of the same query; empty for the first page.
+	PageToken string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// The owner of the wallets; the caller when empty. Another owner requires the
+	// permission wallet:any, which is for service accounts.
+	OwnerId       string `protobuf:"bytes,5,opt,name=owner_id,json=ownerId,proto3" json:"owner_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListHistoricalBalancesRequest) Reset() {
+	*x = ListHistoricalBalancesRequest{}
+	mi := &file_purser_wallet_v1_balance_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListHistoricalBalancesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListHistoricalBalancesRequest) ProtoMessage() {}
+
+func (x *ListHistoricalBalancesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_balance_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListHistoricalBalancesRequest.ProtoReflect.Descriptor instead.
+func (*ListHistoricalBalancesRequest) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_balance_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ListHistoricalBalancesRequest) GetWalletId() string {
+	if x != nil {
+		return x.WalletId
+	}
+	return ""
+}
+
+func (x *ListHistoricalBalancesRequest) GetAtTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AtTime
+	}
+	return nil
+}
+
+func (x *ListHistoricalBalancesRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListHistoricalBalancesRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListHistoricalBalancesRequest) GetOwnerId() string {
+	if x != nil {
+		return x.OwnerId
+	}
+	return ""
+}
+
+type ListHistoricalBalancesResponse struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Balances []*HistoricalBalance   `protobuf:"bytes,1,rep,name=balances,proto3" json:"balances,omitempty"`
+	// Empty on the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// The owner of the wallets.
+	OwnerId       string `protobuf:"bytes,3,opt,name=owner_id,json=ownerId,proto3" json:"owner_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListHistoricalBalancesResponse) Reset() {
+	*x = ListHistoricalBalancesResponse{}
+	mi := &file_purser_wallet_v1_balance_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListHistoricalBalancesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListHistoricalBalancesResponse) ProtoMessage() {}
+
+func (x *ListHistoricalBalancesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_balance_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListHistoricalBalancesResponse.ProtoReflect.Descriptor instead.
+func (*ListHistoricalBalancesResponse) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_balance_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ListHistoricalBalancesResponse) GetBalances() []*HistoricalBalance {
+	if x != nil {
+		return x.Balances
+	}
+	return nil
+}
+
+func (x *ListHistoricalBalancesResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+func (x *ListHistoricalBalancesResponse) GetOwnerId() string {
+	if x != nil {
+		return x.OwnerId
+	}
+	return ""
+}
+
+// BalanceRow is a balance to import. A wrong field fails the row, not the request.
+type BalanceRow struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// CAIP-19, on the wallet's chain. The token has to be known: on the deployment's token list or found by a transfer.
+	TokenId string `protobuf:"bytes,1,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
+	// In base units: a decimal integer without sign or leading zeros, 0 to 2^256-1.
+	Amount string `protobuf:"bytes,2,opt,name=amount,proto3" json:"amount,omitempty"`
+	// When the wallet had it: from 2015 to now, in whole microseconds.
+	Time          *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BalanceRow) Reset() {
+	*x = BalanceRow{}
+	mi := &file_purser_wallet_v1_balance_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BalanceRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BalanceRow) ProtoMessage() {}
+
+func (x *BalanceRow) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_balance_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BalanceRow.ProtoReflect.Descriptor instead.
+func (*BalanceRow) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_balance_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *BalanceRow) GetTokenId() string {
+	if x != nil {
+		return x.TokenId
+	}
+	return ""
+}
+
+func (x *BalanceRow) GetAmount() string {
+	if x != nil {
+		return x.Amount
+	}
+	return ""
+}
+
+func (x *BalanceRow) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+type ImportBalancesRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	WalletId string                 `protobuf:"bytes,1,opt,name=wallet_id,json=walletId,proto3" json:"wallet_id,omitempty"`
+	// At most 1000.
+	Balances []*BalanceRow `protobuf:"bytes,2,rep,name=balances,proto3" json:"balances,omitempty"`
+	// A UUID that the caller chooses, so that the call can be repeated.
+	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportBalancesRequest) Reset() {
+	*x = ImportBalancesRequest{}
+	mi := &file_purser_wallet_v1_balance_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportBalancesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportBalancesRequest) ProtoMessage() {}
+
+func (x *ImportBalancesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_balance_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportBalancesRequest.ProtoReflect.Descriptor instead.
+func (*ImportBalancesRequest) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_balance_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ImportBalancesRequest) GetWalletId() string {
+	if x != nil {
+		return x.WalletId
+	}
+	return ""
+}
+
+func (x *ImportBalancesRequest) GetBalances() []*BalanceRow {
+	if x != nil {
+		return x.Balances
+	}
+	return nil
+}
+
+func (x *ImportBalancesRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+type ImportBalancesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Result        *ImportResult          `protobuf:"bytes,1,opt,name=result,proto3" json:"result,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportBalancesResponse) Reset() {
+	*x = ImportBalancesResponse{}
+	mi := &file_purser_wallet_v1_balance_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportBalancesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportBalancesResponse) ProtoMessage() {}
+
+func (x *ImportBalancesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_balance_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportBalancesResponse.ProtoReflect.Descriptor instead.
+func (*ImportBalancesResponse) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_balance_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ImportBalancesResponse) GetResult() *ImportResult {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
+// ImportResult says what became of the rows of an import: each is in one of the counts or in failures.
+type ImportResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// New rows.
+	StoredCount int32 `protobuf:"varint,1,opt,name=stored_count,json=storedCount,proto3" json:"stored_count,omitempty"`
+	// Rows that replaced an earlier one of the same key.
+	ReplacedCount int32 `protobuf:"varint,2,opt,name=replaced_count,json=replacedCount,proto3" json:"replaced_count,omitempty"`
+	// Rows that were there already.
+	UnchangedCount int32 `protobuf:"varint,3,opt,name=unchanged_count,json=unchangedCount,proto3" json:"unchanged_count,omitempty"`
+	// Rows that broke a rule, in their order. They are not stored.
+	Failures      []*ImportFailure `protobuf:"bytes,4,rep,name=failures,proto3" json:"failures,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportResult) Reset() {
+	*x = ImportResult{}
+	mi := &file_purser_wallet_v1_balance_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportResult) ProtoMessage() {}
+
+func (x *ImportResult) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_balance_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportResult.ProtoReflect.Descriptor instead.
+func (*ImportResult) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_balance_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ImportResult) GetStoredCount() int32 {
+	if x != nil {
+		return x.StoredCount
+	}
+	return 0
+}
+
+func (x *ImportResult) GetReplacedCount() int32 {
+	if x != nil {
+		return x.ReplacedCount
+	}
+	return 0
+}
+
+func (x *ImportResult) GetUnchangedCount() int32 {
+	if x != nil {
+		return x.UnchangedCount
+	}
+	return 0
+}
+
+func (x *ImportResult) GetFailures() []*ImportFailure {
+	if x != nil {
+		return x.Failures
+	}
+	return nil
+}
+
 var File_purser_wallet_v1_balance_service_proto protoreflect.FileDescriptor
 
 const file_purser_wallet_v1_balance_service_proto_rawDesc = "" +
 	"\n" +
-	"&purser/wallet/v1/balance_service.proto\x12\x10purser.wallet.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a$purser/wallet/v1/token_service.proto\"\xae\x01\n" +
+	"&purser/wallet/v1/balance_service.proto\x12\x10purser.wallet.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a$purser/wallet/v1/token_service.proto\x1a%purser/wallet/v1/import_failure.proto\"\xca\x01\n" +
 	"\aBalance\x12-\n" +
 	"\x05token\x18\x01 \x01(\v2\x17.purser.wallet.v1.TokenR\x05token\x12\x16\n" +
 	"\x06amount\x18\x02 \x01(\tR\x06amount\x12!\n" +
 	"\fblock_number\x18\x03 \x01(\x04R\vblockNumber\x129\n" +
 	"\n" +
-	"block_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tblockTime\"\x8e\x01\n" +
+	"block_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tblockTime\x12\x1a\n" +
+	"\bimported\x18\x05 \x01(\bR\bimported\"\x8e\x01\n" +
 	"\x13ListBalancesRequest\x12%\n" +
 	"\twallet_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\bwalletId\x12'\n" +
 	"\tpage_size\x18\x02 \x01(\x05B\n" +
@@ -230,9 +794,55 @@ const file_purser_wallet_v1_balance_service_proto_rawDesc = "" +
 	"page_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\tpageToken\"u\n" +
 	"\x14ListBalancesResponse\x125\n" +
 	"\bbalances\x18\x01 \x03(\v2\x19.purser.wallet.v1.BalanceR\bbalances\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\x85\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xd6\x02\n" +
+	"\x11HistoricalBalance\x12\x1b\n" +
+	"\twallet_id\x18\x01 \x01(\tR\bwalletId\x12-\n" +
+	"\x05token\x18\x02 \x01(\v2\x17.purser.wallet.v1.TokenR\x05token\x12\x16\n" +
+	"\x06amount\x18\x03 \x01(\tR\x06amount\x124\n" +
+	"\x05basis\x18\x04 \x01(\x0e2\x1e.purser.wallet.v1.BalanceBasisR\x05basis\x12!\n" +
+	"\fblock_number\x18\x05 \x01(\x04R\vblockNumber\x129\n" +
+	"\n" +
+	"block_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tblockTime\x12\x1a\n" +
+	"\bimported\x18\a \x01(\bR\bimported\x12-\n" +
+	"\x12unavailable_reason\x18\b \x01(\tR\x11unavailableReason\"\x80\x02\n" +
+	"\x1dListHistoricalBalancesRequest\x12(\n" +
+	"\twallet_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\bwalletId\x12;\n" +
+	"\aat_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\x06atTime\x12'\n" +
+	"\tpage_size\x18\x03 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xf4\x03(\x00R\bpageSize\x12'\n" +
+	"\n" +
+	"page_token\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\tpageToken\x12&\n" +
+	"\bowner_id\x18\x05 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\aownerId\"\xa4\x01\n" +
+	"\x1eListHistoricalBalancesResponse\x12?\n" +
+	"\bbalances\x18\x01 \x03(\v2#.purser.wallet.v1.HistoricalBalanceR\bbalances\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x19\n" +
+	"\bowner_id\x18\x03 \x01(\tR\aownerId\"\x82\x01\n" +
+	"\n" +
+	"BalanceRow\x12#\n" +
+	"\btoken_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\xa0\x01R\atokenId\x12\x1f\n" +
+	"\x06amount\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18dR\x06amount\x12.\n" +
+	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"\xaf\x01\n" +
+	"\x15ImportBalancesRequest\x12%\n" +
+	"\twallet_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\bwalletId\x12C\n" +
+	"\bbalances\x18\x02 \x03(\v2\x1c.purser.wallet.v1.BalanceRowB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\bbalances\x12*\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\trequestId\"P\n" +
+	"\x16ImportBalancesResponse\x126\n" +
+	"\x06result\x18\x01 \x01(\v2\x1e.purser.wallet.v1.ImportResultR\x06result\"\xbe\x01\n" +
+	"\fImportResult\x12!\n" +
+	"\fstored_count\x18\x01 \x01(\x05R\vstoredCount\x12%\n" +
+	"\x0ereplaced_count\x18\x02 \x01(\x05R\rreplacedCount\x12'\n" +
+	"\x0funchanged_count\x18\x03 \x01(\x05R\x0eunchangedCount\x12;\n" +
+	"\bfailures\x18\x04 \x03(\v2\x1f.purser.wallet.v1.ImportFailureR\bfailures*\x88\x01\n" +
+	"\fBalanceBasis\x12\x1d\n" +
+	"\x19BALANCE_BASIS_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12BALANCE_BASIS_READ\x10\x01\x12!\n" +
+	"\x1dBALANCE_BASIS_CARRIED_FORWARD\x10\x02\x12\x1e\n" +
+	"\x1aBALANCE_BASIS_TRANSACTIONS\x10\x032\x95\x03\n" +
 	"\x0eBalanceService\x12s\n" +
-	"\fListBalances\x12%.purser.wallet.v1.ListBalancesRequest\x1a&.purser.wallet.v1.ListBalancesResponse\"\x14\x8a\xe7\x18\r\x1a\vwallet:read\x90\x02\x01B@Z>github.com/purserhq/purser/proto/gen/purser/wallet/v1;walletv1b\x06proto3"
+	"\fListBalances\x12%.purser.wallet.v1.ListBalancesRequest\x1a&.purser.wallet.v1.ListBalancesResponse\"\x14\x8a\xe7\x18\r\x1a\vwallet:read\x90\x02\x01\x12\x91\x01\n" +
+	"\x16ListHistoricalBalances\x12/.purser.wallet.v1.ListHistoricalBalancesRequest\x1a0.purser.wallet.v1.ListHistoricalBalancesResponse\"\x14\x8a\xe7\x18\r\x1a\vwallet:read\x90\x02\x01\x12z\n" +
+	"\x0eImportBalances\x12'.purser.wallet.v1.ImportBalancesRequest\x1a(.purser.wallet.v1.ImportBalancesResponse\"\x15\x8a\xe7\x18\x0e\x1a\fwallet:write\x90\x02\x02B@Z>github.com/purserhq/purser/proto/gen/purser/wallet/v1;walletv1b\x06proto3"
 
 var (
 	file_purser_wallet_v1_balance_service_proto_rawDescOnce sync.Once
@@ -246,25 +856,48 @@ func file_purser_wallet_v1_balance_service_proto_rawDescGZIP() []byte {
 	return file_purser_wallet_v1_balance_service_proto_rawDescData
 }
 
-var file_purser_wallet_v1_balance_service_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_purser_wallet_v1_balance_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_purser_wallet_v1_balance_service_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_purser_wallet_v1_balance_service_proto_goTypes = []any{
-	(*Balance)(nil),               // 0: purser.wallet.v1.Balance
-	(*ListBalancesRequest)(nil),   // 1: purser.wallet.v1.ListBalancesRequest
-	(*ListBalancesResponse)(nil),  // 2: purser.wallet.v1.ListBalancesResponse
-	(*Token)(nil),                 // 3: purser.wallet.v1.Token
-	(*timestamppb.Timestamp)(nil), // 4: google.protobuf.Timestamp
+	(BalanceBasis)(0),                      // 0: purser.wallet.v1.BalanceBasis
+	(*Balance)(nil),                        // 1: purser.wallet.v1.Balance
+	(*ListBalancesRequest)(nil),            // 2: purser.wallet.v1.ListBalancesRequest
+	(*ListBalancesResponse)(nil),           // 3: purser.wallet.v1.ListBalancesResponse
+	(*HistoricalBalance)(nil),              // 4: purser.wallet.v1.HistoricalBalance
+	(*ListHistoricalBalancesRequest)(nil),  // 5: purser.wallet.v1.ListHistoricalBalancesRequest
+	(*ListHistoricalBalancesResponse)(nil), // 6: purser.wallet.v1.ListHistoricalBalancesResponse
+	(*BalanceRow)(nil),                     // 7: purser.wallet.v1.BalanceRow
+	(*ImportBalancesRequest)(nil),          // 8: purser.wallet.v1.ImportBalancesRequest
+	(*ImportBalancesResponse)(nil),         // 9: purser.wallet.v1.ImportBalancesResponse
+	(*ImportResult)(nil),                   // 10: purser.wallet.v1.ImportResult
+	(*Token)(nil),                          // 11: purser.wallet.v1.Token
+	(*timestamppb.Timestamp)(nil),          // 12: google.protobuf.Timestamp
+	(*ImportFailure)(nil),                  // 13: purser.wallet.v1.ImportFailure
 }
 var file_purser_wallet_v1_balance_service_proto_depIdxs = []int32{
-	3, // 0: purser.wallet.v1.Balance.token:type_name -> purser.wallet.v1.Token
-	4, // 1: purser.wallet.v1.Balance.block_time:type_name -> google.protobuf.Timestamp
-	0, // 2: purser.wallet.v1.ListBalancesResponse.balances:type_name -> purser.wallet.v1.Balance
-	1, // 3: purser.wallet.v1.BalanceService.ListBalances:input_type -> purser.wallet.v1.ListBalancesRequest
-	2, // 4: purser.wallet.v1.BalanceService.ListBalances:output_type -> purser.wallet.v1.ListBalancesResponse
-	4, // [4:5] is the sub-list for method output_type
-	3, // [3:4] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	11, // 0: purser.wallet.v1.Balance.token:type_name -> purser.wallet.v1.Token
+	12, // 1: purser.wallet.v1.Balance.block_time:type_name -> google.protobuf.Timestamp
+	1,  // 2: purser.wallet.v1.ListBalancesResponse.balances:type_name -> purser.wallet.v1.Balance
+	11, // 3: purser.wallet.v1.HistoricalBalance.token:type_name -> purser.wallet.v1.Token
+	0,  // 4: purser.wallet.v1.HistoricalBalance.basis:type_name -> purser.wallet.v1.BalanceBasis
+	12, // 5: purser.wallet.v1.HistoricalBalance.block_time:type_name -> google.protobuf.Timestamp
+	12, // 6: purser.wallet.v1.ListHistoricalBalancesRequest.at_time:type_name -> google.protobuf.Timestamp
+	4,  // 7: purser.wallet.v1.ListHistoricalBalancesResponse.balances:type_name -> purser.wallet.v1.HistoricalBalance
+	12, // 8: purser.wallet.v1.BalanceRow.time:type_name -> google.protobuf.Timestamp
+	7,  // 9: purser.wallet.v1.ImportBalancesRequest.balances:type_name -> purser.wallet.v1.BalanceRow
+	10, // 10: purser.wallet.v1.ImportBalancesResponse.result:type_name -> purser.wallet.v1.ImportResult
+	13, // 11: purser.wallet.v1.ImportResult.failures:type_name -> purser.wallet.v1.ImportFailure
+	2,  // 12: purser.wallet.v1.BalanceService.ListBalances:input_type -> purser.wallet.v1.ListBalancesRequest
+	5,  // 13: purser.wallet.v1.BalanceService.ListHistoricalBalances:input_type -> purser.wallet.v1.ListHistoricalBalancesRequest
+	8,  // 14: purser.wallet.v1.BalanceService.ImportBalances:input_type -> purser.wallet.v1.ImportBalancesRequest
+	3,  // 15: purser.wallet.v1.BalanceService.ListBalances:output_type -> purser.wallet.v1.ListBalancesResponse
+	6,  // 16: purser.wallet.v1.BalanceService.ListHistoricalBalances:output_type -> purser.wallet.v1.ListHistoricalBalancesResponse
+	9,  // 17: purser.wallet.v1.BalanceService.ImportBalances:output_type -> purser.wallet.v1.ImportBalancesResponse
+	15, // [15:18] is the sub-list for method output_type
+	12, // [12:15] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_purser_wallet_v1_balance_service_proto_init() }
@@ -273,18 +906,20 @@ func file_purser_wallet_v1_balance_service_proto_init() {
 		return
 	}
 	file_purser_wallet_v1_token_service_proto_init()
+	file_purser_wallet_v1_import_failure_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_wallet_v1_balance_service_proto_rawDesc), len(file_purser_wallet_v1_balance_service_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   3,
+			NumEnums:      1,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_purser_wallet_v1_balance_service_proto_goTypes,
 		DependencyIndexes: file_purser_wallet_v1_balance_service_proto_depIdxs,
+		EnumInfos:         file_purser_wallet_v1_balance_service_proto_enumTypes,
 		MessageInfos:      file_purser_wallet_v1_balance_service_proto_msgTypes,
 	}.Build()
 	File_purser_wallet_v1_balance_service_proto = out.File

@@ -19,14 +19,16 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	BalanceService_ListBalances_FullMethodName = "/purser.wallet.v1.BalanceService/ListBalances"
+	BalanceService_ListBalances_FullMethodName           = "/purser.wallet.v1.BalanceService/ListBalances"
+	BalanceService_ListHistoricalBalances_FullMethodName = "/purser.wallet.v1.BalanceService/ListHistoricalBalances"
+	BalanceService_ImportBalances_FullMethodName         = "/purser.wallet.v1.BalanceService/ImportBalances"
 )
 
 // BalanceServiceClient is the client API for BalanceService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// BalanceService returns the balances of the last sync.
+// BalanceService returns balances, of the last sync and of the past, and imports those that no node gives.
 type BalanceServiceClient interface {
 	// ListBalances returns the balances of one of the caller's wallets, including zero
 	// balances, ordered by token id.
@@ -34,6 +36,32 @@ type BalanceServiceClient interface {
 	// NOT_FOUND when the caller has no such wallet. INVALID_ARGUMENT for a page_token of
 	// another query.
 	ListBalances(ctx context.Context, in *ListBalancesRequest, opts ...grpc.CallOption) (*ListBalancesResponse, error)
+	// ListHistoricalBalances returns what wallets had at a time, as far as it was read or
+	// imported until now, and says what each amount rests on. It reads nothing from a chain;
+	// ListHistoricalHoldings does, for full hours. Ordered by wallet and token. It has every
+	// token that was ever read or imported for the wallet; an amount that is not known has
+	// unavailable_reason, and is not zero. Without a wallet_id archived wallets are left out.
+	//
+	// INVALID_ARGUMENT for a time in the future or before 2015, and for a page_token of
+	// another query. NOT_FOUND when the owner has no such wallet. PERMISSION_DENIED
+	// (PERMISSION_MISSING) for another owner_id without the permission wallet:any.
+	ListHistoricalBalances(ctx context.Context, in *ListHistoricalBalancesRequest, opts ...grpc.CallOption) (*ListHistoricalBalancesResponse, error)
+	// ImportBalances stores what one of the caller's wallets had at times that no node tells
+	// of: of a wallet on a chain without a node, or before its chain was first read. What was
+	// read from a chain is never changed: a row of a token is refused at and after the first
+	// time that the chain tells of that token, and what was imported there is removed when
+	// the chain comes to tell of it.
+	//
+	// Each row is stored or fails by itself: failures has every row that broke a rule, and
+	// the others are stored, in one transaction. A row is known by its token and time: again
+	// with another amount it replaces the earlier one, again with the same it changes nothing.
+	// The newest becomes the wallet's balance, unless one was read. With a request_id the call
+	// can be repeated and returns the same.
+	//
+	// NOT_FOUND when the caller has no such wallet. INVALID_ARGUMENT for a request_id that was
+	// used with other rows or by another method. RESOURCE_EXHAUSTED (TOO_MANY_IMPORTED_ROWS)
+	// when the wallet would have more than 100,000 imported balances.
+	ImportBalances(ctx context.Context, in *ImportBalancesRequest, opts ...grpc.CallOption) (*ImportBalancesResponse, error)
 }
 
 type balanceServiceClient struct {
@@ -54,11 +82,31 @@ func (c *balanceServiceClient) ListBalances(ctx context.Context, in *ListBalance
 	return out, nil
 }
 
+func (c *balanceServiceClient) ListHistoricalBalances(ctx context.Context, in *ListHistoricalBalancesRequest, opts ...grpc.CallOption) (*ListHistoricalBalancesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListHistoricalBalancesResponse)
+	err := c.cc.Invoke(ctx, BalanceService_ListHistoricalBalances_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *balanceServiceClient) ImportBalances(ctx context.Context, in *ImportBalancesRequest, opts ...grpc.CallOption) (*ImportBalancesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ImportBalancesResponse)
+	err := c.cc.Invoke(ctx, BalanceService_ImportBalances_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // BalanceServiceServer is the server API for BalanceService service.
 // All implementations must embed UnimplementedBalanceServiceServer
 // for forward compatibility.
 //
-// BalanceService returns the balances of the last sync.
+// BalanceService returns balances, of the last sync and of the past, and imports those that no node gives.
 type BalanceServiceServer interface {
 	// ListBalances returns the balances of one of the caller's wallets, including zero
 	// balances, ordered by token id.
@@ -66,6 +114,32 @@ type BalanceServiceServer interface {
 	// NOT_FOUND when the caller has no such wallet. INVALID_ARGUMENT for a page_token of
 	// another query.
 	ListBalances(context.Context, *ListBalancesRequest) (*ListBalancesResponse, error)
+	// ListHistoricalBalances returns what wallets had at a time, as far as it was read or
+	// imported until now, and says what each amount rests on. It reads nothing from a chain;
+	// ListHistoricalHoldings does, for full hours. Ordered by wallet and token. It has every
+	// token that was ever read or imported for the wallet; an amount that is not known has
+	// unavailable_reason, and is not zero. Without a wallet_id archived wallets are left out.
+	//
+	// INVALID_ARGUMENT for a time in the future or before 2015, and for a page_token of
+	// another query. NOT_FOUND when the owner has no such wallet. PERMISSION_DENIED
+	// (PERMISSION_MISSING) for another owner_id without the permission wallet:any.
+	ListHistoricalBalances(context.Context, *ListHistoricalBalancesRequest) (*ListHistoricalBalancesResponse, error)
+	// ImportBalances stores what one of the caller's wallets had at times that no node tells
+	// of: of a wallet on a chain without a node, or before its chain was first read. What was
+	// read from a chain is never changed: a row of a token is refused at and after the first
+	// time that the chain tells of that token, and what was imported there is removed when
+	// the chain comes to tell of it.
+	//
+	// Each row is stored or fails by itself: failures has every row that broke a rule, and
+	// the others are stored, in one transaction. A row is known by its token and time: again
+	// with another amount it replaces the earlier one, again with the same it changes nothing.
+	// The newest becomes the wallet's balance, unless one was read. With a request_id the call
+	// can be repeated and returns the same.
+	//
+	// NOT_FOUND when the caller has no such wallet. INVALID_ARGUMENT for a request_id that was
+	// used with other rows or by another method. RESOURCE_EXHAUSTED (TOO_MANY_IMPORTED_ROWS)
+	// when the wallet would have more than 100,000 imported balances.
+	ImportBalances(context.Context, *ImportBalancesRequest) (*ImportBalancesResponse, error)
 	mustEmbedUnimplementedBalanceServiceServer()
 }
 
@@ -78,6 +152,12 @@ type UnimplementedBalanceServiceServer struct{}
 
 func (UnimplementedBalanceServiceServer) ListBalances(context.Context, *ListBalancesRequest) (*ListBalancesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListBalances not implemented")
+}
+func (UnimplementedBalanceServiceServer) ListHistoricalBalances(context.Context, *ListHistoricalBalancesRequest) (*ListHistoricalBalancesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListHistoricalBalances not implemented")
+}
+func (UnimplementedBalanceServiceServer) ImportBalances(context.Context, *ImportBalancesRequest) (*ImportBalancesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ImportBalances not implemented")
 }
 func (UnimplementedBalanceServiceServer) mustEmbedUnimplementedBalanceServiceServer() {}
 func (UnimplementedBalanceServiceServer) testEmbeddedByValue()                        {}
@@ -118,6 +198,42 @@ func _BalanceService_ListBalances_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _BalanceService_ListHistoricalBalances_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListHistoricalBalancesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BalanceServiceServer).ListHistoricalBalances(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BalanceService_ListHistoricalBalances_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BalanceServiceServer).ListHistoricalBalances(ctx, req.(*ListHistoricalBalancesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BalanceService_ImportBalances_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ImportBalancesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BalanceServiceServer).ImportBalances(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BalanceService_ImportBalances_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BalanceServiceServer).ImportBalances(ctx, req.(*ImportBalancesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // BalanceService_ServiceDesc is the grpc.ServiceDesc for BalanceService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -128,6 +244,14 @@ var BalanceService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListBalances",
 			Handler:    _BalanceService_ListBalances_Handler,
+		},
+		{
+			MethodName: "ListHistoricalBalances",
+			Handler:    _BalanceService_ListHistoricalBalances_Handler,
+		},
+		{
+			MethodName: "ImportBalances",
+			Handler:    _BalanceService_ImportBalances_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

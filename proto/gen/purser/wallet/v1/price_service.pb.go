@@ -762,76 +762,11 @@ func (x *ImportPricesResponse) GetFailures() []*ImportFailure {
 	return nil
 }
 
-// ImportFailure says why a row was not stored.
-type ImportFailure struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The index of the row in the request, from 0.
-	Row int32 `protobuf:"varint,1,opt,name=row,proto3" json:"row,omitempty"`
-	// INVALID_TOKEN_ID, UNKNOWN_TOKEN, INVALID_PRICE, INVALID_TIME, DUPLICATE_ROW (an
-	// earlier row has the same token and time) or PRICE_EXISTS (another price is stored).
-	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
-	// For people: the rule, and what was given.
-	Message       string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ImportFailure) Reset() {
-	*x = ImportFailure{}
-	mi := &file_purser_wallet_v1_price_service_proto_msgTypes[11]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ImportFailure) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ImportFailure) ProtoMessage() {}
-
-func (x *ImportFailure) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_wallet_v1_price_service_proto_msgTypes[11]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ImportFailure.ProtoReflect.Descriptor instead.
-func (*ImportFailure) Descriptor() ([]byte, []int) {
-	return file_purser_wallet_v1_price_service_proto_rawDescGZIP(), []int{11}
-}
-
-func (x *ImportFailure) GetRow() int32 {
-	if x != nil {
-		return x.Row
-	}
-	return 0
-}
-
-func (x *ImportFailure) GetReason() string {
-	if x != nil {
-		return x.Reason
-	}
-	return ""
-}
-
-func (x *ImportFailure) GetMessage() string {
-	if x != nil {
-		return x.Message
-	}
-	return ""
-}
-
 var File_purser_wallet_v1_price_service_proto protoreflect.FileDescriptor
 
 const file_purser_wallet_v1_price_service_proto_rawDesc = "" +
 	"\n" +
-	"$purser/wallet/v1/price_service.proto\x12\x10purser.wallet.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\"\xd6\x02\n" +
+	"$purser/wallet/v1/price_service.proto\x12\x10purser.wallet.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a%purser/wallet/v1/import_failure.proto\"\xd6\x02\n" +
 	"\x05Price\x12\x19\n" +
 	"\btoken_id\x18\x01 \x01(\tR\atokenId\x12\x14\n" +
 	"\x05price\x18\x02 \x01(\tR\x05price\x12\x1a\n" +
@@ -887,11 +822,7 @@ const file_purser_wallet_v1_price_service_proto_rawDesc = "" +
 	"\x14ImportPricesResponse\x12%\n" +
 	"\x0eimported_count\x18\x01 \x01(\x05R\rimportedCount\x12'\n" +
 	"\x0funchanged_count\x18\x02 \x01(\x05R\x0eunchangedCount\x12;\n" +
-	"\bfailures\x18\x03 \x03(\v2\x1f.purser.wallet.v1.ImportFailureR\bfailures\"S\n" +
-	"\rImportFailure\x12\x10\n" +
-	"\x03row\x18\x01 \x01(\x05R\x03row\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
-	"\amessage\x18\x03 \x01(\tR\amessage2\xf2\x02\n" +
+	"\bfailures\x18\x03 \x03(\v2\x1f.purser.wallet.v1.ImportFailureR\bfailures2\xf2\x02\n" +
 	"\fPriceService\x12j\n" +
 	"\tGetPrices\x12\".purser.wallet.v1.GetPricesRequest\x1a#.purser.wallet.v1.GetPricesResponse\"\x14\x8a\xe7\x18\r\x1a\vwallet:read\x90\x02\x01\x12\x7f\n" +
 	"\x10ListPriceHistory\x12).purser.wallet.v1.ListPriceHistoryRequest\x1a*.purser.wallet.v1.ListPriceHistoryResponse\"\x14\x8a\xe7\x18\r\x1a\vwallet:read\x90\x02\x02\x12u\n" +
@@ -909,7 +840,7 @@ func file_purser_wallet_v1_price_service_proto_rawDescGZIP() []byte {
 	return file_purser_wallet_v1_price_service_proto_rawDescData
 }
 
-var file_purser_wallet_v1_price_service_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_purser_wallet_v1_price_service_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_purser_wallet_v1_price_service_proto_goTypes = []any{
 	(*Price)(nil),                    // 0: purser.wallet.v1.Price
 	(*Rate)(nil),                     // 1: purser.wallet.v1.Rate
@@ -922,24 +853,24 @@ var file_purser_wallet_v1_price_service_proto_goTypes = []any{
 	(*ImportPricesRequest)(nil),      // 8: purser.wallet.v1.ImportPricesRequest
 	(*ImportedPrice)(nil),            // 9: purser.wallet.v1.ImportedPrice
 	(*ImportPricesResponse)(nil),     // 10: purser.wallet.v1.ImportPricesResponse
-	(*ImportFailure)(nil),            // 11: purser.wallet.v1.ImportFailure
-	(*timestamppb.Timestamp)(nil),    // 12: google.protobuf.Timestamp
+	(*timestamppb.Timestamp)(nil),    // 11: google.protobuf.Timestamp
+	(*ImportFailure)(nil),            // 12: purser.wallet.v1.ImportFailure
 }
 var file_purser_wallet_v1_price_service_proto_depIdxs = []int32{
-	12, // 0: purser.wallet.v1.Price.price_time:type_name -> google.protobuf.Timestamp
+	11, // 0: purser.wallet.v1.Price.price_time:type_name -> google.protobuf.Timestamp
 	1,  // 1: purser.wallet.v1.Price.rate:type_name -> purser.wallet.v1.Rate
 	2,  // 2: purser.wallet.v1.Price.disagreement:type_name -> purser.wallet.v1.Disagreement
-	12, // 3: purser.wallet.v1.Rate.rate_time:type_name -> google.protobuf.Timestamp
-	12, // 4: purser.wallet.v1.Disagreement.price_time:type_name -> google.protobuf.Timestamp
+	11, // 3: purser.wallet.v1.Rate.rate_time:type_name -> google.protobuf.Timestamp
+	11, // 4: purser.wallet.v1.Disagreement.price_time:type_name -> google.protobuf.Timestamp
 	0,  // 5: purser.wallet.v1.GetPricesResponse.prices:type_name -> purser.wallet.v1.Price
-	12, // 6: purser.wallet.v1.ListPriceHistoryRequest.start_time:type_name -> google.protobuf.Timestamp
-	12, // 7: purser.wallet.v1.ListPriceHistoryRequest.end_time:type_name -> google.protobuf.Timestamp
+	11, // 6: purser.wallet.v1.ListPriceHistoryRequest.start_time:type_name -> google.protobuf.Timestamp
+	11, // 7: purser.wallet.v1.ListPriceHistoryRequest.end_time:type_name -> google.protobuf.Timestamp
 	7,  // 8: purser.wallet.v1.ListPriceHistoryResponse.prices:type_name -> purser.wallet.v1.HistoricalPrice
-	12, // 9: purser.wallet.v1.HistoricalPrice.hour_time:type_name -> google.protobuf.Timestamp
+	11, // 9: purser.wallet.v1.HistoricalPrice.hour_time:type_name -> google.protobuf.Timestamp
 	0,  // 10: purser.wallet.v1.HistoricalPrice.price:type_name -> purser.wallet.v1.Price
 	9,  // 11: purser.wallet.v1.ImportPricesRequest.prices:type_name -> purser.wallet.v1.ImportedPrice
-	12, // 12: purser.wallet.v1.ImportedPrice.price_time:type_name -> google.protobuf.Timestamp
-	11, // 13: purser.wallet.v1.ImportPricesResponse.failures:type_name -> purser.wallet.v1.ImportFailure
+	11, // 12: purser.wallet.v1.ImportedPrice.price_time:type_name -> google.protobuf.Timestamp
+	12, // 13: purser.wallet.v1.ImportPricesResponse.failures:type_name -> purser.wallet.v1.ImportFailure
 	3,  // 14: purser.wallet.v1.PriceService.GetPrices:input_type -> purser.wallet.v1.GetPricesRequest
 	5,  // 15: purser.wallet.v1.PriceService.ListPriceHistory:input_type -> purser.wallet.v1.ListPriceHistoryRequest
 	8,  // 16: purser.wallet.v1.PriceService.ImportPrices:input_type -> purser.wallet.v1.ImportPricesRequest
@@ -958,13 +889,14 @@ func file_purser_wallet_v1_price_service_proto_init() {
 	if File_purser_wallet_v1_price_service_proto != nil {
 		return
 	}
+	file_purser_wallet_v1_import_failure_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_wallet_v1_price_service_proto_rawDesc), len(file_purser_wallet_v1_price_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

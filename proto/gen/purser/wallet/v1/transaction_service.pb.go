@@ -155,7 +155,13 @@ type Transaction struct {
 	BlockNumber     uint64                 `protobuf:"varint,9,opt,name=block_number,json=blockNumber,proto3" json:"block_number,omitempty"`
 	BlockTime       *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=block_time,json=blockTime,proto3" json:"block_time,omitempty"`
 	// Place of the event in its block; unset where the movement is no event.
-	LogIndex      *uint32 `protobuf:"varint,11,opt,name=log_index,json=logIndex,proto3,oneof" json:"log_index,omitempty"`
+	LogIndex *uint32 `protobuf:"varint,11,opt,name=log_index,json=logIndex,proto3,oneof" json:"log_index,omitempty"`
+	// It was imported, or is an adjustment of an imported balance: block_number is 0, and
+	// block_time is the time that the import gave. counterparty and transaction_hash are
+	// empty where the import gave none.
+	Imported bool `protobuf:"varint,12,opt,name=imported,proto3" json:"imported,omitempty"`
+	// The row_id of an imported transaction; empty otherwise.
+	RowId         string `protobuf:"bytes,13,opt,name=row_id,json=rowId,proto3" json:"row_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -267,10 +273,24 @@ func (x *Transaction) GetLogIndex() uint32 {
 	return 0
 }
 
+func (x *Transaction) GetImported() bool {
+	if x != nil {
+		return x.Imported
+	}
+	return false
+}
+
+func (x *Transaction) GetRowId() string {
+	if x != nil {
+		return x.RowId
+	}
+	return ""
+}
+
 type ListTransactionsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// All of the caller's wallets when empty. A transfer between two of them is then one
-	// transaction, that of the sender.
+	// transaction, that of the sender; of imported ones each stays.
 	WalletId string `protobuf:"bytes,1,opt,name=wallet_id,json=walletId,proto3" json:"wallet_id,omitempty"`
 	// CAIP-19; all tokens when empty.
 	TokenId string `protobuf:"bytes,2,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
@@ -420,11 +440,227 @@ func (x *ListTransactionsResponse) GetNextPageToken() string {
 	return ""
 }
 
+// TransactionRow is a movement to import. A wrong field fails the row, not the request.
+type TransactionRow struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The caller's own id of the movement, such as that of an exchange: 1 to 100 printable
+	// ASCII characters.
+	RowId string `protobuf:"bytes,1,opt,name=row_id,json=rowId,proto3" json:"row_id,omitempty"`
+	// CAIP-19, on the wallet's chain. The token has to be known, as in BalanceRow.
+	TokenId string `protobuf:"bytes,2,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
+	// TRANSFER or FEE; a TRANSFER when unset.
+	Kind TransactionKind `protobuf:"varint,3,opt,name=kind,proto3,enum=purser.wallet.v1.TransactionKind" json:"kind,omitempty"`
+	// IN or OUT. A fee is OUT.
+	Direction Direction `protobuf:"varint,4,opt,name=direction,proto3,enum=purser.wallet.v1.Direction" json:"direction,omitempty"`
+	// In base units: a decimal integer without sign or leading zeros, 1 to 2^256-1.
+	Amount string `protobuf:"bytes,5,opt,name=amount,proto3" json:"amount,omitempty"`
+	// From 2015 to now, in whole microseconds.
+	Time *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=time,proto3" json:"time,omitempty"`
+	// CAIP-10 account on the wallet's chain, of a transfer; may be empty.
+	Counterparty string `protobuf:"bytes,7,opt,name=counterparty,proto3" json:"counterparty,omitempty"`
+	// 0x and 64 hexadecimal digits; may be empty.
+	TransactionHash string `protobuf:"bytes,8,opt,name=transaction_hash,json=transactionHash,proto3" json:"transaction_hash,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *TransactionRow) Reset() {
+	*x = TransactionRow{}
+	mi := &file_purser_wallet_v1_transaction_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TransactionRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TransactionRow) ProtoMessage() {}
+
+func (x *TransactionRow) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_transaction_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TransactionRow.ProtoReflect.Descriptor instead.
+func (*TransactionRow) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_transaction_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *TransactionRow) GetRowId() string {
+	if x != nil {
+		return x.RowId
+	}
+	return ""
+}
+
+func (x *TransactionRow) GetTokenId() string {
+	if x != nil {
+		return x.TokenId
+	}
+	return ""
+}
+
+func (x *TransactionRow) GetKind() TransactionKind {
+	if x != nil {
+		return x.Kind
+	}
+	return TransactionKind_TRANSACTION_KIND_UNSPECIFIED
+}
+
+func (x *TransactionRow) GetDirection() Direction {
+	if x != nil {
+		return x.Direction
+	}
+	return Direction_DIRECTION_UNSPECIFIED
+}
+
+func (x *TransactionRow) GetAmount() string {
+	if x != nil {
+		return x.Amount
+	}
+	return ""
+}
+
+func (x *TransactionRow) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *TransactionRow) GetCounterparty() string {
+	if x != nil {
+		return x.Counterparty
+	}
+	return ""
+}
+
+func (x *TransactionRow) GetTransactionHash() string {
+	if x != nil {
+		return x.TransactionHash
+	}
+	return ""
+}
+
+type ImportTransactionsRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	WalletId string                 `protobuf:"bytes,1,opt,name=wallet_id,json=walletId,proto3" json:"wallet_id,omitempty"`
+	// At most 1000.
+	Transactions []*TransactionRow `protobuf:"bytes,2,rep,name=transactions,proto3" json:"transactions,omitempty"`
+	// A UUID that the caller chooses, so that the call can be repeated.
+	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportTransactionsRequest) Reset() {
+	*x = ImportTransactionsRequest{}
+	mi := &file_purser_wallet_v1_transaction_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportTransactionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportTransactionsRequest) ProtoMessage() {}
+
+func (x *ImportTransactionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_transaction_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportTransactionsRequest.ProtoReflect.Descriptor instead.
+func (*ImportTransactionsRequest) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_transaction_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ImportTransactionsRequest) GetWalletId() string {
+	if x != nil {
+		return x.WalletId
+	}
+	return ""
+}
+
+func (x *ImportTransactionsRequest) GetTransactions() []*TransactionRow {
+	if x != nil {
+		return x.Transactions
+	}
+	return nil
+}
+
+func (x *ImportTransactionsRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+type ImportTransactionsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Result        *ImportResult          `protobuf:"bytes,1,opt,name=result,proto3" json:"result,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportTransactionsResponse) Reset() {
+	*x = ImportTransactionsResponse{}
+	mi := &file_purser_wallet_v1_transaction_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportTransactionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportTransactionsResponse) ProtoMessage() {}
+
+func (x *ImportTransactionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_wallet_v1_transaction_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportTransactionsResponse.ProtoReflect.Descriptor instead.
+func (*ImportTransactionsResponse) Descriptor() ([]byte, []int) {
+	return file_purser_wallet_v1_transaction_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ImportTransactionsResponse) GetResult() *ImportResult {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
 var File_purser_wallet_v1_transaction_service_proto protoreflect.FileDescriptor
 
 const file_purser_wallet_v1_transaction_service_proto_rawDesc = "" +
 	"\n" +
-	"*purser/wallet/v1/transaction_service.proto\x12\x10purser.wallet.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a$purser/wallet/v1/token_service.proto\"\xf6\x03\n" +
+	"*purser/wallet/v1/transaction_service.proto\x12\x10purser.wallet.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a&purser/wallet/v1/balance_service.proto\x1a$purser/wallet/v1/token_service.proto\"\xa9\x04\n" +
 	"\vTransaction\x12\x1b\n" +
 	"\twallet_id\x18\x01 \x01(\tR\bwalletId\x12-\n" +
 	"\x05token\x18\x02 \x01(\v2\x17.purser.wallet.v1.TokenR\x05token\x125\n" +
@@ -438,7 +674,9 @@ const file_purser_wallet_v1_transaction_service_proto_rawDesc = "" +
 	"\n" +
 	"block_time\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\tblockTime\x12 \n" +
-	"\tlog_index\x18\v \x01(\rH\x00R\blogIndex\x88\x01\x01B\f\n" +
+	"\tlog_index\x18\v \x01(\rH\x00R\blogIndex\x88\x01\x01\x12\x1a\n" +
+	"\bimported\x18\f \x01(\bR\bimported\x12\x15\n" +
+	"\x06row_id\x18\r \x01(\tR\x05rowIdB\f\n" +
 	"\n" +
 	"_log_index\"\xf8\x02\n" +
 	"\x17ListTransactionsRequest\x12(\n" +
@@ -455,7 +693,23 @@ const file_purser_wallet_v1_transaction_service_proto_rawDesc = "" +
 	"page_token\x18\a \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\tpageToken\"\x85\x01\n" +
 	"\x18ListTransactionsResponse\x12A\n" +
 	"\ftransactions\x18\x01 \x03(\v2\x1d.purser.wallet.v1.TransactionR\ftransactions\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken*\x8d\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xfb\x02\n" +
+	"\x0eTransactionRow\x12\x1f\n" +
+	"\x06row_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\x05rowId\x12#\n" +
+	"\btoken_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xa0\x01R\atokenId\x125\n" +
+	"\x04kind\x18\x03 \x01(\x0e2!.purser.wallet.v1.TransactionKindR\x04kind\x129\n" +
+	"\tdirection\x18\x04 \x01(\x0e2\x1b.purser.wallet.v1.DirectionR\tdirection\x12\x1f\n" +
+	"\x06amount\x18\x05 \x01(\tB\a\xbaH\x04r\x02\x18dR\x06amount\x12.\n" +
+	"\x04time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12,\n" +
+	"\fcounterparty\x18\a \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\fcounterparty\x122\n" +
+	"\x10transaction_hash\x18\b \x01(\tB\a\xbaH\x04r\x02\x18dR\x0ftransactionHash\"\xbf\x01\n" +
+	"\x19ImportTransactionsRequest\x12%\n" +
+	"\twallet_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\bwalletId\x12O\n" +
+	"\ftransactions\x18\x02 \x03(\v2 .purser.wallet.v1.TransactionRowB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\ftransactions\x12*\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\trequestId\"T\n" +
+	"\x1aImportTransactionsResponse\x126\n" +
+	"\x06result\x18\x01 \x01(\v2\x1e.purser.wallet.v1.ImportResultR\x06result*\x8d\x01\n" +
 	"\x0fTransactionKind\x12 \n" +
 	"\x1cTRANSACTION_KIND_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19TRANSACTION_KIND_TRANSFER\x10\x01\x12\x18\n" +
@@ -465,9 +719,10 @@ const file_purser_wallet_v1_transaction_service_proto_rawDesc = "" +
 	"\x15DIRECTION_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fDIRECTION_IN\x10\x01\x12\x11\n" +
 	"\rDIRECTION_OUT\x10\x02\x12\x12\n" +
-	"\x0eDIRECTION_SELF\x10\x032\x95\x01\n" +
+	"\x0eDIRECTION_SELF\x10\x032\x9e\x02\n" +
 	"\x12TransactionService\x12\x7f\n" +
-	"\x10ListTransactions\x12).purser.wallet.v1.ListTransactionsRequest\x1a*.purser.wallet.v1.ListTransactionsResponse\"\x14\x8a\xe7\x18\r\x1a\vwallet:read\x90\x02\x01B@Z>github.com/purserhq/purser/proto/gen/purser/wallet/v1;walletv1b\x06proto3"
+	"\x10ListTransactions\x12).purser.wallet.v1.ListTransactionsRequest\x1a*.purser.wallet.v1.ListTransactionsResponse\"\x14\x8a\xe7\x18\r\x1a\vwallet:read\x90\x02\x01\x12\x86\x01\n" +
+	"\x12ImportTransactions\x12+.purser.wallet.v1.ImportTransactionsRequest\x1a,.purser.wallet.v1.ImportTransactionsResponse\"\x15\x8a\xe7\x18\x0e\x1a\fwallet:write\x90\x02\x02B@Z>github.com/purserhq/purser/proto/gen/purser/wallet/v1;walletv1b\x06proto3"
 
 var (
 	file_purser_wallet_v1_transaction_service_proto_rawDescOnce sync.Once
@@ -482,32 +737,43 @@ func file_purser_wallet_v1_transaction_service_proto_rawDescGZIP() []byte {
 }
 
 var file_purser_wallet_v1_transaction_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_purser_wallet_v1_transaction_service_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_purser_wallet_v1_transaction_service_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_purser_wallet_v1_transaction_service_proto_goTypes = []any{
-	(TransactionKind)(0),             // 0: purser.wallet.v1.TransactionKind
-	(Direction)(0),                   // 1: purser.wallet.v1.Direction
-	(*Transaction)(nil),              // 2: purser.wallet.v1.Transaction
-	(*ListTransactionsRequest)(nil),  // 3: purser.wallet.v1.ListTransactionsRequest
-	(*ListTransactionsResponse)(nil), // 4: purser.wallet.v1.ListTransactionsResponse
-	(*Token)(nil),                    // 5: purser.wallet.v1.Token
-	(*timestamppb.Timestamp)(nil),    // 6: google.protobuf.Timestamp
+	(TransactionKind)(0),               // 0: purser.wallet.v1.TransactionKind
+	(Direction)(0),                     // 1: purser.wallet.v1.Direction
+	(*Transaction)(nil),                // 2: purser.wallet.v1.Transaction
+	(*ListTransactionsRequest)(nil),    // 3: purser.wallet.v1.ListTransactionsRequest
+	(*ListTransactionsResponse)(nil),   // 4: purser.wallet.v1.ListTransactionsResponse
+	(*TransactionRow)(nil),             // 5: purser.wallet.v1.TransactionRow
+	(*ImportTransactionsRequest)(nil),  // 6: purser.wallet.v1.ImportTransactionsRequest
+	(*ImportTransactionsResponse)(nil), // 7: purser.wallet.v1.ImportTransactionsResponse
+	(*Token)(nil),                      // 8: purser.wallet.v1.Token
+	(*timestamppb.Timestamp)(nil),      // 9: google.protobuf.Timestamp
+	(*ImportResult)(nil),               // 10: purser.wallet.v1.ImportResult
 }
 var file_purser_wallet_v1_transaction_service_proto_depIdxs = []int32{
-	5, // 0: purser.wallet.v1.Transaction.token:type_name -> purser.wallet.v1.Token
-	0, // 1: purser.wallet.v1.Transaction.kind:type_name -> purser.wallet.v1.TransactionKind
-	1, // 2: purser.wallet.v1.Transaction.direction:type_name -> purser.wallet.v1.Direction
-	6, // 3: purser.wallet.v1.Transaction.block_time:type_name -> google.protobuf.Timestamp
-	0, // 4: purser.wallet.v1.ListTransactionsRequest.kinds:type_name -> purser.wallet.v1.TransactionKind
-	6, // 5: purser.wallet.v1.ListTransactionsRequest.start_time:type_name -> google.protobuf.Timestamp
-	6, // 6: purser.wallet.v1.ListTransactionsRequest.end_time:type_name -> google.protobuf.Timestamp
-	2, // 7: purser.wallet.v1.ListTransactionsResponse.transactions:type_name -> purser.wallet.v1.Transaction
-	3, // 8: purser.wallet.v1.TransactionService.ListTransactions:input_type -> purser.wallet.v1.ListTransactionsRequest
-	4, // 9: purser.wallet.v1.TransactionService.ListTransactions:output_type -> purser.wallet.v1.ListTransactionsResponse
-	9, // [9:10] is the sub-list for method output_type
-	8, // [8:9] is the sub-list for method input_type
-	8, // [8:8] is the sub-list for extension type_name
-	8, // [8:8] is the sub-list for extension extendee
-	0, // [0:8] is the sub-list for field type_name
+	8,  // 0: purser.wallet.v1.Transaction.token:type_name -> purser.wallet.v1.Token
+	0,  // 1: purser.wallet.v1.Transaction.kind:type_name -> purser.wallet.v1.TransactionKind
+	1,  // 2: purser.wallet.v1.Transaction.direction:type_name -> purser.wallet.v1.Direction
+	9,  // 3: purser.wallet.v1.Transaction.block_time:type_name -> google.protobuf.Timestamp
+	0,  // 4: purser.wallet.v1.ListTransactionsRequest.kinds:type_name -> purser.wallet.v1.TransactionKind
+	9,  // 5: purser.wallet.v1.ListTransactionsRequest.start_time:type_name -> google.protobuf.Timestamp
+	9,  // 6: purser.wallet.v1.ListTransactionsRequest.end_time:type_name -> google.protobuf.Timestamp
+	2,  // 7: purser.wallet.v1.ListTransactionsResponse.transactions:type_name -> purser.wallet.v1.Transaction
+	0,  // 8: purser.wallet.v1.TransactionRow.kind:type_name -> purser.wallet.v1.TransactionKind
+	1,  // 9: purser.wallet.v1.TransactionRow.direction:type_name -> purser.wallet.v1.Direction
+	9,  // 10: purser.wallet.v1.TransactionRow.time:type_name -> google.protobuf.Timestamp
+	5,  // 11: purser.wallet.v1.ImportTransactionsRequest.transactions:type_name -> purser.wallet.v1.TransactionRow
+	10, // 12: purser.wallet.v1.ImportTransactionsResponse.result:type_name -> purser.wallet.v1.ImportResult
+	3,  // 13: purser.wallet.v1.TransactionService.ListTransactions:input_type -> purser.wallet.v1.ListTransactionsRequest
+	6,  // 14: purser.wallet.v1.TransactionService.ImportTransactions:input_type -> purser.wallet.v1.ImportTransactionsRequest
+	4,  // 15: purser.wallet.v1.TransactionService.ListTransactions:output_type -> purser.wallet.v1.ListTransactionsResponse
+	7,  // 16: purser.wallet.v1.TransactionService.ImportTransactions:output_type -> purser.wallet.v1.ImportTransactionsResponse
+	15, // [15:17] is the sub-list for method output_type
+	13, // [13:15] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_purser_wallet_v1_transaction_service_proto_init() }
@@ -515,6 +781,7 @@ func file_purser_wallet_v1_transaction_service_proto_init() {
 	if File_purser_wallet_v1_transaction_service_proto != nil {
 		return
 	}
+	file_purser_wallet_v1_balance_service_proto_init()
 	file_purser_wallet_v1_token_service_proto_init()
 	file_purser_wallet_v1_transaction_service_proto_msgTypes[0].OneofWrappers = []any{}
 	type x struct{}
@@ -523,7 +790,7 @@ func file_purser_wallet_v1_transaction_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_wallet_v1_transaction_service_proto_rawDesc), len(file_purser_wallet_v1_transaction_service_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   3,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

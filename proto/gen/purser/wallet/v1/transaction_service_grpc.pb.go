@@ -19,7 +19,8 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	TransactionService_ListTransactions_FullMethodName = "/purser.wallet.v1.TransactionService/ListTransactions"
+	TransactionService_ListTransactions_FullMethodName   = "/purser.wallet.v1.TransactionService/ListTransactions"
+	TransactionService_ImportTransactions_FullMethodName = "/purser.wallet.v1.TransactionService/ImportTransactions"
 )
 
 // TransactionServiceClient is the client API for TransactionService service.
@@ -39,6 +40,20 @@ type TransactionServiceClient interface {
 	// when the caller has no such wallet. INVALID_ARGUMENT for a token_id that is no CAIP-19
 	// id, for a time range that is empty, and for a page_token of another query.
 	ListTransactions(ctx context.Context, in *ListTransactionsRequest, opts ...grpc.CallOption) (*ListTransactionsResponse, error)
+	// ImportTransactions stores movements of one of the caller's wallets that no node tells
+	// of, under the same rules as ImportBalances: only before the first time that the chain
+	// tells of the token, rows fail by themselves, and with a request_id the call can be
+	// repeated. A row is known by its row_id, which is unique in the wallet: again with other
+	// fields it replaces the earlier one.
+	//
+	// Of a token without a balance that was read or imported later, the balance of the wallet
+	// becomes what the movements add up to; if that is below zero, it is zero, and an
+	// ADJUSTMENT has the difference.
+	//
+	// NOT_FOUND when the caller has no such wallet. INVALID_ARGUMENT for a request_id that was
+	// used with other rows or by another method. RESOURCE_EXHAUSTED (TOO_MANY_IMPORTED_ROWS)
+	// when the wallet would have more than 100,000 imported transactions.
+	ImportTransactions(ctx context.Context, in *ImportTransactionsRequest, opts ...grpc.CallOption) (*ImportTransactionsResponse, error)
 }
 
 type transactionServiceClient struct {
@@ -53,6 +68,16 @@ func (c *transactionServiceClient) ListTransactions(ctx context.Context, in *Lis
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListTransactionsResponse)
 	err := c.cc.Invoke(ctx, TransactionService_ListTransactions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *transactionServiceClient) ImportTransactions(ctx context.Context, in *ImportTransactionsRequest, opts ...grpc.CallOption) (*ImportTransactionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ImportTransactionsResponse)
+	err := c.cc.Invoke(ctx, TransactionService_ImportTransactions_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -76,6 +101,20 @@ type TransactionServiceServer interface {
 	// when the caller has no such wallet. INVALID_ARGUMENT for a token_id that is no CAIP-19
 	// id, for a time range that is empty, and for a page_token of another query.
 	ListTransactions(context.Context, *ListTransactionsRequest) (*ListTransactionsResponse, error)
+	// ImportTransactions stores movements of one of the caller's wallets that no node tells
+	// of, under the same rules as ImportBalances: only before the first time that the chain
+	// tells of the token, rows fail by themselves, and with a request_id the call can be
+	// repeated. A row is known by its row_id, which is unique in the wallet: again with other
+	// fields it replaces the earlier one.
+	//
+	// Of a token without a balance that was read or imported later, the balance of the wallet
+	// becomes what the movements add up to; if that is below zero, it is zero, and an
+	// ADJUSTMENT has the difference.
+	//
+	// NOT_FOUND when the caller has no such wallet. INVALID_ARGUMENT for a request_id that was
+	// used with other rows or by another method. RESOURCE_EXHAUSTED (TOO_MANY_IMPORTED_ROWS)
+	// when the wallet would have more than 100,000 imported transactions.
+	ImportTransactions(context.Context, *ImportTransactionsRequest) (*ImportTransactionsResponse, error)
 	mustEmbedUnimplementedTransactionServiceServer()
 }
 
@@ -88,6 +127,9 @@ type UnimplementedTransactionServiceServer struct{}
 
 func (UnimplementedTransactionServiceServer) ListTransactions(context.Context, *ListTransactionsRequest) (*ListTransactionsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListTransactions not implemented")
+}
+func (UnimplementedTransactionServiceServer) ImportTransactions(context.Context, *ImportTransactionsRequest) (*ImportTransactionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ImportTransactions not implemented")
 }
 func (UnimplementedTransactionServiceServer) mustEmbedUnimplementedTransactionServiceServer() {}
 func (UnimplementedTransactionServiceServer) testEmbeddedByValue()                            {}
@@ -128,6 +170,24 @@ func _TransactionService_ListTransactions_Handler(srv interface{}, ctx context.C
 	return interceptor(ctx, in, info, handler)
 }
 
+func _TransactionService_ImportTransactions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ImportTransactionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TransactionServiceServer).ImportTransactions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TransactionService_ImportTransactions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TransactionServiceServer).ImportTransactions(ctx, req.(*ImportTransactionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // TransactionService_ServiceDesc is the grpc.ServiceDesc for TransactionService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -138,6 +198,10 @@ var TransactionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListTransactions",
 			Handler:    _TransactionService_ListTransactions_Handler,
+		},
+		{
+			MethodName: "ImportTransactions",
+			Handler:    _TransactionService_ImportTransactions_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

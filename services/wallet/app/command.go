@@ -1,0 +1,171 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/postgres"
+	"github.com/purserhq/purser/pkg/process"
+	"github.com/purserhq/purser/pkg/redisx"
+	"github.com/purserhq/purser/services/wallet/internal/balancesync"
+	"github.com/purserhq/purser/services/wallet/internal/chain"
+	"github.com/purserhq/purser/services/wallet/internal/importing"
+	"github.com/purserhq/purser/services/wallet/internal/partition"
+	"github.com/purserhq/purser/services/wallet/internal/store"
+	"github.com/purserhq/purser/services/wallet/internal/token"
+)
+
+// Usage of the commands that work on the database.
+const Usage = `sync --wallet=ID          read the balances of a wallet from its chain
+sync --all                read those of all wallets that were not synced for PURSER_SYNC_EVERY; one that
+                          was interrupted goes on when it is started again
+import FILE.csv           store the balances or transactions of a file; rows that are stored already
+                          stay as they are, so it can be repeated
+partitions                the monthly partitions of the history, how large they are, and how far ahead
+                          of now they are made`
+
+// Command runs what Usage lists, and writes what it has to say to out. The caller has to be able to read the
+// configuration, secrets included: that is what it asks for permission.
+func Command(ctx context.Context, cfg Config, log *slog.Logger, args []string, out io.Writer) (err error) {
+	db, err := openForCommand(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	redis, err := redisx.New(redisx.Options{URL: cfg.RedisURL.Reveal(), Name: "purser-" + name, Log: log})
+	if err != nil {
+		return fmt.Errorf("open Redis: %w", err)
+	}
+	defer func() { err = errors.Join(err, redis.Close()) }()
+	caches := store.NewCaches(redis, store.CacheOptions{Wallets: cfg.Cache.Wallets, Token: cfg.Cache.Token, Log: log})
+	defer caches.Close()
+	wallets := store.NewWallets(db, caches)
+	switch {
+	case args[0] == "sync":
+		return syncCommand(ctx, cfg, wallets, store.NewTokens(db, caches), args[1:], out, log)
+	case args[0] == "import" && len(args) == 2:
+		return importFile(ctx, importing.NewService(wallets, time.Now), wallets.OwnerOf, args[1], out)
+	case args[0] == "partitions" && len(args) == 1:
+		return printPartitions(ctx, store.NewPartitions(db, log), out)
+	}
+	return process.ErrUnknownCommand
+}
+
+func openForCommand(ctx context.Context, cfg Config, log *slog.Logger) (*postgres.DB, error) {
+	options := cfg.Database.Options("purser-"+name, log)
+	options.Lazy = options.Wait == 0
+	db, err := postgres.Open(ctx, options)
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	return db, nil
+}
+
+// syncCommand syncs a wallet, or all that are due.
+func syncCommand(ctx context.Context, cfg Config, wallets *store.Wallets, tokens *store.Tokens, args []string,
+	out io.Writer, log *slog.Logger) error {
+	flags := flag.NewFlagSet("sync", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	one := flags.String("wallet", "", "")
+	all := flags.Bool("all", false, "")
+	if err := flags.Parse(args); err != nil || flags.NArg() > 0 || *all == (*one != "") {
+		return process.ErrUnknownCommand
+	}
+	nodes, err := chain.NewReader(chain.Options{Nodes: cfg.ChainRPCURLs, ChunkSize: cfg.BalancesPerCall, Log: log,
+		Now: time.Now})
+	if err != nil {
+		return fmt.Errorf("PURSER_CHAIN_RPC_URLS: %w", err)
+	}
+	defer func() { _ = nodes.Close() }()
+	contracts := token.NewChecker(nodes, tokens, log)
+	if *all {
+		p := newProgress(out, "wallets")
+		round := balancesync.NewRound(wallets, tokens, contracts, nodes, cfg.SyncEvery, cfg.BalancesPerCall, log,
+			time.Now)
+		round.OnProgress(func(synced, failed int) { p.show(fmt.Sprintf("%d synced, %d failed", synced, failed)) })
+		err := round.Run(ctx, 0, 1)
+		p.end()
+		return err
+	}
+	id, err := uuid.Parse(*one)
+	if err != nil {
+		return errs.Invalid("--wallet", "must be a UUID, "+errs.Given(*one))
+	}
+	owner, err := wallets.OwnerOf(ctx, id)
+	if err != nil {
+		return err
+	}
+	w, n, err := balancesync.NewService(wallets, tokens, contracts, nodes, time.Now).Sync(ctx, owner, id)
+	if err != nil {
+		return err
+	}
+	fault := ""
+	if w.Sync.Error != "" {
+		fault = ", " + w.Sync.Error
+	}
+	_, err = fmt.Fprintf(out, "%s: %d balances at block %d%s\n", w.Account.Display(), n, w.Sync.Block, fault)
+	return err
+}
+
+// printPartitions lists the partitions of the history.
+func printPartitions(ctx context.Context, s *store.Partitions, out io.Writer) error {
+	list, err := s.List(ctx)
+	if err != nil {
+		return err
+	}
+	w := &columns{out: out}
+	w.print("%-24s %-8s %10s %12s\n", "PARTITION", "MONTH", "SIZE", "ROWS")
+	for _, p := range list {
+		month, rows := "default", fmt.Sprint(p.Rows)
+		if !p.Month.IsZero() {
+			month = p.Month.Format("2006-01")
+			if rows = "about " + rows; p.Rows < 0 {
+				rows = "unknown"
+			}
+		}
+		w.print("%-24s %-8s %10s %12s\n", p.Name, month, size(p.Bytes), rows)
+	}
+	present := partition.Month(time.Now())
+	for _, t := range partition.Tables() {
+		ahead := partition.Ahead(list, t.Name, present)
+		if ahead < 0 {
+			w.print("%s has no partition for %s: the job make_partitions makes it\n", t.Name,
+				present.Format("2006-01"))
+			continue
+		}
+		w.print("%s is made until the end of %s, %d months ahead\n", t.Name,
+			present.AddDate(0, ahead, 0).Format("2006-01"), ahead)
+	}
+	return w.err
+}
+
+// size is a number of bytes for people.
+func size(bytes int64) string {
+	switch {
+	case bytes >= 10<<30:
+		return fmt.Sprint(bytes>>30, " GiB")
+	case bytes >= 10<<20:
+		return fmt.Sprint(bytes>>20, " MiB")
+	}
+	return fmt.Sprint((bytes+1023)>>10, " KiB")
+}
+
+// columns keeps the first error of printing.
+type columns struct {
+	out io.Writer
+	err error
+}
+
+func (c *columns) print(format string, values ...any) {
+	if c.err == nil {
+		_, c.err = fmt.Fprintf(c.out, format, values...)
+	}
+}

@@ -1,0 +1,80 @@
+package app
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+)
+
+// Between two texts of progress: one line that is written over on a terminal, or lines in a log.
+const (
+	onTerminal = 200 * time.Millisecond
+	inLog      = 5 * time.Second
+)
+
+// progress tells how far a command has come. It is safe for concurrent use.
+type progress struct {
+	out      io.Writer
+	what     string
+	terminal bool
+
+	mu    sync.Mutex
+	last  string
+	shown time.Time
+}
+
+func newProgress(out io.Writer, what string) *progress {
+	p := &progress{out: out, what: what}
+	if f, ok := out.(*os.File); ok {
+		info, err := f.Stat()
+		p.terminal = err == nil && info.Mode()&os.ModeCharDevice != 0
+	}
+	return p
+}
+
+// show tells text, unless one was told a moment ago.
+func (p *progress) show(text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.last = text
+	wait := inLog
+	if p.terminal {
+		wait = onTerminal
+	}
+	if time.Since(p.shown) >= wait {
+		p.print("\n")
+	}
+}
+
+func (p *progress) print(end string) {
+	p.shown = time.Now()
+	if p.terminal { // to the start of the line, and without what is left of it
+		_, _ = fmt.Fprintf(p.out, "\r%s: %s\x1b[K", p.what, p.last)
+		return
+	}
+	_, _ = fmt.Fprintf(p.out, "%s: %s%s", p.what, p.last, end)
+}
+
+// clear makes room for another line.
+func (p *progress) clear() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.terminal {
+		_, _ = fmt.Fprint(p.out, "\r\x1b[K")
+	}
+}
+
+// end tells the last text.
+func (p *progress) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.last == "" {
+		p.last = "nothing to do"
+	}
+	p.print("\n")
+	if p.terminal {
+		_, _ = fmt.Fprintln(p.out)
+	}
+}
