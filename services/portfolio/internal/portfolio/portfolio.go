@@ -138,8 +138,9 @@ func (s *Service) ValueAt(ctx context.Context, p Portfolio, at time.Time) (valua
 	}
 	v, err := s.snapshots.LastSnapshot(ctx, p.ID, at)
 	if errs.Is(err, errs.KindNotFound) {
-		return valuation.Valuation{}, errs.FailedPrecondition("NO_SNAPSHOT", "the portfolio has no snapshot at or before "+
-			at.UTC().Format(time.RFC3339)+"; TakeSnapshot with a range fills in past hours")
+		return valuation.Valuation{}, errs.FailedPrecondition("NO_SNAPSHOT",
+			"the portfolio has no snapshot at or before "+at.UTC().Format(time.RFC3339)+
+				"; TakeSnapshot with a range fills in past hours")
 	}
 	return v, err
 }

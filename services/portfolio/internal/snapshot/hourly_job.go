@@ -80,7 +80,8 @@ func (j *HourlyJob) Run(ctx context.Context, shard, shards int) error {
 	if err := errors.Join(err, r.flush(ctx)); err != nil {
 		return err
 	}
-	j.log.InfoContext(ctx, "snapshots taken", "hour", r.bucket, "shard", shard, "stored", r.stored, "skipped", r.skipped)
+	j.log.InfoContext(ctx, "snapshots taken", "hour", r.bucket, "shard", shard, "stored", r.stored,
+		"skipped", r.skipped)
 	return nil
 }
 

@@ -24,8 +24,8 @@ const (
 		GROUP BY interval_index ORDER BY interval_index`
 )
 
-// BenchmarkTimeline reads timelines of hourly snapshots: thirty days by the day, and five years in five hundred points;
-// from the cache beside Postgres, and from Postgres beside bare SQL and the first statement that read them.
+// BenchmarkTimeline reads timelines of hourly snapshots: thirty days by the day, and five years in five hundred
+// points; from the cache beside Postgres, and from Postgres beside bare SQL and the first statement that read them.
 func BenchmarkTimeline(b *testing.B) {
 	f := newFixture(b, noRedis)
 	for year := range 5 { // one statement for all takes too long for a statement

@@ -277,7 +277,8 @@ func (w *windows) storeChanges(ctx context.Context, conn *pgx.Conn, changes map[
 		}
 	}
 	if len(upserted.assets) > 0 {
-		_, err := conn.Exec(ctx, upsertChanges, upserted.portfolios, upserted.assets, upserted.buckets, upserted.amounts)
+		_, err := conn.Exec(ctx, upsertChanges, upserted.portfolios, upserted.assets, upserted.buckets,
+			upserted.amounts)
 		if err != nil {
 			return fmt.Errorf("store changes of positions: %w", err)
 		}

@@ -98,7 +98,8 @@ func TestTheNumberOfStatementsDoesNotGrowWithThePortfolios(t *testing.T) {
 			statements = append(statements, span.Name)
 		}
 		// Where no position has changed, none is written.
-		const want = `[BEGIN SELECT SELECT SELECT UPDATE SELECT copy_from "hour_prices" INSERT SELECT SELECT WITH COMMIT call]`
+		const want = `[BEGIN SELECT SELECT SELECT UPDATE SELECT copy_from "hour_prices" INSERT SELECT SELECT ` +
+			`WITH COMMIT call]`
 		if n > 1 && fmt.Sprint(statements) != want {
 			t.Errorf("%d portfolios take %v", portfolios, statements)
 		}

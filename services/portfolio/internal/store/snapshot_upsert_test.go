@@ -299,8 +299,8 @@ func TestTheNumberOfStatementsDoesNotGrowWithTheHours(t *testing.T) {
 		for _, span := range spans.GetSpans() {
 			statements = append(statements, span.Name)
 		}
-		const want = `[BEGIN SELECT SELECT SELECT UPDATE SELECT copy_from "hour_prices" INSERT SELECT SELECT INSERT SELECT ` +
-			`UPDATE WITH COMMIT call]`
+		const want = `[BEGIN SELECT SELECT SELECT UPDATE SELECT copy_from "hour_prices" INSERT SELECT SELECT ` +
+			`INSERT SELECT UPDATE WITH COMMIT call]`
 		if hours != 2 && fmt.Sprint(statements) != want {
 			t.Errorf("%d hours take %v", hours, statements)
 		}

@@ -41,7 +41,8 @@ func BenchmarkStorage(b *testing.B) {
 	for range first {
 		id := uuid.New()
 		exec(`INSERT INTO first_snapshots SELECT $1, h, h, 'USD', 123456.78901234, true, $4, 0, 0, 0, false, true, 0
-			FROM generate_series($2::timestamptz, $3::timestamptz, '1 hour') AS h`, id, hour(0), hour(hours-1), positions)
+			FROM generate_series($2::timestamptz, $3::timestamptz, '1 hour') AS h`, id, hour(0), hour(hours-1),
+			positions)
 		for day := 0; day < hours; day += 24 {
 			exec(`INSERT INTO first_positions
 				SELECT $1, h, token_id, symbol, decimals, true, 1234567890123456789 + id, 1234.56789, 'defillama', h,
