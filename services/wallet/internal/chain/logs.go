@@ -83,7 +83,7 @@ func (r *Reader) Movements(ctx context.Context, chain uint64, holders []common.A
 			return transaction.Reading{}, err
 		}
 		if group := alike(answers); len(group) >= r.quorum(chain) {
-			found := append(group[0].value.events, coinsOf(group, r.quorum(chain))...)
+			found := slices.Concat(group[0].value.events, coinsOf(group, r.quorum(chain)))
 			return transaction.Reading{Through: group[0].value.through, Found: found}, nil
 		}
 		shortest := blocks.To

@@ -81,7 +81,8 @@ func (s *socket) open(ctx context.Context) (*rpc.Client, error) {
 	}
 	dialer := websocket.Dialer{Proxy: http.ProxyFromEnvironment, HandshakeTimeout: callTimeout,
 		NetDialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			c, err := (&net.Dialer{Timeout: callTimeout, KeepAlive: 15 * time.Second}).DialContext(ctx, network, address)
+			dialer := net.Dialer{Timeout: callTimeout, KeepAlive: 15 * time.Second}
+			c, err := dialer.DialContext(ctx, network, address)
 			if err != nil {
 				return nil, err
 			}
@@ -126,7 +127,9 @@ func handshakeError(ctx context.Context, err error) error {
 }
 
 func (s *socket) call(ctx context.Context, result any, method string, args ...any) error {
-	return s.use(ctx, func(ctx context.Context, c *rpc.Client) error { return c.CallContext(ctx, result, method, args...) })
+	return s.use(ctx, func(ctx context.Context, c *rpc.Client) error {
+		return c.CallContext(ctx, result, method, args...)
+	})
 }
 
 func (s *socket) batch(ctx context.Context, calls []rpc.BatchElem) error {
