@@ -140,8 +140,8 @@ func TestTheFirstSyncWithAPublishedListOfRealNodes(t *testing.T) {
 					t.Errorf("wallet %d has %s, want %s", i, got, want)
 				}
 			}
-			testkit.Figure(t, "first sync of %d wallets with %d listed tokens by %s: %s", wallets, listedOn(t, 1), with,
-				time.Since(begun).Round(time.Millisecond))
+			testkit.Figure(t, "first sync of %d wallets with %d listed tokens by %s: %s", wallets, listedOn(t, 1),
+				with, time.Since(begun).Round(time.Millisecond))
 		})
 	}
 }
@@ -161,8 +161,8 @@ func TestRealNodesThatAreResetAreFollowed(t *testing.T) {
 				t.Fatal(got, before)
 			}
 			n.Call(t, new(any), map[string]string{"anvil": "anvil_reset", "hardhat": "hardhat_reset"}[kind])
-			// Both set their clocks back to the time of the first block. A chain whose blocks are of earlier times than
-			// the last sync's can't be told from a node that is behind.
+			// Both set their clocks back to the time of the first block. A chain whose blocks are of earlier times
+			// than the last sync's can't be told from a node that is behind.
 			n.Call(t, new(any), "evm_setNextBlockTimestamp", before.GetSyncTime().GetSeconds()+1)
 			n.Send(t, servicetest.NodeHolder, receiver, nil, 3)
 			after := s.mustSync(ctx, t, w.GetId())
@@ -192,8 +192,8 @@ func TestHoursThatRealNodesHavePrunedFailWithTheReason(t *testing.T) {
 	read, failed, token := 0, 0, ""
 	for {
 		page, err := s.holdings.ListHistoricalHoldings(ctx, &walletv1.ListHistoricalHoldingsRequest{
-			StartTime: timestamppb.New(until.Add(-time.Duration(hours-3) * time.Hour)), EndTime: timestamppb.New(until),
-			PageToken: token})
+			StartTime: timestamppb.New(until.Add(-time.Duration(hours-3) * time.Hour)),
+			EndTime:   timestamppb.New(until), PageToken: token})
 		if err != nil {
 			t.Fatal(err)
 		}
