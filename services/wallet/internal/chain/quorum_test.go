@@ -194,8 +194,8 @@ func wantTruth(t interface {
 	return read
 }
 
-// With a quorum of two no single node makes a wrong balance, wherever it stands. Where two others are sound, it doesn't
-// even make one missing. The control believes a node alone.
+// With a quorum of two no single node makes a wrong balance, wherever it stands. Where two others are sound, it
+// doesn't even make one missing. The control believes a node alone.
 func TestNoSingleNodeMakesAWrongBalance(t *testing.T) {
 	t.Parallel()
 	asks := []balancesync.Ask{{Holder: common.Address{1}, Tokens: tokens(5)}, {Holder: common.Address{2},
