@@ -34,6 +34,9 @@ type Comparison struct {
 	// Batch is the number of operations, over all workers, between two
 	// alternations: 1, or 64 for each worker.
 	Batch int
+	// Slow is for an operation of a tenth of a second or more: its allocations are not
+	// counted, which takes some hundred of them.
+	Slow bool
 }
 
 const allocationRuns = 200
@@ -74,7 +77,9 @@ func Run(b *testing.B, c Comparison) {
 	b.ReportMetric(trimmed(raw.batches), "raw-ns/op")
 	b.ReportMetric(trimmed(ours.batches)/trimmed(raw.batches), "ratio")
 	b.ReportMetric(p99(ours.each)/p99(raw.each), "p99-ratio")
-	b.ReportMetric(allocations(c.Ours), "allocs/op")
+	if !c.Slow {
+		b.ReportMetric(allocations(c.Ours), "allocs/op")
+	}
 	for unit, goal := range map[string]float64{"goal": c.Goal, "p99-goal": c.P99Goal, "allocs-goal": c.AllocsGoal} {
 		if goal > 0 {
 			b.ReportMetric(goal, unit)

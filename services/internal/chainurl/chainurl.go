@@ -90,7 +90,8 @@ func (q *Quorum) UnmarshalText(text []byte) error {
 	err := ParsePairs(string(text), func(chain uint64, value string) {
 		n, err := strconv.Atoi(value)
 		if err != nil || n < 1 {
-			invalid = errors.Join(invalid, fmt.Errorf("chain %d: %q must be a number of nodes, at least 1", chain, value))
+			invalid = errors.Join(invalid, fmt.Errorf("chain %d: %q must be a number of nodes, at least 1", chain,
+				value))
 		}
 		if _, twice := (*q)[chain]; twice {
 			invalid = errors.Join(invalid, fmt.Errorf("chain %d stands there twice", chain))
@@ -119,8 +120,8 @@ func (q Quorum) Check(variable, nodesVariable string, n Nodes) error {
 				continue // Nodes.Check says so
 			}
 			if first := place[u.Host]; first > 0 {
-				errs = append(errs, fmt.Errorf("%s: nodes %d and %d of chain %d are on the same host, and %s needs those "+
-					"of different ones to agree", nodesVariable, first, i+1, chain, variable))
+				errs = append(errs, fmt.Errorf("%s: nodes %d and %d of chain %d are on the same host, and %s needs "+
+					"those of different ones to agree", nodesVariable, first, i+1, chain, variable))
 			}
 			place[u.Host] = i + 1
 		}

@@ -168,6 +168,7 @@ func TestWhatAContractDoesIsNoOutage(t *testing.T) {
 
 func TestTwoNodesHaveToAgree(t *testing.T) {
 	invalidResult := strings.Replace(validResult, "1626ba7e", "ffffffff", 1)
+	still := nodeAt(t, "0x7a69", validResult, 2*time.Minute)
 	valid, invalid, down := node(t, "0x7a69", validResult), node(t, "0x7a69", invalidResult), "http://127.0.0.1:1"
 	for name, tc := range map[string]struct {
 		nodes []string
@@ -183,12 +184,11 @@ func TestTwoNodesHaveToAgree(t *testing.T) {
 		"one of three is of another chain":  {[]string{valid, node(t, "0x1", validResult), valid}, true, false},
 		"both are unreachable":              {[]string{down, down}, false, true},
 		"a third doesn't outvote a dispute": {[]string{valid, invalid, valid}, false, true},
-		"one of three stands still":         {[]string{nodeAt(t, "0x7a69", validResult, 2*time.Minute), invalid, invalid}, false, false},
-		"one of two stands still":           {[]string{nodeAt(t, "0x7a69", validResult, 2*time.Minute), valid}, false, true},
-		"both stand still": {[]string{nodeAt(t, "0x7a69", validResult, time.Hour),
-			nodeAt(t, "0x7a69", validResult, time.Hour)}, true, false},
-		"one of three is ahead, and makes none lag": {[]string{nodeAt(t, "0x7a69", invalidResult, -time.Minute),
-			nodeAt(t, "0x7a69", validResult, 2*time.Minute), nodeAt(t, "0x7a69", validResult, 2*time.Minute)}, false, true},
+		"one of three stands still":         {[]string{still, invalid, invalid}, false, false},
+		"one of two stands still":           {[]string{still, valid}, false, true},
+		"both stand still":                  {[]string{still, still}, true, false},
+		"one of three is ahead, and makes none lag": {
+			[]string{nodeAt(t, "0x7a69", invalidResult, -time.Minute), still, still}, false, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := isValid(t, tc.nodes...)

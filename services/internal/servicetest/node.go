@@ -69,8 +69,8 @@ func StartNodeProcess(t *testing.T, kind string, more ...string) (Node, *os.Proc
 		if err := os.Symlink(filepath.Join(dir, "node_modules"), filepath.Join(project, "node_modules")); err != nil {
 			t.Fatal(err)
 		}
-		cmd = exec.CommandContext(ctx, "node", append([]string{"node_modules/hardhat/internal/cli/bootstrap.js", "node",
-			"--port", port}, more...)...)
+		program := []string{"node_modules/hardhat/internal/cli/bootstrap.js", "node", "--port", port}
+		cmd = exec.CommandContext(ctx, "node", append(program, more...)...)
 		cmd.Dir = project
 		cmd.Env = append(os.Environ(), "HARDHAT_DISABLE_TELEMETRY_PROMPT=true", "CI=true", "HOME="+project)
 	}

@@ -34,7 +34,7 @@ func constantToken(t *testing.T, amount string, decimals byte) []byte {
 // multicall3 is the runtime code of Multicall3.
 func multicall3(t *testing.T) string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join("../../devstack/chain/artifacts/Multicall3.json"))
+	text, err := os.ReadFile(filepath.FromSlash("../../devstack/chain/artifacts/Multicall3.json"))
 	if err != nil {
 		t.Fatal(err)
 	}

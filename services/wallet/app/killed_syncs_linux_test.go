@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -156,8 +157,8 @@ func buildProgram(t *testing.T) string {
 
 func (p *program) start() {
 	p.t.Helper()
-	p.cmd = exec.Command(p.bin, "serve") //nolint:noctx // it is killed by the test
-	p.cmd.Env = append(p.settings, "PATH="+os.Getenv("PATH"), "HOME="+p.t.TempDir())
+	p.cmd = exec.Command(p.bin, "serve")
+	p.cmd.Env = slices.Concat(p.settings, []string{"PATH=" + os.Getenv("PATH"), "HOME=" + p.t.TempDir()})
 	p.cmd.Stdout, p.cmd.Stderr = &p.logs, &p.logs
 	if err := p.cmd.Start(); err != nil {
 		p.t.Fatal(err)
@@ -207,8 +208,8 @@ func (p *program) synced(since int64) int {
 
 var mostMemory = regexp.MustCompile(`VmHWM:\s+(\d+) kB`)
 
-// TestAfterKillsEveryBalanceIsThatOfItsBlock kills the process in the midst of syncs of all wallets. It prints how long
-// a sync of all of them takes and the most memory that the process had.
+// TestAfterKillsEveryBalanceIsThatOfItsBlock kills the process in the midst of syncs of all wallets. It prints how
+// long a sync of all of them takes and the most memory that the process had.
 func TestAfterKillsEveryBalanceIsThatOfItsBlock(t *testing.T) {
 	wallets, kills := testkit.Size(400, 10_000), testkit.Size(3, 20)
 	const tokensEach = 20
@@ -221,8 +222,8 @@ func TestAfterKillsEveryBalanceIsThatOfItsBlock(t *testing.T) {
 	t.Cleanup(node.Close)
 	var entries []string
 	for i := range tokensEach - 1 { // and the native coin
-		entries = append(entries, fmt.Sprintf(`{"chainId":1,"address":"0x%040x","symbol":"T%d","name":"T","decimals":18}`,
-			i+1, i))
+		entries = append(entries, fmt.Sprintf(
+			`{"chainId":1,"address":"0x%040x","symbol":"T%d","name":"T","decimals":18}`, i+1, i))
 	}
 	list := filepath.Join(t.TempDir(), "tokens.json")
 	if err := os.WriteFile(list, []byte(`{"tokens":[`+strings.Join(entries, ",")+`]}`), 0o600); err != nil {
@@ -289,11 +290,12 @@ func TestAfterKillsEveryBalanceIsThatOfItsBlock(t *testing.T) {
 	}
 }
 
-// wrong is how many balances are not those of the block that is recorded with them, or not of their wallet's last sync.
+// wrong is how many balances are not those of the block that is recorded with them, or of their wallet's last sync.
 func (p *program) wrong() int {
 	p.t.Helper()
 	return p.count(`SELECT count(*) FROM balances b JOIN wallets w ON w.id = b.wallet_id
 		WHERE b.amount <> b.block_number * 1000003 + ('x' || right(w.account, 8))::bit(32)::bigint * 97 +
 		                  ('x' || right(b.token_id, 2))::bit(8)::int
-		   OR b.block_hash <> decode(lpad(to_hex(b.block_number), 64, '0'), 'hex') OR b.block_number <> w.synced_block`)
+		   OR b.block_hash <> decode(lpad(to_hex(b.block_number), 64, '0'), 'hex')
+		   OR b.block_number <> w.synced_block`)
 }

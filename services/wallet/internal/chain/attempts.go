@@ -74,9 +74,10 @@ type outcome[T any] struct {
 
 // race is a reading from several nodes of a chain.
 //
-// It asks width nodes at once, in their order. The next node is asked as soon as one has failed, or has left a question
-// without an answer for patience, or when those that answered are not enough; so a node that hangs takes patience
-// of the time, not all of it. A node that fails, or is still silent when the others have answered, gets the cooldown.
+// It asks width nodes at once, in their order. The next node is asked as soon as one has failed, or has left a
+// question without an answer for patience, or when those that answered are not enough; so a node that hangs takes
+// patience of the time, not all of it. A node that fails, or is still silent when the others have answered, gets the
+// cooldown.
 type race[T any] struct {
 	*Reader
 	chain    uint64
@@ -94,7 +95,8 @@ type raceResult[T any] struct {
 	failed  failures
 }
 
-// run ends when there are enough answers, or no node is left; all its attempts have ended then. The error is ctx's own.
+// run ends when there are enough answers, or no node is left; all its attempts have ended then. The error is that of
+// ctx.
 func (r race[T]) run(ctx context.Context) (raceResult[T], error) {
 	caller := ctx
 	ctx, cancel := context.WithCancel(ctx)

@@ -84,8 +84,8 @@ func NewReader(o Options) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Reader{nodes: map[uint64][]*node{}, quorums: o.Quorum, codec: c, chunkSize: max(1, o.ChunkSize), baseTimeout: baseTimeout,
-		timeoutPerCall: timeoutPerCall, log: o.Log, now: o.Now, checker: newChecker()}
+	r := &Reader{nodes: map[uint64][]*node{}, quorums: o.Quorum, codec: c, chunkSize: max(1, o.ChunkSize),
+		baseTimeout: baseTimeout, timeoutPerCall: timeoutPerCall, log: o.Log, now: o.Now, checker: newChecker()}
 	for chain, urls := range o.Nodes {
 		for i, u := range urls {
 			n, err := newNode(chain, i+1, u, o.Now)

@@ -46,8 +46,8 @@ func TestANodeThatHangsLeavesTimeForTheNext(t *testing.T) {
 	}
 }
 
-// Five nodes that hang, at whatever they are asked, leave time for the sixth within the four seconds of a call. The next
-// call asks the one that answers first.
+// Five nodes that hang, at whatever they are asked, leave time for the sixth within the four seconds of a call. The
+// next call asks the one that answers first.
 func TestNodesThatHangLeaveTimeForTheLast(t *testing.T) {
 	t.Parallel()
 	for _, method := range []string{"eth_chainId", "eth_getBlockByNumber", "eth_call", "TCP"} {

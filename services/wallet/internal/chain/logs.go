@@ -83,7 +83,7 @@ func (r *Reader) Movements(ctx context.Context, chain uint64, holders []common.A
 			return transaction.Reading{}, err
 		}
 		if group := alike(answers); len(group) >= r.quorum(chain) {
-			found := append(group[0].value.events, coinsOf(group, r.quorum(chain))...)
+			found := slices.Concat(group[0].value.events, coinsOf(group, r.quorum(chain)))
 			return transaction.Reading{Through: group[0].value.through, Found: found}, nil
 		}
 		shortest := blocks.To
@@ -287,8 +287,8 @@ func (r *Reader) timeBlocks(ctx context.Context, n *node, found []transaction.Fo
 	return nil
 }
 
-// BlocksAt implements transaction.ChainReader. A block on which too few nodes agree that have one is an error; one that
-// too few have is none.
+// BlocksAt implements transaction.ChainReader. A block on which too few nodes agree that have one is an error; one
+// that too few have is none.
 func (r *Reader) BlocksAt(ctx context.Context, chain uint64, numbers []uint64) ([]block.Block, error) {
 	same := func(b block.Block) block.Block { return b }
 	answers, err := askQuorum(ctx, r, chain, r.inOrder(r.nodes[chain]), scanPatience, isSettled(r.quorum(chain), same),

@@ -87,8 +87,8 @@ func (r *Reader) readAgreedAt(ctx context.Context, chain uint64, times []time.Ti
 		if !isOpen {
 			continue
 		}
-		readings[i] = history.Reading{Error: fmt.Sprintf("%d nodes of chain eip155:%d have to agree on the balances of "+
-			"this hour, and don't", quorum, chain)}
+		readings[i] = history.Reading{Error: fmt.Sprintf("%d nodes of chain eip155:%d have to agree on the balances "+
+			"of this hour, and don't", quorum, chain)}
 		for _, a := range answers {
 			if told := a.value[i].Error; told != "" {
 				readings[i].Error = told

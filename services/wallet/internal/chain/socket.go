@@ -81,7 +81,8 @@ func (s *socket) open(ctx context.Context) (*rpc.Client, error) {
 	}
 	dialer := websocket.Dialer{Proxy: http.ProxyFromEnvironment, HandshakeTimeout: callTimeout,
 		NetDialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			c, err := (&net.Dialer{Timeout: callTimeout, KeepAlive: 15 * time.Second}).DialContext(ctx, network, address)
+			dialer := net.Dialer{Timeout: callTimeout, KeepAlive: 15 * time.Second}
+			c, err := dialer.DialContext(ctx, network, address)
 			if err != nil {
 				return nil, err
 			}
@@ -126,15 +127,17 @@ func handshakeError(ctx context.Context, err error) error {
 }
 
 func (s *socket) call(ctx context.Context, result any, method string, args ...any) error {
-	return s.use(ctx, func(ctx context.Context, c *rpc.Client) error { return c.CallContext(ctx, result, method, args...) })
+	return s.use(ctx, func(ctx context.Context, c *rpc.Client) error {
+		return c.CallContext(ctx, result, method, args...)
+	})
 }
 
 func (s *socket) batch(ctx context.Context, calls []rpc.BatchElem) error {
 	return s.use(ctx, func(ctx context.Context, c *rpc.Client) error { return c.BatchCallContext(ctx, calls) })
 }
 
-// use makes a call with the connection. One that has ended is left, so that the next call opens another one; so is one
-// on which nothing came during a call that had all its time, since it may be one whose other end is gone. When a
+// use makes a call with the connection. One that has ended is left, so that the next call opens another one; so is
+// one on which nothing came during a call that had all its time, since it may be one whose other end is gone. When a
 // connection ends during a call that was open before, the call is made once more on a new one: servers end connections
 // as they please, and calls only read.
 func (s *socket) use(ctx context.Context, call func(context.Context, *rpc.Client) error) error {
@@ -158,8 +161,8 @@ func (s *socket) use(ctx context.Context, call func(context.Context, *rpc.Client
 // errSocketEnded is about a call whose connection ended.
 var errSocketEnded = errors.New("the connection ended without an answer")
 
-// endGrace is how long after the end of its connection a call may still say what happened. go-ethereum's client forgets
-// a call, so that it waits for its context, when the connection ends right after the call was sent.
+// endGrace is how long after the end of its connection a call may still say what happened. go-ethereum's client
+// forgets a call, so that it waits for its context, when the connection ends right after the call was sent.
 const endGrace = 100 * time.Millisecond
 
 func (s *socket) useOnce(ctx context.Context, client *rpc.Client,

@@ -229,7 +229,8 @@ func TestCredentialsOfASocketAreSentAsBasic(t *testing.T) {
 		password.Store(p)
 		return false
 	}
-	if _, err := newReader(t, 10, strings.Replace(s.ws(), "ws://", "ws://me:s3cret@", 1)).read(t, tokens(1)); err != nil {
+	url := strings.Replace(s.ws(), "ws://", "ws://me:s3cret@", 1)
+	if _, err := newReader(t, 10, url).read(t, tokens(1)); err != nil {
 		t.Fatal(err)
 	}
 	if user.Load() != "me" || password.Load() != "s3cret" {
