@@ -79,8 +79,8 @@ func TestPodsThatCantWorkReplaceNone(t *testing.T) {
 // psql runs a statement in a database as its superuser.
 func psql(t *testing.T, database, statement string) {
 	t.Helper()
-	kubectl(t, statement, "-n", storesNamespace, "exec", "-i", "postgres-0", "--", "env", "PGPASSWORD=test-only", "psql",
-		"-h", "127.0.0.1", "-U", "postgres", "-d", database, "-v", "ON_ERROR_STOP=1")
+	kubectl(t, statement, "-n", storesNamespace, "exec", "-i", "postgres-0", "--", "env", "PGPASSWORD=test-only",
+		"psql", "-h", "127.0.0.1", "-U", "postgres", "-d", database, "-v", "ON_ERROR_STOP=1")
 }
 
 func secretValue(t *testing.T, name, key string) string {

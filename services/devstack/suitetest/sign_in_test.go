@@ -166,7 +166,8 @@ func TestWalletsOfAKeyAndOfAContractSignIn(t *testing.T) {
 // signInWithWallet signs in with a wallet by the signature of an account.
 func signInWithWallet(ctx context.Context, c *demo.Clients, chainID uint64, address string, by chain.Account) (
 	*authv1.Tokens, error) {
-	started, err := c.Sessions.StartWalletLogin(ctx, &authv1.StartWalletLoginRequest{Address: address, ChainId: chainID})
+	started, err := c.Sessions.StartWalletLogin(ctx,
+		&authv1.StartWalletLoginRequest{Address: address, ChainId: chainID})
 	if err != nil {
 		return nil, err
 	}

@@ -8,12 +8,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	sdktrace "go.opentelemetry.io/otel/sdk/trace"
-	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
-	"github.com/purserhq/purser/pkg/postgres"
 	"github.com/purserhq/purser/pkg/testkit"
-	"github.com/purserhq/purser/services/portfolio/internal/store"
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
 
@@ -268,41 +264,6 @@ func TestReplicasThatStoreTheSameHoursAtOnceStoreTheSame(t *testing.T) {
 		}
 		if n := f.count(t, "SELECT count(*) FROM snapshot_positions"); n != 200 {
 			t.Errorf("%d positions", n)
-		}
-	}
-}
-
-func TestTheNumberOfStatementsDoesNotGrowWithTheHours(t *testing.T) {
-	f := newFixture(t, noRedis)
-	spans := tracetest.NewInMemoryExporter()
-	tracing := sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans))
-	traced, err := postgres.Open(t.Context(), postgres.Options{URL: f.db.URL, TracerProvider: tracing})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = traced.Close() })
-	s := store.NewSnapshots(traced, f.caches(t))
-	for i, hours := range []int{2, 1, 500} { // the first prepares them
-		var list []int
-		for n := range hours {
-			list = append(list, 1000*i+n)
-		}
-		values := backfilled(t, "1", even, list...)
-		spans.Reset()
-		ctx, call := tracing.Tracer("test").Start(t.Context(), "call")
-		stored, err := s.SaveBackfilled(ctx, f.p, values)
-		call.End()
-		if err != nil || len(stored) != hours {
-			t.Fatal(len(stored), err)
-		}
-		var statements []string
-		for _, span := range spans.GetSpans() {
-			statements = append(statements, span.Name)
-		}
-		const want = `[BEGIN SELECT SELECT SELECT UPDATE SELECT copy_from "hour_prices" INSERT SELECT SELECT ` +
-			`INSERT SELECT UPDATE WITH COMMIT call]`
-		if hours != 2 && fmt.Sprint(statements) != want {
-			t.Errorf("%d hours take %v", hours, statements)
 		}
 	}
 }

@@ -71,7 +71,8 @@ func (r *Reader) FeedsAt(ctx context.Context, chain uint64, times []time.Time,
 		return r.feedsOf(ctx, n, times, contracts)
 	}
 	if quorum := r.quorum(chain); quorum > 1 {
-		said, err := askQuorum(ctx, r, chain, r.inOrder(r.nodes[chain]), pastPatience, isSettled(quorum, feedsKey), read)
+		said, err := askQuorum(ctx, r, chain, r.inOrder(r.nodes[chain]), pastPatience, isSettled(quorum, feedsKey),
+			read)
 		if err != nil {
 			return nil, err
 		}

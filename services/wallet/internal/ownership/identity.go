@@ -37,7 +37,7 @@ func LinkedIdentities(conn *grpc.ClientConn, log *slog.Logger) Linked {
 		resp, err := auth.ListIdentities(ctx, &authv1.ListIdentitiesRequest{})
 		if err != nil {
 			if !errs.Is(err, errs.KindPermissionDenied) { // as for a call with an API key
-				log.WarnContext(ctx, "auth doesn't tell the caller's identities; a wallet has to be proven by a signature",
+				log.WarnContext(ctx, "auth doesn't tell the caller's identities; a wallet is proven by a signature",
 					"error", err)
 			}
 			return false

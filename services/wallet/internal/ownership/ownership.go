@@ -95,8 +95,8 @@ func (s *Service) Start(ctx context.Context, owner, id uuid.UUID) (Challenge, *w
 func (s *Service) challenge(ctx context.Context, owner uuid.UUID, w wallet.Wallet) (Challenge, error) {
 	if s.site.Domain == "" {
 		return Challenge{}, errs.FailedPrecondition("OWNERSHIP_PROOF_DISABLED",
-			"proving the ownership of wallets by a signature is not configured (PURSER_SIWE_DOMAIN), and the account is "+
-				"not linked to the caller in auth (IdentityService.LinkWallet)")
+			"proving the ownership of wallets by a signature is not configured (PURSER_SIWE_DOMAIN), and the account "+
+				"is not linked to the caller in auth (IdentityService.LinkWallet)")
 	}
 	expires := eip4361.NewTime(s.now().Add(life))
 	statement := "Prove to the user " + owner.String() + " of this site that this account is theirs, as wallet " +
