@@ -22,6 +22,7 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/services/internal/eip4361"
 	"github.com/purserhq/purser/services/internal/ethsig"
+	"github.com/purserhq/purser/services/wallet/internal/caip"
 	"github.com/purserhq/purser/services/wallet/internal/wallet"
 )
 
@@ -58,6 +59,10 @@ type Store interface {
 
 // ErrNoChallenge is about a challenge that is no longer there.
 var ErrNoChallenge = errors.New("no such challenge")
+
+// Linked returns whether an account is an identity of the user of the call in ctx. It is
+// false where that can't be known.
+type Linked func(ctx context.Context, a caip.Account) bool
 
 // Service is the rules. It is safe for concurrent use.
 type Service struct {

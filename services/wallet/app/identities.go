@@ -1,4 +1,4 @@
-package ownership
+package app
 
 import (
 	"context"
@@ -12,11 +12,8 @@ import (
 	"github.com/purserhq/purser/pkg/errs"
 	authv1 "github.com/purserhq/purser/proto/gen/purser/auth/v1"
 	"github.com/purserhq/purser/services/wallet/internal/caip"
+	"github.com/purserhq/purser/services/wallet/internal/ownership"
 )
-
-// Linked returns whether an account is an identity of the user of the call in ctx. It is
-// false where that can't be known.
-type Linked func(ctx context.Context, a caip.Account) bool
 
 // authWait is how long auth has to answer; the caller has a signature as the other way.
 const authWait = time.Second
@@ -24,9 +21,9 @@ const authWait = time.Second
 // eip155 is the provider of identities that are wallets.
 const eip155 = "eip155"
 
-// LinkedIdentities asks auth, with the call's own token, so that auth decides whose
+// linkedIdentities asks auth, with the call's own token, so that auth decides whose
 // identities they are. It is nil when conn is.
-func LinkedIdentities(conn *grpc.ClientConn, log *slog.Logger) Linked {
+func linkedIdentities(conn *grpc.ClientConn, log *slog.Logger) ownership.Linked {
 	if conn == nil {
 		return nil
 	}
