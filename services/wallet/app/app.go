@@ -113,7 +113,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	walletv1.RegisterWalletServiceServer(server,
 		rpc.NewWalletServer(walletRules,
 			ownership.NewService(wallets, ethsig.NewContractsOf(nodes.SignatureNodes, log),
-				linkedIdentities(auth, log), cfg.SIWE, time.Now),
+				rpc.LinkedIdentities(auth, log), cfg.SIWE, time.Now),
 			balancesync.NewService(wallets, tokens, contracts, nodes, time.Now),
 			rpc.Limits{Calls: calls, SyncsPerMinute: cfg.SyncsPerMinute}))
 	walletv1.RegisterBalanceServiceServer(server, rpc.NewBalanceServer(walletRules, wallets, imports))

@@ -1,4 +1,4 @@
-package app
+package rpc
 
 import (
 	"context"
@@ -21,9 +21,9 @@ const authWait = time.Second
 // eip155 is the provider of identities that are wallets.
 const eip155 = "eip155"
 
-// linkedIdentities asks auth, with the call's own token, so that auth decides whose
+// LinkedIdentities asks auth, with the call's own token, so that auth decides whose
 // identities they are. It is nil when conn is.
-func linkedIdentities(conn *grpc.ClientConn, log *slog.Logger) ownership.Linked {
+func LinkedIdentities(conn *grpc.ClientConn, log *slog.Logger) ownership.Linked {
 	if conn == nil {
 		return nil
 	}
