@@ -71,3 +71,37 @@ func TestPastFeedsAreReadAtTheLastBlockBeforeEachTime(t *testing.T) {
 		}
 	}
 }
+
+// Where two nodes have to agree, one that lies about a feed makes no price; alone it does.
+func TestAFeedNeedsTheQuorumToo(t *testing.T) {
+	feed := []common.Address{{19: 1}}
+	sound := func() *node {
+		n := trueNode(t)
+		n.plain = func(common.Address, json.RawMessage) any { return hexutil.Bytes{1} }
+		return n
+	}
+	lying := trueNode(t)
+	lying.plain = func(common.Address, json.RawMessage) any { return hexutil.Bytes{66} }
+	for name, tc := range map[string]struct {
+		quorum int
+		nodes  []string
+		want   []byte
+	}{
+		"the control: one is believed": {1, []string{lying.URL, sound().URL}, []byte{66}},
+		"two sound ones are":           {2, []string{lying.URL, sound().URL, sound().URL}, []byte{1}},
+		"two that differ are not":      {2, []string{lying.URL, sound().URL}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newQuorumReader(t, tc.quorum, tc.nodes...)
+			now, err := r.Feeds(t.Context(), 1, feed)
+			if err != nil || len(now) != 1 || !bytes.Equal(now[0].Round, tc.want) {
+				t.Errorf("now: %x, %v, want %x", now, err, tc.want)
+			}
+			past, err := r.FeedsAt(t.Context(), 1, []time.Time{hourOf(10)}, feed)
+			if err != nil || len(past) != 1 || (tc.want == nil) != (past[0] == nil) ||
+				tc.want != nil && !bytes.Equal(past[0][0].Round, tc.want) {
+				t.Errorf("in the past: %x, %v, want %x", past, err, tc.want)
+			}
+		})
+	}
+}
