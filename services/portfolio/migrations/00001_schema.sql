@@ -66,7 +66,8 @@ CREATE TABLE position_changes (
 );
 
 -- Prices of the hours, of all portfolios together. A price is never changed: a better one
--- is added with a higher number, and a snapshot's total stays what its own prices make.
+-- is added with a higher number, and a snapshot's total stays what its own prices make. A
+-- token without a row has no price (NO_PRICE).
 CREATE TABLE hour_prices (
     bucket     timestamptz NOT NULL,
     asset      integer     NOT NULL REFERENCES assets (id),
@@ -99,7 +100,7 @@ SELECT s.portfolio_id, s.bucket, a.token_id, a.symbol, a.decimals, a.verified, h
             WHEN product.rounded - product.exact = 0.000000005 AND product.rounded * 100000000 % 2 = 1
             THEN product.rounded - 0.00000001
             ELSE product.rounded END AS value,
-       coalesce(p.reason, '') AS unpriced_reason
+       CASE WHEN p.price IS NULL THEN coalesce(p.reason, 'NO_PRICE') ELSE '' END AS unpriced_reason
 FROM snapshots s
 CROSS JOIN LATERAL (
     WITH RECURSIVE known (asset) AS (

@@ -170,11 +170,17 @@ func differing(prices []assetPrice, known hourPrices) (different []assetPrice, e
 		if err != nil {
 			return nil, err
 		}
-		if !ok || !same {
+		if ok && !same || !ok && !isNone(p.price) {
 			different = append(different, p)
 		}
 	}
 	return different, nil
+}
+
+// isNone reports whether there is just no price, as of most tokens that nobody verified: no
+// row says so.
+func isNone(p valuation.Price) bool {
+	return !p.Known() && (p.UnpricedReason == "" || p.UnpricedReason == valuation.ReasonNoPrice)
 }
 
 // samePrice compares what is stored of prices.
@@ -273,7 +279,10 @@ func betterPrices(ctx context.Context, conn *pgx.Conn, offered map[assetHour]val
 		return known, nil, err
 	}
 	for at, price := range offered {
-		if stored, ok := known.of[priceKey{at, latest}]; !ok || price.BetterThan(stored) {
+		stored, ok := known.of[priceKey{at, latest}]
+		if !ok && isNone(price) {
+			known.of[priceKey{at, latest}] = price
+		} else if !ok || price.BetterThan(stored) {
 			better = append(better, assetPrice{at, price})
 		}
 	}
