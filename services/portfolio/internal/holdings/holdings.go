@@ -46,32 +46,46 @@ func NewReader(c walletv1.HoldingsServiceClient) *Reader { return &Reader{client
 
 // Current implements portfolio.Holdings.
 func (r *Reader) Current(ctx context.Context, owner uuid.UUID) ([]valuation.Wallet, []valuation.Holding, error) {
-	var wallets []valuation.Wallet
-	var holdings []valuation.Holding
-	lastWallet, token := "", ""
+	var held collected
+	token := ""
 	for range maxPages {
 		resp, err := r.page(ctx, owner, token)
 		if err != nil {
 			return nil, nil, err
 		}
-		for _, w := range resp.GetWallets() {
-			if w.GetWalletId() != lastWallet { // a wallet can continue on the next page
-				lastWallet = w.GetWalletId()
-				wallets = append(wallets, walletFromProto(w))
-			}
-			for _, h := range w.GetHoldings() {
-				v, err := holdingFromProto(h)
-				if err != nil {
-					return nil, nil, err
-				}
-				holdings = append(holdings, v)
-			}
+		if err := held.add(resp.GetWallets()); err != nil {
+			return nil, nil, err
 		}
 		if token = resp.GetNextPageToken(); token == "" {
-			return wallets, holdings, nil
+			return held.wallets, held.holdings, nil
 		}
 	}
 	return nil, nil, tooManyHoldings()
+}
+
+// collected is what an owner's wallets hold, as far as it was received. A wallet can
+// continue in the next page or message.
+type collected struct {
+	wallets    []valuation.Wallet
+	holdings   []valuation.Holding
+	lastWallet string
+}
+
+func (c *collected) add(wallets []*walletv1.WalletHoldings) error {
+	for _, w := range wallets {
+		if w.GetWalletId() != c.lastWallet {
+			c.lastWallet = w.GetWalletId()
+			c.wallets = append(c.wallets, walletFromProto(w))
+		}
+		for _, h := range w.GetHoldings() {
+			v, err := holdingFromProto(h)
+			if err != nil {
+				return err
+			}
+			c.holdings = append(c.holdings, v)
+		}
+	}
+	return nil
 }
 
 func tooManyHoldings() error {

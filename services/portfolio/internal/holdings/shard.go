@@ -22,7 +22,7 @@ func (r *Reader) ReadShard(ctx context.Context, shard, shards int, visit func(sn
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	silent := time.AfterFunc(shardSilence, func() {
-		cancel(fmt.Errorf("no message came for %s", shardSilence))
+		cancel(errs.Unavailable("WALLET_UNAVAILABLE", "the wallet service sent nothing for "+shardSilence.String()))
 	})
 	defer silent.Stop()
 	stream, err := r.client.StreamHoldings(ctx, &walletv1.StreamHoldingsRequest{
@@ -38,7 +38,10 @@ func (r *Reader) ReadShard(ctx context.Context, shard, shards int, visit func(sn
 			return s.finish()
 		}
 		if err != nil {
-			return unavailable(errors.Join(err, context.Cause(ctx)))
+			if cause := context.Cause(ctx); errs.Is(cause, errs.KindUnavailable) { // it was silent
+				return cause
+			}
+			return unavailable(err)
 		}
 		silent.Stop() // what visit does is no silence of the wallet service
 		for _, o := range m.GetOwners() {
@@ -50,11 +53,12 @@ func (r *Reader) ReadShard(ctx context.Context, shard, shards int, visit func(sn
 }
 
 // shardOwner is the owner whose holdings are being received: they may continue in the next
-// message, and so may their last wallet.
+// message.
 type shardOwner struct {
 	visit   func(snapshot.OwnerHoldings) error
-	current snapshot.OwnerHoldings
-	wallet  string
+	id      uuid.UUID
+	held    collected
+	tooMany bool
 }
 
 func (s *shardOwner) add(o *walletv1.OwnerHoldings) error {
@@ -62,35 +66,26 @@ func (s *shardOwner) add(o *walletv1.OwnerHoldings) error {
 	if err != nil {
 		return errs.Internal(fmt.Errorf("owner_id %q of wallet: %w", o.GetOwnerId(), err))
 	}
-	if id != s.current.Owner {
+	if id != s.id {
 		if err := s.finish(); err != nil {
 			return err
 		}
-		s.current, s.wallet = snapshot.OwnerHoldings{Owner: id}, ""
+		*s = shardOwner{visit: s.visit, id: id}
 	}
-	for _, w := range o.GetWallets() {
-		if w.GetWalletId() != s.wallet {
-			s.wallet = w.GetWalletId()
-			s.current.Wallets = append(s.current.Wallets, walletFromProto(w))
-		}
-		for _, h := range w.GetHoldings() {
-			if len(s.current.Holdings) == maxHoldings {
-				s.current.TooMany = true
-				break
-			}
-			v, err := holdingFromProto(h)
-			if err != nil {
-				return err
-			}
-			s.current.Holdings = append(s.current.Holdings, v)
-		}
+	if s.tooMany { // nothing more of them is kept
+		return nil
 	}
+	if err := s.held.add(o.GetWallets()); err != nil {
+		return err
+	}
+	s.tooMany = len(s.held.holdings) > maxHoldings
 	return nil
 }
 
 func (s *shardOwner) finish() error {
-	if s.current.Owner == uuid.Nil {
+	if s.id == uuid.Nil {
 		return nil
 	}
-	return s.visit(s.current)
+	return s.visit(snapshot.OwnerHoldings{Owner: s.id, Wallets: s.held.wallets, Holdings: s.held.holdings,
+		TooMany: s.tooMany})
 }
