@@ -117,6 +117,7 @@ func sources(t testing.TB, ending string) []source {
 	return found
 }
 
+// readTree's files are of all tests at once: one that changes the slice clones it first.
 var readTree = sync.OnceValues(func() ([]source, error) {
 	top, err := findRoot()
 	if err != nil {

@@ -28,12 +28,11 @@ import (
 type socketServer struct {
 	*httptest.Server
 	node *node
-	// answer, when set, is called with each message instead of the node.
-	answer func(c *websocket.Conn, message []byte)
-	// before, when set and true, has answered the handshake itself.
+	// before, when set and true, has answered the handshake itself. It is set before the first connection.
 	before func(w http.ResponseWriter, r *http.Request) bool
 
 	mu     sync.Mutex
+	answer func(c *websocket.Conn, message []byte) // see answerWith
 	conns  []*websocket.Conn
 	opened atomic.Int64
 }
@@ -50,6 +49,13 @@ func newSocketServer(t testing.TB, n *node, start func(*httptest.Server)) *socke
 
 // ws is the server's URL.
 func (s *socketServer) ws() string { return "ws" + strings.TrimPrefix(s.URL, "http") }
+
+// answerWith has each message answered by f instead of the node; by the node again with nil.
+func (s *socketServer) answerWith(f func(c *websocket.Conn, message []byte)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.answer = f
+}
 
 // drop ends all connections without a word.
 func (s *socketServer) drop() {
@@ -78,8 +84,11 @@ func (s *socketServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if err != nil {
 			return
 		}
-		if s.answer != nil {
-			s.answer(c, message)
+		s.mu.Lock()
+		answer := s.answer
+		s.mu.Unlock()
+		if answer != nil {
+			answer(c, message)
 			continue
 		}
 		rec := &recorder{header: http.Header{}}
@@ -195,7 +204,8 @@ func TestWhatIsWrongWithASocketIsSaid(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			s := newSocketServer(t, newNode(t), (*httptest.Server).Start)
-			s.before, s.answer = tc.before, tc.answer
+			s.before = tc.before
+			s.answerWith(tc.answer)
 			sound := newNode(t)
 			url := strings.Replace(s.ws(), "ws://", "ws://user:s3cret-key@", 1) + "/v3/s3cret-key?k=s3cret-key"
 			alone := newReader(t, 10, url)
@@ -278,13 +288,13 @@ func TestASocketOnWhichNothingComesIsLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	hung := make(chan struct{})
-	s.answer = func(*websocket.Conn, []byte) { <-hung }
+	s.answerWith(func(*websocket.Conn, []byte) { <-hung })
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	if _, err := r.Read(ctx, 1, 0, common.Address{}, tokens(1)); err == nil {
 		t.Fatal("read from a connection that is gone")
 	}
-	s.answer = nil
+	s.answerWith(nil)
 	if got, err := r.read(t, tokens(1)); err != nil || amounts(got) != "1" || s.opened.Load() != 2 {
 		t.Errorf("read %s by %d connections, %v", amounts(got), s.opened.Load(), err)
 	}
