@@ -18,6 +18,7 @@ import (
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/internal/chassis"
+	"github.com/purserhq/purser/services/portfolio/internal/currency"
 	"github.com/purserhq/purser/services/portfolio/internal/holdings"
 	"github.com/purserhq/purser/services/portfolio/internal/performance"
 	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
@@ -40,7 +41,9 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 		return nil, err
 	}
 	defer b.CloseOnError(&err)
-	wallet, err := grpcclient.Dial(cfg.Wallet, access.Idempotent(walletv1.HoldingsService_ServiceDesc.ServiceName))
+	wallet, err := grpcclient.Dial(cfg.Wallet, append(
+		access.Idempotent(walletv1.HoldingsService_ServiceDesc.ServiceName),
+		access.Idempotent(walletv1.PriceService_ServiceDesc.ServiceName)...))
 	if err != nil {
 		return nil, err
 	}
@@ -74,8 +77,10 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	if err != nil {
 		return nil, err
 	}
+	rates := currency.NewService(store.NewCurrencyRates(b.DB, time.Now),
+		holdings.NewRates(walletv1.NewPriceServiceClient(wallet), time.Now), time.Now)
 	methods := rpc.NewPortfolioServer(portfolios, snapshots, timeline.NewService(snapshotStore, time.Now),
-		performance.NewService(snapshotStore, time.Now))
+		performance.NewService(snapshotStore, rates, time.Now), rates)
 	server.CheckMessages(methods.Check)
 	portfoliov1.RegisterPortfolioServiceServer(server, methods)
 	scheduled.Register(server, chassis.TriggerChecks{Before: chassis.CheckAuthority(auth)})

@@ -30,6 +30,7 @@ type fakeWallet struct {
 	price       string   // of the one token: 1824.53 when "", no price when "none"
 	tokens      []string // the bearer tokens of the calls
 	history     fakeHistory
+	rates       fakeRates
 }
 
 func (w *fakeWallet) setPrice(price string) {
@@ -75,6 +76,7 @@ func (w *fakeWallet) serve(t *testing.T) string {
 	}
 	s := grpc.NewServer()
 	walletv1.RegisterHoldingsServiceServer(s, w)
+	walletv1.RegisterPriceServiceServer(s, &w.rates)
 	go func() { _ = s.Serve(lis) }() // ends with Stop
 	t.Cleanup(s.Stop)
 	return lis.Addr().String()

@@ -125,6 +125,29 @@ CROSS JOIN LATERAL (
     SELECT held.amount * p.price * ('1e-' || a.decimals)::numeric AS exact) AS worth
 CROSS JOIN LATERAL (SELECT worth.exact, round(worth.exact, 8) AS rounded) AS product;
 
+-- Rates of the hours, of all portfolios together: the last price of a currency, or of a
+-- token that serves as one, at or before the start of an hour. A rate is never changed.
+CREATE TABLE currency_rates (
+    currency  text        NOT NULL, -- ISO 4217 or CAIP-19
+    bucket    timestamptz NOT NULL,
+    rate      numeric     CHECK (rate > 0), -- of one unit, in USD; NULL when unknown
+    source    text        NOT NULL,
+    rate_time timestamptz,
+    stale     boolean     NOT NULL,
+    reason    text        NOT NULL, -- why it is unknown; '' for a rate
+    read_at   timestamptz NOT NULL,
+    PRIMARY KEY (currency, bucket)
+);
+
+-- A value of US dollars in another currency, rounded half to even to 8 decimals, exactly
+-- (package currency).
+CREATE FUNCTION in_currency(value numeric, rate numeric) RETURNS numeric
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN sign(value) * 0.00000001 * (
+    div(2e8 * abs(value) + rate, 2 * rate) -
+    (mod(2e8 * abs(value) + rate, 2 * rate) = 0 AND
+     mod(div(2e8 * abs(value) + rate, 2 * rate), 2) = 1)::integer);
+
 -- Cache invalidations: the outbox of pkg/cache (cache.Schema). A change of what
 -- is cached writes the keys to invalidate in its own transaction.
 CREATE TABLE cache_invalidations (
@@ -199,6 +222,8 @@ DROP TABLE job_runs;
 DROP TABLE job_schedules;
 DROP SEQUENCE job_runs_sequence;
 DROP TABLE cache_invalidations;
+DROP FUNCTION in_currency;
+DROP TABLE currency_rates;
 DROP VIEW snapshot_positions;
 DROP TABLE hour_price_sequence;
 DROP TABLE hour_prices;

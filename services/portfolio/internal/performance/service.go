@@ -11,6 +11,7 @@ import (
 
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/timerange"
+	"github.com/purserhq/purser/services/portfolio/internal/currency"
 	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
 	"github.com/purserhq/purser/services/portfolio/internal/timeline"
 )
@@ -29,6 +30,7 @@ type Request struct {
 	Zone       string // IANA name, UTC when empty
 	Benchmark  string // CAIP-19 id of a token; empty for none
 	RiskFree   float64
+	Currency   string // of the figures; USD when empty
 }
 
 // Series is what snapshots say about a period.
@@ -50,6 +52,13 @@ type Store interface {
 	Price(ctx context.Context, portfolio uuid.UUID, tokenID string, bucket time.Time) (*apd.Decimal, error)
 }
 
+// Rates are those of currencies and tokens; *currency.Service implements it.
+type Rates interface {
+	// At returns the rates of the hours that these times are in, which are in order. It returns errs.Invalid on
+	// currency for what is none, errs.Unavailable (RATE_UNAVAILABLE).
+	At(ctx context.Context, currency string, times ...time.Time) ([]currency.Rate, error)
+}
+
 // Measured is the performance of a stored portfolio.
 type Measured struct {
 	Performance
@@ -62,11 +71,14 @@ type Measured struct {
 // Service measures portfolios. It is safe for concurrent use.
 type Service struct {
 	store Store
+	rates Rates
 	now   func() time.Time
 }
 
 // NewService returns the service.
-func NewService(s Store, now func() time.Time) *Service { return &Service{store: s, now: now} }
+func NewService(s Store, r Rates, now func() time.Time) *Service {
+	return &Service{store: s, rates: r, now: now}
+}
 
 // Check returns errs.Invalid with every mistake in a request.
 func (s *Service) Check(r Request) error {
@@ -90,17 +102,22 @@ func (s *Service) Measure(ctx context.Context, p portfolio.Portfolio, r Request)
 		return Measured{Performance: withoutSnapshots(r.Benchmark != ""), LeftOut: series.LeftOut,
 			Notes: append(r.notes(series, Performance{}), "there is no snapshot to measure")}, nil
 	}
+	rates, err := s.convert(ctx, series.Marks, r.Currency)
+	if err != nil {
+		return Measured{}, err
+	}
 	in := Input{Marks: series.Marks, RiskFree: r.RiskFree}
 	if len(limits) > 1 {
 		in.DayBefore, in.Days = limits[0], limits[1:]
 	}
 	if r.Benchmark != "" {
-		first, last := series.Marks[0], series.Marks[len(series.Marks)-1]
+		last := len(rates) - 1
 		in.Benchmark = &Reference{}
-		if in.Benchmark.Start, err = s.store.Price(ctx, p.ID, r.Benchmark, first.Time); err != nil {
+		if in.Benchmark.Start, err = s.benchmark(ctx, p, r.Benchmark, series.Marks[0].Time, rates[0]); err != nil {
 			return Measured{}, err
 		}
-		if in.Benchmark.End, err = s.store.Price(ctx, p.ID, r.Benchmark, last.Time); err != nil {
+		in.Benchmark.End, err = s.benchmark(ctx, p, r.Benchmark, series.Marks[last].Time, rates[last])
+		if err != nil {
 			return Measured{}, err
 		}
 	}
@@ -109,6 +126,59 @@ func (s *Service) Measure(ctx context.Context, p portfolio.Portfolio, r Request)
 		return Measured{}, errs.Internal(err)
 	}
 	return Measured{Performance: measured, LeftOut: series.LeftOut, Notes: r.notes(series, measured)}, nil
+}
+
+// convert puts marks into a currency, at the rates of their hours, which it returns.
+func (s *Service) convert(ctx context.Context, marks []Mark, code string) ([]currency.Rate, error) {
+	times := make([]time.Time, len(marks))
+	for i, m := range marks {
+		times[i] = m.Time
+	}
+	rates, err := s.rates.At(ctx, code, times...)
+	if err != nil {
+		return nil, err
+	}
+	for i := range marks {
+		if marks[i].Value, err = rates[i].Convert(marks[i].Value); err != nil {
+			return nil, errs.Internal(err)
+		}
+		if marks[i].NetFlow, err = rates[i].Convert(marks[i].NetFlow); err != nil {
+			return nil, errs.Internal(err)
+		}
+	}
+	return rates, nil
+}
+
+// benchmark returns the price of a token in an hour, in the currency of the hour's rate: that of the hour's snapshot,
+// or the one that the wallet service knows; nil when there is none.
+func (s *Service) benchmark(ctx context.Context, p portfolio.Portfolio, token string, at time.Time,
+	rate currency.Rate) (*apd.Decimal, error) {
+	price, err := s.store.Price(ctx, p.ID, token, at)
+	if err != nil {
+		return nil, err
+	}
+	if price == nil {
+		known, err := s.rates.At(ctx, token, at)
+		if err != nil {
+			return nil, noRate(err)
+		}
+		if price, _, err = apd.NewFromString(known[0].Price); err != nil {
+			return nil, errs.Internal(err)
+		}
+	}
+	converted, err := rate.ConvertPrice(price)
+	if err != nil {
+		return nil, errs.Internal(err)
+	}
+	return converted, nil
+}
+
+// noRate returns nil for a token without a price, and for one that isn't known: a comparison with it is unavailable.
+func noRate(err error) error {
+	if errs.Is(err, errs.KindUnavailable) || errs.Is(err, errs.KindInvalid) {
+		return nil
+	}
+	return err
 }
 
 // dayLimits returns the starts of the days from start to end, both included, after the
@@ -175,5 +245,5 @@ func (s *Service) withDefaults(r Request) (Request, *time.Location, error) {
 		benchmarkErr = errs.Invalid("benchmark", `must be the CAIP-19 id of a token, for example `+
 			`"eip155:1/slip44:60", or empty for none, `+errs.Given(r.Benchmark))
 	}
-	return r, zone, errs.AllInvalid(rangeErr, zoneErr, benchmarkErr)
+	return r, zone, errs.AllInvalid(rangeErr, zoneErr, benchmarkErr, currency.Check("currency", r.Currency))
 }

@@ -3,8 +3,10 @@ package rpc
 import (
 	"google.golang.org/protobuf/proto"
 
+	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/timerange"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
+	"github.com/purserhq/purser/services/portfolio/internal/currency"
 )
 
 // Check looks at a message beside the rules of its contract, so that a caller learns
@@ -14,10 +16,10 @@ func (s *PortfolioServer) Check(m proto.Message) error {
 	switch r := m.(type) {
 	case *portfoliov1.GetValuationRequest:
 		asOf, err := timerange.Time("as_of_time", r.GetAsOfTime())
-		if err != nil {
-			return err
+		if err == nil {
+			err = s.portfolios.CheckAsOf(asOf)
 		}
-		return s.portfolios.CheckAsOf(asOf)
+		return errs.AllInvalid(err, currency.Check("currency", r.GetCurrency()))
 	case *portfoliov1.GetTimelineRequest:
 		request, err := timelineRequestFromProto(r)
 		if err != nil {

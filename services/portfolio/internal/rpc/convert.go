@@ -8,17 +8,22 @@ import (
 
 	"github.com/purserhq/purser/pkg/timerange"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
+	"github.com/purserhq/purser/services/portfolio/internal/currency"
 	"github.com/purserhq/purser/services/portfolio/internal/snapshot"
 	"github.com/purserhq/purser/services/portfolio/internal/timeline"
 	"github.com/purserhq/purser/services/portfolio/internal/valuation"
 )
 
-func valuationToProto(v valuation.Valuation) *portfoliov1.Valuation {
+func valuationToProto(v valuation.Valuation, r currency.Rate) *portfoliov1.Valuation {
 	out := &portfoliov1.Valuation{
-		Currency: valuation.Currency, Total: decimalToProto(v.Total),
+		Currency: r.Currency, Total: decimalToProto(v.Total),
 		UnpricedCount: int32(v.Unpriced), UnverifiedCount: int32(v.Unverified),
 		Complete: v.Complete(), IncompleteReasons: v.IncompleteReasons,
 		ValuationTime: timestamppb.New(v.ValuationTime), Stale: v.Stale,
+	}
+	if r.Currency != valuation.Currency {
+		out.Rate = &portfoliov1.ExchangeRate{Price: r.Price, Source: r.Source, RateTime: timeToProto(r.Time),
+			Stale: r.Stale}
 	}
 	for _, p := range v.Positions {
 		out.Positions = append(out.Positions, &portfoliov1.Position{

@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/purserhq/purser/pkg/timerange"
@@ -25,6 +26,7 @@ func (s *PortfolioServer) GetPerformance(ctx context.Context,
 		return nil, err
 	}
 	out := performanceToProto(m)
+	out.Currency = cmp.Or(req.GetCurrency(), valuation.Currency)
 	if m.Benchmark != nil {
 		out.Benchmark = &portfoliov1.Benchmark{TokenId: r.Benchmark, TokenReturn: ratioToProto(m.Benchmark.Return),
 			TrackingDifference: ratioToProto(m.Benchmark.Difference)}
@@ -36,13 +38,13 @@ func performanceRequestFromProto(req *portfoliov1.GetPerformanceRequest) (perfor
 	r, err := timerange.FromProto(req.GetStartTime(), req.GetEndTime())
 	return performance.Request{
 		Start: r.Start, End: r.End, Zone: req.GetTimeZone(), Benchmark: req.GetBenchmark(),
-		RiskFree: req.GetRiskFreeRate(),
+		RiskFree: req.GetRiskFreeRate(), Currency: req.GetCurrency(),
 	}, err
 }
 
 func performanceToProto(m performance.Measured) *portfoliov1.Performance {
 	return &portfoliov1.Performance{
-		Currency: valuation.Currency, StartTime: timeToProto(m.Start), EndTime: timeToProto(m.End),
+		StartTime: timeToProto(m.Start), EndTime: timeToProto(m.End),
 		StartValue: decimalToProto(m.StartValue), EndValue: decimalToProto(m.EndValue),
 		Inflow: decimalToProto(m.Inflow), Outflow: decimalToProto(m.Outflow), Gain: decimalToProto(m.Gain),
 		FlowCount: int32(m.Flows), FlowBasis: portfoliov1.FlowBasis_FLOW_BASIS_HOLDINGS, DayCount: int32(m.Days),

@@ -8,9 +8,11 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/page"
 	"github.com/purserhq/purser/pkg/timerange"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
+	"github.com/purserhq/purser/services/portfolio/internal/currency"
 	"github.com/purserhq/purser/services/portfolio/internal/performance"
 	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
 	"github.com/purserhq/purser/services/portfolio/internal/snapshot"
@@ -31,12 +33,13 @@ type PortfolioServer struct {
 	snapshots    *snapshot.Service
 	timelines    *timeline.Service
 	performances *performance.Service
+	currencies   *currency.Service
 }
 
 // NewPortfolioServer serves portfolios, their snapshots, timelines and performance.
 func NewPortfolioServer(p *portfolio.Service, s *snapshot.Service, t *timeline.Service,
-	m *performance.Service) *PortfolioServer {
-	return &PortfolioServer{portfolios: p, snapshots: s, timelines: t, performances: m}
+	m *performance.Service, c *currency.Service) *PortfolioServer {
+	return &PortfolioServer{portfolios: p, snapshots: s, timelines: t, performances: m, currencies: c}
 }
 
 // GetPortfolio implements the RPC.
@@ -62,6 +65,9 @@ func (s *PortfolioServer) GetValuation(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
+	if err := currency.Check("currency", req.GetCurrency()); err != nil {
+		return nil, err
+	}
 	value := s.portfolios.ValueOrLastSnapshot
 	if !asOf.IsZero() {
 		value = func(ctx context.Context, p portfolio.Portfolio) (valuation.Valuation, error) {
@@ -72,7 +78,27 @@ func (s *PortfolioServer) GetValuation(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	return &portfoliov1.GetValuationResponse{Valuation: valuationToProto(v)}, nil
+	rate, err := s.rate(ctx, req.GetCurrency(), v, asOf)
+	if err != nil {
+		return nil, err
+	}
+	if v, err = rate.Valuation(v); err != nil {
+		return nil, errs.Internal(err)
+	}
+	return &portfoliov1.GetValuationResponse{Valuation: valuationToProto(v, rate)}, nil
+}
+
+// rate returns that of now for a valuation of now, and of its hour for a snapshot.
+func (s *PortfolioServer) rate(ctx context.Context, code string, v valuation.Valuation,
+	asOf time.Time) (currency.Rate, error) {
+	if asOf.IsZero() && !v.Stale {
+		return s.currencies.Now(ctx, code)
+	}
+	rates, err := s.currencies.At(ctx, code, v.ValuationTime)
+	if err != nil {
+		return currency.Rate{}, err
+	}
+	return rates[0], nil
 }
 
 // TakeSnapshot implements the RPC.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/purserhq/purser/pkg/testkit/versus"
+	"github.com/purserhq/purser/services/portfolio/internal/currency"
 	"github.com/purserhq/purser/services/portfolio/internal/performance"
 )
 
@@ -35,7 +36,8 @@ func BenchmarkPerformance(b *testing.B) {
 				FROM snapshots CROSS JOIN assets`)
 			exec("ANALYZE")
 			end := hour(0).AddDate(0, 0, days)
-			s := performance.NewService(f.Snapshots, func() time.Time { return end })
+			now := func() time.Time { return end }
+			s := performance.NewService(f.Snapshots, currency.NewService(nil, nil, now), now)
 			versus.Run(b, versus.Comparison{
 				Raw: func() {
 					rows, err := f.db.SQL().QueryContext(b.Context(), `SELECT bucket, total::text, net_flow::text

@@ -216,7 +216,7 @@ func (x *Portfolio) GetCreateTime() *timestamppb.Timestamp {
 // numbers without exponent, for example "1824.53".
 type Valuation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// ISO 4217 code; always "USD".
+	// Of prices and values: the currency of the request.
 	Currency string `protobuf:"bytes,1,opt,name=currency,proto3" json:"currency,omitempty"`
 	// The sum of the values of all verified positions that have a price.
 	Total     string      `protobuf:"bytes,2,opt,name=total,proto3" json:"total,omitempty"`
@@ -232,7 +232,9 @@ type Valuation struct {
 	// When the portfolio had this value.
 	ValuationTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=valuation_time,json=valuationTime,proto3" json:"valuation_time,omitempty"`
 	// It is the last snapshot, because the wallet service is unavailable.
-	Stale         bool `protobuf:"varint,9,opt,name=stale,proto3" json:"stale,omitempty"`
+	Stale bool `protobuf:"varint,9,opt,name=stale,proto3" json:"stale,omitempty"`
+	// What prices and values were converted at; unset for USD.
+	Rate          *ExchangeRate `protobuf:"bytes,10,opt,name=rate,proto3" json:"rate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -330,6 +332,86 @@ func (x *Valuation) GetStale() bool {
 	return false
 }
 
+func (x *Valuation) GetRate() *ExchangeRate {
+	if x != nil {
+		return x.Rate
+	}
+	return nil
+}
+
+// ExchangeRate is what one unit of a currency is worth.
+type ExchangeRate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In USD, a decimal number above 0.
+	Price string `protobuf:"bytes,1,opt,name=price,proto3" json:"price,omitempty"`
+	// The name of the source, for example "llama".
+	Source string `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`
+	// The time of the rate, by its source.
+	RateTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=rate_time,json=rateTime,proto3" json:"rate_time,omitempty"`
+	// It is older than the deployment allows.
+	Stale         bool `protobuf:"varint,4,opt,name=stale,proto3" json:"stale,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExchangeRate) Reset() {
+	*x = ExchangeRate{}
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExchangeRate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExchangeRate) ProtoMessage() {}
+
+func (x *ExchangeRate) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExchangeRate.ProtoReflect.Descriptor instead.
+func (*ExchangeRate) Descriptor() ([]byte, []int) {
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ExchangeRate) GetPrice() string {
+	if x != nil {
+		return x.Price
+	}
+	return ""
+}
+
+func (x *ExchangeRate) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *ExchangeRate) GetRateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RateTime
+	}
+	return nil
+}
+
+func (x *ExchangeRate) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
 // Position is what all wallets of the portfolio hold of a token.
 type Position struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -360,7 +442,7 @@ type Position struct {
 
 func (x *Position) Reset() {
 	*x = Position{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[2]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -372,7 +454,7 @@ func (x *Position) String() string {
 func (*Position) ProtoMessage() {}
 
 func (x *Position) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[2]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -385,7 +467,7 @@ func (x *Position) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Position.ProtoReflect.Descriptor instead.
 func (*Position) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{2}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Position) GetTokenId() string {
@@ -496,7 +578,7 @@ type Snapshot struct {
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[3]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -508,7 +590,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[3]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -521,7 +603,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{3}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Snapshot) GetPortfolioId() string {
@@ -620,7 +702,7 @@ type TimelinePoint struct {
 
 func (x *TimelinePoint) Reset() {
 	*x = TimelinePoint{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[4]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -632,7 +714,7 @@ func (x *TimelinePoint) String() string {
 func (*TimelinePoint) ProtoMessage() {}
 
 func (x *TimelinePoint) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[4]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -645,7 +727,7 @@ func (x *TimelinePoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TimelinePoint.ProtoReflect.Descriptor instead.
 func (*TimelinePoint) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{4}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *TimelinePoint) GetStartTime() *timestamppb.Timestamp {
@@ -728,7 +810,7 @@ type GetPortfolioRequest struct {
 
 func (x *GetPortfolioRequest) Reset() {
 	*x = GetPortfolioRequest{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[5]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -740,7 +822,7 @@ func (x *GetPortfolioRequest) String() string {
 func (*GetPortfolioRequest) ProtoMessage() {}
 
 func (x *GetPortfolioRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[5]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -753,7 +835,7 @@ func (x *GetPortfolioRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPortfolioRequest.ProtoReflect.Descriptor instead.
 func (*GetPortfolioRequest) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{5}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetPortfolioRequest) GetPortfolioId() string {
@@ -772,7 +854,7 @@ type GetPortfolioResponse struct {
 
 func (x *GetPortfolioResponse) Reset() {
 	*x = GetPortfolioResponse{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[6]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -784,7 +866,7 @@ func (x *GetPortfolioResponse) String() string {
 func (*GetPortfolioResponse) ProtoMessage() {}
 
 func (x *GetPortfolioResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[6]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -797,7 +879,7 @@ func (x *GetPortfolioResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPortfolioResponse.ProtoReflect.Descriptor instead.
 func (*GetPortfolioResponse) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{6}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetPortfolioResponse) GetPortfolio() *Portfolio {
@@ -812,14 +894,17 @@ type GetValuationRequest struct {
 	// Empty for the default portfolio.
 	PortfolioId string `protobuf:"bytes,1,opt,name=portfolio_id,json=portfolioId,proto3" json:"portfolio_id,omitempty"`
 	// Unset for now.
-	AsOfTime      *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=as_of_time,json=asOfTime,proto3" json:"as_of_time,omitempty"`
+	AsOfTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=as_of_time,json=asOfTime,proto3" json:"as_of_time,omitempty"`
+	// USD, EUR, GBP, CHF, JPY or the CAIP-19 id of a token that has a price; USD when
+	// empty.
+	Currency      string `protobuf:"bytes,3,opt,name=currency,proto3" json:"currency,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetValuationRequest) Reset() {
 	*x = GetValuationRequest{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[7]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -831,7 +916,7 @@ func (x *GetValuationRequest) String() string {
 func (*GetValuationRequest) ProtoMessage() {}
 
 func (x *GetValuationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[7]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -844,7 +929,7 @@ func (x *GetValuationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetValuationRequest.ProtoReflect.Descriptor instead.
 func (*GetValuationRequest) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{7}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetValuationRequest) GetPortfolioId() string {
@@ -861,6 +946,13 @@ func (x *GetValuationRequest) GetAsOfTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *GetValuationRequest) GetCurrency() string {
+	if x != nil {
+		return x.Currency
+	}
+	return ""
+}
+
 type GetValuationResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Valuation     *Valuation             `protobuf:"bytes,1,opt,name=valuation,proto3" json:"valuation,omitempty"`
@@ -870,7 +962,7 @@ type GetValuationResponse struct {
 
 func (x *GetValuationResponse) Reset() {
 	*x = GetValuationResponse{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[8]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -882,7 +974,7 @@ func (x *GetValuationResponse) String() string {
 func (*GetValuationResponse) ProtoMessage() {}
 
 func (x *GetValuationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[8]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -895,7 +987,7 @@ func (x *GetValuationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetValuationResponse.ProtoReflect.Descriptor instead.
 func (*GetValuationResponse) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{8}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetValuationResponse) GetValuation() *Valuation {
@@ -919,7 +1011,7 @@ type TakeSnapshotRequest struct {
 
 func (x *TakeSnapshotRequest) Reset() {
 	*x = TakeSnapshotRequest{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[9]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -931,7 +1023,7 @@ func (x *TakeSnapshotRequest) String() string {
 func (*TakeSnapshotRequest) ProtoMessage() {}
 
 func (x *TakeSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[9]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -944,7 +1036,7 @@ func (x *TakeSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*TakeSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{9}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *TakeSnapshotRequest) GetPortfolioId() string {
@@ -983,7 +1075,7 @@ type TakeSnapshotResponse struct {
 
 func (x *TakeSnapshotResponse) Reset() {
 	*x = TakeSnapshotResponse{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[10]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -995,7 +1087,7 @@ func (x *TakeSnapshotResponse) String() string {
 func (*TakeSnapshotResponse) ProtoMessage() {}
 
 func (x *TakeSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[10]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1008,7 +1100,7 @@ func (x *TakeSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*TakeSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{10}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *TakeSnapshotResponse) GetSnapshot() *Snapshot {
@@ -1053,7 +1145,7 @@ type BackfillProgress struct {
 
 func (x *BackfillProgress) Reset() {
 	*x = BackfillProgress{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[11]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1065,7 +1157,7 @@ func (x *BackfillProgress) String() string {
 func (*BackfillProgress) ProtoMessage() {}
 
 func (x *BackfillProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[11]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1078,7 +1170,7 @@ func (x *BackfillProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackfillProgress.ProtoReflect.Descriptor instead.
 func (*BackfillProgress) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{11}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *BackfillProgress) GetProcessedCount() int32 {
@@ -1130,7 +1222,7 @@ type ListSnapshotsRequest struct {
 
 func (x *ListSnapshotsRequest) Reset() {
 	*x = ListSnapshotsRequest{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[12]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1142,7 +1234,7 @@ func (x *ListSnapshotsRequest) String() string {
 func (*ListSnapshotsRequest) ProtoMessage() {}
 
 func (x *ListSnapshotsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[12]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1155,7 +1247,7 @@ func (x *ListSnapshotsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapshotsRequest.ProtoReflect.Descriptor instead.
 func (*ListSnapshotsRequest) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{12}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListSnapshotsRequest) GetPortfolioId() string {
@@ -1190,7 +1282,7 @@ type ListSnapshotsResponse struct {
 
 func (x *ListSnapshotsResponse) Reset() {
 	*x = ListSnapshotsResponse{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[13]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1202,7 +1294,7 @@ func (x *ListSnapshotsResponse) String() string {
 func (*ListSnapshotsResponse) ProtoMessage() {}
 
 func (x *ListSnapshotsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[13]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1215,7 +1307,7 @@ func (x *ListSnapshotsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapshotsResponse.ProtoReflect.Descriptor instead.
 func (*ListSnapshotsResponse) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{13}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListSnapshotsResponse) GetSnapshots() []*Snapshot {
@@ -1252,7 +1344,7 @@ type GetTimelineRequest struct {
 
 func (x *GetTimelineRequest) Reset() {
 	*x = GetTimelineRequest{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[14]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1264,7 +1356,7 @@ func (x *GetTimelineRequest) String() string {
 func (*GetTimelineRequest) ProtoMessage() {}
 
 func (x *GetTimelineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[14]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1277,7 +1369,7 @@ func (x *GetTimelineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTimelineRequest.ProtoReflect.Descriptor instead.
 func (*GetTimelineRequest) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{14}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GetTimelineRequest) GetPortfolioId() string {
@@ -1334,7 +1426,7 @@ type GetTimelineResponse struct {
 
 func (x *GetTimelineResponse) Reset() {
 	*x = GetTimelineResponse{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[15]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1346,7 +1438,7 @@ func (x *GetTimelineResponse) String() string {
 func (*GetTimelineResponse) ProtoMessage() {}
 
 func (x *GetTimelineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[15]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1359,7 +1451,7 @@ func (x *GetTimelineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTimelineResponse.ProtoReflect.Descriptor instead.
 func (*GetTimelineResponse) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{15}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetTimelineResponse) GetCurrency() string {
@@ -1394,19 +1486,20 @@ type GetPerformanceRequest struct {
 	// IANA name of the time zone in which the days of daily returns begin at midnight,
 	// for example "Europe/Zurich"; UTC when empty.
 	TimeZone string `protobuf:"bytes,4,opt,name=time_zone,json=timeZone,proto3" json:"time_zone,omitempty"`
-	// The CAIP-19 id of a token to compare with; empty for none. Its prices are those of
-	// the portfolio's own snapshots at the start and the end, so it has to hold some
-	// then.
+	// The CAIP-19 id of a token to compare with, which need not be held; empty for none.
 	Benchmark string `protobuf:"bytes,5,opt,name=benchmark,proto3" json:"benchmark,omitempty"`
 	// The rate of a year that is free of risk, as a fraction: 0.02 is two per cent.
-	RiskFreeRate  float64 `protobuf:"fixed64,6,opt,name=risk_free_rate,json=riskFreeRate,proto3" json:"risk_free_rate,omitempty"`
+	RiskFreeRate float64 `protobuf:"fixed64,6,opt,name=risk_free_rate,json=riskFreeRate,proto3" json:"risk_free_rate,omitempty"`
+	// USD, EUR, GBP, CHF, JPY or the CAIP-19 id of a token that has a price; USD when
+	// empty. Values and flows are converted at the rates of their hours.
+	Currency      string `protobuf:"bytes,7,opt,name=currency,proto3" json:"currency,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetPerformanceRequest) Reset() {
 	*x = GetPerformanceRequest{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[16]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1418,7 +1511,7 @@ func (x *GetPerformanceRequest) String() string {
 func (*GetPerformanceRequest) ProtoMessage() {}
 
 func (x *GetPerformanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[16]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1431,7 +1524,7 @@ func (x *GetPerformanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPerformanceRequest.ProtoReflect.Descriptor instead.
 func (*GetPerformanceRequest) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{16}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GetPerformanceRequest) GetPortfolioId() string {
@@ -1476,6 +1569,13 @@ func (x *GetPerformanceRequest) GetRiskFreeRate() float64 {
 	return 0
 }
 
+func (x *GetPerformanceRequest) GetCurrency() string {
+	if x != nil {
+		return x.Currency
+	}
+	return ""
+}
+
 type GetPerformanceResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Performance   *Performance           `protobuf:"bytes,1,opt,name=performance,proto3" json:"performance,omitempty"`
@@ -1485,7 +1585,7 @@ type GetPerformanceResponse struct {
 
 func (x *GetPerformanceResponse) Reset() {
 	*x = GetPerformanceResponse{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[17]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1497,7 +1597,7 @@ func (x *GetPerformanceResponse) String() string {
 func (*GetPerformanceResponse) ProtoMessage() {}
 
 func (x *GetPerformanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[17]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1510,7 +1610,7 @@ func (x *GetPerformanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPerformanceResponse.ProtoReflect.Descriptor instead.
 func (*GetPerformanceResponse) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{17}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GetPerformanceResponse) GetPerformance() *Performance {
@@ -1525,7 +1625,7 @@ func (x *GetPerformanceResponse) GetPerformance() *Performance {
 // relative error is below 1e-12.
 type Performance struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// ISO 4217 code; always "USD".
+	// Of all values: the currency of the request.
 	Currency string `protobuf:"bytes,1,opt,name=currency,proto3" json:"currency,omitempty"`
 	// The hours of the snapshots that start_value and end_value are of. The first is
 	// after the requested start_time when there is none before. Unset without snapshots.
@@ -1584,7 +1684,7 @@ type Performance struct {
 
 func (x *Performance) Reset() {
 	*x = Performance{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[18]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1596,7 +1696,7 @@ func (x *Performance) String() string {
 func (*Performance) ProtoMessage() {}
 
 func (x *Performance) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[18]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1609,7 +1709,7 @@ func (x *Performance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Performance.ProtoReflect.Descriptor instead.
 func (*Performance) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{18}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Performance) GetCurrency() string {
@@ -1817,7 +1917,7 @@ type Ratio struct {
 
 func (x *Ratio) Reset() {
 	*x = Ratio{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[19]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1829,7 +1929,7 @@ func (x *Ratio) String() string {
 func (*Ratio) ProtoMessage() {}
 
 func (x *Ratio) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[19]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1842,7 +1942,7 @@ func (x *Ratio) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ratio.ProtoReflect.Descriptor instead.
 func (*Ratio) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{19}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Ratio) GetValue() float64 {
@@ -1875,7 +1975,7 @@ type Return struct {
 
 func (x *Return) Reset() {
 	*x = Return{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[20]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1887,7 +1987,7 @@ func (x *Return) String() string {
 func (*Return) ProtoMessage() {}
 
 func (x *Return) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[20]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1900,7 +2000,7 @@ func (x *Return) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Return.ProtoReflect.Descriptor instead.
 func (*Return) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{20}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Return) GetPeriod() *Ratio {
@@ -1940,7 +2040,7 @@ type Drawdown struct {
 
 func (x *Drawdown) Reset() {
 	*x = Drawdown{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[21]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1952,7 +2052,7 @@ func (x *Drawdown) String() string {
 func (*Drawdown) ProtoMessage() {}
 
 func (x *Drawdown) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[21]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1965,7 +2065,7 @@ func (x *Drawdown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drawdown.ProtoReflect.Descriptor instead.
 func (*Drawdown) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{21}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Drawdown) GetDepth() *Ratio {
@@ -2011,7 +2111,7 @@ type Benchmark struct {
 
 func (x *Benchmark) Reset() {
 	*x = Benchmark{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[22]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2023,7 +2123,7 @@ func (x *Benchmark) String() string {
 func (*Benchmark) ProtoMessage() {}
 
 func (x *Benchmark) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[22]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2036,7 +2136,7 @@ func (x *Benchmark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Benchmark.ProtoReflect.Descriptor instead.
 func (*Benchmark) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{22}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Benchmark) GetTokenId() string {
@@ -2070,7 +2170,7 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
 	"\adefault\x18\x03 \x01(\bR\adefault\x12;\n" +
 	"\vcreate_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTime\"\xf0\x02\n" +
+	"createTime\"\xa7\x03\n" +
 	"\tValuation\x12\x1a\n" +
 	"\bcurrency\x18\x01 \x01(\tR\bcurrency\x12\x14\n" +
 	"\x05total\x18\x02 \x01(\tR\x05total\x12;\n" +
@@ -2080,7 +2180,14 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\bcomplete\x18\x06 \x01(\bR\bcomplete\x12-\n" +
 	"\x12incomplete_reasons\x18\a \x03(\tR\x11incompleteReasons\x12A\n" +
 	"\x0evaluation_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\rvaluationTime\x12\x14\n" +
-	"\x05stale\x18\t \x01(\bR\x05stale\"\xf7\x02\n" +
+	"\x05stale\x18\t \x01(\bR\x05stale\x125\n" +
+	"\x04rate\x18\n" +
+	" \x01(\v2!.purser.portfolio.v1.ExchangeRateR\x04rate\"\x8b\x01\n" +
+	"\fExchangeRate\x12\x14\n" +
+	"\x05price\x18\x01 \x01(\tR\x05price\x12\x16\n" +
+	"\x06source\x18\x02 \x01(\tR\x06source\x127\n" +
+	"\trate_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\brateTime\x12\x14\n" +
+	"\x05stale\x18\x04 \x01(\bR\x05stale\"\xf7\x02\n" +
 	"\bPosition\x12\x19\n" +
 	"\btoken_id\x18\x01 \x01(\tR\atokenId\x12\x16\n" +
 	"\x06symbol\x18\x02 \x01(\tR\x06symbol\x12\x1a\n" +
@@ -2128,11 +2235,12 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\x13GetPortfolioRequest\x12.\n" +
 	"\fportfolio_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vportfolioId\"T\n" +
 	"\x14GetPortfolioResponse\x12<\n" +
-	"\tportfolio\x18\x01 \x01(\v2\x1e.purser.portfolio.v1.PortfolioR\tportfolio\"\x7f\n" +
+	"\tportfolio\x18\x01 \x01(\v2\x1e.purser.portfolio.v1.PortfolioR\tportfolio\"\xa5\x01\n" +
 	"\x13GetValuationRequest\x12.\n" +
 	"\fportfolio_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vportfolioId\x128\n" +
 	"\n" +
-	"as_of_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\basOfTime\"T\n" +
+	"as_of_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\basOfTime\x12$\n" +
+	"\bcurrency\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xa0\x01R\bcurrency\"T\n" +
 	"\x14GetValuationResponse\x12<\n" +
 	"\tvaluation\x18\x01 \x01(\v2\x1e.purser.portfolio.v1.ValuationR\tvaluation\"\xb7\x01\n" +
 	"\x13TakeSnapshotRequest\x12.\n" +
@@ -2171,7 +2279,7 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\x13GetTimelineResponse\x12\x1a\n" +
 	"\bcurrency\x18\x01 \x01(\tR\bcurrency\x12:\n" +
 	"\x06points\x18\x02 \x03(\v2\".purser.portfolio.v1.TimelinePointR\x06points\x12\x1c\n" +
-	"\ttruncated\x18\x03 \x01(\bR\ttruncated\"\xc6\x02\n" +
+	"\ttruncated\x18\x03 \x01(\bR\ttruncated\"\xec\x02\n" +
 	"\x15GetPerformanceRequest\x12.\n" +
 	"\fportfolio_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vportfolioId\x129\n" +
 	"\n" +
@@ -2179,7 +2287,8 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\bend_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12$\n" +
 	"\ttime_zone\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18@R\btimeZone\x12&\n" +
 	"\tbenchmark\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xa0\x01R\tbenchmark\x12=\n" +
-	"\x0erisk_free_rate\x18\x06 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?!\x00\x00\x00\x00\x00\x00\xf0\xbfR\friskFreeRate\"\\\n" +
+	"\x0erisk_free_rate\x18\x06 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?!\x00\x00\x00\x00\x00\x00\xf0\xbfR\friskFreeRate\x12$\n" +
+	"\bcurrency\x18\a \x01(\tB\b\xbaH\x05r\x03\x18\xa0\x01R\bcurrency\"\\\n" +
 	"\x16GetPerformanceResponse\x12B\n" +
 	"\vperformance\x18\x01 \x01(\v2 .purser.portfolio.v1.PerformanceR\vperformance\"\xfa\t\n" +
 	"\vPerformance\x12\x1a\n" +
@@ -2267,98 +2376,101 @@ func file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP() []byte {
 }
 
 var file_purser_portfolio_v1_portfolio_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_purser_portfolio_v1_portfolio_service_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_purser_portfolio_v1_portfolio_service_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_purser_portfolio_v1_portfolio_service_proto_goTypes = []any{
 	(Interval)(0),                  // 0: purser.portfolio.v1.Interval
 	(FlowBasis)(0),                 // 1: purser.portfolio.v1.FlowBasis
 	(*Portfolio)(nil),              // 2: purser.portfolio.v1.Portfolio
 	(*Valuation)(nil),              // 3: purser.portfolio.v1.Valuation
-	(*Position)(nil),               // 4: purser.portfolio.v1.Position
-	(*Snapshot)(nil),               // 5: purser.portfolio.v1.Snapshot
-	(*TimelinePoint)(nil),          // 6: purser.portfolio.v1.TimelinePoint
-	(*GetPortfolioRequest)(nil),    // 7: purser.portfolio.v1.GetPortfolioRequest
-	(*GetPortfolioResponse)(nil),   // 8: purser.portfolio.v1.GetPortfolioResponse
-	(*GetValuationRequest)(nil),    // 9: purser.portfolio.v1.GetValuationRequest
-	(*GetValuationResponse)(nil),   // 10: purser.portfolio.v1.GetValuationResponse
-	(*TakeSnapshotRequest)(nil),    // 11: purser.portfolio.v1.TakeSnapshotRequest
-	(*TakeSnapshotResponse)(nil),   // 12: purser.portfolio.v1.TakeSnapshotResponse
-	(*BackfillProgress)(nil),       // 13: purser.portfolio.v1.BackfillProgress
-	(*ListSnapshotsRequest)(nil),   // 14: purser.portfolio.v1.ListSnapshotsRequest
-	(*ListSnapshotsResponse)(nil),  // 15: purser.portfolio.v1.ListSnapshotsResponse
-	(*GetTimelineRequest)(nil),     // 16: purser.portfolio.v1.GetTimelineRequest
-	(*GetTimelineResponse)(nil),    // 17: purser.portfolio.v1.GetTimelineResponse
-	(*GetPerformanceRequest)(nil),  // 18: purser.portfolio.v1.GetPerformanceRequest
-	(*GetPerformanceResponse)(nil), // 19: purser.portfolio.v1.GetPerformanceResponse
-	(*Performance)(nil),            // 20: purser.portfolio.v1.Performance
-	(*Ratio)(nil),                  // 21: purser.portfolio.v1.Ratio
-	(*Return)(nil),                 // 22: purser.portfolio.v1.Return
-	(*Drawdown)(nil),               // 23: purser.portfolio.v1.Drawdown
-	(*Benchmark)(nil),              // 24: purser.portfolio.v1.Benchmark
-	(*timestamppb.Timestamp)(nil),  // 25: google.protobuf.Timestamp
+	(*ExchangeRate)(nil),           // 4: purser.portfolio.v1.ExchangeRate
+	(*Position)(nil),               // 5: purser.portfolio.v1.Position
+	(*Snapshot)(nil),               // 6: purser.portfolio.v1.Snapshot
+	(*TimelinePoint)(nil),          // 7: purser.portfolio.v1.TimelinePoint
+	(*GetPortfolioRequest)(nil),    // 8: purser.portfolio.v1.GetPortfolioRequest
+	(*GetPortfolioResponse)(nil),   // 9: purser.portfolio.v1.GetPortfolioResponse
+	(*GetValuationRequest)(nil),    // 10: purser.portfolio.v1.GetValuationRequest
+	(*GetValuationResponse)(nil),   // 11: purser.portfolio.v1.GetValuationResponse
+	(*TakeSnapshotRequest)(nil),    // 12: purser.portfolio.v1.TakeSnapshotRequest
+	(*TakeSnapshotResponse)(nil),   // 13: purser.portfolio.v1.TakeSnapshotResponse
+	(*BackfillProgress)(nil),       // 14: purser.portfolio.v1.BackfillProgress
+	(*ListSnapshotsRequest)(nil),   // 15: purser.portfolio.v1.ListSnapshotsRequest
+	(*ListSnapshotsResponse)(nil),  // 16: purser.portfolio.v1.ListSnapshotsResponse
+	(*GetTimelineRequest)(nil),     // 17: purser.portfolio.v1.GetTimelineRequest
+	(*GetTimelineResponse)(nil),    // 18: purser.portfolio.v1.GetTimelineResponse
+	(*GetPerformanceRequest)(nil),  // 19: purser.portfolio.v1.GetPerformanceRequest
+	(*GetPerformanceResponse)(nil), // 20: purser.portfolio.v1.GetPerformanceResponse
+	(*Performance)(nil),            // 21: purser.portfolio.v1.Performance
+	(*Ratio)(nil),                  // 22: purser.portfolio.v1.Ratio
+	(*Return)(nil),                 // 23: purser.portfolio.v1.Return
+	(*Drawdown)(nil),               // 24: purser.portfolio.v1.Drawdown
+	(*Benchmark)(nil),              // 25: purser.portfolio.v1.Benchmark
+	(*timestamppb.Timestamp)(nil),  // 26: google.protobuf.Timestamp
 }
 var file_purser_portfolio_v1_portfolio_service_proto_depIdxs = []int32{
-	25, // 0: purser.portfolio.v1.Portfolio.create_time:type_name -> google.protobuf.Timestamp
-	4,  // 1: purser.portfolio.v1.Valuation.positions:type_name -> purser.portfolio.v1.Position
-	25, // 2: purser.portfolio.v1.Valuation.valuation_time:type_name -> google.protobuf.Timestamp
-	25, // 3: purser.portfolio.v1.Position.price_time:type_name -> google.protobuf.Timestamp
-	25, // 4: purser.portfolio.v1.Snapshot.bucket_time:type_name -> google.protobuf.Timestamp
-	25, // 5: purser.portfolio.v1.Snapshot.snapshot_time:type_name -> google.protobuf.Timestamp
-	25, // 6: purser.portfolio.v1.TimelinePoint.start_time:type_name -> google.protobuf.Timestamp
-	25, // 7: purser.portfolio.v1.TimelinePoint.end_time:type_name -> google.protobuf.Timestamp
-	2,  // 8: purser.portfolio.v1.GetPortfolioResponse.portfolio:type_name -> purser.portfolio.v1.Portfolio
-	25, // 9: purser.portfolio.v1.GetValuationRequest.as_of_time:type_name -> google.protobuf.Timestamp
-	3,  // 10: purser.portfolio.v1.GetValuationResponse.valuation:type_name -> purser.portfolio.v1.Valuation
-	25, // 11: purser.portfolio.v1.TakeSnapshotRequest.start_time:type_name -> google.protobuf.Timestamp
-	25, // 12: purser.portfolio.v1.TakeSnapshotRequest.end_time:type_name -> google.protobuf.Timestamp
-	5,  // 13: purser.portfolio.v1.TakeSnapshotResponse.snapshot:type_name -> purser.portfolio.v1.Snapshot
-	13, // 14: purser.portfolio.v1.TakeSnapshotResponse.backfill:type_name -> purser.portfolio.v1.BackfillProgress
-	25, // 15: purser.portfolio.v1.BackfillProgress.next_start_time:type_name -> google.protobuf.Timestamp
-	5,  // 16: purser.portfolio.v1.ListSnapshotsResponse.snapshots:type_name -> purser.portfolio.v1.Snapshot
-	0,  // 17: purser.portfolio.v1.GetTimelineRequest.interval:type_name -> purser.portfolio.v1.Interval
-	25, // 18: purser.portfolio.v1.GetTimelineRequest.start_time:type_name -> google.protobuf.Timestamp
-	25, // 19: purser.portfolio.v1.GetTimelineRequest.end_time:type_name -> google.protobuf.Timestamp
-	6,  // 20: purser.portfolio.v1.GetTimelineResponse.points:type_name -> purser.portfolio.v1.TimelinePoint
-	25, // 21: purser.portfolio.v1.GetPerformanceRequest.start_time:type_name -> google.protobuf.Timestamp
-	25, // 22: purser.portfolio.v1.GetPerformanceRequest.end_time:type_name -> google.protobuf.Timestamp
-	20, // 23: purser.portfolio.v1.GetPerformanceResponse.performance:type_name -> purser.portfolio.v1.Performance
-	25, // 24: purser.portfolio.v1.Performance.start_time:type_name -> google.protobuf.Timestamp
-	25, // 25: purser.portfolio.v1.Performance.end_time:type_name -> google.protobuf.Timestamp
-	1,  // 26: purser.portfolio.v1.Performance.flow_basis:type_name -> purser.portfolio.v1.FlowBasis
-	22, // 27: purser.portfolio.v1.Performance.time_weighted:type_name -> purser.portfolio.v1.Return
-	22, // 28: purser.portfolio.v1.Performance.money_weighted:type_name -> purser.portfolio.v1.Return
-	21, // 29: purser.portfolio.v1.Performance.modified_dietz:type_name -> purser.portfolio.v1.Ratio
-	21, // 30: purser.portfolio.v1.Performance.volatility:type_name -> purser.portfolio.v1.Ratio
-	21, // 31: purser.portfolio.v1.Performance.downside_deviation:type_name -> purser.portfolio.v1.Ratio
-	21, // 32: purser.portfolio.v1.Performance.sharpe:type_name -> purser.portfolio.v1.Ratio
-	21, // 33: purser.portfolio.v1.Performance.sortino:type_name -> purser.portfolio.v1.Ratio
-	21, // 34: purser.portfolio.v1.Performance.calmar:type_name -> purser.portfolio.v1.Ratio
-	23, // 35: purser.portfolio.v1.Performance.max_drawdown:type_name -> purser.portfolio.v1.Drawdown
-	24, // 36: purser.portfolio.v1.Performance.benchmark:type_name -> purser.portfolio.v1.Benchmark
-	21, // 37: purser.portfolio.v1.Return.period:type_name -> purser.portfolio.v1.Ratio
-	21, // 38: purser.portfolio.v1.Return.annualized:type_name -> purser.portfolio.v1.Ratio
-	21, // 39: purser.portfolio.v1.Drawdown.depth:type_name -> purser.portfolio.v1.Ratio
-	25, // 40: purser.portfolio.v1.Drawdown.peak_time:type_name -> google.protobuf.Timestamp
-	25, // 41: purser.portfolio.v1.Drawdown.trough_time:type_name -> google.protobuf.Timestamp
-	25, // 42: purser.portfolio.v1.Drawdown.recovery_time:type_name -> google.protobuf.Timestamp
-	21, // 43: purser.portfolio.v1.Benchmark.token_return:type_name -> purser.portfolio.v1.Ratio
-	21, // 44: purser.portfolio.v1.Benchmark.tracking_difference:type_name -> purser.portfolio.v1.Ratio
-	7,  // 45: purser.portfolio.v1.PortfolioService.GetPortfolio:input_type -> purser.portfolio.v1.GetPortfolioRequest
-	9,  // 46: purser.portfolio.v1.PortfolioService.GetValuation:input_type -> purser.portfolio.v1.GetValuationRequest
-	11, // 47: purser.portfolio.v1.PortfolioService.TakeSnapshot:input_type -> purser.portfolio.v1.TakeSnapshotRequest
-	14, // 48: purser.portfolio.v1.PortfolioService.ListSnapshots:input_type -> purser.portfolio.v1.ListSnapshotsRequest
-	16, // 49: purser.portfolio.v1.PortfolioService.GetTimeline:input_type -> purser.portfolio.v1.GetTimelineRequest
-	18, // 50: purser.portfolio.v1.PortfolioService.GetPerformance:input_type -> purser.portfolio.v1.GetPerformanceRequest
-	8,  // 51: purser.portfolio.v1.PortfolioService.GetPortfolio:output_type -> purser.portfolio.v1.GetPortfolioResponse
-	10, // 52: purser.portfolio.v1.PortfolioService.GetValuation:output_type -> purser.portfolio.v1.GetValuationResponse
-	12, // 53: purser.portfolio.v1.PortfolioService.TakeSnapshot:output_type -> purser.portfolio.v1.TakeSnapshotResponse
-	15, // 54: purser.portfolio.v1.PortfolioService.ListSnapshots:output_type -> purser.portfolio.v1.ListSnapshotsResponse
-	17, // 55: purser.portfolio.v1.PortfolioService.GetTimeline:output_type -> purser.portfolio.v1.GetTimelineResponse
-	19, // 56: purser.portfolio.v1.PortfolioService.GetPerformance:output_type -> purser.portfolio.v1.GetPerformanceResponse
-	51, // [51:57] is the sub-list for method output_type
-	45, // [45:51] is the sub-list for method input_type
-	45, // [45:45] is the sub-list for extension type_name
-	45, // [45:45] is the sub-list for extension extendee
-	0,  // [0:45] is the sub-list for field type_name
+	26, // 0: purser.portfolio.v1.Portfolio.create_time:type_name -> google.protobuf.Timestamp
+	5,  // 1: purser.portfolio.v1.Valuation.positions:type_name -> purser.portfolio.v1.Position
+	26, // 2: purser.portfolio.v1.Valuation.valuation_time:type_name -> google.protobuf.Timestamp
+	4,  // 3: purser.portfolio.v1.Valuation.rate:type_name -> purser.portfolio.v1.ExchangeRate
+	26, // 4: purser.portfolio.v1.ExchangeRate.rate_time:type_name -> google.protobuf.Timestamp
+	26, // 5: purser.portfolio.v1.Position.price_time:type_name -> google.protobuf.Timestamp
+	26, // 6: purser.portfolio.v1.Snapshot.bucket_time:type_name -> google.protobuf.Timestamp
+	26, // 7: purser.portfolio.v1.Snapshot.snapshot_time:type_name -> google.protobuf.Timestamp
+	26, // 8: purser.portfolio.v1.TimelinePoint.start_time:type_name -> google.protobuf.Timestamp
+	26, // 9: purser.portfolio.v1.TimelinePoint.end_time:type_name -> google.protobuf.Timestamp
+	2,  // 10: purser.portfolio.v1.GetPortfolioResponse.portfolio:type_name -> purser.portfolio.v1.Portfolio
+	26, // 11: purser.portfolio.v1.GetValuationRequest.as_of_time:type_name -> google.protobuf.Timestamp
+	3,  // 12: purser.portfolio.v1.GetValuationResponse.valuation:type_name -> purser.portfolio.v1.Valuation
+	26, // 13: purser.portfolio.v1.TakeSnapshotRequest.start_time:type_name -> google.protobuf.Timestamp
+	26, // 14: purser.portfolio.v1.TakeSnapshotRequest.end_time:type_name -> google.protobuf.Timestamp
+	6,  // 15: purser.portfolio.v1.TakeSnapshotResponse.snapshot:type_name -> purser.portfolio.v1.Snapshot
+	14, // 16: purser.portfolio.v1.TakeSnapshotResponse.backfill:type_name -> purser.portfolio.v1.BackfillProgress
+	26, // 17: purser.portfolio.v1.BackfillProgress.next_start_time:type_name -> google.protobuf.Timestamp
+	6,  // 18: purser.portfolio.v1.ListSnapshotsResponse.snapshots:type_name -> purser.portfolio.v1.Snapshot
+	0,  // 19: purser.portfolio.v1.GetTimelineRequest.interval:type_name -> purser.portfolio.v1.Interval
+	26, // 20: purser.portfolio.v1.GetTimelineRequest.start_time:type_name -> google.protobuf.Timestamp
+	26, // 21: purser.portfolio.v1.GetTimelineRequest.end_time:type_name -> google.protobuf.Timestamp
+	7,  // 22: purser.portfolio.v1.GetTimelineResponse.points:type_name -> purser.portfolio.v1.TimelinePoint
+	26, // 23: purser.portfolio.v1.GetPerformanceRequest.start_time:type_name -> google.protobuf.Timestamp
+	26, // 24: purser.portfolio.v1.GetPerformanceRequest.end_time:type_name -> google.protobuf.Timestamp
+	21, // 25: purser.portfolio.v1.GetPerformanceResponse.performance:type_name -> purser.portfolio.v1.Performance
+	26, // 26: purser.portfolio.v1.Performance.start_time:type_name -> google.protobuf.Timestamp
+	26, // 27: purser.portfolio.v1.Performance.end_time:type_name -> google.protobuf.Timestamp
+	1,  // 28: purser.portfolio.v1.Performance.flow_basis:type_name -> purser.portfolio.v1.FlowBasis
+	23, // 29: purser.portfolio.v1.Performance.time_weighted:type_name -> purser.portfolio.v1.Return
+	23, // 30: purser.portfolio.v1.Performance.money_weighted:type_name -> purser.portfolio.v1.Return
+	22, // 31: purser.portfolio.v1.Performance.modified_dietz:type_name -> purser.portfolio.v1.Ratio
+	22, // 32: purser.portfolio.v1.Performance.volatility:type_name -> purser.portfolio.v1.Ratio
+	22, // 33: purser.portfolio.v1.Performance.downside_deviation:type_name -> purser.portfolio.v1.Ratio
+	22, // 34: purser.portfolio.v1.Performance.sharpe:type_name -> purser.portfolio.v1.Ratio
+	22, // 35: purser.portfolio.v1.Performance.sortino:type_name -> purser.portfolio.v1.Ratio
+	22, // 36: purser.portfolio.v1.Performance.calmar:type_name -> purser.portfolio.v1.Ratio
+	24, // 37: purser.portfolio.v1.Performance.max_drawdown:type_name -> purser.portfolio.v1.Drawdown
+	25, // 38: purser.portfolio.v1.Performance.benchmark:type_name -> purser.portfolio.v1.Benchmark
+	22, // 39: purser.portfolio.v1.Return.period:type_name -> purser.portfolio.v1.Ratio
+	22, // 40: purser.portfolio.v1.Return.annualized:type_name -> purser.portfolio.v1.Ratio
+	22, // 41: purser.portfolio.v1.Drawdown.depth:type_name -> purser.portfolio.v1.Ratio
+	26, // 42: purser.portfolio.v1.Drawdown.peak_time:type_name -> google.protobuf.Timestamp
+	26, // 43: purser.portfolio.v1.Drawdown.trough_time:type_name -> google.protobuf.Timestamp
+	26, // 44: purser.portfolio.v1.Drawdown.recovery_time:type_name -> google.protobuf.Timestamp
+	22, // 45: purser.portfolio.v1.Benchmark.token_return:type_name -> purser.portfolio.v1.Ratio
+	22, // 46: purser.portfolio.v1.Benchmark.tracking_difference:type_name -> purser.portfolio.v1.Ratio
+	8,  // 47: purser.portfolio.v1.PortfolioService.GetPortfolio:input_type -> purser.portfolio.v1.GetPortfolioRequest
+	10, // 48: purser.portfolio.v1.PortfolioService.GetValuation:input_type -> purser.portfolio.v1.GetValuationRequest
+	12, // 49: purser.portfolio.v1.PortfolioService.TakeSnapshot:input_type -> purser.portfolio.v1.TakeSnapshotRequest
+	15, // 50: purser.portfolio.v1.PortfolioService.ListSnapshots:input_type -> purser.portfolio.v1.ListSnapshotsRequest
+	17, // 51: purser.portfolio.v1.PortfolioService.GetTimeline:input_type -> purser.portfolio.v1.GetTimelineRequest
+	19, // 52: purser.portfolio.v1.PortfolioService.GetPerformance:input_type -> purser.portfolio.v1.GetPerformanceRequest
+	9,  // 53: purser.portfolio.v1.PortfolioService.GetPortfolio:output_type -> purser.portfolio.v1.GetPortfolioResponse
+	11, // 54: purser.portfolio.v1.PortfolioService.GetValuation:output_type -> purser.portfolio.v1.GetValuationResponse
+	13, // 55: purser.portfolio.v1.PortfolioService.TakeSnapshot:output_type -> purser.portfolio.v1.TakeSnapshotResponse
+	16, // 56: purser.portfolio.v1.PortfolioService.ListSnapshots:output_type -> purser.portfolio.v1.ListSnapshotsResponse
+	18, // 57: purser.portfolio.v1.PortfolioService.GetTimeline:output_type -> purser.portfolio.v1.GetTimelineResponse
+	20, // 58: purser.portfolio.v1.PortfolioService.GetPerformance:output_type -> purser.portfolio.v1.GetPerformanceResponse
+	53, // [53:59] is the sub-list for method output_type
+	47, // [47:53] is the sub-list for method input_type
+	47, // [47:47] is the sub-list for extension type_name
+	47, // [47:47] is the sub-list for extension extendee
+	0,  // [0:47] is the sub-list for field type_name
 }
 
 func init() { file_purser_portfolio_v1_portfolio_service_proto_init() }
@@ -2366,14 +2478,14 @@ func file_purser_portfolio_v1_portfolio_service_proto_init() {
 	if File_purser_portfolio_v1_portfolio_service_proto != nil {
 		return
 	}
-	file_purser_portfolio_v1_portfolio_service_proto_msgTypes[19].OneofWrappers = []any{}
+	file_purser_portfolio_v1_portfolio_service_proto_msgTypes[20].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_portfolio_v1_portfolio_service_proto_rawDesc), len(file_purser_portfolio_v1_portfolio_service_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   23,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -47,7 +47,12 @@ type PortfolioServiceClient interface {
 	// positions and prices of then; valuation_time says which. TakeSnapshot with a range
 	// fills in the hours that have none.
 	//
-	// UNAVAILABLE (WALLET_UNAVAILABLE) when there is no snapshot either. With as_of_time:
+	// With currency everything is converted at one rate, which is in the response: that of
+	// now, or with as_of_time that of the snapshot's hour. The values of the positions still
+	// add up to total: the largest one takes what rounding leaves.
+	//
+	// UNAVAILABLE (RATE_UNAVAILABLE) while the currency has no rate. UNAVAILABLE
+	// (WALLET_UNAVAILABLE) when there is no snapshot either. With as_of_time:
 	// FAILED_PRECONDITION (NO_SNAPSHOT) when there is none so early, INVALID_ARGUMENT for
 	// a time in the future.
 	GetValuation(ctx context.Context, in *GetValuationRequest, opts ...grpc.CallOption) (*GetValuationResponse, error)
@@ -102,7 +107,8 @@ type PortfolioServiceClient interface {
 	//
 	// A figure that is undefined is unavailable, with the reason. None is infinite.
 	//
-	// INVALID_ARGUMENT for a start_time that is not before end_time, an end_time in the
+	// UNAVAILABLE (RATE_UNAVAILABLE) while rates of the currency are missing; the message
+	// says from when. INVALID_ARGUMENT for a start_time that is not before end_time, an end_time in the
 	// future, a range over ten years, or an unknown time zone.
 	GetPerformance(ctx context.Context, in *GetPerformanceRequest, opts ...grpc.CallOption) (*GetPerformanceResponse, error)
 }
@@ -195,7 +201,12 @@ type PortfolioServiceServer interface {
 	// positions and prices of then; valuation_time says which. TakeSnapshot with a range
 	// fills in the hours that have none.
 	//
-	// UNAVAILABLE (WALLET_UNAVAILABLE) when there is no snapshot either. With as_of_time:
+	// With currency everything is converted at one rate, which is in the response: that of
+	// now, or with as_of_time that of the snapshot's hour. The values of the positions still
+	// add up to total: the largest one takes what rounding leaves.
+	//
+	// UNAVAILABLE (RATE_UNAVAILABLE) while the currency has no rate. UNAVAILABLE
+	// (WALLET_UNAVAILABLE) when there is no snapshot either. With as_of_time:
 	// FAILED_PRECONDITION (NO_SNAPSHOT) when there is none so early, INVALID_ARGUMENT for
 	// a time in the future.
 	GetValuation(context.Context, *GetValuationRequest) (*GetValuationResponse, error)
@@ -250,7 +261,8 @@ type PortfolioServiceServer interface {
 	//
 	// A figure that is undefined is unavailable, with the reason. None is infinite.
 	//
-	// INVALID_ARGUMENT for a start_time that is not before end_time, an end_time in the
+	// UNAVAILABLE (RATE_UNAVAILABLE) while rates of the currency are missing; the message
+	// says from when. INVALID_ARGUMENT for a start_time that is not before end_time, an end_time in the
 	// future, a range over ten years, or an unknown time zone.
 	GetPerformance(context.Context, *GetPerformanceRequest) (*GetPerformanceResponse, error)
 	mustEmbedUnimplementedPortfolioServiceServer()

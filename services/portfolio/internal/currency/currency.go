@@ -1,0 +1,166 @@
+// Package currency converts values in US dollars to another currency: euro, pound sterling, Swiss franc, yen, or any
+// token that has a price.
+//
+// It promises:
+//   - A value is converted by one division, rounded half to even to valuation.Scale decimals; in Go and in SQL
+//     (in_currency) alike.
+//   - A valuation in another currency adds up: the values of its positions are its total, exactly. The largest takes
+//     what rounding leaves.
+//   - Values of the past are converted with the rate of their hour: the last price of the currency at or before its
+//     start. A rate is read once and stored for everybody, and does not change then.
+//   - Without a rate there is no value. It is never taken for 1 or 0.
+package currency
+
+import (
+	"fmt"
+	"math/big"
+	"strings"
+	"time"
+
+	"github.com/cockroachdb/apd/v3"
+
+	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/services/portfolio/internal/valuation"
+)
+
+// Reasons why a rate is unknown: of the wallet service, and of this package.
+const (
+	ReasonNotRead = "RATE_UNAVAILABLE"
+	ReasonNoRate  = "NO_RATE"
+)
+
+// Rate is what one unit of a currency is worth.
+type Rate struct {
+	// Currency is a code of ISO 4217 or the CAIP-19 id of a token.
+	Currency string
+	// Price in US dollars, a decimal number above 0; "" when it is unknown.
+	Price  string
+	Source string
+	Time   time.Time
+	Stale  bool
+	// Reason why it is unknown, a code; "" for a known one.
+	Reason string
+}
+
+// USD is the rate of US dollars, in which everything is stored.
+func USD() Rate { return Rate{Currency: valuation.Currency, Price: "1"} }
+
+// IsUSD reports whether a request's currency is US dollars, which "" is too.
+func IsUSD(currency string) bool { return currency == "" || currency == valuation.Currency }
+
+// Check returns errs.Invalid on field for what is no currency. Whether a token of that id has a price is the wallet
+// service's to say.
+func Check(field, currency string) error {
+	switch currency {
+	case "", valuation.Currency, "EUR", "GBP", "CHF", "JPY":
+		return nil
+	}
+	if chain, asset, ok := strings.Cut(currency, "/"); ok && strings.Contains(chain, ":") &&
+		strings.Contains(asset, ":") && len(currency) <= 160 {
+		return nil
+	}
+	return errs.Invalid(field, Rule+", "+errs.Given(currency))
+}
+
+// Rule of a request's currency.
+const Rule = `must be USD, EUR, GBP, CHF, JPY or the CAIP-19 id of a token that has a price, for example ` +
+	`"eip155:1/slip44:60"`
+
+// Convert returns a value of US dollars in the rate's currency.
+func (r Rate) Convert(value *apd.Decimal) (*apd.Decimal, error) {
+	if value == nil || r.Currency == valuation.Currency {
+		return value, nil
+	}
+	amount, ok := new(big.Rat).SetString(value.Text('f'))
+	price, priced := new(big.Rat).SetString(r.Price)
+	if !ok || !priced || price.Sign() <= 0 {
+		return nil, fmt.Errorf("convert %s at a rate of %q", value, r.Price)
+	}
+	amount.Quo(amount, price)
+	units := halfEven(amount.Mul(amount, new(big.Rat).SetInt(scale)))
+	return apd.NewWithBigInt(new(apd.BigInt).SetMathBigInt(units), -valuation.Scale), nil
+}
+
+var scale = new(big.Int).Exp(big.NewInt(10), big.NewInt(valuation.Scale), nil)
+
+func halfEven(r *big.Rat) *big.Int {
+	floor, rest := new(big.Int).DivMod(r.Num(), r.Denom(), new(big.Int)) // rest is not below 0
+	half := rest.Lsh(rest, 1).Cmp(r.Denom())
+	if half > 0 || half == 0 && floor.Bit(0) == 1 {
+		floor.Add(floor, big.NewInt(1))
+	}
+	return floor
+}
+
+// priceDigits is how many significant digits a converted price has, as in the wallet service.
+const priceDigits = 34
+
+// Valuation returns a valuation of US dollars in the rate's currency. A stale rate makes it incomplete.
+func (r Rate) Valuation(v valuation.Valuation) (valuation.Valuation, error) {
+	if r.Currency == valuation.Currency {
+		return v, nil
+	}
+	var err error
+	if v.Total, err = r.Convert(v.Total); err != nil {
+		return v, err
+	}
+	left := new(apd.Decimal).Set(v.Total) // of the total, after the positions
+	positions := make([]valuation.Position, len(v.Positions))
+	largest := -1
+	for i, p := range v.Positions {
+		if p.Price.Known() {
+			usd, _, err := apd.NewFromString(p.Price.Amount)
+			if err != nil {
+				return v, fmt.Errorf("convert a price: %w", err)
+			}
+			price, err := r.ConvertPrice(usd)
+			if err != nil {
+				return v, err
+			}
+			p.Price.Amount = price.Text('f')
+		}
+		if p.Value, err = r.Convert(p.Value); err != nil {
+			return v, err
+		}
+		if p.Counted() {
+			if left, err = valuation.Subtract(left, p.Value); err != nil {
+				return v, err
+			}
+			if largest < 0 { // positions are in the order of their values
+				largest = i
+			}
+		}
+		positions[i] = p
+	}
+	if largest >= 0 && !left.IsZero() {
+		sum, err := valuation.Subtract(positions[largest].Value, new(apd.Decimal).Neg(left))
+		if err != nil {
+			return v, err
+		}
+		positions[largest].Value = sum
+	}
+	v.Positions = positions
+	if r.Stale {
+		v.IncompleteReasons = append(v.IncompleteReasons[:len(v.IncompleteReasons):len(v.IncompleteReasons)],
+			"the rate of "+r.Currency+" is stale")
+	}
+	return v, nil
+}
+
+// ConvertPrice returns a price in US dollars in the rate's currency, rounded half to even to 34 significant digits.
+func (r Rate) ConvertPrice(usd *apd.Decimal) (*apd.Decimal, error) {
+	if r.Currency == valuation.Currency {
+		return usd, nil
+	}
+	ctx := apd.BaseContext.WithPrecision(priceDigits)
+	ctx.Rounding = apd.RoundHalfEven
+	rate, _, err := apd.NewFromString(r.Price)
+	if err != nil {
+		return nil, fmt.Errorf("convert a price: %w", err)
+	}
+	quotient := new(apd.Decimal)
+	if _, err := ctx.Quo(quotient, usd, rate); err != nil {
+		return nil, fmt.Errorf("convert a price: %w", err)
+	}
+	return quotient, nil
+}

@@ -1,0 +1,112 @@
+package currency_test
+
+import (
+	"fmt"
+	"math/big"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/apd/v3"
+
+	"github.com/purserhq/purser/services/portfolio/internal/currency"
+	"github.com/purserhq/purser/services/portfolio/internal/valuation"
+)
+
+func decimal(t *testing.T, text string) *apd.Decimal {
+	t.Helper()
+	d, _, err := apd.NewFromString(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func TestAValueIsDividedOnceAndRoundedHalfToEven(t *testing.T) {
+	for _, tc := range []struct{ usd, rate, want string }{
+		{"100", "1.0842", "92.23390518"},
+		{"0.00000001", "2", "0.00000000"},   // a tie: half of a unit
+		{"0.00000003", "2", "0.00000002"},   // a tie: one and a half units
+		{"-0.00000003", "2", "-0.00000002"}, // a flow that went out
+		{"-0.00000005", "2", "-0.00000002"},
+		{"1", "0.0067", "149.25373134"},
+		{"123456789012345678901234567890.12345678", "3", "41152263004115226300411522630.04115226"},
+	} {
+		got, err := currency.Rate{Currency: "EUR", Price: tc.rate}.Convert(decimal(t, tc.usd))
+		if err != nil || got.Text('f') != tc.want {
+			t.Errorf("%s at %s is %s, want %s (%v)", tc.usd, tc.rate, got, tc.want, err)
+		}
+	}
+	if _, err := (currency.Rate{Currency: "EUR"}).Convert(decimal(t, "1")); err == nil {
+		t.Error("a value was converted without a rate")
+	}
+}
+
+// Of any holdings at any rate the values add up to the total, and the total is the converted one.
+func TestAValuationAddsUpInEveryCurrency(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 2000 {
+		var held []valuation.Holding
+		for i := range 1 + random.IntN(12) {
+			h := valuation.Holding{TokenID: fmt.Sprint(i), Symbol: "T", Decimals: uint8(random.IntN(19)),
+				Verified: random.IntN(5) > 0, Amount: big.NewInt(random.Int64N(1_000_000_000_000))}
+			if random.IntN(6) > 0 {
+				h.Price = valuation.Price{Amount: fmt.Sprintf("%d.%05d", random.IntN(100), random.IntN(100_000))}
+			}
+			held = append(held, h)
+		}
+		usd, err := valuation.Compute(nil, held, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := slices.Clone(usd.Positions)
+		rate := currency.Rate{Currency: "EUR", Price: fmt.Sprintf("%d.%06d", random.IntN(3), 1+random.IntN(999_999))}
+		got, err := rate.Valuation(usd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := rate.Convert(usd.Total)
+		if err != nil || got.Total.Cmp(want) != 0 {
+			t.Fatalf("the total is %s, want %s (%v)", got.Total, want, err)
+		}
+		sum, exact := new(big.Rat), new(big.Rat)
+		for i, p := range got.Positions {
+			if (p.Value == nil) != (before[i].Value == nil) || p.Share != before[i].Share {
+				t.Fatalf("%+v was %+v", p, before[i])
+			}
+			if p.Counted() {
+				v, _ := new(big.Rat).SetString(p.Value.Text('f'))
+				sum.Add(sum, v)
+			}
+		}
+		exact.SetString(got.Total.Text('f'))
+		if sum.Cmp(exact) != 0 {
+			t.Fatalf("the values add up to %s, the total is %s", sum.FloatString(8), got.Total)
+		}
+		if !slices.EqualFunc(usd.Positions, before, func(a, b valuation.Position) bool { return a.Value == b.Value }) {
+			t.Fatal("the valuation in US dollars was changed") // it may be one of a cache
+		}
+	}
+}
+
+func TestAStaleRateMakesAValuationIncomplete(t *testing.T) {
+	usd := valuation.Valuation{Total: decimal(t, "10")}
+	got, err := currency.Rate{Currency: "JPY", Price: "0.0067", Stale: true}.Valuation(usd)
+	if err != nil || got.Complete() || !usd.Complete() {
+		t.Errorf("incomplete because of %q, %v", got.IncompleteReasons, err)
+	}
+}
+
+func TestWhatIsNoCurrencyIsRefused(t *testing.T) {
+	for _, code := range []string{"", "USD", "EUR", "GBP", "CHF", "JPY", "eip155:1/slip44:60"} {
+		if err := currency.Check("currency", code); err != nil {
+			t.Errorf("%q: %v", code, err)
+		}
+	}
+	for _, code := range []string{"eur", "SEK", "€", "eip155:1", "/", "a/b:c", " EUR"} {
+		if err := currency.Check("currency", code); err == nil {
+			t.Errorf("%q is taken", code)
+		}
+	}
+}
