@@ -35,6 +35,7 @@ func TestTheConsoleShowsTheServicesDataInABrowser(t *testing.T) {
 	s.showsKeysAndJobs(t, b)
 	s.showsNewSnapshot(t, b)
 	s.showsBackfill(t, b)
+	s.showsPerformance(t, b)
 	s.showsFailuresFirst(t, b)
 	s.keepsAnOpenTrace(t, b)
 	s.filtersTraces(t, b)

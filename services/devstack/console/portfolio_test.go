@@ -2,9 +2,13 @@ package console_test
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/purserhq/purser/pkg/testkit"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
@@ -109,4 +113,36 @@ func (s *stage) showsHoldings(t *testing.T, b *browser) {
 		t.Errorf("too few values to compare: %q", want)
 	}
 	b.shows("#value .figure", "Now ")
+}
+
+// showsPerformance checks each period's figures against those of the service. Snapshots of now change them, so it
+// compares until both agree.
+func (s *stage) showsPerformance(t *testing.T, b *browser) {
+	t.Helper()
+	var want, got []string
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the performance is %q, the page shows %q", want, got)
+		}
+	})
+	testkit.Eventually(t, pageTimeout, func() bool {
+		want = nil
+		for _, days := range []int{7, 30, 90} {
+			resp, err := s.clients.Portfolios.GetPerformance(s.user, &portfoliov1.GetPerformanceRequest{
+				StartTime: timestamppb.New(time.Now().AddDate(0, 0, -days))})
+			if err != nil {
+				t.Fatal(err)
+			}
+			twr := 100 * resp.GetPerformance().GetTimeWeighted().GetPeriod().GetValue()
+			sign := map[bool]string{true: "−", false: "+"}[twr < 0]
+			want = append(want, fmt.Sprintf("%s%.2f %%", sign, math.Abs(twr)))
+		}
+		got = b.text("#performance tbody .lead")
+		return len(got) == 4 && slices.Equal(got[:3], want)
+	})
+	if got := b.text("#performance [data-period='90 days'] [data-label='Max drawdown']"); len(got) != 1 ||
+		!strings.Contains(got[0], "%") {
+		t.Errorf("the drawdown is %q", got)
+	}
+	b.shows("#performance thead", "Against ")
 }

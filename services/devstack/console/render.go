@@ -42,14 +42,15 @@ type account struct {
 
 // panels are the parts of the page that are loaded again and again.
 func panels() []string {
-	return []string{"services", "dependencies", "value", "days", "holdings", "wallets", "keys", "jobs", "traces"}
+	return []string{"services", "dependencies", "value", "days", "performance", "holdings", "wallets", "keys", "jobs", "traces"}
 }
 
 // sectionsOf returns the sections that a part of the page needs.
 func sectionsOf(name string) []string {
 	needs := map[string][]string{
 		"services": {"status", "jobs"}, "dependencies": {"status"}, "value": {"timeline", "holdings", "wallets"},
-		"days": {"timeline"}, "holdings": {"holdings"}, "wallets": {"wallets"}, "keys": {"keys"}, "jobs": {"jobs"},
+		"days": {"timeline"}, "holdings": {"holdings"}, "wallets": {"wallets"},
+		"performance": {"performance"}, "keys": {"keys"}, "jobs": {"jobs"},
 	}
 	if name != "page" {
 		return needs[name]

@@ -34,6 +34,9 @@ func (s *services) newViewer(email, password string, t *authv1.Tokens) *viewer {
 		"holdings": {s.panel("portfolio", s.portfolio, v.tokens, s.holdings)},
 		"wallets":  {s.panel("wallet", s.wallet, v.tokens, s.wallets)},
 	}
+	measured := s.panel("portfolio", s.portfolio, v.tokens, s.performance)
+	measured.maxAge = performanceAge * measured.maxAge // it reads years of snapshots, which change hourly
+	v.sections["performance"] = []*panel{measured}
 	return v
 }
 

@@ -114,7 +114,7 @@ func TestSixteenFirstCallsMakeOneDefaultPortfolio(t *testing.T) {
 	}
 }
 
-func (f fixture) count(t *testing.T, query string, args ...any) (n int) {
+func (f fixture) count(t testing.TB, query string, args ...any) (n int) {
 	t.Helper()
 	if err := f.db.SQL().QueryRowContext(t.Context(), query, args...).Scan(&n); err != nil {
 		t.Fatal(err)
