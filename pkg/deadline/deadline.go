@@ -59,6 +59,26 @@ func Default(ctx context.Context, timeout time.Duration) (context.Context, conte
 	return context.WithTimeout(ctx, timeout)
 }
 
+// Grace returns a context of work that is to be finished once it has begun, such as the write of what was read: it has
+// all of ctx's time, and grace after ctx has ended or was cancelled. Without that a slow write would lose what was
+// read, and with a limit of its own one that is only slow would fail. It keeps ctx's values.
+func Grace(ctx context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
+	finishing, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.NewTimer(grace)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			cancel(context.DeadlineExceeded)
+		case <-finishing.Done():
+		}
+	})
+	return finishing, func() {
+		stop()
+		cancel(context.Canceled)
+	}
+}
+
 // Pause waits for d, not at all if d is not above 0. It returns the cause of ctx's end
 // when ctx ends before.
 func Pause(ctx context.Context, d time.Duration) error {

@@ -129,3 +129,44 @@ func TestAPauseEndsInTimeOrWithItsContext(t *testing.T) {
 		}
 	})
 }
+
+func TestWorkThatIsToBeFinishedOutlivesItsCallerByAGrace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		type key struct{}
+		caller, end := context.WithCancel(context.WithValue(t.Context(), key{}, "kept"))
+		finishing, done := deadline.Grace(caller, 2*time.Second)
+		defer done()
+		if finishing.Value(key{}) != "kept" {
+			t.Error("the values of the context are lost")
+		}
+		time.Sleep(time.Hour) // a slow write has all of the caller's time
+		if err := finishing.Err(); err != nil {
+			t.Fatalf("it ended with its caller still there: %v", err)
+		}
+		end()
+		time.Sleep(2*time.Second - time.Nanosecond)
+		if err := finishing.Err(); err != nil {
+			t.Fatalf("it ended within the grace: %v", err)
+		}
+		time.Sleep(time.Nanosecond)
+		synctest.Wait()
+		if !errors.Is(context.Cause(finishing), context.DeadlineExceeded) {
+			t.Errorf("after the grace its cause is %v", context.Cause(finishing))
+		}
+	})
+}
+
+func TestFinishedWorkLeavesNothingBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // fails when a goroutine is left
+		caller, end := context.WithCancel(t.Context())
+		for range 3 {
+			_, done := deadline.Grace(caller, time.Hour)
+			done()
+		}
+		late, done := deadline.Grace(caller, time.Hour)
+		end()
+		synctest.Wait()
+		done()
+		<-late.Done()
+	})
+}

@@ -35,8 +35,8 @@ import (
 const (
 	// retryAfter is when a failed sync may be tried again.
 	retryAfter = 30 * time.Second
-	// outcomeTimeout bounds the write of a sync's outcome, which is made even
-	// after the caller's context has ended.
+	// outcomeTimeout is how long the write of a sync's outcome may go on after the
+	// caller's context has ended.
 	outcomeTimeout = 2 * time.Second
 	// defaultSyncTimeout is how long a sync may take whose caller sets no
 	// deadline.
@@ -295,7 +295,7 @@ func failedState(last wallet.Sync, cause error, now time.Time) wallet.Sync {
 
 // saveFailure stores cause as the outcome of w's sync, and returns it.
 func (s *Service) saveFailure(ctx context.Context, w wallet.Wallet, cause error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), outcomeTimeout)
+	ctx, cancel := deadline.Grace(ctx, outcomeTimeout)
 	defer cancel()
 	if err := s.store.SaveSync(ctx, w.Owner, w.ID, failedState(w.Sync, cause, s.now())); err != nil {
 		return fmt.Errorf("%w (and its outcome could not be stored: %w)", cause, err)

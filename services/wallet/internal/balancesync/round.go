@@ -12,6 +12,7 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/google/uuid"
 
+	"github.com/purserhq/purser/pkg/deadline"
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/services/wallet/internal/caip"
 	"github.com/purserhq/purser/services/wallet/internal/token"
@@ -342,9 +343,10 @@ func (r *Round) allFailed(wallets []wallet.Wallet, cause error) []Outcome {
 	return outcomes
 }
 
-// save stores outcomes, also after the round's context has ended.
+// save stores outcomes, also for a moment after the round's context has ended. A database that is slow has all of the
+// round's time.
 func (r *Round) save(ctx context.Context, outcomes []Outcome) error {
-	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*outcomeTimeout)
+	limited, cancel := deadline.Grace(ctx, 2*outcomeTimeout)
 	defer cancel()
 	return r.store.SaveOutcomes(limited, outcomes)
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -17,6 +18,7 @@ import (
 	"github.com/holiman/uint256"
 
 	"github.com/purserhq/purser/pkg/errs"
+	"github.com/purserhq/purser/pkg/deadline"
 	"github.com/purserhq/purser/pkg/testkit"
 	"github.com/purserhq/purser/services/wallet/internal/balancesync"
 	"github.com/purserhq/purser/services/wallet/internal/block"
@@ -34,6 +36,7 @@ type fakeQueue struct {
 	tokens   int
 	saves    int
 	saveErr  error
+	slow     time.Duration // each save of balances takes so long
 	byID     bool // due wallets are in the order of ids
 
 	reads        map[uint64]int // by chain
@@ -103,6 +106,11 @@ func (c *fakeQueue) SaveOutcomes(ctx context.Context, outcomes []balancesync.Out
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.saves++
+	if len(outcomes) > 0 && outcomes[0].Balances != nil {
+		if err := deadline.Pause(ctx, c.slow); err != nil {
+			return err
+		}
+	}
 	for _, o := range outcomes {
 		if w, there := c.wallets[o.Wallet.ID]; there {
 			w.Sync = o.Sync
@@ -307,4 +315,27 @@ func TestARoundThatCanNotStoreFails(t *testing.T) {
 	if err := c.run(t.Context()); !errors.Is(err, c.saveErr) {
 		t.Errorf("answered %v", err)
 	}
+}
+
+// A database that is busy stores a batch within the time of the round, however long that takes it.
+func TestASlowDatabaseFailsNoRound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newFakeQueue(map[uint64]int{1: 3})
+		c.slow = time.Minute
+		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+		defer cancel()
+		if err := c.run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		for id, w := range c.wallets {
+			if w.Sync.State != wallet.Synced || len(c.balances[id]) != 2 {
+				t.Errorf("%+v with %d balances", w.Sync, len(c.balances[id]))
+			}
+		}
+		c = newFakeQueue(map[uint64]int{1: 3})
+		c.slow = 5 * time.Minute // longer than the round and its grace
+		if err := c.run(ctx); err == nil {
+			t.Error("a round waits for its database for ever")
+		}
+	})
 }
