@@ -13,8 +13,8 @@ import (
 	"github.com/purserhq/purser/services/internal/servicetest"
 )
 
-// measured is the performance of the fake wallet's hours, in rational numbers: the second token leaves at its last
-// value when it has no price, and an hour in which its wallet could not be read is left out.
+// measured is the performance of the fake wallet's hours, in rational numbers: an hour in which the second token has no
+// price is left out, since it has one before and after, and so is one in which its wallet could not be read.
 type measured struct {
 	growth, inflow, outflow, start, end *big.Rat
 	flows, leftOut                      int
@@ -23,10 +23,10 @@ type measured struct {
 func expectedPerformance(t *testing.T, from, until time.Time) measured {
 	t.Helper()
 	m := measured{growth: big.NewRat(1, 1), inflow: new(big.Rat), outflow: new(big.Rat)}
-	var heldFirst, heldSecond, lastSecond, worth *big.Rat
+	var heldFirst, heldSecond, worth *big.Rat
 	for h := from; !h.After(until); h = h.Add(time.Hour) {
 		first, second, prices, unpriced, failed := hourOfHistory(h)
-		if failed {
+		if failed || unpriced {
 			m.leftOut++
 			continue
 		}
@@ -36,22 +36,12 @@ func expectedPerformance(t *testing.T, from, until time.Time) measured {
 		price := func(text string) *big.Rat { p, _ := new(big.Rat).SetString(text); return p }
 		nowFirst, nowSecond := units(first, 18), units(second, 6)
 		total := new(big.Rat).Mul(nowFirst, price(prices[0]))
-		worthSecond := new(big.Rat).Mul(nowSecond, price(prices[1]))
-		if unpriced {
-			nowSecond, worthSecond = nil, nil
-		} else {
-			total.Add(total, worthSecond)
-		}
+		total.Add(total, new(big.Rat).Mul(nowSecond, price(prices[1])))
 		if worth == nil {
 			m.start = total
 		} else {
 			before := new(big.Rat).Mul(heldFirst, price(prices[0]))
-			switch {
-			case heldSecond != nil && unpriced:
-				before.Add(before, lastSecond)
-			case heldSecond != nil:
-				before.Add(before, new(big.Rat).Mul(heldSecond, price(prices[1])))
-			}
+			before.Add(before, new(big.Rat).Mul(heldSecond, price(prices[1])))
 			m.growth.Mul(m.growth, new(big.Rat).Quo(before, worth))
 			switch flow := new(big.Rat).Sub(total, before); flow.Sign() {
 			case 1:
@@ -62,7 +52,7 @@ func expectedPerformance(t *testing.T, from, until time.Time) measured {
 				m.flows++
 			}
 		}
-		heldFirst, heldSecond, lastSecond, worth, m.end = nowFirst, nowSecond, worthSecond, total, total
+		heldFirst, heldSecond, worth, m.end = nowFirst, nowSecond, total, total
 	}
 	return m
 }
@@ -126,9 +116,10 @@ func TestPerformanceIsThatOfTheStoredHours(t *testing.T) {
 	near("the net flow of the timeline", net.FloatString(20), new(big.Rat).Sub(want.inflow, want.outflow))
 }
 
+// hourFails reports whether an hour of the fake wallet's history doesn't count.
 func hourFails(h time.Time) (int64, bool) {
-	_, _, _, _, failed := hourOfHistory(h)
-	return h.Unix(), failed
+	_, _, _, unpriced, failed := hourOfHistory(h)
+	return h.Unix(), failed || unpriced
 }
 
 func TestAPeriodWithoutSnapshotsHasNoFigureAndSaysWhy(t *testing.T) {

@@ -27,8 +27,10 @@ CREATE TABLE snapshots (
     stale_price_count       integer     NOT NULL, -- counted positions with a stale price
     complete                boolean     NOT NULL, -- no balance or price was missing or stale
     backfilled              boolean     NOT NULL, -- taken after its hour, from the balances and prices of then
-    -- It counts in performance: every wallet was read, and the price source answered.
+    -- It counts in performance: every wallet was read, the price source answered, and there is no price gap.
     measurable              boolean     NOT NULL,
+    -- A verified position has no price, and its token had one before and after (price_gaps.go in internal/store).
+    price_gap               boolean     NOT NULL DEFAULT false,
     total                   numeric     NOT NULL CHECK (total >= 0), -- in USD; without a scale: every digit is kept
     -- What came in since the measurable snapshot before, less what went out
     -- (net_flows.go in internal/store); NULL if there is none, or if not measurable.

@@ -42,7 +42,7 @@ func snapshotToProto(s snapshot.Snapshot) *portfoliov1.Snapshot {
 		SnapshotTime: timestamppb.New(s.SnapshotTime),
 		Currency:     valuation.Currency, Total: decimalToProto(s.Total), Complete: s.Complete,
 		PositionCount: int32(s.Positions), UnpricedCount: int32(s.Unpriced), Backfilled: s.Backfilled,
-		NetFlow: decimalToProto(s.NetFlow),
+		NetFlow: decimalToProto(s.NetFlow), PriceGap: s.PriceGap,
 	}
 }
 
@@ -58,7 +58,7 @@ func pointToProto(p timeline.Point) *portfoliov1.TimelinePoint {
 		StartTime: timestamppb.New(p.Start), EndTime: timestamppb.New(p.End),
 		Open: p.Open, Close: p.Close, Min: p.Min, Max: p.Max,
 		SnapshotCount: int32(p.Snapshots), CarriedForward: p.CarriedForward, Complete: p.Complete,
-		NetFlow: p.NetFlow,
+		NetFlow: p.NetFlow, LeftOutCount: int32(p.LeftOut),
 	}
 }
 

@@ -42,7 +42,14 @@ type Snapshot struct {
 	// NetFlow is what came in since the measurable snapshot before, less what went
 	// out; nil if there is none, or if this one isn't measurable.
 	NetFlow *apd.Decimal
+	// PriceGap: a verified token has no price, but in an hour before and in one after,
+	// at most MaxPriceGap apart. Total is too low by it.
+	PriceGap bool
 }
+
+// MaxPriceGap is how far apart the prices before and after a price gap may be. A token that
+// has none for longer was outside of the portfolio meanwhile.
+const MaxPriceGap = 7 * 24 * time.Hour
 
 // Valued is a portfolio with its value.
 type Valued struct {

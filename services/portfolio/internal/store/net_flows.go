@@ -70,7 +70,7 @@ func (w *windows) flows() (flows []flow) {
 		pending := false // a snapshot since the last measurable one was stored
 		for i := range of.snapshots {
 			s := &of.snapshots[i]
-			stored := s.candidate != nil
+			stored := s.candidate != nil || s.flipped
 			if !s.measurable {
 				pending = pending || stored
 				continue

@@ -26,10 +26,14 @@ type storedSnapshot struct {
 	total      string
 	measurable bool
 	unpriced   int
+	incomplete int // wallets
+	priceGap   bool
 	priceSeq   int64
 	netFlow    *string
 	held       amounts
 	candidate  *candidate // set of one that was stored in this transaction
+	marked     bool       // priceGap or measurable has changed since it was read
+	flipped    bool       // measurable has
 }
 
 // window is a stretch of a portfolio's snapshots, without gaps: from the last measurable
@@ -43,7 +47,10 @@ type window struct {
 type windows struct {
 	of      map[uuid.UUID]*window
 	assets  map[int32]asset
+	ids     map[asset]int32
 	changes map[changeKey]*string // the stored rows in the windows; nil for the end of a position
+	spans   map[uuid.UUID]span    // what they are around
+	widened bool                  // the spans reach as far as a price gap can
 }
 
 // changeKey is the key of a row of position_changes.
@@ -53,7 +60,8 @@ type changeKey struct {
 }
 
 const readSnapshots = `
-SELECT w.portfolio_id, s.bucket, s.total::text, s.measurable, s.unpriced_count, s.price_seq, s.net_flow::text
+SELECT w.portfolio_id, s.bucket, s.total::text, s.measurable, s.unpriced_count, s.incomplete_wallet_count,
+       s.price_gap, s.price_seq, s.net_flow::text
 FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[]) AS w (portfolio_id, first, last)
 CROSS JOIN LATERAL (
   SELECT coalesce((SELECT max(bucket) FROM snapshots
@@ -88,17 +96,44 @@ CROSS JOIN LATERAL (
   WHERE portfolio_id = w.portfolio_id AND asset = known.asset AND bucket >= w.first AND bucket <= w.last) AS c
 JOIN assets a ON a.id = c.asset`
 
-// readWindows reads the windows around what was stored.
-func readWindows(ctx context.Context, conn *pgx.Conn, stored map[portfolioHour]*candidate) (*windows, error) {
-	w := &windows{of: map[uuid.UUID]*window{}, assets: map[int32]asset{}, changes: map[changeKey]*string{}}
-	spans := map[uuid.UUID][2]int64{}
+// span is a stretch of hours, by the Unix times of the first and the last.
+type span [2]int64
+
+// readWindows reads the windows around what was stored, and returns the rows of changes
+// that they have to have. They are as wide as the price gaps that begin or end with it.
+func readWindows(ctx context.Context, conn *pgx.Conn, stored map[portfolioHour]*candidate,
+	ids map[asset]int32) (*windows, map[changeKey]*string, error) {
+	spans := make(map[uuid.UUID]span)
 	for at := range stored {
-		span, ok := spans[at.portfolio]
+		s, ok := spans[at.portfolio]
 		if !ok {
-			span = [2]int64{at.hour, at.hour}
+			s = span{at.hour, at.hour}
 		}
-		spans[at.portfolio] = [2]int64{min(span[0], at.hour), max(span[1], at.hour)}
+		spans[at.portfolio] = span{min(s[0], at.hour), max(s[1], at.hour)}
 	}
+	w, err := readSpans(ctx, conn, spans, ids)
+	if err != nil {
+		return nil, nil, err
+	}
+	changes := w.replace(stored)
+	all, err := w.markPriceGaps(ctx, conn)
+	if err != nil || all {
+		return w, changes, err
+	}
+	if w, err = readSpans(ctx, conn, w.spans, ids); err != nil {
+		return nil, nil, err
+	}
+	w.widened = true
+	changes = w.replace(stored)
+	_, err = w.markPriceGaps(ctx, conn)
+	return w, changes, err
+}
+
+// readSpans reads the windows around stretches of hours.
+func readSpans(ctx context.Context, conn *pgx.Conn, spans map[uuid.UUID]span, numbers map[asset]int32) (*windows,
+	error) {
+	w := &windows{of: map[uuid.UUID]*window{}, assets: map[int32]asset{}, ids: numbers,
+		changes: map[changeKey]*string{}, spans: spans}
 	var ids []uuid.UUID
 	var first, last []time.Time
 	for id, span := range spans {
@@ -111,7 +146,8 @@ func readWindows(ctx context.Context, conn *pgx.Conn, stored map[portfolioHour]*
 	}
 	var id uuid.UUID
 	var s storedSnapshot
-	columns := []any{&id, &s.bucket, &s.total, &s.measurable, &s.unpriced, &s.priceSeq, &s.netFlow}
+	columns := []any{&id, &s.bucket, &s.total, &s.measurable, &s.unpriced, &s.incomplete, &s.priceGap, &s.priceSeq,
+		&s.netFlow}
 	_, err = pgx.ForEachRow(rows, columns, func() error {
 		of := w.of[id]
 		if of == nil {
@@ -162,7 +198,7 @@ func (w *windows) readChanges(ctx context.Context, conn *pgx.Conn, ids []uuid.UU
 
 // replace gives the snapshots that were stored their new positions, and all others those
 // that they had. It returns the rows that say so.
-func (w *windows) replace(stored map[portfolioHour]*candidate, ids map[asset]int32) map[changeKey]*string {
+func (w *windows) replace(stored map[portfolioHour]*candidate) map[changeKey]*string {
 	old := make(map[portfolioHour]map[int32]*string)
 	for at, amount := range w.changes {
 		key := portfolioHour{at.portfolio, at.hour}
@@ -180,7 +216,7 @@ func (w *windows) replace(stored map[portfolioHour]*candidate, ids map[asset]int
 			before = before.with(old[key])
 			s.held = before
 			if s.candidate = stored[key]; s.candidate != nil {
-				s.held = w.amountsOf(s.candidate, ids)
+				s.held = w.amountsOf(s.candidate)
 			}
 			for asset, amount := range s.held.since(held) {
 				changes[changeKey{id, assetHour{asset, key.hour}}] = amount
@@ -191,10 +227,10 @@ func (w *windows) replace(stored map[portfolioHour]*candidate, ids map[asset]int
 	return changes
 }
 
-func (w *windows) amountsOf(c *candidate, ids map[asset]int32) amounts {
+func (w *windows) amountsOf(c *candidate) amounts {
 	held := make(amounts, len(c.positions))
 	for _, p := range c.positions {
-		id := ids[assetOf(p)]
+		id := w.ids[assetOf(p)]
 		w.assets[id] = assetOf(p)
 		held[id] = p.Amount.String()
 	}

@@ -34,9 +34,9 @@ import (
 const upsertSnapshots = `
 INSERT INTO snapshots AS stored (portfolio_id, bucket, snapshot_time, price_seq, total, complete, position_count,
                                  incomplete_wallet_count, unpriced_count, stale_price_count, backfilled,
-                                 measurable, net_flow)
+                                 measurable, price_gap, net_flow)
 SELECT portfolio_id, bucket, snapshot_time, price_seq, total, complete, position_count,
-       incomplete_wallet_count, unpriced_count, stale_price_count, backfilled, measurable, net_flow
+       incomplete_wallet_count, unpriced_count, stale_price_count, backfilled, measurable, price_gap, net_flow
 FROM json_populate_recordset(null::snapshots, $1)
 ORDER BY portfolio_id, bucket
 ON CONFLICT (portfolio_id, bucket) DO UPDATE
@@ -50,6 +50,7 @@ SET snapshot_time           = excluded.snapshot_time,
     stale_price_count       = excluded.stale_price_count,
     backfilled              = excluded.backfilled,
     measurable              = excluded.measurable,
+    price_gap               = excluded.price_gap,
     net_flow                = excluded.net_flow
 WHERE NOT stored.complete
   AND (excluded.complete
@@ -197,11 +198,14 @@ func upsertCandidates(ctx context.Context, conn *pgx.Conn, batch []portfolioCand
 	if err != nil || len(stored) == 0 {
 		return existing, nil, err
 	}
-	w, err := readWindows(ctx, conn, stored)
+	w, changes, err := readWindows(ctx, conn, stored, ids)
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := w.storeChanges(ctx, conn, w.replace(stored, ids)); err != nil {
+	if err := w.storeChanges(ctx, conn, changes); err != nil {
+		return nil, nil, err
+	}
+	if err := w.storePriceGaps(ctx, conn); err != nil {
 		return nil, nil, err
 	}
 	if err := w.setNetFlows(ctx, conn); err != nil {

@@ -42,6 +42,7 @@ type snapshotRow struct {
 	StalePriceCount       int       `json:"stale_price_count"`
 	Backfilled            bool      `json:"backfilled"`
 	Measurable            bool      `json:"measurable"`
+	PriceGap              bool      `json:"price_gap"`
 	NetFlow               *string   `json:"net_flow"`
 }
 
@@ -75,7 +76,7 @@ func snapshotFromRow(r snapshotRow) (snapshot.Snapshot, error) {
 	return snapshot.Snapshot{
 		Portfolio: r.PortfolioID, Bucket: r.Bucket.UTC(), SnapshotTime: r.SnapshotTime.UTC(), Total: total,
 		Complete: r.Complete, Positions: r.PositionCount, Unpriced: r.UnpricedCount, Backfilled: r.Backfilled,
-		NetFlow: flow,
+		NetFlow: flow, PriceGap: r.PriceGap,
 	}, err
 }
 

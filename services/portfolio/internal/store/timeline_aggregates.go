@@ -19,17 +19,21 @@ import (
 
 // aggregateSnapshots sums up the snapshots of portfolio $1 within each of the intervals
 // from $2 (included) to $3 (excluded). It reads each snapshot once, by the primary key, and
-// the first and the last of an interval once more.
+// the first and the last of an interval once more. One with a price gap is counted only.
 const aggregateSnapshots = `
-SELECT i.n - 1, opening.total::text, closing.total::text, inside.lowest::text, inside.highest::text, inside.snapshots,
+SELECT i.n - 1, coalesce(opening.total::text, ''), coalesce(closing.total::text, ''),
+       coalesce(inside.lowest::text, ''), coalesce(inside.highest::text, ''), inside.snapshots, inside.left_out,
        inside.complete, coalesce(inside.net_flow::text, '')
 FROM unnest($2::timestamptz[], $3::timestamptz[]) WITH ORDINALITY AS i (start, until, n)
 CROSS JOIN LATERAL (
-  SELECT min(bucket) AS first, max(bucket) AS last, min(total) AS lowest, max(total) AS highest,
-         count(*) AS snapshots, bool_and(complete) AS complete, sum(net_flow) AS net_flow
+  SELECT min(bucket) FILTER (WHERE NOT price_gap) AS first, max(bucket) FILTER (WHERE NOT price_gap) AS last,
+         min(total) FILTER (WHERE NOT price_gap) AS lowest, max(total) FILTER (WHERE NOT price_gap) AS highest,
+         count(*) AS snapshots, count(*) FILTER (WHERE price_gap) AS left_out, bool_and(complete) AS complete,
+         sum(net_flow) AS net_flow
   FROM snapshots WHERE portfolio_id = $1 AND bucket >= i.start AND bucket < i.until) AS inside
-JOIN snapshots opening ON opening.portfolio_id = $1 AND opening.bucket = inside.first
-JOIN snapshots closing ON closing.portfolio_id = $1 AND closing.bucket = inside.last
+LEFT JOIN snapshots opening ON opening.portfolio_id = $1 AND opening.bucket = inside.first
+LEFT JOIN snapshots closing ON closing.portfolio_id = $1 AND closing.bucket = inside.last
+WHERE inside.snapshots > 0
 ORDER BY i.n`
 
 // Aggregate implements timeline.Store. It answers from the cache until a snapshot
@@ -74,7 +78,8 @@ func (s *Snapshots) aggregate(ctx context.Context, portfolioID uuid.UUID,
 	var out []timeline.Aggregate
 	for rows.Next() {
 		var a timeline.Aggregate
-		err := rows.Scan(&a.Index, &a.Open, &a.Close, &a.Min, &a.Max, &a.Snapshots, &a.Complete, &a.NetFlow)
+		err := rows.Scan(&a.Index, &a.Open, &a.Close, &a.Min, &a.Max, &a.Snapshots, &a.LeftOut, &a.Complete,
+			&a.NetFlow)
 		if err != nil {
 			return nil, fmt.Errorf("aggregate snapshots: %w", err)
 		}
@@ -86,13 +91,13 @@ func (s *Snapshots) aggregate(ctx context.Context, portfolioID uuid.UUID,
 	return out, nil
 }
 
-// lastValueBefore returns the value of the newest snapshot before t, nil when there
-// is none.
+// lastValueBefore returns the value of the newest snapshot before t without a price gap,
+// nil when there is none.
 func (s *Snapshots) lastValueBefore(ctx context.Context, portfolioID uuid.UUID,
 	t time.Time) (*timeline.Value, error) {
 	var row snapshotRow
 	err := s.db.Gorm(ctx).Select("total", "complete").
-		Where("portfolio_id = ? AND bucket < ?", portfolioID, t).Order("bucket DESC").Take(&row).Error
+		Where("portfolio_id = ? AND bucket < ? AND NOT price_gap", portfolioID, t).Order("bucket DESC").Take(&row).Error
 	if errors.Is(err, gorm.ErrRecordNotFound) {
 		return nil, nil //nolint:nilnil // no snapshot before t is no error
 	}

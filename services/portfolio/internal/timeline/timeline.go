@@ -6,6 +6,8 @@
 //   - When there are more points than the limit, the newest are returned.
 //   - An interval without a snapshot has the last known value, and says so. There is
 //     no point before the first snapshot.
+//   - A snapshot with a price gap, whose total lacks a token that had a price before and
+//     after, is in none of the values, and is counted.
 //
 // A snapshot belongs to the interval that its hour begins in. Hours are those of
 // UTC: a zone whose offset is not whole hours doesn't shift them.
@@ -55,7 +57,10 @@ type Point struct {
 	// Open and Close are the first and the last total, decimal numbers.
 	Open, Close, Min, Max string
 	Snapshots             int
-	// CarriedForward when there is no snapshot: the values are the last known ones.
+	// LeftOut is how many of the snapshots have a price gap.
+	LeftOut int
+	// CarriedForward when there is no snapshot but those that are left out: the values
+	// are the last known ones.
 	CarriedForward bool
 	// Complete when all snapshots are, or the one that was carried forward.
 	Complete bool
@@ -65,9 +70,10 @@ type Point struct {
 
 // Aggregate sums up the snapshots of one interval.
 type Aggregate struct {
-	Index                 int // of the interval
+	Index int // of the interval
+	// Open, Close, Min and Max are "" if all snapshots are left out.
 	Open, Close, Min, Max string
-	Snapshots             int
+	Snapshots, LeftOut    int
 	Complete              bool
 	NetFlow               string // "" when no snapshot has one
 }
@@ -82,8 +88,8 @@ type Value struct {
 type Aggregates struct {
 	// Intervals in order, without those that have no snapshot.
 	Intervals []Aggregate
-	// Before is the newest snapshot before the first interval; nil when there is
-	// none.
+	// Before is the newest snapshot before the first interval, without a price gap; nil
+	// when there is none.
 	Before *Value
 }
 
@@ -131,16 +137,18 @@ func (a Aggregates) points(bounds []time.Time) []Point {
 	intervals, last := a.Intervals, a.Before
 	for i := range len(bounds) - 1 {
 		p := Point{Start: bounds[i], End: bounds[i+1]}
+		var in Aggregate
+		if len(intervals) > 0 && intervals[0].Index == i {
+			in, intervals = intervals[0], intervals[1:]
+		}
+		p.Snapshots, p.LeftOut, p.NetFlow = in.Snapshots, in.LeftOut, in.NetFlow
 		switch {
-		case len(intervals) > 0 && intervals[0].Index == i:
-			in := intervals[0]
-			intervals = intervals[1:]
-			p.Open, p.Close, p.Min, p.Max = in.Open, in.Close, in.Min, in.Max
-			p.Snapshots, p.Complete, p.NetFlow = in.Snapshots, in.Complete, in.NetFlow
+		case in.Snapshots > in.LeftOut:
+			p.Open, p.Close, p.Min, p.Max, p.Complete = in.Open, in.Close, in.Min, in.Max, in.Complete
 			last = &Value{Total: in.Close, Complete: in.Complete}
 		case last != nil:
 			p.Open, p.Close, p.Min, p.Max = last.Total, last.Total, last.Total, last.Total
-			p.CarriedForward, p.Complete = true, last.Complete
+			p.CarriedForward, p.Complete = true, last.Complete && in.LeftOut == 0
 		default:
 			continue
 		}

@@ -571,7 +571,11 @@ type Snapshot struct {
 	Backfilled bool `protobuf:"varint,9,opt,name=backfilled,proto3" json:"backfilled,omitempty"`
 	// What came in since the snapshot before, less what went out, as FLOW_BASIS_HOLDINGS
 	// says. Empty for the first snapshot, and for one that GetPerformance leaves out.
-	NetFlow       string `protobuf:"bytes,10,opt,name=net_flow,json=netFlow,proto3" json:"net_flow,omitempty"`
+	NetFlow string `protobuf:"bytes,10,opt,name=net_flow,json=netFlow,proto3" json:"net_flow,omitempty"`
+	// A verified token has no price in this hour, but in one before and in one after it,
+	// at most seven days apart: so total is too low. GetTimeline and GetPerformance leave
+	// the snapshot out. It is found when the price is back, and unset until then.
+	PriceGap      bool `protobuf:"varint,11,opt,name=price_gap,json=priceGap,proto3" json:"price_gap,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -676,6 +680,13 @@ func (x *Snapshot) GetNetFlow() string {
 	return ""
 }
 
+func (x *Snapshot) GetPriceGap() bool {
+	if x != nil {
+		return x.PriceGap
+	}
+	return false
+}
+
 // TimelinePoint is the value of a portfolio within one interval.
 type TimelinePoint struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -684,18 +695,21 @@ type TimelinePoint struct {
 	// Exclusive.
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	// The totals of the first and the last snapshot of the interval, and the lowest
-	// and the highest.
+	// and the highest, without those with a price_gap.
 	Open          string `protobuf:"bytes,3,opt,name=open,proto3" json:"open,omitempty"`
 	Close         string `protobuf:"bytes,4,opt,name=close,proto3" json:"close,omitempty"`
 	Min           string `protobuf:"bytes,5,opt,name=min,proto3" json:"min,omitempty"`
 	Max           string `protobuf:"bytes,6,opt,name=max,proto3" json:"max,omitempty"`
 	SnapshotCount int32  `protobuf:"varint,7,opt,name=snapshot_count,json=snapshotCount,proto3" json:"snapshot_count,omitempty"`
-	// The interval has no snapshot: the values are those of the last one before.
+	// The interval has no snapshot, or none without a price_gap: the values are those of
+	// the last one before.
 	CarriedForward bool `protobuf:"varint,8,opt,name=carried_forward,json=carriedForward,proto3" json:"carried_forward,omitempty"`
 	// All its snapshots are complete; if carried_forward, the last one before is.
 	Complete bool `protobuf:"varint,9,opt,name=complete,proto3" json:"complete,omitempty"`
 	// The sum of the net flows of its snapshots; empty when none of them has one.
-	NetFlow       string `protobuf:"bytes,10,opt,name=net_flow,json=netFlow,proto3" json:"net_flow,omitempty"`
+	NetFlow string `protobuf:"bytes,10,opt,name=net_flow,json=netFlow,proto3" json:"net_flow,omitempty"`
+	// How many of its snapshots have a price_gap; the point isn't complete then.
+	LeftOutCount  int32 `protobuf:"varint,11,opt,name=left_out_count,json=leftOutCount,proto3" json:"left_out_count,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -798,6 +812,13 @@ func (x *TimelinePoint) GetNetFlow() string {
 		return x.NetFlow
 	}
 	return ""
+}
+
+func (x *TimelinePoint) GetLeftOutCount() int32 {
+	if x != nil {
+		return x.LeftOutCount
+	}
+	return 0
 }
 
 type GetPortfolioRequest struct {
@@ -2203,7 +2224,7 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\x05share\x18\n" +
 	" \x01(\x01R\x05share\x12\x1a\n" +
 	"\bverified\x18\v \x01(\bR\bverified\x12'\n" +
-	"\x0funpriced_reason\x18\f \x01(\tR\x0eunpricedReason\"\x82\x03\n" +
+	"\x0funpriced_reason\x18\f \x01(\tR\x0eunpricedReason\"\x9f\x03\n" +
 	"\bSnapshot\x12!\n" +
 	"\fportfolio_id\x18\x01 \x01(\tR\vportfolioId\x12;\n" +
 	"\vbucket_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
@@ -2218,7 +2239,8 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"backfilled\x18\t \x01(\bR\n" +
 	"backfilled\x12\x19\n" +
 	"\bnet_flow\x18\n" +
-	" \x01(\tR\anetFlow\"\xd6\x02\n" +
+	" \x01(\tR\anetFlow\x12\x1b\n" +
+	"\tprice_gap\x18\v \x01(\bR\bpriceGap\"\xfc\x02\n" +
 	"\rTimelinePoint\x129\n" +
 	"\n" +
 	"start_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
@@ -2231,7 +2253,8 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\x0fcarried_forward\x18\b \x01(\bR\x0ecarriedForward\x12\x1a\n" +
 	"\bcomplete\x18\t \x01(\bR\bcomplete\x12\x19\n" +
 	"\bnet_flow\x18\n" +
-	" \x01(\tR\anetFlow\"E\n" +
+	" \x01(\tR\anetFlow\x12$\n" +
+	"\x0eleft_out_count\x18\v \x01(\x05R\fleftOutCount\"E\n" +
 	"\x13GetPortfolioRequest\x12.\n" +
 	"\fportfolio_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vportfolioId\"T\n" +
 	"\x14GetPortfolioResponse\x12<\n" +

@@ -102,8 +102,8 @@ type PortfolioServiceClient interface {
 	// counts before its value: so the periods [a, b) and [b, c) chain to [a, c).
 	//
 	// Snapshots are left out while a wallet could not be read or the price source was
-	// unavailable. A token that nobody prices, or that isn't verified, is outside of the
-	// portfolio: it comes in as a flow when it gets a price.
+	// unavailable, and those with a price_gap. A token that nobody prices, or that isn't
+	// verified, is outside of the portfolio: it comes in as a flow when it gets a price.
 	//
 	// A figure that is undefined is unavailable, with the reason. None is infinite.
 	//
@@ -256,8 +256,8 @@ type PortfolioServiceServer interface {
 	// counts before its value: so the periods [a, b) and [b, c) chain to [a, c).
 	//
 	// Snapshots are left out while a wallet could not be read or the price source was
-	// unavailable. A token that nobody prices, or that isn't verified, is outside of the
-	// portfolio: it comes in as a flow when it gets a price.
+	// unavailable, and those with a price_gap. A token that nobody prices, or that isn't
+	// verified, is outside of the portfolio: it comes in as a flow when it gets a price.
 	//
 	// A figure that is undefined is unavailable, with the reason. None is infinite.
 	//
