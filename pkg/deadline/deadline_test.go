@@ -130,6 +130,14 @@ func TestAPauseEndsInTimeOrWithItsContext(t *testing.T) {
 	})
 }
 
+// pause waits on the clock of a bubble.
+func pause(t *testing.T, d time.Duration) {
+	t.Helper()
+	if err := deadline.Pause(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestWorkThatIsToBeFinishedOutlivesItsCallerByAGrace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		type key struct{}
@@ -139,16 +147,16 @@ func TestWorkThatIsToBeFinishedOutlivesItsCallerByAGrace(t *testing.T) {
 		if finishing.Value(key{}) != "kept" {
 			t.Error("the values of the context are lost")
 		}
-		time.Sleep(time.Hour) // a slow write has all of the caller's time
+		pause(t, time.Hour) // a slow write has all of the caller's time
 		if err := finishing.Err(); err != nil {
 			t.Fatalf("it ended with its caller still there: %v", err)
 		}
 		end()
-		time.Sleep(2*time.Second - time.Nanosecond)
+		pause(t, 2*time.Second-time.Nanosecond)
 		if err := finishing.Err(); err != nil {
 			t.Fatalf("it ended within the grace: %v", err)
 		}
-		time.Sleep(time.Nanosecond)
+		pause(t, time.Nanosecond)
 		synctest.Wait()
 		if !errors.Is(context.Cause(finishing), context.DeadlineExceeded) {
 			t.Errorf("after the grace its cause is %v", context.Cause(finishing))

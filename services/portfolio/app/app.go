@@ -79,7 +79,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	}
 	rates := currency.NewService(store.NewCurrencyRates(b.DB, time.Now),
 		holdings.NewRates(walletv1.NewPriceServiceClient(wallet), time.Now), time.Now)
-	methods := rpc.NewPortfolioServer(portfolios, snapshots, timeline.NewService(snapshotStore, time.Now),
+	methods := rpc.NewPortfolioServer(portfolios, snapshots, timeline.NewService(snapshotStore, rates, time.Now),
 		performance.NewService(snapshotStore, rates, time.Now), rates)
 	server.CheckMessages(methods.Check)
 	portfoliov1.RegisterPortfolioServiceServer(server, methods)

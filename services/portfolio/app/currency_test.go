@@ -203,3 +203,66 @@ func TestAPerformanceIsMeasuredInAnyCurrency(t *testing.T) {
 	_, err = measure("GBP", "")
 	servicetest.WantError(t, err, errs.KindUnavailable, "RATE_UNAVAILABLE")
 }
+
+// The closes of a timeline are the valuations of their hours, in every currency and interval, and the last hour before
+// it is carried forward at its own rate.
+func TestATimelineIsInAnyCurrency(t *testing.T) {
+	s := start(t)
+	ctx, _ := s.newUser(t, "portfolio:read", "portfolio:write", "wallet:read")
+	until := time.Now().UTC().Truncate(time.Hour)
+	from := until.Add(-60 * time.Hour)
+	_, err := s.TakeSnapshot(ctx, &portfoliov1.TakeSnapshotRequest{StartTime: timestamppb.New(from),
+		EndTime: timestamppb.New(until)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	timeline := func(code string, interval portfoliov1.Interval, from time.Time) []*portfoliov1.TimelinePoint {
+		t.Helper()
+		resp, err := s.GetTimeline(ctx, &portfoliov1.GetTimelineRequest{StartTime: timestamppb.New(from),
+			EndTime: timestamppb.New(until), Interval: interval, Currency: code})
+		if err != nil || resp.GetCurrency() != code {
+			t.Fatalf("%v, %v", resp, err)
+		}
+		return resp.GetPoints()
+	}
+	compared := 0
+	for _, code := range []string{"USD", "EUR", "JPY", "eip155:137/slip44:966"} {
+		for _, p := range timeline(code, portfoliov1.Interval_INTERVAL_HOURLY, from) {
+			v, err := s.GetValuation(ctx, &portfoliov1.GetValuationRequest{AsOfTime: p.GetStartTime(), Currency: code})
+			if err != nil || p.GetClose() != v.GetValuation().GetTotal() || p.GetOpen() != p.GetClose() ||
+				p.GetMin() != p.GetClose() {
+				if p.GetLeftOutCount() == 0 { // which has the value before it
+					t.Errorf("in %s at %s the close is %s, the valuation %s, %v", code, p.GetStartTime().AsTime(),
+						p.GetClose(), v.GetValuation().GetTotal(), err)
+				}
+				continue
+			}
+			compared++
+		}
+		days, hours := timeline(code, portfoliov1.Interval_INTERVAL_DAILY, from),
+			timeline(code, portfoliov1.Interval_INTERVAL_HOURLY, from)
+		if last := len(hours) - 1; days[len(days)-1].GetClose() != hours[last].GetClose() {
+			t.Errorf("in %s the last day closes at %s, the last hour at %s", code, days[len(days)-1].GetClose(),
+				hours[last].GetClose())
+		}
+	}
+	if compared < 150 {
+		t.Errorf("only %d hours were compared", compared)
+	}
+	for _, p := range timeline("GBP", portfoliov1.Interval_INTERVAL_HOURLY, from) {
+		t.Errorf("without any rate there is a point: %v", p)
+	}
+	// While rates can't be read, the hours that have none are left out, and say so.
+	s.wallet.rates.away.Store(true)
+	s.exec(t, fmt.Sprintf("DELETE FROM currency_rates WHERE currency = 'EUR' AND bucket >= to_timestamp(%d)",
+		until.Add(-10*time.Hour).Unix()))
+	points := timeline("EUR", portfoliov1.Interval_INTERVAL_HOURLY, until.Add(-20*time.Hour))
+	last := points[len(points)-1]
+	if !last.GetCarriedForward() || last.GetComplete() || last.GetLeftOutCount() != 1 {
+		t.Errorf("an hour without a rate is %v", last)
+	}
+	after := timeline("EUR", portfoliov1.Interval_INTERVAL_HOURLY, until.Add(-5*time.Hour))
+	if len(after) > 0 {
+		t.Errorf("after an hour without a rate there are points: %v", after)
+	}
+}

@@ -200,10 +200,11 @@ func (p *program) sync() (since int64) {
 	return since
 }
 
-// synced is how many wallets were synced after a block.
+// synced is how many wallets were synced after a block. Runs that were triggered before a kill sync them again, so one
+// may be under way for some of them at any time.
 func (p *program) synced(since int64) int {
 	p.t.Helper()
-	return p.count("SELECT count(*) FROM wallets WHERE sync_state = 'SYNCED' AND synced_block > $1", since)
+	return p.count("SELECT count(*) FROM wallets WHERE synced_block > $1", since)
 }
 
 var mostMemory = regexp.MustCompile(`VmHWM:\s+(\d+) kB`)

@@ -3,6 +3,7 @@
 package rpc
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -176,7 +177,8 @@ func (s *PortfolioServer) GetTimeline(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	resp := &portfoliov1.GetTimelineResponse{Currency: valuation.Currency, Truncated: truncated}
+	resp := &portfoliov1.GetTimelineResponse{Currency: cmp.Or(req.GetCurrency(), valuation.Currency),
+		Truncated: truncated}
 	for _, point := range points {
 		resp.Points = append(resp.Points, pointToProto(point))
 	}

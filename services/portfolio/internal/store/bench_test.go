@@ -54,7 +54,7 @@ func BenchmarkTimeline(b *testing.B) {
 		}
 		read := func(s *store.Snapshots) func() {
 			return func() {
-				got, err := s.Aggregate(b.Context(), f.p, bounds)
+				got, err := s.Aggregate(b.Context(), f.p, bounds, "")
 				if err != nil || len(got.Intervals) != tc.points {
 					b.Fatal(len(got.Intervals), err)
 				}

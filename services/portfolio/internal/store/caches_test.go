@@ -24,7 +24,7 @@ func (f fixture) replica(t testing.TB) fixture {
 // between them.
 func (f fixture) closes(t *testing.T, p portfolio.Portfolio, bounds ...time.Time) string {
 	t.Helper()
-	h, err := f.Aggregate(t.Context(), p, bounds)
+	h, err := f.Aggregate(t.Context(), p, bounds, "")
 	if err != nil {
 		t.Fatal(err)
 	}

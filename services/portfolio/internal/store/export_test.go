@@ -12,5 +12,5 @@ import (
 // AggregateUncached is Aggregate without the cache.
 func (s *Snapshots) AggregateUncached(ctx context.Context, portfolioID uuid.UUID,
 	bounds []time.Time) ([]timeline.Aggregate, error) {
-	return s.aggregate(ctx, portfolioID, bounds)
+	return s.aggregate(ctx, portfolioID, bounds, "")
 }

@@ -44,7 +44,8 @@ func BenchmarkHourlyJob(b *testing.B) {
 	}
 	exec("DELETE FROM portfolios")
 	exec(`INSERT INTO portfolios (id, owner_id, name, is_default, created_at)
-		SELECT gen_random_uuid(), gen_random_uuid(), 'All wallets', true, now() FROM generate_series(1, $1)`, portfolios)
+		SELECT gen_random_uuid(), gen_random_uuid(), 'All wallets', true, now() FROM generate_series(1, $1)`,
+		portfolios)
 	rows, err := f.db.SQL().QueryContext(b.Context(), "SELECT owner_id FROM portfolios ORDER BY owner_id")
 	if err != nil {
 		b.Fatal(err)
@@ -138,12 +139,13 @@ func storeAsFirst(ctx context.Context, db *postgres.DB, id uuid.UUID, at time.Ti
 			return err
 		}
 		return postgres.Raw(tx, func(conn *pgx.Conn) error {
-			_, err := conn.CopyFrom(ctx, pgx.Identifier{"first_positions"}, []string{"portfolio_id", "bucket", "token_id",
-				"symbol", "decimals", "verified", "amount", "price", "price_source", "price_time", "price_stale", "value",
-				"unpriced_reason"}, pgx.CopyFromSlice(tokens, func(i int) ([]any, error) {
+			columns := []string{"portfolio_id", "bucket", "token_id", "symbol", "decimals", "verified", "amount",
+				"price", "price_source", "price_time", "price_stale", "value", "unpriced_reason"}
+			rows := pgx.CopyFromSlice(tokens, func(i int) ([]any, error) {
 				return []any{id, at, fmt.Sprintf("eip155:1/erc20:0x%040d", i), "T", int16(18), true,
 					"1234567890123456789", "1234.56789", "llama", at, false, "1524.15787532", ""}, nil
-			}))
+			})
+			_, err := conn.CopyFrom(ctx, pgx.Identifier{"first_positions"}, columns, rows)
 			return err
 		})
 	})

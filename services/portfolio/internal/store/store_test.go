@@ -366,7 +366,7 @@ func TestBucketsKnowOpenCloseMinAndMax(t *testing.T) {
 		f.save(t, hour(n), value(t, price, n != 24))
 	}
 	bounds := []time.Time{hour(0), hour(24), hour(48), hour(72), hour(96)}
-	h, err := f.Aggregate(t.Context(), f.p, bounds)
+	h, err := f.Aggregate(t.Context(), f.p, bounds, "")
 	if err != nil || h.Before != nil {
 		t.Fatal(h.Before, err)
 	}
@@ -388,12 +388,13 @@ func TestBucketsKnowOpenCloseMinAndMax(t *testing.T) {
 		want   string
 	}{{hour(0), ""}, {hour(0).Add(time.Minute), "46.31683569"}, {hour(24), "69.47525354"},
 		{hour(1000), "231.58417847"}} {
-		got, err := f.Aggregate(t.Context(), f.p, []time.Time{tc.before, tc.before.Add(time.Hour)})
+		got, err := f.Aggregate(t.Context(), f.p, []time.Time{tc.before, tc.before.Add(time.Hour)}, "")
 		if err != nil || (got.Before != nil) != (tc.want != "") || got.Before != nil && got.Before.Total != tc.want {
 			t.Errorf("before %s: %+v, %v", tc.before, got.Before, err)
 		}
 	}
-	if got, err := f.Aggregate(t.Context(), f.p, []time.Time{hour(25), hour(26)}); err != nil || got.Before == nil ||
+	got, err := f.Aggregate(t.Context(), f.p, []time.Time{hour(25), hour(26)}, "")
+	if err != nil || got.Before == nil ||
 		got.Before.Complete {
 		t.Errorf("the incomplete one: %+v, %v", got.Before, err)
 	}

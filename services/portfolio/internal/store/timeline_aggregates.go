@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"database/sql"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"github.com/google/uuid"
 	"gorm.io/gorm"
 
+	"github.com/purserhq/purser/services/portfolio/internal/currency"
 	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
 	"github.com/purserhq/purser/services/portfolio/internal/timeline"
 )
@@ -36,25 +38,61 @@ LEFT JOIN snapshots closing ON closing.portfolio_id = $1 AND closing.bucket = in
 WHERE inside.snapshots > 0
 ORDER BY i.n`
 
+// aggregateInCurrency is aggregateSnapshots with the values in currency $3, each at the rate
+// of its hour. A snapshot of an hour without a rate is counted only, as one with a price gap.
+const aggregateInCurrency = `
+WITH converted AS MATERIALIZED (
+  SELECT s.bucket, CASE WHEN NOT s.price_gap THEN in_currency(s.total, r.rate) END AS total, s.complete,
+         in_currency(s.net_flow, r.rate) AS net_flow
+  FROM snapshots s LEFT JOIN currency_rates r ON r.currency = $3 AND r.bucket = s.bucket
+  WHERE s.portfolio_id = $1 AND s.bucket >= ($2::timestamptz[])[1] AND s.bucket < $4),
+inside AS (
+  SELECT width_bucket(bucket, $2::timestamptz[]) AS n, min(bucket) FILTER (WHERE total IS NOT NULL) AS first,
+         max(bucket) FILTER (WHERE total IS NOT NULL) AS last, min(total) AS lowest, max(total) AS highest,
+         count(*) AS snapshots, count(*) FILTER (WHERE total IS NULL) AS left_out,
+         bool_and(complete AND total IS NOT NULL) AS complete, sum(net_flow) AS net_flow
+  FROM converted GROUP BY n)
+SELECT n - 1, coalesce(opening.total::text, ''), coalesce(closing.total::text, ''), coalesce(lowest::text, ''),
+       coalesce(highest::text, ''), snapshots, left_out, inside.complete, coalesce(inside.net_flow::text, '')
+FROM inside
+LEFT JOIN converted opening ON opening.bucket = inside.first
+LEFT JOIN converted closing ON closing.bucket = inside.last
+ORDER BY n`
+
 // Aggregate implements timeline.Store. It answers from the cache until a snapshot
-// of the portfolio is stored.
-func (s *Snapshots) Aggregate(ctx context.Context, p portfolio.Portfolio,
-	bounds []time.Time) (timeline.Aggregates, error) {
+// of the portfolio is stored; in another currency than US dollars, whose rates may
+// still be read, it doesn't.
+func (s *Snapshots) Aggregate(ctx context.Context, p portfolio.Portfolio, bounds []time.Time,
+	code string) (timeline.Aggregates, error) {
+	load := func(ctx context.Context) (timeline.Aggregates, error) {
+		intervals, err := s.aggregate(ctx, p.ID, bounds, code)
+		if err != nil {
+			return timeline.Aggregates{}, err
+		}
+		before, err := s.lastValueBefore(ctx, p.ID, bounds[0])
+		return timeline.Aggregates{Intervals: intervals, Before: before}, err
+	}
+	if !currency.IsUSD(code) {
+		return load(ctx)
+	}
 	generation, err := s.caches.generations.Get(ctx, portfolioKey(p), func(context.Context) (string, error) {
 		return rand.Text(), nil
 	})
 	if err != nil {
 		return timeline.Aggregates{}, err
 	}
-	key := portfolioKey(p) + "/" + generation + "/" + digest(bounds)
-	return s.caches.timelines.Get(ctx, key, func(ctx context.Context) (timeline.Aggregates, error) {
-		intervals, err := s.aggregate(ctx, p.ID, bounds)
-		if err != nil {
-			return timeline.Aggregates{}, err
-		}
-		before, err := s.lastValueBefore(ctx, p.ID, bounds[0])
-		return timeline.Aggregates{Intervals: intervals, Before: before}, err
-	})
+	return s.caches.timelines.Get(ctx, portfolioKey(p)+"/"+generation+"/"+digest(bounds), load)
+}
+
+// FirstSnapshot implements timeline.Store.
+func (s *Snapshots) FirstSnapshot(ctx context.Context, portfolioID uuid.UUID, from time.Time) (time.Time, error) {
+	var first sql.NullTime
+	err := s.db.SQL().QueryRowContext(ctx,
+		"SELECT min(bucket) FROM snapshots WHERE portfolio_id = $1 AND bucket >= $2", portfolioID, from).Scan(&first)
+	if err != nil {
+		return first.Time, fmt.Errorf("find the first snapshot: %w", err)
+	}
+	return first.Time, nil
 }
 
 // digest identifies boundaries: besides the snapshots, aggregates depend on nothing
@@ -69,8 +107,13 @@ func digest(bounds []time.Time) string {
 }
 
 func (s *Snapshots) aggregate(ctx context.Context, portfolioID uuid.UUID,
-	bounds []time.Time) ([]timeline.Aggregate, error) {
-	rows, err := s.db.SQL().QueryContext(ctx, aggregateSnapshots, portfolioID, bounds[:len(bounds)-1], bounds[1:])
+	bounds []time.Time, code string) ([]timeline.Aggregate, error) {
+	last := len(bounds) - 1
+	query, args := aggregateSnapshots, []any{portfolioID, bounds[:last], bounds[1:]}
+	if !currency.IsUSD(code) {
+		query, args = aggregateInCurrency, []any{portfolioID, bounds[:last], code, bounds[last]}
+	}
+	rows, err := s.db.SQL().QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, fmt.Errorf("aggregate snapshots: %w", err)
 	}
@@ -96,13 +139,14 @@ func (s *Snapshots) aggregate(ctx context.Context, portfolioID uuid.UUID,
 func (s *Snapshots) lastValueBefore(ctx context.Context, portfolioID uuid.UUID,
 	t time.Time) (*timeline.Value, error) {
 	var row snapshotRow
-	err := s.db.Gorm(ctx).Select("total", "complete").
-		Where("portfolio_id = ? AND bucket < ? AND NOT price_gap", portfolioID, t).Order("bucket DESC").Take(&row).Error
+	err := s.db.Gorm(ctx).Select("total", "complete", "bucket").
+		Where("portfolio_id = ? AND bucket < ? AND NOT price_gap", portfolioID, t).Order("bucket DESC").
+		Take(&row).Error
 	if errors.Is(err, gorm.ErrRecordNotFound) {
 		return nil, nil //nolint:nilnil // no snapshot before t is no error
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the last snapshot before the timeline: %w", err)
 	}
-	return &timeline.Value{Total: row.Total, Complete: row.Complete}, nil
+	return &timeline.Value{Total: row.Total, Complete: row.Complete, Hour: row.Bucket.UTC()}, nil
 }

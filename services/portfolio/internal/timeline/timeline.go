@@ -18,8 +18,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cockroachdb/apd/v3"
+	"github.com/google/uuid"
+
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/pkg/timerange"
+	"github.com/purserhq/purser/services/portfolio/internal/currency"
 	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
 )
 
@@ -49,6 +53,7 @@ type Request struct {
 	Start, End time.Time
 	Zone       string // IANA name, UTC when empty
 	Limit      int    // DefaultLimit when 0
+	Currency   string // of the values; USD when empty
 }
 
 // Point is the value within one interval.
@@ -57,7 +62,8 @@ type Point struct {
 	// Open and Close are the first and the last total, decimal numbers.
 	Open, Close, Min, Max string
 	Snapshots             int
-	// LeftOut is how many of the snapshots have a price gap.
+	// LeftOut is how many of the snapshots have a price gap, or an hour without a rate of
+	// the currency.
 	LeftOut int
 	// CarriedForward when there is no snapshot but those that are left out: the values
 	// are the last known ones.
@@ -78,10 +84,11 @@ type Aggregate struct {
 	NetFlow               string // "" when no snapshot has one
 }
 
-// Value is the total of a snapshot, and whether it is complete.
+// Value is the total of a snapshot in US dollars, and whether it is complete.
 type Value struct {
 	Total    string
 	Complete bool
+	Hour     time.Time
 }
 
 // Aggregates sum up the snapshots of consecutive intervals.
@@ -95,19 +102,36 @@ type Aggregates struct {
 
 // Store aggregates snapshots.
 type Store interface {
-	// Aggregate sums up the snapshots within each interval [bounds[i], bounds[i+1]).
-	// Other callers may get the same Aggregates: they must not be changed.
-	Aggregate(ctx context.Context, p portfolio.Portfolio, bounds []time.Time) (Aggregates, error)
+	// Aggregate sums up the snapshots within each interval [bounds[i], bounds[i+1]), with
+	// the values of the intervals in a currency, at the stored rates of their hours. Other
+	// callers may get the same Aggregates: they must not be changed.
+	Aggregate(ctx context.Context, p portfolio.Portfolio, bounds []time.Time, currency string) (Aggregates, error)
+	// FirstSnapshot returns the hour of the first snapshot at or after a time; zero when
+	// there is none.
+	FirstSnapshot(ctx context.Context, portfolio uuid.UUID, from time.Time) (time.Time, error)
+}
+
+// Rates are those of currencies and tokens; *currency.Service implements it.
+type Rates interface {
+	// Read has the rates of the hours in a range stored, as far as there is time. It
+	// returns errs.Invalid on currency for what is none.
+	Read(ctx context.Context, currency string, from, until time.Time) error
+	// At returns the rates of the hours that these times are in; errs.Unavailable
+	// (RATE_UNAVAILABLE).
+	At(ctx context.Context, currency string, times ...time.Time) ([]currency.Rate, error)
 }
 
 // Service returns timelines. It is safe for concurrent use.
 type Service struct {
 	store Store
+	rates Rates
 	now   func() time.Time
 }
 
 // NewService returns the service.
-func NewService(s Store, now func() time.Time) *Service { return &Service{store: s, now: now} }
+func NewService(s Store, r Rates, now func() time.Time) *Service {
+	return &Service{store: s, rates: r, now: now}
+}
 
 // Points returns the points of a portfolio, oldest first, and whether older ones
 // were left out because of the limit. It returns errs.Invalid for a request that
@@ -118,11 +142,51 @@ func (s *Service) Points(ctx context.Context, p portfolio.Portfolio, r Request) 
 		return nil, false, err
 	}
 	bounds, truncated := Boundaries(r.Interval, zone, r.Start, r.End, r.Limit)
-	a, err := s.store.Aggregate(ctx, p, bounds)
+	a, err := s.aggregate(ctx, p, bounds, r.Currency)
 	if err != nil {
 		return nil, false, err
 	}
 	return a.points(bounds), truncated, nil
+}
+
+// aggregate reads the rates that are missing before, and converts the value before the
+// first interval at the rate of its own hour. Without that rate there is no such value.
+func (s *Service) aggregate(ctx context.Context, p portfolio.Portfolio, bounds []time.Time,
+	code string) (Aggregates, error) {
+	if currency.IsUSD(code) {
+		return s.store.Aggregate(ctx, p, bounds, code)
+	}
+	first, err := s.store.FirstSnapshot(ctx, p.ID, bounds[0])
+	if err != nil {
+		return Aggregates{}, err
+	}
+	if !first.IsZero() {
+		if err := s.rates.Read(ctx, code, first, bounds[len(bounds)-1]); err != nil {
+			return Aggregates{}, err
+		}
+	}
+	a, err := s.store.Aggregate(ctx, p, bounds, code)
+	if err != nil || a.Before == nil {
+		return a, err
+	}
+	rates, err := s.rates.At(ctx, code, a.Before.Hour)
+	switch {
+	case errs.Is(err, errs.KindUnavailable):
+		a.Before = nil
+	case err != nil:
+		return Aggregates{}, err
+	default:
+		total, _, err := apd.NewFromString(a.Before.Total)
+		if err != nil {
+			return Aggregates{}, errs.Internal(err)
+		}
+		converted, err := rates[0].Convert(total)
+		if err != nil {
+			return Aggregates{}, errs.Internal(err)
+		}
+		a.Before.Total = converted.Text('f')
+	}
+	return a, nil
 }
 
 // Check returns errs.Invalid with every mistake in a request.
@@ -175,7 +239,7 @@ func (s *Service) withDefaults(r Request) (Request, *time.Location, error) {
 		r.Limit = DefaultLimit
 	}
 	zone, zoneErr := Zone(r.Zone)
-	return r, zone, errs.AllInvalid(rangeErr, zoneErr)
+	return r, zone, errs.AllInvalid(rangeErr, zoneErr, currency.Check("currency", r.Currency))
 }
 
 // Zone returns the time zone of this IANA name, UTC for "". An unknown one is

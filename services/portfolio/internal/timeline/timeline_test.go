@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/purserhq/purser/pkg/errs"
 	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
 	"github.com/purserhq/purser/services/portfolio/internal/timeline"
@@ -19,17 +21,21 @@ type fakeStore struct {
 	bounds    []time.Time
 }
 
-func (m *fakeStore) Aggregate(_ context.Context, _ portfolio.Portfolio, bounds []time.Time) (timeline.Aggregates,
-	error) {
+func (m *fakeStore) Aggregate(_ context.Context, _ portfolio.Portfolio, bounds []time.Time,
+	_ string) (timeline.Aggregates, error) {
 	m.bounds = bounds
 	return timeline.Aggregates{Intervals: m.intervals, Before: m.before}, nil
+}
+
+func (m *fakeStore) FirstSnapshot(context.Context, uuid.UUID, time.Time) (time.Time, error) {
+	return time.Time{}, nil
 }
 
 func now() time.Time { return time.Date(2026, 3, 11, 15, 30, 0, 0, time.UTC) }
 
 func points(t *testing.T, m *fakeStore, r timeline.Request) ([]string, bool) {
 	t.Helper()
-	got, truncated, err := timeline.NewService(m, now).Points(t.Context(), portfolio.Portfolio{}, r)
+	got, truncated, err := timeline.NewService(m, nil, now).Points(t.Context(), portfolio.Portfolio{}, r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +148,7 @@ func TestRequestsThatNameTheFieldThatIsWrong(t *testing.T) {
 		{"a NUL byte", timeline.Request{Zone: "UTC\x00"}, "time_zone"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			_, _, err := timeline.NewService(&fakeStore{}, now).Points(t.Context(), portfolio.Portfolio{}, tc.r)
+			_, _, err := timeline.NewService(&fakeStore{}, nil, now).Points(t.Context(), portfolio.Portfolio{}, tc.r)
 			e := errs.As(err)
 			switch {
 			case tc.field == "" && err == nil:

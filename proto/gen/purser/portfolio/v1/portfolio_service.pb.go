@@ -708,7 +708,8 @@ type TimelinePoint struct {
 	Complete bool `protobuf:"varint,9,opt,name=complete,proto3" json:"complete,omitempty"`
 	// The sum of the net flows of its snapshots; empty when none of them has one.
 	NetFlow string `protobuf:"bytes,10,opt,name=net_flow,json=netFlow,proto3" json:"net_flow,omitempty"`
-	// How many of its snapshots have a price_gap; the point isn't complete then.
+	// How many of its snapshots have a price_gap, or an hour of which the rate of the
+	// currency is not known; the point isn't complete then.
 	LeftOutCount  int32 `protobuf:"varint,11,opt,name=left_out_count,json=leftOutCount,proto3" json:"left_out_count,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1358,7 +1359,10 @@ type GetTimelineRequest struct {
 	// "Europe/Zurich"; UTC when empty.
 	TimeZone string `protobuf:"bytes,5,opt,name=time_zone,json=timeZone,proto3" json:"time_zone,omitempty"`
 	// The largest number of points, 1 to 5000; 1000 when 0. The newest are returned.
-	Limit         int32 `protobuf:"varint,6,opt,name=limit,proto3" json:"limit,omitempty"`
+	Limit int32 `protobuf:"varint,6,opt,name=limit,proto3" json:"limit,omitempty"`
+	// USD, EUR, GBP, CHF, JPY or the CAIP-19 id of a token that has a price; USD when
+	// empty. Each hour is converted at its own rate.
+	Currency      string `protobuf:"bytes,7,opt,name=currency,proto3" json:"currency,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1435,10 +1439,18 @@ func (x *GetTimelineRequest) GetLimit() int32 {
 	return 0
 }
 
+func (x *GetTimelineRequest) GetCurrency() string {
+	if x != nil {
+		return x.Currency
+	}
+	return ""
+}
+
 type GetTimelineResponse struct {
-	state    protoimpl.MessageState `protogen:"open.v1"`
-	Currency string                 `protobuf:"bytes,1,opt,name=currency,proto3" json:"currency,omitempty"`
-	Points   []*TimelinePoint       `protobuf:"bytes,2,rep,name=points,proto3" json:"points,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of all values: the currency of the request.
+	Currency string           `protobuf:"bytes,1,opt,name=currency,proto3" json:"currency,omitempty"`
+	Points   []*TimelinePoint `protobuf:"bytes,2,rep,name=points,proto3" json:"points,omitempty"`
 	// There are older points, which limit excludes.
 	Truncated     bool `protobuf:"varint,3,opt,name=truncated,proto3" json:"truncated,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -2289,7 +2301,7 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"page_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\tpageToken\"|\n" +
 	"\x15ListSnapshotsResponse\x12;\n" +
 	"\tsnapshots\x18\x01 \x03(\v2\x1d.purser.portfolio.v1.SnapshotR\tsnapshots\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xc3\x02\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xe9\x02\n" +
 	"\x12GetTimelineRequest\x12.\n" +
 	"\fportfolio_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vportfolioId\x12C\n" +
 	"\binterval\x18\x02 \x01(\x0e2\x1d.purser.portfolio.v1.IntervalB\b\xbaH\x05\x82\x01\x02\x10\x01R\binterval\x129\n" +
@@ -2298,7 +2310,8 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\bend_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12$\n" +
 	"\ttime_zone\x18\x05 \x01(\tB\a\xbaH\x04r\x02\x18@R\btimeZone\x12 \n" +
 	"\x05limit\x18\x06 \x01(\x05B\n" +
-	"\xbaH\a\x1a\x05\x18\x88'(\x00R\x05limit\"\x8b\x01\n" +
+	"\xbaH\a\x1a\x05\x18\x88'(\x00R\x05limit\x12$\n" +
+	"\bcurrency\x18\a \x01(\tB\b\xbaH\x05r\x03\x18\xa0\x01R\bcurrency\"\x8b\x01\n" +
 	"\x13GetTimelineResponse\x12\x1a\n" +
 	"\bcurrency\x18\x01 \x01(\tR\bcurrency\x12:\n" +
 	"\x06points\x18\x02 \x03(\v2\".purser.portfolio.v1.TimelinePointR\x06points\x12\x1c\n" +
