@@ -134,8 +134,8 @@ func BenchmarkHourlyJob(b *testing.B) {
 // storeAsFirst stores an hour of a portfolio as the first build did.
 func storeAsFirst(ctx context.Context, db *postgres.DB, id uuid.UUID, at time.Time, tokens int) error {
 	return postgres.InTx(ctx, db, func(tx *gorm.DB) error {
-		if err := tx.Exec(`INSERT INTO first_snapshots VALUES (?, ?, ?, 'USD', 123456.78901234, true, ?, 0, 0, 0, false,
-			true, 0)`, id, at, at, tokens).Error; err != nil {
+		if err := tx.Exec(`INSERT INTO first_snapshots VALUES (?, ?, ?, 'USD', 123456.78901234, true, ?, 0, 0, 0,
+			false, true, 0)`, id, at, at, tokens).Error; err != nil {
 			return err
 		}
 		return postgres.Raw(tx, func(conn *pgx.Conn) error {
