@@ -11,6 +11,7 @@ import (
 	"github.com/purserhq/purser/pkg/page"
 	"github.com/purserhq/purser/pkg/timerange"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
+	"github.com/purserhq/purser/services/portfolio/internal/kpi"
 	"github.com/purserhq/purser/services/portfolio/internal/performance"
 	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
 	"github.com/purserhq/purser/services/portfolio/internal/snapshot"
@@ -31,12 +32,13 @@ type PortfolioServer struct {
 	snapshots    *snapshot.Service
 	timelines    *timeline.Service
 	performances *performance.Service
+	figures      *kpi.Service
 }
 
-// NewPortfolioServer serves portfolios, their snapshots, timelines and performance.
+// NewPortfolioServer serves portfolios, their snapshots, timelines, performance and other figures.
 func NewPortfolioServer(p *portfolio.Service, s *snapshot.Service, t *timeline.Service,
-	m *performance.Service) *PortfolioServer {
-	return &PortfolioServer{portfolios: p, snapshots: s, timelines: t, performances: m}
+	m *performance.Service, k *kpi.Service) *PortfolioServer {
+	return &PortfolioServer{portfolios: p, snapshots: s, timelines: t, performances: m, figures: k}
 }
 
 // GetPortfolio implements the RPC.

@@ -2085,7 +2085,7 @@ var File_purser_portfolio_v1_portfolio_service_proto protoreflect.FileDescriptor
 
 const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\n" +
-	"+purser/portfolio/v1/portfolio_service.proto\x12\x13purser.portfolio.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\"\x86\x01\n" +
+	"+purser/portfolio/v1/portfolio_service.proto\x12\x13purser.portfolio.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a\x1dpurser/portfolio/v1/kpi.proto\"\x86\x01\n" +
 	"\tPortfolio\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -2268,14 +2268,15 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\x10INTERVAL_MONTHLY\x10\x04*@\n" +
 	"\tFlowBasis\x12\x1a\n" +
 	"\x16FLOW_BASIS_UNSPECIFIED\x10\x00\x12\x17\n" +
-	"\x13FLOW_BASIS_HOLDINGS\x10\x012\x8e\x06\n" +
+	"\x13FLOW_BASIS_HOLDINGS\x10\x012\xfa\x06\n" +
 	"\x10PortfolioService\x12|\n" +
 	"\fGetPortfolio\x12(.purser.portfolio.v1.GetPortfolioRequest\x1a).purser.portfolio.v1.GetPortfolioResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02\x12|\n" +
 	"\fGetValuation\x12(.purser.portfolio.v1.GetValuationRequest\x1a).purser.portfolio.v1.GetValuationResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02\x12}\n" +
 	"\fTakeSnapshot\x12(.purser.portfolio.v1.TakeSnapshotRequest\x1a).purser.portfolio.v1.TakeSnapshotResponse\"\x18\x8a\xe7\x18\x11\x1a\x0fportfolio:write\x90\x02\x02\x12\x7f\n" +
 	"\rListSnapshots\x12).purser.portfolio.v1.ListSnapshotsRequest\x1a*.purser.portfolio.v1.ListSnapshotsResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02\x12y\n" +
 	"\vGetTimeline\x12'.purser.portfolio.v1.GetTimelineRequest\x1a(.purser.portfolio.v1.GetTimelineResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02\x12\x82\x01\n" +
-	"\x0eGetPerformance\x12*.purser.portfolio.v1.GetPerformanceRequest\x1a+.purser.portfolio.v1.GetPerformanceResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02BFZDgithub.com/purserhq/purser/proto/gen/purser/portfolio/v1;portfoliov1b\x06proto3"
+	"\x0eGetPerformance\x12*.purser.portfolio.v1.GetPerformanceRequest\x1a+.purser.portfolio.v1.GetPerformanceResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02\x12j\n" +
+	"\x06GetKpi\x12\".purser.portfolio.v1.GetKpiRequest\x1a#.purser.portfolio.v1.GetKpiResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02BFZDgithub.com/purserhq/purser/proto/gen/purser/portfolio/v1;portfoliov1b\x06proto3"
 
 var (
 	file_purser_portfolio_v1_portfolio_service_proto_rawDescOnce sync.Once
@@ -2318,6 +2319,8 @@ var file_purser_portfolio_v1_portfolio_service_proto_goTypes = []any{
 	(*Drawdown)(nil),               // 23: purser.portfolio.v1.Drawdown
 	(*Benchmark)(nil),              // 24: purser.portfolio.v1.Benchmark
 	(*timestamppb.Timestamp)(nil),  // 25: google.protobuf.Timestamp
+	(*GetKpiRequest)(nil),          // 26: purser.portfolio.v1.GetKpiRequest
+	(*GetKpiResponse)(nil),         // 27: purser.portfolio.v1.GetKpiResponse
 }
 var file_purser_portfolio_v1_portfolio_service_proto_depIdxs = []int32{
 	25, // 0: purser.portfolio.v1.Portfolio.create_time:type_name -> google.protobuf.Timestamp
@@ -2371,14 +2374,16 @@ var file_purser_portfolio_v1_portfolio_service_proto_depIdxs = []int32{
 	14, // 48: purser.portfolio.v1.PortfolioService.ListSnapshots:input_type -> purser.portfolio.v1.ListSnapshotsRequest
 	16, // 49: purser.portfolio.v1.PortfolioService.GetTimeline:input_type -> purser.portfolio.v1.GetTimelineRequest
 	18, // 50: purser.portfolio.v1.PortfolioService.GetPerformance:input_type -> purser.portfolio.v1.GetPerformanceRequest
-	8,  // 51: purser.portfolio.v1.PortfolioService.GetPortfolio:output_type -> purser.portfolio.v1.GetPortfolioResponse
-	10, // 52: purser.portfolio.v1.PortfolioService.GetValuation:output_type -> purser.portfolio.v1.GetValuationResponse
-	12, // 53: purser.portfolio.v1.PortfolioService.TakeSnapshot:output_type -> purser.portfolio.v1.TakeSnapshotResponse
-	15, // 54: purser.portfolio.v1.PortfolioService.ListSnapshots:output_type -> purser.portfolio.v1.ListSnapshotsResponse
-	17, // 55: purser.portfolio.v1.PortfolioService.GetTimeline:output_type -> purser.portfolio.v1.GetTimelineResponse
-	19, // 56: purser.portfolio.v1.PortfolioService.GetPerformance:output_type -> purser.portfolio.v1.GetPerformanceResponse
-	51, // [51:57] is the sub-list for method output_type
-	45, // [45:51] is the sub-list for method input_type
+	26, // 51: purser.portfolio.v1.PortfolioService.GetKpi:input_type -> purser.portfolio.v1.GetKpiRequest
+	8,  // 52: purser.portfolio.v1.PortfolioService.GetPortfolio:output_type -> purser.portfolio.v1.GetPortfolioResponse
+	10, // 53: purser.portfolio.v1.PortfolioService.GetValuation:output_type -> purser.portfolio.v1.GetValuationResponse
+	12, // 54: purser.portfolio.v1.PortfolioService.TakeSnapshot:output_type -> purser.portfolio.v1.TakeSnapshotResponse
+	15, // 55: purser.portfolio.v1.PortfolioService.ListSnapshots:output_type -> purser.portfolio.v1.ListSnapshotsResponse
+	17, // 56: purser.portfolio.v1.PortfolioService.GetTimeline:output_type -> purser.portfolio.v1.GetTimelineResponse
+	19, // 57: purser.portfolio.v1.PortfolioService.GetPerformance:output_type -> purser.portfolio.v1.GetPerformanceResponse
+	27, // 58: purser.portfolio.v1.PortfolioService.GetKpi:output_type -> purser.portfolio.v1.GetKpiResponse
+	52, // [52:59] is the sub-list for method output_type
+	45, // [45:52] is the sub-list for method input_type
 	45, // [45:45] is the sub-list for extension type_name
 	45, // [45:45] is the sub-list for extension extendee
 	0,  // [0:45] is the sub-list for field type_name
@@ -2389,6 +2394,7 @@ func file_purser_portfolio_v1_portfolio_service_proto_init() {
 	if File_purser_portfolio_v1_portfolio_service_proto != nil {
 		return
 	}
+	file_purser_portfolio_v1_kpi_proto_init()
 	file_purser_portfolio_v1_portfolio_service_proto_msgTypes[19].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
