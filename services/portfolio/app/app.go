@@ -20,6 +20,7 @@ import (
 	"github.com/purserhq/purser/services/internal/chassis"
 	"github.com/purserhq/purser/services/portfolio/internal/currency"
 	"github.com/purserhq/purser/services/portfolio/internal/holdings"
+	"github.com/purserhq/purser/services/portfolio/internal/kpi"
 	"github.com/purserhq/purser/services/portfolio/internal/performance"
 	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
 	"github.com/purserhq/purser/services/portfolio/internal/rpc"
@@ -80,7 +81,8 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *chassis.App, err
 	rates := currency.NewService(store.NewCurrencyRates(b.DB, time.Now),
 		holdings.NewRates(walletv1.NewPriceServiceClient(wallet), time.Now), time.Now)
 	methods := rpc.NewPortfolioServer(portfolios, snapshots, timeline.NewService(snapshotStore, rates, time.Now),
-		performance.NewService(snapshotStore, rates, time.Now), rates)
+		performance.NewService(snapshotStore, rates, time.Now), rates,
+		kpi.NewService(portfolios, snapshotStore, time.Now))
 	server.CheckMessages(methods.Check)
 	portfoliov1.RegisterPortfolioServiceServer(server, methods)
 	scheduled.Register(server, chassis.TriggerChecks{Before: chassis.CheckAuthority(auth)})

@@ -44,6 +44,10 @@ func (s service) calls(id string) map[string]func(context.Context) error {
 			_, err := s.GetPerformance(ctx, &portfoliov1.GetPerformanceRequest{PortfolioId: id})
 			return err
 		},
+		"GetKpi": func(ctx context.Context) error {
+			_, err := s.GetKpi(ctx, &portfoliov1.GetKpiRequest{PortfolioId: id})
+			return err
+		},
 	}
 }
 

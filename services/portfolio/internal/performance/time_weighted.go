@@ -87,6 +87,16 @@ func chain(marks []Mark) (growth, error) {
 	return g, a.err
 }
 
+// TimeWeighted returns the time-weighted return from the first to the last of the marks, which are as
+// Input.Marks says.
+func TimeWeighted(marks []Mark) (Return, error) {
+	if err := (Input{Marks: marks}).check(); err != nil {
+		return Return{}, err
+	}
+	g, err := chain(marks)
+	return g.timeWeighted(), err
+}
+
 // timeWeighted returns the rate of return. A year's is that of the days between the
 // start of the first sub-period that isn't skipped and the end of the last.
 func (g growth) timeWeighted() Return {

@@ -32,6 +32,8 @@ func (s *PortfolioServer) Check(m proto.Message) error {
 			return err
 		}
 		return s.performances.Check(request)
+	case *portfoliov1.GetKpiRequest:
+		return s.figures.Check(r.GetTimeZone())
 	}
 	return nil
 }

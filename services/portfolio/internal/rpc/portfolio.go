@@ -14,6 +14,7 @@ import (
 	"github.com/purserhq/purser/pkg/timerange"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	"github.com/purserhq/purser/services/portfolio/internal/currency"
+	"github.com/purserhq/purser/services/portfolio/internal/kpi"
 	"github.com/purserhq/purser/services/portfolio/internal/performance"
 	"github.com/purserhq/purser/services/portfolio/internal/portfolio"
 	"github.com/purserhq/purser/services/portfolio/internal/snapshot"
@@ -35,12 +36,13 @@ type PortfolioServer struct {
 	timelines    *timeline.Service
 	performances *performance.Service
 	currencies   *currency.Service
+	figures      *kpi.Service
 }
 
-// NewPortfolioServer serves portfolios, their snapshots, timelines and performance.
+// NewPortfolioServer serves portfolios, their snapshots, timelines, performance and other figures.
 func NewPortfolioServer(p *portfolio.Service, s *snapshot.Service, t *timeline.Service,
-	m *performance.Service, c *currency.Service) *PortfolioServer {
-	return &PortfolioServer{portfolios: p, snapshots: s, timelines: t, performances: m, currencies: c}
+	m *performance.Service, c *currency.Service, k *kpi.Service) *PortfolioServer {
+	return &PortfolioServer{portfolios: p, snapshots: s, timelines: t, performances: m, currencies: c, figures: k}
 }
 
 // GetPortfolio implements the RPC.

@@ -91,6 +91,9 @@ type Valuation struct {
 	IncompleteWallets int
 	// StalePrices is how many counted positions have a stale price.
 	StalePrices int
+	// OldestBalance is when the wallet that was read longest ago was read; zero if none was or
+	// it isn't known.
+	OldestBalance time.Time
 	// IncompleteReasons says in words what was missing or stale; empty for a
 	// complete valuation.
 	IncompleteReasons []string
@@ -119,8 +122,11 @@ func Compute(wallets []Wallet, holdings []Holding, at time.Time) (Valuation, err
 	return a.Value()
 }
 
-// checkWallet notes what makes a wallet's balances incomplete.
+// checkWallet notes what makes a wallet's balances incomplete, and how old they are.
 func (v *Valuation) checkWallet(w Wallet) {
+	if w.Synced && !w.SyncTime.IsZero() && (v.OldestBalance.IsZero() || w.SyncTime.Before(v.OldestBalance)) {
+		v.OldestBalance = w.SyncTime
+	}
 	var reason string
 	switch {
 	case !w.Synced:

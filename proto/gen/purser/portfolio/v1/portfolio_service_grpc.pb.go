@@ -25,6 +25,7 @@ const (
 	PortfolioService_ListSnapshots_FullMethodName  = "/purser.portfolio.v1.PortfolioService/ListSnapshots"
 	PortfolioService_GetTimeline_FullMethodName    = "/purser.portfolio.v1.PortfolioService/GetTimeline"
 	PortfolioService_GetPerformance_FullMethodName = "/purser.portfolio.v1.PortfolioService/GetPerformance"
+	PortfolioService_GetKpi_FullMethodName         = "/purser.portfolio.v1.PortfolioService/GetKpi"
 )
 
 // PortfolioServiceClient is the client API for PortfolioService service.
@@ -111,6 +112,14 @@ type PortfolioServiceClient interface {
 	// says from when. INVALID_ARGUMENT for a start_time that is not before end_time, an end_time in the
 	// future, a range over ten years, or an unknown time zone.
 	GetPerformance(ctx context.Context, in *GetPerformanceRequest, opts ...grpc.CallOption) (*GetPerformanceResponse, error)
+	// GetKpi returns the figures of the head of a dashboard in one call: the value now, how
+	// it changed in seven periods, with and without flows, the highest value ever and the
+	// fall since, the best and the worst holding, counts and ages. A figure that is not
+	// known is unavailable, with the reason; it is never 0 for that.
+	//
+	// UNAVAILABLE (WALLET_UNAVAILABLE) as GetValuation. INVALID_ARGUMENT for an unknown time
+	// zone.
+	GetKpi(ctx context.Context, in *GetKpiRequest, opts ...grpc.CallOption) (*GetKpiResponse, error)
 }
 
 type portfolioServiceClient struct {
@@ -175,6 +184,16 @@ func (c *portfolioServiceClient) GetPerformance(ctx context.Context, in *GetPerf
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetPerformanceResponse)
 	err := c.cc.Invoke(ctx, PortfolioService_GetPerformance_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *portfolioServiceClient) GetKpi(ctx context.Context, in *GetKpiRequest, opts ...grpc.CallOption) (*GetKpiResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetKpiResponse)
+	err := c.cc.Invoke(ctx, PortfolioService_GetKpi_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -265,6 +284,14 @@ type PortfolioServiceServer interface {
 	// says from when. INVALID_ARGUMENT for a start_time that is not before end_time, an end_time in the
 	// future, a range over ten years, or an unknown time zone.
 	GetPerformance(context.Context, *GetPerformanceRequest) (*GetPerformanceResponse, error)
+	// GetKpi returns the figures of the head of a dashboard in one call: the value now, how
+	// it changed in seven periods, with and without flows, the highest value ever and the
+	// fall since, the best and the worst holding, counts and ages. A figure that is not
+	// known is unavailable, with the reason; it is never 0 for that.
+	//
+	// UNAVAILABLE (WALLET_UNAVAILABLE) as GetValuation. INVALID_ARGUMENT for an unknown time
+	// zone.
+	GetKpi(context.Context, *GetKpiRequest) (*GetKpiResponse, error)
 	mustEmbedUnimplementedPortfolioServiceServer()
 }
 
@@ -292,6 +319,9 @@ func (UnimplementedPortfolioServiceServer) GetTimeline(context.Context, *GetTime
 }
 func (UnimplementedPortfolioServiceServer) GetPerformance(context.Context, *GetPerformanceRequest) (*GetPerformanceResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetPerformance not implemented")
+}
+func (UnimplementedPortfolioServiceServer) GetKpi(context.Context, *GetKpiRequest) (*GetKpiResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetKpi not implemented")
 }
 func (UnimplementedPortfolioServiceServer) mustEmbedUnimplementedPortfolioServiceServer() {}
 func (UnimplementedPortfolioServiceServer) testEmbeddedByValue()                          {}
@@ -422,6 +452,24 @@ func _PortfolioService_GetPerformance_Handler(srv interface{}, ctx context.Conte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PortfolioService_GetKpi_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetKpiRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortfolioServiceServer).GetKpi(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PortfolioService_GetKpi_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortfolioServiceServer).GetKpi(ctx, req.(*GetKpiRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // PortfolioService_ServiceDesc is the grpc.ServiceDesc for PortfolioService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -452,6 +500,10 @@ var PortfolioService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetPerformance",
 			Handler:    _PortfolioService_GetPerformance_Handler,
+		},
+		{
+			MethodName: "GetKpi",
+			Handler:    _PortfolioService_GetKpi_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -1,0 +1,172 @@
+package kpi
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/cockroachdb/apd/v3"
+
+	"github.com/purserhq/purser/services/portfolio/internal/performance"
+)
+
+// arithmetic has room for sums of values and for ratios of them. Its first error stays.
+type arithmetic struct{ err error }
+
+func decimals() *apd.Context {
+	c := apd.BaseContext.WithPrecision(120)
+	c.Rounding = apd.RoundHalfEven
+	return c
+}
+
+func (a *arithmetic) sub(x, y *apd.Decimal) *apd.Decimal {
+	d := new(apd.Decimal)
+	a.note(decimals().Sub(d, x, y))
+	return d
+}
+
+func (a *arithmetic) add(x, y *apd.Decimal) *apd.Decimal {
+	d := new(apd.Decimal)
+	a.note(decimals().Add(d, x, y))
+	return d
+}
+
+// ratio returns x / y, rounded. y is not 0.
+func (a *arithmetic) ratio(x, y *apd.Decimal) *apd.Decimal {
+	q, d := new(apd.Decimal), new(apd.Decimal)
+	a.note(decimals().Quo(q, x, y))
+	a.note(decimals().Quantize(d, q, -RatioScale))
+	return d
+}
+
+func (a *arithmetic) note(c apd.Condition, err error) {
+	if err != nil && a.err == nil {
+		a.err = fmt.Errorf("arithmetic: %s: %w", c, err)
+	}
+}
+
+// growth returns (now - before) / before of two prices, or why there is none.
+func growth(now, before string) (*apd.Decimal, string, error) {
+	x, _, err := apd.NewFromString(now)
+	if err != nil {
+		return nil, "", fmt.Errorf("price %q: %w", now, err)
+	}
+	y, _, err := apd.NewFromString(before)
+	if err != nil {
+		return nil, "", fmt.Errorf("price %q: %w", before, err)
+	}
+	if y.Sign() <= 0 {
+		return nil, ReasonBelowThreshold, nil
+	}
+	var a arithmetic
+	r := a.ratio(a.sub(x, y), y)
+	return r, "", a.err
+}
+
+// below reports whether a value is too small for ratios of it.
+func below(v *apd.Decimal) bool {
+	threshold, _, err := apd.NewFromString(performance.Epsilon)
+	return err != nil || v.Cmp(threshold) < 0
+}
+
+// changesOf returns the changes of all periods up to the last mark.
+func changesOf(marks []performance.Mark, starts map[Period]time.Time) ([]Change, error) {
+	var changes []Change
+	for p := Day; p <= All; p++ {
+		c := Change{Period: p, Start: starts[p]}
+		within := tolerance
+		if p == Day {
+			within = dayTolerance
+		}
+		if p == All && len(marks) > 0 {
+			c.Start = marks[0].Time
+		}
+		if n := len(marks); n > 0 {
+			c.End = marks[n-1].Time
+		}
+		base, missing := baseOf(marks, c.Start, within)
+		if missing == "" && !c.End.After(c.Start) && p != All { // nothing since then
+			missing = ReasonNoSnapshotAtStart
+		}
+		if err := c.measure(marks, base, missing); err != nil {
+			return nil, err
+		}
+		changes = append(changes, c)
+	}
+	return changes, nil
+}
+
+// measure computes the figures from a mark on, or says why there are none.
+func (c *Change) measure(marks []performance.Mark, base int, missing string) error {
+	if missing != "" {
+		none := Figure{Unavailable: missing}
+		c.StartValue, c.Gross, c.GrossRatio, c.NetFlow, c.Net, c.NetRate = none, none, none, none, none, none
+		return nil
+	}
+	marks = marks[base:]
+	first, last := marks[0], marks[len(marks)-1]
+	c.Snapshot = first.Time
+	var a arithmetic
+	flow := new(apd.Decimal)
+	for _, m := range marks[1:] {
+		flow = a.add(flow, m.NetFlow)
+	}
+	gross := a.sub(last.Value, first.Value)
+	c.StartValue, c.Gross = Figure{Value: first.Value}, Figure{Value: gross}
+	c.NetFlow, c.Net = Figure{Value: flow}, Figure{Value: a.sub(gross, flow)}
+	c.GrossRatio = Figure{Unavailable: ReasonBelowThreshold}
+	if !below(first.Value) {
+		c.GrossRatio = Figure{Value: a.ratio(gross, first.Value)}
+	}
+	if a.err != nil {
+		return a.err
+	}
+	rate, err := performance.TimeWeighted(marks)
+	if err != nil {
+		return err
+	}
+	c.NetRate, err = rateOf(rate.Period)
+	return err
+}
+
+// rateOf returns a rate of return as a decimal. -1 is the loss of everything, and nothing else is.
+func rateOf(r performance.Ratio) (Figure, error) {
+	if r.Unavailable != "" {
+		return Figure{Unavailable: string(r.Unavailable)}, nil
+	}
+	exact, _, err := apd.NewFromString(strconv.FormatFloat(r.Figure, 'f', -1, 64))
+	if err != nil {
+		return Figure{}, err
+	}
+	d := new(apd.Decimal)
+	if _, err := decimals().Quantize(d, exact, -RatioScale); err != nil {
+		return Figure{Unavailable: string(performance.ReasonOutOfRange)}, nil //nolint:nilerr // more digits than that
+	}
+	if everything := apd.New(-1, 0); r.Figure > -1 && d.Cmp(everything) == 0 {
+		d = apd.New(-999_999_999_999, -RatioScale)
+	}
+	return Figure{Value: d}, nil
+}
+
+// highestOf returns the higher one of the highest snapshot and the last mark, and how far the last mark is below.
+func highestOf(p *Peak, marks []performance.Mark) (Highest, error) {
+	none := Figure{Unavailable: ReasonNoSnapshots}
+	if p == nil {
+		return Highest{Value: none, Drawdown: none}, nil
+	}
+	h := Highest{Value: Figure{Value: p.Total}, Time: p.Bucket, Drawdown: none}
+	if len(marks) == 0 {
+		return h, nil
+	}
+	now := marks[len(marks)-1]
+	if now.Value.Cmp(p.Total) > 0 {
+		h.Value, h.Time = Figure{Value: now.Value}, now.Time
+	}
+	h.Drawdown = Figure{Unavailable: ReasonBelowThreshold}
+	if !below(h.Value.Value) {
+		var a arithmetic
+		h.Drawdown = Figure{Value: a.ratio(a.sub(now.Value, h.Value.Value), h.Value.Value)}
+		return h, a.err
+	}
+	return h, nil
+}

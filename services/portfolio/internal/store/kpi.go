@@ -1,0 +1,70 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/cockroachdb/apd/v3"
+	"github.com/google/uuid"
+
+	"github.com/purserhq/purser/services/portfolio/internal/kpi"
+	"github.com/purserhq/purser/services/portfolio/internal/valuation"
+)
+
+// HighestSnapshot implements kpi.Store.
+func (s *Snapshots) HighestSnapshot(ctx context.Context, portfolioID uuid.UUID) (*kpi.Peak, error) {
+	var rows []snapshotRow
+	err := s.db.Gorm(ctx).Select("bucket", "total").Where("portfolio_id = ? AND NOT price_gap", portfolioID).
+		Order("total DESC, bucket").Limit(1).Find(&rows).Error
+	if err != nil {
+		return nil, fmt.Errorf("read the highest snapshot: %w", err)
+	}
+	if len(rows) == 0 {
+		return nil, nil //nolint:nilnil // no snapshot is no error
+	}
+	total, err := parseDecimal(rows[0].Total)
+	return &kpi.Peak{Bucket: rows[0].Bucket.UTC(), Total: total}, err
+}
+
+// positionAt is a row of the view with its snapshot.
+type positionAt struct {
+	Bucket   time.Time
+	Position positionRow `gorm:"embedded"`
+}
+
+// PositionsAt implements kpi.Store.
+func (s *Snapshots) PositionsAt(ctx context.Context, portfolioID uuid.UUID,
+	buckets []time.Time) (map[time.Time][]valuation.Position, error) {
+	found := make(map[time.Time][]valuation.Position, len(buckets))
+	if len(buckets) == 0 {
+		return found, nil
+	}
+	var rows []positionAt
+	err := s.db.Gorm(ctx).Table("snapshot_positions").Where("portfolio_id = ? AND bucket IN ?", portfolioID, buckets).
+		Find(&rows).Error
+	if err != nil {
+		return nil, fmt.Errorf("read positions: %w", err)
+	}
+	unvalued := make(map[time.Time][]valuation.Position, len(buckets))
+	for _, r := range rows {
+		p, err := positionFromRow(r.Position)
+		if err != nil {
+			return nil, err
+		}
+		unvalued[r.Bucket.UTC()] = append(unvalued[r.Bucket.UTC()], p)
+	}
+	for bucket, positions := range unvalued {
+		v, err := (valuation.Assets{At: bucket, Positions: positions}).Value()
+		if err != nil {
+			return nil, err
+		}
+		found[bucket] = v.Positions
+	}
+	return found, nil
+}
+
+// FlowSince implements kpi.Store.
+func (s *Snapshots) FlowSince(now valuation.Valuation, before []valuation.Position) (*apd.Decimal, error) {
+	return netFlow(now.Total.Text('f'), now.Positions, before)
+}
