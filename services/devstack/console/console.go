@@ -137,6 +137,8 @@ func (c *Console) routes() http.Handler {
 	})
 	mux.HandleFunc("GET /trace/{id}", c.serveTrace)
 	mux.HandleFunc("GET /value.json", c.serveChart)
+	mux.HandleFunc("POST /currency", c.chooseCurrency)
+	mux.Handle("GET /currency", http.RedirectHandler("/", http.StatusSeeOther)) // the address after a refusal
 	mux.HandleFunc("POST /sign-in", c.signIn)
 	mux.Handle("GET /sign-in", http.RedirectHandler("/", http.StatusSeeOther)) // the address after a refusal
 	mux.HandleFunc("POST /sign-out", c.signOut)
@@ -145,14 +147,15 @@ func (c *Console) routes() http.Handler {
 	return mux
 }
 
-// panelStates loads the panels of these sections concurrently: those of all viewers and those of one, who may be nil.
-func (c *Console) panelStates(ctx context.Context, v *viewer, names ...string) map[string][]state {
+// panelStates loads the panels of these sections concurrently: those of all viewers and those of one, who may be nil,
+// in a currency.
+func (c *Console) panelStates(ctx context.Context, v *viewer, currency string, names ...string) map[string][]state {
 	found := map[string][]state{}
 	var all sync.WaitGroup
 	for _, name := range names {
 		panels := c.sections[name]
 		if panels == nil && v != nil {
-			panels = v.sections[name]
+			panels = v.sections[currency][name]
 		}
 		states := make([]state, len(panels))
 		found[name] = states

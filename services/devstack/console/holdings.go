@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/purserhq/purser/pkg/errs"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
 	walletv1 "github.com/purserhq/purser/proto/gen/purser/wallet/v1"
 	"github.com/purserhq/purser/services/devstack/demo"
@@ -40,9 +41,9 @@ type position struct {
 	Left, Width float64
 }
 
-func (s *services) holdings(ctx context.Context) (any, error) {
+func (s *services) holdings(ctx context.Context, currency string) (any, error) {
 	resp, err := portfoliov1.NewPortfolioServiceClient(s.portfolio).GetValuation(ctx,
-		&portfoliov1.GetValuationRequest{})
+		&portfoliov1.GetValuationRequest{Currency: currency})
 	if err != nil {
 		return nil, err
 	}
@@ -113,8 +114,30 @@ func (w walletRow) Short() string {
 	return w.Account[:len(w.Account)-36] + "…" + w.Account[len(w.Account)-4:]
 }
 
+// rateOf returns what one unit of a currency is worth in US dollars.
+func (s *services) rateOf(ctx context.Context, currency string) (*big.Rat, error) {
+	if currency == "USD" {
+		return big.NewRat(1, 1), nil
+	}
+	resp, err := walletv1.NewPriceServiceClient(s.wallet).GetPrices(ctx,
+		&walletv1.GetPricesRequest{TokenIds: []string{currency}})
+	if err != nil {
+		return nil, err
+	}
+	rate, known := new(big.Rat).SetString(resp.GetPrices()[0].GetPrice())
+	if !known || rate.Sign() <= 0 {
+		return nil, errs.FailedPrecondition("NO_RATE", currency+" has no rate: "+
+			resp.GetPrices()[0].GetUnpricedReason())
+	}
+	return rate, nil
+}
+
 // wallets asks for each wallet's holdings and labels.
-func (s *services) wallets(ctx context.Context) (any, error) {
+func (s *services) wallets(ctx context.Context, currency string) (any, error) {
+	rate, err := s.rateOf(ctx, currency)
+	if err != nil {
+		return nil, err
+	}
 	labels, err := s.labels(ctx)
 	if err != nil {
 		return nil, err
@@ -134,7 +157,9 @@ func (s *services) wallets(ctx context.Context) (any, error) {
 		}
 		token = resp.GetNextPageToken()
 	}
+	total.Quo(total, rate)
 	for i := range rows {
+		rows[i].exact.Quo(rows[i].exact, rate)
 		rows[i].Value = fiat(rows[i].exact.FloatString(8))
 		if total.Sign() > 0 {
 			rows[i].Share, _ = new(big.Rat).Quo(rows[i].exact, total).Float64()

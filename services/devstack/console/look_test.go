@@ -112,7 +112,7 @@ func worksWithKeyboard(t *testing.T, b *browser) {
 	t.Helper()
 	b.do(chromedp.Evaluate[chromedp.Void]("document.activeElement.blur()"))
 	order := b.focused(8)
-	want := []string{"skip", "summary", "pause", "daily", "hourly", "chart", "summary"}
+	want := []string{"skip", "summary", "pause", "select", "daily", "hourly", "chart", "summary"}
 	if !slices.Equal(order[:len(want)], want) {
 		t.Errorf("the tab key leads to %q, want %q", order, want)
 	}

@@ -36,6 +36,7 @@ func TestTheConsoleShowsTheServicesDataInABrowser(t *testing.T) {
 	s.showsNewSnapshot(t, b)
 	s.showsBackfill(t, b)
 	s.showsPerformance(t, b)
+	s.showsAnotherCurrency(t, b)
 	s.showsFailuresFirst(t, b)
 	s.keepsAnOpenTrace(t, b)
 	s.filtersTraces(t, b)

@@ -41,9 +41,9 @@ type figure struct {
 }
 
 // performance measures the portfolio over several periods, beside its largest position.
-func (s *services) performance(ctx context.Context) (any, error) {
+func (s *services) performance(ctx context.Context, currency string) (any, error) {
 	client := portfoliov1.NewPortfolioServiceClient(s.portfolio)
-	valued, err := client.GetValuation(ctx, &portfoliov1.GetValuationRequest{})
+	valued, err := client.GetValuation(ctx, &portfoliov1.GetValuationRequest{Currency: currency})
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +59,8 @@ func (s *services) performance(ctx context.Context) (any, error) {
 	}{{"7 days", now.Add(-7 * day)}, {"30 days", now.Add(-30 * day)}, {"90 days", now.Add(-90 * day)},
 		{"1 year", now.AddDate(-1, 0, 0)}} {
 		resp, err := client.GetPerformance(ctx, &portfoliov1.GetPerformanceRequest{
-			StartTime: timestamppb.New(of.from), EndTime: timestamppb.New(now), Benchmark: benchmark})
+			StartTime: timestamppb.New(of.from), EndTime: timestamppb.New(now), Benchmark: benchmark,
+			Currency: currency})
 		if err != nil {
 			return nil, err
 		}

@@ -121,7 +121,7 @@ func fiat(d string) string {
 	return text
 }
 
-func (s *services) timeline(ctx context.Context) (any, error) {
+func (s *services) timeline(ctx context.Context, currency string) (any, error) {
 	client := portfoliov1.NewPortfolioServiceClient(s.portfolio)
 	var t timeline
 	for _, series := range []struct {
@@ -131,7 +131,7 @@ func (s *services) timeline(ctx context.Context) (any, error) {
 	}{{portfoliov1.Interval_INTERVAL_HOURLY, hourlyRange, &t.Hourly},
 		{portfoliov1.Interval_INTERVAL_DAILY, dailyRange, &t.Daily}} {
 		resp, err := client.GetTimeline(ctx, &portfoliov1.GetTimelineRequest{
-			Interval: series.interval, StartTime: timestamppb.New(time.Now().Add(-series.length)),
+			Interval: series.interval, StartTime: timestamppb.New(time.Now().Add(-series.length)), Currency: currency,
 		})
 		if err != nil {
 			return nil, err
@@ -151,6 +151,14 @@ func (s *services) timeline(ctx context.Context) (any, error) {
 			Complete: n.GetComplete()}
 		if n.GetBackfilled() {
 			t.Newest.Time = n.GetBucketTime().AsTime()
+		}
+		if currency != n.GetCurrency() {
+			then, err := client.GetValuation(ctx, &portfoliov1.GetValuationRequest{Currency: currency,
+				AsOfTime: n.GetSnapshotTime()})
+			if err != nil {
+				return nil, err
+			}
+			t.Newest.Total, t.Newest.Currency = then.GetValuation().GetTotal(), currency
 		}
 	}
 	return t, nil
@@ -191,7 +199,7 @@ func (c *Console) serveChart(w http.ResponseWriter, r *http.Request) {
 	v := c.viewerOf(r)
 	w.Header().Set("Purser-Viewer", viewerKey(v))
 	rows := map[string][][3]any{"hourly": {}, "daily": {}}
-	for _, s := range c.panelStates(r.Context(), v, "timeline")["timeline"] {
+	for _, s := range c.panelStates(r.Context(), v, currencyOf(r), "timeline")["timeline"] {
 		t, _ := s.Data.(timeline)
 		for name, points := range map[string][]point{"hourly": t.Hourly, "daily": t.Daily} {
 			for _, p := range points {

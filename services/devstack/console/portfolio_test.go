@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/chromedp"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/purserhq/purser/pkg/testkit"
@@ -145,4 +146,45 @@ func (s *stage) showsPerformance(t *testing.T, b *browser) {
 		t.Errorf("the drawdown is %q", got)
 	}
 	b.shows("#performance thead", "Against ")
+}
+
+// showsAnotherCurrency chooses euros on the page, checks what it shows then, and goes back.
+func (s *stage) showsAnotherCurrency(t *testing.T, b *browser) {
+	t.Helper()
+	choose := func(code string) {
+		b.do(chromedp.Evaluate[chromedp.Void](fmt.Sprintf(`(() => {
+			const choice = document.querySelector("#currency select");
+			choice.value = %q;
+			choice.dispatchEvent(new Event("change"));
+		})()`, code)))
+		b.shows("#value .figure .unit", code)
+	}
+	choose("EUR")
+	var want, got []string
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the valuation is %q, the page shows %q", want, got)
+		}
+	})
+	testkit.Eventually(t, pageTimeout, func() bool { // prices move
+		resp, err := s.clients.Portfolios.GetValuation(s.user, &portfoliov1.GetValuationRequest{Currency: "EUR"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want = []string{demo.Money(resp.GetValuation().GetTotal())}
+		for _, p := range resp.GetValuation().GetPositions() {
+			want = append(want, demo.Money(p.GetValue()))
+		}
+		got = append(b.text("#total"), b.text("#holdings td.value")...)
+		return slices.Equal(got, want)
+	})
+	b.shows("#value .beside .unit", "EUR")
+	testkit.Eventually(t, pageTimeout, func() bool {
+		return strings.Contains(eval[string](b, "document.getElementById('chart').ariaLabel"), " EUR")
+	})
+	if got := len(b.text("#performance tbody .lead")); got != 4 {
+		t.Errorf("in euros the performance of %d periods is shown", got)
+	}
+	s.showsWallets(t, b)
+	choose("USD")
 }

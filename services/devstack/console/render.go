@@ -25,6 +25,9 @@ type pageData struct {
 	Form      signInForm
 	Guide     guide
 	NoUser    string
+	// Currency that values are shown in, and the choices.
+	Currency   string
+	Currencies []string
 	// RefreshMillis is how often the page asks for new data.
 	RefreshMillis int64
 }
@@ -91,8 +94,8 @@ func (c *Console) body(w http.ResponseWriter, r *http.Request, name string, form
 	v := c.viewerOf(r)
 	w.Header().Set("Purser-Viewer", viewerKey(v)) // by which an open page notices that it shows somebody else's data
 	data := pageData{
-		Sections: c.panelStates(r.Context(), v, sectionsOf(name)...), Form: form, NoUser: c.options.NoUser,
-		RefreshMillis: c.options.Refresh.Milliseconds(),
+		Sections: c.panelStates(r.Context(), v, currencyOf(r), sectionsOf(name)...), Form: form, NoUser: c.options.NoUser,
+		RefreshMillis: c.options.Refresh.Milliseconds(), Currency: currencyOf(r), Currencies: currencies(),
 	}
 	data.Services, data.Summary = serviceStates(data.Sections), summaryOf(data.Sections)
 	if v != nil {

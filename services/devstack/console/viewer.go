@@ -15,11 +15,12 @@ import (
 
 // viewer is an account whose portfolio is shown, with the panels of its data.
 type viewer struct {
-	id       string // random, and no secret
-	email    string
-	login    *login
-	tokens   *authn.ServiceTokens
-	sections map[string][]*panel
+	id     string // random, and no secret
+	email  string
+	login  *login
+	tokens *authn.ServiceTokens
+	// sections by currency and name.
+	sections map[string]map[string][]*panel
 }
 
 // newViewer makes a viewer of an account, with a password or with the tokens of a session.
@@ -29,14 +30,20 @@ func (s *services) newViewer(email, password string, t *authv1.Tokens) *viewer {
 		l.refreshToken, l.first = t.GetRefreshToken(), t
 	}
 	v := &viewer{id: rand.Text(), email: email, login: l, tokens: authn.NewServiceTokens(l.token, nil)}
-	v.sections = map[string][]*panel{
-		"timeline": {s.panel("portfolio", s.portfolio, v.tokens, s.timeline)},
-		"holdings": {s.panel("portfolio", s.portfolio, v.tokens, s.holdings)},
-		"wallets":  {s.panel("wallet", s.wallet, v.tokens, s.wallets)},
+	v.sections = map[string]map[string][]*panel{}
+	for _, currency := range currencies() {
+		in := func(load func(ctx context.Context, currency string) (any, error)) func(context.Context) (any, error) {
+			return func(ctx context.Context) (any, error) { return load(ctx, currency) }
+		}
+		measured := s.panel("portfolio", s.portfolio, v.tokens, in(s.performance))
+		measured.maxAge *= performanceAge // it reads years of snapshots, which change hourly
+		v.sections[currency] = map[string][]*panel{
+			"timeline":    {s.panel("portfolio", s.portfolio, v.tokens, in(s.timeline))},
+			"holdings":    {s.panel("portfolio", s.portfolio, v.tokens, in(s.holdings))},
+			"performance": {measured},
+			"wallets":     {s.panel("wallet", s.wallet, v.tokens, in(s.wallets))},
+		}
 	}
-	measured := s.panel("portfolio", s.portfolio, v.tokens, s.performance)
-	measured.maxAge = performanceAge * measured.maxAge // it reads years of snapshots, which change hourly
-	v.sections["performance"] = []*panel{measured}
 	return v
 }
 

@@ -129,6 +129,8 @@
     pause.textContent = paused ? "Paused" : "Pause";
   });
 
+  document.querySelector("#currency select")?.addEventListener("change", (e) => e.target.form.submit());
+
   if (filter) {
     const traces = document.getElementById("traces");
     const apply = () => {
