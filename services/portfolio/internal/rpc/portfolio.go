@@ -6,8 +6,6 @@ import (
 	"context"
 	"time"
 
-	"google.golang.org/protobuf/types/known/timestamppb"
-
 	"github.com/purserhq/purser/pkg/page"
 	"github.com/purserhq/purser/pkg/timerange"
 	portfoliov1 "github.com/purserhq/purser/proto/gen/purser/portfolio/v1"
@@ -28,15 +26,16 @@ const (
 type PortfolioServer struct {
 	portfoliov1.UnimplementedPortfolioServiceServer
 	portfolios   *portfolio.Service
+	named        *portfolio.Named
 	snapshots    *snapshot.Service
 	timelines    *timeline.Service
 	performances *performance.Service
 }
 
 // NewPortfolioServer serves portfolios, their snapshots, timelines and performance.
-func NewPortfolioServer(p *portfolio.Service, s *snapshot.Service, t *timeline.Service,
+func NewPortfolioServer(p *portfolio.Service, n *portfolio.Named, s *snapshot.Service, t *timeline.Service,
 	m *performance.Service) *PortfolioServer {
-	return &PortfolioServer{portfolios: p, snapshots: s, timelines: t, performances: m}
+	return &PortfolioServer{portfolios: p, named: n, snapshots: s, timelines: t, performances: m}
 }
 
 // GetPortfolio implements the RPC.
@@ -46,9 +45,8 @@ func (s *PortfolioServer) GetPortfolio(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	return &portfoliov1.GetPortfolioResponse{Portfolio: &portfoliov1.Portfolio{
-		Id: p.ID.String(), Name: p.Name, Default: p.Default, CreateTime: timestamppb.New(p.CreatedAt),
-	}}, nil
+	out, err := s.withWallets(ctx, p)
+	return &portfoliov1.GetPortfolioResponse{Portfolio: out}, err
 }
 
 // GetValuation implements the RPC.

@@ -59,6 +59,9 @@ type Point struct {
 	CarriedForward bool
 	// Complete when all snapshots are, or the one that was carried forward.
 	Complete bool
+	// OutOfDate is how many of the snapshots, or of the one that was carried forward, are
+	// of other wallets than the portfolio has then.
+	OutOfDate int
 	// NetFlow is the sum of the net flows of the snapshots; "" when none has one.
 	NetFlow string
 }
@@ -69,13 +72,15 @@ type Aggregate struct {
 	Open, Close, Min, Max string
 	Snapshots             int
 	Complete              bool
+	OutOfDate             int    // how many snapshots are
 	NetFlow               string // "" when no snapshot has one
 }
 
 // Value is the total of a snapshot, and whether it is complete.
 type Value struct {
-	Total    string
-	Complete bool
+	Total     string
+	Complete  bool
+	OutOfDate bool
 }
 
 // Aggregates sum up the snapshots of consecutive intervals.
@@ -136,11 +141,14 @@ func (a Aggregates) points(bounds []time.Time) []Point {
 			in := intervals[0]
 			intervals = intervals[1:]
 			p.Open, p.Close, p.Min, p.Max = in.Open, in.Close, in.Min, in.Max
-			p.Snapshots, p.Complete, p.NetFlow = in.Snapshots, in.Complete, in.NetFlow
-			last = &Value{Total: in.Close, Complete: in.Complete}
+			p.Snapshots, p.Complete, p.OutOfDate, p.NetFlow = in.Snapshots, in.Complete, in.OutOfDate, in.NetFlow
+			last = &Value{Total: in.Close, Complete: in.Complete, OutOfDate: in.OutOfDate > 0}
 		case last != nil:
 			p.Open, p.Close, p.Min, p.Max = last.Total, last.Total, last.Total, last.Total
 			p.CarriedForward, p.Complete = true, last.Complete
+			if last.OutOfDate {
+				p.OutOfDate = 1
+			}
 		default:
 			continue
 		}

@@ -141,77 +141,6 @@ func (FlowBasis) EnumDescriptor() ([]byte, []int) {
 	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{1}
 }
 
-// Portfolio is a named set of wallets.
-type Portfolio struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// UUIDv7.
-	Id   string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	// It has all wallets of the owner.
-	Default       bool                   `protobuf:"varint,3,opt,name=default,proto3" json:"default,omitempty"`
-	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Portfolio) Reset() {
-	*x = Portfolio{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[0]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Portfolio) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Portfolio) ProtoMessage() {}
-
-func (x *Portfolio) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[0]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Portfolio.ProtoReflect.Descriptor instead.
-func (*Portfolio) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{0}
-}
-
-func (x *Portfolio) GetId() string {
-	if x != nil {
-		return x.Id
-	}
-	return ""
-}
-
-func (x *Portfolio) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *Portfolio) GetDefault() bool {
-	if x != nil {
-		return x.Default
-	}
-	return false
-}
-
-func (x *Portfolio) GetCreateTime() *timestamppb.Timestamp {
-	if x != nil {
-		return x.CreateTime
-	}
-	return nil
-}
-
 // Valuation is the value of a portfolio at one time. Values and prices are decimal
 // numbers without exponent, for example "1824.53".
 type Valuation struct {
@@ -239,7 +168,7 @@ type Valuation struct {
 
 func (x *Valuation) Reset() {
 	*x = Valuation{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[1]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[0]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -251,7 +180,7 @@ func (x *Valuation) String() string {
 func (*Valuation) ProtoMessage() {}
 
 func (x *Valuation) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[1]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[0]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -264,7 +193,7 @@ func (x *Valuation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Valuation.ProtoReflect.Descriptor instead.
 func (*Valuation) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{1}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{0}
 }
 
 func (x *Valuation) GetCurrency() string {
@@ -360,7 +289,7 @@ type Position struct {
 
 func (x *Position) Reset() {
 	*x = Position{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[2]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -372,7 +301,7 @@ func (x *Position) String() string {
 func (*Position) ProtoMessage() {}
 
 func (x *Position) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[2]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -385,7 +314,7 @@ func (x *Position) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Position.ProtoReflect.Descriptor instead.
 func (*Position) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{2}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *Position) GetTokenId() string {
@@ -489,14 +418,16 @@ type Snapshot struct {
 	Backfilled bool `protobuf:"varint,9,opt,name=backfilled,proto3" json:"backfilled,omitempty"`
 	// What came in since the snapshot before, less what went out, as FLOW_BASIS_HOLDINGS
 	// says. Empty for the first snapshot, and for one that GetPerformance leaves out.
-	NetFlow       string `protobuf:"bytes,10,opt,name=net_flow,json=netFlow,proto3" json:"net_flow,omitempty"`
+	NetFlow string `protobuf:"bytes,10,opt,name=net_flow,json=netFlow,proto3" json:"net_flow,omitempty"`
+	// It is of other wallets than the portfolio has in this hour; complete is false then.
+	OutOfDate     bool `protobuf:"varint,11,opt,name=out_of_date,json=outOfDate,proto3" json:"out_of_date,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[3]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -508,7 +439,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[3]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -521,7 +452,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{3}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Snapshot) GetPortfolioId() string {
@@ -594,6 +525,13 @@ func (x *Snapshot) GetNetFlow() string {
 	return ""
 }
 
+func (x *Snapshot) GetOutOfDate() bool {
+	if x != nil {
+		return x.OutOfDate
+	}
+	return false
+}
+
 // TimelinePoint is the value of a portfolio within one interval.
 type TimelinePoint struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -613,14 +551,17 @@ type TimelinePoint struct {
 	// All its snapshots are complete; if carried_forward, the last one before is.
 	Complete bool `protobuf:"varint,9,opt,name=complete,proto3" json:"complete,omitempty"`
 	// The sum of the net flows of its snapshots; empty when none of them has one.
-	NetFlow       string `protobuf:"bytes,10,opt,name=net_flow,json=netFlow,proto3" json:"net_flow,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	NetFlow string `protobuf:"bytes,10,opt,name=net_flow,json=netFlow,proto3" json:"net_flow,omitempty"`
+	// How many of its snapshots are out of date; if carried_forward, 1 when the last one
+	// before is. complete is false when any is.
+	OutOfDateCount int32 `protobuf:"varint,11,opt,name=out_of_date_count,json=outOfDateCount,proto3" json:"out_of_date_count,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *TimelinePoint) Reset() {
 	*x = TimelinePoint{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[4]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -632,7 +573,7 @@ func (x *TimelinePoint) String() string {
 func (*TimelinePoint) ProtoMessage() {}
 
 func (x *TimelinePoint) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[4]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -645,7 +586,7 @@ func (x *TimelinePoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TimelinePoint.ProtoReflect.Descriptor instead.
 func (*TimelinePoint) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{4}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *TimelinePoint) GetStartTime() *timestamppb.Timestamp {
@@ -718,6 +659,13 @@ func (x *TimelinePoint) GetNetFlow() string {
 	return ""
 }
 
+func (x *TimelinePoint) GetOutOfDateCount() int32 {
+	if x != nil {
+		return x.OutOfDateCount
+	}
+	return 0
+}
+
 type GetPortfolioRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Empty for the default portfolio.
@@ -728,7 +676,7 @@ type GetPortfolioRequest struct {
 
 func (x *GetPortfolioRequest) Reset() {
 	*x = GetPortfolioRequest{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[5]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -740,7 +688,7 @@ func (x *GetPortfolioRequest) String() string {
 func (*GetPortfolioRequest) ProtoMessage() {}
 
 func (x *GetPortfolioRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[5]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -753,7 +701,7 @@ func (x *GetPortfolioRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPortfolioRequest.ProtoReflect.Descriptor instead.
 func (*GetPortfolioRequest) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{5}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *GetPortfolioRequest) GetPortfolioId() string {
@@ -772,7 +720,7 @@ type GetPortfolioResponse struct {
 
 func (x *GetPortfolioResponse) Reset() {
 	*x = GetPortfolioResponse{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[6]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -784,7 +732,7 @@ func (x *GetPortfolioResponse) String() string {
 func (*GetPortfolioResponse) ProtoMessage() {}
 
 func (x *GetPortfolioResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[6]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -797,7 +745,7 @@ func (x *GetPortfolioResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPortfolioResponse.ProtoReflect.Descriptor instead.
 func (*GetPortfolioResponse) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{6}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *GetPortfolioResponse) GetPortfolio() *Portfolio {
@@ -819,7 +767,7 @@ type GetValuationRequest struct {
 
 func (x *GetValuationRequest) Reset() {
 	*x = GetValuationRequest{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[7]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -831,7 +779,7 @@ func (x *GetValuationRequest) String() string {
 func (*GetValuationRequest) ProtoMessage() {}
 
 func (x *GetValuationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[7]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -844,7 +792,7 @@ func (x *GetValuationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetValuationRequest.ProtoReflect.Descriptor instead.
 func (*GetValuationRequest) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{7}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetValuationRequest) GetPortfolioId() string {
@@ -870,7 +818,7 @@ type GetValuationResponse struct {
 
 func (x *GetValuationResponse) Reset() {
 	*x = GetValuationResponse{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[8]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -882,7 +830,7 @@ func (x *GetValuationResponse) String() string {
 func (*GetValuationResponse) ProtoMessage() {}
 
 func (x *GetValuationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[8]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -895,7 +843,7 @@ func (x *GetValuationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetValuationResponse.ProtoReflect.Descriptor instead.
 func (*GetValuationResponse) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{8}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetValuationResponse) GetValuation() *Valuation {
@@ -919,7 +867,7 @@ type TakeSnapshotRequest struct {
 
 func (x *TakeSnapshotRequest) Reset() {
 	*x = TakeSnapshotRequest{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[9]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -931,7 +879,7 @@ func (x *TakeSnapshotRequest) String() string {
 func (*TakeSnapshotRequest) ProtoMessage() {}
 
 func (x *TakeSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[9]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -944,7 +892,7 @@ func (x *TakeSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*TakeSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{9}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *TakeSnapshotRequest) GetPortfolioId() string {
@@ -983,7 +931,7 @@ type TakeSnapshotResponse struct {
 
 func (x *TakeSnapshotResponse) Reset() {
 	*x = TakeSnapshotResponse{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[10]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -995,7 +943,7 @@ func (x *TakeSnapshotResponse) String() string {
 func (*TakeSnapshotResponse) ProtoMessage() {}
 
 func (x *TakeSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[10]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1008,7 +956,7 @@ func (x *TakeSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*TakeSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{10}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *TakeSnapshotResponse) GetSnapshot() *Snapshot {
@@ -1047,13 +995,16 @@ type BackfillProgress struct {
 	RemainingCount int32 `protobuf:"varint,4,opt,name=remaining_count,json=remainingCount,proto3" json:"remaining_count,omitempty"`
 	// The first hour that is left; unset when there is none.
 	NextStartTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=next_start_time,json=nextStartTime,proto3" json:"next_start_time,omitempty"`
+	// How many of the processed hours were not stored because a wallet could not be read, and
+	// the others held nothing of value.
+	SkippedCount  int32 `protobuf:"varint,6,opt,name=skipped_count,json=skippedCount,proto3" json:"skipped_count,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *BackfillProgress) Reset() {
 	*x = BackfillProgress{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[11]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1065,7 +1016,7 @@ func (x *BackfillProgress) String() string {
 func (*BackfillProgress) ProtoMessage() {}
 
 func (x *BackfillProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[11]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1078,7 +1029,7 @@ func (x *BackfillProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackfillProgress.ProtoReflect.Descriptor instead.
 func (*BackfillProgress) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{11}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *BackfillProgress) GetProcessedCount() int32 {
@@ -1116,6 +1067,129 @@ func (x *BackfillProgress) GetNextStartTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *BackfillProgress) GetSkippedCount() int32 {
+	if x != nil {
+		return x.SkippedCount
+	}
+	return 0
+}
+
+type RecomputeSnapshotsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty for the default portfolio.
+	PortfolioId string `protobuf:"bytes,1,opt,name=portfolio_id,json=portfolioId,proto3" json:"portfolio_id,omitempty"`
+	// The hours that begin at or after start_time and before end_time, which is not in the
+	// future.
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	EndTime   *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	// Also read the hours with a complete snapshot again.
+	All           bool `protobuf:"varint,4,opt,name=all,proto3" json:"all,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecomputeSnapshotsRequest) Reset() {
+	*x = RecomputeSnapshotsRequest{}
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecomputeSnapshotsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecomputeSnapshotsRequest) ProtoMessage() {}
+
+func (x *RecomputeSnapshotsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecomputeSnapshotsRequest.ProtoReflect.Descriptor instead.
+func (*RecomputeSnapshotsRequest) Descriptor() ([]byte, []int) {
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *RecomputeSnapshotsRequest) GetPortfolioId() string {
+	if x != nil {
+		return x.PortfolioId
+	}
+	return ""
+}
+
+func (x *RecomputeSnapshotsRequest) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *RecomputeSnapshotsRequest) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
+	}
+	return nil
+}
+
+func (x *RecomputeSnapshotsRequest) GetAll() bool {
+	if x != nil {
+		return x.All
+	}
+	return false
+}
+
+type RecomputeSnapshotsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Progress      *BackfillProgress      `protobuf:"bytes,1,opt,name=progress,proto3" json:"progress,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecomputeSnapshotsResponse) Reset() {
+	*x = RecomputeSnapshotsResponse{}
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecomputeSnapshotsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecomputeSnapshotsResponse) ProtoMessage() {}
+
+func (x *RecomputeSnapshotsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecomputeSnapshotsResponse.ProtoReflect.Descriptor instead.
+func (*RecomputeSnapshotsResponse) Descriptor() ([]byte, []int) {
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *RecomputeSnapshotsResponse) GetProgress() *BackfillProgress {
+	if x != nil {
+		return x.Progress
+	}
+	return nil
+}
+
 type ListSnapshotsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Empty for the default portfolio.
@@ -1130,7 +1204,7 @@ type ListSnapshotsRequest struct {
 
 func (x *ListSnapshotsRequest) Reset() {
 	*x = ListSnapshotsRequest{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[12]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1142,7 +1216,7 @@ func (x *ListSnapshotsRequest) String() string {
 func (*ListSnapshotsRequest) ProtoMessage() {}
 
 func (x *ListSnapshotsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[12]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1155,7 +1229,7 @@ func (x *ListSnapshotsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapshotsRequest.ProtoReflect.Descriptor instead.
 func (*ListSnapshotsRequest) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{12}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListSnapshotsRequest) GetPortfolioId() string {
@@ -1190,7 +1264,7 @@ type ListSnapshotsResponse struct {
 
 func (x *ListSnapshotsResponse) Reset() {
 	*x = ListSnapshotsResponse{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[13]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1202,7 +1276,7 @@ func (x *ListSnapshotsResponse) String() string {
 func (*ListSnapshotsResponse) ProtoMessage() {}
 
 func (x *ListSnapshotsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[13]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1215,7 +1289,7 @@ func (x *ListSnapshotsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapshotsResponse.ProtoReflect.Descriptor instead.
 func (*ListSnapshotsResponse) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{13}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListSnapshotsResponse) GetSnapshots() []*Snapshot {
@@ -1252,7 +1326,7 @@ type GetTimelineRequest struct {
 
 func (x *GetTimelineRequest) Reset() {
 	*x = GetTimelineRequest{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[14]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1264,7 +1338,7 @@ func (x *GetTimelineRequest) String() string {
 func (*GetTimelineRequest) ProtoMessage() {}
 
 func (x *GetTimelineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[14]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1277,7 +1351,7 @@ func (x *GetTimelineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTimelineRequest.ProtoReflect.Descriptor instead.
 func (*GetTimelineRequest) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{14}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GetTimelineRequest) GetPortfolioId() string {
@@ -1334,7 +1408,7 @@ type GetTimelineResponse struct {
 
 func (x *GetTimelineResponse) Reset() {
 	*x = GetTimelineResponse{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[15]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1346,7 +1420,7 @@ func (x *GetTimelineResponse) String() string {
 func (*GetTimelineResponse) ProtoMessage() {}
 
 func (x *GetTimelineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[15]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1359,7 +1433,7 @@ func (x *GetTimelineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTimelineResponse.ProtoReflect.Descriptor instead.
 func (*GetTimelineResponse) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{15}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetTimelineResponse) GetCurrency() string {
@@ -1406,7 +1480,7 @@ type GetPerformanceRequest struct {
 
 func (x *GetPerformanceRequest) Reset() {
 	*x = GetPerformanceRequest{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[16]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1418,7 +1492,7 @@ func (x *GetPerformanceRequest) String() string {
 func (*GetPerformanceRequest) ProtoMessage() {}
 
 func (x *GetPerformanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[16]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1431,7 +1505,7 @@ func (x *GetPerformanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPerformanceRequest.ProtoReflect.Descriptor instead.
 func (*GetPerformanceRequest) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{16}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GetPerformanceRequest) GetPortfolioId() string {
@@ -1485,7 +1559,7 @@ type GetPerformanceResponse struct {
 
 func (x *GetPerformanceResponse) Reset() {
 	*x = GetPerformanceResponse{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[17]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1497,7 +1571,7 @@ func (x *GetPerformanceResponse) String() string {
 func (*GetPerformanceResponse) ProtoMessage() {}
 
 func (x *GetPerformanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[17]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1510,7 +1584,7 @@ func (x *GetPerformanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPerformanceResponse.ProtoReflect.Descriptor instead.
 func (*GetPerformanceResponse) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{17}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GetPerformanceResponse) GetPerformance() *Performance {
@@ -1577,14 +1651,16 @@ type Performance struct {
 	// Snapshots after start_time up to end_time that were left out.
 	LeftOutCount int32 `protobuf:"varint,26,opt,name=left_out_count,json=leftOutCount,proto3" json:"left_out_count,omitempty"`
 	// What a reader of the figures has to know, one line each; for people.
-	Notes         []string `protobuf:"bytes,27,rep,name=notes,proto3" json:"notes,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Notes []string `protobuf:"bytes,27,rep,name=notes,proto3" json:"notes,omitempty"`
+	// How many of the snapshots that the figures rest on are out of date.
+	OutOfDateCount int32 `protobuf:"varint,28,opt,name=out_of_date_count,json=outOfDateCount,proto3" json:"out_of_date_count,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Performance) Reset() {
 	*x = Performance{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[18]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1596,7 +1672,7 @@ func (x *Performance) String() string {
 func (*Performance) ProtoMessage() {}
 
 func (x *Performance) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[18]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1609,7 +1685,7 @@ func (x *Performance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Performance.ProtoReflect.Descriptor instead.
 func (*Performance) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{18}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Performance) GetCurrency() string {
@@ -1801,6 +1877,13 @@ func (x *Performance) GetNotes() []string {
 	return nil
 }
 
+func (x *Performance) GetOutOfDateCount() int32 {
+	if x != nil {
+		return x.OutOfDateCount
+	}
+	return 0
+}
+
 // Ratio is a figure without a unit.
 type Ratio struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1817,7 +1900,7 @@ type Ratio struct {
 
 func (x *Ratio) Reset() {
 	*x = Ratio{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[19]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1829,7 +1912,7 @@ func (x *Ratio) String() string {
 func (*Ratio) ProtoMessage() {}
 
 func (x *Ratio) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[19]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1842,7 +1925,7 @@ func (x *Ratio) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ratio.ProtoReflect.Descriptor instead.
 func (*Ratio) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{19}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Ratio) GetValue() float64 {
@@ -1875,7 +1958,7 @@ type Return struct {
 
 func (x *Return) Reset() {
 	*x = Return{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[20]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1887,7 +1970,7 @@ func (x *Return) String() string {
 func (*Return) ProtoMessage() {}
 
 func (x *Return) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[20]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1900,7 +1983,7 @@ func (x *Return) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Return.ProtoReflect.Descriptor instead.
 func (*Return) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{20}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Return) GetPeriod() *Ratio {
@@ -1940,7 +2023,7 @@ type Drawdown struct {
 
 func (x *Drawdown) Reset() {
 	*x = Drawdown{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[21]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1952,7 +2035,7 @@ func (x *Drawdown) String() string {
 func (*Drawdown) ProtoMessage() {}
 
 func (x *Drawdown) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[21]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1965,7 +2048,7 @@ func (x *Drawdown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drawdown.ProtoReflect.Descriptor instead.
 func (*Drawdown) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{21}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Drawdown) GetDepth() *Ratio {
@@ -2011,7 +2094,7 @@ type Benchmark struct {
 
 func (x *Benchmark) Reset() {
 	*x = Benchmark{}
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[22]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2023,7 +2106,7 @@ func (x *Benchmark) String() string {
 func (*Benchmark) ProtoMessage() {}
 
 func (x *Benchmark) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[22]
+	mi := &file_purser_portfolio_v1_portfolio_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2036,7 +2119,7 @@ func (x *Benchmark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Benchmark.ProtoReflect.Descriptor instead.
 func (*Benchmark) Descriptor() ([]byte, []int) {
-	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{22}
+	return file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Benchmark) GetTokenId() string {
@@ -2064,13 +2147,7 @@ var File_purser_portfolio_v1_portfolio_service_proto protoreflect.FileDescriptor
 
 const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\n" +
-	"+purser/portfolio/v1/portfolio_service.proto\x12\x13purser.portfolio.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\"\x86\x01\n" +
-	"\tPortfolio\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
-	"\adefault\x18\x03 \x01(\bR\adefault\x12;\n" +
-	"\vcreate_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTime\"\xf0\x02\n" +
+	"+purser/portfolio/v1/portfolio_service.proto\x12\x13purser.portfolio.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpurser/access/v1/access.proto\x1a#purser/portfolio/v1/portfolio.proto\"\xf0\x02\n" +
 	"\tValuation\x12\x1a\n" +
 	"\bcurrency\x18\x01 \x01(\tR\bcurrency\x12\x14\n" +
 	"\x05total\x18\x02 \x01(\tR\x05total\x12;\n" +
@@ -2096,7 +2173,7 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\x05share\x18\n" +
 	" \x01(\x01R\x05share\x12\x1a\n" +
 	"\bverified\x18\v \x01(\bR\bverified\x12'\n" +
-	"\x0funpriced_reason\x18\f \x01(\tR\x0eunpricedReason\"\x82\x03\n" +
+	"\x0funpriced_reason\x18\f \x01(\tR\x0eunpricedReason\"\xa2\x03\n" +
 	"\bSnapshot\x12!\n" +
 	"\fportfolio_id\x18\x01 \x01(\tR\vportfolioId\x12;\n" +
 	"\vbucket_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
@@ -2111,7 +2188,8 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"backfilled\x18\t \x01(\bR\n" +
 	"backfilled\x12\x19\n" +
 	"\bnet_flow\x18\n" +
-	" \x01(\tR\anetFlow\"\xd6\x02\n" +
+	" \x01(\tR\anetFlow\x12\x1e\n" +
+	"\vout_of_date\x18\v \x01(\bR\toutOfDate\"\x81\x03\n" +
 	"\rTimelinePoint\x129\n" +
 	"\n" +
 	"start_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
@@ -2124,7 +2202,8 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\x0fcarried_forward\x18\b \x01(\bR\x0ecarriedForward\x12\x1a\n" +
 	"\bcomplete\x18\t \x01(\bR\bcomplete\x12\x19\n" +
 	"\bnet_flow\x18\n" +
-	" \x01(\tR\anetFlow\"E\n" +
+	" \x01(\tR\anetFlow\x12)\n" +
+	"\x11out_of_date_count\x18\v \x01(\x05R\x0eoutOfDateCount\"E\n" +
 	"\x13GetPortfolioRequest\x12.\n" +
 	"\fportfolio_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vportfolioId\"T\n" +
 	"\x14GetPortfolioResponse\x12<\n" +
@@ -2143,13 +2222,22 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\x14TakeSnapshotResponse\x129\n" +
 	"\bsnapshot\x18\x01 \x01(\v2\x1d.purser.portfolio.v1.SnapshotR\bsnapshot\x12\x16\n" +
 	"\x06stored\x18\x02 \x01(\bR\x06stored\x12A\n" +
-	"\bbackfill\x18\x03 \x01(\v2%.purser.portfolio.v1.BackfillProgressR\bbackfill\"\xf6\x01\n" +
+	"\bbackfill\x18\x03 \x01(\v2%.purser.portfolio.v1.BackfillProgressR\bbackfill\"\x9b\x02\n" +
 	"\x10BackfillProgress\x12'\n" +
 	"\x0fprocessed_count\x18\x01 \x01(\x05R\x0eprocessedCount\x12!\n" +
 	"\fstored_count\x18\x02 \x01(\x05R\vstoredCount\x12)\n" +
 	"\x10incomplete_count\x18\x03 \x01(\x05R\x0fincompleteCount\x12'\n" +
 	"\x0fremaining_count\x18\x04 \x01(\x05R\x0eremainingCount\x12B\n" +
-	"\x0fnext_start_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\rnextStartTime\"\x98\x01\n" +
+	"\x0fnext_start_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\rnextStartTime\x12#\n" +
+	"\rskipped_count\x18\x06 \x01(\x05R\fskippedCount\"\xdf\x01\n" +
+	"\x19RecomputeSnapshotsRequest\x12.\n" +
+	"\fportfolio_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vportfolioId\x12A\n" +
+	"\n" +
+	"start_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\tstartTime\x12=\n" +
+	"\bend_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\aendTime\x12\x10\n" +
+	"\x03all\x18\x04 \x01(\bR\x03all\"_\n" +
+	"\x1aRecomputeSnapshotsResponse\x12A\n" +
+	"\bprogress\x18\x01 \x01(\v2%.purser.portfolio.v1.BackfillProgressR\bprogress\"\x98\x01\n" +
 	"\x14ListSnapshotsRequest\x12.\n" +
 	"\fportfolio_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\vportfolioId\x12'\n" +
 	"\tpage_size\x18\x02 \x01(\x05B\n" +
@@ -2181,7 +2269,8 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\tbenchmark\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xa0\x01R\tbenchmark\x12=\n" +
 	"\x0erisk_free_rate\x18\x06 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?!\x00\x00\x00\x00\x00\x00\xf0\xbfR\friskFreeRate\"\\\n" +
 	"\x16GetPerformanceResponse\x12B\n" +
-	"\vperformance\x18\x01 \x01(\v2 .purser.portfolio.v1.PerformanceR\vperformance\"\xfa\t\n" +
+	"\vperformance\x18\x01 \x01(\v2 .purser.portfolio.v1.PerformanceR\vperformance\"\xa5\n" +
+	"\n" +
 	"\vPerformance\x12\x1a\n" +
 	"\bcurrency\x18\x01 \x01(\tR\bcurrency\x129\n" +
 	"\n" +
@@ -2216,7 +2305,8 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\rskipped_count\x18\x18 \x01(\x05R\fskippedCount\x12%\n" +
 	"\x0eskip_threshold\x18\x19 \x01(\tR\rskipThreshold\x12$\n" +
 	"\x0eleft_out_count\x18\x1a \x01(\x05R\fleftOutCount\x12\x14\n" +
-	"\x05notes\x18\x1b \x03(\tR\x05notes\"[\n" +
+	"\x05notes\x18\x1b \x03(\tR\x05notes\x12)\n" +
+	"\x11out_of_date_count\x18\x1c \x01(\x05R\x0eoutOfDateCount\"[\n" +
 	"\x05Ratio\x12\x19\n" +
 	"\x05value\x18\x01 \x01(\x01H\x00R\x05value\x88\x01\x01\x12-\n" +
 	"\x12unavailable_reason\x18\x02 \x01(\tR\x11unavailableReasonB\b\n" +
@@ -2245,9 +2335,17 @@ const file_purser_portfolio_v1_portfolio_service_proto_rawDesc = "" +
 	"\x10INTERVAL_MONTHLY\x10\x04*@\n" +
 	"\tFlowBasis\x12\x1a\n" +
 	"\x16FLOW_BASIS_UNSPECIFIED\x10\x00\x12\x17\n" +
-	"\x13FLOW_BASIS_HOLDINGS\x10\x012\x8e\x06\n" +
+	"\x13FLOW_BASIS_HOLDINGS\x10\x012\xf5\x0e\n" +
 	"\x10PortfolioService\x12|\n" +
-	"\fGetPortfolio\x12(.purser.portfolio.v1.GetPortfolioRequest\x1a).purser.portfolio.v1.GetPortfolioResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02\x12|\n" +
+	"\fGetPortfolio\x12(.purser.portfolio.v1.GetPortfolioRequest\x1a).purser.portfolio.v1.GetPortfolioResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02\x12\x83\x01\n" +
+	"\x0fCreatePortfolio\x12+.purser.portfolio.v1.CreatePortfolioRequest\x1a,.purser.portfolio.v1.CreatePortfolioResponse\"\x15\x8a\xe7\x18\x11\x1a\x0fportfolio:write\x12\x82\x01\n" +
+	"\x0eListPortfolios\x12*.purser.portfolio.v1.ListPortfoliosRequest\x1a+.purser.portfolio.v1.ListPortfoliosResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x01\x12\x86\x01\n" +
+	"\x0fUpdatePortfolio\x12+.purser.portfolio.v1.UpdatePortfolioRequest\x1a,.purser.portfolio.v1.UpdatePortfolioResponse\"\x18\x8a\xe7\x18\x11\x1a\x0fportfolio:write\x90\x02\x02\x12\x83\x01\n" +
+	"\x0fDeletePortfolio\x12+.purser.portfolio.v1.DeletePortfolioRequest\x1a,.purser.portfolio.v1.DeletePortfolioResponse\"\x15\x8a\xe7\x18\x11\x1a\x0fportfolio:write\x12\x92\x01\n" +
+	"\x13SetPortfolioWallets\x12/.purser.portfolio.v1.SetPortfolioWalletsRequest\x1a0.purser.portfolio.v1.SetPortfolioWalletsResponse\"\x18\x8a\xe7\x18\x11\x1a\x0fportfolio:write\x90\x02\x02\x12\x9b\x01\n" +
+	"\x16ChangePortfolioWallets\x122.purser.portfolio.v1.ChangePortfolioWalletsRequest\x1a3.purser.portfolio.v1.ChangePortfolioWalletsResponse\"\x18\x8a\xe7\x18\x11\x1a\x0fportfolio:write\x90\x02\x02\x12\x85\x01\n" +
+	"\x0fListMemberships\x12+.purser.portfolio.v1.ListMembershipsRequest\x1a,.purser.portfolio.v1.ListMembershipsResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02\x12\x8f\x01\n" +
+	"\x12RecomputeSnapshots\x12..purser.portfolio.v1.RecomputeSnapshotsRequest\x1a/.purser.portfolio.v1.RecomputeSnapshotsResponse\"\x18\x8a\xe7\x18\x11\x1a\x0fportfolio:write\x90\x02\x02\x12|\n" +
 	"\fGetValuation\x12(.purser.portfolio.v1.GetValuationRequest\x1a).purser.portfolio.v1.GetValuationResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02\x12}\n" +
 	"\fTakeSnapshot\x12(.purser.portfolio.v1.TakeSnapshotRequest\x1a).purser.portfolio.v1.TakeSnapshotResponse\"\x18\x8a\xe7\x18\x11\x1a\x0fportfolio:write\x90\x02\x02\x12\x7f\n" +
 	"\rListSnapshots\x12).purser.portfolio.v1.ListSnapshotsRequest\x1a*.purser.portfolio.v1.ListSnapshotsResponse\"\x17\x8a\xe7\x18\x10\x1a\x0eportfolio:read\x90\x02\x02\x12y\n" +
@@ -2267,98 +2365,132 @@ func file_purser_portfolio_v1_portfolio_service_proto_rawDescGZIP() []byte {
 }
 
 var file_purser_portfolio_v1_portfolio_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_purser_portfolio_v1_portfolio_service_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_purser_portfolio_v1_portfolio_service_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_purser_portfolio_v1_portfolio_service_proto_goTypes = []any{
-	(Interval)(0),                  // 0: purser.portfolio.v1.Interval
-	(FlowBasis)(0),                 // 1: purser.portfolio.v1.FlowBasis
-	(*Portfolio)(nil),              // 2: purser.portfolio.v1.Portfolio
-	(*Valuation)(nil),              // 3: purser.portfolio.v1.Valuation
-	(*Position)(nil),               // 4: purser.portfolio.v1.Position
-	(*Snapshot)(nil),               // 5: purser.portfolio.v1.Snapshot
-	(*TimelinePoint)(nil),          // 6: purser.portfolio.v1.TimelinePoint
-	(*GetPortfolioRequest)(nil),    // 7: purser.portfolio.v1.GetPortfolioRequest
-	(*GetPortfolioResponse)(nil),   // 8: purser.portfolio.v1.GetPortfolioResponse
-	(*GetValuationRequest)(nil),    // 9: purser.portfolio.v1.GetValuationRequest
-	(*GetValuationResponse)(nil),   // 10: purser.portfolio.v1.GetValuationResponse
-	(*TakeSnapshotRequest)(nil),    // 11: purser.portfolio.v1.TakeSnapshotRequest
-	(*TakeSnapshotResponse)(nil),   // 12: purser.portfolio.v1.TakeSnapshotResponse
-	(*BackfillProgress)(nil),       // 13: purser.portfolio.v1.BackfillProgress
-	(*ListSnapshotsRequest)(nil),   // 14: purser.portfolio.v1.ListSnapshotsRequest
-	(*ListSnapshotsResponse)(nil),  // 15: purser.portfolio.v1.ListSnapshotsResponse
-	(*GetTimelineRequest)(nil),     // 16: purser.portfolio.v1.GetTimelineRequest
-	(*GetTimelineResponse)(nil),    // 17: purser.portfolio.v1.GetTimelineResponse
-	(*GetPerformanceRequest)(nil),  // 18: purser.portfolio.v1.GetPerformanceRequest
-	(*GetPerformanceResponse)(nil), // 19: purser.portfolio.v1.GetPerformanceResponse
-	(*Performance)(nil),            // 20: purser.portfolio.v1.Performance
-	(*Ratio)(nil),                  // 21: purser.portfolio.v1.Ratio
-	(*Return)(nil),                 // 22: purser.portfolio.v1.Return
-	(*Drawdown)(nil),               // 23: purser.portfolio.v1.Drawdown
-	(*Benchmark)(nil),              // 24: purser.portfolio.v1.Benchmark
-	(*timestamppb.Timestamp)(nil),  // 25: google.protobuf.Timestamp
+	(Interval)(0),                          // 0: purser.portfolio.v1.Interval
+	(FlowBasis)(0),                         // 1: purser.portfolio.v1.FlowBasis
+	(*Valuation)(nil),                      // 2: purser.portfolio.v1.Valuation
+	(*Position)(nil),                       // 3: purser.portfolio.v1.Position
+	(*Snapshot)(nil),                       // 4: purser.portfolio.v1.Snapshot
+	(*TimelinePoint)(nil),                  // 5: purser.portfolio.v1.TimelinePoint
+	(*GetPortfolioRequest)(nil),            // 6: purser.portfolio.v1.GetPortfolioRequest
+	(*GetPortfolioResponse)(nil),           // 7: purser.portfolio.v1.GetPortfolioResponse
+	(*GetValuationRequest)(nil),            // 8: purser.portfolio.v1.GetValuationRequest
+	(*GetValuationResponse)(nil),           // 9: purser.portfolio.v1.GetValuationResponse
+	(*TakeSnapshotRequest)(nil),            // 10: purser.portfolio.v1.TakeSnapshotRequest
+	(*TakeSnapshotResponse)(nil),           // 11: purser.portfolio.v1.TakeSnapshotResponse
+	(*BackfillProgress)(nil),               // 12: purser.portfolio.v1.BackfillProgress
+	(*RecomputeSnapshotsRequest)(nil),      // 13: purser.portfolio.v1.RecomputeSnapshotsRequest
+	(*RecomputeSnapshotsResponse)(nil),     // 14: purser.portfolio.v1.RecomputeSnapshotsResponse
+	(*ListSnapshotsRequest)(nil),           // 15: purser.portfolio.v1.ListSnapshotsRequest
+	(*ListSnapshotsResponse)(nil),          // 16: purser.portfolio.v1.ListSnapshotsResponse
+	(*GetTimelineRequest)(nil),             // 17: purser.portfolio.v1.GetTimelineRequest
+	(*GetTimelineResponse)(nil),            // 18: purser.portfolio.v1.GetTimelineResponse
+	(*GetPerformanceRequest)(nil),          // 19: purser.portfolio.v1.GetPerformanceRequest
+	(*GetPerformanceResponse)(nil),         // 20: purser.portfolio.v1.GetPerformanceResponse
+	(*Performance)(nil),                    // 21: purser.portfolio.v1.Performance
+	(*Ratio)(nil),                          // 22: purser.portfolio.v1.Ratio
+	(*Return)(nil),                         // 23: purser.portfolio.v1.Return
+	(*Drawdown)(nil),                       // 24: purser.portfolio.v1.Drawdown
+	(*Benchmark)(nil),                      // 25: purser.portfolio.v1.Benchmark
+	(*timestamppb.Timestamp)(nil),          // 26: google.protobuf.Timestamp
+	(*Portfolio)(nil),                      // 27: purser.portfolio.v1.Portfolio
+	(*CreatePortfolioRequest)(nil),         // 28: purser.portfolio.v1.CreatePortfolioRequest
+	(*ListPortfoliosRequest)(nil),          // 29: purser.portfolio.v1.ListPortfoliosRequest
+	(*UpdatePortfolioRequest)(nil),         // 30: purser.portfolio.v1.UpdatePortfolioRequest
+	(*DeletePortfolioRequest)(nil),         // 31: purser.portfolio.v1.DeletePortfolioRequest
+	(*SetPortfolioWalletsRequest)(nil),     // 32: purser.portfolio.v1.SetPortfolioWalletsRequest
+	(*ChangePortfolioWalletsRequest)(nil),  // 33: purser.portfolio.v1.ChangePortfolioWalletsRequest
+	(*ListMembershipsRequest)(nil),         // 34: purser.portfolio.v1.ListMembershipsRequest
+	(*CreatePortfolioResponse)(nil),        // 35: purser.portfolio.v1.CreatePortfolioResponse
+	(*ListPortfoliosResponse)(nil),         // 36: purser.portfolio.v1.ListPortfoliosResponse
+	(*UpdatePortfolioResponse)(nil),        // 37: purser.portfolio.v1.UpdatePortfolioResponse
+	(*DeletePortfolioResponse)(nil),        // 38: purser.portfolio.v1.DeletePortfolioResponse
+	(*SetPortfolioWalletsResponse)(nil),    // 39: purser.portfolio.v1.SetPortfolioWalletsResponse
+	(*ChangePortfolioWalletsResponse)(nil), // 40: purser.portfolio.v1.ChangePortfolioWalletsResponse
+	(*ListMembershipsResponse)(nil),        // 41: purser.portfolio.v1.ListMembershipsResponse
 }
 var file_purser_portfolio_v1_portfolio_service_proto_depIdxs = []int32{
-	25, // 0: purser.portfolio.v1.Portfolio.create_time:type_name -> google.protobuf.Timestamp
-	4,  // 1: purser.portfolio.v1.Valuation.positions:type_name -> purser.portfolio.v1.Position
-	25, // 2: purser.portfolio.v1.Valuation.valuation_time:type_name -> google.protobuf.Timestamp
-	25, // 3: purser.portfolio.v1.Position.price_time:type_name -> google.protobuf.Timestamp
-	25, // 4: purser.portfolio.v1.Snapshot.bucket_time:type_name -> google.protobuf.Timestamp
-	25, // 5: purser.portfolio.v1.Snapshot.snapshot_time:type_name -> google.protobuf.Timestamp
-	25, // 6: purser.portfolio.v1.TimelinePoint.start_time:type_name -> google.protobuf.Timestamp
-	25, // 7: purser.portfolio.v1.TimelinePoint.end_time:type_name -> google.protobuf.Timestamp
-	2,  // 8: purser.portfolio.v1.GetPortfolioResponse.portfolio:type_name -> purser.portfolio.v1.Portfolio
-	25, // 9: purser.portfolio.v1.GetValuationRequest.as_of_time:type_name -> google.protobuf.Timestamp
-	3,  // 10: purser.portfolio.v1.GetValuationResponse.valuation:type_name -> purser.portfolio.v1.Valuation
-	25, // 11: purser.portfolio.v1.TakeSnapshotRequest.start_time:type_name -> google.protobuf.Timestamp
-	25, // 12: purser.portfolio.v1.TakeSnapshotRequest.end_time:type_name -> google.protobuf.Timestamp
-	5,  // 13: purser.portfolio.v1.TakeSnapshotResponse.snapshot:type_name -> purser.portfolio.v1.Snapshot
-	13, // 14: purser.portfolio.v1.TakeSnapshotResponse.backfill:type_name -> purser.portfolio.v1.BackfillProgress
-	25, // 15: purser.portfolio.v1.BackfillProgress.next_start_time:type_name -> google.protobuf.Timestamp
-	5,  // 16: purser.portfolio.v1.ListSnapshotsResponse.snapshots:type_name -> purser.portfolio.v1.Snapshot
-	0,  // 17: purser.portfolio.v1.GetTimelineRequest.interval:type_name -> purser.portfolio.v1.Interval
-	25, // 18: purser.portfolio.v1.GetTimelineRequest.start_time:type_name -> google.protobuf.Timestamp
-	25, // 19: purser.portfolio.v1.GetTimelineRequest.end_time:type_name -> google.protobuf.Timestamp
-	6,  // 20: purser.portfolio.v1.GetTimelineResponse.points:type_name -> purser.portfolio.v1.TimelinePoint
-	25, // 21: purser.portfolio.v1.GetPerformanceRequest.start_time:type_name -> google.protobuf.Timestamp
-	25, // 22: purser.portfolio.v1.GetPerformanceRequest.end_time:type_name -> google.protobuf.Timestamp
-	20, // 23: purser.portfolio.v1.GetPerformanceResponse.performance:type_name -> purser.portfolio.v1.Performance
-	25, // 24: purser.portfolio.v1.Performance.start_time:type_name -> google.protobuf.Timestamp
-	25, // 25: purser.portfolio.v1.Performance.end_time:type_name -> google.protobuf.Timestamp
-	1,  // 26: purser.portfolio.v1.Performance.flow_basis:type_name -> purser.portfolio.v1.FlowBasis
-	22, // 27: purser.portfolio.v1.Performance.time_weighted:type_name -> purser.portfolio.v1.Return
-	22, // 28: purser.portfolio.v1.Performance.money_weighted:type_name -> purser.portfolio.v1.Return
-	21, // 29: purser.portfolio.v1.Performance.modified_dietz:type_name -> purser.portfolio.v1.Ratio
-	21, // 30: purser.portfolio.v1.Performance.volatility:type_name -> purser.portfolio.v1.Ratio
-	21, // 31: purser.portfolio.v1.Performance.downside_deviation:type_name -> purser.portfolio.v1.Ratio
-	21, // 32: purser.portfolio.v1.Performance.sharpe:type_name -> purser.portfolio.v1.Ratio
-	21, // 33: purser.portfolio.v1.Performance.sortino:type_name -> purser.portfolio.v1.Ratio
-	21, // 34: purser.portfolio.v1.Performance.calmar:type_name -> purser.portfolio.v1.Ratio
-	23, // 35: purser.portfolio.v1.Performance.max_drawdown:type_name -> purser.portfolio.v1.Drawdown
-	24, // 36: purser.portfolio.v1.Performance.benchmark:type_name -> purser.portfolio.v1.Benchmark
-	21, // 37: purser.portfolio.v1.Return.period:type_name -> purser.portfolio.v1.Ratio
-	21, // 38: purser.portfolio.v1.Return.annualized:type_name -> purser.portfolio.v1.Ratio
-	21, // 39: purser.portfolio.v1.Drawdown.depth:type_name -> purser.portfolio.v1.Ratio
-	25, // 40: purser.portfolio.v1.Drawdown.peak_time:type_name -> google.protobuf.Timestamp
-	25, // 41: purser.portfolio.v1.Drawdown.trough_time:type_name -> google.protobuf.Timestamp
-	25, // 42: purser.portfolio.v1.Drawdown.recovery_time:type_name -> google.protobuf.Timestamp
-	21, // 43: purser.portfolio.v1.Benchmark.token_return:type_name -> purser.portfolio.v1.Ratio
-	21, // 44: purser.portfolio.v1.Benchmark.tracking_difference:type_name -> purser.portfolio.v1.Ratio
-	7,  // 45: purser.portfolio.v1.PortfolioService.GetPortfolio:input_type -> purser.portfolio.v1.GetPortfolioRequest
-	9,  // 46: purser.portfolio.v1.PortfolioService.GetValuation:input_type -> purser.portfolio.v1.GetValuationRequest
-	11, // 47: purser.portfolio.v1.PortfolioService.TakeSnapshot:input_type -> purser.portfolio.v1.TakeSnapshotRequest
-	14, // 48: purser.portfolio.v1.PortfolioService.ListSnapshots:input_type -> purser.portfolio.v1.ListSnapshotsRequest
-	16, // 49: purser.portfolio.v1.PortfolioService.GetTimeline:input_type -> purser.portfolio.v1.GetTimelineRequest
-	18, // 50: purser.portfolio.v1.PortfolioService.GetPerformance:input_type -> purser.portfolio.v1.GetPerformanceRequest
-	8,  // 51: purser.portfolio.v1.PortfolioService.GetPortfolio:output_type -> purser.portfolio.v1.GetPortfolioResponse
-	10, // 52: purser.portfolio.v1.PortfolioService.GetValuation:output_type -> purser.portfolio.v1.GetValuationResponse
-	12, // 53: purser.portfolio.v1.PortfolioService.TakeSnapshot:output_type -> purser.portfolio.v1.TakeSnapshotResponse
-	15, // 54: purser.portfolio.v1.PortfolioService.ListSnapshots:output_type -> purser.portfolio.v1.ListSnapshotsResponse
-	17, // 55: purser.portfolio.v1.PortfolioService.GetTimeline:output_type -> purser.portfolio.v1.GetTimelineResponse
-	19, // 56: purser.portfolio.v1.PortfolioService.GetPerformance:output_type -> purser.portfolio.v1.GetPerformanceResponse
-	51, // [51:57] is the sub-list for method output_type
-	45, // [45:51] is the sub-list for method input_type
-	45, // [45:45] is the sub-list for extension type_name
-	45, // [45:45] is the sub-list for extension extendee
-	0,  // [0:45] is the sub-list for field type_name
+	3,  // 0: purser.portfolio.v1.Valuation.positions:type_name -> purser.portfolio.v1.Position
+	26, // 1: purser.portfolio.v1.Valuation.valuation_time:type_name -> google.protobuf.Timestamp
+	26, // 2: purser.portfolio.v1.Position.price_time:type_name -> google.protobuf.Timestamp
+	26, // 3: purser.portfolio.v1.Snapshot.bucket_time:type_name -> google.protobuf.Timestamp
+	26, // 4: purser.portfolio.v1.Snapshot.snapshot_time:type_name -> google.protobuf.Timestamp
+	26, // 5: purser.portfolio.v1.TimelinePoint.start_time:type_name -> google.protobuf.Timestamp
+	26, // 6: purser.portfolio.v1.TimelinePoint.end_time:type_name -> google.protobuf.Timestamp
+	27, // 7: purser.portfolio.v1.GetPortfolioResponse.portfolio:type_name -> purser.portfolio.v1.Portfolio
+	26, // 8: purser.portfolio.v1.GetValuationRequest.as_of_time:type_name -> google.protobuf.Timestamp
+	2,  // 9: purser.portfolio.v1.GetValuationResponse.valuation:type_name -> purser.portfolio.v1.Valuation
+	26, // 10: purser.portfolio.v1.TakeSnapshotRequest.start_time:type_name -> google.protobuf.Timestamp
+	26, // 11: purser.portfolio.v1.TakeSnapshotRequest.end_time:type_name -> google.protobuf.Timestamp
+	4,  // 12: purser.portfolio.v1.TakeSnapshotResponse.snapshot:type_name -> purser.portfolio.v1.Snapshot
+	12, // 13: purser.portfolio.v1.TakeSnapshotResponse.backfill:type_name -> purser.portfolio.v1.BackfillProgress
+	26, // 14: purser.portfolio.v1.BackfillProgress.next_start_time:type_name -> google.protobuf.Timestamp
+	26, // 15: purser.portfolio.v1.RecomputeSnapshotsRequest.start_time:type_name -> google.protobuf.Timestamp
+	26, // 16: purser.portfolio.v1.RecomputeSnapshotsRequest.end_time:type_name -> google.protobuf.Timestamp
+	12, // 17: purser.portfolio.v1.RecomputeSnapshotsResponse.progress:type_name -> purser.portfolio.v1.BackfillProgress
+	4,  // 18: purser.portfolio.v1.ListSnapshotsResponse.snapshots:type_name -> purser.portfolio.v1.Snapshot
+	0,  // 19: purser.portfolio.v1.GetTimelineRequest.interval:type_name -> purser.portfolio.v1.Interval
+	26, // 20: purser.portfolio.v1.GetTimelineRequest.start_time:type_name -> google.protobuf.Timestamp
+	26, // 21: purser.portfolio.v1.GetTimelineRequest.end_time:type_name -> google.protobuf.Timestamp
+	5,  // 22: purser.portfolio.v1.GetTimelineResponse.points:type_name -> purser.portfolio.v1.TimelinePoint
+	26, // 23: purser.portfolio.v1.GetPerformanceRequest.start_time:type_name -> google.protobuf.Timestamp
+	26, // 24: purser.portfolio.v1.GetPerformanceRequest.end_time:type_name -> google.protobuf.Timestamp
+	21, // 25: purser.portfolio.v1.GetPerformanceResponse.performance:type_name -> purser.portfolio.v1.Performance
+	26, // 26: purser.portfolio.v1.Performance.start_time:type_name -> google.protobuf.Timestamp
+	26, // 27: purser.portfolio.v1.Performance.end_time:type_name -> google.protobuf.Timestamp
+	1,  // 28: purser.portfolio.v1.Performance.flow_basis:type_name -> purser.portfolio.v1.FlowBasis
+	23, // 29: purser.portfolio.v1.Performance.time_weighted:type_name -> purser.portfolio.v1.Return
+	23, // 30: purser.portfolio.v1.Performance.money_weighted:type_name -> purser.portfolio.v1.Return
+	22, // 31: purser.portfolio.v1.Performance.modified_dietz:type_name -> purser.portfolio.v1.Ratio
+	22, // 32: purser.portfolio.v1.Performance.volatility:type_name -> purser.portfolio.v1.Ratio
+	22, // 33: purser.portfolio.v1.Performance.downside_deviation:type_name -> purser.portfolio.v1.Ratio
+	22, // 34: purser.portfolio.v1.Performance.sharpe:type_name -> purser.portfolio.v1.Ratio
+	22, // 35: purser.portfolio.v1.Performance.sortino:type_name -> purser.portfolio.v1.Ratio
+	22, // 36: purser.portfolio.v1.Performance.calmar:type_name -> purser.portfolio.v1.Ratio
+	24, // 37: purser.portfolio.v1.Performance.max_drawdown:type_name -> purser.portfolio.v1.Drawdown
+	25, // 38: purser.portfolio.v1.Performance.benchmark:type_name -> purser.portfolio.v1.Benchmark
+	22, // 39: purser.portfolio.v1.Return.period:type_name -> purser.portfolio.v1.Ratio
+	22, // 40: purser.portfolio.v1.Return.annualized:type_name -> purser.portfolio.v1.Ratio
+	22, // 41: purser.portfolio.v1.Drawdown.depth:type_name -> purser.portfolio.v1.Ratio
+	26, // 42: purser.portfolio.v1.Drawdown.peak_time:type_name -> google.protobuf.Timestamp
+	26, // 43: purser.portfolio.v1.Drawdown.trough_time:type_name -> google.protobuf.Timestamp
+	26, // 44: purser.portfolio.v1.Drawdown.recovery_time:type_name -> google.protobuf.Timestamp
+	22, // 45: purser.portfolio.v1.Benchmark.token_return:type_name -> purser.portfolio.v1.Ratio
+	22, // 46: purser.portfolio.v1.Benchmark.tracking_difference:type_name -> purser.portfolio.v1.Ratio
+	6,  // 47: purser.portfolio.v1.PortfolioService.GetPortfolio:input_type -> purser.portfolio.v1.GetPortfolioRequest
+	28, // 48: purser.portfolio.v1.PortfolioService.CreatePortfolio:input_type -> purser.portfolio.v1.CreatePortfolioRequest
+	29, // 49: purser.portfolio.v1.PortfolioService.ListPortfolios:input_type -> purser.portfolio.v1.ListPortfoliosRequest
+	30, // 50: purser.portfolio.v1.PortfolioService.UpdatePortfolio:input_type -> purser.portfolio.v1.UpdatePortfolioRequest
+	31, // 51: purser.portfolio.v1.PortfolioService.DeletePortfolio:input_type -> purser.portfolio.v1.DeletePortfolioRequest
+	32, // 52: purser.portfolio.v1.PortfolioService.SetPortfolioWallets:input_type -> purser.portfolio.v1.SetPortfolioWalletsRequest
+	33, // 53: purser.portfolio.v1.PortfolioService.ChangePortfolioWallets:input_type -> purser.portfolio.v1.ChangePortfolioWalletsRequest
+	34, // 54: purser.portfolio.v1.PortfolioService.ListMemberships:input_type -> purser.portfolio.v1.ListMembershipsRequest
+	13, // 55: purser.portfolio.v1.PortfolioService.RecomputeSnapshots:input_type -> purser.portfolio.v1.RecomputeSnapshotsRequest
+	8,  // 56: purser.portfolio.v1.PortfolioService.GetValuation:input_type -> purser.portfolio.v1.GetValuationRequest
+	10, // 57: purser.portfolio.v1.PortfolioService.TakeSnapshot:input_type -> purser.portfolio.v1.TakeSnapshotRequest
+	15, // 58: purser.portfolio.v1.PortfolioService.ListSnapshots:input_type -> purser.portfolio.v1.ListSnapshotsRequest
+	17, // 59: purser.portfolio.v1.PortfolioService.GetTimeline:input_type -> purser.portfolio.v1.GetTimelineRequest
+	19, // 60: purser.portfolio.v1.PortfolioService.GetPerformance:input_type -> purser.portfolio.v1.GetPerformanceRequest
+	7,  // 61: purser.portfolio.v1.PortfolioService.GetPortfolio:output_type -> purser.portfolio.v1.GetPortfolioResponse
+	35, // 62: purser.portfolio.v1.PortfolioService.CreatePortfolio:output_type -> purser.portfolio.v1.CreatePortfolioResponse
+	36, // 63: purser.portfolio.v1.PortfolioService.ListPortfolios:output_type -> purser.portfolio.v1.ListPortfoliosResponse
+	37, // 64: purser.portfolio.v1.PortfolioService.UpdatePortfolio:output_type -> purser.portfolio.v1.UpdatePortfolioResponse
+	38, // 65: purser.portfolio.v1.PortfolioService.DeletePortfolio:output_type -> purser.portfolio.v1.DeletePortfolioResponse
+	39, // 66: purser.portfolio.v1.PortfolioService.SetPortfolioWallets:output_type -> purser.portfolio.v1.SetPortfolioWalletsResponse
+	40, // 67: purser.portfolio.v1.PortfolioService.ChangePortfolioWallets:output_type -> purser.portfolio.v1.ChangePortfolioWalletsResponse
+	41, // 68: purser.portfolio.v1.PortfolioService.ListMemberships:output_type -> purser.portfolio.v1.ListMembershipsResponse
+	14, // 69: purser.portfolio.v1.PortfolioService.RecomputeSnapshots:output_type -> purser.portfolio.v1.RecomputeSnapshotsResponse
+	9,  // 70: purser.portfolio.v1.PortfolioService.GetValuation:output_type -> purser.portfolio.v1.GetValuationResponse
+	11, // 71: purser.portfolio.v1.PortfolioService.TakeSnapshot:output_type -> purser.portfolio.v1.TakeSnapshotResponse
+	16, // 72: purser.portfolio.v1.PortfolioService.ListSnapshots:output_type -> purser.portfolio.v1.ListSnapshotsResponse
+	18, // 73: purser.portfolio.v1.PortfolioService.GetTimeline:output_type -> purser.portfolio.v1.GetTimelineResponse
+	20, // 74: purser.portfolio.v1.PortfolioService.GetPerformance:output_type -> purser.portfolio.v1.GetPerformanceResponse
+	61, // [61:75] is the sub-list for method output_type
+	47, // [47:61] is the sub-list for method input_type
+	47, // [47:47] is the sub-list for extension type_name
+	47, // [47:47] is the sub-list for extension extendee
+	0,  // [0:47] is the sub-list for field type_name
 }
 
 func init() { file_purser_portfolio_v1_portfolio_service_proto_init() }
@@ -2366,14 +2498,15 @@ func file_purser_portfolio_v1_portfolio_service_proto_init() {
 	if File_purser_portfolio_v1_portfolio_service_proto != nil {
 		return
 	}
-	file_purser_portfolio_v1_portfolio_service_proto_msgTypes[19].OneofWrappers = []any{}
+	file_purser_portfolio_v1_portfolio_proto_init()
+	file_purser_portfolio_v1_portfolio_service_proto_msgTypes[20].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_portfolio_v1_portfolio_service_proto_rawDesc), len(file_purser_portfolio_v1_portfolio_service_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   23,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
